@@ -1,0 +1,26 @@
+//! The hub keeps records and moves them.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`log`] | the truth: append-only segment files, one writer, many readers |
+//! | [`store`] | sled, and snapshots of what is in it (the only file that names sled) |
+//! | [`state`] | what the log adds up to: a fold, kept in memory, written behind to the store |
+//! | [`note`] | the node's own bookkeeping, as records of the log |
+//! | [`engine`] | the one writer: takes offers and frames, commits them in groups, then tells everybody |
+//! | [`ingress`] | what came in at a door, made an event or a dead letter |
+//! | [`door`] | MQTT 3.1.1 and 5.0 over the log |
+//! | [`link`] | child and parent: a pure protocol machine, and the driver that does its I/O |
+//!
+//! Deliberately absent: rules, tier policy, HTTP, the CLI. The hub never looks inside an event's
+//! `data`; it knows only the attributes that route.
+
+pub mod door;
+pub mod engine;
+pub mod ingress;
+pub mod link;
+pub mod log;
+pub mod note;
+pub mod state;
+pub mod store;
+
+pub use engine::Hub;

@@ -1,0 +1,105 @@
+//! The node's own bookkeeping: JSON payloads of records of [`Kind::Note`].
+//!
+//! State is a fold over the log, so whatever must survive a restart and is no event is a note.
+//! Notes never leave their node.
+
+use citybrain_shared::record::{self, Draft, Header, Kind};
+use citybrain_shared::wire::{Cursor, Party};
+use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "note", rename_all = "snake_case")]
+pub enum Note {
+    /// A start of this node. Committed before anything else of this start.
+    Booted { inc: Inc, boot: Boot },
+    /// From `first` on, this log is known under a new name, because continuity could not be proven.
+    Epoch { log: LogId, first: Pos, why: String },
+
+    /// Heads the group of a frame: the records behind it in the group came in it.
+    Received { peer: Address, from: Party, lane: Lane, cursor: Cursor, records: u32, dropped: u32 },
+    /// A peer acknowledged. Lazy: what is lost of it is only sent again.
+    PeerHas { peer: Address, inc: Inc, lane: Lane, cursor: Cursor },
+    /// A child got a session. `lease` only grows.
+    Granted { child: Address, party: Party, lease: u64 },
+    /// What a session with a new party starts from.
+    CursorSet { peer: Address, inc: Inc, lane: Lane, cursor: Cursor, why: String },
+    /// Records that a peer can no longer send, or that retention took before everybody had them.
+    Lost { peer: Option<Address>, lane: Option<Lane>, after: Pos, upto: Pos, reason: String },
+
+    /// Something was refused, with what it was.
+    DeadLetter(DeadLetter),
+    /// An operator's word on a dead letter, by its position.
+    DeadLetterClosed { pos: Pos, retried: bool },
+
+    /// A session that outlives its connection was opened; `clean` forgets an older one.
+    SessionOpened { client: String, user: String, version: u8, expiry_s: u32, clean: bool },
+    SessionEnded { client: String, why: String },
+    /// The connection is gone; the session's expiry counts from here.
+    SessionLeft { client: String },
+    /// `options` are the door's own (QoS in bits 0–1).
+    Subscribed { client: String, filter: String, options: u8, id: Option<u32> },
+    Unsubscribed { client: String, filter: String },
+    /// Everything up to `upto` is settled for the session, and besides it the positions in `beyond`.
+    SessionAcked { client: String, upto: Pos, beyond: Vec<Pos> },
+    /// QoS 2 of a publisher: ids received and not yet released.
+    Qos2Held { client: String, id: u16 },
+    Qos2Released { client: String, id: u16 },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Stable, for programs: `not-json`, `not-cloudevents`, `too-large`, `topic`, `unmapped`, `forbidden`, `poison`, …
+    pub reason: String,
+    /// One sentence for people: what is wrong, and what to do.
+    pub detail: String,
+    /// Where it came in: `mqtt:CLIENT`, `http`, `link:ADDRESS`.
+    pub via: String,
+    pub topic: String,
+    /// Its first bytes, as text where they are UTF-8, else in hexadecimal.
+    pub payload: String,
+    pub payload_is_hex: bool,
+    /// Its whole size, bytes.
+    pub payload_bytes: u64,
+}
+
+impl DeadLetter {
+    /// Keeps at most [`citybrain_shared::limits::DEAD_LETTER_BYTES_MAX`] bytes of the payload.
+    pub fn new(reason: &str, detail: impl Into<String>, via: impl Into<String>, topic: &str, payload: &[u8]) -> DeadLetter {
+        let kept = &payload[..payload.len().min(citybrain_shared::limits::DEAD_LETTER_BYTES_MAX)];
+        let text = match std::str::from_utf8(kept) {
+            Ok(t) => Some(t),
+            // A character cut in two at the end is our doing, not the sender's.
+            Err(e) if e.error_len().is_none() && kept.len() < payload.len() => std::str::from_utf8(&kept[..e.valid_up_to()]).ok(),
+            Err(_) => None,
+        };
+        DeadLetter {
+            reason: reason.to_owned(),
+            detail: detail.into(),
+            via: via.into(),
+            topic: topic.to_owned(),
+            payload: text.map_or_else(|| kept.iter().map(|b| format!("{b:02x}")).collect(), str::to_owned),
+            payload_is_hex: text.is_none(),
+            payload_bytes: payload.len() as u64,
+        }
+    }
+}
+
+impl Note {
+    /// The note as a record that has no position yet.
+    pub fn draft(&self) -> Draft {
+        let json = serde_json::to_vec(self).expect("notes have only string keys");
+        Draft::new(&Header::local(Kind::Note, ""), &json).expect("a note has no text field in its header")
+    }
+
+    /// # Errors
+    /// When the payload is not a note of this build.
+    pub fn parse(payload: &[u8]) -> Result<Note, serde_json::Error> {
+        serde_json::from_slice(payload)
+    }
+}
+
+/// The draft of an event or message; a failure means that a text field is over its bound.
+pub fn draft(header: &Header<'_>, payload: &[u8]) -> Result<Draft, record::Error> {
+    Draft::new(header, payload)
+}

@@ -1,0 +1,305 @@
+//! A node's TOML file, typed. Unknown keys are refused; every default loses no data.
+
+use crate::address::{Address, Tier};
+use crate::selector::Labels;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub node: Node,
+    #[serde(default)]
+    pub broker: Broker,
+    #[serde(default)]
+    pub parent: Option<Parent>,
+    #[serde(default)]
+    pub link: Link,
+    #[serde(default)]
+    pub store: Store,
+    #[serde(default)]
+    pub api: Api,
+    #[serde(default)]
+    pub log: LogOutput,
+    #[serde(default)]
+    pub runtime: Runtime,
+    #[serde(default)]
+    pub access: Access,
+    /// How messages become events; the first whose filter matches wins.
+    #[serde(default)]
+    pub map: Vec<Map>,
+    /// The highest tier that events of a type travel to; the first pattern that matches wins.
+    #[serde(default)]
+    pub reach: Vec<Reach>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    pub address: Address,
+    /// For people, in any script.
+    #[serde(default)]
+    pub name: String,
+    /// Must agree with the depth of the address when given.
+    #[serde(default)]
+    pub tier: Option<Tier>,
+    /// Division code; never identity.
+    #[serde(default)]
+    pub code: Option<String>,
+    #[serde(default)]
+    pub labels: Labels,
+    /// Where the log and the state live. Relative to the config file's folder.
+    pub data: PathBuf,
+}
+
+/// The front door: embedded unless `url` names an outside broker.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Broker {
+    pub listen: SocketAddr,
+    /// `mqtt://host:port`: use that broker for this node's children instead of the embedded one.
+    pub url: Option<String>,
+    pub username: Option<String>,
+    pub password_file: Option<PathBuf>,
+    pub connections_max: usize,
+    /// Unacknowledged QoS 1/2 publishes of one client.
+    pub receive_maximum: u16,
+    pub packet_bytes_max: usize,
+    /// Sessions of absent clients live at most this long, seconds.
+    pub session_expiry_s_max: u32,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Broker {
+            listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            url: None,
+            username: None,
+            password_file: None,
+            connections_max: 10_000,
+            receive_maximum: 1024,
+            packet_bytes_max: crate::limits::PACKET_BYTES_MAX,
+            session_expiry_s_max: 7 * 24 * 3600,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parent {
+    /// `mqtt://host:port`, the parent's broker.
+    pub url: String,
+    #[serde(default)]
+    pub username: Option<String>,
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Link {
+    /// First part of every link topic.
+    pub root: String,
+    /// zstd level 1 on frames: 3 to 5 times fewer bytes for about 0.4 µs CPU a record.
+    pub compress: bool,
+    /// Frames under way on one lane.
+    pub window_frames: usize,
+    /// No acknowledgement for this long while frames are under way: go back and send again, ms.
+    pub resend_after_ms: u64,
+    /// MQTT keep-alive of the link, seconds.
+    pub keep_alive_s: u16,
+    /// A child with a new incarnation under a known address.
+    pub enrol: Enrol,
+    /// Largest link message, bytes.
+    pub message_bytes_max: usize,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Link {
+            root: "citybrain/v1".into(),
+            compress: false,
+            window_frames: crate::limits::WINDOW_FRAMES,
+            resend_after_ms: 2_000,
+            keep_alive_s: 10,
+            enrol: Enrol::Auto,
+            message_bytes_max: 1024 * 1024,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Enrol {
+    /// A reinstalled child is accepted, and the change recorded.
+    Auto,
+    /// It waits until an operator approves it.
+    Manual,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// A segment file is closed at this size, bytes.
+    pub segment_bytes: u64,
+    /// Keep records at least this long after every link and session has them, seconds.
+    pub keep_s: u64,
+    /// The log's files together; beyond it the oldest segments go that nobody needs, bytes.
+    pub log_bytes_max: u64,
+    /// Beyond this even needed segments go, recorded as lost; 0 never, bytes.
+    pub log_bytes_hard_max: u64,
+    /// Snapshot after this many records.
+    pub snapshot_records: u64,
+    /// sled's cache, bytes.
+    pub cache_bytes: u64,
+    /// Stop accepting when less than this is free on the disk, bytes.
+    pub free_bytes_min: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store {
+            segment_bytes: 64 * 1024 * 1024,
+            keep_s: 24 * 3600,
+            log_bytes_max: 8 * 1024 * 1024 * 1024,
+            log_bytes_hard_max: 0,
+            snapshot_records: 1_000_000,
+            cache_bytes: 4 * 1024 * 1024,
+            free_bytes_min: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// HTTP: the node's API, health and metrics.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    pub listen: SocketAddr,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Api { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogOutput {
+    pub format: LogFormat,
+    /// As in `RUST_LOG`: `info`, `citybrain_hub=debug,info`.
+    pub level: String,
+}
+
+impl Default for LogOutput {
+    fn default() -> Self {
+        LogOutput { format: LogFormat::Text, level: "info".into() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    /// Threads for connections and links; the engine has one of its own. 1 is best on small boxes.
+    pub threads: usize,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Runtime { threads: 1 }
+    }
+}
+
+/// Who may connect. Without users and with `anonymous = true` everybody on the listener's network.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Access {
+    pub anonymous: bool,
+    /// `user:password` a line, or `user:ADDRESS:password` for a child node's account.
+    pub users_file: Option<PathBuf>,
+    /// Filters that devices and apps may publish to; `{user}` stands for the user's name.
+    pub publish: Vec<String>,
+    pub subscribe: Vec<String>,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Access { anonymous: true, users_file: None, publish: vec!["#".into()], subscribe: vec!["#".into()] }
+    }
+}
+
+/// Turns messages on a topic into events.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Map {
+    /// MQTT topic filter.
+    pub filter: String,
+    #[serde(default)]
+    pub format: Format,
+    /// Event type; `{1}`, `{2}`, … stand for topic levels, counted from 1.
+    #[serde(rename = "type", default)]
+    pub kind: Option<String>,
+    /// JSON pointer (`/a/b`) or template (`{2}`) of the subject.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// JSON pointer of the time: RFC 3339, or a number of seconds or milliseconds since 1970.
+    #[serde(default)]
+    pub time: Option<String>,
+    /// JSON pointer of the data; without it the whole payload.
+    #[serde(default)]
+    pub value: Option<String>,
+    /// JSON pointer of an id that makes retransmissions recognisable.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Source; default `/ADDRESS/TOPIC`.
+    #[serde(default)]
+    pub source: Option<String>,
+    #[serde(default)]
+    pub priority: Option<Priority>,
+    #[serde(default)]
+    pub reach: Option<Tier>,
+    /// Selector: makes the events downward.
+    #[serde(default)]
+    pub target: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A CloudEvents JSON object, taken as it is.
+    #[default]
+    Cloudevents,
+    /// Any JSON value.
+    Json,
+    /// A number, a word, a line: becomes a JSON number if it is one, else a string.
+    Text,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    Routine,
+    Urgent,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reach {
+    /// A type, or a prefix with `*` at its end.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub tier: Tier,
+}
+
+/// Variables that a config file may use as `${NAME}` in any string value, given from outside
+/// (`--set NAME=VALUE`): ports and folders of a tree of nodes started from one file a tier.
+pub type Variables = BTreeMap<String, String>;

@@ -1,0 +1,30 @@
+//! The language of citybrain, spoken by every other crate.
+//!
+//! | module | what it says |
+//! |---|---|
+//! | [`address`] | who: a node's place in the tree, and its tier |
+//! | [`selector`] | whom a downward message is for |
+//! | [`event`] | what: a CloudEvents 1.0 object, parsed once, where it enters |
+//! | [`record`] | how an event lies in a log: a small header and the event's own bytes |
+//! | [`wire`] | how records cross a link: frames, hellos, acknowledgements |
+//! | [`topic`] | MQTT topics and filters: rules, matching, and the names of ours |
+//! | [`config`] | a node's TOML file, typed |
+//! | [`limits`] | every bound, with its unit and its reason |
+//! | [`view`] | answers: what the API and the CLI show |
+//!
+//! Deliberately absent: I/O, async, clocks and random sources. Whoever needs "now" passes it in.
+
+pub mod address;
+pub mod config;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod record;
+pub mod selector;
+pub mod topic;
+pub mod view;
+pub mod wire;
+
+pub use address::{Address, Tier};
+pub use ids::{Boot, Inc, Lane, LogId, Pos};
+pub use selector::Selector;
