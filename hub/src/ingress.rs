@@ -5,6 +5,7 @@
 //! in silence, and nothing here can fail for another client.
 
 use crate::note::{DeadLetter, Note};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use chrono::{DateTime, SecondsFormat, Utc};
 use citybrain_shared::address::Tier;
 use citybrain_shared::config::{Config, Format, Map, Priority as ConfigPriority};
@@ -388,22 +389,9 @@ fn binary_mode(p: &Publish<'_>) -> Result<Vec<u8>, Refusal> {
     } else if let Ok(text) = std::str::from_utf8(p.payload) {
         json.insert("data".into(), text.into());
     } else {
-        json.insert("data_base64".into(), base64(p.payload).into());
+        json.insert("data_base64".into(), BASE64_STANDARD.encode(p.payload).into());
     }
     serde_json::to_vec(&json).map_err(|e| bad(e.to_string()))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let n = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
-        for i in 0..4 {
-            let digit = DIGITS[(n >> (18 - 6 * i)) as usize & 63] as char;
-            out.push(if i <= chunk.len() { digit } else { '=' });
-        }
-    }
-    out
 }
 
 #[cfg(test)]

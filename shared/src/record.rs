@@ -323,12 +323,16 @@ impl Draft {
         &self.bytes
     }
 
+    pub fn parts(&self) -> (Header<'_>, &[u8]) {
+        Header::decode(&self.bytes).expect("a draft holds what `encode` wrote")
+    }
+
     pub fn header(&self) -> Header<'_> {
-        Header::decode(&self.bytes).expect("a draft holds what `encode` wrote").0
+        self.parts().0
     }
 
     pub fn payload(&self) -> &[u8] {
-        Header::decode(&self.bytes).expect("a draft holds what `encode` wrote").1
+        self.parts().1
     }
 }
 

@@ -51,6 +51,8 @@ pub struct State {
     /// Ranges that are lost for good, newest last.
     pub losses: Vec<Loss>,
     streams: HashMap<(Address, LogId), Stream>,
+    /// The origin looked at last: records of one origin mostly stand together.
+    last_origin: Option<Address>,
     dirty: HashSet<Key>,
 }
 
@@ -255,7 +257,7 @@ impl State {
                 self.dirty.insert(Key::Me);
             }
             (Some(origin), Direction::Up) => {
-                if let Ok(address) = Address::parse(origin.address) {
+                if let Some(address) = self.intern(origin.address) {
                     let key = (address, origin.log);
                     let runs = self.streams.entry(key.clone()).or_default();
                     let (_, joined) = runs.0.entry(class(header.lane, header.reach)).or_default().insert(header.seq);
@@ -273,6 +275,18 @@ impl State {
         if header.direction == Direction::Down {
             self.take_directive(pos, header, payload);
         }
+    }
+
+    /// Goes on behind `pos`: the records up to there cannot be read any more.
+    pub fn skip_to(&mut self, pos: Pos) {
+        self.applied = self.applied.max(pos);
+    }
+
+    fn intern(&mut self, address: &str) -> Option<Address> {
+        if self.last_origin.as_ref().is_none_or(|a| a.as_str() != address) {
+            self.last_origin = Address::parse(address).ok();
+        }
+        self.last_origin.clone()
     }
 
     fn count(&mut self, header: &Header<'_>) {
