@@ -129,7 +129,8 @@ impl Node {
         loop {
             let after = all.last().map_or(0, |r| r.pos);
             let Some(text) = self.get_text(&format!("/v1/records?after={after}&limit=50000")) else { return all };
-            let page: Vec<Record> = text.lines().map(|l| serde_json::from_str(l).expect("a record's line is JSON")).collect();
+            let page: Vec<Record> =
+                text.lines().map(|l| serde_json::from_str(l).expect("a record's line is JSON")).collect();
             if page.is_empty() {
                 return all;
             }

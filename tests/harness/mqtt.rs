@@ -204,8 +204,7 @@ pub fn event(id: &str, urgent: bool) -> String {
 /// the connection breaks, and returns once all are acknowledged.
 pub fn publish_all(at: &str, port: u16, prefix: &str, n: usize, urgent: bool) -> Vec<Sent> {
     const WINDOW: usize = 50;
-    let sent: Vec<Sent> =
-        (0..n).map(|i| Sent { at: at.to_owned(), id: format!("{prefix}-{i:06}"), urgent }).collect();
+    let sent: Vec<Sent> = (0..n).map(|i| Sent { at: at.to_owned(), id: format!("{prefix}-{i:06}"), urgent }).collect();
     let mut acked = 0;
     let end = Instant::now() + PATIENCE;
     while acked < n {

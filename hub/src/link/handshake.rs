@@ -243,7 +243,10 @@ pub fn on_hello(
         if hello.from.boot.counter < before.boot.counter {
             return refuse(
                 Reason::Stale,
-                format!("start {} of this node is alive; this is start {}", before.boot.counter, hello.from.boot.counter),
+                format!(
+                    "start {} of this node is alive; this is start {}",
+                    before.boot.counter, hello.from.boot.counter
+                ),
             );
         }
         if hello.from.boot.counter == before.boot.counter {
@@ -292,9 +295,15 @@ pub fn on_hello(
             Fit::At(at) => fits[slot(lane)] = Some((held, at)),
             Fit::Past | Fit::Forked => {
                 let (reason, detail) = if fit == Fit::Past {
-                    (Reason::Past, "the parent holds positions that the child has not written: it was restored from a backup")
+                    (
+                        Reason::Past,
+                        "the parent holds positions that the child has not written: it was restored from a backup",
+                    )
                 } else {
-                    (Reason::Forked, "the child's history is not the one that the parent holds: a restored backup or a copied disk")
+                    (
+                        Reason::Forked,
+                        "the child's history is not the one that the parent holds: a restored backup or a copied disk",
+                    )
                 };
                 return OnHello::Refuse(Box::new(Refuse {
                     answers: hello.id,

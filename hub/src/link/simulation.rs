@@ -280,7 +280,8 @@ fn run(seed: u64, scene: Scene, broken: Broken) -> Result<(), String> {
 
 impl World {
     fn send(&mut self, to: usize, msg: Msg) {
-        let copies = if self.rng.percent(self.scene.lost) { 0 } else { 1 + u64::from(self.rng.percent(self.scene.repeated)) };
+        let copies =
+            if self.rng.percent(self.scene.lost) { 0 } else { 1 + u64::from(self.rng.percent(self.scene.repeated)) };
         for _ in 0..copies {
             let due = self.now + 1 + self.rng.below(if self.scene.lost > 0 { 25 } else { 3 });
             self.pipe.push((due, to, msg.clone()));
@@ -309,14 +310,23 @@ impl World {
         };
         node.boot(self.now, &mut self.rng);
         // A parent that comes back finds the retained hello.
-        if at == 1 && let Some(h) = self.retained.clone() {
+        if at == 1
+            && let Some(h) = self.retained.clone()
+        {
             self.send(1, Msg::Hello(h));
         }
     }
 
     fn work(&mut self, at: usize) {
         let other = 1 - at;
-        let due = |w: &World| w.pipe.iter().enumerate().filter(|(_, m)| m.0 <= w.now && m.1 == at).min_by_key(|(_, m)| m.0).map(|(i, _)| i);
+        let due = |w: &World| {
+            w.pipe
+                .iter()
+                .enumerate()
+                .filter(|(_, m)| m.0 <= w.now && m.1 == at)
+                .min_by_key(|(_, m)| m.0)
+                .map(|(i, _)| i)
+        };
         while let Some(i) = due(self) {
             let (_, _, msg) = self.pipe.swap_remove(i);
             self.take(at, msg);
@@ -419,7 +429,8 @@ impl World {
         let mut out = n.fsync();
         loop {
             let chain = |p| n.durable.chain(p);
-            let own = Own { address: &n.address, me: &n.durable.me, first: Pos(1), last: n.durable.last(), chain: &chain };
+            let own =
+                Own { address: &n.address, me: &n.durable.me, first: Pos(1), last: n.durable.last(), chain: &chain };
             let peer = n.durable.peer.party.map(|_| &n.durable.peer);
             match handshake::on_hello(&own, &hello_terms(), peer, Holder::default(), minted_for, &hello) {
                 OnHello::Mint(m) => {
@@ -447,7 +458,8 @@ impl World {
         let mut out = n.fsync();
         let chain = |p| n.durable.chain(p);
         let own = Own { address: &n.address, me: &n.durable.me, first: Pos(1), last: n.durable.last(), chain: &chain };
-        match handshake::on_welcome(&own, &hello_terms(), &n.other, Some(&n.durable.peer), &said, n.awaiting, &welcome) {
+        match handshake::on_welcome(&own, &hello_terms(), &n.other, Some(&n.durable.peer), &said, n.awaiting, &welcome)
+        {
             OnWelcome::Up { notes, session } => {
                 out.extend(n.commit(notes));
                 n.saying = Saying { id: n.saying.id, ..Saying::default() };
@@ -524,7 +536,11 @@ impl World {
         let now = self.now;
         let n = &mut self.nodes[at];
         let Some(session) = &n.session else { return };
-        if ack.from != session.party || ack.to != n.durable.me.boot || ack.lease != session.lease || ack.log != session.log {
+        if ack.from != session.party
+            || ack.to != n.durable.me.boot
+            || ack.lease != session.lease
+            || ack.log != session.log
+        {
             return;
         }
         let gap = ack.gap && self.broken != Broken::ForgetRewind;
@@ -539,7 +555,9 @@ impl World {
         let all = |n: &Node| {
             n.session.is_some()
                 && n.disk.last() == n.durable.last()
-                && Lane::ALL.iter().all(|l| n.sender.looked(*l) == n.durable.last() && n.sender.frames_in_flight(*l) == 0)
+                && Lane::ALL
+                    .iter()
+                    .all(|l| n.sender.looked(*l) == n.durable.last() && n.sender.frames_in_flight(*l) == 0)
         };
         self.pipe.is_empty() && self.nodes.iter().all(all)
     }
