@@ -123,7 +123,8 @@ fn word_at(bytes: &[u8], at: usize) -> u32 {
 fn tag_of(bytes: &[u8]) -> (Tag, u32) {
     let word = word_at(bytes, 0);
     let chain = u64::from_le_bytes(bytes[8..16].try_into().expect("eight bytes"));
-    let tag = Tag { len: (word & !(END | BARRIER)) as usize, end: word & END != 0, barrier: word & BARRIER != 0, chain };
+    let tag =
+        Tag { len: (word & !(END | BARRIER)) as usize, end: word & END != 0, barrier: word & BARRIER != 0, chain };
     (tag, word)
 }
 

@@ -41,12 +41,6 @@ pub struct Hole {
     pub offset: u64,
 }
 
-impl Hole {
-    pub fn contains(&self, pos: Pos) -> bool {
-        self.after < pos && pos <= self.upto
-    }
-}
-
 /// The hole that holds `pos`, else the first one behind it.
 pub fn hole_from(holes: &[Hole], pos: Pos) -> Option<Hole> {
     holes.get(holes.partition_point(|h| h.upto < pos)).copied()
@@ -214,16 +208,8 @@ pub struct About {
 #[derive(Default)]
 pub struct Filter(Vec<[u32; 8]>);
 
-const SALTS: [u32; 8] = [
-    0x47b6_137b,
-    0x4497_4d91,
-    0x8824_ad5b,
-    0xa2b7_289d,
-    0x7054_95c7,
-    0x2df1_424b,
-    0x9efc_4947,
-    0x5c6b_fb31,
-];
+const SALTS: [u32; 8] =
+    [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
 
 impl Filter {
     fn with_room(keys: usize) -> Filter {
