@@ -92,8 +92,8 @@ fn a_read_stops_at_its_limits_but_returns_at_least_one() {
         let len = plain(3).len();
         assert_eq!(positions(reader.read(Pos(2), None, 100, 2 * len).unwrap()), [3, 4]);
         assert_eq!(positions(reader.read(Pos(2), None, 100, 2 * len + 1).unwrap()), [3, 4]);
-        assert_eq!(positions(reader.read(Pos(10), None, 100, 100).unwrap()), []);
-        assert_eq!(positions(reader.read(Pos(99), None, 100, 100).unwrap()), []);
+        assert_eq!(positions(reader.read(Pos(10), None, 100, 100).unwrap()), [0_u64; 0]);
+        assert_eq!(positions(reader.read(Pos(99), None, 100, 100).unwrap()), [0_u64; 0]);
     }
 }
 
@@ -587,7 +587,7 @@ fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
     fn the_log_agrees_with_a_list_across_rotation_trim_crash_and_restart(steps in steps()) {
@@ -598,7 +598,7 @@ proptest! {
     fn a_file_cut_at_any_byte_holds_exactly_the_groups_that_were_whole(
         groups in prop::collection::vec(1..4_u64, 1..12), cut in any::<prop::sample::Index>()) {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = open(dir.path(), &ONE);
+        let (_, mut log) = faulty(dir.path(), &ONE);
         let mut ends = vec![(0, HEAD_BYTES as u64)];
         for n in groups {
             let next = log.last().0 + 1;
@@ -626,7 +626,7 @@ proptest! {
         at in prop::collection::vec(any::<prop::sample::Index>(), 1..4), small: bool) {
         let options = if small { SMALL } else { ONE };
         let dir = tempfile::tempdir().unwrap();
-        let mut log = open(dir.path(), &options);
+        let (_, mut log) = faulty(dir.path(), &options);
         fill(&mut log, 150);
         let segments = log.segments();
         drop(log);
