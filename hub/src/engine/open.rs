@@ -5,7 +5,7 @@ use super::{Hub, Shared, Work};
 use crate::log::{self, Log, Reader};
 use crate::note::Note;
 use crate::state::{State, rows};
-use crate::store::{self, Store};
+use crate::store::{self, Opened, Store};
 use citybrain_shared::config::Config;
 use citybrain_shared::record::Header;
 use citybrain_shared::{Boot, Inc, LogId, Pos, limits};
@@ -29,6 +29,8 @@ pub enum Error {
     Log(#[from] log::Error),
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error("the state's store is closed after a failure")]
+    StoreClosed,
     #[error("the state does not read back")]
     Rows(#[from] rows::Error),
     #[error("no random numbers from the operating system: {0}")]
@@ -90,21 +92,38 @@ pub fn open(config: &Config) -> Result<(Hub, Engine, Facts), Error> {
         ..Facts::default()
     };
     let reader = log.reader();
+    let again = |log_end: Pos, store: Store| -> Result<(Store, store::Opened), Error> {
+        drop(store);
+        store::rewind(dir, log_end)?;
+        Ok(Store::open(dir, config.store.cache_bytes)?)
+    };
     let (mut rows, mut upto) = (found.rows, found.upto);
     // The store is written behind the log, so it can only be ahead if the log lost its end.
-    let lost_end = upto > reader.last();
-    if lost_end {
-        let reason = format!("the log ends at {}, before the state's {upto}", reader.last());
-        (rows, upto) = store.rewind(reader.last(), &reason)?;
-        facts.rebuilt = Some(reason);
+    let mut unproven = None;
+    if upto > reader.last() {
+        facts.rebuilt = Some(format!("The log ends at {}, before the state, which ends at {upto}.", reader.last()));
+        (store, Opened { rows, upto, .. }) = again(reader.last(), store)?;
+        unproven = Some("the log had lost its end");
     }
     let state = match fold(rows, upto, &reader) {
         Ok(state) => state,
-        Err(Error::Rows(e)) => {
-            let reason = e.to_string();
-            let (rows, upto) = store.rewind(reader.last(), &reason)?;
-            facts.rebuilt = Some(reason);
-            fold(rows, upto, &reader)?
+        // Rows that do not read are no loss while the log has everything that they came from.
+        Err(Error::Rows(e)) if reader.first() <= Pos(1) => {
+            facts.rebuilt = Some(format!("{e}; it was folded anew from the log."));
+            let (new, found) = again(Pos::ZERO, store)?;
+            (store, upto) = (new, found.upto);
+            fold(found.rows, found.upto, &reader)?
+        }
+        Err(Error::Log(log::Error::Trimmed { first })) => {
+            unproven = Some("the state's beginning was lost");
+            facts.rebuilt = Some(format!(
+                "{} The log begins at {first}: what the records before it said (cursors, sessions, counts) is lost.",
+                facts.rebuilt.as_deref().unwrap_or_default()
+            ));
+            (store, Opened { upto, .. }) = again(Pos::ZERO, store)?;
+            let mut state = State::default();
+            state.skip_to(Pos(first.0 - 1));
+            fold_onto(state, &reader)?
         }
         Err(e) => return Err(e),
     };
@@ -116,7 +135,7 @@ pub fn open(config: &Config) -> Result<(Hub, Engine, Facts), Error> {
     let mut engine = Engine {
         snapshot_at: store.newest_snapshot(),
         log,
-        store,
+        store: Some(store),
         shared: shared.clone(),
         jobs: queue,
         committed,
@@ -133,7 +152,7 @@ pub fn open(config: &Config) -> Result<(Hub, Engine, Facts), Error> {
         broken_since: None,
         short_of_space: false,
     };
-    engine.boot(lost_end)?;
+    engine.boot(unproven)?;
     (facts.first, facts.last) = (reader.first(), reader.last());
     facts.records = facts.last.0 + 1 - facts.first.0;
     facts.took_ms = started.elapsed().as_millis() as u64;
@@ -142,7 +161,7 @@ pub fn open(config: &Config) -> Result<(Hub, Engine, Facts), Error> {
 
 impl Engine {
     /// Commits the notes that begin this start.
-    fn boot(&mut self, lost_end: bool) -> Result<(), Error> {
+    fn boot(&mut self, unproven: Option<&str>) -> Result<(), Error> {
         let me = self.shared.state.read().me.clone();
         let inc = if me.inc == Inc::default() { Inc(random()?) } else { me.inc };
         let boot = Boot { counter: me.boot.counter + 1, nonce: random()? as u64 };
@@ -150,8 +169,8 @@ impl Engine {
         let first = self.log.last().next();
         if me.epochs.is_empty() {
             notes.push(Note::Epoch { log: LogId(random()?), first, why: "the data folder is new".into() });
-        } else if lost_end {
-            notes.push(Note::Epoch { log: LogId(random()?), first, why: "the log had lost its end".into() });
+        } else if let Some(why) = unproven {
+            notes.push(Note::Epoch { log: LogId(random()?), first, why: why.into() });
         }
         for note in notes {
             self.record(note).map_err(Error::FirstCommit)?;
@@ -171,8 +190,11 @@ impl Engine {
 
 /// The state as of the end of the log: rows as of `upto`, and what the log holds behind them.
 pub(super) fn fold(rows: Vec<(Vec<u8>, Vec<u8>)>, upto: Pos, reader: &Reader) -> Result<State, Error> {
-    let mut state = State::load(rows, upto)?;
-    let mut after = upto;
+    fold_onto(State::load(rows, upto)?, reader)
+}
+
+fn fold_onto(mut state: State, reader: &Reader) -> Result<State, Error> {
+    let mut after = state.applied;
     while after < reader.last() {
         let entries = match reader.read(after, None, 4096, 1 << 20) {
             Ok(entries) => entries,

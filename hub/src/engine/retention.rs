@@ -7,6 +7,7 @@
 use super::worker::Engine;
 use crate::note::Note;
 use crate::state::State;
+use crate::store::Store;
 use citybrain_shared::{Address, Lane, Pos};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -46,7 +47,7 @@ impl Engine {
             return;
         }
         let (needed, who) = needed(&self.shared.state.read(), self.parent.as_ref());
-        let floor = self.store.trim_floor().next().min(needed);
+        let floor = self.store.as_ref().map_or(Pos::ZERO, Store::trim_floor).next().min(needed);
         let now_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_micros() as i64;
         let keep_us = i64::try_from(self.config.keep_s).unwrap_or(i64::MAX).saturating_mul(1_000_000);
         let mut total = self.log.bytes();
@@ -78,7 +79,7 @@ impl Engine {
     /// Takes what somebody needs, because the disk's owner said so; recorded before it goes.
     fn retain_hard(&mut self, over: u64, needed: Pos, who: &str, mut keep_from: Pos) {
         // Never past the older snapshot: the state could not be rebuilt.
-        let floor = self.store.trim_floor().next();
+        let floor = self.store.as_ref().map_or(Pos::ZERO, Store::trim_floor).next();
         let mut freed = 0;
         for s in self.log.segments() {
             if freed >= over || s.last >= floor {

@@ -31,7 +31,8 @@ const REOPEN_EVERY: Duration = Duration::from_millis(500);
 
 pub struct Engine {
     pub(super) log: Log,
-    pub(super) store: Store,
+    /// `None` after a failure, until it is opened again.
+    pub(super) store: Option<Store>,
     pub(super) shared: Arc<Shared>,
     pub(super) jobs: mpsc::Receiver<Job>,
     pub(super) committed: watch::Sender<Pos>,
@@ -405,8 +406,15 @@ impl Engine {
     }
 
     fn reload(&mut self, state: &mut State) -> Result<(), super::OpenError> {
-        let (rows, upto) = self.store.rows()?;
-        *state = open::fold(rows, upto, &self.log.reader())?;
+        // sled fails for good after a failure, and its rows may be of either side of it.
+        self.store = None;
+        let (store, found) = Store::open(&self.dir, self.config.cache_bytes)?;
+        if let Some(why) = &found.rebuilt {
+            tracing::warn!(reason = %why, "The state was rebuilt.");
+        }
+        *state = open::fold(found.rows, found.upto, &self.log.reader())?;
+        self.stored = found.upto;
+        self.store = Some(store);
         Ok(())
     }
 
@@ -421,7 +429,7 @@ impl Engine {
             // The error is told to the next who asks; lazy notes promised nothing.
             let _ = self.commit(&mut shared.state.write());
         }
-        if self.last_store.elapsed() >= STORE_EVERY && self.stored < self.applied() {
+        if self.broken_since.is_none() && self.last_store.elapsed() >= STORE_EVERY && self.stored < self.applied() {
             self.write_rows();
         }
         if self.last_housekeeping.elapsed() >= HOUSEKEEPING_EVERY {
@@ -484,7 +492,8 @@ impl Engine {
             }
             (state.take_rows(), state.applied)
         };
-        match self.store.write(rows, upto) {
+        let Some(store) = &mut self.store else { return };
+        match store.write(rows, upto) {
             Ok(()) => self.stored = upto,
             Err(e) => {
                 // The rows that were taken are only in memory now: fold them again from the log.
@@ -499,7 +508,7 @@ impl Engine {
             }
         }
         if upto.0 - self.snapshot_at.0 >= self.config.snapshot_records {
-            match self.store.snapshot(upto) {
+            match store.snapshot(upto) {
                 Ok(_) => self.snapshot_at = upto,
                 Err(e) => tracing::error!(error = %chain(&e), "A snapshot could not be written."),
             }

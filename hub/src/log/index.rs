@@ -41,12 +41,6 @@ pub struct Hole {
     pub offset: u64,
 }
 
-impl Hole {
-    pub fn contains(&self, pos: Pos) -> bool {
-        self.after < pos && pos <= self.upto
-    }
-}
-
 /// The hole that holds `pos`, else the first one behind it.
 pub fn hole_from(holes: &[Hole], pos: Pos) -> Option<Hole> {
     holes.get(holes.partition_point(|h| h.upto < pos)).copied()

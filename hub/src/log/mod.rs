@@ -681,3 +681,6 @@ fn lock(dir: &Path) -> Result<File, Error> {
         Err(fs::TryLockError::Error(source)) => Err(io(source)),
     }
 }
+
+#[cfg(test)]
+mod tests;

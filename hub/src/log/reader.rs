@@ -1,16 +1,16 @@
 //! Reading: by position, by lane, by key, beside the writer.
 
-use super::Error;
 use super::format::{HEAD_BYTES, Head};
-use super::index::Fresh;
+use super::index::{self, Fresh, Hole};
 use super::segment::{Plan, Sealed};
 use super::tail::Tail;
 use super::walk::{Step, Walk};
+use super::{Damage, Error};
 use bytes::Bytes;
 use citybrain_shared::{Lane, Pos, record};
 use parking_lot::RwLock;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Bytes that one `pread` of a sequential read takes; a slice of it keeps it all in memory.
@@ -86,7 +86,7 @@ impl Inner {
                 start: self.fresh.point(want).unwrap_or((self.head.first, HEAD_BYTES as u64)),
                 limit: self.bytes,
                 last: self.last,
-                hole: super::index::hole_from(&self.fresh.holes, want),
+                hole: index::hole_from(&self.fresh.holes, want),
                 targets: urgent.then(|| self.fresh.urgent_from(want, Plan::TARGETS)),
             });
         }
@@ -257,6 +257,42 @@ impl Reader {
 }
 
 impl Reader {
+    /// Reads and checks every retained record, segment by segment; `progress` is told how many
+    /// segments are done, and of how many. Returns all damage, known before or not.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn verify(&self, mut progress: impl FnMut(usize, usize)) -> Result<Vec<Damage>, Error> {
+        let (sealed, path, head, limit, last) = {
+            let inner = self.shared.inner.read();
+            (inner.sealed.clone(), inner.path.clone(), inner.head, inner.bytes, inner.last)
+        };
+        let mut damage: Vec<Damage> = Vec::new();
+        let mut next = None;
+        for (done, segment) in sealed.iter().enumerate() {
+            progress(done, sealed.len() + 1);
+            missing(next, segment.about.first, &segment.path, &mut damage);
+            match segment.check() {
+                Ok(found) => damage.extend(found),
+                Err(_) if segment.about.last < self.first() => {}
+                Err(error) => return Err(error),
+            }
+            next = Some(segment.about.last.next());
+        }
+        progress(sealed.len(), sealed.len() + 1);
+        missing(next, head.first, &path, &mut damage);
+        if last >= head.first {
+            let scan = super::segment::scan(&path, head.first, Some(head.before), last, Some(limit))?;
+            damage.extend(scan.holes.iter().map(|hole| Damage::new(&path, hole)));
+            if scan.last < last {
+                let hole = Hole { after: scan.last, upto: last, offset: scan.rest.unwrap_or(scan.end) };
+                damage.push(Damage::new(&path, &hole));
+            }
+        }
+        progress(sealed.len() + 1, sealed.len() + 1);
+        Ok(damage)
+    }
+
     /// The chain hash at `last`, read from the file, not from memory; `None` when that lies in an
     /// older segment than the newest.
     pub(super) fn check_end(&self, last: Pos) -> Result<Option<u64>, Error> {
@@ -270,6 +306,16 @@ impl Reader {
         let mut taken = Taken { entries: Vec::new(), bytes: 0, records_max: 1, bytes_max: 1 };
         read_place(place, last, None, &mut taken)?;
         Ok(taken.entries.first().map(|entry| entry.chain))
+    }
+}
+
+/// Adds the gap between two segments, if there is one.
+fn missing(expected: Option<Pos>, first: Pos, path: &Path, damage: &mut Vec<Damage>) {
+    if let Some(expected) = expected
+        && expected < first
+    {
+        let hole = Hole { after: Pos(expected.0 - 1), upto: Pos(first.0 - 1), offset: 0 };
+        damage.push(Damage::new(&path.with_file_name(format!("{:020}.log", expected.0)), &hole));
     }
 }
 

@@ -196,6 +196,12 @@ impl Sealed {
         })
     }
 
+    /// Reads all of the segment; holes that it finds, known or not.
+    pub fn check(&self) -> Result<Vec<Damage>, Error> {
+        let (_, fresh) = scan_sealed(&self.path, self.about.first, self.about.last, Some(self.about.before))?;
+        Ok(fresh.holes.iter().map(|hole| Damage::new(&self.path, hole)).collect())
+    }
+
     /// Known damage; reads the index only if there is some.
     pub fn damage(&self) -> Result<Vec<Damage>, Error> {
         if self.about.lost == 0 {
@@ -207,12 +213,6 @@ impl Sealed {
             Index::Resident(index) => index.holes.clone(),
         };
         Ok(holes.iter().map(|hole| Damage::new(&self.path, hole)).collect())
-    }
-
-    /// Reads all of the segment; holes that it finds, known or not.
-    pub fn check(&self) -> Result<Vec<Damage>, Error> {
-        let (_, fresh) = scan_sealed(&self.path, self.about.first, self.about.last, Some(self.about.before))?;
-        Ok(fresh.holes.iter().map(|hole| Damage::new(&self.path, hole)).collect())
     }
 }
 
