@@ -158,6 +158,9 @@ pub struct Welcome {
     /// there.
     #[serde(default)]
     pub sends: [Option<Cursor>; 2],
+    /// The parent's latest starts, oldest first.
+    #[serde(default)]
+    pub boots: Vec<BootMark>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

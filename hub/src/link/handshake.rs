@@ -32,8 +32,10 @@
 use crate::note::Note;
 use crate::state::{Me, Peer, slot};
 use citybrain_shared::config::Enrol;
+use citybrain_shared::limits::BOOTS_KEPT;
 use citybrain_shared::wire::{self, BootMark, Cursor, Epoch, Hello, Party, Reason, Refuse, Welcome};
 use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
+use std::cell::RefCell;
 
 /// This node and the facts of its log.
 #[derive(Clone, Copy)]
@@ -268,10 +270,16 @@ pub fn on_hello(
         Err(mint) => return OnHello::Mint(mint),
     };
 
-    let shown = |at: Pos| match hello.proofs.iter().find(|(p, _)| *p == at) {
-        None => Shown::NotAsked,
-        Some((_, None)) => Shown::Trimmed,
-        Some((_, Some(chain))) => Shown::Chain(*chain),
+    // All that is looked at is asked for, also what this hello shows: the next one shows only what
+    // it is asked for.
+    let asked = RefCell::new(Vec::new());
+    let shown = |at: Pos| {
+        asked.borrow_mut().push(at);
+        match hello.proofs.iter().find(|(p, _)| *p == at) {
+            None => Shown::NotAsked,
+            Some((_, None)) => Shown::Trimmed,
+            Some((_, Some(chain))) => Shown::Chain(*chain),
+        }
     };
     let sender = History {
         epochs: if hello.epochs.is_empty() { std::slice::from_ref(&hello.epoch) } else { &hello.epochs },
@@ -279,7 +287,7 @@ pub fn on_hello(
         last: hello.last,
         minted_for: hello.minted_for,
     };
-    let mut prove = Vec::new();
+    let mut is_proven = true;
     let mut fits = [None; 2];
     for lane in Lane::ALL {
         let held = same.and_then(|p| p.has[slot(lane)]);
@@ -288,7 +296,7 @@ pub fn on_hello(
             None => sender.start(start_of(own, hello, lane), &shown),
         };
         match fit {
-            Fit::Prove(at) => prove.push(at),
+            Fit::Prove => is_proven = false,
             Fit::At(at) => fits[slot(lane)] = Some((held, at)),
             Fit::Past | Fit::Forked => {
                 let (reason, detail) = if fit == Fit::Past {
@@ -305,7 +313,9 @@ pub fn on_hello(
             }
         }
     }
-    if !prove.is_empty() {
+    if !is_proven {
+        let mut prove = asked.into_inner();
+        prove.sort_unstable();
         prove.dedup();
         return OnHello::Refuse(Box::new(Refuse {
             answers: hello.id,
@@ -316,15 +326,7 @@ pub fn on_hello(
 
     let lease = peer.map_or(0, |p| p.lease) + 1;
     let mut notes = Vec::new();
-    // Starts that the child lived through without us are now known too: what it wrote in them is
-    // proven to be part of the history that we hold.
-    for mark in &hello.boots {
-        if mark.boot != hello.from.boot && !same.is_some_and(|p| p.boots.contains(&mark.boot)) {
-            let party = Party { inc: hello.from.inc, boot: mark.boot };
-            notes.push(Note::Granted { child: hello.address.clone(), party, lease });
-        }
-    }
-    notes.push(Note::Granted { child: hello.address.clone(), party: hello.from, lease });
+    grant(&hello.address, hello.from, &hello.boots, same, lease, &mut notes);
     let mut has = [Cursor { log: hello.epoch.log, upto: Pos::ZERO, chain: 0 }; 2];
     for lane in Lane::ALL {
         let Some((held, at)) = fits[slot(lane)] else { continue };
@@ -372,6 +374,7 @@ pub fn on_hello(
             credit: terms.credit,
             answers: hello.id,
             sends: down,
+            boots: own.me.boots.clone(),
         }),
     }
 }
@@ -431,7 +434,7 @@ fn downward(
         let fit = match hello.has[slot(lane)] {
             Some(cursor) => match mine.fit(&cursor, &shown) {
                 Fit::Past => return Err(mint(cursor.log, "holds more of this log than there is")),
-                Fit::Forked | Fit::Prove(_) => return Err(mint(cursor.log, "holds another history of this log")),
+                Fit::Forked | Fit::Prove => return Err(mint(cursor.log, "holds another history of this log")),
                 Fit::At(at) => at,
             },
             // A reinstalled child goes on where the former incarnation was, so that a command that
@@ -473,9 +476,18 @@ pub fn on_welcome(
     if welcome.address != *parent {
         return OnWelcome::Again(format!("the broker leads to {}, and not to {parent}", welcome.address));
     }
+    if !awaiting {
+        let is_repeated = peer.is_some_and(|p| p.party == Some(welcome.from) && p.lease == welcome.lease);
+        // A parent that comes back finds the retained hello. It may be as old as this start: what
+        // was agreed upon it could lie in a past of the parent that is gone.
+        let why = "a hello that was answered before was answered again";
+        return if is_repeated { OnWelcome::Ignore } else { OnWelcome::Again(why.into()) };
+    }
     if welcome.answers != said.id {
-        // Most often a retained hello, which the parent found when it came back.
-        return if awaiting { OnWelcome::Ignore } else { OnWelcome::Again("an older hello was answered".into()) };
+        return OnWelcome::Ignore;
+    }
+    if peer.map_or([None; 2], |p| p.has) != said.has {
+        return OnWelcome::Again("frames of the session before came in meanwhile".into());
     }
     let log = own.epoch().log;
     for cursor in &welcome.has {
@@ -484,8 +496,9 @@ pub fn on_welcome(
             return OnWelcome::Again(format!("the parent's cursor at {} does not fit this log any more", cursor.upto));
         }
     }
-    let mut notes = vec![Note::Granted { child: parent.clone(), party: welcome.from, lease: welcome.lease }];
+    let mut notes = Vec::new();
     let same = peer.filter(|p| p.party.is_some_and(|p| p.inc == welcome.from.inc));
+    grant(parent, welcome.from, &welcome.boots, same, welcome.lease, &mut notes);
     for lane in Lane::ALL {
         let Some(sends) = welcome.sends[slot(lane)] else { continue };
         let has = same.and_then(|p| p.has[slot(lane)]);
@@ -555,6 +568,15 @@ pub fn on_refuse(own: &Own<'_>, said: &Hello, awaiting: bool, refuse: &Refuse) -
     }
 }
 
+/// The session, and before it the starts that the peer lived through without us: they are known
+/// now, for what it wrote in them is proven to be part of the history that we hold.
+fn grant(peer: &Address, party: Party, boots: &[BootMark], same: Option<&Peer>, lease: u64, notes: &mut Vec<Note>) {
+    let granted = |boot| Note::Granted { child: peer.clone(), party: Party { inc: party.inc, boot }, lease };
+    let unknown = boots.iter().filter(|m| m.boot != party.boot && !same.is_some_and(|p| p.boots.contains(&m.boot)));
+    notes.extend(unknown.take(BOOTS_KEPT).map(|m| granted(m.boot)));
+    notes.push(granted(party.boot));
+}
+
 fn lost(peer: &Address, lane: Lane, after: Pos, upto: Pos) -> Note {
     Note::Lost {
         peer: Some(peer.clone()),
@@ -620,7 +642,8 @@ struct At {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fit {
     At(At),
-    Prove(Pos),
+    /// The sender has to show a hash first.
+    Prove,
     Past,
     Forked,
 }
@@ -654,7 +677,7 @@ impl History<'_> {
             return self.start(Some(cursor.upto), shown);
         }
         match (shown(cursor.upto), renamed) {
-            (Shown::NotAsked, _) => Fit::Prove(cursor.upto),
+            (Shown::NotAsked, _) => Fit::Prove,
             (Shown::Chain(c), Some(f)) if c != cursor.chain => self.start(Some(Pos(f.0.saturating_sub(1))), shown),
             (Shown::Chain(c), None) if c != cursor.chain => Fit::Forked,
             // Equal; or just trimmed, which is as far as anybody can look.
@@ -669,7 +692,7 @@ impl History<'_> {
         let lost_after = at.filter(|a| *a < upto);
         match shown(upto) {
             _ if upto == Pos::ZERO => Fit::At(At { upto, chain: 0, lost_after }),
-            Shown::NotAsked => Fit::Prove(upto),
+            Shown::NotAsked => Fit::Prove,
             // The hash before a trimmed log's first record may be gone; both ends then write 0.
             Shown::Trimmed => Fit::At(At { upto, chain: 0, lost_after }),
             Shown::Chain(chain) => Fit::At(At { upto, chain, lost_after }),
