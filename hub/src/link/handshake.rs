@@ -71,17 +71,19 @@ pub enum OnHello {
     Mint(Mint),
 }
 
-/// A new history is to be minted (`Note::Epoch` with a fresh id) because a peer holds `held`.
+/// New histories are to be minted because a peer holds `held`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mint {
-    pub first: Pos,
+    /// Where each begins, in order. The last is where the two nodes' pasts part.
+    pub firsts: Vec<Pos>,
     pub held: LogId,
     pub why: String,
 }
 
 impl Mint {
-    pub fn note(&self, fresh: LogId) -> Note {
-        Note::Epoch { log: fresh, first: self.first, why: self.why.clone() }
+    /// What to commit before anything else is sent. `fresh` makes random ids.
+    pub fn notes(&self, mut fresh: impl FnMut() -> LogId) -> Vec<Note> {
+        self.firsts.iter().map(|first| Note::Epoch { log: fresh(), first: *first, why: self.why.clone() }).collect()
     }
 }
 
@@ -245,7 +247,10 @@ pub fn on_hello(
         if hello.from.boot.counter < before.boot.counter {
             return refuse(
                 Reason::Stale,
-                format!("start {} of this node is alive; this is start {}", before.boot.counter, hello.from.boot.counter),
+                format!(
+                    "start {} of this node is alive; this is start {}",
+                    before.boot.counter, hello.from.boot.counter
+                ),
             );
         }
         if hello.from.boot.counter == before.boot.counter {
@@ -300,14 +305,20 @@ pub fn on_hello(
             Fit::At(at) => fits[slot(lane)] = Some((held, at)),
             Fit::Past | Fit::Forked => {
                 let (reason, detail) = if fit == Fit::Past {
-                    (Reason::Past, "the parent holds positions that the child has not written: it was restored from a backup")
+                    (
+                        Reason::Past,
+                        "the parent holds positions that the child has not written: it was restored from a backup",
+                    )
                 } else {
-                    (Reason::Forked, "the child's history is not the one that the parent holds: a restored backup or a copied disk")
+                    (
+                        Reason::Forked,
+                        "the child's history is not the one that the parent holds: a restored backup or a copied disk",
+                    )
                 };
                 return OnHello::Refuse(Box::new(Refuse {
                     answers: hello.id,
                     boots: same.map_or_else(Vec::new, |p| p.boots.clone()),
-                    held: held.map(|c| c.log),
+                    held: same.map_or([None; 2], |p| p.has),
                     ..Refuse::new(own.party(), hello.from.boot, reason, detail)
                 }));
             }
@@ -406,10 +417,7 @@ fn downward(
     };
     let mine = History { epochs: &own.me.epochs, first: own.first, last: own.last, minted_for };
     let mint = |held: LogId, why: &str| {
-        let newest = own.epoch().first;
-        // Minted already, and still no fit: the peer saw starts whose records differ. Go further back.
-        let before = (minted_for == Some(held)).then_some(newest);
-        Mint { first: own.unseen_since(&hello.peer_boots, before), held, why: format!("{} {why}", hello.address) }
+        own.mint(&hello.has, held, &hello.peer_boots, minted_for, format!("{} {why}", hello.address))
     };
     // It acknowledged nothing that we do not have on disk; so we lost what we had. Whatever was
     // written since then gets a new name before it is sent to anybody.
@@ -426,7 +434,11 @@ fn downward(
         let first = own.unseen_since(&hello.peer_boots, None);
         if !own.me.epochs.iter().any(|e| e.first == first) {
             let held = own.epoch().log;
-            return Err(Mint { first, held, why: format!("{} got acknowledgements of a lost past", hello.address) });
+            return Err(Mint {
+                firsts: vec![first],
+                held,
+                why: format!("{} got acknowledgements of a lost past", hello.address),
+            });
         }
     }
     let mut down = [None; 2];
@@ -551,13 +563,9 @@ pub fn on_refuse(own: &Own<'_>, said: &Hello, awaiting: bool, refuse: &Refuse) -
         Reason::Unknown => OnRefuse::Again,
         Reason::Past | Reason::Forked if refuse.answers == 0 => OnRefuse::Again,
         Reason::Past | Reason::Forked => {
-            let held = refuse.held.unwrap_or_else(|| own.epoch().log);
-            let before = (said.minted_for == Some(held)).then(|| own.epoch().first);
-            OnRefuse::Mint(Mint {
-                first: own.unseen_since(&refuse.boots, before),
-                held,
-                why: format!("refused by the parent: {}", refuse.detail),
-            })
+            let held = refuse.held.iter().flatten().next().map_or_else(|| own.epoch().log, |c| c.log);
+            let why = format!("refused by the parent: {}", refuse.detail);
+            OnRefuse::Mint(own.mint(&refuse.held, held, &refuse.boots, said.minted_for, why))
         }
         Reason::Duplicate
         | Reason::Stale
@@ -599,6 +607,28 @@ impl Own<'_> {
 
     fn shown(&self, at: Pos) -> Option<u64> {
         if at == Pos::ZERO { Some(0) } else { (self.chain)(at) }
+    }
+
+    /// The history to mint for a peer that stands at `cursors`, in `held`, and saw the starts `seen`.
+    fn mint(
+        &self,
+        cursors: &[Option<Cursor>; 2],
+        held: LogId,
+        seen: &[Boot],
+        minted_for: Option<LogId>,
+        why: String,
+    ) -> Mint {
+        // Minted already, and still no fit: the peer saw starts whose records differ. Go further back.
+        let before = (minted_for == Some(held)).then(|| self.epoch().first);
+        let first = self.unseen_since(seen, before);
+        let mut firsts = vec![first];
+        if !self.me.epochs.iter().any(|e| e.log == held) {
+            // `held` was minted in a past that is gone, because names before it had been used twice.
+            // From where is gone too; so nothing that the peer still lacks keeps its old name.
+            let lacks = cursors.iter().flatten().map(|c| c.upto.next()).min().filter(|p| *p < first);
+            firsts.splice(0..0, lacks);
+        }
+        Mint { firsts, held, why }
     }
 
     /// First position of the earliest start that a peer, who saw `seen`, does not know. With

@@ -101,15 +101,7 @@ pub struct Sender {
 
 impl Sender {
     pub fn new(terms: Terms) -> Sender {
-        Sender {
-            terms,
-            lines: Default::default(),
-            last: Pos::ZERO,
-            urgent_run: 0,
-            rtt_ms: None,
-            up: false,
-            resends: 0,
-        }
+        Sender { terms, lines: Default::default(), last: Pos::ZERO, urgent_run: 0, rtt_ms: None, up: false, resends: 0 }
     }
 
     /// A session begins: the peer has everything up to `has` (urgent, routine). Whatever was under
