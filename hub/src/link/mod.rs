@@ -1,5 +1,7 @@
+pub mod frames;
 pub mod handshake;
 pub mod judge;
+pub mod pipe;
 pub mod sender;
 #[cfg(test)]
 mod simulation;
