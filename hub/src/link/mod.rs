@@ -1,7 +1,11 @@
+pub mod ask;
+pub mod driver;
 pub mod frames;
 pub mod handshake;
 pub mod judge;
+pub mod outbound;
 pub mod pipe;
 pub mod sender;
 #[cfg(test)]
 mod simulation;
+pub mod view;
