@@ -1,4 +1,5 @@
 pub mod ask;
+pub mod downlinks;
 pub mod driver;
 pub mod frames;
 pub mod handshake;
@@ -8,4 +9,5 @@ pub mod pipe;
 pub mod sender;
 #[cfg(test)]
 mod simulation;
+pub mod uplink;
 pub mod view;
