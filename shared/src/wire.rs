@@ -158,6 +158,9 @@ pub struct Welcome {
     /// there.
     #[serde(default)]
     pub sends: [Option<Cursor>; 2],
+    /// The parent's latest starts, oldest first.
+    #[serde(default)]
+    pub boots: Vec<BootMark>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -176,15 +179,24 @@ pub struct Refuse {
     /// For `prove`: positions of the refused node's log whose chain hash the next hello must give.
     #[serde(default)]
     pub prove: Vec<Pos>,
-    /// For `past` and `forked`: the history of the refused node that the refuser holds.
+    /// For `past` and `forked`: what the refuser holds of the refused node (urgent, routine).
     #[serde(default)]
-    pub held: Option<LogId>,
+    pub held: [Option<Cursor>; 2],
 }
 
 impl Refuse {
     /// A refusal of a frame; the caller sets what a refused hello needs besides.
     pub fn new(from: Party, to: Boot, reason: Reason, detail: impl Into<String>) -> Refuse {
-        Refuse { from, to, reason, detail: detail.into(), boots: Vec::new(), answers: 0, prove: Vec::new(), held: None }
+        Refuse {
+            from,
+            to,
+            reason,
+            detail: detail.into(),
+            boots: Vec::new(),
+            answers: 0,
+            prove: Vec::new(),
+            held: [None; 2],
+        }
     }
 }
 

@@ -32,8 +32,10 @@
 use crate::note::Note;
 use crate::state::{Me, Peer, slot};
 use citybrain_shared::config::Enrol;
+use citybrain_shared::limits::BOOTS_KEPT;
 use citybrain_shared::wire::{self, BootMark, Cursor, Epoch, Hello, Party, Reason, Refuse, Welcome};
 use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
+use std::cell::RefCell;
 
 /// This node and the facts of its log.
 #[derive(Clone, Copy)]
@@ -69,17 +71,19 @@ pub enum OnHello {
     Mint(Mint),
 }
 
-/// A new history is to be minted (`Note::Epoch` with a fresh id) because a peer holds `held`.
+/// New histories are to be minted because a peer holds `held`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mint {
-    pub first: Pos,
+    /// Where each begins, in order. The last is where the two nodes' pasts part.
+    pub firsts: Vec<Pos>,
     pub held: LogId,
     pub why: String,
 }
 
 impl Mint {
-    pub fn note(&self, fresh: LogId) -> Note {
-        Note::Epoch { log: fresh, first: self.first, why: self.why.clone() }
+    /// What to commit before anything else is sent. `fresh` makes random ids.
+    pub fn notes(&self, mut fresh: impl FnMut() -> LogId) -> Vec<Note> {
+        self.firsts.iter().map(|first| Note::Epoch { log: fresh(), first: *first, why: self.why.clone() }).collect()
     }
 }
 
@@ -271,10 +275,16 @@ pub fn on_hello(
         Err(mint) => return OnHello::Mint(mint),
     };
 
-    let shown = |at: Pos| match hello.proofs.iter().find(|(p, _)| *p == at) {
-        None => Shown::NotAsked,
-        Some((_, None)) => Shown::Trimmed,
-        Some((_, Some(chain))) => Shown::Chain(*chain),
+    // All that is looked at is asked for, also what this hello shows: the next one shows only what
+    // it is asked for.
+    let asked = RefCell::new(Vec::new());
+    let shown = |at: Pos| {
+        asked.borrow_mut().push(at);
+        match hello.proofs.iter().find(|(p, _)| *p == at) {
+            None => Shown::NotAsked,
+            Some((_, None)) => Shown::Trimmed,
+            Some((_, Some(chain))) => Shown::Chain(*chain),
+        }
     };
     let sender = History {
         epochs: if hello.epochs.is_empty() { std::slice::from_ref(&hello.epoch) } else { &hello.epochs },
@@ -282,7 +292,7 @@ pub fn on_hello(
         last: hello.last,
         minted_for: hello.minted_for,
     };
-    let mut prove = Vec::new();
+    let mut is_proven = true;
     let mut fits = [None; 2];
     for lane in Lane::ALL {
         let held = same.and_then(|p| p.has[slot(lane)]);
@@ -291,7 +301,7 @@ pub fn on_hello(
             None => sender.start(start_of(own, hello, lane), &shown),
         };
         match fit {
-            Fit::Prove(at) => prove.push(at),
+            Fit::Prove => is_proven = false,
             Fit::At(at) => fits[slot(lane)] = Some((held, at)),
             Fit::Past | Fit::Forked => {
                 let (reason, detail) = if fit == Fit::Past {
@@ -308,13 +318,15 @@ pub fn on_hello(
                 return OnHello::Refuse(Box::new(Refuse {
                     answers: hello.id,
                     boots: same.map_or_else(Vec::new, |p| p.boots.clone()),
-                    held: held.map(|c| c.log),
+                    held: same.map_or([None; 2], |p| p.has),
                     ..Refuse::new(own.party(), hello.from.boot, reason, detail)
                 }));
             }
         }
     }
-    if !prove.is_empty() {
+    if !is_proven {
+        let mut prove = asked.into_inner();
+        prove.sort_unstable();
         prove.dedup();
         return OnHello::Refuse(Box::new(Refuse {
             answers: hello.id,
@@ -325,15 +337,7 @@ pub fn on_hello(
 
     let lease = peer.map_or(0, |p| p.lease) + 1;
     let mut notes = Vec::new();
-    // Starts that the child lived through without us are now known too: what it wrote in them is
-    // proven to be part of the history that we hold.
-    for mark in &hello.boots {
-        if mark.boot != hello.from.boot && !same.is_some_and(|p| p.boots.contains(&mark.boot)) {
-            let party = Party { inc: hello.from.inc, boot: mark.boot };
-            notes.push(Note::Granted { child: hello.address.clone(), party, lease });
-        }
-    }
-    notes.push(Note::Granted { child: hello.address.clone(), party: hello.from, lease });
+    grant(&hello.address, hello.from, &hello.boots, same, lease, &mut notes);
     let mut has = [Cursor { log: hello.epoch.log, upto: Pos::ZERO, chain: 0 }; 2];
     for lane in Lane::ALL {
         let Some((held, at)) = fits[slot(lane)] else { continue };
@@ -381,6 +385,7 @@ pub fn on_hello(
             credit: terms.credit,
             answers: hello.id,
             sends: down,
+            boots: own.me.boots.clone(),
         }),
     }
 }
@@ -412,10 +417,7 @@ fn downward(
     };
     let mine = History { epochs: &own.me.epochs, first: own.first, last: own.last, minted_for };
     let mint = |held: LogId, why: &str| {
-        let newest = own.epoch().first;
-        // Minted already, and still no fit: the peer saw starts whose records differ. Go further back.
-        let before = (minted_for == Some(held)).then_some(newest);
-        Mint { first: own.unseen_since(&hello.peer_boots, before), held, why: format!("{} {why}", hello.address) }
+        own.mint(&hello.has, held, &hello.peer_boots, minted_for, format!("{} {why}", hello.address))
     };
     // It acknowledged nothing that we do not have on disk; so we lost what we had. Whatever was
     // written since then gets a new name before it is sent to anybody.
@@ -432,7 +434,11 @@ fn downward(
         let first = own.unseen_since(&hello.peer_boots, None);
         if !own.me.epochs.iter().any(|e| e.first == first) {
             let held = own.epoch().log;
-            return Err(Mint { first, held, why: format!("{} got acknowledgements of a lost past", hello.address) });
+            return Err(Mint {
+                firsts: vec![first],
+                held,
+                why: format!("{} got acknowledgements of a lost past", hello.address),
+            });
         }
     }
     let mut down = [None; 2];
@@ -440,7 +446,7 @@ fn downward(
         let fit = match hello.has[slot(lane)] {
             Some(cursor) => match mine.fit(&cursor, &shown) {
                 Fit::Past => return Err(mint(cursor.log, "holds more of this log than there is")),
-                Fit::Forked | Fit::Prove(_) => return Err(mint(cursor.log, "holds another history of this log")),
+                Fit::Forked | Fit::Prove => return Err(mint(cursor.log, "holds another history of this log")),
                 Fit::At(at) => at,
             },
             // A reinstalled child goes on where the former incarnation was, so that a command that
@@ -482,9 +488,18 @@ pub fn on_welcome(
     if welcome.address != *parent {
         return OnWelcome::Again(format!("the broker leads to {}, and not to {parent}", welcome.address));
     }
+    if !awaiting {
+        let is_repeated = peer.is_some_and(|p| p.party == Some(welcome.from) && p.lease == welcome.lease);
+        // A parent that comes back finds the retained hello. It may be as old as this start: what
+        // was agreed upon it could lie in a past of the parent that is gone.
+        let why = "a hello that was answered before was answered again";
+        return if is_repeated { OnWelcome::Ignore } else { OnWelcome::Again(why.into()) };
+    }
     if welcome.answers != said.id {
-        // Most often a retained hello, which the parent found when it came back.
-        return if awaiting { OnWelcome::Ignore } else { OnWelcome::Again("an older hello was answered".into()) };
+        return OnWelcome::Ignore;
+    }
+    if peer.map_or([None; 2], |p| p.has) != said.has {
+        return OnWelcome::Again("frames of the session before came in meanwhile".into());
     }
     let log = own.epoch().log;
     for cursor in &welcome.has {
@@ -493,8 +508,9 @@ pub fn on_welcome(
             return OnWelcome::Again(format!("the parent's cursor at {} does not fit this log any more", cursor.upto));
         }
     }
-    let mut notes = vec![Note::Granted { child: parent.clone(), party: welcome.from, lease: welcome.lease }];
+    let mut notes = Vec::new();
     let same = peer.filter(|p| p.party.is_some_and(|p| p.inc == welcome.from.inc));
+    grant(parent, welcome.from, &welcome.boots, same, welcome.lease, &mut notes);
     for lane in Lane::ALL {
         let Some(sends) = welcome.sends[slot(lane)] else { continue };
         let has = same.and_then(|p| p.has[slot(lane)]);
@@ -547,13 +563,9 @@ pub fn on_refuse(own: &Own<'_>, said: &Hello, awaiting: bool, refuse: &Refuse) -
         Reason::Unknown => OnRefuse::Again,
         Reason::Past | Reason::Forked if refuse.answers == 0 => OnRefuse::Again,
         Reason::Past | Reason::Forked => {
-            let held = refuse.held.unwrap_or_else(|| own.epoch().log);
-            let before = (said.minted_for == Some(held)).then(|| own.epoch().first);
-            OnRefuse::Mint(Mint {
-                first: own.unseen_since(&refuse.boots, before),
-                held,
-                why: format!("refused by the parent: {}", refuse.detail),
-            })
+            let held = refuse.held.iter().flatten().next().map_or_else(|| own.epoch().log, |c| c.log);
+            let why = format!("refused by the parent: {}", refuse.detail);
+            OnRefuse::Mint(own.mint(&refuse.held, held, &refuse.boots, said.minted_for, why))
         }
         Reason::Duplicate
         | Reason::Stale
@@ -562,6 +574,15 @@ pub fn on_refuse(own: &Own<'_>, said: &Hello, awaiting: bool, refuse: &Refuse) -
         | Reason::WrongParent
         | Reason::Unavailable => OnRefuse::Wait,
     }
+}
+
+/// The session, and before it the starts that the peer lived through without us: they are known
+/// now, for what it wrote in them is proven to be part of the history that we hold.
+fn grant(peer: &Address, party: Party, boots: &[BootMark], same: Option<&Peer>, lease: u64, notes: &mut Vec<Note>) {
+    let granted = |boot| Note::Granted { child: peer.clone(), party: Party { inc: party.inc, boot }, lease };
+    let unknown = boots.iter().filter(|m| m.boot != party.boot && !same.is_some_and(|p| p.boots.contains(&m.boot)));
+    notes.extend(unknown.take(BOOTS_KEPT).map(|m| granted(m.boot)));
+    notes.push(granted(party.boot));
 }
 
 fn lost(peer: &Address, lane: Lane, after: Pos, upto: Pos) -> Note {
@@ -586,6 +607,28 @@ impl Own<'_> {
 
     fn shown(&self, at: Pos) -> Option<u64> {
         if at == Pos::ZERO { Some(0) } else { (self.chain)(at) }
+    }
+
+    /// The history to mint for a peer that stands at `cursors`, in `held`, and saw the starts `seen`.
+    fn mint(
+        &self,
+        cursors: &[Option<Cursor>; 2],
+        held: LogId,
+        seen: &[Boot],
+        minted_for: Option<LogId>,
+        why: String,
+    ) -> Mint {
+        // Minted already, and still no fit: the peer saw starts whose records differ. Go further back.
+        let before = (minted_for == Some(held)).then(|| self.epoch().first);
+        let first = self.unseen_since(seen, before);
+        let mut firsts = vec![first];
+        if !self.me.epochs.iter().any(|e| e.log == held) {
+            // `held` was minted in a past that is gone, because names before it had been used twice.
+            // From where is gone too; so nothing that the peer still lacks keeps its old name.
+            let lacks = cursors.iter().flatten().map(|c| c.upto.next()).min().filter(|p| *p < first);
+            firsts.splice(0..0, lacks);
+        }
+        Mint { firsts, held, why }
     }
 
     /// First position of the earliest start that a peer, who saw `seen`, does not know. With
@@ -629,7 +672,8 @@ struct At {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fit {
     At(At),
-    Prove(Pos),
+    /// The sender has to show a hash first.
+    Prove,
     Past,
     Forked,
 }
@@ -663,7 +707,7 @@ impl History<'_> {
             return self.start(Some(cursor.upto), shown);
         }
         match (shown(cursor.upto), renamed) {
-            (Shown::NotAsked, _) => Fit::Prove(cursor.upto),
+            (Shown::NotAsked, _) => Fit::Prove,
             (Shown::Chain(c), Some(f)) if c != cursor.chain => self.start(Some(Pos(f.0.saturating_sub(1))), shown),
             (Shown::Chain(c), None) if c != cursor.chain => Fit::Forked,
             // Equal; or just trimmed, which is as far as anybody can look.
@@ -678,7 +722,7 @@ impl History<'_> {
         let lost_after = at.filter(|a| *a < upto);
         match shown(upto) {
             _ if upto == Pos::ZERO => Fit::At(At { upto, chain: 0, lost_after }),
-            Shown::NotAsked => Fit::Prove(upto),
+            Shown::NotAsked => Fit::Prove,
             // The hash before a trimmed log's first record may be gone; both ends then write 0.
             Shown::Trimmed => Fit::At(At { upto, chain: 0, lost_after }),
             Shown::Chain(chain) => Fit::At(At { upto, chain, lost_after }),

@@ -86,7 +86,7 @@ pub fn answer(verdict: Verdict, peer: &Peer, me: Party, head: &FrameHead) -> Rec
         Verdict::Stale => Received::Ignore,
         Verdict::Forked => Received::Refuse(Refuse {
             boots: peer.boots.clone(),
-            held: peer.has[slot(head.lane)].map(|c| c.log),
+            held: peer.has,
             ..Refuse::new(
                 me,
                 head.from.boot,

@@ -1,0 +1,559 @@
+//! The driver of the links to all children: this node as a client of its own broker.
+//!
+//! One task owns all children. What waits (handshakes, which need an fsync; answers to frames) runs
+//! in tasks of its own, so that no child waits for another.
+
+use super::ask::{self, ANSWER_BYTES_MAX, AskError, OUTSTANDING_MAX, Question};
+use super::driver::{self, Backoff, Context, Pending, SHOW_EVERY_MS, TICKETS_MAX};
+use super::frames::{Audience, Outbox};
+use super::handshake::{self, Holder, OnHello, Session};
+use super::outbound::Outbound;
+use super::pipe::{Event, Outlet, Pipe};
+use super::sender::{Acked, Ms};
+use super::view::{LinkView, Role, Stage};
+use crate::engine::{Error, Haste};
+use bytes::Bytes;
+use citybrain_shared::topic::{self, Verb};
+use citybrain_shared::wire::{Hello, Message, Party, Reason, Refuse, Welcome};
+use citybrain_shared::{Address, Inc, LogId};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+/// Handshakes under way at a time: after a city's restart the others wait their turn, retained.
+const HANDSHAKES_MAX: usize = 64;
+/// Children of one node, seen on the pipe. Far above any plan's 5,000.
+const CHILDREN_MAX: usize = 20_000;
+/// A holder of an address that was not heard for so long, and said no bye, is taken for dead, ms.
+const ALIVE_WITHIN_MS: Ms = 10 * 60 * 1000;
+/// Frames under way for so long without any acknowledgement: the child is asked for a hello, ms.
+const PROGRESS_AFTER_MS: Ms = 10_000;
+
+/// Makes a pipe to this node's own broker, subscribed to [`filters`]; a new one after each end.
+pub type Dial = Box<dyn FnMut() -> Pipe + Send>;
+
+/// What a parent subscribes to.
+pub fn filters(root: &str) -> Vec<String> {
+    [Verb::Hello, Verb::Up, Verb::DownAck, Verb::Answer].map(|v| topic::link_filter(root, v)).to_vec()
+}
+
+/// A handle on the driver; cheap to clone.
+#[derive(Clone)]
+pub struct Downlinks {
+    address: Address,
+    commands: mpsc::Sender<Command>,
+}
+
+enum Command {
+    Ask { child: Address, target: Address, body: Bytes, within: Duration, reply: oneshot::Sender<Result<Bytes, AskError>> },
+    Approve { child: Address, inc: Inc },
+}
+
+impl Downlinks {
+    /// The handle, and the driver to be spawned.
+    pub fn new(cx: Context, dial: Dial) -> (Downlinks, Driver) {
+        let (commands, rx) = mpsc::channel(OUTSTANDING_MAX);
+        (Downlinks { address: cx.address.clone(), commands }, Driver::new(cx, dial, rx))
+    }
+
+    /// Asks a node below this one, hop by hop.
+    ///
+    /// # Errors
+    /// [`AskError`]
+    pub async fn ask(&self, target: &Address, body: Bytes, within: Duration) -> Result<Bytes, AskError> {
+        let child = self.address.child_towards(target).ok_or_else(|| AskError::NotBelow(target.clone()))?;
+        if body.len() > ANSWER_BYTES_MAX {
+            return Err(AskError::TooLarge);
+        }
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Ask { child, target: target.clone(), body, within, reply };
+        self.commands.try_send(command).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => AskError::Busy,
+            mpsc::error::TrySendError::Closed(_) => AskError::Stopping,
+        })?;
+        match tokio::time::timeout(within, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(AskError::Stopping),
+            Err(_) => Err(AskError::Late),
+        }
+    }
+
+    /// Lets a reinstalled child in where config says `enrol = manual`. Holds until it says hello
+    /// or this node restarts. False if the driver is gone.
+    pub async fn approve(&self, child: Address, inc: Inc) -> bool {
+        self.commands.send(Command::Approve { child, inc }).await.is_ok()
+    }
+}
+
+struct Child {
+    out: Outbound,
+    view: LinkView,
+    heard: Option<Instant>,
+    heard_ms: Option<Ms>,
+    is_gone: bool,
+    is_greeting: bool,
+    approved: Option<Inc>,
+    shown: bool,
+}
+
+/// The outcome of a handshake that ran in a task of its own.
+struct Greeted {
+    child: Address,
+    outcome: Result<Greeting, Error>,
+}
+
+enum Greeting {
+    Welcome { hello: Box<Hello>, welcome: Box<Welcome>, session: Session },
+    Refuse(Box<Refuse>),
+}
+
+struct Waiting {
+    child: Address,
+    reply: oneshot::Sender<Result<Bytes, AskError>>,
+    until: Ms,
+}
+
+pub struct Driver {
+    cx: Context,
+    dial: Dial,
+    commands: mpsc::Receiver<Command>,
+    children: BTreeMap<Address, Child>,
+    outbox: Outbox,
+    /// The outbox has not caught up with the log yet.
+    is_behind: bool,
+    waiting: HashMap<u64, Waiting>,
+    questions: u64,
+    greeted_tx: mpsc::Sender<Greeted>,
+    greeted: mpsc::Receiver<Greeted>,
+    greetings: Arc<Semaphore>,
+    /// Two children that show the same lost past must not mint twice.
+    minting: Arc<Semaphore>,
+    shown_at: Ms,
+    /// Messages on topics that are no link's, or of strangers.
+    foreign: u64,
+}
+
+enum End {
+    Stop,
+    Again(String),
+}
+
+impl Driver {
+    fn new(cx: Context, dial: Dial, commands: mpsc::Receiver<Command>) -> Driver {
+        let (greeted_tx, greeted) = mpsc::channel(HANDSHAKES_MAX);
+        let outbox = Outbox::new(cx.hub.reader().last());
+        Driver {
+            cx,
+            dial,
+            commands,
+            children: BTreeMap::new(),
+            outbox,
+            is_behind: false,
+            waiting: HashMap::new(),
+            questions: driver::random_u128() as u64,
+            greeted_tx,
+            greeted,
+            greetings: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            minting: Arc::new(Semaphore::new(1)),
+            shown_at: 0,
+            foreign: 0,
+        }
+    }
+
+    /// Runs until `stop` turns true or its sender is gone.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut backoff = Backoff::default();
+        while !*stop.borrow() {
+            match self.connection(&mut stop, &mut backoff).await {
+                End::Stop => return,
+                End::Again(why) => {
+                    tracing::warn!(reason = %why, "The connection to this node's own broker ended.");
+                    for child in self.children.values_mut() {
+                        child.end(Stage::Connecting, why.clone());
+                        child.view.reconnects += 1;
+                    }
+                }
+            }
+            let wait = Duration::from_millis(backoff.next_ms());
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = stop.wait_for(|s| *s) => return,
+            }
+        }
+    }
+
+    async fn connection(&mut self, stop: &mut watch::Receiver<bool>, backoff: &mut Backoff) -> End {
+        let Pipe { outlet, mut inlet } = (self.dial)();
+        let (answers, pending) = mpsc::channel::<Pending>(TICKETS_MAX);
+        // Ends by itself once `answers` is dropped.
+        tokio::spawn(driver::answer(self.cx.clone(), outlet.clone(), Verb::UpAck, pending, None));
+        let mut committed = self.cx.hub.committed();
+        let mut drained = 0;
+        loop {
+            let now = self.cx.now();
+            committed.borrow_and_update();
+            if let Err(end) = self.work(now, &outlet).await {
+                return end;
+            }
+            let deadline = self.cx.at(self.deadline(now));
+            tokio::select! {
+                event = inlet.recv() => match event {
+                    Event::Connected => backoff.reset(),
+                    Event::Disconnected(why) => return End::Again(why),
+                    Event::Message { topic, payload } => {
+                        if let Err(end) = self.take(&topic, payload, &outlet, &answers).await {
+                            return end;
+                        }
+                        drained += 1;
+                    }
+                },
+                r = committed.changed() => if r.is_err() { return End::Stop },
+                Some(greeted) = self.greeted.recv() => {
+                    if let Err(end) = self.greeted(greeted, &outlet).await {
+                        return end;
+                    }
+                }
+                Some(command) = self.commands.recv() => {
+                    if let Err(end) = self.command(command, &outlet).await {
+                        return end;
+                    }
+                }
+                () = tokio::time::sleep_until(deadline) => {}
+                _ = stop.wait_for(|s| *s) => return End::Stop,
+            }
+            if drained > 0 && drained % 64 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn deadline(&self, now: Ms) -> Ms {
+        if self.is_behind {
+            return now;
+        }
+        let asks = self.waiting.values().map(|w| w.until);
+        let children = self.children.values().filter_map(|c| c.out.poll_timeout());
+        let show = self.shown_at + SHOW_EVERY_MS;
+        children.chain(asks).chain([show.max(now + 1)]).min().unwrap_or(now)
+    }
+
+    /// Timers, and whatever can be sent.
+    async fn work(&mut self, now: Ms, outlet: &Outlet) -> Result<(), End> {
+        let cx = self.cx.clone();
+        let reader = cx.hub.reader();
+        match self.outbox.fill(&reader) {
+            Ok(caught_up) => self.is_behind = !caught_up,
+            // Children read the log themselves, and say which of them cannot.
+            Err(e) => {
+                tracing::warn!(error = %e, "The log cannot be read for the children's outbox.");
+                self.outbox = Outbox::new(reader.last());
+            }
+        }
+        let goal = self.outbox.goal();
+        let mut notes = Vec::new();
+        let is_show = now >= self.shown_at + SHOW_EVERY_MS;
+        for (address, child) in &mut self.children {
+            child.out.sender.on_log_grew(goal);
+            child.out.sender.on_tick(now);
+            notes.extend(child.out.due_notes(now, &reader));
+            let limit = PROGRESS_AFTER_MS.max(3 * cx.config.resend_after_ms);
+            if child.out.sender.waiting_ms(now) > limit && !child.is_greeting {
+                child.ask_for_hello(&cx, address, outlet, "frames were not acknowledged in time").await?;
+            }
+            loop {
+                match child.out.next(cx.now(), &cx.hub, &reader, Some(&self.outbox), cx.config.compress) {
+                    Ok(None) => break,
+                    Ok(Some(outgoing)) => {
+                        // On disk before the frame that skips it.
+                        match cx.commit(outgoing.parked, Haste::Now).await {
+                            Ok(()) => {}
+                            Err(Error::Stopping) => return Err(End::Stop),
+                            Err(e) => {
+                                child.ask_for_hello(&cx, address, outlet, &e.to_string()).await?;
+                                break;
+                            }
+                        }
+                        if !outgoing.message.is_empty() {
+                            publish(outlet, cx.topic(Verb::Down, address), outgoing.message).await?;
+                        }
+                    }
+                    Err(e) => {
+                        tracing::warn!(peer = %address, error = %e, "The session ends because the log cannot serve it.");
+                        child.ask_for_hello(&cx, address, outlet, &e.to_string()).await?;
+                        break;
+                    }
+                }
+            }
+            if is_show || !child.shown {
+                child.shown = true;
+                child.out.show(&mut child.view);
+                cx.links.set(&child.view, child.heard);
+            }
+        }
+        if is_show {
+            self.shown_at = now;
+        }
+        if !notes.is_empty() && cx.hub.note(notes, Haste::Lazy).await.is_err() {
+            return Err(End::Stop);
+        }
+        let late: Vec<u64> = self.waiting.iter().filter(|(_, w)| w.until <= now).map(|(id, _)| *id).collect();
+        for id in late {
+            if let Some(w) = self.waiting.remove(&id) {
+                let _ = w.reply.send(Err(AskError::Late));
+            }
+        }
+        Ok(())
+    }
+
+    fn child(&mut self, address: &Address) -> Option<&mut Child> {
+        if !self.children.contains_key(address) {
+            if self.children.len() >= CHILDREN_MAX {
+                return None;
+            }
+            let audience = Audience::Down(address.clone());
+            let child = Child {
+                out: Outbound::new(self.cx.address.clone(), self.cx.sender_terms(), audience),
+                view: LinkView::new(address.clone(), Role::Down),
+                heard: None,
+                heard_ms: None,
+                is_gone: false,
+                is_greeting: false,
+                approved: None,
+                shown: false,
+            };
+            self.children.insert(address.clone(), child);
+        }
+        self.children.get_mut(address)
+    }
+
+    async fn take(
+        &mut self,
+        topic: &str,
+        payload: Bytes,
+        outlet: &Outlet,
+        answers: &mpsc::Sender<Pending>,
+    ) -> Result<(), End> {
+        let cx = self.cx.clone();
+        let Some((verb, address)) = topic::parse_link(&cx.config.root, topic).filter(|(v, _)| v.is_from_child()) else {
+            self.foreign += 1;
+            return Ok(());
+        };
+        if !address.is_child_of(&cx.address) {
+            self.foreign += 1;
+            if verb == Verb::Hello
+                && let Ok(Message::Hello(hello)) = driver::decode(&payload)
+            {
+                // Nothing is kept of a node that is no child; it only hears why.
+                let me = cx.hub.state(|s| s.me.clone());
+                let answer = cx.with_own(&me, |own| {
+                    handshake::on_hello(own, &cx.terms, None, Holder::default(), None, &hello)
+                });
+                if let OnHello::Refuse(refuse) = answer {
+                    publish(outlet, cx.topic(Verb::UpAck, &address), Message::Refuse(*refuse).encode()).await?;
+                }
+            }
+            return Ok(());
+        }
+        let now = cx.now();
+        match verb {
+            Verb::Up => {
+                let Some(child) = self.child(&address) else { return Ok(()) };
+                child.hear(now);
+                child.view.received_frames += 1;
+                child.view.received_bytes += payload.len() as u64;
+                return driver::receive(&cx, &address, &address, payload, answers).await.map_err(|_| End::Stop);
+            }
+            Verb::Answer => {
+                if let Some((id, answer)) = ask::decode_answer(payload)
+                    && self.waiting.get(&id).is_some_and(|w| w.child == address)
+                    && let Some(w) = self.waiting.remove(&id)
+                {
+                    let _ = w.reply.send(answer); // the asker may have given up
+                }
+                return Ok(());
+            }
+            _ => {}
+        }
+        let message = match driver::decode(&payload) {
+            Ok(m) => m,
+            Err(e) => {
+                tracing::debug!(peer = %address, error = %e, "A message of a child does not decode.");
+                if let Some(child) = self.child(&address) {
+                    child.view.bad_messages += 1;
+                }
+                return Ok(());
+            }
+        };
+        let Some(child) = self.child(&address) else { return Ok(()) };
+        match (verb, message) {
+            (Verb::DownAck, Message::Ack(ack)) => {
+                child.hear(now);
+                if child.out.on_ack(now, &ack) == Acked::Beyond {
+                    child.ask_for_hello(&cx, &address, outlet, "the child acknowledged more than there is").await?;
+                }
+            }
+            (Verb::Hello, Message::Hello(hello)) if hello.address == address => self.greet(address, hello, now),
+            (Verb::Hello, Message::Bye(party)) => {
+                let holder = cx.hub.state(|s| s.peers.get(&address).and_then(|p| p.party));
+                // The will of an older connection comes late; it is not about the present one.
+                if holder == Some(party) {
+                    child.is_gone = true;
+                    child.end(Stage::Away, "the child said bye, or its connection broke".into());
+                }
+            }
+            _ => child.view.bad_messages += 1,
+        }
+        Ok(())
+    }
+
+    /// Starts a handshake, unless one with this child is under way: it will say hello again.
+    fn greet(&mut self, address: Address, hello: Hello, now: Ms) {
+        let (cx, minting, done) = (self.cx.clone(), self.minting.clone(), self.greeted_tx.clone());
+        let greetings = self.greetings.clone();
+        let Some(child) = self.child(&address).filter(|c| !c.is_greeting) else { return };
+        // Nobody is kept waiting in memory: whoever finds no place says hello again, with a jitter.
+        let Ok(permit) = greetings.try_acquire_owned() else { return };
+        child.is_greeting = true;
+        let alive = !child.is_gone && child.heard_ms.is_some_and(|at| now.saturating_sub(at) < ALIVE_WITHIN_MS);
+        let holder = Holder { alive, approved: child.approved };
+        tokio::spawn(async move {
+            let outcome = greet(&cx, &minting, holder, hello).await;
+            drop(permit);
+            let _ = done.send(Greeted { child: address, outcome }).await; // the driver has stopped
+        });
+    }
+
+    async fn greeted(&mut self, greeted: Greeted, outlet: &Outlet) -> Result<(), End> {
+        let (cx, now) = (self.cx.clone(), self.cx.now());
+        let address = greeted.child;
+        let Some(child) = self.child(&address) else { return Ok(()) };
+        child.is_greeting = false;
+        child.shown = false;
+        let message = match greeted.outcome {
+            Ok(Greeting::Welcome { hello, welcome, session }) => {
+                child.hear(now);
+                child.is_gone = false;
+                child.approved = None;
+                child.view.reconnects += u64::from(child.view.stage != Stage::Connecting);
+                child.view.stage = Stage::Up;
+                child.out.up(session, welcome.from, cx.hub.reader().last());
+                tracing::info!(peer = %address, lease = welcome.lease, name = %hello.name, "A child has a session.");
+                Message::Welcome(*welcome)
+            }
+            Ok(Greeting::Refuse(refuse)) => {
+                // The holder's session, if there is one, goes on.
+                if refuse.reason != Reason::Prove && child.out.session().is_none() {
+                    let (reason, detail) = (refuse.reason, refuse.detail.clone());
+                    if !matches!(child.view.stage, Stage::Refused { reason: r, .. } if r == reason) {
+                        tracing::warn!(peer = %address, reason = reason.as_str(), "A child was refused.");
+                    }
+                    child.view.stage = Stage::Refused { reason, detail };
+                } else if refuse.reason != Reason::Prove {
+                    child.view.last_reason = Some(format!("refused another: {}", refuse.detail));
+                }
+                Message::Refuse(*refuse)
+            }
+            Err(Error::Stopping) => return Err(End::Stop),
+            Err(e) => {
+                child.view.last_reason = Some(e.to_string());
+                return Ok(());
+            }
+        };
+        publish(outlet, cx.topic(Verb::UpAck, &address), message.encode()).await
+    }
+
+    async fn command(&mut self, command: Command, outlet: &Outlet) -> Result<(), End> {
+        match command {
+            Command::Approve { child, inc } => {
+                if child.is_child_of(&self.cx.address)
+                    && let Some(c) = self.child(&child)
+                {
+                    c.approved = Some(inc);
+                }
+                Ok(())
+            }
+            Command::Ask { child, target, body, within, reply } => {
+                let is_there = self.children.get(&child).is_some_and(|c| c.out.session().is_some() && !c.is_gone);
+                let refusal = if !is_there {
+                    Some(AskError::Away(child.clone()))
+                } else if self.waiting.len() >= OUTSTANDING_MAX {
+                    Some(AskError::Busy)
+                } else {
+                    None
+                };
+                if let Some(e) = refusal {
+                    let _ = reply.send(Err(e)); // the asker may have given up
+                    return Ok(());
+                }
+                let left_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+                self.questions = self.questions.wrapping_add(1);
+                let id = self.questions;
+                let topic = self.cx.topic(Verb::Ask, &child);
+                self.waiting.insert(id, Waiting { child, reply, until: self.cx.now() + Ms::from(left_ms) });
+                publish(outlet, topic, Question { id, left_ms, target, body }.encode()).await
+            }
+        }
+    }
+}
+
+impl Child {
+    fn hear(&mut self, now: Ms) {
+        self.heard = Some(Instant::now());
+        self.heard_ms = Some(now);
+    }
+
+    fn end(&mut self, stage: Stage, why: String) {
+        self.out.down();
+        self.view.stage = stage;
+        self.view.last_reason = Some(why);
+        self.shown = false;
+    }
+
+    /// Ends the session; the child begins a new one.
+    async fn ask_for_hello(&mut self, cx: &Context, address: &Address, outlet: &Outlet, why: &str) -> Result<(), End> {
+        let Some(to) = self.out.session().map(|s| s.party.boot) else { return Ok(()) };
+        self.end(Stage::Hello, why.to_owned());
+        let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
+        let refuse = Message::Refuse(Refuse::new(me, to, Reason::Unknown, why)).encode();
+        publish(outlet, cx.topic(Verb::UpAck, address), refuse).await
+    }
+}
+
+async fn publish(outlet: &Outlet, topic: String, payload: impl Into<Bytes>) -> Result<(), End> {
+    outlet.publish(topic, payload, false).await.map_err(|e| End::Again(e.to_string()))
+}
+
+/// Asks the pure handshake, mints if it demands it, and commits what it says.
+async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) -> Result<Greeting, Error> {
+    let mut minted_for: Option<LogId> = None;
+    let mut turn = None;
+    // Each round but the last mints, one start further back each time.
+    for _ in 0..=citybrain_shared::limits::BOOTS_KEPT + 1 {
+        let (me, peer) = cx.hub.state(|s| (s.me.clone(), s.peers.get(&hello.address).cloned()));
+        let answer =
+            cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, peer.as_ref(), holder, minted_for, &hello));
+        match answer {
+            OnHello::Refuse(refuse) => return Ok(Greeting::Refuse(refuse)),
+            OnHello::Welcome { notes, welcome } => {
+                cx.commit(notes, Haste::Now).await?;
+                let session = handshake::session_of(&hello, &welcome, cx.terms.message_bytes_max, cx.terms.credit);
+                return Ok(Greeting::Welcome { hello: Box::new(hello), welcome, session });
+            }
+            // Look again once it is our turn: another child may have shown the same.
+            OnHello::Mint(_) if turn.is_none() => {
+                turn = Some(minting.acquire().await.map_err(|_| Error::Stopping)?);
+            }
+            OnHello::Mint(mint) => {
+                cx.mint(&mint).await?;
+                minted_for = Some(mint.held);
+            }
+        }
+    }
+    let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
+    let detail = "this node found no common past with the child";
+    Ok(Greeting::Refuse(Box::new(Refuse {
+        answers: hello.id,
+        ..Refuse::new(me, hello.from.boot, Reason::Unavailable, detail)
+    })))
+}

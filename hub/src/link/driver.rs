@@ -1,0 +1,215 @@
+//! What both drivers share: the clock, the facts of this node, commits, answers to frames, backoff.
+
+use super::frames::unpack;
+use super::handshake::{Mint, Own, Terms};
+use super::pipe::Outlet;
+use super::sender::{self, Ms};
+use super::view::Links;
+use crate::engine::{Error, Haste, Hub, Received, Ticket};
+use crate::note::Note;
+use crate::state::Me;
+use bytes::Bytes;
+use citybrain_shared::topic::{self, Verb};
+use citybrain_shared::wire::{self, Ack, Message};
+use citybrain_shared::{Address, LogId, Pos, config};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Frames that were handed to the engine and are not answered yet, all peers together.
+pub const TICKETS_MAX: usize = 256;
+/// How often a link's row for engineers is renewed, ms.
+pub const SHOW_EVERY_MS: Ms = 250;
+
+/// What every link of a node needs. Clone it into each driver.
+#[derive(Clone)]
+pub struct Context {
+    pub hub: Hub,
+    pub address: Address,
+    pub terms: Terms,
+    pub config: config::Link,
+    pub links: Links,
+    started: Instant,
+}
+
+impl Context {
+    pub fn new(hub: Hub, node: &config::Node, config: config::Link, links: Links) -> Context {
+        let terms = Terms {
+            name: node.name.clone(),
+            message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
+            enrol: config.enrol,
+            credit: u16::try_from(config.window_frames).unwrap_or(u16::MAX),
+        };
+        Context { hub, address: node.address.clone(), terms, config, links, started: Instant::now() }
+    }
+
+    pub fn now(&self) -> Ms {
+        self.started.elapsed().as_millis() as Ms
+    }
+
+    pub fn at(&self, ms: Ms) -> Instant {
+        self.started + Duration::from_millis(ms)
+    }
+
+    pub fn topic(&self, verb: Verb, child: &Address) -> String {
+        topic::link(&self.config.root, verb, child)
+    }
+
+    pub fn sender_terms(&self) -> sender::Terms {
+        sender::Terms { window_frames: self.config.window_frames.max(1), resend_after_ms: self.config.resend_after_ms }
+    }
+
+    /// Looks at this node as the handshake needs it.
+    pub fn with_own<R>(&self, me: &Me, look: impl FnOnce(&Own<'_>) -> R) -> R {
+        let reader = self.hub.reader();
+        let chain = |at: Pos| reader.chain_at(at).ok().flatten();
+        let (first, last) = (reader.first(), reader.last());
+        look(&Own { address: &self.address, me, first, last, chain: &chain })
+    }
+
+    /// Writes notes and waits for it.
+    ///
+    /// # Errors
+    /// As the engine says; nothing of them is kept then.
+    pub async fn commit(&self, notes: Vec<Note>, haste: Haste) -> Result<(), Error> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        self.hub.note(notes, haste).await?.await.map_err(|_| Error::Stopping)?
+    }
+
+    /// Mints what a peer's memory demands.
+    ///
+    /// # Errors
+    /// As [`Context::commit`].
+    pub async fn mint(&self, mint: &Mint) -> Result<(), Error> {
+        tracing::warn!(why = %mint.why, "This node's past is not what a peer remembers; its history goes on under a new name.");
+        self.commit(mint.notes(|| LogId(random_u128())), Haste::Now).await
+    }
+}
+
+/// Random bits for ids and jitter.
+pub fn random_u128() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    u128::from_le_bytes(bytes)
+}
+
+/// 50 ms, doubled each time up to 5 s; a random half of it, so that a city's streets do not all
+/// come back in the same moment.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    tries: u32,
+}
+
+impl Backoff {
+    pub fn reset(&mut self) {
+        self.tries = 0;
+    }
+
+    pub fn next_ms(&mut self) -> Ms {
+        let ms = (50u64 << self.tries.min(7)).min(5_000);
+        self.tries = self.tries.saturating_add(1);
+        ms / 2 + (random_u128() as u64) % (ms / 2 + 1)
+    }
+}
+
+/// Reads a link message.
+pub fn decode(payload: &[u8]) -> Result<Message<'_>, wire::Error> {
+    wire::decode(payload, unpack)
+}
+
+/// A frame that the engine has, and whose it is.
+pub struct Pending {
+    /// Of the link: names the topic of the answer.
+    pub child: Address,
+    pub ticket: Ticket<Received>,
+}
+
+/// Sends the engine's answers to frames, in order, only the newest of a lane when several are ready.
+///
+/// `verb`: where acknowledgements go. A refusal goes there too if this node is the parent; a child
+/// cannot refuse, it says hello again: `refused` tells its driver.
+pub async fn answer(
+    cx: Context,
+    outlet: Outlet,
+    verb: Verb,
+    mut pending: mpsc::Receiver<Pending>,
+    refused: Option<mpsc::Sender<String>>,
+) {
+    let mut next: Option<Pending> = None;
+    loop {
+        let first = match next.take() {
+            Some(p) => p,
+            None => match pending.recv().await {
+                Some(p) => p,
+                None => return,
+            },
+        };
+        let mut acks: Vec<(Address, Ack)> = Vec::new();
+        let mut messages: Vec<(Address, Vec<u8>)> = Vec::new();
+        let mut take = |child: Address, received: Received| match received {
+            Received::Ack(ack) => match acks.iter_mut().find(|(c, a)| *c == child && a.lane == ack.lane) {
+                Some((_, newest)) => *newest = ack,
+                None => acks.push((child, ack)),
+            },
+            Received::Refuse(refuse) => match &refused {
+                // Full: it has been told already.
+                Some(tx) => drop(tx.try_send(refuse.detail)),
+                None => messages.push((child, Message::Refuse(refuse).encode())),
+            },
+            Received::Ignore => {}
+        };
+        // A ticket that fails says nothing to the peer: it sends again after a while.
+        if let Ok(Ok(received)) = first.ticket.await {
+            take(first.child, received);
+        }
+        while let Ok(mut p) = pending.try_recv() {
+            match p.ticket.try_recv() {
+                Ok(Ok(received)) => take(p.child, received),
+                Ok(Err(_)) | Err(tokio::sync::oneshot::error::TryRecvError::Closed) => {}
+                Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
+                    next = Some(p);
+                    break;
+                }
+            }
+        }
+        messages.extend(acks.into_iter().map(|(child, ack)| (child, Message::Ack(ack).encode())));
+        for (child, message) in messages {
+            if outlet.publish(cx.topic(verb, &child), message, false).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Hands a frame to the engine and queues its answer. Waits while the engine is busy: that is the
+/// back-pressure.
+///
+/// # Errors
+/// When the node stops, or the connection of the answers is gone.
+pub async fn receive(
+    cx: &Context,
+    peer: &Address,
+    child: &Address,
+    payload: Bytes,
+    answers: &mpsc::Sender<Pending>,
+) -> Result<(), Error> {
+    let ticket = cx.hub.receive(peer.clone(), payload).await?;
+    answers.send(Pending { child: child.clone(), ticket }).await.map_err(|_| Error::Stopping)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_five_seconds_and_differ() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<Ms> = (0..12).map(|_| backoff.next_ms()).collect();
+        assert!((25..=50).contains(&waits[0]), "{waits:?}");
+        assert!(waits[8..].iter().all(|w| (2_500..=5_000).contains(w)), "{waits:?}");
+        backoff.reset();
+        assert!(backoff.next_ms() <= 50);
+    }
+}

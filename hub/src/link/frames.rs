@@ -1,0 +1,376 @@
+//! Frames from the log: what of it is for a peer, and how much fits.
+
+use super::handshake::{Session, log_at};
+use super::sender::Send;
+use crate::log::Reader;
+use crate::note::{DeadLetter, Note};
+use citybrain_shared::limits::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX};
+use citybrain_shared::record::{Direction, Header, Origin};
+use citybrain_shared::wire::{Epoch, FrameBuilder, FrameHead, Party};
+use citybrain_shared::{Address, Lane, LogId, Pos, Selector};
+use std::collections::VecDeque;
+
+/// Bytes of a record in a frame besides its texts and payload, rounded up.
+const RECORD_OVERHEAD_BYTES: usize = 64;
+/// Bytes of a frame besides its records and origins, rounded up.
+const FRAME_OVERHEAD_BYTES: usize = 512;
+/// Reads that one frame makes at most to find a record for its peer, so that a driver that looks
+/// through a long log comes back to its other work in between.
+const READS_MAX: usize = 16;
+
+/// For whom the frames are.
+#[derive(Clone, Debug)]
+pub enum Audience {
+    /// The parent: events whose reach is its tier or above.
+    Up(Address),
+    /// A child: downward events that may be meant for somebody at or below it.
+    Down(Address),
+}
+
+impl Audience {
+    pub fn peer(&self) -> &Address {
+        match self {
+            Audience::Up(a) | Audience::Down(a) => a,
+        }
+    }
+
+    pub fn wants(&self, h: &Header<'_>) -> bool {
+        match self {
+            Audience::Up(parent) => {
+                h.direction == Direction::Up && h.kind.is_event() && h.reach.depth() <= parent.depth()
+            }
+            Audience::Down(child) => {
+                h.direction == Direction::Down
+                    && h.kind.is_event()
+                    && Selector::parse(h.target).is_ok_and(|s| s.may_reach(child))
+            }
+        }
+    }
+}
+
+/// The downward records of the newest part of the log, so that many children need not each look
+/// through all that goes up. One for all children; filled by one reader.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Covers the positions in (`after`, `upto`].
+    after: Pos,
+    upto: Pos,
+    items: VecDeque<(Pos, Lane, Selector)>,
+}
+
+/// Index entries kept, about 200 bytes each. A child that is further behind reads the log itself.
+const OUTBOX_ITEMS_MAX: usize = 16 * 1024;
+
+/// Children hear of the log's growth at such steps even if nothing is for them, so that their
+/// cursors follow.
+const STEP_POSITIONS: u64 = super::sender::COVER_RECORDS_MIN;
+
+impl Outbox {
+    pub fn new(last: Pos) -> Outbox {
+        Outbox { after: last, upto: last, items: VecDeque::new() }
+    }
+
+    /// Looks through what was committed since. False if there is more to look through.
+    ///
+    /// # Errors
+    /// When the log cannot be read there; nothing is skipped.
+    pub fn fill(&mut self, reader: &Reader) -> Result<bool, crate::log::Error> {
+        for _ in 0..READS_MAX {
+            let entries = reader.read(self.upto, None, 1024, 1024 * 1024)?;
+            let Some(last) = entries.last().map(|e| e.pos) else { return Ok(true) };
+            for e in &entries {
+                let Ok((h, _)) = Header::decode(&e.bytes) else { continue };
+                if h.direction == Direction::Down
+                    && h.kind.is_event()
+                    && let Ok(selector) = Selector::parse(h.target)
+                {
+                    self.items.push_back((e.pos, h.lane, selector));
+                }
+            }
+            self.upto = last;
+            while self.items.len() > OUTBOX_ITEMS_MAX {
+                self.after = self.items.pop_front().map_or(self.after, |(pos, ..)| pos);
+            }
+        }
+        Ok(false)
+    }
+
+    /// How far a child has to look.
+    pub fn goal(&self) -> Pos {
+        let newest = self.items.back().map_or(Pos::ZERO, |(pos, ..)| *pos);
+        newest.max(Pos(self.upto.0 / STEP_POSITIONS * STEP_POSITIONS))
+    }
+
+    /// Positions after `looked` that are for `child`, oldest first; `None` if the outbox does not
+    /// go back so far.
+    fn for_child(&self, child: &Address, lane: Lane, looked: Pos) -> Option<impl Iterator<Item = Pos>> {
+        (looked >= self.after).then(|| {
+            let from = self.items.partition_point(|(pos, ..)| *pos <= looked);
+            let due = self.items.iter().skip(from).filter(move |(_, l, s)| *l == lane && s.may_reach(child));
+            due.map(|(pos, ..)| *pos).take(FRAME_RECORDS_MAX)
+        })
+    }
+}
+
+/// What is needed to build a frame.
+pub struct Press<'a> {
+    pub reader: &'a Reader,
+    pub address: &'a Address,
+    pub me: Party,
+    pub epochs: &'a [Epoch],
+    pub session: &'a Session,
+    pub audience: &'a Audience,
+    pub outbox: Option<&'a Outbox>,
+    pub compress: bool,
+    /// µs since 1970.
+    pub now_us: i64,
+}
+
+#[derive(Debug, Default)]
+pub struct Built {
+    /// `None`: nothing up to `upto` is for this peer.
+    pub message: Option<Vec<u8>>,
+    pub upto: Pos,
+    pub records: u32,
+    /// Records that were skipped because their time had run out.
+    pub expired: u64,
+    /// Dead letters for records that are too large for the peer.
+    pub parked: Vec<Note>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Retention was faster than the peer: only a new hello can settle what is lost.
+    #[error("records after {0} are no longer in the log")]
+    Trimmed(Pos),
+    #[error("the log cannot be read")]
+    Log(#[source] crate::log::Error),
+}
+
+impl Press<'_> {
+    /// Builds the frame that `send` asks for. Records at or below `parked_upto` that are too large
+    /// are skipped without another dead letter.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing is skipped then.
+    pub fn build(&self, builder: &mut FrameBuilder, send: Send, parked_upto: Pos) -> Result<Built, Error> {
+        let mut built = Built { upto: send.looked, ..Built::default() };
+        let budget = FRAME_BYTES_MAX.min((self.session.message_bytes_max as usize).saturating_sub(FRAME_OVERHEAD_BYTES));
+        if !send.cover {
+            self.gather(builder, send, parked_upto, budget, &mut built)?;
+        }
+        if builder.is_empty() && !send.cover {
+            return Ok(built);
+        }
+        built.records = builder.records() as u32;
+        let head = FrameHead {
+            from: self.me,
+            lease: self.session.lease,
+            log: self.session.log,
+            lane: send.lane,
+            after: send.after,
+            upto: built.upto,
+            after_chain: chain(self.reader, self.session, send.lane, send.after)?,
+            upto_chain: chain(self.reader, self.session, send.lane, built.upto)?,
+            records: 0,
+        };
+        built.message = Some(builder.finish(head, |body| if self.compress { pack(body) } else { None }));
+        Ok(built)
+    }
+
+    fn gather(
+        &self,
+        builder: &mut FrameBuilder,
+        send: Send,
+        parked_upto: Pos,
+        budget: usize,
+        built: &mut Built,
+    ) -> Result<(), Error> {
+        let mut bytes = 0;
+        if let (Some(outbox), Audience::Down(child)) = (self.outbox, self.audience)
+            && let Some(due) = outbox.for_child(child, send.lane, send.looked)
+        {
+            for pos in due {
+                let Some(entry) = self.reader.get(pos).map_err(Error::Log)? else { return Err(Error::Trimmed(pos)) };
+                if !self.add(builder, pos, &entry.bytes, budget, &mut bytes, parked_upto, built) {
+                    return Ok(());
+                }
+                built.upto = pos;
+            }
+            if builder.records() < FRAME_RECORDS_MAX {
+                built.upto = built.upto.max(outbox.upto);
+            }
+            return Ok(());
+        }
+        for _ in 0..READS_MAX {
+            // Asked before reading: what is committed meanwhile may be of this lane.
+            let last = self.reader.last();
+            if self.reader.first() > built.upto.next() {
+                return Err(Error::Trimmed(built.upto));
+            }
+            let entries =
+                self.reader.read(built.upto, Some(send.lane), FRAME_RECORDS_MAX, FRAME_BYTES_MAX).map_err(Error::Log)?;
+            if entries.is_empty() {
+                built.upto = built.upto.max(last);
+                return Ok(());
+            }
+            for e in &entries {
+                if !self.add(builder, e.pos, &e.bytes, budget, &mut bytes, parked_upto, built) {
+                    return Ok(());
+                }
+                built.upto = e.pos;
+            }
+            if !builder.is_empty() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// False if the frame is full without this record.
+    #[allow(clippy::too_many_arguments)] // one caller's loop body, twice
+    fn add(
+        &self,
+        builder: &mut FrameBuilder,
+        pos: Pos,
+        record: &[u8],
+        budget: usize,
+        bytes: &mut usize,
+        parked_upto: Pos,
+        built: &mut Built,
+    ) -> bool {
+        if builder.is_full() {
+            return false;
+        }
+        let Ok((h, payload)) = Header::decode(record) else {
+            return true; // the log's checksum held, so a newer build wrote it: not for this one's peers
+        };
+        if !self.audience.wants(&h) {
+            return true;
+        }
+        let spent_ms = ((self.now_us - h.committed_us).max(0) / 1000) as u64;
+        let ttl_ms = match h.ttl_ms {
+            0 => 0,
+            ttl if u64::from(ttl) <= spent_ms => {
+                built.expired += 1;
+                return true;
+            }
+            ttl => ttl - spent_ms as u32,
+        };
+        let address = h.origin.map_or(self.address.as_str(), |o| o.address);
+        let size = RECORD_OVERHEAD_BYTES + h.name.len() + h.target.len() + 2 * address.len() + payload.len();
+        let message_budget = (self.session.message_bytes_max as usize).saturating_sub(FRAME_OVERHEAD_BYTES);
+        if size > message_budget {
+            if pos > parked_upto {
+                built.parked.push(Note::DeadLetter(DeadLetter::new(
+                    "too-large-for-link",
+                    format!(
+                        "record {pos} does not fit into a message of {} bytes, the most that {} accepts; raise link.message_bytes_max there and send it again",
+                        self.session.message_bytes_max,
+                        self.audience.peer()
+                    ),
+                    format!("link:{}", self.audience.peer()),
+                    h.topic,
+                    payload,
+                )));
+            }
+            return true;
+        }
+        if !builder.is_empty() && *bytes + size > budget {
+            return false;
+        }
+        *bytes += size;
+        let own = Origin { address: self.address.as_str(), log: log_at(self.epochs, pos), pos };
+        builder.push(&h, own, ttl_ms, payload);
+        true
+    }
+}
+
+/// The chain hash at a position of this session; where it is trimmed, what both ends agreed on.
+pub fn chain(reader: &Reader, session: &Session, lane: Lane, at: Pos) -> Result<u64, Error> {
+    let start = session.starts[lane as usize];
+    if at == start.upto {
+        return Ok(start.chain);
+    }
+    reader.chain_at(at).map_err(Error::Log)?.ok_or(Error::Trimmed(at))
+}
+
+/// zstd level 1, if that makes it smaller by at least an eighth.
+fn pack(body: &[u8]) -> Option<Vec<u8>> {
+    const WORTH_IT_BYTES_MIN: usize = 256;
+    if body.len() < WORTH_IT_BYTES_MIN {
+        return None;
+    }
+    zstd::bulk::compress(body, 1).ok().filter(|packed| packed.len() <= body.len() / 8 * 7)
+}
+
+/// For [`citybrain_shared::wire::decode`]: `len` is bounded by the caller.
+pub fn unpack(body: &[u8], len: usize) -> Option<Vec<u8>> {
+    zstd::bulk::decompress(body, len).ok()
+}
+
+/// The name under which a record of this log travels.
+pub fn origin_log(epochs: &[Epoch], pos: Pos) -> LogId {
+    log_at(epochs, pos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_shared::Tier;
+    use citybrain_shared::record::Kind;
+
+    fn a(s: &str) -> Address {
+        Address::parse(s).unwrap()
+    }
+
+    #[test]
+    fn up_goes_what_reaches_the_parents_tier() {
+        let up = Audience::Up(a("c/s"));
+        let h = Header { direction: Direction::Up, reach: Tier::City, ..Header::local(Kind::Event, "x") };
+        assert!(up.wants(&h));
+        assert!(up.wants(&Header { reach: Tier::Street, ..h }));
+        assert!(!up.wants(&Header { reach: Tier::Community, ..h }));
+        assert!(!up.wants(&Header { kind: Kind::Note, ..h }));
+        assert!(!up.wants(&Header { direction: Direction::Local, ..h }));
+        assert!(up.wants(&Header { kind: Kind::Receipt, ..h }));
+    }
+
+    #[test]
+    fn down_goes_what_may_be_for_somebody_below() {
+        let down = Audience::Down(a("c/s"));
+        let h = Header { direction: Direction::Down, target: "c/**", ..Header::local(Kind::Event, "x") };
+        assert!(down.wants(&h));
+        assert!(down.wants(&Header { target: "c/s/m", ..h }));
+        assert!(!down.wants(&Header { target: "c/t", ..h }));
+        assert!(!down.wants(&Header { target: "nonsense!", ..h }));
+        assert!(!down.wants(&Header { direction: Direction::Up, ..h }));
+    }
+
+    #[test]
+    fn the_outbox_finds_a_childs_records_and_says_when_it_cannot() {
+        let mut outbox = Outbox::new(Pos(10));
+        for (pos, target) in [(12, "c/s"), (13, "c/t"), (20, "c/**")] {
+            outbox.items.push_back((Pos(pos), Lane::Routine, Selector::parse(target).unwrap()));
+        }
+        outbox.upto = Pos(25);
+        let due = |looked| outbox.for_child(&a("c/s"), Lane::Routine, Pos(looked)).map(|i| i.collect::<Vec<_>>());
+        assert_eq!(due(10), Some(vec![Pos(12), Pos(20)]));
+        assert_eq!(due(12), Some(vec![Pos(20)]));
+        assert_eq!(due(9), None);
+        assert_eq!(outbox.goal(), Pos(20));
+    }
+
+    #[test]
+    fn what_is_packed_unpacks_and_what_gains_nothing_is_left() {
+        let body = vec![7u8; 4096];
+        let packed = pack(&body).unwrap();
+        assert_eq!(unpack(&packed, body.len()), Some(body));
+        assert_eq!(unpack(&packed, 100), None);
+        assert_eq!(pack(b"short"), None);
+        let noise: Vec<u8> = (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ (i >> 3) as u8).collect();
+        if let Some(p) = pack(&noise) {
+            assert!(p.len() < noise.len());
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The sending half of a live link, as both drivers use it: the machine, the frames, and the
+//! bookkeeping of what the peer acknowledged.
+
+use super::frames::{self, Audience, Outbox, Press};
+use super::handshake::Session;
+use super::sender::{Acked, Ms, Sender, Terms};
+use super::view::{LaneView, LinkView};
+use crate::engine::Hub;
+use crate::log::Reader;
+use crate::note::Note;
+use citybrain_shared::wire::{Ack, Cursor, Epoch, FrameBuilder, Party};
+use citybrain_shared::{Address, Lane, Pos};
+
+/// An acknowledgement is written down after so long, or so many; what is lost of it is only sent
+/// again.
+const HAS_AFTER_MS: Ms = 200;
+const HAS_ACKS_MAX: u32 = 64;
+
+/// A frame to publish, and what to write down about it.
+pub struct Outgoing {
+    pub message: Vec<u8>,
+    pub parked: Vec<Note>,
+}
+
+pub struct Outbound {
+    pub sender: Sender,
+    address: Address,
+    audience: Audience,
+    session: Option<Session>,
+    builder: FrameBuilder,
+    me: Party,
+    epochs: Vec<Epoch>,
+    parked_upto: [Pos; 2],
+    has_changed: [bool; 2],
+    has_at: Option<Ms>,
+    has_acks: u32,
+    sent_records: u64,
+    sent_bytes: u64,
+    expired: u64,
+    late_acks: u64,
+}
+
+impl Outbound {
+    /// `address`: this node's.
+    pub fn new(address: Address, terms: Terms, audience: Audience) -> Outbound {
+        Outbound {
+            sender: Sender::new(terms),
+            address,
+            audience,
+            session: None,
+            builder: FrameBuilder::default(),
+            me: Party::default(),
+            epochs: Vec::new(),
+            parked_upto: [Pos::ZERO; 2],
+            has_changed: [false; 2],
+            has_at: None,
+            has_acks: 0,
+            sent_records: 0,
+            sent_bytes: 0,
+            expired: 0,
+            late_acks: 0,
+        }
+    }
+
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
+    pub fn up(&mut self, session: Session, me: Party, last: Pos) {
+        self.sender.on_welcome(session.starts.map(|c| c.upto), last, session.credit);
+        self.me = me;
+        self.session = Some(session);
+        (self.has_changed, self.has_at, self.has_acks) = ([false; 2], None, 0);
+    }
+
+    pub fn down(&mut self) {
+        self.sender.on_down();
+        self.session = None;
+    }
+
+    /// An acknowledgement of an older connection, start or lease changes nothing and is counted.
+    pub fn on_ack(&mut self, now: Ms, ack: &Ack) -> Acked {
+        let is_of_session = self.session.as_ref().is_some_and(|s| {
+            ack.from == s.party && ack.to == self.me.boot && ack.lease == s.lease && ack.log == s.log
+        });
+        if !is_of_session {
+            self.late_acks += 1;
+            return Acked::Nothing;
+        }
+        let acked = self.sender.on_ack(now, ack.lane, ack.upto, ack.credit, ack.gap);
+        if acked == Acked::Progress {
+            self.has_changed[ack.lane as usize] = true;
+            self.has_at.get_or_insert(now + HAS_AFTER_MS);
+            self.has_acks += 1;
+        }
+        acked
+    }
+
+    /// The next frame, until there is none to send now.
+    ///
+    /// # Errors
+    /// [`frames::Error`]: end the session.
+    pub fn next(
+        &mut self,
+        now: Ms,
+        hub: &Hub,
+        reader: &Reader,
+        outbox: Option<&Outbox>,
+        compress: bool,
+    ) -> Result<Option<Outgoing>, frames::Error> {
+        let Some(session) = &self.session else { return Ok(None) };
+        let mut is_fresh = false;
+        while let Some(send) = self.sender.poll_send(now) {
+            if !is_fresh {
+                is_fresh = true;
+                let known = self.epochs.len();
+                if let Some(epochs) = hub.state(|s| (s.me.epochs.len() != known).then(|| s.me.epochs.clone())) {
+                    self.epochs = epochs;
+                }
+            }
+            let press = Press {
+                reader,
+                address: &self.address,
+                me: self.me,
+                epochs: &self.epochs,
+                session,
+                audience: &self.audience,
+                outbox,
+                compress,
+                now_us: chrono::Utc::now().timestamp_micros(),
+            };
+            let parked_upto = &mut self.parked_upto[send.lane as usize];
+            let built = press.build(&mut self.builder, send, *parked_upto)?;
+            if !built.parked.is_empty() {
+                *parked_upto = built.upto.max(*parked_upto);
+            }
+            if built.upto > self.sender.sent(send.lane) {
+                self.expired += built.expired;
+            }
+            match built.message {
+                Some(message) => {
+                    self.sender.on_sent(now, send.lane, built.upto, built.records);
+                    self.sent_records += u64::from(built.records);
+                    self.sent_bytes += message.len() as u64;
+                    return Ok(Some(Outgoing { message, parked: built.parked }));
+                }
+                None => {
+                    self.sender.on_skipped(now, send.lane, built.upto);
+                    if !built.parked.is_empty() {
+                        return Ok(Some(Outgoing { message: Vec::new(), parked: built.parked }));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the peer has, to be noted lazily; empty while it is too early.
+    pub fn due_notes(&mut self, now: Ms, reader: &Reader) -> Vec<Note> {
+        let is_due = self.has_at.is_some_and(|at| at <= now) || self.has_acks >= HAS_ACKS_MAX;
+        let Some(session) = self.session.as_ref().filter(|_| is_due) else { return Vec::new() };
+        (self.has_at, self.has_acks) = (None, 0);
+        let changed = std::mem::take(&mut self.has_changed);
+        let lanes = Lane::ALL.into_iter().filter(|l| changed[*l as usize]);
+        let note = |lane| {
+            let upto = self.sender.acked(lane);
+            // A hash that cannot be read is left for the next acknowledgement.
+            let chain = frames::chain(reader, session, lane, upto).ok()?;
+            let cursor = Cursor { log: session.log, upto, chain };
+            Some(Note::PeerHas { peer: self.audience.peer().clone(), inc: session.party.inc, lane, cursor })
+        };
+        lanes.filter_map(note).collect()
+    }
+
+    pub fn poll_timeout(&self) -> Option<Ms> {
+        [self.sender.poll_timeout(), self.has_at].into_iter().flatten().min()
+    }
+
+    pub fn show(&self, view: &mut LinkView) {
+        let lane = |lane| LaneView {
+            acked_pos: self.sender.acked(lane),
+            sent_pos: self.sender.sent(lane),
+            looked_pos: self.sender.looked(lane),
+            in_flight_frames: self.sender.frames_in_flight(lane),
+            in_flight_records: self.sender.records_in_flight(lane),
+            credit_frames: self.sender.credit(lane),
+        };
+        (view.urgent, view.routine) = (lane(Lane::Urgent), lane(Lane::Routine));
+        view.last_pos = self.sender.last();
+        let looked = self.sender.looked(Lane::Urgent).min(self.sender.looked(Lane::Routine));
+        view.unsent_positions_max = self.sender.last().0.saturating_sub(looked.0);
+        (view.sent_records, view.sent_bytes) = (self.sent_records, self.sent_bytes);
+        (view.expired_records, view.late_acks) = (self.expired, self.late_acks);
+        view.resends = self.sender.resends();
+        view.rtt_ms = self.sender.rtt_ms();
+    }
+}

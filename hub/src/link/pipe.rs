@@ -1,0 +1,258 @@
+//! What carries link messages: an MQTT client, used as a pipe only. The one file that names rumqttc.
+//!
+//! A pipe may lose, repeat and reorder; the link's own acknowledgements make good for it. One pipe
+//! is one connection: whoever holds it makes a new one after [`Event::Disconnected`], because a
+//! client that reconnects by itself silently forgets what it had accepted.
+
+use bytes::Bytes;
+use rumqttc::{AsyncClient, Event as Mqtt, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, QoS, SubscribeFilter};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Messages and bytes that wait for the driver. Beyond it messages are dropped, as the network
+/// might have done: the poll task must never wait for the driver, which may be waiting for it.
+const INBOX_MESSAGES_MAX: usize = 1024;
+const INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Requests that wait for the poll task. Two windows of frames each way, and acknowledgements.
+const OUTBOX_MESSAGES_MAX: usize = 64;
+
+/// An MQTT packet around a message: its topic (an address of at most 255 bytes) and header.
+pub const PACKET_SLACK_BYTES: usize = 1024;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Connected, and subscribed to everything that was asked for.
+    Connected,
+    Message {
+        topic: String,
+        payload: Bytes,
+    },
+    /// The end of this pipe.
+    Disconnected(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the pipe is closed")]
+pub struct Closed;
+
+/// One connection.
+pub struct Pipe {
+    pub outlet: Outlet,
+    pub inlet: Inlet,
+}
+
+/// Publishes; cheap to clone.
+#[derive(Clone)]
+pub struct Outlet(OutletKind);
+
+#[derive(Clone)]
+enum OutletKind {
+    Mqtt(AsyncClient),
+    Local(mpsc::Sender<(String, Bytes, bool)>),
+}
+
+pub struct Inlet(InletKind);
+
+enum InletKind {
+    Mqtt { rx: mpsc::Receiver<Event>, queued_bytes: Arc<AtomicUsize>, dropped: Arc<AtomicU64>, task: tokio::task::AbortHandle },
+    Local { rx: mpsc::Receiver<(String, Bytes)>, is_new: bool },
+}
+
+impl Outlet {
+    /// Waits while the connection is busy. At QoS 0: the link acknowledges by itself. What is
+    /// retained goes at QoS 1, since nothing repeats it.
+    ///
+    /// # Errors
+    /// [`Closed`] when the connection is gone.
+    pub async fn publish(&self, topic: String, payload: impl Into<Bytes>, retain: bool) -> Result<(), Closed> {
+        let payload = payload.into();
+        match &self.0 {
+            OutletKind::Mqtt(client) => {
+                let qos = if retain { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+                client.publish_bytes(topic, qos, retain, payload).await.map_err(|_| Closed)
+            }
+            OutletKind::Local(tx) => tx.send((topic, payload, retain)).await.map_err(|_| Closed),
+        }
+    }
+}
+
+impl Inlet {
+    /// The next event; after `Disconnected` only that. Cancel-safe.
+    pub async fn recv(&mut self) -> Event {
+        let closed = || Event::Disconnected("the connection was closed".into());
+        match &mut self.0 {
+            InletKind::Mqtt { rx, queued_bytes, .. } => {
+                let event = rx.recv().await.unwrap_or_else(closed);
+                if let Event::Message { payload, .. } = &event {
+                    queued_bytes.fetch_sub(payload.len(), Ordering::Relaxed);
+                }
+                event
+            }
+            InletKind::Local { is_new, .. } if *is_new => {
+                *is_new = false;
+                Event::Connected
+            }
+            InletKind::Local { rx, .. } => {
+                rx.recv().await.map_or_else(closed, |(topic, payload)| Event::Message { topic, payload })
+            }
+        }
+    }
+
+    /// Messages that were dropped because the driver was behind.
+    pub fn dropped(&self) -> u64 {
+        match &self.0 {
+            InletKind::Mqtt { dropped, .. } => dropped.load(Ordering::Relaxed),
+            InletKind::Local { .. } => 0,
+        }
+    }
+}
+
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        if let InletKind::Mqtt { task, .. } = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// The embedded front door's own client: what is published goes into `tx` (topic, payload,
+/// retain), what was subscribed to comes out of `rx`. The door closes both to end it.
+pub struct LocalPipe {
+    pub tx: mpsc::Sender<(String, Bytes, bool)>,
+    pub rx: mpsc::Receiver<(String, Bytes)>,
+}
+
+impl From<LocalPipe> for Pipe {
+    fn from(local: LocalPipe) -> Pipe {
+        Pipe {
+            outlet: Outlet(OutletKind::Local(local.tx)),
+            inlet: Inlet(InletKind::Local { rx: local.rx, is_new: true }),
+        }
+    }
+}
+
+/// How to reach a broker.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    pub host: String,
+    pub port: u16,
+    pub username: Option<String>,
+    pub password: Option<String>,
+    pub keep_alive_s: u16,
+    /// Largest link message, bytes.
+    pub message_bytes_max: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no broker's address: write mqtt://HOST:PORT")]
+pub struct BadUrl(pub String);
+
+/// Host and port of `mqtt://HOST[:PORT]`.
+///
+/// # Errors
+/// [`BadUrl`], also for schemes that this build does not speak.
+pub fn parse_url(url: &str) -> Result<(String, u16), BadUrl> {
+    let bad = || BadUrl(url.to_owned());
+    let rest = url.strip_prefix("mqtt://").or_else(|| url.strip_prefix("tcp://")).ok_or_else(bad)?;
+    let rest = rest.trim_end_matches('/');
+    let (host, port) = match rest.strip_prefix('[').and_then(|r| r.split_once(']')) {
+        Some((host, "")) => (host, "1883"),
+        Some((host, port)) => (host, port.strip_prefix(':').ok_or_else(bad)?),
+        None => rest.rsplit_once(':').unwrap_or((rest, "1883")),
+    };
+    let port = port.parse().map_err(|_| bad())?;
+    if host.is_empty() || host.contains(['/', '@']) { Err(bad()) } else { Ok((host.to_owned(), port)) }
+}
+
+/// Opens one connection with a clean session. The poll task is spawned here and ends with it.
+///
+/// `will`: topic and payload that the broker publishes, retained, when the connection breaks.
+pub fn connect(broker: &Broker, client_id: String, will: Option<(String, Vec<u8>)>, filters: Vec<String>) -> Pipe {
+    let mut options = MqttOptions::new(client_id, broker.host.clone(), broker.port);
+    options.set_keep_alive(Duration::from_secs(broker.keep_alive_s.max(1).into()));
+    options.set_clean_session(true);
+    let packet_bytes_max = broker.message_bytes_max + PACKET_SLACK_BYTES;
+    options.set_max_packet_size(packet_bytes_max, packet_bytes_max);
+    if let Some(user) = &broker.username {
+        options.set_credentials(user.clone(), broker.password.clone().unwrap_or_default());
+    }
+    if let Some((topic, payload)) = will {
+        options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, true));
+    }
+    let (client, mut events) = AsyncClient::new(options, OUTBOX_MESSAGES_MAX);
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    events.set_network_options(network);
+
+    let (tx, rx) = mpsc::channel(INBOX_MESSAGES_MAX);
+    let queued_bytes = Arc::new(AtomicUsize::new(0));
+    let dropped = Arc::new(AtomicU64::new(0));
+    let poll = poll(events, client.clone(), filters, tx, queued_bytes.clone(), dropped.clone());
+    let task = tokio::spawn(poll).abort_handle();
+    Pipe { outlet: Outlet(OutletKind::Mqtt(client)), inlet: Inlet(InletKind::Mqtt { rx, queued_bytes, dropped, task }) }
+}
+
+/// Awaits nothing but the connection.
+async fn poll(
+    mut events: EventLoop,
+    client: AsyncClient,
+    filters: Vec<String>,
+    tx: mpsc::Sender<Event>,
+    queued_bytes: Arc<AtomicUsize>,
+    dropped: Arc<AtomicU64>,
+) {
+    let why = loop {
+        match events.poll().await {
+            Ok(Mqtt::Incoming(Packet::ConnAck(_))) => {
+                let filters = filters.iter().map(|f| SubscribeFilter::new(f.clone(), QoS::AtMostOnce));
+                if client.try_subscribe_many(filters).is_err() {
+                    break "cannot subscribe".into();
+                }
+            }
+            Ok(Mqtt::Incoming(Packet::SubAck(ack))) => {
+                if ack.return_codes.contains(&rumqttc::SubscribeReasonCode::Failure) {
+                    break "the broker refuses the subscription: check the account's rights".into();
+                }
+                if tx.try_send(Event::Connected).is_err() {
+                    break "the driver is gone".into();
+                }
+            }
+            Ok(Mqtt::Incoming(Packet::Publish(p))) => {
+                let len = p.payload.len();
+                let is_room = queued_bytes.load(Ordering::Relaxed) + len <= INBOX_BYTES_MAX;
+                // Counted before it can be taken out, or the count would wrap below zero.
+                queued_bytes.fetch_add(len, Ordering::Relaxed);
+                if !is_room || tx.try_send(Event::Message { topic: p.topic, payload: p.payload }).is_err() {
+                    queued_bytes.fetch_sub(len, Ordering::Relaxed);
+                    dropped.fetch_add(1, Ordering::Relaxed);
+                    if tx.is_closed() {
+                        return;
+                    }
+                }
+            }
+            Ok(Mqtt::Incoming(Packet::Disconnect)) => break "the broker ended the connection".into(),
+            Ok(_) => {}
+            Err(e) => break e.to_string(),
+        }
+    };
+    // If the inbox is full the end of the channel says the same.
+    let _ = tx.try_send(Event::Disconnected(why));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_brokers_url_has_a_host_and_a_port() {
+        assert_eq!(parse_url("mqtt://127.0.0.1:1884"), Ok(("127.0.0.1".into(), 1884)));
+        assert_eq!(parse_url("mqtt://street.example/"), Ok(("street.example".into(), 1883)));
+        assert_eq!(parse_url("mqtt://[::1]:7"), Ok(("::1".into(), 7)));
+        for bad in ["street", "http://x", "mqtt://", "mqtt://x:y", "mqtts://x", "mqtt://u@x"] {
+            assert!(parse_url(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! The driver of the link to the parent: this node as a client of its parent's broker.
+//!
+//! One task owns the link; `select!` over pipe, log, timer and shutdown; facts into the machines,
+//! effects out of them, notes before frames.
+
+use super::ask::{self, AskError, Handler, OUTSTANDING_MAX, Question};
+use super::downlinks::Downlinks;
+use super::driver::{self, Backoff, Context, Pending, SHOW_EVERY_MS, TICKETS_MAX};
+use super::frames::Audience;
+use super::handshake::{self, OnRefuse, OnWelcome, Saying};
+use super::outbound::Outbound;
+use super::pipe::{self, Broker, Event, Outlet, Pipe};
+use super::sender::{Acked, Ms};
+use super::view::{LinkView, Role, Stage};
+use crate::engine::{Error, Haste};
+use crate::state::Me;
+use bytes::Bytes;
+use citybrain_shared::Address;
+use citybrain_shared::limits::BOOTS_KEPT;
+use citybrain_shared::topic::{self, Verb};
+use citybrain_shared::wire::{Hello, Message, Party};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+/// A hello is repeated after so long without an answer, ms.
+const HELLO_AFTER_MS: Ms = 2_000;
+/// After so many hellos without an answer, or sessions without any progress, the connection is
+/// built anew: it may be open at this end only.
+const HELLOS_MAX: u32 = 3;
+/// Frames under way for so long without any acknowledgement end the session, ms.
+const PROGRESS_AFTER_MS: Ms = 5_000;
+/// A broker that does not answer, ms.
+const CONNECT_WITHIN_MS: u64 = 10_000;
+
+pub struct Uplink {
+    cx: Context,
+    parent: Address,
+    broker: Broker,
+    answer: Handler,
+    /// To pass on questions that are for somebody further down.
+    downlinks: Option<Downlinks>,
+    asks: Arc<Semaphore>,
+}
+
+/// Why a connection ended.
+enum End {
+    Stop,
+    Again(String),
+}
+
+impl Uplink {
+    /// `downlinks`: this node as a parent, if it may have children.
+    pub fn new(cx: Context, parent: Address, broker: Broker, answer: Handler, downlinks: Option<Downlinks>) -> Uplink {
+        Uplink { cx, parent, broker, answer, downlinks, asks: Arc::new(Semaphore::new(OUTSTANDING_MAX)) }
+    }
+
+    /// Runs until `stop` turns true or its sender is gone.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let audience = Audience::Up(self.parent.clone());
+        let out = Outbound::new(self.cx.address.clone(), self.cx.sender_terms(), audience);
+        let view = LinkView::new(self.parent.clone(), Role::Up);
+        let mut link = Link { up: &self, out, view, ..Link::new(&self) };
+        let mut backoff = Backoff::default();
+        while !*stop.borrow() {
+            match link.connection(&mut stop, &mut backoff).await {
+                End::Stop => return,
+                End::Again(why) => link.ended(why),
+            }
+            let wait = Duration::from_millis(backoff.next_ms());
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                r = stop.wait_for(|s| *s) => {
+                    let _ = r;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+struct Link<'a> {
+    up: &'a Uplink,
+    out: Outbound,
+    view: LinkView,
+    heard: Option<std::time::Instant>,
+    me: Me,
+    saying: Saying,
+    said: Option<Hello>,
+    awaiting: bool,
+    /// When to say hello, if not in session.
+    hello_at: Ms,
+    hellos: u32,
+    stalls: u32,
+    refusals: Backoff,
+    shown_at: Ms,
+}
+
+impl<'a> Link<'a> {
+    fn new(up: &'a Uplink) -> Link<'a> {
+        Link {
+            up,
+            out: Outbound::new(up.cx.address.clone(), up.cx.sender_terms(), Audience::Up(up.parent.clone())),
+            view: LinkView::new(up.parent.clone(), Role::Up),
+            heard: None,
+            me: Me::default(),
+            saying: Saying::default(),
+            said: None,
+            awaiting: false,
+            hello_at: 0,
+            hellos: 0,
+            stalls: 0,
+            refusals: Backoff::default(),
+            shown_at: 0,
+        }
+    }
+
+    fn cx(&self) -> &'a Context {
+        &self.up.cx
+    }
+
+    fn dial(&mut self) -> Pipe {
+        let cx = self.cx();
+        self.me = cx.hub.state(|s| s.me.clone());
+        let party = Party { inc: self.me.inc, boot: self.me.boot };
+        let own = &cx.address;
+        let filters = [Verb::UpAck, Verb::Down, Verb::Ask].map(|v| cx.topic(v, own)).to_vec();
+        let will = (cx.topic(Verb::Hello, own), Message::Bye(party).encode());
+        pipe::connect(&self.up.broker, format!("{own}@{:x}", self.me.boot.nonce), Some(will), filters)
+    }
+
+    /// One connection, from its beginning to its end.
+    async fn connection(&mut self, stop: &mut watch::Receiver<bool>, backoff: &mut Backoff) -> End {
+        self.stage(Stage::Connecting);
+        let cx = self.cx();
+        let Pipe { outlet, mut inlet } = self.dial();
+        let within = Duration::from_millis(CONNECT_WITHIN_MS);
+        tokio::select! {
+            e = tokio::time::timeout(within, inlet.recv()) => match e {
+                Ok(Event::Connected) => {}
+                Ok(Event::Disconnected(why)) => return End::Again(why),
+                Ok(Event::Message { .. }) | Err(_) => return End::Again("the broker does not answer".into()),
+            },
+            _ = stop.wait_for(|s| *s) => return End::Stop,
+        }
+        let (answers, pending) = mpsc::channel::<Pending>(TICKETS_MAX);
+        let (refuse, mut refused) = mpsc::channel(1);
+        // Ends by itself once `answers` is dropped.
+        tokio::spawn(driver::answer(cx.clone(), outlet.clone(), Verb::DownAck, pending, Some(refuse)));
+        let mut committed = cx.hub.committed();
+        let reader = cx.hub.reader();
+        (self.hellos, self.stalls, self.hello_at) = (0, 0, cx.now());
+        self.out.down();
+        loop {
+            let now = cx.now();
+            if let Err(end) = self.tick(now, &outlet).await {
+                return end;
+            }
+            self.out.sender.on_log_grew(*committed.borrow_and_update());
+            if let Err(end) = self.send(&outlet, &reader).await {
+                return end;
+            }
+            if self.view.stage == Stage::Up {
+                backoff.reset();
+            }
+            tokio::select! {
+                event = inlet.recv() => match event {
+                    Event::Message { topic, payload } => {
+                        if let Err(end) = self.take(&topic, payload, &outlet, &answers).await {
+                            return end;
+                        }
+                    }
+                    Event::Disconnected(why) => return End::Again(why),
+                    Event::Connected => {}
+                },
+                r = committed.changed() => if r.is_err() { return End::Stop },
+                Some(why) = refused.recv() => self.again(cx.now(), why),
+                () = tokio::time::sleep_until(cx.at(self.deadline(now))) => {}
+                _ = stop.wait_for(|s| *s) => {
+                    let party = Party { inc: self.me.inc, boot: self.me.boot };
+                    let bye = outlet.publish(cx.topic(Verb::Hello, &cx.address), Message::Bye(party).encode(), true);
+                    // A broker that does not take it publishes the will instead.
+                    let _ = tokio::time::timeout(Duration::from_millis(200), bye).await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    return End::Stop;
+                }
+            }
+        }
+    }
+
+    fn deadline(&self, now: Ms) -> Ms {
+        let show = self.shown_at + SHOW_EVERY_MS;
+        let hello = self.out.session().is_none().then_some(self.hello_at);
+        [Some(show.max(now + 1)), self.out.poll_timeout(), hello].into_iter().flatten().min().unwrap_or(now)
+    }
+
+    /// Timers.
+    async fn tick(&mut self, now: Ms, outlet: &Outlet) -> Result<(), End> {
+        self.out.sender.on_tick(now);
+        let limit = PROGRESS_AFTER_MS
+            .max(2 * self.cx().config.resend_after_ms)
+            .max((3.0 * self.out.sender.rtt_ms().unwrap_or(0.0)) as Ms);
+        if self.out.sender.waiting_ms(now) > limit {
+            self.stalls += 1;
+            if self.stalls >= HELLOS_MAX {
+                return Err(End::Again("frames are not acknowledged, session after session".into()));
+            }
+            self.again(now, "frames were not acknowledged in time".into());
+        }
+        let notes = self.out.due_notes(now, &self.cx().hub.reader());
+        if !notes.is_empty() && self.cx().hub.note(notes, Haste::Lazy).await.is_err() {
+            return Err(End::Stop);
+        }
+        if self.out.session().is_none() && now >= self.hello_at {
+            if self.awaiting && self.hellos >= HELLOS_MAX {
+                self.awaiting = false;
+                return Err(End::Again("the parent does not answer".into()));
+            }
+            self.hello(now, outlet).await?;
+        }
+        if now >= self.shown_at + SHOW_EVERY_MS {
+            self.show(now);
+        }
+        Ok(())
+    }
+
+    /// Ends the session, if any, and has a hello said at once.
+    fn again(&mut self, now: Ms, why: String) {
+        self.out.down();
+        self.awaiting = false;
+        self.hello_at = now;
+        self.view.last_reason = Some(why);
+    }
+
+    async fn hello(&mut self, now: Ms, outlet: &Outlet) -> Result<(), End> {
+        let cx = self.cx();
+        self.hellos += 1;
+        self.saying.id += 1;
+        let (me, peers) = cx.hub.state(|s| {
+            let mut parents = s.peers.clone();
+            parents.retain(|a, _| a.depth() < cx.address.depth());
+            (s.me.clone(), parents)
+        });
+        self.me = me;
+        let hello = cx.with_own(&self.me, |own| handshake::hello(own, &cx.terms, &self.up.parent, &peers, &self.saying));
+        let message = Message::Hello(hello.clone()).encode();
+        self.said = Some(hello);
+        self.awaiting = true;
+        self.hello_at = now + HELLO_AFTER_MS;
+        if !matches!(self.view.stage, Stage::Refused { .. }) {
+            self.stage(Stage::Hello);
+        }
+        let topic = cx.topic(Verb::Hello, &cx.address);
+        outlet.publish(topic, message, true).await.map_err(|e| End::Again(e.to_string()))
+    }
+
+    async fn send(&mut self, outlet: &Outlet, reader: &crate::log::Reader) -> Result<(), End> {
+        let cx = self.cx();
+        loop {
+            match self.out.next(cx.now(), &cx.hub, reader, None, cx.config.compress) {
+                Ok(None) => return Ok(()),
+                Ok(Some(outgoing)) => {
+                    // On disk before the frame that skips it: otherwise a crash would lose it in silence.
+                    match cx.commit(outgoing.parked, Haste::Now).await {
+                        Ok(()) => {}
+                        Err(Error::Stopping) => return Err(End::Stop),
+                        Err(e) => return Err(End::Again(e.to_string())),
+                    }
+                    if !outgoing.message.is_empty() {
+                        let topic = cx.topic(Verb::Up, &cx.address);
+                        outlet.publish(topic, outgoing.message, false).await.map_err(|e| End::Again(e.to_string()))?;
+                    }
+                }
+                Err(e) => {
+                    tracing::warn!(peer = %self.up.parent, error = %e, "The session ends because the log cannot serve it.");
+                    self.again(cx.now(), e.to_string());
+                    self.hello_at = cx.now() + self.refusals.next_ms();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn take(
+        &mut self,
+        topic: &str,
+        payload: Bytes,
+        outlet: &Outlet,
+        answers: &mpsc::Sender<Pending>,
+    ) -> Result<(), End> {
+        let cx = self.cx();
+        self.heard = Some(std::time::Instant::now());
+        let verb = topic::parse_link(&cx.config.root, topic).filter(|(_, child)| *child == cx.address).map(|(v, _)| v);
+        match verb {
+            Some(Verb::Down) => {
+                self.view.received_frames += 1;
+                self.view.received_bytes += payload.len() as u64;
+                return driver::receive(cx, &self.up.parent, &cx.address, payload, answers).await.map_err(|_| End::Stop);
+            }
+            Some(Verb::Ask) => {
+                self.ask(payload, outlet);
+                return Ok(());
+            }
+            Some(Verb::UpAck) => {}
+            _ => {
+                self.view.bad_messages += 1;
+                return Ok(());
+            }
+        }
+        let now = cx.now();
+        match driver::decode(&payload) {
+            Ok(Message::Ack(ack)) => match self.out.on_ack(now, &ack) {
+                Acked::Progress => self.stalls = 0,
+                Acked::Nothing => {}
+                Acked::Beyond => self.again(now, "the parent acknowledged more than there is".into()),
+            },
+            Ok(Message::Welcome(welcome)) => {
+                let Some(said) = &self.said else { return Ok(()) };
+                let (me, peer) = cx.hub.state(|s| (s.me.clone(), s.peers.get(&self.up.parent).cloned()));
+                self.me = me;
+                let outcome = cx.with_own(&self.me, |own| {
+                    let (terms, parent) = (&cx.terms, &self.up.parent);
+                    handshake::on_welcome(own, terms, parent, peer.as_ref(), said, self.awaiting, &welcome)
+                });
+                match outcome {
+                    OnWelcome::Ignore => {}
+                    OnWelcome::Again(why) => {
+                        let wait = if self.awaiting { self.refusals.next_ms() } else { 0 };
+                        self.again(now, why);
+                        self.hello_at = now + wait;
+                    }
+                    OnWelcome::Up { notes, session } => {
+                        if let Err(e) = cx.commit(notes, Haste::Lazy).await {
+                            return Err(End::Again(e.to_string()));
+                        }
+                        self.saying = Saying { id: self.saying.id, ..Saying::default() };
+                        (self.awaiting, self.hellos) = (false, 0);
+                        self.refusals.reset();
+                        let party = Party { inc: self.me.inc, boot: self.me.boot };
+                        self.out.up(session, party, cx.hub.reader().last());
+                        self.stage(Stage::Up);
+                        tracing::info!(peer = %self.up.parent, lease = welcome.lease, "The link to the parent is up.");
+                    }
+                }
+            }
+            Ok(Message::Refuse(refuse)) => {
+                let Some(said) = &self.said else { return Ok(()) };
+                let outcome =
+                    cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
+                match outcome {
+                    OnRefuse::Ignore => {}
+                    OnRefuse::Again => self.again(now, refuse.detail),
+                    OnRefuse::Prove(mut at) => {
+                        at.truncate(BOOTS_KEPT);
+                        self.saying.prove = at;
+                        self.again(now, refuse.detail);
+                        self.hellos = self.hellos.saturating_sub(1);
+                    }
+                    OnRefuse::Mint(mint) => {
+                        if let Err(e) = cx.mint(&mint).await {
+                            return Err(End::Again(e.to_string()));
+                        }
+                        self.saying.minted_for = Some(mint.held);
+                        self.again(now, refuse.detail);
+                        // Should it not be enough, the next try is not at once.
+                        self.hello_at = now + self.refusals.next_ms();
+                    }
+                    OnRefuse::Wait => {
+                        self.again(now, refuse.detail.clone());
+                        self.hello_at = now + self.refusals.next_ms().max(500);
+                        self.hellos = 0;
+                        let stage = Stage::Refused { reason: refuse.reason, detail: refuse.detail };
+                        if self.view.stage != stage {
+                            tracing::warn!(peer = %self.up.parent, reason = refuse.reason.as_str(), "The parent refuses this node.");
+                        }
+                        self.stage(stage);
+                    }
+                }
+            }
+            Ok(_) | Err(_) => self.view.bad_messages += 1,
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, payload: Bytes, outlet: &Outlet) {
+        let Some(q) = Question::decode(payload) else {
+            self.view.bad_messages += 1;
+            return;
+        };
+        let cx = self.cx().clone();
+        let (outlet, handler, downlinks) = (outlet.clone(), self.up.answer.clone(), self.up.downlinks.clone());
+        // Too many: the asker hears nothing and gives up at its deadline.
+        let Ok(permit) = self.up.asks.clone().try_acquire_owned() else { return };
+        tokio::spawn(async move {
+            let _permit = permit;
+            let left = Duration::from_millis(q.left_ms.into());
+            let answer = if q.target == cx.address {
+                tokio::time::timeout(left, handler(q.body)).await.map_err(|_| AskError::Late)
+            } else if let Some(d) = downlinks {
+                d.ask(&q.target, q.body, left).await
+            } else {
+                Err(AskError::NotBelow(q.target))
+            };
+            // The connection may be gone; the asker's deadline covers that.
+            let _ = outlet.publish(cx.topic(Verb::Answer, &cx.address), ask::encode_answer(q.id, &answer), false).await;
+        });
+    }
+
+    fn ended(&mut self, why: String) {
+        self.out.down();
+        self.awaiting = false;
+        self.view.reconnects += 1;
+        tracing::debug!(peer = %self.up.parent, reason = %why, "The connection to the parent's broker ended.");
+        self.view.last_reason = Some(why);
+        self.stage(Stage::Connecting);
+    }
+
+    fn stage(&mut self, stage: Stage) {
+        if self.view.stage != stage || self.shown_at == 0 {
+            self.view.stage = stage;
+            self.show(self.cx().now());
+        }
+    }
+
+    fn show(&mut self, now: Ms) {
+        self.shown_at = now;
+        self.out.show(&mut self.view);
+        self.cx().links.set(&self.view, self.heard);
+    }
+}
