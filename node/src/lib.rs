@@ -11,6 +11,7 @@
 //! Deliberately absent: how records are kept and moved (that is the hub's), and any second road to
 //! an answer: the CLI asks the API, and both speak in `citybrain_shared::view`.
 
+pub mod api;
 pub mod check;
 pub mod config;
 pub mod run;

@@ -15,6 +15,8 @@ use std::borrow::Cow;
 
 /// Response header: the address of the node whose record a stream is.
 pub const HEADER_NODE: &str = "citybrain-node";
+/// Response header: positions up to this one were not looked at.
+pub const HEADER_AFTER: &str = "citybrain-after";
 /// Response header: when the stream began, RFC 3339.
 pub const HEADER_AS_OF: &str = "citybrain-as-of";
 
@@ -32,6 +34,7 @@ macro_rules! views {
 
 views! {
     Status = "citybrain.status/1",
+    Ready = "citybrain.ready/1",
     Tree = "citybrain.tree/1",
     Links = "citybrain.links/1",
     Shown = "citybrain.event/1",
@@ -139,21 +142,28 @@ pub struct Log {
     pub history: String,
 }
 
-/// Since the data folder began, so a restart does not reset them.
+/// Totals since the data folder was made: a restart does not reset them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {
     /// Events that began here.
     pub accepted: u64,
-    /// Events of descendants, on their way up.
-    pub relayed_up: u64,
-    /// Directives from above.
+    /// Of them and of those received, the urgent ones.
+    pub urgent: u64,
+    /// Events received from children.
+    pub received_up: u64,
+    /// Events received from the parent.
     pub received_down: u64,
-    /// Repetitions that were recognised and dropped.
+    /// Plain MQTT messages kept.
+    pub messages: u64,
+    /// Records received again and dropped.
     pub duplicates: u64,
     pub dead_letters: u64,
-    /// Of all events: the urgent ones.
-    pub urgent: u64,
+    pub receipts: u64,
+    /// Directives for this node that came too late.
+    pub expired: u64,
+    /// Positions recorded as lost.
+    pub lost: u64,
 }
 
 /// The front door since the start of the process.
@@ -356,22 +366,30 @@ pub struct Directives {
     pub directives: Vec<Directive>,
 }
 
-/// A command or notice on its way down, and what came back.
+/// A command or notice on its way down, and what came back: each number counts nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Directive {
     pub id: String,
+    pub pos: Pos,
     #[serde(rename = "type")]
     pub event_type: String,
+    /// `command` or `notice`.
+    pub directive: String,
+    pub origin: String,
     pub target: String,
     pub issued_at: DateTime<Utc>,
-    /// Nodes meant, as far as they were known when it was issued.
+    /// Nodes meant in this subtree, as far as they were known when it was committed here.
     pub expected: u64,
     pub delivered: u64,
     pub done: u64,
     pub failed: u64,
+    /// Too late, and not executed.
     pub expired: u64,
-    /// Of those expected, how many have not ended in `done`, `failed` or `expired`.
-    pub open: u64,
+    /// Of those expected: no word yet.
+    pub silent: u64,
+    /// Who that is, when one directive is asked for; at most 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent_nodes: Vec<Address>,
 }
 
 /// `POST /v1/send`.

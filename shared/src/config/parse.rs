@@ -5,7 +5,7 @@
 //! is noted and taken out, and the section is read again until it fits.
 
 use super::{Config, Variables, validate};
-use serde::de::{self, Deserialize, DeserializeOwned};
+use serde::de::{self, DeserializeOwned};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
