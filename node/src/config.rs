@@ -112,6 +112,10 @@ impl Invalid {
         Invalid { path: path.into(), drawn }
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// One diagnostic for each problem, with its place in the file.
     pub fn problems(&self) -> &[Drawn] {
         &self.drawn

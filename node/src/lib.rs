@@ -13,5 +13,6 @@
 
 pub mod api;
 pub mod check;
+pub mod cli;
 pub mod config;
 pub mod run;
