@@ -75,8 +75,15 @@ pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
         file.problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
     }
     let mut checked = vec!["keys, values and what does not go together".to_owned()];
-    checked.push("files that are named exist; data folders can be written".into());
-    if files.len() > 1 {
+    let mut notes = notes;
+    let unread: Vec<String> =
+        files.iter().filter(|f| f.config.is_none()).map(|f| f.path.display().to_string()).collect();
+    if unread.is_empty() {
+        checked.push("files that are named exist; data folders can be written".into());
+    } else {
+        notes.push(format!("not looked at further until it reads: {}", unread.join(", ")));
+    }
+    if files.len() > 1 && unread.is_empty() {
         checked.push("addresses, ports and data folders are each used once".into());
         checked.push("each parent listens where its children look for it, one tier above, and lets them in".into());
     }

@@ -7,7 +7,7 @@
 
 use crate::selector::Labels;
 use crate::{Address, Pos, Tier};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -68,6 +68,8 @@ pub struct Head {
 
 impl<T: View> Answer<T> {
     pub fn new(node: &str, as_of: DateTime<Utc>, body: T) -> Answer<T> {
+        // Milliseconds are enough, and nine digits only look exact.
+        let as_of = as_of.trunc_subsecs(3);
         Answer { head: Head { schema: T::SCHEMA.to_owned(), node: node.to_owned(), as_of }, body }
     }
 
