@@ -189,11 +189,7 @@ impl Ingress {
             header.kind = Kind::Receipt;
             self.check_receipt(e, json)?;
         } else if e.kind == crate::state::PRESENCE_TYPE {
-            return Err(Refusal::new(
-                "forbidden",
-                "only a node itself tells of its presence",
-                code::NOT_AUTHORIZED,
-            ));
+            return Err(Refusal::new("forbidden", "only a node itself tells of its presence", code::NOT_AUTHORIZED));
         }
         header.key = event_key(&e.source, e.id.as_deref().unwrap_or_default());
         if defaults.urgent || e.priority() == event::Priority::Urgent {
@@ -201,8 +197,8 @@ impl Ingress {
         }
         match target {
             Some(text) => {
-                let selector =
-                    Selector::parse(text).map_err(|e| Refusal::new("bad-attribute", e.to_string(), code::PAYLOAD_FORMAT_INVALID))?;
+                let selector = Selector::parse(text)
+                    .map_err(|e| Refusal::new("bad-attribute", e.to_string(), code::PAYLOAD_FORMAT_INVALID))?;
                 if !self.me.covers(&selector.root) {
                     let detail = format!(
                         "target `{text}` is not below {}; send it at a node above both, or at {} itself",
@@ -244,8 +240,9 @@ impl Ingress {
         if e.correlationid.is_none() {
             return Err(bad("a receipt needs `correlationid`: the id of the directive that it answers".into()));
         }
-        let body: Body = serde_json::from_slice(json)
-            .map_err(|e| bad(format!("a receipt's data is {{\"node\":ADDRESS,\"status\":\"done\"|\"failed\"}}: {e}")))?;
+        let body: Body = serde_json::from_slice(json).map_err(|e| {
+            bad(format!("a receipt's data is {{\"node\":ADDRESS,\"status\":\"done\"|\"failed\"}}: {e}"))
+        })?;
         if body.data.node != self.me {
             return Err(bad(format!("a receipt at {} cannot speak for {}", self.me, body.data.node)));
         }
@@ -314,8 +311,9 @@ impl Ingress {
         if let Some(pointer) = &map.time
             && let Some(value) = body.pointer(pointer)
         {
-            let time = time_of(value)
-                .ok_or_else(|| bad("bad-time", format!("what stands at `{pointer}`, the map's `time`, is no time: {value}")))?;
+            let time = time_of(value).ok_or_else(|| {
+                bad("bad-time", format!("what stands at `{pointer}`, the map's `time`, is no time: {value}"))
+            })?;
             put("time", time.into());
         }
         json.insert("data".into(), data.clone());
@@ -348,7 +346,9 @@ fn scalar_text(v: &Value) -> Option<String> {
 /// RFC 3339, or seconds or milliseconds since 1970 (told apart by size: 10^11 s is the year 5138).
 fn time_of(v: &Value) -> Option<String> {
     match v {
-        Value::String(s) => DateTime::parse_from_rfc3339(s).ok().map(|t| t.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+        Value::String(s) => {
+            DateTime::parse_from_rfc3339(s).ok().map(|t| t.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+        }
         Value::Number(n) => {
             let n = n.as_f64()?;
             let ms = if n.abs() < 1e11 { n * 1000.0 } else { n };
@@ -431,7 +431,10 @@ mod tests {
         let d = t.draft.unwrap();
         assert_eq!(d.payload(), EVENT);
         let h = d.header();
-        assert_eq!((h.kind, h.direction, h.reach, h.name, h.topic), (Kind::Event, Direction::Up, Tier::City, "lamp.failed", "in/lamp"));
+        assert_eq!(
+            (h.kind, h.direction, h.reach, h.name, h.topic),
+            (Kind::Event, Direction::Up, Tier::City, "lamp.failed", "in/lamp")
+        );
         assert_eq!(h.key, event_key("a", "1"));
     }
 
@@ -482,21 +485,31 @@ mod tests {
 
     #[test]
     fn mqtt5_binary_mode_becomes_structured() {
-        let props: Vec<(String, String)> = [("specversion", "1.0"), ("id", "1"), ("source", "/x"), ("type", "t"), ("subject", "二仙桥")]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .to_vec();
-        let p = Publish { content_type: Some("application/json"), user_properties: &props, ..publish("in/x", b"{\"smoke\":true}") };
+        let props: Vec<(String, String)> =
+            [("specversion", "1.0"), ("id", "1"), ("source", "/x"), ("type", "t"), ("subject", "二仙桥")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .to_vec();
+        let p = Publish {
+            content_type: Some("application/json"),
+            user_properties: &props,
+            ..publish("in/x", b"{\"smoke\":true}")
+        };
         let d = ingress("").take(&p).draft.unwrap();
         let v: Value = serde_json::from_slice(d.payload()).unwrap();
         assert_eq!((v["subject"].as_str(), v["data"]["smoke"].as_bool()), (Some("二仙桥"), Some(true)));
-        let p = Publish { content_type: Some("image/png"), user_properties: &props, ..publish("in/x", b"\xff\x00\x01\x02") };
+        let p = Publish {
+            content_type: Some("image/png"),
+            user_properties: &props,
+            ..publish("in/x", b"\xff\x00\x01\x02")
+        };
         let v: Value = serde_json::from_slice(ingress("").take(&p).draft.unwrap().payload()).unwrap();
         assert_eq!(v["data_base64"], "/wABAg==");
     }
 
     #[test]
     fn a_directive_goes_only_below_its_node() {
-        let with = |target: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"a","type":"t","target":"{target}"}}"#);
+        let with =
+            |target: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"a","type":"t","target":"{target}"}}"#);
         let t = ingress("").take(&publish("in/x", with("c/s/**@neighbourhood").as_bytes()));
         assert_eq!(t.draft.unwrap().header().direction, Direction::Down);
         let t = ingress("").take(&publish("in/x", with("c/**").as_bytes()));

@@ -115,6 +115,22 @@ pub struct Hello {
     pub has: [Option<Cursor>; 2],
     /// Starts of the parent that the child has seen, newest last.
     pub peer_boots: Vec<Boot>,
+    /// Counts the hellos of one start; the answer names it, so that an answer to an older hello
+    /// (a retained one, most often) is told apart.
+    #[serde(default)]
+    pub id: u64,
+    /// All histories of the child's log, oldest first; the last is `epoch`.
+    #[serde(default)]
+    pub epochs: Vec<Epoch>,
+    /// The child's chain hash at positions that the parent asked for; `None` where it is trimmed.
+    #[serde(default)]
+    pub proofs: Vec<(Pos, Option<u64>)>,
+    /// `epoch` was minted because the parent's refusal named this history.
+    #[serde(default)]
+    pub minted_for: Option<LogId>,
+    /// Address of the parent in `peer`: another one than the receiver's if the child has moved.
+    #[serde(default)]
+    pub peer_address: Option<Address>,
 }
 
 /// The parent grants a session.
@@ -135,6 +151,13 @@ pub struct Welcome {
     pub has: [Cursor; 2],
     /// Frames that the child may have under way on each lane.
     pub credit: u16,
+    /// [`Hello::id`] of the hello that is answered.
+    #[serde(default)]
+    pub answers: u64,
+    /// Where the parent starts on its downward lanes (urgent, routine): the child sets its cursors
+    /// there.
+    #[serde(default)]
+    pub sends: [Option<Cursor>; 2],
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -147,6 +170,22 @@ pub struct Refuse {
     /// For `past` and `forked`: starts of the refused node that the refuser has seen.
     #[serde(default)]
     pub boots: Vec<Boot>,
+    /// [`Hello::id`] of the hello that is answered; 0 if a frame is.
+    #[serde(default)]
+    pub answers: u64,
+    /// For `prove`: positions of the refused node's log whose chain hash the next hello must give.
+    #[serde(default)]
+    pub prove: Vec<Pos>,
+    /// For `past` and `forked`: the history of the refused node that the refuser holds.
+    #[serde(default)]
+    pub held: Option<LogId>,
+}
+
+impl Refuse {
+    /// A refusal of a frame; the caller sets what a refused hello needs besides.
+    pub fn new(from: Party, to: Boot, reason: Reason, detail: impl Into<String>) -> Refuse {
+        Refuse { from, to, reason, detail: detail.into(), boots: Vec::new(), answers: 0, prove: Vec::new(), held: None }
+    }
 }
 
 /// Why a session is refused. The names are shown by `links` and stable.
@@ -171,6 +210,8 @@ pub enum Reason {
     Unknown,
     /// The refuser cannot write at the moment.
     Unavailable,
+    /// Not a refusal yet: say hello again, with the chain hashes that are asked for.
+    Prove,
 }
 
 impl Reason {
@@ -185,6 +226,7 @@ impl Reason {
             Reason::WrongParent => "wrong-parent",
             Reason::Unknown => "unknown",
             Reason::Unavailable => "unavailable",
+            Reason::Prove => "prove",
         }
     }
 }

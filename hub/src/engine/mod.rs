@@ -11,6 +11,8 @@
 mod open;
 mod receipts;
 mod retention;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use open::{Error as OpenError, Facts, open};

@@ -11,7 +11,6 @@ use citybrain_shared::record::Header;
 use citybrain_shared::{Boot, Inc, LogId, Pos, limits};
 use parking_lot::RwLock;
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -19,7 +18,11 @@ use tokio::sync::{mpsc, watch};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot make the data folder `{dir}`")]
-    Folder { dir: std::path::PathBuf, #[source] source: std::io::Error },
+    Folder {
+        dir: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("another node is running on this data folder")]
     InUse,
     #[error(transparent)]
@@ -67,13 +70,22 @@ pub fn open(config: &Config) -> Result<(Hub, Engine, Facts), Error> {
     let started = Instant::now();
     let dir = &config.node.data;
     std::fs::create_dir_all(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
-    let options = log::Options { segment_bytes: config.store.segment_bytes, tail_bytes: limits::LOG_TAIL_BYTES };
+    let options = log::Options {
+        segment_bytes: config.store.segment_bytes,
+        ballast_bytes: limits::BALLAST_BYTES,
+        ..Default::default()
+    };
     let opened = Log::open(&dir.join("log"), options)?;
-    let mut log = opened.log;
+    let log = opened.log;
     let (mut store, found) = Store::open(dir, config.store.cache_bytes)?;
     let mut facts = Facts {
         cut_bytes: opened.found.cut_bytes,
-        damages: opened.found.damages.iter().map(ToString::to_string).collect(),
+        damages: opened
+            .found
+            .damage
+            .iter()
+            .map(|d| format!("records {} to {} ({}, byte {})", d.first, d.last, d.segment.display(), d.offset))
+            .collect(),
         rebuilt: found.rebuilt,
         ..Facts::default()
     };
@@ -175,8 +187,8 @@ pub(super) fn fold(rows: Vec<(Vec<u8>, Vec<u8>)>, upto: Pos, reader: &Reader) ->
         let Some(last) = entries.last() else { break };
         after = last.pos;
         for entry in &entries {
-            let (header, payload) = Header::decode(&entry.bytes)
-                .map_err(|e| Error::Record { pos: entry.pos, reason: e.to_string() })?;
+            let (header, payload) =
+                Header::decode(&entry.bytes).map_err(|e| Error::Record { pos: entry.pos, reason: e.to_string() })?;
             if entry.pos != state.applied.next() {
                 state.skip_to(Pos(entry.pos.0 - 1));
             }
@@ -206,9 +218,4 @@ pub(super) fn block_on_timeout<F: Future>(future: F, wait: Duration) -> Option<F
         let left = end.checked_duration_since(Instant::now())?;
         std::thread::park_timeout(left);
     }
-}
-
-/// True when the folder holds a log; what an offline reader asks before it opens anything.
-pub fn is_data_folder(dir: &Path) -> bool {
-    dir.join("log").is_dir()
 }

@@ -95,7 +95,11 @@ impl Engine {
                 upto: Pos(keep_from.0 - 1),
                 reason: format!("log_bytes_hard_max was reached; {who} had not read them"),
             };
-            tracing::error!(after = needed.0, upto = keep_from.0, "Records that are still needed are removed: the log is at its hard limit.");
+            tracing::error!(
+                after = needed.0,
+                upto = keep_from.0,
+                "Records that are still needed are removed: the log is at its hard limit."
+            );
             if self.record(note).is_err() {
                 return;
             }

@@ -291,8 +291,13 @@ impl Engine {
                 Ok(r) => r,
                 Err(e) => {
                     // Its frame's checksum held, so sending it again would bring the same: parked at once.
-                    let detail = format!("record {i} of the frame ({}, {}] does not read: {e}", frame.head.after, frame.head.upto);
-                    extra.push(Note::DeadLetter(DeadLetter::new("poison", detail, format!("link:{peer}"), "", &[])).draft());
+                    let detail = format!(
+                        "record {i} of the frame ({}, {}] does not read: {e}",
+                        frame.head.after, frame.head.upto
+                    );
+                    extra.push(
+                        Note::DeadLetter(DeadLetter::new("poison", detail, format!("link:{peer}"), "", &[])).draft(),
+                    );
                     continue;
                 }
             };
@@ -347,7 +352,9 @@ impl Engine {
         };
         let from_parent = self.parent.as_ref() == Some(peer);
         match (record.direction, from_parent) {
-            (Direction::Up, false) if !peer.covers(origin) => Some(format!("it claims to begin at {origin}, which is not below {peer}")),
+            (Direction::Up, false) if !peer.covers(origin) => {
+                Some(format!("it claims to begin at {origin}, which is not below {peer}"))
+            }
             (Direction::Up, false) | (Direction::Down, true) => None,
             _ => Some(format!("a record of this direction does not come from {peer}")),
         }
@@ -448,7 +455,11 @@ impl Engine {
         let short = free < self.config.free_bytes_min;
         if short != self.short_of_space && self.broken_since.is_none() {
             *self.shared.trouble.write() = short.then(|| {
-                format!("only {} MB are free in {}, less than store.free_bytes_min", free / 1_000_000, self.dir.display())
+                format!(
+                    "only {} MB are free in {}, less than store.free_bytes_min",
+                    free / 1_000_000,
+                    self.dir.display()
+                )
             });
             if short {
                 tracing::error!(free_bytes = free, "The disk is nearly full; nothing is accepted until there is room.");
@@ -541,4 +552,3 @@ fn chain(e: &dyn std::error::Error) -> String {
     }
     text
 }
-

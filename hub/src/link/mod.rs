@@ -1,1 +1,5 @@
-
+pub mod handshake;
+pub mod judge;
+pub mod sender;
+#[cfg(test)]
+mod simulation;

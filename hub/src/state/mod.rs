@@ -481,10 +481,8 @@ impl State {
                 if clean {
                     self.sessions.remove(&client);
                 }
-                let s = self
-                    .sessions
-                    .entry(client.clone())
-                    .or_insert_with(|| Session { upto: pos, ..Session::default() });
+                let s =
+                    self.sessions.entry(client.clone()).or_insert_with(|| Session { upto: pos, ..Session::default() });
                 (s.user, s.version, s.expiry_s, s.connected) = (user, version, expiry_s, true);
                 self.dirty.insert(Key::Session(client));
             }

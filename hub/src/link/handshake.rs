@@ -1,0 +1,687 @@
+//! How a session begins: hello, and welcome or refusal. Pure; what must be written to the node's
+//! own log first comes out as notes.
+//!
+//! **Constraints.** A position that a peer has seen never names another record. A restored backup
+//! breaks that: the node goes on writing at positions that it had used before. So nobody gets a
+//! session before it is *proven* that the sender's history continues what the receiver holds: the
+//! receiver keeps the sender's chain hash at its cursor, and the sender shows its own hash there.
+//! Where they differ, or where the sender has not got so far, the sender mints a new history
+//! (*epoch*) from the first start that the receiver never saw; its records from there on have new
+//! names, and what the receiver holds beyond keeps the old ones.
+//!
+//! **Situations and outcomes** (each has a test of that name below):
+//!
+//! | situation | outcome |
+//! |---|---|
+//! | the address is no child of the receiver, or is the receiver (loop, wrong tier) | `wrong-parent` |
+//! | no common version | `version` |
+//! | the holder of the address is alive and starts before, or is another folder or clone | `stale`, `duplicate` |
+//! | newer start of the holder | a restart: it takes over under a higher lease |
+//! | new incarnation, nobody alive | `enrol = auto`: new cursors; `manual`: `unenrolled` until approved |
+//! | the cursor lies within the child's log, unproven | `prove`: the next hello shows the hashes |
+//! | proven | welcome; the parent's cursor is what counts (parent in the past: the child sends again) |
+//! | the parent's cursor is trimmed at the child | welcome from `first − 1`; the range is recorded as lost |
+//! | the child has not got to the cursor | `past`: the child mints, and says hello again |
+//! | the hash differs | `forked`: the same |
+//! | the child's history is one that the parent does not know, and was not minted for it | `forked` |
+//! | it was minted for it | the cursor moves into it, at most to where it begins |
+//! | a child unknown here that another parent acknowledged (moved) | starts at what that one acknowledged |
+//! | a child unknown here that this address acknowledged (parent reinstalled) | sends all that it retained |
+//! | the child holds more of the parent than there is, or another hash | the parent mints first |
+
+use crate::note::Note;
+use crate::state::{Me, Peer, slot};
+use citybrain_shared::config::Enrol;
+use citybrain_shared::wire::{self, BootMark, Cursor, Epoch, Hello, Party, Reason, Refuse, Welcome};
+use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
+
+/// This node and the facts of its log.
+#[derive(Clone, Copy)]
+pub struct Own<'a> {
+    pub address: &'a Address,
+    pub me: &'a Me,
+    /// Oldest retained and newest durable position.
+    pub first: Pos,
+    pub last: Pos,
+    /// Chain hash at a position; `None` where it is trimmed or not written.
+    pub chain: &'a dyn Fn(Pos) -> Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// For people.
+    pub name: String,
+    pub message_bytes_max: u32,
+    pub enrol: Enrol,
+    pub credit: u16,
+}
+
+/// What a parent does with a hello. Notes are committed before anything is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OnHello {
+    Welcome {
+        notes: Vec<Note>,
+        welcome: Box<Welcome>,
+    },
+    Refuse(Box<Refuse>),
+    /// Commit a new history of this node's own log that begins at `first`, then ask again with
+    /// `minted_for`.
+    Mint(Mint),
+}
+
+/// A new history is to be minted (`Note::Epoch` with a fresh id) because a peer holds `held`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mint {
+    pub first: Pos,
+    pub held: LogId,
+    pub why: String,
+}
+
+impl Mint {
+    pub fn note(&self, fresh: LogId) -> Note {
+        Note::Epoch { log: fresh, first: self.first, why: self.why.clone() }
+    }
+}
+
+/// A session that is in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Session {
+    pub party: Party,
+    pub lease: u64,
+    /// Name of the sender's history in this session's frames.
+    pub log: LogId,
+    /// Where the sender starts, by lane.
+    pub starts: [Cursor; 2],
+    pub credit: u16,
+    /// Largest message that both accept, bytes.
+    pub message_bytes_max: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum OnWelcome {
+    /// Commit the notes, then send from `session.starts` on.
+    Up { notes: Vec<Note>, session: Session },
+    /// It answers an older hello, or does not fit: say hello again.
+    Again(String),
+    /// Not for this start of this node.
+    Ignore,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum OnRefuse {
+    /// Commit the new history, then say hello with `minted_for`.
+    Mint(Mint),
+    /// Say hello again with these positions' hashes.
+    Prove(Vec<Pos>),
+    /// Say hello again at once: the parent does not know the session.
+    Again,
+    /// Wait and try again; the reason stays on show.
+    Wait,
+    /// Late, or for another start of this node.
+    Ignore,
+}
+
+/// What a child says in the hello besides what its state says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Saying {
+    /// Counts up from 1 within one start.
+    pub id: u64,
+    pub prove: Vec<Pos>,
+    pub minted_for: Option<LogId>,
+}
+
+/// The child's hello to `parent`. `peers` are all that it ever spoke with: a parent of former days
+/// says from where a new one has to be served.
+pub fn hello<'a>(
+    own: &Own<'_>,
+    terms: &Terms,
+    parent: &Address,
+    peers: impl IntoIterator<Item = (&'a Address, &'a Peer)>,
+    saying: &Saying,
+) -> Hello {
+    let mut here: Option<&Peer> = None;
+    let mut acked: Option<(&Address, &Peer)> = None;
+    for (address, peer) in peers {
+        if address == parent {
+            here = Some(peer);
+        }
+        let is_parent = address == parent || address.depth() < own.address.depth();
+        if !is_parent || peer.peer_has_inc.is_none() {
+            continue;
+        }
+        let better = |(a, p): (&Address, &Peer)| a != parent && (address == parent || newest(peer) > newest(p));
+        if acked.is_none_or(better) {
+            acked = Some((address, peer));
+        }
+    }
+    let epoch = own.epoch();
+    let prove = |at: &Pos| (*at, own.shown(*at));
+    // Proving what the parent is known to hold saves a round trip in nearly every case.
+    let known = acked.iter().flat_map(|(_, p)| p.peer_has.iter().flatten()).map(|c| c.upto).filter(|p| *p <= own.last);
+    let mut positions: Vec<Pos> = saying.prove.iter().copied().filter(|p| *p <= own.last).chain(known).collect();
+    positions.sort_unstable();
+    positions.dedup();
+    Hello {
+        from: own.party(),
+        address: own.address.clone(),
+        name: terms.name.clone(),
+        version_min: wire::VERSION_MIN,
+        version_max: wire::VERSION,
+        message_bytes_max: terms.message_bytes_max,
+        epoch,
+        first: own.first,
+        last: own.last,
+        boots: own.me.boots.clone(),
+        peer: acked.and_then(|(_, p)| p.peer_has_inc),
+        peer_has: acked.map_or([None; 2], |(_, p)| p.peer_has),
+        has: here.map_or([None; 2], |p| p.has),
+        peer_boots: here.map_or_else(Vec::new, |p| p.boots.clone()),
+        id: saying.id,
+        epochs: own.me.epochs.clone(),
+        proofs: positions.iter().map(prove).collect(),
+        minted_for: saying.minted_for,
+        peer_address: acked.map(|(a, _)| a.clone()),
+    }
+}
+
+fn newest(peer: &Peer) -> Pos {
+    peer.peer_has.iter().flatten().map(|c| c.upto).max().unwrap_or_default()
+}
+
+/// What the parent knows about the address besides its state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Holder {
+    /// The party of the newest lease was heard within the last keep-alives and said no bye.
+    pub alive: bool,
+    /// An operator let this incarnation in.
+    pub approved: Option<Inc>,
+}
+
+/// The parent's answer. `minted_for`: the history of ours for which we minted within this very
+/// handshake.
+pub fn on_hello(
+    own: &Own<'_>,
+    terms: &Terms,
+    peer: Option<&Peer>,
+    holder: Holder,
+    minted_for: Option<LogId>,
+    hello: &Hello,
+) -> OnHello {
+    let refuse = |reason, detail: String| {
+        OnHello::Refuse(Box::new(Refuse {
+            answers: hello.id,
+            ..Refuse::new(own.party(), hello.from.boot, reason, detail)
+        }))
+    };
+    if !hello.address.is_child_of(own.address) {
+        return refuse(
+            Reason::WrongParent,
+            format!("{} is no child of {}: check the address and the parent's url", hello.address, own.address),
+        );
+    }
+    let version = hello.version_max.min(wire::VERSION);
+    if version < hello.version_min.max(wire::VERSION_MIN) {
+        return refuse(
+            Reason::Version,
+            format!(
+                "the child speaks {} to {}, the parent {} to {}: upgrade the older one",
+                hello.version_min,
+                hello.version_max,
+                wire::VERSION_MIN,
+                wire::VERSION
+            ),
+        );
+    }
+    let party = peer.and_then(|p| p.party);
+    if let Some(before) = party.filter(|p| holder.alive && *p != hello.from) {
+        if before.inc != hello.from.inc {
+            return refuse(
+                Reason::Duplicate,
+                format!("another data folder (incarnation {}) holds this address and is alive", before.inc),
+            );
+        }
+        if hello.from.boot.counter < before.boot.counter {
+            return refuse(
+                Reason::Stale,
+                format!(
+                    "start {} of this node is alive; this is start {}",
+                    before.boot.counter, hello.from.boot.counter
+                ),
+            );
+        }
+        if hello.from.boot.counter == before.boot.counter {
+            return refuse(
+                Reason::Duplicate,
+                "a copy of this data folder holds the address and is alive: stop one of them".into(),
+            );
+        }
+    }
+    let is_new_inc = party.is_some_and(|p| p.inc != hello.from.inc);
+    if is_new_inc && terms.enrol == Enrol::Manual && holder.approved != Some(hello.from.inc) {
+        return refuse(
+            Reason::Unenrolled,
+            format!("the child was reinstalled (new incarnation {}); an operator has to approve it", hello.from.inc),
+        );
+    }
+    let same = peer.filter(|p| p.party.is_some_and(|p| p.inc == hello.from.inc));
+
+    // What the child may still need of us: our own history is put right before anything is sent.
+    let down = match downward(own, peer, same.is_some(), minted_for, hello) {
+        Ok(down) => down,
+        Err(mint) => return OnHello::Mint(mint),
+    };
+
+    let shown = |at: Pos| match hello.proofs.iter().find(|(p, _)| *p == at) {
+        None => Shown::NotAsked,
+        Some((_, None)) => Shown::Trimmed,
+        Some((_, Some(chain))) => Shown::Chain(*chain),
+    };
+    let sender = History {
+        epochs: if hello.epochs.is_empty() { std::slice::from_ref(&hello.epoch) } else { &hello.epochs },
+        first: hello.first,
+        last: hello.last,
+        minted_for: hello.minted_for,
+    };
+    let mut prove = Vec::new();
+    let mut fits = [None; 2];
+    for lane in Lane::ALL {
+        let held = same.and_then(|p| p.has[slot(lane)]);
+        let fit = match held {
+            Some(cursor) => sender.fit(&cursor, &shown),
+            None => sender.start(start_of(own, hello, lane), &shown),
+        };
+        match fit {
+            Fit::Prove(at) => prove.push(at),
+            Fit::At(at) => fits[slot(lane)] = Some((held, at)),
+            Fit::Past | Fit::Forked => {
+                let (reason, detail) = if fit == Fit::Past {
+                    (
+                        Reason::Past,
+                        "the parent holds positions that the child has not written: it was restored from a backup",
+                    )
+                } else {
+                    (
+                        Reason::Forked,
+                        "the child's history is not the one that the parent holds: a restored backup or a copied disk",
+                    )
+                };
+                return OnHello::Refuse(Box::new(Refuse {
+                    answers: hello.id,
+                    boots: same.map_or_else(Vec::new, |p| p.boots.clone()),
+                    held: held.map(|c| c.log),
+                    ..Refuse::new(own.party(), hello.from.boot, reason, detail)
+                }));
+            }
+        }
+    }
+    if !prove.is_empty() {
+        prove.dedup();
+        return OnHello::Refuse(Box::new(Refuse {
+            answers: hello.id,
+            prove,
+            ..Refuse::new(own.party(), hello.from.boot, Reason::Prove, "show the chain hashes at these positions")
+        }));
+    }
+
+    let lease = peer.map_or(0, |p| p.lease) + 1;
+    let mut notes = Vec::new();
+    // Starts that the child lived through without us are now known too: what it wrote in them is
+    // proven to be part of the history that we hold.
+    for mark in &hello.boots {
+        if mark.boot != hello.from.boot && !same.is_some_and(|p| p.boots.contains(&mark.boot)) {
+            let party = Party { inc: hello.from.inc, boot: mark.boot };
+            notes.push(Note::Granted { child: hello.address.clone(), party, lease });
+        }
+    }
+    notes.push(Note::Granted { child: hello.address.clone(), party: hello.from, lease });
+    let mut has = [Cursor { log: hello.epoch.log, upto: Pos::ZERO, chain: 0 }; 2];
+    for lane in Lane::ALL {
+        let Some((held, at)) = fits[slot(lane)] else { continue };
+        let cursor = Cursor { log: hello.epoch.log, upto: at.upto, chain: at.chain };
+        has[slot(lane)] = cursor;
+        if let Some(after) = at.lost_after {
+            notes.push(lost(&hello.address, lane, after, at.upto));
+        }
+        if held != Some(cursor) {
+            let why = match held {
+                Some(c) if c.log != cursor.log => "the child's history has a new name",
+                Some(_) => "the child no longer has what comes next",
+                None if is_new_inc => "the child was reinstalled",
+                None => "the child is new here",
+            };
+            notes.push(Note::CursorSet {
+                peer: hello.address.clone(),
+                inc: hello.from.inc,
+                lane,
+                cursor,
+                why: why.into(),
+            });
+        }
+    }
+    for lane in Lane::ALL {
+        if same.is_none_or(|p| p.peer_has[slot(lane)] != down[slot(lane)])
+            && let Some(cursor) = down[slot(lane)]
+        {
+            notes.push(Note::PeerHas { peer: hello.address.clone(), inc: hello.from.inc, lane, cursor });
+        }
+    }
+    OnHello::Welcome {
+        notes,
+        welcome: Box::new(Welcome {
+            from: own.party(),
+            to: hello.from.boot,
+            address: own.address.clone(),
+            version,
+            message_bytes_max: terms.message_bytes_max,
+            lease,
+            epoch: own.epoch(),
+            first: own.first,
+            last: own.last,
+            has,
+            credit: terms.credit,
+            answers: hello.id,
+            sends: down,
+        }),
+    }
+}
+
+/// The parent's own session with a child that it welcomes.
+pub fn session_of(hello: &Hello, welcome: &Welcome, message_bytes_max: u32, credit: u16) -> Session {
+    let none = Cursor { log: welcome.epoch.log, upto: Pos::ZERO, chain: 0 };
+    Session {
+        party: hello.from,
+        lease: welcome.lease,
+        log: welcome.epoch.log,
+        starts: welcome.sends.map(|c| c.unwrap_or(none)),
+        credit,
+        message_bytes_max: message_bytes_max.min(hello.message_bytes_max),
+    }
+}
+
+/// Where the parent starts on its downward lanes; or the history that it must mint before.
+fn downward(
+    own: &Own<'_>,
+    peer: Option<&Peer>,
+    is_same: bool,
+    minted_for: Option<LogId>,
+    hello: &Hello,
+) -> Result<[Option<Cursor>; 2], Mint> {
+    let shown = |at: Pos| match own.shown(at) {
+        Some(chain) => Shown::Chain(chain),
+        None => Shown::Trimmed,
+    };
+    let mine = History { epochs: &own.me.epochs, first: own.first, last: own.last, minted_for };
+    let mint = |held: LogId, why: &str| {
+        let newest = own.epoch().first;
+        // Minted already, and still no fit: the peer saw starts whose records differ. Go further back.
+        let before = (minted_for == Some(held)).then_some(newest);
+        Mint { first: own.unseen_since(&hello.peer_boots, before), held, why: format!("{} {why}", hello.address) }
+    };
+    // It acknowledged nothing that we do not have on disk; so we lost what we had. Whatever was
+    // written since then gets a new name before it is sent to anybody.
+    let lost_some = is_same
+        && hello.peer == Some(own.me.inc)
+        && Lane::ALL.iter().any(|lane| {
+            let ours = peer.and_then(|p| p.has[slot(*lane)]);
+            match (hello.peer_has[slot(*lane)], ours) {
+                (Some(said), Some(ours)) => said.log == ours.log && said.upto > ours.upto,
+                _ => false,
+            }
+        });
+    if lost_some {
+        let first = own.unseen_since(&hello.peer_boots, None);
+        if !own.me.epochs.iter().any(|e| e.first == first) {
+            let held = own.epoch().log;
+            return Err(Mint { first, held, why: format!("{} got acknowledgements of a lost past", hello.address) });
+        }
+    }
+    let mut down = [None; 2];
+    for lane in Lane::ALL {
+        let fit = match hello.has[slot(lane)] {
+            Some(cursor) => match mine.fit(&cursor, &shown) {
+                Fit::Past => return Err(mint(cursor.log, "holds more of this log than there is")),
+                Fit::Forked | Fit::Prove(_) => return Err(mint(cursor.log, "holds another history of this log")),
+                Fit::At(at) => at,
+            },
+            // A reinstalled child goes on where the former incarnation was, so that a command that
+            // was carried out is not carried out again; a new one gets all that is retained.
+            None => {
+                let before = peer.filter(|_| !is_same).and_then(|p| p.peer_has[slot(lane)]);
+                let at = before.map_or(Pos::ZERO, |c| c.upto).max(Pos(own.first.0.saturating_sub(1))).min(own.last);
+                At { upto: at, chain: own.shown(at).unwrap_or(0), lost_after: None }
+            }
+        };
+        down[slot(lane)] = Some(Cursor { log: own.epoch().log, upto: fit.upto, chain: fit.chain });
+    }
+    Ok(down)
+}
+
+/// From where a child that is unknown here is to be served.
+fn start_of(own: &Own<'_>, hello: &Hello, lane: Lane) -> Option<Pos> {
+    let here = hello.peer_address.as_ref() == Some(own.address);
+    // This very address acknowledged, and yet nothing is known: our folder is new. All that the
+    // child still has comes again; above, what was passed on before is told by its origin.
+    if here { None } else { hello.peer_has[slot(lane)].map(|c| c.upto) }
+}
+
+/// The child's part: may this welcome be acted on, and what is to be written first?
+///
+/// `said` is the newest hello, `awaiting` whether it is unanswered.
+pub fn on_welcome(
+    own: &Own<'_>,
+    terms: &Terms,
+    parent: &Address,
+    peer: Option<&Peer>,
+    said: &Hello,
+    awaiting: bool,
+    welcome: &Welcome,
+) -> OnWelcome {
+    if welcome.to != own.me.boot {
+        return OnWelcome::Ignore;
+    }
+    if welcome.address != *parent {
+        return OnWelcome::Again(format!("the broker leads to {}, and not to {parent}", welcome.address));
+    }
+    if welcome.answers != said.id {
+        // Most often a retained hello, which the parent found when it came back.
+        return if awaiting { OnWelcome::Ignore } else { OnWelcome::Again("an older hello was answered".into()) };
+    }
+    let log = own.epoch().log;
+    for cursor in &welcome.has {
+        let unlike = own.shown(cursor.upto).is_some_and(|chain| chain != cursor.chain);
+        if cursor.log != log || cursor.upto > own.last || cursor.upto.next() < own.first || unlike {
+            return OnWelcome::Again(format!("the parent's cursor at {} does not fit this log any more", cursor.upto));
+        }
+    }
+    let mut notes = vec![Note::Granted { child: parent.clone(), party: welcome.from, lease: welcome.lease }];
+    let same = peer.filter(|p| p.party.is_some_and(|p| p.inc == welcome.from.inc));
+    for lane in Lane::ALL {
+        let Some(sends) = welcome.sends[slot(lane)] else { continue };
+        let has = same.and_then(|p| p.has[slot(lane)]);
+        match has {
+            Some(has) if has.log == sends.log && has.upto >= sends.upto => continue,
+            Some(has) if sends.upto > has.upto => notes.push(lost(parent, lane, has.upto, sends.upto)),
+            _ => {}
+        }
+        let why = match has {
+            Some(_) => "the parent's history has a new name, or no longer has what comes next",
+            None => "the parent is new here",
+        };
+        notes.push(Note::CursorSet {
+            peer: parent.clone(),
+            inc: welcome.from.inc,
+            lane,
+            cursor: sends,
+            why: why.into(),
+        });
+    }
+    // A parent restored from a backup holds less than it said: the tail must be kept for it again.
+    for lane in Lane::ALL {
+        let cursor = welcome.has[slot(lane)];
+        if peer.is_none_or(|p| p.peer_has[slot(lane)] != Some(cursor) || p.peer_has_inc != Some(welcome.from.inc)) {
+            notes.push(Note::PeerHas { peer: parent.clone(), inc: welcome.from.inc, lane, cursor });
+        }
+    }
+    OnWelcome::Up {
+        notes,
+        session: Session {
+            party: welcome.from,
+            lease: welcome.lease,
+            log,
+            starts: welcome.has,
+            credit: welcome.credit,
+            message_bytes_max: terms.message_bytes_max.min(welcome.message_bytes_max),
+        },
+    }
+}
+
+/// The child's part: what a refusal demands. `said` and `awaiting` as for [`on_welcome`].
+pub fn on_refuse(own: &Own<'_>, said: &Hello, awaiting: bool, refuse: &Refuse) -> OnRefuse {
+    let is_late = if awaiting { refuse.answers != said.id } else { refuse.answers != 0 };
+    if refuse.to != own.me.boot || is_late {
+        return OnRefuse::Ignore;
+    }
+    match refuse.reason {
+        Reason::Prove => OnRefuse::Prove(refuse.prove.clone()),
+        // The hello names what the parent really needs; the refusal of a frame only knows one lane.
+        Reason::Unknown => OnRefuse::Again,
+        Reason::Past | Reason::Forked if refuse.answers == 0 => OnRefuse::Again,
+        Reason::Past | Reason::Forked => {
+            let held = refuse.held.unwrap_or_else(|| own.epoch().log);
+            let before = (said.minted_for == Some(held)).then(|| own.epoch().first);
+            OnRefuse::Mint(Mint {
+                first: own.unseen_since(&refuse.boots, before),
+                held,
+                why: format!("refused by the parent: {}", refuse.detail),
+            })
+        }
+        Reason::Duplicate
+        | Reason::Stale
+        | Reason::Unenrolled
+        | Reason::Version
+        | Reason::WrongParent
+        | Reason::Unavailable => OnRefuse::Wait,
+    }
+}
+
+fn lost(peer: &Address, lane: Lane, after: Pos, upto: Pos) -> Note {
+    Note::Lost {
+        peer: Some(peer.clone()),
+        lane: Some(lane),
+        after,
+        upto,
+        reason: "the sender's retention had taken it".into(),
+    }
+}
+
+impl Own<'_> {
+    pub fn party(&self) -> Party {
+        Party { inc: self.me.inc, boot: self.me.boot }
+    }
+
+    /// The present history.
+    pub fn epoch(&self) -> Epoch {
+        self.me.epochs.last().copied().unwrap_or(Epoch { log: LogId::default(), first: Pos(1) })
+    }
+
+    fn shown(&self, at: Pos) -> Option<u64> {
+        if at == Pos::ZERO { Some(0) } else { (self.chain)(at) }
+    }
+
+    /// First position of the earliest start that a peer, who saw `seen`, does not know. With
+    /// `before`, at least one start further back than that.
+    fn unseen_since(&self, seen: &[Boot], before: Option<Pos>) -> Pos {
+        let marks: &[BootMark] = &self.me.boots;
+        let known = marks.iter().rposition(|m| seen.contains(&m.boot));
+        let unseen = match known {
+            // The newest start that it saw, and all before it, are the past that both share.
+            Some(i) => marks.get(i + 1).or(marks.last()),
+            None => marks.first(),
+        };
+        let first = unseen.map_or(Pos(1), |m| m.first);
+        match before {
+            Some(b) if first >= b => marks.iter().rev().map(|m| m.first).find(|f| *f < b).unwrap_or(Pos(1)),
+            _ => first,
+        }
+    }
+}
+
+/// The name of the history that holds `pos`: the newest that had begun.
+pub fn log_at(epochs: &[Epoch], pos: Pos) -> LogId {
+    epochs.iter().rev().find(|e| e.first <= pos).map_or_else(LogId::default, |e| e.log)
+}
+
+/// What a sender shows of its chain.
+enum Shown {
+    NotAsked,
+    Trimmed,
+    Chain(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct At {
+    upto: Pos,
+    chain: u64,
+    /// What lies between this and `upto` can no longer be sent.
+    lost_after: Option<Pos>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fit {
+    At(At),
+    Prove(Pos),
+    Past,
+    Forked,
+}
+
+/// A sender's log as its receiver gets to know it.
+struct History<'a> {
+    epochs: &'a [Epoch],
+    first: Pos,
+    last: Pos,
+    minted_for: Option<LogId>,
+}
+
+impl History<'_> {
+    /// Where a receiver that stands at `cursor` goes on.
+    fn fit(&self, cursor: &Cursor, shown: &impl Fn(Pos) -> Shown) -> Fit {
+        let known = self.epochs.iter().position(|e| e.log == cursor.log);
+        // The earliest position that got another name after the receiver's.
+        let renamed = match known {
+            Some(i) => self.epochs[i + 1..].iter().map(|e| e.first).min(),
+            None if self.minted_for == Some(cursor.log) => self.epochs.last().map(|e| e.first),
+            None => return Fit::Forked,
+        };
+        let renamed = renamed.filter(|f| *f <= cursor.upto);
+        if cursor.upto > self.last {
+            return match renamed {
+                Some(f) => self.start(Some(Pos(f.0.saturating_sub(1))), shown),
+                None => Fit::Past,
+            };
+        }
+        if cursor.upto.next() < self.first {
+            return self.start(Some(cursor.upto), shown);
+        }
+        match (shown(cursor.upto), renamed) {
+            (Shown::NotAsked, _) => Fit::Prove(cursor.upto),
+            (Shown::Chain(c), Some(f)) if c != cursor.chain => self.start(Some(Pos(f.0.saturating_sub(1))), shown),
+            (Shown::Chain(c), None) if c != cursor.chain => Fit::Forked,
+            // Equal; or just trimmed, which is as far as anybody can look.
+            _ => Fit::At(At { upto: cursor.upto, chain: cursor.chain, lost_after: None }),
+        }
+    }
+
+    /// A cursor at `at`, or at the oldest that can be served.
+    fn start(&self, at: Option<Pos>, shown: &impl Fn(Pos) -> Shown) -> Fit {
+        let oldest = Pos(self.first.0.saturating_sub(1)).min(self.last);
+        let upto = at.unwrap_or(oldest).clamp(oldest, self.last.max(oldest));
+        let lost_after = at.filter(|a| *a < upto);
+        match shown(upto) {
+            _ if upto == Pos::ZERO => Fit::At(At { upto, chain: 0, lost_after }),
+            Shown::NotAsked => Fit::Prove(upto),
+            // The hash before a trimmed log's first record may be gone; both ends then write 0.
+            Shown::Trimmed => Fit::At(At { upto, chain: 0, lost_after }),
+            Shown::Chain(chain) => Fit::At(At { upto, chain, lost_after }),
+        }
+    }
+}
