@@ -114,11 +114,14 @@ pub const SKIPPED_LISTED: usize = 20;
 /// Messages under way by MQTT. The node acknowledges in groups, one fsync each: hundreds fill one.
 const WINDOW: usize = 512;
 
-/// A row on its way: its event's bytes and time, or why there is none.
-pub struct Played {
-    pub row: u64,
-    pub line: u64,
-    pub what: Result<(DateTime<FixedOffset>, Vec<u8>), (&'static str, String)>,
+/// An event's own time and its JSON.
+type Ready = (DateTime<FixedOffset>, Vec<u8>);
+
+/// A row on its way: its event, or why there is none (a label for counting, and the reason).
+struct Played {
+    row: u64,
+    line: u64,
+    what: Result<Ready, (&'static str, String)>,
 }
 
 /// Plays the file. Exit codes: 0 all rows up to the end or the limit are settled; 1 with `--strict`
@@ -342,7 +345,7 @@ fn read(
     Ok(rows.next_row()?.is_none())
 }
 
-fn event_of(mapping: Option<&Mapping>, row: &Row) -> Result<(DateTime<FixedOffset>, Vec<u8>), (&'static str, String)> {
+fn event_of(mapping: Option<&Mapping>, row: &Row) -> Result<Ready, (&'static str, String)> {
     if let Some(mapping) = mapping {
         return match mapping.apply(row) {
             Ok(mapped) => Ok((mapped.time, mapped.json)),
@@ -424,7 +427,7 @@ pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);
