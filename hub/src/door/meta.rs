@@ -108,6 +108,6 @@ mod tests {
     fn properties_too_large_for_a_header_are_noticed() {
         let mut raw = vec![3, 0xff, 0xf0];
         raw.extend(std::iter::repeat_n(b'x', 0xfff0));
-        assert!(!put("client", &Properties::parse(&raw).unwrap(), &mut Vec::new()));
+        assert!(!put("a client", &Properties::parse(&raw).unwrap(), &mut Vec::new()));
     }
 }

@@ -27,6 +27,8 @@ pub mod access;
 pub mod connection;
 pub mod core;
 pub mod counters;
+#[cfg(test)]
+mod fake;
 pub mod held;
 pub mod local;
 pub mod message;
@@ -34,6 +36,8 @@ pub mod meta;
 pub mod packet;
 pub mod route;
 pub mod seats;
+#[cfg(test)]
+mod tests;
 pub mod trie;
 pub mod window;
 
