@@ -66,11 +66,11 @@ const KINDS: [Kind; 16] = [
     sensor("sensor.smoke", 120, &STEADY, &["ppm"], (0, 40)),
     sensor("sensor.water-level", 130, &STEADY, &["mm"], (80, 420)),
     sensor("sensor.manhole", 80, &STEADY, &["degrees"], (0, 3)),
-    sensor("sensor.parking", 160, &TRAFFIC, &["free places"], (0, 120)),
-    sensor("sensor.air", 140, &STEADY, &["ug/m3 PM2.5"], (12, 96)),
+    sensor("sensor.parking", 140, &TRAFFIC, &["free places"], (0, 120)),
+    sensor("sensor.air", 120, &STEADY, &["ug/m3 PM2.5"], (12, 96)),
     Kind {
         name: "alarm.smoke",
-        share: 4,
+        share: 20,
         rhythm: &EVENING,
         urgent: true,
         texts: &["烟感报警：楼道烟雾浓度超过阈值"],
@@ -78,14 +78,14 @@ const KINDS: [Kind; 16] = [
     },
     Kind {
         name: "alarm.manhole-open",
-        share: 3,
+        share: 15,
         rhythm: &STEADY,
         urgent: true,
         texts: &["井盖缺失：井口敞开"],
         range: None,
     },
     Kind {
-        name: "sos", share: 3, rhythm: &STEADY, urgent: true, texts: &["一键呼救：独居老人按下按钮"], range: None
+        name: "sos", share: 15, rhythm: &STEADY, urgent: true, texts: &["一键呼救：独居老人按下按钮"], range: None
     },
 ];
 
@@ -202,7 +202,7 @@ mod tests {
         let mut tree = chengdu::tree(22);
         let events = day(&mut tree, 1, 4000);
         let urgent = events.iter().filter(|e| e.urgent).count();
-        assert!((10..200).contains(&urgent), "{urgent}");
+        assert!((120..280).contains(&urgent), "{urgent}");
         let night = events.iter().filter(|e| (1..5).contains(&(e.at_ms / 3_600_000))).count();
         let morning = events.iter().filter(|e| (7..11).contains(&(e.at_ms / 3_600_000))).count();
         assert!(night * 3 < morning * 2, "{night} {morning}");

@@ -213,7 +213,8 @@ struct Played {
 /// What the tasks of a running demo share.
 struct Shared {
     acknowledged: Vec<AtomicBool>,
-    acknowledged_count: AtomicU64,
+    /// For each place of the tree, what was acknowledged at or below it.
+    due: Arc<Vec<AtomicU64>>,
     published_count: AtomicU64,
     doing: Mutex<String>,
     /// Lines to be shown above the moving picture.
@@ -242,14 +243,14 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
 
     let numbers: watch::Numbers =
         Arc::new(script.events.iter().enumerate().map(|(i, e)| ((e.source.clone(), e.id.clone()), i)).collect());
-    let watch = Watch::begin(processes.nodes.iter().map(|n| n.api.clone()).collect(), &numbers);
     let shared = Arc::new(Shared {
         acknowledged: script.events.iter().map(|_| AtomicBool::new(false)).collect(),
-        acknowledged_count: AtomicU64::new(0),
+        due: Arc::new(tree.places.iter().map(|_| AtomicU64::new(0)).collect()),
         published_count: AtomicU64::new(0),
         doing: Mutex::new("publishing".into()),
         said: Mutex::new(Vec::new()),
     });
+    let watch = Watch::begin(processes.nodes.iter().map(|n| n.api.clone()).collect(), &numbers, &shared.due);
     let mut work = Box::pin(drive(script, processes, &watch, &shared, args));
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     let driven = loop {
@@ -290,7 +291,7 @@ fn moment(script: &Script, watch: &Watch, shared: &Shared) -> Moment {
     Moment {
         events: script.events.len() as u64,
         published: shared.published_count.load(Ordering::Relaxed),
-        acknowledged: shared.acknowledged_count.load(Ordering::Relaxed),
+        acknowledged: shared.due[0].load(Ordering::Relaxed),
         at_tier: Tier::ALL.map(|tier| watch.of_tier(&script.tree, tier)),
         nodes: Tier::ALL.map(|tier| script.tree.of_tier(tier).count()),
         doing: shared.doing.lock().clone(),
@@ -372,7 +373,8 @@ async fn drive(
             Ok(now) => notice = now,
             Err(e) => trouble = Some(chain(&e)),
         }
-        if watch.has_all(tree, &published) && notice.targets > 0 && notice.delivered == notice.targets {
+        let has_all = shared.due.iter().enumerate().all(|(i, due)| watch.count(i) >= due.load(Ordering::Relaxed));
+        if has_all && notice.targets > 0 && notice.delivered == notice.targets {
             break;
         }
         sleep(Duration::from_millis(100)).await;
@@ -452,11 +454,14 @@ fn publish(
             }
         });
         let ours = shared.clone();
+        let path: Vec<usize> = script.tree.upward(leaf).collect();
         tokio::spawn(async move {
             while let Some(event) = told.recv().await {
                 if let mqtt_publisher::Event::Acknowledged { number } = event {
                     ours.acknowledged[number as usize].store(true, Ordering::Relaxed);
-                    ours.acknowledged_count.fetch_add(1, Ordering::Relaxed);
+                    for place in &path {
+                        ours.due[*place].fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             }
         });

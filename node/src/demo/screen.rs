@@ -15,8 +15,8 @@ pub struct Moment {
     pub events: u64,
     pub published: u64,
     pub acknowledged: u64,
-    /// City first.
-    pub at_tier: [u64; 4],
+    /// Committed and behind, city first.
+    pub at_tier: [(u64, u64); 4],
     pub nodes: [usize; 4],
     pub doing: String,
 }
@@ -68,14 +68,13 @@ impl Screen {
         let (at, before) = self.measured;
         if at.elapsed() >= RATE_OVER {
             for (tier, rate) in self.rates.iter_mut().enumerate() {
-                *rate = moment.at_tier[tier].saturating_sub(before[tier]) as f64 / at.elapsed().as_secs_f64();
+                *rate = moment.at_tier[tier].0.saturating_sub(before[tier]) as f64 / at.elapsed().as_secs_f64();
             }
-            self.measured = (self.shown, moment.at_tier);
+            self.measured = (self.shown, moment.at_tier.map(|(committed, _)| committed));
         }
         let mut out = self.erase();
         let seconds = self.began.elapsed().as_secs_f64();
         let Moment { events, published, acknowledged, .. } = moment;
-        let behind = |tier: usize| acknowledged.saturating_sub(moment.at_tier[tier]);
         let head = format!(
             "{seconds:5.1} s  published {} of {}, acknowledged {}",
             thousands(*published),
@@ -92,9 +91,9 @@ impl Screen {
                     "         {:<14}{:>6}{:>11}{:>8.0}{:>8}",
                     tier.as_str(),
                     moment.nodes[i],
-                    thousands(moment.at_tier[i]),
+                    thousands(moment.at_tier[i].0),
                     self.rates[i],
-                    thousands(behind(i))
+                    thousands(moment.at_tier[i].1)
                 ));
             }
             lines.push(format!("         {}", moment.doing));
@@ -103,9 +102,9 @@ impl Screen {
         } else {
             let _ = write!(out, "{head}; committed");
             for (i, tier) in Tier::ALL.into_iter().enumerate().rev() {
-                let _ = write!(out, " {tier} {}", thousands(moment.at_tier[i]));
+                let _ = write!(out, " {tier} {}", thousands(moment.at_tier[i].0));
             }
-            let _ = writeln!(out, ", {:.0}/s, the city {} behind", self.rates[0], thousands(behind(0)));
+            let _ = writeln!(out, ", {:.0}/s, the city {} behind", self.rates[0], thousands(moment.at_tier[0].1));
         }
         let _ = std::io::stderr().write_all(out.as_bytes());
     }
