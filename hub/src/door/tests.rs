@@ -1,5 +1,6 @@
 //! The door over real sockets, with an engine in memory behind it.
 
+use super::core::Core as _;
 use super::fake::{Fake, Plain};
 use super::packet::{Ack, Head, Version, kind, publish, put_ack};
 use super::*;
@@ -305,6 +306,26 @@ async fn a_failed_commit_is_a_reason_code_or_the_end_but_never_success() {
     assert_eq!(four.packet().await, None);
     fake.break_disk(false);
     five.publish_acked("x", b"1", 7).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_cursor_that_cannot_be_noted_is_tried_again_with_the_next_acknowledgement_and_not_before() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V5, "s", false).await;
+    s.subscribe("x", 1).await;
+    let mut p = house.client(Version::V5, "p", true).await;
+    p.publish_acked("x", b"1", 1).await;
+    fake.break_disk(true);
+    s.got_and_acked().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(fake.offers() < 10, "{}", fake.offers());
+    fake.break_disk(false);
+    p.publish_acked("x", b"2", 2).await;
+    s.got_and_acked().await;
+    let committed = fake.committed();
+    until("the cursor is noted", || fake.session("s").unwrap().upto.next() == *committed.borrow()).await;
     house.close().await;
 }
 

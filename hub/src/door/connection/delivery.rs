@@ -244,8 +244,11 @@ impl Delivery {
 
     pub fn cursor_was_noted(&mut self, written: bool) {
         self.noting = false;
-        // Not written: the next note, whenever there is reason for one, says it again.
-        self.acked |= !written;
+        if !written {
+            // The next note, whenever there is reason for one, says it again. Not at once: while the
+            // disk is full that would be a busy loop.
+            self.noted = (Pos::ZERO, Vec::new());
+        }
     }
 
     /// Takes the next record's messages, from wherever they are; false: none for now, and the task

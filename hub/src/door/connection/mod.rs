@@ -189,7 +189,7 @@ impl Connection<'_> {
         self.poll_offers(cx, moved)?;
         self.poll_held(cx, moved)?;
         self.poll_notes(cx, moved);
-        self.note_cursor(false);
+        *moved |= self.note_cursor(false);
         if self.deliver(cx) {
             *moved = true;
         }
@@ -425,15 +425,16 @@ impl Connection<'_> {
     }
 
     /// Notes how far the client has acknowledged; `idle`: also how far there was nothing for it.
-    fn note_cursor(&mut self, idle: bool) {
+    /// True: there is an offer to be polled.
+    fn note_cursor(&mut self, idle: bool) -> bool {
         if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {
-            return;
+            return false;
         }
-        if let Some((upto, beyond)) = self.delivery.cursor_to_note() {
-            let note = Note::SessionAcked { client: self.client.to_string(), upto, beyond };
-            let offering = self.door.core.note(vec![note], Haste::Lazy);
-            self.offers.push_back(Offer::Note(offering, After::Acked));
-        }
+        let Some((upto, beyond)) = self.delivery.cursor_to_note() else { return false };
+        let note = Note::SessionAcked { client: self.client.to_string(), upto, beyond };
+        let offering = self.door.core.note(vec![note], Haste::Lazy);
+        self.offers.push_back(Offer::Note(offering, After::Acked));
+        true
     }
 
     fn refuse(&mut self, reason: &str, detail: &str, topic: &str, payload: &[u8]) {
