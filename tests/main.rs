@@ -1,1 +1,16 @@
+//! Whole trees: real processes of the real binary, real sockets, kill -9.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | `layers` | who may import whom, and where sled, rumqttc and the codec are named |
+//! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
+//! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
+//! | `clients` | MQTT clients that we did not write |
+//! | `outside_broker` | the same tree over Mosquitto, killed in mid-stream |
+//! | `disk` | damaged and deleted state, torn and flipped log |
+//! | `cli` | the commands, their answers and their exit codes |
 
+mod harness;
+
+mod layers;
+mod tree;

@@ -1,1 +1,526 @@
+//! What came in at a door, made an event, a plain message or a dead letter.
+//!
+//! Devices rarely speak CloudEvents, so config's `[[map]]` tables say how a topic's messages become
+//! events. Whatever fails on the way is kept as a dead letter with its reason; nothing is dropped
+//! in silence, and nothing here can fail for another client.
 
+use crate::note::{DeadLetter, Note};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use chrono::{DateTime, SecondsFormat, Utc};
+use citybrain_shared::address::Tier;
+use citybrain_shared::config::{Config, Format, Map, Priority as ConfigPriority};
+use citybrain_shared::event::{self, Envelope};
+use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
+use citybrain_shared::selector::Selector;
+use citybrain_shared::{Address, Lane, topic};
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// MQTT 5 reason codes of PUBACK and PUBREC (section 3.4.2.1).
+pub mod code {
+    pub const SUCCESS: u8 = 0x00;
+    pub const NOT_AUTHORIZED: u8 = 0x87;
+    pub const TOPIC_NAME_INVALID: u8 = 0x90;
+    pub const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
+}
+
+/// A publish, as the front door hands it over.
+#[derive(Clone, Copy, Debug)]
+pub struct Publish<'a> {
+    pub client: &'a str,
+    pub topic: &'a str,
+    pub qos: u8,
+    pub retain: bool,
+    pub payload: &'a [u8],
+    /// MQTT 5 only.
+    pub content_type: Option<&'a str>,
+    pub user_properties: &'a [(String, String)],
+    /// Goes into [`Header::door`].
+    pub door: &'a [u8],
+}
+
+/// What a publish becomes.
+#[derive(Debug)]
+pub struct Taken {
+    /// `None`: a plain QoS 0 message, only to be handed to whoever is subscribed now.
+    pub draft: Option<Draft>,
+    /// The MQTT 5 reason code of the answer.
+    pub reason: u8,
+}
+
+/// Why something is refused.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Stable, for programs.
+    pub reason: &'static str,
+    pub detail: String,
+    pub code: u8,
+}
+
+impl Refusal {
+    fn new(reason: &'static str, detail: impl Into<String>, code: u8) -> Refusal {
+        Refusal { reason, detail: detail.into(), code }
+    }
+}
+
+impl From<event::Error> for Refusal {
+    fn from(e: event::Error) -> Refusal {
+        Refusal::new(e.reason(), e.to_string(), code::PAYLOAD_FORMAT_INVALID)
+    }
+}
+
+/// What a mapping adds to the events that it makes or takes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Defaults<'a> {
+    urgent: bool,
+    reach: Option<Tier>,
+    target: Option<&'a str>,
+}
+
+/// The rules of one node, from its config.
+#[derive(Debug)]
+pub struct Ingress {
+    me: Address,
+    maps: Vec<Map>,
+    reach: Vec<(String, Tier)>,
+}
+
+impl Ingress {
+    pub fn new(config: &Config) -> Ingress {
+        let reach = config.reach.iter().map(|r| (r.kind.clone(), r.tier)).collect();
+        Ingress { me: config.node.address.clone(), maps: config.map.clone(), reach }
+    }
+
+    /// Makes of a publish what the log keeps. Always answers; a refusal is a dead letter.
+    pub fn take(&self, p: &Publish<'_>) -> Taken {
+        match self.try_take(p) {
+            Ok(draft) => Taken { draft, reason: code::SUCCESS },
+            Err(refusal) => {
+                let via = format!("mqtt:{}", p.client);
+                let letter = DeadLetter::new(refusal.reason, refusal.detail, via, p.topic, p.payload);
+                Taken { draft: Some(Note::DeadLetter(letter).draft()), reason: refusal.code }
+            }
+        }
+    }
+
+    fn try_take(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
+        if let Some(map) = self.maps.iter().find(|m| topic::matches(&m.filter, p.topic)) {
+            let defaults = Defaults {
+                urgent: map.priority == Some(ConfigPriority::Urgent),
+                reach: map.reach,
+                target: map.target.as_deref(),
+            };
+            return match map.format {
+                Format::Cloudevents => self.cloudevent(p, defaults),
+                Format::Json | Format::Text => self.mapped(p, map, defaults),
+            }
+            .map(Some);
+        }
+        match p.topic.split('/').next().unwrap_or_default() {
+            "in" => self.cloudevent(p, Defaults::default()).map(Some).map_err(|r| match r.reason {
+                "not-json" | "not-cloudevents" => Refusal {
+                    detail: format!(
+                        "{}; no [[map]] of this node's config has a filter for this topic, so a CloudEvents object was expected",
+                        r.detail
+                    ),
+                    reason: if r.reason == "not-json" { "unmapped" } else { r.reason },
+                    ..r
+                },
+                _ => r,
+            }),
+            "events" | "cmd" => Err(Refusal::new(
+                "forbidden",
+                "the node itself publishes below `events/` and `cmd/`; publish on `in/…`",
+                code::TOPIC_NAME_INVALID,
+            )),
+            _ if p.qos == 0 && !p.retain => Ok(None),
+            _ => self.message(p).map(Some),
+        }
+    }
+
+    /// A plain message: kept for whoever subscribed, and no event.
+    fn message(&self, p: &Publish<'_>) -> Result<Draft, Refusal> {
+        let header =
+            Header { topic: p.topic, retain: p.retain, qos: p.qos, door: p.door, ..Header::local(Kind::Message, "") };
+        Draft::new(&header, p.payload).map_err(|e| Refusal::new("too-large", e.to_string(), code::TOPIC_NAME_INVALID))
+    }
+
+    /// MQTT 5 binary mode where the user properties say so, else structured JSON.
+    fn cloudevent(&self, p: &Publish<'_>, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
+        let structured = p.content_type.is_some_and(|t| t.starts_with("application/cloudevents"));
+        if !structured && p.user_properties.iter().any(|(k, _)| k == "specversion") {
+            let json = binary_mode(p)?;
+            return self.event(&json, Some(p), defaults);
+        }
+        self.event(p.payload, Some(p), defaults)
+    }
+
+    /// An event from any door: a whole CloudEvents JSON object.
+    ///
+    /// # Errors
+    /// [`Refusal`] with the reason in the sender's words.
+    pub fn accept(&self, json: &[u8]) -> Result<Draft, Refusal> {
+        self.event(json, None, Defaults::default())
+    }
+
+    fn event(&self, json: &[u8], p: Option<&Publish<'_>>, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
+        let envelope = Envelope::parse(json)?;
+        if envelope.id.is_some() && !envelope.has_origin {
+            return self.finish(&envelope, json, p, defaults);
+        }
+        // Without an id it gets one; an `origin` is the node's to say, never the sender's.
+        let minted = uuid::Uuid::now_v7().to_string();
+        let set: &[(&str, &str)] = if envelope.id.is_none() { &[("id", &minted)] } else { &[] };
+        let anew = event::rewrite(json, set, &["origin"])?;
+        let envelope = Envelope::parse(&anew)?;
+        self.finish(&envelope, &anew, p, defaults)
+    }
+
+    fn finish(
+        &self,
+        e: &Envelope<'_>,
+        json: &[u8],
+        p: Option<&Publish<'_>>,
+        defaults: Defaults<'_>,
+    ) -> Result<Draft, Refusal> {
+        let target = e.target.as_deref().or(defaults.target);
+        let mut header = Header::local(Kind::Event, &e.kind);
+        if e.kind == crate::state::RECEIPT_TYPE {
+            header.kind = Kind::Receipt;
+            self.check_receipt(e, json)?;
+        } else if e.kind == crate::state::PRESENCE_TYPE {
+            return Err(Refusal::new("forbidden", "only a node itself tells of its presence", code::NOT_AUTHORIZED));
+        }
+        header.key = event_key(&e.source, e.id.as_deref().unwrap_or_default());
+        if defaults.urgent || e.priority() == event::Priority::Urgent {
+            header.lane = Lane::Urgent;
+        }
+        match target {
+            Some(text) => {
+                let selector = Selector::parse(text)
+                    .map_err(|e| Refusal::new("bad-attribute", e.to_string(), code::PAYLOAD_FORMAT_INVALID))?;
+                if !self.me.covers(&selector.root) {
+                    let detail = format!(
+                        "target `{text}` is not below {}; send it at a node above both, or at {} itself",
+                        self.me, selector.root
+                    );
+                    return Err(Refusal::new("foreign-target", detail, code::NOT_AUTHORIZED));
+                }
+                header.direction = Direction::Down;
+                header.target = text;
+            }
+            None => {
+                let reach = e.reach().or(defaults.reach).unwrap_or_else(|| self.reach_of(&e.kind));
+                if reach < self.me.tier() {
+                    header.direction = Direction::Up;
+                    header.reach = reach;
+                }
+            }
+        }
+        if let Some(expiry) = e.expirytime.as_deref().and_then(|t| DateTime::parse_from_rfc3339(t).ok()) {
+            let left = expiry.timestamp_millis() - Utc::now().timestamp_millis();
+            if left <= 0 {
+                return Err(Refusal::new("expired", "its expirytime is over", code::PAYLOAD_FORMAT_INVALID));
+            }
+            header.ttl_ms = u32::try_from(left).unwrap_or(u32::MAX);
+        }
+        if let Some(p) = p {
+            (header.topic, header.retain, header.qos, header.door) = (p.topic, p.retain, p.qos, p.door);
+        }
+        Draft::new(&header, json).map_err(|e| Refusal::new("too-large", e.to_string(), code::PAYLOAD_FORMAT_INVALID))
+    }
+
+    /// A receipt from outside speaks for this node only.
+    fn check_receipt(&self, e: &Envelope<'_>, json: &[u8]) -> Result<(), Refusal> {
+        #[derive(serde::Deserialize)]
+        struct Body {
+            data: crate::state::Receipt,
+        }
+        let bad = |detail: String| Refusal::new("bad-receipt", detail, code::PAYLOAD_FORMAT_INVALID);
+        if e.correlationid.is_none() {
+            return Err(bad("a receipt needs `correlationid`: the id of the directive that it answers".into()));
+        }
+        let body: Body = serde_json::from_slice(json).map_err(|e| {
+            bad(format!("a receipt's data is {{\"node\":ADDRESS,\"status\":\"done\"|\"failed\"}}: {e}"))
+        })?;
+        if body.data.node != self.me {
+            return Err(bad(format!("a receipt at {} cannot speak for {}", self.me, body.data.node)));
+        }
+        Ok(())
+    }
+
+    fn reach_of(&self, kind: &str) -> Tier {
+        let hit = self.reach.iter().find(|(pattern, _)| match pattern.strip_suffix('*') {
+            Some(prefix) => kind.starts_with(prefix),
+            None => pattern == kind,
+        });
+        hit.map_or(Tier::City, |(_, tier)| *tier)
+    }
+
+    /// A device's own format, by a `[[map]]`.
+    fn mapped(&self, p: &Publish<'_>, map: &Map, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
+        let bad = |reason, detail: String| Refusal::new(reason, detail, code::PAYLOAD_FORMAT_INVALID);
+        let body: Value = match map.format {
+            Format::Text => {
+                let text = std::str::from_utf8(p.payload)
+                    .map_err(|_| bad("not-text", format!("the map for `{}` expects UTF-8 text", map.filter)))?
+                    .trim();
+                match text.parse::<serde_json::Number>() {
+                    Ok(n) => Value::Number(n),
+                    Err(_) => Value::String(text.to_owned()),
+                }
+            }
+            _ => serde_json::from_slice(p.payload)
+                .map_err(|e| bad("not-json", format!("the map for `{}` expects JSON: {e}", map.filter)))?,
+        };
+        let levels: Vec<&str> = p.topic.split('/').collect();
+        let data = match &map.value {
+            None => &body,
+            Some(pointer) => body
+                .pointer(pointer)
+                .ok_or_else(|| bad("no-value", format!("the payload has nothing at `{pointer}`, the map's `value`")))?,
+        };
+        let kind = template(map.kind.as_deref().unwrap_or("city.reading"), &levels);
+        let source = match &map.source {
+            Some(s) => template(s, &levels),
+            None => percent_encode(&format!("/{}/{}", self.me, p.topic)).into(),
+        };
+        let id = match &map.id {
+            None => uuid::Uuid::now_v7().to_string(),
+            Some(pointer) => match body.pointer(pointer) {
+                Some(Value::String(s)) if !s.is_empty() => s.clone(),
+                Some(Value::Number(n)) => n.to_string(),
+                _ => return Err(bad("no-id", format!("the payload has no id at `{pointer}`, the map's `id`"))),
+            },
+        };
+        let mut json = serde_json::Map::new();
+        let mut put = |k: &str, v: Cow<'_, str>| json.insert(k.to_owned(), Value::String(v.into_owned()));
+        put("specversion", "1.0".into());
+        put("id", id.into());
+        put("source", source);
+        put("type", kind);
+        match map.subject.as_deref() {
+            Some(pointer) if pointer.starts_with('/') => {
+                if let Some(text) = body.pointer(pointer).and_then(scalar_text) {
+                    put("subject", text.into());
+                }
+            }
+            Some(text) => drop(put("subject", template(text, &levels))),
+            None => {}
+        }
+        if let Some(pointer) = &map.time
+            && let Some(value) = body.pointer(pointer)
+        {
+            let time = time_of(value).ok_or_else(|| {
+                bad("bad-time", format!("what stands at `{pointer}`, the map's `time`, is no time: {value}"))
+            })?;
+            put("time", time.into());
+        }
+        json.insert("data".into(), data.clone());
+        let json = serde_json::to_vec(&json).map_err(|e| bad("not-json", e.to_string()))?;
+        self.event(&json, Some(p), defaults)
+    }
+}
+
+/// `{1}`, `{2}`, … are the topic's levels.
+fn template<'a>(text: &'a str, levels: &[&str]) -> Cow<'a, str> {
+    if !text.contains('{') {
+        return text.into();
+    }
+    let mut out = text.to_owned();
+    for (i, level) in levels.iter().enumerate() {
+        out = out.replace(&format!("{{{}}}", i + 1), level);
+    }
+    out.into()
+}
+
+fn scalar_text(v: &Value) -> Option<String> {
+    match v {
+        Value::String(s) if !s.is_empty() => Some(s.clone()),
+        Value::Number(n) => Some(n.to_string()),
+        Value::Bool(b) => Some(b.to_string()),
+        _ => None,
+    }
+}
+
+/// RFC 3339, or seconds or milliseconds since 1970 (told apart by size: 10^11 s is the year 5138).
+fn time_of(v: &Value) -> Option<String> {
+    match v {
+        Value::String(s) => {
+            DateTime::parse_from_rfc3339(s).ok().map(|t| t.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+        }
+        Value::Number(n) => {
+            let n = n.as_f64()?;
+            let ms = if n.abs() < 1e11 { n * 1000.0 } else { n };
+            DateTime::<Utc>::from_timestamp_millis(ms as i64).map(|t| t.to_rfc3339_opts(SecondsFormat::Millis, true))
+        }
+        _ => None,
+    }
+}
+
+fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => out.push(b as char),
+            _ => out.push_str(&format!("%{b:02X}")),
+        }
+    }
+    out
+}
+
+/// CloudEvents' MQTT 5 binding, binary mode: attributes are user properties without a prefix, the
+/// payload is the data and its content type the data's.
+fn binary_mode(p: &Publish<'_>) -> Result<Vec<u8>, Refusal> {
+    let mut json = serde_json::Map::new();
+    for (k, v) in p.user_properties {
+        json.insert(k.clone(), Value::String(v.clone()));
+    }
+    if let Some(t) = p.content_type {
+        json.insert("datacontenttype".into(), t.into());
+    }
+    let content = json.get("datacontenttype").and_then(Value::as_str).unwrap_or("application/json");
+    let subtype = content.split(';').next().unwrap_or_default().trim();
+    let bad = |detail: String| Refusal::new("not-json", detail, code::PAYLOAD_FORMAT_INVALID);
+    if p.payload.is_empty() {
+    } else if subtype.ends_with("/json") || subtype.ends_with("+json") {
+        let data: Value = serde_json::from_slice(p.payload).map_err(|e| bad(format!("the data is not JSON: {e}")))?;
+        json.insert("data".into(), data);
+    } else if let Ok(text) = std::str::from_utf8(p.payload) {
+        json.insert("data".into(), text.into());
+    } else {
+        json.insert("data_base64".into(), BASE64_STANDARD.encode(p.payload).into());
+    }
+    serde_json::to_vec(&json).map_err(|e| bad(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ingress(extra: &str) -> Ingress {
+        let text = format!("{extra}\n[node]\naddress = \"c/s\"\ndata = \"d\"\n");
+        Ingress::new(&toml::from_str::<Config>(&text).unwrap())
+    }
+
+    fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
+        Publish {
+            client: "dev",
+            topic,
+            qos: 1,
+            retain: false,
+            payload,
+            content_type: None,
+            user_properties: &[],
+            door: &[],
+        }
+    }
+
+    fn letter(t: &Taken) -> DeadLetter {
+        match Note::parse(t.draft.as_ref().unwrap().payload()).unwrap() {
+            Note::DeadLetter(d) => d,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const EVENT: &[u8] = br#"{"specversion":"1.0","id":"1","source":"a","type":"lamp.failed","data":{}}"#;
+
+    #[test]
+    fn a_cloudevent_is_kept_byte_for_byte() {
+        let t = ingress("").take(&publish("in/lamp", EVENT));
+        let d = t.draft.unwrap();
+        assert_eq!(d.payload(), EVENT);
+        let h = d.header();
+        assert_eq!(
+            (h.kind, h.direction, h.reach, h.name, h.topic),
+            (Kind::Event, Direction::Up, Tier::City, "lamp.failed", "in/lamp")
+        );
+        assert_eq!(h.key, event_key("a", "1"));
+    }
+
+    #[test]
+    fn an_event_without_id_gets_one_and_a_false_origin_goes() {
+        let json = br#"{"specversion":"1.0","source":"a","type":"t","origin":"city/of/lies"}"#;
+        let d = ingress("").take(&publish("in/x", json)).draft.unwrap();
+        let v: Value = serde_json::from_slice(d.payload()).unwrap();
+        assert!(v["id"].as_str().unwrap().len() == 36 && v.get("origin").is_none());
+    }
+
+    #[test]
+    fn rubbish_becomes_a_dead_letter_with_its_reason() {
+        let i = ingress("[[map]]\nfilter = \"in/json\"\nformat = \"json\"\nvalue = \"/a\"\n");
+        for (topic, payload, reason, code) in [
+            ("in/x", b"hello".as_slice(), "unmapped", code::PAYLOAD_FORMAT_INVALID),
+            ("in/x", b"{}", "not-cloudevents", code::PAYLOAD_FORMAT_INVALID),
+            ("in/x", b"\xff\xfe", "unmapped", code::PAYLOAD_FORMAT_INVALID),
+            ("in/json", b"{", "not-json", code::PAYLOAD_FORMAT_INVALID),
+            ("in/json", b"{\"b\":1}", "no-value", code::PAYLOAD_FORMAT_INVALID),
+            ("events/x", EVENT, "forbidden", code::TOPIC_NAME_INVALID),
+        ] {
+            let t = i.take(&publish(topic, payload));
+            assert_eq!((letter(&t).reason.as_str(), t.reason), (reason, code), "{topic} {payload:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_s_own_format_becomes_an_event() {
+        let i = ingress(
+            "[[map]]\nfilter = \"zigbee2mqtt/+\"\nformat = \"json\"\ntype = \"city.sensor.{1}\"\nsubject = \"{2}\"\ntime = \"/ts\"\nid = \"/n\"\n\
+             [[map]]\nfilter = \"meter/#\"\nformat = \"text\"\npriority = \"urgent\"\nreach = \"street\"\n",
+        );
+        let d = i.take(&publish("zigbee2mqtt/door", br#"{"contact":false,"ts":1700000000,"n":7}"#)).draft.unwrap();
+        let v: Value = serde_json::from_slice(d.payload()).unwrap();
+        assert_eq!(v["type"], "city.sensor.zigbee2mqtt");
+        assert_eq!(v["subject"], "door");
+        assert_eq!(v["time"], "2023-11-14T22:13:20.000Z");
+        assert_eq!(v["id"], "7");
+        assert_eq!(v["source"], "/c/s/zigbee2mqtt/door");
+        assert_eq!(v["data"]["contact"], false);
+        let d = i.take(&publish("meter/1", b" 21.5 ")).draft.unwrap();
+        let v: Value = serde_json::from_slice(d.payload()).unwrap();
+        assert_eq!(v["data"], 21.5);
+        // This node is a street: an event that reaches the street stays.
+        assert_eq!((d.header().lane, d.header().direction), (Lane::Urgent, Direction::Local));
+    }
+
+    #[test]
+    fn mqtt5_binary_mode_becomes_structured() {
+        let props: Vec<(String, String)> =
+            [("specversion", "1.0"), ("id", "1"), ("source", "/x"), ("type", "t"), ("subject", "二仙桥")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .to_vec();
+        let p = Publish {
+            content_type: Some("application/json"),
+            user_properties: &props,
+            ..publish("in/x", b"{\"smoke\":true}")
+        };
+        let d = ingress("").take(&p).draft.unwrap();
+        let v: Value = serde_json::from_slice(d.payload()).unwrap();
+        assert_eq!((v["subject"].as_str(), v["data"]["smoke"].as_bool()), (Some("二仙桥"), Some(true)));
+        let p = Publish {
+            content_type: Some("image/png"),
+            user_properties: &props,
+            ..publish("in/x", b"\xff\x00\x01\x02")
+        };
+        let v: Value = serde_json::from_slice(ingress("").take(&p).draft.unwrap().payload()).unwrap();
+        assert_eq!(v["data_base64"], "/wABAg==");
+    }
+
+    #[test]
+    fn a_directive_goes_only_below_its_node() {
+        let with =
+            |target: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"a","type":"t","target":"{target}"}}"#);
+        let t = ingress("").take(&publish("in/x", with("c/s/**@neighbourhood").as_bytes()));
+        assert_eq!(t.draft.unwrap().header().direction, Direction::Down);
+        let t = ingress("").take(&publish("in/x", with("c/**").as_bytes()));
+        assert_eq!((letter(&t).reason.as_str(), t.reason), ("foreign-target", code::NOT_AUTHORIZED));
+    }
+
+    #[test]
+    fn plain_messages_stay_messages() {
+        let t = ingress("").take(&publish("chat/room", b"hi"));
+        assert_eq!(t.draft.unwrap().header().kind, Kind::Message);
+        let t = ingress("").take(&Publish { qos: 0, ..publish("chat/room", b"hi") });
+        assert!(t.draft.is_none() && t.reason == 0);
+    }
+}

@@ -12,39 +12,106 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "note", rename_all = "snake_case")]
 pub enum Note {
     /// A start of this node. Committed before anything else of this start.
-    Booted { inc: Inc, boot: Boot },
+    Booted {
+        inc: Inc,
+        boot: Boot,
+    },
     /// From `first` on, this log is known under a new name, because continuity could not be proven.
-    Epoch { log: LogId, first: Pos, why: String },
+    Epoch {
+        log: LogId,
+        first: Pos,
+        why: String,
+    },
 
     /// Heads the group of a frame: the records behind it in the group came in it.
-    Received { peer: Address, from: Party, lane: Lane, cursor: Cursor, records: u32, dropped: u32 },
+    Received {
+        peer: Address,
+        from: Party,
+        lane: Lane,
+        cursor: Cursor,
+        records: u32,
+        dropped: u32,
+    },
     /// A peer acknowledged. Lazy: what is lost of it is only sent again.
-    PeerHas { peer: Address, inc: Inc, lane: Lane, cursor: Cursor },
+    PeerHas {
+        peer: Address,
+        inc: Inc,
+        lane: Lane,
+        cursor: Cursor,
+    },
     /// A child got a session. `lease` only grows.
-    Granted { child: Address, party: Party, lease: u64 },
+    Granted {
+        child: Address,
+        party: Party,
+        lease: u64,
+    },
     /// What a session with a new party starts from.
-    CursorSet { peer: Address, inc: Inc, lane: Lane, cursor: Cursor, why: String },
+    CursorSet {
+        peer: Address,
+        inc: Inc,
+        lane: Lane,
+        cursor: Cursor,
+        why: String,
+    },
     /// Records that a peer can no longer send, or that retention took before everybody had them.
-    Lost { peer: Option<Address>, lane: Option<Lane>, after: Pos, upto: Pos, reason: String },
+    Lost {
+        peer: Option<Address>,
+        lane: Option<Lane>,
+        after: Pos,
+        upto: Pos,
+        reason: String,
+    },
 
     /// Something was refused, with what it was.
     DeadLetter(DeadLetter),
     /// An operator's word on a dead letter, by its position.
-    DeadLetterClosed { pos: Pos, retried: bool },
+    DeadLetterClosed {
+        pos: Pos,
+        retried: bool,
+    },
 
     /// A session that outlives its connection was opened; `clean` forgets an older one.
-    SessionOpened { client: String, user: String, version: u8, expiry_s: u32, clean: bool },
-    SessionEnded { client: String, why: String },
+    SessionOpened {
+        client: String,
+        user: String,
+        version: u8,
+        expiry_s: u32,
+        clean: bool,
+    },
+    SessionEnded {
+        client: String,
+        why: String,
+    },
     /// The connection is gone; the session's expiry counts from here.
-    SessionLeft { client: String },
+    SessionLeft {
+        client: String,
+    },
     /// `options` are the door's own (QoS in bits 0–1).
-    Subscribed { client: String, filter: String, options: u8, id: Option<u32> },
-    Unsubscribed { client: String, filter: String },
+    Subscribed {
+        client: String,
+        filter: String,
+        options: u8,
+        id: Option<u32>,
+    },
+    Unsubscribed {
+        client: String,
+        filter: String,
+    },
     /// Everything up to `upto` is settled for the session, and besides it the positions in `beyond`.
-    SessionAcked { client: String, upto: Pos, beyond: Vec<Pos> },
+    SessionAcked {
+        client: String,
+        upto: Pos,
+        beyond: Vec<Pos>,
+    },
     /// QoS 2 of a publisher: ids received and not yet released.
-    Qos2Held { client: String, id: u16 },
-    Qos2Released { client: String, id: u16 },
+    Qos2Held {
+        client: String,
+        id: u16,
+    },
+    Qos2Released {
+        client: String,
+        id: u16,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,12 +132,20 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     /// Keeps at most [`citybrain_shared::limits::DEAD_LETTER_BYTES_MAX`] bytes of the payload.
-    pub fn new(reason: &str, detail: impl Into<String>, via: impl Into<String>, topic: &str, payload: &[u8]) -> DeadLetter {
+    pub fn new(
+        reason: &str,
+        detail: impl Into<String>,
+        via: impl Into<String>,
+        topic: &str,
+        payload: &[u8],
+    ) -> DeadLetter {
         let kept = &payload[..payload.len().min(citybrain_shared::limits::DEAD_LETTER_BYTES_MAX)];
         let text = match std::str::from_utf8(kept) {
             Ok(t) => Some(t),
             // A character cut in two at the end is our doing, not the sender's.
-            Err(e) if e.error_len().is_none() && kept.len() < payload.len() => std::str::from_utf8(&kept[..e.valid_up_to()]).ok(),
+            Err(e) if e.error_len().is_none() && kept.len() < payload.len() => {
+                std::str::from_utf8(&kept[..e.valid_up_to()]).ok()
+            }
             Err(_) => None,
         };
         DeadLetter {

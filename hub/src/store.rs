@@ -1,1 +1,837 @@
+//! sled, and snapshots of what is in it. The only file that names sled.
+//!
+//! # Constraints
+//! - The state is a fold over the log, so nothing here is the only copy of anything, as long as the
+//!   log reaches back to the older snapshot ([`Store::trim_floor`]).
+//! - What [`Store::write`] returned for is on disk, rows and position together.
+//! - sled panics on most damage and silently goes back to an older flush on some. So it is opened
+//!   in a thread of its own, all rows are read and checked against a count and a sum, and its
+//!   position against the newest snapshot's. If anything is wrong the folder is moved aside and
+//!   made anew from a snapshot, and [`Opened::rebuilt`] says why.
+//! - sled's `flush` is no fsync, and it never syncs the files that it makes of values above a
+//!   quarter of its segment. So its file is synced here, and rows are cut into pieces.
+//!
+//! # Format
+//! In the node's data folder: `state/` (sled), `snapshots/POSITION.snap` (the newest two), and at
+//! most one `state.damaged-N/`.
+//!
+//! In sled, one tree, keys with a prefix of one byte:
+//!
+//! | prefix | key | value |
+//! |---|---|---|
+//! | `m` | | position, rows, sum of the rows' hashes, staged pieces, crc32c |
+//! | `r` | the row's (long ones hashed) | key is long (1), hash (8), length (4), the first bytes of the row |
+//! | `p` | the row's, number (4) | further bytes of a row |
+//! | `s` | number (4) | a piece of a list of changes that is too long for one batch |
+//!
+//! A snapshot: magic (8), version (4), position (8), rows (8), then each row as key length (4), value
+//! length (4), key, value; at the end the crc32c (4) of all before. Little-endian but for numbers in keys.
+//!
+//! # Operation
+//! A sled batch is atomic, but it pins memory, so it is kept small. More changes than fit are
+//! first staged: their list goes in piece by piece; one small batch makes it valid; then it is
+//! carried out batch by batch, again after a crash; one more small batch forgets it.
 
+use crate::log::Error as LogError;
+use citybrain_shared::Pos;
+use crc32c::{crc32c, crc32c_append};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
+
+/// A key, and its value; `None` removes it.
+pub type Row = (Vec<u8>, Option<Vec<u8>>);
+
+/// Changes in one sled batch. A batch pins memory that grows out of proportion with its size.
+const BATCH_ROWS: usize = 256;
+/// A leaf of sled's tree holds 16 values, and must stay below a quarter of sled's segment.
+const PIECE_BYTES: usize = 4096;
+/// sled's segment, bytes: also the size of its write buffer, of which two may exist.
+const SEGMENT_BYTES: usize = 512 * 1024;
+/// Longer keys are shortened by a hash: 256 keys lie in an inner node of sled's tree.
+const KEY_BYTES: usize = 192;
+const SNAPSHOTS_KEPT: usize = 2;
+/// 20 ms apart.
+const LOCK_TRIES: u32 = 50;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot use `{path}`")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{path}` is in use by another process")]
+    Locked { path: PathBuf },
+    /// The store is to be closed and opened again.
+    #[error("the state's store has failed: {reason}")]
+    Failed { reason: String },
+    #[error("`{path}` is not a good snapshot: {reason}")]
+    Snapshot { path: PathBuf, reason: String },
+}
+
+impl Error {
+    /// The disk is full: giving up the log's ballast may help.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+impl From<LogError> for Error {
+    fn from(error: LogError) -> Error {
+        match error {
+            LogError::Io { path, source } => Error::Io { path, source },
+            other => Error::Failed { reason: other.to_string() },
+        }
+    }
+}
+
+/// What was in the store.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Ascending by key.
+    pub rows: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The newest position that is in the rows; the log must be applied from here on.
+    pub upto: Pos,
+    /// Why sled's folder was made anew, a sentence; the old one is kept as `state.damaged-N`.
+    pub rebuilt: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub pos: Pos,
+    pub rows: u64,
+    pub bytes: u64,
+    /// The log may be trimmed up to here: the older snapshot's position, zero without one.
+    pub trim_to: Pos,
+}
+
+/// The state's rows on disk. Owned by the engine's thread.
+pub struct Store {
+    dir: PathBuf,
+    db: sled::Db,
+    /// sled's own file, once more, to sync it.
+    file: File,
+    meta: Meta,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Meta {
+    upto: Pos,
+    rows: u64,
+    sum: u64,
+    staged: u32,
+}
+
+impl Meta {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32);
+        out.extend_from_slice(&self.upto.0.to_le_bytes());
+        out.extend_from_slice(&self.rows.to_le_bytes());
+        out.extend_from_slice(&self.sum.to_le_bytes());
+        out.extend_from_slice(&self.staged.to_le_bytes());
+        let crc = crc32c(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Meta> {
+        let mut rest = bytes;
+        let meta = Meta {
+            upto: Pos(u64::from_le_bytes(take(&mut rest)?)),
+            rows: u64::from_le_bytes(take(&mut rest)?),
+            sum: u64::from_le_bytes(take(&mut rest)?),
+            staged: u32::from_le_bytes(take(&mut rest)?),
+        };
+        (meta.encode() == bytes).then_some(meta)
+    }
+}
+
+impl Store {
+    /// Opens the store in a node's data folder, or begins one. `cache_bytes`: sled's cache.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Locked`]. Damage is no error: the store is rebuilt from the newest
+    /// good snapshot, without one it is empty, at position zero.
+    pub fn open(dir: &Path, cache_bytes: u64) -> Result<(Store, Opened), Error> {
+        let (state, snapshots) = (dir.join("state"), dir.join("snapshots"));
+        let io = |source| Error::Io { path: dir.to_owned(), source };
+        let known = snapshots.exists();
+        fs::create_dir_all(&snapshots).map_err(io)?;
+        let existed = state.join("db").exists();
+        let newest = newest_good(&snapshots);
+        let at_least = newest.as_ref().map_or(Pos::ZERO, |(pos, _)| *pos);
+
+        let reason = if existed || !known {
+            match open_sled(&state, cache_bytes) {
+                Ok((_, contents)) if contents.meta.upto < at_least => {
+                    format!("it ends at {}, before the newest snapshot, which ends at {at_least}", contents.meta.upto)
+                }
+                Ok((db, contents)) => {
+                    let store = Store::new(dir, db, contents.meta)?;
+                    if !existed {
+                        sync(&state)?;
+                        sync(dir)?;
+                    }
+                    let opened = Opened { rows: contents.rows, upto: contents.meta.upto, rebuilt: None };
+                    return Ok((store, opened));
+                }
+                Err(Fault::Error(error)) => return Err(error),
+                Err(Fault::Damaged(reason)) => reason,
+            }
+        } else {
+            "its folder was gone".to_owned()
+        };
+
+        if state.exists() {
+            move_aside(dir)?;
+        }
+        let (db, contents) = open_sled(&state, cache_bytes).map_err(|fault| match fault {
+            Fault::Error(error) => error,
+            Fault::Damaged(reason) => Error::Failed { reason },
+        })?;
+        let mut store = Store::new(dir, db, contents.meta)?;
+        let (upto, rows) = newest.unwrap_or_default();
+        store.write(rows.iter().map(|(k, v)| (k.clone(), Some(v.clone()))).collect(), upto)?;
+        sync(&state)?;
+        sync(dir)?;
+        let rebuilt = match upto {
+            Pos::ZERO => format!("The state was made anew, empty, without a snapshot, because {reason}."),
+            _ => format!("The state was made anew from the snapshot at {upto}, because {reason}."),
+        };
+        Ok((store, Opened { rows, upto, rebuilt: Some(rebuilt) }))
+    }
+
+    fn new(dir: &Path, db: sled::Db, meta: Meta) -> Result<Store, Error> {
+        let path = dir.join("state").join("db");
+        let file = File::open(&path).map_err(|source| Error::Io { path, source })?;
+        Ok(Store { dir: dir.to_owned(), db, file, meta })
+    }
+
+    /// Newest position that is in the rows.
+    pub fn upto(&self) -> Pos {
+        self.meta.upto
+    }
+
+    /// Writes changes that bring the rows to `upto`: all of them or none, durable on return. Of
+    /// several changes of one key the last counts.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Failed`]: the rows may be at either position. sled fails from then
+    /// on; drop the store and open it again.
+    pub fn write(&mut self, rows: Vec<Row>, upto: Pos) -> Result<(), Error> {
+        let rows: BTreeMap<Vec<u8>, Option<Vec<u8>>> = rows.into_iter().collect();
+        let path = self.dir.join("state");
+        let meta = quietly(|| write_rows(&self.db, self.meta, &rows, upto))
+            .map_err(|reason| Error::Failed { reason })?
+            .map_err(|error| from_sled(&path, error))?;
+        self.file.sync_data().map_err(|source| Error::Io { path, source })?;
+        self.meta = meta;
+        Ok(())
+    }
+
+    /// Writes all rows to a snapshot file and keeps the newest two. `upto` must be where the rows
+    /// are: the position of the last [`Store::write`].
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Failed`]; the older snapshots are untouched then.
+    pub fn snapshot(&mut self, upto: Pos) -> Result<Snapshot, Error> {
+        assert_eq!(upto, self.meta.upto, "a snapshot is of what was written");
+        let dir = self.dir.join("snapshots");
+        let path = snapshot_path(&dir, upto);
+        let temporary = path.with_extension("tmp");
+        let rows = quietly(|| load(&self.db))
+            .map_err(|reason| Error::Failed { reason })?
+            .map_err(|fault| match fault {
+                Fault::Error(error) => error,
+                Fault::Damaged(reason) => Error::Failed { reason },
+            })?
+            .rows;
+        let written = write_snapshot(&temporary, upto, &rows).and_then(|bytes| {
+            fs::rename(&temporary, &path)?;
+            File::open(&dir)?.sync_all()?;
+            Ok(bytes)
+        });
+        let bytes = written.map_err(|source| {
+            let _ = fs::remove_file(&temporary);
+            Error::Io { path: path.clone(), source }
+        })?;
+        for (_, old) in list_snapshots(&dir).into_iter().skip(SNAPSHOTS_KEPT) {
+            fs::remove_file(&old).map_err(|source| Error::Io { path: old, source })?;
+        }
+        Ok(Snapshot { pos: upto, rows: rows.len() as u64, bytes, trim_to: self.trim_floor() })
+    }
+
+    /// The older snapshot's position: what is behind it must stay in the log. Zero without two.
+    pub fn trim_floor(&self) -> Pos {
+        list_snapshots(&self.dir.join("snapshots")).get(SNAPSHOTS_KEPT - 1).map_or(Pos::ZERO, |(pos, _)| *pos)
+    }
+
+    /// The newest snapshot's position; zero without one.
+    pub fn newest_snapshot(&self) -> Pos {
+        list_snapshots(&self.dir.join("snapshots")).first().map_or(Pos::ZERO, |(pos, _)| *pos)
+    }
+
+    /// Bytes of sled's file.
+    pub fn bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |m| m.len())
+    }
+}
+
+/// Makes the next [`Store::open`] go back to a snapshot that a log ending at `log_end` can continue:
+/// sled's folder is moved aside, and snapshots beyond `log_end` are removed. Call it with the store
+/// dropped.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn rewind(dir: &Path, log_end: Pos) -> Result<(), Error> {
+    if dir.join("state").exists() {
+        move_aside(dir)?;
+    }
+    for (_, path) in list_snapshots(&dir.join("snapshots")).into_iter().filter(|(pos, _)| *pos > log_end) {
+        fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+    }
+    Ok(())
+}
+
+/// What [`verify`] found in a stopped node's folder.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Rows and position, or what is wrong.
+    pub state: Result<(u64, Pos), String>,
+    /// Newest first: position, and rows or what is wrong.
+    pub snapshots: Vec<(Pos, Result<u64, String>)>,
+}
+
+/// Checks a stopped node's store and its snapshots; changes nothing.
+///
+/// # Errors
+/// [`Error::Io`] when the folder cannot be read or copied.
+pub fn verify(dir: &Path, cache_bytes: u64) -> Result<Verdict, Error> {
+    let state = match read(dir, cache_bytes) {
+        Ok(opened) => Ok((opened.rows.len() as u64, opened.upto)),
+        Err(Error::Failed { reason }) => Err(reason),
+        Err(error) => return Err(error),
+    };
+    let snapshots = list_snapshots(&dir.join("snapshots"))
+        .into_iter()
+        .map(|(pos, path)| (pos, read_snapshot(&path).map(|(_, rows)| rows.len() as u64).map_err(|e| e.to_string())))
+        .collect();
+    Ok(Verdict { state, snapshots })
+}
+
+/// The rows of a stopped node. sled writes when it opens, so it is given a copy.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Failed`] when they are damaged.
+pub fn read(dir: &Path, cache_bytes: u64) -> Result<Opened, Error> {
+    let state = dir.join("state");
+    let copy = Scratch::new()?;
+    copy_folder(&state, &copy.0).map_err(|source| Error::Io { path: state.clone(), source })?;
+    match open_sled(&copy.0, cache_bytes) {
+        Ok((_, contents)) => Ok(Opened { rows: contents.rows, upto: contents.meta.upto, rebuilt: None }),
+        Err(Fault::Error(error)) => Err(error),
+        Err(Fault::Damaged(reason)) => Err(Error::Failed { reason }),
+    }
+}
+
+/// A folder that goes when it is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Scratch, Error> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("citybrain-state-{}-{n}", std::process::id()));
+        fs::create_dir(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind is a copy in the folder for temporary files.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    for item in fs::read_dir(from)? {
+        let item = item?;
+        let target = to.join(item.file_name());
+        if item.file_type()?.is_dir() {
+            fs::create_dir(&target)?;
+            copy_folder(&item.path(), &target)?;
+        } else {
+            fs::copy(item.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+struct Contents {
+    meta: Meta,
+    rows: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+enum Fault {
+    /// The disk or the rights are in the way: nothing is known to be wrong with the data.
+    Error(Error),
+    /// As the end of a sentence that begins with "because".
+    Damaged(String),
+}
+
+/// sled lets go of its lock a moment after it was dropped.
+fn open_sled(path: &Path, cache_bytes: u64) -> Result<(sled::Db, Contents), Fault> {
+    let mut tries = 0;
+    loop {
+        match open_sled_once(path, cache_bytes) {
+            Err(Fault::Error(Error::Locked { .. })) if tries < LOCK_TRIES => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn open_sled_once(path: &Path, cache_bytes: u64) -> Result<(sled::Db, Contents), Fault> {
+    let path = path.to_owned();
+    // A thread of its own: a panic deep in sled leaves nothing of ours half done.
+    let opened = std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                quietly(|| {
+                    let db = sled::Config::new()
+                        .path(&path)
+                        .cache_capacity(cache_bytes)
+                        .segment_size(SEGMENT_BYTES)
+                        .flush_every_ms(None)
+                        .mode(sled::Mode::HighThroughput)
+                        .open()
+                        .map_err(|error| fault(&path, error))?;
+                    finish_staged(&db).map_err(|error| fault(&path, error))?;
+                    let contents = load(&db)?;
+                    Ok((db, contents))
+                })
+            })
+            .join()
+    });
+    match opened {
+        Ok(Ok(result)) => result,
+        Ok(Err(reason)) => Err(Fault::Damaged(format!("opening it failed: {reason}"))),
+        Err(_) => Err(Fault::Damaged("opening it failed".to_owned())),
+    }
+}
+
+fn fault(path: &Path, error: sled::Error) -> Fault {
+    use io::ErrorKind::*;
+    match from_sled(path, error) {
+        Error::Io { path, source } => match source.kind() {
+            StorageFull | PermissionDenied | ReadOnlyFilesystem | QuotaExceeded | OutOfMemory => {
+                Fault::Error(Error::Io { path, source })
+            }
+            _ => Fault::Damaged(format!("opening it failed: {source}")),
+        },
+        Error::Failed { reason } => Fault::Damaged(format!("opening it failed: {reason}")),
+        other => Fault::Error(other),
+    }
+}
+
+fn from_sled(path: &Path, error: sled::Error) -> Error {
+    match error {
+        // sled has no variant of its own for this.
+        sled::Error::Io(source) if source.to_string().contains("could not acquire lock") => {
+            Error::Locked { path: path.to_owned() }
+        }
+        sled::Error::Io(source) => Error::Io { path: path.to_owned(), source },
+        other => Error::Failed { reason: other.to_string() },
+    }
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` and makes a panic in it a sentence instead of a message on stderr.
+fn quietly<R>(f: impl FnOnce() -> R) -> Result<R, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            // sled's own threads panic along with it, on the same damage.
+            let of_sled = std::thread::current().name().is_some_and(|name| name.starts_with("sled-"));
+            if !of_sled && !QUIET.get() {
+                before(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+    QUIET.set(false);
+    result.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        text.unwrap_or_else(|| "a panic without words".to_owned()).lines().next().unwrap_or_default().to_owned()
+    })
+}
+
+/// Reads and checks everything.
+fn load(db: &sled::Db) -> Result<Contents, Fault> {
+    let sled = |error| fault(Path::new("state"), error);
+    let bad = |what: &str| Fault::Damaged(format!("its check failed: {what}"));
+    let Some(meta) = db.get(META).map_err(sled)? else {
+        if db.is_empty() {
+            return Ok(Contents { meta: Meta::default(), rows: Vec::new() });
+        }
+        return Err(bad("it has rows and no position"));
+    };
+    let meta = Meta::decode(&meta).ok_or_else(|| bad("its position does not decode"))?;
+    let (mut rows, mut sum) = (Vec::new(), 0_u64);
+    for item in db.scan_prefix(b"r") {
+        let (stored_key, first) = item.map_err(sled)?;
+        let head = Head::decode(&first).ok_or_else(|| bad("a row does not decode"))?;
+        let mut blob = first[Head::BYTES..].to_vec();
+        for n in 1..head.pieces() {
+            let piece = db.get(piece_key(&stored_key[1..], n)).map_err(sled)?;
+            blob.extend_from_slice(&piece.ok_or_else(|| bad("a row has lost a piece"))?);
+        }
+        if blob.len() != head.len as usize || hash(&stored_key[1..], &blob) != head.hash {
+            return Err(bad("a row is not what was written"));
+        }
+        sum = sum.wrapping_add(head.hash);
+        rows.push(if head.long {
+            let (len, rest) = blob.split_first_chunk().ok_or_else(|| bad("a row does not decode"))?;
+            let (key, value) =
+                rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(|| bad("a row does not decode"))?;
+            (key.to_vec(), value.to_vec())
+        } else {
+            (stored_key[1..].to_vec(), blob)
+        });
+    }
+    if (rows.len() as u64, sum) != (meta.rows, meta.sum) {
+        return Err(bad("rows are missing, or are older than its position"));
+    }
+    // Shortened keys do not sort as the whole ones do.
+    rows.sort_unstable();
+    Ok(Contents { meta, rows })
+}
+
+const META: &[u8] = b"m";
+
+/// The beginning of a stored row.
+struct Head {
+    long: bool,
+    hash: u64,
+    len: u32,
+}
+
+impl Head {
+    const BYTES: usize = 13;
+
+    fn decode(bytes: &[u8]) -> Option<Head> {
+        let mut rest = bytes;
+        let [long] = take(&mut rest)?;
+        Some(Head {
+            long: long == 1,
+            hash: u64::from_le_bytes(take(&mut rest)?),
+            len: u32::from_le_bytes(take(&mut rest)?),
+        })
+    }
+
+    fn pieces(&self) -> u32 {
+        self.len.div_ceil(PIECE_BYTES as u32).max(1)
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}
+
+fn hash(stored_key: &[u8], blob: &[u8]) -> u64 {
+    xxh3_64_with_seed(blob, xxh3_64(stored_key))
+}
+
+fn stored_key(key: &[u8]) -> Vec<u8> {
+    if key.len() <= KEY_BYTES {
+        return key.to_vec();
+    }
+    let mut short = key[..KEY_BYTES].to_vec();
+    short.extend_from_slice(&xxh3_128(key).to_be_bytes());
+    short
+}
+
+fn row_key(stored: &[u8]) -> Vec<u8> {
+    [b"r", stored].concat()
+}
+
+fn piece_key(stored: &[u8], n: u32) -> Vec<u8> {
+    [b"p", stored, &n.to_be_bytes()].concat()
+}
+
+fn staged_key(n: u32) -> Vec<u8> {
+    [b"s".as_slice(), &n.to_be_bytes()].concat()
+}
+
+/// One row's changes, and what they do to count and sum.
+fn change(
+    db: &sled::Db,
+    key: &[u8],
+    value: Option<&[u8]>,
+    meta: &mut Meta,
+    changes: &mut Vec<Row>,
+) -> sled::Result<()> {
+    let stored = stored_key(key);
+    let old = db.get(row_key(&stored))?.and_then(|bytes| Head::decode(&bytes));
+    let mut pieces = 0;
+    if let Some(old) = &old {
+        meta.rows -= 1;
+        meta.sum = meta.sum.wrapping_sub(old.hash);
+    }
+    if let Some(value) = value {
+        let long = key.len() > KEY_BYTES;
+        let blob = if long { [&(key.len() as u32).to_le_bytes(), key, value].concat() } else { value.to_vec() };
+        let head = Head { long, hash: hash(&stored, &blob), len: blob.len() as u32 };
+        meta.rows += 1;
+        meta.sum = meta.sum.wrapping_add(head.hash);
+        pieces = head.pieces();
+        let mut chunks = blob.chunks(PIECE_BYTES);
+        let mut first = vec![u8::from(long)];
+        first.extend_from_slice(&head.hash.to_le_bytes());
+        first.extend_from_slice(&head.len.to_le_bytes());
+        first.extend_from_slice(chunks.next().unwrap_or_default());
+        changes.push((row_key(&stored), Some(first)));
+        for (n, chunk) in (1..).zip(chunks) {
+            changes.push((piece_key(&stored, n), Some(chunk.to_vec())));
+        }
+    } else if old.is_some() {
+        changes.push((row_key(&stored), None));
+    }
+    for n in pieces.max(1)..old.map_or(0, |old| old.pieces()) {
+        changes.push((piece_key(&stored, n), None));
+    }
+    Ok(())
+}
+
+fn batch(changes: impl IntoIterator<Item = Row>) -> sled::Batch {
+    let mut batch = sled::Batch::default();
+    for (key, value) in changes {
+        match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
+        }
+    }
+    batch
+}
+
+fn write_rows(db: &sled::Db, meta: Meta, rows: &BTreeMap<Vec<u8>, Option<Vec<u8>>>, upto: Pos) -> sled::Result<Meta> {
+    let mut meta = Meta { upto, ..meta };
+    let mut changes = Vec::new();
+    for (key, value) in rows {
+        change(db, key, value.as_deref(), &mut meta, &mut changes)?;
+    }
+    if changes.len() <= BATCH_ROWS {
+        changes.push((META.to_vec(), Some(meta.encode())));
+        db.apply_batch(batch(changes))?;
+        db.flush()?;
+        return Ok(meta);
+    }
+    let list = encode_list(&changes);
+    drop(changes);
+    for (numbers, pieces) in (0..).step_by(BATCH_ROWS).zip(list.chunks(PIECE_BYTES * BATCH_ROWS)) {
+        let staged = (numbers..).zip(pieces.chunks(PIECE_BYTES)).map(|(n, p)| (staged_key(n), Some(p.to_vec())));
+        db.apply_batch(batch(staged))?;
+    }
+    meta.staged = list.len().div_ceil(PIECE_BYTES) as u32;
+    db.insert(META, meta.encode())?;
+    carry_out(db, meta, &list)?;
+    db.flush()?;
+    Ok(Meta { staged: 0, ..meta })
+}
+
+fn encode_list(changes: &[Row]) -> Vec<u8> {
+    let mut list = Vec::new();
+    for (key, value) in changes {
+        list.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        let len = value.as_ref().map_or(u32::MAX, |v| v.len() as u32);
+        list.extend_from_slice(&len.to_le_bytes());
+        list.extend_from_slice(key);
+        list.extend_from_slice(value.as_deref().unwrap_or_default());
+    }
+    list
+}
+
+fn decode_list(list: &[u8]) -> Option<Vec<Row>> {
+    let mut rest = list;
+    let mut changes = Vec::new();
+    while !rest.is_empty() {
+        let key_len = u32::from_le_bytes(take(&mut rest)?) as usize;
+        let len = u32::from_le_bytes(take(&mut rest)?);
+        let (key, tail) = rest.split_at_checked(key_len)?;
+        let (value, tail) = tail.split_at_checked(if len == u32::MAX { 0 } else { len as usize })?;
+        changes.push((key.to_vec(), (len != u32::MAX).then(|| value.to_vec())));
+        rest = tail;
+    }
+    Some(changes)
+}
+
+/// Carries out a staged list. Any part of it may have been done before: each change is whole in itself.
+fn carry_out(db: &sled::Db, meta: Meta, list: &[u8]) -> sled::Result<()> {
+    let changes =
+        decode_list(list).ok_or_else(|| sled::Error::Unsupported("staged changes do not decode".to_owned()))?;
+    for some in changes.chunks(BATCH_ROWS) {
+        db.apply_batch(batch(some.iter().cloned()))?;
+    }
+    db.insert(META, Meta { staged: 0, ..meta }.encode())?;
+    forget_staged(db)
+}
+
+fn forget_staged(db: &sled::Db) -> sled::Result<()> {
+    loop {
+        let keys: Vec<_> = db.scan_prefix(b"s").keys().take(BATCH_ROWS).collect::<sled::Result<_>>()?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        db.apply_batch(batch(keys.into_iter().map(|key| (key.to_vec(), None))))?;
+    }
+}
+
+/// At start: a valid list is carried out once more, any other is forgotten.
+fn finish_staged(db: &sled::Db) -> sled::Result<()> {
+    if let Some(meta) = db.get(META)?.and_then(|bytes| Meta::decode(&bytes))
+        && meta.staged > 0
+    {
+        let mut list = Vec::new();
+        for n in 0..meta.staged {
+            let piece = db.get(staged_key(n))?;
+            list.extend_from_slice(&piece.ok_or_else(|| sled::Error::Unsupported("staged changes are gone".into()))?);
+        }
+        carry_out(db, meta, &list)?;
+        db.flush()?;
+    }
+    forget_staged(db)
+}
+
+/// Renames `state` to `state.damaged-N` and removes older ones.
+fn move_aside(dir: &Path) -> Result<(), Error> {
+    let io = |source| Error::Io { path: dir.to_owned(), source };
+    let mut old: Vec<(u32, PathBuf)> = Vec::new();
+    for item in fs::read_dir(dir).map_err(io)? {
+        let path = item.map_err(io)?.path();
+        let name = path.file_name().and_then(|n| n.to_str());
+        if let Some(n) = name.and_then(|n| n.strip_prefix("state.damaged-")).and_then(|n| n.parse().ok()) {
+            old.push((n, path));
+        }
+    }
+    let n = old.iter().map(|(n, _)| *n).max().unwrap_or(0) + 1;
+    fs::rename(dir.join("state"), dir.join(format!("state.damaged-{n}"))).map_err(io)?;
+    for (_, path) in old {
+        fs::remove_dir_all(path).map_err(io)?;
+    }
+    sync(dir)
+}
+
+fn sync(dir: &Path) -> Result<(), Error> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(|source| Error::Io { path: dir.to_owned(), source })
+}
+
+fn snapshot_path(dir: &Path, pos: Pos) -> PathBuf {
+    dir.join(format!("{:020}.snap", pos.0))
+}
+
+/// Newest first; none if the folder cannot be read.
+fn list_snapshots(dir: &Path) -> Vec<(Pos, PathBuf)> {
+    let mut all: Vec<(Pos, PathBuf)> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|item| {
+            let path = item.ok()?.path();
+            let pos = path.file_stem()?.to_str()?.parse().ok()?;
+            (path.extension()? == "snap").then_some((Pos(pos), path))
+        })
+        .collect();
+    all.sort_unstable_by(|a, b| b.cmp(a));
+    all
+}
+
+/// The rows of the newest snapshot that is good.
+fn newest_good(dir: &Path) -> Option<(Pos, Vec<(Vec<u8>, Vec<u8>)>)> {
+    list_snapshots(dir).into_iter().find_map(|(_, path)| match read_snapshot(&path) {
+        Ok(good) => Some(good),
+        Err(error) => {
+            tracing::error!(error = %error, "A snapshot of the state is damaged.");
+            None
+        }
+    })
+}
+
+const SNAPSHOT_MAGIC: [u8; 8] = *b"cbrainsn";
+const SNAPSHOT_VERSION: u32 = 1;
+
+/// Writes and syncs a snapshot file; returns its size.
+fn write_snapshot(path: &Path, upto: Pos, rows: &[(Vec<u8>, Vec<u8>)]) -> io::Result<u64> {
+    let mut out = BufWriter::with_capacity(64 * 1024, File::create(path)?);
+    let (mut crc, mut bytes) = (0, 0_u64);
+    let mut put = |part: &[u8]| {
+        crc = crc32c_append(crc, part);
+        bytes += part.len() as u64;
+        out.write_all(part)
+    };
+    put(&SNAPSHOT_MAGIC)?;
+    put(&SNAPSHOT_VERSION.to_le_bytes())?;
+    put(&upto.0.to_le_bytes())?;
+    put(&(rows.len() as u64).to_le_bytes())?;
+    for (key, value) in rows {
+        put(&(key.len() as u32).to_le_bytes())?;
+        put(&(value.len() as u32).to_le_bytes())?;
+        put(key)?;
+        put(value)?;
+    }
+    out.write_all(&crc.to_le_bytes())?;
+    out.into_inner().map_err(|e| e.into_error())?.sync_all()?;
+    Ok(bytes + 4)
+}
+
+/// Position and rows of a snapshot file.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Snapshot`] when it is damaged.
+pub fn read_snapshot(path: &Path) -> Result<(Pos, Vec<(Vec<u8>, Vec<u8>)>), Error> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| BufReader::new(file).read_to_end(&mut bytes))
+        .map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    decode_snapshot(&bytes)
+        .ok_or_else(|| Error::Snapshot { path: path.to_owned(), reason: "its checksum does not hold".to_owned() })
+}
+
+fn decode_snapshot(bytes: &[u8]) -> Option<(Pos, Vec<(Vec<u8>, Vec<u8>)>)> {
+    let (mut rest, crc) = bytes.split_last_chunk::<4>()?;
+    if crc32c(rest) != u32::from_le_bytes(*crc)
+        || take(&mut rest)? != SNAPSHOT_MAGIC
+        || u32::from_le_bytes(take(&mut rest)?) != SNAPSHOT_VERSION
+    {
+        return None;
+    }
+    let upto = Pos(u64::from_le_bytes(take(&mut rest)?));
+    let n = u64::from_le_bytes(take(&mut rest)?);
+    let mut rows = Vec::new();
+    for _ in 0..n {
+        let key_len = u32::from_le_bytes(take(&mut rest)?) as usize;
+        let len = u32::from_le_bytes(take(&mut rest)?) as usize;
+        let (key, tail) = rest.split_at_checked(key_len)?;
+        let (value, tail) = tail.split_at_checked(len)?;
+        rows.push((key.to_vec(), value.to_vec()));
+        rest = tail;
+    }
+    rest.is_empty().then_some((upto, rows))
+}

@@ -1,1 +1,24 @@
+//! A node decides and answers.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`run`] | the only place that wires and spawns |
+//! | [`config`] | config files from disk, and drawing what is wrong in them |
+//! | [`check`] | all that a start would find wrong, without starting |
+//! | [`api`] | HTTP: health, metrics, the JSON API |
+//! | [`demo`] | a whole city of real processes, broken and counted |
+//! | [`replay`] | plays a file of rows into a running node |
+//! | [`mqtt_publisher`] | a sender that keeps what is not acknowledged |
+//! | [`cli`] | the command line: one file a noun, one that prints |
+//!
+//! Deliberately absent: how records are kept and moved (that is the hub's), and any second road to
+//! an answer: the CLI asks the API, and both speak in `citybrain_shared::view`.
 
+pub mod api;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod mqtt_publisher;
+pub mod replay;
+pub mod run;

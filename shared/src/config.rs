@@ -1,4 +1,15 @@
 //! A node's TOML file, typed. Unknown keys are refused; every default loses no data.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`parse()`] | text to [`Config`], with all problems and their places |
+//! | [`endpoint`], [`clash`], [`is_at`] | what addresses and ports mean |
+
+mod parse;
+mod validate;
+
+pub use parse::{Parsed, Places, Problem, all_keys, closest, parse};
+pub use validate::{clash, endpoint, is_at};
 
 use crate::address::{Address, Tier};
 use crate::selector::Labels;

@@ -33,6 +33,10 @@ pub const ENGINE_QUEUE_MAX: usize = 256;
 /// what one round trip to the parent has under way.
 pub const LOG_TAIL_BYTES: usize = 4 * 1024 * 1024;
 
+/// Bytes of a file that is given up when the disk is full, so that a node can still start there and
+/// write what it must.
+pub const BALLAST_BYTES: u64 = 4 * 1024 * 1024;
+
 /// Bytes of a payload kept with a dead letter. Enough to see what was sent; the whole of a 5 MB
 /// accident is not worth the gatehouse's disk.
 pub const DEAD_LETTER_BYTES_MAX: usize = 16 * 1024;

@@ -16,8 +16,13 @@
 //! | 34 | 2 | length of the topic |
 //! | 36 | 2 | length of the target |
 //! | 38 | 2 | length of the door's bytes |
-//! | 40 | 24 | only if not own: origin's log id (16), origin's position (8) |
+//! | 40 | 8 | seq: counts the origin's upward records of one history, lane and reach from 1, without gaps; 0 for others |
+//! | 48 | 24 | only if not own: origin's log id (16), origin's position (8) |
 //! | | | origin's address, name, topic, target, door's bytes, payload |
+//!
+//! `seq` is what duplicates are told by: every node that receives records of a reach receives all of
+//! them, so a set of intervals per (origin, log, lane, reach) is one interval, and a late record
+//! fills exactly its hole. Positions would not do: records that stay below leave holes for ever.
 //!
 //! The payload is the event's JSON **as it was received**; no hop parses it.
 
@@ -91,6 +96,8 @@ pub struct Header<'a> {
     pub key: u64,
     /// 0: never expires.
     pub ttl_ms: u32,
+    /// See the module's text; set by [`Draft::stamp`] where the record begins.
+    pub seq: u64,
     /// `None`: this node; its position is the log position itself.
     pub origin: Option<Origin<'a>>,
     /// Event type; for a message the empty string.
@@ -119,6 +126,7 @@ impl<'a> Header<'a> {
             committed_us: 0,
             key: 0,
             ttl_ms: 0,
+            seq: 0,
             origin: None,
             name,
             topic: "",
@@ -152,7 +160,7 @@ pub enum Error {
     Long { field: &'static str, len: usize, max: usize },
 }
 
-const FIXED: usize = 40;
+const FIXED: usize = 48;
 const ORIGIN: usize = 24;
 
 impl<'a> Header<'a> {
@@ -188,6 +196,7 @@ impl<'a> Header<'a> {
         for len in [self.name.len(), self.topic.len(), self.target.len(), self.door.len()] {
             out.extend_from_slice(&(len as u16).to_le_bytes());
         }
+        out.extend_from_slice(&self.seq.to_le_bytes());
         if let Some(o) = self.origin {
             out.extend_from_slice(&o.log.0.to_le_bytes());
             out.extend_from_slice(&o.pos.0.to_le_bytes());
@@ -216,6 +225,7 @@ impl<'a> Header<'a> {
         let topic_len = u16::from_le_bytes(r.array()?) as usize;
         let target_len = u16::from_le_bytes(r.array()?) as usize;
         let door_len = u16::from_le_bytes(r.array()?) as usize;
+        let seq = u64::from_le_bytes(r.array()?);
         let (retain, qos) = (flags & RETAIN != 0, (flags >> 5) & 3);
         let (kind, lane, direction, reach) = flags_of(kind, flags, reach)?;
         let origin = if flags & OWN != 0 {
@@ -238,6 +248,7 @@ impl<'a> Header<'a> {
             committed_us,
             key,
             ttl_ms,
+            seq,
             origin,
             name,
             topic,
@@ -298,11 +309,12 @@ impl Draft {
         Ok(Draft { bytes })
     }
 
-    /// Sets the commit time, and with it the received time of a record that begins here.
-    pub fn stamp(&mut self, now_us: i64) {
+    /// Sets the commit time, and, of a record that begins here, the received time and the seq.
+    pub fn stamp(&mut self, now_us: i64, seq: u64) {
         let now = now_us.to_le_bytes();
         if self.bytes[1] & OWN != 0 {
             self.bytes[4..12].copy_from_slice(&now);
+            self.bytes[40..48].copy_from_slice(&seq.to_le_bytes());
         }
         self.bytes[12..20].copy_from_slice(&now);
     }
@@ -311,12 +323,16 @@ impl Draft {
         &self.bytes
     }
 
+    pub fn parts(&self) -> (Header<'_>, &[u8]) {
+        Header::decode(&self.bytes).expect("a draft holds what `encode` wrote")
+    }
+
     pub fn header(&self) -> Header<'_> {
-        Header::decode(&self.bytes).expect("a draft holds what `encode` wrote").0
+        self.parts().0
     }
 
     pub fn payload(&self) -> &[u8] {
-        Header::decode(&self.bytes).expect("a draft holds what `encode` wrote").1
+        self.parts().1
     }
 }
 
@@ -372,6 +388,7 @@ mod tests {
             committed_us: 1_700_000_000_000_000,
             key: 42,
             ttl_ms: 7,
+            seq: 77,
             origin,
             name,
             topic,
@@ -385,12 +402,12 @@ mod tests {
     #[test]
     fn a_stamp_sets_the_received_time_only_where_the_record_begins() {
         let mut own = Draft::new(&header("t", "", "", None), b"{}").unwrap();
-        own.stamp(9);
-        assert_eq!((own.header().received_us, own.header().committed_us), (9, 9));
+        own.stamp(9, 4);
+        assert_eq!((own.header().received_us, own.header().committed_us, own.header().seq), (9, 9, 4));
         let from = Origin { address: "a/b", log: LogId(1), pos: Pos(3) };
         let mut relayed = Draft::new(&header("t", "", "", Some(from)), b"{}").unwrap();
-        relayed.stamp(9);
-        assert_eq!((relayed.header().received_us, relayed.header().committed_us), (-5, 9));
+        relayed.stamp(9, 4);
+        assert_eq!((relayed.header().received_us, relayed.header().committed_us, relayed.header().seq), (-5, 9, 77));
         assert_eq!(relayed.header().origin, Some(from));
         assert_eq!(relayed.payload(), b"{}");
     }

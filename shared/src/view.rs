@@ -1,1 +1,529 @@
+//! Answers: what the API sends and the CLI shows. One type each, written and read here, so that
+//! both speak of the same thing.
+//!
+//! Every answer but a stream comes in an [`Answer`]: which schema, whose record, as of when. Times
+//! are RFC 3339 in UTC; every number has its unit in its key, and a count has none. A stream is one
+//! object a line, without a head; HTTP headers carry it ([`HEADER_NODE`], [`HEADER_AS_OF`]).
 
+use crate::selector::Labels;
+use crate::{Address, Pos, Tier};
+use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// Response header: the address of the node whose record a stream is.
+pub const HEADER_NODE: &str = "citybrain-node";
+/// Response header: positions up to this one were not looked at.
+pub const HEADER_AFTER: &str = "citybrain-after";
+/// Response header: when the stream began, RFC 3339.
+pub const HEADER_AS_OF: &str = "citybrain-as-of";
+
+/// A view that stands under a name: `citybrain.links/1`. The number grows when a key changes its
+/// meaning or goes; new keys may come without that.
+pub trait View: Serialize + DeserializeOwned {
+    const SCHEMA: &'static str;
+}
+
+macro_rules! views {
+    ($($view:ty = $schema:literal),* $(,)?) => {
+        $(impl View for $view { const SCHEMA: &'static str = $schema; })*
+    };
+}
+
+views! {
+    Status = "citybrain.status/1",
+    Ready = "citybrain.ready/1",
+    Tree = "citybrain.tree/1",
+    Links = "citybrain.links/1",
+    Shown = "citybrain.event/1",
+    DeadLetters = "citybrain.dlq/1",
+    DeadLetter = "citybrain.dead-letter/1",
+    Directives = "citybrain.directives/1",
+    Directive = "citybrain.directive/1",
+    Sent = "citybrain.sent/1",
+    Accepted = "citybrain.accepted/1",
+    Check = "citybrain.check/1",
+    Version = "citybrain.version/1",
+}
+
+/// An answer with its head; in JSON the body's keys stand beside the head's.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Answer<T> {
+    #[serde(flatten)]
+    pub head: Head,
+    #[serde(flatten)]
+    pub body: T,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    pub schema: String,
+    /// Whose record this is; empty for what no node said (`check`, `version`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub node: String,
+    pub as_of: DateTime<Utc>,
+}
+
+impl<T: View> Answer<T> {
+    pub fn new(node: &str, as_of: DateTime<Utc>, body: T) -> Answer<T> {
+        // Milliseconds are enough, and nine digits only look exact.
+        let as_of = as_of.trunc_subsecs(3);
+        Answer { head: Head { schema: T::SCHEMA.to_owned(), node: node.to_owned(), as_of }, body }
+    }
+
+    /// Reads an answer, of this view's schema only.
+    ///
+    /// # Errors
+    /// When the JSON does not fit, or is another schema's: the other side is another version.
+    pub fn parse(json: &[u8]) -> Result<Answer<T>, serde_json::Error> {
+        let head: Head = serde_json::from_slice(json)?;
+        if head.schema != T::SCHEMA {
+            let message = format!("schema `{}` where `{}` was expected", head.schema, T::SCHEMA);
+            return Err(serde::de::Error::custom(message));
+        }
+        // Twice over the bytes, because serde cannot flatten raw JSON.
+        Ok(Answer { head, body: serde_json::from_slice(json)? })
+    }
+}
+
+/// A time as the records keep it, µs since 1970; `None` becomes 1970 for a number that is no time.
+pub fn time_of(us: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(us).unwrap_or_default()
+}
+
+/// RFC 3339 with milliseconds, as in every answer.
+pub fn rfc3339(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+// ---- a node ------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub name: String,
+    pub tier: Tier,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    #[serde(default)]
+    pub labels: Labels,
+    pub version: String,
+    pub pid: u32,
+    pub uptime_s: u64,
+    /// Incarnation: minted with the data folder.
+    pub incarnation: String,
+    /// Starts of this incarnation.
+    pub boots: u64,
+    pub data: String,
+    pub ready: Ready,
+    pub log: Log,
+    pub counters: Counters,
+    pub door: Door,
+    pub links: Vec<Link>,
+    /// Descendants that ever told who they are.
+    pub descendants: u64,
+    pub dead_letters_open: u64,
+}
+
+/// Can the node do its work: take events, make them durable, answer?
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    pub ready: bool,
+    /// Why not; or, when ready, what is worth knowing.
+    pub reasons: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Log {
+    pub first_pos: Pos,
+    pub last_pos: Pos,
+    /// The state is folded up to here.
+    pub applied_pos: Pos,
+    /// The name of the log's present history.
+    pub history: String,
+}
+
+/// Totals since the data folder was made: a restart does not reset them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Events that began here.
+    pub accepted: u64,
+    /// Of them and of those received, the urgent ones.
+    pub urgent: u64,
+    /// Events received from children.
+    pub received_up: u64,
+    /// Events received from the parent.
+    pub received_down: u64,
+    /// Plain MQTT messages kept.
+    pub messages: u64,
+    /// Records received again and dropped.
+    pub duplicates: u64,
+    pub dead_letters: u64,
+    pub receipts: u64,
+    /// Directives for this node that came too late.
+    pub expired: u64,
+    /// Positions recorded as lost.
+    pub lost: u64,
+}
+
+/// The front door since the start of the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Door {
+    /// `embedded` or `outside`.
+    pub kind: String,
+    /// `127.0.0.1:1883`, or an outside broker's URL.
+    pub address: String,
+    pub connections: u64,
+    pub connections_max: u64,
+    /// Durable sessions, connected or not.
+    pub sessions: u64,
+    /// Publishes taken.
+    pub received: u64,
+    /// Publishes sent to subscribers.
+    pub delivered: u64,
+    /// QoS 0 publishes that a slow subscriber did not get.
+    pub dropped: u64,
+    /// Connections and publishes turned away.
+    pub refused: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tree {
+    /// The node itself first, then all that it ever heard of below it, by address.
+    pub nodes: Vec<TreeNode>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TreeNode {
+    pub address: Address,
+    pub name: String,
+    pub tier: Tier,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    #[serde(default)]
+    pub labels: Labels,
+    pub version: String,
+    /// `self`; for a child the state of its link; `known` for all further down.
+    pub state: String,
+    /// Since its last word reached this node; `None` for the node itself.
+    pub last_heard_ms_ago: Option<u64>,
+}
+
+// ---- links -------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Links {
+    pub links: Vec<Link>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkDirection {
+    /// To the parent.
+    Up,
+    /// To a child.
+    Down,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    pub direction: LinkDirection,
+    pub peer: Address,
+    /// One word: `up` when records flow; else what it waits for (`connecting`, `waiting`, `refused`, …).
+    pub state: String,
+    /// Why, when it is not up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// `None`: never in this process's life.
+    pub last_heard_ms_ago: Option<u64>,
+    pub urgent: LinkLane,
+    pub routine: LinkLane,
+    /// Fencing number of the session.
+    #[serde(default)]
+    pub lease: u64,
+    /// Records received, and of them those that were there already.
+    #[serde(default)]
+    pub received: u64,
+    #[serde(default)]
+    pub dropped: u64,
+    /// Frames sent again.
+    #[serde(default)]
+    pub resent_frames: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinkLane {
+    /// Records for the peer that are not yet on their way.
+    pub unsent: u64,
+    /// Sent and not yet acknowledged.
+    pub in_flight: u64,
+    /// Everything of ours up to here is on the peer's disk.
+    pub durable_at_peer_pos: Pos,
+    /// Everything of the peer's up to here is on our disk.
+    pub durable_here_pos: Pos,
+}
+
+// ---- events ------------------------------------------------------------------------------------
+
+/// One event of a log, with all that the node knows about it beside the event itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Event {
+    pub pos: Pos,
+    /// `event`, `presence` or `receipt`.
+    pub kind: String,
+    /// `urgent` or `routine`.
+    pub priority: String,
+    /// `local`, `up` or `down`.
+    pub direction: String,
+    /// The node where it began, and its position in that node's log.
+    pub origin: String,
+    pub origin_pos: Pos,
+    /// When it began there, by that node's clock.
+    pub received_at: DateTime<Utc>,
+    /// When it was committed here, by this node's clock.
+    pub committed_at: DateTime<Utc>,
+    pub reach: Tier,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub target: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub topic: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u32>,
+    /// The CloudEvents object, byte for byte as it was received (line breaks outside strings aside).
+    pub event: Box<RawValue>,
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Event) -> bool {
+        self.pos == other.pos && self.event.get() == other.event.get()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shown {
+    pub record: Event,
+}
+
+/// A log's event record in short, for whoever keeps account of many.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record<'a> {
+    pub pos: Pos,
+    #[serde(borrow)]
+    pub kind: Cow<'a, str>,
+    #[serde(borrow)]
+    pub id: Cow<'a, str>,
+    #[serde(borrow)]
+    pub source: Cow<'a, str>,
+    #[serde(borrow, rename = "type")]
+    pub event_type: Cow<'a, str>,
+    #[serde(borrow)]
+    pub origin: Cow<'a, str>,
+    pub origin_pos: Pos,
+    #[serde(borrow)]
+    pub lane: Cow<'a, str>,
+    #[serde(borrow)]
+    pub direction: Cow<'a, str>,
+    pub received_us: i64,
+    pub committed_us: i64,
+}
+
+// ---- dead letters ------------------------------------------------------------------------------
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetters {
+    /// All that are open; the list may hold fewer.
+    pub open: u64,
+    /// Newest last.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    pub pos: Pos,
+    pub at: DateTime<Utc>,
+    /// Stable, for programs: `not-json`, `unmapped`, `forbidden`, …
+    pub reason: String,
+    /// One sentence for people.
+    pub detail: String,
+    pub via: String,
+    pub topic: String,
+    /// Its first bytes.
+    pub payload: String,
+    pub payload_is_hex: bool,
+    /// Its whole size.
+    pub payload_bytes: u64,
+}
+
+// ---- directives --------------------------------------------------------------------------------
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Directives {
+    /// Newest last.
+    pub directives: Vec<Directive>,
+}
+
+/// A command or notice on its way down, and what came back: each number counts nodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Directive {
+    pub id: String,
+    pub pos: Pos,
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// `command` or `notice`.
+    pub directive: String,
+    pub origin: String,
+    pub target: String,
+    pub issued_at: DateTime<Utc>,
+    /// Nodes meant in this subtree, as far as they were known when it was committed here.
+    pub expected: u64,
+    pub delivered: u64,
+    pub done: u64,
+    pub failed: u64,
+    /// Too late, and not executed.
+    pub expired: u64,
+    /// Of those expected: no word yet.
+    pub silent: u64,
+    /// Who that is, when one directive is asked for; at most 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent_nodes: Vec<Address>,
+}
+
+/// `POST /v1/send`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Send {
+    /// A selector at or below the node.
+    pub target: String,
+    #[serde(rename = "type")]
+    pub event_type: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<serde_json::Value>,
+    /// `routine` (default) or `urgent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<String>,
+    /// `command` asks for an act and gets receipts; `notice` (default) only informs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directive: Option<String>,
+    /// After this it is answered "not executed".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u32>,
+}
+
+/// It is on the node's disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sent {
+    pub id: String,
+    pub source: String,
+    pub pos: Pos,
+    pub target: String,
+    #[serde(rename = "type")]
+    pub event_type: String,
+}
+
+/// An event from outside is on the node's disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    pub id: String,
+    pub source: String,
+    pub pos: Pos,
+    /// It was there already, at `pos`.
+    pub duplicate: bool,
+}
+
+// ---- others ------------------------------------------------------------------------------------
+
+/// Why something was refused. The body of every HTTP error, and `--json` errors on stderr.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Stable, for programs: `not-found`, `bad-target`, …
+    pub error: String,
+    /// For people.
+    pub detail: String,
+    /// What to do next; may be empty.
+    #[serde(default)]
+    pub hint: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    pub ok: bool,
+    pub files: Vec<CheckedFile>,
+    /// What was looked at, a sentence each.
+    pub checked: Vec<String>,
+    /// Worth knowing, and no reason to refuse a start.
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckedFile {
+    pub path: String,
+    pub address: Option<Address>,
+    pub name: String,
+    pub broker: String,
+    pub api: String,
+    /// The parent's address, or the URL of one that is not among the files; empty without one.
+    pub parent: String,
+    pub data: String,
+    pub problems: Vec<FileProblem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileProblem {
+    pub line: Option<usize>,
+    pub column: Option<usize>,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    pub version: String,
+    /// Link protocol versions that this build speaks.
+    pub link_version_min: u8,
+    pub link_version_max: u8,
+}
+
+/// `DATA/api.json`: how to reach the node that runs on this data folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiFile {
+    pub url: String,
+    pub pid: u32,
+    pub address: Address,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_reads_back_and_another_schema_is_refused() {
+        let raw = RawValue::from_string("{\"id\":\"1\",\"n\":1.10}".into()).unwrap();
+        let record = Event {
+            pos: Pos(7),
+            kind: "event".into(),
+            priority: "routine".into(),
+            direction: "up".into(),
+            origin: "c/s".into(),
+            origin_pos: Pos(3),
+            received_at: time_of(1_000_000),
+            committed_at: time_of(2_000_000),
+            reach: Tier::City,
+            target: String::new(),
+            topic: String::new(),
+            ttl_ms: None,
+            event: raw,
+        };
+        let answer = Answer::new("c", time_of(3_000_000), Shown { record });
+        let json = serde_json::to_vec(&answer).unwrap();
+        assert!(std::str::from_utf8(&json).unwrap().contains("{\"id\":\"1\",\"n\":1.10}"));
+        assert_eq!(Answer::<Shown>::parse(&json).unwrap(), answer);
+        let error = Answer::<Version>::parse(&json).unwrap_err().to_string();
+        assert_eq!(error, "schema `citybrain.event/1` where `citybrain.version/1` was expected");
+    }
+}

@@ -295,6 +295,7 @@ pub struct Carried<'a> {
     pub key: u64,
     /// What is left of its time at the moment of sending; 0 never expires.
     pub ttl_ms: u32,
+    pub seq: u64,
     pub origin: Origin<'a>,
     pub name: &'a str,
     pub target: &'a str,
@@ -313,6 +314,7 @@ impl<'a> Carried<'a> {
             committed_us,
             key: self.key,
             ttl_ms: self.ttl_ms,
+            seq: self.seq,
             origin: Some(self.origin),
             name: self.name,
             topic: "",
@@ -365,6 +367,7 @@ impl FrameBuilder {
         b.extend_from_slice(&header.received_us.to_le_bytes());
         b.extend_from_slice(&header.key.to_le_bytes());
         b.extend_from_slice(&ttl_ms.to_le_bytes());
+        b.extend_from_slice(&header.seq.to_le_bytes());
         b.extend_from_slice(&(index as u16).to_le_bytes());
         b.extend_from_slice(&origin.pos.0.to_le_bytes());
         b.extend_from_slice(&(header.name.len() as u16).to_le_bytes());
@@ -437,6 +440,7 @@ impl<'a> Frame<'a> {
         let received_us = i64::from_le_bytes(r.array()?);
         let key = u64::from_le_bytes(r.array()?);
         let ttl_ms = u32::from_le_bytes(r.array()?);
+        let seq = u64::from_le_bytes(r.array()?);
         let index = u16::from_le_bytes(r.array()?);
         let pos = Pos(u64::from_le_bytes(r.array()?));
         let name_len = u16::from_le_bytes(r.array()?) as usize;
@@ -455,6 +459,7 @@ impl<'a> Frame<'a> {
             received_us,
             key,
             ttl_ms,
+            seq,
             origin: Origin { address, log, pos },
             name: text("name", name)?,
             target: text("target", target)?,

@@ -1,1 +1,318 @@
+//! The front door: MQTT 3.1.1 and 5.0 on one port, a thin layer over the log.
+//!
+//! **Promises**: a publish of QoS 1 or 2 is acknowledged after the fsync that covers it, in the
+//! order in which the publishes came; what a subscriber must get waits in the log until it
+//! acknowledges it; no client can stall or stop another, nor make the node keep more than the
+//! bounds say.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`packet`] | bytes in, plain structs out, and back |
+//! | [`connection`] | one client: from its CONNECT to its end |
+//! | [`held`] | acknowledgements that wait for a commit |
+//! | [`window`] | a session's cursor: what it was given, what of that is settled |
+//! | [`route`] | from the log to those who asked |
+//! | [`trie`] | which filters match a topic |
+//! | [`message`] | what a record says to a subscriber |
+//! | [`meta`] | what the door keeps in a record's header |
+//! | [`seats`] | who is connected, who has left a session behind |
+//! | [`local`] | link traffic between child nodes and this one |
+//! | [`access`] | users and rights |
+//! | [`core`] | what is needed of the engine |
+//!
+//! Deliberately absent: TLS, WebSocket, shared subscriptions, enhanced authentication, topic
+//! aliases towards clients. The door never looks into a payload.
 
+pub mod access;
+pub mod connection;
+pub mod core;
+pub mod counters;
+#[cfg(test)]
+mod fake;
+pub mod held;
+pub mod local;
+pub mod message;
+pub mod meta;
+pub mod packet;
+pub mod route;
+pub mod seats;
+#[cfg(test)]
+mod tests;
+pub mod trie;
+pub mod window;
+
+use self::access::{Access, User};
+use self::core::Core;
+use self::counters::Counters;
+use self::message::Me;
+use self::packet::control::Will;
+use self::packet::publish::{Properties, UserProperties};
+use self::route::Router;
+use self::seats::Seats;
+use crate::engine::Ticket;
+use crate::note::{DeadLetter, Note};
+use citybrain_shared::record::Draft;
+use citybrain_shared::{Pos, config, topic};
+pub use local::{LocalClient, LocalMessage};
+pub use seats::SessionView;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Makes of a publish what the log keeps.
+pub trait Ingress: Send + Sync {
+    fn take(&self, publish: &Publish<'_>) -> Taken;
+}
+
+/// A publish that the client has a right to; its topic is valid and no link topic.
+#[derive(Clone, Copy, Debug)]
+pub struct Publish<'a> {
+    pub client: &'a str,
+    /// Empty: anonymous.
+    pub user: &'a str,
+    pub topic: &'a str,
+    pub qos: u8,
+    pub retain: bool,
+    pub payload: &'a [u8],
+    pub content_type: Option<&'a str>,
+    pub user_properties: UserProperties<'a>,
+    /// MQTT 5 message expiry, s.
+    pub expiry_s: Option<u32>,
+    /// To be put into [`citybrain_shared::record::Header::door`] as it is. Where the record's
+    /// payload is not what was published, [`Publish::door_with_payload`] keeps that for subscribers
+    /// of the topic.
+    pub door: &'a [u8],
+}
+
+impl Publish<'_> {
+    /// `door`, with the payload as published in it. `None`: too large for a record's header;
+    /// subscribers of the topic then get the record's payload.
+    pub fn door_with_payload(&self) -> Option<Vec<u8>> {
+        meta::with_payload(self.door, self.payload)
+    }
+}
+
+/// What became of a publish.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// `None`: a plain QoS 0 message, which only goes to those who are there.
+    pub draft: Option<Draft>,
+    /// The MQTT 5 reason code of PUBACK or PUBREC.
+    pub reason: u8,
+}
+
+/// The front door of one node.
+pub struct Door {
+    core: Arc<dyn Core>,
+    ingress: Arc<dyn Ingress>,
+    broker: config::Broker,
+    access: Access,
+    link: config::Link,
+    me: Arc<Me>,
+    counters: Arc<Counters>,
+    router: Router,
+    seats: Seats,
+    links: local::Links,
+    /// The newest position when the door opened: what came before may have been given to clients
+    /// by an earlier process.
+    opened_at: Pos,
+    stop: watch::Sender<bool>,
+}
+
+impl Door {
+    pub fn new(
+        core: Arc<dyn Core>,
+        ingress: Arc<dyn Ingress>,
+        node: &config::Node,
+        broker: &config::Broker,
+        access: &config::Access,
+        link: &config::Link,
+    ) -> Arc<Door> {
+        let me = Arc::new(Me::new(node));
+        let counters = Arc::new(Counters::default());
+        let opened_at = *core.committed().borrow();
+        let seats = Seats::default();
+        self::core::look(&*core, |s| seats.park_all(s));
+        Arc::new(Door {
+            ingress,
+            broker: broker.clone(),
+            access: Access::new(access, &node.address, &link.root),
+            link: link.clone(),
+            router: Router::new(me.clone(), counters.clone(), &link.root, opened_at),
+            me,
+            counters,
+            seats,
+            links: local::Links::default(),
+            opened_at,
+            stop: watch::Sender::new(false),
+            core,
+        })
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// All sessions: connected ones, and those that wait for their client.
+    pub fn sessions(&self) -> Vec<SessionView> {
+        self.seats.views(&*self.core, &self.router)
+    }
+
+    /// Largest packet that this user may send, bytes.
+    fn packet_bytes_max(&self, user: &User) -> usize {
+        if self.access.may_be_child(user) {
+            self.broker.packet_bytes_max.max(self.link_packet_bytes_max())
+        } else {
+            self.broker.packet_bytes_max
+        }
+    }
+
+    /// A link message and its topic.
+    fn link_packet_bytes_max(&self) -> usize {
+        self.link.message_bytes_max + 1024
+    }
+
+    /// Publishes a will as its client would have done.
+    async fn publish_will(&self, client: &str, user: &User, will: &Will) {
+        self.counters.wills.add(1);
+        if topic::is_link(&self.link.root, &will.topic) {
+            if self.access.may_link(user, &will.topic, true) {
+                self.links.take_patiently(client, &will.topic, will.payload.clone().into(), will.retain).await;
+            }
+            return;
+        }
+        let properties = Properties::parse(&will.properties).unwrap_or_default();
+        let mut door = Vec::new();
+        if !meta::put(client, &properties, &mut door) {
+            return;
+        }
+        let draft = if self.access.may_publish(user, &will.topic) {
+            let publish = Publish {
+                client,
+                user: &user.name,
+                topic: &will.topic,
+                qos: will.qos,
+                retain: will.retain,
+                payload: &will.payload,
+                content_type: properties.content_type,
+                user_properties: properties.user(),
+                expiry_s: properties.expiry_s,
+                door: &door,
+            };
+            self.ingress.take(&publish).draft
+        } else {
+            self.counters.forbidden.add(1);
+            Some(dead_letter(
+                "forbidden",
+                "the will's topic is not open to its user",
+                client,
+                &will.topic,
+                &will.payload,
+            ))
+        };
+        match draft {
+            Some(draft) => {
+                // Whoever waits for it reads it from the log.
+                if let Err(error) = settled(self.core.offer(vec![draft]).await).await {
+                    tracing::warn!(client, %error, "A last will could not be committed.");
+                }
+            }
+            None => {
+                let payload = will.payload.clone().into();
+                self.router.live(route::live_message(&will.topic, &door, payload, will.qos, will.retain, now_us()));
+            }
+        }
+    }
+
+    /// Wills and expiries that are due.
+    async fn keep_house(&self, mut stop: watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                _ = stop.wait_for(|s| *s) => return,
+            }
+            for (client, user, will) in self.seats.wills_due() {
+                self.publish_will(&client, &user, &will).await;
+            }
+            let expired = self.seats.expired();
+            if !expired.is_empty() {
+                let notes = expired
+                    .iter()
+                    .map(|c| Note::SessionEnded { client: c.to_string(), why: "expired".into() })
+                    .collect();
+                if let Err(error) = settled(self.core.note(notes, crate::engine::Haste::Lazy).await).await {
+                    tracing::warn!(%error, "Expired sessions could not be ended.");
+                }
+            }
+        }
+    }
+}
+
+/// Serves until `shutdown` turns true or its sender is gone; then ends all connections and returns.
+pub async fn serve(listener: TcpListener, door: Arc<Door>, mut shutdown: watch::Receiver<bool>) {
+    let mut tasks = JoinSet::new();
+    let stop = door.stop.subscribe();
+    {
+        let (door, stop) = (door.clone(), stop.clone());
+        tasks.spawn(async move { door.router.run(&*door.core, stop).await });
+    }
+    {
+        let (door, stop) = (door.clone(), stop.clone());
+        tasks.spawn(async move { door.keep_house(stop).await });
+    }
+    loop {
+        let accepted = tokio::select! {
+            a = listener.accept() => a,
+            _ = shutdown.wait_for(|s| *s) => break,
+            // Finished connections are taken out, or the set would grow.
+            Some(_) = tasks.join_next() => continue,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                let open = door.counters.connections.fetch_add(1, Ordering::Relaxed);
+                if open >= door.broker.connections_max as u64 {
+                    door.counters.connections.fetch_sub(1, Ordering::Relaxed);
+                    door.counters.refused.add(1);
+                    tracing::warn!(%peer, connections = open, "Refused a connection: `connections_max` are open.");
+                    continue;
+                }
+                let door = door.clone();
+                tasks.spawn(async move {
+                    connection::run(&door, socket, peer).await;
+                    door.counters.connections.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors: existing connections go on, new ones wait.
+                tracing::warn!(%error, "Cannot accept a connection.");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    door.stop.send_replace(true);
+    door.seats.kick_all(packet::reason::SHUTTING_DOWN);
+    let ended =
+        tokio::time::timeout(Duration::from_secs(5), async { while tasks.join_next().await.is_some() {} }).await;
+    if ended.is_err() {
+        tracing::warn!("Some connections did not end in time.");
+    }
+}
+
+/// Waits for a ticket, if it was given.
+async fn settled<T>(ticket: Result<Ticket<T>, crate::engine::Error>) -> Result<T, crate::engine::Error> {
+    ticket?.await.unwrap_or(Err(crate::engine::Error::Stopping))
+}
+
+fn dead_letter(reason: &str, detail: &str, client: &str, topic: &str, payload: &[u8]) -> Draft {
+    Note::DeadLetter(DeadLetter::new(reason, detail, format!("mqtt:{client}"), topic, payload)).draft()
+}
+
+/// The wall clock; only for expiry, which was counted by it from the commit on.
+fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+}

@@ -1,33 +1,686 @@
-//! The log (contract; the body is being written).
+//! The log: the truth of a node. One writer, many readers, no async.
+//!
+//! # Constraints
+//! - What [`Log::commit`] returned for is on disk; what readers see has been committed.
+//! - A group is there whole or not at all.
+//! - A position is never given to another record, and never shifts, whatever is damaged.
+//! - Damage is told with its place; the rest stays readable. Bad bytes are never returned as good.
+//! - After a failed write or fsync nothing is promised until [`Log::reopen`]: an fsync that failed
+//!   once may succeed the next time without having written anything.
+//! - Memory: the index of the newest segment (bounded by the segment's size), about 1.5 bytes a
+//!   record of the others once they are asked by key, the tail ([`Options::tail_bytes`]), and what
+//!   is not committed yet.
+//!
+//! # Format
+//! A folder with one file a segment, named by its first position (20 digits, `.log`), little-endian:
+//! a head of 32 bytes ([`format::Head`]), then entries:
+//!
+//! | at | size | field |
+//! |---|---|---|
+//! | 0 | 4 | length of the record; bit 31: ends its group; bit 30: first after an fsync |
+//! | 4 | 4 | crc32c of record, position, the four bytes above, chain, and the segment's salt |
+//! | 8 | 8 | chain hash ([`format::chain`]) |
+//! | 16 | | the record |
+//!
+//! Beside each sealed segment lies its index (`.idx`, [`index`]), which can always be rebuilt.
+//!
+//! # Operation
+//! `append` encodes into a buffer, `write` hands the buffer to the kernel, `commit` also syncs it,
+//! then publishes: it becomes visible to readers, and a copy goes into the tail. A segment that
+//! has reached its size is then sealed; its index is written by a thread of its own.
+//!
+//! At start only the newest segment is read. A torn write can only have hit what was written after
+//! the last fsync, and the first entry after an fsync says so: whatever is bad before the last
+//! such entry is damage, and is kept as a hole; what is bad behind it, and the rest of its
+//! group and all that follows, is the torn part of the last commit, and is cut.
+
+mod ballast;
+mod disk;
+mod format;
+mod index;
+mod reader;
+mod segment;
+mod tail;
+mod walk;
+
+pub use ballast::release as release_ballast;
+pub use reader::{Entry, Reader};
 
 use bytes::Bytes;
-use citybrain_shared::{Lane, Pos};
+use citybrain_shared::Pos;
+use disk::{Disk, Real, sync_dir};
+use format::{HEAD_BYTES, Head};
+use index::{About, Fresh, Hole};
+use parking_lot::RwLock;
+use reader::{Inner, Shared};
+use segment::{Sealed, path_of};
+use std::fs::{self, File};
+use std::io;
+use std::mem;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tail::{Chunk, Tail};
 
-#[derive(Clone)]
-pub struct Reader {}
-
-/// One record as read: `bytes` is its log form ([`citybrain_shared::record::Header::decode`]).
 #[derive(Clone, Debug)]
-pub struct Entry {
-    pub pos: Pos,
-    /// The rolling chain hash at this position.
-    pub chain: u64,
-    pub bytes: Bytes,
+pub struct Options {
+    /// A segment is sealed after the commit that reaches this size, bytes.
+    pub segment_bytes: u64,
+    /// The newest committed records are kept in memory up to this size, bytes.
+    pub tail_bytes: usize,
+    /// A file of this size is kept to be given up when the disk is full, bytes; 0: none.
+    pub ballast_bytes: u64,
 }
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            segment_bytes: 64 * 1024 * 1024,
+            tail_bytes: citybrain_shared::limits::LOG_TAIL_BYTES,
+            ballast_bytes: 0,
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
-#[error("")]
-pub struct Error;
-impl Reader {
-    /// Oldest retained position (`Pos(1)` in an empty, never trimmed log).
-    pub fn first(&self) -> Pos { unimplemented!() }
-    /// Newest durable position; `Pos::ZERO` if there is none.
-    pub fn last(&self) -> Pos { unimplemented!() }
-    /// Chain hash at a durable position; 0 at `Pos::ZERO`; `None` if it is trimmed or not written.
-    pub fn chain_at(&self, pos: Pos) -> Result<Option<u64>, Error> { unimplemented!() }
-    /// Durable records after `after`, oldest first, until `records` or `bytes` are reached (at
-    /// least one if there is one). With a lane, only records of that lane.
-    pub fn read(&self, after: Pos, lane: Option<Lane>, records: usize, bytes: usize) -> Result<Vec<Entry>, Error> { unimplemented!() }
-    pub fn get(&self, pos: Pos) -> Result<Option<Entry>, Error> { unimplemented!() }
-    /// Position of the newest record with this key.
-    pub fn find(&self, key: u64) -> Result<Option<Pos>, Error> { unimplemented!() }
+pub enum Error {
+    #[error("cannot use `{path}`")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The records after `after` up to and including `upto` are lost. Read on after `upto`.
+    #[error("the log is damaged at byte {offset} of `{path}`: records {} to {upto} cannot be read", after.next())]
+    Damaged { after: Pos, upto: Pos, path: PathBuf, offset: u64 },
+    #[error("records before {first} are no longer kept")]
+    Trimmed { first: Pos },
+    /// A write or fsync failed before; [`Log::reopen`] tries again.
+    #[error("the log cannot be written since: {reason}")]
+    Poisoned { reason: String },
+    #[error("`{path}` is in use by another process")]
+    Locked { path: PathBuf },
+    /// Neither the segment's head nor what would replace it is known, so none of it can be checked.
+    #[error("the head of `{path}` is damaged, and the segment before it is gone; restore the file, or move it away")]
+    Headless { path: PathBuf },
 }
+
+/// Records that were durable and cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    pub segment: PathBuf,
+    /// Where it begins in the file.
+    pub offset: u64,
+    pub first: Pos,
+    pub last: Pos,
+}
+
+impl Damage {
+    fn new(segment: &Path, hole: &Hole) -> Damage {
+        Damage { segment: segment.to_owned(), offset: hole.offset, first: hole.after.next(), last: hole.upto }
+    }
+}
+
+/// What [`Log::open`] met.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Readable records, as far as is known without reading sealed segments.
+    pub records: u64,
+    /// Bytes of the last, unfinished commit that were cut off.
+    pub cut_bytes: u64,
+    pub damage: Vec<Damage>,
+}
+
+pub struct Opened {
+    pub log: Log,
+    pub found: Found,
+}
+
+/// One segment, for retention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub first: Pos,
+    /// Before `first` if there is nothing in it.
+    pub last: Pos,
+    /// With its index.
+    pub bytes: u64,
+    /// Newest commit time in it, µs since 1970; 0 if there is nothing in it.
+    pub newest_us: i64,
+    /// Only sealed segments can be trimmed.
+    pub sealed: bool,
+}
+
+/// The writer. Its owner is the only one that changes the folder.
+pub struct Log {
+    dir: PathBuf,
+    options: Options,
+    disk: Arc<dyn Disk>,
+    shared: Arc<Shared>,
+    file: File,
+    path: PathBuf,
+    salt: u32,
+    /// Durable bytes of `file`, and the chain hash at the last durable record.
+    durable: Mark,
+    /// Entries since then.
+    buffer: Vec<u8>,
+    offsets: Vec<u32>,
+    /// How many bytes of `buffer` are in the file.
+    in_file: usize,
+    /// Entries of `buffer` that a `write` has returned for.
+    written: usize,
+    last: Pos,
+    chain: u64,
+    poison: Option<String>,
+    sealer: Option<JoinHandle<()>>,
+    /// Held for as long as the log is open.
+    _lock: File,
+}
+
+#[derive(Clone, Copy)]
+struct Mark {
+    last: Pos,
+    chain: u64,
+    bytes: u64,
+}
+
+impl Log {
+    /// Opens the log in `dir`, or begins one there. Reads the newest segment, cuts what a crash has
+    /// torn, and syncs the rest: a process that was killed may have written more than it synced.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Locked`], [`Error::Headless`]. Damage is no error.
+    pub fn open(dir: &Path, options: Options) -> Result<Opened, Error> {
+        Log::open_on(dir, options, Arc::new(Real))
+    }
+
+    fn open_on(dir: &Path, options: Options, disk: Arc<dyn Disk>) -> Result<Opened, Error> {
+        let io = |source| Error::Io { path: dir.to_owned(), source };
+        fs::create_dir_all(dir).map_err(io)?;
+        let lock = lock(dir)?;
+        let mut firsts = list(dir, true)?;
+        if firsts.is_empty() {
+            create(&*disk, dir, Head { first: Pos(1), before: 0 })?;
+            if let Some(above) = dir.parent() {
+                sync_dir(above).map_err(io)?;
+            }
+            firsts.push(Pos(1));
+        }
+        let loaded = load(dir, &firsts, &options, false)?;
+        let Loaded { inner, found, barrier, head_bad } = loaded;
+        let path = inner.path.clone();
+        let io = |source| Error::Io { path: path.clone(), source };
+        let file = File::options().read(true).write(true).open(&path).map_err(io)?;
+        (|| {
+            if head_bad {
+                disk.write(&path, &file, &inner.head.encode(), 0)?;
+            }
+            file.set_len(inner.bytes)?;
+            // If the last fsync before this start failed, the kernel believes these pages clean
+            // although they never reached the disk. Written anew, they are synced for certain.
+            let mut unsure = vec![0; (inner.bytes - barrier) as usize];
+            file.read_exact_at(&mut unsure, barrier)?;
+            disk.write(&path, &file, &unsure, barrier)?;
+            disk.sync(&path, &file)?;
+            sync_dir(dir)
+        })()
+        .map_err(io)?;
+        if options.ballast_bytes > 0 {
+            // Without room for it the node runs all the same; the owner tries again later.
+            let _ = ballast::create(dir, options.ballast_bytes);
+        }
+        let log = Log {
+            dir: dir.to_owned(),
+            options,
+            disk,
+            file,
+            salt: inner.head.salt(),
+            durable: Mark { last: inner.last, chain: inner.chain, bytes: inner.bytes },
+            buffer: Vec::new(),
+            offsets: Vec::new(),
+            in_file: 0,
+            written: 0,
+            last: inner.last,
+            chain: inner.chain,
+            path: inner.path.clone(),
+            shared: Arc::new(Shared { inner: RwLock::new(inner) }),
+            poison: None,
+            sealer: None,
+            _lock: lock,
+        };
+        Ok(Opened { log, found })
+    }
+
+    /// Adds one group to the buffer and returns the positions of its first and last record. No I/O.
+    ///
+    /// # Panics
+    /// When the group is empty, or a record is shorter than 40 bytes or longer than 16 MiB.
+    pub fn append<'a>(&mut self, group: impl IntoIterator<Item = &'a [u8]>) -> (Pos, Pos) {
+        let first = self.last.next();
+        let mut records = group.into_iter().peekable();
+        assert!(records.peek().is_some(), "a group has at least one record");
+        while let Some(record) = records.next() {
+            let pos = self.last.next();
+            let at = u32::try_from(self.buffer.len()).expect("one commit is far below 4 GiB");
+            let (end, barrier) = (records.peek().is_none(), self.buffer.is_empty());
+            self.chain = format::put(&mut self.buffer, self.salt, self.chain, pos, record, end, barrier);
+            self.offsets.push(at);
+            self.last = pos;
+        }
+        (first, self.last)
+    }
+
+    /// Hands what is buffered to the kernel: it survives a kill, not yet a power cut. Readers do
+    /// not see it before the next commit.
+    ///
+    /// # Errors
+    /// [`Error::Io`] the first time, [`Error::Poisoned`] from then on.
+    pub fn write(&mut self) -> Result<(), Error> {
+        self.put_buffer()?;
+        self.written = self.offsets.len();
+        Ok(())
+    }
+
+    /// Writes and syncs what is buffered, shows it to readers, and returns the newest durable
+    /// position. Seals the segment when it has reached its size.
+    ///
+    /// # Errors
+    /// [`Error::Io`] the first time, [`Error::Poisoned`] from then on. What was appended since the
+    /// last commit is then not committed; it stays buffered until [`Log::rollback`].
+    pub fn commit(&mut self) -> Result<Pos, Error> {
+        self.put_buffer()?;
+        if self.buffer.is_empty() {
+            return Ok(self.last);
+        }
+        if let Err(source) = self.disk.sync(&self.path, &self.file) {
+            return Err(self.poisoned(source));
+        }
+        self.publish();
+        if self.durable.bytes >= self.options.segment_bytes
+            && let Err(error) = self.rotate()
+        {
+            // The commit stands. The segment grows beyond its size until a new one can be made.
+            tracing::warn!(%error, "A new log segment could not be begun.");
+        }
+        Ok(self.last)
+    }
+
+    /// Newest position given out, committed or not.
+    pub fn last(&self) -> Pos {
+        self.last
+    }
+
+    pub fn reader(&self) -> Reader {
+        Reader { shared: self.shared.clone() }
+    }
+
+    /// Forgets the groups appended since the last commit, but for those that a [`Log::write`] has
+    /// returned for: their positions may be known already. Their positions are given out again.
+    pub fn rollback(&mut self) {
+        let keep = self.offsets.get(self.written).map_or(self.buffer.len(), |at| *at as usize);
+        self.buffer.truncate(keep);
+        self.offsets.truncate(self.written);
+        self.last = Pos(self.durable.last.0 + self.written as u64);
+        self.chain = match self.offsets.last() {
+            Some(at) => format::tag(&self.buffer[*at as usize..]).chain,
+            None => self.durable.chain,
+        };
+    }
+
+    /// Why nothing can be written, if that is so.
+    pub fn poison(&self) -> Option<&str> {
+        self.poison.as_deref()
+    }
+
+    /// After a failed write or fsync: opens the file anew, cuts it back to what was committed, and
+    /// checks its end. What is buffered will be written again by the next write or commit; call
+    /// [`Log::rollback`] before if its owner was told that it is not kept.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`]; the log stays as it was, and this can be tried again.
+    pub fn reopen(&mut self) -> Result<(), Error> {
+        self.join_sealer();
+        let path = self.path.clone();
+        let io = |source| Error::Io { path: path.clone(), source };
+        let file = File::options().read(true).write(true).open(&path).map_err(io)?;
+        if file.metadata().map_err(io)?.len() < self.durable.bytes {
+            return Err(io(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter")));
+        }
+        file.set_len(self.durable.bytes).map_err(io)?;
+        self.disk.sync(&path, &file).map_err(io)?;
+        let reader = self.reader();
+        let good = match reader.check_end(self.durable.last) {
+            Ok(chain) => chain.is_none_or(|chain| chain == self.durable.chain),
+            Err(error) => return Err(error),
+        };
+        if !good {
+            return Err(io(io::Error::new(io::ErrorKind::InvalidData, "the file's end is not what was written")));
+        }
+        self.file = file;
+        self.in_file = 0;
+        self.poison = None;
+        Ok(())
+    }
+
+    /// Removes whole sealed segments that lie wholly below `keep_from`; returns the positions that went.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; segments removed before the failure stay removed.
+    pub fn trim(&mut self, keep_from: Pos) -> Result<Option<(Pos, Pos)>, Error> {
+        let gone: Vec<Arc<Sealed>> = {
+            let inner = self.shared.inner.read();
+            inner.sealed.iter().take_while(|s| s.about.last < keep_from).cloned().collect()
+        };
+        let (Some(first), Some(last)) = (gone.first(), gone.last()) else { return Ok(None) };
+        self.join_sealer();
+        // Readers first: they must not be led to a file that is about to go.
+        let keep: Vec<_> = self.shared.inner.read().sealed[gone.len()..].to_vec();
+        self.shared.inner.write().sealed = Arc::new(keep);
+        for segment in &gone {
+            let index = segment::index_path(&segment.path);
+            match fs::remove_file(&index) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::Io { path: index, source });
+                }
+                _ => {}
+            }
+            fs::remove_file(&segment.path).map_err(|source| Error::Io { path: segment.path.clone(), source })?;
+        }
+        sync_dir(&self.dir).map_err(|source| Error::Io { path: self.dir.clone(), source })?;
+        Ok(Some((first.about.first, last.about.last)))
+    }
+
+    /// Bytes on disk: segments and indexes, without the ballast.
+    pub fn bytes(&self) -> u64 {
+        self.segments().iter().map(|s| s.bytes).sum()
+    }
+
+    /// All segments, oldest first; the last is the one that is being written.
+    pub fn segments(&self) -> Vec<Segment> {
+        let inner = self.shared.inner.read();
+        let sealed = inner.sealed.iter().map(|s| Segment {
+            first: s.about.first,
+            last: s.about.last,
+            bytes: s.about.log_bytes + s.index_bytes(),
+            newest_us: s.about.newest_us,
+            sealed: true,
+        });
+        let newest = Segment {
+            first: inner.head.first,
+            last: inner.last,
+            bytes: inner.bytes,
+            newest_us: inner.fresh.newest_us,
+            sealed: false,
+        };
+        sealed.chain([newest]).collect()
+    }
+
+    /// Gives up the ballast: its bytes are free for whatever must be written on a full disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. That there was none is no error.
+    pub fn release_ballast(&mut self) -> Result<(), Error> {
+        ballast::release(&self.dir)
+    }
+
+    /// Makes the ballast again if it is not there. Call it only when there is room to spare.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; nothing of it is left then.
+    pub fn restore_ballast(&mut self) -> Result<(), Error> {
+        ballast::create(&self.dir, self.options.ballast_bytes)
+    }
+
+    fn put_buffer(&mut self) -> Result<(), Error> {
+        if let Some(reason) = &self.poison {
+            return Err(Error::Poisoned { reason: reason.clone() });
+        }
+        if self.in_file < self.buffer.len() {
+            let offset = self.durable.bytes + self.in_file as u64;
+            if let Err(source) = self.disk.write(&self.path, &self.file, &self.buffer[self.in_file..], offset) {
+                return Err(self.poisoned(source));
+            }
+            self.in_file = self.buffer.len();
+        }
+        Ok(())
+    }
+
+    fn poisoned(&mut self, source: io::Error) -> Error {
+        self.poison = Some(source.to_string());
+        Error::Io { path: self.path.clone(), source }
+    }
+
+    fn publish(&mut self) {
+        // An exact copy: the buffer keeps its room, and the tail holds no spare bytes.
+        let chunk = Chunk {
+            first: self.durable.last.next(),
+            data: Bytes::copy_from_slice(&self.buffer),
+            offsets: self.offsets.as_slice().into(),
+        };
+        {
+            let mut inner = self.shared.inner.write();
+            for i in 0..chunk.offsets.len() {
+                let offset = self.durable.bytes + u64::from(chunk.offsets[i]);
+                inner.fresh.note(Pos(chunk.first.0 + i as u64), offset, chunk.record(i).1);
+            }
+            inner.bytes += self.buffer.len() as u64;
+            inner.last = self.last;
+            inner.chain = self.chain;
+            inner.tail.push(chunk);
+        }
+        self.durable =
+            Mark { last: self.last, chain: self.chain, bytes: self.durable.bytes + self.buffer.len() as u64 };
+        self.buffer.clear();
+        self.buffer.shrink_to(2 * citybrain_shared::limits::COMMIT_BYTES_MAX);
+        self.offsets.clear();
+        self.in_file = 0;
+        self.written = 0;
+    }
+
+    /// Seals the newest segment and begins the next one. Nothing is buffered.
+    fn rotate(&mut self) -> Result<(), Error> {
+        self.join_sealer();
+        let head = Head { first: self.last.next(), before: self.chain };
+        let file = create(&*self.disk, &self.dir, head)?;
+        let path = path_of(&self.dir, head.first);
+        let sealed = {
+            let mut inner = self.shared.inner.write();
+            let fresh = mem::replace(&mut inner.fresh, Fresh::new(head.first));
+            let about = About {
+                first: inner.head.first,
+                last: self.last,
+                before: inner.head.before,
+                chain: self.chain,
+                log_bytes: inner.bytes,
+                last_urgent: fresh.last_urgent(),
+                newest_us: fresh.newest_us,
+                lost: fresh.holes.iter().map(|h| h.upto.0 - h.after.0).sum(),
+            };
+            let sealed = Arc::new(Sealed::fresh(inner.path.clone(), about, fresh, false));
+            let mut all = inner.sealed.to_vec();
+            all.push(sealed.clone());
+            inner.sealed = Arc::new(all);
+            inner.sealed_special = inner.sealed_special.max(special(&about));
+            inner.path = path.clone();
+            inner.head = head;
+            inner.bytes = HEAD_BYTES as u64;
+            sealed
+        };
+        self.file = file;
+        self.path = path;
+        self.salt = head.salt();
+        self.durable.bytes = HEAD_BYTES as u64;
+        // Sorting and syncing some megabytes would hold up the next commit for tens of ms.
+        let by_thread = sealed.clone();
+        let spawned = std::thread::Builder::new().name("log-seal".into()).spawn(move || by_thread.write_index());
+        match spawned {
+            Ok(handle) => self.sealer = Some(handle),
+            Err(_) => sealed.write_index(),
+        }
+        Ok(())
+    }
+
+    fn join_sealer(&mut self) {
+        if let Some(handle) = self.sealer.take()
+            && handle.join().is_err()
+        {
+            tracing::error!("The thread that writes log indexes has panicked.");
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.join_sealer();
+    }
+}
+
+/// Opens the log of a stopped node to look at it; changes nothing, and shows what [`Log::open`]
+/// would keep.
+///
+/// # Errors
+/// [`Error::Io`], also when there is no log; [`Error::Headless`].
+pub fn open_read_only(dir: &Path) -> Result<(Reader, Found), Error> {
+    let firsts = list(dir, false)?;
+    if firsts.is_empty() {
+        return Err(Error::Io { path: dir.to_owned(), source: io::ErrorKind::NotFound.into() });
+    }
+    let options = Options { tail_bytes: 0, ..Options::default() };
+    let Loaded { inner, found, .. } = load(dir, &firsts, &options, true)?;
+    Ok((Reader { shared: Arc::new(Shared { inner: RwLock::new(inner) }) }, found))
+}
+
+struct Loaded {
+    inner: Inner,
+    found: Found,
+    /// From here to the end of the newest segment, an fsync may be missing.
+    barrier: u64,
+    head_bad: bool,
+}
+
+fn load(dir: &Path, firsts: &[Pos], options: &Options, read_only: bool) -> Result<Loaded, Error> {
+    let mut found = Found::default();
+    let mut sealed: Vec<Arc<Sealed>> = Vec::new();
+    let mut sealed_special = Pos::ZERO;
+    let mut before = None;
+    for (i, first) in firsts.iter().enumerate() {
+        if let Some(last) = sealed.last().map(|s| s.about.last)
+            && last.next() < *first
+        {
+            let hole = Hole { after: last, upto: Pos(first.0 - 1), offset: 0 };
+            found.damage.push(Damage::new(&path_of(dir, last.next()), &hole));
+            sealed_special = hole.upto;
+            before = None;
+        }
+        if *first == Pos(1) {
+            before = Some(0);
+        }
+        let Some(next) = firsts.get(i + 1) else { break };
+        let segment = Sealed::open(path_of(dir, *first), *first, *next, before, read_only)?;
+        sealed_special = sealed_special.max(special(&segment.about));
+        before = Some(segment.about.chain);
+        found.damage.extend(segment.damage()?);
+        found.records += segment.about.last.next().0 - first.0 - segment.about.lost;
+        sealed.push(Arc::new(segment));
+    }
+    let first = *firsts.last().expect("the caller gives at least one");
+    let path = path_of(dir, first);
+    let len = fs::metadata(&path).map_err(|source| Error::Io { path: path.clone(), source })?.len();
+    let any = Pos(u64::MAX);
+    let mut scan = segment::scan(&path, first, before, any, None)?;
+    if scan.head_bad && scan.last < first && before.is_none() {
+        return Err(Error::Headless { path });
+    }
+    if scan.whole != (scan.last, scan.end) || scan.rest.is_some() {
+        scan = segment::scan(&path, first, before, any, Some(scan.whole.1))?;
+    }
+    let bytes = scan.end.max(HEAD_BYTES as u64);
+    let mut fresh = scan.fresh;
+    fresh.holes = scan.holes;
+    let lost: u64 = fresh.holes.iter().map(|h| h.upto.0 - h.after.0).sum();
+    found.records += scan.last.next().0 - first.0 - lost;
+    found.cut_bytes = len.saturating_sub(bytes);
+    found.damage.extend(fresh.holes.iter().map(|hole| Damage::new(&path, hole)));
+    let inner = Inner {
+        sealed: Arc::new(sealed),
+        sealed_special,
+        head: Head { first, before: scan.before },
+        path,
+        fresh,
+        bytes,
+        last: scan.last,
+        chain: scan.chain,
+        tail: Tail::new(options.tail_bytes),
+    };
+    Ok(Loaded { inner, found, barrier: scan.barrier.min(bytes), head_bad: scan.head_bad })
+}
+
+/// Highest position of a segment that a reader of urgent records must look at.
+fn special(about: &About) -> Pos {
+    if about.lost > 0 { about.last } else { about.last_urgent }
+}
+
+/// First positions of the segments in `dir`, ascending. Segments in which nothing was ever written
+/// are left out, unless there is no other, and with `tidy` removed, with half-written indexes.
+fn list(dir: &Path, tidy: bool) -> Result<Vec<Pos>, Error> {
+    let io = |source| Error::Io { path: dir.to_owned(), source };
+    let mut firsts = Vec::new();
+    for item in fs::read_dir(dir).map_err(io)? {
+        let path = item.map_err(io)?.path();
+        let extension = path.extension().and_then(|e| e.to_str());
+        let first = path.file_stem().and_then(|s| s.to_str()).filter(|s| s.len() == 20).and_then(|s| s.parse().ok());
+        match (first, extension) {
+            (Some(first), Some("log")) => {
+                let len = fs::metadata(&path).map_err(io)?.len();
+                firsts.push((Pos(first), len <= HEAD_BYTES as u64));
+            }
+            (Some(_), Some("tmp")) if tidy => fs::remove_file(&path).map_err(io)?,
+            _ => {}
+        }
+    }
+    firsts.sort_unstable();
+    // A segment that was begun and never used: either the crash came right then, or the rotation
+    // failed and the segment before it has grown on, past that position.
+    let some_used = firsts.iter().any(|(_, empty)| !empty);
+    let newest = firsts.last().map(|(first, _)| *first);
+    let mut kept = Vec::new();
+    for (first, empty) in firsts {
+        if !empty || (!some_used && Some(first) == newest) {
+            kept.push(first);
+        } else if tidy {
+            fs::remove_file(path_of(dir, first)).map_err(io)?;
+        }
+    }
+    Ok(kept)
+}
+
+/// Begins a segment: durable, with its name, before it is used.
+fn create(disk: &dyn Disk, dir: &Path, head: Head) -> Result<File, Error> {
+    let path = path_of(dir, head.first);
+    let created = (|| {
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+        disk.write(&path, &file, &head.encode(), 0)?;
+        disk.sync(&path, &file)?;
+        sync_dir(dir)?;
+        Ok(file)
+    })();
+    created.map_err(|source| {
+        // If it cannot be removed either, the next start ignores it: nothing was written to it.
+        let _ = fs::remove_file(&path);
+        Error::Io { path, source }
+    })
+}
+
+fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join("lock");
+    let io = |source| Error::Io { path: path.clone(), source };
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::Locked { path }),
+        Err(fs::TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,21 +1,59 @@
 //! What the log adds up to.
+//!
+//! [`State::apply`] is the only way to change it, and knows no clock and no config: the same log
+//! gives the same state, live or at a start. It lives in memory; rows that changed are handed to
+//! the store now and then ([`rows`]), always behind the log's fsync, and what the store has not seen
+//! is applied again at the next start.
 
+mod directives;
+pub mod rows;
+mod runs;
+
+pub use directives::{Directive, Directives, Nodes, Status};
+pub use runs::Runs;
+
+use crate::note::Note;
+use bytes::Bytes;
+use citybrain_shared::address::Tier;
+use citybrain_shared::limits;
+use citybrain_shared::record::{Direction, Header, Kind};
+use citybrain_shared::selector::{Labels, Selector};
 use citybrain_shared::wire::{BootMark, Cursor, Epoch, Party};
-use citybrain_shared::{Address, Boot, Inc, Lane, Pos};
+use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
+use rows::Key;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// A fold over the log: `apply` alone changes it, with no clock and no config.
+/// Type of the event in which a node tells who it is.
+pub const PRESENCE_TYPE: &str = "city.brain.node";
+/// Type of the event that answers a directive.
+pub const RECEIPT_TYPE: &str = "city.brain.receipt";
+
 #[derive(Debug, Default)]
 pub struct State {
+    /// The newest record that is in here.
     pub applied: Pos,
     pub me: Me,
+    /// This node's address and labels, as its last presence said.
+    pub address: Option<Address>,
     /// Peers by address: children and the parent, also former ones.
     pub peers: BTreeMap<Address, Peer>,
     /// Durable MQTT sessions by client id.
     pub sessions: HashMap<String, Session>,
     /// Retained messages by topic.
     pub retained: BTreeMap<String, Retained>,
+    /// This node and every node below it that has told of itself.
+    pub registry: BTreeMap<Address, Known>,
+    pub directives: Directives,
+    pub counters: Counters,
+    /// Open dead letters by position, with their reason.
+    pub dead_letters: BTreeMap<Pos, String>,
+    /// Ranges that are lost for good, newest last.
+    pub losses: Vec<Loss>,
+    streams: HashMap<(Address, LogId), Stream>,
+    /// The origin looked at last: records of one origin mostly stand together.
+    last_origin: Option<Address>,
+    dirty: HashSet<Key>,
 }
 
 /// This node's identity.
@@ -23,13 +61,27 @@ pub struct State {
 pub struct Me {
     pub inc: Inc,
     pub boot: Boot,
-    /// Latest starts, oldest first, at most [`citybrain_shared::limits::BOOTS_KEPT`].
+    /// Latest starts, oldest first, at most [`limits::BOOTS_KEPT`].
     pub boots: Vec<BootMark>,
     /// All histories of this log, oldest first; never empty once the node has started.
     pub epochs: Vec<Epoch>,
+    /// Last seq given, by lane and reach (`class`).
+    pub seqs: [u64; 8],
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+impl Me {
+    /// The history that a position of this log belongs to.
+    pub fn log_at(&self, pos: Pos) -> LogId {
+        self.epochs.iter().rev().find(|e| e.first <= pos).or(self.epochs.first()).map_or(LogId(0), |e| e.log)
+    }
+
+    /// The present history.
+    pub fn epoch(&self) -> Epoch {
+        self.epochs.last().copied().unwrap_or(Epoch { log: LogId(0), first: Pos(1) })
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Peer {
     /// Who spoke last.
     pub party: Option<Party>,
@@ -37,7 +89,7 @@ pub struct Peer {
     pub boots: Vec<Boot>,
     /// Incarnations before this one.
     pub former: Vec<Inc>,
-    /// The newest lease granted (children).
+    /// The newest lease agreed on.
     pub lease: u64,
     /// What we hold of it, by lane.
     pub has: [Option<Cursor>; 2],
@@ -48,7 +100,7 @@ pub struct Peer {
     pub dropped: u64,
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Session {
     pub user: String,
     /// MQTT protocol level: 4 or 5.
@@ -64,7 +116,7 @@ pub struct Session {
     pub held: Vec<u16>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subscription {
     pub options: u8,
     pub id: Option<u32>,
@@ -76,13 +128,413 @@ pub struct Subscription {
 pub struct Retained {
     pub pos: Pos,
     pub qos: u8,
-    pub payload: bytes::Bytes,
+    pub payload: Bytes,
     /// The door's own bytes of the publish.
-    pub door: bytes::Bytes,
+    pub door: Bytes,
     pub committed_us: i64,
 }
 
-/// Which lane's slot in a pair.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// Stable number of this node in sets.
+    pub ordinal: u32,
+    pub name: String,
+    pub tier: Tier,
+    pub code: Option<String>,
+    pub labels: Labels,
+    pub inc: Inc,
+    pub version: String,
+    /// When its presence was committed at itself, µs since 1970 by its clock.
+    pub last_heard_us: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Loss {
+    pub pos: Pos,
+    pub peer: Option<Address>,
+    pub lane: Option<Lane>,
+    pub after: Pos,
+    pub upto: Pos,
+    pub reason: String,
+}
+
+/// Totals since the data folder was made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Events that began at this node.
+    pub accepted: u64,
+    /// Of them and of those received, the urgent ones.
+    pub urgent: u64,
+    /// Events received from children.
+    pub received_up: u64,
+    /// Events received from the parent.
+    pub received_down: u64,
+    /// Plain MQTT messages kept.
+    pub messages: u64,
+    /// Records received again and dropped.
+    pub duplicates: u64,
+    pub dead_letters: u64,
+    pub receipts: u64,
+    /// Down events for this node that came too late.
+    pub expired: u64,
+    /// Positions recorded as lost.
+    pub lost: u64,
+    /// Times that an interval set gave up a hole.
+    pub runs_joined: u64,
+}
+
+/// What was seen of one origin's history, by class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Stream(BTreeMap<u8, Runs>);
+
+/// Lane and reach in one small number, 0 to 7.
+pub fn class(lane: Lane, reach: Tier) -> u8 {
+    lane as u8 * 4 + (reach.depth() as u8 - 1)
+}
+
+/// Which lane's place in a pair.
 pub fn slot(lane: Lane) -> usize {
     lane as usize
+}
+
+/// The body of a receipt's `data`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub node: Address,
+    pub status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// The body of a presence's `data`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Presence {
+    pub address: Address,
+    pub name: String,
+    #[serde(default)]
+    pub code: Option<String>,
+    #[serde(default)]
+    pub labels: Labels,
+    pub inc: Inc,
+    pub version: String,
+}
+
+impl State {
+    /// Was this upward record of another node seen before?
+    pub fn has_seen(&self, address: &Address, log: LogId, lane: Lane, reach: Tier, seq: u64) -> bool {
+        let stream = self.streams.get(&(address.clone(), log));
+        stream.and_then(|s| s.0.get(&class(lane, reach))).is_some_and(|runs| runs.contains(seq))
+    }
+
+    /// Origins (node and history) that are kept apart, and the numbers still missing in them.
+    pub fn streams(&self) -> (usize, u64) {
+        (self.streams.len(), self.streams.values().flat_map(|s| s.0.values()).map(Runs::holes).sum())
+    }
+
+    /// Folds in the record at `pos`. Records must come in order, each once.
+    ///
+    /// # Panics
+    /// When `pos` is not the one after [`State::applied`]: a bug of the caller.
+    pub fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
+        assert_eq!(pos, self.applied.next(), "records are applied in order, each once");
+        self.applied = pos;
+        if header.kind == Kind::Note {
+            match Note::parse(payload) {
+                Ok(note) => self.apply_note(pos, note),
+                // A note of a newer build, after a downgrade: skipped, as the store's version check demands anyway.
+                Err(error) => tracing::warn!(pos = pos.0, %error, "A note does not read and is skipped."),
+            }
+            return;
+        }
+        self.count(header);
+        if header.retain {
+            self.retain(pos, header, payload);
+        }
+        match (header.origin, header.direction) {
+            (None, Direction::Up) => {
+                self.me.seqs[class(header.lane, header.reach) as usize] = header.seq;
+                self.dirty.insert(Key::Me);
+            }
+            (Some(origin), Direction::Up) => {
+                if let Some(address) = self.intern(origin.address) {
+                    let key = (address, origin.log);
+                    let runs = self.streams.entry(key.clone()).or_default();
+                    let (_, joined) = runs.0.entry(class(header.lane, header.reach)).or_default().insert(header.seq);
+                    self.counters.runs_joined += u64::from(joined);
+                    self.dirty.insert(Key::Stream(key.0, key.1));
+                }
+            }
+            _ => {}
+        }
+        match header.kind {
+            Kind::Presence => self.take_presence(header, payload),
+            Kind::Receipt => self.take_receipt(payload),
+            _ => {}
+        }
+        if header.direction == Direction::Down {
+            self.take_directive(pos, header, payload);
+        }
+    }
+
+    /// Goes on behind `pos`: the records up to there cannot be read any more.
+    pub fn skip_to(&mut self, pos: Pos) {
+        self.applied = self.applied.max(pos);
+    }
+
+    fn intern(&mut self, address: &str) -> Option<Address> {
+        if self.last_origin.as_ref().is_none_or(|a| a.as_str() != address) {
+            self.last_origin = Address::parse(address).ok();
+        }
+        self.last_origin.clone()
+    }
+
+    fn count(&mut self, header: &Header<'_>) {
+        let c = &mut self.counters;
+        match (header.kind, header.origin, header.direction) {
+            (Kind::Message, ..) => c.messages += 1,
+            (_, None, _) => c.accepted += 1,
+            (_, Some(_), Direction::Down) => c.received_down += 1,
+            (_, Some(_), _) => c.received_up += 1,
+        }
+        c.receipts += u64::from(header.kind == Kind::Receipt);
+        c.urgent += u64::from(header.lane == Lane::Urgent);
+        self.dirty.insert(Key::Counters);
+    }
+
+    fn retain(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
+        self.dirty.insert(Key::Retained(header.topic.to_owned()));
+        if payload.is_empty() {
+            self.retained.remove(header.topic);
+            return;
+        }
+        let kept = Retained {
+            pos,
+            qos: header.qos,
+            payload: Bytes::copy_from_slice(payload),
+            door: Bytes::copy_from_slice(header.door),
+            committed_us: header.committed_us,
+        };
+        self.retained.insert(header.topic.to_owned(), kept);
+    }
+
+    fn take_presence(&mut self, header: &Header<'_>, payload: &[u8]) {
+        #[derive(Deserialize)]
+        struct Event {
+            data: Presence,
+        }
+        let Ok(Event { data }) = serde_json::from_slice(payload) else { return };
+        match header.origin {
+            // The header's origin is what the links vouch for.
+            Some(o) if o.address != data.address.as_str() => return,
+            Some(_) => {}
+            None => self.address = Some(data.address.clone()),
+        }
+        let ordinal = match self.registry.get(&data.address) {
+            Some(known) => known.ordinal,
+            None => self.registry.len() as u32,
+        };
+        let known = Known {
+            ordinal,
+            name: data.name,
+            tier: data.address.tier(),
+            code: data.code,
+            labels: data.labels,
+            inc: data.inc,
+            version: data.version,
+            last_heard_us: header.received_us,
+        };
+        self.dirty.insert(Key::Known(data.address.clone()));
+        self.dirty.insert(Key::Me);
+        self.registry.insert(data.address, known);
+    }
+
+    fn take_directive(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
+        let Ok(event) = citybrain_shared::event::Envelope::parse(payload) else { return };
+        let (Some(id), Ok(selector)) = (event.id.clone(), Selector::parse(header.target)) else { return };
+        let origin = match header.origin {
+            Some(o) => Address::parse(o.address).ok(),
+            None => self.address.clone(),
+        };
+        let Some(origin) = origin else { return };
+        let mut expected = Nodes::default();
+        for (address, known) in &self.registry {
+            if selector.matches(address, &known.labels) {
+                expected.insert(known.ordinal);
+            }
+        }
+        let directive = Directive {
+            pos,
+            kind: header.name.to_owned(),
+            origin,
+            target: header.target.to_owned(),
+            is_command: event.directive() == citybrain_shared::event::Directive::Command,
+            issued_us: header.received_us,
+            expected,
+            delivered: Nodes::default(),
+            done: Nodes::default(),
+            failed: Nodes::default(),
+            expired: Nodes::default(),
+        };
+        let gone = self.directives.insert(id.clone().into_owned(), directive, limits::DIRECTIVES_KEPT);
+        self.dirty.insert(Key::Directive(id.into_owned()));
+        self.dirty.extend(gone.map(Key::Directive));
+    }
+
+    fn take_receipt(&mut self, payload: &[u8]) {
+        #[derive(Deserialize)]
+        struct Event {
+            correlationid: String,
+            data: Receipt,
+        }
+        let Ok(event) = serde_json::from_slice::<Event>(payload) else { return };
+        let Some(known) = self.registry.get(&event.data.node) else { return };
+        let ordinal = known.ordinal;
+        if let Some(d) = self.directives.get_mut(&event.correlationid) {
+            d.take(ordinal, event.data.status);
+            self.dirty.insert(Key::Directive(event.correlationid));
+        }
+        if event.data.status == Status::Expired && self.address.as_ref() == Some(&event.data.node) {
+            self.counters.expired += 1;
+        }
+    }
+
+    fn peer(&mut self, address: &Address) -> &mut Peer {
+        self.dirty.insert(Key::Peer(address.clone()));
+        self.peers.entry(address.clone()).or_default()
+    }
+
+    fn apply_note(&mut self, pos: Pos, note: Note) {
+        match note {
+            Note::Booted { inc, boot } => {
+                self.me.inc = inc;
+                self.me.boot = boot;
+                self.me.boots.push(BootMark { boot, first: pos });
+                let extra = self.me.boots.len().saturating_sub(limits::BOOTS_KEPT);
+                self.me.boots.drain(..extra);
+                // Whoever was connected is not any more.
+                for (client, session) in self.sessions.iter_mut().filter(|(_, s)| s.connected) {
+                    session.connected = false;
+                    self.dirty.insert(Key::Session(client.clone()));
+                }
+                self.dirty.insert(Key::Me);
+            }
+            Note::Epoch { log, first, .. } => {
+                self.me.epochs.retain(|e| e.first < first);
+                self.me.epochs.push(Epoch { log, first });
+                self.dirty.insert(Key::Me);
+            }
+            Note::Received { peer, from, lane, cursor, records, dropped } => {
+                self.counters.duplicates += u64::from(dropped);
+                let p = self.peer(&peer);
+                p.has[slot(lane)] = Some(cursor);
+                p.received += u64::from(records);
+                p.dropped += u64::from(dropped);
+                meet(p, from);
+            }
+            Note::PeerHas { peer, inc, lane, cursor } => {
+                let p = self.peer(&peer);
+                if p.peer_has_inc != Some(inc) {
+                    p.peer_has = [None, None];
+                    p.peer_has_inc = Some(inc);
+                }
+                let place = &mut p.peer_has[slot(lane)];
+                // A watermark of one history never goes down.
+                if place.is_none_or(|old| old.log != cursor.log || old.upto < cursor.upto) {
+                    *place = Some(cursor);
+                }
+            }
+            Note::Granted { child, party, lease } => {
+                let p = self.peer(&child);
+                meet(p, party);
+                p.lease = p.lease.max(lease);
+            }
+            Note::CursorSet { peer, inc, lane, cursor, .. } => {
+                let p = self.peer(&peer);
+                if p.party.is_some_and(|old| old.inc != inc) {
+                    meet(p, Party { inc, boot: Boot::default() });
+                }
+                p.has[slot(lane)] = Some(cursor);
+            }
+            Note::Lost { peer, lane, after, upto, reason } => {
+                self.counters.lost += upto.0.saturating_sub(after.0);
+                self.losses.push(Loss { pos, peer, lane, after, upto, reason });
+                let extra = self.losses.len().saturating_sub(1000);
+                self.losses.drain(..extra);
+                self.dirty.insert(Key::Losses);
+                self.dirty.insert(Key::Counters);
+            }
+            Note::DeadLetter(letter) => {
+                self.counters.dead_letters += 1;
+                self.dead_letters.insert(pos, letter.reason);
+                if self.dead_letters.len() > 10_000 {
+                    self.dead_letters.pop_first();
+                }
+                self.dirty.insert(Key::DeadLetters);
+                self.dirty.insert(Key::Counters);
+            }
+            Note::DeadLetterClosed { pos, .. } => {
+                self.dead_letters.remove(&pos);
+                self.dirty.insert(Key::DeadLetters);
+            }
+            Note::SessionOpened { client, user, version, expiry_s, clean } => {
+                if clean {
+                    self.sessions.remove(&client);
+                }
+                let s =
+                    self.sessions.entry(client.clone()).or_insert_with(|| Session { upto: pos, ..Session::default() });
+                (s.user, s.version, s.expiry_s, s.connected) = (user, version, expiry_s, true);
+                self.dirty.insert(Key::Session(client));
+            }
+            Note::SessionEnded { client, .. } => {
+                self.sessions.remove(&client);
+                self.dirty.insert(Key::Session(client));
+            }
+            Note::SessionLeft { client } => self.session(client, |s| s.connected = false),
+            Note::Subscribed { client, filter, options, id } => self.session(client, |s| {
+                let since = s.filters.get(&filter).map_or(pos, |old| old.since);
+                s.filters.insert(filter, Subscription { options, id, since });
+            }),
+            Note::Unsubscribed { client, filter } => self.session(client, |s| {
+                s.filters.remove(&filter);
+            }),
+            Note::SessionAcked { client, upto, beyond } => self.session(client, |s| {
+                s.upto = s.upto.max(upto);
+                s.beyond = beyond;
+            }),
+            Note::Qos2Held { client, id } => self.session(client, |s| {
+                if !s.held.contains(&id) {
+                    s.held.push(id);
+                }
+            }),
+            Note::Qos2Released { client, id } => self.session(client, |s| s.held.retain(|h| *h != id)),
+        }
+    }
+
+    fn session(&mut self, client: String, change: impl FnOnce(&mut Session)) {
+        if let Some(s) = self.sessions.get_mut(&client) {
+            change(s);
+            self.dirty.insert(Key::Session(client));
+        }
+    }
+}
+
+/// Notes that `party` spoke for a peer; a new incarnation starts from nothing.
+fn meet(peer: &mut Peer, party: Party) {
+    match peer.party {
+        Some(old) if old.inc != party.inc => {
+            peer.former.push(old.inc);
+            let extra = peer.former.len().saturating_sub(limits::BOOTS_KEPT);
+            peer.former.drain(..extra);
+            peer.boots.clear();
+            peer.has = [None, None];
+        }
+        _ => {}
+    }
+    peer.party = Some(party);
+    if party.boot != Boot::default() && !peer.boots.contains(&party.boot) {
+        peer.boots.push(party.boot);
+        let extra = peer.boots.len().saturating_sub(limits::BOOTS_KEPT);
+        peer.boots.drain(..extra);
+    }
 }

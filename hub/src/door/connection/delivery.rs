@@ -1,0 +1,469 @@
+//! Messages that go out: from the inbox while the session is live, from the log while it is behind.
+
+use super::super::Door;
+use super::super::core::{look, read_on};
+use super::super::counters::Counters;
+use super::super::message::{Give, Item, Message};
+use super::super::packet::{kind, put_ack};
+use super::super::route::{Inbox, Key, Next, OwnFilters, Router, Sub};
+use super::super::window::{Window, packet_id};
+use super::super::{now_us, route};
+use super::{Connection, OUTPUT_BYTES_MAX};
+use crate::log::Entry;
+use citybrain_shared::{Pos, topic};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::task::Context;
+use tokio::sync::watch;
+
+/// Records read from the log at once, and looked at before other work gets its turn.
+const READ_RECORDS: usize = 256;
+const READ_BYTES: usize = 256 * 1024;
+
+/// Filters added to or taken from the routes under one hold of their lock.
+const FILTERS_AT_ONCE: usize = 512;
+
+/// Retained messages fetched, and topics looked at, under one look into the state.
+const RETAINED_AT_ONCE: usize = 64;
+const RETAINED_LOOKED_AT: usize = 1024;
+
+/// With nothing to acknowledge, the cursor is noted when it has moved this far: it costs a record,
+/// and saves reading this many again after a kill.
+const IDLE_NOTE_RECORDS: u64 = 4096;
+
+/// Where a session begins.
+pub struct Resumed {
+    /// Everything up to here is settled, and besides it `beyond`.
+    pub upto: Pos,
+    pub beyond: HashSet<Pos>,
+    /// Records up to here may have been given before, at most so many messages.
+    pub given_upto: Pos,
+    pub given_max: usize,
+    /// QoS 2 messages that the client has received and not completed.
+    pub releasing: HashSet<(Pos, u8)>,
+}
+
+impl Resumed {
+    /// A new session.
+    pub fn new(upto: Pos) -> Resumed {
+        Resumed { upto, beyond: HashSet::new(), given_upto: Pos::ZERO, given_max: 0, releasing: HashSet::new() }
+    }
+}
+
+/// A message that the client has not completed.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    /// [`Pos::ZERO`]: of no record.
+    pos: Pos,
+    part: u8,
+    /// QoS 2, and the client has received it.
+    releasing: bool,
+}
+
+/// Retained messages that a new subscription still gets.
+pub struct RetainedScan {
+    filter: String,
+    sub: Sub,
+    /// Topics up to here are done.
+    after: Option<String>,
+    /// What came later is delivered as it comes.
+    upto: Pos,
+}
+
+impl RetainedScan {
+    pub fn new(filter: &str, sub: Sub, upto: Pos) -> RetainedScan {
+        RetainedScan { filter: filter.to_owned(), sub, after: None, upto }
+    }
+}
+
+pub struct Delivery {
+    key: Key,
+    inbox: Arc<Inbox>,
+    committed: watch::Receiver<Pos>,
+    filters: HashMap<String, Sub>,
+    /// The same, for reading the log; built when that is first needed.
+    own: Option<OwnFilters>,
+    window: Window,
+    flights: HashMap<u16, Flight>,
+    in_flight_max: usize,
+    packet_bytes_max: usize,
+    /// Found for the client, and not yet written.
+    ready: VecDeque<Item>,
+    /// Read from the log, and not yet looked at; up to `log_upto` there is no more than this.
+    log: VecDeque<Entry>,
+    log_upto: Pos,
+    resumed: Resumed,
+    retained: VecDeque<RetainedScan>,
+    /// For messages of no record.
+    next_id: u16,
+    /// The cursor as last offered to the log.
+    noted: (Pos, Vec<Pos>),
+    /// The client has acknowledged something since.
+    acked: bool,
+    /// A note is on its way.
+    noting: bool,
+}
+
+impl Delivery {
+    pub async fn join(
+        door: &Door,
+        client: &Arc<str>,
+        filters: HashMap<String, Sub>,
+        resumed: Resumed,
+        in_flight_max: u16,
+        packet_bytes_max: usize,
+    ) -> Delivery {
+        let (key, inbox) = door.router.join(client);
+        let all: Vec<(&str, Sub)> = filters.iter().map(|(f, s)| (f.as_str(), *s)).collect();
+        for some in all.chunks(FILTERS_AT_ONCE) {
+            door.router.subscribe(key, some.iter().copied());
+            tokio::task::yield_now().await;
+        }
+        Delivery {
+            key,
+            inbox,
+            committed: door.core.committed(),
+            filters,
+            own: None,
+            window: Window::new(resumed.upto),
+            flights: HashMap::new(),
+            in_flight_max: in_flight_max.into(),
+            packet_bytes_max,
+            ready: VecDeque::new(),
+            log: VecDeque::new(),
+            log_upto: resumed.upto,
+            noted: (resumed.upto, Vec::new()),
+            resumed,
+            retained: VecDeque::new(),
+            next_id: 0,
+            acked: false,
+            noting: false,
+        }
+    }
+
+    pub async fn leave(&mut self, router: &Router) {
+        let all: Vec<&str> = self.filters.keys().map(String::as_str).collect();
+        for some in all.chunks(FILTERS_AT_ONCE) {
+            router.unsubscribe(self.key, some.iter().copied());
+            tokio::task::yield_now().await;
+        }
+        router.leave(self.key);
+    }
+
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    pub fn inbox(&self) -> Arc<Inbox> {
+        self.inbox.clone()
+    }
+
+    pub fn filter(&self, filter: &str) -> Option<Sub> {
+        self.filters.get(filter).copied()
+    }
+
+    pub fn filters_len(&self) -> usize {
+        self.filters.len()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    pub fn subscribe(&mut self, filter: &str, sub: Sub) {
+        self.filters.insert(filter.to_owned(), sub);
+        if let Some(own) = &mut self.own {
+            own.insert(filter, sub);
+        }
+    }
+
+    pub fn unsubscribe(&mut self, filter: &str) -> bool {
+        if let Some(own) = &mut self.own {
+            own.remove(filter);
+        }
+        self.filters.remove(filter).is_some()
+    }
+
+    pub fn send_retained(&mut self, scans: Vec<RetainedScan>) {
+        self.retained.extend(scans);
+    }
+
+    /// The client has completed a message: PUBACK, PUBCOMP, or a PUBREC that refuses. An id that is
+    /// not under way means nothing.
+    pub fn complete(&mut self, id: u16) {
+        if let Some(flight) = self.flights.remove(&id)
+            && flight.pos > Pos::ZERO
+        {
+            self.window.settle(flight.pos);
+            self.acked = true;
+        }
+    }
+
+    /// PUBREC; false: the id is not under way.
+    pub fn release(&mut self, id: u16) -> bool {
+        self.flights.get_mut(&id).map(|f| f.releasing = true).is_some()
+    }
+
+    pub fn releasing(&self) -> HashSet<(Pos, u8)> {
+        let of_records = self.flights.values().filter(|f| f.releasing && f.pos > Pos::ZERO);
+        of_records.map(|f| (f.pos, f.part)).chain(self.resumed.releasing.iter().copied()).collect()
+    }
+
+    /// Records up to here were given to the client, or nothing in them was for it.
+    pub fn seen(&self) -> Pos {
+        self.window.seen()
+    }
+
+    /// Is there something to note, and nothing on its way? `idle`: also what moved without the
+    /// client's doing.
+    pub fn may_note(&mut self, router: &Router, idle: bool) -> bool {
+        if self.noting {
+            return false;
+        }
+        if idle && self.ready.is_empty() {
+            if let Some(upto) = router.looked_upto(&self.inbox) {
+                self.window.see(upto);
+            }
+            return self.acked || self.window.upto().0 >= self.noted.0.0 + IDLE_NOTE_RECORDS;
+        }
+        self.acked
+    }
+
+    /// The cursor, if it is not what was noted last.
+    pub fn cursor_to_note(&mut self) -> Option<(Pos, Vec<Pos>)> {
+        let cursor = (self.window.upto(), self.window.beyond());
+        self.acked = false;
+        if cursor == self.noted {
+            return None;
+        }
+        self.noting = true;
+        self.noted = cursor.clone();
+        Some(cursor)
+    }
+
+    pub fn cursor_was_noted(&mut self, written: bool) {
+        self.noting = false;
+        // Not written: the next note, whenever there is reason for one, says it again.
+        self.acked |= !written;
+    }
+
+    /// Takes the next record's messages, from wherever they are; false: none for now, and the task
+    /// will be woken.
+    fn find(&mut self, door: &Door, client: &Arc<str>, cx: &mut Context<'_>, looked_at: &mut usize) -> bool {
+        if self.next_retained(door) {
+            *looked_at += RETAINED_AT_ONCE;
+            return true;
+        }
+        let before = self.ready.len();
+        match self.inbox.poll(cx, &mut self.ready) {
+            Next::Pending => false,
+            Next::Item => {
+                let pos = self.ready[before].message.pos;
+                if pos > Pos::ZERO && pos <= self.window.seen() {
+                    // It was seen in the log before the session went live.
+                    self.ready.truncate(before);
+                } else {
+                    self.open_from(before);
+                }
+                true
+            }
+            Next::Behind => {
+                *looked_at += 1;
+                self.read_log(door, client);
+                true
+            }
+        }
+    }
+
+    /// The messages in `ready` from `from` on are the client's; the cursor waits for them.
+    fn open_from(&mut self, from: usize) {
+        for item in self.ready.iter().skip(from).filter(|i| i.message.pos > Pos::ZERO) {
+            if item.qos > 0 {
+                self.window.give(item.message.pos);
+            } else {
+                self.window.see(item.message.pos);
+            }
+        }
+    }
+
+    /// Looks at one record of the log, or fetches some, or goes live.
+    fn read_log(&mut self, door: &Door, client: &Arc<str>) {
+        if let Some(entry) = self.log.pop_front() {
+            if self.resumed.beyond.remove(&entry.pos) {
+                self.window.was_settled(entry.pos);
+            } else {
+                let filters = &self.filters;
+                let own =
+                    self.own.get_or_insert_with(|| OwnFilters::new(filters.iter().map(|(f, s)| (f.as_str(), *s))));
+                let before = self.ready.len();
+                self.ready.extend(own.items(&door.me, &entry, client));
+                self.open_from(before);
+                self.window.see(entry.pos);
+            }
+            return;
+        }
+        self.window.see(self.log_upto);
+        let committed = *self.committed.borrow();
+        let seen = self.window.seen();
+        if self.filters.is_empty() && self.resumed.beyond.is_empty() {
+            self.window.see(committed);
+        } else if seen < committed {
+            let chunk = read_on(&*door.core, seen, committed, READ_RECORDS, READ_BYTES);
+            door.counters.unreadable.add(chunk.unreadable);
+            self.log = chunk.entries.into();
+            self.log_upto = chunk.upto;
+            return;
+        }
+        if door.router.go_live(&self.inbox, self.window.seen()) {
+            // Kept only while it is used: it doubles what the filters cost.
+            self.own = None;
+            self.log = VecDeque::new();
+        }
+    }
+
+    /// Fetches some retained messages; false: none are asked for.
+    fn next_retained(&mut self, door: &Door) -> bool {
+        let Some(scan) = self.retained.front_mut() else { return false };
+        let ready = &mut self.ready;
+        let done = if topic::is_link(&door.link.root, &scan.filter) {
+            if let Some(payload) = door.links.retained(&scan.filter) {
+                let message = route::live_message(&scan.filter, &[], payload, 0, true, now_us());
+                ready.push_back(Item::retained(message, &scan.sub));
+            }
+            true
+        } else {
+            look(&*door.core, |state| scan.collect(&state.retained, ready))
+        };
+        if done {
+            self.retained.pop_front();
+        }
+        true
+    }
+
+    /// An id for a message of no record.
+    fn free_id(&mut self) -> u16 {
+        loop {
+            self.next_id = if self.next_id == u16::MAX { 1 } else { self.next_id + 1 };
+            if !self.flights.contains_key(&self.next_id) {
+                return self.next_id;
+            }
+        }
+    }
+}
+
+impl RetainedScan {
+    /// True: that was all.
+    fn collect(
+        &mut self,
+        all: &std::collections::BTreeMap<String, crate::state::Retained>,
+        ready: &mut VecDeque<Item>,
+    ) -> bool {
+        let mut take = |topic: &str, r: &crate::state::Retained| {
+            if r.pos <= self.upto {
+                ready.push_back(Item::retained(Message::retained(topic, r), &self.sub));
+            }
+        };
+        let Some(wild) = self.filter.find(['+', '#']) else {
+            if let Some(r) = all.get(&self.filter) {
+                take(&self.filter, r);
+            }
+            return true;
+        };
+        // `a/#` matches `a` too.
+        let prefix = self.filter[..wild].trim_end_matches('/');
+        let from = match &self.after {
+            Some(after) => Bound::Excluded(after.as_str()),
+            None => Bound::Included(prefix),
+        };
+        let (mut taken, mut last) = (0, None);
+        let range = all.range::<str, _>((from, Bound::Unbounded));
+        for (n, (topic, r)) in range.take_while(|(t, _)| t.starts_with(prefix)).enumerate() {
+            if n == RETAINED_LOOKED_AT || taken == RETAINED_AT_ONCE {
+                self.after = last;
+                return false;
+            }
+            if topic::matches(&self.filter, topic) {
+                taken += 1;
+                take(topic, r);
+            }
+            last = Some(topic.clone());
+        }
+        true
+    }
+}
+
+impl Connection<'_> {
+    /// Writes messages into the output while there is room. True if there was any.
+    pub(super) fn deliver(&mut self, cx: &mut Context<'_>) -> bool {
+        let door = self.door;
+        let (mut moved, mut looked_at, mut now) = (false, 0, None);
+        while self.output.len() - self.written < OUTPUT_BYTES_MAX {
+            if self.delivery.ready.is_empty() {
+                if looked_at > READ_RECORDS {
+                    return true;
+                }
+                if !self.delivery.find(door, &self.client, cx, &mut looked_at) {
+                    break;
+                }
+                moved = true;
+                continue;
+            }
+            if !self.give(&door.counters, *now.get_or_insert_with(now_us)) {
+                break;
+            }
+            moved = true;
+        }
+        if moved {
+            self.show_in_flight();
+        }
+        moved
+    }
+
+    /// Writes the first message that is ready; false: it must wait for an acknowledgement.
+    fn give(&mut self, counters: &Counters, now_us: i64) -> bool {
+        let d = &mut self.delivery;
+        let Some(item) = d.ready.front() else { return false };
+        let (pos, part, qos) = (item.message.pos, item.message.part, item.qos);
+        if qos > 0 && d.flights.len() >= d.in_flight_max {
+            return false;
+        }
+        let id = match (qos, pos) {
+            (0, _) => 0,
+            (_, Pos::ZERO) => d.free_id(),
+            _ => packet_id(pos, part),
+        };
+        if qos > 0 && d.flights.contains_key(&id) {
+            return false;
+        }
+        let Some(item) = d.ready.pop_front() else { return false };
+        let again = pos > Pos::ZERO && pos <= d.resumed.given_upto && d.resumed.given_max > 0;
+        if again && qos > 0 {
+            d.resumed.given_max -= 1;
+        }
+        if qos == 2 && d.resumed.releasing.remove(&(pos, part)) {
+            d.flights.insert(id, Flight { pos, part, releasing: true });
+            put_ack(self.version, kind::PUBREL, id, 0, &mut self.output);
+            return true;
+        }
+        let give =
+            Give { dup: again && qos > 0, qos, retain: item.retain, id, subscription_ids: &item.subscription_ids };
+        let expired = item.message.has_expired(now_us);
+        if expired || !item.message.put(self.version, &give, now_us, d.packet_bytes_max, &mut self.output) {
+            if expired { &counters.expired } else { &counters.too_large_for_client }.add(1);
+            if qos > 0 && pos > Pos::ZERO {
+                d.window.settle(pos);
+                d.acked = true;
+            }
+            return true;
+        }
+        counters.delivered.add(1);
+        if again {
+            counters.redelivered.add(1);
+        }
+        if qos > 0 {
+            d.flights.insert(id, Flight { pos, part, releasing: false });
+        }
+        true
+    }
+}

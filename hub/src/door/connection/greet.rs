@@ -1,0 +1,266 @@
+//! CONNECT: who is it, and which session does it get.
+
+use super::super::access::{Denied, User};
+use super::super::core::look;
+use super::super::packet::control::{Connect, Granted, Refusal, put_connack, put_refusal};
+use super::super::packet::{Head, Version, kind, reason};
+use super::super::route::Sub;
+use super::super::seats::Live;
+use super::super::{Door, settled};
+use super::delivery::{Delivery, Resumed};
+use super::intake::ALIASES_MAX;
+use super::{Connection, READ_BYTES_MIN};
+use crate::engine::Haste;
+use crate::note::Note;
+use bytes::{Buf, BytesMut};
+use citybrain_shared::limits::PACKET_BYTES_UNAUTHENTICATED_MAX;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// From the first byte to a whole CONNECT.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client id is part of notes and of every record's header.
+const CLIENT_ID_BYTES_MAX: usize = 512;
+
+/// Sessions that may wait for their clients, for each connection that may be open.
+const SESSIONS_PER_CONNECTION: usize = 4;
+
+/// Messages under way to a 3.1.1 client, which cannot say how many it takes, and at most to any.
+const IN_FLIGHT_MAX: u16 = 1024;
+
+/// A client that may come in.
+pub struct Hello {
+    pub connect: Connect,
+    pub client: String,
+    assigned: bool,
+    pub user: User,
+    /// As granted.
+    expiry_s: u32,
+}
+
+impl Hello {
+    pub fn is_durable(&self) -> bool {
+        self.expiry_s > 0
+    }
+}
+
+/// Reads and checks the CONNECT; what came behind it stays in `input`.
+///
+/// # Errors
+/// Why the client is turned away. It has been told, where the protocol has a word for it.
+pub async fn first_packet(door: &Door, socket: &mut TcpStream, input: &mut BytesMut) -> Result<Hello, &'static str> {
+    let mut stop = door.stop.subscribe();
+    let connect = tokio::select! {
+        read = tokio::time::timeout(CONNECT_TIMEOUT, read_connect(socket, input)) => match read {
+            Ok(connect) => connect?,
+            Err(_) => return Err("no CONNECT came in time"),
+        },
+        _ = stop.wait_for(|s| *s) => return Err("the node is stopping"),
+    };
+    let (version, refused, why) = match connect {
+        Ok(connect) => match admit(door, connect) {
+            Ok(hello) => return Ok(hello),
+            Err((version, reason, why)) => (version, reason, why),
+        },
+        Err(Refusal::Close) => return Err("it does not speak MQTT"),
+        // 3.1.1's answer is understood by those before it; those after it ask again with an older.
+        Err(Refusal::Level) => (Version::V4, reason::UNSUPPORTED_VERSION, "an unknown protocol level"),
+        Err(Refusal::Fault(version, fault)) => {
+            door.counters.malformed.add(1);
+            (version, fault.reason, fault.what)
+        }
+    };
+    say(socket, |out| put_refusal(version, refused, out)).await;
+    Err(why)
+}
+
+async fn read_connect(socket: &mut TcpStream, input: &mut BytesMut) -> Result<Result<Connect, Refusal>, &'static str> {
+    loop {
+        if input.first().is_some_and(|b| b >> 4 != kind::CONNECT) {
+            return Err("its first packet is no CONNECT");
+        }
+        if let Some(head) = Head::parse(input).map_err(|_| "its first packet is malformed")? {
+            if head.total_bytes() > PACKET_BYTES_UNAUTHENTICATED_MAX {
+                return Err("its CONNECT is too large");
+            }
+            if input.len() >= head.total_bytes() {
+                let connect = Connect::parse(&input[head.head_bytes..head.total_bytes()]);
+                input.advance(head.total_bytes());
+                return Ok(connect);
+            }
+        }
+        input.reserve(READ_BYTES_MIN);
+        match socket.read_buf(input).await {
+            Ok(0) | Err(_) => return Err("it left before its CONNECT"),
+            Ok(_) => {}
+        }
+    }
+}
+
+fn admit(door: &Door, mut connect: Connect) -> Result<Hello, (Version, u8, &'static str)> {
+    let version = connect.version;
+    let no = |reason, why| Err((version, reason, why));
+    if *door.stop.borrow() {
+        return no(reason::SHUTTING_DOWN, "the node is stopping");
+    }
+    if connect.auth_method {
+        return no(reason::BAD_AUTH_METHOD, "it asks for enhanced authentication");
+    }
+    let user = match door.access.admit(connect.user.as_deref(), connect.password.as_deref()) {
+        Ok(user) => user,
+        Err(Denied::BadUserOrPassword) => return no(reason::BAD_USER_OR_PASSWORD, "wrong user or password"),
+        Err(Denied::Anonymous) => return no(reason::NOT_AUTHORIZED, "it gives no user, and anonymous access is off"),
+    };
+    let assigned = connect.client.is_empty();
+    if assigned && version == Version::V4 && !connect.clean {
+        return no(reason::CLIENT_ID, "a session without a client id");
+    }
+    if connect.client.len() > CLIENT_ID_BYTES_MAX {
+        return no(reason::CLIENT_ID, "a client id of more than 512 bytes");
+    }
+    let client = if assigned { format!("auto-{}", uuid::Uuid::now_v7()) } else { std::mem::take(&mut connect.client) };
+    let expiry_s = connect.expiry_s.min(door.broker.session_expiry_s_max);
+    Ok(Hello { client, assigned, user, expiry_s, connect })
+}
+
+/// Opens or resumes the session, and answers CONNACK. `None`: that was not possible.
+pub async fn open<'a>(
+    door: &'a Door,
+    mut socket: TcpStream,
+    input: BytesMut,
+    hello: Hello,
+    client: Arc<str>,
+    live: Arc<Live>,
+) -> Option<Connection<'a>> {
+    let version = hello.connect.version;
+    let (found, sessions) = look(&*door.core, |s| (s.sessions.get(&*client).cloned(), s.sessions.len()));
+    let parked = door.seats.unpark(&client);
+    // Whoever comes under another name does not get what waits for the first.
+    let old = found.as_ref().filter(|s| !hello.connect.clean && *s.user == *hello.user.name);
+    if found.is_none()
+        && hello.is_durable()
+        && sessions >= door.broker.connections_max.saturating_mul(SESSIONS_PER_CONNECTION)
+    {
+        say(&mut socket, |out| put_refusal(version, reason::QUOTA, out)).await;
+        return None;
+    }
+    let opened = |clean| Note::SessionOpened {
+        client: client.to_string(),
+        user: hello.user.name.to_string(),
+        version: version.level(),
+        expiry_s: hello.expiry_s,
+        clean,
+    };
+    let (note, haste) = match (&found, old.is_some(), hello.is_durable()) {
+        (Some(_), true, _) => (Some(opened(false)), Haste::Lazy),
+        (_, false, true) => (Some(opened(true)), Haste::Now),
+        (Some(_), false, false) => {
+            (Some(Note::SessionEnded { client: client.to_string(), why: "clean start".into() }), Haste::Now)
+        }
+        (None, _, false) => (None, Haste::Now),
+        (None, true, true) => unreachable!("what was not found is not resumed"),
+    };
+    if let Some(note) = note
+        && let Err(error) = settled(door.core.note(vec![note], haste).await).await
+    {
+        tracing::warn!(client = %client, %error, "A session could not be opened.");
+        say(&mut socket, |out| put_refusal(version, reason::IMPLEMENTATION, out)).await;
+        return None;
+    }
+    match door.seats.take_will(&client) {
+        // The old session is over, and its will's delay with it.
+        Some((user, will)) if old.is_none() => door.publish_will(&client, &user, &will).await,
+        _ => {}
+    }
+
+    let committed = door.core.committed();
+    let mut resumed = Resumed::new(*committed.borrow());
+    let mut filters = HashMap::new();
+    let mut received = HashSet::new();
+    if let Some(s) = old {
+        let sub = |s: &crate::state::Subscription| Sub { options: s.options, id: s.id, since: s.since };
+        filters = s.filters.iter().map(|(f, s)| (f.clone(), sub(s))).collect();
+        received = s.held.iter().copied().collect();
+        resumed.upto = s.upto;
+        resumed.beyond = s.beyond.iter().copied().collect();
+        match parked.and_then(|p| p.delivered) {
+            Some(d) => {
+                resumed.given_upto = d.upto;
+                resumed.given_max = usize::MAX;
+                resumed.releasing = d.releasing;
+            }
+            None => {
+                resumed.given_upto = door.opened_at;
+                // No more than this can have been under way when the earlier process ended.
+                resumed.given_max = IN_FLIGHT_MAX.into();
+            }
+        }
+    }
+    let in_flight_max = hello.connect.receive_maximum.min(IN_FLIGHT_MAX);
+    let delivery = Delivery::join(door, &client, filters, resumed, in_flight_max, hello.connect.packet_bytes_max).await;
+    *live.inbox.lock() = Some(delivery.inbox());
+
+    let packet_bytes_max = door.packet_bytes_max(&hello.user);
+    let mut output = Vec::new();
+    let granted = Granted {
+        session_present: old.is_some(),
+        expiry_s: Some(hello.expiry_s).filter(|s| *s != hello.connect.expiry_s),
+        receive_maximum: door.broker.receive_maximum,
+        packet_bytes_max: u32::try_from(packet_bytes_max).unwrap_or(u32::MAX),
+        assigned_client: hello.assigned.then_some(&*hello.client),
+        topic_alias_maximum: ALIASES_MAX,
+        keep_alive_s: None,
+    };
+    put_connack(version, &granted, &mut output);
+    let keep_alive = match hello.connect.keep_alive_s {
+        0 => None,
+        s => Some(Duration::from_millis(u64::from(s) * 1500)),
+    };
+    let first_tick = keep_alive.map_or(super::IDLE_TICK, |k| k.min(super::IDLE_TICK));
+    let connection = Connection {
+        door,
+        socket,
+        version,
+        live,
+        user: hello.user,
+        // What came with the CONNECT may be whole packets.
+        leftover: !input.is_empty(),
+        input,
+        read_bytes: READ_BYTES_MIN,
+        packet_bytes_max,
+        skip: None,
+        heard: Instant::now(),
+        keep_alive,
+        tick: Box::pin(tokio::time::sleep(first_tick)),
+        aliases: Vec::new(),
+        received,
+        held: Default::default(),
+        drafts: Vec::new(),
+        answers: Vec::new(),
+        offers: VecDeque::new(),
+        notes: VecDeque::new(),
+        handing_on: None,
+        link_topic: None,
+        output,
+        written: 0,
+        durable: hello.expiry_s > 0 || old.is_some(),
+        expiry_s: hello.expiry_s,
+        will: hello.connect.will,
+        delivery,
+        client,
+    };
+    connection.show_in_flight();
+    Some(connection)
+}
+
+async fn say(socket: &mut TcpStream, put: impl FnOnce(&mut Vec<u8>)) {
+    let mut out = Vec::new();
+    put(&mut out);
+    let words = async { socket.write_all(&out).await.and(socket.shutdown().await) };
+    let _ = tokio::time::timeout(Duration::from_secs(1), words).await;
+}

@@ -1,0 +1,484 @@
+//! Packets that come in.
+
+use super::super::local::Full;
+use super::super::packet::control::{Disconnect, Subscribe, Unsubscribe, put_suback};
+use super::super::packet::publish::In;
+use super::super::packet::{Ack, Fault, Head, Version, kind, put_ack, put_pingresp, reason};
+use super::super::route::{Sub, live_message};
+use super::super::trie::LEVELS_MAX;
+use super::super::{Publish, Taken, meta, now_us};
+use super::delivery::RetainedScan;
+use super::{After, Answer, Connection, End, Offer};
+use crate::engine::Haste;
+use crate::note::Note;
+use bytes::{Buf, Bytes};
+use citybrain_shared::limits::DEAD_LETTER_BYTES_MAX;
+use citybrain_shared::topic;
+
+/// Topic aliases that a client may set.
+pub const ALIASES_MAX: u16 = 32;
+
+/// Filters of one session. Each costs about 200 bytes.
+const FILTERS_MAX: usize = 200_000;
+
+/// An oversized publish: its first bytes are kept for the dead-letter list, the rest is read and
+/// dropped. Only 3.1.1 gets this: it has no word for "too large", and a client whose connection is
+/// closed would send the same again for ever.
+pub struct Skip {
+    left: usize,
+    size: usize,
+    flags: u8,
+    kept: Vec<u8>,
+}
+
+/// An answer to SUBSCRIBE that waits until the session's note is committed.
+pub struct Suback {
+    packet: Vec<u8>,
+    /// When the note cannot be written.
+    failure: Vec<u8>,
+    retained: Vec<RetainedScan>,
+    added: Vec<String>,
+}
+
+impl Connection<'_> {
+    /// Takes whole packets from the input until there is none or the reading must stop; then offers
+    /// what they made. True if there was any.
+    pub(super) fn take_packets(&mut self) -> Result<bool, End> {
+        let mut input = std::mem::take(&mut self.input);
+        let mut at = 0;
+        self.leftover = false;
+        let done = loop {
+            if self.skip.is_some() {
+                at += self.skip_on(&input[at..]);
+                if self.skip.is_some() {
+                    break Ok(());
+                }
+            }
+            if self.must_stop() {
+                self.leftover = at < input.len();
+                break Ok(());
+            }
+            let rest = &input[at..];
+            let head = match Head::parse(rest) {
+                Ok(Some(head)) => head,
+                Ok(None) => break Ok(()),
+                Err(fault) => break Err(End::Fault(fault)),
+            };
+            if head.total_bytes() > self.packet_bytes_max || head.total_bytes() > self.door.broker.packet_bytes_max {
+                match self.is_oversized(&head, rest) {
+                    None => break Ok(()),
+                    Some(false) => {}
+                    Some(true) => {
+                        if let Err(end) = self.refuse_oversized(&head, &rest[head.head_bytes..]) {
+                            break Err(end);
+                        }
+                        at += head.head_bytes;
+                        continue;
+                    }
+                }
+            }
+            let Some(body) = rest.get(head.head_bytes..head.total_bytes()) else { break Ok(()) };
+            at += head.total_bytes();
+            if let Err(end) = self.take_packet(&head, body) {
+                break Err(end);
+            }
+        };
+        input.advance(at);
+        self.input = input;
+        self.offer_batch();
+        done.map(|()| at > 0)
+    }
+
+    fn must_stop(&self) -> bool {
+        self.handing_on.is_some()
+            || self.offers.iter().any(|o| matches!(o, Offer::Note(_, After::Suback(_))))
+            || self.held.len() + self.answers.len() >= usize::from(self.door.broker.receive_maximum)
+    }
+
+    fn offer_batch(&mut self) {
+        let answers = std::mem::take(&mut self.answers);
+        if self.drafts.is_empty() {
+            self.held.push(None, answers);
+        } else {
+            let offering = self.door.core.offer(std::mem::take(&mut self.drafts));
+            self.offers.push_back(Offer::Publishes(offering, answers));
+        }
+    }
+
+    /// A packet above the common limit: may it be, as a link message? `None`: its topic is not here yet.
+    fn is_oversized(&self, head: &Head, packet: &[u8]) -> Option<bool> {
+        if head.kind != kind::PUBLISH || head.total_bytes() > self.packet_bytes_max {
+            return Some(true);
+        }
+        let body = &packet[head.head_bytes..];
+        let root = self.door.link.root.as_bytes();
+        let start = body.get(2..2 + root.len() + 1)?;
+        Some(!(start.starts_with(root) && start[root.len()] == b'/'))
+    }
+
+    fn refuse_oversized(&mut self, head: &Head, body: &[u8]) -> Result<(), End> {
+        self.door.counters.oversized.add(1);
+        let too_large = Fault { reason: reason::TOO_LARGE, what: "a packet above the limit" };
+        if head.kind != kind::PUBLISH {
+            return Err(End::Fault(too_large));
+        }
+        if self.version == Version::V4 {
+            self.skip =
+                Some(Skip { left: head.body_bytes, size: head.body_bytes, flags: head.flags, kept: Vec::new() });
+            return Ok(());
+        }
+        let kept = &body[..body.len().min(DEAD_LETTER_BYTES_MAX)];
+        self.refuse_large(head.body_bytes, kept, head.flags);
+        Err(End::Fault(too_large))
+    }
+
+    /// Swallows what belongs to the oversized publish; how much that is.
+    fn skip_on(&mut self, bytes: &[u8]) -> usize {
+        let Some(skip) = &mut self.skip else { return 0 };
+        let n = skip.left.min(bytes.len());
+        // The topic may be 64 KiB; what is kept is enough to have it, its id and some payload.
+        let keep = (topic::BYTES_MAX + DEAD_LETTER_BYTES_MAX).saturating_sub(skip.kept.len()).min(n);
+        skip.kept.extend_from_slice(&bytes[..keep]);
+        skip.left -= n;
+        if skip.left == 0
+            && let Some(skip) = self.skip.take()
+            && let Some(id) = self.refuse_large(skip.size, &skip.kept, skip.flags)
+        {
+            let kind = if skip.flags & 4 != 0 { kind::PUBREC } else { kind::PUBACK };
+            self.held.take(id);
+            self.answers.push(Answer { kind, id, reason: reason::QUOTA });
+        }
+        n
+    }
+
+    /// The dead letter of an oversized publish; its packet id, if it has one.
+    fn refuse_large(&mut self, size: usize, start: &[u8], flags: u8) -> Option<u16> {
+        let publish = In::parse(self.version, flags, start).ok();
+        let (topic, payload, id) = publish.map_or(("", start, 0), |p| (p.topic, p.payload, p.id));
+        let limit = self.door.broker.packet_bytes_max;
+        let detail =
+            format!("the packet has {size} bytes, the front door takes {limit}; send less or raise `packet_bytes_max`");
+        let mut letter =
+            crate::note::DeadLetter::new("too-large", detail, format!("mqtt:{}", self.client), topic, payload);
+        letter.payload_bytes = (size - (start.len() - payload.len()).min(size)) as u64;
+        self.drafts.push(Note::DeadLetter(letter).draft());
+        (id > 0).then_some(id)
+    }
+
+    fn take_packet(&mut self, head: &Head, body: &[u8]) -> Result<(), End> {
+        match head.kind {
+            kind::PUBLISH => self.publish(head.flags, body),
+            kind::PUBACK | kind::PUBREC | kind::PUBREL | kind::PUBCOMP => {
+                let ack = Ack::parse(self.version, body)?;
+                self.acknowledged(head.kind, ack);
+                Ok(())
+            }
+            kind::SUBSCRIBE => self.subscribe(&Subscribe::parse(self.version, body)?),
+            kind::UNSUBSCRIBE => self.unsubscribe(&Unsubscribe::parse(self.version, body)?),
+            kind::PINGREQ if body.is_empty() => {
+                put_pingresp(&mut self.output);
+                Ok(())
+            }
+            kind::DISCONNECT => Err(self.disconnect(body)?),
+            kind::AUTH if self.version == Version::V5 => {
+                Err(Fault::protocol("AUTH without an authentication method in CONNECT").into())
+            }
+            kind::CONNECT => Err(Fault::protocol("a second CONNECT").into()),
+            _ => Err(Fault::malformed("a packet that no client may send").into()),
+        }
+    }
+
+    fn disconnect(&mut self, body: &[u8]) -> Result<End, End> {
+        if self.version == Version::V4 {
+            return if body.is_empty() {
+                Ok(End::Said { will: false })
+            } else {
+                Err(Fault::malformed("bytes behind DISCONNECT").into())
+            };
+        }
+        let d = Disconnect::parse(body)?;
+        if let Some(s) = d.expiry_s {
+            if !self.durable && s > 0 {
+                return Err(Fault::protocol("a session that ends with its connection cannot be made to last").into());
+            }
+            self.expiry_s = s.min(self.door.broker.session_expiry_s_max);
+        }
+        Ok(End::Said { will: d.reason != 0 })
+    }
+
+    fn publish(&mut self, flags: u8, body: &[u8]) -> Result<(), End> {
+        let p = In::parse(self.version, flags, body)?;
+        let counters = &self.door.counters;
+        [&counters.publishes_qos0, &counters.publishes_qos1, &counters.publishes_qos2][usize::from(p.qos)].add(1);
+        let known;
+        let topic = match p.properties.alias {
+            None => p.topic,
+            Some(alias) => {
+                known = self.resolve(alias, p.topic)?;
+                &*known
+            }
+        };
+        if let Err(why) = topic::check_topic(topic) {
+            self.refuse("topic", &format!("the topic is not one: {why}"), topic, p.payload);
+            return Err(Fault { reason: reason::TOPIC_INVALID, what: "a topic that is none" }.into());
+        }
+        if p.qos > 0 && (self.held.holds(p.id) || (p.qos == 2 && self.received.contains(&p.id))) {
+            counters.repeats.add(1);
+            // Held: the one answer is on its way. Committed: it was given, and is given again.
+            if !self.held.holds(p.id) {
+                self.answers.push(Answer { kind: kind::PUBREC, id: p.id, reason: reason::SUCCESS });
+            }
+            return Ok(());
+        }
+        if topic::is_link(&self.door.link.root, topic) {
+            self.link_publish(&p, topic);
+            return Ok(());
+        }
+        let mut door = Vec::with_capacity(self.client.len() + 64);
+        let refusal = if !self.door.access.may_publish(&self.user, topic) {
+            counters.forbidden.add(1);
+            Some(("forbidden", "the user may not publish on this topic", reason::NOT_AUTHORIZED))
+        } else if topic.bytes().filter(|b| *b == b'/').count() >= LEVELS_MAX {
+            Some(("topic", "the topic has more than 128 levels", reason::TOPIC_INVALID))
+        } else if p.properties.is_text && std::str::from_utf8(p.payload).is_err() {
+            Some(("payload-format", "the payload is said to be UTF-8 and is not", reason::PAYLOAD_FORMAT))
+        } else if !meta::put(&self.client, &p.properties, &mut door) {
+            Some(("too-large", "the MQTT 5 properties are larger than 64 KiB together", reason::QUOTA))
+        } else {
+            None
+        };
+        let taken = match refusal {
+            Some((name, detail, reason)) => {
+                self.refuse(name, detail, topic, p.payload);
+                Taken { draft: None, reason }
+            }
+            None => self.door.ingress.take(&Publish {
+                client: &self.client,
+                user: &self.user.name,
+                topic,
+                qos: p.qos,
+                retain: p.retain,
+                payload: p.payload,
+                content_type: p.properties.content_type,
+                user_properties: p.properties.user(),
+                expiry_s: p.properties.expiry_s,
+                door: &door,
+            }),
+        };
+        match taken.draft {
+            Some(draft) => self.drafts.push(draft),
+            None if taken.reason < reason::UNSPECIFIED => {
+                let payload = Bytes::copy_from_slice(p.payload);
+                self.door.router.live(live_message(topic, &door, payload, p.qos, p.retain, now_us()));
+            }
+            None => {}
+        }
+        self.answer_publish(p.qos, p.id, taken.reason);
+        Ok(())
+    }
+
+    /// Puts the answer to a publish into the queue of those that wait.
+    fn answer_publish(&mut self, qos: u8, id: u16, reason: u8) {
+        match qos {
+            0 => return,
+            1 => self.answers.push(Answer { kind: kind::PUBACK, id, reason }),
+            _ => {
+                // A refused one ends with PUBREC; 3.1.1 does not hear of the refusal.
+                if reason < reason::UNSPECIFIED || self.version == Version::V4 {
+                    self.received.insert(id);
+                    if self.durable {
+                        // Behind the record: were it before, a crash between the two would lose it.
+                        self.drafts.push(Note::Qos2Held { client: self.client.to_string(), id }.draft());
+                    }
+                }
+                self.answers.push(Answer { kind: kind::PUBREC, id, reason });
+            }
+        }
+        self.held.take(id);
+    }
+
+    fn resolve(&mut self, alias: u16, topic: &str) -> Result<Box<str>, Fault> {
+        const INVALID: Fault = Fault { reason: reason::ALIAS_INVALID, what: "a topic alias that was never set" };
+        if alias == 0 || alias > ALIASES_MAX {
+            return Err(INVALID);
+        }
+        let i = usize::from(alias) - 1;
+        if self.aliases.len() <= i {
+            self.aliases.resize(i + 1, None);
+        }
+        if topic.is_empty() {
+            return self.aliases[i].clone().ok_or(INVALID);
+        }
+        self.aliases[i] = Some(topic.into());
+        Ok(topic.into())
+    }
+
+    fn link_publish(&mut self, p: &In<'_>, topic: &str) {
+        let door = self.door;
+        door.counters.link_publishes.add(1);
+        let reason = if door.access.may_link(&self.user, topic, true) {
+            if self.link_topic.as_deref() != Some(topic) {
+                self.link_topic = Some(topic.to_owned());
+            }
+            match door.links.take(&self.client, topic, Bytes::copy_from_slice(p.payload), p.retain) {
+                Ok(()) => reason::SUCCESS,
+                Err(Full::Refused(reason)) => reason,
+                Err(Full::Wait(driver, message)) => {
+                    self.handing_on = Some(Box::pin(async move { drop(driver.send(message).await) }));
+                    reason::SUCCESS
+                }
+            }
+        } else {
+            door.counters.forbidden.add(1);
+            self.refuse("forbidden", "only a child node may speak on its own link topics", topic, p.payload);
+            reason::NOT_AUTHORIZED
+        };
+        match p.qos {
+            0 => {}
+            1 => {
+                self.held.take(p.id);
+                self.answers.push(Answer { kind: kind::PUBACK, id: p.id, reason });
+            }
+            // Nothing is stored of link traffic, but while the connection lives it is once.
+            _ => {
+                self.held.take(p.id);
+                self.received.insert(p.id);
+                self.answers.push(Answer { kind: kind::PUBREC, id: p.id, reason });
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, kind: u8, ack: Ack) {
+        match kind {
+            kind::PUBACK => self.delivery.complete(ack.id),
+            kind::PUBCOMP => self.delivery.complete(ack.id),
+            kind::PUBREC => {
+                if ack.reason >= reason::UNSPECIFIED {
+                    self.delivery.complete(ack.id);
+                } else {
+                    let known = self.delivery.release(ack.id);
+                    let reason = if known { reason::SUCCESS } else { reason::ID_NOT_FOUND };
+                    put_ack(self.version, kind::PUBREL, ack.id, reason, &mut self.output);
+                }
+            }
+            _ => {
+                let known = self.received.remove(&ack.id);
+                if known && self.durable {
+                    // Noted before PUBCOMP: after it the client may use the id for another message.
+                    self.drafts.push(Note::Qos2Released { client: self.client.to_string(), id: ack.id }.draft());
+                }
+                let reason = if known { reason::SUCCESS } else { reason::ID_NOT_FOUND };
+                self.answers.push(Answer { kind: kind::PUBCOMP, id: ack.id, reason });
+            }
+        }
+        self.show_in_flight();
+    }
+
+    fn subscribe(&mut self, s: &Subscribe) -> Result<(), End> {
+        let committed = *self.door.core.committed().borrow();
+        let mut codes = Vec::with_capacity(s.entries.len());
+        let mut suback = Suback { packet: Vec::new(), failure: Vec::new(), retained: Vec::new(), added: Vec::new() };
+        let mut subs: Vec<(&str, Sub)> = Vec::new();
+        let mut notes = Vec::new();
+        for (filter, options) in &s.entries {
+            let options = match self.granted(filter, *options) {
+                Ok(options) => options,
+                Err(refused) => {
+                    codes.push(refused);
+                    continue;
+                }
+            };
+            codes.push(options & 3);
+            let old = self.delivery.filter(filter);
+            let sub = Sub { options, id: s.subscription_id, since: old.map_or(committed, |o| o.since) };
+            if old.is_none() {
+                suback.added.push(filter.clone());
+            }
+            let retain_handling = options >> 4 & 3;
+            if retain_handling == 0 || (retain_handling == 1 && old.is_none()) {
+                suback.retained.push(RetainedScan::new(filter, sub, committed));
+            }
+            if self.durable && old != Some(sub) {
+                let client = self.client.to_string();
+                notes.push(Note::Subscribed { client, filter: filter.clone(), options, id: s.subscription_id });
+            }
+            subs.push((filter, sub));
+            self.delivery.subscribe(filter, sub);
+        }
+        self.door.router.subscribe(self.delivery.key(), subs.iter().copied());
+        put_suback(self.version, 0x90, s.id, &codes, &mut suback.packet);
+        let failed: Vec<u8> = codes.iter().map(|c| if *c < 3 { reason::IMPLEMENTATION } else { *c }).collect();
+        put_suback(self.version, 0x90, s.id, &failed, &mut suback.failure);
+        self.answer_when_noted(suback, notes);
+        Ok(())
+    }
+
+    /// # Errors
+    /// The reason code that refuses the subscription.
+    fn granted(&self, filter: &str, options: u8) -> Result<u8, u8> {
+        if topic::check_filter(filter).is_err() || filter.bytes().filter(|b| *b == b'/').count() >= LEVELS_MAX {
+            return Err(reason::FILTER_INVALID);
+        }
+        if filter.starts_with("$share/") {
+            return Err(reason::NO_SHARED);
+        }
+        if self.delivery.filters_len() >= FILTERS_MAX && self.delivery.filter(filter).is_none() {
+            return Err(reason::QUOTA);
+        }
+        if topic::is_link(&self.door.link.root, filter) {
+            let may = self.door.access.may_link(&self.user, filter, false);
+            return if may { Ok(options & !3) } else { Err(reason::NOT_AUTHORIZED) };
+        }
+        if self.door.access.may_subscribe(&self.user, filter) { Ok(options) } else { Err(reason::NOT_AUTHORIZED) }
+    }
+
+    fn unsubscribe(&mut self, u: &Unsubscribe) -> Result<(), End> {
+        let mut codes = Vec::with_capacity(u.filters.len());
+        let mut notes = Vec::new();
+        for filter in &u.filters {
+            let had = self.delivery.unsubscribe(filter);
+            codes.push(if had { reason::SUCCESS } else { reason::NO_SUBSCRIPTION_EXISTED });
+            if had && self.durable {
+                notes.push(Note::Unsubscribed { client: self.client.to_string(), filter: filter.clone() });
+            }
+        }
+        self.door.router.unsubscribe(self.delivery.key(), u.filters.iter().map(String::as_str));
+        let mut suback = Suback { packet: Vec::new(), failure: Vec::new(), retained: Vec::new(), added: Vec::new() };
+        put_suback(self.version, 0xb0, u.id, &codes, &mut suback.packet);
+        let failed = vec![reason::IMPLEMENTATION; codes.len()];
+        // 3.1.1 cannot refuse to unsubscribe.
+        put_suback(self.version, 0xb0, u.id, &failed, &mut suback.failure);
+        self.answer_when_noted(suback, notes);
+        Ok(())
+    }
+
+    fn answer_when_noted(&mut self, suback: Suback, notes: Vec<Note>) {
+        self.show_in_flight();
+        if notes.is_empty() {
+            self.answer_suback(suback, true);
+        } else {
+            let offering = self.door.core.note(notes, Haste::Now);
+            self.offers.push_back(Offer::Note(offering, After::Suback(Box::new(suback))));
+        }
+    }
+
+    pub(super) fn answer_suback(&mut self, suback: Suback, written: bool) {
+        if written {
+            self.output.extend_from_slice(&suback.packet);
+            self.delivery.send_retained(suback.retained);
+            return;
+        }
+        self.output.extend_from_slice(&suback.failure);
+        for filter in &suback.added {
+            self.delivery.unsubscribe(filter);
+        }
+        self.door.router.unsubscribe(self.delivery.key(), suback.added.iter().map(String::as_str));
+        self.show_in_flight();
+    }
+}
+
+impl From<Fault> for End {
+    fn from(fault: Fault) -> End {
+        End::Fault(fault)
+    }
+}

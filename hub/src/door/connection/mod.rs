@@ -1,0 +1,447 @@
+//! One client, from its CONNECT to its end.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | here | the state of a connection, its loop, its end |
+//! | [`greet`] | CONNECT: who is it, which session does it get |
+//! | [`intake`] | packets that come in |
+//! | [`delivery`] | messages that go out |
+//!
+//! One task owns all of it, and never waits for one thing alone: reading, writing, commits,
+//! messages and deadlines are polled in turn. It stops reading, which is the back-pressure towards
+//! its client, exactly while the engine's queue or the link driver's is full, as many
+//! acknowledgements are held as the client was allowed, or the client does not read.
+
+mod delivery;
+mod greet;
+mod intake;
+
+use self::delivery::Delivery;
+use super::access::User;
+use super::core::Offering;
+use super::held::{Answer, Held};
+use super::packet::control::{Will, put_disconnect};
+use super::packet::{Fault, Version, kind, reason};
+use super::seats::{Delivered, Live};
+use super::{Door, dead_letter, settled};
+use crate::engine::{Error, Haste, Outcome, Ticket};
+use crate::note::Note;
+use bytes::{BufMut, BytesMut};
+use citybrain_shared::record::Draft;
+use std::collections::{HashSet, VecDeque};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+/// Bytes read at once: from the first to the second, as the client fills them.
+const READ_BYTES_MIN: usize = 4 * 1024;
+const READ_BYTES_MAX: usize = 128 * 1024;
+
+/// While more than this waits to be written, the connection reads nothing and delivers nothing.
+const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// Rounds of the loop before other tasks get their turn.
+const ROUNDS: usize = 4;
+
+/// Without any news a connection wakes this often: to free its buffers and to move its cursor.
+const IDLE_TICK: Duration = Duration::from_secs(30);
+
+/// Why a connection ends.
+enum End {
+    /// The client closed, or the network did.
+    Gone,
+    /// The client said so; `true`: its will is to be published all the same.
+    Said { will: bool },
+    /// The client broke the protocol.
+    Fault(Fault),
+    /// We end it: taken over, shutting down, keep-alive, unwritable.
+    Closed(u8),
+}
+
+/// A request to the engine whose queue was full a moment ago.
+enum Offer {
+    Publishes(Offering<Vec<Outcome>>, Vec<Answer>),
+    Note(Offering<()>, After),
+}
+
+/// What follows when a note is written.
+enum After {
+    Acked,
+    Suback(Box<intake::Suback>),
+}
+
+struct Connection<'a> {
+    door: &'a Door,
+    socket: TcpStream,
+    version: Version,
+    client: Arc<str>,
+    user: User,
+    live: Arc<Live>,
+
+    input: BytesMut,
+    /// Whole packets are left in `input`, because the reading had to stop.
+    leftover: bool,
+    read_bytes: usize,
+    packet_bytes_max: usize,
+    /// An oversized publish that is being read and thrown away.
+    skip: Option<intake::Skip>,
+    heard: Instant,
+    keep_alive: Option<Duration>,
+    tick: Pin<Box<Sleep>>,
+    aliases: Vec<Option<Box<str>>>,
+    /// QoS 2 publishes of the client, received and not released.
+    received: HashSet<u16>,
+    held: Held,
+    /// The publishes of this read, and their answers.
+    drafts: Vec<Draft>,
+    answers: Vec<Answer>,
+    offers: VecDeque<Offer>,
+    notes: VecDeque<(Ticket<()>, After)>,
+    /// A link message for which the driver's queue has no room yet.
+    handing_on: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// The last link topic on which the client spoke.
+    link_topic: Option<String>,
+
+    output: Vec<u8>,
+    written: usize,
+
+    durable: bool,
+    expiry_s: u32,
+    will: Option<Will>,
+    delivery: Delivery,
+}
+
+/// Serves one socket until its end.
+pub async fn run(door: &Door, mut socket: TcpStream, peer: SocketAddr) {
+    // Acknowledgements are small and somebody waits for each.
+    let _ = socket.set_nodelay(true);
+    let mut input = BytesMut::new();
+    let hello = match greet::first_packet(door, &mut socket, &mut input).await {
+        Ok(hello) => hello,
+        Err(why) => {
+            door.counters.refused.add(1);
+            tracing::debug!(%peer, why, "Turned a connection away before its session.");
+            return;
+        }
+    };
+    let client: Arc<str> = hello.client.as_str().into();
+    let live = Live::new(hello.user.clone(), hello.connect.version.level(), hello.is_durable());
+    let (seat, took_over) = door.seats.take(&client, &live, reason::TAKEN_OVER).await;
+    if took_over {
+        door.counters.taken_over.add(1);
+    }
+    let Some(mut connection) = greet::open(door, socket, input, hello, client, live).await else {
+        door.counters.refused.add(1);
+        return;
+    };
+    door.counters.connects.add(1);
+    let end = std::future::poll_fn(|cx| connection.poll(cx)).await;
+    connection.end(end).await;
+    drop(seat);
+}
+
+impl Connection<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..ROUNDS {
+            if let Some(reason) = self.live.poll_kicked(cx) {
+                return Poll::Ready(End::Closed(reason));
+            }
+            let mut moved = false;
+            match self.poll_round(cx, &mut moved) {
+                Ok(()) => {}
+                Err(end) => return Poll::Ready(end),
+            }
+            if !moved {
+                return self.poll_tick(cx);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Everything that can go on without waiting; `moved`: something did.
+    fn poll_round(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
+        self.poll_offers(cx, moved)?;
+        if self.may_read() && !self.leftover {
+            match self.poll_read(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(0)) => return Err(End::Gone),
+                Poll::Ready(Ok(n)) => {
+                    *moved = true;
+                    self.door.counters.bytes_in.add(n as u64);
+                    self.heard = Instant::now();
+                }
+                Poll::Ready(Err(_)) => return Err(End::Gone),
+            }
+        }
+        if self.may_read() {
+            // What was left over may be half a packet: then the socket must be asked again.
+            let was_left = self.leftover;
+            *moved |= self.take_packets()? || was_left;
+        }
+        self.poll_offers(cx, moved)?;
+        self.poll_held(cx, moved)?;
+        self.poll_notes(cx, moved);
+        self.note_cursor(false);
+        if self.deliver(cx) {
+            *moved = true;
+        }
+        self.poll_write(cx, moved)
+    }
+
+    fn may_read(&self) -> bool {
+        self.offers.is_empty()
+            && self.handing_on.is_none()
+            && self.held.len() < usize::from(self.door.broker.receive_maximum)
+            && self.output.len() - self.written < OUTPUT_BYTES_MAX
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        // Room grows with what came, not with what a packet's header promises.
+        let want = self.read_bytes.max(self.input.len().min(READ_BYTES_MAX));
+        self.input.reserve(want);
+        loop {
+            ready!(self.socket.poll_read_ready(cx))?;
+            match self.socket.try_read_buf(&mut (&mut self.input).limit(want)) {
+                Ok(n) => {
+                    self.read_bytes = if n == want { (want * 2).min(READ_BYTES_MAX) } else { self.read_bytes };
+                    return Poll::Ready(Ok(n));
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
+        while self.written < self.output.len() {
+            match self.socket.poll_write_ready(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Err(End::Gone),
+            }
+            match self.socket.try_write(&self.output[self.written..]) {
+                Ok(n) => {
+                    *moved = true;
+                    self.written += n;
+                    self.door.counters.bytes_out.add(n as u64);
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(End::Gone),
+            }
+        }
+        self.output.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    fn poll_offers(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
+        if let Some(handing) = &mut self.handing_on
+            && handing.as_mut().poll(cx).is_ready()
+        {
+            self.handing_on = None;
+            *moved = true;
+        }
+        while let Some(offer) = self.offers.front_mut() {
+            let stopped = match offer {
+                Offer::Publishes(offering, answers) => match offering.as_mut().poll(cx) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(Ok(ticket)) => {
+                        self.held.push(Some(ticket), std::mem::take(answers));
+                        None
+                    }
+                    Poll::Ready(Err(e)) => Some(e),
+                },
+                Offer::Note(offering, _) => match offering.as_mut().poll(cx) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(Ok(ticket)) => {
+                        if let Some(Offer::Note(_, after)) = self.offers.pop_front() {
+                            self.notes.push_back((ticket, after));
+                        }
+                        *moved = true;
+                        continue;
+                    }
+                    Poll::Ready(Err(e)) => Some(e),
+                },
+            };
+            if let Some(error) = stopped {
+                return Err(self.unwritable(&error));
+            }
+            self.offers.pop_front();
+            *moved = true;
+        }
+        Ok(())
+    }
+
+    fn poll_held(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
+        let received = &mut self.received;
+        loop {
+            let done = self.held.poll(self.version, cx, &mut self.output, |failed| match failed.kind {
+                // Not kept, so when it comes again it is a first time.
+                kind::PUBREC => {
+                    received.remove(&failed.id);
+                }
+                kind::PUBCOMP => {
+                    received.insert(failed.id);
+                }
+                _ => {}
+            });
+            match done {
+                Poll::Pending | Poll::Ready(Ok(false)) => return Ok(()),
+                Poll::Ready(Ok(true)) => *moved = true,
+                Poll::Ready(Err(error)) => return Err(self.unwritable(&error)),
+            }
+        }
+    }
+
+    fn unwritable(&self, error: &Error) -> End {
+        match error {
+            Error::Stopping => End::Closed(reason::SHUTTING_DOWN),
+            Error::Unwritable(_) => {
+                tracing::warn!(client = %self.client, %error, "Ended a connection that cannot be told of a failed commit.");
+                End::Closed(reason::IMPLEMENTATION)
+            }
+        }
+    }
+
+    fn poll_notes(&mut self, cx: &mut Context<'_>, moved: &mut bool) {
+        while let Some((ticket, _)) = self.notes.front_mut() {
+            let Poll::Ready(done) = Pin::new(ticket).poll(cx) else { return };
+            let Some((_, after)) = self.notes.pop_front() else { return };
+            *moved = true;
+            let written = matches!(done, Ok(Ok(())));
+            match after {
+                After::Acked => self.delivery.cursor_was_noted(written),
+                After::Suback(suback) => self.answer_suback(*suback, written),
+            }
+        }
+    }
+
+    /// The last thing before the task sleeps.
+    fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.tick.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let now = Instant::now();
+        let mut next = IDLE_TICK;
+        // A client that we do not read cannot be blamed for its silence.
+        if let Some(limit) = self.keep_alive.filter(|_| self.may_read()) {
+            let silent = now.duration_since(self.heard);
+            if silent >= limit {
+                self.door.counters.keep_alive_timeouts.add(1);
+                return Poll::Ready(End::Closed(reason::KEEP_ALIVE));
+            }
+            next = next.min(limit - silent);
+        }
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+            self.read_bytes = READ_BYTES_MIN;
+        }
+        if self.output.is_empty() {
+            self.output = Vec::new();
+        }
+        self.note_cursor(true);
+        self.tick.as_mut().reset(now + next);
+        // Polled once more, so that the deadline knows whom to wake.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Leaves everything in order: what was taken is offered, the session is parked, the will said.
+    async fn end(mut self, end: End) {
+        let door = self.door;
+        let says_will = match &end {
+            End::Said { will } => *will,
+            End::Closed(reason) => *reason != reason::SHUTTING_DOWN,
+            End::Gone | End::Fault(_) => true,
+        };
+        let last_word = match &end {
+            End::Gone | End::Said { .. } => None,
+            End::Fault(fault) => {
+                door.counters.malformed.add(1);
+                tracing::debug!(client = %self.client, %fault, "A client broke the protocol.");
+                Some(fault.reason)
+            }
+            End::Closed(reason) => Some(*reason),
+        };
+        if let Some(reason) = last_word {
+            put_disconnect(self.version, reason, &mut self.output);
+            let rest = self.output.split_off(self.written);
+            let farewell = async { self.socket.write_all(&rest).await.and(self.socket.shutdown().await) };
+            let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
+        }
+        // A publish directly before the end, with nobody left to hear its answer, counts as well.
+        for offer in std::mem::take(&mut self.offers) {
+            match offer {
+                Offer::Publishes(offering, _) => drop(offering.await),
+                Offer::Note(offering, _) => drop(offering.await),
+            }
+        }
+        if let Some(handing) = self.handing_on.take() {
+            handing.await;
+        }
+        self.delivery.leave(&door.router).await;
+        if self.durable {
+            self.leave_session().await;
+        }
+        if let Some(will) = self.will.take().filter(|_| says_will) {
+            // A session that ends takes its will's delay with it.
+            let delay_s = will.delay_s.min(self.expiry_s);
+            if delay_s > 0 {
+                door.seats.put_will(&self.client, delay_s, &self.user, will);
+            } else {
+                door.publish_will(&self.client, &self.user, &will).await;
+            }
+        }
+        if let Some(topic) = self.link_topic.take() {
+            door.links.closed(&self.client, topic).await;
+        }
+    }
+
+    async fn leave_session(&mut self) {
+        let client = self.client.to_string();
+        let mut notes = Vec::new();
+        if self.expiry_s == 0 {
+            notes.push(Note::SessionEnded { client, why: "its client left and asked for no more".into() });
+        } else {
+            if let Some((upto, beyond)) = self.delivery.cursor_to_note() {
+                notes.push(Note::SessionAcked { client: client.clone(), upto, beyond });
+            }
+            notes.push(Note::SessionLeft { client });
+            let delivered = Delivered { upto: self.delivery.seen(), releasing: self.delivery.releasing() };
+            self.door.seats.park(&self.client, self.expiry_s, delivered);
+        }
+        // Written, though perhaps not yet synced, before the next connection may take the session.
+        if let Err(error) = settled(self.door.core.note(notes, Haste::Lazy).await).await {
+            tracing::warn!(client = %self.client, %error, "A session's end could not be noted.");
+        }
+    }
+
+    /// Notes how far the client has acknowledged; `idle`: also how far there was nothing for it.
+    fn note_cursor(&mut self, idle: bool) {
+        if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {
+            return;
+        }
+        if let Some((upto, beyond)) = self.delivery.cursor_to_note() {
+            let note = Note::SessionAcked { client: self.client.to_string(), upto, beyond };
+            let offering = self.door.core.note(vec![note], Haste::Lazy);
+            self.offers.push_back(Offer::Note(offering, After::Acked));
+        }
+    }
+
+    fn refuse(&mut self, reason: &str, detail: &str, topic: &str, payload: &[u8]) {
+        self.drafts.push(dead_letter(reason, detail, &self.client, topic, payload));
+    }
+
+    fn show_in_flight(&self) {
+        self.live.in_flight.store(self.delivery.in_flight(), Ordering::Relaxed);
+        self.live.filters.store(self.delivery.filters_len(), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,109 @@
+//! What the front door needs of the rest of the hub. Behind a trait, so that its tests can hold
+//! back a commit, or let it fail.
+
+use crate::engine::{Error, Haste, Hub, Outcome, Ticket};
+use crate::log::{self, Entry};
+use crate::note::Note;
+use crate::state::State;
+use citybrain_shared::Pos;
+use citybrain_shared::record::Draft;
+use std::future::Future;
+use std::pin::Pin;
+use tokio::sync::watch;
+
+pub type Offering<T> = Pin<Box<dyn Future<Output = Result<Ticket<T>, Error>> + Send>>;
+
+/// See the methods of the same names of [`Hub`] and [`log::Reader`].
+pub trait Core: Send + Sync {
+    fn offer(&self, drafts: Vec<Draft>) -> Offering<Vec<Outcome>>;
+    fn note(&self, notes: Vec<Note>, haste: Haste) -> Offering<()>;
+    fn first(&self) -> Pos;
+    fn read(&self, after: Pos, records: usize, bytes: usize) -> Result<Vec<Entry>, log::Error>;
+    fn get(&self, pos: Pos) -> Result<Option<Entry>, log::Error>;
+    fn committed(&self) -> watch::Receiver<Pos>;
+    fn state(&self, look: &mut dyn FnMut(&State));
+}
+
+impl Core for Hub {
+    fn offer(&self, drafts: Vec<Draft>) -> Offering<Vec<Outcome>> {
+        let hub = self.clone();
+        Box::pin(async move { hub.offer(drafts).await })
+    }
+
+    fn note(&self, notes: Vec<Note>, haste: Haste) -> Offering<()> {
+        let hub = self.clone();
+        Box::pin(async move { hub.note(notes, haste).await })
+    }
+
+    fn first(&self) -> Pos {
+        self.reader().first()
+    }
+
+    fn read(&self, after: Pos, records: usize, bytes: usize) -> Result<Vec<Entry>, log::Error> {
+        self.reader().read(after, None, records, bytes)
+    }
+
+    fn get(&self, pos: Pos) -> Result<Option<Entry>, log::Error> {
+        self.reader().get(pos)
+    }
+
+    fn committed(&self) -> watch::Receiver<Pos> {
+        Hub::committed(self)
+    }
+
+    fn state(&self, look: &mut dyn FnMut(&State)) {
+        Hub::state(self, |s| look(s));
+    }
+}
+
+/// Looks at the state and returns what was seen.
+pub fn look<R>(core: &dyn Core, look: impl FnOnce(&State) -> R) -> R {
+    let mut look = Some(look);
+    let mut seen = None;
+    core.state(&mut |state| seen = look.take().map(|l| l(state)));
+    seen.expect("`state` looks once")
+}
+
+/// Records after `after`, oldest first; what cannot be read is stepped over and counted.
+pub struct Chunk {
+    pub entries: Vec<Entry>,
+    /// Everything up to here was read or stepped over.
+    pub upto: Pos,
+    /// Positions that are gone or damaged.
+    pub unreadable: u64,
+}
+
+/// Reads on from `after`, at most up to `last`, which is durable.
+pub fn read_on(core: &dyn Core, after: Pos, last: Pos, records: usize, bytes: usize) -> Chunk {
+    let mut chunk = Chunk { entries: Vec::new(), upto: after, unreadable: 0 };
+    let first = core.first();
+    if first.0 > after.0 + 1 {
+        chunk.unreadable = first.0 - 1 - after.0;
+        chunk.upto = Pos(first.0 - 1);
+    }
+    if chunk.upto >= last {
+        return chunk;
+    }
+    match core.read(chunk.upto, records, bytes) {
+        Ok(mut entries) => {
+            entries.retain(|e| e.pos > chunk.upto && e.pos <= last);
+            // Nothing where something must be: the rest of this range is lost, go on behind it.
+            let upto = entries.last().map_or(last, |e| e.pos);
+            chunk.unreadable += upto.0 - chunk.upto.0 - entries.len() as u64;
+            chunk.upto = upto;
+            chunk.entries = entries;
+        }
+        Err(error) => {
+            let pos = chunk.upto.next();
+            chunk.upto = pos;
+            match core.get(pos) {
+                Ok(Some(entry)) => chunk.entries.push(entry),
+                _ => {
+                    tracing::error!(pos = pos.0, %error, "A record cannot be read for subscribers; it is stepped over.");
+                    chunk.unreadable += 1;
+                }
+            }
+        }
+    }
+    chunk
+}

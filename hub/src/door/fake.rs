@@ -1,0 +1,238 @@
+//! An engine in memory: what the door's tests hold back, break and restart.
+
+use super::core::{Core, Offering};
+use super::{Ingress, Publish, Taken};
+use crate::engine::{Error, Haste, Outcome};
+use crate::log::{self, Entry};
+use crate::note::Note;
+use crate::state::{Retained, Session, State, Subscription};
+use bytes::Bytes;
+use citybrain_shared::Pos;
+use citybrain_shared::record::{Draft, Header, Kind};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tokio::sync::{oneshot, watch};
+
+/// Everything is in [`Inner`], so that a clone is the same log seen by a new process.
+#[derive(Clone)]
+pub struct Fake {
+    inner: Arc<Mutex<Inner>>,
+    committed: watch::Sender<Pos>,
+}
+
+#[derive(Default)]
+struct Inner {
+    log: Vec<Entry>,
+    state: State,
+    /// Commits wait here while they are held back.
+    held: Option<Vec<Box<dyn FnOnce(&mut Inner, bool) + Send>>>,
+    unwritable: bool,
+    offers: usize,
+}
+
+impl Fake {
+    pub fn new() -> Fake {
+        Fake { inner: Arc::default(), committed: watch::Sender::new(Pos::ZERO) }
+    }
+
+    /// From now on nothing is committed, until [`Fake::release`].
+    pub fn hold(&self) {
+        self.inner.lock().held.get_or_insert_default();
+    }
+
+    pub fn release(&self) {
+        let mut inner = self.inner.lock();
+        for commit in inner.held.take().unwrap_or_default() {
+            commit(&mut inner, true);
+        }
+        self.committed.send_replace(inner.last());
+    }
+
+    pub fn held(&self) -> usize {
+        self.inner.lock().held.as_ref().map_or(0, Vec::len)
+    }
+
+    pub fn break_disk(&self, broken: bool) {
+        self.inner.lock().unwritable = broken;
+    }
+
+    pub fn offers(&self) -> usize {
+        self.inner.lock().offers
+    }
+
+    /// Puts records in, as a link would.
+    pub fn commit(&self, drafts: Vec<Draft>) {
+        let mut inner = self.inner.lock();
+        for d in &drafts {
+            inner.append(d);
+        }
+        self.committed.send_replace(inner.last());
+    }
+
+    pub fn notes(&self) -> Vec<Note> {
+        let inner = self.inner.lock();
+        let notes = inner.log.iter().filter_map(|e| {
+            let (header, payload) = Header::decode(&e.bytes).unwrap();
+            (header.kind == Kind::Note).then(|| Note::parse(payload).unwrap())
+        });
+        notes.collect()
+    }
+
+    pub fn session(&self, client: &str) -> Option<Session> {
+        self.inner.lock().state.sessions.get(client).cloned()
+    }
+
+    fn submit<T: Send + 'static>(&self, drafts: Vec<Draft>, done: fn(Vec<Pos>) -> T) -> Offering<T> {
+        let fake = self.clone();
+        Box::pin(async move {
+            let (tx, rx) = oneshot::channel();
+            let mut inner = fake.inner.lock();
+            inner.offers += 1;
+            let commit = move |inner: &mut Inner, _late: bool| {
+                let answer = if inner.unwritable {
+                    Err(Error::Unwritable("the test says so".into()))
+                } else {
+                    Ok(done(drafts.iter().map(|d| inner.append(d)).collect()))
+                };
+                let _ = tx.send(answer);
+            };
+            match &mut inner.held {
+                Some(held) => held.push(Box::new(commit)),
+                None => commit(&mut inner, false),
+            }
+            fake.committed.send_replace(inner.last());
+            Ok(rx)
+        })
+    }
+}
+
+impl Inner {
+    fn last(&self) -> Pos {
+        self.log.last().map_or(Pos::ZERO, |e| e.pos)
+    }
+
+    fn append(&mut self, draft: &Draft) -> Pos {
+        let pos = self.last().next();
+        let mut draft = draft.clone();
+        draft.stamp(super::now_us());
+        let entry = Entry { pos, chain: 0, bytes: Bytes::copy_from_slice(draft.bytes()) };
+        let (header, payload) = Header::decode(&entry.bytes).unwrap();
+        if header.retain {
+            if payload.is_empty() {
+                self.state.retained.remove(header.topic);
+            } else {
+                let retained = Retained {
+                    pos,
+                    qos: header.qos,
+                    payload: entry.bytes.slice_ref(payload),
+                    door: if header.door.is_empty() { Bytes::new() } else { entry.bytes.slice_ref(header.door) },
+                    committed_us: header.committed_us,
+                };
+                self.state.retained.insert(header.topic.to_owned(), retained);
+            }
+        }
+        if header.kind == Kind::Note {
+            self.fold(pos, Note::parse(payload).unwrap());
+        }
+        self.state.applied = pos;
+        self.log.push(entry);
+        pos
+    }
+
+    fn fold(&mut self, pos: Pos, note: Note) {
+        let sessions = &mut self.state.sessions;
+        match note {
+            Note::SessionOpened { client, user, version, expiry_s, clean } => {
+                if clean {
+                    sessions.remove(&client);
+                }
+                let s = sessions.entry(client).or_insert_with(|| Session { upto: pos, ..Session::default() });
+                (s.user, s.version, s.expiry_s, s.connected) = (user, version, expiry_s, true);
+            }
+            Note::SessionEnded { client, .. } => drop(sessions.remove(&client)),
+            Note::SessionLeft { client } => {
+                if let Some(s) = sessions.get_mut(&client) {
+                    s.connected = false;
+                }
+            }
+            Note::Subscribed { client, filter, options, id } => {
+                if let Some(s) = sessions.get_mut(&client) {
+                    let since = s.filters.get(&filter).map_or(pos, |f| f.since);
+                    s.filters.insert(filter, Subscription { options, id, since });
+                }
+            }
+            Note::Unsubscribed { client, filter } => {
+                if let Some(s) = sessions.get_mut(&client) {
+                    s.filters.remove(&filter);
+                }
+            }
+            Note::SessionAcked { client, upto, beyond } => {
+                if let Some(s) = sessions.get_mut(&client) {
+                    (s.upto, s.beyond) = (upto, beyond);
+                }
+            }
+            Note::Qos2Held { client, id } => {
+                if let Some(s) = sessions.get_mut(&client) {
+                    s.held.push(id);
+                }
+            }
+            Note::Qos2Released { client, id } => {
+                if let Some(s) = sessions.get_mut(&client) {
+                    s.held.retain(|h| *h != id);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Core for Fake {
+    fn offer(&self, drafts: Vec<Draft>) -> Offering<Vec<Outcome>> {
+        self.submit(drafts, |all| all.into_iter().map(Outcome::Committed).collect())
+    }
+
+    fn note(&self, notes: Vec<Note>, _haste: Haste) -> Offering<()> {
+        self.submit(notes.iter().map(Note::draft).collect(), |_| ())
+    }
+
+    fn first(&self) -> Pos {
+        Pos(1)
+    }
+
+    fn read(&self, after: Pos, records: usize, _bytes: usize) -> Result<Vec<Entry>, log::Error> {
+        let inner = self.inner.lock();
+        Ok(inner.log.iter().skip(after.0 as usize).take(records).cloned().collect())
+    }
+
+    fn get(&self, pos: Pos) -> Result<Option<Entry>, log::Error> {
+        Ok(self.inner.lock().log.get(pos.0 as usize - 1).cloned())
+    }
+
+    fn committed(&self) -> watch::Receiver<Pos> {
+        self.committed.subscribe()
+    }
+
+    fn state(&self, look: &mut dyn FnMut(&State)) {
+        look(&self.inner.lock().state);
+    }
+}
+
+/// Every QoS 1 or 2 publish, and every retained one, is a message; below `in/` it is an event of
+/// the type `t`, unless its payload is no object.
+pub struct Plain;
+
+impl Ingress for Plain {
+    fn take(&self, p: &Publish<'_>) -> Taken {
+        let event = p.topic.starts_with("in/");
+        if event && !p.payload.starts_with(b"{") {
+            let draft = super::dead_letter("not-json", "it is no object", p.client, p.topic, p.payload);
+            return Taken { draft: Some(draft), reason: 0x99 };
+        }
+        let (kind, name) = if event { (Kind::Event, "t") } else { (Kind::Message, "") };
+        if p.qos == 0 && !p.retain && !event {
+            return Taken { draft: None, reason: 0 };
+        }
+        let header = Header { topic: p.topic, qos: p.qos, retain: p.retain, door: p.door, ..Header::local(kind, name) };
+        Taken { draft: Some(Draft::new(&header, p.payload).unwrap()), reason: 0 }
+    }
+}

@@ -1,0 +1,327 @@
+//! A message as subscribers get it: made of a record, or live.
+
+use super::meta::Meta;
+use super::packet::Version;
+use super::packet::publish::Out;
+use super::route::Sub;
+use crate::log::Entry;
+use crate::state::Retained;
+use bytes::Bytes;
+use citybrain_shared::config;
+use citybrain_shared::record::{Direction, Header};
+use citybrain_shared::selector::Labels;
+use citybrain_shared::{Address, Pos, Selector};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// The messages that one record may give, in the order in which they are delivered.
+pub mod part {
+    /// On the topic by which it came in here, with the payload as published.
+    pub const AS_PUBLISHED: u8 = 0;
+    /// On `events/TYPE`.
+    pub const EVENT: u8 = 1;
+    /// On `cmd/TYPE`, when this node is meant.
+    pub const COMMAND: u8 = 2;
+}
+
+/// Who this node is: what selectors and `origin` are held against.
+#[derive(Debug)]
+pub struct Me {
+    address: Address,
+    labels: Labels,
+    /// `"origin":"ADDRESS"`
+    origin: Bytes,
+}
+
+impl Me {
+    pub fn new(node: &config::Node) -> Me {
+        Me { origin: origin_member(node.address.as_str()), address: node.address.clone(), labels: node.labels.clone() }
+    }
+
+    fn is_meant(&self, target: &str) -> bool {
+        Selector::parse(target).is_ok_and(|s| s.matches(&self.address, &self.labels))
+    }
+}
+
+fn origin_member(address: &str) -> Bytes {
+    // An address needs no escaping.
+    Bytes::from(format!("\"origin\":\"{address}\""))
+}
+
+/// Shared by all its subscribers; its byte fields are slices of the record.
+#[derive(Debug)]
+pub struct Message {
+    /// [`Pos::ZERO`]: live, of no record.
+    pub pos: Pos,
+    pub part: u8,
+    pub qos: u8,
+    /// As the publisher set it.
+    pub retain: bool,
+    topic: Bytes,
+    /// Client id of the publisher; for no-local.
+    pub publisher: Bytes,
+    forwarded: Bytes,
+    is_event: bool,
+    payload: Bytes,
+    /// What is inserted into the payload, and where.
+    splice: Option<(usize, Splice)>,
+    /// µs since 1970.
+    expires_us: Option<i64>,
+    expiry_was_asked: bool,
+}
+
+#[derive(Debug)]
+struct Splice {
+    member: Bytes,
+    comma: bool,
+}
+
+/// Calls `found` with the number and the topic of each message that the record gives.
+/// `topic` is scratch.
+pub fn parts<'a>(me: &Me, header: &Header<'a>, topic: &mut String, mut found: impl FnMut(u8, &str)) {
+    if !header.topic.is_empty() {
+        found(part::AS_PUBLISHED, header.topic);
+    }
+    if header.kind.is_event() {
+        let mut offer = |n, prefix| {
+            topic.clear();
+            write!(topic, "{prefix}/{}", header.name).expect("a string takes all");
+            found(n, topic);
+        };
+        offer(part::EVENT, "events");
+        if header.direction == Direction::Down && me.is_meant(header.target) {
+            offer(part::COMMAND, "cmd");
+        }
+    }
+}
+
+impl Message {
+    /// One of the messages of a record; `header` and `payload` must be decoded from `entry`.
+    pub fn of_record(me: &Me, entry: &Entry, header: &Header<'_>, payload: &[u8], n: u8, topic: &str) -> Message {
+        let slice = |part: &[u8]| if part.is_empty() { Bytes::new() } else { entry.bytes.slice_ref(part) };
+        let meta = Meta::decode(header.door);
+        let is_event = n != part::AS_PUBLISHED;
+        let ttl_us = match (header.ttl_ms, meta.expiry_s) {
+            (0, None) => None,
+            (0, Some(s)) => Some(i64::from(s) * 1_000_000),
+            (ms, None) => Some(i64::from(ms) * 1000),
+            (ms, Some(s)) => Some((i64::from(ms) * 1000).min(i64::from(s) * 1_000_000)),
+        };
+        let splice = if is_event {
+            payload.iter().position(|b| *b == b'{').map(|brace| {
+                let first = payload[brace + 1..].iter().find(|b| !b.is_ascii_whitespace());
+                let member = header.origin.map_or_else(|| me.origin.clone(), |o| origin_member(o.address));
+                (brace + 1, Splice { member, comma: first.is_some_and(|b| *b != b'}') })
+            })
+        } else {
+            None
+        };
+        Message {
+            pos: entry.pos,
+            part: n,
+            // An event is committed, whatever it came by.
+            qos: if is_event { header.qos.max(1) } else { header.qos },
+            retain: header.retain && !is_event,
+            topic: if is_event { Bytes::copy_from_slice(topic.as_bytes()) } else { slice(header.topic.as_bytes()) },
+            publisher: slice(meta.client),
+            forwarded: if is_event { Bytes::new() } else { slice(meta.forwarded) },
+            is_event,
+            payload: slice(if is_event { payload } else { meta.payload.unwrap_or(payload) }),
+            splice,
+            expires_us: ttl_us.map(|t| header.committed_us.saturating_add(t)),
+            expiry_was_asked: meta.expiry_s.is_some() && !is_event,
+        }
+    }
+
+    /// One that is in no log. `meta` as in [`Meta`], of the publisher.
+    pub fn live(topic: &str, meta: &Meta<'_>, payload: Bytes, qos: u8, retain: bool, now_us: i64) -> Message {
+        Message {
+            pos: Pos::ZERO,
+            part: 0,
+            qos,
+            retain,
+            topic: Bytes::copy_from_slice(topic.as_bytes()),
+            publisher: Bytes::copy_from_slice(meta.client),
+            forwarded: Bytes::copy_from_slice(meta.forwarded),
+            is_event: false,
+            payload,
+            splice: None,
+            expires_us: meta.expiry_s.map(|s| now_us.saturating_add(i64::from(s) * 1_000_000)),
+            expiry_was_asked: meta.expiry_s.is_some(),
+        }
+    }
+
+    /// As it waits on its topic for new subscribers.
+    pub fn retained(topic: &str, r: &Retained) -> Message {
+        let meta = Meta::decode(&r.door);
+        let slice = |part: &[u8]| if part.is_empty() { Bytes::new() } else { r.door.slice_ref(part) };
+        Message {
+            pos: Pos::ZERO,
+            part: 0,
+            qos: r.qos,
+            retain: true,
+            topic: Bytes::copy_from_slice(topic.as_bytes()),
+            publisher: slice(meta.client),
+            forwarded: slice(meta.forwarded),
+            is_event: false,
+            payload: meta.payload.map_or_else(|| r.payload.clone(), slice),
+            splice: None,
+            expires_us: meta.expiry_s.map(|s| r.committed_us.saturating_add(i64::from(s) * 1_000_000)),
+            expiry_was_asked: meta.expiry_s.is_some(),
+        }
+    }
+
+    pub fn topic(&self) -> &str {
+        std::str::from_utf8(&self.topic).unwrap_or_default()
+    }
+
+    /// Bytes that it keeps in memory, nearly.
+    pub fn bytes(&self) -> usize {
+        self.payload.len() + self.topic.len() + 64
+    }
+
+    pub fn has_expired(&self, now_us: i64) -> bool {
+        self.expires_us.is_some_and(|at| at <= now_us)
+    }
+
+    /// Appends it as a packet, unless it is larger than `packet_bytes_max`: then false.
+    pub fn put(
+        &self,
+        version: Version,
+        give: &Give<'_>,
+        now_us: i64,
+        packet_bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let member;
+        let payload = match &self.splice {
+            None => [&self.payload[..], &[], &[]],
+            Some((at, s)) => {
+                member = if s.comma { [&s.member[..], b","].concat() } else { s.member.to_vec() };
+                [&self.payload[..*at], &member[..], &self.payload[*at..]]
+            }
+        };
+        let out_packet = Out {
+            dup: give.dup,
+            qos: give.qos,
+            retain: give.retain,
+            topic: self.topic(),
+            id: give.id,
+            forwarded: &self.forwarded,
+            content_type: self.is_event.then_some("application/cloudevents+json"),
+            expiry_s: self
+                .expires_us
+                .filter(|_| self.expiry_was_asked)
+                .map(|at| u32::try_from((at - now_us) / 1_000_000).unwrap_or(0)),
+            subscription_ids: give.subscription_ids,
+            payload,
+        };
+        if out_packet.packet_bytes(version) > packet_bytes_max {
+            return false;
+        }
+        out_packet.put(version, out);
+        true
+    }
+}
+
+/// How one subscriber gets a message.
+pub struct Give<'a> {
+    pub dup: bool,
+    pub qos: u8,
+    pub retain: bool,
+    pub id: u16,
+    pub subscription_ids: &'a [u32],
+}
+
+/// A message on its way to one subscriber.
+#[derive(Clone, Debug)]
+pub struct Item {
+    pub message: Arc<Message>,
+    /// The lower of the publisher's and the subscription's.
+    pub qos: u8,
+    pub retain: bool,
+    pub subscription_ids: Vec<u32>,
+}
+
+impl Item {
+    /// A retained message for a new subscription.
+    pub fn retained(message: Message, sub: &Sub) -> Item {
+        let qos = sub.qos().min(message.qos);
+        Item { message: Arc::new(message), qos, retain: true, subscription_ids: sub.id.into_iter().collect() }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::super::packet::{Head, publish};
+    use super::*;
+    use citybrain_shared::LogId;
+    use citybrain_shared::record::{Draft, Kind, Origin};
+
+    pub fn me() -> Me {
+        Me { address: Address::parse("c/s").unwrap(), labels: Labels::new(), origin: origin_member("c/s") }
+    }
+
+    fn entry(header: &Header<'_>, payload: &[u8]) -> Entry {
+        let draft = Draft::new(header, payload).unwrap();
+        Entry { pos: Pos(7), chain: 0, bytes: Bytes::copy_from_slice(draft.bytes()) }
+    }
+
+    fn all(entry: &Entry) -> Vec<(u8, String, String)> {
+        let (header, payload) = Header::decode(&entry.bytes).unwrap();
+        let mut got = Vec::new();
+        parts(&me(), &header, &mut String::new(), |n, topic| {
+            let m = Message::of_record(&me(), entry, &header, payload, n, topic);
+            let mut out = Vec::new();
+            let give = Give { dup: false, qos: 0, retain: false, id: 0, subscription_ids: &[] };
+            assert!(m.put(Version::V4, &give, 0, usize::MAX, &mut out));
+            let head = Head::parse(&out).unwrap().unwrap();
+            let back = publish::In::parse(Version::V4, head.flags, &out[head.head_bytes..]).unwrap();
+            assert_eq!(back.topic, topic);
+            got.push((n, topic.to_owned(), String::from_utf8(back.payload.to_vec()).unwrap()));
+        });
+        got
+    }
+
+    #[test]
+    fn an_event_is_given_as_published_and_with_its_origin() {
+        let header = Header { topic: "in/x", ..Header::local(Kind::Event, "lamp.failed") };
+        assert_eq!(
+            all(&entry(&header, br#" {"id":"1"}"#)),
+            [
+                (0, "in/x".into(), r#" {"id":"1"}"#.into()),
+                (1, "events/lamp.failed".into(), r#" {"origin":"c/s","id":"1"}"#.into()),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_relayed_event_names_its_own_origin_and_an_empty_object_gets_no_comma() {
+        let origin = Some(Origin { address: "c/s/m", log: LogId(1), pos: Pos(1) });
+        let header = Header { origin, ..Header::local(Kind::Event, "t") };
+        assert_eq!(all(&entry(&header, b"{ }")), [(1, "events/t".into(), r#"{"origin":"c/s/m" }"#.into())]);
+    }
+
+    #[test]
+    fn a_downward_event_is_a_command_only_for_whom_it_means() {
+        let header = |target| Header { direction: Direction::Down, target, ..Header::local(Kind::Event, "t") };
+        assert_eq!(all(&entry(&header("c/s"), b"{}")).len(), 2);
+        assert_eq!(all(&entry(&header("c/**"), b"{}")).len(), 2);
+        assert_eq!(all(&entry(&header("c/x"), b"{}")).len(), 1);
+    }
+
+    #[test]
+    fn a_note_is_given_to_nobody() {
+        assert_eq!(all(&entry(&Header::local(Kind::Note, ""), b"{}")), []);
+    }
+
+    #[test]
+    fn an_expired_message_is_known_as_such() {
+        let header = Header { ttl_ms: 5, ..Header::local(Kind::Event, "t") };
+        let e = entry(&header, b"{}");
+        let (header, payload) = Header::decode(&e.bytes).unwrap();
+        let m = Message::of_record(&me(), &e, &header, payload, part::EVENT, "events/t");
+        assert!(!m.has_expired(4_999));
+        assert!(m.has_expired(5_000));
+    }
+}

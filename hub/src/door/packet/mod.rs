@@ -1,0 +1,312 @@
+//! MQTT 3.1.1 and 5.0 packets: bytes in, plain structs out, and back.
+//!
+//! | module | formats it owns |
+//! |---|---|
+//! | here | the fixed header, and the acknowledgements of publishes |
+//! | [`publish`] | PUBLISH and its properties, read and written by hand: the hot path allocates nothing |
+//! | [`control`] | CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT by `mqtt-protocol-core`, and the answers to them |
+//!
+//! The library leaves some checks to its user; they are made here: packet id 0, reserved bits,
+//! filter syntax, wildcards in topics, U+0000.
+
+pub mod control;
+pub mod publish;
+
+/// The protocol of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// 3.1.1
+    V4,
+    /// 5.0
+    V5,
+}
+
+impl Version {
+    pub fn level(self) -> u8 {
+        match self {
+            Version::V4 => 4,
+            Version::V5 => 5,
+        }
+    }
+}
+
+/// Reason codes of MQTT 5 (section 2.4), as far as this broker says them.
+pub mod reason {
+    pub const SUCCESS: u8 = 0x00;
+    pub const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
+    pub const NO_SUBSCRIPTION_EXISTED: u8 = 0x11;
+    pub const UNSPECIFIED: u8 = 0x80;
+    pub const MALFORMED: u8 = 0x81;
+    pub const PROTOCOL_ERROR: u8 = 0x82;
+    pub const IMPLEMENTATION: u8 = 0x83;
+    pub const UNSUPPORTED_VERSION: u8 = 0x84;
+    pub const CLIENT_ID: u8 = 0x85;
+    pub const BAD_USER_OR_PASSWORD: u8 = 0x86;
+    pub const NOT_AUTHORIZED: u8 = 0x87;
+    pub const BUSY: u8 = 0x89;
+    pub const SHUTTING_DOWN: u8 = 0x8b;
+    pub const BAD_AUTH_METHOD: u8 = 0x8c;
+    pub const KEEP_ALIVE: u8 = 0x8d;
+    pub const TAKEN_OVER: u8 = 0x8e;
+    pub const FILTER_INVALID: u8 = 0x8f;
+    pub const TOPIC_INVALID: u8 = 0x90;
+    pub const ID_NOT_FOUND: u8 = 0x92;
+    pub const RECEIVE_MAXIMUM: u8 = 0x93;
+    pub const ALIAS_INVALID: u8 = 0x94;
+    pub const TOO_LARGE: u8 = 0x95;
+    pub const QUOTA: u8 = 0x97;
+    pub const PAYLOAD_FORMAT: u8 = 0x99;
+    pub const NO_SHARED: u8 = 0x9e;
+}
+
+/// What a client did wrong: the connection ends with this reason (3.1.1: it just ends).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} (reason {reason:#04x})")]
+pub struct Fault {
+    pub reason: u8,
+    pub what: &'static str,
+}
+
+impl Fault {
+    pub const fn malformed(what: &'static str) -> Fault {
+        Fault { reason: reason::MALFORMED, what }
+    }
+
+    pub const fn protocol(what: &'static str) -> Fault {
+        Fault { reason: reason::PROTOCOL_ERROR, what }
+    }
+}
+
+/// Packet types, the upper half of the first byte.
+pub mod kind {
+    pub const CONNECT: u8 = 1;
+    pub const PUBLISH: u8 = 3;
+    pub const PUBACK: u8 = 4;
+    pub const PUBREC: u8 = 5;
+    pub const PUBREL: u8 = 6;
+    pub const PUBCOMP: u8 = 7;
+    pub const SUBSCRIBE: u8 = 8;
+    pub const UNSUBSCRIBE: u8 = 10;
+    pub const PINGREQ: u8 = 12;
+    pub const DISCONNECT: u8 = 14;
+    pub const AUTH: u8 = 15;
+}
+
+/// A fixed header: what follows it is `body_bytes` long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub kind: u8,
+    pub flags: u8,
+    pub head_bytes: usize,
+    pub body_bytes: usize,
+}
+
+impl Head {
+    /// `None`: more bytes are needed.
+    ///
+    /// # Errors
+    /// A remaining length of more than four bytes, or flags that the packet type does not allow.
+    pub fn parse(bytes: &[u8]) -> Result<Option<Head>, Fault> {
+        let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
+        let (kind, flags) = (first >> 4, first & 15);
+        let want = match kind {
+            kind::PUBLISH => flags,
+            kind::PUBREL | kind::SUBSCRIBE | kind::UNSUBSCRIBE => 2,
+            _ => 0,
+        };
+        if flags != want {
+            return Err(Fault::malformed("reserved bits of the fixed header are set"));
+        }
+        Ok(varint(rest)?.map(|(body, len)| Head { kind, flags, head_bytes: 1 + len, body_bytes: body as usize }))
+    }
+
+    pub fn total_bytes(&self) -> usize {
+        self.head_bytes + self.body_bytes
+    }
+}
+
+/// A variable byte integer and its length; `None`: more bytes are needed.
+fn varint(bytes: &[u8]) -> Result<Option<(u32, usize)>, Fault> {
+    let mut value = 0u32;
+    for (i, b) in bytes.iter().take(4).enumerate() {
+        value |= u32::from(b & 0x7f) << (7 * i);
+        if b & 0x80 == 0 {
+            return Ok(Some((value, i + 1)));
+        }
+    }
+    if bytes.len() >= 4 { Err(Fault::malformed("a length of more than four bytes")) } else { Ok(None) }
+}
+
+/// Writes a variable byte integer; `value` must be at most 268,435,455.
+fn put_varint(mut value: u32, out: &mut Vec<u8>) {
+    loop {
+        let low = (value & 0x7f) as u8;
+        value >>= 7;
+        if value == 0 {
+            out.push(low);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
+fn varint_bytes(value: usize) -> usize {
+    match value {
+        0..=0x7f => 1,
+        0x80..=0x3fff => 2,
+        0x4000..=0x1f_ffff => 3,
+        _ => 4,
+    }
+}
+
+/// Takes fields off the front of a packet's body.
+struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+const SHORT: Fault = Fault::malformed("the packet is shorter than its fields");
+
+impl<'a> Fields<'a> {
+    fn u8(&mut self) -> Result<u8, Fault> {
+        let (&b, rest) = self.rest.split_first().ok_or(SHORT)?;
+        self.rest = rest;
+        Ok(b)
+    }
+
+    fn u16(&mut self) -> Result<u16, Fault> {
+        let (b, rest) = self.rest.split_first_chunk::<2>().ok_or(SHORT)?;
+        self.rest = rest;
+        Ok(u16::from_be_bytes(*b))
+    }
+
+    fn u32(&mut self) -> Result<u32, Fault> {
+        let (b, rest) = self.rest.split_first_chunk::<4>().ok_or(SHORT)?;
+        self.rest = rest;
+        Ok(u32::from_be_bytes(*b))
+    }
+
+    fn varint(&mut self) -> Result<u32, Fault> {
+        let (value, len) = varint(self.rest)?.ok_or(SHORT)?;
+        self.rest = &self.rest[len..];
+        Ok(value)
+    }
+
+    fn take(&mut self, n: usize) -> Result<&'a [u8], Fault> {
+        let (head, rest) = self.rest.split_at_checked(n).ok_or(SHORT)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn binary(&mut self) -> Result<&'a [u8], Fault> {
+        let n = self.u16()? as usize;
+        self.take(n)
+    }
+
+    fn text(&mut self) -> Result<&'a str, Fault> {
+        let text = std::str::from_utf8(self.binary()?).map_err(|_| Fault::malformed("a text is not UTF-8"))?;
+        if text.contains('\0') { Err(Fault::malformed("a text contains U+0000")) } else { Ok(text) }
+    }
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP as received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    pub id: u16,
+    pub reason: u8,
+}
+
+impl Ack {
+    /// # Errors
+    /// When the body is too short, or the id 0.
+    pub fn parse(version: Version, body: &[u8]) -> Result<Ack, Fault> {
+        let mut f = Fields { rest: body };
+        let id = f.u16()?;
+        if id == 0 {
+            return Err(Fault::malformed("packet id 0"));
+        }
+        if f.rest.is_empty() {
+            return Ok(Ack { id, reason: reason::SUCCESS });
+        }
+        if version == Version::V4 {
+            return Err(Fault::malformed("bytes behind the packet id"));
+        }
+        let reason = f.u8()?;
+        if !f.rest.is_empty() {
+            let n = f.varint()? as usize;
+            f.take(n)?;
+            if !f.rest.is_empty() {
+                return Err(Fault::malformed("bytes behind the properties"));
+            }
+        }
+        Ok(Ack { id, reason })
+    }
+}
+
+/// Writes PUBACK, PUBREC, PUBREL or PUBCOMP. The reason is left out where it is success or where
+/// the protocol has none.
+pub fn put_ack(version: Version, kind: u8, id: u16, reason: u8, out: &mut Vec<u8>) {
+    let first = kind << 4 | if kind == kind::PUBREL { 2 } else { 0 };
+    let [high, low] = id.to_be_bytes();
+    if version == Version::V4 || reason == reason::SUCCESS {
+        out.extend_from_slice(&[first, 2, high, low]);
+    } else {
+        out.extend_from_slice(&[first, 3, high, low, reason]);
+    }
+}
+
+pub fn put_pingresp(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0xd0, 0]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_head_waits_for_its_bytes_and_refuses_a_fifth() {
+        assert_eq!(Head::parse(&[]), Ok(None));
+        assert_eq!(Head::parse(&[0x30]), Ok(None));
+        assert_eq!(Head::parse(&[0x30, 0xff, 0xff, 0xff]), Ok(None));
+        assert!(Head::parse(&[0x30, 0xff, 0xff, 0xff, 0xff]).is_err());
+        let head = Head::parse(&[0x30, 0x80, 0x01]).unwrap().unwrap();
+        assert_eq!((head.total_bytes(), head.body_bytes), (131, 128));
+    }
+
+    #[test]
+    fn reserved_flags_are_refused() {
+        for first in [0x11, 0x80, 0x60, 0xa3, 0xc1, 0xe8] {
+            assert!(Head::parse(&[first, 0]).is_err(), "{first:#x}");
+        }
+    }
+
+    #[test]
+    fn packet_id_zero_is_refused() {
+        assert!(Ack::parse(Version::V5, &[0, 0]).is_err());
+        assert!(Ack::parse(Version::V4, &[0]).is_err());
+        assert_eq!(Ack::parse(Version::V5, &[0, 1, 0x10, 0]).unwrap(), Ack { id: 1, reason: 0x10 });
+    }
+
+    proptest! {
+        #[test]
+        fn a_length_reads_back(value in 0u32..=268_435_455) {
+            let mut out = Vec::new();
+            put_varint(value, &mut out);
+            prop_assert_eq!(out.len(), varint_bytes(value as usize));
+            prop_assert_eq!(varint(&out).unwrap(), Some((value, out.len())));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Head::parse(&bytes);
+            for v in [Version::V4, Version::V5] {
+                let _ = Ack::parse(v, &bytes);
+                let _ = publish::In::parse(v, bytes.first().copied().unwrap_or(0) & 15, &bytes);
+                let _ = control::Subscribe::parse(v, &bytes);
+                let _ = control::Unsubscribe::parse(v, &bytes);
+                let _ = control::Disconnect::parse(&bytes);
+            }
+            let _ = control::Connect::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! From the log to those who asked: one task reads what was committed and hands it on.
+//!
+//! **Constraints**: a message costs only those whose filters match it; a slow subscriber costs
+//! nobody else anything; nothing that must arrive is dropped.
+//! **Operation**: each connected session has an [`Inbox`], bounded. While it is *live*, the router
+//! puts in what matches. When it is full, the session is no longer live: it empties its inbox,
+//! reads on in the log by itself from the last record that it saw, and becomes live again when it
+//! has come to where the router is. Both happen under the lock of [`Routes`], so no record falls
+//! between the two.
+
+use super::core::{Core, read_on};
+use super::counters::Counters;
+use super::message::{Item, Me, Message, parts};
+use super::meta::Meta;
+use super::trie::Trie;
+use bytes::Bytes;
+use citybrain_shared::record::Header;
+use citybrain_shared::{Pos, topic};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use tokio::sync::watch;
+
+/// Records waiting in a session's inbox. More would only repeat the log, which has them anyway.
+const RECORDS_MAX: usize = 512;
+const RECORD_BYTES_MAX: usize = 512 * 1024;
+
+/// Live messages, which are nowhere else: the frames under way to a child fit (2 lanes, 8 frames).
+const LIVE_MAX: usize = 1024;
+const LIVE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Records routed under one hold of the lock: some tens of microseconds.
+const CHUNK_RECORDS: usize = 256;
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// One filter of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sub {
+    /// QoS in bits 0-1, no-local 2, retain-as-published 3, retain handling 4-5.
+    pub options: u8,
+    pub id: Option<u32>,
+    /// Only records after this position.
+    pub since: Pos,
+}
+
+impl Sub {
+    pub fn qos(&self) -> u8 {
+        self.options & 3
+    }
+
+    fn no_local(&self) -> bool {
+        self.options & 4 != 0
+    }
+
+    fn retain_as_published(&self) -> bool {
+        self.options & 8 != 0
+    }
+
+    /// May it have this record of this publisher?
+    fn wants(&self, pos: Pos, publisher: &[u8], own: &str) -> bool {
+        pos > self.since && !(self.no_local() && publisher == own.as_bytes())
+    }
+}
+
+/// Names a connected session in the routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(u32);
+
+/// What waits for one connected session.
+#[derive(Debug)]
+pub struct Inbox {
+    client: Arc<str>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    bytes: usize,
+    live: bool,
+    /// Of the connection, while it waits.
+    waker: Option<Waker>,
+}
+
+impl Queue {
+    fn has_room(&self, items: usize, items_max: usize, bytes_max: usize) -> bool {
+        // Whatever its size, one message fits into an empty inbox.
+        self.items.is_empty() || (self.items.len() + items <= items_max && self.bytes < bytes_max)
+    }
+
+    fn wake(&mut self) {
+        if let Some(w) = self.waker.take() {
+            w.wake();
+        }
+    }
+}
+
+/// What [`Inbox::poll`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Item,
+    /// Nothing; the task will be woken.
+    Pending,
+    /// Nothing, and nothing will come: read on in the log.
+    Behind,
+}
+
+impl Inbox {
+    /// Moves the messages of the next record, or the next live message, to the end of `ready`.
+    pub fn poll(&self, cx: &mut Context<'_>, ready: &mut VecDeque<Item>) -> Next {
+        let mut q = self.queue.lock();
+        let Some(first) = q.items.pop_front() else {
+            if !q.live {
+                return Next::Behind;
+            }
+            match &mut q.waker {
+                Some(w) => w.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return Next::Pending;
+        };
+        q.bytes -= first.message.bytes();
+        let pos = first.message.pos;
+        ready.push_back(first);
+        while pos > Pos::ZERO && q.items.front().is_some_and(|i| i.message.pos == pos) {
+            let item = q.items.pop_front().expect("it was looked at");
+            q.bytes -= item.message.bytes();
+            ready.push_back(item);
+        }
+        Next::Item
+    }
+
+    pub fn len(&self) -> usize {
+        self.queue.lock().items.len()
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.queue.lock().live
+    }
+}
+
+/// Who gets what. One per door.
+#[derive(Debug)]
+pub struct Router {
+    me: Arc<Me>,
+    counters: Arc<Counters>,
+    link_root: String,
+    routes: Mutex<Routes>,
+}
+
+#[derive(Debug, Default)]
+struct Routes {
+    filters: Trie<Key, Sub>,
+    /// Filters below the link root; link traffic is seen through no other.
+    links: Trie<Key, Sub>,
+    sessions: Vec<Option<Arc<Inbox>>>,
+    free: Vec<u32>,
+    /// Records up to here have been routed.
+    routed: Pos,
+    /// Kept between calls, so that a message allocates nothing here.
+    found: Vec<Found>,
+    topic: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    key: Key,
+    part: u8,
+    sub: FoundSub,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct FoundSub {
+    qos: u8,
+    retain_as_published: bool,
+    id: Option<u32>,
+}
+
+impl Router {
+    /// Routes what is committed behind `routed`.
+    pub fn new(me: Arc<Me>, counters: Arc<Counters>, link_root: &str, routed: Pos) -> Router {
+        let routes = Mutex::new(Routes { routed, ..Routes::default() });
+        Router { me, counters, link_root: link_root.to_owned(), routes }
+    }
+
+    pub fn routed(&self) -> Pos {
+        self.routes.lock().routed
+    }
+
+    /// A session that is not live yet.
+    pub fn join(&self, client: &Arc<str>) -> (Key, Arc<Inbox>) {
+        let inbox = Arc::new(Inbox { client: client.clone(), queue: Mutex::default() });
+        let mut r = self.routes.lock();
+        let key = match r.free.pop() {
+            Some(i) => {
+                r.sessions[i as usize] = Some(inbox.clone());
+                Key(i)
+            }
+            None => {
+                r.sessions.push(Some(inbox.clone()));
+                Key(r.sessions.len() as u32 - 1)
+            }
+        };
+        (key, inbox)
+    }
+
+    /// The session is gone; its filters must be removed before.
+    pub fn leave(&self, key: Key) {
+        let mut r = self.routes.lock();
+        if let Some(slot) = r.sessions.get_mut(key.0 as usize) {
+            *slot = None;
+            r.free.push(key.0);
+        }
+    }
+
+    /// Filters of one session, in one hold of the lock; the caller gives few at a time.
+    pub fn subscribe<'a>(&self, key: Key, subs: impl Iterator<Item = (&'a str, Sub)>) {
+        let mut r = self.routes.lock();
+        for (filter, sub) in subs {
+            if topic::is_link(&self.link_root, filter) {
+                r.links.insert(filter, key, sub);
+            } else {
+                r.filters.insert(filter, key, sub);
+            }
+        }
+    }
+
+    pub fn unsubscribe<'a>(&self, key: Key, filters: impl Iterator<Item = &'a str>) {
+        let mut r = self.routes.lock();
+        for filter in filters {
+            if topic::is_link(&self.link_root, filter) {
+                r.links.remove(filter, key);
+            } else {
+                r.filters.remove(filter, key);
+            }
+        }
+    }
+
+    /// Makes the session live if it has seen all that was routed.
+    pub fn go_live(&self, inbox: &Inbox, seen: Pos) -> bool {
+        let r = self.routes.lock();
+        let live = r.routed <= seen;
+        if live {
+            inbox.queue.lock().live = true;
+        }
+        live
+    }
+
+    /// If the session is live and nothing waits for it: everything up to here was looked at for it.
+    pub fn looked_upto(&self, inbox: &Inbox) -> Option<Pos> {
+        let r = self.routes.lock();
+        let q = inbox.queue.lock();
+        (q.live && q.items.is_empty()).then_some(r.routed)
+    }
+
+    /// Hands a message that is in no log to whoever is there now.
+    pub fn live(&self, message: Message) {
+        let mut r = self.routes.lock();
+        let mut found = std::mem::take(&mut r.found);
+        let topic = message.topic();
+        let trie = if topic::is_link(&self.link_root, topic) { &r.links } else { &r.filters };
+        trie.matches(topic, |key, sub| {
+            if r.wants(key, sub, Pos(u64::MAX), &message.publisher) {
+                found.push(Found::new(key, 0, sub));
+            }
+        });
+        if !found.is_empty() {
+            found.sort_unstable();
+            let message = Arc::new(message);
+            for of_session in found.chunk_by(|a, b| a.key == b.key) {
+                let Some(inbox) = r.inbox(of_session[0].key) else { continue };
+                let item = merge(of_session, message.clone());
+                let mut q = inbox.queue.lock();
+                if q.has_room(1, LIVE_MAX, LIVE_BYTES_MAX) {
+                    q.bytes += item.message.bytes();
+                    q.items.push_back(item);
+                    q.wake();
+                } else {
+                    self.counters.qos0_dropped.add(1);
+                }
+            }
+        }
+        found.clear();
+        r.found = found;
+    }
+
+    /// Routes what is committed, until the engine is gone or `stop` says so.
+    pub async fn run(&self, core: &dyn Core, mut stop: watch::Receiver<bool>) {
+        let mut committed = core.committed();
+        loop {
+            let last = *committed.borrow_and_update();
+            while self.route_some(core, last) {
+                tokio::task::yield_now().await;
+            }
+            tokio::select! {
+                changed = committed.changed() => if changed.is_err() { return },
+                _ = stop.wait_for(|s| *s) => return,
+            }
+        }
+    }
+
+    /// True: call again.
+    fn route_some(&self, core: &dyn Core, last: Pos) -> bool {
+        let after = {
+            let mut r = self.routes.lock();
+            if r.filters.is_empty() {
+                // Nobody listens: nothing is read. Who subscribes later starts behind `last`.
+                r.routed = r.routed.max(last);
+            }
+            r.routed
+        };
+        if after >= last {
+            return false;
+        }
+        let chunk = read_on(core, after, last, CHUNK_RECORDS, CHUNK_BYTES);
+        let mut r = self.routes.lock();
+        for entry in &chunk.entries {
+            r.route(self, entry);
+        }
+        r.routed = chunk.upto;
+        if chunk.unreadable > 0 {
+            self.counters.unreadable.add(chunk.unreadable);
+        }
+        chunk.upto < last
+    }
+}
+
+impl Found {
+    fn new(key: Key, part: u8, sub: &Sub) -> Found {
+        let sub = FoundSub { qos: sub.qos(), retain_as_published: sub.retain_as_published(), id: sub.id };
+        Found { key, part, sub }
+    }
+}
+
+impl Routes {
+    fn inbox(&self, key: Key) -> Option<&Arc<Inbox>> {
+        self.sessions.get(key.0 as usize)?.as_ref()
+    }
+
+    fn wants(&self, key: Key, sub: &Sub, pos: Pos, publisher: &[u8]) -> bool {
+        self.inbox(key).is_some_and(|inbox| sub.wants(pos, publisher, &inbox.client))
+    }
+
+    fn route(&mut self, router: &Router, entry: &crate::log::Entry) {
+        let Ok((header, payload)) = Header::decode(&entry.bytes) else {
+            router.counters.unreadable.add(1);
+            return;
+        };
+        let mut found = std::mem::take(&mut self.found);
+        let mut topic = std::mem::take(&mut self.topic);
+        let publisher = Meta::decode(header.door).client;
+        parts(&router.me, &header, &mut topic, |n, topic| {
+            self.filters.matches(topic, |key, sub| {
+                if self.wants(key, sub, entry.pos, publisher) {
+                    found.push(Found::new(key, n, sub));
+                }
+            });
+        });
+        if !found.is_empty() {
+            found.sort_unstable();
+            let mut made: [Option<Arc<Message>>; 3] = [None, None, None];
+            parts(&router.me, &header, &mut topic, |n, topic| {
+                if found.iter().any(|f| f.part == n) {
+                    let message = Message::of_record(&router.me, entry, &header, payload, n, topic);
+                    made[n as usize] = Some(Arc::new(message));
+                }
+            });
+            for of_session in found.chunk_by(|a, b| a.key == b.key) {
+                if let Some(inbox) = self.inbox(of_session[0].key) {
+                    put(router, inbox, of_session, &made);
+                }
+            }
+        }
+        found.clear();
+        self.found = found;
+        self.topic = topic;
+    }
+}
+
+/// All messages of a record for one session go into its inbox, or none.
+fn put(router: &Router, inbox: &Inbox, found: &[Found], made: &[Option<Arc<Message>>; 3]) {
+    let mut q = inbox.queue.lock();
+    if !q.live {
+        return;
+    }
+    let items = found.chunk_by(|a, b| a.part == b.part).filter_map(|same| {
+        let message = made[same[0].part as usize].as_ref()?;
+        Some(merge(same, message.clone()))
+    });
+    if q.has_room(3, RECORDS_MAX, RECORD_BYTES_MAX) {
+        for item in items {
+            q.bytes += item.message.bytes();
+            q.items.push_back(item);
+        }
+    } else if items.clone().all(|i| i.qos == 0) {
+        router.counters.qos0_dropped.add(items.count() as u64);
+        return;
+    } else {
+        q.live = false;
+        router.counters.fell_behind.add(1);
+    }
+    q.wake();
+}
+
+/// One delivery for all matching filters of a session: the highest QoS, all identifiers.
+fn merge(found: &[Found], message: Arc<Message>) -> Item {
+    let qos = found.iter().map(|f| f.sub.qos).max().unwrap_or(0).min(message.qos);
+    let retain = message.retain && found.iter().any(|f| f.sub.retain_as_published);
+    let subscription_ids = found.iter().filter_map(|f| f.sub.id).collect();
+    Item { message, qos, retain, subscription_ids }
+}
+
+/// A session's own filters, for reading the log by itself.
+#[derive(Debug, Default)]
+pub struct OwnFilters {
+    trie: Trie<(), Sub>,
+    found: Vec<Found>,
+    topic: String,
+}
+
+impl OwnFilters {
+    pub fn new<'a>(subs: impl Iterator<Item = (&'a str, Sub)>) -> OwnFilters {
+        let mut own = OwnFilters::default();
+        for (filter, sub) in subs {
+            own.trie.insert(filter, (), sub);
+        }
+        own
+    }
+
+    pub fn insert(&mut self, filter: &str, sub: Sub) {
+        self.trie.insert(filter, (), sub);
+    }
+
+    pub fn remove(&mut self, filter: &str) {
+        self.trie.remove(filter, ());
+    }
+
+    /// The messages of a record for this session, as the router would have found them.
+    pub fn items(&mut self, me: &Me, entry: &crate::log::Entry, client: &str) -> Vec<Item> {
+        let Ok((header, payload)) = Header::decode(&entry.bytes) else { return Vec::new() };
+        let publisher = Meta::decode(header.door).client;
+        let mut items = Vec::new();
+        let OwnFilters { trie, found, topic } = self;
+        parts(me, &header, topic, |n, topic| {
+            found.clear();
+            trie.matches(topic, |(), sub| {
+                if sub.wants(entry.pos, publisher, client) {
+                    found.push(Found::new(Key(0), n, sub));
+                }
+            });
+            if !found.is_empty() {
+                found.sort_unstable();
+                items.push(merge(found, Arc::new(Message::of_record(me, entry, &header, payload, n, topic))));
+            }
+        });
+        items
+    }
+}
+
+/// A live message of a publisher on this node.
+pub fn live_message(topic: &str, door: &[u8], payload: Bytes, qos: u8, retain: bool, now_us: i64) -> Message {
+    Message::live(topic, &Meta::decode(door), payload, qos, retain, now_us)
+}

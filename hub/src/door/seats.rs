@@ -1,0 +1,252 @@
+//! Who is connected, and who has left a session behind.
+
+use super::access::User;
+use super::core::{Core, look};
+use super::packet::control::Will;
+use super::route::{Inbox, Router};
+use crate::state::State;
+use citybrain_shared::Pos;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+#[derive(Debug, Default)]
+pub struct Seats {
+    taken: Mutex<HashMap<Arc<str>, Seat>>,
+    parked: Mutex<HashMap<Arc<str>, Parked>>,
+    wills: Mutex<HashMap<Arc<str>, (Instant, User, Will)>>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    live: Arc<Live>,
+    /// Closes when the connection has left everything in order.
+    gone: watch::Receiver<()>,
+}
+
+/// What others may see of a connection, and how they end it.
+#[derive(Debug)]
+pub struct Live {
+    pub user: User,
+    pub version: u8,
+    pub durable: bool,
+    pub inbox: Mutex<Option<Arc<Inbox>>>,
+    pub filters: AtomicUsize,
+    pub in_flight: AtomicUsize,
+    kicked: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Live {
+    pub fn new(user: User, version: u8, durable: bool) -> Arc<Live> {
+        Arc::new(Live {
+            user,
+            version,
+            durable,
+            inbox: Mutex::new(None),
+            filters: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            kicked: AtomicU8::new(0),
+            waker: Mutex::new(None),
+        })
+    }
+
+    /// Ends the connection, with a reason for MQTT 5.
+    pub fn kick(&self, reason: u8) {
+        self.kicked.store(reason, Ordering::Release);
+        if let Some(w) = self.waker.lock().take() {
+            w.wake();
+        }
+    }
+
+    /// The reason to end, if there is one; else the task will be woken.
+    pub fn poll_kicked(&self, cx: &mut Context<'_>) -> Option<u8> {
+        let mut waker = self.waker.lock();
+        match self.kicked.load(Ordering::Acquire) {
+            0 => {
+                match &mut *waker {
+                    Some(w) => w.clone_from(cx.waker()),
+                    none => *none = Some(cx.waker().clone()),
+                }
+                None
+            }
+            reason => Some(reason),
+        }
+    }
+}
+
+/// A client's place. Dropped by the connection as its last act.
+pub struct Taken<'a> {
+    seats: &'a Seats,
+    client: Arc<str>,
+    live: Arc<Live>,
+    _gone: watch::Sender<()>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.seats.taken.lock();
+        if taken.get(&self.client).is_some_and(|s| Arc::ptr_eq(&s.live, &self.live)) {
+            taken.remove(&self.client);
+        }
+    }
+}
+
+/// What is remembered of a session whose client is away, beside what the log knows. After a
+/// restart there is none of it.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    left: Instant,
+    expiry_s: u32,
+    /// `None`: unknown, an earlier process gave it.
+    pub delivered: Option<Delivered>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Delivered {
+    /// Records up to here were given to the client.
+    pub upto: Pos,
+    /// QoS 2 messages that it received and has not completed: record and part.
+    pub releasing: HashSet<(Pos, u8)>,
+}
+
+/// A session, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionView {
+    pub client: String,
+    pub user: String,
+    /// MQTT protocol level: 4 or 5.
+    pub version: u8,
+    pub durable: bool,
+    pub connected: bool,
+    pub filters: usize,
+    /// Messages given and not acknowledged.
+    pub in_flight: usize,
+    /// Messages waiting in memory.
+    pub queued: usize,
+    /// It reads the log by itself, because it is slow or has just come back.
+    pub behind: bool,
+    /// Everything up to here is settled; 0 for a session that is not durable.
+    pub upto: Pos,
+}
+
+impl Seats {
+    /// Takes the client's place, after whoever has it now has left; `reason` is what it hears.
+    pub async fn take(&self, client: &Arc<str>, live: &Arc<Live>, reason: u8) -> (Taken<'_>, bool) {
+        let (gone_tx, gone) = watch::channel(());
+        let mut took_over = false;
+        loop {
+            let mut other = {
+                let mut taken = self.taken.lock();
+                match taken.get(client) {
+                    Some(seat) => {
+                        seat.live.kick(reason);
+                        took_over = true;
+                        seat.gone.clone()
+                    }
+                    None => {
+                        taken.insert(client.clone(), Seat { live: live.clone(), gone });
+                        let seat = Taken { seats: self, client: client.clone(), live: live.clone(), _gone: gone_tx };
+                        return (seat, took_over);
+                    }
+                }
+            };
+            let _ = other.changed().await;
+        }
+    }
+
+    pub fn kick_all(&self, reason: u8) {
+        self.taken.lock().values().for_each(|s| s.live.kick(reason));
+    }
+
+    /// Sessions of a state that was found at start: their expiry begins anew, which keeps them
+    /// longer rather than shorter.
+    pub fn park_all(&self, state: &State) {
+        let left = Instant::now();
+        let mut parked = self.parked.lock();
+        for (client, s) in &state.sessions {
+            parked.insert(client.as_str().into(), Parked { left, expiry_s: s.expiry_s, delivered: None });
+        }
+    }
+
+    pub fn park(&self, client: &Arc<str>, expiry_s: u32, delivered: Delivered) {
+        let parked = Parked { left: Instant::now(), expiry_s, delivered: Some(delivered) };
+        self.parked.lock().insert(client.clone(), parked);
+    }
+
+    /// The client is back.
+    pub fn unpark(&self, client: &str) -> Option<Parked> {
+        self.parked.lock().remove(client)
+    }
+
+    pub fn put_will(&self, client: &Arc<str>, delay_s: u32, user: &User, will: Will) {
+        let due = Instant::now() + Duration::from_secs(delay_s.into());
+        self.wills.lock().insert(client.clone(), (due, user.clone(), will));
+    }
+
+    /// The client is back in time, if there is one.
+    pub fn take_will(&self, client: &str) -> Option<(User, Will)> {
+        self.wills.lock().remove(client).map(|(_, user, will)| (user, will))
+    }
+
+    pub fn wills_due(&self) -> Vec<(Arc<str>, User, Will)> {
+        let now = Instant::now();
+        let mut wills = self.wills.lock();
+        wills.extract_if(|_, (due, ..)| *due <= now).map(|(client, (_, user, will))| (client, user, will)).collect()
+    }
+
+    /// Sessions whose client has been away for too long; they are forgotten here.
+    pub fn expired(&self) -> Vec<Arc<str>> {
+        let now = Instant::now();
+        let mut parked = self.parked.lock();
+        let due = |p: &mut Parked| now.duration_since(p.left) >= Duration::from_secs(p.expiry_s.into());
+        parked.extract_if(|_, p| due(p)).map(|(client, _)| client).collect()
+    }
+
+    pub fn views(&self, core: &dyn Core, router: &Router) -> Vec<SessionView> {
+        let routed = router.routed();
+        let mut views: HashMap<String, SessionView> = look(core, |state| {
+            let view = |(client, s): (&String, &crate::state::Session)| {
+                let view = SessionView {
+                    client: client.clone(),
+                    user: s.user.clone(),
+                    version: s.version,
+                    durable: true,
+                    connected: false,
+                    filters: s.filters.len(),
+                    in_flight: 0,
+                    queued: 0,
+                    behind: s.upto < routed,
+                    upto: s.upto,
+                };
+                (client.clone(), view)
+            };
+            state.sessions.iter().map(view).collect()
+        });
+        for (client, seat) in self.taken.lock().iter() {
+            let live = &seat.live;
+            let inbox = live.inbox.lock().clone();
+            let upto = views.get(&**client).map_or(Pos::ZERO, |v| v.upto);
+            let view = SessionView {
+                client: client.to_string(),
+                user: live.user.name.to_string(),
+                version: live.version,
+                durable: live.durable,
+                connected: true,
+                filters: live.filters.load(Ordering::Relaxed),
+                in_flight: live.in_flight.load(Ordering::Relaxed),
+                queued: inbox.as_ref().map_or(0, |i| i.len()),
+                behind: inbox.as_ref().is_some_and(|i| !i.is_live()),
+                upto,
+            };
+            views.insert(client.to_string(), view);
+        }
+        let mut views: Vec<_> = views.into_values().collect();
+        views.sort_by(|a, b| a.client.cmp(&b.client));
+        views
+    }
+}

@@ -1,0 +1,798 @@
+//! The door over real sockets, with an engine in memory behind it.
+
+use super::fake::{Fake, Plain};
+use super::packet::{Ack, Head, Version, kind, publish, put_ack};
+use super::*;
+use crate::note::Note;
+use bytes::{Buf, Bytes, BytesMut};
+use citybrain_shared::record::{Header, Kind};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A door that serves until it is dropped.
+struct House {
+    door: Arc<Door>,
+    at: SocketAddr,
+    stop: watch::Sender<bool>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+fn node() -> config::Node {
+    config::Node {
+        address: citybrain_shared::Address::parse("c").unwrap(),
+        name: String::new(),
+        tier: None,
+        code: None,
+        labels: Default::default(),
+        data: PathBuf::new(),
+    }
+}
+
+impl House {
+    async fn open(fake: &Fake) -> House {
+        House::with(fake, config::Broker::default(), config::Access::default()).await
+    }
+
+    async fn with(fake: &Fake, broker: config::Broker, access: config::Access) -> House {
+        let link = config::Link::default();
+        let door = Door::new(Arc::new(fake.clone()), Arc::new(Plain), &node(), &broker, &access, &link);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (stop, shutdown) = watch::channel(false);
+        let serving = tokio::spawn(serve(listener, door.clone(), shutdown));
+        House { door, at, stop, serving }
+    }
+
+    async fn close(self) {
+        self.stop.send_replace(true);
+        self.serving.await.unwrap();
+    }
+
+    async fn client(&self, version: Version, id: &str, clean: bool) -> Client {
+        let (client, connack) = self.connect(version, id, clean, &[]).await;
+        assert_eq!(connack[1], 0, "{connack:x?}");
+        client
+    }
+
+    /// `tail`: what comes behind the client id. The CONNACK's body is returned.
+    async fn connect(&self, version: Version, id: &str, clean: bool, tail: &[u8]) -> (Client, Vec<u8>) {
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version.level()];
+        let user = if tail.is_empty() { 0 } else { 0xc0 };
+        body.extend([user | if clean { 2 } else { 0 }, 0, 60]);
+        if version == Version::V5 {
+            // Session expiry 100 s, unless clean.
+            let expiry: &[u8] = if clean { &[0] } else { &[5, 0x11, 0, 0, 0, 100] };
+            body.extend_from_slice(expiry);
+        }
+        put_text(id, &mut body);
+        body.extend_from_slice(tail);
+        let mut client = Client { socket: TcpStream::connect(self.at).await.unwrap(), input: BytesMut::new(), version };
+        client.send(0x10, &body).await;
+        let (first, connack) = client.packet().await.unwrap();
+        assert_eq!(first, 0x20);
+        (client, connack)
+    }
+}
+
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(text.len() as u16).to_be_bytes());
+    out.extend_from_slice(text.as_bytes());
+}
+
+struct Client {
+    socket: TcpStream,
+    input: BytesMut,
+    version: Version,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Got {
+    topic: String,
+    payload: String,
+    qos: u8,
+    dup: bool,
+    retain: bool,
+    id: u16,
+}
+
+impl Client {
+    async fn send(&mut self, first: u8, body: &[u8]) {
+        let mut out = vec![first];
+        let mut n = body.len();
+        loop {
+            let low = (n & 0x7f) as u8;
+            n >>= 7;
+            out.push(low | if n > 0 { 0x80 } else { 0 });
+            if n == 0 {
+                break;
+            }
+        }
+        out.extend_from_slice(body);
+        self.socket.write_all(&out).await.unwrap();
+    }
+
+    /// `None`: the connection is closed.
+    async fn packet(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            if let Some(head) = Head::parse(&self.input).unwrap_or_else(|_| panic!("{:x?}", &self.input[..]))
+                && self.input.len() >= head.total_bytes()
+            {
+                let first = self.input[0];
+                self.input.advance(head.head_bytes);
+                return Some((first, self.input.split_to(head.body_bytes).to_vec()));
+            }
+            match timeout(PATIENCE, self.socket.read_buf(&mut self.input)).await.expect("a packet should come") {
+                Ok(n) if n > 0 => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// Nothing comes for a while.
+    async fn hears_nothing(&mut self) {
+        let silence = Duration::from_millis(80);
+        if let Ok(p) = timeout(silence, self.packet()).await {
+            panic!("{p:x?}");
+        }
+    }
+
+    async fn publish(&mut self, topic: &str, payload: &[u8], qos: u8, id: u16, retain: bool) {
+        let mut out = Vec::new();
+        let p = publish::Out {
+            dup: false,
+            qos,
+            retain,
+            topic,
+            id,
+            forwarded: &[],
+            content_type: None,
+            expiry_s: None,
+            subscription_ids: &[],
+            payload: [payload, &[], &[]],
+        };
+        p.put(self.version, &mut out);
+        self.socket.write_all(&out).await.unwrap();
+    }
+
+    async fn ack(&mut self, kind: u8, id: u16) {
+        let mut out = Vec::new();
+        put_ack(self.version, kind, id, 0, &mut out);
+        self.socket.write_all(&out).await.unwrap();
+    }
+
+    /// The next packet is this acknowledgement.
+    async fn acked(&mut self, kind: u8, id: u16) -> u8 {
+        let (first, body) = self.packet().await.expect("an acknowledgement");
+        assert_eq!((first >> 4, Ack::parse(self.version, &body).unwrap().id), (kind, id));
+        Ack::parse(self.version, &body).unwrap().reason
+    }
+
+    async fn publish_acked(&mut self, topic: &str, payload: &[u8], id: u16) {
+        self.publish(topic, payload, 1, id, false).await;
+        self.acked(kind::PUBACK, id).await;
+    }
+
+    async fn subscribe(&mut self, filter: &str, options: u8) -> u8 {
+        let mut body = vec![0, 9];
+        if self.version == Version::V5 {
+            body.push(0);
+        }
+        put_text(filter, &mut body);
+        body.push(options);
+        self.send(0x82, &body).await;
+        let (first, body) = self.packet().await.expect("a SUBACK");
+        assert_eq!((first, &body[..2]), (0x90, &[0, 9][..]));
+        *body.last().unwrap()
+    }
+
+    async fn got(&mut self) -> Got {
+        let (first, body) = self.packet().await.expect("a message");
+        assert_eq!(first >> 4, kind::PUBLISH, "{first:x} {body:x?}");
+        let p = parse_publish(self.version, first & 15, &body);
+        Got {
+            topic: p.topic.to_owned(),
+            payload: String::from_utf8(p.payload.to_vec()).unwrap(),
+            qos: p.qos,
+            dup: p.dup,
+            retain: p.retain,
+            id: p.id,
+        }
+    }
+
+    async fn got_and_acked(&mut self) -> String {
+        let got = self.got().await;
+        assert_eq!(got.qos, 1);
+        self.ack(kind::PUBACK, got.id).await;
+        got.payload
+    }
+
+    /// Reads until the connection ends; the last DISCONNECT's reason.
+    async fn is_closed(&mut self) -> Option<u8> {
+        let mut reason = None;
+        while let Some((first, body)) = self.packet().await {
+            if first == 0xe0 {
+                reason = body.first().copied();
+            }
+        }
+        reason
+    }
+
+    async fn leaves(mut self) {
+        self.send(0xe0, &[]).await;
+        self.is_closed().await;
+    }
+}
+
+fn parse_publish(version: Version, flags: u8, body: &[u8]) -> publish::In<'_> {
+    publish::In::parse(version, flags, body).unwrap()
+}
+
+async fn until(what: &str, mut yes: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !yes() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+const BOTH: [Version; 2] = [Version::V4, Version::V5];
+
+#[tokio::test]
+async fn an_acknowledgement_waits_for_the_commit_and_pings_do_not() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut c = house.client(version, "a", true).await;
+        fake.hold();
+        for id in 1..=5 {
+            c.publish("x", b"1", 1, id, false).await;
+        }
+        c.send(0xc0, &[]).await;
+        assert_eq!(c.packet().await.unwrap().0, 0xd0);
+        c.hears_nothing().await;
+        fake.release();
+        for id in 1..=5 {
+            assert_eq!(c.acked(kind::PUBACK, id).await, 0);
+        }
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn one_read_is_one_offer() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V4, "a", true).await;
+    let mut out = Vec::new();
+    for id in 1..=100u16 {
+        let p = publish::Out {
+            dup: false,
+            qos: 1,
+            retain: false,
+            topic: "x",
+            id,
+            forwarded: &[],
+            content_type: None,
+            expiry_s: None,
+            subscription_ids: &[],
+            payload: [b"1", &[], &[]],
+        };
+        p.put(Version::V4, &mut out);
+    }
+    c.socket.write_all(&out).await.unwrap();
+    for id in 1..=100 {
+        c.acked(kind::PUBACK, id).await;
+    }
+    assert!(fake.offers() <= 2, "{}", fake.offers());
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_failed_commit_is_a_reason_code_or_the_end_but_never_success() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut five = house.client(Version::V5, "five", true).await;
+    let mut four = house.client(Version::V4, "four", true).await;
+    fake.break_disk(true);
+    five.publish("x", b"1", 1, 7, false).await;
+    assert_eq!(five.acked(kind::PUBACK, 7).await, 0x83);
+    four.publish("x", b"1", 1, 7, false).await;
+    assert_eq!(four.packet().await, None);
+    fake.break_disk(false);
+    five.publish_acked("x", b"1", 7).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn messages_reach_subscribers_of_both_versions() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    for version in BOTH {
+        let mut s = house.client(version, "s", true).await;
+        assert_eq!(s.subscribe("in/+", 1).await, 1);
+        assert_eq!(s.subscribe("events/#", 0).await, 0);
+        p.publish_acked("in/a", b"{\"id\":\"1\"}", 1).await;
+        let as_published = s.got().await;
+        assert_eq!((as_published.qos, as_published.payload.as_str()), (1, "{\"id\":\"1\"}"));
+        let event = s.got().await;
+        assert_eq!((event.qos, event.topic.as_str()), (0, "events/t"));
+        assert_eq!(event.payload, "{\"origin\":\"c\",\"id\":\"1\"}");
+        p.publish("in/b", b"not json", 1, 2, false).await;
+        p.acked(kind::PUBACK, 2).await;
+        s.hears_nothing().await;
+        s.leaves().await;
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn qos0_is_live_and_overlapping_filters_deliver_once_with_the_highest_qos() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V4, "s", true).await;
+    s.subscribe("x/#", 0).await;
+    s.subscribe("x/+", 2).await;
+    s.subscribe("x/y", 1).await;
+    let mut p = house.client(Version::V5, "p", true).await;
+    p.publish("x/y", b"0", 0, 0, false).await;
+    assert_eq!(s.got().await.qos, 0);
+    p.publish_acked("x/y", b"1", 1).await;
+    assert_eq!(s.got().await.qos, 1);
+    s.hears_nothing().await;
+    assert!(fake.notes().is_empty());
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_durable_session_gets_what_it_missed_once_and_in_order() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut s = house.client(version, "s", false).await;
+        s.subscribe("x", 1).await;
+        let mut p = house.client(version, "p", true).await;
+        p.publish_acked("x", b"1", 1).await;
+        assert_eq!(s.got_and_acked().await, "1");
+        s.leaves().await;
+        p.publish_acked("x", b"2", 2).await;
+        p.publish_acked("y", b"-", 3).await;
+        p.publish_acked("x", b"3", 4).await;
+        let (mut s, connack) = house.connect(version, "s", false, &[]).await;
+        assert_eq!(connack[..2], [1, 0]);
+        let two = s.got().await;
+        assert_eq!((two.payload.as_str(), two.dup), ("2", false));
+        let three = s.got().await;
+        assert_eq!(three.payload, "3");
+        // Acknowledged out of order, and gone.
+        s.ack(kind::PUBACK, three.id).await;
+        until("the acknowledgement is noted", || fake.session("s").unwrap().beyond.len() == 1).await;
+        drop(s);
+        let (mut s, _) = house.connect(version, "s", false, &[]).await;
+        assert_eq!(s.got().await, Got { dup: true, ..two.clone() });
+        s.hears_nothing().await;
+        // Another process over the same log.
+        house.close().await;
+        let house = House::open(&fake).await;
+        let (mut s, connack) = house.connect(version, "s", false, &[]).await;
+        assert_eq!(connack[..2], [1, 0]);
+        assert_eq!(s.got().await, Got { dup: true, ..two });
+        // Subscribing again does not move the cursor.
+        assert_eq!(s.subscribe("x", 1).await, 1);
+        let mut p = house.client(version, "p", true).await;
+        p.publish_acked("x", b"4", 1).await;
+        assert_eq!(s.got_and_acked().await, "4");
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_clean_start_forgets_and_another_user_inherits_nothing() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V4, "s", false).await;
+    s.subscribe("x", 1).await;
+    s.leaves().await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    p.publish_acked("x", b"1", 1).await;
+    let mut as_bob = Vec::new();
+    put_text("bob", &mut as_bob);
+    put_text("", &mut as_bob);
+    let (mut s, connack) = house.connect(Version::V4, "s", false, &as_bob).await;
+    assert_eq!(connack, [0, 0]);
+    s.hears_nothing().await;
+    drop(s);
+    let (_s, connack) = house.connect(Version::V4, "s", true, &as_bob).await;
+    assert_eq!(connack, [0, 0]);
+    assert!(fake.session("s").is_none());
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_reads_on_in_the_log_and_misses_nothing() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V5, "s", true).await;
+    s.subscribe("x/#", 1).await;
+    let mut n = 0;
+    let total = 6000;
+    let message = |n: u32| {
+        let text = n.to_string();
+        let header = Header { topic: "x/y", ..Header::local(Kind::Message, "") };
+        Draft::new(&header, text.as_bytes()).unwrap()
+    };
+    // More than its inbox and its window hold, while it reads nothing.
+    while n < total {
+        fake.commit((n..n + 500).map(message).collect());
+        n += 500;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    for want in 0..total {
+        assert_eq!(s.got_and_acked().await, want.to_string());
+    }
+    assert!(house.door.counters().fell_behind.get() > 0);
+    until("it has caught up", || house.door.sessions().iter().all(|v| !v.behind)).await;
+    fake.commit(vec![message(total)]);
+    assert_eq!(s.got_and_acked().await, total.to_string());
+    assert_eq!(house.door.counters().qos0_dropped.get(), 0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_is_under_way_stays_within_the_clients_receive_maximum() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 3, 0x21, 0, 2];
+    put_text("s", &mut body);
+    let mut s =
+        Client { socket: TcpStream::connect(house.at).await.unwrap(), input: BytesMut::new(), version: Version::V5 };
+    s.send(0x10, &body).await;
+    s.packet().await.unwrap();
+    s.subscribe("x", 1).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    for id in 1..=5 {
+        p.publish_acked("x", b"m", id).await;
+    }
+    let first = s.got().await;
+    s.got().await;
+    s.hears_nothing().await;
+    s.ack(kind::PUBACK, first.id).await;
+    s.got().await;
+    s.hears_nothing().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn qos2_is_once_both_ways() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut s = house.client(version, "s", false).await;
+        s.subscribe("x", 2).await;
+        let mut p = house.client(version, "p", false).await;
+        fake.hold();
+        p.publish("x", b"1", 2, 5, false).await;
+        p.publish("x", b"1", 2, 5, false).await;
+        p.hears_nothing().await;
+        fake.release();
+        p.acked(kind::PUBREC, 5).await;
+        p.publish("x", b"1", 2, 5, false).await;
+        p.acked(kind::PUBREC, 5).await;
+        // A new connection does not know less.
+        drop(p);
+        let (mut p, _) = house.connect(version, "p", false, &[]).await;
+        p.publish("x", b"1", 2, 5, false).await;
+        p.acked(kind::PUBREC, 5).await;
+        p.ack(kind::PUBREL, 5).await;
+        p.acked(kind::PUBCOMP, 5).await;
+        assert!(fake.session("p").unwrap().held.is_empty());
+
+        let got = s.got().await;
+        assert_eq!(got.qos, 2);
+        s.ack(kind::PUBREC, got.id).await;
+        s.acked(kind::PUBREL, got.id).await;
+        drop(s);
+        let (mut s, _) = house.connect(version, "s", false, &[]).await;
+        s.acked(kind::PUBREL, got.id).await;
+        s.ack(kind::PUBCOMP, got.id).await;
+        s.hears_nothing().await;
+        s.leaves().await;
+        let (mut s, _) = house.connect(version, "s", false, &[]).await;
+        s.hears_nothing().await;
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn retained_messages_come_with_the_subscription() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut p = house.client(Version::V5, "p", true).await;
+    for n in 0..200 {
+        p.publish(&format!("r/{n}"), b"old", 0, 0, true).await;
+    }
+    p.publish_acked("end", b"", 1).await;
+    let mut s = house.client(Version::V5, "s", true).await;
+    s.subscribe("r/#", 1).await;
+    for _ in 0..200 {
+        let got = s.got().await;
+        assert!(got.retain && got.payload == "old" && got.qos == 0);
+    }
+    // Retain handling 2: none; 1: not again.
+    s.subscribe("r/7", 0x20 | 1).await;
+    s.subscribe("r/#", 0x10 | 1).await;
+    s.hears_nothing().await;
+    p.publish("r/7", b"new", 1, 2, true).await;
+    assert_eq!(s.got_and_acked().await, "new");
+    p.publish("r/7", b"", 1, 3, true).await;
+    s.got_and_acked().await;
+    let mut t = house.client(Version::V4, "t", true).await;
+    t.subscribe("r/7", 1).await;
+    t.hears_nothing().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_will_is_published_unless_the_client_says_goodbye() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V4, "s", true).await;
+    s.subscribe("will/#", 1).await;
+    for (goodbye, want) in [(true, None), (false, Some("gone"))] {
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 0x0e, 0, 60];
+        put_text("w", &mut body);
+        put_text("will/w", &mut body);
+        put_text("gone", &mut body);
+        let mut w = Client {
+            socket: TcpStream::connect(house.at).await.unwrap(),
+            input: BytesMut::new(),
+            version: Version::V4,
+        };
+        w.send(0x10, &body).await;
+        w.packet().await.unwrap();
+        if goodbye {
+            w.leaves().await
+        } else {
+            drop(w)
+        }
+        match want {
+            Some(text) => assert_eq!(s.got_and_acked().await, text),
+            None => s.hears_nothing().await,
+        }
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_second_connection_takes_over() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut first = house.client(Version::V5, "same", false).await;
+    first.subscribe("x", 1).await;
+    let (mut second, connack) = house.connect(Version::V5, "same", false, &[]).await;
+    assert_eq!(connack[..2], [1, 0]);
+    assert_eq!(first.is_closed().await, Some(0x8e));
+    let mut p = house.client(Version::V4, "p", true).await;
+    p.publish_acked("x", b"1", 1).await;
+    assert_eq!(second.got_and_acked().await, "1");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn broken_packets_end_the_connection_with_the_right_reason() {
+    let cases: &[(u8, &[u8], u8)] = &[
+        (0x30, &[0, 3, b'a', b'/', b'#', 0], 0x90),
+        (0x32, &[0, 1, b'a', 0, 0, 0], 0x81),
+        (0x36, &[0, 1, b'a', 0, 1, 0], 0x81),
+        (0x30, &[0, 1, 0, 0], 0x81),
+        (0x30, &[0, 1, 0xff, 0], 0x81),
+        (0x30, &[0, 0, 0], 0x90),
+        (0x30, &[0, 0, 3, 0x23, 0, 1], 0x94),
+        (0x30, &[0, 1, b'a', 3, 0x23, 0, 0], 0x94),
+        (0x81, &[0, 1], 0x81),
+        (0x82, &[0, 1, 0], 0x82),
+        (0x10, &[0, 4], 0x82),
+        (0xf0, &[0], 0x82),
+        (0x00, &[], 0x81),
+        (0xc0, &[1], 0x81),
+    ];
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    for (n, (first, body, want)) in cases.iter().enumerate() {
+        let mut c = house.client(Version::V5, &format!("c{n}"), true).await;
+        c.send(*first, body).await;
+        assert_eq!(c.is_closed().await, Some(*want), "{first:x} {body:x?}");
+        let mut c = house.client(Version::V4, &format!("d{n}"), true).await;
+        c.send(*first, if *first & 0xf0 == 0x30 && *want == 0x90 { body } else { &[] }).await;
+    }
+    assert!(fake.notes().iter().any(|n| matches!(n, Note::DeadLetter(d) if d.reason == "topic" && d.topic == "a/#")));
+    assert!(house.door.counters().malformed.get() >= cases.len() as u64);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn first_packets_that_are_no_connect_are_turned_away() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    for bytes in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x30, 3, 0, 1, b'a'], &[0x10, 0xff, 0xff, 0xff, 0x7f], &[0x10, 2, 0, 0]]
+    {
+        let mut socket = TcpStream::connect(house.at).await.unwrap();
+        socket.write_all(bytes).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("closed");
+        assert_eq!(rest, [0u8; 0]);
+    }
+    let mut socket = TcpStream::connect(house.at).await.unwrap();
+    socket.write_all(b"\x10\x0e\0\x06MQIsdp\x03\x02\0\0\0\0").await.unwrap();
+    let mut rest = Vec::new();
+    timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("closed").unwrap();
+    assert_eq!(rest, [0x20, 2, 0, 1]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_packet_in_single_bytes_is_a_packet() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V4, "c", true).await;
+    for b in [0x32, 6, 0, 1, b'a', 0, 3, b'x'] {
+        c.socket.write_all(&[b]).await.unwrap();
+        c.socket.flush().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    c.acked(kind::PUBACK, 3).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn five_megabytes_are_refused_without_being_kept() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let big = vec![b'x'; 5_000_000];
+    let mut four = house.client(Version::V4, "four", true).await;
+    four.publish("big/x", &big, 1, 3, false).await;
+    four.acked(kind::PUBACK, 3).await;
+    four.publish_acked("x", b"after", 4).await;
+    let mut five = house.client(Version::V5, "five", true).await;
+    let (mut read, mut write) = five.socket.into_split();
+    let writing = tokio::spawn(async move {
+        let mut out = Vec::new();
+        out.extend_from_slice(&[0x32, 0xc0, 0x96, 0xb1, 2, 0, 1, b'x', 0, 1, 0]);
+        let _ = write.write_all(&out).await;
+        let _ = write.write_all(&big).await;
+    });
+    let mut answer = Vec::new();
+    let _ = timeout(PATIENCE, read.read_to_end(&mut answer)).await;
+    assert!(answer.is_empty() || answer == [0xe0, 1, 0x95], "{answer:x?}");
+    let _ = writing.await;
+    five = house.client(Version::V5, "again", true).await;
+    five.publish_acked("x", b"1", 1).await;
+    let letters: Vec<_> = fake
+        .notes()
+        .into_iter()
+        .filter_map(|n| if let Note::DeadLetter(d) = n { Some((d.topic, d.payload_bytes)) } else { None })
+        .collect();
+    assert_eq!(letters[0], ("big/x".into(), 5_000_000));
+    assert_eq!(letters[1].0, "x");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn rights_are_kept_and_refusals_are_on_the_dead_letter_list() {
+    let fake = Fake::new();
+    let access =
+        config::Access { publish: vec!["in/{user}/#".into()], subscribe: vec!["out/#".into()], ..Default::default() };
+    let house = House::with(&fake, config::Broker::default(), access).await;
+    let mut tail = Vec::new();
+    put_text("ann", &mut tail);
+    put_text("", &mut tail);
+    let (mut c, _) = house.connect(Version::V5, "c", true, &tail).await;
+    c.publish("in/ann/x", b"{}", 1, 1, false).await;
+    assert_eq!(c.acked(kind::PUBACK, 1).await, 0);
+    c.publish("in/bob/x", b"{}", 1, 2, false).await;
+    assert_eq!(c.acked(kind::PUBACK, 2).await, 0x87);
+    assert_eq!(c.subscribe("#", 1).await, 0x87);
+    assert_eq!(c.subscribe("out/+", 1).await, 1);
+    assert_eq!(c.subscribe("out/a#", 1).await, 0x8f);
+    assert_eq!(c.subscribe("$share/g/out/a", 1).await, 0x9e);
+    assert!(fake.notes().iter().any(|n| matches!(n, Note::DeadLetter(d) if d.reason == "forbidden")));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn link_traffic_goes_to_the_driver_and_to_nobody_else() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut spy = house.client(Version::V4, "spy", true).await;
+    spy.subscribe("#", 0).await;
+    spy.subscribe("citybrain/+/up/#", 0).await;
+    assert_eq!(spy.subscribe("citybrain/v1/up/#", 0).await, 0x80);
+    let mut child = house.client(Version::V4, "child", true).await;
+    assert_eq!(child.subscribe("citybrain/v1/upack/c/s", 1).await, 0);
+    child.publish("citybrain/v1/hello/c/s", b"hi", 1, 1, true).await;
+    child.acked(kind::PUBACK, 1).await;
+    // The driver comes later and sees the retained hello.
+    let mut driver = house.door.local();
+    let m = driver.recv().await;
+    assert_eq!((m.topic.as_str(), &m.payload[..], m.closed), ("citybrain/v1/hello/c/s", &b"hi"[..], false));
+    child.publish("citybrain/v1/up/c/s", &vec![b'f'; 900_000], 1, 2, false).await;
+    assert_eq!(driver.recv().await.payload.len(), 900_000);
+    child.acked(kind::PUBACK, 2).await;
+    driver.publish("citybrain/v1/upack/c/s", Bytes::from_static(b"ok"), false);
+    assert_eq!(child.got().await.payload, "ok");
+    child.publish("citybrain/v1/up/c/other/x", b"f", 1, 3, false).await;
+    child.acked(kind::PUBACK, 3).await;
+    drop(child);
+    let m = driver.recv().await;
+    assert!(m.closed && m.client == "child", "{m:?}");
+    spy.hears_nothing().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_full_driver_holds_back_its_child_and_nobody_else() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut driver = house.door.local();
+    let mut child = house.client(Version::V4, "child", true).await;
+    for id in 1..=100u16 {
+        child.publish("citybrain/v1/up/c/s", &id.to_be_bytes(), 1, id, false).await;
+    }
+    let mut other = house.client(Version::V4, "other", true).await;
+    other.publish_acked("x", b"1", 1).await;
+    for id in 1..=100u16 {
+        assert_eq!(&driver.recv().await.payload[..], id.to_be_bytes());
+    }
+    for id in 1..=100 {
+        child.acked(kind::PUBACK, id).await;
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_publish_and_a_goodbye_in_one_packet_are_both_heard() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V4, "c", true).await;
+    c.socket.write_all(b"\x30\x08\0\x04in/a{}\xe0\0").await.unwrap();
+    assert_eq!(c.is_closed().await, None);
+    until("the event is committed", || fake.offers() == 1).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_silent_client_is_ended_after_its_keep_alive() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 1, 0];
+    put_text("s", &mut body);
+    let mut c =
+        Client { socket: TcpStream::connect(house.at).await.unwrap(), input: BytesMut::new(), version: Version::V5 };
+    c.send(0x10, &body).await;
+    c.packet().await.unwrap();
+    let start = std::time::Instant::now();
+    assert_eq!(c.is_closed().await, Some(0x8d));
+    assert!(start.elapsed() > Duration::from_millis(1400));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn no_message_comes_before_its_subscription_and_none_behind_it_is_missed() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    for round in 0..50u16 {
+        p.publish_acked("x", b"before", 1).await;
+        let mut s = house.client(Version::V4, &format!("s{round}"), round % 2 == 0).await;
+        s.subscribe("x", 1).await;
+        p.publish_acked("x", b"after", 2).await;
+        assert_eq!(s.got_and_acked().await, "after");
+    }
+    house.close().await;
+}

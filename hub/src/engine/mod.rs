@@ -1,0 +1,192 @@
+//! The engine: the one writer of the log and the one owner of the state.
+//!
+//! **Promise**: a ticket that says "committed" completes after the fsync that covers the record;
+//! frames and subscribers read only what is committed; state is never ahead of the log on disk.
+//!
+//! **Operation**: a thread of its own ([`worker`]) takes what is queued, decides each request
+//! against the state, appends what follows from it as one atomic group, and applies it; one fsync
+//! covers them all; then the tickets complete. The state stays locked from the first decision to
+//! the fsync, so nobody ever sees a state that a power cut could take back.
+
+mod open;
+mod receipts;
+mod retention;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub use open::{Error as OpenError, Facts, open};
+pub use receipts::presence;
+pub use worker::Engine;
+
+use crate::log::Reader;
+use crate::note::Note;
+use crate::state::State;
+use bytes::Bytes;
+use citybrain_shared::record::Draft;
+use citybrain_shared::wire::{Ack, Refuse};
+use citybrain_shared::{Address, Pos};
+use parking_lot::RwLock;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What became of one offered record, after the fsync that covers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Committed(Pos),
+    /// An event with this source and id is in the log already, at this position.
+    Duplicate(Pos),
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the node is stopping")]
+    Stopping,
+    /// Disk full, read-only or failing. Nothing of the offer is kept.
+    #[error("the node cannot write its log: {0}")]
+    Unwritable(String),
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Received {
+    /// To be sent back: committed, duplicate or gap, it always says what is durable here.
+    Ack(Ack),
+    /// The session is not (or no longer) good.
+    Refuse(Refuse),
+    /// Damaged, or of an older connection: counted, to be dropped in silence.
+    Ignore,
+}
+
+/// Completes after the fsync; in the order of the offers.
+pub type Ticket<T> = oneshot::Receiver<Result<T, Error>>;
+
+/// When a note must be on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// Commit it (fsync) before the ticket completes.
+    Now,
+    /// Write it soon, with whatever is committed next; the ticket completes once it is written,
+    /// which survives a kill but not a power cut.
+    Lazy,
+}
+
+enum Job {
+    Offer { drafts: Vec<Draft>, reply: oneshot::Sender<Result<Vec<Outcome>, Error>> },
+    Note { notes: Vec<Note>, haste: Haste, reply: oneshot::Sender<Result<(), Error>> },
+    Frame { peer: Address, message: Bytes, reply: oneshot::Sender<Result<Received, Error>> },
+    Stop,
+}
+
+/// What the engine has done since it started. Plain numbers, for metrics.
+#[derive(Debug, Default)]
+pub struct Work {
+    pub commits: AtomicU64,
+    pub commit_us_sum: AtomicU64,
+    pub commit_us_max: AtomicU64,
+    pub records: AtomicU64,
+    pub frames_ignored: AtomicU64,
+    /// Turns of the loop: grows while the engine makes progress (a watchdog looks at it).
+    pub turns: AtomicU64,
+}
+
+impl Work {
+    fn committed(&self, us: u64, records: u64) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.commit_us_sum.fetch_add(us, Ordering::Relaxed);
+        self.commit_us_max.fetch_max(us, Ordering::Relaxed);
+        self.records.fetch_add(records, Ordering::Relaxed);
+    }
+}
+
+struct Shared {
+    state: RwLock<State>,
+    /// Why nothing can be written at the moment.
+    trouble: RwLock<Option<String>>,
+    work: Work,
+}
+
+/// A cheap handle on the engine. Cloned into every door and link.
+#[derive(Clone)]
+pub struct Hub {
+    jobs: mpsc::Sender<Job>,
+    shared: Arc<Shared>,
+    reader: Reader,
+    committed: watch::Receiver<Pos>,
+}
+
+impl Hub {
+    /// Offers records, each decided and committed on its own, in this order. Waits while the
+    /// engine's queue is full: that is the back-pressure.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`]; the ticket may still answer [`Error::Unwritable`].
+    pub async fn offer(&self, drafts: Vec<Draft>) -> Result<Ticket<Vec<Outcome>>, Error> {
+        let (reply, ticket) = oneshot::channel();
+        self.send(Job::Offer { drafts, reply }).await?;
+        Ok(ticket)
+    }
+
+    /// As [`Hub::offer`], for bookkeeping; the notes of one call are one group.
+    ///
+    /// # Errors
+    /// As [`Hub::offer`].
+    pub async fn note(&self, notes: Vec<Note>, haste: Haste) -> Result<Ticket<()>, Error> {
+        let (reply, ticket) = oneshot::channel();
+        self.send(Job::Note { notes, haste, reply }).await?;
+        Ok(ticket)
+    }
+
+    /// Hands in a frame (a whole wire message) of a peer: a child, or the parent.
+    ///
+    /// # Errors
+    /// As [`Hub::offer`].
+    pub async fn receive(&self, peer: Address, message: Bytes) -> Result<Ticket<Received>, Error> {
+        let (reply, ticket) = oneshot::channel();
+        self.send(Job::Frame { peer, message, reply }).await?;
+        Ok(ticket)
+    }
+
+    async fn send(&self, job: Job) -> Result<(), Error> {
+        self.jobs.send(job).await.map_err(|_| Error::Stopping)
+    }
+
+    /// Asks the engine to commit what it has and to end. Returns at once; join its thread.
+    pub async fn stop(&self) {
+        // A closed channel means that it has ended already.
+        let _ = self.jobs.send(Job::Stop).await;
+    }
+
+    /// Reads the log, as far as it is durable. Clone it into each task that reads.
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// The newest durable position; changes after each commit.
+    pub fn committed(&self) -> watch::Receiver<Pos> {
+        self.committed.clone()
+    }
+
+    /// Looks at the state as of the newest commit. Keep `look` short: the engine waits meanwhile.
+    pub fn state<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.shared.state.read())
+    }
+
+    /// Why the node takes nothing at the moment; `None` is well.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.read().clone()
+    }
+
+    pub fn work(&self) -> &Work {
+        &self.shared.work
+    }
+}
+
+/// What a ticket holds, or that the engine has ended.
+///
+/// # Errors
+/// As the ticket says, and [`Error::Stopping`] when the engine ended before it answered.
+pub async fn wait<T>(ticket: Ticket<T>) -> Result<T, Error> {
+    ticket.await.unwrap_or(Err(Error::Stopping))
+}

@@ -1,0 +1,243 @@
+//! Starting: log, store and state, from whatever a kill or a power cut left.
+
+use super::worker::Engine;
+use super::{Hub, Shared, Work};
+use crate::log::{self, Log, Reader};
+use crate::note::Note;
+use crate::state::{State, rows};
+use crate::store::{self, Opened, Store};
+use citybrain_shared::config::Config;
+use citybrain_shared::record::Header;
+use citybrain_shared::{Boot, Inc, LogId, Pos, limits};
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot make the data folder `{dir}`")]
+    Folder {
+        dir: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("another node is running on this data folder")]
+    InUse,
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("the state's store is closed after a failure")]
+    StoreClosed,
+    #[error("the state does not read back")]
+    Rows(#[from] rows::Error),
+    #[error("no random numbers from the operating system: {0}")]
+    Random(String),
+    #[error("record {pos} of the log does not decode: {reason}")]
+    Record { pos: Pos, reason: String },
+    #[error("the first commit failed")]
+    FirstCommit(#[source] super::Error),
+}
+
+/// What was found at the start; for the log and for `status`.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    pub records: u64,
+    pub first: Pos,
+    pub last: Pos,
+    /// Bytes of an unfinished write that were cut off.
+    pub cut_bytes: u64,
+    /// Places in the log that do not read.
+    pub damages: Vec<String>,
+    /// Why the state was rebuilt, if it was.
+    pub rebuilt: Option<String>,
+    pub replayed: u64,
+    pub took_ms: u64,
+}
+
+fn random() -> Result<u128, Error> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).map_err(|e| Error::Random(e.to_string()))?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+/// Opens a node's data folder, commits this start's boot, and returns the handle, the engine (to be
+/// run on a thread of its own) and what was found.
+///
+/// # Errors
+/// [`Error`]; nothing was changed but what a torn write left.
+pub fn open(config: &Config) -> Result<(Hub, Engine, Facts), Error> {
+    let started = Instant::now();
+    let dir = &config.node.data;
+    std::fs::create_dir_all(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
+    let options = log::Options {
+        segment_bytes: config.store.segment_bytes,
+        ballast_bytes: limits::BALLAST_BYTES,
+        ..Default::default()
+    };
+    let opened = Log::open(&dir.join("log"), options)?;
+    let log = opened.log;
+    let (mut store, found) = Store::open(dir, config.store.cache_bytes)?;
+    let mut facts = Facts {
+        cut_bytes: opened.found.cut_bytes,
+        damages: opened
+            .found
+            .damage
+            .iter()
+            .map(|d| format!("records {} to {} ({}, byte {})", d.first, d.last, d.segment.display(), d.offset))
+            .collect(),
+        rebuilt: found.rebuilt,
+        ..Facts::default()
+    };
+    let reader = log.reader();
+    let again = |log_end: Pos, store: Store| -> Result<(Store, store::Opened), Error> {
+        drop(store);
+        store::rewind(dir, log_end)?;
+        Ok(Store::open(dir, config.store.cache_bytes)?)
+    };
+    let (mut rows, mut upto) = (found.rows, found.upto);
+    // The store is written behind the log, so it can only be ahead if the log lost its end.
+    let mut unproven = None;
+    if upto > reader.last() {
+        facts.rebuilt = Some(format!("The log ends at {}, before the state, which ends at {upto}.", reader.last()));
+        (store, Opened { rows, upto, .. }) = again(reader.last(), store)?;
+        unproven = Some("the log had lost its end");
+    }
+    let state = match fold(rows, upto, &reader) {
+        Ok(state) => state,
+        // Rows that do not read are no loss while the log has everything that they came from.
+        Err(Error::Rows(e)) if reader.first() <= Pos(1) => {
+            facts.rebuilt = Some(format!("{e}; it was folded anew from the log."));
+            let (new, found) = again(Pos::ZERO, store)?;
+            (store, upto) = (new, found.upto);
+            fold(found.rows, found.upto, &reader)?
+        }
+        Err(Error::Log(log::Error::Trimmed { first })) => {
+            unproven = Some("the state's beginning was lost");
+            facts.rebuilt = Some(format!(
+                "{} The log begins at {first}: what the records before it said (cursors, sessions, counts) is lost.",
+                facts.rebuilt.as_deref().unwrap_or_default()
+            ));
+            (store, Opened { upto, .. }) = again(Pos::ZERO, store)?;
+            let mut state = State::default();
+            state.skip_to(Pos(first.0 - 1));
+            fold_onto(state, &reader)?
+        }
+        Err(e) => return Err(e),
+    };
+    facts.replayed = state.applied.0 - upto.0;
+    let shared = Arc::new(Shared { state: RwLock::new(state), trouble: RwLock::new(None), work: Work::default() });
+    let (jobs, queue) = mpsc::channel(limits::ENGINE_QUEUE_MAX);
+    let (committed, watcher) = watch::channel(reader.last());
+    let now = Instant::now();
+    let mut engine = Engine {
+        snapshot_at: store.newest_snapshot(),
+        log,
+        store: Some(store),
+        shared: shared.clone(),
+        jobs: queue,
+        committed,
+        config: config.store.clone(),
+        dir: dir.clone(),
+        me: config.node.address.clone(),
+        labels: config.node.labels.clone(),
+        parent: config.node.address.parent().filter(|_| config.parent.is_some()),
+        fresh_keys: HashMap::new(),
+        stored: upto,
+        last_store: now,
+        last_housekeeping: now,
+        lazy_since: None,
+        broken_since: None,
+        short_of_space: false,
+    };
+    engine.boot(unproven)?;
+    (facts.first, facts.last) = (reader.first(), reader.last());
+    facts.records = facts.last.0 + 1 - facts.first.0;
+    facts.took_ms = started.elapsed().as_millis() as u64;
+    Ok((Hub { jobs, shared, reader, committed: watcher }, engine, facts))
+}
+
+impl Engine {
+    /// Commits the notes that begin this start.
+    fn boot(&mut self, unproven: Option<&str>) -> Result<(), Error> {
+        let me = self.shared.state.read().me.clone();
+        let inc = if me.inc == Inc::default() { Inc(random()?) } else { me.inc };
+        let boot = Boot { counter: me.boot.counter + 1, nonce: random()? as u64 };
+        let mut notes = vec![Note::Booted { inc, boot }];
+        let first = self.log.last().next();
+        if me.epochs.is_empty() {
+            notes.push(Note::Epoch { log: LogId(random()?), first, why: "the data folder is new".into() });
+        } else if let Some(why) = unproven {
+            notes.push(Note::Epoch { log: LogId(random()?), first, why: why.into() });
+        }
+        for note in notes {
+            self.record(note).map_err(Error::FirstCommit)?;
+        }
+        self.write_rows();
+        Ok(())
+    }
+
+    /// Commits a note of the engine's own.
+    pub(super) fn record(&mut self, note: Note) -> Result<(), super::Error> {
+        let shared = self.shared.clone();
+        let mut state = shared.state.write();
+        self.append_note(&mut state, &note);
+        self.commit(&mut state)
+    }
+}
+
+/// The state as of the end of the log: rows as of `upto`, and what the log holds behind them.
+pub(super) fn fold(rows: Vec<(Vec<u8>, Vec<u8>)>, upto: Pos, reader: &Reader) -> Result<State, Error> {
+    fold_onto(State::load(rows, upto)?, reader)
+}
+
+fn fold_onto(mut state: State, reader: &Reader) -> Result<State, Error> {
+    let mut after = state.applied;
+    while after < reader.last() {
+        let entries = match reader.read(after, None, 4096, 1 << 20) {
+            Ok(entries) => entries,
+            Err(log::Error::Damaged { upto: bad, .. }) => {
+                // What the damaged records said is gone; what comes behind them still counts.
+                state.skip_to(bad);
+                after = bad;
+                continue;
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let Some(last) = entries.last() else { break };
+        after = last.pos;
+        for entry in &entries {
+            let (header, payload) =
+                Header::decode(&entry.bytes).map_err(|e| Error::Record { pos: entry.pos, reason: e.to_string() })?;
+            if entry.pos != state.applied.next() {
+                state.skip_to(Pos(entry.pos.0 - 1));
+            }
+            state.apply(entry.pos, &header, payload);
+        }
+    }
+    Ok(state)
+}
+
+/// Waits for a future on a thread that belongs to no runtime, but not longer than `wait`.
+pub(super) fn block_on_timeout<F: Future>(future: F, wait: Duration) -> Option<F::Output> {
+    use std::task::{Context, Poll, Wake, Waker};
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    let end = Instant::now() + wait;
+    loop {
+        if let Poll::Ready(out) = future.as_mut().poll(&mut context) {
+            return Some(out);
+        }
+        let left = end.checked_duration_since(Instant::now())?;
+        std::thread::park_timeout(left);
+    }
+}

@@ -1,0 +1,112 @@
+//! What of the log may go.
+//!
+//! A segment goes when all of it is older than the older snapshot, acknowledged by the parent and
+//! by every child that has a session, read by every sleeping session, and either older than
+//! `keep_s` or over `log_bytes_max`. Only `log_bytes_hard_max` takes more, and then says so.
+
+use super::worker::Engine;
+use crate::note::Note;
+use crate::state::State;
+use crate::store::Store;
+use citybrain_shared::{Address, Lane, Pos};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The oldest position that somebody still needs, and who.
+fn needed(state: &State, parent: Option<&Address>) -> (Pos, String) {
+    let mut floor = (state.applied.next(), "nobody".to_owned());
+    let mut need = |pos: Pos, who: &dyn Fn() -> String| {
+        if pos < floor.0 {
+            floor = (pos, who());
+        }
+    };
+    for (address, peer) in &state.peers {
+        if Some(address) != parent && peer.lease == 0 {
+            continue;
+        }
+        for lane in Lane::ALL {
+            let upto = peer.peer_has[crate::state::slot(lane)].map_or(Pos::ZERO, |c| c.upto);
+            need(upto.next(), &|| format!("{address} ({lane})"));
+        }
+    }
+    if let Some(parent) = parent
+        && !state.peers.contains_key(parent)
+    {
+        need(Pos(1), &|| format!("{parent}, which has not been reached yet"));
+    }
+    for (client, session) in &state.sessions {
+        if !session.filters.is_empty() {
+            need(session.upto.next(), &|| format!("the session of `{client}`"));
+        }
+    }
+    floor
+}
+
+impl Engine {
+    pub(super) fn retain(&mut self) {
+        if self.broken_since.is_some() {
+            return;
+        }
+        let (needed, who) = needed(&self.shared.state.read(), self.parent.as_ref());
+        let floor = self.store.as_ref().map_or(Pos::ZERO, Store::trim_floor).next().min(needed);
+        let now_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_micros() as i64;
+        let keep_us = i64::try_from(self.config.keep_s).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let mut total = self.log.bytes();
+        let mut keep_from = Pos::ZERO;
+        for s in self.log.segments() {
+            let old = now_us.saturating_sub(s.newest_us) > keep_us;
+            if s.last >= floor || !(old || total > self.config.log_bytes_max) {
+                break;
+            }
+            total = total.saturating_sub(s.bytes);
+            keep_from = s.last.next();
+        }
+        let hard = self.config.log_bytes_hard_max;
+        if hard > 0 && total > hard {
+            self.retain_hard(total - hard, needed, &who, keep_from);
+        } else if keep_from > Pos::ZERO {
+            self.trim(keep_from);
+        }
+    }
+
+    fn trim(&mut self, keep_from: Pos) {
+        match self.log.trim(keep_from) {
+            Ok(Some((first, last))) => tracing::info!(first = first.0, upto = last.0, "Old segments were removed."),
+            Ok(None) => {}
+            Err(e) => tracing::error!(error = %e, "Old segments could not be removed."),
+        }
+    }
+
+    /// Takes what somebody needs, because the disk's owner said so; recorded before it goes.
+    fn retain_hard(&mut self, over: u64, needed: Pos, who: &str, mut keep_from: Pos) {
+        // Never past the older snapshot: the state could not be rebuilt.
+        let floor = self.store.as_ref().map_or(Pos::ZERO, Store::trim_floor).next();
+        let mut freed = 0;
+        for s in self.log.segments() {
+            if freed >= over || s.last >= floor {
+                break;
+            }
+            freed += s.bytes;
+            keep_from = keep_from.max(s.last.next());
+        }
+        if keep_from > needed {
+            let note = Note::Lost {
+                peer: None,
+                lane: None,
+                after: Pos(needed.0.saturating_sub(1)),
+                upto: Pos(keep_from.0 - 1),
+                reason: format!("log_bytes_hard_max was reached; {who} had not read them"),
+            };
+            tracing::error!(
+                after = needed.0,
+                upto = keep_from.0,
+                "Records that are still needed are removed: the log is at its hard limit."
+            );
+            if self.record(note).is_err() {
+                return;
+            }
+        }
+        if keep_from > Pos::ZERO {
+            self.trim(keep_from);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The engine over a real log in a temporary folder.
+
+use super::*;
+use crate::ingress::Ingress;
+use crate::state::{Presence, Status};
+use citybrain_shared::config::Config;
+use citybrain_shared::record::{Direction, Header, Kind};
+use citybrain_shared::wire::{Cursor, FrameBuilder, FrameHead, Party};
+use citybrain_shared::{Boot, Inc, Lane};
+use std::thread::JoinHandle;
+
+struct Node {
+    hub: Hub,
+    thread: Option<JoinHandle<()>>,
+    config: Config,
+}
+
+impl Node {
+    fn open(dir: &std::path::Path, address: &str) -> Node {
+        let parent = if address.contains('/') { "[parent]\nurl = \"mqtt://127.0.0.1:1\"\n" } else { "" };
+        let text = format!("[node]\naddress = \"{address}\"\ndata = \"{}\"\n{parent}", dir.display());
+        let config: Config = toml::from_str(&text).unwrap();
+        let (hub, engine, _) = open(&config).unwrap();
+        Node { hub, thread: Some(std::thread::spawn(|| engine.run())), config }
+    }
+
+    fn offer(&self, json: &str) -> Outcome {
+        let draft = Ingress::new(&self.config).accept(json.as_bytes()).unwrap();
+        run(async {
+            let ticket = self.hub.offer(vec![draft]).await?;
+            wait(ticket).await
+        })
+        .unwrap()[0]
+    }
+
+    fn note(&self, notes: Vec<Note>) {
+        run(async { wait(self.hub.note(notes, Haste::Now).await?).await }).unwrap();
+    }
+
+    fn receive(&self, peer: &str, message: Vec<u8>) -> Received {
+        let peer = Address::parse(peer).unwrap();
+        run(async { wait(self.hub.receive(peer, message.into()).await?).await }).unwrap()
+    }
+
+    /// Kinds and names of the events in the log.
+    fn events(&self) -> Vec<(Kind, String)> {
+        let entries = self.hub.reader().read(Pos::ZERO, None, 10_000, usize::MAX).unwrap();
+        let all = entries.iter().map(|e| Header::decode(&e.bytes).unwrap().0);
+        all.filter(|h| h.kind.is_event()).map(|h| (h.kind, h.name.to_owned())).collect()
+    }
+
+    fn close(mut self) {
+        run(self.hub.stop());
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn run<T>(f: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(f)
+}
+
+fn event(id: &str, more: &str) -> String {
+    format!(r#"{{"specversion":"1.0","id":"{id}","source":"/x","type":"city.test"{more}}}"#)
+}
+
+#[test]
+fn an_event_offered_again_is_committed_once_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path(), "c/s");
+    let Outcome::Committed(pos) = node.offer(&event("1", "")) else { panic!("it is new") };
+    assert_eq!(node.offer(&event("1", "")), Outcome::Duplicate(pos));
+    assert!(matches!(node.offer(&event("2", "")), Outcome::Committed(_)));
+    node.close();
+    let node = Node::open(dir.path(), "c/s");
+    assert_eq!(node.offer(&event("1", "")), Outcome::Duplicate(pos));
+    assert_eq!(node.events().len(), 2);
+    assert_eq!(node.hub.state(|s| s.me.boot.counter), 2);
+    node.close();
+}
+
+#[test]
+fn upward_records_are_counted_without_gaps_over_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut seqs = Vec::new();
+    for round in 0..3 {
+        let node = Node::open(dir.path(), "c/s");
+        for i in 0..3 {
+            node.offer(&event(&format!("{round}-{i}"), ""));
+        }
+        node.offer(&event(&format!("{round}-own"), r#","reach":"street""#));
+        if round == 2 {
+            let entries = node.hub.reader().read(Pos::ZERO, None, 1000, usize::MAX).unwrap();
+            for e in &entries {
+                let h = Header::decode(&e.bytes).unwrap().0;
+                if h.direction == Direction::Up {
+                    seqs.push(h.seq);
+                }
+            }
+        }
+        node.close();
+    }
+    assert_eq!(seqs, (1..=9).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_directive_for_the_node_is_answered_in_the_commit_that_takes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path(), "c");
+    let about = Presence {
+        address: Address::parse("c").unwrap(),
+        name: "城".into(),
+        code: None,
+        labels: Default::default(),
+        inc: Inc(1),
+        version: "1".into(),
+    };
+    run(async { wait(node.hub.offer(vec![presence(&about, Boot::default())]).await?).await }).unwrap();
+    node.offer(&event("n1", r#","target":"c/**""#));
+    node.offer(&event("n2", r#","target":"c/**@street""#));
+    let kinds: Vec<Kind> = node.events().into_iter().map(|(k, _)| k).collect();
+    assert_eq!(kinds, [Kind::Presence, Kind::Event, Kind::Receipt, Kind::Event]);
+    node.hub.state(|s| {
+        let d = s.directives.get("n1").unwrap();
+        assert_eq!((d.expected.len(), d.delivered.len()), (1, 1));
+        assert_eq!(s.directives.get("n2").unwrap().expected.len(), 0);
+    });
+    let done = r#"{"specversion":"1.0","id":"r1","source":"/app","type":"city.brain.receipt","correlationid":"n1","data":{"node":"c","status":"done"}}"#;
+    node.offer(done);
+    node.hub.state(|s| assert_eq!(s.directives.get("n1").unwrap().done.len(), 1));
+    let _ = Status::Done;
+    node.close();
+}
+
+/// A frame of the child's log from `after` to its end, as its link would send it.
+fn frame(child: &Node, after: Pos, lease: u64) -> (Vec<u8>, Pos) {
+    let reader = child.hub.reader();
+    let (party, log) = child.hub.state(|s| (Party { inc: s.me.inc, boot: s.me.boot }, s.me.epoch().log));
+    let entries = reader.read(after, None, 1000, usize::MAX).unwrap();
+    let upto = reader.last();
+    let mut b = FrameBuilder::default();
+    let address = child.config.node.address.clone();
+    for e in &entries {
+        let (h, payload) = Header::decode(&e.bytes).unwrap();
+        if h.direction == Direction::Up && h.lane == Lane::Routine {
+            let own = citybrain_shared::record::Origin { address: address.as_str(), log, pos: e.pos };
+            b.push(&h, own, h.ttl_ms, payload);
+        }
+    }
+    let head = FrameHead {
+        from: party,
+        lease,
+        log,
+        lane: Lane::Routine,
+        after,
+        upto,
+        after_chain: reader.chain_at(after).unwrap().unwrap(),
+        upto_chain: reader.chain_at(upto).unwrap().unwrap(),
+        records: 0,
+    };
+    (b.finish(head, |_| None), upto)
+}
+
+fn grant(parent: &Node, child: &Node, lease: u64) {
+    let (party, log) = child.hub.state(|s| (Party { inc: s.me.inc, boot: s.me.boot }, s.me.epoch().log));
+    let address = child.config.node.address.clone();
+    let mut notes = vec![Note::Granted { child: address.clone(), party, lease }];
+    for lane in Lane::ALL {
+        let cursor = Cursor { log, upto: Pos::ZERO, chain: 0 };
+        notes.push(Note::CursorSet { peer: address.clone(), inc: party.inc, lane, cursor, why: "test".into() });
+    }
+    parent.note(notes);
+}
+
+#[test]
+fn a_frame_is_taken_once_and_its_repetition_is_acknowledged_again() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (child, parent) = (Node::open(a.path(), "c/s"), Node::open(b.path(), "c"));
+    for i in 0..5 {
+        child.offer(&event(&i.to_string(), ""));
+    }
+    assert!(matches!(parent.receive("c/s", frame(&child, Pos::ZERO, 1).0), Received::Refuse(_)), "no session yet");
+    grant(&parent, &child, 1);
+    let (bytes, upto) = frame(&child, Pos::ZERO, 1);
+    for _ in 0..2 {
+        let Received::Ack(ack) = parent.receive("c/s", bytes.clone()) else { panic!("refused") };
+        assert_eq!((ack.upto, ack.gap), (upto, false));
+        assert_eq!(parent.events().len(), 5);
+    }
+    // The same records by a new session that starts from nothing: told by their origin.
+    grant(&parent, &child, 2);
+    let Received::Ack(ack) = parent.receive("c/s", frame(&child, Pos::ZERO, 2).0) else { panic!("refused") };
+    assert_eq!(ack.upto, upto);
+    assert_eq!(parent.events().len(), 5);
+    assert_eq!(parent.hub.state(|s| s.counters.duplicates), 5);
+    assert_eq!(parent.receive("c/s", b"rubbish".to_vec()), Received::Ignore);
+    child.close();
+    parent.close();
+}
+
+#[test]
+fn a_child_cannot_speak_for_a_sibling() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (child, parent) = (Node::open(a.path(), "c/s"), Node::open(b.path(), "c"));
+    child.offer(&event("1", ""));
+    grant(&parent, &child, 1);
+    let (party, log) = child.hub.state(|s| (Party { inc: s.me.inc, boot: s.me.boot }, s.me.epoch().log));
+    let mut builder = FrameBuilder::default();
+    let header = Header { direction: Direction::Up, seq: 1, ..Header::local(Kind::Event, "t") };
+    let sibling = citybrain_shared::record::Origin { address: "c/other", log, pos: Pos(1) };
+    builder.push(&header, sibling, 0, event("x", "").as_bytes());
+    let head = FrameHead {
+        from: party,
+        lease: 1,
+        log,
+        lane: Lane::Routine,
+        after: Pos::ZERO,
+        upto: Pos(1),
+        after_chain: 0,
+        upto_chain: 9,
+        records: 0,
+    };
+    assert!(matches!(parent.receive("c/s", builder.finish(head, |_| None)), Received::Ack(_)));
+    assert_eq!(parent.events().len(), 0);
+    assert_eq!(parent.hub.state(|s| s.dead_letters.values().cloned().collect::<Vec<_>>()), ["foreign"]);
+    child.close();
+    parent.close();
+}

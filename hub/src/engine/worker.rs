@@ -1,0 +1,563 @@
+//! The engine's thread: takes what is queued, decides, appends, syncs, tells.
+
+use super::{Error, Haste, Job, Outcome, Received, Shared, open, receipts};
+use crate::link::judge::{self, Verdict};
+use crate::log::Log;
+use crate::note::{DeadLetter, Note};
+use crate::state::{State, class};
+use crate::store::Store;
+use bytes::Bytes;
+use citybrain_shared::config::Store as StoreConfig;
+use citybrain_shared::record::{Direction, Draft, Header};
+use citybrain_shared::selector::{Labels, Selector};
+use citybrain_shared::wire::{self, Carried, Frame, Message, Party};
+use citybrain_shared::{Address, Pos, event, limits};
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Rows go to sled at least this often while anything changes: what is not there is folded again
+/// at a start, and half a second of records folds in a few milliseconds.
+const STORE_EVERY: Duration = Duration::from_millis(500);
+/// Lazy notes wait at most this long for a commit of somebody else.
+const LAZY_MAX: Duration = Duration::from_millis(200);
+/// How often retention and free space are looked at.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(2);
+/// After a failed write the log is opened again this often.
+const REOPEN_EVERY: Duration = Duration::from_millis(500);
+
+pub struct Engine {
+    pub(super) log: Log,
+    /// `None` after a failure, until it is opened again.
+    pub(super) store: Option<Store>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) jobs: mpsc::Receiver<Job>,
+    pub(super) committed: watch::Sender<Pos>,
+    pub(super) config: StoreConfig,
+    pub(super) dir: PathBuf,
+    pub(super) me: Address,
+    pub(super) labels: Labels,
+    pub(super) parent: Option<Address>,
+    /// Events in the batch that is not committed yet, by key.
+    pub(super) fresh_keys: HashMap<u64, Pos>,
+    pub(super) stored: Pos,
+    pub(super) last_store: Instant,
+    pub(super) last_housekeeping: Instant,
+    pub(super) lazy_since: Option<Instant>,
+    pub(super) broken_since: Option<Instant>,
+    pub(super) short_of_space: bool,
+    pub(super) snapshot_at: Pos,
+}
+
+/// An answer that waits for the fsync.
+enum Reply {
+    Offer(oneshot::Sender<Result<Vec<Outcome>, Error>>, Vec<Outcome>),
+    Note(oneshot::Sender<Result<(), Error>>),
+    Frame(oneshot::Sender<Result<Received, Error>>, Received),
+}
+
+impl Reply {
+    fn send(self, result: &Result<(), Error>) {
+        // Whoever asked may be gone; what it asked for is done all the same.
+        match (self, result) {
+            (Reply::Offer(to, outcomes), Ok(())) => drop(to.send(Ok(outcomes))),
+            (Reply::Offer(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
+            (Reply::Note(to), result) => drop(to.send(result.clone())),
+            (Reply::Frame(to, received), Ok(())) => drop(to.send(Ok(received))),
+            (Reply::Frame(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
+        }
+    }
+}
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+impl Engine {
+    /// Runs until [`super::Hub::stop`] or until every handle is gone. Call it on a thread of its own.
+    pub fn run(mut self) {
+        loop {
+            self.shared.work.turns.fetch_add(1, Ordering::Relaxed);
+            let first = match self.next_job() {
+                Next::Job(job) => Some(job),
+                Next::Nothing => None,
+                Next::Closed => break,
+            };
+            let stop = self.turn(first);
+            self.keep_house();
+            if stop {
+                break;
+            }
+        }
+        self.settle();
+    }
+
+    /// Waits for a job, but not longer than the next duty.
+    fn next_job(&mut self) -> Next {
+        match self.jobs.try_recv() {
+            Ok(job) => return Next::Job(job),
+            Err(mpsc::error::TryRecvError::Disconnected) => return Next::Closed,
+            Err(mpsc::error::TryRecvError::Empty) => {}
+        }
+        let busy = self.lazy_since.is_some() || self.broken_since.is_some() || self.stored < self.applied();
+        let wait = if busy { LAZY_MAX } else { HOUSEKEEPING_EVERY };
+        open::block_on_timeout(self.jobs.recv(), wait).map_or(Next::Nothing, |job| job.map_or(Next::Closed, Next::Job))
+    }
+
+    fn applied(&self) -> Pos {
+        self.shared.state.read().applied
+    }
+
+    /// One batch: from the first decision to the answers. True when it is time to stop.
+    fn turn(&mut self, first: Option<Job>) -> bool {
+        let Some(first) = first else { return false };
+        let shared = self.shared.clone();
+        let mut state = shared.state.write();
+        let before = state.applied;
+        let started = Instant::now();
+        let now = now_us();
+        let mut replies = Vec::new();
+        let (mut stop, mut urgent_sync, mut bytes) = (false, false, 0usize);
+        let mut next = Some(first);
+        while let Some(job) = next.take() {
+            match job {
+                Job::Stop => stop = true,
+                _ if self.refuses() => self.refuse(job),
+                Job::Offer { drafts, reply } => {
+                    urgent_sync = true;
+                    let mut outcomes = Vec::with_capacity(drafts.len());
+                    for draft in drafts {
+                        bytes += draft.bytes().len();
+                        outcomes.push(self.decide_offer(&mut state, draft, now));
+                    }
+                    replies.push(Reply::Offer(reply, outcomes));
+                }
+                Job::Note { notes, haste, reply } => {
+                    urgent_sync |= haste == Haste::Now;
+                    self.append(&mut state, notes.iter().map(Note::draft).collect(), now);
+                    if haste == Haste::Lazy {
+                        self.lazy_since.get_or_insert(started);
+                    }
+                    replies.push(Reply::Note(reply));
+                }
+                Job::Frame { peer, message, reply } => {
+                    bytes += message.len();
+                    let before = state.applied;
+                    let received = self.decide_frame(&mut state, &peer, &message, now);
+                    urgent_sync |= state.applied != before;
+                    replies.push(Reply::Frame(reply, received));
+                }
+            }
+            let records = state.applied.0 - before.0;
+            if stop || records >= limits::COMMIT_RECORDS_MAX as u64 || bytes >= limits::COMMIT_BYTES_MAX {
+                break;
+            }
+            next = self.jobs.try_recv().ok();
+        }
+        let records = state.applied.0 - before.0;
+        let result = if records == 0 {
+            Ok(())
+        } else if urgent_sync {
+            self.commit(&mut state)
+        } else {
+            self.log.write().map_err(|e| self.broke(&mut state, &e))
+        };
+        drop(state);
+        if result.is_ok() && urgent_sync && records > 0 {
+            self.shared.work.committed(started.elapsed().as_micros() as u64, records);
+        }
+        for reply in replies {
+            reply.send(&result);
+        }
+        stop
+    }
+
+    fn refuses(&self) -> bool {
+        self.broken_since.is_some() || self.short_of_space
+    }
+
+    fn refuse(&self, job: Job) {
+        let why = self.shared.trouble.read().clone().unwrap_or_else(|| "the log is not open".into());
+        let error = Err(Error::Unwritable(why));
+        match job {
+            Job::Offer { reply, .. } => Reply::Offer(reply, Vec::new()).send(&error),
+            Job::Note { reply, .. } => Reply::Note(reply).send(&error),
+            Job::Frame { reply, .. } => Reply::Frame(reply, Received::Ignore).send(&error),
+            Job::Stop => {}
+        }
+    }
+
+    /// Appends drafts as one group and folds them in.
+    fn append(&mut self, state: &mut State, mut drafts: Vec<Draft>, now: i64) -> Pos {
+        stamp(state, &mut drafts, now);
+        self.append_group(state, drafts.iter().map(Draft::bytes))
+    }
+
+    fn append_group<'a>(&mut self, state: &mut State, group: impl Iterator<Item = &'a [u8]> + Clone) -> Pos {
+        let (first, _) = self.log.append(group.clone());
+        for (i, bytes) in group.enumerate() {
+            let (header, payload) = Header::decode(bytes).expect("this process encoded it");
+            state.apply(Pos(first.0 + i as u64), &header, payload);
+        }
+        first
+    }
+
+    /// A note of the engine's own, written but not committed.
+    pub(super) fn append_note(&mut self, state: &mut State, note: &Note) {
+        self.append(state, vec![note.draft()], now_us());
+    }
+
+    fn decide_offer(&mut self, state: &mut State, draft: Draft, now: i64) -> Outcome {
+        let (header, payload) = draft.parts();
+        if header.key != 0 {
+            if let Some(pos) = self.find_same(header.key, payload) {
+                state.counters.duplicates += 1;
+                return Outcome::Duplicate(pos);
+            }
+            self.fresh_keys.insert(header.key, state.applied.next());
+        }
+        let receipt = match header.direction {
+            Direction::Down => self.receipt_for(&header, payload, header.ttl_ms),
+            _ => None,
+        };
+        let mut group = vec![draft];
+        group.extend(receipt);
+        Outcome::Committed(self.append(state, group, now))
+    }
+
+    /// The position of an event with this key and, indeed, this source and id.
+    fn find_same(&self, key: u64, payload: &[u8]) -> Option<Pos> {
+        if let Some(pos) = self.fresh_keys.get(&key) {
+            // Two events of one batch whose 64-bit hashes meet by chance: 10^-13 for 1,000 events.
+            return Some(*pos);
+        }
+        let reader = self.log.reader();
+        let pos = reader.find(key).ok()??;
+        let entry = reader.get(pos).ok()??;
+        let (_, known) = Header::decode(&entry.bytes).ok()?;
+        (event::identity(known)? == event::identity(payload)?).then_some(pos)
+    }
+
+    /// A downward event that is for this node is answered in the commit that takes it.
+    fn receipt_for(&self, header: &Header<'_>, payload: &[u8], ttl_ms: u32) -> Option<Draft> {
+        let selector = Selector::parse(header.target).ok()?;
+        if !selector.matches(&self.me, &self.labels) {
+            return None;
+        }
+        receipts::automatic(&self.me, header, payload, ttl_ms)
+    }
+
+    fn decide_frame(&mut self, state: &mut State, peer: &Address, message: &Bytes, now: i64) -> Received {
+        let frame = match wire::decode(message, unpack) {
+            Ok(Message::Frame(frame)) => frame,
+            Ok(_) => return self.ignore(peer, "it is no frame"),
+            Err(e) => return self.ignore(peer, &e.to_string()),
+        };
+        let me = Party { inc: state.me.inc, boot: state.me.boot };
+        let verdict = match state.peers.get(peer) {
+            None => Verdict::UnknownSession,
+            Some(known) => judge::judge(known, judge::granted(known), &frame.head),
+        };
+        if verdict == Verdict::Take {
+            self.take_frame(state, peer, &frame, now);
+        }
+        let unknown = Default::default();
+        let known = state.peers.get(peer).unwrap_or(&unknown);
+        let answer = judge::answer(verdict, known, me, &frame.head);
+        if answer == Received::Ignore {
+            self.shared.work.frames_ignored.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    fn ignore(&self, peer: &Address, why: &str) -> Received {
+        self.shared.work.frames_ignored.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(peer = %peer, error = why, "A frame was dropped.");
+        Received::Ignore
+    }
+
+    /// The frame's records, its cursor and what follows from them: one group.
+    fn take_frame(&mut self, state: &mut State, peer: &Address, frame: &Frame<'_>, now: i64) {
+        let mut group: Vec<Vec<u8>> = Vec::with_capacity(frame.head.records as usize + 1);
+        let mut extra: Vec<Draft> = Vec::new();
+        let (mut dropped, mut taken) = (0u32, 0u32);
+        let mut in_frame = HashSet::new();
+        let mut origin: Option<Address> = None;
+        for (i, record) in frame.records().enumerate() {
+            let record = match record {
+                Ok(r) => r,
+                Err(e) => {
+                    // Its frame's checksum held, so sending it again would bring the same: parked at once.
+                    let detail = format!(
+                        "record {i} of the frame ({}, {}] does not read: {e}",
+                        frame.head.after, frame.head.upto
+                    );
+                    extra.push(
+                        Note::DeadLetter(DeadLetter::new("poison", detail, format!("link:{peer}"), "", &[])).draft(),
+                    );
+                    continue;
+                }
+            };
+            // Records of one origin mostly stand together.
+            if origin.as_ref().is_none_or(|o| o.as_str() != record.origin.address) {
+                origin = Address::parse(record.origin.address).ok();
+            }
+            match self.fault(peer, origin.as_ref(), &record) {
+                Some(why) => {
+                    let letter = DeadLetter::new("foreign", why, format!("link:{peer}"), record.name, record.payload);
+                    extra.push(Note::DeadLetter(letter).draft());
+                    continue;
+                }
+                None if self.is_repeated(state, origin.as_ref(), &record, &mut in_frame) => {
+                    dropped += 1;
+                    continue;
+                }
+                None => {}
+            }
+            let header = record.header(now);
+            let mut bytes = Vec::new();
+            if header.encode(record.payload, &mut bytes).is_err() {
+                continue; // its fields came out of 16-bit lengths and fit again
+            }
+            taken += 1;
+            if record.direction == Direction::Down {
+                if record.key != 0 {
+                    self.fresh_keys.insert(record.key, Pos(state.applied.0 + 1 + group.len() as u64));
+                }
+                extra.extend(self.receipt_for(&header, record.payload, record.ttl_ms));
+            }
+            group.push(bytes);
+        }
+        let note = Note::Received {
+            peer: peer.clone(),
+            from: frame.head.from,
+            lane: frame.head.lane,
+            cursor: judge::taken(&frame.head),
+            records: taken,
+            dropped,
+        };
+        extra.insert(0, note.draft());
+        stamp(state, &mut extra, now);
+        // Records first, so that a reader of the group meets them before what was decided from them.
+        self.append_group(state, group.iter().map(Vec::as_slice).chain(extra.iter().map(Draft::bytes)));
+    }
+
+    /// Why a record must not come from this peer.
+    fn fault(&self, peer: &Address, origin: Option<&Address>, record: &Carried<'_>) -> Option<String> {
+        let Some(origin) = origin else {
+            return Some(format!("its origin `{}` is no address", record.origin.address));
+        };
+        let from_parent = self.parent.as_ref() == Some(peer);
+        match (record.direction, from_parent) {
+            (Direction::Up, false) if !peer.covers(origin) => {
+                Some(format!("it claims to begin at {origin}, which is not below {peer}"))
+            }
+            (Direction::Up, false) | (Direction::Down, true) => None,
+            _ => Some(format!("a record of this direction does not come from {peer}")),
+        }
+    }
+
+    fn is_repeated(
+        &self,
+        state: &State,
+        origin: Option<&Address>,
+        r: &Carried<'_>,
+        in_frame: &mut HashSet<(u64, u128, u8)>,
+    ) -> bool {
+        match (r.direction, origin) {
+            (Direction::Down, _) => r.key != 0 && self.find_same(r.key, r.payload).is_some(),
+            (_, Some(origin)) => {
+                state.has_seen(origin, r.origin.log, r.lane, r.reach, r.seq)
+                    || !in_frame.insert((r.seq, r.origin.log.0, class(r.lane, r.reach)))
+            }
+            (_, None) => false,
+        }
+    }
+
+    pub(super) fn commit(&mut self, state: &mut State) -> Result<(), Error> {
+        match self.log.commit() {
+            Ok(pos) => {
+                self.fresh_keys.clear();
+                self.lazy_since = None;
+                self.committed.send_replace(pos);
+                Ok(())
+            }
+            Err(e) => Err(self.broke(state, &e)),
+        }
+    }
+
+    /// A write failed: nothing of the batch counts, the state goes back to what is on disk.
+    fn broke(&mut self, state: &mut State, e: &crate::log::Error) -> Error {
+        let why = chain(e);
+        tracing::error!(error = %why, "The log cannot be written; nothing is acknowledged until it can.");
+        *self.shared.trouble.write() = Some(why.clone());
+        self.broken_since = Some(Instant::now());
+        self.fresh_keys.clear();
+        self.lazy_since = None;
+        self.log.rollback();
+        if let Err(e) = self.reload(state) {
+            tracing::error!(error = %e, "The state cannot be read back yet.");
+        }
+        Error::Unwritable(why)
+    }
+
+    fn reload(&mut self, state: &mut State) -> Result<(), super::OpenError> {
+        // sled fails for good after a failure, and its rows may be of either side of it.
+        self.store = None;
+        let (store, found) = Store::open(&self.dir, self.config.cache_bytes)?;
+        if let Some(why) = &found.rebuilt {
+            tracing::warn!(reason = %why, "The state was rebuilt.");
+        }
+        *state = open::fold(found.rows, found.upto, &self.log.reader())?;
+        self.stored = found.upto;
+        self.store = Some(store);
+        Ok(())
+    }
+
+    fn keep_house(&mut self) {
+        if let Some(since) = self.broken_since
+            && since.elapsed() >= REOPEN_EVERY
+        {
+            self.mend();
+        }
+        if self.lazy_since.is_some_and(|t| t.elapsed() >= LAZY_MAX) {
+            let shared = self.shared.clone();
+            // The error is told to the next who asks; lazy notes promised nothing.
+            let _ = self.commit(&mut shared.state.write());
+        }
+        if self.broken_since.is_none() && self.last_store.elapsed() >= STORE_EVERY && self.stored < self.applied() {
+            self.write_rows();
+        }
+        if self.last_housekeeping.elapsed() >= HOUSEKEEPING_EVERY {
+            self.last_housekeeping = Instant::now();
+            self.watch_space();
+            self.retain();
+        }
+    }
+
+    fn mend(&mut self) {
+        self.broken_since = Some(Instant::now());
+        if let Err(e) = self.log.reopen() {
+            *self.shared.trouble.write() = Some(chain(&e));
+            return;
+        }
+        let shared = self.shared.clone();
+        let mut state = shared.state.write();
+        match self.reload(&mut state) {
+            Ok(()) => {
+                self.broken_since = None;
+                *self.shared.trouble.write() = None;
+                self.committed.send_replace(state.applied);
+                tracing::info!(upto = state.applied.0, "The log can be written again.");
+            }
+            Err(e) => *self.shared.trouble.write() = Some(e.to_string()),
+        }
+    }
+
+    fn watch_space(&mut self) {
+        let free = rustix::fs::statvfs(&self.dir).map(|s| s.f_bavail * s.f_frsize).unwrap_or(u64::MAX);
+        let short = free < self.config.free_bytes_min;
+        if short != self.short_of_space && self.broken_since.is_none() {
+            *self.shared.trouble.write() = short.then(|| {
+                format!(
+                    "only {} MB are free in {}, less than store.free_bytes_min",
+                    free / 1_000_000,
+                    self.dir.display()
+                )
+            });
+            if short {
+                tracing::error!(free_bytes = free, "The disk is nearly full; nothing is accepted until there is room.");
+            } else {
+                tracing::info!(free_bytes = free, "There is room on the disk again.");
+            }
+            self.short_of_space = short;
+        }
+    }
+
+    /// Hands the changed rows to sled. Only what the log holds on disk.
+    pub(super) fn write_rows(&mut self) {
+        self.last_store = Instant::now();
+        let shared = self.shared.clone();
+        let (rows, upto) = {
+            let mut state = shared.state.write();
+            if self.log.last() < state.applied || self.lazy_since.is_some() {
+                // Something is written and not synced: first that.
+                if self.commit(&mut state).is_err() {
+                    return;
+                }
+            }
+            (state.take_rows(), state.applied)
+        };
+        let Some(store) = &mut self.store else { return };
+        match store.write(rows, upto) {
+            Ok(()) => self.stored = upto,
+            Err(e) => {
+                // The rows that were taken are only in memory now: fold them again from the log.
+                let mut state = shared.state.write();
+                *self.shared.trouble.write() = Some(chain(&e));
+                self.broken_since = Some(Instant::now());
+                tracing::error!(error = %chain(&e), "The state cannot be stored; it is read back from the log.");
+                if let Err(e) = self.reload(&mut state) {
+                    tracing::error!(error = %e, "The state cannot be read back yet.");
+                }
+                return;
+            }
+        }
+        if upto.0 - self.snapshot_at.0 >= self.config.snapshot_records {
+            match store.snapshot(upto) {
+                Ok(_) => self.snapshot_at = upto,
+                Err(e) => tracing::error!(error = %chain(&e), "A snapshot could not be written."),
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.broken_since.is_none() {
+            let shared = self.shared.clone();
+            let _ = self.commit(&mut shared.state.write());
+            self.write_rows();
+        }
+        tracing::info!(upto = self.applied().0, "The engine has stopped.");
+    }
+}
+
+enum Next {
+    Job(Job),
+    Nothing,
+    Closed,
+}
+
+/// Sets the times, and counts the upward records that begin here.
+fn stamp(state: &State, drafts: &mut [Draft], now: i64) {
+    let mut seqs = state.me.seqs;
+    for draft in drafts {
+        let header = draft.header();
+        let mut seq = 0;
+        if header.origin.is_none() && header.direction == Direction::Up {
+            let place = &mut seqs[class(header.lane, header.reach) as usize];
+            *place += 1;
+            seq = *place;
+        }
+        draft.stamp(now, seq);
+    }
+}
+
+fn unpack(bytes: &[u8], len: usize) -> Option<Vec<u8>> {
+    zstd::bulk::decompress(bytes, len).ok()
+}
+
+/// An error and its causes, in one line.
+fn chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut next = e.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,201 @@
+//! How a segment file is laid out, byte by byte (see [`super`], "Format").
+
+use citybrain_shared::Pos;
+use crc32c::{crc32c, crc32c_append};
+use xxhash_rust::xxh3::xxh3_64;
+
+const MAGIC: [u8; 8] = *b"cbrainlg";
+const VERSION: u32 = 1;
+
+/// Bytes before the first entry.
+pub const HEAD_BYTES: usize = 32;
+/// Bytes before each record.
+pub const ENTRY_BYTES: usize = 16;
+/// A record has at least its fixed header, from which lane, key and time are read.
+pub const RECORD_BYTES_MIN: usize = 40;
+/// Far above any packet that a door lets in. A length above it can only be damage.
+pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The last entry of its group.
+const END: u32 = 1 << 31;
+/// The first entry after an fsync: all before it is on disk.
+const BARRIER: u32 = 1 << 30;
+
+/// The head of a segment file: magic (8), version (4), first position (8), chain before it (8), crc32c (4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub first: Pos,
+    /// The chain hash at `first - 1`.
+    pub before: u64,
+}
+
+impl Head {
+    pub fn encode(&self) -> [u8; HEAD_BYTES] {
+        let mut out = [0; HEAD_BYTES];
+        out[..8].copy_from_slice(&MAGIC);
+        out[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        out[12..20].copy_from_slice(&self.first.0.to_le_bytes());
+        out[20..28].copy_from_slice(&self.before.to_le_bytes());
+        let crc = crc32c(&out[..28]);
+        out[28..].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// `None`: these are not the first bytes of a segment of this format.
+    pub fn decode(bytes: &[u8]) -> Option<Head> {
+        let head = Head {
+            first: Pos(u64::from_le_bytes(bytes.get(12..20)?.try_into().ok()?)),
+            before: u64::from_le_bytes(bytes.get(20..28)?.try_into().ok()?),
+        };
+        (bytes.get(..HEAD_BYTES)? == head.encode()).then_some(head)
+    }
+
+    /// Goes into every entry's checksum, so that bytes of another segment, or a record that carries
+    /// something like an entry in its payload, are never taken for an entry of this one.
+    pub fn salt(&self) -> u32 {
+        crc32c(&self.encode()[..28])
+    }
+}
+
+/// What an entry says besides its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// Bytes of the record.
+    pub len: usize,
+    pub end: bool,
+    pub barrier: bool,
+    pub chain: u64,
+}
+
+pub enum Parsed {
+    Good(Tag),
+    /// Undecided until so many bytes are there.
+    Short(usize),
+    Bad,
+}
+
+/// The chain hash at `pos`: xxh3-64 over the hash before it, the position, the record's crc32c and
+/// length, and its fixed header (which has its times and its key). 64 bytes, little-endian.
+///
+/// It depends on content alone, not on segments, groups or commits: two logs have the same hash at
+/// a position if and only if they hold the same records up to there (but for chance, 2^-64).
+pub fn chain(before: u64, pos: Pos, record: &[u8], crc: u32) -> u64 {
+    let mut input = [0; 64];
+    input[..8].copy_from_slice(&before.to_le_bytes());
+    input[8..16].copy_from_slice(&pos.0.to_le_bytes());
+    input[16..20].copy_from_slice(&crc.to_le_bytes());
+    input[20..24].copy_from_slice(&(record.len() as u32).to_le_bytes());
+    input[24..].copy_from_slice(&record[..RECORD_BYTES_MIN]);
+    xxh3_64(&input)
+}
+
+/// Appends one entry and returns the chain hash at it.
+pub fn put(out: &mut Vec<u8>, salt: u32, before: u64, pos: Pos, record: &[u8], end: bool, barrier: bool) -> u64 {
+    assert!(
+        (RECORD_BYTES_MIN..=RECORD_BYTES_MAX).contains(&record.len()),
+        "a record of {} bytes is outside {RECORD_BYTES_MIN}..={RECORD_BYTES_MAX}",
+        record.len()
+    );
+    let word = record.len() as u32 | if end { END } else { 0 } | if barrier { BARRIER } else { 0 };
+    let body = crc32c(record);
+    let chain = chain(before, pos, record, body);
+    out.extend_from_slice(&word.to_le_bytes());
+    out.extend_from_slice(&check(body, salt, pos, word, chain).to_le_bytes());
+    out.extend_from_slice(&chain.to_le_bytes());
+    out.extend_from_slice(record);
+    chain
+}
+
+/// crc32c over the record, then position, length with flags, chain and salt.
+fn check(body: u32, salt: u32, pos: Pos, word: u32, chain: u64) -> u32 {
+    let mut rest = [0; 24];
+    rest[..8].copy_from_slice(&pos.0.to_le_bytes());
+    rest[8..12].copy_from_slice(&word.to_le_bytes());
+    rest[12..20].copy_from_slice(&chain.to_le_bytes());
+    rest[20..].copy_from_slice(&salt.to_le_bytes());
+    crc32c_append(body, &rest)
+}
+
+fn word_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn tag_of(bytes: &[u8]) -> (Tag, u32) {
+    let word = word_at(bytes, 0);
+    let chain = u64::from_le_bytes(bytes[8..16].try_into().expect("eight bytes"));
+    let tag =
+        Tag { len: (word & !(END | BARRIER)) as usize, end: word & END != 0, barrier: word & BARRIER != 0, chain };
+    (tag, word)
+}
+
+/// The tag of an entry that is known to be whole.
+pub fn tag(bytes: &[u8]) -> Tag {
+    tag_of(bytes).0
+}
+
+/// Is there an entry for `pos` at the start of `bytes`?
+pub fn parse(bytes: &[u8], salt: u32, pos: Pos) -> Parsed {
+    match parse_any(bytes, salt, pos, pos) {
+        Err(Some(need)) => Parsed::Short(need),
+        Err(None) => Parsed::Bad,
+        Ok((_, tag)) => Parsed::Good(tag),
+    }
+}
+
+/// Is there an entry for a position in `from..=upto` at the start of `bytes`? An error that holds a
+/// number says how many bytes it takes to know.
+pub fn parse_any(bytes: &[u8], salt: u32, from: Pos, upto: Pos) -> Result<(Pos, Tag), Option<usize>> {
+    if bytes.len() < ENTRY_BYTES {
+        return Err(Some(ENTRY_BYTES));
+    }
+    let (tag, word) = tag_of(bytes);
+    if !(RECORD_BYTES_MIN..=RECORD_BYTES_MAX).contains(&tag.len) {
+        return Err(None);
+    }
+    let whole = ENTRY_BYTES + tag.len;
+    if bytes.len() < whole {
+        return Err(Some(whole));
+    }
+    let body = crc32c(&bytes[ENTRY_BYTES..whole]);
+    let stored = word_at(bytes, 4);
+    (from.0..=upto.0)
+        .map(Pos)
+        .find(|pos| check(body, salt, *pos, word, tag.chain) == stored)
+        .map(|pos| (pos, tag))
+        .ok_or(None)
+}
+
+/// µs since 1970 at which the record was committed.
+pub fn committed_us(record: &[u8]) -> i64 {
+    i64::from_le_bytes(record[12..20].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_is_a_fixed_function_of_content() {
+        // Peers compare these across builds: a change here is a change of the protocol.
+        let record = [7; 48];
+        let one = chain(0, Pos(1), &record, crc32c(&record));
+        let two = chain(one, Pos(2), &record, crc32c(&record));
+        assert_ne!(one, two);
+        assert_eq!((one, two), (15_108_839_584_732_016_482, 3_364_726_039_268_340_695));
+    }
+
+    #[test]
+    fn an_entry_is_good_only_at_its_own_position_and_in_its_own_segment() {
+        let mut out = Vec::new();
+        put(&mut out, 5, 9, Pos(3), &[1; 40], true, false);
+        assert!(matches!(parse(&out, 5, Pos(3)), Parsed::Good(t) if t.len == 40 && t.end && !t.barrier));
+        assert!(matches!(parse(&out, 5, Pos(4)), Parsed::Bad));
+        assert!(matches!(parse(&out, 6, Pos(3)), Parsed::Bad));
+        assert!(matches!(parse(&out[..55], 5, Pos(3)), Parsed::Short(56)));
+        for at in 0..out.len() {
+            let mut bad = out.clone();
+            bad[at] ^= 0x10;
+            assert!(!matches!(parse(&bad, 5, Pos(3)), Parsed::Good(_)), "byte {at}");
+        }
+    }
+}

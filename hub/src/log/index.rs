@@ -1,0 +1,411 @@
+//! Where things are in a segment: by position, by lane, by key.
+//!
+//! The newest segment's index ([`Fresh`]) is all in memory. When the segment is sealed it becomes a
+//! file beside it, of which only [`Resident`] stays in memory, and only once somebody asked:
+//! about 1.5 bytes a record. The file holds nothing that the segment does not; it is rebuilt
+//! when it is missing or bad.
+//!
+//! **Format** (little-endian): a head of [`HEAD_BYTES`]; the resident part (holes, sparse points,
+//! first keys and first urgent positions of the pages, filter); pages of [`PAGE_BYTES`] with the
+//! (key, position) pairs, sorted; pages with the urgent positions, sorted. Positions are counted
+//! from the segment's first. Head, resident part and each page have their own crc32c.
+
+use super::format;
+use citybrain_shared::{Lane, Pos, record};
+use crc32c::crc32c;
+use std::collections::HashMap;
+use std::fs::File;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Bytes of log between two points of the sparse index: a read of one record reads that much.
+const SPARSE_BYTES: u64 = 32 * 1024;
+
+const MAGIC: [u8; 8] = *b"cbrainix";
+const VERSION: u32 = 1;
+const HEAD_BYTES: usize = 104;
+const PAGE_BYTES: usize = 4096;
+const PAGE_HEAD: usize = 8;
+const KEY_BYTES: usize = 12;
+const KEYS_A_PAGE: usize = (PAGE_BYTES - PAGE_HEAD) / KEY_BYTES;
+const URGENT_A_PAGE: usize = (PAGE_BYTES - PAGE_HEAD) / 4;
+
+/// Positions that cannot be read: `after + 1 ..= upto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hole {
+    pub after: Pos,
+    pub upto: Pos,
+    /// Where the damage begins in the segment file.
+    pub offset: u64,
+}
+
+/// The hole that holds `pos`, else the first one behind it.
+pub fn hole_from(holes: &[Hole], pos: Pos) -> Option<Hole> {
+    holes.get(holes.partition_point(|h| h.upto < pos)).copied()
+}
+
+/// Keys are hashes already.
+#[derive(Default)]
+pub struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only keys of eight bytes are hashed")
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
+
+/// The index of the segment that is being written; bounded by the segment's size.
+#[derive(Default)]
+pub struct Fresh {
+    pub first: Pos,
+    points: Vec<(Pos, u64)>,
+    next_point: u64,
+    urgent: Vec<u32>,
+    newest: HashMap<u64, u32, BuildHasherDefault<AsIs>>,
+    pub holes: Vec<Hole>,
+    pub newest_us: i64,
+}
+
+impl Fresh {
+    pub fn new(first: Pos) -> Fresh {
+        Fresh { first, ..Fresh::default() }
+    }
+
+    fn relative(&self, pos: Pos) -> u32 {
+        u32::try_from(pos.0 - self.first.0).expect("a segment holds less than 2^32 records")
+    }
+
+    pub fn note(&mut self, pos: Pos, offset: u64, bytes: &[u8]) {
+        if offset >= self.next_point {
+            self.points.push((pos, offset));
+            self.next_point = offset + SPARSE_BYTES;
+        }
+        let at = self.relative(pos);
+        if record::lane_of(bytes) == Lane::Urgent {
+            self.urgent.push(at);
+        }
+        let key = record::key_of(bytes);
+        if key != 0 {
+            self.newest.insert(key, at);
+        }
+        self.newest_us = self.newest_us.max(format::committed_us(bytes));
+    }
+
+    pub fn find(&self, key: u64) -> Option<Pos> {
+        self.newest.get(&key).map(|at| Pos(self.first.0 + u64::from(*at)))
+    }
+
+    /// The nearest known entry at or before `pos`.
+    pub fn point(&self, pos: Pos) -> Option<(Pos, u64)> {
+        self.points[..self.points.partition_point(|p| p.0 <= pos)].last().copied()
+    }
+
+    /// At most `max` urgent positions from `from` on.
+    pub fn urgent_from(&self, from: Pos, max: usize) -> Vec<Pos> {
+        let begin = self.urgent.partition_point(|at| self.first.0 + u64::from(*at) < from.0);
+        self.urgent[begin..].iter().take(max).map(|at| Pos(self.first.0 + u64::from(*at))).collect()
+    }
+
+    pub fn last_urgent(&self) -> Pos {
+        self.urgent.last().map_or(Pos::ZERO, |at| Pos(self.first.0 + u64::from(*at)))
+    }
+
+    /// The index file's bytes.
+    pub fn encode(&self, about: &About) -> Vec<u8> {
+        let mut pairs: Vec<(u64, u32)> = self.newest.iter().map(|(k, at)| (*k, *at)).collect();
+        pairs.sort_unstable();
+        let mut filter = Filter::with_room(pairs.len());
+        pairs.iter().for_each(|(key, _)| filter.insert(*key));
+
+        let mut resident = Vec::new();
+        for hole in &self.holes {
+            for n in [hole.after.0, hole.upto.0, hole.offset] {
+                resident.extend_from_slice(&n.to_le_bytes());
+            }
+        }
+        for (pos, offset) in &self.points {
+            resident.extend_from_slice(&pos.0.to_le_bytes());
+            resident.extend_from_slice(&offset.to_le_bytes());
+        }
+        for page in pairs.chunks(KEYS_A_PAGE) {
+            resident.extend_from_slice(&page[0].0.to_le_bytes());
+        }
+        for page in self.urgent.chunks(URGENT_A_PAGE) {
+            resident.extend_from_slice(&page[0].to_le_bytes());
+        }
+        for word in filter.0.iter().flatten() {
+            resident.extend_from_slice(&word.to_le_bytes());
+        }
+
+        let mut out = Vec::with_capacity(HEAD_BYTES + resident.len() + (pairs.len() / KEYS_A_PAGE + 2) * PAGE_BYTES);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        for n in [about.first.0, about.last.0, about.before, about.chain, about.log_bytes, about.last_urgent.0] {
+            out.extend_from_slice(&n.to_le_bytes());
+        }
+        out.extend_from_slice(&about.newest_us.to_le_bytes());
+        out.extend_from_slice(&about.lost.to_le_bytes());
+        for n in [self.holes.len(), self.points.len(), pairs.len(), self.urgent.len(), filter.0.len()] {
+            out.extend_from_slice(&(n as u32).to_le_bytes());
+        }
+        out.extend_from_slice(&crc32c(&resident).to_le_bytes());
+        let crc = crc32c(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        debug_assert_eq!(out.len(), HEAD_BYTES);
+        out.extend_from_slice(&resident);
+        for page in pairs.chunks(KEYS_A_PAGE) {
+            put_page(&mut out, page.len(), page.iter().flat_map(|(k, at)| join(k.to_le_bytes(), at.to_le_bytes())));
+        }
+        for page in self.urgent.chunks(URGENT_A_PAGE) {
+            put_page(&mut out, page.len(), page.iter().flat_map(|at| at.to_le_bytes()));
+        }
+        out
+    }
+}
+
+fn join(key: [u8; 8], at: [u8; 4]) -> [u8; 12] {
+    let mut out = [0; 12];
+    out[..8].copy_from_slice(&key);
+    out[8..].copy_from_slice(&at);
+    out
+}
+
+fn put_page(out: &mut Vec<u8>, n: usize, data: impl Iterator<Item = u8>) {
+    let begin = out.len();
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&(n as u32).to_le_bytes());
+    out.extend(data);
+    out.resize(begin + PAGE_BYTES, 0);
+    let crc = crc32c(&out[begin + 4..]);
+    out[begin..begin + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// What is known of a sealed segment without its resident part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    pub first: Pos,
+    pub last: Pos,
+    /// Chain hash at `first - 1` and at `last`.
+    pub before: u64,
+    pub chain: u64,
+    pub log_bytes: u64,
+    pub last_urgent: Pos,
+    pub newest_us: i64,
+    /// Positions in holes.
+    pub lost: u64,
+}
+
+/// A split-block Bloom filter (8 bits of one 32-byte block a key): one cache line a question, at
+/// about 10 bits a key wrong once in a hundred.
+#[derive(Default)]
+pub struct Filter(Vec<[u32; 8]>);
+
+const SALTS: [u32; 8] =
+    [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
+
+impl Filter {
+    fn with_room(keys: usize) -> Filter {
+        Filter(vec![[0; 8]; (keys * 10).div_ceil(256)])
+    }
+
+    fn block(&self, key: u64) -> usize {
+        (((key >> 32) * self.0.len() as u64) >> 32) as usize
+    }
+
+    fn insert(&mut self, key: u64) {
+        let block = self.block(key);
+        for (word, salt) in self.0[block].iter_mut().zip(SALTS) {
+            *word |= 1 << ((key as u32).wrapping_mul(salt) >> 27);
+        }
+    }
+
+    fn may_hold(&self, key: u64) -> bool {
+        let Some(block) = self.0.get(self.block(key)) else { return false };
+        block.iter().zip(SALTS).all(|(word, salt)| word & (1 << ((key as u32).wrapping_mul(salt) >> 27)) != 0)
+    }
+}
+
+/// The part of an index file that stays in memory.
+pub struct Resident {
+    pub about: About,
+    pub holes: Vec<Hole>,
+    points: Vec<(u32, u64)>,
+    keys: Vec<u64>,
+    urgent: Vec<u32>,
+    filter: Filter,
+    pages_at: u64,
+}
+
+/// The head of the index file at `path`; `None` if it is missing or bad.
+pub fn about(path: &Path) -> Option<About> {
+    let mut head = [0; HEAD_BYTES];
+    File::open(path).ok()?.read_exact_at(&mut head, 0).ok()?;
+    head_of(&head).map(|(about, ..)| about)
+}
+
+fn head_of(head: &[u8; HEAD_BYTES]) -> Option<(About, [usize; 5], u32)> {
+    let mut rest = &head[..HEAD_BYTES - 4];
+    let crc = u32::from_le_bytes(head[HEAD_BYTES - 4..].try_into().ok()?);
+    if crc32c(rest) != crc || take(&mut rest)? != MAGIC || u32::from_le_bytes(take(&mut rest)?) != VERSION {
+        return None;
+    }
+    let mut n = || take(&mut rest).map(u64::from_le_bytes);
+    let about = About {
+        first: Pos(n()?),
+        last: Pos(n()?),
+        before: n()?,
+        chain: n()?,
+        log_bytes: n()?,
+        last_urgent: Pos(n()?),
+        newest_us: n()? as i64,
+        lost: n()?,
+    };
+    let mut counts = [0; 5];
+    for count in &mut counts {
+        *count = u32::from_le_bytes(take(&mut rest)?) as usize;
+    }
+    Some((about, counts, u32::from_le_bytes(take(&mut rest)?)))
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}
+
+impl Resident {
+    /// `None`: the file is missing or bad, and to be rebuilt.
+    pub fn load(path: &Path) -> Option<Resident> {
+        let file = File::open(path).ok()?;
+        let mut head = [0; HEAD_BYTES];
+        file.read_exact_at(&mut head, 0).ok()?;
+        let (about, [holes, points, keys, urgent, blocks], crc) = head_of(&head)?;
+        let (key_pages, urgent_pages) = (keys.div_ceil(KEYS_A_PAGE), urgent.div_ceil(URGENT_A_PAGE));
+        let bytes = holes * 24 + points * 16 + key_pages * 8 + urgent_pages * 4 + blocks * 32;
+        let pages_at = (HEAD_BYTES + bytes) as u64;
+        if file.metadata().ok()?.len() != pages_at + ((key_pages + urgent_pages) * PAGE_BYTES) as u64 {
+            return None;
+        }
+        let mut body = vec![0; bytes];
+        file.read_exact_at(&mut body, HEAD_BYTES as u64).ok()?;
+        if crc32c(&body) != crc {
+            return None;
+        }
+        let mut rest = body.as_slice();
+        let mut resident = Resident {
+            about,
+            holes: Vec::with_capacity(holes),
+            points: Vec::with_capacity(points),
+            keys: Vec::with_capacity(key_pages),
+            urgent: Vec::with_capacity(urgent_pages),
+            filter: Filter(Vec::with_capacity(blocks)),
+            pages_at,
+        };
+        let long = |rest: &mut &[u8]| take(rest).map(u64::from_le_bytes);
+        for _ in 0..holes {
+            let (after, upto, offset) = (Pos(long(&mut rest)?), Pos(long(&mut rest)?), long(&mut rest)?);
+            resident.holes.push(Hole { after, upto, offset });
+        }
+        for _ in 0..points {
+            let (pos, offset) = (long(&mut rest)?, long(&mut rest)?);
+            resident.points.push((u32::try_from(pos.checked_sub(about.first.0)?).ok()?, offset));
+        }
+        for _ in 0..key_pages {
+            resident.keys.push(long(&mut rest)?);
+        }
+        for _ in 0..urgent_pages {
+            resident.urgent.push(u32::from_le_bytes(take(&mut rest)?));
+        }
+        for _ in 0..blocks {
+            let mut block = [0; 8];
+            for word in &mut block {
+                *word = u32::from_le_bytes(take(&mut rest)?);
+            }
+            resident.filter.0.push(block);
+        }
+        Some(resident)
+    }
+
+    pub fn may_hold(&self, key: u64) -> bool {
+        self.filter.may_hold(key)
+    }
+
+    /// The newest position with this key in the segment. Reads one page of the file at `path`.
+    ///
+    /// # Errors
+    /// Also when the page is bad: the file is then to be rebuilt.
+    pub fn find(&self, path: &Path, key: u64) -> io::Result<Option<Pos>> {
+        if !self.may_hold(key) {
+            return Ok(None);
+        }
+        let Some(page) = self.keys.partition_point(|first| *first <= key).checked_sub(1) else { return Ok(None) };
+        let page = self.page(path, page, KEY_BYTES)?;
+        let pair = |i: usize| -> (u64, u32) {
+            let bytes = &page[i * KEY_BYTES..][..KEY_BYTES];
+            (
+                u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")),
+                u32::from_le_bytes(bytes[8..].try_into().expect("four bytes")),
+            )
+        };
+        let (mut low, mut high) = (0, page.len() / KEY_BYTES);
+        while low < high {
+            let middle = low.midpoint(high);
+            match pair(middle) {
+                (k, at) if k == key => return Ok(Some(Pos(self.about.first.0 + u64::from(at)))),
+                (k, _) if k < key => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The nearest known entry at or before `pos`.
+    pub fn point(&self, pos: Pos) -> Option<(Pos, u64)> {
+        let end = self.points.partition_point(|p| self.about.first.0 + u64::from(p.0) <= pos.0);
+        self.points[..end].last().map(|(at, offset)| (Pos(self.about.first.0 + u64::from(*at)), *offset))
+    }
+
+    /// Urgent positions from `from` on: those of one page of the file, none if there are no more.
+    ///
+    /// # Errors
+    /// As [`Resident::find`].
+    pub fn urgent_from(&self, path: &Path, from: Pos, max: usize) -> io::Result<Vec<Pos>> {
+        let at = u32::try_from(from.0.saturating_sub(self.about.first.0)).unwrap_or(u32::MAX);
+        let start = self.urgent.partition_point(|first| *first <= at).saturating_sub(1);
+        for page in start..self.urgent.len() {
+            let bytes = self.page(path, self.keys.len() + page, 4)?;
+            let found: Vec<Pos> = bytes
+                .chunks_exact(4)
+                .map(|b| u32::from_le_bytes(b.try_into().expect("four bytes")))
+                .filter(|n| *n >= at)
+                .take(max)
+                .map(|n| Pos(self.about.first.0 + u64::from(n)))
+                .collect();
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn page(&self, path: &Path, page: usize, item: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; PAGE_BYTES];
+        File::open(path)?.read_exact_at(&mut bytes, self.pages_at + (page * PAGE_BYTES) as u64)?;
+        let crc = u32::from_le_bytes(bytes[..4].try_into().expect("four bytes"));
+        let n = u32::from_le_bytes(bytes[4..8].try_into().expect("four bytes")) as usize;
+        if crc32c(&bytes[4..]) != crc || n * item > PAGE_BYTES - PAGE_HEAD {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        bytes.drain(..PAGE_HEAD);
+        bytes.truncate(n * item);
+        Ok(bytes)
+    }
+}

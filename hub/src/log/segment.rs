@@ -1,0 +1,341 @@
+//! A sealed segment: a file that no longer changes, and the index beside it.
+
+use super::disk::sync_dir;
+use super::format::{HEAD_BYTES, Head};
+use super::index::{self, About, Fresh, Hole, Resident};
+use super::walk::{Step, Walk};
+use super::{Damage, Error};
+use citybrain_shared::Pos;
+use parking_lot::Mutex;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+const SCAN_BYTES: usize = 1024 * 1024;
+
+pub struct Sealed {
+    pub about: About,
+    pub path: PathBuf,
+    index_bytes: AtomicU64,
+    /// A log that is only looked at writes nothing.
+    read_only: bool,
+    index: Mutex<Index>,
+}
+
+#[derive(Clone)]
+enum Index {
+    Unloaded,
+    /// Sealed a moment ago, or its file cannot be written.
+    Fresh(Arc<Fresh>),
+    Resident(Arc<Resident>),
+}
+
+/// How to read from one segment.
+pub struct Plan {
+    pub path: PathBuf,
+    pub salt: u32,
+    /// An entry at or before the wanted position, good when it was indexed.
+    pub start: (Pos, u64),
+    pub limit: u64,
+    pub last: Pos,
+    /// The known hole that holds the wanted position, else the next one.
+    pub hole: Option<Hole>,
+    /// The next urgent positions, if those are wanted.
+    pub targets: Option<Vec<Pos>>,
+}
+
+impl Plan {
+    /// Urgent positions that one plan holds at most.
+    pub const TARGETS: usize = 1024;
+}
+
+pub fn path_of(dir: &Path, first: Pos) -> PathBuf {
+    dir.join(format!("{:020}.log", first.0))
+}
+
+pub fn index_path(log: &Path) -> PathBuf {
+    log.with_extension("idx")
+}
+
+impl Sealed {
+    /// Takes over the index of the segment that was just closed.
+    pub fn fresh(path: PathBuf, about: About, fresh: Fresh, read_only: bool) -> Sealed {
+        let index = Mutex::new(Index::Fresh(Arc::new(fresh)));
+        Sealed { about, path, index_bytes: AtomicU64::new(0), read_only, index }
+    }
+
+    /// Opens a sealed segment by its index alone; rebuilds the index when that does not fit the file.
+    /// `next`: the next segment's first position; `before`: the chain hash before the segment, as
+    /// far as it is known from the one before.
+    pub fn open(path: PathBuf, first: Pos, next: Pos, before: Option<u64>, read_only: bool) -> Result<Sealed, Error> {
+        let io = |source| Error::Io { path: path.clone(), source };
+        let len = fs::metadata(&path).map_err(io)?.len();
+        let index = index_path(&path);
+        if let Some(about) = index::about(&index)
+            && about.first == first
+            && about.last < next
+            && about.log_bytes == len
+        {
+            let index_bytes = AtomicU64::new(fs::metadata(&index).map_or(0, |m| m.len()));
+            return Ok(Sealed { about, path, index_bytes, read_only, index: Mutex::new(Index::Unloaded) });
+        }
+        let (about, fresh) = scan_sealed(&path, first, Pos(next.0 - 1), before)?;
+        let sealed = Sealed::fresh(path, about, fresh, read_only);
+        sealed.write_index();
+        Ok(sealed)
+    }
+
+    /// Writes the index file of a fresh index and keeps only its resident part. A failure costs
+    /// memory now and a scan at the next start, nothing else.
+    pub fn write_index(&self) {
+        let Index::Fresh(fresh) = self.index.lock().clone() else { return };
+        if self.read_only {
+            return;
+        }
+        let path = index_path(&self.path);
+        let bytes = fresh.encode(&self.about);
+        self.index_bytes.store(bytes.len() as u64, Relaxed);
+        let written = write_whole(&path, &bytes);
+        match written.map(|()| Resident::load(&path)) {
+            Ok(Some(resident)) => *self.index.lock() = Index::Resident(Arc::new(resident)),
+            Ok(None) => tracing::warn!(path = %path.display(), "An index does not read back; kept in memory."),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "An index could not be written; kept in memory.");
+            }
+        }
+    }
+
+    /// Bytes of the index file.
+    pub fn index_bytes(&self) -> u64 {
+        self.index_bytes.load(Relaxed)
+    }
+
+    fn index(&self) -> Result<Index, Error> {
+        let mut index = self.index.lock();
+        if matches!(*index, Index::Unloaded) {
+            *index = match Resident::load(&index_path(&self.path)) {
+                Some(resident) if resident.about == self.about => Index::Resident(Arc::new(resident)),
+                _ => self.rebuilt()?,
+            };
+        }
+        Ok(index.clone())
+    }
+
+    fn rebuilt(&self) -> Result<Index, Error> {
+        let (_, fresh) = scan_sealed(&self.path, self.about.first, self.about.last, Some(self.about.before))?;
+        let path = index_path(&self.path);
+        if !self.read_only && write_whole(&path, &fresh.encode(&self.about)).is_ok() {
+            if let Some(resident) = Resident::load(&path) {
+                return Ok(Index::Resident(Arc::new(resident)));
+            }
+        }
+        Ok(Index::Fresh(Arc::new(fresh)))
+    }
+
+    /// Asks the index file; if a page of it is bad, it is rebuilt and asked again.
+    fn ask<R>(
+        &self,
+        fresh: impl Fn(&Fresh) -> R,
+        resident: impl Fn(&Resident, &Path) -> io::Result<R>,
+    ) -> Result<R, Error> {
+        let path = index_path(&self.path);
+        for retry in [false, true] {
+            match self.index()? {
+                Index::Unloaded => unreachable!("`index` loads"),
+                Index::Fresh(index) => return Ok(fresh(&index)),
+                Index::Resident(index) => match resident(&index, &path) {
+                    Ok(answer) => return Ok(answer),
+                    Err(source) if retry => return Err(Error::Io { path, source }),
+                    Err(_) => {
+                        let mut index = self.index.lock();
+                        *index = self.rebuilt()?;
+                    }
+                },
+            }
+        }
+        unreachable!("the second try returns")
+    }
+
+    pub fn find(&self, key: u64) -> Result<Option<Pos>, Error> {
+        // The usual answer is no, by the filter, without a copy of the handle.
+        if let Index::Resident(index) = &*self.index.lock()
+            && !index.may_hold(key)
+        {
+            return Ok(None);
+        }
+        self.ask(|fresh| fresh.find(key), |resident, path| resident.find(path, key))
+    }
+
+    pub fn plan(&self, want: Pos, urgent: bool) -> Result<Plan, Error> {
+        let head = Head { first: self.about.first, before: self.about.before };
+        let (start, hole) = match self.index()? {
+            Index::Unloaded => unreachable!("`index` loads"),
+            Index::Fresh(index) => (index.point(want), index::hole_from(&index.holes, want)),
+            Index::Resident(index) => (index.point(want), index::hole_from(&index.holes, want)),
+        };
+        let targets = if !urgent {
+            None
+        } else if want > self.about.last_urgent {
+            Some(Vec::new())
+        } else {
+            Some(self.ask(
+                |fresh| fresh.urgent_from(want, Plan::TARGETS),
+                |resident, path| resident.urgent_from(path, want, Plan::TARGETS),
+            )?)
+        };
+        Ok(Plan {
+            path: self.path.clone(),
+            salt: head.salt(),
+            start: start.unwrap_or((self.about.first, HEAD_BYTES as u64)),
+            limit: self.about.log_bytes,
+            last: self.about.last,
+            hole,
+            targets,
+        })
+    }
+
+    /// Reads all of the segment; holes that it finds, known or not.
+    pub fn check(&self) -> Result<Vec<Damage>, Error> {
+        let (_, fresh) = scan_sealed(&self.path, self.about.first, self.about.last, Some(self.about.before))?;
+        Ok(fresh.holes.iter().map(|hole| Damage::new(&self.path, hole)).collect())
+    }
+
+    /// Known damage; reads the index only if there is some.
+    pub fn damage(&self) -> Result<Vec<Damage>, Error> {
+        if self.about.lost == 0 {
+            return Ok(Vec::new());
+        }
+        let holes = match self.index()? {
+            Index::Unloaded => unreachable!("`index` loads"),
+            Index::Fresh(index) => index.holes.clone(),
+            Index::Resident(index) => index.holes.clone(),
+        };
+        Ok(holes.iter().map(|hole| Damage::new(&self.path, hole)).collect())
+    }
+}
+
+/// Temporary file, fsync, rename, fsync of the folder: all of it or nothing.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let written = (|| {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_dir(path.parent().expect("a file of ours lies in a folder"))
+    })();
+    if written.is_err() {
+        // Best effort: half a file on a full disk is in the way.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Scans a sealed segment; everything in it was durable, so whatever is bad is damage.
+fn scan_sealed(path: &Path, first: Pos, last: Pos, before: Option<u64>) -> Result<(About, Fresh), Error> {
+    let scan = scan(path, first, before, last, None)?;
+    let Scan { mut fresh, before, mut holes, last: good, chain, end, rest, .. } = scan;
+    if good < last {
+        holes.push(Hole { after: good, upto: last, offset: rest.unwrap_or(end) });
+    }
+    let lost = holes.iter().map(|h| h.upto.0 - h.after.0).sum();
+    let log_bytes = fs::metadata(path).map_err(|source| Error::Io { path: path.to_owned(), source })?.len();
+    fresh.holes = holes;
+    let about = About {
+        first,
+        last,
+        before,
+        chain,
+        log_bytes,
+        last_urgent: fresh.last_urgent(),
+        newest_us: fresh.newest_us,
+        lost,
+    };
+    Ok((about, fresh))
+}
+
+pub struct Scan {
+    pub fresh: Fresh,
+    /// Chain hash before the segment.
+    pub before: u64,
+    /// The head was bad, and is known from elsewhere.
+    pub head_bad: bool,
+    /// Damage to what was durable.
+    pub holes: Vec<Hole>,
+    /// The last good entry.
+    pub last: Pos,
+    pub chain: u64,
+    /// Where the last good entry ends.
+    pub end: u64,
+    /// Where bytes begin that hold no good entry.
+    pub rest: Option<u64>,
+    /// Last position and end of what a crash cannot have torn: if it is not `(last, end)`, all
+    /// behind it is the torn part of the last commit.
+    pub whole: (Pos, u64),
+    /// The first entry that an fsync may not have covered.
+    pub barrier: u64,
+}
+
+/// Scans a segment up to `limit` (its end if `None`). `before` is needed only when its head is bad.
+pub fn scan(path: &Path, first: Pos, before: Option<u64>, upper: Pos, limit: Option<u64>) -> Result<Scan, Error> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(io)?;
+    let mut bytes = [0; HEAD_BYTES];
+    let read = (&file).read(&mut bytes).map_err(io)?;
+    let head = Head::decode(&bytes[..read]).filter(|head| head.first == first);
+    let head_bad = head.is_none();
+    let before = head.map(|h| h.before).or(before).unwrap_or(0);
+    let salt = Head { first, before }.salt();
+
+    let start = HEAD_BYTES as u64;
+    let limit = limit.unwrap_or(u64::MAX);
+    let mut walk = Walk::new(file, salt, (first, start), limit, upper, SCAN_BYTES).map_err(io)?;
+    let mut scan = Scan {
+        fresh: Fresh::new(first),
+        before,
+        head_bad,
+        holes: Vec::new(),
+        last: Pos(first.0 - 1),
+        chain: before,
+        end: start,
+        rest: None,
+        whole: (Pos(first.0 - 1), start),
+        barrier: start,
+    };
+    let mut cut = None;
+    let mut doubtful = Vec::new();
+    loop {
+        match walk.step().map_err(io)? {
+            Step::Record { pos, offset, tag, bytes } => {
+                if tag.barrier {
+                    // All before it was synced: what is bad there is damage, not a torn write.
+                    scan.holes.append(&mut doubtful);
+                    scan.barrier = offset;
+                    cut = None;
+                }
+                scan.fresh.note(pos, offset, &bytes);
+                (scan.last, scan.chain, scan.end) = (pos, tag.chain, walk.offset);
+                if tag.end {
+                    scan.whole = (pos, walk.offset);
+                }
+            }
+            Step::Hole { after, upto, offset } => {
+                doubtful.push(Hole { after, upto, offset });
+                cut.get_or_insert(scan.whole);
+            }
+            Step::Rest { offset } => {
+                scan.rest = Some(offset);
+                break;
+            }
+            Step::End => break,
+        }
+    }
+    if upper.0 != u64::MAX {
+        scan.holes.append(&mut doubtful);
+    } else if let Some(cut) = cut {
+        scan.whole = cut;
+    }
+    Ok(scan)
+}

@@ -1,0 +1,187 @@
+//! Receipts of directives, folded into counts.
+
+use citybrain_shared::{Address, Pos};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a node says of a directive. A later word does not undo an earlier one: `done` follows
+/// `delivered`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Committed at the node that it was for, in time.
+    Delivered,
+    Done,
+    Failed,
+    /// It came too late and was not executed.
+    Expired,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Delivered => "delivered",
+            Status::Done => "done",
+            Status::Failed => "failed",
+            Status::Expired => "expired",
+        }
+    }
+}
+
+/// A set of nodes, by their ordinal in the registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Nodes(Vec<u64>);
+
+impl Nodes {
+    pub fn insert(&mut self, ordinal: u32) -> bool {
+        let (word, bit) = (ordinal as usize / 64, 1u64 << (ordinal % 64));
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        let new = self.0[word] & bit == 0;
+        self.0[word] |= bit;
+        new
+    }
+
+    pub fn contains(&self, ordinal: u32) -> bool {
+        self.0.get(ordinal as usize / 64).is_some_and(|w| w & (1u64 << (ordinal % 64)) != 0)
+    }
+
+    pub fn len(&self) -> u64 {
+        self.0.iter().map(|w| u64::from(w.count_ones())).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Directive {
+    pub pos: Pos,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub origin: Address,
+    pub target: String,
+    pub is_command: bool,
+    pub issued_us: i64,
+    /// Known nodes in this subtree that the selector named when it was committed here.
+    pub expected: Nodes,
+    pub delivered: Nodes,
+    pub done: Nodes,
+    pub failed: Nodes,
+    pub expired: Nodes,
+}
+
+impl Directive {
+    /// Takes a receipt; false if this node's word was known.
+    pub fn take(&mut self, ordinal: u32, status: Status) -> bool {
+        match status {
+            Status::Delivered => &mut self.delivered,
+            Status::Done => &mut self.done,
+            Status::Failed => &mut self.failed,
+            Status::Expired => &mut self.expired,
+        }
+        .insert(ordinal)
+    }
+
+    /// Everybody expected has answered at least "delivered" or "expired".
+    pub fn is_settled(&self) -> bool {
+        let answered = |i: usize| {
+            let word = |n: &Nodes| n.0.get(i).copied().unwrap_or(0);
+            word(&self.delivered) | word(&self.expired) | word(&self.done) | word(&self.failed)
+        };
+        self.expected.0.iter().enumerate().all(|(i, want)| want & !answered(i) == 0)
+    }
+}
+
+/// Directives by id, bounded: the oldest settled one gives way first, else the oldest.
+#[derive(Clone, Debug, Default)]
+pub struct Directives {
+    by_id: BTreeMap<String, Directive>,
+    by_age: BTreeMap<Pos, String>,
+}
+
+impl Directives {
+    pub fn get(&self, id: &str) -> Option<&Directive> {
+        self.by_id.get(id)
+    }
+
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut Directive> {
+        self.by_id.get_mut(id)
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &Directive)> {
+        self.by_age.values().filter_map(|id| self.by_id.get(id).map(|d| (id.as_str(), d)))
+    }
+
+    /// Adds one; returns the id that had to give way.
+    pub fn insert(&mut self, id: String, directive: Directive, kept_max: usize) -> Option<String> {
+        self.by_age.insert(directive.pos, id.clone());
+        self.by_id.insert(id, directive);
+        if self.by_id.len() <= kept_max {
+            return None;
+        }
+        // Looking at a few of the oldest is enough: what is settled settles in order of age.
+        let settled = self.by_age.iter().take(64).find(|(_, id)| self.by_id.get(*id).is_none_or(Directive::is_settled));
+        let pos = *settled.or_else(|| self.by_age.iter().next())?.0;
+        let gone = self.by_age.remove(&pos)?;
+        self.by_id.remove(&gone);
+        Some(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directive(pos: u64) -> Directive {
+        Directive {
+            pos: Pos(pos),
+            kind: "city.notice".into(),
+            origin: Address::parse("c").unwrap(),
+            target: "c/**".into(),
+            is_command: false,
+            issued_us: 0,
+            expected: Nodes::default(),
+            delivered: Nodes::default(),
+            done: Nodes::default(),
+            failed: Nodes::default(),
+            expired: Nodes::default(),
+        }
+    }
+
+    #[test]
+    fn a_receipt_counts_once_and_all_of_them_settle() {
+        let mut d = directive(1);
+        d.expected.insert(0);
+        d.expected.insert(70);
+        assert!(!d.is_settled());
+        assert!(d.take(0, Status::Delivered));
+        assert!(!d.take(0, Status::Delivered));
+        assert!(d.take(70, Status::Expired));
+        assert!(d.is_settled());
+        assert_eq!((d.delivered.len(), d.expected.len()), (1, 2));
+    }
+
+    #[test]
+    fn the_oldest_settled_directive_gives_way_first() {
+        let mut all = Directives::default();
+        let mut open = directive(1);
+        open.expected.insert(3);
+        all.insert("open".into(), open, 2);
+        all.insert("settled".into(), directive(2), 2);
+        assert_eq!(all.insert("new".into(), directive(3), 2).as_deref(), Some("settled"));
+        assert_eq!(all.iter().map(|(id, _)| id).collect::<Vec<_>>(), ["open", "new"]);
+    }
+}

@@ -1,0 +1,165 @@
+//! The state as rows of a key-value store, and back.
+//!
+//! A key is a letter and a name; a value is JSON, except for retained messages, whose payload is
+//! bytes behind a JSON line.
+
+use super::{Counters, Directive, Known, Loss, Me, Peer, Retained, Session, State, Stream};
+use bytes::Bytes;
+use citybrain_shared::{Address, LogId, Pos};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What changed since the rows were last taken.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Me,
+    Counters,
+    DeadLetters,
+    Losses,
+    Peer(Address),
+    Session(String),
+    Retained(String),
+    Known(Address),
+    Directive(String),
+    Stream(Address, LogId),
+}
+
+impl Key {
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Key::Me => b"m".to_vec(),
+            Key::Counters => b"c".to_vec(),
+            Key::DeadLetters => b"q".to_vec(),
+            Key::Losses => b"l".to_vec(),
+            Key::Peer(a) => format!("p{a}").into_bytes(),
+            Key::Session(id) => format!("s{id}").into_bytes(),
+            Key::Retained(topic) => format!("r{topic}").into_bytes(),
+            Key::Known(a) => format!("k{a}").into_bytes(),
+            Key::Directive(id) => format!("d{id}").into_bytes(),
+            Key::Stream(a, log) => format!("t{a} {log}").into_bytes(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct MeRow {
+    me: Me,
+    address: Option<Address>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RetainedRow {
+    pos: Pos,
+    qos: u8,
+    committed_us: i64,
+    door_bytes: usize,
+}
+
+/// A stored row that does not read.
+#[derive(Debug, thiserror::Error)]
+#[error("the state's row `{key}` does not read: {reason}")]
+pub struct Error {
+    pub key: String,
+    pub reason: String,
+}
+
+impl State {
+    /// The rows that changed since the last call (`None`: removed), to be stored together with
+    /// [`State::applied`].
+    pub fn take_rows(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.into_iter().map(|key| (key.bytes(), self.value(&key))).collect()
+    }
+
+    /// How many rows wait to be stored.
+    pub fn rows_waiting(&self) -> usize {
+        self.dirty.len()
+    }
+
+    fn value(&self, key: &Key) -> Option<Vec<u8>> {
+        fn json(v: &impl Serialize) -> Vec<u8> {
+            serde_json::to_vec(v).expect("state has only string keys")
+        }
+        match key {
+            Key::Me => Some(json(&MeRow { me: self.me.clone(), address: self.address.clone() })),
+            Key::Counters => Some(json(&self.counters)),
+            Key::DeadLetters => Some(json(&self.dead_letters.iter().collect::<Vec<_>>())),
+            Key::Losses => Some(json(&self.losses)),
+            Key::Peer(a) => self.peers.get(a).map(json),
+            Key::Session(id) => self.sessions.get(id).map(json),
+            Key::Known(a) => self.registry.get(a).map(json),
+            Key::Directive(id) => self.directives.get(id).map(json),
+            Key::Stream(a, log) => self.streams.get(&(a.clone(), *log)).map(json),
+            Key::Retained(topic) => self.retained.get(topic).map(|r| {
+                let mut out = json(&RetainedRow {
+                    pos: r.pos,
+                    qos: r.qos,
+                    committed_us: r.committed_us,
+                    door_bytes: r.door.len(),
+                });
+                out.push(b'\n');
+                out.extend_from_slice(&r.door);
+                out.extend_from_slice(&r.payload);
+                out
+            }),
+        }
+    }
+
+    /// The state that the rows of a store make, as of `applied`.
+    ///
+    /// # Errors
+    /// The first row that does not read. The store is then to be rebuilt from snapshot and log.
+    pub fn load(rows: Vec<(Vec<u8>, Vec<u8>)>, applied: Pos) -> Result<State, Error> {
+        let mut state = State { applied, ..State::default() };
+        for (key, value) in rows {
+            let name = String::from_utf8_lossy(&key).into_owned();
+            state.take_row(&name, &value).map_err(|reason| Error { key: name, reason })?;
+        }
+        Ok(state)
+    }
+
+    fn take_row(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
+        fn json<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, String> {
+            serde_json::from_slice(value).map_err(|e| e.to_string())
+        }
+        let mut chars = key.chars();
+        let letter = chars.next().ok_or("it has no key")?;
+        let name = chars.as_str();
+        let address = || Address::parse(name).map_err(|e| e.to_string());
+        match letter {
+            'm' => {
+                let row: MeRow = json(value)?;
+                (self.me, self.address) = (row.me, row.address);
+            }
+            'c' => self.counters = json::<Counters>(value)?,
+            'q' => self.dead_letters = json::<Vec<(Pos, String)>>(value)?.into_iter().collect::<BTreeMap<_, _>>(),
+            'l' => self.losses = json::<Vec<Loss>>(value)?,
+            'p' => drop(self.peers.insert(address()?, json::<Peer>(value)?)),
+            's' => drop(self.sessions.insert(name.to_owned(), json::<Session>(value)?)),
+            'k' => drop(self.registry.insert(address()?, json::<Known>(value)?)),
+            'd' => drop(self.directives.insert(name.to_owned(), json::<Directive>(value)?, usize::MAX)),
+            't' => {
+                let (a, log) = name.split_once(' ').ok_or("its key has no log id")?;
+                let a = Address::parse(a).map_err(|e| e.to_string())?;
+                let log: LogId = log.parse().map_err(|_| "its key's log id does not read")?;
+                self.streams.insert((a, log), json::<Stream>(value)?);
+            }
+            'r' => {
+                let line = value.iter().position(|b| *b == b'\n').ok_or("it has no first line")?;
+                let row: RetainedRow = json(&value[..line])?;
+                let rest = &value[line + 1..];
+                let (door, payload) = rest.split_at_checked(row.door_bytes).ok_or("it is cut short")?;
+                let kept = Retained {
+                    pos: row.pos,
+                    qos: row.qos,
+                    payload: Bytes::copy_from_slice(payload),
+                    door: Bytes::copy_from_slice(door),
+                    committed_us: row.committed_us,
+                };
+                self.retained.insert(name.to_owned(), kept);
+            }
+            other => return Err(format!("kind `{other}` is not known to this build")),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! What was sent down through or from this node, and who answered.
+
+use super::{Ctx, Refusal, query};
+use axum::extract::{Path, State as From};
+use axum::http::Uri;
+use axum::response::Response;
+use citybrain_hub::state::{Directive, Known, State};
+use citybrain_shared::{Address, view};
+use serde::Deserialize;
+use std::sync::Arc;
+
+const DIRECTIVES_DEFAULT: usize = 100;
+const SILENT_NODES_MAX: usize = 1000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wanted {
+    limit: Option<usize>,
+}
+
+pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+    let wanted: Wanted = query(&uri)?;
+    let limit = wanted.limit.unwrap_or(DIRECTIVES_DEFAULT);
+    let mut directives: Vec<view::Directive> = ctx.hub.state(|state| {
+        let newest = state.directives.iter().rev().take(limit);
+        newest.map(|(id, d)| view::Directive { silent_nodes: Vec::new(), ..directive_view(state, id, d) }).collect()
+    });
+    directives.reverse();
+    Ok(ctx.answer(view::Directives { directives }))
+}
+
+pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let found = ctx.hub.state(|state| state.directives.get(&id).map(|d| directive_view(state, &id, d)));
+    match found {
+        Some(directive) => Ok(ctx.answer(directive)),
+        None => Err(Refusal::not_found(
+            format!("{} counts no receipts of a directive `{id}`", ctx.address()),
+            format!("`citybrain show {id}` says whether it holds such an event"),
+        )),
+    }
+}
+
+pub fn directive_view(state: &State, id: &str, d: &Directive) -> view::Directive {
+    let is_silent = |known: &Known| {
+        let n = known.ordinal;
+        let heard = [&d.delivered, &d.done, &d.failed, &d.expired].iter().any(|set| set.contains(n));
+        d.expected.contains(n) && !heard
+    };
+    let silent: Vec<&Address> = state.registry.iter().filter(|(_, known)| is_silent(known)).map(|(a, _)| a).collect();
+    view::Directive {
+        id: id.to_owned(),
+        pos: d.pos,
+        event_type: d.kind.clone(),
+        directive: if d.is_command { "command" } else { "notice" }.to_owned(),
+        origin: d.origin.to_string(),
+        target: d.target.clone(),
+        issued_at: view::time_of(d.issued_us),
+        expected: d.expected.len(),
+        delivered: d.delivered.len(),
+        done: d.done.len(),
+        failed: d.failed.len(),
+        expired: d.expired.len(),
+        silent: silent.len() as u64,
+        silent_nodes: silent.into_iter().take(SILENT_NODES_MAX).cloned().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_hub::state::{Nodes, Status};
+    use citybrain_shared::{Inc, Pos, Tier};
+
+    #[test]
+    fn whoever_was_expected_and_said_nothing_is_named() {
+        let mut state = State::default();
+        let mut expected = Nodes::default();
+        for (i, address) in ["c/a", "c/b", "c/d"].into_iter().enumerate() {
+            let known = Known {
+                ordinal: i as u32,
+                name: String::new(),
+                tier: Tier::Street,
+                code: None,
+                labels: Default::default(),
+                inc: Inc(1),
+                version: String::new(),
+                last_heard_us: 0,
+            };
+            state.registry.insert(Address::parse(address).unwrap(), known);
+            expected.insert(i as u32);
+        }
+        let mut d = Directive {
+            pos: Pos(9),
+            kind: "city.notice".into(),
+            origin: Address::parse("c").unwrap(),
+            target: "c/**".into(),
+            is_command: true,
+            issued_us: 0,
+            expected,
+            delivered: Nodes::default(),
+            done: Nodes::default(),
+            failed: Nodes::default(),
+            expired: Nodes::default(),
+        };
+        d.take(0, Status::Delivered);
+        d.take(2, Status::Expired);
+        let seen = directive_view(&state, "x", &d);
+        assert_eq!((seen.expected, seen.delivered, seen.expired, seen.silent), (3, 1, 1, 1));
+        assert_eq!(seen.silent_nodes, [Address::parse("c/b").unwrap()]);
+        assert_eq!(seen.directive, "command");
+    }
+}

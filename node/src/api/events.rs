@@ -1,0 +1,524 @@
+//! The log, read: events as lines, one event by its id, and short records for those who keep account.
+
+use super::{Ctx, Refusal, now, query};
+use axum::body::Body;
+use axum::extract::{Path, State as From};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::Response;
+use bytes::Bytes;
+use citybrain_hub::log::{self, Entry, Reader};
+use citybrain_shared::record::{Direction, Header, Kind, event_key};
+use citybrain_shared::view;
+use citybrain_shared::{Lane, Pos};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Read and sent at a time: enough to make the way through a thread cheap, little enough that many
+/// readers do not cost much memory.
+const CHUNK_RECORDS: usize = 2048;
+const CHUNK_BYTES: usize = 1024 * 1024;
+/// Chunks that wait for a slow client.
+const CHUNKS_WAITING: usize = 2;
+/// How far back the newest events are looked for, records: about a second of reading.
+const BACK_RECORDS_MAX: u64 = 1_000_000;
+/// Most events that `last` gives; more are asked for by position.
+const LAST_MAX: usize = 10_000;
+/// How far back an id without its source is looked for, records.
+const ID_BACK_RECORDS_MAX: u64 = 200_000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wanted {
+    /// Only after this position; from the beginning without it.
+    after: Option<u64>,
+    /// At most this many lines.
+    limit: Option<usize>,
+    /// Instead of `after`: the newest so many that fit.
+    last: Option<usize>,
+    /// A type, or the beginning of one with `*`.
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    source: Option<String>,
+    priority: Option<Lane>,
+    /// Stay, and send what is committed from now on.
+    follow: bool,
+    /// Also the events in which nodes tell who they are.
+    presence: bool,
+}
+
+/// `GET /v1/events`: lines of [`view::Event`], oldest first.
+pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+    let wanted: Wanted = query(&uri)?;
+    let filter = Filter {
+        event_type: wanted.event_type,
+        source: wanted.source,
+        lane: wanted.priority,
+        presence: wanted.presence,
+        own: ctx.address().to_owned(),
+        short: false,
+    };
+    let reader = ctx.hub.reader();
+    // Before the first read, so that a commit between a read and the wait is not slept through.
+    let committed = ctx.hub.committed();
+    let mut pump = Pump { reader, filter: Arc::new(filter), after: Pos::ZERO, left: wanted.limit };
+    let mut head = Vec::new();
+    let from = match wanted.last {
+        None => {
+            pump.after = start(&pump.reader, wanted.after)?;
+            pump.after
+        }
+        Some(n) => {
+            let n = n.min(LAST_MAX).min(wanted.limit.unwrap_or(usize::MAX));
+            let (reader, filter) = (pump.reader.clone(), pump.filter.clone());
+            let newest = blocking(move || newest(&reader, &filter, n)).await?;
+            pump.after = newest.upto;
+            pump.left = pump.left.map(|left| left - newest.lines.len());
+            head = newest.lines.into_iter().flatten().collect();
+            newest.after
+        }
+    };
+    let more = wanted.last.is_none() || wanted.follow;
+    Ok(stream(&ctx, pump, from, head, more, wanted.follow.then_some(committed)))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Span {
+    after: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/records`: lines of [`view::Record`] for every event record, in the order of the log.
+pub async fn records(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+    let span: Span = query(&uri)?;
+    let reader = ctx.hub.reader();
+    let after = start(&reader, span.after)?;
+    let filter = Filter { own: ctx.address().to_owned(), short: true, presence: true, ..Filter::default() };
+    let pump = Pump { reader, filter: Arc::new(filter), after, left: span.limit };
+    Ok(stream(&ctx, pump, after, Vec::new(), true, None))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Which {
+    source: Option<String>,
+}
+
+/// `GET /v1/events/{id}`: with its source through the index, without it by looking back.
+pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, uri: Uri) -> Result<Response, Refusal> {
+    let which: Which = query(&uri)?;
+    let reader = ctx.hub.reader();
+    let own = ctx.address().to_owned();
+    let wanted = id.clone();
+    let by_source = which.source.is_some();
+    let found = blocking(move || find(&reader, &wanted, which.source.as_deref(), &own)).await?;
+    match found {
+        Some(record) => Ok(ctx.answer(view::Shown { record })),
+        None if by_source => Err(Refusal::not_found(
+            format!("{own} holds no event `{id}` of that source", own = ctx.address()),
+            "`citybrain events` shows what it holds",
+        )),
+        None => Err(Refusal::not_found(
+            format!("no event `{id}` among the newest {ID_BACK_RECORDS_MAX} records of {}", ctx.address()),
+            "`--source SOURCE` finds older ones too",
+        )),
+    }
+}
+
+fn find(reader: &Reader, id: &str, source: Option<&str>, own: &str) -> Result<Option<view::Event>, log::Error> {
+    if let Some(source) = source {
+        let Some(pos) = reader.find(event_key(source, id))? else { return Ok(None) };
+        let entry = reader.get(pos)?;
+        return Ok(entry
+            .and_then(|e| event_of(&e, own))
+            .filter(|e| identity(e.event.get()).is_some_and(|i| i == (id.into(), source.into()))));
+    }
+    let first = reader.first().0.max(reader.last().0.saturating_sub(ID_BACK_RECORDS_MAX) + 1);
+    let mut upto = reader.last().0;
+    while upto >= first && upto > 0 {
+        let from = upto.saturating_sub(CHUNK_RECORDS as u64).max(first - 1);
+        let mut found = None;
+        walk(reader, Pos(from), Pos(upto), |entry| {
+            let Ok((header, payload)) = Header::decode(&entry.bytes) else { return };
+            let named = header.kind.is_event() && probe(payload).is_some_and(|p| p.id == id);
+            if named {
+                found = Some(entry.clone());
+            }
+        })?;
+        if let Some(entry) = found {
+            return Ok(event_of(&entry, own));
+        }
+        upto = from;
+    }
+    Ok(None)
+}
+
+/// Where a reader that asks for what comes after `after` begins.
+fn start(reader: &Reader, after: Option<u64>) -> Result<Pos, Refusal> {
+    let oldest = reader.first().0.saturating_sub(1);
+    match after {
+        None | Some(0) => Ok(Pos(oldest)),
+        // To begin later in silence would look like a complete answer.
+        Some(n) if n < oldest => Err(Refusal::new(
+            StatusCode::GONE,
+            "trimmed",
+            format!("what came after position {n} is trimmed away up to {oldest}"),
+            format!("`--after {oldest}` gives all that is kept"),
+        )),
+        Some(n) => Ok(Pos(n)),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, log::Error> + Send + 'static,
+) -> Result<T, Refusal> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|e| Refusal::log(&e)),
+        Err(_) => Err(Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "bug",
+            "reading ended in a panic",
+            "the node's log says more",
+        )),
+    }
+}
+
+// ---- streaming ---------------------------------------------------------------------------------
+
+struct Pump {
+    reader: Reader,
+    filter: Arc<Filter>,
+    after: Pos,
+    /// Lines that may still be sent.
+    left: Option<usize>,
+}
+
+struct Chunk {
+    lines: Vec<u8>,
+    count: usize,
+    after: Pos,
+    is_end: bool,
+}
+
+fn stream(
+    ctx: &Ctx,
+    pump: Pump,
+    from: Pos,
+    head: Vec<u8>,
+    more: bool,
+    follow: Option<watch::Receiver<Pos>>,
+) -> Response {
+    let (tx, rx) = mpsc::channel::<Result<Bytes, log::Error>>(CHUNKS_WAITING);
+    let stop = ctx.stop.clone();
+    tokio::spawn(async move {
+        if !head.is_empty() && tx.send(Ok(head.into())).await.is_err() {
+            return;
+        }
+        if more {
+            pump.run(tx, follow, stop).await;
+        }
+    });
+    let head = Response::builder()
+        .header(header::CONTENT_TYPE, "application/x-ndjson")
+        .header(view::HEADER_NODE, ctx.address())
+        .header(view::HEADER_AS_OF, view::rfc3339(now()))
+        .header(view::HEADER_AFTER, from.0);
+    head.body(Body::from_stream(ReceiverStream::new(rx))).expect("its headers are plain ASCII")
+}
+
+impl Pump {
+    /// Sends chunk after chunk; ends at the log's end unless it follows, when the client is gone, or
+    /// when the log does not read: the body then breaks off, so that nobody takes it for complete.
+    async fn run(
+        mut self,
+        tx: mpsc::Sender<Result<Bytes, log::Error>>,
+        mut follow: Option<watch::Receiver<Pos>>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        while self.left != Some(0) {
+            if let Some(committed) = &mut follow {
+                committed.borrow_and_update();
+            }
+            let (reader, filter, after) = (self.reader.clone(), self.filter.clone(), self.after);
+            let want = self.left.unwrap_or(usize::MAX);
+            let chunk = match tokio::task::spawn_blocking(move || chunk(&reader, &filter, after, want)).await {
+                Ok(Ok(chunk)) => chunk,
+                Ok(Err(error)) => {
+                    tracing::warn!(after = after.0, %error, "A stream breaks off because the log does not read.");
+                    let _ = tx.send(Err(error)).await;
+                    return;
+                }
+                Err(_) => return,
+            };
+            self.after = chunk.after;
+            self.left = self.left.map(|left| left - chunk.count);
+            if !chunk.lines.is_empty() && tx.send(Ok(chunk.lines.into())).await.is_err() {
+                return;
+            }
+            if chunk.is_end {
+                let Some(committed) = &mut follow else { return };
+                tokio::select! {
+                    changed = committed.changed() => if changed.is_err() { return },
+                    _ = stop.wait_for(|stopping| *stopping) => return,
+                    () = tx.closed() => return,
+                }
+            }
+        }
+    }
+}
+
+fn chunk(reader: &Reader, filter: &Filter, after: Pos, want: usize) -> Result<Chunk, log::Error> {
+    let entries = reader.read(after, filter.lane, CHUNK_RECORDS, CHUNK_BYTES)?;
+    let mut chunk = Chunk { lines: Vec::new(), count: 0, after, is_end: entries.is_empty() };
+    for entry in &entries {
+        chunk.after = entry.pos;
+        if filter.line(entry, &mut chunk.lines) {
+            chunk.count += 1;
+            if chunk.count == want {
+                break;
+            }
+        }
+    }
+    Ok(chunk)
+}
+
+struct Newest {
+    lines: VecDeque<Vec<u8>>,
+    /// Looked at: after this, up to that.
+    after: Pos,
+    upto: Pos,
+}
+
+/// The newest `n` lines, oldest of them first. Looks back in windows that grow.
+fn newest(reader: &Reader, filter: &Filter, n: usize) -> Result<Newest, log::Error> {
+    let last = reader.last();
+    let floor = (reader.first().0.saturating_sub(1)).max(last.0.saturating_sub(BACK_RECORDS_MAX));
+    let mut found = Newest { lines: VecDeque::new(), after: last, upto: last };
+    let mut window = (n as u64).clamp(256, CHUNK_RECORDS as u64);
+    while found.lines.len() < n && found.after.0 > floor {
+        let from = Pos(found.after.0.saturating_sub(window).max(floor));
+        let mut lines = Vec::new();
+        walk(reader, from, found.after, |entry| {
+            let mut line = Vec::new();
+            if filter.lane.is_none_or(|l| citybrain_shared::record::lane_of(&entry.bytes) == l)
+                && filter.line(entry, &mut line)
+            {
+                lines.push(line);
+            }
+        })?;
+        for line in lines.into_iter().rev().take(n - found.lines.len()) {
+            found.lines.push_front(line);
+        }
+        found.after = from;
+        window = (window * 2).min(64 * 1024);
+    }
+    Ok(found)
+}
+
+/// Looks at every record in `(after, upto]`.
+fn walk(reader: &Reader, mut after: Pos, upto: Pos, mut look: impl FnMut(&Entry)) -> Result<(), log::Error> {
+    while after < upto {
+        let entries = reader.read(after, None, CHUNK_RECORDS, CHUNK_BYTES)?;
+        let Some(last) = entries.last() else { return Ok(()) };
+        after = last.pos;
+        entries.iter().take_while(|e| e.pos <= upto).for_each(&mut look);
+    }
+    Ok(())
+}
+
+// ---- lines -------------------------------------------------------------------------------------
+
+/// Which records, and how a line of one looks.
+#[derive(Default)]
+struct Filter {
+    event_type: Option<String>,
+    source: Option<String>,
+    lane: Option<Lane>,
+    presence: bool,
+    own: String,
+    /// [`view::Record`] instead of [`view::Event`].
+    short: bool,
+}
+
+impl Filter {
+    /// Appends the record's line, if it is wanted.
+    fn line(&self, entry: &Entry, out: &mut Vec<u8>) -> bool {
+        let Ok((header, payload)) = Header::decode(&entry.bytes) else { return false };
+        if !header.kind.is_event()
+            || (header.kind == Kind::Presence && !self.presence)
+            || self.event_type.as_deref().is_some_and(|t| !fits(t, header.name))
+        {
+            return false;
+        }
+        let start = out.len();
+        let written = if self.short {
+            let probe = probe(payload).unwrap_or_default();
+            serde_json::to_writer(&mut *out, &record_of(entry.pos, &header, probe, &self.own))
+        } else {
+            if let Some(source) = &self.source
+                && !probe(payload).is_some_and(|p| fits(source, &p.source))
+            {
+                return false;
+            }
+            serde_json::to_writer(&mut *out, &event_from(entry.pos, &header, payload, &self.own))
+        };
+        match written {
+            Ok(()) => out.push(b'\n'),
+            Err(_) => out.truncate(start),
+        }
+        out.len() > start
+    }
+}
+
+/// A word, or the beginning of one with `*` at its end.
+fn fits(pattern: &str, word: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == word, |stem| word.starts_with(stem))
+}
+
+/// What is wanted of an event's bytes when they are only passed on.
+#[derive(Default, Deserialize)]
+struct Probe<'a> {
+    #[serde(borrow, default)]
+    id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    source: Cow<'a, str>,
+}
+
+fn probe(payload: &[u8]) -> Option<Probe<'_>> {
+    serde_json::from_slice(payload).ok()
+}
+
+/// Id and source of an event.
+pub(super) fn identity(json: &str) -> Option<(String, String)> {
+    probe(json.as_bytes()).map(|p| (p.id.into_owned(), p.source.into_owned()))
+}
+
+fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Local => "local",
+        Direction::Up => "up",
+        Direction::Down => "down",
+    }
+}
+
+fn record_of<'a>(pos: Pos, header: &Header<'a>, probe: Probe<'a>, own: &'a str) -> view::Record<'a> {
+    let (origin, origin_pos) = header.origin.map_or((own, pos), |o| (o.address, o.pos));
+    view::Record {
+        pos,
+        kind: header.kind.as_str().into(),
+        id: probe.id,
+        source: probe.source,
+        event_type: header.name.into(),
+        origin: origin.into(),
+        origin_pos,
+        lane: header.lane.as_str().into(),
+        direction: direction(header.direction).into(),
+        received_us: header.received_us,
+        committed_us: header.committed_us,
+    }
+}
+
+fn event_of(entry: &Entry, own: &str) -> Option<view::Event> {
+    let (header, payload) = Header::decode(&entry.bytes).ok()?;
+    header.kind.is_event().then(|| event_from(entry.pos, &header, payload, own))
+}
+
+fn event_from(pos: Pos, header: &Header<'_>, payload: &[u8], own: &str) -> view::Event {
+    let (origin, origin_pos) = header.origin.map_or((own, pos), |o| (o.address, o.pos));
+    view::Event {
+        pos,
+        kind: header.kind.as_str().to_owned(),
+        priority: header.lane.as_str().to_owned(),
+        direction: direction(header.direction).to_owned(),
+        origin: origin.to_owned(),
+        origin_pos,
+        received_at: view::time_of(header.received_us),
+        committed_at: view::time_of(header.committed_us),
+        reach: header.reach,
+        target: header.target.to_owned(),
+        topic: header.topic.to_owned(),
+        ttl_ms: (header.ttl_ms != 0).then_some(header.ttl_ms),
+        event: raw(payload),
+    }
+}
+
+/// The event's bytes on one line. A line break in JSON can only stand between its parts (inside a
+/// string it is escaped), so a space in its place changes nothing.
+fn raw(payload: &[u8]) -> Box<RawValue> {
+    let text: String =
+        String::from_utf8_lossy(payload).chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }).collect();
+    RawValue::from_string(text.trim().to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_shared::record::{Draft, Origin};
+    use citybrain_shared::{LogId, Tier};
+
+    fn entry(pos: u64, header: &Header<'_>, payload: &str) -> Entry {
+        let draft = Draft::new(header, payload.as_bytes()).unwrap();
+        Entry { pos: Pos(pos), chain: 0, bytes: Bytes::copy_from_slice(draft.bytes()) }
+    }
+
+    fn line(filter: &Filter, entry: &Entry) -> Option<String> {
+        let mut out = Vec::new();
+        filter.line(entry, &mut out).then(|| String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_short_line_says_where_a_record_began() {
+        let own = Filter { own: "c".into(), short: true, ..Filter::default() };
+        let payload = "{\"id\":\"a\\\"1\",\"source\":\"/x\",\"data\":{\"id\":\"not me\"}}";
+        let mut header = Header { received_us: 1, committed_us: 2, ..Header::local(Kind::Event, "t") };
+        assert_eq!(
+            line(&own, &entry(7, &header, payload)).unwrap(),
+            "{\"pos\":7,\"kind\":\"event\",\"id\":\"a\\\"1\",\"source\":\"/x\",\"type\":\"t\",\"origin\":\"c\",\"origin_pos\":7,\"lane\":\"routine\",\"direction\":\"local\",\"received_us\":1,\"committed_us\":2}\n"
+        );
+        header.origin = Some(Origin { address: "c/s", log: LogId(1), pos: Pos(3) });
+        header.direction = Direction::Up;
+        let text = line(&own, &entry(8, &header, payload)).unwrap();
+        let read: view::Record<'_> = serde_json::from_str(&text).unwrap();
+        assert_eq!((read.origin.as_ref(), read.origin_pos, read.direction.as_ref()), ("c/s", Pos(3), "up"));
+    }
+
+    #[test]
+    fn a_pretty_printed_event_is_still_one_line_with_the_same_numbers() {
+        let filter = Filter { own: "c".into(), ..Filter::default() };
+        let payload = "{\n  \"id\": \"1\",\r\n  \"source\": \"/x\", \"data\": 1.10\n}\n";
+        let text = line(&filter, &entry(1, &Header::local(Kind::Event, "t"), payload)).unwrap();
+        assert_eq!(text.matches('\n').count(), 1);
+        let read: view::Event = serde_json::from_str(&text).unwrap();
+        assert!(read.event.get().contains("1.10"));
+        assert_eq!((read.origin.as_str(), read.reach), ("c", Tier::Neighbourhood));
+    }
+
+    #[test]
+    fn a_filter_takes_types_and_sources_whole_or_by_their_beginning() {
+        let of = |event_type: Option<&str>, source: Option<&str>| Filter {
+            event_type: event_type.map(Into::into),
+            source: source.map(Into::into),
+            ..Filter::default()
+        };
+        let air = entry(1, &Header::local(Kind::Event, "city.air.v1"), "{\"id\":\"1\",\"source\":\"/c/x\"}");
+        for (t, s, want) in [
+            (None, None, true),
+            (Some("city.*"), None, true),
+            (Some("city"), None, false),
+            (Some("city.air.v1"), Some("/c/*"), true),
+            (None, Some("/c"), false),
+        ] {
+            assert_eq!(line(&of(t, s), &air).is_some(), want, "{t:?} {s:?}");
+        }
+        let note = entry(2, &Header::local(Kind::Note, ""), "{}");
+        let presence = entry(3, &Header::local(Kind::Presence, "city.brain.node"), "{\"id\":\"1\",\"source\":\"/c\"}");
+        assert!(line(&of(None, None), &note).is_none());
+        assert!(line(&of(None, None), &presence).is_none());
+        assert!(line(&Filter { presence: true, ..Filter::default() }, &presence).is_some());
+    }
+}

@@ -1,0 +1,218 @@
+//! Events that come in by HTTP. The answer comes after the fsync.
+
+use super::{Ctx, Refusal, events, now};
+use axum::extract::State as From;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use citybrain_hub::engine::{Haste, Outcome};
+use citybrain_hub::note::Note;
+use citybrain_shared::record::Draft;
+use citybrain_shared::{Address, Pos, Selector, limits, view};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a client waits for its event to be on disk. A healthy commit takes milliseconds.
+const COMMIT_WAIT: Duration = Duration::from_secs(10);
+
+/// `POST /v1/send`: makes a directive of the request and commits it. 202: receipts come later.
+pub async fn send(From(ctx): From<Arc<Ctx>>, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
+    let body = within(body)?;
+    let request: view::Send = serde_json::from_slice(&body).map_err(|e| {
+        let hint = "{\"target\":\"ADDRESS/**\",\"type\":\"city.notice\",\"data\":{}}";
+        Refusal::bad("bad-request", format!("not a request: {e}"), hint)
+    })?;
+    let target = target(&request.target, &ctx.config.node.address)?;
+    let id = uuid::Uuid::now_v7().to_string();
+    let source = format!("/{}", ctx.address());
+    let event = cloud_event(&request, &target, &id, &source, now())?;
+    let draft = (ctx.accept)(&event, "api:send").map_err(|letter| Refusal::bad(&letter.reason, letter.detail, ""))?;
+    let (pos, _) = commit(&ctx, draft, &id).await?;
+    let sent = view::Sent { id, source, pos, target: target.to_string(), event_type: request.event_type };
+    Ok(ctx.answer_with(StatusCode::ACCEPTED, sent))
+}
+
+/// `POST /v1/events`: one CloudEvents JSON object, structured mode. A refused one is kept as a dead
+/// letter, as from any other door.
+pub async fn event(
+    From(ctx): From<Arc<Ctx>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let kind = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if kind != "application/cloudevents+json" && kind != "application/json" {
+        let detail = format!("content type `{given}` is not taken here");
+        let hint = "send one event as `application/cloudevents+json`";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", detail, hint));
+    }
+    let body = within(body)?;
+    let draft = match (ctx.accept)(&body, "http") {
+        Ok(draft) => draft,
+        Err(letter) => {
+            let refusal =
+                Refusal::bad(&letter.reason, letter.detail.clone(), "it is kept: `citybrain dlq list` shows it");
+            // Whether the note is written does not change the answer: the event is refused.
+            let _ = ctx.hub.note(vec![Note::DeadLetter(letter)], Haste::Lazy).await;
+            return Err(refusal);
+        }
+    };
+    let text = String::from_utf8_lossy(draft.payload()).into_owned();
+    let (id, source) = events::identity(&text).unwrap_or_default();
+    let (pos, duplicate) = commit(&ctx, draft, &id).await?;
+    let status = if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(ctx.answer_with(status, view::Accepted { id, source, pos, duplicate }))
+}
+
+fn within(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refusal> {
+    body.map_err(|e| match e.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let detail = format!("an event may have {} bytes", limits::EVENT_BYTES_MAX);
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail, "send a reference to what is larger")
+        }
+        status => Refusal::new(status, "bad-request", e.body_text(), ""),
+    })
+}
+
+/// The position, and whether the event was there before.
+async fn commit(ctx: &Ctx, draft: Draft, id: &str) -> Result<(Pos, bool), Refusal> {
+    let offer = async {
+        let ticket = ctx.hub.offer(vec![draft]).await?;
+        ticket.await.unwrap_or(Err(citybrain_hub::engine::Error::Stopping))
+    };
+    let outcome = tokio::time::timeout(COMMIT_WAIT, offer).await.map_err(|_| {
+        let detail = format!("`{id}` was not on disk after {} s; it may still get there", COMMIT_WAIT.as_secs());
+        let hint = format!("`citybrain show {id}` says whether it did");
+        Refusal::new(StatusCode::GATEWAY_TIMEOUT, "deadline", detail, hint)
+    })??;
+    match outcome.first() {
+        Some(Outcome::Committed(pos)) => Ok((*pos, false)),
+        Some(Outcome::Duplicate(pos)) => Ok((*pos, true)),
+        None => {
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "one record was offered, none answered", ""))
+        }
+    }
+}
+
+fn target(text: &str, own: &Address) -> Result<Selector, Refusal> {
+    let example = format!("`{own}`, `{own}/**`, `{own}/**@neighbourhood`");
+    let selector =
+        Selector::parse(text).map_err(|e| Refusal::bad("bad-target", e.to_string(), format!("such as {example}")))?;
+    if own.covers(&selector.root) {
+        return Ok(selector);
+    }
+    let detail = format!("`{text}` is not below {own}: a node sends only to itself and to what is below it");
+    Err(Refusal::new(
+        StatusCode::FORBIDDEN,
+        "not-below",
+        detail,
+        format!("send it at the node {}, or to {example}", selector.root),
+    ))
+}
+
+/// The directive as CloudEvents JSON.
+fn cloud_event(
+    request: &view::Send,
+    target: &Selector,
+    id: &str,
+    source: &str,
+    now: DateTime<Utc>,
+) -> Result<Bytes, Refusal> {
+    let one_of = |name: &str, given: &Option<String>, known: [&str; 2]| match given {
+        Some(word) if !known.contains(&word.as_str()) => Err(Refusal::bad(
+            "bad-request",
+            format!("`{word}` is no {name}"),
+            format!("use {} or {}", known[0], known[1]),
+        )),
+        _ => Ok(()),
+    };
+    one_of("priority", &request.priority, ["routine", "urgent"])?;
+    one_of("directive", &request.directive, ["notice", "command"])?;
+    if request.event_type.is_empty() {
+        return Err(Refusal::bad("bad-request", "`type` is empty", "such as `city.notice`"));
+    }
+    if request.ttl_ms == Some(0) {
+        return Err(Refusal::bad(
+            "bad-request",
+            "`ttl_ms` is 0: it would be over at once",
+            "leave it out for no limit",
+        ));
+    }
+    let mut event = Map::new();
+    let mut set = |name: &str, value: Value| event.insert(name.to_owned(), value);
+    set("specversion", "1.0".into());
+    set("id", id.into());
+    set("source", source.into());
+    set("type", request.event_type.clone().into());
+    set("time", view::rfc3339(now).into());
+    set("target", target.to_string().into());
+    set("directive", request.directive.as_deref().unwrap_or("notice").into());
+    if let Some(priority) = &request.priority {
+        set("priority", priority.clone().into());
+    }
+    if let Some(ttl_ms) = request.ttl_ms {
+        set("expirytime", view::rfc3339(now + TimeDelta::milliseconds(ttl_ms.into())).into());
+    }
+    if let Some(data) = &request.data {
+        set("datacontenttype", "application/json".into());
+        set("data", data.clone());
+    }
+    Ok(serde_json::to_vec(&event).expect("a JSON value always serialises").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_shared::event::{Directive, Envelope, Priority};
+
+    fn own() -> Address {
+        Address::parse("c/s").unwrap()
+    }
+
+    #[test]
+    fn a_target_outside_the_own_subtree_is_refused_with_the_way_out() {
+        for good in ["c/s", "c/s/**", "c/s/m@community", "c/s/**[a=b]"] {
+            assert!(target(good, &own()).is_ok(), "{good}");
+        }
+        let refusal = target("c/**", &own()).unwrap_err();
+        assert_eq!((refusal.status, refusal.failure.error.as_str()), (StatusCode::FORBIDDEN, "not-below"));
+        assert!(refusal.failure.hint.starts_with("send it at the node c, or to `c/s`"), "{}", refusal.failure.hint);
+        assert_eq!(target("c/*", &own()).unwrap_err().failure.error, "bad-target");
+    }
+
+    #[test]
+    fn a_request_becomes_a_valid_event() {
+        let request = view::Send {
+            target: "c/s/**@community".into(),
+            event_type: "city.valve.close".into(),
+            data: Some(serde_json::json!({"valve": "温-7"})),
+            priority: Some("urgent".into()),
+            directive: Some("command".into()),
+            ttl_ms: Some(60_000),
+        };
+        let selector = target(&request.target, &own()).unwrap();
+        let json = cloud_event(&request, &selector, "1", "/c/s", view::time_of(0)).unwrap();
+        let event = Envelope::parse(&json).unwrap();
+        assert_eq!(event.priority(), Priority::Urgent);
+        assert_eq!(event.directive(), Directive::Command);
+        assert_eq!(event.target.as_deref(), Some("c/s/**@community"));
+        assert_eq!(event.expirytime.as_deref(), Some("1970-01-01T00:01:00.000Z"));
+    }
+
+    #[test]
+    fn words_that_mean_nothing_are_refused() {
+        let selector = target("c/s", &own()).unwrap();
+        let refused = |request: view::Send| {
+            let request = view::Send { target: "c/s".into(), ..request };
+            cloud_event(&request, &selector, "1", "/c/s", view::time_of(0)).unwrap_err().failure.detail
+        };
+        let typed = || view::Send { event_type: "t".into(), ..Default::default() };
+        assert_eq!(refused(view::Send::default()), "`type` is empty");
+        assert_eq!(refused(view::Send { priority: Some("high".into()), ..typed() }), "`high` is no priority");
+        assert_eq!(refused(view::Send { directive: Some("order".into()), ..typed() }), "`order` is no directive");
+        assert_eq!(refused(view::Send { ttl_ms: Some(0), ..typed() }), "`ttl_ms` is 0: it would be over at once");
+    }
+}

@@ -1,0 +1,90 @@
+//! Dead letters: what was refused, with its reason and its first bytes.
+//!
+//! The state knows which are open; the letters themselves lie in the log.
+
+use super::{Ctx, Refusal, query};
+use axum::extract::{Path, State as From};
+use axum::http::Uri;
+use axum::response::Response;
+use citybrain_hub::log::{Entry, Reader};
+use citybrain_hub::note::{self, Note};
+use citybrain_shared::Pos;
+use citybrain_shared::record::Header;
+use citybrain_shared::view;
+use serde::Deserialize;
+use std::sync::Arc;
+
+const LETTERS_DEFAULT: usize = 100;
+const LETTERS_MAX: usize = 1000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wanted {
+    /// Only after this position, oldest first; without it the newest.
+    after: Option<u64>,
+    limit: Option<usize>,
+    reason: Option<String>,
+}
+
+pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+    let wanted: Wanted = query(&uri)?;
+    let limit = wanted.limit.unwrap_or(LETTERS_DEFAULT).min(LETTERS_MAX);
+    let (open, places) = ctx.hub.state(|state| {
+        let after = Pos(wanted.after.unwrap_or(0)).next();
+        let fits = |reason: &str| wanted.reason.as_deref().is_none_or(|r| r == reason);
+        let all = state.dead_letters.range(after..).filter(|(_, reason)| fits(reason)).map(|(pos, _)| *pos);
+        let mut places: Vec<Pos> = match wanted.after {
+            Some(_) => all.take(limit).collect(),
+            None => all.rev().take(limit).collect(),
+        };
+        places.sort_unstable();
+        (state.dead_letters.len() as u64, places)
+    });
+    let reader = ctx.hub.reader();
+    let dead_letters = places.into_iter().filter_map(|pos| read(&reader, pos).transpose()).collect::<Result<_, _>>()?;
+    Ok(ctx.answer(view::DeadLetters { open, dead_letters }))
+}
+
+pub async fn show(From(ctx): From<Arc<Ctx>>, Path(pos): Path<u64>) -> Result<Response, Refusal> {
+    match read(&ctx.hub.reader(), Pos(pos))? {
+        Some(letter) => Ok(ctx.answer(letter)),
+        None => Err(Refusal::not_found(
+            format!("no dead letter at position {pos}"),
+            "`citybrain dlq list` shows the open ones",
+        )),
+    }
+}
+
+fn read(reader: &Reader, pos: Pos) -> Result<Option<view::DeadLetter>, Refusal> {
+    let entry = reader.get(pos).map_err(|e| Refusal::log(&e))?;
+    Ok(entry.and_then(|e| letter_of(&e)))
+}
+
+/// The letter in a record, if it is one.
+fn letter_of(entry: &Entry) -> Option<view::DeadLetter> {
+    let (header, payload) = Header::decode(&entry.bytes).ok()?;
+    let Ok(Note::DeadLetter(letter)) = Note::parse(payload) else { return None };
+    let note::DeadLetter { reason, detail, via, topic, payload, payload_is_hex, payload_bytes } = letter;
+    let at = view::time_of(header.committed_us);
+    Some(view::DeadLetter { pos: entry.pos, at, reason, detail, via, topic, payload, payload_is_hex, payload_bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_letter_reads_from_its_record_and_nothing_else_does() {
+        let letter = note::DeadLetter::new("not-json", "it is no JSON", "mqtt:lamp", "in/x", b"\xff");
+        let draft = Note::DeadLetter(letter).draft();
+        let entry = Entry { pos: Pos(4), chain: 0, bytes: Bytes::copy_from_slice(draft.bytes()) };
+        let seen = letter_of(&entry).unwrap();
+        assert_eq!(
+            (seen.pos, seen.reason.as_str(), seen.payload.as_str(), seen.payload_is_hex),
+            (Pos(4), "not-json", "ff", true)
+        );
+        let other = Note::SessionLeft { client: "x".into() }.draft();
+        assert!(letter_of(&Entry { pos: Pos(5), chain: 0, bytes: Bytes::copy_from_slice(other.bytes()) }).is_none());
+    }
+}

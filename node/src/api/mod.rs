@@ -1,0 +1,169 @@
+//! HTTP: health, metrics, and the JSON API that the CLI asks.
+//!
+//! | path | what |
+//! |---|---|
+//! | `/livez`, `/readyz` | is the process alive; can the node do its work |
+//! | `/metrics` | Prometheus text |
+//! | `/v1/status`, `/v1/tree`, `/v1/links` | [`status`] |
+//! | `/v1/events`, `/v1/events/{id}`, `/v1/records` | [`events`]: the log, read |
+//! | `/v1/dlq`, `/v1/dlq/{pos}` | [`letters`]: what was refused |
+//! | `/v1/directives`, `/v1/directives/{id}` | [`directives`]: what was sent down, and who answered |
+//! | POST `/v1/send`, POST `/v1/events` | [`intake`]: answers after the fsync |
+//!
+//! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.
+//! There is no login here: the listener is loopback unless config says otherwise.
+
+mod directives;
+mod events;
+mod intake;
+mod letters;
+mod metrics;
+mod status;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Query};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use citybrain_hub::Hub;
+use citybrain_hub::note::DeadLetter;
+use citybrain_shared::config::Config;
+use citybrain_shared::limits;
+use citybrain_shared::record::Draft;
+use citybrain_shared::view::{self, Answer, Failure, View};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// Makes a record of a CloudEvents JSON object, or says why not. The second argument is where it
+/// came in: `http`, `api:send`.
+pub type Accept = Arc<dyn Fn(&Bytes, &str) -> Result<Draft, DeadLetter> + Send + Sync>;
+
+/// What the API answers from. The closures look at what other tasks own; they must not wait.
+pub struct Ctx {
+    pub hub: Hub,
+    pub config: Config,
+    pub links: Arc<dyn Fn() -> Vec<view::Link> + Send + Sync>,
+    pub door: Arc<dyn Fn() -> view::Door + Send + Sync>,
+    pub ready: Arc<dyn Fn() -> view::Ready + Send + Sync>,
+    pub accept: Accept,
+    /// When the process began its work.
+    pub started: Instant,
+    /// True once the node is stopping: streams that follow end then.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Ctx {
+    fn address(&self) -> &str {
+        self.config.node.address.as_str()
+    }
+
+    fn answer<T: View>(&self, body: T) -> Response {
+        self.answer_with(StatusCode::OK, body)
+    }
+
+    fn answer_with<T: View>(&self, status: StatusCode, body: T) -> Response {
+        json(status, &Answer::new(self.address(), now(), body))
+    }
+}
+
+/// The routes, ready to be served.
+pub fn router(ctx: Arc<Ctx>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(status::ready))
+        .route("/metrics", get(metrics::text))
+        .route("/v1/status", get(status::status))
+        .route("/v1/tree", get(status::tree))
+        .route("/v1/links", get(status::links))
+        .route("/v1/events", get(events::list).post(intake::event))
+        .route("/v1/events/{id}", get(events::show))
+        .route("/v1/records", get(events::records))
+        .route("/v1/dlq", get(letters::list))
+        .route("/v1/dlq/{pos}", get(letters::show))
+        .route("/v1/directives", get(directives::list))
+        .route("/v1/directives/{id}", get(directives::show))
+        .route("/v1/send", axum::routing::post(intake::send))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        // An event, and room for the request around it.
+        .layer(DefaultBodyLimit::max(limits::EVENT_BYTES_MAX + 16 * 1024))
+        .with_state(ctx)
+}
+
+async fn nothing_here(uri: Uri) -> Refusal {
+    Refusal::not_found(
+        format!("there is nothing at {}", uri.path()),
+        "the paths begin with /v1/: status, tree, links, events",
+    )
+}
+
+async fn wrong_method(uri: Uri) -> Refusal {
+    let detail = format!("{} does not take this method", uri.path());
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail, "use GET, or POST for /v1/send and /v1/events")
+}
+
+#[allow(clippy::disallowed_methods, reason = "an answer says when it was given; nothing is decided from it")]
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    let mut text = serde_json::to_vec(body).expect("views have string keys only");
+    text.push(b'\n');
+    (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// The query string, typed.
+fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
+    let wrong = |e: axum::extract::rejection::QueryRejection| {
+        Refusal::bad("bad-query", e.body_text(), "times and counts are whole numbers")
+    };
+    Query::try_from_uri(uri).map(|Query(q)| q).map_err(wrong)
+}
+
+/// Why a request is not answered as asked.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    failure: Failure,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, error: &str, detail: impl Into<String>, hint: impl Into<String>) -> Refusal {
+        Refusal { status, failure: Failure { error: error.into(), detail: detail.into(), hint: hint.into() } }
+    }
+
+    fn bad(error: &str, detail: impl Into<String>, hint: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::BAD_REQUEST, error, detail, hint)
+    }
+
+    fn not_found(detail: impl Into<String>, hint: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::NOT_FOUND, "not-found", detail, hint)
+    }
+
+    fn log(error: &citybrain_hub::log::Error) -> Refusal {
+        let hint = "`citybrain store verify DIR` says what is damaged; the rest stays readable";
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "log", format!("the log does not read: {error}"), hint)
+    }
+}
+
+impl From<citybrain_hub::engine::Error> for Refusal {
+    fn from(error: citybrain_hub::engine::Error) -> Refusal {
+        let word = match error {
+            citybrain_hub::engine::Error::Stopping => "stopping",
+            _ => "unwritable",
+        };
+        let hint = "nothing of it is kept; send it again later, `citybrain status` says when the node is ready";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, word, error.to_string(), hint)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        json(self.status, &self.failure)
+    }
+}

@@ -1,0 +1,165 @@
+//! The node itself, its tree and its links.
+
+use super::{Ctx, now};
+use axum::extract::State as From;
+use axum::http::StatusCode;
+use axum::response::Response;
+use citybrain_hub::state::State;
+use citybrain_shared::config::Config;
+use citybrain_shared::view::{self, LinkDirection, TreeNode};
+use std::sync::Arc;
+
+pub async fn ready(From(ctx): From<Arc<Ctx>>) -> Response {
+    let ready = (ctx.ready)();
+    let status = if ready.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    ctx.answer_with(status, ready)
+}
+
+pub async fn status(From(ctx): From<Arc<Ctx>>) -> Response {
+    let reader = ctx.hub.reader();
+    let node = &ctx.config.node;
+    // Not under the state's lock: they may look at the state themselves.
+    let (ready, door, links) = ((ctx.ready)(), (ctx.door)(), (ctx.links)());
+    let status = ctx.hub.state(|state| view::Status {
+        name: node.name.clone(),
+        tier: node.address.tier(),
+        code: node.code.clone(),
+        labels: node.labels.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        uptime_s: ctx.started.elapsed().as_secs(),
+        incarnation: state.me.inc.to_string(),
+        boots: state.me.boot.counter,
+        data: node.data.display().to_string(),
+        ready,
+        log: view::Log {
+            first_pos: reader.first(),
+            last_pos: reader.last(),
+            applied_pos: state.applied,
+            history: state.me.epoch().log.to_string(),
+        },
+        counters: counters(state),
+        door,
+        links,
+        descendants: descendants(state, &ctx.config),
+        dead_letters_open: state.dead_letters.len() as u64,
+    });
+    ctx.answer(status)
+}
+
+pub async fn tree(From(ctx): From<Arc<Ctx>>) -> Response {
+    let links = (ctx.links)();
+    let at_us = now().timestamp_micros();
+    let nodes = ctx.hub.state(|state| tree_nodes(state, &ctx.config, &links, at_us));
+    ctx.answer(view::Tree { nodes })
+}
+
+pub async fn links(From(ctx): From<Arc<Ctx>>) -> Response {
+    ctx.answer(view::Links { links: (ctx.links)() })
+}
+
+pub fn counters(state: &State) -> view::Counters {
+    let c = &state.counters;
+    view::Counters {
+        accepted: c.accepted,
+        urgent: c.urgent,
+        received_up: c.received_up,
+        received_down: c.received_down,
+        messages: c.messages,
+        duplicates: c.duplicates,
+        dead_letters: c.dead_letters,
+        receipts: c.receipts,
+        expired: c.expired,
+        lost: c.lost,
+    }
+}
+
+pub fn descendants(state: &State, config: &Config) -> u64 {
+    state.registry.keys().filter(|a| **a != config.node.address).count() as u64
+}
+
+/// The node first, then everything below it that ever told of itself, by address. What the node
+/// says of itself comes from its config, so that it is right before its first presence.
+pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i64) -> Vec<TreeNode> {
+    let own = &config.node;
+    let me = TreeNode {
+        address: own.address.clone(),
+        name: own.name.clone(),
+        tier: own.address.tier(),
+        code: own.code.clone(),
+        labels: own.labels.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        state: "self".into(),
+        last_heard_ms_ago: None,
+    };
+    let mut nodes = vec![me];
+    for (address, known) in state.registry.iter().filter(|(a, _)| **a != own.address) {
+        let link = links.iter().find(|l| l.direction == LinkDirection::Down && l.peer == *address);
+        // A child's link knows better when it was heard than its last presence does.
+        let since_presence = (at_us - known.last_heard_us).max(0) as u64 / 1000;
+        nodes.push(TreeNode {
+            address: address.clone(),
+            name: known.name.clone(),
+            tier: known.tier,
+            code: known.code.clone(),
+            labels: known.labels.clone(),
+            version: known.version.clone(),
+            state: link.map_or("known", |l| l.state.as_str()).to_owned(),
+            last_heard_ms_ago: Some(link.and_then(|l| l.last_heard_ms_ago).unwrap_or(since_presence)),
+        });
+    }
+    nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_hub::state::Known;
+    use citybrain_shared::config::{Variables, parse};
+    use citybrain_shared::view::LinkLane;
+    use citybrain_shared::{Address, Inc};
+
+    #[test]
+    fn a_tree_begins_with_the_node_and_takes_a_childs_state_from_its_link() {
+        let text = "[node]\naddress = \"c\"\nname = \"城\"\ndata = \"d\"\n";
+        let config = parse(text, &Variables::new()).config.unwrap();
+        let mut state = State::default();
+        for (i, address) in ["c", "c/a", "c/a/x", "c/b"].into_iter().enumerate() {
+            let address = Address::parse(address).unwrap();
+            let known = Known {
+                ordinal: i as u32,
+                name: "presence".into(),
+                tier: address.tier(),
+                code: None,
+                labels: Default::default(),
+                inc: Inc(1),
+                version: "0".into(),
+                last_heard_us: 5_000_000,
+            };
+            state.registry.insert(address, known);
+        }
+        let link = view::Link {
+            direction: LinkDirection::Down,
+            peer: Address::parse("c/a").unwrap(),
+            state: "up".into(),
+            why: None,
+            last_heard_ms_ago: Some(7),
+            urgent: LinkLane::default(),
+            routine: LinkLane::default(),
+            lease: 1,
+            received: 0,
+            dropped: 0,
+            resent_frames: 0,
+            round_trip_us: None,
+        };
+        let nodes = tree_nodes(&state, &config, &[link], 6_000_000);
+        let short: Vec<(&str, &str, Option<u64>)> =
+            nodes.iter().map(|n| (n.address.as_str(), n.state.as_str(), n.last_heard_ms_ago)).collect();
+        assert_eq!(
+            short,
+            [("c", "self", None), ("c/a", "up", Some(7)), ("c/a/x", "known", Some(1000)), ("c/b", "known", Some(1000))]
+        );
+        assert_eq!(nodes[0].name, "城");
+        assert_eq!(descendants(&state, &config), 3);
+    }
+}

@@ -1,0 +1,451 @@
+//! All that a start would find wrong, without starting: for one config file, or a tree of them.
+
+use crate::config::{self, File, Invalid};
+use citybrain_shared::config::{Config, Problem, Variables, clash, endpoint, is_at};
+use citybrain_shared::view;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+/// What a check found.
+#[derive(Debug)]
+pub struct Checked {
+    pub files: Vec<File>,
+    /// For each file its parent's address, or the URL of one that is not among the files.
+    parents: Vec<String>,
+    checked: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Checked {
+    pub fn is_good(&self) -> bool {
+        self.files.iter().all(|f| f.problems.is_empty())
+    }
+
+    /// The files with problems, to be drawn.
+    pub fn invalid(&self) -> Vec<Invalid> {
+        let bad = self.files.iter().filter(|f| !f.problems.is_empty());
+        bad.map(|f| Invalid::new(&f.path, &f.text, &f.problems)).collect()
+    }
+
+    pub fn view(&self) -> view::Check {
+        let files = self.files.iter().zip(&self.parents).map(|(f, parent)| file_view(f, parent)).collect();
+        view::Check { ok: self.is_good(), files, checked: self.checked.clone(), notes: self.notes.clone() }
+    }
+}
+
+fn file_view(file: &File, parent: &str) -> view::CheckedFile {
+    let problem = |p: &Problem| {
+        let (line, column) = p.line_column(&file.text).unzip();
+        view::FileProblem { line, column, message: p.message.clone(), help: p.help.clone() }
+    };
+    let of = |f: &dyn Fn(&Config) -> String| file.config.as_ref().map(f).unwrap_or_default();
+    view::CheckedFile {
+        path: file.path.display().to_string(),
+        address: file.config.as_ref().map(|c| c.node.address.clone()),
+        name: of(&|c| c.node.name.clone()),
+        broker: of(&|c| c.broker.url.clone().unwrap_or_else(|| c.broker.listen.to_string())),
+        api: of(&|c| c.api.listen.to_string()),
+        parent: parent.to_owned(),
+        data: of(&|c| c.node.data.display().to_string()),
+        problems: file.problems.iter().map(problem).collect(),
+    }
+}
+
+/// Checks every file by itself, then all of them together. Leaves nothing behind on the disk, and
+/// holds no port.
+pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
+    let files: Vec<File> = paths.iter().map(|p| config::read(p, variables)).collect();
+    let mut tree = Tree {
+        found: vec![Vec::new(); files.len()],
+        parents: vec![String::new(); files.len()],
+        notes: Vec::new(),
+        files,
+    };
+    for i in 0..tree.files.len() {
+        tree.folder(i);
+        tree.ports_free(i);
+        tree.parent(i);
+        for j in 0..i {
+            tree.pair(j, i);
+        }
+    }
+    let Tree { mut files, found, parents, notes } = tree;
+    for (file, more) in files.iter_mut().zip(found) {
+        file.problems.extend(more);
+        file.problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
+    }
+    let mut checked = vec!["keys, values and what does not go together".to_owned()];
+    let mut notes = notes;
+    let unread: Vec<String> =
+        files.iter().filter(|f| f.config.is_none()).map(|f| f.path.display().to_string()).collect();
+    if unread.is_empty() {
+        checked.push("files that are named exist; data folders can be written".into());
+    } else {
+        notes.push(format!("not looked at further until it reads: {}", unread.join(", ")));
+    }
+    if files.len() > 1 && unread.is_empty() {
+        checked.push("addresses, ports and data folders are each used once".into());
+        checked.push("each parent listens where its children look for it, one tier above, and lets them in".into());
+    }
+    Checked { files, parents, checked, notes }
+}
+
+struct Tree {
+    files: Vec<File>,
+    found: Vec<Vec<Problem>>,
+    parents: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Tree {
+    fn config(&self, i: usize) -> Option<&Config> {
+        self.files[i].config.as_ref()
+    }
+
+    fn path(&self, i: usize) -> String {
+        self.files[i].path.display().to_string()
+    }
+
+    fn bad(&mut self, i: usize, key: &str, message: String, help: impl Into<String>) {
+        let span = self.files[i].places.value(key);
+        self.found[i].push(Problem::new(message, span, help));
+    }
+
+    fn folder(&mut self, i: usize) {
+        let Some(data) = self.config(i).map(|c| c.node.data.clone()) else { return };
+        if let Err(why) = writable(&data) {
+            let help = "name a folder that the node's user may write to";
+            self.bad(i, "node.data", format!("cannot keep data in `{}`: {why}", data.display()), help);
+        }
+    }
+
+    /// A port in use is no fault of the file: the node may be running.
+    fn ports_free(&mut self, i: usize) {
+        let Some(config) = self.config(i) else { return };
+        let broker = config.broker.url.is_none().then_some(("broker.listen", config.broker.listen));
+        let mut notes = Vec::new();
+        for (key, at) in broker.into_iter().chain([("api.listen", config.api.listen)]) {
+            if let Err(e) = TcpListener::bind(at) {
+                notes.push(format!("{}: `{key}` {at} cannot be used now: {e}", self.path(i)));
+            }
+        }
+        self.notes.extend(notes);
+    }
+
+    /// What two files may not share.
+    fn pair(&mut self, j: usize, i: usize) {
+        let (Some(a), Some(b)) = (self.config(j), self.config(i)) else { return };
+        let other = self.path(j);
+        let mut found = Vec::new();
+        if a.node.address == b.node.address {
+            let message = format!("`{}` is the address in {other} already", b.node.address);
+            found.push(("node.address", message, "an address belongs to one node"));
+        }
+        for (key_b, listen_b) in listeners(b) {
+            for (key_a, listen_a) in listeners(a) {
+                if clash(listen_a, listen_b) {
+                    let message = format!("`{listen_b}` is `{key_a}` in {other} already");
+                    found.push((
+                        key_b,
+                        message,
+                        "nodes on one machine need different ports; check nodes of other machines apart",
+                    ));
+                }
+            }
+        }
+        let (data_a, data_b) = (&a.node.data, &b.node.data);
+        if data_a.starts_with(data_b) || data_b.starts_with(data_a) {
+            let message = format!("`{}` is not apart from `{}` of {other}", data_b.display(), data_a.display());
+            found.push(("node.data", message, "each node needs a folder of its own"));
+        }
+        for (key, message, help) in found {
+            self.bad(i, key, message, help);
+        }
+    }
+
+    fn parent(&mut self, i: usize) {
+        let Some(config) = self.config(i) else { return };
+        let own = config.node.address.clone();
+        let Some(wanted) = own.parent() else { return };
+        let Some(parent) = config.parent.clone() else {
+            self.notes.push(format!("{}: no `[parent]`: {own} works alone and sends nothing up", self.path(i)));
+            return;
+        };
+        let Ok((host, port)) = endpoint(&parent.url) else { return };
+        let others = || (0..self.files.len()).filter(|j| *j != i);
+        let at = others().find(|j| self.config(*j).is_some_and(|c| serves(c, &host, port, &parent.url)));
+        let by_address = others().find(|j| self.config(*j).is_some_and(|c| c.node.address == wanted));
+        match (at, by_address) {
+            (Some(j), _) => {
+                let there = self.config(j).expect("it was found by its config").clone();
+                self.parents[i] = there.node.address.to_string();
+                if there.node.address != wanted {
+                    let message = format!("this is the broker of {} ({})", there.node.address, self.path(j));
+                    let help = match by_address {
+                        Some(p) => format!("{wanted} is at `{}`", place(self.config(p))),
+                        None => format!("{own} needs the broker of {wanted}"),
+                    };
+                    self.bad(i, "parent.url", message, help);
+                    return;
+                }
+                self.let_in(i, j, &there);
+            }
+            (None, Some(p)) => {
+                let message = format!("{wanted} does not listen there ({})", self.path(p));
+                self.parents[i] = parent.url.clone();
+                self.bad(i, "parent.url", message, format!("it is at `{}`", place(self.config(p))));
+            }
+            (None, None) => {
+                self.parents[i] = parent.url.clone();
+                let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+                if self.files.len() > 1 && local {
+                    let message = format!("nobody in these files listens at `{}`", parent.url);
+                    self.bad(i, "parent.url", message, format!("give {wanted}'s file too, or check this one alone"));
+                } else {
+                    self.notes.push(format!("{}: {wanted} at {} is not among the files", self.path(i), parent.url));
+                }
+            }
+        }
+    }
+
+    /// Child `i` at parent `j`: do they speak under one root, and may the child enter?
+    fn let_in(&mut self, i: usize, j: usize, there: &Config) {
+        let Some(config) = self.config(i).cloned() else { return };
+        let other = self.path(j);
+        if config.link.root != there.link.root {
+            let message = format!("`{}` is not the parent's `{}` ({other})", config.link.root, there.link.root);
+            self.bad(i, "link.root", message, "it must be the same in the whole tree");
+        }
+        if there.access.anonymous || there.broker.url.is_some() {
+            return;
+        }
+        let user = config.parent.as_ref().and_then(|p| p.username.clone());
+        let Some(user) = user else {
+            let help = format!("add `username` and `password_file`, and the user to the parent's users file ({other})");
+            self.bad(i, "parent.url", format!("{} lets nobody in without a user", there.node.address), help);
+            return;
+        };
+        let Some(Ok(users)) = there.access.users_file.as_ref().map(std::fs::read_to_string) else { return };
+        let own = config.node.address.as_str();
+        match users.lines().filter_map(|l| l.split_once(':')).find(|(name, _)| *name == user) {
+            None => {
+                let help = format!("add the line `{user}:{own}:PASSWORD` to it");
+                self.bad(i, "parent.username", format!("the parent's users file has no `{user}`"), help);
+            }
+            Some((_, rest)) if !rest.starts_with(&format!("{own}:")) => {
+                let help = format!("its line must be `{user}:{own}:PASSWORD`");
+                self.bad(i, "parent.username", format!("`{user}` may not speak as {own} at the parent"), help);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn listeners(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+    let broker = config.broker.url.is_none().then_some(("broker.listen", config.broker.listen));
+    broker.into_iter().chain([("api.listen", config.api.listen)]).collect()
+}
+
+/// Do this node's children find it at `host:port`? A host name, or an address of a machine that
+/// listens on all its networks, is taken at its word: only the port can be compared.
+fn serves(config: &Config, host: &str, port: u16, url: &str) -> bool {
+    if let Some(outside) = &config.broker.url {
+        return outside == url || endpoint(outside) == Ok((host.to_owned(), port));
+    }
+    let listen = config.broker.listen;
+    let named = host.parse::<IpAddr>().is_err() && host != "localhost" && !listen.ip().is_loopback();
+    is_at(listen, host, port) || (listen.port() == port && (named || listen.ip().is_unspecified()))
+}
+
+fn place(config: Option<&Config>) -> String {
+    match config {
+        Some(c) => c.broker.url.clone().unwrap_or_else(|| format!("mqtt://{}", c.broker.listen)),
+        None => String::new(),
+    }
+}
+
+/// Can files be made in `folder`, or, when it is not there yet, in the nearest folder above it?
+fn writable(folder: &Path) -> Result<(), String> {
+    let there = folder.ancestors().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
+    let Some(nearest) = there.into_iter().find(|p| p.exists()) else { return Err("no folder above it exists".into()) };
+    if !nearest.is_dir() {
+        return Err(format!("`{}` is no folder", nearest.display()));
+    }
+    let probe = nearest.join(format!(".citybrain-check-{}", std::process::id()));
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe);
+    let _ = std::fs::remove_file(&probe);
+    made.map(drop).map_err(|e| format!("`{}`: {e}", nearest.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_shared::config::all_keys;
+
+    struct Dir(tempfile::TempDir);
+
+    impl Dir {
+        fn new() -> Dir {
+            Dir(tempfile::tempdir().unwrap())
+        }
+
+        fn file(&self, name: &str, address: &str, ports: (u16, u16), more: &str) -> PathBuf {
+            let path = self.0.path().join(name);
+            let text = format!(
+                "[node]\naddress = \"{address}\"\ndata = \"data/{name}\"\n[broker]\nlisten = \"127.0.0.1:{}\"\n[api]\nlisten = \"127.0.0.1:{}\"\n{more}",
+                ports.0, ports.1
+            );
+            std::fs::write(&path, text).unwrap();
+            path
+        }
+
+        fn problems(&self, paths: &[PathBuf]) -> Vec<String> {
+            let checked = check(paths, &Variables::new());
+            let folder = format!("{}/", self.0.path().display());
+            let show = |f: &File, p: &Problem| {
+                let name = f.path.file_name().unwrap().to_string_lossy();
+                let help = p.help.clone().unwrap_or_default();
+                let line = p.line_column(&f.text).map_or(0, |l| l.0);
+                format!("{name}:{line} {} ({help})", p.message).replace(&folder, "")
+            };
+            checked.files.iter().flat_map(|f| f.problems.iter().map(move |p| show(f, p))).collect()
+        }
+    }
+
+    fn parent(port: u16) -> String {
+        format!("[parent]\nurl = \"mqtt://127.0.0.1:{port}\"\n")
+    }
+
+    #[test]
+    fn a_good_tree_is_good() {
+        let dir = Dir::new();
+        let files = [
+            dir.file("city", "c", (41001, 41002), ""),
+            dir.file("street", "c/s", (41003, 41004), &parent(41001)),
+            dir.file("community", "c/s/m", (41005, 41006), &parent(41003)),
+        ];
+        assert_eq!(dir.problems(&files), Vec::<String>::new());
+        let view = check(&files, &Variables::new()).view();
+        assert!(view.ok);
+        assert_eq!(view.files[2].parent, "c/s");
+    }
+
+    #[test]
+    fn what_two_nodes_share_is_found() {
+        let dir = Dir::new();
+        let a = dir.file("a", "c", (41011, 41012), "");
+        let b = dir.file("b", "c", (41012, 41013), "");
+        let text = std::fs::read_to_string(&b).unwrap().replace("data/b", "data/a/inner");
+        std::fs::write(&b, text).unwrap();
+        assert_eq!(
+            dir.problems(&[a, b]),
+            [
+                "b:2 `c` is the address in a already (an address belongs to one node)",
+                "b:3 `data/a/inner` is not apart from `data/a` of a (each node needs a folder of its own)",
+                "b:5 `127.0.0.1:41012` is `api.listen` in a already (nodes on one machine need different ports; check nodes of other machines apart)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_parent_that_is_not_where_it_should_be_is_found() {
+        let dir = Dir::new();
+        let files = [
+            dir.file("city", "c", (41021, 41022), ""),
+            dir.file("street", "c/s", (41023, 41024), &parent(41099)),
+            dir.file("community", "c/s/m", (41025, 41026), &parent(41021)),
+            dir.file("lonely", "c/t/m", (41027, 41028), &parent(41098)),
+        ];
+        assert_eq!(
+            dir.problems(&files),
+            [
+                "street:9 c does not listen there (city) (it is at `mqtt://127.0.0.1:41021`)",
+                "community:9 this is the broker of c (city) (c/s is at `mqtt://127.0.0.1:41023`)",
+                "lonely:9 nobody in these files listens at `mqtt://127.0.0.1:41098` (give c/t's file too, or check this one alone)",
+            ]
+        );
+        // Alone, its parent is simply elsewhere.
+        let alone = check(&files[3..], &Variables::new());
+        assert!(
+            alone.is_good() && alone.notes.iter().any(|n| n.contains("c/t at mqtt://127.0.0.1:41098 is not among"))
+        );
+    }
+
+    #[test]
+    fn a_child_without_an_account_is_found() {
+        let dir = Dir::new();
+        std::fs::write(dir.0.path().join("users"), "s:c/other:pw\n").unwrap();
+        let access = "[access]\nanonymous = false\nusers_file = \"users\"\n";
+        let named = format!("{}username = \"s\"\n", parent(41031));
+        let files = [
+            dir.file("city", "c", (41031, 41032), access),
+            dir.file("street", "c/s", (41033, 41034), &named),
+            dir.file("other", "c/t", (41035, 41036), &parent(41031)),
+        ];
+        assert_eq!(
+            dir.problems(&files),
+            [
+                "street:10 `s` may not speak as c/s at the parent (its line must be `s:c/s:PASSWORD`)",
+                "other:9 c lets nobody in without a user (add `username` and `password_file`, and the user to the parent's users file (city))",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_and_a_file_that_is_not_there_are_found() {
+        let dir = Dir::new();
+        std::fs::write(dir.0.path().join("data"), "a file").unwrap();
+        let file =
+            dir.file("city", "c", (41041, 41042), "[access]\nusers_file = \"nobody\"\n[log]\nlevel = \"inof\"\n");
+        let found = dir.problems(&[file]);
+        assert_eq!(
+            found,
+            [
+                "city:3 cannot keep data in `data/city`: `data` is no folder (name a folder that the node's user may write to)",
+                "city:9 cannot read `nobody`: No such file or directory (os error 2) (paths are relative to the config file's folder)",
+                "city:11 `inof` is no log level (did you mean `info`?)",
+            ]
+        );
+    }
+
+    fn examples() -> Vec<PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+        ["city", "street", "community", "neighbourhood"].map(|t| folder.join(format!("{t}.toml"))).to_vec()
+    }
+
+    #[test]
+    fn the_examples_are_one_good_tree() {
+        let checked = check(&examples(), &Variables::new());
+        let found: Vec<&Problem> = checked.files.iter().flat_map(|f| &f.problems).collect();
+        assert!(found.is_empty(), "{found:?}");
+        let parents: Vec<String> = checked.view().files.into_iter().map(|f| f.parent).collect();
+        assert_eq!(parents, ["", "chengdu", "chengdu/liucheng", "chengdu/liucheng/guanghua"]);
+    }
+
+    /// Switched-off settings (`#key = …`) are switched on for this: they must be TOML too.
+    #[test]
+    fn every_key_stands_in_every_example() {
+        for path in examples() {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let on: Vec<&str> = text
+                .lines()
+                .map(|l| match l.strip_prefix('#') {
+                    Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => rest,
+                    _ => l,
+                })
+                .collect();
+            let table: toml::Table = on.join("\n").parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            for (section, keys) in all_keys() {
+                let has = |key: &str| match table.get(section) {
+                    _ if section.is_empty() => table.contains_key(key),
+                    Some(toml::Value::Array(entries)) => entries.iter().any(|e| e.get(key).is_some()),
+                    Some(value) => value.get(key).is_some(),
+                    None => false,
+                };
+                for key in keys {
+                    assert!(has(key), "{}: [{section}] lacks `{key}`", path.display());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Why a command has no answer to show, with its exit code.
+
+use crate::config::Invalid;
+use citybrain_shared::view::Failure;
+
+#[derive(Debug)]
+pub struct Fail {
+    pub code: u8,
+    pub failure: Failure,
+    /// Config files to be drawn first.
+    pub invalid: Vec<Invalid>,
+}
+
+impl Fail {
+    /// Answered, and the answer is no.
+    pub fn no(error: &str, detail: impl Into<String>, hint: impl Into<String>) -> Fail {
+        Fail::new(1, error, detail, hint)
+    }
+
+    /// Wrong usage or config.
+    pub fn usage(detail: impl Into<String>, hint: impl Into<String>) -> Fail {
+        Fail::new(2, "usage", detail, hint)
+    }
+
+    /// Nobody answered, or too late.
+    pub fn unreachable(detail: impl Into<String>, hint: impl Into<String>) -> Fail {
+        Fail::new(3, "unreachable", detail, hint)
+    }
+
+    pub fn new(code: u8, error: &str, detail: impl Into<String>, hint: impl Into<String>) -> Fail {
+        let failure = Failure { error: error.into(), detail: detail.into(), hint: hint.into() };
+        Fail { code, failure, invalid: Vec::new() }
+    }
+}
+
+impl From<Invalid> for Fail {
+    fn from(invalid: Invalid) -> Fail {
+        let hint = format!("`citybrain check {}` checks it again without starting", invalid.path().display());
+        Fail { invalid: vec![invalid], ..Fail::new(2, "config", "", hint) }.counted()
+    }
+}
+
+impl Fail {
+    fn counted(mut self) -> Fail {
+        self.failure.detail = self.invalid.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        self
+    }
+}

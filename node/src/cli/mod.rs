@@ -1,0 +1,218 @@
+//! The command line: `citybrain NOUN [VERB]`, one file a noun.
+//!
+//! A command returns an [`Output`], which holds a `citybrain_shared::view`, or a [`Fail`]; [`render`]
+//! alone prints, and only `main` ends the process.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | yes |
+//! | 1 | answered, and the answer is no: not found, refused, not ready |
+//! | 2 | usage or config |
+//! | 3 | unreachable, or too late |
+//!
+//! stdout carries the answer and stderr everything else. A closed pipe is success.
+
+mod ask;
+mod check;
+mod directives;
+mod dlq;
+mod events;
+mod fail;
+mod links;
+pub mod render;
+mod run;
+mod send;
+mod show;
+mod status;
+mod store;
+mod tree;
+
+pub use ask::{At, Lines};
+pub use fail::Fail;
+pub use render::Output;
+
+use chrono::Utc;
+use citybrain_shared::config::Variables;
+use citybrain_shared::view::{self, Answer};
+use citybrain_shared::wire;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A layered event hub for a city: city, street, community and neighbourhood nodes in one tree.
+#[derive(Debug, Parser)]
+#[command(name = "citybrain", version, propagate_version = true)]
+pub struct Cli {
+    /// One JSON object (streams: one a line) instead of a table
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a node and run it until SIGTERM or ctrl-c
+    Run(run::Run),
+    /// Check config files as a start would, without starting: one file, or a tree of them
+    Check(check::Check),
+    // `demo`, `replay` and `bench` stand here, each with its `Args` in a file of its own.
+    /// Is the node well, and what has it done?
+    Status(status::Status),
+    /// The node and everything below it that has told of itself
+    Tree(tree::Tree),
+    /// The links to the parent and the children: what waits, what is on its way
+    Links(links::Links),
+    /// Events in the node's log: the newest, those after a position, or as they come
+    Events(events::Events),
+    /// One event by its id, byte for byte
+    Show(show::Show),
+    /// Send a command or a notice to nodes below
+    Send(send::Send),
+    /// What was sent down, and who answered
+    #[command(subcommand)]
+    Directives(directives::Directives),
+    /// What was refused, and why
+    #[command(subcommand)]
+    Dlq(dlq::Dlq),
+    /// A stopped node's data folder
+    #[command(subcommand)]
+    Store(store::Store),
+    /// A completion script for your shell
+    Completions(Completions),
+    /// The version of this build, and of the link protocol that it speaks
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    pub shell: clap_complete::Shell,
+}
+
+/// `--set NAME=VALUE`, as often as needed.
+#[derive(Debug, Default, Args)]
+pub struct Set {
+    /// Fill in `${NAME}` in the config; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub set: Vec<(String, String)>,
+}
+
+impl Set {
+    /// The last one wins.
+    pub fn variables(&self) -> Variables {
+        self.set.iter().cloned().collect()
+    }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".into()),
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version come this way too, with code 0.
+            let _ = e.print();
+            return ExitCode::from(e.exit_code() as u8);
+        }
+    };
+    let screen = render::Screen::of_this_process(cli.json);
+    let done = cli.command.act().and_then(|output| screen.show(output));
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(fail) => {
+            screen.fail(&fail);
+            ExitCode::from(fail.code)
+        }
+    }
+}
+
+impl Command {
+    /// Does it, and gives what there is to show.
+    ///
+    /// # Errors
+    /// [`Fail`] with the exit code, the reason and what to type next.
+    pub fn act(self) -> Result<Output, Fail> {
+        match self {
+            Command::Run(c) => c.act(),
+            Command::Check(c) => c.act(),
+            Command::Status(c) => c.act(),
+            Command::Tree(c) => c.act(),
+            Command::Links(c) => c.act(),
+            Command::Events(c) => c.act(),
+            Command::Show(c) => c.act(),
+            Command::Send(c) => c.act(),
+            Command::Directives(c) => c.act(),
+            Command::Dlq(c) => c.act(),
+            Command::Store(c) => c.act(),
+            Command::Completions(c) => {
+                let mut text = Vec::new();
+                clap_complete::generate(c.shell, &mut Cli::command(), "citybrain", &mut text);
+                Ok(Output::Text(String::from_utf8_lossy(&text).into_owned()))
+            }
+            Command::Version => Ok(Output::Version(own(view::Version {
+                version: env!("CARGO_PKG_VERSION").into(),
+                link_version_min: wire::VERSION_MIN,
+                link_version_max: wire::VERSION,
+            }))),
+        }
+    }
+}
+
+/// An answer that no node gave.
+#[allow(clippy::disallowed_methods, reason = "an answer says when it was given")]
+fn own<T: view::View>(body: T) -> Answer<T> {
+    Answer::new("", Utc::now(), body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn common_flags_stand_before_or_behind_the_command() {
+        assert!(parse("citybrain --json status").unwrap().json);
+        let cli = parse("citybrain status --json --data /d").unwrap();
+        let Command::Status(status) = cli.command else { panic!() };
+        assert_eq!(status.at.data_dir.unwrap().to_str(), Some("/d"));
+    }
+
+    #[test]
+    fn variables_are_pairs_and_the_last_one_wins() {
+        let cli = parse("citybrain run --config f --set A=1 --set B=x=y --set A=2").unwrap();
+        let Command::Run(run) = cli.command else { panic!() };
+        assert_eq!(run.set.variables(), Variables::from([("A".into(), "2".into()), ("B".into(), "x=y".into())]));
+        assert_eq!(parse("citybrain run --config f --set A").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn send_takes_json_and_a_duration() {
+        let cli =
+            parse("citybrain send --target c/** --type t --data {\"a\":1} --urgent --directive command --ttl 60s");
+        let Command::Send(send) = cli.unwrap().command else { panic!() };
+        let request = send.request().unwrap();
+        assert_eq!(request.ttl_ms, Some(60_000));
+        assert_eq!(request.priority.as_deref(), Some("urgent"));
+        assert_eq!(request.data, Some(serde_json::json!({"a": 1})));
+        assert_eq!(parse("citybrain send --target c --ttl soon").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_check_without_a_file_is_wrong_usage() {
+        assert_eq!(parse("citybrain check").unwrap_err().exit_code(), 2);
+        assert_eq!(parse("citybrain events --priority high").unwrap_err().exit_code(), 2);
+    }
+}

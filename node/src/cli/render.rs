@@ -1,0 +1,770 @@
+//! Prints: the only file that does. A table for people, JSON for programs, from the same view.
+//!
+//! What came from outside (names, types, payloads) is stripped of control characters before it
+//! reaches a terminal; JSON escapes them itself.
+
+use super::{Fail, Lines};
+use crate::config::Invalid;
+use chrono::{DateTime, Utc};
+use citybrain_shared::view::{self, Answer, Head, LinkDirection, View};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Table, Width};
+use miette::{GraphicalReportHandler, GraphicalTheme};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
+
+/// What a command has to show.
+pub enum Output {
+    Nothing,
+    Text(String),
+    Version(Answer<view::Version>),
+    Check(Answer<view::Check>, Vec<Invalid>),
+    Status(Answer<view::Status>),
+    Tree(Answer<view::Tree>),
+    Links(Answer<view::Links>),
+    Events { lines: Lines, follow: bool },
+    Shown(Answer<view::Shown>),
+    Sent(Answer<view::Sent>),
+    Directives(Answer<view::Directives>),
+    Directive(Answer<view::Directive>),
+    DeadLetters(Answer<view::DeadLetters>),
+    DeadLetter(Answer<view::DeadLetter>),
+}
+
+/// How to show it.
+#[derive(Clone, Copy, Debug)]
+pub struct Screen {
+    pub json: bool,
+    pub color: bool,
+    pub color_stderr: bool,
+}
+
+impl Screen {
+    pub fn of_this_process(json: bool) -> Screen {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+            || std::env::var_os("TERM").is_some_and(|v| v == "dumb");
+        Screen {
+            json,
+            color: !plain && !json && io::stdout().is_terminal(),
+            color_stderr: !plain && io::stderr().is_terminal(),
+        }
+    }
+
+    /// Shows it on stdout; the exit code that it means.
+    ///
+    /// # Errors
+    /// When a stream broke off. A reader that went away is no error.
+    pub fn show(&self, output: Output) -> Result<u8, Fail> {
+        if let Output::Check(_, invalid) = &output
+            && !self.json
+        {
+            self.draw(invalid);
+        }
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let code = self.write(output, &mut out);
+        match code.and_then(|code| out.flush().map(|()| code).map_err(Stop::Io)) {
+            Ok(code) => Ok(code),
+            Err(Stop::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+            Err(Stop::Io(e)) => Err(Fail::no("output", format!("cannot write the answer: {e}"), "is the disk full?")),
+            Err(Stop::Fail(fail)) => {
+                // What came before it broke off is still worth seeing.
+                let _ = out.flush();
+                Err(fail)
+            }
+        }
+    }
+
+    /// Says on stderr why there is no answer.
+    pub fn fail(&self, fail: &Fail) {
+        let mut err = io::stderr().lock();
+        // There is nobody left to tell when stderr is gone too.
+        let _ = if self.json {
+            writeln!(err, "{}", serde_json::to_string(&fail.failure).unwrap_or_default())
+        } else {
+            drop(err);
+            self.draw(&fail.invalid);
+            err = io::stderr().lock();
+            let (red, off) = if self.color_stderr { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
+            let hint = &fail.failure.hint;
+            let hint = if hint.is_empty() { String::new() } else { format!("hint: {}\n", clean(hint)) };
+            write!(err, "{red}error:{off} {}\n{hint}", clean(&fail.failure.detail))
+        };
+    }
+
+    fn draw(&self, invalid: &[Invalid]) {
+        let text: String = invalid.iter().map(|i| drawn(i, self.color_stderr)).collect();
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    fn write(&self, output: Output, out: &mut dyn Write) -> Result<u8, Stop> {
+        match output {
+            Output::Nothing => {}
+            Output::Text(text) => out.write_all(text.as_bytes())?,
+            Output::Version(a) => self.answer(&a, out, |v, _, out| {
+                writeln!(
+                    out,
+                    "citybrain {} (link protocol {} to {})",
+                    v.version, v.link_version_min, v.link_version_max
+                )
+            })?,
+            Output::Check(a, _) => {
+                self.answer(&a, out, |v, s, out| check(v, s, out))?;
+                return Ok(if a.body.ok { 0 } else { 2 });
+            }
+            Output::Status(a) => {
+                self.answer(&a, out, |v, s, out| status(&a.head, v, s, out))?;
+                return Ok(u8::from(!a.body.ready.ready));
+            }
+            Output::Tree(a) => self.answer(&a, out, tree)?,
+            Output::Links(a) => self.answer(&a, out, links)?,
+            Output::Events { lines, follow } => self.events(lines, follow, out)?,
+            Output::Shown(a) => self.answer(&a, out, shown)?,
+            Output::Sent(a) => self.answer(&a, out, sent)?,
+            Output::Directives(a) => self.answer(&a, out, directives)?,
+            Output::Directive(a) => self.answer(&a, out, directive)?,
+            Output::DeadLetters(a) => self.answer(&a, out, dead_letters)?,
+            Output::DeadLetter(a) => self.answer(&a, out, dead_letter)?,
+        }
+        Ok(0)
+    }
+
+    /// The one place that chooses between JSON and a table, and says whose record it was.
+    fn answer<T: View>(
+        &self,
+        answer: &Answer<T>,
+        out: &mut dyn Write,
+        table: impl Fn(&T, &Screen, &mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.json {
+            serde_json::to_writer(&mut *out, answer)?;
+            return writeln!(out);
+        }
+        table(&answer.body, self, out)?;
+        if answer.head.node.is_empty() { Ok(()) } else { footer(&answer.head.node, answer.head.as_of, out) }
+    }
+
+    fn events(&self, lines: Lines, follow: bool, out: &mut dyn Write) -> Result<(), Stop> {
+        let (node, as_of, after) = (lines.node.clone(), lines.as_of, lines.after);
+        let mut shown = 0u64;
+        let mut rows = Vec::new();
+        for line in lines {
+            // What came whole is shown before the break is told.
+            let line = match line {
+                Ok(line) => line,
+                Err(fail) => {
+                    self.event_rows(&mut rows, shown == 0, out)?;
+                    return Err(Stop::Fail(fail));
+                }
+            };
+            if self.json {
+                writeln!(out, "{line}")?;
+            } else {
+                let event = serde_json::from_str(&line).map_err(|e| {
+                    Stop::Fail(Fail::no(
+                        "foreign",
+                        format!("an event does not read: {e}"),
+                        "`--json` shows it as it came",
+                    ))
+                })?;
+                rows.push(event);
+                if follow || rows.len() == ROWS_TOGETHER {
+                    self.event_rows(&mut rows, shown == 0, out)?;
+                    shown += 1;
+                }
+            }
+            if follow {
+                out.flush()?;
+            }
+        }
+        if self.json {
+            return Ok(());
+        }
+        let none = rows.is_empty() && shown == 0;
+        self.event_rows(&mut rows, shown == 0, out)?;
+        if none {
+            let since = if after > 0 { format!(" after position {}", grouped(after)) } else { String::new() };
+            writeln!(out, "no events yet{since} that fit")?;
+        }
+        Ok(footer(&node, as_of, out)?)
+    }
+
+    fn event_rows(&self, events: &mut Vec<view::Event>, first: bool, out: &mut dyn Write) -> io::Result<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let mut table = self.table(&["POS", "COMMITTED", "PRIORITY", "TYPE", "ORIGIN", "SUBJECT", "DATA"]);
+        if !first {
+            table = self.table(&[]);
+        }
+        for e in events.drain(..) {
+            let event: Attributes<'_> = serde_json::from_str(e.event.get()).unwrap_or_default();
+            let data = event.data.map(RawValue::get).unwrap_or_default();
+            let urgent = e.priority == "urgent";
+            table.add_row(vec![
+                right(grouped(e.pos.0)),
+                Cell::new(e.committed_at.format("%m-%d %H:%M:%SZ")),
+                self.mark(&e.priority, urgent, Color::Red),
+                Cell::new(clean(&event.kind)),
+                Cell::new(clean(&e.origin)),
+                Cell::new(clean(event.subject.as_deref().unwrap_or("-"))),
+                Cell::new(cut(&clean(data), 48)),
+            ]);
+        }
+        // Rows that are printed apart must still stand under each other.
+        let widths = [10, 15, 8, 28, 24, 14, 0];
+        for (i, width) in widths.into_iter().enumerate() {
+            if let Some(column) = table.column_mut(i) {
+                column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + 2)));
+            }
+        }
+        print(&table, out)
+    }
+
+    fn table(&self, header: &[&str]) -> Table {
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        if !header.is_empty() {
+            table.set_header(header.iter().map(|h| self.bold(h)).collect::<Vec<_>>());
+        }
+        // Colour is decided here, not by what comfy-table thinks of stdout.
+        if self.color {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table
+    }
+
+    fn bold(&self, text: &str) -> Cell {
+        if self.color { Cell::new(text).add_attribute(Attribute::Bold) } else { Cell::new(text) }
+    }
+
+    fn mark(&self, text: &str, marked: bool, color: Color) -> Cell {
+        let cell = Cell::new(clean(text));
+        if self.color && marked { cell.fg(color) } else { cell }
+    }
+
+    fn state(&self, state: &str) -> Cell {
+        let good = ["up", "self", "ok", "ready"].contains(&state);
+        let color = if good { Color::Green } else { Color::Yellow };
+        self.mark(state, state != "known", color)
+    }
+}
+
+/// Rows of one table; more come in further tables without a head.
+const ROWS_TOGETHER: usize = 1000;
+
+enum Stop {
+    Io(io::Error),
+    Fail(Fail),
+}
+
+impl From<io::Error> for Stop {
+    fn from(e: io::Error) -> Stop {
+        Stop::Io(e)
+    }
+}
+
+// ---- views -------------------------------------------------------------------------------------
+
+fn check(v: &view::Check, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = s.table(&["FILE", "ADDRESS", "BROKER", "API", "PARENT", "RESULT"]);
+    for f in &v.files {
+        let result = match f.problems.len() {
+            0 => s.state("ok"),
+            1 => s.mark("1 problem", true, Color::Red),
+            n => s.mark(&format!("{n} problems"), true, Color::Red),
+        };
+        let address = f.address.as_ref().map_or("-", |a| a.as_str());
+        table.add_row(vec![
+            Cell::new(&f.path),
+            Cell::new(address),
+            Cell::new(or_dash(&f.broker)),
+            Cell::new(or_dash(&f.api)),
+            Cell::new(or_dash(&f.parent)),
+            result,
+        ]);
+    }
+    print(&table, out)?;
+    v.checked.iter().try_for_each(|c| writeln!(out, "checked: {c}"))?;
+    v.notes.iter().try_for_each(|n| writeln!(out, "note: {n}"))
+}
+
+fn status(head: &Head, v: &view::Status, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let name = if v.name.is_empty() { String::new() } else { format!(" {}", clean(&v.name)) };
+    let ready = if v.ready.ready { "ready" } else { "not ready" };
+    let mut table = s.table(&[]);
+    let mut row = |key: &str, value: Cell| {
+        table.add_row(vec![s.bold(key), value]);
+    };
+    row("node", Cell::new(format!("{}{name} ({})", head.node, v.tier)));
+    let why =
+        if v.ready.reasons.is_empty() { String::new() } else { format!(": {}", clean(&v.ready.reasons.join("; "))) };
+    row("state", s.mark(&format!("{ready}{why}"), true, if v.ready.ready { Color::Green } else { Color::Red }));
+    let short: String = v.incarnation.chars().take(8).collect();
+    row(
+        "process",
+        Cell::new(format!(
+            "citybrain {}, pid {}, up {}, start {} of incarnation {short}",
+            v.version,
+            v.pid,
+            span(v.uptime_s * 1000),
+            v.boots
+        )),
+    );
+    row("data", Cell::new(clean(&v.data)));
+    row("log", Cell::new(format!("positions {} to {}", grouped(v.log.first_pos.0), grouped(v.log.last_pos.0))));
+    let c = &v.counters;
+    row(
+        "events",
+        Cell::new(format!(
+            "{} began here, {} from below, {} from above; {} urgent",
+            grouped(c.accepted),
+            grouped(c.received_up),
+            grouped(c.received_down),
+            grouped(c.urgent)
+        )),
+    );
+    row("repeated", Cell::new(format!("{} records came again and were dropped", grouped(c.duplicates))));
+    if c.lost > 0 {
+        row("lost", s.mark(&format!("{} records", grouped(c.lost)), true, Color::Red));
+    }
+    let d = &v.door;
+    row(
+        "door",
+        Cell::new(format!(
+            "{} {}: {} of {} connections, {} sessions",
+            clean(&d.kind),
+            clean(&d.address),
+            grouped(d.connections),
+            grouped(d.connections_max),
+            grouped(d.sessions)
+        )),
+    );
+    row("links", Cell::new(links_in_short(&v.links)));
+    row("below", Cell::new(format!("{} nodes have told of themselves", grouped(v.descendants))));
+    let look = if v.dead_letters_open > 0 { " (`citybrain dlq list`)" } else { "" };
+    row("refused", Cell::new(format!("{} dead letters open{look}", grouped(v.dead_letters_open))));
+    print(&table, out)
+}
+
+fn links_in_short(links: &[view::Link]) -> String {
+    let up = match links.iter().find(|l| l.direction == LinkDirection::Up) {
+        Some(l) => format!("to {}: {}", l.peer, clean(&l.state)),
+        None => "no parent".into(),
+    };
+    let (well, all) = links
+        .iter()
+        .filter(|l| l.direction == LinkDirection::Down)
+        .fold((0, 0), |(well, all), l| (well + u64::from(l.state == "up"), all + 1));
+    format!("{up}; {} of {} children up", grouped(well), grouped(all))
+}
+
+fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = s.table(&["NODE", "NAME", "TIER", "STATE", "LAST HEARD", "VERSION"]);
+    let top = v.nodes.first().map_or(1, |n| n.address.depth());
+    for n in &v.nodes {
+        // The whole address for the top, then the last segment, set in by its depth.
+        let node = match n.address.depth().saturating_sub(top) {
+            0 => n.address.to_string(),
+            depth => format!("{}{}", "  ".repeat(depth), n.address.leaf()),
+        };
+        table.add_row(vec![
+            Cell::new(node),
+            Cell::new(clean(or_dash(&n.name))),
+            Cell::new(n.tier),
+            s.state(&n.state),
+            Cell::new(ago(n.last_heard_ms_ago)),
+            Cell::new(clean(&n.version)),
+        ]);
+    }
+    print(&table, out)?;
+    if v.nodes.len() <= 1 { writeln!(out, "nobody below has told of itself yet") } else { Ok(()) }
+}
+
+fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.links.is_empty() {
+        return writeln!(out, "no links: no parent is configured, and no child has come yet");
+    }
+    let mut table = s.table(&["LINK", "PEER", "STATE", "UNSENT", "IN FLIGHT", "DURABLE AT PEER", "LAST HEARD"]);
+    for l in &v.links {
+        let (way, peer) = match l.direction {
+            LinkDirection::Up => ("up", l.peer.to_string()),
+            LinkDirection::Down => ("down", format!("…/{}", l.peer.leaf())),
+        };
+        let unsent = match l.urgent.unsent {
+            0 => grouped(l.routine.unsent),
+            urgent => format!("{} ({} urgent)", grouped(l.routine.unsent + urgent), grouped(urgent)),
+        };
+        table.add_row(vec![
+            Cell::new(way),
+            Cell::new(peer),
+            s.state(&l.state),
+            right(unsent),
+            right(grouped(l.urgent.in_flight + l.routine.in_flight)),
+            right(grouped(l.urgent.durable_at_peer_pos.max(l.routine.durable_at_peer_pos).0)),
+            Cell::new(ago(l.last_heard_ms_ago)),
+        ]);
+    }
+    print(&table, out)?;
+    for l in &v.links {
+        if let Some(why) = &l.why {
+            writeln!(out, "{}: {}", l.peer, clean(why))?;
+        }
+    }
+    Ok(())
+}
+
+/// What the tables show of an event's own attributes.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Attributes<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    subject: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+fn shown(v: &view::Shown, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let r = &v.record;
+    writeln!(out, "{}", clean(r.event.get()))?;
+    writeln!(out, "{} {}, {}, reach {}", r.priority, r.kind, r.direction, r.reach)?;
+    if !r.target.is_empty() {
+        writeln!(out, "for {}", clean(&r.target))?;
+    }
+    if !r.topic.is_empty() {
+        writeln!(out, "came on topic {}", clean(&r.topic))?;
+    }
+    writeln!(
+        out,
+        "began at {} {}, position {}",
+        clean(&r.origin),
+        view::rfc3339(r.received_at),
+        grouped(r.origin_pos.0)
+    )?;
+    writeln!(out, "committed here {}, position {}", view::rfc3339(r.committed_at), grouped(r.pos.0))
+}
+
+fn sent(v: &view::Sent, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{} for {}: on disk at position {}", clean(&v.event_type), v.target, grouped(v.pos.0))?;
+    writeln!(out, "`citybrain directives show {}` says who answered", v.id)
+}
+
+fn directives(v: &view::Directives, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.directives.is_empty() {
+        return writeln!(out, "nothing was sent down through this node yet");
+    }
+    let mut table =
+        s.table(&["ISSUED", "ID", "TYPE", "TARGET", "EXPECTED", "DELIVERED", "DONE", "FAILED", "EXPIRED", "SILENT"]);
+    for d in &v.directives {
+        let mut row = vec![
+            Cell::new(d.issued_at.format("%m-%d %H:%M:%SZ")),
+            Cell::new(clean(&d.id)),
+            Cell::new(clean(&d.event_type)),
+            Cell::new(clean(&d.target)),
+        ];
+        row.extend([d.expected, d.delivered, d.done, d.failed, d.expired, d.silent].map(|n| right(grouped(n))));
+        table.add_row(row);
+    }
+    print(&table, out)
+}
+
+fn directive(v: &view::Directive, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{} {} for {}", v.directive, clean(&v.event_type), clean(&v.target))?;
+    writeln!(out, "issued by {} {}, position {} here", clean(&v.origin), view::rfc3339(v.issued_at), grouped(v.pos.0))?;
+    writeln!(
+        out,
+        "{} nodes expected: {} delivered, {} done, {} failed, {} expired, {} silent",
+        grouped(v.expected),
+        grouped(v.delivered),
+        grouped(v.done),
+        grouped(v.failed),
+        grouped(v.expired),
+        grouped(v.silent)
+    )?;
+    v.silent_nodes.iter().try_for_each(|n| writeln!(out, "silent: {n}"))?;
+    let more = v.silent.saturating_sub(v.silent_nodes.len() as u64);
+    if more > 0 { writeln!(out, "silent: {} more", grouped(more)) } else { Ok(()) }
+}
+
+fn dead_letters(v: &view::DeadLetters, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.dead_letters.is_empty() {
+        return match v.open {
+            0 => writeln!(out, "no dead letters: nothing was refused"),
+            n => writeln!(out, "none that fit, of {} open ones", grouped(n)),
+        };
+    }
+    let mut table = s.table(&["POS", "AT", "REASON", "VIA", "TOPIC", "BYTES", "DETAIL"]);
+    for l in &v.dead_letters {
+        table.add_row(vec![
+            right(grouped(l.pos.0)),
+            Cell::new(l.at.format("%m-%d %H:%M:%SZ")),
+            s.mark(&l.reason, true, Color::Yellow),
+            Cell::new(clean(&l.via)),
+            Cell::new(cut(&clean(&l.topic), 32)),
+            right(grouped(l.payload_bytes)),
+            Cell::new(cut(&clean(&l.detail), 64)),
+        ]);
+    }
+    print(&table, out)?;
+    let shown = v.dead_letters.len() as u64;
+    if v.open > shown { writeln!(out, "{} of {} open ones", grouped(shown), grouped(v.open)) } else { Ok(()) }
+}
+
+fn dead_letter(v: &view::DeadLetter, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}: {}", clean(&v.reason), clean(&v.detail))?;
+    writeln!(out, "came {} by {} on topic {}", view::rfc3339(v.at), clean(&v.via), or_dash(&clean(&v.topic)))?;
+    let kept = if v.payload_is_hex { v.payload.len() / 2 } else { v.payload.len() };
+    let part = if (kept as u64) < v.payload_bytes {
+        format!(", the first {} kept", grouped(kept as u64))
+    } else {
+        String::new()
+    };
+    let how = if v.payload_is_hex { ", in hexadecimal" } else { "" };
+    writeln!(out, "{} bytes{part}{how}:", grouped(v.payload_bytes))?;
+    writeln!(out, "{}", clean(&v.payload))
+}
+
+// ---- words -------------------------------------------------------------------------------------
+
+fn footer(node: &str, as_of: DateTime<Utc>, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{node}, its own record, as of {}", as_of.format("%H:%M:%SZ"))
+}
+
+fn print(table: &Table, out: &mut dyn Write) -> io::Result<()> {
+    for line in table.lines() {
+        let line = line.strip_prefix(' ').unwrap_or(&line);
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// A config file's problems, each with its snippet.
+pub fn drawn(invalid: &Invalid, color: bool) -> String {
+    let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(1).with_links(false);
+    let mut text = String::new();
+    for problem in invalid.problems() {
+        // Writing to a string cannot fail.
+        let _ = handler.render_report(&mut text, problem);
+    }
+    text
+}
+
+fn right(text: String) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+/// Without control characters, so that no payload can steer a terminal.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn cut(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// 1,204,881
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+fn ago(ms: Option<u64>) -> String {
+    ms.map_or_else(|| "-".into(), |ms| format!("{} ago", span(ms)))
+}
+
+/// Two units at most: `0.4 s`, `7 m 12 s`, `3 h 5 m`, `2 d 4 h`.
+fn span(ms: u64) -> String {
+    let s = ms / 1000;
+    match s {
+        0..10 => format!("{}.{} s", s, ms % 1000 / 100),
+        10..60 => format!("{s} s"),
+        60..3600 => format!("{} m {} s", s / 60, s % 60),
+        3600..86_400 => format!("{} h {} m", s / 3600, s % 3600 / 60),
+        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_shared::view::{LinkLane, TreeNode, time_of};
+    use citybrain_shared::{Address, Pos};
+
+    const PLAIN: Screen = Screen { json: false, color: false, color_stderr: false };
+    const JSON: Screen = Screen { json: true, ..PLAIN };
+
+    fn text(screen: Screen, output: Output) -> (String, u8) {
+        let mut out = Vec::new();
+        let code = match screen.write(output, &mut out) {
+            Ok(code) => code,
+            Err(Stop::Fail(fail)) => fail.code,
+            Err(Stop::Io(e)) => panic!("{e}"),
+        };
+        (String::from_utf8(out).unwrap(), code)
+    }
+
+    fn a(s: &str) -> Address {
+        Address::parse(s).unwrap()
+    }
+
+    fn answer<T: View>(body: T) -> Answer<T> {
+        Answer::new("chengdu/liucheng", time_of(1_782_902_467_000_000), body)
+    }
+
+    fn link(direction: LinkDirection, peer: &str, state: &str, unsent: u64, heard: Option<u64>) -> view::Link {
+        view::Link {
+            direction,
+            peer: a(peer),
+            state: state.into(),
+            why: (state != "up").then(|| "the broker refused the connection".into()),
+            last_heard_ms_ago: heard,
+            urgent: LinkLane::default(),
+            routine: LinkLane { unsent, in_flight: 3, durable_at_peer_pos: Pos(1_204_881), durable_here_pos: Pos(0) },
+            lease: 1,
+            received: 0,
+            dropped: 0,
+            resent_frames: 0,
+            round_trip_us: None,
+        }
+    }
+
+    fn two_links() -> view::Links {
+        let links = vec![
+            link(LinkDirection::Up, "chengdu", "up", 0, Some(400)),
+            link(LinkDirection::Down, "chengdu/liucheng/guanghua", "waiting", 4210, Some(432_000)),
+        ];
+        view::Links { links }
+    }
+
+    #[test]
+    fn links_stand_in_a_table_that_says_whose_it_is() {
+        let want = "\
+LINK  PEER        STATE    UNSENT  IN FLIGHT  DURABLE AT PEER  LAST HEARD
+up    chengdu     up            0          3        1,204,881  0.4 s ago
+down  …/guanghua  waiting   4,210          3        1,204,881  7 m 12 s ago
+chengdu/liucheng/guanghua: the broker refused the connection
+chengdu/liucheng, its own record, as of 10:41:07Z
+";
+        assert_eq!(text(PLAIN, Output::Links(answer(two_links()))).0, want);
+    }
+
+    #[test]
+    fn json_is_one_object_with_its_schema_in_front() {
+        let links = view::Links { links: vec![link(LinkDirection::Up, "chengdu", "up", 0, Some(400))] };
+        let want = "{\"schema\":\"citybrain.links/1\",\"node\":\"chengdu/liucheng\",\"as_of\":\"2026-07-01T10:41:07Z\",\
+            \"links\":[{\"direction\":\"up\",\"peer\":\"chengdu\",\"state\":\"up\",\"last_heard_ms_ago\":400,\
+            \"urgent\":{\"unsent\":0,\"in_flight\":0,\"durable_at_peer_pos\":0,\"durable_here_pos\":0},\
+            \"routine\":{\"unsent\":0,\"in_flight\":3,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0},\
+            \"lease\":1,\"received\":0,\"dropped\":0,\"resent_frames\":0}]}\n";
+        assert_eq!(text(JSON, Output::Links(answer(links))).0, want);
+    }
+
+    #[test]
+    fn names_in_any_script_keep_the_columns_straight() {
+        let node = |address: &str, name: &str, state: &str, heard| TreeNode {
+            address: a(address),
+            name: name.into(),
+            tier: a(address).tier(),
+            code: None,
+            labels: Default::default(),
+            version: "0.1.0".into(),
+            state: state.into(),
+            last_heard_ms_ago: heard,
+        };
+        let nodes = vec![
+            node("chengdu/liucheng", "柳城街道", "self", None),
+            node("chengdu/liucheng/guanghua", "光华", "up", Some(1200)),
+            node("chengdu/liucheng/guanghua/x", "Ten Li", "known", Some(100_000_000)),
+        ];
+        let want = "\
+NODE              NAME      TIER           STATE  LAST HEARD   VERSION
+chengdu/liucheng  柳城街道  street         self   -            0.1.0
+  guanghua        光华      community      up     1.2 s ago    0.1.0
+    x             Ten Li    neighbourhood  known  1 d 3 h ago  0.1.0
+chengdu/liucheng, its own record, as of 10:41:07Z
+";
+        assert_eq!(text(PLAIN, Output::Tree(answer(view::Tree { nodes }))).0, want);
+    }
+
+    #[test]
+    fn nothing_to_show_is_said() {
+        let (links, _) = text(PLAIN, Output::Links(answer(view::Links { links: vec![] })));
+        assert!(links.starts_with("no links: "), "{links}");
+        let (events, code) = text(PLAIN, Output::Events { lines: Lines::of("c", ""), follow: false });
+        assert!(events.starts_with("no events yet that fit\n"), "{events}");
+        assert_eq!(code, 0);
+        let none = view::DeadLetters { open: 0, dead_letters: vec![] };
+        assert!(text(PLAIN, Output::DeadLetters(answer(none))).0.starts_with("no dead letters"));
+    }
+
+    const EVENT: &str = "{\"pos\":7,\"kind\":\"event\",\"priority\":\"urgent\",\"direction\":\"up\",\"origin\":\"c/s\",\"origin_pos\":3,\"received_at\":\"2026-07-01T10:41:06Z\",\"committed_at\":\"2026-07-01T10:41:07Z\",\"reach\":\"city\",\"event\":{\"type\":\"city.sos\",\"subject\":\"\\u001b[2J7栋\",\"data\":{\"n\":1.10}}}\n";
+
+    #[test]
+    fn an_event_cannot_steer_the_terminal() {
+        let (got, _) = text(PLAIN, Output::Events { lines: Lines::of("c", EVENT), follow: false });
+        assert!(!got.contains('\u{1b}'), "{got}");
+        let row = got.lines().nth(1).unwrap();
+        let words: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(words, ["7", "07-01", "10:41:07Z", "urgent", "city.sos", "c/s", "\u{fffd}[2J7栋", "{\"n\":1.10}"]);
+    }
+
+    #[test]
+    fn json_events_pass_as_they_came() {
+        let (got, _) = text(JSON, Output::Events { lines: Lines::of("c", EVENT), follow: true });
+        assert_eq!(got, EVENT);
+    }
+
+    #[test]
+    fn a_bad_check_is_code_2_and_a_node_that_is_not_ready_code_1() {
+        let bad = view::Check { ok: false, files: vec![], checked: vec![], notes: vec![] };
+        assert_eq!(text(PLAIN, Output::Check(super::super::own(bad), vec![])).1, 2);
+    }
+
+    #[test]
+    fn a_config_problem_is_drawn_in_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("street.toml");
+        std::fs::write(&path, "[node]\naddress = \"c\"\ndata = \"d\"\n[link]\nresend_after = 500\n").unwrap();
+        let invalid = crate::config::load(&path, &Default::default()).unwrap_err();
+        let got = drawn(&invalid, false).replace(&format!("{}/", dir.path().display()), "");
+        let want = "  × unknown key `resend_after` in `[link]`
+   ╭─[street.toml:5:1]
+ 4 │ [link]
+ 5 │ resend_after = 500
+   · ──────┬─────
+   ·       ╰── here
+   ╰────
+  help: did you mean `resend_after_ms`?
+";
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn spans_have_two_units_at_most() {
+        for (ms, want) in
+            [(0, "0.0 s"), (9_950, "9.9 s"), (59_999, "59 s"), (3_599_000, "59 m 59 s"), (90_000_000, "1 d 1 h")]
+        {
+            assert_eq!(span(ms), want);
+        }
+        assert_eq!((grouped(0), grouped(999), grouped(1_000)), ("0".into(), "999".into(), "1,000".into()));
+    }
+}

@@ -1,0 +1,37 @@
+//! `citybrain run`
+
+use super::{Fail, Output, Set};
+use crate::config;
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The node's TOML file; examples are in `config/`
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    #[command(flatten)]
+    pub set: Set,
+}
+
+impl Run {
+    pub fn act(self) -> Result<Output, Fail> {
+        let config = config::load(&self.config, &self.set.variables())?;
+        match crate::run::run(config) {
+            Ok(()) => Ok(Output::Nothing),
+            Err(report) => Err(Fail::from_report(&report, &self.config)),
+        }
+    }
+}
+
+impl Fail {
+    /// A start that failed, with the whole chain of causes.
+    fn from_report(report: &miette::Report, config: &std::path::Path) -> Fail {
+        let causes: Vec<String> = report.chain().map(ToString::to_string).collect();
+        let hint = match report.help() {
+            Some(help) => help.to_string(),
+            None => format!("`citybrain check {}` says what a start needs", config.display()),
+        };
+        Fail::no("start", causes.join(": "), hint)
+    }
+}

@@ -1,0 +1,95 @@
+//! `citybrain send`
+
+use super::ask::AtOnly;
+use super::{At, Fail, Output};
+use citybrain_shared::{Selector, view};
+use clap::{Args, ValueEnum};
+
+#[derive(Debug, Args)]
+pub struct Send {
+    /// Whom it is for: `ADDRESS`, `ADDRESS/**`, with `@tier` and `[label=value]`
+    #[arg(long, value_name = "SELECTOR", value_parser = selector)]
+    pub target: String,
+    /// The event's type [default: city.notice, or city.command with --directive command]
+    #[arg(long = "type", value_name = "TYPE")]
+    pub event_type: Option<String>,
+    /// The event's data
+    #[arg(long, value_name = "JSON")]
+    pub data: Option<String>,
+    /// Past any backlog, on every hop
+    #[arg(long)]
+    pub urgent: bool,
+    /// A command asks for an act and gets receipts; a notice only informs
+    #[arg(long, default_value = "notice")]
+    pub directive: Directive,
+    /// Not to be executed after this long: `500ms`, `60s`, `5m`, `2h`
+    #[arg(long, value_name = "TIME", value_parser = duration_ms)]
+    pub ttl: Option<u32>,
+    #[command(flatten)]
+    pub at: AtOnly,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Directive {
+    Command,
+    Notice,
+}
+
+impl Send {
+    pub fn act(self) -> Result<Output, Fail> {
+        let request = self.request()?;
+        At::from(self.at).node()?.post("/v1/send", &request).map(Output::Sent)
+    }
+
+    pub(super) fn request(&self) -> Result<view::Send, Fail> {
+        let wrong = |e: serde_json::Error| {
+            Fail::usage(format!("`--data` is not JSON: {e}"), "quote it for the shell: --data '{\"level\": 3}'")
+        };
+        let data = self.data.as_deref().map(serde_json::from_str).transpose().map_err(wrong)?;
+        let word = match self.directive {
+            Directive::Command => "command",
+            Directive::Notice => "notice",
+        };
+        Ok(view::Send {
+            target: self.target.clone(),
+            event_type: self.event_type.clone().unwrap_or_else(|| format!("city.{word}")),
+            data,
+            priority: self.urgent.then(|| "urgent".into()),
+            directive: Some(word.into()),
+            ttl_ms: self.ttl,
+        })
+    }
+}
+
+fn selector(text: &str) -> Result<String, String> {
+    Selector::parse(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
+}
+
+/// A whole number and a unit.
+fn duration_ms(text: &str) -> Result<u32, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("write a whole number and ms, s, m or h, such as 60s".into()),
+    };
+    let ms = number.parse::<u32>().ok().and_then(|n| n.checked_mul(factor)).filter(|ms| *ms > 0);
+    ms.ok_or_else(|| "it must be more than nothing and at most 1193h".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit_and_a_bound() {
+        assert_eq!(duration_ms("500ms"), Ok(500));
+        assert_eq!(duration_ms("2h"), Ok(7_200_000));
+        for bad in ["", "5", "s", "0s", "9999h", "-1s", "1.5s"] {
+            assert!(duration_ms(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Reads config files from disk, and draws what is wrong in them.
+//!
+//! [`citybrain_shared::config`] judges the text; here is what needs a disk: files that must exist,
+//! and paths, which are relative to the config file's folder.
+
+use citybrain_shared::config::{self, Config, Places, Problem, Variables};
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use tracing_subscriber::EnvFilter;
+
+/// A config file as read, good or not.
+#[derive(Debug)]
+pub struct File {
+    pub path: PathBuf,
+    pub text: String,
+    /// With its paths resolved. There unless the file does not even say who the node is; only
+    /// without problems may a node start from it.
+    pub config: Option<Config>,
+    pub problems: Vec<Problem>,
+    pub places: Places,
+}
+
+/// The config of a file without problems, its paths resolved against the file's folder.
+///
+/// # Errors
+/// [`Invalid`] with every problem in the file.
+pub fn load(path: &Path, variables: &Variables) -> Result<Config, Invalid> {
+    let file = read(path, variables);
+    match file.config {
+        Some(config) if file.problems.is_empty() => Ok(config),
+        _ => Err(Invalid::new(&file.path, &file.text, &file.problems)),
+    }
+}
+
+/// Reads a file and notes all that is wrong with it by itself. A file that cannot be read is a
+/// problem like any other.
+pub fn read(path: &Path, variables: &Variables) -> File {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) => {
+            let help = "`citybrain check FILE` reads a config file; examples are in `config/`";
+            let problems = vec![Problem::new(format!("cannot read the file: {e}"), None, help)];
+            return File { path: path.into(), text: String::new(), config: None, problems, places: Places::default() };
+        }
+    };
+    let config::Parsed { mut config, mut problems, places } = config::parse(&text, variables);
+    if let Some(config) = &mut config {
+        resolve(config, path.parent().unwrap_or(Path::new("")));
+        problems.extend(on_disk(config, &places));
+        problems.extend(log_level(&config.log.level, &places));
+        problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
+    }
+    File { path: path.into(), text, config, problems, places }
+}
+
+fn resolve(config: &mut Config, folder: &Path) {
+    // `components` drops the `.` of `./data`.
+    let at = |path: &Path| folder.join(path).components().collect::<PathBuf>();
+    config.node.data = at(&config.node.data);
+    let parent = config.parent.as_mut().and_then(|p| p.password_file.as_mut());
+    for file in [config.broker.password_file.as_mut(), parent, config.access.users_file.as_mut()].into_iter().flatten()
+    {
+        *file = at(file);
+    }
+}
+
+fn on_disk(config: &Config, places: &Places) -> Vec<Problem> {
+    let files = [
+        ("broker.password_file", config.broker.password_file.as_ref()),
+        ("parent.password_file", config.parent.as_ref().and_then(|p| p.password_file.as_ref())),
+        ("access.users_file", config.access.users_file.as_ref()),
+    ];
+    let mut problems = Vec::new();
+    for (key, path) in files.into_iter().filter_map(|(key, path)| Some((key, path?))) {
+        if let Err(e) = std::fs::read(path) {
+            let message = format!("cannot read `{}`: {e}", path.display());
+            problems.push(Problem::new(message, places.value(key), "paths are relative to the config file's folder"));
+        }
+    }
+    problems
+}
+
+fn log_level(level: &str, places: &Places) -> Option<Problem> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let problem = |message, help| Some(Problem::new(message, places.value("log.level"), help));
+    // A misspelt level passes as the name of a module, and the log would be silent.
+    for word in level.split(',').map(str::trim) {
+        let word = word.rsplit('=').next().unwrap_or(word).to_ascii_lowercase();
+        let bare = !word.contains(':') && !word.starts_with("citybrain");
+        if bare && !LEVELS.contains(&word.as_str()) {
+            let help = match config::closest(&word, LEVELS.into_iter()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("use one of {}, or `citybrain_hub=debug,info`", LEVELS.join(", ")),
+            };
+            return problem(format!("`{word}` is no log level"), help);
+        }
+    }
+    EnvFilter::try_new(level).err().and_then(|e| problem(format!("`{level}` is no log level: {e}"), String::new()))
+}
+
+/// Everything wrong with one config file, to be drawn.
+#[derive(Debug)]
+pub struct Invalid {
+    path: PathBuf,
+    drawn: Vec<Drawn>,
+}
+
+impl Invalid {
+    pub fn new(path: &Path, text: &str, problems: &[Problem]) -> Invalid {
+        let drawn = problems.iter().map(|p| Drawn::new(path, text, p)).collect();
+        Invalid { path: path.into(), drawn }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// One diagnostic for each problem, with its place in the file.
+    pub fn problems(&self) -> &[Drawn] {
+        &self.drawn
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = self.drawn.len();
+        write!(f, "{} has {n} problem{}", self.path.display(), if n == 1 { "" } else { "s" })
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+impl Diagnostic for Invalid {
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        Some(Box::new(self.drawn.iter().map(|d| d as &dyn Diagnostic)))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(format!("`citybrain check {}` checks it again without starting", self.path.display())))
+    }
+}
+
+/// One problem, with the text that it is in.
+#[derive(Debug)]
+pub struct Drawn {
+    message: String,
+    help: Option<String>,
+    source: NamedSource<String>,
+    span: Option<SourceSpan>,
+}
+
+impl Drawn {
+    fn new(path: &Path, text: &str, problem: &Problem) -> Drawn {
+        let source = NamedSource::new(path.display().to_string(), text.to_owned());
+        // Without a place the file's name goes into the message, for there is no snippet to show it.
+        let message = match problem.span {
+            Some(_) => problem.message.clone(),
+            None => format!("{}: {}", path.display(), problem.message),
+        };
+        Drawn { message, help: problem.help.clone(), source, span: problem.span.clone().map(SourceSpan::from) }
+    }
+}
+
+impl fmt::Display for Drawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Drawn {}
+
+impl Diagnostic for Drawn {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|h| Box::new(h) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.span.is_some().then_some(&self.source)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let span = self.span?;
+        Some(Box::new(std::iter::once(LabeledSpan::new_primary_with_span(Some("here".into()), span))))
+    }
+}

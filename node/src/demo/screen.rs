@@ -1,0 +1,246 @@
+//! What a demo shows: progress on stderr, the account on stdout.
+
+use super::account::{Account, Latency};
+use super::data::Script;
+use crate::replay::thousands;
+use citybrain_shared::Tier;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The moment, in numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Moment {
+    pub events: u64,
+    pub published: u64,
+    pub acknowledged: u64,
+    /// Committed and behind, city first.
+    pub at_tier: [(u64, u64); 4],
+    pub nodes: [usize; 4],
+    pub doing: String,
+}
+
+/// Between two pictures on a terminal, and two lines elsewhere.
+const REDRAW: Duration = Duration::from_millis(250);
+const LINE_EVERY: Duration = Duration::from_secs(3);
+/// Rates are over this long.
+const RATE_OVER: Duration = Duration::from_secs(1);
+
+pub struct Screen {
+    is_terminal: bool,
+    began: Instant,
+    /// Lines of the last picture, which the next one takes the place of.
+    drawn: usize,
+    shown: Instant,
+    measured: (Instant, [u64; 4]),
+    rates: [f64; 4],
+}
+
+impl Default for Screen {
+    fn default() -> Self {
+        let now = Instant::now();
+        Screen {
+            is_terminal: std::io::stderr().is_terminal(),
+            began: now,
+            drawn: 0,
+            shown: now,
+            measured: (now, [0; 4]),
+            rates: [0.0; 4],
+        }
+    }
+}
+
+impl Screen {
+    /// A line that stays.
+    pub fn say(&mut self, text: &str) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let mut out = self.erase();
+        let _ = writeln!(out, "{seconds:5.1} s  {text}");
+        let _ = std::io::stderr().write_all(out.as_bytes());
+    }
+
+    pub fn show(&mut self, moment: &Moment) {
+        if self.shown.elapsed() < if self.is_terminal { REDRAW } else { LINE_EVERY } {
+            return;
+        }
+        self.shown = Instant::now();
+        let (at, before) = self.measured;
+        if at.elapsed() >= RATE_OVER {
+            for (tier, rate) in self.rates.iter_mut().enumerate() {
+                *rate = moment.at_tier[tier].0.saturating_sub(before[tier]) as f64 / at.elapsed().as_secs_f64();
+            }
+            self.measured = (self.shown, moment.at_tier.map(|(committed, _)| committed));
+        }
+        let mut out = self.erase();
+        let seconds = self.began.elapsed().as_secs_f64();
+        let Moment { events, published, acknowledged, .. } = moment;
+        let head = format!(
+            "{seconds:5.1} s  published {} of {}, acknowledged {}",
+            thousands(*published),
+            thousands(*events),
+            thousands(*acknowledged)
+        );
+        if self.is_terminal {
+            let mut lines = vec![
+                head,
+                format!("         {:<14}{:>6}{:>11}{:>8}{:>8}", "TIER", "NODES", "COMMITTED", "RATE/S", "BEHIND"),
+            ];
+            for (i, tier) in Tier::ALL.into_iter().enumerate().rev() {
+                lines.push(format!(
+                    "         {:<14}{:>6}{:>11}{:>8.0}{:>8}",
+                    tier.as_str(),
+                    moment.nodes[i],
+                    thousands(moment.at_tier[i].0),
+                    self.rates[i],
+                    thousands(moment.at_tier[i].1)
+                ));
+            }
+            lines.push(format!("         {}", moment.doing));
+            self.drawn = lines.len();
+            let _ = writeln!(out, "{}", lines.join("\n"));
+        } else {
+            let _ = write!(out, "{head}; committed");
+            for (i, tier) in Tier::ALL.into_iter().enumerate().rev() {
+                let _ = write!(out, " {tier} {}", thousands(moment.at_tier[i].0));
+            }
+            let _ = writeln!(out, ", {:.0}/s, the city {} behind", self.rates[0], thousands(moment.at_tier[0].1));
+        }
+        let _ = std::io::stderr().write_all(out.as_bytes());
+    }
+
+    /// Control sequences that take the last picture away.
+    fn erase(&mut self) -> String {
+        match std::mem::take(&mut self.drawn) {
+            0 => String::new(),
+            n => format!("\x1b[{n}A\x1b[J"),
+        }
+    }
+}
+
+/// What is played, and where each of its events enters.
+pub fn introduce(script: &Script, has_file: bool, seed: u64) -> String {
+    let mut out = String::new();
+    let tree = &script.tree;
+    let of_tier = |tier| tree.of_tier(tier).count();
+    let _ = writeln!(out, "{}", script.title);
+    if has_file {
+        let skipped: u64 = script.skipped.values().sum();
+        let _ = writeln!(
+            out,
+            "{}: {} rows read, {} become events, {} skipped",
+            script.input,
+            thousands(script.rows),
+            thousands(script.events.len() as u64),
+            thousands(skipped)
+        );
+        for (label, n) in &script.skipped {
+            let _ = writeln!(out, "  skipped: {} {label}", thousands(*n));
+        }
+        for s in script.first_skipped.iter().take(5) {
+            let _ = writeln!(out, "    line {}: {}", s.line, s.reason);
+        }
+        if !script.holes.is_empty() {
+            let holes: Vec<String> = script.holes.iter().map(|(c, n)| format!("{c} {}", thousands(*n))).collect();
+            let _ = writeln!(out, "  rows without a value: {}", holes.join(", "));
+        }
+    } else {
+        let _ = writeln!(
+            out,
+            "{} events, made up: another day with `--seed {}`, a real one with `--input FILE.csv`",
+            thousands(script.events.len() as u64),
+            seed + 1
+        );
+    }
+    let _ = writeln!(
+        out,
+        "{} nodes: {} city, {} streets, {} communities, {} neighbourhoods; each event enters at a neighbourhood:",
+        tree.places.len(),
+        of_tier(Tier::City),
+        of_tier(Tier::Street),
+        of_tier(Tier::Community),
+        of_tier(Tier::Neighbourhood)
+    );
+    for place in &tree.places {
+        let depth = place.address.depth() - 1;
+        let mut notes = vec![place.name.clone()];
+        if !place.code.is_empty() {
+            notes.push(place.code.clone());
+        }
+        if place.holes > 0 {
+            notes.push(format!("of these rows {} do not say which", thousands(place.holes)));
+        }
+        let _ = writeln!(
+            out,
+            "{:>8}  {}{}  ({})",
+            thousands(place.events),
+            "  ".repeat(depth),
+            place.address.leaf(),
+            notes.join(", ")
+        );
+    }
+    out
+}
+
+/// The account as a table.
+pub fn account(account: &Account, script: &Script, killed: &[String], wall_s: f64) -> String {
+    let mut out = String::new();
+    let row =
+        |tier: &str, nodes: &str, committed: &str, of: &str| format!("{tier:<14}{nodes:>6}{committed:>11}{of:>17}");
+    let _ = writeln!(out, "{}", row("TIER", "NODES", "COMMITTED", "OF ACKNOWLEDGED"));
+    let committed = [
+        (Tier::Neighbourhood, account.committed.neighbourhood),
+        (Tier::Community, account.committed.community),
+        (Tier::Street, account.committed.street),
+        (Tier::City, account.committed.city),
+    ];
+    for (tier, n) in committed {
+        let nodes = script.tree.of_tier(tier).count();
+        let row = row(tier.as_str(), &nodes.to_string(), &thousands(n), &thousands(account.acknowledged));
+        let _ = writeln!(out, "{row}");
+    }
+    out.push('\n');
+    let ms = |latency: &Option<Latency>| match latency {
+        Some(l) => format!("p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms", l.p50, l.p99, l.max),
+        None => "not measured".into(),
+    };
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<14}  {value}");
+    };
+    line("published", format!("{}, of them {} urgent", thousands(account.published), account.urgent));
+    line("acknowledged", thousands(account.acknowledged));
+    line("missing", format!("{}  (acknowledged, and not at every node on its way up)", thousands(account.missing)));
+    line("doubled", format!("{}  (more than once in one node's log)", thousands(account.doubled)));
+    line(
+        "out of order",
+        format!("{}  (per origin and lane, and per publisher and lane)", thousands(account.out_of_order)),
+    );
+    if account.strayed > 0 {
+        line("strayed", format!("{}  (at a node that is not on its way up)", thousands(account.strayed)));
+    }
+    line(
+        "notice",
+        format!(
+            "{} of {} neighbourhoods confirmed it; {} without exactly one copy",
+            account.notice.delivered, account.notice.targets, account.notice_wrong
+        ),
+    );
+    if !killed.is_empty() {
+        line("killed (-9)", killed.join(", "));
+    }
+    line("to the city", ms(&account.latency));
+    line("  urgent", ms(&account.latency_urgent));
+    if !killed.is_empty() {
+        line("  undisturbed", format!("{}  (below no node that was killed)", ms(&account.latency_undisturbed)));
+    }
+    line("in all", format!("{wall_s:.1} s"));
+    for finding in &account.findings {
+        let _ = writeln!(out, "  ! {finding}");
+    }
+    let verdict = match account.is_good() {
+        true => "Nothing lost, nothing doubled, everything in order: compared by id at every node.",
+        false => "The account does not close.",
+    };
+    let _ = writeln!(out, "\n{verdict}");
+    out
+}

@@ -1,0 +1,540 @@
+//! `citybrain replay`: plays a file of rows into a running node.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`rows`] | CSV and NDJSON, row by row, bad ones as values |
+//! | [`mapping`] | how a row becomes an event, and where in a tree it belongs |
+//! | [`local_time`] | the file's times, made absolute |
+//! | [`slug`] | address segments from names |
+//! | [`sender`] | MQTT or HTTP |
+//! | [`checkpoint`] | how far it has come |
+//!
+//! **Promise.** Each row is acknowledged by the node, or counted with its line and reason. A replay
+//! that was stopped, or killed, goes on behind the last row up to which all were settled; rows that
+//! go twice because of that carry the same id, and the node knows them.
+
+pub mod checkpoint;
+pub mod local_time;
+pub mod mapping;
+pub mod rows;
+pub mod sender;
+pub mod slug;
+
+use crate::mqtt_publisher::{self, Message, Target};
+use bytes::Bytes;
+use checkpoint::{Checkpoint, Settled};
+use chrono::{DateTime, FixedOffset};
+use mapping::Mapping;
+use miette::{IntoDiagnostic, WrapErr, miette};
+use rows::{Format, Row, Rows};
+use sender::{Sender, Told};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// Play a CSV or NDJSON file into a running node, as events.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReplayArgs {
+    /// CSV, or NDJSON (by its ending .ndjson or .jsonl; without a mapping its lines are CloudEvents).
+    pub file: PathBuf,
+    /// The node's MQTT address: mqtt://[USER[:PASSWORD]@]HOST[:PORT]
+    #[arg(long, value_name = "URL", conflicts_with = "http", default_value = "mqtt://127.0.0.1:1883")]
+    pub mqtt: String,
+    /// MQTT topic to publish on.
+    #[arg(long, default_value = "in/replay")]
+    pub topic: String,
+    /// Send by HTTP instead: the node's API, such as http://127.0.0.1:8080
+    #[arg(long, value_name = "URL")]
+    pub http: Option<String>,
+    /// How rows become events; without it a known header chooses a built-in mapping.
+    #[arg(long, value_name = "TOML")]
+    pub mapping: Option<PathBuf>,
+    /// Offset of the file's local times, such as -08:00; in place of the mapping's own.
+    #[arg(long, value_name = "OFFSET", allow_hyphen_values = true)]
+    pub utc_offset: Option<String>,
+    /// Events per second; without it and --clock as fast as the node takes them.
+    #[arg(long, value_name = "N", conflicts_with = "clock")]
+    pub rate: Option<f64>,
+    /// Keep the file's own times, this many times faster.
+    #[arg(long, value_name = "FACTOR")]
+    pub clock: Option<f64>,
+    /// Stop after this many rows of this run.
+    #[arg(long, value_name = "ROWS")]
+    pub limit: Option<u64>,
+    /// Where to remember how far it came; default FILE.replay-state
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Begin at the first row again, whatever the state file says.
+    #[arg(long)]
+    pub restart: bool,
+    /// Exit with 1 when a row could not be played.
+    #[arg(long)]
+    pub strict: bool,
+    /// Give up after this long without a connection, seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub give_up_after: u64,
+    /// One JSON object at the end.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a run added up to.
+#[derive(Debug, Serialize)]
+struct Report {
+    schema: &'static str,
+    file: String,
+    mapping: String,
+    target: String,
+    /// Row after which this run began.
+    after_row: u64,
+    rows: u64,
+    acknowledged: u64,
+    skipped: BTreeMap<String, u64>,
+    first_skipped: Vec<Skipped>,
+    /// Everything up to this row is settled.
+    upto_row: u64,
+    finished: bool,
+    wall_s: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Skipped {
+    pub row: u64,
+    pub line: u64,
+    pub reason: String,
+}
+
+/// Skipped rows listed one by one; the others are counted.
+pub const SKIPPED_LISTED: usize = 20;
+/// Messages under way by MQTT. The node acknowledges in groups, one fsync each: hundreds fill one.
+const WINDOW: usize = 512;
+
+/// An event's own time and its JSON.
+type Ready = (DateTime<FixedOffset>, Vec<u8>);
+
+/// A row on its way: its event, or why there is none (a label for counting, and the reason).
+struct Played {
+    row: u64,
+    line: u64,
+    what: Result<Ready, (&'static str, String)>,
+}
+
+/// Plays the file. Exit codes: 0 all rows up to the end or the limit are settled; 1 with `--strict`
+/// when a row was skipped; 130 interrupted.
+///
+/// # Errors
+/// When the file, the mapping, the state file or the node do not do their part.
+pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
+    let began = Instant::now();
+    for (name, value) in [("--rate", args.rate), ("--clock", args.clock)] {
+        if value.is_some_and(|v| !v.is_finite() || v <= 0.0) {
+            return Err(miette!("{name} must be more than 0"));
+        }
+    }
+    citybrain_shared::topic::check_topic(&args.topic)
+        .map_err(|e| miette!("`{}` is not a topic to publish to: {e}", args.topic))?;
+    let (rows, mapping) = open(&args.file, args.mapping.as_deref(), args.utc_offset.as_deref())?;
+    let mapping_name = mapping.as_ref().map_or_else(|| "CloudEvents, as they are".to_owned(), |m| m.title.clone());
+    let (target, Sender { messages, mut told, mut task }) = sender(&args)?;
+
+    let state = args.state.clone().unwrap_or_else(|| {
+        let mut name = args.file.clone().into_os_string();
+        name.push(".replay-state");
+        name.into()
+    });
+    let saved =
+        if args.restart { None } else { Checkpoint::load(&state, &args.file, &target).map_err(other_replay)? };
+    let resumed = saved.is_some();
+    let mut checkpoint = match saved {
+        Some(saved) => saved,
+        None => Checkpoint::begin(&args.file, &target).into_diagnostic()?,
+    };
+    // Written at once, so that a folder which takes no state file is known before the first event.
+    checkpoint.save(&state).map_err(|e| miette!(help = "name another place with --state FILE", "{}", chain(&e)))?;
+    let after = checkpoint.row;
+    eprintln!("{}: {mapping_name}", args.file.display());
+    match resumed {
+        true => eprintln!("goes on behind row {} (as {} says) to {target}", thousands(after), state.display()),
+        false => eprintln!("from its first row to {target}"),
+    }
+
+    let (played_tx, mut played) = mpsc::channel(256);
+    let limit = args.limit.unwrap_or(u64::MAX);
+    let reader = tokio::task::spawn_blocking(move || read(rows, mapping.as_ref(), after, limit, &played_tx));
+
+    let mut report = Report {
+        schema: "citybrain.replay/1",
+        file: args.file.display().to_string(),
+        mapping: mapping_name,
+        target: target.clone(),
+        after_row: after,
+        rows: 0,
+        acknowledged: 0,
+        skipped: BTreeMap::new(),
+        first_skipped: Vec::new(),
+        upto_row: after,
+        finished: false,
+        wall_s: 0.0,
+    };
+    let mut settled = Settled::after(after);
+    let mut pace = Pace::new(args.rate, args.clock);
+    let topic: Arc<str> = args.topic.as_str().into();
+    let mut lines = BTreeMap::new();
+    let mut next: Option<(Instant, Message)> = None;
+    let mut messages = Some(messages);
+    let mut tick = tokio::time::interval(Duration::from_millis(500));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut progress = Progress::new();
+    let mut trouble: Option<String> = None;
+    let mut interrupted = false;
+    loop {
+        let due = next.as_ref().map_or_else(Instant::now, |(due, _)| *due);
+        let is_due = due <= Instant::now();
+        let slot = messages.clone();
+        tokio::select! {
+            row = played.recv(), if next.is_none() && messages.is_some() => match row {
+                // Without a sender left the connection ends once all is acknowledged.
+                None => messages = None,
+                Some(Played { row, line, what }) => {
+                    report.rows += 1;
+                    settled.begin(row);
+                    match what {
+                        Ok((time, json)) => {
+                            lines.insert(row, line);
+                            let message = Message { number: row, topic: topic.clone(), payload: Bytes::from(json) };
+                            next = Some((pace.due(time), message));
+                        }
+                        Err((label, reason)) => {
+                            skip(&mut report, label, Skipped { row, line, reason });
+                            settled.settle(row);
+                        }
+                    }
+                }
+            },
+            () = tokio::time::sleep_until(due), if next.is_some() && !is_due => {}
+            permit = async move { slot.expect("guarded below").reserve_owned().await },
+                if next.is_some() && is_due && messages.is_some() => match (permit, next.take()) {
+                (Ok(permit), Some((_, message))) => { permit.send(message); }
+                // The connection gave up; its task says why.
+                _ => messages = None,
+            },
+            word = told.recv() => match word {
+                None => break,
+                Some(Told::Connected) => trouble = None,
+                Some(Told::Lost(reason)) => trouble = Some(reason),
+                Some(Told::Acknowledged(row)) => {
+                    trouble = None;
+                    lines.remove(&row);
+                    report.acknowledged += 1;
+                    settled.settle(row);
+                }
+                Some(Told::Refused { number, reason }) => {
+                    let line = lines.remove(&number).unwrap_or_default();
+                    skip(&mut report, "refused by the node", Skipped { row: number, line, reason });
+                    settled.settle(number);
+                }
+            },
+            _ = tick.tick() => {
+                save(&mut checkpoint, &settled, &state)?;
+                progress.show(&report, lines.len(), trouble.as_deref());
+            }
+            _ = tokio::signal::ctrl_c() => {
+                interrupted = true;
+                break;
+            }
+        }
+    }
+    progress.end();
+    save(&mut checkpoint, &settled, &state)?;
+    drop(played);
+    report.upto_row = settled.upto();
+    report.wall_s = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+    if interrupted {
+        task.abort();
+        finish(&report, args.json);
+        eprintln!("interrupted; the same command goes on behind row {}", thousands(report.upto_row));
+        return Ok(130);
+    }
+    let sent = (&mut task).await.into_diagnostic()?;
+    if let Err(e) = sent {
+        finish(&report, args.json);
+        return Err(miette!(
+            help = "start the node, or name another with --mqtt or --http; the same command then goes on",
+            "{}",
+            chain(&e)
+        ));
+    }
+    report.finished =
+        reader.await.into_diagnostic()?.into_diagnostic().wrap_err("the file could not be read to its end")?;
+    finish(&report, args.json);
+    Ok(u8::from(args.strict && !report.skipped.is_empty()))
+}
+
+/// Opens the file and finds its mapping; `None` for a file of CloudEvents.
+///
+/// # Errors
+/// When there is no file or no mapping that fits it.
+pub fn open(file: &Path, mapping: Option<&Path>, utc_offset: Option<&str>) -> miette::Result<(Rows, Option<Mapping>)> {
+    let ending = file.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let is_ndjson = matches!(ending.as_str(), "ndjson" | "jsonl");
+    let given = mapping.map(|path| Mapping::load(path, utc_offset)).transpose().into_diagnostic()?;
+    let format = match &given {
+        Some(mapping) => mapping.format,
+        None if is_ndjson => Format::Ndjson,
+        None => Format::Csv,
+    };
+    let delimiter = given.as_ref().map_or(b',', |m| m.delimiter);
+    let rows = Rows::open(file, format, delimiter).into_diagnostic()?;
+    let mapping = match (given, format) {
+        (None, Format::Ndjson) => None,
+        (None, Format::Csv) => Some(Mapping::detect(rows.header(), utc_offset).map_err(|e| {
+            miette!(help = "write a mapping for it (config/replay/ has examples) and name it with --mapping", "{e}")
+        })?),
+        (Some(mapping), Format::Csv) => {
+            mapping.check_columns(rows.header()).into_diagnostic()?;
+            Some(mapping)
+        }
+        (Some(mapping), Format::Ndjson) => Some(mapping),
+    };
+    Ok((rows, mapping))
+}
+
+fn sender(args: &ReplayArgs) -> miette::Result<(String, Sender)> {
+    let give_up_after = Duration::from_secs(args.give_up_after);
+    if let Some(url) = &args.http {
+        if !url.starts_with("http://") {
+            return Err(miette!("`{url}` is not an HTTP address: write http://HOST:PORT"));
+        }
+        return Ok((url.trim_end_matches('/').to_owned(), sender::http(url, give_up_after)));
+    }
+    let target = Target::parse(&args.mqtt).into_diagnostic()?;
+    let shown = format!("{target} on {}", args.topic);
+    let client_id = format!("citybrain-replay-{}", uuid::Uuid::now_v7().simple());
+    let options = mqtt_publisher::Options { target, client_id, window: WINDOW, give_up_after: Some(give_up_after) };
+    Ok((shown, sender::mqtt(options)))
+}
+
+/// Reads, maps and hands on the rows after `after`. True when it came to the file's end.
+fn read(
+    mut rows: Rows,
+    mapping: Option<&Mapping>,
+    after: u64,
+    limit: u64,
+    to: &mpsc::Sender<Played>,
+) -> Result<bool, rows::Error> {
+    let mut n = 0;
+    while n < limit {
+        let Some(row) = rows.next_row()? else { return Ok(true) };
+        let played = match row {
+            Err(bad) => Played { row: bad.number, line: bad.line, what: Err((bad.label, bad.reason)) },
+            Ok(row) => Played { row: row.number, line: row.line, what: event_of(mapping, &row) },
+        };
+        if played.row <= after {
+            continue;
+        }
+        n += 1;
+        if to.blocking_send(played).is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(rows.next_row()?.is_none())
+}
+
+fn event_of(mapping: Option<&Mapping>, row: &Row) -> Result<Ready, (&'static str, String)> {
+    if let Some(mapping) = mapping {
+        return match mapping.apply(row) {
+            Ok(mapped) => Ok((mapped.time, mapped.json)),
+            Err(refused) => Err((refused.label(), refused.to_string())),
+        };
+    }
+    let text = |name: &str| row.fields.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+    for name in ["specversion", "id", "source", "type"] {
+        // Without an id of its own an event that goes twice would be taken for two.
+        if text(name).is_empty() {
+            return Err(("no CloudEvent", format!("it has no `{name}`")));
+        }
+    }
+    let time = DateTime::parse_from_rfc3339(text("time")).unwrap_or_default();
+    Ok((time, serde_json::to_vec(&row.fields).expect("a row has only text keys")))
+}
+
+fn save(checkpoint: &mut Checkpoint, settled: &Settled, path: &Path) -> miette::Result<()> {
+    if settled.upto() != checkpoint.row {
+        checkpoint.row = settled.upto();
+        checkpoint.save(path).into_diagnostic()?;
+    }
+    Ok(())
+}
+
+fn skip(report: &mut Report, label: &str, skipped: Skipped) {
+    *report.skipped.entry(label.to_owned()).or_default() += 1;
+    if report.first_skipped.len() < SKIPPED_LISTED {
+        report.first_skipped.push(skipped);
+    }
+}
+
+fn finish(report: &Report, json: bool) {
+    let mut out = std::io::stdout().lock();
+    // A closed pipe is no failure of the replay.
+    if json {
+        let _ = writeln!(out, "{}", serde_json::to_string(report).expect("a report has only text keys"));
+        return;
+    }
+    let skipped: u64 = report.skipped.values().sum();
+    let end = if report.finished { ", the end of the file" } else { "" };
+    let _ = writeln!(
+        out,
+        "{} rows: {} acknowledged, {} skipped; all up to row {}{end}; {:.1} s",
+        thousands(report.rows),
+        thousands(report.acknowledged),
+        thousands(skipped),
+        thousands(report.upto_row),
+        report.wall_s
+    );
+    for (label, n) in &report.skipped {
+        let _ = writeln!(out, "  {} {label}", thousands(*n));
+    }
+    for s in &report.first_skipped {
+        let _ = writeln!(out, "  line {}: {}", s.line, s.reason);
+    }
+    if skipped > report.first_skipped.len() as u64 {
+        let _ = writeln!(out, "  and {} more", thousands(skipped - report.first_skipped.len() as u64));
+    }
+}
+
+fn other_replay(e: checkpoint::Error) -> miette::Report {
+    miette!(help = "--restart begins at the first row again; --state FILE keeps both", "{}", chain(&e))
+}
+
+/// An error and its causes on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        text = format!("{text}: {e}");
+        cause = e.source();
+    }
+    text
+}
+
+/// 12345 as `12,345`.
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// When each event is due.
+struct Pace {
+    interval: Option<Duration>,
+    clock: Option<f64>,
+    began: Option<(Instant, DateTime<FixedOffset>)>,
+    last: Option<Instant>,
+}
+
+impl Pace {
+    fn new(rate: Option<f64>, clock: Option<f64>) -> Pace {
+        Pace { interval: rate.map(|r| Duration::from_secs_f64(1.0 / r)), clock, began: None, last: None }
+    }
+
+    fn due(&mut self, time: DateTime<FixedOffset>) -> Instant {
+        let now = Instant::now();
+        let due = if let Some(interval) = self.interval {
+            // Behind by more than a second (the node was away): go on at the rate, do not catch up in a burst.
+            let floor = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
+            self.last.map_or(now, |last| (last + interval).max(floor))
+        } else if let Some(factor) = self.clock {
+            let (began, first) = *self.began.get_or_insert((now, time));
+            // A row older than the first (files are not always sorted) is due at once, in its turn.
+            let seconds = (time - first).to_std().unwrap_or_default().as_secs_f64() / factor;
+            began.checked_add(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)).unwrap_or(now)
+        } else {
+            now
+        };
+        let due = self.last.map_or(due, |last| due.max(last));
+        self.last = Some(due);
+        due
+    }
+}
+
+/// One line on stderr: redrawn on a terminal, a new one every five seconds elsewhere.
+struct Progress {
+    is_terminal: bool,
+    shown: Option<Instant>,
+    before: (Instant, u64),
+}
+
+impl Progress {
+    fn new() -> Progress {
+        Progress { is_terminal: std::io::stderr().is_terminal(), shown: None, before: (Instant::now(), 0) }
+    }
+
+    fn show(&mut self, report: &Report, under_way: usize, trouble: Option<&str>) {
+        let every = Duration::from_millis(if self.is_terminal { 500 } else { 5000 });
+        let (at, before) = self.before;
+        if at.elapsed() < every {
+            return;
+        }
+        let rate = (report.acknowledged - before) as f64 / at.elapsed().as_secs_f64();
+        self.before = (Instant::now(), report.acknowledged);
+        self.shown = Some(Instant::now());
+        let skipped: u64 = report.skipped.values().sum();
+        let line = format!(
+            "row {}  acknowledged {}  under way {under_way}  skipped {}  {rate:.0}/s{}",
+            thousands(report.after_row + report.rows),
+            thousands(report.acknowledged),
+            thousands(skipped),
+            trouble.map(|t| format!("  no connection: {t}")).unwrap_or_default()
+        );
+        if self.is_terminal { eprint!("\r\x1b[2K{line}") } else { eprintln!("{line}") }
+    }
+
+    fn end(&self) {
+        if self.is_terminal && self.shown.is_some() {
+            eprintln!();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[tokio::test]
+    async fn the_files_clock_is_kept_and_never_runs_backwards() {
+        let at = |s: &str| DateTime::parse_from_rfc3339(&format!("2018-01-01T00:00:{s}Z")).unwrap();
+        let mut pace = Pace::new(None, Some(10.0));
+        let first = pace.due(at("10"));
+        assert_eq!(pace.due(at("30")) - first, Duration::from_secs(2));
+        assert_eq!(pace.due(at("20")) - first, Duration::from_secs(2), "an older row waits for its turn");
+        assert_eq!(pace.due(at("40")) - first, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_line_that_is_no_cloudevent_is_skipped_with_what_it_lacks() {
+        let json = |text: &str| {
+            let value: serde_json::Map<_, _> = serde_json::from_str(text).unwrap();
+            Row { number: 1, line: 1, fields: rows::Fields(value.into_iter().map(|(k, v)| (k.into(), v)).collect()) }
+        };
+        let good = json(r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#);
+        assert!(event_of(None, &good).is_ok());
+        let bad = json(r#"{"specversion":"1.0","source":"/s","type":"t"}"#);
+        assert_eq!(event_of(None, &bad).unwrap_err().1, "it has no `id`");
+    }
+}

@@ -1,0 +1,256 @@
+//! Rows of a CSV or NDJSON file, one at a time, bad ones as values.
+
+use serde::ser::SerializeMap;
+use serde_json::Value;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The longest line of NDJSON and the longest CSV record, bytes: four times the largest event.
+const ROW_BYTES_MAX: usize = 4 * citybrain_shared::limits::EVENT_BYTES_MAX;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A header, then records; quotes as in RFC 4180.
+    #[default]
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+/// One row that could be read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Row {
+    /// Counted from 1, without the header, bad rows included.
+    pub number: u64,
+    /// The line of the file where it begins, from 1.
+    pub line: u64,
+    pub fields: Fields,
+}
+
+/// Columns and their values, in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fields(pub Vec<(Arc<str>, Value)>);
+
+impl Fields {
+    pub fn get(&self, column: &str) -> Option<&Value> {
+        self.0.iter().find(|(name, _)| &**name == column).map(|(_, value)| value)
+    }
+}
+
+impl serde::Serialize for Fields {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(&**name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// One row that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bad {
+    pub number: u64,
+    pub line: u64,
+    /// A few words that stay the same from row to row.
+    pub label: &'static str,
+    pub reason: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read `{path}`")]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{path}` has no header")]
+    Header { path: PathBuf, reason: String },
+    #[error("`{path}` stops being readable at line {line}")]
+    Read {
+        path: PathBuf,
+        line: u64,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Reads a file from its beginning.
+pub struct Rows {
+    path: PathBuf,
+    header: Vec<Arc<str>>,
+    input: Input,
+    number: u64,
+}
+
+enum Input {
+    Csv { reader: Box<csv::Reader<File>>, record: csv::ByteRecord },
+    Ndjson { reader: BufReader<File>, line: u64 },
+}
+
+impl Rows {
+    /// # Errors
+    /// [`Error::Open`], [`Error::Header`].
+    pub fn open(path: &Path, format: Format, delimiter: u8) -> Result<Rows, Error> {
+        let file = File::open(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        let mut header = Vec::new();
+        let input = match format {
+            Format::Ndjson => Input::Ndjson { reader: BufReader::new(file), line: 0 },
+            Format::Csv => {
+                let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file);
+                let names = reader
+                    .headers()
+                    .map_err(|e| Error::Header { path: path.to_owned(), reason: e.to_string() })?
+                    .clone();
+                header = names.iter().map(|name| name.trim_start_matches('\u{feff}').trim().into()).collect();
+                if header.iter().all(|name: &Arc<str>| name.is_empty()) {
+                    return Err(Error::Header { path: path.to_owned(), reason: "it is empty".into() });
+                }
+                Input::Csv { reader: Box::new(reader), record: csv::ByteRecord::new() }
+            }
+        };
+        Ok(Rows { path: path.to_owned(), header, input, number: 0 })
+    }
+
+    /// The columns' names; none for NDJSON, whose rows name their own.
+    pub fn header(&self) -> &[Arc<str>] {
+        &self.header
+    }
+
+    /// The next row; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Error::Read`]: the file itself fails. A row that is only badly written is a [`Bad`] value.
+    pub fn next_row(&mut self) -> Result<Option<Result<Row, Bad>>, Error> {
+        let number = self.number + 1;
+        let row = match &mut self.input {
+            Input::Csv { reader, record } => {
+                let line = reader.position().line();
+                match reader.read_byte_record(record) {
+                    Ok(false) => return Ok(None),
+                    Ok(true) => {
+                        let line = record.position().map_or(line, csv::Position::line);
+                        csv_row(&self.header, record, number, line)
+                    }
+                    Err(e) if e.is_io_error() => {
+                        return Err(Error::Read { path: self.path.clone(), line, source: e.into() });
+                    }
+                    Err(e) => Err(Bad { number, line, label: "not readable as CSV", reason: e.to_string() }),
+                }
+            }
+            Input::Ndjson { reader, line } => loop {
+                let mut text = Vec::new();
+                *line += 1;
+                let read = read_line(reader, &mut text).map_err(|source| Error::Read {
+                    path: self.path.clone(),
+                    line: *line,
+                    source,
+                })?;
+                match read {
+                    None => return Ok(None),
+                    Some(false) => {
+                        let reason = format!("it is longer than {ROW_BYTES_MAX} bytes");
+                        break Err(Bad { number, line: *line, label: "too long", reason });
+                    }
+                    Some(true) if text.trim_ascii().is_empty() => {}
+                    Some(true) => break json_row(&text, number, *line),
+                }
+            },
+        };
+        self.number = number;
+        Ok(Some(row))
+    }
+}
+
+fn csv_row(header: &[Arc<str>], record: &csv::ByteRecord, number: u64, line: u64) -> Result<Row, Bad> {
+    let bad = |label, reason| Bad { number, line, label, reason };
+    if record.len() != header.len() {
+        let reason = format!("it has {} fields, the header has {}", record.len(), header.len());
+        return Err(bad("wrong number of fields", reason));
+    }
+    if record.as_slice().len() > ROW_BYTES_MAX {
+        return Err(bad("too long", format!("it is longer than {ROW_BYTES_MAX} bytes")));
+    }
+    let mut fields = Vec::with_capacity(header.len());
+    for (name, value) in header.iter().zip(record) {
+        let text = std::str::from_utf8(value).map_err(|e| bad("not UTF-8", format!("column `{name}`: {e}")))?;
+        fields.push((name.clone(), Value::String(text.to_owned())));
+    }
+    Ok(Row { number, line, fields: Fields(fields) })
+}
+
+fn json_row(text: &[u8], number: u64, line: u64) -> Result<Row, Bad> {
+    match serde_json::from_slice::<Value>(text) {
+        Ok(Value::Object(map)) => {
+            let fields = map.into_iter().map(|(name, value)| (name.into(), value)).collect();
+            Ok(Row { number, line, fields: Fields(fields) })
+        }
+        Ok(_) => Err(Bad { number, line, label: "no JSON object", reason: "it is JSON, but no object".into() }),
+        Err(e) => Err(Bad { number, line, label: "not JSON", reason: e.to_string() }),
+    }
+}
+
+/// One line without its end. `None` at the end of the file; `false` if it was too long and passed over.
+fn read_line(reader: &mut BufReader<File>, text: &mut Vec<u8>) -> io::Result<Option<bool>> {
+    let n = reader.by_ref().take(ROW_BYTES_MAX as u64).read_until(b'\n', text)?;
+    if n == 0 {
+        return Ok(None);
+    }
+    if text.last() == Some(&b'\n') || n < ROW_BYTES_MAX {
+        return Ok(Some(true));
+    }
+    loop {
+        let rest = reader.fill_buf()?;
+        if rest.is_empty() {
+            return Ok(Some(false));
+        }
+        let end = rest.iter().position(|b| *b == b'\n');
+        let used = end.map_or(rest.len(), |at| at + 1);
+        reader.consume(used);
+        if end.is_some() {
+            return Ok(Some(false));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, format: Format) -> (Vec<Arc<str>>, Vec<Result<Row, Bad>>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, text).unwrap();
+        let mut rows = Rows::open(&path, format, b',').unwrap();
+        let header = rows.header().to_vec();
+        let mut all = Vec::new();
+        while let Some(row) = rows.next_row().unwrap() {
+            all.push(row);
+        }
+        (header, all)
+    }
+
+    #[test]
+    fn a_csv_row_knows_its_line_even_behind_quoted_line_breaks() {
+        let (header, rows) = read("\u{feff}a,b\n1,\"x\ny\"\n2\n3,z\n", Format::Csv);
+        assert_eq!(header, ["a".into(), "b".into()]);
+        let first = rows[0].as_ref().unwrap();
+        assert_eq!((first.line, first.fields.get("b")), (2, Some(&Value::from("x\ny"))));
+        let bad = rows[1].as_ref().unwrap_err();
+        assert_eq!((bad.number, bad.line, bad.label), (2, 4, "wrong number of fields"));
+        assert_eq!(rows[2].as_ref().unwrap().number, 3);
+    }
+
+    #[test]
+    fn a_bad_line_of_ndjson_does_not_stop_the_rest() {
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(ROW_BYTES_MAX));
+        let (_, rows) = read(&format!("{{\"a\":1}}\n\n[1]\n{{\n{long}\n{{\"a\":2}}"), Format::Ndjson);
+        let labels: Vec<_> = rows.iter().map(|r| r.as_ref().map_or_else(|b| b.label, |_| "ok")).collect();
+        assert_eq!(labels, ["ok", "no JSON object", "not JSON", "too long", "ok"]);
+        assert_eq!(rows[4].as_ref().unwrap().line, 6);
+    }
+}

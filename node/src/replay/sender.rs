@@ -1,0 +1,116 @@
+//! The ways into a node: MQTT and HTTP, behind one pair of channels.
+
+use crate::mqtt_publisher::{self, Message};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// What a sender says back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Acknowledged(u64),
+    /// The node will not have this one, now or later.
+    Refused {
+        number: u64,
+        reason: String,
+    },
+    Lost(String),
+    Connected,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Mqtt(#[from] mqtt_publisher::Error),
+    #[error("{url} does not take events for {seconds} s: {reason}")]
+    Http { url: String, seconds: u64, reason: String },
+}
+
+pub struct Sender {
+    pub messages: mpsc::Sender<Message>,
+    pub told: mpsc::Receiver<Told>,
+    pub task: JoinHandle<Result<(), Error>>,
+}
+
+/// Messages between the reader and the connection, besides those under way.
+const QUEUE: usize = 256;
+
+pub fn mqtt(options: mqtt_publisher::Options) -> Sender {
+    let (messages, queue) = mpsc::channel(QUEUE);
+    let (events, mut happened) = mpsc::channel(QUEUE);
+    let (tell, told) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        while let Some(event) = happened.recv().await {
+            let word = match event {
+                mqtt_publisher::Event::Connected => Told::Connected,
+                mqtt_publisher::Event::Lost { reason } => Told::Lost(reason),
+                mqtt_publisher::Event::Acknowledged { number } => Told::Acknowledged(number),
+            };
+            if tell.send(word).await.is_err() {
+                return;
+            }
+        }
+    });
+    let task = tokio::spawn(async move { Ok(mqtt_publisher::run(options, queue, events).await.map(|_| ())?) });
+    Sender { messages, told, task }
+}
+
+/// One event after the other, in order: `POST URL/v1/events`, structured CloudEvents.
+pub fn http(base: &str, give_up_after: Duration) -> Sender {
+    let url = format!("{}/v1/events", base.trim_end_matches('/'));
+    let (messages, mut queue) = mpsc::channel::<Message>(QUEUE);
+    let (tell, told) = mpsc::channel(QUEUE);
+    let task = tokio::task::spawn_blocking(move || {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(10)))
+            .build()
+            .into();
+        while let Some(message) = queue.blocking_recv() {
+            let number = message.number;
+            let word = match post(&agent, &url, &message.payload, give_up_after, &tell)? {
+                Ok(()) => Told::Acknowledged(number),
+                Err(reason) => Told::Refused { number, reason },
+            };
+            if tell.blocking_send(word).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    });
+    Sender { messages, told, task }
+}
+
+/// Tries until the node answers for good: yes, or no with its reason.
+fn post(
+    agent: &ureq::Agent,
+    url: &str,
+    payload: &[u8],
+    give_up_after: Duration,
+    tell: &mpsc::Sender<Told>,
+) -> Result<Result<(), String>, Error> {
+    let began = Instant::now();
+    let mut pause = Duration::from_millis(20);
+    loop {
+        let reason = match agent.post(url).header("content-type", "application/cloudevents+json").send(payload) {
+            Ok(mut answer) => {
+                let status = answer.status();
+                // Reading it to its end keeps the connection for the next event.
+                let text = answer.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
+                let line = format!("{status}: {}", text.chars().take(300).collect::<String>());
+                match status.as_u16() {
+                    200..=299 => return Ok(Ok(())),
+                    408 | 429 | 500..=599 => line,
+                    _ => return Ok(Err(line)),
+                }
+            }
+            Err(e) => e.to_string(),
+        };
+        if began.elapsed() > give_up_after {
+            return Err(Error::Http { url: url.to_owned(), seconds: began.elapsed().as_secs(), reason });
+        }
+        let _ = tell.blocking_send(Told::Lost(reason));
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}

@@ -1,0 +1,529 @@
+//! From a file's text to a [`Config`], with every problem that is in it, not only the first.
+//!
+//! serde stops at its first error. So: unknown keys are found by walking the parsed table against
+//! the keys that each section's type knows; then each section is read by itself, what does not fit
+//! is noted and taken out, and the section is read again until it fits.
+
+use super::{Config, Variables, validate};
+use serde::de::{self, DeserializeOwned};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+/// Something wrong in a config file, as data: whoever shows it has the file's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub message: String,
+    /// Bytes of the file's text.
+    pub span: Option<Range<usize>>,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl Problem {
+    pub fn new(message: impl Into<String>, span: Option<Range<usize>>, help: impl Into<String>) -> Problem {
+        let help = help.into();
+        Problem { message: message.into(), span, help: (!help.is_empty()).then_some(help) }
+    }
+
+    /// Line and column of the problem in `text`, both from 1; the column counts characters.
+    pub fn line_column(&self, text: &str) -> Option<(usize, usize)> {
+        let before = text.get(..self.span.as_ref()?.start)?;
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Some((line, column))
+    }
+}
+
+/// Where each key and its value stand in the text, by path: `broker.listen`, `map.0.filter`.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    by_path: BTreeMap<String, (Range<usize>, Range<usize>)>,
+}
+
+impl Places {
+    /// The value's span; for a key that is not in the file the span of the section's head.
+    pub fn value(&self, path: &str) -> Option<Range<usize>> {
+        match self.by_path.get(path) {
+            Some((_, value)) => Some(value.clone()),
+            None => path.rsplit_once('.').and_then(|(section, _)| self.key(section)),
+        }
+    }
+
+    pub fn key(&self, path: &str) -> Option<Range<usize>> {
+        self.by_path.get(path).map(|(key, _)| key.clone())
+    }
+
+    pub fn contains(&self, path: &str) -> bool {
+        self.by_path.contains_key(path)
+    }
+}
+
+/// What a text holds.
+#[derive(Debug)]
+pub struct Parsed {
+    /// There unless a required value is missing or unreadable. Only without problems may a node
+    /// start from it; with some it still tells a tree check who this node is.
+    pub config: Option<Config>,
+    /// In the order of the text.
+    pub problems: Vec<Problem>,
+    pub places: Places,
+}
+
+/// Reads a config file's text.
+///
+/// `${NAME}` in any string value is replaced from `variables` first. All problems are reported,
+/// except that a file that is no TOML has only its syntax errors.
+pub fn parse(text: &str, variables: &Variables) -> Parsed {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let mut reading =
+        Reading { text, variables, problems: Vec::new(), places: Places::default(), broken: BTreeSet::new() };
+    if !errors.is_empty() {
+        let problems = errors.iter().map(|e| Problem::new(sentence(e.message()), e.span(), "")).collect();
+        return Parsed { config: None, problems, places: reading.places };
+    }
+    let mut root = root.into_inner();
+    reading.walk(&mut root, "");
+    reading.unknown_keys(&mut root, "", fields_of::<Config>());
+
+    let node = match root.remove("node") {
+        Some(value) => reading.section(value, "node"),
+        None => {
+            let help = "add `[node]` with at least `address = \"…\"` and `data = \"…\"`";
+            reading.problems.push(Problem::new("the file has no `[node]`", None, help));
+            None
+        }
+    };
+    let broker = reading.optional(&mut root, "broker").unwrap_or_default();
+    let parent = reading.optional(&mut root, "parent");
+    let link = reading.optional(&mut root, "link").unwrap_or_default();
+    let store = reading.optional(&mut root, "store").unwrap_or_default();
+    let api = reading.optional(&mut root, "api").unwrap_or_default();
+    let log = reading.optional(&mut root, "log").unwrap_or_default();
+    let runtime = reading.optional(&mut root, "runtime").unwrap_or_default();
+    let access = reading.optional(&mut root, "access").unwrap_or_default();
+    let map = reading.list(&mut root, "map");
+    let reach = reading.list(&mut root, "reach");
+    let config = node.map(|node| Config { node, broker, parent, link, store, api, log, runtime, access, map, reach });
+
+    let Reading { mut problems, places, broken, .. } = reading;
+    if let Some(config) = &config {
+        problems.extend(validate::validate(config, &places, &broken));
+    }
+    problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
+    let lacks = |path: &str| broken.contains(path);
+    let whole = !lacks("node.address") && !lacks("node.data") && !lacks("parent.url");
+    Parsed { config: config.filter(|_| whole), problems, places }
+}
+
+struct Reading<'t> {
+    text: &'t str,
+    variables: &'t Variables,
+    problems: Vec<Problem>,
+    places: Places,
+    /// Paths whose value could not be read; what stands in for them must not be judged.
+    broken: BTreeSet<String>,
+}
+
+impl<'t> Reading<'t> {
+    fn push(&mut self, message: impl Into<String>, span: Range<usize>, help: impl Into<String>) {
+        self.problems.push(Problem::new(message, Some(span), help));
+    }
+
+    /// Notes where everything stands, and fills in the variables.
+    fn walk(&mut self, table: &mut DeTable<'t>, above: &str) {
+        for (key, value) in table.iter_mut() {
+            let path = join(above, key.get_ref());
+            self.places.by_path.insert(path.clone(), (key.span(), value.span()));
+            self.walk_value(value, &path);
+        }
+    }
+
+    fn walk_value(&mut self, value: &mut Spanned<DeValue<'t>>, path: &str) {
+        let span = value.span();
+        match value.get_mut() {
+            DeValue::Table(t) => self.walk(t, path),
+            DeValue::Array(items) => {
+                for (i, item) in items.iter_mut().enumerate() {
+                    let path = format!("{path}.{i}");
+                    let span = item.span();
+                    self.places.by_path.insert(path.clone(), (span.clone(), span));
+                    self.walk_value(item, &path);
+                }
+            }
+            DeValue::String(s) if s.contains("${") => match self.substitute(s, span) {
+                Some(filled) => *s = Cow::Owned(filled),
+                None => {
+                    self.broken.insert(path.to_owned());
+                }
+            },
+            _ => {}
+        }
+    }
+
+    /// The text with its variables filled in; `None`, and a problem each, when one is not known.
+    fn substitute(&mut self, text: &str, span: Range<usize>) -> Option<String> {
+        let mut out = String::new();
+        let mut rest = text;
+        let mut good = true;
+        while let Some(at) = rest.find("${") {
+            out.push_str(&rest[..at]);
+            let Some(len) = rest[at..].find('}') else {
+                self.push("`${` without `}`", span, "write `${NAME}`");
+                return None;
+            };
+            let name = &rest[at + 2..at + len];
+            match self.variables.get(name) {
+                Some(value) => out.push_str(value),
+                None => {
+                    good = false;
+                    let literal = &rest[at..=at + len];
+                    let place = match self.text[span.clone()].find(literal) {
+                        Some(i) => span.start + i..span.start + i + literal.len(),
+                        None => span.clone(),
+                    };
+                    let mut help = format!("give it with `--set {name}=VALUE`");
+                    if let Some(near) = closest(name, self.variables.keys().map(String::as_str)) {
+                        help = format!("did you mean `${{{near}}}`? else {help}");
+                    }
+                    self.push(format!("variable `{name}` is not set"), place, help);
+                }
+            }
+            rest = &rest[at + len + 1..];
+        }
+        out.push_str(rest);
+        good.then_some(out)
+    }
+
+    fn unknown_keys(&mut self, table: &mut DeTable<'t>, section: &str, known: &'static [&'static str]) {
+        let unknown: Vec<(String, Range<usize>)> = table
+            .iter()
+            .filter(|(key, _)| !known.contains(&key.get_ref().as_ref()))
+            .map(|(key, _)| (key.get_ref().to_string(), key.span()))
+            .collect();
+        for (key, span) in unknown {
+            table.remove(key.as_str());
+            let place = if section.is_empty() { String::new() } else { format!(" in `[{section}]`") };
+            let help = match closest(&key, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => match home_of(&key) {
+                    Some(home) => format!("`{key}` belongs in `[{home}]`"),
+                    None => format!("known here: {}", known.join(", ")),
+                },
+            };
+            self.push(format!("unknown key `{key}`{place}"), span, help);
+        }
+    }
+
+    fn optional<T: DeserializeOwned>(&mut self, root: &mut DeTable<'t>, name: &str) -> Option<T> {
+        let value = root.remove(name)?;
+        self.section(value, name)
+    }
+
+    fn list<T: DeserializeOwned>(&mut self, root: &mut DeTable<'t>, name: &str) -> Vec<T> {
+        let Some(value) = root.remove(name) else { return Vec::new() };
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::Array(items) => {
+                let read = |(i, item)| self.section(item, &format!("{name}.{i}"));
+                // An entry that could not be read leaves a hole; the indices of the others shift,
+                // so the rest is judged only when all are there.
+                let all: Vec<Option<T>> = items.into_iter().enumerate().map(read).collect();
+                if all.iter().any(Option::is_none) {
+                    self.broken.insert(name.to_owned());
+                }
+                all.into_iter().flatten().collect()
+            }
+            _ => {
+                self.push(format!("`{name}` is a list"), span, format!("write `[[{name}]]` above its keys"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// One section, read again and again without what does not fit. `None` when it is no section
+    /// at all, which is then a problem.
+    fn section<T: DeserializeOwned>(&mut self, mut value: Spanned<DeValue<'t>>, path: &str) -> Option<T> {
+        let name = path.split('.').next().unwrap_or(path).to_owned();
+        let head = self.places.key(path).unwrap_or(value.span());
+        match value.get_mut() {
+            DeValue::Table(table) => self.unknown_keys(table, &name, fields_of::<T>()),
+            _ => {
+                self.push(format!("`{name}` is a section"), head, format!("write `[{name}]` above its keys"));
+                return None;
+            }
+        }
+        // Each round takes one key out or puts one in, so a section cannot need more.
+        for _ in 0..2 * fields_of::<T>().len() + 1 {
+            let error = match T::deserialize(ValueDeserializer::from(value.clone())) {
+                Ok(section) => return Some(section),
+                Err(e) => e,
+            };
+            let DeValue::Table(table) = value.get_mut() else { return None };
+            if let Some(key) = missing_field(error.message()) {
+                let key_path = join(path, &key);
+                if self.broken.insert(key_path) {
+                    self.push(format!("`[{name}]` has no `{key}`"), head.clone(), format!("add `{key} = …`"));
+                }
+                let stand_in = stand_in(&key)?;
+                let spanned = |text| Spanned::new(head.clone(), Cow::Borrowed(text));
+                let key: &'static str = fields_of::<T>().iter().find(|f| **f == key)?;
+                table.insert(spanned(key), Spanned::new(head.clone(), DeValue::String(Cow::Borrowed(stand_in))));
+                continue;
+            }
+            let at = error.span().map(|s| s.start);
+            let culprit = at.and_then(|at| {
+                table
+                    .iter()
+                    .find(|(k, v)| v.span().contains(&at) || k.span().contains(&at))
+                    .map(|(k, _)| k.get_ref().to_string())
+            });
+            let Some(key) = culprit else {
+                self.push(sentence(error.message()), error.span().unwrap_or(head), "");
+                return None;
+            };
+            let span = error.span().unwrap_or(head.clone());
+            if self.broken.insert(join(path, &key)) {
+                self.push(format!("`{key}`: {}", sentence(error.message())), span, help_for(&key, error.message()));
+            }
+            table.remove(key.as_str());
+        }
+        None
+    }
+}
+
+fn join(above: &str, key: &str) -> String {
+    if above.is_empty() { key.to_owned() } else { format!("{above}.{key}") }
+}
+
+/// toml's messages may have several lines; the first says it.
+fn sentence(message: &str) -> String {
+    message.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+fn missing_field(message: &str) -> Option<String> {
+    Some(message.strip_prefix("missing field `")?.split('`').next()?.to_owned())
+}
+
+/// A value that lets the rest of a section be read when a required key is not there.
+fn stand_in(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "address" => "x",
+        "data" => ".",
+        "url" => "mqtt://x:1",
+        "filter" => "#",
+        "type" => "x",
+        "tier" => "city",
+        _ => return None,
+    })
+}
+
+fn help_for(key: &str, message: &str) -> String {
+    let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match words.split_first() {
+        Some((wrong, known)) if message.starts_with("unknown variant") => match closest(wrong, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("use one of {}", known.join(", ")),
+        },
+        _ if key == "listen" => {
+            "write `IP:PORT`, such as `127.0.0.1:1883`; `0.0.0.0:1883` listens on all networks".into()
+        }
+        _ if message.contains("expected usize") || message.contains("expected u") => {
+            "write a whole number, without quotes or unit".into()
+        }
+        _ => String::new(),
+    }
+}
+
+/// The section in which a key is known that stands in the wrong one.
+fn home_of(key: &str) -> Option<&'static str> {
+    all_keys().into_iter().find(|(section, keys)| !section.is_empty() && keys.contains(&key)).map(|(s, _)| s)
+}
+
+/// Every section with its keys, as the types know them; the file's own level is `""`.
+pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
+    vec![
+        ("", fields_of::<Config>()),
+        ("node", fields_of::<super::Node>()),
+        ("broker", fields_of::<super::Broker>()),
+        ("parent", fields_of::<super::Parent>()),
+        ("link", fields_of::<super::Link>()),
+        ("store", fields_of::<super::Store>()),
+        ("api", fields_of::<super::Api>()),
+        ("log", fields_of::<super::LogOutput>()),
+        ("runtime", fields_of::<super::Runtime>()),
+        ("access", fields_of::<super::Access>()),
+        ("map", fields_of::<super::Map>()),
+        ("reach", fields_of::<super::Reach>()),
+    ]
+}
+
+/// The candidate that was probably meant: the nearest, if a third of it or less is different.
+pub fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = candidates.map(|c| (distance(word, c), c)).min_by_key(|(d, _)| *d)?;
+    let longest = word.chars().count().max(near.1.chars().count());
+    // `listn` for `listen`, and `resend_after` for `resend_after_ms`: a forgotten unit is common.
+    let forgot_unit = near.1.starts_with(word) && word.len() >= 4;
+    (near.0 * 3 <= longest || forgot_unit).then_some(near.1)
+}
+
+/// How many letters must be put in, taken out, changed, or swapped with their neighbour.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for (i, row) in rows.iter_mut().enumerate() {
+        row[0] = i;
+    }
+    rows[0] = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        for j in 1..=b.len() {
+            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = change.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = best;
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+/// The keys that a struct's derived `Deserialize` knows. serde hands them to the deserializer, so
+/// no second list has to be kept in step.
+fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
+    let mut fields = Fields(&[]);
+    let _ = T::deserialize(&mut fields);
+    fields.0
+}
+
+struct Fields(&'static [&'static str]);
+
+impl<'de> de::Deserializer<'de> for &mut Fields {
+    type Error = de::value::Error;
+
+    fn deserialize_any<V: de::Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(de::Error::custom("only structs have fields"))
+    }
+
+    fn deserialize_struct<V: de::Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.0 = fields;
+        self.deserialize_any(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        with(text, &Variables::new())
+    }
+
+    /// Each problem as `LINE:COLUMN message (help)`.
+    fn with(text: &str, variables: &Variables) -> Vec<String> {
+        let show = |p: &Problem| {
+            let at = p.line_column(text).map_or("-".into(), |(l, c)| format!("{l}:{c}"));
+            let help = p.help.as_ref().map_or(String::new(), |h| format!(" ({h})"));
+            format!("{at} {}{help}", p.message)
+        };
+        parse(text, variables).problems.iter().map(show).collect()
+    }
+
+    const GOOD: &str =
+        "[node]\naddress = \"chengdu/liucheng\"\ndata = \"./data\"\n[parent]\nurl = \"mqtt://127.0.0.1:2883\"\n";
+
+    #[test]
+    fn a_small_file_is_enough() {
+        assert_eq!(problems(GOOD), Vec::<String>::new());
+        let config = parse(GOOD, &Variables::new()).config.unwrap();
+        assert_eq!(config.node.address.as_str(), "chengdu/liucheng");
+        assert_eq!(config.broker.listen.port(), 1883);
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_each_with_its_place() {
+        let text = r#"
+[node]
+adress = "chengdu"
+address = "chengdu/LIU"
+tier = "streat"
+
+[broker]
+listen = "localhost:1883"
+connections_max = "many"
+resend_after_ms = 5
+
+[link]
+resend_after = 500
+enrol = "manul"
+
+[colour]
+x = 1
+"#;
+        assert_eq!(
+            problems(text),
+            [
+                "2:2 `[node]` has no `data` (add `data = …`)",
+                "3:1 unknown key `adress` in `[node]` (did you mean `address`?)",
+                "4:11 `address`: `chengdu/LIU` is not an address: it needs 1 to 4 segments separated by `/`, each of a-z, 0-9 and `-`, at most 63 long, not starting with `-`",
+                "5:8 `tier`: unknown variant `streat`, expected one of `city`, `street`, `community`, `neighbourhood` (did you mean `street`?)",
+                "8:10 `listen`: invalid socket address syntax (write `IP:PORT`, such as `127.0.0.1:1883`; `0.0.0.0:1883` listens on all networks)",
+                "9:19 `connections_max`: invalid type: string \"many\", expected usize (write a whole number, without quotes or unit)",
+                "10:1 unknown key `resend_after_ms` in `[broker]` (`resend_after_ms` belongs in `[link]`)",
+                "13:1 unknown key `resend_after` in `[link]` (did you mean `resend_after_ms`?)",
+                "14:9 `enrol`: unknown variant `manul`, expected `auto` or `manual` (did you mean `manual`?)",
+                "16:2 unknown key `colour` (known here: node, broker, parent, link, store, api, log, runtime, access, map, reach)",
+            ]
+        );
+    }
+
+    #[test]
+    fn syntax_errors_are_all_told_and_nothing_else_is_guessed() {
+        let found = problems("[node]\naddress = \ndata = \nnonsense = 1\n");
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("2:") && found[1].starts_with("3:"), "{found:?}");
+    }
+
+    #[test]
+    fn variables_are_filled_in_and_an_unknown_one_is_pointed_at() {
+        let text = "[node]\naddress = \"chengdu\"\ndata = \"${ROOT}/city\"\n[broker]\nlisten = \"127.0.0.1:${PROT}\"\n";
+        let variables = Variables::from([("ROOT".into(), "/d".into()), ("PORT".into(), "7".into())]);
+        assert_eq!(
+            with(text, &variables)[0],
+            "5:21 variable `PROT` is not set (did you mean `${PORT}`? else give it with `--set PROT=VALUE`)"
+        );
+        let good = text.replace("PROT", "PORT");
+        let config = parse(&good, &variables).config.unwrap();
+        assert_eq!((config.node.data.to_str().unwrap(), config.broker.listen.port()), ("/d/city", 7));
+    }
+
+    #[test]
+    fn a_file_without_a_node_says_so() {
+        assert_eq!(
+            problems("[api]\n"),
+            ["- the file has no `[node]` (add `[node]` with at least `address = \"…\"` and `data = \"…\"`)"]
+        );
+        assert_eq!(problems("node = 3\n"), ["1:1 `node` is a section (write `[node]` above its keys)"]);
+    }
+
+    #[test]
+    fn the_types_name_their_own_keys() {
+        for (section, keys) in all_keys() {
+            assert!(!keys.is_empty(), "[{section}]");
+        }
+        let sections: Vec<&str> = all_keys().iter().skip(1).map(|(s, _)| *s).collect();
+        assert_eq!(fields_of::<Config>(), sections);
+    }
+}

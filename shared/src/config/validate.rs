@@ -1,0 +1,490 @@
+//! What types cannot say about a config: values that do not go together, or make no sense.
+
+use super::parse::{Places, Problem};
+use super::{Config, Format, Map};
+use crate::limits;
+use crate::{Selector, Tier, topic};
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+/// Judges what was read. `broken` are the paths for which something stands in; they are left alone.
+pub(super) fn validate(config: &Config, places: &Places, broken: &BTreeSet<String>) -> Vec<Problem> {
+    let mut v = Judge { places, broken, problems: Vec::new() };
+    v.node(config);
+    v.broker(config);
+    v.parent(config);
+    v.link(config);
+    v.numbers(config);
+    v.access(config);
+    v.maps(config);
+    v.reaches(config);
+    v.problems
+}
+
+struct Judge<'a> {
+    places: &'a Places,
+    broken: &'a BTreeSet<String>,
+    problems: Vec<Problem>,
+}
+
+impl Judge<'_> {
+    /// A problem with the value at `path`, unless that value is known to be unreadable.
+    fn bad(&mut self, path: &str, message: impl Into<String>, help: impl Into<String>) {
+        if !self.broken.contains(path) {
+            self.problems.push(Problem::new(message, self.places.value(path), help));
+        }
+    }
+
+    fn node(&mut self, config: &Config) {
+        let node = &config.node;
+        if let Some(tier) = node.tier
+            && tier != node.address.tier()
+            && !self.broken.contains("node.address")
+        {
+            let (depth, own) = (node.address.depth(), node.address.tier());
+            self.bad(
+                "node.tier",
+                format!("`{tier}` does not fit the address: {} of depth {depth} is a {own}", node.address),
+                format!("write `tier = \"{own}\"` or leave it out; or give an address of depth {}", tier.depth()),
+            );
+        }
+        for label in node.labels.keys().filter(|l| l.is_empty() || l.contains(['=', ',', '[', ']'])) {
+            let path = format!("node.labels.{label}");
+            self.bad(&path, format!("no selector can name the label `{label}`"), "leave out `=`, `,`, `[` and `]`");
+        }
+    }
+
+    fn broker(&mut self, config: &Config) {
+        let broker = &config.broker;
+        if let Some(url) = &broker.url {
+            self.url("broker.url", url);
+        } else {
+            for (path, given) in [
+                ("broker.username", broker.username.is_some()),
+                ("broker.password_file", broker.password_file.is_some()),
+            ] {
+                if given {
+                    self.bad(path, "only an outside broker needs this", "give `url` too, or leave this out");
+                }
+            }
+            if clash(broker.listen, config.api.listen) && !self.broken.contains("broker.listen") {
+                let message = format!("`{}` is the broker's already", config.api.listen);
+                self.bad("api.listen", message, "give the API and the broker different ports");
+            }
+        }
+        if broker.url.is_some() && broker.password_file.is_some() && broker.username.is_none() {
+            self.bad("broker.password_file", "a password without a user name", "add `username`");
+        }
+    }
+
+    fn parent(&mut self, config: &Config) {
+        let Some(parent) = &config.parent else { return };
+        let whole = !self.broken.contains("node.address");
+        if config.node.address.tier() == Tier::City && whole {
+            let message = format!("{} is a city: it has no parent", config.node.address);
+            if let Some(span) = self.places.key("parent") {
+                let help = "take `[parent]` out, or give an address below a city";
+                self.problems.push(Problem::new(message, Some(span), help));
+            }
+        }
+        self.url("parent.url", &parent.url);
+        if parent.password_file.is_some() && parent.username.is_none() {
+            self.bad("parent.password_file", "a password without a user name", "add `username`");
+        }
+        let own = config.broker.url.is_none() && !self.broken.contains("broker.listen");
+        if own && endpoint(&parent.url).is_ok_and(|(host, port)| is_at(config.broker.listen, &host, port)) {
+            self.bad("parent.url", "this is the node's own broker", "write the parent's `broker.listen`");
+        }
+    }
+
+    fn link(&mut self, config: &Config) {
+        let root = &config.link.root;
+        if let Err(e) = topic::check_topic(root) {
+            self.bad("link.root", format!("`{root}` is no topic: {e}"), "the default is `citybrain/v1`");
+        } else if root.starts_with('$') || root.split('/').any(str::is_empty) {
+            self.bad("link.root", "it may not begin with `$` or have an empty level", "the default is `citybrain/v1`");
+        } else if ["in", "events", "cmd"].contains(&root.split('/').next().unwrap_or_default()) {
+            self.bad("link.root", "devices and apps use these topics", "the default is `citybrain/v1`");
+        }
+    }
+
+    fn numbers(&mut self, config: &Config) {
+        const KIB: u64 = 1024;
+        const MIB: u64 = 1024 * KIB;
+        let (b, l, s) = (&config.broker, &config.link, &config.store);
+        let link_min = (limits::EVENT_BYTES_MAX + 64 * 1024) as u64;
+        let event_min = limits::EVENT_BYTES_MAX as u64;
+        self.range("broker.connections_max", b.connections_max as u64, 1..=1_000_000, "");
+        self.range("broker.receive_maximum", b.receive_maximum.into(), 1..=65_535, "");
+        // MQTT's own bound is 256 MiB; an event must fit.
+        self.range(
+            "broker.packet_bytes_max",
+            b.packet_bytes_max as u64,
+            event_min..=256 * MIB - 1,
+            "the largest event must fit",
+        );
+        self.range("link.window_frames", l.window_frames as u64, 1..=1024, "");
+        self.range("link.resend_after_ms", l.resend_after_ms, 50..=600_000, "milliseconds; the default is 2000");
+        self.range(
+            "link.keep_alive_s",
+            l.keep_alive_s.into(),
+            1..=3600,
+            "seconds; without it a dead line is not noticed",
+        );
+        self.range(
+            "link.message_bytes_max",
+            l.message_bytes_max as u64,
+            link_min..=256 * MIB - 1,
+            "the largest event must fit in a frame",
+        );
+        self.range("store.segment_bytes", s.segment_bytes, 64 * KIB..=4096 * MIB, "bytes; the default is 67108864");
+        let log_min = s.segment_bytes.saturating_mul(2);
+        self.range(
+            "store.log_bytes_max",
+            s.log_bytes_max,
+            log_min..=u64::MAX,
+            "at least two segments (`segment_bytes`)",
+        );
+        if s.log_bytes_hard_max != 0 {
+            let help = "at least `log_bytes_max`; 0 means that nothing needed is ever dropped";
+            self.range("store.log_bytes_hard_max", s.log_bytes_hard_max, s.log_bytes_max..=u64::MAX, help);
+        }
+        self.range("store.snapshot_records", s.snapshot_records, 1000..=u64::MAX, "the default is 1000000");
+        self.range("store.cache_bytes", s.cache_bytes, 256 * KIB..=64 * 1024 * MIB, "bytes; the default is 4194304");
+        self.range(
+            "store.free_bytes_min",
+            s.free_bytes_min,
+            MIB..=u64::MAX,
+            "bytes; a full disk must be noticed before it is full",
+        );
+        self.range("runtime.threads", config.runtime.threads as u64, 1..=256, "1 is best on small boxes");
+    }
+
+    fn range(&mut self, path: &str, value: u64, good: RangeInclusive<u64>, help: &str) {
+        if good.contains(&value) {
+            return;
+        }
+        let bound = if value < *good.start() { ("least", good.start()) } else { ("most", good.end()) };
+        self.bad(path, format!("{value} is out of bounds: at {} {}", bound.0, bound.1), help);
+    }
+
+    fn access(&mut self, config: &Config) {
+        let access = &config.access;
+        if !access.anonymous && access.users_file.is_none() && config.broker.url.is_none() {
+            self.bad("access.anonymous", "nobody could connect", "give `users_file`, or `anonymous = true`");
+        }
+        for (list, filters) in [("publish", &access.publish), ("subscribe", &access.subscribe)] {
+            for (i, filter) in filters.iter().enumerate() {
+                let path = format!("access.{list}.{i}");
+                self.filter(&path, &filter.replace("{user}", "u"));
+                if filter.replace("{user}", "").contains(['{', '}']) {
+                    self.bad(&path, "only `{user}` can be filled in here", "");
+                }
+            }
+        }
+    }
+
+    fn maps(&mut self, config: &Config) {
+        if self.broken.contains("map") {
+            return;
+        }
+        for (i, map) in config.map.iter().enumerate() {
+            let at = |key: &str| format!("map.{i}.{key}");
+            self.filter(&at("filter"), &map.filter);
+            let first = map.filter.split('/').next().unwrap_or_default();
+            if topic::is_link(&config.link.root, &map.filter) || ["events", "cmd"].contains(&first) {
+                let message = "the node itself publishes there; nothing from outside is mapped";
+                self.bad(&at("filter"), message, "map a topic of devices, such as `in/#`");
+            }
+            if let Some(j) = config.map[..i].iter().position(|m| covers(&m.filter, &map.filter)) {
+                let message = format!("never used: `{}` ({}) comes first", config.map[j].filter, ordinal(j));
+                self.bad(&at("filter"), message, "the first filter that matches wins: put the narrower one first");
+            }
+            self.map_values(map, &at);
+            self.reach_tier(&at("reach"), map.reach, config);
+            if let Some(target) = map.target.as_deref().filter(|t| !t.contains('{')) {
+                self.target(&at("target"), target, config);
+            }
+        }
+    }
+
+    fn map_values(&mut self, map: &Map, at: &dyn Fn(&str) -> String) {
+        if map.format != Format::Cloudevents && map.kind.is_none() {
+            self.bad(&at("type"), "a message that is no CloudEvents object needs a type", "add `type = \"…\"`");
+        }
+        for (key, value) in [("subject", &map.subject), ("time", &map.time), ("value", &map.value), ("id", &map.id)] {
+            let Some(value) = value else { continue };
+            let template = value.contains('{');
+            match (key, map.format) {
+                (_, Format::Cloudevents) => {
+                    let help = "set `format = \"json\"`, or leave this out";
+                    self.bad(&at(key), "a CloudEvents object is taken as it is", help);
+                }
+                ("subject", _) if template => {}
+                (_, Format::Text) => {
+                    self.bad(&at(key), "plain text has no members to point at", "leave it out, or `format = \"json\"`");
+                }
+                _ if !value.starts_with('/') && !value.is_empty() => {
+                    let hint = if key == "subject" { ", or a topic level `{2}`" } else { "" };
+                    let message = format!("`{value}` is no JSON pointer");
+                    self.bad(&at(key), message, format!("write `/{}`{hint}", value.replace('.', "/")));
+                }
+                _ => {}
+            }
+        }
+        let levels = (!map.filter.ends_with('#')).then(|| map.filter.split('/').count());
+        for (key, value) in
+            [("type", &map.kind), ("subject", &map.subject), ("source", &map.source), ("target", &map.target)]
+        {
+            let Some(value) = value else { continue };
+            for level in value.split('{').skip(1).map(|s| s.split('}').next().unwrap_or_default()) {
+                let good = level.parse::<usize>().is_ok_and(|n| n >= 1 && levels.is_none_or(|max| n <= max));
+                if !good {
+                    let message = format!("`{{{level}}}` is no level of `{}`", map.filter);
+                    self.bad(&at(key), message, "`{1}` is the topic's first level");
+                }
+            }
+        }
+    }
+
+    fn reaches(&mut self, config: &Config) {
+        if self.broken.contains("reach") {
+            return;
+        }
+        for (i, reach) in config.reach.iter().enumerate() {
+            let path = format!("reach.{i}.type");
+            let stem = reach.kind.strip_suffix('*').unwrap_or(&reach.kind);
+            if reach.kind.is_empty() || stem.contains('*') {
+                self.bad(&path, "a type, or the beginning of one with `*` at its end", "such as `city.air.*`");
+            }
+            let before = &config.reach[..i];
+            if let Some(j) = before
+                .iter()
+                .position(|r| r.kind.strip_suffix('*').map_or(r.kind == reach.kind, |p| stem.starts_with(p)))
+            {
+                let message = format!("never used: `{}` ({}) comes first", before[j].kind, ordinal(j));
+                self.bad(&path, message, "the first pattern that matches wins: put the narrower one first");
+            }
+            self.reach_tier(&format!("reach.{i}.tier"), Some(reach.tier), config);
+        }
+    }
+
+    fn reach_tier(&mut self, path: &str, reach: Option<Tier>, config: &Config) {
+        let own = config.node.address.tier();
+        if let Some(reach) = reach
+            && reach > own
+            && !self.broken.contains("node.address")
+        {
+            let message = format!("{reach} is below this {own} node: events travel upward");
+            self.bad(path, message, format!("write `{own}` to keep them here, or a tier above"));
+        }
+    }
+
+    fn target(&mut self, path: &str, target: &str, config: &Config) {
+        match Selector::parse(target) {
+            Err(e) => self.bad(path, e.to_string(), ""),
+            Ok(s) if !config.node.address.covers(&s.root) && !self.broken.contains("node.address") => {
+                let message = format!("{} is not below this node", s.root);
+                self.bad(path, message, format!("a node sends only to `{}` and below", config.node.address));
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn filter(&mut self, path: &str, filter: &str) {
+        if let Err(e) = topic::check_filter(filter) {
+            self.bad(path, format!("`{filter}` is no topic filter: {e}"), "such as `in/air/+` or `in/#`");
+        }
+    }
+
+    fn url(&mut self, path: &str, url: &str) {
+        if let Err(why) = endpoint(url) {
+            self.bad(path, format!("`{url}` {why}"), "write `mqtt://HOST:PORT`");
+        }
+    }
+}
+
+fn ordinal(i: usize) -> impl Display {
+    format!("entry {}", i + 1)
+}
+
+/// Does the filter match everything that `other` matches? Used only to find entries without use:
+/// "no" where it is not plain.
+fn covers(filter: &str, other: &str) -> bool {
+    filter == other || (!other.contains(['#', '+']) && topic::matches(filter, other)) || {
+        let stem = filter.strip_suffix('#');
+        stem.is_some_and(|stem| !stem.contains('+') && other.starts_with(stem) && !other.starts_with('$'))
+    }
+}
+
+/// Host and port of `mqtt://HOST[:PORT]`; the port is 1883 unless given. IPv6 in brackets.
+///
+/// # Errors
+/// Why it is not one, to stand after the URL.
+pub fn endpoint(url: &str) -> Result<(String, u16), String> {
+    let rest = match url.split_once("://") {
+        Some(("mqtt", rest)) => rest,
+        Some((scheme, _)) => return Err(format!("begins with `{scheme}://`, and only `mqtt://` is spoken")),
+        None => return Err("is no `mqtt://` address".into()),
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '@', '?', '#']) || rest.contains(char::is_whitespace) {
+        return Err("has more than a host and a port (a user goes into `username`)".into());
+    }
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => {
+            let port = port.parse::<u16>().ok().filter(|p| *p != 0);
+            (host, port.ok_or("has no port from 1 to 65535")?)
+        }
+        _ => (rest, 1883),
+    };
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    if host.is_empty() { Err("has no host".into()) } else { Ok((host.to_owned(), port)) }
+}
+
+/// Would both want the same port? Port 0 is given out by the system and clashes with nothing.
+pub fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+/// Is `host:port` surely this listener, seen from the same machine?
+pub fn is_at(listen: SocketAddr, host: &str, port: u16) -> bool {
+    if listen.port() != port || port == 0 {
+        return false;
+    }
+    let loopback = |ip: std::net::IpAddr| ip.is_loopback() || ip.is_unspecified();
+    match host.parse::<std::net::IpAddr>() {
+        Ok(ip) => ip == listen.ip() || (ip.is_loopback() && listen.ip().is_unspecified()),
+        Err(_) => host == "localhost" && loopback(listen.ip()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Variables, parse};
+    use super::*;
+
+    fn problems(rest: &str) -> Vec<String> {
+        let text = format!("[node]\naddress = \"chengdu/liucheng\"\ndata = \"d\"\n{rest}");
+        let show = |p: Problem| format!("{}{}", p.message, p.help.map_or(String::new(), |h| format!(" ({h})")));
+        parse(&text, &Variables::new()).problems.into_iter().map(show).collect()
+    }
+
+    #[test]
+    fn a_tier_that_does_not_fit_the_address_is_refused() {
+        assert_eq!(
+            problems("tier = \"city\""),
+            [
+                "`city` does not fit the address: chengdu/liucheng of depth 2 is a street (write `tier = \"street\"` or leave it out; or give an address of depth 1)"
+            ]
+        );
+    }
+
+    #[test]
+    fn urls_say_what_is_wrong_with_them() {
+        for (url, want) in [
+            ("mqtt://h", Ok(("h", 1883))),
+            ("mqtt://h:7/", Ok(("h", 7))),
+            ("mqtt://[::1]:7", Ok(("::1", 7))),
+            ("mqtt://[::1]", Ok(("::1", 1883))),
+            ("mqtts://h:7", Err("begins with `mqtts://`, and only `mqtt://` is spoken")),
+            ("h:7", Err("is no `mqtt://` address")),
+            ("mqtt://:7", Err("has no host")),
+            ("mqtt://h:0", Err("has no port from 1 to 65535")),
+            ("mqtt://u@h", Err("has more than a host and a port (a user goes into `username`)")),
+        ] {
+            let want = want.map(|(h, p)| (h.to_owned(), p)).map_err(str::to_owned);
+            assert_eq!(endpoint(url), want, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        let found = problems(
+            r##"
+[broker]
+listen = "0.0.0.0:2000"
+username = "x"
+receive_maximum = 0
+[api]
+listen = "127.0.0.1:2000"
+[parent]
+url = "mqtt://127.0.0.1:2000"
+[link]
+root = "in/x"
+[store]
+segment_bytes = 1000000
+log_bytes_max = 1500000
+log_bytes_hard_max = 5
+[access]
+anonymous = false
+publish = ["in/{user}/#", "a#"]
+[[map]]
+filter = "in/air/#"
+format = "json"
+[[map]]
+filter = "in/air/one"
+type = "t.{9}"
+format = "text"
+value = "/v"
+[[map]]
+filter = "in/x/+"
+format = "json"
+type = "t.{4}"
+value = "a.b"
+reach = "neighbourhood"
+target = "chengdu"
+[[reach]]
+type = "a.*"
+tier = "city"
+[[reach]]
+type = "a.b"
+tier = "community"
+"##,
+        );
+        assert_eq!(
+            found,
+            [
+                "only an outside broker needs this (give `url` too, or leave this out)",
+                "0 is out of bounds: at least 1",
+                "`127.0.0.1:2000` is the broker's already (give the API and the broker different ports)",
+                "this is the node's own broker (write the parent's `broker.listen`)",
+                "devices and apps use these topics (the default is `citybrain/v1`)",
+                "1500000 is out of bounds: at least 2000000 (at least two segments (`segment_bytes`))",
+                "5 is out of bounds: at least 1500000 (at least `log_bytes_max`; 0 means that nothing needed is ever dropped)",
+                "nobody could connect (give `users_file`, or `anonymous = true`)",
+                "`a#` is no topic filter: `#` must be the last level and stand alone (such as `in/air/+` or `in/#`)",
+                "a message that is no CloudEvents object needs a type (add `type = \"…\"`)",
+                "never used: `in/air/#` (entry 1) comes first (the first filter that matches wins: put the narrower one first)",
+                "`{9}` is no level of `in/air/one` (`{1}` is the topic's first level)",
+                "plain text has no members to point at (leave it out, or `format = \"json\"`)",
+                "the node itself publishes there; nothing from outside is mapped (map a topic of devices, such as `in/#`)",
+                "`{4}` is no level of `in/x/+` (`{1}` is the topic's first level)",
+                "`a.b` is no JSON pointer (write `/a/b`)",
+                "neighbourhood is below this street node: events travel upward (write `street` to keep them here, or a tier above)",
+                "chengdu is not below this node (a node sends only to `chengdu/liucheng` and below)",
+                "never used: `a.*` (entry 1) comes first (the first pattern that matches wins: put the narrower one first)",
+                "community is below this street node: events travel upward (write `street` to keep them here, or a tier above)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_city_has_no_parent() {
+        let text = "[node]\naddress = \"c\"\ndata = \"d\"\n[parent]\nurl = \"mqtt://h:1\"\n";
+        let found = parse(text, &Variables::new()).problems;
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].message, "c is a city: it has no parent");
+        assert_eq!(found[0].line_column(text), Some((4, 2)));
+    }
+
+    #[test]
+    fn ports_clash_only_on_a_common_address() {
+        let at = |s: &str| s.parse::<SocketAddr>().unwrap();
+        assert!(clash(at("0.0.0.0:5"), at("127.0.0.1:5")));
+        assert!(!clash(at("127.0.0.2:5"), at("127.0.0.1:5")));
+        assert!(!clash(at("127.0.0.1:0"), at("127.0.0.1:0")));
+    }
+}

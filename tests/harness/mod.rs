@@ -1,0 +1,349 @@
+//! Starts trees of nodes, breaks them, and compares what is in their logs.
+
+pub mod mqtt;
+
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take that normally takes under a second; a machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_citybrain")
+}
+
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("a bound listener has an address").port()
+}
+
+/// Waits until `ready` gives something; what it waited for is in the panic's message.
+pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(got) = ready() {
+            return got;
+        }
+        assert!(Instant::now() < end, "waited {} s in vain: {what}", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// One node: its files, its ports, and its process while it runs.
+pub struct Node {
+    pub address: String,
+    pub mqtt: u16,
+    pub api: u16,
+    pub data: PathBuf,
+    pub config: PathBuf,
+    process: Option<Child>,
+    log: PathBuf,
+}
+
+impl Node {
+    fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|p| matches!(p.try_wait(), Ok(None)))
+    }
+
+    fn start(&mut self) {
+        assert!(!self.is_running(), "{} is running already", self.address);
+        let log = std::fs::File::options().create(true).append(true).open(&self.log).expect("the log file opens");
+        let child = Command::new(binary())
+            .args(["run", "--config"])
+            .arg(&self.config)
+            // The node stops when this pipe closes, so none outlives a test that is killed.
+            .env("CITYBRAIN_STOP_WITH_STDIN", "1")
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().expect("a file handle can be doubled"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        self.process = Some(child);
+    }
+
+    fn kill9(&mut self) {
+        let mut child = self.process.take().expect("it runs");
+        child.kill().expect("SIGKILL can be sent"); // Child::kill is SIGKILL on Unix
+        child.wait().expect("it ends");
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.process.as_ref().expect("it runs").id().to_string();
+        let done = Command::new("kill").args(["-s", signal, &pid]).status().expect("kill runs");
+        assert!(done.success(), "kill -s {signal} {pid}");
+    }
+
+    /// SIGTERM, and waits for a clean end.
+    fn stop(&mut self) {
+        self.signal("TERM");
+        let mut child = self.process.take().expect("it runs");
+        let end = Instant::now() + Duration::from_secs(15);
+        loop {
+            if let Some(status) = child.try_wait().expect("its status can be asked") {
+                assert!(status.success(), "{} ended with {status}\n{}", self.address, self.output());
+                return;
+            }
+            assert!(Instant::now() < end, "{} did not stop within 15 s of SIGTERM\n{}", self.address, self.output());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.api)
+    }
+
+    /// `None` while the node does not answer.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        serde_json::from_str(&self.get_text(path)?).ok()
+    }
+
+    pub fn get_text(&self, path: &str) -> Option<String> {
+        let agent = agent();
+        let mut answer = agent.get(format!("{}{path}", self.url())).call().ok()?;
+        answer.body_mut().with_config().limit(1 << 30).read_to_string().ok()
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
+        let mut answer = ureq::Agent::new_with_config(config)
+            .post(format!("{}{path}", self.url()))
+            .send_json(body)
+            .expect("the node answers");
+        let status = answer.status().as_u16();
+        let text = answer.body_mut().read_to_string().unwrap_or_default();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// Every event in the node's log, in its order.
+    pub fn records(&self) -> Vec<Record> {
+        let mut all: Vec<Record> = Vec::new();
+        loop {
+            let after = all.last().map_or(0, |r| r.pos);
+            let Some(text) = self.get_text(&format!("/v1/records?after={after}&limit=50000")) else { return all };
+            let page: Vec<Record> =
+                text.lines().map(|l| serde_json::from_str(l).expect("a record's line is JSON")).collect();
+            if page.is_empty() {
+                return all;
+            }
+            all.extend(page);
+        }
+    }
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::new_with_config(ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build())
+}
+
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct Record {
+    pub pos: u64,
+    pub kind: String,
+    pub id: String,
+    pub source: String,
+    #[serde(rename = "type")]
+    pub event_type: String,
+    pub origin: String,
+    pub origin_pos: u64,
+    pub lane: String,
+    pub direction: String,
+    pub committed_us: i64,
+}
+
+/// A tree of nodes in a temporary folder. Everything stops and goes when it is dropped.
+pub struct Tree {
+    pub nodes: BTreeMap<String, Node>,
+    dir: tempfile::TempDir,
+    /// Addresses whose broker is an outside one, and its port.
+    outside: HashMap<String, u16>,
+}
+
+impl Tree {
+    /// Nodes at these addresses and at all above them; not started.
+    pub fn new(addresses: &[&str]) -> Tree {
+        Tree::with(addresses, &HashMap::new(), "")
+    }
+
+    /// As [`Tree::new`]; `outside` names nodes that use an outside broker at a port, `extra` is TOML
+    /// for every node.
+    pub fn with(addresses: &[&str], outside: &HashMap<String, u16>, extra: &str) -> Tree {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut tree = Tree { nodes: BTreeMap::new(), dir, outside: outside.clone() };
+        let mut all: Vec<String> = Vec::new();
+        for address in addresses {
+            let mut at = String::new();
+            for segment in address.split('/') {
+                if !at.is_empty() {
+                    at.push('/');
+                }
+                at.push_str(segment);
+                if !all.contains(&at) {
+                    all.push(at.clone());
+                }
+            }
+        }
+        all.sort();
+        for address in all {
+            let node = tree.lay(&address, extra);
+            tree.nodes.insert(address, node);
+        }
+        tree
+    }
+
+    fn lay(&self, address: &str, extra: &str) -> Node {
+        let name = address.replace('/', "_");
+        let (mqtt, api) = (free_port(), free_port());
+        let data = self.dir.path().join(&name);
+        let mut text = extra.to_owned();
+        let _ = write!(
+            text,
+            "\n[node]\naddress = \"{address}\"\nname = \"节点 {name}\"\ndata = \"{}\"\n[api]\nlisten = \"127.0.0.1:{api}\"\n",
+            data.display()
+        );
+        let _ = write!(text, "[store]\nfree_bytes_min = 1000000\n");
+        let _ = match self.outside.get(address) {
+            Some(port) => write!(text, "[broker]\nlisten = \"127.0.0.1:{mqtt}\"\nurl = \"mqtt://127.0.0.1:{port}\"\n"),
+            None => write!(text, "[broker]\nlisten = \"127.0.0.1:{mqtt}\"\n"),
+        };
+        if let Some((parent, _)) = address.rsplit_once('/') {
+            let port = self.outside.get(parent).copied().unwrap_or_else(|| self.nodes[parent].mqtt);
+            let _ = write!(text, "[parent]\nurl = \"mqtt://127.0.0.1:{port}\"\n");
+        }
+        let config = self.dir.path().join(format!("{name}.toml"));
+        std::fs::write(&config, text).expect("the config is written");
+        let log = self.dir.path().join(format!("{name}.log"));
+        Node { address: address.to_owned(), mqtt, api, data, config, process: None, log }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn node(&self, address: &str) -> &Node {
+        &self.nodes[address]
+    }
+
+    fn node_mut(&mut self, address: &str) -> &mut Node {
+        self.nodes.get_mut(address).expect("the tree has such a node")
+    }
+
+    /// Starts every node and waits until each is ready and has its parent.
+    pub fn start(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.start();
+        }
+        self.wait_ready();
+        self.wait_linked();
+    }
+
+    pub fn start_node(&mut self, address: &str) {
+        self.node_mut(address).start();
+    }
+
+    pub fn kill9(&mut self, address: &str) {
+        self.node_mut(address).kill9();
+    }
+
+    pub fn stop_node(&mut self, address: &str) {
+        self.node_mut(address).stop();
+    }
+
+    pub fn wait_ready(&self) {
+        for node in self.nodes.values().filter(|n| n.process.is_some()) {
+            wait_for(&format!("{} is ready\n{}", node.address, node.output()), || node.get_text("/readyz"));
+        }
+    }
+
+    /// Until every running node with a running parent has its link up.
+    pub fn wait_linked(&self) {
+        for node in self.nodes.values().filter(|n| n.process.is_some()) {
+            let Some((parent, _)) = node.address.rsplit_once('/') else { continue };
+            if self.nodes[parent].process.is_none() {
+                continue;
+            }
+            wait_for(&format!("{} has its parent\n{}", node.address, node.output()), || {
+                let links = node.get("/v1/links")?;
+                links["links"].as_array()?.iter().any(|l| l["role"] == "up" && l["state"] == "up").then_some(())
+            });
+        }
+    }
+
+    pub fn of_tier(&self, depth: usize) -> impl Iterator<Item = &Node> {
+        self.nodes.values().filter(move |n| n.address.split('/').count() == depth)
+    }
+
+    /// Waits until every ancestor of each origin holds all of these events, then checks that none
+    /// is there twice, and that each origin's order is kept within a lane.
+    pub fn wait_all_up(&self, sent: &[Sent]) {
+        let mut by_node: BTreeMap<&str, Vec<&Sent>> = BTreeMap::new();
+        for s in sent {
+            let mut at = Some(s.at.as_str());
+            while let Some(a) = at {
+                by_node.entry(a).or_default().push(s);
+                at = a.rsplit_once('/').map(|(up, _)| up);
+            }
+        }
+        for (address, wanted) in by_node {
+            let node = self.node(address);
+            let ids: HashSet<&str> = wanted.iter().map(|s| s.id.as_str()).collect();
+            let records = wait_for(&format!("{address} holds all of {} events\n{}", ids.len(), node.output()), || {
+                let records = node.records();
+                let there = records.iter().filter(|r| ids.contains(r.id.as_str())).count();
+                (there >= ids.len()).then_some(records)
+            });
+            check_once_and_in_order(address, &records, &wanted);
+        }
+    }
+}
+
+/// An event that was acknowledged to its publisher.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub at: String,
+    pub id: String,
+    pub urgent: bool,
+}
+
+pub fn check_once_and_in_order(address: &str, records: &[Record], wanted: &[&Sent]) {
+    let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (i, r) in records.iter().enumerate() {
+        places.entry(r.id.as_str()).or_default().push(i);
+    }
+    for (id, at) in &places {
+        assert_eq!(at.len(), 1, "{address} holds {id} {} times", at.len());
+    }
+    let mut newest: HashMap<(&str, bool), (usize, &str)> = HashMap::new();
+    for s in wanted {
+        let at = places.get(s.id.as_str()).unwrap_or_else(|| panic!("{address} lacks {}", s.id))[0];
+        if let Some((before, id)) = newest.insert((&s.at, s.urgent), (at, &s.id)) {
+            assert!(before < at, "{address} holds {} before {id}, which was sent earlier", s.id);
+        }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        for node in self.nodes.values_mut() {
+            if let Some(mut child) = node.process.take() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        if std::thread::panicking() {
+            for node in self.nodes.values() {
+                let text = node.output();
+                let from = text.len().saturating_sub(3000);
+                let from = (from..text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
+                eprintln!("--- {} ---\n{}", node.address, &text[from..]);
+            }
+        }
+    }
+}

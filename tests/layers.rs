@@ -1,0 +1,77 @@
+//! Absences, checked: who may import whom, and which file alone names a library.
+
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("node lies in the workspace").to_owned()
+}
+
+/// Every Rust file below `dir`, as (path from the workspace's root, lines that are not comments).
+fn sources(dir: &str) -> Vec<(String, Vec<String>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(dir)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("the workspace's folders can be read") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(&path).expect("a source file is UTF-8");
+                let code = text.lines().map(|l| l.split("//").next().unwrap_or_default().to_owned()).collect();
+                let name = path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
+                found.push((name, code));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no sources below {dir}");
+    found
+}
+
+fn naming<'a>(files: &'a [(String, Vec<String>)], word: &str) -> Vec<&'a str> {
+    let names = |line: &String| {
+        line.match_indices(word).any(|(i, _)| {
+            let before = line[..i].chars().next_back();
+            before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != '"')
+        })
+    };
+    files.iter().filter(|(_, code)| code.iter().any(names)).map(|(name, _)| name.as_str()).collect()
+}
+
+#[test]
+fn crates_import_only_what_lies_below_them() {
+    let shared = sources("shared/src");
+    let hub = sources("hub/src");
+    for upper in ["citybrain_hub", "citybrain_node"] {
+        assert_eq!(naming(&shared, upper), [""; 0], "shared imports {upper}");
+    }
+    assert_eq!(naming(&hub, "citybrain_node"), [""; 0], "hub imports node");
+}
+
+#[test]
+fn the_language_has_no_clock_no_files_and_no_async() {
+    let shared = sources("shared/src");
+    for word in ["tokio::", "std::fs", "std::net::Tcp", "SystemTime", "Instant::", "Utc::now"] {
+        assert_eq!(naming(&shared, word), [""; 0], "shared names {word}");
+    }
+}
+
+#[test]
+fn sled_rumqttc_and_the_codec_are_named_where_they_are_owned() {
+    let mut all = sources("hub/src");
+    all.extend(sources("node/src"));
+    assert_eq!(naming(&all, "sled::"), ["hub/src/store.rs"]);
+    assert_eq!(naming(&all, "rumqttc::"), ["hub/src/link/pipe.rs"]);
+    let codec = naming(&all, "mqtt_protocol_core");
+    assert!(!codec.is_empty() && codec.iter().all(|f| f.starts_with("hub/src/door/packet")), "{codec:?}");
+}
+
+#[test]
+fn protocol_and_state_are_pure() {
+    let hub = sources("hub/src");
+    let pure = ["hub/src/link/judge.rs", "hub/src/link/handshake.rs", "hub/src/link/sender.rs", "hub/src/state/"];
+    let pure: Vec<_> = hub.into_iter().filter(|(name, _)| pure.iter().any(|p| name.starts_with(p))).collect();
+    assert!(pure.len() >= 6, "{}", pure.len());
+    for word in ["tokio::", "SystemTime", "Instant::", "Utc::now", "getrandom", "std::fs"] {
+        assert_eq!(naming(&pure, word), [""; 0], "a pure module names {word}");
+    }
+}
