@@ -155,7 +155,8 @@ impl Press<'_> {
     /// See [`Error`]; nothing is skipped then.
     pub fn build(&self, builder: &mut FrameBuilder, send: Send, parked_upto: Pos) -> Result<Built, Error> {
         let mut built = Built { upto: send.looked, ..Built::default() };
-        let budget = FRAME_BYTES_MAX.min((self.session.message_bytes_max as usize).saturating_sub(FRAME_OVERHEAD_BYTES));
+        let budget =
+            FRAME_BYTES_MAX.min((self.session.message_bytes_max as usize).saturating_sub(FRAME_OVERHEAD_BYTES));
         if !send.cover {
             self.gather(builder, send, parked_upto, budget, &mut built)?;
         }
@@ -208,8 +209,10 @@ impl Press<'_> {
             if self.reader.first() > built.upto.next() {
                 return Err(Error::Trimmed(built.upto));
             }
-            let entries =
-                self.reader.read(built.upto, Some(send.lane), FRAME_RECORDS_MAX, FRAME_BYTES_MAX).map_err(Error::Log)?;
+            let entries = self
+                .reader
+                .read(built.upto, Some(send.lane), FRAME_RECORDS_MAX, FRAME_BYTES_MAX)
+                .map_err(Error::Log)?;
             if entries.is_empty() {
                 built.upto = built.upto.max(last);
                 return Ok(());
@@ -368,7 +371,8 @@ mod tests {
         assert_eq!(unpack(&packed, body.len()), Some(body));
         assert_eq!(unpack(&packed, 100), None);
         assert_eq!(pack(b"short"), None);
-        let noise: Vec<u8> = (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ (i >> 3) as u8).collect();
+        let noise: Vec<u8> =
+            (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ (i >> 3) as u8).collect();
         if let Some(p) = pack(&noise) {
             assert!(p.len() < noise.len());
         }

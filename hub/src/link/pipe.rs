@@ -5,7 +5,9 @@
 //! client that reconnects by itself silently forgets what it had accepted.
 
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event as Mqtt, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, QoS, SubscribeFilter};
+use rumqttc::{
+    AsyncClient, Event as Mqtt, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, QoS, SubscribeFilter,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -57,8 +59,16 @@ enum OutletKind {
 pub struct Inlet(InletKind);
 
 enum InletKind {
-    Mqtt { rx: mpsc::Receiver<Event>, queued_bytes: Arc<AtomicUsize>, dropped: Arc<AtomicU64>, task: tokio::task::AbortHandle },
-    Local { rx: mpsc::Receiver<(String, Bytes)>, is_new: bool },
+    Mqtt {
+        rx: mpsc::Receiver<Event>,
+        queued_bytes: Arc<AtomicUsize>,
+        dropped: Arc<AtomicU64>,
+        task: tokio::task::AbortHandle,
+    },
+    Local {
+        rx: mpsc::Receiver<(String, Bytes)>,
+        is_new: bool,
+    },
 }
 
 impl Outlet {

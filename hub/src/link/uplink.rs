@@ -70,10 +70,7 @@ impl Uplink {
             let wait = Duration::from_millis(backoff.next_ms());
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                r = stop.wait_for(|s| *s) => {
-                    let _ = r;
-                    return;
-                }
+                () = driver::stopped(&mut stop) => return,
             }
         }
     }
@@ -141,7 +138,7 @@ impl<'a> Link<'a> {
                 Ok(Event::Disconnected(why)) => return End::Again(why),
                 Ok(Event::Message { .. }) | Err(_) => return End::Again("the broker does not answer".into()),
             },
-            _ = stop.wait_for(|s| *s) => return End::Stop,
+            () = driver::stopped(stop) => return End::Stop,
         }
         let (answers, pending) = mpsc::channel::<Pending>(TICKETS_MAX);
         let (refuse, mut refused) = mpsc::channel(1);
@@ -176,7 +173,7 @@ impl<'a> Link<'a> {
                 r = committed.changed() => if r.is_err() { return End::Stop },
                 Some(why) = refused.recv() => self.again(cx.now(), why),
                 () = tokio::time::sleep_until(cx.at(self.deadline(now))) => {}
-                _ = stop.wait_for(|s| *s) => {
+                () = driver::stopped(stop) => {
                     let party = Party { inc: self.me.inc, boot: self.me.boot };
                     let bye = outlet.publish(cx.topic(Verb::Hello, &cx.address), Message::Bye(party).encode(), true);
                     // A broker that does not take it publishes the will instead.
@@ -242,7 +239,8 @@ impl<'a> Link<'a> {
             (s.me.clone(), parents)
         });
         self.me = me;
-        let hello = cx.with_own(&self.me, |own| handshake::hello(own, &cx.terms, &self.up.parent, &peers, &self.saying));
+        let hello =
+            cx.with_own(&self.me, |own| handshake::hello(own, &cx.terms, &self.up.parent, &peers, &self.saying));
         let message = Message::Hello(hello.clone()).encode();
         self.said = Some(hello);
         self.awaiting = true;
@@ -295,7 +293,9 @@ impl<'a> Link<'a> {
             Some(Verb::Down) => {
                 self.view.received_frames += 1;
                 self.view.received_bytes += payload.len() as u64;
-                return driver::receive(cx, &self.up.parent, &cx.address, payload, answers).await.map_err(|_| End::Stop);
+                return driver::receive(cx, &self.up.parent, &cx.address, payload, answers)
+                    .await
+                    .map_err(|_| End::Stop);
             }
             Some(Verb::Ask) => {
                 self.ask(payload, outlet);
@@ -345,8 +345,7 @@ impl<'a> Link<'a> {
             }
             Ok(Message::Refuse(refuse)) => {
                 let Some(said) = &self.said else { return Ok(()) };
-                let outcome =
-                    cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
+                let outcome = cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
                 match outcome {
                     OnRefuse::Ignore => {}
                     OnRefuse::Again => self.again(now, refuse.detail),
