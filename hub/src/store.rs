@@ -46,6 +46,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 /// A key, and its value; `None` removes it.
 pub type Row = (Vec<u8>, Option<Vec<u8>>);
+/// Keys and values, ascending by key.
+pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Changes in one sled batch. A batch pins memory that grows out of proportion with its size.
 const BATCH_ROWS: usize = 256;
@@ -86,8 +88,7 @@ impl Error {
 /// What was in the store.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Opened {
-    /// Ascending by key.
-    pub rows: Vec<(Vec<u8>, Vec<u8>)>,
+    pub rows: Rows,
     /// The newest position that is in the rows; the log must be applied from here on.
     pub upto: Pos,
     /// Why sled's folder was made anew, a sentence; the old one is kept as `state.damaged-N`.
@@ -351,7 +352,7 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
 
 struct Contents {
     meta: Meta,
-    rows: Vec<(Vec<u8>, Vec<u8>)>,
+    rows: Rows,
 }
 
 enum Fault {
@@ -757,7 +758,7 @@ fn list_snapshots(dir: &Path) -> Vec<(Pos, PathBuf)> {
 }
 
 /// The rows of the newest snapshot that is good.
-fn newest_good(dir: &Path) -> Option<(Pos, Vec<(Vec<u8>, Vec<u8>)>)> {
+fn newest_good(dir: &Path) -> Option<(Pos, Rows)> {
     list_snapshots(dir).into_iter().find_map(|(_, path)| match read_snapshot(&path) {
         Ok(good) => Some(good),
         Err(error) => {
@@ -813,7 +814,7 @@ impl SnapshotFile {
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Snapshot`] when it is damaged.
-pub fn read_snapshot(path: &Path) -> Result<(Pos, Vec<(Vec<u8>, Vec<u8>)>), Error> {
+pub fn read_snapshot(path: &Path) -> Result<(Pos, Rows), Error> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| BufReader::new(file).read_to_end(&mut bytes))
@@ -822,7 +823,7 @@ pub fn read_snapshot(path: &Path) -> Result<(Pos, Vec<(Vec<u8>, Vec<u8>)>), Erro
         .ok_or_else(|| Error::Snapshot { path: path.to_owned(), reason: "its checksum does not hold".to_owned() })
 }
 
-fn decode_snapshot(bytes: &[u8]) -> Option<(Pos, Vec<(Vec<u8>, Vec<u8>)>)> {
+fn decode_snapshot(bytes: &[u8]) -> Option<(Pos, Rows)> {
     let (mut rest, crc) = bytes.split_last_chunk::<4>()?;
     if crc32c(rest) != u32::from_le_bytes(*crc)
         || take(&mut rest)? != SNAPSHOT_MAGIC
@@ -851,7 +852,7 @@ mod tests {
     use proptest::prelude::*;
 
     const CACHE: u64 = 1 << 20;
-    type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+    type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
     fn open(dir: &Path) -> (Store, Opened) {
         Store::open(dir, CACHE).unwrap()
@@ -866,10 +867,10 @@ mod tests {
     }
 
     /// A store with 300 rows at 20, snapshots at 10 and 20, and one more row at 25.
-    fn filled(dir: &Path) -> Rows {
+    fn filled(dir: &Path) -> Model {
         let (mut store, opened) = open(dir);
         assert_eq!(opened, Opened::default());
-        let mut model = Rows::new();
+        let mut model = Model::new();
         for upto in [10, 20, 25] {
             let n = if upto == 25 { 1 } else { 300 };
             let rows: Vec<Row> = (0..n).map(|i| row(&format!("row/{i}"), format!("{upto} {i}").as_bytes())).collect();
@@ -893,7 +894,7 @@ mod tests {
         let model = filled(dir.path());
         let (mut store, opened) = open(dir.path());
         assert_eq!((opened.upto, opened.rebuilt), (Pos(25), None));
-        assert_eq!(opened.rows.into_iter().collect::<Rows>(), model);
+        assert_eq!(opened.rows.into_iter().collect::<Model>(), model);
         assert_eq!(store.trim_floor(), Pos(10));
         let third = store.snapshot(Pos(25)).unwrap();
         assert_eq!((third.rows, third.trim_to), (300, Pos(20)));
@@ -915,7 +916,7 @@ mod tests {
         drop(store);
         let (store, opened) = open(dir.path());
         assert_eq!((opened.rebuilt, opened.upto, opened.rows.len()), (None, Pos(4), 44));
-        let rows: Rows = opened.rows.into_iter().collect();
+        let rows: Model = opened.rows.into_iter().collect();
         assert_eq!(rows[keys[1].as_bytes()], vec![1; 256 * 1024 - 1]);
         assert_eq!(rows[b"short".as_slice()], b"now it is short");
         let left: Vec<_> = store.db.scan_prefix(b"pshort").keys().map(Result::unwrap).collect();
@@ -1044,7 +1045,7 @@ mod tests {
         let model = filled(dir.path());
         let bytes = fs::read(db(dir.path())).unwrap();
         let opened = read(dir.path(), CACHE).unwrap();
-        assert_eq!((opened.rows.into_iter().collect::<Rows>(), opened.upto), (model, Pos(25)));
+        assert_eq!((opened.rows.into_iter().collect::<Model>(), opened.upto), (model, Pos(25)));
         let verdict = verify(dir.path(), CACHE).unwrap();
         assert_eq!(
             verdict,
@@ -1088,7 +1089,7 @@ mod tests {
             }
             fs::write(&path, bytes).unwrap();
             let (mut store, opened) = open(dir.path());
-            let rows: Rows = opened.rows.into_iter().collect();
+            let rows: Model = opened.rows.into_iter().collect();
             match (&opened.rebuilt, opened.upto) {
                 (_, Pos(25)) => prop_assert_eq!(&rows, &model),
                 (_, Pos(20)) => {
@@ -1106,7 +1107,7 @@ mod tests {
             writes in prop::collection::vec((prop::collection::vec((0..40_u8, prop::option::of(0..9000_usize)), 0..60), any::<bool>()), 1..8)) {
             let dir = tempfile::tempdir().unwrap();
             let (mut store, _) = open(dir.path());
-            let mut model = Rows::new();
+            let mut model = Model::new();
             for (upto, (rows, reopen)) in (1..).zip(writes) {
                 let rows: Vec<Row> = rows
                     .into_iter()
@@ -1123,7 +1124,7 @@ mod tests {
                     drop(store);
                     let (again, opened) = open(dir.path());
                     prop_assert_eq!((opened.upto, opened.rebuilt), (Pos(upto), None));
-                    prop_assert_eq!(opened.rows.into_iter().collect::<Rows>(), model.clone());
+                    prop_assert_eq!(opened.rows.into_iter().collect::<Model>(), model.clone());
                     store = again;
                 }
             }
