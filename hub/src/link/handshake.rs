@@ -753,7 +753,13 @@ mod tests {
     }
 
     fn me(inc: Inc, log: LogId, marks: &[BootMark]) -> Me {
-        Me { inc, boot: marks.last().unwrap().boot, boots: marks.to_vec(), epochs: vec![Epoch { log, first: Pos(1) }] }
+        Me {
+            inc,
+            boot: marks.last().unwrap().boot,
+            boots: marks.to_vec(),
+            epochs: vec![Epoch { log, first: Pos(1) }],
+            ..Me::default()
+        }
     }
 
     /// The hash of everybody's shared history; a fork's differ.
