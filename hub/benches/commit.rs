@@ -4,7 +4,7 @@
 use citybrain_hub::log::{Log, Options};
 use citybrain_shared::record::{Header, Kind};
 use citybrain_shared::{Lane, Pos};
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Records of 400 bytes with distinct keys.
 fn records(n: usize, from: u64) -> Vec<Vec<u8>> {
@@ -33,16 +33,15 @@ fn commit(c: &mut Criterion) {
         group.throughput(Throughput::Elements(size as u64));
         group.bench_function(format!("fsync/{size}"), |b| {
             b.iter(|| {
-                some.iter().for_each(|r| drop(log.append([r.as_slice()])));
+                some.iter().for_each(|r| _ = log.append([r.as_slice()]));
                 log.commit().expect("the disk works")
             });
         });
         group.bench_function(format!("append only/{size}"), |b| {
-            b.iter_batched(
-                || log.rollback(),
-                |()| some.iter().for_each(|r| drop(log.append([r.as_slice()]))),
-                BatchSize::PerIteration,
-            );
+            b.iter(|| {
+                log.rollback();
+                some.iter().for_each(|r| _ = log.append([r.as_slice()]));
+            });
         });
         log.rollback();
     }

@@ -20,12 +20,14 @@ pub struct Fake {
     committed: watch::Sender<Pos>,
 }
 
+type Commit = Box<dyn FnOnce(&mut Inner) + Send>;
+
 #[derive(Default)]
 struct Inner {
     log: Vec<Entry>,
     state: State,
     /// Commits wait here while they are held back.
-    held: Option<Vec<Box<dyn FnOnce(&mut Inner, bool) + Send>>>,
+    held: Option<Vec<Commit>>,
     unwritable: bool,
     offers: usize,
 }
@@ -43,13 +45,9 @@ impl Fake {
     pub fn release(&self) {
         let mut inner = self.inner.lock();
         for commit in inner.held.take().unwrap_or_default() {
-            commit(&mut inner, true);
+            commit(&mut inner);
         }
         self.committed.send_replace(inner.last());
-    }
-
-    pub fn held(&self) -> usize {
-        self.inner.lock().held.as_ref().map_or(0, Vec::len)
     }
 
     pub fn break_disk(&self, broken: bool) {
@@ -88,7 +86,7 @@ impl Fake {
             let (tx, rx) = oneshot::channel();
             let mut inner = fake.inner.lock();
             inner.offers += 1;
-            let commit = move |inner: &mut Inner, _late: bool| {
+            let commit = move |inner: &mut Inner| {
                 let answer = if inner.unwritable {
                     Err(Error::Unwritable("the test says so".into()))
                 } else {
@@ -98,7 +96,7 @@ impl Fake {
             };
             match &mut inner.held {
                 Some(held) => held.push(Box::new(commit)),
-                None => commit(&mut inner, false),
+                None => commit(&mut inner),
             }
             fake.committed.send_replace(inner.last());
             Ok(rx)
@@ -114,7 +112,7 @@ impl Inner {
     fn append(&mut self, draft: &Draft) -> Pos {
         let pos = self.last().next();
         let mut draft = draft.clone();
-        draft.stamp(super::now_us());
+        draft.stamp(super::now_us(), pos.0);
         let entry = Entry { pos, chain: 0, bytes: Bytes::copy_from_slice(draft.bytes()) };
         let (header, payload) = Header::decode(&entry.bytes).unwrap();
         if header.retain {

@@ -3,6 +3,7 @@
 
 use super::route::live_message;
 use super::{Door, now_us, packet::reason};
+use crate::link::pipe::LocalPipe;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -135,14 +136,40 @@ impl LocalClient {
     }
 
     /// The next message. While the queue is full, the connections that have more are not read.
-    pub async fn recv(&mut self) -> LocalMessage {
-        if let Some(m) = self.backlog.pop_front() {
-            return m;
+    /// `None`: a newer local client has taken over. Cancel-safe.
+    pub async fn recv(&mut self) -> Option<LocalMessage> {
+        match self.backlog.pop_front() {
+            Some(m) => Some(m),
+            None => self.queue.recv().await,
         }
-        match self.queue.recv().await {
-            Some(m) => m,
-            // A newer local client has taken over: nothing will ever come.
-            None => std::future::pending().await,
-        }
+    }
+}
+
+impl From<LocalClient> for LocalPipe {
+    /// The same as a pipe, for a driver that speaks to any broker. Ends when either side drops it.
+    fn from(mut client: LocalClient) -> LocalPipe {
+        let (tx, mut from_driver) = mpsc::channel::<(String, Bytes, bool)>(QUEUE_MAX);
+        let (to_driver, rx) = mpsc::channel(QUEUE_MAX);
+        tokio::spawn(async move {
+            let mut waiting = None;
+            loop {
+                tokio::select! {
+                    sent = from_driver.recv() => match sent {
+                        Some((topic, payload, retain)) => client.publish(&topic, payload, retain),
+                        None => return,
+                    },
+                    room = to_driver.reserve(), if waiting.is_some() => match room {
+                        Ok(room) => if let Some(m) = waiting.take() { room.send(m) },
+                        Err(_) => return,
+                    },
+                    // That a connection is gone is said by the child's last will.
+                    next = client.recv(), if waiting.is_none() => match next {
+                        Some(m) => waiting = (!m.closed).then_some((m.topic, m.payload)),
+                        None => return,
+                    },
+                }
+            }
+        });
+        LocalPipe { tx, rx }
     }
 }

@@ -139,7 +139,7 @@ impl Door {
         Arc::new(Door {
             ingress,
             broker: broker.clone(),
-            access: Access::new(access, &node.address, &link.root),
+            access: Access::new(access, &link.root),
             link: link.clone(),
             router: Router::new(me.clone(), counters.clone(), &link.root, opened_at),
             me,

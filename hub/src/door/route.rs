@@ -131,7 +131,8 @@ impl Inbox {
         Next::Item
     }
 
-    pub fn len(&self) -> usize {
+    /// Messages that wait.
+    pub fn queued(&self) -> usize {
         self.queue.lock().items.len()
     }
 

@@ -239,7 +239,7 @@ impl Seats {
                 connected: true,
                 filters: live.filters.load(Ordering::Relaxed),
                 in_flight: live.in_flight.load(Ordering::Relaxed),
-                queued: inbox.as_ref().map_or(0, |i| i.len()),
+                queued: inbox.as_ref().map_or(0, |i| i.queued()),
                 behind: inbox.as_ref().is_some_and(|i| !i.is_live()),
                 upto,
             };
