@@ -161,6 +161,7 @@ pub fn local(mut client: LocalClient) -> Pipe {
                     None => return,
                 },
                 message = client.recv(), if is_room => {
+                    let Some(message) = message else { return };
                     // The end of a connection shows in the will that the child left.
                     if !message.closed && inbox.try_send((message.topic, message.payload)).is_err() {
                         return;
