@@ -55,7 +55,7 @@ impl Broker {
                     lines.retained = Some((topic.clone(), payload.clone()));
                 }
                 lines.count += 1;
-                if lines.lose > 0 && lines.count % lines.lose == 0 {
+                if lines.lose > 0 && lines.count.is_multiple_of(lines.lose) {
                     continue;
                 }
                 let to = if is_child { &lines.to_parent } else { &lines.to_child };
