@@ -485,11 +485,8 @@ mod tests {
         let d = ingress("").take(&p).draft.unwrap();
         let v: Value = serde_json::from_slice(d.payload()).unwrap();
         assert_eq!((v["subject"].as_str(), v["data"]["smoke"].as_bool()), (Some("二仙桥"), Some(true)));
-        let p = Publish {
-            content_type: Some("image/png"),
-            user_properties: props,
-            ..publish("in/x", b"\xff\x00\x01\x02")
-        };
+        let p =
+            Publish { content_type: Some("image/png"), user_properties: props, ..publish("in/x", b"\xff\x00\x01\x02") };
         let v: Value = serde_json::from_slice(ingress("").take(&p).draft.unwrap().payload()).unwrap();
         assert_eq!(v["data_base64"], "/wABAg==");
     }

@@ -52,6 +52,16 @@ pub fn run(config: Config) -> miette::Result<()> {
     served
 }
 
+/// Log, state and engine alone, without doors: for measuring.
+///
+/// # Errors
+/// As [`run`].
+pub fn open_bare(config: &Config) -> miette::Result<(Hub, std::thread::JoinHandle<()>)> {
+    let (hub, engine, _) = engine::open(config).into_diagnostic()?;
+    let thread = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run()).into_diagnostic()?;
+    Ok((hub, thread))
+}
+
 fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = match threads {
         0 | 1 => tokio::runtime::Builder::new_current_thread(),
@@ -71,9 +81,7 @@ fn start_logging(config: &Config) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second node in one process (tests) keeps the first one's subscriber.
     let _ = match config.log.format {
-        LogFormat::Text => {
-            builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
-        }
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
 }
@@ -89,7 +97,10 @@ fn tell(config: &Config, facts: &Facts) {
         "Log and state are open."
     );
     if facts.cut_bytes > 0 {
-        tracing::info!(bytes = facts.cut_bytes, "An unfinished write at the log's end was cut off; nothing of it was acknowledged.");
+        tracing::info!(
+            bytes = facts.cut_bytes,
+            "An unfinished write at the log's end was cut off; nothing of it was acknowledged."
+        );
     }
     for damage in &facts.damages {
         tracing::error!(damage, "The log is damaged; the rest stays readable.");
@@ -137,6 +148,8 @@ async fn serve(config: Config, hub: Hub, started: Instant) -> miette::Result<()>
         tasks.spawn(Uplink::new(context, address, broker, answer, downlinks).run(stopped.clone()));
     }
 
+    // Before the first question: a directive is counted for the nodes that are known when it comes.
+    say_presence(&config, &hub).await?;
     let listener = bind(config.api.listen, "api.listen").await?;
     let url = format!("http://{}", listener.local_addr().into_diagnostic()?);
     let router = api::router(ctx(&config, &hub, &links, door, ingress, started, stopped.clone()));
@@ -150,7 +163,6 @@ async fn serve(config: Config, hub: Hub, started: Instant) -> miette::Result<()>
         }
     });
 
-    say_presence(&config, &hub).await?;
     let note = Advertisement::write(&config, &url)?;
     tasks.spawn(watchdog(hub.clone(), stopped.clone()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -225,11 +237,12 @@ fn local_pipe(mut client: LocalClient) -> Pipe {
                     let Ok(permit) = permit else { return };
                     // While the driver has room, wait for whichever comes first.
                     tokio::select! {
-                        message = client.recv() => {
-                            if !message.closed {
-                                permit.send((message.topic, message.payload));
-                            }
-                        }
+                        message = client.recv() => match message {
+                            // That a connection is gone the child's last will says too.
+                            Some(m) if m.closed => {}
+                            Some(m) => permit.send((m.topic, m.payload)),
+                            None => return,
+                        },
                         out = from_driver.recv() => match out {
                             Some((topic, payload, retain)) => client.publish(&topic, payload, retain),
                             None => return,
@@ -288,9 +301,9 @@ fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {
         durable_here_pos: peer.has[slot].map_or(citybrain_shared::Pos::ZERO, |c| c.upto),
     };
     view::Link {
-        direction: match l.role {
-            Role::Up => view::LinkDirection::Up,
-            Role::Down => view::LinkDirection::Down,
+        role: match l.role {
+            Role::Up => view::LinkRole::Up,
+            Role::Down => view::LinkRole::Down,
         },
         peer: l.peer.clone(),
         state: state.into(),

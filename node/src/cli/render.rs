@@ -17,13 +17,18 @@ use std::io::{self, IsTerminal, Write};
 /// What a command has to show.
 pub enum Output {
     Nothing,
+    /// Everything was printed on the way; the process ends with this code.
+    Code(u8),
     Text(String),
     Version(Answer<view::Version>),
     Check(Answer<view::Check>, Vec<Invalid>),
     Status(Answer<view::Status>),
     Tree(Answer<view::Tree>),
     Links(Answer<view::Links>),
-    Events { lines: Lines, follow: bool },
+    Events {
+        lines: Lines,
+        follow: bool,
+    },
     Shown(Answer<view::Shown>),
     Sent(Answer<view::Sent>),
     Directives(Answer<view::Directives>),
@@ -100,6 +105,7 @@ impl Screen {
     fn write(&self, output: Output, out: &mut dyn Write) -> Result<u8, Stop> {
         match output {
             Output::Nothing => {}
+            Output::Code(code) => return Ok(code),
             Output::Text(text) => out.write_all(text.as_bytes())?,
             Output::Version(a) => self.answer(&a, out, |v, _, out| {
                 writeln!(
