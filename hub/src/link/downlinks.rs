@@ -126,7 +126,7 @@ struct Waiting {
 }
 
 pub struct Driver {
-    cx: Context,
+    cx: Arc<Context>,
     dial: Dial,
     commands: mpsc::Receiver<Command>,
     children: BTreeMap<Address, Child>,
@@ -160,7 +160,7 @@ impl Driver {
         let (greeted_tx, greeted) = mpsc::channel(HANDSHAKES_MAX);
         let outbox = Outbox::new(cx.hub.reader().last());
         Driver {
-            cx,
+            cx: Arc::new(cx),
             dial,
             commands,
             children: BTreeMap::new(),
@@ -206,7 +206,7 @@ impl Driver {
         let Pipe { outlet, mut inlet } = (self.dial)();
         let (answers, pending) = mpsc::channel::<Pending>(TICKETS_MAX);
         // Ends by itself once `answers` is dropped.
-        tokio::spawn(driver::answer(self.cx.clone(), outlet.clone(), Verb::UpAck, pending, None));
+        tokio::spawn(driver::answer((*self.cx).clone(), outlet.clone(), Verb::UpAck, pending, None));
         let mut committed = self.cx.hub.committed();
         loop {
             let now = self.cx.now();

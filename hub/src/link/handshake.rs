@@ -758,7 +758,7 @@ mod tests {
             boot: marks.last().unwrap().boot,
             boots: marks.to_vec(),
             epochs: vec![Epoch { log, first: Pos(1) }],
-            seqs: [0; 8],
+            ..Me::default()
         }
     }
 

@@ -42,6 +42,8 @@ pub mod pipe;
 pub mod sender;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 pub mod uplink;
 pub mod view;
 

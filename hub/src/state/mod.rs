@@ -56,6 +56,9 @@ pub struct State {
     dirty: HashSet<Key>,
 }
 
+/// Histories of one log whose names are kept. One is normal; each restored backup adds one or two.
+const EPOCHS_KEPT: usize = 64;
+
 /// This node's identity.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Me {
@@ -420,8 +423,11 @@ impl State {
                 self.dirty.insert(Key::Me);
             }
             Note::Epoch { log, first, .. } => {
-                self.me.epochs.retain(|e| e.first < first);
+                // One that begins earlier than those before it hides them; peers may still hold
+                // cursors in them, so their names are kept.
                 self.me.epochs.push(Epoch { log, first });
+                let extra = self.me.epochs.len().saturating_sub(EPOCHS_KEPT);
+                self.me.epochs.drain(..extra);
                 self.dirty.insert(Key::Me);
             }
             Note::Received { peer, from, lane, cursor, records, dropped } => {
@@ -438,11 +444,9 @@ impl State {
                     p.peer_has = [None, None];
                     p.peer_has_inc = Some(inc);
                 }
-                let place = &mut p.peer_has[slot(lane)];
-                // A watermark of one history never goes down.
-                if place.is_none_or(|old| old.log != cursor.log || old.upto < cursor.upto) {
-                    *place = Some(cursor);
-                }
+                // Within a session it only grows. A session with a peer restored from a backup
+                // begins lower, and what it lost has to be kept for it.
+                p.peer_has[slot(lane)] = Some(cursor);
             }
             Note::Granted { child, party, lease } => {
                 let p = self.peer(&child);
