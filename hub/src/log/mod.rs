@@ -13,16 +13,16 @@
 //!
 //! # Format
 //! A folder with one file a segment, named by its first position (20 digits, `.log`), little-endian:
-//! a head of 32 bytes ([`format::Head`]), then entries:
+//! a head of 32 bytes (`format::Head`), then entries:
 //!
 //! | at | size | field |
 //! |---|---|---|
 //! | 0 | 4 | length of the record; bit 31: ends its group; bit 30: first after an fsync |
 //! | 4 | 4 | crc32c of record, position, the four bytes above, chain, and the segment's salt |
-//! | 8 | 8 | chain hash ([`format::chain`]) |
+//! | 8 | 8 | chain hash (`format::chain`) |
 //! | 16 | | the record |
 //!
-//! Beside each sealed segment lies its index (`.idx`, [`index`]), which can always be rebuilt.
+//! Beside each sealed segment lies its index (`.idx`, `index.rs`), which can always be rebuilt.
 //!
 //! # Operation
 //! `append` encodes into a buffer, `write` hands the buffer to the kernel, `commit` also syncs it,
