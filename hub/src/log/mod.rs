@@ -63,6 +63,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use tail::{Chunk, Tail};
 
+/// Room that the buffer keeps between commits: more than what a busy node commits at once, less than
+/// what one large batch once needed.
+const BUFFER_BYTES_KEPT: usize = 512 * 1024;
+
 #[derive(Clone, Debug)]
 pub struct Options {
     /// A segment is sealed after the commit that reaches this size, bytes.
@@ -251,7 +255,8 @@ impl Log {
         Ok(Opened { log, found })
     }
 
-    /// Adds one group to the buffer and returns the positions of its first and last record. No I/O.
+    /// Adds one group to the buffer and returns the positions of its first and last record. No I/O,
+    /// and no bound: the caller commits before the buffer is too large.
     ///
     /// # Panics
     /// When the group is empty, or a record is shorter than 40 bytes or longer than 16 MiB.
@@ -471,7 +476,7 @@ impl Log {
         self.durable =
             Mark { last: self.last, chain: self.chain, bytes: self.durable.bytes + self.buffer.len() as u64 };
         self.buffer.clear();
-        self.buffer.shrink_to(2 * citybrain_shared::limits::COMMIT_BYTES_MAX);
+        self.buffer.shrink_to(BUFFER_BYTES_KEPT);
         self.offsets.clear();
         self.in_file = 0;
         self.written = 0;
