@@ -1000,13 +1000,20 @@ mod tests {
     #[test]
     fn a_row_changed_behind_our_back_fails_the_check() {
         let dir = tempfile::tempdir().unwrap();
-        for change in 0..3 {
+        for how in 0..4 {
             let model = filled(dir.path());
             let (store, _) = open(dir.path());
-            match change {
+            match how {
                 0 => drop(store.db.remove(row_key(b"row/7")).unwrap()),
                 1 => drop(store.db.insert(row_key(b"row/7"), b"short".as_slice()).unwrap()),
-                _ => drop(store.db.remove(META).unwrap()),
+                2 => drop(store.db.remove(META).unwrap()),
+                _ => {
+                    // Good in itself, but not what was written last.
+                    let mut changes = Vec::new();
+                    change(&store.db, b"row/7", Some(b"10 7"), &mut Meta { rows: 9, ..Meta::default() }, &mut changes)
+                        .unwrap();
+                    store.db.apply_batch(batch(changes)).unwrap();
+                }
             }
             store.db.flush().unwrap();
             drop(store);
@@ -1018,7 +1025,7 @@ mod tests {
         }
         let aside: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
-        assert_eq!(aside, ["state.damaged-3"], "only the newest is kept");
+        assert_eq!(aside, ["state.damaged-4"], "only the newest is kept");
     }
 
     #[test]
