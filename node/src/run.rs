@@ -35,7 +35,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 pub fn run(config: Config) -> miette::Result<()> {
     start_logging(&config);
     let started = Instant::now();
-    let (hub, engine, facts) = engine::open(&config)
+    let (hub, engine, facts) = engine::open(&config, citybrain_hub::policy::none())
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot open the data folder `{}`", config.node.data.display()))?;
     tell(&config, &facts);
@@ -57,7 +57,7 @@ pub fn run(config: Config) -> miette::Result<()> {
 /// # Errors
 /// As [`run`].
 pub fn open_bare(config: &Config) -> miette::Result<(Hub, std::thread::JoinHandle<()>)> {
-    let (hub, engine, _) = engine::open(config).into_diagnostic()?;
+    let (hub, engine, _) = engine::open(config, citybrain_hub::policy::none()).into_diagnostic()?;
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run()).into_diagnostic()?;
     Ok((hub, thread))
 }

@@ -88,7 +88,7 @@ impl Node {
         let link = "[link]\nresend_after_ms = 50\ncompress = true\n";
         let text = format!("{link}[node]\naddress = \"{address}\"\ndata = \"{}\"\n{parent}", dir.display());
         let config: Config = toml::from_str(&text).unwrap();
-        let (hub, engine, _) = engine::open(&config).unwrap();
+        let (hub, engine, _) = engine::open(&config, crate::policy::none()).unwrap();
         let thread = std::thread::spawn(|| engine.run());
         let links = Links::default();
         let cx = Context::new(hub.clone(), &config.node, config.link.clone(), links.clone());

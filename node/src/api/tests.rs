@@ -31,7 +31,7 @@ impl Served {
         let dir = tempfile::tempdir().unwrap();
         let text = format!("[node]\naddress = \"c/s\"\nname = \"街道\"\ndata = \"{}\"\n", dir.path().display());
         let config = parse(&text, &Variables::new()).config.unwrap();
-        let (hub, engine, _) = engine::open(&config).unwrap();
+        let (hub, engine, _) = engine::open(&config, citybrain_hub::policy::none()).unwrap();
         let engine = std::thread::spawn(move || engine.run());
         let about = Presence {
             address: config.node.address.clone(),
