@@ -1,5 +1,9 @@
-//! What a commit and a read cost. The questions: how large a group is worth waiting for (none: a
-//! commit of what is there is best, the fsync is most of it), and what the memory tail saves.
+//! What a commit and a read cost. The questions: is it worth waiting for a larger group (no: the fsync
+//! is most of a commit, and what arrives meanwhile makes the next group), and what does the tail save.
+//!
+//! Records of 400 bytes, 2 vCPU, ext4 on a virtual disk, otherwise idle: a commit of 1 / 16 / 64 / 256
+//! takes 0.11 / 0.18 / 0.23 / 0.27 ms (p50), 0.2 / 0.3 / 0.3 / 0.8 ms (p99). With both cores taken by
+//! others it is 4 ms, a scheduler's tick, whatever its size.
 
 use citybrain_hub::log::{Log, Options};
 use citybrain_shared::record::{Header, Kind};

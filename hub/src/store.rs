@@ -157,13 +157,13 @@ impl Store {
         // Made once sled's folder is there: if it is there alone, sled's folder has gone.
         let known = snapshots.exists();
         let existed = state.join("db").exists();
-        let newest = newest_good(&snapshots);
-        let at_least = newest.as_ref().map_or(Pos::ZERO, |(pos, _)| *pos);
+        let newest = list_snapshots(&snapshots).first().map_or(Pos::ZERO, |(pos, _)| *pos);
+        let good = |upto: Pos| upto >= newest || newest_good(&snapshots).is_none_or(|(pos, _)| upto >= pos);
 
         let reason = if existed || !known {
             match open_sled(&state, cache_bytes) {
-                Ok((_, contents)) if contents.meta.upto < at_least => {
-                    format!("it ends at {}, before the newest snapshot, which ends at {at_least}", contents.meta.upto)
+                Ok((_, contents)) if !good(contents.meta.upto) => {
+                    format!("it ends at {}, before the newest good snapshot", contents.meta.upto)
                 }
                 Ok((db, contents)) => {
                     let store = Store::new(dir, db, contents.meta)?;
@@ -190,7 +190,7 @@ impl Store {
             Fault::Damaged(reason) => Error::Failed { reason },
         })?;
         let mut store = Store::new(dir, db, contents.meta)?;
-        let (upto, rows) = newest.unwrap_or_default();
+        let (upto, rows) = newest_good(&snapshots).unwrap_or_default();
         store.write(rows.iter().map(|(k, v)| (k.clone(), Some(v.clone()))).collect(), upto)?;
         sync_files(&state)?;
         fs::create_dir_all(&snapshots).map_err(io)?;
@@ -320,6 +320,17 @@ pub fn verify(dir: &Path, cache_bytes: u64) -> Result<Verdict, Error> {
         .map(|(pos, path)| (pos, read_snapshot(&path).map(|(_, rows)| rows.len() as u64).map_err(|e| e.to_string())))
         .collect();
     Ok(Verdict { state, snapshots })
+}
+
+/// Makes a stopped node's store anew from its newest good snapshot; the old one is moved aside.
+///
+/// # Errors
+/// As [`Store::open`].
+pub fn rebuild(dir: &Path, cache_bytes: u64) -> Result<Opened, Error> {
+    if dir.join("state").exists() {
+        move_aside(dir)?;
+    }
+    Ok(Store::open(dir, cache_bytes)?.1)
 }
 
 /// The rows of a stopped node. sled writes when it opens, so it is given a copy.
@@ -966,6 +977,23 @@ mod tests {
     }
 
     #[test]
+    fn a_store_rebuilt_by_hand_begins_at_the_newest_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        let opened = rebuild(dir.path(), CACHE).unwrap();
+        assert_eq!((opened.upto, opened.rows.len(), opened.rebuilt.is_some()), (Pos(20), 300, true));
+        assert!(dir.path().join("state.damaged-1").exists());
+    }
+
+    #[test]
+    fn a_damaged_newest_snapshot_does_not_condemn_a_good_state() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        fs::write(snapshot_path(&dir.path().join("snapshots"), Pos(99)), b"half of one").unwrap();
+        assert_eq!(at(dir.path()), (25, 300, None));
+    }
+
+    #[test]
     fn a_damaged_newest_snapshot_gives_way_to_the_older() {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path());
@@ -994,7 +1022,7 @@ mod tests {
         copy_folder(&old.0, &dir.path().join("state")).unwrap();
         let (upto, _, rebuilt) = at(dir.path());
         assert_eq!(upto, 2);
-        assert!(rebuilt.unwrap().contains("before the newest snapshot"));
+        assert!(rebuilt.unwrap().contains("before the newest good snapshot"));
     }
 
     #[test]
