@@ -5,6 +5,7 @@
 //! has, its state is written, and only then does the process end.
 
 use crate::api::{self, Ctx};
+use crate::brain::Brain;
 use citybrain_hub::Hub;
 use citybrain_hub::door::{self, Door, LocalClient};
 use citybrain_hub::engine::{self, Facts};
@@ -35,7 +36,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 pub fn run(config: Config) -> miette::Result<()> {
     start_logging(&config);
     let started = Instant::now();
-    let (hub, engine, facts) = engine::open(&config, citybrain_hub::policy::none())
+    let (hub, engine, facts) = engine::open(&config, Brain::make(&config))
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot open the data folder `{}`", config.node.data.display()))?;
     tell(&config, &facts);
