@@ -1,10 +1,14 @@
-//! What a commit and a read cost. The questions: how large a group is worth waiting for (none: a
-//! commit of what is there is best, the fsync is most of it), and what the memory tail saves.
+//! What a commit and a read cost. The questions: is it worth waiting for a larger group (no: the fsync
+//! is most of a commit, and what arrives meanwhile makes the next group), and what does the tail save.
+//!
+//! Records of 400 bytes, 2 vCPU, ext4 on a virtual disk, otherwise idle: a commit of 1 / 16 / 64 / 256
+//! takes 0.11 / 0.18 / 0.23 / 0.27 ms (p50), 0.2 / 0.3 / 0.3 / 0.8 ms (p99). With both cores taken by
+//! others it is 4 ms, a scheduler's tick, whatever its size.
 
 use citybrain_hub::log::{Log, Options};
 use citybrain_shared::record::{Header, Kind};
 use citybrain_shared::{Lane, Pos};
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Records of 400 bytes with distinct keys.
 fn records(n: usize, from: u64) -> Vec<Vec<u8>> {
@@ -33,16 +37,15 @@ fn commit(c: &mut Criterion) {
         group.throughput(Throughput::Elements(size as u64));
         group.bench_function(format!("fsync/{size}"), |b| {
             b.iter(|| {
-                some.iter().for_each(|r| drop(log.append([r.as_slice()])));
+                some.iter().for_each(|r| _ = log.append([r.as_slice()]));
                 log.commit().expect("the disk works")
             });
         });
         group.bench_function(format!("append only/{size}"), |b| {
-            b.iter_batched(
-                || log.rollback(),
-                |()| some.iter().for_each(|r| drop(log.append([r.as_slice()]))),
-                BatchSize::PerIteration,
-            );
+            b.iter(|| {
+                log.rollback();
+                some.iter().for_each(|r| _ = log.append([r.as_slice()]));
+            });
         });
         log.rollback();
     }

@@ -1,7 +1,8 @@
 //! What a publish costs until it is a draft for the log.
 //! Answers: a CloudEvent as it is, and a device's own JSON through a mapping.
 
-use citybrain_hub::ingress::{Ingress, Publish};
+use citybrain_hub::door::{Ingress as _, Publish};
+use citybrain_hub::ingress::Ingress;
 use citybrain_shared::config::Config;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -9,12 +10,14 @@ use std::hint::black_box;
 fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
     Publish {
         client: "bench",
+        user: "",
         topic,
         qos: 1,
         retain: false,
         payload,
         content_type: None,
-        user_properties: &[],
+        user_properties: Default::default(),
+        expiry_s: None,
         door: &[],
     }
 }

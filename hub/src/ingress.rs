@@ -4,6 +4,8 @@
 //! events. Whatever fails on the way is kept as a dead letter with its reason; nothing is dropped
 //! in silence, and nothing here can fail for another client.
 
+use crate::door::packet::reason;
+use crate::door::{Publish, Taken};
 use crate::note::{DeadLetter, Note};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -15,38 +17,6 @@ use citybrain_shared::selector::Selector;
 use citybrain_shared::{Address, Lane, topic};
 use serde_json::Value;
 use std::borrow::Cow;
-
-/// MQTT 5 reason codes of PUBACK and PUBREC (section 3.4.2.1).
-pub mod code {
-    pub const SUCCESS: u8 = 0x00;
-    pub const NOT_AUTHORIZED: u8 = 0x87;
-    pub const TOPIC_NAME_INVALID: u8 = 0x90;
-    pub const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
-}
-
-/// A publish, as the front door hands it over.
-#[derive(Clone, Copy, Debug)]
-pub struct Publish<'a> {
-    pub client: &'a str,
-    pub topic: &'a str,
-    pub qos: u8,
-    pub retain: bool,
-    pub payload: &'a [u8],
-    /// MQTT 5 only.
-    pub content_type: Option<&'a str>,
-    pub user_properties: &'a [(String, String)],
-    /// Goes into [`Header::door`].
-    pub door: &'a [u8],
-}
-
-/// What a publish becomes.
-#[derive(Debug)]
-pub struct Taken {
-    /// `None`: a plain QoS 0 message, only to be handed to whoever is subscribed now.
-    pub draft: Option<Draft>,
-    /// The MQTT 5 reason code of the answer.
-    pub reason: u8,
-}
 
 /// Why something is refused.
 #[derive(Debug)]
@@ -65,7 +35,7 @@ impl Refusal {
 
 impl From<event::Error> for Refusal {
     fn from(e: event::Error) -> Refusal {
-        Refusal::new(e.reason(), e.to_string(), code::PAYLOAD_FORMAT_INVALID)
+        Refusal::new(e.reason(), e.to_string(), reason::PAYLOAD_FORMAT)
     }
 }
 
@@ -89,18 +59,6 @@ impl Ingress {
     pub fn new(config: &Config) -> Ingress {
         let reach = config.reach.iter().map(|r| (r.kind.clone(), r.tier)).collect();
         Ingress { me: config.node.address.clone(), maps: config.map.clone(), reach }
-    }
-
-    /// Makes of a publish what the log keeps. Always answers; a refusal is a dead letter.
-    pub fn take(&self, p: &Publish<'_>) -> Taken {
-        match self.try_take(p) {
-            Ok(draft) => Taken { draft, reason: code::SUCCESS },
-            Err(refusal) => {
-                let via = format!("mqtt:{}", p.client);
-                let letter = DeadLetter::new(refusal.reason, refusal.detail, via, p.topic, p.payload);
-                Taken { draft: Some(Note::DeadLetter(letter).draft()), reason: refusal.code }
-            }
-        }
     }
 
     fn try_take(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
@@ -131,7 +89,7 @@ impl Ingress {
             "events" | "cmd" => Err(Refusal::new(
                 "forbidden",
                 "the node itself publishes below `events/` and `cmd/`; publish on `in/…`",
-                code::TOPIC_NAME_INVALID,
+                reason::TOPIC_INVALID,
             )),
             _ if p.qos == 0 && !p.retain => Ok(None),
             _ => self.message(p).map(Some),
@@ -142,7 +100,7 @@ impl Ingress {
     fn message(&self, p: &Publish<'_>) -> Result<Draft, Refusal> {
         let header =
             Header { topic: p.topic, retain: p.retain, qos: p.qos, door: p.door, ..Header::local(Kind::Message, "") };
-        Draft::new(&header, p.payload).map_err(|e| Refusal::new("too-large", e.to_string(), code::TOPIC_NAME_INVALID))
+        Draft::new(&header, p.payload).map_err(|e| Refusal::new("too-large", e.to_string(), reason::TOPIC_INVALID))
     }
 
     /// MQTT 5 binary mode where the user properties say so, else structured JSON.
@@ -189,7 +147,7 @@ impl Ingress {
             header.kind = Kind::Receipt;
             self.check_receipt(e, json)?;
         } else if e.kind == crate::state::PRESENCE_TYPE {
-            return Err(Refusal::new("forbidden", "only a node itself tells of its presence", code::NOT_AUTHORIZED));
+            return Err(Refusal::new("forbidden", "only a node itself tells of its presence", reason::NOT_AUTHORIZED));
         }
         header.key = event_key(&e.source, e.id.as_deref().unwrap_or_default());
         if defaults.urgent || e.priority() == event::Priority::Urgent {
@@ -198,13 +156,13 @@ impl Ingress {
         match target {
             Some(text) => {
                 let selector = Selector::parse(text)
-                    .map_err(|e| Refusal::new("bad-attribute", e.to_string(), code::PAYLOAD_FORMAT_INVALID))?;
+                    .map_err(|e| Refusal::new("bad-attribute", e.to_string(), reason::PAYLOAD_FORMAT))?;
                 if !self.me.covers(&selector.root) {
                     let detail = format!(
                         "target `{text}` is not below {}; send it at a node above both, or at {} itself",
                         self.me, selector.root
                     );
-                    return Err(Refusal::new("foreign-target", detail, code::NOT_AUTHORIZED));
+                    return Err(Refusal::new("foreign-target", detail, reason::NOT_AUTHORIZED));
                 }
                 header.direction = Direction::Down;
                 header.target = text;
@@ -220,14 +178,20 @@ impl Ingress {
         if let Some(expiry) = e.expirytime.as_deref().and_then(|t| DateTime::parse_from_rfc3339(t).ok()) {
             let left = expiry.timestamp_millis() - Utc::now().timestamp_millis();
             if left <= 0 {
-                return Err(Refusal::new("expired", "its expirytime is over", code::PAYLOAD_FORMAT_INVALID));
+                return Err(Refusal::new("expired", "its expirytime is over", reason::PAYLOAD_FORMAT));
             }
             header.ttl_ms = u32::try_from(left).unwrap_or(u32::MAX);
         }
+        // Subscribers of the topic get what was published, not what was made of it.
+        let as_published;
         if let Some(p) = p {
             (header.topic, header.retain, header.qos, header.door) = (p.topic, p.retain, p.qos, p.door);
+            if json.as_ptr() != p.payload.as_ptr() {
+                as_published = p.door_with_payload();
+                header.door = as_published.as_deref().unwrap_or(p.door);
+            }
         }
-        Draft::new(&header, json).map_err(|e| Refusal::new("too-large", e.to_string(), code::PAYLOAD_FORMAT_INVALID))
+        Draft::new(&header, json).map_err(|e| Refusal::new("too-large", e.to_string(), reason::PAYLOAD_FORMAT))
     }
 
     /// A receipt from outside speaks for this node only.
@@ -236,7 +200,7 @@ impl Ingress {
         struct Body {
             data: crate::state::Receipt,
         }
-        let bad = |detail: String| Refusal::new("bad-receipt", detail, code::PAYLOAD_FORMAT_INVALID);
+        let bad = |detail: String| Refusal::new("bad-receipt", detail, reason::PAYLOAD_FORMAT);
         if e.correlationid.is_none() {
             return Err(bad("a receipt needs `correlationid`: the id of the directive that it answers".into()));
         }
@@ -259,7 +223,7 @@ impl Ingress {
 
     /// A device's own format, by a `[[map]]`.
     fn mapped(&self, p: &Publish<'_>, map: &Map, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
-        let bad = |reason, detail: String| Refusal::new(reason, detail, code::PAYLOAD_FORMAT_INVALID);
+        let bad = |reason, detail: String| Refusal::new(reason, detail, reason::PAYLOAD_FORMAT);
         let body: Value = match map.format {
             Format::Text => {
                 let text = std::str::from_utf8(p.payload)
@@ -322,6 +286,20 @@ impl Ingress {
     }
 }
 
+impl crate::door::Ingress for Ingress {
+    /// Makes of a publish what the log keeps. Always answers; a refusal is a dead letter.
+    fn take(&self, p: &Publish<'_>) -> Taken {
+        match self.try_take(p) {
+            Ok(draft) => Taken { draft, reason: reason::SUCCESS },
+            Err(refusal) => {
+                let via = format!("mqtt:{}", p.client);
+                let letter = DeadLetter::new(refusal.reason, refusal.detail, via, p.topic, p.payload);
+                Taken { draft: Some(Note::DeadLetter(letter).draft()), reason: refusal.code }
+            }
+        }
+    }
+}
+
 /// `{1}`, `{2}`, … are the topic's levels.
 fn template<'a>(text: &'a str, levels: &[&str]) -> Cow<'a, str> {
     if !text.contains('{') {
@@ -373,15 +351,15 @@ fn percent_encode(text: &str) -> String {
 /// payload is the data and its content type the data's.
 fn binary_mode(p: &Publish<'_>) -> Result<Vec<u8>, Refusal> {
     let mut json = serde_json::Map::new();
-    for (k, v) in p.user_properties {
-        json.insert(k.clone(), Value::String(v.clone()));
+    for (k, v) in p.user_properties.iter() {
+        json.insert(k.to_owned(), v.into());
     }
     if let Some(t) = p.content_type {
         json.insert("datacontenttype".into(), t.into());
     }
     let content = json.get("datacontenttype").and_then(Value::as_str).unwrap_or("application/json");
     let subtype = content.split(';').next().unwrap_or_default().trim();
-    let bad = |detail: String| Refusal::new("not-json", detail, code::PAYLOAD_FORMAT_INVALID);
+    let bad = |detail: String| Refusal::new("not-json", detail, reason::PAYLOAD_FORMAT);
     if p.payload.is_empty() {
     } else if subtype.ends_with("/json") || subtype.ends_with("+json") {
         let data: Value = serde_json::from_slice(p.payload).map_err(|e| bad(format!("the data is not JSON: {e}")))?;
@@ -397,6 +375,8 @@ fn binary_mode(p: &Publish<'_>) -> Result<Vec<u8>, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::door::Ingress as _;
+    use crate::door::packet::publish::Properties;
 
     fn ingress(extra: &str) -> Ingress {
         let text = format!("{extra}\n[node]\naddress = \"c/s\"\ndata = \"d\"\n");
@@ -406,12 +386,14 @@ mod tests {
     fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
         Publish {
             client: "dev",
+            user: "",
             topic,
             qos: 1,
             retain: false,
             payload,
             content_type: None,
-            user_properties: &[],
+            user_properties: Default::default(),
+            expiry_s: None,
             door: &[],
         }
     }
@@ -450,12 +432,12 @@ mod tests {
     fn rubbish_becomes_a_dead_letter_with_its_reason() {
         let i = ingress("[[map]]\nfilter = \"in/json\"\nformat = \"json\"\nvalue = \"/a\"\n");
         for (topic, payload, reason, code) in [
-            ("in/x", b"hello".as_slice(), "unmapped", code::PAYLOAD_FORMAT_INVALID),
-            ("in/x", b"{}", "not-cloudevents", code::PAYLOAD_FORMAT_INVALID),
-            ("in/x", b"\xff\xfe", "unmapped", code::PAYLOAD_FORMAT_INVALID),
-            ("in/json", b"{", "not-json", code::PAYLOAD_FORMAT_INVALID),
-            ("in/json", b"{\"b\":1}", "no-value", code::PAYLOAD_FORMAT_INVALID),
-            ("events/x", EVENT, "forbidden", code::TOPIC_NAME_INVALID),
+            ("in/x", b"hello".as_slice(), "unmapped", reason::PAYLOAD_FORMAT),
+            ("in/x", b"{}", "not-cloudevents", reason::PAYLOAD_FORMAT),
+            ("in/x", b"\xff\xfe", "unmapped", reason::PAYLOAD_FORMAT),
+            ("in/json", b"{", "not-json", reason::PAYLOAD_FORMAT),
+            ("in/json", b"{\"b\":1}", "no-value", reason::PAYLOAD_FORMAT),
+            ("events/x", EVENT, "forbidden", reason::TOPIC_INVALID),
         ] {
             let t = i.take(&publish(topic, payload));
             assert_eq!((letter(&t).reason.as_str(), t.reason), (reason, code), "{topic} {payload:?}");
@@ -485,23 +467,26 @@ mod tests {
 
     #[test]
     fn mqtt5_binary_mode_becomes_structured() {
-        let props: Vec<(String, String)> =
-            [("specversion", "1.0"), ("id", "1"), ("source", "/x"), ("type", "t"), ("subject", "二仙桥")]
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .to_vec();
+        // User properties as on the wire: 0x26, then two strings.
+        let mut raw = Vec::new();
+        for pair in [("specversion", "1.0"), ("id", "1"), ("source", "/x"), ("type", "t"), ("subject", "二仙桥")] {
+            raw.push(0x26);
+            for text in [pair.0, pair.1] {
+                raw.extend_from_slice(&(text.len() as u16).to_be_bytes());
+                raw.extend_from_slice(text.as_bytes());
+            }
+        }
+        let props = Properties::parse(&raw).unwrap().user();
         let p = Publish {
             content_type: Some("application/json"),
-            user_properties: &props,
+            user_properties: props,
             ..publish("in/x", b"{\"smoke\":true}")
         };
         let d = ingress("").take(&p).draft.unwrap();
         let v: Value = serde_json::from_slice(d.payload()).unwrap();
         assert_eq!((v["subject"].as_str(), v["data"]["smoke"].as_bool()), (Some("二仙桥"), Some(true)));
-        let p = Publish {
-            content_type: Some("image/png"),
-            user_properties: &props,
-            ..publish("in/x", b"\xff\x00\x01\x02")
-        };
+        let p =
+            Publish { content_type: Some("image/png"), user_properties: props, ..publish("in/x", b"\xff\x00\x01\x02") };
         let v: Value = serde_json::from_slice(ingress("").take(&p).draft.unwrap().payload()).unwrap();
         assert_eq!(v["data_base64"], "/wABAg==");
     }
@@ -513,7 +498,7 @@ mod tests {
         let t = ingress("").take(&publish("in/x", with("c/s/**@neighbourhood").as_bytes()));
         assert_eq!(t.draft.unwrap().header().direction, Direction::Down);
         let t = ingress("").take(&publish("in/x", with("c/**").as_bytes()));
-        assert_eq!((letter(&t).reason.as_str(), t.reason), ("foreign-target", code::NOT_AUTHORIZED));
+        assert_eq!((letter(&t).reason.as_str(), t.reason), ("foreign-target", reason::NOT_AUTHORIZED));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | [`store`] | sled, and snapshots of what is in it (the only file that names sled) |
 //! | [`state`] | what the log adds up to: a fold, kept in memory, written behind to the store |
 //! | [`note`] | the node's own bookkeeping, as records of the log |
+//! | [`policy`] | where the node's own mind is plugged in |
 //! | [`engine`] | the one writer: takes offers and frames, commits them in groups, then tells everybody |
 //! | [`ingress`] | what came in at a door, made an event or a dead letter |
 //! | [`door`] | MQTT 3.1.1 and 5.0 over the log |
@@ -20,6 +21,7 @@ pub mod ingress;
 pub mod link;
 pub mod log;
 pub mod note;
+pub mod policy;
 pub mod state;
 pub mod store;
 

@@ -32,7 +32,6 @@
 //! first staged: their list goes in piece by piece; one small batch makes it valid; then it is
 //! carried out batch by batch, again after a crash; one more small batch forgets it.
 
-use crate::log::Error as LogError;
 use citybrain_shared::Pos;
 use crc32c::{crc32c, crc32c_append};
 use std::cell::Cell;
@@ -47,6 +46,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 /// A key, and its value; `None` removes it.
 pub type Row = (Vec<u8>, Option<Vec<u8>>);
+/// Keys and values, ascending by key.
+pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Changes in one sled batch. A batch pins memory that grows out of proportion with its size.
 const BATCH_ROWS: usize = 256;
@@ -84,20 +85,10 @@ impl Error {
     }
 }
 
-impl From<LogError> for Error {
-    fn from(error: LogError) -> Error {
-        match error {
-            LogError::Io { path, source } => Error::Io { path, source },
-            other => Error::Failed { reason: other.to_string() },
-        }
-    }
-}
-
 /// What was in the store.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Opened {
-    /// Ascending by key.
-    pub rows: Vec<(Vec<u8>, Vec<u8>)>,
+    pub rows: Rows,
     /// The newest position that is in the rows; the log must be applied from here on.
     pub upto: Pos,
     /// Why sled's folder was made anew, a sentence; the old one is kept as `state.damaged-N`.
@@ -163,21 +154,22 @@ impl Store {
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<(Store, Opened), Error> {
         let (state, snapshots) = (dir.join("state"), dir.join("snapshots"));
         let io = |source| Error::Io { path: dir.to_owned(), source };
+        // Made once sled's folder is there: if it is there alone, sled's folder has gone.
         let known = snapshots.exists();
-        fs::create_dir_all(&snapshots).map_err(io)?;
         let existed = state.join("db").exists();
-        let newest = newest_good(&snapshots);
-        let at_least = newest.as_ref().map_or(Pos::ZERO, |(pos, _)| *pos);
+        let newest = list_snapshots(&snapshots).first().map_or(Pos::ZERO, |(pos, _)| *pos);
+        let good = |upto: Pos| upto >= newest || newest_good(&snapshots).is_none_or(|(pos, _)| upto >= pos);
 
         let reason = if existed || !known {
             match open_sled(&state, cache_bytes) {
-                Ok((_, contents)) if contents.meta.upto < at_least => {
-                    format!("it ends at {}, before the newest snapshot, which ends at {at_least}", contents.meta.upto)
+                Ok((_, contents)) if !good(contents.meta.upto) => {
+                    format!("it ends at {}, before the newest good snapshot", contents.meta.upto)
                 }
                 Ok((db, contents)) => {
                     let store = Store::new(dir, db, contents.meta)?;
-                    if !existed {
-                        sync(&state)?;
+                    if !existed || !known {
+                        sync_files(&state)?;
+                        fs::create_dir_all(&snapshots).map_err(io)?;
                         sync(dir)?;
                     }
                     let opened = Opened { rows: contents.rows, upto: contents.meta.upto, rebuilt: None };
@@ -198,9 +190,10 @@ impl Store {
             Fault::Damaged(reason) => Error::Failed { reason },
         })?;
         let mut store = Store::new(dir, db, contents.meta)?;
-        let (upto, rows) = newest.unwrap_or_default();
+        let (upto, rows) = newest_good(&snapshots).unwrap_or_default();
         store.write(rows.iter().map(|(k, v)| (k.clone(), Some(v.clone()))).collect(), upto)?;
-        sync(&state)?;
+        sync_files(&state)?;
+        fs::create_dir_all(&snapshots).map_err(io)?;
         sync(dir)?;
         let rebuilt = match upto {
             Pos::ZERO => format!("The state was made anew, empty, without a snapshot, because {reason}."),
@@ -247,26 +240,28 @@ impl Store {
         let dir = self.dir.join("snapshots");
         let path = snapshot_path(&dir, upto);
         let temporary = path.with_extension("tmp");
-        let rows = quietly(|| load(&self.db))
-            .map_err(|reason| Error::Failed { reason })?
-            .map_err(|fault| match fault {
-                Fault::Error(error) => error,
-                Fault::Damaged(reason) => Error::Failed { reason },
-            })?
-            .rows;
-        let written = write_snapshot(&temporary, upto, &rows).and_then(|bytes| {
-            fs::rename(&temporary, &path)?;
-            File::open(&dir)?.sync_all()?;
+        let io = |source| Error::Io { path: path.clone(), source };
+        let written = (|| {
+            let mut out = SnapshotFile::create(&temporary, upto, self.meta.rows).map_err(io)?;
+            let all = quietly(|| each_row(&self.db, |key, value| out.put_row(key, value).map_err(io)));
+            match all {
+                Ok(Ok(_)) => {}
+                Ok(Err(Fault::Error(error))) => return Err(error),
+                Ok(Err(Fault::Damaged(reason))) | Err(reason) => return Err(Error::Failed { reason }),
+            }
+            let bytes = out.finish().map_err(io)?;
+            fs::rename(&temporary, &path).map_err(io)?;
+            sync(&dir)?;
             Ok(bytes)
-        });
-        let bytes = written.map_err(|source| {
+        })();
+        let bytes = written.inspect_err(|_| {
+            // Best effort: half a file on a full disk is in the way.
             let _ = fs::remove_file(&temporary);
-            Error::Io { path: path.clone(), source }
         })?;
         for (_, old) in list_snapshots(&dir).into_iter().skip(SNAPSHOTS_KEPT) {
             fs::remove_file(&old).map_err(|source| Error::Io { path: old, source })?;
         }
-        Ok(Snapshot { pos: upto, rows: rows.len() as u64, bytes, trim_to: self.trim_floor() })
+        Ok(Snapshot { pos: upto, rows: self.meta.rows, bytes, trim_to: self.trim_floor() })
     }
 
     /// The older snapshot's position: what is behind it must stay in the log. Zero without two.
@@ -327,6 +322,17 @@ pub fn verify(dir: &Path, cache_bytes: u64) -> Result<Verdict, Error> {
     Ok(Verdict { state, snapshots })
 }
 
+/// Makes a stopped node's store anew from its newest good snapshot; the old one is moved aside.
+///
+/// # Errors
+/// As [`Store::open`].
+pub fn rebuild(dir: &Path, cache_bytes: u64) -> Result<Opened, Error> {
+    if dir.join("state").exists() {
+        move_aside(dir)?;
+    }
+    Ok(Store::open(dir, cache_bytes)?.1)
+}
+
 /// The rows of a stopped node. sled writes when it opens, so it is given a copy.
 ///
 /// # Errors
@@ -378,7 +384,7 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
 
 struct Contents {
     meta: Meta,
-    rows: Vec<(Vec<u8>, Vec<u8>)>,
+    rows: Rows,
 }
 
 enum Fault {
@@ -485,43 +491,54 @@ fn quietly<R>(f: impl FnOnce() -> R) -> Result<R, String> {
 
 /// Reads and checks everything.
 fn load(db: &sled::Db) -> Result<Contents, Fault> {
-    let sled = |error| fault(Path::new("state"), error);
-    let bad = |what: &str| Fault::Damaged(format!("its check failed: {what}"));
-    let Some(meta) = db.get(META).map_err(sled)? else {
-        if db.is_empty() {
-            return Ok(Contents { meta: Meta::default(), rows: Vec::new() });
-        }
-        return Err(bad("it has rows and no position"));
-    };
-    let meta = Meta::decode(&meta).ok_or_else(|| bad("its position does not decode"))?;
-    let (mut rows, mut sum) = (Vec::new(), 0_u64);
-    for item in db.scan_prefix(b"r") {
-        let (stored_key, first) = item.map_err(sled)?;
-        let head = Head::decode(&first).ok_or_else(|| bad("a row does not decode"))?;
-        let mut blob = first[Head::BYTES..].to_vec();
-        for n in 1..head.pieces() {
-            let piece = db.get(piece_key(&stored_key[1..], n)).map_err(sled)?;
-            blob.extend_from_slice(&piece.ok_or_else(|| bad("a row has lost a piece"))?);
-        }
-        if blob.len() != head.len as usize || hash(&stored_key[1..], &blob) != head.hash {
-            return Err(bad("a row is not what was written"));
-        }
-        sum = sum.wrapping_add(head.hash);
-        rows.push(if head.long {
-            let (len, rest) = blob.split_first_chunk().ok_or_else(|| bad("a row does not decode"))?;
-            let (key, value) =
-                rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(|| bad("a row does not decode"))?;
-            (key.to_vec(), value.to_vec())
-        } else {
-            (stored_key[1..].to_vec(), blob)
-        });
-    }
-    if (rows.len() as u64, sum) != (meta.rows, meta.sum) {
-        return Err(bad("rows are missing, or are older than its position"));
-    }
+    let mut rows = Vec::new();
+    let meta = each_row(db, |key, value| {
+        rows.push((key.to_vec(), value.to_vec()));
+        Ok(())
+    })?;
     // Shortened keys do not sort as the whole ones do.
     rows.sort_unstable();
     Ok(Contents { meta, rows })
+}
+
+/// Shows every row to `see`, and checks them: each as it comes, their number and sum at the end.
+fn each_row(db: &sled::Db, mut see: impl FnMut(&[u8], &[u8]) -> Result<(), Error>) -> Result<Meta, Fault> {
+    let sled = |error| fault(Path::new("state"), error);
+    let bad = |what: &str| Fault::Damaged(format!("its check failed: {what}"));
+    let Some(meta) = db.get(META).map_err(sled)? else {
+        return if db.is_empty() { Ok(Meta::default()) } else { Err(bad("it has rows and no position")) };
+    };
+    let meta = Meta::decode(&meta).ok_or_else(|| bad("its position does not decode"))?;
+    let (mut rows, mut sum) = (0_u64, 0_u64);
+    let mut blob = Vec::new();
+    for item in db.scan_prefix(b"r") {
+        let (stored_key, first) = item.map_err(sled)?;
+        let stored_key = &stored_key[1..];
+        let head = Head::decode(&first).ok_or_else(|| bad("a row does not decode"))?;
+        blob.clear();
+        blob.extend_from_slice(&first[Head::BYTES..]);
+        for n in 1..head.pieces() {
+            let piece = db.get(piece_key(stored_key, n)).map_err(sled)?;
+            blob.extend_from_slice(&piece.ok_or_else(|| bad("a row has lost a piece"))?);
+        }
+        if blob.len() != head.len as usize || hash(stored_key, &blob) != head.hash {
+            return Err(bad("a row is not what was written"));
+        }
+        rows += 1;
+        sum = sum.wrapping_add(head.hash);
+        let (key, value) = if head.long {
+            blob.split_first_chunk()
+                .and_then(|(len, rest)| rest.split_at_checked(u32::from_le_bytes(*len) as usize))
+                .ok_or_else(|| bad("a row does not decode"))?
+        } else {
+            (stored_key, blob.as_slice())
+        };
+        see(key, value).map_err(Fault::Error)?;
+    }
+    if (rows, sum) != (meta.rows, meta.sum) {
+        return Err(bad("rows are missing, or are older than its position"));
+    }
+    Ok(meta)
 }
 
 const META: &[u8] = b"m";
@@ -744,6 +761,15 @@ fn sync(dir: &Path) -> Result<(), Error> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(|source| Error::Io { path: dir.to_owned(), source })
 }
 
+/// sled syncs little of what it writes beside its main file.
+fn sync_files(dir: &Path) -> Result<(), Error> {
+    let io = |source| Error::Io { path: dir.to_owned(), source };
+    for item in fs::read_dir(dir).map_err(io)? {
+        File::open(item.map_err(io)?.path()).and_then(|file| file.sync_all()).map_err(io)?;
+    }
+    sync(dir)
+}
+
 fn snapshot_path(dir: &Path, pos: Pos) -> PathBuf {
     dir.join(format!("{:020}.snap", pos.0))
 }
@@ -764,7 +790,7 @@ fn list_snapshots(dir: &Path) -> Vec<(Pos, PathBuf)> {
 }
 
 /// The rows of the newest snapshot that is good.
-fn newest_good(dir: &Path) -> Option<(Pos, Vec<(Vec<u8>, Vec<u8>)>)> {
+fn newest_good(dir: &Path) -> Option<(Pos, Rows)> {
     list_snapshots(dir).into_iter().find_map(|(_, path)| match read_snapshot(&path) {
         Ok(good) => Some(good),
         Err(error) => {
@@ -777,35 +803,50 @@ fn newest_good(dir: &Path) -> Option<(Pos, Vec<(Vec<u8>, Vec<u8>)>)> {
 const SNAPSHOT_MAGIC: [u8; 8] = *b"cbrainsn";
 const SNAPSHOT_VERSION: u32 = 1;
 
-/// Writes and syncs a snapshot file; returns its size.
-fn write_snapshot(path: &Path, upto: Pos, rows: &[(Vec<u8>, Vec<u8>)]) -> io::Result<u64> {
-    let mut out = BufWriter::with_capacity(64 * 1024, File::create(path)?);
-    let (mut crc, mut bytes) = (0, 0_u64);
-    let mut put = |part: &[u8]| {
-        crc = crc32c_append(crc, part);
-        bytes += part.len() as u64;
-        out.write_all(part)
-    };
-    put(&SNAPSHOT_MAGIC)?;
-    put(&SNAPSHOT_VERSION.to_le_bytes())?;
-    put(&upto.0.to_le_bytes())?;
-    put(&(rows.len() as u64).to_le_bytes())?;
-    for (key, value) in rows {
-        put(&(key.len() as u32).to_le_bytes())?;
-        put(&(value.len() as u32).to_le_bytes())?;
-        put(key)?;
-        put(value)?;
+/// A snapshot file that is being written.
+struct SnapshotFile {
+    out: BufWriter<File>,
+    crc: u32,
+    bytes: u64,
+}
+
+impl SnapshotFile {
+    fn create(path: &Path, upto: Pos, rows: u64) -> io::Result<SnapshotFile> {
+        let out = BufWriter::with_capacity(64 * 1024, File::create(path)?);
+        let mut file = SnapshotFile { out, crc: 0, bytes: 0 };
+        file.put(&SNAPSHOT_MAGIC)?;
+        file.put(&SNAPSHOT_VERSION.to_le_bytes())?;
+        file.put(&upto.0.to_le_bytes())?;
+        file.put(&rows.to_le_bytes())?;
+        Ok(file)
     }
-    out.write_all(&crc.to_le_bytes())?;
-    out.into_inner().map_err(|e| e.into_error())?.sync_all()?;
-    Ok(bytes + 4)
+
+    fn put(&mut self, part: &[u8]) -> io::Result<()> {
+        self.crc = crc32c_append(self.crc, part);
+        self.bytes += part.len() as u64;
+        self.out.write_all(part)
+    }
+
+    fn put_row(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.put(&(key.len() as u32).to_le_bytes())?;
+        self.put(&(value.len() as u32).to_le_bytes())?;
+        self.put(key)?;
+        self.put(value)
+    }
+
+    /// Syncs it and returns its size.
+    fn finish(mut self) -> io::Result<u64> {
+        self.put(&self.crc.to_le_bytes())?;
+        self.out.into_inner().map_err(|error| error.into_error())?.sync_all()?;
+        Ok(self.bytes)
+    }
 }
 
 /// Position and rows of a snapshot file.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Snapshot`] when it is damaged.
-pub fn read_snapshot(path: &Path) -> Result<(Pos, Vec<(Vec<u8>, Vec<u8>)>), Error> {
+pub fn read_snapshot(path: &Path) -> Result<(Pos, Rows), Error> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| BufReader::new(file).read_to_end(&mut bytes))
@@ -814,7 +855,7 @@ pub fn read_snapshot(path: &Path) -> Result<(Pos, Vec<(Vec<u8>, Vec<u8>)>), Erro
         .ok_or_else(|| Error::Snapshot { path: path.to_owned(), reason: "its checksum does not hold".to_owned() })
 }
 
-fn decode_snapshot(bytes: &[u8]) -> Option<(Pos, Vec<(Vec<u8>, Vec<u8>)>)> {
+fn decode_snapshot(bytes: &[u8]) -> Option<(Pos, Rows)> {
     let (mut rest, crc) = bytes.split_last_chunk::<4>()?;
     if crc32c(rest) != u32::from_le_bytes(*crc)
         || take(&mut rest)? != SNAPSHOT_MAGIC
@@ -833,5 +874,316 @@ fn decode_snapshot(bytes: &[u8]) -> Option<(Pos, Vec<(Vec<u8>, Vec<u8>)>)> {
         rows.push((key.to_vec(), value.to_vec()));
         rest = tail;
     }
+    rows.sort_unstable();
     rest.is_empty().then_some((upto, rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CACHE: u64 = 1 << 20;
+    type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn open(dir: &Path) -> (Store, Opened) {
+        Store::open(dir, CACHE).unwrap()
+    }
+
+    fn row(key: &str, value: &[u8]) -> Row {
+        (key.as_bytes().to_vec(), Some(value.to_vec()))
+    }
+
+    fn db(dir: &Path) -> PathBuf {
+        dir.join("state").join("db")
+    }
+
+    /// A store with 300 rows at 20, snapshots at 10 and 20, and one more row at 25.
+    fn filled(dir: &Path) -> Model {
+        let (mut store, opened) = open(dir);
+        assert_eq!(opened, Opened::default());
+        let mut model = Model::new();
+        for upto in [10, 20, 25] {
+            let n = if upto == 25 { 1 } else { 300 };
+            let rows: Vec<Row> = (0..n).map(|i| row(&format!("row/{i}"), format!("{upto} {i}").as_bytes())).collect();
+            model.extend(rows.iter().cloned().map(|(k, v)| (k, v.unwrap())));
+            store.write(rows, Pos(upto)).unwrap();
+            if upto < 25 {
+                store.snapshot(Pos(upto)).unwrap();
+            }
+        }
+        model
+    }
+
+    fn at(dir: &Path) -> (u64, usize, Option<String>) {
+        let (_, opened) = open(dir);
+        (opened.upto.0, opened.rows.len(), opened.rebuilt)
+    }
+
+    #[test]
+    fn rows_and_their_position_are_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = filled(dir.path());
+        let (mut store, opened) = open(dir.path());
+        assert_eq!((opened.upto, opened.rebuilt), (Pos(25), None));
+        assert_eq!(opened.rows.into_iter().collect::<Model>(), model);
+        assert_eq!(store.trim_floor(), Pos(10));
+        let third = store.snapshot(Pos(25)).unwrap();
+        assert_eq!((third.rows, third.trim_to), (300, Pos(20)));
+        assert_eq!(list_snapshots(&dir.path().join("snapshots")).len(), 2);
+    }
+
+    #[test]
+    fn a_row_of_256_kib_and_a_key_of_many_bytes_are_kept_without_sleds_unsynced_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = open(dir.path());
+        let keys = ["k".repeat(1000), "k".repeat(1001), "short".to_owned()];
+        for (i, key) in keys.iter().enumerate() {
+            store.write((0..20).map(|n| row(&format!("{key}{n}"), &vec![n; 256 * 1024])).collect(), Pos(1)).unwrap();
+            store.write(vec![row(key, &vec![i as u8; 256 * 1024 - i]), row("empty", b"")], Pos(2)).unwrap();
+        }
+        store.write((0..20).map(|n| (format!("short{n}").into_bytes(), None)).collect(), Pos(3)).unwrap();
+        store.write(vec![row("short", b"now it is short")], Pos(4)).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("state/blobs")).map_or(0, |files| files.count()), 0);
+        drop(store);
+        let (store, opened) = open(dir.path());
+        assert_eq!((opened.rebuilt, opened.upto, opened.rows.len()), (None, Pos(4), 44));
+        let rows: Model = opened.rows.into_iter().collect();
+        assert_eq!(rows[keys[1].as_bytes()], vec![1; 256 * 1024 - 1]);
+        assert_eq!(rows[b"short".as_slice()], b"now it is short");
+        let left: Vec<_> = store.db.scan_prefix(b"pshort").keys().map(Result::unwrap).collect();
+        assert!(left.is_empty(), "pieces of removed rows are removed");
+    }
+
+    #[test]
+    fn a_deleted_folder_is_made_anew_from_the_newest_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        fs::remove_dir_all(dir.path().join("state")).unwrap();
+        let (upto, rows, rebuilt) = at(dir.path());
+        assert_eq!((upto, rows), (20, 300));
+        assert_eq!(rebuilt.unwrap(), "The state was made anew from the snapshot at 20, because its folder was gone.");
+        assert_eq!(at(dir.path()), (20, 300, None));
+    }
+
+    #[test]
+    fn a_deleted_folder_without_a_snapshot_is_told_too() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).0.write(vec![row("a", b"b")], Pos(3)).unwrap();
+        fs::remove_dir_all(dir.path().join("state")).unwrap();
+        let (upto, rows, rebuilt) = at(dir.path());
+        assert_eq!((upto, rows), (0, 0));
+        assert!(rebuilt.unwrap().contains("without a snapshot"));
+    }
+
+    #[test]
+    fn a_store_rebuilt_by_hand_begins_at_the_newest_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        let opened = rebuild(dir.path(), CACHE).unwrap();
+        assert_eq!((opened.upto, opened.rows.len(), opened.rebuilt.is_some()), (Pos(20), 300, true));
+        assert!(dir.path().join("state.damaged-1").exists());
+    }
+
+    #[test]
+    fn a_damaged_newest_snapshot_does_not_condemn_a_good_state() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        fs::write(snapshot_path(&dir.path().join("snapshots"), Pos(99)), b"half of one").unwrap();
+        assert_eq!(at(dir.path()), (25, 300, None));
+    }
+
+    #[test]
+    fn a_damaged_newest_snapshot_gives_way_to_the_older() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        let newest = snapshot_path(&dir.path().join("snapshots"), Pos(20));
+        let mut bytes = fs::read(&newest).unwrap();
+        bytes[100] ^= 1;
+        fs::write(&newest, bytes).unwrap();
+        fs::remove_dir_all(dir.path().join("state")).unwrap();
+        assert_eq!(at(dir.path()).0, 10);
+    }
+
+    #[test]
+    fn a_sled_that_went_back_behind_the_newest_snapshot_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = open(dir.path());
+        store.write(vec![row("a", b"1")], Pos(1)).unwrap();
+        drop(store);
+        let old = Scratch::new().unwrap();
+        copy_folder(&dir.path().join("state"), &old.0).unwrap();
+        let (mut store, _) = open(dir.path());
+        store.write(vec![row("a", b"2")], Pos(2)).unwrap();
+        store.snapshot(Pos(2)).unwrap();
+        drop(store);
+        fs::remove_dir_all(dir.path().join("state")).unwrap();
+        fs::create_dir(dir.path().join("state")).unwrap();
+        copy_folder(&old.0, &dir.path().join("state")).unwrap();
+        let (upto, _, rebuilt) = at(dir.path());
+        assert_eq!(upto, 2);
+        assert!(rebuilt.unwrap().contains("before the newest good snapshot"));
+    }
+
+    #[test]
+    fn a_row_changed_behind_our_back_fails_the_check() {
+        let dir = tempfile::tempdir().unwrap();
+        for how in 0..4 {
+            let model = filled(dir.path());
+            let (store, _) = open(dir.path());
+            match how {
+                0 => drop(store.db.remove(row_key(b"row/7")).unwrap()),
+                1 => drop(store.db.insert(row_key(b"row/7"), b"short".as_slice()).unwrap()),
+                2 => drop(store.db.remove(META).unwrap()),
+                _ => {
+                    // Good in itself, but not what was written last.
+                    let mut changes = Vec::new();
+                    change(&store.db, b"row/7", Some(b"10 7"), &mut Meta { rows: 9, ..Meta::default() }, &mut changes)
+                        .unwrap();
+                    store.db.apply_batch(batch(changes)).unwrap();
+                }
+            }
+            store.db.flush().unwrap();
+            drop(store);
+            let (_, opened) = open(dir.path());
+            assert!(opened.rebuilt.unwrap().contains("its check failed"));
+            assert_eq!((opened.upto, opened.rows.len()), (Pos(20), model.len()));
+            fs::remove_dir_all(dir.path().join("state")).unwrap();
+            fs::remove_dir_all(dir.path().join("snapshots")).unwrap();
+        }
+        let aside: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(aside, ["state.damaged-4"], "only the newest is kept");
+    }
+
+    #[test]
+    fn a_staged_list_is_carried_out_after_a_crash_and_half_of_one_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let db = &store.db;
+        let mut meta = Meta { upto: Pos(9), ..Meta::default() };
+        let mut changes = Vec::new();
+        for i in 0..500 {
+            change(db, format!("{i}").as_bytes(), Some(&[7; 50]), &mut meta, &mut changes).unwrap();
+        }
+        let list = encode_list(&changes);
+        let pieces: Vec<Row> =
+            (0..).zip(list.chunks(PIECE_BYTES)).map(|(n, p)| (staged_key(n), Some(p.to_vec()))).collect();
+        meta.staged = pieces.len() as u32;
+        db.apply_batch(batch(pieces.clone())).unwrap();
+        db.insert(META, meta.encode()).unwrap();
+        // The crash comes when some of it has been carried out.
+        db.apply_batch(batch(changes[..100].iter().cloned())).unwrap();
+        db.flush().unwrap();
+        drop(store);
+        let (store, opened) = open(dir.path());
+        assert_eq!((opened.upto, opened.rows.len(), opened.rebuilt), (Pos(9), 500, None));
+        // The next crash comes before a list was valid.
+        store.db.apply_batch(batch(pieces)).unwrap();
+        store.db.flush().unwrap();
+        drop(store);
+        let (store, opened) = open(dir.path());
+        assert_eq!((opened.upto, opened.rows.len(), opened.rebuilt), (Pos(9), 500, None));
+        assert_eq!(store.db.scan_prefix(b"s").count(), 0);
+    }
+
+    #[test]
+    fn a_locked_store_is_not_taken_for_a_damaged_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let _store = open(dir.path());
+        assert!(matches!(open_sled_once(&dir.path().join("state"), CACHE), Err(Fault::Error(Error::Locked { .. }))));
+        assert!(db(dir.path()).exists());
+    }
+
+    #[test]
+    fn looking_at_a_stopped_store_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = filled(dir.path());
+        let bytes = fs::read(db(dir.path())).unwrap();
+        let opened = read(dir.path(), CACHE).unwrap();
+        assert_eq!((opened.rows.into_iter().collect::<Model>(), opened.upto), (model, Pos(25)));
+        let verdict = verify(dir.path(), CACHE).unwrap();
+        assert_eq!(
+            verdict,
+            Verdict { state: Ok((300, Pos(25))), snapshots: vec![(Pos(20), Ok(300)), (Pos(10), Ok(300))] }
+        );
+        assert_eq!(fs::read(db(dir.path())).unwrap(), bytes);
+        fs::write(db(dir.path()), &bytes[..bytes.len() / 2]).unwrap();
+        fs::write(snapshot_path(&dir.path().join("snapshots"), Pos(10)), b"?").unwrap();
+        let verdict = verify(dir.path(), CACHE).unwrap();
+        assert!(verdict.state.is_err() || verdict.state.is_ok_and(|(_, upto)| upto < Pos(25)));
+        assert!(verdict.snapshots[0].1.is_ok() && verdict.snapshots[1].1.is_err());
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_snapshotted_leaves_the_older_snapshots() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        let (mut store, _) = open(dir.path());
+        store.db.remove(row_key(b"row/7")).unwrap();
+        assert!(matches!(store.snapshot(Pos(25)), Err(Error::Failed { .. })));
+        assert_eq!(store.trim_floor(), Pos(10));
+        assert!(!snapshot_path(&dir.path().join("snapshots"), Pos(25)).with_extension("tmp").exists());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_damaged_file_is_good_or_older_or_made_anew_but_never_wrong(
+            at in any::<prop::sample::Index>(), how in 0..4) {
+            let dir = tempfile::tempdir().unwrap();
+            let model = filled(dir.path());
+            let path = db(dir.path());
+            let mut bytes = fs::read(&path).unwrap();
+            let at = at.index(bytes.len());
+            match how {
+                0 => bytes[at] ^= 0x10,
+                1 => bytes[at..].iter_mut().take(4096).for_each(|b| *b = 0),
+                2 => bytes.truncate(at),
+                _ => bytes.truncate(bytes.len() - at.min(4000)),
+            }
+            fs::write(&path, bytes).unwrap();
+            let (mut store, opened) = open(dir.path());
+            let rows: Model = opened.rows.into_iter().collect();
+            match (&opened.rebuilt, opened.upto) {
+                (_, Pos(25)) => prop_assert_eq!(&rows, &model),
+                (_, Pos(20)) => {
+                    prop_assert_eq!(rows.len(), 300);
+                    prop_assert_eq!(&rows[b"row/0".as_slice()], b"20 0");
+                    prop_assert!(opened.rebuilt.is_none() || dir.path().join("state.damaged-1").exists());
+                }
+                other => prop_assert!(false, "{:?}", other),
+            }
+            store.write(vec![row("new", b"1")], Pos(26)).unwrap();
+        }
+
+        #[test]
+        fn the_store_agrees_with_a_map(
+            writes in prop::collection::vec((prop::collection::vec((0..40_u8, prop::option::of(0..9000_usize)), 0..60), any::<bool>()), 1..8)) {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut store, _) = open(dir.path());
+            let mut model = Model::new();
+            for (upto, (rows, reopen)) in (1..).zip(writes) {
+                let rows: Vec<Row> = rows
+                    .into_iter()
+                    .map(|(key, len)| (vec![b'k', key], len.map(|len| vec![key; len])))
+                    .collect();
+                for (key, value) in rows.clone() {
+                    match value {
+                        Some(value) => drop(model.insert(key, value)),
+                        None => drop(model.remove(&key)),
+                    }
+                }
+                store.write(rows, Pos(upto)).unwrap();
+                if reopen {
+                    drop(store);
+                    let (again, opened) = open(dir.path());
+                    prop_assert_eq!((opened.upto, opened.rebuilt), (Pos(upto), None));
+                    prop_assert_eq!(opened.rows.into_iter().collect::<Model>(), model.clone());
+                    store = again;
+                }
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`run`] | the only place that wires and spawns |
 //! | [`config`] | config files from disk, and drawing what is wrong in them |
+//! | [`brain`] | rules, alarms, cases: what the node decides by itself |
 //! | [`check`] | all that a start would find wrong, without starting |
 //! | [`api`] | HTTP: health, metrics, the JSON API |
 //! | [`demo`] | a whole city of real processes, broken and counted |
@@ -15,6 +16,7 @@
 //! an answer: the CLI asks the API, and both speak in `citybrain_shared::view`.
 
 pub mod api;
+pub mod brain;
 pub mod check;
 pub mod cli;
 pub mod config;

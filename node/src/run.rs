@@ -1,11 +1,443 @@
 //! Starts a node and runs it until it is told to stop: the only place that wires and spawns.
+//!
+//! Order of a start: log and state (whatever a kill left), the engine's thread, the front door, the
+//! links, the API, then `ready`. Order of a stop: doors and links close, the engine commits what it
+//! has, its state is written, and only then does the process end.
 
-use citybrain_shared::config::Config;
+use crate::api::{self, Ctx};
+use crate::brain::Brain;
+use citybrain_hub::Hub;
+use citybrain_hub::door::{self, Door, LocalClient};
+use citybrain_hub::engine::{self, Facts};
+use citybrain_hub::ingress::Ingress;
+use citybrain_hub::link::pipe::{self, Broker, LocalPipe, Pipe};
+use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
+use citybrain_hub::note::DeadLetter;
+use citybrain_hub::state::Presence;
+use citybrain_shared::config::{Config, LogFormat};
+use citybrain_shared::view;
+use miette::{IntoDiagnostic, WrapErr, miette};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing_subscriber::EnvFilter;
+
+/// How long tasks may take to end once they are asked to; then the engine is stopped anyway.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs a node.
 ///
 /// # Errors
 /// When it cannot start, or can no longer keep its promises.
-pub fn run(_config: Config) -> miette::Result<()> {
-    Err(miette::miette!("running a node is not wired yet"))
+pub fn run(config: Config) -> miette::Result<()> {
+    start_logging(&config);
+    let started = Instant::now();
+    let (hub, engine, facts) = engine::open(&config, Brain::make(&config))
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot open the data folder `{}`", config.node.data.display()))?;
+    tell(&config, &facts);
+    let thread = std::thread::Builder::new()
+        .name("engine".into())
+        .spawn(move || engine.run())
+        .into_diagnostic()
+        .wrap_err("cannot start the engine's thread")?;
+    let runtime = runtime(config.runtime.threads).into_diagnostic().wrap_err("cannot start the runtime")?;
+    let served = runtime.block_on(serve(config, hub.clone(), started));
+    runtime.block_on(hub.stop());
+    runtime.shutdown_timeout(STOP_WITHIN);
+    thread.join().map_err(|_| miette!("the engine panicked; what was acknowledged is on disk"))?;
+    served
+}
+
+/// Log, state and engine alone, without doors: for measuring.
+///
+/// # Errors
+/// As [`run`].
+pub fn open_bare(config: &Config) -> miette::Result<(Hub, std::thread::JoinHandle<()>)> {
+    let (hub, engine, _) = engine::open(config, citybrain_hub::policy::none()).into_diagnostic()?;
+    let thread = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run()).into_diagnostic()?;
+    Ok((hub, thread))
+}
+
+fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = match threads {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        n => {
+            let mut b = tokio::runtime::Builder::new_multi_thread();
+            b.worker_threads(n);
+            b
+        }
+    };
+    // Blocking work is rare (name look-ups); idle threads would only cost memory.
+    builder.enable_all().max_blocking_threads(4).thread_keep_alive(Duration::from_secs(5)).build()
+}
+
+fn start_logging(config: &Config) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info")));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second node in one process (tests) keeps the first one's subscriber.
+    let _ = match config.log.format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}
+
+fn tell(config: &Config, facts: &Facts) {
+    tracing::info!(
+        node = %config.node.address,
+        tier = %config.node.address.tier(),
+        records = facts.records,
+        last = facts.last.0,
+        replayed = facts.replayed,
+        took_ms = facts.took_ms,
+        "Log and state are open."
+    );
+    if facts.cut_bytes > 0 {
+        tracing::info!(
+            bytes = facts.cut_bytes,
+            "An unfinished write at the log's end was cut off; nothing of it was acknowledged."
+        );
+    }
+    for damage in &facts.damages {
+        tracing::error!(damage, "The log is damaged; the rest stays readable.");
+    }
+    if let Some(why) = &facts.rebuilt {
+        tracing::warn!(reason = why, "The state was rebuilt.");
+    }
+}
+
+async fn serve(config: Config, hub: Hub, started: Instant) -> miette::Result<()> {
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    let ingress = Arc::new(Ingress::new(&config));
+    let links = Links::default();
+    let context = Context::new(hub.clone(), &config.node, config.link.clone(), links.clone());
+
+    let door = match &config.broker.url {
+        Some(_) => None,
+        None => {
+            let listener = bind(config.broker.listen, "broker.listen").await?;
+            let door = Door::new(
+                Arc::new(hub.clone()),
+                ingress.clone(),
+                &config.node,
+                &config.broker,
+                &config.access,
+                &config.link,
+            );
+            tasks.spawn(door::serve(listener, door.clone(), stopped.clone()));
+            Some(door)
+        }
+    };
+    let downlinks = match downlink_pipe(&config, door.clone(), &hub)? {
+        None => None,
+        Some(dial) => {
+            let (handle, driver) = Downlinks::new(context.clone(), dial);
+            tasks.spawn(driver.run(stopped.clone()));
+            Some(handle)
+        }
+    };
+    if let (Some(parent), Some(address)) = (&config.parent, config.node.address.parent()) {
+        let broker = broker(&config, &parent.url, parent.username.clone(), parent.password_file.as_deref())?;
+        // Questions from above are answered by the API once there is one for them.
+        let answer: citybrain_hub::link::ask::Handler = Arc::new(|_| Box::pin(async { bytes::Bytes::new() }));
+        tasks.spawn(Uplink::new(context, address, broker, answer, downlinks).run(stopped.clone()));
+    }
+
+    // Before the first question: a directive is counted for the nodes that are known when it comes.
+    say_presence(&config, &hub).await?;
+    let listener = bind(config.api.listen, "api.listen").await?;
+    let url = format!("http://{}", listener.local_addr().into_diagnostic()?);
+    let router = api::router(ctx(&config, &hub, &links, door, ingress, started, stopped.clone()));
+    let mut ending = stopped.clone();
+    tasks.spawn(async move {
+        let end = async move {
+            let _ = ending.wait_for(|s| *s).await;
+        };
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
+            tracing::error!(%error, "The API ended.");
+        }
+    });
+
+    let note = Advertisement::write(&config, &url)?;
+    tasks.spawn(watchdog(hub.clone(), stopped.clone()));
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(node = %config.node.address, mqtt = %config.broker.listen, api = %url, "The node is ready.");
+
+    let why = told_to_stop(hub.clone()).await;
+    tracing::info!(reason = why, "Stopping.");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    drop(note);
+    let _ = stop.send(true);
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
+        tracing::warn!("Some connections did not end in time and are cut.");
+    }
+    Ok(())
+}
+
+async fn bind(address: std::net::SocketAddr, key: &str) -> miette::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot listen on {address} ({key}); is another node running there?"))
+}
+
+fn password(file: Option<&Path>) -> miette::Result<Option<String>> {
+    let Some(file) = file else { return Ok(None) };
+    let text = std::fs::read_to_string(file)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot read the password file `{}`", file.display()))?;
+    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+fn broker(config: &Config, url: &str, username: Option<String>, file: Option<&Path>) -> miette::Result<Broker> {
+    let (host, port) = pipe::parse_url(url).into_diagnostic()?;
+    Ok(Broker {
+        host,
+        port,
+        username,
+        password: password(file)?,
+        keep_alive_s: config.link.keep_alive_s,
+        message_bytes_max: config.link.message_bytes_max,
+    })
+}
+
+/// How this node, as a parent, reaches the broker that its children use; `None` for the lowest tier.
+fn downlink_pipe(config: &Config, door: Option<Arc<Door>>, hub: &Hub) -> miette::Result<Option<downlinks::Dial>> {
+    if config.node.address.tier() == citybrain_shared::Tier::Neighbourhood {
+        return Ok(None);
+    }
+    if let Some(door) = door {
+        return Ok(Some(Box::new(move || local_pipe(door.local()))));
+    }
+    let Some(url) = &config.broker.url else { return Ok(None) };
+    let broker = broker(config, url, config.broker.username.clone(), config.broker.password_file.as_deref())?;
+    let id = format!("{}-parent-{:x}", config.node.address, hub.state(|s| s.me.boot.nonce));
+    let filters = downlinks::filters(&config.link.root);
+    Ok(Some(Box::new(move || pipe::connect(&broker, id.clone(), None, filters.clone()))))
+}
+
+/// The front door's own client, as the pipe that the link driver expects.
+fn local_pipe(mut client: LocalClient) -> Pipe {
+    let (to_door, mut from_driver) = mpsc::channel::<(String, bytes::Bytes, bool)>(64);
+    let (to_driver, rx) = mpsc::channel(64);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                out = from_driver.recv() => match out {
+                    Some((topic, payload, retain)) => client.publish(&topic, payload, retain),
+                    None => return,
+                },
+                permit = to_driver.reserve() => {
+                    let Ok(permit) = permit else { return };
+                    // While the driver has room, wait for whichever comes first.
+                    tokio::select! {
+                        message = client.recv() => match message {
+                            // That a connection is gone the child's last will says too.
+                            Some(m) if m.closed => {}
+                            Some(m) => permit.send((m.topic, m.payload)),
+                            None => return,
+                        },
+                        out = from_driver.recv() => match out {
+                            Some((topic, payload, retain)) => client.publish(&topic, payload, retain),
+                            None => return,
+                        },
+                    }
+                }
+            }
+        }
+    });
+    LocalPipe { tx: to_door, rx }.into()
+}
+
+fn ctx(
+    config: &Config,
+    hub: &Hub,
+    links: &Links,
+    door: Option<Arc<Door>>,
+    ingress: Arc<Ingress>,
+    started: Instant,
+    stop: watch::Receiver<bool>,
+) -> Arc<Ctx> {
+    let (link_views, link_hub) = (links.clone(), hub.clone());
+    let (broker, door_hub) = (config.broker.clone(), hub.clone());
+    let ready_hub = hub.clone();
+    Arc::new(Ctx {
+        hub: hub.clone(),
+        config: config.clone(),
+        links: Arc::new(move || link_views.links().iter().map(|l| link_view(l, &link_hub)).collect()),
+        door: Arc::new(move || door_view(&broker, door.as_deref(), &door_hub)),
+        ready: Arc::new(move || match ready_hub.trouble() {
+            Some(why) => view::Ready { ready: false, reasons: vec![why] },
+            None => view::Ready { ready: true, reasons: Vec::new() },
+        }),
+        accept: Arc::new(move |json, via| {
+            ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
+        }),
+        started,
+        stop,
+    })
+}
+
+fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {
+    use citybrain_hub::link::view::{LaneView, Role, Stage};
+    let (state, why) = match &l.stage {
+        Stage::Connecting => ("connecting", l.last_reason.clone()),
+        Stage::Hello => ("hello", l.last_reason.clone()),
+        Stage::Up => ("up", None),
+        Stage::Refused { reason, detail } => ("refused", Some(format!("{}: {detail}", reason.as_str()))),
+        Stage::Away => ("away", l.last_reason.clone()),
+    };
+    let peer = hub.state(|s| s.peers.get(&l.peer).cloned()).unwrap_or_default();
+    let lane = |v: &LaneView, slot: usize| view::LinkLane {
+        unsent: l.last_pos.0.saturating_sub(v.looked_pos.0),
+        in_flight: v.in_flight_records,
+        durable_at_peer_pos: v.acked_pos,
+        durable_here_pos: peer.has[slot].map_or(citybrain_shared::Pos::ZERO, |c| c.upto),
+    };
+    view::Link {
+        role: match l.role {
+            Role::Up => view::LinkRole::Up,
+            Role::Down => view::LinkRole::Down,
+        },
+        peer: l.peer.clone(),
+        state: state.into(),
+        why,
+        last_heard_ms_ago: l.last_heard_ms_ago,
+        urgent: lane(&l.urgent, 0),
+        routine: lane(&l.routine, 1),
+        lease: peer.lease,
+        received: peer.received,
+        dropped: peer.dropped,
+        resent_frames: l.resends,
+        round_trip_us: l.rtt_ms.map(|ms| (ms * 1000.0) as u64),
+    }
+}
+
+fn door_view(broker: &citybrain_shared::config::Broker, door: Option<&Door>, hub: &Hub) -> view::Door {
+    let sessions = hub.state(|s| s.sessions.len()) as u64;
+    let Some(door) = door else {
+        return view::Door {
+            kind: "outside".into(),
+            address: broker.url.clone().unwrap_or_default(),
+            connections: 0,
+            connections_max: 0,
+            sessions,
+            received: 0,
+            delivered: 0,
+            dropped: 0,
+            refused: 0,
+        };
+    };
+    let c = door.counters();
+    view::Door {
+        kind: "embedded".into(),
+        address: broker.listen.to_string(),
+        connections: c.connections.load(Ordering::Relaxed),
+        connections_max: broker.connections_max as u64,
+        sessions,
+        received: c.publishes_qos0.get() + c.publishes_qos1.get() + c.publishes_qos2.get(),
+        delivered: c.delivered.get(),
+        dropped: c.qos0_dropped.get(),
+        refused: c.refused.get() + c.forbidden.get(),
+    }
+}
+
+/// Tells every ancestor who this node is; committed here like any event.
+async fn say_presence(config: &Config, hub: &Hub) -> miette::Result<()> {
+    let (inc, boot) = hub.state(|s| (s.me.inc, s.me.boot));
+    let about = Presence {
+        address: config.node.address.clone(),
+        name: config.node.name.clone(),
+        code: config.node.code.clone(),
+        labels: config.node.labels.clone(),
+        inc,
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    let ticket = hub.offer(vec![engine::presence(&about, boot)]).await.into_diagnostic()?;
+    match engine::wait(ticket).await {
+        Ok(_) => Ok(()),
+        // A full disk is no reason not to start: reads are served, and writes resume when there is room.
+        Err(engine::Error::Unwritable(why)) => {
+            tracing::error!(reason = why, "The node starts, but cannot write.");
+            Ok(())
+        }
+        Err(e) => Err(e).into_diagnostic(),
+    }
+}
+
+/// `api.json` in the data folder: where the running node answers. Gone when it stops.
+struct Advertisement(PathBuf);
+
+impl Advertisement {
+    fn write(config: &Config, url: &str) -> miette::Result<Advertisement> {
+        let path = config.node.data.join("api.json");
+        let about = serde_json::json!({"url": url, "pid": std::process::id(), "address": config.node.address});
+        // Only a convenience for the CLI: a node that cannot write it (a full disk) runs all the same.
+        if let Err(error) = std::fs::write(&path, about.to_string()) {
+            tracing::warn!(%error, path = %path.display(), "The CLI's pointer could not be written.");
+        }
+        Ok(Advertisement(path))
+    }
+}
+
+impl Drop for Advertisement {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Keeps systemd's watchdog quiet only while the engine makes progress.
+async fn watchdog(hub: Hub, mut stop: watch::Receiver<bool>) {
+    let every = match sd_notify::watchdog_enabled() {
+        Some(limit) => limit / 3,
+        None => return,
+    };
+    let mut before = u64::MAX;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            _ = stop.wait_for(|s| *s) => return,
+        }
+        let turns = hub.work().turns.load(Ordering::Relaxed);
+        if turns != before {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+        before = turns;
+    }
+}
+
+/// SIGTERM, SIGINT, the engine's end, or, where asked for, the end of standard input (whoever
+/// started the node is gone).
+async fn told_to_stop(hub: Hub) -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return "signals cannot be heard";
+    };
+    let stdin = async {
+        if std::env::var_os("CITYBRAIN_STOP_WITH_STDIN").is_none() {
+            return std::future::pending().await;
+        }
+        let (tx, rx) = tokio::sync::oneshot::channel::<()>();
+        // A thread of its own: a blocked read of standard input cannot be cancelled.
+        std::thread::spawn(move || {
+            let _tx = tx;
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        });
+        let _ = rx.await;
+    };
+    let mut committed = hub.committed();
+    let ended = async { while committed.changed().await.is_ok() {} };
+    tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+        () = stdin => "standard input has ended",
+        () = ended => "the engine has ended",
+    }
 }

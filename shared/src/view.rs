@@ -221,7 +221,7 @@ pub struct Links {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LinkDirection {
+pub enum LinkRole {
     /// To the parent.
     Up,
     /// To a child.
@@ -230,7 +230,8 @@ pub enum LinkDirection {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
-    pub direction: LinkDirection,
+    /// What the peer is to this node's log: `up` is the parent, `down` a child.
+    pub role: LinkRole,
     pub peer: Address,
     /// One word: `up` when records flow; else what it waits for (`connecting`, `waiting`, `refused`, …).
     pub state: String,

@@ -208,7 +208,7 @@ impl Tree {
             "\n[node]\naddress = \"{address}\"\nname = \"节点 {name}\"\ndata = \"{}\"\n[api]\nlisten = \"127.0.0.1:{api}\"\n",
             data.display()
         );
-        let _ = write!(text, "[store]\nfree_bytes_min = 1000000\n");
+        let _ = write!(text, "[store]\nfree_bytes_min = 2000000\n");
         let _ = match self.outside.get(address) {
             Some(port) => write!(text, "[broker]\nlisten = \"127.0.0.1:{mqtt}\"\nurl = \"mqtt://127.0.0.1:{port}\"\n"),
             None => write!(text, "[broker]\nlisten = \"127.0.0.1:{mqtt}\"\n"),
@@ -256,9 +256,13 @@ impl Tree {
         self.node_mut(address).stop();
     }
 
-    pub fn wait_ready(&self) {
-        for node in self.nodes.values().filter(|n| n.process.is_some()) {
-            wait_for(&format!("{} is ready\n{}", node.address, node.output()), || node.get_text("/readyz"));
+    pub fn wait_ready(&mut self) {
+        for node in self.nodes.values_mut().filter(|n| n.process.is_some()) {
+            let what = format!("{} is ready", node.address);
+            wait_for(&what, || {
+                assert!(node.is_running(), "{} ended at its start\n{}", node.address, node.output());
+                node.get_text("/readyz")
+            });
         }
     }
 

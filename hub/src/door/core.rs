@@ -1,14 +1,12 @@
 //! What the front door needs of the rest of the hub. Behind a trait, so that its tests can hold
 //! back a commit, or let it fail.
 
-use super::{Ingress, Publish, Taken};
 use crate::engine::{Error, Haste, Hub, Outcome, Ticket};
-use crate::ingress;
 use crate::log::{self, Entry};
 use crate::note::Note;
 use crate::state::State;
 use citybrain_shared::Pos;
-use citybrain_shared::record::{Draft, Header};
+use citybrain_shared::record::Draft;
 use std::future::Future;
 use std::pin::Pin;
 use tokio::sync::watch;
@@ -56,35 +54,6 @@ impl Core for Hub {
     fn state(&self, look: &mut dyn FnMut(&State)) {
         Hub::state(self, |s| look(s));
     }
-}
-
-impl Ingress for ingress::Ingress {
-    fn take(&self, p: &Publish<'_>) -> Taken {
-        let user_properties: Vec<(String, String)> =
-            p.user_properties.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        let publish = ingress::Publish {
-            client: p.client,
-            topic: p.topic,
-            qos: p.qos,
-            retain: p.retain,
-            payload: p.payload,
-            content_type: p.content_type,
-            user_properties: &user_properties,
-            door: p.door,
-        };
-        let ingress::Taken { draft, reason } = ingress::Ingress::take(self, &publish);
-        Taken { draft: draft.map(|d| with_what_was_published(d, p)), reason }
-    }
-}
-
-/// Subscribers of the topic get what was published, also where a mapping made an event of it.
-fn with_what_was_published(draft: Draft, p: &Publish<'_>) -> Draft {
-    let (header, payload) = draft.parts();
-    if header.topic.is_empty() || payload == p.payload {
-        return draft;
-    }
-    let Some(door) = p.door_with_payload() else { return draft };
-    Draft::new(&Header { door: &door, ..header }, payload).unwrap_or(draft)
 }
 
 /// Looks at the state and returns what was seen.

@@ -72,9 +72,13 @@ pub enum Haste {
     Lazy,
 }
 
+/// Looks at the state as of the present moment (µs since 1970) and says what is to be recorded.
+pub type Decide = Box<dyn FnOnce(&State, i64) -> Vec<Draft> + Send>;
+
 enum Job {
     Offer { drafts: Vec<Draft>, reply: oneshot::Sender<Result<Vec<Outcome>, Error>> },
     Note { notes: Vec<Note>, haste: Haste, reply: oneshot::Sender<Result<(), Error>> },
+    Decide { decide: Decide, reply: oneshot::Sender<Result<Pos, Error>> },
     Frame { peer: Address, message: Bytes, reply: oneshot::Sender<Result<Received, Error>> },
     Stop,
 }
@@ -135,6 +139,19 @@ impl Hub {
     pub async fn note(&self, notes: Vec<Note>, haste: Haste) -> Result<Ticket<()>, Error> {
         let (reply, ticket) = oneshot::channel();
         self.send(Job::Note { notes, haste, reply }).await?;
+        Ok(ticket)
+    }
+
+    /// Decides on the state as it is at its turn, and commits what is decided as one group: for steps
+    /// that are right or wrong by what was committed before them. The closure tells its caller what
+    /// it found by whatever it captured; it must be quick, the engine waits. The ticket holds the
+    /// first position of the group (or the newest one, if nothing was decided).
+    ///
+    /// # Errors
+    /// As [`Hub::offer`].
+    pub async fn decide(&self, decide: Decide) -> Result<Ticket<Pos>, Error> {
+        let (reply, ticket) = oneshot::channel();
+        self.send(Job::Decide { decide, reply }).await?;
         Ok(ticket)
     }
 

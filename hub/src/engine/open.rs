@@ -4,6 +4,7 @@ use super::worker::Engine;
 use super::{Hub, Shared, Work};
 use crate::log::{self, Log, Reader};
 use crate::note::Note;
+use crate::policy::{self, Policy};
 use crate::state::{State, rows};
 use crate::store::{self, Opened, Store};
 use citybrain_shared::config::Config;
@@ -68,7 +69,7 @@ fn random() -> Result<u128, Error> {
 ///
 /// # Errors
 /// [`Error`]; nothing was changed but what a torn write left.
-pub fn open(config: &Config) -> Result<(Hub, Engine, Facts), Error> {
+pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts), Error> {
     let started = Instant::now();
     let dir = &config.node.data;
     std::fs::create_dir_all(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
@@ -105,14 +106,14 @@ pub fn open(config: &Config) -> Result<(Hub, Engine, Facts), Error> {
         (store, Opened { rows, upto, .. }) = again(reader.last(), store)?;
         unproven = Some("the log had lost its end");
     }
-    let state = match fold(rows, upto, &reader) {
+    let state = match fold(rows, upto, &reader, policy()) {
         Ok(state) => state,
         // Rows that do not read are no loss while the log has everything that they came from.
         Err(Error::Rows(e)) if reader.first() <= Pos(1) => {
             facts.rebuilt = Some(format!("{e}; it was folded anew from the log."));
             let (new, found) = again(Pos::ZERO, store)?;
             (store, upto) = (new, found.upto);
-            fold(found.rows, found.upto, &reader)?
+            fold(found.rows, found.upto, &reader, policy())?
         }
         Err(Error::Log(log::Error::Trimmed { first })) => {
             unproven = Some("the state's beginning was lost");
@@ -121,7 +122,7 @@ pub fn open(config: &Config) -> Result<(Hub, Engine, Facts), Error> {
                 facts.rebuilt.as_deref().unwrap_or_default()
             ));
             (store, Opened { upto, .. }) = again(Pos::ZERO, store)?;
-            let mut state = State::default();
+            let mut state = State::with(policy());
             state.skip_to(Pos(first.0 - 1));
             fold_onto(state, &reader)?
         }
@@ -144,6 +145,7 @@ pub fn open(config: &Config) -> Result<(Hub, Engine, Facts), Error> {
         me: config.node.address.clone(),
         labels: config.node.labels.clone(),
         parent: config.node.address.parent().filter(|_| config.parent.is_some()),
+        policy,
         fresh_keys: HashMap::new(),
         stored: upto,
         last_store: now,
@@ -189,8 +191,13 @@ impl Engine {
 }
 
 /// The state as of the end of the log: rows as of `upto`, and what the log holds behind them.
-pub(super) fn fold(rows: Vec<(Vec<u8>, Vec<u8>)>, upto: Pos, reader: &Reader) -> Result<State, Error> {
-    fold_onto(State::load(rows, upto)?, reader)
+pub(super) fn fold(
+    rows: Vec<(Vec<u8>, Vec<u8>)>,
+    upto: Pos,
+    reader: &Reader,
+    policy: Box<dyn Policy>,
+) -> Result<State, Error> {
+    fold_onto(State::load(rows, upto, policy)?, reader)
 }
 
 fn fold_onto(mut state: State, reader: &Reader) -> Result<State, Error> {

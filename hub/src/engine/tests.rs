@@ -20,7 +20,7 @@ impl Node {
         let parent = if address.contains('/') { "[parent]\nurl = \"mqtt://127.0.0.1:1\"\n" } else { "" };
         let text = format!("[node]\naddress = \"{address}\"\ndata = \"{}\"\n{parent}", dir.display());
         let config: Config = toml::from_str(&text).unwrap();
-        let (hub, engine, _) = open(&config).unwrap();
+        let (hub, engine, _) = open(&config, crate::policy::none()).unwrap();
         Node { hub, thread: Some(std::thread::spawn(|| engine.run())), config }
     }
 

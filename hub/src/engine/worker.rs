@@ -41,6 +41,7 @@ pub struct Engine {
     pub(super) me: Address,
     pub(super) labels: Labels,
     pub(super) parent: Option<Address>,
+    pub(super) policy: crate::policy::Make,
     /// Events in the batch that is not committed yet, by key.
     pub(super) fresh_keys: HashMap<u64, Pos>,
     pub(super) stored: Pos,
@@ -56,6 +57,7 @@ pub struct Engine {
 enum Reply {
     Offer(oneshot::Sender<Result<Vec<Outcome>, Error>>, Vec<Outcome>),
     Note(oneshot::Sender<Result<(), Error>>),
+    Decide(oneshot::Sender<Result<Pos, Error>>, Pos),
     Frame(oneshot::Sender<Result<Received, Error>>, Received),
 }
 
@@ -66,6 +68,8 @@ impl Reply {
             (Reply::Offer(to, outcomes), Ok(())) => drop(to.send(Ok(outcomes))),
             (Reply::Offer(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
             (Reply::Note(to), result) => drop(to.send(result.clone())),
+            (Reply::Decide(to, first), Ok(())) => drop(to.send(Ok(first))),
+            (Reply::Decide(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
             (Reply::Frame(to, received), Ok(())) => drop(to.send(Ok(received))),
             (Reply::Frame(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
         }
@@ -88,6 +92,7 @@ impl Engine {
                 Next::Closed => break,
             };
             let stop = self.turn(first);
+            self.fire_due();
             self.keep_house();
             if stop {
                 break;
@@ -104,7 +109,11 @@ impl Engine {
             Err(mpsc::error::TryRecvError::Empty) => {}
         }
         let busy = self.lazy_since.is_some() || self.broken_since.is_some() || self.stored < self.applied();
-        let wait = if busy { LAZY_MAX } else { HOUSEKEEPING_EVERY };
+        let mut wait = if busy { LAZY_MAX } else { HOUSEKEEPING_EVERY };
+        if let Some(due) = self.shared.state.read().policy.next_due_us() {
+            wait = wait
+                .min(Duration::from_micros(u64::try_from(due - now_us()).unwrap_or(0)).max(Duration::from_millis(1)));
+        }
         open::block_on_timeout(self.jobs.recv(), wait).map_or(Next::Nothing, |job| job.map_or(Next::Closed, Next::Job))
     }
 
@@ -143,6 +152,18 @@ impl Engine {
                         self.lazy_since.get_or_insert(started);
                     }
                     replies.push(Reply::Note(reply));
+                }
+                Job::Decide { decide, reply } => {
+                    let drafts = decide(&state, now);
+                    urgent_sync |= !drafts.is_empty();
+                    let first = if drafts.is_empty() {
+                        state.applied
+                    } else {
+                        let mut group = drafts;
+                        follow(&state, &mut group, now);
+                        self.append(&mut state, group, now)
+                    };
+                    replies.push(Reply::Decide(reply, first));
                 }
                 Job::Frame { peer, message, reply } => {
                     bytes += message.len();
@@ -186,6 +207,7 @@ impl Engine {
         match job {
             Job::Offer { reply, .. } => Reply::Offer(reply, Vec::new()).send(&error),
             Job::Note { reply, .. } => Reply::Note(reply).send(&error),
+            Job::Decide { reply, .. } => Reply::Decide(reply, Pos::ZERO).send(&error),
             Job::Frame { reply, .. } => Reply::Frame(reply, Received::Ignore).send(&error),
             Job::Stop => {}
         }
@@ -226,6 +248,7 @@ impl Engine {
         };
         let mut group = vec![draft];
         group.extend(receipt);
+        follow(state, &mut group, now);
         Outcome::Committed(self.append(state, group, now))
     }
 
@@ -340,6 +363,13 @@ impl Engine {
             records: taken,
             dropped,
         };
+        let mut decided = Vec::new();
+        for bytes in &group {
+            let (header, payload) = Header::decode(bytes).expect("encoded a few lines above");
+            decided.extend(state.policy.decide(state, now, &header, payload));
+        }
+        follow(state, &mut decided, now);
+        extra.extend(decided);
         extra.insert(0, note.draft());
         stamp(state, &mut extra, now);
         // Records first, so that a reader of the group meets them before what was decided from them.
@@ -412,10 +442,31 @@ impl Engine {
         if let Some(why) = &found.rebuilt {
             tracing::warn!(reason = %why, "The state was rebuilt.");
         }
-        *state = open::fold(found.rows, found.upto, &self.log.reader())?;
+        *state = open::fold(found.rows, found.upto, &self.log.reader(), (self.policy)())?;
         self.stored = found.upto;
         self.store = Some(store);
         Ok(())
+    }
+
+    /// Timers of the policy that are over.
+    fn fire_due(&mut self) {
+        let shared = self.shared.clone();
+        // A few rounds a turn, so that a flood of timers cannot keep the doors waiting.
+        for _ in 0..16 {
+            if self.refuses() || shared.state.read().policy.next_due_us().is_none_or(|due| due > now_us()) {
+                return;
+            }
+            let mut state = shared.state.write();
+            let now = now_us();
+            let mut group = state.policy.on_due(&state, now);
+            if group.is_empty() {
+                return;
+            }
+            follow(&state, &mut group, now);
+            self.append(&mut state, group, now);
+            // The error is told to the next who asks; the timers are still due then.
+            let _ = self.commit(&mut state);
+        }
     }
 
     fn keep_house(&mut self) {
@@ -529,6 +580,27 @@ enum Next {
     Job(Job),
     Nothing,
     Closed,
+}
+
+/// Adds what the policy makes of the drafts, and of what it makes of them.
+fn follow(state: &State, group: &mut Vec<Draft>, now: i64) {
+    let mut from = 0;
+    for depth in 0..=crate::policy::DEPTH_MAX {
+        let mut next = Vec::new();
+        for draft in &group[from..] {
+            let (header, payload) = draft.parts();
+            next.extend(state.policy.decide(state, now, &header, payload));
+        }
+        if next.is_empty() {
+            return;
+        }
+        if depth == crate::policy::DEPTH_MAX {
+            tracing::error!(drafts = next.len(), "Decisions go in a circle; the deepest were left out.");
+            return;
+        }
+        from = group.len();
+        group.append(&mut next);
+    }
 }
 
 /// Sets the times, and counts the upward records that begin here.

@@ -15,8 +15,8 @@ use crate::engine::{Error, Haste};
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
 use citybrain_shared::wire::{Hello, Message, Party, Reason, Refuse, Welcome};
-use citybrain_shared::{Address, Inc, LogId};
-use std::collections::{BTreeMap, HashMap};
+use citybrain_shared::{Address, Inc, LogId, Pos};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -46,8 +46,17 @@ pub struct Downlinks {
 }
 
 enum Command {
-    Ask { child: Address, target: Address, body: Bytes, within: Duration, reply: oneshot::Sender<Result<Bytes, AskError>> },
-    Approve { child: Address, inc: Inc },
+    Ask {
+        child: Address,
+        target: Address,
+        body: Bytes,
+        within: Duration,
+        reply: oneshot::Sender<Result<Bytes, AskError>>,
+    },
+    Approve {
+        child: Address,
+        inc: Inc,
+    },
 }
 
 impl Downlinks {
@@ -93,6 +102,8 @@ struct Child {
     heard_ms: Option<Ms>,
     is_gone: bool,
     is_greeting: bool,
+    /// Came while another hello of this child was being answered; the newest counts.
+    next_hello: Option<Box<Hello>>,
     approved: Option<Inc>,
     shown: bool,
 }
@@ -115,7 +126,7 @@ struct Waiting {
 }
 
 pub struct Driver {
-    cx: Context,
+    cx: Arc<Context>,
     dial: Dial,
     commands: mpsc::Receiver<Command>,
     children: BTreeMap<Address, Child>,
@@ -130,6 +141,11 @@ pub struct Driver {
     /// Two children that show the same lost past must not mint twice.
     minting: Arc<Semaphore>,
     shown_at: Ms,
+    /// Children with something new since the last look at them.
+    touched: BTreeSet<Address>,
+    /// All children are looked at then, or once the outbox has something new.
+    wake_at: Ms,
+    goal: Pos,
     /// Messages on topics that are no link's, or of strangers.
     foreign: u64,
 }
@@ -144,7 +160,7 @@ impl Driver {
         let (greeted_tx, greeted) = mpsc::channel(HANDSHAKES_MAX);
         let outbox = Outbox::new(cx.hub.reader().last());
         Driver {
-            cx,
+            cx: Arc::new(cx),
             dial,
             commands,
             children: BTreeMap::new(),
@@ -157,6 +173,9 @@ impl Driver {
             greetings: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             minting: Arc::new(Semaphore::new(1)),
             shown_at: 0,
+            touched: BTreeSet::new(),
+            wake_at: 0,
+            goal: Pos::ZERO,
             foreign: 0,
         }
     }
@@ -178,7 +197,7 @@ impl Driver {
             let wait = Duration::from_millis(backoff.next_ms());
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                _ = stop.wait_for(|s| *s) => return,
+                () = driver::stopped(&mut stop) => return,
             }
         }
     }
@@ -187,9 +206,8 @@ impl Driver {
         let Pipe { outlet, mut inlet } = (self.dial)();
         let (answers, pending) = mpsc::channel::<Pending>(TICKETS_MAX);
         // Ends by itself once `answers` is dropped.
-        tokio::spawn(driver::answer(self.cx.clone(), outlet.clone(), Verb::UpAck, pending, None));
+        tokio::spawn(driver::answer((*self.cx).clone(), outlet.clone(), Verb::UpAck, pending, None));
         let mut committed = self.cx.hub.committed();
-        let mut drained = 0;
         loop {
             let now = self.cx.now();
             committed.borrow_and_update();
@@ -205,7 +223,6 @@ impl Driver {
                         if let Err(end) = self.take(&topic, payload, &outlet, &answers).await {
                             return end;
                         }
-                        drained += 1;
                     }
                 },
                 r = committed.changed() => if r.is_err() { return End::Stop },
@@ -220,22 +237,13 @@ impl Driver {
                     }
                 }
                 () = tokio::time::sleep_until(deadline) => {}
-                _ = stop.wait_for(|s| *s) => return End::Stop,
-            }
-            if drained > 0 && drained % 64 == 0 {
-                tokio::task::yield_now().await;
+                () = driver::stopped(stop) => return End::Stop,
             }
         }
     }
 
     fn deadline(&self, now: Ms) -> Ms {
-        if self.is_behind {
-            return now;
-        }
-        let asks = self.waiting.values().map(|w| w.until);
-        let children = self.children.values().filter_map(|c| c.out.poll_timeout());
-        let show = self.shown_at + SHOW_EVERY_MS;
-        children.chain(asks).chain([show.max(now + 1)]).min().unwrap_or(now)
+        if self.is_behind { now } else { self.wake_at }
     }
 
     /// Timers, and whatever can be sent.
@@ -251,9 +259,20 @@ impl Driver {
             }
         }
         let goal = self.outbox.goal();
-        let mut notes = Vec::new();
         let is_show = now >= self.shown_at + SHOW_EVERY_MS;
-        for (address, child) in &mut self.children {
+        let touched = std::mem::take(&mut self.touched);
+        let is_for_all = is_show || now >= self.wake_at || goal != self.goal;
+        self.goal = goal;
+        if is_for_all {
+            self.shown_at = if is_show { now } else { self.shown_at };
+            self.wake_at = self.shown_at + SHOW_EVERY_MS;
+        }
+        let mut notes = Vec::new();
+        // Most messages are of one child, and there may be thousands.
+        let due: Vec<Address> =
+            if is_for_all { self.children.keys().cloned().collect() } else { touched.into_iter().collect() };
+        for address in &due {
+            let Some(child) = self.children.get_mut(address) else { continue };
             child.out.sender.on_log_grew(goal);
             child.out.sender.on_tick(now);
             notes.extend(child.out.due_notes(now, &reader));
@@ -290,9 +309,7 @@ impl Driver {
                 child.out.show(&mut child.view);
                 cx.links.set(&child.view, child.heard);
             }
-        }
-        if is_show {
-            self.shown_at = now;
+            self.wake_at = child.out.poll_timeout().map_or(self.wake_at, |at| self.wake_at.min(at));
         }
         if !notes.is_empty() && cx.hub.note(notes, Haste::Lazy).await.is_err() {
             return Err(End::Stop);
@@ -319,6 +336,7 @@ impl Driver {
                 heard_ms: None,
                 is_gone: false,
                 is_greeting: false,
+                next_hello: None,
                 approved: None,
                 shown: false,
             };
@@ -346,9 +364,8 @@ impl Driver {
             {
                 // Nothing is kept of a node that is no child; it only hears why.
                 let me = cx.hub.state(|s| s.me.clone());
-                let answer = cx.with_own(&me, |own| {
-                    handshake::on_hello(own, &cx.terms, None, Holder::default(), None, &hello)
-                });
+                let answer =
+                    cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, None, Holder::default(), None, &hello));
                 if let OnHello::Refuse(refuse) = answer {
                     publish(outlet, cx.topic(Verb::UpAck, &address), Message::Refuse(*refuse).encode()).await?;
                 }
@@ -385,6 +402,7 @@ impl Driver {
                 return Ok(());
             }
         };
+        self.touched.insert(address.clone());
         let Some(child) = self.child(&address) else { return Ok(()) };
         match (verb, message) {
             (Verb::DownAck, Message::Ack(ack)) => {
@@ -407,11 +425,15 @@ impl Driver {
         Ok(())
     }
 
-    /// Starts a handshake, unless one with this child is under way: it will say hello again.
+    /// Starts a handshake, or queues the hello behind the one that is under way with this child.
     fn greet(&mut self, address: Address, hello: Hello, now: Ms) {
         let (cx, minting, done) = (self.cx.clone(), self.minting.clone(), self.greeted_tx.clone());
         let greetings = self.greetings.clone();
-        let Some(child) = self.child(&address).filter(|c| !c.is_greeting) else { return };
+        let Some(child) = self.child(&address) else { return };
+        if child.is_greeting {
+            child.next_hello = Some(Box::new(hello));
+            return;
+        }
         // Nobody is kept waiting in memory: whoever finds no place says hello again, with a jitter.
         let Ok(permit) = greetings.try_acquire_owned() else { return };
         child.is_greeting = true;
@@ -460,7 +482,13 @@ impl Driver {
                 return Ok(());
             }
         };
-        publish(outlet, cx.topic(Verb::UpAck, &address), message.encode()).await
+        let next = child.next_hello.take();
+        self.touched.insert(address.clone());
+        publish(outlet, cx.topic(Verb::UpAck, &address), message.encode()).await?;
+        if let Some(hello) = next {
+            self.greet(address, *hello, now);
+        }
+        Ok(())
     }
 
     async fn command(&mut self, command: Command, outlet: &Outlet) -> Result<(), End> {
@@ -490,7 +518,9 @@ impl Driver {
                 self.questions = self.questions.wrapping_add(1);
                 let id = self.questions;
                 let topic = self.cx.topic(Verb::Ask, &child);
-                self.waiting.insert(id, Waiting { child, reply, until: self.cx.now() + Ms::from(left_ms) });
+                let until = self.cx.now() + Ms::from(left_ms);
+                self.wake_at = self.wake_at.min(until);
+                self.waiting.insert(id, Waiting { child, reply, until });
                 publish(outlet, topic, Question { id, left_ms, target, body }.encode()).await
             }
         }
@@ -556,4 +586,22 @@ async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) 
         answers: hello.id,
         ..Refuse::new(me, hello.from.boot, Reason::Unavailable, detail)
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_may_run_on_any_thread() {
+        fn is_send<T: Send>(_: impl FnOnce(Driver, super::super::uplink::Uplink, watch::Receiver<bool>) -> T) {}
+        is_send(|driver, _, stop| driver.run(stop));
+        is_send(|_, uplink, stop| uplink.run(stop));
+    }
+
+    #[test]
+    fn a_parent_listens_to_what_children_say_and_to_nothing_else() {
+        let wanted = ["r/hello/#", "r/up/#", "r/downack/#", "r/answer/#"];
+        assert_eq!(filters("r"), wanted);
+    }
 }

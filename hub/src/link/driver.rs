@@ -13,7 +13,7 @@ use citybrain_shared::topic::{self, Verb};
 use citybrain_shared::wire::{self, Ack, Message};
 use citybrain_shared::{Address, LogId, Pos, config};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 /// Frames that were handed to the engine and are not answered yet, all peers together.
@@ -86,6 +86,12 @@ impl Context {
         tracing::warn!(why = %mint.why, "This node's past is not what a peer remembers; its history goes on under a new name.");
         self.commit(mint.notes(|| LogId(random_u128())), Haste::Now).await
     }
+}
+
+/// Waits until the node stops.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that whoever could stop us is gone: the same.
+    drop(stop.wait_for(|s| *s).await);
 }
 
 /// Random bits for ids and jitter.

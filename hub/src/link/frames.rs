@@ -2,12 +2,12 @@
 
 use super::handshake::{Session, log_at};
 use super::sender::Send;
-use crate::log::Reader;
+use crate::log::{Error as LogError, Reader};
 use crate::note::{DeadLetter, Note};
 use citybrain_shared::limits::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX};
 use citybrain_shared::record::{Direction, Header, Origin};
 use citybrain_shared::wire::{Epoch, FrameBuilder, FrameHead, Party};
-use citybrain_shared::{Address, Lane, LogId, Pos, Selector};
+use citybrain_shared::{Address, Lane, Pos, Selector};
 use std::collections::VecDeque;
 
 /// Bytes of a record in a frame besides its texts and payload, rounded up.
@@ -74,9 +74,17 @@ impl Outbox {
     ///
     /// # Errors
     /// When the log cannot be read there; nothing is skipped.
-    pub fn fill(&mut self, reader: &Reader) -> Result<bool, crate::log::Error> {
+    pub fn fill(&mut self, reader: &Reader) -> Result<bool, LogError> {
         for _ in 0..READS_MAX {
-            let entries = reader.read(self.upto, None, 1024, 1024 * 1024)?;
+            let entries = match reader.read(self.upto, None, 1024, 1024 * 1024) {
+                Ok(entries) => entries,
+                // Nobody can be sent what is not there; the children's own reading records it.
+                Err(LogError::Damaged { upto, .. }) if upto > self.upto => {
+                    self.upto = upto;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
             let Some(last) = entries.last().map(|e| e.pos) else { return Ok(true) };
             for e in &entries {
                 let Ok((h, _)) = Header::decode(&e.bytes) else { continue };
@@ -134,7 +142,8 @@ pub struct Built {
     pub records: u32,
     /// Records that were skipped because their time had run out.
     pub expired: u64,
-    /// Dead letters for records that are too large for the peer.
+    /// Dead letters for records that are too large for the peer, and ranges that do not read. To be
+    /// on disk before the frame leaves.
     pub parked: Vec<Note>,
 }
 
@@ -144,7 +153,7 @@ pub enum Error {
     #[error("records after {0} are no longer in the log")]
     Trimmed(Pos),
     #[error("the log cannot be read")]
-    Log(#[source] crate::log::Error),
+    Log(#[source] LogError),
 }
 
 impl Press<'_> {
@@ -155,7 +164,8 @@ impl Press<'_> {
     /// See [`Error`]; nothing is skipped then.
     pub fn build(&self, builder: &mut FrameBuilder, send: Send, parked_upto: Pos) -> Result<Built, Error> {
         let mut built = Built { upto: send.looked, ..Built::default() };
-        let budget = FRAME_BYTES_MAX.min((self.session.message_bytes_max as usize).saturating_sub(FRAME_OVERHEAD_BYTES));
+        let budget =
+            FRAME_BYTES_MAX.min((self.session.message_bytes_max as usize).saturating_sub(FRAME_OVERHEAD_BYTES));
         if !send.cover {
             self.gather(builder, send, parked_upto, budget, &mut built)?;
         }
@@ -191,7 +201,15 @@ impl Press<'_> {
             && let Some(due) = outbox.for_child(child, send.lane, send.looked)
         {
             for pos in due {
-                let Some(entry) = self.reader.get(pos).map_err(Error::Log)? else { return Err(Error::Trimmed(pos)) };
+                let entry = match self.reader.get(pos) {
+                    Ok(Some(entry)) => entry,
+                    Ok(None) => return Err(Error::Trimmed(pos)),
+                    Err(LogError::Damaged { .. }) => {
+                        self.hole(send.lane, Pos(pos.0 - 1), pos, parked_upto, built);
+                        continue;
+                    }
+                    Err(e) => return Err(Error::Log(e)),
+                };
                 if !self.add(builder, pos, &entry.bytes, budget, &mut bytes, parked_upto, built) {
                     return Ok(());
                 }
@@ -208,8 +226,14 @@ impl Press<'_> {
             if self.reader.first() > built.upto.next() {
                 return Err(Error::Trimmed(built.upto));
             }
-            let entries =
-                self.reader.read(built.upto, Some(send.lane), FRAME_RECORDS_MAX, FRAME_BYTES_MAX).map_err(Error::Log)?;
+            let entries = match self.reader.read(built.upto, Some(send.lane), FRAME_RECORDS_MAX, FRAME_BYTES_MAX) {
+                Ok(entries) => entries,
+                Err(LogError::Damaged { after, upto, .. }) if upto > built.upto => {
+                    self.hole(send.lane, after, upto, parked_upto, built);
+                    continue;
+                }
+                Err(e) => return Err(Error::Log(e)),
+            };
             if entries.is_empty() {
                 built.upto = built.upto.max(last);
                 return Ok(());
@@ -225,6 +249,21 @@ impl Press<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Records that were durable and cannot be read any more: written down and passed over, for the
+    /// lane must go on.
+    fn hole(&self, lane: Lane, after: Pos, upto: Pos, parked_upto: Pos, built: &mut Built) {
+        built.upto = built.upto.max(upto);
+        if upto > parked_upto {
+            built.parked.push(Note::Lost {
+                peer: Some(self.audience.peer().clone()),
+                lane: Some(lane),
+                after,
+                upto,
+                reason: "the log is damaged there".into(),
+            });
+        }
     }
 
     /// False if the frame is full without this record.
@@ -292,7 +331,13 @@ pub fn chain(reader: &Reader, session: &Session, lane: Lane, at: Pos) -> Result<
     if at == start.upto {
         return Ok(start.chain);
     }
-    reader.chain_at(at).map_err(Error::Log)?.ok_or(Error::Trimmed(at))
+    match reader.chain_at(at) {
+        Ok(Some(chain)) => Ok(chain),
+        Ok(None) => Err(Error::Trimmed(at)),
+        // Unknown for good; whoever asks for this position gets the same answer.
+        Err(LogError::Damaged { .. }) => Ok(0),
+        Err(e) => Err(Error::Log(e)),
+    }
 }
 
 /// zstd level 1, if that makes it smaller by at least an eighth.
@@ -307,11 +352,6 @@ fn pack(body: &[u8]) -> Option<Vec<u8>> {
 /// For [`citybrain_shared::wire::decode`]: `len` is bounded by the caller.
 pub fn unpack(body: &[u8], len: usize) -> Option<Vec<u8>> {
     zstd::bulk::decompress(body, len).ok()
-}
-
-/// The name under which a record of this log travels.
-pub fn origin_log(epochs: &[Epoch], pos: Pos) -> LogId {
-    log_at(epochs, pos)
 }
 
 #[cfg(test)]
@@ -368,7 +408,8 @@ mod tests {
         assert_eq!(unpack(&packed, body.len()), Some(body));
         assert_eq!(unpack(&packed, 100), None);
         assert_eq!(pack(b"short"), None);
-        let noise: Vec<u8> = (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ (i >> 3) as u8).collect();
+        let noise: Vec<u8> =
+            (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ (i >> 3) as u8).collect();
         if let Some(p) = pack(&noise) {
             assert!(p.len() < noise.len());
         }

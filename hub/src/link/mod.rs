@@ -1,3 +1,36 @@
+//! Child and parent: a pure protocol machine, and the drivers that do its I/O.
+//!
+//! **Promises.** Every record that is for the peer arrives there, once, in order within its lane,
+//! whatever the network, the broker between them, or a crash of either side does; and a restored
+//! backup of either side is noticed before it can do harm. What cannot be kept is recorded: a range
+//! as `lost`, a record that is too large as a dead letter, an expired one as a count.
+//!
+//! **How.** A sender covers its log's positions lane by lane with frames, each beginning where the
+//! one before ended; a receiver takes only the frame that begins at its cursor and commits records
+//! and cursor in one group; acknowledgements are cumulative, end to end, and after the fsync. The
+//! cursor carries the sender's chain hash, so "the same position" means "the same history".
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | [`judge`] | pure: does a frame continue what is held? The engine asks it |
+//! | [`handshake`] | pure: how a session begins, and what each node must first do to its own log |
+//! | [`sender`] | pure: windows, acknowledgements, going back, timers |
+//! | [`frames`] | which records are for a peer, and how they become a frame |
+//! | [`outbound`] | the sending half of a live link |
+//! | [`uplink`] | the driver towards the parent |
+//! | [`downlinks`] | the driver towards all children |
+//! | [`driver`] | what both drivers share |
+//! | [`pipe`] | the MQTT client, as a pipe only |
+//! | [`ask`] | questions down the tree, answers up; never stored |
+//! | [`view`] | what engineers see |
+//!
+//! Deliberately absent: the receiving half. The engine is the receiver, because taking a frame is
+//! part of its commit; it calls [`judge::judge`] and [`judge::answer`].
+//!
+//! **Known limit.** A node that is restored from backups several times in a row, to before the new
+//! histories that it minted in between, and that meets peers that know different ones of them, may
+//! send a record twice under two names. One restore of each side at any time is proven by simulation.
+
 pub mod ask;
 pub mod downlinks;
 pub mod driver;
@@ -9,5 +42,12 @@ pub mod pipe;
 pub mod sender;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 pub mod uplink;
 pub mod view;
+
+pub use downlinks::Downlinks;
+pub use driver::Context;
+pub use uplink::Uplink;
+pub use view::Links;

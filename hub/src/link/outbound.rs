@@ -80,9 +80,10 @@ impl Outbound {
 
     /// An acknowledgement of an older connection, start or lease changes nothing and is counted.
     pub fn on_ack(&mut self, now: Ms, ack: &Ack) -> Acked {
-        let is_of_session = self.session.as_ref().is_some_and(|s| {
-            ack.from == s.party && ack.to == self.me.boot && ack.lease == s.lease && ack.log == s.log
-        });
+        let is_of_session = self
+            .session
+            .as_ref()
+            .is_some_and(|s| ack.from == s.party && ack.to == self.me.boot && ack.lease == s.lease && ack.log == s.log);
         if !is_of_session {
             self.late_acks += 1;
             return Acked::Nothing;

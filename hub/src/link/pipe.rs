@@ -4,8 +4,11 @@
 //! is one connection: whoever holds it makes a new one after [`Event::Disconnected`], because a
 //! client that reconnects by itself silently forgets what it had accepted.
 
+use crate::door::LocalClient;
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event as Mqtt, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, QoS, SubscribeFilter};
+use rumqttc::{
+    AsyncClient, Event as Mqtt, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, QoS, SubscribeFilter,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -57,8 +60,16 @@ enum OutletKind {
 pub struct Inlet(InletKind);
 
 enum InletKind {
-    Mqtt { rx: mpsc::Receiver<Event>, queued_bytes: Arc<AtomicUsize>, dropped: Arc<AtomicU64>, task: tokio::task::AbortHandle },
-    Local { rx: mpsc::Receiver<(String, Bytes)>, is_new: bool },
+    Mqtt {
+        rx: mpsc::Receiver<Event>,
+        queued_bytes: Arc<AtomicUsize>,
+        dropped: Arc<AtomicU64>,
+        task: tokio::task::AbortHandle,
+    },
+    Local {
+        rx: mpsc::Receiver<(String, Bytes)>,
+        is_new: bool,
+    },
 }
 
 impl Outlet {
@@ -132,6 +143,35 @@ impl From<LocalPipe> for Pipe {
             inlet: Inlet(InletKind::Local { rx: local.rx, is_new: true }),
         }
     }
+}
+
+/// The parent's pipe to its own embedded front door. Ends when either half of it is dropped.
+pub fn local(mut client: LocalClient) -> Pipe {
+    let (tx, mut out) = mpsc::channel::<(String, Bytes, bool)>(OUTBOX_MESSAGES_MAX);
+    let (inbox, rx) = mpsc::channel(OUTBOX_MESSAGES_MAX);
+    tokio::spawn(async move {
+        loop {
+            // While the inbox is full the children's connections are held back; what this node says
+            // to them still leaves.
+            let is_room = inbox.capacity() > 0;
+            tokio::select! {
+                biased;
+                message = out.recv() => match message {
+                    Some((topic, payload, retain)) => client.publish(&topic, payload, retain),
+                    None => return,
+                },
+                message = client.recv(), if is_room => {
+                    let Some(message) = message else { return };
+                    // The end of a connection shows in the will that the child left.
+                    if !message.closed && inbox.try_send((message.topic, message.payload)).is_err() {
+                        return;
+                    }
+                }
+                place = inbox.reserve(), if !is_room => if place.is_err() { return },
+            }
+        }
+    });
+    LocalPipe { tx, rx }.into()
 }
 
 /// How to reach a broker.

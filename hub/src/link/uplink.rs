@@ -33,10 +33,13 @@ const PROGRESS_AFTER_MS: Ms = 5_000;
 /// A broker that does not answer, ms.
 const CONNECT_WITHIN_MS: u64 = 10_000;
 
+/// Makes a pipe to the parent's broker: client id, will (topic, payload), filters.
+pub type Dial = Box<dyn FnMut(String, (String, Vec<u8>), Vec<String>) -> Pipe + Send>;
+
 pub struct Uplink {
     cx: Context,
     parent: Address,
-    broker: Broker,
+    dial: Dial,
     answer: Handler,
     /// To pass on questions that are for somebody further down.
     downlinks: Option<Downlinks>,
@@ -52,15 +55,18 @@ enum End {
 impl Uplink {
     /// `downlinks`: this node as a parent, if it may have children.
     pub fn new(cx: Context, parent: Address, broker: Broker, answer: Handler, downlinks: Option<Downlinks>) -> Uplink {
-        Uplink { cx, parent, broker, answer, downlinks, asks: Arc::new(Semaphore::new(OUTSTANDING_MAX)) }
+        let dial = move |id, will, filters| pipe::connect(&broker, id, Some(will), filters);
+        Uplink::over(cx, parent, Box::new(dial), answer, downlinks)
+    }
+
+    /// As [`Uplink::new`], over any pipe.
+    pub fn over(cx: Context, parent: Address, dial: Dial, answer: Handler, downlinks: Option<Downlinks>) -> Uplink {
+        Uplink { cx, parent, dial, answer, downlinks, asks: Arc::new(Semaphore::new(OUTSTANDING_MAX)) }
     }
 
     /// Runs until `stop` turns true or its sender is gone.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
-        let audience = Audience::Up(self.parent.clone());
-        let out = Outbound::new(self.cx.address.clone(), self.cx.sender_terms(), audience);
-        let view = LinkView::new(self.parent.clone(), Role::Up);
-        let mut link = Link { up: &self, out, view, ..Link::new(&self) };
+        let mut link = Link::new(self);
         let mut backoff = Backoff::default();
         while !*stop.borrow() {
             match link.connection(&mut stop, &mut backoff).await {
@@ -70,17 +76,15 @@ impl Uplink {
             let wait = Duration::from_millis(backoff.next_ms());
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                r = stop.wait_for(|s| *s) => {
-                    let _ = r;
-                    return;
-                }
+                () = driver::stopped(&mut stop) => return,
             }
         }
     }
 }
 
-struct Link<'a> {
-    up: &'a Uplink,
+struct Link {
+    up: Uplink,
+    cx: Arc<Context>,
     out: Outbound,
     view: LinkView,
     heard: Option<std::time::Instant>,
@@ -93,13 +97,14 @@ struct Link<'a> {
     hellos: u32,
     stalls: u32,
     refusals: Backoff,
+    /// Sessions in a row that ended before anything was acknowledged in them.
+    bounces: u32,
     shown_at: Ms,
 }
 
-impl<'a> Link<'a> {
-    fn new(up: &'a Uplink) -> Link<'a> {
+impl Link {
+    fn new(up: Uplink) -> Link {
         Link {
-            up,
             out: Outbound::new(up.cx.address.clone(), up.cx.sender_terms(), Audience::Up(up.parent.clone())),
             view: LinkView::new(up.parent.clone(), Role::Up),
             heard: None,
@@ -111,12 +116,15 @@ impl<'a> Link<'a> {
             hellos: 0,
             stalls: 0,
             refusals: Backoff::default(),
+            bounces: 0,
             shown_at: 0,
+            cx: Arc::new(up.cx.clone()),
+            up,
         }
     }
 
-    fn cx(&self) -> &'a Context {
-        &self.up.cx
+    fn cx(&self) -> Arc<Context> {
+        self.cx.clone()
     }
 
     fn dial(&mut self) -> Pipe {
@@ -126,7 +134,7 @@ impl<'a> Link<'a> {
         let own = &cx.address;
         let filters = [Verb::UpAck, Verb::Down, Verb::Ask].map(|v| cx.topic(v, own)).to_vec();
         let will = (cx.topic(Verb::Hello, own), Message::Bye(party).encode());
-        pipe::connect(&self.up.broker, format!("{own}@{:x}", self.me.boot.nonce), Some(will), filters)
+        (self.up.dial)(format!("{own}@{:x}", self.me.boot.nonce), will, filters)
     }
 
     /// One connection, from its beginning to its end.
@@ -141,12 +149,12 @@ impl<'a> Link<'a> {
                 Ok(Event::Disconnected(why)) => return End::Again(why),
                 Ok(Event::Message { .. }) | Err(_) => return End::Again("the broker does not answer".into()),
             },
-            _ = stop.wait_for(|s| *s) => return End::Stop,
+            () = driver::stopped(stop) => return End::Stop,
         }
         let (answers, pending) = mpsc::channel::<Pending>(TICKETS_MAX);
         let (refuse, mut refused) = mpsc::channel(1);
         // Ends by itself once `answers` is dropped.
-        tokio::spawn(driver::answer(cx.clone(), outlet.clone(), Verb::DownAck, pending, Some(refuse)));
+        tokio::spawn(driver::answer((*cx).clone(), outlet.clone(), Verb::DownAck, pending, Some(refuse)));
         let mut committed = cx.hub.committed();
         let reader = cx.hub.reader();
         (self.hellos, self.stalls, self.hello_at) = (0, 0, cx.now());
@@ -174,9 +182,9 @@ impl<'a> Link<'a> {
                     Event::Connected => {}
                 },
                 r = committed.changed() => if r.is_err() { return End::Stop },
-                Some(why) = refused.recv() => self.again(cx.now(), why),
+                Some(why) = refused.recv() => self.bounced(cx.now(), why),
                 () = tokio::time::sleep_until(cx.at(self.deadline(now))) => {}
-                _ = stop.wait_for(|s| *s) => {
+                () = driver::stopped(stop) => {
                     let party = Party { inc: self.me.inc, boot: self.me.boot };
                     let bye = outlet.publish(cx.topic(Verb::Hello, &cx.address), Message::Bye(party).encode(), true);
                     // A broker that does not take it publishes the will instead.
@@ -232,6 +240,15 @@ impl<'a> Link<'a> {
         self.view.last_reason = Some(why);
     }
 
+    /// As `again`; from the second time in a row on, not at once.
+    fn bounced(&mut self, now: Ms, why: String) {
+        self.again(now, why);
+        self.bounces += 1;
+        if self.bounces > 1 {
+            self.hello_at = now + self.refusals.next_ms().max(100);
+        }
+    }
+
     async fn hello(&mut self, now: Ms, outlet: &Outlet) -> Result<(), End> {
         let cx = self.cx();
         self.hellos += 1;
@@ -242,7 +259,8 @@ impl<'a> Link<'a> {
             (s.me.clone(), parents)
         });
         self.me = me;
-        let hello = cx.with_own(&self.me, |own| handshake::hello(own, &cx.terms, &self.up.parent, &peers, &self.saying));
+        let hello =
+            cx.with_own(&self.me, |own| handshake::hello(own, &cx.terms, &self.up.parent, &peers, &self.saying));
         let message = Message::Hello(hello.clone()).encode();
         self.said = Some(hello);
         self.awaiting = true;
@@ -295,7 +313,9 @@ impl<'a> Link<'a> {
             Some(Verb::Down) => {
                 self.view.received_frames += 1;
                 self.view.received_bytes += payload.len() as u64;
-                return driver::receive(cx, &self.up.parent, &cx.address, payload, answers).await.map_err(|_| End::Stop);
+                return driver::receive(&cx, &self.up.parent, &cx.address, payload, answers)
+                    .await
+                    .map_err(|_| End::Stop);
             }
             Some(Verb::Ask) => {
                 self.ask(payload, outlet);
@@ -310,7 +330,7 @@ impl<'a> Link<'a> {
         let now = cx.now();
         match driver::decode(&payload) {
             Ok(Message::Ack(ack)) => match self.out.on_ack(now, &ack) {
-                Acked::Progress => self.stalls = 0,
+                Acked::Progress => (self.stalls, self.bounces) = (0, 0),
                 Acked::Nothing => {}
                 Acked::Beyond => self.again(now, "the parent acknowledged more than there is".into()),
             },
@@ -345,11 +365,10 @@ impl<'a> Link<'a> {
             }
             Ok(Message::Refuse(refuse)) => {
                 let Some(said) = &self.said else { return Ok(()) };
-                let outcome =
-                    cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
+                let outcome = cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
                 match outcome {
                     OnRefuse::Ignore => {}
-                    OnRefuse::Again => self.again(now, refuse.detail),
+                    OnRefuse::Again => self.bounced(now, refuse.detail),
                     OnRefuse::Prove(mut at) => {
                         at.truncate(BOOTS_KEPT);
                         self.saying.prove = at;
@@ -387,7 +406,7 @@ impl<'a> Link<'a> {
             self.view.bad_messages += 1;
             return;
         };
-        let cx = self.cx().clone();
+        let cx = self.cx();
         let (outlet, handler, downlinks) = (outlet.clone(), self.up.answer.clone(), self.up.downlinks.clone());
         // Too many: the asker hears nothing and gives up at its deadline.
         let Ok(permit) = self.up.asks.clone().try_acquire_owned() else { return };

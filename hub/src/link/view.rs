@@ -104,7 +104,10 @@ impl LinkView {
 
 /// All links of a node, by peer. Written by the drivers a few times a second, cheap to read.
 #[derive(Clone, Debug, Default)]
-pub struct Links(Arc<RwLock<BTreeMap<Address, (LinkView, Option<std::time::Instant>)>>>);
+pub struct Links(Arc<RwLock<Rows>>);
+
+/// A link, and when its peer was heard.
+type Rows = BTreeMap<Address, (LinkView, Option<std::time::Instant>)>;
 
 impl Links {
     /// A snapshot; each row is at most a quarter of a second old while its driver runs.

@@ -1,4 +1,4 @@
-//! How a segment file is laid out, byte by byte (see [`super`], "Format").
+//! How a segment file is laid out, byte by byte (see `log/mod.rs`, "Format").
 
 use citybrain_shared::Pos;
 use crc32c::{crc32c, crc32c_append};

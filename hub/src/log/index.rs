@@ -12,11 +12,9 @@
 
 use super::format;
 use citybrain_shared::{Lane, Pos, record};
-use crc32c::crc32c;
-use std::collections::HashMap;
+use crc32c::{crc32c, crc32c_append};
 use std::fs::File;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -46,19 +44,59 @@ pub fn hole_from(holes: &[Hole], pos: Pos) -> Option<Hole> {
     holes.get(holes.partition_point(|h| h.upto < pos)).copied()
 }
 
-/// Keys are hashes already.
+/// The newest position of each key, 12 to 16 bytes a record: a table of positions, probed in line,
+/// beside the keys by position.
 #[derive(Default)]
-pub struct AsIs(u64);
+struct Keys {
+    /// By position counted from the segment's first; 0: the record has no key, or is lost.
+    by_position: Vec<u64>,
+    /// Position + 1; 0: free. A power of two, at most three quarters taken.
+    slots: Vec<u32>,
+    taken: usize,
+}
 
-impl Hasher for AsIs {
-    fn finish(&self) -> u64 {
-        self.0
+impl Keys {
+    fn insert(&mut self, key: u64, at: u32) {
+        self.by_position.resize(at as usize, 0);
+        self.by_position.push(key);
+        if (self.taken + 1) * 4 > self.slots.len() * 3 {
+            let larger = vec![0; (self.slots.len() * 2).max(64)];
+            for at in std::mem::replace(&mut self.slots, larger).into_iter().filter(|at| *at != 0) {
+                let slot = self.slot(self.by_position[at as usize - 1]);
+                self.slots[slot] = at;
+            }
+        }
+        let slot = self.slot(key);
+        self.taken += usize::from(self.slots[slot] == 0);
+        self.slots[slot] = at + 1;
     }
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only keys of eight bytes are hashed")
+
+    /// Where `key` is, else where it would be.
+    fn slot(&self, key: u64) -> usize {
+        // Keys are hashes already.
+        let mut slot = key as usize & (self.slots.len() - 1);
+        loop {
+            match self.slots[slot] {
+                0 => return slot,
+                at if self.by_position[at as usize - 1] == key => return slot,
+                _ => slot = (slot + 1) & (self.slots.len() - 1),
+            }
+        }
     }
-    fn write_u64(&mut self, n: u64) {
-        self.0 = n;
+
+    fn find(&self, key: u64) -> Option<u32> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        self.slots[self.slot(key)].checked_sub(1)
+    }
+
+    /// Positions, ascending by key.
+    fn sorted(&self) -> Vec<u32> {
+        let mut all = Vec::with_capacity(self.taken);
+        all.extend(self.slots.iter().filter_map(|at| at.checked_sub(1)));
+        all.sort_unstable_by_key(|at| self.by_position[*at as usize]);
+        all
     }
 }
 
@@ -69,7 +107,7 @@ pub struct Fresh {
     points: Vec<(Pos, u64)>,
     next_point: u64,
     urgent: Vec<u32>,
-    newest: HashMap<u64, u32, BuildHasherDefault<AsIs>>,
+    keys: Keys,
     pub holes: Vec<Hole>,
     pub newest_us: i64,
 }
@@ -94,13 +132,13 @@ impl Fresh {
         }
         let key = record::key_of(bytes);
         if key != 0 {
-            self.newest.insert(key, at);
+            self.keys.insert(key, at);
         }
         self.newest_us = self.newest_us.max(format::committed_us(bytes));
     }
 
     pub fn find(&self, key: u64) -> Option<Pos> {
-        self.newest.get(&key).map(|at| Pos(self.first.0 + u64::from(*at)))
+        self.keys.find(key).map(|at| Pos(self.first.0 + u64::from(at)))
     }
 
     /// The nearest known entry at or before `pos`.
@@ -118,12 +156,12 @@ impl Fresh {
         self.urgent.last().map_or(Pos::ZERO, |at| Pos(self.first.0 + u64::from(*at)))
     }
 
-    /// The index file's bytes.
-    pub fn encode(&self, about: &About) -> Vec<u8> {
-        let mut pairs: Vec<(u64, u32)> = self.newest.iter().map(|(k, at)| (*k, *at)).collect();
-        pairs.sort_unstable();
-        let mut filter = Filter::with_room(pairs.len());
-        pairs.iter().for_each(|(key, _)| filter.insert(*key));
+    /// Writes the index file.
+    pub fn encode(&self, about: &About, out: &mut dyn Write) -> io::Result<()> {
+        let sorted = self.keys.sorted();
+        let key_of = |at: &u32| self.keys.by_position[*at as usize];
+        let mut filter = Filter::with_room(sorted.len());
+        sorted.iter().for_each(|at| filter.insert(key_of(at)));
 
         let mut resident = Vec::new();
         for hole in &self.holes {
@@ -135,8 +173,8 @@ impl Fresh {
             resident.extend_from_slice(&pos.0.to_le_bytes());
             resident.extend_from_slice(&offset.to_le_bytes());
         }
-        for page in pairs.chunks(KEYS_A_PAGE) {
-            resident.extend_from_slice(&page[0].0.to_le_bytes());
+        for page in sorted.chunks(KEYS_A_PAGE) {
+            resident.extend_from_slice(&key_of(&page[0]).to_le_bytes());
         }
         for page in self.urgent.chunks(URGENT_A_PAGE) {
             resident.extend_from_slice(&page[0].to_le_bytes());
@@ -145,47 +183,60 @@ impl Fresh {
             resident.extend_from_slice(&word.to_le_bytes());
         }
 
-        let mut out = Vec::with_capacity(HEAD_BYTES + resident.len() + (pairs.len() / KEYS_A_PAGE + 2) * PAGE_BYTES);
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        head.extend_from_slice(&MAGIC);
+        head.extend_from_slice(&VERSION.to_le_bytes());
         for n in [about.first.0, about.last.0, about.before, about.chain, about.log_bytes, about.last_urgent.0] {
-            out.extend_from_slice(&n.to_le_bytes());
+            head.extend_from_slice(&n.to_le_bytes());
         }
-        out.extend_from_slice(&about.newest_us.to_le_bytes());
-        out.extend_from_slice(&about.lost.to_le_bytes());
-        for n in [self.holes.len(), self.points.len(), pairs.len(), self.urgent.len(), filter.0.len()] {
-            out.extend_from_slice(&(n as u32).to_le_bytes());
+        head.extend_from_slice(&about.newest_us.to_le_bytes());
+        head.extend_from_slice(&about.lost.to_le_bytes());
+        for n in [self.holes.len(), self.points.len(), sorted.len(), self.urgent.len(), filter.0.len()] {
+            head.extend_from_slice(&(n as u32).to_le_bytes());
         }
-        out.extend_from_slice(&crc32c(&resident).to_le_bytes());
-        let crc = crc32c(&out);
-        out.extend_from_slice(&crc.to_le_bytes());
-        debug_assert_eq!(out.len(), HEAD_BYTES);
-        out.extend_from_slice(&resident);
-        for page in pairs.chunks(KEYS_A_PAGE) {
-            put_page(&mut out, page.len(), page.iter().flat_map(|(k, at)| join(k.to_le_bytes(), at.to_le_bytes())));
+        head.extend_from_slice(&crc32c(&resident).to_le_bytes());
+        let crc = crc32c(&head);
+        head.extend_from_slice(&crc.to_le_bytes());
+        debug_assert_eq!(head.len(), HEAD_BYTES);
+        out.write_all(&head)?;
+        out.write_all(&resident)?;
+        let mut page = Page::default();
+        for some in sorted.chunks(KEYS_A_PAGE) {
+            some.iter().for_each(|at| page.put(&[&key_of(at).to_le_bytes()[..], &at.to_le_bytes()]));
+            page.write(out)?;
         }
-        for page in self.urgent.chunks(URGENT_A_PAGE) {
-            put_page(&mut out, page.len(), page.iter().flat_map(|at| at.to_le_bytes()));
+        for some in self.urgent.chunks(URGENT_A_PAGE) {
+            some.iter().for_each(|at| page.put(&[&at.to_le_bytes()]));
+            page.write(out)?;
         }
-        out
+        Ok(())
     }
 }
 
-fn join(key: [u8; 8], at: [u8; 4]) -> [u8; 12] {
-    let mut out = [0; 12];
-    out[..8].copy_from_slice(&key);
-    out[8..].copy_from_slice(&at);
-    out
+/// A page that is being written: crc32c (4), items (4), items.
+#[derive(Default)]
+struct Page {
+    data: Vec<u8>,
+    items: u32,
 }
 
-fn put_page(out: &mut Vec<u8>, n: usize, data: impl Iterator<Item = u8>) {
-    let begin = out.len();
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&(n as u32).to_le_bytes());
-    out.extend(data);
-    out.resize(begin + PAGE_BYTES, 0);
-    let crc = crc32c(&out[begin + 4..]);
-    out[begin..begin + 4].copy_from_slice(&crc.to_le_bytes());
+impl Page {
+    fn put(&mut self, parts: &[&[u8]]) {
+        parts.iter().for_each(|part| self.data.extend_from_slice(part));
+        self.items += 1;
+    }
+
+    fn write(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        self.data.resize(PAGE_BYTES - PAGE_HEAD, 0);
+        let items = self.items.to_le_bytes();
+        let crc = crc32c_append(crc32c(&items), &self.data);
+        out.write_all(&crc.to_le_bytes())?;
+        out.write_all(&items)?;
+        out.write_all(&self.data)?;
+        self.data.clear();
+        self.items = 0;
+        Ok(())
+    }
 }
 
 /// What is known of a sealed segment without its resident part.

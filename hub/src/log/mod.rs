@@ -13,16 +13,16 @@
 //!
 //! # Format
 //! A folder with one file a segment, named by its first position (20 digits, `.log`), little-endian:
-//! a head of 32 bytes ([`format::Head`]), then entries:
+//! a head of 32 bytes (`format::Head`), then entries:
 //!
 //! | at | size | field |
 //! |---|---|---|
 //! | 0 | 4 | length of the record; bit 31: ends its group; bit 30: first after an fsync |
 //! | 4 | 4 | crc32c of record, position, the four bytes above, chain, and the segment's salt |
-//! | 8 | 8 | chain hash ([`format::chain`]) |
+//! | 8 | 8 | chain hash (`format::chain`) |
 //! | 16 | | the record |
 //!
-//! Beside each sealed segment lies its index (`.idx`, [`index`]), which can always be rebuilt.
+//! Beside each sealed segment lies its index (`.idx`, `index.rs`), which can always be rebuilt.
 //!
 //! # Operation
 //! `append` encodes into a buffer, `write` hands the buffer to the kernel, `commit` also syncs it,
@@ -62,6 +62,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tail::{Chunk, Tail};
+
+/// Room that the buffer keeps between commits: more than what a busy node commits at once, less than
+/// what one large batch once needed.
+const BUFFER_BYTES_KEPT: usize = 512 * 1024;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -251,7 +255,8 @@ impl Log {
         Ok(Opened { log, found })
     }
 
-    /// Adds one group to the buffer and returns the positions of its first and last record. No I/O.
+    /// Adds one group to the buffer and returns the positions of its first and last record. No I/O,
+    /// and no bound: the caller commits before the buffer is too large.
     ///
     /// # Panics
     /// When the group is empty, or a record is shorter than 40 bytes or longer than 16 MiB.
@@ -471,7 +476,7 @@ impl Log {
         self.durable =
             Mark { last: self.last, chain: self.chain, bytes: self.durable.bytes + self.buffer.len() as u64 };
         self.buffer.clear();
-        self.buffer.shrink_to(2 * citybrain_shared::limits::COMMIT_BYTES_MAX);
+        self.buffer.shrink_to(BUFFER_BYTES_KEPT);
         self.offsets.clear();
         self.in_file = 0;
         self.written = 0;

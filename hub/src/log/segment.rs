@@ -8,7 +8,7 @@ use super::{Damage, Error};
 use citybrain_shared::Pos;
 use parking_lot::Mutex;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -95,9 +95,8 @@ impl Sealed {
             return;
         }
         let path = index_path(&self.path);
-        let bytes = fresh.encode(&self.about);
-        self.index_bytes.store(bytes.len() as u64, Relaxed);
-        let written = write_whole(&path, &bytes);
+        let written = write_whole(&path, |out| fresh.encode(&self.about, out));
+        self.index_bytes.store(fs::metadata(&path).map_or(0, |m| m.len()), Relaxed);
         match written.map(|()| Resident::load(&path)) {
             Ok(Some(resident)) => *self.index.lock() = Index::Resident(Arc::new(resident)),
             Ok(None) => tracing::warn!(path = %path.display(), "An index does not read back; kept in memory."),
@@ -126,10 +125,11 @@ impl Sealed {
     fn rebuilt(&self) -> Result<Index, Error> {
         let (_, fresh) = scan_sealed(&self.path, self.about.first, self.about.last, Some(self.about.before))?;
         let path = index_path(&self.path);
-        if !self.read_only && write_whole(&path, &fresh.encode(&self.about)).is_ok() {
-            if let Some(resident) = Resident::load(&path) {
-                return Ok(Index::Resident(Arc::new(resident)));
-            }
+        if !self.read_only
+            && write_whole(&path, |out| fresh.encode(&self.about, out)).is_ok()
+            && let Some(resident) = Resident::load(&path)
+        {
+            return Ok(Index::Resident(Arc::new(resident)));
         }
         Ok(Index::Fresh(Arc::new(fresh)))
     }
@@ -217,12 +217,12 @@ impl Sealed {
 }
 
 /// Temporary file, fsync, rename, fsync of the folder: all of it or nothing.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let written = (|| {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        let mut out = BufWriter::with_capacity(64 * 1024, File::create(&temporary)?);
+        write(&mut out)?;
+        out.into_inner().map_err(|error| error.into_error())?.sync_all()?;
         fs::rename(&temporary, path)?;
         sync_dir(path.parent().expect("a file of ours lies in a folder"))
     })();

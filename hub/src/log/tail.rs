@@ -47,6 +47,12 @@ impl Tail {
         Tail { chunks: VecDeque::new(), urgent: VecDeque::new(), bytes: 0, bytes_max }
     }
 
+    /// Bytes, and urgent positions.
+    #[cfg(test)]
+    pub fn held(&self) -> (usize, usize) {
+        (self.bytes, self.urgent.len())
+    }
+
     /// The oldest position in memory; beyond every other if there is none.
     pub fn first(&self) -> Pos {
         self.chunks.front().map_or(Pos(u64::MAX), |c| c.first)

@@ -121,6 +121,62 @@ fn rollback_forgets_what_was_not_written_and_gives_its_positions_out_again() {
     let chain = log.reader().chain_at(Pos(5)).unwrap();
     drop(log);
     assert_eq!(open(dir.path(), &SMALL).reader().chain_at(Pos(5)).unwrap(), chain);
+    let other = tempfile::tempdir().unwrap();
+    let mut never_rolled_back = open(other.path(), &SMALL);
+    fill(&mut never_rolled_back, 5);
+    assert_eq!(never_rolled_back.reader().chain_at(Pos(5)).unwrap(), chain);
+}
+
+#[test]
+fn good_records_of_an_unfinished_group_are_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), &ONE);
+    fill(&mut log, 3);
+    let end = log.segments()[0].bytes;
+    add(&mut log, &[plain(4), plain(5), plain(6)]);
+    log.commit().unwrap();
+    drop(log);
+    let two = 2 * (format::ENTRY_BYTES + plain(4).len()) as u64;
+    File::options().write(true).open(path_of(dir.path(), Pos(1))).unwrap().set_len(end + two).unwrap();
+    let Opened { log, found } = Log::open(dir.path(), ONE).unwrap();
+    assert_eq!((log.last(), found.records, found.cut_bytes), (Pos(3), 3, two));
+    assert_eq!((log.reader().find(4).unwrap(), log.segments()[0].bytes), (None, end));
+}
+
+#[test]
+fn a_lost_block_takes_the_records_in_it_and_no_more() {
+    for options in [ONE, SMALL] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = open(dir.path(), &options);
+        fill(&mut log, 150);
+        drop(log);
+        let path = path_of(dir.path(), Pos(1));
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[1000..2000].fill(0);
+        fs::write(&path, bytes).unwrap();
+        let log = open(dir.path(), &options);
+        let (entries, holes) = read_all(&log.reader(), None);
+        let lost = holes[0].1.0 - holes[0].0.0 + 1;
+        assert_eq!((holes.len(), entries.len() as u64), (1, 150 - lost));
+        let entry = (format::ENTRY_BYTES + plain(10).len()) as u64;
+        assert!((1000 / entry..=1000 / entry + 2).contains(&lost), "{lost}");
+        assert!(entries.iter().all(|e| e.bytes == plain(e.pos.0)));
+    }
+}
+
+#[test]
+fn the_tail_forgets_the_oldest_commits_with_all_that_belongs_to_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), &SMALL);
+    for i in 1..=500 {
+        add(&mut log, &[record(Lane::Urgent, i, 0, b"x")]);
+        log.commit().unwrap();
+    }
+    let reader = log.reader();
+    let inner = reader.shared.inner.read();
+    let (bytes, urgent) = inner.tail.held();
+    assert!(bytes <= SMALL.tail_bytes && bytes > SMALL.tail_bytes / 2, "{bytes}");
+    assert_eq!(urgent as u64, 501 - inner.tail.first().0);
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub use directives::{Directive, Directives, Nodes, Status};
 pub use runs::Runs;
 
 use crate::note::Note;
+use crate::policy::{self, Policy};
 use bytes::Bytes;
 use citybrain_shared::address::Tier;
 use citybrain_shared::limits;
@@ -29,7 +30,6 @@ pub const PRESENCE_TYPE: &str = "city.brain.node";
 /// Type of the event that answers a directive.
 pub const RECEIPT_TYPE: &str = "city.brain.receipt";
 
-#[derive(Debug, Default)]
 pub struct State {
     /// The newest record that is in here.
     pub applied: Pos,
@@ -50,11 +50,16 @@ pub struct State {
     pub dead_letters: BTreeMap<Pos, String>,
     /// Ranges that are lost for good, newest last.
     pub losses: Vec<Loss>,
+    /// The node's own mind: rules, alarms, cases. Folded like everything else.
+    pub policy: Box<dyn Policy>,
     streams: HashMap<(Address, LogId), Stream>,
     /// The origin looked at last: records of one origin mostly stand together.
     last_origin: Option<Address>,
     dirty: HashSet<Key>,
 }
+
+/// Histories of one log whose names are kept. One is normal; each restored backup adds one or two.
+const EPOCHS_KEPT: usize = 64;
 
 /// This node's identity.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -220,7 +225,39 @@ pub struct Presence {
     pub version: String,
 }
 
+impl Default for State {
+    fn default() -> State {
+        State::with(Box::new(policy::None))
+    }
+}
+
 impl State {
+    /// An empty state with this policy.
+    pub fn with(policy: Box<dyn Policy>) -> State {
+        State {
+            applied: Pos::ZERO,
+            me: Me::default(),
+            address: None,
+            peers: BTreeMap::new(),
+            sessions: HashMap::new(),
+            retained: BTreeMap::new(),
+            registry: BTreeMap::new(),
+            directives: Directives::default(),
+            counters: Counters::default(),
+            dead_letters: BTreeMap::new(),
+            losses: Vec::new(),
+            policy,
+            streams: HashMap::new(),
+            last_origin: None,
+            dirty: HashSet::new(),
+        }
+    }
+
+    /// The policy, if it is of this type.
+    pub fn policy_as<P: Policy>(&self) -> Option<&P> {
+        self.policy.as_any().downcast_ref()
+    }
+
     /// Was this upward record of another node seen before?
     pub fn has_seen(&self, address: &Address, log: LogId, lane: Lane, reach: Tier, seq: u64) -> bool {
         let stream = self.streams.get(&(address.clone(), log));
@@ -275,6 +312,7 @@ impl State {
         if header.direction == Direction::Down {
             self.take_directive(pos, header, payload);
         }
+        self.policy.apply(pos, header, payload);
     }
 
     /// Goes on behind `pos`: the records up to there cannot be read any more.
@@ -420,8 +458,11 @@ impl State {
                 self.dirty.insert(Key::Me);
             }
             Note::Epoch { log, first, .. } => {
-                self.me.epochs.retain(|e| e.first < first);
+                // One that begins earlier than those before it hides them; peers may still hold
+                // cursors in them, so their names are kept.
                 self.me.epochs.push(Epoch { log, first });
+                let extra = self.me.epochs.len().saturating_sub(EPOCHS_KEPT);
+                self.me.epochs.drain(..extra);
                 self.dirty.insert(Key::Me);
             }
             Note::Received { peer, from, lane, cursor, records, dropped } => {
@@ -438,11 +479,9 @@ impl State {
                     p.peer_has = [None, None];
                     p.peer_has_inc = Some(inc);
                 }
-                let place = &mut p.peer_has[slot(lane)];
-                // A watermark of one history never goes down.
-                if place.is_none_or(|old| old.log != cursor.log || old.upto < cursor.upto) {
-                    *place = Some(cursor);
-                }
+                // Within a session it only grows. A session with a peer restored from a backup
+                // begins lower, and what it lost has to be kept for it.
+                p.peer_has[slot(lane)] = Some(cursor);
             }
             Note::Granted { child, party, lease } => {
                 let p = self.peer(&child);

@@ -4,6 +4,7 @@
 //! bytes behind a JSON line.
 
 use super::{Counters, Directive, Known, Loss, Me, Peer, Retained, Session, State, Stream};
+use crate::policy::Policy;
 use bytes::Bytes;
 use citybrain_shared::{Address, LogId, Pos};
 use serde::{Deserialize, Serialize};
@@ -68,7 +69,10 @@ impl State {
     /// [`State::applied`].
     pub fn take_rows(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let dirty = std::mem::take(&mut self.dirty);
-        dirty.into_iter().map(|key| (key.bytes(), self.value(&key))).collect()
+        let mut rows: Vec<_> = dirty.into_iter().map(|key| (key.bytes(), self.value(&key))).collect();
+        let policy = self.policy.take_rows().into_iter();
+        rows.extend(policy.map(|(key, value)| ([b"x", key.as_slice()].concat(), value)));
+        rows
     }
 
     /// How many rows wait to be stored.
@@ -109,9 +113,15 @@ impl State {
     ///
     /// # Errors
     /// The first row that does not read. The store is then to be rebuilt from snapshot and log.
-    pub fn load(rows: Vec<(Vec<u8>, Vec<u8>)>, applied: Pos) -> Result<State, Error> {
-        let mut state = State { applied, ..State::default() };
+    pub fn load(rows: Vec<(Vec<u8>, Vec<u8>)>, applied: Pos, policy: Box<dyn Policy>) -> Result<State, Error> {
+        let mut state = State::with(policy);
+        state.applied = applied;
         for (key, value) in rows {
+            if let Some(key) = key.strip_prefix(b"x") {
+                let name = || format!("x{}", String::from_utf8_lossy(key));
+                state.policy.load_row(key, &value).map_err(|reason| Error { key: name(), reason })?;
+                continue;
+            }
             let name = String::from_utf8_lossy(&key).into_owned();
             state.take_row(&name, &value).map_err(|reason| Error { key: name, reason })?;
         }

@@ -29,18 +29,20 @@ pub struct Wanted {
 pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
     let limit = wanted.limit.unwrap_or(LETTERS_DEFAULT).min(LETTERS_MAX);
+    let reader = ctx.hub.reader();
+    // The state may be a little ahead of what is durable, and only that can be read.
+    let last = reader.last();
     let (open, places) = ctx.hub.state(|state| {
-        let after = Pos(wanted.after.unwrap_or(0)).next();
+        let after = Pos(wanted.after.unwrap_or(0)).next().min(last.next());
         let fits = |reason: &str| wanted.reason.as_deref().is_none_or(|r| r == reason);
-        let all = state.dead_letters.range(after..).filter(|(_, reason)| fits(reason)).map(|(pos, _)| *pos);
+        let all = state.dead_letters.range(after..last.next()).filter(|(_, reason)| fits(reason)).map(|(pos, _)| *pos);
         let mut places: Vec<Pos> = match wanted.after {
             Some(_) => all.take(limit).collect(),
             None => all.rev().take(limit).collect(),
         };
         places.sort_unstable();
-        (state.dead_letters.len() as u64, places)
+        (state.dead_letters.range(..last.next()).count() as u64, places)
     });
-    let reader = ctx.hub.reader();
     let dead_letters = places.into_iter().filter_map(|pos| read(&reader, pos).transpose()).collect::<Result<_, _>>()?;
     Ok(ctx.answer(view::DeadLetters { open, dead_letters }))
 }

@@ -4,7 +4,7 @@ use super::{Ctx, status};
 use axum::extract::State as From;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use citybrain_shared::view::{self, LinkDirection};
+use citybrain_shared::view::{self, LinkRole};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -83,23 +83,15 @@ fn door(page: &mut Page, d: &view::Door) {
 }
 
 fn links(page: &mut Page, links: &[view::Link]) {
-    let way = |l: &view::Link| if l.direction == LinkDirection::Up { "up" } else { "down" };
+    let way = |l: &view::Link| if l.role == LinkRole::Up { "up" } else { "down" };
     page.family("link_up", "gauge", "1 while records flow.");
     for l in links {
-        page.sample(
-            "link_up",
-            &[("direction", way(l)), ("peer", l.peer.as_str())],
-            f64::from(u8::from(l.state == "up")),
-        );
+        page.sample("link_up", &[("role", way(l)), ("peer", l.peer.as_str())], f64::from(u8::from(l.state == "up")));
     }
     page.family("link_last_heard_seconds", "gauge", "Since the peer's last message.");
     for l in links {
         if let Some(ms) = l.last_heard_ms_ago {
-            page.sample(
-                "link_last_heard_seconds",
-                &[("direction", way(l)), ("peer", l.peer.as_str())],
-                ms as f64 / 1e3,
-            );
+            page.sample("link_last_heard_seconds", &[("role", way(l)), ("peer", l.peer.as_str())], ms as f64 / 1e3);
         }
     }
     for (name, help, of) in [
@@ -113,11 +105,7 @@ fn links(page: &mut Page, links: &[view::Link]) {
         page.family(name, "gauge", help);
         for l in links {
             for (lane, of_lane) in [("urgent", &l.urgent), ("routine", &l.routine)] {
-                page.sample(
-                    name,
-                    &[("direction", way(l)), ("peer", l.peer.as_str()), ("lane", lane)],
-                    of(of_lane) as f64,
-                );
+                page.sample(name, &[("role", way(l)), ("peer", l.peer.as_str()), ("lane", lane)], of(of_lane) as f64);
             }
         }
     }

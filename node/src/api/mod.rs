@@ -19,6 +19,8 @@ mod intake;
 mod letters;
 mod metrics;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Query};

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use citybrain_hub::state::State;
 use citybrain_shared::config::Config;
-use citybrain_shared::view::{self, LinkDirection, TreeNode};
+use citybrain_shared::view::{self, LinkRole, TreeNode};
 use std::sync::Arc;
 
 pub async fn ready(From(ctx): From<Arc<Ctx>>) -> Response {
@@ -94,7 +94,7 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
     };
     let mut nodes = vec![me];
     for (address, known) in state.registry.iter().filter(|(a, _)| **a != own.address) {
-        let link = links.iter().find(|l| l.direction == LinkDirection::Down && l.peer == *address);
+        let link = links.iter().find(|l| l.role == LinkRole::Down && l.peer == *address);
         // A child's link knows better when it was heard than its last presence does.
         let since_presence = (at_us - known.last_heard_us).max(0) as u64 / 1000;
         nodes.push(TreeNode {
@@ -139,7 +139,7 @@ mod tests {
             state.registry.insert(address, known);
         }
         let link = view::Link {
-            direction: LinkDirection::Down,
+            role: LinkRole::Down,
             peer: Address::parse("c/a").unwrap(),
             state: "up".into(),
             why: None,

@@ -13,6 +13,7 @@
 //! stdout carries the answer and stderr everything else. A closed pipe is success.
 
 mod ask;
+mod bench;
 mod check;
 mod directives;
 mod dlq;
@@ -55,7 +56,12 @@ pub enum Command {
     Run(run::Run),
     /// Check config files as a start would, without starting: one file, or a tree of them
     Check(check::Check),
-    // `demo`, `replay` and `bench` stand here, each with its `Args` in a file of its own.
+    /// Start a whole city of nodes, play a day, kill some, and account for every event
+    Demo(crate::demo::DemoArgs),
+    /// Play a file of rows (CSV, NDJSON) into a running node; resumes where it stopped
+    Replay(crate::replay::ReplayArgs),
+    /// Measure this machine: how fast a node commits
+    Bench(bench::Bench),
     /// Is the node well, and what has it done?
     Status(status::Status),
     /// The node and everything below it that has told of itself
@@ -140,6 +146,9 @@ impl Command {
         match self {
             Command::Run(c) => c.act(),
             Command::Check(c) => c.act(),
+            Command::Demo(c) => played(crate::demo::demo(c)),
+            Command::Replay(c) => played(crate::replay::replay(c)),
+            Command::Bench(c) => c.act(),
             Command::Status(c) => c.act(),
             Command::Tree(c) => c.act(),
             Command::Links(c) => c.act(),
@@ -159,6 +168,20 @@ impl Command {
                 link_version_min: wire::VERSION_MIN,
                 link_version_max: wire::VERSION,
             }))),
+        }
+    }
+}
+
+/// Runs a command that prints as it goes and ends with an exit code.
+fn played(work: impl Future<Output = miette::Result<u8>>) -> Result<Output, Fail> {
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|e| Fail::no("start", format!("cannot start the runtime: {e}"), "try again"))?;
+    match runtime.block_on(work) {
+        Ok(code) => Ok(Output::Code(code)),
+        Err(report) => {
+            let causes: Vec<String> = report.chain().map(ToString::to_string).collect();
+            let hint = report.help().map_or_else(|| "`--help` shows the flags".to_owned(), |h| h.to_string());
+            Err(Fail::no("failed", causes.join(": "), hint))
         }
     }
 }

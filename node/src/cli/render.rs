@@ -6,7 +6,7 @@
 use super::{Fail, Lines};
 use crate::config::Invalid;
 use chrono::{DateTime, Utc};
-use citybrain_shared::view::{self, Answer, Head, LinkDirection, View};
+use citybrain_shared::view::{self, Answer, Head, LinkRole, View};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Table, Width};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde::Deserialize;
@@ -17,13 +17,18 @@ use std::io::{self, IsTerminal, Write};
 /// What a command has to show.
 pub enum Output {
     Nothing,
+    /// Everything was printed on the way; the process ends with this code.
+    Code(u8),
     Text(String),
     Version(Answer<view::Version>),
     Check(Answer<view::Check>, Vec<Invalid>),
     Status(Answer<view::Status>),
     Tree(Answer<view::Tree>),
     Links(Answer<view::Links>),
-    Events { lines: Lines, follow: bool },
+    Events {
+        lines: Lines,
+        follow: bool,
+    },
     Shown(Answer<view::Shown>),
     Sent(Answer<view::Sent>),
     Directives(Answer<view::Directives>),
@@ -100,6 +105,7 @@ impl Screen {
     fn write(&self, output: Output, out: &mut dyn Write) -> Result<u8, Stop> {
         match output {
             Output::Nothing => {}
+            Output::Code(code) => return Ok(code),
             Output::Text(text) => out.write_all(text.as_bytes())?,
             Output::Version(a) => self.answer(&a, out, |v, _, out| {
                 writeln!(
@@ -350,13 +356,13 @@ fn status(head: &Head, v: &view::Status, s: &Screen, out: &mut dyn Write) -> io:
 }
 
 fn links_in_short(links: &[view::Link]) -> String {
-    let up = match links.iter().find(|l| l.direction == LinkDirection::Up) {
+    let up = match links.iter().find(|l| l.role == LinkRole::Up) {
         Some(l) => format!("to {}: {}", l.peer, clean(&l.state)),
         None => "no parent".into(),
     };
     let (well, all) = links
         .iter()
-        .filter(|l| l.direction == LinkDirection::Down)
+        .filter(|l| l.role == LinkRole::Down)
         .fold((0, 0), |(well, all), l| (well + u64::from(l.state == "up"), all + 1));
     format!("{up}; {} of {} children up", grouped(well), grouped(all))
 }
@@ -389,9 +395,9 @@ fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     }
     let mut table = s.table(&["LINK", "PEER", "STATE", "UNSENT", "IN FLIGHT", "DURABLE AT PEER", "LAST HEARD"]);
     for l in &v.links {
-        let (way, peer) = match l.direction {
-            LinkDirection::Up => ("up", l.peer.to_string()),
-            LinkDirection::Down => ("down", format!("…/{}", l.peer.leaf())),
+        let (way, peer) = match l.role {
+            LinkRole::Up => ("up", l.peer.to_string()),
+            LinkRole::Down => ("down", format!("…/{}", l.peer.leaf())),
         };
         let unsent = match l.urgent.unsent {
             0 => grouped(l.routine.unsent),
@@ -579,7 +585,7 @@ fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);
@@ -630,9 +636,9 @@ mod tests {
         Answer::new("chengdu/liucheng", time_of(1_782_902_467_000_000), body)
     }
 
-    fn link(direction: LinkDirection, peer: &str, state: &str, unsent: u64, heard: Option<u64>) -> view::Link {
+    fn link(role: LinkRole, peer: &str, state: &str, unsent: u64, heard: Option<u64>) -> view::Link {
         view::Link {
-            direction,
+            role,
             peer: a(peer),
             state: state.into(),
             why: (state != "up").then(|| "the broker refused the connection".into()),
@@ -649,8 +655,8 @@ mod tests {
 
     fn two_links() -> view::Links {
         let links = vec![
-            link(LinkDirection::Up, "chengdu", "up", 0, Some(400)),
-            link(LinkDirection::Down, "chengdu/liucheng/guanghua", "waiting", 4210, Some(432_000)),
+            link(LinkRole::Up, "chengdu", "up", 0, Some(400)),
+            link(LinkRole::Down, "chengdu/liucheng/guanghua", "waiting", 4210, Some(432_000)),
         ];
         view::Links { links }
     }
@@ -669,9 +675,9 @@ chengdu/liucheng, its own record, as of 10:41:07Z
 
     #[test]
     fn json_is_one_object_with_its_schema_in_front() {
-        let links = view::Links { links: vec![link(LinkDirection::Up, "chengdu", "up", 0, Some(400))] };
+        let links = view::Links { links: vec![link(LinkRole::Up, "chengdu", "up", 0, Some(400))] };
         let want = "{\"schema\":\"citybrain.links/1\",\"node\":\"chengdu/liucheng\",\"as_of\":\"2026-07-01T10:41:07Z\",\
-            \"links\":[{\"direction\":\"up\",\"peer\":\"chengdu\",\"state\":\"up\",\"last_heard_ms_ago\":400,\
+            \"links\":[{\"role\":\"up\",\"peer\":\"chengdu\",\"state\":\"up\",\"last_heard_ms_ago\":400,\
             \"urgent\":{\"unsent\":0,\"in_flight\":0,\"durable_at_peer_pos\":0,\"durable_here_pos\":0},\
             \"routine\":{\"unsent\":0,\"in_flight\":3,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0},\
             \"lease\":1,\"received\":0,\"dropped\":0,\"resent_frames\":0}]}\n";
@@ -734,9 +740,54 @@ chengdu/liucheng, its own record, as of 10:41:07Z
     }
 
     #[test]
-    fn a_bad_check_is_code_2_and_a_node_that_is_not_ready_code_1() {
+    fn a_bad_check_is_code_2() {
         let bad = view::Check { ok: false, files: vec![], checked: vec![], notes: vec![] };
         assert_eq!(text(PLAIN, Output::Check(super::super::own(bad), vec![])).1, 2);
+    }
+
+    #[test]
+    fn a_node_that_is_not_ready_says_why_and_is_code_1() {
+        let status = view::Status {
+            name: "柳城街道".into(),
+            tier: citybrain_shared::Tier::Street,
+            code: None,
+            labels: Default::default(),
+            version: "0.1.0".into(),
+            pid: 7,
+            uptime_s: 3900,
+            incarnation: "0123456789abcdef".into(),
+            boots: 3,
+            data: "/d".into(),
+            ready: view::Ready { ready: false, reasons: vec!["the disk is full".into()] },
+            log: view::Log { first_pos: Pos(1), last_pos: Pos(1_234_567), ..Default::default() },
+            counters: view::Counters { accepted: 1_000, lost: 2, ..Default::default() },
+            door: view::Door {
+                kind: "embedded".into(),
+                address: "127.0.0.1:1884".into(),
+                connections: 12,
+                connections_max: 10_000,
+                ..Default::default()
+            },
+            links: two_links().links,
+            descendants: 4,
+            dead_letters_open: 1,
+        };
+        let want = "\
+node      chengdu/liucheng 柳城街道 (street)
+state     not ready: the disk is full
+process   citybrain 0.1.0, pid 7, up 1 h 5 m, start 3 of incarnation 01234567
+data      /d
+log       positions 1 to 1,234,567
+events    1,000 began here, 0 from below, 0 from above; 0 urgent
+repeated  0 records came again and were dropped
+lost      2 records
+door      embedded 127.0.0.1:1884: 12 of 10,000 connections, 0 sessions
+links     to chengdu: up; 0 of 1 children up
+below     4 nodes have told of themselves
+refused   1 dead letters open (`citybrain dlq list`)
+chengdu/liucheng, its own record, as of 10:41:07Z
+";
+        assert_eq!(text(PLAIN, Output::Status(answer(status))), (want.to_owned(), 1));
     }
 
     #[test]

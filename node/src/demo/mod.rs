@@ -26,7 +26,7 @@ pub mod tree;
 pub mod watch;
 
 use crate::mqtt_publisher::{self, Message, Target};
-use crate::replay::{Skipped, chain};
+use crate::replay::{Skipped, chain, told_to_stop};
 use account::{Account, Committed, Latency, Notice, Published, Record};
 use citybrain_shared::Tier;
 use data::Script;
@@ -167,7 +167,7 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
 
     let played = tokio::select! {
         played = play(&script, &mut processes, &args) => played,
-        _ = tokio::signal::ctrl_c() => {
+        () = told_to_stop() => {
             processes.stop().await;
             remove(&dir, args.dir.is_some() || args.keep);
             eprintln!("\ninterrupted");
@@ -198,7 +198,7 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
     if args.keep {
         eprintln!("the tree is running; Ctrl-C stops it");
-        let _ = tokio::signal::ctrl_c().await;
+        told_to_stop().await;
     }
     processes.stop().await;
     remove(&dir, stays);
@@ -281,7 +281,8 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
         });
         logs.push(read.await.into_diagnostic()?.map_err(|e| miette!("cannot read {}: {}", node.address, chain(&e)))?);
     }
-    let account = account::account(tree, &published, &logs, &notice, &killed);
+    let mut account = account::account(tree, &published, &logs, &notice, &killed);
+    account.findings.extend(processes.ended());
     screen.say("done");
     let killed = killed.iter().map(|place| tree.places[*place].address.to_string()).collect();
     Ok(Played { account, killed })
@@ -350,7 +351,9 @@ async fn drive(
     let settle = Instant::now() + SETTLE_MAX;
     shared.say("all is published; waiting for the last acknowledgements".into());
     while let Ok(Some(done)) = timeout_at(settle, publishers.join_next()).await {
-        done.into_diagnostic()?.map_err(|e| miette!("{}", chain(&e)))?;
+        let (leaf, done) = done.into_diagnostic()?;
+        let node = &processes.nodes[leaf];
+        done.map_err(|e| miette!("publishing at {}: {}; its log is {}", node.address, chain(&e), node.log.display()))?;
     }
     let published: Vec<Published> = script
         .events
@@ -411,7 +414,8 @@ async fn send_notice(script: &Script, processes: &Processes, shared: &Shared) ->
     Ok(Notice { id, targets: 0, delivered: 0 })
 }
 
-type Publishing = JoinSet<Result<mqtt_publisher::Totals, mqtt_publisher::Error>>;
+/// Each with the place that it publishes at.
+type Publishing = JoinSet<(usize, Result<mqtt_publisher::Totals, mqtt_publisher::Error>)>;
 
 /// One publisher for each neighbourhood with events, each at its own pace: one that waits for a
 /// node which is away holds up no other.
@@ -442,7 +446,7 @@ fn publish(
             window: WINDOW,
             give_up_after: Some(SETTLE_MAX),
         };
-        publishers.spawn(mqtt_publisher::run(options, outbox, tell));
+        publishers.spawn(async move { (leaf, mqtt_publisher::run(options, outbox, tell).await) });
         let ours = shared.clone();
         tokio::spawn(async move {
             for (due, message) in queue {
@@ -528,9 +532,9 @@ fn what_next(args: &DemoArgs, script: &Script, processes: &Processes, dir: &Path
         let leaf = &processes.nodes[leaf];
         lines.push("Look into the running tree, from another terminal:".into());
         for command in ["tree", "links", "status", "events"] {
-            lines.push(format!("  citybrain {command} --api {}", city.api.base()));
+            lines.push(format!("  citybrain {command} --node {}", city.api.base()));
         }
-        lines.push(format!("  citybrain links --api {}    # {}", leaf.api.base(), leaf.address));
+        lines.push(format!("  citybrain links --node {}    # {}", leaf.api.base(), leaf.address));
         lines.push(format!(
             "  mosquitto_pub -p {} -q 1 -t in/hello -m '{{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/me\",\"type\":\"city.hello\"}}'",
             leaf.mqtt

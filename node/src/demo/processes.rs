@@ -155,6 +155,19 @@ impl Processes {
         }
     }
 
+    /// A sentence about each node whose process is gone without our doing.
+    pub fn ended(&mut self) -> Vec<String> {
+        let mut gone = Vec::new();
+        for node in &mut self.nodes {
+            if let Some(child) = &mut node.child
+                && let Ok(Some(status)) = child.try_wait()
+            {
+                gone.push(format!("{} ended by itself ({status}); its log is {}", node.address, node.log.display()));
+            }
+        }
+        gone
+    }
+
     /// Until every node answers that it is ready.
     ///
     /// # Errors

@@ -149,7 +149,7 @@ pub fn introduce(script: &Script, has_file: bool, seed: u64) -> String {
             out,
             "{} events, made up: another day with `--seed {}`, a real one with `--input FILE.csv`",
             thousands(script.events.len() as u64),
-            seed + 1
+            seed.wrapping_add(1)
         );
     }
     let _ = writeln!(

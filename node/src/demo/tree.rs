@@ -2,7 +2,7 @@
 
 use crate::replay::mapping::Area;
 use citybrain_shared::{Address, Tier};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// Fewer would be no tree: a city, two streets, two communities in each, two neighbourhoods in each.
 pub const NODES_MIN: usize = 15;
@@ -160,11 +160,6 @@ fn place(
     rest.extend(folded.iter().flat_map(|(_, members)| members));
     rest.sort_unstable();
     place(tree, at, level + 1, &rest, wide, words, rows, leaves);
-}
-
-/// Which place stands for what, for a quick look-up by address.
-pub fn by_address(tree: &Tree) -> HashMap<&str, usize> {
-    tree.places.iter().enumerate().map(|(i, p)| (p.address.as_str(), i)).collect()
 }
 
 #[cfg(test)]

@@ -192,6 +192,8 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
     let mut progress = Progress::new();
     let mut trouble: Option<String> = None;
     let mut interrupted = false;
+    // One listener for the whole run: a signal between two turns of the loop must not be lost.
+    let mut stop = std::pin::pin!(told_to_stop());
     loop {
         let due = next.as_ref().map_or_else(Instant::now, |(due, _)| *due);
         let is_due = due <= Instant::now();
@@ -243,7 +245,7 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
                 save(&mut checkpoint, &settled, &state)?;
                 progress.show(&report, lines.len(), trouble.as_deref());
             }
-            _ = tokio::signal::ctrl_c() => {
+            () = &mut stop => {
                 interrupted = true;
                 break;
             }
@@ -409,6 +411,17 @@ fn finish(report: &Report, json: bool) {
 
 fn other_replay(e: checkpoint::Error) -> miette::Report {
     miette!(help = "--restart begins at the first row again; --state FILE keeps both", "{}", chain(&e))
+}
+
+/// Completes with Ctrl-C or SIGTERM.
+pub async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let on = |kind| signal(kind).expect("a signal that a process may listen to");
+    let (mut interrupt, mut terminate) = (on(SignalKind::interrupt()), on(SignalKind::terminate()));
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 /// An error and its causes on one line.

@@ -1,0 +1,262 @@
+//! Both drivers over two real engines, with a broker in memory between them.
+
+use super::ask::{AskError, Handler};
+use super::downlinks::Downlinks;
+use super::driver::Context;
+use super::pipe::{LocalPipe, Pipe};
+use super::uplink::{self, Uplink};
+use super::view::{LinkView, Links, Stage};
+use crate::engine::{self, Hub};
+use crate::ingress::Ingress;
+use bytes::Bytes;
+use citybrain_shared::config::Config;
+use citybrain_shared::record::Header;
+use citybrain_shared::{Address, Pos, topic};
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// Carries what the child says to the parent and back, and remembers one retained hello.
+#[derive(Clone, Default)]
+struct Broker(Arc<Mutex<Lines>>);
+
+#[derive(Default)]
+struct Lines {
+    to_parent: Option<mpsc::Sender<(String, Bytes)>>,
+    to_child: Option<mpsc::Sender<(String, Bytes)>>,
+    retained: Option<(String, Bytes)>,
+    /// Each how-many-th message is lost; 0 none.
+    lose: u64,
+    count: u64,
+}
+
+impl Broker {
+    fn pipe(&self, is_child: bool) -> Pipe {
+        let (tx, mut out) = mpsc::channel::<(String, Bytes, bool)>(64);
+        let (inbox, rx) = mpsc::channel(1024);
+        {
+            let mut lines = self.0.lock();
+            if is_child {
+                lines.to_child = Some(inbox);
+            } else {
+                if let Some(hello) = lines.retained.clone() {
+                    inbox.try_send(hello).unwrap();
+                }
+                lines.to_parent = Some(inbox);
+            }
+        }
+        let broker = self.clone();
+        tokio::spawn(async move {
+            while let Some((topic, payload, retain)) = out.recv().await {
+                let mut lines = broker.0.lock();
+                if retain {
+                    lines.retained = Some((topic.clone(), payload.clone()));
+                }
+                lines.count += 1;
+                if lines.lose > 0 && lines.count.is_multiple_of(lines.lose) {
+                    continue;
+                }
+                let to = if is_child { &lines.to_parent } else { &lines.to_child };
+                if let Some(to) = to {
+                    let _ = to.try_send((topic, payload));
+                }
+            }
+        });
+        LocalPipe { tx, rx }.into()
+    }
+}
+
+struct Node {
+    hub: Hub,
+    config: Config,
+    links: Links,
+    stop: watch::Sender<bool>,
+    thread: std::thread::JoinHandle<()>,
+    driver: tokio::task::JoinHandle<()>,
+    down: Option<Downlinks>,
+}
+
+fn a(s: &str) -> Address {
+    Address::parse(s).unwrap()
+}
+
+impl Node {
+    fn start(dir: &Path, address: &str, broker: &Broker) -> Node {
+        let parent = if address.contains('/') { "[parent]\nurl = \"mqtt://127.0.0.1:1\"\n" } else { "" };
+        let link = "[link]\nresend_after_ms = 50\ncompress = true\n";
+        let text = format!("{link}[node]\naddress = \"{address}\"\ndata = \"{}\"\n{parent}", dir.display());
+        let config: Config = toml::from_str(&text).unwrap();
+        let (hub, engine, _) = engine::open(&config, crate::policy::none()).unwrap();
+        let thread = std::thread::spawn(|| engine.run());
+        let links = Links::default();
+        let cx = Context::new(hub.clone(), &config.node, config.link.clone(), links.clone());
+        let (stop, stopped) = watch::channel(false);
+        let broker = broker.clone();
+        let (driver, down) = match config.node.address.parent() {
+            Some(parent) => {
+                let answer: Handler =
+                    Arc::new(|q: Bytes| Box::pin(async move { [&b"you asked "[..], &q].concat().into() }));
+                let dial: uplink::Dial = Box::new(move |_, _, _| broker.pipe(true));
+                (tokio::spawn(Uplink::over(cx, parent, dial, answer, None).run(stopped)), None)
+            }
+            None => {
+                let (down, driver) = Downlinks::new(cx, Box::new(move || broker.pipe(false)));
+                (tokio::spawn(driver.run(stopped)), Some(down))
+            }
+        };
+        Node { hub, config, links, stop, thread, driver, down }
+    }
+
+    async fn offer(&self, ids: std::ops::Range<u32>, more: &str) {
+        let ingress = Ingress::new(&self.config);
+        let draft = |id| {
+            let json = format!(r#"{{"specversion":"1.0","id":"{id}","source":"/x","type":"city.test"{more}}}"#);
+            ingress.accept(json.as_bytes()).unwrap()
+        };
+        engine::wait(self.hub.offer(ids.map(draft).collect()).await.unwrap()).await.unwrap();
+    }
+
+    /// Ids of the test's events in the log, in order.
+    fn ids(&self) -> Vec<u32> {
+        let mut ids = Vec::new();
+        let mut after = Pos::ZERO;
+        loop {
+            let entries = self.hub.reader().read(after, None, 1000, usize::MAX).unwrap();
+            let Some(last) = entries.last() else { return ids };
+            after = last.pos;
+            for e in &entries {
+                let (h, payload) = Header::decode(&e.bytes).unwrap();
+                if h.kind.is_event() && h.name == "city.test" {
+                    let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
+                    ids.push(json["id"].as_str().unwrap().parse().unwrap());
+                }
+            }
+        }
+    }
+
+    fn link(&self) -> Option<LinkView> {
+        self.links.links().into_iter().next()
+    }
+
+    async fn close(self) {
+        self.stop.send_replace(true);
+        self.driver.await.unwrap();
+        self.hub.stop().await;
+        tokio::task::spawn_blocking(|| self.thread.join().unwrap()).await.unwrap();
+    }
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..3_000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}
+
+#[test]
+fn events_go_up_and_directives_down_once_and_in_order_over_a_pipe_that_loses() {
+    run(async {
+        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        broker.0.lock().lose = 7;
+        let parent = Node::start(city.path(), "c", &broker);
+        let child = Node::start(street.path(), "c/s", &broker);
+        for i in 0..20 {
+            child.offer(i * 50..i * 50 + 50, "").await;
+        }
+        parent.offer(5000..5100, r#","target":"c/s""#).await;
+        let (up, down) = ((0..1000).collect::<Vec<_>>(), (5000..5100).collect::<Vec<_>>());
+        let kept = |n: &Node, below: bool| n.ids().into_iter().filter(|i| (*i < 5000) == below).collect::<Vec<_>>();
+        until("all came up", || kept(&parent, true).len() >= 1000).await;
+        until("all came down", || kept(&child, false).len() >= 100).await;
+        assert_eq!((kept(&parent, true), kept(&child, false)), (up, down));
+        until("both show the link as up", || {
+            [&parent, &child].iter().all(|n| n.link().is_some_and(|l| l.stage == Stage::Up))
+        })
+        .await;
+        child.close().await;
+        parent.close().await;
+    });
+}
+
+#[test]
+fn either_side_may_restart_and_the_link_goes_on_where_it_was() {
+    run(async {
+        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let mut parent = Node::start(city.path(), "c", &broker);
+        let mut child = Node::start(street.path(), "c/s", &broker);
+        for round in 0..3u32 {
+            child.offer(round * 100..round * 100 + 100, "").await;
+            parent.close().await;
+            parent = Node::start(city.path(), "c", &broker);
+            until("this round came", || parent.ids().len() as u32 >= round * 100 + 100).await;
+            child.close().await;
+            child = Node::start(street.path(), "c/s", &broker);
+        }
+        assert_eq!(parent.ids(), (0..300).collect::<Vec<_>>());
+        child.close().await;
+        parent.close().await;
+    });
+}
+
+#[test]
+fn a_question_is_answered_through_the_link_or_says_why_not() {
+    run(async {
+        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let parent = Node::start(city.path(), "c", &broker);
+        let down = parent.down.clone().unwrap();
+        let within = Duration::from_secs(5);
+        assert_eq!(down.ask(&a("c/s"), Bytes::new(), within).await, Err(AskError::Away(a("c/s"))));
+        let child = Node::start(street.path(), "c/s", &broker);
+        until("the link is up", || parent.link().is_some_and(|l| l.stage == Stage::Up)).await;
+        let answer = down.ask(&a("c/s"), Bytes::from_static(b"status"), within).await;
+        assert_eq!(answer, Ok(Bytes::from_static(b"you asked status")));
+        let deeper = down.ask(&a("c/s/m"), Bytes::new(), within).await;
+        assert_eq!(deeper, Err(AskError::Below(AskError::NotBelow(a("c/s/m")).to_string())));
+        assert_eq!(down.ask(&a("d"), Bytes::new(), within).await, Err(AskError::NotBelow(a("d"))));
+        child.close().await;
+        until("the child is away", || parent.link().is_some_and(|l| l.stage == Stage::Away)).await;
+        parent.close().await;
+    });
+}
+
+#[test]
+fn two_copies_of_one_folder_do_not_take_turns() {
+    run(async {
+        let (city, street, clone) =
+            (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let broker = Broker::default();
+        let parent = Node::start(city.path(), "c", &broker);
+        let child = Node::start(street.path(), "c/s", &broker);
+        child.offer(0..10, "").await;
+        until("the link is up", || parent.ids().len() == 10).await;
+        // A clone that was never here is a reinstalled child to its parent, and the holder is alive.
+        let other = Node::start(clone.path(), "c/s", &broker);
+        until("the other is refused", || {
+            other.link().is_some_and(|l| {
+                matches!(l.stage, Stage::Refused { reason: citybrain_shared::wire::Reason::Duplicate, .. })
+            })
+        })
+        .await;
+        assert_eq!(parent.ids().len(), 10);
+        other.close().await;
+        child.close().await;
+        parent.close().await;
+    });
+}
+
+#[test]
+fn link_topics_are_the_only_ones_that_the_drivers_use() {
+    let child = a("c/s");
+    for verb in topic::Verb::ALL {
+        assert!(topic::is_link("citybrain/v1", &topic::link("citybrain/v1", verb, &child)));
+    }
+}

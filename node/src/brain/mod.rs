@@ -1,0 +1,86 @@
+//! The node's own mind: what it makes of events beside keeping and moving them.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`cases`] | matters that somebody must deal with: their steps, clocks and rates |
+//! | [`rules`] | conditions over events, and the alarms that they raise |
+//!
+//! Pure, each part: [`Policy`] has no clock, no I/O and no random source. A part speaks to another
+//! only by events: a rule that opens a case writes an event that [`cases`] reads in the same commit.
+
+pub mod cases;
+pub mod rules;
+
+use citybrain_hub::policy::{Make, Policy, Row};
+use citybrain_hub::state::State;
+use citybrain_shared::Pos;
+use citybrain_shared::config::Config;
+use citybrain_shared::record::{Draft, Header};
+use std::any::Any;
+use std::sync::Arc;
+
+pub struct Brain {
+    pub cases: cases::Cases,
+    pub rules: rules::Rules,
+}
+
+impl Brain {
+    /// For [`citybrain_hub::engine::open`].
+    pub fn make(config: &Config) -> Make {
+        let config = Arc::new(config.clone());
+        Arc::new(move || Box::new(Brain { cases: cases::Cases::new(&config), rules: rules::Rules::new(&config) }))
+    }
+
+    /// The brain of a state, for those who answer questions.
+    pub fn of(state: &State) -> Option<&Brain> {
+        state.policy_as()
+    }
+
+    fn parts(&self) -> [(u8, &dyn Policy); 2] {
+        [(b'c', &self.cases), (b'r', &self.rules)]
+    }
+
+    fn parts_mut(&mut self) -> [(u8, &mut dyn Policy); 2] {
+        [(b'c', &mut self.cases), (b'r', &mut self.rules)]
+    }
+}
+
+impl Policy for Brain {
+    fn decide(&self, state: &State, now_us: i64, header: &Header<'_>, payload: &[u8]) -> Vec<Draft> {
+        self.parts().into_iter().flat_map(|(_, p)| p.decide(state, now_us, header, payload)).collect()
+    }
+
+    fn next_due_us(&self) -> Option<i64> {
+        self.parts().into_iter().filter_map(|(_, p)| p.next_due_us()).min()
+    }
+
+    fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft> {
+        self.parts().into_iter().flat_map(|(_, p)| p.on_due(state, now_us)).collect()
+    }
+
+    fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
+        for (_, part) in self.parts_mut() {
+            part.apply(pos, header, payload);
+        }
+    }
+
+    fn take_rows(&mut self) -> Vec<Row> {
+        let mut all = Vec::new();
+        for (letter, part) in self.parts_mut() {
+            all.extend(part.take_rows().into_iter().map(|(key, value)| ([&[letter], key.as_slice()].concat(), value)));
+        }
+        all
+    }
+
+    fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let (letter, rest) = key.split_first().ok_or("a row without a key")?;
+        match self.parts_mut().into_iter().find(|(l, _)| l == letter) {
+            Some((_, part)) => part.load_row(rest, value),
+            None => Err(format!("no part of this build owns rows of `{}`", char::from(*letter))),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

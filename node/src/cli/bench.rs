@@ -1,0 +1,130 @@
+//! `citybrain bench`: what this machine's disk and processor make of a node.
+
+use super::{Fail, Output};
+use crate::run::open_bare;
+use citybrain_hub::engine::{self, Outcome};
+use citybrain_hub::ingress::Ingress;
+use citybrain_shared::config::Config;
+use clap::Args;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Events to commit
+    #[arg(long, default_value_t = 100_000)]
+    pub events: usize,
+    /// Bytes of one event
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(120..=200_000))]
+    pub size: u32,
+    /// Events under way: offered and not yet committed
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub inflight: u32,
+    /// Where to write; default a temporary folder (is that a real disk?)
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(serde::Serialize)]
+struct Report {
+    schema: &'static str,
+    dir: String,
+    events: usize,
+    event_bytes: u32,
+    inflight: u32,
+    events_per_s: f64,
+    commit_ms_p50: f64,
+    commit_ms_p99: f64,
+    commits: u64,
+    events_per_commit: f64,
+    reopen_ms: u64,
+}
+
+impl Bench {
+    pub fn act(self) -> Result<Output, Fail> {
+        let fail = |what: String| Fail::no("bench", what, "`citybrain bench --dir DIR` writes to another disk");
+        let dir = self
+            .dir
+            .clone()
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("citybrain-bench-{}", std::process::id())));
+        if dir.exists() {
+            return Err(fail(format!("`{}` exists already", dir.display())));
+        }
+        let report = self.measure(&dir).map_err(|e| fail(format!("{e:#}")));
+        let _ = std::fs::remove_dir_all(&dir);
+        let report = report?;
+        let json = serde_json::to_string(&report).map_err(|e| fail(e.to_string()))?;
+        Ok(Output::Text(format!("{json}\n")))
+    }
+
+    fn measure(&self, dir: &std::path::Path) -> miette::Result<Report> {
+        use miette::IntoDiagnostic;
+        let text =
+            format!("[node]\naddress = \"bench\"\ndata = {:?}\n[log]\nlevel = \"error\"\n", dir.display().to_string());
+        let config: Config = toml::from_str(&text).into_diagnostic()?;
+        let (hub, thread) = open_bare(&config)?;
+        let ingress = Ingress::new(&config);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
+        let started = Instant::now();
+        let mut waits: Vec<Duration> = Vec::with_capacity(self.events);
+        runtime.block_on(async {
+            // Offered one by one, as separate devices would; the engine makes the groups.
+            let mut flying = std::collections::VecDeque::new();
+            let mut next = 0;
+            while next < self.events || !flying.is_empty() {
+                while next < self.events && flying.len() < self.inflight as usize {
+                    let draft = ingress
+                        .accept(event(next, self.size as usize).as_bytes())
+                        .map_err(|r| miette::miette!("{}", r.detail))?;
+                    flying.push_back((Instant::now(), hub.offer(vec![draft]).await.into_diagnostic()?));
+                    next += 1;
+                }
+                if let Some((at, ticket)) = flying.pop_front() {
+                    let outcome = engine::wait(ticket).await.into_diagnostic()?;
+                    if !matches!(outcome.as_slice(), [Outcome::Committed(_)]) {
+                        miette::bail!("an event was taken for a duplicate");
+                    }
+                    waits.push(at.elapsed());
+                }
+            }
+            hub.stop().await;
+            Ok(())
+        })?;
+        let took = started.elapsed();
+        let commits = hub.work().commits.load(std::sync::atomic::Ordering::Relaxed).max(1);
+        drop(hub);
+        thread.join().map_err(|_| miette::miette!("the engine panicked"))?;
+        let reopened = Instant::now();
+        let again = open_bare(&config)?;
+        let reopen_ms = reopened.elapsed().as_millis() as u64;
+        runtime.block_on(again.0.stop());
+        drop(again.0);
+        again.1.join().map_err(|_| miette::miette!("the engine panicked"))?;
+        waits.sort_unstable();
+        let at =
+            |q: f64| waits.get(((waits.len().max(1) - 1) as f64 * q) as usize).map_or(0.0, |d| d.as_secs_f64() * 1e3);
+        Ok(Report {
+            schema: "citybrain.bench/1",
+            dir: dir.display().to_string(),
+            events: self.events,
+            event_bytes: self.size,
+            inflight: self.inflight,
+            events_per_s: (self.events as f64 / took.as_secs_f64()).round(),
+            commit_ms_p50: at(0.5),
+            commit_ms_p99: at(0.99),
+            commits,
+            events_per_commit: self.events as f64 / commits as f64,
+            reopen_ms,
+        })
+    }
+}
+
+fn event(n: usize, size: usize) -> String {
+    let mut e =
+        format!(r#"{{"specversion":"1.0","id":"{n}","source":"/bench","type":"city.bench","data":{{"n":{n},"note":""#);
+    while e.len() + 3 < size {
+        e.push((b'a' + (e.len() % 26) as u8) as char);
+    }
+    e.push_str("\"}}");
+    e
+}
