@@ -7,10 +7,10 @@
 use crate::api::{self, Ctx};
 use crate::brain::Brain;
 use citybrain_hub::Hub;
-use citybrain_hub::door::{self, Door, LocalClient};
+use citybrain_hub::door::{self, Door};
 use citybrain_hub::engine::{self, Facts};
 use citybrain_hub::ingress::Ingress;
-use citybrain_hub::link::pipe::{self, Broker, LocalPipe, Pipe};
+use citybrain_hub::link::pipe::{self, Broker};
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
@@ -214,46 +214,13 @@ fn downlink_pipe(config: &Config, door: Option<Arc<Door>>, hub: &Hub) -> miette:
         return Ok(None);
     }
     if let Some(door) = door {
-        return Ok(Some(Box::new(move || local_pipe(door.local()))));
+        return Ok(Some(Box::new(move || pipe::local(door.local()))));
     }
     let Some(url) = &config.broker.url else { return Ok(None) };
     let broker = broker(config, url, config.broker.username.clone(), config.broker.password_file.as_deref())?;
     let id = format!("{}-parent-{:x}", config.node.address, hub.state(|s| s.me.boot.nonce));
     let filters = downlinks::filters(&config.link.root);
     Ok(Some(Box::new(move || pipe::connect(&broker, id.clone(), None, filters.clone()))))
-}
-
-/// The front door's own client, as the pipe that the link driver expects.
-fn local_pipe(mut client: LocalClient) -> Pipe {
-    let (to_door, mut from_driver) = mpsc::channel::<(String, bytes::Bytes, bool)>(64);
-    let (to_driver, rx) = mpsc::channel(64);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                out = from_driver.recv() => match out {
-                    Some((topic, payload, retain)) => client.publish(&topic, payload, retain),
-                    None => return,
-                },
-                permit = to_driver.reserve() => {
-                    let Ok(permit) = permit else { return };
-                    // While the driver has room, wait for whichever comes first.
-                    tokio::select! {
-                        message = client.recv() => match message {
-                            // That a connection is gone the child's last will says too.
-                            Some(m) if m.closed => {}
-                            Some(m) => permit.send((m.topic, m.payload)),
-                            None => return,
-                        },
-                        out = from_driver.recv() => match out {
-                            Some((topic, payload, retain)) => client.publish(&topic, payload, retain),
-                            None => return,
-                        },
-                    }
-                }
-            }
-        }
-    });
-    LocalPipe { tx: to_door, rx }.into()
 }
 
 fn ctx(

@@ -26,6 +26,8 @@ const STORE_EVERY: Duration = Duration::from_millis(500);
 const LAZY_MAX: Duration = Duration::from_millis(200);
 /// How often retention and free space are looked at.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(2);
+/// An idle engine turns at least this often, so that a watchdog sees it alive.
+const TURN_EVERY: Duration = Duration::from_millis(500);
 /// After a failed write the log is opened again this often.
 const REOPEN_EVERY: Duration = Duration::from_millis(500);
 
@@ -109,7 +111,7 @@ impl Engine {
             Err(mpsc::error::TryRecvError::Empty) => {}
         }
         let busy = self.lazy_since.is_some() || self.broken_since.is_some() || self.stored < self.applied();
-        let mut wait = if busy { LAZY_MAX } else { HOUSEKEEPING_EVERY };
+        let mut wait = if busy { LAZY_MAX } else { TURN_EVERY };
         if let Some(due) = self.shared.state.read().policy.next_due_us() {
             wait = wait
                 .min(Duration::from_micros(u64::try_from(due - now_us()).unwrap_or(0)).max(Duration::from_millis(1)));
