@@ -52,6 +52,9 @@ pub struct Engine {
     pub(super) lazy_since: Option<Instant>,
     pub(super) broken_since: Option<Instant>,
     pub(super) short_of_space: bool,
+    /// Written since free space was last looked at.
+    pub(super) unwatched_bytes: u64,
+    pub(super) ballast_is_gone: bool,
     pub(super) snapshot_at: Pos,
 }
 
@@ -190,6 +193,7 @@ impl Engine {
             self.log.write().map_err(|e| self.broke(&mut state, &e))
         };
         drop(state);
+        self.unwatched_bytes += bytes as u64;
         if result.is_ok() && urgent_sync && records > 0 {
             self.shared.work.committed(started.elapsed().as_micros() as u64, records);
         }
@@ -431,6 +435,11 @@ impl Engine {
         self.fresh_keys.clear();
         self.lazy_since = None;
         self.log.rollback();
+        // sled needs room to open, on a disk that may have none left.
+        match self.log.release_ballast() {
+            Ok(()) => self.ballast_is_gone = true,
+            Err(error) => tracing::error!(%error, "The ballast cannot be given up."),
+        }
         if let Err(e) = self.reload(state) {
             tracing::error!(error = %e, "The state cannot be read back yet.");
         }
@@ -485,6 +494,10 @@ impl Engine {
         if self.broken_since.is_none() && self.last_store.elapsed() >= STORE_EVERY && self.stored < self.applied() {
             self.write_rows();
         }
+        // A fast writer can fill what is left of a disk between two looks.
+        if self.unwatched_bytes > self.config.free_bytes_min / 4 {
+            self.watch_space();
+        }
         if self.last_housekeeping.elapsed() >= HOUSEKEEPING_EVERY {
             self.last_housekeeping = Instant::now();
             self.watch_space();
@@ -511,8 +524,18 @@ impl Engine {
         }
     }
 
-    fn watch_space(&mut self) {
-        let free = rustix::fs::statvfs(&self.dir).map(|s| s.f_bavail * s.f_frsize).unwrap_or(u64::MAX);
+    pub(super) fn watch_space(&mut self) {
+        self.unwatched_bytes = 0;
+        let free = open::free_bytes(&self.dir);
+        if self.ballast_is_gone
+            && self.broken_since.is_none()
+            && free > self.config.free_bytes_min + 2 * limits::BALLAST_BYTES
+        {
+            match self.log.restore_ballast(limits::BALLAST_BYTES) {
+                Ok(()) => self.ballast_is_gone = false,
+                Err(error) => tracing::warn!(%error, "The ballast could not be put back."),
+            }
+        }
         let short = free < self.config.free_bytes_min;
         if short != self.short_of_space && self.broken_since.is_none() {
             *self.shared.trouble.write() = short.then(|| {
