@@ -188,6 +188,7 @@ pub async fn open<'a>(
         received = s.held.iter().copied().collect();
         resumed.upto = s.upto;
         resumed.beyond = s.beyond.iter().copied().collect();
+        resumed.releasing = s.releasing.iter().copied().collect();
         match parked.and_then(|p| p.delivered) {
             Some(d) => {
                 resumed.given_upto = d.upto;
