@@ -37,7 +37,7 @@ const IDLE_NOTE_RECORDS: u64 = 4096;
 pub struct Resumed {
     /// Everything up to here is settled, and besides it `beyond`.
     pub upto: Pos,
-    pub beyond: HashSet<Pos>,
+    pub beyond: Vec<Pos>,
     /// Records up to here may have been given before, at most so many messages.
     pub given_upto: Pos,
     pub given_max: usize,
@@ -48,7 +48,7 @@ pub struct Resumed {
 impl Resumed {
     /// A new session.
     pub fn new(upto: Pos) -> Resumed {
-        Resumed { upto, beyond: HashSet::new(), given_upto: Pos::ZERO, given_max: 0, releasing: HashSet::new() }
+        Resumed { upto, beyond: Vec::new(), given_upto: Pos::ZERO, given_max: 0, releasing: HashSet::new() }
     }
 }
 
@@ -129,7 +129,7 @@ impl Delivery {
         door: &Door,
         client: &Arc<str>,
         filters: HashMap<String, Sub>,
-        resumed: Resumed,
+        mut resumed: Resumed,
         in_flight_max: u16,
         packet_bytes_max: usize,
     ) -> Delivery {
@@ -145,7 +145,7 @@ impl Delivery {
             committed: door.core.committed(),
             filters,
             own: None,
-            window: Window::new(resumed.upto),
+            window: Window::resume(resumed.upto, std::mem::take(&mut resumed.beyond)),
             flights: HashMap::new(),
             in_flight_max: in_flight_max.into(),
             packet_bytes_max,
@@ -299,8 +299,8 @@ impl Delivery {
             Next::Pending => false,
             Next::Item => {
                 let pos = self.ready[before].message.pos;
-                if pos > Pos::ZERO && pos <= self.window.seen() {
-                    // It was seen in the log before the session went live.
+                if pos > Pos::ZERO && (pos <= self.window.seen() || self.window.was_settled(pos)) {
+                    // It was seen in the log before the session went live, or settled long ago.
                     self.ready.truncate(before);
                 } else {
                     self.open_from(before);
@@ -329,9 +329,7 @@ impl Delivery {
     /// Looks at one record of the log, or fetches some, or goes live.
     fn read_log(&mut self, door: &Door, client: &Arc<str>) {
         if let Some(entry) = self.log.pop_front() {
-            if self.resumed.beyond.remove(&entry.pos) {
-                self.window.was_settled(entry.pos);
-            } else {
+            if !self.window.was_settled(entry.pos) {
                 let filters = &self.filters;
                 let own =
                     self.own.get_or_insert_with(|| OwnFilters::new(filters.iter().map(|(f, s)| (f.as_str(), *s))));
@@ -345,7 +343,7 @@ impl Delivery {
         self.window.see(self.log_upto);
         let committed = *self.committed.borrow();
         let seen = self.window.seen();
-        if self.filters.is_empty() && self.resumed.beyond.is_empty() {
+        if self.filters.is_empty() {
             self.window.see(committed);
         } else if seen < committed {
             let chunk = read_on(&*door.core, seen, committed, READ_RECORDS, READ_BYTES);
