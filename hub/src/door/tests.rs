@@ -520,6 +520,11 @@ async fn qos2_is_once_both_ways() {
         drop(s);
         let (mut s, _) = house.connect(version, "s", false, &[]).await;
         s.acked(kind::PUBREL, got.id).await;
+        // Nor does another process over the same log.
+        house.close().await;
+        let house = House::open(&fake).await;
+        let (mut s, _) = house.connect(version, "s", false, &[]).await;
+        s.acked(kind::PUBREL, got.id).await;
         s.ack(kind::PUBCOMP, got.id).await;
         s.hears_nothing().await;
         s.leaves().await;
@@ -527,6 +532,27 @@ async fn qos2_is_once_both_ways() {
         s.hears_nothing().await;
         house.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_release_waits_until_the_log_knows_that_the_client_has_the_message() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V4, "s", false).await;
+    s.subscribe("x", 2).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    p.publish("x", b"1", 2, 5, false).await;
+    p.acked(kind::PUBREC, 5).await;
+    let got = s.got().await;
+    fake.hold();
+    s.ack(kind::PUBREC, got.id).await;
+    s.hears_nothing().await;
+    fake.release();
+    s.acked(kind::PUBREL, got.id).await;
+    assert_eq!(fake.session("s").unwrap().releasing.len(), 1);
+    s.ack(kind::PUBCOMP, got.id).await;
+    until("the cursor is noted", || fake.session("s").unwrap().releasing.is_empty()).await;
+    house.close().await;
 }
 
 #[tokio::test]

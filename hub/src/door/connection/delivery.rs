@@ -4,12 +4,13 @@ use super::super::Door;
 use super::super::core::{look, read_on};
 use super::super::counters::Counters;
 use super::super::message::{Give, Item, Message};
-use super::super::packet::{kind, put_ack};
+use super::super::packet::{kind, put_ack, reason};
 use super::super::route::{Inbox, Key, Next, OwnFilters, Router, Sub};
 use super::super::window::{Window, packet_id};
 use super::super::{now_us, route};
 use super::{Connection, OUTPUT_BYTES_MAX};
 use crate::log::Entry;
+use crate::note::Note;
 use citybrain_shared::{Pos, topic};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Bound;
@@ -36,7 +37,7 @@ const IDLE_NOTE_RECORDS: u64 = 4096;
 pub struct Resumed {
     /// Everything up to here is settled, and besides it `beyond`.
     pub upto: Pos,
-    pub beyond: HashSet<Pos>,
+    pub beyond: Vec<Pos>,
     /// Records up to here may have been given before, at most so many messages.
     pub given_upto: Pos,
     pub given_max: usize,
@@ -47,7 +48,21 @@ pub struct Resumed {
 impl Resumed {
     /// A new session.
     pub fn new(upto: Pos) -> Resumed {
-        Resumed { upto, beyond: HashSet::new(), given_upto: Pos::ZERO, given_max: 0, releasing: HashSet::new() }
+        Resumed { upto, beyond: Vec::new(), given_upto: Pos::ZERO, given_max: 0, releasing: HashSet::new() }
+    }
+}
+
+/// How far a session has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    upto: Pos,
+    beyond: Vec<Pos>,
+    releasing: Vec<(Pos, u8)>,
+}
+
+impl Cursor {
+    pub fn note(self, client: String) -> Note {
+        Note::SessionAcked { client, upto: self.upto, beyond: self.beyond, releasing: self.releasing }
     }
 }
 
@@ -98,7 +113,11 @@ pub struct Delivery {
     /// For messages of no record.
     next_id: u16,
     /// The cursor as last offered to the log.
-    noted: (Pos, Vec<Pos>),
+    noted: Cursor,
+    /// PUBRECs that no note says yet, and those that the note on its way says. PUBREL follows it:
+    /// after PUBREL the client hands the message on, so that it must not come again after a kill.
+    releases: Vec<u16>,
+    releases_noting: Vec<u16>,
     /// The client has acknowledged something since.
     acked: bool,
     /// A note is on its way.
@@ -110,7 +129,7 @@ impl Delivery {
         door: &Door,
         client: &Arc<str>,
         filters: HashMap<String, Sub>,
-        resumed: Resumed,
+        mut resumed: Resumed,
         in_flight_max: u16,
         packet_bytes_max: usize,
     ) -> Delivery {
@@ -126,14 +145,16 @@ impl Delivery {
             committed: door.core.committed(),
             filters,
             own: None,
-            window: Window::new(resumed.upto),
+            window: Window::resume(resumed.upto, std::mem::take(&mut resumed.beyond)),
             flights: HashMap::new(),
             in_flight_max: in_flight_max.into(),
             packet_bytes_max,
             ready: VecDeque::new(),
             log: VecDeque::new(),
             log_upto: resumed.upto,
-            noted: (resumed.upto, Vec::new()),
+            noted: Cursor { upto: resumed.upto, ..Cursor::default() },
+            releases: Vec::new(),
+            releases_noting: Vec::new(),
             resumed,
             retained: VecDeque::new(),
             next_id: 0,
@@ -200,9 +221,16 @@ impl Delivery {
         }
     }
 
-    /// PUBREC; false: the id is not under way.
-    pub fn release(&mut self, id: u16) -> bool {
-        self.flights.get_mut(&id).map(|f| f.releasing = true).is_some()
+    /// PUBREC. The reason of the PUBREL to be sent now; `None`: it must wait for a note.
+    pub fn release(&mut self, id: u16, durable: bool) -> Option<u8> {
+        let Some(flight) = self.flights.get_mut(&id) else { return Some(reason::ID_NOT_FOUND) };
+        let is_known = std::mem::replace(&mut flight.releasing, true);
+        if is_known || !durable || flight.pos == Pos::ZERO {
+            return Some(reason::SUCCESS);
+        }
+        self.releases.push(id);
+        self.acked = true;
+        None
     }
 
     pub fn releasing(&self) -> HashSet<(Pos, u8)> {
@@ -225,30 +253,38 @@ impl Delivery {
             if let Some(upto) = router.looked_upto(&self.inbox) {
                 self.window.see(upto);
             }
-            return self.acked || self.window.upto().0 >= self.noted.0.0 + IDLE_NOTE_RECORDS;
+            let moved = self.window.upto().0 >= self.noted.upto.0 + IDLE_NOTE_RECORDS;
+            return self.acked || moved || !self.releases.is_empty();
         }
         self.acked
     }
 
     /// The cursor, if it is not what was noted last.
-    pub fn cursor_to_note(&mut self) -> Option<(Pos, Vec<Pos>)> {
-        let cursor = (self.window.upto(), self.window.beyond());
+    pub fn cursor_to_note(&mut self) -> Option<Cursor> {
+        let mut releasing: Vec<_> = self.releasing().into_iter().collect();
+        releasing.sort_unstable();
+        let cursor = Cursor { upto: self.window.upto(), beyond: self.window.beyond(), releasing };
         self.acked = false;
-        if cursor == self.noted {
+        if cursor == self.noted && self.releases.is_empty() {
             return None;
         }
         self.noting = true;
+        self.releases_noting.append(&mut self.releases);
         self.noted = cursor.clone();
         Some(cursor)
     }
 
-    pub fn cursor_was_noted(&mut self, written: bool) {
+    /// The note is written, or could not be; the ids whose PUBREL may now be sent.
+    pub fn cursor_was_noted(&mut self, written: bool) -> Vec<u16> {
         self.noting = false;
-        if !written {
-            // The next note, whenever there is reason for one, says it again. Not at once: while the
-            // disk is full that would be a busy loop.
-            self.noted = (Pos::ZERO, Vec::new());
+        if written {
+            return std::mem::take(&mut self.releases_noting);
         }
+        // The next note, whenever there is reason for one, says it again. Not at once: while the
+        // disk is full that would be a busy loop.
+        self.noted = Cursor::default();
+        self.releases.append(&mut self.releases_noting);
+        Vec::new()
     }
 
     /// Takes the next record's messages, from wherever they are; false: none for now, and the task
@@ -263,8 +299,8 @@ impl Delivery {
             Next::Pending => false,
             Next::Item => {
                 let pos = self.ready[before].message.pos;
-                if pos > Pos::ZERO && pos <= self.window.seen() {
-                    // It was seen in the log before the session went live.
+                if pos > Pos::ZERO && (pos <= self.window.seen() || self.window.was_settled(pos)) {
+                    // It was seen in the log before the session went live, or settled long ago.
                     self.ready.truncate(before);
                 } else {
                     self.open_from(before);
@@ -293,9 +329,7 @@ impl Delivery {
     /// Looks at one record of the log, or fetches some, or goes live.
     fn read_log(&mut self, door: &Door, client: &Arc<str>) {
         if let Some(entry) = self.log.pop_front() {
-            if self.resumed.beyond.remove(&entry.pos) {
-                self.window.was_settled(entry.pos);
-            } else {
+            if !self.window.was_settled(entry.pos) {
                 let filters = &self.filters;
                 let own =
                     self.own.get_or_insert_with(|| OwnFilters::new(filters.iter().map(|(f, s)| (f.as_str(), *s))));
@@ -309,7 +343,7 @@ impl Delivery {
         self.window.see(self.log_upto);
         let committed = *self.committed.borrow();
         let seen = self.window.seen();
-        if self.filters.is_empty() && self.resumed.beyond.is_empty() {
+        if self.filters.is_empty() {
             self.window.see(committed);
         } else if seen < committed {
             let chunk = read_on(&*door.core, seen, committed, READ_RECORDS, READ_BYTES);

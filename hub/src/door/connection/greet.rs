@@ -187,7 +187,8 @@ pub async fn open<'a>(
         filters = s.filters.iter().map(|(f, s)| (f.clone(), sub(s))).collect();
         received = s.held.iter().copied().collect();
         resumed.upto = s.upto;
-        resumed.beyond = s.beyond.iter().copied().collect();
+        resumed.beyond = s.beyond.clone();
+        resumed.releasing = s.releasing.iter().copied().collect();
         match parked.and_then(|p| p.delivered) {
             Some(d) => {
                 resumed.given_upto = d.upto;

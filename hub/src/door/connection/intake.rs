@@ -355,9 +355,7 @@ impl Connection<'_> {
             kind::PUBREC => {
                 if ack.reason >= reason::UNSPECIFIED {
                     self.delivery.complete(ack.id);
-                } else {
-                    let known = self.delivery.release(ack.id);
-                    let reason = if known { reason::SUCCESS } else { reason::ID_NOT_FOUND };
+                } else if let Some(reason) = self.delivery.release(ack.id, self.durable) {
                     put_ack(self.version, kind::PUBREL, ack.id, reason, &mut self.output);
                 }
             }

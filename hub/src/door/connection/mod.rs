@@ -21,7 +21,7 @@ use super::access::User;
 use super::core::Offering;
 use super::held::{Answer, Held};
 use super::packet::control::{Will, put_disconnect};
-use super::packet::{Fault, Version, kind, reason};
+use super::packet::{Fault, Version, kind, put_ack, reason};
 use super::seats::{Delivered, Live};
 use super::{Door, dead_letter, settled};
 use crate::engine::{Error, Haste, Outcome, Ticket};
@@ -318,7 +318,11 @@ impl Connection<'_> {
             *moved = true;
             let written = matches!(done, Ok(Ok(())));
             match after {
-                After::Acked => self.delivery.cursor_was_noted(written),
+                After::Acked => {
+                    for id in self.delivery.cursor_was_noted(written) {
+                        put_ack(self.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
+                    }
+                }
                 After::Suback(suback) => self.answer_suback(*suback, written),
             }
         }
@@ -411,8 +415,8 @@ impl Connection<'_> {
         if self.expiry_s == 0 {
             notes.push(Note::SessionEnded { client, why: "its client left and asked for no more".into() });
         } else {
-            if let Some((upto, beyond)) = self.delivery.cursor_to_note() {
-                notes.push(Note::SessionAcked { client: client.clone(), upto, beyond });
+            if let Some(cursor) = self.delivery.cursor_to_note() {
+                notes.push(cursor.note(client.clone()));
             }
             notes.push(Note::SessionLeft { client });
             let delivered = Delivered { upto: self.delivery.seen(), releasing: self.delivery.releasing() };
@@ -430,9 +434,8 @@ impl Connection<'_> {
         if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {
             return false;
         }
-        let Some((upto, beyond)) = self.delivery.cursor_to_note() else { return false };
-        let note = Note::SessionAcked { client: self.client.to_string(), upto, beyond };
-        let offering = self.door.core.note(vec![note], Haste::Lazy);
+        let Some(cursor) = self.delivery.cursor_to_note() else { return false };
+        let offering = self.door.core.note(vec![cursor.note(self.client.to_string())], Haste::Lazy);
         self.offers.push_back(Offer::Note(offering, After::Acked));
         true
     }
