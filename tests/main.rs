@@ -13,4 +13,5 @@
 mod harness;
 
 mod layers;
+mod outside_broker;
 mod tree;
