@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod bad_input;
 mod layers;
 mod outside_broker;
 mod tree;
