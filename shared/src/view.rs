@@ -272,6 +272,15 @@ pub struct LinkLane {
 
 // ---- events ------------------------------------------------------------------------------------
 
+/// Stands in a stream of events, as `{"damaged":…}`, where the log does not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    /// The records after this position …
+    pub after: Pos,
+    /// … up to this one are lost.
+    pub upto: Pos,
+}
+
 /// One event of a log, with all that the node knows about it beside the event itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event {

@@ -142,8 +142,11 @@ impl Node {
         loop {
             let after = all.last().map_or(0, |r| r.pos);
             let Some(text) = self.get_text(&format!("/v1/records?after={after}&limit=50000")) else { return all };
-            let page: Vec<Record> =
-                text.lines().map(|l| serde_json::from_str(l).expect("a record's line is JSON")).collect();
+            let page: Vec<Record> = text
+                .lines()
+                .filter(|l| !l.starts_with("{\"damaged\""))
+                .map(|l| serde_json::from_str(l).expect("a record's line is JSON"))
+                .collect();
             if page.is_empty() {
                 return all;
             }
@@ -185,6 +188,11 @@ impl Tree {
         Tree::with(addresses, &HashMap::new(), "")
     }
 
+    /// As [`Tree::new`], with a `[store]` section of the test's own.
+    pub fn with_store(addresses: &[&str], store: &str) -> Tree {
+        Tree::with(addresses, &HashMap::new(), store)
+    }
+
     /// As [`Tree::new`]; `outside` names nodes that use an outside broker at a port, `extra` is TOML
     /// for every node.
     pub fn with(addresses: &[&str], outside: &HashMap<String, u16>, extra: &str) -> Tree {
@@ -221,7 +229,9 @@ impl Tree {
             "\n[node]\naddress = \"{address}\"\nname = \"节点 {name}\"\ndata = \"{}\"\n[api]\nlisten = \"127.0.0.1:{api}\"\n",
             data.display()
         );
-        let _ = write!(text, "[store]\nfree_bytes_min = 2000000\n");
+        if !extra.contains("[store]") {
+            let _ = write!(text, "[store]\nfree_bytes_min = 2000000\n");
+        }
         let _ = match self.outside.get(address) {
             Some(port) => write!(text, "[broker]\nlisten = \"127.0.0.1:{mqtt}\"\nurl = \"mqtt://127.0.0.1:{port}\"\n"),
             None => write!(text, "[broker]\nlisten = \"127.0.0.1:{mqtt}\"\n"),

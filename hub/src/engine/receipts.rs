@@ -10,7 +10,8 @@ use serde_json::json;
 /// The event in which a node tells every ancestor who it is.
 pub fn presence(about: &Presence, boot: Boot) -> Draft {
     let source = format!("/{}", about.address);
-    let id = format!("{}-{}", about.inc, boot.counter);
+    // The nonce too: a folder restored from a backup counts a start again.
+    let id = format!("{}-{}-{:x}", about.inc, boot.counter, boot.nonce);
     let event = json!({
         "specversion": "1.0", "id": id, "source": source, "type": PRESENCE_TYPE, "data": about,
     });

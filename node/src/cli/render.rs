@@ -165,6 +165,9 @@ impl Screen {
             };
             if self.json {
                 writeln!(out, "{line}")?;
+            } else if let Some(view::Damaged { after, upto }) = damaged(&line) {
+                self.event_rows(&mut rows, shown == 0, out)?;
+                eprintln!("warning: the log is damaged: records {} to {upto} cannot be read", after.next());
             } else {
                 let event = serde_json::from_str(&line).map_err(|e| {
                     Stop::Fail(Fail::no(
@@ -432,6 +435,15 @@ struct Attributes<'a> {
     subject: Option<Cow<'a, str>>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+}
+
+/// A hole in a stream of events.
+fn damaged(line: &str) -> Option<view::Damaged> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        damaged: view::Damaged,
+    }
+    line.starts_with("{\"damaged\"").then(|| serde_json::from_str::<Line>(line).ok())?.map(|l| l.damaged)
 }
 
 fn shown(v: &view::Shown, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
