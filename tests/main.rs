@@ -13,6 +13,7 @@
 mod harness;
 
 mod bad_input;
+mod clients;
 mod disk;
 mod layers;
 mod outside_broker;
