@@ -8,6 +8,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use citybrain_shared::view::segment;
+
 pub const URL_DEFAULT: &str = "http://127.0.0.1:8080";
 
 const CONNECT_WAIT: Duration = Duration::from_secs(2);
@@ -223,12 +225,6 @@ impl Iterator for Lines {
             }
         }
     }
-}
-
-/// One segment of a path.
-pub fn segment(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 #[cfg(test)]
