@@ -29,6 +29,9 @@ use tracing_subscriber::EnvFilter;
 /// How long tasks may take to end once they are asked to; then the engine is stopped anyway.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
+/// Urgent records that are counted on a link that is down; more are shown as so many.
+const URGENT_COUNTED_MAX: usize = 1_000;
+
 /// Runs a node.
 ///
 /// # Errors
@@ -308,8 +311,13 @@ fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {
         // Without a session the machine knows nothing; what the peer had last is in the state.
         let acked = if is_up { v.acked_pos } else { v.acked_pos.max(upto(peer.peer_has[slot])) };
         let looked = if is_up { v.looked_pos } else { acked };
+        let urgent = || {
+            // What goes before the rest is worth knowing exactly; the index makes it cheap.
+            let read = hub.reader().read(acked, Some(citybrain_shared::Lane::Urgent), URGENT_COUNTED_MAX, usize::MAX);
+            read.map_or(0, |entries| entries.len() as u64)
+        };
         view::LinkLane {
-            unsent: last.0.saturating_sub(looked.0),
+            unsent: if is_up || slot != 0 { last.0.saturating_sub(looked.0) } else { urgent() },
             in_flight: if is_up { v.in_flight_records } else { 0 },
             durable_at_peer_pos: acked,
             durable_here_pos: upto(peer.has[slot]),

@@ -1,6 +1,6 @@
 //! The log, read: events as lines, one event by its id, and short records for those who keep account.
 
-use super::{Ctx, Refusal, now, query};
+use super::{Ctx, Refusal, query};
 use axum::body::Body;
 use axum::extract::{Path, State as From};
 use axum::http::{StatusCode, Uri, header};
@@ -237,7 +237,7 @@ fn stream(
     let head = Response::builder()
         .header(header::CONTENT_TYPE, "application/x-ndjson")
         .header(view::HEADER_NODE, ctx.address())
-        .header(view::HEADER_AS_OF, view::rfc3339(now()))
+        .header(view::HEADER_AS_OF, view::rfc3339(ctx.as_of()))
         .header(view::HEADER_AFTER, from.0);
     head.body(Body::from_stream(ReceiverStream::new(rx))).expect("its headers are plain ASCII")
 }

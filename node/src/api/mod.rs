@@ -76,12 +76,17 @@ impl Ctx {
         self.config.node.address.as_str()
     }
 
+    /// When what is answered now was true.
+    fn as_of(&self) -> DateTime<Utc> {
+        self.offline.unwrap_or_else(now)
+    }
+
     fn answer<T: View>(&self, body: T) -> Response {
         self.answer_with(StatusCode::OK, body)
     }
 
     fn answer_with<T: View>(&self, status: StatusCode, body: T) -> Response {
-        let mut answer = Answer::new(self.address(), self.offline.unwrap_or_else(now), body);
+        let mut answer = Answer::new(self.address(), self.as_of(), body);
         answer.head.offline = self.offline.is_some();
         json(status, &answer)
     }

@@ -438,7 +438,10 @@ pub fn below(own: &Address, address: &str) -> Result<Address, Refusal> {
     if own.covers(&to) {
         return Ok(to);
     }
-    let hint = format!("ask a node above it, such as {}", to.parent().unwrap_or_else(|| to.clone()));
+    let hint = match to.parent() {
+        Some(parent) => format!("ask it at a node above it, such as {parent}, or ask it itself: `--node URL`"),
+        None => "nobody is above it: ask it itself, with `--node URL`".to_owned(),
+    };
     Err(Refusal::bad("not-below", format!("{to} is not below {own}: only a node above can ask it"), hint))
 }
 
@@ -477,7 +480,12 @@ pub fn sentence(known: &Answer<view::Known>) -> String {
         Some(link) => {
             let heard = link.last_heard_ms_ago.map_or_else(|| "never in this run".into(), ago);
             let why = link.why.as_ref().map_or_else(String::new, |w| format!(" ({w})"));
-            format!("{by}, its parent: the link is {}{why}, last heard {heard}", link.state)
+            if link.peer == k.address {
+                return format!("{by}, its parent: the link is {}{why}, last heard {heard}", link.state);
+            }
+            let told = k.presence_ms_ago.map_or_else(|| "never told of itself".into(), |ms| format!("last told of itself {}", ago(ms)));
+            let (at, state) = (&link.peer, &link.state);
+            format!("{by}, above it: the link to {at}, on the way, is {state}{why}, last heard {heard}; {} {told}", k.address)
         }
         None if k.is_registered => {
             let told = k.presence_ms_ago.map_or_else(|| "at a time unknown".into(), ago);
@@ -501,7 +509,8 @@ pub async fn known_of(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, R
 }
 
 fn known(ctx: &Ctx, to: &Address) -> view::Known {
-    let link = (ctx.links)().into_iter().find(|l| l.role == LinkRole::Down && l.peer == *to);
+    let towards = ctx.config.node.address.child_towards(to);
+    let link = (ctx.links)().into_iter().find(|l| l.role == LinkRole::Down && Some(&l.peer) == towards.as_ref());
     let now_us = super::now().timestamp_micros();
     ctx.hub.state(|s| {
         let row = s.registry.get(to);

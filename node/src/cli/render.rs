@@ -340,16 +340,14 @@ fn status(head: &Head, v: &view::Status, s: &Screen, out: &mut dyn Write) -> io:
         if v.ready.reasons.is_empty() { String::new() } else { format!(": {}", clean(&v.ready.reasons.join("; "))) };
     row("state", s.mark(&format!("{ready}{why}"), true, if v.ready.ready { Color::Green } else { Color::Red }));
     let short: String = v.incarnation.chars().take(8).collect();
-    row(
-        "process",
-        Cell::new(format!(
-            "citybrain {}, pid {}, up {}, start {} of incarnation {short}",
-            v.version,
-            v.pid,
-            span(v.uptime_s * 1000),
-            v.boots
-        )),
-    );
+    let process = match v.pid {
+        0 => format!("none, the node is stopped; its latest start was number {} of incarnation {short}", v.boots),
+        pid => {
+            let (version, up) = (&v.version, span(v.uptime_s * 1000));
+            format!("citybrain {version}, pid {pid}, up {up}, start {} of incarnation {short}", v.boots)
+        }
+    };
+    row("process", Cell::new(process));
     row("data", Cell::new(clean(&v.data)));
     row("log", Cell::new(format!("positions {} to {}", grouped(v.log.first_pos.0), grouped(v.log.last_pos.0))));
     let c = &v.counters;

@@ -61,7 +61,7 @@ pub struct Known {
     pub version: String,
     /// Since it last told of itself, by its own clock then and the teller's now.
     pub presence_ms_ago: Option<u64>,
-    /// Its link, if the teller is its parent.
+    /// The teller's link to it, or to the node on the way to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<Link>,
 }

@@ -87,9 +87,10 @@ pub fn known(answer: &Answer<view::Known>, s: &Screen, out: &mut dyn Write) -> i
     row("state", "does not answer; what follows is the word of a node above".into());
     if let Some(link) = &k.link {
         let why = link.why.as_ref().map_or_else(String::new, |w| format!(": {}", clean(w)));
-        row("link", format!("{}{why}, last heard {}", clean(&link.state), ago(link.last_heard_ms_ago)));
+        let to = if link.peer == k.address { String::new() } else { format!("to {}, on the way, ", link.peer) };
+        row("link", format!("{to}{}{why}, last heard {}", clean(&link.state), ago(link.last_heard_ms_ago)));
         let got = link.urgent.durable_here_pos.max(link.routine.durable_here_pos);
-        row("received", format!("everything up to its position {}", grouped(got.0)));
+        row("received", format!("everything up to position {} of {}", grouped(got.0), link.peer));
     }
     if k.is_registered {
         row("told", format!("of itself {}, as version {}", ago(k.presence_ms_ago), or_dash(&k.version)));
