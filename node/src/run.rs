@@ -29,6 +29,9 @@ use tracing_subscriber::EnvFilter;
 /// How long tasks may take to end once they are asked to; then the engine is stopped anyway.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
+/// Urgent records that are counted on a link that is down; more are shown as so many.
+const URGENT_COUNTED_MAX: usize = 1_000;
+
 /// Runs a node.
 ///
 /// # Errors
@@ -142,10 +145,10 @@ async fn serve(config: Config, hub: Hub, started: Instant) -> miette::Result<()>
             Some(handle)
         }
     };
+    let ctx = ctx(&config, &hub, &links, door, ingress, downlinks.clone(), started, stopped.clone());
     if let (Some(parent), Some(address)) = (&config.parent, config.node.address.parent()) {
         let broker = broker(&config, &parent.url, parent.username.clone(), parent.password_file.as_deref())?;
-        // Questions from above are answered by the API once there is one for them.
-        let answer: citybrain_hub::link::ask::Handler = Arc::new(|_| Box::pin(async { bytes::Bytes::new() }));
+        let answer = api::road::handler(&ctx, api::routes(ctx.clone()));
         tasks.spawn(Uplink::new(context, address, broker, answer, downlinks).run(stopped.clone()));
     }
 
@@ -153,7 +156,7 @@ async fn serve(config: Config, hub: Hub, started: Instant) -> miette::Result<()>
     say_presence(&config, &hub).await?;
     let listener = bind(config.api.listen, "api.listen").await?;
     let url = format!("http://{}", listener.local_addr().into_diagnostic()?);
-    let router = api::router(ctx(&config, &hub, &links, door, ingress, started, stopped.clone()));
+    let router = api::router(ctx);
     let mut ending = stopped.clone();
     tasks.spawn(async move {
         let end = async move {
@@ -223,12 +226,14 @@ fn downlink_pipe(config: &Config, door: Option<Arc<Door>>, hub: &Hub) -> miette:
     Ok(Some(Box::new(move || pipe::connect(&broker, id.clone(), None, filters.clone()))))
 }
 
+#[allow(clippy::too_many_arguments)] // each is a part of the node, and this is where they meet
 fn ctx(
     config: &Config,
     hub: &Hub,
     links: &Links,
     door: Option<Arc<Door>>,
     ingress: Arc<Ingress>,
+    downlinks: Option<Downlinks>,
     started: Instant,
     stop: watch::Receiver<bool>,
 ) -> Arc<Ctx> {
@@ -247,6 +252,8 @@ fn ctx(
         accept: Arc::new(move |json, via| {
             ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
         }),
+        downlinks,
+        offline: None,
         started,
         stop,
     })
@@ -257,16 +264,32 @@ fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {
     let (state, why) = match &l.stage {
         Stage::Connecting => ("connecting", l.last_reason.clone()),
         Stage::Hello => ("hello", l.last_reason.clone()),
-        Stage::Up => ("up", None),
+        // Of a session that is up, only that somebody else claims the same address.
+        Stage::Up => ("up", l.last_reason.clone().filter(|r| r.starts_with("refused another"))),
         Stage::Refused { reason, detail } => ("refused", Some(format!("{}: {detail}", reason.as_str()))),
         Stage::Away => ("away", l.last_reason.clone()),
     };
     let peer = hub.state(|s| s.peers.get(&l.peer).cloned()).unwrap_or_default();
-    let lane = |v: &LaneView, slot: usize| view::LinkLane {
-        unsent: l.last_pos.0.saturating_sub(v.looked_pos.0),
-        in_flight: v.in_flight_records,
-        durable_at_peer_pos: v.acked_pos,
-        durable_here_pos: peer.has[slot].map_or(citybrain_shared::Pos::ZERO, |c| c.upto),
+    let is_up = l.stage == Stage::Up;
+    // Cut off, the link to the parent hears nothing of the log's growth.
+    let last = if is_up || l.role == Role::Down { l.last_pos } else { hub.reader().last() };
+    let lane = |v: &LaneView, slot: usize| {
+        let upto = |c: Option<citybrain_shared::wire::Cursor>| c.map_or(citybrain_shared::Pos::ZERO, |c| c.upto);
+        // Without a session the machine knows nothing; what the peer had last is in the state.
+        let acked = if is_up { v.acked_pos } else { v.acked_pos.max(upto(peer.peer_has[slot])) };
+        let looked = if is_up { v.looked_pos } else { acked };
+        let urgent = || {
+            // What goes before the rest is worth knowing exactly; the index makes it cheap.
+            let read = hub.reader().read(acked, Some(citybrain_shared::Lane::Urgent), URGENT_COUNTED_MAX, usize::MAX);
+            read.map_or(0, |entries| entries.len() as u64)
+        };
+        view::LinkLane {
+            unsent: if is_up || slot != 0 { last.0.saturating_sub(looked.0) } else { urgent() },
+            in_flight: if is_up { v.in_flight_records } else { 0 },
+            durable_at_peer_pos: acked,
+            durable_here_pos: upto(peer.has[slot]),
+            credit_frames: v.credit_frames,
+        }
     };
     view::Link {
         role: match l.role {

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+mod inspect;
+pub use inspect::*;
+
 /// Response header: the address of the node whose record a stream is.
 pub const HEADER_NODE: &str = "citybrain-node";
 /// Response header: positions up to this one were not looked at.
@@ -64,13 +67,19 @@ pub struct Head {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub node: String,
     pub as_of: DateTime<Utc>,
+    /// Read from a stopped node's folder; `as_of` is its last commit then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub offline: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
 }
 
 impl<T: View> Answer<T> {
     pub fn new(node: &str, as_of: DateTime<Utc>, body: T) -> Answer<T> {
         // Milliseconds are enough, and nine digits only look exact.
         let as_of = as_of.trunc_subsecs(3);
-        Answer { head: Head { schema: T::SCHEMA.to_owned(), node: node.to_owned(), as_of }, body }
+        let head = Head { schema: T::SCHEMA.to_owned(), node: node.to_owned(), as_of, offline: false, cut: None };
+        Answer { head, body }
     }
 
     /// Reads an answer, of this view's schema only.
@@ -210,6 +219,12 @@ pub struct TreeNode {
     pub state: String,
     /// Since its last word reached this node; `None` for the node itself.
     pub last_heard_ms_ago: Option<u64>,
+    /// `well`, or why not; its own word, so `None` for whom nobody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// Records that its parent does not have yet, at most; its own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
 }
 
 // ---- links -------------------------------------------------------------------------------------
@@ -268,6 +283,8 @@ pub struct LinkLane {
     pub durable_at_peer_pos: Pos,
     /// Everything of the peer's up to here is on our disk.
     pub durable_here_pos: Pos,
+    /// Frames that the peer takes before it has acknowledged any; 0 while frames wait: it is busy.
+    pub credit_frames: u16,
 }
 
 // ---- events ------------------------------------------------------------------------------------

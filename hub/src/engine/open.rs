@@ -213,7 +213,7 @@ pub(super) fn fold(
     fold_onto(State::load(rows, upto, policy)?, reader)
 }
 
-fn fold_onto(mut state: State, reader: &Reader) -> Result<State, Error> {
+pub(super) fn fold_onto(mut state: State, reader: &Reader) -> Result<State, Error> {
     let mut after = state.applied;
     while after < reader.last() {
         let entries = match reader.read(after, None, 4096, 1 << 20) {

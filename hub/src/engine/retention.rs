@@ -12,7 +12,7 @@ use citybrain_shared::{Address, Lane, Pos};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The oldest position that somebody still needs, and who.
-fn needed(state: &State, parent: Option<&Address>) -> (Pos, String) {
+pub fn needed(state: &State, parent: Option<&Address>) -> (Pos, String) {
     let mut floor = (state.applied.next(), "nobody".to_owned());
     let mut need = |pos: Pos, who: &dyn Fn() -> String| {
         if pos < floor.0 {

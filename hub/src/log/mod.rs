@@ -555,6 +555,24 @@ pub fn open_read_only(dir: &Path) -> Result<(Reader, Found), Error> {
     Ok((Reader { shared: Arc::new(Shared { inner: RwLock::new(inner) }) }, found))
 }
 
+/// True while a node has this log open for writing. Changes nothing.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn is_in_use(dir: &Path) -> Result<bool, Error> {
+    let path = dir.join("lock");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(Error::Io { path, source }),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(fs::TryLockError::WouldBlock) => Ok(true),
+        Err(fs::TryLockError::Error(source)) => Err(Error::Io { path, source }),
+    }
+}
+
 struct Loaded {
     inner: Inner,
     found: Found,

@@ -272,6 +272,17 @@ impl State {
         (self.streams.len(), self.streams.values().flat_map(|s| s.0.values()).map(Runs::holes).sum())
     }
 
+    /// What is held of other nodes' upward records: origin, history, class, and the numbers as runs.
+    /// In no order.
+    pub fn held(&self) -> impl Iterator<Item = (&Address, LogId, u8, &Runs)> {
+        self.streams.iter().flat_map(|((origin, log), s)| s.0.iter().map(move |(class, runs)| (origin, *log, *class, runs)))
+    }
+
+    /// As [`State::held`], for one stream.
+    pub fn held_of(&self, origin: &Address, log: LogId, class: u8) -> Option<&Runs> {
+        self.streams.get(&(origin.clone(), log)).and_then(|s| s.0.get(&class))
+    }
+
     /// Folds in the record at `pos`. Records must come in order, each once.
     ///
     /// # Panics

@@ -13,6 +13,7 @@
 //! stdout carries the answer and stderr everything else. A closed pipe is success.
 
 mod ask;
+mod audit;
 mod bench;
 mod check;
 mod directives;
@@ -20,13 +21,16 @@ mod dlq;
 mod events;
 mod fail;
 mod links;
+mod offline;
 pub mod render;
 mod run;
 mod send;
 mod show;
 mod status;
 mod store;
+mod trace;
 mod tree;
+mod why;
 
 pub use ask::{At, Lines};
 pub use fail::Fail;
@@ -72,6 +76,12 @@ pub enum Command {
     Events(events::Events),
     /// One event by its id, byte for byte
     Show(show::Show),
+    /// The way of an event through the tree: where is it, how long did each hop take, what came of it?
+    Trace(trace::Trace),
+    /// Why does a node not report? One sentence, with a reason code and what to do
+    Why(why::Why),
+    /// Does every link below account for every event?
+    Audit(audit::Audit),
     /// Send a command or a notice to nodes below
     Send(send::Send),
     /// What was sent down, and who answered
@@ -154,6 +164,9 @@ impl Command {
             Command::Links(c) => c.act(),
             Command::Events(c) => c.act(),
             Command::Show(c) => c.act(),
+            Command::Trace(c) => c.act(),
+            Command::Why(c) => c.act(),
+            Command::Audit(c) => c.act(),
             Command::Send(c) => c.act(),
             Command::Directives(c) => c.act(),
             Command::Dlq(c) => c.act(),
