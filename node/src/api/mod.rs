@@ -8,11 +8,14 @@
 //! | `/v1/events`, `/v1/events/{id}`, `/v1/records` | [`events`]: the log, read |
 //! | `/v1/dlq`, `/v1/dlq/{pos}` | [`letters`]: what was refused |
 //! | `/v1/directives`, `/v1/directives/{id}` | [`directives`]: what was sent down, and who answered |
+//! | `/v1/alarms`, `/v1/alarms/{id}`, POST `/v1/alarms/{id}/ack`, `clear`, `shelve` | [`alarms`] |
+//! | `/v1/rules`, POST `/v1/reload` | [`alarms`]: rules in force, and newer ones |
 //! | POST `/v1/send`, POST `/v1/events` | [`intake`]: answers after the fsync |
 //!
 //! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.
 //! There is no login here: the listener is loopback unless config says otherwise.
 
+pub mod alarms;
 mod directives;
 mod events;
 mod intake;
@@ -88,6 +91,11 @@ pub fn router(ctx: Arc<Ctx>) -> Router {
         .route("/v1/dlq/{pos}", get(letters::show))
         .route("/v1/directives", get(directives::list))
         .route("/v1/directives/{id}", get(directives::show))
+        .route("/v1/alarms", get(alarms::list))
+        .route("/v1/alarms/{id}", get(alarms::show))
+        .route("/v1/alarms/{id}/{action}", axum::routing::post(alarms::change))
+        .route("/v1/rules", get(alarms::rules))
+        .route("/v1/reload", axum::routing::post(alarms::reload))
         .route("/v1/send", axum::routing::post(intake::send))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)

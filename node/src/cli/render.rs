@@ -3,6 +3,8 @@
 //! What came from outside (names, types, payloads) is stripped of control characters before it
 //! reaches a terminal; JSON escapes them itself.
 
+mod rules;
+
 use super::{Fail, Lines};
 use crate::config::Invalid;
 use chrono::{DateTime, Utc};
@@ -35,6 +37,11 @@ pub enum Output {
     Directive(Answer<view::Directive>),
     DeadLetters(Answer<view::DeadLetters>),
     DeadLetter(Answer<view::DeadLetter>),
+    Alarms(Answer<view::Alarms>),
+    Alarm(Answer<view::AlarmShown>),
+    Rules(Answer<view::Rules>),
+    RulesTested(Answer<view::RulesTested>),
+    Reloaded(Answer<view::Reloaded>),
 }
 
 /// How to show it.
@@ -131,6 +138,11 @@ impl Screen {
             Output::Directive(a) => self.answer(&a, out, directive)?,
             Output::DeadLetters(a) => self.answer(&a, out, dead_letters)?,
             Output::DeadLetter(a) => self.answer(&a, out, dead_letter)?,
+            Output::Alarms(a) => self.answer(&a, out, rules::alarms)?,
+            Output::Alarm(a) => self.answer(&a, out, rules::alarm)?,
+            Output::Rules(a) => self.answer(&a, out, rules::rules)?,
+            Output::RulesTested(a) => self.answer(&a, out, rules::rules_tested)?,
+            Output::Reloaded(a) => self.answer(&a, out, rules::reloaded)?,
         }
         Ok(0)
     }
