@@ -7,13 +7,12 @@ use std::process::Command;
 
 const LEAF: &str = "c/s/m/n";
 
-/// Every node has these; only the leaf gets such events.
+/// Of the lowest node.
 const RULES: &str = r#"
 [[rule]]
 name = "smoke"
 on = ["city.smoke"]
 by = "event.subject"
-only = "event.origin == node.address"
 when = "event.data.smoke == true"
 clear = "event.data.smoke == false"
 [[rule.then]]
@@ -25,7 +24,6 @@ emit = { type = "city.test.evacuate", data = { where = "${event.subject}" } }
 name = "water"
 on = ["city.water"]
 by = "event.subject"
-only = "event.origin == node.address"
 when = "event.data.level > 3.0"
 for = "4s"
 clear = "event.data.level < 2.5"
@@ -35,17 +33,23 @@ raise = { severity = "major", title = "Water at ${event.data.level} m" }
 [[rule]]
 name = "noise"
 on = ["city.noise"]
-only = "event.origin == node.address"
 window = { within = "1h" }
 when = "window.count >= 10"
 [[rule.then]]
-raise = { severity = "minor", title = "${window.count} complaints", reach = "community" }
+raise = { severity = "minor", title = "${window.count} complaints", reach = "REACH" }
 "#;
 
-fn tree() -> Tree {
-    let mut tree = Tree::with(&[LEAF], &Default::default(), RULES);
+fn tree_of(leaf: &str, reach: &str) -> Tree {
+    let mut tree = Tree::new(&[leaf]);
+    let config = &tree.node(leaf).config;
+    let text = std::fs::read_to_string(config).expect("the config reads");
+    std::fs::write(config, format!("{text}{}", RULES.replace("REACH", reach))).expect("it is written");
     tree.start();
     tree
+}
+
+fn tree() -> Tree {
+    tree_of(LEAF, "community")
 }
 
 fn say(node: &Node, id: &str, kind: &str, subject: &str, data: &Value) {
@@ -120,8 +124,7 @@ fn an_acknowledgement_made_while_the_node_is_cut_off_arrives_later() {
 
 #[test]
 fn a_duration_goes_on_over_a_kill() {
-    let mut tree = Tree::with(&["c"], &Default::default(), RULES);
-    tree.start();
+    let mut tree = tree_of("c", "city");
     say(tree.node("c"), "w1", "city.water", "g1", &json!({"level": 3.2}));
     tree.kill9("c");
     tree.start_node("c");
@@ -176,8 +179,7 @@ fn nobody_outside_may_write_an_alarm() {
 
 #[test]
 fn rules_are_changed_without_a_stop_and_what_they_counted_stays() {
-    let mut tree = Tree::with(&["c"], &Default::default(), RULES);
-    tree.start();
+    let tree = tree_of("c", "city");
     let node = tree.node("c");
     for i in 0..5 {
         say(node, &format!("n{i}"), "city.noise", "x", &json!({}));
@@ -196,8 +198,7 @@ fn rules_are_changed_without_a_stop_and_what_they_counted_stays() {
 
 #[test]
 fn the_command_line_shows_and_changes_alarms() {
-    let mut tree = Tree::with(&["c"], &Default::default(), RULES);
-    tree.start();
+    let tree = tree_of("c", "city");
     let node = tree.node("c");
     say(node, "s1", "city.smoke", "flat-3", &json!({"smoke": true}));
     let id = wait_alarm(node, "raised", |a| a["active"] == true)["id"].as_str().expect("an id").to_owned();
