@@ -34,6 +34,8 @@ pub mod rehearse;
 mod rule;
 mod speak;
 mod template;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use speak::{AskError, Wish};
