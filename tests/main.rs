@@ -3,6 +3,7 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `layers` | who may import whom, and where sled, rumqttc and the codec are named |
+//! | `rules` | rules fire, alarms climb, are acknowledged and cleared, whatever is killed |
 //! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
 //! | `clients` | MQTT clients that we did not write |
@@ -17,4 +18,5 @@ mod clients;
 mod disk;
 mod layers;
 mod outside_broker;
+mod rules;
 mod tree;

@@ -6,6 +6,7 @@
 mod inspect;
 
 pub use inspect::Many;
+mod rules;
 
 use super::{Fail, Lines};
 use crate::config::Invalid;
@@ -42,6 +43,11 @@ pub enum Output {
     Why(Answer<view::Why>),
     Audit(Answer<view::Audit>),
     Many(Many),
+    Alarms(Answer<view::Alarms>),
+    Alarm(Answer<view::AlarmShown>),
+    Rules(Answer<view::Rules>),
+    RulesTested(Answer<view::RulesTested>),
+    Reloaded(Answer<view::Reloaded>),
 }
 
 /// How to show it.
@@ -160,6 +166,11 @@ impl Screen {
                 return Ok(inspect::audit_code(&a.body));
             }
             Output::Many(many) => return self.many(many, out),
+            Output::Alarms(a) => self.answer(&a, out, rules::alarms)?,
+            Output::Alarm(a) => self.answer(&a, out, rules::alarm)?,
+            Output::Rules(a) => self.answer(&a, out, rules::rules)?,
+            Output::RulesTested(a) => self.answer(&a, out, rules::rules_tested)?,
+            Output::Reloaded(a) => self.answer(&a, out, rules::reloaded)?,
         }
         Ok(0)
     }
