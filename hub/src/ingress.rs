@@ -121,6 +121,25 @@ impl Ingress {
         self.event(json, None, Defaults::default())
     }
 
+    /// What was refused once, on its topic again; `None`: a plain message that nobody would keep.
+    ///
+    /// # Errors
+    /// As [`Ingress::accept`].
+    pub fn again(&self, topic: &str, payload: &[u8]) -> Result<Option<Draft>, Refusal> {
+        self.try_take(&Publish {
+            client: "dlq",
+            user: "",
+            topic,
+            qos: 1,
+            retain: false,
+            payload,
+            content_type: None,
+            user_properties: Default::default(),
+            expiry_s: None,
+            door: &[],
+        })
+    }
+
     fn event(&self, json: &[u8], p: Option<&Publish<'_>>, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
         let envelope = Envelope::parse(json)?;
         if envelope.id.is_some() && !envelope.has_origin {
@@ -148,6 +167,9 @@ impl Ingress {
             self.check_receipt(e, json)?;
         } else if e.kind == crate::state::PRESENCE_TYPE {
             return Err(Refusal::new("forbidden", "only a node itself tells of its presence", reason::NOT_AUTHORIZED));
+        } else if e.kind == crate::operator::TYPE {
+            let detail = "only a node itself records what an operator did";
+            return Err(Refusal::new("forbidden", detail, reason::NOT_AUTHORIZED));
         }
         header.key = event_key(&e.source, e.id.as_deref().unwrap_or_default());
         if defaults.urgent || e.priority() == event::Priority::Urgent {

@@ -555,6 +555,21 @@ pub fn open_read_only(dir: &Path) -> Result<(Reader, Found), Error> {
     Ok((Reader { shared: Arc::new(Shared { inner: RwLock::new(inner) }) }, found))
 }
 
+/// Is a node running on the log in `dir`? A folder without a lock file never had one.
+///
+/// # Errors
+/// [`Error::Io`] when the lock file cannot be opened.
+pub fn in_use(dir: &Path) -> Result<bool, Error> {
+    if !dir.join("lock").exists() {
+        return Ok(false);
+    }
+    match lock(dir) {
+        Ok(_) => Ok(false),
+        Err(Error::Locked { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 struct Loaded {
     inner: Inner,
     found: Found,
