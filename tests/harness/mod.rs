@@ -162,16 +162,11 @@ fn agent() -> ureq::Agent {
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct Record {
     pub pos: u64,
-    pub kind: String,
     pub id: String,
     pub source: String,
     #[serde(rename = "type")]
     pub event_type: String,
     pub origin: String,
-    pub origin_pos: u64,
-    pub lane: String,
-    pub direction: String,
-    pub committed_us: i64,
 }
 
 /// A tree of nodes in a temporary folder. Everything stops and goes when it is dropped.
@@ -301,10 +296,6 @@ impl Tree {
                 links["links"].as_array()?.iter().any(|l| l["role"] == "up" && l["state"] == "up").then_some(())
             });
         }
-    }
-
-    pub fn of_tier(&self, depth: usize) -> impl Iterator<Item = &Node> {
-        self.nodes.values().filter(move |n| n.address.split('/').count() == depth)
     }
 
     /// Waits until every ancestor of each origin holds all of these events, then checks that none

@@ -9,7 +9,7 @@ use super::window::{Seen, Summary};
 use super::{Rules, WAITING_MAX};
 use citybrain_shared::Pos;
 use citybrain_shared::record::{Direction, Header, Kind};
-use citybrain_shared::view::{self, Alarm, Asked};
+use citybrain_shared::view::{self, Alarm, AlarmAsked};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use xxhash_rust::xxh3::xxh3_64;
@@ -218,7 +218,7 @@ impl Rules {
             let what = Conclusion::Ask { id, name, alarm_key: key, action, by, until_us };
             self.conclude(pos, header.committed_us, what);
         } else {
-            let asked = Asked { action: ask.action, by: ask.by, at: view::time_of(header.received_us) };
+            let asked = AlarmAsked { action: ask.action, by: ask.by, at: view::time_of(header.received_us) };
             self.alarms.note_asked(&ask.id, asked);
         }
     }

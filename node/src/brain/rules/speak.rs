@@ -140,7 +140,7 @@ impl Rules {
             speaker.tell(after.clone(), kind, 0);
             return Ok((after, speaker.drafts));
         }
-        let asked = view::Asked { action: word.to_owned(), by: by.to_owned(), at: view::time_of(now_us) };
+        let asked = view::AlarmAsked { action: word.to_owned(), by: by.to_owned(), at: view::time_of(now_us) };
         let data =
             AskData { id: id.to_owned(), name: who.name, key: who.key, action: word.into(), by: by.into(), until_us };
         let target = alarm.origin.to_string();
