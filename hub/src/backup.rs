@@ -280,7 +280,7 @@ mod tests {
             let text = format!("{{\"n\":{i},\"fill\":\"{}\"}}", "x".repeat(100));
             let header = citybrain_shared::record::Header::local(citybrain_shared::record::Kind::Event, "t");
             let draft = citybrain_shared::record::Draft::new(&header, text.as_bytes()).unwrap();
-            log.append([draft.bytes()].into_iter());
+            log.append([draft.bytes()]);
             log.commit().unwrap();
         }
         log
@@ -299,7 +299,7 @@ mod tests {
         // What is written later is not in the backup, also not through a shared file.
         let header = citybrain_shared::record::Header::local(citybrain_shared::record::Kind::Event, "t");
         let draft = citybrain_shared::record::Draft::new(&header, b"{}").unwrap();
-        log.append([draft.bytes()].into_iter());
+        log.append([draft.bytes()]);
         log.commit().unwrap();
         drop(log);
         let (said, aside) = restore(&target, &dir).unwrap();

@@ -64,7 +64,8 @@ enum Reply {
     Note(oneshot::Sender<Result<(), Error>>),
     Decide(oneshot::Sender<Result<Pos, Error>>, Pos),
     Settle(oneshot::Sender<Result<Settled, Error>>, Settled),
-    Frame(oneshot::Sender<Result<Received, Error>>, Received),
+    // Boxed: refusals are large and rare, and a batch may hold hundreds of replies.
+    Frame(oneshot::Sender<Result<Received, Error>>, Box<Received>),
 }
 
 impl Reply {
@@ -78,7 +79,7 @@ impl Reply {
             (Reply::Decide(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
             (Reply::Settle(to, settled), Ok(())) => drop(to.send(Ok(settled))),
             (Reply::Settle(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
-            (Reply::Frame(to, received), Ok(())) => drop(to.send(Ok(received))),
+            (Reply::Frame(to, received), Ok(())) => drop(to.send(Ok(*received))),
             (Reply::Frame(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
         }
     }
@@ -182,7 +183,7 @@ impl Engine {
                     let before = state.applied;
                     let received = self.decide_frame(&mut state, &peer, &message, now);
                     urgent_sync |= state.applied != before;
-                    replies.push(Reply::Frame(reply, received));
+                    replies.push(Reply::Frame(reply, Box::new(received)));
                 }
             }
             let records = state.applied.0 - before.0;
@@ -222,7 +223,7 @@ impl Engine {
             Job::Note { reply, .. } => Reply::Note(reply).send(&error),
             Job::Decide { reply, .. } => Reply::Decide(reply, Pos::ZERO).send(&error),
             Job::Settle { reply, .. } => Reply::Settle(reply, Settled::NotOpen).send(&error),
-            Job::Frame { reply, .. } => Reply::Frame(reply, Received::Ignore).send(&error),
+            Job::Frame { reply, .. } => Reply::Frame(reply, Box::new(Received::Ignore)).send(&error),
             Job::Stop => {}
         }
     }

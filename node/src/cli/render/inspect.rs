@@ -7,11 +7,14 @@ use super::{
 use citybrain_shared::view::{self, Answer, Severity};
 use std::io::{self, Write};
 
+/// What one node's reply looks like.
+pub type Show = Box<dyn Fn(&view::Reply) -> Result<Output, Fail>>;
+
 /// Answers of many nodes, as they come.
 pub struct Many {
     pub lines: Lines,
     /// Makes one node's answer what its command shows.
-    pub show: Box<dyn Fn(&view::Reply) -> Result<Output, Fail>>,
+    pub show: Show,
 }
 
 /// Nobody answered.
