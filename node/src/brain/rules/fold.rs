@@ -105,7 +105,10 @@ impl Rules {
             return Err(format!("`by` gives {} bytes; a key has at most {KEY_BYTES_MAX}", key.len()));
         }
         let value = match rule.window.as_ref().and_then(|w| w.value.as_ref()) {
-            Some(cel) => Some(cel.json(facts, None)?),
+            Some(cel) => Some(match cel.pointer.as_ref().and_then(|p| facts.json.pointer(p)) {
+                Some(found) => found.clone(),
+                None => cel.json(facts, None)?,
+            }),
             None => None,
         };
         if !memory.keys.contains_key(&key) {

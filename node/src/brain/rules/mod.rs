@@ -241,7 +241,7 @@ impl Policy for Rules {
         for (index, key) in std::mem::take(&mut self.dirty_keys) {
             let Some(rule) = self.set.rules.get(index as usize) else { continue };
             let state = self.memories[index as usize].keys.get(&key);
-            rows.push((key_row(&rule.name, &key), state.map(json)));
+            rows.push((key_row(&rule.name, &key), state.map(KeyState::row)));
         }
         for index in std::mem::take(&mut self.dirty_tallies) {
             let Some(rule) = self.set.rules.get(index as usize) else { continue };
@@ -276,7 +276,7 @@ impl Policy for Rules {
             }
             "k" => {
                 let (rule, by) = name.split_once('\0').ok_or("its key has no rule")?;
-                let state: KeyState = serde_json::from_slice(value).map_err(said)?;
+                let state = KeyState::from_row(value)?;
                 match self.index_of(rule) {
                     Some(i) => {
                         self.due.extend(state.due.map(|d| (d.at_us, i, by.to_owned())));
