@@ -44,7 +44,8 @@ fn a_damaged_or_deleted_state_is_rebuilt_aloud_and_nothing_is_lost_or_doubled() 
     tree.start();
     let mut sent = publish(&tree, "first", 300);
     tree.wait_all_up(&sent);
-    let harm: [(&str, fn(&Path)); 4] = [
+    type Harm = fn(&Path);
+    let harm: [(&str, Harm); 4] = [
         ("deleted", |data| std::fs::remove_dir_all(data.join("state")).expect("it is removed")),
         ("flipped", |data| flip(&data.join("state/db"), |len| len / 2)),
         ("cut", |data| {
