@@ -14,6 +14,7 @@
 mod harness;
 
 mod bad_input;
+mod cli;
 mod clients;
 mod disk;
 mod layers;
