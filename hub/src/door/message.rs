@@ -4,6 +4,7 @@ use super::meta::Meta;
 use super::packet::Version;
 use super::packet::publish::Out;
 use super::route::Sub;
+use super::share::Group;
 use crate::log::Entry;
 use crate::state::Retained;
 use bytes::Bytes;
@@ -242,13 +243,18 @@ pub struct Item {
     pub qos: u8,
     pub retain: bool,
     pub subscription_ids: Vec<u32>,
+    /// It is this group's, and only lent to the subscriber.
+    pub share: Option<Arc<Group>>,
+    /// The same subscriber had it before (groups only; sessions know by their cursor).
+    pub again: bool,
 }
 
 impl Item {
     /// A retained message for a new subscription.
     pub fn retained(message: Message, sub: &Sub) -> Item {
         let qos = sub.qos().min(message.qos);
-        Item { message: Arc::new(message), qos, retain: true, subscription_ids: sub.id.into_iter().collect() }
+        let subscription_ids = sub.id.into_iter().collect();
+        Item { message: Arc::new(message), qos, retain: true, subscription_ids, share: None, again: false }
     }
 }
 

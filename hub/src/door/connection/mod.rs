@@ -23,6 +23,7 @@ use super::held::{Answer, Held};
 use super::packet::control::{Will, put_disconnect};
 use super::packet::{Fault, Version, kind, put_ack, reason};
 use super::seats::{Delivered, Live};
+use super::share::Group;
 use super::{Door, dead_letter, settled};
 use crate::engine::{Error, Haste, Outcome, Ticket};
 use crate::note::Note;
@@ -74,6 +75,7 @@ enum Offer {
 /// What follows when a note is written.
 enum After {
     Acked,
+    GroupAcked(Arc<Group>),
     Suback(Box<intake::Suback>),
 }
 
@@ -323,6 +325,7 @@ impl Connection<'_> {
                         put_ack(self.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
                     }
                 }
+                After::GroupAcked(group) => group.was_noted(),
                 After::Suback(suback) => self.answer_suback(*suback, written),
             }
         }
@@ -391,7 +394,14 @@ impl Connection<'_> {
         if let Some(handing) = self.handing_on.take() {
             handing.await;
         }
-        self.delivery.leave(&door.router).await;
+        let (groups, notes): (Vec<_>, Vec<_>) =
+            self.delivery.leave(door, &self.client, self.durable && self.expiry_s > 0).await.into_iter().unzip();
+        if !notes.is_empty() {
+            if let Err(error) = settled(door.core.note(notes, Haste::Lazy).await).await {
+                tracing::warn!(client = %self.client, %error, "A group's cursor could not be noted.");
+            }
+            groups.iter().for_each(|g| g.was_noted());
+        }
         if self.durable {
             self.leave_session().await;
         }
@@ -413,6 +423,7 @@ impl Connection<'_> {
         let client = self.client.to_string();
         let mut notes = Vec::new();
         if self.expiry_s == 0 {
+            self.door.shares.session_ended(&self.client);
             notes.push(Note::SessionEnded { client, why: "its client left and asked for no more".into() });
         } else {
             if let Some(cursor) = self.delivery.cursor_to_note() {
@@ -431,6 +442,13 @@ impl Connection<'_> {
     /// Notes how far the client has acknowledged; `idle`: also how far there was nothing for it.
     /// True: there is an offer to be polled.
     fn note_cursor(&mut self, idle: bool) -> bool {
+        if self.offers.is_empty()
+            && let Some((group, note)) = self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client)?)))
+        {
+            let offering = self.door.core.note(vec![note], Haste::Lazy);
+            self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone())));
+            return true;
+        }
         if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {
             return false;
         }
