@@ -16,6 +16,7 @@ mod alarm;
 mod ask;
 mod audit;
 mod bench;
+mod case;
 mod check;
 mod directives;
 mod dlq;
@@ -23,6 +24,7 @@ mod events;
 mod fail;
 mod links;
 mod offline;
+mod rates;
 pub mod render;
 mod rule;
 mod run;
@@ -92,6 +94,11 @@ pub enum Command {
     /// Conditions that hold in this node's subtree, and who has seen them
     #[command(subcommand)]
     Alarm(alarm::Alarm),
+    /// Matters that somebody must deal with: open, step, look, export
+    #[command(subcommand)]
+    Case(Box<case::Case>),
+    /// Response, solution and satisfaction rates of the cases in this node's subtree
+    Rates(rates::Rates),
     /// Rules: those in force, and what a file's rules would make of recorded events
     #[command(subcommand)]
     Rule(rule::Rule),
@@ -178,6 +185,8 @@ impl Command {
             Command::Send(c) => c.act(),
             Command::Directives(c) => c.act(),
             Command::Alarm(c) => c.act(),
+            Command::Case(c) => c.act(),
+            Command::Rates(c) => c.act(),
             Command::Rule(c) => c.act(),
             Command::Dlq(c) => c.act(),
             Command::Store(c) => c.act(),
