@@ -522,14 +522,21 @@ impl Cases {
             }
             return;
         }
-        if letter.to != self.me || !is_true(header, &letter) {
+        if letter.to != self.me {
+            // On its way down: those between must know as much as those below.
+            if let (Direction::Down, Body::Copy { case, entry, history, .. }) = (header.direction, &letter.body) {
+                self.fold(case, history);
+                self.fold(case, std::slice::from_ref(entry));
+            }
+            return;
+        }
+        if !is_true(header, &letter) {
             return;
         }
         match &letter.body {
             Body::Copy { case, entry, history, answers } => {
-                let mut entries = history.clone();
-                entries.push(entry.clone());
-                self.fold(case, &entries);
+                self.fold(case, history);
+                self.fold(case, std::slice::from_ref(entry));
                 if let Some(wish) = answers {
                     self.granted(&case.id, wish);
                 }

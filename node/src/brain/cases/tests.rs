@@ -233,6 +233,8 @@ struct World {
     places: BTreeMap<String, Place>,
     lines: BTreeMap<(String, String), Vec<Flying>>,
     now: i64,
+    /// After a restore there are two for a while; nothing below the restored node's own word can help.
+    restored: bool,
 }
 
 const NODES: [&str; 5] = ["c", "c/s", "c/s/a", "c/s/b", "c/s/a/n"];
@@ -241,7 +243,7 @@ impl World {
     fn new() -> World {
         let place = |a: &str| Place { cases: node(a), log: Vec::new(), pos: 0, crossed: Vec::new() };
         let places = NODES.iter().map(|a| ((*a).to_owned(), place(a))).collect();
-        World { places, lines: BTreeMap::new(), now: START }
+        World { places, lines: BTreeMap::new(), now: START, restored: false }
     }
 
     /// Commits a group at a node: what was decided, what follows from it, and then the timers.
@@ -327,7 +329,7 @@ impl World {
             }
         }
         for (case, owners) in owners {
-            assert!(owners.len() <= 1, "{case} is owned by {owners:?}");
+            assert!(owners.len() <= 1 || self.restored, "{case} is owned by {owners:?}");
         }
     }
 
@@ -551,6 +553,7 @@ fn a_node_restored_from_yesterday_learns_that_the_case_is_gone() {
     let to = Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) };
     world.ask("c/s/a", "20261120-0", Verb::Dispatch, &to, "");
     world.settle();
+    world.restored = true;
     let place = world.places.get_mut("c/s/a").unwrap();
     let mut old = node("c/s/a");
     for (i, (origin, draft)) in backup.iter().enumerate() {
@@ -558,18 +561,7 @@ fn a_node_restored_from_yesterday_learns_that_the_case_is_gone() {
     }
     (place.cases, place.log) = (old, backup);
     // It believes that the case is its own until its first word reaches one who knows better.
-    let (_, _, drafts) = world.places["c/s/a"]
-        .cases
-        .ask("20261120-0", Verb::Accept, &by("w", Role::Worker), "", world.now)
-        .unwrap();
-    let place = world.places.get_mut("c/s/a").unwrap();
-    for draft in drafts {
-        place.pos += 1;
-        let pos = Pos(place.pos);
-        with_origin(&draft, None, |h, p| place.cases.apply(pos, h, p));
-        world.send("c/s/a", "c/s/a".into(), draft);
-        break;
-    }
+    assert!(world.ask("c/s/a", "20261120-0", Verb::Accept, &by("w", Role::Worker), ""));
     world.settle();
     assert!(!world.places["c/s/a"].cases.may_step("20261120-0"));
     assert!(world.places["c/s/b"].cases.may_step("20261120-0"));
