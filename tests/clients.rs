@@ -117,15 +117,19 @@ fn retained_messages_and_last_wills_reach_mosquitto_s_client() {
     // What it prints shows that it is in session.
     let mut lines = BufReader::new(doomed.stdout.take().expect("its output is piped")).lines();
     let (heard, hears) = std::sync::mpsc::channel();
-    let reader = std::thread::spawn(move || heard.send(lines.next().is_some()));
+    // Read to its end: a pipe that nobody reads would end the client before it is killed.
+    let reader = std::thread::spawn(move || {
+        let _ = heard.send(lines.next().is_some());
+        lines.for_each(drop);
+    });
     wait_for("it has heard something", || {
         publish(&["-q", "1", "-t", "nothing", "-m", "x"]);
         hears.try_recv().ok()
     });
-    reader.join().expect("the reader ends").expect("somebody waits for it");
     assert!(doomed.try_wait().expect("its status can be asked").is_none(), "it is still connected");
     doomed.kill().expect("it can be killed");
     doomed.wait().expect("it ends");
+    reader.join().expect("the reader ends");
     wait_for("its will is there", || (first(&["-t", "state/gone"]) == "yes\n").then_some(()));
 }
 
