@@ -9,8 +9,10 @@
 //! | `outside_broker` | the same tree over Mosquitto, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
 //! | `cli` | the commands, their answers and their exit codes |
+//! | `inspect` | any node asked through the links, traces, why, audits, stopped nodes' folders |
 
 mod harness;
 
+mod inspect;
 mod layers;
 mod tree;
