@@ -82,7 +82,7 @@ fn every_reading_command_reaches_any_node_below_through_the_links_alone() {
     let status = ask(&tree, "c", "status --at c/s/m/n");
     status.code(0).has("c/s/m/n 节点 c_s_m_n (neighbourhood)").has("c/s/m/n, its own record, as of ");
     ask(&tree, "c", "links --at c/s").code(0).has("…/m").has("c/s, its own record");
-    ask(&tree, "c", "show e1 --at c/s/m/n").code(0).has("\"id\":\"e1\"").has("began at c/s/m/n");
+    ask(&tree, "c", "show e1 --at c/s/m/n").code(0).has("\"id\": \"e1\"").has("began at c/s/m/n");
     ask(&tree, "c", "show none --at c/s/m/n").code(1);
     ask(&tree, "c", "events --at c/s/m/n --type city.test").code(0).has("city.test").has("c/s/m/n, its own record");
     ask(&tree, "c", "tree --at c/s/m").code(0).has("c/s/m ").has("  k ");
@@ -108,7 +108,8 @@ fn many_nodes_answer_one_question_and_the_missing_are_named() {
     tree.stop_node(OTHER);
     wait_for("one of two is missing", || {
         let said = ask(&tree, "c", "status --at c/**@neighbourhood");
-        (said.code == 1 && said.out.contains("1 of 2 nodes")).then(|| said.has("c/s/m/k  away").has("── c/s/m/n").code(1).code)
+        (said.code == 1 && said.out.contains("1 of 2 nodes"))
+            .then(|| said.has("c/s/m/k  away").has("── c/s/m/n").code(1).code)
     });
     assert_eq!(ask(&tree, "c", "status --at c/s/m/k@neighbourhood").code, 3, "nobody answered");
 }
@@ -140,7 +141,10 @@ fn a_node_that_is_cut_off_is_answered_for_by_its_parent() {
     let deep = ask(&tree, "c", "tree --deep --json").json();
     let health = |address: &str| {
         let nodes = deep["nodes"].as_array().expect("a list");
-        nodes.iter().find(|n| n["address"] == address).expect("it is known")["health"].as_str().expect("a word").to_owned()
+        nodes.iter().find(|n| n["address"] == address).expect("it is known")["health"]
+            .as_str()
+            .expect("a word")
+            .to_owned()
     };
     assert_eq!(health("c/s"), "well");
     assert!(health(LEAF).starts_with("no answer: "), "{}", health(LEAF));
@@ -173,8 +177,11 @@ fn an_event_is_traced_over_four_tiers() {
     assert!(hops.iter().all(|h| h["state"] == "committed" && h["pos"].as_u64() > Some(0)));
     assert!(hops[1..].iter().all(|h| h["since_previous_us"].is_i64()));
     assert_eq!(trace["outcome"], "arrived");
-    let below = ask(&tree, LEAF, "trace e1 --source /x");
-    below.code(0).has("passed-on: c/s/m has it on disk");
+    // What a node shows of its links is a quarter of a second old.
+    wait_for("the leaf knows that it is on its parent's disk", || {
+        let below = ask(&tree, LEAF, "trace e1 --source /x");
+        (below.code == 0).then(|| below.has("passed-on: c/s/m has it on disk").code)
+    });
     // One that goes no further than its reach has arrived there.
     post(&tree, LEAF, "near", json!({"reach": "community"}));
     wait_for("near is at the community", || {
@@ -182,7 +189,10 @@ fn an_event_is_traced_over_four_tiers() {
         (said.code == 0).then(|| said.has("it is at c/s/m, as high as it goes").code)
     });
     let city = tree.node("c").url();
-    ask(&tree, LEAF, &format!("trace --probe --above {city}")).code(0).has("city.brain.probe").has("it is at c, as high as it goes");
+    ask(&tree, LEAF, &format!("trace --probe --above {city}"))
+        .code(0)
+        .has("city.brain.probe")
+        .has("it is at c, as high as it goes");
 }
 
 #[test]
@@ -278,7 +288,7 @@ fn an_audit_adds_up_while_a_link_is_cut_and_finds_what_was_lost_in_silence() {
     let clean = ask(&tree, "c", "audit --json");
     let audit = clean.code(0).json();
     assert_eq!((audit["adds_up"].as_bool(), audit["links"].as_array().map(Vec::len)), (Some(true), Some(4)));
-    assert!(audit["totals"]["accepted"].as_u64() > Some(1200), "300 events over 3 links, and more: {audit}");
+    assert!(audit["totals"]["accepted"].as_u64() > Some(900), "300 events over 3 links, and more: {audit}");
     assert_eq!(audit["totals"]["accepted"], audit["totals"]["above"]);
 
     // What waits is not missing; a link that nobody can ask about is named.
@@ -310,7 +320,10 @@ fn an_audit_adds_up_while_a_link_is_cut_and_finds_what_was_lost_in_silence() {
     let gap = &link["gaps"][0];
     assert_eq!(gap["origin"], LEAF);
     assert_eq!((&gap["priority"], &gap["reach"], &gap["first"]), (&json!("routine"), &json!("city"), &json!(number)));
-    ask(&tree, "c", "audit").code(1).has(&format!("missing at c/s/m: number {number} of c/s/m/n")).has("it does not add up");
+    ask(&tree, "c", "audit")
+        .code(1)
+        .has(&format!("missing at c/s/m: number {number} of c/s/m/n"))
+        .has("it does not add up");
 }
 
 /// Appends an event to the stopped leaf's log whose number leaves one out; gives the one left out.
@@ -359,8 +372,8 @@ fn a_stopped_nodes_folder_answers_and_a_running_ones_is_left_alone() {
     status.code(1).has("c/s/m 节点 c_s_m (community)").has("the node is stopped; its last record is of ");
     status.has("c/s/m, offline, from its folder, as of ");
     say(&["events", "--offline", &dir, "--type", "city.test"]).code(0).has("c/s/m/n").has("offline, from its folder");
-    say(&["show", "e1", "--offline", &dir]).code(0).has("\"id\":\"e1\"");
-    say(&["show", "e1", "--source", "/x", "--offline", &dir]).code(0).has("\"id\":\"e1\"");
+    say(&["show", "e1", "--offline", &dir]).code(0).has("\"id\": \"e1\"");
+    say(&["show", "e1", "--source", "/x", "--offline", &dir]).code(0).has("\"id\": \"e1\"");
     say(&["dlq", "list", "--offline", &dir]).code(0).has("no dead letters");
     say(&["tree", "--offline", &dir]).code(0).has("节点 c_s_m_n");
     let json = say(&["status", "--offline", &dir, "--json"]).json();

@@ -272,7 +272,9 @@ impl State {
     /// What is held of other nodes' upward records: origin, history, class, and the numbers as runs.
     /// In no order.
     pub fn held(&self) -> impl Iterator<Item = (&Address, LogId, u8, &Runs)> {
-        self.streams.iter().flat_map(|((origin, log), s)| s.0.iter().map(move |(class, runs)| (origin, *log, *class, runs)))
+        self.streams
+            .iter()
+            .flat_map(|((origin, log), s)| s.0.iter().map(move |(class, runs)| (origin, *log, *class, runs)))
     }
 
     /// As [`State::held`], for one stream.
