@@ -47,6 +47,10 @@ struct Defaults<'a> {
     target: Option<&'a str>,
 }
 
+/// Types of events that a node believes because nobody else can write them: its rules' and alarms',
+/// and what operators did.
+const RESERVED: [&str; 3] = ["city.brain.alarm.", "city.brain.rule.", crate::operator::TYPE];
+
 /// The rules of one node, from its config.
 #[derive(Debug)]
 pub struct Ingress {
@@ -121,6 +125,25 @@ impl Ingress {
         self.event(json, None, Defaults::default())
     }
 
+    /// What was refused once, on its topic again; `None`: a plain message that nobody would keep.
+    ///
+    /// # Errors
+    /// As [`Ingress::accept`].
+    pub fn again(&self, topic: &str, payload: &[u8]) -> Result<Option<Draft>, Refusal> {
+        self.try_take(&Publish {
+            client: "dlq",
+            user: "",
+            topic,
+            qos: 1,
+            retain: false,
+            payload,
+            content_type: None,
+            user_properties: Default::default(),
+            expiry_s: None,
+            door: &[],
+        })
+    }
+
     fn event(&self, json: &[u8], p: Option<&Publish<'_>>, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
         let envelope = Envelope::parse(json)?;
         if envelope.id.is_some() && !envelope.has_origin {
@@ -148,6 +171,9 @@ impl Ingress {
             self.check_receipt(e, json)?;
         } else if e.kind == crate::state::PRESENCE_TYPE {
             return Err(Refusal::new("forbidden", "only a node itself tells of its presence", reason::NOT_AUTHORIZED));
+        } else if RESERVED.iter().any(|prefix| e.kind.starts_with(prefix)) {
+            let detail = format!("only a node itself writes events of type `{}`", e.kind);
+            return Err(Refusal::new("forbidden", detail, reason::NOT_AUTHORIZED));
         }
         header.key = event_key(&e.source, e.id.as_deref().unwrap_or_default());
         if defaults.urgent || e.priority() == event::Priority::Urgent {

@@ -7,10 +7,10 @@
 use crate::api::{self, Ctx};
 use crate::brain::Brain;
 use citybrain_hub::Hub;
-use citybrain_hub::door::{self, Door, LocalClient};
+use citybrain_hub::door::{self, Door};
 use citybrain_hub::engine::{self, Facts};
 use citybrain_hub::ingress::Ingress;
-use citybrain_hub::link::pipe::{self, Broker, LocalPipe, Pipe};
+use citybrain_hub::link::pipe::{self, Broker};
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
@@ -167,6 +167,7 @@ async fn serve(config: Config, hub: Hub, started: Instant) -> miette::Result<()>
         }
     });
 
+    tasks.spawn(reload_on_hangup(config.clone(), hub.clone(), stopped.clone()));
     let note = Advertisement::write(&config, &url)?;
     tasks.spawn(watchdog(hub.clone(), stopped.clone()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -217,46 +218,13 @@ fn downlink_pipe(config: &Config, door: Option<Arc<Door>>, hub: &Hub) -> miette:
         return Ok(None);
     }
     if let Some(door) = door {
-        return Ok(Some(Box::new(move || local_pipe(door.local()))));
+        return Ok(Some(Box::new(move || pipe::local(door.local()))));
     }
     let Some(url) = &config.broker.url else { return Ok(None) };
     let broker = broker(config, url, config.broker.username.clone(), config.broker.password_file.as_deref())?;
     let id = format!("{}-parent-{:x}", config.node.address, hub.state(|s| s.me.boot.nonce));
     let filters = downlinks::filters(&config.link.root);
     Ok(Some(Box::new(move || pipe::connect(&broker, id.clone(), None, filters.clone()))))
-}
-
-/// The front door's own client, as the pipe that the link driver expects.
-fn local_pipe(mut client: LocalClient) -> Pipe {
-    let (to_door, mut from_driver) = mpsc::channel::<(String, bytes::Bytes, bool)>(64);
-    let (to_driver, rx) = mpsc::channel(64);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                out = from_driver.recv() => match out {
-                    Some((topic, payload, retain)) => client.publish(&topic, payload, retain),
-                    None => return,
-                },
-                permit = to_driver.reserve() => {
-                    let Ok(permit) = permit else { return };
-                    // While the driver has room, wait for whichever comes first.
-                    tokio::select! {
-                        message = client.recv() => match message {
-                            // That a connection is gone the child's last will says too.
-                            Some(m) if m.closed => {}
-                            Some(m) => permit.send((m.topic, m.payload)),
-                            None => return,
-                        },
-                        out = from_driver.recv() => match out {
-                            Some((topic, payload, retain)) => client.publish(&topic, payload, retain),
-                            None => return,
-                        },
-                    }
-                }
-            }
-        }
-    });
-    LocalPipe { tx: to_door, rx }.into()
 }
 
 #[allow(clippy::too_many_arguments)] // each is a part of the node, and this is where they meet
@@ -433,6 +401,22 @@ async fn watchdog(hub: Hub, mut stop: watch::Receiver<bool>) {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         }
         before = turns;
+    }
+}
+
+/// SIGHUP puts the rules of the config file in force, as `citybrain rule reload` does.
+async fn reload_on_hangup(config: Config, hub: Hub, mut stop: watch::Receiver<bool>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    loop {
+        tokio::select! {
+            heard = hangup.recv() => if heard.is_none() { return },
+            _ = stop.wait_for(|s| *s) => return,
+        }
+        match api::alarms::reload_rules(&hub, &config).await {
+            Ok(now) => tracing::info!(rules = now.rules, "Rules were read again."),
+            Err(error) => tracing::warn!(error, "The rules stay as they were."),
+        }
     }
 }
 

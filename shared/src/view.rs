@@ -5,6 +5,7 @@
 //! are RFC 3339 in UTC; every number has its unit in its key, and a count has none. A stream is one
 //! object a line, without a head; HTTP headers carry it ([`HEADER_NODE`], [`HEADER_AS_OF`]).
 
+use crate::config::rules::Severity as AlarmSeverity;
 use crate::selector::Labels;
 use crate::{Address, Pos, Tier};
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
@@ -47,6 +48,11 @@ views! {
     Directive = "citybrain.directive/1",
     Sent = "citybrain.sent/1",
     Accepted = "citybrain.accepted/1",
+    Alarms = "citybrain.alarms/1",
+    AlarmShown = "citybrain.alarm/1",
+    Rules = "citybrain.rules/1",
+    RulesTested = "citybrain.rules-tested/1",
+    Reloaded = "citybrain.reloaded/1",
     Check = "citybrain.check/1",
     Version = "citybrain.version/1",
 }
@@ -289,6 +295,15 @@ pub struct LinkLane {
 
 // ---- events ------------------------------------------------------------------------------------
 
+/// Stands in a stream of events, as `{"damaged":…}`, where the log does not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    /// The records after this position …
+    pub after: Pos,
+    /// … up to this one are lost.
+    pub upto: Pos,
+}
+
 /// One event of a log, with all that the node knows about it beside the event itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event {
@@ -452,6 +467,157 @@ pub struct Accepted {
     pub pos: Pos,
     /// It was there already, at `pos`.
     pub duplicate: bool,
+}
+
+// ---- rules and alarms --------------------------------------------------------------------------
+
+/// A condition that holds or has ended. The same object travels in the events of an alarm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// The same on every node: made of origin, name and key.
+    pub id: String,
+    /// The node that owns it: the only one that changes it.
+    pub origin: Address,
+    pub name: String,
+    pub key: String,
+    pub severity: AlarmSeverity,
+    pub title: String,
+    pub active: bool,
+    pub acknowledged: bool,
+    pub reach: Tier,
+    /// The last time it was raised.
+    pub raised_at: DateTime<Utc>,
+    pub first_raised_at: DateTime<Utc>,
+    /// How often it was raised.
+    pub raises: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_at: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared_at: Option<DateTime<Utc>>,
+    /// A person, or `rule:NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared_by: Option<String>,
+    /// Not shown in lists by default until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shelved_until: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shelved_by: Option<String>,
+    /// The rule that raised it, and the `by` it was raised for.
+    #[serde(default)]
+    pub rule: String,
+    #[serde(default)]
+    pub rule_key: String,
+    /// Grows with each change.
+    pub rev: i64,
+    /// A change that was asked for here or above and that its owner has not made yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<AlarmAsked>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmAsked {
+    /// `ack`, `clear` or `shelve`.
+    pub action: String,
+    pub by: String,
+    pub at: DateTime<Utc>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alarms {
+    /// All that are active in the node's subtree, whatever was asked for.
+    pub active: u64,
+    /// Of them, those that nobody has acknowledged.
+    pub unacknowledged: u64,
+    /// Worst first, then newest first.
+    pub alarms: Vec<Alarm>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlarmShown {
+    pub alarm: Alarm,
+}
+
+/// `POST /v1/alarms/{id}/ack` and its siblings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlarmAction {
+    /// Who does it.
+    pub by: String,
+    /// Of `shelve`: for how long, seconds; 0 takes it off the shelf.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rules {
+    pub rules: Vec<RuleState>,
+    /// Firings that are decided and not yet written.
+    pub waiting: u64,
+    /// Firings given up because they were too many or too old.
+    pub dropped: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleState {
+    pub name: String,
+    pub on: Vec<String>,
+    /// In words: what it waits for.
+    pub condition: String,
+    /// What it does, a word each.
+    pub then: Vec<String>,
+    /// Values of `by` that are kept apart.
+    pub keys: u64,
+    /// Of them, those for which it is on.
+    pub on_keys: u64,
+    /// Events that it looked at, since the data folder was made.
+    pub matched: u64,
+    pub fired: u64,
+    /// Evaluations that failed, and why the last one did.
+    pub errors: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fired_at: Option<DateTime<Utc>>,
+    /// Keys that gave way to newer ones.
+    pub keys_given_way: u64,
+}
+
+/// What rules make of recorded events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RulesTested {
+    pub events: u64,
+    /// Lines that are no event with a time, with their numbers; at most 100.
+    pub unread: Vec<String>,
+    pub fired: Vec<Firing>,
+    pub rules: Vec<RuleState>,
+}
+
+/// A rule that fired or came to its end, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Firing {
+    pub at: DateTime<Utc>,
+    pub rule: String,
+    pub key: String,
+    /// `fired`, `changed`, `over`; `held` when a dependency held it back at its time.
+    pub what: String,
+    /// The id of the event that did it; empty for the passing of time.
+    #[serde(default)]
+    pub event: String,
+    /// What the expressions read, with its values.
+    pub why: std::collections::BTreeMap<String, serde_json::Value>,
+    /// What was done, in words.
+    #[serde(default)]
+    pub done: Vec<String>,
+}
+
+/// `POST /v1/reload`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reloaded {
+    pub rules: u64,
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
 }
 
 // ---- others ------------------------------------------------------------------------------------

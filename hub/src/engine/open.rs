@@ -7,6 +7,7 @@ use crate::note::Note;
 use crate::policy::{self, Policy};
 use crate::state::{State, rows};
 use crate::store::{self, Opened, Store};
+use crate::{backup, operator};
 use citybrain_shared::config::Config;
 use citybrain_shared::record::Header;
 use citybrain_shared::{Boot, Inc, LogId, Pos, limits};
@@ -58,6 +59,11 @@ pub struct Facts {
     pub took_ms: u64,
 }
 
+/// Free for this process on the file system of `dir`; a lot where that cannot be told.
+pub(super) fn free_bytes(dir: &std::path::Path) -> u64 {
+    rustix::fs::statvfs(dir).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
+}
+
 fn random() -> Result<u128, Error> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).map_err(|e| Error::Random(e.to_string()))?;
@@ -73,12 +79,17 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
     let started = Instant::now();
     let dir = &config.node.data;
     std::fs::create_dir_all(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
-    let options = log::Options {
-        segment_bytes: config.store.segment_bytes,
-        ballast_bytes: limits::BALLAST_BYTES,
-        ..Default::default()
-    };
-    let opened = Log::open(&dir.join("log"), options)?;
+    let log_dir = dir.join("log");
+    // On a full disk the ballast goes first: a node must start there, to serve what it has.
+    let is_full = free_bytes(dir) < limits::BALLAST_BYTES / 4;
+    if is_full {
+        tracing::error!(dir = %dir.display(), "The disk is full; the ballast is given up so that the node can start.");
+        log::release_ballast(&log_dir)?;
+    }
+    // Not made again before there is room: the engine sees to it.
+    let ballast_bytes = if is_full { 0 } else { limits::BALLAST_BYTES };
+    let options = log::Options { segment_bytes: config.store.segment_bytes, ballast_bytes, ..Default::default() };
+    let opened = Log::open(&log_dir, options)?;
     let log = opened.log;
     let (mut store, found) = Store::open(dir, config.store.cache_bytes)?;
     let mut facts = Facts {
@@ -100,11 +111,13 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
     };
     let (mut rows, mut upto) = (found.rows, found.upto);
     // The store is written behind the log, so it can only be ahead if the log lost its end.
-    let mut unproven = None;
+    // A backup is an older past: peers may hold positions that this log will give to other records.
+    let restored = backup::is_restored(dir);
+    let mut unproven = restored.then_some("restored from a backup");
     if upto > reader.last() {
         facts.rebuilt = Some(format!("The log ends at {}, before the state, which ends at {upto}.", reader.last()));
         (store, Opened { rows, upto, .. }) = again(reader.last(), store)?;
-        unproven = Some("the log had lost its end");
+        unproven = unproven.or(Some("the log had lost its end"));
     }
     let state = match fold(rows, upto, &reader, policy()) {
         Ok(state) => state,
@@ -116,7 +129,7 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
             fold(found.rows, found.upto, &reader, policy())?
         }
         Err(Error::Log(log::Error::Trimmed { first })) => {
-            unproven = Some("the state's beginning was lost");
+            unproven = unproven.or(Some("the state's beginning was lost"));
             facts.rebuilt = Some(format!(
                 "{} The log begins at {first}: what the records before it said (cursors, sessions, counts) is lost.",
                 facts.rebuilt.as_deref().unwrap_or_default()
@@ -129,7 +142,12 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
         Err(e) => return Err(e),
     };
     facts.replayed = state.applied.0 - upto.0;
-    let shared = Arc::new(Shared { state: RwLock::new(state), trouble: RwLock::new(None), work: Work::default() });
+    let shared = Arc::new(Shared {
+        house: RwLock::default(),
+        state: RwLock::new(state),
+        trouble: RwLock::new(None),
+        work: Work::default(),
+    });
     let (jobs, queue) = mpsc::channel(limits::ENGINE_QUEUE_MAX);
     let (committed, watcher) = watch::channel(reader.last());
     let now = Instant::now();
@@ -153,8 +171,17 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
         lazy_since: None,
         broken_since: None,
         short_of_space: false,
+        unwatched_bytes: 0,
+        ballast_is_gone: is_full,
     };
     engine.boot(unproven)?;
+    engine.tell_operators()?;
+    if restored {
+        // Only now: until the new history is committed, another start must begin it.
+        backup::forget_restored(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
+    }
+    engine.watch_space();
+    engine.look_around();
     (facts.first, facts.last) = (reader.first(), reader.last());
     facts.records = facts.last.0 + 1 - facts.first.0;
     facts.took_ms = started.elapsed().as_millis() as u64;
@@ -178,6 +205,17 @@ impl Engine {
             self.record(note).map_err(Error::FirstCommit)?;
         }
         self.write_rows();
+        Ok(())
+    }
+
+    /// Records what operators did to the folder while the node was stopped.
+    fn tell_operators(&mut self) -> Result<(), Error> {
+        let acts = operator::left(&self.dir);
+        if !acts.is_empty() {
+            let drafts = acts.iter().map(|act| operator::draft(&self.me, act)).collect();
+            self.record_drafts(drafts).map_err(Error::FirstCommit)?;
+            operator::forget(&self.dir).map_err(|source| Error::Folder { dir: self.dir.clone(), source })?;
+        }
         Ok(())
     }
 

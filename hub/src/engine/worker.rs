@@ -1,6 +1,6 @@
 //! The engine's thread: takes what is queued, decides, appends, syncs, tells.
 
-use super::{Error, Haste, Job, Outcome, Received, Shared, open, receipts};
+use super::{Error, Haste, House, Job, Outcome, Received, Settled, Shared, open, receipts};
 use crate::link::judge::{self, Verdict};
 use crate::log::Log;
 use crate::note::{DeadLetter, Note};
@@ -26,6 +26,8 @@ const STORE_EVERY: Duration = Duration::from_millis(500);
 const LAZY_MAX: Duration = Duration::from_millis(200);
 /// How often retention and free space are looked at.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(2);
+/// An idle engine turns at least this often, so that a watchdog sees it alive.
+const TURN_EVERY: Duration = Duration::from_millis(500);
 /// After a failed write the log is opened again this often.
 const REOPEN_EVERY: Duration = Duration::from_millis(500);
 
@@ -50,6 +52,9 @@ pub struct Engine {
     pub(super) lazy_since: Option<Instant>,
     pub(super) broken_since: Option<Instant>,
     pub(super) short_of_space: bool,
+    /// Written since free space was last looked at.
+    pub(super) unwatched_bytes: u64,
+    pub(super) ballast_is_gone: bool,
     pub(super) snapshot_at: Pos,
 }
 
@@ -58,7 +63,9 @@ enum Reply {
     Offer(oneshot::Sender<Result<Vec<Outcome>, Error>>, Vec<Outcome>),
     Note(oneshot::Sender<Result<(), Error>>),
     Decide(oneshot::Sender<Result<Pos, Error>>, Pos),
-    Frame(oneshot::Sender<Result<Received, Error>>, Received),
+    Settle(oneshot::Sender<Result<Settled, Error>>, Settled),
+    // Boxed: refusals are large and rare, and a batch may hold hundreds of replies.
+    Frame(oneshot::Sender<Result<Received, Error>>, Box<Received>),
 }
 
 impl Reply {
@@ -70,7 +77,9 @@ impl Reply {
             (Reply::Note(to), result) => drop(to.send(result.clone())),
             (Reply::Decide(to, first), Ok(())) => drop(to.send(Ok(first))),
             (Reply::Decide(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
-            (Reply::Frame(to, received), Ok(())) => drop(to.send(Ok(received))),
+            (Reply::Settle(to, settled), Ok(())) => drop(to.send(Ok(settled))),
+            (Reply::Settle(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
+            (Reply::Frame(to, received), Ok(())) => drop(to.send(Ok(*received))),
             (Reply::Frame(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
         }
     }
@@ -109,7 +118,7 @@ impl Engine {
             Err(mpsc::error::TryRecvError::Empty) => {}
         }
         let busy = self.lazy_since.is_some() || self.broken_since.is_some() || self.stored < self.applied();
-        let mut wait = if busy { LAZY_MAX } else { HOUSEKEEPING_EVERY };
+        let mut wait = if busy { LAZY_MAX } else { TURN_EVERY };
         if let Some(due) = self.shared.state.read().policy.next_due_us() {
             wait = wait
                 .min(Duration::from_micros(u64::try_from(due - now_us()).unwrap_or(0)).max(Duration::from_millis(1)));
@@ -141,7 +150,7 @@ impl Engine {
                     let mut outcomes = Vec::with_capacity(drafts.len());
                     for draft in drafts {
                         bytes += draft.bytes().len();
-                        outcomes.push(self.decide_offer(&mut state, draft, now));
+                        outcomes.push(self.decide_offer(&mut state, draft, Vec::new(), now));
                     }
                     replies.push(Reply::Offer(reply, outcomes));
                 }
@@ -165,12 +174,16 @@ impl Engine {
                     };
                     replies.push(Reply::Decide(reply, first));
                 }
+                Job::Settle { letter, draft, extra, reply } => {
+                    urgent_sync = true;
+                    replies.push(Reply::Settle(reply, self.settle_letter(&mut state, letter, draft, extra, now)));
+                }
                 Job::Frame { peer, message, reply } => {
                     bytes += message.len();
                     let before = state.applied;
                     let received = self.decide_frame(&mut state, &peer, &message, now);
                     urgent_sync |= state.applied != before;
-                    replies.push(Reply::Frame(reply, received));
+                    replies.push(Reply::Frame(reply, Box::new(received)));
                 }
             }
             let records = state.applied.0 - before.0;
@@ -188,6 +201,7 @@ impl Engine {
             self.log.write().map_err(|e| self.broke(&mut state, &e))
         };
         drop(state);
+        self.unwatched_bytes += bytes as u64;
         if result.is_ok() && urgent_sync && records > 0 {
             self.shared.work.committed(started.elapsed().as_micros() as u64, records);
         }
@@ -208,7 +222,8 @@ impl Engine {
             Job::Offer { reply, .. } => Reply::Offer(reply, Vec::new()).send(&error),
             Job::Note { reply, .. } => Reply::Note(reply).send(&error),
             Job::Decide { reply, .. } => Reply::Decide(reply, Pos::ZERO).send(&error),
-            Job::Frame { reply, .. } => Reply::Frame(reply, Received::Ignore).send(&error),
+            Job::Settle { reply, .. } => Reply::Settle(reply, Settled::NotOpen).send(&error),
+            Job::Frame { reply, .. } => Reply::Frame(reply, Box::new(Received::Ignore)).send(&error),
             Job::Stop => {}
         }
     }
@@ -233,11 +248,41 @@ impl Engine {
         self.append(state, vec![note.draft()], now_us());
     }
 
-    fn decide_offer(&mut self, state: &mut State, draft: Draft, now: i64) -> Outcome {
+    pub(super) fn record_drafts(&mut self, drafts: Vec<Draft>) -> Result<(), Error> {
+        let shared = self.shared.clone();
+        let mut state = shared.state.write();
+        self.append(&mut state, drafts, now_us());
+        self.commit(&mut state)
+    }
+
+    fn settle_letter(
+        &mut self,
+        state: &mut State,
+        letter: Pos,
+        draft: Option<Draft>,
+        mut extra: Vec<Draft>,
+        now: i64,
+    ) -> Settled {
+        if !state.dead_letters.contains_key(&letter) {
+            return Settled::NotOpen;
+        }
+        extra.insert(0, Note::DeadLetterClosed { pos: letter, retried: draft.is_some() }.draft());
+        let Some(draft) = draft else {
+            self.append(state, extra, now);
+            return Settled::Closed;
+        };
+        Settled::Taken(self.decide_offer(state, draft, extra, now))
+    }
+
+    /// `extra` is recorded with it, in its group, also when it is a duplicate.
+    fn decide_offer(&mut self, state: &mut State, draft: Draft, extra: Vec<Draft>, now: i64) -> Outcome {
         let (header, payload) = draft.parts();
         if header.key != 0 {
             if let Some(pos) = self.find_same(header.key, payload) {
                 state.counters.duplicates += 1;
+                if !extra.is_empty() {
+                    self.append(state, extra, now);
+                }
                 return Outcome::Duplicate(pos);
             }
             self.fresh_keys.insert(header.key, state.applied.next());
@@ -249,6 +294,7 @@ impl Engine {
         let mut group = vec![draft];
         group.extend(receipt);
         follow(state, &mut group, now);
+        group.extend(extra);
         Outcome::Committed(self.append(state, group, now))
     }
 
@@ -429,6 +475,11 @@ impl Engine {
         self.fresh_keys.clear();
         self.lazy_since = None;
         self.log.rollback();
+        // sled needs room to open, on a disk that may have none left.
+        match self.log.release_ballast() {
+            Ok(()) => self.ballast_is_gone = true,
+            Err(error) => tracing::error!(%error, "The ballast cannot be given up."),
+        }
         if let Err(e) = self.reload(state) {
             tracing::error!(error = %e, "The state cannot be read back yet.");
         }
@@ -483,11 +534,32 @@ impl Engine {
         if self.broken_since.is_none() && self.last_store.elapsed() >= STORE_EVERY && self.stored < self.applied() {
             self.write_rows();
         }
+        // A fast writer can fill what is left of a disk between two looks.
+        if self.unwatched_bytes > self.config.free_bytes_min / 4 {
+            self.watch_space();
+        }
         if self.last_housekeeping.elapsed() >= HOUSEKEEPING_EVERY {
             self.last_housekeeping = Instant::now();
             self.watch_space();
             self.retain();
+            self.look_around();
         }
+    }
+
+    /// Notes what lies on the disk, for whoever asks.
+    pub(super) fn look_around(&self) {
+        let segments = self.log.segments();
+        let (needed_pos, needed_by) = self.needed();
+        *self.shared.house.write() = House {
+            log_bytes: segments.iter().map(|s| s.bytes).sum(),
+            log_segments: segments.len() as u64,
+            oldest_segment_us: segments.first().map_or(0, |s| s.newest_us),
+            state_bytes: self.store.as_ref().map_or(0, Store::bytes),
+            state_rows: self.store.as_ref().map_or(0, Store::rows),
+            snapshot_pos: self.store.as_ref().map_or(Pos::ZERO, Store::newest_snapshot),
+            needed_pos,
+            needed_by,
+        };
     }
 
     fn mend(&mut self) {
@@ -509,8 +581,18 @@ impl Engine {
         }
     }
 
-    fn watch_space(&mut self) {
-        let free = rustix::fs::statvfs(&self.dir).map(|s| s.f_bavail * s.f_frsize).unwrap_or(u64::MAX);
+    pub(super) fn watch_space(&mut self) {
+        self.unwatched_bytes = 0;
+        let free = open::free_bytes(&self.dir);
+        if self.ballast_is_gone
+            && self.broken_since.is_none()
+            && free > self.config.free_bytes_min + 2 * limits::BALLAST_BYTES
+        {
+            match self.log.restore_ballast(limits::BALLAST_BYTES) {
+                Ok(()) => self.ballast_is_gone = false,
+                Err(error) => tracing::warn!(%error, "The ballast could not be put back."),
+            }
+        }
         let short = free < self.config.free_bytes_min;
         if short != self.short_of_space && self.broken_since.is_none() {
             *self.shared.trouble.write() = short.then(|| {

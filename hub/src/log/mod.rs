@@ -428,12 +428,12 @@ impl Log {
         ballast::release(&self.dir)
     }
 
-    /// Makes the ballast again if it is not there. Call it only when there is room to spare.
+    /// Makes the ballast again, of this size, if it is not there. Call it only when there is room to spare.
     ///
     /// # Errors
     /// [`Error::Io`]; nothing of it is left then.
-    pub fn restore_ballast(&mut self) -> Result<(), Error> {
-        ballast::create(&self.dir, self.options.ballast_bytes)
+    pub fn restore_ballast(&mut self, bytes: u64) -> Result<(), Error> {
+        ballast::create(&self.dir, bytes)
     }
 
     fn put_buffer(&mut self) -> Result<(), Error> {

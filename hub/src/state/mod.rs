@@ -117,6 +117,9 @@ pub struct Session {
     pub upto: Pos,
     /// Settled beyond `upto`.
     pub beyond: Vec<Pos>,
+    /// Messages of QoS 2 (record and part) that it has received and not completed.
+    #[serde(default)]
+    pub releasing: Vec<(Pos, u8)>,
     /// QoS 2 publishes received from it and not yet released.
     pub held: Vec<u16>,
 }
@@ -550,9 +553,10 @@ impl State {
             Note::Unsubscribed { client, filter } => self.session(client, |s| {
                 s.filters.remove(&filter);
             }),
-            Note::SessionAcked { client, upto, beyond } => self.session(client, |s| {
+            Note::SessionAcked { client, upto, beyond, releasing } => self.session(client, |s| {
                 s.upto = s.upto.max(upto);
                 s.beyond = beyond;
+                s.releasing = releasing;
             }),
             Note::Qos2Held { client, id } => self.session(client, |s| {
                 if !s.held.contains(&id) {

@@ -290,7 +290,14 @@ impl Pump {
 }
 
 fn chunk(reader: &Reader, filter: &Filter, after: Pos, want: usize) -> Result<Chunk, log::Error> {
-    let entries = reader.read(after, filter.lane, CHUNK_RECORDS, CHUNK_BYTES)?;
+    let entries = match reader.read(after, filter.lane, CHUNK_RECORDS, CHUNK_BYTES) {
+        // Said in its place, and then on: what lies behind it is as good as ever.
+        Err(log::Error::Damaged { after, upto, .. }) => {
+            let line = serde_json::json!({ "damaged": view::Damaged { after, upto } });
+            return Ok(Chunk { lines: format!("{line}\n").into_bytes(), count: 0, after: upto, is_end: false });
+        }
+        read => read?,
+    };
     let mut chunk = Chunk { lines: Vec::new(), count: 0, after, is_end: entries.is_empty() };
     for entry in &entries {
         chunk.after = entry.pos;
@@ -340,7 +347,13 @@ fn newest(reader: &Reader, filter: &Filter, n: usize) -> Result<Newest, log::Err
 /// Looks at every record in `(after, upto]`.
 pub(super) fn walk(reader: &Reader, mut after: Pos, upto: Pos, mut look: impl FnMut(&Entry)) -> Result<(), log::Error> {
     while after < upto {
-        let entries = reader.read(after, None, CHUNK_RECORDS, CHUNK_BYTES)?;
+        let entries = match reader.read(after, None, CHUNK_RECORDS, CHUNK_BYTES) {
+            Err(log::Error::Damaged { upto, .. }) => {
+                after = upto;
+                continue;
+            }
+            read => read?,
+        };
         let Some(last) = entries.last() else { return Ok(()) };
         after = last.pos;
         entries.iter().take_while(|e| e.pos <= upto).for_each(&mut look);

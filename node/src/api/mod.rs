@@ -12,11 +12,14 @@
 //! | `/v1/trace/{id}`, `/v1/hop/{id}` | [`trace`]: the way of an event through the tree |
 //! | `/v1/why?address=…`, `/v1/symptoms` | [`why`]: why something does not move |
 //! | `/v1/audit`, `/v1/ledger`, `/v1/explain` | [`audit`]: do the books add up |
+//! | `/v1/alarms`, `/v1/alarms/{id}`, POST `/v1/alarms/{id}/ack`, `clear`, `shelve` | [`alarms`] |
+//! | `/v1/rules`, POST `/v1/reload` | [`alarms`]: rules in force, and newer ones |
 //! | POST `/v1/send`, POST `/v1/events` | [`intake`]: answers after the fsync |
 //!
 //! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.
 //! There is no login here: the listener is loopback unless config says otherwise.
 
+pub mod alarms;
 mod audit;
 mod directives;
 mod events;
@@ -122,6 +125,11 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/v1/ledger", get(audit::ledger))
         .route("/v1/explain", get(audit::explain))
         .route("/v1/audit", get(audit::audit))
+        .route("/v1/alarms", get(alarms::list))
+        .route("/v1/alarms/{id}", get(alarms::show))
+        .route("/v1/alarms/{id}/{action}", axum::routing::post(alarms::change))
+        .route("/v1/rules", get(alarms::rules))
+        .route("/v1/reload", axum::routing::post(alarms::reload))
         .route("/v1/send", axum::routing::post(intake::send))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)

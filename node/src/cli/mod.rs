@@ -12,6 +12,7 @@
 //!
 //! stdout carries the answer and stderr everything else. A closed pipe is success.
 
+mod alarm;
 mod ask;
 mod audit;
 mod bench;
@@ -23,6 +24,7 @@ mod fail;
 mod links;
 mod offline;
 pub mod render;
+mod rule;
 mod run;
 mod send;
 mod show;
@@ -87,6 +89,12 @@ pub enum Command {
     /// What was sent down, and who answered
     #[command(subcommand)]
     Directives(directives::Directives),
+    /// Conditions that hold in this node's subtree, and who has seen them
+    #[command(subcommand)]
+    Alarm(alarm::Alarm),
+    /// Rules: those in force, and what a file's rules would make of recorded events
+    #[command(subcommand)]
+    Rule(rule::Rule),
     /// What was refused, and why
     #[command(subcommand)]
     Dlq(dlq::Dlq),
@@ -169,6 +177,8 @@ impl Command {
             Command::Audit(c) => c.act(),
             Command::Send(c) => c.act(),
             Command::Directives(c) => c.act(),
+            Command::Alarm(c) => c.act(),
+            Command::Rule(c) => c.act(),
             Command::Dlq(c) => c.act(),
             Command::Store(c) => c.act(),
             Command::Completions(c) => {

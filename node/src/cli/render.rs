@@ -6,6 +6,7 @@
 mod inspect;
 
 pub use inspect::Many;
+mod rules;
 
 use super::{Fail, Lines};
 use crate::config::Invalid;
@@ -42,6 +43,11 @@ pub enum Output {
     Why(Answer<view::Why>),
     Audit(Answer<view::Audit>),
     Many(Many),
+    Alarms(Answer<view::Alarms>),
+    Alarm(Answer<view::AlarmShown>),
+    Rules(Answer<view::Rules>),
+    RulesTested(Answer<view::RulesTested>),
+    Reloaded(Answer<view::Reloaded>),
 }
 
 /// How to show it.
@@ -160,6 +166,11 @@ impl Screen {
                 return Ok(inspect::audit_code(&a.body));
             }
             Output::Many(many) => return self.many(many, out),
+            Output::Alarms(a) => self.answer(&a, out, rules::alarms)?,
+            Output::Alarm(a) => self.answer(&a, out, rules::alarm)?,
+            Output::Rules(a) => self.answer(&a, out, rules::rules)?,
+            Output::RulesTested(a) => self.answer(&a, out, rules::rules_tested)?,
+            Output::Reloaded(a) => self.answer(&a, out, rules::reloaded)?,
         }
         Ok(0)
     }
@@ -195,6 +206,9 @@ impl Screen {
             };
             if self.json {
                 writeln!(out, "{line}")?;
+            } else if let Some(view::Damaged { after, upto }) = damaged(&line) {
+                self.event_rows(&mut rows, shown == 0, out)?;
+                eprintln!("warning: the log is damaged: records {} to {upto} cannot be read", after.next());
             } else {
                 let event = serde_json::from_str(&line).map_err(|e| {
                     Stop::Fail(Fail::no(
@@ -439,6 +453,15 @@ struct Attributes<'a> {
     subject: Option<Cow<'a, str>>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+}
+
+/// A hole in a stream of events.
+fn damaged(line: &str) -> Option<view::Damaged> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        damaged: view::Damaged,
+    }
+    line.starts_with("{\"damaged\"").then(|| serde_json::from_str::<Line>(line).ok())?.map(|l| l.damaged)
 }
 
 fn shown(v: &view::Shown, _: &Screen, out: &mut dyn Write) -> io::Result<()> {

@@ -7,14 +7,15 @@ use super::{
 use citybrain_shared::view::{self, Answer, Severity};
 use std::io::{self, Write};
 
+/// What one node's reply looks like.
+pub type Show = Box<dyn Fn(&view::Reply) -> Result<Output, Fail>>;
+
 /// Answers of many nodes, as they come.
 pub struct Many {
     pub lines: Lines,
     /// Makes one node's answer what its command shows.
     pub show: Show,
 }
-
-pub type Show = Box<dyn Fn(&view::Reply) -> Result<Output, Fail>>;
 
 /// Nobody answered.
 const NOBODY: u8 = 3;
