@@ -196,6 +196,19 @@ fn an_event_is_traced_over_four_tiers() {
 }
 
 #[test]
+fn a_trace_shows_what_an_event_caused() {
+    let mut tree = Tree::new(&[LEAF]);
+    let config = &tree.node(LEAF).config;
+    let rule = "[[rule]]\nname = \"smoke\"\non = [\"city.test\"]\nwhen = \"true\"\n[[rule.then]]\nemit = { type = \"city.evacuate\" }\n";
+    let text = std::fs::read_to_string(config).expect("the config reads");
+    std::fs::write(config, format!("{text}{rule}")).expect("it is written");
+    tree.start();
+    post(&tree, LEAF, "smoke-1", json!({}));
+    at_the_city(&tree, "smoke-1");
+    ask(&tree, "c", "trace smoke-1").code(0).has("caused city.evacuate");
+}
+
+#[test]
 fn a_directive_is_traced_down_with_its_receipts() {
     let mut tree = tree();
     tree.stop_node(OTHER);
