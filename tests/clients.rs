@@ -123,6 +123,7 @@ fn retained_messages_and_last_wills_reach_mosquitto_s_client() {
         hears.try_recv().ok()
     });
     reader.join().expect("the reader ends").expect("somebody waits for it");
+    assert!(doomed.try_wait().expect("its status can be asked").is_none(), "it is still connected");
     doomed.kill().expect("it can be killed");
     doomed.wait().expect("it ends");
     wait_for("its will is there", || (first(&["-t", "state/gone"]) == "yes\n").then_some(()));
