@@ -292,7 +292,7 @@ fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {
             read.map_or(0, |entries| entries.len() as u64)
         };
         view::LinkLane {
-            unsent: if is_up || slot != 0 { last.0.saturating_sub(looked.0) } else { urgent() },
+            unsent: if is_up || slot != 0 || l.role == Role::Down { last.0.saturating_sub(looked.0) } else { urgent() },
             in_flight: if is_up { v.in_flight_records } else { 0 },
             durable_at_peer_pos: acked,
             durable_here_pos: upto(peer.has[slot]),
