@@ -12,6 +12,7 @@
 //! | `disk` | damaged and deleted state, torn and flipped log |
 //! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
 //! | `cli` | the commands, their answers and their exit codes |
+//! | `inspect` | any node asked through the links, traces, why, audits, stopped nodes' folders |
 
 mod harness;
 
@@ -20,6 +21,7 @@ mod cases;
 mod cli;
 mod clients;
 mod disk;
+mod inspect;
 mod layers;
 mod limits;
 mod outside_broker;
