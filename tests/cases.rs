@@ -110,7 +110,9 @@ fn one_press_is_seen_everywhere_climbs_and_is_answered_from_above() {
     for node in [leaf, community, city] {
         let c = wait_case(node, "sees that somebody comes", |c| c["status"] == "accepted");
         assert_eq!(c["accepted_by"], "李队");
-        assert!(c["clocks"].as_array().expect("clocks").iter().all(|c| c["name"] != "climb" || !c["stopped"].is_null()));
+        assert!(
+            c["clocks"].as_array().expect("clocks").iter().all(|c| c["name"] != "climb" || !c["stopped"].is_null())
+        );
     }
     // The answer has come: the wish is no longer open.
     let shown = community.get(&format!("/v1/cases/{case}")).expect("it is known");
@@ -123,7 +125,8 @@ fn an_appeal_goes_round_over_a_kill_and_counts_the_same_at_the_community_and_the
     let data = json!({"category": "暴露垃圾", "title": "三号门垃圾", "description": "堆了两天",
         "location": {"text": "三号门", "lat": 30.698, "lon": 103.8368}, "contact": {"name": "王大妈", "phone": "13900000000"}});
     say(tree.node(LEAF), "a-1", "city.appeal", &data);
-    let case = id(&wait_case(tree.node(COMMUNITY), "took it", |c| c["owner"] == COMMUNITY && c["handing_to"].is_null()));
+    let case =
+        id(&wait_case(tree.node(COMMUNITY), "took it", |c| c["owner"] == COMMUNITY && c["handing_to"].is_null()));
     let m = |tree: &Tree, verb: &str, ask: Value| step(tree.node(COMMUNITY), &case, verb, &ask);
     let worker = |text: &str| json!({"by": "小张", "role": "worker", "text": text});
     m(&tree, "accept", worker(""));
@@ -145,18 +148,23 @@ fn an_appeal_goes_round_over_a_kill_and_counts_the_same_at_the_community_and_the
     for address in [LEAF, COMMUNITY, "c/s", "c"] {
         let c = wait_case(tree.node(address), "sees it closed", |c| c["status"] == "closed");
         assert_eq!(c["closed_reason"], "solved", "{address}");
-        assert_eq!(history(tree.node(address), &case), [
-            "submitted", "taken", "accepted", "dispatched", "started", "resolved", "evaluated", "closed",
-        ]);
+        assert_eq!(
+            history(tree.node(address), &case),
+            ["submitted", "taken", "accepted", "dispatched", "started", "resolved", "evaluated", "closed",]
+        );
     }
     let rates = |address: &str| tree.node(address).get("/v1/rates?by=node").expect("rates")["rows"].clone();
     assert_eq!(rates(COMMUNITY), rates("c"));
     let row = &rates("c")[0];
-    assert_eq!((&row["key"], &row["dispatched"], &row["response_kept"], &row["solved"], &row["mostly_satisfied"]),
-        (&json!(COMMUNITY), &json!(1), &json!(1), &json!(1), &json!(1)));
+    assert_eq!(
+        (&row["key"], &row["dispatched"], &row["response_kept"], &row["solved"], &row["mostly_satisfied"]),
+        (&json!(COMMUNITY), &json!(1), &json!(1), &json!(1), &json!(1))
+    );
     assert_eq!(row["score"], 100.0);
     // Whom to call is known where the work is, and nowhere above.
-    let contact = |address: &str| tree.node(address).get(&format!("/v1/cases/{case}?role=worker")).expect("shown")["contact"].clone();
+    let contact = |address: &str| {
+        tree.node(address).get(&format!("/v1/cases/{case}?role=worker")).expect("shown")["contact"].clone()
+    };
     assert_eq!(contact(COMMUNITY)["phone"], "13900000000");
     assert!(contact("c").is_null() && contact("c/s").is_null());
     for address in ["c", "c/s"] {
@@ -213,14 +221,19 @@ fn a_case_goes_sideways_while_the_line_is_cut_and_nobody_has_it_twice() {
     wait_for("the comment is there", || history(tree.node(there), &case).contains(&"comment".to_owned()).then_some(()));
     // Not mine: back to whoever sent it.
     step(tree.node(there), &case, "return", &json!({"by": "小刘", "text": "不在我社区"}));
-    wait_case(tree.node(here), "has it again", |c| c["owner"] == here && c["returns"] == 1 && c["handing_to"].is_null());
+    wait_case(tree.node(here), "has it again", |c| {
+        c["owner"] == here && c["returns"] == 1 && c["handing_to"].is_null()
+    });
 }
 
 #[test]
 fn the_command_line_does_and_shows_it() {
     let tree = tree(&["c/s/m"]);
     let node = tree.node(COMMUNITY);
-    let (code, out, err) = cli(node, &["case", "new", "--category", "暴露垃圾", "--title", "垃圾", "--by", "前台", "--phone", "1", "--json"]);
+    let (code, out, err) = cli(
+        node,
+        &["case", "new", "--category", "暴露垃圾", "--title", "垃圾", "--by", "前台", "--phone", "1", "--json"],
+    );
     assert_eq!(code, 0, "{err}");
     let new: Value = serde_json::from_str(&out).expect("JSON");
     let case = id(&new["case"]);

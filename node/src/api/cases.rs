@@ -120,7 +120,13 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, uri: Uri) -
     Ok(ctx.answer(shown))
 }
 
-fn shown(cases: &Cases, held: &Held, role: Option<Role>, asked: Option<Address>, now: DateTime<Utc>) -> view::CaseShown {
+fn shown(
+    cases: &Cases,
+    held: &Held,
+    role: Option<Role>,
+    asked: Option<Address>,
+    now: DateTime<Utc>,
+) -> view::CaseShown {
     let wish = |w: &cases::Wish| view::CaseWish {
         verb: w.verb,
         by: w.by.clone(),

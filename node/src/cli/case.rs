@@ -318,7 +318,9 @@ impl Case {
                 l.at.ask("/v1/cases", &query, Output::Cases)
             }
             Case::Show { id, role, at } => {
-                at.ask(&format!("/v1/cases/{}", segment(&id.id)), &[("role", role.to_string())], Output::Case)
+                at.ask(&format!("/v1/cases/{}", segment(&id.id)), &[("role", role.to_string())], |a| {
+                    Output::Case(Box::new(a))
+                })
             }
             Case::Accept { step, contacted } => step.send(Verb::Accept, Ask { contacted, ..none() }),
             Case::Reject { step, closed_reason } => step.send(Verb::Reject, Ask { reason: closed_reason, ..none() }),
@@ -336,9 +338,7 @@ impl Case {
             Case::Return(step) => step.send(Verb::Return, none()),
             Case::Suspend { step, approved_by } => step.send(Verb::Suspend, Ask { approved_by, ..none() }),
             Case::Resume(step) => step.send(Verb::Resume, none()),
-            Case::Extend { step, limit, approved_by } => {
-                step.send(Verb::Extend, Ask { limit, approved_by, ..none() })
-            }
+            Case::Extend { step, limit, approved_by } => step.send(Verb::Extend, Ask { limit, approved_by, ..none() }),
             Case::Assist { step, unit, to, limit } => step.send(Verb::Assist, Ask { unit, to, limit, ..none() }),
             Case::Report { step, assist } => step.send(Verb::Report, Ask { assist, ..none() }),
             Case::Rate { step, assist, rating } => step.send(Verb::Rate, Ask { assist, rating, ..none() }),
@@ -367,7 +367,7 @@ impl Step {
     fn post(self, step: &str, ask: Ask) -> Result<Output, Fail> {
         let ask = Ask { by: self.by, text: self.text, ..ask };
         let path = format!("/v1/cases/{}/{step}", segment(&self.id.id));
-        self.at.node()?.post(&path, &ask).map(Output::Case)
+        self.at.node()?.post(&path, &ask).map(|a| Output::Case(Box::new(a)))
     }
 }
 
@@ -387,7 +387,7 @@ impl New {
             by: self.by,
             key: self.key,
         };
-        self.at.node()?.post("/v1/cases", &new).map(Output::Case)
+        self.at.node()?.post("/v1/cases", &new).map(|a| Output::Case(Box::new(a)))
     }
 }
 

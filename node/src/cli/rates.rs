@@ -47,7 +47,8 @@ pub enum Period {
 impl Rates {
     pub fn act(self) -> Result<Output, Fail> {
         let word = |w: Option<clap::builder::PossibleValue>| w.map(|w| w.get_name().to_owned()).unwrap_or_default();
-        let mut query = vec![("by", word(self.by.to_possible_value())), ("period", word(self.period.to_possible_value()))];
+        let mut query =
+            vec![("by", word(self.by.to_possible_value())), ("period", word(self.period.to_possible_value()))];
         query.extend(self.of.map(|of| ("of", of)));
         query.extend(self.under.map(|u| ("under", u.to_string())));
         query.extend(self.category.map(|c| ("category", c)));

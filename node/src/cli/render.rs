@@ -36,7 +36,7 @@ pub enum Output {
     },
     Shown(Answer<view::Shown>),
     Cases(Answer<view::Cases>),
-    Case(Answer<view::CaseShown>),
+    Case(Box<Answer<view::CaseShown>>),
     CasesExport(Vec<citybrain_shared::case::Case>),
     Rates(Answer<view::Rates>),
     Sent(Answer<view::Sent>),

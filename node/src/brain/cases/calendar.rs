@@ -34,7 +34,8 @@ impl Calendar {
             .map_err(|_| ("utc_offset", format!("`{}` is no offset: write it as +08:00", config.utc_offset)))?;
         let mut hours: Vec<(i64, i64)> = Vec::new();
         for text in &config.hours {
-            let span = hours_of(text).ok_or_else(|| ("hours", format!("`{text}` is no span: write it as 09:00-12:00")))?;
+            let span =
+                hours_of(text).ok_or_else(|| ("hours", format!("`{text}` is no span: write it as 09:00-12:00")))?;
             if hours.last().is_some_and(|last| last.1 > span.0) {
                 return Err(("hours", format!("`{text}` begins before the span in front of it ends")));
             }
@@ -42,7 +43,8 @@ impl Calendar {
         }
         let mut week = [false; 7];
         for text in &config.workdays {
-            let day: Weekday = text.parse().map_err(|_| ("workdays", format!("`{text}` is no day: write mon to sun")))?;
+            let day: Weekday =
+                text.parse().map_err(|_| ("workdays", format!("`{text}` is no day: write mon to sun")))?;
             week[day.num_days_from_monday() as usize] = true;
         }
         if hours.is_empty() || !week.contains(&true) {
@@ -276,8 +278,7 @@ mod tests {
             let base = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
             let list = |days: Vec<u64>| days.into_iter().map(|d| (base + Days::new(d)).to_string()).collect();
             let utc_offset = format!("{}{:02}:00", if offset < 0 { '-' } else { '+' }, offset.abs());
-            let config =
-                Config { utc_offset, holidays: list(off), makeup_days: list(on), ..Config::default() };
+            let config = Config { utc_offset, holidays: list(off), makeup_days: list(on), ..Config::default() };
             let calendar = Calendar::new(&config).unwrap();
             let from = calendar.begin(base) + chrono::TimeDelta::minutes(minute);
             (calendar, from)

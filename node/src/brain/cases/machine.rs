@@ -679,7 +679,9 @@ impl<'a> Turn<'a> {
 
     fn resolve(&mut self, ask: &Ask) -> Result<(), Refusal> {
         self.need_text("what was done")?;
-        let has = |name: &str| ask.evidence.iter().any(|e| e.split_once('=').is_some_and(|(n, v)| n == name && !v.is_empty()));
+        let has = |name: &str| {
+            ask.evidence.iter().any(|e| e.split_once('=').is_some_and(|(n, v)| n == name && !v.is_empty()))
+        };
         let needed = self.category().map(|c| c.evidence.as_slice()).unwrap_or_default();
         let lacking: Vec<&str> = needed.iter().map(String::as_str).filter(|n| !has(n)).collect();
         let solved = ask.solved.unwrap_or(Solved::Solved);
@@ -737,11 +739,16 @@ impl<'a> Turn<'a> {
 
     /// Which summons is meant; with only one it need not be said.
     fn assist_of(&self, ask: &Ask) -> Result<String, Refusal> {
-        let known = || self.case.assists.iter().map(|a| format!("{} ({})", a.id, a.unit)).collect::<Vec<_>>().join(", ");
+        let known =
+            || self.case.assists.iter().map(|a| format!("{} ({})", a.id, a.unit)).collect::<Vec<_>>().join(", ");
         match (&ask.assist, self.case.assists.as_slice()) {
             (Some(id), all) if all.iter().any(|a| a.id == *id) => Ok(id.clone()),
             (None, [only]) => Ok(only.id.clone()),
-            _ => Err(Refusal::new("which-assist", "several units were summoned, or not this one", format!("`--assist` one of {}", known()))),
+            _ => Err(Refusal::new(
+                "which-assist",
+                "several units were summoned, or not this one",
+                format!("`--assist` one of {}", known()),
+            )),
         }
     }
 

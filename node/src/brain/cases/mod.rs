@@ -93,7 +93,10 @@ pub struct Wish {
 pub enum Told {
     Done,
     /// The owner was asked.
-    Sent { to: Address, wish: String },
+    Sent {
+        to: Address,
+        wish: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -383,7 +386,9 @@ impl Cases {
             Body::HandOver { case, .. } => {
                 let newest = self.held.get(&case.id).map(|h| &h.case);
                 // What came late, or again, was taken before.
-                let Some(newest) = newest.filter(|k| k.order() == case.order() && k.handing_to.as_ref() == Some(&self.me)) else {
+                let Some(newest) =
+                    newest.filter(|k| k.order() == case.order() && k.handing_to.as_ref() == Some(&self.me))
+                else {
                     return vec![done("known")];
                 };
                 let mut drafts = Vec::new();
@@ -652,7 +657,9 @@ impl Policy for Cases {
             #[serde(default)]
             letter: String,
         }
-        let Some(step) = header.name.strip_prefix(letter::PREFIX).filter(|_| header.kind == Kind::Event) else { return };
+        let Some(step) = header.name.strip_prefix(letter::PREFIX).filter(|_| header.kind == Kind::Event) else {
+            return;
+        };
         match step {
             "letter" => {
                 if let Some(letter) = letter::data::<Letter>(payload) {

@@ -7,10 +7,10 @@
 use super::Cases;
 use super::calendar::Calendar;
 use chrono::{DateTime, Datelike, Utc};
+use citybrain_shared::Address;
 use citybrain_shared::case::{Case, ClosedReason, Satisfied, Solved, Status};
 use citybrain_shared::config::cases::Cases as Settings;
 use citybrain_shared::view::{RateBy, RateCounts, RatePeriod, RateRow};
-use citybrain_shared::Address;
 use std::collections::BTreeMap;
 
 /// What a question about rates asks for.
@@ -133,8 +133,7 @@ fn row(period: String, key: String, counts: RateCounts, settings: &Settings) -> 
         c.solved as f64 + settings.partly_solved * c.partly_solved as f64,
         c.solved + c.partly_solved + c.unsolved,
     );
-    let satisfaction =
-        ratio((c.satisfied + mostly) as f64, c.satisfied + c.mostly_satisfied + c.dissatisfied);
+    let satisfaction = ratio((c.satisfied + mostly) as f64, c.satisfied + c.mostly_satisfied + c.dissatisfied);
     // A rate that cannot be told yet weighs nothing.
     let parts = [
         (response, settings.weight_response),

@@ -81,7 +81,7 @@ impl Desk {
         self.try_act(verb, &ask).unwrap_err().error
     }
 
-    fn to_resolved(&mut self) -> &mut Desk {
+    fn until_resolved(&mut self) -> &mut Desk {
         self.act(Verb::Accept, by("w", Role::Worker));
         self.act(Verb::Dispatch, by("w", Role::Worker));
         self.act(Verb::Start, by("h", Role::Worker));
@@ -100,7 +100,7 @@ fn the_whole_way_has_its_order_and_a_refusal_names_what_is_allowed() {
     let refusal = d.try_act(Verb::Start, &by("h", Role::Worker)).unwrap_err();
     assert_eq!(refusal.error, "not-now");
     assert_eq!(refusal.hint, "it takes accept, reject, contact, escalate, withdraw, merge, comment, exclude");
-    d.to_resolved();
+    d.until_resolved();
     assert_eq!(d.error(Verb::Close, by("boss", Role::Supervisor)), "not-now");
     d.act(Verb::Verify, Ask { passed: Some(true), ..by("boss", Role::Supervisor) });
     d.act(Verb::Close, by("boss", Role::Supervisor));
@@ -115,7 +115,7 @@ fn the_whole_way_has_its_order_and_a_refusal_names_what_is_allowed() {
 #[test]
 fn who_handles_may_not_verify_evaluate_or_close() {
     let mut d = Desk::new("L");
-    d.to_resolved();
+    d.until_resolved();
     for (verb, ask) in [
         (Verb::Verify, Ask { passed: Some(true), ..by("h", Role::Supervisor) }),
         (Verb::Evaluate, by("h", Role::Supervisor)),
@@ -139,7 +139,8 @@ fn clocks_start_stop_pause_and_are_extended_in_working_time() {
     assert_eq!(d.due("solution"), "Fri 15:00");
     d.act(Verb::Start, by("h", Role::Worker));
     assert!(d.case.clock("response").unwrap().is_kept());
-    let approved = |by_: &str| Ask { approved_by: Some(by_.into()), limit: Some("1wd".into()), ..by("h", Role::Worker) };
+    let approved =
+        |by_: &str| Ask { approved_by: Some(by_.into()), limit: Some("1wd".into()), ..by("h", Role::Worker) };
     assert_eq!(d.error(Verb::Suspend, approved("h")), "own-approval");
     d.wait_h(1).act(Verb::Suspend, approved("boss"));
     assert_eq!(d.error(Verb::Resolve, by("h", Role::Worker)), "not-now");
@@ -171,7 +172,7 @@ fn a_response_needs_a_signature_and_a_call_where_there_is_somebody_to_call() {
 #[test]
 fn a_failed_check_is_rework_and_a_return_starts_the_dispatch_clock_again() {
     let mut d = Desk::new("G");
-    d.to_resolved().wait_h(1);
+    d.until_resolved().wait_h(1);
     d.act(Verb::Verify, Ask { passed: Some(false), ..by("boss", Role::Supervisor) });
     assert_eq!((d.case.status, d.case.reworks), (Status::Handling, 1));
     assert!(d.case.clock("solution").unwrap().runs());
@@ -185,7 +186,7 @@ fn a_failed_check_is_rework_and_a_return_starts_the_dispatch_clock_again() {
 #[test]
 fn a_case_is_reopened_in_time_and_only_in_time() {
     let mut d = Desk::new("L");
-    d.to_resolved();
+    d.until_resolved();
     d.act(Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) });
     d.act(Verb::Close, by("boss", Role::Supervisor));
     let closed = d.case.clone();
@@ -206,7 +207,10 @@ fn summons_have_clocks_and_ratings_of_their_own() {
     assert_eq!(d.error(Verb::Report, by("x", Role::Worker)), "which-assist");
     d.wait_h(1).act(Verb::Report, Ask { assist: Some("a2".into()), ..by("x", Role::Worker) });
     assert!(d.case.clock("assist:a2").unwrap().is_kept() && d.case.clock("assist:a1").unwrap().runs());
-    assert_eq!(d.error(Verb::Rate, Ask { assist: Some("a2".into()), rating: Some(9), ..by("w", Role::Worker) }), "missing");
+    assert_eq!(
+        d.error(Verb::Rate, Ask { assist: Some("a2".into()), rating: Some(9), ..by("w", Role::Worker) }),
+        "missing"
+    );
     d.act(Verb::Rate, Ask { assist: Some("a2".into()), rating: Some(4), ..by("w", Role::Worker) });
     assert_eq!(d.case.assists[1].rating, Some(4));
 }
@@ -406,14 +410,14 @@ fn anything(to: usize, i: usize) -> Ask {
         role: Some([Role::Worker, Role::Supervisor, Role::Resident, Role::Supervisor][i % 4]),
         text: Some("t".into()),
         to: Some(a(NODES[to])),
-        passed: Some(i % 3 > 0),
+        passed: Some(!i.is_multiple_of(3)),
         solved: Some(Solved::ALL[i % 3]),
         satisfied: Some(Satisfied::ALL[i % 3]),
         approved_by: Some("boss".into()),
         limit: Some("2h".into()),
         rating: Some(3),
         into: Some("20261120-0".into()),
-        hand_over: i % 2 == 0,
+        hand_over: i.is_multiple_of(2),
         contacted: true,
         ..Ask::default()
     }
@@ -591,7 +595,10 @@ fn a_press_climbs_until_somebody_accepts_and_a_clock_fires_once() {
     world.settle();
     assert_eq!(calls(&world, "c"), 0);
     let case = &world.places["c"].cases.get("20261120-0").unwrap().case;
-    assert_eq!((case.status, case.kind, case.escalations, &case.owner), (Status::Accepted, Kind::Incident, 2, &a("c/s/a/n")));
+    assert_eq!(
+        (case.status, case.kind, case.escalations, &case.owner),
+        (Status::Accepted, Kind::Incident, 2, &a("c/s/a/n"))
+    );
 }
 
 #[test]

@@ -9,7 +9,12 @@ use std::io::{self, Write};
 
 pub fn cases(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.cases.is_empty() {
-        return writeln!(out, "no cases that fit; {} are open, {} of them overdue", grouped(v.open), grouped(v.overdue));
+        return writeln!(
+            out,
+            "no cases that fit; {} are open, {} of them overdue",
+            grouped(v.open),
+            grouped(v.overdue)
+        );
     }
     let mut table = s.table(&["CASE", "STANDS", "KIND", "CATEGORY", "OWNER", "DUE", "TITLE"]);
     for c in &v.cases {
@@ -96,7 +101,8 @@ pub fn case(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<
         line(out, "resident", format!("solved: {solved}, satisfied: {satisfied} ({}) {}", w.by, w.text))?;
     }
     for a in &c.assists {
-        let done = a.reported.map_or("has not reported".to_owned(), |at| format!("reported {}: {}", short(at), a.result));
+        let done =
+            a.reported.map_or("has not reported".to_owned(), |at| format!("reported {}: {}", short(at), a.result));
         let rated = a.rating.map_or(String::new(), |r| format!("; rated {r} of 5"));
         line(out, "assist", format!("{} {}: {}; {done}{rated}", a.id, a.unit, a.reason))?;
     }
@@ -162,7 +168,16 @@ pub fn rates(v: &view::Rates, s: &Screen, out: &mut dyn Write) -> io::Result<()>
         return writeln!(out, "no case that fits was dispatched yet");
     }
     let mut table = s.table(&[
-        "PERIOD", "KEY", "CASES", "LEFT OUT", "RESPONSE", "SOLUTION", "SATISFACTION", "SCORE", "OVERDUE", "RETURNED",
+        "PERIOD",
+        "KEY",
+        "CASES",
+        "LEFT OUT",
+        "RESPONSE",
+        "SOLUTION",
+        "SATISFACTION",
+        "SCORE",
+        "OVERDUE",
+        "RETURNED",
         "REOPENED",
     ]);
     for r in v.rows.iter().chain(std::iter::once(&v.total)) {
@@ -197,7 +212,15 @@ pub fn rates(v: &view::Rates, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     writeln!(
         out,
         "score = {}·response + {}·solution + {}·satisfaction, partly solved counts {}; left out: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident",
-        w.response, w.solution, w.satisfaction, w.partly_solved, t.excluded, t.withdrawn, t.rejected, t.merged, t.unanswered
+        w.response,
+        w.solution,
+        w.satisfaction,
+        w.partly_solved,
+        t.excluded,
+        t.withdrawn,
+        t.rejected,
+        t.merged,
+        t.unanswered
     )
 }
 
@@ -205,10 +228,39 @@ pub fn rates(v: &view::Rates, s: &Screen, out: &mut dyn Write) -> io::Result<()>
 pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     let head = [
-        "id", "kind", "status", "closed_reason", "category", "category_name", "department", "governance", "channel",
-        "title", "owner", "unit", "opened_at", "opened", "dispatched", "signed", "contacted", "resolved", "closed",
-        "handler_says", "check", "resident_solved", "resident_satisfied", "response_due", "solution_due", "overdue",
-        "returns", "reworks", "reopened", "merged_into", "lat", "lon", "place",
+        "id",
+        "kind",
+        "status",
+        "closed_reason",
+        "category",
+        "category_name",
+        "department",
+        "governance",
+        "channel",
+        "title",
+        "owner",
+        "unit",
+        "opened_at",
+        "opened",
+        "dispatched",
+        "signed",
+        "contacted",
+        "resolved",
+        "closed",
+        "handler_says",
+        "check",
+        "resident_solved",
+        "resident_satisfied",
+        "response_due",
+        "solution_due",
+        "overdue",
+        "returns",
+        "reworks",
+        "reopened",
+        "merged_into",
+        "lat",
+        "lon",
+        "place",
     ];
     csv.write_record(head)?;
     let time = |t: Option<DateTime<Utc>>| t.map(view::rfc3339).unwrap_or_default();
