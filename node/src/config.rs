@@ -48,8 +48,10 @@ pub fn read(path: &Path, variables: &Variables) -> File {
     if let Some(config) = &mut config {
         resolve(config, path.parent().unwrap_or(Path::new("")));
         problems.extend(on_disk(config, &places));
+        problems.extend(days(config, &places));
         problems.extend(log_level(&config.log.level, &places));
         problems.extend(crate::brain::rules::check::problems(config, &places, &text));
+        problems.extend(crate::brain::cases::check::problems(config, &places));
         config.read_from = Some(config::ReadFrom { path: path.into(), variables: variables.clone() });
         problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
     }
@@ -61,9 +63,27 @@ fn resolve(config: &mut Config, folder: &Path) {
     let at = |path: &Path| folder.join(path).components().collect::<PathBuf>();
     config.node.data = at(&config.node.data);
     let parent = config.parent.as_mut().and_then(|p| p.password_file.as_mut());
-    for file in [config.broker.password_file.as_mut(), parent, config.access.users_file.as_mut()].into_iter().flatten()
-    {
+    let days = config.calendar.days_file.as_mut();
+    let files = [config.broker.password_file.as_mut(), parent, config.access.users_file.as_mut(), days];
+    for file in files.into_iter().flatten() {
         *file = at(file);
+    }
+}
+
+/// Reads the calendar's file of days into the calendar.
+fn days(config: &mut Config, places: &Places) -> Option<Problem> {
+    let path = config.calendar.days_file.as_ref()?;
+    let wrong = |message: String| {
+        let help = "a line each: `2026-10-01..2026-10-07,holiday,words`; the path is relative to the config file";
+        Some(Problem::new(message, places.value("calendar.days_file"), help))
+    };
+    match std::fs::read_to_string(path) {
+        Err(e) => wrong(format!("cannot read `{}`: {e}", path.display())),
+        Ok(text) => {
+            let shown = path.display().to_string();
+            let (line, why) = config.calendar.add_days(&text).err()?;
+            wrong(format!("{shown}:{line}: {why}"))
+        }
     }
 }
 

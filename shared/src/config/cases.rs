@@ -6,6 +6,7 @@ use crate::case::Kind;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::PathBuf;
 
 /// What a case is about, who deals with it, by when.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -63,6 +64,39 @@ pub struct Calendar {
     pub holidays: Vec<String>,
     /// Working days in spite of the week or a holiday (调休).
     pub makeup_days: Vec<String>,
+    /// More of both, a line each: `2026-10-01..2026-10-07,holiday,国庆节`, `2026-10-10,makeup`.
+    pub days_file: Option<PathBuf>,
+}
+
+impl Calendar {
+    /// Adds the days of a [`Calendar::days_file`]. Empty lines and those that begin with `#` are none.
+    ///
+    /// # Errors
+    /// The number of the first line that is not one, and why. Nothing is added then.
+    pub fn add_days(&mut self, text: &str) -> Result<(), (usize, String)> {
+        let (mut holidays, mut makeup_days) = (Vec::new(), Vec::new());
+        for (i, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let mut cells = line.split(',').map(str::trim);
+            let days = cells.next().unwrap_or_default().to_owned();
+            match cells.next() {
+                Some("holiday") => holidays.push(days),
+                Some("makeup") => makeup_days.push(days),
+                _ => {
+                    return Err((
+                        i + 1,
+                        format!("`{line}` is no line of it: write 2026-10-01,holiday or 2026-10-10,makeup"),
+                    ));
+                }
+            }
+        }
+        self.holidays.append(&mut holidays);
+        self.makeup_days.append(&mut makeup_days);
+        Ok(())
+    }
 }
 
 impl Default for Calendar {
@@ -74,6 +108,7 @@ impl Default for Calendar {
             workdays: words(&["mon", "tue", "wed", "thu", "fri"]),
             holidays: Vec::new(),
             makeup_days: Vec::new(),
+            days_file: None,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Events that open cases: `city.appeal`, `city.sos`, and anything urgent whose data says `sos`.
+//! Events that open cases: `city.appeal`, `city.sos` and `city.sos.…` (a button's press, such as
+//! `city.sos.pressed.v1`), and anything urgent whose data says `sos`.
 //!
 //! Names and telephone numbers are taken out here: the case does without, [`Contact`] keeps them.
 
@@ -20,6 +21,7 @@ pub fn opens(header: &Header<'_>, payload: &[u8]) -> bool {
     }
     match header.name {
         APPEAL | SOS => true,
+        name if name.strip_prefix(SOS).is_some_and(|rest| rest.starts_with('.')) => true,
         name if header.lane == Lane::Urgent && !name.starts_with("city.brain.") => {
             // Only what has the word is read at all.
             payload.windows(5).any(|w| w == b"\"sos\"")

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`machine`] | the life of a case: steps, refusals, clocks; pure |
 //! | [`calendar`] | working time |
+//! | [`check`] | what is wrong with categories, calendar and weights before a start |
 //! | [`letter`] | what a case's events look like, and how they find their way |
 //! | [`intake`] | events that open cases |
 //! | [`rates`] | response, solution, satisfaction, counted |
@@ -28,6 +29,7 @@
 //! **Bounds.** [`CASES_MAX`] cases, the oldest closed ones give way; [`HISTORY_MAX`] lines of each.
 
 pub mod calendar;
+pub mod check;
 pub mod intake;
 pub mod letter;
 pub mod machine;

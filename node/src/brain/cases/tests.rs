@@ -558,6 +558,7 @@ fn a_node_restored_from_yesterday_learns_that_the_case_is_gone() {
     world.ask("c/s/a", "20261120-0", Verb::Dispatch, &to, "");
     world.settle();
     world.restored = true;
+    world.now += 1_000_000;
     let place = world.places.get_mut("c/s/a").unwrap();
     let mut old = node("c/s/a");
     for (i, (origin, draft)) in backup.iter().enumerate() {
