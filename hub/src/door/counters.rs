@@ -66,6 +66,8 @@ counters! {
     /// Connections ended because nothing came within 1.5 times their keep-alive.
     keep_alive_timeouts,
     taken_over,
+    /// Times that a client was not read for a while because it sent faster than it may.
+    slowed,
     /// Sessions that fell back to reading the log because they were slow.
     fell_behind,
     /// Records that a session should have got and that the log no longer had.

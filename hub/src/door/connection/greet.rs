@@ -10,7 +10,7 @@ use super::super::share;
 use super::super::{Door, settled};
 use super::delivery::{Delivery, Resumed};
 use super::intake::ALIASES_MAX;
-use super::{Connection, READ_BYTES_MIN};
+use super::{Aliases, Connection, Pace, READ_BYTES_MIN};
 use crate::engine::Haste;
 use crate::note::Note;
 use bytes::{Buf, BytesMut};
@@ -230,6 +230,7 @@ pub async fn open<'a>(
         s => Some(Duration::from_millis(u64::from(s) * 1500)),
     };
     let first_tick = keep_alive.map_or(super::IDLE_TICK, |k| k.min(super::IDLE_TICK));
+    let now = Instant::now();
     let connection = Connection {
         door,
         socket,
@@ -242,10 +243,14 @@ pub async fn open<'a>(
         read_bytes: READ_BYTES_MIN,
         packet_bytes_max,
         skip: None,
-        heard: Instant::now(),
+        heard: now,
         keep_alive,
         tick: Box::pin(tokio::time::sleep(first_tick)),
         aliases: Vec::new(),
+        aliases_out: Aliases::new(hello.connect.topic_alias_maximum),
+        publish_pace: Pace::new(door.broker.client_publishes_per_s_max, now),
+        bytes_pace: Pace::new(door.broker.client_bytes_per_s_max, now),
+        slowed: None,
         received,
         held: Default::default(),
         drafts: Vec::new(),
