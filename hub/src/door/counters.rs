@@ -41,6 +41,8 @@ counters! {
     connects,
     /// Sockets and CONNECTs that were turned away.
     refused,
+    /// CONNECTs with a wrong user or password, or of a peer that had too many of them.
+    logins_failed,
     publishes_qos0,
     publishes_qos1,
     publishes_qos2,

@@ -20,6 +20,7 @@
 //! | [`sys`] | `$SYS/broker/…` |
 //! | [`local`] | link traffic between child nodes and this one |
 //! | [`access`] | users and rights |
+//! | [`users`] | accounts: a file of password hashes |
 //! | [`core`] | what is needed of the engine |
 //!
 //! Deliberately absent: TLS, WebSocket, enhanced authentication. The door never looks into a payload.
@@ -42,6 +43,7 @@ pub mod sys;
 #[cfg(test)]
 mod tests;
 pub mod trie;
+pub mod users;
 pub mod window;
 
 use self::access::{Access, User};

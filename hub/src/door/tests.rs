@@ -1023,3 +1023,26 @@ async fn a_client_that_is_too_fast_waits_and_loses_nothing() {
     }
     house.close().await;
 }
+
+#[tokio::test]
+async fn only_the_right_password_comes_in_and_wrong_ones_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("users");
+    std::fs::write(&path, format!("ann:{}\n", users::hash(b"right").unwrap())).unwrap();
+    let access = config::Access { anonymous: false, users_file: Some(path), ..Default::default() };
+    let fake = Fake::new();
+    let house = House::with(&fake, config::Broker::default(), access).await;
+    for (version, password, code) in
+        [(Version::V4, "wrong", 4), (Version::V5, "wrong", 0x86), (Version::V4, "right", 0), (Version::V5, "right", 0)]
+    {
+        let mut tail = Vec::new();
+        put_text("ann", &mut tail);
+        put_text(password, &mut tail);
+        let (_, connack) = house.connect(version, "c", true, &tail).await;
+        assert_eq!(connack[1], code);
+    }
+    let (_, connack) = house.connect(Version::V5, "c", true, &[]).await;
+    assert_eq!(connack[1], 0x87);
+    assert_eq!(house.door.counters.logins_failed.get(), 2);
+    house.close().await;
+}

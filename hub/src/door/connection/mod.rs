@@ -138,7 +138,7 @@ pub async fn run(door: &Door, mut socket: TcpStream, peer: SocketAddr) {
     // Acknowledgements are small and somebody waits for each.
     let _ = socket.set_nodelay(true);
     let mut input = BytesMut::new();
-    let hello = match greet::first_packet(door, &mut socket, &mut input).await {
+    let hello = match greet::first_packet(door, &mut socket, peer.ip(), &mut input).await {
         Ok(hello) => hello,
         Err(why) => {
             door.counters.refused.add(1);
