@@ -1,7 +1,7 @@
 //! What a kill, a power cut, a careless hand or a restored backup leaves on a disk.
 
 use crate::harness::mqtt::publish_all;
-use crate::harness::{Node, Tree, wait_for};
+use crate::harness::{Node, Tree, copy_folder, wait_for};
 use std::path::{Path, PathBuf};
 
 const LEAF: &str = "c/s/m/n";
@@ -12,19 +12,6 @@ fn segments(node: &Node) -> Vec<PathBuf> {
         all.map(|e| e.expect("an entry").path()).filter(|p| p.extension().is_some_and(|e| e == "log")).collect();
     found.sort();
     found
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("the copy's folder");
-    for entry in std::fs::read_dir(from).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy(&path, &target)
-        } else {
-            std::fs::copy(&path, &target).map(drop).expect("a file is copied")
-        }
-    }
 }
 
 fn flip(path: &Path, at: impl Fn(usize) -> usize) {
@@ -44,7 +31,8 @@ fn a_damaged_or_deleted_state_is_rebuilt_aloud_and_nothing_is_lost_or_doubled() 
     tree.start();
     let mut sent = publish(&tree, "first", 300);
     tree.wait_all_up(&sent);
-    let harm: [(&str, fn(&Path)); 4] = [
+    type Harm = fn(&Path);
+    let harm: [(&str, Harm); 4] = [
         ("deleted", |data| std::fs::remove_dir_all(data.join("state")).expect("it is removed")),
         ("flipped", |data| flip(&data.join("state/db"), |len| len / 2)),
         ("cut", |data| {
@@ -120,13 +108,13 @@ fn a_neighbourhood_restored_from_a_backup_loses_and_doubles_nothing_that_was_ack
     tree.wait_all_up(&sent);
     tree.stop_node(LEAF);
     let backup = tree.dir().join("backup");
-    copy(&tree.node(LEAF).data, &backup);
+    copy_folder(&tree.node(LEAF).data, &backup);
     tree.start_node(LEAF);
     let gone = publish(&tree, "between", 200);
     tree.wait_all_up(&gone);
     tree.kill9(LEAF);
     std::fs::remove_dir_all(&tree.node(LEAF).data).expect("the disk is gone");
-    copy(&backup, &tree.node(LEAF).data);
+    copy_folder(&backup, &tree.node(LEAF).data);
     tree.start_node(LEAF);
     // These get positions that the parent knows as other events'.
     sent.extend(publish(&tree, "new", 300));
@@ -146,13 +134,13 @@ fn a_community_restored_from_a_backup_is_healed_from_below_and_known_above() {
     tree.wait_all_up(&sent);
     tree.stop_node(middle);
     let backup = tree.dir().join("backup");
-    copy(&tree.node(middle).data, &backup);
+    copy_folder(&tree.node(middle).data, &backup);
     tree.start_node(middle);
     sent.extend(publish(&tree, "between", 200));
     tree.wait_all_up(&sent);
     tree.kill9(middle);
     std::fs::remove_dir_all(&tree.node(middle).data).expect("the disk is gone");
-    copy(&backup, &tree.node(middle).data);
+    copy_folder(&backup, &tree.node(middle).data);
     tree.start_node(middle);
     sent.extend(publish(&tree, "new", 200));
     // All of them at every tier, also what the restored node had forgotten.

@@ -9,14 +9,17 @@
 //! | `clients` | MQTT clients that we did not write |
 //! | `outside_broker` | the same tree over Mosquitto, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
+//! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
 //! | `cli` | the commands, their answers and their exit codes |
 
 mod harness;
 
 mod bad_input;
+mod cli;
 mod clients;
 mod disk;
 mod layers;
+mod limits;
 mod outside_broker;
 mod rules;
 mod tree;

@@ -47,8 +47,9 @@ struct Defaults<'a> {
     target: Option<&'a str>,
 }
 
-/// Types of events that a node believes because nobody else can write them: its rules' and alarms'.
-const RESERVED: [&str; 2] = ["city.brain.alarm.", "city.brain.rule."];
+/// Types of events that a node believes because nobody else can write them: its rules' and alarms',
+/// and what operators did.
+const RESERVED: [&str; 3] = ["city.brain.alarm.", "city.brain.rule.", crate::operator::TYPE];
 
 /// The rules of one node, from its config.
 #[derive(Debug)]
@@ -122,6 +123,25 @@ impl Ingress {
     /// [`Refusal`] with the reason in the sender's words.
     pub fn accept(&self, json: &[u8]) -> Result<Draft, Refusal> {
         self.event(json, None, Defaults::default())
+    }
+
+    /// What was refused once, on its topic again; `None`: a plain message that nobody would keep.
+    ///
+    /// # Errors
+    /// As [`Ingress::accept`].
+    pub fn again(&self, topic: &str, payload: &[u8]) -> Result<Option<Draft>, Refusal> {
+        self.try_take(&Publish {
+            client: "dlq",
+            user: "",
+            topic,
+            qos: 1,
+            retain: false,
+            payload,
+            content_type: None,
+            user_properties: Default::default(),
+            expiry_s: None,
+            door: &[],
+        })
     }
 
     fn event(&self, json: &[u8], p: Option<&Publish<'_>>, defaults: Defaults<'_>) -> Result<Draft, Refusal> {

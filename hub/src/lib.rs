@@ -7,6 +7,8 @@
 //! | [`state`] | what the log adds up to: a fold, kept in memory, written behind to the store |
 //! | [`note`] | the node's own bookkeeping, as records of the log |
 //! | [`policy`] | where the node's own mind is plugged in |
+//! | [`operator`] | what people did to a node, as events of its log |
+//! | [`backup`] | copies of a data folder, and putting them back |
 //! | [`engine`] | the one writer: takes offers and frames, commits them in groups, then tells everybody |
 //! | [`ingress`] | what came in at a door, made an event or a dead letter |
 //! | [`door`] | MQTT 3.1.1 and 5.0 over the log |
@@ -15,12 +17,14 @@
 //! Deliberately absent: rules, tier policy, HTTP, the CLI. The hub never looks inside an event's
 //! `data`; it knows only the attributes that route.
 
+pub mod backup;
 pub mod door;
 pub mod engine;
 pub mod ingress;
 pub mod link;
 pub mod log;
 pub mod note;
+pub mod operator;
 pub mod policy;
 pub mod state;
 pub mod store;

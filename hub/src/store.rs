@@ -274,6 +274,11 @@ impl Store {
         list_snapshots(&self.dir.join("snapshots")).first().map_or(Pos::ZERO, |(pos, _)| *pos)
     }
 
+    /// Rows of the state.
+    pub fn rows(&self) -> u64 {
+        self.meta.rows
+    }
+
     /// Bytes of sled's file.
     pub fn bytes(&self) -> u64 {
         self.file.metadata().map_or(0, |m| m.len())

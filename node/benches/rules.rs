@@ -64,7 +64,8 @@ fn bench(c: &mut Criterion) {
             });
         });
     }
-    for (name, types) in [("10 of 1000 rules", 100u64)] {
+    {
+        let (name, types) = ("10 of 1000 rules", 100u64);
         let mut rules = Rules::new(&config(&thousand()));
         let kinds: Vec<String> = (0..types).map(|i| format!("city.t{i}")).collect();
         let events: Vec<(usize, Vec<u8>)> =
@@ -79,7 +80,7 @@ fn bench(c: &mut Criterion) {
                 rules.apply(Pos(n as u64 + 1), &header, payload);
                 n += 1;
                 // As the engine does every half a second.
-                if n % 10_000 == 0 {
+                if n.is_multiple_of(10_000) {
                     black_box(rules.take_rows());
                 }
             });

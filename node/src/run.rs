@@ -167,6 +167,7 @@ async fn serve(config: Config, hub: Hub, started: Instant) -> miette::Result<()>
         }
     });
 
+    tasks.spawn(reload_on_hangup(config.clone(), hub.clone(), stopped.clone()));
     let note = Advertisement::write(&config, &url)?;
     tasks.spawn(watchdog(hub.clone(), stopped.clone()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -400,6 +401,22 @@ async fn watchdog(hub: Hub, mut stop: watch::Receiver<bool>) {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         }
         before = turns;
+    }
+}
+
+/// SIGHUP puts the rules of the config file in force, as `citybrain rule reload` does.
+async fn reload_on_hangup(config: Config, hub: Hub, mut stop: watch::Receiver<bool>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    loop {
+        tokio::select! {
+            heard = hangup.recv() => if heard.is_none() { return },
+            _ = stop.wait_for(|s| *s) => return,
+        }
+        match api::alarms::reload_rules(&hub, &config).await {
+            Ok(now) => tracing::info!(rules = now.rules, "Rules were read again."),
+            Err(error) => tracing::warn!(error, "The rules stay as they were."),
+        }
     }
 }
 

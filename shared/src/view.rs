@@ -5,7 +5,7 @@
 //! are RFC 3339 in UTC; every number has its unit in its key, and a count has none. A stream is one
 //! object a line, without a head; HTTP headers carry it ([`HEADER_NODE`], [`HEADER_AS_OF`]).
 
-use crate::config::rules::Severity;
+use crate::config::rules::Severity as AlarmSeverity;
 use crate::selector::Labels;
 use crate::{Address, Pos, Tier};
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
@@ -480,7 +480,7 @@ pub struct Alarm {
     pub origin: Address,
     pub name: String,
     pub key: String,
-    pub severity: Severity,
+    pub severity: AlarmSeverity,
     pub title: String,
     pub active: bool,
     pub acknowledged: bool,
@@ -513,11 +513,11 @@ pub struct Alarm {
     pub rev: i64,
     /// A change that was asked for here or above and that its owner has not made yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked: Option<Asked>,
+    pub asked: Option<AlarmAsked>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct AlarmAsked {
     /// `ack`, `clear` or `shelve`.
     pub action: String,
     pub by: String,

@@ -168,10 +168,6 @@ pub struct Record {
     #[serde(rename = "type")]
     pub event_type: String,
     pub origin: String,
-    pub origin_pos: u64,
-    pub lane: String,
-    pub direction: String,
-    pub committed_us: i64,
 }
 
 /// A tree of nodes in a temporary folder. Everything stops and goes when it is dropped.
@@ -246,6 +242,30 @@ impl Tree {
         Node { address: address.to_owned(), mqtt, api, data, config, process: None, log }
     }
 
+    /// A second node of the same address, beside the first: with ports and a data folder of its own,
+    /// empty or a copy of `data`. Its name in this tree is returned; it is not started.
+    pub fn lay_twin(&mut self, address: &str, data: Option<&Path>) -> String {
+        let first = &self.nodes[address];
+        let name = format!("{address} (twin)");
+        let stem = format!("{}_twin", address.replace('/', "_"));
+        let (mqtt, api) = (free_port(), free_port());
+        let folder = self.dir.path().join(&stem);
+        let text = std::fs::read_to_string(&first.config).expect("the first one's config is read");
+        let text = text
+            .replace(&format!("\"{}\"", first.data.display()), &format!("\"{}\"", folder.display()))
+            .replace(&format!("listen = \"127.0.0.1:{}\"", first.mqtt), &format!("listen = \"127.0.0.1:{mqtt}\""))
+            .replace(&format!("listen = \"127.0.0.1:{}\"", first.api), &format!("listen = \"127.0.0.1:{api}\""));
+        let config = self.dir.path().join(format!("{stem}.toml"));
+        std::fs::write(&config, text).expect("the config is written");
+        if let Some(data) = data {
+            copy_folder(data, &folder);
+        }
+        let log = self.dir.path().join(format!("{stem}.log"));
+        let twin = Node { address: address.to_owned(), mqtt, api, data: folder, config, process: None, log };
+        self.nodes.insert(name.clone(), twin);
+        name
+    }
+
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -303,10 +323,6 @@ impl Tree {
         }
     }
 
-    pub fn of_tier(&self, depth: usize) -> impl Iterator<Item = &Node> {
-        self.nodes.values().filter(move |n| n.address.split('/').count() == depth)
-    }
-
     /// Waits until every ancestor of each origin holds all of these events, then checks that none
     /// is there twice, and that each origin's order is kept within a lane.
     pub fn wait_all_up(&self, sent: &[Sent]) {
@@ -327,6 +343,20 @@ impl Tree {
                 (there >= ids.len()).then_some(records)
             });
             check_once_and_in_order(address, &records, &wanted);
+        }
+    }
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("the copy's folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("a file is copied");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::log::Entry;
 use crate::state::Retained;
 use bytes::Bytes;
 use citybrain_shared::config;
-use citybrain_shared::record::{Direction, Header};
+use citybrain_shared::record::{Direction, Header, TTL_OVER_MS};
 use citybrain_shared::selector::Labels;
 use citybrain_shared::{Address, Pos, Selector};
 use std::fmt::Write as _;
@@ -22,7 +22,7 @@ pub mod part {
     pub const AS_PUBLISHED: u8 = 0;
     /// On `events/TYPE`.
     pub const EVENT: u8 = 1;
-    /// On `cmd/TYPE`, when this node is meant.
+    /// On `cmd/TYPE`, when this node is meant and it is not too late.
     pub const COMMAND: u8 = 2;
 }
 
@@ -91,7 +91,8 @@ pub fn parts<'a>(me: &Me, header: &Header<'a>, topic: &mut String, mut found: im
             found(n, topic);
         };
         offer(part::EVENT, "events");
-        if header.direction == Direction::Down && me.is_meant(header.target) {
+        let is_late = header.ttl_ms == TTL_OVER_MS;
+        if header.direction == Direction::Down && !is_late && me.is_meant(header.target) {
             offer(part::COMMAND, "cmd");
         }
     }
@@ -322,6 +323,8 @@ pub mod tests {
         assert_eq!(all(&entry(&header("c/s"), b"{}")).len(), 2);
         assert_eq!(all(&entry(&header("c/**"), b"{}")).len(), 2);
         assert_eq!(all(&entry(&header("c/x"), b"{}")).len(), 1);
+        let late = Header { ttl_ms: TTL_OVER_MS, ..header("c/s") };
+        assert_eq!(all(&entry(&late, b"{}")).len(), 1, "it was answered \"not executed\"");
     }
 
     #[test]

@@ -51,6 +51,17 @@ pub enum Error {
     Unwritable(String),
 }
 
+/// What became of a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It was not open (any more): nothing was done.
+    NotOpen,
+    /// Closed, without its payload being taken.
+    Closed,
+    /// Closed, and its payload taken.
+    Taken(Outcome),
+}
+
 /// What became of a frame.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Received {
@@ -82,13 +93,21 @@ enum Job {
     Offer { drafts: Vec<Draft>, reply: oneshot::Sender<Result<Vec<Outcome>, Error>> },
     Note { notes: Vec<Note>, haste: Haste, reply: oneshot::Sender<Result<(), Error>> },
     Decide { decide: Decide, reply: oneshot::Sender<Result<Pos, Error>> },
+    Settle { letter: Pos, draft: Option<Draft>, extra: Vec<Draft>, reply: oneshot::Sender<Result<Settled, Error>> },
     Frame { peer: Address, message: Bytes, reply: oneshot::Sender<Result<Received, Error>> },
     Stop,
 }
 
+/// Upper bounds of the buckets of [`Work::commit_buckets`], µs: from a good NVMe's fsync to a disk
+/// that is in trouble, two or three a decade.
+pub const COMMIT_BUCKETS_US: [u64; 14] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000];
+
 /// What the engine has done since it started. Plain numbers, for metrics.
 #[derive(Debug, Default)]
 pub struct Work {
+    /// Commits that took at most the bound of the same place, and longer than the one before.
+    pub commit_buckets: [AtomicU64; COMMIT_BUCKETS_US.len()],
     pub commits: AtomicU64,
     pub commit_us_sum: AtomicU64,
     pub commit_us_max: AtomicU64,
@@ -101,13 +120,34 @@ pub struct Work {
 impl Work {
     fn committed(&self, us: u64, records: u64) {
         self.commits.fetch_add(1, Ordering::Relaxed);
+        let bucket = COMMIT_BUCKETS_US.partition_point(|bound| *bound < us);
+        if let Some(bucket) = self.commit_buckets.get(bucket) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
         self.commit_us_sum.fetch_add(us, Ordering::Relaxed);
         self.commit_us_max.fetch_max(us, Ordering::Relaxed);
         self.records.fetch_add(records, Ordering::Relaxed);
     }
 }
 
+/// What lies on the disk, as the engine's housekeeping saw it a few seconds ago.
+#[derive(Clone, Debug, Default)]
+pub struct House {
+    pub log_bytes: u64,
+    pub log_segments: u64,
+    /// Newest commit time in the oldest segment, µs since 1970.
+    pub oldest_segment_us: i64,
+    pub state_bytes: u64,
+    pub state_rows: u64,
+    /// The newest snapshot's position; zero without one.
+    pub snapshot_pos: Pos,
+    /// The oldest position that somebody still needs, and who.
+    pub needed_pos: Pos,
+    pub needed_by: String,
+}
+
 struct Shared {
+    house: RwLock<House>,
     state: RwLock<State>,
     /// Why nothing can be written at the moment.
     trouble: RwLock<Option<String>>,
@@ -168,6 +208,17 @@ impl Hub {
         Ok(ticket)
     }
 
+    /// Closes a dead letter, takes `draft` (what it held) as [`Hub::offer`] would, and records `extra`:
+    /// all in one group, and only if it is open.
+    ///
+    /// # Errors
+    /// As [`Hub::offer`].
+    pub async fn settle(&self, letter: Pos, draft: Option<Draft>, extra: Vec<Draft>) -> Result<Ticket<Settled>, Error> {
+        let (reply, ticket) = oneshot::channel();
+        self.send(Job::Settle { letter, draft, extra, reply }).await?;
+        Ok(ticket)
+    }
+
     async fn send(&self, job: Job) -> Result<(), Error> {
         self.jobs.send(job).await.map_err(|_| Error::Stopping)
     }
@@ -200,6 +251,11 @@ impl Hub {
 
     pub fn work(&self) -> &Work {
         &self.shared.work
+    }
+
+    /// What lies on the disk, a few seconds ago.
+    pub fn house(&self) -> House {
+        self.shared.house.read().clone()
     }
 }
 

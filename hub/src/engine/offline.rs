@@ -57,7 +57,12 @@ pub fn open_offline(dir: &Path, cache_bytes: u64, policy: policy::Make) -> Resul
     };
     let last = reader.get(reader.last()).ok().flatten();
     let as_of_us = last.and_then(|e| Header::decode(&e.bytes).ok().map(|(h, _)| h.committed_us)).unwrap_or(0);
-    let shared = Arc::new(Shared { state: RwLock::new(state), trouble: RwLock::new(None), work: Work::default() });
+    let shared = Arc::new(Shared {
+        state: RwLock::new(state),
+        trouble: RwLock::new(None),
+        house: Default::default(),
+        work: Work::default(),
+    });
     // Nobody listens at the other ends: offers are refused as by a node that is stopping.
     let (jobs, _) = mpsc::channel(1);
     let (_, committed) = watch::channel(reader.last());

@@ -7,6 +7,7 @@ use crate::note::Note;
 use crate::policy::{self, Policy};
 use crate::state::{State, rows};
 use crate::store::{self, Opened, Store};
+use crate::{backup, operator};
 use citybrain_shared::config::Config;
 use citybrain_shared::record::Header;
 use citybrain_shared::{Boot, Inc, LogId, Pos, limits};
@@ -110,11 +111,13 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
     };
     let (mut rows, mut upto) = (found.rows, found.upto);
     // The store is written behind the log, so it can only be ahead if the log lost its end.
-    let mut unproven = None;
+    // A backup is an older past: peers may hold positions that this log will give to other records.
+    let restored = backup::is_restored(dir);
+    let mut unproven = restored.then_some("restored from a backup");
     if upto > reader.last() {
         facts.rebuilt = Some(format!("The log ends at {}, before the state, which ends at {upto}.", reader.last()));
         (store, Opened { rows, upto, .. }) = again(reader.last(), store)?;
-        unproven = Some("the log had lost its end");
+        unproven = unproven.or(Some("the log had lost its end"));
     }
     let state = match fold(rows, upto, &reader, policy()) {
         Ok(state) => state,
@@ -126,7 +129,7 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
             fold(found.rows, found.upto, &reader, policy())?
         }
         Err(Error::Log(log::Error::Trimmed { first })) => {
-            unproven = Some("the state's beginning was lost");
+            unproven = unproven.or(Some("the state's beginning was lost"));
             facts.rebuilt = Some(format!(
                 "{} The log begins at {first}: what the records before it said (cursors, sessions, counts) is lost.",
                 facts.rebuilt.as_deref().unwrap_or_default()
@@ -139,7 +142,12 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
         Err(e) => return Err(e),
     };
     facts.replayed = state.applied.0 - upto.0;
-    let shared = Arc::new(Shared { state: RwLock::new(state), trouble: RwLock::new(None), work: Work::default() });
+    let shared = Arc::new(Shared {
+        house: RwLock::default(),
+        state: RwLock::new(state),
+        trouble: RwLock::new(None),
+        work: Work::default(),
+    });
     let (jobs, queue) = mpsc::channel(limits::ENGINE_QUEUE_MAX);
     let (committed, watcher) = watch::channel(reader.last());
     let now = Instant::now();
@@ -167,7 +175,13 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
         ballast_is_gone: is_full,
     };
     engine.boot(unproven)?;
+    engine.tell_operators()?;
+    if restored {
+        // Only now: until the new history is committed, another start must begin it.
+        backup::forget_restored(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
+    }
     engine.watch_space();
+    engine.look_around();
     (facts.first, facts.last) = (reader.first(), reader.last());
     facts.records = facts.last.0 + 1 - facts.first.0;
     facts.took_ms = started.elapsed().as_millis() as u64;
@@ -191,6 +205,17 @@ impl Engine {
             self.record(note).map_err(Error::FirstCommit)?;
         }
         self.write_rows();
+        Ok(())
+    }
+
+    /// Records what operators did to the folder while the node was stopped.
+    fn tell_operators(&mut self) -> Result<(), Error> {
+        let acts = operator::left(&self.dir);
+        if !acts.is_empty() {
+            let drafts = acts.iter().map(|act| operator::draft(&self.me, act)).collect();
+            self.record_drafts(drafts).map_err(Error::FirstCommit)?;
+            operator::forget(&self.dir).map_err(|source| Error::Folder { dir: self.dir.clone(), source })?;
+        }
         Ok(())
     }
 

@@ -43,11 +43,16 @@ pub fn needed(state: &State, parent: Option<&Address>) -> (Pos, String) {
 }
 
 impl Engine {
+    /// The oldest position that somebody still needs, and who.
+    pub(super) fn needed(&self) -> (Pos, String) {
+        needed(&self.shared.state.read(), self.parent.as_ref())
+    }
+
     pub(super) fn retain(&mut self) {
         if self.broken_since.is_some() {
             return;
         }
-        let (needed, who) = needed(&self.shared.state.read(), self.parent.as_ref());
+        let (needed, who) = self.needed();
         let floor = self.store.as_ref().map_or(Pos::ZERO, Store::trim_floor).next().min(needed);
         let now_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_micros() as i64;
         let keep_us = i64::try_from(self.config.keep_s).unwrap_or(i64::MAX).saturating_mul(1_000_000);

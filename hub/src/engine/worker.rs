@@ -1,6 +1,6 @@
 //! The engine's thread: takes what is queued, decides, appends, syncs, tells.
 
-use super::{Error, Haste, Job, Outcome, Received, Shared, open, receipts};
+use super::{Error, Haste, House, Job, Outcome, Received, Settled, Shared, open, receipts};
 use crate::link::judge::{self, Verdict};
 use crate::log::Log;
 use crate::note::{DeadLetter, Note};
@@ -63,7 +63,9 @@ enum Reply {
     Offer(oneshot::Sender<Result<Vec<Outcome>, Error>>, Vec<Outcome>),
     Note(oneshot::Sender<Result<(), Error>>),
     Decide(oneshot::Sender<Result<Pos, Error>>, Pos),
-    Frame(oneshot::Sender<Result<Received, Error>>, Received),
+    Settle(oneshot::Sender<Result<Settled, Error>>, Settled),
+    // Boxed: refusals are large and rare, and a batch may hold hundreds of replies.
+    Frame(oneshot::Sender<Result<Received, Error>>, Box<Received>),
 }
 
 impl Reply {
@@ -75,7 +77,9 @@ impl Reply {
             (Reply::Note(to), result) => drop(to.send(result.clone())),
             (Reply::Decide(to, first), Ok(())) => drop(to.send(Ok(first))),
             (Reply::Decide(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
-            (Reply::Frame(to, received), Ok(())) => drop(to.send(Ok(received))),
+            (Reply::Settle(to, settled), Ok(())) => drop(to.send(Ok(settled))),
+            (Reply::Settle(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
+            (Reply::Frame(to, received), Ok(())) => drop(to.send(Ok(*received))),
             (Reply::Frame(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
         }
     }
@@ -146,7 +150,7 @@ impl Engine {
                     let mut outcomes = Vec::with_capacity(drafts.len());
                     for draft in drafts {
                         bytes += draft.bytes().len();
-                        outcomes.push(self.decide_offer(&mut state, draft, now));
+                        outcomes.push(self.decide_offer(&mut state, draft, Vec::new(), now));
                     }
                     replies.push(Reply::Offer(reply, outcomes));
                 }
@@ -170,12 +174,16 @@ impl Engine {
                     };
                     replies.push(Reply::Decide(reply, first));
                 }
+                Job::Settle { letter, draft, extra, reply } => {
+                    urgent_sync = true;
+                    replies.push(Reply::Settle(reply, self.settle_letter(&mut state, letter, draft, extra, now)));
+                }
                 Job::Frame { peer, message, reply } => {
                     bytes += message.len();
                     let before = state.applied;
                     let received = self.decide_frame(&mut state, &peer, &message, now);
                     urgent_sync |= state.applied != before;
-                    replies.push(Reply::Frame(reply, received));
+                    replies.push(Reply::Frame(reply, Box::new(received)));
                 }
             }
             let records = state.applied.0 - before.0;
@@ -214,7 +222,8 @@ impl Engine {
             Job::Offer { reply, .. } => Reply::Offer(reply, Vec::new()).send(&error),
             Job::Note { reply, .. } => Reply::Note(reply).send(&error),
             Job::Decide { reply, .. } => Reply::Decide(reply, Pos::ZERO).send(&error),
-            Job::Frame { reply, .. } => Reply::Frame(reply, Received::Ignore).send(&error),
+            Job::Settle { reply, .. } => Reply::Settle(reply, Settled::NotOpen).send(&error),
+            Job::Frame { reply, .. } => Reply::Frame(reply, Box::new(Received::Ignore)).send(&error),
             Job::Stop => {}
         }
     }
@@ -239,11 +248,41 @@ impl Engine {
         self.append(state, vec![note.draft()], now_us());
     }
 
-    fn decide_offer(&mut self, state: &mut State, draft: Draft, now: i64) -> Outcome {
+    pub(super) fn record_drafts(&mut self, drafts: Vec<Draft>) -> Result<(), Error> {
+        let shared = self.shared.clone();
+        let mut state = shared.state.write();
+        self.append(&mut state, drafts, now_us());
+        self.commit(&mut state)
+    }
+
+    fn settle_letter(
+        &mut self,
+        state: &mut State,
+        letter: Pos,
+        draft: Option<Draft>,
+        mut extra: Vec<Draft>,
+        now: i64,
+    ) -> Settled {
+        if !state.dead_letters.contains_key(&letter) {
+            return Settled::NotOpen;
+        }
+        extra.insert(0, Note::DeadLetterClosed { pos: letter, retried: draft.is_some() }.draft());
+        let Some(draft) = draft else {
+            self.append(state, extra, now);
+            return Settled::Closed;
+        };
+        Settled::Taken(self.decide_offer(state, draft, extra, now))
+    }
+
+    /// `extra` is recorded with it, in its group, also when it is a duplicate.
+    fn decide_offer(&mut self, state: &mut State, draft: Draft, extra: Vec<Draft>, now: i64) -> Outcome {
         let (header, payload) = draft.parts();
         if header.key != 0 {
             if let Some(pos) = self.find_same(header.key, payload) {
                 state.counters.duplicates += 1;
+                if !extra.is_empty() {
+                    self.append(state, extra, now);
+                }
                 return Outcome::Duplicate(pos);
             }
             self.fresh_keys.insert(header.key, state.applied.next());
@@ -255,6 +294,7 @@ impl Engine {
         let mut group = vec![draft];
         group.extend(receipt);
         follow(state, &mut group, now);
+        group.extend(extra);
         Outcome::Committed(self.append(state, group, now))
     }
 
@@ -502,7 +542,24 @@ impl Engine {
             self.last_housekeeping = Instant::now();
             self.watch_space();
             self.retain();
+            self.look_around();
         }
+    }
+
+    /// Notes what lies on the disk, for whoever asks.
+    pub(super) fn look_around(&self) {
+        let segments = self.log.segments();
+        let (needed_pos, needed_by) = self.needed();
+        *self.shared.house.write() = House {
+            log_bytes: segments.iter().map(|s| s.bytes).sum(),
+            log_segments: segments.len() as u64,
+            oldest_segment_us: segments.first().map_or(0, |s| s.newest_us),
+            state_bytes: self.store.as_ref().map_or(0, Store::bytes),
+            state_rows: self.store.as_ref().map_or(0, Store::rows),
+            snapshot_pos: self.store.as_ref().map_or(Pos::ZERO, Store::newest_snapshot),
+            needed_pos,
+            needed_by,
+        };
     }
 
     fn mend(&mut self) {

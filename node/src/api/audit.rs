@@ -234,10 +234,14 @@ pub async fn explain(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Re
     let asked: Asked = query(&uri)?;
     let own = ctx.config.node.address.clone();
     let bad = |what: &str| Refusal::bad("bad-query", format!("`{what}` does not read"), "such as `numbers=4-6,9-9`");
-    let runs: Option<Vec<Run>> = asked.numbers.split(',').map(|r| {
-        let (lo, hi) = r.split_once('-')?;
-        Some((lo.parse().ok()?, hi.parse().ok()?))
-    }).collect();
+    let runs: Option<Vec<Run>> = asked
+        .numbers
+        .split(',')
+        .map(|r| {
+            let (lo, hi) = r.split_once('-')?;
+            Some((lo.parse().ok()?, hi.parse().ok()?))
+        })
+        .collect();
     let runs = runs.filter(|r| r.iter().all(|(lo, hi)| lo <= hi) && count(r) <= EXPLAIN_NUMBERS_MAX);
     let runs = runs.ok_or_else(|| bad(&asked.numbers))?;
     if asked.class > 7 {
@@ -326,7 +330,8 @@ fn fates(
         }
         if let Some(place) = places.get_mut(&h.seq) {
             let is_over = h.ttl_ms != 0 && now_us - h.committed_us > i64::from(h.ttl_ms) * 1000;
-            let lost = losses.iter().any(|l| l.lane.is_none_or(|l| l == lane) && entry.pos > l.after && entry.pos <= l.upto);
+            let lost =
+                losses.iter().any(|l| l.lane.is_none_or(|l| l == lane) && entry.pos > l.after && entry.pos <= l.upto);
             let fate = match () {
                 () if entry.pos > acked[lane as usize] => "waiting",
                 () if parked.contains(&entry.pos.0) => "parked",
@@ -424,7 +429,9 @@ async fn compare(ctx: &Ctx, child: &Address, within: Duration) -> Result<LinkAud
 fn above(ctx: &Ctx, row: &LedgerRow) -> Vec<Run> {
     let logs = row.logs.iter().filter_map(|l| l.parse::<LogId>().ok());
     ctx.hub.state(|s| {
-        union(logs.filter_map(|log| s.held_of(&row.origin, log, row.class)).flat_map(|r| r.as_slice().to_vec()).collect())
+        union(
+            logs.filter_map(|log| s.held_of(&row.origin, log, row.class)).flat_map(|r| r.as_slice().to_vec()).collect(),
+        )
     })
 }
 

@@ -141,7 +141,12 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, uri: Uri) -
     }
 }
 
-pub(super) fn find(reader: &Reader, id: &str, source: Option<&str>, own: &str) -> Result<Option<view::Event>, log::Error> {
+pub(super) fn find(
+    reader: &Reader,
+    id: &str,
+    source: Option<&str>,
+    own: &str,
+) -> Result<Option<view::Event>, log::Error> {
     if let Some(source) = source {
         let Some(pos) = reader.find(event_key(source, id))? else { return Ok(None) };
         let entry = reader.get(pos)?;

@@ -19,8 +19,8 @@
 //! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.
 //! There is no login here: the listener is loopback unless config says otherwise.
 
-mod audit;
 pub mod alarms;
+mod audit;
 mod directives;
 mod events;
 mod intake;

@@ -145,7 +145,11 @@ fn caused(reader: &Reader, pos: Pos, id: &str, own: &str) -> Result<Vec<Caused>,
     events::walk(reader, pos, upto, |entry| {
         let Ok((header, payload)) = Header::decode(&entry.bytes) else { return };
         // Receipts are counted in the directive; only what began here follows from what is here.
-        if !header.kind.is_event() || header.kind == Kind::Receipt || header.origin.is_some() || found.len() == CAUSED_MAX {
+        if !header.kind.is_event()
+            || header.kind == Kind::Receipt
+            || header.origin.is_some()
+            || found.len() == CAUSED_MAX
+        {
             return;
         }
         let Ok(event) = serde_json::from_slice::<Event<'_>>(payload) else { return };
@@ -187,9 +191,16 @@ pub async fn trace(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, uri: Uri) 
     let rest = path.iter().filter(|a| own.covers(a) && !looked.contains_key(*a) && !silent.contains_key(*a));
     let rest: Vec<Address> = rest.cloned().collect();
     ask(&ctx, rest, &id, source.as_deref(), within, &mut looked, &mut silent).await;
-    let way = if record.direction == "down" { descent(&path, &looked, &silent) } else { climb(&path, &looked, &silent, record.reach) };
+    let way = if record.direction == "down" {
+        descent(&path, &looked, &silent)
+    } else {
+        climb(&path, &looked, &silent, record.reach)
+    };
     let on_path = |m: &Missing| path.contains(&m.node);
-    let directive = looked.get(&own).and_then(|h| h.directive.clone()).or_else(|| looked.values().find_map(|h| h.directive.clone()));
+    let directive = looked
+        .get(&own)
+        .and_then(|h| h.directive.clone())
+        .or_else(|| looked.values().find_map(|h| h.directive.clone()));
     Ok(ctx.answer(view::Trace {
         id,
         source: record.source,
@@ -268,7 +279,14 @@ struct Way {
 }
 
 fn row(node: &Address, state: &str) -> TraceHop {
-    TraceHop { node: node.clone(), state: state.into(), pos: None, committed_at: None, since_previous_us: None, detail: None }
+    TraceHop {
+        node: node.clone(),
+        state: state.into(),
+        pos: None,
+        committed_at: None,
+        since_previous_us: None,
+        detail: None,
+    }
 }
 
 fn committed(node: &Address, record: &view::HopRecord, before: Option<i64>) -> TraceHop {
@@ -312,7 +330,12 @@ fn between(from: &Address, record: &view::HopRecord, onward: &Onward) -> (&'stat
 }
 
 /// The way of an upward event; `path` begins at its origin.
-fn climb(path: &[Address], looked: &BTreeMap<Address, view::Hop>, silent: &BTreeMap<Address, Missing>, reach: Tier) -> Way {
+fn climb(
+    path: &[Address],
+    looked: &BTreeMap<Address, view::Hop>,
+    silent: &BTreeMap<Address, Missing>,
+    reach: Tier,
+) -> Way {
     let mut hops: Vec<TraceHop> = Vec::new();
     let mut verdict: Option<(&'static str, String)> = None;
     let mut below: Option<(&Address, &view::Hop, &view::HopRecord)> = None;
@@ -370,16 +393,23 @@ fn climb(path: &[Address], looked: &BTreeMap<Address, view::Hop>, silent: &BTree
         Some(found) if !is_there => found,
         _ => match (top.filter(|_| is_there), beyond) {
             (Some(i), _) => {
-                let took = hops[i].committed_at.map(|t| t.timestamp_micros()).zip(first_us).map(|(t, f)| (t - f) / 1000);
+                let took =
+                    hops[i].committed_at.map(|t| t.timestamp_micros()).zip(first_us).map(|(t, f)| (t - f) / 1000);
                 let took = match took {
-                    Some(ms) if ms >= 0 && i > 0 => format!(", {} after it was committed at {}", span(ms as u64), hops[0].node),
+                    Some(ms) if ms >= 0 && i > 0 => {
+                        format!(", {} after it was committed at {}", span(ms as u64), hops[0].node)
+                    }
                     Some(ms) if ms < 0 => format!("; the clocks of {} and {} differ", hops[0].node, hops[i].node),
                     _ => String::new(),
                 };
                 ("arrived", format!("it is at {}, as high as it goes{took}", hops[i].node))
             }
-            (None, Some(peer)) if peer.tier() == reach => ("arrived", format!("{peer}, as high as it goes, has it on disk")),
-            (None, Some(peer)) => ("passed-on", format!("{peer} has it on disk; ask there, or above, for the rest of its way")),
+            (None, Some(peer)) if peer.tier() == reach => {
+                ("arrived", format!("{peer}, as high as it goes, has it on disk"))
+            }
+            (None, Some(peer)) => {
+                ("passed-on", format!("{peer} has it on disk; ask there, or above, for the rest of its way"))
+            }
             (None, None) => ("unknown", "it has not come this far, and not everybody on its way could be asked".into()),
         },
     };
@@ -403,7 +433,9 @@ fn descent(path: &[Address], looked: &BTreeMap<Address, view::Hop>, silent: &BTr
             (Some((parent, record)), Some(onward)) if looked.contains_key(node) || !onward.acknowledged => {
                 Some(between(parent, record, onward))
             }
-            (Some(_), Some(_)) => Some(("acknowledged", silent.get(node).map_or_else(String::new, |m| m.detail.clone()))),
+            (Some(_), Some(_)) => {
+                Some(("acknowledged", silent.get(node).map_or_else(String::new, |m| m.detail.clone())))
+            }
             _ => silent.get(node).map(|m| ("unknown", m.detail.clone())),
         };
         let (state, detail) = found.clone().map_or(("absent", None), |(state, why)| (state, Some(why)));
@@ -466,7 +498,11 @@ mod tests {
     #[test]
     fn an_event_that_came_all_the_way_says_how_long_each_hop_took() {
         let seen = way(
-            vec![("c/s/m", at(5, 1_000, Some(("c/s", true)))), ("c/s", at(9, 4_000, Some(("c", true)))), ("c", at(7, 9_000, None))],
+            vec![
+                ("c/s/m", at(5, 1_000, Some(("c/s", true)))),
+                ("c/s", at(9, 4_000, Some(("c", true)))),
+                ("c", at(7, 9_000, None)),
+            ],
             "c",
         );
         let took: Vec<Option<i64>> = seen.hops.iter().map(|h| h.since_previous_us).collect();
@@ -497,7 +533,11 @@ mod tests {
     #[test]
     fn clocks_that_differ_are_not_taken_for_a_time() {
         let seen = way(
-            vec![("c/s/m", at(5, 9_000_000, Some(("c/s", true)))), ("c/s", at(9, 1_000, Some(("c", true)))), ("c", at(7, 2_000, None))],
+            vec![
+                ("c/s/m", at(5, 9_000_000, Some(("c/s", true)))),
+                ("c/s", at(9, 1_000, Some(("c", true)))),
+                ("c", at(7, 2_000, None)),
+            ],
             "c",
         );
         assert_eq!(seen.sentence, "it is at c, as high as it goes; the clocks of c/s/m and c differ");

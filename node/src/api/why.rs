@@ -59,7 +59,14 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
     let me = &ctx.config.node.address;
     let mut found = Vec::new();
     let mut tell = |code: &str, severity, sentence: String, remedy: &str| {
-        found.push(Symptom { code: code.into(), severity, node: me.clone(), by: me.clone(), sentence, remedy: remedy.into() });
+        found.push(Symptom {
+            code: code.into(),
+            severity,
+            node: me.clone(),
+            by: me.clone(),
+            sentence,
+            remedy: remedy.into(),
+        });
     };
     let data = ctx.config.node.data.display();
     match ctx.hub.trouble() {
@@ -68,15 +75,19 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
             tell("disk-low", Severity::Stuck, format!("{me} takes nothing: {why}"), &remedy);
         }
         Some(why) => {
-            let remedy = format!("look at the disk of {data} (`citybrain doctor`); it goes on by itself once it can write");
+            let remedy =
+                format!("look at the disk of {data} (`citybrain doctor`); it goes on by itself once it can write");
             tell("unwritable", Severity::Stuck, format!("{me} cannot write its log: {why}"), &remedy);
         }
         None => {
             let free = rustix::fs::statvfs(&ctx.config.node.data).map_or(u64::MAX, |s| s.f_bavail * s.f_frsize);
             let min = ctx.config.store.free_bytes_min;
             if free < 2 * min {
-                let sentence =
-                    format!("the disk of {me} is nearly full: {} MB are free, below {} MB it takes nothing", free / MB, min / MB);
+                let sentence = format!(
+                    "the disk of {me} is nearly full: {} MB are free, below {} MB it takes nothing",
+                    free / MB,
+                    min / MB
+                );
                 tell("disk-nearly-full", Severity::Note, sentence, "make room, or lower store.log_bytes_max");
             }
         }
@@ -84,14 +95,31 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
     if let Some(link) = (ctx.links)().into_iter().find(|l| l.role == LinkRole::Up) {
         found.extend(of_parent(me, &link));
     } else if let Some(parent) = me.parent().filter(|_| ctx.config.parent.is_some()) {
-        found.push(stuck(me, "parent-unreachable", format!("{me} has not tried to reach {parent} yet"), "wait a moment"));
+        found.push(stuck(
+            me,
+            "parent-unreachable",
+            format!("{me} has not tried to reach {parent} yet"),
+            "wait a moment",
+        ));
     }
     let mut tell = |code: &str, severity, sentence: String, remedy: &str| {
-        found.push(Symptom { code: code.into(), severity, node: me.clone(), by: me.clone(), sentence, remedy: remedy.into() });
+        found.push(Symptom {
+            code: code.into(),
+            severity,
+            node: me.clone(),
+            by: me.clone(),
+            sentence,
+            remedy: remedy.into(),
+        });
     };
     if ctx.offline.is_none() && ctx.started.elapsed().as_secs() < STARTING_S {
         let s = ctx.started.elapsed().as_secs();
-        tell("starting", Severity::Note, format!("{me} started {s} s ago and may still be catching up"), "wait a moment");
+        tell(
+            "starting",
+            Severity::Note,
+            format!("{me} started {s} s ago and may still be catching up"),
+            "wait a moment",
+        );
     }
     let parent = me.parent().filter(|_| ctx.config.parent.is_some());
     let log_bytes = log_bytes(ctx);
@@ -106,9 +134,17 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
     if log_bytes > max && needed.0 <= applied && needed.0 > Pos::ZERO && needed.1 != "nobody" {
         let sentence = format!(
             "the log of {me} has {} MB, more than its {} MB, because {} has not taken what comes from position {} on",
-            log_bytes / MB, max / MB, needed.1, needed.0
+            log_bytes / MB,
+            max / MB,
+            needed.1,
+            needed.0
         );
-        tell("retention-blocked", Severity::Slow, sentence, "bring that reader back, or end its session; store.log_bytes_hard_max is the last resort");
+        tell(
+            "retention-blocked",
+            Severity::Slow,
+            sentence,
+            "bring that reader back, or end its session; store.log_bytes_hard_max is the last resort",
+        );
     }
     for reason in ["too-large-for-link", "poison", "foreign"] {
         if let Some(n) = letters.get(reason) {
@@ -120,7 +156,11 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
         let sentence = format!("{me} has recorded {lost} positions as lost, the latest because {}", loss.reason);
         tell("lost", Severity::Note, sentence, "`citybrain audit` says whose they were");
     }
-    let refused: u64 = letters.iter().filter(|(r, _)| !["too-large-for-link", "poison", "foreign"].contains(&r.as_str())).map(|(_, n)| n).sum();
+    let refused: u64 = letters
+        .iter()
+        .filter(|(r, _)| !["too-large-for-link", "poison", "foreign"].contains(&r.as_str()))
+        .map(|(_, n)| n)
+        .sum();
     if refused > 0 {
         let word = letters.iter().max_by_key(|(_, n)| **n).map_or("", |(r, _)| r.as_str());
         let sentence = format!("{me} has refused {refused} inputs, most of them as `{word}`");
@@ -130,7 +170,14 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
 }
 
 fn stuck(node: &Address, code: &str, sentence: String, remedy: &str) -> Symptom {
-    Symptom { code: code.into(), severity: Severity::Stuck, node: node.clone(), by: node.clone(), sentence, remedy: remedy.into() }
+    Symptom {
+        code: code.into(),
+        severity: Severity::Stuck,
+        node: node.clone(),
+        by: node.clone(),
+        sentence,
+        remedy: remedy.into(),
+    }
 }
 
 fn log_bytes(ctx: &Ctx) -> u64 {
@@ -152,9 +199,13 @@ fn remedy_of(reason: &str) -> &'static str {
     match reason {
         "duplicate" => "two nodes use this address: stop one, or give it another address and an empty data folder",
         "forked" => "a cloned disk, or a backup that went on: keep one of the two, empty the other's data folder",
-        "past" => "the node was restored from a backup; the link heals by itself, `citybrain audit` says whether all is there",
+        "past" => {
+            "the node was restored from a backup; the link heals by itself, `citybrain audit` says whether all is there"
+        }
         "stale" => "an older process of this node still speaks: stop it",
-        "unenrolled" => "the box is new under this address and config says link.enrol = \"manual\": approve it at the parent",
+        "unenrolled" => {
+            "the box is new under this address and config says link.enrol = \"manual\": approve it at the parent"
+        }
         "version" => "upgrade the parent first, then the child",
         "wrong-parent" => "its address is not below that node: look at node.address and parent.url in its config",
         "unavailable" => "the parent cannot write at the moment: `citybrain why` there says why",
@@ -193,9 +244,15 @@ fn of_flow(me: &Address, peer: &Address, link: &view::Link, what: &str) -> Optio
     let waits = lane.unsent + lane.in_flight;
     let (code, severity, sentence, remedy) = if waits > 0 && lane.credit_frames == 0 {
         let sentence = format!("{peer} gives {me} no credit: {waits} {name} records wait");
-        ("no-credit", Severity::Slow, sentence, format!("{peer} is busy or cannot write: `citybrain why` there says more"))
+        (
+            "no-credit",
+            Severity::Slow,
+            sentence,
+            format!("{peer} is busy or cannot write: `citybrain why` there says more"),
+        )
     } else if waits > 0 && link.last_heard_ms_ago.is_none_or(|ms| ms > SILENT_MS) {
-        let sentence = format!("{peer} is silent though {waits} records wait for it, {}", since(link.last_heard_ms_ago));
+        let sentence =
+            format!("{peer} is silent though {waits} records wait for it, {}", since(link.last_heard_ms_ago));
         ("silent", Severity::Stuck, sentence, "the link is built anew by itself within seconds".to_owned())
     } else if waits > BEHIND_RECORDS {
         let sentence = format!("{me} is catching up with its {what} {peer}: at most {waits} {name} records wait");
@@ -217,7 +274,11 @@ fn of_child(me: &Address, child: &Address, link: Option<&view::Link>, known: boo
             tell("away".into(), sentence, format!("is {child} running, and does its parent.url lead to {me}?"))
         } else {
             let sentence = format!("{me} has never heard of {child}");
-            tell("never-came".into(), sentence, format!("start it, with node.address = \"{child}\" and parent.url leading to {me}"))
+            tell(
+                "never-came".into(),
+                sentence,
+                format!("start it, with node.address = \"{child}\" and parent.url leading to {me}"),
+            )
         };
     };
     let heard = since(link.last_heard_ms_ago);
@@ -231,7 +292,11 @@ fn of_child(me: &Address, child: &Address, link: Option<&view::Link>, known: boo
         }
         "refused" => {
             let (reason, detail) = why.split_once(": ").unwrap_or((why.as_str(), ""));
-            tell(format!("refused-{reason}"), format!("{me} refuses {child} ({reason}): {detail}"), remedy_of(reason).into())
+            tell(
+                format!("refused-{reason}"),
+                format!("{me} refuses {child} ({reason}): {detail}"),
+                remedy_of(reason).into(),
+            )
         }
         state => {
             let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
@@ -277,7 +342,8 @@ async fn visit(ctx: &Ctx, node: &Address, child: Option<&Address>, within: Durat
     let path = child.map_or_else(|| "/v1/symptoms".to_owned(), |c| format!("/v1/symptoms?child={c}"));
     match road::ask_view::<view::Symptoms>(ctx, node, &path, within).await {
         Err(silent) => {
-            let row = Looked { node: node.clone(), took_ms: None, clock_ahead_ms: None, failed: Some(silent.detail.clone()) };
+            let row =
+                Looked { node: node.clone(), took_ms: None, clock_ahead_ms: None, failed: Some(silent.detail.clone()) };
             // That it is away is told by its parent already; a node in session that says nothing is not.
             let me = &ctx.config.node.address;
             let sentence = format!("{node} does not answer: {}", silent.detail);
@@ -317,8 +383,11 @@ fn clock(me: &Address, node: &Address, ahead_ms: i64, took: Duration) -> Option<
 /// The worst first; among equals the one nearest to the node asked, for it hides what is below.
 fn verdict(address: Address, mut symptoms: Vec<Symptom>, looked: Vec<Looked>) -> view::Why {
     // The parent's own word on a silent child says more than the silence.
-    let named: Vec<Address> =
-        symptoms.iter().filter(|s| s.severity == Severity::Stuck && s.code != "no-answer").map(|s| s.node.clone()).collect();
+    let named: Vec<Address> = symptoms
+        .iter()
+        .filter(|s| s.severity == Severity::Stuck && s.code != "no-answer")
+        .map(|s| s.node.clone())
+        .collect();
     symptoms.retain(|s| s.code != "no-answer" || !named.contains(&s.node));
     // What is wrong with others than the one in question counts only if it is in the way.
     symptoms.retain(|s| s.node == address || s.severity == Severity::Stuck || s.code == "no-credit");
@@ -373,14 +442,21 @@ mod tests {
         assert_eq!(code(None, false).as_deref(), Some("never-came"));
         assert_eq!(code(None, true).as_deref(), Some("away"));
         assert_eq!(code(Some(&link("c/s", "away", None, 0, 0)), true).as_deref(), Some("away"));
-        assert_eq!(code(Some(&link("c/s", "up", Some("refused another: x"), 0, 8)), true).as_deref(), Some("refused-another"));
+        assert_eq!(
+            code(Some(&link("c/s", "up", Some("refused another: x"), 0, 8)), true).as_deref(),
+            Some("refused-another")
+        );
     }
 
     #[test]
     fn the_worst_comes_first_and_notes_about_others_are_left_out() {
         let note = |node: &str| Symptom { severity: Severity::Note, ..stuck(&a(node), "lost", "lost".into(), "") };
         let looked = vec![Looked { node: a("c"), took_ms: Some(0), clock_ahead_ms: None, failed: None }];
-        let seen = verdict(a("c/s/m"), vec![note("c"), note("c/s/m"), stuck(&a("c/s"), "away", "gone".into(), "")], looked.clone());
+        let seen = verdict(
+            a("c/s/m"),
+            vec![note("c"), note("c/s/m"), stuck(&a("c/s"), "away", "gone".into(), "")],
+            looked.clone(),
+        );
         let codes: Vec<&str> = seen.symptoms.iter().map(|s| s.code.as_str()).collect();
         assert_eq!((seen.code.as_str(), seen.moves, codes), ("away", false, vec!["away", "lost"]));
         let well = verdict(a("c/s/m"), vec![note("c")], looked);

@@ -332,9 +332,7 @@ fn refused(name: &str, status: u16, body: &[u8]) -> Fail {
     }
     match serde_json::from_slice::<Failure>(body) {
         Ok(failure) => Fail { code, failure, ..Fail::unreachable("", "") },
-        Err(_) => {
-            Fail::new(code, "foreign", format!("{name} answers with HTTP status {status}"), "is it a citybrain?")
-        }
+        Err(_) => Fail::new(code, "foreign", format!("{name} answers with HTTP status {status}"), "is it a citybrain?"),
     }
 }
 

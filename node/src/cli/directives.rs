@@ -27,9 +27,7 @@ impl Directives {
             Directives::List { limit, at } => {
                 at.ask("/v1/directives", &[("limit", limit.to_string())], Output::Directives)
             }
-            Directives::Show { id, at } => {
-                at.ask(&format!("/v1/directives/{}", segment(&id)), &[], Output::Directive)
-            }
+            Directives::Show { id, at } => at.ask(&format!("/v1/directives/{}", segment(&id)), &[], Output::Directive),
         }
     }
 }

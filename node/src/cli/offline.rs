@@ -41,14 +41,23 @@ impl Folder {
                 format!("a node is running on `{}`", dir.display()),
                 format!("ask it: `--data-dir {}` instead of `--offline`", dir.display()),
             ),
-            OpenError::Log(log::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Fail::no("not-found", format!("there is no log in `{}`", dir.display()), "give the `data` folder of a node's config")
-            }
-            e => Fail::no("unreadable", format!("`{}` does not read: {e}", dir.display()), "`citybrain store verify DIR` says what is damaged"),
+            OpenError::Log(log::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Fail::no(
+                "not-found",
+                format!("there is no log in `{}`", dir.display()),
+                "give the `data` folder of a node's config",
+            ),
+            e => Fail::no(
+                "unreadable",
+                format!("`{}` does not read: {e}", dir.display()),
+                "`citybrain store verify DIR` says what is damaged",
+            ),
         })?;
         // The node's own presence says who it is; its config is not in its folder.
         let Some(address) = hub.state(|s| s.address.clone()) else {
-            return no(format!("the node of `{}` has never said who it is", dir.display()), "it stopped during its first start");
+            return no(
+                format!("the node of `{}` has never said who it is", dir.display()),
+                "it stopped during its first start",
+            );
         };
         let mut config = self::config(dir, address.as_str())?;
         if let Some(known) = hub.state(|s| s.registry.get(&address).cloned()) {
@@ -81,7 +90,8 @@ impl Folder {
         let (parts, body) = self.runtime.block_on(api::road::call(self.routes.clone(), uri)).into_parts();
         let text = |v: &axum::http::HeaderValue| v.to_str().unwrap_or_default().to_owned();
         let headers = parts.headers.iter().map(|(n, v)| (n.as_str().to_owned(), text(v))).collect();
-        let body = BodyReader { runtime: self.runtime.clone(), chunks: body.into_data_stream(), rest: Default::default() };
+        let body =
+            BodyReader { runtime: self.runtime.clone(), chunks: body.into_data_stream(), rest: Default::default() };
         Ok(Got { status: parts.status.as_u16(), headers, body: Box::new(body) })
     }
 }
@@ -104,7 +114,12 @@ fn links(hub: &Hub, own: &Address) -> Vec<view::Link> {
                 let upto = |c: Option<citybrain_shared::wire::Cursor>| c.map_or(Pos::ZERO, |c| c.upto);
                 let acked = upto(p.peer_has[slot]);
                 let (unsent, here) = (last.0.saturating_sub(acked.0), upto(p.has[slot]));
-                view::LinkLane { unsent, durable_at_peer_pos: acked, durable_here_pos: here, ..view::LinkLane::default() }
+                view::LinkLane {
+                    unsent,
+                    durable_at_peer_pos: acked,
+                    durable_here_pos: here,
+                    ..view::LinkLane::default()
+                }
             };
             view::Link {
                 role: if peer.depth() < own.depth() { view::LinkRole::Up } else { view::LinkRole::Down },

@@ -62,7 +62,9 @@ impl Trace {
             let seen: Result<Answer<view::Trace>, Fail> = asked.get(&format!("/v1/trace/{id}"), &query);
             let is_late = started.elapsed() > PROBE_WAIT;
             match seen {
-                Ok(answer) if is_late || ["arrived", "passed-on", "missing"].contains(&answer.body.outcome.as_str()) => {
+                Ok(answer)
+                    if is_late || ["arrived", "passed-on", "missing"].contains(&answer.body.outcome.as_str()) =>
+                {
                     return Ok(Output::Trace(answer));
                 }
                 Err(fail) if is_late || fail.code != 1 => return Err(fail),

@@ -202,7 +202,7 @@ impl Table {
     }
 
     /// Notes that somebody here or above asked its owner for a change.
-    pub fn note_asked(&mut self, id: &str, asked: view::Asked) {
+    pub fn note_asked(&mut self, id: &str, asked: view::AlarmAsked) {
         if let Some(alarm) = self.all.get_mut(id) {
             alarm.asked = Some(asked);
             self.dirty.insert(id.to_owned());

@@ -94,6 +94,10 @@ pub struct Expression {
     program: Program,
     pub uses_window: bool,
     pub uses_distinct: bool,
+    /// Fields of the window that it reads: only they are made.
+    window_fields: Vec<&'static str>,
+    /// The JSON pointer that it amounts to, if it only names a place in the event.
+    pub pointer: Option<String>,
 }
 
 impl Expression {
@@ -122,14 +126,34 @@ impl Expression {
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(Expression { text: text.to_owned(), program, uses_window, uses_distinct })
+        let mut read = Vec::new();
+        paths(program.expression(), &mut read);
+        let reads = |field: &&str| read.contains(&format!("window.{field}")) || read.iter().any(|p| p == "window");
+        let window_fields = WINDOW_FIELDS.into_iter().filter(reads).collect();
+        let pointer = plain_path(program.expression()).filter(|p| p.starts_with("event."));
+        let pointer = pointer.map(|p| p["event".len()..].replace('.', "/"));
+        Ok(Expression { text: text.to_owned(), program, uses_window, uses_distinct, window_fields, pointer })
     }
 
     fn run(&self, facts: &Facts, window: Option<&Summary>) -> Result<Value, String> {
-        let scene = Scene { facts, window: window.filter(|_| self.uses_window).map(boxed_window) };
+        let scene = Scene { facts, window: window.filter(|_| self.uses_window).map(|w| self.boxed_window(w)) };
         let mut context = Context::with_env(ENV.clone());
         context.set_variable_resolver(&scene);
         self.program.execute(&context).map_err(|e| format!("`{}`: {e}", self.text))
+    }
+
+    fn boxed_window(&self, s: &Summary) -> Box<dyn Val> {
+        let whole = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
+        let value = |field: &str| match field {
+            "count" => whole(s.count),
+            "distinct" => whole(s.distinct),
+            "sum" => Value::Float(s.sum),
+            "min" => Value::Float(s.min),
+            "max" => Value::Float(s.max),
+            "avg" => Value::Float(s.avg()),
+            _ => Value::Int(s.within_us / 1_000_000),
+        };
+        boxed(self.window_fields.iter().map(|f| (*f, value(f))).collect::<HashMap<_, _>>().into())
     }
 
     /// # Errors
@@ -226,21 +250,6 @@ fn value_of(json: &Json) -> Value {
         Json::Array(all) => Value::List(Arc::new(all.iter().map(value_of).collect())),
         Json::Object(all) => all.iter().map(|(k, v)| (k.clone(), value_of(v))).collect::<HashMap<_, _>>().into(),
     }
-}
-
-fn boxed_window(s: &Summary) -> Box<dyn Val> {
-    let count = i64::try_from(s.count).unwrap_or(i64::MAX);
-    let distinct = i64::try_from(s.distinct).unwrap_or(i64::MAX);
-    let map: HashMap<&str, Value> = HashMap::from([
-        ("count", Value::Int(count)),
-        ("sum", Value::Float(s.sum)),
-        ("min", Value::Float(s.min)),
-        ("max", Value::Float(s.max)),
-        ("avg", Value::Float(s.avg())),
-        ("distinct", Value::Int(distinct)),
-        ("within_s", Value::Int(s.within_us / 1_000_000)),
-    ]);
-    boxed(map.into())
 }
 
 struct Scene<'a> {
@@ -497,6 +506,17 @@ fn is_type(name: &str) -> bool {
         || name.starts_with("__")
 }
 
+/// `event.data.level`, if it is nothing but that.
+fn plain_path(e: &IdedExpr) -> Option<String> {
+    match &e.expr {
+        Expr::Ident(name) => Some(name.clone()),
+        Expr::Select(s) if !s.test && !s.field.contains(['.', '/', '~']) => {
+            Some(format!("{}.{}", plain_path(&s.operand)?, s.field))
+        }
+        _ => None,
+    }
+}
+
 fn paths(e: &IdedExpr, all: &mut Vec<String>) {
     fn path(e: &IdedExpr) -> Option<String> {
         match &e.expr {
@@ -513,7 +533,18 @@ fn paths(e: &IdedExpr, all: &mut Vec<String>) {
         Expr::Select(s) => paths(&s.operand, all),
         Expr::Call(c) => c.target.as_deref().into_iter().chain(&c.args).for_each(|a| paths(a, all)),
         Expr::List(l) => l.elements.iter().for_each(|e| paths(e, all)),
-        Expr::Comprehension(c) => paths(&c.iter_range, all),
+        Expr::Map(m) => {
+            for entry in &m.entries {
+                if let EntryExpr::MapEntry(entry) = &entry.expr {
+                    paths(&entry.key, all);
+                    paths(&entry.value, all);
+                }
+            }
+        }
+        Expr::Comprehension(c) => {
+            let parts = [&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result];
+            parts.into_iter().for_each(|part| paths(part, all));
+        }
         _ => {}
     }
 }

@@ -9,7 +9,7 @@ use super::window::{Seen, Summary};
 use super::{Rules, WAITING_MAX};
 use citybrain_shared::Pos;
 use citybrain_shared::record::{Direction, Header, Kind};
-use citybrain_shared::view::{self, Alarm, Asked};
+use citybrain_shared::view::{self, Alarm, AlarmAsked};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use xxhash_rust::xxh3::xxh3_64;
@@ -23,6 +23,8 @@ pub const HOPS: &str = "rulehops";
 const STALE_US: i64 = 600_000_000;
 /// Moments at which a window is looked at ahead, to know when it will be over.
 const LOOK_AHEAD: usize = 16;
+/// Bytes of what a rule keeps apart: names and addresses are shorter.
+const KEY_BYTES_MAX: usize = 256;
 
 #[derive(Deserialize)]
 struct DataOf<T> {
@@ -49,11 +51,14 @@ impl Rules {
     pub(super) fn meet(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
         match header.kind {
             Kind::Event => {}
-            Kind::Presence if header.origin.is_none() => return self.started(),
+            Kind::Presence if header.origin.is_none() => return self.start(header.committed_us, payload),
             _ => return,
         }
         if header.name.starts_with("city.brain.") {
             self.own_word(pos, header, payload);
+            if header.name.starts_with("city.brain.rule.") {
+                return; // a rule on `*` would speak of its own words
+            }
         }
         if self.set.is_empty() {
             return;
@@ -96,8 +101,14 @@ impl Rules {
         }
         memory.tally.matched += 1;
         let key = rule.key(facts)?;
+        if key.len() > KEY_BYTES_MAX {
+            return Err(format!("`by` gives {} bytes; a key has at most {KEY_BYTES_MAX}", key.len()));
+        }
         let value = match rule.window.as_ref().and_then(|w| w.value.as_ref()) {
-            Some(cel) => Some(cel.json(facts, None)?),
+            Some(cel) => Some(match cel.pointer.as_ref().and_then(|p| facts.json.pointer(p)) {
+                Some(found) => found.clone(),
+                None => cel.json(facts, None)?,
+            }),
             None => None,
         };
         if !memory.keys.contains_key(&key) {
@@ -148,17 +159,33 @@ impl Rules {
         self.dirty_waiting = true;
     }
 
-    /// The node has started again. A conclusion that two starts did not get rid of is not going to
+    /// The node has started again. A conclusion that three starts did not get rid of is not going to
     /// be spoken: it comes from a replay under other rules.
-    fn started(&mut self) {
-        if self.waiting.is_empty() {
-            return;
+    fn start(&mut self, now_us: i64, payload: &[u8]) {
+        #[derive(Deserialize)]
+        struct Presence {
+            id: String,
         }
+        let id = serde_json::from_slice::<Presence>(payload).map(|p| p.id).unwrap_or_default();
+        self.started = id.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        self.dirty_started = true;
         let before = self.waiting.len();
         self.waiting.iter_mut().for_each(|i| i.starts += 1);
         self.waiting.retain(|i| i.starts < 3);
         self.dropped += (before - self.waiting.len()) as u64;
-        self.dirty_waiting = true;
+        self.dirty_waiting |= before > 0;
+        // Nothing could come while the node was down.
+        for (index, rule) in self.set.rules.iter().enumerate() {
+            let Some(absent) = rule.absent_us else { continue };
+            for (key, state) in &mut self.memories[index].keys {
+                let Some(due) = state.due.filter(|d| d.at_us < now_us + absent) else { continue };
+                let later = Due { at_us: now_us + absent, ..due };
+                state.due = Some(later);
+                self.due.remove(&(due.at_us, index as u32, key.clone()));
+                self.due.insert((later.at_us, index as u32, key.clone()));
+                self.dirty_keys.insert((index as u32, key.clone()));
+            }
+        }
     }
 
     fn forget_stale(&mut self, now_us: i64) {
@@ -218,7 +245,7 @@ impl Rules {
             let what = Conclusion::Ask { id, name, alarm_key: key, action, by, until_us };
             self.conclude(pos, header.committed_us, what);
         } else {
-            let asked = Asked { action: ask.action, by: ask.by, at: view::time_of(header.received_us) };
+            let asked = AlarmAsked { action: ask.action, by: ask.by, at: view::time_of(header.received_us) };
             self.alarms.note_asked(&ask.id, asked);
         }
     }

@@ -17,7 +17,8 @@ const HELD_BYTES_MAX: usize = 8 * 1024;
 pub struct KeyState {
     /// The newest event's time.
     pub last_us: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Behind the row's JSON, see [`KeyState::row`].
+    #[serde(skip)]
     pub window: Option<Window>,
     /// Fired, and not over yet.
     #[serde(default)]
@@ -34,6 +35,30 @@ pub struct KeyState {
     pub held: Option<Held>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Due>,
+}
+
+impl KeyState {
+    /// A line of JSON and, behind it, the window.
+    pub fn row(&self) -> Vec<u8> {
+        let mut row = serde_json::to_vec(self).expect("it has string keys only");
+        row.push(b'\n');
+        if let Some(window) = &self.window {
+            window.encode(&mut row);
+        }
+        row
+    }
+
+    /// # Errors
+    /// When it is no row of [`KeyState::row`].
+    pub fn from_row(row: &[u8]) -> Result<KeyState, String> {
+        let line = row.iter().position(|b| *b == b'\n').ok_or("it has no first line")?;
+        let mut state: KeyState = serde_json::from_slice(&row[..line]).map_err(|e| e.to_string())?;
+        let rest = &row[line + 1..];
+        if !rest.is_empty() {
+            state.window = Some(Window::decode(rest).ok_or("its window does not read")?);
+        }
+        Ok(state)
+    }
 }
 
 /// A moment at which something is to happen if no event changes that.

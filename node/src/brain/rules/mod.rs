@@ -51,8 +51,8 @@ use keys::{Due, Intent, KeyState, Memory, Tally};
 use rule::Set;
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Conclusions that wait to be written: two commits' worth. Only a disk that takes nothing lets them
 /// pile up, and then nothing is folded either.
@@ -74,6 +74,11 @@ pub struct Rules {
     gone_rows: Vec<Vec<u8>>,
     slot: Arc<Slot>,
     adopted: u64,
+    /// The counter of the start that was last told of.
+    started: u64,
+    dirty_started: bool,
+    /// When this process first asked for what is due.
+    first_asked_us: OnceLock<i64>,
 }
 
 /// Where a newer set of rules is laid down for the running one to take over.
@@ -117,6 +122,9 @@ impl Rules {
             gone_rows: Vec::new(),
             slot,
             adopted,
+            started: 0,
+            dirty_started: false,
+            first_asked_us: OnceLock::new(),
         }
     }
 
@@ -217,8 +225,8 @@ impl Policy for Rules {
         self.due.first().map(|(at, _, _)| *at)
     }
 
-    fn on_due(&self, _: &State, now_us: i64) -> Vec<Draft> {
-        self.speak(now_us)
+    fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft> {
+        self.speak(state, now_us)
     }
 
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
@@ -233,7 +241,7 @@ impl Policy for Rules {
         for (index, key) in std::mem::take(&mut self.dirty_keys) {
             let Some(rule) = self.set.rules.get(index as usize) else { continue };
             let state = self.memories[index as usize].keys.get(&key);
-            rows.push((key_row(&rule.name, &key), state.map(json)));
+            rows.push((key_row(&rule.name, &key), state.map(KeyState::row)));
         }
         for index in std::mem::take(&mut self.dirty_tallies) {
             let Some(rule) = self.set.rules.get(index as usize) else { continue };
@@ -245,6 +253,9 @@ impl Policy for Rules {
         if std::mem::take(&mut self.dirty_waiting) {
             rows.push((b"w".to_vec(), Some(json(&(self.dropped, &self.waiting)))));
         }
+        if std::mem::take(&mut self.dirty_started) {
+            rows.push((b"p".to_vec(), Some(json(&self.started))));
+        }
         rows
     }
 
@@ -254,6 +265,7 @@ impl Policy for Rules {
         let said = |e: serde_json::Error| e.to_string();
         match letter {
             "a" => self.alarms.load(serde_json::from_slice(value).map_err(said)?),
+            "p" => self.started = serde_json::from_slice(value).map_err(said)?,
             "w" => (self.dropped, self.waiting) = serde_json::from_slice(value).map_err(said)?,
             "t" => {
                 let tally: Tally = serde_json::from_slice(value).map_err(said)?;
@@ -264,7 +276,7 @@ impl Policy for Rules {
             }
             "k" => {
                 let (rule, by) = name.split_once('\0').ok_or("its key has no rule")?;
-                let state: KeyState = serde_json::from_slice(value).map_err(said)?;
+                let state = KeyState::from_row(value)?;
                 match self.index_of(rule) {
                     Some(i) => {
                         self.due.extend(state.due.map(|d| (d.at_us, i, by.to_owned())));

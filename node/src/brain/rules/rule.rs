@@ -43,7 +43,8 @@ pub struct Rule {
 
 enum By {
     Nothing,
-    Pointer(String),
+    /// A JSON pointer, and as it was written.
+    Pointer(String, String),
     Cel(Expression),
 }
 
@@ -75,7 +76,7 @@ impl Rule {
     pub fn key(&self, facts: &Facts) -> Result<String, String> {
         match &self.by {
             By::Nothing => Ok(String::new()),
-            By::Pointer(p) => match facts.json.pointer(p) {
+            By::Pointer(p, _) => match facts.json.pointer(p) {
                 Some(Json::String(s)) => Ok(s.clone()),
                 Some(other) => Ok(other.to_string()),
                 None => Err(format!("there is nothing at `{p}`")),
@@ -113,7 +114,7 @@ impl Rule {
         words.extend(self.only.as_ref().map(|e| format!("only {}", e.text)));
         match &self.by {
             By::Nothing => {}
-            By::Pointer(p) => words.push(format!("by {p}")),
+            By::Pointer(_, text) => words.push(format!("by {text}")),
             By::Cel(e) => words.push(format!("by {}", e.text)),
         }
         let span = |us: i64| super::span_in_words(us);
@@ -252,8 +253,11 @@ impl Compiler {
         let clear = cel(self, "clear", &r.clear, scope, Wants::Bool);
         let by = match r.by.as_deref() {
             None => Some(By::Nothing),
-            Some(pointer) if pointer.starts_with('/') => Some(By::Pointer(pointer.to_owned())),
-            Some(text) => self.cel("by", text, before, Wants::Anything).map(By::Cel),
+            Some(pointer) if pointer.starts_with('/') => Some(By::Pointer(pointer.to_owned(), pointer.to_owned())),
+            Some(text) => self.cel("by", text, before, Wants::Anything).map(|cel| match cel.pointer.clone() {
+                Some(pointer) => By::Pointer(pointer, cel.text),
+                None => By::Cel(cel),
+            }),
         };
         let then: Vec<Option<Action>> =
             r.then.iter().enumerate().map(|(i, a)| self.action(a, &format!("then.{i}"), scope, r, config)).collect();

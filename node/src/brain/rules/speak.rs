@@ -11,10 +11,11 @@ use super::keys::{Conclusion, Held, What};
 use super::rule::{Action, Rule, severity};
 use super::template::Template;
 use super::window::Summary;
+use citybrain_hub::state::State;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, Alarm, Firing};
-use citybrain_shared::{Lane, Pos, Selector, Tier};
+use citybrain_shared::{Lane, Pos, Selector, Tier, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeMap;
@@ -23,9 +24,14 @@ use std::collections::BTreeMap;
 pub const FIRED: &str = "city.brain.rule.fired";
 
 /// Conclusions in one group, and timers: a few milliseconds of work.
-const SPOKEN_MAX: usize = 512;
+const SPOKEN_MAX: usize = 256;
 /// Conclusions of one record are spoken together, whatever their number.
 const TIMERS_MAX: usize = 256;
+
+/// Characters of a title or a shown value: enough for people, whatever an event holds.
+const TEXT_MAX: usize = 300;
+/// Timers wait this long after a start for the node to have said that it is there.
+const AWAKE_AFTER_US: i64 = 60_000_000;
 
 /// `data` of [`FIRED`].
 #[derive(Serialize, Deserialize)]
@@ -99,7 +105,7 @@ pub enum AskError {
 
 impl Rules {
     /// Everything that is to be written now: empty when nothing waits.
-    pub(super) fn speak(&self, now_us: i64) -> Vec<Draft> {
+    pub(super) fn speak(&self, state: &State, now_us: i64) -> Vec<Draft> {
         let mut speaker = Speaker::new(self, now_us);
         let mut upto = Pos::ZERO;
         for (i, intent) in self.waiting.iter().enumerate() {
@@ -109,9 +115,22 @@ impl Rules {
             upto = intent.pos;
             speaker.conclusion(&intent.what, intent.at_us);
         }
-        let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TIMERS_MAX);
-        due.for_each(|(at, rule, key)| speaker.timer(*at, *rule, key));
+        if self.is_awake(state, now_us) {
+            let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TIMERS_MAX);
+            due.for_each(|(at, rule, key)| speaker.timer(*at, *rule, key));
+        }
         speaker.group(upto)
+    }
+
+    /// Has this start of the node been told of? Only then are timers asked: what could not come while
+    /// the node was down is not absent.
+    fn is_awake(&self, state: &State, now_us: i64) -> bool {
+        if self.started == state.me.boot.counter {
+            return true;
+        }
+        // A disk that takes nothing keeps that word back; then time alone must do.
+        let first = self.first_asked_us.get_or_init(|| now_us);
+        now_us - first >= AWAKE_AFTER_US
     }
 
     /// The records by which an alarm is acknowledged, cleared or shelved: the change itself where the
@@ -123,6 +142,9 @@ impl Rules {
         let alarm = self.alarms.get(id).ok_or_else(|| AskError::Unknown(id.to_owned()))?;
         let who = Identity { owner: alarm.origin.clone(), name: alarm.name.clone(), key: alarm.key.clone() };
         let word = wish.word();
+        if word != "shelve" && alarm.asked.as_ref().is_some_and(|a| a.action == word) {
+            return Ok((alarm.clone(), Vec::new()));
+        }
         let until_us = match wish {
             Wish::Shelve { until_us } => Some(until_us),
             _ => None,
@@ -140,7 +162,7 @@ impl Rules {
             speaker.tell(after.clone(), kind, 0);
             return Ok((after, speaker.drafts));
         }
-        let asked = view::Asked { action: word.to_owned(), by: by.to_owned(), at: view::time_of(now_us) };
+        let asked = view::AlarmAsked { action: word.to_owned(), by: by.to_owned(), at: view::time_of(now_us) };
         let data =
             AskData { id: id.to_owned(), name: who.name, key: who.key, action: word.into(), by: by.into(), until_us };
         let target = alarm.origin.to_string();
@@ -224,7 +246,9 @@ impl<'a> Speaker<'a> {
             What::Held | What::Absent => "held",
             What::Over => "over",
         };
-        self.act(&rule.name, key, what, held, held, window.as_ref(), due_us, Some(due_us));
+        // Looked at again from now on, not from a moment long past.
+        let at_us = if what == "held" { self.now } else { due_us };
+        self.act(&rule.name, key, what, held, held, window.as_ref(), at_us, Some(due_us));
     }
 
     /// What a rule does. `held` is the event that the alarm speaks of, `by` the one that did it.
@@ -255,7 +279,13 @@ impl<'a> Speaker<'a> {
         }
         let severity = rule.severity(&facts, window).filter(|_| what == "fired");
         let event = if due_us.is_some() { String::new() } else { id };
-        let why = rule.why(&cause, window);
+        let mut why = rule.why(&cause, window);
+        for value in why.values_mut() {
+            let text = value.to_string();
+            if text.len() > TEXT_MAX {
+                *value = cut(text).into();
+            }
+        }
         let (rule, key, what) = (name.to_owned(), key.to_owned(), what.to_owned());
         self.said.push(SaidOf { rule, key, what, at_us, due_us, severity, event, why, done });
     }
@@ -275,7 +305,7 @@ impl<'a> Speaker<'a> {
                 let severity = severity(s, facts, window);
                 let step = Step::Raise {
                     severity,
-                    title: title.text(facts, window),
+                    title: cut(title.text(facts, window)),
                     reach: *reach,
                     rule: rule.name.clone(),
                     rule_key: key.to_owned(),
@@ -293,6 +323,10 @@ impl<'a> Speaker<'a> {
             }
             Action::Emit { kind, subject, urgent, reach, data } => {
                 let kind = kind.text(facts, window);
+                if kind.starts_with("city.brain.") || kind.is_empty() {
+                    done.push(format!("nothing emitted: `{}` is no type for a rule", cut(kind)));
+                    return;
+                }
                 let data = data.fill(facts, window);
                 let mut event = self.event(&kind, &self.id(&rule.name), data, hops);
                 if let Some(subject) = subject.as_ref().map(|s| s.text(facts, window)).filter(|s| !s.is_empty()) {
@@ -311,7 +345,7 @@ impl<'a> Speaker<'a> {
                     data.iter().map(|(name, t)| (name.clone(), t.fill(facts, window))).collect();
                 body.insert("kind".into(), kind.clone().into());
                 body.insert("category".into(), category.clone().into());
-                body.insert("title".into(), title.text(facts, window).into());
+                body.insert("title".into(), cut(title.text(facts, window)).into());
                 body.insert("channel".into(), format!("rule:{}", rule.name).into());
                 let mut event = self.event(event_type, &self.id(&rule.name), Json::Object(body), hops);
                 event.insert("subject".into(), if key.is_empty() { rule.name.clone() } else { key.to_owned() }.into());
@@ -402,7 +436,7 @@ impl<'a> Speaker<'a> {
         facts: &Facts,
         window: Option<&Summary>,
     ) -> Identity {
-        let key = own.map_or_else(|| key.to_owned(), |t| t.text(facts, window));
+        let key = own.map_or_else(|| key.to_owned(), |t| cut(t.text(facts, window)));
         Identity { owner: self.rules.me.clone(), name: alarm.to_owned(), key }
     }
 
@@ -485,11 +519,23 @@ impl<'a> Speaker<'a> {
         let (id, source) = (event["id"].as_str().unwrap_or_default(), event["source"].as_str().unwrap_or_default());
         let key = event_key(source, id);
         let header = Header { lane, direction, reach, target, ttl_ms, key, ..Header::local(Kind::Event, kind) };
-        let payload = serde_json::to_vec(&event).expect("a JSON value always serialises");
+        let mut payload = serde_json::to_vec(&event).expect("a JSON value always serialises");
+        if payload.len() > limits::EVENT_BYTES_MAX {
+            // Larger than an event may be: a template took a whole event in, and added to it.
+            let small = event.iter().filter(|(name, _)| *name != "data").map(|(n, v)| (n.clone(), v.clone()));
+            payload = serde_json::to_vec(&small.collect::<Map<_, _>>()).expect("a JSON value always serialises");
+        }
         // A template that made a type of 64 KiB: nothing can be done with it.
         if let Ok(draft) = Draft::new(&header, &payload) {
             self.drafts.push(draft);
         }
+    }
+}
+
+fn cut(text: String) -> String {
+    match text.char_indices().nth(TEXT_MAX) {
+        Some((i, _)) => format!("{}…", &text[..i]),
+        None => text,
     }
 }
 

@@ -34,15 +34,14 @@ impl Summary {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Window {
     cells: VecDeque<Cell>,
     /// Hash of a value, and when it was last seen.
-    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
     distinct: HashMap<u64, i64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 struct Cell {
     /// Of the newest event in it.
     at: i64,
@@ -126,10 +125,81 @@ impl Window {
         some
     }
 
+    /// Small, for it is written twice a second while events come: a flag whether there are values at
+    /// all; cells as steps of time, numbers of events and, where there are values, one for a single
+    /// event or sum, min and max; then the different values.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let valued = self.cells.iter().any(|c| c.sum != 0.0 || c.min != 0.0 || c.max != 0.0);
+        out.push(u8::from(valued));
+        varint(self.cells.len() as u64, out);
+        let mut before = 0;
+        for c in &self.cells {
+            varint((c.at - before) as u64, out);
+            varint(c.n, out);
+            before = c.at;
+            let numbers = if c.n == 1 { &[c.sum][..] } else { &[c.sum, c.min, c.max] };
+            numbers.iter().filter(|_| valued).for_each(|x| out.extend_from_slice(&x.to_le_bytes()));
+        }
+        let mut distinct: Vec<(&u64, &i64)> = self.distinct.iter().collect();
+        distinct.sort_unstable();
+        varint(distinct.len() as u64, out);
+        for (hash, at) in distinct {
+            out.extend_from_slice(&hash.to_le_bytes());
+            out.extend_from_slice(&at.to_le_bytes());
+        }
+    }
+
+    /// What [`Window::encode`] wrote; `None` when it is something else.
+    pub fn decode(mut bytes: &[u8]) -> Option<Window> {
+        let from = &mut bytes;
+        let valued = take::<1>(from)?[0] != 0;
+        let mut window = Window::default();
+        let mut at = 0i64;
+        for _ in 0..read_varint(from)? {
+            at = at.wrapping_add(read_varint(from)? as i64);
+            let n = read_varint(from)?;
+            let mut number = || if valued { take::<8>(from).map(f64::from_le_bytes) } else { Some(0.0) };
+            let sum = number()?;
+            let (min, max) = if n == 1 { (sum, sum) } else { (number()?, number()?) };
+            window.cells.push_back(Cell { at, n, sum, min, max });
+        }
+        for _ in 0..read_varint(from)? {
+            let hash = u64::from_le_bytes(take::<8>(from)?);
+            window.distinct.insert(hash, i64::from_le_bytes(take::<8>(from)?));
+        }
+        from.is_empty().then_some(window)
+    }
+
     #[cfg(test)]
     pub fn cells(&self) -> usize {
         self.cells.len()
     }
+}
+
+fn varint(mut n: u64, out: &mut Vec<u8>) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+fn read_varint(from: &mut &[u8]) -> Option<u64> {
+    let mut n = 0;
+    for shift in (0..64).step_by(7) {
+        let b = take::<1>(from)?[0];
+        n |= u64::from(b & 0x7f) << shift;
+        if b < 0x80 {
+            return Some(n);
+        }
+    }
+    None
+}
+
+fn take<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, rest) = from.split_first_chunk::<N>()?;
+    *from = rest;
+    Some(*head)
 }
 
 impl Cell {
@@ -164,6 +234,9 @@ mod tests {
                 let value = f64::from(value);
                 window.add(kind, within, Seen { at: now, value, hash: Some(value.to_bits()) });
                 all.push((now, value));
+                let mut bytes = Vec::new();
+                window.encode(&mut bytes);
+                prop_assert!(Window::decode(&bytes).is_some_and(|read| read == window));
                 for later in [now, now + within / 2, now + within] {
                     let from = if tumbling { later - later % within } else { later - within + 1 };
                     let inside: Vec<f64> = all.iter().filter(|(at, _)| *at >= from).map(|(_, v)| *v).collect();
@@ -196,6 +269,10 @@ mod tests {
             prop_assert!(count >= naive(now - within + 1));
             prop_assert!(count <= naive(now - within + 1 - within / 64));
             prop_assert!(window.cells() <= EXACT + 66, "{} cells", window.cells());
+            let mut bytes = Vec::new();
+            window.encode(&mut bytes);
+            prop_assert!(Window::decode(&bytes).is_some_and(|read| read == window));
+            prop_assert!(Window::decode(&bytes[1..]).is_none_or(|read| read != window));
         }
     }
 

@@ -7,11 +7,14 @@ use super::{
 use citybrain_shared::view::{self, Answer, Severity};
 use std::io::{self, Write};
 
+/// What one node's reply looks like.
+pub type Show = Box<dyn Fn(&view::Reply) -> Result<Output, Fail>>;
+
 /// Answers of many nodes, as they come.
 pub struct Many {
     pub lines: Lines,
     /// Makes one node's answer what its command shows.
-    pub show: Box<dyn Fn(&view::Reply) -> Result<Output, Fail>>,
+    pub show: Show,
 }
 
 /// Nobody answered.
@@ -197,7 +200,11 @@ pub fn audit(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     print(&table, out)?;
     for l in &v.links {
         for g in &l.gaps {
-            let numbers = if g.first == g.last { format!("number {}", g.first) } else { format!("numbers {} to {}", g.first, g.last) };
+            let numbers = if g.first == g.last {
+                format!("number {}", g.first)
+            } else {
+                format!("numbers {} to {}", g.first, g.last)
+            };
             let ids = if g.ids.is_empty() { String::new() } else { format!(": {}", clean(&g.ids.join(", "))) };
             writeln!(
                 out,
@@ -218,7 +225,10 @@ pub fn audit(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     let verdict = match (v.adds_up, v.unasked.len()) {
         (true, 0) => "it adds up: everything accepted is above, waiting, or on record".to_owned(),
         (true, n) => format!("what could be asked adds up; {n} nodes could not"),
-        (false, _) => format!("it does not add up: {} records are missing and nobody accounts for them", grouped(v.totals.missing)),
+        (false, _) => format!(
+            "it does not add up: {} records are missing and nobody accounts for them",
+            grouped(v.totals.missing)
+        ),
     };
     writeln!(out, "{verdict}")
 }
@@ -258,5 +268,9 @@ pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
 }
 
 pub fn cut_note(lines_cut: bool, out: &mut dyn Write) -> io::Result<()> {
-    if lines_cut { writeln!(out, "cut: more was there than comes over the links; ask on with `--after POS`") } else { Ok(()) }
+    if lines_cut {
+        writeln!(out, "cut: more was there than comes over the links; ask on with `--after POS`")
+    } else {
+        Ok(())
+    }
 }

@@ -1,0 +1,113 @@
+//! What people did to a node, as events of its log: type `city.brain.operator`, never leaving it.
+//!
+//! There is no login yet: `who` is what the asking side says of itself, and the record says so.
+//! What is done to a stopped node's folder is left in a file there ([`leave`]) and recorded at the
+//! next start.
+
+use citybrain_shared::Address;
+use citybrain_shared::record::{Draft, Header, Kind, event_key};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Type of these events. Nobody outside can send one.
+pub const TYPE: &str = "city.brain.operator";
+
+/// Longer texts are cut: they end in a record.
+const TEXT_BYTES_MAX: usize = 2048;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Act {
+    /// `user@host`, as the asking side said; nobody checked it.
+    pub who: String,
+    pub who_is: String,
+    /// `dlq drop`, `log-level`, `store restore`, …
+    pub what: String,
+    pub detail: String,
+    /// RFC 3339, by the clock of whoever recorded it.
+    pub when: String,
+    /// Where the request came from: `127.0.0.1:41234`, or `this machine`.
+    pub from: String,
+}
+
+impl Act {
+    pub fn claimed(who: &str, what: &str, detail: &str, when: String, from: &str) -> Act {
+        let who = if who.is_empty() { "unknown" } else { who };
+        Act { who: cut(who), who_is: "claimed".into(), what: cut(what), detail: cut(detail), when, from: cut(from) }
+    }
+}
+
+fn cut(text: &str) -> String {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+/// The event that records it at `me`.
+pub fn draft(me: &Address, act: &Act) -> Draft {
+    let source = format!("/{me}");
+    let id = uuid::Uuid::now_v7().to_string();
+    let event = serde_json::json!({
+        "specversion": "1.0", "id": id, "source": source, "type": TYPE, "time": act.when, "data": act,
+    });
+    let mut header = Header::local(Kind::Event, TYPE);
+    header.key = event_key(&source, &id);
+    let bytes = serde_json::to_vec(&event).expect("a JSON value always serialises");
+    Draft::new(&header, &bytes).expect("its text fields are constants")
+}
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join("operator.ndjson")
+}
+
+/// Leaves word in a stopped node's folder; the next start records it.
+///
+/// # Errors
+/// When the file cannot be written and synced.
+pub fn leave(dir: &Path, act: &Act) -> io::Result<()> {
+    let mut line = serde_json::to_vec(act)?;
+    line.push(b'\n');
+    let mut file = File::options().create(true).append(true).open(path(dir))?;
+    file.write_all(&line)?;
+    file.sync_all()
+}
+
+/// What was left; a line that does not read is told as such, not dropped.
+pub(crate) fn left(dir: &Path) -> Vec<Act> {
+    let text = fs::read_to_string(path(dir)).unwrap_or_default();
+    let act = |line: &str| {
+        serde_json::from_str(line).unwrap_or_else(|_| Act {
+            what: "unreadable".into(),
+            detail: cut(line),
+            ..Act::default()
+        })
+    };
+    text.lines().filter(|l| !l.is_empty()).map(act).collect()
+}
+
+pub(crate) fn forget(dir: &Path) -> io::Result<()> {
+    fs::remove_file(path(dir))?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_left_reads_back_and_is_cut_to_its_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let act = Act::claimed("root@gate", "store restore", &"温".repeat(2000), "2026-01-01T00:00:00Z".into(), "x");
+        assert!(act.detail.len() <= TEXT_BYTES_MAX && act.detail.chars().all(|c| c == '温'));
+        leave(dir.path(), &act).unwrap();
+        fs::write(path(dir.path()), fs::read_to_string(path(dir.path())).unwrap() + "half a li").unwrap();
+        let acts = left(dir.path());
+        assert_eq!(acts[0], act);
+        assert_eq!(acts[1].what, "unreadable");
+        forget(dir.path()).unwrap();
+        assert_eq!(left(dir.path()), []);
+    }
+}
