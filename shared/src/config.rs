@@ -258,7 +258,7 @@ impl Default for Runtime {
 #[serde(deny_unknown_fields, default)]
 pub struct Access {
     pub anonymous: bool,
-    /// `user:password` a line, or `user:ADDRESS:password` for a child node's account.
+    /// `user:HASH` a line, or `user:ADDRESS:HASH` for a child node's account.
     pub users_file: Option<PathBuf>,
     /// Filters that devices and apps may publish to; `{user}` stands for the user's name.
     pub publish: Vec<String>,

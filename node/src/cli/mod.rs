@@ -32,6 +32,7 @@ mod status;
 mod store;
 mod trace;
 mod tree;
+mod user;
 mod why;
 
 pub use ask::{At, Lines};
@@ -98,6 +99,9 @@ pub enum Command {
     /// What was refused, and why
     #[command(subcommand)]
     Dlq(dlq::Dlq),
+    /// Who may log in: the file that `[access] users_file` names
+    #[command(subcommand)]
+    User(user::User),
     /// A stopped node's data folder
     #[command(subcommand)]
     Store(store::Store),
@@ -180,6 +184,7 @@ impl Command {
             Command::Alarm(c) => c.act(),
             Command::Rule(c) => c.act(),
             Command::Dlq(c) => c.act(),
+            Command::User(c) => c.act(),
             Command::Store(c) => c.act(),
             Command::Completions(c) => {
                 let mut text = Vec::new();
