@@ -11,6 +11,7 @@
 //! | `disk` | damaged and deleted state, torn and flipped log |
 //! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
 //! | `cli` | the commands, their answers and their exit codes |
+//! | `inspect` | any node asked through the links, traces, why, audits, stopped nodes' folders |
 
 mod harness;
 
@@ -18,6 +19,7 @@ mod bad_input;
 mod cli;
 mod clients;
 mod disk;
+mod inspect;
 mod layers;
 mod limits;
 mod outside_broker;
