@@ -36,9 +36,17 @@ pub struct Users {
     file: Mutex<File>,
     /// Of the digests; made anew by each process.
     key: [u8; 32],
-    good: Mutex<HashMap<String, (Arc<str>, [u8; 32])>>,
+    good: Mutex<HashMap<String, Good>>,
     failures: Mutex<HashMap<IpAddr, (Instant, u32)>>,
     hashing: Semaphore,
+}
+
+/// A password that was right.
+#[derive(Debug)]
+struct Good {
+    /// The line's hash at that time.
+    hash: Arc<str>,
+    digest: [u8; 32],
 }
 
 #[derive(Debug, Default)]
@@ -148,7 +156,7 @@ impl Users {
         let account = self.account(name);
         let digest = self.digest(name, password);
         if let Some(account) = &account
-            && self.good.lock().get(name).is_some_and(|(hash, d)| *hash == account.hash && same(d, &digest))
+            && self.good.lock().get(name).is_some_and(|g| g.hash == account.hash && same(&g.digest, &digest))
         {
             return Ok(account.clone());
         }
@@ -167,7 +175,7 @@ impl Users {
                 if good.len() >= REMEMBERED_MAX {
                     good.clear();
                 }
-                good.insert(name.to_owned(), (hash, digest));
+                good.insert(name.to_owned(), Good { hash, digest });
                 Ok(account)
             }
             None => {
