@@ -14,7 +14,7 @@ use citybrain_hub::link::pipe::{self, Broker, LocalPipe, Pipe};
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
-use citybrain_shared::config::{Config, LogFormat};
+use citybrain_shared::config::Config;
 use citybrain_shared::view;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,6 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tracing_subscriber::EnvFilter;
 
 /// How long tasks may take to end once they are asked to; then the engine is stopped anyway.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -34,7 +33,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// # Errors
 /// When it cannot start, or can no longer keep its promises.
 pub fn run(config: Config) -> miette::Result<()> {
-    start_logging(&config);
+    crate::logging::start(&config.log);
     let started = Instant::now();
     let (hub, engine, facts) = engine::open(&config, Brain::make(&config))
         .into_diagnostic()
@@ -46,7 +45,7 @@ pub fn run(config: Config) -> miette::Result<()> {
         .into_diagnostic()
         .wrap_err("cannot start the engine's thread")?;
     let runtime = runtime(config.runtime.threads).into_diagnostic().wrap_err("cannot start the runtime")?;
-    let served = runtime.block_on(serve(config, hub.clone(), started));
+    let served = runtime.block_on(serve(config, hub.clone(), facts, started));
     runtime.block_on(hub.stop());
     runtime.shutdown_timeout(STOP_WITHIN);
     thread.join().map_err(|_| miette!("the engine panicked; what was acknowledged is on disk"))?;
@@ -76,17 +75,6 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     builder.enable_all().max_blocking_threads(4).thread_keep_alive(Duration::from_secs(5)).build()
 }
 
-fn start_logging(config: &Config) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info")));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second node in one process (tests) keeps the first one's subscriber.
-    let _ = match config.log.format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-}
-
 fn tell(config: &Config, facts: &Facts) {
     tracing::info!(
         node = %config.node.address,
@@ -111,7 +99,7 @@ fn tell(config: &Config, facts: &Facts) {
     }
 }
 
-async fn serve(config: Config, hub: Hub, started: Instant) -> miette::Result<()> {
+async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miette::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let ingress = Arc::new(Ingress::new(&config));
@@ -153,7 +141,9 @@ async fn serve(config: Config, hub: Hub, started: Instant) -> miette::Result<()>
     say_presence(&config, &hub).await?;
     let listener = bind(config.api.listen, "api.listen").await?;
     let url = format!("http://{}", listener.local_addr().into_diagnostic()?);
-    let router = api::router(ctx(&config, &hub, &links, door, ingress, started, stopped.clone()));
+    let operations = operations(facts, &links, door.clone(), ingress.clone());
+    let router = api::router(ctx(&config, &hub, &links, door, ingress, operations, started, stopped.clone()))
+        .into_make_service_with_connect_info::<std::net::SocketAddr>();
     let mut ending = stopped.clone();
     tasks.spawn(async move {
         let end = async move {
@@ -256,12 +246,14 @@ fn local_pipe(mut client: LocalClient) -> Pipe {
     LocalPipe { tx: to_door, rx }.into()
 }
 
+#[allow(clippy::too_many_arguments, reason = "wiring")]
 fn ctx(
     config: &Config,
     hub: &Hub,
     links: &Links,
     door: Option<Arc<Door>>,
     ingress: Arc<Ingress>,
+    operations: api::ops::Sources,
     started: Instant,
     stop: watch::Receiver<bool>,
 ) -> Arc<Ctx> {
@@ -280,9 +272,24 @@ fn ctx(
         accept: Arc::new(move |json, via| {
             ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
         }),
+        operations,
         started,
         stop,
     })
+}
+
+/// What only whoever keeps the node running asks for.
+fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc<Ingress>) -> api::ops::Sources {
+    let links = links.clone();
+    api::ops::Sources {
+        found: facts,
+        door: Arc::new(move || door.as_ref().map_or_else(Vec::new, |door| door.counters().all())),
+        links: Arc::new(move || links.links()),
+        again: Arc::new(move |topic, payload| {
+            let again = if topic.is_empty() { ingress.accept(payload).map(Some) } else { ingress.again(topic, payload) };
+            again.map_err(|r| (r.reason.to_owned(), r.detail))
+        }),
+    }
 }
 
 fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {

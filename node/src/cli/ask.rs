@@ -106,10 +106,23 @@ impl Node {
         self.parse(response.status().as_u16(), &body)
     }
 
+    /// An answer as it comes, JSON or text.
+    ///
+    /// # Errors
+    /// As [`Node::get`].
+    pub fn raw(&self, path: &str) -> Result<Vec<u8>, Fail> {
+        let mut response = self.call(path, &[])?;
+        let body = self.body(&mut response)?;
+        match response.status().as_u16() {
+            status if status >= 300 => Err(self.refused(status, &body)),
+            _ => Ok(body),
+        }
+    }
+
     /// # Errors
     /// As [`Node::get`].
     pub fn post<T: View>(&self, path: &str, body: &impl Serialize) -> Result<Answer<T>, Fail> {
-        let request = self.agent.post(format!("{}{path}", self.url));
+        let request = self.agent.post(format!("{}{path}", self.url)).header(view::HEADER_OPERATOR, super::confirm::who());
         let request = request.config().timeout_recv_response(Some(COMMIT_WAIT)).build();
         let mut response = request.send_json(body).map_err(|e| self.unreachable(&e))?;
         let body = self.body(&mut response)?;

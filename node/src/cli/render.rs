@@ -3,6 +3,10 @@
 //! What came from outside (names, types, payloads) is stripped of control characters before it
 //! reaches a terminal; JSON escapes them itself.
 
+mod ops;
+
+pub use ops::Ops;
+
 use super::{Fail, Lines};
 use crate::config::Invalid;
 use chrono::{DateTime, Utc};
@@ -35,6 +39,8 @@ pub enum Output {
     Directive(Answer<view::Directive>),
     DeadLetters(Answer<view::DeadLetters>),
     DeadLetter(Answer<view::DeadLetter>),
+    /// For whoever keeps nodes running.
+    Ops(Ops),
 }
 
 /// How to show it.
@@ -131,6 +137,7 @@ impl Screen {
             Output::Directive(a) => self.answer(&a, out, directive)?,
             Output::DeadLetters(a) => self.answer(&a, out, dead_letters)?,
             Output::DeadLetter(a) => self.answer(&a, out, dead_letter)?,
+            Output::Ops(ops) => return Ok(self.ops(ops, out)?),
         }
         Ok(0)
     }
