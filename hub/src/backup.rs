@@ -133,7 +133,10 @@ pub fn restore(backup: &Path, dir: &Path) -> Result<(About, Option<PathBuf>), Er
         // Always a copy: the node will write to what is newest here.
         copy_folder(&backup.join("snapshots"), &part.join("snapshots"), Sealed::Copy)?;
         copy_log(&backup.join("log"), &part.join("log"), Sealed::Copy)?;
-        write_synced(&part.join(RESTORED), format!("from {}, taken at {}\n", backup.display(), said.taken_at).as_bytes())
+        write_synced(
+            &part.join(RESTORED),
+            format!("from {}, taken at {}\n", backup.display(), said.taken_at).as_bytes(),
+        )
     })();
     if let Err(error) = laid {
         let _ = fs::remove_dir_all(&part);

@@ -34,14 +34,7 @@ pub struct Act {
 impl Act {
     pub fn claimed(who: &str, what: &str, detail: &str, when: String, from: &str) -> Act {
         let who = if who.is_empty() { "unknown" } else { who };
-        Act {
-            who: cut(who),
-            who_is: "claimed".into(),
-            what: cut(what),
-            detail: cut(detail),
-            when,
-            from: cut(from),
-        }
+        Act { who: cut(who), who_is: "claimed".into(), what: cut(what), detail: cut(detail), when, from: cut(from) }
     }
 }
 
@@ -86,8 +79,11 @@ pub fn leave(dir: &Path, act: &Act) -> io::Result<()> {
 pub(crate) fn left(dir: &Path) -> Vec<Act> {
     let text = fs::read_to_string(path(dir)).unwrap_or_default();
     let act = |line: &str| {
-        serde_json::from_str(line)
-            .unwrap_or_else(|_| Act { what: "unreadable".into(), detail: cut(line), ..Act::default() })
+        serde_json::from_str(line).unwrap_or_else(|_| Act {
+            what: "unreadable".into(),
+            detail: cut(line),
+            ..Act::default()
+        })
     };
     text.lines().filter(|l| !l.is_empty()).map(act).collect()
 }

@@ -286,7 +286,8 @@ fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc
         door: Arc::new(move || door.as_ref().map_or_else(Vec::new, |door| door.counters().all())),
         links: Arc::new(move || links.links()),
         again: Arc::new(move |topic, payload| {
-            let again = if topic.is_empty() { ingress.accept(payload).map(Some) } else { ingress.again(topic, payload) };
+            let again =
+                if topic.is_empty() { ingress.accept(payload).map(Some) } else { ingress.again(topic, payload) };
             again.map_err(|r| (r.reason.to_owned(), r.detail))
         }),
     }

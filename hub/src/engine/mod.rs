@@ -97,9 +97,8 @@ enum Job {
 
 /// Upper bounds of the buckets of [`Work::commit_buckets`], µs: from a good NVMe's fsync to a disk
 /// that is in trouble, two or three a decade.
-pub const COMMIT_BUCKETS_US: [u64; 14] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
-];
+pub const COMMIT_BUCKETS_US: [u64; 14] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000];
 
 /// What the engine has done since it started. Plain numbers, for metrics.
 #[derive(Debug, Default)]
@@ -211,12 +210,7 @@ impl Hub {
     ///
     /// # Errors
     /// As [`Hub::offer`].
-    pub async fn settle(
-        &self,
-        letter: Pos,
-        draft: Option<Draft>,
-        extra: Vec<Draft>,
-    ) -> Result<Ticket<Settled>, Error> {
+    pub async fn settle(&self, letter: Pos, draft: Option<Draft>, extra: Vec<Draft>) -> Result<Ticket<Settled>, Error> {
         let (reply, ticket) = oneshot::channel();
         self.send(Job::Settle { letter, draft, extra, reply }).await?;
         Ok(ticket)

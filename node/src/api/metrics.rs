@@ -72,8 +72,16 @@ fn log(page: &mut Page, ctx: &Ctx, house: &House) {
         ("log_last_position", "Newest durable record.", last),
         ("log_bytes", "The log's segments and indexes on disk.", house.log_bytes),
         ("log_segments", "Segment files of the log.", house.log_segments),
-        ("log_needed_records", "Records that some peer or session has not read: retention keeps them.", (last + 1).saturating_sub(house.needed_pos.0)),
-        ("log_bytes_max", "store.log_bytes_max: beyond it retention takes what nobody needs.", ctx.config.store.log_bytes_max),
+        (
+            "log_needed_records",
+            "Records that some peer or session has not read: retention keeps them.",
+            (last + 1).saturating_sub(house.needed_pos.0),
+        ),
+        (
+            "log_bytes_max",
+            "store.log_bytes_max: beyond it retention takes what nobody needs.",
+            ctx.config.store.log_bytes_max,
+        ),
         ("state_bytes", "The state's file.", house.state_bytes),
         ("state_rows", "Rows of the state.", house.state_rows),
         ("snapshot_behind_records", "Records since the newest snapshot.", last.saturating_sub(house.snapshot_pos.0)),
@@ -104,7 +112,12 @@ fn commits(page: &mut Page, work: &Work) {
     let records = work.records.load(Relaxed);
     page.one("commit_records_total", "counter", "Records made durable.", records as f64);
     let turns = work.turns.load(Relaxed);
-    page.one("engine_turns_total", "counter", "Turns of the engine's loop: grows while it makes progress.", turns as f64);
+    page.one(
+        "engine_turns_total",
+        "counter",
+        "Turns of the engine's loop: grows while it makes progress.",
+        turns as f64,
+    );
     let ignored = work.frames_ignored.load(Relaxed);
     page.one("frames_ignored_total", "counter", "Frames that were damaged or late.", ignored as f64);
 }
@@ -160,12 +173,18 @@ fn links(page: &mut Page, links: &[view::Link], details: &[LinkView]) {
         page.family(name, "gauge", help);
         for l in links {
             for (lane, of_lane) in [("urgent", &l.urgent), ("routine", &l.routine)] {
-                page.sample(name, &[("role", way(l.role)), ("peer", l.peer.as_str()), ("lane", lane)], of(of_lane) as f64);
+                page.sample(
+                    name,
+                    &[("role", way(l.role)), ("peer", l.peer.as_str()), ("lane", lane)],
+                    of(of_lane) as f64,
+                );
             }
         }
     }
     let more: [Figure<LinkView>; 7] = [
-        ("link_sent_records_total", "counter", "Records sent, again included, since the start.", |l| Some(l.sent_records as f64)),
+        ("link_sent_records_total", "counter", "Records sent, again included, since the start.", |l| {
+            Some(l.sent_records as f64)
+        }),
         ("link_sent_bytes_total", "counter", "Bytes of frames sent.", |l| Some(l.sent_bytes as f64)),
         ("link_received_bytes_total", "counter", "Bytes of frames received.", |l| Some(l.received_bytes as f64)),
         ("link_resends_total", "counter", "Times that it went back and sent again.", |l| Some(l.resends as f64)),

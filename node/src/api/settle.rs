@@ -83,11 +83,20 @@ fn again(ctx: &Ctx, letter: &view::DeadLetter) -> Result<Draft, (&'static str, S
         return Err(("not-retryable", detail));
     }
     if letter.reason == "forbidden" {
-        return Err(("not-retryable", "its sender had no right to it; give it the right, and let it send again".into()));
+        return Err((
+            "not-retryable",
+            "its sender had no right to it; give it the right, and let it send again".into(),
+        ));
     }
     let payload = whole(letter).ok_or_else(|| {
         let kept = limits::DEAD_LETTER_BYTES_MAX;
-        ("cut", format!("only the first {kept} of its {} bytes were kept; its sender must send it again", letter.payload_bytes))
+        (
+            "cut",
+            format!(
+                "only the first {kept} of its {} bytes were kept; its sender must send it again",
+                letter.payload_bytes
+            ),
+        )
     })?;
     match (ctx.operations.again)(&letter.topic, &Bytes::from(payload)) {
         Ok(Some(draft)) => Ok(draft),

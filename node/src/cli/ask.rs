@@ -122,7 +122,8 @@ impl Node {
     /// # Errors
     /// As [`Node::get`].
     pub fn post<T: View>(&self, path: &str, body: &impl Serialize) -> Result<Answer<T>, Fail> {
-        let request = self.agent.post(format!("{}{path}", self.url)).header(view::HEADER_OPERATOR, super::confirm::who());
+        let request =
+            self.agent.post(format!("{}{path}", self.url)).header(view::HEADER_OPERATOR, super::confirm::who());
         let request = request.config().timeout_recv_response(Some(COMMIT_WAIT)).build();
         let mut response = request.send_json(body).map_err(|e| self.unreachable(&e))?;
         let body = self.body(&mut response)?;

@@ -25,7 +25,10 @@ impl Yes {
             return Ok(());
         }
         if !io::stdin().is_terminal() {
-            return Err(Fail::usage("nothing was done: there is no terminal to ask at", "`--yes` does it without asking"));
+            return Err(Fail::usage(
+                "nothing was done: there is no terminal to ask at",
+                "`--yes` does it without asking",
+            ));
         }
         let _ = write!(err, "Do it? [y/N] ");
         let _ = err.flush();
@@ -51,7 +54,8 @@ pub fn who() -> String {
     });
     let name = name.unwrap_or_else(|| uid.map_or_else(|_| "unknown".into(), |uid| format!("uid-{uid}")));
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let sudo = std::env::var("SUDO_USER").ok().filter(|s| !s.is_empty()).map_or(String::new(), |s| format!(" (sudo by {s})"));
+    let sudo =
+        std::env::var("SUDO_USER").ok().filter(|s| !s.is_empty()).map_or(String::new(), |s| format!(" (sudo by {s})"));
     // It goes into a header: what does not fit there becomes a question mark.
     let text = format!("{name}@{}{sudo}", host.trim());
     text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()

@@ -68,7 +68,11 @@ fn stopped(path: &Path, set: &Set) -> Result<view::Doctor, Fail> {
     let file = checked.files.first().expect("one file was given");
     // A file that does not even say who the node is leaves nothing else to look at.
     let Some(config) = &file.config else {
-        return Err(checked.invalid().into_iter().next().map_or_else(|| Fail::no("config", "no config", ""), Fail::from));
+        return Err(checked
+            .invalid()
+            .into_iter()
+            .next()
+            .map_or_else(|| Fail::no("config", "no config", ""), Fail::from));
     };
     let mut facts = doctor::gather(config, None);
     facts.config.problems = file.problems.iter().map(|p| p.message.clone()).collect();
@@ -87,10 +91,8 @@ fn read(path: &Path) -> Result<view::Doctor, Fail> {
 fn bundled(path: &Path, at: At) -> Result<Output, Fail> {
     let node = at.node()?;
     let doctor: Answer<view::Doctor> = node.get("/v1/doctor", &[])?;
-    let mut files = vec![
-        ("facts.json".to_owned(), pretty(&doctor.body.facts)),
-        ("doctor.json".to_owned(), pretty(&doctor)),
-    ];
+    let mut files =
+        vec![("facts.json".to_owned(), pretty(&doctor.body.facts)), ("doctor.json".to_owned(), pretty(&doctor))];
     let mut missing = Vec::new();
     for (name, path) in JSON.into_iter().chain(TEXT) {
         // One answer less is still a bundle.
@@ -100,7 +102,8 @@ fn bundled(path: &Path, at: At) -> Result<Output, Fail> {
             Err(fail) => missing.push(format!("{name}: {}", fail.failure.detail)),
         }
     }
-    let fail = |e: std::io::Error| Fail::no("bundle", format!("cannot write `{}`: {e}", path.display()), "another folder?");
+    let fail =
+        |e: std::io::Error| Fail::no("bundle", format!("cannot write `{}`: {e}", path.display()), "another folder?");
     let out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
     bundle::write(out, &files, Utc::now().timestamp() as u64).map_err(fail)?;
     let mut text = format!(

@@ -94,7 +94,10 @@ fn is_in_use(dir: &Path) -> Result<bool, Fail> {
 
 fn stopped(dir: &Path) -> Result<(), Fail> {
     if is_in_use(dir)? {
-        let hint = format!("stop it first: `systemctl stop citybrain@NAME`, or SIGTERM to the pid in {}/api.json", dir.display());
+        let hint = format!(
+            "stop it first: `systemctl stop citybrain@NAME`, or SIGTERM to the pid in {}/api.json",
+            dir.display()
+        );
         return Err(Fail::no("in-use", format!("a node is running on `{}`", dir.display()), hint));
     }
     Ok(())
@@ -272,7 +275,8 @@ fn snapshot(dir: &Path, target: &Path) -> Result<view::StoreChange, Fail> {
 }
 
 fn restore(from: &Path, dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail> {
-    let about = backup::about(from).map_err(|e| Fail::no("no-backup", e.to_string(), "give a folder that `citybrain store snapshot` made"))?;
+    let about = backup::about(from)
+        .map_err(|e| Fail::no("no-backup", e.to_string(), "give a folder that `citybrain store snapshot` made"))?;
     if dir.join("log").is_dir() {
         stopped(dir)?;
     }
@@ -288,7 +292,12 @@ fn restore(from: &Path, dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail
     let (about, aside) = backup::restore(from, dir).map_err(|e| failed(&e))?;
     let mut notes = vec!["the next start begins a new history of the log: \"restored from a backup\"".to_owned()];
     notes.extend(aside.map(|a| format!("what was there is in {}", a.display())));
-    leave(dir, "store restore", &format!("{} taken at {}, up to {}", from.display(), about.taken_at, about.last), &mut notes);
+    leave(
+        dir,
+        "store restore",
+        &format!("{} taken at {}, up to {}", from.display(), about.taken_at, about.last),
+        &mut notes,
+    );
     Ok(view::StoreChange {
         dir: dir.display().to_string(),
         done: format!("restored from the backup of {}", about.taken_at),

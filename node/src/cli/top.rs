@@ -18,7 +18,10 @@ const TAIL: usize = 60;
 impl Top {
     pub fn act(self) -> Result<Output, Fail> {
         if !std::io::stdout().is_terminal() {
-            return Err(Fail::usage("`top` needs a terminal", "`citybrain status --json` and `citybrain links --json` are for programs"));
+            return Err(Fail::usage(
+                "`top` needs a terminal",
+                "`citybrain status --json` and `citybrain links --json` are for programs",
+            ));
         }
         let node = self.at.node()?;
         // Whoever cannot be reached at all is told so, and not on a screen of its own.

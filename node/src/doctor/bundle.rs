@@ -65,7 +65,8 @@ mod tests {
     #[test]
     fn a_bundle_reads_back_and_anything_else_is_refused() {
         let facts = Facts { version: "9".into(), ..Facts::default() };
-        let files = [("a.txt".to_owned(), b"x".to_vec()), ("facts.json".to_owned(), serde_json::to_vec(&facts).unwrap())];
+        let files =
+            [("a.txt".to_owned(), b"x".to_vec()), ("facts.json".to_owned(), serde_json::to_vec(&facts).unwrap())];
         let mut out = Vec::new();
         write(&mut out, &files, 0).unwrap();
         assert_eq!(read(out.as_slice()).unwrap(), facts);

@@ -59,7 +59,12 @@ fn more(facts: &Facts) -> Vec<Finding> {
         all.push(Finding { id: id.into(), severity, found, remedy: remedy.into() });
     };
     if node.lost > 0 {
-        add("lost-records", Bad, format!("{} records are recorded as lost", node.lost), "`citybrain events --type city.brain.operator` and the node's log output say when; nothing brings them back from here");
+        add(
+            "lost-records",
+            Bad,
+            format!("{} records are recorded as lost", node.lost),
+            "`citybrain events --type city.brain.operator` and the node's log output say when; nothing brings them back from here",
+        );
     }
     if node.commits >= 100 && node.commits_over_100_ms * 100 > node.commits {
         add(
@@ -87,14 +92,20 @@ fn unknown(what: &str) -> Answer {
 fn node_ready(f: &Facts) -> Answer {
     let Some(node) = &f.node else {
         return match &f.stopped {
-            Some(s) if s.in_use => say(Note, "a node runs on this folder", "without `--config` the node itself is asked"),
+            Some(s) if s.in_use => {
+                say(Note, "a node runs on this folder", "without `--config` the node itself is asked")
+            }
             _ => say(Note, "no node runs on this folder", "`citybrain run --config FILE` starts it"),
         };
     };
     if node.ready {
         return ok(format!("{} takes events, up {} s", node.address, node.uptime_s));
     }
-    say(Bad, format!("{} takes nothing: {}", node.address, node.reasons.join("; ")), "the findings below say why; what is on disk stays readable")
+    say(
+        Bad,
+        format!("{} takes nothing: {}", node.address, node.reasons.join("; ")),
+        "the findings below say why; what is on disk stays readable",
+    )
 }
 
 fn config(f: &Facts) -> Answer {
@@ -107,7 +118,11 @@ fn config(f: &Facts) -> Answer {
 fn data_folder(f: &Facts) -> Answer {
     match &f.host.unwritable {
         None => ok(format!("`{}` can be written", f.host.data)),
-        Some(why) => say(Bad, format!("`{}` cannot be written: {why}", f.host.data), "give the node's user the folder: `chown`, or another `node.data`"),
+        Some(why) => say(
+            Bad,
+            format!("`{}` cannot be written: {why}", f.host.data),
+            "give the node's user the folder: `chown`, or another `node.data`",
+        ),
     }
 }
 
@@ -116,16 +131,34 @@ fn data_rights(f: &Facts) -> Answer {
     if mode & 0o007 == 0 {
         return ok(format!("mode {mode:03o}: others see nothing"));
     }
-    say(Warn, format!("mode {mode:03o}: every user of this machine can read residents' events"), format!("`chmod o-rwx {}`", f.host.data))
+    say(
+        Warn,
+        format!("mode {mode:03o}: every user of this machine can read residents' events"),
+        format!("`chmod o-rwx {}`", f.host.data),
+    )
 }
 
 fn disk_kind(f: &Facts) -> Answer {
     let Some(kind) = &f.host.filesystem else { return unknown("the kind of the file system") };
     match kind.as_str() {
-        "tmpfs" | "ramfs" | "devtmpfs" => say(Bad, format!("{kind}: all is lost with the power"), "put `node.data` on a disk"),
-        "overlay" | "aufs" => say(Warn, format!("{kind}: a container's own layer, gone with the container"), "mount a volume at `node.data`"),
-        "nfs" | "nfs4" | "cifs" | "smb3" | "9p" | "sshfs" | "ceph" | "glusterfs" => say(Warn, format!("{kind}: an fsync is a server's word over a network"), "put `node.data` on a disk of this machine"),
-        kind if kind.starts_with("fuse") => say(Warn, format!("{kind}: an fsync is whatever that program makes of it"), "put `node.data` on a disk of this machine"),
+        "tmpfs" | "ramfs" | "devtmpfs" => {
+            say(Bad, format!("{kind}: all is lost with the power"), "put `node.data` on a disk")
+        }
+        "overlay" | "aufs" => say(
+            Warn,
+            format!("{kind}: a container's own layer, gone with the container"),
+            "mount a volume at `node.data`",
+        ),
+        "nfs" | "nfs4" | "cifs" | "smb3" | "9p" | "sshfs" | "ceph" | "glusterfs" => say(
+            Warn,
+            format!("{kind}: an fsync is a server's word over a network"),
+            "put `node.data` on a disk of this machine",
+        ),
+        kind if kind.starts_with("fuse") => say(
+            Warn,
+            format!("{kind}: an fsync is whatever that program makes of it"),
+            "put `node.data` on a disk of this machine",
+        ),
         kind => ok(kind),
     }
 }
@@ -138,12 +171,21 @@ fn disk_fsync(f: &Facts) -> Answer {
     let (Some(median), Some(worst)) = (fsync_us.get(fsync_us.len() / 2), fsync_us.last()) else {
         return unknown("the time of an fsync");
     };
-    let found = format!("append and fsync: {} in the middle, {} at worst, of {}", us(*median), us(*worst), fsync_us.len());
+    let found =
+        format!("append and fsync: {} in the middle, {} at worst, of {}", us(*median), us(*worst), fsync_us.len());
     match *median {
-        0..20 => say(Warn, format!("{found}: no disk is that fast, so this one does not wait"), "a power cut may take what was acknowledged; turn write caching without a battery off, or use a volume that honours fsync"),
+        0..20 => say(
+            Warn,
+            format!("{found}: no disk is that fast, so this one does not wait"),
+            "a power cut may take what was acknowledged; turn write caching without a battery off, or use a volume that honours fsync",
+        ),
         20..20_000 => ok(found),
         20_000..200_000 => say(Warn, found, "every acknowledgement waits for it: an SSD, or less that shares the disk"),
-        _ => say(Bad, found, "every acknowledgement waits for it: the disk is failing or overloaded, `dmesg` and `iostat -x 1` say more"),
+        _ => say(
+            Bad,
+            found,
+            "every acknowledgement waits for it: the disk is failing or overloaded, `dmesg` and `iostat -x 1` say more",
+        ),
     }
 }
 
@@ -163,16 +205,34 @@ fn disk_space(f: &Facts) -> Answer {
 
 fn disk_inodes(f: &Facts) -> Answer {
     // Some file systems have no fixed number, and say zero.
-    let (Some(free), Some(total)) = (f.host.free_inodes, f.host.total_inodes.filter(|t| *t > 0)) else { return ok("not limited") };
+    let (Some(free), Some(total)) = (f.host.free_inodes, f.host.total_inodes.filter(|t| *t > 0)) else {
+        return ok("not limited");
+    };
     let found = format!("{free} of {total} free");
-    if free < 1000 { say(Bad, found, "no more files can be made: find the folder with the many small ones") } else { ok(found) }
+    if free < 1000 {
+        say(Bad, found, "no more files can be made: find the folder with the many small ones")
+    } else {
+        ok(found)
+    }
 }
 
 fn memory(f: &Facts) -> Answer {
     let Some(available) = f.host.memory_available_bytes else { return unknown("free memory") };
-    let of_node = f.node.as_ref().and(f.host.memory_resident_bytes).map_or(String::new(), |b| format!(", the node uses {}", bytes(b)));
+    let of_node = f
+        .node
+        .as_ref()
+        .and(f.host.memory_resident_bytes)
+        .map_or(String::new(), |b| format!(", the node uses {}", bytes(b)));
     let found = format!("{} available{of_node}", bytes(available));
-    if available < 64 << 20 { say(Warn, found, "the kernel may end the node at any time (nothing acknowledged is lost): give the machine more") } else { ok(found) }
+    if available < 64 << 20 {
+        say(
+            Warn,
+            found,
+            "the kernel may end the node at any time (nothing acknowledged is lost): give the machine more",
+        )
+    } else {
+        ok(found)
+    }
 }
 
 fn files_limit(f: &Facts) -> Answer {
@@ -183,12 +243,17 @@ fn files_limit(f: &Facts) -> Answer {
     if max >= needed {
         return ok(found);
     }
-    say(Warn, format!("{found}: the door stops at about {} connections", max.saturating_sub(256)), format!("`LimitNOFILE={}` in the unit, or lower `broker.connections_max`", needed.next_power_of_two()))
+    say(
+        Warn,
+        format!("{found}: the door stops at about {} connections", max.saturating_sub(256)),
+        format!("`LimitNOFILE={}` in the unit, or lower `broker.connections_max`", needed.next_power_of_two()),
+    )
 }
 
 fn clock_sane(f: &Facts) -> Answer {
     let now = f.host.now?;
-    let newest = f.node.as_ref().map(|n| n.newest_record_us).or(f.stopped.as_ref().map(|s| s.newest_record_us)).unwrap_or(0);
+    let newest =
+        f.node.as_ref().map(|n| n.newest_record_us).or(f.stopped.as_ref().map(|s| s.newest_record_us)).unwrap_or(0);
     let remedy = "set the clock; order and once-ness do not depend on it, but times in events and limits of cases do";
     if let Some(built) = f.host.program_at
         && now < built
@@ -198,7 +263,11 @@ fn clock_sane(f: &Facts) -> Answer {
     let behind_us = newest - now.timestamp_micros();
     if behind_us > 5_000_000 {
         let newest = citybrain_shared::view::time_of(newest);
-        return say(Bad, format!("it is {}, and the newest record is from {}: the clock went back", minute(now), minute(newest)), remedy);
+        return say(
+            Bad,
+            format!("it is {}, and the newest record is from {}: the clock went back", minute(now), minute(newest)),
+            remedy,
+        );
     }
     ok(minute(now))
 }
@@ -206,7 +275,11 @@ fn clock_sane(f: &Facts) -> Answer {
 fn clock_sync(f: &Facts) -> Answer {
     match f.host.clock_synchronised {
         Some(true) => ok("the kernel's clock is kept in step"),
-        Some(false) => say(Warn, "nobody keeps the kernel's clock in step", "start chrony or systemd-timesyncd (in a container: on its host)"),
+        Some(false) => say(
+            Warn,
+            "nobody keeps the kernel's clock in step",
+            "start chrony or systemd-timesyncd (in a container: on its host)",
+        ),
         None => unknown("whether the clock is kept in step"),
     }
 }
@@ -214,13 +287,18 @@ fn clock_sync(f: &Facts) -> Answer {
 fn clock_of_children(f: &Facts) -> Answer {
     let node = f.node.as_ref()?;
     match &node.ahead {
-        Some(a) if a.by_us > 5_000_000 => say(Warn, format!("{}'s clock is {} s ahead of this one", a.origin, a.by_us / 1_000_000), "set the clock that is wrong: `citybrain doctor` on both says which"),
+        Some(a) if a.by_us > 5_000_000 => say(
+            Warn,
+            format!("{}'s clock is {} s ahead of this one", a.origin, a.by_us / 1_000_000),
+            "set the clock that is wrong: `citybrain doctor` on both says which",
+        ),
         _ => ok("no origin of the newest records is ahead of this clock"),
     }
 }
 
 fn ports(f: &Facts) -> Answer {
-    let taken: Vec<String> = f.host.ports.iter().filter_map(|(port, why)| Some(format!("{port}: {}", why.as_ref()?))).collect();
+    let taken: Vec<String> =
+        f.host.ports.iter().filter_map(|(port, why)| Some(format!("{port}: {}", why.as_ref()?))).collect();
     if f.host.ports.is_empty() {
         return None;
     }
@@ -234,10 +312,18 @@ fn ports(f: &Facts) -> Answer {
 fn exposure(f: &Facts) -> Answer {
     let c = &f.config;
     if c.api_open {
-        return say(Warn, format!("the API listens on {} and has no login: whoever reaches it can change things", c.api_listen), "`api.listen` on 127.0.0.1, and a proxy with a login in front of it");
+        return say(
+            Warn,
+            format!("the API listens on {} and has no login: whoever reaches it can change things", c.api_listen),
+            "`api.listen` on 127.0.0.1, and a proxy with a login in front of it",
+        );
     }
     if c.broker_open && c.anonymous {
-        return say(Warn, format!("everybody who reaches {} may publish", c.broker_listen), "`access.users_file`, and `access.anonymous = false`");
+        return say(
+            Warn,
+            format!("everybody who reaches {} may publish", c.broker_listen),
+            "`access.users_file`, and `access.anonymous = false`",
+        );
     }
     ok("the API is on loopback, and the door asks who comes or is on loopback, too")
 }
@@ -245,7 +331,11 @@ fn exposure(f: &Facts) -> Answer {
 fn broker_kind(f: &Facts) -> Answer {
     match &f.config.broker_url {
         None => ok("embedded: an acknowledgement means on this node's disk"),
-        Some(url) => say(Warn, format!("outside, {url}: an acknowledgement is that broker's word"), "leave `broker.url` out, unless one machine is too small"),
+        Some(url) => say(
+            Warn,
+            format!("outside, {url}: an acknowledgement is that broker's word"),
+            "leave `broker.url` out, unless one machine is too small",
+        ),
     }
 }
 
@@ -256,7 +346,11 @@ fn log_damage(f: &Facts) -> Answer {
     let damages = f.node.as_ref().map(|n| &n.damages).or(f.stopped.as_ref().map(|s| &s.damages))?;
     match damages.as_slice() {
         [] => ok("none seen at the start; `citybrain store verify DIR` reads all"),
-        all => say(Bad, all.join("; "), "the rest stays readable; a parent that has them is asked for nothing: look at the disk, and at `citybrain store verify DIR`"),
+        all => say(
+            Bad,
+            all.join("; "),
+            "the rest stays readable; a parent that has them is asked for nothing: look at the disk, and at `citybrain store verify DIR`",
+        ),
     }
 }
 
@@ -264,7 +358,11 @@ fn log_torn(f: &Facts) -> Answer {
     let torn = f.node.as_ref().map(|n| n.torn_bytes).or(f.stopped.as_ref().map(|s| s.torn_bytes))?;
     match torn {
         0 => ok("the log ends cleanly"),
-        n => say(Note, format!("the last stop was not clean: {n} bytes of an unfinished write; nothing of it was acknowledged"), "nothing to do"),
+        n => say(
+            Note,
+            format!("the last stop was not clean: {n} bytes of an unfinished write; nothing of it was acknowledged"),
+            "nothing to do",
+        ),
     }
 }
 
@@ -280,7 +378,11 @@ fn snapshot_age(f: &Facts) -> Answer {
     let behind = node.last_pos.0.saturating_sub(node.snapshot_pos.0);
     let found = format!("the newest snapshot is {behind} records old");
     if f.config.snapshot_records > 0 && behind > 2 * f.config.snapshot_records {
-        return say(Warn, format!("{found}, and one is due every {}", f.config.snapshot_records), "the log output says why none could be written: disk full?");
+        return say(
+            Warn,
+            format!("{found}, and one is due every {}", f.config.snapshot_records),
+            "the log output says why none could be written: disk full?",
+        );
     }
     ok(found)
 }
@@ -291,21 +393,43 @@ fn log_size(f: &Facts) -> Answer {
     if node.log_bytes <= f.config.log_bytes_max {
         return ok(found);
     }
-    let held = if node.needed_pos <= node.last_pos { format!("; {} still needs {} and on", node.needed_by, node.needed_pos) } else { String::new() };
-    say(Warn, format!("{found}, more than `store.log_bytes_max` ({}){held}", bytes(f.config.log_bytes_max)), "`citybrain links` shows a peer that is behind; a session that never comes back holds the log until it expires")
+    let held = if node.needed_pos <= node.last_pos {
+        format!("; {} still needs {} and on", node.needed_by, node.needed_pos)
+    } else {
+        String::new()
+    };
+    say(
+        Warn,
+        format!("{found}, more than `store.log_bytes_max` ({}){held}", bytes(f.config.log_bytes_max)),
+        "`citybrain links` shows a peer that is behind; a session that never comes back holds the log until it expires",
+    )
 }
 
 fn link_to_parent(f: &Facts) -> Answer {
     let node = f.node.as_ref()?;
     let Some(link) = node.links.iter().find(|l| l.up) else {
-        return if f.config.has_parent { say(Warn, "a parent is configured, and its link has not begun", "`citybrain links`") } else { ok("no parent is configured: this node works alone") };
+        return if f.config.has_parent {
+            say(Warn, "a parent is configured, and its link has not begun", "`citybrain links`")
+        } else {
+            ok("no parent is configured: this node works alone")
+        };
     };
     let why = link.why.as_ref().map_or(String::new(), |w| format!(": {w}"));
     match (link.state.as_str(), link.heard_ms_ago) {
         ("up", _) => ok(format!("{} is up, {} records to send", link.peer, link.unsent)),
-        ("refused", _) => say(Bad, format!("{} refuses{why}", link.peer), "what the reason says; events are kept here until then"),
-        (state, None) => say(Warn, format!("{} was never reached since this start, {state}{why}", link.peer), "`parent.url`, its network, and whether it runs; events are kept here until then"),
-        (state, Some(ms)) => say(Warn, format!("{} was last heard {} s ago, {state}{why}", link.peer, ms / 1000), "its network, and whether it runs; events are kept here until then"),
+        ("refused", _) => {
+            say(Bad, format!("{} refuses{why}", link.peer), "what the reason says; events are kept here until then")
+        }
+        (state, None) => say(
+            Warn,
+            format!("{} was never reached since this start, {state}{why}", link.peer),
+            "`parent.url`, its network, and whether it runs; events are kept here until then",
+        ),
+        (state, Some(ms)) => say(
+            Warn,
+            format!("{} was last heard {} s ago, {state}{why}", link.peer, ms / 1000),
+            "its network, and whether it runs; events are kept here until then",
+        ),
     }
 }
 
@@ -321,18 +445,31 @@ fn links_to_children(f: &Facts) -> Answer {
     };
     let refused = list(&|s| s == "refused");
     if !refused.is_empty() {
-        return say(Bad, format!("refused: {}", refused.join("; ")), "what the reason says; each keeps its events until then");
+        return say(
+            Bad,
+            format!("refused: {}", refused.join("; ")),
+            "what the reason says; each keeps its events until then",
+        );
     }
     let away = list(&|s| s != "up");
     if !away.is_empty() {
-        return say(Warn, format!("{} of {} not up: {}", away.len(), children.len(), away.join("; ")), "`citybrain doctor` there; each keeps its events until then");
+        return say(
+            Warn,
+            format!("{} of {} not up: {}", away.len(), children.len(), away.join("; ")),
+            "`citybrain doctor` there; each keeps its events until then",
+        );
     }
     ok(format!("all {} up", children.len()))
 }
 
 fn versions(f: &Facts) -> Answer {
     let node = f.node.as_ref()?;
-    let newer: Vec<String> = node.children.iter().filter(|(_, v)| number(v) > number(&f.version)).map(|(a, v)| format!("{a} ({v})")).collect();
+    let newer: Vec<String> = node
+        .children
+        .iter()
+        .filter(|(_, v)| number(v) > number(&f.version))
+        .map(|(a, v)| format!("{a} ({v})"))
+        .collect();
     if newer.is_empty() {
         return ok(format!("{}, and no child is newer", f.version));
     }
@@ -342,7 +479,11 @@ fn versions(f: &Facts) -> Answer {
 fn dead_letters(f: &Facts) -> Answer {
     match f.node.as_ref()?.dead_letters_open {
         0 => ok("none open"),
-        n => say(Warn, format!("{n} open: refused, and nobody has looked"), "`citybrain dlq list`, then `dlq retry` or `dlq drop`"),
+        n => say(
+            Warn,
+            format!("{n} open: refused, and nobody has looked"),
+            "`citybrain dlq list`, then `dlq retry` or `dlq drop`",
+        ),
     }
 }
 

@@ -20,7 +20,8 @@ const FSYNC_BYTES: usize = 4096;
 pub fn gather(config: &Config, with_ports: bool) -> Host {
     // A folder that is not there yet will be made in the nearest one above it.
     let data = &config.node.data;
-    let there = data.ancestors().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p }).find(|p| p.is_dir());
+    let there =
+        data.ancestors().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p }).find(|p| p.is_dir());
     let mut host = Host {
         data: data.display().to_string(),
         now: Some(Utc::now()),

@@ -51,7 +51,8 @@ fn title(p: &Picture) -> Line<'_> {
     let Some(a) = &p.answers else { return Line::from(" citybrain top") };
     let s = &a.status;
     let (word, color) = if s.ready.ready { ("ready", Color::Green) } else { ("NOT READY", Color::Red) };
-    let why = if s.ready.reasons.is_empty() { String::new() } else { format!(" {}", clean(&s.ready.reasons.join("; "))) };
+    let why =
+        if s.ready.reasons.is_empty() { String::new() } else { format!(" {}", clean(&s.ready.reasons.join("; "))) };
     Line::from(vec![
         Span::styled(format!(" {} ", a.node), Style::new().add_modifier(Modifier::BOLD)),
         Span::raw(clean(&s.name)),
@@ -92,7 +93,10 @@ fn tree(p: &Picture, a: &Answers, frame: &mut Frame, area: Rect) {
             };
             let depth = n.address.depth().saturating_sub(top) as usize;
             let name = if depth == 0 { n.address.as_str() } else { n.address.leaf() };
-            let heard = n.last_heard_ms_ago.filter(|_| n.state != "known").map_or(String::new(), |ms| format!(" {}", span(ms / 1000)));
+            let heard = n
+                .last_heard_ms_ago
+                .filter(|_| n.state != "known")
+                .map_or(String::new(), |ms| format!(" {}", span(ms / 1000)));
             Line::from(vec![
                 Span::raw("  ".repeat(depth)),
                 Span::styled(sign, Style::new().fg(color)),
@@ -103,7 +107,10 @@ fn tree(p: &Picture, a: &Answers, frame: &mut Frame, area: Rect) {
         })
         .collect();
     let name = format!(" tree: {} nodes ", a.tree.len());
-    frame.render_widget(Paragraph::new(lines).block(Block::new().borders(Borders::TOP).border_style(dim()).title(name)), area);
+    frame.render_widget(
+        Paragraph::new(lines).block(Block::new().borders(Borders::TOP).border_style(dim()).title(name)),
+        area,
+    );
 }
 
 fn rates(p: &Picture, a: &Answers, frame: &mut Frame, area: Rect) {
@@ -275,10 +282,7 @@ mod tests {
                 node("chengdu/liucheng/guanghua", "光华社区", "away", Some(75_000)),
                 node("chengdu/liucheng/guanghua/shili", "十里光华", "known", Some(80_000)),
             ],
-            tail: vec![
-                event(1, "city.air.reading", "routine", "pm25"),
-                event(2, "city.sos", "urgent", "7栋\u{1b}[2J"),
-            ],
+            tail: vec![event(1, "city.air.reading", "routine", "pm25"), event(2, "city.sos", "urgent", "7栋\u{1b}[2J")],
         }
     }
 
@@ -342,6 +346,9 @@ mod tests {
         let got = screen(&p, 80, 24);
         assert!(got[23].contains("7 s old: cannot reach it"), "{}", got[23]);
         assert!(got[0].contains("柳城街道"));
-        assert!(screen(&Picture { trouble: Some("nobody there".into()), ..Picture::default() }, 80, 24)[1].contains("nobody"));
+        assert!(
+            screen(&Picture { trouble: Some("nobody there".into()), ..Picture::default() }, 80, 24)[1]
+                .contains("nobody")
+        );
     }
 }

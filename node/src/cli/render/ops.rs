@@ -29,7 +29,8 @@ impl Screen {
             Ops::StoreChange(a) => self.answer(&a, out, change).map(|()| 0),
             Ops::DlqSettled(a) => {
                 self.answer(&a, out, settled)?;
-                let good = |l: &view::SettledLetter| ["committed", "duplicate", "dropped"].contains(&l.outcome.as_str());
+                let good =
+                    |l: &view::SettledLetter| ["committed", "duplicate", "dropped"].contains(&l.outcome.as_str());
                 Ok(u8::from(!a.body.letters.iter().all(good)))
             }
             Ops::LogLevel(a) => self.answer(&a, out, level).map(|()| 0),
@@ -61,7 +62,9 @@ fn stats(v: &view::StoreStats, now: chrono::DateTime<chrono::Utc>, s: &Screen, o
         row("torn", format!("{} bytes of an unfinished write; the next start cuts them off", grouped(v.torn_bytes)));
     }
     let state = match (v.state_rows, v.state_upto_pos) {
-        (Some(rows), Some(upto)) => format!("{} rows up to position {}, {}", grouped(rows), grouped(upto.0), bytes(v.state_bytes)),
+        (Some(rows), Some(upto)) => {
+            format!("{} rows up to position {}, {}", grouped(rows), grouped(upto.0), bytes(v.state_bytes))
+        }
         _ if v.in_use => format!("{}; a node is running on it, so its rows were not read", bytes(v.state_bytes)),
         _ => "does not read: `citybrain store verify DIR` says why".into(),
     };
@@ -161,7 +164,11 @@ fn diff(v: &view::ConfigDiff, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     let mut table = s.table(&["KEY", "RUNNING", "FILE"]);
     let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
     for d in &v.differences {
-        table.add_row(vec![Cell::new(clean(&d.key)), Cell::new(clean(&or(&d.running))), Cell::new(clean(&or(&d.file)))]);
+        table.add_row(vec![
+            Cell::new(clean(&d.key)),
+            Cell::new(clean(&or(&d.running))),
+            Cell::new(clean(&or(&d.file))),
+        ]);
     }
     print(&table, out)?;
     writeln!(out, "a restart takes what the file says")
