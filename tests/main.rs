@@ -3,14 +3,23 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `layers` | who may import whom, and where sled, rumqttc and the codec are named |
+//! | `rules` | rules fire, alarms climb, are acknowledged and cleared, whatever is killed |
 //! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
 //! | `clients` | MQTT clients that we did not write |
 //! | `outside_broker` | the same tree over Mosquitto, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
+//! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
 //! | `cli` | the commands, their answers and their exit codes |
 
 mod harness;
 
+mod bad_input;
+mod cli;
+mod clients;
+mod disk;
 mod layers;
+mod limits;
+mod outside_broker;
+mod rules;
 mod tree;

@@ -120,7 +120,7 @@ pub fn take(dir: &Path, target: &Path, taken_at: String) -> Result<About, Error>
 /// [`Error::NoBackup`], [`Error::Damaged`], [`Error::InUse`], [`Error::Io`]; `dir` is then as it was.
 pub fn restore(backup: &Path, dir: &Path) -> Result<(About, Option<PathBuf>), Error> {
     let said = about(backup)?;
-    if log::in_use(&dir.join("log"))? {
+    if log::is_in_use(&dir.join("log"))? {
         return Err(Error::InUse { path: dir.to_owned() });
     }
     let (reader, _) = log::open_read_only(&backup.join("log"))?;
@@ -280,7 +280,7 @@ mod tests {
             let text = format!("{{\"n\":{i},\"fill\":\"{}\"}}", "x".repeat(100));
             let header = citybrain_shared::record::Header::local(citybrain_shared::record::Kind::Event, "t");
             let draft = citybrain_shared::record::Draft::new(&header, text.as_bytes()).unwrap();
-            log.append([draft.bytes()].into_iter());
+            log.append([draft.bytes()]);
             log.commit().unwrap();
         }
         log
@@ -299,7 +299,7 @@ mod tests {
         // What is written later is not in the backup, also not through a shared file.
         let header = citybrain_shared::record::Header::local(citybrain_shared::record::Kind::Event, "t");
         let draft = citybrain_shared::record::Draft::new(&header, b"{}").unwrap();
-        log.append([draft.bytes()].into_iter());
+        log.append([draft.bytes()]);
         log.commit().unwrap();
         drop(log);
         let (said, aside) = restore(&target, &dir).unwrap();

@@ -47,6 +47,10 @@ struct Defaults<'a> {
     target: Option<&'a str>,
 }
 
+/// Types of events that a node believes because nobody else can write them: its rules' and alarms',
+/// and what operators did.
+const RESERVED: [&str; 3] = ["city.brain.alarm.", "city.brain.rule.", crate::operator::TYPE];
+
 /// The rules of one node, from its config.
 #[derive(Debug)]
 pub struct Ingress {
@@ -167,8 +171,8 @@ impl Ingress {
             self.check_receipt(e, json)?;
         } else if e.kind == crate::state::PRESENCE_TYPE {
             return Err(Refusal::new("forbidden", "only a node itself tells of its presence", reason::NOT_AUTHORIZED));
-        } else if e.kind == crate::operator::TYPE {
-            let detail = "only a node itself records what an operator did";
+        } else if RESERVED.iter().any(|prefix| e.kind.starts_with(prefix)) {
+            let detail = format!("only a node itself writes events of type `{}`", e.kind);
             return Err(Refusal::new("forbidden", detail, reason::NOT_AUTHORIZED));
         }
         header.key = event_key(&e.source, e.id.as_deref().unwrap_or_default());

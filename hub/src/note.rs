@@ -102,6 +102,9 @@ pub enum Note {
         client: String,
         upto: Pos,
         beyond: Vec<Pos>,
+        /// Messages of QoS 2 (record and part) that the client has received and not completed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        releasing: Vec<(Pos, u8)>,
     },
     /// QoS 2 of a publisher: ids received and not yet released.
     Qos2Held {

@@ -49,6 +49,8 @@ pub fn read(path: &Path, variables: &Variables) -> File {
         resolve(config, path.parent().unwrap_or(Path::new("")));
         problems.extend(on_disk(config, &places));
         problems.extend(log_level(&config.log.level, &places));
+        problems.extend(crate::brain::rules::check::problems(config, &places, &text));
+        config.read_from = Some(config::ReadFrom { path: path.into(), variables: variables.clone() });
         problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
     }
     File { path: path.into(), text, config, problems, places }

@@ -7,10 +7,10 @@
 use crate::api::{self, Ctx};
 use crate::brain::Brain;
 use citybrain_hub::Hub;
-use citybrain_hub::door::{self, Door, LocalClient};
+use citybrain_hub::door::{self, Door};
 use citybrain_hub::engine::{self, Facts};
 use citybrain_hub::ingress::Ingress;
-use citybrain_hub::link::pipe::{self, Broker, LocalPipe, Pipe};
+use citybrain_hub::link::pipe::{self, Broker};
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
@@ -22,11 +22,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// How long tasks may take to end once they are asked to; then the engine is stopped anyway.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// Urgent records that are counted on a link that is down; more are shown as so many.
+const URGENT_COUNTED_MAX: usize = 1_000;
 
 /// Runs a node.
 ///
@@ -130,10 +133,11 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
             Some(handle)
         }
     };
+    let operations = operations(facts, &links, door.clone(), ingress.clone());
+    let ctx = ctx(&config, &hub, &links, door, ingress, operations, downlinks.clone(), started, stopped.clone());
     if let (Some(parent), Some(address)) = (&config.parent, config.node.address.parent()) {
         let broker = broker(&config, &parent.url, parent.username.clone(), parent.password_file.as_deref())?;
-        // Questions from above are answered by the API once there is one for them.
-        let answer: citybrain_hub::link::ask::Handler = Arc::new(|_| Box::pin(async { bytes::Bytes::new() }));
+        let answer = api::road::handler(&ctx, api::routes(ctx.clone()));
         tasks.spawn(Uplink::new(context, address, broker, answer, downlinks).run(stopped.clone()));
     }
 
@@ -141,9 +145,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     say_presence(&config, &hub).await?;
     let listener = bind(config.api.listen, "api.listen").await?;
     let url = format!("http://{}", listener.local_addr().into_diagnostic()?);
-    let operations = operations(facts, &links, door.clone(), ingress.clone());
-    let router = api::router(ctx(&config, &hub, &links, door, ingress, operations, started, stopped.clone()))
-        .into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let router = api::router(ctx).into_make_service_with_connect_info::<std::net::SocketAddr>();
     let mut ending = stopped.clone();
     tasks.spawn(async move {
         let end = async move {
@@ -154,6 +156,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
         }
     });
 
+    tasks.spawn(reload_on_hangup(config.clone(), hub.clone(), stopped.clone()));
     let note = Advertisement::write(&config, &url)?;
     tasks.spawn(watchdog(hub.clone(), stopped.clone()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -204,7 +207,7 @@ fn downlink_pipe(config: &Config, door: Option<Arc<Door>>, hub: &Hub) -> miette:
         return Ok(None);
     }
     if let Some(door) = door {
-        return Ok(Some(Box::new(move || local_pipe(door.local()))));
+        return Ok(Some(Box::new(move || pipe::local(door.local()))));
     }
     let Some(url) = &config.broker.url else { return Ok(None) };
     let broker = broker(config, url, config.broker.username.clone(), config.broker.password_file.as_deref())?;
@@ -213,40 +216,7 @@ fn downlink_pipe(config: &Config, door: Option<Arc<Door>>, hub: &Hub) -> miette:
     Ok(Some(Box::new(move || pipe::connect(&broker, id.clone(), None, filters.clone()))))
 }
 
-/// The front door's own client, as the pipe that the link driver expects.
-fn local_pipe(mut client: LocalClient) -> Pipe {
-    let (to_door, mut from_driver) = mpsc::channel::<(String, bytes::Bytes, bool)>(64);
-    let (to_driver, rx) = mpsc::channel(64);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                out = from_driver.recv() => match out {
-                    Some((topic, payload, retain)) => client.publish(&topic, payload, retain),
-                    None => return,
-                },
-                permit = to_driver.reserve() => {
-                    let Ok(permit) = permit else { return };
-                    // While the driver has room, wait for whichever comes first.
-                    tokio::select! {
-                        message = client.recv() => match message {
-                            // That a connection is gone the child's last will says too.
-                            Some(m) if m.closed => {}
-                            Some(m) => permit.send((m.topic, m.payload)),
-                            None => return,
-                        },
-                        out = from_driver.recv() => match out {
-                            Some((topic, payload, retain)) => client.publish(&topic, payload, retain),
-                            None => return,
-                        },
-                    }
-                }
-            }
-        }
-    });
-    LocalPipe { tx: to_door, rx }.into()
-}
-
-#[allow(clippy::too_many_arguments, reason = "wiring")]
+#[allow(clippy::too_many_arguments)] // each is a part of the node, and this is where they meet
 fn ctx(
     config: &Config,
     hub: &Hub,
@@ -254,6 +224,7 @@ fn ctx(
     door: Option<Arc<Door>>,
     ingress: Arc<Ingress>,
     operations: api::ops::Sources,
+    downlinks: Option<Downlinks>,
     started: Instant,
     stop: watch::Receiver<bool>,
 ) -> Arc<Ctx> {
@@ -273,6 +244,8 @@ fn ctx(
             ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
         }),
         operations,
+        downlinks,
+        offline: None,
         started,
         stop,
     })
@@ -298,16 +271,32 @@ fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {
     let (state, why) = match &l.stage {
         Stage::Connecting => ("connecting", l.last_reason.clone()),
         Stage::Hello => ("hello", l.last_reason.clone()),
-        Stage::Up => ("up", None),
+        // Of a session that is up, only that somebody else claims the same address.
+        Stage::Up => ("up", l.last_reason.clone().filter(|r| r.starts_with("refused another"))),
         Stage::Refused { reason, detail } => ("refused", Some(format!("{}: {detail}", reason.as_str()))),
         Stage::Away => ("away", l.last_reason.clone()),
     };
     let peer = hub.state(|s| s.peers.get(&l.peer).cloned()).unwrap_or_default();
-    let lane = |v: &LaneView, slot: usize| view::LinkLane {
-        unsent: l.last_pos.0.saturating_sub(v.looked_pos.0),
-        in_flight: v.in_flight_records,
-        durable_at_peer_pos: v.acked_pos,
-        durable_here_pos: peer.has[slot].map_or(citybrain_shared::Pos::ZERO, |c| c.upto),
+    let is_up = l.stage == Stage::Up;
+    // Cut off, the link to the parent hears nothing of the log's growth.
+    let last = if is_up || l.role == Role::Down { l.last_pos } else { hub.reader().last() };
+    let lane = |v: &LaneView, slot: usize| {
+        let upto = |c: Option<citybrain_shared::wire::Cursor>| c.map_or(citybrain_shared::Pos::ZERO, |c| c.upto);
+        // Without a session the machine knows nothing; what the peer had last is in the state.
+        let acked = if is_up { v.acked_pos } else { v.acked_pos.max(upto(peer.peer_has[slot])) };
+        let looked = if is_up { v.looked_pos } else { acked };
+        let urgent = || {
+            // What goes before the rest is worth knowing exactly; the index makes it cheap.
+            let read = hub.reader().read(acked, Some(citybrain_shared::Lane::Urgent), URGENT_COUNTED_MAX, usize::MAX);
+            read.map_or(0, |entries| entries.len() as u64)
+        };
+        view::LinkLane {
+            unsent: if is_up || slot != 0 { last.0.saturating_sub(looked.0) } else { urgent() },
+            in_flight: if is_up { v.in_flight_records } else { 0 },
+            durable_at_peer_pos: acked,
+            durable_here_pos: upto(peer.has[slot]),
+            credit_frames: v.credit_frames,
+        }
     };
     view::Link {
         role: match l.role {
@@ -418,6 +407,22 @@ async fn watchdog(hub: Hub, mut stop: watch::Receiver<bool>) {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         }
         before = turns;
+    }
+}
+
+/// SIGHUP puts the rules of the config file in force, as `citybrain rule reload` does.
+async fn reload_on_hangup(config: Config, hub: Hub, mut stop: watch::Receiver<bool>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    loop {
+        tokio::select! {
+            heard = hangup.recv() => if heard.is_none() { return },
+            _ = stop.wait_for(|s| *s) => return,
+        }
+        match api::alarms::reload_rules(&hub, &config).await {
+            Ok(now) => tracing::info!(rules = now.rules, "Rules were read again."),
+            Err(error) => tracing::warn!(error, "The rules stay as they were."),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`endpoint`], [`clash`], [`is_at`] | what addresses and ports mean |
 
 mod parse;
+pub mod rules;
 mod validate;
 
 pub use parse::{Parsed, Places, Problem, all_keys, closest, parse};
@@ -44,6 +45,19 @@ pub struct Config {
     /// The highest tier that events of a type travel to; the first pattern that matches wins.
     #[serde(default)]
     pub reach: Vec<Reach>,
+    /// Conditions over events, and what follows from them.
+    #[serde(default)]
+    pub rule: Vec<rules::Rule>,
+    /// The file that this was read from, if it was one; not a key.
+    #[serde(skip)]
+    pub read_from: Option<ReadFrom>,
+}
+
+/// Where a config came from, so that it can be read again.
+#[derive(Clone, Debug)]
+pub struct ReadFrom {
+    pub path: PathBuf,
+    pub variables: Variables,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -51,5 +51,6 @@ pub const BOOTS_KEPT: usize = 16;
 /// Tries before a record that cannot be applied is parked.
 pub const POISON_TRIES: u32 = 3;
 
-/// Directives (commands and notices) whose receipts are counted; the oldest closed ones give way.
-pub const DIRECTIVES_KEPT: usize = 10_000;
+/// Directives (commands and notices) whose receipts are counted, about 1 KB each; the oldest that
+/// everybody has answered give way first. The receipts themselves stay in the log.
+pub const DIRECTIVES_KEPT: usize = 2_000;

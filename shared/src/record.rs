@@ -82,6 +82,10 @@ pub struct Origin<'a> {
     pub pos: Pos,
 }
 
+/// What is left of a time budget that is over. Not 0, which would be "for ever": a late directive
+/// still goes to whom it names, so that it is answered "not executed".
+pub const TTL_OVER_MS: u32 = 1;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<'a> {
     pub kind: Kind,
@@ -94,7 +98,7 @@ pub struct Header<'a> {
     pub committed_us: i64,
     /// [`event_key`], 0 if it has none.
     pub key: u64,
-    /// 0: never expires.
+    /// 0: never expires; [`TTL_OVER_MS`]: its time is over.
     pub ttl_ms: u32,
     /// See the module's text; set by [`Draft::stamp`] where the record begins.
     pub seq: u64,

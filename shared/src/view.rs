@@ -9,6 +9,7 @@ mod ops;
 
 pub use ops::*;
 
+use crate::config::rules::Severity as AlarmSeverity;
 use crate::selector::Labels;
 use crate::{Address, Pos, Tier};
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
@@ -16,6 +17,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+
+mod inspect;
+pub use inspect::*;
 
 /// Response header: the address of the node whose record a stream is.
 pub const HEADER_NODE: &str = "citybrain-node";
@@ -48,6 +52,11 @@ views! {
     Directive = "citybrain.directive/1",
     Sent = "citybrain.sent/1",
     Accepted = "citybrain.accepted/1",
+    Alarms = "citybrain.alarms/1",
+    AlarmShown = "citybrain.alarm/1",
+    Rules = "citybrain.rules/1",
+    RulesTested = "citybrain.rules-tested/1",
+    Reloaded = "citybrain.reloaded/1",
     Check = "citybrain.check/1",
     Version = "citybrain.version/1",
     StoreStats = "citybrain.store-stats/1",
@@ -76,13 +85,19 @@ pub struct Head {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub node: String,
     pub as_of: DateTime<Utc>,
+    /// Read from a stopped node's folder; `as_of` is its last commit then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub offline: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
 }
 
 impl<T: View> Answer<T> {
     pub fn new(node: &str, as_of: DateTime<Utc>, body: T) -> Answer<T> {
         // Milliseconds are enough, and nine digits only look exact.
         let as_of = as_of.trunc_subsecs(3);
-        Answer { head: Head { schema: T::SCHEMA.to_owned(), node: node.to_owned(), as_of }, body }
+        let head = Head { schema: T::SCHEMA.to_owned(), node: node.to_owned(), as_of, offline: false, cut: None };
+        Answer { head, body }
     }
 
     /// Reads an answer, of this view's schema only.
@@ -222,6 +237,12 @@ pub struct TreeNode {
     pub state: String,
     /// Since its last word reached this node; `None` for the node itself.
     pub last_heard_ms_ago: Option<u64>,
+    /// `well`, or why not; its own word, so `None` for whom nobody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// Records that its parent does not have yet, at most; its own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
 }
 
 // ---- links -------------------------------------------------------------------------------------
@@ -280,9 +301,20 @@ pub struct LinkLane {
     pub durable_at_peer_pos: Pos,
     /// Everything of the peer's up to here is on our disk.
     pub durable_here_pos: Pos,
+    /// Frames that the peer takes before it has acknowledged any; 0 while frames wait: it is busy.
+    pub credit_frames: u16,
 }
 
 // ---- events ------------------------------------------------------------------------------------
+
+/// Stands in a stream of events, as `{"damaged":…}`, where the log does not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    /// The records after this position …
+    pub after: Pos,
+    /// … up to this one are lost.
+    pub upto: Pos,
+}
 
 /// One event of a log, with all that the node knows about it beside the event itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -447,6 +479,157 @@ pub struct Accepted {
     pub pos: Pos,
     /// It was there already, at `pos`.
     pub duplicate: bool,
+}
+
+// ---- rules and alarms --------------------------------------------------------------------------
+
+/// A condition that holds or has ended. The same object travels in the events of an alarm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// The same on every node: made of origin, name and key.
+    pub id: String,
+    /// The node that owns it: the only one that changes it.
+    pub origin: Address,
+    pub name: String,
+    pub key: String,
+    pub severity: AlarmSeverity,
+    pub title: String,
+    pub active: bool,
+    pub acknowledged: bool,
+    pub reach: Tier,
+    /// The last time it was raised.
+    pub raised_at: DateTime<Utc>,
+    pub first_raised_at: DateTime<Utc>,
+    /// How often it was raised.
+    pub raises: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_at: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared_at: Option<DateTime<Utc>>,
+    /// A person, or `rule:NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared_by: Option<String>,
+    /// Not shown in lists by default until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shelved_until: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shelved_by: Option<String>,
+    /// The rule that raised it, and the `by` it was raised for.
+    #[serde(default)]
+    pub rule: String,
+    #[serde(default)]
+    pub rule_key: String,
+    /// Grows with each change.
+    pub rev: i64,
+    /// A change that was asked for here or above and that its owner has not made yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<AlarmAsked>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmAsked {
+    /// `ack`, `clear` or `shelve`.
+    pub action: String,
+    pub by: String,
+    pub at: DateTime<Utc>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alarms {
+    /// All that are active in the node's subtree, whatever was asked for.
+    pub active: u64,
+    /// Of them, those that nobody has acknowledged.
+    pub unacknowledged: u64,
+    /// Worst first, then newest first.
+    pub alarms: Vec<Alarm>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlarmShown {
+    pub alarm: Alarm,
+}
+
+/// `POST /v1/alarms/{id}/ack` and its siblings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlarmAction {
+    /// Who does it.
+    pub by: String,
+    /// Of `shelve`: for how long, seconds; 0 takes it off the shelf.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rules {
+    pub rules: Vec<RuleState>,
+    /// Firings that are decided and not yet written.
+    pub waiting: u64,
+    /// Firings given up because they were too many or too old.
+    pub dropped: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleState {
+    pub name: String,
+    pub on: Vec<String>,
+    /// In words: what it waits for.
+    pub condition: String,
+    /// What it does, a word each.
+    pub then: Vec<String>,
+    /// Values of `by` that are kept apart.
+    pub keys: u64,
+    /// Of them, those for which it is on.
+    pub on_keys: u64,
+    /// Events that it looked at, since the data folder was made.
+    pub matched: u64,
+    pub fired: u64,
+    /// Evaluations that failed, and why the last one did.
+    pub errors: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fired_at: Option<DateTime<Utc>>,
+    /// Keys that gave way to newer ones.
+    pub keys_given_way: u64,
+}
+
+/// What rules make of recorded events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RulesTested {
+    pub events: u64,
+    /// Lines that are no event with a time, with their numbers; at most 100.
+    pub unread: Vec<String>,
+    pub fired: Vec<Firing>,
+    pub rules: Vec<RuleState>,
+}
+
+/// A rule that fired or came to its end, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Firing {
+    pub at: DateTime<Utc>,
+    pub rule: String,
+    pub key: String,
+    /// `fired`, `changed`, `over`; `held` when a dependency held it back at its time.
+    pub what: String,
+    /// The id of the event that did it; empty for the passing of time.
+    #[serde(default)]
+    pub event: String,
+    /// What the expressions read, with its values.
+    pub why: std::collections::BTreeMap<String, serde_json::Value>,
+    /// What was done, in words.
+    #[serde(default)]
+    pub done: Vec<String>,
+}
+
+/// `POST /v1/reload`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reloaded {
+    pub rules: u64,
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
 }
 
 // ---- others ------------------------------------------------------------------------------------

@@ -293,7 +293,7 @@ pub struct Carried<'a> {
     pub reach: Tier,
     pub received_us: i64,
     pub key: u64,
-    /// What is left of its time at the moment of sending; 0 never expires.
+    /// What is left of its time at the moment of sending, as in [`Header::ttl_ms`].
     pub ttl_ms: u32,
     pub seq: u64,
     pub origin: Origin<'a>,

@@ -11,6 +11,8 @@ pub struct Client {
     socket: TcpStream,
     inbox: Vec<u8>,
     next_id: u16,
+    /// Publishes of [`Client::publish_later`] that are not acknowledged yet.
+    flying: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +75,7 @@ impl Client {
         let socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
         socket.set_nodelay(true).ok()?;
         socket.set_read_timeout(Some(Duration::from_millis(50))).ok()?;
-        Some(Client { socket, inbox: Vec::new(), next_id: 0 })
+        Some(Client { socket, inbox: Vec::new(), next_id: 0, flying: 0 })
     }
 
     /// Connects, waiting for the node if it is not there yet.
@@ -152,6 +154,24 @@ impl Client {
         }
     }
 
+    /// Publishes at QoS 1 without waiting, but for room when many are under way.
+    pub fn publish_later(&mut self, topic: &str, payload: &[u8]) {
+        self.next_id = self.next_id % 65_535 + 1;
+        self.send(&publish_packet(topic, 1, false, false, self.next_id, payload)).expect("it is sent");
+        self.flying += 1;
+        if self.flying >= 500 {
+            self.wait_acknowledged();
+        }
+    }
+
+    /// Waits until all that [`Client::publish_later`] sent is acknowledged.
+    pub fn wait_acknowledged(&mut self) {
+        while self.flying > 0 {
+            let p = self.read(PATIENCE).expect("an acknowledgement");
+            self.flying -= usize::from(p.kind == 4);
+        }
+    }
+
     /// Publishes at QoS 1 and waits for the PUBACK; false when the connection broke first.
     pub fn publish(&mut self, topic: &str, payload: &[u8]) -> bool {
         self.next_id = self.next_id % 65_535 + 1;
@@ -203,7 +223,11 @@ pub fn event(id: &str, urgent: bool) -> String {
 /// A careful device: sends `n` events with a window, sends again whatever was not acknowledged when
 /// the connection breaks, and returns once all are acknowledged.
 pub fn publish_all(at: &str, port: u16, prefix: &str, n: usize, urgent: bool) -> Vec<Sent> {
-    const WINDOW: usize = 50;
+    publish_windowed(at, port, prefix, n, urgent, 50)
+}
+
+/// As [`publish_all`], with at most `window` events under way.
+pub fn publish_windowed(at: &str, port: u16, prefix: &str, n: usize, urgent: bool, window: usize) -> Vec<Sent> {
     let sent: Vec<Sent> = (0..n).map(|i| Sent { at: at.to_owned(), id: format!("{prefix}-{i:06}"), urgent }).collect();
     let mut acked = 0;
     let end = Instant::now() + PATIENCE;
@@ -213,7 +237,7 @@ pub fn publish_all(at: &str, port: u16, prefix: &str, n: usize, urgent: bool) ->
         let mut flying: VecDeque<u16> = VecDeque::new();
         let mut next = acked;
         'link: while acked < n {
-            while next < n && flying.len() < WINDOW {
+            while next < n && flying.len() < window {
                 let id = (next % 65_535) as u16 + 1;
                 let bytes = publish_packet("in/test", 1, false, false, id, event(&sent[next].id, urgent).as_bytes());
                 if client.send(&bytes).is_err() {

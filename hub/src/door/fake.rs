@@ -164,9 +164,9 @@ impl Inner {
                     s.filters.remove(&filter);
                 }
             }
-            Note::SessionAcked { client, upto, beyond } => {
+            Note::SessionAcked { client, upto, beyond, releasing } => {
                 if let Some(s) = sessions.get_mut(&client) {
-                    (s.upto, s.beyond) = (upto, beyond);
+                    (s.upto, s.beyond, s.releasing) = (upto, beyond, releasing);
                 }
             }
             Note::Qos2Held { client, id } => {

@@ -4,11 +4,12 @@ use super::meta::Meta;
 use super::packet::Version;
 use super::packet::publish::Out;
 use super::route::Sub;
+use super::share::Group;
 use crate::log::Entry;
 use crate::state::Retained;
 use bytes::Bytes;
 use citybrain_shared::config;
-use citybrain_shared::record::{Direction, Header};
+use citybrain_shared::record::{Direction, Header, TTL_OVER_MS};
 use citybrain_shared::selector::Labels;
 use citybrain_shared::{Address, Pos, Selector};
 use std::fmt::Write as _;
@@ -20,7 +21,7 @@ pub mod part {
     pub const AS_PUBLISHED: u8 = 0;
     /// On `events/TYPE`.
     pub const EVENT: u8 = 1;
-    /// On `cmd/TYPE`, when this node is meant.
+    /// On `cmd/TYPE`, when this node is meant and it is not too late.
     pub const COMMAND: u8 = 2;
 }
 
@@ -89,7 +90,8 @@ pub fn parts<'a>(me: &Me, header: &Header<'a>, topic: &mut String, mut found: im
             found(n, topic);
         };
         offer(part::EVENT, "events");
-        if header.direction == Direction::Down && me.is_meant(header.target) {
+        let is_late = header.ttl_ms == TTL_OVER_MS;
+        if header.direction == Direction::Down && !is_late && me.is_meant(header.target) {
             offer(part::COMMAND, "cmd");
         }
     }
@@ -241,13 +243,18 @@ pub struct Item {
     pub qos: u8,
     pub retain: bool,
     pub subscription_ids: Vec<u32>,
+    /// It is this group's, and only lent to the subscriber.
+    pub share: Option<Arc<Group>>,
+    /// The same subscriber had it before (groups only; sessions know by their cursor).
+    pub again: bool,
 }
 
 impl Item {
     /// A retained message for a new subscription.
     pub fn retained(message: Message, sub: &Sub) -> Item {
         let qos = sub.qos().min(message.qos);
-        Item { message: Arc::new(message), qos, retain: true, subscription_ids: sub.id.into_iter().collect() }
+        let subscription_ids = sub.id.into_iter().collect();
+        Item { message: Arc::new(message), qos, retain: true, subscription_ids, share: None, again: false }
     }
 }
 
@@ -308,6 +315,8 @@ pub mod tests {
         assert_eq!(all(&entry(&header("c/s"), b"{}")).len(), 2);
         assert_eq!(all(&entry(&header("c/**"), b"{}")).len(), 2);
         assert_eq!(all(&entry(&header("c/x"), b"{}")).len(), 1);
+        let late = Header { ttl_ms: TTL_OVER_MS, ..header("c/s") };
+        assert_eq!(all(&entry(&late, b"{}")).len(), 1, "it was answered \"not executed\"");
     }
 
     #[test]

@@ -15,13 +15,13 @@
 //! | [`trie`] | which filters match a topic |
 //! | [`message`] | what a record says to a subscriber |
 //! | [`meta`] | what the door keeps in a record's header |
+//! | [`share`] | shared subscriptions: groups that take turns |
 //! | [`seats`] | who is connected, who has left a session behind |
 //! | [`local`] | link traffic between child nodes and this one |
 //! | [`access`] | users and rights |
 //! | [`core`] | what is needed of the engine |
 //!
-//! Deliberately absent: TLS, WebSocket, shared subscriptions, enhanced authentication, topic
-//! aliases towards clients. The door never looks into a payload.
+//! Deliberately absent: TLS, WebSocket, enhanced authentication. The door never looks into a payload.
 
 pub mod access;
 pub mod connection;
@@ -36,6 +36,7 @@ pub mod meta;
 pub mod packet;
 pub mod route;
 pub mod seats;
+pub mod share;
 #[cfg(test)]
 mod tests;
 pub mod trie;
@@ -49,6 +50,7 @@ use self::packet::control::Will;
 use self::packet::publish::{Properties, UserProperties};
 use self::route::Router;
 use self::seats::Seats;
+use self::share::Shares;
 use crate::engine::Ticket;
 use crate::note::{DeadLetter, Note};
 use citybrain_shared::record::Draft;
@@ -115,6 +117,7 @@ pub struct Door {
     counters: Arc<Counters>,
     router: Router,
     seats: Seats,
+    shares: Shares,
     links: local::Links,
     /// The newest position when the door opened: what came before may have been given to clients
     /// by an earlier process.
@@ -136,6 +139,8 @@ impl Door {
         let opened_at = *core.committed().borrow();
         let seats = Seats::default();
         self::core::look(&*core, |s| seats.park_all(s));
+        let shares = Shares::default();
+        shares.look_again();
         Arc::new(Door {
             ingress,
             broker: broker.clone(),
@@ -145,6 +150,7 @@ impl Door {
             me,
             counters,
             seats,
+            shares,
             links: local::Links::default(),
             opened_at,
             stop: watch::Sender::new(false),
@@ -239,12 +245,12 @@ impl Door {
             for (client, user, will) in self.seats.wills_due() {
                 self.publish_will(&client, &user, &will).await;
             }
-            let expired = self.seats.expired();
-            if !expired.is_empty() {
-                let notes = expired
-                    .iter()
-                    .map(|c| Note::SessionEnded { client: c.to_string(), why: "expired".into() })
-                    .collect();
+            let mut notes = self.shares.sweep(self);
+            for client in self.seats.expired() {
+                self.shares.session_ended(&client);
+                notes.push(Note::SessionEnded { client: client.to_string(), why: "expired".into() });
+            }
+            if !notes.is_empty() {
                 if let Err(error) = settled(self.core.note(notes, crate::engine::Haste::Lazy).await).await {
                     tracing::warn!(%error, "Expired sessions could not be ended.");
                 }

@@ -53,7 +53,7 @@ impl Sub {
         self.options & 4 != 0
     }
 
-    fn retain_as_published(&self) -> bool {
+    pub fn retain_as_published(&self) -> bool {
         self.options & 8 != 0
     }
 
@@ -409,7 +409,7 @@ fn merge(found: &[Found], message: Arc<Message>) -> Item {
     let qos = found.iter().map(|f| f.sub.qos).max().unwrap_or(0).min(message.qos);
     let retain = message.retain && found.iter().any(|f| f.sub.retain_as_published);
     let subscription_ids = found.iter().filter_map(|f| f.sub.id).collect();
-    Item { message, qos, retain, subscription_ids }
+    Item { message, qos, retain, subscription_ids, share: None, again: false }
 }
 
 /// A session's own filters, for reading the log by itself.

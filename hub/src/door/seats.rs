@@ -4,6 +4,7 @@ use super::access::User;
 use super::core::{Core, look};
 use super::packet::control::Will;
 use super::route::{Inbox, Router};
+use super::share;
 use crate::state::State;
 use citybrain_shared::Pos;
 use parking_lot::Mutex;
@@ -168,7 +169,8 @@ impl Seats {
     pub fn park_all(&self, state: &State) {
         let left = Instant::now();
         let mut parked = self.parked.lock();
-        for (client, s) in &state.sessions {
+        // A group has no client whose absence could end it.
+        for (client, s) in state.sessions.iter().filter(|(c, _)| !share::is_shared(c)) {
             parked.insert(client.as_str().into(), Parked { left, expiry_s: s.expiry_s, delivered: None });
         }
     }

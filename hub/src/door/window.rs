@@ -4,7 +4,7 @@
 //! The cursor is the newest position up to which all is settled, and the settled ones beyond it.
 
 use citybrain_shared::Pos;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 #[derive(Debug, Default)]
 pub struct Window {
@@ -12,6 +12,8 @@ pub struct Window {
     seen: Pos,
     /// Given and, from the front on, not all settled; by position.
     open: VecDeque<Open>,
+    /// Settled in an earlier life of the session, and not looked at again yet.
+    earlier: BTreeSet<Pos>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +24,10 @@ struct Open {
 }
 
 impl Window {
-    pub fn new(seen: Pos) -> Window {
-        Window { seen, open: VecDeque::new() }
+    /// Goes on from a cursor.
+    pub fn resume(upto: Pos, beyond: impl IntoIterator<Item = Pos>) -> Window {
+        let earlier = beyond.into_iter().filter(|p| *p > upto).collect();
+        Window { seen: upto, open: VecDeque::new(), earlier }
     }
 
     pub fn seen(&self) -> Pos {
@@ -44,12 +48,17 @@ impl Window {
         }
     }
 
-    /// The record at `pos` was settled in an earlier life of the session. Positions never decrease.
-    pub fn was_settled(&mut self, pos: Pos) {
-        self.see(pos);
-        if !self.open.is_empty() {
-            self.open.push_back(Open { pos, left: 0 });
+    /// Was the record at `pos` settled in an earlier life of the session? Then it is not to be given
+    /// again. Asked of each record before it is given; positions never decrease.
+    pub fn was_settled(&mut self, pos: Pos) -> bool {
+        let was = self.earlier.remove(&pos);
+        if was {
+            self.see(pos);
+            if !self.open.is_empty() {
+                self.open.push_back(Open { pos, left: 0 });
+            }
         }
+        was
     }
 
     /// One message of the record at `pos` is acknowledged.
@@ -70,7 +79,9 @@ impl Window {
     /// Settled beyond [`Window::upto`], as far as it matters: positions with nothing for this client
     /// are left out.
     pub fn beyond(&self) -> Vec<Pos> {
-        self.open.iter().filter(|o| o.left == 0).map(|o| o.pos).collect()
+        let settled = self.open.iter().filter(|o| o.left == 0).map(|o| o.pos);
+        // Those of an earlier life lie behind all that was looked at since.
+        settled.chain(self.earlier.range(self.upto().next()..).copied()).collect()
     }
 }
 
@@ -92,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_record_with_two_messages_is_settled_by_the_second_acknowledgement() {
-        let mut w = Window::new(Pos(4));
+        let mut w = Window::resume(Pos(4), []);
         w.give(Pos(6));
         w.give(Pos(6));
         w.give(Pos(9));
@@ -118,8 +129,9 @@ mod tests {
         #[test]
         fn a_resume_redelivers_exactly_what_was_not_settled(
             parts in proptest::collection::vec(0u8..3, 1..60), acks in proptest::collection::vec(any::<u16>(), 0..90),
+            way in 0usize..60,
         ) {
-            let mut w = Window::new(Pos::ZERO);
+            let mut w = Window::resume(Pos::ZERO, []);
             let mut open: Vec<Pos> = Vec::new();
             let mut left: BTreeMap<Pos, u8> = BTreeMap::new();
             for (i, n) in parts.iter().enumerate() {
@@ -141,10 +153,11 @@ mod tests {
             let (upto, beyond) = (w.upto(), w.beyond().into_iter().collect::<BTreeSet<_>>());
             let again: Vec<Pos> = left.keys().copied().filter(|p| *p > upto && !beyond.contains(p)).collect();
             prop_assert_eq!(&again, &want);
-            // The same holds once more for a session that resumes and gets no acknowledgement.
-            let mut second = Window::new(upto);
-            for pos in left.keys().filter(|p| **p > upto) {
-                if beyond.contains(pos) { second.was_settled(*pos) } else { second.give(*pos) }
+            // The same holds once more for a session that resumes, comes a part of the way, gets no
+            // acknowledgement and breaks off.
+            let mut second = Window::resume(upto, beyond);
+            for pos in left.keys().filter(|p| **p > upto).take(way) {
+                if !second.was_settled(*pos) { second.give(*pos) }
             }
             let (upto, beyond) = (second.upto(), second.beyond());
             let again: Vec<Pos> = left.keys().copied().filter(|p| *p > upto && !beyond.contains(p)).collect();

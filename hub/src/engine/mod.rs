@@ -8,6 +8,7 @@
 //! covers them all; then the tickets complete. The state stays locked from the first decision to
 //! the fsync, so nobody ever sees a state that a power cut could take back.
 
+mod offline;
 mod open;
 mod receipts;
 mod retention;
@@ -15,8 +16,10 @@ mod retention;
 mod tests;
 mod worker;
 
+pub use offline::{Offline, open_offline};
 pub use open::{Error as OpenError, Facts, open};
 pub use receipts::presence;
+pub use retention::needed;
 pub use worker::Engine;
 
 use crate::log::Reader;

@@ -59,6 +59,11 @@ pub struct Facts {
     pub took_ms: u64,
 }
 
+/// Free for this process on the file system of `dir`; a lot where that cannot be told.
+pub(super) fn free_bytes(dir: &std::path::Path) -> u64 {
+    rustix::fs::statvfs(dir).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
+}
+
 fn random() -> Result<u128, Error> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).map_err(|e| Error::Random(e.to_string()))?;
@@ -74,12 +79,17 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
     let started = Instant::now();
     let dir = &config.node.data;
     std::fs::create_dir_all(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
-    let options = log::Options {
-        segment_bytes: config.store.segment_bytes,
-        ballast_bytes: limits::BALLAST_BYTES,
-        ..Default::default()
-    };
-    let opened = Log::open(&dir.join("log"), options)?;
+    let log_dir = dir.join("log");
+    // On a full disk the ballast goes first: a node must start there, to serve what it has.
+    let is_full = free_bytes(dir) < limits::BALLAST_BYTES / 4;
+    if is_full {
+        tracing::error!(dir = %dir.display(), "The disk is full; the ballast is given up so that the node can start.");
+        log::release_ballast(&log_dir)?;
+    }
+    // Not made again before there is room: the engine sees to it.
+    let ballast_bytes = if is_full { 0 } else { limits::BALLAST_BYTES };
+    let options = log::Options { segment_bytes: config.store.segment_bytes, ballast_bytes, ..Default::default() };
+    let opened = Log::open(&log_dir, options)?;
     let log = opened.log;
     let (mut store, found) = Store::open(dir, config.store.cache_bytes)?;
     let mut facts = Facts {
@@ -161,6 +171,8 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
         lazy_since: None,
         broken_since: None,
         short_of_space: false,
+        unwatched_bytes: 0,
+        ballast_is_gone: is_full,
     };
     engine.boot(unproven)?;
     engine.tell_operators()?;
@@ -168,6 +180,7 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
         // Only now: until the new history is committed, another start must begin it.
         backup::forget_restored(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
     }
+    engine.watch_space();
     engine.look_around();
     (facts.first, facts.last) = (reader.first(), reader.last());
     facts.records = facts.last.0 + 1 - facts.first.0;
@@ -225,7 +238,7 @@ pub(super) fn fold(
     fold_onto(State::load(rows, upto, policy)?, reader)
 }
 
-fn fold_onto(mut state: State, reader: &Reader) -> Result<State, Error> {
+pub(super) fn fold_onto(mut state: State, reader: &Reader) -> Result<State, Error> {
     let mut after = state.applied;
     while after < reader.last() {
         let entries = match reader.read(after, None, 4096, 1 << 20) {

@@ -3,14 +3,15 @@
 use crate::state::{PRESENCE_TYPE, Presence, RECEIPT_TYPE, Receipt, Status};
 use citybrain_shared::address::Tier;
 use citybrain_shared::event::Envelope;
-use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
+use citybrain_shared::record::{Direction, Draft, Header, Kind, TTL_OVER_MS, event_key};
 use citybrain_shared::{Address, Boot};
 use serde_json::json;
 
 /// The event in which a node tells every ancestor who it is.
 pub fn presence(about: &Presence, boot: Boot) -> Draft {
     let source = format!("/{}", about.address);
-    let id = format!("{}-{}", about.inc, boot.counter);
+    // The nonce too: a folder restored from a backup counts a start again.
+    let id = format!("{}-{}-{:x}", about.inc, boot.counter, boot.nonce);
     let event = json!({
         "specversion": "1.0", "id": id, "source": source, "type": PRESENCE_TYPE, "data": about,
     });
@@ -30,8 +31,7 @@ pub fn presence(about: &Presence, boot: Boot) -> Draft {
 pub(super) fn automatic(me: &Address, directive: &Header<'_>, payload: &[u8], ttl_ms: u32) -> Option<Draft> {
     let envelope = Envelope::parse(payload).ok()?;
     let id = envelope.id?;
-    // The wire keeps at least 1 ms, so that "over" is not taken for "never".
-    let status = if ttl_ms == 1 { Status::Expired } else { Status::Delivered };
+    let status = if ttl_ms == TTL_OVER_MS { Status::Expired } else { Status::Delivered };
     let issuer = match directive.origin {
         Some(o) => Address::parse(o.address).ok()?.tier(),
         None => me.tier(),

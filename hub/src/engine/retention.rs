@@ -12,7 +12,7 @@ use citybrain_shared::{Address, Lane, Pos};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The oldest position that somebody still needs, and who.
-fn needed(state: &State, parent: Option<&Address>) -> (Pos, String) {
+pub fn needed(state: &State, parent: Option<&Address>) -> (Pos, String) {
     let mut floor = (state.applied.next(), "nobody".to_owned());
     let mut need = |pos: Pos, who: &dyn Fn() -> String| {
         if pos < floor.0 {
@@ -34,7 +34,8 @@ fn needed(state: &State, parent: Option<&Address>) -> (Pos, String) {
         need(Pos(1), &|| format!("{parent}, which has not been reached yet"));
     }
     for (client, session) in &state.sessions {
-        if !session.filters.is_empty() {
+        // For a shared filter the group's own session speaks.
+        if session.filters.keys().any(|f| !f.starts_with(crate::door::share::PREFIX)) {
             need(session.upto.next(), &|| format!("the session of `{client}`"));
         }
     }

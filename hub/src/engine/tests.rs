@@ -225,3 +225,25 @@ fn a_child_cannot_speak_for_a_sibling() {
     child.close();
     parent.close();
 }
+
+#[test]
+fn a_node_without_room_takes_nothing_says_why_and_goes_on_answering() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path(), "c/s");
+    node.offer(&event("before", ""));
+    node.close();
+    let text = format!(
+        "[node]\naddress = \"c/s\"\ndata = \"{}\"\n[store]\nfree_bytes_min = {}\n",
+        dir.path().display(),
+        i64::MAX
+    );
+    let config: Config = toml::from_str(&text).unwrap();
+    let (hub, engine, _) = open(&config, crate::policy::none()).unwrap();
+    let node = Node { hub, thread: Some(std::thread::spawn(|| engine.run())), config };
+    let draft = Ingress::new(&node.config).accept(event("after", "").as_bytes()).unwrap();
+    let refused = run(async { wait(node.hub.offer(vec![draft]).await?).await });
+    assert!(matches!(refused, Err(Error::Unwritable(_))), "{refused:?}");
+    assert!(node.hub.trouble().is_some_and(|why| why.contains("free_bytes_min")), "{:?}", node.hub.trouble());
+    assert_eq!(node.events().len(), 1);
+    node.close();
+}

@@ -26,6 +26,8 @@ const STORE_EVERY: Duration = Duration::from_millis(500);
 const LAZY_MAX: Duration = Duration::from_millis(200);
 /// How often retention and free space are looked at.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(2);
+/// An idle engine turns at least this often, so that a watchdog sees it alive.
+const TURN_EVERY: Duration = Duration::from_millis(500);
 /// After a failed write the log is opened again this often.
 const REOPEN_EVERY: Duration = Duration::from_millis(500);
 
@@ -50,6 +52,9 @@ pub struct Engine {
     pub(super) lazy_since: Option<Instant>,
     pub(super) broken_since: Option<Instant>,
     pub(super) short_of_space: bool,
+    /// Written since free space was last looked at.
+    pub(super) unwatched_bytes: u64,
+    pub(super) ballast_is_gone: bool,
     pub(super) snapshot_at: Pos,
 }
 
@@ -59,7 +64,8 @@ enum Reply {
     Note(oneshot::Sender<Result<(), Error>>),
     Decide(oneshot::Sender<Result<Pos, Error>>, Pos),
     Settle(oneshot::Sender<Result<Settled, Error>>, Settled),
-    Frame(oneshot::Sender<Result<Received, Error>>, Received),
+    // Boxed: refusals are large and rare, and a batch may hold hundreds of replies.
+    Frame(oneshot::Sender<Result<Received, Error>>, Box<Received>),
 }
 
 impl Reply {
@@ -73,7 +79,7 @@ impl Reply {
             (Reply::Decide(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
             (Reply::Settle(to, settled), Ok(())) => drop(to.send(Ok(settled))),
             (Reply::Settle(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
-            (Reply::Frame(to, received), Ok(())) => drop(to.send(Ok(received))),
+            (Reply::Frame(to, received), Ok(())) => drop(to.send(Ok(*received))),
             (Reply::Frame(to, _), Err(e)) => drop(to.send(Err(e.clone()))),
         }
     }
@@ -112,7 +118,7 @@ impl Engine {
             Err(mpsc::error::TryRecvError::Empty) => {}
         }
         let busy = self.lazy_since.is_some() || self.broken_since.is_some() || self.stored < self.applied();
-        let mut wait = if busy { LAZY_MAX } else { HOUSEKEEPING_EVERY };
+        let mut wait = if busy { LAZY_MAX } else { TURN_EVERY };
         if let Some(due) = self.shared.state.read().policy.next_due_us() {
             wait = wait
                 .min(Duration::from_micros(u64::try_from(due - now_us()).unwrap_or(0)).max(Duration::from_millis(1)));
@@ -177,7 +183,7 @@ impl Engine {
                     let before = state.applied;
                     let received = self.decide_frame(&mut state, &peer, &message, now);
                     urgent_sync |= state.applied != before;
-                    replies.push(Reply::Frame(reply, received));
+                    replies.push(Reply::Frame(reply, Box::new(received)));
                 }
             }
             let records = state.applied.0 - before.0;
@@ -195,6 +201,7 @@ impl Engine {
             self.log.write().map_err(|e| self.broke(&mut state, &e))
         };
         drop(state);
+        self.unwatched_bytes += bytes as u64;
         if result.is_ok() && urgent_sync && records > 0 {
             self.shared.work.committed(started.elapsed().as_micros() as u64, records);
         }
@@ -216,7 +223,7 @@ impl Engine {
             Job::Note { reply, .. } => Reply::Note(reply).send(&error),
             Job::Decide { reply, .. } => Reply::Decide(reply, Pos::ZERO).send(&error),
             Job::Settle { reply, .. } => Reply::Settle(reply, Settled::NotOpen).send(&error),
-            Job::Frame { reply, .. } => Reply::Frame(reply, Received::Ignore).send(&error),
+            Job::Frame { reply, .. } => Reply::Frame(reply, Box::new(Received::Ignore)).send(&error),
             Job::Stop => {}
         }
     }
@@ -468,6 +475,11 @@ impl Engine {
         self.fresh_keys.clear();
         self.lazy_since = None;
         self.log.rollback();
+        // sled needs room to open, on a disk that may have none left.
+        match self.log.release_ballast() {
+            Ok(()) => self.ballast_is_gone = true,
+            Err(error) => tracing::error!(%error, "The ballast cannot be given up."),
+        }
         if let Err(e) = self.reload(state) {
             tracing::error!(error = %e, "The state cannot be read back yet.");
         }
@@ -522,6 +534,10 @@ impl Engine {
         if self.broken_since.is_none() && self.last_store.elapsed() >= STORE_EVERY && self.stored < self.applied() {
             self.write_rows();
         }
+        // A fast writer can fill what is left of a disk between two looks.
+        if self.unwatched_bytes > self.config.free_bytes_min / 4 {
+            self.watch_space();
+        }
         if self.last_housekeeping.elapsed() >= HOUSEKEEPING_EVERY {
             self.last_housekeeping = Instant::now();
             self.watch_space();
@@ -565,8 +581,18 @@ impl Engine {
         }
     }
 
-    fn watch_space(&mut self) {
-        let free = rustix::fs::statvfs(&self.dir).map(|s| s.f_bavail * s.f_frsize).unwrap_or(u64::MAX);
+    pub(super) fn watch_space(&mut self) {
+        self.unwatched_bytes = 0;
+        let free = open::free_bytes(&self.dir);
+        if self.ballast_is_gone
+            && self.broken_since.is_none()
+            && free > self.config.free_bytes_min + 2 * limits::BALLAST_BYTES
+        {
+            match self.log.restore_ballast(limits::BALLAST_BYTES) {
+                Ok(()) => self.ballast_is_gone = false,
+                Err(error) => tracing::warn!(%error, "The ballast could not be put back."),
+            }
+        }
         let short = free < self.config.free_bytes_min;
         if short != self.short_of_space && self.broken_since.is_none() {
             *self.shared.trouble.write() = short.then(|| {

@@ -23,7 +23,7 @@ pub type Handler = Arc<dyn Fn(Bytes) -> BoxFuture<Bytes> + Send + Sync>;
 pub enum AskError {
     #[error("{0} is not below this node")]
     NotBelow(Address),
-    #[error("{0} has no session with this node")]
+    #[error("{0} has no session with its parent")]
     Away(Address),
     #[error("{OUTSTANDING_MAX} questions wait for an answer already")]
     Busy,

@@ -5,7 +5,7 @@ use super::sender::Send;
 use crate::log::{Error as LogError, Reader};
 use crate::note::{DeadLetter, Note};
 use citybrain_shared::limits::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX};
-use citybrain_shared::record::{Direction, Header, Origin};
+use citybrain_shared::record::{Direction, Header, Origin, TTL_OVER_MS};
 use citybrain_shared::wire::{Epoch, FrameBuilder, FrameHead, Party};
 use citybrain_shared::{Address, Lane, Pos, Selector};
 use std::collections::VecDeque;
@@ -288,13 +288,9 @@ impl Press<'_> {
             return true;
         }
         let spent_ms = ((self.now_us - h.committed_us).max(0) / 1000) as u64;
-        let ttl_ms = match h.ttl_ms {
-            0 => 0,
-            ttl if u64::from(ttl) <= spent_ms => {
-                built.expired += 1;
-                return true;
-            }
-            ttl => ttl - spent_ms as u32,
+        let Some(ttl_ms) = left_ms(&h, spent_ms) else {
+            built.expired += 1;
+            return true;
         };
         let address = h.origin.map_or(self.address.as_str(), |o| o.address);
         let size = RECORD_OVERHEAD_BYTES + h.name.len() + h.target.len() + 2 * address.len() + payload.len();
@@ -322,6 +318,17 @@ impl Press<'_> {
         let own = Origin { address: self.address.as_str(), log: log_at(self.epochs, pos), pos };
         builder.push(&h, own, ttl_ms, payload);
         true
+    }
+}
+
+/// What is left of a record's time after `spent_ms` on this node. `None`: it is over, and nobody waits
+/// for an answer. A directive is sent on even then: whoever it names has to say that it was late.
+fn left_ms(h: &Header<'_>, spent_ms: u64) -> Option<u32> {
+    match h.ttl_ms {
+        0 => Some(0),
+        ttl if u64::from(ttl) > spent_ms => Some(ttl - spent_ms as u32),
+        _ if h.direction == Direction::Down => Some(TTL_OVER_MS),
+        _ => None,
     }
 }
 
@@ -385,6 +392,17 @@ mod tests {
         assert!(!down.wants(&Header { target: "c/t", ..h }));
         assert!(!down.wants(&Header { target: "nonsense!", ..h }));
         assert!(!down.wants(&Header { direction: Direction::Up, ..h }));
+    }
+
+    #[test]
+    fn a_late_directive_travels_on_to_be_answered_and_a_late_event_does_not() {
+        let down = Header { direction: Direction::Down, target: "c/s", ttl_ms: 500, ..Header::local(Kind::Event, "x") };
+        let up = Header { direction: Direction::Up, ..down };
+        assert_eq!((left_ms(&down, 100), left_ms(&up, 100)), (Some(400), Some(400)));
+        assert_eq!((left_ms(&down, 500), left_ms(&up, 500)), (Some(TTL_OVER_MS), None));
+        let over = Header { ttl_ms: TTL_OVER_MS, ..down };
+        assert_eq!((left_ms(&over, 0), left_ms(&over, 9)), (Some(TTL_OVER_MS), Some(TTL_OVER_MS)));
+        assert_eq!(left_ms(&Header { ttl_ms: 0, ..down }, 1 << 40), Some(0));
     }
 
     #[test]

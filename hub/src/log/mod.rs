@@ -428,12 +428,12 @@ impl Log {
         ballast::release(&self.dir)
     }
 
-    /// Makes the ballast again if it is not there. Call it only when there is room to spare.
+    /// Makes the ballast again, of this size, if it is not there. Call it only when there is room to spare.
     ///
     /// # Errors
     /// [`Error::Io`]; nothing of it is left then.
-    pub fn restore_ballast(&mut self) -> Result<(), Error> {
-        ballast::create(&self.dir, self.options.ballast_bytes)
+    pub fn restore_ballast(&mut self, bytes: u64) -> Result<(), Error> {
+        ballast::create(&self.dir, bytes)
     }
 
     fn put_buffer(&mut self) -> Result<(), Error> {
@@ -555,18 +555,21 @@ pub fn open_read_only(dir: &Path) -> Result<(Reader, Found), Error> {
     Ok((Reader { shared: Arc::new(Shared { inner: RwLock::new(inner) }) }, found))
 }
 
-/// Is a node running on the log in `dir`? A folder without a lock file never had one.
+/// True while a node has this log open for writing. Changes nothing.
 ///
 /// # Errors
-/// [`Error::Io`] when the lock file cannot be opened.
-pub fn in_use(dir: &Path) -> Result<bool, Error> {
-    if !dir.join("lock").exists() {
-        return Ok(false);
-    }
-    match lock(dir) {
-        Ok(_) => Ok(false),
-        Err(Error::Locked { .. }) => Ok(true),
-        Err(error) => Err(error),
+/// [`Error::Io`].
+pub fn is_in_use(dir: &Path) -> Result<bool, Error> {
+    let path = dir.join("lock");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(Error::Io { path, source }),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(fs::TryLockError::WouldBlock) => Ok(true),
+        Err(fs::TryLockError::Error(source)) => Err(Error::Io { path, source }),
     }
 }
 

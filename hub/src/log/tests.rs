@@ -457,7 +457,7 @@ fn the_ballast_is_made_given_up_and_made_again() {
     log.release_ballast().unwrap();
     log.release_ballast().unwrap();
     assert!(!path.exists());
-    log.restore_ballast().unwrap();
+    log.restore_ballast(300_000).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().len(), 300_000);
 }
 

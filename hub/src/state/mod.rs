@@ -117,6 +117,9 @@ pub struct Session {
     pub upto: Pos,
     /// Settled beyond `upto`.
     pub beyond: Vec<Pos>,
+    /// Messages of QoS 2 (record and part) that it has received and not completed.
+    #[serde(default)]
+    pub releasing: Vec<(Pos, u8)>,
     /// QoS 2 publishes received from it and not yet released.
     pub held: Vec<u16>,
 }
@@ -267,6 +270,19 @@ impl State {
     /// Origins (node and history) that are kept apart, and the numbers still missing in them.
     pub fn streams(&self) -> (usize, u64) {
         (self.streams.len(), self.streams.values().flat_map(|s| s.0.values()).map(Runs::holes).sum())
+    }
+
+    /// What is held of other nodes' upward records: origin, history, class, and the numbers as runs.
+    /// In no order.
+    pub fn held(&self) -> impl Iterator<Item = (&Address, LogId, u8, &Runs)> {
+        self.streams
+            .iter()
+            .flat_map(|((origin, log), s)| s.0.iter().map(move |(class, runs)| (origin, *log, *class, runs)))
+    }
+
+    /// As [`State::held`], for one stream.
+    pub fn held_of(&self, origin: &Address, log: LogId, class: u8) -> Option<&Runs> {
+        self.streams.get(&(origin.clone(), log)).and_then(|s| s.0.get(&class))
     }
 
     /// Folds in the record at `pos`. Records must come in order, each once.
@@ -537,9 +553,10 @@ impl State {
             Note::Unsubscribed { client, filter } => self.session(client, |s| {
                 s.filters.remove(&filter);
             }),
-            Note::SessionAcked { client, upto, beyond } => self.session(client, |s| {
+            Note::SessionAcked { client, upto, beyond, releasing } => self.session(client, |s| {
                 s.upto = s.upto.max(upto);
                 s.beyond = beyond;
+                s.releasing = releasing;
             }),
             Note::Qos2Held { client, id } => self.session(client, |s| {
                 if !s.held.contains(&id) {

@@ -1,11 +1,12 @@
 //! The log, read: events as lines, one event by its id, and short records for those who keep account.
 
-use super::{Ctx, Refusal, now, query};
+use super::{Ctx, Refusal, query};
 use axum::body::Body;
 use axum::extract::{Path, State as From};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::Response;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use citybrain_hub::log::{self, Entry, Reader};
 use citybrain_shared::record::{Direction, Header, Kind, event_key};
 use citybrain_shared::view;
@@ -44,7 +45,13 @@ pub struct Wanted {
     #[serde(rename = "type")]
     event_type: Option<String>,
     source: Option<String>,
+    /// The node where it began; `c/s/*` for all that begin so.
+    origin: Option<String>,
+    governance: Option<String>,
     priority: Option<Lane>,
+    /// Committed here at this time or later, by this node's clock.
+    time_after: Option<DateTime<Utc>>,
+    time_before: Option<DateTime<Utc>>,
     /// Stay, and send what is committed from now on.
     follow: bool,
     /// Also the events in which nodes tell who they are.
@@ -57,7 +64,11 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
     let filter = Filter {
         event_type: wanted.event_type,
         source: wanted.source,
+        origin: wanted.origin,
+        governance: wanted.governance,
         lane: wanted.priority,
+        after_us: wanted.time_after.map(|t| t.timestamp_micros()),
+        before_us: wanted.time_before.map(|t| t.timestamp_micros()),
         presence: wanted.presence,
         own: ctx.address().to_owned(),
         short: false,
@@ -130,7 +141,12 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, uri: Uri) -
     }
 }
 
-fn find(reader: &Reader, id: &str, source: Option<&str>, own: &str) -> Result<Option<view::Event>, log::Error> {
+pub(super) fn find(
+    reader: &Reader,
+    id: &str,
+    source: Option<&str>,
+    own: &str,
+) -> Result<Option<view::Event>, log::Error> {
     if let Some(source) = source {
         let Some(pos) = reader.find(event_key(source, id))? else { return Ok(None) };
         let entry = reader.get(pos)?;
@@ -174,7 +190,7 @@ fn start(reader: &Reader, after: Option<u64>) -> Result<Pos, Refusal> {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, log::Error> + Send + 'static,
 ) -> Result<T, Refusal> {
     match tokio::task::spawn_blocking(work).await {
@@ -226,7 +242,7 @@ fn stream(
     let head = Response::builder()
         .header(header::CONTENT_TYPE, "application/x-ndjson")
         .header(view::HEADER_NODE, ctx.address())
-        .header(view::HEADER_AS_OF, view::rfc3339(now()))
+        .header(view::HEADER_AS_OF, view::rfc3339(ctx.as_of()))
         .header(view::HEADER_AFTER, from.0);
     head.body(Body::from_stream(ReceiverStream::new(rx))).expect("its headers are plain ASCII")
 }
@@ -240,7 +256,8 @@ impl Pump {
         mut follow: Option<watch::Receiver<Pos>>,
         mut stop: watch::Receiver<bool>,
     ) {
-        while self.left != Some(0) {
+        // Asked each time: where nothing fits, nothing is sent that could fail.
+        while self.left != Some(0) && !tx.is_closed() {
             if let Some(committed) = &mut follow {
                 committed.borrow_and_update();
             }
@@ -273,7 +290,14 @@ impl Pump {
 }
 
 fn chunk(reader: &Reader, filter: &Filter, after: Pos, want: usize) -> Result<Chunk, log::Error> {
-    let entries = reader.read(after, filter.lane, CHUNK_RECORDS, CHUNK_BYTES)?;
+    let entries = match reader.read(after, filter.lane, CHUNK_RECORDS, CHUNK_BYTES) {
+        // Said in its place, and then on: what lies behind it is as good as ever.
+        Err(log::Error::Damaged { after, upto, .. }) => {
+            let line = serde_json::json!({ "damaged": view::Damaged { after, upto } });
+            return Ok(Chunk { lines: format!("{line}\n").into_bytes(), count: 0, after: upto, is_end: false });
+        }
+        read => read?,
+    };
     let mut chunk = Chunk { lines: Vec::new(), count: 0, after, is_end: entries.is_empty() };
     for entry in &entries {
         chunk.after = entry.pos;
@@ -321,9 +345,15 @@ fn newest(reader: &Reader, filter: &Filter, n: usize) -> Result<Newest, log::Err
 }
 
 /// Looks at every record in `(after, upto]`.
-fn walk(reader: &Reader, mut after: Pos, upto: Pos, mut look: impl FnMut(&Entry)) -> Result<(), log::Error> {
+pub(super) fn walk(reader: &Reader, mut after: Pos, upto: Pos, mut look: impl FnMut(&Entry)) -> Result<(), log::Error> {
     while after < upto {
-        let entries = reader.read(after, None, CHUNK_RECORDS, CHUNK_BYTES)?;
+        let entries = match reader.read(after, None, CHUNK_RECORDS, CHUNK_BYTES) {
+            Err(log::Error::Damaged { upto, .. }) => {
+                after = upto;
+                continue;
+            }
+            read => read?,
+        };
         let Some(last) = entries.last() else { return Ok(()) };
         after = last.pos;
         entries.iter().take_while(|e| e.pos <= upto).for_each(&mut look);
@@ -338,7 +368,11 @@ fn walk(reader: &Reader, mut after: Pos, upto: Pos, mut look: impl FnMut(&Entry)
 struct Filter {
     event_type: Option<String>,
     source: Option<String>,
+    origin: Option<String>,
+    governance: Option<String>,
     lane: Option<Lane>,
+    after_us: Option<i64>,
+    before_us: Option<i64>,
     presence: bool,
     own: String,
     /// [`view::Record`] instead of [`view::Event`].
@@ -352,6 +386,9 @@ impl Filter {
         if !header.kind.is_event()
             || (header.kind == Kind::Presence && !self.presence)
             || self.event_type.as_deref().is_some_and(|t| !fits(t, header.name))
+            || self.origin.as_deref().is_some_and(|o| !fits(o, header.origin.map_or(&self.own, |at| at.address)))
+            || self.after_us.is_some_and(|us| header.committed_us < us)
+            || self.before_us.is_some_and(|us| header.committed_us >= us)
         {
             return false;
         }
@@ -360,10 +397,13 @@ impl Filter {
             let probe = probe(payload).unwrap_or_default();
             serde_json::to_writer(&mut *out, &record_of(entry.pos, &header, probe, &self.own))
         } else {
-            if let Some(source) = &self.source
-                && !probe(payload).is_some_and(|p| fits(source, &p.source))
-            {
-                return false;
+            if self.source.is_some() || self.governance.is_some() {
+                let Some(probe) = probe(payload) else { return false };
+                if self.source.as_deref().is_some_and(|s| !fits(s, &probe.source))
+                    || self.governance.as_deref().is_some_and(|g| g != probe.governance)
+                {
+                    return false;
+                }
             }
             serde_json::to_writer(&mut *out, &event_from(entry.pos, &header, payload, &self.own))
         };
@@ -387,6 +427,8 @@ struct Probe<'a> {
     id: Cow<'a, str>,
     #[serde(borrow, default)]
     source: Cow<'a, str>,
+    #[serde(borrow, default)]
+    governance: Cow<'a, str>,
 }
 
 fn probe(payload: &[u8]) -> Option<Probe<'_>> {

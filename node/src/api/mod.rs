@@ -10,11 +10,19 @@
 //! | `/v1/directives`, `/v1/directives/{id}` | [`directives`]: what was sent down, and who answered |
 //! | POST `/v1/dlq/retry`, `/v1/dlq/drop` | [`settle`]: an operator's word on dead letters |
 //! | `/v1/log-level` (also POST), `/v1/config`, `/v1/version`, `/v1/doctor`, `/v1/log-lines` | [`ops`] |
+//! | `/v1/at/ADDRESS?path=…`, `/v1/ask?selector=…&path=…`, `/v1/known` | [`road`]: any node below, through the links |
+//! | `/v1/trace/{id}`, `/v1/hop/{id}` | [`trace`]: the way of an event through the tree |
+//! | `/v1/why?address=…`, `/v1/symptoms` | [`why`]: why something does not move |
+//! | `/v1/audit`, `/v1/ledger`, `/v1/explain` | [`audit`]: do the books add up |
+//! | `/v1/alarms`, `/v1/alarms/{id}`, POST `/v1/alarms/{id}/ack`, `clear`, `shelve` | [`alarms`] |
+//! | `/v1/rules`, POST `/v1/reload` | [`alarms`]: rules in force, and newer ones |
 //! | POST `/v1/send`, POST `/v1/events` | [`intake`]: answers after the fsync |
 //!
 //! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.
 //! There is no login here: the listener is loopback unless config says otherwise.
 
+pub mod alarms;
+mod audit;
 mod directives;
 mod events;
 mod intake;
@@ -22,9 +30,12 @@ mod letters;
 pub mod metrics;
 pub mod ops;
 mod settle;
+pub mod road;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trace;
+mod why;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Query};
@@ -34,6 +45,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use citybrain_hub::Hub;
+use citybrain_hub::link::Downlinks;
 use citybrain_hub::note::DeadLetter;
 use citybrain_shared::config::Config;
 use citybrain_shared::limits;
@@ -57,6 +69,10 @@ pub struct Ctx {
     pub ready: Arc<dyn Fn() -> view::Ready + Send + Sync>,
     pub accept: Accept,
     pub operations: ops::Sources,
+    /// The way to the nodes below; `None` where there can be none.
+    pub downlinks: Option<Downlinks>,
+    /// For a stopped node's folder: when its last record was committed.
+    pub offline: Option<DateTime<Utc>>,
     /// When the process began its work.
     pub started: Instant,
     /// True once the node is stopping: streams that follow end then.
@@ -68,17 +84,29 @@ impl Ctx {
         self.config.node.address.as_str()
     }
 
+    /// When what is answered now was true.
+    fn as_of(&self) -> DateTime<Utc> {
+        self.offline.unwrap_or_else(now)
+    }
+
     fn answer<T: View>(&self, body: T) -> Response {
         self.answer_with(StatusCode::OK, body)
     }
 
     fn answer_with<T: View>(&self, status: StatusCode, body: T) -> Response {
-        json(status, &Answer::new(self.address(), now(), body))
+        let mut answer = Answer::new(self.address(), self.as_of(), body);
+        answer.head.offline = self.offline.is_some();
+        json(status, &answer)
     }
 }
 
-/// The routes, ready to be served.
+/// All that is served: the node's own routes, and the road to those below.
 pub fn router(ctx: Arc<Ctx>) -> Router {
+    road::before(routes(ctx.clone()), &ctx)
+}
+
+/// What the node answers itself, to a client as to a question from above.
+pub fn routes(ctx: Arc<Ctx>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(status::ready))
@@ -100,6 +128,20 @@ pub fn router(ctx: Arc<Ctx>) -> Router {
         .route("/v1/doctor", get(ops::doctor))
         .route("/v1/directives", get(directives::list))
         .route("/v1/directives/{id}", get(directives::show))
+        .route("/v1/health", get(status::health))
+        .route("/v1/known", get(road::known_of))
+        .route("/v1/hop/{id}", get(trace::hop))
+        .route("/v1/trace/{id}", get(trace::trace))
+        .route("/v1/symptoms", get(why::symptoms))
+        .route("/v1/why", get(why::why))
+        .route("/v1/ledger", get(audit::ledger))
+        .route("/v1/explain", get(audit::explain))
+        .route("/v1/audit", get(audit::audit))
+        .route("/v1/alarms", get(alarms::list))
+        .route("/v1/alarms/{id}", get(alarms::show))
+        .route("/v1/alarms/{id}/{action}", axum::routing::post(alarms::change))
+        .route("/v1/rules", get(alarms::rules))
+        .route("/v1/reload", axum::routing::post(alarms::reload))
         .route("/v1/send", axum::routing::post(intake::send))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
@@ -111,7 +153,7 @@ pub fn router(ctx: Arc<Ctx>) -> Router {
 async fn nothing_here(uri: Uri) -> Refusal {
     Refusal::not_found(
         format!("there is nothing at {}", uri.path()),
-        "the paths begin with /v1/: status, tree, links, events",
+        "the paths begin with /v1/: status, tree, links, events, trace/ID, why, audit",
     )
 }
 

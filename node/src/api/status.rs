@@ -1,12 +1,13 @@
 //! The node itself, its tree and its links.
 
-use super::{Ctx, now};
+use super::{Ctx, Refusal, now, query, road};
 use axum::extract::State as From;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use citybrain_hub::state::State;
 use citybrain_shared::config::Config;
 use citybrain_shared::view::{self, LinkRole, TreeNode};
+use serde::Deserialize;
 use std::sync::Arc;
 
 pub async fn ready(From(ctx): From<Arc<Ctx>>) -> Response {
@@ -26,7 +27,7 @@ pub async fn status(From(ctx): From<Arc<Ctx>>) -> Response {
         code: node.code.clone(),
         labels: node.labels.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
-        pid: std::process::id(),
+        pid: if ctx.offline.is_some() { 0 } else { std::process::id() },
         uptime_s: ctx.started.elapsed().as_secs(),
         incarnation: state.me.inc.to_string(),
         boots: state.me.boot.counter,
@@ -47,11 +48,68 @@ pub async fn status(From(ctx): From<Arc<Ctx>>) -> Response {
     ctx.answer(status)
 }
 
-pub async fn tree(From(ctx): From<Arc<Ctx>>) -> Response {
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Depth {
+    /// Ask each node for its own word.
+    deep: bool,
+    within_ms: Option<u64>,
+}
+
+/// `GET /v1/tree`: what is known here; with `deep=true` each node says itself how it is.
+pub async fn tree(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+    let depth: Depth = query(&uri)?;
     let links = (ctx.links)();
     let at_us = now().timestamp_micros();
-    let nodes = ctx.hub.state(|state| tree_nodes(state, &ctx.config, &links, at_us));
-    ctx.answer(view::Tree { nodes })
+    let mut nodes = ctx.hub.state(|state| tree_nodes(state, &ctx.config, &links, at_us));
+    if let Some(me) = nodes.first_mut() {
+        say(me, &own_health(&ctx));
+    }
+    if depth.deep {
+        let below = nodes.iter().skip(1).map(|n| n.address.clone()).take(road::NODES_MAX).collect();
+        let within = road::within(depth.within_ms)?;
+        let (answers, missing) = road::many_views::<view::Health>(&ctx, below, "/v1/health", within).await;
+        for node in &mut nodes {
+            if let Some((_, answer)) = answers.iter().find(|(a, _)| *a == node.address) {
+                say(node, &answer.body);
+            } else if let Some(silent) = missing.iter().find(|m| m.node == node.address) {
+                node.health = Some(format!("no answer: {}", silent.detail));
+            }
+        }
+    }
+    Ok(ctx.answer(view::Tree { nodes }))
+}
+
+fn say(node: &mut TreeNode, health: &view::Health) {
+    let cut_off = health.parent_state.as_ref().filter(|s| *s != "up");
+    node.behind = health.parent_state.is_some().then_some(health.behind);
+    node.health = Some(match (health.ready, cut_off) {
+        (false, _) => format!("not ready: {}", health.reasons.join("; ")),
+        (true, Some(state)) => format!("its parent's link is {state}"),
+        (true, None) => "well".into(),
+    });
+}
+
+/// `GET /v1/health`: the node's condition in short, for whoever asks many.
+pub async fn health(From(ctx): From<Arc<Ctx>>) -> Response {
+    ctx.answer(own_health(&ctx))
+}
+
+fn own_health(ctx: &Ctx) -> view::Health {
+    let ready = (ctx.ready)();
+    let up = (ctx.links)().into_iter().find(|l| l.role == LinkRole::Up);
+    let waits = |l: &view::LinkLane| l.unsent + l.in_flight;
+    ctx.hub.state(|state| view::Health {
+        ready: ready.ready,
+        reasons: ready.reasons,
+        uptime_s: ctx.started.elapsed().as_secs(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        // Both lanes look through the same positions: the slower one says how many there may be.
+        behind: up.as_ref().map_or(0, |l| waits(&l.urgent).max(waits(&l.routine))),
+        parent_state: up.map(|l| l.state),
+        dead_letters_open: state.dead_letters.len() as u64,
+        lost: state.counters.lost,
+    })
 }
 
 pub async fn links(From(ctx): From<Arc<Ctx>>) -> Response {
@@ -91,6 +149,8 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
         version: env!("CARGO_PKG_VERSION").into(),
         state: "self".into(),
         last_heard_ms_ago: None,
+        health: None,
+        behind: None,
     };
     let mut nodes = vec![me];
     for (address, known) in state.registry.iter().filter(|(a, _)| **a != own.address) {
@@ -106,6 +166,8 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
             version: known.version.clone(),
             state: link.map_or("known", |l| l.state.as_str()).to_owned(),
             last_heard_ms_ago: Some(link.and_then(|l| l.last_heard_ms_ago).unwrap_or(since_presence)),
+            health: None,
+            behind: None,
         });
     }
     nodes

@@ -54,6 +54,8 @@ impl Served {
                 ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
             }),
             operations: super::ops::Sources::default(),
+            downlinks: None,
+            offline: None,
             started: Instant::now(),
             stop: stopped,
         };
@@ -64,7 +66,7 @@ impl Served {
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         runtime.spawn(async move { axum::serve(listener, router(Arc::new(ctx))).await });
-        let at = At { node: Some(url.clone()), data_dir: None };
+        let at = At { node: Some(url.clone()), ..At::default() };
         Served { hub, at, url, stop, runtime, engine: Some(engine), _dir: dir }
     }
 

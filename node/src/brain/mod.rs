@@ -27,8 +27,9 @@ pub struct Brain {
 impl Brain {
     /// For [`citybrain_hub::engine::open`].
     pub fn make(config: &Config) -> Make {
-        let config = Arc::new(config.clone());
-        Arc::new(move || Box::new(Brain { cases: cases::Cases::new(&config), rules: rules::Rules::new(&config) }))
+        // One slot for all: a state that is read back anew has the newest rules too.
+        let (config, slot) = (Arc::new(config.clone()), rules::Slot::new(config));
+        Arc::new(move || Box::new(Brain { cases: cases::Cases::new(&config), rules: rules::Rules::with(slot.clone()) }))
     }
 
     /// The brain of a state, for those who answer questions.

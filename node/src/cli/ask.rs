@@ -1,21 +1,29 @@
-//! Asks a running node over its API.
+//! Asks a node: the one that runs here, over its API; one below it, through that one's links; or,
+//! stopped, from its folder.
 
-use super::Fail;
+use super::offline::Folder;
+use super::render::Many;
+use super::{Fail, Output};
 use citybrain_shared::view::{self, Answer, ApiFile, Failure, View};
+use citybrain_shared::{Address, Selector};
 use clap::Args;
 use serde::Serialize;
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use citybrain_shared::view::segment;
 
 pub const URL_DEFAULT: &str = "http://127.0.0.1:8080";
 
 const CONNECT_WAIT: Duration = Duration::from_secs(2);
+/// On top of the time that a question to a node below may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// The node itself gives a commit 10 seconds.
 const COMMIT_WAIT: Duration = Duration::from_secs(12);
 /// No view is larger: 20,000 nodes of a tree are about 6 MB.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const WITHIN_MAX_MS: u64 = 10_000;
 
 /// Which node is asked.
 #[derive(Clone, Debug, Default, Args)]
@@ -26,9 +34,18 @@ pub struct At {
     /// Or: the data folder of a node that runs on this machine (goes before --node)
     #[arg(long, value_name = "DIR", visible_alias = "data")]
     pub data_dir: Option<PathBuf>,
+    /// A node below that one, asked through its links; or many: `c/s/**@community`
+    #[arg(long = "at", value_name = "ADDRESS|SELECTOR", value_parser = selector)]
+    pub below: Option<String>,
+    /// How long an answer through the links may take: `500ms`, `5s` [default: 2s, at most 10s]
+    #[arg(long, value_name = "TIME", value_parser = within_ms)]
+    pub within: Option<u64>,
+    /// Or: a stopped node's data folder, read and never written
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["data_dir", "below"])]
+    pub offline: Option<PathBuf>,
 }
 
-/// As [`At`], for a command whose `--data` is something else.
+/// As [`At`], for a command that changes something or whose `--data` is something else.
 #[derive(Clone, Debug, Default, Args)]
 pub struct AtOnly {
     /// The node's API [default: http://127.0.0.1:8080]
@@ -41,40 +58,112 @@ pub struct AtOnly {
 
 impl From<AtOnly> for At {
     fn from(at: AtOnly) -> At {
-        At { node: at.node, data_dir: at.data_dir }
+        At { node: at.node, data_dir: at.data_dir, ..At::default() }
     }
 }
 
+fn selector(text: &str) -> Result<String, String> {
+    Selector::parse(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
+}
+
+fn within_ms(text: &str) -> Result<u64, String> {
+    let ms = u64::from(super::send::duration_ms(text)?);
+    if ms <= WITHIN_MAX_MS { Ok(ms) } else { Err("at most 10s".into()) }
+}
+
 /// A node that can be asked.
-#[derive(Debug)]
 pub struct Node {
-    url: String,
+    via: Via,
+    /// Who below it is to answer.
+    below: Option<String>,
+    within_ms: Option<u64>,
     /// What to try when it does not answer.
     hint: String,
-    agent: ureq::Agent,
+}
+
+enum Via {
+    Http { url: String, agent: ureq::Agent },
+    Folder(Box<Folder>),
+}
+
+/// An answer as it came.
+pub(super) struct Got {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Box<dyn Read>,
+}
+
+impl Got {
+    fn header(&self, name: &str) -> String {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap_or_default()
+    }
 }
 
 impl At {
+    /// A view of the node, or of each of many.
+    ///
+    /// # Errors
+    /// As [`Node::get`].
+    pub fn ask<T: View + 'static>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        show: fn(Answer<T>) -> Output,
+    ) -> Result<Output, Fail> {
+        match self.many() {
+            None => self.node()?.get(path, query).map(show),
+            Some(selector) => self.ask_many(selector, path, query, move |reply| {
+                let json = reply.json.as_ref().map_or("", |j| j.get());
+                parse("the node", reply.status, json.as_bytes()).map(show)
+            }),
+        }
+    }
+
+    /// A stream of the node, or what each of many has of it.
+    ///
+    /// # Errors
+    /// As [`Node::get`].
+    pub fn stream(&self, path: &str, query: &[(&str, String)], show: fn(Lines) -> Output) -> Result<Output, Fail> {
+        match self.many() {
+            None => self.node()?.lines(path, query).map(show),
+            Some(selector) => self.ask_many(selector, path, query, move |reply| match &reply.text {
+                Some(text) => Ok(show(Lines::of_reply(reply, text))),
+                None => Err(refused("the node", reply.status, reply.json.as_ref().map_or("", |j| j.get()).as_bytes())),
+            }),
+        }
+    }
+
+    fn ask_many(
+        &self,
+        selector: &str,
+        path: &str,
+        query: &[(&str, String)],
+        show: impl Fn(&view::Reply) -> Result<Output, Fail> + 'static,
+    ) -> Result<Output, Fail> {
+        let node = At { below: None, ..self.clone() }.node()?;
+        let wanted = [("selector", selector.to_owned()), ("path", format!("{path}{}", joined(query)))];
+        let lines = node.lines("/v1/ask", &wanted)?;
+        Ok(Output::Many(Many { lines, show: Box::new(show) }))
+    }
+
+    /// The selector, if it may name more than one node.
+    fn many(&self) -> Option<&str> {
+        self.below.as_deref().filter(|text| Address::parse(text).is_err())
+    }
+
     /// # Errors
     /// When the data folder does not say where its node is: exit code 3.
     pub fn node(&self) -> Result<Node, Fail> {
+        if let Some(selector) = self.many() {
+            let hint = "name one node, such as `--at chengdu/liucheng`";
+            return Err(Fail::usage(format!("this command asks one node, and `{selector}` may be many"), hint));
+        }
+        if let Some(dir) = &self.offline {
+            let via = Via::Folder(Box::new(Folder::open(dir)?));
+            return Ok(Node { via, below: None, within_ms: None, hint: String::new() });
+        }
         let (url, hint) = match &self.data_dir {
-            Some(dir) => {
-                let path = dir.join("api.json");
-                let hint = "`citybrain run --config FILE` starts its node; a running one writes `api.json` there";
-                let text = std::fs::read(&path).map_err(|e| {
-                    Fail::unreachable(format!("no node runs on `{}`: {}: {e}", dir.display(), path.display()), hint)
-                })?;
-                let file: ApiFile = serde_json::from_slice(&text)
-                    .map_err(|e| Fail::unreachable(format!("`{}` does not read: {e}", path.display()), hint))?;
-                (
-                    file.url,
-                    format!(
-                        "{} (pid {}) may have ended: `citybrain run --config FILE` starts it",
-                        file.address, file.pid
-                    ),
-                )
-            }
+            Some(dir) => of_folder(dir)?,
             None => (
                 self.node.clone().unwrap_or_else(|| URL_DEFAULT.into()),
                 "`citybrain run --config FILE` starts a node; `--node URL` or `--data-dir DIR` asks another".into(),
@@ -90,20 +179,50 @@ impl At {
             .http_status_as_error(false)
             .proxy(None)
             .timeout_connect(Some(CONNECT_WAIT))
-            .timeout_recv_response(Some(ANSWER_WAIT))
+            .timeout_recv_response(Some(ANSWER_WAIT + Duration::from_millis(self.within.unwrap_or(WITHIN_MAX_MS / 2))))
             .build()
             .new_agent();
-        Ok(Node { url: url.trim_end_matches('/').to_owned(), hint, agent })
+        let via = Via::Http { url: url.trim_end_matches('/').to_owned(), agent };
+        Ok(Node { via, below: self.below.clone(), within_ms: self.within, hint })
     }
+}
+
+/// The URL that the node running on this folder has written there, and whom that concerns.
+fn of_folder(dir: &Path) -> Result<(String, String), Fail> {
+    let path = dir.join("api.json");
+    let hint = format!(
+        "`citybrain run --config FILE` starts its node; `--offline {}` reads the folder of a stopped one",
+        dir.display()
+    );
+    let text = std::fs::read(&path).map_err(|e| {
+        Fail::unreachable(format!("no node runs on `{}`: {}: {e}", dir.display(), path.display()), hint.clone())
+    })?;
+    let file: ApiFile = serde_json::from_slice(&text)
+        .map_err(|e| Fail::unreachable(format!("`{}` does not read: {e}", path.display()), hint))?;
+    let ended = format!("{} (pid {}) may have ended: `citybrain run --config FILE` starts it", file.address, file.pid);
+    Ok((file.url, ended))
+}
+
+/// The deadline, for a question by which the node asked asks others: `--within` is then its own.
+pub(super) fn own_within(at: &At) -> Vec<(&'static str, String)> {
+    let ms = at.within.filter(|_| at.below.is_none() && at.offline.is_none());
+    ms.map(|ms| ("within_ms", ms.to_string())).into_iter().collect()
+}
+
+/// `?a=1&b=2`, escaped; empty without any.
+fn joined(query: &[(&str, String)]) -> String {
+    let pairs: Vec<String> = query.iter().map(|(k, v)| format!("{k}={}", segment(v))).collect();
+    if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
 }
 
 impl Node {
     /// # Errors
     /// Unreachable: 3. Refused: 1, with the node's own words.
     pub fn get<T: View>(&self, path: &str, query: &[(&str, String)]) -> Result<Answer<T>, Fail> {
-        let mut response = self.call(path, query)?;
-        let body = self.body(&mut response)?;
-        self.parse(response.status().as_u16(), &body)
+        let got = self.call(path, query)?;
+        let status = got.status;
+        let body = self.body(got.body)?;
+        parse(self.name(), status, &body)
     }
 
     /// An answer as it comes, JSON or text.
@@ -111,23 +230,29 @@ impl Node {
     /// # Errors
     /// As [`Node::get`].
     pub fn raw(&self, path: &str) -> Result<Vec<u8>, Fail> {
-        let mut response = self.call(path, &[])?;
-        let body = self.body(&mut response)?;
-        match response.status().as_u16() {
-            status if status >= 300 => Err(self.refused(status, &body)),
-            _ => Ok(body),
-        }
+        let got = self.call(path, &[])?;
+        let status = got.status;
+        let body = self.body(got.body)?;
+        if status < 300 { Ok(body) } else { Err(refused(self.name(), status, &body)) }
     }
 
     /// # Errors
     /// As [`Node::get`].
     pub fn post<T: View>(&self, path: &str, body: &impl Serialize) -> Result<Answer<T>, Fail> {
+        let Via::Http { url, agent } = &self.via else {
+            return Err(Fail::usage("a folder is only read", "start its node, and change it there"));
+        };
+        if let Some(below) = &self.below {
+            let hint = format!("run the command at {below} itself, or name it with `--node URL`");
+            return Err(Fail::usage(format!("only reading goes through the links, not a change at {below}"), hint));
+        }
         let request =
-            self.agent.post(format!("{}{path}", self.url)).header(view::HEADER_OPERATOR, super::confirm::who());
+            agent.post(format!("{url}{path}")).header(view::HEADER_OPERATOR, super::confirm::who());
         let request = request.config().timeout_recv_response(Some(COMMIT_WAIT)).build();
         let mut response = request.send_json(body).map_err(|e| self.unreachable(&e))?;
-        let body = self.body(&mut response)?;
-        self.parse(response.status().as_u16(), &body)
+        let reader = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        let body = reader.read_to_vec().map_err(|e| self.unreachable(&e))?;
+        parse(url, response.status().as_u16(), &body)
     }
 
     /// A stream, line by line as it comes.
@@ -135,67 +260,91 @@ impl Node {
     /// # Errors
     /// As [`Node::get`].
     pub fn lines(&self, path: &str, query: &[(&str, String)]) -> Result<Lines, Fail> {
-        let mut response = self.call(path, query)?;
-        let status = response.status().as_u16();
-        if status != 200 {
-            let body = self.body(&mut response)?;
-            return Err(self.refused(status, &body));
+        let got = self.call(path, query)?;
+        if got.status != 200 {
+            let status = got.status;
+            let body = self.body(got.body)?;
+            return Err(refused(self.name(), status, &body));
         }
-        let header =
-            |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        let (node, as_of, after) = (header(view::HEADER_NODE), header(view::HEADER_AS_OF), header(view::HEADER_AFTER));
-        let as_of = as_of.parse().unwrap_or_default();
-        let reader: Box<dyn Read> = Box::new(response.into_body().into_reader());
         Ok(Lines {
-            node,
-            as_of,
-            after: after.parse().unwrap_or(0),
-            reader: BufReader::new(reader),
+            node: got.header(view::HEADER_NODE),
+            as_of: got.header(view::HEADER_AS_OF).parse().unwrap_or_default(),
+            after: got.header(view::HEADER_AFTER).parse().unwrap_or(0),
+            cut: got.header(view::HEADER_CUT) == "true",
+            offline: matches!(self.via, Via::Folder(_)),
+            reader: BufReader::new(got.body),
             hint: self.hint.clone(),
         })
     }
 
-    fn call(&self, path: &str, query: &[(&str, String)]) -> Result<ureq::http::Response<ureq::Body>, Fail> {
-        let mut request = self.agent.get(format!("{}{path}", self.url));
-        for (key, value) in query {
-            request = request.query(key, value);
-        }
-        request.call().map_err(|e| self.unreachable(&e))
-    }
-
-    fn body(&self, response: &mut ureq::http::Response<ureq::Body>) -> Result<Vec<u8>, Fail> {
-        let reader = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
-        reader.read_to_vec().map_err(|e| self.unreachable(&e))
-    }
-
-    fn parse<T: View>(&self, status: u16, body: &[u8]) -> Result<Answer<T>, Fail> {
-        // A node that is not ready answers 503 and says so in the view itself.
-        match Answer::parse(body) {
-            Ok(answer) => Ok(answer),
-            Err(_) if status >= 300 => Err(self.refused(status, body)),
-            Err(e) => Err(Fail::no(
-                "foreign",
-                format!("{} answers in another language: {e}", self.url),
-                "is it a citybrain, of this version? `citybrain version` says which this one is",
-            )),
+    fn call(&self, path: &str, query: &[(&str, String)]) -> Result<Got, Fail> {
+        match &self.via {
+            Via::Folder(folder) => folder.get(&format!("{path}{}", joined(query))),
+            Via::Http { url, agent } => {
+                let mut request = agent.get(format!("{url}{path}"));
+                for (key, value) in query {
+                    request = request.query(key, value);
+                }
+                if let Some(below) = &self.below {
+                    request = request.header(view::HEADER_AT, below);
+                }
+                let is_for_asker = self.below.is_some() || path == "/v1/ask";
+                if let Some(ms) = self.within_ms.filter(|_| is_for_asker) {
+                    request = request.query("within_ms", ms.to_string());
+                }
+                let response = request.call().map_err(|e| self.unreachable(&e))?;
+                let text = |v: &ureq::http::HeaderValue| v.to_str().unwrap_or_default().to_owned();
+                let headers = response.headers().iter().map(|(n, v)| (n.as_str().to_owned(), text(v))).collect();
+                let status = response.status().as_u16();
+                Ok(Got { status, headers, body: Box::new(response.into_body().into_reader()) })
+            }
         }
     }
 
-    fn refused(&self, status: u16, body: &[u8]) -> Fail {
-        let code = if status == 504 { 3 } else { 1 };
-        match serde_json::from_slice::<Failure>(body) {
-            Ok(failure) => Fail { code, failure, invalid: Vec::new() },
-            Err(_) => Fail::new(
-                code,
-                "foreign",
-                format!("{} answers with HTTP status {status}", self.url),
-                "is it a citybrain?",
-            ),
+    fn body(&self, reader: Box<dyn Read>) -> Result<Vec<u8>, Fail> {
+        let mut body = Vec::new();
+        reader.take(ANSWER_BYTES_MAX).read_to_end(&mut body).map_err(|e| self.broken(&e))?;
+        Ok(body)
+    }
+
+    fn name(&self) -> &str {
+        match &self.via {
+            Via::Http { url, .. } => url,
+            Via::Folder(_) => "the folder",
         }
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Fail {
-        Fail::unreachable(format!("cannot reach the node at {}: {error}", self.url), self.hint.clone())
+        Fail::unreachable(format!("cannot reach the node at {}: {error}", self.name()), self.hint.clone())
+    }
+
+    fn broken(&self, error: &std::io::Error) -> Fail {
+        Fail::unreachable(format!("the answer of {} broke off: {error}", self.name()), self.hint.clone())
+    }
+}
+
+fn parse<T: View>(name: &str, status: u16, body: &[u8]) -> Result<Answer<T>, Fail> {
+    // A node that is not ready answers 503 and says so in the view itself.
+    match Answer::parse(body) {
+        Ok(answer) => Ok(answer),
+        Err(_) if status >= 300 => Err(refused(name, status, body)),
+        Err(e) => Err(Fail::no(
+            "foreign",
+            format!("{name} answers in another language: {e}"),
+            "is it a citybrain, of this version? `citybrain version` says which this one is",
+        )),
+    }
+}
+
+fn refused(name: &str, status: u16, body: &[u8]) -> Fail {
+    let code = if status == 504 { 3 } else { 1 };
+    if let Ok(view::Unanswered { failure, known: Some(known) }) = serde_json::from_slice(body) {
+        let known = Answer::parse(known.to_string().as_bytes()).ok().map(Box::new);
+        return Fail { code, failure, known, ..Fail::unreachable("", "") };
+    }
+    match serde_json::from_slice::<Failure>(body) {
+        Ok(failure) => Fail { code, failure, ..Fail::unreachable("", "") },
+        Err(_) => Fail::new(code, "foreign", format!("{name} answers with HTTP status {status}"), "is it a citybrain?"),
     }
 }
 
@@ -205,11 +354,29 @@ pub struct Lines {
     pub as_of: chrono::DateTime<chrono::Utc>,
     /// Nothing up to here was looked at.
     pub after: u64,
+    /// More was there than comes over the links.
+    pub cut: bool,
+    /// Read from a stopped node's folder.
+    pub offline: bool,
     reader: BufReader<Box<dyn Read>>,
     hint: String,
 }
 
 impl Lines {
+    /// What one of many answered.
+    fn of_reply(reply: &view::Reply, text: &str) -> Lines {
+        Lines {
+            node: reply.node.to_string(),
+            #[allow(clippy::disallowed_methods, reason = "it has just come")]
+            as_of: chrono::Utc::now(),
+            after: 0,
+            cut: reply.cut,
+            offline: false,
+            reader: BufReader::new(Box::new(std::io::Cursor::new(text.to_owned()))),
+            hint: String::new(),
+        }
+    }
+
     #[cfg(test)]
     pub fn of(node: &str, text: &'static str) -> Lines {
         let reader: Box<dyn Read> = Box::new(text.as_bytes());
@@ -217,6 +384,8 @@ impl Lines {
             node: node.into(),
             as_of: view::time_of(0),
             after: 0,
+            cut: false,
+            offline: false,
             reader: BufReader::new(reader),
             hint: String::new(),
         }
@@ -239,12 +408,6 @@ impl Iterator for Lines {
     }
 }
 
-/// One segment of a path.
-pub fn segment(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,7 +420,7 @@ mod tests {
     #[test]
     fn nobody_at_the_address_is_code_3_with_a_hint() {
         // Port 9 on loopback: nobody listens.
-        let at = At { node: Some("http://127.0.0.1:9".into()), data_dir: None };
+        let at = At { node: Some("http://127.0.0.1:9".into()), ..At::default() };
         let fail = at.node().unwrap().get::<view::Links>("/v1/links", &[]).unwrap_err();
         assert_eq!(fail.code, 3);
         assert!(
@@ -271,8 +434,8 @@ mod tests {
     #[test]
     fn a_folder_without_a_node_is_code_3() {
         let dir = tempfile::tempdir().unwrap();
-        let at = At { node: None, data_dir: Some(dir.path().into()) };
-        assert_eq!(at.node().unwrap_err().code, 3);
+        let at = At { data_dir: Some(dir.path().into()), ..At::default() };
+        assert_eq!(at.node().err().unwrap().code, 3);
         std::fs::write(dir.path().join("api.json"), "{\"url\":\"http://127.0.0.1:9\",\"pid\":7,\"address\":\"c/s\"}")
             .unwrap();
         let fail = at.node().unwrap().get::<view::Links>("/v1/links", &[]).unwrap_err();

@@ -1,13 +1,21 @@
-//! `citybrain bench`: what this machine's disk and processor make of a node.
+//! `citybrain bench`: what this machine's disk and processor make of a node: first commits alone,
+//! then one link alone (a parent that catches up with a child's whole log).
 
 use super::{Fail, Output};
 use crate::run::open_bare;
+use citybrain_hub::Hub;
+use citybrain_hub::door::{self, Door};
 use citybrain_hub::engine::{self, Outcome};
 use citybrain_hub::ingress::Ingress;
+use citybrain_hub::link::{Context, Downlinks, Links, Uplink, ask, pipe};
 use citybrain_shared::config::Config;
 use clap::Args;
-use std::path::PathBuf;
+use miette::IntoDiagnostic;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 #[derive(Debug, Args)]
 pub struct Bench {
@@ -38,6 +46,8 @@ struct Report {
     commits: u64,
     events_per_commit: f64,
     reopen_ms: u64,
+    /// Committed at the parent, and acknowledged to the child, over MQTT on loopback.
+    link_events_per_s: f64,
 }
 
 impl Bench {
@@ -57,10 +67,11 @@ impl Bench {
         Ok(Output::Text(format!("{json}\n")))
     }
 
-    fn measure(&self, dir: &std::path::Path) -> miette::Result<Report> {
-        use miette::IntoDiagnostic;
-        let text =
-            format!("[node]\naddress = \"bench\"\ndata = {:?}\n[log]\nlevel = \"error\"\n", dir.display().to_string());
+    fn measure(&self, dir: &Path) -> miette::Result<Report> {
+        let text = format!(
+            "[node]\naddress = \"bench/child\"\ndata = {:?}\n[parent]\nurl = \"mqtt://127.0.0.1\"\n[log]\nlevel = \"error\"\n",
+            dir.display().to_string()
+        );
         let config: Config = toml::from_str(&text).into_diagnostic()?;
         let (hub, thread) = open_bare(&config)?;
         let ingress = Ingress::new(&config);
@@ -95,11 +106,12 @@ impl Bench {
         drop(hub);
         thread.join().map_err(|_| miette::miette!("the engine panicked"))?;
         let reopened = Instant::now();
-        let again = open_bare(&config)?;
+        let (hub, thread) = open_bare(&config)?;
         let reopen_ms = reopened.elapsed().as_millis() as u64;
-        runtime.block_on(again.0.stop());
-        drop(again.0);
-        again.1.join().map_err(|_| miette::miette!("the engine panicked"))?;
+        let link_events_per_s = runtime.block_on(link(&config, hub.clone(), &dir.join("parent"), self.events))?;
+        runtime.block_on(hub.stop());
+        drop(hub);
+        thread.join().map_err(|_| miette::miette!("the engine panicked"))?;
         waits.sort_unstable();
         let at =
             |q: f64| waits.get(((waits.len().max(1) - 1) as f64 * q) as usize).map_or(0.0, |d| d.as_secs_f64() * 1e3);
@@ -115,8 +127,51 @@ impl Bench {
             commits,
             events_per_commit: self.events as f64 / commits as f64,
             reopen_ms,
+            link_events_per_s: link_events_per_s.round(),
         })
     }
+}
+
+/// Events a second at which a parent takes the child's log. Ends with the last acknowledgement.
+async fn link(child: &Config, hub: Hub, dir: &Path, events: usize) -> miette::Result<f64> {
+    let text = format!("[node]\naddress = \"bench\"\ndata = {:?}\n", dir.display().to_string());
+    let config: Config = toml::from_str(&text).into_diagnostic()?;
+    let (parent, thread) = open_bare(&config)?;
+    let (stop, stopped) = watch::channel(false);
+    let listener = TcpListener::bind("127.0.0.1:0").await.into_diagnostic()?;
+    let broker = pipe::Broker {
+        host: "127.0.0.1".into(),
+        port: listener.local_addr().into_diagnostic()?.port(),
+        username: None,
+        password: None,
+        keep_alive_s: config.link.keep_alive_s,
+        message_bytes_max: config.link.message_bytes_max,
+    };
+    let ingress = Arc::new(Ingress::new(&config));
+    let door = Door::new(Arc::new(parent.clone()), ingress, &config.node, &config.broker, &config.access, &config.link);
+    tokio::spawn(door::serve(listener, door.clone(), stopped.clone()));
+    let context = |hub: &Hub, c: &Config| Context::new(hub.clone(), &c.node, c.link.clone(), Links::default());
+    let (_downlinks, driver) = Downlinks::new(context(&parent, &config), Box::new(move || pipe::local(door.local())));
+    tokio::spawn(driver.run(stopped.clone()));
+    let started = Instant::now();
+    let answer: ask::Handler = Arc::new(|_| Box::pin(async { bytes::Bytes::new() }));
+    let uplink = Uplink::new(context(&hub, child), config.node.address.clone(), broker, answer, None);
+    tokio::spawn(uplink.run(stopped));
+    let mut committed = parent.committed();
+    // One received record a position, and a few notes beside them.
+    let all = |hub: &Hub| hub.state(|s| s.counters.received_up >= events as u64);
+    while !all(&parent) {
+        let change = committed.changed();
+        match tokio::time::timeout(Duration::from_secs(30), change).await {
+            Ok(Ok(())) => {}
+            _ => miette::bail!("the link stood still for 30 s"),
+        }
+    }
+    let rate = events as f64 / started.elapsed().as_secs_f64();
+    let _ = stop.send(true);
+    parent.stop().await;
+    thread.join().map_err(|_| miette::miette!("the parent's engine panicked"))?;
+    Ok(rate)
 }
 
 fn event(n: usize, size: usize) -> String {

@@ -19,7 +19,7 @@ pub enum Config {
         #[arg(long)]
         effective: bool,
         /// A file instead of a running node
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["node", "data_dir"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["node", "data_dir", "below", "offline"])]
         config: Option<PathBuf>,
         #[command(flatten)]
         set: Set,

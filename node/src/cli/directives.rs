@@ -25,11 +25,9 @@ impl Directives {
     pub fn act(self) -> Result<Output, Fail> {
         match self {
             Directives::List { limit, at } => {
-                at.node()?.get("/v1/directives", &[("limit", limit.to_string())]).map(Output::Directives)
+                at.ask("/v1/directives", &[("limit", limit.to_string())], Output::Directives)
             }
-            Directives::Show { id, at } => {
-                at.node()?.get(&format!("/v1/directives/{}", segment(&id)), &[]).map(Output::Directive)
-            }
+            Directives::Show { id, at } => at.ask(&format!("/v1/directives/{}", segment(&id)), &[], Output::Directive),
         }
     }
 }

@@ -53,9 +53,9 @@ impl Dlq {
             Dlq::List { reason, limit, at } => {
                 let mut query = vec![("limit", limit.to_string())];
                 query.extend(reason.map(|r| ("reason", r)));
-                at.node()?.get("/v1/dlq", &query).map(Output::DeadLetters)
+                at.ask("/v1/dlq", &query, Output::DeadLetters)
             }
-            Dlq::Show { pos, at } => at.node()?.get(&format!("/v1/dlq/{pos}"), &[]).map(Output::DeadLetter),
+            Dlq::Show { pos, at } => at.ask(&format!("/v1/dlq/{pos}"), &[], Output::DeadLetter),
             Dlq::Retry { positions, yes, at } => {
                 let will = "goes through ingress again on its topic; what is taken becomes an event";
                 settle(&positions, "/v1/dlq/retry", &yes, &at, will)

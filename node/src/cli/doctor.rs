@@ -1,6 +1,5 @@
 //! `citybrain doctor`
 
-use super::ask::AtOnly;
 use super::render::Ops;
 use super::{At, Fail, Output, Set, own};
 use crate::doctor::{self, bundle};
@@ -18,15 +17,15 @@ pub struct Doctor {
     #[command(subcommand)]
     pub verb: Option<Verb>,
     /// A node that does not run: from its config file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "node", "data_dir"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "node", "data_dir", "below", "offline"])]
     pub config: Option<PathBuf>,
     /// A bundle from another machine
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["node", "data_dir"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["node", "data_dir", "below", "offline"])]
     pub bundle: Option<PathBuf>,
     #[command(flatten)]
     pub set: Set,
     #[command(flatten)]
-    pub at: AtOnly,
+    pub at: At,
 }
 
 #[derive(Debug, Subcommand)]
@@ -36,7 +35,7 @@ pub enum Verb {
         /// The file to make, such as node.tar
         file: PathBuf,
         #[command(flatten)]
-        at: AtOnly,
+        at: At,
     },
 }
 
@@ -54,10 +53,12 @@ const TEXT: [(&str, &str); 2] = [("metrics.txt", "/metrics"), ("log-lines.txt", 
 impl Doctor {
     pub fn act(self) -> Result<Output, Fail> {
         let answer = match (self.verb, self.config, self.bundle) {
-            (Some(Verb::Bundle { file, at }), _, _) => return bundled(&file, at.into()),
+            (Some(Verb::Bundle { file, at }), _, _) => return bundled(&file, &at),
             (None, Some(config), _) => own(stopped(&config, &self.set)?),
             (None, None, Some(file)) => own(read(&file)?),
-            (None, None, None) => At::from(self.at).node()?.get("/v1/doctor", &[])?,
+            (None, None, None) => {
+                return self.at.ask("/v1/doctor", &[], |a| Output::Ops(Ops::Doctor(a)));
+            }
         };
         Ok(Output::Ops(Ops::Doctor(answer)))
     }
@@ -88,7 +89,7 @@ fn read(path: &Path) -> Result<view::Doctor, Fail> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "files in an archive have a time")]
-fn bundled(path: &Path, at: At) -> Result<Output, Fail> {
+fn bundled(path: &Path, at: &At) -> Result<Output, Fail> {
     let node = at.node()?;
     let doctor: Answer<view::Doctor> = node.get("/v1/doctor", &[])?;
     let mut files =

@@ -1,9 +1,16 @@
 //! `citybrain events`
 
 use super::{At, Fail, Output};
+use chrono::{DateTime, TimeDelta, Utc};
+use citybrain_shared::view;
 use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  citybrain events --type 'city.air.*' --limit 5          the newest five of these types
+  citybrain events --origin chengdu/liucheng/guanghua/x   what began at that neighbourhood
+  citybrain events --time-after 15m --priority urgent     urgent ones of the last quarter of an hour
+  citybrain events --follow                               as they are committed")]
 pub struct Events {
     /// Only this type; `city.air.*` for all that begin so
     #[arg(long = "type", value_name = "TYPE")]
@@ -11,8 +18,20 @@ pub struct Events {
     /// Only this source; `/chengdu/*` for all that begin so
     #[arg(long)]
     pub source: Option<String>,
+    /// Only what began at this node; `chengdu/liucheng/*` for all that begin so
+    #[arg(long, value_name = "ADDRESS")]
+    pub origin: Option<String>,
+    /// Only this kind of governance: 党建, 自治, 德治, 法治
+    #[arg(long)]
+    pub governance: Option<Governance>,
     #[arg(long)]
     pub priority: Option<Priority>,
+    /// Committed here at this time or later: `2026-07-01T08:00:00Z`, or how long ago: `15m`
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub time_after: Option<DateTime<Utc>>,
+    /// Committed here before this time
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub time_before: Option<DateTime<Utc>>,
     /// What came after this position, oldest first, instead of the newest
     #[arg(long, value_name = "POS")]
     pub after: Option<u64>,
@@ -30,6 +49,23 @@ pub struct Events {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Governance {
+    Party,
+    Autonomy,
+    Virtue,
+    Law,
+}
+
+#[allow(clippy::disallowed_methods, reason = "the person who asks means this clock")]
+fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(ms) = super::send::duration_ms(text) {
+        return Ok(Utc::now() - TimeDelta::milliseconds(ms.into()));
+    }
+    let at = DateTime::parse_from_rfc3339(text).map_err(|_| "write 2026-07-01T08:00:00Z, or 15m for so long ago")?;
+    Ok(at.to_utc())
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Priority {
     Routine,
     Urgent,
@@ -39,8 +75,15 @@ const NEWEST_DEFAULT: usize = 20;
 
 impl Events {
     pub fn act(self) -> Result<Output, Fail> {
-        let lines = self.at.node()?.lines("/v1/events", &self.query())?;
-        Ok(Output::Events { lines, follow: self.follow })
+        if self.follow && self.at.below.is_some() {
+            let hint = "ask again with `--after POS`, or follow at the node itself with `--node URL`";
+            return Err(Fail::usage("no stream stays open over the links", hint));
+        }
+        let show = match self.follow {
+            true => |lines| Output::Events { lines, follow: true },
+            false => |lines| Output::Events { lines, follow: false },
+        };
+        self.at.stream("/v1/events", &self.query(), show)
     }
 
     fn query(&self) -> Vec<(&'static str, String)> {
@@ -54,6 +97,13 @@ impl Events {
         }
         query.extend(self.event_type.clone().map(|t| ("type", t)));
         query.extend(self.source.clone().map(|s| ("source", s)));
+        query.extend(self.origin.clone().map(|o| ("origin", o)));
+        query.extend(self.governance.map(|g| {
+            let word = g.to_possible_value().expect("no kind is hidden");
+            ("governance", word.get_name().to_owned())
+        }));
+        query.extend(self.time_after.map(|t| ("time_after", view::rfc3339(t))));
+        query.extend(self.time_before.map(|t| ("time_before", view::rfc3339(t))));
         query.extend(self.priority.map(|p| {
             let word = match p {
                 Priority::Routine => "routine",

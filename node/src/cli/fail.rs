@@ -1,7 +1,7 @@
 //! Why a command has no answer to show, with its exit code.
 
 use crate::config::Invalid;
-use citybrain_shared::view::Failure;
+use citybrain_shared::view::{Answer, Failure, Known};
 
 #[derive(Debug)]
 pub struct Fail {
@@ -9,6 +9,8 @@ pub struct Fail {
     pub failure: Failure,
     /// Config files to be drawn first.
     pub invalid: Vec<Invalid>,
+    /// What a node above the silent one last knew of it: to be shown as an answer.
+    pub known: Option<Box<Answer<Known>>>,
 }
 
 impl Fail {
@@ -29,7 +31,7 @@ impl Fail {
 
     pub fn new(code: u8, error: &str, detail: impl Into<String>, hint: impl Into<String>) -> Fail {
         let failure = Failure { error: error.into(), detail: detail.into(), hint: hint.into() };
-        Fail { code, failure, invalid: Vec::new() }
+        Fail { code, failure, invalid: Vec::new(), known: None }
     }
 }
 

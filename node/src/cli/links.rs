@@ -4,6 +4,8 @@ use super::{At, Fail, Output};
 use clap::Args;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  citybrain links --at chengdu/liucheng    what waits on the links of that street?")]
 pub struct Links {
     #[command(flatten)]
     pub at: At,
@@ -11,6 +13,6 @@ pub struct Links {
 
 impl Links {
     pub fn act(self) -> Result<Output, Fail> {
-        self.at.node()?.get("/v1/links", &[]).map(Output::Links)
+        self.at.ask("/v1/links", &[], Output::Links)
     }
 }

@@ -18,16 +18,16 @@ pub struct LogLevel {
 
 impl LogLevel {
     pub fn act(self) -> Result<Output, Fail> {
-        let node = self.at.node()?;
-        let answer = match self.level {
-            None => node.get("/v1/log-level", &[])?,
+        match self.level {
+            None => self.at.ask("/v1/log-level", &[], |a| Output::Ops(Ops::LogLevel(a))),
             Some(level) => {
+                let node = self.at.node()?;
                 self.yes.confirm(&format!(
                     "The node logs at `{level}` until it stops. Nothing in its config changes. Who did it is recorded."
                 ))?;
-                node.post("/v1/log-level", &view::LogLevel { level, before: None })?
+                let wanted = view::LogLevel { level, before: None };
+                node.post("/v1/log-level", &wanted).map(|a| Output::Ops(Ops::LogLevel(a)))
             }
-        };
-        Ok(Output::Ops(Ops::LogLevel(answer)))
+        }
     }
 }

@@ -12,7 +12,9 @@
 //!
 //! stdout carries the answer and stderr everything else. A closed pipe is success.
 
+mod alarm;
 mod ask;
+mod audit;
 mod bench;
 mod check;
 mod config;
@@ -25,14 +27,18 @@ mod fail;
 mod links;
 mod log_level;
 mod man;
+mod offline;
 pub mod render;
+mod rule;
 mod run;
 mod send;
 mod show;
 mod status;
 mod store;
 mod top;
+mod trace;
 mod tree;
+mod why;
 
 pub use ask::{At, Lines};
 pub use fail::Fail;
@@ -78,11 +84,23 @@ pub enum Command {
     Events(events::Events),
     /// One event by its id, byte for byte
     Show(show::Show),
+    /// The way of an event through the tree: where is it, how long did each hop take, what came of it?
+    Trace(trace::Trace),
+    /// Why does a node not report? One sentence, with a reason code and what to do
+    Why(why::Why),
+    /// Does every link below account for every event?
+    Audit(audit::Audit),
     /// Send a command or a notice to nodes below
     Send(send::Send),
     /// What was sent down, and who answered
     #[command(subcommand)]
     Directives(directives::Directives),
+    /// Conditions that hold in this node's subtree, and who has seen them
+    #[command(subcommand)]
+    Alarm(alarm::Alarm),
+    /// Rules: those in force, and what a file's rules would make of recorded events
+    #[command(subcommand)]
+    Rule(rule::Rule),
     /// What was refused, and why
     #[command(subcommand)]
     Dlq(dlq::Dlq),
@@ -180,8 +198,13 @@ impl Command {
             Command::Links(c) => c.act(),
             Command::Events(c) => c.act(),
             Command::Show(c) => c.act(),
+            Command::Trace(c) => c.act(),
+            Command::Why(c) => c.act(),
+            Command::Audit(c) => c.act(),
             Command::Send(c) => c.act(),
             Command::Directives(c) => c.act(),
+            Command::Alarm(c) => c.act(),
+            Command::Rule(c) => c.act(),
             Command::Dlq(c) => c.act(),
             Command::Store(c) => c.act(),
             Command::Doctor(c) => c.act(),
@@ -194,7 +217,7 @@ impl Command {
                 clap_complete::generate(c.shell, &mut Cli::command(), "citybrain", &mut text);
                 Ok(Output::Text(String::from_utf8_lossy(&text).into_owned()))
             }
-            Command::Version(v) if v.running => v.at.node()?.get("/v1/version", &[]).map(Output::Version),
+            Command::Version(v) if v.running => v.at.ask("/v1/version", &[], Output::Version),
             Command::Version(_) => Ok(Output::Version(own(view::Version {
                 version: env!("CARGO_PKG_VERSION").into(),
                 link_version_min: wire::VERSION_MIN,

@@ -3,13 +3,15 @@
 //! What came from outside (names, types, payloads) is stripped of control characters before it
 //! reaches a terminal; JSON escapes them itself.
 
+mod inspect;
 mod ops;
+mod rules;
 
+pub use inspect::Many;
 pub use ops::Ops;
 
 use super::{Fail, Lines};
 use crate::config::Invalid;
-use chrono::{DateTime, Utc};
 use citybrain_shared::view::{self, Answer, Head, LinkRole, View};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Table, Width};
 use miette::{GraphicalReportHandler, GraphicalTheme};
@@ -41,6 +43,15 @@ pub enum Output {
     DeadLetter(Answer<view::DeadLetter>),
     /// For whoever keeps nodes running.
     Ops(Ops),
+    Trace(Answer<view::Trace>),
+    Why(Answer<view::Why>),
+    Audit(Answer<view::Audit>),
+    Many(Many),
+    Alarms(Answer<view::Alarms>),
+    Alarm(Answer<view::AlarmShown>),
+    Rules(Answer<view::Rules>),
+    RulesTested(Answer<view::RulesTested>),
+    Reloaded(Answer<view::Reloaded>),
 }
 
 /// How to show it.
@@ -88,6 +99,15 @@ impl Screen {
 
     /// Says on stderr why there is no answer.
     pub fn fail(&self, fail: &Fail) {
+        if let Some(known) = &fail.known {
+            let mut out = io::stdout().lock();
+            // Whoever closed stdout does not want it.
+            let _ = if self.json {
+                writeln!(out, "{}", serde_json::to_string(known).unwrap_or_default())
+            } else {
+                inspect::known(known, self, &mut out)
+            };
+        }
         let mut err = io::stderr().lock();
         // There is nobody left to tell when stderr is gone too.
         let _ = if self.json {
@@ -128,7 +148,7 @@ impl Screen {
                 self.answer(&a, out, |v, s, out| status(&a.head, v, s, out))?;
                 return Ok(u8::from(!a.body.ready.ready));
             }
-            Output::Tree(a) => self.answer(&a, out, tree)?,
+            Output::Tree(a) => self.answer(&a, out, inspect::tree)?,
             Output::Links(a) => self.answer(&a, out, links)?,
             Output::Events { lines, follow } => self.events(lines, follow, out)?,
             Output::Shown(a) => self.answer(&a, out, shown)?,
@@ -138,6 +158,24 @@ impl Screen {
             Output::DeadLetters(a) => self.answer(&a, out, dead_letters)?,
             Output::DeadLetter(a) => self.answer(&a, out, dead_letter)?,
             Output::Ops(ops) => return Ok(self.ops(ops, out)?),
+            Output::Trace(a) => {
+                self.answer(&a, out, inspect::trace)?;
+                return Ok(inspect::trace_code(&a.body));
+            }
+            Output::Why(a) => {
+                self.answer(&a, out, inspect::why)?;
+                return Ok(u8::from(!a.body.moves));
+            }
+            Output::Audit(a) => {
+                self.answer(&a, out, inspect::audit)?;
+                return Ok(inspect::audit_code(&a.body));
+            }
+            Output::Many(many) => return self.many(many, out),
+            Output::Alarms(a) => self.answer(&a, out, rules::alarms)?,
+            Output::Alarm(a) => self.answer(&a, out, rules::alarm)?,
+            Output::Rules(a) => self.answer(&a, out, rules::rules)?,
+            Output::RulesTested(a) => self.answer(&a, out, rules::rules_tested)?,
+            Output::Reloaded(a) => self.answer(&a, out, rules::reloaded)?,
         }
         Ok(0)
     }
@@ -154,11 +192,12 @@ impl Screen {
             return writeln!(out);
         }
         table(&answer.body, self, out)?;
-        if answer.head.node.is_empty() { Ok(()) } else { footer(&answer.head.node, answer.head.as_of, out) }
+        if answer.head.node.is_empty() { Ok(()) } else { footer(&answer.head, out) }
     }
 
     fn events(&self, lines: Lines, follow: bool, out: &mut dyn Write) -> Result<(), Stop> {
         let (node, as_of, after) = (lines.node.clone(), lines.as_of, lines.after);
+        let (is_cut, offline) = (lines.cut, lines.offline);
         let mut shown = 0u64;
         let mut rows = Vec::new();
         for line in lines {
@@ -172,6 +211,9 @@ impl Screen {
             };
             if self.json {
                 writeln!(out, "{line}")?;
+            } else if let Some(view::Damaged { after, upto }) = damaged(&line) {
+                self.event_rows(&mut rows, shown == 0, out)?;
+                eprintln!("warning: the log is damaged: records {} to {upto} cannot be read", after.next());
             } else {
                 let event = serde_json::from_str(&line).map_err(|e| {
                     Stop::Fail(Fail::no(
@@ -199,7 +241,8 @@ impl Screen {
             let since = if after > 0 { format!(" after position {}", grouped(after)) } else { String::new() };
             writeln!(out, "no events yet{since} that fit")?;
         }
-        Ok(footer(&node, as_of, out)?)
+        inspect::cut_note(is_cut, out)?;
+        Ok(footer(&Head { schema: String::new(), node, as_of, offline, cut: None }, out)?)
     }
 
     fn event_rows(&self, events: &mut Vec<view::Event>, first: bool, out: &mut dyn Write) -> io::Result<()> {
@@ -316,16 +359,14 @@ fn status(head: &Head, v: &view::Status, s: &Screen, out: &mut dyn Write) -> io:
         if v.ready.reasons.is_empty() { String::new() } else { format!(": {}", clean(&v.ready.reasons.join("; "))) };
     row("state", s.mark(&format!("{ready}{why}"), true, if v.ready.ready { Color::Green } else { Color::Red }));
     let short: String = v.incarnation.chars().take(8).collect();
-    row(
-        "process",
-        Cell::new(format!(
-            "citybrain {}, pid {}, up {}, start {} of incarnation {short}",
-            v.version,
-            v.pid,
-            span(v.uptime_s * 1000),
-            v.boots
-        )),
-    );
+    let process = match v.pid {
+        0 => format!("none, the node is stopped; its latest start was number {} of incarnation {short}", v.boots),
+        pid => {
+            let (version, up) = (&v.version, span(v.uptime_s * 1000));
+            format!("citybrain {version}, pid {pid}, up {up}, start {} of incarnation {short}", v.boots)
+        }
+    };
+    row("process", Cell::new(process));
     row("data", Cell::new(clean(&v.data)));
     row("log", Cell::new(format!("positions {} to {}", grouped(v.log.first_pos.0), grouped(v.log.last_pos.0))));
     let c = &v.counters;
@@ -374,28 +415,6 @@ fn links_in_short(links: &[view::Link]) -> String {
     format!("{up}; {} of {} children up", grouped(well), grouped(all))
 }
 
-fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
-    let mut table = s.table(&["NODE", "NAME", "TIER", "STATE", "LAST HEARD", "VERSION"]);
-    let top = v.nodes.first().map_or(1, |n| n.address.depth());
-    for n in &v.nodes {
-        // The whole address for the top, then the last segment, set in by its depth.
-        let node = match n.address.depth().saturating_sub(top) {
-            0 => n.address.to_string(),
-            depth => format!("{}{}", "  ".repeat(depth), n.address.leaf()),
-        };
-        table.add_row(vec![
-            Cell::new(node),
-            Cell::new(clean(or_dash(&n.name))),
-            Cell::new(n.tier),
-            s.state(&n.state),
-            Cell::new(ago(n.last_heard_ms_ago)),
-            Cell::new(clean(&n.version)),
-        ]);
-    }
-    print(&table, out)?;
-    if v.nodes.len() <= 1 { writeln!(out, "nobody below has told of itself yet") } else { Ok(()) }
-}
-
 fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.links.is_empty() {
         return writeln!(out, "no links: no parent is configured, and no child has come yet");
@@ -439,6 +458,15 @@ struct Attributes<'a> {
     subject: Option<Cow<'a, str>>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+}
+
+/// A hole in a stream of events.
+fn damaged(line: &str) -> Option<view::Damaged> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        damaged: view::Damaged,
+    }
+    line.starts_with("{\"damaged\"").then(|| serde_json::from_str::<Line>(line).ok())?.map(|l| l.damaged)
 }
 
 fn shown(v: &view::Shown, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -543,7 +571,16 @@ fn dead_letter(v: &view::DeadLetter, _: &Screen, out: &mut dyn Write) -> io::Res
 
 // ---- words -------------------------------------------------------------------------------------
 
-fn footer(node: &str, as_of: DateTime<Utc>, out: &mut dyn Write) -> io::Result<()> {
+/// Whose record it was, and how old.
+fn footer(head: &Head, out: &mut dyn Write) -> io::Result<()> {
+    if let Some(cut) = &head.cut {
+        let (kept, of, list) = (grouped(cut.kept), grouped(cut.of), clean(&cut.list));
+        writeln!(out, "cut: {kept} of {of} {list} came over the links; ask the node itself for all")?;
+    }
+    let Head { node, as_of, .. } = head;
+    if head.offline {
+        return writeln!(out, "{node}, offline, from its folder, as of {}", as_of.format("%Y-%m-%d %H:%M:%SZ"));
+    }
     writeln!(out, "{node}, its own record, as of {}", as_of.format("%H:%M:%SZ"))
 }
 
@@ -651,7 +688,7 @@ mod tests {
             why: (state != "up").then(|| "the broker refused the connection".into()),
             last_heard_ms_ago: heard,
             urgent: LinkLane::default(),
-            routine: LinkLane { unsent, in_flight: 3, durable_at_peer_pos: Pos(1_204_881), durable_here_pos: Pos(0) },
+            routine: LinkLane { unsent, in_flight: 3, durable_at_peer_pos: Pos(1_204_881), ..LinkLane::default() },
             lease: 1,
             received: 0,
             dropped: 0,
@@ -685,8 +722,8 @@ chengdu/liucheng, its own record, as of 10:41:07Z
         let links = view::Links { links: vec![link(LinkRole::Up, "chengdu", "up", 0, Some(400))] };
         let want = "{\"schema\":\"citybrain.links/1\",\"node\":\"chengdu/liucheng\",\"as_of\":\"2026-07-01T10:41:07Z\",\
             \"links\":[{\"role\":\"up\",\"peer\":\"chengdu\",\"state\":\"up\",\"last_heard_ms_ago\":400,\
-            \"urgent\":{\"unsent\":0,\"in_flight\":0,\"durable_at_peer_pos\":0,\"durable_here_pos\":0},\
-            \"routine\":{\"unsent\":0,\"in_flight\":3,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0},\
+            \"urgent\":{\"unsent\":0,\"in_flight\":0,\"durable_at_peer_pos\":0,\"durable_here_pos\":0,\"credit_frames\":0},\
+            \"routine\":{\"unsent\":0,\"in_flight\":3,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0,\"credit_frames\":0},\
             \"lease\":1,\"received\":0,\"dropped\":0,\"resent_frames\":0}]}\n";
         assert_eq!(text(JSON, Output::Links(answer(links))).0, want);
     }
@@ -702,6 +739,8 @@ chengdu/liucheng, its own record, as of 10:41:07Z
             version: "0.1.0".into(),
             state: state.into(),
             last_heard_ms_ago: heard,
+            health: (state == "self").then(|| "well".into()),
+            behind: (state == "self").then_some(4210),
         };
         let nodes = vec![
             node("chengdu/liucheng", "柳城街道", "self", None),
@@ -709,10 +748,10 @@ chengdu/liucheng, its own record, as of 10:41:07Z
             node("chengdu/liucheng/guanghua/x", "Ten Li", "known", Some(100_000_000)),
         ];
         let want = "\
-NODE              NAME      TIER           STATE  LAST HEARD   VERSION
-chengdu/liucheng  柳城街道  street         self   -            0.1.0
-  guanghua        光华      community      up     1.2 s ago    0.1.0
-    x             Ten Li    neighbourhood  known  1 d 3 h ago  0.1.0
+NODE              NAME      TIER           LINK   HEALTH  BEHIND  LAST HEARD   VERSION
+chengdu/liucheng  柳城街道  street         self   well     4,210  -            0.1.0
+  guanghua        光华      community      up     -            -  1.2 s ago    0.1.0
+    x             Ten Li    neighbourhood  known  -            -  1 d 3 h ago  0.1.0
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";
         assert_eq!(text(PLAIN, Output::Tree(answer(view::Tree { nodes }))).0, want);

@@ -66,7 +66,7 @@ fn selector(text: &str) -> Result<String, String> {
 }
 
 /// A whole number and a unit.
-fn duration_ms(text: &str) -> Result<u32, String> {
+pub(super) fn duration_ms(text: &str) -> Result<u32, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor = match unit {

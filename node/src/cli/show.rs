@@ -5,6 +5,8 @@ use super::{At, Fail, Output};
 use clap::Args;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  citybrain show 01990f7e-… --at chengdu/liucheng    the record of it that this street holds")]
 pub struct Show {
     /// The event's id
     pub id: String,
@@ -18,6 +20,6 @@ pub struct Show {
 impl Show {
     pub fn act(self) -> Result<Output, Fail> {
         let query: Vec<(&str, String)> = self.source.map(|s| ("source", s)).into_iter().collect();
-        self.at.node()?.get(&format!("/v1/events/{}", segment(&self.id)), &query).map(Output::Shown)
+        self.at.ask(&format!("/v1/events/{}", segment(&self.id)), &query, Output::Shown)
     }
 }

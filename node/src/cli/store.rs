@@ -89,7 +89,7 @@ fn failed(e: &dyn std::error::Error) -> Fail {
 }
 
 fn is_in_use(dir: &Path) -> Result<bool, Fail> {
-    log::in_use(&dir.join("log")).map_err(|e| failed(&e))
+    log::is_in_use(&dir.join("log")).map_err(|e| failed(&e))
 }
 
 fn stopped(dir: &Path) -> Result<(), Fail> {

@@ -2,14 +2,14 @@
 
 use super::Facts;
 use super::facts::{Host, Node};
-use citybrain_shared::view::{Doctor, Finding, Severity};
+use citybrain_shared::view::{Doctor, Finding, Verdict};
 
 type Check = fn(&Facts) -> Answer;
 
-/// Severity, what was found, what to do. `None`: the check does not apply.
-type Answer = Option<(Severity, String, String)>;
+/// Verdict, what was found, what to do. `None`: the check does not apply.
+type Answer = Option<(Verdict, String, String)>;
 
-use Severity::{Bad, Note, Ok, Warn};
+use Verdict::{Bad, Note, Ok, Warn};
 
 /// Every check by its stable id, in the order of the answer.
 pub const CHECKS: [(&str, Check); 25] = [
@@ -81,7 +81,7 @@ fn ok(found: impl Into<String>) -> Answer {
     Some((Ok, found.into(), String::new()))
 }
 
-fn say(severity: Severity, found: impl Into<String>, remedy: impl Into<String>) -> Answer {
+fn say(severity: Verdict, found: impl Into<String>, remedy: impl Into<String>) -> Answer {
     Some((severity, found.into(), remedy.into()))
 }
 
@@ -551,7 +551,7 @@ mod tests {
         f
     }
 
-    fn severity(f: &Facts, id: &str) -> Severity {
+    fn severity(f: &Facts, id: &str) -> Verdict {
         let found = examine(f).checks.into_iter().find(|c| c.id == id);
         found.unwrap_or_else(|| panic!("no finding {id}")).severity
     }
@@ -575,7 +575,7 @@ mod tests {
         fn node(f: &mut Facts) -> &mut Node {
             f.node.as_mut().unwrap()
         }
-        let cases: &[(&str, Severity, Break)] = &[
+        let cases: &[(&str, Verdict, Break)] = &[
             ("node-ready", Bad, |f| node(f).ready = false),
             ("node-ready", Note, |f| f.node = None),
             ("config", Bad, |f| f.config.problems.push("no".into())),

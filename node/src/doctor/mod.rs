@@ -129,7 +129,7 @@ fn clocks(reader: &Reader) -> (i64, Option<Ahead>) {
 
 fn stopped(config: &Config) -> facts::Stopped {
     let dir = config.node.data.join("log");
-    let in_use = citybrain_hub::log::in_use(&dir).unwrap_or(false);
+    let in_use = citybrain_hub::log::is_in_use(&dir).unwrap_or(false);
     match citybrain_hub::log::open_read_only(&dir) {
         Ok((reader, found)) => {
             let newest_record_us = clocks(&reader).0;
@@ -151,5 +151,5 @@ fn stopped(config: &Config) -> facts::Stopped {
 
 /// The node's word, or nothing: for a finding that needs only what the API tells.
 pub fn ok(checks: &[view::Finding]) -> bool {
-    checks.iter().all(|c| c.severity < view::Severity::Bad)
+    checks.iter().all(|c| c.severity < view::Verdict::Bad)
 }

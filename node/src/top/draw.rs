@@ -234,6 +234,8 @@ mod tests {
             version: "0.1.0".into(),
             state: state.into(),
             last_heard_ms_ago: heard,
+            behind: Default::default(),
+            health: Default::default(),
         }
     }
 

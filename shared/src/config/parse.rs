@@ -106,7 +106,23 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let access = reading.optional(&mut root, "access").unwrap_or_default();
     let map = reading.list(&mut root, "map");
     let reach = reading.list(&mut root, "reach");
-    let config = node.map(|node| Config { node, broker, parent, link, store, api, log, runtime, access, map, reach });
+    let rule = reading.list(&mut root, "rule");
+    let read_from = None;
+    let config = node.map(|node| Config {
+        node,
+        broker,
+        parent,
+        link,
+        store,
+        api,
+        log,
+        runtime,
+        access,
+        map,
+        reach,
+        rule,
+        read_from,
+    });
 
     let Reading { mut problems, places, broken, .. } = reading;
     if let Some(config) = &config {
@@ -153,7 +169,8 @@ impl<'t> Reading<'t> {
                     self.walk_value(item, &path);
                 }
             }
-            DeValue::String(s) if s.contains("${") => match self.substitute(s, span) {
+            // In a rule `${…}` is an expression, filled in when the rule fires.
+            DeValue::String(s) if s.contains("${") && !path.starts_with("rule.") => match self.substitute(s, span) {
                 Some(filled) => *s = Cow::Owned(filled),
                 None => {
                     self.broken.insert(path.to_owned());
@@ -357,6 +374,7 @@ pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
         ("access", fields_of::<super::Access>()),
         ("map", fields_of::<super::Map>()),
         ("reach", fields_of::<super::Reach>()),
+        ("rule", fields_of::<super::rules::Rule>()),
     ]
 }
 
@@ -484,7 +502,7 @@ x = 1
                 "10:1 unknown key `resend_after_ms` in `[broker]` (`resend_after_ms` belongs in `[link]`)",
                 "13:1 unknown key `resend_after` in `[link]` (did you mean `resend_after_ms`?)",
                 "14:9 `enrol`: unknown variant `manul`, expected `auto` or `manual` (did you mean `manual`?)",
-                "16:2 unknown key `colour` (known here: node, broker, parent, link, store, api, log, runtime, access, map, reach)",
+                "16:2 unknown key `colour` (known here: node, broker, parent, link, store, api, log, runtime, access, map, reach, rule)",
             ]
         );
     }

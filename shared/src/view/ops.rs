@@ -138,7 +138,7 @@ pub struct ConfigDifference {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub enum Verdict {
     Ok,
     /// Could not be found out, or worth knowing.
     Note,
@@ -160,7 +160,7 @@ pub struct Doctor {
 pub struct Finding {
     /// Stable: `disk-fsync`, `clock-sync`, …
     pub id: String,
-    pub severity: Severity,
+    pub severity: Verdict,
     pub found: String,
     /// What to do; empty when all is well.
     #[serde(default)]

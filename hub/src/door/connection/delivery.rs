@@ -4,12 +4,14 @@ use super::super::Door;
 use super::super::core::{look, read_on};
 use super::super::counters::Counters;
 use super::super::message::{Give, Item, Message};
-use super::super::packet::{kind, put_ack};
+use super::super::packet::{kind, put_ack, reason};
 use super::super::route::{Inbox, Key, Next, OwnFilters, Router, Sub};
+use super::super::share::{Group, is_shared};
 use super::super::window::{Window, packet_id};
 use super::super::{now_us, route};
 use super::{Connection, OUTPUT_BYTES_MAX};
 use crate::log::Entry;
+use crate::note::Note;
 use citybrain_shared::{Pos, topic};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Bound;
@@ -36,7 +38,7 @@ const IDLE_NOTE_RECORDS: u64 = 4096;
 pub struct Resumed {
     /// Everything up to here is settled, and besides it `beyond`.
     pub upto: Pos,
-    pub beyond: HashSet<Pos>,
+    pub beyond: Vec<Pos>,
     /// Records up to here may have been given before, at most so many messages.
     pub given_upto: Pos,
     pub given_max: usize,
@@ -47,18 +49,33 @@ pub struct Resumed {
 impl Resumed {
     /// A new session.
     pub fn new(upto: Pos) -> Resumed {
-        Resumed { upto, beyond: HashSet::new(), given_upto: Pos::ZERO, given_max: 0, releasing: HashSet::new() }
+        Resumed { upto, beyond: Vec::new(), given_upto: Pos::ZERO, given_max: 0, releasing: HashSet::new() }
+    }
+}
+
+/// How far a session has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    upto: Pos,
+    beyond: Vec<Pos>,
+    releasing: Vec<(Pos, u8)>,
+}
+
+impl Cursor {
+    pub fn note(self, client: String) -> Note {
+        Note::SessionAcked { client, upto: self.upto, beyond: self.beyond, releasing: self.releasing }
     }
 }
 
 /// A message that the client has not completed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Flight {
     /// [`Pos::ZERO`]: of no record.
     pos: Pos,
     part: u8,
     /// QoS 2, and the client has received it.
     releasing: bool,
+    share: Option<Arc<Group>>,
 }
 
 /// Retained messages that a new subscription still gets.
@@ -82,7 +99,9 @@ pub struct Delivery {
     inbox: Arc<Inbox>,
     committed: watch::Receiver<Pos>,
     filters: HashMap<String, Sub>,
-    /// The same, for reading the log; built when that is first needed.
+    /// The groups of the shared ones among them.
+    shares: HashMap<String, Arc<Group>>,
+    /// The unshared ones, for reading the log; built when that is first needed.
     own: Option<OwnFilters>,
     window: Window,
     flights: HashMap<u16, Flight>,
@@ -98,7 +117,11 @@ pub struct Delivery {
     /// For messages of no record.
     next_id: u16,
     /// The cursor as last offered to the log.
-    noted: (Pos, Vec<Pos>),
+    noted: Cursor,
+    /// PUBRECs that no note says yet, and those that the note on its way says. PUBREL follows it:
+    /// after PUBREL the client hands the message on, so that it must not come again after a kill.
+    releases: Vec<u16>,
+    releases_noting: Vec<u16>,
     /// The client has acknowledged something since.
     acked: bool,
     /// A note is on its way.
@@ -110,12 +133,18 @@ impl Delivery {
         door: &Door,
         client: &Arc<str>,
         filters: HashMap<String, Sub>,
-        resumed: Resumed,
+        mut resumed: Resumed,
         in_flight_max: u16,
         packet_bytes_max: usize,
     ) -> Delivery {
         let (key, inbox) = door.router.join(client);
-        let all: Vec<(&str, Sub)> = filters.iter().map(|(f, s)| (f.as_str(), *s)).collect();
+        let all: Vec<(&str, Sub)> =
+            filters.iter().filter(|(f, _)| !is_shared(f)).map(|(f, s)| (f.as_str(), *s)).collect();
+        let shares = filters
+            .iter()
+            .filter(|(f, _)| is_shared(f))
+            .map(|(f, s)| (f.clone(), door.shares.join(door, f, client, *s, in_flight_max.into())))
+            .collect();
         for some in all.chunks(FILTERS_AT_ONCE) {
             door.router.subscribe(key, some.iter().copied());
             tokio::task::yield_now().await;
@@ -125,15 +154,18 @@ impl Delivery {
             inbox,
             committed: door.core.committed(),
             filters,
+            shares,
             own: None,
-            window: Window::new(resumed.upto),
+            window: Window::resume(resumed.upto, std::mem::take(&mut resumed.beyond)),
             flights: HashMap::new(),
             in_flight_max: in_flight_max.into(),
             packet_bytes_max,
             ready: VecDeque::new(),
             log: VecDeque::new(),
             log_upto: resumed.upto,
-            noted: (resumed.upto, Vec::new()),
+            noted: Cursor { upto: resumed.upto, ..Cursor::default() },
+            releases: Vec::new(),
+            releases_noting: Vec::new(),
             resumed,
             retained: VecDeque::new(),
             next_id: 0,
@@ -142,13 +174,32 @@ impl Delivery {
         }
     }
 
-    pub async fn leave(&mut self, router: &Router) {
-        let all: Vec<&str> = self.filters.keys().map(String::as_str).collect();
+    /// `keep`: the session goes on without its client. What is to be noted of its groups is returned.
+    pub async fn leave(&mut self, door: &Door, client: &Arc<str>, keep: bool) -> Vec<(Arc<Group>, Note)> {
+        let mut notes = Vec::new();
+        let router = &door.router;
+        for group in self.flights.values().filter_map(|f| f.share.as_ref()) {
+            if !self.shares.values().any(|g| Arc::ptr_eq(g, group)) {
+                group.forget(client);
+            }
+        }
+        for (_, group) in self.shares.drain() {
+            door.shares.leave(door, &group, client, keep);
+            if let Some(note) = group.to_note(client) {
+                notes.push((group, note));
+            }
+        }
+        let all: Vec<&str> = self.filters.keys().map(String::as_str).filter(|f| !is_shared(f)).collect();
         for some in all.chunks(FILTERS_AT_ONCE) {
             router.unsubscribe(self.key, some.iter().copied());
             tokio::task::yield_now().await;
         }
         router.leave(self.key);
+        notes
+    }
+
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.shares.values()
     }
 
     pub fn key(&self) -> Key {
@@ -171,14 +222,26 @@ impl Delivery {
         self.flights.len()
     }
 
-    pub fn subscribe(&mut self, filter: &str, sub: Sub) {
+    pub fn subscribe(&mut self, door: &Door, client: &Arc<str>, durable: bool, filter: &str, sub: Sub) {
         self.filters.insert(filter.to_owned(), sub);
+        if is_shared(filter) {
+            let group = door.shares.join(door, filter, client, sub, self.in_flight_max);
+            if durable {
+                group.make_durable();
+            }
+            self.shares.insert(filter.to_owned(), group);
+            return;
+        }
         if let Some(own) = &mut self.own {
             own.insert(filter, sub);
         }
     }
 
-    pub fn unsubscribe(&mut self, filter: &str) -> bool {
+    pub fn unsubscribe(&mut self, door: &Door, client: &Arc<str>, filter: &str) -> bool {
+        if let Some(group) = self.shares.remove(filter) {
+            // What is under way is still the client's to acknowledge.
+            door.shares.leave(door, &group, client, true);
+        }
         if let Some(own) = &mut self.own {
             own.remove(filter);
         }
@@ -191,22 +254,30 @@ impl Delivery {
 
     /// The client has completed a message: PUBACK, PUBCOMP, or a PUBREC that refuses. An id that is
     /// not under way means nothing.
-    pub fn complete(&mut self, id: u16) {
-        if let Some(flight) = self.flights.remove(&id)
-            && flight.pos > Pos::ZERO
-        {
+    pub fn complete(&mut self, id: u16, client: &str) {
+        let Some(flight) = self.flights.remove(&id) else { return };
+        if let Some(group) = flight.share {
+            group.settle(client, flight.pos, flight.part);
+        } else if flight.pos > Pos::ZERO {
             self.window.settle(flight.pos);
             self.acked = true;
         }
     }
 
-    /// PUBREC; false: the id is not under way.
-    pub fn release(&mut self, id: u16) -> bool {
-        self.flights.get_mut(&id).map(|f| f.releasing = true).is_some()
+    /// PUBREC. The reason of the PUBREL to be sent now; `None`: it must wait for a note.
+    pub fn release(&mut self, id: u16, durable: bool) -> Option<u8> {
+        let Some(flight) = self.flights.get_mut(&id) else { return Some(reason::ID_NOT_FOUND) };
+        let is_known = std::mem::replace(&mut flight.releasing, true);
+        if is_known || !durable || flight.pos == Pos::ZERO || flight.share.is_some() {
+            return Some(reason::SUCCESS);
+        }
+        self.releases.push(id);
+        self.acked = true;
+        None
     }
 
     pub fn releasing(&self) -> HashSet<(Pos, u8)> {
-        let of_records = self.flights.values().filter(|f| f.releasing && f.pos > Pos::ZERO);
+        let of_records = self.flights.values().filter(|f| f.releasing && f.pos > Pos::ZERO && f.share.is_none());
         of_records.map(|f| (f.pos, f.part)).chain(self.resumed.releasing.iter().copied()).collect()
     }
 
@@ -225,27 +296,38 @@ impl Delivery {
             if let Some(upto) = router.looked_upto(&self.inbox) {
                 self.window.see(upto);
             }
-            return self.acked || self.window.upto().0 >= self.noted.0.0 + IDLE_NOTE_RECORDS;
+            let moved = self.window.upto().0 >= self.noted.upto.0 + IDLE_NOTE_RECORDS;
+            return self.acked || moved || !self.releases.is_empty();
         }
         self.acked
     }
 
     /// The cursor, if it is not what was noted last.
-    pub fn cursor_to_note(&mut self) -> Option<(Pos, Vec<Pos>)> {
-        let cursor = (self.window.upto(), self.window.beyond());
+    pub fn cursor_to_note(&mut self) -> Option<Cursor> {
+        let mut releasing: Vec<_> = self.releasing().into_iter().collect();
+        releasing.sort_unstable();
+        let cursor = Cursor { upto: self.window.upto(), beyond: self.window.beyond(), releasing };
         self.acked = false;
-        if cursor == self.noted {
+        if cursor == self.noted && self.releases.is_empty() {
             return None;
         }
         self.noting = true;
+        self.releases_noting.append(&mut self.releases);
         self.noted = cursor.clone();
         Some(cursor)
     }
 
-    pub fn cursor_was_noted(&mut self, written: bool) {
+    /// The note is written, or could not be; the ids whose PUBREL may now be sent.
+    pub fn cursor_was_noted(&mut self, written: bool) -> Vec<u16> {
         self.noting = false;
-        // Not written: the next note, whenever there is reason for one, says it again.
-        self.acked |= !written;
+        if written {
+            return std::mem::take(&mut self.releases_noting);
+        }
+        // The next note, whenever there is reason for one, says it again. Not at once: while the
+        // disk is full that would be a busy loop.
+        self.noted = Cursor::default();
+        self.releases.append(&mut self.releases_noting);
+        Vec::new()
     }
 
     /// Takes the next record's messages, from wherever they are; false: none for now, and the task
@@ -255,13 +337,16 @@ impl Delivery {
             *looked_at += RETAINED_AT_ONCE;
             return true;
         }
+        for group in self.shares.values() {
+            self.ready.extend(group.poll_next(door, client, cx));
+        }
         let before = self.ready.len();
         match self.inbox.poll(cx, &mut self.ready) {
-            Next::Pending => false,
+            Next::Pending => before > 0,
             Next::Item => {
                 let pos = self.ready[before].message.pos;
-                if pos > Pos::ZERO && pos <= self.window.seen() {
-                    // It was seen in the log before the session went live.
+                if pos > Pos::ZERO && (pos <= self.window.seen() || self.window.was_settled(pos)) {
+                    // It was seen in the log before the session went live, or settled long ago.
                     self.ready.truncate(before);
                 } else {
                     self.open_from(before);
@@ -290,12 +375,11 @@ impl Delivery {
     /// Looks at one record of the log, or fetches some, or goes live.
     fn read_log(&mut self, door: &Door, client: &Arc<str>) {
         if let Some(entry) = self.log.pop_front() {
-            if self.resumed.beyond.remove(&entry.pos) {
-                self.window.was_settled(entry.pos);
-            } else {
+            if !self.window.was_settled(entry.pos) {
                 let filters = &self.filters;
-                let own =
-                    self.own.get_or_insert_with(|| OwnFilters::new(filters.iter().map(|(f, s)| (f.as_str(), *s))));
+                let own = self.own.get_or_insert_with(|| {
+                    OwnFilters::new(filters.iter().filter(|(f, _)| !is_shared(f)).map(|(f, s)| (f.as_str(), *s)))
+                });
                 let before = self.ready.len();
                 self.ready.extend(own.items(&door.me, &entry, client));
                 self.open_from(before);
@@ -306,7 +390,7 @@ impl Delivery {
         self.window.see(self.log_upto);
         let committed = *self.committed.borrow();
         let seen = self.window.seen();
-        if self.filters.is_empty() && self.resumed.beyond.is_empty() {
+        if self.filters.len() == self.shares.len() {
             self.window.see(committed);
         } else if seen < committed {
             let chunk = read_on(&*door.core, seen, committed, READ_RECORDS, READ_BYTES);
@@ -437,12 +521,14 @@ impl Connection<'_> {
             return false;
         }
         let Some(item) = d.ready.pop_front() else { return false };
-        let again = pos > Pos::ZERO && pos <= d.resumed.given_upto && d.resumed.given_max > 0;
-        if again && qos > 0 {
+        let shared = item.share.is_some();
+        let again =
+            item.again || (!shared && pos > Pos::ZERO && pos <= d.resumed.given_upto && d.resumed.given_max > 0);
+        if again && qos > 0 && !shared {
             d.resumed.given_max -= 1;
         }
         if qos == 2 && d.resumed.releasing.remove(&(pos, part)) {
-            d.flights.insert(id, Flight { pos, part, releasing: true });
+            d.flights.insert(id, Flight { pos, part, releasing: true, share: None });
             put_ack(self.version, kind::PUBREL, id, 0, &mut self.output);
             return true;
         }
@@ -451,7 +537,9 @@ impl Connection<'_> {
         let expired = item.message.has_expired(now_us);
         if expired || !item.message.put(self.version, &give, now_us, d.packet_bytes_max, &mut self.output) {
             if expired { &counters.expired } else { &counters.too_large_for_client }.add(1);
-            if qos > 0 && pos > Pos::ZERO {
+            if let Some(group) = &item.share {
+                group.settle(&self.client, pos, part);
+            } else if qos > 0 && pos > Pos::ZERO {
                 d.window.settle(pos);
                 d.acked = true;
             }
@@ -462,7 +550,7 @@ impl Connection<'_> {
             counters.redelivered.add(1);
         }
         if qos > 0 {
-            d.flights.insert(id, Flight { pos, part, releasing: false });
+            d.flights.insert(id, Flight { pos, part, releasing: false, share: item.share });
         }
         true
     }

@@ -6,6 +6,7 @@ use super::super::packet::control::{Connect, Granted, Refusal, put_connack, put_
 use super::super::packet::{Head, Version, kind, reason};
 use super::super::route::Sub;
 use super::super::seats::Live;
+use super::super::share;
 use super::super::{Door, settled};
 use super::delivery::{Delivery, Resumed};
 use super::intake::ALIASES_MAX;
@@ -120,6 +121,9 @@ fn admit(door: &Door, mut connect: Connect) -> Result<Hello, (Version, u8, &'sta
     if assigned && version == Version::V4 && !connect.clean {
         return no(reason::CLIENT_ID, "a session without a client id");
     }
+    if share::is_shared(&connect.client) {
+        return no(reason::CLIENT_ID, "a client id that is a group's name");
+    }
     if connect.client.len() > CLIENT_ID_BYTES_MAX {
         return no(reason::CLIENT_ID, "a client id of more than 512 bytes");
     }
@@ -172,6 +176,9 @@ pub async fn open<'a>(
         say(&mut socket, |out| put_refusal(version, reason::IMPLEMENTATION, out)).await;
         return None;
     }
+    if old.is_none() {
+        door.shares.session_ended(&client);
+    }
     match door.seats.take_will(&client) {
         // The old session is over, and its will's delay with it.
         Some((user, will)) if old.is_none() => door.publish_will(&client, &user, &will).await,
@@ -187,7 +194,8 @@ pub async fn open<'a>(
         filters = s.filters.iter().map(|(f, s)| (f.clone(), sub(s))).collect();
         received = s.held.iter().copied().collect();
         resumed.upto = s.upto;
-        resumed.beyond = s.beyond.iter().copied().collect();
+        resumed.beyond = s.beyond.clone();
+        resumed.releasing = s.releasing.iter().copied().collect();
         match parked.and_then(|p| p.delivered) {
             Some(d) => {
                 resumed.given_upto = d.upto;

@@ -5,6 +5,7 @@ use super::super::packet::control::{Disconnect, Subscribe, Unsubscribe, put_suba
 use super::super::packet::publish::In;
 use super::super::packet::{Ack, Fault, Head, Version, kind, put_ack, put_pingresp, reason};
 use super::super::route::{Sub, live_message};
+use super::super::share::{self, is_shared};
 use super::super::trie::LEVELS_MAX;
 use super::super::{Publish, Taken, meta, now_us};
 use super::delivery::RetainedScan;
@@ -350,14 +351,12 @@ impl Connection<'_> {
 
     fn acknowledged(&mut self, kind: u8, ack: Ack) {
         match kind {
-            kind::PUBACK => self.delivery.complete(ack.id),
-            kind::PUBCOMP => self.delivery.complete(ack.id),
+            kind::PUBACK => self.delivery.complete(ack.id, &self.client),
+            kind::PUBCOMP => self.delivery.complete(ack.id, &self.client),
             kind::PUBREC => {
                 if ack.reason >= reason::UNSPECIFIED {
-                    self.delivery.complete(ack.id);
-                } else {
-                    let known = self.delivery.release(ack.id);
-                    let reason = if known { reason::SUCCESS } else { reason::ID_NOT_FOUND };
+                    self.delivery.complete(ack.id, &self.client);
+                } else if let Some(reason) = self.delivery.release(ack.id, self.durable) {
                     put_ack(self.version, kind::PUBREL, ack.id, reason, &mut self.output);
                 }
             }
@@ -395,15 +394,21 @@ impl Connection<'_> {
                 suback.added.push(filter.clone());
             }
             let retain_handling = options >> 4 & 3;
-            if retain_handling == 0 || (retain_handling == 1 && old.is_none()) {
+            if is_shared(filter) {
+                if self.durable && old.is_none() {
+                    notes.extend(share::open_notes(filter));
+                }
+            } else if retain_handling == 0 || (retain_handling == 1 && old.is_none()) {
                 suback.retained.push(RetainedScan::new(filter, sub, committed));
             }
             if self.durable && old != Some(sub) {
                 let client = self.client.to_string();
                 notes.push(Note::Subscribed { client, filter: filter.clone(), options, id: s.subscription_id });
             }
-            subs.push((filter, sub));
-            self.delivery.subscribe(filter, sub);
+            if !is_shared(filter) {
+                subs.push((filter, sub));
+            }
+            self.delivery.subscribe(self.door, &self.client, self.durable, filter, sub);
         }
         self.door.router.subscribe(self.delivery.key(), subs.iter().copied());
         put_suback(self.version, 0x90, s.id, &codes, &mut suback.packet);
@@ -419,11 +424,14 @@ impl Connection<'_> {
         if topic::check_filter(filter).is_err() || filter.bytes().filter(|b| *b == b'/').count() >= LEVELS_MAX {
             return Err(reason::FILTER_INVALID);
         }
-        if filter.starts_with("$share/") {
-            return Err(reason::NO_SHARED);
-        }
+        let shared = share::filter_of(filter).transpose().map_err(|()| reason::FILTER_INVALID)?;
         if self.delivery.filters_len() >= FILTERS_MAX && self.delivery.filter(filter).is_none() {
             return Err(reason::QUOTA);
+        }
+        if let Some(of) = shared {
+            let may = !topic::is_link(&self.door.link.root, of) && self.door.access.may_subscribe(&self.user, of);
+            // See `share`: QoS 2 is not granted to a group.
+            return if may { Ok(options & !3 | (options & 3).min(1)) } else { Err(reason::NOT_AUTHORIZED) };
         }
         if topic::is_link(&self.door.link.root, filter) {
             let may = self.door.access.may_link(&self.user, filter, false);
@@ -436,13 +444,15 @@ impl Connection<'_> {
         let mut codes = Vec::with_capacity(u.filters.len());
         let mut notes = Vec::new();
         for filter in &u.filters {
-            let had = self.delivery.unsubscribe(filter);
+            let had = self.delivery.unsubscribe(self.door, &self.client, filter);
             codes.push(if had { reason::SUCCESS } else { reason::NO_SUBSCRIPTION_EXISTED });
             if had && self.durable {
                 notes.push(Note::Unsubscribed { client: self.client.to_string(), filter: filter.clone() });
             }
         }
-        self.door.router.unsubscribe(self.delivery.key(), u.filters.iter().map(String::as_str));
+        self.door
+            .router
+            .unsubscribe(self.delivery.key(), u.filters.iter().map(String::as_str).filter(|f| !is_shared(f)));
         let mut suback = Suback { packet: Vec::new(), failure: Vec::new(), retained: Vec::new(), added: Vec::new() };
         put_suback(self.version, 0xb0, u.id, &codes, &mut suback.packet);
         let failed = vec![reason::IMPLEMENTATION; codes.len()];
@@ -470,9 +480,10 @@ impl Connection<'_> {
         }
         self.output.extend_from_slice(&suback.failure);
         for filter in &suback.added {
-            self.delivery.unsubscribe(filter);
+            self.delivery.unsubscribe(self.door, &self.client, filter);
         }
-        self.door.router.unsubscribe(self.delivery.key(), suback.added.iter().map(String::as_str));
+        let added = suback.added.iter().map(String::as_str).filter(|f| !is_shared(f));
+        self.door.router.unsubscribe(self.delivery.key(), added);
         self.show_in_flight();
     }
 }

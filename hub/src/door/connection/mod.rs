@@ -21,8 +21,9 @@ use super::access::User;
 use super::core::Offering;
 use super::held::{Answer, Held};
 use super::packet::control::{Will, put_disconnect};
-use super::packet::{Fault, Version, kind, reason};
+use super::packet::{Fault, Version, kind, put_ack, reason};
 use super::seats::{Delivered, Live};
+use super::share::Group;
 use super::{Door, dead_letter, settled};
 use crate::engine::{Error, Haste, Outcome, Ticket};
 use crate::note::Note;
@@ -74,6 +75,7 @@ enum Offer {
 /// What follows when a note is written.
 enum After {
     Acked,
+    GroupAcked(Arc<Group>),
     Suback(Box<intake::Suback>),
 }
 
@@ -189,7 +191,7 @@ impl Connection<'_> {
         self.poll_offers(cx, moved)?;
         self.poll_held(cx, moved)?;
         self.poll_notes(cx, moved);
-        self.note_cursor(false);
+        *moved |= self.note_cursor(false);
         if self.deliver(cx) {
             *moved = true;
         }
@@ -318,7 +320,12 @@ impl Connection<'_> {
             *moved = true;
             let written = matches!(done, Ok(Ok(())));
             match after {
-                After::Acked => self.delivery.cursor_was_noted(written),
+                After::Acked => {
+                    for id in self.delivery.cursor_was_noted(written) {
+                        put_ack(self.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
+                    }
+                }
+                After::GroupAcked(group) => group.was_noted(),
                 After::Suback(suback) => self.answer_suback(*suback, written),
             }
         }
@@ -387,7 +394,14 @@ impl Connection<'_> {
         if let Some(handing) = self.handing_on.take() {
             handing.await;
         }
-        self.delivery.leave(&door.router).await;
+        let (groups, notes): (Vec<_>, Vec<_>) =
+            self.delivery.leave(door, &self.client, self.durable && self.expiry_s > 0).await.into_iter().unzip();
+        if !notes.is_empty() {
+            if let Err(error) = settled(door.core.note(notes, Haste::Lazy).await).await {
+                tracing::warn!(client = %self.client, %error, "A group's cursor could not be noted.");
+            }
+            groups.iter().for_each(|g| g.was_noted());
+        }
         if self.durable {
             self.leave_session().await;
         }
@@ -409,10 +423,11 @@ impl Connection<'_> {
         let client = self.client.to_string();
         let mut notes = Vec::new();
         if self.expiry_s == 0 {
+            self.door.shares.session_ended(&self.client);
             notes.push(Note::SessionEnded { client, why: "its client left and asked for no more".into() });
         } else {
-            if let Some((upto, beyond)) = self.delivery.cursor_to_note() {
-                notes.push(Note::SessionAcked { client: client.clone(), upto, beyond });
+            if let Some(cursor) = self.delivery.cursor_to_note() {
+                notes.push(cursor.note(client.clone()));
             }
             notes.push(Note::SessionLeft { client });
             let delivered = Delivered { upto: self.delivery.seen(), releasing: self.delivery.releasing() };
@@ -425,15 +440,22 @@ impl Connection<'_> {
     }
 
     /// Notes how far the client has acknowledged; `idle`: also how far there was nothing for it.
-    fn note_cursor(&mut self, idle: bool) {
-        if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {
-            return;
-        }
-        if let Some((upto, beyond)) = self.delivery.cursor_to_note() {
-            let note = Note::SessionAcked { client: self.client.to_string(), upto, beyond };
+    /// True: there is an offer to be polled.
+    fn note_cursor(&mut self, idle: bool) -> bool {
+        if self.offers.is_empty()
+            && let Some((group, note)) = self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client)?)))
+        {
             let offering = self.door.core.note(vec![note], Haste::Lazy);
-            self.offers.push_back(Offer::Note(offering, After::Acked));
+            self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone())));
+            return true;
         }
+        if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {
+            return false;
+        }
+        let Some(cursor) = self.delivery.cursor_to_note() else { return false };
+        let offering = self.door.core.note(vec![cursor.note(self.client.to_string())], Haste::Lazy);
+        self.offers.push_back(Offer::Note(offering, After::Acked));
+        true
     }
 
     fn refuse(&mut self, reason: &str, detail: &str, topic: &str, payload: &[u8]) {

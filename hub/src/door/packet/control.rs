@@ -29,6 +29,8 @@ pub struct Connect {
     pub receive_maximum: u16,
     /// Largest packet that the client takes, bytes.
     pub packet_bytes_max: usize,
+    /// Topic aliases that the client takes.
+    pub topic_alias_maximum: u16,
     pub auth_method: bool,
     pub user: Option<String>,
     pub password: Option<Vec<u8>>,
@@ -100,6 +102,7 @@ fn from_v4(c: &v3_1_1::Connect) -> Connect {
         expiry_s: if c.clean_session() { 0 } else { u32::MAX },
         receive_maximum: u16::MAX,
         packet_bytes_max: usize::MAX,
+        topic_alias_maximum: 0,
         auth_method: false,
         user: c.user_name().map(str::to_owned),
         password: c.password().map(<[u8]>::to_vec),
@@ -123,6 +126,7 @@ fn from_v5(c: &v5_0::Connect) -> Result<Connect, Fault> {
         expiry_s: 0,
         receive_maximum: u16::MAX,
         packet_bytes_max: usize::MAX,
+        topic_alias_maximum: 0,
         auth_method: false,
         user: c.user_name().map(str::to_owned),
         password: c.password().map(<[u8]>::to_vec),
@@ -133,6 +137,7 @@ fn from_v5(c: &v5_0::Connect) -> Result<Connect, Fault> {
             Property::SessionExpiryInterval(p) => connect.expiry_s = p.val(),
             Property::ReceiveMaximum(p) => connect.receive_maximum = p.val(),
             Property::MaximumPacketSize(p) => connect.packet_bytes_max = p.val() as usize,
+            Property::TopicAliasMaximum(p) => connect.topic_alias_maximum = p.val(),
             Property::AuthenticationMethod(_) => connect.auth_method = true,
             _ => {}
         }
@@ -300,8 +305,6 @@ pub fn put_connack(version: Version, granted: &Granted<'_>, out: &mut Vec<u8>) {
         p.push(0x13);
         p.extend_from_slice(&s.to_be_bytes());
     }
-    // Shared subscriptions are not available.
-    p.extend_from_slice(&[0x2a, 0]);
     out.push(0x20);
     put_varint((2 + varint_bytes(p.len()) + p.len()) as u32, out);
     out.extend_from_slice(&[present, reason::SUCCESS]);

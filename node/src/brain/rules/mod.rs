@@ -1,37 +1,296 @@
-//! Being written.
+//! Conditions over events, and the alarms that they raise.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`expression`], [`template`] | CEL, compiled once |
+//! | [`rule`] | rules as they run, found by an event's type |
+//! | [`window`] | what was seen lately, in bounded memory |
+//! | [`keys`] | what a rule remembers for each value of its `by` |
+//! | [`fold`] | what follows from a record: the only code that changes anything |
+//! | [`speak`] | conclusions and timers, turned into records |
+//! | [`alarms`] | the life of an alarm, and the table of all that are known |
+//! | [`check`] | what is wrong with rules before they run |
+//! | [`rehearse`] | rules over recorded events |
+//!
+//! **Constraints.** A rule never speaks twice of one event, nor forgets to, whatever is killed; what
+//! it knows is the same after a replay; an event that no rule names costs a look at its type.
+//!
+//! **Operation.** [`fold`] meets every record once, live or in a replay, in the order of the log: it
+//! counts, evaluates, and puts what it concludes into a queue that is part of the state. A frame of
+//! 256 records is thus counted one by one, which `decide`, asked before any of them is folded in,
+//! could not do. [`speak`] is asked right after the commit that a conclusion came from, and gives one
+//! group: a record that says which conclusions are done and why, and all that follows from them.
+//! Killed in between, the queue is still there. Timers go the same way.
+//!
+//! **Bounds.** Keys per rule, cells per window, values told apart, alarms, conclusions waiting: each
+//! has a limit beside its constant, gives way oldest first, and counts what gave way.
 
+pub mod alarms;
+pub mod check;
+pub mod expression;
+mod fold;
+mod keys;
+pub mod rehearse;
+mod rule;
+mod speak;
+mod template;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use speak::{AskError, Wish};
+
+use alarms::Table;
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
-use citybrain_shared::Pos;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Draft, Header};
+use citybrain_shared::view::{self, RuleState};
+use citybrain_shared::{Address, Pos};
+use keys::{Due, Intent, KeyState, Memory, Tally};
+use rule::Set;
 use std::any::Any;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-pub struct Rules;
+/// Conclusions that wait to be written: two commits' worth. Only a disk that takes nothing lets them
+/// pile up, and then nothing is folded either.
+const WAITING_MAX: usize = 10_000;
 
-impl Rules {
-    pub fn new(_config: &Config) -> Rules {
-        Rules
+pub struct Rules {
+    set: Set,
+    me: Address,
+    /// By the rule's index in the set.
+    memories: Vec<Memory>,
+    pub alarms: Table,
+    waiting: VecDeque<Intent>,
+    dropped: u64,
+    /// When something is due, and for which rule and key.
+    due: BTreeSet<(i64, u32, String)>,
+    dirty_keys: HashSet<(u32, String)>,
+    dirty_tallies: HashSet<u32>,
+    dirty_waiting: bool,
+    gone_rows: Vec<Vec<u8>>,
+    slot: Arc<Slot>,
+    adopted: u64,
+    /// The counter of the start that was last told of.
+    started: u64,
+    dirty_started: bool,
+    /// When this process first asked for what is due.
+    first_asked_us: OnceLock<i64>,
+}
+
+/// Where a newer set of rules is laid down for the running one to take over.
+pub struct Slot {
+    version: AtomicU64,
+    config: parking_lot::Mutex<Arc<Config>>,
+}
+
+impl Slot {
+    pub fn new(config: &Config) -> Arc<Slot> {
+        Arc::new(Slot { version: AtomicU64::new(0), config: parking_lot::Mutex::new(Arc::new(config.clone())) })
+    }
+
+    /// Taken over with the next record; windows and alarms of rules whose name stays are kept.
+    pub fn put(&self, config: Config) {
+        *self.config.lock() = Arc::new(config);
+        self.version.fetch_add(1, Ordering::Release);
     }
 }
 
+impl Rules {
+    pub fn new(config: &Config) -> Rules {
+        Rules::with(Slot::new(config))
+    }
+
+    pub fn with(slot: Arc<Slot>) -> Rules {
+        let adopted = slot.version.load(Ordering::Acquire);
+        let config = slot.config.lock().clone();
+        let (set, _) = Set::compile(&config);
+        Rules {
+            memories: set.rules.iter().map(|_| Memory::default()).collect(),
+            me: config.node.address.clone(),
+            set,
+            alarms: Table::default(),
+            waiting: VecDeque::new(),
+            dropped: 0,
+            due: BTreeSet::new(),
+            dirty_keys: HashSet::new(),
+            dirty_tallies: HashSet::new(),
+            dirty_waiting: false,
+            gone_rows: Vec::new(),
+            slot,
+            adopted,
+            started: 0,
+            dirty_started: false,
+            first_asked_us: OnceLock::new(),
+        }
+    }
+
+    pub fn slot(&self) -> Arc<Slot> {
+        self.slot.clone()
+    }
+
+    /// Takes over the newest set of rules, if there is one.
+    fn adopt(&mut self) {
+        let version = self.slot.version.load(Ordering::Acquire);
+        if version == self.adopted {
+            return;
+        }
+        let fresh = Rules::with(self.slot.clone());
+        let old = std::mem::replace(&mut self.set, fresh.set);
+        let memories = std::mem::take(&mut self.memories);
+        let mut by_name: HashMap<String, Memory> = old.rules.into_iter().map(|r| r.name).zip(memories).collect();
+        self.memories = self.set.rules.iter().map(|r| by_name.remove(&r.name).unwrap_or_default()).collect();
+        for (name, memory) in by_name {
+            self.gone_rows.extend(memory.keys.keys().map(|key| key_row(&name, key)));
+            self.gone_rows.push(tally_row(&name));
+        }
+        self.dirty_keys.clear();
+        self.due.clear();
+        for (i, memory) in self.memories.iter().enumerate() {
+            for (key, state) in &memory.keys {
+                self.dirty_keys.insert((i as u32, key.clone()));
+                self.due.extend(state.due.map(|d| (d.at_us, i as u32, key.clone())));
+            }
+            self.dirty_tallies.insert(i as u32);
+        }
+        self.adopted = version;
+    }
+
+    fn index_of(&self, rule: &str) -> Option<u32> {
+        self.set.rules.iter().position(|r| r.name == rule).map(|i| i as u32)
+    }
+
+    fn set_due(&mut self, rule: u32, key: &str, old: Option<Due>, new: Option<Due>) {
+        if old == new {
+            return;
+        }
+        if let Some(d) = old {
+            self.due.remove(&(d.at_us, rule, key.to_owned()));
+        }
+        if let Some(d) = new {
+            self.due.insert((d.at_us, rule, key.to_owned()));
+        }
+    }
+
+    /// For `citybrain rule list`.
+    pub fn view(&self) -> view::Rules {
+        let rules = self.set.rules.iter().zip(&self.memories).map(|(r, m)| RuleState {
+            name: r.name.clone(),
+            on: r.on.clone(),
+            condition: r.in_words(),
+            then: r.then.iter().map(rule::Action::in_words).collect(),
+            keys: m.keys.len() as u64,
+            on_keys: m.keys.values().filter(|k| k.on).count() as u64,
+            matched: m.tally.matched,
+            fired: m.tally.fired,
+            errors: m.tally.errors,
+            last_error: m.tally.last_error.clone(),
+            last_fired_at: m.tally.last_fired_us.map(view::time_of),
+            keys_given_way: m.tally.given_way,
+        });
+        view::Rules { rules: rules.collect(), waiting: self.waiting.len() as u64, dropped: self.dropped }
+    }
+}
+
+fn span_in_words(us: i64) -> String {
+    let units = [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms")];
+    units.into_iter().find(|(n, _)| us % n == 0).map_or_else(|| format!("{us}us"), |(n, u)| format!("{}{u}", us / n))
+}
+
+fn key_row(rule: &str, key: &str) -> Vec<u8> {
+    format!("k{rule}\0{key}").into_bytes()
+}
+
+fn tally_row(rule: &str) -> Vec<u8> {
+    format!("t{rule}").into_bytes()
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("these types have string keys only")
+}
+
 impl Policy for Rules {
+    /// Nothing: see the module's text.
     fn decide(&self, _: &State, _: i64, _: &Header<'_>, _: &[u8]) -> Vec<Draft> {
         Vec::new()
     }
+
     fn next_due_us(&self) -> Option<i64> {
-        None
+        if !self.waiting.is_empty() {
+            return Some(i64::MIN / 2);
+        }
+        self.due.first().map(|(at, _, _)| *at)
     }
-    fn on_due(&self, _: &State, _: i64) -> Vec<Draft> {
-        Vec::new()
+
+    fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft> {
+        self.speak(state, now_us)
     }
-    fn apply(&mut self, _: Pos, _: &Header<'_>, _: &[u8]) {}
+
+    fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
+        if self.slot.version.load(Ordering::Relaxed) != self.adopted {
+            self.adopt();
+        }
+        self.meet(pos, header, payload);
+    }
+
     fn take_rows(&mut self) -> Vec<Row> {
-        Vec::new()
+        let mut rows: Vec<Row> = std::mem::take(&mut self.gone_rows).into_iter().map(|key| (key, None)).collect();
+        for (index, key) in std::mem::take(&mut self.dirty_keys) {
+            let Some(rule) = self.set.rules.get(index as usize) else { continue };
+            let state = self.memories[index as usize].keys.get(&key);
+            rows.push((key_row(&rule.name, &key), state.map(KeyState::row)));
+        }
+        for index in std::mem::take(&mut self.dirty_tallies) {
+            let Some(rule) = self.set.rules.get(index as usize) else { continue };
+            rows.push((tally_row(&rule.name), Some(json(&self.memories[index as usize].tally))));
+        }
+        for (id, alarm) in self.alarms.take_dirty() {
+            rows.push((format!("a{id}").into_bytes(), alarm.as_ref().map(json)));
+        }
+        if std::mem::take(&mut self.dirty_waiting) {
+            rows.push((b"w".to_vec(), Some(json(&(self.dropped, &self.waiting)))));
+        }
+        if std::mem::take(&mut self.dirty_started) {
+            rows.push((b"p".to_vec(), Some(json(&self.started))));
+        }
+        rows
     }
-    fn load_row(&mut self, _: &[u8], _: &[u8]) -> Result<(), String> {
+
+    fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let text = std::str::from_utf8(key).map_err(|e| e.to_string())?;
+        let (letter, name) = text.split_at_checked(1).ok_or("a row without a key")?;
+        let said = |e: serde_json::Error| e.to_string();
+        match letter {
+            "a" => self.alarms.load(serde_json::from_slice(value).map_err(said)?),
+            "p" => self.started = serde_json::from_slice(value).map_err(said)?,
+            "w" => (self.dropped, self.waiting) = serde_json::from_slice(value).map_err(said)?,
+            "t" => {
+                let tally: Tally = serde_json::from_slice(value).map_err(said)?;
+                match self.index_of(name) {
+                    Some(i) => self.memories[i as usize].tally = tally,
+                    None => self.gone_rows.push(key.to_vec()),
+                }
+            }
+            "k" => {
+                let (rule, by) = name.split_once('\0').ok_or("its key has no rule")?;
+                let state = KeyState::from_row(value)?;
+                match self.index_of(rule) {
+                    Some(i) => {
+                        self.due.extend(state.due.map(|d| (d.at_us, i, by.to_owned())));
+                        self.memories[i as usize].keys.insert(by.to_owned(), state);
+                    }
+                    // The rule is not in the config any more.
+                    None => self.gone_rows.push(key.to_vec()),
+                }
+            }
+            other => return Err(format!("kind `{other}` is not known to this build")),
+        }
         Ok(())
     }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

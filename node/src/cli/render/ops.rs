@@ -1,7 +1,7 @@
 //! What is for whoever keeps nodes running: stores, doctor, levels, config.
 
 use super::{Screen, ago, clean, grouped, print, right};
-use citybrain_shared::view::{self, Answer, Severity};
+use citybrain_shared::view::{self, Answer, Verdict};
 use comfy_table::{Cell, Color};
 use std::io::{self, Write};
 
@@ -179,10 +179,10 @@ fn doctor(v: &view::Doctor, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let mut count = [0u64; 4];
     for c in &v.checks {
         let (word, color) = match c.severity {
-            Severity::Ok => ("ok", Color::Green),
-            Severity::Note => ("note", Color::Blue),
-            Severity::Warn => ("warn", Color::Yellow),
-            Severity::Bad => ("BAD", Color::Red),
+            Verdict::Ok => ("ok", Color::Green),
+            Verdict::Note => ("note", Color::Blue),
+            Verdict::Warn => ("warn", Color::Yellow),
+            Verdict::Bad => ("BAD", Color::Red),
         };
         count[c.severity as usize] += 1;
         table.add_row(vec![Cell::new(&c.id), s.mark(word, true, color), Cell::new(clean(&c.found))]);

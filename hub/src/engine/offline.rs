@@ -1,0 +1,70 @@
+//! A stopped node's folder, read-only: the same handle, on an engine that never runs.
+
+use super::open::{Error, fold};
+use super::{Hub, Shared, Work};
+use crate::policy;
+use crate::state::State;
+use crate::{log, store};
+use citybrain_shared::record::Header;
+use parking_lot::RwLock;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// What was found in the folder.
+#[derive(Clone, Debug, Default)]
+pub struct Offline {
+    /// When its last record was committed, µs since 1970 by its clock; 0 if there is none.
+    pub as_of_us: i64,
+    /// What is not as it should be, a sentence each.
+    pub remarks: Vec<String>,
+}
+
+/// Opens the folder of a stopped node to look at it. Nothing is written there; whatever is offered
+/// to the handle is refused.
+///
+/// # Errors
+/// [`Error::InUse`] while a node runs on it; [`Error`] when it holds no log that reads.
+pub fn open_offline(dir: &Path, cache_bytes: u64, policy: policy::Make) -> Result<(Hub, Offline), Error> {
+    let log_dir = dir.join("log");
+    if log::is_in_use(&log_dir)? {
+        return Err(Error::InUse);
+    }
+    let (reader, found) = log::open_read_only(&log_dir)?;
+    let damage = found.damage.iter();
+    let mut remarks: Vec<String> =
+        damage.map(|d| format!("records {} to {} of the log do not read", d.first, d.last)).collect();
+    let stored = match store::read(dir, cache_bytes) {
+        Ok(opened) if opened.upto <= reader.last() => Some(opened),
+        Ok(opened) => {
+            remarks.push(format!("the state ends at {}, behind the log, which ends at {}", opened.upto, reader.last()));
+            None
+        }
+        Err(e) => {
+            remarks.push(format!("the state does not read: {e}"));
+            None
+        }
+    };
+    let state = match stored {
+        Some(opened) => fold(opened.rows, opened.upto, &reader, policy())?,
+        // The log has it all, if it reaches back to its beginning.
+        None => {
+            remarks.push(format!("the state was folded from the log, which begins at {}", reader.first()));
+            let mut state = State::with(policy());
+            state.skip_to(citybrain_shared::Pos(reader.first().0.saturating_sub(1)));
+            super::open::fold_onto(state, &reader)?
+        }
+    };
+    let last = reader.get(reader.last()).ok().flatten();
+    let as_of_us = last.and_then(|e| Header::decode(&e.bytes).ok().map(|(h, _)| h.committed_us)).unwrap_or(0);
+    let shared = Arc::new(Shared {
+        state: RwLock::new(state),
+        trouble: RwLock::new(None),
+        house: Default::default(),
+        work: Work::default(),
+    });
+    // Nobody listens at the other ends: offers are refused as by a node that is stopping.
+    let (jobs, _) = mpsc::channel(1);
+    let (_, committed) = watch::channel(reader.last());
+    Ok((Hub { jobs, shared, reader, committed }, Offline { as_of_us, remarks }))
+}

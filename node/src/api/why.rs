@@ -1,0 +1,472 @@
+//! Why something does not move: what a node finds wrong with itself and with a child, and the
+//! worst of what is found on the way from the node asked down to the one in question.
+//!
+//! Every symptom has a stable code. Nothing is guessed: each is read from what a node itself, or its
+//! parent, has on record.
+
+use super::{Ctx, Refusal, query, road};
+use axum::extract::State as From;
+use axum::http::Uri;
+use axum::response::Response;
+use citybrain_hub::engine;
+use citybrain_shared::view::{self, LinkRole, Looked, Severity, Symptom};
+use citybrain_shared::{Address, Pos};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Clocks that differ by less are normal.
+const CLOCK_OFF_MS: i64 = 2_000;
+/// So many records behind is more than the work of a moment.
+const BEHIND_RECORDS: u64 = 1_000;
+/// Nothing heard for so long while records wait: three keep-alives.
+const SILENT_MS: u64 = 30_000;
+const STARTING_S: u64 = 10;
+const MB: u64 = 1_000_000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Child {
+    child: Option<String>,
+}
+
+/// `GET /v1/symptoms?child=…`: this node's own, and what it sees of that child.
+pub async fn symptoms(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+    let of: Child = query(&uri)?;
+    let child = of.child.map(|c| road::below(&ctx.config.node.address, &c)).transpose()?;
+    Ok(ctx.answer(view::Symptoms { symptoms: find(&ctx, child.as_ref()) }))
+}
+
+fn find(ctx: &Ctx, child: Option<&Address>) -> Vec<Symptom> {
+    let me = &ctx.config.node.address;
+    let mut found = own(ctx);
+    if child.is_some() {
+        // The way up from here is not in the way of a child.
+        found.retain(|s| s.node != *me || !(s.code == "parent-unreachable" || s.code.starts_with("refused-")));
+    }
+    if let Some(child) = child {
+        let links = (ctx.links)();
+        let link = links.iter().find(|l| l.role == LinkRole::Down && l.peer == *child);
+        let known = ctx.hub.state(|s| s.registry.contains_key(child));
+        found.extend(of_child(&ctx.config.node.address, child, link, known));
+    }
+    found
+}
+
+/// What may be wrong with a node, as it finds it itself.
+fn own(ctx: &Ctx) -> Vec<Symptom> {
+    let me = &ctx.config.node.address;
+    let mut found = Vec::new();
+    let mut tell = |code: &str, severity, sentence: String, remedy: &str| {
+        found.push(Symptom {
+            code: code.into(),
+            severity,
+            node: me.clone(),
+            by: me.clone(),
+            sentence,
+            remedy: remedy.into(),
+        });
+    };
+    let data = ctx.config.node.data.display();
+    match ctx.hub.trouble() {
+        Some(why) if why.contains("free_bytes_min") => {
+            let remedy = format!("make room on the disk of {data}; it goes on by itself");
+            tell("disk-low", Severity::Stuck, format!("{me} takes nothing: {why}"), &remedy);
+        }
+        Some(why) => {
+            let remedy =
+                format!("look at the disk of {data} (`citybrain doctor`); it goes on by itself once it can write");
+            tell("unwritable", Severity::Stuck, format!("{me} cannot write its log: {why}"), &remedy);
+        }
+        None => {
+            let free = rustix::fs::statvfs(&ctx.config.node.data).map_or(u64::MAX, |s| s.f_bavail * s.f_frsize);
+            let min = ctx.config.store.free_bytes_min;
+            if free < 2 * min {
+                let sentence = format!(
+                    "the disk of {me} is nearly full: {} MB are free, below {} MB it takes nothing",
+                    free / MB,
+                    min / MB
+                );
+                tell("disk-nearly-full", Severity::Note, sentence, "make room, or lower store.log_bytes_max");
+            }
+        }
+    }
+    if let Some(link) = (ctx.links)().into_iter().find(|l| l.role == LinkRole::Up) {
+        found.extend(of_parent(me, &link));
+    } else if let Some(parent) = me.parent().filter(|_| ctx.config.parent.is_some()) {
+        found.push(stuck(
+            me,
+            "parent-unreachable",
+            format!("{me} has not tried to reach {parent} yet"),
+            "wait a moment",
+        ));
+    }
+    let mut tell = |code: &str, severity, sentence: String, remedy: &str| {
+        found.push(Symptom {
+            code: code.into(),
+            severity,
+            node: me.clone(),
+            by: me.clone(),
+            sentence,
+            remedy: remedy.into(),
+        });
+    };
+    if ctx.offline.is_none() && ctx.started.elapsed().as_secs() < STARTING_S {
+        let s = ctx.started.elapsed().as_secs();
+        tell(
+            "starting",
+            Severity::Note,
+            format!("{me} started {s} s ago and may still be catching up"),
+            "wait a moment",
+        );
+    }
+    let parent = me.parent().filter(|_| ctx.config.parent.is_some());
+    let log_bytes = log_bytes(ctx);
+    let (letters, losses, lost, needed, applied) = ctx.hub.state(|s| {
+        let mut letters: BTreeMap<String, u64> = BTreeMap::new();
+        for reason in s.dead_letters.values() {
+            *letters.entry(reason.clone()).or_default() += 1;
+        }
+        (letters, s.losses.last().cloned(), s.counters.lost, engine::needed(s, parent.as_ref()), s.applied)
+    });
+    let max = ctx.config.store.log_bytes_max;
+    if log_bytes > max && needed.0 <= applied && needed.0 > Pos::ZERO && needed.1 != "nobody" {
+        let sentence = format!(
+            "the log of {me} has {} MB, more than its {} MB, because {} has not taken what comes from position {} on",
+            log_bytes / MB,
+            max / MB,
+            needed.1,
+            needed.0
+        );
+        tell(
+            "retention-blocked",
+            Severity::Slow,
+            sentence,
+            "bring that reader back, or end its session; store.log_bytes_hard_max is the last resort",
+        );
+    }
+    for reason in ["too-large-for-link", "poison", "foreign"] {
+        if let Some(n) = letters.get(reason) {
+            let sentence = format!("{n} records are set aside at {me} on a link ({reason})");
+            tell("parked", Severity::Slow, sentence, &format!("`citybrain dlq list --reason {reason}` shows them"));
+        }
+    }
+    if let Some(loss) = losses {
+        let sentence = format!("{me} has recorded {lost} positions as lost, the latest because {}", loss.reason);
+        tell("lost", Severity::Note, sentence, "`citybrain audit` says whose they were");
+    }
+    let refused: u64 = letters
+        .iter()
+        .filter(|(r, _)| !["too-large-for-link", "poison", "foreign"].contains(&r.as_str()))
+        .map(|(_, n)| n)
+        .sum();
+    if refused > 0 {
+        let word = letters.iter().max_by_key(|(_, n)| **n).map_or("", |(r, _)| r.as_str());
+        let sentence = format!("{me} has refused {refused} inputs, most of them as `{word}`");
+        tell("refused-input", Severity::Note, sentence, "`citybrain dlq list` shows them");
+    }
+    found
+}
+
+fn stuck(node: &Address, code: &str, sentence: String, remedy: &str) -> Symptom {
+    Symptom {
+        code: code.into(),
+        severity: Severity::Stuck,
+        node: node.clone(),
+        by: node.clone(),
+        sentence,
+        remedy: remedy.into(),
+    }
+}
+
+fn log_bytes(ctx: &Ctx) -> u64 {
+    let Ok(files) = std::fs::read_dir(ctx.config.node.data.join("log")) else { return 0 };
+    files.filter_map(|f| f.ok()?.metadata().ok()).map(|m| m.len()).sum()
+}
+
+fn since(ms: Option<u64>) -> String {
+    match ms {
+        None => "never heard since this start".into(),
+        Some(ms @ 0..60_000) => format!("last heard {}.{} s ago", ms / 1000, ms % 1000 / 100),
+        Some(ms @ 60_000..3_600_000) => format!("last heard {} min ago", ms / 60_000),
+        Some(ms) => format!("last heard {} h ago", ms / 3_600_000),
+    }
+}
+
+/// What to do about a refusal, by its word.
+fn remedy_of(reason: &str) -> &'static str {
+    match reason {
+        "duplicate" => "two nodes use this address: stop one, or give it another address and an empty data folder",
+        "forked" => "a cloned disk, or a backup that went on: keep one of the two, empty the other's data folder",
+        "past" => {
+            "the node was restored from a backup; the link heals by itself, `citybrain audit` says whether all is there"
+        }
+        "stale" => "an older process of this node still speaks: stop it",
+        "unenrolled" => {
+            "the box is new under this address and config says link.enrol = \"manual\": approve it at the parent"
+        }
+        "version" => "upgrade the parent first, then the child",
+        "wrong-parent" => "its address is not below that node: look at node.address and parent.url in its config",
+        "unavailable" => "the parent cannot write at the moment: `citybrain why` there says why",
+        _ => "it tries again by itself",
+    }
+}
+
+/// The link up, as the child sees it.
+fn of_parent(me: &Address, link: &view::Link) -> Option<Symptom> {
+    let parent = &link.peer;
+    let why = link.why.clone().unwrap_or_default();
+    let heard = since(link.last_heard_ms_ago);
+    let waits = (link.urgent.unsent + link.urgent.in_flight).max(link.routine.unsent + link.routine.in_flight);
+    let behind = if waits > 0 { format!("; at most {waits} records wait") } else { String::new() };
+    let (code, severity, sentence, remedy) = match link.state.as_str() {
+        "refused" => {
+            let (reason, detail) = why.split_once(": ").unwrap_or((why.as_str(), ""));
+            let sentence = format!("{parent} refuses {me} ({reason}): {detail}{behind}");
+            (format!("refused-{reason}"), Severity::Stuck, sentence, remedy_of(reason).to_owned())
+        }
+        "up" => return of_flow(me, parent, link, "parent"),
+        state => {
+            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+            let sentence = format!("{me} cannot reach {parent} (the link is {state}{why}), {heard}{behind}");
+            let remedy = format!("it tries again by itself; is {parent} running, and is parent.url right?");
+            ("parent-unreachable".into(), Severity::Stuck, sentence, remedy)
+        }
+    };
+    Some(Symptom { code, severity, node: me.clone(), by: me.clone(), sentence, remedy })
+}
+
+/// A link in session on which records wait.
+fn of_flow(me: &Address, peer: &Address, link: &view::Link, what: &str) -> Option<Symptom> {
+    let lanes = [("urgent", &link.urgent), ("routine", &link.routine)];
+    let (name, lane) = lanes.into_iter().max_by_key(|(_, l)| l.unsent + l.in_flight)?;
+    let waits = lane.unsent + lane.in_flight;
+    let (code, severity, sentence, remedy) = if waits > 0 && lane.credit_frames == 0 {
+        let sentence = format!("{peer} gives {me} no credit: {waits} {name} records wait");
+        (
+            "no-credit",
+            Severity::Slow,
+            sentence,
+            format!("{peer} is busy or cannot write: `citybrain why` there says more"),
+        )
+    } else if waits > 0 && link.last_heard_ms_ago.is_none_or(|ms| ms > SILENT_MS) {
+        let sentence =
+            format!("{peer} is silent though {waits} records wait for it, {}", since(link.last_heard_ms_ago));
+        ("silent", Severity::Stuck, sentence, "the link is built anew by itself within seconds".to_owned())
+    } else if waits > BEHIND_RECORDS {
+        let sentence = format!("{me} is catching up with its {what} {peer}: at most {waits} {name} records wait");
+        ("catching-up", Severity::Slow, sentence, "wait; `citybrain links` shows whether it becomes less".to_owned())
+    } else {
+        return None;
+    };
+    Some(Symptom { code: code.into(), severity, node: me.clone(), by: me.clone(), sentence, remedy })
+}
+
+/// A child, as its parent sees it.
+fn of_child(me: &Address, child: &Address, link: Option<&view::Link>, known: bool) -> Option<Symptom> {
+    let tell = |code: String, sentence: String, remedy: String| {
+        Some(Symptom { code, severity: Severity::Stuck, node: child.clone(), by: me.clone(), sentence, remedy })
+    };
+    let Some(link) = link else {
+        return if known {
+            let sentence = format!("{child} has not come back since {me} started");
+            tell("away".into(), sentence, format!("is {child} running, and does its parent.url lead to {me}?"))
+        } else {
+            let sentence = format!("{me} has never heard of {child}");
+            tell(
+                "never-came".into(),
+                sentence,
+                format!("start it, with node.address = \"{child}\" and parent.url leading to {me}"),
+            )
+        };
+    };
+    let heard = since(link.last_heard_ms_ago);
+    let why = link.why.clone().unwrap_or_default();
+    match link.state.as_str() {
+        "up" if why.is_empty() => of_flow(me, child, link, "child"),
+        "up" => {
+            let sentence = format!("{child} is up, but another node with its address was turned away: {why}");
+            let symptom = tell("refused-another".into(), sentence, remedy_of("duplicate").into())?;
+            Some(Symptom { severity: Severity::Slow, ..symptom })
+        }
+        "refused" => {
+            let (reason, detail) = why.split_once(": ").unwrap_or((why.as_str(), ""));
+            tell(
+                format!("refused-{reason}"),
+                format!("{me} refuses {child} ({reason}): {detail}"),
+                remedy_of(reason).into(),
+            )
+        }
+        state => {
+            let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+            let sentence = format!("{child} is gone from {me}: the link is {state}{why}, {heard}");
+            tell("away".into(), sentence, format!("is {child} running, and its network up? it comes back by itself"))
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    address: Option<String>,
+    within_ms: Option<u64>,
+}
+
+/// `GET /v1/why?address=…`
+pub async fn why(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+    let wanted: Wanted = query(&uri)?;
+    let me = ctx.config.node.address.clone();
+    let to = wanted.address.map_or(Ok(me.clone()), |a| road::below(&me, &a))?;
+    let within = road::within(wanted.within_ms)?;
+    let next = me.child_towards(&to);
+    let mut symptoms = find(&ctx, next.as_ref());
+    let here = Looked { node: me.clone(), took_ms: Some(0), clock_ahead_ms: None, failed: None };
+    let mut looked = vec![here];
+    let mut at = next;
+    while let Some(node) = at {
+        at = node.child_towards(&to);
+        let (row, found) = visit(&ctx, &node, at.as_ref(), within).await;
+        symptoms.extend(found);
+        let silent = row.failed.is_some();
+        looked.push(row);
+        if silent {
+            break;
+        }
+    }
+    Ok(ctx.answer(verdict(to, symptoms, looked)))
+}
+
+/// Asks a node on the way for what it finds, and compares clocks.
+async fn visit(ctx: &Ctx, node: &Address, child: Option<&Address>, within: Duration) -> (Looked, Vec<Symptom>) {
+    let path = child.map_or_else(|| "/v1/symptoms".to_owned(), |c| format!("/v1/symptoms?child={c}"));
+    match road::ask_view::<view::Symptoms>(ctx, node, &path, within).await {
+        Err(silent) => {
+            let row =
+                Looked { node: node.clone(), took_ms: None, clock_ahead_ms: None, failed: Some(silent.detail.clone()) };
+            // That it is away is told by its parent already; a node in session that says nothing is not.
+            let me = &ctx.config.node.address;
+            let sentence = format!("{node} does not answer: {}", silent.detail);
+            let remedy = "it may be overloaded, or have just gone: ask again in a few seconds";
+            (row, vec![Symptom { by: me.clone(), ..stuck(node, "no-answer", sentence, remedy) }])
+        }
+        Ok((answer, took)) => {
+            let ahead_ms = road::ahead_ms(answer.head.as_of, super::now(), took);
+            let mut found = answer.body.symptoms;
+            found.extend(clock(&ctx.config.node.address, node, ahead_ms, took));
+            let row = Looked {
+                node: node.clone(),
+                took_ms: Some(took.as_millis() as u64),
+                clock_ahead_ms: Some(ahead_ms),
+                failed: None,
+            };
+            (row, found)
+        }
+    }
+}
+
+fn clock(me: &Address, node: &Address, ahead_ms: i64, took: Duration) -> Option<Symptom> {
+    if ahead_ms.abs() < CLOCK_OFF_MS + took.as_millis() as i64 {
+        return None;
+    }
+    let way = if ahead_ms > 0 { "ahead of" } else { "behind" };
+    Some(Symptom {
+        code: "clock-off".into(),
+        severity: Severity::Note,
+        node: node.clone(),
+        by: me.clone(),
+        sentence: format!("the clock of {node} is {} s {way} that of {me}", ahead_ms.abs() / 1000),
+        remedy: "nothing is lost by it, but times mislead: set up time synchronisation on one of the two".into(),
+    })
+}
+
+/// The worst first; among equals the one nearest to the node asked, for it hides what is below.
+fn verdict(address: Address, mut symptoms: Vec<Symptom>, looked: Vec<Looked>) -> view::Why {
+    // The parent's own word on a silent child says more than the silence.
+    let named: Vec<Address> = symptoms
+        .iter()
+        .filter(|s| s.severity == Severity::Stuck && s.code != "no-answer")
+        .map(|s| s.node.clone())
+        .collect();
+    symptoms.retain(|s| s.code != "no-answer" || !named.contains(&s.node));
+    // What is wrong with others than the one in question counts only if it is in the way.
+    symptoms.retain(|s| s.node == address || s.severity == Severity::Stuck || s.code == "no-credit");
+    symptoms.sort_by_key(|s| (s.severity, s.node.depth()));
+    let worst = symptoms.iter().find(|s| s.severity != Severity::Note);
+    let (code, sentence, remedy) = match worst {
+        Some(s) => (s.code.clone(), s.sentence.clone(), s.remedy.clone()),
+        None => ("well".into(), format!("all is well from {} to {address}", looked[0].node), String::new()),
+    };
+    let moves = !symptoms.iter().any(|s| s.severity == Severity::Stuck);
+    view::Why { address, code, sentence, remedy, moves, symptoms, looked }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_shared::view::LinkLane;
+
+    fn a(s: &str) -> Address {
+        Address::parse(s).unwrap()
+    }
+
+    fn link(peer: &str, state: &str, why: Option<&str>, unsent: u64, credit_frames: u16) -> view::Link {
+        view::Link {
+            role: LinkRole::Up,
+            peer: a(peer),
+            state: state.into(),
+            why: why.map(Into::into),
+            last_heard_ms_ago: Some(1_200),
+            urgent: LinkLane::default(),
+            routine: LinkLane { unsent, credit_frames, ..LinkLane::default() },
+            lease: 1,
+            received: 0,
+            dropped: 0,
+            resent_frames: 0,
+            round_trip_us: None,
+        }
+    }
+
+    #[test]
+    fn each_state_of_a_link_has_its_code() {
+        let me = a("c/s");
+        let code = |l: &view::Link| of_parent(&me, l).map(|s| s.code);
+        assert_eq!(code(&link("c", "up", None, 3, 8)), None);
+        assert_eq!(code(&link("c", "up", None, 3, 0)).as_deref(), Some("no-credit"));
+        assert_eq!(code(&link("c", "up", None, 5_000, 8)).as_deref(), Some("catching-up"));
+        assert_eq!(code(&link("c", "connecting", Some("refused"), 0, 0)).as_deref(), Some("parent-unreachable"));
+        let refused = of_parent(&me, &link("c", "refused", Some("duplicate: c/s is held by another"), 7, 0)).unwrap();
+        assert_eq!(refused.code, "refused-duplicate");
+        assert_eq!(refused.sentence, "c refuses c/s (duplicate): c/s is held by another; at most 7 records wait");
+        let code = |l: Option<&view::Link>, known| of_child(&a("c"), &me, l, known).map(|s| s.code);
+        assert_eq!(code(None, false).as_deref(), Some("never-came"));
+        assert_eq!(code(None, true).as_deref(), Some("away"));
+        assert_eq!(code(Some(&link("c/s", "away", None, 0, 0)), true).as_deref(), Some("away"));
+        assert_eq!(
+            code(Some(&link("c/s", "up", Some("refused another: x"), 0, 8)), true).as_deref(),
+            Some("refused-another")
+        );
+    }
+
+    #[test]
+    fn the_worst_comes_first_and_notes_about_others_are_left_out() {
+        let note = |node: &str| Symptom { severity: Severity::Note, ..stuck(&a(node), "lost", "lost".into(), "") };
+        let looked = vec![Looked { node: a("c"), took_ms: Some(0), clock_ahead_ms: None, failed: None }];
+        let seen = verdict(
+            a("c/s/m"),
+            vec![note("c"), note("c/s/m"), stuck(&a("c/s"), "away", "gone".into(), "")],
+            looked.clone(),
+        );
+        let codes: Vec<&str> = seen.symptoms.iter().map(|s| s.code.as_str()).collect();
+        assert_eq!((seen.code.as_str(), seen.moves, codes), ("away", false, vec!["away", "lost"]));
+        let well = verdict(a("c/s/m"), vec![note("c")], looked);
+        assert_eq!((well.code.as_str(), well.moves, well.symptoms.len()), ("well", true, 0));
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_told_only_beyond_doubt() {
+        let off = |ms| clock(&a("c"), &a("c/s"), ms, Duration::from_millis(500)).map(|s| s.sentence);
+        assert_eq!(off(2_400), None);
+        assert_eq!(off(-31_536_000_000).as_deref(), Some("the clock of c/s is 31536000 s behind that of c"));
+    }
+}

@@ -1,0 +1,221 @@
+//! Alarms: a condition that holds, or has ended; seen by somebody, or not yet.
+//!
+//! **Owner**: the node whose rule raised it. Only its records change an alarm; all others hold
+//! copies, and ask. **Identity**: owner, name and key, the same on every node, for as long as anybody
+//! remembers it: raised again it is the same alarm, raised once more. **Order**: each change carries
+//! a revision that only grows, so copies converge whatever overtakes what.
+
+use citybrain_shared::config::rules::Severity;
+use citybrain_shared::view::{self, Alarm};
+use citybrain_shared::{Address, Tier};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use xxhash_rust::xxh3::xxh3_64;
+
+pub const RAISED: &str = "city.brain.alarm.raised";
+pub const CHANGED: &str = "city.brain.alarm.changed";
+pub const ACKNOWLEDGED: &str = "city.brain.alarm.acknowledged";
+pub const CLEARED: &str = "city.brain.alarm.cleared";
+/// Downward, to the owner: somebody above wants a change.
+pub const ASK: &str = "city.brain.alarm.ask";
+
+/// Alarms that a node remembers: 16 for each of a city's 3,000 communities. Beyond it the oldest
+/// that are over give way.
+pub const ALARMS_MAX: usize = 50_000;
+
+/// 16 hex digits, the same on every node.
+pub fn id_of(owner: &Address, name: &str, key: &str) -> String {
+    format!("{:016x}", xxh3_64(format!("{owner}\0{name}\0{key}").as_bytes()))
+}
+
+/// What makes an alarm what it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    pub owner: Address,
+    pub name: String,
+    pub key: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    Raise {
+        severity: Severity,
+        title: String,
+        reach: Tier,
+        rule: String,
+        rule_key: String,
+    },
+    /// `by`: a person, or `rule:NAME`.
+    Clear {
+        by: String,
+    },
+    Acknowledge {
+        by: String,
+    },
+    /// Until µs since 1970; a time that is over takes it off the shelf.
+    Shelve {
+        by: String,
+        until_us: i64,
+    },
+}
+
+/// The alarm after a step, and the type of the event that says so; `None` when nothing changes.
+pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Option<(Alarm, &'static str)> {
+    let now = view::time_of(now_us);
+    // Ahead of the known one, and of whatever was forgotten: the clock stands in for memory.
+    let rev = old.map_or(0, |a| a.rev + 1).max(now_us);
+    let changed = |a: &Alarm| Alarm { rev, asked: None, ..a.clone() };
+    match (step, old) {
+        (Step::Raise { severity, title, reach, rule, rule_key }, Some(a)) if a.active => {
+            if a.severity == severity && a.title == title {
+                return None;
+            }
+            // Worse than what was acknowledged is news again.
+            let acknowledged = a.acknowledged && severity >= a.severity;
+            Some((Alarm { severity, title, reach, rule, rule_key, acknowledged, ..changed(a) }, CHANGED))
+        }
+        (Step::Raise { severity, title, reach, rule, rule_key }, old) => {
+            let alarm = Alarm {
+                id: id_of(&who.owner, &who.name, &who.key),
+                origin: who.owner.clone(),
+                name: who.name.clone(),
+                key: who.key.clone(),
+                rule,
+                rule_key,
+                severity,
+                title,
+                reach,
+                active: true,
+                acknowledged: false,
+                raised_at: now,
+                first_raised_at: old.map_or(now, |a| a.first_raised_at),
+                raises: old.map_or(0, |a| a.raises) + 1,
+                acknowledged_at: None,
+                acknowledged_by: None,
+                cleared_at: None,
+                cleared_by: None,
+                shelved_until: old.and_then(|a| a.shelved_until).filter(|t| *t > now),
+                shelved_by: old.and_then(|a| a.shelved_by.clone()),
+                rev,
+                asked: None,
+            };
+            Some((alarm, RAISED))
+        }
+        (Step::Clear { by }, Some(a)) if a.active => {
+            Some((Alarm { active: false, cleared_at: Some(now), cleared_by: Some(by), ..changed(a) }, CLEARED))
+        }
+        (Step::Acknowledge { by }, Some(a)) if !a.acknowledged => {
+            let a = changed(a);
+            Some((
+                Alarm { acknowledged: true, acknowledged_at: Some(now), acknowledged_by: Some(by), ..a },
+                ACKNOWLEDGED,
+            ))
+        }
+        (Step::Shelve { by, until_us }, Some(a)) => {
+            let until = view::time_of(until_us);
+            let on = until > now;
+            if !on && a.shelved_until.is_none() {
+                return None;
+            }
+            Some((Alarm { shelved_until: on.then_some(until), shelved_by: on.then_some(by), ..changed(a) }, CHANGED))
+        }
+        _ => None,
+    }
+}
+
+/// Every alarm that this node knows of: its own and those that came from below.
+#[derive(Debug, Default)]
+pub struct Table {
+    all: BTreeMap<String, Alarm>,
+    /// Active ones by name and key.
+    active: HashMap<String, HashMap<String, u32>>,
+    dirty: HashSet<String>,
+    pub given_way: u64,
+}
+
+impl Table {
+    pub fn get(&self, id: &str) -> Option<&Alarm> {
+        self.all.get(id)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Alarm> {
+        self.all.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub fn is_active(&self, name: &str, key: Option<&str>) -> bool {
+        self.active.get(name).is_some_and(|keys| key.is_none_or(|k| keys.contains_key(k)))
+    }
+
+    /// Takes an owner's word; false if a newer one is known.
+    pub fn fold(&mut self, alarm: Alarm) -> bool {
+        if self.all.get(&alarm.id).is_some_and(|a| a.rev >= alarm.rev) {
+            return false;
+        }
+        self.put(alarm);
+        if self.all.len() > ALARMS_MAX {
+            self.give_way();
+        }
+        true
+    }
+
+    fn put(&mut self, alarm: Alarm) {
+        self.dirty.insert(alarm.id.clone());
+        if alarm.active {
+            *self.active.entry(alarm.name.clone()).or_default().entry(alarm.key.clone()).or_default() += 1;
+        }
+        if let Some(old) = self.all.insert(alarm.id.clone(), alarm) {
+            self.not_active(&old);
+        }
+    }
+
+    fn not_active(&mut self, old: &Alarm) {
+        let Some(keys) = self.active.get_mut(&old.name).filter(|_| old.active) else { return };
+        if let Some(n) = keys.get_mut(&old.key) {
+            *n -= 1;
+            if *n == 0 {
+                keys.remove(&old.key);
+            }
+        }
+        if keys.is_empty() {
+            self.active.remove(&old.name);
+        }
+    }
+
+    /// A sixteenth at a time, so that it is rare.
+    fn give_way(&mut self) {
+        let mut order: Vec<(bool, i64, String)> = self.all.values().map(|a| (a.active, a.rev, a.id.clone())).collect();
+        order.sort_unstable();
+        for (_, _, id) in order.into_iter().take(ALARMS_MAX / 16) {
+            if let Some(old) = self.all.remove(&id) {
+                self.not_active(&old);
+                self.dirty.insert(id);
+                self.given_way += 1;
+            }
+        }
+    }
+
+    /// Notes that somebody here or above asked its owner for a change.
+    pub fn note_asked(&mut self, id: &str, asked: view::AlarmAsked) {
+        if let Some(alarm) = self.all.get_mut(id) {
+            alarm.asked = Some(asked);
+            self.dirty.insert(id.to_owned());
+        }
+    }
+
+    pub fn load(&mut self, alarm: Alarm) {
+        self.put(alarm);
+        self.dirty.clear();
+    }
+
+    /// Ids that changed since the last call, with what they are now.
+    pub fn take_dirty(&mut self) -> Vec<(String, Option<Alarm>)> {
+        std::mem::take(&mut self.dirty).into_iter().map(|id| (id.clone(), self.all.get(&id).cloned())).collect()
+    }
+}

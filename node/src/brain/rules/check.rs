@@ -1,0 +1,267 @@
+//! What is wrong with rules before they run: expressions, names, dependencies, circles.
+
+use super::rule::Set;
+use citybrain_shared::config::rules::{Action, Duration, Rule, Severity};
+use citybrain_shared::config::{Config, Places, Problem, closest};
+use citybrain_shared::{Selector, Tier};
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// Every problem with the rules of a file, with its place in the file's text.
+pub fn problems(config: &Config, places: &Places, text: &str) -> Vec<Problem> {
+    let mut look = Look { config, places, text, found: Vec::new() };
+    for (path, fault) in Set::compile(config).1 {
+        let span = look.place(&path, &fault.at);
+        look.found.push(Problem::new(fault.message, span, fault.help));
+    }
+    for (i, rule) in config.rule.iter().enumerate() {
+        look.rule(i, rule);
+    }
+    look.circles();
+    look.found
+}
+
+struct Look<'a> {
+    config: &'a Config,
+    places: &'a Places,
+    text: &'a str,
+    found: Vec<Problem>,
+}
+
+impl Look<'_> {
+    fn bad(&mut self, path: &str, message: impl Into<String>, help: impl Into<String>) {
+        let span = self.nearest(path);
+        self.found.push(Problem::new(message, span, help));
+    }
+
+    /// The value's place, or that of what it stands in.
+    fn nearest(&self, path: &str) -> Option<Range<usize>> {
+        let mut path = path;
+        loop {
+            if self.places.contains(path) {
+                return self.places.value(path);
+            }
+            path = path.rsplit_once('.')?.0;
+        }
+    }
+
+    /// Where the bytes `at` of the string at `path` stand in the file.
+    fn place(&self, path: &str, at: &Range<usize>) -> Option<Range<usize>> {
+        let span = self.nearest(path)?;
+        let raw = self.text.get(span.clone())?;
+        let quote = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|q| raw.starts_with(q)).unwrap_or("");
+        // Behind an escape the bytes of the value are not those of the file any more.
+        if quote.is_empty() || (quote.starts_with('"') && raw.contains('\\')) {
+            return Some(span);
+        }
+        let newline = usize::from(quote.len() == 3 && raw[quote.len()..].starts_with('\n'));
+        let start = span.start + quote.len() + newline;
+        let (from, to) = (start + at.start, start + at.end);
+        (to <= span.end && self.text.is_char_boundary(from) && self.text.is_char_boundary(to))
+            .then_some(from..to)
+            .or(Some(span))
+    }
+
+    fn rule(&mut self, i: usize, rule: &Rule) {
+        let at = |key: &str| format!("rule.{i}.{key}");
+        if rule.name.is_empty() || rule.name.contains(['/', '\0', ' ']) {
+            self.bad(&at("name"), format!("`{}` is no name for a rule", rule.name), "such as `water-high`");
+        }
+        if let Some(j) = self.config.rule[..i].iter().position(|r| r.name == rule.name) {
+            self.bad(
+                &at("name"),
+                format!("rule {} has this name already", j + 1),
+                "windows are kept under it: give each its own",
+            );
+        }
+        if rule.on.is_empty() {
+            self.bad(&at("on"), "no event would ever concern it", "such as `on = [\"city.smoke.*\"]`");
+        }
+        for (n, pattern) in rule.on.iter().enumerate() {
+            let stem = pattern.strip_suffix('*').unwrap_or(pattern);
+            if pattern.is_empty() || stem.contains('*') {
+                let help = "a type, or the beginning of one with `*` at its end";
+                self.bad(&at(&format!("on.{n}")), format!("`{pattern}` is no pattern"), help);
+            }
+        }
+        if rule.then.is_empty() {
+            self.bad(
+                &at("then"),
+                "nothing follows from it",
+                "add `[[rule.then]]` with raise, clear, emit, case, command or notice",
+            );
+        }
+        if rule.hold.is_some() && rule.absent.is_some() {
+            self.bad(
+                &at("absent"),
+                "a condition that holds and nothing that comes exclude each other",
+                "make two rules of it",
+            );
+        }
+        if rule.calm.is_some() && rule.clear.is_none() {
+            self.bad(&at("calm"), "without `clear` nothing ends by itself", "add `clear = \"…\"`");
+        }
+        if let (Some(quiet), Some(window)) = (rule.quiet, &rule.window)
+            && quiet > Duration::parse("400d").unwrap_or(quiet)
+        {
+            self.bad(&at("quiet"), "longer than anything lasts", window.within.to_string());
+        }
+        self.dependency(&at("unless_alarm"), rule.unless_alarm.as_deref());
+        self.dependency(&at("while_alarm"), rule.while_alarm.as_deref());
+        for (n, action) in rule.then.iter().enumerate() {
+            self.action(&at(&format!("then.{n}")), rule, action);
+        }
+    }
+
+    /// Names of alarms that rules of this node raise.
+    fn alarms(&self) -> BTreeSet<&str> {
+        let raised = |r: &'_ Rule| {
+            r.then
+                .iter()
+                .filter_map(|a| match a {
+                    Action::Raise(x) => Some(x.alarm.clone().unwrap_or_else(|| r.name.clone())),
+                    _ => None,
+                })
+                .collect::<Vec<_>>()
+        };
+        let names: BTreeSet<String> = self.config.rule.iter().flat_map(raised).collect();
+        // Given back as parts of the config, which outlives this.
+        self.config
+            .rule
+            .iter()
+            .flat_map(|r| {
+                let own = r.then.iter().filter_map(|a| match a {
+                    Action::Raise(x) => x.alarm.as_deref(),
+                    _ => None,
+                });
+                own.chain([r.name.as_str()])
+            })
+            .filter(|n| names.contains(*n))
+            .collect()
+    }
+
+    fn dependency(&mut self, path: &str, name: Option<&str>) {
+        let Some(name) = name.map(|n| n.strip_suffix("/*").unwrap_or(n)) else { return };
+        // Above the lowest tier an alarm may also come from below.
+        if self.config.node.address.tier() == Tier::Neighbourhood {
+            self.alarm(path, name);
+        }
+    }
+
+    fn alarm(&mut self, path: &str, name: &str) {
+        let known = self.alarms();
+        if known.contains(name) {
+            return;
+        }
+        let help = match closest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => "no rule here raises an alarm".into(),
+            None => format!("raised here: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+        };
+        self.bad(path, format!("no rule of this node raises an alarm `{name}`"), help);
+    }
+
+    fn action(&mut self, at: &str, rule: &Rule, action: &Action) {
+        let tier = self.config.node.address.tier();
+        let above =
+            |reach: Tier| (reach > tier).then(|| format!("{reach} is below this {tier} node: events travel upward"));
+        match action {
+            Action::Raise(x) => {
+                if !x.severity.contains("${") && Severity::parse(&x.severity).is_none() {
+                    let known = Severity::ALL.map(Severity::as_str);
+                    let help = match closest(&x.severity, known.into_iter()) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("use one of {}", known.join(", ")),
+                    };
+                    self.bad(&format!("{at}.raise.severity"), format!("`{}` is no severity", x.severity), help);
+                }
+                if let Some(why) = above(x.reach) {
+                    self.bad(
+                        &format!("{at}.raise.reach"),
+                        why,
+                        format!("write `{tier}` to keep it here, or a tier above"),
+                    );
+                }
+            }
+            Action::Clear(x) => {
+                let name = x.alarm.clone().unwrap_or_else(|| rule.name.clone());
+                self.alarm(&format!("{at}.clear.alarm"), &name);
+            }
+            Action::Emit(x) => {
+                if x.kind.starts_with("city.brain.") {
+                    let help = "give it a type of your own";
+                    self.bad(&format!("{at}.emit.type"), "the node itself writes these types", help);
+                }
+                if let Some(why) = above(x.reach) {
+                    self.bad(
+                        &format!("{at}.emit.reach"),
+                        why,
+                        format!("write `{tier}` to keep it here, or a tier above"),
+                    );
+                }
+            }
+            Action::Case(x) => {
+                let known = ["appeal", "service", "incident", "sos"];
+                if !known.contains(&x.kind.as_str()) {
+                    self.bad(
+                        &format!("{at}.case.kind"),
+                        format!("`{}` is no kind of case", x.kind),
+                        format!("use one of {}", known.join(", ")),
+                    );
+                }
+            }
+            Action::Command(x) | Action::Notice(x) => {
+                let verb = if matches!(action, Action::Command(_)) { "command" } else { "notice" };
+                let Some(target) = x.target.as_deref().filter(|t| !t.contains("${")) else { return };
+                let path = format!("{at}.{verb}.target");
+                match Selector::parse(target) {
+                    Err(e) => self.bad(&path, e.to_string(), ""),
+                    Ok(s) if !self.config.node.address.covers(&s.root) => {
+                        let help = format!("a node sends only to `{}` and below", self.config.node.address);
+                        self.bad(&path, format!("{} is not below this node", s.root), help);
+                    }
+                    Ok(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Rules whose emitted events set each other off. Found by type alone: a condition may still
+    /// break the circle, but then the type should say so.
+    fn circles(&mut self) {
+        let rules = &self.config.rule;
+        let sets_off = |from: &Rule, to: &Rule| {
+            from.then.iter().any(|a| {
+                let kind = match a {
+                    Action::Emit(x) => x.kind.as_str(),
+                    Action::Case(x) if x.kind == "sos" => "city.sos",
+                    Action::Case(_) => "city.appeal",
+                    Action::Raise(_) => super::alarms::RAISED,
+                    Action::Clear(_) => super::alarms::CLEARED,
+                    Action::Command(x) => x.kind.as_deref().unwrap_or("city.command"),
+                    Action::Notice(x) => x.kind.as_deref().unwrap_or("city.notice"),
+                };
+                to.on.iter().any(|p| p.strip_suffix('*').map_or(p == kind, |stem| kind.starts_with(stem)))
+            })
+        };
+        for start in 0..rules.len() {
+            let mut seen = BTreeSet::new();
+            let mut way = vec![(start, vec![start])];
+            while let Some((at, path)) = way.pop() {
+                for next in (0..rules.len()).filter(|n| sets_off(&rules[at], &rules[*n])) {
+                    // Each circle once: at its first rule.
+                    if next == start && path.iter().all(|p| *p >= start) {
+                        let names: Vec<&str> = path.iter().chain([&start]).map(|i| rules[*i].name.as_str()).collect();
+                        let message = format!("a circle: {}", names.join(" → "));
+                        self.bad(&format!("rule.{start}.then"), message, "emit another type, or narrow `on`");
+                        way.clear();
+                        break;
+                    }
+                    if seen.insert(next) {
+                        way.push((next, [path.as_slice(), &[next]].concat()));
+                    }
+                }
+            }
+        }
+    }
+}

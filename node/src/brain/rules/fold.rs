@@ -1,0 +1,408 @@
+//! What follows from a record.
+
+use super::alarms::{self, id_of};
+use super::expression::Facts;
+use super::keys::{Conclusion, Due, Held, Intent, KeyState, What};
+use super::rule::{Dependency, Rule};
+use super::speak::{FIRED, Said, SaidOf};
+use super::window::{Seen, Summary};
+use super::{Rules, WAITING_MAX};
+use citybrain_shared::Pos;
+use citybrain_shared::record::{Direction, Header, Kind};
+use citybrain_shared::view::{self, Alarm, AlarmAsked};
+use serde::Deserialize;
+use serde_json::Value as Json;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Rules that fire on what rules emitted; deeper than this is a circle.
+pub const HOPS_MAX: u64 = 4;
+/// The attribute that counts them.
+pub const HOPS: &str = "rulehops";
+/// A conclusion that was not written down for this long, by the records' own time, while others
+/// were: it comes from a replay under other rules than those that ran.
+const STALE_US: i64 = 600_000_000;
+/// Moments at which a window is looked at ahead, to know when it will be over.
+const LOOK_AHEAD: usize = 16;
+/// Bytes of what a rule keeps apart: names and addresses are shorter.
+const KEY_BYTES_MAX: usize = 256;
+
+#[derive(Deserialize)]
+struct DataOf<T> {
+    data: T,
+}
+
+/// `data` of [`alarms::ASK`].
+#[derive(serde::Serialize, Deserialize)]
+pub struct AskData {
+    pub id: String,
+    pub name: String,
+    pub key: String,
+    pub action: String,
+    pub by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_us: Option<i64>,
+}
+
+fn data_of<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {
+    serde_json::from_slice::<DataOf<T>>(payload).ok().map(|d| d.data)
+}
+
+impl Rules {
+    pub(super) fn meet(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
+        match header.kind {
+            Kind::Event => {}
+            Kind::Presence if header.origin.is_none() => return self.start(header.committed_us, payload),
+            _ => return,
+        }
+        if header.name.starts_with("city.brain.") {
+            self.own_word(pos, header, payload);
+            if header.name.starts_with("city.brain.rule.") {
+                return; // a rule on `*` would speak of its own words
+            }
+        }
+        if self.set.is_empty() {
+            return;
+        }
+        let Some(rules) = self.set.on(header.name) else { return };
+        self.forget_stale(header.committed_us);
+        let me = self.me.clone();
+        let origin = header.origin.map_or(me.as_str(), |o| o.address);
+        let Some(facts) = Facts::new(payload, origin, header.committed_us, &self.set.node) else { return };
+        let hops = facts.json.get(HOPS).and_then(Json::as_u64).unwrap_or(0);
+        for index in rules.iter().copied() {
+            if hops >= HOPS_MAX {
+                self.memories[index as usize].failed(format!("{hops} rules caused each other; the chain ends here"));
+                self.dirty_tallies.insert(index);
+                continue;
+            }
+            let held = || Held::new(pos, header.committed_us, origin, payload);
+            if let Err(why) = self.consider(index, &facts, &held, pos, header.committed_us) {
+                self.memories[index as usize].failed(why);
+            }
+            self.dirty_tallies.insert(index);
+        }
+    }
+
+    /// One rule meets one event. What cannot be evaluated is an error, and counts as "no".
+    fn consider(
+        &mut self,
+        index: u32,
+        facts: &Facts,
+        held: &dyn Fn() -> Held,
+        pos: Pos,
+        at_us: i64,
+    ) -> Result<(), String> {
+        let rule = &self.set.rules[index as usize];
+        let memory = &mut self.memories[index as usize];
+        if let Some(only) = &rule.only
+            && !only.truth(facts, None)?
+        {
+            return Ok(());
+        }
+        memory.tally.matched += 1;
+        let key = rule.key(facts)?;
+        if key.len() > KEY_BYTES_MAX {
+            return Err(format!("`by` gives {} bytes; a key has at most {KEY_BYTES_MAX}", key.len()));
+        }
+        let value = match rule.window.as_ref().and_then(|w| w.value.as_ref()) {
+            Some(cel) => Some(match cel.pointer.as_ref().and_then(|p| facts.json.pointer(p)) {
+                Some(found) => found.clone(),
+                None => cel.json(facts, None)?,
+            }),
+            None => None,
+        };
+        if !memory.keys.contains_key(&key) {
+            for (gone, due) in memory.make_room() {
+                if let Some(d) = due {
+                    self.due.remove(&(d.at_us, index, gone.clone()));
+                }
+                self.dirty_keys.insert((index, gone));
+            }
+        }
+        let state = memory.keys.entry(key.clone()).or_default();
+        self.dirty_keys.insert((index, key.clone()));
+        let now = at_us.max(state.last_us);
+        state.last_us = now;
+        let window = rule.window.as_ref().map(|w| {
+            let number = value.as_ref().and_then(Json::as_f64).unwrap_or(0.0);
+            let hash = w.distinct.then(|| xxh3_64(value.as_ref().map(Json::to_string).unwrap_or_default().as_bytes()));
+            let window = state.window.get_or_insert_default();
+            window.add(w.kind, w.within_us, Seen { at: now, value: number, hash });
+            window.summary(w.kind, w.within_us, now)
+        });
+        let before = state.due;
+        let free = depends(rule, &key, &self.alarms);
+        let step = advance(rule, state, facts, window.as_ref(), held, now, free);
+        let after = state.due;
+        self.set_due(index, &key, before, after);
+        let rule = &self.set.rules[index as usize];
+        let (name, key) = (rule.name.clone(), key);
+        let what = match step? {
+            Step::Nothing => return Ok(()),
+            Step::Fire => Conclusion::Fire { rule: name, key, held: held(), window },
+            Step::Change => Conclusion::Change { rule: name, key, held: held(), window },
+            Step::Over(first) => {
+                let over = held();
+                Conclusion::Over { rule: name, key, held: first.unwrap_or_else(|| over.clone()), over, window }
+            }
+        };
+        self.conclude(pos, now, what);
+        Ok(())
+    }
+
+    fn conclude(&mut self, pos: Pos, at_us: i64, what: Conclusion) {
+        if self.waiting.len() >= WAITING_MAX {
+            self.waiting.pop_front();
+            self.dropped += 1;
+        }
+        self.waiting.push_back(Intent { pos, at_us, starts: 0, what });
+        self.dirty_waiting = true;
+    }
+
+    /// The node has started again. A conclusion that three starts did not get rid of is not going to
+    /// be spoken: it comes from a replay under other rules.
+    fn start(&mut self, now_us: i64, payload: &[u8]) {
+        #[derive(Deserialize)]
+        struct Presence {
+            id: String,
+        }
+        let id = serde_json::from_slice::<Presence>(payload).map(|p| p.id).unwrap_or_default();
+        self.started = id.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        self.dirty_started = true;
+        let before = self.waiting.len();
+        self.waiting.iter_mut().for_each(|i| i.starts += 1);
+        self.waiting.retain(|i| i.starts < 3);
+        self.dropped += (before - self.waiting.len()) as u64;
+        self.dirty_waiting |= before > 0;
+        // Nothing could come while the node was down.
+        for (index, rule) in self.set.rules.iter().enumerate() {
+            let Some(absent) = rule.absent_us else { continue };
+            for (key, state) in &mut self.memories[index].keys {
+                let Some(due) = state.due.filter(|d| d.at_us < now_us + absent) else { continue };
+                let later = Due { at_us: now_us + absent, ..due };
+                state.due = Some(later);
+                self.due.remove(&(due.at_us, index as u32, key.clone()));
+                self.due.insert((later.at_us, index as u32, key.clone()));
+                self.dirty_keys.insert((index as u32, key.clone()));
+            }
+        }
+    }
+
+    fn forget_stale(&mut self, now_us: i64) {
+        while self.waiting.front().is_some_and(|i| i.at_us < now_us - STALE_US) {
+            self.waiting.pop_front();
+            self.dropped += 1;
+            self.dirty_waiting = true;
+        }
+    }
+
+    /// Records that rules and alarms write themselves, here or elsewhere.
+    fn own_word(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
+        match header.name {
+            FIRED if header.origin.is_none() => {
+                if let Some(said) = data_of::<Said>(payload) {
+                    self.spoken(said);
+                }
+            }
+            alarms::ASK if header.direction == Direction::Down => {
+                if let Some(ask) = data_of::<AskData>(payload) {
+                    self.asked(pos, header, ask);
+                }
+            }
+            alarms::RAISED | alarms::CHANGED | alarms::ACKNOWLEDGED | alarms::CLEARED => {
+                let Some(alarm) = data_of::<Alarm>(payload) else { return };
+                // The header's origin is what the links vouch for.
+                let owner = header.origin.map_or(self.me.as_str(), |o| o.address);
+                if alarm.origin.as_str() != owner || alarm.id != id_of(&alarm.origin, &alarm.name, &alarm.key) {
+                    return;
+                }
+                let own = header.origin.is_none();
+                let by_other = alarm.cleared_by.as_deref().is_some_and(|by| by != format!("rule:{}", alarm.rule));
+                if own && header.name == alarms::CLEARED && by_other {
+                    self.rest(&alarm.rule, &alarm.rule_key);
+                }
+                self.alarms.fold(alarm);
+            }
+            _ => {}
+        }
+    }
+
+    /// Somebody else ended what a rule had begun: it may begin again.
+    fn rest(&mut self, rule: &str, key: &str) {
+        let Some(index) = self.index_of(rule) else { return };
+        let Some(state) = self.memories[index as usize].keys.get_mut(key) else { return };
+        let before = state.due;
+        (state.on, state.since_us, state.severity, state.held) = (false, None, None, None);
+        state.due = state.due.filter(|d| d.what == What::Absent);
+        let after = state.due;
+        self.set_due(index, key, before, after);
+        self.dirty_keys.insert((index, key.to_owned()));
+    }
+
+    fn asked(&mut self, pos: Pos, header: &Header<'_>, ask: AskData) {
+        if header.target == self.me.as_str() {
+            let AskData { id, name, key, action, by, until_us } = ask;
+            let what = Conclusion::Ask { id, name, alarm_key: key, action, by, until_us };
+            self.conclude(pos, header.committed_us, what);
+        } else {
+            let asked = AlarmAsked { action: ask.action, by: ask.by, at: view::time_of(header.received_us) };
+            self.alarms.note_asked(&ask.id, asked);
+        }
+    }
+
+    /// What was written down is no longer waiting.
+    fn spoken(&mut self, said: Said) {
+        let before = self.waiting.len();
+        while self.waiting.front().is_some_and(|i| i.pos <= said.upto) {
+            self.waiting.pop_front();
+        }
+        self.dirty_waiting |= before != self.waiting.len();
+        for of in said.fired {
+            self.spoken_of(of);
+        }
+    }
+
+    fn spoken_of(&mut self, said: SaidOf) {
+        let Some(index) = self.index_of(&said.rule) else { return };
+        let memory = &mut self.memories[index as usize];
+        let rule = &self.set.rules[index as usize];
+        self.dirty_tallies.insert(index);
+        if said.what == "fired" {
+            memory.tally.fired += 1;
+            memory.tally.last_fired_us = Some(said.at_us);
+        }
+        let Some(due_us) = said.due_us else { return };
+        let Some(state) = memory.keys.get_mut(&said.key) else { return };
+        let Some(due) = state.due.filter(|d| d.at_us == due_us) else { return };
+        self.dirty_keys.insert((index, said.key.clone()));
+        match (said.what.as_str(), due.what) {
+            ("fired", _) => {
+                (state.on, state.since_us, state.fired_us) = (true, None, Some(said.at_us));
+                state.severity = said.severity;
+                state.due = match (due.what, &rule.window) {
+                    (What::Held, _) => fading(rule, state, said.at_us),
+                    _ => None,
+                };
+            }
+            ("over", _) => {
+                (state.on, state.severity, state.held, state.due) = (false, None, None, None);
+            }
+            // Held back: looked at again when as much time has gone by once more.
+            (_, What::Held) => {
+                state.since_us = Some(said.at_us);
+                state.due = rule.hold_us.map(|hold| Due { at_us: said.at_us + hold, what: What::Held });
+            }
+            (_, What::Absent) => {
+                state.due = rule.absent_us.map(|absent| Due { at_us: said.at_us + absent, what: What::Absent });
+            }
+            (_, What::Over) => state.due = None,
+        }
+        let after = state.due;
+        self.set_due(index, &said.key, Some(due), after);
+    }
+}
+
+/// What an event makes of a rule's state for one key.
+enum Step {
+    Nothing,
+    Fire,
+    Change,
+    /// With the event that it was raised by.
+    Over(Option<Held>),
+}
+
+/// May the rule fire, as far as other alarms go?
+pub fn depends(rule: &Rule, key: &str, alarms: &super::Table) -> bool {
+    let is_active = |d: &Dependency| alarms.is_active(&d.alarm, (!d.any_key).then_some(key));
+    !rule.unless.as_ref().is_some_and(is_active) && rule.whilst.as_ref().is_none_or(is_active)
+}
+
+/// Has the rule been quiet long enough?
+pub fn quiet_over(rule: &Rule, state: &KeyState, now: i64) -> bool {
+    state.fired_us.is_none_or(|at| now - at >= rule.quiet_us || at > now)
+}
+
+fn advance(
+    rule: &Rule,
+    state: &mut KeyState,
+    facts: &Facts,
+    window: Option<&Summary>,
+    held: &dyn Fn() -> Held,
+    now: i64,
+    free: bool,
+) -> Result<Step, String> {
+    if let Some(absent) = rule.absent_us {
+        let (was_on, first) = (state.on, state.held.take());
+        state.on = false;
+        state.held = Some(held());
+        state.due = Some(Due { at_us: now + absent, what: What::Absent });
+        return Ok(if was_on { Step::Over(first) } else { Step::Nothing });
+    }
+    // An event that lacks the field says nothing: it neither begins nor ends anything.
+    let holds = match &rule.when {
+        Some(when) => when.truth(facts, window)?,
+        None => true,
+    };
+    if state.on {
+        let over = match &rule.clear {
+            Some(clear) => clear.truth(facts, window)?,
+            None => !rule.raises() && !holds,
+        };
+        if over && rule.calm_us > 0 {
+            let calm = Due { at_us: now + rule.calm_us, what: What::Over };
+            state.due = Some(state.due.filter(|d| d.at_us < calm.at_us).unwrap_or(calm));
+            return Ok(Step::Nothing);
+        }
+        if over {
+            (state.on, state.severity, state.due) = (false, None, None);
+            return Ok(Step::Over(state.held.take()));
+        }
+        state.due = fading(rule, state, now);
+        if holds && rule.severity_varies() {
+            let severity = rule.severity(facts, window);
+            if severity != state.severity {
+                state.severity = severity;
+                return Ok(Step::Change);
+            }
+        }
+        return Ok(Step::Nothing);
+    }
+    if !holds || !free {
+        (state.since_us, state.due, state.held) = (None, None, None);
+        return Ok(Step::Nothing);
+    }
+    if let Some(hold) = rule.hold_us {
+        let since = *state.since_us.get_or_insert(now);
+        // What is said then should tell of the newest event.
+        state.held = Some(held());
+        if now - since < hold {
+            state.due = Some(Due { at_us: since + hold, what: What::Held });
+            return Ok(Step::Nothing);
+        }
+    }
+    if !quiet_over(rule, state, now) {
+        return Ok(Step::Nothing);
+    }
+    (state.since_us, state.due, state.fired_us) = (None, None, Some(now));
+    if rule.latches() {
+        state.on = true;
+        state.severity = rule.severity(facts, window);
+        state.held = Some(held());
+        state.due = fading(rule, state, now);
+    }
+    Ok(Step::Fire)
+}
+
+/// When the condition will be over by the window's emptying alone: found by looking ahead, so that
+/// no timer has to ask again and again.
+fn fading(rule: &Rule, state: &KeyState, now: i64) -> Option<Due> {
+    let (w, clear, held) = (rule.window.as_ref()?, rule.clear.as_ref()?, state.held.as_ref()?);
+    if !clear.uses_window {
+        return None;
+    }
+    let window = state.window.as_ref()?;
+    let facts = Facts::new(held.event.as_bytes(), &held.origin, held.at_us, &rule.node)?;
+    let over = |at: &i64| clear.truth(&facts, Some(&window.summary(w.kind, w.within_us, *at))).unwrap_or(false);
+    let at = window.changes(w.kind, w.within_us, now, LOOK_AHEAD).into_iter().find(over)?;
+    Some(Due { at_us: at + rule.calm_us, what: What::Over })
+}

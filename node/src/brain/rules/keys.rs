@@ -1,0 +1,188 @@
+//! What a rule remembers, apart for each value of its `by`.
+
+use super::window::{Summary, Window};
+use citybrain_shared::Pos;
+use citybrain_shared::config::rules::Severity;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use std::collections::HashMap;
+
+/// Keys that one rule keeps apart: more than any tier has children or a neighbourhood devices.
+/// Beyond it the ones longest unheard of give way, those that are on last of all.
+pub const KEYS_MAX: usize = 10_000;
+/// Bytes of an event that is kept while its condition holds; of a larger one the data is left out.
+const HELD_BYTES_MAX: usize = 8 * 1024;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct KeyState {
+    /// The newest event's time.
+    pub last_us: i64,
+    /// Behind the row's JSON, see [`KeyState::row`].
+    #[serde(skip)]
+    pub window: Option<Window>,
+    /// Fired, and not over yet.
+    #[serde(default)]
+    pub on: bool,
+    /// Not on yet, and the condition has held since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_us: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fired_us: Option<i64>,
+    /// The event that a later step speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Due>,
+}
+
+impl KeyState {
+    /// A line of JSON and, behind it, the window.
+    pub fn row(&self) -> Vec<u8> {
+        let mut row = serde_json::to_vec(self).expect("it has string keys only");
+        row.push(b'\n');
+        if let Some(window) = &self.window {
+            window.encode(&mut row);
+        }
+        row
+    }
+
+    /// # Errors
+    /// When it is no row of [`KeyState::row`].
+    pub fn from_row(row: &[u8]) -> Result<KeyState, String> {
+        let line = row.iter().position(|b| *b == b'\n').ok_or("it has no first line")?;
+        let mut state: KeyState = serde_json::from_slice(&row[..line]).map_err(|e| e.to_string())?;
+        let rest = &row[line + 1..];
+        if !rest.is_empty() {
+            state.window = Some(Window::decode(rest).ok_or("its window does not read")?);
+        }
+        Ok(state)
+    }
+}
+
+/// A moment at which something is to happen if no event changes that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Due {
+    pub at_us: i64,
+    pub what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// The condition will have held long enough.
+    Held,
+    /// Nothing will have come for long enough.
+    Absent,
+    /// It will have been over for long enough, or the window empty enough.
+    Over,
+}
+
+/// An event that is needed later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    pub pos: Pos,
+    pub at_us: i64,
+    pub origin: String,
+    /// The CloudEvents object.
+    pub event: String,
+}
+
+impl Held {
+    pub fn new(pos: Pos, at_us: i64, origin: &str, payload: &[u8]) -> Held {
+        let mut event = String::from_utf8_lossy(payload).into_owned();
+        if payload.len() > HELD_BYTES_MAX
+            && let Ok(Json::Object(mut all)) = serde_json::from_slice(payload)
+        {
+            all.remove("data");
+            all.remove("data_base64");
+            event = Json::Object(all).to_string();
+        }
+        Held { pos, at_us, origin: origin.to_owned(), event }
+    }
+}
+
+/// A conclusion that is still to be written down and acted on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The record that it follows from.
+    pub pos: Pos,
+    pub at_us: i64,
+    /// Starts of the node since.
+    #[serde(default)]
+    pub starts: u8,
+    pub what: Conclusion,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Conclusion {
+    Fire {
+        rule: String,
+        key: String,
+        held: Held,
+        window: Option<Summary>,
+    },
+    /// The severity is another one now.
+    Change {
+        rule: String,
+        key: String,
+        held: Held,
+        window: Option<Summary>,
+    },
+    /// `held` is the event that it was raised by, `over` the one that ended it.
+    Over {
+        rule: String,
+        key: String,
+        held: Held,
+        over: Held,
+        window: Option<Summary>,
+    },
+    Ask {
+        id: String,
+        name: String,
+        alarm_key: String,
+        action: String,
+        by: String,
+        until_us: Option<i64>,
+    },
+}
+
+/// All keys of one rule.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub keys: HashMap<String, KeyState>,
+    pub tally: Tally,
+}
+
+/// What a rule has done since the data folder was made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tally {
+    pub matched: u64,
+    pub fired: u64,
+    pub errors: u64,
+    pub last_error: Option<String>,
+    pub last_fired_us: Option<i64>,
+    pub given_way: u64,
+}
+
+impl Memory {
+    /// Makes room for one more; gives the keys that gave way, with when they were due.
+    pub fn make_room(&mut self) -> Vec<(String, Option<Due>)> {
+        if self.keys.len() < KEYS_MAX {
+            return Vec::new();
+        }
+        let mut order: Vec<(bool, i64, String)> = self.keys.iter().map(|(k, s)| (s.on, s.last_us, k.clone())).collect();
+        order.sort_unstable();
+        order.truncate(KEYS_MAX / 16);
+        self.tally.given_way += order.len() as u64;
+        order.into_iter().map(|(_, _, k)| (self.keys.remove(&k).and_then(|s| s.due), k)).map(|(d, k)| (k, d)).collect()
+    }
+
+    pub fn failed(&mut self, why: String) {
+        self.tally.errors += 1;
+        self.tally.last_error = Some(why);
+    }
+}

@@ -1,0 +1,116 @@
+//! Rules over recorded events: what would have fired, and why. The events' own `time` is the clock.
+
+use super::Rules;
+use super::speak::{FIRED, Said};
+use chrono::DateTime;
+use citybrain_hub::policy::Policy;
+use citybrain_hub::state::State;
+use citybrain_shared::config::Config;
+use citybrain_shared::record::{Direction, Draft, Header, Kind, Origin};
+use citybrain_shared::view::{Firing, RulesTested};
+use citybrain_shared::{LogId, Pos};
+use serde_json::Value as Json;
+
+const UNREAD_MAX: usize = 100;
+
+/// Runs the config's rules over lines of CloudEvents JSON, or of what `citybrain events --json` gives.
+pub fn rehearse(config: &Config, lines: impl Iterator<Item = String>) -> RulesTested {
+    let mut stage = Stage { rules: Rules::new(config), state: State::default(), pos: Pos::ZERO, fired: Vec::new() };
+    let (mut events, mut unread, mut clock) = (0, Vec::new(), i64::MIN);
+    for (i, line) in lines.enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+        match read(&line) {
+            Ok(event) => {
+                clock = clock.max(event.at_us);
+                stage.until(clock);
+                stage.event(&event, clock);
+                events += 1;
+            }
+            Err(why) if unread.len() < UNREAD_MAX => unread.push(format!("line {}: {why}", i + 1)),
+            Err(_) => {}
+        }
+    }
+    RulesTested { events, unread, fired: stage.fired, rules: stage.rules.view().rules }
+}
+
+struct Event {
+    kind: String,
+    origin: Option<String>,
+    at_us: i64,
+    payload: Vec<u8>,
+}
+
+fn read(line: &str) -> Result<Event, String> {
+    let json: Json = serde_json::from_str(line).map_err(|e| e.to_string())?;
+    // A line of `events --json` has the event inside, and says when it was committed.
+    let (event, outer) = match json.get("event") {
+        Some(inner @ Json::Object(_)) => (inner, Some(&json)),
+        _ => (&json, None),
+    };
+    let text = |of: &Json, name: &str| of.get(name).and_then(Json::as_str).map(str::to_owned);
+    let kind = text(event, "type").ok_or("it has no `type`")?;
+    let time = text(event, "time").or_else(|| outer.and_then(|o| text(o, "committed_at"))).ok_or("it has no `time`")?;
+    let at = DateTime::parse_from_rfc3339(&time).map_err(|e| format!("its time `{time}`: {e}"))?;
+    let origin = text(event, "origin").or_else(|| outer.and_then(|o| text(o, "origin")));
+    Ok(Event { kind, origin, at_us: at.timestamp_micros(), payload: event.to_string().into_bytes() })
+}
+
+struct Stage {
+    rules: Rules,
+    state: State,
+    pos: Pos,
+    fired: Vec<Firing>,
+}
+
+impl Stage {
+    fn event(&mut self, event: &Event, now_us: i64) {
+        let me = self.rules.me.clone();
+        let origin = event.origin.as_deref().filter(|o| *o != me.as_str());
+        let origin = origin.map(|address| Origin { address, log: LogId(0), pos: self.pos });
+        let header = Header {
+            direction: Direction::Up,
+            origin,
+            received_us: now_us,
+            committed_us: now_us,
+            ..Header::local(Kind::Event, &event.kind)
+        };
+        self.pos = self.pos.next();
+        self.rules.apply(self.pos, &header, &event.payload);
+        self.settle(now_us);
+    }
+
+    /// Timers that are over by then, each at its own moment.
+    fn until(&mut self, now_us: i64) {
+        while let Some(due) = self.rules.next_due_us().filter(|due| *due <= now_us) {
+            if !self.settle(due) {
+                return;
+            }
+        }
+    }
+
+    fn settle(&mut self, now_us: i64) -> bool {
+        let mut any = false;
+        loop {
+            let drafts = self.rules.on_due(&self.state, now_us);
+            if drafts.is_empty() {
+                return any;
+            }
+            any = true;
+            for draft in drafts {
+                self.apply(draft, now_us);
+            }
+        }
+    }
+
+    fn apply(&mut self, mut draft: Draft, now_us: i64) {
+        draft.stamp(now_us, 0);
+        let (header, payload) = draft.parts();
+        if header.name == FIRED
+            && let Ok(mut json) = serde_json::from_slice::<Json>(payload)
+            && let Ok(said) = serde_json::from_value::<Said>(json["data"].take())
+        {
+            self.fired.extend(said.fired.into_iter().map(Firing::from));
+        }
+        self.pos = self.pos.next();
+        self.rules.apply(self.pos, &header, payload);
+    }
+}

@@ -1,0 +1,392 @@
+//! Rules as they run: compiled, and found by an event's type.
+
+use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants};
+use super::template::{JsonTemplate, Template};
+use super::window::Summary;
+use citybrain_shared::Tier;
+use citybrain_shared::config::rules::{self as config, Severity, WindowKind};
+use citybrain_shared::config::{Config, Priority};
+use serde_json::Value as Json;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Types whose rules are remembered; what a stranger invents beyond that is looked up again.
+const TYPES_REMEMBERED: usize = 1024;
+
+/// All rules of a node.
+pub struct Set {
+    pub rules: Vec<Rule>,
+    pub node: Arc<NodeFacts>,
+    exact: HashMap<String, Vec<u32>>,
+    prefixes: Vec<(String, u32)>,
+    /// Answers for types seen before.
+    found: HashMap<String, Arc<[u32]>>,
+}
+
+pub struct Rule {
+    pub name: String,
+    pub on: Vec<String>,
+    pub only: Option<Expression>,
+    by: By,
+    pub window: Option<Window>,
+    pub when: Option<Expression>,
+    pub hold_us: Option<i64>,
+    pub absent_us: Option<i64>,
+    pub clear: Option<Expression>,
+    pub calm_us: i64,
+    pub quiet_us: i64,
+    pub unless: Option<Dependency>,
+    pub whilst: Option<Dependency>,
+    pub then: Vec<Action>,
+    pub node: Arc<NodeFacts>,
+}
+
+enum By {
+    Nothing,
+    /// A JSON pointer, and as it was written.
+    Pointer(String, String),
+    Cel(Expression),
+}
+
+pub struct Window {
+    pub kind: WindowKind,
+    pub within_us: i64,
+    pub value: Option<Expression>,
+    /// Some expression asks how many different values there were.
+    pub distinct: bool,
+}
+
+/// `NAME` or `NAME/*`.
+pub struct Dependency {
+    pub alarm: String,
+    pub any_key: bool,
+}
+
+pub enum Action {
+    Raise { alarm: String, key: Option<Template>, severity: Template, title: Template, reach: Tier },
+    Clear { alarm: String, key: Option<Template> },
+    Emit { kind: Template, subject: Option<Template>, urgent: bool, reach: Tier, data: JsonTemplate },
+    Case { kind: String, category: Template, title: Template, data: Vec<(String, JsonTemplate)> },
+    Send { command: bool, target: Template, kind: Template, ttl_ms: u32, urgent: bool, data: JsonTemplate },
+}
+
+impl Rule {
+    /// # Errors
+    /// When the expression cannot be evaluated on this event.
+    pub fn key(&self, facts: &Facts) -> Result<String, String> {
+        match &self.by {
+            By::Nothing => Ok(String::new()),
+            By::Pointer(p, _) => match facts.json.pointer(p) {
+                Some(Json::String(s)) => Ok(s.clone()),
+                Some(other) => Ok(other.to_string()),
+                None => Err(format!("there is nothing at `{p}`")),
+            },
+            By::Cel(cel) => cel.text(facts, None),
+        }
+    }
+
+    pub fn raises(&self) -> bool {
+        self.then.iter().any(|a| matches!(a, Action::Raise { .. }))
+    }
+
+    /// Fires once and then stays "on" until it is over.
+    pub fn latches(&self) -> bool {
+        self.raises() || self.hold_us.is_some() || self.absent_us.is_some() || self.clear.is_some()
+    }
+
+    /// The severity of its first alarm on these facts.
+    pub fn severity(&self, facts: &Facts, window: Option<&Summary>) -> Option<Severity> {
+        let first = self.then.iter().find_map(|a| match a {
+            Action::Raise { severity, .. } => Some(severity),
+            _ => None,
+        })?;
+        Some(severity(first, facts, window))
+    }
+
+    /// True when the severity may change while an alarm is active.
+    pub fn severity_varies(&self) -> bool {
+        self.then.iter().any(|a| matches!(a, Action::Raise { severity, .. } if severity.constant().is_none()))
+    }
+
+    /// What it waits for, for people.
+    pub fn in_words(&self) -> String {
+        let mut words = Vec::new();
+        words.extend(self.only.as_ref().map(|e| format!("only {}", e.text)));
+        match &self.by {
+            By::Nothing => {}
+            By::Pointer(_, text) => words.push(format!("by {text}")),
+            By::Cel(e) => words.push(format!("by {}", e.text)),
+        }
+        let span = |us: i64| super::span_in_words(us);
+        words.extend(self.window.as_ref().map(|w| format!("within {}", span(w.within_us))));
+        words.extend(self.when.as_ref().map(|e| format!("when {}", e.text)));
+        words.extend(self.hold_us.map(|us| format!("for {}", span(us))));
+        words.extend(self.absent_us.map(|us| format!("nothing for {}", span(us))));
+        words.extend(self.clear.as_ref().map(|e| format!("clear {}", e.text)));
+        words.extend((self.calm_us > 0).then(|| format!("calm {}", span(self.calm_us))));
+        words.extend((self.quiet_us > 0).then(|| format!("quiet {}", span(self.quiet_us))));
+        words.join("; ")
+    }
+
+    /// What its expressions read, with the values that they found.
+    pub fn why(&self, facts: &Facts, window: Option<&Summary>) -> BTreeMap<String, Json> {
+        let cels = [self.only.as_ref(), self.when.as_ref(), self.clear.as_ref()].into_iter().flatten();
+        let value = self.window.as_ref().and_then(|w| w.value.as_ref());
+        let mut why = BTreeMap::new();
+        for path in cels.chain(value).flat_map(Expression::paths) {
+            let found = match path.split_once('.') {
+                Some(("event", rest)) => facts.json.pointer(&format!("/{}", rest.replace('.', "/"))).cloned(),
+                Some(("window", field)) => window.and_then(|w| field_of(w, field)),
+                _ => None,
+            };
+            why.insert(path, found.unwrap_or(Json::Null));
+        }
+        why
+    }
+}
+
+fn field_of(w: &Summary, field: &str) -> Option<Json> {
+    Some(match field {
+        "count" => w.count.into(),
+        "distinct" => w.distinct.into(),
+        "sum" => w.sum.into(),
+        "min" => w.min.into(),
+        "max" => w.max.into(),
+        "avg" => w.avg().into(),
+        "within_s" => (w.within_us / 1_000_000).into(),
+        _ => return None,
+    })
+}
+
+impl Action {
+    pub fn in_words(&self) -> String {
+        match self {
+            Action::Raise { alarm, .. } => format!("raise {alarm}"),
+            Action::Clear { alarm, .. } => format!("clear {alarm}"),
+            Action::Emit { kind, .. } => format!("emit {}", kind.constant().unwrap_or("…")),
+            Action::Case { category, .. } => format!("case {}", category.constant().unwrap_or("…")),
+            Action::Send { command: true, kind, .. } => format!("command {}", kind.constant().unwrap_or("…")),
+            Action::Send { kind, .. } => format!("notice {}", kind.constant().unwrap_or("…")),
+        }
+    }
+}
+
+/// A severity that a template gives; a word that is none is `indeterminate`.
+pub fn severity(template: &Template, facts: &Facts, window: Option<&Summary>) -> Severity {
+    Severity::parse(&template.text(facts, window)).unwrap_or(Severity::Indeterminate)
+}
+
+impl Set {
+    pub fn empty(config: &Config) -> Set {
+        Set {
+            rules: Vec::new(),
+            node: Arc::new(NodeFacts::new(&config.node)),
+            exact: HashMap::new(),
+            prefixes: Vec::new(),
+            found: HashMap::new(),
+        }
+    }
+
+    /// Compiles what can be compiled; a rule with a fault is left out. Faults come with the path of
+    /// their value in the config, such as `rule.3.when`.
+    pub fn compile(config: &Config) -> (Set, Vec<(String, Fault)>) {
+        let mut set = Set::empty(config);
+        let mut all = Vec::new();
+        for (i, rule) in config.rule.iter().enumerate() {
+            let mut compiler = Compiler { faults: Vec::new(), node: set.node.clone() };
+            let compiled = compiler.rule(rule, config);
+            if let (Some(compiled), true) = (compiled, compiler.faults.is_empty()) {
+                set.add(compiled);
+            }
+            all.extend(compiler.faults.into_iter().map(|(path, fault)| (format!("rule.{i}.{path}"), fault)));
+        }
+        (set, all)
+    }
+
+    fn add(&mut self, rule: Rule) {
+        let index = self.rules.len() as u32;
+        for pattern in &rule.on {
+            match pattern.strip_suffix('*') {
+                Some(prefix) => self.prefixes.push((prefix.to_owned(), index)),
+                None => self.exact.entry(pattern.clone()).or_default().push(index),
+            }
+        }
+        self.rules.push(rule);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The rules that an event of this type concerns, in the config's order.
+    pub fn on(&mut self, kind: &str) -> Option<Arc<[u32]>> {
+        if let Some(found) = self.found.get(kind) {
+            return (!found.is_empty()).then(|| found.clone());
+        }
+        let mut all: Vec<u32> = self.exact.get(kind).cloned().unwrap_or_default();
+        all.extend(self.prefixes.iter().filter(|(p, _)| kind.starts_with(p.as_str())).map(|(_, i)| *i));
+        all.sort_unstable();
+        all.dedup();
+        if self.found.len() >= TYPES_REMEMBERED {
+            self.found.clear();
+        }
+        let all: Arc<[u32]> = all.into();
+        self.found.insert(kind.to_owned(), all.clone());
+        (!all.is_empty()).then_some(all)
+    }
+}
+
+struct Compiler {
+    node: Arc<NodeFacts>,
+    faults: Vec<(String, Fault)>,
+}
+
+impl Compiler {
+    fn rule(&mut self, r: &config::Rule, config: &Config) -> Option<Rule> {
+        let before = Scope { window: false };
+        let scope = Scope { window: r.window.is_some() };
+        let cel = |c: &mut Compiler, path: &str, text: &Option<String>, scope, wants| {
+            text.as_deref().and_then(|t| c.cel(path, t, scope, wants))
+        };
+        let only = cel(self, "only", &r.only, before, Wants::Bool);
+        let when = cel(self, "when", &r.when, scope, Wants::Bool);
+        let clear = cel(self, "clear", &r.clear, scope, Wants::Bool);
+        let by = match r.by.as_deref() {
+            None => Some(By::Nothing),
+            Some(pointer) if pointer.starts_with('/') => Some(By::Pointer(pointer.to_owned(), pointer.to_owned())),
+            Some(text) => self.cel("by", text, before, Wants::Anything).map(|cel| match cel.pointer.clone() {
+                Some(pointer) => By::Pointer(pointer, cel.text),
+                None => By::Cel(cel),
+            }),
+        };
+        let then: Vec<Option<Action>> =
+            r.then.iter().enumerate().map(|(i, a)| self.action(a, &format!("then.{i}"), scope, r, config)).collect();
+        let window = r.window.as_ref().map(|w| Window {
+            kind: w.kind,
+            within_us: w.within.us(),
+            value: cel(self, "window.value", &w.value, before, Wants::Anything),
+            distinct: [&when, &clear].into_iter().flatten().any(|e| e.uses_distinct),
+        });
+        Some(Rule {
+            name: r.name.clone(),
+            on: r.on.clone(),
+            only,
+            by: by?,
+            window,
+            when,
+            hold_us: r.hold.map(|d| d.us()),
+            absent_us: r.absent.map(|d| d.us()),
+            clear,
+            calm_us: r.calm.map_or(0, |d| d.us()),
+            quiet_us: r.quiet.map_or(0, |d| d.us()),
+            unless: r.unless_alarm.as_deref().map(dependency),
+            whilst: r.while_alarm.as_deref().map(dependency),
+            then: then.into_iter().collect::<Option<_>>()?,
+            node: self.node.clone(),
+        })
+    }
+
+    fn cel(&mut self, path: &str, text: &str, scope: Scope, wants: Wants) -> Option<Expression> {
+        let faults = match Expression::compile(text, scope, wants) {
+            Ok(cel) => return Some(cel),
+            Err(faults) => faults,
+        };
+        self.faults.extend(faults.into_iter().map(|f| (path.to_owned(), f)));
+        None
+    }
+
+    fn template(&mut self, path: String, text: &str, scope: Scope) -> Option<Template> {
+        match Template::compile(text, scope) {
+            Ok(t) => Some(t),
+            Err(faults) => {
+                self.faults.extend(faults.into_iter().map(|f| (path.clone(), f)));
+                None
+            }
+        }
+    }
+
+    fn json(&mut self, path: &str, json: &Json, scope: Scope) -> Option<JsonTemplate> {
+        match JsonTemplate::compile(json, scope) {
+            Ok(t) => Some(t),
+            Err(faults) => {
+                self.faults.extend(faults.into_iter().map(|(below, f)| (format!("{path}{below}"), f)));
+                None
+            }
+        }
+    }
+
+    fn action(
+        &mut self,
+        a: &config::Action,
+        at: &str,
+        scope: Scope,
+        r: &config::Rule,
+        config: &Config,
+    ) -> Option<Action> {
+        let opt = |c: &mut Compiler, verb: &str, name: &str, text: &Option<String>| match text {
+            None => Some(None),
+            Some(t) => c.template(format!("{at}.{verb}.{name}"), t, scope).map(Some),
+        };
+        Some(match a {
+            config::Action::Raise(x) => Action::Raise {
+                alarm: x.alarm.clone().unwrap_or_else(|| r.name.clone()),
+                key: opt(self, "raise", "key", &x.key)?,
+                severity: self.template(format!("{at}.raise.severity"), &x.severity, scope)?,
+                title: self.template(format!("{at}.raise.title"), &x.title, scope)?,
+                reach: x.reach,
+            },
+            config::Action::Clear(x) => Action::Clear {
+                alarm: x.alarm.clone().unwrap_or_else(|| r.name.clone()),
+                key: opt(self, "clear", "key", &x.key)?,
+            },
+            config::Action::Emit(x) => Action::Emit {
+                kind: self.template(format!("{at}.emit.type"), &x.kind, scope)?,
+                subject: opt(self, "emit", "subject", &x.subject)?,
+                urgent: x.priority == Some(Priority::Urgent),
+                reach: x.reach,
+                data: self.json(&format!("{at}.emit.data"), &x.data, scope)?,
+            },
+            config::Action::Case(x) => {
+                let data = x.data.iter().map(|(name, value)| {
+                    Some((name.clone(), self.json(&format!("{at}.case.data.{name}"), value, scope)?))
+                });
+                let data = data.collect::<Option<Vec<_>>>();
+                Action::Case {
+                    kind: x.kind.clone(),
+                    category: self.template(format!("{at}.case.category"), &x.category, scope)?,
+                    title: self.template(format!("{at}.case.title"), &x.title, scope)?,
+                    data: data?,
+                }
+            }
+            config::Action::Command(x) => self.send(x, &format!("{at}.command"), scope, true, config)?,
+            config::Action::Notice(x) => self.send(x, &format!("{at}.notice"), scope, false, config)?,
+        })
+    }
+
+    fn send(
+        &mut self,
+        x: &config::Directive,
+        at: &str,
+        scope: Scope,
+        command: bool,
+        config: &Config,
+    ) -> Option<Action> {
+        let all = format!("{}/**", config.node.address);
+        let kind = x.kind.as_deref().unwrap_or(if command { "city.command" } else { "city.notice" });
+        Some(Action::Send {
+            command,
+            target: self.template(format!("{at}.target"), x.target.as_deref().unwrap_or(&all), scope)?,
+            kind: self.template(format!("{at}.type"), kind, scope)?,
+            ttl_ms: x.ttl.map_or(0, |d| u32::try_from(d.us() / 1000).unwrap_or(u32::MAX)),
+            urgent: x.priority == Some(Priority::Urgent),
+            data: self.json(&format!("{at}.data"), &x.data, scope)?,
+        })
+    }
+}
+
+fn dependency(text: &str) -> Dependency {
+    match text.strip_suffix("/*") {
+        Some(alarm) => Dependency { alarm: alarm.to_owned(), any_key: true },
+        None => Dependency { alarm: text.to_owned(), any_key: false },
+    }
+}

@@ -1,0 +1,552 @@
+//! Conclusions and timers, turned into records.
+//!
+//! One group at a time: first the record that says which conclusions are done, for which rules and
+//! why; behind it everything that follows from them. Whole or not at all, so nothing is said twice.
+
+use super::Rules;
+use super::alarms::{self, Identity, Step, id_of};
+use super::expression::Facts;
+use super::fold::{AskData, HOPS, depends, quiet_over};
+use super::keys::{Conclusion, Held, What};
+use super::rule::{Action, Rule, severity};
+use super::template::Template;
+use super::window::Summary;
+use citybrain_hub::state::State;
+use citybrain_shared::config::rules::Severity;
+use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
+use citybrain_shared::view::{self, Alarm, Firing};
+use citybrain_shared::{Lane, Pos, Selector, Tier, limits};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeMap;
+
+/// Type of the record that says what rules have concluded; stays on its node.
+pub const FIRED: &str = "city.brain.rule.fired";
+
+/// Conclusions in one group, and timers: a few milliseconds of work.
+const SPOKEN_MAX: usize = 256;
+/// Conclusions of one record are spoken together, whatever their number.
+const TIMERS_MAX: usize = 256;
+
+/// Characters of a title or a shown value: enough for people, whatever an event holds.
+const TEXT_MAX: usize = 300;
+/// Timers wait this long after a start for the node to have said that it is there.
+const AWAKE_AFTER_US: i64 = 60_000_000;
+
+/// `data` of [`FIRED`].
+#[derive(Serialize, Deserialize)]
+pub struct Said {
+    /// Conclusions from records up to here are done.
+    pub upto: Pos,
+    pub fired: Vec<SaidOf>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SaidOf {
+    pub rule: String,
+    pub key: String,
+    /// `fired`, `changed`, `over`, or `held` back.
+    pub what: String,
+    pub at_us: i64,
+    /// Of a timer: when it was due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_us: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    /// The id of the event that did it.
+    #[serde(default)]
+    pub event: String,
+    pub why: BTreeMap<String, Json>,
+    /// What was done, a few words each.
+    #[serde(default)]
+    pub done: Vec<String>,
+}
+
+impl From<SaidOf> for Firing {
+    fn from(s: SaidOf) -> Firing {
+        let SaidOf { rule, key, what, at_us, event, why, done, .. } = s;
+        Firing { at: view::time_of(at_us), rule, key, what, event, why, done }
+    }
+}
+
+/// What somebody wants done with an alarm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wish {
+    Acknowledge,
+    Clear,
+    Shelve { until_us: i64 },
+}
+
+impl Wish {
+    fn word(&self) -> &'static str {
+        match self {
+            Wish::Acknowledge => "ack",
+            Wish::Clear => "clear",
+            Wish::Shelve { .. } => "shelve",
+        }
+    }
+
+    fn step(self, by: String) -> Step {
+        match self {
+            Wish::Acknowledge => Step::Acknowledge { by },
+            Wish::Clear => Step::Clear { by },
+            Wish::Shelve { until_us } => Step::Shelve { by, until_us },
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    #[error("no alarm `{0}` is known here")]
+    Unknown(String),
+    #[error("alarm `{id}` is {state} already")]
+    Nothing { id: String, state: &'static str },
+}
+
+impl Rules {
+    /// Everything that is to be written now: empty when nothing waits.
+    pub(super) fn speak(&self, state: &State, now_us: i64) -> Vec<Draft> {
+        let mut speaker = Speaker::new(self, now_us);
+        let mut upto = Pos::ZERO;
+        for (i, intent) in self.waiting.iter().enumerate() {
+            if i >= SPOKEN_MAX && intent.pos != upto {
+                break;
+            }
+            upto = intent.pos;
+            speaker.conclusion(&intent.what, intent.at_us);
+        }
+        if self.is_awake(state, now_us) {
+            let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TIMERS_MAX);
+            due.for_each(|(at, rule, key)| speaker.timer(*at, *rule, key));
+        }
+        speaker.group(upto)
+    }
+
+    /// Has this start of the node been told of? Only then are timers asked: what could not come while
+    /// the node was down is not absent.
+    fn is_awake(&self, state: &State, now_us: i64) -> bool {
+        if self.started == state.me.boot.counter {
+            return true;
+        }
+        // A disk that takes nothing keeps that word back; then time alone must do.
+        let first = self.first_asked_us.get_or_init(|| now_us);
+        now_us - first >= AWAKE_AFTER_US
+    }
+
+    /// The records by which an alarm is acknowledged, cleared or shelved: the change itself where the
+    /// alarm is ours, else a word downward to the node that owns it.
+    ///
+    /// # Errors
+    /// [`AskError`]: there is nothing to do.
+    pub fn ask(&self, id: &str, wish: Wish, by: &str, now_us: i64) -> Result<(Alarm, Vec<Draft>), AskError> {
+        let alarm = self.alarms.get(id).ok_or_else(|| AskError::Unknown(id.to_owned()))?;
+        let who = Identity { owner: alarm.origin.clone(), name: alarm.name.clone(), key: alarm.key.clone() };
+        let word = wish.word();
+        if word != "shelve" && alarm.asked.as_ref().is_some_and(|a| a.action == word) {
+            return Ok((alarm.clone(), Vec::new()));
+        }
+        let until_us = match wish {
+            Wish::Shelve { until_us } => Some(until_us),
+            _ => None,
+        };
+        let state = match wish {
+            Wish::Acknowledge => "acknowledged",
+            Wish::Clear => "cleared",
+            Wish::Shelve { .. } => "off the shelf",
+        };
+        let Some((after, kind)) = alarms::step(Some(alarm), &who, wish.step(by.to_owned()), now_us) else {
+            return Err(AskError::Nothing { id: id.to_owned(), state });
+        };
+        let mut speaker = Speaker::new(self, now_us);
+        if alarm.origin == self.me {
+            speaker.tell(after.clone(), kind, 0);
+            return Ok((after, speaker.drafts));
+        }
+        let asked = view::AlarmAsked { action: word.to_owned(), by: by.to_owned(), at: view::time_of(now_us) };
+        let data =
+            AskData { id: id.to_owned(), name: who.name, key: who.key, action: word.into(), by: by.into(), until_us };
+        let target = alarm.origin.to_string();
+        let data = serde_json::to_value(data).unwrap_or_default();
+        speaker.down(alarms::ASK, "command", &target, 0, alarm.severity.is_urgent(), data, 0);
+        Ok((Alarm { asked: Some(asked), ..alarm.clone() }, speaker.drafts))
+    }
+}
+
+struct Speaker<'a> {
+    rules: &'a Rules,
+    now: i64,
+    /// Alarms as this group leaves them.
+    changed: BTreeMap<String, Alarm>,
+    drafts: Vec<Draft>,
+    said: Vec<SaidOf>,
+    any: bool,
+}
+
+impl<'a> Speaker<'a> {
+    fn new(rules: &'a Rules, now: i64) -> Speaker<'a> {
+        Speaker { rules, now, changed: BTreeMap::new(), drafts: Vec::new(), said: Vec::new(), any: false }
+    }
+
+    fn group(mut self, upto: Pos) -> Vec<Draft> {
+        if !self.any {
+            return Vec::new();
+        }
+        let said = Said { upto, fired: std::mem::take(&mut self.said) };
+        let drafts = std::mem::take(&mut self.drafts);
+        let data = serde_json::to_value(said).unwrap_or_default();
+        let event = self.event(FIRED, &format!("fired-{upto}"), data, 0);
+        self.draft(FIRED, Lane::Routine, Direction::Local, Tier::Neighbourhood, "", 0, event);
+        self.drafts.extend(drafts);
+        self.drafts
+    }
+
+    fn facts(&self, held: &Held) -> Option<Facts> {
+        Facts::new(held.event.as_bytes(), &held.origin, held.at_us, &self.rules.set.node)
+    }
+
+    fn rule(&self, name: &str) -> Option<&'a Rule> {
+        self.rules.index_of(name).map(|i| &self.rules.set.rules[i as usize])
+    }
+
+    fn conclusion(&mut self, what: &Conclusion, at_us: i64) {
+        self.any = true;
+        match what {
+            Conclusion::Fire { rule, key, held, window } => {
+                self.act(rule, key, "fired", held, held, window.as_ref(), at_us, None);
+            }
+            Conclusion::Change { rule, key, held, window } => {
+                self.act(rule, key, "changed", held, held, window.as_ref(), at_us, None);
+            }
+            Conclusion::Over { rule, key, held, over, window } => {
+                self.act(rule, key, "over", held, over, window.as_ref(), at_us, None);
+            }
+            Conclusion::Ask { id, name, alarm_key, action, by, until_us } => {
+                self.asked(id, name, alarm_key, action, by, *until_us);
+            }
+        }
+    }
+
+    /// A moment has come.
+    fn timer(&mut self, due_us: i64, index: u32, key: &str) {
+        let rule = &self.rules.set.rules[index as usize];
+        let Some(state) = self.rules.memories[index as usize].keys.get(key) else { return };
+        let (Some(due), Some(held)) = (state.due.filter(|d| d.at_us == due_us), &state.held) else { return };
+        self.any = true;
+        let w = rule.window.as_ref().zip(state.window.as_ref());
+        let window = w.map(|(w, seen)| seen.summary(w.kind, w.within_us, due_us));
+        let free = depends(rule, key, &self.rules.alarms) && quiet_over(rule, state, due_us);
+        let holds = || {
+            let facts = self.facts(held);
+            let truth = |f: &Facts| rule.when.as_ref().is_none_or(|w| w.truth(f, window.as_ref()).unwrap_or(false));
+            facts.as_ref().is_some_and(truth)
+        };
+        let what = match due.what {
+            What::Held if free => "fired",
+            What::Absent if free && holds() => "fired",
+            What::Held | What::Absent => "held",
+            What::Over => "over",
+        };
+        // Looked at again from now on, not from a moment long past.
+        let at_us = if what == "held" { self.now } else { due_us };
+        self.act(&rule.name, key, what, held, held, window.as_ref(), at_us, Some(due_us));
+    }
+
+    /// What a rule does. `held` is the event that the alarm speaks of, `by` the one that did it.
+    #[allow(clippy::too_many_arguments, reason = "one call with all that a firing is made of")]
+    fn act(
+        &mut self,
+        name: &str,
+        key: &str,
+        what: &str,
+        held: &Held,
+        by: &Held,
+        window: Option<&Summary>,
+        at_us: i64,
+        due_us: Option<i64>,
+    ) {
+        let Some(rule) = self.rule(name) else { return };
+        let (Some(facts), Some(cause)) = (self.facts(held), self.facts(by)) else { return };
+        let id = cause.json["id"].as_str().unwrap_or_default().to_owned();
+        let mut done = Vec::new();
+        for action in &rule.then {
+            let raise = matches!(action, Action::Raise { .. });
+            match what {
+                "fired" => self.action(rule, key, action, &facts, window, &mut done),
+                "changed" if raise => self.action(rule, key, action, &facts, window, &mut done),
+                "over" => self.end(rule, key, action, &facts, window, &mut done),
+                _ => {}
+            }
+        }
+        let severity = rule.severity(&facts, window).filter(|_| what == "fired");
+        let event = if due_us.is_some() { String::new() } else { id };
+        let mut why = rule.why(&cause, window);
+        for value in why.values_mut() {
+            let text = value.to_string();
+            if text.len() > TEXT_MAX {
+                *value = cut(text).into();
+            }
+        }
+        let (rule, key, what) = (name.to_owned(), key.to_owned(), what.to_owned());
+        self.said.push(SaidOf { rule, key, what, at_us, due_us, severity, event, why, done });
+    }
+
+    fn action(
+        &mut self,
+        rule: &Rule,
+        key: &str,
+        action: &Action,
+        facts: &Facts,
+        window: Option<&Summary>,
+        done: &mut Vec<String>,
+    ) {
+        let hops = facts.json.get(HOPS).and_then(Json::as_u64).unwrap_or(0) + 1;
+        match action {
+            Action::Raise { alarm, key: own, severity: s, title, reach } => {
+                let severity = severity(s, facts, window);
+                let step = Step::Raise {
+                    severity,
+                    title: cut(title.text(facts, window)),
+                    reach: *reach,
+                    rule: rule.name.clone(),
+                    rule_key: key.to_owned(),
+                };
+                let who = self.identity(alarm, own.as_ref(), key, facts, window);
+                if let Some(kind) = self.step(&who, step, hops) {
+                    done.push(format!("{} {}", last_word(kind), named(&who)));
+                }
+            }
+            Action::Clear { alarm, key: own } => {
+                let who = self.identity(alarm, own.as_ref(), key, facts, window);
+                if self.step(&who, Step::Clear { by: format!("rule:{}", rule.name) }, hops).is_some() {
+                    done.push(format!("cleared {}", named(&who)));
+                }
+            }
+            Action::Emit { kind, subject, urgent, reach, data } => {
+                let kind = kind.text(facts, window);
+                if kind.starts_with("city.brain.") || kind.is_empty() {
+                    done.push(format!("nothing emitted: `{}` is no type for a rule", cut(kind)));
+                    return;
+                }
+                let data = data.fill(facts, window);
+                let mut event = self.event(&kind, &self.id(&rule.name), data, hops);
+                if let Some(subject) = subject.as_ref().map(|s| s.text(facts, window)).filter(|s| !s.is_empty()) {
+                    event.insert("subject".into(), subject.into());
+                }
+                self.linked(&mut event, facts);
+                let direction = if *reach < self.rules.me.tier() { Direction::Up } else { Direction::Local };
+                self.draft(&kind, lane(*urgent), direction, *reach, "", 0, event);
+                done.push(format!("emitted {kind}"));
+            }
+            Action::Case { kind, category, title, data } => {
+                let urgent = kind == "sos";
+                let (event_type, category) =
+                    (if urgent { "city.sos" } else { "city.appeal" }, category.text(facts, window));
+                let mut body: Map<String, Json> =
+                    data.iter().map(|(name, t)| (name.clone(), t.fill(facts, window))).collect();
+                body.insert("kind".into(), kind.clone().into());
+                body.insert("category".into(), category.clone().into());
+                body.insert("title".into(), cut(title.text(facts, window)).into());
+                body.insert("channel".into(), format!("rule:{}", rule.name).into());
+                let mut event = self.event(event_type, &self.id(&rule.name), Json::Object(body), hops);
+                event.insert("subject".into(), if key.is_empty() { rule.name.clone() } else { key.to_owned() }.into());
+                if urgent {
+                    event.insert("priority".into(), "urgent".into());
+                }
+                self.linked(&mut event, facts);
+                self.draft(event_type, lane(urgent), Direction::Local, Tier::Neighbourhood, "", 0, event);
+                done.push(format!("opened a case of {category}"));
+            }
+            Action::Send { command, target, kind, ttl_ms, urgent, data } => {
+                let (target, kind) = (target.text(facts, window), kind.text(facts, window));
+                let word = if *command { "command" } else { "notice" };
+                let below = Selector::parse(&target).is_ok_and(|s| self.rules.me.covers(&s.root));
+                if !below {
+                    done.push(format!("no {word}: `{target}` is not below this node"));
+                    return;
+                }
+                let data = data.fill(facts, window);
+                self.down(&kind, word, &target, *ttl_ms, *urgent, data, hops);
+                done.push(format!("sent {word} {kind} to {target}"));
+            }
+        }
+    }
+
+    /// The end of what an action began: alarms are cleared, the rest is done and past.
+    fn end(
+        &mut self,
+        rule: &Rule,
+        key: &str,
+        action: &Action,
+        facts: &Facts,
+        window: Option<&Summary>,
+        done: &mut Vec<String>,
+    ) {
+        let Action::Raise { alarm, key: own, .. } = action else { return };
+        let who = self.identity(alarm, own.as_ref(), key, facts, window);
+        if self.step(&who, Step::Clear { by: format!("rule:{}", rule.name) }, 1).is_some() {
+            done.push(format!("cleared {}", named(&who)));
+        }
+    }
+
+    fn asked(&mut self, id: &str, name: &str, key: &str, action: &str, by: &str, until_us: Option<i64>) {
+        let who = Identity { owner: self.rules.me.clone(), name: name.to_owned(), key: key.to_owned() };
+        if id != id_of(&who.owner, name, key) {
+            return;
+        }
+        let wish = match (action, until_us) {
+            ("ack", _) => Wish::Acknowledge,
+            ("clear", _) => Wish::Clear,
+            ("shelve", Some(until_us)) => Wish::Shelve { until_us },
+            _ => return,
+        };
+        if self.alarm(id).is_none() {
+            // Forgotten here and still shown above: the answer is that it is over.
+            let (title, reach) = (String::from("(not known to its node any more)"), Tier::City);
+            let raise = Step::Raise {
+                severity: Severity::Indeterminate,
+                title,
+                reach,
+                rule: String::new(),
+                rule_key: String::new(),
+            };
+            if let Some((alarm, _)) = alarms::step(None, &who, raise, self.now) {
+                self.changed.insert(id.to_owned(), alarm);
+                self.step(&who, Step::Clear { by: by.to_owned() }, 0);
+            }
+            return;
+        }
+        if self.step(&who, wish.step(by.to_owned()), 0).is_none()
+            && let Some(alarm) = self.alarm(id).cloned()
+        {
+            // Done already: said once more, so that whoever asked stops waiting.
+            let rev = alarm.rev + 1;
+            self.tell(Alarm { rev, asked: None, ..alarm }, alarms::CHANGED, 0);
+        }
+    }
+
+    fn alarm(&self, id: &str) -> Option<&Alarm> {
+        self.changed.get(id).or_else(|| self.rules.alarms.get(id))
+    }
+
+    fn identity(
+        &self,
+        alarm: &str,
+        own: Option<&Template>,
+        key: &str,
+        facts: &Facts,
+        window: Option<&Summary>,
+    ) -> Identity {
+        let key = own.map_or_else(|| key.to_owned(), |t| cut(t.text(facts, window)));
+        Identity { owner: self.rules.me.clone(), name: alarm.to_owned(), key }
+    }
+
+    fn step(&mut self, who: &Identity, step: Step, hops: u64) -> Option<&'static str> {
+        let id = id_of(&who.owner, &who.name, &who.key);
+        let (alarm, kind) = alarms::step(self.alarm(&id), who, step, self.now)?;
+        self.tell(alarm, kind, hops);
+        Some(kind)
+    }
+
+    /// The event in which the owner says what an alarm is now.
+    fn tell(&mut self, alarm: Alarm, kind: &'static str, hops: u64) {
+        let data = serde_json::to_value(&alarm).unwrap_or_default();
+        let mut event = self.event(kind, &format!("{}-{}", alarm.id, alarm.rev), data, hops);
+        event.insert("subject".into(), if alarm.key.is_empty() { &alarm.name } else { &alarm.key }.as_str().into());
+        let urgent = alarm.severity.is_urgent();
+        if urgent {
+            event.insert("priority".into(), "urgent".into());
+        }
+        event.insert("reach".into(), alarm.reach.as_str().into());
+        let up = alarm.reach < self.rules.me.tier();
+        let direction = if up { Direction::Up } else { Direction::Local };
+        self.draft(kind, lane(urgent), direction, alarm.reach, "", 0, event);
+        self.changed.insert(alarm.id.clone(), alarm);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call with all that a directive is made of")]
+    fn down(&mut self, kind: &str, word: &str, target: &str, ttl_ms: u32, urgent: bool, data: Json, hops: u64) {
+        let mut event = self.event(kind, &self.id(word), data, hops);
+        event.insert("target".into(), target.into());
+        event.insert("directive".into(), word.into());
+        if urgent {
+            event.insert("priority".into(), "urgent".into());
+        }
+        if ttl_ms > 0 {
+            let until = view::time_of(self.now + i64::from(ttl_ms) * 1000);
+            event.insert("expirytime".into(), view::rfc3339(until).into());
+        }
+        self.draft(kind, lane(urgent), Direction::Down, Tier::Neighbourhood, target, ttl_ms, event);
+    }
+
+    /// Unique on this node: a group is written in well over a microsecond.
+    fn id(&self, what: &str) -> String {
+        format!("{what}-{:x}-{}", self.now, self.drafts.len())
+    }
+
+    fn event(&self, kind: &str, id: &str, data: Json, hops: u64) -> Map<String, Json> {
+        let event = json!({
+            "specversion": "1.0", "id": id, "source": format!("/{}", self.rules.me), "type": kind,
+            "time": view::rfc3339(view::time_of(self.now)), "datacontenttype": "application/json", "data": data,
+        });
+        let Json::Object(mut event) = event else { return Map::new() };
+        if hops > 0 {
+            event.insert(HOPS.into(), hops.into());
+        }
+        event
+    }
+
+    /// What it follows from.
+    fn linked(&self, event: &mut Map<String, Json>, facts: &Facts) {
+        for (name, from) in [("causationid", "id"), ("correlationid", "correlationid"), ("traceparent", "traceparent")]
+        {
+            if let Some(value) = facts.json.get(from).filter(|v| v.is_string()) {
+                event.insert(name.into(), value.clone());
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of a header that differ")]
+    fn draft(
+        &mut self,
+        kind: &str,
+        lane: Lane,
+        direction: Direction,
+        reach: Tier,
+        target: &str,
+        ttl_ms: u32,
+        event: Map<String, Json>,
+    ) {
+        let (id, source) = (event["id"].as_str().unwrap_or_default(), event["source"].as_str().unwrap_or_default());
+        let key = event_key(source, id);
+        let header = Header { lane, direction, reach, target, ttl_ms, key, ..Header::local(Kind::Event, kind) };
+        let mut payload = serde_json::to_vec(&event).expect("a JSON value always serialises");
+        if payload.len() > limits::EVENT_BYTES_MAX {
+            // Larger than an event may be: a template took a whole event in, and added to it.
+            let small = event.iter().filter(|(name, _)| *name != "data").map(|(n, v)| (n.clone(), v.clone()));
+            payload = serde_json::to_vec(&small.collect::<Map<_, _>>()).expect("a JSON value always serialises");
+        }
+        // A template that made a type of 64 KiB: nothing can be done with it.
+        if let Ok(draft) = Draft::new(&header, &payload) {
+            self.drafts.push(draft);
+        }
+    }
+}
+
+fn cut(text: String) -> String {
+    match text.char_indices().nth(TEXT_MAX) {
+        Some((i, _)) => format!("{}…", &text[..i]),
+        None => text,
+    }
+}
+
+fn lane(urgent: bool) -> Lane {
+    if urgent { Lane::Urgent } else { Lane::Routine }
+}
+
+fn last_word(kind: &str) -> &str {
+    kind.rsplit('.').next().unwrap_or(kind)
+}
+
+fn named(who: &Identity) -> String {
+    if who.key.is_empty() { who.name.clone() } else { format!("{}/{}", who.name, who.key) }
+}

@@ -1,0 +1,648 @@
+//! Rules and alarms over a log in memory: live, killed, restarted, replayed.
+
+use super::alarms::{self, Identity, Step, id_of};
+use super::speak::{FIRED, Said};
+use super::{Rules, Wish};
+use citybrain_hub::policy::Policy;
+use citybrain_hub::state::State;
+use citybrain_shared::config::rules::Severity;
+use citybrain_shared::config::{Config, Variables, parse};
+use citybrain_shared::record::{Direction, Draft, Header, Kind, Origin};
+use citybrain_shared::view::Alarm;
+use citybrain_shared::{Address, LogId, Pos, Tier};
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+
+const S: i64 = 1_000_000;
+
+fn config(rules: &str) -> Config {
+    let text = format!("[node]\naddress = \"c/s\"\ndata = \"/nowhere\"\n{rules}");
+    let parsed = parse(&text, &Variables::new());
+    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    let config = parsed.config.unwrap();
+    let found = super::check::problems(&config, &parsed.places, &text);
+    assert!(found.is_empty(), "{found:?}");
+    config
+}
+
+/// A node without a disk: its log, and rows as they were last written.
+struct Node {
+    config: Config,
+    rules: Rules,
+    state: State,
+    log: Vec<Vec<u8>>,
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    rows_upto: usize,
+    now: i64,
+}
+
+impl Node {
+    fn new(rules: &str) -> Node {
+        let config = config(rules);
+        Node {
+            rules: Rules::new(&config),
+            config,
+            state: State::default(),
+            log: Vec::new(),
+            rows: BTreeMap::new(),
+            rows_upto: 0,
+            now: 1_000 * S,
+        }
+    }
+
+    fn commit(&mut self, mut draft: Draft) {
+        draft.stamp(self.now, 0);
+        self.log.push(draft.bytes().to_vec());
+        let (header, payload) = draft.parts();
+        self.rules.apply(Pos(self.log.len() as u64), &header, payload);
+    }
+
+    /// Commits an event and, unless the node is killed right there, what follows.
+    fn hear(&mut self, kind: &str, subject: &str, data: &Json) {
+        self.only_hear(kind, subject, data);
+        self.settle();
+    }
+
+    fn only_hear(&mut self, kind: &str, subject: &str, data: &Json) {
+        let id = format!("e{}", self.log.len());
+        let event =
+            json!({"specversion": "1.0", "id": id, "source": "/t", "type": kind, "subject": subject, "data": data});
+        let header = Header { direction: Direction::Up, ..Header::local(Kind::Event, kind) };
+        self.commit(Draft::new(&header, event.to_string().as_bytes()).unwrap());
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..100 {
+            if self.rules.next_due_us().is_none_or(|due| due > self.now) {
+                return;
+            }
+            let drafts = self.rules.on_due(&self.state, self.now);
+            assert!(!drafts.is_empty(), "something is due and nothing comes of it");
+            drafts.into_iter().for_each(|d| self.commit(d));
+        }
+        panic!("it never comes to rest");
+    }
+
+    fn wait(&mut self, us: i64) {
+        let end = self.now + us;
+        while let Some(due) = self.rules.next_due_us().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    fn write_rows(&mut self) {
+        for (key, value) in self.rules.take_rows() {
+            match value {
+                Some(value) => drop(self.rows.insert(key, value)),
+                None => drop(self.rows.remove(&key)),
+            }
+        }
+        self.rows_upto = self.log.len();
+    }
+
+    /// What is left of it after a kill: the log, and rows that are a little older.
+    fn restart(&mut self) {
+        self.rules = Rules::new(&self.config);
+        for (key, value) in &self.rows {
+            self.rules.load_row(key, value).unwrap();
+        }
+        for (i, bytes) in self.log.iter().enumerate().skip(self.rows_upto) {
+            let (header, payload) = Header::decode(bytes).unwrap();
+            self.rules.apply(Pos(i as u64 + 1), &header, payload);
+        }
+        let presence = json!({"id": format!("x-{}", self.state.me.boot.counter)}).to_string();
+        let presence = Draft::new(&Header::local(Kind::Presence, "city.brain.node"), presence.as_bytes()).unwrap();
+        self.commit(presence);
+        self.settle();
+    }
+
+    /// All rows of a node that folds this log from its beginning.
+    fn folded_anew(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut anew = Rules::new(&self.config);
+        for (i, bytes) in self.log.iter().enumerate() {
+            let (header, payload) = Header::decode(bytes).unwrap();
+            anew.apply(Pos(i as u64 + 1), &header, payload);
+        }
+        anew.take_rows().into_iter().filter_map(|(k, v)| Some((k, v?))).collect()
+    }
+
+    /// (rule, key, what) of everything that was said, in order.
+    fn said(&self) -> Vec<(String, String, String)> {
+        let fired = self.events(FIRED);
+        let said = fired.into_iter().map(|e| serde_json::from_value::<Said>(e["data"].clone()).unwrap());
+        said.flat_map(|s| s.fired).map(|f| (f.rule, f.key, f.what)).collect()
+    }
+
+    fn events(&self, kind: &str) -> Vec<Json> {
+        let all = self.log.iter().map(|b| Header::decode(b).unwrap());
+        all.filter(|(h, _)| h.name == kind).map(|(_, p)| serde_json::from_slice(p).unwrap()).collect()
+    }
+
+    fn fired(&self, rule: &str) -> usize {
+        self.said().iter().filter(|(r, _, what)| r == rule && what == "fired").count()
+    }
+
+    fn alarm(&self, name: &str, key: &str) -> Option<&Alarm> {
+        self.rules.alarms.get(&id_of(&self.config.node.address, name, key))
+    }
+}
+
+const SMOKE: &str = r#"
+[[rule]]
+name = "smoke"
+on = ["city.smoke.*"]
+by = "event.subject"
+when = "event.data.on == true"
+clear = "event.data.on == false"
+[[rule.then]]
+raise = { severity = "critical", title = "Smoke at ${event.subject}" }
+"#;
+
+#[test]
+fn a_repeated_event_raises_one_alarm_and_a_later_one_the_same_again() {
+    let mut node = Node::new(SMOKE);
+    for on in [true, true, true, false, false, true] {
+        node.hear("city.smoke.v1", "flat-3", &json!({"on": on}));
+        node.wait(S);
+    }
+    let types: Vec<usize> = [alarms::RAISED, alarms::CLEARED].iter().map(|t| node.events(t).len()).collect();
+    assert_eq!(types, [2, 1]);
+    let alarm = node.alarm("smoke", "flat-3").unwrap();
+    assert_eq!((alarm.raises, alarm.active, alarm.title.as_str()), (2, true, "Smoke at flat-3"));
+    assert!(alarm.first_raised_at < alarm.raised_at);
+}
+
+#[test]
+fn events_of_one_frame_are_counted_one_by_one() {
+    let rule = "[[rule]]\nname = \"noise\"\non = [\"city.noise\"]\nwindow = { within = \"1h\" }\nwhen = \"window.count >= 10\"\nthen = [{ raise = { title = \"${window.count}\" } }]\n";
+    let mut node = Node::new(rule);
+    (0..12).for_each(|_| node.only_hear("city.noise", "x", &json!({})));
+    node.settle();
+    assert_eq!((node.fired("noise"), node.alarm("noise", "").unwrap().title.as_str()), (1, "10"));
+}
+
+#[test]
+fn an_event_that_no_rule_names_leaves_no_trace() {
+    let mut node = Node::new(SMOKE);
+    node.hear("city.air.v1", "x", &json!({"on": true}));
+    assert!(node.rules.take_rows().is_empty());
+    assert_eq!(node.log.len(), 1);
+}
+
+#[test]
+fn an_event_without_the_field_says_neither_yes_nor_no() {
+    let mut node = Node::new(SMOKE);
+    node.hear("city.smoke.v1", "f", &json!({"on": true}));
+    node.hear("city.smoke.v1", "f", &json!({"battery": 7}));
+    assert!(node.alarm("smoke", "f").unwrap().active);
+    let seen = &node.rules.view().rules[0];
+    assert_eq!((seen.errors, seen.matched), (1, 2));
+    assert!(seen.last_error.as_deref().unwrap().contains("No such key"), "{seen:?}");
+}
+
+const WATER: &str = r#"
+[[rule]]
+name = "water"
+on = ["city.water"]
+by = "event.subject"
+when = "event.data > 3.0"
+for = "5m"
+clear = "event.data < 2.5"
+calm = "1m"
+[[rule.then]]
+raise = { severity = "${event.data > 4.0 ? 'critical' : 'major'}", title = "${event.data} m" }
+"#;
+
+#[test]
+fn a_duration_must_be_unbroken_and_the_end_too() {
+    let mut node = Node::new(WATER);
+    let level = |node: &mut Node, minutes: i64, metres: f64| {
+        node.wait(minutes * 60 * S);
+        node.hear("city.water", "g", &json!(metres));
+    };
+    level(&mut node, 0, 3.2);
+    level(&mut node, 4, 2.9);
+    level(&mut node, 1, 3.1);
+    node.wait(299 * S);
+    assert_eq!(node.fired("water"), 0);
+    node.wait(2 * S);
+    assert_eq!(node.fired("water"), 1);
+    assert_eq!(node.alarm("water", "g").unwrap().severity, Severity::Major);
+    level(&mut node, 1, 4.1);
+    assert_eq!(node.alarm("water", "g").unwrap().severity, Severity::Critical);
+    // Over for less than a minute is not over.
+    level(&mut node, 1, 2.4);
+    node.wait(50 * S);
+    level(&mut node, 0, 2.8);
+    node.wait(600 * S);
+    assert!(node.alarm("water", "g").unwrap().active);
+    level(&mut node, 1, 2.4);
+    node.wait(61 * S);
+    assert!(!node.alarm("water", "g").unwrap().active);
+    assert_eq!(node.events(alarms::RAISED).len(), 1);
+}
+
+#[test]
+fn nothing_for_long_enough_is_an_event_too() {
+    let rule = "[[rule]]\nname = \"silent\"\non = [\"t\"]\nby = \"/subject\"\nabsent = \"10m\"\nthen = [{ raise = { title = \"${event.subject}\" } }]\n";
+    let mut node = Node::new(rule);
+    node.hear("t", "a", &json!(1));
+    node.wait(300 * S);
+    node.hear("t", "b", &json!(1));
+    node.wait(301 * S);
+    assert_eq!(node.said(), [("silent".into(), "a".into(), "fired".into())]);
+    node.wait(7200 * S);
+    assert_eq!(node.fired("silent"), 2, "said once each, not again and again");
+    node.hear("t", "a", &json!(1));
+    assert!(!node.alarm("silent", "a").unwrap().active && node.alarm("silent", "b").unwrap().active);
+    node.wait(601 * S);
+    assert_eq!(node.alarm("silent", "a").unwrap().raises, 2);
+}
+
+#[test]
+fn what_could_not_come_while_the_node_was_down_is_not_absent() {
+    let rule = "[[rule]]\nname = \"silent\"\non = [\"t\"]\nby = \"/subject\"\nabsent = \"10m\"\nthen = [{ raise = { title = \"x\" } }]\n";
+    let mut node = Node::new(rule);
+    node.hear("t", "a", &json!(1));
+    node.write_rows();
+    // An hour passes without it. The engine may ask before the node has said that it is there.
+    node.now += 3600 * S;
+    node.state.me.boot.counter = 7;
+    assert!(node.rules.on_due(&node.state, node.now).is_empty());
+    node.restart();
+    node.wait(599 * S);
+    assert_eq!(node.fired("silent"), 0);
+    node.wait(2 * S);
+    assert_eq!(node.fired("silent"), 1);
+}
+
+#[test]
+fn a_rule_on_a_wide_pattern_does_not_speak_of_its_own_words() {
+    let rule =
+        "[[rule]]\nname = \"all\"\non = [\"city.*\"]\nthen = [{ emit = { type = \"b\", reach = \"street\" } }]\n";
+    let mut node = Node::new(rule);
+    node.hear("city.x", "x", &json!({}));
+    assert_eq!(node.log.len(), 3, "the event, what was said of it, what was emitted");
+}
+
+#[test]
+fn a_window_that_empties_ends_what_it_began_without_an_event() {
+    let rule = "[[rule]]\nname = \"noise\"\non = [\"n\"]\nwindow = { within = \"10m\" }\nwhen = \"window.count >= 3\"\nclear = \"window.count < 2\"\nthen = [{ raise = { title = \"x\" } }]\n";
+    let mut node = Node::new(rule);
+    for _ in 0..3 {
+        node.hear("n", "x", &json!({}));
+        node.wait(60 * S);
+    }
+    assert!(node.alarm("noise", "").unwrap().active);
+    // The first leaves the window 10 minutes after it came, the second a minute later.
+    node.wait(8 * 60 * S - 1);
+    assert!(node.alarm("noise", "").unwrap().active);
+    node.wait(2);
+    assert!(!node.alarm("noise", "").unwrap().active);
+}
+
+#[test]
+fn quiet_and_dependencies_hold_back() {
+    let rules = r#"
+[[rule]]
+name = "power"
+on = ["power"]
+when = "event.data == 0"
+clear = "event.data == 1"
+then = [{ raise = { title = "no power" } }]
+[[rule]]
+name = "lamp"
+on = ["lamp"]
+unless_alarm = "power"
+quiet = "10m"
+then = [{ emit = { type = "lamp.out", reach = "street", data = { at = "${event.subject}", n = "${1 + 1}" } } }]
+"#;
+    let mut node = Node::new(rules);
+    node.hear("lamp", "1", &json!({}));
+    node.hear("lamp", "2", &json!({}));
+    assert_eq!(node.events("lamp.out")[0]["data"], json!({"at": "1", "n": 2}));
+    assert_eq!(node.events("lamp.out").len(), 1);
+    node.hear("power", "x", &json!(0));
+    node.wait(601 * S);
+    node.hear("lamp", "3", &json!({}));
+    assert_eq!(node.events("lamp.out").len(), 1, "there is no power");
+    node.hear("power", "x", &json!(1));
+    node.hear("lamp", "4", &json!({}));
+    assert_eq!(node.events("lamp.out").len(), 2);
+}
+
+#[test]
+fn a_circle_that_a_template_hides_comes_to_an_end() {
+    let rule = "[[rule]]\nname = \"echo\"\non = [\"a.*\"]\nthen = [{ emit = { type = \"${event.type}\", reach = \"street\" } }]\n";
+    let mut node = Node::new(rule);
+    node.hear("a.b", "x", &json!({}));
+    assert_eq!(node.events("a.b").len(), 5);
+    assert!(node.rules.view().rules[0].last_error.as_deref().unwrap().contains("caused each other"));
+}
+
+#[test]
+fn what_a_person_cleared_may_be_raised_again() {
+    let mut node = Node::new(SMOKE);
+    node.hear("city.smoke.v1", "f", &json!({"on": true}));
+    let id = node.alarm("smoke", "f").unwrap().id.clone();
+    node.wait(S);
+    let (after, drafts) = node.rules.ask(&id, Wish::Clear, "Li", node.now).unwrap();
+    assert!(!after.active && after.asked.is_none());
+    drafts.into_iter().for_each(|d| node.commit(d));
+    assert_eq!(node.alarm("smoke", "f").unwrap().cleared_by.as_deref(), Some("Li"));
+    assert!(node.rules.ask(&id, Wish::Clear, "Li", node.now).is_err());
+    node.hear("city.smoke.v1", "f", &json!({"on": true}));
+    assert_eq!(node.alarm("smoke", "f").unwrap().raises, 2);
+}
+
+#[test]
+fn a_kill_between_an_event_and_what_follows_loses_nothing_and_repeats_nothing() {
+    let mut node = Node::new(SMOKE);
+    node.only_hear("city.smoke.v1", "f", &json!({"on": true}));
+    node.restart();
+    assert_eq!(node.fired("smoke"), 1);
+    node.write_rows();
+    node.restart();
+    node.restart();
+    assert_eq!((node.fired("smoke"), node.events(alarms::RAISED).len()), (1, 1));
+}
+
+#[test]
+fn what_was_never_spoken_under_other_rules_is_not_spoken_later() {
+    let mut node = Node::new(SMOKE);
+    // As if the rule had been written only now, and everything is folded anew.
+    let smoke = std::mem::replace(&mut node.config, config(""));
+    node.rules = Rules::new(&node.config);
+    node.hear("city.smoke.v1", "old", &json!({"on": true}));
+    for _ in 0..20 {
+        node.wait(60 * S);
+        node.hear("city.smoke.v1", "old", &json!({"on": false}));
+    }
+    node.config = smoke;
+    node.rows_upto = 0;
+    node.restart();
+    assert_eq!(node.events(alarms::RAISED).len(), 0);
+}
+
+#[test]
+fn too_many_keys_give_way_oldest_first_and_are_counted() {
+    let mut node = Node::new(SMOKE);
+    for i in 0..super::keys::KEYS_MAX + 10 {
+        node.only_hear("city.smoke.v1", &format!("k{i}"), &json!({"on": i == 0}));
+    }
+    let seen = &node.rules.view().rules[0];
+    assert!(seen.keys <= super::keys::KEYS_MAX as u64);
+    assert_eq!((seen.keys_given_way, seen.on_keys), (625, 1));
+}
+
+/// What may happen to a node.
+#[derive(Clone, Debug)]
+enum Act {
+    Event {
+        kind: u8,
+        key: u8,
+        value: u8,
+    },
+    Wait(u16),
+    Ask {
+        key: u8,
+        clear: bool,
+    },
+    Rows,
+    /// Killed after the commit of an event, before what follows.
+    KilledAfter {
+        kind: u8,
+        key: u8,
+        value: u8,
+    },
+    Restart,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let event = || (0u8..4, 0u8..3, 0u8..6);
+    let act = prop_oneof![
+        8 => event().prop_map(|(kind, key, value)| Act::Event { kind, key, value }),
+        3 => (0u16..900).prop_map(Act::Wait),
+        1 => (0u8..3, any::<bool>()).prop_map(|(key, clear)| Act::Ask { key, clear }),
+        1 => Just(Act::Rows),
+        1 => event().prop_map(|(kind, key, value)| Act::KilledAfter { kind, key, value }),
+        1 => Just(Act::Restart),
+    ];
+    prop::collection::vec(act, 0..60)
+}
+
+const MANY: &str = r#"
+[[rule]]
+name = "level"
+on = ["t.0", "t.1"]
+by = "event.subject"
+when = "event.data >= 3"
+for = "2m"
+clear = "event.data < 2"
+calm = "30s"
+then = [{ raise = { severity = "${event.data > 4 ? 'critical' : 'minor'}", title = "${event.data}" } }]
+[[rule]]
+name = "count"
+on = ["t.*"]
+by = "/subject"
+window = { within = "5m", value = "event.data" }
+when = "window.count >= 4 && window.distinct > 1"
+clear = "window.count < 3"
+quiet = "3m"
+then = [{ raise = { alarm = "busy", title = "${window.sum}" } }, { emit = { type = "u.busy", reach = "street" } }]
+[[rule]]
+name = "silent"
+on = ["t.2"]
+by = "event.subject"
+absent = "4m"
+unless_alarm = "busy/*"
+then = [{ raise = { title = "silent" } }]
+[[rule]]
+name = "busy-again"
+on = ["u.*"]
+window = { kind = "tumbling", within = "10m" }
+when = "window.count > 1"
+then = [{ clear = { alarm = "busy", key = "${event.subject}" } }, { emit = { type = "v", reach = "street" } }]
+"#;
+
+fn run(acts: &[Act], with_kills: bool) -> Node {
+    let mut node = Node::new(MANY);
+    for act in acts {
+        match act {
+            Act::Event { kind, key, value } | Act::KilledAfter { kind, key, value } => {
+                node.only_hear(&format!("t.{kind}"), &format!("k{key}"), &json!(value));
+                let killed = with_kills && matches!(act, Act::KilledAfter { .. });
+                if killed && value % 2 == 0 {
+                    node.write_rows(); // with what is concluded and not spoken yet
+                }
+                if killed { node.restart() } else { node.settle() }
+            }
+            Act::Wait(s) => node.wait(i64::from(*s) * S),
+            Act::Ask { key, clear } => {
+                let id = id_of(&node.config.node.address, "busy", &format!("k{key}"));
+                let wish = if *clear { Wish::Clear } else { Wish::Acknowledge };
+                if let Ok((_, drafts)) = node.rules.ask(&id, wish, "Li", node.now) {
+                    drafts.into_iter().for_each(|d| node.commit(d));
+                    node.settle();
+                }
+            }
+            Act::Rows if with_kills => node.write_rows(),
+            Act::Restart if with_kills => node.restart(),
+            Act::Rows | Act::Restart => {}
+        }
+        node.now += 1;
+    }
+    node
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Folding the log anew gives what the node has, row by row.
+    #[test]
+    fn a_replay_gives_the_same_state(acts in acts()) {
+        let mut node = run(&acts, false);
+        node.write_rows();
+        let anew = node.folded_anew();
+        for (key, value) in &node.rows {
+            let text = String::from_utf8_lossy(value);
+            prop_assert_eq!(Some(value), anew.get(key), "{}: {}", String::from_utf8_lossy(key), text);
+        }
+        prop_assert_eq!(node.rows.len(), anew.len());
+    }
+
+    /// Killed anywhere, any number of times, it says the same as one that never was.
+    #[test]
+    fn kills_change_nothing_that_is_said(acts in acts()) {
+        let (calm, killed) = (run(&acts, false), run(&acts, true));
+        // Absence is counted anew from a start; all else is not.
+        let said = |n: &Node| n.said().into_iter().filter(|(rule, _, _)| rule != "silent").collect::<Vec<_>>();
+        prop_assert_eq!(said(&calm), said(&killed));
+        for kind in [alarms::RAISED, alarms::CLEARED, alarms::CHANGED, "u.busy", "v"] {
+            let count = |n: &Node| n.events(kind).iter().filter(|e| e["data"]["name"] != "silent").count();
+            prop_assert_eq!(count(&calm), count(&killed), "{}", kind);
+        }
+    }
+
+    /// However an owner's words are mixed up, repeated and lost on the way, whoever heard the newest
+    /// has the owner's table; and there is one alarm for each identity.
+    #[test]
+    fn copies_converge_on_one_alarm_for_each_identity(acts in acts(), order in prop::collection::vec(any::<prop::sample::Index>(), 0..200)) {
+        let node = run(&acts, false);
+        let words: Vec<&Vec<u8>> = node.log.iter().filter(|b| {
+            let name = Header::decode(b).unwrap().0.name.to_owned();
+            name.starts_with("city.brain.alarm.")
+        }).collect();
+        prop_assume!(!words.is_empty());
+        let mut above = Rules::new(&parse("[node]\naddress = \"c\"\ndata = \"/x\"\n", &Variables::new()).config.unwrap());
+        let mut hear = |bytes: &[u8], pos: u64| {
+            let (mut header, payload) = Header::decode(bytes).unwrap();
+            header.origin = Some(Origin { address: "c/s", log: LogId(1), pos: Pos(pos) });
+            above.apply(Pos(pos), &header, payload);
+        };
+        for (i, pick) in order.iter().enumerate() {
+            hear(words[pick.index(words.len())], i as u64 + 1);
+        }
+        // At last everything arrives, backwards.
+        for (i, bytes) in words.iter().rev().enumerate() {
+            hear(bytes, 1000 + i as u64);
+        }
+        let own: Vec<&Alarm> = node.rules.alarms.iter().collect();
+        let copies: Vec<&Alarm> = above.alarms.iter().collect();
+        prop_assert_eq!(own, copies);
+        let mut names: Vec<_> = above.alarms.iter().map(|a| (&a.origin, &a.name, &a.key)).collect();
+        names.dedup();
+        prop_assert_eq!(names.len(), above.alarms.len());
+    }
+}
+
+#[test]
+fn a_word_about_an_alarm_counts_only_from_its_owner() {
+    let who = Identity { owner: Address::parse("c/s/m").unwrap(), name: "x".into(), key: String::new() };
+    let raise = Step::Raise {
+        severity: Severity::Major,
+        title: "t".into(),
+        reach: Tier::City,
+        rule: "x".into(),
+        rule_key: String::new(),
+    };
+    let (alarm, kind) = alarms::step(None, &who, raise, 5).unwrap();
+    let payload = json!({"data": alarm}).to_string();
+    let mut rules = Rules::new(&config(""));
+    for (from, known) in [("c/s/other", 0), ("c/s/m", 1)] {
+        let origin = Some(Origin { address: from, log: LogId(1), pos: Pos(1) });
+        rules.apply(Pos(1), &Header { origin, ..Header::local(Kind::Event, kind) }, payload.as_bytes());
+        assert_eq!(rules.alarms.len(), known, "{from}");
+    }
+}
+
+#[test]
+fn worse_than_what_was_acknowledged_is_news_again() {
+    let who = Identity { owner: Address::parse("c").unwrap(), name: "x".into(), key: String::new() };
+    let raise = |severity| Step::Raise {
+        severity,
+        title: "t".into(),
+        reach: Tier::City,
+        rule: "x".into(),
+        rule_key: String::new(),
+    };
+    let (a, _) = alarms::step(None, &who, raise(Severity::Minor), 5).unwrap();
+    let (a, _) = alarms::step(Some(&a), &who, Step::Acknowledge { by: "Li".into() }, 6).unwrap();
+    let (less, _) = alarms::step(Some(&a), &who, raise(Severity::Warning), 7).unwrap();
+    let (worse, kind) = alarms::step(Some(&a), &who, raise(Severity::Critical), 7).unwrap();
+    assert_eq!((less.acknowledged, worse.acknowledged, kind), (true, false, alarms::CHANGED));
+    assert!(worse.rev > a.rev);
+}
+
+#[test]
+fn faults_are_found_with_their_places() {
+    let text = r#"[node]
+address = "c/s"
+data = "/x"
+[[rule]]
+name = "a"
+on = ["t"]
+by = "evnt.subject"
+when = "event.data.x > 3 && windows.count > 2"
+then = [{ raise = { severity = "bad", title = "${event.data.} x" } }]
+[[rule]]
+name = "a"
+on = ["u"]
+when = "'x' > 3"
+unless_alarm = "a"
+then = [{ emit = { type = "w" } }, { clear = { alarm = "b" } }]
+[[rule]]
+name = "c"
+on = ["w*"]
+when = "size(event.subject)"
+then = [{ emit = { type = "u" } }, { notice = { target = "other/**" } }]
+"#;
+    let parsed = parse(text, &Variables::new());
+    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    let mut found: Vec<String> = super::check::problems(&parsed.config.unwrap(), &parsed.places, text)
+        .iter()
+        .map(|p| {
+            let (line, column) = p.line_column(text).unwrap();
+            format!("{line}:{column} {} ({})", p.message, p.help.clone().unwrap_or_default())
+        })
+        .collect();
+    found.sort();
+    let expected = [
+        "11:8 rule 1 has this name already (windows are kept under it: give each its own)",
+        "13:13 a string is compared with a number (both sides must be of one kind)",
+        "15:56 no rule of this node raises an alarm `b` (raised here: a)",
+        "19:9 it gives a number, not true or false (compare it with something)",
+        "20:58 other is not below this node (a node sends only to `c/s` and below)",
+        "7:7 unknown variable `evnt` (did you mean `event`?)",
+        "8:29 unknown variable `windows` (did you mean `window`?)",
+        "9:32 `bad` is no severity (use one of critical, major, minor, warning, indeterminate)",
+    ];
+    for e in expected {
+        assert!(found.iter().any(|f| f == e), "lacks {e}\n{}", found.join("\n"));
+    }
+    assert!(found.iter().any(|f| f.contains("a circle: a → c → a")), "{}", found.join("\n"));
+    assert!(found.iter().any(|f| f.starts_with("9:") && f.contains("not CEL")), "{}", found.join("\n"));
+}

@@ -1,0 +1,106 @@
+//! `citybrain alarm`
+
+use super::ask::segment;
+use super::{At, Fail, Output};
+use citybrain_shared::config::rules::Severity;
+use citybrain_shared::{Address, view};
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub enum Alarm {
+    /// Those that are active, worst first
+    List(List),
+    /// One, with all that is known of it
+    Show {
+        id: String,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Somebody has seen it
+    Ack(Act),
+    /// It is over, whatever its rule says
+    Clear(Act),
+    /// Out of sight for a while
+    Shelve {
+        #[command(flatten)]
+        act: Act,
+        /// For how long: `30m`, `8h`, `2d`; `0` takes it off the shelf
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = seconds)]
+        for_s: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    /// This severity and worse
+    #[arg(long, value_parser = severity)]
+    pub severity: Option<Severity>,
+    /// Also those that are over
+    #[arg(long)]
+    pub all: bool,
+    /// Only those that nobody has acknowledged
+    #[arg(long)]
+    pub unacknowledged: bool,
+    /// Only of this node and below
+    #[arg(long, value_parser = Address::parse)]
+    pub address: Option<Address>,
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Also those that are on the shelf
+    #[arg(long)]
+    pub shelved: bool,
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub limit: usize,
+    #[command(flatten)]
+    pub at: At,
+}
+
+#[derive(Debug, Args)]
+pub struct Act {
+    /// As `alarm list` shows it
+    pub id: String,
+    /// Who does it [default: the user of this shell]
+    #[arg(long, env = "USER", default_value = "cli")]
+    pub by: String,
+    #[command(flatten)]
+    pub at: At,
+}
+
+impl Alarm {
+    pub fn act(self) -> Result<Output, Fail> {
+        match self {
+            Alarm::List(l) => {
+                let mut query = vec![("limit", l.limit.to_string()), ("active", (!l.all).to_string())];
+                query.extend(l.severity.map(|s| ("severity", s.as_str().to_owned())));
+                query.extend(l.unacknowledged.then(|| ("acknowledged", "false".to_owned())));
+                query.extend(l.address.map(|a| ("address", a.to_string())));
+                query.extend(l.name.map(|n| ("name", n)));
+                query.push(("shelved", l.shelved.to_string()));
+                l.at.node()?.get("/v1/alarms", &query).map(Output::Alarms)
+            }
+            Alarm::Show { id, at } => at.node()?.get(&format!("/v1/alarms/{}", segment(&id)), &[]).map(Output::Alarm),
+            Alarm::Ack(act) => act.post("ack", None),
+            Alarm::Clear(act) => act.post("clear", None),
+            Alarm::Shelve { act, for_s } => act.post("shelve", Some(for_s)),
+        }
+    }
+}
+
+impl Act {
+    fn post(self, action: &str, for_s: Option<u64>) -> Result<Output, Fail> {
+        let body = view::AlarmAction { by: self.by, for_s };
+        self.at.node()?.post(&format!("/v1/alarms/{}/{action}", segment(&self.id)), &body).map(Output::Alarm)
+    }
+}
+
+fn severity(text: &str) -> Result<Severity, String> {
+    let known = || format!("use one of {}", Severity::ALL.map(Severity::as_str).join(", "));
+    Severity::parse(text).ok_or_else(known)
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    if text == "0" {
+        return Ok(0);
+    }
+    citybrain_shared::config::rules::Duration::parse(text).map(|d| d.us() as u64 / 1_000_000)
+}

@@ -1,0 +1,163 @@
+//! `--offline DIR`: a stopped node's folder answers the same questions by the same routes, in this
+//! process. Nothing is written there.
+
+use super::Fail;
+use super::ask::Got;
+use crate::api::{self, Ctx};
+use crate::brain::Brain;
+use axum::Router;
+use axum::body::BodyDataStream;
+use citybrain_hub::engine::{self, OpenError};
+use citybrain_hub::{Hub, log};
+use citybrain_shared::config::{Config, Variables, parse};
+use citybrain_shared::{Address, Pos, view};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio_stream::StreamExt;
+
+pub struct Folder {
+    routes: Router,
+    runtime: Arc<Runtime>,
+}
+
+impl Folder {
+    /// # Errors
+    /// When a node runs on it, or when it is no node's folder or does not read.
+    pub fn open(dir: &Path) -> Result<Folder, Fail> {
+        let config = config(dir, "offline")?;
+        let no = |detail: String, hint: &str| Err(Fail::no("not-found", detail, hint));
+        if !dir.join("log").is_dir() {
+            let hint = "give the `data` folder of a node's config";
+            return no(format!("`{}` is no node's folder: it has no log", dir.display()), hint);
+        }
+        let opened = engine::open_offline(dir, config.store.cache_bytes, Brain::make(&config));
+        let (hub, found) = opened.map_err(|e| match e {
+            OpenError::InUse => Fail::no(
+                "in-use",
+                format!("a node is running on `{}`", dir.display()),
+                format!("ask it: `--data-dir {}` instead of `--offline`", dir.display()),
+            ),
+            OpenError::Log(log::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Fail::no(
+                "not-found",
+                format!("there is no log in `{}`", dir.display()),
+                "give the `data` folder of a node's config",
+            ),
+            e => Fail::no(
+                "unreadable",
+                format!("`{}` does not read: {e}", dir.display()),
+                "`citybrain store verify DIR` says what is damaged",
+            ),
+        })?;
+        // The node's own presence says who it is; its config is not in its folder.
+        let Some(address) = hub.state(|s| s.address.clone()) else {
+            return no(
+                format!("the node of `{}` has never said who it is", dir.display()),
+                "it stopped during its first start",
+            );
+        };
+        let mut config = self::config(dir, address.as_str())?;
+        if let Some(known) = hub.state(|s| s.registry.get(&address).cloned()) {
+            (config.node.name, config.node.code, config.node.labels) = (known.name, known.code, known.labels);
+        }
+        let as_of = view::time_of(found.as_of_us);
+        let mut reasons = vec![format!("the node is stopped; its last record is of {}", view::rfc3339(as_of))];
+        reasons.extend(found.remarks);
+        let ready = view::Ready { ready: false, reasons };
+        let (links_hub, own) = (hub.clone(), address);
+        let ctx = Ctx {
+            hub,
+            config,
+            links: Arc::new(move || links(&links_hub, &own)),
+            door: Arc::new(|| view::Door { kind: "closed".into(), ..view::Door::default() }),
+            ready: Arc::new(move || ready.clone()),
+            accept: Arc::new(|_, _| unreachable!("only GET is asked here")),
+            operations: api::ops::Sources::default(),
+            downlinks: None,
+            offline: Some(as_of),
+            started: Instant::now(),
+            stop: watch::channel(false).1,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Fail::no("start", format!("cannot start the runtime: {e}"), "try again"))?;
+        Ok(Folder { routes: api::routes(Arc::new(ctx)), runtime: Arc::new(runtime) })
+    }
+
+    pub(super) fn get(&self, path: &str) -> Result<Got, Fail> {
+        let uri = path.parse().map_err(|e| Fail::usage(format!("`{path}` is no path: {e}"), ""))?;
+        let (parts, body) = self.runtime.block_on(api::road::call(self.routes.clone(), uri)).into_parts();
+        let text = |v: &axum::http::HeaderValue| v.to_str().unwrap_or_default().to_owned();
+        let headers = parts.headers.iter().map(|(n, v)| (n.as_str().to_owned(), text(v))).collect();
+        let body =
+            BodyReader { runtime: self.runtime.clone(), chunks: body.into_data_stream(), rest: Default::default() };
+        Ok(Got { status: parts.status.as_u16(), headers, body: Box::new(body) })
+    }
+}
+
+/// Defaults, with what the folder needs.
+fn config(dir: &Path, address: &str) -> Result<Config, Fail> {
+    let text = format!("[node]\naddress = \"{address}\"\ndata = \"data\"\n");
+    let unfit = || Fail::no("unreadable", format!("the folder's node has no valid address: `{address}`"), "");
+    let mut config = parse(&text, &Variables::new()).config.ok_or_else(unfit)?;
+    config.node.data = dir.to_owned();
+    Ok(config)
+}
+
+/// The links as the state left them.
+fn links(hub: &Hub, own: &Address) -> Vec<view::Link> {
+    let last = hub.reader().last();
+    hub.state(|s| {
+        let link = |(peer, p): (&Address, &citybrain_hub::state::Peer)| {
+            let lane = |slot: usize| {
+                let upto = |c: Option<citybrain_shared::wire::Cursor>| c.map_or(Pos::ZERO, |c| c.upto);
+                let acked = upto(p.peer_has[slot]);
+                let (unsent, here) = (last.0.saturating_sub(acked.0), upto(p.has[slot]));
+                view::LinkLane {
+                    unsent,
+                    durable_at_peer_pos: acked,
+                    durable_here_pos: here,
+                    ..view::LinkLane::default()
+                }
+            };
+            view::Link {
+                role: if peer.depth() < own.depth() { view::LinkRole::Up } else { view::LinkRole::Down },
+                peer: peer.clone(),
+                state: "offline".into(),
+                why: None,
+                last_heard_ms_ago: None,
+                urgent: lane(0),
+                routine: lane(1),
+                lease: p.lease,
+                received: p.received,
+                dropped: p.dropped,
+                resent_frames: 0,
+                round_trip_us: None,
+            }
+        };
+        s.peers.iter().map(link).collect()
+    })
+}
+
+/// A body, read as it is asked for.
+struct BodyReader {
+    runtime: Arc<Runtime>,
+    chunks: BodyDataStream,
+    rest: bytes::Bytes,
+}
+
+impl Read for BodyReader {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.runtime.block_on(self.chunks.next()) {
+                None => return Ok(0),
+                Some(chunk) => self.rest = chunk.map_err(io::Error::other)?,
+            }
+        }
+        let n = self.rest.len().min(to.len());
+        to[..n].copy_from_slice(&self.rest.split_to(n));
+        Ok(n)
+    }
+}

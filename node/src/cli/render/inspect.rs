@@ -1,0 +1,276 @@
+//! How answers about a tree look: many nodes' blocks, the way of an event, why, the books.
+
+use super::{
+    Cell, Color, Fail, Lines, Output, Screen, Stop, ago, clean, cut, directive, footer, grouped, or_dash, print, right,
+    span,
+};
+use citybrain_shared::view::{self, Answer, Severity};
+use std::io::{self, Write};
+
+/// What one node's reply looks like.
+pub type Show = Box<dyn Fn(&view::Reply) -> Result<Output, Fail>>;
+
+/// Answers of many nodes, as they come.
+pub struct Many {
+    pub lines: Lines,
+    /// Makes one node's answer what its command shows.
+    pub show: Show,
+}
+
+/// Nobody answered.
+const NOBODY: u8 = 3;
+
+impl Screen {
+    /// One block a node; then who is missing. The code is the worst of all.
+    pub(super) fn many(&self, many: Many, out: &mut dyn Write) -> Result<u8, Stop> {
+        let mut code = 0;
+        for line in many.lines {
+            let line = line.map_err(Stop::Fail)?;
+            if let Ok(end) = Answer::<view::Asked>::parse(line.as_bytes()) {
+                if self.json {
+                    writeln!(out, "{line}")?;
+                } else {
+                    asked(&end, self, out)?;
+                }
+                let some_silent = u8::from(!end.body.missing.is_empty() || end.body.not_asked > 0);
+                return Ok(if end.body.answered == 0 { NOBODY } else { code.max(some_silent) });
+            }
+            let foreign = |e: serde_json::Error| {
+                Stop::Fail(Fail::no("foreign", format!("an answer does not read: {e}"), "`--json` shows it as it came"))
+            };
+            let reply: view::Reply = serde_json::from_str(&line).map_err(foreign)?;
+            if self.json {
+                // A view names its node itself; a stream does not.
+                let text = reply.json.as_ref().map_or(line.as_str(), |j| j.get());
+                writeln!(out, "{text}")?;
+                code = code.max(u8::from(reply.status >= 300));
+            } else {
+                writeln!(out, "── {} · {} ms", reply.node, grouped(reply.took_ms))?;
+                match (many.show)(&reply) {
+                    Ok(output) => code = code.max(self.write(output, out)?),
+                    Err(fail) => {
+                        code = code.max(fail.code);
+                        writeln!(out, "{}", clean(&fail.failure.detail))?;
+                    }
+                }
+                writeln!(out)?;
+            }
+            out.flush()?;
+        }
+        let hint = "ask again; the node's log may say more";
+        Err(Stop::Fail(Fail::unreachable("the answers broke off: who is missing was not said", hint)))
+    }
+}
+
+fn asked(end: &Answer<view::Asked>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let a = &end.body;
+    writeln!(out, "{} of {} nodes of {} answered", grouped(a.answered), grouped(a.asked), clean(&a.selector))?;
+    if !a.missing.is_empty() {
+        let mut table = s.table(&["MISSING", "WHY", "DETAIL"]);
+        for m in &a.missing {
+            table.add_row(vec![Cell::new(&m.node), s.mark(&m.why, true, Color::Yellow), Cell::new(clean(&m.detail))]);
+        }
+        print(&table, out)?;
+        writeln!(out, "`citybrain why {}` says what is in the way", a.missing[0].node)?;
+    }
+    if a.not_asked > 0 {
+        writeln!(out, "{} more are meant and were not asked: narrow the selector", grouped(a.not_asked))?;
+    }
+    Ok(())
+}
+
+/// What a node above last knew of one that is silent.
+pub fn known(answer: &Answer<view::Known>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let k = &answer.body;
+    let mut table = s.table(&[]);
+    let mut row = |key: &str, value: String| {
+        table.add_row(vec![s.bold(key), Cell::new(value)]);
+    };
+    row("node", format!("{} {} ({})", k.address, clean(&k.name), k.address.tier()));
+    row("state", "does not answer; what follows is the word of a node above".into());
+    if let Some(link) = &k.link {
+        let why = link.why.as_ref().map_or_else(String::new, |w| format!(": {}", clean(w)));
+        let to = if link.peer == k.address { String::new() } else { format!("to {}, on the way, ", link.peer) };
+        row("link", format!("{to}{}{why}, last heard {}", clean(&link.state), ago(link.last_heard_ms_ago)));
+        let got = link.urgent.durable_here_pos.max(link.routine.durable_here_pos);
+        row("received", format!("everything up to position {} of {}", grouped(got.0), link.peer));
+    }
+    if k.is_registered {
+        row("told", format!("of itself {}, as version {}", ago(k.presence_ms_ago), or_dash(&k.version)));
+    } else {
+        row("told", "never of itself".into());
+    }
+    print(&table, out)?;
+    footer(&answer.head, out)
+}
+
+pub fn trace(v: &view::Trace, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let to = if v.target.is_empty() { format!("reach {}", v.reach) } else { format!("for {}", clean(&v.target)) };
+    writeln!(out, "{} {} from {}, {to}", clean(&v.priority), clean(&v.event_type), clean(&v.origin))?;
+    let mut table = s.table(&["NODE", "STATE", "POSITION", "COMMITTED", "HOP", "DETAIL"]);
+    for h in &v.hops {
+        let good = ["committed", "acknowledged"].contains(&h.state.as_str());
+        let color = if h.state == "missing" { Color::Red } else { Color::Yellow };
+        let hop = match h.since_previous_us {
+            None => "-".into(),
+            Some(us) if us < 0 => format!("{:.1} ms (clocks differ)", us as f64 / 1000.0),
+            Some(us) if us < 1_000_000 => format!("+{:.1} ms", us as f64 / 1000.0),
+            Some(us) => format!("+{}", span(us as u64 / 1000)),
+        };
+        table.add_row(vec![
+            Cell::new(&h.node),
+            s.mark(&h.state, !good, color),
+            right(h.pos.map_or("-".into(), |p| grouped(p.0))),
+            Cell::new(h.committed_at.map_or("-".into(), |t| t.format("%m-%d %H:%M:%S%.3fZ").to_string())),
+            right(hop),
+            Cell::new(clean(h.detail.as_deref().unwrap_or_default())),
+        ]);
+    }
+    print(&table, out)?;
+    for c in &v.caused {
+        writeln!(out, "caused {} {} at {}, position {}", clean(&c.event_type), clean(&c.id), c.node, grouped(c.pos.0))?;
+    }
+    if let Some(d) = &v.directive {
+        directive(d, s, out)?;
+    }
+    for m in &v.missing {
+        writeln!(out, "not asked: {}: {}", m.node, clean(&m.detail))?;
+    }
+    writeln!(out, "{}: {}", v.outcome, clean(&v.sentence))
+}
+
+/// 0 it is there or on its way without hindrance, 1 it is not.
+pub fn trace_code(v: &view::Trace) -> u8 {
+    u8::from(!["arrived", "passed-on"].contains(&v.outcome.as_str()))
+}
+
+pub fn why(v: &view::Why, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let color = if v.code == "well" { Color::Green } else { Color::Red };
+    let code = s.mark(&v.code, true, color);
+    let mut table = s.table(&[]);
+    table.add_row(vec![code, Cell::new(clean(&v.sentence))]);
+    if !v.remedy.is_empty() {
+        table.add_row(vec![Cell::new("to do"), Cell::new(clean(&v.remedy))]);
+    }
+    print(&table, out)?;
+    let rest: Vec<_> = v.symptoms.iter().filter(|s| s.sentence != v.sentence).collect();
+    if !rest.is_empty() {
+        let mut table = s.table(&["ALSO", "CODE", "BY", "WHAT"]);
+        for symptom in rest {
+            let severity = match symptom.severity {
+                Severity::Stuck => "stuck",
+                Severity::Slow => "slow",
+                Severity::Note => "note",
+            };
+            table.add_row(vec![
+                Cell::new(severity),
+                Cell::new(clean(&symptom.code)),
+                Cell::new(&symptom.by),
+                Cell::new(clean(&symptom.sentence)),
+            ]);
+        }
+        print(&table, out)?;
+    }
+    let looked = v.looked.iter().map(|l| match (&l.failed, l.took_ms) {
+        (Some(_), _) | (None, None) => format!("{} (no answer)", l.node),
+        (None, Some(0)) => l.node.to_string(),
+        (None, Some(ms)) => format!("{} ({ms} ms)", l.node),
+    });
+    writeln!(out, "looked at: {}", looked.collect::<Vec<_>>().join(", "))
+}
+
+pub fn audit(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.links.is_empty() && v.unasked.is_empty() {
+        return writeln!(out, "nothing to audit: no child has come yet");
+    }
+    let head = ["LINK", "ACCEPTED", "ABOVE", "WAITING", "PARKED", "EXPIRED", "LOST", "MISSING"];
+    let mut table = s.table(&head);
+    let mut add = |name: String, sums: &view::Sums| {
+        let numbers = [sums.accepted, sums.above, sums.waiting, sums.parked, sums.expired, sums.lost];
+        let mut row = vec![Cell::new(name)];
+        row.extend(numbers.map(|n| right(grouped(n))));
+        let missing = s.mark(&grouped(sums.missing), sums.missing > 0, Color::Red);
+        row.push(missing.set_alignment(comfy_table::CellAlignment::Right));
+        table.add_row(row);
+    };
+    for l in &v.links {
+        add(format!("{} → {}", l.child, l.parent), &l.sums);
+    }
+    add("all".into(), &v.totals);
+    print(&table, out)?;
+    for l in &v.links {
+        for g in &l.gaps {
+            let numbers = if g.first == g.last {
+                format!("number {}", g.first)
+            } else {
+                format!("numbers {} to {}", g.first, g.last)
+            };
+            let ids = if g.ids.is_empty() { String::new() } else { format!(": {}", clean(&g.ids.join(", "))) };
+            writeln!(
+                out,
+                "missing at {}: {numbers} of {}, {} events that reach the {}{ids}",
+                l.parent,
+                g.origin,
+                clean(&g.priority),
+                g.reach
+            )?;
+        }
+        if let Some(note) = &l.note {
+            writeln!(out, "{} → {}: {}", l.child, l.parent, clean(note))?;
+        }
+    }
+    for m in &v.unasked {
+        writeln!(out, "not audited: {}: {}", m.node, clean(&m.detail))?;
+    }
+    let verdict = match (v.adds_up, v.unasked.len()) {
+        (true, 0) => "it adds up: everything accepted is above, waiting, or on record".to_owned(),
+        (true, n) => format!("what could be asked adds up; {n} nodes could not"),
+        (false, _) => format!(
+            "it does not add up: {} records are missing and nobody accounts for them",
+            grouped(v.totals.missing)
+        ),
+    };
+    writeln!(out, "{verdict}")
+}
+
+/// 1 something is missing; 3 somebody could not be asked.
+pub fn audit_code(v: &view::Audit) -> u8 {
+    match (v.adds_up, v.unasked.is_empty()) {
+        (false, _) => 1,
+        (true, false) => NOBODY,
+        (true, true) => 0,
+    }
+}
+
+pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = s.table(&["NODE", "NAME", "TIER", "LINK", "HEALTH", "BEHIND", "LAST HEARD", "VERSION"]);
+    let top = v.nodes.first().map_or(1, |n| n.address.depth());
+    for n in &v.nodes {
+        // The whole address for the top, then the last segment, set in by its depth.
+        let node = match n.address.depth().saturating_sub(top) {
+            0 => n.address.to_string(),
+            depth => format!("{}{}", "  ".repeat(depth), n.address.leaf()),
+        };
+        let health = n.health.as_deref().unwrap_or("-");
+        table.add_row(vec![
+            Cell::new(node),
+            Cell::new(clean(or_dash(&n.name))),
+            Cell::new(n.tier),
+            s.state(&n.state),
+            s.mark(&cut(health, 60), !["-", "well"].contains(&health), Color::Yellow),
+            right(n.behind.map_or("-".into(), grouped)),
+            Cell::new(ago(n.last_heard_ms_ago)),
+            Cell::new(clean(&n.version)),
+        ]);
+    }
+    print(&table, out)?;
+    if v.nodes.len() <= 1 { writeln!(out, "nobody below has told of itself yet") } else { Ok(()) }
+}
+
+pub fn cut_note(lines_cut: bool, out: &mut dyn Write) -> io::Result<()> {
+    if lines_cut {
+        writeln!(out, "cut: more was there than comes over the links; ask on with `--after POS`")
+    } else {
+        Ok(())
+    }
+}

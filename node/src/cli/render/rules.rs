@@ -1,0 +1,148 @@
+//! Rules and alarms, for people.
+
+use super::{Screen, clean, cut, grouped, print, right};
+use citybrain_shared::config::rules::Severity;
+use citybrain_shared::view::{self, Alarm, Firing, RuleState};
+use comfy_table::{Cell, Color};
+use std::io::{self, Write};
+
+pub fn alarms(v: &view::Alarms, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.alarms.is_empty() {
+        let others = if v.active > 0 { format!("; {} are active in all", grouped(v.active)) } else { String::new() };
+        return writeln!(out, "no alarms that fit{others}");
+    }
+    let mut table = s.table(&["ID", "SEVERITY", "STATE", "RAISED", "TIMES", "ORIGIN", "ALARM", "TITLE"]);
+    for a in &v.alarms {
+        let urgent = a.active && a.severity.is_urgent();
+        table.add_row(vec![
+            Cell::new(&a.id),
+            s.mark(
+                a.severity.as_str(),
+                urgent,
+                if a.severity == Severity::Critical { Color::Red } else { Color::Yellow },
+            ),
+            s.mark(&state(a), a.active && !a.acknowledged, Color::Yellow),
+            Cell::new(a.raised_at.format("%m-%d %H:%M:%SZ")),
+            right(grouped(a.raises)),
+            Cell::new(a.origin.as_str()),
+            Cell::new(cut(&clean(&named(a)), 40)),
+            Cell::new(cut(&clean(&a.title), 60)),
+        ]);
+    }
+    print(&table, out)?;
+    let shown = v.alarms.iter().filter(|a| a.active).count() as u64;
+    let more = if shown < v.active { format!(" ({} shown)", grouped(shown)) } else { String::new() };
+    writeln!(out, "{} active{more}, {} of them not acknowledged", grouped(v.active), grouped(v.unacknowledged))
+}
+
+fn named(a: &Alarm) -> String {
+    if a.key.is_empty() { a.name.clone() } else { format!("{}/{}", a.name, a.key) }
+}
+
+/// Two words: does it hold, and has anybody seen it.
+fn state(a: &Alarm) -> String {
+    let held = if a.active { "active" } else { "cleared" };
+    let seen = match (&a.asked, a.acknowledged) {
+        (Some(asked), _) => format!(", {} asked", clean(&asked.action)),
+        (None, true) => ", acked".into(),
+        (None, false) => String::new(),
+    };
+    let shelf = if a.shelved_until.is_some() { ", shelved" } else { "" };
+    format!("{held}{seen}{shelf}")
+}
+
+pub fn alarm(v: &view::AlarmShown, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let a = &v.alarm;
+    writeln!(out, "{}  {} {}  {}", a.id, a.severity.as_str(), state(a), clean(&a.title))?;
+    writeln!(out, "alarm      {} of {}, seen up to the {}", clean(&named(a)), a.origin, a.reach)?;
+    let times = if a.raises == 1 { "once".into() } else { format!("{} times", grouped(a.raises)) };
+    writeln!(out, "raised     {}, {times} since {}", view::rfc3339(a.raised_at), view::rfc3339(a.first_raised_at))?;
+    let line = |out: &mut dyn Write, word: &str, at: Option<_>, by: &Option<String>| match at {
+        Some(at) => writeln!(out, "{word}{} by {}", view::rfc3339(at), clean(by.as_deref().unwrap_or("?"))),
+        None => Ok(()),
+    };
+    line(out, "acked      ", a.acknowledged_at, &a.acknowledged_by)?;
+    line(out, "cleared    ", a.cleared_at, &a.cleared_by)?;
+    line(out, "shelved to ", a.shelved_until, &a.shelved_by)?;
+    match &a.asked {
+        Some(asked) => writeln!(
+            out,
+            "asked      {} by {} at {}; {} has not answered yet",
+            clean(&asked.action),
+            clean(&asked.by),
+            view::rfc3339(asked.at),
+            a.origin
+        ),
+        None => Ok(()),
+    }
+}
+
+pub fn rules(v: &view::Rules, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.rules.is_empty() {
+        return writeln!(out, "this node has no rules; `[[rule]]` in its config makes one");
+    }
+    rule_rows(&v.rules, s, out)?;
+    if v.waiting + v.dropped > 0 {
+        writeln!(out, "{} conclusions wait to be written, {} were dropped", grouped(v.waiting), grouped(v.dropped))?;
+    }
+    Ok(())
+}
+
+fn rule_rows(rules: &[RuleState], s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = s.table(&["RULE", "ON", "CONDITION", "THEN", "KEYS", "ON NOW", "MATCHED", "FIRED", "ERRORS"]);
+    for r in rules {
+        let mut row = vec![
+            Cell::new(clean(&r.name)),
+            Cell::new(cut(&clean(&r.on.join(" ")), 32)),
+            Cell::new(cut(&clean(&r.condition), 64)),
+            Cell::new(cut(&clean(&r.then.join(", ")), 32)),
+        ];
+        row.extend([r.keys, r.on_keys, r.matched, r.fired, r.errors].map(|n| right(grouped(n))));
+        table.add_row(row);
+    }
+    print(&table, out)?;
+    for r in rules {
+        if let Some(error) = &r.last_error {
+            writeln!(out, "{}: the last error: {}", clean(&r.name), clean(error))?;
+        }
+        if r.keys_given_way > 0 {
+            writeln!(out, "{}: {} keys gave way to newer ones", clean(&r.name), grouped(r.keys_given_way))?;
+        }
+    }
+    Ok(())
+}
+
+pub fn rules_tested(v: &view::RulesTested, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if !v.fired.is_empty() {
+        let mut table = s.table(&["TIME", "RULE", "KEY", "WHAT", "BECAUSE", "DONE"]);
+        for f in &v.fired {
+            table.add_row(vec![
+                Cell::new(view::rfc3339(f.at)),
+                Cell::new(clean(&f.rule)),
+                Cell::new(cut(&clean(&f.key), 24)),
+                s.mark(&f.what, f.what == "fired", Color::Yellow),
+                Cell::new(clean(&because(f))),
+                Cell::new(clean(&f.done.join("; "))),
+            ]);
+        }
+        print(&table, out)?;
+        writeln!(out)?;
+    }
+    rule_rows(&v.rules, s, out)?;
+    writeln!(out, "{} events, {} firings", grouped(v.events), grouped(v.fired.len() as u64))?;
+    v.unread.iter().try_for_each(|u| writeln!(out, "left out, {}", clean(u)))
+}
+
+fn because(f: &Firing) -> String {
+    let mut words: Vec<String> = f.why.iter().map(|(path, value)| format!("{path} = {value}")).collect();
+    if f.event.is_empty() {
+        words.push("time went by".into());
+    }
+    words.join(", ")
+}
+
+pub fn reloaded(v: &view::Reloaded, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{} rules in force", grouped(v.rules))?;
+    v.added.iter().try_for_each(|n| writeln!(out, "added    {}", clean(n)))?;
+    v.removed.iter().try_for_each(|n| writeln!(out, "removed  {}", clean(n)))
+}

@@ -1,0 +1,434 @@
+//! The commands of the real binary: their answers, their exit codes, and what they say when there is
+//! nothing to say.
+
+use crate::harness::mqtt::{Client, event, publish_all};
+use crate::harness::{Tree, binary, free_port, wait_for};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(done: Output) -> Ran {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it prints UTF-8");
+        Ran { code: done.status.code().expect("it ends by itself"), out: text(&done.stdout), err: text(&done.stderr) }
+    }
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {} {}", self.out, self.err))
+    }
+
+    /// Ended with `code`, and every one of `words` is in what it printed.
+    fn says(&self, what: &str, code: i32, words: &[&str]) {
+        assert_eq!(self.code, code, "{what}\n{}\n{}", self.out, self.err);
+        for word in words {
+            let there = self.out.contains(word) || self.err.contains(word);
+            assert!(there, "`{what}` does not say `{word}`\n{}\n{}", self.out, self.err);
+        }
+    }
+}
+
+fn citybrain() -> Command {
+    let mut command = Command::new(binary());
+    command.env_remove("CITYBRAIN_NODE").env_remove("NO_COLOR").stdin(Stdio::null());
+    command
+}
+
+fn run<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Ran {
+    citybrain().args(args).output().expect("the binary starts").into()
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
+    let path = dir.join(name);
+    std::fs::write(&path, text).expect("the file is written");
+    path
+}
+
+/// A tree of three that is known to its city.
+fn tree_of_three() -> Tree {
+    let mut tree = Tree::new(&["c/s/m"]);
+    tree.start();
+    wait_for("the city knows all", || (tree.node("c").get("/v1/tree")?["nodes"].as_array()?.len() == 3).then_some(()));
+    tree
+}
+
+// ---- check -------------------------------------------------------------------------------------
+
+#[test]
+fn check_takes_a_good_tree() {
+    let tree = Tree::new(&["c/s1/m", "c/s2"]);
+    let files: Vec<&Path> = tree.nodes.values().map(|n| n.config.as_path()).collect();
+    let table = citybrain().arg("check").args(&files).output().map(Ran::from).expect("it starts");
+    table.says("check", 0, &["ADDRESS", "c/s1/m", "ok"]);
+    let json = citybrain().args(["check", "--json"]).args(&files).output().map(Ran::from).expect("it starts").json();
+    assert_eq!((json["schema"].as_str(), json["ok"].as_bool()), (Some("citybrain.check/1"), Some(true)));
+    assert_eq!(json["files"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn check_names_every_error_with_its_line_and_the_key_probably_meant() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let bad = write(
+        dir.path(),
+        "bad.toml",
+        "[node]\naddress = \"C/上海\"\ndatta = \"d\"\n[link]\nresend_after = 5\n[store]\nsegment_bytes = 12\n[lnik]\n",
+    );
+    let ran = run(&[Path::new("check"), &bad]);
+    ran.says(
+        "check",
+        2,
+        &[
+            "C/上海",
+            "did you mean `data`?",
+            "did you mean `resend_after_ms`?",
+            "12 is out of bounds",
+            "did you mean `link`?",
+            "bad.toml:5:1",
+        ],
+    );
+    let json = run(&[Path::new("check"), Path::new("--json"), &bad]);
+    assert_eq!(json.code, 2);
+    let problems = json.json()["files"][0]["problems"].as_array().expect("a list").clone();
+    assert!(problems.len() >= 5, "{problems:?}");
+    // A start refuses the same file in the same way.
+    run(&[Path::new("run"), Path::new("--config"), &bad]).says("run", 2, &["did you mean `resend_after_ms`?"]);
+    run(&["check", "/nowhere/at/all.toml"]).says("check", 2, &["/nowhere/at/all.toml"]);
+}
+
+#[test]
+fn check_finds_two_nodes_of_a_tree_on_one_port() {
+    let tree = Tree::new(&["c/s"]);
+    let (city, street) = (tree.node("c"), tree.node("c/s"));
+    let text = std::fs::read_to_string(&street.config).expect("the config is read");
+    let taken = format!("127.0.0.1:{}", city.api);
+    std::fs::write(&street.config, text.replace(&format!("127.0.0.1:{}", street.api), &taken)).expect("it is written");
+    let ran = run(&[Path::new("check"), &city.config, &street.config]);
+    ran.says("check", 2, &[&format!("`{taken}` is `api.listen` in"), "already"]);
+}
+
+// ---- questions ---------------------------------------------------------------------------------
+
+#[test]
+fn a_node_in_which_nothing_happened_says_so() {
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    let url = tree.node("c").url();
+    for (line, said) in [
+        ("events", "no events yet"),
+        ("dlq list", "no dead letters: nothing was refused"),
+        ("directives list", "nothing was sent down through this node yet"),
+        ("links", "no links: no parent is configured, and no child has come yet"),
+        ("tree", "c"),
+        ("status", "0 of 0 children up"),
+    ] {
+        let mut args = words(line);
+        args.extend(["--node", &url]);
+        run(&args).says(line, 0, &[said, "c, its own record, as of"]);
+    }
+    let events = run(&["events", "--json", "--node", &url]);
+    assert_eq!((events.code, events.out.as_str()), (0, ""), "a stream without events has no line");
+    for (line, list) in [("dlq list", "dead_letters"), ("directives list", "directives"), ("links", "links")] {
+        let mut args = words(line);
+        args.extend(["--json", "--node", &url]);
+        let answer = run(&args).json();
+        assert_eq!(answer[list], json!([]), "{line}");
+    }
+}
+
+#[test]
+fn every_question_has_a_table_and_one_json_object_that_says_whose_and_of_when() {
+    let tree = tree_of_three();
+    let node = tree.node("c");
+    let url = node.url();
+    let mut device = Client::connect(tree.node("c/s/m").mqtt, "device", true);
+    assert!(device.publish("in/x", event("街灯/1", false).as_bytes()));
+    assert!(device.publish("in/x", event("urgent-1", true).as_bytes()));
+    wait_for("both are at the city", || {
+        (node.records().iter().filter(|r| r.event_type == "city.test").count() == 2).then_some(())
+    });
+    let mut app = Client::connect(node.mqtt, "app", true);
+    assert!(app.publish("in/x", b"rubbish \x1b[31m"));
+    let sent = run(&[
+        "send",
+        "--node",
+        &url,
+        "--json",
+        "--target",
+        "c/**@street",
+        "--type",
+        "city.notice",
+        "--data",
+        "{\"a\":1}",
+    ]);
+    assert_eq!(sent.code, 0, "{}", sent.err);
+    let id = sent.json()["id"].as_str().expect("an id").to_owned();
+    wait_for("the street has answered", || {
+        (node.get(&format!("/v1/directives/{id}"))?["delivered"] == 1).then_some(())
+    });
+    let letter = node.get("/v1/dlq").expect("the node answers")["dead_letters"][0]["pos"].to_string();
+
+    let show = format!("show {id}");
+    let directive = format!("directives show {id}");
+    let dead = format!("dlq show {letter}");
+    let cases: Vec<(&str, &str, Vec<&str>)> = vec![
+        ("status", "citybrain.status/1", vec!["ready", "节点 c", "1 dead letters open", "1 of 1 children up"]),
+        ("tree", "citybrain.tree/1", vec!["节点 c_s_m", "street", "known"]),
+        ("links", "citybrain.links/1", vec!["LINK", "down", "…/s", "up", "DURABLE AT PEER"]),
+        ("show 街灯/1", "citybrain.event/1", vec!["街灯不亮", "began at c/s/m"]),
+        (&show, "citybrain.event/1", vec!["for c/**@street", "city.notice"]),
+        ("directives list", "citybrain.directives/1", vec![&id, "c/**@street", "DELIVERED"]),
+        (&directive, "citybrain.directive/1", vec!["1 nodes expected: 1 delivered", "0 silent"]),
+        ("dlq list", "citybrain.dlq/1", vec!["unmapped", "mqtt:app", "in/x"]),
+        (&dead, "citybrain.dead-letter/1", vec!["unmapped", "rubbish"]),
+    ];
+    for (line, schema, said) in cases {
+        let mut args = words(line);
+        args.extend(["--node", &url]);
+        let table = run(&args);
+        table.says(line, 0, &said);
+        table.says(line, 0, &["c, its own record, as of"]);
+        assert!(!table.out.contains('\x1b'), "{line}: no escape reaches the screen\n{}", table.out);
+        assert_eq!(table.err, "", "{line}");
+        args.push("--json");
+        let answer = run(&args).json();
+        assert_eq!((answer["schema"].as_str(), answer["node"].as_str()), (Some(schema), Some("c")), "{line}");
+        let as_of = answer["as_of"].as_str().unwrap_or_default();
+        assert!(as_of.ends_with('Z') && as_of.len() == "2026-01-01T00:00:00.000Z".len(), "{line}: {as_of}");
+    }
+
+    run(&["events", "--node", &url]).says("events", 0, &["POS", "city.test", "c/s/m", "urgent", "街灯不亮"]);
+    let lines = run(&["events", "--json", "--priority", "urgent", "--type", "city.test", "--node", &url]);
+    let lines: Vec<Value> = lines.out.lines().map(|l| serde_json::from_str(l).expect("a line is JSON")).collect();
+    assert_eq!(lines.len(), 1);
+    assert_eq!((&lines[0]["event"]["id"], &lines[0]["origin"]), (&json!("urgent-1"), &json!("c/s/m")));
+
+    // The same by the data folder, and of a node below through the links.
+    let street = tree.node("c/s");
+    let by_folder = run(&[Path::new("status"), Path::new("--data-dir"), &street.data]);
+    by_folder.says("status --data-dir", 0, &["节点 c_s", "to c: up"]);
+    let below = run(&["status", "--node", &url, "--at", "c/s/m", "--json"]);
+    assert_eq!((below.code, &below.json()["node"]), (0, &json!("c/s/m")), "{}", below.err);
+}
+
+#[test]
+fn exit_codes_tell_no_from_wrong_usage_from_nobody_there() {
+    let tree = tree_of_three();
+    let street = tree.node("c/s").url();
+    for (line, code, said) in [
+        ("show nothing", 1, "no event `nothing`"),
+        ("dlq show 999999", 1, "no dead letter at position 999999"),
+        ("directives show nothing", 1, "no receipts of a directive `nothing`"),
+        ("send --target c/** --type t", 1, "not below c/s"),
+        ("events --after 99999999", 0, "no events yet"),
+        ("send --target c/s/** --data {", 2, "`--data` is not JSON"),
+        ("send --target c/s/**@moon", 2, "moon"),
+        ("events --priority high", 2, "possible values"),
+        ("events --after minus", 2, "invalid"),
+    ] {
+        let mut args = words(line);
+        args.extend(["--node", &street]);
+        run(&args).says(line, code, &[said]);
+    }
+    run(&["stauts"]).says("stauts", 2, &["status"]);
+    run(&["status", "--node", "ftp://x"]).says("status", 2, &["no http:// address"]);
+
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    for line in ["status", "tree", "links", "events", "show x", "dlq list", "directives list", "send --target c"] {
+        let mut args = words(line);
+        args.extend(["--node", &nobody]);
+        let ran = run(&args);
+        ran.says(line, 3, &["cannot reach the node at", "hint: ", "citybrain run --config"]);
+        assert_eq!(ran.out, "", "{line}: no answer, no output");
+        args.push("--json");
+        let failure: Value = serde_json::from_str(&run(&args).err).expect("stderr is one JSON object");
+        assert_eq!(failure["error"], "unreachable", "{line}");
+    }
+    let empty = tempfile::tempdir().expect("a temporary folder");
+    let ran = run(&[Path::new("status"), Path::new("--data-dir"), empty.path()]);
+    ran.says("status --data-dir", 3, &["no node runs on", "hint: "]);
+}
+
+#[test]
+fn a_stopped_node_is_unreachable_by_its_folder_and_says_so() {
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    let data = tree.node("c").data.clone();
+    let status = || run(&[Path::new("status"), Path::new("--data-dir"), &data]);
+    assert_eq!(status().code, 0);
+    tree.stop_node("c");
+    status().says("status of a stopped node", 3, &["no node runs on"]);
+    tree.start_node("c");
+    tree.wait_ready();
+    assert_eq!(status().code, 0);
+    tree.kill9("c");
+    // The kill left the note of where it was.
+    status().says("status of a killed node", 3, &["cannot reach the node at", "may have ended"]);
+}
+
+#[test]
+fn what_needs_no_node_works_without_one() {
+    run(&["version"]).says("version", 0, &["citybrain", "link protocol"]);
+    assert_eq!(run(&["version", "--json"]).json()["schema"], "citybrain.version/1");
+    run(&["--version"]).says("--version", 0, &["citybrain"]);
+    for shell in ["bash", "zsh", "fish"] {
+        run(&["completions", shell]).says(shell, 0, &["directives", "replay"]);
+    }
+    run(&["completions", "nutshell"]).says("nutshell", 2, &["bash"]);
+    run(&["--help"]).says("--help", 0, &["status", "replay", "demo"]);
+    run::<&str>(&[]).says("nothing", 2, &["Usage"]);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    publish_all("c", tree.node("c").mqtt, "many", 3000, false);
+    let url = tree.node("c").url();
+    for more in [&["--json"][..], &[], &["--follow"]] {
+        let mut child = citybrain()
+            .args(["events", "--after", "0", "--node", &url])
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output is piped")).lines();
+        assert!(lines.next().is_some_and(|l| l.is_ok_and(|l| !l.is_empty())), "{more:?}");
+        drop(lines);
+        let done = Ran::from(child.wait_with_output().expect("it ends"));
+        assert_eq!((done.code, done.err.as_str()), (0, ""), "{more:?}");
+    }
+}
+
+#[test]
+fn a_follower_sees_events_as_they_are_committed() {
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    let url = tree.node("c").url();
+    let mut child = citybrain()
+        .args(["events", "--follow", "--json", "--after", "0", "--node", &url])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("its output is piped")).lines();
+    let mut device = Client::connect(tree.node("c").mqtt, "device", true);
+    for id in ["one", "two"] {
+        assert!(device.publish("in/x", event(id, false).as_bytes()));
+        let line = lines.next().expect("a line").expect("it reads");
+        let seen: Value = serde_json::from_str(&line).expect("a line is JSON");
+        assert_eq!(seen["event"]["id"], id);
+    }
+    // It ends with the node.
+    tree.stop_node("c");
+    assert!(lines.next().is_none());
+    child.wait().expect("it ends");
+}
+
+#[test]
+fn colour_is_for_a_terminal_that_wants_it() {
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    let line = format!("{} status --node {}", binary(), tree.node("c").url());
+    // `script` gives it a terminal.
+    let on_terminal = |name: &str, value: &str| {
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).env_remove("NO_COLOR").env("TERM", "xterm");
+        command.env(name, value).output().ok()
+    };
+    let Some(coloured) = on_terminal("TERM", "xterm") else {
+        eprintln!("SKIPPED: script is not there (apt-get install bsdutils)");
+        return;
+    };
+    let is_coloured = |done: &Output| String::from_utf8_lossy(&done.stdout).contains("\x1b[");
+    assert!(is_coloured(&coloured), "{coloured:?}");
+    for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let done = on_terminal(name, value).expect("it started before");
+        assert!(!is_coloured(&done), "{name}={value}: {done:?}");
+        assert!(String::from_utf8_lossy(&done.stdout).contains("ready"), "{name}={value}: {done:?}");
+    }
+}
+
+// ---- replay and demo ---------------------------------------------------------------------------
+
+#[test]
+fn a_replay_that_was_killed_goes_on_where_it_was_and_no_row_is_there_twice() {
+    const ROWS: usize = 900;
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    let node = tree.node("c");
+    let mapping = write(
+        tree.dir(),
+        "lamps.toml",
+        "title = \"Lamps\"\nheader = [\"id\", \"at\", \"lamp\"]\n[event]\nid = \"{id}\"\nsource = \"/lamps\"\n\
+         type = \"city.lamp\"\nsubject = \"{lamp}\"\n[event.time]\ntext = \"{at}\"\nformat = \"%Y-%m-%d %H:%M:%S\"\n\
+         utc_offset = \"+08:00\"\n[place.city]\nkey = \"c\"\nname = \"C\"\n[place.street]\nkey = \"s\"\nname = \"S\"\n\
+         [place.community]\nkey = \"m\"\nname = \"M\"\n[place.neighbourhood]\nkey = \"n\"\nname = \"N\"\n",
+    );
+    let mut csv = String::from("id,at,lamp\n");
+    for i in 0..ROWS {
+        csv.push_str(&format!("{i},2026-03-01 08:{:02}:{:02},路灯-{}\n", i / 60 % 60, i % 60, i % 7));
+    }
+    csv.push_str("broken,no time,x\n");
+    let file = write(tree.dir(), "lamps.csv", &csv);
+    let state = tree.dir().join("lamps.state");
+    let replay = |rate: &str| {
+        let mut command = citybrain();
+        command.arg("replay").arg(&file).arg("--mapping").arg(&mapping).arg("--state").arg(&state);
+        command.args(["--mqtt", &format!("mqtt://127.0.0.1:{}", node.mqtt), "--rate", rate, "--json"]);
+        command
+    };
+    let there = || node.records().iter().filter(|r| r.event_type == "city.lamp").count();
+
+    let mut first = replay("300").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts");
+    wait_for("it has noted how far it is", || {
+        let saved: Value = serde_json::from_slice(&std::fs::read(&state).ok()?).ok()?;
+        (saved["row"].as_u64()? > 50).then_some(())
+    });
+    first.kill().expect("it can be killed");
+    first.wait().expect("it ends");
+    let half = there();
+    assert!((50..ROWS).contains(&half), "{half}");
+
+    let second = Ran::from(replay("100000").output().expect("the binary starts"));
+    assert_eq!(second.code, 0, "{}", second.err);
+    let report = second.json();
+    assert_eq!((&report["schema"], &report["finished"]), (&json!("citybrain.replay/1"), &json!(true)));
+    assert!(report["after_row"].as_u64().is_some_and(|n| n > 50), "{report}");
+    assert_eq!(report["upto_row"], ROWS + 1);
+    assert_eq!(report["first_skipped"][0]["row"], ROWS + 1, "{report}");
+    assert_eq!(there(), ROWS, "every good row is there, once");
+
+    let third = Ran::from(replay("100000").output().expect("the binary starts"));
+    assert_eq!((third.code, &third.json()["rows"]), (0, &json!(0)), "nothing is left to play");
+    let strict = Ran::from(replay("100000").args(["--restart", "--strict"]).output().expect("the binary starts"));
+    assert_eq!(strict.code, 1, "a row that cannot be played is a no with --strict");
+    assert_eq!(there(), ROWS, "the node knows the rows again");
+}
+
+/// The slow one: fifteen nodes and two kills.
+#[test]
+fn the_demo_accounts_for_every_event() {
+    let done = run(&["demo", "--json", "--events", "300", "--seconds", "3", "--nodes-max", "15"]);
+    assert_eq!(done.code, 0, "{}\n{}", done.out, done.err);
+    let account = done.json();
+    assert_eq!(account["schema"], "citybrain.demo/1");
+    for key in ["missing", "doubled", "out_of_order"] {
+        assert_eq!(account[key], 0, "{key}: {account}");
+    }
+    assert_eq!((&account["published"], &account["acknowledged"]), (&json!(300), &json!(300)));
+    assert_eq!(account["committed"]["city"], 300, "{account}");
+    assert_eq!(account["notice"]["targets"], account["notice"]["delivered"]);
+    assert_eq!(account["killed"].as_array().map(Vec::len), Some(2), "{account}");
+}

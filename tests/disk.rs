@@ -1,0 +1,172 @@
+//! What a kill, a power cut, a careless hand or a restored backup leaves on a disk.
+
+use crate::harness::mqtt::publish_all;
+use crate::harness::{Node, Tree, copy_folder, wait_for};
+use std::path::{Path, PathBuf};
+
+const LEAF: &str = "c/s/m/n";
+
+fn segments(node: &Node) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(node.data.join("log")).expect("the log's folder can be read");
+    let mut found: Vec<PathBuf> =
+        all.map(|e| e.expect("an entry").path()).filter(|p| p.extension().is_some_and(|e| e == "log")).collect();
+    found.sort();
+    found
+}
+
+fn flip(path: &Path, at: impl Fn(usize) -> usize) {
+    let mut bytes = std::fs::read(path).expect("the file is read");
+    let i = at(bytes.len());
+    bytes[i] ^= 0x55;
+    std::fs::write(path, bytes).expect("the file is written");
+}
+
+fn publish(tree: &Tree, prefix: &str, n: usize) -> Vec<crate::harness::Sent> {
+    publish_all(LEAF, tree.node(LEAF).mqtt, prefix, n, false)
+}
+
+#[test]
+fn a_damaged_or_deleted_state_is_rebuilt_aloud_and_nothing_is_lost_or_doubled() {
+    let mut tree = Tree::new(&[LEAF]);
+    tree.start();
+    let mut sent = publish(&tree, "first", 300);
+    tree.wait_all_up(&sent);
+    type Harm = fn(&Path);
+    let harm: [(&str, Harm); 4] = [
+        ("deleted", |data| std::fs::remove_dir_all(data.join("state")).expect("it is removed")),
+        ("flipped", |data| flip(&data.join("state/db"), |len| len / 2)),
+        ("cut", |data| {
+            let file = std::fs::File::options().write(true).open(data.join("state/db")).expect("sled's file");
+            let len = file.metadata().expect("its size").len();
+            file.set_len(len / 2).expect("it is cut");
+        }),
+        ("emptied", |data| std::fs::write(data.join("state/db"), b"").expect("it is written")),
+    ];
+    for (what, harm) in harm {
+        for victim in [LEAF, "c/s/m", "c"] {
+            tree.kill9(victim);
+            harm(&tree.node(victim).data);
+            tree.start_node(victim);
+        }
+        tree.wait_ready();
+        sent.extend(publish(&tree, what, 100));
+        tree.wait_all_up(&sent);
+    }
+    assert!(tree.node("c").output().contains("The state was rebuilt"), "the log says so");
+}
+
+#[test]
+fn a_torn_write_at_the_end_of_the_log_is_cut_and_the_rest_goes_on() {
+    let mut tree = Tree::new(&[LEAF]);
+    tree.start();
+    let mut sent = publish(&tree, "first", 200);
+    tree.wait_all_up(&sent);
+    for (round, garbage) in [b"torn".as_slice(), &[0u8; 5000], &[0xff; 100]].into_iter().enumerate() {
+        for victim in [LEAF, "c/s"] {
+            tree.kill9(victim);
+            let newest = segments(tree.node(victim)).pop().expect("a segment");
+            let mut bytes = std::fs::read(&newest).expect("it is read");
+            bytes.extend_from_slice(garbage);
+            std::fs::write(&newest, bytes).expect("it is written");
+            tree.start_node(victim);
+        }
+        tree.wait_ready();
+        sent.extend(publish(&tree, &format!("torn{round}"), 50));
+        tree.wait_all_up(&sent);
+    }
+}
+
+#[test]
+fn a_flipped_byte_in_the_log_is_reported_with_its_place_and_the_rest_stays() {
+    let mut tree = Tree::new(&[LEAF]);
+    tree.start();
+    let sent = publish(&tree, "first", 300);
+    tree.wait_all_up(&sent);
+    tree.stop_node("c");
+    let oldest = segments(tree.node("c")).remove(0);
+    flip(&oldest, |len| len / 2);
+    tree.start_node("c");
+    tree.wait_ready();
+    let report = tree.node("c").output();
+    assert!(report.contains("The log is damaged") && report.contains(".log"), "{report}");
+    let after = publish(&tree, "after", 100);
+    wait_for("what comes after the damage arrives", || {
+        let records = tree.node("c").records();
+        (records.iter().filter(|r| r.id.starts_with("after")).count() == after.len()).then_some(())
+    });
+    let there = tree.node("c").records().iter().filter(|r| r.id.starts_with("first")).count();
+    assert!((290..300).contains(&there), "all but what stood in the damaged place is there: {there}");
+    // The tiers below have it whole.
+    assert_eq!(tree.node("c/s").records().iter().filter(|r| r.id.starts_with("first")).count(), 300);
+}
+
+#[test]
+fn a_neighbourhood_restored_from_a_backup_loses_and_doubles_nothing_that_was_acknowledged() {
+    let mut tree = Tree::new(&[LEAF]);
+    tree.start();
+    let mut sent = publish(&tree, "before", 200);
+    tree.wait_all_up(&sent);
+    tree.stop_node(LEAF);
+    let backup = tree.dir().join("backup");
+    copy_folder(&tree.node(LEAF).data, &backup);
+    tree.start_node(LEAF);
+    let gone = publish(&tree, "between", 200);
+    tree.wait_all_up(&gone);
+    tree.kill9(LEAF);
+    std::fs::remove_dir_all(&tree.node(LEAF).data).expect("the disk is gone");
+    copy_folder(&backup, &tree.node(LEAF).data);
+    tree.start_node(LEAF);
+    // These get positions that the parent knows as other events'.
+    sent.extend(publish(&tree, "new", 300));
+    tree.wait_all_up(&sent);
+    for above in ["c/s/m", "c/s", "c"] {
+        let between = tree.node(above).records().iter().filter(|r| r.id.starts_with("between")).count();
+        assert_eq!(between, 200, "{above} keeps what the restored node has forgotten");
+    }
+}
+
+#[test]
+fn a_community_restored_from_a_backup_is_healed_from_below_and_known_above() {
+    let middle = "c/s/m";
+    let mut tree = Tree::new(&[LEAF]);
+    tree.start();
+    let mut sent = publish(&tree, "before", 200);
+    tree.wait_all_up(&sent);
+    tree.stop_node(middle);
+    let backup = tree.dir().join("backup");
+    copy_folder(&tree.node(middle).data, &backup);
+    tree.start_node(middle);
+    sent.extend(publish(&tree, "between", 200));
+    tree.wait_all_up(&sent);
+    tree.kill9(middle);
+    std::fs::remove_dir_all(&tree.node(middle).data).expect("the disk is gone");
+    copy_folder(&backup, &tree.node(middle).data);
+    tree.start_node(middle);
+    sent.extend(publish(&tree, "new", 200));
+    // All of them at every tier, also what the restored node had forgotten.
+    tree.wait_all_up(&sent);
+}
+
+#[test]
+fn old_segments_go_only_after_everybody_has_them() {
+    let store = "[store]\nsegment_bytes = 1048576\nlog_bytes_max = 2097152\nkeep_s = 0\nsnapshot_records = 1000\nfree_bytes_min = 2000000\n";
+    let mut tree = Tree::with_store(&[LEAF], store);
+    tree.start();
+    tree.stop_node("c/s/m");
+    let mut sent = publish(&tree, "cut", 12_000);
+    let before = segments(tree.node(LEAF)).len();
+    assert!(before > 2, "{before} segments");
+    tree.start_node("c/s/m");
+    wait_for("the city has all", || {
+        let there = tree.node("c").get("/v1/status")?["counters"]["received_up"].as_u64()?;
+        (there >= 12_000).then_some(())
+    });
+    sent.extend(publish(&tree, "more", 2_000));
+    wait_for("old segments are gone at the neighbourhood", || {
+        (segments(tree.node(LEAF)).first().is_some_and(|p| !p.ends_with("00000000000000000001.log"))).then_some(())
+    });
+    wait_for("the city has these too", || {
+        let there = tree.node("c").get("/v1/status")?["counters"]["received_up"].as_u64()?;
+        (there >= sent.len() as u64).then_some(())
+    });
+}

@@ -1,0 +1,226 @@
+//! Rules and alarms over a tree of real processes.
+
+use crate::harness::mqtt::Client;
+use crate::harness::{Node, Tree, binary, wait_for};
+use serde_json::{Value, json};
+use std::process::Command;
+
+const LEAF: &str = "c/s/m/n";
+
+/// Of the lowest node.
+const RULES: &str = r#"
+[[rule]]
+name = "smoke"
+on = ["city.smoke"]
+by = "event.subject"
+when = "event.data.smoke == true"
+clear = "event.data.smoke == false"
+[[rule.then]]
+raise = { severity = "critical", title = "Smoke at ${event.subject}" }
+[[rule.then]]
+emit = { type = "city.test.evacuate", data = { where = "${event.subject}" } }
+
+[[rule]]
+name = "water"
+on = ["city.water"]
+by = "event.subject"
+when = "event.data.level > 3.0"
+for = "4s"
+clear = "event.data.level < 2.5"
+[[rule.then]]
+raise = { severity = "major", title = "Water at ${event.data.level} m" }
+
+[[rule]]
+name = "noise"
+on = ["city.noise"]
+window = { within = "1h" }
+when = "window.count >= 10"
+[[rule.then]]
+raise = { severity = "minor", title = "${window.count} complaints", reach = "REACH" }
+"#;
+
+fn tree_of(leaf: &str, reach: &str) -> Tree {
+    let mut tree = Tree::new(&[leaf]);
+    let config = &tree.node(leaf).config;
+    let text = std::fs::read_to_string(config).expect("the config reads");
+    std::fs::write(config, format!("{text}{}", RULES.replace("REACH", reach))).expect("it is written");
+    tree.start();
+    tree
+}
+
+fn tree() -> Tree {
+    tree_of(LEAF, "community")
+}
+
+fn say(node: &Node, id: &str, kind: &str, subject: &str, data: &Value) {
+    let event =
+        json!({"specversion": "1.0", "id": id, "source": "/test", "type": kind, "subject": subject, "data": data});
+    let mut device = Client::connect(node.mqtt, id, true);
+    assert!(device.publish("in/x", event.to_string().as_bytes()));
+}
+
+fn alarms(node: &Node) -> Vec<Value> {
+    let all = node.get("/v1/alarms?active=false&shelved=true");
+    all.and_then(|a| a["alarms"].as_array().cloned()).unwrap_or_default()
+}
+
+fn wait_alarm(node: &Node, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    wait_for(&format!("{}: {what}\n{}", node.address, node.output()), || alarms(node).into_iter().find(|a| fits(a)))
+}
+
+#[test]
+fn an_alarm_climbs_is_acknowledged_at_the_city_and_clears_by_its_rule() {
+    let tree = tree();
+    let (leaf, city) = (tree.node(LEAF), tree.node("c"));
+    for i in 0..3 {
+        say(leaf, &format!("s{i}"), "city.smoke", "flat-3", &json!({"smoke": true}));
+    }
+    let seen = wait_alarm(city, "sees the alarm", |a| a["active"] == true);
+    assert_eq!((seen["origin"].as_str(), seen["title"].as_str()), (Some(LEAF), Some("Smoke at flat-3")));
+    let id = seen["id"].as_str().expect("an id").to_owned();
+
+    let (status, answer) = city.post(&format!("/v1/alarms/{id}/ack"), &json!({"by": "Li"}));
+    assert_eq!((status, answer["alarm"]["asked"]["by"].as_str()), (202, Some("Li")), "{answer}");
+    for address in [LEAF, "c/s/m", "c/s", "c"] {
+        let acked = wait_alarm(tree.node(address), "knows that it was seen", |a| a["acknowledged"] == true);
+        assert_eq!((acked["id"].as_str(), acked["acknowledged_by"].as_str()), (Some(id.as_str()), Some("Li")));
+        assert!(acked.get("asked").is_none(), "{acked}");
+    }
+    let (status, answer) = city.post(&format!("/v1/alarms/{id}/ack"), &json!({}));
+    assert_eq!((status, answer["error"].as_str()), (409, Some("nothing-to-do")));
+
+    say(leaf, "s9", "city.smoke", "flat-3", &json!({"smoke": false}));
+    wait_alarm(city, "knows that it is over", |a| a["active"] == false && a["acknowledged"] == true);
+    for address in [LEAF, "c/s/m", "c/s", "c"] {
+        let node = tree.node(address);
+        assert_eq!(alarms(node).len(), 1, "{address}");
+        let count = |kind: &str| node.records().iter().filter(|r| r.event_type == kind).count();
+        assert_eq!(count("city.brain.alarm.raised"), 1, "{address}");
+        assert_eq!(count("city.brain.alarm.cleared"), 1, "{address}");
+        assert_eq!(count("city.test.evacuate"), 1, "{address}");
+    }
+}
+
+#[test]
+fn an_acknowledgement_made_while_the_node_is_cut_off_arrives_later() {
+    let mut tree = tree();
+    say(tree.node(LEAF), "s1", "city.smoke", "flat-3", &json!({"smoke": true}));
+    let id =
+        wait_alarm(tree.node("c"), "sees the alarm", |a| a["active"] == true)["id"].as_str().expect("id").to_owned();
+    tree.stop_node("c/s");
+    // Both ends go on: the city has seen it, the leaf has cleared it and raised it again.
+    let (status, _) = tree.node("c").post(&format!("/v1/alarms/{id}/ack"), &json!({"by": "Li"}));
+    assert_eq!(status, 202);
+    say(tree.node(LEAF), "s2", "city.smoke", "flat-3", &json!({"smoke": false}));
+    say(tree.node(LEAF), "s3", "city.smoke", "flat-3", &json!({"smoke": true}));
+    wait_alarm(tree.node(LEAF), "raised again", |a| a["raises"] == 2);
+    tree.start_node("c/s");
+    for address in [LEAF, "c"] {
+        wait_alarm(tree.node(address), "agrees", |a| {
+            a["raises"] == 2 && a["acknowledged"] == true && a["active"] == true
+        });
+    }
+}
+
+#[test]
+fn a_duration_goes_on_over_a_kill() {
+    let mut tree = tree_of("c", "city");
+    say(tree.node("c"), "w1", "city.water", "g1", &json!({"level": 3.2}));
+    tree.kill9("c");
+    tree.start_node("c");
+    tree.wait_ready();
+    assert!(alarms(tree.node("c")).is_empty(), "it was not high for long enough yet");
+    let raised = wait_alarm(tree.node("c"), "has been high for long enough", |a| a["name"] == "water");
+    assert_eq!(raised["title"], "Water at 3.2 m");
+    say(tree.node("c"), "w2", "city.water", "g1", &json!({"level": 2.7}));
+    say(tree.node("c"), "w3", "city.water", "g1", &json!({"level": 2.4}));
+    wait_alarm(tree.node("c"), "is low again", |a| a["active"] == false);
+    let cleared = tree.node("c").records().into_iter().filter(|r| r.event_type == "city.brain.alarm.cleared").count();
+    assert_eq!(cleared, 1);
+}
+
+#[test]
+fn a_window_counts_on_over_kills_and_the_alarm_stays_below_its_reach() {
+    let mut tree = tree();
+    for i in 0..10 {
+        if i % 4 == 3 {
+            tree.kill9(LEAF);
+            tree.start_node(LEAF);
+            tree.wait_ready();
+        }
+        say(tree.node(LEAF), &format!("n{i}"), "city.noise", "x", &json!({}));
+        let raised = alarms(tree.node(LEAF)).len();
+        assert!(raised == 0 || i == 9, "it counted too far at {i}");
+    }
+    let raised = wait_alarm(tree.node("c/s/m"), "sees it", |a| a["name"] == "noise");
+    assert_eq!(raised["title"], "10 complaints");
+    // Whatever is going to climb has climbed when this one has.
+    say(tree.node(LEAF), "s1", "city.smoke", "flat-3", &json!({"smoke": true}));
+    wait_alarm(tree.node("c"), "sees the other", |a| a["name"] == "smoke");
+    assert!(alarms(tree.node("c")).iter().all(|a| a["name"] == "smoke"));
+}
+
+#[test]
+fn nobody_outside_may_write_an_alarm() {
+    let tree = tree();
+    let forged =
+        json!({"specversion": "1.0", "id": "f", "source": "/x", "type": "city.brain.alarm.raised", "data": {}});
+    let (status, _) =
+        tree.node(LEAF).post("/v1/send", &json!({"target": LEAF, "type": "city.brain.alarm.ask", "data": {}}));
+    assert!((400..500).contains(&status), "{status}");
+    let mut device = Client::connect(tree.node(LEAF).mqtt, "forger", true);
+    device.publish("in/x", forged.to_string().as_bytes());
+    wait_for("the forgery is a dead letter", || {
+        let letters = tree.node(LEAF).get("/v1/dlq")?;
+        letters["dead_letters"].as_array()?.iter().any(|l| l["reason"] == "forbidden").then_some(())
+    });
+    assert!(alarms(tree.node(LEAF)).is_empty());
+}
+
+#[test]
+fn rules_are_changed_without_a_stop_and_what_they_counted_stays() {
+    let tree = tree_of("c", "city");
+    let node = tree.node("c");
+    for i in 0..5 {
+        say(node, &format!("n{i}"), "city.noise", "x", &json!({}));
+    }
+    let text = std::fs::read_to_string(&node.config).expect("the config reads");
+    std::fs::write(&node.config, text.replace("window.count >= 10", "window.count >> 6")).expect("it is written");
+    let (status, answer) = node.post("/v1/reload", &json!({}));
+    assert_eq!((status, answer["error"].as_str()), (409, Some("not-reloaded")), "{answer}");
+    std::fs::write(&node.config, text.replace("window.count >= 10", "window.count >= 6")).expect("it is written");
+    let (status, answer) = node.post("/v1/reload", &json!({}));
+    assert_eq!((status, answer["rules"].as_u64()), (200, Some(3)), "{answer}");
+    say(node, "n5", "city.noise", "x", &json!({}));
+    let raised = wait_alarm(node, "counts on", |a| a["name"] == "noise");
+    assert_eq!(raised["title"], "6 complaints");
+}
+
+#[test]
+fn the_command_line_shows_and_changes_alarms() {
+    let tree = tree_of("c", "city");
+    let node = tree.node("c");
+    say(node, "s1", "city.smoke", "flat-3", &json!({"smoke": true}));
+    let id = wait_alarm(node, "raised", |a| a["active"] == true)["id"].as_str().expect("an id").to_owned();
+    let run = |args: &[&str]| {
+        let done = Command::new(binary()).args(args).args(["--node", &node.url()]).output().expect("it runs");
+        (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned())
+    };
+    let (code, table) = run(&["alarm", "list", "--severity", "major"]);
+    assert!(code == Some(0) && table.contains(&id) && table.contains("Smoke at flat-3"), "{table}");
+    let (code, shown) = run(&["alarm", "ack", &id, "--by", "Wang"]);
+    assert!(code == Some(0) && shown.contains("by Wang"), "{shown}");
+    assert_eq!(run(&["alarm", "ack", &id]).0, Some(1));
+    assert!(run(&["alarm", "list", "--unacknowledged"]).1.starts_with("no alarms that fit; 1 are active"));
+    assert_eq!(run(&["alarm", "shelve", &id, "--for", "1h"]).0, Some(0));
+    assert!(run(&["alarm", "list"]).1.starts_with("no alarms that fit"));
+    assert_eq!(run(&["alarm", "clear", &id, "--by", "Wang"]).0, Some(0));
+    let (_, json) = run(&["alarm", "show", &id, "--json"]);
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        (json["schema"].as_str(), json["alarm"]["cleared_by"].as_str()),
+        (Some("citybrain.alarm/1"), Some("Wang"))
+    );
+    let (code, rules) = run(&["rule", "list"]);
+    assert!(code == Some(0) && rules.contains("water") && rules.contains("for 4s"), "{rules}");
+}
