@@ -29,8 +29,8 @@ mod intake;
 mod letters;
 pub mod metrics;
 pub mod ops;
-mod settle;
 pub mod road;
+mod settle;
 mod status;
 #[cfg(test)]
 mod tests;

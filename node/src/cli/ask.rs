@@ -246,8 +246,7 @@ impl Node {
             let hint = format!("run the command at {below} itself, or name it with `--node URL`");
             return Err(Fail::usage(format!("only reading goes through the links, not a change at {below}"), hint));
         }
-        let request =
-            agent.post(format!("{url}{path}")).header(view::HEADER_OPERATOR, super::confirm::who());
+        let request = agent.post(format!("{url}{path}")).header(view::HEADER_OPERATOR, super::confirm::who());
         let request = request.config().timeout_recv_response(Some(COMMIT_WAIT)).build();
         let mut response = request.send_json(body).map_err(|e| self.unreachable(&e))?;
         let reader = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
