@@ -177,7 +177,7 @@ fn a_letter_is_retried_or_dropped_once_and_who_did_it_is_recorded() {
     let (new, rubbish) = (pos_of(&letters[0]), pos_of(&letters[1]));
     run(&["dlq", "retry", &new, "--node", &url]).says(2, &["goes through ingress again", "--yes"]);
     run(&["dlq", "retry", &new, &rubbish, "--yes", "--node", &url])
-        .says(1, &["refused", "still unmapped", "2 still open"]);
+        .says(1, &["refused", "still not-cloudevents", "2 still open"]);
     // With a map for it the same bytes are an event.
     let config = tree.node("c/s").config.clone();
     let more = "[[map]]\nfilter = \"in/new/#\"\nformat = \"json\"\ntype = \"t.new\"\n";
@@ -239,15 +239,22 @@ fn doctor_looks_at_a_running_node_a_stopped_one_and_a_bundle() {
 
 #[test]
 fn the_log_level_changes_while_it_runs_and_its_last_lines_are_kept() {
-    let tree = a_street(0);
+    let mut tree = Tree::with(&["c/s"], &Default::default(), "[log]\nlevel = \"error\"\n");
+    tree.start();
     let url = tree.node("c/s").url();
-    run(&["log-level", "--node", &url]).says(0, &["info"]);
+    run(&["log-level", "--node", &url]).says(0, &["error"]);
+    assert_eq!(tree.node("c/s").get_text("/v1/log-lines").as_deref(), Some(""));
     run(&["log-level", "debg", "--yes", "--node", &url]).says(1, &["no log level"]);
-    run(&["log-level", "citybrain_hub=trace,info", "--node", &url]).says(2, &["--yes"]);
-    run(&["log-level", "citybrain_hub=trace,debug", "--yes", "--node", &url]).says(0, &["before: info"]);
-    publish(&tree, "fine", 3);
-    wait_for("finer lines", || tree.node("c/s").get_text("/v1/log-lines")?.contains("DEBUG").then_some(()));
-    run(&["log-level", "info", "--yes", "--node", &url]).says(0, &["before: citybrain_hub=trace,debug"]);
+    run(&["log-level", "info", "--node", &url]).says(2, &["--yes"]);
+    run(&["log-level", "citybrain_hub::link=info,error", "--yes", "--node", &url]).says(0, &["before: error"]);
+    tree.kill9("c");
+    tree.start_node("c");
+    tree.wait_ready();
+    wait_for("a line of the link", || {
+        let lines = tree.node("c/s").get_text("/v1/log-lines")?;
+        lines.contains("The link to the parent is up.").then_some(())
+    });
+    run(&["log-level", "error", "--yes", "--node", &url]).says(0, &["before: citybrain_hub::link=info,error"]);
     assert_eq!(acts(&url).len(), 2);
 }
 

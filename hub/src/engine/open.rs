@@ -119,6 +119,11 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
         (store, Opened { rows, upto, .. }) = again(reader.last(), store)?;
         unproven = unproven.or(Some("the log had lost its end"));
     }
+    // Every start writes rows: sled has gone back to before the first, which is all that it does on
+    // some damage. The log has everything.
+    if rows.is_empty() && reader.last() > Pos::ZERO && facts.rebuilt.is_none() {
+        facts.rebuilt = Some("The state was empty, although the log is not; it was folded anew from the log.".into());
+    }
     let state = match fold(rows, upto, &reader, policy()) {
         Ok(state) => state,
         // Rows that do not read are no loss while the log has everything that they came from.

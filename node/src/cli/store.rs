@@ -193,6 +193,11 @@ fn verify(dir: &Path) -> Result<view::StoreVerify, Fail> {
                         ok = false;
                         format!("{rows} rows, good, but up to {upto}, and the log ends at {}", reader.last())
                     }
+                    // Every start writes rows, so sled went back to before the first; it does not say so.
+                    Ok((0, _)) if reader.last() > Pos::ZERO => {
+                        ok = false;
+                        "damaged: it is empty, although the log is not".to_owned()
+                    }
                     Ok((rows, upto)) => format!("{rows} rows, good, up to position {upto}"),
                     Err(why) => {
                         ok = false;
