@@ -1,6 +1,6 @@
 //! MQTT clients that we did not write: Mosquitto's and Eclipse Paho's.
 
-use crate::harness::mqtt::event;
+use crate::harness::mqtt::{event, publish_all};
 use crate::harness::{Tree, wait_for};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -117,15 +117,57 @@ fn retained_messages_and_last_wills_reach_mosquitto_s_client() {
     // What it prints shows that it is in session.
     let mut lines = BufReader::new(doomed.stdout.take().expect("its output is piped")).lines();
     let (heard, hears) = std::sync::mpsc::channel();
-    let reader = std::thread::spawn(move || heard.send(lines.next().is_some()));
+    // Read to its end: a pipe that nobody reads would end the client before it is killed.
+    let reader = std::thread::spawn(move || {
+        let _ = heard.send(lines.next().is_some());
+        lines.for_each(drop);
+    });
     wait_for("it has heard something", || {
         publish(&["-q", "1", "-t", "nothing", "-m", "x"]);
         hears.try_recv().ok()
     });
-    reader.join().expect("the reader ends").expect("somebody waits for it");
+    assert!(doomed.try_wait().expect("its status can be asked").is_none(), "it is still connected");
     doomed.kill().expect("it can be killed");
     doomed.wait().expect("it ends");
+    reader.join().expect("the reader ends");
     wait_for("its will is there", || (first(&["-t", "state/gone"]) == "yes\n").then_some(()));
+}
+
+#[test]
+fn a_durable_session_of_mosquitto_s_client_gets_what_came_while_both_were_away() {
+    if !mosquitto_is_there() {
+        return;
+    }
+    for (version, session) in [("mqttv311", &[][..]), ("mqttv5", &["-x", "3600"])] {
+        let mut tree = Tree::new(&["c"]);
+        tree.start();
+        let port = tree.node("c").mqtt;
+        let subscribe = |more: &[&str]| {
+            let mut command = Command::new("mosquitto_sub");
+            command.args(["-p", &port.to_string(), "-V", version, "-c", "-i", "app", "-q", "1", "-t", "events/#"]);
+            command.args(session).args(more).stdout(Stdio::piped());
+            command
+        };
+        // `-E` leaves once the subscription is acknowledged.
+        let there = subscribe(&["-E"]).status().expect("mosquitto_sub starts");
+        assert!(there.success());
+        let mut sent = publish_all("c", port, "away", 200, false);
+        tree.kill9("c");
+        tree.start_node("c");
+        sent.extend(publish_all("c", port, "restarted", 200, false));
+        let out = subscribe(&["-C", "400", "-W", "60"]).output().expect("mosquitto_sub starts");
+        assert!(out.status.success(), "{version}");
+        let ids: Vec<String> = String::from_utf8_lossy(&out.stdout)
+            .lines()
+            .map(|l| serde_json::from_str::<serde_json::Value>(l).expect("an event"))
+            .filter(|e| e["type"] == "city.test")
+            .map(|e| e["id"].as_str().expect("an id").to_owned())
+            .collect();
+        let wanted: Vec<String> = sent.into_iter().map(|s| s.id).collect();
+        // The node's own presence of its restart is among the 400.
+        assert_eq!(ids, wanted[..ids.len()], "{version}: all of them, in order, each once");
+        assert!(ids.len() >= 399, "{version}: {}", ids.len());
+    }
 }
 
 /// Publishes and subscribes with Paho while the node is killed: prints what was acknowledged and

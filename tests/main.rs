@@ -12,6 +12,7 @@
 //! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
 //! | `ops` | stores by hand, dead letters settled, doctor, levels, config, metrics |
 //! | `cli` | the commands, their answers and their exit codes |
+//! | `inspect` | any node asked through the links, traces, why, audits, stopped nodes' folders |
 
 mod harness;
 
@@ -19,6 +20,7 @@ mod bad_input;
 mod cli;
 mod clients;
 mod disk;
+mod inspect;
 mod layers;
 mod limits;
 mod ops;

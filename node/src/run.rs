@@ -88,7 +88,14 @@ fn tell(config: &Config, facts: &Facts) {
         took_ms = facts.took_ms,
         "Log and state are open."
     );
-    if facts.cut_bytes > 0 {
+    if let Some((first, last)) = facts.lost_end {
+        tracing::error!(
+            first = first.0,
+            last = last.0,
+            cut_bytes = facts.cut_bytes,
+            "Records that had been durable are gone from the log's end: the disk lost or changed them, or the log is an older copy. What had been sent to the parent is safe there."
+        );
+    } else if facts.cut_bytes > 0 {
         tracing::info!(
             bytes = facts.cut_bytes,
             "An unfinished write at the log's end was cut off; nothing of it was acknowledged."
@@ -291,7 +298,7 @@ fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {
             read.map_or(0, |entries| entries.len() as u64)
         };
         view::LinkLane {
-            unsent: if is_up || slot != 0 { last.0.saturating_sub(looked.0) } else { urgent() },
+            unsent: if is_up || slot != 0 || l.role == Role::Down { last.0.saturating_sub(looked.0) } else { urgent() },
             in_flight: if is_up { v.in_flight_records } else { 0 },
             durable_at_peer_pos: acked,
             durable_here_pos: upto(peer.has[slot]),

@@ -60,7 +60,12 @@ pub struct Node {
 
 impl Node {
     fn is_running(&mut self) -> bool {
-        self.process.as_mut().is_some_and(|p| matches!(p.try_wait(), Ok(None)))
+        self.process.is_some() && self.ended().is_none()
+    }
+
+    /// How its process ended by itself, if it did.
+    fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.process.as_mut()?.try_wait().expect("its status can be asked")
     }
 
     fn start(&mut self) {
@@ -303,7 +308,9 @@ impl Tree {
         for node in self.nodes.values_mut().filter(|n| n.process.is_some()) {
             let what = format!("{} is ready", node.address);
             wait_for(&what, || {
-                assert!(node.is_running(), "{} ended at its start\n{}", node.address, node.output());
+                if let Some(status) = node.ended() {
+                    panic!("{} ended at its start with {status}\n{}", node.address, node.output());
+                }
                 node.get_text("/readyz")
             });
         }

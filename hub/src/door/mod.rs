@@ -250,10 +250,10 @@ impl Door {
                 self.shares.session_ended(&client);
                 notes.push(Note::SessionEnded { client: client.to_string(), why: "expired".into() });
             }
-            if !notes.is_empty() {
-                if let Err(error) = settled(self.core.note(notes, crate::engine::Haste::Lazy).await).await {
-                    tracing::warn!(%error, "Expired sessions could not be ended.");
-                }
+            if !notes.is_empty()
+                && let Err(error) = settled(self.core.note(notes, crate::engine::Haste::Lazy).await).await
+            {
+                tracing::warn!(%error, "Expired sessions could not be ended.");
             }
         }
     }

@@ -51,6 +51,9 @@ pub struct Facts {
     pub last: Pos,
     /// Bytes of an unfinished write that were cut off.
     pub cut_bytes: u64,
+    /// First and last of the records at the log's end that were durable, as the state shows, and are
+    /// gone: damage in the last commit looks like an unfinished write.
+    pub lost_end: Option<(Pos, Pos)>,
     /// Places in the log that do not read.
     pub damages: Vec<String>,
     /// Why the state was rebuilt, if it was.
@@ -115,6 +118,7 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
     let restored = backup::is_restored(dir);
     let mut unproven = restored.then_some("restored from a backup");
     if upto > reader.last() {
+        facts.lost_end = Some((reader.last().next(), upto));
         facts.rebuilt = Some(format!("The log ends at {}, before the state, which ends at {upto}.", reader.last()));
         (store, Opened { rows, upto, .. }) = again(reader.last(), store)?;
         unproven = unproven.or(Some("the log had lost its end"));

@@ -11,7 +11,8 @@ use serde_json::json;
 pub fn presence(about: &Presence, boot: Boot) -> Draft {
     let source = format!("/{}", about.address);
     // The nonce too: a folder restored from a backup counts a start again.
-    let id = format!("{}-{}-{:x}", about.inc, boot.counter, boot.nonce);
+    // The counter stands last: whoever counts starts reads it there.
+    let id = format!("{}-{:x}-{}", about.inc, boot.nonce, boot.counter);
     let event = json!({
         "specversion": "1.0", "id": id, "source": source, "type": PRESENCE_TYPE, "data": about,
     });

@@ -318,7 +318,10 @@ impl Link {
                     .map_err(|_| End::Stop);
             }
             Some(Verb::Ask) => {
-                self.ask(payload, outlet);
+                // Who has no session does not answer: the question is for whoever holds the address.
+                if self.out.session().is_some() {
+                    self.ask(payload, outlet);
+                }
                 return Ok(());
             }
             Some(Verb::UpAck) => {}

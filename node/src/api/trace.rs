@@ -315,7 +315,7 @@ fn between(from: &Address, record: &view::HopRecord, onward: &Onward) -> (&'stat
     }
     if !onward.acknowledged {
         let reason = match (onward.state.as_str(), &onward.why) {
-            ("up", _) => "the link is up, it is about to go".to_owned(),
+            ("up", _) => "the link is up, and it is not acknowledged yet".to_owned(),
             (state, Some(why)) => format!("the link is {state}: {why}"),
             (state, None) => format!("the link is {state}"),
         };

@@ -27,6 +27,7 @@ pub struct Folder {
 impl Folder {
     /// # Errors
     /// When a node runs on it, or when it is no node's folder or does not read.
+    #[allow(clippy::result_large_err, reason = "a refused event is a dead letter, whose size is the door's matter")]
     pub fn open(dir: &Path) -> Result<Folder, Fail> {
         let config = config(dir, "offline")?;
         let no = |detail: String, hint: &str| Err(Fail::no("not-found", detail, hint));

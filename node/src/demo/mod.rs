@@ -446,7 +446,6 @@ fn publish(
             window: WINDOW,
             give_up_after: Some(SETTLE_MAX),
         };
-        publishers.spawn(async move { (leaf, mqtt_publisher::run(options, outbox, tell).await) });
         let ours = shared.clone();
         tokio::spawn(async move {
             for (due, message) in queue {
@@ -459,7 +458,7 @@ fn publish(
         });
         let ours = shared.clone();
         let path: Vec<usize> = script.tree.upward(leaf).collect();
-        tokio::spawn(async move {
+        let listening = tokio::spawn(async move {
             while let Some(event) = told.recv().await {
                 if let mqtt_publisher::Event::Acknowledged { number } = event {
                     ours.acknowledged[number as usize].store(true, Ordering::Relaxed);
@@ -468,6 +467,12 @@ fn publish(
                     }
                 }
             }
+        });
+        publishers.spawn(async move {
+            let done = mqtt_publisher::run(options, outbox, tell).await;
+            // Its last acknowledgements are told, but perhaps not noted yet.
+            let _ = listening.await;
+            (leaf, done)
         });
     }
     publishers
