@@ -26,7 +26,7 @@ pub enum Store {
     },
     /// How much there is, and how old
     Stats { dir: PathBuf },
-    /// Make the state anew from the newest good snapshot; the next start folds the log onto it
+    /// Have the next start make the state anew, from the newest good snapshot and the log
     Rebuild {
         dir: PathBuf,
         #[command(flatten)]
@@ -185,7 +185,9 @@ fn verify(dir: &Path) -> Result<view::StoreVerify, Fail> {
     let damages = all.map_err(|e| failed(&e))?;
     let mut ok = damages.is_empty();
     let (mut state, mut snapshots) = ("not read: a node is running on it".to_owned(), Vec::new());
-    if !in_use {
+    if !dir.join("state").exists() {
+        state = "not there: the next start makes it from snapshot and log".into();
+    } else if !in_use {
         match store::verify(dir, CACHE_BYTES) {
             Ok(verdict) => {
                 state = match verdict.state {
@@ -212,9 +214,6 @@ fn verify(dir: &Path) -> Result<view::StoreVerify, Fail> {
                     });
                 }
             }
-            Err(_) if !dir.join("state").exists() => {
-                state = "not there: the next start makes it from snapshot and log".into();
-            }
             Err(e) => return Err(failed(&e)),
         }
     }
@@ -234,27 +233,32 @@ fn rebuild(dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail> {
     folder(dir)?;
     stopped(dir)?;
     let (reader, _) = log::open_read_only(&dir.join("log")).map_err(|e| failed(&e))?;
+    let good = store::verify(dir, CACHE_BYTES).ok().and_then(|v| {
+        v.snapshots.into_iter().find(|(pos, rows)| rows.is_ok() && *pos <= reader.last()).map(|(pos, _)| pos)
+    });
+    let from = match good {
+        Some(pos) => format!("the snapshot at {pos} and the {} records behind it", reader.last().0 - pos.0),
+        None => format!("all {} records of the log: there is no good snapshot", reader.last().0 + 1 - reader.first().0),
+    };
     yes.confirm(&format!(
-        "Moves {} aside (as state.damaged-N) and makes it anew from the newest good snapshot.\nThe log and the snapshots are not touched; the next start folds the log onto it.",
+        "Moves {} aside (as state.damaged-N). The next start makes it anew from {from}.\nThe log is not touched.",
         dir.join("state").display()
     ))?;
-    let made = store::rebuild(dir, CACHE_BYTES).map_err(|e| failed(&e))?;
-    let behind = reader.last().0.saturating_sub(made.upto.0);
-    let mut notes = vec![format!("the next start folds {behind} records onto it")];
-    if reader.first().0 > made.upto.0 + 1 {
-        notes.push(format!(
-            "the log begins at {}, after the snapshot: what lies between is lost to the state",
-            reader.first()
-        ));
+    // Here without the node's config: only the node itself folds its rules' and cases' records.
+    store::rewind(dir, reader.last()).map_err(|e| failed(&e))?;
+    let mut notes = Vec::new();
+    if reader.first().0 > good.unwrap_or(Pos::ZERO).0 + 1 {
+        let first = reader.first();
+        notes.push(format!("the log begins at {first}: what the state knew from before, and no snapshot has, is lost"));
     }
-    leave(dir, "store rebuild", &format!("from the snapshot at {}", made.upto), &mut notes);
+    leave(dir, "store rebuild", &format!("from {from}"), &mut notes);
     Ok(view::StoreChange {
         dir: dir.display().to_string(),
-        done: format!("rebuilt from the snapshot at {}, {} rows", made.upto, made.rows.len()),
+        done: format!("the next start makes the state anew from {from}"),
         notes,
         first_pos: reader.first(),
         last_pos: reader.last(),
-        bytes: state_bytes(dir),
+        bytes: segments(dir).1,
     })
 }
 

@@ -59,7 +59,7 @@ fn stats(v: &view::StoreStats, now: chrono::DateTime<chrono::Utc>, s: &Screen, o
     row("last", format!("position {}, {}", grouped(v.last_pos.0), when(v.last_at)));
     row("log", format!("{} segments, {}", grouped(v.segments), bytes(v.log_bytes)));
     if v.torn_bytes > 0 {
-        row("torn", format!("{} bytes of an unfinished write; the next start cuts them off", grouped(v.torn_bytes)));
+        row("torn", torn(v.torn_bytes));
     }
     let state = match (v.state_rows, v.state_upto_pos) {
         (Some(rows), Some(upto)) => {
@@ -77,6 +77,11 @@ fn stats(v: &view::StoreStats, now: chrono::DateTime<chrono::Utc>, s: &Screen, o
     }
     print(&table, out)?;
     damages(&v.damage, out)
+}
+
+/// From the file alone the two cannot be told apart.
+fn torn(bytes: u64) -> String {
+    format!("{} bytes of an unfinished write, or a damaged last commit; the next start cuts them off", grouped(bytes))
 }
 
 fn damages(all: &[view::StoreDamage], out: &mut dyn Write) -> io::Result<()> {
@@ -104,7 +109,7 @@ fn verify(v: &view::StoreVerify, s: &Screen, out: &mut dyn Write) -> io::Result<
     };
     row("log", log, lost > 0);
     if v.torn_bytes > 0 {
-        row("torn", format!("{} bytes of an unfinished write, never acknowledged", grouped(v.torn_bytes)), false);
+        row("torn", torn(v.torn_bytes), false);
     }
     row("state", v.state.clone(), v.state.contains("damaged") || v.state.contains("but up to"));
     for one in &v.snapshots {
