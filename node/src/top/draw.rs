@@ -91,7 +91,7 @@ fn tree(p: &Picture, a: &Answers, frame: &mut Frame, area: Rect) {
                 "known" => ("·", Color::DarkGray),
                 _ => ("○", Color::Red),
             };
-            let depth = n.address.depth().saturating_sub(top) as usize;
+            let depth = n.address.depth().saturating_sub(top);
             let name = if depth == 0 { n.address.as_str() } else { n.address.leaf() };
             let heard = n
                 .last_heard_ms_ago
