@@ -2,7 +2,7 @@
 //! nobody else is disturbed.
 
 use crate::harness::mqtt::{Client, connect_packet, event, packet, publish_packet, text};
-use crate::harness::{Node, Tree, wait_for};
+use crate::harness::{Node, Tree, add_user, wait_for};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -317,7 +317,9 @@ fn mqtt5_hears_why_its_connection_ends() {
 fn a_child_s_link_topics_are_closed_to_all_others() {
     let access = "[access]\nanonymous = false\nusers_file = \"users\"\n";
     let mut tree = Tree::with(&["c"], &Default::default(), access);
-    std::fs::write(tree.dir().join("users"), "dev:pw\nstreet:c/s:pw\n").expect("the users are written");
+    let users = tree.dir().join("users");
+    add_user(&users, "dev", "pw", None);
+    add_user(&users, "street", "pw", Some("c/s"));
     tree.start();
     let node = tree.node("c");
     for (user, topic) in [
@@ -337,8 +339,8 @@ fn a_child_s_link_topics_are_closed_to_all_others() {
     street.send(&publish_five(b"citybrain/v1/up/c/s", 7, &[], b"rubbish")).expect("PUBLISH is sent");
     assert!(puback(&mut street, "its own") < 0x80);
     let metrics = node.get_text("/metrics").expect("metrics");
-    let refused = metrics.lines().find(|l| l.starts_with("citybrain_door_refused_total ")).unwrap_or_default();
-    assert_eq!(refused, "citybrain_door_refused_total 5");
+    let forbidden = metrics.lines().find(|l| l.starts_with("citybrain_door_forbidden_total ")).unwrap_or_default();
+    assert_eq!(forbidden, "citybrain_door_forbidden_total 5");
     let mut device = five(node.mqtt, "dev", Some(("dev", "pw")));
     device.send(&publish_five(b"in/x", 7, &[], event("good", false).as_bytes())).expect("PUBLISH is sent");
     assert_eq!(puback(&mut device, "a good event"), 0);

@@ -15,12 +15,12 @@ pub use validate::{clash, endpoint, is_at};
 
 use crate::address::{Address, Tier};
 use crate::selector::Labels;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub node: Node,
@@ -68,7 +68,7 @@ pub struct ReadFrom {
     pub variables: Variables,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     pub address: Address,
@@ -88,7 +88,7 @@ pub struct Node {
 }
 
 /// The front door: embedded unless `url` names an outside broker.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Broker {
     pub listen: SocketAddr,
@@ -102,6 +102,12 @@ pub struct Broker {
     pub packet_bytes_max: usize,
     /// Sessions of absent clients live at most this long, seconds.
     pub session_expiry_s_max: u32,
+    /// A client that publishes more than this a second is read slower; 0: no limit.
+    pub client_publishes_per_s_max: u64,
+    /// The same for bytes.
+    pub client_bytes_per_s_max: u64,
+    /// Filters of one session. Each costs about 200 bytes.
+    pub client_subscriptions_max: usize,
 }
 
 impl Default for Broker {
@@ -115,11 +121,14 @@ impl Default for Broker {
             receive_maximum: 1024,
             packet_bytes_max: crate::limits::PACKET_BYTES_MAX,
             session_expiry_s_max: 7 * 24 * 3600,
+            client_publishes_per_s_max: 0,
+            client_bytes_per_s_max: 0,
+            client_subscriptions_max: 200_000,
         }
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parent {
     /// `mqtt://host:port`, the parent's broker.
@@ -130,7 +139,7 @@ pub struct Parent {
     pub password_file: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Link {
     /// First part of every link topic.
@@ -163,7 +172,7 @@ impl Default for Link {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Enrol {
     /// A reinstalled child is accepted, and the change recorded.
@@ -172,7 +181,7 @@ pub enum Enrol {
     Manual,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
     /// A segment file is closed at this size, bytes.
@@ -206,7 +215,7 @@ impl Default for Store {
 }
 
 /// HTTP: the node's API, health and metrics.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Api {
     pub listen: SocketAddr,
@@ -218,7 +227,7 @@ impl Default for Api {
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogOutput {
     pub format: LogFormat,
@@ -232,14 +241,14 @@ impl Default for LogOutput {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     Text,
     Json,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
     /// Threads for connections and links; the engine has one of its own. 1 is best on small boxes.
@@ -253,11 +262,11 @@ impl Default for Runtime {
 }
 
 /// Who may connect. Without users and with `anonymous = true` everybody on the listener's network.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Access {
     pub anonymous: bool,
-    /// `user:password` a line, or `user:ADDRESS:password` for a child node's account.
+    /// `user:HASH` a line, or `user:ADDRESS:HASH` for a child node's account.
     pub users_file: Option<PathBuf>,
     /// Filters that devices and apps may publish to; `{user}` stands for the user's name.
     pub publish: Vec<String>,
@@ -271,7 +280,7 @@ impl Default for Access {
 }
 
 /// Turns messages on a topic into events.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Map {
     /// MQTT topic filter.
@@ -305,7 +314,7 @@ pub struct Map {
     pub target: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// A CloudEvents JSON object, taken as it is.
@@ -317,14 +326,14 @@ pub enum Format {
     Text,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
     Routine,
     Urgent,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reach {
     /// A type, or a prefix with `*` at its end.
