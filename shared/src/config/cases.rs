@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// What a case is about, who deals with it, by when.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Category {
     /// Unique; such as `SJ0102`. Events name a category by its code or its name.
@@ -51,7 +51,7 @@ fn city() -> Tier {
 }
 
 /// When people work. Times are local, at `utc_offset`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Calendar {
     /// `+08:00`
@@ -114,7 +114,7 @@ impl Default for Calendar {
 }
 
 /// What follows from a limit that passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Missed {
     /// 督办: the tier above is told and watches; the case stays where it is.
@@ -123,7 +123,7 @@ pub enum Missed {
     HandOver,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cases {
     /// A press climbs one tier each time this passes without anybody accepting it, seconds.
