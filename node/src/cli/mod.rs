@@ -40,6 +40,7 @@ mod token;
 mod top;
 mod trace;
 mod tree;
+mod user;
 mod why;
 
 pub use ask::{At, Lines};
@@ -106,6 +107,9 @@ pub enum Command {
     /// What was refused, and why
     #[command(subcommand)]
     Dlq(dlq::Dlq),
+    /// Who may log in: the file that `[access] users_file` names
+    #[command(subcommand)]
+    User(user::User),
     /// A stopped node's data folder
     #[command(subcommand)]
     Store(store::Store),
@@ -214,6 +218,7 @@ impl Command {
             Command::Alarm(c) => c.act(),
             Command::Rule(c) => c.act(),
             Command::Dlq(c) => c.act(),
+            Command::User(c) => c.act(),
             Command::Store(c) => c.act(),
             Command::Doctor(c) => c.act(),
             Command::Top(c) => c.act(),
