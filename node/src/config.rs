@@ -61,8 +61,13 @@ fn resolve(config: &mut Config, folder: &Path) {
     let at = |path: &Path| folder.join(path).components().collect::<PathBuf>();
     config.node.data = at(&config.node.data);
     let parent = config.parent.as_mut().and_then(|p| p.password_file.as_mut());
-    for file in [config.broker.password_file.as_mut(), parent, config.access.users_file.as_mut()].into_iter().flatten()
-    {
+    let files = [
+        config.broker.password_file.as_mut(),
+        parent,
+        config.access.users_file.as_mut(),
+        config.api.tokens_file.as_mut(),
+    ];
+    for file in files.into_iter().flatten() {
         *file = at(file);
     }
 }
@@ -72,8 +77,9 @@ fn on_disk(config: &Config, places: &Places) -> Vec<Problem> {
         ("broker.password_file", config.broker.password_file.as_ref()),
         ("parent.password_file", config.parent.as_ref().and_then(|p| p.password_file.as_ref())),
         ("access.users_file", config.access.users_file.as_ref()),
+        ("api.tokens_file", config.api.tokens_file.as_ref()),
     ];
-    let mut problems = Vec::new();
+    let mut problems = tokens(config, places);
     for (key, path) in files.into_iter().filter_map(|(key, path)| Some((key, path?))) {
         if let Err(e) = std::fs::read(path) {
             let message = format!("cannot read `{}`: {e}", path.display());
@@ -87,6 +93,17 @@ fn on_disk(config: &Config, places: &Places) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Lines of the tokens file that open nothing.
+fn tokens(config: &Config, places: &Places) -> Vec<Problem> {
+    let Some(path) = &config.api.tokens_file else { return Vec::new() };
+    let Ok(text) = crate::tokens::read(path) else { return Vec::new() };
+    let problem = |(line, why)| {
+        let message = format!("line {line} of `{}` does not read: {why}", path.display());
+        Problem::new(message, places.value("api.tokens_file"), "`citybrain token add` writes whole lines")
+    };
+    crate::tokens::parse(&text).1.into_iter().map(problem).collect()
 }
 
 /// What is wrong with a log level, if anything.

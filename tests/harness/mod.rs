@@ -1,6 +1,7 @@
 //! Starts trees of nodes, breaks them, and compares what is in their logs.
 
 pub mod mqtt;
+pub mod ran;
 
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
