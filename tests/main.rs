@@ -12,11 +12,13 @@
 //! | `disk` | damaged and deleted state, torn and flipped log |
 //! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
 //! | `ops` | stores by hand, dead letters settled, doctor, levels, config, metrics |
+//! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
 //! | `cli` | the commands, their answers and their exit codes |
 //! | `inspect` | any node asked through the links, traces, why, audits, stopped nodes' folders |
 
 mod harness;
 
+mod access;
 mod bad_input;
 mod cli;
 mod clients;

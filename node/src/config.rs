@@ -76,6 +76,7 @@ fn files(config: &mut Config) -> Vec<(String, &mut PathBuf)> {
         ("broker.cert_file".into(), b.cert_file.as_mut()),
         ("broker.key_file".into(), b.key_file.as_mut()),
         ("access.users_file".into(), config.access.users_file.as_mut()),
+        ("api.tokens_file".into(), config.api.tokens_file.as_mut()),
     ];
     if let Some(p) = &mut config.parent {
         files.extend([
@@ -96,7 +97,7 @@ fn files(config: &mut Config) -> Vec<(String, &mut PathBuf)> {
 }
 
 fn on_disk(config: &mut Config, places: &Places) -> Vec<Problem> {
-    let mut problems = Vec::new();
+    let mut problems = tokens(config, places);
     for (key, path) in files(config) {
         if let Err(e) = std::fs::read(&*path) {
             let message = format!("cannot read `{}`: {e}", path.display());
@@ -141,6 +142,17 @@ fn tls(config: &Config, places: &Places) -> Vec<Problem> {
         judge("parent", files.config().map(drop));
     }
     problems
+}
+
+/// Lines of the tokens file that open nothing.
+fn tokens(config: &Config, places: &Places) -> Vec<Problem> {
+    let Some(path) = &config.api.tokens_file else { return Vec::new() };
+    let Ok(text) = crate::tokens::read(path) else { return Vec::new() };
+    let problem = |(line, why)| {
+        let message = format!("line {line} of `{}` does not read: {why}", path.display());
+        Problem::new(message, places.value("api.tokens_file"), "`citybrain token add` writes whole lines")
+    };
+    crate::tokens::parse(&text).1.into_iter().map(problem).collect()
 }
 
 /// What is wrong with a log level, if anything.

@@ -6,6 +6,7 @@
 
 use crate::api::{self, Ctx};
 use crate::brain::Brain;
+use crate::tokens::{self, Tokens};
 use citybrain_hub::Hub;
 use citybrain_hub::door::entrance::Entrance;
 use citybrain_hub::door::{self, Door};
@@ -19,6 +20,8 @@ use citybrain_hub::tls::ClientFiles;
 use citybrain_shared::config::{Config, Endpoint};
 use citybrain_shared::view;
 use miette::{IntoDiagnostic, WrapErr, miette};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -155,7 +158,10 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     say_presence(&config, &hub).await?;
     let listener = bind(config.api.listen, "api.listen").await?;
     let url = format!("http://{}", listener.local_addr().into_diagnostic()?);
-    let router = api::router(ctx).into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let local = tokens::mint().into_diagnostic()?;
+    let known = config.api.tokens_file.clone().map(|file| Arc::new(Tokens::new(file, &local)));
+    let local = known.is_some().then_some(local);
+    let router = api::router(ctx, known).into_make_service_with_connect_info::<std::net::SocketAddr>();
     let mut ending = stopped.clone();
     tasks.spawn(async move {
         let end = async move {
@@ -167,7 +173,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     });
 
     tasks.spawn(reload_on_hangup(config.clone(), hub.clone(), stopped.clone()));
-    let note = Advertisement::write(&config, &url)?;
+    let note = Advertisement::write(&config, url.clone(), local);
     tasks.spawn(watchdog(hub.clone(), stopped.clone()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(node = %config.node.address, mqtt = %config.broker.listen, api = %url, "The node is ready.");
@@ -417,14 +423,18 @@ async fn say_presence(config: &Config, hub: &Hub) -> miette::Result<()> {
 struct Advertisement(PathBuf);
 
 impl Advertisement {
-    fn write(config: &Config, url: &str) -> miette::Result<Advertisement> {
+    fn write(config: &Config, url: String, token: Option<String>) -> Advertisement {
         let path = config.node.data.join("api.json");
-        let about = serde_json::json!({"url": url, "pid": std::process::id(), "address": config.node.address});
+        let about = view::ApiFile { url, pid: std::process::id(), address: config.node.address.clone(), token };
+        let text = serde_json::to_vec(&about).expect("it has only string keys");
+        // A new file, for its rights: what opens the API is for the node's own user.
+        let _ = std::fs::remove_file(&path);
+        let opened = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&path);
         // Only a convenience for the CLI: a node that cannot write it (a full disk) runs all the same.
-        if let Err(error) = std::fs::write(&path, about.to_string()) {
+        if let Err(error) = opened.and_then(|mut file| file.write_all(&text)) {
             tracing::warn!(%error, path = %path.display(), "The CLI's pointer could not be written.");
         }
-        Ok(Advertisement(path))
+        Advertisement(path)
     }
 }
 

@@ -297,11 +297,14 @@ impl Default for Store {
 #[serde(deny_unknown_fields, default)]
 pub struct Api {
     pub listen: SocketAddr,
+    /// `NAME ROLE SHA-256` a line. Without it everybody who reaches the listener may do everything,
+    /// so it must then be a loopback address.
+    pub tokens_file: Option<PathBuf>,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Api { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
+        Api { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), tokens_file: None }
     }
 }
 

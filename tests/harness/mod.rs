@@ -2,6 +2,7 @@
 
 pub mod certs;
 pub mod mqtt;
+pub mod ran;
 
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};

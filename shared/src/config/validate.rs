@@ -18,6 +18,7 @@ pub(super) fn validate(config: &Config, places: &Places, broken: &BTreeSet<Strin
     v.parent(config);
     v.link(config);
     v.numbers(config);
+    v.api(config);
     v.access(config);
     v.maps(config);
     v.reaches(config);
@@ -135,6 +136,16 @@ impl Judge<'_> {
                     self.bad(&at(&format!("origins.{j}")), format!("`{origin}` is no web origin"), help);
                 }
             }
+        }
+    }
+
+    fn api(&mut self, config: &Config) {
+        let api = &config.api;
+        if api.tokens_file.is_none() && !api.listen.ip().is_loopback() && !self.broken.contains("api.tokens_file") {
+            let message = format!("`{}` is open to the network, and nobody is asked who he is", api.listen);
+            let help = "give `tokens_file` (`citybrain token add NAME --role reader --file FILE` makes one), or \
+                        listen on 127.0.0.1";
+            self.bad("api.listen", message, help);
         }
     }
 
