@@ -2,8 +2,9 @@
 //!
 //! **Constraints**: no password is kept or compared as it is; a wrong one costs the node no more
 //! than a right one, and guessing is slow; a storm of reconnecting clients hashes nothing.
-//! **Format**: a line each, `USER:HASH`, or `USER:ADDRESS:HASH` for a child node's account; the hash
-//! is an argon2id PHC string. `#` begins a comment. `citybrain user` writes it.
+//! **Format**: a line each, `USER:HASH`, `USER:ADDRESS:HASH` for a child node's account,
+//! `USER:@ROLE,ROLE:HASH` for one with roles, or `USER:ADDRESS@ROLE:HASH` for one with both; the hash
+//! is an argon2id PHC string, or `-`: no password, only a certificate. `#` begins a comment. `citybrain user` writes it.
 //! **Operation**: the file is read again when it changes. A password that was right is remembered as
 //! a keyed digest for as long as its line stays the same; only others are hashed, on a thread for
 //! blocking work, few at a time.
@@ -11,9 +12,9 @@
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2};
 use blake2::{Blake2s256, Digest};
-use citybrain_shared::Address;
+use citybrain_shared::{Address, config};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ const REMEMBERED_MAX: usize = 20_000;
 pub struct Users {
     path: PathBuf,
     file: Mutex<File>,
+    /// Those that config defines.
+    roles: Vec<String>,
     /// Of the digests; made anew by each process.
     key: [u8; 32],
     good: Mutex<HashMap<String, Good>>,
@@ -53,13 +56,36 @@ struct Good {
 struct File {
     /// When it was read last; `None`: it was not there.
     stamp: Option<(SystemTime, u64)>,
+    /// Changes so far.
+    generation: u64,
     by_name: HashMap<String, Account>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    pub hash: Arc<str>,
+    /// `None`: there is no password.
+    pub hash: Option<Arc<str>>,
     pub child: Option<Address>,
+    pub roles: Vec<String>,
+}
+
+impl Account {
+    /// The line of the account in a users file.
+    pub fn line(&self, name: &str) -> String {
+        let mut line = format!("{name}:");
+        if let Some(child) = &self.child {
+            line.push_str(child.as_str());
+        }
+        if !self.roles.is_empty() {
+            line.push('@');
+            line.push_str(&self.roles.join(","));
+        }
+        if self.child.is_some() || !self.roles.is_empty() {
+            line.push(':');
+        }
+        line.push_str(self.hash.as_deref().unwrap_or(NO_PASSWORD));
+        line
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +94,9 @@ pub enum Refused {
     /// This peer has been wrong too often.
     TooOften,
 }
+
+/// Stands for the hash of an account that is only for a certificate.
+pub const NO_PASSWORD: &str = "-";
 
 /// A line that is no account.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,24 +116,40 @@ pub fn parse(text: &str) -> (HashMap<String, Account>, Vec<BadLine>) {
             continue;
         };
         // A hash has no colon.
-        let (child, hash) = match rest.rsplit_once(':') {
-            Some((address, hash)) => match Address::parse(address) {
-                Ok(address) => (Some(address), hash),
-                Err(_) if hash.starts_with("$argon2") => {
-                    refuse("binds its user to something that is no address");
-                    continue;
-                }
-                Err(_) => (None, rest),
-            },
-            None => (None, rest),
+        let (what, hash) = rest.rsplit_once(':').unwrap_or(("", rest));
+        let is_hash = hash.starts_with("$argon2") || hash == NO_PASSWORD;
+        let Some((child, roles)) = about(what).filter(|_| is_hash || what.is_empty()) else {
+            refuse(if is_hash { "has neither an address nor roles (`@ROLE`) between its colons" } else { PLAIN });
+            continue;
         };
-        if !PasswordHash::new(hash).is_ok_and(|h| h.algorithm == Algorithm::Argon2id.ident() && h.hash.is_some()) {
-            refuse("holds a password in plain text, or a hash that is no argon2id");
+        if hash == NO_PASSWORD {
+            users.insert(name.to_owned(), Account { hash: None, child, roles });
             continue;
         }
-        users.insert(name.to_owned(), Account { hash: hash.into(), child });
+        if !PasswordHash::new(hash).is_ok_and(|h| h.algorithm == Algorithm::Argon2id.ident() && h.hash.is_some()) {
+            refuse(PLAIN);
+            continue;
+        }
+        users.insert(name.to_owned(), Account { hash: Some(hash.into()), child, roles });
     }
     (users, bad)
+}
+
+/// `[ADDRESS][@ROLE,ROLE]`, or nothing.
+fn about(text: &str) -> Option<(Option<Address>, Vec<String>)> {
+    let (address, roles) = text.split_once('@').map_or((text, None), |(a, r)| (a, Some(r)));
+    let child = if address.is_empty() { None } else { Some(Address::parse(address).ok()?) };
+    let roles: Vec<String> = roles.into_iter().flat_map(|r| r.split(',')).map(str::to_owned).collect();
+    roles.iter().all(|r| config::Role::is_name(r)).then_some((child, roles))
+}
+
+const PLAIN: &str = "holds a password in plain text, or a hash that is no argon2id";
+
+/// Roles that accounts have and `known` lacks, each with a user that has it, in order.
+pub fn unknown_roles<'a>(accounts: &'a HashMap<String, Account>, known: &[String]) -> Vec<(&'a str, &'a str)> {
+    let all = accounts.iter().flat_map(|(name, a)| a.roles.iter().map(move |r| (r.as_str(), name.as_str())));
+    let unknown: BTreeMap<&str, &str> = all.filter(|(role, _)| !known.iter().any(|k| k == role)).collect();
+    unknown.into_iter().collect()
 }
 
 /// The PHC string of a password, with a new salt. Takes a while, on purpose.
@@ -127,7 +172,7 @@ const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 impl Users {
-    pub fn new(path: &Path) -> Users {
+    pub fn new(path: &Path, roles: &[config::Role]) -> Users {
         let mut key = [0; 32];
         // Without random bytes the digests are only as good as the process's memory is closed.
         if let Err(error) = getrandom::fill(&mut key) {
@@ -136,6 +181,7 @@ impl Users {
         Users {
             path: path.to_owned(),
             file: Mutex::default(),
+            roles: roles.iter().map(|r| r.name.clone()).collect(),
             key,
             good: Mutex::default(),
             failures: Mutex::default(),
@@ -146,8 +192,15 @@ impl Users {
     /// The account of this name, as the file has it now.
     pub fn account(&self, name: &str) -> Option<Account> {
         let mut file = self.file.lock();
-        file.refresh(&self.path);
+        file.refresh(&self.path, &self.roles);
         file.by_name.get(name).cloned()
+    }
+
+    /// Grows with every change of the file.
+    pub fn generation(&self) -> u64 {
+        let mut file = self.file.lock();
+        file.refresh(&self.path, &self.roles);
+        file.generation
     }
 
     /// # Errors
@@ -156,20 +209,24 @@ impl Users {
         let account = self.account(name);
         let digest = self.digest(name, password);
         if let Some(account) = &account
-            && self.good.lock().get(name).is_some_and(|g| g.hash == account.hash && same(&g.digest, &digest))
+            && self
+                .good
+                .lock()
+                .get(name)
+                .is_some_and(|g| Some(&g.hash) == account.hash.as_ref() && same(&g.digest, &digest))
         {
             return Ok(account.clone());
         }
         if self.has_failed_often(peer) {
             return Err(Refused::TooOften);
         }
-        let hash: Arc<str> = account.as_ref().map_or_else(|| NOBODY.into(), |a| a.hash.clone());
+        let hash: Arc<str> = account.as_ref().and_then(|a| a.hash.clone()).unwrap_or_else(|| NOBODY.into());
         let right = {
             let _turn = self.hashing.acquire().await.map_err(|_| Refused::Wrong)?;
             let (hash, password) = (hash.clone(), password.to_vec());
             tokio::task::spawn_blocking(move || verify(&hash, &password)).await.unwrap_or(false)
         };
-        match account.filter(|_| right) {
+        match account.filter(|a| right && a.hash.is_some()) {
             Some(account) => {
                 let mut good = self.good.lock();
                 if good.len() >= REMEMBERED_MAX {
@@ -221,7 +278,7 @@ fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
 }
 
 impl File {
-    fn refresh(&mut self, path: &Path) {
+    fn refresh(&mut self, path: &Path, roles: &[String]) {
         let stamp = std::fs::metadata(path).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
         if stamp == self.stamp && stamp.is_some() {
             return;
@@ -232,6 +289,10 @@ impl File {
                 for line in bad {
                     tracing::warn!(path = %path.display(), "Nobody may log in by a line: {line}.");
                 }
+                for (role, user) in unknown_roles(&users, roles) {
+                    tracing::warn!(path = %path.display(), role, user, "No `[[role]]` has this name: it gives no rights.");
+                }
+                self.generation += 1;
                 self.by_name = users;
                 self.stamp = stamp;
                 tracing::info!(path = %path.display(), users = self.by_name.len(), "Read the users file.");
@@ -257,10 +318,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users");
         let secret = hash(b"secret:with:colons").unwrap();
-        std::fs::write(&path, format!("# people\nann:{secret}\nstreet:c/s:{secret}\nplain:word\n")).unwrap();
-        let users = Users::new(&path);
+        std::fs::write(&path, format!("# people\nann:{secret}\nstreet:c/s:{secret}\nplain:word\ncard:c/t:-\n"))
+            .unwrap();
+        let users = Users::new(&path, &[]);
         assert_eq!(users.login(PEER, "ann", b"wrong").await, Err(Refused::Wrong));
         assert_eq!(users.login(PEER, "plain", b"word").await, Err(Refused::Wrong));
+        assert_eq!(users.login(PEER, "card", b"-").await, Err(Refused::Wrong));
+        assert_eq!(
+            users.account("card"),
+            Some(Account { hash: None, child: Address::parse("c/t").ok(), roles: Vec::new() })
+        );
         assert!(users.login(PEER, "ann", b"secret:with:colons").await.is_ok());
         let street = users.login(PEER, "street", b"secret:with:colons").await.unwrap();
         assert_eq!(street.child, Some(Address::parse("c/s").unwrap()));
@@ -280,7 +347,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users");
         std::fs::write(&path, format!("ann:{}\n", hash(b"a").unwrap())).unwrap();
-        let users = Users::new(&path);
+        let users = Users::new(&path, &[]);
         assert!(users.login(PEER, "ann", b"a").await.is_ok());
         for _ in 0..FAILURES_MAX {
             users.note_failure(PEER);
@@ -297,5 +364,19 @@ mod tests {
         assert!(users.is_empty());
         assert_eq!(bad.iter().map(|b| b.line).collect::<Vec<_>>(), [2, 3, 4]);
         assert!(bad[0].to_string().contains("`citybrain user add"), "{}", bad[0]);
+    }
+
+    #[test]
+    fn a_line_holds_an_address_and_roles_and_is_written_as_it_is_read() {
+        for line in ["a:-", "a:c/d:-", "a:@app,sensor-2:-", "a:c/d@app:-"] {
+            let (users, bad) = parse(line);
+            assert!(bad.is_empty(), "{line}: {bad:?}");
+            assert_eq!(users["a"].line("a"), line);
+        }
+        for line in ["a:@:-", "a:@App:-", "a:c/d@:-", "a:C:-", "a:@app,:-"] {
+            assert_eq!(parse(line).1.len(), 1, "{line}");
+        }
+        let (users, _) = parse("a:@app,x:-\nb:@x,y:-");
+        assert_eq!(unknown_roles(&users, &["app".into(), "y".into()]).iter().map(|u| u.0).collect::<Vec<_>>(), ["x"]);
     }
 }

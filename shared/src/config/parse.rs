@@ -97,13 +97,18 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
         }
     };
     let broker = reading.optional(&mut root, "broker").unwrap_or_default();
+    let listener = reading.list(&mut root, "listener");
     let parent = reading.optional(&mut root, "parent");
     let link = reading.optional(&mut root, "link").unwrap_or_default();
     let store = reading.optional(&mut root, "store").unwrap_or_default();
     let api = reading.optional(&mut root, "api").unwrap_or_default();
     let log = reading.optional(&mut root, "log").unwrap_or_default();
     let runtime = reading.optional(&mut root, "runtime").unwrap_or_default();
-    let access = reading.optional(&mut root, "access").unwrap_or_default();
+    let mut access: super::Access = reading.optional(&mut root, "access").unwrap_or_default();
+    let unless_given = access.unless_given();
+    access.publish.get_or_insert_with(|| unless_given.clone());
+    access.subscribe.get_or_insert(unless_given);
+    let role = reading.list(&mut root, "role");
     let map = reading.list(&mut root, "map");
     let reach = reading.list(&mut root, "reach");
     let rule = reading.list(&mut root, "rule");
@@ -114,6 +119,7 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let config = node.map(|node| Config {
         node,
         broker,
+        listener,
         parent,
         link,
         store,
@@ -121,6 +127,7 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
         log,
         runtime,
         access,
+        role,
         map,
         reach,
         rule,
@@ -336,6 +343,9 @@ fn stand_in(key: &str) -> Option<&'static str> {
         "address" => "x",
         "data" => ".",
         "url" => "mqtt://x:1",
+        "listen" => "127.0.0.1:0",
+        "protocol" => "mqtt",
+        "name" => "x",
         "filter" => "#",
         "type" => "x",
         "tier" => "city",
@@ -372,6 +382,7 @@ pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
         ("", fields_of::<Config>()),
         ("node", fields_of::<super::Node>()),
         ("broker", fields_of::<super::Broker>()),
+        ("listener", fields_of::<super::Listener>()),
         ("parent", fields_of::<super::Parent>()),
         ("link", fields_of::<super::Link>()),
         ("store", fields_of::<super::Store>()),
@@ -379,6 +390,7 @@ pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
         ("log", fields_of::<super::LogOutput>()),
         ("runtime", fields_of::<super::Runtime>()),
         ("access", fields_of::<super::Access>()),
+        ("role", fields_of::<super::Role>()),
         ("map", fields_of::<super::Map>()),
         ("reach", fields_of::<super::Reach>()),
         ("rule", fields_of::<super::rules::Rule>()),
@@ -512,7 +524,7 @@ x = 1
                 "10:1 unknown key `resend_after_ms` in `[broker]` (`resend_after_ms` belongs in `[link]`)",
                 "13:1 unknown key `resend_after` in `[link]` (did you mean `resend_after_ms`?)",
                 "14:9 `enrol`: unknown variant `manul`, expected `auto` or `manual` (did you mean `manual`?)",
-                "16:2 unknown key `colour` (known here: node, broker, parent, link, store, api, log, runtime, access, map, reach, rule, category, calendar, cases)",
+                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, role, map, reach, rule, category, calendar, cases)",
             ]
         );
     }

@@ -7,6 +7,7 @@ use super::super::packet::{Head, Version, kind, reason};
 use super::super::route::Sub;
 use super::super::seats::Live;
 use super::super::share;
+use super::super::socket::{Peer, Socket};
 use super::super::{Door, settled};
 use super::delivery::{Delivery, Resumed};
 use super::intake::ALIASES_MAX;
@@ -16,11 +17,9 @@ use crate::note::Note;
 use bytes::{Buf, BytesMut};
 use citybrain_shared::limits::PACKET_BYTES_UNAUTHENTICATED_MAX;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// From the first byte to a whole CONNECT.
@@ -57,8 +56,8 @@ impl Hello {
 /// Why the client is turned away. It has been told, where the protocol has a word for it.
 pub async fn first_packet(
     door: &Door,
-    socket: &mut TcpStream,
-    peer: IpAddr,
+    socket: &mut Socket,
+    peer: &Peer,
     input: &mut BytesMut,
 ) -> Result<Hello, &'static str> {
     let mut stop = door.stop.subscribe();
@@ -86,7 +85,7 @@ pub async fn first_packet(
     Err(why)
 }
 
-async fn read_connect(socket: &mut TcpStream, input: &mut BytesMut) -> Result<Result<Connect, Refusal>, &'static str> {
+async fn read_connect(socket: &mut Socket, input: &mut BytesMut) -> Result<Result<Connect, Refusal>, &'static str> {
     loop {
         if input.first().is_some_and(|b| b >> 4 != kind::CONNECT) {
             return Err("its first packet is no CONNECT");
@@ -109,7 +108,7 @@ async fn read_connect(socket: &mut TcpStream, input: &mut BytesMut) -> Result<Re
     }
 }
 
-async fn admit(door: &Door, mut connect: Connect, peer: IpAddr) -> Result<Hello, (Version, u8, &'static str)> {
+async fn admit(door: &Door, mut connect: Connect, peer: &Peer) -> Result<Hello, (Version, u8, &'static str)> {
     let version = connect.version;
     let no = |reason, why| Err((version, reason, why));
     if *door.stop.borrow() {
@@ -120,15 +119,17 @@ async fn admit(door: &Door, mut connect: Connect, peer: IpAddr) -> Result<Hello,
     }
     let user = match door.access.admit(peer, connect.user.as_deref(), connect.password.as_deref()).await {
         Ok(user) => user,
-        Err(Denied::BadUserOrPassword) => {
+        Err(denied) => {
             door.counters.logins_failed.add(1);
-            return no(reason::BAD_USER_OR_PASSWORD, "wrong user or password");
+            let (reason, why) = match denied {
+                Denied::BadUserOrPassword => (reason::BAD_USER_OR_PASSWORD, "wrong user or password"),
+                Denied::TooOften => (reason::CONNECTION_RATE, "its address had too many wrong passwords"),
+                Denied::OtherName => (reason::NOT_AUTHORIZED, "it gives another user than its certificate does"),
+                Denied::NoAccount => (reason::NOT_AUTHORIZED, "its certificate names no user of the users file"),
+                Denied::Anonymous => (reason::NOT_AUTHORIZED, "it gives no user, and anonymous access is off"),
+            };
+            return no(reason, why);
         }
-        Err(Denied::TooOften) => {
-            door.counters.logins_failed.add(1);
-            return no(reason::CONNECTION_RATE, "its address had too many wrong passwords");
-        }
-        Err(Denied::Anonymous) => return no(reason::NOT_AUTHORIZED, "it gives no user, and anonymous access is off"),
     };
     let assigned = connect.client.is_empty();
     if assigned && version == Version::V4 && !connect.clean {
@@ -148,13 +149,19 @@ async fn admit(door: &Door, mut connect: Connect, peer: IpAddr) -> Result<Hello,
 /// Opens or resumes the session, and answers CONNACK. `None`: that was not possible.
 pub async fn open<'a>(
     door: &'a Door,
-    mut socket: TcpStream,
+    mut socket: Socket,
     input: BytesMut,
     hello: Hello,
     client: Arc<str>,
     live: Arc<Live>,
 ) -> Option<Connection<'a>> {
     let version = hello.connect.version;
+    // The users file may have changed while the client waited for its place.
+    if !door.access.is_current(&hello.user) {
+        door.counters.logins_failed.add(1);
+        say(&mut socket, |out| put_refusal(version, reason::NOT_AUTHORIZED, out)).await;
+        return None;
+    }
     let (found, sessions) = look(&*door.core, |s| (s.sessions.get(&*client).cloned(), s.sessions.len()));
     let parked = door.seats.unpark(&client);
     // Whoever comes under another name does not get what waits for the first.
@@ -247,6 +254,7 @@ pub async fn open<'a>(
     let connection = Connection {
         door,
         socket,
+        unflushed: false,
         version,
         live,
         user: hello.user,
@@ -284,7 +292,7 @@ pub async fn open<'a>(
     Some(connection)
 }
 
-async fn say(socket: &mut TcpStream, put: impl FnOnce(&mut Vec<u8>)) {
+async fn say(socket: &mut Socket, put: impl FnOnce(&mut Vec<u8>)) {
     let mut out = Vec::new();
     put(&mut out);
     let words = async { socket.write_all(&out).await.and(socket.shutdown().await) };
