@@ -349,7 +349,7 @@ fn stand_in(key: &str) -> Option<&'static str> {
         "filter" => "#",
         "type" => "x",
         "tier" => "city",
-        "code" | "name" => "x",
+        "code" => "x",
         _ => return None,
     })
 }
