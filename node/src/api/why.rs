@@ -223,7 +223,9 @@ fn of_parent(me: &Address, link: &view::Link) -> Option<Symptom> {
     let (code, severity, sentence, remedy) = match link.state.as_str() {
         "refused" => {
             let (reason, detail) = why.split_once(": ").unwrap_or((why.as_str(), ""));
-            let sentence = format!("{parent} refuses {me} ({reason}): {detail}{behind}");
+            // Who answers there is then another node.
+            let who = if reason == "wrong-parent" { "the node at parent.url" } else { parent.as_str() };
+            let sentence = format!("{who} refuses {me} ({reason}): {detail}{behind}");
             (format!("refused-{reason}"), Severity::Stuck, sentence, remedy_of(reason).to_owned())
         }
         "up" => return of_flow(me, parent, link, "parent"),
