@@ -7,6 +7,7 @@
 //! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
 //! | `clients` | MQTT clients that we did not write |
+//! | `doors` | TLS, client certificates, WebSocket, links by TLS |
 //! | `outside_broker` | the same tree over Mosquitto, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
 //! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
@@ -23,6 +24,7 @@ mod bad_input;
 mod cli;
 mod clients;
 mod disk;
+mod doors;
 mod inspect;
 mod layers;
 mod limits;

@@ -1,5 +1,6 @@
 //! The same promises with Mosquitto between the nodes: without persistence, killed in mid-stream.
 
+use crate::harness::certs::Ca;
 use crate::harness::mqtt::publish_all;
 use crate::harness::{Tree, free_port, wait_for};
 use serde_json::json;
@@ -18,10 +19,15 @@ struct Mosquitto {
 impl Mosquitto {
     /// `None`, aloud, where it is not installed.
     fn start(dir: &std::path::Path) -> Option<Mosquitto> {
+        Mosquitto::start_with(dir, "")
+    }
+
+    /// As [`Mosquitto::start`], with lines of its listener.
+    fn start_with(dir: &std::path::Path, more: &str) -> Option<Mosquitto> {
         let port = free_port();
         let config = dir.join(format!("mosquitto-{port}.conf"));
         let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nmessage_size_limit 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\n"
+            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nmessage_size_limit 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\n{more}"
         );
         std::fs::write(&config, text).expect("the broker's config is written");
         let mut broker = Mosquitto { config, port, process: None };
@@ -110,4 +116,35 @@ fn an_outside_broker_without_memory_killed_in_mid_stream_loses_and_doubles_nothi
     for leaf in leaves {
         assert_eq!(tree.node(leaf).records().iter().filter(|r| r.id == id).count(), 1, "{leaf}");
     }
+}
+
+#[test]
+fn an_outside_broker_is_reached_by_tls_with_a_certificate() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let ca = Ca::new(dir.path(), "city-ca");
+    let (broker, node) = (ca.issue("broker", "broker"), ca.issue("node", "node"));
+    // Started by root it would change to a user who may not read this folder.
+    let tls = format!(
+        "cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuser root\n",
+        ca.pem.display(),
+        broker.cert.display(),
+        broker.key.display()
+    );
+    let Some(broker) = Mosquitto::start_with(dir.path(), &tls) else { return };
+    let outside = HashMap::from([("c".to_owned(), broker.port)]);
+    let mut tree = Tree::with(&["c/s"], &outside, "");
+    let plain = format!("url = \"mqtt://127.0.0.1:{}\"", broker.port);
+    let secure = format!(
+        "url = \"mqtts://localhost:{}\"\nca_file = \"{}\"\ncert_file = \"{}\"\nkey_file = \"{}\"",
+        broker.port,
+        ca.pem.display(),
+        node.cert.display(),
+        node.key.display()
+    );
+    for address in ["c", "c/s"] {
+        tree.edit(address, |text| text.replace(&plain, &secure));
+    }
+    tree.start();
+    let sent = publish_all("c/s", tree.node("c/s").mqtt, "tls", 500, false);
+    tree.wait_all_up(&sent);
 }

@@ -8,6 +8,7 @@ use crate::api::{self, Ctx};
 use crate::brain::Brain;
 use crate::tokens::{self, Tokens};
 use citybrain_hub::Hub;
+use citybrain_hub::door::entrance::Entrance;
 use citybrain_hub::door::{self, Door};
 use citybrain_hub::engine::{self, Facts};
 use citybrain_hub::ingress::Ingress;
@@ -15,7 +16,8 @@ use citybrain_hub::link::pipe::{self, Broker};
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
-use citybrain_shared::config::Config;
+use citybrain_hub::tls::ClientFiles;
+use citybrain_shared::config::{Config, Endpoint};
 use citybrain_shared::view;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::io::Write;
@@ -122,7 +124,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let door = match &config.broker.url {
         Some(_) => None,
         None => {
-            let listener = bind(config.broker.listen, "broker.listen").await?;
+            let entrances = entrances(&config).await?;
             let door = Door::new(
                 Arc::new(hub.clone()),
                 ingress.clone(),
@@ -131,7 +133,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
                 &config.access,
                 &config.link,
             );
-            tasks.spawn(door::serve(listener, door.clone(), stopped.clone()));
+            tasks.spawn(door::serve(entrances, door.clone(), stopped.clone()));
             Some(door)
         }
     };
@@ -146,7 +148,8 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let operations = operations(facts, &links, door.clone(), ingress.clone());
     let ctx = ctx(&config, &hub, &links, door, ingress, operations, downlinks.clone(), started, stopped.clone());
     if let (Some(parent), Some(address)) = (&config.parent, config.node.address.parent()) {
-        let broker = broker(&config, &parent.url, parent.username.clone(), parent.password_file.as_deref())?;
+        let tls = ClientFiles::of_parent(parent);
+        let broker = broker(&config, &parent.url, parent.username.clone(), parent.password_file.as_deref(), tls)?;
         let answer = api::road::handler(&ctx, api::routes(ctx.clone()));
         tasks.spawn(Uplink::new(context, address, broker, answer, downlinks).run(stopped.clone()));
     }
@@ -194,6 +197,29 @@ async fn bind(address: std::net::SocketAddr, key: &str) -> miette::Result<TcpLis
         .wrap_err_with(|| format!("cannot listen on {address} ({key}); is another node running there?"))
 }
 
+/// The doors of the embedded broker.
+async fn entrances(config: &Config) -> miette::Result<Vec<Entrance>> {
+    let mut all = vec![Entrance::plain(bind(config.broker.listen, "broker.listen").await?)];
+    for (i, listener) in config.listener.iter().enumerate() {
+        let socket = bind(listener.listen, &format!("listener.{i}.listen")).await?;
+        all.push(Entrance::new(socket, listener).into_diagnostic()?);
+        tracing::info!(listen = %listener.listen, protocol = listener.protocol.as_str(), "A further door is open.");
+        if let Some(cert) = &listener.cert_file {
+            warn_of_expiry(cert);
+        }
+    }
+    Ok(all)
+}
+
+/// `citybrain check` says it too. No reason not to start: all else works, and the clock may be wrong.
+fn warn_of_expiry(cert: &Path) {
+    if let Ok(validity) = citybrain_hub::tls::validity(cert)
+        && !validity.holds(std::time::SystemTime::now())
+    {
+        tracing::warn!(cert = %cert.display(), "The certificate is not valid now: clients will refuse it.");
+    }
+}
+
 fn password(file: Option<&Path>) -> miette::Result<Option<String>> {
     let Some(file) = file else { return Ok(None) };
     let text = std::fs::read_to_string(file)
@@ -202,13 +228,23 @@ fn password(file: Option<&Path>) -> miette::Result<Option<String>> {
     Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
-fn broker(config: &Config, url: &str, username: Option<String>, file: Option<&Path>) -> miette::Result<Broker> {
-    let (host, port) = pipe::parse_url(url).into_diagnostic()?;
+fn broker(
+    config: &Config,
+    url: &str,
+    username: Option<String>,
+    file: Option<&Path>,
+    tls: Option<ClientFiles>,
+) -> miette::Result<Broker> {
+    let Endpoint { host, port, is_tls } = Endpoint::parse(url).map_err(|why| miette!("`{url}` {why}"))?;
+    if is_tls && tls.is_none() {
+        return Err(miette!("`{url}` needs `ca_file`"));
+    }
     Ok(Broker {
         host,
         port,
         username,
         password: password(file)?,
+        tls,
         keep_alive_s: config.link.keep_alive_s,
         message_bytes_max: config.link.message_bytes_max,
     })
@@ -223,7 +259,8 @@ fn downlink_pipe(config: &Config, door: Option<Arc<Door>>, hub: &Hub) -> miette:
         return Ok(Some(Box::new(move || pipe::local(door.local()))));
     }
     let Some(url) = &config.broker.url else { return Ok(None) };
-    let broker = broker(config, url, config.broker.username.clone(), config.broker.password_file.as_deref())?;
+    let b = &config.broker;
+    let broker = broker(config, url, b.username.clone(), b.password_file.as_deref(), ClientFiles::of_broker(b))?;
     let id = format!("{}-parent-{:x}", config.node.address, hub.state(|s| s.me.boot.nonce));
     let filters = downlinks::filters(&config.link.root);
     Ok(Some(Box::new(move || pipe::connect(&broker, id.clone(), None, filters.clone()))))
