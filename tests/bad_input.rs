@@ -292,7 +292,7 @@ fn mqtt5_hears_why_its_connection_ends() {
 
 #[test]
 fn a_child_s_link_topics_are_closed_to_all_others() {
-    let access = "[access]\nanonymous = false\nusers_file = \"users\"\n";
+    let access = "[access]\nanonymous = false\nusers_file = \"users\"\npublish = [\"in/#\"]\n";
     let mut tree = Tree::with(&["c"], &Default::default(), access);
     let users = tree.dir().join("users");
     add_user(&users, "dev", "pw", None);

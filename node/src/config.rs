@@ -98,6 +98,7 @@ fn files(config: &mut Config) -> Vec<(String, &mut PathBuf)> {
 
 fn on_disk(config: &mut Config, places: &Places) -> Vec<Problem> {
     let mut problems = tokens(config, places);
+    let roles: Vec<String> = config.role.iter().map(|r| r.name.clone()).collect();
     for (key, path) in files(config) {
         if let Err(e) = std::fs::read(&*path) {
             let message = format!("cannot read `{}`: {e}", path.display());
@@ -105,9 +106,14 @@ fn on_disk(config: &mut Config, places: &Places) -> Vec<Problem> {
         } else if key == "access.users_file"
             && let Ok(text) = std::fs::read_to_string(&*path)
         {
-            let (_, bad) = users::parse(&text);
+            let (accounts, bad) = users::parse(&text);
             let bad = bad.into_iter().map(|line| Problem::new(line.to_string(), places.value(&key), ""));
             problems.extend(bad);
+            for (role, user) in users::unknown_roles(&accounts, &roles) {
+                let message = format!("`{user}` has the role `{role}` there, and no `[[role]]` has this name");
+                let help = "add the role, or take it from the user";
+                problems.push(Problem::new(message, places.value(&key), help));
+            }
         }
     }
     // What cannot be read has been said; whether it is of use is the next question.

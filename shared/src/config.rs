@@ -42,6 +42,9 @@ pub struct Config {
     pub runtime: Runtime,
     #[serde(default)]
     pub access: Access,
+    /// Rights that the users file gives by name.
+    #[serde(default)]
+    pub role: Vec<Role>,
     /// How messages become events; the first whose filter matches wins.
     #[serde(default)]
     pub map: Vec<Map>,
@@ -347,16 +350,44 @@ impl Default for Runtime {
 #[serde(deny_unknown_fields, default)]
 pub struct Access {
     pub anonymous: bool,
-    /// `user:HASH` a line, or `user:ADDRESS:HASH` for a child node's account.
+    /// `user:HASH` a line, `user:ADDRESS:HASH` for a child node's account, `user:@ROLE,ROLE:HASH`.
     pub users_file: Option<PathBuf>,
-    /// Filters that devices and apps may publish to; `{user}` stands for the user's name.
+    /// Filters that those without a role may publish to; `{user}` stands for the user's name.
+    /// Default: all while `anonymous`, else none.
+    pub publish: Option<Vec<String>>,
+    /// What they may subscribe to, likewise.
+    pub subscribe: Option<Vec<String>>,
+}
+
+impl Access {
+    /// What holds where `publish` or `subscribe` is not given.
+    pub fn unless_given(&self) -> Vec<String> {
+        if self.anonymous { vec!["#".into()] } else { Vec::new() }
+    }
+}
+
+/// What its users may do beside the link topics of a child node; what no filter allows is refused.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// `a-z`, `0-9`, `-`.
+    pub name: String,
+    /// Topic filters; `{user}` stands for the user's name.
+    #[serde(default)]
     pub publish: Vec<String>,
+    #[serde(default)]
     pub subscribe: Vec<String>,
+}
+
+impl Role {
+    pub fn is_name(text: &str) -> bool {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    }
 }
 
 impl Default for Access {
     fn default() -> Self {
-        Access { anonymous: true, users_file: None, publish: vec!["#".into()], subscribe: vec!["#".into()] }
+        Access { anonymous: true, users_file: None, publish: None, subscribe: None }
     }
 }
 

@@ -142,7 +142,10 @@ impl Facts {
                 connections_max: config.broker.connections_max as u64,
                 broker_url: config.broker.url.clone(),
                 broker_listen: config.broker.listen.to_string(),
-                broker_open: config.broker.url.is_none() && !config.broker.listen.ip().is_loopback(),
+                broker_open: config.broker.url.is_none()
+                    && std::iter::once(config.broker.listen)
+                        .chain(config.listener.iter().filter(|l| !l.client_required).map(|l| l.listen))
+                        .any(|at| !at.ip().is_loopback()),
                 anonymous: config.access.anonymous,
                 api_listen: config.api.listen.to_string(),
                 api_open: !config.api.listen.ip().is_loopback(),

@@ -104,7 +104,11 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let api = reading.optional(&mut root, "api").unwrap_or_default();
     let log = reading.optional(&mut root, "log").unwrap_or_default();
     let runtime = reading.optional(&mut root, "runtime").unwrap_or_default();
-    let access = reading.optional(&mut root, "access").unwrap_or_default();
+    let mut access: super::Access = reading.optional(&mut root, "access").unwrap_or_default();
+    let unless_given = access.unless_given();
+    access.publish.get_or_insert_with(|| unless_given.clone());
+    access.subscribe.get_or_insert(unless_given);
+    let role = reading.list(&mut root, "role");
     let map = reading.list(&mut root, "map");
     let reach = reading.list(&mut root, "reach");
     let rule = reading.list(&mut root, "rule");
@@ -120,6 +124,7 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
         log,
         runtime,
         access,
+        role,
         map,
         reach,
         rule,
@@ -334,6 +339,7 @@ fn stand_in(key: &str) -> Option<&'static str> {
         "url" => "mqtt://x:1",
         "listen" => "127.0.0.1:0",
         "protocol" => "mqtt",
+        "name" => "x",
         "filter" => "#",
         "type" => "x",
         "tier" => "city",
@@ -377,6 +383,7 @@ pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
         ("log", fields_of::<super::LogOutput>()),
         ("runtime", fields_of::<super::Runtime>()),
         ("access", fields_of::<super::Access>()),
+        ("role", fields_of::<super::Role>()),
         ("map", fields_of::<super::Map>()),
         ("reach", fields_of::<super::Reach>()),
         ("rule", fields_of::<super::rules::Rule>()),
@@ -507,7 +514,7 @@ x = 1
                 "10:1 unknown key `resend_after_ms` in `[broker]` (`resend_after_ms` belongs in `[link]`)",
                 "13:1 unknown key `resend_after` in `[link]` (did you mean `resend_after_ms`?)",
                 "14:9 `enrol`: unknown variant `manul`, expected `auto` or `manual` (did you mean `manual`?)",
-                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, map, reach, rule)",
+                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, role, map, reach, rule)",
             ]
         );
     }

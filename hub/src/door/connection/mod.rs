@@ -459,7 +459,7 @@ impl Connection<'_> {
             if let Some(cursor) = self.delivery.cursor_to_note() {
                 notes.push(cursor.note(client.clone()));
             }
-            notes.push(Note::SessionLeft { client });
+            notes.push(Note::SessionLeft { client, expiry_s: self.expiry_s });
             let delivered = Delivered { upto: self.delivery.seen(), releasing: self.delivery.releasing() };
             self.door.seats.park(&self.client, self.expiry_s, delivered);
         }
