@@ -108,7 +108,10 @@ fn plain(text: &str) -> String {
     for word in text.split_whitespace() {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
         let last = words.last().copied();
-        if word.chars().any(|c| c.is_ascii_digit()) || bare.is_empty() || (last == Some("#") && UNITS.contains(&bare)) {
+        // An incarnation may happen to have letters only.
+        let is_hex = bare.len() >= 8 && bare.chars().all(|c| c.is_ascii_hexdigit());
+        let is_number = is_hex || bare.is_empty() || word.chars().any(|c| c.is_ascii_digit());
+        if is_number || (last == Some("#") && UNITS.contains(&bare)) {
             if last != Some("#") {
                 words.push("#");
             }
