@@ -11,6 +11,7 @@
 //! | `outside_broker` | the same tree over Mosquitto, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
 //! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
+//! | `operations` | the questions of docs/operations.md: each fault made, each answer compared |
 //! | `ops` | stores by hand, dead letters settled, doctor, levels, config, metrics |
 //! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
 //! | `cli` | the commands, their answers and their exit codes |
@@ -27,6 +28,7 @@ mod doors;
 mod inspect;
 mod layers;
 mod limits;
+mod operations;
 mod ops;
 mod outside_broker;
 mod rules;
