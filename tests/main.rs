@@ -3,6 +3,7 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `layers` | who may import whom, and where sled, rumqttc and the codec are named |
+//! | `cases` | pressed, answered, handed over, closed and counted, whatever is cut or killed |
 //! | `rules` | rules fire, alarms climb, are acknowledged and cleared, whatever is killed |
 //! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
@@ -21,6 +22,7 @@ mod harness;
 
 mod access;
 mod bad_input;
+mod cases;
 mod cli;
 mod clients;
 mod disk;

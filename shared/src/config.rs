@@ -5,6 +5,7 @@
 //! | [`parse()`] | text to [`Config`], with all problems and their places |
 //! | [`Endpoint`], [`clash`], [`is_at`] | what addresses and ports mean |
 
+pub mod cases;
 mod parse;
 pub mod rules;
 mod validate;
@@ -54,6 +55,13 @@ pub struct Config {
     /// Conditions over events, and what follows from them.
     #[serde(default)]
     pub rule: Vec<rules::Rule>,
+    /// What cases are about.
+    #[serde(default)]
+    pub category: Vec<cases::Category>,
+    #[serde(default)]
+    pub calendar: cases::Calendar,
+    #[serde(default)]
+    pub cases: cases::Cases,
     /// The file that this was read from, if it was one; not a key.
     #[serde(skip)]
     pub read_from: Option<ReadFrom>,

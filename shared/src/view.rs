@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+mod cases;
 mod inspect;
+pub use cases::*;
 pub use inspect::*;
 
 /// Response header: the address of the node whose record a stream is.

@@ -16,6 +16,7 @@ mod alarm;
 mod ask;
 mod audit;
 mod bench;
+mod case;
 mod check;
 mod config;
 pub mod confirm;
@@ -29,6 +30,7 @@ mod links;
 mod log_level;
 mod man;
 mod offline;
+mod rates;
 pub mod render;
 mod rule;
 mod run;
@@ -101,6 +103,11 @@ pub enum Command {
     /// Conditions that hold in this node's subtree, and who has seen them
     #[command(subcommand)]
     Alarm(alarm::Alarm),
+    /// Matters that somebody must deal with: open, step, look, export
+    #[command(subcommand)]
+    Case(Box<case::Case>),
+    /// Response, solution and satisfaction rates of the cases in this node's subtree
+    Rates(rates::Rates),
     /// Rules: those in force, and what a file's rules would make of recorded events
     #[command(subcommand)]
     Rule(rule::Rule),
@@ -216,6 +223,8 @@ impl Command {
             Command::Send(c) => c.act(),
             Command::Directives(c) => c.act(),
             Command::Alarm(c) => c.act(),
+            Command::Case(c) => c.act(),
+            Command::Rates(c) => c.act(),
             Command::Rule(c) => c.act(),
             Command::Dlq(c) => c.act(),
             Command::User(c) => c.act(),

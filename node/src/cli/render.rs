@@ -3,6 +3,7 @@
 //! What came from outside (names, types, payloads) is stripped of control characters before it
 //! reaches a terminal; JSON escapes them itself.
 
+mod cases;
 mod inspect;
 mod ops;
 mod rules;
@@ -36,6 +37,10 @@ pub enum Output {
         follow: bool,
     },
     Shown(Answer<view::Shown>),
+    Cases(Answer<view::Cases>),
+    Case(Box<Answer<view::CaseShown>>),
+    CasesExport(Vec<citybrain_shared::case::Case>),
+    Rates(Answer<view::Rates>),
     Sent(Answer<view::Sent>),
     Directives(Answer<view::Directives>),
     Directive(Answer<view::Directive>),
@@ -151,6 +156,16 @@ impl Screen {
             Output::Tree(a) => self.answer(&a, out, inspect::tree)?,
             Output::Links(a) => self.answer(&a, out, links)?,
             Output::Events { lines, follow } => self.events(lines, follow, out)?,
+            Output::Cases(a) => self.answer(&a, out, cases::cases)?,
+            Output::Case(a) => self.answer(&a, out, cases::case)?,
+            Output::CasesExport(all) if self.json => {
+                for case in &all {
+                    serde_json::to_writer(&mut *out, case).map_err(io::Error::from)?;
+                    writeln!(out)?;
+                }
+            }
+            Output::CasesExport(all) => cases::csv(&all, out)?,
+            Output::Rates(a) => self.answer(&a, out, cases::rates)?,
             Output::Shown(a) => self.answer(&a, out, shown)?,
             Output::Sent(a) => self.answer(&a, out, sent)?,
             Output::Directives(a) => self.answer(&a, out, directives)?,

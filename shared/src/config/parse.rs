@@ -112,6 +112,9 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let map = reading.list(&mut root, "map");
     let reach = reading.list(&mut root, "reach");
     let rule = reading.list(&mut root, "rule");
+    let category = reading.list(&mut root, "category");
+    let calendar = reading.optional(&mut root, "calendar").unwrap_or_default();
+    let cases = reading.optional(&mut root, "cases").unwrap_or_default();
     let read_from = None;
     let config = node.map(|node| Config {
         node,
@@ -128,6 +131,9 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
         map,
         reach,
         rule,
+        category,
+        calendar,
+        cases,
         read_from,
     });
 
@@ -343,6 +349,7 @@ fn stand_in(key: &str) -> Option<&'static str> {
         "filter" => "#",
         "type" => "x",
         "tier" => "city",
+        "code" => "x",
         _ => return None,
     })
 }
@@ -387,6 +394,9 @@ pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
         ("map", fields_of::<super::Map>()),
         ("reach", fields_of::<super::Reach>()),
         ("rule", fields_of::<super::rules::Rule>()),
+        ("category", fields_of::<super::cases::Category>()),
+        ("calendar", fields_of::<super::cases::Calendar>()),
+        ("cases", fields_of::<super::cases::Cases>()),
     ]
 }
 
@@ -514,7 +524,7 @@ x = 1
                 "10:1 unknown key `resend_after_ms` in `[broker]` (`resend_after_ms` belongs in `[link]`)",
                 "13:1 unknown key `resend_after` in `[link]` (did you mean `resend_after_ms`?)",
                 "14:9 `enrol`: unknown variant `manul`, expected `auto` or `manual` (did you mean `manual`?)",
-                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, role, map, reach, rule)",
+                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, role, map, reach, rule, category, calendar, cases)",
             ]
         );
     }

@@ -25,6 +25,9 @@ use tokio::time::Instant;
 /// From the first byte to a whole CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Read at once before the session; most CONNECTs are smaller.
+const CONNECT_BYTES: usize = 512;
+
 /// A client id is part of notes and of every record's header.
 const CLIENT_ID_BYTES_MAX: usize = 512;
 
@@ -100,7 +103,7 @@ async fn read_connect(socket: &mut Socket, input: &mut BytesMut) -> Result<Resul
                 return Ok(connect);
             }
         }
-        input.reserve(READ_BYTES_MIN);
+        input.reserve(CONNECT_BYTES);
         match socket.read_buf(input).await {
             Ok(0) | Err(_) => return Err("it left before its CONNECT"),
             Ok(_) => {}
@@ -260,7 +263,8 @@ pub async fn open<'a>(
         user: hello.user,
         // What came with the CONNECT may be whole packets.
         leftover: !input.is_empty(),
-        input,
+        // Else it would hold its memory for as long as the client says nothing.
+        input: if input.is_empty() { BytesMut::new() } else { input },
         read_bytes: READ_BYTES_MIN,
         packet_bytes_max,
         skip: None,

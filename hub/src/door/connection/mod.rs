@@ -241,7 +241,6 @@ impl Connection<'_> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         // Room grows with what came, not with what a packet's header promises.
         let want = self.read_bytes.max(self.input.len().min(READ_BYTES_MAX));
-        self.input.reserve(want);
         let read = self.socket.poll_input(cx, &mut self.input, want);
         if let Poll::Ready(Ok(n)) = &read {
             self.read_bytes = if *n == want { (want * 2).min(READ_BYTES_MAX) } else { self.read_bytes };
