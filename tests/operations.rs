@@ -1,10 +1,11 @@
 //! The questions of `docs/operations.md`: each fault is made, the command asked, and its answer
 //! compared with the one on the page.
 
+use crate::harness::certs::Ca;
 use crate::harness::mqtt::{Client, publish_all};
 use crate::harness::page::{self, answers};
 use crate::harness::ran::run;
-use crate::harness::{Tree, add_user, wait_for};
+use crate::harness::{Tree, add_user, free_port, wait_for};
 use citybrain_hub::log::{Log, Options};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, Origin, event_key};
 use citybrain_shared::{LogId, Pos, Tier};
@@ -278,6 +279,34 @@ fn a_password_that_is_wrong_is_said_on_both_sides() {
         "citybrain why",
         1,
         &["login-refused", "BadUserNamePassword", "citybrain user list"],
+    );
+}
+
+#[test]
+fn a_certificate_that_is_over_is_said_on_both_sides() {
+    let mut tree = Tree::new(&[STREET]);
+    let ca = Ca::new(tree.dir(), "ca");
+    ca.issue_until("city", "localhost", 2020);
+    let door = free_port();
+    let listener = format!(
+        "[[listener]]\nlisten = \"127.0.0.1:{door}\"\nprotocol = \"mqtts\"\ncert_file = \"city.pem\"\nkey_file = \"city-key.pem\"\n\n[node]\n"
+    );
+    edit(&tree.node(CITY).config, "[node]\n", &listener);
+    let plain = format!("url = \"mqtt://127.0.0.1:{}\"", tree.node(CITY).mqtt);
+    edit(&tree.node(STREET).config, &plain, &format!("url = \"mqtts://localhost:{door}\"\nca_file = \"ca.pem\""));
+    tree.start_node(CITY);
+    tree.start_node(STREET);
+    tree.wait_ready();
+    let question = "Is a certificate over?";
+    answers(&tree, STREET, question, "citybrain why", 1, &["certificate", "certificate expired", "citybrain doctor"]);
+    let line = "citybrain doctor | grep certificates";
+    answers(
+        &tree,
+        CITY,
+        "How long are the certificates good?",
+        line,
+        1,
+        &["BAD", "listener.0.cert_file ended at 2020"],
     );
 }
 

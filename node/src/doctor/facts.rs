@@ -68,6 +68,19 @@ pub struct Host {
     pub clock_synchronised: Option<bool>,
     /// Ports of a node that does not run, and why each cannot be used.
     pub ports: Vec<(String, Option<String>)>,
+    /// Those that this node shows to others.
+    pub certificates: Vec<Certificate>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Certificate {
+    /// Its key in the config.
+    pub key: String,
+    pub from: Option<DateTime<Utc>>,
+    pub until: Option<DateTime<Utc>>,
+    /// Why it cannot be read.
+    pub trouble: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
