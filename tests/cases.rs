@@ -298,7 +298,20 @@ services = ["opera"]
     let map: Value = serde_json::from_str(&leaf.get_text("/v1/scenes.geojson").expect("a map")).expect("JSON");
     assert_eq!((map["type"].as_str(), map["features"].as_array().map(Vec::len)), (Some("FeatureCollection"), Some(4)));
     let request = |by: &str| {
-        let line = ["service", "request", "opera", "--of", COMMUNITY, "--by", by, "--form", "health=轮椅", "--phone", "139", "--json"];
+        let line = [
+            "service",
+            "request",
+            "opera",
+            "--of",
+            COMMUNITY,
+            "--by",
+            by,
+            "--form",
+            "health=轮椅",
+            "--phone",
+            "139",
+            "--json",
+        ];
         let (code, out, err) = cli(leaf, &line);
         assert_eq!(code, 0, "{err}");
         id(&serde_json::from_str::<Value>(&out).expect("JSON")["case"])

@@ -33,7 +33,7 @@ pub enum Service {
         at: At,
     },
     /// Ask for it: a case of the node that offers it, with the appointment or the seats
-    Request(Request),
+    Request(Box<Request>),
 }
 
 #[derive(Debug, Args)]
