@@ -36,7 +36,6 @@ pub struct Offer {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceShown {
-    #[serde(flatten)]
     pub offer: Offer,
     /// What is free, only at the node that offers it: it alone counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]

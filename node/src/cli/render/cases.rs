@@ -94,7 +94,10 @@ pub fn case(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<
         line(out, "service", format!("{} of {}{at}{seats}{helps}: {}{form}", b.name, b.node, b.state))?;
     }
     if let Some(contact) = &v.contact {
-        line(out, "to call", format!("{} {} {}", contact.name, contact.phone, contact.address))?;
+        let more = contact.more.iter().map(|(name, answer)| format!("{name}: {answer}"));
+        let words = [contact.name.clone(), contact.phone.clone(), contact.address.clone()].into_iter().chain(more);
+        let words: Vec<String> = words.filter(|w| !w.is_empty()).collect();
+        line(out, "to call", words.join(", "))?;
     }
     if let Some(o) = &c.outcome {
         let shown = if o.evidence.is_empty() { String::new() } else { format!(" [{}]", o.evidence.join(" ")) };
