@@ -8,6 +8,7 @@
 pub mod cases;
 mod parse;
 pub mod rules;
+pub mod services;
 mod validate;
 
 pub use parse::{Parsed, Places, Problem, all_keys, closest, parse};
@@ -62,6 +63,12 @@ pub struct Config {
     pub calendar: cases::Calendar,
     #[serde(default)]
     pub cases: cases::Cases,
+    /// What is offered to residents of this node and of all below it.
+    #[serde(default)]
+    pub service: Vec<services::Service>,
+    /// What belongs together, on a map.
+    #[serde(default)]
+    pub scene: Vec<services::Scene>,
     /// The file that this was read from, if it was one; not a key.
     #[serde(skip)]
     pub read_from: Option<ReadFrom>,
