@@ -6,6 +6,7 @@ use super::super::counters::Counters;
 use super::super::message::{Give, Item, Message};
 use super::super::packet::{kind, put_ack, reason};
 use super::super::route::{Inbox, Key, Next, OwnFilters, Router, Sub};
+use super::super::seats::Delivered;
 use super::super::share::{Group, is_shared};
 use super::super::window::{Window, packet_id};
 use super::super::{now_us, route, sys};
@@ -34,14 +35,26 @@ const RETAINED_LOOKED_AT: usize = 1024;
 /// and saves reading this many again after a kill.
 const IDLE_NOTE_RECORDS: u64 = 4096;
 
+/// Records up to `upto` may have been given by an earlier process, and at most `left` messages of
+/// them not be marked as repetitions yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    pub upto: Pos,
+    pub left: usize,
+}
+
+impl Earlier {
+    pub const NOTHING: Earlier = Earlier { upto: Pos::ZERO, left: 0 };
+}
+
 /// Where a session begins.
 pub struct Resumed {
     /// Everything up to here is settled, and besides it `beyond`.
     pub upto: Pos,
     pub beyond: Vec<Pos>,
-    /// Records up to here may have been given before, at most so many messages.
+    /// Records up to here were given before.
     pub given_upto: Pos,
-    pub given_max: usize,
+    pub earlier: Earlier,
     /// QoS 2 messages that the client has received and not completed.
     pub releasing: HashSet<(Pos, u8)>,
 }
@@ -49,7 +62,13 @@ pub struct Resumed {
 impl Resumed {
     /// A new session.
     pub fn new(upto: Pos) -> Resumed {
-        Resumed { upto, beyond: Vec::new(), given_upto: Pos::ZERO, given_max: 0, releasing: HashSet::new() }
+        Resumed {
+            upto,
+            beyond: Vec::new(),
+            given_upto: Pos::ZERO,
+            earlier: Earlier::NOTHING,
+            releasing: HashSet::new(),
+        }
     }
 }
 
@@ -281,9 +300,14 @@ impl Delivery {
         of_records.map(|f| (f.pos, f.part)).chain(self.resumed.releasing.iter().copied()).collect()
     }
 
-    /// Records up to here were given to the client, or nothing in them was for it.
-    pub fn seen(&self) -> Pos {
-        self.window.seen()
+    /// What the session's next connection must know. A connection may end before it has come as far
+    /// as those before it.
+    pub fn delivered(&self) -> Delivered {
+        Delivered {
+            upto: self.window.seen().max(self.resumed.given_upto),
+            earlier: self.resumed.earlier,
+            releasing: self.releasing(),
+        }
     }
 
     /// Is there something to note, and nothing on its way? `idle`: also what moved without the
@@ -525,10 +549,11 @@ impl Connection<'_> {
         }
         let Some(item) = d.ready.pop_front() else { return false };
         let shared = item.share.is_some();
-        let again =
-            item.again || (!shared && pos > Pos::ZERO && pos <= d.resumed.given_upto && d.resumed.given_max > 0);
-        if again && qos > 0 && !shared {
-            d.resumed.given_max -= 1;
+        let r = &mut d.resumed;
+        let of_earlier = pos <= r.earlier.upto && r.earlier.left > 0;
+        let again = item.again || (!shared && pos > Pos::ZERO && (pos <= r.given_upto || of_earlier));
+        if of_earlier && again && qos > 0 && !shared {
+            r.earlier.left -= 1;
         }
         if qos == 2 && d.resumed.releasing.remove(&(pos, part)) {
             d.flights.insert(id, Flight { pos, part, releasing: true, share: None });
