@@ -241,9 +241,8 @@ impl Inner {
                     (s.connected, s.left_us, s.expiry_s) = (false, committed_us, expiry_s);
                 }
             }
-            Note::Subscribed { client, filter, options, id } => {
+            Note::Subscribed { client, filter, options, id, since } => {
                 if let Some(s) = sessions.get_mut(&client) {
-                    let since = s.filters.get(&filter).map_or(pos, |f| f.since);
                     s.filters.insert(filter, Subscription { options, id, since });
                 }
             }
@@ -252,14 +251,14 @@ impl Inner {
                     s.filters.remove(&filter);
                 }
             }
-            Note::SessionAcked { client, mut upto, beyond, mut releasing } => {
+            Note::SessionAcked { client, mut upto, beyond, mut releasing, begun } => {
                 match flaw {
                     Some(Flaw::HastyCursors) => upto = upto.next(),
                     Some(Flaw::ForgetsReleasing) => releasing.clear(),
                     _ => {}
                 }
                 if let Some(s) = sessions.get_mut(&client) {
-                    (s.upto, s.beyond, s.releasing) = (upto, beyond, releasing);
+                    (s.upto, s.beyond, s.releasing, s.begun) = (upto, beyond, releasing, begun);
                 }
             }
             Note::Qos2Held { client, id } => {

@@ -120,6 +120,8 @@ pub struct Delivered {
     pub earlier: Earlier,
     /// QoS 2 messages that it received and has not completed: record and part.
     pub releasing: HashSet<(Pos, u8)>,
+    /// QoS 2 messages given before a filter changed.
+    pub begun: HashSet<(Pos, u8)>,
 }
 
 /// A session, for people.

@@ -1148,3 +1148,80 @@ async fn a_message_given_again_says_so_however_short_the_connection_between() {
         house.close().await;
     }
 }
+
+#[tokio::test]
+async fn a_qos2_message_that_was_received_is_released_though_its_filter_has_gone() {
+    for n in 0..8 {
+        let (restarts, lowered, known) = (n & 1 > 0, n & 2 > 0, n & 4 > 0);
+        let fake = Fake::new();
+        let mut house = House::open(&fake).await;
+        let mut s = house.client(Version::V4, "s", false).await;
+        s.subscribe("x", 2).await;
+        s.publish("x", b"1", 2, 1, false).await;
+        s.acked(kind::PUBREC, 1).await;
+        let got = s.got().await;
+        // Else the client has it, and the node does not know.
+        if known {
+            s.ack(kind::PUBREC, got.id).await;
+            s.acked(kind::PUBREL, got.id).await;
+        }
+        if lowered {
+            s.subscribe("x", 1).await;
+        } else {
+            let mut body = vec![0, 9];
+            put_text("x", &mut body);
+            s.send(0xa2, &body).await;
+            assert_eq!(s.packet().await.expect("an UNSUBACK").0, 0xb0);
+        }
+        s.leaves().await;
+        if restarts {
+            house.close().await;
+            house = House::open(&fake).await;
+        }
+        let mut s = house.client(Version::V4, "s", false).await;
+        if !known {
+            assert_eq!(s.got().await, Got { dup: true, ..got.clone() });
+            s.ack(kind::PUBREC, got.id).await;
+        }
+        s.acked(kind::PUBREL, got.id).await;
+        s.ack(kind::PUBCOMP, got.id).await;
+        s.send(0xc0, &[]).await;
+        assert_eq!(s.packet().await.expect("a PINGRESP").0, 0xd0);
+        s.leaves().await;
+        let mut s = house.client(Version::V4, "s", false).await;
+        s.hears_nothing().await;
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_committed_just_before_its_subscription_is_completed_after_a_kill() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V4, "s", false).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    fake.hold();
+    p.publish("x", b"1", 2, 1, false).await;
+    until("the publish is offered", || fake.offers() == 2).await;
+    let mut body = vec![0, 9];
+    put_text("x", &mut body);
+    body.push(2);
+    s.send(0x82, &body).await;
+    until("the subscription is offered", || fake.offers() == 3).await;
+    fake.release();
+    // The message and the answer to the subscription, in whichever order.
+    let mut got = None;
+    for _ in 0..2 {
+        let (first, body) = s.packet().await.expect("a packet");
+        if first != 0x90 {
+            got = Some(self::got(Version::V4, first, &body));
+        }
+    }
+    let got = got.expect("the message");
+    let fake = fake.crash(|_| 0);
+    house.kill().await;
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V4, "s", false).await;
+    assert_eq!(s.got().await, Got { dup: true, ..got });
+    house.close().await;
+}

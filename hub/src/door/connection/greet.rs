@@ -219,11 +219,13 @@ pub async fn open<'a>(
         resumed.upto = s.upto;
         resumed.beyond = s.beyond.clone();
         resumed.releasing = s.releasing.iter().copied().collect();
+        resumed.begun = s.begun.iter().copied().collect();
         match parked.and_then(|p| p.delivered) {
             Some(d) => {
                 resumed.given_upto = d.upto;
                 resumed.earlier = d.earlier;
                 resumed.releasing = d.releasing;
+                resumed.begun = d.begun;
             }
             None => {
                 // No more than this can have been under way when the earlier process ended.

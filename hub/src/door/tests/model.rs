@@ -35,10 +35,6 @@ impl Rng {
     fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
 }
 
 /// A published message; its number in [`World::messages`] is its payload.
@@ -168,12 +164,19 @@ impl Party {
         (of(matching().map(|g| g.0).max().flatten()), of(matching().map(|g| g.1).max().flatten()))
     }
 
-    /// A filter has changed: what is on its way may come by the old or the new.
-    fn regrade(&mut self, messages: &[Message]) {
-        for (n, m) in messages.iter().enumerate() {
-            let (low, high) = self.grade(m.topic, m.qos);
+    /// `filter` has changed: what is on its way may come by the old or the new. Another that matches
+    /// promises nothing here, as it may have come behind the message.
+    fn regrade(&mut self, filter: &str, was_there: bool, messages: &[Message]) {
+        let grant = self.filters.get(filter).copied().unwrap_or_default();
+        for (n, m) in messages.iter().enumerate().filter(|(_, m)| topic::matches(filter, m.topic)) {
+            let (low, high) = (grant.0.map(|q| q.min(m.qos)), grant.1.map(|q| q.min(m.qos)));
             match self.hopes.get_mut(&n) {
-                Some(hope) => (hope.low, hope.high) = (hope.low.min(low), hope.high.max(high)),
+                Some(hope) => {
+                    hope.high = hope.high.max(high);
+                    if was_there {
+                        hope.low = hope.low.min(low);
+                    }
+                }
                 None if !m.acked => drop(self.hopes.insert(n, Hope { high, ..Hope::default() })),
                 None => {}
             }
@@ -203,7 +206,9 @@ impl Party {
         if hope.fresh > copies {
             return Err(format!("{got:?} came again and does not say so"));
         }
-        if hope.seen == 1 {
+        // Where a filter came meanwhile, an older message may come only when it is sent again; where
+        // one was raised from QoS 0, what was given may come once more.
+        if hope.seen == 1 && hope.low.is_some_and(|low| low > 0) {
             let newest = &mut self.newest[m.publisher];
             if newest.is_some_and(|newest| newest > n) {
                 return Err(format!("{got:?} came behind {newest:?}"));
@@ -356,7 +361,7 @@ impl World {
             }
         }
         p.asked = Some(asked);
-        p.regrade(&self.messages);
+        p.regrade(filter, old.is_some(), &self.messages);
         self.tell(|| format!("{who} asks: {asked:?}"));
     }
 
@@ -475,7 +480,7 @@ impl World {
             kind::PUBREL => {
                 let ack = Ack::parse(version, body).map_err(|e| e.to_string())?;
                 p.received.remove(&ack.id);
-                p.wire.as_mut().expect("it speaks").ack(kind::PUBCOMP, ack.id).await;
+                p.owed.push_back((kind::PUBCOMP, ack.id));
                 Ok(())
             }
             kind @ (kind::PUBACK | kind::PUBREC | kind::PUBCOMP) => {
