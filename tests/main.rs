@@ -7,7 +7,7 @@
 //! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
 //! | `clients` | MQTT clients that we did not write |
-//! | `outside_broker` | the same tree over Mosquitto, killed in mid-stream |
+//! | `outside_broker` | the same tree over Mosquitto, NATS and RabbitMQ, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
 //! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
 //! | `cli` | the commands, their answers and their exit codes |

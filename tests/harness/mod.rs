@@ -1,5 +1,6 @@
 //! Starts trees of nodes, breaks them, and compares what is in their logs.
 
+pub mod brokers;
 pub mod mqtt;
 
 use serde_json::Value;

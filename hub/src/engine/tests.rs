@@ -136,12 +136,7 @@ fn frame(child: &Node, after: Pos, lease: u64) -> (Vec<u8>, Pos) {
     frame_packed(child, after, lease, |_| None)
 }
 
-fn frame_packed(
-    child: &Node,
-    after: Pos,
-    lease: u64,
-    pack: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
-) -> (Vec<u8>, Pos) {
+fn frame_packed(child: &Node, after: Pos, lease: u64, pack: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> (Vec<u8>, Pos) {
     let reader = child.hub.reader();
     let (party, log) = child.hub.state(|s| (Party { inc: s.me.inc, boot: s.me.boot }, s.me.epoch().log));
     let entries = reader.read(after, None, 1000, usize::MAX).unwrap();
