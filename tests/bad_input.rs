@@ -337,8 +337,8 @@ fn a_child_s_link_topics_are_closed_to_all_others() {
     street.send(&publish_five(b"citybrain/v1/up/c/s", 7, &[], b"rubbish")).expect("PUBLISH is sent");
     assert!(puback(&mut street, "its own") < 0x80);
     let metrics = node.get_text("/metrics").expect("metrics");
-    let refused = metrics.lines().find(|l| l.starts_with("citybrain_door_refused_total ")).unwrap_or_default();
-    assert_eq!(refused, "citybrain_door_refused_total 5");
+    let forbidden = metrics.lines().find(|l| l.starts_with("citybrain_door_forbidden_total ")).unwrap_or_default();
+    assert_eq!(forbidden, "citybrain_door_forbidden_total 5");
     let mut device = five(node.mqtt, "dev", Some(("dev", "pw")));
     device.send(&publish_five(b"in/x", 7, &[], event("good", false).as_bytes())).expect("PUBLISH is sent");
     assert_eq!(puback(&mut device, "a good event"), 0);

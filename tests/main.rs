@@ -10,6 +10,7 @@
 //! | `outside_broker` | the same tree over Mosquitto, NATS and RabbitMQ, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
 //! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
+//! | `ops` | stores by hand, dead letters settled, doctor, levels, config, metrics |
 //! | `cli` | the commands, their answers and their exit codes |
 //! | `inspect` | any node asked through the links, traces, why, audits, stopped nodes' folders |
 
@@ -22,6 +23,7 @@ mod disk;
 mod inspect;
 mod layers;
 mod limits;
+mod ops;
 mod outside_broker;
 mod rules;
 mod tree;

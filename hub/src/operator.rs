@@ -21,7 +21,6 @@ const TEXT_BYTES_MAX: usize = 2048;
 pub struct Act {
     /// `user@host`, as the asking side said; nobody checked it.
     pub who: String,
-    pub who_is: String,
     /// `dlq drop`, `log-level`, `store restore`, …
     pub what: String,
     pub detail: String,
@@ -29,6 +28,8 @@ pub struct Act {
     pub when: String,
     /// Where the request came from: `127.0.0.1:41234`, or `this machine`.
     pub from: String,
+    /// `claimed`, as long as there is no login.
+    pub who_is: String,
 }
 
 impl Act {
@@ -46,16 +47,26 @@ fn cut(text: &str) -> String {
     text[..end].to_owned()
 }
 
+/// In this order, so that a table's first characters say who did what.
+#[derive(Serialize)]
+struct Event<'a> {
+    specversion: &'static str,
+    id: &'a str,
+    source: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    time: &'a str,
+    data: &'a Act,
+}
+
 /// The event that records it at `me`.
 pub fn draft(me: &Address, act: &Act) -> Draft {
     let source = format!("/{me}");
     let id = uuid::Uuid::now_v7().to_string();
-    let event = serde_json::json!({
-        "specversion": "1.0", "id": id, "source": source, "type": TYPE, "time": act.when, "data": act,
-    });
+    let event = Event { specversion: "1.0", id: &id, source: &source, kind: TYPE, time: &act.when, data: act };
     let mut header = Header::local(Kind::Event, TYPE);
     header.key = event_key(&source, &id);
-    let bytes = serde_json::to_vec(&event).expect("a JSON value always serialises");
+    let bytes = serde_json::to_vec(&event).expect("its keys are strings");
     Draft::new(&header, &bytes).expect("its text fields are constants")
 }
 

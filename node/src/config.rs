@@ -83,6 +83,11 @@ fn on_disk(config: &Config, places: &Places) -> Vec<Problem> {
     problems
 }
 
+/// What is wrong with a log level, if anything.
+pub fn level_problem(level: &str) -> Option<String> {
+    log_level(level, &Places::default()).map(|p| p.message)
+}
+
 fn log_level(level: &str, places: &Places) -> Option<Problem> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let problem = |message, help| Some(Problem::new(message, places.value("log.level"), help));

@@ -7,6 +7,9 @@
 //! | [`brain`] | rules, alarms, cases: what the node decides by itself |
 //! | [`check`] | all that a start would find wrong, without starting |
 //! | [`api`] | HTTP: health, metrics, the JSON API |
+//! | [`logging`] | the process's log output: its level, its last lines |
+//! | [`doctor`] | what is wrong with a node or its host, and what to do |
+//! | [`top`] | a live screen of a node and its tree |
 //! | [`demo`] | a whole city of real processes, broken and counted |
 //! | [`replay`] | plays a file of rows into a running node |
 //! | [`mqtt_publisher`] | a sender that keeps what is not acknowledged |
@@ -21,6 +24,9 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod doctor;
+pub mod logging;
 pub mod mqtt_publisher;
 pub mod replay;
 pub mod run;
+pub mod top;

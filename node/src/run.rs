@@ -14,7 +14,7 @@ use citybrain_hub::link::pipe::{self, Broker};
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
-use citybrain_shared::config::{Config, LogFormat};
+use citybrain_shared::config::Config;
 use citybrain_shared::view;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,6 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing_subscriber::EnvFilter;
 
 /// How long tasks may take to end once they are asked to; then the engine is stopped anyway.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -37,7 +36,7 @@ const URGENT_COUNTED_MAX: usize = 1_000;
 /// # Errors
 /// When it cannot start, or can no longer keep its promises.
 pub fn run(config: Config) -> miette::Result<()> {
-    start_logging(&config);
+    crate::logging::start(&config.log);
     let started = Instant::now();
     let (hub, engine, facts) = engine::open(&config, Brain::make(&config))
         .into_diagnostic()
@@ -49,7 +48,7 @@ pub fn run(config: Config) -> miette::Result<()> {
         .into_diagnostic()
         .wrap_err("cannot start the engine's thread")?;
     let runtime = runtime(config.runtime.threads).into_diagnostic().wrap_err("cannot start the runtime")?;
-    let served = runtime.block_on(serve(config, hub.clone(), started));
+    let served = runtime.block_on(serve(config, hub.clone(), facts, started));
     runtime.block_on(hub.stop());
     runtime.shutdown_timeout(STOP_WITHIN);
     thread.join().map_err(|_| miette!("the engine panicked; what was acknowledged is on disk"))?;
@@ -77,17 +76,6 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     };
     // Blocking work is rare (name look-ups); idle threads would only cost memory.
     builder.enable_all().max_blocking_threads(4).thread_keep_alive(Duration::from_secs(5)).build()
-}
-
-fn start_logging(config: &Config) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info")));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second node in one process (tests) keeps the first one's subscriber.
-    let _ = match config.log.format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
 }
 
 fn tell(config: &Config, facts: &Facts) {
@@ -121,7 +109,7 @@ fn tell(config: &Config, facts: &Facts) {
     }
 }
 
-async fn serve(config: Config, hub: Hub, started: Instant) -> miette::Result<()> {
+async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miette::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let ingress = Arc::new(Ingress::new(&config));
@@ -152,7 +140,8 @@ async fn serve(config: Config, hub: Hub, started: Instant) -> miette::Result<()>
             Some(handle)
         }
     };
-    let ctx = ctx(&config, &hub, &links, door, ingress, downlinks.clone(), started, stopped.clone());
+    let operations = operations(facts, &links, door.clone(), ingress.clone());
+    let ctx = ctx(&config, &hub, &links, door, ingress, operations, downlinks.clone(), started, stopped.clone());
     if let (Some(parent), Some(address)) = (&config.parent, config.node.address.parent()) {
         let broker = broker(&config, &parent.url, parent.username.clone(), parent.password_file.as_deref())?;
         let answer = api::road::handler(&ctx, api::routes(ctx.clone()));
@@ -163,7 +152,7 @@ async fn serve(config: Config, hub: Hub, started: Instant) -> miette::Result<()>
     say_presence(&config, &hub).await?;
     let listener = bind(config.api.listen, "api.listen").await?;
     let url = format!("http://{}", listener.local_addr().into_diagnostic()?);
-    let router = api::router(ctx);
+    let router = api::router(ctx).into_make_service_with_connect_info::<std::net::SocketAddr>();
     let mut ending = stopped.clone();
     tasks.spawn(async move {
         let end = async move {
@@ -241,6 +230,7 @@ fn ctx(
     links: &Links,
     door: Option<Arc<Door>>,
     ingress: Arc<Ingress>,
+    operations: api::ops::Sources,
     downlinks: Option<Downlinks>,
     started: Instant,
     stop: watch::Receiver<bool>,
@@ -260,11 +250,27 @@ fn ctx(
         accept: Arc::new(move |json, via| {
             ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
         }),
+        operations,
         downlinks,
         offline: None,
         started,
         stop,
     })
+}
+
+/// What only whoever keeps the node running asks for.
+fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc<Ingress>) -> api::ops::Sources {
+    let links = links.clone();
+    api::ops::Sources {
+        found: facts,
+        door: Arc::new(move || door.as_ref().map_or_else(Vec::new, |door| door.counters().all())),
+        links: Arc::new(move || links.links()),
+        again: Arc::new(move |topic, payload| {
+            let again =
+                if topic.is_empty() { ingress.accept(payload).map(Some) } else { ingress.again(topic, payload) };
+            again.map_err(|r| (r.reason.to_owned(), r.detail))
+        }),
+    }
 }
 
 fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {

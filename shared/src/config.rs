@@ -14,12 +14,12 @@ pub use validate::{clash, endpoint, is_at};
 
 use crate::address::{Address, Tier};
 use crate::selector::Labels;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub node: Node,
@@ -60,7 +60,7 @@ pub struct ReadFrom {
     pub variables: Variables,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     pub address: Address,
@@ -80,7 +80,7 @@ pub struct Node {
 }
 
 /// The front door: embedded unless `url` names an outside broker.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Broker {
     pub listen: SocketAddr,
@@ -111,7 +111,7 @@ impl Default for Broker {
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parent {
     /// `mqtt://host:port`, the parent's broker.
@@ -122,7 +122,7 @@ pub struct Parent {
     pub password_file: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Link {
     /// First part of every link topic.
@@ -155,7 +155,7 @@ impl Default for Link {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Enrol {
     /// A reinstalled child is accepted, and the change recorded.
@@ -164,7 +164,7 @@ pub enum Enrol {
     Manual,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
     /// A segment file is closed at this size, bytes.
@@ -198,7 +198,7 @@ impl Default for Store {
 }
 
 /// HTTP: the node's API, health and metrics.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Api {
     pub listen: SocketAddr,
@@ -210,7 +210,7 @@ impl Default for Api {
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogOutput {
     pub format: LogFormat,
@@ -224,14 +224,14 @@ impl Default for LogOutput {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     Text,
     Json,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
     /// Threads for connections and links; the engine has one of its own. 1 is best on small boxes.
@@ -245,7 +245,7 @@ impl Default for Runtime {
 }
 
 /// Who may connect. Without users and with `anonymous = true` everybody on the listener's network.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Access {
     pub anonymous: bool,
@@ -263,7 +263,7 @@ impl Default for Access {
 }
 
 /// Turns messages on a topic into events.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Map {
     /// MQTT topic filter.
@@ -297,7 +297,7 @@ pub struct Map {
     pub target: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// A CloudEvents JSON object, taken as it is.
@@ -309,14 +309,14 @@ pub enum Format {
     Text,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
     Routine,
     Urgent,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reach {
     /// A type, or a prefix with `*` at its end.

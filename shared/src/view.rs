@@ -5,6 +5,10 @@
 //! are RFC 3339 in UTC; every number has its unit in its key, and a count has none. A stream is one
 //! object a line, without a head; HTTP headers carry it ([`HEADER_NODE`], [`HEADER_AS_OF`]).
 
+mod ops;
+
+pub use ops::*;
+
 use crate::config::rules::Severity as AlarmSeverity;
 use crate::selector::Labels;
 use crate::{Address, Pos, Tier};
@@ -55,6 +59,14 @@ views! {
     Reloaded = "citybrain.reloaded/1",
     Check = "citybrain.check/1",
     Version = "citybrain.version/1",
+    StoreStats = "citybrain.store-stats/1",
+    StoreVerify = "citybrain.store-verify/1",
+    StoreChange = "citybrain.store-change/1",
+    DlqSettled = "citybrain.dlq-settled/1",
+    LogLevel = "citybrain.log-level/1",
+    ConfigShown = "citybrain.config/1",
+    ConfigDiff = "citybrain.config-diff/1",
+    Doctor = "citybrain.doctor/1",
 }
 
 /// An answer with its head; in JSON the body's keys stand beside the head's.

@@ -13,6 +13,7 @@ use citybrain_shared::record::Header;
 use citybrain_shared::{Boot, Inc, LogId, Pos, limits};
 use parking_lot::RwLock;
 use std::collections::HashMap;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -81,7 +82,12 @@ fn random() -> Result<u128, Error> {
 pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts), Error> {
     let started = Instant::now();
     let dir = &config.node.data;
-    std::fs::create_dir_all(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
+    // Residents' matters: a folder that it makes itself is not for every user of the machine.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(dir)
+        .map_err(|source| Error::Folder { dir: dir.clone(), source })?;
     let log_dir = dir.join("log");
     // On a full disk the ballast goes first: a node must start there, to serve what it has.
     let is_full = free_bytes(dir) < limits::BALLAST_BYTES / 4;
@@ -122,6 +128,11 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
         facts.rebuilt = Some(format!("The log ends at {}, before the state, which ends at {upto}.", reader.last()));
         (store, Opened { rows, upto, .. }) = again(reader.last(), store)?;
         unproven = unproven.or(Some("the log had lost its end"));
+    }
+    // Every start writes rows: sled has gone back to before the first, which is all that it does on
+    // some damage. The log has everything.
+    if rows.is_empty() && reader.last() > Pos::ZERO && facts.rebuilt.is_none() {
+        facts.rebuilt = Some("The state was empty, although the log is not; it was folded anew from the log.".into());
     }
     let state = match fold(rows, upto, &reader, policy()) {
         Ok(state) => state,

@@ -57,7 +57,7 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(pos): Path<u64>) -> Result<Res
     }
 }
 
-fn read(reader: &Reader, pos: Pos) -> Result<Option<view::DeadLetter>, Refusal> {
+pub(super) fn read(reader: &Reader, pos: Pos) -> Result<Option<view::DeadLetter>, Refusal> {
     let entry = reader.get(pos).map_err(|e| Refusal::log(&e))?;
     Ok(entry.and_then(|e| letter_of(&e)))
 }

@@ -1,58 +1,49 @@
 //! Prometheus text (exposition format 0.0.4).
+//!
+//! Names are `citybrain_NOUN_UNIT`, counters end in `_total`, units are base units (seconds, bytes).
+//! Labels are few and bounded: a link's peer is the parent or a direct child, never a descendant,
+//! and nothing that came from outside is a label.
 
 use super::{Ctx, status};
 use axum::extract::State as From;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use citybrain_hub::engine::{COMMIT_BUCKETS_US, House, Work};
+use citybrain_hub::link::view::LinkView;
 use citybrain_shared::view::{self, LinkRole};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 pub async fn text(From(ctx): From<Arc<Ctx>>) -> Response {
-    let reader = ctx.hub.reader();
+    let mut page = Page::default();
+    node(&mut page, &ctx);
+    log(&mut page, &ctx, &ctx.hub.house());
+    commits(&mut page, ctx.hub.work());
+    door(&mut page, &(ctx.door)(), &(ctx.operations.door)());
+    links(&mut page, &(ctx.links)(), &(ctx.operations.links)());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.text).into_response()
+}
+
+fn node(page: &mut Page, ctx: &Ctx) {
     let (counters, descendants, open) = ctx.hub.state(|state| {
         (status::counters(state), status::descendants(state, &ctx.config), state.dead_letters.len() as u64)
     });
-    let mut page = Page::default();
     let node = &ctx.config.node;
     let about = [
         ("address", node.address.as_str()),
         ("tier", node.address.tier().as_str()),
         ("version", env!("CARGO_PKG_VERSION")),
     ];
-    page.family("info", "gauge", "The node; always 1.");
-    page.sample("info", &about, 1.0);
-    page.one("uptime_seconds", "gauge", "Since the process began its work.", ctx.started.elapsed().as_secs_f64());
-    page.one(
-        "ready",
-        "gauge",
-        "1 when the node takes events and can make them durable.",
-        u8::from((ctx.ready)().ready).into(),
-    );
-    page.one("log_first_position", "gauge", "Oldest record that is kept.", reader.first().0 as f64);
-    page.one("log_last_position", "gauge", "Newest durable record.", reader.last().0 as f64);
+    page.family("build_info", "gauge", "The node and its build; always 1.");
+    page.sample("build_info", &about, 1.0);
+    let started = super::now().timestamp_millis() as f64 / 1e3 - ctx.started.elapsed().as_secs_f64();
+    page.one("start_time_seconds", "gauge", "When the process began its work, seconds since 1970.", started.round());
+    let ready = u8::from((ctx.ready)().ready);
+    page.one("ready", "gauge", "1 when the node takes events and can make them durable.", ready.into());
     page.one("descendants", "gauge", "Nodes below that ever told of themselves.", descendants as f64);
-    page.one("dead_letters_open", "gauge", "Refused and not yet looked at.", open as f64);
-    totals(&mut page, &counters);
-
-    let work = ctx.hub.work();
-    page.one("commits_total", "counter", "Groups of records made durable.", work.commits.load(Relaxed) as f64);
-    page.one(
-        "commit_seconds_total",
-        "counter",
-        "Time spent making them durable.",
-        work.commit_us_sum.load(Relaxed) as f64 / 1e6,
-    );
-    page.one(
-        "frames_ignored_total",
-        "counter",
-        "Frames that were damaged or late.",
-        work.frames_ignored.load(Relaxed) as f64,
-    );
-    door(&mut page, &(ctx.door)());
-    links(&mut page, &(ctx.links)());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.text).into_response()
+    page.one("dead_letters_open", "gauge", "Refused, and nobody has looked yet.", open as f64);
+    totals(page, &counters);
 }
 
 fn totals(page: &mut Page, c: &view::Counters) {
@@ -63,8 +54,8 @@ fn totals(page: &mut Page, c: &view::Counters) {
         ("duplicates_total", "Records received again and dropped.", c.duplicates),
         ("dead_letters_total", "Everything that was refused.", c.dead_letters),
         ("receipts_total", "Answers to directives.", c.receipts),
-        ("expired_total", "Directives for this node that came too late.", c.expired),
-        ("lost_records_total", "Records recorded as lost.", c.lost),
+        ("directives_expired_total", "Directives for this node that came too late.", c.expired),
+        ("records_lost_total", "Records recorded as lost.", c.lost),
     ] {
         page.one(name, "counter", help, value as f64);
     }
@@ -73,39 +64,142 @@ fn totals(page: &mut Page, c: &view::Counters) {
     page.sample("events_received_total", &[("direction", "down")], c.received_down as f64);
 }
 
-fn door(page: &mut Page, d: &view::Door) {
-    page.one("door_connections", "gauge", "MQTT connections now.", d.connections as f64);
-    page.one("door_sessions", "gauge", "Durable MQTT sessions, connected or not.", d.sessions as f64);
-    page.one("door_received_total", "counter", "Publishes taken.", d.received as f64);
-    page.one("door_delivered_total", "counter", "Publishes sent to subscribers.", d.delivered as f64);
-    page.one("door_dropped_total", "counter", "QoS 0 publishes that a slow subscriber did not get.", d.dropped as f64);
-    page.one("door_refused_total", "counter", "Connections and publishes turned away.", d.refused as f64);
+fn log(page: &mut Page, ctx: &Ctx, house: &House) {
+    let reader = ctx.hub.reader();
+    let last = reader.last().0;
+    for (name, help, value) in [
+        ("log_first_position", "Oldest record that is kept.", reader.first().0),
+        ("log_last_position", "Newest durable record.", last),
+        ("log_bytes", "The log's segments and indexes on disk.", house.log_bytes),
+        ("log_segments", "Segment files of the log.", house.log_segments),
+        (
+            "log_needed_records",
+            "Records that some peer or session has not read: retention keeps them.",
+            (last + 1).saturating_sub(house.needed_pos.0),
+        ),
+        (
+            "log_bytes_max",
+            "store.log_bytes_max: beyond it retention takes what nobody needs.",
+            ctx.config.store.log_bytes_max,
+        ),
+        ("state_bytes", "The state's file.", house.state_bytes),
+        ("state_rows", "Rows of the state.", house.state_rows),
+        ("snapshot_behind_records", "Records since the newest snapshot.", last.saturating_sub(house.snapshot_pos.0)),
+    ] {
+        page.one(name, "gauge", help, value as f64);
+    }
+    if let Ok(fs) = rustix::fs::statvfs(&ctx.config.node.data) {
+        let free = fs.f_bavail * fs.f_frsize;
+        page.one("disk_free_bytes", "gauge", "Free for the node on the data folder's disk.", free as f64);
+        let min = ctx.config.store.free_bytes_min;
+        page.one("disk_free_bytes_min", "gauge", "store.free_bytes_min: below it nothing is accepted.", min as f64);
+    }
 }
 
-fn links(page: &mut Page, links: &[view::Link]) {
-    let way = |l: &view::Link| if l.role == LinkRole::Up { "up" } else { "down" };
-    page.family("link_up", "gauge", "1 while records flow.");
-    for l in links {
-        page.sample("link_up", &[("role", way(l)), ("peer", l.peer.as_str())], f64::from(u8::from(l.state == "up")));
+fn commits(page: &mut Page, work: &Work) {
+    page.family("commit_duration_seconds", "histogram", "From the first decision of a commit to the end of its fsync.");
+    let mut sum = 0;
+    for (bound, bucket) in COMMIT_BUCKETS_US.iter().zip(&work.commit_buckets) {
+        sum += bucket.load(Relaxed);
+        let le = (*bound as f64 / 1e6).to_string();
+        page.sample("commit_duration_seconds_bucket", &[("le", &le)], sum as f64);
     }
-    page.family("link_last_heard_seconds", "gauge", "Since the peer's last message.");
-    for l in links {
-        if let Some(ms) = l.last_heard_ms_ago {
-            page.sample("link_last_heard_seconds", &[("role", way(l)), ("peer", l.peer.as_str())], ms as f64 / 1e3);
+    // A commit may end between two loads: the last bucket is never below those before it.
+    let commits = work.commits.load(Relaxed).max(sum);
+    page.sample("commit_duration_seconds_bucket", &[("le", "+Inf")], commits as f64);
+    page.sample("commit_duration_seconds_sum", &[], work.commit_us_sum.load(Relaxed) as f64 / 1e6);
+    page.sample("commit_duration_seconds_count", &[], commits as f64);
+    let records = work.records.load(Relaxed);
+    page.one("commit_records_total", "counter", "Records made durable.", records as f64);
+    let turns = work.turns.load(Relaxed);
+    page.one(
+        "engine_turns_total",
+        "counter",
+        "Turns of the engine's loop: grows while it makes progress.",
+        turns as f64,
+    );
+    let ignored = work.frames_ignored.load(Relaxed);
+    page.one("frames_ignored_total", "counter", "Frames that were damaged or late.", ignored as f64);
+}
+
+fn door(page: &mut Page, d: &view::Door, counters: &[(&'static str, u64)]) {
+    page.one("door_connections", "gauge", "MQTT connections now.", d.connections as f64);
+    page.one("door_connections_max", "gauge", "broker.connections_max.", d.connections_max as f64);
+    page.one("door_sessions", "gauge", "Durable MQTT sessions, connected or not.", d.sessions as f64);
+    for (name, value) in counters.iter().filter(|(name, _)| *name != "connections") {
+        // Units go behind the noun: `bytes_in` becomes `door_received_bytes_total`.
+        let (name, help) = match *name {
+            "bytes_in" => ("received_bytes", "Bytes that came in.".to_owned()),
+            "bytes_out" => ("sent_bytes", "Bytes that went out.".to_owned()),
+            name => (name, format!("The front door's own count of `{name}`.")),
+        };
+        page.one(&format!("door_{name}_total"), "counter", &help, *value as f64);
+    }
+}
+
+/// A figure of a link: its name, its kind, its help, and where it stands.
+type Figure<V> = (&'static str, &'static str, &'static str, fn(&V) -> Option<f64>);
+
+fn links(page: &mut Page, links: &[view::Link], details: &[LinkView]) {
+    let way = |role: LinkRole| if role == LinkRole::Up { "up" } else { "down" };
+    let figures: [Figure<view::Link>; 6] = [
+        ("link_up", "gauge", "1 while records flow.", |l| Some(f64::from(u8::from(l.state == "up")))),
+        ("link_refused", "gauge", "1 while one side refuses the other: an operator must act.", |l| {
+            Some(f64::from(u8::from(l.state == "refused")))
+        }),
+        ("link_last_heard_seconds", "gauge", "Since the peer's last message.", |l| {
+            l.last_heard_ms_ago.map(|ms| ms as f64 / 1e3)
+        }),
+        ("link_round_trip_seconds", "gauge", "Of the newest acknowledged frame.", |l| {
+            l.round_trip_us.map(|us| us as f64 / 1e6)
+        }),
+        ("link_received_records_total", "counter", "Records received from the peer.", |l| Some(l.received as f64)),
+        ("link_duplicates_total", "counter", "Of them those that were here already.", |l| Some(l.dropped as f64)),
+    ];
+    for (name, kind, help, of) in figures {
+        page.family(name, kind, help);
+        for l in links {
+            if let Some(value) = of(l) {
+                page.sample(name, &[("role", way(l.role)), ("peer", l.peer.as_str())], value);
+            }
         }
     }
-    for (name, help, of) in [
-        (
-            "link_unsent_records",
-            "For the peer and not yet on their way.",
-            (|lane| lane.unsent) as fn(&view::LinkLane) -> u64,
-        ),
+    type Lane = fn(&view::LinkLane) -> u64;
+    let lanes: [(&str, &str, Lane); 2] = [
+        ("link_unsent_records", "For the peer and not yet on their way.", |lane| lane.unsent),
         ("link_in_flight_records", "Sent and not yet acknowledged.", |lane| lane.in_flight),
-    ] {
+    ];
+    for (name, help, of) in lanes {
         page.family(name, "gauge", help);
         for l in links {
             for (lane, of_lane) in [("urgent", &l.urgent), ("routine", &l.routine)] {
-                page.sample(name, &[("role", way(l)), ("peer", l.peer.as_str()), ("lane", lane)], of(of_lane) as f64);
+                page.sample(
+                    name,
+                    &[("role", way(l.role)), ("peer", l.peer.as_str()), ("lane", lane)],
+                    of(of_lane) as f64,
+                );
+            }
+        }
+    }
+    let more: [Figure<LinkView>; 7] = [
+        ("link_sent_records_total", "counter", "Records sent, again included, since the start.", |l| {
+            Some(l.sent_records as f64)
+        }),
+        ("link_sent_bytes_total", "counter", "Bytes of frames sent.", |l| Some(l.sent_bytes as f64)),
+        ("link_received_bytes_total", "counter", "Bytes of frames received.", |l| Some(l.received_bytes as f64)),
+        ("link_resends_total", "counter", "Times that it went back and sent again.", |l| Some(l.resends as f64)),
+        ("link_reconnects_total", "counter", "Connections after the first.", |l| Some(l.reconnects as f64)),
+        ("link_bad_messages_total", "counter", "Messages that did not decode, or were not for this link.", |l| {
+            Some(l.bad_messages as f64)
+        }),
+        ("link_late_acks_total", "counter", "Acknowledgements of an older connection.", |l| Some(l.late_acks as f64)),
+    ];
+    for (name, kind, help, of) in more {
+        page.family(name, kind, help);
+        for l in details {
+            let role = if l.role == citybrain_hub::link::view::Role::Up { "up" } else { "down" };
+            if let Some(value) = of(l) {
+                page.sample(name, &[("role", role), ("peer", l.peer.as_str())], value);
             }
         }
     }
@@ -147,5 +241,24 @@ mod tests {
         );
         assert!(page.text.contains("citybrain_events_received_total{direction=\"up\"} 9\n"));
         assert_eq!(page.text.matches("# TYPE citybrain_events_received_total").count(), 1);
+    }
+
+    #[test]
+    fn the_buckets_of_a_histogram_add_up() {
+        let work = Work::default();
+        work.commit_buckets[0].store(3, Relaxed);
+        work.commit_buckets[4].store(2, Relaxed);
+        work.commits.store(6, Relaxed);
+        let mut page = Page::default();
+        commits(&mut page, &work);
+        for want in [
+            "citybrain_commit_duration_seconds_bucket{le=\"0.0001\"} 3\n",
+            "citybrain_commit_duration_seconds_bucket{le=\"0.0025\"} 5\n",
+            "citybrain_commit_duration_seconds_bucket{le=\"5\"} 5\n",
+            "citybrain_commit_duration_seconds_bucket{le=\"+Inf\"} 6\n",
+            "citybrain_commit_duration_seconds_count 6\n",
+        ] {
+            assert!(page.text.contains(want), "{want}{}", page.text);
+        }
     }
 }

@@ -8,6 +8,8 @@
 //! | `/v1/events`, `/v1/events/{id}`, `/v1/records` | [`events`]: the log, read |
 //! | `/v1/dlq`, `/v1/dlq/{pos}` | [`letters`]: what was refused |
 //! | `/v1/directives`, `/v1/directives/{id}` | [`directives`]: what was sent down, and who answered |
+//! | POST `/v1/dlq/retry`, `/v1/dlq/drop` | [`settle`]: an operator's word on dead letters |
+//! | `/v1/log-level` (also POST), `/v1/config`, `/v1/version`, `/v1/doctor`, `/v1/log-lines` | [`ops`] |
 //! | `/v1/at/ADDRESS?path=…`, `/v1/ask?selector=…&path=…`, `/v1/known` | [`road`]: any node below, through the links |
 //! | `/v1/trace/{id}`, `/v1/hop/{id}` | [`trace`]: the way of an event through the tree |
 //! | `/v1/why?address=…`, `/v1/symptoms` | [`why`]: why something does not move |
@@ -25,8 +27,10 @@ mod directives;
 mod events;
 mod intake;
 mod letters;
-mod metrics;
+pub mod metrics;
+pub mod ops;
 pub mod road;
+mod settle;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -64,6 +68,7 @@ pub struct Ctx {
     pub door: Arc<dyn Fn() -> view::Door + Send + Sync>,
     pub ready: Arc<dyn Fn() -> view::Ready + Send + Sync>,
     pub accept: Accept,
+    pub operations: ops::Sources,
     /// The way to the nodes below; `None` where there can be none.
     pub downlinks: Option<Downlinks>,
     /// For a stopped node's folder: when its last record was committed.
@@ -114,6 +119,13 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/v1/records", get(events::records))
         .route("/v1/dlq", get(letters::list))
         .route("/v1/dlq/{pos}", get(letters::show))
+        .route("/v1/dlq/retry", axum::routing::post(settle::retry))
+        .route("/v1/dlq/drop", axum::routing::post(settle::drop_letters))
+        .route("/v1/log-level", get(ops::log_level).post(ops::set_log_level))
+        .route("/v1/log-lines", get(ops::log_lines))
+        .route("/v1/config", get(ops::config))
+        .route("/v1/version", get(ops::version))
+        .route("/v1/doctor", get(ops::doctor))
         .route("/v1/directives", get(directives::list))
         .route("/v1/directives/{id}", get(directives::show))
         .route("/v1/health", get(status::health))

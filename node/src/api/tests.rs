@@ -53,6 +53,7 @@ impl Served {
             accept: Arc::new(move |json: &Bytes, via: &str| {
                 ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
             }),
+            operations: super::ops::Sources::default(),
             downlinks: None,
             offline: None,
             started: Instant::now(),

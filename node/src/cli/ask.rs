@@ -225,6 +225,17 @@ impl Node {
         parse(self.name(), status, &body)
     }
 
+    /// An answer as it comes, JSON or text.
+    ///
+    /// # Errors
+    /// As [`Node::get`].
+    pub fn raw(&self, path: &str) -> Result<Vec<u8>, Fail> {
+        let got = self.call(path, &[])?;
+        let status = got.status;
+        let body = self.body(got.body)?;
+        if status < 300 { Ok(body) } else { Err(refused(self.name(), status, &body)) }
+    }
+
     /// # Errors
     /// As [`Node::get`].
     pub fn post<T: View>(&self, path: &str, body: &impl Serialize) -> Result<Answer<T>, Fail> {
@@ -235,7 +246,7 @@ impl Node {
             let hint = format!("run the command at {below} itself, or name it with `--node URL`");
             return Err(Fail::usage(format!("only reading goes through the links, not a change at {below}"), hint));
         }
-        let request = agent.post(format!("{url}{path}"));
+        let request = agent.post(format!("{url}{path}")).header(view::HEADER_OPERATOR, super::confirm::who());
         let request = request.config().timeout_recv_response(Some(COMMIT_WAIT)).build();
         let mut response = request.send_json(body).map_err(|e| self.unreachable(&e))?;
         let reader = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);

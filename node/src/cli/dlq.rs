@@ -1,6 +1,9 @@
 //! `citybrain dlq`
 
+use super::confirm::Yes;
+use super::render::Ops;
 use super::{At, Fail, Output};
+use citybrain_shared::{Pos, view};
 use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
@@ -22,6 +25,26 @@ pub enum Dlq {
         #[command(flatten)]
         at: At,
     },
+    /// Try again what was sent, on its topic, now that the config or the sender is right
+    Retry {
+        /// Positions, from `dlq list`
+        #[arg(required = true, value_name = "POS")]
+        positions: Vec<u64>,
+        #[command(flatten)]
+        yes: Yes,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Close them: they were looked at, and nothing is to be done
+    Drop {
+        /// Positions, from `dlq list`
+        #[arg(required = true, value_name = "POS")]
+        positions: Vec<u64>,
+        #[command(flatten)]
+        yes: Yes,
+        #[command(flatten)]
+        at: At,
+    },
 }
 
 impl Dlq {
@@ -33,6 +56,22 @@ impl Dlq {
                 at.ask("/v1/dlq", &query, Output::DeadLetters)
             }
             Dlq::Show { pos, at } => at.ask(&format!("/v1/dlq/{pos}"), &[], Output::DeadLetter),
+            Dlq::Retry { positions, yes, at } => {
+                let will = "goes through ingress again on its topic; what is taken becomes an event";
+                settle(&positions, "/v1/dlq/retry", &yes, &at, will)
+            }
+            Dlq::Drop { positions, yes, at } => {
+                let will = "is closed without being taken; it stays in the log until retention takes it";
+                settle(&positions, "/v1/dlq/drop", &yes, &at, will)
+            }
         }
     }
+}
+
+fn settle(positions: &[u64], path: &str, yes: &Yes, at: &At, will: &str) -> Result<Output, Fail> {
+    let node = at.node()?;
+    let list: Vec<String> = positions.iter().map(u64::to_string).collect();
+    yes.confirm(&format!("Dead letter {} {will}. Who did it is recorded.", list.join(", ")))?;
+    let positions = positions.iter().copied().map(Pos).collect();
+    node.post(path, &view::DlqSettle { positions }).map(|a| Output::Ops(Ops::DlqSettled(a)))
 }

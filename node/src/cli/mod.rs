@@ -17,11 +17,16 @@ mod ask;
 mod audit;
 mod bench;
 mod check;
+mod config;
+pub mod confirm;
 mod directives;
 mod dlq;
+mod doctor;
 mod events;
 mod fail;
 mod links;
+mod log_level;
+mod man;
 mod offline;
 pub mod render;
 mod rule;
@@ -30,6 +35,7 @@ mod send;
 mod show;
 mod status;
 mod store;
+mod top;
 mod trace;
 mod tree;
 mod why;
@@ -101,10 +107,30 @@ pub enum Command {
     /// A stopped node's data folder
     #[command(subcommand)]
     Store(store::Store),
+    /// What is wrong with a node or its host, and what to do; 1 if anything is bad
+    Doctor(doctor::Doctor),
+    /// A live screen of a node and its tree
+    Top(top::Top),
+    /// What a running node logs, or will from now on
+    LogLevel(log_level::LogLevel),
+    /// What a config amounts to, and how it differs from a running node's
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Write man pages into a folder
+    Man(man::Man),
     /// A completion script for your shell
     Completions(Completions),
     /// The version of this build, and of the link protocol that it speaks
-    Version,
+    Version(Version),
+}
+
+#[derive(Debug, Args)]
+pub struct Version {
+    /// Of the running node instead of this program
+    #[arg(long)]
+    pub running: bool,
+    #[command(flatten)]
+    pub at: At,
 }
 
 #[derive(Debug, Args)]
@@ -181,12 +207,18 @@ impl Command {
             Command::Rule(c) => c.act(),
             Command::Dlq(c) => c.act(),
             Command::Store(c) => c.act(),
+            Command::Doctor(c) => c.act(),
+            Command::Top(c) => c.act(),
+            Command::LogLevel(c) => c.act(),
+            Command::Config(c) => c.act(),
+            Command::Man(c) => c.act(),
             Command::Completions(c) => {
                 let mut text = Vec::new();
                 clap_complete::generate(c.shell, &mut Cli::command(), "citybrain", &mut text);
                 Ok(Output::Text(String::from_utf8_lossy(&text).into_owned()))
             }
-            Command::Version => Ok(Output::Version(own(view::Version {
+            Command::Version(v) if v.running => v.at.ask("/v1/version", &[], Output::Version),
+            Command::Version(_) => Ok(Output::Version(own(view::Version {
                 version: env!("CARGO_PKG_VERSION").into(),
                 link_version_min: wire::VERSION_MIN,
                 link_version_max: wire::VERSION,

@@ -76,6 +76,7 @@ impl Folder {
             door: Arc::new(|| view::Door { kind: "closed".into(), ..view::Door::default() }),
             ready: Arc::new(move || ready.clone()),
             accept: Arc::new(|_, _| unreachable!("only GET is asked here")),
+            operations: api::ops::Sources::default(),
             downlinks: None,
             offline: Some(as_of),
             started: Instant::now(),

@@ -4,9 +4,11 @@
 //! reaches a terminal; JSON escapes them itself.
 
 mod inspect;
+mod ops;
+mod rules;
 
 pub use inspect::Many;
-mod rules;
+pub use ops::Ops;
 
 use super::{Fail, Lines};
 use crate::config::Invalid;
@@ -39,6 +41,8 @@ pub enum Output {
     Directive(Answer<view::Directive>),
     DeadLetters(Answer<view::DeadLetters>),
     DeadLetter(Answer<view::DeadLetter>),
+    /// For whoever keeps nodes running.
+    Ops(Ops),
     Trace(Answer<view::Trace>),
     Why(Answer<view::Why>),
     Audit(Answer<view::Audit>),
@@ -153,6 +157,7 @@ impl Screen {
             Output::Directive(a) => self.answer(&a, out, directive)?,
             Output::DeadLetters(a) => self.answer(&a, out, dead_letters)?,
             Output::DeadLetter(a) => self.answer(&a, out, dead_letter)?,
+            Output::Ops(ops) => return Ok(self.ops(ops, out)?),
             Output::Trace(a) => {
                 self.answer(&a, out, inspect::trace)?;
                 return Ok(inspect::trace_code(&a.body));

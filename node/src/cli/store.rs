@@ -1,31 +1,325 @@
 //! `citybrain store`: a stopped node's data folder.
 
-use super::{Fail, Output};
+use super::confirm::{Yes, who};
+use super::render::Ops;
+use super::{Fail, Output, own};
+use chrono::Utc;
+use citybrain_hub::backup;
+use citybrain_hub::log::{self, Damage, Reader};
+use citybrain_hub::operator::{self, Act};
+use citybrain_hub::store;
+use citybrain_shared::record::Header;
+use citybrain_shared::{Pos, view};
 use clap::Subcommand;
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+/// sled's cache while a state is read, bytes.
+const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, Subcommand)]
 pub enum Store {
-    /// Read every record and check it
-    Verify { dir: PathBuf },
+    /// Read every record, the state and the snapshots, and check them; 1 if anything is damaged
+    Verify {
+        /// The `data` folder of a node's config
+        dir: PathBuf,
+    },
     /// How much there is, and how old
     Stats { dir: PathBuf },
+    /// Have the next start make the state anew, from the newest good snapshot and the log
+    Rebuild {
+        dir: PathBuf,
+        #[command(flatten)]
+        yes: Yes,
+    },
+    /// A backup: the whole log and the snapshots, into a new folder; the node may run meanwhile
+    Snapshot {
+        dir: PathBuf,
+        /// The folder to make, such as /backup/node-2026-07-01
+        target: PathBuf,
+    },
+    /// Put a backup back; what is in the folder now is moved aside
+    Restore {
+        /// A folder that `store snapshot` made
+        backup: PathBuf,
+        dir: PathBuf,
+        #[command(flatten)]
+        yes: Yes,
+    },
 }
 
 impl Store {
     pub fn act(self) -> Result<Output, Fail> {
-        let (Store::Verify { dir } | Store::Stats { dir }) = self;
-        if !dir.is_dir() {
-            return Err(Fail::no(
-                "not-found",
-                format!("`{}` is no folder", dir.display()),
-                "give the `data` folder of a node's config",
-            ));
+        match self {
+            Store::Verify { dir } => verify(&dir).map(|v| Output::Ops(Ops::StoreVerify(own(v)))),
+            Store::Stats { dir } => stats(&dir).map(|v| Output::Ops(Ops::StoreStats(own(v)))),
+            Store::Rebuild { dir, yes } => rebuild(&dir, &yes).map(changed),
+            Store::Snapshot { dir, target } => snapshot(&dir, &target).map(changed),
+            Store::Restore { backup, dir, yes } => restore(&backup, &dir, &yes).map(changed),
         }
-        Err(Fail::no(
-            "not-built",
-            "this build cannot read a stopped node's store yet",
-            "`citybrain status --data-dir DIR` asks a running one",
-        ))
+    }
+}
+
+fn changed(change: view::StoreChange) -> Output {
+    Output::Ops(Ops::StoreChange(own(change)))
+}
+
+#[allow(clippy::disallowed_methods, reason = "a record says when it was made")]
+fn now() -> String {
+    view::rfc3339(Utc::now())
+}
+
+fn folder(dir: &Path) -> Result<(), Fail> {
+    if dir.join("log").is_dir() {
+        return Ok(());
+    }
+    let detail = format!("`{}` is no data folder: it has no `log`", dir.display());
+    Err(Fail::no("not-found", detail, "give the `data` folder of a node's config"))
+}
+
+fn failed(e: &dyn std::error::Error) -> Fail {
+    let mut detail = e.to_string();
+    let mut next = e.source();
+    while let Some(cause) = next {
+        detail.push_str(": ");
+        detail.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    Fail::no("store", detail, "`citybrain store verify DIR` says what is damaged")
+}
+
+fn is_in_use(dir: &Path) -> Result<bool, Fail> {
+    log::is_in_use(&dir.join("log")).map_err(|e| failed(&e))
+}
+
+fn stopped(dir: &Path) -> Result<(), Fail> {
+    if is_in_use(dir)? {
+        let hint = format!(
+            "stop it first: `systemctl stop citybrain@NAME`, or SIGTERM to the pid in {}/api.json",
+            dir.display()
+        );
+        return Err(Fail::no("in-use", format!("a node is running on `{}`", dir.display()), hint));
+    }
+    Ok(())
+}
+
+fn damage(all: &[Damage]) -> Vec<view::StoreDamage> {
+    let of = |d: &Damage| view::StoreDamage {
+        segment: d.segment.display().to_string(),
+        offset_bytes: d.offset,
+        first_pos: d.first,
+        last_pos: d.last,
+    };
+    all.iter().map(of).collect()
+}
+
+fn segments(dir: &Path) -> (u64, u64) {
+    let files = std::fs::read_dir(dir.join("log")).into_iter().flatten().flatten();
+    let logs = files.filter(|f| f.path().extension().is_some_and(|e| e == "log"));
+    logs.fold((0, 0), |(n, bytes), f| (n + 1, bytes + f.metadata().map_or(0, |m| m.len())))
+}
+
+fn state_bytes(dir: &Path) -> u64 {
+    std::fs::metadata(dir.join("state").join("db")).map_or(0, |m| m.len())
+}
+
+fn snapshots(dir: &Path) -> Vec<view::SnapshotStats> {
+    let files = std::fs::read_dir(dir.join("snapshots")).into_iter().flatten().flatten();
+    let mut all: Vec<view::SnapshotStats> = files
+        .filter_map(|f| {
+            let path = f.path();
+            let pos = path.file_stem()?.to_str()?.parse().ok()?;
+            let about = f.metadata().ok().filter(|_| path.extension().is_some_and(|e| e == "snap"))?;
+            Some(view::SnapshotStats { pos: Pos(pos), bytes: about.len(), at: about.modified().ok()?.into() })
+        })
+        .collect();
+    all.sort_by_key(|s| std::cmp::Reverse(s.pos));
+    all
+}
+
+fn committed_at(reader: &Reader, pos: Pos) -> Option<chrono::DateTime<Utc>> {
+    let entry = reader.get(pos).ok()??;
+    let (header, _) = Header::decode(&entry.bytes).ok()?;
+    Some(view::time_of(header.committed_us))
+}
+
+fn stats(dir: &Path) -> Result<view::StoreStats, Fail> {
+    folder(dir)?;
+    let in_use = is_in_use(dir)?;
+    let (reader, found) = log::open_read_only(&dir.join("log")).map_err(|e| failed(&e))?;
+    let (segments, log_bytes) = segments(dir);
+    // A running node changes sled's file while it is read.
+    let state = if in_use { None } else { store::read(dir, CACHE_BYTES).ok() };
+    Ok(view::StoreStats {
+        dir: dir.display().to_string(),
+        in_use,
+        records: found.records,
+        first_pos: reader.first(),
+        last_pos: reader.last(),
+        first_at: committed_at(&reader, reader.first()),
+        last_at: committed_at(&reader, reader.last()),
+        segments,
+        log_bytes,
+        torn_bytes: if in_use { 0 } else { found.cut_bytes },
+        state_bytes: state_bytes(dir),
+        state_rows: state.as_ref().map(|s| s.rows.len() as u64),
+        state_upto_pos: state.as_ref().map(|s| s.upto),
+        snapshots: snapshots(dir),
+        damage: damage(&found.damage),
+    })
+}
+
+fn verify(dir: &Path) -> Result<view::StoreVerify, Fail> {
+    folder(dir)?;
+    let in_use = is_in_use(dir)?;
+    let (reader, found) = log::open_read_only(&dir.join("log")).map_err(|e| failed(&e))?;
+    let tell = std::io::stderr().is_terminal();
+    let all = reader.verify(|done, of| {
+        if tell {
+            eprint!("\rsegment {done} of {of}");
+            if done == of {
+                eprint!("\r{}\r", " ".repeat(40));
+            }
+        }
+    });
+    let damages = all.map_err(|e| failed(&e))?;
+    let mut ok = damages.is_empty();
+    let (mut state, mut snapshots) = ("not read: a node is running on it".to_owned(), Vec::new());
+    if !dir.join("state").exists() {
+        state = "not there: the next start makes it from snapshot and log".into();
+    } else if !in_use {
+        match store::verify(dir, CACHE_BYTES) {
+            Ok(verdict) => {
+                state = match verdict.state {
+                    Ok((rows, upto)) if upto > reader.last() => {
+                        ok = false;
+                        format!("{rows} rows, good, but up to {upto}, and the log ends at {}", reader.last())
+                    }
+                    // Every start writes rows, so sled went back to before the first; it does not say so.
+                    Ok((0, _)) if reader.last() > Pos::ZERO => {
+                        ok = false;
+                        "damaged: it is empty, although the log is not".to_owned()
+                    }
+                    Ok((rows, upto)) => format!("{rows} rows, good, up to position {upto}"),
+                    Err(why) => {
+                        ok = false;
+                        format!("damaged: {why}")
+                    }
+                };
+                for (pos, rows) in verdict.snapshots {
+                    ok &= rows.is_ok();
+                    snapshots.push(match rows {
+                        Ok(rows) => format!("{pos}: {rows} rows, good"),
+                        Err(why) => format!("{pos}: damaged: {why}"),
+                    });
+                }
+            }
+            Err(e) => return Err(failed(&e)),
+        }
+    }
+    Ok(view::StoreVerify {
+        dir: dir.display().to_string(),
+        ok,
+        records: found.records,
+        segments: segments(dir).0,
+        torn_bytes: if in_use { 0 } else { found.cut_bytes },
+        damage: damage(&damages),
+        state,
+        snapshots,
+    })
+}
+
+fn rebuild(dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail> {
+    folder(dir)?;
+    stopped(dir)?;
+    let (reader, _) = log::open_read_only(&dir.join("log")).map_err(|e| failed(&e))?;
+    let good = store::verify(dir, CACHE_BYTES).ok().and_then(|v| {
+        v.snapshots.into_iter().find(|(pos, rows)| rows.is_ok() && *pos <= reader.last()).map(|(pos, _)| pos)
+    });
+    let from = match good {
+        Some(pos) => format!("the snapshot at {pos} and the {} records behind it", reader.last().0 - pos.0),
+        None => format!("all {} records of the log: there is no good snapshot", reader.last().0 + 1 - reader.first().0),
+    };
+    yes.confirm(&format!(
+        "Moves {} aside (as state.damaged-N). The next start makes it anew from {from}.\nThe log is not touched.",
+        dir.join("state").display()
+    ))?;
+    // Here without the node's config: only the node itself folds its rules' and cases' records.
+    store::rewind(dir, reader.last()).map_err(|e| failed(&e))?;
+    let mut notes = Vec::new();
+    if reader.first().0 > good.unwrap_or(Pos::ZERO).0 + 1 {
+        let first = reader.first();
+        notes.push(format!("the log begins at {first}: what the state knew from before, and no snapshot has, is lost"));
+    }
+    leave(dir, "store rebuild", &format!("from {from}"), &mut notes);
+    Ok(view::StoreChange {
+        dir: dir.display().to_string(),
+        done: format!("the next start makes the state anew from {from}"),
+        notes,
+        first_pos: reader.first(),
+        last_pos: reader.last(),
+        bytes: segments(dir).1,
+    })
+}
+
+fn snapshot(dir: &Path, target: &Path) -> Result<view::StoreChange, Fail> {
+    folder(dir)?;
+    let about = backup::take(dir, target, now()).map_err(|e| match e {
+        backup::Error::Exists { .. } => Fail::no("exists", e.to_string(), "give a folder that is not there yet"),
+        e => failed(&e),
+    })?;
+    let notes = vec![
+        "every record of it was read back".into(),
+        "the config file, password files and certificates are not in it: keep them, too".into(),
+        "on the same disk it is no backup: copy the folder to another machine".into(),
+    ];
+    Ok(view::StoreChange {
+        dir: target.display().to_string(),
+        done: "snapshot".into(),
+        notes,
+        first_pos: about.first,
+        last_pos: about.last,
+        bytes: about.bytes,
+    })
+}
+
+fn restore(from: &Path, dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail> {
+    let about = backup::about(from)
+        .map_err(|e| Fail::no("no-backup", e.to_string(), "give a folder that `citybrain store snapshot` made"))?;
+    if dir.join("log").is_dir() {
+        stopped(dir)?;
+    }
+    let there = if dir.exists() {
+        format!("\nWhat is in {0} now is moved to {0}.before-restore-N.", dir.display())
+    } else {
+        String::new()
+    };
+    yes.confirm(&format!(
+        "Puts the backup of {} (taken {}, positions {} to {}) into {}.{there}\nThe next start begins a new history there, so that peers do not take new records for old ones.\nEvents after the backup are gone here; those that the parent had committed are still there.",
+        about.of, about.taken_at, about.first, about.last, dir.display()
+    ))?;
+    let (about, aside) = backup::restore(from, dir).map_err(|e| failed(&e))?;
+    let mut notes = vec!["the next start begins a new history of the log: \"restored from a backup\"".to_owned()];
+    notes.extend(aside.map(|a| format!("what was there is in {}", a.display())));
+    leave(
+        dir,
+        "store restore",
+        &format!("{} taken at {}, up to {}", from.display(), about.taken_at, about.last),
+        &mut notes,
+    );
+    Ok(view::StoreChange {
+        dir: dir.display().to_string(),
+        done: format!("restored from the backup of {}", about.taken_at),
+        notes,
+        first_pos: about.first,
+        last_pos: about.last,
+        bytes: about.bytes,
+    })
+}
+
+/// Who did it goes into the log at the next start.
+fn leave(dir: &Path, what: &str, detail: &str, notes: &mut Vec<String>) {
+    if let Err(e) = operator::leave(dir, &Act::claimed(&who(), what, detail, now(), "this machine")) {
+        notes.push(format!("who did it could not be noted: {e}"));
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Unique on this node. Windows and alarms are kept under it: a new name starts from nothing.
@@ -50,7 +50,7 @@ pub struct Rule {
     pub then: Vec<Action>,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
     #[serde(default)]
@@ -61,7 +61,7 @@ pub struct Window {
     pub value: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WindowKind {
     /// The last `within`, at any moment.
@@ -72,7 +72,7 @@ pub enum WindowKind {
 }
 
 /// Texts in an action are templates: `${CEL}` is filled in.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Action {
     Raise(Raise),
@@ -83,7 +83,7 @@ pub enum Action {
     Notice(Directive),
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Raise {
     /// Default: the rule's name.
@@ -101,7 +101,7 @@ pub struct Raise {
     pub reach: Tier,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Clear {
     #[serde(default)]
@@ -110,7 +110,7 @@ pub struct Clear {
     pub key: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Emit {
     #[serde(rename = "type")]
@@ -126,7 +126,7 @@ pub struct Emit {
 }
 
 /// A matter for somebody: becomes an event that the node's cases are opened from.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
     pub category: String,
@@ -138,7 +138,7 @@ pub struct Case {
     pub data: BTreeMap<String, serde_json::Value>,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Directive {
     /// A selector at or below this node; default: this node and all below.
@@ -232,6 +232,12 @@ impl Duration {
             return Err(format!("`{text}` is out of bounds: more than nothing and at most 400d"));
         }
         Ok(Duration { us })
+    }
+}
+
+impl Serialize for Duration {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -1,0 +1,31 @@
+# A node in a container. Nothing is built here: the binary comes from
+#
+#     cargo build --release -p citybrain
+#     docker build -t citybrain .
+#
+# on a machine with a glibc no newer than the base image's (Debian 12's is 2.36). Nothing else is
+# needed from outside: no package is installed.
+#
+#     docker run -d --name shili --init \
+#         -v /etc/citybrain:/etc/citybrain:ro -v shili-data:/var/lib/citybrain \
+#         -p 1883:1883 -p 127.0.0.1:8080:8080 --ulimit nofile=16384 --stop-timeout 20 citybrain
+#
+# In the config: `data = "/var/lib/citybrain"`, and `listen = "0.0.0.0:…"`, as a container has a
+# network of its own. Publish the API on loopback only: it has no login.
+# The data must lie on a volume: the container's own layer goes with it, and `doctor` says so.
+FROM debian:bookworm-slim
+
+COPY target/release/citybrain /usr/bin/citybrain
+
+# No name in /etc/passwd is needed, only an owner of the volume.
+RUN install -d -o 10001 -g 10001 -m 0750 /var/lib/citybrain
+USER 10001:10001
+VOLUME /var/lib/citybrain
+EXPOSE 1883 8080
+
+# Alive, not ready: a node with a full disk serves reads, and a restart would not make room.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10m \
+    CMD ["citybrain", "version", "--running", "--node", "http://127.0.0.1:8080"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["citybrain"]
+CMD ["run", "--config", "/etc/citybrain/node.toml"]

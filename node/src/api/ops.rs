@@ -1,0 +1,169 @@
+//! For whoever keeps the node running: its log level, config, version, and what `doctor` needs.
+
+use super::{Ctx, Refusal, now};
+use crate::{doctor, logging};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, FromRequestParts, State as From};
+use axum::http::request::Parts;
+use axum::response::Response;
+use bytes::Bytes;
+use citybrain_hub::engine::{self, Facts};
+use citybrain_hub::link::view::LinkView;
+use citybrain_hub::operator::{self as record, Act};
+use citybrain_shared::config::Config;
+use citybrain_shared::record::Draft;
+use citybrain_shared::view::{self, HEADER_OPERATOR};
+use citybrain_shared::wire;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Takes what was refused once again, on its topic; without a topic as from HTTP. `None`: a plain
+/// message that nobody would keep.
+pub type Again = Arc<dyn Fn(&str, &Bytes) -> Result<Option<Draft>, (String, String)> + Send + Sync>;
+
+/// Where these answers come from.
+#[derive(Clone)]
+pub struct Sources {
+    /// What the start found.
+    pub found: Facts,
+    /// The front door's counters by name; empty with an outside broker.
+    pub door: Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
+    pub links: Arc<dyn Fn() -> Vec<LinkView> + Send + Sync>,
+    pub again: Again,
+}
+
+impl Default for Sources {
+    fn default() -> Sources {
+        Sources {
+            found: Facts::default(),
+            door: Arc::new(Vec::new),
+            links: Arc::new(Vec::new),
+            again: Arc::new(|_, _| Ok(None)),
+        }
+    }
+}
+
+/// Who asks, as far as that is known: a claim, and an address.
+#[derive(Clone, Debug, Default)]
+pub struct Operator {
+    pub who: String,
+    pub from: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Operator {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Operator, Self::Rejection> {
+        let who = parts.headers.get(HEADER_OPERATOR).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.to_string());
+        Ok(Operator { who: who.to_owned(), from: from.unwrap_or_default() })
+    }
+}
+
+/// Records what an operator did, and waits until that is on disk.
+pub(super) async fn operator(ctx: &Ctx, who: &Operator, what: &str, detail: &str) -> Result<(), Refusal> {
+    let act = Act::claimed(&who.who, what, detail, view::rfc3339(now()), &who.from);
+    let ticket = ctx.hub.offer(vec![record::draft(&ctx.config.node.address, &act)]).await?;
+    engine::wait(ticket).await?;
+    Ok(())
+}
+
+pub async fn log_level(From(ctx): From<Arc<Ctx>>) -> Response {
+    ctx.answer(view::LogLevel { level: logging::level(), before: None })
+}
+
+/// `POST /v1/log-level` `{"level":"citybrain_hub::link=debug,info"}`: until the process ends.
+pub async fn set_log_level(
+    From(ctx): From<Arc<Ctx>>,
+    who: Operator,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let hint = "{\"level\":\"citybrain_hub::link=debug,info\"}";
+    let body = body.map_err(|e| Refusal::bad("bad-request", e.body_text(), hint))?;
+    let wanted: view::LogLevel =
+        serde_json::from_slice(&body).map_err(|e| Refusal::bad("bad-request", format!("not a request: {e}"), hint))?;
+    if let Some(problem) = crate::config::level_problem(&wanted.level) {
+        return Err(Refusal::bad("bad-level", problem, "`info`, `debug`, `citybrain_hub::link=debug,info`"));
+    }
+    // Recorded first: what an operator does is known even if the node ends right then.
+    operator(&ctx, &who, "log-level", &format!("{} to {}", logging::level(), wanted.level)).await?;
+    let before = logging::set_level(&wanted.level).map_err(|e| Refusal::bad("bad-level", e, hint))?;
+    Ok(ctx.answer(view::LogLevel { level: wanted.level, before: Some(before) }))
+}
+
+/// The last lines of the process's log output, as text.
+pub async fn log_lines() -> String {
+    logging::lines().into_iter().map(|l| l + "\n").collect()
+}
+
+pub async fn config(From(ctx): From<Arc<Ctx>>) -> Response {
+    ctx.answer(view::ConfigShown { effective: true, config: shown(&ctx.config) })
+}
+
+pub async fn version(From(ctx): From<Arc<Ctx>>) -> Response {
+    ctx.answer(view::Version {
+        version: env!("CARGO_PKG_VERSION").into(),
+        link_version_min: wire::VERSION_MIN,
+        link_version_max: wire::VERSION,
+    })
+}
+
+/// Measures and looks; some of it waits for the disk.
+pub async fn doctor(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
+    let (config, running) = (ctx.config.clone(), doctor::Running::of(&ctx));
+    let facts = tokio::task::spawn_blocking(move || doctor::gather(&config, Some(running)))
+        .await
+        .map_err(|e| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "bug", e.to_string(), ""))?;
+    Ok(ctx.answer(doctor::examine(&facts)))
+}
+
+/// A config as JSON, with nothing in it that opens a door.
+pub fn shown(config: &Config) -> Value {
+    let mut value = serde_json::to_value(config).unwrap_or_default();
+    hide(&mut value);
+    value
+}
+
+/// Passwords stand in files of their own; what is hidden here is one that somebody put into a URL
+/// or into a key that a later version may have.
+fn hide(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, v| !v.is_null());
+            for (key, v) in map.iter_mut() {
+                let secret = ["password", "secret", "token", "key_pem"].iter().any(|w| key.ends_with(w));
+                if secret && !v.is_object() { *v = "(hidden)".into() } else { hide(v) }
+            }
+        }
+        Value::Array(all) => all.iter_mut().for_each(hide),
+        Value::String(text) => {
+            if let Some((scheme, rest)) = text.split_once("://")
+                && let Some((_, host)) = rest.rsplit_once('@')
+            {
+                *text = format!("{scheme}://(hidden)@{host}");
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_config_opens_no_door() {
+        let text = "[node]\naddress = \"c/s\"\ndata = \"d\"\n[parent]\nurl = \"mqtt://me:pw@h:1883\"\n";
+        let mut config = citybrain_shared::config::parse(text, &Default::default()).config;
+        let shown = config.as_mut().map(|c| shown(c)).unwrap();
+        assert_eq!(shown["parent"]["url"], "mqtt://(hidden)@h:1883");
+        assert_eq!(shown["store"]["keep_s"], 86_400);
+        let mut value = serde_json::json!({"a": {"token": "x", "password_file": "/p"}, "b": [{"api_secret": 1}]});
+        hide(&mut value);
+        assert_eq!(
+            value,
+            serde_json::json!({"a": {"token": "(hidden)", "password_file": "/p"}, "b": [{"api_secret": "(hidden)"}]})
+        );
+    }
+}

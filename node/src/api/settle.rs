@@ -1,0 +1,146 @@
+//! An operator's word on dead letters: try it again, or let it go. Each leaves a record of who did it.
+
+use super::ops::Operator;
+use super::{Ctx, Refusal, letters, now};
+use axum::extract::State as From;
+use axum::extract::rejection::BytesRejection;
+use axum::response::Response;
+use bytes::Bytes;
+use citybrain_hub::engine::{self, Outcome, Settled};
+use citybrain_hub::operator::{self as record, Act};
+use citybrain_shared::record::Draft;
+use citybrain_shared::view::{self, SettledLetter};
+use citybrain_shared::{Pos, limits};
+use std::sync::Arc;
+
+/// Letters in one request: each is a commit of its own.
+const POSITIONS_MAX: usize = 1000;
+
+/// `POST /v1/dlq/retry`: what each letter holds goes through ingress again, on its topic.
+pub async fn retry(From(ctx): From<Arc<Ctx>>, who: Operator, body: Result<Bytes, BytesRejection>) -> Answered {
+    settle(&ctx, &who, body, "dlq retry").await
+}
+
+/// `POST /v1/dlq/drop`: closes them; they stay in the log until retention takes them.
+pub async fn drop_letters(From(ctx): From<Arc<Ctx>>, who: Operator, body: Result<Bytes, BytesRejection>) -> Answered {
+    settle(&ctx, &who, body, "dlq drop").await
+}
+
+type Answered = Result<Response, Refusal>;
+
+async fn settle(ctx: &Ctx, who: &Operator, body: Result<Bytes, BytesRejection>, what: &str) -> Answered {
+    let body = body.map_err(|e| Refusal::bad("bad-request", e.body_text(), ""))?;
+    let wanted: view::DlqSettle = serde_json::from_slice(&body)
+        .map_err(|e| Refusal::bad("bad-request", format!("not a request: {e}"), "{\"positions\":[7, 12]}"))?;
+    if wanted.positions.is_empty() || wanted.positions.len() > POSITIONS_MAX {
+        let detail = format!("{} positions are given; 1 to {POSITIONS_MAX} can be", wanted.positions.len());
+        return Err(Refusal::bad("bad-request", detail, "`citybrain dlq list` shows the open ones"));
+    }
+    let mut letters = Vec::with_capacity(wanted.positions.len());
+    for pos in wanted.positions {
+        letters.push(one(ctx, who, pos, what).await?);
+    }
+    let open = ctx.hub.state(|s| s.dead_letters.len() as u64);
+    Ok(ctx.answer(view::DlqSettled { letters, open }))
+}
+
+async fn one(ctx: &Ctx, who: &Operator, pos: Pos, what: &str) -> Result<SettledLetter, Refusal> {
+    let say = |outcome: &str, detail: String, now_at_pos| {
+        Ok(SettledLetter { pos, outcome: outcome.to_owned(), detail, now_at_pos })
+    };
+    if !ctx.hub.state(|s| s.dead_letters.contains_key(&pos)) {
+        return say("not-open", "no open dead letter is at this position".into(), None);
+    }
+    let Some(letter) = letters::read(&ctx.hub.reader(), pos)? else {
+        return say("not-open", "no dead letter is at this position".into(), None);
+    };
+    let draft = if what == "dlq retry" {
+        match again(ctx, &letter) {
+            Ok(draft) => Some(draft),
+            Err((outcome, detail)) => return say(outcome, detail, None),
+        }
+    } else {
+        None
+    };
+    let detail = format!("{pos} ({}, from {}, topic {})", letter.reason, letter.via, letter.topic);
+    let act = Act::claimed(&who.who, what, &detail, view::rfc3339(now()), &who.from);
+    let note = record::draft(&ctx.config.node.address, &act);
+    let ticket = ctx.hub.settle(pos, draft, vec![note]).await?;
+    match engine::wait(ticket).await? {
+        Settled::NotOpen => say("not-open", "somebody else closed it in this moment".into(), None),
+        Settled::Closed => say("dropped", "closed; it stays in the log until retention takes it".into(), None),
+        Settled::Taken(Outcome::Committed(at)) => say("committed", "it went through".into(), Some(at)),
+        Settled::Taken(Outcome::Duplicate(at)) => {
+            say("duplicate", "the same event is in the log already; closed".into(), Some(at))
+        }
+    }
+}
+
+/// What the letter holds, as a record; or why that cannot be.
+fn again(ctx: &Ctx, letter: &view::DeadLetter) -> Result<Draft, (&'static str, String)> {
+    if !(letter.via.starts_with("mqtt:") || letter.via == "http") {
+        let detail = format!("it came by {}: only what came in at a door can go in again", letter.via);
+        return Err(("not-retryable", detail));
+    }
+    if letter.reason == "forbidden" {
+        return Err((
+            "not-retryable",
+            "its sender had no right to it; give it the right, and let it send again".into(),
+        ));
+    }
+    let payload = whole(letter).ok_or_else(|| {
+        let kept = limits::DEAD_LETTER_BYTES_MAX;
+        (
+            "cut",
+            format!(
+                "only the first {kept} of its {} bytes were kept; its sender must send it again",
+                letter.payload_bytes
+            ),
+        )
+    })?;
+    match (ctx.operations.again)(&letter.topic, &Bytes::from(payload)) {
+        Ok(Some(draft)) => Ok(draft),
+        Ok(None) => Err(("not-retryable", "it is a plain message that nobody keeps".into())),
+        Err((reason, detail)) => Err(("refused", format!("still {reason}: {detail}"))),
+    }
+}
+
+/// Its payload, if all of it was kept.
+fn whole(letter: &view::DeadLetter) -> Option<Vec<u8>> {
+    let bytes = if letter.payload_is_hex {
+        let digits = letter.payload.as_bytes();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        digits.chunks(2).map(byte).collect::<Option<Vec<u8>>>()?
+    } else {
+        letter.payload.clone().into_bytes()
+    };
+    (bytes.len() as u64 == letter.payload_bytes).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_payload_goes_in_again() {
+        let of = |bytes: &[u8]| {
+            let l = citybrain_hub::note::DeadLetter::new("not-json", "", "mqtt:a", "in/x", bytes);
+            view::DeadLetter {
+                pos: Pos(1),
+                at: view::time_of(0),
+                reason: l.reason,
+                detail: l.detail,
+                via: l.via,
+                topic: l.topic,
+                payload: l.payload,
+                payload_is_hex: l.payload_is_hex,
+                payload_bytes: l.payload_bytes,
+            }
+        };
+        for bytes in [&b"{}"[..], b"", "温".as_bytes(), &[0xff, 0x00, 0x10]] {
+            assert_eq!(whole(&of(bytes)).as_deref(), Some(bytes));
+        }
+        assert_eq!(whole(&of(&vec![b'x'; limits::DEAD_LETTER_BYTES_MAX + 1])), None);
+        assert_eq!(whole(&of(&vec![0xff; limits::DEAD_LETTER_BYTES_MAX + 1])), None);
+    }
+}

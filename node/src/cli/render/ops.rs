@@ -1,0 +1,209 @@
+//! What is for whoever keeps nodes running: stores, doctor, levels, config.
+
+use super::{Screen, ago, clean, grouped, print, right};
+use citybrain_shared::view::{self, Answer, Verdict};
+use comfy_table::{Cell, Color};
+use std::io::{self, Write};
+
+pub enum Ops {
+    StoreStats(Answer<view::StoreStats>),
+    StoreVerify(Answer<view::StoreVerify>),
+    StoreChange(Answer<view::StoreChange>),
+    DlqSettled(Answer<view::DlqSettled>),
+    LogLevel(Answer<view::LogLevel>),
+    ConfigShown(Answer<view::ConfigShown>),
+    ConfigDiff(Answer<view::ConfigDiff>),
+    Doctor(Answer<view::Doctor>),
+}
+
+impl Screen {
+    /// Shows it; the exit code that it means.
+    pub(super) fn ops(&self, ops: Ops, out: &mut dyn Write) -> io::Result<u8> {
+        match ops {
+            Ops::StoreStats(a) => {
+                let now = a.head.as_of;
+                self.answer(&a, out, |v, s, out| stats(v, now, s, out))?;
+                Ok(u8::from(!a.body.damage.is_empty()))
+            }
+            Ops::StoreVerify(a) => self.answer(&a, out, verify).map(|()| u8::from(!a.body.ok)),
+            Ops::StoreChange(a) => self.answer(&a, out, change).map(|()| 0),
+            Ops::DlqSettled(a) => {
+                self.answer(&a, out, settled)?;
+                let good =
+                    |l: &view::SettledLetter| ["committed", "duplicate", "dropped"].contains(&l.outcome.as_str());
+                Ok(u8::from(!a.body.letters.iter().all(good)))
+            }
+            Ops::LogLevel(a) => self.answer(&a, out, level).map(|()| 0),
+            Ops::ConfigShown(a) => self.answer(&a, out, config).map(|()| 0),
+            Ops::ConfigDiff(a) => self.answer(&a, out, diff).map(|()| u8::from(!a.body.differences.is_empty())),
+            Ops::Doctor(a) => self.answer(&a, out, doctor).map(|()| u8::from(!a.body.ok)),
+        }
+    }
+}
+
+fn stats(v: &view::StoreStats, now: chrono::DateTime<chrono::Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = s.table(&[]);
+    let mut row = |key: &str, value: String| {
+        table.add_row(vec![s.bold(key), Cell::new(clean(&value))]);
+    };
+    let when = |at: Option<chrono::DateTime<chrono::Utc>>| match at {
+        Some(at) => {
+            let ms = u64::try_from((now - at).num_milliseconds()).ok();
+            format!("{} ({})", at.format("%Y-%m-%d %H:%M:%SZ"), ago(ms))
+        }
+        None => "-".into(),
+    };
+    row("folder", v.dir.clone());
+    row("records", grouped(v.records));
+    row("first", format!("position {}, {}", grouped(v.first_pos.0), when(v.first_at)));
+    row("last", format!("position {}, {}", grouped(v.last_pos.0), when(v.last_at)));
+    row("log", format!("{} segments, {}", grouped(v.segments), bytes(v.log_bytes)));
+    if v.torn_bytes > 0 {
+        row("torn", torn(v.torn_bytes));
+    }
+    let state = match (v.state_rows, v.state_upto_pos) {
+        (Some(rows), Some(upto)) => {
+            format!("{} rows up to position {}, {}", grouped(rows), grouped(upto.0), bytes(v.state_bytes))
+        }
+        _ if v.in_use => format!("{}; a node is running on it, so its rows were not read", bytes(v.state_bytes)),
+        _ => "does not read: `citybrain store verify DIR` says why".into(),
+    };
+    row("state", state);
+    if v.snapshots.is_empty() {
+        row("snapshots", "none yet: the state is in the log alone".into());
+    }
+    for one in &v.snapshots {
+        row("snapshot", format!("position {}, {}, {}", grouped(one.pos.0), bytes(one.bytes), when(Some(one.at))));
+    }
+    print(&table, out)?;
+    damages(&v.damage, out)
+}
+
+/// From the file alone the two cannot be told apart.
+fn torn(bytes: u64) -> String {
+    format!("{} bytes of an unfinished write, or a damaged last commit; the next start cuts them off", grouped(bytes))
+}
+
+fn damages(all: &[view::StoreDamage], out: &mut dyn Write) -> io::Result<()> {
+    all.iter().try_for_each(|d| {
+        writeln!(
+            out,
+            "damaged: records {} to {}, at byte {} of {}",
+            grouped(d.first_pos.0),
+            grouped(d.last_pos.0),
+            grouped(d.offset_bytes),
+            d.segment
+        )
+    })
+}
+
+fn verify(v: &view::StoreVerify, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = s.table(&[]);
+    let mut row = |key: &str, value: String, bad: bool| {
+        table.add_row(vec![s.bold(key), s.mark(&value, bad, Color::Red)]);
+    };
+    let lost: u64 = v.damage.iter().map(|d| d.last_pos.0 + 1 - d.first_pos.0).sum();
+    let log = match lost {
+        0 => format!("{} records in {} segments, every one good", grouped(v.records), grouped(v.segments)),
+        n => format!("{} records cannot be read; the others are good", grouped(n)),
+    };
+    row("log", log, lost > 0);
+    if v.torn_bytes > 0 {
+        row("torn", torn(v.torn_bytes), false);
+    }
+    row("state", v.state.clone(), v.state.contains("damaged") || v.state.contains("but up to"));
+    for one in &v.snapshots {
+        row("snapshot", one.clone(), one.contains("damaged"));
+    }
+    print(&table, out)?;
+    damages(&v.damage, out)?;
+    if v.ok {
+        return writeln!(out, "{} is good", v.dir);
+    }
+    writeln!(out, "{} is damaged", v.dir)?;
+    if lost > 0 {
+        writeln!(out, "a start reads past it and says so; a backup: `citybrain store restore BACKUP {}`", v.dir)
+    } else {
+        writeln!(out, "a start repairs it from snapshot and log; by hand: `citybrain store rebuild {}`", v.dir)
+    }
+}
+
+fn change(v: &view::StoreChange, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}: {}", v.dir, v.done)?;
+    writeln!(out, "positions {} to {}, {}", grouped(v.first_pos.0), grouped(v.last_pos.0), bytes(v.bytes))?;
+    v.notes.iter().try_for_each(|n| writeln!(out, "note: {n}"))
+}
+
+fn settled(v: &view::DlqSettled, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = s.table(&["POS", "OUTCOME", "NOW AT", "DETAIL"]);
+    for l in &v.letters {
+        let good = ["committed", "duplicate", "dropped"].contains(&l.outcome.as_str());
+        table.add_row(vec![
+            right(grouped(l.pos.0)),
+            s.mark(&l.outcome, true, if good { Color::Green } else { Color::Yellow }),
+            right(l.now_at_pos.map_or_else(|| "-".into(), |p| grouped(p.0))),
+            Cell::new(clean(&l.detail)),
+        ]);
+    }
+    print(&table, out)?;
+    writeln!(out, "{} still open", grouped(v.open))
+}
+
+fn level(v: &view::LogLevel, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    match &v.before {
+        Some(before) => writeln!(out, "{} (before: {before}), until the node stops", v.level),
+        None => writeln!(out, "{}", v.level),
+    }
+}
+
+fn config(v: &view::ConfigShown, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let text = toml::to_string(&v.config).unwrap_or_else(|_| v.config.to_string());
+    write!(out, "{text}")?;
+    if v.effective { Ok(()) } else { writeln!(out, "# everything else is as by default: `--effective` shows it, too") }
+}
+
+fn diff(v: &view::ConfigDiff, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.differences.is_empty() {
+        return writeln!(out, "no difference: a restart changes nothing");
+    }
+    let mut table = s.table(&["KEY", "RUNNING", "FILE"]);
+    let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+    for d in &v.differences {
+        table.add_row(vec![
+            Cell::new(clean(&d.key)),
+            Cell::new(clean(&or(&d.running))),
+            Cell::new(clean(&or(&d.file))),
+        ]);
+    }
+    print(&table, out)?;
+    writeln!(out, "a restart takes what the file says")
+}
+
+fn doctor(v: &view::Doctor, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = s.table(&["CHECK", "", "FOUND"]);
+    let mut count = [0u64; 4];
+    for c in &v.checks {
+        let (word, color) = match c.severity {
+            Verdict::Ok => ("ok", Color::Green),
+            Verdict::Note => ("note", Color::Blue),
+            Verdict::Warn => ("warn", Color::Yellow),
+            Verdict::Bad => ("BAD", Color::Red),
+        };
+        count[c.severity as usize] += 1;
+        table.add_row(vec![Cell::new(&c.id), s.mark(word, true, color), Cell::new(clean(&c.found))]);
+        if !c.remedy.is_empty() {
+            table.add_row(vec![Cell::new(""), Cell::new(""), Cell::new(format!("→ {}", clean(&c.remedy)))]);
+        }
+    }
+    print(&table, out)?;
+    writeln!(out, "{} bad, {} to look at, {} noted, {} well", count[3], count[2], count[1], count[0])
+}
+
+pub(super) fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
+    }
+}

@@ -1,0 +1,85 @@
+//! One file with all that somebody elsewhere needs to say what is wrong: a tar, with secrets removed.
+//!
+//! | file | what |
+//! |---|---|
+//! | `facts.json` | what [`super::examine`] works from |
+//! | `doctor.json`, `status.json`, `links.json`, `tree.json`, `config.json`, `dlq.json`, `version.json` | the node's answers |
+//! | `metrics.txt`, `log-lines.txt` | as text |
+//!
+//! Dead letters go in without what was sent: payloads are residents' matters.
+
+use super::Facts;
+use std::io::{self, Read, Write};
+
+/// A bundle larger than this is none of ours.
+const ENTRY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Writes the files into a tar.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(out: impl Write, files: &[(String, Vec<u8>)], mtime_s: u64) -> io::Result<()> {
+    let mut tar = tar::Builder::new(out);
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o600);
+        header.set_mtime(mtime_s);
+        tar.append_data(&mut header, name, bytes.as_slice())?;
+    }
+    tar.into_inner()?.flush()
+}
+
+/// The facts in a bundle.
+///
+/// # Errors
+/// When it is no bundle.
+pub fn read(from: impl Read) -> io::Result<Facts> {
+    let mut tar = tar::Archive::new(from);
+    for entry in tar.entries()? {
+        let entry = entry?;
+        if entry.path()?.as_os_str() == "facts.json" {
+            let mut text = Vec::new();
+            entry.take(ENTRY_BYTES_MAX).read_to_end(&mut text)?;
+            return serde_json::from_slice(&text).map_err(io::Error::from);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "it has no `facts.json`: it is no bundle of `citybrain doctor`"))
+}
+
+/// Takes what was sent out of a list of dead letters.
+pub fn without_payloads(dlq: &[u8]) -> Vec<u8> {
+    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(dlq) else { return Vec::new() };
+    for letter in value["dead_letters"].as_array_mut().into_iter().flatten() {
+        if let Some(map) = letter.as_object_mut() {
+            map.remove("payload");
+        }
+    }
+    serde_json::to_vec_pretty(&value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_reads_back_and_anything_else_is_refused() {
+        let facts = Facts { version: "9".into(), ..Facts::default() };
+        let files =
+            [("a.txt".to_owned(), b"x".to_vec()), ("facts.json".to_owned(), serde_json::to_vec(&facts).unwrap())];
+        let mut out = Vec::new();
+        write(&mut out, &files, 0).unwrap();
+        assert_eq!(read(out.as_slice()).unwrap(), facts);
+        assert!(read(&b"no tar at all"[..]).is_err());
+        let mut other = Vec::new();
+        write(&mut other, &files[..1], 0).unwrap();
+        assert!(read(other.as_slice()).unwrap_err().to_string().contains("facts.json"));
+    }
+
+    #[test]
+    fn what_residents_sent_stays_at_home() {
+        let text = br#"{"open":1,"dead_letters":[{"pos":1,"payload":"my address","reason":"not-json"}]}"#;
+        let got = String::from_utf8(without_payloads(text)).unwrap();
+        assert!(got.contains("not-json") && !got.contains("my address"), "{got}");
+    }
+}

@@ -1,0 +1,155 @@
+//! What can be known of a node and its host: plain data. A number that could not be had is `None`.
+
+use chrono::{DateTime, Utc};
+use citybrain_shared::Pos;
+use citybrain_shared::config::Config;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {
+    pub version: String,
+    pub config: Configured,
+    pub host: Host,
+    /// A node that runs, from inside it.
+    pub node: Option<Node>,
+    /// A node that does not, from its folder.
+    pub stopped: Option<Stopped>,
+}
+
+/// What of the config the checks look at.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Configured {
+    /// What `check` finds wrong in the file; empty for a node that runs.
+    pub problems: Vec<String>,
+    pub connections_max: u64,
+    /// An outside broker's URL.
+    pub broker_url: Option<String>,
+    pub broker_listen: String,
+    pub broker_open: bool,
+    pub anonymous: bool,
+    pub api_listen: String,
+    pub api_open: bool,
+    pub has_parent: bool,
+    pub free_bytes_min: u64,
+    pub log_bytes_max: u64,
+    pub snapshot_records: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Host {
+    pub data: String,
+    /// Why nothing can be written there.
+    pub unwritable: Option<String>,
+    /// Permission bits of the folder.
+    pub data_mode: Option<u32>,
+    /// `ext4`, `tmpfs`, `overlay`, …
+    pub filesystem: Option<String>,
+    pub free_bytes: Option<u64>,
+    pub total_bytes: Option<u64>,
+    pub free_inodes: Option<u64>,
+    pub total_inodes: Option<u64>,
+    /// Time of an append and an fsync, each, sorted.
+    pub fsync_us: Vec<u64>,
+    pub fsync_error: Option<String>,
+    pub files_max: Option<u64>,
+    pub memory_total_bytes: Option<u64>,
+    pub memory_available_bytes: Option<u64>,
+    /// Of this process.
+    pub memory_resident_bytes: Option<u64>,
+    pub now: Option<DateTime<Utc>>,
+    /// The program file's time.
+    pub program_at: Option<DateTime<Utc>>,
+    /// What the kernel was told by whoever keeps its clock.
+    pub clock_synchronised: Option<bool>,
+    /// Ports of a node that does not run, and why each cannot be used.
+    pub ports: Vec<(String, Option<String>)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    pub address: String,
+    pub uptime_s: u64,
+    pub ready: bool,
+    pub reasons: Vec<String>,
+    pub connections: u64,
+    pub links: Vec<Link>,
+    /// Direct children and their versions.
+    pub children: Vec<(String, String)>,
+    pub dead_letters_open: u64,
+    pub lost: u64,
+    pub last_pos: Pos,
+    pub snapshot_pos: Pos,
+    pub log_bytes: u64,
+    pub log_segments: u64,
+    pub state_bytes: u64,
+    pub needed_pos: Pos,
+    pub needed_by: String,
+    /// At the start.
+    pub torn_bytes: u64,
+    pub damages: Vec<String>,
+    pub rebuilt: Option<String>,
+    pub commits: u64,
+    pub commits_over_100_ms: u64,
+    pub newest_record_us: i64,
+    pub ahead: Option<Ahead>,
+}
+
+/// An origin whose clock is ahead of ours.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ahead {
+    pub origin: String,
+    pub by_us: i64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Link {
+    /// To the parent.
+    pub up: bool,
+    pub peer: String,
+    pub state: String,
+    pub why: Option<String>,
+    pub heard_ms_ago: Option<u64>,
+    pub unsent: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stopped {
+    /// A node runs on the folder after all.
+    pub in_use: bool,
+    pub records: u64,
+    pub torn_bytes: u64,
+    pub damages: Vec<String>,
+    pub newest_record_us: i64,
+    /// Why the log does not open.
+    pub trouble: Option<String>,
+}
+
+impl Facts {
+    /// With what the config says, and nothing else yet.
+    pub fn of(config: &Config) -> Facts {
+        Facts {
+            version: env!("CARGO_PKG_VERSION").into(),
+            config: Configured {
+                problems: Vec::new(),
+                connections_max: config.broker.connections_max as u64,
+                broker_url: config.broker.url.clone(),
+                broker_listen: config.broker.listen.to_string(),
+                broker_open: config.broker.url.is_none() && !config.broker.listen.ip().is_loopback(),
+                anonymous: config.access.anonymous,
+                api_listen: config.api.listen.to_string(),
+                api_open: !config.api.listen.ip().is_loopback(),
+                has_parent: config.parent.is_some(),
+                free_bytes_min: config.store.free_bytes_min,
+                log_bytes_max: config.store.log_bytes_max,
+                snapshot_records: config.store.snapshot_records,
+            },
+            ..Facts::default()
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What is wrong with a node or its host, and what to do.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`facts`] | what can be known: plain data, also read back from a bundle |
+//! | [`host`] | gathering it from the machine: disk, clock, limits, ports |
+//! | [`checks`] | facts to findings: pure, one function a check |
+//! | [`bundle`] | facts and answers in one file, to be looked at elsewhere |
+//!
+//! A check that could not be made says so; it never counts as good.
+
+pub mod bundle;
+pub mod checks;
+pub mod facts;
+pub mod host;
+
+pub use checks::examine;
+pub use facts::Facts;
+
+use crate::api::Ctx;
+use citybrain_hub::engine::{COMMIT_BUCKETS_US, House};
+use citybrain_hub::log::Reader;
+use citybrain_shared::config::Config;
+use citybrain_shared::record::Header;
+use citybrain_shared::view::{self, LinkRole};
+use citybrain_shared::{Pos, limits};
+use facts::{Ahead, Node};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Records looked at for clocks that are ahead.
+const RECORDS_LOOKED_AT: u64 = 500;
+
+/// What is known of a node that runs, taken from inside it.
+pub struct Running {
+    node: Node,
+    reader: Reader,
+}
+
+impl Running {
+    pub fn of(ctx: &Ctx) -> Running {
+        let (ready, door, links) = ((ctx.ready)(), (ctx.door)(), (ctx.links)());
+        let House { log_bytes, log_segments, state_bytes, snapshot_pos, needed_pos, needed_by, .. } = ctx.hub.house();
+        let reader = ctx.hub.reader();
+        let found = &ctx.operations.found;
+        let work = ctx.hub.work();
+        let commits = work.commits.load(Relaxed);
+        let slow: u64 = COMMIT_BUCKETS_US
+            .iter()
+            .zip(&work.commit_buckets)
+            .filter(|(bound, _)| **bound <= 100_000)
+            .map(|(_, n)| n.load(Relaxed))
+            .sum();
+        let (children, dead_letters_open, lost) = ctx.hub.state(|state| {
+            let below = state.registry.iter().filter(|(a, _)| a.parent().as_ref() == Some(&ctx.config.node.address));
+            let children = below.map(|(a, k)| (a.to_string(), k.version.clone())).collect();
+            (children, state.dead_letters.len() as u64, state.counters.lost)
+        });
+        let node = Node {
+            address: ctx.config.node.address.to_string(),
+            uptime_s: ctx.started.elapsed().as_secs(),
+            ready: ready.ready,
+            reasons: ready.reasons,
+            connections: door.connections,
+            links: links
+                .iter()
+                .map(|l| facts::Link {
+                    up: l.role == LinkRole::Up,
+                    peer: l.peer.to_string(),
+                    state: l.state.clone(),
+                    why: l.why.clone(),
+                    heard_ms_ago: l.last_heard_ms_ago,
+                    unsent: l.urgent.unsent.max(l.routine.unsent),
+                })
+                .collect(),
+            children,
+            dead_letters_open,
+            lost,
+            last_pos: reader.last(),
+            snapshot_pos,
+            log_bytes,
+            log_segments,
+            state_bytes,
+            needed_pos,
+            needed_by,
+            torn_bytes: found.cut_bytes,
+            damages: found.damages.clone(),
+            rebuilt: found.rebuilt.clone(),
+            commits,
+            commits_over_100_ms: commits.saturating_sub(slow),
+            newest_record_us: 0,
+            ahead: None,
+        };
+        Running { node, reader }
+    }
+}
+
+/// Measures and looks. Takes as long as a few dozen fsyncs; call it where waiting is allowed.
+pub fn gather(config: &Config, running: Option<Running>) -> Facts {
+    let mut facts = Facts { host: host::gather(config, running.is_none()), ..Facts::of(config) };
+    if let Some(Running { mut node, reader }) = running {
+        let (newest, ahead) = clocks(&reader);
+        (node.newest_record_us, node.ahead) = (newest, ahead);
+        facts.node = Some(node);
+    } else {
+        facts.stopped = Some(stopped(config));
+    }
+    facts
+}
+
+/// The newest commit time, and the origin whose clock is furthest ahead of ours among the newest.
+fn clocks(reader: &Reader) -> (i64, Option<Ahead>) {
+    let after = Pos(reader.last().0.saturating_sub(RECORDS_LOOKED_AT));
+    let Ok(entries) = reader.read(after, None, RECORDS_LOOKED_AT as usize, limits::COMMIT_BYTES_MAX) else {
+        return (0, None);
+    };
+    let mut newest = 0;
+    let mut ahead: Option<Ahead> = None;
+    for entry in &entries {
+        let Ok((header, _)) = Header::decode(&entry.bytes) else { continue };
+        newest = newest.max(header.committed_us);
+        let Some(origin) = header.origin else { continue };
+        let by_us = header.received_us - header.committed_us;
+        if by_us > ahead.as_ref().map_or(0, |a| a.by_us) {
+            ahead = Some(Ahead { origin: origin.address.to_owned(), by_us });
+        }
+    }
+    (newest, ahead)
+}
+
+fn stopped(config: &Config) -> facts::Stopped {
+    let dir = config.node.data.join("log");
+    let in_use = citybrain_hub::log::is_in_use(&dir).unwrap_or(false);
+    match citybrain_hub::log::open_read_only(&dir) {
+        Ok((reader, found)) => {
+            let newest_record_us = clocks(&reader).0;
+            facts::Stopped {
+                in_use,
+                records: found.records,
+                torn_bytes: if in_use { 0 } else { found.cut_bytes },
+                damages: found.damage.iter().map(|d| format!("records {} to {}", d.first, d.last)).collect(),
+                newest_record_us,
+                trouble: None,
+            }
+        }
+        Err(citybrain_hub::log::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            facts::Stopped { in_use, ..facts::Stopped::default() }
+        }
+        Err(e) => facts::Stopped { in_use, trouble: Some(e.to_string()), ..facts::Stopped::default() },
+    }
+}
+
+/// The node's word, or nothing: for a finding that needs only what the API tells.
+pub fn ok(checks: &[view::Finding]) -> bool {
+    checks.iter().all(|c| c.severity < view::Verdict::Bad)
+}

@@ -1,0 +1,168 @@
+//! Answers for whoever keeps nodes running: stores, dead letters settled, levels, config, doctor.
+
+use crate::Pos;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Request header: who asks, `user@host`, as the asking side says of itself.
+pub const HEADER_OPERATOR: &str = "citybrain-operator";
+
+// ---- a data folder -----------------------------------------------------------------------------
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoreStats {
+    pub dir: String,
+    /// A node runs on it: numbers are of the moment, and the state was not read.
+    pub in_use: bool,
+    pub records: u64,
+    pub first_pos: Pos,
+    pub last_pos: Pos,
+    pub first_at: Option<DateTime<Utc>>,
+    pub last_at: Option<DateTime<Utc>>,
+    pub segments: u64,
+    pub log_bytes: u64,
+    /// Bytes of an unfinished write at the end; the next start cuts them off.
+    pub torn_bytes: u64,
+    pub state_bytes: u64,
+    /// `None`: not read.
+    pub state_rows: Option<u64>,
+    pub state_upto_pos: Option<Pos>,
+    pub snapshots: Vec<SnapshotStats>,
+    pub damage: Vec<StoreDamage>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotStats {
+    pub pos: Pos,
+    pub bytes: u64,
+    pub at: DateTime<Utc>,
+}
+
+/// Records that cannot be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoreDamage {
+    pub segment: String,
+    pub offset_bytes: u64,
+    pub first_pos: Pos,
+    pub last_pos: Pos,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoreVerify {
+    pub dir: String,
+    pub ok: bool,
+    pub records: u64,
+    pub segments: u64,
+    pub torn_bytes: u64,
+    pub damage: Vec<StoreDamage>,
+    /// One word or sentence each.
+    pub state: String,
+    pub snapshots: Vec<String>,
+}
+
+/// What `store rebuild|snapshot|restore` did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoreChange {
+    pub dir: String,
+    /// `rebuilt`, `snapshot`, `restored`.
+    pub done: String,
+    /// Sentences.
+    pub notes: Vec<String>,
+    pub first_pos: Pos,
+    pub last_pos: Pos,
+    pub bytes: u64,
+}
+
+// ---- dead letters ------------------------------------------------------------------------------
+
+/// `POST /v1/dlq/retry`, `POST /v1/dlq/drop`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DlqSettle {
+    pub positions: Vec<Pos>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DlqSettled {
+    pub letters: Vec<SettledLetter>,
+    /// Dead letters that are still open.
+    pub open: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SettledLetter {
+    pub pos: Pos,
+    /// `committed`, `duplicate`, `dropped`; or still open: `refused`, `cut`, `not-retryable`; or
+    /// `not-open`.
+    pub outcome: String,
+    pub detail: String,
+    /// Where its payload is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now_at_pos: Option<Pos>,
+}
+
+// ---- a running node ----------------------------------------------------------------------------
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogLevel {
+    /// As in `RUST_LOG`: `info`, `citybrain_hub::link=debug,info`.
+    pub level: String,
+    /// What it was before; absent when it was only asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+}
+
+/// Keys as in the file, flat: `store.keep_s`, `map.0.filter`. Secrets are left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigShown {
+    /// Defaults are in it, too.
+    pub effective: bool,
+    pub config: Value,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigDiff {
+    pub differences: Vec<ConfigDifference>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigDifference {
+    pub key: String,
+    /// In the node that runs; absent: not there.
+    pub running: Option<String>,
+    pub file: Option<String>,
+}
+
+// ---- doctor ------------------------------------------------------------------------------------
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Ok,
+    /// Could not be found out, or worth knowing.
+    Note,
+    /// Works, and will not for long, or not as promised.
+    Warn,
+    /// Something does not work, or a promise is not kept.
+    Bad,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Doctor {
+    pub ok: bool,
+    pub checks: Vec<Finding>,
+    /// What the findings were made from.
+    pub facts: Value,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Stable: `disk-fsync`, `clock-sync`, …
+    pub id: String,
+    pub severity: Verdict,
+    pub found: String,
+    /// What to do; empty when all is well.
+    #[serde(default)]
+    pub remedy: String,
+}

@@ -1,0 +1,343 @@
+//! What keeps nodes running: stores by hand, dead letters settled, doctor, levels, config, metrics.
+
+use crate::harness::mqtt::{Client, publish_all};
+use crate::harness::{Sent, Tree, binary, wait_for};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(done: Output) -> Ran {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it prints UTF-8");
+        Ran { code: done.status.code().expect("it ends by itself"), out: text(&done.stdout), err: text(&done.stderr) }
+    }
+}
+
+impl Ran {
+    fn says(&self, code: i32, words: &[&str]) -> &Ran {
+        assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
+        for word in words {
+            assert!(self.out.contains(word) || self.err.contains(word), "no `{word}`\n{}\n{}", self.out, self.err);
+        }
+        self
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {} {}", self.out, self.err))
+    }
+}
+
+fn run(args: &[&str]) -> Ran {
+    let mut command = Command::new(binary());
+    command.env_remove("CITYBRAIN_NODE").stdin(Stdio::null());
+    command.args(args).output().expect("the binary starts").into()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a temporary folder's name is UTF-8")
+}
+
+/// A street with some events in its log, running.
+fn a_street(events: usize) -> Tree {
+    let mut tree = Tree::with(
+        &["c/s"],
+        &Default::default(),
+        "[[map]]\nfilter = \"in/raw/#\"\nformat = \"json\"\ntype = \"t.raw\"\n",
+    );
+    tree.start();
+    if events > 0 {
+        publish(&tree, "e", events);
+    }
+    tree
+}
+
+fn publish(tree: &Tree, prefix: &str, n: usize) -> Vec<Sent> {
+    publish_all("c/s", tree.node("c/s").mqtt, prefix, n, false)
+}
+
+fn pos_of(letter: &Value) -> String {
+    letter["pos"].as_u64().expect("a position").to_string()
+}
+
+/// What operators did, oldest first: `what`, `who`, `who_is`.
+fn acts(url: &str) -> Vec<(String, String, String)> {
+    let ran = run(&["events", "--type", "city.brain.operator", "--json", "--node", url]);
+    let act = |line: &str| {
+        let event: Value = serde_json::from_str(line).expect("an event is JSON");
+        let data = &event["event"]["data"];
+        let text = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
+        (text("what"), text("who"), text("who_is"))
+    };
+    ran.out.lines().map(act).collect()
+}
+
+// ---- stores ------------------------------------------------------------------------------------
+
+#[test]
+fn a_store_is_counted_verified_backed_up_and_put_back_with_a_new_history() {
+    let mut tree = a_street(0);
+    let mut sent = publish(&tree, "before", 50);
+    let (data, url) = (tree.node("c/s").data.clone(), tree.node("c/s").url());
+    let backup = tree.dir().join("backup");
+    // While the node runs.
+    let taken = run(&["store", "snapshot", text(&data), text(&backup), "--json"]);
+    assert_eq!(taken.says(0, &[]).json()["schema"], "citybrain.store-change/1");
+    run(&["store", "snapshot", text(&data), text(&backup)]).says(1, &["is there already"]);
+    run(&["store", "restore", text(&backup), text(&data), "--yes"]).says(1, &["a node is running", "SIGTERM"]);
+    run(&["store", "rebuild", text(&data), "--yes"]).says(1, &["a node is running"]);
+    let between = publish(&tree, "between", 30);
+    tree.wait_all_up(&between);
+    tree.stop_node("c/s");
+
+    let stats = run(&["store", "stats", text(&data), "--json"]).json();
+    assert!(stats["records"].as_u64().expect("a number") >= 80, "{stats}");
+    assert_eq!((stats["in_use"].as_bool(), stats["damage"].as_array().map(Vec::len)), (Some(false), Some(0)));
+    run(&["store", "stats", text(&data)]).says(0, &["records", "segments", "rows up to position"]);
+    run(&["store", "verify", text(&data)]).says(0, &["every one good", "is good"]);
+    run(&["store", "verify", "/nowhere"]).says(1, &["is no data folder"]);
+
+    // Nothing is done that was not confirmed.
+    run(&["store", "restore", text(&backup), text(&data)]).says(2, &["begins a new history", "--yes"]);
+    run(&["store", "restore", text(&data), text(&backup), "--yes"]).says(1, &["is no backup"]);
+    let restored = run(&["store", "restore", text(&backup), text(&data), "--yes"]);
+    restored.says(0, &["restored from the backup", "before-restore-1"]);
+    assert!(data.join("restored").exists());
+
+    let before = tree.node("c").get("/v1/status").expect("the city answers")["counters"]["lost"].clone();
+    tree.start_node("c/s");
+    tree.wait_ready();
+    tree.wait_linked();
+    assert!(!data.join("restored").exists(), "the mark goes with the first commit");
+    // What the city had is not overwritten by what now has the same positions.
+    sent.extend(publish(&tree, "after", 20));
+    tree.wait_all_up(&sent);
+    let ids: BTreeSet<String> = tree.node("c").records().into_iter().map(|r| r.id).collect();
+    assert!(between.iter().all(|s| ids.contains(&s.id)), "what came after the backup is still above");
+    assert_eq!(tree.node("c").get("/v1/status").expect("it answers")["counters"]["lost"], before);
+    let done = acts(&url);
+    assert!(
+        done.iter().any(|(what, who, is)| what == "store restore" && who.contains('@') && is == "claimed"),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn damage_is_found_by_verify_and_a_state_is_rebuilt_by_hand() {
+    let mut tree = a_street(50);
+    // What lies behind it proves that the middle was synced, and is no unfinished write.
+    publish(&tree, "more", 50);
+    publish(&tree, "most", 50);
+    let data = tree.node("c/s").data.clone();
+    tree.stop_node("c/s");
+    let db = data.join("state").join("db");
+    let mut bytes = std::fs::read(&db).expect("the state is there");
+    for at in (0..bytes.len()).step_by(97) {
+        bytes[at] ^= 0x5a;
+    }
+    std::fs::write(&db, bytes).expect("it is written");
+    run(&["store", "verify", text(&data)]).says(1, &["every one good", "damaged", "store rebuild"]);
+    run(&["store", "rebuild", text(&data)]).says(2, &["aside", "--yes"]);
+    run(&["store", "rebuild", text(&data), "--yes"]).says(0, &["the next start makes the state anew from all"]);
+    run(&["store", "verify", text(&data)]).says(0, &["not there: the next start makes it", "is good"]);
+    // The log itself: a byte in its middle.
+    let log = data.join("log").join(format!("{:020}.log", 1));
+    let mut bytes = std::fs::read(&log).expect("the log is there");
+    let at = bytes.len() / 4;
+    bytes[at] ^= 0xff;
+    std::fs::write(&log, bytes).expect("it is written");
+    let bad = run(&["store", "verify", text(&data), "--json"]);
+    assert_eq!(bad.code, 1);
+    assert_eq!(bad.json()["ok"], false);
+    assert!(bad.json()["damage"][0]["first_pos"].as_u64().is_some(), "{}", bad.out);
+    tree.start_node("c/s");
+    tree.wait_ready();
+    let url = tree.node("c/s").url();
+    run(&["doctor", "--node", &url]).says(1, &["log-damage", "BAD"]);
+    assert!(acts(&url).iter().any(|(what, ..)| what == "store rebuild"));
+}
+
+// ---- dead letters ------------------------------------------------------------------------------
+
+#[test]
+fn a_letter_is_retried_or_dropped_once_and_who_did_it_is_recorded() {
+    let mut tree = a_street(0);
+    let url = tree.node("c/s").url();
+    let mut client = Client::connect(tree.node("c/s").mqtt, "dev", true);
+    // Not an event, on a topic that no map knows yet; and rubbish on one that is known.
+    client.publish("in/new/7", b"{\"pm25\": 30}");
+    client.publish("in/raw/7", b"no json");
+    let letters = wait_for("two letters", || {
+        let l = tree.node("c/s").get("/v1/dlq")?["dead_letters"].as_array()?.clone();
+        (l.len() == 2).then_some(l)
+    });
+    let (new, rubbish) = (pos_of(&letters[0]), pos_of(&letters[1]));
+    run(&["dlq", "retry", &new, "--node", &url]).says(2, &["goes through ingress again", "--yes"]);
+    run(&["dlq", "retry", &new, &rubbish, "--yes", "--node", &url])
+        .says(1, &["refused", "still not-cloudevents", "2 still open"]);
+    // With a map for it the same bytes are an event.
+    let config = tree.node("c/s").config.clone();
+    let more = "[[map]]\nfilter = \"in/new/#\"\nformat = \"json\"\ntype = \"t.new\"\n";
+    let old = std::fs::read_to_string(&config).expect("the config is read");
+    std::fs::write(&config, format!("{more}{old}")).expect("it is written");
+    let diff = run(&["config", "diff", text(&config), "--node", &url]);
+    diff.says(1, &["map.0.filter", "in/new/#", "a restart takes what the file says"]);
+    tree.kill9("c/s");
+    tree.start_node("c/s");
+    tree.wait_ready();
+    run(&["config", "diff", text(&config), "--node", &url]).says(0, &["no difference"]);
+    let done = run(&["dlq", "retry", &new, "--yes", "--json", "--node", &url]);
+    assert_eq!(done.says(0, &[]).json()["letters"][0]["outcome"], "committed");
+    run(&["dlq", "retry", &new, "--yes", "--node", &url]).says(1, &["not-open"]);
+    run(&["dlq", "drop", &rubbish, "--yes", "--node", &url]).says(0, &["dropped", "0 still open"]);
+    run(&["dlq", "drop", "999999", "--yes", "--node", &url]).says(1, &["not-open"]);
+    let events = run(&["events", "--type", "t.new", "--json", "--node", &url]);
+    assert_eq!(events.out.lines().count(), 1, "{}", events.out);
+    assert!(events.out.contains("pm25"));
+    let done: Vec<String> = acts(&url).into_iter().map(|(what, ..)| what).collect();
+    assert_eq!(done, ["dlq retry", "dlq drop"]);
+    // Nobody outside can write such a record.
+    let (status, _) = tree.node("c/s").post(
+        "/v1/events",
+        &json!({"specversion": "1.0", "id": "1", "source": "/x", "type": "city.brain.operator", "data": {}}),
+    );
+    assert!((400..500).contains(&status), "{status}");
+}
+
+// ---- a running node ----------------------------------------------------------------------------
+
+#[test]
+fn doctor_looks_at_a_running_node_a_stopped_one_and_a_bundle() {
+    let mut tree = a_street(5);
+    let (url, config) = (tree.node("c/s").url(), tree.node("c/s").config.clone());
+    let answer = run(&["doctor", "--json", "--node", &url]).json();
+    let ids: Vec<&str> = answer["checks"].as_array().expect("a list").iter().filter_map(|c| c["id"].as_str()).collect();
+    for id in ["disk-fsync", "clock-sane", "link-to-parent", "files-limit", "log-damage", "versions"] {
+        assert!(ids.contains(&id), "{ids:?}");
+    }
+    assert!(answer["facts"]["host"]["fsync_us"].as_array().is_some_and(|f| !f.is_empty()));
+    // From above, through the link.
+    let above = tree.node("c").url();
+    run(&["doctor", "--at", "c/s", "--node", &above])
+        .says(i32::from(!answer["ok"].as_bool().unwrap_or(true)), &["disk-kind"]);
+
+    let bundle = tree.dir().join("street.tar");
+    run(&["doctor", "bundle", text(&bundle), "--node", &url]).says(0, &["without secrets", "--bundle"]);
+    run(&["doctor", "bundle", text(&bundle), "--node", &url]).says(1, &["cannot write"]);
+    let elsewhere = run(&["doctor", "--bundle", text(&bundle), "--json"]).json();
+    assert_eq!(elsewhere["facts"]["node"]["address"], "c/s");
+    run(&["doctor", "--bundle", text(&config)]).says(1, &["cannot read"]);
+
+    tree.stop_node("c/s");
+    let stopped = run(&["doctor", "--config", text(&config)]);
+    assert!(stopped.out.contains("no node runs on this folder") && stopped.out.contains("ports"), "{}", stopped.out);
+    run(&["doctor", "--node", &url]).says(3, &["cannot reach"]);
+}
+
+#[test]
+fn the_log_level_changes_while_it_runs_and_its_last_lines_are_kept() {
+    let mut tree = Tree::with(&["c/s"], &Default::default(), "[log]\nlevel = \"error\"\n");
+    tree.start();
+    let url = tree.node("c/s").url();
+    run(&["log-level", "--node", &url]).says(0, &["error"]);
+    assert_eq!(tree.node("c/s").get_text("/v1/log-lines").as_deref(), Some(""));
+    run(&["log-level", "debg", "--yes", "--node", &url]).says(1, &["no log level"]);
+    run(&["log-level", "info", "--node", &url]).says(2, &["--yes"]);
+    run(&["log-level", "citybrain_hub::link=info,error", "--yes", "--node", &url]).says(0, &["before: error"]);
+    tree.kill9("c");
+    tree.start_node("c");
+    tree.wait_ready();
+    wait_for("a line of the link", || {
+        let lines = tree.node("c/s").get_text("/v1/log-lines")?;
+        lines.contains("The link to the parent is up.").then_some(())
+    });
+    run(&["log-level", "error", "--yes", "--node", &url]).says(0, &["before: citybrain_hub::link=info,error"]);
+    assert_eq!(acts(&url).len(), 2);
+}
+
+#[test]
+fn config_and_version_are_a_running_nodes_own() {
+    let tree = a_street(0);
+    let (url, config) = (tree.node("c/s").url(), tree.node("c/s").config.clone());
+    let short = run(&["config", "show", "--node", &url]);
+    short.says(0, &["free_bytes_min = 2000000", "filter = \"in/raw/#\"", "--effective"]);
+    assert!(!short.out.contains("cache_bytes"), "{}", short.out);
+    run(&["config", "show", "--effective", "--node", &url]).says(0, &["cache_bytes = 4194304", "keep_s"]);
+    run(&["config", "show", "--config", text(&config)]).says(0, &["free_bytes_min"]);
+    run(&["config", "diff", text(&config), "--node", &url]).says(0, &["no difference"]);
+    run(&["version", "--running", "--node", &url]).says(0, &["citybrain 0."]);
+    run(&["top", "--node", &url]).says(2, &["needs a terminal"]);
+    let man = tree.dir().join("man");
+    run(&["man", text(&man)]).says(0, &["pages"]);
+    assert!(man.join("citybrain-store-restore.1").exists());
+}
+
+// ---- metrics -----------------------------------------------------------------------------------
+
+/// Every `citybrain_…` word in a text.
+fn names_in(text: &str) -> BTreeSet<String> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.split(|c| !word(c)).filter(|w| w.starts_with("citybrain_")).map(str::to_owned).collect()
+}
+
+fn in_config(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn alerts_and_dashboard_ask_only_for_what_a_node_exports() {
+    let tree = a_street(20);
+    // With a round trip measured, so that its family has a sample.
+    let text = wait_for("a round trip", || {
+        let text = tree.node("c/s").get_text("/metrics")?;
+        text.contains("citybrain_link_round_trip_seconds{").then_some(text)
+    });
+    let exported: BTreeSet<String> =
+        names_in(&text.lines().filter(|l| !l.starts_with('#')).collect::<Vec<_>>().join("\n"));
+    for file in ["prometheus/alerts.yml", "grafana/citybrain.json"] {
+        let wanted = names_in(&in_config(file));
+        assert!(wanted.len() > 10, "{file}: {wanted:?}");
+        let missing: Vec<&String> = wanted.difference(&exported).collect();
+        assert!(missing.is_empty(), "{file} asks for {missing:?}");
+    }
+    let dashboard: Value = serde_json::from_str(&in_config("grafana/citybrain.json")).expect("the dashboard is JSON");
+    assert!(dashboard["panels"].as_array().is_some_and(|p| p.len() > 10));
+    conventions(&text);
+    promtool(&["check", "metrics"], Some(&text));
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/prometheus/alerts.yml");
+    promtool(&["check", "rules", rules.to_str().expect("UTF-8")], None);
+}
+
+/// What Prometheus asks of names: counters end in `_total`, each family has its help and type once.
+fn conventions(text: &str) {
+    let mut seen = BTreeSet::new();
+    for line in text.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').expect("a name and a type");
+        assert!(seen.insert(name.to_owned()), "{name} stands twice");
+        assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
+        assert!(!name.contains("_ms") && !name.contains("_us"), "{name} is not in a base unit");
+    }
+}
+
+fn promtool(args: &[&str], stdin: Option<&str>) {
+    let mut command = Command::new("promtool");
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut child) = command.spawn() else {
+        eprintln!("SKIPPED: promtool is not installed (apt-get install prometheus): {args:?}");
+        return;
+    };
+    if let Some(text) = stdin {
+        use std::io::Write;
+        child.stdin.as_mut().expect("it is piped").write_all(text.as_bytes()).expect("promtool reads");
+    }
+    let done = Ran::from(child.wait_with_output().expect("promtool ends"));
+    assert_eq!((done.code, done.err.as_str()), (0, ""), "promtool {args:?}\n{}\n{}", done.out, done.err);
+}
