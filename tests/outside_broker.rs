@@ -2,10 +2,10 @@
 //! and without what they have on disk.
 
 use crate::harness::brokers::{Broker, Kind};
-use crate::harness::mqtt::publish_all;
-use crate::harness::{Sent, Tree, wait_for};
-use serde_json::json;
-use std::collections::HashMap;
+use crate::harness::mqtt::{Client, publish_all};
+use crate::harness::{PATIENCE, Sent, Tree, wait_for};
+use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -86,4 +86,60 @@ fn nats_killed_in_mid_stream_and_robbed_of_its_data_loses_and_doubles_nothing() 
 #[test]
 fn rabbitmq_killed_in_mid_stream_and_robbed_of_its_data_loses_and_doubles_nothing() {
     nothing_is_lost_or_doubled(Kind::RabbitMq, &["c"], true);
+}
+
+/// Devices and apps at the brokers themselves: what a street's broker took while the street was
+/// killed is in the city's log once, and comes to an app at the city's broker.
+fn devices_and_apps_are_served_through_it(kind: Kind) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (Some(low), Some(high)) = (Broker::start(kind, dir.path()), Broker::start(kind, dir.path())) else { return };
+    let outside = HashMap::from([("c/s".to_owned(), low.port), ("c".to_owned(), high.port)]);
+    let mut tree = Tree::with(&["c/s"], &outside, "");
+    tree.start();
+    for address in ["c", "c/s"] {
+        wait_for("the node is at its broker", || {
+            (tree.node(address).get("/v1/status")?["door"]["connections"] == 1).then_some(())
+        });
+    }
+    let mut app = Client::connect(high.port, "app", false);
+    app.subscribe("events/city.test", 1);
+    let port = low.port;
+    let device = std::thread::spawn(move || publish_all("c/s", port, "d", 3_000, false));
+    for _ in 0..2 {
+        let there = tree.node("c").records().len();
+        wait_for("the stream runs", || (tree.node("c").records().len() > there + 300).then_some(()));
+        tree.kill9("c/s");
+        tree.start_node("c/s");
+    }
+    let sent = device.join().expect("the device is done");
+    let wanted: HashSet<&str> = sent.iter().map(|s| s.id.as_str()).collect();
+    wait_for("the city holds all, once", || {
+        let records = tree.node("c").records();
+        let ids: Vec<&str> = records.iter().map(|r| r.id.as_str()).filter(|id| wanted.contains(id)).collect();
+        assert!(ids.len() <= wanted.len(), "the city holds some twice");
+        (ids.len() == wanted.len()).then_some(())
+    });
+    let mut got = HashSet::new();
+    while got.len() < wanted.len() {
+        let message = app.next_message(PATIENCE).unwrap_or_else(|| panic!("the app got {} of 3000", got.len()));
+        let event: Value = serde_json::from_slice(&message.payload).expect("a CloudEvent");
+        assert_eq!(event["origin"], "c/s", "{event}");
+        got.insert(event["id"].as_str().expect("an id").to_owned());
+    }
+    assert!(wanted.iter().all(|id| got.contains(*id)));
+}
+
+#[test]
+fn devices_and_apps_at_mosquitto_are_served_while_their_node_is_killed() {
+    devices_and_apps_are_served_through_it(Kind::Mosquitto);
+}
+
+#[test]
+fn devices_and_apps_at_nats_are_served_while_their_node_is_killed() {
+    devices_and_apps_are_served_through_it(Kind::Nats);
+}
+
+#[test]
+fn devices_and_apps_at_rabbitmq_are_served_while_their_node_is_killed() {
+    devices_and_apps_are_served_through_it(Kind::RabbitMq);
 }

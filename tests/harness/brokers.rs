@@ -83,7 +83,7 @@ impl Broker {
 
     fn lay_nats(&mut self) {
         let text = format!(
-            "server_name: city\nlisten: \"127.0.0.1:{}\"\njetstream {{ store_dir: \"{}\" }}\nmqtt {{ listen: \"127.0.0.1:{}\" }}\n",
+            "server_name: city\nlisten: \"127.0.0.1:{}\"\njetstream {{ store_dir: \"{}\" }}\nmqtt {{ listen: \"127.0.0.1:{}\", ack_wait: \"2s\", max_ack_pending: 1000 }}\n",
             free_port(),
             self.dir.join("data").display(),
             self.port

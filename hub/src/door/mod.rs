@@ -33,6 +33,7 @@ pub mod held;
 pub mod local;
 pub mod message;
 pub mod meta;
+pub mod outside;
 pub mod packet;
 pub mod route;
 pub mod seats;
