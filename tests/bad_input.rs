@@ -2,7 +2,7 @@
 //! nobody else is disturbed.
 
 use crate::harness::mqtt::{Client, connect_packet, event, packet, publish_packet, text};
-use crate::harness::{Node, Tree, wait_for};
+use crate::harness::{Node, Tree, add_user, wait_for};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -317,7 +317,9 @@ fn mqtt5_hears_why_its_connection_ends() {
 fn a_child_s_link_topics_are_closed_to_all_others() {
     let access = "[access]\nanonymous = false\nusers_file = \"users\"\n";
     let mut tree = Tree::with(&["c"], &Default::default(), access);
-    std::fs::write(tree.dir().join("users"), "dev:pw\nstreet:c/s:pw\n").expect("the users are written");
+    let users = tree.dir().join("users");
+    add_user(&users, "dev", "pw", None);
+    add_user(&users, "street", "pw", Some("c/s"));
     tree.start();
     let node = tree.node("c");
     for (user, topic) in [

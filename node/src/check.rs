@@ -229,11 +229,11 @@ impl Tree {
         let own = config.node.address.as_str();
         match users.lines().filter_map(|l| l.split_once(':')).find(|(name, _)| *name == user) {
             None => {
-                let help = format!("add the line `{user}:{own}:PASSWORD` to it");
+                let help = format!("`citybrain user add {user} --address {own} --file FILE` adds it");
                 self.bad(i, "parent.username", format!("the parent's users file has no `{user}`"), help);
             }
             Some((_, rest)) if !rest.starts_with(&format!("{own}:")) => {
-                let help = format!("its line must be `{user}:{own}:PASSWORD`");
+                let help = format!("its line must be `{user}:{own}:HASH`");
                 self.bad(i, "parent.username", format!("`{user}` may not speak as {own} at the parent"), help);
             }
             Some(_) => {}
@@ -374,7 +374,11 @@ mod tests {
     #[test]
     fn a_child_without_an_account_is_found() {
         let dir = Dir::new();
-        std::fs::write(dir.0.path().join("users"), "s:c/other:pw\n").unwrap();
+        std::fs::write(
+            dir.0.path().join("users"),
+            "s:c/other:$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n",
+        )
+        .unwrap();
         let access = "[access]\nanonymous = false\nusers_file = \"users\"\n";
         let named = format!("{}username = \"s\"\n", parent(41031));
         let files = [
@@ -385,7 +389,7 @@ mod tests {
         assert_eq!(
             dir.problems(&files),
             [
-                "street:10 `s` may not speak as c/s at the parent (its line must be `s:c/s:PASSWORD`)",
+                "street:10 `s` may not speak as c/s at the parent (its line must be `s:c/s:HASH`)",
                 "other:9 c lets nobody in without a user (add `username` and `password_file`, and the user to the parent's users file (city))",
             ]
         );

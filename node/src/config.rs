@@ -78,6 +78,12 @@ fn on_disk(config: &Config, places: &Places) -> Vec<Problem> {
         if let Err(e) = std::fs::read(path) {
             let message = format!("cannot read `{}`: {e}", path.display());
             problems.push(Problem::new(message, places.value(key), "paths are relative to the config file's folder"));
+        } else if key == "access.users_file"
+            && let Ok(text) = std::fs::read_to_string(path)
+        {
+            let (_, bad) = citybrain_hub::door::users::parse(&text);
+            let bad = bad.into_iter().map(|line| Problem::new(line.to_string(), places.value(key), ""));
+            problems.extend(bad);
         }
     }
     problems

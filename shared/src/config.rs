@@ -94,6 +94,12 @@ pub struct Broker {
     pub packet_bytes_max: usize,
     /// Sessions of absent clients live at most this long, seconds.
     pub session_expiry_s_max: u32,
+    /// A client that publishes more than this a second is read slower; 0: no limit.
+    pub client_publishes_per_s_max: u64,
+    /// The same for bytes.
+    pub client_bytes_per_s_max: u64,
+    /// Filters of one session. Each costs about 200 bytes.
+    pub client_subscriptions_max: usize,
 }
 
 impl Default for Broker {
@@ -107,6 +113,9 @@ impl Default for Broker {
             receive_maximum: 1024,
             packet_bytes_max: crate::limits::PACKET_BYTES_MAX,
             session_expiry_s_max: 7 * 24 * 3600,
+            client_publishes_per_s_max: 0,
+            client_bytes_per_s_max: 0,
+            client_subscriptions_max: 200_000,
         }
     }
 }
@@ -249,7 +258,7 @@ impl Default for Runtime {
 #[serde(deny_unknown_fields, default)]
 pub struct Access {
     pub anonymous: bool,
-    /// `user:password` a line, or `user:ADDRESS:password` for a child node's account.
+    /// `user:HASH` a line, or `user:ADDRESS:HASH` for a child node's account.
     pub users_file: Option<PathBuf>,
     /// Filters that devices and apps may publish to; `{user}` stands for the user's name.
     pub publish: Vec<String>,

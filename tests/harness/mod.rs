@@ -161,6 +161,17 @@ impl Node {
     }
 }
 
+/// `citybrain user add`: an account, of a child node if there is an `address`.
+pub fn add_user(file: &Path, name: &str, password: &str, address: Option<&str>) {
+    let mut command = Command::new(binary());
+    command.args(["user", "add", name, "--file"]).arg(file).args(address.map(|a| format!("--address={a}")));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary starts");
+    let mut stdin = child.stdin.take().expect("it is a pipe");
+    std::io::Write::write_all(&mut stdin, format!("{password}\n").as_bytes()).expect("it reads the password");
+    drop(stdin);
+    assert!(child.wait().expect("it ends").success(), "user add {name}");
+}
+
 fn agent() -> ureq::Agent {
     ureq::Agent::new_with_config(ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build())
 }

@@ -1,30 +1,15 @@
 //! Who may connect, and what they may publish and subscribe to.
 
+use super::users::{Refused, Users};
 use citybrain_shared::{Address, config, topic};
-use parking_lot::Mutex;
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 #[derive(Debug)]
 pub struct Access {
     config: config::Access,
     link_root: String,
-    users: Mutex<Users>,
-}
-
-#[derive(Debug, Default)]
-struct Users {
-    /// Of the file when it was read last; `None`: it was not there.
-    stamp: Option<(SystemTime, u64)>,
-    by_name: HashMap<String, Account>,
-}
-
-#[derive(Clone, Debug)]
-struct Account {
-    password: String,
-    child: Option<Address>,
+    users: Option<Users>,
 }
 
 /// Who is at the other end of a connection.
@@ -40,21 +25,27 @@ pub struct User {
 pub enum Denied {
     BadUserOrPassword,
     Anonymous,
+    /// Wrong so often that nothing is tried any more for a while.
+    TooOften,
 }
 
 impl Access {
     pub fn new(config: &config::Access, link_root: &str) -> Access {
-        Access { config: config.clone(), link_root: link_root.to_owned(), users: Mutex::new(Users::default()) }
+        let users = config.users_file.as_deref().map(Users::new);
+        Access { config: config.clone(), link_root: link_root.to_owned(), users }
     }
 
     /// # Errors
     /// Why not.
-    pub fn admit(&self, user: Option<&str>, password: Option<&[u8]>) -> Result<User, Denied> {
-        let anonymous = || User { name: "".into(), child: None };
+    pub async fn admit(&self, peer: IpAddr, user: Option<&str>, password: Option<&[u8]>) -> Result<User, Denied> {
         let Some(name) = user else {
-            return if self.config.anonymous { Ok(anonymous()) } else { Err(Denied::Anonymous) };
+            return if self.config.anonymous {
+                Ok(User { name: "".into(), child: None })
+            } else {
+                Err(Denied::Anonymous)
+            };
         };
-        let Some(path) = &self.config.users_file else {
+        let Some(users) = &self.users else {
             // Nobody has an account: a name is only a name.
             return if self.config.anonymous {
                 Ok(User { name: name.into(), child: None })
@@ -62,17 +53,18 @@ impl Access {
                 Err(Denied::BadUserOrPassword)
             };
         };
-        let account = {
-            let mut users = self.users.lock();
-            users.refresh(path);
-            users.by_name.get(name).cloned()
-        };
-        match account {
-            Some(a) if same(a.password.as_bytes(), password.unwrap_or_default()) => {
-                Ok(User { name: name.into(), child: a.child })
-            }
-            _ => Err(Denied::BadUserOrPassword),
+        match users.login(peer, name, password.unwrap_or_default()).await {
+            Ok(account) => Ok(User { name: name.into(), child: account.child }),
+            Err(Refused::Wrong) => Err(Denied::BadUserOrPassword),
+            Err(Refused::TooOften) => Err(Denied::TooOften),
         }
+    }
+
+    /// Who has shown a certificate of this name. Its account, if it has one, says whether it is a
+    /// child node.
+    pub fn certified(&self, name: &str) -> User {
+        let account = self.users.as_ref().and_then(|u| u.account(name));
+        User { name: name.into(), child: account.and_then(|a| a.child) }
     }
 
     /// May the user publish on this valid topic, which is no link topic?
@@ -135,57 +127,15 @@ fn covers(pattern: &str, filter: &str) -> bool {
     }
 }
 
-/// Takes as long for a wrong first byte as for a wrong last one.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y)) == 0
-}
-
-impl Users {
-    fn refresh(&mut self, path: &PathBuf) {
-        let stamp = std::fs::metadata(path).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
-        if stamp == self.stamp && stamp.is_some() {
-            return;
-        }
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                self.by_name = parse(&text);
-                self.stamp = stamp;
-                tracing::info!(path = %path.display(), users = self.by_name.len(), "Read the users file.");
-            }
-            Err(error) => {
-                // The accounts known so far stay good: a file that is being replaced locks nobody out.
-                if self.stamp.take().is_some() || self.by_name.is_empty() {
-                    tracing::warn!(path = %path.display(), %error, "The users file cannot be read.");
-                }
-            }
-        }
-    }
-}
-
-fn parse(text: &str) -> HashMap<String, Account> {
-    let mut users = HashMap::new();
-    for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
-        let Some((name, rest)) = line.split_once(':') else { continue };
-        // Every node below a city has at least two segments, so a password with a colon is not
-        // mistaken for a child's account unless it begins like `a/b:`.
-        let (child, password) = match rest.split_once(':').map(|(a, p)| (Address::parse(a), p)) {
-            Some((Ok(address), password)) if address.depth() > 1 => (Some(address), password),
-            _ => (None, rest),
-        };
-        users.insert(name.to_owned(), Account { password: password.to_owned(), child });
-    }
-    users
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn access(anonymous: bool, users: Option<PathBuf>, publish: &[&str], subscribe: &[&str]) -> Access {
+    fn access(anonymous: bool, publish: &[&str], subscribe: &[&str]) -> Access {
         let config = config::Access {
             anonymous,
-            users_file: users,
+            users_file: None,
             publish: publish.iter().map(|s| (*s).to_owned()).collect(),
             subscribe: subscribe.iter().map(|s| (*s).to_owned()).collect(),
         };
@@ -193,25 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_users_file_counts_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("users");
-        std::fs::write(&path, "# people\nann:secret:with:colons\nstreet:c/s:pass\n").unwrap();
-        let a = access(false, Some(path.clone()), &["#"], &["#"]);
-        assert_eq!(a.admit(None, None), Err(Denied::Anonymous));
-        assert_eq!(a.admit(Some("ann"), Some(b"wrong")), Err(Denied::BadUserOrPassword));
-        assert_eq!(a.admit(Some("ann"), None), Err(Denied::BadUserOrPassword));
-        assert!(a.admit(Some("ann"), Some(b"secret:with:colons")).is_ok());
-        let street = a.admit(Some("street"), Some(b"pass")).unwrap();
-        assert_eq!(street.child, Some(Address::parse("c/s").unwrap()));
-        std::fs::write(&path, "bob:x\n").unwrap();
-        assert!(a.admit(Some("ann"), Some(b"secret:with:colons")).is_err());
-        assert!(a.admit(Some("bob"), Some(b"x")).is_ok());
-    }
-
-    #[test]
     fn a_child_speaks_only_as_itself() {
-        let a = access(false, None, &["#"], &["#"]);
+        let a = access(false, &["#"], &["#"]);
         let child = User { name: "s".into(), child: Address::parse("c/s").ok() };
         assert!(a.may_link(&child, "citybrain/v1/up/c/s", true));
         assert!(!a.may_link(&child, "citybrain/v1/up/c/t", true));
@@ -220,14 +153,14 @@ mod tests {
         assert!(!a.may_link(&child, "citybrain/v1/upack/#", false));
         let other = User { name: "ann".into(), child: None };
         assert!(!a.may_link(&other, "citybrain/v1/up/c/s", true));
-        let open = access(true, None, &["#"], &["#"]);
+        let open = access(true, &["#"], &["#"]);
         assert!(open.may_link(&User { name: "".into(), child: None }, "citybrain/v1/up/c/s", true));
         assert!(!open.may_link(&User { name: "".into(), child: None }, "citybrain/v1/up/C", true));
     }
 
     #[test]
     fn nobody_publishes_where_committed_events_are_offered() {
-        let a = access(true, None, &["#"], &["#"]);
+        let a = access(true, &["#"], &["#"]);
         let user = User { name: "ann".into(), child: None };
         for topic in ["events/x", "cmd/x", "$SYS/x"] {
             assert!(!a.may_publish(&user, topic), "{topic}");
@@ -238,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_users_name_is_no_wildcard() {
-        let a = access(true, None, &["in/{user}/#"], &["out/{user}"]);
+        let a = access(true, &["in/{user}/#"], &["out/{user}"]);
         let named = |n: &str| User { name: n.into(), child: None };
         assert!(a.may_publish(&named("ann"), "in/ann/x"));
         assert!(!a.may_publish(&named("ann"), "in/bob/x"));

@@ -41,6 +41,8 @@ counters! {
     connects,
     /// Sockets and CONNECTs that were turned away.
     refused,
+    /// CONNECTs with a wrong user or password, or of a peer that had too many of them.
+    logins_failed,
     publishes_qos0,
     publishes_qos1,
     publishes_qos2,
@@ -66,6 +68,8 @@ counters! {
     /// Connections ended because nothing came within 1.5 times their keep-alive.
     keep_alive_timeouts,
     taken_over,
+    /// Times that a client was not read for a while because it sent faster than it may.
+    slowed,
     /// Sessions that fell back to reading the log because they were slow.
     fell_behind,
     /// Records that a session should have got and that the log no longer had.

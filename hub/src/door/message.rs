@@ -1,5 +1,6 @@
 //! A message as subscribers get it: made of a record, or live.
 
+use super::connection::Alias;
 use super::meta::Meta;
 use super::packet::Version;
 use super::packet::publish::Out;
@@ -173,6 +174,10 @@ impl Message {
         }
     }
 
+    pub fn topic_bytes(&self) -> &Bytes {
+        &self.topic
+    }
+
     pub fn topic(&self) -> &str {
         std::str::from_utf8(&self.topic).unwrap_or_default()
     }
@@ -218,7 +223,8 @@ impl Message {
             dup: give.dup,
             qos: give.qos,
             retain: give.retain,
-            topic: self.topic(),
+            topic: if give.alias.is_some_and(|a| a.known) { "" } else { self.topic() },
+            alias: give.alias.map(|a| a.alias),
             id: give.id,
             forwarded: &self.forwarded,
             content_type: self.is_event.then_some("application/cloudevents+json"),
@@ -243,6 +249,8 @@ pub struct Give<'a> {
     pub qos: u8,
     pub retain: bool,
     pub id: u16,
+    /// MQTT 5, and only if the client takes them.
+    pub alias: Option<Alias>,
     pub subscription_ids: &'a [u32],
 }
 
@@ -291,7 +299,7 @@ pub mod tests {
         parts(&me(), &header, &mut String::new(), |n, topic| {
             let m = Message::of_record(&me(), entry, &header, payload, n, topic);
             let mut out = Vec::new();
-            let give = Give { dup: false, qos: 0, retain: false, id: 0, subscription_ids: &[] };
+            let give = Give { dup: false, qos: 0, retain: false, id: 0, alias: None, subscription_ids: &[] };
             assert!(m.put(Version::V4, &give, 0, usize::MAX, &mut out));
             let head = Head::parse(&out).unwrap().unwrap();
             let back = publish::In::parse(Version::V4, head.flags, &out[head.head_bytes..]).unwrap();

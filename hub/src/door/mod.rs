@@ -17,8 +17,10 @@
 //! | [`meta`] | what the door keeps in a record's header |
 //! | [`share`] | shared subscriptions: groups that take turns |
 //! | [`seats`] | who is connected, who has left a session behind |
+//! | [`sys`] | `$SYS/broker/…` |
 //! | [`local`] | link traffic between child nodes and this one |
 //! | [`access`] | users and rights |
+//! | [`users`] | accounts: a file of password hashes |
 //! | [`core`] | what is needed of the engine |
 //!
 //! Deliberately absent: TLS, WebSocket, enhanced authentication. The door never looks into a payload.
@@ -38,9 +40,11 @@ pub mod packet;
 pub mod route;
 pub mod seats;
 pub mod share;
+pub mod sys;
 #[cfg(test)]
 mod tests;
 pub mod trie;
+pub mod users;
 pub mod window;
 
 use self::access::{Access, User};
@@ -52,6 +56,7 @@ use self::packet::publish::{Properties, UserProperties};
 use self::route::Router;
 use self::seats::Seats;
 use self::share::Shares;
+use self::sys::Sys;
 use crate::engine::Ticket;
 use crate::note::{DeadLetter, Note};
 use citybrain_shared::record::Draft;
@@ -119,6 +124,7 @@ pub struct Door {
     router: Router,
     seats: Seats,
     shares: Shares,
+    sys: Sys,
     links: local::Links,
     /// The newest position when the door opened: what came before may have been given to clients
     /// by an earlier process.
@@ -152,6 +158,7 @@ impl Door {
             counters,
             seats,
             shares,
+            sys: Sys::default(),
             links: local::Links::default(),
             opened_at,
             stop: watch::Sender::new(false),
@@ -238,9 +245,11 @@ impl Door {
     async fn keep_house(&self, mut stop: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tell = tokio::time::interval_at(tokio::time::Instant::now() + sys::PERIOD, sys::PERIOD);
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
+                _ = tell.tick() => self.sys.tell(self),
                 _ = stop.wait_for(|s| *s) => return,
             }
             for (client, user, will) in self.seats.wills_due() {

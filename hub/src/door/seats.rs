@@ -160,6 +160,11 @@ impl Seats {
         }
     }
 
+    /// Clients that are here.
+    pub fn connected(&self) -> usize {
+        self.taken.lock().len()
+    }
+
     pub fn kick_all(&self, reason: u8) {
         self.taken.lock().values().for_each(|s| s.live.kick(reason));
     }

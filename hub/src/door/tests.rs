@@ -149,6 +149,7 @@ impl Client {
             qos,
             retain,
             topic,
+            alias: None,
             id,
             forwarded: &[],
             content_type: None,
@@ -276,6 +277,7 @@ async fn one_read_is_one_offer() {
             qos: 1,
             retain: false,
             topic: "x",
+            alias: None,
             id,
             forwarded: &[],
             content_type: None,
@@ -955,5 +957,92 @@ async fn no_local_with_a_group_and_a_groups_name_as_an_id_are_refused() {
     assert_eq!(c.is_closed().await, Some(0x82));
     let (_, connack) = house.connect(Version::V5, "$share/g/x", true, &[]).await;
     assert_eq!(connack[1], 0x85);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_doors_own_figures_come_at_once_and_leave_no_record() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut c = house.client(version, "c", true).await;
+        c.subscribe("$SYS/broker/clients/connected", 1).await;
+        let got = c.got().await;
+        assert_eq!((got.payload.as_str(), got.retain, got.qos), ("1", true, 0));
+        // `#` is not for `$…`.
+        c.subscribe("#", 1).await;
+        house.door.sys.tell(&house.door);
+        let got = c.got().await;
+        assert_eq!((got.topic.as_str(), got.retain), ("$SYS/broker/clients/connected", false));
+        c.hears_nothing().await;
+        assert_eq!(fake.offers(), 0);
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_aliases_gets_short_frames() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c =
+        Client { socket: TcpStream::connect(house.at).await.unwrap(), input: BytesMut::new(), version: Version::V5 };
+    c.send(0x10, b"\0\x04MQTT\x05\x02\0\x3c\x03\x22\0\x01\0\x01c").await;
+    c.packet().await.unwrap();
+    c.subscribe("long/#", 0).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    let mut heard = Vec::new();
+    for (id, topic) in (1..).zip(["long/topic", "long/topic", "long/other", "long/topic"]) {
+        p.publish_acked(topic, b"1", id).await;
+        let (_, body) = c.packet().await.unwrap();
+        let m = parse_publish(Version::V5, 0, &body);
+        heard.push((m.topic.to_owned(), m.properties.alias));
+    }
+    let one = |t: &str| (t.to_owned(), Some(1));
+    assert_eq!(heard, [one("long/topic"), one(""), one("long/other"), one("long/topic")]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_too_fast_waits_and_loses_nothing() {
+    let fake = Fake::new();
+    let broker = config::Broker { client_publishes_per_s_max: 100, client_subscriptions_max: 2, ..Default::default() };
+    let house = House::with(&fake, broker, config::Access::default()).await;
+    let mut c = house.client(Version::V5, "c", true).await;
+    let start = std::time::Instant::now();
+    for id in 1..=150u16 {
+        c.publish("x", b"1", 1, id, false).await;
+    }
+    for id in 1..=150 {
+        assert_eq!(c.acked(kind::PUBACK, id).await, 0);
+    }
+    // 100 at once, the other 50 at 100 a second.
+    assert!(start.elapsed() > Duration::from_millis(400), "{:?}", start.elapsed());
+    assert!(house.door.counters.slowed.get() > 0);
+    for (filter, code) in [("a", 0), ("b", 0), ("c", 0x97), ("a", 0)] {
+        assert_eq!(c.subscribe(filter, 0).await, code, "{filter}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn only_the_right_password_comes_in_and_wrong_ones_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("users");
+    std::fs::write(&path, format!("ann:{}\n", users::hash(b"right").unwrap())).unwrap();
+    let access = config::Access { anonymous: false, users_file: Some(path), ..Default::default() };
+    let fake = Fake::new();
+    let house = House::with(&fake, config::Broker::default(), access).await;
+    for (version, password, code) in
+        [(Version::V4, "wrong", 4), (Version::V5, "wrong", 0x86), (Version::V4, "right", 0), (Version::V5, "right", 0)]
+    {
+        let mut tail = Vec::new();
+        put_text("ann", &mut tail);
+        put_text(password, &mut tail);
+        let (_, connack) = house.connect(version, "c", true, &tail).await;
+        assert_eq!(connack[1], code);
+    }
+    let (_, connack) = house.connect(Version::V5, "c", true, &[]).await;
+    assert_eq!(connack[1], 0x87);
+    assert_eq!(house.door.counters.logins_failed.get(), 2);
     house.close().await;
 }

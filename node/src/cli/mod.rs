@@ -38,6 +38,7 @@ mod store;
 mod top;
 mod trace;
 mod tree;
+mod user;
 mod why;
 
 pub use ask::{At, Lines};
@@ -104,6 +105,9 @@ pub enum Command {
     /// What was refused, and why
     #[command(subcommand)]
     Dlq(dlq::Dlq),
+    /// Who may log in: the file that `[access] users_file` names
+    #[command(subcommand)]
+    User(user::User),
     /// A stopped node's data folder
     #[command(subcommand)]
     Store(store::Store),
@@ -206,6 +210,7 @@ impl Command {
             Command::Alarm(c) => c.act(),
             Command::Rule(c) => c.act(),
             Command::Dlq(c) => c.act(),
+            Command::User(c) => c.act(),
             Command::Store(c) => c.act(),
             Command::Doctor(c) => c.act(),
             Command::Top(c) => c.act(),

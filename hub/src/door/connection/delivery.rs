@@ -8,7 +8,7 @@ use super::super::packet::{kind, put_ack, reason};
 use super::super::route::{Inbox, Key, Next, OwnFilters, Router, Sub};
 use super::super::share::{Group, is_shared};
 use super::super::window::{Window, packet_id};
-use super::super::{now_us, route};
+use super::super::{now_us, route, sys};
 use super::{Connection, OUTPUT_BYTES_MAX};
 use crate::log::Entry;
 use crate::note::Note;
@@ -416,6 +416,9 @@ impl Delivery {
                 ready.push_back(Item::retained(message, &scan.sub));
             }
             true
+        } else if scan.filter.starts_with(sys::PREFIX) {
+            ready.extend(door.sys.now(door, &scan.filter, &scan.sub));
+            true
         } else {
             look(&*door.core, |state| scan.collect(&state.retained, ready))
         };
@@ -532,11 +535,21 @@ impl Connection<'_> {
             put_ack(self.version, kind::PUBREL, id, 0, &mut self.output);
             return true;
         }
-        let give =
-            Give { dup: again && qos > 0, qos, retain: item.retain, id, subscription_ids: &item.subscription_ids };
         let expired = item.message.has_expired(now_us);
+        let alias = if expired { None } else { self.aliases_out.of(item.message.topic_bytes()) };
+        let give = Give {
+            dup: again && qos > 0,
+            qos,
+            retain: item.retain,
+            id,
+            alias,
+            subscription_ids: &item.subscription_ids,
+        };
         if expired || !item.message.put(self.version, &give, now_us, d.packet_bytes_max, &mut self.output) {
             if expired { &counters.expired } else { &counters.too_large_for_client }.add(1);
+            if alias.is_some_and(|a| !a.known) {
+                self.aliases_out.forget(item.message.topic_bytes());
+            }
             if let Some(group) = &item.share {
                 group.settle(&self.client, pos, part);
             } else if qos > 0 && pos > Pos::ZERO {

@@ -10,12 +10,13 @@ use super::super::share;
 use super::super::{Door, settled};
 use super::delivery::{Delivery, Resumed};
 use super::intake::ALIASES_MAX;
-use super::{Connection, READ_BYTES_MIN};
+use super::{Aliases, Connection, Pace, READ_BYTES_MIN};
 use crate::engine::Haste;
 use crate::note::Note;
 use bytes::{Buf, BytesMut};
 use citybrain_shared::limits::PACKET_BYTES_UNAUTHENTICATED_MAX;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,7 +55,12 @@ impl Hello {
 ///
 /// # Errors
 /// Why the client is turned away. It has been told, where the protocol has a word for it.
-pub async fn first_packet(door: &Door, socket: &mut TcpStream, input: &mut BytesMut) -> Result<Hello, &'static str> {
+pub async fn first_packet(
+    door: &Door,
+    socket: &mut TcpStream,
+    peer: IpAddr,
+    input: &mut BytesMut,
+) -> Result<Hello, &'static str> {
     let mut stop = door.stop.subscribe();
     let connect = tokio::select! {
         read = tokio::time::timeout(CONNECT_TIMEOUT, read_connect(socket, input)) => match read {
@@ -64,7 +70,7 @@ pub async fn first_packet(door: &Door, socket: &mut TcpStream, input: &mut Bytes
         _ = stop.wait_for(|s| *s) => return Err("the node is stopping"),
     };
     let (version, refused, why) = match connect {
-        Ok(connect) => match admit(door, connect) {
+        Ok(connect) => match admit(door, connect, peer).await {
             Ok(hello) => return Ok(hello),
             Err((version, reason, why)) => (version, reason, why),
         },
@@ -103,7 +109,7 @@ async fn read_connect(socket: &mut TcpStream, input: &mut BytesMut) -> Result<Re
     }
 }
 
-fn admit(door: &Door, mut connect: Connect) -> Result<Hello, (Version, u8, &'static str)> {
+async fn admit(door: &Door, mut connect: Connect, peer: IpAddr) -> Result<Hello, (Version, u8, &'static str)> {
     let version = connect.version;
     let no = |reason, why| Err((version, reason, why));
     if *door.stop.borrow() {
@@ -112,9 +118,16 @@ fn admit(door: &Door, mut connect: Connect) -> Result<Hello, (Version, u8, &'sta
     if connect.auth_method {
         return no(reason::BAD_AUTH_METHOD, "it asks for enhanced authentication");
     }
-    let user = match door.access.admit(connect.user.as_deref(), connect.password.as_deref()) {
+    let user = match door.access.admit(peer, connect.user.as_deref(), connect.password.as_deref()).await {
         Ok(user) => user,
-        Err(Denied::BadUserOrPassword) => return no(reason::BAD_USER_OR_PASSWORD, "wrong user or password"),
+        Err(Denied::BadUserOrPassword) => {
+            door.counters.logins_failed.add(1);
+            return no(reason::BAD_USER_OR_PASSWORD, "wrong user or password");
+        }
+        Err(Denied::TooOften) => {
+            door.counters.logins_failed.add(1);
+            return no(reason::CONNECTION_RATE, "its address had too many wrong passwords");
+        }
         Err(Denied::Anonymous) => return no(reason::NOT_AUTHORIZED, "it gives no user, and anonymous access is off"),
     };
     let assigned = connect.client.is_empty();
@@ -230,6 +243,7 @@ pub async fn open<'a>(
         s => Some(Duration::from_millis(u64::from(s) * 1500)),
     };
     let first_tick = keep_alive.map_or(super::IDLE_TICK, |k| k.min(super::IDLE_TICK));
+    let now = Instant::now();
     let connection = Connection {
         door,
         socket,
@@ -242,10 +256,14 @@ pub async fn open<'a>(
         read_bytes: READ_BYTES_MIN,
         packet_bytes_max,
         skip: None,
-        heard: Instant::now(),
+        heard: now,
         keep_alive,
         tick: Box::pin(tokio::time::sleep(first_tick)),
         aliases: Vec::new(),
+        aliases_out: Aliases::new(hello.connect.topic_alias_maximum),
+        publish_pace: Pace::new(door.broker.client_publishes_per_s_max, now),
+        bytes_pace: Pace::new(door.broker.client_bytes_per_s_max, now),
+        slowed: None,
         received,
         held: Default::default(),
         drafts: Vec::new(),

@@ -19,9 +19,6 @@ use citybrain_shared::topic;
 /// Topic aliases that a client may set.
 pub const ALIASES_MAX: u16 = 32;
 
-/// Filters of one session. Each costs about 200 bytes.
-const FILTERS_MAX: usize = 200_000;
-
 /// An oversized publish: its first bytes are kept for the dead-letter list, the rest is read and
 /// dropped. Only 3.1.1 gets this: it has no word for "too large", and a client whose connection is
 /// closed would send the same again for ever.
@@ -92,6 +89,7 @@ impl Connection<'_> {
 
     fn must_stop(&self) -> bool {
         self.handing_on.is_some()
+            || self.publish_pace.wait_until(self.heard).is_some()
             || self.offers.iter().any(|o| matches!(o, Offer::Note(_, After::Suback(_))))
             || self.held.len() + self.answers.len() >= usize::from(self.door.broker.receive_maximum)
     }
@@ -209,6 +207,7 @@ impl Connection<'_> {
 
     fn publish(&mut self, flags: u8, body: &[u8]) -> Result<(), End> {
         let p = In::parse(self.version, flags, body)?;
+        self.publish_pace.take(1, self.heard);
         let counters = &self.door.counters;
         [&counters.publishes_qos0, &counters.publishes_qos1, &counters.publishes_qos2][usize::from(p.qos)].add(1);
         let known;
@@ -425,7 +424,9 @@ impl Connection<'_> {
             return Err(reason::FILTER_INVALID);
         }
         let shared = share::filter_of(filter).transpose().map_err(|()| reason::FILTER_INVALID)?;
-        if self.delivery.filters_len() >= FILTERS_MAX && self.delivery.filter(filter).is_none() {
+        if self.delivery.filters_len() >= self.door.broker.client_subscriptions_max
+            && self.delivery.filter(filter).is_none()
+        {
             return Err(reason::QUOTA);
         }
         if let Some(of) = shared {

@@ -6,17 +6,25 @@
 //! | [`greet`] | CONNECT: who is it, which session does it get |
 //! | [`intake`] | packets that come in |
 //! | [`delivery`] | messages that go out |
+//! | [`aliases`] | topic aliases for them |
+//! | [`pace`] | how fast a client may send |
 //!
 //! One task owns all of it, and never waits for one thing alone: reading, writing, commits,
 //! messages and deadlines are polled in turn. It stops reading, which is the back-pressure towards
 //! its client, exactly while the engine's queue or the link driver's is full, as many
-//! acknowledgements are held as the client was allowed, or the client does not read.
+//! acknowledgements are held as the client was allowed, the client is faster than it may be, or it
+//! does not read.
 
+mod aliases;
 mod delivery;
 mod greet;
 mod intake;
+mod pace;
 
+pub use self::aliases::Alias;
+use self::aliases::Aliases;
 use self::delivery::Delivery;
+use self::pace::Pace;
 use super::access::User;
 use super::core::Offering;
 use super::held::{Answer, Held};
@@ -98,6 +106,11 @@ struct Connection<'a> {
     keep_alive: Option<Duration>,
     tick: Pin<Box<Sleep>>,
     aliases: Vec<Option<Box<str>>>,
+    aliases_out: Aliases,
+    publish_pace: Pace,
+    bytes_pace: Pace,
+    /// Set while the client has been faster than it may.
+    slowed: Option<Pin<Box<Sleep>>>,
     /// QoS 2 publishes of the client, received and not released.
     received: HashSet<u16>,
     held: Held,
@@ -125,7 +138,7 @@ pub async fn run(door: &Door, mut socket: TcpStream, peer: SocketAddr) {
     // Acknowledgements are small and somebody waits for each.
     let _ = socket.set_nodelay(true);
     let mut input = BytesMut::new();
-    let hello = match greet::first_packet(door, &mut socket, &mut input).await {
+    let hello = match greet::first_packet(door, &mut socket, peer.ip(), &mut input).await {
         Ok(hello) => hello,
         Err(why) => {
             door.counters.refused.add(1);
@@ -170,6 +183,7 @@ impl Connection<'_> {
 
     /// Everything that can go on without waiting; `moved`: something did.
     fn poll_round(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
+        self.poll_slowed(cx);
         self.poll_offers(cx, moved)?;
         if self.may_read() && !self.leftover {
             match self.poll_read(cx) {
@@ -179,6 +193,7 @@ impl Connection<'_> {
                     *moved = true;
                     self.door.counters.bytes_in.add(n as u64);
                     self.heard = Instant::now();
+                    self.bytes_pace.take(n as u64, self.heard);
                 }
                 Poll::Ready(Err(_)) => return Err(End::Gone),
             }
@@ -187,6 +202,7 @@ impl Connection<'_> {
             // What was left over may be half a packet: then the socket must be asked again.
             let was_left = self.leftover;
             *moved |= self.take_packets()? || was_left;
+            self.slow_down(cx);
         }
         self.poll_offers(cx, moved)?;
         self.poll_held(cx, moved)?;
@@ -198,8 +214,26 @@ impl Connection<'_> {
         self.poll_write(cx, moved)
     }
 
+    /// A client that was faster than it may be is not read until its rate allows it.
+    fn slow_down(&mut self, cx: &mut Context<'_>) {
+        let now = Instant::now();
+        if let Some(at) = self.publish_pace.wait_until(now).max(self.bytes_pace.wait_until(now)) {
+            self.door.counters.slowed.add(1);
+            self.slowed = Some(Box::pin(tokio::time::sleep_until(at)));
+            self.poll_slowed(cx);
+        }
+    }
+
+    fn poll_slowed(&mut self, cx: &mut Context<'_>) {
+        if self.slowed.as_mut().is_some_and(|s| s.as_mut().poll(cx).is_ready()) {
+            self.slowed = None;
+            self.heard = Instant::now();
+        }
+    }
+
     fn may_read(&self) -> bool {
         self.offers.is_empty()
+            && self.slowed.is_none()
             && self.handing_on.is_none()
             && self.held.len() < usize::from(self.door.broker.receive_maximum)
             && self.output.len() - self.written < OUTPUT_BYTES_MAX

@@ -322,9 +322,12 @@ pub fn put_refusal(version: Version, reason: u8, out: &mut Vec<u8>) {
                 reason::CLIENT_ID => 2,
                 reason::BAD_USER_OR_PASSWORD => 4,
                 reason::NOT_AUTHORIZED => 5,
-                reason::BUSY | reason::SHUTTING_DOWN | reason::QUOTA | reason::UNSPECIFIED | reason::IMPLEMENTATION => {
-                    3
-                }
+                reason::CONNECTION_RATE
+                | reason::BUSY
+                | reason::SHUTTING_DOWN
+                | reason::QUOTA
+                | reason::UNSPECIFIED
+                | reason::IMPLEMENTATION => 3,
                 // For a malformed CONNECT 3.1.1 has no code: the connection just ends.
                 _ => return,
             };

@@ -56,7 +56,7 @@ pub mod reason {
     pub const TOO_LARGE: u8 = 0x95;
     pub const QUOTA: u8 = 0x97;
     pub const PAYLOAD_FORMAT: u8 = 0x99;
-    pub const NO_SHARED: u8 = 0x9e;
+    pub const CONNECTION_RATE: u8 = 0x9f;
 }
 
 /// What a client did wrong: the connection ends with this reason (3.1.1: it just ends).

@@ -172,7 +172,10 @@ pub struct Out<'a> {
     pub dup: bool,
     pub qos: u8,
     pub retain: bool,
+    /// Empty: the alias alone says it.
     pub topic: &'a str,
+    /// MQTT 5 only.
+    pub alias: Option<u16>,
     /// Not read for QoS 0.
     pub id: u16,
     /// MQTT 5 only, as on the wire; see [`Properties::put_forwarded`].
@@ -186,6 +189,7 @@ pub struct Out<'a> {
 impl Out<'_> {
     fn properties_bytes(&self) -> usize {
         self.forwarded.len()
+            + self.alias.map_or(0, |_| 3)
             + self.content_type.map_or(0, |t| 3 + t.len())
             + self.expiry_s.map_or(0, |_| 5)
             + self.subscription_ids.iter().map(|id| 1 + varint_bytes(*id as usize)).sum::<usize>()
@@ -232,6 +236,10 @@ impl Out<'_> {
             if let Some(s) = self.expiry_s {
                 out.push(id::EXPIRY);
                 out.extend_from_slice(&s.to_be_bytes());
+            }
+            if let Some(alias) = self.alias {
+                out.push(id::ALIAS);
+                out.extend_from_slice(&alias.to_be_bytes());
             }
             for id in self.subscription_ids {
                 out.push(id::SUBSCRIPTION);
@@ -303,7 +311,7 @@ mod tests {
             let version = if v5 { Version::V5 } else { Version::V4 };
             let cut = cut.min(payload.len());
             let out = Out {
-                dup: false, qos, retain, topic: &topic, id, forwarded: &[1, 1], content_type: Some("a/b"),
+                dup: false, qos, retain, topic: &topic, alias: v5.then_some(7), id, forwarded: &[1, 1], content_type: Some("a/b"),
                 expiry_s: expiry, subscription_ids: &[], payload: [&payload[..cut], &[], &payload[cut..]],
             };
             let mut bytes = vec![];

@@ -1,0 +1,178 @@
+//! `citybrain user`: the file of accounts that `[access] users_file` names.
+
+use super::{Fail, Output};
+use citybrain_hub::door::users;
+use citybrain_shared::Address;
+use clap::{Args, Subcommand};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use std::io::{BufRead, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Add a user; the password is asked for, or read as a line from standard input
+    Add {
+        #[command(flatten)]
+        who: Who,
+        /// The account of a child node, which may then speak only as this address
+        #[arg(long)]
+        address: Option<Address>,
+    },
+    /// Give a user another password
+    Passwd {
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Users, and the child nodes among them
+    List {
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Take a user out
+    Remove {
+        #[command(flatten)]
+        who: Who,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Who {
+    pub name: String,
+    /// The node's `access.users_file`; a running node sees a change at once
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+impl User {
+    pub fn act(self) -> Result<Output, Fail> {
+        match self {
+            User::Add { who, address } => {
+                if who.name.is_empty() || who.name.starts_with('#') || who.name.contains([':', '\n', '\r', '\0']) {
+                    return Err(Fail::usage(
+                        "a name may not be empty, begin with `#` or contain `:`",
+                        "choose another",
+                    ));
+                }
+                if address.as_ref().is_some_and(|a| a.depth() < 2) {
+                    return Err(Fail::usage("a city is nobody's child", "give the child's whole address, such as c/s"));
+                }
+                let mut lines = Lines::read(&who.file, true)?;
+                if lines.find(&who.name).is_some() {
+                    let hint = format!("`citybrain user passwd {} --file …` gives another password", who.name);
+                    return Err(Fail::no("exists", format!("there is a user `{}` already", who.name), hint));
+                }
+                let bound = address.map_or_else(String::new, |a| format!("{a}:"));
+                lines.all.push(format!("{}:{bound}{}", who.name, asked_hash()?));
+                lines.write(&who.file)?;
+                Ok(Output::Text(format!("added {}\n", who.name)))
+            }
+            User::Passwd { who } => {
+                let mut lines = Lines::read(&who.file, false)?;
+                let at = lines.must_find(&who.name)?;
+                let (_, rest) = lines.all[at].split_once(':').unwrap_or_default();
+                let bound = match rest.rsplit_once(':') {
+                    Some((address, _)) if Address::parse(address).is_ok() => format!("{address}:"),
+                    _ => String::new(),
+                };
+                lines.all[at] = format!("{}:{bound}{}", who.name, asked_hash()?);
+                lines.write(&who.file)?;
+                Ok(Output::Text(format!("changed {}\n", who.name)))
+            }
+            User::List { file } => {
+                let lines = Lines::read(&file, false)?;
+                let (known, bad) = users::parse(&lines.all.join("\n"));
+                let mut known: Vec<_> = known.into_iter().collect();
+                known.sort_by(|a, b| a.0.cmp(&b.0));
+                let line = |(name, account): (String, users::Account)| match account.child {
+                    Some(address) => format!("{name}\t{address}\n"),
+                    None => format!("{name}\n"),
+                };
+                let text: String = known.into_iter().map(line).collect();
+                for line in bad {
+                    let _ = writeln!(std::io::stderr(), "{line}");
+                }
+                Ok(Output::Text(text))
+            }
+            User::Remove { who } => {
+                let mut lines = Lines::read(&who.file, false)?;
+                let at = lines.must_find(&who.name)?;
+                lines.all.remove(at);
+                lines.write(&who.file)?;
+                Ok(Output::Text(format!("removed {}\n", who.name)))
+            }
+        }
+    }
+}
+
+/// The file's lines, comments and all.
+struct Lines {
+    all: Vec<String>,
+}
+
+impl Lines {
+    fn read(path: &Path, may_be_new: bool) -> Result<Lines, Fail> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Lines { all: text.lines().map(str::to_owned).collect() }),
+            Err(e) if may_be_new && e.kind() == std::io::ErrorKind::NotFound => Ok(Lines { all: Vec::new() }),
+            Err(e) => Err(Fail::no("file", format!("cannot read `{}`: {e}", path.display()), "give the `users_file`")),
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.all.iter().position(|l| l.trim().split_once(':').is_some_and(|(n, _)| n == name))
+    }
+
+    fn must_find(&self, name: &str) -> Result<usize, Fail> {
+        let no = || Fail::no("not-found", format!("there is no user `{name}`"), "`citybrain user list --file …`");
+        self.find(name).ok_or_else(no)
+    }
+
+    /// Whole or not at all, and for its owner's eyes only.
+    fn write(&self, path: &Path) -> Result<(), Fail> {
+        let mut text = self.all.join("\n");
+        text.push('\n');
+        let new = path.with_extension(format!("new-{}", std::process::id()));
+        let write = || {
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&new, path)
+        };
+        write().map_err(|e| {
+            let _ = std::fs::remove_file(&new);
+            Fail::no("file", format!("cannot write `{}`: {e}", path.display()), "is the folder yours to write to?")
+        })
+    }
+}
+
+fn asked_hash() -> Result<String, Fail> {
+    let password = ask().map_err(|e| Fail::no("input", format!("no password: {e}"), "give it as a line on stdin"))?;
+    if password.is_empty() {
+        return Err(Fail::usage("the password is empty", "give it as a line on standard input"));
+    }
+    users::hash(password.as_bytes()).map_err(|e| Fail::no("hash", e, "try again"))
+}
+
+/// A line of standard input; a terminal is asked, and does not show it.
+fn ask() -> std::io::Result<String> {
+    let stdin = std::io::stdin();
+    let shown = if stdin.is_terminal() {
+        eprint!("Password: ");
+        let shown = tcgetattr(&stdin)?;
+        let mut hidden = shown.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&stdin, OptionalActions::Now, &hidden)?;
+        Some(shown)
+    } else {
+        None
+    };
+    let mut line = String::new();
+    let read = stdin.lock().read_line(&mut line);
+    if let Some(shown) = shown {
+        tcsetattr(&stdin, OptionalActions::Now, &shown)?;
+        eprintln!();
+    }
+    read?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
