@@ -88,6 +88,9 @@ pub struct Broker {
     pub url: Option<String>,
     pub username: Option<String>,
     pub password_file: Option<PathBuf>,
+    /// On the outside broker `events/city.test` is `events/city/test`: RabbitMQ's MQTT, and NATS before
+    /// 2.10, know no dot within a topic's level.
+    pub dots_as_slashes: bool,
     pub connections_max: usize,
     /// Unacknowledged QoS 1/2 publishes of one client.
     pub receive_maximum: u16,
@@ -109,6 +112,7 @@ impl Default for Broker {
             url: None,
             username: None,
             password_file: None,
+            dots_as_slashes: false,
             connections_max: 10_000,
             receive_maximum: 1024,
             packet_bytes_max: crate::limits::PACKET_BYTES_MAX,

@@ -64,6 +64,7 @@ impl Judge<'_> {
             for (path, given) in [
                 ("broker.username", broker.username.is_some()),
                 ("broker.password_file", broker.password_file.is_some()),
+                ("broker.dots_as_slashes", broker.dots_as_slashes),
             ] {
                 if given {
                     self.bad(path, "only an outside broker needs this", "give `url` too, or leave this out");

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The name of the cursor of what the broker has got: a session like any other, which retention
@@ -42,7 +42,8 @@ const BATCH: usize = 128;
 /// Records looked at at once.
 const READ_RECORDS: usize = 256;
 const READ_BYTES: usize = 256 * 1024;
-/// Between attempts to connect; the first after a connection that held comes at once.
+/// Between attempts to connect, twice as long each time, until a connection has held for
+/// [`RETRY_MAX`]: a broker that ends each one soon is not asked five times a second.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -66,6 +67,7 @@ pub struct Outside<C> {
     filters: Vec<String>,
     link_root: String,
     packet_bytes_max: usize,
+    dots_as_slashes: bool,
     pub seen: Arc<Seen>,
 }
 
@@ -121,6 +123,7 @@ impl<C: Core> Outside<C> {
             filters: filters(&config.map),
             link_root: config.link.root.clone(),
             packet_bytes_max: config.broker.packet_bytes_max,
+            dots_as_slashes: config.broker.dots_as_slashes,
             seen: Arc::default(),
         }
     }
@@ -129,12 +132,15 @@ impl<C: Core> Outside<C> {
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut wait = RETRY_MIN;
         loop {
+            let began = Instant::now();
             let why = tokio::select! {
                 () = stopped(&mut stop) => return self.leave().await,
                 why = self.connection() => why,
             };
-            if self.seen.connected.swap(false, Ordering::Relaxed) {
+            if began.elapsed() >= RETRY_MAX {
                 wait = RETRY_MIN;
+            }
+            if self.seen.connected.swap(false, Ordering::Relaxed) {
                 tracing::warn!(reason = %why, broker = %self.broker.host, "The connection to the outside broker ended; what it holds for this node comes later.");
             } else if self.seen.last_reason.lock().as_deref() != Some(&*why) {
                 tracing::warn!(reason = %why, broker = %self.broker.host, "The outside broker cannot be reached as a front door.");
@@ -190,7 +196,6 @@ impl<C: Core> Outside<C> {
         };
         let mut noted = looked;
         self.seen.connected.store(true, Ordering::Relaxed);
-        *self.seen.last_reason.lock() = None;
         let mut committed = self.core.committed();
         let mut flights = Flights::default();
         let mut ready: VecDeque<(Pos, String, Vec<u8>)> = VecDeque::new();
@@ -330,7 +335,8 @@ impl<C: Core> Outside<C> {
                 if n != super::message::part::AS_PUBLISHED {
                     let message = Message::of_record(&self.me, entry, &header, payload, n, topic);
                     if !message.has_expired(now_us) {
-                        messages.push((topic.to_owned(), message.whole_payload()));
+                        let topic = if self.dots_as_slashes { topic.replace('.', "/") } else { topic.to_owned() };
+                        messages.push((topic, message.whole_payload()));
                     }
                 }
             });
