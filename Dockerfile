@@ -11,7 +11,8 @@
 #         -p 1883:1883 -p 127.0.0.1:8080:8080 --ulimit nofile=16384 --stop-timeout 20 citybrain
 #
 # In the config: `data = "/var/lib/citybrain"`, and `listen = "0.0.0.0:…"`, as a container has a
-# network of its own. Publish the API on loopback only: it has no login.
+# network of its own; the API then needs its `tokens_file`. Tokens travel unencrypted: publish the
+# API on loopback or inside a network of your own.
 # The data must lie on a volume: the container's own layer goes with it, and `doctor` says so.
 FROM debian:bookworm-slim
 
@@ -25,7 +26,7 @@ EXPOSE 1883 8080
 
 # Alive, not ready: a node with a full disk serves reads, and a restart would not make room.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10m \
-    CMD ["citybrain", "version", "--running", "--node", "http://127.0.0.1:8080"]
+    CMD ["citybrain", "version", "--running", "--data-dir", "/var/lib/citybrain"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["citybrain"]
 CMD ["run", "--config", "/etc/citybrain/node.toml"]

@@ -1,7 +1,9 @@
 //! Rubbish at the front door: answered in the protocol's terms, kept with its reason, counted; and
 //! nobody else is disturbed.
 
-use crate::harness::mqtt::{Client, connect_packet, event, packet, publish_packet, text};
+use crate::harness::mqtt::{
+    Client, connect_five_packet, connect_packet, event, packet, puback, publish_five, publish_packet, text,
+};
 use crate::harness::{Node, Tree, add_user, wait_for};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -193,35 +195,10 @@ fn rubbish_on_a_link_is_dropped_and_the_link_goes_on() {
 
 /// An MQTT 5 client of its own packets.
 fn five(port: u16, id: &str, user: Option<(&str, &str)>) -> Client {
-    let mut body = Vec::new();
-    text(&mut body, "MQTT");
-    body.extend_from_slice(&[5, if user.is_some() { 0xc2 } else { 2 }, 0, 0, 0]); // clean start, no properties
-    text(&mut body, id);
-    if let Some((name, password)) = user {
-        text(&mut body, name);
-        text(&mut body, password);
-    }
     let mut client = Client::dial(port).expect("the port is open");
-    client.send(&packet(0x10, &body)).expect("CONNECT is sent");
+    client.send(&connect_five_packet(id, user)).expect("CONNECT is sent");
     assert_eq!(client.read(SOON).map(|p| (p.kind, p.body[1])), Some((2, 0)), "{id} is let in");
     client
-}
-
-fn publish_five(topic: &[u8], id: u16, properties: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut body = (topic.len() as u16).to_be_bytes().to_vec();
-    body.extend_from_slice(topic);
-    body.extend_from_slice(&id.to_be_bytes());
-    body.push(properties.len() as u8);
-    body.extend_from_slice(properties);
-    body.extend_from_slice(payload);
-    packet(0x32, &body)
-}
-
-/// The reason code of the PUBACK.
-fn puback(client: &mut Client, what: &str) -> u8 {
-    let ack = client.read(SOON).unwrap_or_else(|| panic!("a PUBACK for {what}"));
-    assert_eq!((ack.kind, &ack.body[..2]), (4, &[0, 7][..]), "{what}");
-    ack.body.get(2).copied().unwrap_or(0)
 }
 
 #[test]

@@ -171,6 +171,7 @@ fn every_question_has_a_table_and_one_json_object_that_says_whose_and_of_when() 
         "city.notice",
         "--data",
         "{\"a\":1}",
+        "--yes",
     ]);
     assert_eq!(sent.code, 0, "{}", sent.err);
     let id = sent.json()["id"].as_str().expect("an id").to_owned();
@@ -230,7 +231,7 @@ fn exit_codes_tell_no_from_wrong_usage_from_nobody_there() {
         ("show nothing", 1, "no event `nothing`"),
         ("dlq show 999999", 1, "no dead letter at position 999999"),
         ("directives show nothing", 1, "no receipts of a directive `nothing`"),
-        ("send --target c/** --type t", 1, "not below c/s"),
+        ("send --target c/** --type t --yes", 1, "not below c/s"),
         ("events --after 99999999", 0, "no events yet"),
         ("send --target c/s/** --data {", 2, "`--data` is not JSON"),
         ("send --target c/s/**@moon", 2, "moon"),
@@ -245,7 +246,8 @@ fn exit_codes_tell_no_from_wrong_usage_from_nobody_there() {
     run(&["status", "--node", "ftp://x"]).says("status", 2, &["no http:// address"]);
 
     let nobody = format!("http://127.0.0.1:{}", free_port());
-    for line in ["status", "tree", "links", "events", "show x", "dlq list", "directives list", "send --target c"] {
+    for line in ["status", "tree", "links", "events", "show x", "dlq list", "directives list", "send --target c --yes"]
+    {
         let mut args = words(line);
         args.extend(["--node", &nobody]);
         let ran = run(&args);

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 /// True when `program` can be started; else says aloud that the test is skipped.
-fn is_there(program: &str, args: &[&str], how: &str) -> bool {
+pub fn is_there(program: &str, args: &[&str], how: &str) -> bool {
     let done = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
     // mosquitto_pub --help ends with 1; that it could be started is enough for it.
     let there = match done {
@@ -19,7 +19,7 @@ fn is_there(program: &str, args: &[&str], how: &str) -> bool {
     there
 }
 
-fn mosquitto_is_there() -> bool {
+pub fn mosquitto_is_there() -> bool {
     is_there("mosquitto_pub", &["--help"], "apt-get install mosquitto-clients")
 }
 

@@ -213,7 +213,7 @@ fn a_directive_is_traced_down_with_its_receipts() {
     let mut tree = tree();
     tree.stop_node(OTHER);
     wait_for("the parent knows", || ask(&tree, "c", "why c/s/m/k --json").json()["code"].eq("away").then_some(()));
-    let sent = ask(&tree, "c", "send --target c/**@neighbourhood --directive command --json").json();
+    let sent = ask(&tree, "c", "send --target c/**@neighbourhood --directive command --yes --json").json();
     let id = sent["id"].as_str().expect("an id").to_owned();
     let said = wait_for("one of two has it", || {
         let said = ask(&tree, "c", &format!("trace {id}"));

@@ -7,19 +7,23 @@
 //! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
 //! | `clients` | MQTT clients that we did not write |
+//! | `doors` | TLS, client certificates, WebSocket, links by TLS |
 //! | `outside_broker` | the same tree over Mosquitto, NATS and RabbitMQ, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
 //! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
 //! | `ops` | stores by hand, dead letters settled, doctor, levels, config, metrics |
+//! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
 //! | `cli` | the commands, their answers and their exit codes |
 //! | `inspect` | any node asked through the links, traces, why, audits, stopped nodes' folders |
 
 mod harness;
 
+mod access;
 mod bad_input;
 mod cli;
 mod clients;
 mod disk;
+mod doors;
 mod inspect;
 mod layers;
 mod limits;

@@ -1,44 +1,12 @@
 //! What keeps nodes running: stores by hand, dead letters settled, doctor, levels, config, metrics.
 
 use crate::harness::mqtt::{Client, publish_all};
-use crate::harness::{Sent, Tree, binary, wait_for};
+use crate::harness::ran::{Ran, acts, run};
+use crate::harness::{Sent, Tree, wait_for};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl From<Output> for Ran {
-    fn from(done: Output) -> Ran {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it prints UTF-8");
-        Ran { code: done.status.code().expect("it ends by itself"), out: text(&done.stdout), err: text(&done.stderr) }
-    }
-}
-
-impl Ran {
-    fn says(&self, code: i32, words: &[&str]) -> &Ran {
-        assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
-        for word in words {
-            assert!(self.out.contains(word) || self.err.contains(word), "no `{word}`\n{}\n{}", self.out, self.err);
-        }
-        self
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {} {}", self.out, self.err))
-    }
-}
-
-fn run(args: &[&str]) -> Ran {
-    let mut command = Command::new(binary());
-    command.env_remove("CITYBRAIN_NODE").stdin(Stdio::null());
-    command.args(args).output().expect("the binary starts").into()
-}
+use std::process::{Command, Stdio};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary folder's name is UTF-8")
@@ -64,18 +32,6 @@ fn publish(tree: &Tree, prefix: &str, n: usize) -> Vec<Sent> {
 
 fn pos_of(letter: &Value) -> String {
     letter["pos"].as_u64().expect("a position").to_string()
-}
-
-/// What operators did, oldest first: `what`, `who`, `who_is`.
-fn acts(url: &str) -> Vec<(String, String, String)> {
-    let ran = run(&["events", "--type", "city.brain.operator", "--json", "--node", url]);
-    let act = |line: &str| {
-        let event: Value = serde_json::from_str(line).expect("an event is JSON");
-        let data = &event["event"]["data"];
-        let text = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
-        (text("what"), text("who"), text("who_is"))
-    };
-    ran.out.lines().map(act).collect()
 }
 
 // ---- stores ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 //! and without what they have on disk.
 
 use crate::harness::brokers::{Broker, Kind};
+use crate::harness::certs::Ca;
 use crate::harness::mqtt::{Client, publish_all};
 use crate::harness::{PATIENCE, Sent, Tree, wait_for};
 use serde_json::{Value, json};
@@ -151,4 +152,35 @@ fn devices_and_apps_at_nats_are_served_while_their_node_is_killed() {
 #[test]
 fn devices_and_apps_at_rabbitmq_are_served_while_their_node_is_killed() {
     devices_and_apps_are_served_through_it(Kind::RabbitMq);
+}
+
+#[test]
+fn an_outside_broker_is_reached_by_tls_with_a_certificate() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let ca = Ca::new(dir.path(), "city-ca");
+    let (broker, node) = (ca.issue("broker", "broker"), ca.issue("node", "node"));
+    // Started by root it would change to a user who may not read this folder.
+    let tls = format!(
+        "cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuser root\n",
+        ca.pem.display(),
+        broker.cert.display(),
+        broker.key.display()
+    );
+    let Some(broker) = Broker::start_with(Kind::Mosquitto, dir.path(), &tls) else { return };
+    let outside = HashMap::from([("c".to_owned(), broker.port)]);
+    let mut tree = Tree::with(&["c/s"], &outside, "");
+    let plain = format!("url = \"mqtt://127.0.0.1:{}\"", broker.port);
+    let secure = format!(
+        "url = \"mqtts://localhost:{}\"\nca_file = \"{}\"\ncert_file = \"{}\"\nkey_file = \"{}\"",
+        broker.port,
+        ca.pem.display(),
+        node.cert.display(),
+        node.key.display()
+    );
+    for address in ["c", "c/s"] {
+        tree.edit(address, |text| text.replace(&plain, &secure));
+    }
+    tree.start();
+    let sent = publish_all("c/s", tree.node("c/s").mqtt, "tls", 500, false);
+    tree.wait_all_up(&sent);
 }

@@ -1,6 +1,6 @@
 //! What people did to a node, as events of its log: type `city.brain.operator`, never leaving it.
 //!
-//! There is no login yet: `who` is what the asking side says of itself, and the record says so.
+//! Without a tokens file `who` is what the asking side says of itself, and the record says so.
 //! What is done to a stopped node's folder is left in a file there ([`leave`]) and recorded at the
 //! next start.
 
@@ -19,16 +19,16 @@ const TEXT_BYTES_MAX: usize = 2048;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Act {
-    /// `user@host`, as the asking side said; nobody checked it.
+    /// `user@host`, as the asking side said, or the name of a token with that behind it.
     pub who: String,
     /// `dlq drop`, `log-level`, `store restore`, …
     pub what: String,
     pub detail: String,
     /// RFC 3339, by the clock of whoever recorded it.
     pub when: String,
-    /// Where the request came from: `127.0.0.1:41234`, or `this machine`.
+    /// Where the request came from: `127.0.0.1:41234`, `this machine`, or that and by which node above.
     pub from: String,
-    /// `claimed`, as long as there is no login.
+    /// `claimed`: nobody checked it. `token`: the name before it is of a token that was given.
     pub who_is: String,
 }
 
@@ -36,6 +36,11 @@ impl Act {
     pub fn claimed(who: &str, what: &str, detail: &str, when: String, from: &str) -> Act {
         let who = if who.is_empty() { "unknown" } else { who };
         Act { who: cut(who), who_is: "claimed".into(), what: cut(what), detail: cut(detail), when, from: cut(from) }
+    }
+
+    /// As [`Act::claimed`], by somebody who was known; `who_is` says by what.
+    pub fn known(who_is: &str, act: Act) -> Act {
+        Act { who_is: cut(who_is), ..act }
     }
 }
 

@@ -1,10 +1,15 @@
 //! All that a start would find wrong, without starting: for one config file, or a tree of them.
 
 use crate::config::{self, File, Invalid};
-use citybrain_shared::config::{Config, Problem, Variables, clash, endpoint, is_at};
+use citybrain_hub::tls;
+use citybrain_shared::config::{Config, Endpoint, Problem, Protocol, Variables, clash, is_at};
 use citybrain_shared::view;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// A certificate that ends within this time is worth a note.
+const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What a check found.
 #[derive(Debug)]
@@ -64,6 +69,7 @@ pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
     for i in 0..tree.files.len() {
         tree.folder(i);
         tree.ports_free(i);
+        tree.certificates(i);
         tree.parent(i);
         for j in 0..i {
             tree.pair(j, i);
@@ -79,7 +85,10 @@ pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
     let unread: Vec<String> =
         files.iter().filter(|f| f.config.is_none()).map(|f| f.path.display().to_string()).collect();
     if unread.is_empty() {
-        checked.push("files that are named exist; data folders can be written".into());
+        checked.push(
+            "files that are named exist, certificates and keys fit and are good now; data folders can be written"
+                .into(),
+        );
     } else {
         notes.push(format!("not looked at further until it reads: {}", unread.join(", ")));
     }
@@ -122,14 +131,39 @@ impl Tree {
     /// A port in use is no fault of the file: the node may be running.
     fn ports_free(&mut self, i: usize) {
         let Some(config) = self.config(i) else { return };
-        let broker = config.broker.url.is_none().then_some(("broker.listen", config.broker.listen));
         let mut notes = Vec::new();
-        for (key, at) in broker.into_iter().chain([("api.listen", config.api.listen)]) {
+        for (key, at) in listeners(config) {
             if let Err(e) = TcpListener::bind(at) {
                 notes.push(format!("{}: `{key}` {at} cannot be used now: {e}", self.path(i)));
             }
         }
         self.notes.extend(notes);
+    }
+
+    /// Certificates that are over, or will be soon. A node starts all the same.
+    fn certificates(&mut self, i: usize) {
+        let Some(config) = self.config(i) else { return };
+        let mut all: Vec<(String, PathBuf)> = config
+            .listener
+            .iter()
+            .enumerate()
+            .filter_map(|(n, l)| Some((format!("listener.{n}.cert_file"), l.cert_file.clone()?)))
+            .collect();
+        all.extend(config.broker.cert_file.clone().map(|c| ("broker.cert_file".to_owned(), c)));
+        let parent = config.parent.as_ref().and_then(|p| p.cert_file.clone());
+        all.extend(parent.map(|c| ("parent.cert_file".to_owned(), c)));
+        let now = SystemTime::now();
+        for (key, cert) in all {
+            let Ok(validity) = tls::validity(&cert) else { continue };
+            let day = |t: SystemTime| chrono::DateTime::<chrono::Utc>::from(t).format("%Y-%m-%d");
+            let good = format!("is good from {} to {}", day(validity.from), day(validity.until));
+            if !validity.holds(now) {
+                let help = "renew it, or see whether this machine's clock is right";
+                self.bad(i, &key, format!("the certificate in `{}` {good}", cert.display()), help);
+            } else if !validity.holds(now + EXPIRES_SOON) {
+                self.notes.push(format!("{}: the certificate in `{}` {good}", self.path(i), cert.display()));
+            }
+        }
     }
 
     /// What two files may not share.
@@ -139,14 +173,14 @@ impl Tree {
         let mut found = Vec::new();
         if a.node.address == b.node.address {
             let message = format!("`{}` is the address in {other} already", b.node.address);
-            found.push(("node.address", message, "an address belongs to one node"));
+            found.push(("node.address".to_owned(), message, "an address belongs to one node"));
         }
         for (key_b, listen_b) in listeners(b) {
             for (key_a, listen_a) in listeners(a) {
                 if clash(listen_a, listen_b) {
                     let message = format!("`{listen_b}` is `{key_a}` in {other} already");
                     found.push((
-                        key_b,
+                        key_b.clone(),
                         message,
                         "nodes on one machine need different ports; check nodes of other machines apart",
                     ));
@@ -156,10 +190,10 @@ impl Tree {
         let (data_a, data_b) = (&a.node.data, &b.node.data);
         if data_a.starts_with(data_b) || data_b.starts_with(data_a) {
             let message = format!("`{}` is not apart from `{}` of {other}", data_b.display(), data_a.display());
-            found.push(("node.data", message, "each node needs a folder of its own"));
+            found.push(("node.data".to_owned(), message, "each node needs a folder of its own"));
         }
         for (key, message, help) in found {
-            self.bad(i, key, message, help);
+            self.bad(i, &key, message, help);
         }
     }
 
@@ -171,9 +205,9 @@ impl Tree {
             self.notes.push(format!("{}: no `[parent]`: {own} works alone and sends nothing up", self.path(i)));
             return;
         };
-        let Ok((host, port)) = endpoint(&parent.url) else { return };
+        let Ok(sought) = Endpoint::parse(&parent.url) else { return };
         let others = || (0..self.files.len()).filter(|j| *j != i);
-        let at = others().find(|j| self.config(*j).is_some_and(|c| serves(c, &host, port, &parent.url)));
+        let at = others().find(|j| self.config(*j).is_some_and(|c| serves(c, &sought, &parent.url)));
         let by_address = others().find(|j| self.config(*j).is_some_and(|c| c.node.address == wanted));
         match (at, by_address) {
             (Some(j), _) => {
@@ -188,7 +222,12 @@ impl Tree {
                     self.bad(i, "parent.url", message, help);
                     return;
                 }
-                self.let_in(i, j, &there);
+                if let Some(message) = wrong_door(&there, &sought) {
+                    let help = format!("it is at `{}`", place(Some(&there)));
+                    self.bad(i, "parent.url", message, help);
+                    return;
+                }
+                self.let_in(i, j, &there, &sought);
             }
             (None, Some(p)) => {
                 let message = format!("{wanted} does not listen there ({})", self.path(p));
@@ -197,7 +236,8 @@ impl Tree {
             }
             (None, None) => {
                 self.parents[i] = parent.url.clone();
-                let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+                let local =
+                    sought.host == "localhost" || sought.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
                 if self.files.len() > 1 && local {
                     let message = format!("nobody in these files listens at `{}`", parent.url);
                     self.bad(i, "parent.url", message, format!("give {wanted}'s file too, or check this one alone"));
@@ -209,18 +249,51 @@ impl Tree {
     }
 
     /// Child `i` at parent `j`: do they speak under one root, and may the child enter?
-    fn let_in(&mut self, i: usize, j: usize, there: &Config) {
+    fn let_in(&mut self, i: usize, j: usize, there: &Config, sought: &Endpoint) {
         let Some(config) = self.config(i).cloned() else { return };
         let other = self.path(j);
         if config.link.root != there.link.root {
             let message = format!("`{}` is not the parent's `{}` ({other})", config.link.root, there.link.root);
             self.bad(i, "link.root", message, "it must be the same in the whole tree");
         }
-        if there.access.anonymous || there.broker.url.is_some() {
+        if there.broker.url.is_some() {
             return;
         }
-        let user = config.parent.as_ref().and_then(|p| p.username.clone());
-        let Some(user) = user else {
+        let parent = config.parent.as_ref();
+        let username = parent.and_then(|p| p.username.clone());
+        let door = there.listener.iter().find(|l| is_there(l.listen, sought) && l.client_ca_file.is_some());
+        let shown = parent.and_then(|p| p.cert_file.clone());
+        if shown.is_none() && door.is_some_and(|l| l.client_required) {
+            let help = format!("add `cert_file` and `key_file`, signed by the parent's `client_ca_file` ({other})");
+            let message = format!("{} lets nobody in without a certificate", there.node.address);
+            self.bad(i, "parent.url", message, help);
+            return;
+        }
+        let certified = match door.zip(shown) {
+            None => None,
+            Some((door, cert)) => match tls::user_of(&cert, door.client_name) {
+                Ok(Some(name)) => Some(name),
+                Ok(None) => {
+                    let help = format!("`client_name` of its listener says what is ({other})");
+                    self.bad(i, "parent.cert_file", "nothing in the certificate is a user for the parent".into(), help);
+                    return;
+                }
+                // It has been said.
+                Err(_) => return,
+            },
+        };
+        if let (Some(name), Some(user)) = (&certified, &username)
+            && name != user
+        {
+            let help = "leave `username` out: the certificate says who it is";
+            self.bad(i, "parent.username", format!("the certificate is `{name}`'s, not `{user}`'s"), help);
+            return;
+        }
+        let key = if certified.is_some() { "parent.cert_file" } else { "parent.username" };
+        if there.access.anonymous && certified.is_none() {
+            return;
+        }
+        let Some(user) = certified.or(username) else {
             let help = format!("add `username` and `password_file`, and the user to the parent's users file ({other})");
             self.bad(i, "parent.url", format!("{} lets nobody in without a user", there.node.address), help);
             return;
@@ -230,31 +303,59 @@ impl Tree {
         match users.lines().filter_map(|l| l.split_once(':')).find(|(name, _)| *name == user) {
             None => {
                 let help = format!("`citybrain user add {user} --address {own} --file FILE` adds it");
-                self.bad(i, "parent.username", format!("the parent's users file has no `{user}`"), help);
+                self.bad(i, key, format!("the parent's users file has no `{user}`"), help);
             }
             Some((_, rest)) if !rest.starts_with(&format!("{own}:")) => {
                 let help = format!("its line must be `{user}:{own}:HASH`");
-                self.bad(i, "parent.username", format!("`{user}` may not speak as {own} at the parent"), help);
+                self.bad(i, key, format!("`{user}` may not speak as {own} at the parent"), help);
             }
             Some(_) => {}
         }
     }
 }
 
-fn listeners(config: &Config) -> Vec<(&'static str, SocketAddr)> {
-    let broker = config.broker.url.is_none().then_some(("broker.listen", config.broker.listen));
-    broker.into_iter().chain([("api.listen", config.api.listen)]).collect()
+/// Where the node listens, with the keys that say so.
+fn listeners(config: &Config) -> Vec<(String, SocketAddr)> {
+    let mut all = vec![("api.listen".to_owned(), config.api.listen)];
+    if config.broker.url.is_none() {
+        all.insert(0, ("broker.listen".to_owned(), config.broker.listen));
+        all.extend(config.listener.iter().enumerate().map(|(i, l)| (format!("listener.{i}.listen"), l.listen)));
+    }
+    all
 }
 
-/// Do this node's children find it at `host:port`? A host name, or an address of a machine that
+/// Do this node's children find it at `sought`? A host name, or an address of a machine that
 /// listens on all its networks, is taken at its word: only the port can be compared.
-fn serves(config: &Config, host: &str, port: u16, url: &str) -> bool {
+fn serves(config: &Config, sought: &Endpoint, url: &str) -> bool {
     if let Some(outside) = &config.broker.url {
-        return outside == url || endpoint(outside) == Ok((host.to_owned(), port));
+        return outside == url || Endpoint::parse(outside).as_ref() == Ok(sought);
     }
-    let listen = config.broker.listen;
+    doors(config).any(|(listen, _)| is_there(listen, sought))
+}
+
+/// The embedded broker's listeners, and what is spoken there.
+fn doors(config: &Config) -> impl Iterator<Item = (SocketAddr, Protocol)> {
+    let further = config.listener.iter().map(|l| (l.listen, l.protocol));
+    std::iter::once((config.broker.listen, Protocol::Mqtt)).chain(further)
+}
+
+fn is_there(listen: SocketAddr, sought: &Endpoint) -> bool {
+    let (host, port) = (&sought.host, sought.port);
     let named = host.parse::<IpAddr>().is_err() && host != "localhost" && !listen.ip().is_loopback();
     is_at(listen, host, port) || (listen.port() == port && (named || listen.ip().is_unspecified()))
+}
+
+/// What is wrong if the door at `sought` speaks something else.
+fn wrong_door(config: &Config, sought: &Endpoint) -> Option<String> {
+    if config.broker.url.is_some() {
+        return None;
+    }
+    let (_, protocol) = doors(config).find(|(listen, _)| is_there(*listen, sought))?;
+    let right = if sought.is_tls { Protocol::Mqtts } else { Protocol::Mqtt };
+    (protocol != right).then(|| {
+        let (there, sought) = (protocol.as_str(), right.as_str());
+        format!("{}'s listener there speaks `{there}`, not `{sought}`", config.node.address)
+    })
 }
 
 fn place(config: Option<&Config>) -> String {
@@ -391,6 +492,54 @@ mod tests {
             [
                 "street:10 `s` may not speak as c/s at the parent (its line must be `s:c/s:HASH`)",
                 "other:9 c lets nobody in without a user (add `username` and `password_file`, and the user to the parent's users file (city))",
+            ]
+        );
+    }
+
+    #[test]
+    fn tls_that_cannot_work_is_found() {
+        let dir = Dir::new();
+        let made = |name: &str, cn: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+            params.distinguished_name.push(rcgen::DnType::CommonName, cn);
+            let write = |file: String, pem: String| std::fs::write(dir.0.path().join(file), pem).unwrap();
+            write(format!("{name}.pem"), params.self_signed(&key).unwrap().pem());
+            write(format!("{name}-key.pem"), key.serialize_pem());
+        };
+        made("city", "city");
+        made("s", "somebody");
+        let hash = "$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        std::fs::write(dir.0.path().join("users"), format!("s:c/s:{hash}\n")).unwrap();
+        let door = |protocol: &str, port: u16, more: &str| {
+            let listen = format!("[[listener]]\nlisten = \"127.0.0.1:{port}\"\nprotocol = \"{protocol}\"\n");
+            format!("{listen}cert_file = \"city.pem\"\nkey_file = \"city-key.pem\"\n{more}")
+        };
+        let access = "[access]\nanonymous = false\nusers_file = \"users\"\n";
+        let asks = "client_ca_file = \"city.pem\"\nclient_required = true\n";
+        let city = format!("{access}{}{}", door("mqtts", 41053, asks), door("wss", 41054, ""));
+        let up = |port: u16, more: &str| {
+            format!("[parent]\nurl = \"mqtts://127.0.0.1:{port}\"\nca_file = \"city.pem\"\n{more}")
+        };
+        let pair = "cert_file = \"s.pem\"\nkey_file = \"s-key.pem\"\n";
+        let files = [
+            dir.file("city", "c", (41051, 41052), &city),
+            dir.file("s", "c/s", (41055, 41056), &up(41053, pair)),
+            dir.file("t", "c/t", (41057, 41058), &up(41053, "")),
+            dir.file("u", "c/u", (41059, 41060), &up(41054, "")),
+            dir.file("v", "c/v", (41061, 41062), &up(41053, &pair.replace("s-key", "city-key"))),
+            dir.file("w", "c/w", (41063, 41064), "[parent]\nurl = \"mqtts://127.0.0.1:41053\"\n"),
+        ];
+        assert_eq!(
+            dir.problems(&files),
+            [
+                "s:11 the parent's users file has no `somebody` (`citybrain user add somebody --address c/s --file FILE` adds it)",
+                "t:9 c lets nobody in without a certificate (add `cert_file` and `key_file`, signed by the parent's `client_ca_file` (city))",
+                "u:9 c's listener there speaks `wss`, not `mqtts` (it is at `mqtt://127.0.0.1:41051`)",
+                "v:11 the certificate in `s.pem` and the key in `city-key.pem` do not belong together (PEM files: certificates, and the key of the first)",
+                "v:11 the parent's users file has no `somebody` (`citybrain user add somebody --address c/v --file FILE` adds it)",
+                "w:9 TLS needs to know whom to trust (add `ca_file`, such as /etc/ssl/certs/ca-certificates.crt for a public one)",
+                "w:9 c lets nobody in without a certificate (add `cert_file` and `key_file`, signed by the parent's `client_ca_file` (city))",
             ]
         );
     }

@@ -3,6 +3,8 @@
 //! [`citybrain_shared::config`] judges the text; here is what needs a disk: files that must exist,
 //! and paths, which are relative to the config file's folder.
 
+use citybrain_hub::door::users;
+use citybrain_hub::tls;
 use citybrain_shared::config::{self, Config, Places, Problem, Variables};
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 use std::fmt;
@@ -60,33 +62,97 @@ fn resolve(config: &mut Config, folder: &Path) {
     // `components` drops the `.` of `./data`.
     let at = |path: &Path| folder.join(path).components().collect::<PathBuf>();
     config.node.data = at(&config.node.data);
-    let parent = config.parent.as_mut().and_then(|p| p.password_file.as_mut());
-    for file in [config.broker.password_file.as_mut(), parent, config.access.users_file.as_mut()].into_iter().flatten()
-    {
+    for (_, file) in files(config) {
         *file = at(file);
     }
 }
 
-fn on_disk(config: &Config, places: &Places) -> Vec<Problem> {
-    let files = [
-        ("broker.password_file", config.broker.password_file.as_ref()),
-        ("parent.password_file", config.parent.as_ref().and_then(|p| p.password_file.as_ref())),
-        ("access.users_file", config.access.users_file.as_ref()),
+/// Every file that the config names, with its key.
+fn files(config: &mut Config) -> Vec<(String, &mut PathBuf)> {
+    let b = &mut config.broker;
+    let mut files = vec![
+        ("broker.password_file".to_owned(), b.password_file.as_mut()),
+        ("broker.ca_file".into(), b.ca_file.as_mut()),
+        ("broker.cert_file".into(), b.cert_file.as_mut()),
+        ("broker.key_file".into(), b.key_file.as_mut()),
+        ("access.users_file".into(), config.access.users_file.as_mut()),
+        ("api.tokens_file".into(), config.api.tokens_file.as_mut()),
     ];
-    let mut problems = Vec::new();
-    for (key, path) in files.into_iter().filter_map(|(key, path)| Some((key, path?))) {
-        if let Err(e) = std::fs::read(path) {
+    if let Some(p) = &mut config.parent {
+        files.extend([
+            ("parent.password_file".into(), p.password_file.as_mut()),
+            ("parent.ca_file".into(), p.ca_file.as_mut()),
+            ("parent.cert_file".into(), p.cert_file.as_mut()),
+            ("parent.key_file".into(), p.key_file.as_mut()),
+        ]);
+    }
+    for (i, l) in config.listener.iter_mut().enumerate() {
+        files.extend([
+            (format!("listener.{i}.cert_file"), l.cert_file.as_mut()),
+            (format!("listener.{i}.key_file"), l.key_file.as_mut()),
+            (format!("listener.{i}.client_ca_file"), l.client_ca_file.as_mut()),
+        ]);
+    }
+    files.into_iter().filter_map(|(key, file)| Some((key, file?))).collect()
+}
+
+fn on_disk(config: &mut Config, places: &Places) -> Vec<Problem> {
+    let mut problems = tokens(config, places);
+    for (key, path) in files(config) {
+        if let Err(e) = std::fs::read(&*path) {
             let message = format!("cannot read `{}`: {e}", path.display());
-            problems.push(Problem::new(message, places.value(key), "paths are relative to the config file's folder"));
+            problems.push(Problem::new(message, places.value(&key), "paths are relative to the config file's folder"));
         } else if key == "access.users_file"
-            && let Ok(text) = std::fs::read_to_string(path)
+            && let Ok(text) = std::fs::read_to_string(&*path)
         {
-            let (_, bad) = citybrain_hub::door::users::parse(&text);
-            let bad = bad.into_iter().map(|line| Problem::new(line.to_string(), places.value(key), ""));
+            let (_, bad) = users::parse(&text);
+            let bad = bad.into_iter().map(|line| Problem::new(line.to_string(), places.value(&key), ""));
             problems.extend(bad);
         }
     }
+    // What cannot be read has been said; whether it is of use is the next question.
+    if problems.is_empty() {
+        problems.extend(tls(config, places));
+    }
     problems
+}
+
+/// Does TLS work with the files that are named?
+fn tls(config: &Config, places: &Places) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut judge = |section: &str, usable: Result<(), tls::Error>| {
+        let Err(e) = usable else { return };
+        let key = match &e {
+            tls::Error::Ca { .. } if section.starts_with("listener") => "client_ca_file",
+            tls::Error::Ca { .. } => "ca_file",
+            _ => "cert_file",
+        };
+        let place = places.value(&format!("{section}.{key}"));
+        problems.push(Problem::new(e.to_string(), place, "PEM files: certificates, and the key of the first"));
+    };
+    for (i, l) in config.listener.iter().enumerate() {
+        if let Some(files) = tls::ServerFiles::of(l) {
+            judge(&format!("listener.{i}"), tls::Server::open(files).map(drop));
+        }
+    }
+    if let Some(files) = tls::ClientFiles::of_broker(&config.broker) {
+        judge("broker", files.config().map(drop));
+    }
+    if let Some(files) = config.parent.as_ref().and_then(tls::ClientFiles::of_parent) {
+        judge("parent", files.config().map(drop));
+    }
+    problems
+}
+
+/// Lines of the tokens file that open nothing.
+fn tokens(config: &Config, places: &Places) -> Vec<Problem> {
+    let Some(path) = &config.api.tokens_file else { return Vec::new() };
+    let Ok(text) = crate::tokens::read(path) else { return Vec::new() };
+    let problem = |(line, why)| {
+        let message = format!("line {line} of `{}` does not read: {why}", path.display());
+        Problem::new(message, places.value("api.tokens_file"), "`citybrain token add` writes whole lines")
+    };
+    crate::tokens::parse(&text).1.into_iter().map(problem).collect()
 }
 
 /// What is wrong with a log level, if anything.

@@ -9,6 +9,7 @@
 //! | [`api`] | HTTP: health, metrics, the JSON API |
 //! | [`logging`] | the process's log output: its level, its last lines |
 //! | [`doctor`] | what is wrong with a node or its host, and what to do |
+//! | [`tokens`] | who may ask a node over HTTP |
 //! | [`top`] | a live screen of a node and its tree |
 //! | [`demo`] | a whole city of real processes, broken and counted |
 //! | [`replay`] | plays a file of rows into a running node |
@@ -29,4 +30,6 @@ pub mod logging;
 pub mod mqtt_publisher;
 pub mod replay;
 pub mod run;
+mod startup_pages;
+pub mod tokens;
 pub mod top;

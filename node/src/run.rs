@@ -6,7 +6,10 @@
 
 use crate::api::{self, Ctx};
 use crate::brain::Brain;
+use crate::startup_pages;
+use crate::tokens::{self, Tokens};
 use citybrain_hub::Hub;
+use citybrain_hub::door::entrance::Entrance;
 use citybrain_hub::door::outside::{self, Outside};
 use citybrain_hub::door::{self, Door};
 use citybrain_hub::engine::{self, Facts};
@@ -15,9 +18,12 @@ use citybrain_hub::link::pipe::{self, Broker};
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
-use citybrain_shared::config::Config;
+use citybrain_hub::tls::ClientFiles;
+use citybrain_shared::config::{Config, Endpoint};
 use citybrain_shared::view;
 use miette::{IntoDiagnostic, WrapErr, miette};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -120,7 +126,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let front = match &config.broker.url {
         None => {
             outside::retire(&hub).await.into_diagnostic()?;
-            let listener = bind(config.broker.listen, "broker.listen").await?;
+            let entrances = entrances(&config).await?;
             let door = Door::new(
                 Arc::new(hub.clone()),
                 ingress.clone(),
@@ -129,11 +135,13 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
                 &config.access,
                 &config.link,
             );
-            tasks.spawn(door::serve(listener, door.clone(), stopped.clone()));
+            tasks.spawn(door::serve(entrances, door.clone(), stopped.clone()));
             Front::Embedded(door)
         }
         Some(url) => {
-            let broker = broker(&config, url, config.broker.username.clone(), config.broker.password_file.as_deref())?;
+            let b = &config.broker;
+            let tls = ClientFiles::of_broker(b);
+            let broker = broker(&config, url, b.username.clone(), b.password_file.as_deref(), tls)?;
             let client = Outside::new(hub.clone(), ingress.clone(), &config, broker);
             let seen = client.seen.clone();
             tasks.spawn(client.run(stopped.clone()));
@@ -151,7 +159,8 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let operations = operations(facts, &links, front.door(), ingress.clone());
     let ctx = ctx(&config, &hub, &links, front, ingress, operations, downlinks.clone(), started, stopped.clone());
     if let (Some(parent), Some(address)) = (&config.parent, config.node.address.parent()) {
-        let broker = broker(&config, &parent.url, parent.username.clone(), parent.password_file.as_deref())?;
+        let tls = ClientFiles::of_parent(parent);
+        let broker = broker(&config, &parent.url, parent.username.clone(), parent.password_file.as_deref(), tls)?;
         let answer = api::road::handler(&ctx, api::routes(ctx.clone()));
         tasks.spawn(Uplink::new(context, address, broker, answer, downlinks).run(stopped.clone()));
     }
@@ -160,7 +169,10 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     say_presence(&config, &hub).await?;
     let listener = bind(config.api.listen, "api.listen").await?;
     let url = format!("http://{}", listener.local_addr().into_diagnostic()?);
-    let router = api::router(ctx).into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let local = tokens::mint().into_diagnostic()?;
+    let known = config.api.tokens_file.clone().map(|file| Arc::new(Tokens::new(file, &local)));
+    let local = known.is_some().then_some(local);
+    let router = api::router(ctx, known).into_make_service_with_connect_info::<std::net::SocketAddr>();
     let mut ending = stopped.clone();
     tasks.spawn(async move {
         let end = async move {
@@ -172,9 +184,10 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     });
 
     tasks.spawn(reload_on_hangup(config.clone(), hub.clone(), stopped.clone()));
-    let note = Advertisement::write(&config, &url)?;
+    let note = Advertisement::write(&config, url.clone(), local);
     tasks.spawn(watchdog(hub.clone(), stopped.clone()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    startup_pages::give_back();
     tracing::info!(node = %config.node.address, mqtt = %config.broker.listen, api = %url, "The node is ready.");
 
     let why = told_to_stop(hub.clone()).await;
@@ -211,6 +224,29 @@ async fn bind(address: std::net::SocketAddr, key: &str) -> miette::Result<TcpLis
         .wrap_err_with(|| format!("cannot listen on {address} ({key}); is another node running there?"))
 }
 
+/// The doors of the embedded broker.
+async fn entrances(config: &Config) -> miette::Result<Vec<Entrance>> {
+    let mut all = vec![Entrance::plain(bind(config.broker.listen, "broker.listen").await?)];
+    for (i, listener) in config.listener.iter().enumerate() {
+        let socket = bind(listener.listen, &format!("listener.{i}.listen")).await?;
+        all.push(Entrance::new(socket, listener).into_diagnostic()?);
+        tracing::info!(listen = %listener.listen, protocol = listener.protocol.as_str(), "A further door is open.");
+        if let Some(cert) = &listener.cert_file {
+            warn_of_expiry(cert);
+        }
+    }
+    Ok(all)
+}
+
+/// `citybrain check` says it too. No reason not to start: all else works, and the clock may be wrong.
+fn warn_of_expiry(cert: &Path) {
+    if let Ok(validity) = citybrain_hub::tls::validity(cert)
+        && !validity.holds(std::time::SystemTime::now())
+    {
+        tracing::warn!(cert = %cert.display(), "The certificate is not valid now: clients will refuse it.");
+    }
+}
+
 fn password(file: Option<&Path>) -> miette::Result<Option<String>> {
     let Some(file) = file else { return Ok(None) };
     let text = std::fs::read_to_string(file)
@@ -219,13 +255,23 @@ fn password(file: Option<&Path>) -> miette::Result<Option<String>> {
     Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
-fn broker(config: &Config, url: &str, username: Option<String>, file: Option<&Path>) -> miette::Result<Broker> {
-    let (host, port) = pipe::parse_url(url).into_diagnostic()?;
+fn broker(
+    config: &Config,
+    url: &str,
+    username: Option<String>,
+    file: Option<&Path>,
+    tls: Option<ClientFiles>,
+) -> miette::Result<Broker> {
+    let Endpoint { host, port, is_tls } = Endpoint::parse(url).map_err(|why| miette!("`{url}` {why}"))?;
+    if is_tls && tls.is_none() {
+        return Err(miette!("`{url}` needs `ca_file`"));
+    }
     Ok(Broker {
         host,
         port,
         username,
         password: password(file)?,
+        tls,
         keep_alive_s: config.link.keep_alive_s,
         message_bytes_max: config.link.message_bytes_max,
     })
@@ -240,7 +286,8 @@ fn downlink_pipe(config: &Config, door: Option<Arc<Door>>, hub: &Hub) -> miette:
         return Ok(Some(Box::new(move || pipe::local(door.local()))));
     }
     let Some(url) = &config.broker.url else { return Ok(None) };
-    let broker = broker(config, url, config.broker.username.clone(), config.broker.password_file.as_deref())?;
+    let b = &config.broker;
+    let broker = broker(config, url, b.username.clone(), b.password_file.as_deref(), ClientFiles::of_broker(b))?;
     let id = format!("{}-parent-{:x}", config.node.address, hub.state(|s| s.me.boot.nonce));
     let filters = downlinks::filters(&config.link.root);
     Ok(Some(Box::new(move || pipe::connect(&broker, id.clone(), None, filters.clone()))))
@@ -406,14 +453,18 @@ async fn say_presence(config: &Config, hub: &Hub) -> miette::Result<()> {
 struct Advertisement(PathBuf);
 
 impl Advertisement {
-    fn write(config: &Config, url: &str) -> miette::Result<Advertisement> {
+    fn write(config: &Config, url: String, token: Option<String>) -> Advertisement {
         let path = config.node.data.join("api.json");
-        let about = serde_json::json!({"url": url, "pid": std::process::id(), "address": config.node.address});
+        let about = view::ApiFile { url, pid: std::process::id(), address: config.node.address.clone(), token };
+        let text = serde_json::to_vec(&about).expect("it has only string keys");
+        // A new file, for its rights: what opens the API is for the node's own user.
+        let _ = std::fs::remove_file(&path);
+        let opened = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&path);
         // Only a convenience for the CLI: a node that cannot write it (a full disk) runs all the same.
-        if let Err(error) = std::fs::write(&path, about.to_string()) {
+        if let Err(error) = opened.and_then(|mut file| file.write_all(&text)) {
             tracing::warn!(%error, path = %path.display(), "The CLI's pointer could not be written.");
         }
-        Ok(Advertisement(path))
+        Advertisement(path)
     }
 }
 

@@ -3,14 +3,14 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`parse()`] | text to [`Config`], with all problems and their places |
-//! | [`endpoint`], [`clash`], [`is_at`] | what addresses and ports mean |
+//! | [`Endpoint`], [`clash`], [`is_at`] | what addresses and ports mean |
 
 mod parse;
 pub mod rules;
 mod validate;
 
 pub use parse::{Parsed, Places, Problem, all_keys, closest, parse};
-pub use validate::{clash, endpoint, is_at};
+pub use validate::{Endpoint, clash, is_at};
 
 use crate::address::{Address, Tier};
 use crate::selector::Labels;
@@ -25,6 +25,9 @@ pub struct Config {
     pub node: Node,
     #[serde(default)]
     pub broker: Broker,
+    /// Further doors of the embedded broker.
+    #[serde(default)]
+    pub listener: Vec<Listener>,
     #[serde(default)]
     pub parent: Option<Parent>,
     #[serde(default)]
@@ -84,13 +87,19 @@ pub struct Node {
 #[serde(deny_unknown_fields, default)]
 pub struct Broker {
     pub listen: SocketAddr,
-    /// `mqtt://host:port`: use that broker for this node's children instead of the embedded one.
+    /// `mqtt://host:port` or `mqtts://host:port`: use that broker for this node's children instead
+    /// of the embedded one.
     pub url: Option<String>,
     pub username: Option<String>,
     pub password_file: Option<PathBuf>,
     /// On the outside broker `events/city.test` is `events/city/test`: RabbitMQ's MQTT, and NATS before
     /// 2.10, know no dot within a topic's level.
     pub dots_as_slashes: bool,
+    /// For `mqtts://`: PEM file of the certificates that sign the outside broker's.
+    pub ca_file: Option<PathBuf>,
+    /// This node's certificate there, and its key.
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
     pub connections_max: usize,
     /// Unacknowledged QoS 1/2 publishes of one client.
     pub receive_maximum: u16,
@@ -113,6 +122,9 @@ impl Default for Broker {
             username: None,
             password_file: None,
             dots_as_slashes: false,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
             connections_max: 10_000,
             receive_maximum: 1024,
             packet_bytes_max: crate::limits::PACKET_BYTES_MAX,
@@ -124,15 +136,89 @@ impl Default for Broker {
     }
 }
 
+/// A door of the embedded broker beside `broker.listen`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    pub listen: SocketAddr,
+    pub protocol: Protocol,
+    /// `mqtts`, `wss`: PEM file with this node's certificate first, then those that sign it.
+    #[serde(default)]
+    pub cert_file: Option<PathBuf>,
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
+    /// PEM file of the certificates that sign clients': then who shows one is the user that it names.
+    #[serde(default)]
+    pub client_ca_file: Option<PathBuf>,
+    /// Without a certificate nobody comes in; else with a password, or as `anonymous` says.
+    #[serde(default)]
+    pub client_required: bool,
+    /// What in a certificate is the user's name.
+    #[serde(default)]
+    pub client_name: ClientName,
+    /// `ws`, `wss`: `https://HOST` of the web pages whose scripts may connect, beside those of this
+    /// same host and port; `*`: all.
+    #[serde(default)]
+    pub origins: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Mqtt,
+    Mqtts,
+    Ws,
+    Wss,
+}
+
+impl Protocol {
+    pub fn is_tls(self) -> bool {
+        matches!(self, Protocol::Mqtts | Protocol::Wss)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Mqtt => "mqtt",
+            Protocol::Mqtts => "mqtts",
+            Protocol::Ws => "ws",
+            Protocol::Wss => "wss",
+        }
+    }
+
+    pub fn is_web(self) -> bool {
+        matches!(self, Protocol::Ws | Protocol::Wss)
+    }
+}
+
+/// The part of a certificate that names its user; of several of a kind the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientName {
+    #[default]
+    CommonName,
+    /// These are subject alternative names.
+    Dns,
+    Email,
+    Uri,
+}
+
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parent {
-    /// `mqtt://host:port`, the parent's broker.
+    /// `mqtt://host:port` or `mqtts://host:port`, the parent's broker.
     pub url: String,
     #[serde(default)]
     pub username: Option<String>,
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// For `mqtts://`: PEM file of the certificates that sign the parent's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// This node's certificate there, and its key.
+    #[serde(default)]
+    pub cert_file: Option<PathBuf>,
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -215,11 +301,14 @@ impl Default for Store {
 #[serde(deny_unknown_fields, default)]
 pub struct Api {
     pub listen: SocketAddr,
+    /// `NAME ROLE SHA-256` a line. Without it everybody who reaches the listener may do everything,
+    /// so it must then be a loopback address.
+    pub tokens_file: Option<PathBuf>,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Api { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
+        Api { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), tokens_file: None }
     }
 }
 

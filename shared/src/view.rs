@@ -67,6 +67,8 @@ views! {
     ConfigShown = "citybrain.config/1",
     ConfigDiff = "citybrain.config-diff/1",
     Doctor = "citybrain.doctor/1",
+    Tokens = "citybrain.tokens/1",
+    Contexts = "citybrain.contexts/1",
 }
 
 /// An answer with its head; in JSON the body's keys stand beside the head's.
@@ -691,6 +693,9 @@ pub struct ApiFile {
     pub url: String,
     pub pid: u32,
     pub address: Address,
+    /// Opens the API while the node runs, for whoever may read its folder; only with a tokens file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 #[cfg(test)]

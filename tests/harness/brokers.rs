@@ -49,6 +49,11 @@ pub struct Broker {
 impl Broker {
     /// `None`, aloud, where it is not installed.
     pub fn start(kind: Kind, dir: &Path) -> Option<Broker> {
+        Broker::start_with(kind, dir, "")
+    }
+
+    /// As [`Broker::start`]; `more`: lines of Mosquitto's listener.
+    pub fn start_with(kind: Kind, dir: &Path, more: &str) -> Option<Broker> {
         let Some(program) = kind.program() else {
             eprintln!("SKIPPED: {kind:?} is not installed (README, \"Tests\", names the packages)");
             return None;
@@ -59,11 +64,16 @@ impl Broker {
         let mut broker =
             Broker { kind, port, dir, command: (program, Vec::new(), Vec::new()), process: None, epmd: None };
         match kind {
-            Kind::Mosquitto => broker.lay_mosquitto(),
+            Kind::Mosquitto => broker.lay_mosquitto(more),
             Kind::Nats => broker.lay_nats(),
             Kind::RabbitMq => broker.lay_rabbitmq(),
         }
-        broker.run();
+        // A door that wants a certificate does not answer without.
+        if more.is_empty() {
+            broker.run();
+        } else {
+            broker.spawn();
+        }
         Some(broker)
     }
 
@@ -73,9 +83,9 @@ impl Broker {
         path.display().to_string()
     }
 
-    fn lay_mosquitto(&mut self) {
+    fn lay_mosquitto(&mut self, more: &str) {
         let text = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nmessage_size_limit 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\n",
+            "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nmessage_size_limit 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\n{more}",
             self.port
         );
         self.command.1 = vec!["-c".into(), self.write("mosquitto.conf", &text)];
@@ -130,6 +140,11 @@ impl Broker {
 
     /// Starts it, again, and waits until it speaks MQTT.
     pub fn run(&mut self) {
+        self.spawn();
+        wait_for(&format!("{:?} answers", self.kind), || answers(self.port).then_some(()));
+    }
+
+    fn spawn(&mut self) {
         let (program, arguments, env) = &self.command;
         let log = std::fs::File::create(self.dir.join("log")).expect("a log file");
         let child = Command::new(program)
@@ -141,7 +156,6 @@ impl Broker {
             .process_group(0)
             .spawn();
         self.process = Some(child.expect("the broker starts"));
-        wait_for(&format!("{:?} answers", self.kind), || answers(self.port).then_some(()));
     }
 
     /// SIGKILL for all of it.

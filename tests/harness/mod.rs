@@ -1,7 +1,9 @@
 //! Starts trees of nodes, breaks them, and compares what is in their logs.
 
 pub mod brokers;
+pub mod certs;
 pub mod mqtt;
+pub mod ran;
 
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -257,6 +259,13 @@ impl Tree {
         std::fs::write(&config, text).expect("the config is written");
         let log = self.dir.path().join(format!("{name}.log"));
         Node { address: address.to_owned(), mqtt, api, data, config, process: None, log }
+    }
+
+    /// Changes a node's config; to be done before it starts.
+    pub fn edit(&self, address: &str, change: impl FnOnce(String) -> String) {
+        let config = &self.node(address).config;
+        let text = std::fs::read_to_string(config).expect("the config is read");
+        std::fs::write(config, change(text)).expect("the config is written");
     }
 
     /// A second node of the same address, beside the first: with ports and a data folder of its own,

@@ -7,8 +7,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+/// What a client speaks over; a read gives up after a while ([`ErrorKind::WouldBlock`]).
+pub trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
 pub struct Client {
-    socket: TcpStream,
+    socket: Box<dyn Stream>,
     inbox: Vec<u8>,
     next_id: u16,
     /// Publishes of [`Client::publish_later`] that are not acknowledged yet.
@@ -60,6 +64,37 @@ pub fn connect_packet(client_id: &str, clean: bool) -> Vec<u8> {
     packet(0x10, &body)
 }
 
+/// CONNECT of MQTT 5: a clean start and no properties.
+pub fn connect_five_packet(client_id: &str, user: Option<(&str, &str)>) -> Vec<u8> {
+    let mut body = Vec::new();
+    text(&mut body, "MQTT");
+    body.extend_from_slice(&[5, if user.is_some() { 0xc2 } else { 2 }, 0, 0, 0]);
+    text(&mut body, client_id);
+    if let Some((name, password)) = user {
+        text(&mut body, name);
+        text(&mut body, password);
+    }
+    packet(0x10, &body)
+}
+
+/// PUBLISH of MQTT 5, QoS 1.
+pub fn publish_five(topic: &[u8], id: u16, properties: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut body = (topic.len() as u16).to_be_bytes().to_vec();
+    body.extend_from_slice(topic);
+    body.extend_from_slice(&id.to_be_bytes());
+    body.push(properties.len() as u8);
+    body.extend_from_slice(properties);
+    body.extend_from_slice(payload);
+    packet(0x32, &body)
+}
+
+/// The reason code of the PUBACK of packet 7.
+pub fn puback(client: &mut Client, what: &str) -> u8 {
+    let ack = client.read(PATIENCE).unwrap_or_else(|| panic!("a PUBACK for {what}"));
+    assert_eq!((ack.kind, &ack.body[..2]), (4, &[0, 7][..]), "{what}");
+    ack.body.get(2).copied().unwrap_or(0)
+}
+
 pub fn publish_packet(topic: &str, qos: u8, retain: bool, dup: bool, id: u16, payload: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     text(&mut body, topic);
@@ -75,7 +110,12 @@ impl Client {
         let socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
         socket.set_nodelay(true).ok()?;
         socket.set_read_timeout(Some(Duration::from_millis(50))).ok()?;
-        Some(Client { socket, inbox: Vec::new(), next_id: 0, flying: 0 })
+        Some(Client::over(socket))
+    }
+
+    /// Over a connection of another kind.
+    pub fn over(socket: impl Stream + 'static) -> Client {
+        Client { socket: Box::new(socket), inbox: Vec::new(), next_id: 0, flying: 0 }
     }
 
     /// Connects, waiting for the node if it is not there yet.
@@ -89,7 +129,8 @@ impl Client {
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.socket.write_all(bytes)
+        self.socket.write_all(bytes)?;
+        self.socket.flush()
     }
 
     /// The next packet; `None` when the connection is gone or the time is over.

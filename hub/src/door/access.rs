@@ -1,8 +1,8 @@
 //! Who may connect, and what they may publish and subscribe to.
 
+use super::socket::Peer;
 use super::users::{Refused, Users};
 use citybrain_shared::{Address, config, topic};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -27,6 +27,10 @@ pub enum Denied {
     Anonymous,
     /// Wrong so often that nothing is tried any more for a while.
     TooOften,
+    /// Another than the certificate says.
+    OtherName,
+    /// The certificate names nobody who is in the users file.
+    NoAccount,
 }
 
 impl Access {
@@ -37,7 +41,10 @@ impl Access {
 
     /// # Errors
     /// Why not.
-    pub async fn admit(&self, peer: IpAddr, user: Option<&str>, password: Option<&[u8]>) -> Result<User, Denied> {
+    pub async fn admit(&self, peer: &Peer, user: Option<&str>, password: Option<&[u8]>) -> Result<User, Denied> {
+        if let Some(name) = &peer.certified {
+            return if user.is_some_and(|u| *u != **name) { Err(Denied::OtherName) } else { self.certified(name) };
+        }
         let Some(name) = user else {
             return if self.config.anonymous {
                 Ok(User { name: "".into(), child: None })
@@ -53,18 +60,21 @@ impl Access {
                 Err(Denied::BadUserOrPassword)
             };
         };
-        match users.login(peer, name, password.unwrap_or_default()).await {
+        match users.login(peer.ip, name, password.unwrap_or_default()).await {
             Ok(account) => Ok(User { name: name.into(), child: account.child }),
             Err(Refused::Wrong) => Err(Denied::BadUserOrPassword),
             Err(Refused::TooOften) => Err(Denied::TooOften),
         }
     }
 
-    /// Who has shown a certificate of this name. Its account, if it has one, says whether it is a
-    /// child node.
-    pub fn certified(&self, name: &str) -> User {
-        let account = self.users.as_ref().and_then(|u| u.account(name));
-        User { name: name.into(), child: account.and_then(|a| a.child) }
+    /// Who has shown a certificate of this name. With a users file only those in it come in: so
+    /// somebody can be kept out whose certificate is still good.
+    fn certified(&self, name: &str) -> Result<User, Denied> {
+        let child = match &self.users {
+            None => None,
+            Some(users) => users.account(name).ok_or(Denied::NoAccount)?.child,
+        };
+        Ok(User { name: name.into(), child })
     }
 
     /// May the user publish on this valid topic, which is no link topic?

@@ -41,6 +41,8 @@ counters! {
     connects,
     /// Sockets and CONNECTs that were turned away.
     refused,
+    /// Sockets whose TLS or WebSocket handshake failed; they are turned away as well.
+    handshakes_failed,
     /// CONNECTs with a wrong user or password, or of a peer that had too many of them.
     logins_failed,
     publishes_qos0,

@@ -7,6 +7,8 @@
 //!
 //! | module | what it owns |
 //! |---|---|
+//! | [`entrance`] | listeners, and the TLS and WebSocket handshakes |
+//! | [`socket`], [`websocket`] | what a client is connected by |
 //! | [`packet`] | bytes in, plain structs out, and back |
 //! | [`connection`] | one client: from its CONNECT to its end |
 //! | [`held`] | acknowledgements that wait for a commit |
@@ -23,12 +25,13 @@
 //! | [`users`] | accounts: a file of password hashes |
 //! | [`core`] | what is needed of the engine |
 //!
-//! Deliberately absent: TLS, WebSocket, enhanced authentication. The door never looks into a payload.
+//! Deliberately absent: enhanced authentication. The door never looks into a payload.
 
 pub mod access;
 pub mod connection;
 pub mod core;
 pub mod counters;
+pub mod entrance;
 #[cfg(test)]
 mod fake;
 pub mod held;
@@ -40,16 +43,19 @@ pub mod packet;
 pub mod route;
 pub mod seats;
 pub mod share;
+pub mod socket;
 pub mod sys;
 #[cfg(test)]
 mod tests;
 pub mod trie;
 pub mod users;
+pub mod websocket;
 pub mod window;
 
 use self::access::{Access, User};
 use self::core::Core;
 use self::counters::Counters;
+use self::entrance::Entrance;
 use self::message::Me;
 use self::packet::control::Will;
 use self::packet::publish::{Properties, UserProperties};
@@ -64,9 +70,7 @@ use citybrain_shared::{Pos, config, topic};
 pub use local::{LocalClient, LocalMessage};
 pub use seats::SessionView;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -270,7 +274,7 @@ impl Door {
 }
 
 /// Serves until `shutdown` turns true or its sender is gone; then ends all connections and returns.
-pub async fn serve(listener: TcpListener, door: Arc<Door>, mut shutdown: watch::Receiver<bool>) {
+pub async fn serve(entrances: Vec<Entrance>, door: Arc<Door>, shutdown: watch::Receiver<bool>) {
     let mut tasks = JoinSet::new();
     let stop = door.stop.subscribe();
     {
@@ -281,40 +285,19 @@ pub async fn serve(listener: TcpListener, door: Arc<Door>, mut shutdown: watch::
         let (door, stop) = (door.clone(), stop.clone());
         tasks.spawn(async move { door.keep_house(stop).await });
     }
-    loop {
-        let accepted = tokio::select! {
-            a = listener.accept() => a,
-            _ = shutdown.wait_for(|s| *s) => break,
-            // Finished connections are taken out, or the set would grow.
-            Some(_) = tasks.join_next() => continue,
-        };
-        match accepted {
-            Ok((socket, peer)) => {
-                let open = door.counters.connections.fetch_add(1, Ordering::Relaxed);
-                if open >= door.broker.connections_max as u64 {
-                    door.counters.connections.fetch_sub(1, Ordering::Relaxed);
-                    door.counters.refused.add(1);
-                    tracing::warn!(%peer, connections = open, "Refused a connection: `connections_max` are open.");
-                    continue;
-                }
-                let door = door.clone();
-                tasks.spawn(async move {
-                    connection::run(&door, socket, peer).await;
-                    door.counters.connections.fetch_sub(1, Ordering::Relaxed);
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors: existing connections go on, new ones wait.
-                tracing::warn!(%error, "Cannot accept a connection.");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+    let mut open = JoinSet::new();
+    for entrance in entrances {
+        open.spawn(entrance.serve(door.clone(), shutdown.clone()));
     }
+    let mut connections: Vec<JoinSet<()>> = open.join_all().await;
     door.stop.send_replace(true);
     door.seats.kick_all(packet::reason::SHUTTING_DOWN);
-    let ended =
-        tokio::time::timeout(Duration::from_secs(5), async { while tasks.join_next().await.is_some() {} }).await;
-    if ended.is_err() {
+    let ended = tokio::time::timeout(Duration::from_secs(5), async {
+        for tasks in connections.iter_mut().chain([&mut tasks]) {
+            while tasks.join_next().await.is_some() {}
+        }
+    });
+    if ended.await.is_err() {
         tracing::warn!("Some connections did not end in time.");
     }
 }

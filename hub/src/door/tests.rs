@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use citybrain_shared::record::{Header, Kind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -42,10 +43,10 @@ impl House {
     async fn with(fake: &Fake, broker: config::Broker, access: config::Access) -> House {
         let link = config::Link::default();
         let door = Door::new(Arc::new(fake.clone()), Arc::new(Plain), &node(), &broker, &access, &link);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let (stop, shutdown) = watch::channel(false);
-        let serving = tokio::spawn(serve(listener, door.clone(), shutdown));
+        let serving = tokio::spawn(serve(vec![Entrance::plain(listener)], door.clone(), shutdown));
         House { door, at, stop, serving }
     }
 

@@ -3,7 +3,7 @@
 //! **Constraints**: no password is kept or compared as it is; a wrong one costs the node no more
 //! than a right one, and guessing is slow; a storm of reconnecting clients hashes nothing.
 //! **Format**: a line each, `USER:HASH`, or `USER:ADDRESS:HASH` for a child node's account; the hash
-//! is an argon2id PHC string. `#` begins a comment. `citybrain user` writes it.
+//! is an argon2id PHC string, or `-`: no password, only a certificate. `#` begins a comment. `citybrain user` writes it.
 //! **Operation**: the file is read again when it changes. A password that was right is remembered as
 //! a keyed digest for as long as its line stays the same; only others are hashed, on a thread for
 //! blocking work, few at a time.
@@ -58,7 +58,8 @@ struct File {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    pub hash: Arc<str>,
+    /// `None`: there is no password.
+    pub hash: Option<Arc<str>>,
     pub child: Option<Address>,
 }
 
@@ -68,6 +69,9 @@ pub enum Refused {
     /// This peer has been wrong too often.
     TooOften,
 }
+
+/// Stands for the hash of an account that is only for a certificate.
+pub const NO_PASSWORD: &str = "-";
 
 /// A line that is no account.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +94,7 @@ pub fn parse(text: &str) -> (HashMap<String, Account>, Vec<BadLine>) {
         let (child, hash) = match rest.rsplit_once(':') {
             Some((address, hash)) => match Address::parse(address) {
                 Ok(address) => (Some(address), hash),
-                Err(_) if hash.starts_with("$argon2") => {
+                Err(_) if hash.starts_with("$argon2") || hash == NO_PASSWORD => {
                     refuse("binds its user to something that is no address");
                     continue;
                 }
@@ -98,11 +102,15 @@ pub fn parse(text: &str) -> (HashMap<String, Account>, Vec<BadLine>) {
             },
             None => (None, rest),
         };
+        if hash == NO_PASSWORD {
+            users.insert(name.to_owned(), Account { hash: None, child });
+            continue;
+        }
         if !PasswordHash::new(hash).is_ok_and(|h| h.algorithm == Algorithm::Argon2id.ident() && h.hash.is_some()) {
             refuse("holds a password in plain text, or a hash that is no argon2id");
             continue;
         }
-        users.insert(name.to_owned(), Account { hash: hash.into(), child });
+        users.insert(name.to_owned(), Account { hash: Some(hash.into()), child });
     }
     (users, bad)
 }
@@ -156,20 +164,24 @@ impl Users {
         let account = self.account(name);
         let digest = self.digest(name, password);
         if let Some(account) = &account
-            && self.good.lock().get(name).is_some_and(|g| g.hash == account.hash && same(&g.digest, &digest))
+            && self
+                .good
+                .lock()
+                .get(name)
+                .is_some_and(|g| Some(&g.hash) == account.hash.as_ref() && same(&g.digest, &digest))
         {
             return Ok(account.clone());
         }
         if self.has_failed_often(peer) {
             return Err(Refused::TooOften);
         }
-        let hash: Arc<str> = account.as_ref().map_or_else(|| NOBODY.into(), |a| a.hash.clone());
+        let hash: Arc<str> = account.as_ref().and_then(|a| a.hash.clone()).unwrap_or_else(|| NOBODY.into());
         let right = {
             let _turn = self.hashing.acquire().await.map_err(|_| Refused::Wrong)?;
             let (hash, password) = (hash.clone(), password.to_vec());
             tokio::task::spawn_blocking(move || verify(&hash, &password)).await.unwrap_or(false)
         };
-        match account.filter(|_| right) {
+        match account.filter(|a| right && a.hash.is_some()) {
             Some(account) => {
                 let mut good = self.good.lock();
                 if good.len() >= REMEMBERED_MAX {
@@ -257,10 +269,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users");
         let secret = hash(b"secret:with:colons").unwrap();
-        std::fs::write(&path, format!("# people\nann:{secret}\nstreet:c/s:{secret}\nplain:word\n")).unwrap();
+        std::fs::write(&path, format!("# people\nann:{secret}\nstreet:c/s:{secret}\nplain:word\ncard:c/t:-\n"))
+            .unwrap();
         let users = Users::new(&path);
         assert_eq!(users.login(PEER, "ann", b"wrong").await, Err(Refused::Wrong));
         assert_eq!(users.login(PEER, "plain", b"word").await, Err(Refused::Wrong));
+        assert_eq!(users.login(PEER, "card", b"-").await, Err(Refused::Wrong));
+        assert_eq!(users.account("card"), Some(Account { hash: None, child: Address::parse("c/t").ok() }));
         assert!(users.login(PEER, "ann", b"secret:with:colons").await.is_ok());
         let street = users.login(PEER, "street", b"secret:with:colons").await.unwrap();
         assert_eq!(street.child, Some(Address::parse("c/s").unwrap()));

@@ -5,9 +5,11 @@
 //! client that reconnects by itself silently forgets what it had accepted.
 
 use crate::door::LocalClient;
+use crate::tls::ClientFiles;
 use bytes::Bytes;
 use rumqttc::{
     AsyncClient, Event as Mqtt, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, QoS, SubscribeFilter,
+    TlsConfiguration, Transport,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -181,44 +183,40 @@ pub struct Broker {
     pub port: u16,
     pub username: Option<String>,
     pub password: Option<String>,
+    /// Read for each connection.
+    pub tls: Option<ClientFiles>,
     pub keep_alive_s: u16,
     /// Largest link message, bytes.
     pub message_bytes_max: usize,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no broker's address: write mqtt://HOST:PORT")]
-pub struct BadUrl(pub String);
-
-/// Host and port of `mqtt://HOST[:PORT]`.
+/// What every connection to a broker has in common.
 ///
 /// # Errors
-/// [`BadUrl`], also for schemes that this build does not speak.
-pub fn parse_url(url: &str) -> Result<(String, u16), BadUrl> {
-    let bad = || BadUrl(url.to_owned());
-    let rest = url.strip_prefix("mqtt://").or_else(|| url.strip_prefix("tcp://")).ok_or_else(bad)?;
-    let rest = rest.trim_end_matches('/');
-    let (host, port) = match rest.strip_prefix('[').and_then(|r| r.split_once(']')) {
-        Some((host, "")) => (host, "1883"),
-        Some((host, port)) => (host, port.strip_prefix(':').ok_or_else(bad)?),
-        None => rest.rsplit_once(':').unwrap_or((rest, "1883")),
-    };
-    let port = port.parse().map_err(|_| bad())?;
-    if host.is_empty() || host.contains(['/', '@']) { Err(bad()) } else { Ok((host.to_owned(), port)) }
+/// Why the TLS files cannot be used.
+pub(crate) fn options(broker: &Broker, client_id: String, packet_bytes_max: usize) -> Result<MqttOptions, String> {
+    let mut options = MqttOptions::new(client_id, broker.host.clone(), broker.port);
+    options.set_keep_alive(Duration::from_secs(broker.keep_alive_s.max(1).into()));
+    options.set_max_packet_size(packet_bytes_max, packet_bytes_max);
+    if let Some(user) = &broker.username {
+        options.set_credentials(user.clone(), broker.password.clone().unwrap_or_default());
+    }
+    if let Some(files) = &broker.tls {
+        let config = files.config().map_err(|e| e.to_string())?;
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
+    }
+    Ok(options)
 }
 
 /// Opens one connection with a clean session. The poll task is spawned here and ends with it.
 ///
 /// `will`: topic and payload that the broker publishes, retained, when the connection breaks.
 pub fn connect(broker: &Broker, client_id: String, will: Option<(String, Vec<u8>)>, filters: Vec<String>) -> Pipe {
-    let mut options = MqttOptions::new(client_id, broker.host.clone(), broker.port);
-    options.set_keep_alive(Duration::from_secs(broker.keep_alive_s.max(1).into()));
+    let (mut options, refused) = match options(broker, client_id, broker.message_bytes_max + PACKET_SLACK_BYTES) {
+        Ok(options) => (options, None),
+        Err(why) => (MqttOptions::new("", "", 0), Some(why)),
+    };
     options.set_clean_session(true);
-    let packet_bytes_max = broker.message_bytes_max + PACKET_SLACK_BYTES;
-    options.set_max_packet_size(packet_bytes_max, packet_bytes_max);
-    if let Some(user) = &broker.username {
-        options.set_credentials(user.clone(), broker.password.clone().unwrap_or_default());
-    }
     if let Some((topic, payload)) = will {
         options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, true));
     }
@@ -230,8 +228,15 @@ pub fn connect(broker: &Broker, client_id: String, will: Option<(String, Vec<u8>
     let (tx, rx) = mpsc::channel(INBOX_MESSAGES_MAX);
     let queued_bytes = Arc::new(AtomicUsize::new(0));
     let dropped = Arc::new(AtomicU64::new(0));
-    let poll = poll(events, client.clone(), filters, tx, queued_bytes.clone(), dropped.clone());
-    let task = tokio::spawn(poll).abort_handle();
+    let poll = poll(events, client.clone(), filters, tx.clone(), queued_bytes.clone(), dropped.clone());
+    let task = tokio::spawn(async move {
+        match refused {
+            None => poll.await,
+            // Files that are being replaced are better the next time.
+            Some(why) => drop(tx.try_send(Event::Disconnected(why))),
+        }
+    })
+    .abort_handle();
     Pipe { outlet: Outlet(OutletKind::Mqtt(client)), inlet: Inlet(InletKind::Mqtt { rx, queued_bytes, dropped, task }) }
 }
 
@@ -275,24 +280,24 @@ async fn poll(
             }
             Ok(Mqtt::Incoming(Packet::Disconnect)) => break "the broker ended the connection".into(),
             Ok(_) => {}
-            Err(e) => break e.to_string(),
+            Err(e) => break reason(&e),
         }
     };
     // If the inbox is full the end of the channel says the same.
     let _ = tx.try_send(Event::Disconnected(why));
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_brokers_url_has_a_host_and_a_port() {
-        assert_eq!(parse_url("mqtt://127.0.0.1:1884"), Ok(("127.0.0.1".into(), 1884)));
-        assert_eq!(parse_url("mqtt://street.example/"), Ok(("street.example".into(), 1883)));
-        assert_eq!(parse_url("mqtt://[::1]:7"), Ok(("::1".into(), 7)));
-        for bad in ["street", "http://x", "mqtt://", "mqtt://x:y", "mqtts://x", "mqtt://u@x"] {
-            assert!(parse_url(bad).is_err(), "{bad}");
+/// An error with what is behind it.
+pub(crate) fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(c) = cause {
+        let c_text = c.to_string();
+        if !text.contains(&c_text) {
+            text.push_str(": ");
+            text.push_str(&c_text);
         }
+        cause = c.source();
     }
+    text
 }

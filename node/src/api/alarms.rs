@@ -3,6 +3,7 @@
 //! A change is decided on the state of its own commit; where the alarm's node is further down, what
 //! is committed here is the word to it, and the answer says so in `asked`.
 
+use super::ops::Operator;
 use super::{Ctx, Refusal, now, query};
 use crate::brain::Brain;
 use crate::brain::rules::{AskError, Wish};
@@ -139,11 +140,13 @@ pub async fn rules(From(ctx): From<Arc<Ctx>>) -> Response {
     ctx.answer(ctx.hub.state(|state| Brain::of(state).map(|b| b.rules.view())).unwrap_or(none))
 }
 
-pub async fn reload(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
+pub async fn reload(From(ctx): From<Arc<Ctx>>, who: Operator) -> Result<Response, Refusal> {
     let reloaded = reload_rules(&ctx.hub, &ctx.config).await.map_err(|why| {
         let hint = "the running rules stay; `citybrain check FILE` draws what is wrong";
         Refusal::new(StatusCode::CONFLICT, "not-reloaded", why, hint)
     })?;
+    let detail = format!("{} rules in force; new: {:?}, gone: {:?}", reloaded.rules, reloaded.added, reloaded.removed);
+    super::ops::operator(&ctx, &who, "reload", &detail).await?;
     Ok(ctx.answer(reloaded))
 }
 

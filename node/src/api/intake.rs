@@ -1,5 +1,6 @@
 //! Events that come in by HTTP. The answer comes after the fsync.
 
+use super::ops::Operator;
 use super::{Ctx, Refusal, events, now};
 use axum::extract::State as From;
 use axum::extract::rejection::BytesRejection;
@@ -19,7 +20,11 @@ use std::time::Duration;
 const COMMIT_WAIT: Duration = Duration::from_secs(10);
 
 /// `POST /v1/send`: makes a directive of the request and commits it. 202: receipts come later.
-pub async fn send(From(ctx): From<Arc<Ctx>>, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
+pub async fn send(
+    From(ctx): From<Arc<Ctx>>,
+    who: Operator,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
     let body = within(body)?;
     let request: view::Send = serde_json::from_slice(&body).map_err(|e| {
         let hint = "{\"target\":\"ADDRESS/**\",\"type\":\"city.notice\",\"data\":{}}";
@@ -30,6 +35,10 @@ pub async fn send(From(ctx): From<Arc<Ctx>>, body: Result<Bytes, BytesRejection>
     let source = format!("/{}", ctx.address());
     let event = cloud_event(&request, &target, &id, &source, now())?;
     let draft = (ctx.accept)(&event, "api:send").map_err(|letter| Refusal::bad(&letter.reason, letter.detail, ""))?;
+    // Who sent it is on disk before it goes anywhere.
+    let detail =
+        format!("{} `{}` to {target}, id {id}", request.directive.as_deref().unwrap_or("notice"), request.event_type);
+    super::ops::operator(&ctx, &who, "send", &detail).await?;
     let (pos, _) = commit(&ctx, draft, &id).await?;
     let sent = view::Sent { id, source, pos, target: target.to_string(), event_type: request.event_type };
     Ok(ctx.answer_with(StatusCode::ACCEPTED, sent))

@@ -19,12 +19,14 @@
 //! | POST `/v1/send`, POST `/v1/events` | [`intake`]: answers after the fsync |
 //!
 //! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.
-//! There is no login here: the listener is loopback unless config says otherwise.
+//! Who may ask is judged by [`guard`], where the config names a tokens file; without one the listener
+//! is loopback.
 
 pub mod alarms;
 mod audit;
 mod directives;
 mod events;
+mod guard;
 mod intake;
 mod letters;
 pub mod metrics;
@@ -37,6 +39,7 @@ mod tests;
 mod trace;
 mod why;
 
+use crate::tokens::Tokens;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Query};
 use axum::http::{StatusCode, Uri, header};
@@ -100,9 +103,14 @@ impl Ctx {
     }
 }
 
-/// All that is served: the node's own routes, and the road to those below.
-pub fn router(ctx: Arc<Ctx>) -> Router {
-    road::before(routes(ctx.clone()), &ctx)
+/// All that is served: the node's own routes, and the road to those below. With `tokens`, only to
+/// those whom they name.
+pub fn router(ctx: Arc<Ctx>, tokens: Option<Arc<Tokens>>) -> Router {
+    let all = road::before(routes(ctx.clone()), &ctx);
+    match tokens {
+        None => all,
+        Some(tokens) => all.layer(axum::middleware::from_fn_with_state(tokens, guard::guard)),
+    }
 }
 
 /// What the node answers itself, to a client as to a question from above.

@@ -1,6 +1,7 @@
 //! For whoever keeps the node running: its log level, config, version, and what `doctor` needs.
 
 use super::{Ctx, Refusal, now};
+use crate::tokens::Holder;
 use crate::{doctor, logging};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, FromRequestParts, State as From};
@@ -14,6 +15,7 @@ use citybrain_shared::config::Config;
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, HEADER_OPERATOR};
 use citybrain_shared::wire;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,27 +46,44 @@ impl Default for Sources {
     }
 }
 
-/// Who asks, as far as that is known: a claim, and an address.
-#[derive(Clone, Debug, Default)]
+/// Who asks, as far as that is known, and from where.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Operator {
     pub who: String,
+    /// `claimed` or `token`, as in [`Act`].
+    pub who_is: String,
     pub from: String,
+}
+
+impl Operator {
+    pub fn act(&self, what: &str, detail: &str) -> Act {
+        Act::known(&self.who_is, Act::claimed(&self.who, what, detail, view::rfc3339(now()), &self.from))
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Operator {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Operator, Self::Rejection> {
-        let who = parts.headers.get(HEADER_OPERATOR).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.to_string());
-        Ok(Operator { who: who.to_owned(), from: from.unwrap_or_default() })
+        // From above: the node that passed it on has said who it was.
+        if let Some(operator) = parts.extensions.get::<Operator>() {
+            return Ok(operator.clone());
+        }
+        let claim = parts.headers.get(HEADER_OPERATOR).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.to_string()).unwrap_or_default();
+        Ok(match parts.extensions.get::<Holder>() {
+            None => Operator { who: claim.to_owned(), who_is: "claimed".into(), from },
+            Some(Holder { name, .. }) if claim.is_empty() => {
+                Operator { who: name.clone(), who_is: "token".into(), from }
+            }
+            Some(Holder { name, .. }) => Operator { who: format!("{name} ({claim})"), who_is: "token".into(), from },
+        })
     }
 }
 
 /// Records what an operator did, and waits until that is on disk.
 pub(super) async fn operator(ctx: &Ctx, who: &Operator, what: &str, detail: &str) -> Result<(), Refusal> {
-    let act = Act::claimed(&who.who, what, detail, view::rfc3339(now()), &who.from);
-    let ticket = ctx.hub.offer(vec![record::draft(&ctx.config.node.address, &act)]).await?;
+    let ticket = ctx.hub.offer(vec![record::draft(&ctx.config.node.address, &who.act(what, detail))]).await?;
     engine::wait(ticket).await?;
     Ok(())
 }

@@ -1,16 +1,18 @@
 //! The road to any node below: a question goes down the links, the node's own router answers it.
 //!
-//! **Format** of a question: `GET PATH`, as text. Of an answer: a JSON line ([`Head`]), then the body.
+//! **Format** of a question: `GET PATH`, as text; of one that changes something: `POST PATH`, a line
+//! that says who asks ([`Operator`] as JSON), the body. Of an answer: a JSON line ([`Head`]), then the body.
 //!
-//! **Bounds.** Nothing is stored. Only GET; no stream that follows; no question that would travel
-//! further by itself. An answer fits into one link message: a longer stream is cut behind a whole
+//! **Bounds.** Nothing is stored. Only GET and the few changes of [`CHANGES`]; no stream that follows;
+//! no question that would travel further by itself. An answer fits into one link message: a longer stream is cut behind a whole
 //! line, a longer list behind a whole item, and either says so. At most [`TOGETHER`] questions of one
 //! asker are under way; each has a deadline.
 
+use super::ops::Operator;
 use super::{Ctx, Refusal, json, query};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Request, State as From};
+use axum::extract::{FromRequestParts, Path, Request, State as From};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -37,6 +39,10 @@ const KNOWN_WITHIN: Duration = Duration::from_millis(500);
 const TOGETHER: usize = 16;
 /// Nodes that one question asks. A larger subtree is asked part by part.
 pub const NODES_MAX: usize = 1_000;
+/// What may be changed from above. A node trusts those above it, which send it commands anyway.
+const CHANGES: [&str; 4] = ["/v1/log-level", "/v1/dlq/retry", "/v1/dlq/drop", "/v1/reload"];
+/// Body of a change, bytes: a thousand positions of dead letters fit.
+const CHANGE_BYTES_MAX: usize = 32 * 1024;
 /// Room in a link message for its topic and the answer's head.
 const HEAD_BYTES: usize = 1024;
 /// How long a place is waited for when this node has too many questions under way.
@@ -111,22 +117,61 @@ pub fn handler(ctx: &Ctx, routes: Router) -> Handler {
 }
 
 async fn reply(routes: Router, question: &[u8], bytes_max: usize) -> Bytes {
-    let refused = |error: &str, detail: &str, hint: &str| Refusal::bad(error, detail, hint).into_response();
-    let path = std::str::from_utf8(question).ok().and_then(|q| q.strip_prefix("GET "));
-    let response = match path.and_then(|p| p.parse::<Uri>().ok()) {
-        None => refused("bad-question", "the question is not `GET PATH`", "the asker may be of a newer version"),
-        Some(uri) if uri.query().is_some_and(|q| q.split('&').any(|p| p == "follow=true")) => {
-            refused("follow", "no stream stays open over the links", "ask again with --after, or ask the node itself")
-        }
-        Some(uri) => call(routes, uri).await,
+    let response = match requested(question) {
+        Ok(request) => pass(routes, request).await,
+        Err(refusal) => refusal.into_response(),
     };
     encode(response, bytes_max).await
 }
 
-/// Asks routes as a socket would.
-pub async fn call(mut routes: Router, uri: Uri) -> Response {
+/// A question as a request to this node's routes.
+fn requested(question: &[u8]) -> Result<Request, Refusal> {
+    let unknown = || {
+        let hint = "the asker may be of a newer version";
+        Refusal::bad("bad-question", "the question is not one that this node knows", hint)
+    };
+    let text = std::str::from_utf8(question).map_err(|_| unknown())?;
+    if let Some(path) = text.strip_prefix("GET ") {
+        let uri: Uri = path.parse().map_err(|_| unknown())?;
+        if uri.query().is_some_and(|q| q.split('&').any(|p| p == "follow=true")) {
+            let hint = "ask again with --after, or ask the node itself";
+            return Err(Refusal::bad("follow", "no stream stays open over the links", hint));
+        }
+        return Ok(get_of(uri));
+    }
+    let (path, rest) = text.strip_prefix("POST ").and_then(|t| t.split_once('\n')).ok_or_else(unknown)?;
+    let (who, body) = rest.split_once('\n').ok_or_else(unknown)?;
+    let who: Operator = serde_json::from_str(who).map_err(|_| unknown())?;
+    changeable(path)?;
+    let mut request = Request::new(Body::from(body.to_owned()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = path.parse().map_err(|_| unknown())?;
+    request.extensions_mut().insert(who);
+    Ok(request)
+}
+
+/// Whether it may be changed from above.
+fn changeable(path: &str) -> Result<(), Refusal> {
+    if CHANGES.contains(&path) {
+        return Ok(());
+    }
+    let detail = format!("`POST {path}` does not go through the links");
+    let hint = format!("do it at the node itself; from above go {}", CHANGES.join(", "));
+    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "not-from-above", detail, hint))
+}
+
+fn get_of(uri: Uri) -> Request {
     let mut request = Request::new(Body::empty());
     *request.uri_mut() = uri;
+    request
+}
+
+/// Asks routes as a socket would.
+pub async fn call(routes: Router, uri: Uri) -> Response {
+    pass(routes, get_of(uri)).await
+}
+
+async fn pass(mut routes: Router, request: Request) -> Response {
     match routes.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
@@ -219,9 +264,13 @@ fn cut(json: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
 /// # Errors
 /// [`AskError`].
 pub async fn ask(ctx: &Ctx, to: &Address, path: &str, within: Duration) -> Result<Replied, AskError> {
+    put(ctx, to, format!("GET {path}").into(), within).await
+}
+
+/// Puts a question in its [format](self).
+async fn put(ctx: &Ctx, to: &Address, question: Bytes, within: Duration) -> Result<Replied, AskError> {
     let Some(downlinks) = &ctx.downlinks else { return Err(AskError::NotBelow(to.clone())) };
     let started = Instant::now();
-    let question = Bytes::from(format!("GET {path}"));
     loop {
         let left = within.saturating_sub(started.elapsed());
         match downlinks.ask(to, question.clone(), left).await {
@@ -364,26 +413,48 @@ async fn at(From(road): From<Road>, Path(address): Path<String>, uri: Uri) -> Re
     forward(&road, &address, &wanted.path, within(wanted.within_ms)?).await
 }
 
-/// Any GET with [`view::HEADER_AT`].
+/// Any GET with [`view::HEADER_AT`], and the changes of [`CHANGES`].
 async fn by_header(From(road): From<Road>, request: Request, next: Next) -> Response {
     let Some(address) = request.headers().get(view::HEADER_AT) else { return next.run(request).await };
     let address = address.to_str().unwrap_or_default().to_owned();
-    if request.method() != Method::GET {
-        let hint = "only reading goes through the links; change a node at the node itself";
-        return Refusal::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "read-only",
-            "only GET can be asked of another node",
-            hint,
-        )
-        .into_response();
-    }
+    elsewhere(&road, &address, request).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn elsewhere(road: &Road, address: &str, request: Request) -> Result<Response, Refusal> {
     let (path, within_ms) = without_deadline(request.uri());
-    let asked = match within(within_ms) {
-        Ok(within) => forward(&road, &address, &path, within).await,
-        Err(refusal) => Err(refusal),
-    };
-    asked.unwrap_or_else(IntoResponse::into_response)
+    let within = within(within_ms)?;
+    if request.method() == Method::GET {
+        return forward(road, address, &path, within).await;
+    }
+    if request.method() != Method::POST {
+        return Err(changeable(&path).err().unwrap_or_else(|| Refusal::bad("method", "use POST", "")));
+    }
+    changeable(&path)?;
+    let own = &road.ctx.config.node.address;
+    let to = below(own, address)?;
+    let (mut parts, body) = request.into_parts();
+    let Ok(mut who) = Operator::from_request_parts(&mut parts, &()).await;
+    let body = axum::body::to_bytes(body, CHANGE_BYTES_MAX).await.map_err(|_| {
+        let detail = format!("a change through the links has at most {CHANGE_BYTES_MAX} bytes");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail, "change less at a time")
+    })?;
+    if to == *own {
+        let mut request = Request::from_parts(parts, Body::from(body));
+        request.extensions_mut().insert(who);
+        return Ok(pass(road.routes.clone(), request).await);
+    }
+    who.from = format!("{}, by {own}", who.from);
+    let who = serde_json::to_string(&who).expect("an operator has only string keys");
+    let mut question = format!("POST {path}\n{who}\n").into_bytes();
+    question.extend_from_slice(&body);
+    match put(&road.ctx, &to, question.into(), within).await {
+        Err(AskError::Late) => {
+            let detail = format!("{to} did not answer in time: it may have done it all the same");
+            let hint = format!("`citybrain events --type city.brain.operator --at {to}` says what was done there");
+            Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "late", detail, hint))
+        }
+        told => answered(road, &to, told).await,
+    }
 }
 
 /// The path and query without `within_ms`, which is for the asker.
@@ -421,7 +492,13 @@ async fn forward(road: &Road, address: &str, path: &str, within: Duration) -> Re
     if to == *own {
         return Ok(call(road.routes.clone(), uri).await);
     }
-    match ask(&road.ctx, &to, path, within).await {
+    let told = ask(&road.ctx, &to, path, within).await;
+    answered(road, &to, told).await
+}
+
+/// What a node below told, or what is known of it while it tells nothing.
+async fn answered(road: &Road, to: &Address, told: Result<Replied, AskError>) -> Result<Response, Refusal> {
+    match told {
         Ok(replied) => Ok(replied.into_response()),
         Err(AskError::Busy) => Err(Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -435,7 +512,7 @@ async fn forward(road: &Road, address: &str, path: &str, within: Duration) -> Re
             AskError::TooLarge.to_string(),
             "ask for less",
         )),
-        Err(error) => Ok(unanswered(&road.ctx, &to, &error).await),
+        Err(error) => Ok(unanswered(&road.ctx, to, &error).await),
     }
 }
 
@@ -654,6 +731,9 @@ mod tests {
         assert_eq!((long.body.len(), long.cut), (1000, true));
         assert_eq!(asked("GET /v1/none").await.status, 404);
         assert_eq!(asked("POST /v1/x").await.status, 400);
+        let who = serde_json::to_string(&Operator::default()).unwrap();
+        assert_eq!(asked(&format!("POST /v1/x\n{who}\n{{}}")).await.status, 405, "only what may be changed from above");
+        assert_eq!(asked("POST /v1/reload\nsomebody\n").await.status, 400);
         assert_eq!(asked("GET /v1/long?follow=true").await.status, 400);
     }
 }

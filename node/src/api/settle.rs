@@ -1,13 +1,13 @@
 //! An operator's word on dead letters: try it again, or let it go. Each leaves a record of who did it.
 
 use super::ops::Operator;
-use super::{Ctx, Refusal, letters, now};
+use super::{Ctx, Refusal, letters};
 use axum::extract::State as From;
 use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
 use bytes::Bytes;
 use citybrain_hub::engine::{self, Outcome, Settled};
-use citybrain_hub::operator::{self as record, Act};
+use citybrain_hub::operator as record;
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, SettledLetter};
 use citybrain_shared::{Pos, limits};
@@ -63,8 +63,7 @@ async fn one(ctx: &Ctx, who: &Operator, pos: Pos, what: &str) -> Result<SettledL
         None
     };
     let detail = format!("{pos} ({}, from {}, topic {})", letter.reason, letter.via, letter.topic);
-    let act = Act::claimed(&who.who, what, &detail, view::rfc3339(now()), &who.from);
-    let note = record::draft(&ctx.config.node.address, &act);
+    let note = record::draft(&ctx.config.node.address, &who.act(what, &detail));
     let ticket = ctx.hub.settle(pos, draft, vec![note]).await?;
     match engine::wait(ticket).await? {
         Settled::NotOpen => say("not-open", "somebody else closed it in this moment".into(), None),

@@ -3,7 +3,7 @@
 
 use super::offline::Folder;
 use super::render::Many;
-use super::{Fail, Output};
+use super::{Fail, Output, context};
 use citybrain_shared::view::{self, Answer, ApiFile, Failure, View};
 use citybrain_shared::{Address, Selector};
 use clap::Args;
@@ -28,10 +28,16 @@ const WITHIN_MAX_MS: u64 = 10_000;
 /// Which node is asked.
 #[derive(Clone, Debug, Default, Args)]
 pub struct At {
-    /// The node's API [default: http://127.0.0.1:8080]
+    /// The node's API [default: that of the context in use, or http://127.0.0.1:8080]
     #[arg(long, value_name = "URL", env = "CITYBRAIN_NODE")]
     pub node: Option<String>,
-    /// Or: the data folder of a node that runs on this machine (goes before --node)
+    /// Or: a node by the name that `citybrain context add` gave it (goes before --node)
+    #[arg(long, value_name = "NAME", env = "CITYBRAIN_CONTEXT")]
+    pub context: Option<String>,
+    /// A file with a token that the node knows; a context has its own
+    #[arg(long, value_name = "FILE", env = "CITYBRAIN_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Or: the data folder of a node that runs on this machine (goes before all others)
     #[arg(long, value_name = "DIR", visible_alias = "data")]
     pub data_dir: Option<PathBuf>,
     /// A node below that one, asked through its links; or many: `c/s/**@community`
@@ -48,17 +54,23 @@ pub struct At {
 /// As [`At`], for a command that changes something or whose `--data` is something else.
 #[derive(Clone, Debug, Default, Args)]
 pub struct AtOnly {
-    /// The node's API [default: http://127.0.0.1:8080]
+    /// The node's API [default: that of the context in use, or http://127.0.0.1:8080]
     #[arg(long, value_name = "URL", env = "CITYBRAIN_NODE")]
     pub node: Option<String>,
-    /// Or: the data folder of a node that runs on this machine (goes before --node)
+    /// Or: a node by the name that `citybrain context add` gave it (goes before --node)
+    #[arg(long, value_name = "NAME", env = "CITYBRAIN_CONTEXT")]
+    pub context: Option<String>,
+    /// A file with a token that the node knows; a context has its own
+    #[arg(long, value_name = "FILE", env = "CITYBRAIN_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Or: the data folder of a node that runs on this machine (goes before all others)
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
 
 impl From<AtOnly> for At {
     fn from(at: AtOnly) -> At {
-        At { node: at.node, data_dir: at.data_dir, ..At::default() }
+        At { node: at.node, context: at.context, token_file: at.token_file, data_dir: at.data_dir, ..At::default() }
     }
 }
 
@@ -82,7 +94,7 @@ pub struct Node {
 }
 
 enum Via {
-    Http { url: String, agent: ureq::Agent },
+    Http { url: String, agent: ureq::Agent, token: Option<String> },
     Folder(Box<Folder>),
 }
 
@@ -162,19 +174,8 @@ impl At {
             let via = Via::Folder(Box::new(Folder::open(dir)?));
             return Ok(Node { via, below: None, within_ms: None, hint: String::new() });
         }
-        let (url, hint) = match &self.data_dir {
-            Some(dir) => of_folder(dir)?,
-            None => (
-                self.node.clone().unwrap_or_else(|| URL_DEFAULT.into()),
-                "`citybrain run --config FILE` starts a node; `--node URL` or `--data-dir DIR` asks another".into(),
-            ),
-        };
-        if !url.starts_with("http://") {
-            return Err(Fail::usage(
-                format!("`{url}` is no http:// address"),
-                format!("such as `--node {URL_DEFAULT}`"),
-            ));
-        }
+        let Asked { url, token, hint } = self.asked()?;
+        is_http(&url)?;
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -182,13 +183,64 @@ impl At {
             .timeout_recv_response(Some(ANSWER_WAIT + Duration::from_millis(self.within.unwrap_or(WITHIN_MAX_MS / 2))))
             .build()
             .new_agent();
-        let via = Via::Http { url: url.trim_end_matches('/').to_owned(), agent };
+        let via = Via::Http { url: url.trim_end_matches('/').to_owned(), agent, token };
         Ok(Node { via, below: self.below.clone(), within_ms: self.within, hint })
+    }
+
+    /// Where it is asked: its folder says so, a context, `--node`, the context in use, the default.
+    fn asked(&self) -> Result<Asked, Fail> {
+        if let Some(dir) = &self.data_dir {
+            return of_folder(dir);
+        }
+        let named = self.context.as_deref();
+        let place = match (named, &self.node) {
+            (None, Some(_)) => None,
+            _ => context::place(named)?,
+        };
+        let (url, its_token) = match place {
+            Some(place) => (place.url, place.token_file),
+            None => (self.node.clone().unwrap_or_else(|| URL_DEFAULT.into()), None),
+        };
+        let token = self.token_file.clone().or(its_token).map(|file| token_in(&file)).transpose()?;
+        let hint = "`citybrain run --config FILE` starts a node; `--node URL`, `--context NAME` or `--data-dir DIR` \
+                    asks another";
+        Ok(Asked { url, token, hint: hint.into() })
     }
 }
 
+/// Where a node is asked, and what opens it.
+struct Asked {
+    url: String,
+    token: Option<String>,
+    hint: String,
+}
+
+/// # Errors
+/// For any other kind of address.
+pub(super) fn is_http(url: &str) -> Result<(), Fail> {
+    if url.starts_with("http://") {
+        return Ok(());
+    }
+    Err(Fail::usage(format!("`{url}` is no http:// address"), format!("such as `{URL_DEFAULT}`")))
+}
+
+/// The token in a file.
+///
+/// # Errors
+/// When the file cannot be read, or holds no single word.
+pub(super) fn token_in(file: &Path) -> Result<String, Fail> {
+    let hint = "`citybrain token add NAME --role reader --file TOKENS > FILE` makes one, on the node's machine";
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Fail::usage(format!("cannot read the token in `{}`: {e}", file.display()), hint))?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Fail::usage(format!("`{}` holds no token: a token is one word", file.display()), hint));
+    }
+    Ok(token.to_owned())
+}
+
 /// The URL that the node running on this folder has written there, and whom that concerns.
-fn of_folder(dir: &Path) -> Result<(String, String), Fail> {
+fn of_folder(dir: &Path) -> Result<Asked, Fail> {
     let path = dir.join("api.json");
     let hint = format!(
         "`citybrain run --config FILE` starts its node; `--offline {}` reads the folder of a stopped one",
@@ -199,8 +251,8 @@ fn of_folder(dir: &Path) -> Result<(String, String), Fail> {
     })?;
     let file: ApiFile = serde_json::from_slice(&text)
         .map_err(|e| Fail::unreachable(format!("`{}` does not read: {e}", path.display()), hint))?;
-    let ended = format!("{} (pid {}) may have ended: `citybrain run --config FILE` starts it", file.address, file.pid);
-    Ok((file.url, ended))
+    let hint = format!("{} (pid {}) may have ended: `citybrain run --config FILE` starts it", file.address, file.pid);
+    Ok(Asked { url: file.url, token: file.token, hint })
 }
 
 /// The deadline, for a question by which the node asked asks others: `--within` is then its own.
@@ -239,14 +291,17 @@ impl Node {
     /// # Errors
     /// As [`Node::get`].
     pub fn post<T: View>(&self, path: &str, body: &impl Serialize) -> Result<Answer<T>, Fail> {
-        let Via::Http { url, agent } = &self.via else {
+        let Via::Http { url, agent, token } = &self.via else {
             return Err(Fail::usage("a folder is only read", "start its node, and change it there"));
         };
-        if let Some(below) = &self.below {
-            let hint = format!("run the command at {below} itself, or name it with `--node URL`");
-            return Err(Fail::usage(format!("only reading goes through the links, not a change at {below}"), hint));
+        let mut request = agent.post(format!("{url}{path}")).header(view::HEADER_OPERATOR, super::confirm::who());
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
         }
-        let request = agent.post(format!("{url}{path}")).header(view::HEADER_OPERATOR, super::confirm::who());
+        if let Some(below) = &self.below {
+            request = request.header(view::HEADER_AT, below);
+            request = request.query("within_ms", self.within_ms.unwrap_or(WITHIN_MAX_MS / 2).to_string());
+        }
         let request = request.config().timeout_recv_response(Some(COMMIT_WAIT)).build();
         let mut response = request.send_json(body).map_err(|e| self.unreachable(&e))?;
         let reader = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
@@ -279,8 +334,11 @@ impl Node {
     fn call(&self, path: &str, query: &[(&str, String)]) -> Result<Got, Fail> {
         match &self.via {
             Via::Folder(folder) => folder.get(&format!("{path}{}", joined(query))),
-            Via::Http { url, agent } => {
+            Via::Http { url, agent, token } => {
                 let mut request = agent.get(format!("{url}{path}"));
+                if let Some(token) = token {
+                    request = request.header("authorization", format!("Bearer {token}"));
+                }
                 for (key, value) in query {
                     request = request.query(key, value);
                 }
@@ -310,6 +368,14 @@ impl Node {
         match &self.via {
             Via::Http { url, .. } => url,
             Via::Folder(_) => "the folder",
+        }
+    }
+
+    /// Where a change will be made, for whoever has to confirm it.
+    pub fn place(&self) -> String {
+        match &self.below {
+            Some(below) => format!("{below}, through {}", self.name()),
+            None => self.name().to_owned(),
         }
     }
 

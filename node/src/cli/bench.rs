@@ -4,6 +4,7 @@
 use super::{Fail, Output};
 use crate::run::open_bare;
 use citybrain_hub::Hub;
+use citybrain_hub::door::entrance::Entrance;
 use citybrain_hub::door::{self, Door};
 use citybrain_hub::engine::{self, Outcome};
 use citybrain_hub::ingress::Ingress;
@@ -144,12 +145,13 @@ async fn link(child: &Config, hub: Hub, dir: &Path, events: usize) -> miette::Re
         port: listener.local_addr().into_diagnostic()?.port(),
         username: None,
         password: None,
+        tls: None,
         keep_alive_s: config.link.keep_alive_s,
         message_bytes_max: config.link.message_bytes_max,
     };
     let ingress = Arc::new(Ingress::new(&config));
     let door = Door::new(Arc::new(parent.clone()), ingress, &config.node, &config.broker, &config.access, &config.link);
-    tokio::spawn(door::serve(listener, door.clone(), stopped.clone()));
+    tokio::spawn(door::serve(vec![Entrance::plain(listener)], door.clone(), stopped.clone()));
     let context = |hub: &Hub, c: &Config| Context::new(hub.clone(), &c.node, c.link.clone(), Links::default());
     let (_downlinks, driver) = Downlinks::new(context(&parent, &config), Box::new(move || pipe::local(door.local())));
     tokio::spawn(driver.run(stopped.clone()));

@@ -1,5 +1,6 @@
 //! `citybrain config`: what a file or a running node's config amounts to.
 
+use super::confirm::Yes;
 use super::render::Ops;
 use super::{At, Fail, Output, Set, own};
 use crate::api::ops::shown;
@@ -23,6 +24,13 @@ pub enum Config {
         config: Option<PathBuf>,
         #[command(flatten)]
         set: Set,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Put the rules of a running node's config file in force; all else in it waits for a start
+    Reload {
+        #[command(flatten)]
+        yes: Yes,
         #[command(flatten)]
         at: At,
     },
@@ -54,6 +62,7 @@ impl Config {
                 }
                 Ok(Output::Ops(Ops::ConfigShown(answer)))
             }
+            Config::Reload { yes, at } => reload(&at, &yes),
             Config::Diff { file, set, at } => {
                 let parsed = config::load(&file, &set.variables())?;
                 let running: Answer<view::ConfigShown> = at.node()?.get("/v1/config", &[])?;
@@ -66,6 +75,16 @@ impl Config {
             }
         }
     }
+}
+
+/// `config reload` and `rule reload`.
+pub(super) fn reload(at: &At, yes: &Yes) -> Result<Output, Fail> {
+    let node = at.node()?;
+    let place = node.place();
+    yes.confirm(&format!(
+        "The node at {place} reads its config file again and works with its rules from now on. Who did it is recorded."
+    ))?;
+    node.post("/v1/reload", &serde_json::json!({})).map(Output::Reloaded)
 }
 
 /// A config in which only what has no default is set; its `node` counts as said.

@@ -13,24 +13,23 @@ pub struct Yes {
 }
 
 impl Yes {
-    /// Says on stderr what will be done, and asks unless `--yes` was given.
+    /// Says what will be done and asks, unless `--yes` was given.
     ///
     /// # Errors
     /// 2 when there is nobody to ask, 1 when the answer is no.
     pub fn confirm(&self, will: &str) -> Result<(), Fail> {
-        let mut err = io::stderr().lock();
-        // Whoever closed stderr does not want to read it.
-        let _ = writeln!(err, "{will}");
         if self.yes {
             return Ok(());
         }
         if !io::stdin().is_terminal() {
             return Err(Fail::usage(
-                "nothing was done: there is no terminal to ask at",
+                format!("nothing was done, for there is no terminal to ask at. It would be this: {will}"),
                 "`--yes` does it without asking",
             ));
         }
-        let _ = write!(err, "Do it? [y/N] ");
+        let mut err = io::stderr().lock();
+        // Whoever closed stderr does not want to read it.
+        let _ = write!(err, "{will}\nDo it? [y/N] ");
         let _ = err.flush();
         let mut answer = String::new();
         let read = io::stdin().lock().read_line(&mut answer);

@@ -71,7 +71,8 @@ impl Dlq {
 fn settle(positions: &[u64], path: &str, yes: &Yes, at: &At, will: &str) -> Result<Output, Fail> {
     let node = at.node()?;
     let list: Vec<String> = positions.iter().map(u64::to_string).collect();
-    yes.confirm(&format!("Dead letter {} {will}. Who did it is recorded.", list.join(", ")))?;
+    let (list, place) = (list.join(", "), node.place());
+    yes.confirm(&format!("Dead letter {list} at {place} {will}. Who did it is recorded."))?;
     let positions = positions.iter().copied().map(Pos).collect();
     node.post(path, &view::DlqSettle { positions }).map(|a| Output::Ops(Ops::DlqSettled(a)))
 }

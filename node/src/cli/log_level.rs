@@ -23,7 +23,8 @@ impl LogLevel {
             Some(level) => {
                 let node = self.at.node()?;
                 self.yes.confirm(&format!(
-                    "The node logs at `{level}` until it stops. Nothing in its config changes. Who did it is recorded."
+                    "The node at {} logs at `{level}` until it stops. Nothing in its config changes. Who did it is recorded.",
+                    node.place()
                 ))?;
                 let wanted = view::LogLevel { level, before: None };
                 node.post("/v1/log-level", &wanted).map(|a| Output::Ops(Ops::LogLevel(a)))

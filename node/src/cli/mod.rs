@@ -19,6 +19,7 @@ mod bench;
 mod check;
 mod config;
 pub mod confirm;
+mod context;
 mod directives;
 mod dlq;
 mod doctor;
@@ -35,6 +36,7 @@ mod send;
 mod show;
 mod status;
 mod store;
+mod token;
 mod top;
 mod trace;
 mod tree;
@@ -120,6 +122,12 @@ pub enum Command {
     /// What a config amounts to, and how it differs from a running node's
     #[command(subcommand)]
     Config(config::Config),
+    /// Names for nodes elsewhere, with their tokens
+    #[command(subcommand)]
+    Context(context::Context),
+    /// Who may ask a node over HTTP: its file of tokens
+    #[command(subcommand)]
+    Token(token::Token),
     /// Write man pages into a folder
     Man(man::Man),
     /// A completion script for your shell
@@ -130,7 +138,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Version {
-    /// Of the running node instead of this program
+    /// Of the running node instead of this program; of nodes below it with `--at`
     #[arg(long)]
     pub running: bool,
     #[command(flatten)]
@@ -216,13 +224,15 @@ impl Command {
             Command::Top(c) => c.act(),
             Command::LogLevel(c) => c.act(),
             Command::Config(c) => c.act(),
+            Command::Context(c) => c.act(),
+            Command::Token(c) => c.act(),
             Command::Man(c) => c.act(),
             Command::Completions(c) => {
                 let mut text = Vec::new();
                 clap_complete::generate(c.shell, &mut Cli::command(), "citybrain", &mut text);
                 Ok(Output::Text(String::from_utf8_lossy(&text).into_owned()))
             }
-            Command::Version(v) if v.running => v.at.ask("/v1/version", &[], Output::Version),
+            Command::Version(v) if v.running || v.at.below.is_some() => v.at.ask("/v1/version", &[], Output::Version),
             Command::Version(_) => Ok(Output::Version(own(view::Version {
                 version: env!("CARGO_PKG_VERSION").into(),
                 link_version_min: wire::VERSION_MIN,

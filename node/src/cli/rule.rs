@@ -1,5 +1,6 @@
 //! `citybrain rule`
 
+use super::confirm::Yes;
 use super::{At, Fail, Output, Set, own};
 use crate::brain::rules::rehearse::rehearse;
 use crate::config;
@@ -27,6 +28,8 @@ pub enum Rule {
     /// Read the config file again and put its rules in force; windows and alarms stay
     Reload {
         #[command(flatten)]
+        yes: Yes,
+        #[command(flatten)]
         at: At,
     },
 }
@@ -35,7 +38,7 @@ impl Rule {
     pub fn act(self) -> Result<Output, Fail> {
         match self {
             Rule::List { at } => at.node()?.get("/v1/rules", &[]).map(Output::Rules),
-            Rule::Reload { at } => at.node()?.post("/v1/reload", &serde_json::json!({})).map(Output::Reloaded),
+            Rule::Reload { yes, at } => super::config::reload(&at, &yes),
             Rule::Test { file, events, set } => {
                 let config = config::load(&file, &set.variables())?;
                 let input: Box<dyn BufRead> = if events.as_os_str() == "-" {

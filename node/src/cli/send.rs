@@ -1,6 +1,7 @@
 //! `citybrain send`
 
 use super::ask::AtOnly;
+use super::confirm::Yes;
 use super::{At, Fail, Output};
 use citybrain_shared::{Selector, view};
 use clap::{Args, ValueEnum};
@@ -26,6 +27,8 @@ pub struct Send {
     #[arg(long, value_name = "TIME", value_parser = duration_ms)]
     pub ttl: Option<u32>,
     #[command(flatten)]
+    pub yes: Yes,
+    #[command(flatten)]
     pub at: AtOnly,
 }
 
@@ -38,7 +41,15 @@ pub enum Directive {
 impl Send {
     pub fn act(self) -> Result<Output, Fail> {
         let request = self.request()?;
-        At::from(self.at).node()?.post("/v1/send", &request).map(Output::Sent)
+        let node = At::from(self.at).node()?;
+        let word = request.directive.as_deref().unwrap_or("notice");
+        self.yes.confirm(&format!(
+            "A {word} `{}` goes from {} to {}. It cannot be called back. Who did it is recorded.",
+            request.event_type,
+            node.place(),
+            request.target
+        ))?;
+        node.post("/v1/send", &request).map(Output::Sent)
     }
 
     pub(super) fn request(&self) -> Result<view::Send, Fail> {

@@ -18,6 +18,9 @@ pub enum User {
         /// The account of a child node, which may then speak only as this address
         #[arg(long)]
         address: Option<Address>,
+        /// No password: it comes in only by a TLS certificate of this name
+        #[arg(long)]
+        certificate: bool,
     },
     /// Give a user another password
     Passwd {
@@ -47,7 +50,7 @@ pub struct Who {
 impl User {
     pub fn act(self) -> Result<Output, Fail> {
         match self {
-            User::Add { who, address } => {
+            User::Add { who, address, certificate } => {
                 if who.name.is_empty() || who.name.starts_with('#') || who.name.contains([':', '\n', '\r', '\0']) {
                     return Err(Fail::usage(
                         "a name may not be empty, begin with `#` or contain `:`",
@@ -63,7 +66,8 @@ impl User {
                     return Err(Fail::no("exists", format!("there is a user `{}` already", who.name), hint));
                 }
                 let bound = address.map_or_else(String::new, |a| format!("{a}:"));
-                lines.all.push(format!("{}:{bound}{}", who.name, asked_hash()?));
+                let hash = if certificate { users::NO_PASSWORD.to_owned() } else { asked_hash()? };
+                lines.all.push(format!("{}:{bound}{hash}", who.name));
                 lines.write(&who.file)?;
                 Ok(Output::Text(format!("added {}\n", who.name)))
             }

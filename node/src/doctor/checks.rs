@@ -311,11 +311,14 @@ fn ports(f: &Facts) -> Answer {
 
 fn exposure(f: &Facts) -> Answer {
     let c = &f.config;
-    if c.api_open {
+    if c.api_open && !c.api_tokens {
         return say(
-            Warn,
-            format!("the API listens on {} and has no login: whoever reaches it can change things", c.api_listen),
-            "`api.listen` on 127.0.0.1, and a proxy with a login in front of it",
+            Bad,
+            format!(
+                "the API listens on {} and asks nobody who he is: whoever reaches it can change things",
+                c.api_listen
+            ),
+            "`api.tokens_file`, or `api.listen` on 127.0.0.1",
         );
     }
     if c.broker_open && c.anonymous {
@@ -323,6 +326,13 @@ fn exposure(f: &Facts) -> Answer {
             Warn,
             format!("everybody who reaches {} may publish", c.broker_listen),
             "`access.users_file`, and `access.anonymous = false`",
+        );
+    }
+    if c.api_open {
+        return say(
+            Note,
+            format!("the API listens on {}, and tokens go there unencrypted", c.api_listen),
+            "keep it inside a network of your own, or put a proxy with TLS in front of it",
         );
     }
     ok("the API is on loopback, and the door asks who comes or is on loopback, too")
@@ -603,7 +613,8 @@ mod tests {
                 node(f).ahead = Some(Ahead { origin: "c/s/m".into(), by_us: 60_000_000 });
             }),
             ("ports", Bad, |f| f.host.ports[0].1 = Some("in use".into())),
-            ("exposure", Warn, |f| f.config.api_open = true),
+            ("exposure", Bad, |f| f.config.api_open = true),
+            ("exposure", Note, |f| (f.config.api_open, f.config.api_tokens) = (true, true)),
             ("exposure", Warn, |f| (f.config.broker_open, f.config.anonymous) = (true, true)),
             ("broker-kind", Warn, |f| f.config.broker_url = Some("mqtt://h:1".into())),
             ("log-damage", Bad, |f| node(f).damages.push("records 3 to 4".into())),

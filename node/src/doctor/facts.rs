@@ -31,6 +31,8 @@ pub struct Configured {
     pub anonymous: bool,
     pub api_listen: String,
     pub api_open: bool,
+    /// A tokens file says who may ask.
+    pub api_tokens: bool,
     pub has_parent: bool,
     pub free_bytes_min: u64,
     pub log_bytes_max: u64,
@@ -144,6 +146,7 @@ impl Facts {
                 anonymous: config.access.anonymous,
                 api_listen: config.api.listen.to_string(),
                 api_open: !config.api.listen.ip().is_loopback(),
+                api_tokens: config.api.tokens_file.is_some(),
                 has_parent: config.parent.is_some(),
                 free_bytes_min: config.store.free_bytes_min,
                 log_bytes_max: config.store.log_bytes_max,

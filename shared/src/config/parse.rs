@@ -97,6 +97,7 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
         }
     };
     let broker = reading.optional(&mut root, "broker").unwrap_or_default();
+    let listener = reading.list(&mut root, "listener");
     let parent = reading.optional(&mut root, "parent");
     let link = reading.optional(&mut root, "link").unwrap_or_default();
     let store = reading.optional(&mut root, "store").unwrap_or_default();
@@ -111,6 +112,7 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let config = node.map(|node| Config {
         node,
         broker,
+        listener,
         parent,
         link,
         store,
@@ -330,6 +332,8 @@ fn stand_in(key: &str) -> Option<&'static str> {
         "address" => "x",
         "data" => ".",
         "url" => "mqtt://x:1",
+        "listen" => "127.0.0.1:0",
+        "protocol" => "mqtt",
         "filter" => "#",
         "type" => "x",
         "tier" => "city",
@@ -365,6 +369,7 @@ pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
         ("", fields_of::<Config>()),
         ("node", fields_of::<super::Node>()),
         ("broker", fields_of::<super::Broker>()),
+        ("listener", fields_of::<super::Listener>()),
         ("parent", fields_of::<super::Parent>()),
         ("link", fields_of::<super::Link>()),
         ("store", fields_of::<super::Store>()),
@@ -502,7 +507,7 @@ x = 1
                 "10:1 unknown key `resend_after_ms` in `[broker]` (`resend_after_ms` belongs in `[link]`)",
                 "13:1 unknown key `resend_after` in `[link]` (did you mean `resend_after_ms`?)",
                 "14:9 `enrol`: unknown variant `manul`, expected `auto` or `manual` (did you mean `manual`?)",
-                "16:2 unknown key `colour` (known here: node, broker, parent, link, store, api, log, runtime, access, map, reach, rule)",
+                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, map, reach, rule)",
             ]
         );
     }

@@ -14,9 +14,11 @@ pub(super) fn validate(config: &Config, places: &Places, broken: &BTreeSet<Strin
     let mut v = Judge { places, broken, problems: Vec::new() };
     v.node(config);
     v.broker(config);
+    v.listeners(config);
     v.parent(config);
     v.link(config);
     v.numbers(config);
+    v.api(config);
     v.access(config);
     v.maps(config);
     v.reaches(config);
@@ -59,12 +61,16 @@ impl Judge<'_> {
     fn broker(&mut self, config: &Config) {
         let broker = &config.broker;
         if let Some(url) = &broker.url {
-            self.url("broker.url", url);
+            let tls = [broker.ca_file.is_some(), broker.cert_file.is_some(), broker.key_file.is_some()];
+            self.url("broker", url, tls);
         } else {
             for (path, given) in [
                 ("broker.username", broker.username.is_some()),
                 ("broker.password_file", broker.password_file.is_some()),
                 ("broker.dots_as_slashes", broker.dots_as_slashes),
+                ("broker.ca_file", broker.ca_file.is_some()),
+                ("broker.cert_file", broker.cert_file.is_some()),
+                ("broker.key_file", broker.key_file.is_some()),
             ] {
                 if given {
                     self.bad(path, "only an outside broker needs this", "give `url` too, or leave this out");
@@ -80,6 +86,70 @@ impl Judge<'_> {
         }
     }
 
+    fn listeners(&mut self, config: &Config) {
+        if self.broken.contains("listener") {
+            return;
+        }
+        for (i, l) in config.listener.iter().enumerate() {
+            let at = |key: &str| format!("listener.{i}.{key}");
+            if config.broker.url.is_some() {
+                let help = "take it out, or take `broker.url` out";
+                self.bad(&at("listen"), "an outside broker has its own listeners", help);
+            }
+            let before = config.listener[..i].iter().map(|b| ("another `[[listener]]`", b.listen));
+            let others = [("`broker.listen`", config.broker.listen), ("`api.listen`", config.api.listen)];
+            let is_read = !self.broken.contains(&at("listen"));
+            if let Some((whose, _)) = others.into_iter().chain(before).find(|(_, o)| is_read && clash(*o, l.listen)) {
+                self.bad(&at("listen"), format!("`{}` is {whose} already", l.listen), "give each a port of its own");
+            }
+            if self.broken.contains(&at("protocol")) {
+                continue;
+            }
+            let (tls, web) = (l.protocol.is_tls(), l.protocol.is_web());
+            for (key, given) in [("cert_file", l.cert_file.is_some()), ("key_file", l.key_file.is_some())] {
+                if tls && !given {
+                    self.bad(&at(key), format!("TLS needs `{key}`"), format!("add `{key} = \"…\"`, a PEM file"));
+                }
+            }
+            for (key, given) in [
+                ("cert_file", l.cert_file.is_some()),
+                ("key_file", l.key_file.is_some()),
+                ("client_ca_file", l.client_ca_file.is_some()),
+            ] {
+                if !tls && given {
+                    self.bad(&at(key), "there is no TLS here", "`protocol = \"mqtts\"` or `\"wss\"` has it");
+                }
+            }
+            if l.client_required && l.client_ca_file.is_none() {
+                let help = "add `client_ca_file`, the certificates that sign clients'";
+                self.bad(&at("client_required"), "no client's certificate could be verified", help);
+            }
+            if !web && !l.origins.is_empty() {
+                self.bad(&at("origins"), "there is no WebSocket here", "`protocol = \"ws\"` or `\"wss\"` has it");
+            }
+            for (j, origin) in l.origins.iter().enumerate() {
+                let good = origin == "*"
+                    || origin
+                        .split_once("://")
+                        .is_some_and(|(s, h)| !s.is_empty() && !h.is_empty() && !h.contains('/'));
+                if !good {
+                    let help = "write `https://HOST` or `https://HOST:PORT`, or `*`";
+                    self.bad(&at(&format!("origins.{j}")), format!("`{origin}` is no web origin"), help);
+                }
+            }
+        }
+    }
+
+    fn api(&mut self, config: &Config) {
+        let api = &config.api;
+        if api.tokens_file.is_none() && !api.listen.ip().is_loopback() && !self.broken.contains("api.tokens_file") {
+            let message = format!("`{}` is open to the network, and nobody is asked who he is", api.listen);
+            let help = "give `tokens_file` (`citybrain token add NAME --role reader --file FILE` makes one), or \
+                        listen on 127.0.0.1";
+            self.bad("api.listen", message, help);
+        }
+    }
+
     fn parent(&mut self, config: &Config) {
         let Some(parent) = &config.parent else { return };
         let whole = !self.broken.contains("node.address");
@@ -90,12 +160,14 @@ impl Judge<'_> {
                 self.problems.push(Problem::new(message, Some(span), help));
             }
         }
-        self.url("parent.url", &parent.url);
+        let tls = [parent.ca_file.is_some(), parent.cert_file.is_some(), parent.key_file.is_some()];
+        self.url("parent", &parent.url, tls);
         if parent.password_file.is_some() && parent.username.is_none() {
             self.bad("parent.password_file", "a password without a user name", "add `username`");
         }
         let own = config.broker.url.is_none() && !self.broken.contains("broker.listen");
-        if own && endpoint(&parent.url).is_ok_and(|(host, port)| is_at(config.broker.listen, &host, port)) {
+        let mut doors = std::iter::once(config.broker.listen).chain(config.listener.iter().map(|l| l.listen));
+        if own && Endpoint::parse(&parent.url).is_ok_and(|e| doors.any(|d| is_at(d, &e.host, e.port))) {
             self.bad("parent.url", "this is the node's own broker", "write the parent's `broker.listen`");
         }
     }
@@ -173,8 +245,10 @@ impl Judge<'_> {
 
     fn access(&mut self, config: &Config) {
         let access = &config.access;
-        if !access.anonymous && access.users_file.is_none() && config.broker.url.is_none() {
-            self.bad("access.anonymous", "nobody could connect", "give `users_file`, or `anonymous = true`");
+        let certified = config.listener.iter().any(|l| l.client_ca_file.is_some());
+        if !access.anonymous && access.users_file.is_none() && config.broker.url.is_none() && !certified {
+            let help = "give `users_file`, a listener with `client_ca_file`, or `anonymous = true`";
+            self.bad("access.anonymous", "nobody could connect", help);
         }
         for (list, filters) in [("publish", &access.publish), ("subscribe", &access.subscribe)] {
             for (i, filter) in filters.iter().enumerate() {
@@ -300,9 +374,29 @@ impl Judge<'_> {
         }
     }
 
-    fn url(&mut self, path: &str, url: &str) {
-        if let Err(why) = endpoint(url) {
-            self.bad(path, format!("`{url}` {why}"), "write `mqtt://HOST:PORT`");
+    /// `tls`: are `ca_file`, `cert_file` and `key_file` there?
+    fn url(&mut self, section: &str, url: &str, [ca, cert, key]: [bool; 3]) {
+        let at = |key: &str| format!("{section}.{key}");
+        let endpoint = match Endpoint::parse(url) {
+            Ok(endpoint) => endpoint,
+            Err(why) => {
+                let help = "write `mqtt://HOST:PORT` or `mqtts://HOST:PORT`";
+                return self.bad(&at("url"), format!("`{url}` {why}"), help);
+            }
+        };
+        if endpoint.is_tls && !ca {
+            let help = "add `ca_file`, such as /etc/ssl/certs/ca-certificates.crt for a public one";
+            self.bad(&at("url"), "TLS needs to know whom to trust", help);
+        }
+        for (name, given, other) in [("cert_file", cert, key), ("key_file", key, cert)] {
+            if given && !other {
+                self.bad(&at(name), "a certificate and its key come together", "give `cert_file` and `key_file`");
+            }
+        }
+        for (name, given) in [("ca_file", ca), ("cert_file", cert), ("key_file", key)] {
+            if given && !endpoint.is_tls {
+                self.bad(&at(name), "there is no TLS on this link", "write `mqtts://` in `url`");
+            }
         }
     }
 }
@@ -320,16 +414,33 @@ fn covers(filter: &str, other: &str) -> bool {
     }
 }
 
-/// Host and port of `mqtt://HOST[:PORT]`; the port is 1883 unless given. IPv6 in brackets.
-///
-/// # Errors
-/// Why it is not one, to stand after the URL.
-pub fn endpoint(url: &str) -> Result<(String, u16), String> {
-    let rest = match url.split_once("://") {
-        Some(("mqtt", rest)) => rest,
-        Some((scheme, _)) => return Err(format!("begins with `{scheme}://`, and only `mqtt://` is spoken")),
-        None => return Err("is no `mqtt://` address".into()),
-    };
+/// Where a broker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+    pub is_tls: bool,
+}
+
+impl Endpoint {
+    /// Of `mqtt://HOST[:PORT]`, port 1883 unless given, or `mqtts://HOST[:PORT]`, 8883. IPv6 in
+    /// brackets.
+    ///
+    /// # Errors
+    /// Why it is not one, to stand after the URL.
+    pub fn parse(url: &str) -> Result<Endpoint, String> {
+        match url.split_once("://") {
+            Some(("mqtt", rest)) => host_port(rest, 1883).map(|(host, port)| Endpoint { host, port, is_tls: false }),
+            Some(("mqtts", rest)) => host_port(rest, 8883).map(|(host, port)| Endpoint { host, port, is_tls: true }),
+            Some((scheme, _)) => {
+                Err(format!("begins with `{scheme}://`, and only `mqtt://` and `mqtts://` are spoken"))
+            }
+            None => Err("is no `mqtt://` address".into()),
+        }
+    }
+}
+
+fn host_port(rest: &str, default: u16) -> Result<(String, u16), String> {
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains(['/', '@', '?', '#']) || rest.contains(char::is_whitespace) {
         return Err("has more than a host and a port (a user goes into `username`)".into());
@@ -339,7 +450,7 @@ pub fn endpoint(url: &str) -> Result<(String, u16), String> {
             let port = port.parse::<u16>().ok().filter(|p| *p != 0);
             (host, port.ok_or("has no port from 1 to 65535")?)
         }
-        _ => (rest, 1883),
+        _ => (rest, default),
     };
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     if host.is_empty() { Err("has no host".into()) } else { Ok((host.to_owned(), port)) }
@@ -386,19 +497,72 @@ mod tests {
     #[test]
     fn urls_say_what_is_wrong_with_them() {
         for (url, want) in [
-            ("mqtt://h", Ok(("h", 1883))),
-            ("mqtt://h:7/", Ok(("h", 7))),
-            ("mqtt://[::1]:7", Ok(("::1", 7))),
-            ("mqtt://[::1]", Ok(("::1", 1883))),
-            ("mqtts://h:7", Err("begins with `mqtts://`, and only `mqtt://` is spoken")),
+            ("mqtt://h", Ok(("h", 1883, false))),
+            ("mqtt://h:7/", Ok(("h", 7, false))),
+            ("mqtt://[::1]:7", Ok(("::1", 7, false))),
+            ("mqtt://[::1]", Ok(("::1", 1883, false))),
+            ("mqtts://h", Ok(("h", 8883, true))),
+            ("mqtts://h:7", Ok(("h", 7, true))),
+            ("ws://h:7", Err("begins with `ws://`, and only `mqtt://` and `mqtts://` are spoken")),
             ("h:7", Err("is no `mqtt://` address")),
             ("mqtt://:7", Err("has no host")),
             ("mqtt://h:0", Err("has no port from 1 to 65535")),
             ("mqtt://u@h", Err("has more than a host and a port (a user goes into `username`)")),
         ] {
-            let want = want.map(|(h, p)| (h.to_owned(), p)).map_err(str::to_owned);
-            assert_eq!(endpoint(url), want, "{url}");
+            let want = want.map(|(h, port, is_tls)| Endpoint { host: h.to_owned(), port, is_tls });
+            assert_eq!(Endpoint::parse(url), want.map_err(str::to_owned), "{url}");
         }
+    }
+
+    #[test]
+    fn a_listener_that_cannot_be_is_refused() {
+        let found = problems(
+            r#"
+[[listener]]
+listen = "127.0.0.1:1883"
+protocol = "mqtts"
+cert_file = "c"
+client_required = true
+[[listener]]
+listen = "127.0.0.1:8880"
+protocol = "ws"
+key_file = "k"
+origins = ["app.example"]
+[[listener]]
+listen = "0.0.0.0:8880"
+protocol = "mqtt"
+origins = ["*"]
+"#,
+        );
+        assert_eq!(
+            found,
+            [
+                "TLS needs `key_file` (add `key_file = \"…\"`, a PEM file)",
+                "`127.0.0.1:1883` is `broker.listen` already (give each a port of its own)",
+                "no client's certificate could be verified (add `client_ca_file`, the certificates that sign clients')",
+                "there is no TLS here (`protocol = \"mqtts\"` or `\"wss\"` has it)",
+                "`app.example` is no web origin (write `https://HOST` or `https://HOST:PORT`, or `*`)",
+                "`0.0.0.0:8880` is another `[[listener]]` already (give each a port of its own)",
+                "there is no WebSocket here (`protocol = \"ws\"` or `\"wss\"` has it)",
+            ]
+        );
+    }
+
+    #[test]
+    fn tls_on_a_link_has_all_that_it_needs_or_nothing() {
+        let with = |more: &str| problems(&format!("[parent]\n{more}"));
+        assert_eq!(with("url = \"mqtts://h\"\nca_file = \"ca\"\ncert_file = \"c\"\nkey_file = \"k\""), [""; 0]);
+        assert_eq!(
+            with("url = \"mqtts://h\"\nkey_file = \"k\""),
+            [
+                "TLS needs to know whom to trust (add `ca_file`, such as /etc/ssl/certs/ca-certificates.crt for a public one)",
+                "a certificate and its key come together (give `cert_file` and `key_file`)",
+            ]
+        );
+        assert_eq!(
+            with("url = \"mqtt://h\"\nca_file = \"ca\""),
+            ["there is no TLS on this link (write `mqtts://` in `url`)"]
+        );
     }
 
     #[test]
@@ -455,7 +619,7 @@ tier = "community"
                 "devices and apps use these topics (the default is `citybrain/v1`)",
                 "1500000 is out of bounds: at least 2000000 (at least two segments (`segment_bytes`))",
                 "5 is out of bounds: at least 1500000 (at least `log_bytes_max`; 0 means that nothing needed is ever dropped)",
-                "nobody could connect (give `users_file`, or `anonymous = true`)",
+                "nobody could connect (give `users_file`, a listener with `client_ca_file`, or `anonymous = true`)",
                 "`a#` is no topic filter: `#` must be the last level and stand alone (such as `in/air/+` or `in/#`)",
                 "a message that is no CloudEvents object needs a type (add `type = \"…\"`)",
                 "never used: `in/air/#` (entry 1) comes first (the first filter that matches wins: put the narrower one first)",

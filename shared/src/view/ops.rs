@@ -166,3 +166,35 @@ pub struct Finding {
     #[serde(default)]
     pub remedy: String,
 }
+
+// ---- who may ask, and whom ---------------------------------------------------------------------
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tokens {
+    pub tokens: Vec<TokenHeld>,
+    /// Lines that open nothing, and why.
+    pub unreadable: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenHeld {
+    pub name: String,
+    /// `reader`, `operator`.
+    pub role: String,
+    pub created: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contexts {
+    pub contexts: Vec<ContextKept>,
+}
+
+/// A name for a node elsewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContextKept {
+    pub name: String,
+    pub url: String,
+    pub token_file: Option<String>,
+    /// Commands that name no node ask this one.
+    pub used: bool,
+}

@@ -7,6 +7,7 @@ use super::super::packet::{Head, Version, kind, reason};
 use super::super::route::Sub;
 use super::super::seats::Live;
 use super::super::share;
+use super::super::socket::{Peer, Socket};
 use super::super::{Door, settled};
 use super::delivery::{Delivery, Resumed};
 use super::intake::ALIASES_MAX;
@@ -16,11 +17,9 @@ use crate::note::Note;
 use bytes::{Buf, BytesMut};
 use citybrain_shared::limits::PACKET_BYTES_UNAUTHENTICATED_MAX;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// From the first byte to a whole CONNECT.
@@ -57,8 +56,8 @@ impl Hello {
 /// Why the client is turned away. It has been told, where the protocol has a word for it.
 pub async fn first_packet(
     door: &Door,
-    socket: &mut TcpStream,
-    peer: IpAddr,
+    socket: &mut Socket,
+    peer: &Peer,
     input: &mut BytesMut,
 ) -> Result<Hello, &'static str> {
     let mut stop = door.stop.subscribe();
@@ -86,7 +85,7 @@ pub async fn first_packet(
     Err(why)
 }
 
-async fn read_connect(socket: &mut TcpStream, input: &mut BytesMut) -> Result<Result<Connect, Refusal>, &'static str> {
+async fn read_connect(socket: &mut Socket, input: &mut BytesMut) -> Result<Result<Connect, Refusal>, &'static str> {
     loop {
         if input.first().is_some_and(|b| b >> 4 != kind::CONNECT) {
             return Err("its first packet is no CONNECT");
@@ -109,7 +108,7 @@ async fn read_connect(socket: &mut TcpStream, input: &mut BytesMut) -> Result<Re
     }
 }
 
-async fn admit(door: &Door, mut connect: Connect, peer: IpAddr) -> Result<Hello, (Version, u8, &'static str)> {
+async fn admit(door: &Door, mut connect: Connect, peer: &Peer) -> Result<Hello, (Version, u8, &'static str)> {
     let version = connect.version;
     let no = |reason, why| Err((version, reason, why));
     if *door.stop.borrow() {
@@ -127,6 +126,14 @@ async fn admit(door: &Door, mut connect: Connect, peer: IpAddr) -> Result<Hello,
         Err(Denied::TooOften) => {
             door.counters.logins_failed.add(1);
             return no(reason::CONNECTION_RATE, "its address had too many wrong passwords");
+        }
+        Err(Denied::OtherName) => {
+            door.counters.logins_failed.add(1);
+            return no(reason::NOT_AUTHORIZED, "it gives another user than its certificate does");
+        }
+        Err(Denied::NoAccount) => {
+            door.counters.logins_failed.add(1);
+            return no(reason::NOT_AUTHORIZED, "its certificate names no user of the users file");
         }
         Err(Denied::Anonymous) => return no(reason::NOT_AUTHORIZED, "it gives no user, and anonymous access is off"),
     };
@@ -148,7 +155,7 @@ async fn admit(door: &Door, mut connect: Connect, peer: IpAddr) -> Result<Hello,
 /// Opens or resumes the session, and answers CONNACK. `None`: that was not possible.
 pub async fn open<'a>(
     door: &'a Door,
-    mut socket: TcpStream,
+    mut socket: Socket,
     input: BytesMut,
     hello: Hello,
     client: Arc<str>,
@@ -247,6 +254,7 @@ pub async fn open<'a>(
     let connection = Connection {
         door,
         socket,
+        unflushed: false,
         version,
         live,
         user: hello.user,
@@ -284,7 +292,7 @@ pub async fn open<'a>(
     Some(connection)
 }
 
-async fn say(socket: &mut TcpStream, put: impl FnOnce(&mut Vec<u8>)) {
+async fn say(socket: &mut Socket, put: impl FnOnce(&mut Vec<u8>)) {
     let mut out = Vec::new();
     put(&mut out);
     let words = async { socket.write_all(&out).await.and(socket.shutdown().await) };

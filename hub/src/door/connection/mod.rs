@@ -32,21 +32,20 @@ use super::packet::control::{Will, put_disconnect};
 use super::packet::{Fault, Version, kind, put_ack, reason};
 use super::seats::{Delivered, Live};
 use super::share::Group;
+use super::socket::{Peer, Socket};
 use super::{Door, dead_letter, settled};
 use crate::engine::{Error, Haste, Outcome, Ticket};
 use crate::note::Note;
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use citybrain_shared::record::Draft;
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep};
 
 /// Bytes read at once: from the first to the second, as the client fills them.
@@ -89,7 +88,9 @@ enum After {
 
 struct Connection<'a> {
     door: &'a Door,
-    socket: TcpStream,
+    socket: Socket,
+    /// What was written may still be held back by TLS or WebSocket.
+    unflushed: bool,
     version: Version,
     client: Arc<str>,
     user: User,
@@ -134,15 +135,13 @@ struct Connection<'a> {
 }
 
 /// Serves one socket until its end.
-pub async fn run(door: &Door, mut socket: TcpStream, peer: SocketAddr) {
-    // Acknowledgements are small and somebody waits for each.
-    let _ = socket.set_nodelay(true);
+pub async fn run(door: &Door, mut socket: Socket, peer: Peer) {
     let mut input = BytesMut::new();
-    let hello = match greet::first_packet(door, &mut socket, peer.ip(), &mut input).await {
+    let hello = match greet::first_packet(door, &mut socket, &peer, &mut input).await {
         Ok(hello) => hello,
         Err(why) => {
             door.counters.refused.add(1);
-            tracing::debug!(%peer, why, "Turned a connection away before its session.");
+            tracing::debug!(peer = %peer.ip, why, "Turned a connection away before its session.");
             return;
         }
     };
@@ -243,38 +242,35 @@ impl Connection<'_> {
         // Room grows with what came, not with what a packet's header promises.
         let want = self.read_bytes.max(self.input.len().min(READ_BYTES_MAX));
         self.input.reserve(want);
-        loop {
-            ready!(self.socket.poll_read_ready(cx))?;
-            match self.socket.try_read_buf(&mut (&mut self.input).limit(want)) {
-                Ok(n) => {
-                    self.read_bytes = if n == want { (want * 2).min(READ_BYTES_MAX) } else { self.read_bytes };
-                    return Poll::Ready(Ok(n));
-                }
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(e) => return Poll::Ready(Err(e)),
-            }
+        let read = self.socket.poll_input(cx, &mut self.input, want);
+        if let Poll::Ready(Ok(n)) = &read {
+            self.read_bytes = if *n == want { (want * 2).min(READ_BYTES_MAX) } else { self.read_bytes };
         }
+        read
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
         while self.written < self.output.len() {
-            match self.socket.poll_write_ready(cx) {
+            match self.socket.poll_output(cx, &self.output[self.written..]) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Err(End::Gone),
-            }
-            match self.socket.try_write(&self.output[self.written..]) {
-                Ok(n) => {
+                Poll::Ready(Ok(0) | Err(_)) => return Err(End::Gone),
+                Poll::Ready(Ok(n)) => {
                     *moved = true;
                     self.written += n;
+                    self.unflushed = true;
                     self.door.counters.bytes_out.add(n as u64);
                 }
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => return Err(End::Gone),
             }
         }
         self.output.clear();
         self.written = 0;
+        if self.unflushed {
+            match Pin::new(&mut self.socket).poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(_)) => return Err(End::Gone),
+            }
+        }
         Ok(())
     }
 

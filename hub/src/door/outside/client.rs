@@ -1,10 +1,9 @@
 //! The connection to an outside broker: MQTT 3.1.1, a session that the broker keeps, QoS 1 both
 //! ways, acknowledged by hand. Names rumqttc; nothing else here does.
 
-use crate::link::pipe::Broker;
+use crate::link::pipe::{self, Broker};
 use bytes::Bytes;
 use rumqttc::{AsyncClient, Event as Mqtt, EventLoop, MqttOptions, NetworkOptions, Outgoing, Packet, QoS};
-use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Messages of ours that the broker has not acknowledged. At 0.2 ms a round trip 300,000 a second.
@@ -63,21 +62,27 @@ pub struct Client {
 impl Client {
     /// Dials. `id` names the session that the broker keeps between connections.
     pub fn connect(broker: &Broker, id: &str, filters: Vec<String>, packet_bytes_max: usize) -> Client {
-        let mut options = MqttOptions::new(id, broker.host.clone(), broker.port);
-        options.set_keep_alive(Duration::from_secs(broker.keep_alive_s.max(1).into()));
+        let (tx, events) = mpsc::channel(INBOX_MAX);
+        let (mut options, refused) = match pipe::options(broker, id.to_owned(), packet_bytes_max) {
+            Ok(options) => (options, None),
+            Err(why) => (MqttOptions::new("", "", 0), Some(why)),
+        };
         options.set_clean_session(false);
         options.set_manual_acks(true);
         options.set_inflight(WINDOW as u16);
-        options.set_max_packet_size(packet_bytes_max, packet_bytes_max);
-        if let Some(user) = &broker.username {
-            options.set_credentials(user.clone(), broker.password.clone().unwrap_or_default());
-        }
         let (client, mut event_loop) = AsyncClient::new(options, REQUESTS_MAX);
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
         event_loop.set_network_options(network);
-        let (tx, events) = mpsc::channel(INBOX_MAX);
-        let task = tokio::spawn(poll(event_loop, client.clone(), filters, tx)).abort_handle();
+        let requests = client.clone();
+        let task = tokio::spawn(async move {
+            match refused {
+                None => poll(event_loop, requests, filters, tx).await,
+                // Files that are being replaced are better the next time.
+                Some(why) => drop(tx.send(Event::Ended(why)).await),
+            }
+        })
+        .abort_handle();
         Client { client, events, task }
     }
 
@@ -137,7 +142,7 @@ async fn poll(mut events: EventLoop, client: AsyncClient, filters: Vec<String>, 
             Ok(Mqtt::Incoming(Packet::Disconnect)) => Event::Ended("the broker ended the connection".into()),
             Ok(Mqtt::Outgoing(Outgoing::Publish(id))) => Event::Sent(id),
             Ok(_) => continue,
-            Err(e) => Event::Ended(e.to_string()),
+            Err(e) => Event::Ended(pipe::reason(&e)),
         };
         let is_end = matches!(event, Event::Ended(_));
         if tx.send(event).await.is_err() || is_end {

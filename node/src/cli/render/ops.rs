@@ -14,6 +14,8 @@ pub enum Ops {
     ConfigShown(Answer<view::ConfigShown>),
     ConfigDiff(Answer<view::ConfigDiff>),
     Doctor(Answer<view::Doctor>),
+    Tokens(Answer<view::Tokens>),
+    Contexts(Answer<view::Contexts>),
 }
 
 impl Screen {
@@ -36,9 +38,43 @@ impl Screen {
             Ops::LogLevel(a) => self.answer(&a, out, level).map(|()| 0),
             Ops::ConfigShown(a) => self.answer(&a, out, config).map(|()| 0),
             Ops::ConfigDiff(a) => self.answer(&a, out, diff).map(|()| u8::from(!a.body.differences.is_empty())),
+            Ops::Tokens(a) => self.answer(&a, out, tokens).map(|()| u8::from(!a.body.unreadable.is_empty())),
+            Ops::Contexts(a) => self.answer(&a, out, contexts).map(|()| 0),
             Ops::Doctor(a) => self.answer(&a, out, doctor).map(|()| u8::from(!a.body.ok)),
         }
     }
+}
+
+fn tokens(v: &view::Tokens, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.tokens.is_empty() {
+        writeln!(out, "no tokens: nobody is let in but by `--data-dir`")?;
+    } else {
+        let mut table = s.table(&["NAME", "ROLE", "CREATED"]);
+        for t in &v.tokens {
+            let created = t.created.as_deref().unwrap_or("-");
+            table.add_row(vec![Cell::new(clean(&t.name)), Cell::new(clean(&t.role)), Cell::new(clean(created))]);
+        }
+        print(&table, out)?;
+    }
+    v.unreadable.iter().try_for_each(|line| writeln!(out, "{}: it opens nothing", clean(line)))
+}
+
+fn contexts(v: &view::Contexts, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.contexts.is_empty() {
+        return writeln!(out, "no contexts: `citybrain context add NAME URL` makes one");
+    }
+    let mut table = s.table(&["", "NAME", "URL", "TOKEN"]);
+    for c in &v.contexts {
+        let token = c.token_file.as_deref().unwrap_or("-");
+        let mark = if c.used { "*" } else { "" };
+        table.add_row(vec![
+            Cell::new(mark),
+            Cell::new(clean(&c.name)),
+            Cell::new(clean(&c.url)),
+            Cell::new(clean(token)),
+        ]);
+    }
+    print(&table, out)
 }
 
 fn stats(v: &view::StoreStats, now: chrono::DateTime<chrono::Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {

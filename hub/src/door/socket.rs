@@ -1,0 +1,91 @@
+//! What a client is connected by: a plain socket, or one with TLS, WebSocket or both around it.
+
+use bytes::{BufMut, BytesMut};
+use std::io;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Plain TCP is known by name, so that it costs no detour and no memory.
+pub enum Socket {
+    Tcp(TcpStream),
+    Wrapped(Box<dyn Duplex>),
+}
+
+/// Who is at the other end, as far as the socket says it.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub ip: IpAddr,
+    /// The name in a verified client certificate.
+    pub certified: Option<Arc<str>>,
+}
+
+impl Socket {
+    /// Reads at most `want` bytes to the end of `input`; 0: the peer has closed.
+    pub fn poll_input(&mut self, cx: &mut Context<'_>, input: &mut BytesMut, want: usize) -> Poll<io::Result<usize>> {
+        match self {
+            Socket::Tcp(socket) => loop {
+                ready!(socket.poll_read_ready(cx))?;
+                match socket.try_read_buf(&mut (&mut *input).limit(want)) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    done => return Poll::Ready(done),
+                }
+            },
+            // Keeps nothing between polls, so it may be made anew for each.
+            Socket::Wrapped(socket) => {
+                let mut input = input.limit(want);
+                let read = pin!(socket.read_buf(&mut input));
+                read.poll(cx)
+            }
+        }
+    }
+
+    /// Writes some of `output`. What is around a plain socket may hold it back until it is flushed.
+    pub fn poll_output(&mut self, cx: &mut Context<'_>, output: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Socket::Tcp(socket) => loop {
+                ready!(socket.poll_write_ready(cx))?;
+                match socket.try_write(output) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    done => return Poll::Ready(done),
+                }
+            },
+            Socket::Wrapped(socket) => Pin::new(socket).poll_write(cx, output),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(s) => Pin::new(s).poll_read(cx, buf),
+            Socket::Wrapped(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_output(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(_) => Poll::Ready(Ok(())),
+            Socket::Wrapped(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Socket::Wrapped(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+}

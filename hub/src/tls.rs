@@ -1,0 +1,346 @@
+//! TLS for the front door and for links: rustls with ring; certificates and keys from PEM files.
+//!
+//! **Operation**: a server reads its files again when they have changed, before the next handshake;
+//! connections that are open keep what they began with. A client reads its files for each
+//! connection. So a renewed certificate needs no restart. Revocation lists are not read: whoever is
+//! to be kept out is taken out of the users file.
+
+use citybrain_shared::config::{self, ClientName};
+use parking_lot::Mutex;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::client::VerifierBuilderError;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::server::TlsStream;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Files that cannot be used for TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read `{path}` as PEM: {source}")]
+    File { path: PathBuf, source: pem::Error },
+    #[error("`{path}` has no certificate (`-----BEGIN CERTIFICATE-----`)")]
+    Empty { path: PathBuf },
+    #[error("`{path}` holds something that is no X.509 certificate")]
+    NotX509 { path: PathBuf },
+    #[error("the certificate in `{cert}` and the key in `{key}` do not belong together")]
+    Mismatch { cert: PathBuf, key: PathBuf },
+    #[error("`{cert}` and `{key}` cannot be used: {source}")]
+    Pair { cert: PathBuf, key: PathBuf, source: rustls::Error },
+    #[error("the certificates in `{path}` cannot be used to verify others: {why}")]
+    Ca { path: PathBuf, why: String },
+}
+
+/// From when until when a certificate is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    pub from: SystemTime,
+    pub until: SystemTime,
+}
+
+impl Validity {
+    pub fn holds(&self, at: SystemTime) -> bool {
+        self.from <= at && at <= self.until
+    }
+}
+
+/// A certificate chain and its key.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What a server shows, and whom it wants to see.
+#[derive(Clone, Debug)]
+pub struct ServerFiles {
+    pub pair: Pair,
+    /// Those who sign clients' certificates; without, clients are not asked for one.
+    pub client_ca: Option<PathBuf>,
+    pub client_required: bool,
+    pub client_name: ClientName,
+}
+
+impl ServerFiles {
+    /// `None`: the listener speaks no TLS.
+    pub fn of(listener: &config::Listener) -> Option<ServerFiles> {
+        let pair = Pair { cert: listener.cert_file.clone()?, key: listener.key_file.clone()? };
+        listener.protocol.is_tls().then(|| ServerFiles {
+            pair,
+            client_ca: listener.client_ca_file.clone(),
+            client_required: listener.client_required,
+            client_name: listener.client_name,
+        })
+    }
+}
+
+/// Whom a client trusts, and what it shows.
+#[derive(Clone, Debug)]
+pub struct ClientFiles {
+    pub ca: PathBuf,
+    pub pair: Option<Pair>,
+}
+
+impl ClientFiles {
+    /// `None`: without a CA there is nobody to trust.
+    pub fn of_parent(p: &config::Parent) -> Option<ClientFiles> {
+        ClientFiles::of(&p.ca_file, &p.cert_file, &p.key_file)
+    }
+
+    /// As [`ClientFiles::of_parent`], for an outside broker.
+    pub fn of_broker(b: &config::Broker) -> Option<ClientFiles> {
+        ClientFiles::of(&b.ca_file, &b.cert_file, &b.key_file)
+    }
+
+    fn of(ca: &Option<PathBuf>, cert: &Option<PathBuf>, key: &Option<PathBuf>) -> Option<ClientFiles> {
+        let pair = cert.clone().zip(key.clone()).map(|(cert, key)| Pair { cert, key });
+        Some(ClientFiles { ca: ca.clone()?, pair })
+    }
+
+    /// # Errors
+    /// When the files cannot be read, or do not fit together.
+    pub fn config(&self) -> Result<Arc<ClientConfig>, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| Error::Ca { path: self.ca.clone(), why: e.to_string() })?
+            .with_root_certificates(roots(&self.ca)?);
+        let config = match &self.pair {
+            None => builder.with_no_client_auth(),
+            Some(pair) => {
+                let (chain, key) = pair.read()?;
+                builder.with_client_auth_cert(chain, key).map_err(|e| pair.unfit(e))?
+            }
+        };
+        Ok(Arc::new(config))
+    }
+}
+
+impl Pair {
+    fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
+        let chain = certificates(&self.cert)?;
+        let key =
+            PrivateKeyDer::from_pem_file(&self.key).map_err(|source| Error::File { path: self.key.clone(), source })?;
+        Ok((chain, key))
+    }
+
+    fn unfit(&self, source: rustls::Error) -> Error {
+        let (cert, key) = (self.cert.clone(), self.key.clone());
+        match source {
+            rustls::Error::InconsistentKeys(_) => Error::Mismatch { cert, key },
+            source => Error::Pair { cert, key, source },
+        }
+    }
+}
+
+/// One listener's side of TLS.
+pub struct Server {
+    files: ServerFiles,
+    current: Mutex<(Stamps, TlsAcceptor)>,
+}
+
+/// Times of change and lengths of the files, by which a change is known.
+type Stamps = Vec<Option<(SystemTime, u64)>>;
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// # Errors
+    /// When the files cannot be read, or do not fit together.
+    pub fn open(files: ServerFiles) -> Result<Server, Error> {
+        let stamps = files.stamps();
+        let acceptor = files.acceptor()?;
+        Ok(Server { files, current: Mutex::new((stamps, acceptor)) })
+    }
+
+    /// For a new connection: with the files as they are now, if they are good.
+    fn acceptor(&self) -> TlsAcceptor {
+        let now = self.files.stamps();
+        let mut current = self.current.lock();
+        if now != current.0 {
+            current.0 = now;
+            match self.files.acceptor() {
+                Ok(new) => {
+                    tracing::info!(cert = %self.files.pair.cert.display(), "Read the TLS files again.");
+                    current.1 = new;
+                }
+                // Half of a change may be there; the other half changes the files again.
+                Err(error) => tracing::warn!(%error, "The changed TLS files are of no use; the ones before stay."),
+            }
+        }
+        current.1.clone()
+    }
+
+    /// The handshake, and the name in the client's certificate if it has shown one.
+    ///
+    /// # Errors
+    /// What went wrong; the client has been told, as far as TLS has a word for it.
+    pub async fn accept<S>(&self, socket: S) -> io::Result<(TlsStream<S>, Option<Arc<str>>)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let stream = self.acceptor().accept(socket).await?;
+        let name = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+            None => None,
+            Some(certificate) => match client_name(certificate, self.files.client_name) {
+                Some(name) => Some(name.into()),
+                // A certificate that names nobody is no user.
+                None => return Err(io::Error::other("the client's certificate has no name of the configured kind")),
+            },
+        };
+        Ok((stream, name))
+    }
+}
+
+impl ServerFiles {
+    fn stamps(&self) -> Stamps {
+        let files = [Some(&self.pair.cert), Some(&self.pair.key), self.client_ca.as_ref()];
+        let stamp = |path: &PathBuf| std::fs::metadata(path).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
+        files.into_iter().flatten().map(stamp).collect()
+    }
+
+    /// # Errors
+    /// When the files cannot be read, or do not fit together.
+    fn acceptor(&self) -> Result<TlsAcceptor, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| self.pair.unfit(e))?;
+        let builder = match &self.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots(path)?.into(), provider);
+                let verifier = if self.client_required { verifier } else { verifier.allow_unauthenticated() };
+                let verifier = verifier
+                    .build()
+                    .map_err(|e: VerifierBuilderError| Error::Ca { path: path.clone(), why: e.to_string() })?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let (chain, key) = self.pair.read()?;
+        let config = builder.with_single_cert(chain, key).map_err(|e| self.pair.unfit(e))?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let file = |source| Error::File { path: path.to_owned(), source };
+    let all = CertificateDer::pem_file_iter(path).map_err(file)?.collect::<Result<Vec<_>, _>>().map_err(file)?;
+    if all.is_empty() { Err(Error::Empty { path: path.to_owned() }) } else { Ok(all) }
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|e| Error::Ca { path: path.to_owned(), why: e.to_string() })?;
+    }
+    Ok(roots)
+}
+
+/// How long the first certificate in the file is good.
+///
+/// # Errors
+/// When there is none.
+pub fn validity(path: &Path) -> Result<Validity, Error> {
+    let first = certificates(path)?.remove(0);
+    let (_, certificate) = X509Certificate::from_der(&first).map_err(|_| Error::NotX509 { path: path.to_owned() })?;
+    let time = |s: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(s).unwrap_or(0));
+    let v = certificate.validity();
+    Ok(Validity { from: time(v.not_before.timestamp()), until: time(v.not_after.timestamp()) })
+}
+
+/// The user that the first certificate in the file makes of its owner; `None`: it has no such name.
+///
+/// # Errors
+/// When there is no certificate.
+pub fn user_of(path: &Path, kind: ClientName) -> Result<Option<String>, Error> {
+    Ok(client_name(&certificates(path)?.remove(0), kind))
+}
+
+/// The first name of that kind in a certificate.
+fn client_name(certificate: &CertificateDer<'_>, kind: ClientName) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let name = match kind {
+        ClientName::CommonName => certificate.subject().iter_common_name().next()?.as_str().ok()?.to_owned(),
+        ClientName::Dns | ClientName::Email | ClientName::Uri => {
+            let names = &certificate.subject_alternative_name().ok()??.value.general_names;
+            let of_kind = |n: &GeneralName<'_>| match (kind, n) {
+                (ClientName::Dns, GeneralName::DNSName(s))
+                | (ClientName::Email, GeneralName::RFC822Name(s))
+                | (ClientName::Uri, GeneralName::URI(s)) => Some((*s).to_owned()),
+                _ => None,
+            };
+            names.iter().find_map(of_kind)?
+        }
+    };
+    (!name.is_empty() && !name.contains('\0')).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
+
+    fn made(params: &CertificateParams) -> CertificateDer<'static> {
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_client_is_called_what_config_says_its_certificate_calls_it() {
+        let mut params = CertificateParams::new(vec!["lamp.example".to_owned(), "b.example".to_owned()]).unwrap();
+        params.subject_alt_names.push(SanType::URI("spiffe://city/lamp".try_into().unwrap()));
+        params.subject_alt_names.push(SanType::Rfc822Name("lamp@city".try_into().unwrap()));
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "a city");
+        assert_eq!(client_name(&made(&params), ClientName::CommonName), None);
+        params.distinguished_name.push(DnType::CommonName, "灯-7");
+        let made = made(&params);
+        let name = |kind| client_name(&made, kind);
+        assert_eq!(name(ClientName::CommonName).as_deref(), Some("灯-7"));
+        assert_eq!(name(ClientName::Dns).as_deref(), Some("lamp.example"));
+        assert_eq!(name(ClientName::Uri).as_deref(), Some("spiffe://city/lamp"));
+        assert_eq!(name(ClientName::Email).as_deref(), Some("lamp@city"));
+    }
+
+    #[test]
+    fn files_of_no_use_say_what_is_wrong_with_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(vec!["h".to_owned()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(path("cert"), cert.pem()).unwrap();
+        std::fs::write(path("key"), key.serialize_pem()).unwrap();
+        std::fs::write(path("other"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        std::fs::write(path("rubbish"), "rubbish").unwrap();
+        let open = |cert: &str, key: &str, ca: Option<&str>| {
+            let pair = Pair { cert: path(cert), key: path(key) };
+            let client_ca = ca.map(path);
+            let files = ServerFiles { pair, client_ca, client_required: true, client_name: ClientName::CommonName };
+            Server::open(files).map(drop).map_err(|e| e.to_string().replace(&format!("{}/", dir.path().display()), ""))
+        };
+        assert_eq!(open("cert", "key", Some("cert")), Ok(()));
+        let no = |cert, key, ca| open(cert, key, ca).unwrap_err();
+        assert_eq!(
+            no("cert", "other", None),
+            "the certificate in `cert` and the key in `other` do not belong together"
+        );
+        assert_eq!(no("rubbish", "key", None), "`rubbish` has no certificate (`-----BEGIN CERTIFICATE-----`)");
+        assert!(no("cert", "rubbish", None).starts_with("cannot read `rubbish` as PEM: "));
+        assert!(no("cert", "nowhere", None).starts_with("cannot read `nowhere` as PEM: "));
+        assert!(no("cert", "key", Some("rubbish")).starts_with("`rubbish` has no certificate"));
+        let v = validity(&path("cert")).unwrap();
+        assert!(v.from < SystemTime::now() && v.until > SystemTime::now());
+    }
+}

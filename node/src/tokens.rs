@@ -1,0 +1,309 @@
+//! Who may ask a node over HTTP: a file of tokens' hashes, each with a name and a role.
+//!
+//! **Format**: a line `NAME ROLE SHA-256 [CREATED]` each, blanks between; `#` begins a comment. The
+//! hash is of a random token of 256 bits, so a fast one is enough: nobody can try them all.
+//!
+//! The file is read again when it has changed. A line that does not read opens no door; a file
+//! that cannot be read opens none at all.
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use std::fmt::{self, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// What every token begins with, so that whoever finds one knows what it opens.
+const PREFIX: &str = "citybrain_";
+const RANDOM_BYTES: usize = 32;
+const NAME_BYTES_MAX: usize = 64;
+/// More tokens than a node can have users for; a larger file is another one.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// The name of the token that the running node leaves in its data folder.
+pub const LOCAL: &str = "local";
+
+/// What somebody may do. Each may do what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Role {
+    /// Reads, here and below.
+    Reader,
+    /// Changes things, too.
+    Operator,
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Reader => "reader",
+            Role::Operator => "operator",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A line of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub name: String,
+    pub role: Role,
+    /// SHA-256 of the token, 64 hexadecimal digits.
+    pub hash: String,
+    /// RFC 3339; for people.
+    pub created: Option<String>,
+}
+
+impl FromStr for Entry {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Entry, String> {
+        let mut words = line.split_whitespace();
+        let (Some(name), Some(role), Some(hash)) = (words.next(), words.next(), words.next()) else {
+            return Err("a line is `NAME ROLE SHA-256`".into());
+        };
+        let role = match role {
+            "reader" => Role::Reader,
+            "operator" => Role::Operator,
+            other => return Err(format!("`{other}` is no role: reader, operator")),
+        };
+        if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err("the third word is no SHA-256: 64 hexadecimal digits".into());
+        }
+        check_name(name)?;
+        Ok(Entry { name: name.into(), role, hash: hash.to_ascii_lowercase(), created: words.next().map(str::to_owned) })
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.name, self.role, self.hash)?;
+        self.created.as_ref().map_or(Ok(()), |at| write!(f, " {at}"))
+    }
+}
+
+/// # Errors
+/// When a name does not fit into a line or a record.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._@-".contains(c);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(fits) {
+        return Err(format!("`{name}` is no name: 1 to {NAME_BYTES_MAX} letters, digits, `.`, `_`, `@`, `-`"));
+    }
+    if name == LOCAL {
+        return Err(format!("`{LOCAL}` is the token that a running node leaves in its own folder"));
+    }
+    Ok(())
+}
+
+/// A new token. It is nowhere but in what is returned.
+///
+/// # Errors
+/// When the kernel has no random bytes.
+pub fn mint() -> io::Result<String> {
+    let mut bytes = [0; RANDOM_BYTES];
+    getrandom::fill(&mut bytes).map_err(|e| io::Error::other(format!("no random bytes: {e}")))?;
+    Ok(format!("{PREFIX}{}", hex(&bytes)))
+}
+
+pub fn hash(token: &str) -> String {
+    hex(&Sha256::digest(token.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, b| {
+        let _ = write!(text, "{b:02x}"); // a String takes all
+        text
+    })
+}
+
+/// The good lines, and what is wrong with the others: line number and reason.
+pub fn parse(text: &str) -> (Vec<Entry>, Vec<(usize, String)>) {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for (i, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        match line.parse::<Entry>() {
+            _ if line.is_empty() => {}
+            Ok(entry) if good.iter().any(|e: &Entry| e.name == entry.name) => {
+                bad.push((i + 1, format!("`{}` is there already", entry.name)));
+            }
+            Ok(entry) => good.push(entry),
+            Err(why) => bad.push((i + 1, why)),
+        }
+    }
+    (good, bad)
+}
+
+/// # Errors
+/// When the file cannot be read, or is too large to be one.
+pub fn read(path: &Path) -> io::Result<String> {
+    if fs::metadata(path)?.len() > FILE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
+    fs::read_to_string(path)
+}
+
+/// Changes the file in one step: a node sees the old or the new one. Its owner and rights stay.
+///
+/// # Errors
+/// When it cannot be read, written, synced or put in place.
+pub fn rewrite(path: &Path, change: impl FnOnce(String) -> String) -> io::Result<()> {
+    let before = match fs::metadata(path) {
+        Ok(about) => Some(about),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(e),
+    };
+    let text = before.as_ref().map_or(Ok(String::new()), |_| read(path))?;
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = dir.join(format!(".{name}.{}", std::process::id()));
+    // Hashes open nothing; the node's own user must be able to read them.
+    let mode = before.as_ref().map_or(0o644, |about| about.mode() & 0o777);
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(&temporary)?;
+    let done = (|| {
+        file.write_all(change(text).as_bytes())?;
+        if let Some(about) = &before {
+            // Only root can give a file away; anybody else owns it already or leaves it with himself.
+            let _ = fchown(&file, Some(about.uid()), Some(about.gid()));
+        }
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(dir)?.sync_all()
+    })();
+    if done.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    done
+}
+
+/// Whoever a token names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub name: String,
+    pub role: Role,
+}
+
+/// The file as a running node knows it.
+#[derive(Debug)]
+pub struct Tokens {
+    path: PathBuf,
+    /// Of the token in the node's own folder.
+    local: String,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    stamp: Option<(u64, i64, i64, u64)>,
+    entries: Vec<Entry>,
+}
+
+impl Tokens {
+    /// `local` opens too, as an operator.
+    pub fn new(path: PathBuf, local: &str) -> Tokens {
+        Tokens { path, local: hash(local), known: Mutex::default() }
+    }
+
+    /// Whose token it is.
+    pub fn holder(&self, token: &str) -> Option<Holder> {
+        let hash = hash(token);
+        if hash == self.local {
+            return Some(Holder { name: LOCAL.into(), role: Role::Operator });
+        }
+        let mut known = self.known.lock();
+        self.refresh(&mut known);
+        let entry = known.entries.iter().find(|e| e.hash == hash)?;
+        Some(Holder { name: entry.name.clone(), role: entry.role })
+    }
+
+    fn refresh(&self, known: &mut Known) {
+        let about = fs::metadata(&self.path);
+        let stamp = about.ok().map(|a| (a.ino(), a.mtime(), a.mtime_nsec(), a.size()));
+        if stamp.is_some() && stamp == known.stamp {
+            return;
+        }
+        let path = self.path.display();
+        match read(&self.path) {
+            Ok(text) => {
+                let (entries, bad) = parse(&text);
+                for (line, why) in bad {
+                    tracing::warn!(%path, line, why, "A line of the tokens file does not read.");
+                }
+                tracing::info!(%path, tokens = entries.len(), "Tokens were read.");
+                *known = Known { stamp, entries };
+            }
+            Err(error) => {
+                // Said once, not at every request: the entries are gone after the first time.
+                if known.stamp.is_some() || !known.entries.is_empty() {
+                    tracing::error!(%path, %error, "The tokens file cannot be read: nobody is let in.");
+                }
+                *known = Known::default();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_read_back_and_bad_ones_are_told_by_number() {
+        let token = mint().unwrap();
+        assert_eq!(token.len(), PREFIX.len() + 2 * RANDOM_BYTES);
+        assert_ne!(token, mint().unwrap());
+        let entry = Entry {
+            name: "anna@gate".into(),
+            role: Role::Operator,
+            hash: hash(&token),
+            created: Some("2026-01-01T00:00:00Z".into()),
+        };
+        let text = format!("# who\n{entry}\n\nbob admin {}\nmia reader abc\n{entry} # again\n", hash("x"));
+        let (good, bad) = parse(&text);
+        assert_eq!(good, std::slice::from_ref(&entry));
+        assert_eq!(bad.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [4, 5, 6]);
+        assert!(bad[0].1.contains("`admin` is no role"), "{bad:?}");
+        // Known answer: SHA-256 of "abc".
+        assert!(hash("abc").starts_with("ba7816bf8f01cfea414140de5dae2223"));
+        for name in ["", "a b", "温", LOCAL, &"x".repeat(65)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_changed_file_counts_at_once_and_one_that_is_gone_lets_nobody_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        let tokens = Tokens::new(path.clone(), "here");
+        let line = |name: &str, role, token: &str| {
+            Entry { name: name.into(), role, hash: hash(token), created: None }.to_string() + "\n"
+        };
+        assert_eq!(tokens.holder("a"), None);
+        rewrite(&path, |text| text + &line("anna", Role::Reader, "a")).unwrap();
+        assert_eq!(tokens.holder("a").unwrap().role, Role::Reader);
+        rewrite(&path, |_| line("anna", Role::Operator, "a") + &line("bob", Role::Reader, "b")).unwrap();
+        assert_eq!(tokens.holder("a").unwrap().role, Role::Operator);
+        assert_eq!(tokens.holder("b").unwrap().name, "bob");
+        assert_eq!(tokens.holder("c"), None);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(tokens.holder("a"), None);
+        assert_eq!(tokens.holder("here").unwrap(), Holder { name: LOCAL.into(), role: Role::Operator });
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_rewritten_file_keeps_its_rights() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        rewrite(&path, |_| "# new\n".into()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "# new\n");
+    }
+}

@@ -1,0 +1,194 @@
+//! Who may ask a node over HTTP and change it: tokens, contexts, and changes through the links.
+
+use crate::harness::mqtt::Client;
+use crate::harness::ran::{Ran, acts, run, run_with};
+use crate::harness::{Tree, wait_for};
+use citybrain_shared::view;
+use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// A city that asks who comes, running. The tokens' file is empty.
+fn a_guarded_city() -> Tree {
+    let mut tree = Tree::new(&["c"]);
+    let config = &tree.node("c").config;
+    let text = std::fs::read_to_string(config).expect("the config reads");
+    std::fs::write(config, text.replace("[api]\n", "[api]\ntokens_file = \"tokens\"\n")).expect("it is written");
+    std::fs::write(tree.dir().join("tokens"), "").expect("it is written");
+    tree.start_node("c");
+    tree.wait_ready();
+    tree
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a temporary folder's name is UTF-8")
+}
+
+/// Makes a token and keeps it in a file, whose name is given back.
+fn a_token(tree: &Tree, name: &str, role: &str) -> String {
+    let tokens = tree.dir().join("tokens");
+    let made = run(&["token", "add", name, "--role", role, "--file", text(&tokens)]);
+    made.says(0, &["citybrain_", "shown only now"]);
+    let file = tree.dir().join(format!("{name}.token"));
+    std::fs::write(&file, &made.out).expect("it is written");
+    text(&file).to_owned()
+}
+
+#[test]
+fn with_a_tokens_file_a_reader_reads_an_operator_changes_and_nobody_else_does_either() {
+    let tree = a_guarded_city();
+    let (url, tokens) = (tree.node("c").url(), tree.dir().join("tokens"));
+    let (anna, mia) = (a_token(&tree, "anna", "operator"), a_token(&tree, "mia", "reader"));
+    let ask = |token: &str, line: &str| -> Ran {
+        let mut args: Vec<&str> = line.split(' ').collect();
+        args.extend(["--node", &url, "--token-file", token]);
+        run(&args)
+    };
+    // Health is for whoever watches machines.
+    assert!(tree.node("c").get_text("/livez").is_some() && tree.node("c").get_text("/readyz").is_some());
+    assert!(tree.node("c").get_text("/metrics").is_none());
+    run(&["status", "--node", &url]).says(1, &["no token was given", "--token-file"]);
+    let (status, _) = tree.node("c").post("/v1/send", &json!({"target": "c", "type": "t"}));
+    assert_eq!(status, 401);
+
+    ask(&mia, "status").says(0, &["c 节点 c (city)"]);
+    ask(&mia, "events").says(0, &[]);
+    for line in ["log-level debug --yes", "send --target c --type t --yes", "config reload --yes", "dlq drop 1 --yes"] {
+        ask(&mia, line).says(1, &["`mia` is of a reader", "--role operator"]);
+    }
+    ask(&anna, "log-level info --yes").says(0, &["before: info"]);
+    ask(&anna, "send --target c --type t --yes").says(0, &[]);
+    ask(&anna, "config reload --yes").says(0, &[]);
+    let here = tree.node("c").data.clone();
+    let done = run(&["events", "--type", "city.brain.operator", "--json", "--data-dir", text(&here)]);
+    let who: Vec<serde_json::Value> =
+        done.out.lines().map(|l| serde_json::from_str(l).expect("a line is JSON")).collect();
+    let data: Vec<&serde_json::Value> = who.iter().map(|l| &l["event"]["data"]).collect();
+    assert_eq!(
+        data.iter().map(|d| d["what"].as_str().unwrap_or("")).collect::<Vec<_>>(),
+        ["log-level", "send", "reload"]
+    );
+    for d in data {
+        assert!(d["who"].as_str().is_some_and(|w| w.starts_with("anna (")), "{d}");
+        assert!(d["who_is"] == "token" && d["from"].as_str().is_some_and(|f| f.starts_with("127.0.0.1:")), "{d}");
+    }
+    // Whoever may read the folder may operate its node; nobody else may read that.
+    let about = std::fs::metadata(here.join("api.json")).expect("the pointer is there");
+    assert_eq!(about.permissions().mode() & 0o777, 0o600);
+    run(&["log-level", "warn", "--yes", "--data-dir", text(&here)]).says(0, &["before: info"]);
+
+    // A token that is taken out opens nothing from the next request on.
+    run(&["token", "list", "--file", text(&tokens)]).says(0, &["anna", "operator", "mia", "reader"]);
+    run(&["token", "add", "mia", "--role", "operator", "--file", text(&tokens)]).says(1, &["is a token `mia` already"]);
+    run(&["token", "remove", "mia", "--file", text(&tokens)]).says(2, &["is refused from now on", "--yes"]);
+    run(&["token", "remove", "mia", "--file", text(&tokens), "--yes"]).says(0, &["removed mia"]);
+    ask(&mia, "status").says(1, &["does not know that token"]);
+    ask(&anna, "status").says(0, &[]);
+    let all = std::fs::read_to_string(&tokens).expect("it reads");
+    let secret = std::fs::read_to_string(&anna).expect("it reads");
+    assert!(!all.contains(secret.trim()), "only the hash is kept");
+    // Of a bundle, too, nothing opens a door.
+    let bundle = tree.dir().join("city.tar");
+    run(&["doctor", "bundle", text(&bundle), "--data-dir", text(&here)]).says(0, &[]);
+    let packed = std::fs::read(&bundle).expect("it reads");
+    let local = std::fs::read_to_string(here.join("api.json")).expect("it reads");
+    let local: serde_json::Value = serde_json::from_str(&local).expect("it is JSON");
+    for secret in [secret.trim(), local["token"].as_str().expect("a token")] {
+        assert!(!packed.windows(secret.len()).any(|w| w == secret.as_bytes()));
+    }
+}
+
+#[test]
+fn an_api_that_is_open_to_the_network_must_ask_who_comes() {
+    let tree = Tree::new(&["c"]);
+    let config = &tree.node("c").config;
+    let before = std::fs::read_to_string(config).expect("the config reads");
+    let open = before.replace("[api]\nlisten = \"127.0.0.1:", "[api]\nlisten = \"0.0.0.0:");
+    assert_ne!(before, open);
+    std::fs::write(config, &open).expect("it is written");
+    run(&["check", text(config)]).says(2, &["nobody is asked who he is", "tokens_file"]);
+    std::fs::write(config, open.replace("[api]\n", "[api]\ntokens_file = \"tokens\"\n")).expect("it is written");
+    run(&["check", text(config)]).says(2, &["cannot read", "tokens"]);
+    std::fs::write(tree.dir().join("tokens"), "anna operator abc\n").expect("it is written");
+    run(&["check", text(config)]).says(2, &["line 1 of", "no SHA-256"]);
+    std::fs::write(tree.dir().join("tokens"), "").expect("it is written");
+    a_token(&tree, "anna", "operator");
+    run(&["check", text(config)]).says(0, &[]);
+}
+
+#[test]
+fn a_context_is_a_name_for_a_node_and_its_token() {
+    let mut tree = a_guarded_city();
+    let home = tree.dir().join("home");
+    let env = [("XDG_CONFIG_HOME", text(&home))];
+    let (url, mia) = (tree.node("c").url(), a_token(&tree, "mia", "reader"));
+    run_with(&["context", "list"], &env).says(0, &["no contexts"]);
+    run_with(&["context", "add", "city", "city:1"], &env).says(2, &["no http:// address"]);
+    run_with(&["context", "add", "city", &url, "--token-file", "/nowhere"], &env).says(2, &["cannot read the token"]);
+    run_with(&["context", "add", "city", &url, "--token-file", &mia], &env).says(0, &["used from now on"]);
+    run_with(&["context", "add", "away", "http://127.0.0.1:9"], &env).says(0, &["citybrain context use away"]);
+    run_with(&["status"], &env).says(0, &["c 节点 c (city)"]);
+    run_with(&["context", "use", "away"], &env).says(0, &[]);
+    run_with(&["context", "list"], &env).says(0, &["*  away", "city", "mia.token"]);
+    run_with(&["status"], &env).says(3, &["cannot reach the node at http://127.0.0.1:9"]);
+    run_with(&["status", "--context", "city"], &env).says(0, &["c 节点 c (city)"]);
+    run_with(&["status", "--context", "moon"], &env).says(2, &["no context `moon`", "there is away, city"]);
+    run_with(&["context", "remove", "away"], &env).says(2, &["--yes"]);
+    run_with(&["context", "remove", "away", "--yes"], &env).says(0, &[]);
+    let list = run_with(&["context", "list", "--json"], &env).json();
+    assert_eq!(list["contexts"].as_array().map(Vec::len), Some(1));
+    tree.stop_node("c");
+}
+
+#[test]
+fn a_node_below_is_changed_through_the_links_and_knows_by_whom() {
+    let mut tree = Tree::new(&["c/s/m"]);
+    tree.start();
+    let (city, leaf) = (tree.node("c").url(), tree.node("c/s/m").url());
+    wait_for("the city knows all", || {
+        (tree.node("c").get("/v1/tree")?["nodes"].as_array()?.len() == tree.nodes.len()).then_some(())
+    });
+    let at = |line: &str| -> Ran {
+        let mut args: Vec<&str> = line.split(' ').collect();
+        args.extend(["--at", "c/s/m", "--node", &city]);
+        run(&args)
+    };
+    at("log-level debug").says(2, &["The node at c/s/m, through http://", "--yes"]);
+    at("log-level debug --yes").says(0, &["before: info", "c/s/m, its own record"]);
+    run(&["log-level", "--node", &leaf]).says(0, &["debug"]);
+    run(&["log-level", "--node", &city]).says(0, &["info"]);
+    at("log-level dbg --yes").says(1, &["no log level"]);
+    let mut device = Client::connect(tree.node("c/s/m").mqtt, "dev", true);
+    device.publish("in/x", b"rubbish");
+    let pos = wait_for("a letter", || {
+        Some(tree.node("c/s/m").get("/v1/dlq")?["dead_letters"][0]["pos"].as_u64()?.to_string())
+    });
+    at(&format!("dlq drop {pos} --yes")).says(0, &["dropped", "0 still open"]);
+    at("config reload --yes").says(0, &[]);
+    let versions = run(&["version", "--at", "c/**", "--node", &city]);
+    versions.says(0, &["── c/s/m", "── c/s", "3 of 3 nodes"]);
+
+    let done: Vec<String> = acts(&leaf).into_iter().map(|(what, ..)| what).collect();
+    assert_eq!(done, ["log-level", "dlq drop", "reload"]);
+    let events = run(&["events", "--type", "city.brain.operator", "--json", "--node", &leaf]);
+    assert!(events.out.lines().all(|l| l.contains(", by c\"")), "{}", events.out);
+    assert_eq!(acts(&city), [], "nothing was done at the city itself");
+
+    // What moves events is done where it happens; many nodes are not changed at once.
+    let (status, answer) = post_at(&tree, "/v1/send", &json!({"target": "c/s/m", "type": "t"}));
+    assert_eq!((status, answer["error"].as_str()), (405, Some("not-from-above")));
+    run(&["log-level", "debug", "--yes", "--at", "c/**", "--node", &city]).says(2, &["may be many"]);
+    tree.stop_node("c/s/m");
+    wait_for("it is away", || {
+        let ran = at("log-level info --yes");
+        (ran.code == 3 && ran.err.contains("did not answer")).then_some(())
+    });
+}
+
+/// A POST at the city that is meant for the leaf.
+fn post_at(tree: &Tree, path: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+    let request = ureq::Agent::new_with_config(config).post(format!("{}{path}", tree.node("c").url()));
+    let mut answer = request.header(view::HEADER_AT, "c/s/m").send_json(body).expect("the city answers");
+    (answer.status().as_u16(), answer.body_mut().read_json().expect("it is JSON"))
+}

@@ -1,0 +1,60 @@
+//! Runs the binary as an engineer would, and keeps what it said.
+
+use super::binary;
+use serde_json::Value;
+use std::process::{Command, Output, Stdio};
+
+/// What a command printed on both streams, and its exit code.
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(done: Output) -> Ran {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it prints UTF-8");
+        Ran { code: done.status.code().expect("it ends by itself"), out: text(&done.stdout), err: text(&done.stderr) }
+    }
+}
+
+impl Ran {
+    pub fn says(&self, code: i32, words: &[&str]) -> &Ran {
+        assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
+        for word in words {
+            assert!(self.out.contains(word) || self.err.contains(word), "no `{word}`\n{}\n{}", self.out, self.err);
+        }
+        self
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {} {}", self.out, self.err))
+    }
+}
+
+/// Without a terminal, and asking whom the arguments name alone.
+pub fn run(args: &[&str]) -> Ran {
+    run_with(args, &[])
+}
+
+/// As [`run`], in this environment.
+pub fn run_with(args: &[&str], env: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new(binary());
+    for name in ["CITYBRAIN_NODE", "CITYBRAIN_CONTEXT", "CITYBRAIN_TOKEN_FILE"] {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null()).envs(env.iter().copied());
+    command.args(args).output().expect("the binary starts").into()
+}
+
+/// What operators did, oldest first: `what`, `who`, `who_is`.
+pub fn acts(url: &str) -> Vec<(String, String, String)> {
+    let ran = run(&["events", "--type", "city.brain.operator", "--json", "--node", url]);
+    let act = |line: &str| {
+        let event: Value = serde_json::from_str(line).expect("an event is JSON");
+        let data = &event["event"]["data"];
+        let text = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
+        (text("what"), text("who"), text("who_is"))
+    };
+    ran.out.lines().map(act).collect()
+}
