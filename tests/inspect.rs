@@ -7,6 +7,7 @@ use citybrain_hub::log::{Log, Options};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::{Pos, Tier};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 const LEAF: &str = "c/s/m/n";
@@ -319,7 +320,7 @@ fn an_audit_adds_up_while_a_link_is_cut_and_finds_what_was_lost_in_silence() {
 
     // A number that the leaf gave and nobody has: as if a record had vanished from its log.
     tree.stop_node(LEAF);
-    let number = skip_a_number(&tree);
+    let number = skip_a_number(&tree.node(LEAF).data);
     tree.start_node(LEAF);
     at_the_city(&tree, "planted");
     let said = wait_for("the loss is found", || {
@@ -339,9 +340,9 @@ fn an_audit_adds_up_while_a_link_is_cut_and_finds_what_was_lost_in_silence() {
         .has("it does not add up");
 }
 
-/// Appends an event to the stopped leaf's log whose number leaves one out; gives the one left out.
-fn skip_a_number(tree: &Tree) -> u64 {
-    let mut log = Log::open(&tree.node(LEAF).data.join("log"), Options::default()).expect("it has stopped").log;
+/// Appends an event to a stopped node's log whose number leaves one out; gives the one left out.
+pub fn skip_a_number(data: &Path) -> u64 {
+    let mut log = Log::open(&data.join("log"), Options::default()).expect("it has stopped").log;
     let mut newest = 0;
     let mut after = Pos::ZERO;
     while after < log.last() {

@@ -3,6 +3,7 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `layers` | who may import whom, and where sled, rumqttc and the codec are named |
+//! | `cases` | pressed, answered, handed over, closed and counted, whatever is cut or killed |
 //! | `rules` | rules fire, alarms climb, are acknowledged and cleared, whatever is killed |
 //! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
@@ -11,6 +12,7 @@
 //! | `outside_broker` | the same tree over Mosquitto, NATS and RabbitMQ, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
 //! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
+//! | `operations` | the questions of docs/operations.md: each fault made, each answer compared |
 //! | `ops` | stores by hand, dead letters settled, doctor, levels, config, metrics |
 //! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
 //! | `cli` | the commands, their answers and their exit codes |
@@ -20,6 +22,7 @@ mod harness;
 
 mod access;
 mod bad_input;
+mod cases;
 mod cli;
 mod clients;
 mod disk;
@@ -27,6 +30,7 @@ mod doors;
 mod inspect;
 mod layers;
 mod limits;
+mod operations;
 mod ops;
 mod outside_broker;
 mod rules;

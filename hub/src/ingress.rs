@@ -47,9 +47,14 @@ struct Defaults<'a> {
     target: Option<&'a str>,
 }
 
-/// Types of events that a node believes because nobody else can write them: its rules' and alarms',
-/// and what operators did.
-const RESERVED: [&str; 3] = ["city.brain.alarm.", "city.brain.rule.", crate::operator::TYPE];
+/// Types of events that a node believes because nobody else can write them: its rules', alarms',
+/// cases' and services', and what operators did.
+const RESERVED: [&str; 5] =
+    ["city.brain.alarm.", "city.brain.case.", "city.brain.rule.", "city.brain.service.", crate::operator::TYPE];
+
+/// Types of events in which people say who and where they are. They stay where they enter, unless
+/// config names exactly this type: what climbs is the case that is opened from them.
+const PERSONAL: [&str; 2] = ["city.appeal", "city.sos"];
 
 /// The rules of one node, from its config.
 #[derive(Debug)]
@@ -240,6 +245,10 @@ impl Ingress {
     }
 
     fn reach_of(&self, kind: &str) -> Tier {
+        if PERSONAL.contains(&kind) {
+            let exact = self.reach.iter().find(|(pattern, _)| pattern == kind);
+            return exact.map_or(Tier::Neighbourhood, |(_, tier)| *tier);
+        }
         let hit = self.reach.iter().find(|(pattern, _)| match pattern.strip_suffix('*') {
             Some(prefix) => kind.starts_with(prefix),
             None => pattern == kind,

@@ -85,6 +85,8 @@ pub enum Note {
     /// The connection is gone; the session's expiry counts from here.
     SessionLeft {
         client: String,
+        /// A client may change it as it leaves, s.
+        expiry_s: u32,
     },
     /// `options` are the door's own (QoS in bits 0–1).
     Subscribed {

@@ -1,6 +1,7 @@
 //! All that a start would find wrong, without starting: for one config file, or a tree of them.
 
 use crate::config::{self, File, Invalid};
+use citybrain_hub::door::users;
 use citybrain_hub::tls;
 use citybrain_shared::config::{Config, Endpoint, Problem, Protocol, Variables, clash, is_at};
 use citybrain_shared::view;
@@ -300,12 +301,14 @@ impl Tree {
         };
         let Some(Ok(users)) = there.access.users_file.as_ref().map(std::fs::read_to_string) else { return };
         let own = config.node.address.as_str();
-        match users.lines().filter_map(|l| l.split_once(':')).find(|(name, _)| *name == user) {
+        let (accounts, _) = users::parse(&users);
+        match accounts.get(&user) {
             None => {
-                let help = format!("`citybrain user add {user} --address {own} --file FILE` adds it");
+                let flag = if key == "parent.cert_file" { " --certificate" } else { "" };
+                let help = format!("`citybrain user add {user}{flag} --address {own} --file FILE` adds it");
                 self.bad(i, key, format!("the parent's users file has no `{user}`"), help);
             }
-            Some((_, rest)) if !rest.starts_with(&format!("{own}:")) => {
+            Some(account) if account.child.as_ref().is_none_or(|c| c.as_str() != own) => {
                 let help = format!("its line must be `{user}:{own}:HASH`");
                 self.bad(i, key, format!("`{user}` may not speak as {own} at the parent"), help);
             }
@@ -533,11 +536,11 @@ mod tests {
         assert_eq!(
             dir.problems(&files),
             [
-                "s:11 the parent's users file has no `somebody` (`citybrain user add somebody --address c/s --file FILE` adds it)",
+                "s:11 the parent's users file has no `somebody` (`citybrain user add somebody --certificate --address c/s --file FILE` adds it)",
                 "t:9 c lets nobody in without a certificate (add `cert_file` and `key_file`, signed by the parent's `client_ca_file` (city))",
                 "u:9 c's listener there speaks `wss`, not `mqtts` (it is at `mqtt://127.0.0.1:41051`)",
                 "v:11 the certificate in `s.pem` and the key in `city-key.pem` do not belong together (PEM files: certificates, and the key of the first)",
-                "v:11 the parent's users file has no `somebody` (`citybrain user add somebody --address c/v --file FILE` adds it)",
+                "v:11 the parent's users file has no `somebody` (`citybrain user add somebody --certificate --address c/v --file FILE` adds it)",
                 "w:9 TLS needs to know whom to trust (add `ca_file`, such as /etc/ssl/certs/ca-certificates.crt for a public one)",
                 "w:9 c lets nobody in without a certificate (add `cert_file` and `key_file`, signed by the parent's `client_ca_file` (city))",
             ]

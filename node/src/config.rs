@@ -50,8 +50,11 @@ pub fn read(path: &Path, variables: &Variables) -> File {
     if let Some(config) = &mut config {
         resolve(config, path.parent().unwrap_or(Path::new("")));
         problems.extend(on_disk(config, &places));
+        problems.extend(days(config, &places));
         problems.extend(log_level(&config.log.level, &places));
         problems.extend(crate::brain::rules::check::problems(config, &places, &text));
+        problems.extend(crate::brain::cases::check::problems(config, &places));
+        problems.extend(crate::brain::services::check::problems(config, &places));
         config.read_from = Some(config::ReadFrom { path: path.into(), variables: variables.clone() });
         problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
     }
@@ -67,6 +70,17 @@ fn resolve(config: &mut Config, folder: &Path) {
     }
 }
 
+/// Reads the calendar's file of days into the calendar.
+fn days(config: &mut Config, places: &Places) -> Option<Problem> {
+    let path = config.calendar.days_file.as_ref()?;
+    // That it cannot be read was said with the other files.
+    let text = std::fs::read_to_string(path).ok()?;
+    let shown = path.display().to_string();
+    let (line, why) = config.calendar.add_days(&text).err()?;
+    let help = "a line each: `2026-10-01..2026-10-07,holiday,words`";
+    Some(Problem::new(format!("{shown}:{line}: {why}"), places.value("calendar.days_file"), help))
+}
+
 /// Every file that the config names, with its key.
 fn files(config: &mut Config) -> Vec<(String, &mut PathBuf)> {
     let b = &mut config.broker;
@@ -77,6 +91,7 @@ fn files(config: &mut Config) -> Vec<(String, &mut PathBuf)> {
         ("broker.key_file".into(), b.key_file.as_mut()),
         ("access.users_file".into(), config.access.users_file.as_mut()),
         ("api.tokens_file".into(), config.api.tokens_file.as_mut()),
+        ("calendar.days_file".into(), config.calendar.days_file.as_mut()),
     ];
     if let Some(p) = &mut config.parent {
         files.extend([
@@ -98,6 +113,7 @@ fn files(config: &mut Config) -> Vec<(String, &mut PathBuf)> {
 
 fn on_disk(config: &mut Config, places: &Places) -> Vec<Problem> {
     let mut problems = tokens(config, places);
+    let roles: Vec<String> = config.role.iter().map(|r| r.name.clone()).collect();
     for (key, path) in files(config) {
         if let Err(e) = std::fs::read(&*path) {
             let message = format!("cannot read `{}`: {e}", path.display());
@@ -105,9 +121,14 @@ fn on_disk(config: &mut Config, places: &Places) -> Vec<Problem> {
         } else if key == "access.users_file"
             && let Ok(text) = std::fs::read_to_string(&*path)
         {
-            let (_, bad) = users::parse(&text);
+            let (accounts, bad) = users::parse(&text);
             let bad = bad.into_iter().map(|line| Problem::new(line.to_string(), places.value(&key), ""));
             problems.extend(bad);
+            for (role, user) in users::unknown_roles(&accounts, &roles) {
+                let message = format!("`{user}` has the role `{role}` there, and no `[[role]]` has this name");
+                let help = "add the role, or take it from the user";
+                problems.push(Problem::new(message, places.value(&key), help));
+            }
         }
     }
     // What cannot be read has been said; whether it is of use is the next question.

@@ -132,7 +132,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
                 ingress.clone(),
                 &config.node,
                 &config.broker,
-                &config.access,
+                (&config.access, &config.role),
                 &config.link,
             );
             tasks.spawn(door::serve(entrances, door.clone(), stopped.clone()));
@@ -422,7 +422,7 @@ fn door_view(broker: &citybrain_shared::config::Broker, front: &Front, hub: &Hub
         received: c.publishes_qos0.get() + c.publishes_qos1.get() + c.publishes_qos2.get(),
         delivered: c.delivered.get(),
         dropped: c.qos0_dropped.get(),
-        refused: c.refused.get() + c.forbidden.get(),
+        refused: c.refused.get() + c.forbidden.get() + c.forbidden_subscriptions.get(),
     }
 }
 

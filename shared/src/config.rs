@@ -5,8 +5,10 @@
 //! | [`parse()`] | text to [`Config`], with all problems and their places |
 //! | [`Endpoint`], [`clash`], [`is_at`] | what addresses and ports mean |
 
+pub mod cases;
 mod parse;
 pub mod rules;
+pub mod services;
 mod validate;
 
 pub use parse::{Parsed, Places, Problem, all_keys, closest, parse};
@@ -42,6 +44,9 @@ pub struct Config {
     pub runtime: Runtime,
     #[serde(default)]
     pub access: Access,
+    /// Rights that the users file gives by name.
+    #[serde(default)]
+    pub role: Vec<Role>,
     /// How messages become events; the first whose filter matches wins.
     #[serde(default)]
     pub map: Vec<Map>,
@@ -51,6 +56,19 @@ pub struct Config {
     /// Conditions over events, and what follows from them.
     #[serde(default)]
     pub rule: Vec<rules::Rule>,
+    /// What cases are about.
+    #[serde(default)]
+    pub category: Vec<cases::Category>,
+    #[serde(default)]
+    pub calendar: cases::Calendar,
+    #[serde(default)]
+    pub cases: cases::Cases,
+    /// What is offered to residents of this node and of all below it.
+    #[serde(default)]
+    pub service: Vec<services::Service>,
+    /// What belongs together, on a map.
+    #[serde(default)]
+    pub scene: Vec<services::Scene>,
     /// The file that this was read from, if it was one; not a key.
     #[serde(skip)]
     pub read_from: Option<ReadFrom>,
@@ -351,16 +369,44 @@ impl Default for Runtime {
 #[serde(deny_unknown_fields, default)]
 pub struct Access {
     pub anonymous: bool,
-    /// `user:HASH` a line, or `user:ADDRESS:HASH` for a child node's account.
+    /// `user:HASH` a line, `user:ADDRESS:HASH` for a child node's account, `user:@ROLE,ROLE:HASH`.
     pub users_file: Option<PathBuf>,
-    /// Filters that devices and apps may publish to; `{user}` stands for the user's name.
+    /// Filters that those without a role may publish to; `{user}` stands for the user's name.
+    /// Default: all while `anonymous`, else none.
+    pub publish: Option<Vec<String>>,
+    /// What they may subscribe to, likewise.
+    pub subscribe: Option<Vec<String>>,
+}
+
+impl Access {
+    /// What holds where `publish` or `subscribe` is not given.
+    pub fn unless_given(&self) -> Vec<String> {
+        if self.anonymous { vec!["#".into()] } else { Vec::new() }
+    }
+}
+
+/// What its users may do beside the link topics of a child node; what no filter allows is refused.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// `a-z`, `0-9`, `-`.
+    pub name: String,
+    /// Topic filters; `{user}` stands for the user's name.
+    #[serde(default)]
     pub publish: Vec<String>,
+    #[serde(default)]
     pub subscribe: Vec<String>,
+}
+
+impl Role {
+    pub fn is_name(text: &str) -> bool {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    }
 }
 
 impl Default for Access {
     fn default() -> Self {
-        Access { anonymous: true, users_file: None, publish: vec!["#".into()], subscribe: vec!["#".into()] }
+        Access { anonymous: true, users_file: None, publish: None, subscribe: None }
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`record`] | how an event lies in a log: a small header and the event's own bytes |
 //! | [`wire`] | how records cross a link: frames, hellos, acknowledgements |
 //! | [`topic`] | MQTT topics and filters: rules, matching, and the names of ours |
+//! | [`case`] | a matter that somebody must deal with: its facts, clocks and steps |
 //! | [`config`] | a node's TOML file, typed |
 //! | [`limits`] | every bound, with its unit and its reason |
 //! | [`view`] | answers: what the API and the CLI show |
@@ -15,6 +16,7 @@
 //! Deliberately absent: I/O, async, clocks and random sources. Whoever needs "now" passes it in.
 
 pub mod address;
+pub mod case;
 pub mod config;
 pub mod event;
 pub mod ids;

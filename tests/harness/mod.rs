@@ -3,6 +3,7 @@
 pub mod brokers;
 pub mod certs;
 pub mod mqtt;
+pub mod page;
 pub mod ran;
 
 use serde_json::Value;
@@ -57,6 +58,8 @@ pub struct Node {
     pub api: u16,
     pub data: PathBuf,
     pub config: PathBuf,
+    /// Set for its process at the next start.
+    pub env: Vec<(String, String)>,
     process: Option<Child>,
     log: PathBuf,
 }
@@ -79,6 +82,7 @@ impl Node {
             .arg(&self.config)
             // The node stops when this pipe closes, so none outlives a test that is killed.
             .env("CITYBRAIN_STOP_WITH_STDIN", "1")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("a file handle can be doubled"))
             .stderr(log)
@@ -258,7 +262,7 @@ impl Tree {
         let config = self.dir.path().join(format!("{name}.toml"));
         std::fs::write(&config, text).expect("the config is written");
         let log = self.dir.path().join(format!("{name}.log"));
-        Node { address: address.to_owned(), mqtt, api, data, config, process: None, log }
+        Node { address: address.to_owned(), mqtt, api, data, config, env: Vec::new(), process: None, log }
     }
 
     /// Changes a node's config; to be done before it starts.
@@ -287,7 +291,8 @@ impl Tree {
             copy_folder(data, &folder);
         }
         let log = self.dir.path().join(format!("{stem}.log"));
-        let twin = Node { address: address.to_owned(), mqtt, api, data: folder, config, process: None, log };
+        let twin =
+            Node { address: address.to_owned(), mqtt, api, data: folder, config, env: Vec::new(), process: None, log };
         self.nodes.insert(name.clone(), twin);
         name
     }
@@ -300,7 +305,7 @@ impl Tree {
         &self.nodes[address]
     }
 
-    fn node_mut(&mut self, address: &str) -> &mut Node {
+    pub fn node_mut(&mut self, address: &str) -> &mut Node {
         self.nodes.get_mut(address).expect("the tree has such a node")
     }
 

@@ -43,7 +43,8 @@ counters! {
     refused,
     /// Sockets whose TLS or WebSocket handshake failed; they are turned away as well.
     handshakes_failed,
-    /// CONNECTs with a wrong user or password, or of a peer that had too many of them.
+    /// CONNECTs refused for who it is: a wrong user or password, too many of them, none where one is
+    /// needed, or a certificate of nobody. They are turned away as well.
     logins_failed,
     publishes_qos0,
     publishes_qos1,
@@ -52,6 +53,8 @@ counters! {
     link_publishes,
     /// Publishes that the client may not make.
     forbidden,
+    /// Filters that the client may not subscribe to.
+    forbidden_subscriptions,
     /// Repeated publishes whose first is still being committed or not released.
     repeats,
     /// Messages written to subscribers.

@@ -11,6 +11,7 @@ use citybrain_shared::Pos;
 use citybrain_shared::record::{Draft, Header, Kind};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Everything is in [`Inner`], so that a clone is the same log seen by a new process.
@@ -104,6 +105,31 @@ impl Fake {
     }
 }
 
+/// What tests see of the state.
+impl Fake {
+    /// The reasons of all dead letters.
+    pub fn letters(&self) -> Vec<String> {
+        let reason = |n| if let Note::DeadLetter(letter) = n { Some(letter.reason) } else { None };
+        self.notes().into_iter().filter_map(reason).collect()
+    }
+
+    pub fn has_session(&self, client: &str) -> bool {
+        self.inner.lock().state.sessions.contains_key(client)
+    }
+
+    pub fn expiry_s(&self, client: &str) -> u32 {
+        self.inner.lock().state.sessions[client].expiry_s
+    }
+
+    /// Makes the client have left so much earlier.
+    pub fn left_earlier(&self, client: &str, by: Duration) {
+        let mut inner = self.inner.lock();
+        let session = inner.state.sessions.get_mut(client).unwrap();
+        assert!(!session.connected && session.left_us > 0);
+        session.left_us -= by.as_micros() as i64;
+    }
+}
+
 impl Inner {
     fn last(&self) -> Pos {
         self.log.last().map_or(Pos::ZERO, |e| e.pos)
@@ -130,14 +156,14 @@ impl Inner {
             }
         }
         if header.kind == Kind::Note {
-            self.fold(pos, Note::parse(payload).unwrap());
+            self.fold(pos, header.committed_us, Note::parse(payload).unwrap());
         }
         self.state.applied = pos;
         self.log.push(entry);
         pos
     }
 
-    fn fold(&mut self, pos: Pos, note: Note) {
+    fn fold(&mut self, pos: Pos, committed_us: i64, note: Note) {
         let sessions = &mut self.state.sessions;
         match note {
             Note::SessionOpened { client, user, version, expiry_s, clean } => {
@@ -148,9 +174,9 @@ impl Inner {
                 (s.user, s.version, s.expiry_s, s.connected) = (user, version, expiry_s, true);
             }
             Note::SessionEnded { client, .. } => drop(sessions.remove(&client)),
-            Note::SessionLeft { client } => {
+            Note::SessionLeft { client, expiry_s } => {
                 if let Some(s) = sessions.get_mut(&client) {
-                    s.connected = false;
+                    (s.connected, s.left_us, s.expiry_s) = (false, committed_us, expiry_s);
                 }
             }
             Note::Subscribed { client, filter, options, id } => {

@@ -142,20 +142,20 @@ impl Door {
         ingress: Arc<dyn Ingress>,
         node: &config::Node,
         broker: &config::Broker,
-        access: &config::Access,
+        access: (&config::Access, &[config::Role]),
         link: &config::Link,
     ) -> Arc<Door> {
         let me = Arc::new(Me::new(node));
         let counters = Arc::new(Counters::default());
         let opened_at = *core.committed().borrow();
         let seats = Seats::default();
-        self::core::look(&*core, |s| seats.park_all(s));
+        self::core::look(&*core, |s| seats.park_all(s, now_us()));
         let shares = Shares::default();
         shares.look_again();
         Arc::new(Door {
             ingress,
             broker: broker.clone(),
-            access: Access::new(access, &link.root),
+            access: Access::new(access.0, access.1, &link.root),
             link: link.clone(),
             router: Router::new(me.clone(), counters.clone(), &link.root, opened_at),
             me,
@@ -249,6 +249,7 @@ impl Door {
     async fn keep_house(&self, mut stop: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut accounts = self.access.generation();
         let mut tell = tokio::time::interval_at(tokio::time::Instant::now() + sys::PERIOD, sys::PERIOD);
         loop {
             tokio::select! {
@@ -258,6 +259,12 @@ impl Door {
             }
             for (client, user, will) in self.seats.wills_due() {
                 self.publish_will(&client, &user, &will).await;
+            }
+            let now = self.access.generation();
+            if now != accounts {
+                accounts = now;
+                // Whoever's account has changed may come back with what it now is.
+                self.seats.kick_if(|user| !self.access.is_current(user), packet::reason::ADMINISTRATIVE);
             }
             let mut notes = self.shares.sweep(self);
             for client in self.seats.expired() {

@@ -101,8 +101,8 @@ impl Drop for Taken<'_> {
 /// restart there is none of it.
 #[derive(Clone, Debug)]
 pub struct Parked {
-    left: Instant,
-    expiry_s: u32,
+    /// When it expires.
+    until: Instant,
     /// `None`: unknown, an earlier process gave it.
     pub delivered: Option<Delivered>,
 }
@@ -165,23 +165,31 @@ impl Seats {
         self.taken.lock().len()
     }
 
+    pub fn kick_if(&self, is_out: impl Fn(&User) -> bool, reason: u8) {
+        self.taken.lock().values().filter(|s| is_out(&s.live.user)).for_each(|s| s.live.kick(reason));
+    }
+
     pub fn kick_all(&self, reason: u8) {
         self.taken.lock().values().for_each(|s| s.live.kick(reason));
     }
 
-    /// Sessions of a state that was found at start: their expiry begins anew, which keeps them
-    /// longer rather than shorter.
-    pub fn park_all(&self, state: &State) {
-        let left = Instant::now();
+    /// Sessions of a state that was found at start. Their expiry counts from when their clients left,
+    /// which for those that an earlier process's end cut off is this start: they could not come back
+    /// before. A clock that was set back keeps a session longer.
+    pub fn park_all(&self, state: &State, now_us: i64) {
+        let now = Instant::now();
         let mut parked = self.parked.lock();
         // A group has no client whose absence could end it.
         for (client, s) in state.sessions.iter().filter(|(c, _)| !share::is_shared(c)) {
-            parked.insert(client.as_str().into(), Parked { left, expiry_s: s.expiry_s, delivered: None });
+            let away = Duration::from_micros(u64::try_from(now_us - s.left_us).unwrap_or(0));
+            let left = Duration::from_secs(s.expiry_s.into()).saturating_sub(away);
+            parked.insert(client.as_str().into(), Parked { until: now + left, delivered: None });
         }
     }
 
     pub fn park(&self, client: &Arc<str>, expiry_s: u32, delivered: Delivered) {
-        let parked = Parked { left: Instant::now(), expiry_s, delivered: Some(delivered) };
+        let until = Instant::now() + Duration::from_secs(expiry_s.into());
+        let parked = Parked { until, delivered: Some(delivered) };
         self.parked.lock().insert(client.clone(), parked);
     }
 
@@ -210,8 +218,7 @@ impl Seats {
     pub fn expired(&self) -> Vec<Arc<str>> {
         let now = Instant::now();
         let mut parked = self.parked.lock();
-        let due = |p: &mut Parked| now.duration_since(p.left) >= Duration::from_secs(p.expiry_s.into());
-        parked.extract_if(|_, p| due(p)).map(|(client, _)| client).collect()
+        parked.extract_if(|_, p| p.until <= now).map(|(client, _)| client).collect()
     }
 
     pub fn views(&self, core: &dyn Core, router: &Router) -> Vec<SessionView> {

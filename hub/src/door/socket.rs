@@ -27,11 +27,13 @@ pub struct Peer {
 }
 
 impl Socket {
-    /// Reads at most `want` bytes to the end of `input`; 0: the peer has closed.
+    /// Reads at most `want` bytes to the end of `input`; 0: the peer has closed. While there is
+    /// nothing to be read an empty `input` holds no memory.
     pub fn poll_input(&mut self, cx: &mut Context<'_>, input: &mut BytesMut, want: usize) -> Poll<io::Result<usize>> {
         match self {
             Socket::Tcp(socket) => loop {
                 ready!(socket.poll_read_ready(cx))?;
+                input.reserve(want);
                 match socket.try_read_buf(&mut (&mut *input).limit(want)) {
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                     done => return Poll::Ready(done),
@@ -39,9 +41,12 @@ impl Socket {
             },
             // Keeps nothing between polls, so it may be made anew for each.
             Socket::Wrapped(socket) => {
-                let mut input = input.limit(want);
-                let read = pin!(socket.read_buf(&mut input));
-                read.poll(cx)
+                input.reserve(want);
+                let read = pin!(socket.read_buf(&mut (&mut *input).limit(want))).poll(cx);
+                if read.is_pending() && input.is_empty() {
+                    *input = BytesMut::new();
+                }
+                read
             }
         }
     }

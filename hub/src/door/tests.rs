@@ -14,6 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+mod rights;
+
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A door that serves until it is dropped.
@@ -41,8 +43,12 @@ impl House {
     }
 
     async fn with(fake: &Fake, broker: config::Broker, access: config::Access) -> House {
+        House::with_roles(fake, broker, access, &[]).await
+    }
+
+    async fn with_roles(fake: &Fake, broker: config::Broker, access: config::Access, roles: &[config::Role]) -> House {
         let link = config::Link::default();
-        let door = Door::new(Arc::new(fake.clone()), Arc::new(Plain), &node(), &broker, &access, &link);
+        let door = Door::new(Arc::new(fake.clone()), Arc::new(Plain), &node(), &broker, (&access, roles), &link);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let (stop, shutdown) = watch::channel(false);
@@ -61,6 +67,10 @@ impl House {
         client
     }
 
+    async fn dial(&self, version: Version) -> Client {
+        Client { socket: TcpStream::connect(self.at).await.unwrap(), input: BytesMut::new(), version }
+    }
+
     /// `tail`: what comes behind the client id. The CONNACK's body is returned.
     async fn connect(&self, version: Version, id: &str, clean: bool, tail: &[u8]) -> (Client, Vec<u8>) {
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version.level()];
@@ -73,7 +83,7 @@ impl House {
         }
         put_text(id, &mut body);
         body.extend_from_slice(tail);
-        let mut client = Client { socket: TcpStream::connect(self.at).await.unwrap(), input: BytesMut::new(), version };
+        let mut client = self.dial(version).await;
         client.send(0x10, &body).await;
         let (first, connack) = client.packet().await.unwrap();
         assert_eq!(first, 0x20);
@@ -736,8 +746,11 @@ async fn five_megabytes_are_refused_without_being_kept() {
 #[tokio::test]
 async fn rights_are_kept_and_refusals_are_on_the_dead_letter_list() {
     let fake = Fake::new();
-    let access =
-        config::Access { publish: vec!["in/{user}/#".into()], subscribe: vec!["out/#".into()], ..Default::default() };
+    let access = config::Access {
+        publish: Some(vec!["in/{user}/#".into()]),
+        subscribe: Some(vec!["out/#".into()]),
+        ..Default::default()
+    };
     let house = House::with(&fake, config::Broker::default(), access).await;
     let mut tail = Vec::new();
     put_text("ann", &mut tail);
@@ -1044,6 +1057,6 @@ async fn only_the_right_password_comes_in_and_wrong_ones_are_counted() {
     }
     let (_, connack) = house.connect(Version::V5, "c", true, &[]).await;
     assert_eq!(connack[1], 0x87);
-    assert_eq!(house.door.counters.logins_failed.get(), 2);
+    assert_eq!(house.door.counters.logins_failed.get(), 3);
     house.close().await;
 }

@@ -2,7 +2,8 @@
 //!
 //! **Constraints**: no password is kept or compared as it is; a wrong one costs the node no more
 //! than a right one, and guessing is slow; a storm of reconnecting clients hashes nothing.
-//! **Format**: a line each, `USER:HASH`, or `USER:ADDRESS:HASH` for a child node's account; the hash
+//! **Format**: a line each, `USER:HASH`, `USER:ADDRESS:HASH` for a child node's account,
+//! `USER:@ROLE,ROLE:HASH` for one with roles, or `USER:ADDRESS@ROLE:HASH` for one with both; the hash
 //! is an argon2id PHC string, or `-`: no password, only a certificate. `#` begins a comment. `citybrain user` writes it.
 //! **Operation**: the file is read again when it changes. A password that was right is remembered as
 //! a keyed digest for as long as its line stays the same; only others are hashed, on a thread for
@@ -11,9 +12,9 @@
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2};
 use blake2::{Blake2s256, Digest};
-use citybrain_shared::Address;
+use citybrain_shared::{Address, config};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ const REMEMBERED_MAX: usize = 20_000;
 pub struct Users {
     path: PathBuf,
     file: Mutex<File>,
+    /// Those that config defines.
+    roles: Vec<String>,
     /// Of the digests; made anew by each process.
     key: [u8; 32],
     good: Mutex<HashMap<String, Good>>,
@@ -53,6 +56,8 @@ struct Good {
 struct File {
     /// When it was read last; `None`: it was not there.
     stamp: Option<(SystemTime, u64)>,
+    /// Changes so far.
+    generation: u64,
     by_name: HashMap<String, Account>,
 }
 
@@ -61,6 +66,26 @@ pub struct Account {
     /// `None`: there is no password.
     pub hash: Option<Arc<str>>,
     pub child: Option<Address>,
+    pub roles: Vec<String>,
+}
+
+impl Account {
+    /// The line of the account in a users file.
+    pub fn line(&self, name: &str) -> String {
+        let mut line = format!("{name}:");
+        if let Some(child) = &self.child {
+            line.push_str(child.as_str());
+        }
+        if !self.roles.is_empty() {
+            line.push('@');
+            line.push_str(&self.roles.join(","));
+        }
+        if self.child.is_some() || !self.roles.is_empty() {
+            line.push(':');
+        }
+        line.push_str(self.hash.as_deref().unwrap_or(NO_PASSWORD));
+        line
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,28 +116,40 @@ pub fn parse(text: &str) -> (HashMap<String, Account>, Vec<BadLine>) {
             continue;
         };
         // A hash has no colon.
-        let (child, hash) = match rest.rsplit_once(':') {
-            Some((address, hash)) => match Address::parse(address) {
-                Ok(address) => (Some(address), hash),
-                Err(_) if hash.starts_with("$argon2") || hash == NO_PASSWORD => {
-                    refuse("binds its user to something that is no address");
-                    continue;
-                }
-                Err(_) => (None, rest),
-            },
-            None => (None, rest),
+        let (what, hash) = rest.rsplit_once(':').unwrap_or(("", rest));
+        let is_hash = hash.starts_with("$argon2") || hash == NO_PASSWORD;
+        let Some((child, roles)) = about(what).filter(|_| is_hash || what.is_empty()) else {
+            refuse(if is_hash { "has neither an address nor roles (`@ROLE`) between its colons" } else { PLAIN });
+            continue;
         };
         if hash == NO_PASSWORD {
-            users.insert(name.to_owned(), Account { hash: None, child });
+            users.insert(name.to_owned(), Account { hash: None, child, roles });
             continue;
         }
         if !PasswordHash::new(hash).is_ok_and(|h| h.algorithm == Algorithm::Argon2id.ident() && h.hash.is_some()) {
-            refuse("holds a password in plain text, or a hash that is no argon2id");
+            refuse(PLAIN);
             continue;
         }
-        users.insert(name.to_owned(), Account { hash: Some(hash.into()), child });
+        users.insert(name.to_owned(), Account { hash: Some(hash.into()), child, roles });
     }
     (users, bad)
+}
+
+/// `[ADDRESS][@ROLE,ROLE]`, or nothing.
+fn about(text: &str) -> Option<(Option<Address>, Vec<String>)> {
+    let (address, roles) = text.split_once('@').map_or((text, None), |(a, r)| (a, Some(r)));
+    let child = if address.is_empty() { None } else { Some(Address::parse(address).ok()?) };
+    let roles: Vec<String> = roles.into_iter().flat_map(|r| r.split(',')).map(str::to_owned).collect();
+    roles.iter().all(|r| config::Role::is_name(r)).then_some((child, roles))
+}
+
+const PLAIN: &str = "holds a password in plain text, or a hash that is no argon2id";
+
+/// Roles that accounts have and `known` lacks, each with a user that has it, in order.
+pub fn unknown_roles<'a>(accounts: &'a HashMap<String, Account>, known: &[String]) -> Vec<(&'a str, &'a str)> {
+    let all = accounts.iter().flat_map(|(name, a)| a.roles.iter().map(move |r| (r.as_str(), name.as_str())));
+    let unknown: BTreeMap<&str, &str> = all.filter(|(role, _)| !known.iter().any(|k| k == role)).collect();
+    unknown.into_iter().collect()
 }
 
 /// The PHC string of a password, with a new salt. Takes a while, on purpose.
@@ -135,7 +172,7 @@ const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 impl Users {
-    pub fn new(path: &Path) -> Users {
+    pub fn new(path: &Path, roles: &[config::Role]) -> Users {
         let mut key = [0; 32];
         // Without random bytes the digests are only as good as the process's memory is closed.
         if let Err(error) = getrandom::fill(&mut key) {
@@ -144,6 +181,7 @@ impl Users {
         Users {
             path: path.to_owned(),
             file: Mutex::default(),
+            roles: roles.iter().map(|r| r.name.clone()).collect(),
             key,
             good: Mutex::default(),
             failures: Mutex::default(),
@@ -154,8 +192,15 @@ impl Users {
     /// The account of this name, as the file has it now.
     pub fn account(&self, name: &str) -> Option<Account> {
         let mut file = self.file.lock();
-        file.refresh(&self.path);
+        file.refresh(&self.path, &self.roles);
         file.by_name.get(name).cloned()
+    }
+
+    /// Grows with every change of the file.
+    pub fn generation(&self) -> u64 {
+        let mut file = self.file.lock();
+        file.refresh(&self.path, &self.roles);
+        file.generation
     }
 
     /// # Errors
@@ -233,7 +278,7 @@ fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
 }
 
 impl File {
-    fn refresh(&mut self, path: &Path) {
+    fn refresh(&mut self, path: &Path, roles: &[String]) {
         let stamp = std::fs::metadata(path).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
         if stamp == self.stamp && stamp.is_some() {
             return;
@@ -244,6 +289,10 @@ impl File {
                 for line in bad {
                     tracing::warn!(path = %path.display(), "Nobody may log in by a line: {line}.");
                 }
+                for (role, user) in unknown_roles(&users, roles) {
+                    tracing::warn!(path = %path.display(), role, user, "No `[[role]]` has this name: it gives no rights.");
+                }
+                self.generation += 1;
                 self.by_name = users;
                 self.stamp = stamp;
                 tracing::info!(path = %path.display(), users = self.by_name.len(), "Read the users file.");
@@ -271,11 +320,14 @@ mod tests {
         let secret = hash(b"secret:with:colons").unwrap();
         std::fs::write(&path, format!("# people\nann:{secret}\nstreet:c/s:{secret}\nplain:word\ncard:c/t:-\n"))
             .unwrap();
-        let users = Users::new(&path);
+        let users = Users::new(&path, &[]);
         assert_eq!(users.login(PEER, "ann", b"wrong").await, Err(Refused::Wrong));
         assert_eq!(users.login(PEER, "plain", b"word").await, Err(Refused::Wrong));
         assert_eq!(users.login(PEER, "card", b"-").await, Err(Refused::Wrong));
-        assert_eq!(users.account("card"), Some(Account { hash: None, child: Address::parse("c/t").ok() }));
+        assert_eq!(
+            users.account("card"),
+            Some(Account { hash: None, child: Address::parse("c/t").ok(), roles: Vec::new() })
+        );
         assert!(users.login(PEER, "ann", b"secret:with:colons").await.is_ok());
         let street = users.login(PEER, "street", b"secret:with:colons").await.unwrap();
         assert_eq!(street.child, Some(Address::parse("c/s").unwrap()));
@@ -295,7 +347,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users");
         std::fs::write(&path, format!("ann:{}\n", hash(b"a").unwrap())).unwrap();
-        let users = Users::new(&path);
+        let users = Users::new(&path, &[]);
         assert!(users.login(PEER, "ann", b"a").await.is_ok());
         for _ in 0..FAILURES_MAX {
             users.note_failure(PEER);
@@ -312,5 +364,19 @@ mod tests {
         assert!(users.is_empty());
         assert_eq!(bad.iter().map(|b| b.line).collect::<Vec<_>>(), [2, 3, 4]);
         assert!(bad[0].to_string().contains("`citybrain user add"), "{}", bad[0]);
+    }
+
+    #[test]
+    fn a_line_holds_an_address_and_roles_and_is_written_as_it_is_read() {
+        for line in ["a:-", "a:c/d:-", "a:@app,sensor-2:-", "a:c/d@app:-"] {
+            let (users, bad) = parse(line);
+            assert!(bad.is_empty(), "{line}: {bad:?}");
+            assert_eq!(users["a"].line("a"), line);
+        }
+        for line in ["a:@:-", "a:@App:-", "a:c/d@:-", "a:C:-", "a:@app,:-"] {
+            assert_eq!(parse(line).1.len(), 1, "{line}");
+        }
+        let (users, _) = parse("a:@app,x:-\nb:@x,y:-");
+        assert_eq!(unknown_roles(&users, &["app".into(), "y".into()]).iter().map(|u| u.0).collect::<Vec<_>>(), ["x"]);
     }
 }

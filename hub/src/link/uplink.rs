@@ -434,7 +434,9 @@ impl Link {
         self.view.reconnects += 1;
         tracing::debug!(peer = %self.up.parent, reason = %why, "The connection to the parent's broker ended.");
         self.view.last_reason = Some(why);
-        self.stage(Stage::Connecting);
+        // Also when it was connecting before: the newest reason is the one that counts.
+        self.view.stage = Stage::Connecting;
+        self.show(self.cx().now());
     }
 
     fn stage(&mut self, stage: Stage) {

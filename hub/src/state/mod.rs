@@ -112,6 +112,10 @@ pub struct Session {
     pub version: u8,
     pub expiry_s: u32,
     pub connected: bool,
+    /// When its client left, or was found to be gone at a start; µs since 1970. Meaningless while
+    /// `connected`.
+    #[serde(default)]
+    pub left_us: i64,
     pub filters: BTreeMap<String, Subscription>,
     /// Everything up to here is settled for this session.
     pub upto: Pos,
@@ -294,7 +298,7 @@ impl State {
         self.applied = pos;
         if header.kind == Kind::Note {
             match Note::parse(payload) {
-                Ok(note) => self.apply_note(pos, note),
+                Ok(note) => self.apply_note(pos, header.committed_us, note),
                 // A note of a newer build, after a downgrade: skipped, as the store's version check demands anyway.
                 Err(error) => tracing::warn!(pos = pos.0, %error, "A note does not read and is skipped."),
             }
@@ -458,7 +462,7 @@ impl State {
         self.peers.entry(address.clone()).or_default()
     }
 
-    fn apply_note(&mut self, pos: Pos, note: Note) {
+    fn apply_note(&mut self, pos: Pos, committed_us: i64, note: Note) {
         match note {
             Note::Booted { inc, boot } => {
                 self.me.inc = inc;
@@ -468,7 +472,7 @@ impl State {
                 self.me.boots.drain(..extra);
                 // Whoever was connected is not any more.
                 for (client, session) in self.sessions.iter_mut().filter(|(_, s)| s.connected) {
-                    session.connected = false;
+                    (session.connected, session.left_us) = (false, committed_us);
                     self.dirty.insert(Key::Session(client.clone()));
                 }
                 self.dirty.insert(Key::Me);
@@ -545,7 +549,9 @@ impl State {
                 self.sessions.remove(&client);
                 self.dirty.insert(Key::Session(client));
             }
-            Note::SessionLeft { client } => self.session(client, |s| s.connected = false),
+            Note::SessionLeft { client, expiry_s } => self.session(client, |s| {
+                (s.connected, s.left_us, s.expiry_s) = (false, committed_us, expiry_s);
+            }),
             Note::Subscribed { client, filter, options, id } => self.session(client, |s| {
                 let since = s.filters.get(&filter).map_or(pos, |old| old.since);
                 s.filters.insert(filter, Subscription { options, id, since });

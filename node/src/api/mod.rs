@@ -16,6 +16,8 @@
 //! | `/v1/audit`, `/v1/ledger`, `/v1/explain` | [`audit`]: do the books add up |
 //! | `/v1/alarms`, `/v1/alarms/{id}`, POST `/v1/alarms/{id}/ack`, `clear`, `shelve` | [`alarms`] |
 //! | `/v1/rules`, POST `/v1/reload` | [`alarms`]: rules in force, and newer ones |
+//! | `/v1/cases`, `/v1/cases/{id}`, POST `/v1/cases`, POST `/v1/cases/{id}/{step}`, `/v1/rates` | [`cases`] |
+//! | `/v1/services`, `/v1/services/{code}`, POST `/v1/services/{code}/requests`, `/v1/scenes`, `/v1/scenes.geojson` | [`services`] |
 //! | POST `/v1/send`, POST `/v1/events` | [`intake`]: answers after the fsync |
 //!
 //! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.
@@ -24,6 +26,7 @@
 
 pub mod alarms;
 mod audit;
+mod cases;
 mod directives;
 mod events;
 mod guard;
@@ -32,6 +35,7 @@ mod letters;
 pub mod metrics;
 pub mod ops;
 pub mod road;
+mod services;
 mod settle;
 mod status;
 #[cfg(test)]
@@ -150,6 +154,15 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/v1/alarms/{id}/{action}", axum::routing::post(alarms::change))
         .route("/v1/rules", get(alarms::rules))
         .route("/v1/reload", axum::routing::post(alarms::reload))
+        .route("/v1/cases", get(cases::list).post(cases::open))
+        .route("/v1/cases/{id}", get(cases::show))
+        .route("/v1/cases/{id}/{step}", axum::routing::post(cases::step))
+        .route("/v1/rates", get(cases::rates))
+        .route("/v1/services", get(services::list))
+        .route("/v1/services/{code}", get(services::show))
+        .route("/v1/services/{code}/requests", axum::routing::post(services::request))
+        .route("/v1/scenes", get(services::scenes))
+        .route("/v1/scenes.geojson", get(services::geojson))
         .route("/v1/send", axum::routing::post(intake::send))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)

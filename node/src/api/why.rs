@@ -43,7 +43,11 @@ fn find(ctx: &Ctx, child: Option<&Address>) -> Vec<Symptom> {
     let mut found = own(ctx);
     if child.is_some() {
         // The way up from here is not in the way of a child.
-        found.retain(|s| s.node != *me || !(s.code == "parent-unreachable" || s.code.starts_with("refused-")));
+        found.retain(|s| {
+            s.node != *me
+                || !(["parent-unreachable", "login-refused", "certificate"].contains(&s.code.as_str())
+                    || s.code.starts_with("refused-"))
+        });
     }
     if let Some(child) = child {
         let links = (ctx.links)();
@@ -223,15 +227,30 @@ fn of_parent(me: &Address, link: &view::Link) -> Option<Symptom> {
     let (code, severity, sentence, remedy) = match link.state.as_str() {
         "refused" => {
             let (reason, detail) = why.split_once(": ").unwrap_or((why.as_str(), ""));
-            let sentence = format!("{parent} refuses {me} ({reason}): {detail}{behind}");
+            // Who answers there is then another node.
+            let who = if reason == "wrong-parent" { "the node at parent.url" } else { parent.as_str() };
+            let sentence = format!("{who} refuses {me} ({reason}): {detail}{behind}");
             (format!("refused-{reason}"), Severity::Stuck, sentence, remedy_of(reason).to_owned())
         }
         "up" => return of_flow(me, parent, link, "parent"),
         state => {
+            // rumqttc's words for what CONNACK said; a broker that was tried too often answers ServiceUnavailable instead.
+            let is_certificate = why.starts_with("TLS") && why.contains("certificate");
+            let is_login = ["BadUserNamePassword", "NotAuthorized"].iter().any(|w| why.contains(w));
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
             let sentence = format!("{me} cannot reach {parent} (the link is {state}{why}), {heard}{behind}");
-            let remedy = format!("it tries again by itself; is {parent} running, and is parent.url right?");
-            ("parent-unreachable".into(), Severity::Stuck, sentence, remedy)
+            if is_login {
+                let remedy = "parent.username and parent.password_file here must be an account there: `citybrain user \
+                              list --file USERS` at the parent";
+                ("login-refused".into(), Severity::Stuck, sentence, remedy.into())
+            } else if is_certificate {
+                let remedy = "`citybrain doctor`, here and at the parent, looks at certificates; parent.ca_file must \
+                              have the one that signed the parent's, and both clocks must be right";
+                ("certificate".into(), Severity::Stuck, sentence, remedy.into())
+            } else {
+                let remedy = format!("it tries again by itself; is {parent} running, and is parent.url right?");
+                ("parent-unreachable".into(), Severity::Stuck, sentence, remedy)
+            }
         }
     };
     Some(Symptom { code, severity, node: me.clone(), by: me.clone(), sentence, remedy })
@@ -435,6 +454,10 @@ mod tests {
         assert_eq!(code(&link("c", "up", None, 3, 0)).as_deref(), Some("no-credit"));
         assert_eq!(code(&link("c", "up", None, 5_000, 8)).as_deref(), Some("catching-up"));
         assert_eq!(code(&link("c", "connecting", Some("refused"), 0, 0)).as_deref(), Some("parent-unreachable"));
+        let wrong = "Connection refused, return code: `BadUserNamePassword`";
+        assert_eq!(code(&link("c", "connecting", Some(wrong), 0, 0)).as_deref(), Some("login-refused"));
+        let over = "TLS: I/O: invalid peer certificate: certificate expired";
+        assert_eq!(code(&link("c", "connecting", Some(over), 0, 0)).as_deref(), Some("certificate"));
         let refused = of_parent(&me, &link("c", "refused", Some("duplicate: c/s is held by another"), 7, 0)).unwrap();
         assert_eq!(refused.code, "refused-duplicate");
         assert_eq!(refused.sentence, "c refuses c/s (duplicate): c/s is held by another; at most 7 records wait");

@@ -150,7 +150,14 @@ async fn link(child: &Config, hub: Hub, dir: &Path, events: usize) -> miette::Re
         message_bytes_max: config.link.message_bytes_max,
     };
     let ingress = Arc::new(Ingress::new(&config));
-    let door = Door::new(Arc::new(parent.clone()), ingress, &config.node, &config.broker, &config.access, &config.link);
+    let door = Door::new(
+        Arc::new(parent.clone()),
+        ingress,
+        &config.node,
+        &config.broker,
+        (&config.access, &config.role),
+        &config.link,
+    );
     tokio::spawn(door::serve(vec![Entrance::plain(listener)], door.clone(), stopped.clone()));
     let context = |hub: &Hub, c: &Config| Context::new(hub.clone(), &c.node, c.link.clone(), Links::default());
     let (_downlinks, driver) = Downlinks::new(context(&parent, &config), Box::new(move || pipe::local(door.local())));

@@ -16,6 +16,7 @@ mod alarm;
 mod ask;
 mod audit;
 mod bench;
+mod case;
 mod check;
 mod config;
 pub mod confirm;
@@ -29,10 +30,12 @@ mod links;
 mod log_level;
 mod man;
 mod offline;
+mod rates;
 pub mod render;
 mod rule;
 mod run;
 mod send;
+mod service;
 mod show;
 mod status;
 mod store;
@@ -101,6 +104,17 @@ pub enum Command {
     /// Conditions that hold in this node's subtree, and who has seen them
     #[command(subcommand)]
     Alarm(alarm::Alarm),
+    /// Matters that somebody must deal with: open, step, look, export
+    #[command(subcommand)]
+    Case(Box<case::Case>),
+    /// Response, solution and satisfaction rates of the cases in this node's subtree
+    Rates(rates::Rates),
+    /// Services and activities: what is offered, and a request for it
+    #[command(subcommand)]
+    Service(Box<service::Service>),
+    /// Scenes: what belongs together in a community
+    #[command(subcommand)]
+    Scene(service::Scene),
     /// Rules: those in force, and what a file's rules would make of recorded events
     #[command(subcommand)]
     Rule(rule::Rule),
@@ -216,6 +230,10 @@ impl Command {
             Command::Send(c) => c.act(),
             Command::Directives(c) => c.act(),
             Command::Alarm(c) => c.act(),
+            Command::Case(c) => c.act(),
+            Command::Rates(c) => c.act(),
+            Command::Service(s) => s.act(),
+            Command::Scene(s) => s.act(),
             Command::Rule(c) => c.act(),
             Command::Dlq(c) => c.act(),
             Command::User(c) => c.act(),

@@ -3,9 +3,11 @@
 //! What came from outside (names, types, payloads) is stripped of control characters before it
 //! reaches a terminal; JSON escapes them itself.
 
+mod cases;
 mod inspect;
 mod ops;
 mod rules;
+mod services;
 
 pub use inspect::Many;
 pub use ops::Ops;
@@ -36,6 +38,13 @@ pub enum Output {
         follow: bool,
     },
     Shown(Answer<view::Shown>),
+    Cases(Answer<view::Cases>),
+    Case(Box<Answer<view::CaseShown>>),
+    CasesExport(Vec<citybrain_shared::case::Case>),
+    Rates(Answer<view::Rates>),
+    Services(Answer<view::Services>),
+    Service(Box<Answer<view::ServiceShown>>),
+    Scenes(Answer<view::Scenes>),
     Sent(Answer<view::Sent>),
     Directives(Answer<view::Directives>),
     Directive(Answer<view::Directive>),
@@ -151,6 +160,19 @@ impl Screen {
             Output::Tree(a) => self.answer(&a, out, inspect::tree)?,
             Output::Links(a) => self.answer(&a, out, links)?,
             Output::Events { lines, follow } => self.events(lines, follow, out)?,
+            Output::Cases(a) => self.answer(&a, out, cases::cases)?,
+            Output::Case(a) => self.answer(&a, out, cases::case)?,
+            Output::CasesExport(all) if self.json => {
+                for case in &all {
+                    serde_json::to_writer(&mut *out, case).map_err(io::Error::from)?;
+                    writeln!(out)?;
+                }
+            }
+            Output::CasesExport(all) => cases::csv(&all, out)?,
+            Output::Rates(a) => self.answer(&a, out, cases::rates)?,
+            Output::Services(a) => self.answer(&a, out, services::services)?,
+            Output::Service(a) => self.answer(&a, out, |v, _, out| services::service(v, out))?,
+            Output::Scenes(a) => self.answer(&a, out, services::scenes)?,
             Output::Shown(a) => self.answer(&a, out, shown)?,
             Output::Sent(a) => self.answer(&a, out, sent)?,
             Output::Directives(a) => self.answer(&a, out, directives)?,

@@ -3,6 +3,7 @@
 use super::{Fail, Output};
 use citybrain_hub::door::users;
 use citybrain_shared::Address;
+use citybrain_shared::config::Role;
 use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::io::{BufRead, IsTerminal, Write};
@@ -18,6 +19,9 @@ pub enum User {
         /// The account of a child node, which may then speak only as this address
         #[arg(long)]
         address: Option<Address>,
+        /// A role of `[[role]]` in the node's config; may be repeated
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
         /// No password: it comes in only by a TLS certificate of this name
         #[arg(long)]
         certificate: bool,
@@ -27,7 +31,7 @@ pub enum User {
         #[command(flatten)]
         who: Who,
     },
-    /// Users, and the child nodes among them
+    /// Users: name, child node's address, roles, and by what they come in
     List {
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
@@ -50,7 +54,7 @@ pub struct Who {
 impl User {
     pub fn act(self) -> Result<Output, Fail> {
         match self {
-            User::Add { who, address, certificate } => {
+            User::Add { who, address, roles, certificate } => {
                 if who.name.is_empty() || who.name.starts_with('#') || who.name.contains([':', '\n', '\r', '\0']) {
                     return Err(Fail::usage(
                         "a name may not be empty, begin with `#` or contain `:`",
@@ -60,26 +64,27 @@ impl User {
                 if address.as_ref().is_some_and(|a| a.depth() < 2) {
                     return Err(Fail::usage("a city is nobody's child", "give the child's whole address, such as c/s"));
                 }
+                if let Some(bad) = roles.iter().find(|r| !Role::is_name(r)) {
+                    return Err(Fail::usage(format!("`{bad}` is no name of a role"), "use a-z, 0-9 and `-`"));
+                }
                 let mut lines = Lines::read(&who.file, true)?;
                 if lines.find(&who.name).is_some() {
                     let hint = format!("`citybrain user passwd {} --file …` gives another password", who.name);
                     return Err(Fail::no("exists", format!("there is a user `{}` already", who.name), hint));
                 }
-                let bound = address.map_or_else(String::new, |a| format!("{a}:"));
-                let hash = if certificate { users::NO_PASSWORD.to_owned() } else { asked_hash()? };
-                lines.all.push(format!("{}:{bound}{hash}", who.name));
+                let hash = if certificate { None } else { Some(asked_hash()?.into()) };
+                lines.all.push(users::Account { hash, child: address, roles }.line(&who.name));
                 lines.write(&who.file)?;
                 Ok(Output::Text(format!("added {}\n", who.name)))
             }
             User::Passwd { who } => {
                 let mut lines = Lines::read(&who.file, false)?;
                 let at = lines.must_find(&who.name)?;
-                let (_, rest) = lines.all[at].split_once(':').unwrap_or_default();
-                let bound = match rest.rsplit_once(':') {
-                    Some((address, _)) if Address::parse(address).is_ok() => format!("{address}:"),
-                    _ => String::new(),
-                };
-                lines.all[at] = format!("{}:{bound}{}", who.name, asked_hash()?);
+                let (mut known, _) = users::parse(&lines.all[at]);
+                let before = known.remove(&who.name);
+                let (child, roles) = before.map_or((None, Vec::new()), |a| (a.child, a.roles));
+                let hash = Some(asked_hash()?.into());
+                lines.all[at] = users::Account { hash, child, roles }.line(&who.name);
                 lines.write(&who.file)?;
                 Ok(Output::Text(format!("changed {}\n", who.name)))
             }
@@ -88,9 +93,11 @@ impl User {
                 let (known, bad) = users::parse(&lines.all.join("\n"));
                 let mut known: Vec<_> = known.into_iter().collect();
                 known.sort_by(|a, b| a.0.cmp(&b.0));
-                let line = |(name, account): (String, users::Account)| match account.child {
-                    Some(address) => format!("{name}\t{address}\n"),
-                    None => format!("{name}\n"),
+                let line = |(name, account): (String, users::Account)| {
+                    let child = account.child.map_or_else(|| "-".to_owned(), |a| a.to_string());
+                    let roles = if account.roles.is_empty() { "-".to_owned() } else { account.roles.join(",") };
+                    let by = if account.hash.is_some() { "password" } else { "certificate" };
+                    format!("{name}\t{child}\t{roles}\t{by}\n")
                 };
                 let text: String = known.into_iter().map(line).collect();
                 for line in bad {

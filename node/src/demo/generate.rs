@@ -85,7 +85,12 @@ const KINDS: [Kind; 16] = [
         range: None,
     },
     Kind {
-        name: "sos", share: 15, rhythm: &STEADY, urgent: true, texts: &["一键呼救：独居老人按下按钮"], range: None
+        name: "sos.button",
+        share: 15,
+        rhythm: &STEADY,
+        urgent: true,
+        texts: &["一键呼救：独居老人按下按钮"],
+        range: None,
     },
 ];
 

@@ -11,8 +11,11 @@ type Answer = Option<(Verdict, String, String)>;
 
 use Verdict::{Bad, Note, Ok, Warn};
 
+/// Days: time to order a certificate from somebody who is on holiday.
+const DAYS_LEFT_MIN: i64 = 30;
+
 /// Every check by its stable id, in the order of the answer.
-pub const CHECKS: [(&str, Check); 25] = [
+pub const CHECKS: [(&str, Check); 26] = [
     ("node-ready", node_ready),
     ("config", config),
     ("data-folder", data_folder),
@@ -27,6 +30,7 @@ pub const CHECKS: [(&str, Check); 25] = [
     ("clock-sync", clock_sync),
     ("clock-of-children", clock_of_children),
     ("ports", ports),
+    ("certificates", certificates),
     ("exposure", exposure),
     ("broker-kind", broker_kind),
     ("log-damage", log_damage),
@@ -309,6 +313,31 @@ fn ports(f: &Facts) -> Answer {
     }
 }
 
+fn certificates(f: &Facts) -> Answer {
+    let all = &f.host.certificates;
+    let now = f.host.now?;
+    if let Some(c) = all.iter().find(|c| c.trouble.is_some()) {
+        let why = c.trouble.as_deref().unwrap_or_default();
+        return say(Bad, format!("{}: {why}", c.key), "put the certificate there, readable by the node's user");
+    }
+    if let Some(c) = all.iter().find(|c| c.from.is_some_and(|from| now < from)) {
+        let from = c.from.map_or_else(String::new, minute);
+        return say(Bad, format!("{} is not good before {from}", c.key), "set the clock, if that is what is wrong");
+    }
+    let Some((until, c)) = all.iter().filter_map(|c| Some((c.until?, c))).min_by_key(|(until, _)| *until) else {
+        return ok("none is used");
+    };
+    let days = (until - now).num_days();
+    let remedy = "renew it; the files are read again by themselves";
+    if until <= now {
+        say(Bad, format!("{} ended at {}: nobody who looks at it comes in", c.key, minute(until)), remedy)
+    } else if days < DAYS_LEFT_MIN {
+        say(Warn, format!("{} ends in {days} days, at {}", c.key, minute(until)), remedy)
+    } else {
+        ok(format!("{}, the first to end in {days} days", all.len()))
+    }
+}
+
 fn exposure(f: &Facts) -> Answer {
     let c = &f.config;
     if c.api_open && !c.api_tokens {
@@ -521,7 +550,7 @@ fn minute(at: chrono::DateTime<chrono::Utc>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::facts::{Ahead, Link, Stopped};
+    use super::super::facts::{Ahead, Certificate, Link, Stopped};
     use super::*;
     use citybrain_shared::Pos;
     use citybrain_shared::view::time_of;
@@ -545,6 +574,12 @@ mod tests {
         h.memory_available_bytes = Some(1 << 30);
         (h.now, h.program_at) = (Some(time_of(2_000_000_000_000_000)), Some(time_of(1_900_000_000_000_000)));
         h.clock_synchronised = Some(true);
+        h.certificates = vec![Certificate {
+            key: "listener.0.cert_file".into(),
+            from: Some(time_of(0)),
+            until: Some(time_of(2_100_000_000_000_000)),
+            trouble: None,
+        }];
         h.ports = vec![("api.listen".into(), None)];
         f.node = Some(Node {
             ready: true,
@@ -613,6 +648,10 @@ mod tests {
                 node(f).ahead = Some(Ahead { origin: "c/s/m".into(), by_us: 60_000_000 });
             }),
             ("ports", Bad, |f| f.host.ports[0].1 = Some("in use".into())),
+            ("certificates", Bad, |f| f.host.certificates[0].until = f.host.now),
+            ("certificates", Bad, |f| f.host.certificates[0].from = Some(time_of(2_100_000_000_000_000))),
+            ("certificates", Bad, |f| f.host.certificates[0].trouble = Some("no such file".into())),
+            ("certificates", Warn, |f| f.host.certificates[0].until = Some(time_of(2_001_000_000_000_000))),
             ("exposure", Bad, |f| f.config.api_open = true),
             ("exposure", Note, |f| (f.config.api_open, f.config.api_tokens) = (true, true)),
             ("exposure", Warn, |f| (f.config.broker_open, f.config.anonymous) = (true, true)),

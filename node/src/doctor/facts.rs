@@ -68,6 +68,19 @@ pub struct Host {
     pub clock_synchronised: Option<bool>,
     /// Ports of a node that does not run, and why each cannot be used.
     pub ports: Vec<(String, Option<String>)>,
+    /// Those that this node shows to others.
+    pub certificates: Vec<Certificate>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Certificate {
+    /// Its key in the config.
+    pub key: String,
+    pub from: Option<DateTime<Utc>>,
+    pub until: Option<DateTime<Utc>>,
+    /// Why it cannot be read.
+    pub trouble: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -142,7 +155,10 @@ impl Facts {
                 connections_max: config.broker.connections_max as u64,
                 broker_url: config.broker.url.clone(),
                 broker_listen: config.broker.listen.to_string(),
-                broker_open: config.broker.url.is_none() && !config.broker.listen.ip().is_loopback(),
+                broker_open: config.broker.url.is_none()
+                    && std::iter::once(config.broker.listen)
+                        .chain(config.listener.iter().filter(|l| !l.client_required).map(|l| l.listen))
+                        .any(|at| !at.ip().is_loopback()),
                 anonymous: config.access.anonymous,
                 api_listen: config.api.listen.to_string(),
                 api_open: !config.api.listen.ip().is_loopback(),

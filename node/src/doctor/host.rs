@@ -1,13 +1,14 @@
 //! Facts of the machine: its disk, clock, limits and ports. Leaves nothing behind.
 
-use super::facts::Host;
+use super::facts::{Certificate, Host};
 use chrono::{DateTime, Utc};
+use citybrain_hub::tls;
 use citybrain_shared::config::Config;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Appends measured: enough for a median and a worst one, and under a second on a slow card.
@@ -31,6 +32,7 @@ pub fn gather(config: &Config, with_ports: bool) -> Host {
         memory_total_bytes: proc_kb("/proc/meminfo", "MemTotal:"),
         memory_available_bytes: proc_kb("/proc/meminfo", "MemAvailable:"),
         memory_resident_bytes: proc_kb("/proc/self/status", "VmRSS:"),
+        certificates: certificates(config),
         ..Host::default()
     };
     match there {
@@ -115,6 +117,21 @@ fn proc_kb(path: &str, key: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix(key))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
+}
+
+fn certificates(config: &Config) -> Vec<Certificate> {
+    let listeners = config.listener.iter().enumerate();
+    let parent = config.parent.as_ref().and_then(|p| p.cert_file.as_ref());
+    let files = listeners
+        .map(|(n, l)| (format!("listener.{n}.cert_file"), l.cert_file.as_ref()))
+        .chain([("broker.cert_file".into(), config.broker.cert_file.as_ref()), ("parent.cert_file".into(), parent)]);
+    let look = |(key, file): (String, Option<&PathBuf>)| {
+        Some(match tls::validity(file?) {
+            Ok(v) => Certificate { key, from: Some(v.from.into()), until: Some(v.until.into()), trouble: None },
+            Err(e) => Certificate { key, trouble: Some(e.to_string()), ..Certificate::default() },
+        })
+    };
+    files.filter_map(look).collect()
 }
 
 /// The kernel's own flag, which whoever keeps the clock (chrony, ntpd, timesyncd) sets and lets lapse.

@@ -104,10 +104,19 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let api = reading.optional(&mut root, "api").unwrap_or_default();
     let log = reading.optional(&mut root, "log").unwrap_or_default();
     let runtime = reading.optional(&mut root, "runtime").unwrap_or_default();
-    let access = reading.optional(&mut root, "access").unwrap_or_default();
+    let mut access: super::Access = reading.optional(&mut root, "access").unwrap_or_default();
+    let unless_given = access.unless_given();
+    access.publish.get_or_insert_with(|| unless_given.clone());
+    access.subscribe.get_or_insert(unless_given);
+    let role = reading.list(&mut root, "role");
     let map = reading.list(&mut root, "map");
     let reach = reading.list(&mut root, "reach");
     let rule = reading.list(&mut root, "rule");
+    let category = reading.list(&mut root, "category");
+    let calendar = reading.optional(&mut root, "calendar").unwrap_or_default();
+    let cases = reading.optional(&mut root, "cases").unwrap_or_default();
+    let service = reading.list(&mut root, "service");
+    let scene = reading.list(&mut root, "scene");
     let read_from = None;
     let config = node.map(|node| Config {
         node,
@@ -120,9 +129,15 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
         log,
         runtime,
         access,
+        role,
         map,
         reach,
         rule,
+        category,
+        calendar,
+        cases,
+        service,
+        scene,
         read_from,
     });
 
@@ -334,9 +349,11 @@ fn stand_in(key: &str) -> Option<&'static str> {
         "url" => "mqtt://x:1",
         "listen" => "127.0.0.1:0",
         "protocol" => "mqtt",
+        "name" => "x",
         "filter" => "#",
         "type" => "x",
         "tier" => "city",
+        "code" => "x",
         _ => return None,
     })
 }
@@ -377,9 +394,15 @@ pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
         ("log", fields_of::<super::LogOutput>()),
         ("runtime", fields_of::<super::Runtime>()),
         ("access", fields_of::<super::Access>()),
+        ("role", fields_of::<super::Role>()),
         ("map", fields_of::<super::Map>()),
         ("reach", fields_of::<super::Reach>()),
         ("rule", fields_of::<super::rules::Rule>()),
+        ("category", fields_of::<super::cases::Category>()),
+        ("calendar", fields_of::<super::cases::Calendar>()),
+        ("cases", fields_of::<super::cases::Cases>()),
+        ("service", fields_of::<super::services::Service>()),
+        ("scene", fields_of::<super::services::Scene>()),
     ]
 }
 
@@ -507,7 +530,7 @@ x = 1
                 "10:1 unknown key `resend_after_ms` in `[broker]` (`resend_after_ms` belongs in `[link]`)",
                 "13:1 unknown key `resend_after` in `[link]` (did you mean `resend_after_ms`?)",
                 "14:9 `enrol`: unknown variant `manul`, expected `auto` or `manual` (did you mean `manual`?)",
-                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, map, reach, rule)",
+                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, role, map, reach, rule, category, calendar, cases, service, scene)",
             ]
         );
     }

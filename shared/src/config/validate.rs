@@ -1,7 +1,7 @@
 //! What types cannot say about a config: values that do not go together, or make no sense.
 
 use super::parse::{Places, Problem};
-use super::{Config, Format, Map};
+use super::{Config, Format, Map, Role};
 use crate::limits;
 use crate::{Selector, Tier, topic};
 use std::collections::BTreeSet;
@@ -250,9 +250,27 @@ impl Judge<'_> {
             let help = "give `users_file`, a listener with `client_ca_file`, or `anonymous = true`";
             self.bad("access.anonymous", "nobody could connect", help);
         }
-        for (list, filters) in [("publish", &access.publish), ("subscribe", &access.subscribe)] {
+        let (publish, subscribe) = (access.publish.as_deref(), access.subscribe.as_deref());
+        self.rights("access", publish.unwrap_or_default(), subscribe.unwrap_or_default());
+        if self.broken.contains("role") {
+            return;
+        }
+        for (i, role) in config.role.iter().enumerate() {
+            let at = format!("role.{i}.name");
+            if !Role::is_name(&role.name) {
+                self.bad(&at, format!("`{}` is no name of a role", role.name), "use a-z, 0-9 and `-`");
+            }
+            if config.role[..i].iter().any(|r| r.name == role.name) {
+                self.bad(&at, format!("there is a role `{}` already", role.name), "put their filters together");
+            }
+            self.rights(&format!("role.{i}"), &role.publish, &role.subscribe);
+        }
+    }
+
+    fn rights(&mut self, section: &str, publish: &[String], subscribe: &[String]) {
+        for (list, filters) in [("publish", publish), ("subscribe", subscribe)] {
             for (i, filter) in filters.iter().enumerate() {
-                let path = format!("access.{list}.{i}");
+                let path = format!("{section}.{list}.{i}");
                 self.filter(&path, &filter.replace("{user}", "u"));
                 if filter.replace("{user}", "").contains(['{', '}']) {
                     self.bad(&path, "only `{user}` can be filled in here", "");

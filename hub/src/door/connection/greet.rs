@@ -25,6 +25,9 @@ use tokio::time::Instant;
 /// From the first byte to a whole CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Read at once before the session; most CONNECTs are smaller.
+const CONNECT_BYTES: usize = 512;
+
 /// A client id is part of notes and of every record's header.
 const CLIENT_ID_BYTES_MAX: usize = 512;
 
@@ -100,7 +103,7 @@ async fn read_connect(socket: &mut Socket, input: &mut BytesMut) -> Result<Resul
                 return Ok(connect);
             }
         }
-        input.reserve(READ_BYTES_MIN);
+        input.reserve(CONNECT_BYTES);
         match socket.read_buf(input).await {
             Ok(0) | Err(_) => return Err("it left before its CONNECT"),
             Ok(_) => {}
@@ -119,23 +122,17 @@ async fn admit(door: &Door, mut connect: Connect, peer: &Peer) -> Result<Hello, 
     }
     let user = match door.access.admit(peer, connect.user.as_deref(), connect.password.as_deref()).await {
         Ok(user) => user,
-        Err(Denied::BadUserOrPassword) => {
+        Err(denied) => {
             door.counters.logins_failed.add(1);
-            return no(reason::BAD_USER_OR_PASSWORD, "wrong user or password");
+            let (reason, why) = match denied {
+                Denied::BadUserOrPassword => (reason::BAD_USER_OR_PASSWORD, "wrong user or password"),
+                Denied::TooOften => (reason::CONNECTION_RATE, "its address had too many wrong passwords"),
+                Denied::OtherName => (reason::NOT_AUTHORIZED, "it gives another user than its certificate does"),
+                Denied::NoAccount => (reason::NOT_AUTHORIZED, "its certificate names no user of the users file"),
+                Denied::Anonymous => (reason::NOT_AUTHORIZED, "it gives no user, and anonymous access is off"),
+            };
+            return no(reason, why);
         }
-        Err(Denied::TooOften) => {
-            door.counters.logins_failed.add(1);
-            return no(reason::CONNECTION_RATE, "its address had too many wrong passwords");
-        }
-        Err(Denied::OtherName) => {
-            door.counters.logins_failed.add(1);
-            return no(reason::NOT_AUTHORIZED, "it gives another user than its certificate does");
-        }
-        Err(Denied::NoAccount) => {
-            door.counters.logins_failed.add(1);
-            return no(reason::NOT_AUTHORIZED, "its certificate names no user of the users file");
-        }
-        Err(Denied::Anonymous) => return no(reason::NOT_AUTHORIZED, "it gives no user, and anonymous access is off"),
     };
     let assigned = connect.client.is_empty();
     if assigned && version == Version::V4 && !connect.clean {
@@ -162,6 +159,12 @@ pub async fn open<'a>(
     live: Arc<Live>,
 ) -> Option<Connection<'a>> {
     let version = hello.connect.version;
+    // The users file may have changed while the client waited for its place.
+    if !door.access.is_current(&hello.user) {
+        door.counters.logins_failed.add(1);
+        say(&mut socket, |out| put_refusal(version, reason::NOT_AUTHORIZED, out)).await;
+        return None;
+    }
     let (found, sessions) = look(&*door.core, |s| (s.sessions.get(&*client).cloned(), s.sessions.len()));
     let parked = door.seats.unpark(&client);
     // Whoever comes under another name does not get what waits for the first.
@@ -260,7 +263,8 @@ pub async fn open<'a>(
         user: hello.user,
         // What came with the CONNECT may be whole packets.
         leftover: !input.is_empty(),
-        input,
+        // Else it would hold its memory for as long as the client says nothing.
+        input: if input.is_empty() { BytesMut::new() } else { input },
         read_bytes: READ_BYTES_MIN,
         packet_bytes_max,
         skip: None,

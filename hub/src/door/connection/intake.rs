@@ -382,6 +382,9 @@ impl Connection<'_> {
             let options = match self.granted(filter, *options) {
                 Ok(options) => options,
                 Err(refused) => {
+                    if refused == reason::NOT_AUTHORIZED {
+                        self.door.counters.forbidden_subscriptions.add(1);
+                    }
                     codes.push(refused);
                     continue;
                 }

@@ -241,7 +241,6 @@ impl Connection<'_> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         // Room grows with what came, not with what a packet's header promises.
         let want = self.read_bytes.max(self.input.len().min(READ_BYTES_MAX));
-        self.input.reserve(want);
         let read = self.socket.poll_input(cx, &mut self.input, want);
         if let Poll::Ready(Ok(n)) = &read {
             self.read_bytes = if *n == want { (want * 2).min(READ_BYTES_MAX) } else { self.read_bytes };
@@ -459,7 +458,7 @@ impl Connection<'_> {
             if let Some(cursor) = self.delivery.cursor_to_note() {
                 notes.push(cursor.note(client.clone()));
             }
-            notes.push(Note::SessionLeft { client });
+            notes.push(Note::SessionLeft { client, expiry_s: self.expiry_s });
             let delivered = Delivered { upto: self.delivery.seen(), releasing: self.delivery.releasing() };
             self.door.seats.park(&self.client, self.expiry_s, delivered);
         }

@@ -142,6 +142,9 @@ fn from_v5(c: &v5_0::Connect) -> Result<Connect, Fault> {
             _ => {}
         }
     }
+    if !connect.auth_method && c.props.iter().any(|p| matches!(p, Property::AuthenticationData(_))) {
+        return Err(Fault::protocol("authentication data without a method"));
+    }
     if connect.receive_maximum == 0 || connect.packet_bytes_max == 0 {
         return Err(Fault::protocol("receive maximum or maximum packet size is 0"));
     }

@@ -1,0 +1,322 @@
+//! Cases: listed, shown, opened, stepped; and their rates.
+//!
+//! A step of a case that another node owns is sent there: the answer is then 202 and names that node;
+//! what came of it is in the case's history, or among its `wishes` if it was refused.
+
+use super::{Ctx, Refusal, query};
+use crate::brain::Brain;
+use crate::brain::cases::machine::allowed;
+use crate::brain::cases::rates::Question;
+use crate::brain::cases::{self, Cases, Held, Opening, Told, intake};
+use axum::extract::{Path, State as From};
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use citybrain_hub::engine;
+use citybrain_shared::Address;
+use citybrain_shared::case::{Ask, Case, Role, Status, Verb};
+use citybrain_shared::config::closest;
+use citybrain_shared::record::Draft;
+use citybrain_shared::view::{self, RateBy, RatePeriod};
+use parking_lot::Mutex;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+const CASES_DEFAULT: usize = 100;
+const CASES_MAX: usize = 1000;
+const ROWS_MAX: usize = 10_000;
+/// How long a client waits for its step to be on disk.
+const COMMIT_WAIT: Duration = Duration::from_secs(10);
+
+impl std::convert::From<cases::Refusal> for Refusal {
+    fn from(r: cases::Refusal) -> Refusal {
+        let status = match r.error {
+            "not-found" => StatusCode::NOT_FOUND,
+            "missing" | "bad-request" | "bad-limit" | "which-assist" | "foreign-node" => StatusCode::BAD_REQUEST,
+            "not-your-role" | "handler" | "own-approval" => StatusCode::FORBIDDEN,
+            _ => StatusCode::CONFLICT,
+        };
+        Refusal::new(status, r.error, r.detail, r.hint)
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wanted {
+    /// A status, `open`, or `all` (default).
+    status: Option<String>,
+    /// Code or name.
+    category: Option<String>,
+    kind: Option<String>,
+    /// Cases that this node or one below it owns.
+    owner: Option<Address>,
+    /// Only those owned by exactly this node: what it has to do.
+    mine: bool,
+    overdue: bool,
+    urgent: bool,
+    limit: Option<usize>,
+    /// Cases older than this id.
+    after: Option<String>,
+}
+
+pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+    let wanted: Wanted = query(&uri)?;
+    let limit = wanted.limit.unwrap_or(CASES_DEFAULT).clamp(1, CASES_MAX);
+    let status = wanted.status.as_deref().filter(|s| !["open", "all"].contains(s));
+    let status: Option<Status> = status.map(str::parse).transpose().map_err(bad_word)?;
+    let now = ctx.as_of();
+    let me = ctx.config.node.address.clone();
+    let fits = |c: &Case| {
+        status.is_none_or(|s| c.status == s)
+            && (wanted.status.as_deref() != Some("open") || c.status.is_open())
+            && wanted.category.as_ref().is_none_or(|w| *w == c.category || *w == c.category_name)
+            && wanted.kind.as_ref().is_none_or(|k| *k == c.kind.as_str())
+            && wanted.owner.as_ref().is_none_or(|o| o.covers(&c.owner))
+            && (!wanted.mine || c.owner == me)
+            && (!wanted.overdue || (c.status.is_open() && c.is_overdue(now)))
+            && (!wanted.urgent || c.urgent)
+    };
+    let answer = look(&ctx, |cases| {
+        let mut page = Vec::new();
+        let (mut fit, mut open, mut overdue, mut more) = (0, 0, 0, false);
+        for case in cases.iter().rev().map(|h| &h.case) {
+            if case.status.is_open() {
+                open += 1;
+                overdue += u64::from(case.is_overdue(now));
+            }
+            if !fits(case) {
+                continue;
+            }
+            fit += 1;
+            if wanted.after.as_ref().is_some_and(|after| case.id >= *after) {
+                continue;
+            }
+            if page.len() < limit {
+                page.push(case.clone());
+            } else {
+                more = true;
+            }
+        }
+        let next = page.last().filter(|_| more).map(|c: &Case| c.id.clone());
+        view::Cases { cases: page, fit, open, overdue, next }
+    })?;
+    Ok(ctx.answer(answer))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct As {
+    /// Contact data is for workers and supervisors.
+    role: Option<Role>,
+}
+
+pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, uri: Uri) -> Result<Response, Refusal> {
+    let by: As = query(&uri)?;
+    let now = ctx.as_of();
+    let shown = look(&ctx, |cases| cases.find(&id).map(|held| shown(cases, held, by.role, None, now)))??;
+    Ok(ctx.answer(shown))
+}
+
+pub(super) fn shown(
+    cases: &Cases,
+    held: &Held,
+    role: Option<Role>,
+    asked: Option<Address>,
+    now: DateTime<Utc>,
+) -> view::CaseShown {
+    let wish = |w: &cases::Wish| view::CaseWish {
+        verb: w.verb,
+        by: w.by.clone(),
+        to: w.to.clone(),
+        refused: w.refused.clone(),
+    };
+    let may_see = matches!(role, Some(Role::Worker | Role::Supervisor));
+    view::CaseShown {
+        case: held.case.clone(),
+        history: held.history.clone(),
+        overdue: held.case.is_overdue(now),
+        allowed: allowed(&held.case),
+        asked,
+        wishes: held.wishes.iter().map(wish).collect(),
+        contact: held.contact.clone().filter(|_| may_see),
+        similar: cases.similar(&held.case).into_iter().map(|c| c.id.clone()).collect(),
+    }
+}
+
+/// `POST /v1/cases`. 201 after the fsync; 200 when the same `key` has opened it before.
+pub async fn open(From(ctx): From<Arc<Ctx>>, body: Bytes) -> Result<Response, Refusal> {
+    let new: view::CaseNew = parse(&body, "{\"category\":\"路灯\",\"title\":\"…\",\"by\":\"…\"}")?;
+    let known = &ctx.config.category;
+    let named = |c: &&citybrain_shared::config::cases::Category| c.code == new.category || c.name == new.category;
+    if !known.is_empty() && !new.sos && known.iter().find(named).is_none() {
+        let names = || known.iter().flat_map(|c| [c.code.as_str(), c.name.as_str()]);
+        let hint = match closest(&new.category, names()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known here: {}", known.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")),
+        };
+        return Err(Refusal::bad("bad-category", format!("`{}` is no category of this node", new.category), hint));
+    }
+    if new.by.trim().is_empty() {
+        return Err(Refusal::bad("missing", "`by` is missing: who opens it", "`--by NAME`"));
+    }
+    let source = format!("/{}/cases", ctx.address());
+    let key = new.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let channel = if new.channel.is_empty() { "api".into() } else { new.channel.clone() };
+    let opening = move |day| Opening {
+        id: intake::id(day, &source, &key),
+        event: None,
+        by: new.by.clone(),
+        sos: new.sos,
+        kind: new.kind,
+        category: new.category.clone(),
+        title: new.title.clone(),
+        description: new.description.clone(),
+        place: new.place.clone(),
+        channel: channel.clone(),
+        governance: new.governance.clone(),
+        has_contact: !new.contact.is_empty(),
+        booking: None,
+    };
+    let contact = serde_json::from_slice::<view::CaseNew>(&body).map(|n| n.contact).unwrap_or_default();
+    let (id, fresh) = decide(&ctx, move |cases, now_us| {
+        let opening = opening(cases.calendar().day(view::time_of(now_us)));
+        if cases.get(&opening.id).is_some() {
+            return (Ok((opening.id, false)), Vec::new());
+        }
+        let (case, drafts) = cases.open(opening, contact, now_us);
+        (Ok((case.id, true)), drafts)
+    })
+    .await?;
+    let now = ctx.as_of();
+    let shown = look(&ctx, |cases| cases.find(&id).map(|h| shown(cases, h, Some(Role::Worker), None, now)))??;
+    Ok(ctx.answer_with(if fresh { StatusCode::CREATED } else { StatusCode::OK }, shown))
+}
+
+/// `POST /v1/cases/{id}/{step}`
+pub async fn step(
+    From(ctx): From<Arc<Ctx>>,
+    Path((id, step)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let ask: Ask = parse(&body, "{\"by\":\"…\",\"role\":\"worker\",\"text\":\"…\"}")?;
+    if step == "forget" {
+        let by = ask.by.clone();
+        let id = decide(&ctx, move |cases, now_us| match cases.forget(&id, &by, now_us) {
+            Ok((id, drafts)) => (Ok(id), drafts),
+            Err(e) => (Err(e.into()), Vec::new()),
+        })
+        .await?;
+        return answer_shown(&ctx, &id, None);
+    }
+    let verb: Verb = step.parse().map_err(|e| Refusal::not_found(format!("no such step: {e}"), ""))?;
+    let wish = uuid::Uuid::now_v7().to_string();
+    let (id, told) = decide(&ctx, move |cases, now_us| match cases.ask(&id, verb, &ask, &wish, now_us) {
+        Ok((id, told, drafts)) => (Ok((id, told)), drafts),
+        Err(e) => (Err(e.into()), Vec::new()),
+    })
+    .await?;
+    let asked = match told {
+        Told::Done => None,
+        Told::Sent { to, .. } => Some(to),
+    };
+    answer_shown(&ctx, &id, asked)
+}
+
+fn answer_shown(ctx: &Ctx, id: &str, asked: Option<Address>) -> Result<Response, Refusal> {
+    let status = if asked.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let now = ctx.as_of();
+    let shown = look(ctx, |cases| cases.find(id).map(|held| shown(cases, held, None, asked, now)))??;
+    Ok(ctx.answer_with(status, shown))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rated {
+    by: RateBy,
+    period: RatePeriod,
+    of: Option<String>,
+    under: Option<Address>,
+    category: Option<String>,
+}
+
+impl Default for Rated {
+    fn default() -> Self {
+        Rated { by: RateBy::Node, period: RatePeriod::All, of: None, under: None, category: None }
+    }
+}
+
+pub async fn rates(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+    let Rated { by, period, of, under, category } = query(&uri)?;
+    let now = ctx.as_of();
+    let question = Question { by, period, of, under, category };
+    let (mut rows, total, s) = look(&ctx, |cases| {
+        let (rows, total) = cases.rates(&question, now);
+        (rows, total, cases.settings.clone())
+    })?;
+    let rank = |r: &view::RateRow| std::cmp::Reverse(r.score.map(|s| (s * 100.0).round() as i64));
+    rows.sort_by(|a, b| (&a.period, rank(a), &a.key).cmp(&(&b.period, rank(b), &b.key)));
+    rows.truncate(ROWS_MAX);
+    let weights = view::RateWeights {
+        response: s.weight_response,
+        solution: s.weight_solution,
+        satisfaction: s.weight_satisfaction,
+        partly_solved: s.partly_solved,
+        mostly_is_satisfied: s.mostly_is_satisfied,
+    };
+    Ok(ctx.answer(view::Rates { by, period, rows, total, weights, at: now }))
+}
+
+pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &Bytes, such_as: &str) -> Result<T, Refusal> {
+    let body: &[u8] = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body)
+        .map_err(|e| Refusal::bad("bad-request", format!("not a request: {e}"), format!("such as {such_as}")))
+}
+
+fn bad_word(e: String) -> Refusal {
+    Refusal::bad("bad-query", e, "or `open`, or `all`")
+}
+
+fn no_brain() -> Refusal {
+    Refusal::not_found("this node keeps no cases", "")
+}
+
+fn look<T>(ctx: &Ctx, look: impl FnOnce(&Cases) -> T) -> Result<T, Refusal> {
+    look_by(ctx, |brain| look(&brain.cases))
+}
+
+pub(super) fn look_by<T>(ctx: &Ctx, look: impl FnOnce(&Brain) -> T) -> Result<T, Refusal> {
+    ctx.hub.state(|state| Brain::of(state).map(look)).ok_or_else(no_brain)
+}
+
+/// Decides at the engine's turn, and waits for the fsync.
+async fn decide<T: Send + 'static>(
+    ctx: &Ctx,
+    work: impl FnOnce(&Cases, i64) -> (Result<T, Refusal>, Vec<Draft>) + Send + 'static,
+) -> Result<T, Refusal> {
+    decide_by(ctx, |brain, now_us| work(&brain.cases, now_us)).await
+}
+
+pub(super) async fn decide_by<T: Send + 'static>(
+    ctx: &Ctx,
+    work: impl FnOnce(&Brain, i64) -> (Result<T, Refusal>, Vec<Draft>) + Send + 'static,
+) -> Result<T, Refusal> {
+    let told: Arc<Mutex<Option<Result<T, Refusal>>>> = Arc::default();
+    let tell = told.clone();
+    let ticket = ctx
+        .hub
+        .decide(Box::new(move |state, now_us| {
+            let Some(brain) = Brain::of(state) else { return Vec::new() };
+            let (answer, drafts) = work(brain, now_us);
+            *tell.lock() = Some(answer);
+            drafts
+        }))
+        .await?;
+    tokio::time::timeout(COMMIT_WAIT, engine::wait(ticket)).await.map_err(|_| {
+        let detail = format!("it was not on disk after {} s; it may still get there", COMMIT_WAIT.as_secs());
+        Refusal::new(StatusCode::GATEWAY_TIMEOUT, "deadline", detail, "`citybrain case show` says whether it did")
+    })??;
+    let answer = told.lock().take();
+    answer.unwrap_or_else(|| Err(no_brain()))
+}

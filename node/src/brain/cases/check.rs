@@ -1,0 +1,101 @@
+//! What is wrong with `[[category]]`, `[calendar]` and `[cases]` before a node starts.
+
+use super::calendar::Calendar;
+use citybrain_shared::config::cases::Cases as Settings;
+use citybrain_shared::config::{Config, Places, Problem, closest};
+use std::collections::BTreeMap;
+
+/// 党建, 自治, 德治, 法治.
+pub const GOVERNANCE: [&str; 4] = ["party", "autonomy", "virtue", "law"];
+
+/// Every problem, with its place in the file.
+pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut bad = |path: &str, message: String, help: &str| {
+        found.push(Problem::new(message, places.value(path), help));
+    };
+    if let Err((key, why)) = Calendar::new(&config.calendar) {
+        bad(&format!("calendar.{key}"), why, "");
+    }
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for (i, category) in config.category.iter().enumerate() {
+        let path = |key: &str| format!("category.{i}.{key}");
+        for (key, word) in [("code", &category.code), ("name", &category.name)] {
+            let first = *seen.entry(word).or_insert(i);
+            if word.trim().is_empty() || word.chars().count() > 60 {
+                bad(&path(key), format!("`{word}` is no {key}"), "1 to 60 characters");
+            } else if first != i {
+                let message = format!("`{word}` names category {} already", first + 1);
+                bad(&path(key), message, "codes and names are unique: events name a category by either");
+            }
+        }
+        if let Some(word) = &category.governance
+            && !GOVERNANCE.contains(&word.as_str())
+        {
+            let help = match closest(word, GOVERNANCE.into_iter()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("one of {}", GOVERNANCE.join(", ")),
+            };
+            bad(&path("governance"), format!("`{word}` is no kind of governance"), &help);
+        }
+        if let Some(tier) = category.tier
+            && category.reach > tier
+        {
+            let message = format!("the {tier} handles it and would not see it: `reach` is {}", category.reach);
+            bad(&path("reach"), message, "reach at least as high as `tier`");
+        }
+    }
+    let Settings { weight_response, weight_solution, weight_satisfaction, partly_solved, sos_climb_s, .. } =
+        config.cases;
+    let weights = [("response", weight_response), ("solution", weight_solution), ("satisfaction", weight_satisfaction)];
+    for (word, weight) in weights {
+        if !(0.0..=1000.0).contains(&weight) {
+            bad(&format!("cases.weight_{word}"), format!("{weight} is no weight"), "0 to 1000");
+        }
+    }
+    if weights.iter().all(|(_, weight)| *weight == 0.0) {
+        bad("cases.weight_response", "every weight is 0: there would be no score".into(), "one above 0 is enough");
+    }
+    if !(0.0..=1.0).contains(&partly_solved) {
+        bad("cases.partly_solved", format!("{partly_solved} is no part of one"), "0 to 1");
+    }
+    if !(1..=86_400).contains(&sos_climb_s) {
+        bad("cases.sos_climb_s", format!("{sos_climb_s} s is out of bounds"), "1 to 86400 seconds");
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_shared::config::{Variables, parse};
+
+    fn found(text: &str) -> Vec<String> {
+        let parsed = parse(&format!("[node]\naddress = \"c\"\ndata = \"d\"\n{text}"), &Variables::new());
+        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        problems(&parsed.config.unwrap(), &parsed.places).into_iter().map(|p| p.message).collect()
+    }
+
+    #[test]
+    fn a_calendar_that_does_not_read_is_refused() {
+        assert_eq!(found("[calendar]\nhours = [\"9-12\"]"), ["`9-12` is no span: write it as 09:00-12:00"]);
+        assert_eq!(found("[calendar]\nworkdays = []"), ["nobody would ever work"]);
+        assert!(found("[calendar]\nholidays = [\"2026-10-07..2026-10-01\"]")[0].contains("is no day"));
+    }
+
+    #[test]
+    fn categories_are_told_apart_and_seen_by_those_who_handle_them() {
+        let two = "[[category]]\ncode = \"A\"\nname = \"a\"\n[[category]]\ncode = \"B\"\nname = \"A\"\n";
+        assert_eq!(found(two), ["`A` names category 1 already"]);
+        let deep = "[[category]]\ncode = \"A\"\nname = \"a\"\ntier = \"city\"\nreach = \"street\"\n";
+        assert_eq!(found(deep), ["the city handles it and would not see it: `reach` is street"]);
+        let word = "[[category]]\ncode = \"A\"\nname = \"a\"\ngovernance = \"virtu\"\n";
+        assert_eq!(found(word), ["`virtu` is no kind of governance"]);
+    }
+
+    #[test]
+    fn a_score_needs_a_weight() {
+        let none = "[cases]\nweight_response = 0\nweight_solution = 0\nweight_satisfaction = 0\npartly_solved = 2\n";
+        assert_eq!(found(none), ["every weight is 0: there would be no score", "2 is no part of one"]);
+    }
+}

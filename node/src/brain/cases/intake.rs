@@ -1,0 +1,103 @@
+//! Events that open cases: `city.appeal`, `city.sos` and `city.sos.…` (a button's press, such as
+//! `city.sos.pressed.v1`), and anything urgent whose data says `sos`.
+//!
+//! Names and telephone numbers are taken out here: the case does without, [`Contact`] keeps them.
+
+use super::machine::Opening;
+use citybrain_shared::Lane;
+use citybrain_shared::case::{Contact, Place};
+use citybrain_shared::event::Envelope;
+use citybrain_shared::record::{Header, Kind};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_128;
+
+pub const APPEAL: &str = "city.appeal";
+pub const SOS: &str = "city.sos";
+
+/// Is this an event that opens a case, where it entered?
+pub fn opens(header: &Header<'_>, payload: &[u8]) -> bool {
+    if header.kind != Kind::Event || header.origin.is_some() {
+        return false;
+    }
+    match header.name {
+        APPEAL | SOS => true,
+        name if name.strip_prefix(SOS).is_some_and(|rest| rest.starts_with('.')) => true,
+        name if header.lane == Lane::Urgent && !name.starts_with("city.brain.") => {
+            // Only what has the word is read at all.
+            payload.windows(5).any(|w| w == b"\"sos\"")
+                && super::letter::data::<Value>(payload).is_some_and(|d| is_true(&d["sos"]))
+        }
+        _ => false,
+    }
+}
+
+fn is_true(v: &Value) -> bool {
+    matches!(v, Value::Bool(true)) || v.as_i64() == Some(1)
+}
+
+/// What an event says of a new case, and who can be called.
+pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Option<(Opening, Contact)> {
+    let envelope = Envelope::parse(payload).ok()?;
+    let event = envelope.id.clone()?.into_owned();
+    let data = super::letter::data::<Value>(payload).unwrap_or(Value::Null);
+    let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
+    let contact = contact(&data);
+    let source = envelope.source.as_ref();
+    let channel = text("channel");
+    let title = if text("title").is_empty() && header.name != APPEAL {
+        envelope.subject.as_deref().unwrap_or_default().to_owned()
+    } else {
+        text("title")
+    };
+    let sos = header.name != APPEAL;
+    let opening = Opening {
+        id: id(day, source, &event),
+        event: Some(event),
+        by: "event".into(),
+        sos,
+        kind: text("kind").parse().ok(),
+        category: text("category"),
+        title: if title.is_empty() && sos { "SOS".into() } else { title },
+        description: text("description"),
+        place: place(&data),
+        channel: if channel.is_empty() { "event".into() } else { channel.chars().take(60).collect() },
+        governance: envelope.governance.as_deref().map(str::to_owned),
+        has_contact: !contact.is_empty(),
+        booking: None,
+    };
+    Some((opening, contact))
+}
+
+/// `20261123-k7m2q9x4ab`: the day, and fifty bits of what the case came from: two of a day's 10,000
+/// are the same once in twenty million days.
+pub fn id(day: chrono::NaiveDate, source: &str, event: &str) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut hash = xxh3_128(format!("{source}\0{event}").as_bytes());
+    let mut text = day.format("%Y%m%d-").to_string();
+    for _ in 0..10 {
+        text.push(char::from(LETTERS[(hash % 32) as usize]));
+        hash /= 32;
+    }
+    text
+}
+
+fn contact(data: &Value) -> Contact {
+    let at = |name: &str| {
+        let nested = data["contact"][name].as_str().or_else(|| data["reporter"][name].as_str());
+        let flat = if name == "phone" { data["phone"].as_str() } else { None };
+        nested.or(flat).unwrap_or_default().chars().take(200).collect()
+    };
+    Contact { name: at("name"), phone: at("phone"), address: at("address"), ..Contact::default() }
+}
+
+fn place(data: &Value) -> Option<Place> {
+    let location = &data["location"];
+    let number = |names: [&str; 2]| names.iter().find_map(|n| location[*n].as_f64().or_else(|| data[*n].as_f64()));
+    let text = location.as_str().or_else(|| location["text"].as_str()).or_else(|| location["address"].as_str());
+    let place = Place {
+        text: text.unwrap_or_default().chars().take(300).collect(),
+        lat: number(["lat", "latitude"]),
+        lon: number(["lon", "long"]),
+    };
+    (place != Place::default()).then_some(place)
+}

@@ -1,0 +1,186 @@
+//! What a case's events look like, and how they find their way.
+//!
+//! | type | way | what |
+//! |---|---|---|
+//! | `city.brain.case.STEP` | up to the case's reach | a step: the case afterwards, and its line of history |
+//! | `city.brain.case.letter` | to one node, up and then down | a hand-over, a copy, a wish, a refusal |
+//! | `city.brain.case.call` | directive for the node itself | responders are called |
+//! | `city.brain.case.contact`, `.forgotten`, `.answered` | local | contact data, and what was decided about a letter |
+//!
+//! A letter goes up to the lowest node that is above both ends; there it is sent down anew. Nodes on
+//! the way only pass it on.
+
+use chrono::{DateTime, Utc};
+use citybrain_shared::case::{Ask, Case, Contact, Entry, Verb};
+use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
+use citybrain_shared::{Address, Lane, Tier, view};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::machine::{Stepped, common};
+
+/// How every type of this part begins.
+pub const PREFIX: &str = "city.brain.case.";
+pub const LETTER: &str = "city.brain.case.letter";
+pub const CALL: &str = "city.brain.case.call";
+pub const CONTACT: &str = "city.brain.case.contact";
+pub const FORGOTTEN: &str = "city.brain.case.forgotten";
+pub const ANSWERED: &str = "city.brain.case.answered";
+
+/// Lines of history that travel with a hand-over or a copy.
+pub const HISTORY_SENT: usize = 100;
+
+/// `data` of a step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Step {
+    pub case: Case,
+    pub entry: Entry,
+    /// The letter that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Letter {
+    pub id: String,
+    pub from: Address,
+    /// Who sent it on, after a case that had moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<Address>,
+    pub to: Address,
+    pub urgent: bool,
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "letter", rename_all = "kebab-case")]
+pub enum Body {
+    /// The case is yours.
+    HandOver { case: Case, history: Vec<Entry>, contact: Option<Contact> },
+    /// For your information; `entry` is the newest line.
+    Copy { case: Case, entry: Entry, history: Vec<Entry>, answers: Option<String> },
+    /// Somebody at `from` wants a step.
+    Ask { case: String, verb: Verb, ask: Ask, hops: u8 },
+    /// It was not done.
+    Refused { case: String, answers: String, error: String, detail: String },
+}
+
+/// Writes events of one node at one moment.
+pub struct Pen<'a> {
+    pub me: &'a Address,
+    pub now: DateTime<Utc>,
+}
+
+impl Pen<'_> {
+    pub fn step(&self, stepped: &Stepped, answers: Option<&str>) -> Draft {
+        let Stepped { case, entry } = stepped;
+        let kind = format!("{PREFIX}{}", entry.step);
+        let id = format!("{}.{}.{}", case.id, case.term, case.version);
+        let data = Step { case: case.clone(), entry: entry.clone(), answers: answers.map(str::to_owned) };
+        let related = case.event.as_deref().unwrap_or(&case.id);
+        let mut more = json!({"correlationid": related});
+        if let Some(governance) = &case.governance {
+            more["governance"] = governance.as_str().into();
+        }
+        self.event(&kind, &id, &case.id, lane(case.urgent), self.way_up(case.reach), "", more, json!(data))
+    }
+
+    /// A letter on its first way: up, or down at once where `to` is below.
+    pub fn letter(&self, letter: &Letter) -> Option<Draft> {
+        let top = common(self.me, &letter.to)?;
+        let (way, target) = if top == *self.me {
+            ((Direction::Down, Tier::Neighbourhood), letter.to.as_str())
+        } else {
+            ((Direction::Up, top.tier()), "")
+        };
+        // Sent on from another node it is another event; its `data` stays the same.
+        let id = if letter.from == *self.me { letter.id.clone() } else { format!("{}/{}", letter.id, self.me) };
+        let lane = lane(letter.urgent);
+        Some(self.event(LETTER, &id, letter.body.case(), lane, way, target, json!({}), json!(letter)))
+    }
+
+    /// Calls this node's own responders: on `events/…` and on `cmd/…`.
+    pub fn call(&self, case: &Case, entry: &Entry) -> Draft {
+        let id = format!("{}.{}.{}.call", case.id, case.term, case.version);
+        let data = json!({
+            "case": case.id, "title": case.title, "kind": case.kind, "category": case.category,
+            "place": case.place, "description": case.description, "owner": case.owner,
+            "opened_at": case.opened_at, "opened": case.opened, "why": entry.step, "text": entry.text, "to": entry.to,
+        });
+        let way = (Direction::Down, Tier::Neighbourhood);
+        let more = json!({"correlationid": case.id, "directive": "command"});
+        self.event(CALL, &id, &case.id, lane(case.urgent), way, self.me.as_str(), more, data)
+    }
+
+    /// Something that stays here.
+    pub fn local(&self, kind: &str, id: &str, case: &str, data: Value) -> Draft {
+        let way = (Direction::Local, Tier::Neighbourhood);
+        self.event(kind, id, case, Lane::Routine, way, "", json!({}), data)
+    }
+
+    fn way_up(&self, reach: Tier) -> (Direction, Tier) {
+        if reach < self.me.tier() { (Direction::Up, reach) } else { (Direction::Local, Tier::Neighbourhood) }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of an event; each call names them in one line")]
+    pub fn event(
+        &self,
+        kind: &str,
+        id: &str,
+        subject: &str,
+        lane: Lane,
+        (direction, reach): (Direction, Tier),
+        target: &str,
+        more: Value,
+        data: Value,
+    ) -> Draft {
+        let source = format!("/{}", self.me);
+        let mut event = json!({
+            "specversion": "1.0", "id": id, "source": source, "type": kind, "subject": subject,
+            "time": view::rfc3339(self.now), "datacontenttype": "application/json",
+        });
+        if let (Some(event), Value::Object(more)) = (event.as_object_mut(), more) {
+            event.extend(more);
+            if lane == Lane::Urgent {
+                event.insert("priority".into(), "urgent".into());
+            }
+            if !target.is_empty() {
+                event.insert("target".into(), target.into());
+            }
+            event.insert("data".into(), data);
+        }
+        let key = event_key(&source, id);
+        let header = Header { lane, direction, reach, target, key, ..Header::local(Kind::Event, kind) };
+        Draft::new(&header, event.to_string().as_bytes()).expect("its names are short")
+    }
+}
+
+impl Letter {
+    /// The node whose record brings it to the place where it turns.
+    pub fn sender(&self) -> &Address {
+        self.via.as_ref().unwrap_or(&self.from)
+    }
+}
+
+impl Body {
+    pub fn case(&self) -> &str {
+        match self {
+            Body::HandOver { case, .. } | Body::Copy { case, .. } => &case.id,
+            Body::Ask { case, .. } | Body::Refused { case, .. } => case,
+        }
+    }
+}
+
+fn lane(urgent: bool) -> Lane {
+    if urgent { Lane::Urgent } else { Lane::Routine }
+}
+
+/// The `data` of an event, typed.
+pub fn data<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {
+    #[derive(Deserialize)]
+    struct Event<T> {
+        data: T,
+    }
+    serde_json::from_slice::<Event<T>>(payload).ok().map(|e| e.data)
+}

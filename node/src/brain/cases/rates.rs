@@ -1,0 +1,150 @@
+//! Response, solution and satisfaction 响应率, 解决率, 满意率: counted, never estimated.
+//!
+//! A case counts once: at the node that owns it, in the period of its first dispatch. Reopened, it
+//! counts by the verdict that came last; merged, withdrawn, rejected or excluded, it counts as that
+//! and in no rate. So the counts of a node are the sum of those of the nodes below it and of its own.
+
+use super::Cases;
+use super::calendar::Calendar;
+use chrono::{DateTime, Datelike, Utc};
+use citybrain_shared::Address;
+use citybrain_shared::case::{Case, ClosedReason, Satisfied, Solved, Status};
+use citybrain_shared::config::cases::Cases as Settings;
+use citybrain_shared::view::{RateBy, RateCounts, RatePeriod, RateRow};
+use std::collections::BTreeMap;
+
+/// What a question about rates asks for.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub by: RateBy,
+    pub period: RatePeriod,
+    /// `2026-11-23`, `2026-11`, `2026`: only this one; without it each gets rows of its own.
+    pub of: Option<String>,
+    /// Only cases owned by this node or below it.
+    pub under: Option<Address>,
+    pub category: Option<String>,
+}
+
+impl Cases {
+    /// Rows by period and key, and their sum.
+    pub fn rates(&self, question: &Question, now: DateTime<Utc>) -> (Vec<RateRow>, RateRow) {
+        let mut rows: BTreeMap<(String, String), RateCounts> = BTreeMap::new();
+        let mut total = RateCounts::default();
+        let under = question.under.as_ref().unwrap_or(&self.me);
+        for held in self.held.values() {
+            let case = &held.case;
+            // What was handed to a node above or beside is counted there.
+            if !self.me.covers(&case.owner) || !under.covers(&case.owner) {
+                continue;
+            }
+            if question.category.as_ref().is_some_and(|c| *c != case.category && *c != case.category_name) {
+                continue;
+            }
+            let Some(period) = period_of(case, question.period, &self.calendar) else { continue };
+            if question.of.as_ref().is_some_and(|of| *of != period) {
+                continue;
+            }
+            let counts = count(case, now);
+            add(&mut total, &counts);
+            add(rows.entry((period, key_of(case, question.by))).or_default(), &counts);
+        }
+        let row = |((period, key), counts)| row(period, key, counts, &self.settings);
+        (rows.into_iter().map(row).collect(), self::row(String::new(), "all".into(), total, &self.settings))
+    }
+}
+
+fn period_of(case: &Case, period: RatePeriod, calendar: &Calendar) -> Option<String> {
+    let day = calendar.day(case.dispatched?);
+    Some(match period {
+        RatePeriod::Day => day.to_string(),
+        RatePeriod::Month => format!("{:04}-{:02}", day.year(), day.month()),
+        RatePeriod::Year => format!("{:04}", day.year()),
+        RatePeriod::All => "all".into(),
+    })
+}
+
+fn key_of(case: &Case, by: RateBy) -> String {
+    let some = |s: &str| if s.is_empty() { "-".to_owned() } else { s.to_owned() };
+    match by {
+        RateBy::Node => case.owner.to_string(),
+        RateBy::Category => some(&case.category),
+        RateBy::Department => some(&case.department),
+        RateBy::Governance => some(case.governance.as_deref().unwrap_or_default()),
+        RateBy::Channel => some(&case.channel),
+        RateBy::All => "all".into(),
+    }
+}
+
+/// What one case adds.
+pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
+    let mut c = RateCounts { dispatched: 1, ..RateCounts::default() };
+    c.returned = u64::from(case.returns > 0);
+    c.reworked = u64::from(case.reworks > 0);
+    c.reopened = u64::from(case.reopened > 0);
+    let left_out = match (case.status, case.closed_reason) {
+        _ if case.excluded.is_some() => Some(&mut c.excluded),
+        (Status::Withdrawn, _) => Some(&mut c.withdrawn),
+        (Status::Rejected, _) => Some(&mut c.rejected),
+        (_, Some(ClosedReason::Duplicate)) => Some(&mut c.merged),
+        _ => None,
+    };
+    if let Some(left_out) = left_out {
+        *left_out = 1;
+        return c;
+    }
+    c.closed = u64::from(!case.status.is_open());
+    c.overdue = u64::from(case.clocks.iter().any(|c| c.name == "solution" && c.is_over(now)));
+    match case.clock("response") {
+        None => c.response_without_limit = 1,
+        Some(clock) => {
+            c.response_of = 1;
+            c.response_kept = u64::from(clock.is_kept());
+            c.response_open = u64::from(clock.stopped.is_none() && !clock.is_over(now));
+        }
+    }
+    // Asked, but without an answer, is as if never asked.
+    let verdict = case.verdict.as_ref();
+    match verdict.and_then(|v| v.solved) {
+        Some(Solved::Solved) => c.solved = 1,
+        Some(Solved::Partly) => c.partly_solved = 1,
+        Some(Solved::Unsolved) => c.unsolved = 1,
+        None => c.unanswered = 1,
+    }
+    match verdict.and_then(|v| v.satisfied) {
+        Some(Satisfied::Yes) => c.satisfied = 1,
+        Some(Satisfied::Mostly) => c.mostly_satisfied = 1,
+        Some(Satisfied::No) => c.dissatisfied = 1,
+        None => {}
+    }
+    c
+}
+
+pub fn add(sum: &mut RateCounts, c: &RateCounts) {
+    let pairs = sum.fields_mut().into_iter().zip(c.fields());
+    pairs.for_each(|(sum, n)| *sum += n);
+}
+
+fn row(period: String, key: String, counts: RateCounts, settings: &Settings) -> RateRow {
+    let c = &counts;
+    let ratio = |n: f64, of: u64| (of > 0).then(|| (n / of as f64 * 10_000.0).round() / 10_000.0);
+    let mostly = if settings.mostly_is_satisfied { c.mostly_satisfied } else { 0 };
+    let response = ratio(c.response_kept as f64, c.response_of);
+    let solution = ratio(
+        c.solved as f64 + settings.partly_solved * c.partly_solved as f64,
+        c.solved + c.partly_solved + c.unsolved,
+    );
+    let satisfaction = ratio((c.satisfied + mostly) as f64, c.satisfied + c.mostly_satisfied + c.dissatisfied);
+    // A rate that cannot be told yet weighs nothing.
+    let parts = [
+        (response, settings.weight_response),
+        (solution, settings.weight_solution),
+        (satisfaction, settings.weight_satisfaction),
+    ];
+    let known = || parts.iter().filter_map(|(rate, weight)| rate.map(|r| (r, weight)));
+    let weight: f64 = known().map(|(_, w)| w).sum();
+    let score = (weight > 0.0).then(|| {
+        let sum: f64 = known().map(|(r, w)| r * w).sum();
+        (sum / weight * 10_000.0).round() / 100.0
+    });
+    RateRow { period, key, counts, response, solution, satisfaction, score }
+}

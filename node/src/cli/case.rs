@@ -1,0 +1,410 @@
+//! `citybrain case`
+
+use super::ask::segment;
+use super::{At, Fail, Output};
+use citybrain_shared::Address;
+use citybrain_shared::case::{Ask, Case as View, ClosedReason, Contact, Kind, Place, Role, Satisfied, Solved, Verb};
+use citybrain_shared::view;
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub enum Case {
+    /// Open a case
+    New(New),
+    /// Cases that this node knows, newest first
+    List(List),
+    /// One, with its history, its clocks, and what it takes now
+    Show {
+        #[command(flatten)]
+        id: Id,
+        /// As whom: a worker and a supervisor also see whom to call
+        #[arg(long, default_value = "resident")]
+        role: Role,
+        #[command(flatten)]
+        at: At,
+    },
+    /// 立案, 登记: it is a matter for us; of a press: somebody is coming
+    Accept {
+        #[command(flatten)]
+        step: Step,
+        /// The resident was called
+        #[arg(long)]
+        contacted: bool,
+    },
+    /// 不予受理
+    Reject {
+        #[command(flatten)]
+        step: Step,
+        /// not-ours (default), refused
+        #[arg(long)]
+        closed_reason: Option<ClosedReason>,
+    },
+    /// 派单: to a unit here, or to another node; again: a transfer
+    Dispatch {
+        #[command(flatten)]
+        step: Step,
+        /// The node that handles it
+        #[arg(long, value_name = "ADDRESS", value_parser = Address::parse)]
+        to: Option<Address>,
+        /// The unit that handles it
+        #[arg(long)]
+        unit: Option<String>,
+    },
+    /// 签收: work begins
+    Start {
+        #[command(flatten)]
+        step: Step,
+        /// The resident was called
+        #[arg(long)]
+        contacted: bool,
+    },
+    /// The resident was called
+    Contact(Step),
+    /// 处理反馈: what was done
+    Resolve {
+        #[command(flatten)]
+        step: Step,
+        /// solved (default), partly, unsolved
+        #[arg(long)]
+        outcome: Option<Solved>,
+        /// What shows it: `photo-after=https://…`; may be repeated
+        #[arg(long, value_name = "NAME=REFERENCE")]
+        evidence: Vec<String>,
+    },
+    /// 核查: what a check on the spot found
+    Verify {
+        #[command(flatten)]
+        step: Step,
+        /// The check passed
+        #[arg(long, conflicts_with = "failed", required_unless_present = "failed")]
+        passed: bool,
+        /// It did not: back to work
+        #[arg(long)]
+        failed: bool,
+    },
+    /// 回访, 评价: what the resident says; also after it was closed
+    Evaluate {
+        #[command(flatten)]
+        step: Step,
+        /// solved, partly, unsolved; left out: nobody answered
+        #[arg(long)]
+        solved: Option<Solved>,
+        /// yes, mostly, no
+        #[arg(long)]
+        satisfied: Option<Satisfied>,
+    },
+    /// 结案; not by whoever handled it
+    Close {
+        #[command(flatten)]
+        step: Step,
+        /// solved, unsolved, not-ours, refused [default: by what the resident said]
+        #[arg(long)]
+        closed_reason: Option<ClosedReason>,
+    },
+    /// 退单: not mine; back to whoever dispatched it
+    Return(Step),
+    /// 挂账: it must wait; once, and with a second person's word
+    Suspend {
+        #[command(flatten)]
+        step: Step,
+        #[arg(long, value_name = "NAME")]
+        approved_by: Option<String>,
+    },
+    /// The wait is over
+    Resume(Step),
+    /// 延期: more time; once, and with a second person's word
+    Extend {
+        #[command(flatten)]
+        step: Step,
+        /// How much: `2wd`, `4wh`, `24h`
+        #[arg(long)]
+        limit: Option<String>,
+        #[arg(long, value_name = "NAME")]
+        approved_by: Option<String>,
+    },
+    /// 吹哨: summon a unit, with a clock of its own
+    Assist {
+        #[command(flatten)]
+        step: Step,
+        #[arg(long)]
+        unit: Option<String>,
+        /// The unit's node: its responders are called
+        #[arg(long, value_name = "ADDRESS", value_parser = Address::parse)]
+        to: Option<Address>,
+        /// By when it must report: `2h`, `4wh`
+        #[arg(long)]
+        limit: Option<String>,
+    },
+    /// 报到: a summoned unit is done
+    Report {
+        #[command(flatten)]
+        step: Step,
+        /// Which summons, if there are several
+        #[arg(long, value_name = "ID")]
+        assist: Option<String>,
+    },
+    /// Rate a summoned unit
+    Rate {
+        #[command(flatten)]
+        step: Step,
+        #[arg(long, value_name = "ID")]
+        assist: Option<String>,
+        /// 1 (bad) to 5 (good)
+        #[arg(long)]
+        rating: Option<u8>,
+    },
+    /// 督办: the tier above watches; 提级 with --hand-over: it takes the case
+    Escalate {
+        #[command(flatten)]
+        step: Step,
+        #[arg(long)]
+        hand_over: bool,
+    },
+    /// A closed case was not solved after all
+    Reopen(Step),
+    /// 撤单: the resident no longer wants it
+    Withdraw(Step),
+    /// 并案: it is about the same as another, and follows that
+    Merge {
+        #[command(flatten)]
+        step: Step,
+        #[arg(long, value_name = "ID")]
+        into: Option<String>,
+    },
+    /// Say something
+    Comment(Step),
+    /// 剔除: not counted in the rates, with a second person's word
+    Exclude {
+        #[command(flatten)]
+        step: Step,
+        #[arg(long, value_name = "NAME")]
+        approved_by: Option<String>,
+    },
+    /// Remove names and telephone numbers from this node; the history stays
+    Forget(Step),
+    /// All cases, as CSV (or, with --json, one object a line)
+    Export {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Id {
+    /// The case's id, or enough of it
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Step {
+    #[command(flatten)]
+    pub id: Id,
+    /// Who does it [default: the user of this shell]
+    #[arg(long, env = "USER", default_value = "")]
+    pub by: String,
+    /// As what: resident, worker, supervisor [default: the first that may]
+    #[arg(long)]
+    pub role: Option<Role>,
+    /// A reason, a result, a comment
+    #[arg(long, visible_aliases = ["reason", "result"])]
+    pub text: Option<String>,
+    #[command(flatten)]
+    pub at: At,
+}
+
+#[derive(Debug, Args)]
+pub struct New {
+    /// Code or name, as in the node's `[[category]]`
+    #[arg(long, default_value = "")]
+    pub category: String,
+    #[arg(long, default_value = "")]
+    pub title: String,
+    #[arg(long, default_value = "")]
+    pub description: String,
+    /// Where, in words
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub location: String,
+    /// WGS84
+    #[arg(long, allow_hyphen_values = true, requires = "lon")]
+    pub lat: Option<f64>,
+    #[arg(long, allow_hyphen_values = true, requires = "lat")]
+    pub lon: Option<f64>,
+    /// appeal, service, incident [default: the category's]
+    #[arg(long)]
+    pub kind: Option<Kind>,
+    /// 一键求助: at once to everybody who can help
+    #[arg(long)]
+    pub sos: bool,
+    /// party, autonomy, virtue, law
+    #[arg(long)]
+    pub governance: Option<String>,
+    /// How it came in: `12345`, `counter`, `app`
+    #[arg(long, default_value = "cli")]
+    pub channel: String,
+    /// Whom to call
+    #[arg(long, default_value = "")]
+    pub name: String,
+    #[arg(long, default_value = "")]
+    pub phone: String,
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub address: String,
+    /// Yours: asked twice with the same one, it opens one case
+    #[arg(long)]
+    pub key: Option<String>,
+    #[arg(long, env = "USER", default_value = "")]
+    pub by: String,
+    #[command(flatten)]
+    pub at: At,
+}
+
+#[derive(Debug, Args)]
+pub struct Which {
+    /// A status, `open` or `all`
+    #[arg(long, default_value = "all")]
+    pub status: String,
+    /// Code or name
+    #[arg(long)]
+    pub category: Option<String>,
+    #[arg(long)]
+    pub kind: Option<Kind>,
+    /// Owned by this node or one below it
+    #[arg(long, value_name = "ADDRESS", value_parser = Address::parse)]
+    pub owner: Option<Address>,
+    /// Owned by the node itself: what it has to do
+    #[arg(long)]
+    pub mine: bool,
+    #[arg(long)]
+    pub overdue: bool,
+    #[arg(long)]
+    pub urgent: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    pub which: Which,
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
+    /// Go on behind this id
+    #[arg(long, value_name = "ID")]
+    pub after: Option<String>,
+    #[command(flatten)]
+    pub at: At,
+}
+
+impl Which {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let mut query = vec![("status", self.status.clone())];
+        query.extend(self.category.clone().map(|c| ("category", c)));
+        query.extend(self.kind.map(|k| ("kind", k.to_string())));
+        query.extend(self.owner.as_ref().map(|o| ("owner", o.to_string())));
+        let flags = [("mine", self.mine), ("overdue", self.overdue), ("urgent", self.urgent)];
+        query.extend(flags.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name, "true".to_owned())));
+        query
+    }
+}
+
+impl Case {
+    pub fn act(self) -> Result<Output, Fail> {
+        let none = Ask::default;
+        match self {
+            Case::New(new) => new.act(),
+            Case::List(l) => {
+                let mut query = l.which.query();
+                query.push(("limit", l.limit.to_string()));
+                query.extend(l.after.map(|a| ("after", a)));
+                l.at.ask("/v1/cases", &query, Output::Cases)
+            }
+            Case::Show { id, role, at } => {
+                at.ask(&format!("/v1/cases/{}", segment(&id.id)), &[("role", role.to_string())], |a| {
+                    Output::Case(Box::new(a))
+                })
+            }
+            Case::Accept { step, contacted } => step.send(Verb::Accept, Ask { contacted, ..none() }),
+            Case::Reject { step, closed_reason } => step.send(Verb::Reject, Ask { reason: closed_reason, ..none() }),
+            Case::Dispatch { step, to, unit } => step.send(Verb::Dispatch, Ask { to, unit, ..none() }),
+            Case::Start { step, contacted } => step.send(Verb::Start, Ask { contacted, ..none() }),
+            Case::Contact(step) => step.send(Verb::Contact, none()),
+            Case::Resolve { step, outcome, evidence } => {
+                step.send(Verb::Resolve, Ask { solved: outcome, evidence, ..none() })
+            }
+            Case::Verify { step, passed, .. } => step.send(Verb::Verify, Ask { passed: Some(passed), ..none() }),
+            Case::Evaluate { step, solved, satisfied } => {
+                step.send(Verb::Evaluate, Ask { solved, satisfied, ..none() })
+            }
+            Case::Close { step, closed_reason } => step.send(Verb::Close, Ask { reason: closed_reason, ..none() }),
+            Case::Return(step) => step.send(Verb::Return, none()),
+            Case::Suspend { step, approved_by } => step.send(Verb::Suspend, Ask { approved_by, ..none() }),
+            Case::Resume(step) => step.send(Verb::Resume, none()),
+            Case::Extend { step, limit, approved_by } => step.send(Verb::Extend, Ask { limit, approved_by, ..none() }),
+            Case::Assist { step, unit, to, limit } => step.send(Verb::Assist, Ask { unit, to, limit, ..none() }),
+            Case::Report { step, assist } => step.send(Verb::Report, Ask { assist, ..none() }),
+            Case::Rate { step, assist, rating } => step.send(Verb::Rate, Ask { assist, rating, ..none() }),
+            Case::Escalate { step, hand_over } => step.send(Verb::Escalate, Ask { hand_over, ..none() }),
+            Case::Reopen(step) => step.send(Verb::Reopen, none()),
+            Case::Withdraw(step) => step.send(Verb::Withdraw, none()),
+            Case::Merge { step, into } => step.send(Verb::Merge, Ask { into, ..none() }),
+            Case::Comment(step) => step.send(Verb::Comment, none()),
+            Case::Exclude { step, approved_by } => step.send(Verb::Exclude, Ask { approved_by, ..none() }),
+            Case::Forget(step) => step.post("forget", none()),
+            Case::Export { which, at } => export(&which, &at),
+        }
+    }
+}
+
+impl Step {
+    fn send(self, verb: Verb, ask: Ask) -> Result<Output, Fail> {
+        let role = self.role.unwrap_or(match verb {
+            Verb::Verify | Verb::Close | Verb::Exclude => Role::Supervisor,
+            Verb::Evaluate | Verb::Withdraw | Verb::Reopen => Role::Resident,
+            _ => Role::Worker,
+        });
+        self.post(verb.as_str(), Ask { role: Some(role), ..ask })
+    }
+
+    fn post(self, step: &str, ask: Ask) -> Result<Output, Fail> {
+        let ask = Ask { by: self.by, text: self.text, ..ask };
+        let path = format!("/v1/cases/{}/{step}", segment(&self.id.id));
+        self.at.node()?.post(&path, &ask).map(|a| Output::Case(Box::new(a)))
+    }
+}
+
+impl New {
+    fn act(self) -> Result<Output, Fail> {
+        let place = Place { text: self.location, lat: self.lat, lon: self.lon };
+        let new = view::CaseNew {
+            category: self.category,
+            title: self.title,
+            description: self.description,
+            place: (place != Place::default()).then_some(place),
+            kind: self.kind,
+            sos: self.sos,
+            governance: self.governance,
+            channel: self.channel,
+            contact: Contact { name: self.name, phone: self.phone, address: self.address, ..Contact::default() },
+            by: self.by,
+            key: self.key,
+        };
+        self.at.node()?.post("/v1/cases", &new).map(|a| Output::Case(Box::new(a)))
+    }
+}
+
+/// Page by page, oldest page last; one text in the end, because a table of cases is no stream.
+fn export(which: &Which, at: &At) -> Result<Output, Fail> {
+    let node = at.node()?;
+    let mut after: Option<String> = None;
+    let mut all: Vec<View> = Vec::new();
+    loop {
+        let mut query = which.query();
+        query.push(("limit", "1000".into()));
+        query.extend(after.take().map(|a| ("after", a)));
+        let page = node.get::<view::Cases>("/v1/cases", &query)?.body;
+        all.extend(page.cases);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(Output::CasesExport(all)),
+        }
+    }
+}

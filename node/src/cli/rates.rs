@@ -1,0 +1,57 @@
+//! `citybrain rates`
+
+use super::{At, Fail, Output};
+use citybrain_shared::Address;
+use clap::{Args, ValueEnum};
+
+/// 响应率, 解决率, 满意率
+#[derive(Debug, Args)]
+pub struct Rates {
+    /// A row for each …
+    #[arg(long, default_value = "node")]
+    pub by: By,
+    /// … and each period of the first dispatch, in the calendar's zone
+    #[arg(long, default_value = "all")]
+    pub period: Period,
+    /// Only this period: `2026-11-23`, `2026-11`, `2026`
+    #[arg(long, value_name = "PERIOD")]
+    pub of: Option<String>,
+    /// Only cases owned by this node or one below it
+    #[arg(long, value_name = "ADDRESS", value_parser = Address::parse)]
+    pub under: Option<Address>,
+    /// Code or name
+    #[arg(long)]
+    pub category: Option<String>,
+    #[command(flatten)]
+    pub at: At,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    Node,
+    Category,
+    Department,
+    Governance,
+    Channel,
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Period {
+    Day,
+    Month,
+    Year,
+    All,
+}
+
+impl Rates {
+    pub fn act(self) -> Result<Output, Fail> {
+        let word = |w: Option<clap::builder::PossibleValue>| w.map(|w| w.get_name().to_owned()).unwrap_or_default();
+        let mut query =
+            vec![("by", word(self.by.to_possible_value())), ("period", word(self.period.to_possible_value()))];
+        query.extend(self.of.map(|of| ("of", of)));
+        query.extend(self.under.map(|u| ("under", u.to_string())));
+        query.extend(self.category.map(|c| ("category", c)));
+        self.at.ask("/v1/rates", &query, Output::Rates)
+    }
+}

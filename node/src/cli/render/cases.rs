@@ -1,0 +1,320 @@
+//! Cases and rates, for people; and as CSV.
+
+use super::{Screen, clean, cut, grouped, print, right};
+use chrono::{DateTime, Utc};
+use citybrain_shared::case::{Case, Clock, Entry};
+use citybrain_shared::view;
+use comfy_table::{Cell, Color};
+use std::io::{self, Write};
+
+pub fn cases(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.cases.is_empty() {
+        return writeln!(
+            out,
+            "no cases that fit; {} are open, {} of them overdue",
+            grouped(v.open),
+            grouped(v.overdue)
+        );
+    }
+    let mut table = s.table(&["CASE", "STANDS", "KIND", "CATEGORY", "OWNER", "DUE", "TITLE"]);
+    for c in &v.cases {
+        let (due, over) = due(c);
+        table.add_row(vec![
+            s.mark(&c.id, c.urgent, Color::Red),
+            s.mark(&clean(&c.standing()), c.status.is_open(), Color::Yellow),
+            Cell::new(c.kind),
+            Cell::new(cut(&clean(named(c)), 20)),
+            Cell::new(c.owner.as_str()),
+            s.mark(&due, over, Color::Red),
+            Cell::new(cut(&clean(&c.title), 40)),
+        ]);
+    }
+    print(&table, out)?;
+    let shown = v.cases.len() as u64;
+    let more = match &v.next {
+        Some(next) => format!(" (`--after {next}` shows more)"),
+        None => String::new(),
+    };
+    writeln!(
+        out,
+        "{} of {} that fit{more}; {} are open, {} of them overdue",
+        grouped(shown),
+        grouped(v.fit),
+        grouped(v.open),
+        grouped(v.overdue)
+    )
+}
+
+fn named(c: &Case) -> &str {
+    match (c.category_name.as_str(), c.category.as_str()) {
+        ("", "") => "-",
+        ("", code) => code,
+        (name, _) => name,
+    }
+}
+
+fn due(c: &Case) -> (String, bool) {
+    match c.due() {
+        Some((clock, at)) => {
+            let missed = if clock.missed.is_some() { ", missed" } else { "" };
+            (format!("{} {}{missed}", clock.name, short(at)), clock.missed.is_some())
+        }
+        None => ("-".into(), false),
+    }
+}
+
+fn short(at: DateTime<Utc>) -> String {
+    at.format("%m-%d %H:%M:%SZ").to_string()
+}
+
+pub fn case(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let c = &v.case;
+    writeln!(out, "{}  {}{}  {}", c.id, c.standing(), if v.overdue { ", overdue" } else { "" }, clean(&c.title))?;
+    let line = |out: &mut dyn Write, word: &str, text: String| writeln!(out, "{word:<12}{}", clean(&text));
+    let of = if c.department.is_empty() { String::new() } else { format!(", {}", c.department) };
+    line(out, "what", format!("{} {}{of}, by {}", c.kind, named(c), c.channel))?;
+    if !c.description.is_empty() {
+        line(out, "described", cut(&c.description, 200))?;
+    }
+    if let Some(p) = &c.place {
+        let at = match (p.lat, p.lon) {
+            (Some(lat), Some(lon)) => format!(" ({lat}, {lon})"),
+            _ => String::new(),
+        };
+        line(out, "where", format!("{}{at}", p.text))?;
+    }
+    let unit = if c.unit.is_empty() { String::new() } else { format!(", {}", c.unit) };
+    line(out, "owner", format!("{}{unit}; opened at {} {}", c.owner, c.opened_at, short(c.opened)))?;
+    if let Some(b) = &c.booking {
+        let at = b.at.map_or(String::new(), |at| format!(", {}", short(at)));
+        let seats = if b.seats > 1 { format!(", {} seats", b.seats) } else { String::new() };
+        let helps = if b.seat == citybrain_shared::case::Seat::Volunteer { ", as a volunteer" } else { "" };
+        let form: Vec<String> = b.form.iter().map(|(name, answer)| format!("{name}: {answer}")).collect();
+        let form = if form.is_empty() { String::new() } else { format!(" [{}]", form.join("; ")) };
+        line(out, "service", format!("{} of {}{at}{seats}{helps}: {}{form}", b.name, b.node, b.state))?;
+    }
+    if let Some(contact) = &v.contact {
+        let more = contact.more.iter().map(|(name, answer)| format!("{name}: {answer}"));
+        let words = [contact.name.clone(), contact.phone.clone(), contact.address.clone()].into_iter().chain(more);
+        let words: Vec<String> = words.filter(|w| !w.is_empty()).collect();
+        line(out, "to call", words.join(", "))?;
+    }
+    if let Some(o) = &c.outcome {
+        let shown = if o.evidence.is_empty() { String::new() } else { format!(" [{}]", o.evidence.join(" ")) };
+        line(out, "handler", format!("{} ({}): {}{shown}", o.solved, o.by, o.text))?;
+    }
+    if let Some(f) = &c.finding {
+        line(out, "verifier", format!("{} ({}): {}", if f.passed { "passed" } else { "failed" }, f.by, f.text))?;
+    }
+    if let Some(w) = &c.verdict {
+        let word = |w: Option<&str>| w.unwrap_or("no answer").to_owned();
+        let (solved, satisfied) = (word(w.solved.map(|s| s.as_str())), word(w.satisfied.map(|s| s.as_str())));
+        line(out, "resident", format!("solved: {solved}, satisfied: {satisfied} ({}) {}", w.by, w.text))?;
+    }
+    for a in &c.assists {
+        let done =
+            a.reported.map_or("has not reported".to_owned(), |at| format!("reported {}: {}", short(at), a.result));
+        let rated = a.rating.map_or(String::new(), |r| format!("; rated {r} of 5"));
+        line(out, "assist", format!("{} {}: {}; {done}{rated}", a.id, a.unit, a.reason))?;
+    }
+    if let Some(main) = &c.merged_into {
+        line(out, "follows", main.clone())?;
+    }
+    if !c.followers.is_empty() {
+        line(out, "followers", c.followers.join(", "))?;
+    }
+    for clock in &c.clocks {
+        line(out, "clock", told(clock))?;
+    }
+    history(&v.history, s, out)?;
+    for w in &v.wishes {
+        let answer = w.refused.clone().map_or("no answer yet".to_owned(), |why| format!("refused: {why}"));
+        line(out, "asked", format!("{} by {} of {}: {answer}", w.verb, w.by, w.to))?;
+    }
+    if !v.similar.is_empty() {
+        line(out, "similar", v.similar.join(", "))?;
+    }
+    if let Some(to) = &v.asked {
+        line(out, "sent", format!("{to} owns it and was asked; its answer will stand here"))?;
+    }
+    let takes: Vec<&str> = v.allowed.iter().map(|verb| verb.as_str()).collect();
+    line(out, "takes", if takes.is_empty() { "nothing until it has been taken".into() } else { takes.join(", ") })
+}
+
+fn told(c: &Clock) -> String {
+    let state = match (c.stopped, c.due, c.missed) {
+        (Some(at), Some(due), _) => {
+            format!("stopped {}, {}", short(at), if at <= due { "in time" } else { "too late" })
+        }
+        (Some(at), None, _) => format!("stopped {}", short(at)),
+        (None, None, _) => "paused".into(),
+        (None, Some(_), Some(at)) => format!("missed, seen {}", short(at)),
+        (None, Some(_), None) => "runs".into(),
+    };
+    let due = c.due.map_or(String::new(), |d| format!(", due {}", short(d)));
+    format!("{} {} from {}{due}: {state}", c.name, c.limit, short(c.started))
+}
+
+fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = s.table(&["STEP", "WHEN", "WHERE", "WHO", "WHAT", "CLOCKS"]);
+    for e in entries {
+        let who = e.role.map_or(e.by.clone(), |r| format!("{} ({r})", e.by));
+        let from = e.from.as_ref().map_or(String::new(), |f| format!(", from {f}"));
+        let what = [e.to.clone().unwrap_or_default(), e.text.clone()];
+        let what: Vec<&str> = what.iter().map(String::as_str).filter(|w| !w.is_empty()).collect();
+        table.add_row(vec![
+            Cell::new(format!("{:>2} {}", e.version, e.step)),
+            Cell::new(short(e.at)),
+            Cell::new(format!("{}{from}", e.node)),
+            Cell::new(clean(&who)),
+            Cell::new(cut(&clean(&what.join(": ")), 60)),
+            Cell::new(cut(&clean(&e.clocks.join("; ")), 70)),
+        ]);
+    }
+    print(&table, out)
+}
+
+pub fn rates(v: &view::Rates, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.rows.is_empty() {
+        return writeln!(out, "no case that fits was dispatched yet");
+    }
+    let mut table = s.table(&[
+        "PERIOD",
+        "KEY",
+        "CASES",
+        "LEFT OUT",
+        "RESPONSE",
+        "SOLUTION",
+        "SATISFACTION",
+        "SCORE",
+        "OVERDUE",
+        "RETURNED",
+        "REOPENED",
+    ]);
+    for r in v.rows.iter().chain(std::iter::once(&v.total)) {
+        let c = &r.counts;
+        let of = |rate: Option<f64>, n: String, of: u64| match rate {
+            Some(rate) => format!("{:.1} % ({n}/{})", rate * 100.0, grouped(of)),
+            None => "-".into(),
+        };
+        let solved = if c.partly_solved > 0 {
+            format!("{}+{}p", grouped(c.solved), grouped(c.partly_solved))
+        } else {
+            grouped(c.solved)
+        };
+        let satisfied = c.satisfied + if v.weights.mostly_is_satisfied { c.mostly_satisfied } else { 0 };
+        let left_out = c.excluded + c.withdrawn + c.rejected + c.merged;
+        table.add_row(vec![
+            Cell::new(&r.period),
+            Cell::new(clean(&r.key)),
+            right(grouped(c.dispatched)),
+            right(grouped(left_out)),
+            right(of(r.response, grouped(c.response_kept), c.response_of)),
+            right(of(r.solution, solved, c.solved + c.partly_solved + c.unsolved)),
+            right(of(r.satisfaction, grouped(satisfied), c.satisfied + c.mostly_satisfied + c.dissatisfied)),
+            right(r.score.map_or("-".into(), |s| format!("{s:.1}"))),
+            right(grouped(c.overdue)),
+            right(grouped(c.returned)),
+            right(grouped(c.reopened)),
+        ]);
+    }
+    print(&table, out)?;
+    let (w, t) = (&v.weights, &v.total.counts);
+    writeln!(
+        out,
+        "score = {}·response + {}·solution + {}·satisfaction, partly solved counts {}; left out: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident",
+        w.response,
+        w.solution,
+        w.satisfaction,
+        w.partly_solved,
+        t.excluded,
+        t.withdrawn,
+        t.rejected,
+        t.merged,
+        t.unanswered
+    )
+}
+
+/// One line a case, for a spreadsheet.
+pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    let head = [
+        "id",
+        "kind",
+        "status",
+        "closed_reason",
+        "category",
+        "category_name",
+        "department",
+        "governance",
+        "channel",
+        "title",
+        "owner",
+        "unit",
+        "opened_at",
+        "opened",
+        "dispatched",
+        "signed",
+        "contacted",
+        "resolved",
+        "closed",
+        "handler_says",
+        "check",
+        "resident_solved",
+        "resident_satisfied",
+        "response_due",
+        "solution_due",
+        "overdue",
+        "returns",
+        "reworks",
+        "reopened",
+        "merged_into",
+        "lat",
+        "lon",
+        "place",
+    ];
+    csv.write_record(head)?;
+    let time = |t: Option<DateTime<Utc>>| t.map(view::rfc3339).unwrap_or_default();
+    for c in cases {
+        let due = |name: &str| time(c.clock(name).and_then(|c| c.due));
+        let over = c.clocks.iter().any(|c| c.missed.is_some() || c.stopped.is_some_and(|s| c.is_over(s)));
+        let place = c.place.clone().unwrap_or_default();
+        let number = |n: Option<f64>| n.map(|n| n.to_string()).unwrap_or_default();
+        csv.write_record([
+            c.id.clone(),
+            c.kind.to_string(),
+            c.status.to_string(),
+            c.closed_reason.map(|r| r.to_string()).unwrap_or_default(),
+            c.category.clone(),
+            c.category_name.clone(),
+            c.department.clone(),
+            c.governance.clone().unwrap_or_default(),
+            c.channel.clone(),
+            c.title.clone(),
+            c.owner.to_string(),
+            c.unit.clone(),
+            c.opened_at.to_string(),
+            view::rfc3339(c.opened),
+            time(c.dispatched),
+            time(c.signed),
+            time(c.contacted),
+            time(c.outcome.as_ref().map(|o| o.at)),
+            time(c.closed),
+            c.outcome.as_ref().map(|o| o.solved.to_string()).unwrap_or_default(),
+            c.finding.as_ref().map(|f| if f.passed { "passed" } else { "failed" }.to_owned()).unwrap_or_default(),
+            c.verdict.as_ref().and_then(|v| v.solved).map(|s| s.to_string()).unwrap_or_default(),
+            c.verdict.as_ref().and_then(|v| v.satisfied).map(|s| s.to_string()).unwrap_or_default(),
+            due("response"),
+            due("solution"),
+            over.to_string(),
+            c.returns.to_string(),
+            c.reworks.to_string(),
+            c.reopened.to_string(),
+            c.merged_into.clone().unwrap_or_default(),
+            number(place.lat),
+            number(place.lon),
+            place.text,
+        ])?;
+    }
+    csv.flush()
+}

@@ -1,0 +1,571 @@
+//! A case 诉求/工单: a matter that somebody must deal with, as it lies in records, rows and answers.
+//!
+//! What the handler reports ([`Outcome`]), what the verifier finds ([`Finding`]) and what the resident
+//! says ([`Verdict`]) are three facts, and stand apart. Nothing here names a person who reported:
+//! names and telephone numbers stay at the node that needs them.
+
+use crate::{Address, Tier};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Gives an enum its words: in JSON, on the command line, and for people.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),* }
+
+        impl $name {
+            pub const ALL: &'static [$name] = &[$($name::$variant),*];
+
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $word),* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+            fn from_str(s: &str) -> Result<Self, String> {
+                let known = || Self::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>().join(", ");
+                Self::ALL.iter().copied().find(|v| v.as_str() == s).ok_or_else(|| format!("`{s}` is none of {}", known()))
+            }
+        }
+    };
+}
+
+words! {
+    Kind {
+        /// 诉求
+        Appeal = "appeal",
+        /// 服务
+        Service = "service",
+        /// 事件
+        Incident = "incident",
+    }
+}
+
+words! {
+    /// Where a case stands. Suspension, extension, escalation and a hand-over under way stand beside it.
+    Status {
+        /// 信息收集 / 受理
+        Submitted = "submitted",
+        /// 立案 / 登记
+        Accepted = "accepted",
+        /// 任务派遣 / 派单
+        Dispatched = "dispatched",
+        /// 任务处理 / 签收, 办理
+        Handling = "handling",
+        /// 处理反馈 / 答复
+        Resolved = "resolved",
+        /// 核实 / 回访
+        Evaluated = "evaluated",
+        /// 结案 / 办结
+        Closed = "closed",
+        /// 不予受理
+        Rejected = "rejected",
+        /// 撤单
+        Withdrawn = "withdrawn",
+    }
+}
+
+impl Status {
+    pub fn is_open(self) -> bool {
+        !matches!(self, Status::Closed | Status::Rejected | Status::Withdrawn)
+    }
+}
+
+words! {
+    /// What somebody wants done with a case.
+    Verb {
+        Accept = "accept",
+        Reject = "reject",
+        Dispatch = "dispatch",
+        Start = "start",
+        /// The resident was called.
+        Contact = "contact",
+        Resolve = "resolve",
+        /// 核查
+        Verify = "verify",
+        /// 回访, 评价
+        Evaluate = "evaluate",
+        Close = "close",
+        /// 退单
+        Return = "return",
+        /// 挂账
+        Suspend = "suspend",
+        Resume = "resume",
+        /// 延期
+        Extend = "extend",
+        /// 吹哨
+        Assist = "assist",
+        /// 报到: a summoned unit has come, or is done
+        Report = "report",
+        /// The one who summoned rates the unit
+        Rate = "rate",
+        /// 督办, 提级
+        Escalate = "escalate",
+        Reopen = "reopen",
+        Withdraw = "withdraw",
+        /// 并案
+        Merge = "merge",
+        Comment = "comment",
+        /// 剔除
+        Exclude = "exclude",
+    }
+}
+
+words! {
+    Role {
+        Resident = "resident",
+        Worker = "worker",
+        Supervisor = "supervisor",
+    }
+}
+
+words! {
+    /// Solved 解决, partly 部分解决, unsolved 未解决: as the handler claims, or as the resident says.
+    Solved {
+        Solved = "solved",
+        Partly = "partly",
+        Unsolved = "unsolved",
+    }
+}
+
+words! {
+    Satisfied {
+        /// 满意
+        Yes = "yes",
+        /// 基本满意
+        Mostly = "mostly",
+        /// 不满意
+        No = "no",
+    }
+}
+
+words! {
+    ClosedReason {
+        Solved = "solved",
+        Unsolved = "unsolved",
+        Duplicate = "duplicate",
+        NotOurs = "not-ours",
+        Refused = "refused",
+        Withdrawn = "withdrawn",
+    }
+}
+
+/// A clock of a case. The limits are those of its category at the node that started it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Clock {
+    /// `response`, `dispatch`, `solution`, `climb`, `assist:ID`.
+    pub name: String,
+    /// As in config: `4wh`, `2wd`, `24h`.
+    pub limit: String,
+    pub started: DateTime<Utc>,
+    /// `None` while it is suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<DateTime<Utc>>,
+    /// What was left of it when it was suspended, in the time of its own kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_us: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<DateTime<Utc>>,
+    /// Its limit passed while it ran; when that was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<DateTime<Utc>>,
+}
+
+impl Clock {
+    pub fn runs(&self) -> bool {
+        self.stopped.is_none() && self.due.is_some()
+    }
+
+    /// Stopped in time.
+    pub fn is_kept(&self) -> bool {
+        matches!((self.stopped, self.due), (Some(stopped), Some(due)) if stopped <= due)
+    }
+
+    /// Over its limit: it ran past it, or runs past it now.
+    pub fn is_over(&self, now: DateTime<Utc>) -> bool {
+        self.due.is_some_and(|due| self.stopped.unwrap_or(now) > due)
+    }
+}
+
+/// Where it is. WGS84.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Place {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lat: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lon: Option<f64>,
+}
+
+/// What the handler reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub by: String,
+    pub at: DateTime<Utc>,
+    pub solved: Solved,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// `photo-after=https://…`: references, not the things.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+}
+
+/// What the verifier found on the spot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    pub by: String,
+    pub at: DateTime<Utc>,
+    pub passed: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+}
+
+/// What the resident says. Without `solved` nobody could be asked, or nobody answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub by: String,
+    pub at: DateTime<Utc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub solved: Option<Solved>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub satisfied: Option<Satisfied>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+}
+
+/// Something that needs a second person's word.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Approved {
+    pub by: String,
+    pub approved_by: String,
+    pub at: DateTime<Utc>,
+    pub reason: String,
+}
+
+/// A unit that was summoned 吹哨; its clock is `assist:ID`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Assist {
+    pub id: String,
+    pub unit: String,
+    /// The unit's node, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Address>,
+    pub asked: DateTime<Utc>,
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub result: String,
+    /// 1 (bad) to 5 (good), by the one who summoned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rating: Option<u8>,
+}
+
+words! {
+    /// What a seat of an activity is for.
+    Seat {
+        Visitor = "visitor",
+        Volunteer = "volunteer",
+    }
+}
+
+words! {
+    Booked {
+        /// The node that offers it has not answered yet.
+        Asked = "asked",
+        Booked = "booked",
+        /// It was gone; the case is rejected.
+        Refused = "refused",
+    }
+}
+
+/// A requested service, and the appointment or the seats that go with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Booking {
+    /// Whose service it is; it alone counts.
+    pub node: Address,
+    pub service: String,
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    pub seat: Seat,
+    pub seats: u32,
+    /// Answers that are nobody's secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub form: BTreeMap<String, String>,
+    pub state: Booked,
+}
+
+/// A case as its newest known step left it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    pub id: String,
+    /// How often it changed hands.
+    pub term: u32,
+    /// Steps so far; goes on across hands.
+    pub version: u32,
+    pub kind: Kind,
+    pub status: Status,
+    /// The one node that may step.
+    pub owner: Address,
+    /// A hand-over is under way: until this node has taken it nobody steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handing_to: Option<Address>,
+    /// Where it came in.
+    pub opened_at: Address,
+    pub opened: DateTime<Utc>,
+    pub changed: DateTime<Utc>,
+    /// Id of the event that it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub urgent: bool,
+    /// The highest tier that holds a copy.
+    pub reach: Tier,
+    pub category: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub category_name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub department: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub governance: Option<String>,
+    pub channel: String,
+    pub title: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// There is somebody to call; the response then counts from the call.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_contact: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unit: String,
+    /// Those that dispatched it here, first to last: where a return goes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dispatched_by: Vec<Address>,
+    /// First dispatch; the rates' period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispatched: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contacted: Option<DateTime<Utc>>,
+    /// Who has handled it: none of them may verify or close it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handlers: Vec<String>,
+    pub clocks: Vec<Clock>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<Finding>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<Approved>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extended: Option<Approved>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excluded: Option<Approved>,
+    /// The highest node that supervises it or was called for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalated_to: Option<Address>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assists: Vec<Assist>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub suspensions: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub escalations: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub returns: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reworks: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reopened: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged_into: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub followers: Vec<String>,
+    /// Of a case that asks for a service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booking: Option<Booking>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_reason: Option<ClosedReason>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+impl Case {
+    /// What orders two accounts of one case: who held it later, then who stepped later.
+    pub fn order(&self) -> (u32, u32) {
+        (self.term, self.version)
+    }
+
+    pub fn clock(&self, name: &str) -> Option<&Clock> {
+        self.clocks.iter().find(|c| c.name == name)
+    }
+
+    pub fn is_overdue(&self, now: DateTime<Utc>) -> bool {
+        self.clocks.iter().any(|c| c.name != "climb" && c.stopped.is_none() && c.is_over(now))
+    }
+
+    /// The next limit that will pass.
+    pub fn due(&self) -> Option<(&Clock, DateTime<Utc>)> {
+        let running = self.clocks.iter().filter(|c| c.runs() && c.name != "climb");
+        running.filter_map(|c| Some((c, c.due?))).min_by_key(|(_, due)| *due)
+    }
+
+    /// Status and what stands beside it, for people.
+    pub fn standing(&self) -> String {
+        let mut text = self.status.to_string();
+        let mut beside = Vec::new();
+        if let Some(to) = &self.handing_to {
+            beside.push(format!("on its way to {to}"));
+        }
+        if self.suspended.is_some() {
+            beside.push("suspended".into());
+        }
+        if self.status.is_open() && self.escalations > 0 {
+            beside.push("escalated".into());
+        }
+        if let Some(reason) = self.closed_reason.filter(|_| self.status == Status::Closed) {
+            beside.push(reason.to_string());
+        }
+        if !beside.is_empty() {
+            text = format!("{text} ({})", beside.join(", "));
+        }
+        text
+    }
+}
+
+/// One line of a case's history: what was done, by whom, when, where, and to which clocks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub term: u32,
+    pub version: u32,
+    /// `submitted`, `accepted`, `handed-over`, …: the last part of the record's type.
+    pub step: String,
+    pub at: DateTime<Utc>,
+    /// The owner that wrote it.
+    pub node: Address,
+    /// Where it was asked for, if elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Address>,
+    /// A person, or `timer`, `event`.
+    pub by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// To whom: a node or a unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// `solution started, due 2026-…`, `response stopped`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clocks: Vec<String>,
+    /// Nodes whose responders are to be called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Address>,
+}
+
+/// What somebody asks for. Which fields a verb needs, its refusal says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ask {
+    pub by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// A reason, a result, a comment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// A node to dispatch or hand to, or one to summon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub contacted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub solved: Option<Solved>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub satisfied: Option<Satisfied>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passed: Option<bool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
+    /// `2wd`: of an extension, or of a summons.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// Which summons.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assist: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rating: Option<u8>,
+    /// The case that this one follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub into: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<ClosedReason>,
+    /// An escalation that also hands the case over.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hand_over: bool,
+}
+
+/// How the person who reported can be reached; stays at the node that needs it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Contact {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub phone: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    /// Answers of a service's form that are personal.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub more: BTreeMap<String, String>,
+}
+
+impl Contact {
+    pub fn is_empty(&self) -> bool {
+        *self == Contact::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_the_same_in_json_and_on_the_command_line() {
+        for verb in Verb::ALL {
+            let json = serde_json::to_string(verb).unwrap();
+            assert_eq!(json, format!("\"{verb}\""));
+            assert_eq!(verb.as_str().parse::<Verb>().unwrap(), *verb);
+        }
+        assert_eq!("satisfied".parse::<Satisfied>().unwrap_err(), "`satisfied` is none of yes, mostly, no");
+    }
+}

@@ -1,0 +1,198 @@
+//! Cases and their rates.
+
+use super::View;
+use crate::Address;
+use crate::case::{Case, Contact, Entry, Kind, Place, Verb};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+macro_rules! views {
+    ($($view:ty = $schema:literal),* $(,)?) => {
+        $(impl View for $view { const SCHEMA: &'static str = $schema; })*
+    };
+}
+
+views! {
+    Cases = "citybrain.cases/1",
+    CaseShown = "citybrain.case/1",
+    Rates = "citybrain.rates/1",
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cases {
+    /// Newest first.
+    pub cases: Vec<Case>,
+    /// That fit the question, on this page or not.
+    pub fit: u64,
+    /// Of all that the node holds.
+    pub open: u64,
+    pub overdue: u64,
+    /// Where the next page goes on: `after=…`; none on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A case, with all that the node knows of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CaseShown {
+    pub case: Case,
+    /// Oldest first.
+    pub history: Vec<Entry>,
+    pub overdue: bool,
+    /// What it takes now.
+    pub allowed: Vec<Verb>,
+    /// The node that was asked to do what was wanted here; empty when it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Address>,
+    /// What this node asked for and has no good answer to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wishes: Vec<CaseWish>,
+    /// Only for workers and supervisors, and only where it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<Contact>,
+    /// Open cases that may be about the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub similar: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CaseWish {
+    pub verb: Verb,
+    pub by: String,
+    pub to: Address,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// What is needed to open one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CaseNew {
+    /// Code or name.
+    pub category: String,
+    pub title: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sos: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub governance: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub channel: String,
+    pub contact: Contact,
+    pub by: String,
+    /// Of the asker's own; asked twice with the same one, it opens one case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RateBy {
+    /// Who owns the case.
+    Node,
+    Category,
+    Department,
+    Governance,
+    Channel,
+    All,
+}
+
+/// Of the first dispatch, in the calendar's zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RatePeriod {
+    Day,
+    Month,
+    Year,
+    All,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    pub by: RateBy,
+    pub period: RatePeriod,
+    /// By period, then best score first.
+    pub rows: Vec<RateRow>,
+    pub total: RateRow,
+    /// What the score is made of.
+    pub weights: RateWeights,
+    pub at: DateTime<Utc>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RateWeights {
+    pub response: f64,
+    pub solution: f64,
+    pub satisfaction: f64,
+    pub partly_solved: f64,
+    pub mostly_is_satisfied: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RateRow {
+    pub period: String,
+    pub key: String,
+    #[serde(flatten)]
+    pub counts: RateCounts,
+    /// 0 to 1; none while nothing can be divided by.
+    pub response: Option<f64>,
+    pub solution: Option<f64>,
+    pub satisfaction: Option<f64>,
+    /// 0 to 100.
+    pub score: Option<f64>,
+}
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Exact counts: every rate can be made from them, and they add up.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct RateCounts { $($(#[$doc])* pub $name: u64),* }
+
+        impl RateCounts {
+            pub fn fields(&self) -> Vec<u64> {
+                vec![$(self.$name),*]
+            }
+
+            pub fn fields_mut(&mut self) -> Vec<&mut u64> {
+                vec![$(&mut self.$name),*]
+            }
+        }
+    };
+}
+
+counts! {
+    /// Dispatched for the first time in the period; everything below is of these.
+    dispatched,
+    /// Not counted in any rate: 剔除, withdrawn, rejected, merged into another.
+    excluded,
+    withdrawn,
+    rejected,
+    merged,
+    closed,
+    /// Over the limit for the solution.
+    overdue,
+    /// Signed for, and the resident called, in time.
+    response_kept,
+    /// Those with a response limit.
+    response_of,
+    /// Of them: still in time.
+    response_open,
+    response_without_limit,
+    solved,
+    partly_solved,
+    unsolved,
+    /// Nobody asked yet, or nobody answered.
+    unanswered,
+    satisfied,
+    mostly_satisfied,
+    dissatisfied,
+    returned,
+    reworked,
+    reopened,
+}

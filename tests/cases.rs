@@ -1,0 +1,339 @@
+//! Cases over a tree of real processes: pressed, answered, handed over, closed, counted.
+
+use crate::harness::mqtt::Client;
+use crate::harness::{Node, Tree, binary, wait_for};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::process::Command;
+use std::time::Duration;
+
+const LEAF: &str = "c/s/m/n";
+const COMMUNITY: &str = "c/s/m";
+
+const CONFIG: &str = r#"
+[[category]]
+code = "SJ0102"
+name = "暴露垃圾"
+department = "城管"
+tier = "community"
+governance = "autonomy"
+response = "2h"
+solution = "4wh"
+evidence = ["photo-after"]
+[[category]]
+code = "QUICK"
+name = "急修"
+tier = "community"
+dispatch = "1s"
+[[category]]
+code = "sos"
+name = "一键求助"
+kind = "incident"
+response = "1h"
+[cases]
+sos_climb_s = 1
+"#;
+
+fn tree(leaves: &[&str]) -> Tree {
+    let mut tree = Tree::with(leaves, &HashMap::new(), CONFIG);
+    tree.start();
+    tree
+}
+
+fn say(node: &Node, id: &str, kind: &str, data: &Value) {
+    let event = json!({"specversion": "1.0", "id": id, "source": "/app", "type": kind, "data": data});
+    let mut device = Client::connect(node.mqtt, id, true);
+    assert!(device.publish("in/app", event.to_string().as_bytes()));
+}
+
+fn cases(node: &Node) -> Vec<Value> {
+    node.get("/v1/cases").and_then(|a| a["cases"].as_array().cloned()).unwrap_or_default()
+}
+
+fn wait_case(node: &Node, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    wait_for(&format!("{}: {what}\n{:#?}\n{}", node.address, cases(node), node.output()), || {
+        cases(node).into_iter().find(|c| fits(c))
+    })
+}
+
+fn id(case: &Value) -> String {
+    case["id"].as_str().expect("a case has an id").to_owned()
+}
+
+fn step(node: &Node, case: &str, verb: &str, ask: &Value) -> Value {
+    let (status, answer) = node.post(&format!("/v1/cases/{case}/{verb}"), ask);
+    assert!((200..300).contains(&status), "{verb}: {status} {answer}");
+    answer
+}
+
+fn refused(node: &Node, case: &str, verb: &str, ask: &Value) -> String {
+    let (status, answer) = node.post(&format!("/v1/cases/{case}/{verb}"), ask);
+    assert!((400..500).contains(&status), "{verb} was taken: {answer}");
+    answer["error"].as_str().unwrap_or_default().to_owned()
+}
+
+fn history(node: &Node, case: &str) -> Vec<String> {
+    let shown = node.get(&format!("/v1/cases/{case}")).unwrap_or_default();
+    let lines = shown["history"].as_array().cloned().unwrap_or_default();
+    lines.iter().map(|l| l["step"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn cli(node: &Node, line: &[&str]) -> (i32, String, String) {
+    let done = Command::new(binary()).args(line).args(["--node", &node.url()]).output().expect("the binary runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (done.status.code().unwrap_or(-1), text(&done.stdout), text(&done.stderr))
+}
+
+#[test]
+fn one_press_is_seen_everywhere_climbs_and_is_answered_from_above() {
+    let tree = tree(&[LEAF]);
+    let (leaf, community, city) = (tree.node(LEAF), tree.node(COMMUNITY), tree.node("c"));
+    let mut guard = Client::connect(leaf.mqtt, "guard", true);
+    guard.subscribe("cmd/city.brain.case.call", 1);
+    say(leaf, "press-1", "city.sos", &json!({"title": "7栋一键求助", "location": "7栋301", "phone": "13800000000"}));
+    let call = guard.next_message(Duration::from_secs(10)).expect("responders are called");
+    let call: Value = serde_json::from_slice(&call.payload).expect("JSON");
+    assert_eq!((call["data"]["title"].as_str(), call["priority"].as_str()), (Some("7栋一键求助"), Some("urgent")));
+
+    let seen = wait_case(city, "sees the incident", |c| c["kind"] == "incident");
+    assert_eq!((seen["owner"].as_str(), seen["opened_at"].as_str()), (Some(LEAF), Some(LEAF)));
+    let case = id(&seen);
+    assert!(!city.get_text("/v1/records?limit=10000").unwrap_or_default().contains("13800000000"));
+    assert!(!seen.to_string().contains("13800000000"));
+    // Nobody at the neighbourhood answers: the community is called, and its responders too.
+    wait_case(community, "is called", |c| c["escalated_to"] == COMMUNITY || c["escalations"].as_u64() > Some(0));
+    wait_for("the call is on the community's own lines", || {
+        community.records().iter().any(|r| r.event_type == "city.brain.case.call").then_some(())
+    });
+    let answer = step(community, &case, "accept", &json!({"by": "李队", "role": "worker"}));
+    assert_eq!(answer["asked"], LEAF);
+    for node in [leaf, community, city] {
+        let c = wait_case(node, "sees that somebody comes", |c| c["status"] == "accepted");
+        assert_eq!(c["accepted_by"], "李队");
+        assert!(
+            c["clocks"].as_array().expect("clocks").iter().all(|c| c["name"] != "climb" || !c["stopped"].is_null())
+        );
+    }
+    // The answer has come: the wish is no longer open.
+    let shown = community.get(&format!("/v1/cases/{case}")).expect("it is known");
+    assert!(shown["wishes"].is_null(), "{shown}");
+}
+
+#[test]
+fn an_appeal_goes_round_over_a_kill_and_counts_the_same_at_the_community_and_the_city() {
+    let mut tree = tree(&[LEAF]);
+    let data = json!({"category": "暴露垃圾", "title": "三号门垃圾", "description": "堆了两天",
+        "location": {"text": "三号门", "lat": 30.698, "lon": 103.8368}, "contact": {"name": "王大妈", "phone": "13900000000"}});
+    say(tree.node(LEAF), "a-1", "city.appeal", &data);
+    let case =
+        id(&wait_case(tree.node(COMMUNITY), "took it", |c| c["owner"] == COMMUNITY && c["handing_to"].is_null()));
+    let m = |tree: &Tree, verb: &str, ask: Value| step(tree.node(COMMUNITY), &case, verb, &ask);
+    let worker = |text: &str| json!({"by": "小张", "role": "worker", "text": text});
+    m(&tree, "accept", worker(""));
+    m(&tree, "dispatch", json!({"by": "小张", "role": "worker", "unit": "环卫所"}));
+    tree.kill9(COMMUNITY);
+    tree.start_node(COMMUNITY);
+    tree.wait_ready();
+    m(&tree, "start", json!({"by": "老赵", "role": "worker", "contacted": true}));
+    let why = refused(tree.node(COMMUNITY), &case, "resolve", &json!({"by": "老赵", "text": "已清理"}));
+    assert_eq!(why, "no-evidence");
+    m(&tree, "resolve", json!({"by": "老赵", "text": "已清理", "evidence": ["photo-after=https://x/1.jpg"]}));
+    assert_eq!(refused(tree.node(COMMUNITY), &case, "close", &json!({"by": "站长", "role": "supervisor"})), "not-now");
+    // The resident speaks at the neighbourhood, where the appeal came in.
+    let said = json!({"by": "王大妈", "role": "resident", "solved": "solved", "satisfied": "mostly"});
+    assert_eq!(step(tree.node(LEAF), &case, "evaluate", &said)["asked"], COMMUNITY);
+    wait_case(tree.node(COMMUNITY), "hears her", |c| c["status"] == "evaluated");
+    assert_eq!(refused(tree.node(COMMUNITY), &case, "close", &json!({"by": "老赵", "role": "supervisor"})), "handler");
+    m(&tree, "close", json!({"by": "站长", "role": "supervisor"}));
+    for address in [LEAF, COMMUNITY, "c/s", "c"] {
+        let c = wait_case(tree.node(address), "sees it closed", |c| c["status"] == "closed");
+        assert_eq!(c["closed_reason"], "solved", "{address}");
+        assert_eq!(
+            history(tree.node(address), &case),
+            ["submitted", "taken", "accepted", "dispatched", "started", "resolved", "evaluated", "closed",]
+        );
+    }
+    let rates = |address: &str| tree.node(address).get("/v1/rates?by=node").expect("rates")["rows"].clone();
+    assert_eq!(rates(COMMUNITY), rates("c"));
+    let row = &rates("c")[0];
+    assert_eq!(
+        (&row["key"], &row["dispatched"], &row["response_kept"], &row["solved"], &row["mostly_satisfied"]),
+        (&json!(COMMUNITY), &json!(1), &json!(1), &json!(1), &json!(1))
+    );
+    assert_eq!(row["score"], 100.0);
+    // Whom to call is known where the work is, and nowhere above.
+    let contact = |address: &str| {
+        tree.node(address).get(&format!("/v1/cases/{case}?role=worker")).expect("shown")["contact"].clone()
+    };
+    assert_eq!(contact(COMMUNITY)["phone"], "13900000000");
+    assert!(contact("c").is_null() && contact("c/s").is_null());
+    for address in ["c", "c/s"] {
+        let events = tree.node(address).get_text("/v1/events?last=1000").expect("events");
+        assert!(!events.contains("13900000000") && !events.contains("王大妈\",\"phone"), "{address}");
+    }
+}
+
+#[test]
+fn a_missed_limit_escalates_while_the_tier_above_is_down() {
+    let mut tree = tree(&[LEAF]);
+    tree.stop_node("c/s");
+    say(tree.node(LEAF), "q-1", "city.appeal", &json!({"category": "QUICK", "title": "水管爆裂"}));
+    let case = id(&wait_case(tree.node(COMMUNITY), "took it", |c| c["owner"] == COMMUNITY));
+    step(tree.node(COMMUNITY), &case, "accept", &json!({"by": "小张"}));
+    let c = wait_case(tree.node(COMMUNITY), "escalates by itself", |c| c["escalations"] == 1);
+    assert_eq!(c["escalated_to"], "c/s");
+    assert_eq!(cases(tree.node("c")).len(), 0);
+    // Over a kill it is not done twice.
+    tree.kill9(COMMUNITY);
+    tree.start_node(COMMUNITY);
+    tree.start_node("c/s");
+    tree.wait_ready();
+    wait_case(tree.node("c"), "hears of it", |c| c["escalations"] == 1);
+    wait_for("the street's own people are told", || {
+        tree.node("c/s").records().iter().any(|r| r.event_type == "city.brain.case.call").then_some(())
+    });
+    // The lower clock did not stop, and the community still works.
+    step(tree.node(COMMUNITY), &case, "dispatch", &json!({"by": "小张", "unit": "维修队"}));
+    let c = wait_case(tree.node("c"), "sees the work go on", |c| c["status"] == "dispatched");
+    assert_eq!((&c["escalations"], &c["owner"]), (&json!(1), &json!(COMMUNITY)));
+}
+
+#[test]
+fn a_case_goes_sideways_while_the_line_is_cut_and_nobody_has_it_twice() {
+    let (here, there) = ("c/s/m", "c/s/m2");
+    let mut tree = tree(&["c/s/m/n", there]);
+    say(tree.node(LEAF), "t-1", "city.appeal", &json!({"category": "QUICK", "title": "井盖"}));
+    let case = id(&wait_case(tree.node(here), "took it", |c| c["owner"] == here));
+    step(tree.node(here), &case, "accept", &json!({"by": "小张"}));
+    tree.stop_node("c/s");
+    step(tree.node(here), &case, "dispatch", &json!({"by": "小张", "to": there}));
+    assert_eq!(refused(tree.node(here), &case, "start", &json!({"by": "小张"})), "on-its-way");
+    assert_eq!(cases(tree.node(there)).len(), 0);
+    tree.start_node("c/s");
+    tree.wait_ready();
+    wait_case(tree.node(there), "took it", |c| c["owner"] == there && c["handing_to"].is_null());
+    // The giver, the neighbourhood and the city learn whose it is.
+    for address in [here, LEAF, "c/s", "c"] {
+        wait_case(tree.node(address), "knows the new owner", |c| c["owner"] == there);
+    }
+    let told = step(tree.node(here), &case, "comment", &json!({"by": "小张", "text": "拜托了"}));
+    assert_eq!(told["asked"], there);
+    wait_for("the comment is there", || history(tree.node(there), &case).contains(&"comment".to_owned()).then_some(()));
+    // Not mine: back to whoever sent it.
+    step(tree.node(there), &case, "return", &json!({"by": "小刘", "text": "不在我社区"}));
+    wait_case(tree.node(here), "has it again", |c| {
+        c["owner"] == here && c["returns"] == 1 && c["handing_to"].is_null()
+    });
+}
+
+#[test]
+fn the_command_line_does_and_shows_it() {
+    let tree = tree(&["c/s/m"]);
+    let node = tree.node(COMMUNITY);
+    let (code, out, err) = cli(
+        node,
+        &["case", "new", "--category", "暴露垃圾", "--title", "垃圾", "--by", "前台", "--phone", "1", "--json"],
+    );
+    assert_eq!(code, 0, "{err}");
+    let new: Value = serde_json::from_str(&out).expect("JSON");
+    let case = id(&new["case"]);
+    let short = case.split('-').nth(1).expect("a dash")[..6].to_owned();
+    let (code, _, err) = cli(node, &["case", "new", "--category", "暴露拉圾", "--by", "x"]);
+    assert!(code == 1 && err.contains("did you mean `暴露垃圾`?"), "{err}");
+    let (code, _, err) = cli(node, &["case", "close", &short, "--by", "x"]);
+    assert!(code == 1 && err.contains("it takes accept, reject"), "{err}");
+    for line in [
+        vec!["case", "accept", &short, "--by", "甲"],
+        vec!["case", "dispatch", &short, "--by", "甲", "--unit", "环卫所"],
+        vec!["case", "start", &short, "--by", "乙", "--contacted"],
+        vec!["case", "suspend", &short, "--by", "乙", "--reason", "下雨", "--approved-by", "丙"],
+        vec!["case", "resume", &short, "--by", "乙"],
+        vec!["case", "extend", &short, "--by", "乙", "--reason", "量大", "--limit", "1wd", "--approved-by", "丙"],
+        vec!["case", "assist", &short, "--by", "乙", "--reason", "要车", "--unit", "车队", "--limit", "2h"],
+        vec!["case", "report", &short, "--by", "丁", "--result", "车已到"],
+        vec!["case", "rate", &short, "--by", "乙", "--rating", "5"],
+        vec!["case", "resolve", &short, "--by", "乙", "--result", "已清", "--evidence", "photo-after=u"],
+        vec!["case", "verify", &short, "--by", "丙", "--passed"],
+        vec!["case", "evaluate", &short, "--by", "居民", "--solved", "partly", "--satisfied", "no"],
+        vec!["case", "close", &short, "--by", "丙"],
+        vec!["case", "forget", &short, "--by", "丙"],
+        vec!["case", "show", &short, "--role", "worker"],
+        vec!["case", "list", "--status", "closed"],
+        vec!["case", "export"],
+        vec!["rates", "--by", "category", "--period", "month"],
+    ] {
+        let (code, out, err) = cli(node, &line);
+        assert_eq!(code, 0, "{line:?}: {err}");
+        eprintln!("$ citybrain {}\n{out}", line.join(" "));
+        if line[1] == "show" {
+            assert!(out.contains("closed (unsolved)") && out.contains("partly") && out.contains("车队"), "{out}");
+        }
+    }
+}
+
+#[test]
+fn a_service_is_inherited_requested_below_and_its_last_seat_given_once() {
+    let config = r#"
+[[service]]
+code = "opera"
+name = "川剧"
+starts = "2099-12-05 09:00"
+places = 1
+form = [{ name = "health", personal = true }]
+[[scene]]
+code = "silver"
+name = "银发乐园"
+geometry = { type = "Point", coordinates = [103.83, 30.69] }
+services = ["opera"]
+"#;
+    let mut tree = Tree::with(&[LEAF], &HashMap::new(), config);
+    tree.start();
+    let leaf = tree.node(LEAF);
+    let offered = wait_for("the leaf has inherited from all three above", || {
+        let all = leaf.get("/v1/services")?["services"].as_array()?.clone();
+        (all.len() == 4).then_some(all)
+    });
+    let nodes: Vec<&str> = offered.iter().filter_map(|o| o["node"].as_str()).collect();
+    assert_eq!(nodes, [LEAF, COMMUNITY, "c/s", "c"]);
+    let map: Value = serde_json::from_str(&leaf.get_text("/v1/scenes.geojson").expect("a map")).expect("JSON");
+    assert_eq!((map["type"].as_str(), map["features"].as_array().map(Vec::len)), (Some("FeatureCollection"), Some(4)));
+    let request = |by: &str| {
+        let line = [
+            "service",
+            "request",
+            "opera",
+            "--of",
+            COMMUNITY,
+            "--by",
+            by,
+            "--form",
+            "health=轮椅",
+            "--phone",
+            "139",
+            "--json",
+        ];
+        let (code, out, err) = cli(leaf, &line);
+        assert_eq!(code, 0, "{err}");
+        id(&serde_json::from_str::<Value>(&out).expect("JSON")["case"])
+    };
+    let (first, second) = (request("王大妈"), request("李大爷"));
+    let booked = |case: &str, state: &str| {
+        wait_case(leaf, "hears of its booking", |c| c["id"] == case && c["booking"]["state"] == state)
+    };
+    assert_eq!(booked(&first, "booked")["owner"], COMMUNITY);
+    assert_eq!(booked(&second, "refused")["status"], "rejected");
+    let (code, out, _) = cli(tree.node(COMMUNITY), &["service", "show", "opera"]);
+    assert!(code == 0 && out.contains("seats left  0"), "{out}");
+    // Given back, it is free again; who asked with what is known only where it is needed.
+    step(leaf, &first, "withdraw", &json!({"by": "王大妈", "role": "resident"}));
+    wait_for("the seat is free", || {
+        (tree.node(COMMUNITY).get("/v1/services/opera")?["free"]["places"] == 1).then_some(())
+    });
+    assert!(!tree.node("c").get_text("/v1/cases").expect("cases").contains("轮椅"));
+    let (code, _, err) = cli(leaf, &["service", "request", "oprea", "--by", "x"]);
+    assert!(code == 1 && err.contains("did you mean `opera`?"), "{err}");
+    for line in [vec!["service", "list"], vec!["scene", "list"], vec!["service", "show", "opera", "--of", "c"]] {
+        let (code, out, err) = cli(leaf, &line);
+        assert!(code == 0 && (out.contains("川剧") || out.contains("银发乐园")), "{line:?}: {out}{err}");
+    }
+}
