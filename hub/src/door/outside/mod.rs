@@ -155,7 +155,7 @@ impl<C: Core> Outside<C> {
     }
 
     async fn leave(&self) {
-        let note = Note::SessionLeft { client: SESSION.into() };
+        let note = Note::SessionLeft { client: SESSION.into(), expiry_s: u32::MAX };
         if let Ok(ticket) = self.core.note(vec![note], Haste::Lazy).await {
             let _ = ticket.await;
         }
