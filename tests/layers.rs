@@ -24,6 +24,8 @@ fn sources(dir: &str) -> Vec<(String, Vec<String>)> {
         }
     }
     assert!(!found.is_empty(), "no sources below {dir}");
+    // A folder is listed in no particular order.
+    found.sort_unstable();
     found
 }
 
