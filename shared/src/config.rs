@@ -110,6 +110,9 @@ pub struct Broker {
     pub url: Option<String>,
     pub username: Option<String>,
     pub password_file: Option<PathBuf>,
+    /// On the outside broker `events/city.test` is `events/city/test`: RabbitMQ's MQTT, and NATS before
+    /// 2.10, know no dot within a topic's level.
+    pub dots_as_slashes: bool,
     /// For `mqtts://`: PEM file of the certificates that sign the outside broker's.
     pub ca_file: Option<PathBuf>,
     /// This node's certificate there, and its key.
@@ -136,6 +139,7 @@ impl Default for Broker {
             url: None,
             username: None,
             password_file: None,
+            dots_as_slashes: false,
             ca_file: None,
             cert_file: None,
             key_file: None,
