@@ -155,6 +155,38 @@ fn devices_and_apps_at_rabbitmq_are_served_while_their_node_is_killed() {
 }
 
 #[test]
+fn one_server_of_a_nats_cluster_is_killed_in_mid_stream_and_its_nodes_go_on_at_another() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let Some(mut servers) = Broker::nats_cluster(dir.path()) else { return };
+    let outside = HashMap::from([("c".to_owned(), servers[0].port)]);
+    let mut tree = Tree::with(&["c/s/m/n1", "c/s/m/n2"], &outside, "");
+    let one = format!("url = \"mqtt://127.0.0.1:{}\"", servers[0].port);
+    let all: Vec<String> = servers.iter().map(|s| format!("mqtt://127.0.0.1:{}", s.port)).collect();
+    for address in ["c", "c/s"] {
+        tree.edit(address, |text| text.replace(&one, &format!("url = \"{}\"", all.join(","))));
+    }
+    tree.start();
+    wait_for("the city knows all", || {
+        let known = tree.node("c").get("/v1/tree")?;
+        (known["nodes"].as_array()?.len() == tree.nodes.len()).then_some(())
+    });
+    let enough = Arc::new(AtomicBool::new(false));
+    let devices = devices(&tree, &enough);
+    // Each in turn, so that at least once it is the one that the nodes are at.
+    for server in &mut servers {
+        let there = tree.node("c").records().len();
+        wait_for("the stream runs", || (tree.node("c").records().len() > there + 300).then_some(()));
+        server.kill9();
+        let there = tree.node("c").records().len();
+        wait_for("the stream runs without it", || (tree.node("c").records().len() > there + 300).then_some(()));
+        server.run();
+    }
+    enough.store(true, Ordering::Relaxed);
+    let events: Vec<_> = devices.into_iter().flat_map(|d| d.join().expect("the device is done")).collect();
+    tree.wait_all_up(&events);
+}
+
+#[test]
 fn an_outside_broker_is_reached_by_tls_with_a_certificate() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let ca = Ca::new(dir.path(), "city-ca");

@@ -14,7 +14,7 @@ use citybrain_hub::door::outside::{self, Outside};
 use citybrain_hub::door::{self, Door};
 use citybrain_hub::engine::{self, Facts};
 use citybrain_hub::ingress::Ingress;
-use citybrain_hub::link::pipe::{self, Broker};
+use citybrain_hub::link::pipe::{self, Broker, Servers};
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
@@ -262,13 +262,12 @@ fn broker(
     file: Option<&Path>,
     tls: Option<ClientFiles>,
 ) -> miette::Result<Broker> {
-    let Endpoint { host, port, is_tls } = Endpoint::parse(url).map_err(|why| miette!("`{url}` {why}"))?;
-    if is_tls && tls.is_none() {
+    let servers = Endpoint::parse_all(url).map_err(|why| miette!("`{url}` {why}"))?;
+    if servers.iter().any(|s| s.is_tls) && tls.is_none() {
         return Err(miette!("`{url}` needs `ca_file`"));
     }
     Ok(Broker {
-        host,
-        port,
+        servers: Servers::new(servers.into_iter().map(|s| (s.host, s.port))),
         username,
         password: password(file)?,
         tls,

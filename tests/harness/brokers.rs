@@ -77,6 +77,44 @@ impl Broker {
         Some(broker)
     }
 
+    /// Three NATS servers as one broker: every stream is on all of them. `None`, aloud, where NATS is
+    /// not installed.
+    pub fn nats_cluster(dir: &Path) -> Option<Vec<Broker>> {
+        let Some(program) = Kind::Nats.program() else {
+            eprintln!("SKIPPED: Nats is not installed (README, \"Tests\", names the packages)");
+            return None;
+        };
+        let routes: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        let all: Vec<String> = routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+        let lay = |(i, route): (usize, &u16)| {
+            let port = free_port();
+            let dir = dir.join(format!("cluster-{i}"));
+            std::fs::create_dir_all(dir.join("data")).expect("a folder for the broker");
+            let mut broker = Broker {
+                kind: Kind::Nats,
+                port,
+                dir,
+                command: (program.clone(), Vec::new(), Vec::new()),
+                process: None,
+                epmd: None,
+            };
+            let text = format!(
+                "server_name: city-{i}\nlisten: \"127.0.0.1:{}\"\njetstream {{ store_dir: \"{}\" }}\ncluster {{ name: city, listen: \"127.0.0.1:{route}\", routes: [{}] }}\nmqtt {{ listen: \"127.0.0.1:{port}\", stream_replicas: 3, consumer_replicas: 3 }}\n",
+                free_port(),
+                broker.dir.join("data").display(),
+                all.join(", "),
+            );
+            broker.command.1 = vec!["-c".into(), broker.write("nats.conf", &text)];
+            broker.spawn();
+            broker
+        };
+        let servers: Vec<Broker> = routes.iter().enumerate().map(lay).collect();
+        for server in &servers {
+            wait_for("the cluster has a leader and answers", || answers(server.port).then_some(()));
+        }
+        Some(servers)
+    }
+
     fn write(&self, name: &str, text: &str) -> String {
         let path = self.dir.join(name);
         std::fs::write(&path, text).expect("the broker's config is written");

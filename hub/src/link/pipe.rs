@@ -176,11 +176,43 @@ pub fn local(mut client: LocalClient) -> Pipe {
     LocalPipe { tx, rx }.into()
 }
 
+/// The servers of one broker, of which each new connection takes the next: whoever lost the one that
+/// was killed is at another at once.
+#[derive(Clone, Debug)]
+pub struct Servers {
+    all: Arc<[(String, u16)]>,
+    turn: Arc<AtomicUsize>,
+}
+
+impl Servers {
+    /// Hosts and ports; at least one.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn new(all: impl IntoIterator<Item = (String, u16)>) -> Servers {
+        let all: Arc<[_]> = all.into_iter().collect();
+        assert!(!all.is_empty(), "a broker has a server");
+        Servers { all, turn: Arc::default() }
+    }
+
+    fn next(&self) -> (String, u16) {
+        self.all[self.turn.fetch_add(1, Ordering::Relaxed) % self.all.len()].clone()
+    }
+}
+
+impl std::fmt::Display for Servers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, (host, port)) in self.all.iter().enumerate() {
+            write!(f, "{}{host}:{port}", if i == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
 /// How to reach a broker.
 #[derive(Clone, Debug)]
 pub struct Broker {
-    pub host: String,
-    pub port: u16,
+    pub servers: Servers,
     pub username: Option<String>,
     pub password: Option<String>,
     /// Read for each connection.
@@ -195,7 +227,8 @@ pub struct Broker {
 /// # Errors
 /// Why the TLS files cannot be used.
 pub(crate) fn options(broker: &Broker, client_id: String, packet_bytes_max: usize) -> Result<MqttOptions, String> {
-    let mut options = MqttOptions::new(client_id, broker.host.clone(), broker.port);
+    let (host, port) = broker.servers.next();
+    let mut options = MqttOptions::new(client_id, host, port);
     options.set_keep_alive(Duration::from_secs(broker.keep_alive_s.max(1).into()));
     options.set_max_packet_size(packet_bytes_max, packet_bytes_max);
     if let Some(user) = &broker.username {

@@ -141,9 +141,9 @@ impl<C: Core> Outside<C> {
                 wait = RETRY_MIN;
             }
             if self.seen.connected.swap(false, Ordering::Relaxed) {
-                tracing::warn!(reason = %why, broker = %self.broker.host, "The connection to the outside broker ended; what it holds for this node comes later.");
+                tracing::warn!(reason = %why, broker = %self.broker.servers, "The connection to the outside broker ended; what it holds for this node comes later.");
             } else if self.seen.last_reason.lock().as_deref() != Some(&*why) {
-                tracing::warn!(reason = %why, broker = %self.broker.host, "The outside broker cannot be reached as a front door.");
+                tracing::warn!(reason = %why, broker = %self.broker.servers, "The outside broker cannot be reached as a front door.");
             }
             *self.seen.last_reason.lock() = Some(why);
             tokio::select! {
