@@ -62,6 +62,8 @@ pub struct Config {
     pub calendar: cases::Calendar,
     #[serde(default)]
     pub cases: cases::Cases,
+    #[serde(default)]
+    pub open311: Open311,
     /// The file that this was read from, if it was one; not a key.
     #[serde(skip)]
     pub read_from: Option<ReadFrom>,
@@ -317,6 +319,24 @@ impl Default for Api {
     fn default() -> Self {
         Api { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), tokens_file: None }
     }
+}
+
+/// What Open311's discovery says of this node, and who may read by it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Open311 {
+    /// Whom to ask, for people.
+    pub contact: String,
+    /// How to get an `api_key`, for people.
+    pub key_service: String,
+    /// Where clients reach it, without a slash at its end: `https://city.example/open311/v2`.
+    /// Default: the host that they ask, without TLS.
+    pub url: Option<String>,
+    /// It is no place for real requests.
+    pub test: bool,
+    /// Everybody who reaches the API may read requests, also where it has a tokens file. What
+    /// residents wrote is shown; their names and telephone numbers never are.
+    pub public: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -115,6 +115,7 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let category = reading.list(&mut root, "category");
     let calendar = reading.optional(&mut root, "calendar").unwrap_or_default();
     let cases = reading.optional(&mut root, "cases").unwrap_or_default();
+    let open311 = reading.optional(&mut root, "open311").unwrap_or_default();
     let read_from = None;
     let config = node.map(|node| Config {
         node,
@@ -134,6 +135,7 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
         category,
         calendar,
         cases,
+        open311,
         read_from,
     });
 
@@ -397,6 +399,7 @@ pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
         ("category", fields_of::<super::cases::Category>()),
         ("calendar", fields_of::<super::cases::Calendar>()),
         ("cases", fields_of::<super::cases::Cases>()),
+        ("open311", fields_of::<super::Open311>()),
     ]
 }
 
@@ -524,7 +527,7 @@ x = 1
                 "10:1 unknown key `resend_after_ms` in `[broker]` (`resend_after_ms` belongs in `[link]`)",
                 "13:1 unknown key `resend_after` in `[link]` (did you mean `resend_after_ms`?)",
                 "14:9 `enrol`: unknown variant `manul`, expected `auto` or `manual` (did you mean `manual`?)",
-                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, role, map, reach, rule, category, calendar, cases)",
+                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, role, map, reach, rule, category, calendar, cases, open311)",
             ]
         );
     }
