@@ -9,7 +9,7 @@
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
 //! | `clients` | MQTT clients that we did not write |
 //! | `doors` | TLS, client certificates, WebSocket, links by TLS |
-//! | `outside_broker` | the same tree over Mosquitto, killed in mid-stream |
+//! | `outside_broker` | the same tree over Mosquitto, NATS and RabbitMQ, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
 //! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
 //! | `operations` | the questions of docs/operations.md: each fault made, each answer compared |

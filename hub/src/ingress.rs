@@ -47,9 +47,10 @@ struct Defaults<'a> {
     target: Option<&'a str>,
 }
 
-/// Types of events that a node believes because nobody else can write them: its rules', alarms'
-/// and cases', and what operators did.
-const RESERVED: [&str; 4] = ["city.brain.alarm.", "city.brain.case.", "city.brain.rule.", crate::operator::TYPE];
+/// Types of events that a node believes because nobody else can write them: its rules', alarms',
+/// cases' and services', and what operators did.
+const RESERVED: [&str; 5] =
+    ["city.brain.alarm.", "city.brain.case.", "city.brain.rule.", "city.brain.service.", crate::operator::TYPE];
 
 /// Types of events in which people say who and where they are. They stay where they enter, unless
 /// config names exactly this type: what climbs is the case that is opened from them.

@@ -7,6 +7,7 @@
 use crate::{Address, Tier};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Gives an enum its words: in JSON, on the command line, and for people.
@@ -273,6 +274,43 @@ pub struct Assist {
     pub rating: Option<u8>,
 }
 
+words! {
+    /// What a seat of an activity is for.
+    Seat {
+        Visitor = "visitor",
+        Volunteer = "volunteer",
+    }
+}
+
+words! {
+    Booked {
+        /// The node that offers it has not answered yet.
+        Asked = "asked",
+        Booked = "booked",
+        /// It was gone; the case is rejected.
+        Refused = "refused",
+    }
+}
+
+/// A requested service, and the appointment or the seats that go with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Booking {
+    /// Whose service it is; it alone counts.
+    pub node: Address,
+    pub service: String,
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    pub seat: Seat,
+    pub seats: u32,
+    /// Answers that are nobody's secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub form: BTreeMap<String, String>,
+    pub state: Booked,
+}
+
 /// A case as its newest known step left it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
@@ -364,6 +402,9 @@ pub struct Case {
     pub merged_into: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub followers: Vec<String>,
+    /// Of a case that asks for a service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booking: Option<Booking>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<DateTime<Utc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -503,6 +544,9 @@ pub struct Contact {
     pub phone: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub address: String,
+    /// Answers of a service's form that are personal.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub more: BTreeMap<String, String>,
 }
 
 impl Contact {

@@ -8,6 +8,7 @@
 pub mod cases;
 mod parse;
 pub mod rules;
+pub mod services;
 mod validate;
 
 pub use parse::{Parsed, Places, Problem, all_keys, closest, parse};
@@ -62,6 +63,12 @@ pub struct Config {
     pub calendar: cases::Calendar,
     #[serde(default)]
     pub cases: cases::Cases,
+    /// What is offered to residents of this node and of all below it.
+    #[serde(default)]
+    pub service: Vec<services::Service>,
+    /// What belongs together, on a map.
+    #[serde(default)]
+    pub scene: Vec<services::Scene>,
     #[serde(default)]
     pub open311: Open311,
     /// The file that this was read from, if it was one; not a key.
@@ -105,6 +112,9 @@ pub struct Broker {
     pub url: Option<String>,
     pub username: Option<String>,
     pub password_file: Option<PathBuf>,
+    /// On the outside broker `events/city.test` is `events/city/test`: RabbitMQ's MQTT, and NATS before
+    /// 2.10, know no dot within a topic's level.
+    pub dots_as_slashes: bool,
     /// For `mqtts://`: PEM file of the certificates that sign the outside broker's.
     pub ca_file: Option<PathBuf>,
     /// This node's certificate there, and its key.
@@ -131,6 +141,7 @@ impl Default for Broker {
             url: None,
             username: None,
             password_file: None,
+            dots_as_slashes: false,
             ca_file: None,
             cert_file: None,
             key_file: None,

@@ -20,8 +20,10 @@ use std::borrow::Cow;
 
 mod cases;
 mod inspect;
+mod services;
 pub use cases::*;
 pub use inspect::*;
+pub use services::*;
 
 /// Response header: the address of the node whose record a stream is.
 pub const HEADER_NODE: &str = "citybrain-node";

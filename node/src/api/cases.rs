@@ -14,7 +14,6 @@ use axum::response::Response;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use citybrain_hub::engine;
-use citybrain_hub::state::State;
 use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Case, Role, Status, Verb};
 use citybrain_shared::config::closest;
@@ -35,7 +34,7 @@ impl std::convert::From<cases::Refusal> for Refusal {
     fn from(r: cases::Refusal) -> Refusal {
         let status = match r.error {
             "not-found" => StatusCode::NOT_FOUND,
-            "missing" | "bad-limit" | "which-assist" | "foreign-node" => StatusCode::BAD_REQUEST,
+            "missing" | "bad-request" | "bad-limit" | "which-assist" | "foreign-node" => StatusCode::BAD_REQUEST,
             "not-your-role" | "handler" | "own-approval" => StatusCode::FORBIDDEN,
             _ => StatusCode::CONFLICT,
         };
@@ -120,7 +119,7 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, uri: Uri) -
     Ok(ctx.answer(shown))
 }
 
-fn shown(
+pub(super) fn shown(
     cases: &Cases,
     held: &Held,
     role: Option<Role>,
@@ -187,6 +186,7 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, b
         channel: channel.clone(),
         governance: new.governance.clone(),
         has_contact: !new.contact.is_empty(),
+        booking: None,
     };
     decide(ctx, move |cases, now_us| {
         let opening = opening(cases.calendar().day(view::time_of(now_us)));
@@ -278,7 +278,7 @@ pub async fn rates(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refu
     Ok(ctx.answer(view::Rates { by, period, rows, total, weights, at: now }))
 }
 
-fn parse<T: serde::de::DeserializeOwned>(body: &Bytes, such_as: &str) -> Result<T, Refusal> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &Bytes, such_as: &str) -> Result<T, Refusal> {
     let body: &[u8] = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body)
         .map_err(|e| Refusal::bad("bad-request", format!("not a request: {e}"), format!("such as {such_as}")))
@@ -288,16 +288,16 @@ fn bad_word(e: String) -> Refusal {
     Refusal::bad("bad-query", e, "or `open`, or `all`")
 }
 
-fn of(state: &State) -> Option<&Cases> {
-    Brain::of(state).map(|b| &b.cases)
-}
-
 fn no_brain() -> Refusal {
     Refusal::not_found("this node keeps no cases", "")
 }
 
 pub(super) fn look<T>(ctx: &Ctx, look: impl FnOnce(&Cases) -> T) -> Result<T, Refusal> {
-    ctx.hub.state(|state| of(state).map(look)).ok_or_else(no_brain)
+    look_by(ctx, |brain| look(&brain.cases))
+}
+
+pub(super) fn look_by<T>(ctx: &Ctx, look: impl FnOnce(&Brain) -> T) -> Result<T, Refusal> {
+    ctx.hub.state(|state| Brain::of(state).map(look)).ok_or_else(no_brain)
 }
 
 /// Decides at the engine's turn, and waits for the fsync.
@@ -305,13 +305,20 @@ async fn decide<T: Send + 'static>(
     ctx: &Ctx,
     work: impl FnOnce(&Cases, i64) -> (Result<T, Refusal>, Vec<Draft>) + Send + 'static,
 ) -> Result<T, Refusal> {
+    decide_by(ctx, |brain, now_us| work(&brain.cases, now_us)).await
+}
+
+pub(super) async fn decide_by<T: Send + 'static>(
+    ctx: &Ctx,
+    work: impl FnOnce(&Brain, i64) -> (Result<T, Refusal>, Vec<Draft>) + Send + 'static,
+) -> Result<T, Refusal> {
     let told: Arc<Mutex<Option<Result<T, Refusal>>>> = Arc::default();
     let tell = told.clone();
     let ticket = ctx
         .hub
         .decide(Box::new(move |state, now_us| {
-            let Some(cases) = of(state) else { return Vec::new() };
-            let (answer, drafts) = work(cases, now_us);
+            let Some(brain) = Brain::of(state) else { return Vec::new() };
+            let (answer, drafts) = work(brain, now_us);
             *tell.lock() = Some(answer);
             drafts
         }))

@@ -17,6 +17,7 @@
 //! | `/v1/alarms`, `/v1/alarms/{id}`, POST `/v1/alarms/{id}/ack`, `clear`, `shelve` | [`alarms`] |
 //! | `/v1/rules`, POST `/v1/reload` | [`alarms`]: rules in force, and newer ones |
 //! | `/v1/cases`, `/v1/cases/{id}`, POST `/v1/cases`, POST `/v1/cases/{id}/{step}`, `/v1/rates` | [`cases`] |
+//! | `/v1/services`, `/v1/services/{code}`, POST `/v1/services/{code}/requests`, `/v1/scenes`, `/v1/scenes.geojson` | [`services`] |
 //! | `/open311/v2/…` | [`open311`]: cases for the apps that speak it |
 //! | POST `/v1/send`, POST `/v1/events` | [`intake`]: answers after the fsync |
 //!
@@ -37,6 +38,7 @@ pub mod metrics;
 mod open311;
 pub mod ops;
 pub mod road;
+mod services;
 mod settle;
 mod status;
 #[cfg(test)]
@@ -163,6 +165,11 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/v1/cases/{id}", get(cases::show))
         .route("/v1/cases/{id}/{step}", axum::routing::post(cases::step))
         .route("/v1/rates", get(cases::rates))
+        .route("/v1/services", get(services::list))
+        .route("/v1/services/{code}", get(services::show))
+        .route("/v1/services/{code}/requests", axum::routing::post(services::request))
+        .route("/v1/scenes", get(services::scenes))
+        .route("/v1/scenes.geojson", get(services::geojson))
         .route("/v1/send", axum::routing::post(intake::send))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`cases`] | matters that somebody must deal with: their steps, clocks and rates |
 //! | [`rules`] | conditions over events, and the alarms that they raise |
+//! | [`services`] | what is offered here and above: services, activities, scenes |
 //!
 //! Pure, each part: [`Policy`] has no clock, no I/O and no random source. A part speaks to another
 //! only by events: a rule that opens a case writes an event that [`cases`] reads in the same commit.
 
 pub mod cases;
 pub mod rules;
+pub mod services;
 
 use citybrain_hub::policy::{Make, Policy, Row};
 use citybrain_hub::state::State;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 pub struct Brain {
     pub cases: cases::Cases,
     pub rules: rules::Rules,
+    pub services: services::Services,
 }
 
 impl Brain {
@@ -29,7 +32,10 @@ impl Brain {
     pub fn make(config: &Config) -> Make {
         // One slot for all: a state that is read back anew has the newest rules too.
         let (config, slot) = (Arc::new(config.clone()), rules::Slot::new(config));
-        Arc::new(move || Box::new(Brain { cases: cases::Cases::new(&config), rules: rules::Rules::with(slot.clone()) }))
+        Arc::new(move || {
+            let (cases, services) = (cases::Cases::new(&config), services::Services::new(&config));
+            Box::new(Brain { cases, rules: rules::Rules::with(slot.clone()), services })
+        })
     }
 
     /// The brain of a state, for those who answer questions.
@@ -37,12 +43,12 @@ impl Brain {
         state.policy_as()
     }
 
-    fn parts(&self) -> [(u8, &dyn Policy); 2] {
-        [(b'c', &self.cases), (b'r', &self.rules)]
+    fn parts(&self) -> [(u8, &dyn Policy); 3] {
+        [(b'c', &self.cases), (b'r', &self.rules), (b's', &self.services)]
     }
 
-    fn parts_mut(&mut self) -> [(u8, &mut dyn Policy); 2] {
-        [(b'c', &mut self.cases), (b'r', &mut self.rules)]
+    fn parts_mut(&mut self) -> [(u8, &mut dyn Policy); 3] {
+        [(b'c', &mut self.cases), (b'r', &mut self.rules), (b's', &mut self.services)]
     }
 }
 

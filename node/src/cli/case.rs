@@ -383,7 +383,7 @@ impl New {
             sos: self.sos,
             governance: self.governance,
             channel: self.channel,
-            contact: Contact { name: self.name, phone: self.phone, address: self.address },
+            contact: Contact { name: self.name, phone: self.phone, address: self.address, ..Contact::default() },
             by: self.by,
             key: self.key,
         };

@@ -35,6 +35,7 @@ pub mod render;
 mod rule;
 mod run;
 mod send;
+mod service;
 mod show;
 mod status;
 mod store;
@@ -108,6 +109,12 @@ pub enum Command {
     Case(Box<case::Case>),
     /// Response, solution and satisfaction rates of the cases in this node's subtree
     Rates(rates::Rates),
+    /// Services and activities: what is offered, and a request for it
+    #[command(subcommand)]
+    Service(Box<service::Service>),
+    /// Scenes: what belongs together in a community
+    #[command(subcommand)]
+    Scene(service::Scene),
     /// Rules: those in force, and what a file's rules would make of recorded events
     #[command(subcommand)]
     Rule(rule::Rule),
@@ -225,6 +232,8 @@ impl Command {
             Command::Alarm(c) => c.act(),
             Command::Case(c) => c.act(),
             Command::Rates(c) => c.act(),
+            Command::Service(s) => s.act(),
+            Command::Scene(s) => s.act(),
             Command::Rule(c) => c.act(),
             Command::Dlq(c) => c.act(),
             Command::User(c) => c.act(),

@@ -7,6 +7,7 @@ mod cases;
 mod inspect;
 mod ops;
 mod rules;
+mod services;
 
 pub use inspect::Many;
 pub use ops::Ops;
@@ -41,6 +42,9 @@ pub enum Output {
     Case(Box<Answer<view::CaseShown>>),
     CasesExport(Vec<citybrain_shared::case::Case>),
     Rates(Answer<view::Rates>),
+    Services(Answer<view::Services>),
+    Service(Box<Answer<view::ServiceShown>>),
+    Scenes(Answer<view::Scenes>),
     Sent(Answer<view::Sent>),
     Directives(Answer<view::Directives>),
     Directive(Answer<view::Directive>),
@@ -166,6 +170,9 @@ impl Screen {
             }
             Output::CasesExport(all) => cases::csv(&all, out)?,
             Output::Rates(a) => self.answer(&a, out, cases::rates)?,
+            Output::Services(a) => self.answer(&a, out, services::services)?,
+            Output::Service(a) => self.answer(&a, out, |v, _, out| services::service(v, out))?,
+            Output::Scenes(a) => self.answer(&a, out, services::scenes)?,
             Output::Shown(a) => self.answer(&a, out, shown)?,
             Output::Sent(a) => self.answer(&a, out, sent)?,
             Output::Directives(a) => self.answer(&a, out, directives)?,

@@ -67,6 +67,7 @@ impl Judge<'_> {
             for (path, given) in [
                 ("broker.username", broker.username.is_some()),
                 ("broker.password_file", broker.password_file.is_some()),
+                ("broker.dots_as_slashes", broker.dots_as_slashes),
                 ("broker.ca_file", broker.ca_file.is_some()),
                 ("broker.cert_file", broker.cert_file.is_some()),
                 ("broker.key_file", broker.key_file.is_some()),

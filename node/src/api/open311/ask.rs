@@ -193,7 +193,8 @@ impl New {
         if half || (p.get("lat").is_none() && address.is_empty() && address_id.is_empty()) {
             all.push(wrong(400, "a location was not provided: lat and long, or address_string, or address_id"));
         }
-        if !media.is_empty() && !(media.starts_with("https://") || media.starts_with("http://")) {
+        let is_url = media.starts_with("https://") || media.starts_with("http://");
+        if !media.is_empty() && !is_url {
             all.push(wrong(400, "media_url is no http or https URL"));
         }
         if p.0.iter().any(|(k, _)| k.starts_with("attribute[")) {
@@ -209,13 +210,11 @@ impl New {
         // In Chinese a name is written without a blank.
         let blank = if (first.clone() + &last).is_ascii() { " " } else { "" };
         let name = if blank.is_empty() { last + &first } else { format!("{first} {last}").trim().to_owned() };
-        let phone = [phone, email].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join(", ");
-        Ok(New {
-            service_code: code,
-            place: Place { text, lat, lon },
-            description,
-            contact: Contact { name, phone, ..Contact::default() },
-        })
+        let mut contact = Contact { name, phone, ..Contact::default() };
+        if !email.is_empty() {
+            contact.more.insert("email".into(), email);
+        }
+        Ok(New { service_code: code, place: Place { text, lat, lon }, description, contact })
     }
 }
 
@@ -277,7 +276,8 @@ mod tests {
         );
         let new = New::parse(&good).unwrap();
         assert_eq!((new.place.lat, new.place.lon, new.description.as_str()), (Some(30.698), Some(103.8368), "垃圾"));
-        assert_eq!((new.contact.name.as_str(), new.contact.phone.as_str()), ("王小", "1, a@b"));
+        assert_eq!((new.contact.name.as_str(), new.contact.phone.as_str()), ("王小", "1"));
+        assert_eq!(new.contact.more["email"], "a@b");
         let new = New::parse(&of("service_code=x&address_id=9&first_name=Ann&last_name=Lee&media_url=https://x/1.jpg"))
             .unwrap();
         assert_eq!(

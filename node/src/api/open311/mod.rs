@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `discovery.F` | where everything is |
 //! | `services.F`, `services/CODE.F` | the node's categories, without incidents |
-//! | `requests.F`, `requests/ID.F`, POST `requests.F` | cases, without incidents |
+//! | `requests.F`, `requests/ID.F`, POST `requests.F` | cases, without incidents and appointments |
 //! | `tokens/TOKEN.F` | a request's id is known at once, so that its token is the id |
 //! | `servicerequestupdates.F`, also POST | mySociety's extension: what became of requests, both ways |
 //!
@@ -385,9 +385,9 @@ fn refused(r: Refusal) -> Vec<Wrong> {
     vec![wrong(code, parts.into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("; "))]
 }
 
-/// Somebody's emergency is nobody else's business.
+/// Somebody's emergency, or appointment, is nobody else's business.
 fn is_public(case: &Case) -> bool {
-    case.kind != Kind::Incident
+    case.kind != Kind::Incident && case.booking.is_none()
 }
 
 fn updated(case: &Case) -> DateTime<Utc> {

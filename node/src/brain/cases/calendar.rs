@@ -160,12 +160,18 @@ impl Calendar {
         self.local(at).0
     }
 
+    /// An instant as people here write it: `2026-11-28 10:00`.
+    pub fn shown(&self, at: DateTime<Utc>) -> String {
+        at.with_timezone(&self.offset).format("%Y-%m-%d %H:%M").to_string()
+    }
+
     /// The instant at which a local day begins.
     pub fn begin(&self, day: NaiveDate) -> DateTime<Utc> {
         self.instant(day, 0)
     }
 
-    fn works(&self, day: NaiveDate) -> bool {
+    /// Is it a working day?
+    pub fn works(&self, day: NaiveDate) -> bool {
         let usual = self.week[day.weekday().num_days_from_monday() as usize];
         self.exceptions.get(&day).copied().unwrap_or(usual)
     }

@@ -63,6 +63,7 @@ pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Opti
         channel: if channel.is_empty() { "event".into() } else { channel.chars().take(60).collect() },
         governance: envelope.governance.as_deref().map(str::to_owned),
         has_contact: !contact.is_empty(),
+        booking: None,
     };
     Some((opening, contact))
 }
@@ -86,7 +87,7 @@ fn contact(data: &Value) -> Contact {
         let flat = if name == "phone" { data["phone"].as_str() } else { None };
         nested.or(flat).unwrap_or_default().chars().take(200).collect()
     };
-    Contact { name: at("name"), phone: at("phone"), address: at("address") }
+    Contact { name: at("name"), phone: at("phone"), address: at("address"), ..Contact::default() }
 }
 
 fn place(data: &Value) -> Option<Place> {

@@ -124,7 +124,7 @@ impl Pen<'_> {
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of an event; each call names them in one line")]
-    fn event(
+    pub fn event(
         &self,
         kind: &str,
         id: &str,

@@ -13,8 +13,8 @@ use super::calendar::Calendar;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Finding, Kind, Outcome, Place, Role, Solved, Status, Verb,
-    Verdict,
+    Approved, Ask, Assist, Booked, Booking, Case, Clock, ClosedReason, Entry, Finding, Kind, Outcome, Place, Role,
+    Solved, Status, Verb, Verdict,
 };
 use citybrain_shared::config::cases::{Cases as Settings, Category, Limit, Missed, Unit};
 
@@ -68,6 +68,8 @@ pub struct Opening {
     pub channel: String,
     pub governance: Option<String>,
     pub has_contact: bool,
+    /// Of a request for a service.
+    pub booking: Option<Booking>,
 }
 
 /// Which of its verbs a case would take now, whoever asks.
@@ -193,6 +195,7 @@ impl Book<'_> {
             reopened: 0,
             merged_into: None,
             followers: Vec::new(),
+            booking: opening.booking,
             closed: None,
             closed_reason: None,
         };
@@ -204,6 +207,8 @@ impl Book<'_> {
                 turn.start_clock("climb", Some(limit));
             }
             turn.entry.calls.push(self.me.clone());
+        } else if let Some(to) = case.booking.as_ref().map(|b| b.node.clone()) {
+            turn.hand_to(to);
         } else if let Some(to) = category.and_then(|c| c.tier).and_then(|tier| ancestor(self.me, tier)) {
             turn.hand_to(to);
         }
@@ -217,6 +222,21 @@ impl Book<'_> {
         turn.case.handing_to = None;
         turn.case.term += 1;
         turn.entry.term = turn.case.term;
+        turn.done()
+    }
+
+    /// The node that offers the service answers a request: the appointment is given, or `why` not.
+    pub fn book(&self, case: &Case, why: Option<String>, now: DateTime<Utc>) -> Stepped {
+        let step = if why.is_none() { "booked" } else { "rejected" };
+        let mut turn = Turn::new(self, case, step, "booking", None, None, now);
+        let state = if why.is_none() { Booked::Booked } else { Booked::Refused };
+        if let Some(booking) = &mut turn.case.booking {
+            booking.state = state;
+        }
+        if let Some(why) = why {
+            turn.entry.text = why;
+            turn.end(Status::Rejected, ClosedReason::Refused);
+        }
         turn.done()
     }
 

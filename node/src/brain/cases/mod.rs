@@ -39,13 +39,16 @@ mod tests;
 
 pub use machine::{Opening, Refusal};
 
+use crate::brain::services::{hours, request};
+
 use calendar::Calendar;
 use chrono::{DateTime, Utc};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
-use citybrain_shared::case::{Ask, Case, Contact, Entry, Verb};
+use citybrain_shared::case::{Ask, Booked, Booking, Case, Contact, Entry, Seat, Status, Verb};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Cases as Settings, Category};
+use citybrain_shared::config::services::Service;
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
 use citybrain_shared::{Address, Pos, view};
 use letter::{Body, Letter, Pen, Step};
@@ -107,16 +110,23 @@ enum Dirty {
     Inbox,
 }
 
+/// What a booking is counted under.
+type Place = (String, Option<DateTime<Utc>>, Seat);
+
 pub struct Cases {
     me: Address,
     calendar: Calendar,
     categories: Arc<Vec<Category>>,
+    /// What this node itself offers.
+    services: Vec<Service>,
     pub settings: Settings,
     held: BTreeMap<String, Held>,
     /// Letters that wait for a decision, by when they came.
     inbox: BTreeMap<u64, Letter>,
     /// Clocks of cases that are this node's: µs since 1970, case, clock.
     due: BTreeSet<(i64, String, String)>,
+    /// Seats that were given of this node's services: by service, begin and kind.
+    given: BTreeMap<Place, u32>,
     /// Cases that are over, by when.
     over: BTreeSet<(i64, String)>,
     dirty: HashSet<(Dirty, String)>,
@@ -129,11 +139,13 @@ impl Cases {
             // A config with a calendar that does not read is refused at a start.
             calendar: Calendar::new(&config.calendar).unwrap_or_default(),
             categories: Arc::new(config.category.clone()),
+            services: config.service.clone(),
             settings: config.cases.clone(),
             held: BTreeMap::new(),
             inbox: BTreeMap::new(),
             due: BTreeSet::new(),
             over: BTreeSet::new(),
+            given: BTreeMap::new(),
             dirty: HashSet::new(),
         }
     }
@@ -190,7 +202,11 @@ impl Cases {
         let mut drafts = Vec::new();
         self.write(&stepped, Some(&contact), None, now, &mut drafts);
         self.contact_draft(&stepped.case.id, &contact, now, &mut drafts);
-        (stepped.case, drafts)
+        let answer = self.booked(&stepped.case, now);
+        if let Some(answer) = &answer {
+            self.write(answer, Some(&contact), None, now, &mut drafts);
+        }
+        (answer.unwrap_or(stepped).case, drafts)
     }
 
     /// A wish made at this node: done if the case is ours, else sent to its owner. `wish` is a fresh id.
@@ -302,6 +318,62 @@ impl Cases {
         drafts.extend(pen.letter(&self.letter(id, to, stepped.case.urgent, body)));
     }
 
+    /// The answer to a request for a service of this node that has none yet.
+    fn booked(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
+        let booking = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Asked)?;
+        Some(self.book().book(case, self.lack(booking, now), now))
+    }
+
+    /// Why a booking cannot be given.
+    fn lack(&self, booking: &Booking, now: DateTime<Utc>) -> Option<String> {
+        let Some(service) = self.services.iter().find(|s| s.code == booking.service) else {
+            return Some(format!("{} no longer offers `{}`", self.me, booking.service));
+        };
+        if let Some(at) = booking.at.filter(|_| service.starts.is_none())
+            && !request::is_slot(service, at, now, &self.calendar)
+        {
+            return Some(format!("there is no appointment at {} any more", self.calendar.shown(at)));
+        }
+        if booking.until.or(booking.at).is_some_and(|end| end <= now) {
+            return Some("it is over".into());
+        }
+        let left = self.left(service, booking.at, booking.seat)?;
+        (left < booking.seats).then(|| {
+            let next = self.free(service, now).slots.into_iter().filter(|s| s.free > 0).take(3);
+            let next: Vec<String> = next.map(|s| s.local).collect();
+            let free = if next.is_empty() { String::new() } else { format!("; free is {}", next.join(", ")) };
+            format!("{left} of {} are left{free}", limit_of(service, booking.seat).unwrap_or(0))
+        })
+    }
+
+    /// Seats that are left; `None` where nothing is counted.
+    fn left(&self, service: &Service, at: Option<DateTime<Utc>>, seat: Seat) -> Option<u32> {
+        let given = self.given.get(&(service.code.clone(), at, seat)).copied().unwrap_or(0);
+        Some(limit_of(service, seat)?.saturating_sub(given))
+    }
+
+    /// What is free of a service of this node.
+    pub fn free(&self, service: &Service, now: DateTime<Utc>) -> view::Free {
+        let at = request::activity(service, &self.calendar).map(|(starts, _)| starts);
+        let slot = |at| view::Slot {
+            at,
+            local: self.calendar.shown(at),
+            free: self.left(service, Some(at), Seat::Visitor).unwrap_or(0),
+        };
+        let slots = match service.slot {
+            Some(length) => {
+                let (hours, length_s) = (request::hours_of(service), request::length_s(length, &self.calendar));
+                hours::slots_ahead(&hours, length_s, now, service.ahead_days, &self.calendar)
+            }
+            None => Vec::new(),
+        };
+        view::Free {
+            slots: slots.into_iter().map(slot).collect(),
+            places: service.starts.as_ref().and_then(|_| self.left(service, at, Seat::Visitor)),
+            volunteers: service.starts.as_ref().and_then(|_| self.left(service, at, Seat::Volunteer)),
+        }
+    }
+
     fn contact_draft(&self, id: &str, contact: &Contact, now: DateTime<Utc>, drafts: &mut Vec<Draft>) {
         if contact.is_empty() {
             return;
@@ -394,7 +466,11 @@ impl Cases {
                     return vec![done("known")];
                 };
                 let mut drafts = Vec::new();
-                self.write(&self.book().take(newest, now), None, Some(&letter.id), now, &mut drafts);
+                let taken = self.book().take(newest, now);
+                self.write(&taken, None, Some(&letter.id), now, &mut drafts);
+                if let Some(answer) = self.booked(&taken.case, now) {
+                    self.write(&answer, None, None, now, &mut drafts);
+                }
                 drafts
             }
             Body::Ask { case, verb, ask, hops } => {
@@ -480,6 +556,12 @@ impl Cases {
         let timers = case.clocks.iter().filter(|c| c.runs() && c.missed.is_none());
         let timers = timers.filter_map(|c| Some((c.due?.timestamp_micros(), id.to_owned(), c.name.clone())));
         let over = (case.closed.unwrap_or(case.changed).timestamp_micros(), id.to_owned());
+        // Once given, a seat is taken, whoever has the case by now, until it is given back.
+        let given = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Booked);
+        if let Some(b) = given.filter(|_| !matches!(case.status, Status::Withdrawn | Status::Rejected)) {
+            let seats = self.given.entry((b.service.clone(), b.at, b.seat)).or_default();
+            *seats = if put { *seats + b.seats } else { seats.saturating_sub(b.seats) };
+        }
         if !put {
             for timer in timers {
                 self.due.remove(&timer);
@@ -629,6 +711,7 @@ impl Policy for Cases {
         let mut drafts = Vec::new();
         // One decision a case in a group: the next one must see what the first has done.
         let mut touched: HashSet<&str> = HashSet::new();
+        let mut booked: HashSet<&str> = HashSet::new();
         for letter in self.inbox.values().take(TOGETHER) {
             let into = match &letter.body {
                 Body::Ask { ask: Ask { into: Some(into), .. }, .. } => self.find(into).ok().map(|h| h.case.id.as_str()),
@@ -636,6 +719,12 @@ impl Policy for Cases {
             };
             let both = [Some(letter.body.case()), into];
             if both.iter().flatten().any(|id| touched.contains(id)) {
+                continue;
+            }
+            // Two that want the last seat must not both see it.
+            if let Body::HandOver { case: Case { booking: Some(b), .. }, .. } = &letter.body
+                && !booked.insert(&b.service)
+            {
                 continue;
             }
             touched.extend(both.into_iter().flatten());
@@ -722,6 +811,15 @@ impl Policy for Cases {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// How many seats there are; `None` where nothing is counted.
+fn limit_of(service: &Service, seat: Seat) -> Option<u32> {
+    match (service.starts.is_some(), seat) {
+        (true, Seat::Visitor) => service.places,
+        (true, Seat::Volunteer) => service.volunteers,
+        (false, _) => service.slot.map(|_| service.capacity),
     }
 }
 

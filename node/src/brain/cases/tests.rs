@@ -23,6 +23,11 @@ solution = "4wh"
 code = "L"
 name = "路灯"
 solution = "1wd"
+[[service]]
+code = "S"
+name = "理发"
+starts = "2026-12-05 09:00"
+places = 1
 "#;
 
 /// Friday 2026-11-20 10:00 in Chengdu.
@@ -620,6 +625,45 @@ fn two_cases_become_one_and_are_counted_as_one() {
     assert_eq!(world.places["c"].cases.get("20261120-0").unwrap().case.followers, ["20261120-1"]);
     let follower = &world.places["c"].cases.get("20261120-1").unwrap().case;
     assert!(!allowed(follower).contains(&Verb::Evaluate) && !allowed(follower).contains(&Verb::Reopen));
+}
+
+#[test]
+fn two_nodes_want_the_last_seat_and_one_of_them_gets_it() {
+    let mut world = World::new();
+    let wants = ["c/s/a/n", "c/s", "c/s/b", "c"];
+    for (i, at) in wants.iter().enumerate() {
+        let booking = Booking {
+            node: a("c/s/a"),
+            service: "S".into(),
+            name: "理发".into(),
+            at: Some("2026-12-05T01:00:00Z".parse().unwrap()),
+            until: None,
+            seat: Seat::Visitor,
+            seats: 1,
+            form: BTreeMap::new(),
+            state: Booked::Asked,
+        };
+        let new = Opening { booking: Some(booking), ..opening(&format!("20261120-{i}"), "") };
+        let (_, drafts) = world.places[*at].cases.open(new, Contact::default(), START);
+        world.commit(at, drafts, None);
+    }
+    // All four are in the inbox before the first is decided.
+    while let Some(key) = world.lines.iter().find(|(_, q)| !q.is_empty()).map(|(k, _)| k.clone()) {
+        let flying = world.lines.get_mut(&key).unwrap().remove(0);
+        world.arrive(&key.1, flying);
+    }
+    world.settle();
+    world.restart("c/s/a");
+    let states = |at: &str| -> Vec<Booked> {
+        world.places[at].cases.iter().filter_map(|h| Some(h.case.booking.as_ref()?.state)).collect()
+    };
+    assert_eq!(states("c/s/a").iter().filter(|s| **s == Booked::Booked).count(), 1, "{:?}", states("c/s/a"));
+    assert_eq!(states("c/s/a").iter().filter(|s| **s == Booked::Refused).count(), 3);
+    // Each of those who asked has its answer.
+    for (i, at) in wants.iter().enumerate() {
+        let case = &world.places[*at].cases.get(&format!("20261120-{i}")).unwrap().case;
+        assert_eq!(case, &world.places["c/s/a"].cases.get(&case.id).unwrap().case);
+    }
 }
 
 #[test]

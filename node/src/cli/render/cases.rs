@@ -85,8 +85,19 @@ pub fn case(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<
     }
     let unit = if c.unit.is_empty() { String::new() } else { format!(", {}", c.unit) };
     line(out, "owner", format!("{}{unit}; opened at {} {}", c.owner, c.opened_at, short(c.opened)))?;
+    if let Some(b) = &c.booking {
+        let at = b.at.map_or(String::new(), |at| format!(", {}", short(at)));
+        let seats = if b.seats > 1 { format!(", {} seats", b.seats) } else { String::new() };
+        let helps = if b.seat == citybrain_shared::case::Seat::Volunteer { ", as a volunteer" } else { "" };
+        let form: Vec<String> = b.form.iter().map(|(name, answer)| format!("{name}: {answer}")).collect();
+        let form = if form.is_empty() { String::new() } else { format!(" [{}]", form.join("; ")) };
+        line(out, "service", format!("{} of {}{at}{seats}{helps}: {}{form}", b.name, b.node, b.state))?;
+    }
     if let Some(contact) = &v.contact {
-        line(out, "to call", format!("{} {} {}", contact.name, contact.phone, contact.address))?;
+        let more = contact.more.iter().map(|(name, answer)| format!("{name}: {answer}"));
+        let words = [contact.name.clone(), contact.phone.clone(), contact.address.clone()].into_iter().chain(more);
+        let words: Vec<String> = words.filter(|w| !w.is_empty()).collect();
+        line(out, "to call", words.join(", "))?;
     }
     if let Some(o) = &c.outcome {
         let shown = if o.evidence.is_empty() { String::new() } else { format!(" [{}]", o.evidence.join(" ")) };

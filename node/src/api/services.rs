@@ -1,0 +1,126 @@
+//! Services and activities: listed, shown with what is free, requested; scenes, also as GeoJSON.
+
+use super::cases::{decide_by, look_by, parse, shown};
+use super::{Ctx, Refusal, query};
+use crate::brain::cases::intake;
+use crate::brain::services::request;
+use axum::extract::{Path, State as From};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use citybrain_shared::Address;
+use citybrain_shared::case::Role;
+use citybrain_shared::view;
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wanted {
+    /// A part of the code, the name, the description or the provider.
+    search: Option<String>,
+    /// Whose.
+    of: Option<Address>,
+    /// Only activities.
+    activities: bool,
+}
+
+pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+    let wanted: Wanted = query(&uri)?;
+    let word = wanted.search.unwrap_or_default().to_lowercase();
+    let services = look_by(&ctx, |brain| {
+        let fits = |(node, s): &(&Address, &citybrain_shared::config::services::Service)| {
+            let texts = [&s.code, &s.name, &s.description, &s.provider];
+            wanted.of.as_ref().is_none_or(|of| of == *node)
+                && (!wanted.activities || s.starts.is_some())
+                && texts.iter().any(|t| t.to_lowercase().contains(&word))
+        };
+        let offer = |(node, s): (&Address, &citybrain_shared::config::services::Service)| view::Offer {
+            node: node.clone(),
+            service: s.clone(),
+        };
+        brain.services.services().filter(fits).map(offer).collect()
+    })?;
+    Ok(ctx.answer(view::Services { services }))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Whose {
+    of: Option<Address>,
+}
+
+pub async fn show(From(ctx): From<Arc<Ctx>>, Path(code): Path<String>, uri: Uri) -> Result<Response, Refusal> {
+    let Whose { of } = query(&uri)?;
+    let now = ctx.as_of();
+    let shown = look_by(&ctx, |brain| {
+        let (node, service) = brain.services.find(&code, of.as_ref())?;
+        let own = *node == ctx.config.node.address;
+        let free = own.then(|| brain.cases.free(service, now));
+        Ok::<_, crate::brain::cases::Refusal>(view::ServiceShown {
+            offer: view::Offer { node: node.clone(), service: service.clone() },
+            free,
+        })
+    })??;
+    Ok(ctx.answer(shown))
+}
+
+/// `POST /v1/services/{code}/requests`: a case of the node that offers it. 201 after the fsync; 200 when
+/// the same `key` has opened it before.
+pub async fn request(From(ctx): From<Arc<Ctx>>, Path(code): Path<String>, body: Bytes) -> Result<Response, Refusal> {
+    let wanted: view::ServiceRequest = parse(&body, "{\"by\":\"…\",\"slot\":\"2026-11-28 10:00\"}")?;
+    let source = format!("/{}/services", ctx.address());
+    let key = wanted.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let (id, fresh) = decide_by(&ctx, move |brain, now_us| {
+        let now = view::time_of(now_us);
+        let calendar = brain.cases.calendar();
+        let id = intake::id(calendar.day(now), &source, &key);
+        if brain.cases.get(&id).is_some() {
+            return (Ok((id, false)), Vec::new());
+        }
+        let found = brain.services.find(&code, wanted.of.as_ref());
+        let opening = found.and_then(|(node, s)| request::opening(node, s, &wanted, id, calendar, now));
+        match opening {
+            Err(refusal) => (Err(refusal.into()), Vec::new()),
+            Ok((opening, contact)) => {
+                let (case, drafts) = brain.cases.open(opening, contact, now_us);
+                (Ok((case.id, true)), drafts)
+            }
+        }
+    })
+    .await?;
+    let now = ctx.as_of();
+    let shown = look_by(&ctx, |brain| {
+        brain.cases.find(&id).map(|held| shown(&brain.cases, held, Some(Role::Worker), None, now))
+    })??;
+    Ok(ctx.answer_with(if fresh { StatusCode::CREATED } else { StatusCode::OK }, shown))
+}
+
+fn all(ctx: &Ctx) -> Result<Vec<view::SceneShown>, Refusal> {
+    look_by(ctx, |brain| {
+        let shown = brain.services.scenes().map(|(node, s)| view::SceneShown { node: node.clone(), scene: s.clone() });
+        shown.collect()
+    })
+}
+
+pub async fn scenes(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
+    Ok(ctx.answer(view::Scenes { scenes: all(&ctx)? }))
+}
+
+/// One feature a scene, for any map: RFC 7946.
+pub async fn geojson(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
+    let feature = |s: view::SceneShown| {
+        json!({
+            "type": "Feature", "id": format!("{}/{}", s.node, s.scene.code), "geometry": s.scene.geometry,
+            "properties": {
+                "node": s.node, "code": s.scene.code, "name": s.scene.name, "theme": s.scene.theme,
+                "description": s.scene.description, "governance": s.scene.governance,
+                "services": s.scene.services, "rules": s.scene.rules, "devices": s.scene.devices,
+            },
+        })
+    };
+    let features: Vec<_> = all(&ctx)?.into_iter().map(feature).collect();
+    let text = json!({"type": "FeatureCollection", "features": features}).to_string();
+    Ok(([(header::CONTENT_TYPE, "application/geo+json")], text).into_response())
+}

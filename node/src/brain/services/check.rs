@@ -1,0 +1,210 @@
+//! What is wrong with `[[service]]` and `[[scene]]` before a node starts.
+
+use super::hours::{self, Hours};
+use super::request::length_s;
+use crate::brain::cases::calendar::Calendar;
+use crate::brain::cases::check::GOVERNANCE;
+use citybrain_shared::config::services::{Scene, Service};
+use citybrain_shared::config::{Config, Places, Problem, closest};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A catalogue travels as one event.
+const CATALOGUE_BYTES_MAX: usize = 200 * 1024;
+
+/// Every problem, with its place in the file.
+pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
+    let calendar = Calendar::new(&config.calendar).unwrap_or_default();
+    let mut look = Look { places, found: Vec::new() };
+    let mut codes = BTreeMap::new();
+    for (i, service) in config.service.iter().enumerate() {
+        let at = |key: &str| format!("service.{i}.{key}");
+        look.unique(&at("code"), &mut codes, &service.code, i);
+        look.service(&at, service, config, &calendar);
+    }
+    let mut codes = BTreeMap::new();
+    for (i, scene) in config.scene.iter().enumerate() {
+        let at = |key: &str| format!("scene.{i}.{key}");
+        look.unique(&at("code"), &mut codes, &scene.code, i);
+        look.scene(&at, scene, config);
+    }
+    let size = serde_json::to_vec(&(&config.service, &config.scene)).map_or(0, |text| text.len());
+    if size > CATALOGUE_BYTES_MAX {
+        let message = format!("services and scenes are {size} bytes together; they travel as one event");
+        look.bad(
+            "service.0.code",
+            message,
+            format!("at most {CATALOGUE_BYTES_MAX}: shorten descriptions and geometries"),
+        );
+    }
+    look.found
+}
+
+struct Look<'a> {
+    places: &'a Places,
+    found: Vec<Problem>,
+}
+
+impl Look<'_> {
+    fn bad(&mut self, path: &str, message: impl Into<String>, help: impl Into<String>) {
+        self.found.push(Problem::new(message, self.places.value(path), help));
+    }
+
+    fn unique<'c>(&mut self, path: &str, seen: &mut BTreeMap<&'c str, usize>, code: &'c str, i: usize) {
+        if code.is_empty() || code.chars().count() > 60 || code.contains('/') {
+            self.bad(path, format!("`{code}` is no code"), "1 to 60 characters without `/`");
+        } else if let Some(first) = seen.insert(code, i) {
+            self.bad(path, format!("`{code}` is number {} already", first + 1), "codes are unique at a node");
+        }
+    }
+
+    fn governance(&mut self, path: &str, word: &str) {
+        if !GOVERNANCE.contains(&word) {
+            let help = match closest(word, GOVERNANCE.into_iter()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("one of {}", GOVERNANCE.join(", ")),
+            };
+            self.bad(path, format!("`{word}` is no kind of governance"), help);
+        }
+    }
+
+    fn service(&mut self, at: &dyn Fn(&str) -> String, s: &Service, config: &Config, calendar: &Calendar) {
+        for text in &s.hours {
+            if let Err(why) = Hours::parse(text) {
+                self.bad(&at("hours"), why, "");
+            }
+        }
+        if s.slot.is_some() && s.hours.is_empty() {
+            self.bad(&at("slot"), "appointments need `hours` to lie in", "such as hours = [\"mon-fri 09:00-11:30\"]");
+        }
+        if let Some(length) = s.slot
+            && !(60..=86_400).contains(&length_s(length, calendar))
+        {
+            self.bad(&at("slot"), format!("an appointment of {length}"), "one minute to one day");
+        }
+        if !(1..=10_000).contains(&s.capacity) {
+            self.bad(&at("capacity"), format!("{} requests in one appointment", s.capacity), "1 to 10000");
+        }
+        if s.ahead_days > 366 {
+            self.bad(&at("ahead_days"), format!("{} days ahead", s.ahead_days), "at most 366");
+        }
+        let moment = |text: &Option<String>| text.as_deref().map(|t| (t.to_owned(), hours::moment(t, calendar)));
+        let (starts, ends) = (moment(&s.starts), moment(&s.ends));
+        for (key, read) in [("starts", &starts), ("ends", &ends)] {
+            if let Some((text, None)) = read {
+                self.bad(&at(key), format!("`{text}` is no moment"), "write 2026-12-05 09:00");
+            }
+        }
+        match (&starts, &ends) {
+            (None, Some(_)) => self.bad(&at("ends"), "it ends and does not start", "add `starts`"),
+            (Some((_, Some(from))), Some((_, Some(to)))) if to <= from => {
+                self.bad(&at("ends"), "it ends before it starts", "");
+            }
+            _ => {}
+        }
+        if starts.is_some() && s.slot.is_some() {
+            self.bad(&at("slot"), "an activity has its one time: `starts`", "leave `slot` out");
+        }
+        for (key, number) in [("places", s.places), ("volunteers", s.volunteers)] {
+            if number.is_some() && starts.is_none() {
+                self.bad(&at(key), format!("`{key}` belong to an activity"), "add `starts`, or leave it out");
+            }
+        }
+        if let Some(code) = &s.category
+            && !config.category.iter().any(|c| c.code == *code)
+        {
+            let near = closest(code, config.category.iter().map(|c| c.code.as_str()));
+            let help = near.map_or("add the `[[category]]`".to_owned(), |n| format!("did you mean `{n}`?"));
+            self.bad(&at("category"), format!("`{code}` is no category of this file"), help);
+        }
+        if let Some(word) = &s.governance {
+            self.governance(&at("governance"), word);
+        }
+        let mut names = BTreeMap::new();
+        for (i, field) in s.form.iter().enumerate() {
+            if let Some(first) = names.insert(field.name.as_str(), i) {
+                self.bad(&at("form"), format!("`{}` is question {} already", field.name, first + 1), "");
+            }
+        }
+    }
+
+    fn scene(&mut self, at: &dyn Fn(&str) -> String, s: &Scene, config: &Config) {
+        for word in &s.governance {
+            self.governance(&at("governance"), word);
+        }
+        for name in s.rules.iter().filter(|n| !config.rule.iter().any(|r| r.name == **n)) {
+            let near = closest(name, config.rule.iter().map(|r| r.name.as_str()));
+            let help = near.map_or("add the `[[rule]]`".to_owned(), |n| format!("did you mean `{n}`?"));
+            self.bad(&at("rules"), format!("`{name}` is no rule of this file"), help);
+        }
+        if let Some(geometry) = &s.geometry
+            && let Err(why) = geometry_of(geometry)
+        {
+            let help = "a GeoJSON geometry: { type = \"Point\", coordinates = [103.83, 30.69] }, longitude first";
+            self.bad(&at("geometry"), why, help);
+        }
+    }
+}
+
+/// RFC 7946: positions are longitude and latitude; rings are closed and have at least four.
+fn geometry_of(geometry: &Value) -> Result<(), String> {
+    let depth = match geometry["type"].as_str() {
+        Some("Point") => 0,
+        Some("MultiPoint" | "LineString") => 1,
+        Some("MultiLineString" | "Polygon") => 2,
+        Some("MultiPolygon") => 3,
+        other => return Err(format!("`{}` is no type of geometry", other.unwrap_or(""))),
+    };
+    let is_polygon = geometry["type"].as_str().is_some_and(|t| t.ends_with("Polygon"));
+    positions(&geometry["coordinates"], depth, is_polygon)
+}
+
+fn positions(value: &Value, depth: usize, is_polygon: bool) -> Result<(), String> {
+    let Some(all) = value.as_array() else { return Err("its coordinates are not nested as its type says".into()) };
+    if depth == 0 {
+        let number = |i: usize| all.get(i).and_then(Value::as_f64);
+        return match (number(0), number(1)) {
+            (Some(lon), Some(lat)) if lon.abs() <= 180.0 && lat.abs() <= 90.0 => Ok(()),
+            (Some(_), Some(_)) => Err(format!("{value} is no longitude and latitude")),
+            _ => Err("its coordinates are not nested as its type says".into()),
+        };
+    }
+    if is_polygon && depth == 1 && (all.len() < 4 || all.first() != all.last()) {
+        return Err("a ring has at least four positions, and the last is the first".into());
+    }
+    all.iter().try_for_each(|v| positions(v, depth - 1, is_polygon))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_shared::config::{Variables, parse};
+
+    fn found(text: &str) -> Vec<String> {
+        let parsed = parse(&format!("[node]\naddress = \"c\"\ndata = \"d\"\n{text}"), &Variables::new());
+        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        problems(&parsed.config.unwrap(), &parsed.places).into_iter().map(|p| p.message).collect()
+    }
+
+    #[test]
+    fn a_service_that_could_never_be_given_is_refused() {
+        let service = |rest: &str| found(&format!("[[service]]\ncode = \"a\"\nname = \"a\"\n{rest}"));
+        assert_eq!(service("slot = \"30m\""), ["appointments need `hours` to lie in"]);
+        assert!(service("hours = [\"mon 9\"]")[0].contains("are no hours"));
+        assert_eq!(service("places = 3"), ["`places` belong to an activity"]);
+        assert_eq!(service("starts = \"2026-12-05 09:00\"\nends = \"2026-12-05 08:00\""), ["it ends before it starts"]);
+        assert_eq!(service("category = \"X\""), ["`X` is no category of this file"]);
+        assert_eq!(service("slot = \"30m\"\nhours = [\"mon-fri 09:00-11:00\"]"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_scene_lies_on_the_earth_and_names_rules_that_are_there() {
+        let scene = |rest: &str| found(&format!("[[scene]]\ncode = \"a\"\nname = \"a\"\n{rest}"));
+        assert_eq!(scene("rules = [\"x\"]"), ["`x` is no rule of this file"]);
+        let ring = "geometry = { type = \"Polygon\", coordinates = [[[1, 1], [2, 1], [2, 2], [1, 2]]] }";
+        assert_eq!(scene(ring), ["a ring has at least four positions, and the last is the first"]);
+        let swapped = "geometry = { type = \"Point\", coordinates = [30.69, 103.83] }";
+        assert_eq!(scene(swapped), ["[30.69,103.83] is no longitude and latitude"]);
+        assert!(scene("geometry = { type = \"Point\", coordinates = [103.83, 30.69] }").is_empty());
+    }
+}

@@ -1,0 +1,225 @@
+//! Services, activities and scenes: what a node offers, and what those below know of it.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`hours`] | opening hours and the appointments in them |
+//! | [`request`] | a request, checked, as a case that opens |
+//! | [`check`] | what is wrong with `[[service]]` and `[[scene]]` before a start |
+//!
+//! **Format.** `city.brain.service.catalogue`: what one node's config offers, sent down to all below
+//! it whenever it has changed. `city.brain.service.wanted`: a node that is new asks its parent, which
+//! answers with its own catalogue and those that it has inherited. The newest catalogue of each
+//! ancestor is kept.
+//!
+//! **Promise.** A request is a case of the node that offers the service ([`super::cases`]); it alone
+//! counts appointments and seats, in the order of its own log, so none is given twice.
+
+pub mod check;
+pub mod hours;
+pub mod request;
+#[cfg(test)]
+mod tests;
+
+use crate::brain::cases::Refusal;
+use crate::brain::cases::letter::{Pen, data};
+use citybrain_hub::policy::{Policy, Row};
+use citybrain_hub::state::State;
+use citybrain_shared::config::Config;
+use citybrain_shared::config::closest;
+use citybrain_shared::config::services::{Scene, Service};
+use citybrain_shared::record::{Direction, Draft, Header, Kind};
+use citybrain_shared::{Address, Lane, Pos, Tier, view};
+use serde::{Deserialize, Serialize};
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use xxhash_rust::xxh3::xxh3_64;
+
+pub const PREFIX: &str = "city.brain.service.";
+const CATALOGUE: &str = "city.brain.service.catalogue";
+const WANTED: &str = "city.brain.service.wanted";
+
+/// `data` of a catalogue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Catalogue {
+    pub node: Address,
+    #[serde(default)]
+    pub services: Vec<Service>,
+    #[serde(default)]
+    pub scenes: Vec<Scene>,
+}
+
+impl Catalogue {
+    fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.scenes.is_empty()
+    }
+}
+
+pub struct Services {
+    me: Address,
+    own: Catalogue,
+    /// Of this node, as last sent, and of those above it.
+    known: BTreeMap<Address, Catalogue>,
+    /// The parent was asked for what it knows.
+    asked: bool,
+    dirty: BTreeSet<Option<Address>>,
+}
+
+impl Services {
+    pub fn new(config: &Config) -> Services {
+        let me = config.node.address.clone();
+        let own = Catalogue { node: me.clone(), services: config.service.clone(), scenes: config.scene.clone() };
+        Services { me, own, known: BTreeMap::new(), asked: false, dirty: BTreeSet::new() }
+    }
+
+    /// What is offered here: the node's own first, then that of its parent, and so on up.
+    pub fn services(&self) -> impl Iterator<Item = (&Address, &Service)> {
+        self.catalogues().flat_map(|c| c.services.iter().map(move |s| (&c.node, s)))
+    }
+
+    pub fn scenes(&self) -> impl Iterator<Item = (&Address, &Scene)> {
+        self.catalogues().flat_map(|c| c.scenes.iter().map(move |s| (&c.node, s)))
+    }
+
+    /// Deeper nodes sort behind those that they begin with.
+    fn catalogues(&self) -> impl Iterator<Item = &Catalogue> {
+        std::iter::once(&self.own).chain(self.known.values().rev().filter(|c| c.node != self.me))
+    }
+
+    /// The nearest service of that code or name; `of` says whose.
+    ///
+    /// # Errors
+    /// None of that name.
+    pub fn find(&self, word: &str, of: Option<&Address>) -> Result<(&Address, &Service), Refusal> {
+        let mut all = self.services().filter(|(node, _)| of.is_none_or(|of| of == *node));
+        let found = all.find(|(_, s)| s.code == word || s.name == word);
+        found.ok_or_else(|| {
+            let words = self.services().flat_map(|(_, s)| [s.code.as_str(), s.name.as_str()]);
+            let hint = match closest(word, words) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "`citybrain service list` shows what is offered".to_owned(),
+            };
+            let whose = of.map_or(String::new(), |of| format!(" of {of}"));
+            Refusal::new("not-found", format!("{} knows no service `{word}`{whose}", self.me), hint)
+        })
+    }
+
+    fn sent(&self, catalogue: &Catalogue, target: &str, id: &str, now_us: i64) -> Draft {
+        let pen = Pen { me: &self.me, now: view::time_of(now_us) };
+        let way = (Direction::Down, Tier::Neighbourhood);
+        let subject = catalogue.node.as_str();
+        pen.event(
+            CATALOGUE,
+            id,
+            subject,
+            Lane::Routine,
+            way,
+            target,
+            serde_json::json!({}),
+            serde_json::json!(catalogue),
+        )
+    }
+
+    /// Is the catalogue as last sent another than config's?
+    fn is_news(&self) -> bool {
+        match self.known.get(&self.me) {
+            Some(sent) => *sent != self.own,
+            None => !self.own.is_empty(),
+        }
+    }
+}
+
+impl Policy for Services {
+    fn decide(&self, _: &State, now_us: i64, header: &Header<'_>, _: &[u8]) -> Vec<Draft> {
+        let Some(origin) = header.origin.filter(|_| header.name == WANTED) else { return Vec::new() };
+        let Ok(child) = Address::parse(origin.address) else { return Vec::new() };
+        if !child.is_child_of(&self.me) {
+            return Vec::new();
+        }
+        let all = self.catalogues().filter(|c| !c.is_empty());
+        all.map(|c| self.sent(c, &format!("{child}/**"), &format!("{}.for.{child}.{now_us:x}", c.node), now_us))
+            .collect()
+    }
+
+    fn next_due_us(&self) -> Option<i64> {
+        let asks = !self.asked && self.me.parent().is_some();
+        (asks || self.is_news()).then_some(0)
+    }
+
+    fn on_due(&self, _: &State, now_us: i64) -> Vec<Draft> {
+        let mut drafts = Vec::new();
+        if self.is_news() {
+            let text = serde_json::to_vec(&self.own).expect("a catalogue has string keys only");
+            // The time too: a catalogue that comes back is news again.
+            let id = format!("{:016x}.{now_us:x}", xxh3_64(&text));
+            drafts.push(self.sent(&self.own, &format!("{}/**", self.me), &id, now_us));
+        }
+        if let Some(parent) = self.me.parent().filter(|_| !self.asked) {
+            let pen = Pen { me: &self.me, now: view::time_of(now_us) };
+            let way = (Direction::Up, parent.tier());
+            let none = serde_json::json!({});
+            drafts.push(pen.event(
+                WANTED,
+                &format!("wanted.{now_us:x}"),
+                self.me.as_str(),
+                Lane::Routine,
+                way,
+                "",
+                none.clone(),
+                none,
+            ));
+        }
+        drafts
+    }
+
+    fn apply(&mut self, _: Pos, header: &Header<'_>, payload: &[u8]) {
+        if header.kind != Kind::Event || !header.name.starts_with(PREFIX) {
+            return;
+        }
+        match header.name {
+            WANTED if header.origin.is_none() => {
+                self.asked = true;
+                self.dirty.insert(None);
+            }
+            CATALOGUE if header.direction == Direction::Down => {
+                let Some(catalogue) = data::<Catalogue>(payload) else { return };
+                let own = header.origin.is_none() && catalogue.node == self.me;
+                // What it passed on to a child says nothing new of others.
+                let from_above =
+                    header.origin.is_some() && catalogue.node != self.me && catalogue.node.covers(&self.me);
+                if own || from_above {
+                    self.dirty.insert(Some(catalogue.node.clone()));
+                    self.known.insert(catalogue.node.clone(), catalogue);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take_rows(&mut self) -> Vec<Row> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let row = |what: Option<Address>| match what {
+            None => (b"asked".to_vec(), self.asked.then(|| b"true".to_vec())),
+            Some(node) => {
+                let value = self.known.get(&node).map(|c| serde_json::to_vec(c).expect("rows have string keys only"));
+                (format!("k{node}").into_bytes(), value)
+            }
+        };
+        dirty.into_iter().map(row).collect()
+    }
+
+    fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        match std::str::from_utf8(key) {
+            Ok("asked") => self.asked = true,
+            Ok(text) if text.starts_with('k') => {
+                let catalogue: Catalogue = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+                self.known.insert(catalogue.node.clone(), catalogue);
+            }
+            _ => return Err("its kind is not known to this build".into()),
+        }
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,172 @@
+//! A request for a service, checked against what is offered, as a case that opens.
+
+use super::hours::{self, Hours};
+use crate::brain::cases::calendar::Calendar;
+use crate::brain::cases::{Opening, Refusal};
+use chrono::{DateTime, Utc};
+use citybrain_shared::Address;
+use citybrain_shared::case::{Booked, Booking, Contact, Kind, Seat};
+use citybrain_shared::config::services::Service;
+use citybrain_shared::view;
+
+/// Seats that one request may take.
+const SEATS_MAX: u32 = 20;
+/// Characters of one answer of a form.
+const ANSWER_MAX: usize = 500;
+
+/// What a request asks for, as an opening of a case of `node`'s.
+///
+/// # Errors
+/// [`Refusal`]: which answer is missing or wrong, and what would do.
+pub fn opening(
+    node: &Address,
+    service: &Service,
+    wanted: &view::ServiceRequest,
+    id: String,
+    calendar: &Calendar,
+    now: DateTime<Utc>,
+) -> Result<(Opening, Contact), Refusal> {
+    if wanted.by.trim().is_empty() {
+        return Err(Refusal::new("missing", "`by` is missing: who asks for it", "`--by NAME`"));
+    }
+    let mut contact = wanted.contact.clone();
+    let form = form(service, wanted, &mut contact)?;
+    let seat = if wanted.volunteer { Seat::Volunteer } else { Seat::Visitor };
+    if seat == Seat::Volunteer && service.volunteers.is_none() {
+        return Err(Refusal::new("bad-request", format!("{} asks for no volunteers", service.name), "leave it out"));
+    }
+    let seats = wanted.seats.unwrap_or(1);
+    if !(1..=SEATS_MAX).contains(&seats) || (seats > 1 && service.starts.is_none()) {
+        let detail = format!("{seats} seats of {} cannot be requested", service.name);
+        return Err(Refusal::new("bad-request", detail, format!("1 to {SEATS_MAX} of an activity, 1 of a service")));
+    }
+    let (at, until) = times(service, wanted.slot.as_deref(), calendar, now)?;
+    let booking = Booking {
+        node: node.clone(),
+        service: service.code.clone(),
+        name: service.name.clone(),
+        at,
+        until,
+        seat,
+        seats,
+        form,
+        state: Booked::Asked,
+    };
+    let opening = Opening {
+        id,
+        event: None,
+        by: wanted.by.clone(),
+        sos: false,
+        kind: Some(Kind::Service),
+        category: service.category.clone().unwrap_or_else(|| service.code.clone()),
+        title: service.name.clone(),
+        description: wanted.text.clone(),
+        place: wanted.place.clone().or_else(|| service.place.clone()),
+        channel: if wanted.channel.is_empty() { "service".into() } else { wanted.channel.clone() },
+        governance: service.governance.clone(),
+        has_contact: !contact.is_empty(),
+        booking: Some(booking),
+    };
+    Ok((opening, contact))
+}
+
+/// The answers that are nobody's secret; the others go to the contact data.
+fn form(
+    service: &Service,
+    wanted: &view::ServiceRequest,
+    contact: &mut Contact,
+) -> Result<std::collections::BTreeMap<String, String>, Refusal> {
+    let label = |name: &str, label: &str| if label.is_empty() { name.to_owned() } else { label.to_owned() };
+    let mut open = std::collections::BTreeMap::new();
+    for (name, answer) in &wanted.form {
+        let Some(field) = service.form.iter().find(|f| f.name == *name) else {
+            let known: Vec<&str> = service.form.iter().map(|f| f.name.as_str()).collect();
+            let hint =
+                if known.is_empty() { "it asks nothing".into() } else { format!("it asks {}", known.join(", ")) };
+            return Err(Refusal::new("bad-request", format!("{} does not ask `{name}`", service.name), hint));
+        };
+        let answer: String = answer.trim().chars().take(ANSWER_MAX).collect();
+        if !field.choices.is_empty() && !answer.is_empty() && !field.choices.contains(&answer) {
+            let detail = format!("`{answer}` is no answer to `{}`", label(name, &field.label));
+            return Err(Refusal::new("bad-request", detail, format!("one of {}", field.choices.join(", "))));
+        }
+        let all = if field.personal { &mut contact.more } else { &mut open };
+        if !answer.is_empty() {
+            all.insert(name.clone(), answer);
+        }
+    }
+    let given = |name: &str| open.contains_key(name) || contact.more.contains_key(name);
+    if let Some(field) = service.form.iter().find(|f| f.required && !given(&f.name)) {
+        let detail = format!("{} asks `{}`", service.name, label(&field.name, &field.label));
+        let choices = if field.choices.is_empty() { "…".into() } else { field.choices.join("|") };
+        return Err(Refusal::new("missing", detail, format!("`--form {}={choices}`", field.name)));
+    }
+    Ok(open)
+}
+
+type Span = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
+fn times(service: &Service, slot: Option<&str>, calendar: &Calendar, now: DateTime<Utc>) -> Result<Span, Refusal> {
+    if let Some((starts, ends)) = activity(service, calendar) {
+        if ends.unwrap_or(starts) <= now {
+            return Err(Refusal::new(
+                "too-late",
+                format!("{} was on {starts}", service.name),
+                "see what else is offered",
+            ));
+        }
+        return Ok((Some(starts), ends));
+    }
+    let Some(length_s) = service.slot.map(|l| length_s(l, calendar)) else {
+        return match slot {
+            None => Ok((None, None)),
+            Some(_) => {
+                Err(Refusal::new("bad-request", format!("{} has no appointments", service.name), "leave `--slot` out"))
+            }
+        };
+    };
+    let next = || {
+        let ahead = hours::slots_ahead(&hours_of(service), length_s, now, service.ahead_days, calendar);
+        let shown: Vec<String> = ahead.iter().take(3).map(|at| calendar.shown(*at)).collect();
+        if shown.is_empty() { "none is given".to_owned() } else { format!("such as `--slot '{}'`", shown.join("', '")) }
+    };
+    let Some(text) = slot else {
+        return Err(Refusal::new(
+            "missing",
+            format!("{} is given by appointment: `slot` is missing", service.name),
+            next(),
+        ));
+    };
+    let Some(at) = hours::moment(text, calendar) else {
+        return Err(Refusal::new("bad-request", format!("`{text}` is no moment"), next()));
+    };
+    if !is_slot(service, at, now, calendar) {
+        return Err(Refusal::new("no-slot", format!("{} has no appointment at {text}", service.name), next()));
+    }
+    Ok((Some(at), Some(at + chrono::TimeDelta::seconds(length_s.into()))))
+}
+
+/// Begin and end of an activity.
+pub fn activity(service: &Service, calendar: &Calendar) -> Option<Span2> {
+    let starts = hours::moment(service.starts.as_deref()?, calendar)?;
+    Some((starts, service.ends.as_deref().and_then(|t| hours::moment(t, calendar))))
+}
+
+type Span2 = (DateTime<Utc>, Option<DateTime<Utc>>);
+
+/// Is that the begin of an appointment that is given, and not over?
+pub fn is_slot(service: &Service, at: DateTime<Utc>, now: DateTime<Utc>, calendar: &Calendar) -> bool {
+    let Some(length_s) = service.slot.map(|l| length_s(l, calendar)) else { return false };
+    let last = calendar.day(now) + chrono::Days::new(service.ahead_days.into());
+    let day = calendar.day(at);
+    at > now && day <= last && hours::slots_of(&hours_of(service), length_s, day, calendar).contains(&at)
+}
+
+pub fn length_s(limit: citybrain_shared::config::cases::Limit, calendar: &Calendar) -> u32 {
+    u32::try_from(calendar.length_us(limit) / 1_000_000).unwrap_or(u32::MAX).max(1)
+}
+
+/// Config is checked before a start; what does not read opens nothing.
+pub fn hours_of(service: &Service) -> Vec<Hours> {
+    service.hours.iter().filter_map(|text| Hours::parse(text).ok()).collect()
+}

@@ -1,0 +1,189 @@
+//! Catalogues on their way down, and seats that are given once.
+
+use super::*;
+use crate::brain::cases::{Cases, Held, Opening};
+use chrono::{DateTime, Utc};
+use citybrain_shared::case::{Booked, Contact, Status, Verb};
+use citybrain_shared::config::{Variables, parse};
+use citybrain_shared::record::Origin;
+use citybrain_shared::{LogId, Selector};
+
+const OFFERS: &str = r#"
+[[service]]
+code = "haircut"
+name = "理发"
+hours = ["mon-fri 09:00-10:00"]
+slot = "30m"
+capacity = 1
+form = [{ name = "floor", required = true, choices = ["1", "2"] }, { name = "illness", personal = true }]
+[[service]]
+code = "sports-day"
+name = "运动会"
+starts = "2026-12-05 09:00"
+ends = "2026-12-05 12:00"
+places = 5
+volunteers = 1
+"#;
+
+fn config(address: &str, text: &str) -> Config {
+    let parsed = parse(&format!("[node]\naddress = \"{address}\"\ndata = \"d\"\n{text}"), &Variables::new());
+    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    parsed.config.unwrap()
+}
+
+fn now() -> DateTime<Utc> {
+    "2026-11-20T02:00:00Z".parse().unwrap() // Friday, 10:00 in Chengdu
+}
+
+/// Gives a draft of `from` to another node's part.
+fn carry(to: &mut Services, from: &str, draft: &Draft) -> Vec<Draft> {
+    let (header, payload) = draft.parts();
+    let origin = Origin { address: from, log: LogId(1), pos: Pos(1) };
+    let header = Header { origin: Some(origin), ..header };
+    let more = to.decide(&State::default(), now().timestamp_micros(), &header, payload);
+    to.apply(Pos(1), &header, payload);
+    more
+}
+
+fn keep(at: &mut Services, draft: &Draft) {
+    let (header, payload) = draft.parts();
+    at.apply(Pos(1), &header, payload);
+}
+
+#[test]
+fn a_new_node_asks_and_inherits_what_is_offered_above_it() {
+    let mut city = Services::new(&config("c", "[[service]]\ncode = \"a\"\nname = \"of the city\"\n"));
+    let mut street = Services::new(&config("c/s", "[[service]]\ncode = \"a\"\nname = \"of the street\"\n"));
+    let mut leaf = Services::new(&config("c/s/m", ""));
+    let us = now().timestamp_micros();
+    let sent = city.on_due(&State::default(), us);
+    sent.iter().for_each(|d| keep(&mut city, d));
+    assert_eq!(city.next_due_us(), None, "said once is enough");
+    carry(&mut street, "c", &sent[0]);
+    // The leaf is installed later, when nothing of this is on its way any more.
+    let asked = leaf.on_due(&State::default(), us);
+    assert_eq!(asked.len(), 1, "it has nothing to offer, and asks");
+    keep(&mut leaf, &asked[0]);
+    assert_eq!(leaf.next_due_us(), None);
+    let answers = carry(&mut street, "c/s/m", &asked[0]);
+    assert_eq!(answers.len(), 2);
+    for answer in &answers {
+        assert!(Selector::parse(answer.header().target).unwrap().root.as_str() == "c/s/m");
+        carry(&mut leaf, "c/s", answer);
+    }
+    // The nearest goes first; another's is named.
+    assert_eq!(leaf.find("a", None).unwrap().1.name, "of the street");
+    assert_eq!(leaf.find("a", Some(&Address::parse("c").unwrap())).unwrap().1.name, "of the city");
+    assert_eq!(leaf.find("b", None).unwrap_err().error, "not-found");
+    let mut again = Services::new(&config("c/s/m", ""));
+    for (key, value) in leaf.take_rows() {
+        again.load_row(&key, &value.unwrap()).unwrap();
+    }
+    assert_eq!(again.services().count(), 2);
+    assert_eq!(again.next_due_us(), None);
+}
+
+#[test]
+fn a_changed_catalogue_is_sent_again_and_nobody_speaks_for_a_node_that_is_not_above() {
+    let mut city = Services::new(&config("c", OFFERS));
+    let sent = city.on_due(&State::default(), now().timestamp_micros());
+    keep(&mut city, &sent[0]);
+    let rows = city.take_rows();
+    let mut changed = Services::new(&config("c", "[[service]]\ncode = \"new\"\nname = \"new\"\n"));
+    for (key, value) in &rows {
+        changed.load_row(key, value.as_ref().unwrap()).unwrap();
+    }
+    assert_eq!(changed.next_due_us(), Some(0));
+    let mut beside = Services::new(&config("d/s", ""));
+    carry(&mut beside, "c", &sent[0]);
+    assert_eq!(beside.services().count(), 0);
+}
+
+/// Opens a request at the node that offers it.
+fn request(cases: &mut Cases, word: &str, id: &str, wanted: &view::ServiceRequest) -> Result<Held, Refusal> {
+    let services = Services::new(&config("c/s/m", OFFERS));
+    let (node, service) = services.find(word, None)?;
+    let wanted = view::ServiceRequest { by: "王大妈".into(), ..wanted.clone() };
+    let (opening, contact): (Opening, Contact) =
+        request::opening(node, service, &wanted, id.to_owned(), cases.calendar(), now())?;
+    let (_, drafts) = cases.open(opening, contact, now().timestamp_micros());
+    for (i, draft) in drafts.iter().enumerate() {
+        let (header, payload) = draft.parts();
+        cases.apply(Pos(i as u64 + 1), &header, payload);
+    }
+    Ok(cases.get(id).unwrap().clone())
+}
+
+fn slot(text: &str) -> view::ServiceRequest {
+    let form = [("floor".to_owned(), "1".to_owned()), ("illness".to_owned(), "糖尿病".to_owned())];
+    view::ServiceRequest { slot: Some(text.into()), form: form.into(), ..Default::default() }
+}
+
+#[test]
+fn an_appointment_is_given_once_and_free_again_when_it_is_given_back() {
+    let mut cases = Cases::new(&config("c/s/m", OFFERS));
+    let at = slot("2026-11-23 09:00");
+    let first = request(&mut cases, "haircut", "20261120-0", &at).unwrap();
+    assert_eq!(first.case.booking.as_ref().unwrap().state, Booked::Booked);
+    let second = request(&mut cases, "理发", "20261120-1", &at).unwrap();
+    assert_eq!((second.case.status, second.case.booking.unwrap().state), (Status::Rejected, Booked::Refused));
+    let why = &second.history.last().unwrap().text;
+    assert!(why.contains("0 of 1 are left; free is 2026-11-23 09:30"), "{why}");
+    let ask = citybrain_shared::case::Ask {
+        by: "王大妈".into(),
+        role: Some(citybrain_shared::case::Role::Resident),
+        ..Default::default()
+    };
+    let (_, _, drafts) = cases.ask("20261120-0", Verb::Withdraw, &ask, "", now().timestamp_micros()).unwrap();
+    let (header, payload) = drafts[0].parts();
+    cases.apply(Pos(9), &header, payload);
+    let third = request(&mut cases, "haircut", "20261120-2", &at).unwrap();
+    assert_eq!(third.case.booking.unwrap().state, Booked::Booked);
+}
+
+#[test]
+fn a_request_that_could_not_be_given_says_what_could() {
+    let mut cases = Cases::new(&config("c/s/m", OFFERS));
+    let mut error =
+        |word: &str, wanted: view::ServiceRequest| request(&mut cases, word, "20261120-0", &wanted).unwrap_err();
+    let none = view::ServiceRequest { slot: None, ..slot("") };
+    assert!(error("haircut", none).hint.contains("2026-11-23 09:00"));
+    assert_eq!(error("haircut", slot("2026-11-22 09:00")).error, "no-slot");
+    assert_eq!(error("haircut", slot("2026-11-23 09:10")).error, "no-slot");
+    assert_eq!(error("haircut", view::ServiceRequest { form: [].into(), ..slot("2026-11-23 09:00") }).error, "missing");
+    let third_floor = [("floor".to_owned(), "3".to_owned())].into();
+    assert_eq!(
+        error("haircut", view::ServiceRequest { form: third_floor, ..slot("2026-11-23 09:00") }).error,
+        "bad-request"
+    );
+    assert!(error("hair-cut", slot("")).hint.contains("did you mean `haircut`?"));
+    assert_eq!(
+        error("haircut", view::ServiceRequest { volunteer: true, ..slot("2026-11-23 09:00") }).error,
+        "bad-request"
+    );
+}
+
+#[test]
+fn an_activity_counts_its_seats_and_its_volunteers_apart() {
+    let mut cases = Cases::new(&config("c/s/m", OFFERS));
+    let seats = |n: u32, volunteer: bool| view::ServiceRequest { seats: Some(n), volunteer, ..Default::default() };
+    let mut state =
+        |id: &str, n, v| request(&mut cases, "sports-day", id, &seats(n, v)).unwrap().case.booking.unwrap().state;
+    assert_eq!(state("20261120-0", 3, false), Booked::Booked);
+    assert_eq!(state("20261120-1", 3, false), Booked::Refused);
+    assert_eq!(state("20261120-2", 2, false), Booked::Booked);
+    assert_eq!(state("20261120-3", 1, true), Booked::Booked);
+    assert_eq!(state("20261120-4", 1, true), Booked::Refused);
+    let service = config("c/s/m", OFFERS).service.remove(1);
+    let free = cases.free(&service, now());
+    assert_eq!((free.places, free.volunteers), (Some(0), Some(0)));
+}
+
+#[test]
+fn what_is_personal_in_a_form_stays_with_the_contact() {
+    let mut cases = Cases::new(&config("c/s/m", OFFERS));
+    let held = request(&mut cases, "haircut", "20261120-0", &slot("2026-11-23 09:00")).unwrap();
+    assert_eq!(held.contact.unwrap().more["illness"], "糖尿病");
+    assert!(!serde_json::to_string(&held.case).unwrap().contains("糖尿病"));
+    assert_eq!(held.case.booking.unwrap().form["floor"], "1");
+}

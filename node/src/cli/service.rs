@@ -1,0 +1,129 @@
+//! `citybrain service`, `citybrain scene`
+
+use super::ask::segment;
+use super::{At, Fail, Output};
+use citybrain_shared::Address;
+use citybrain_shared::case::{Contact, Place};
+use citybrain_shared::view;
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub enum Service {
+    /// What is offered here: by this node, and by those above it
+    List {
+        /// Only what has this word in its code, name, description or provider
+        #[arg(long, value_name = "WORD")]
+        search: Option<String>,
+        /// Only those of this node
+        #[arg(long, value_name = "ADDRESS", value_parser = Address::parse)]
+        of: Option<Address>,
+        /// Only those with a date
+        #[arg(long)]
+        activities: bool,
+        #[command(flatten)]
+        at: At,
+    },
+    /// One, with what is free if this node offers it
+    Show {
+        /// Code or name
+        service: String,
+        #[arg(long, value_name = "ADDRESS", value_parser = Address::parse)]
+        of: Option<Address>,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Ask for it: a case of the node that offers it, with the appointment or the seats
+    Request(Box<Request>),
+}
+
+#[derive(Debug, Args)]
+pub struct Request {
+    /// Code or name
+    pub service: String,
+    /// Whose, where several nodes have one of that name
+    #[arg(long, value_name = "ADDRESS", value_parser = Address::parse)]
+    pub of: Option<Address>,
+    /// An appointment's begin: `2026-11-28 10:00`
+    #[arg(long, value_name = "TIME")]
+    pub slot: Option<String>,
+    /// Help at an activity
+    #[arg(long)]
+    pub volunteer: bool,
+    /// Seats of an activity [default: 1]
+    #[arg(long, value_name = "N")]
+    pub seats: Option<u32>,
+    /// An answer to what it asks; may be repeated
+    #[arg(long, value_name = "NAME=ANSWER", value_parser = super::variable)]
+    pub form: Vec<(String, String)>,
+    #[arg(long, default_value = "")]
+    pub text: String,
+    /// Where, in words
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub location: String,
+    /// Whom to call
+    #[arg(long, default_value = "")]
+    pub name: String,
+    #[arg(long, default_value = "")]
+    pub phone: String,
+    /// Yours: asked twice with the same one, it opens one case
+    #[arg(long)]
+    pub key: Option<String>,
+    #[arg(long, env = "USER", default_value = "")]
+    pub by: String,
+    #[command(flatten)]
+    pub at: At,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Scene {
+    /// Scenes of this node and of those above it
+    List(At),
+}
+
+impl Service {
+    pub fn act(self) -> Result<Output, Fail> {
+        match self {
+            Service::List { search, of, activities, at } => {
+                let mut query: Vec<(&str, String)> = search.map(|s| ("search", s)).into_iter().collect();
+                query.extend(of.map(|of| ("of", of.to_string())));
+                if activities {
+                    query.push(("activities", "true".into()));
+                }
+                at.ask("/v1/services", &query, Output::Services)
+            }
+            Service::Show { service, of, at } => {
+                let query: Vec<(&str, String)> = of.map(|of| ("of", of.to_string())).into_iter().collect();
+                at.ask(&format!("/v1/services/{}", segment(&service)), &query, |a| Output::Service(Box::new(a)))
+            }
+            Service::Request(request) => request.act(),
+        }
+    }
+}
+
+impl Request {
+    fn act(self) -> Result<Output, Fail> {
+        let place = Place { text: self.location, lat: None, lon: None };
+        let wanted = view::ServiceRequest {
+            of: self.of,
+            slot: self.slot,
+            volunteer: self.volunteer,
+            seats: self.seats,
+            form: self.form.into_iter().collect(),
+            text: self.text,
+            place: (place != Place::default()).then_some(place),
+            channel: "cli".into(),
+            contact: Contact { name: self.name, phone: self.phone, ..Contact::default() },
+            by: self.by,
+            key: self.key,
+        };
+        let path = format!("/v1/services/{}/requests", segment(&self.service));
+        self.at.node()?.post(&path, &wanted).map(|a| Output::Case(Box::new(a)))
+    }
+}
+
+impl Scene {
+    pub fn act(self) -> Result<Output, Fail> {
+        let Scene::List(at) = self;
+        at.ask("/v1/scenes", &[], Output::Scenes)
+    }
+}

@@ -1,0 +1,103 @@
+//! Services, activities and scenes.
+
+use super::View;
+use crate::Address;
+use crate::case::{Contact, Place};
+use crate::config::services::{Scene, Service};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+impl View for Services {
+    const SCHEMA: &'static str = "citybrain.services/1";
+}
+
+impl View for ServiceShown {
+    const SCHEMA: &'static str = "citybrain.service/1";
+}
+
+impl View for Scenes {
+    const SCHEMA: &'static str = "citybrain.scenes/1";
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Services {
+    /// The node's own first, then those of the nodes above it, nearest first.
+    pub services: Vec<Offer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Whose it is: requests become cases of this node.
+    pub node: Address,
+    #[serde(flatten)]
+    pub service: Service,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceShown {
+    pub offer: Offer,
+    /// What is free, only at the node that offers it: it alone counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free: Option<Free>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Free {
+    /// Appointments ahead, also full ones.
+    pub slots: Vec<Slot>,
+    /// Seats of an activity, if they are counted.
+    pub places: Option<u32>,
+    pub volunteers: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slot {
+    pub at: DateTime<Utc>,
+    /// In the calendar's zone: `2026-11-28 10:00`.
+    pub local: String,
+    pub free: u32,
+}
+
+/// What somebody asks for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceRequest {
+    /// Whose service, where several nodes have one of that code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<Address>,
+    /// An appointment's begin: RFC 3339, or local.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
+    /// Help instead of taking a seat.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub volunteer: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seats: Option<u32>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub form: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub channel: String,
+    pub contact: Contact,
+    pub by: String,
+    /// Of the asker's own; asked twice with the same one, it opens one case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scenes {
+    pub scenes: Vec<SceneShown>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SceneShown {
+    pub node: Address,
+    #[serde(flatten)]
+    pub scene: Scene,
+}
