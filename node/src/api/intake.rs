@@ -78,9 +78,6 @@ pub async fn event(
 }
 
 async fn one(ctx: &Ctx, event: &Bytes) -> Result<Response, Refusal> {
-    if event.len() > limits::EVENT_BYTES_MAX {
-        return Err(too_large("an event", limits::EVENT_BYTES_MAX));
-    }
     let draft = match (ctx.accept)(event, VIA) {
         Ok(draft) => draft,
         Err(letter) => return Err(refuse(ctx, letter).await),
