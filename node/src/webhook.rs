@@ -22,7 +22,7 @@ use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::WEBHOOK;
 use citybrain_shared::Pos;
 use citybrain_shared::config::{Config, Webhook};
-use citybrain_shared::record::{Direction, Header, Kind, Record};
+use citybrain_shared::record::{Direction, Header, Kind};
 use hmac::{Hmac, Mac};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use sha2::Sha256;
@@ -186,7 +186,7 @@ impl Sender {
             }
             let mut told = false;
             for entry in entries {
-                if let Ok((header, payload)) = Record::decode(&entry.bytes)
+                if let Ok((header, payload)) = Header::decode(&entry.bytes)
                     && fits(&self.config.types, &self.config.sources, &header, payload)
                 {
                     self.deliver(&header, payload)?;
