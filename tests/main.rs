@@ -15,6 +15,7 @@
 //! | `operations` | the questions of docs/operations.md: each fault made, each answer compared |
 //! | `ops` | stores by hand, dead letters settled, doctor, levels, config, metrics |
 //! | `open311` | GeoReport v2: golden answers, wrong input, keys, a request's whole life |
+//! | `webhooks` | events POSTed to other platforms, over failures and kills |
 //! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
 //! | `cli` | the commands, their answers and their exit codes |
 //! | `inspect` | any node asked through the links, traces, why, audits, stopped nodes' folders |
@@ -37,3 +38,4 @@ mod ops;
 mod outside_broker;
 mod rules;
 mod tree;
+mod webhooks;
