@@ -33,3 +33,4 @@ pub mod run;
 mod startup_pages;
 pub mod tokens;
 pub mod top;
+pub mod webhook;

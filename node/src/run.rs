@@ -8,6 +8,7 @@ use crate::api::{self, Ctx};
 use crate::brain::Brain;
 use crate::startup_pages;
 use crate::tokens::{self, Tokens};
+use crate::webhook::Webhooks;
 use citybrain_hub::Hub;
 use citybrain_hub::door::entrance::Entrance;
 use citybrain_hub::door::outside::{self, Outside};
@@ -156,7 +157,9 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
             Some(handle)
         }
     };
-    let operations = operations(facts, &links, front.door(), ingress.clone());
+    let webhooks = Webhooks::open(&config, &hub, &stopped).await?;
+    let mut operations = operations(facts, &links, front.door(), ingress.clone());
+    operations.webhooks = webhooks.counters().into();
     let ctx = ctx(&config, &hub, &links, front, ingress, operations, downlinks.clone(), started, stopped.clone());
     if let (Some(parent), Some(address)) = (&config.parent, config.node.address.parent()) {
         let tls = ClientFiles::of_parent(parent);
@@ -183,6 +186,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
         }
     });
 
+    webhooks.run()?;
     tasks.spawn(reload_on_hangup(config.clone(), hub.clone(), stopped.clone()));
     let note = Advertisement::write(&config, url.clone(), local);
     tasks.spawn(watchdog(hub.clone(), stopped.clone()));
@@ -334,6 +338,7 @@ fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc
         found: facts,
         door: Arc::new(move || door.as_ref().map_or_else(Vec::new, |door| door.counters().all())),
         links: Arc::new(move || links.links()),
+        webhooks: Arc::default(),
         again: Arc::new(move |topic, payload| {
             let again =
                 if topic.is_empty() { ingress.accept(payload).map(Some) } else { ingress.again(topic, payload) };

@@ -22,6 +22,7 @@ pub(super) fn validate(config: &Config, places: &Places, broken: &BTreeSet<Strin
     v.access(config);
     v.maps(config);
     v.reaches(config);
+    v.webhooks(config);
     v.problems
 }
 
@@ -278,6 +279,30 @@ impl Judge<'_> {
                 if filter.replace("{user}", "").contains(['{', '}']) {
                     self.bad(&path, "only `{user}` can be filled in here", "");
                 }
+            }
+        }
+    }
+
+    fn webhooks(&mut self, config: &Config) {
+        if self.broken.contains("webhook") {
+            return;
+        }
+        for (i, hook) in config.webhook.iter().enumerate() {
+            let at = |key: &str| format!("webhook.{i}.{key}");
+            if !Role::is_name(&hook.name) || hook.name.len() > 60 {
+                self.bad(&at("name"), format!("`{}` is no name", hook.name), "1 to 60 of `a-z`, `0-9`, `-`");
+            } else if config.webhook[..i].iter().any(|h| h.name == hook.name) {
+                let help = "each has a cursor under its own name";
+                self.bad(&at("name"), format!("`{}` is another webhook's name", hook.name), help);
+            }
+            let host = hook.url.strip_prefix("http://").map(|rest| rest.split(['/', '?']).next().unwrap_or_default());
+            if hook.url.starts_with("https://") {
+                let help = "put a proxy that speaks TLS on this machine, and name it here";
+                self.bad(&at("url"), "webhooks do not speak TLS yet", help);
+            } else if host.is_none_or(|host| host.is_empty() || host.contains('@'))
+                || hook.url.contains(char::is_whitespace)
+            {
+                self.bad(&at("url"), format!("`{}` is no place to POST to", hook.url), "write `http://HOST:PORT/PATH`");
             }
         }
     }
