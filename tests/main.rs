@@ -9,11 +9,13 @@
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
 //! | `clients` | MQTT clients that we did not write |
 //! | `doors` | TLS, client certificates, WebSocket, links by TLS |
-//! | `outside_broker` | the same tree over Mosquitto, killed in mid-stream |
+//! | `outside_broker` | the same tree over Mosquitto, NATS and RabbitMQ, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
 //! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
 //! | `operations` | the questions of docs/operations.md: each fault made, each answer compared |
 //! | `ops` | stores by hand, dead letters settled, doctor, levels, config, metrics |
+//! | `open311` | GeoReport v2: golden answers, wrong input, keys, a request's whole life |
+//! | `webhooks` | events POSTed to other platforms, over failures and kills |
 //! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
 //! | `cli` | the commands, their answers and their exit codes |
 //! | `inspect` | any node asked through the links, traces, why, audits, stopped nodes' folders |
@@ -30,8 +32,10 @@ mod doors;
 mod inspect;
 mod layers;
 mod limits;
+mod open311;
 mod operations;
 mod ops;
 mod outside_broker;
 mod rules;
 mod tree;
+mod webhooks;

@@ -1,109 +1,63 @@
-//! The same promises with Mosquitto between the nodes: without persistence, killed in mid-stream.
+//! The same promises with brokers between the nodes that we did not write: killed in mid-stream, with
+//! and without what they have on disk.
 
+use crate::harness::brokers::{Broker, Kind};
 use crate::harness::certs::Ca;
-use crate::harness::mqtt::publish_all;
-use crate::harness::{Tree, free_port, wait_for};
-use serde_json::json;
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use crate::harness::mqtt::{Client, publish_all};
+use crate::harness::{PATIENCE, Sent, Tree, wait_for};
+use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
-struct Mosquitto {
-    config: PathBuf,
-    port: u16,
-    process: Option<Child>,
+const LEAVES: [&str; 2] = ["c/s/m/n1", "c/s/m/n2"];
+
+/// Devices that publish until `enough`, so that every kill comes in mid-stream.
+fn devices(tree: &Tree, enough: &Arc<AtomicBool>) -> Vec<JoinHandle<Vec<Sent>>> {
+    let device = |(i, leaf): (usize, &&str)| {
+        let (leaf, port, enough) = ((*leaf).to_owned(), tree.node(leaf).mqtt, enough.clone());
+        std::thread::spawn(move || {
+            let mut sent = Vec::new();
+            while !enough.load(Ordering::Relaxed) {
+                sent.extend(publish_all(&leaf, port, &format!("o{i}-{:06}", sent.len()), 200, false));
+            }
+            sent
+        })
+    };
+    LEAVES.iter().enumerate().map(device).collect()
 }
 
-impl Mosquitto {
-    /// `None`, aloud, where it is not installed.
-    fn start(dir: &std::path::Path) -> Option<Mosquitto> {
-        Mosquitto::start_with(dir, "")
-    }
-
-    /// As [`Mosquitto::start`], with lines of its listener.
-    fn start_with(dir: &std::path::Path, more: &str) -> Option<Mosquitto> {
-        let port = free_port();
-        let config = dir.join(format!("mosquitto-{port}.conf"));
-        let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nmessage_size_limit 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\n{more}"
-        );
-        std::fs::write(&config, text).expect("the broker's config is written");
-        let mut broker = Mosquitto { config, port, process: None };
-        if broker.run() { Some(broker) } else { None }
-    }
-
-    fn run(&mut self) -> bool {
-        let path = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "mosquitto"];
-        let spawned = path.iter().find_map(|exe| {
-            Command::new(exe).arg("-c").arg(&self.config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
-        });
-        let Some(child) = spawned else {
-            eprintln!("SKIPPED: mosquitto is not installed (apt-get install mosquitto)");
-            return false;
-        };
-        self.process = Some(child);
-        let port = self.port;
-        wait_for("mosquitto listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-        true
-    }
-
-    fn kill9(&mut self) {
-        let mut child = self.process.take().expect("it runs");
-        child.kill().expect("SIGKILL can be sent");
-        child.wait().expect("it ends");
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        if self.process.is_some() {
-            self.kill9();
-        }
-    }
-}
-
-#[test]
-fn an_outside_broker_without_memory_killed_in_mid_stream_loses_and_doubles_nothing() {
+/// A tree whose nodes at `places` use outside brokers; each of these is killed twice in mid-stream
+/// and started again, the second time, with `delete`, without its data.
+fn nothing_is_lost_or_doubled(kind: Kind, places: &[&str], delete: bool) {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let (Some(mut low), Some(mut high)) = (Mosquitto::start(dir.path()), Mosquitto::start(dir.path())) else { return };
-    // The community's and the city's brokers are outside; the street's is its own.
-    let outside = HashMap::from([("c/s/m".to_owned(), low.port), ("c".to_owned(), high.port)]);
-    let leaves = ["c/s/m/n1", "c/s/m/n2"];
-    let mut tree = Tree::with(&leaves, &outside, "");
+    let Some(mut brokers) = places.iter().map(|_| Broker::start(kind, dir.path())).collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    let outside: HashMap<String, u16> =
+        places.iter().zip(&brokers).map(|(place, broker)| ((*place).to_owned(), broker.port)).collect();
+    let mut tree = Tree::with(&LEAVES, &outside, "");
     tree.start();
     wait_for("the city knows all", || {
         let known = tree.node("c").get("/v1/tree")?;
         (known["nodes"].as_array()?.len() == tree.nodes.len()).then_some(())
     });
     let enough = Arc::new(AtomicBool::new(false));
-    let devices: Vec<_> = leaves
-        .iter()
-        .enumerate()
-        .map(|(i, leaf)| {
-            let (leaf, port) = (leaf.to_string(), tree.node(leaf).mqtt);
-            let enough = enough.clone();
-            // It goes on until the last kill has come in mid-stream.
-            std::thread::spawn(move || {
-                let mut sent = Vec::new();
-                while !enough.load(Ordering::Relaxed) {
-                    sent.extend(publish_all(&leaf, port, &format!("o{i}-{:06}", sent.len()), 200, false));
-                }
-                sent
-            })
-        })
-        .collect();
+    let devices = devices(&tree, &enough);
     let (status, sent) =
         tree.node("c").post("/v1/send", &json!({"target": "c/**@neighbourhood", "type": "city.notice", "data": {}}));
     assert_eq!(status, 202, "{sent}");
-    for _ in 0..2 {
-        for broker in [&mut low, &mut high] {
+    for round in 0..2 {
+        for broker in &mut brokers {
             // Each time something has got through since the last kill.
             let there = tree.node("c").records().len();
             wait_for("the stream runs", || (tree.node("c").records().len() > there + 300).then_some(()));
             broker.kill9();
-            assert!(broker.run(), "it ran before");
+            if delete && round == 1 {
+                broker.delete_data();
+            }
+            broker.run();
         }
     }
     enough.store(true, Ordering::Relaxed);
@@ -113,9 +67,123 @@ fn an_outside_broker_without_memory_killed_in_mid_stream_loses_and_doubles_nothi
     wait_for("both neighbourhoods have answered", || {
         (tree.node("c").get(&format!("/v1/directives/{id}"))?["delivered"] == 2).then_some(())
     });
-    for leaf in leaves {
+    for leaf in LEAVES {
         assert_eq!(tree.node(leaf).records().iter().filter(|r| r.id == id).count(), 1, "{leaf}");
     }
+}
+
+// The street's broker is its own.
+
+#[test]
+fn mosquitto_without_memory_killed_in_mid_stream_loses_and_doubles_nothing() {
+    nothing_is_lost_or_doubled(Kind::Mosquitto, &["c/s/m", "c"], false);
+}
+
+#[test]
+fn nats_killed_in_mid_stream_and_robbed_of_its_data_loses_and_doubles_nothing() {
+    nothing_is_lost_or_doubled(Kind::Nats, &["c/s/m", "c"], true);
+}
+
+#[test]
+fn rabbitmq_killed_in_mid_stream_and_robbed_of_its_data_loses_and_doubles_nothing() {
+    nothing_is_lost_or_doubled(Kind::RabbitMq, &["c"], true);
+}
+
+/// Devices and apps at the brokers themselves: what a street's broker took while the street was
+/// killed is in the city's log once, and comes to an app at the city's broker.
+fn devices_and_apps_are_served_through_it(kind: Kind) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (Some(low), Some(high)) = (Broker::start(kind, dir.path()), Broker::start(kind, dir.path())) else { return };
+    let outside = HashMap::from([("c/s".to_owned(), low.port), ("c".to_owned(), high.port)]);
+    let mut tree = Tree::with(&["c/s"], &outside, "");
+    // Mosquitto knows dots within a level.
+    let topic = if kind == Kind::Mosquitto { "events/city.test" } else { "events/city/test" };
+    if kind != Kind::Mosquitto {
+        for node in tree.nodes.values() {
+            let text = std::fs::read_to_string(&node.config).expect("its config");
+            std::fs::write(&node.config, text.replace("[broker]\n", "[broker]\ndots_as_slashes = true\n"))
+                .expect("its config is written");
+        }
+    }
+    tree.start();
+    for address in ["c", "c/s"] {
+        wait_for("the node is at its broker", || {
+            (tree.node(address).get("/v1/status")?["door"]["connections"] == 1).then_some(())
+        });
+    }
+    let mut app = Client::connect(high.port, "app", false);
+    app.subscribe(topic, 1);
+    let port = low.port;
+    let device = std::thread::spawn(move || publish_all("c/s", port, "d", 3_000, false));
+    for _ in 0..2 {
+        let there = tree.node("c").records().len();
+        wait_for("the stream runs", || (tree.node("c").records().len() > there + 300).then_some(()));
+        tree.kill9("c/s");
+        tree.start_node("c/s");
+    }
+    let sent = device.join().expect("the device is done");
+    let wanted: HashSet<&str> = sent.iter().map(|s| s.id.as_str()).collect();
+    wait_for("the city holds all, once", || {
+        let records = tree.node("c").records();
+        let ids: Vec<&str> = records.iter().map(|r| r.id.as_str()).filter(|id| wanted.contains(id)).collect();
+        assert!(ids.len() <= wanted.len(), "the city holds some twice");
+        (ids.len() == wanted.len()).then_some(())
+    });
+    let mut got = HashSet::new();
+    while got.len() < wanted.len() {
+        let message = app.next_message(PATIENCE).unwrap_or_else(|| panic!("the app got {} of 3000", got.len()));
+        let event: Value = serde_json::from_slice(&message.payload).expect("a CloudEvent");
+        assert_eq!((message.topic.as_str(), &event["origin"]), (topic, &json!("c/s")), "{event}");
+        got.insert(event["id"].as_str().expect("an id").to_owned());
+    }
+    assert!(wanted.iter().all(|id| got.contains(*id)));
+}
+
+#[test]
+fn devices_and_apps_at_mosquitto_are_served_while_their_node_is_killed() {
+    devices_and_apps_are_served_through_it(Kind::Mosquitto);
+}
+
+#[test]
+fn devices_and_apps_at_nats_are_served_while_their_node_is_killed() {
+    devices_and_apps_are_served_through_it(Kind::Nats);
+}
+
+#[test]
+fn devices_and_apps_at_rabbitmq_are_served_while_their_node_is_killed() {
+    devices_and_apps_are_served_through_it(Kind::RabbitMq);
+}
+
+#[test]
+fn one_server_of_a_nats_cluster_is_killed_in_mid_stream_and_its_nodes_go_on_at_another() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let Some(mut servers) = Broker::nats_cluster(dir.path()) else { return };
+    let outside = HashMap::from([("c".to_owned(), servers[0].port)]);
+    let mut tree = Tree::with(&["c/s/m/n1", "c/s/m/n2"], &outside, "");
+    let one = format!("url = \"mqtt://127.0.0.1:{}\"", servers[0].port);
+    let all: Vec<String> = servers.iter().map(|s| format!("mqtt://127.0.0.1:{}", s.port)).collect();
+    for address in ["c", "c/s"] {
+        tree.edit(address, |text| text.replace(&one, &format!("url = \"{}\"", all.join(","))));
+    }
+    tree.start();
+    wait_for("the city knows all", || {
+        let known = tree.node("c").get("/v1/tree")?;
+        (known["nodes"].as_array()?.len() == tree.nodes.len()).then_some(())
+    });
+    let enough = Arc::new(AtomicBool::new(false));
+    let devices = devices(&tree, &enough);
+    // Each in turn, so that at least once it is the one that the nodes are at.
+    for server in &mut servers {
+        let there = tree.node("c").records().len();
+        wait_for("the stream runs", || (tree.node("c").records().len() > there + 300).then_some(()));
+        server.kill9();
+        let there = tree.node("c").records().len();
+        wait_for("the stream runs without it", || (tree.node("c").records().len() > there + 300).then_some(()));
+        server.run();
+    }
+    enough.store(true, Ordering::Relaxed);
+    let events: Vec<_> = devices.into_iter().flat_map(|d| d.join().expect("the device is done")).collect();
+    tree.wait_all_up(&events);
 }
 
 #[test]
@@ -130,7 +198,7 @@ fn an_outside_broker_is_reached_by_tls_with_a_certificate() {
         broker.cert.display(),
         broker.key.display()
     );
-    let Some(broker) = Mosquitto::start_with(dir.path(), &tls) else { return };
+    let Some(broker) = Broker::start_with(Kind::Mosquitto, dir.path(), &tls) else { return };
     let outside = HashMap::from([("c".to_owned(), broker.port)]);
     let mut tree = Tree::with(&["c/s"], &outside, "");
     let plain = format!("url = \"mqtt://127.0.0.1:{}\"", broker.port);

@@ -385,24 +385,36 @@ fn percent_encode(text: &str) -> String {
 /// CloudEvents' MQTT 5 binding, binary mode: attributes are user properties without a prefix, the
 /// payload is the data and its content type the data's.
 fn binary_mode(p: &Publish<'_>) -> Result<Vec<u8>, Refusal> {
+    structured(p.user_properties.iter(), p.content_type, p.payload)
+}
+
+/// An event whose attributes came beside its data, as one CloudEvents JSON object.
+///
+/// # Errors
+/// When the content type says JSON and the data is none.
+pub fn structured<'a>(
+    attributes: impl Iterator<Item = (&'a str, &'a str)>,
+    content_type: Option<&str>,
+    payload: &[u8],
+) -> Result<Vec<u8>, Refusal> {
     let mut json = serde_json::Map::new();
-    for (k, v) in p.user_properties.iter() {
+    for (k, v) in attributes {
         json.insert(k.to_owned(), v.into());
     }
-    if let Some(t) = p.content_type {
+    if let Some(t) = content_type {
         json.insert("datacontenttype".into(), t.into());
     }
     let content = json.get("datacontenttype").and_then(Value::as_str).unwrap_or("application/json");
     let subtype = content.split(';').next().unwrap_or_default().trim();
     let bad = |detail: String| Refusal::new("not-json", detail, reason::PAYLOAD_FORMAT);
-    if p.payload.is_empty() {
+    if payload.is_empty() {
     } else if subtype.ends_with("/json") || subtype.ends_with("+json") {
-        let data: Value = serde_json::from_slice(p.payload).map_err(|e| bad(format!("the data is not JSON: {e}")))?;
+        let data: Value = serde_json::from_slice(payload).map_err(|e| bad(format!("the data is not JSON: {e}")))?;
         json.insert("data".into(), data);
-    } else if let Ok(text) = std::str::from_utf8(p.payload) {
+    } else if let Ok(text) = std::str::from_utf8(payload) {
         json.insert("data".into(), text.into());
     } else {
-        json.insert("data_base64".into(), BASE64_STANDARD.encode(p.payload).into());
+        json.insert("data_base64".into(), BASE64_STANDARD.encode(payload).into());
     }
     serde_json::to_vec(&json).map_err(|e| bad(e.to_string()))
 }

@@ -206,7 +206,8 @@ impl Tree {
             self.notes.push(format!("{}: no `[parent]`: {own} works alone and sends nothing up", self.path(i)));
             return;
         };
-        let Ok(sought) = Endpoint::parse(&parent.url) else { return };
+        // Of a cluster's servers one will do: an embedded door is never several.
+        let Some(sought) = Endpoint::parse_all(&parent.url).ok().and_then(|all| all.into_iter().next()) else { return };
         let others = || (0..self.files.len()).filter(|j| *j != i);
         let at = others().find(|j| self.config(*j).is_some_and(|c| serves(c, &sought, &parent.url)));
         let by_address = others().find(|j| self.config(*j).is_some_and(|c| c.node.address == wanted));
@@ -331,7 +332,7 @@ fn listeners(config: &Config) -> Vec<(String, SocketAddr)> {
 /// listens on all its networks, is taken at its word: only the port can be compared.
 fn serves(config: &Config, sought: &Endpoint, url: &str) -> bool {
     if let Some(outside) = &config.broker.url {
-        return outside == url || Endpoint::parse(outside).as_ref() == Ok(sought);
+        return outside == url || Endpoint::parse_all(outside).is_ok_and(|all| all.contains(sought));
     }
     doors(config).any(|(listen, _)| is_there(listen, sought))
 }

@@ -108,6 +108,9 @@ fn files(config: &mut Config) -> Vec<(String, &mut PathBuf)> {
             (format!("listener.{i}.client_ca_file"), l.client_ca_file.as_mut()),
         ]);
     }
+    for (i, w) in config.webhook.iter_mut().enumerate() {
+        files.push((format!("webhook.{i}.secret_file"), w.secret_file.as_mut()));
+    }
     files.into_iter().filter_map(|(key, file)| Some((key, file?))).collect()
 }
 
@@ -118,6 +121,10 @@ fn on_disk(config: &mut Config, places: &Places) -> Vec<Problem> {
         if let Err(e) = std::fs::read(&*path) {
             let message = format!("cannot read `{}`: {e}", path.display());
             problems.push(Problem::new(message, places.value(&key), "paths are relative to the config file's folder"));
+        } else if key.ends_with(".secret_file")
+            && let Some(Err(why)) = std::fs::read_to_string(&*path).ok().map(|text| crate::webhook::secret(&text))
+        {
+            problems.push(Problem::new(why, places.value(&key), ""));
         } else if key == "access.users_file"
             && let Ok(text) = std::fs::read_to_string(&*path)
         {

@@ -30,5 +30,7 @@ pub mod logging;
 pub mod mqtt_publisher;
 pub mod replay;
 pub mod run;
+mod startup_pages;
 pub mod tokens;
 pub mod top;
+pub mod webhook;

@@ -6,13 +6,16 @@
 
 use crate::api::{self, Ctx};
 use crate::brain::Brain;
+use crate::startup_pages;
 use crate::tokens::{self, Tokens};
+use crate::webhook::Webhooks;
 use citybrain_hub::Hub;
 use citybrain_hub::door::entrance::Entrance;
+use citybrain_hub::door::outside::{self, Outside};
 use citybrain_hub::door::{self, Door};
 use citybrain_hub::engine::{self, Facts};
 use citybrain_hub::ingress::Ingress;
-use citybrain_hub::link::pipe::{self, Broker};
+use citybrain_hub::link::pipe::{self, Broker, Servers};
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
@@ -121,9 +124,9 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let links = Links::default();
     let context = Context::new(hub.clone(), &config.node, config.link.clone(), links.clone());
 
-    let door = match &config.broker.url {
-        Some(_) => None,
+    let front = match &config.broker.url {
         None => {
+            outside::retire(&hub).await.into_diagnostic()?;
             let entrances = entrances(&config).await?;
             let door = Door::new(
                 Arc::new(hub.clone()),
@@ -134,10 +137,19 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
                 &config.link,
             );
             tasks.spawn(door::serve(entrances, door.clone(), stopped.clone()));
-            Some(door)
+            Front::Embedded(door)
+        }
+        Some(url) => {
+            let b = &config.broker;
+            let tls = ClientFiles::of_broker(b);
+            let broker = broker(&config, url, b.username.clone(), b.password_file.as_deref(), tls)?;
+            let client = Outside::new(hub.clone(), ingress.clone(), &config, broker);
+            let seen = client.seen.clone();
+            tasks.spawn(client.run(stopped.clone()));
+            Front::Outside(seen)
         }
     };
-    let downlinks = match downlink_pipe(&config, door.clone(), &hub)? {
+    let downlinks = match downlink_pipe(&config, front.door(), &hub)? {
         None => None,
         Some(dial) => {
             let (handle, driver) = Downlinks::new(context.clone(), dial);
@@ -145,8 +157,10 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
             Some(handle)
         }
     };
-    let operations = operations(facts, &links, door.clone(), ingress.clone());
-    let ctx = ctx(&config, &hub, &links, door, ingress, operations, downlinks.clone(), started, stopped.clone());
+    let webhooks = Webhooks::open(&config, &hub, &stopped).await?;
+    let mut operations = operations(facts, &links, front.door(), ingress.clone());
+    operations.webhooks = webhooks.counters().into();
+    let ctx = ctx(&config, &hub, &links, front, ingress, operations, downlinks.clone(), started, stopped.clone());
     if let (Some(parent), Some(address)) = (&config.parent, config.node.address.parent()) {
         let tls = ClientFiles::of_parent(parent);
         let broker = broker(&config, &parent.url, parent.username.clone(), parent.password_file.as_deref(), tls)?;
@@ -172,10 +186,12 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
         }
     });
 
+    webhooks.run()?;
     tasks.spawn(reload_on_hangup(config.clone(), hub.clone(), stopped.clone()));
     let note = Advertisement::write(&config, url.clone(), local);
     tasks.spawn(watchdog(hub.clone(), stopped.clone()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    startup_pages::give_back();
     tracing::info!(node = %config.node.address, mqtt = %config.broker.listen, api = %url, "The node is ready.");
 
     let why = told_to_stop(hub.clone()).await;
@@ -188,6 +204,21 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
         tracing::warn!("Some connections did not end in time and are cut.");
     }
     Ok(())
+}
+
+/// Where devices and apps are: at this node, or at an outside broker.
+enum Front {
+    Embedded(Arc<Door>),
+    Outside(Arc<outside::Seen>),
+}
+
+impl Front {
+    fn door(&self) -> Option<Arc<Door>> {
+        match self {
+            Front::Embedded(door) => Some(door.clone()),
+            Front::Outside(_) => None,
+        }
+    }
 }
 
 async fn bind(address: std::net::SocketAddr, key: &str) -> miette::Result<TcpListener> {
@@ -235,13 +266,12 @@ fn broker(
     file: Option<&Path>,
     tls: Option<ClientFiles>,
 ) -> miette::Result<Broker> {
-    let Endpoint { host, port, is_tls } = Endpoint::parse(url).map_err(|why| miette!("`{url}` {why}"))?;
-    if is_tls && tls.is_none() {
+    let servers = Endpoint::parse_all(url).map_err(|why| miette!("`{url}` {why}"))?;
+    if servers.iter().any(|s| s.is_tls) && tls.is_none() {
         return Err(miette!("`{url}` needs `ca_file`"));
     }
     Ok(Broker {
-        host,
-        port,
+        servers: Servers::new(servers.into_iter().map(|s| (s.host, s.port))),
         username,
         password: password(file)?,
         tls,
@@ -271,7 +301,7 @@ fn ctx(
     config: &Config,
     hub: &Hub,
     links: &Links,
-    door: Option<Arc<Door>>,
+    front: Front,
     ingress: Arc<Ingress>,
     operations: api::ops::Sources,
     downlinks: Option<Downlinks>,
@@ -285,7 +315,7 @@ fn ctx(
         hub: hub.clone(),
         config: config.clone(),
         links: Arc::new(move || link_views.links().iter().map(|l| link_view(l, &link_hub)).collect()),
-        door: Arc::new(move || door_view(&broker, door.as_deref(), &door_hub)),
+        door: Arc::new(move || door_view(&broker, &front, &door_hub)),
         ready: Arc::new(move || match ready_hub.trouble() {
             Some(why) => view::Ready { ready: false, reasons: vec![why] },
             None => view::Ready { ready: true, reasons: Vec::new() },
@@ -308,6 +338,7 @@ fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc
         found: facts,
         door: Arc::new(move || door.as_ref().map_or_else(Vec::new, |door| door.counters().all())),
         links: Arc::new(move || links.links()),
+        webhooks: Arc::default(),
         again: Arc::new(move |topic, payload| {
             let again =
                 if topic.is_empty() { ingress.accept(payload).map(Some) } else { ingress.again(topic, payload) };
@@ -367,20 +398,23 @@ fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {
     }
 }
 
-fn door_view(broker: &citybrain_shared::config::Broker, door: Option<&Door>, hub: &Hub) -> view::Door {
+fn door_view(broker: &citybrain_shared::config::Broker, front: &Front, hub: &Hub) -> view::Door {
     let sessions = hub.state(|s| s.sessions.len()) as u64;
-    let Some(door) = door else {
-        return view::Door {
-            kind: "outside".into(),
-            address: broker.url.clone().unwrap_or_default(),
-            connections: 0,
-            connections_max: 0,
-            sessions,
-            received: 0,
-            delivered: 0,
-            dropped: 0,
-            refused: 0,
-        };
+    let door = match front {
+        Front::Embedded(door) => door,
+        Front::Outside(seen) => {
+            return view::Door {
+                kind: "outside".into(),
+                address: broker.url.clone().unwrap_or_default(),
+                connections: seen.connected.load(Ordering::Relaxed).into(),
+                connections_max: 1,
+                sessions,
+                received: seen.received.load(Ordering::Relaxed),
+                delivered: seen.delivered.load(Ordering::Relaxed),
+                dropped: 0,
+                refused: seen.refused.load(Ordering::Relaxed),
+            };
+        }
     };
     let c = door.counters();
     view::Door {

@@ -24,9 +24,11 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// The name of the token that the running node leaves in its data folder.
 pub const LOCAL: &str = "local";
 
-/// What somebody may do. Each may do what those before it may.
+/// What somebody may do. An operator may all that the others may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Role {
+    /// Files and reads requests by Open311, and nothing else.
+    App,
     /// Reads, here and below.
     Reader,
     /// Changes things, too.
@@ -36,6 +38,7 @@ pub enum Role {
 impl Role {
     pub fn as_str(self) -> &'static str {
         match self {
+            Role::App => "app",
             Role::Reader => "reader",
             Role::Operator => "operator",
         }
@@ -68,9 +71,10 @@ impl FromStr for Entry {
             return Err("a line is `NAME ROLE SHA-256`".into());
         };
         let role = match role {
+            "app" => Role::App,
             "reader" => Role::Reader,
             "operator" => Role::Operator,
-            other => return Err(format!("`{other}` is no role: reader, operator")),
+            other => return Err(format!("`{other}` is no role: app, reader, operator")),
         };
         if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err("the third word is no SHA-256: 64 hexadecimal digits".into());

@@ -69,6 +69,11 @@ pub struct Config {
     /// What belongs together, on a map.
     #[serde(default)]
     pub scene: Vec<services::Scene>,
+    #[serde(default)]
+    pub open311: Open311,
+    /// Platforms that are told of events.
+    #[serde(default)]
+    pub webhook: Vec<Webhook>,
     /// The file that this was read from, if it was one; not a key.
     #[serde(skip)]
     pub read_from: Option<ReadFrom>,
@@ -110,6 +115,9 @@ pub struct Broker {
     pub url: Option<String>,
     pub username: Option<String>,
     pub password_file: Option<PathBuf>,
+    /// On the outside broker `events/city.test` is `events/city/test`: RabbitMQ's MQTT, and NATS before
+    /// 2.10, know no dot within a topic's level.
+    pub dots_as_slashes: bool,
     /// For `mqtts://`: PEM file of the certificates that sign the outside broker's.
     pub ca_file: Option<PathBuf>,
     /// This node's certificate there, and its key.
@@ -136,6 +144,7 @@ impl Default for Broker {
             url: None,
             username: None,
             password_file: None,
+            dots_as_slashes: false,
             ca_file: None,
             cert_file: None,
             key_file: None,
@@ -324,6 +333,44 @@ impl Default for Api {
     fn default() -> Self {
         Api { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), tokens_file: None }
     }
+}
+
+/// Where events are POSTed to, as CloudEvents.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// `a-z`, `0-9`, `-`; unique. Its cursor is kept under this name.
+    pub name: String,
+    /// `http://HOST[:PORT]/PATH`
+    pub url: String,
+    /// Types of events, or what they begin with. Default: all.
+    #[serde(default)]
+    pub types: Vec<String>,
+    /// What sources begin with. Default: all.
+    #[serde(default)]
+    pub sources: Vec<String>,
+    /// Its first line is the key of the signature, at least 16 bytes; after `whsec_` base64. Without
+    /// it nothing is signed.
+    #[serde(default)]
+    pub secret_file: Option<PathBuf>,
+}
+
+/// What Open311's discovery says of this node, and who may read by it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Open311 {
+    /// Whom to ask, for people.
+    pub contact: String,
+    /// How to get an `api_key`, for people.
+    pub key_service: String,
+    /// Where clients reach it, without a slash at its end: `https://city.example/open311/v2`.
+    /// Default: the host that they ask, without TLS.
+    pub url: Option<String>,
+    /// It is no place for real requests.
+    pub test: bool,
+    /// Everybody who reaches the API may read requests, also where it has a tokens file. What
+    /// residents wrote is shown; their names and telephone numbers never are.
+    pub public: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -56,6 +56,7 @@ views! {
     Directive = "citybrain.directive/1",
     Sent = "citybrain.sent/1",
     Accepted = "citybrain.accepted/1",
+    AcceptedBatch = "citybrain.accepted-batch/1",
     Alarms = "citybrain.alarms/1",
     AlarmShown = "citybrain.alarm/1",
     Rules = "citybrain.rules/1",
@@ -485,6 +486,12 @@ pub struct Accepted {
     pub pos: Pos,
     /// It was there already, at `pos`.
     pub duplicate: bool,
+}
+
+/// Events of one batch, in its order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AcceptedBatch {
+    pub events: Vec<Accepted>,
 }
 
 // ---- rules and alarms --------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 //! Starts trees of nodes, breaks them, and compares what is in their logs.
 
+pub mod brokers;
 pub mod certs;
 pub mod mqtt;
 pub mod page;

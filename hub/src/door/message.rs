@@ -191,6 +191,17 @@ impl Message {
         self.expires_us.is_some_and(|at| at <= now_us)
     }
 
+    /// The payload as a subscriber gets it.
+    pub fn whole_payload(&self) -> Vec<u8> {
+        match &self.splice {
+            None => self.payload.to_vec(),
+            Some((at, s)) => {
+                let comma: &[u8] = if s.comma { b"," } else { b"" };
+                [&self.payload[..*at], &s.member[..], comma, &self.payload[*at..]].concat()
+            }
+        }
+    }
+
     /// Appends it as a packet, unless it is larger than `packet_bytes_max`: then false.
     pub fn put(
         &self,

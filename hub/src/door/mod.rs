@@ -38,6 +38,7 @@ pub mod held;
 pub mod local;
 pub mod message;
 pub mod meta;
+pub mod outside;
 pub mod packet;
 pub mod route;
 pub mod seats;

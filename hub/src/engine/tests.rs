@@ -133,6 +133,10 @@ fn a_directive_for_the_node_is_answered_in_the_commit_that_takes_it() {
 
 /// A frame of the child's log from `after` to its end, as its link would send it.
 fn frame(child: &Node, after: Pos, lease: u64) -> (Vec<u8>, Pos) {
+    frame_packed(child, after, lease, |_| None)
+}
+
+fn frame_packed(child: &Node, after: Pos, lease: u64, pack: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> (Vec<u8>, Pos) {
     let reader = child.hub.reader();
     let (party, log) = child.hub.state(|s| (Party { inc: s.me.inc, boot: s.me.boot }, s.me.epoch().log));
     let entries = reader.read(after, None, 1000, usize::MAX).unwrap();
@@ -157,7 +161,7 @@ fn frame(child: &Node, after: Pos, lease: u64) -> (Vec<u8>, Pos) {
         upto_chain: reader.chain_at(upto).unwrap().unwrap(),
         records: 0,
     };
-    (b.finish(head, |_| None), upto)
+    (b.finish(head, pack), upto)
 }
 
 fn grant(parent: &Node, child: &Node, lease: u64) {
@@ -195,6 +199,75 @@ fn a_frame_is_taken_once_and_its_repetition_is_acknowledged_again() {
     assert_eq!(parent.receive("c/s", b"rubbish".to_vec()), Received::Ignore);
     child.close();
     parent.close();
+}
+
+#[test]
+fn a_poison_record_is_parked_in_the_commit_of_its_frame_and_its_neighbours_are_taken() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (child, parent) = (Node::open(a.path(), "c/s"), Node::open(b.path(), "c"));
+    for i in 0..3 {
+        child.offer(&event(&i.to_string(), ""));
+    }
+    grant(&parent, &child, 1);
+    // A child whose memory is bad: the frame's checksum holds, its first record is of no known kind.
+    let poisoned = |body: &[u8]| {
+        let mut body = body.to_vec();
+        body[4] = 250;
+        Some(zstd::bulk::compress(&body, 1).unwrap())
+    };
+    let (bytes, upto) = frame_packed(&child, Pos::ZERO, 1, poisoned);
+    for _ in 0..2 {
+        let Received::Ack(ack) = parent.receive("c/s", bytes.clone()) else { panic!("refused") };
+        assert_eq!((ack.upto, ack.gap), (upto, false), "the lane goes on");
+        assert_eq!(parent.events().len(), 2);
+        assert_eq!(parent.hub.state(|s| s.dead_letters.values().cloned().collect::<Vec<_>>()), ["poison"]);
+    }
+    child.close();
+    parent.close();
+}
+
+#[test]
+fn a_record_too_large_for_the_peer_is_parked_once_and_the_lane_goes_on() {
+    use crate::link::frames::{Audience, Press};
+    use crate::link::sender::Send;
+    let dir = tempfile::tempdir().unwrap();
+    let child = Node::open(dir.path(), "c/s");
+    child.offer(&event("small", ""));
+    child.offer(&event("large", &format!(r#","data":"{}""#, "x".repeat(20_000))));
+    child.offer(&event("last", ""));
+    let reader = child.hub.reader();
+    let (me, epochs) = child.hub.state(|s| (Party { inc: s.me.inc, boot: s.me.boot }, s.me.epochs.clone()));
+    let start = Cursor { log: epochs.last().unwrap().log, upto: Pos::ZERO, chain: 0 };
+    let session = crate::link::handshake::Session {
+        party: me,
+        lease: 1,
+        log: start.log,
+        starts: [start; 2],
+        credit: 8,
+        message_bytes_max: 16 * 1024,
+    };
+    let press = Press {
+        reader: &reader,
+        address: &child.config.node.address,
+        me,
+        epochs: &epochs,
+        session: &session,
+        audience: &Audience::Up(Address::parse("c").unwrap()),
+        outbox: None,
+        compress: false,
+        now_us: 0,
+    };
+    let send = Send { lane: Lane::Routine, after: Pos::ZERO, looked: Pos::ZERO, cover: false };
+    let mut builder = FrameBuilder::default();
+    let first = press.build(&mut builder, send, Pos::ZERO).unwrap();
+    assert_eq!((first.records, first.upto), (2, reader.last()));
+    let [Note::DeadLetter(letter)] = &first.parked[..] else { panic!("{:?}", first.parked) };
+    assert_eq!(letter.reason, "too-large-for-link");
+    assert!(letter.detail.contains("16384 bytes"), "{}", letter.detail);
+    // Sent again after a loss: the frame is the same, and there is no second dead letter.
+    let again = press.build(&mut builder, send, first.upto).unwrap();
+    assert_eq!((again.records, again.upto, again.parked.len()), (2, first.upto, 0));
+    child.close();
 }
 
 #[test]

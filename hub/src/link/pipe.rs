@@ -176,11 +176,43 @@ pub fn local(mut client: LocalClient) -> Pipe {
     LocalPipe { tx, rx }.into()
 }
 
+/// The servers of one broker, of which each new connection takes the next: whoever lost the one that
+/// was killed is at another at once.
+#[derive(Clone, Debug)]
+pub struct Servers {
+    all: Arc<[(String, u16)]>,
+    turn: Arc<AtomicUsize>,
+}
+
+impl Servers {
+    /// Hosts and ports; at least one.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn new(all: impl IntoIterator<Item = (String, u16)>) -> Servers {
+        let all: Arc<[_]> = all.into_iter().collect();
+        assert!(!all.is_empty(), "a broker has a server");
+        Servers { all, turn: Arc::default() }
+    }
+
+    fn next(&self) -> (String, u16) {
+        self.all[self.turn.fetch_add(1, Ordering::Relaxed) % self.all.len()].clone()
+    }
+}
+
+impl std::fmt::Display for Servers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, (host, port)) in self.all.iter().enumerate() {
+            write!(f, "{}{host}:{port}", if i == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
 /// How to reach a broker.
 #[derive(Clone, Debug)]
 pub struct Broker {
-    pub host: String,
-    pub port: u16,
+    pub servers: Servers,
     pub username: Option<String>,
     pub password: Option<String>,
     /// Read for each connection.
@@ -190,30 +222,37 @@ pub struct Broker {
     pub message_bytes_max: usize,
 }
 
-/// Opens one connection with a clean session. The poll task is spawned here and ends with it.
+/// What every connection to a broker has in common.
 ///
-/// `will`: topic and payload that the broker publishes, retained, when the connection breaks.
-pub fn connect(broker: &Broker, client_id: String, will: Option<(String, Vec<u8>)>, filters: Vec<String>) -> Pipe {
-    let mut options = MqttOptions::new(client_id, broker.host.clone(), broker.port);
+/// # Errors
+/// Why the TLS files cannot be used.
+pub(crate) fn options(broker: &Broker, client_id: String, packet_bytes_max: usize) -> Result<MqttOptions, String> {
+    let (host, port) = broker.servers.next();
+    let mut options = MqttOptions::new(client_id, host, port);
     options.set_keep_alive(Duration::from_secs(broker.keep_alive_s.max(1).into()));
-    options.set_clean_session(true);
-    let packet_bytes_max = broker.message_bytes_max + PACKET_SLACK_BYTES;
     options.set_max_packet_size(packet_bytes_max, packet_bytes_max);
     if let Some(user) = &broker.username {
         options.set_credentials(user.clone(), broker.password.clone().unwrap_or_default());
     }
+    if let Some(files) = &broker.tls {
+        let config = files.config().map_err(|e| e.to_string())?;
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
+    }
+    Ok(options)
+}
+
+/// Opens one connection with a clean session. The poll task is spawned here and ends with it.
+///
+/// `will`: topic and payload that the broker publishes, retained, when the connection breaks.
+pub fn connect(broker: &Broker, client_id: String, will: Option<(String, Vec<u8>)>, filters: Vec<String>) -> Pipe {
+    let (mut options, refused) = match options(broker, client_id, broker.message_bytes_max + PACKET_SLACK_BYTES) {
+        Ok(options) => (options, None),
+        Err(why) => (MqttOptions::new("", "", 0), Some(why)),
+    };
+    options.set_clean_session(true);
     if let Some((topic, payload)) = will {
         options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, true));
     }
-    let tls = broker.tls.as_ref().map(ClientFiles::config).transpose();
-    let refused = match tls {
-        Ok(Some(config)) => {
-            options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
-            None
-        }
-        Ok(None) => None,
-        Err(error) => Some(error.to_string()),
-    };
     let (client, mut events) = AsyncClient::new(options, OUTBOX_MESSAGES_MAX);
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
@@ -282,7 +321,7 @@ async fn poll(
 }
 
 /// An error with what is behind it.
-fn reason(error: &dyn std::error::Error) -> String {
+pub(crate) fn reason(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(c) = cause {

@@ -105,6 +105,9 @@ pub struct Peer {
     pub dropped: u64,
 }
 
+/// Sessions whose ids begin so belong to the node's own webhooks; no client may have such an id.
+pub const WEBHOOK: &str = "$webhook/";
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Session {
     pub user: String,

@@ -148,6 +148,14 @@ pub(super) fn shown(
 /// `POST /v1/cases`. 201 after the fsync; 200 when the same `key` has opened it before.
 pub async fn open(From(ctx): From<Arc<Ctx>>, body: Bytes) -> Result<Response, Refusal> {
     let new: view::CaseNew = parse(&body, "{\"category\":\"路灯\",\"title\":\"…\",\"by\":\"…\"}")?;
+    let (id, fresh) = open_new(&ctx, new).await?;
+    let now = ctx.as_of();
+    let shown = look(&ctx, |cases| cases.find(&id).map(|h| shown(cases, h, Some(Role::Worker), None, now)))??;
+    Ok(ctx.answer_with(if fresh { StatusCode::CREATED } else { StatusCode::OK }, shown))
+}
+
+/// Opens a case after the fsync: its id, and whether it is new.
+pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, bool), Refusal> {
     let known = &ctx.config.category;
     let named = |c: &&citybrain_shared::config::cases::Category| c.code == new.category || c.name == new.category;
     if !known.is_empty() && !new.sos && known.iter().find(named).is_none() {
@@ -163,6 +171,7 @@ pub async fn open(From(ctx): From<Arc<Ctx>>, body: Bytes) -> Result<Response, Re
     }
     let source = format!("/{}/cases", ctx.address());
     let key = new.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let contact = new.contact.clone();
     let channel = if new.channel.is_empty() { "api".into() } else { new.channel.clone() };
     let opening = move |day| Opening {
         id: intake::id(day, &source, &key),
@@ -179,8 +188,7 @@ pub async fn open(From(ctx): From<Arc<Ctx>>, body: Bytes) -> Result<Response, Re
         has_contact: !new.contact.is_empty(),
         booking: None,
     };
-    let contact = serde_json::from_slice::<view::CaseNew>(&body).map(|n| n.contact).unwrap_or_default();
-    let (id, fresh) = decide(&ctx, move |cases, now_us| {
+    decide(ctx, move |cases, now_us| {
         let opening = opening(cases.calendar().day(view::time_of(now_us)));
         if cases.get(&opening.id).is_some() {
             return (Ok((opening.id, false)), Vec::new());
@@ -188,10 +196,7 @@ pub async fn open(From(ctx): From<Arc<Ctx>>, body: Bytes) -> Result<Response, Re
         let (case, drafts) = cases.open(opening, contact, now_us);
         (Ok((case.id, true)), drafts)
     })
-    .await?;
-    let now = ctx.as_of();
-    let shown = look(&ctx, |cases| cases.find(&id).map(|h| shown(cases, h, Some(Role::Worker), None, now)))??;
-    Ok(ctx.answer_with(if fresh { StatusCode::CREATED } else { StatusCode::OK }, shown))
+    .await
 }
 
 /// `POST /v1/cases/{id}/{step}`
@@ -211,17 +216,22 @@ pub async fn step(
         return answer_shown(&ctx, &id, None);
     }
     let verb: Verb = step.parse().map_err(|e| Refusal::not_found(format!("no such step: {e}"), ""))?;
-    let wish = uuid::Uuid::now_v7().to_string();
-    let (id, told) = decide(&ctx, move |cases, now_us| match cases.ask(&id, verb, &ask, &wish, now_us) {
-        Ok((id, told, drafts)) => (Ok((id, told)), drafts),
-        Err(e) => (Err(e.into()), Vec::new()),
-    })
-    .await?;
+    let (id, told) = wish(&ctx, id, verb, ask).await?;
     let asked = match told {
         Told::Done => None,
         Told::Sent { to, .. } => Some(to),
     };
     answer_shown(&ctx, &id, asked)
+}
+
+/// Steps a case, or asks its owner to: its whole id, and which of both.
+pub(super) async fn wish(ctx: &Ctx, id: String, verb: Verb, ask: Ask) -> Result<(String, Told), Refusal> {
+    let wish = uuid::Uuid::now_v7().to_string();
+    decide(ctx, move |cases, now_us| match cases.ask(&id, verb, &ask, &wish, now_us) {
+        Ok((id, told, drafts)) => (Ok((id, told)), drafts),
+        Err(e) => (Err(e.into()), Vec::new()),
+    })
+    .await
 }
 
 fn answer_shown(ctx: &Ctx, id: &str, asked: Option<Address>) -> Result<Response, Refusal> {
@@ -282,7 +292,7 @@ fn no_brain() -> Refusal {
     Refusal::not_found("this node keeps no cases", "")
 }
 
-fn look<T>(ctx: &Ctx, look: impl FnOnce(&Cases) -> T) -> Result<T, Refusal> {
+pub(super) fn look<T>(ctx: &Ctx, look: impl FnOnce(&Cases) -> T) -> Result<T, Refusal> {
     look_by(ctx, |brain| look(&brain.cases))
 }
 

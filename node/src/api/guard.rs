@@ -1,6 +1,6 @@
 //! Who may pass: the door before every route, where the config names a tokens file.
 //!
-//! Health checks pass without a token. A reader may read; whatever changes something needs an
+//! Health checks pass without a token. A reader may read; an app has only Open311, which asks for itself; whatever changes something needs an
 //! operator. A question to a node below is judged here, where it comes in: the nodes of a tree
 //! trust those above them.
 
@@ -40,7 +40,7 @@ fn needed(method: &Method, path: &str) -> Option<Role> {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = text.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())

@@ -1,15 +1,16 @@
 //! Events that come in by HTTP. The answer comes after the fsync.
 
+use super::binding::{self, Carried};
 use super::ops::Operator;
 use super::{Ctx, Refusal, events, now};
 use axum::extract::State as From;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_hub::engine::{Haste, Outcome};
-use citybrain_hub::note::Note;
+use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_shared::record::Draft;
 use citybrain_shared::{Address, Pos, Selector, limits, view};
 use serde_json::{Map, Value};
@@ -18,6 +19,12 @@ use std::time::Duration;
 
 /// How long a client waits for its event to be on disk. A healthy commit takes milliseconds.
 const COMMIT_WAIT: Duration = Duration::from_secs(10);
+
+/// Where events of this door come from, in dead letters.
+const VIA: &str = "http";
+
+/// Body of a batch: as large as half a commit.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// `POST /v1/send`: makes a directive of the request and commits it. 202: receipts come later.
 pub async fn send(
@@ -44,66 +51,120 @@ pub async fn send(
     Ok(ctx.answer_with(StatusCode::ACCEPTED, sent))
 }
 
-/// `POST /v1/events`: one CloudEvents JSON object, structured mode. A refused one is kept as a dead
-/// letter, as from any other door.
+/// `POST /v1/events`: CloudEvents in structured, binary or batch mode ([`binding`]). A refused one is
+/// kept as a dead letter, as from any other door. Of a batch all are taken, or none.
 pub async fn event(
     From(ctx): From<Arc<Ctx>>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let kind = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if kind != "application/cloudevents+json" && kind != "application/json" {
-        let detail = format!("content type `{given}` is not taken here");
-        let hint = "send one event as `application/cloudevents+json`";
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", detail, hint));
-    }
-    let body = within(body)?;
-    let draft = match (ctx.accept)(&body, "http") {
-        Ok(draft) => draft,
-        Err(letter) => {
-            let refusal =
-                Refusal::bad(&letter.reason, letter.detail.clone(), "it is kept: `citybrain dlq list` shows it");
-            // Whether the note is written does not change the answer: the event is refused.
-            let _ = ctx.hub.note(vec![Note::DeadLetter(letter)], Haste::Lazy).await;
-            return Err(refusal);
+    let body = body.map_err(|e| match e.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => too_large("a request", BATCH_BYTES_MAX),
+        status => Refusal::new(status, "bad-request", e.body_text(), ""),
+    })?;
+    match binding::read(&headers, &body) {
+        Ok(Carried::One(event)) => one(&ctx, &event).await,
+        Ok(Carried::Batch(events)) => batch(&ctx, events).await,
+        Err(binding::Wrong::Unknown(given)) => {
+            let detail = format!("content type `{given}` is not taken here");
+            let hint = "send one event as `application/cloudevents+json`, several as \
+                        `application/cloudevents-batch+json`, or one with `ce-` headers and any content type";
+            Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", detail, hint))
         }
+        Err(binding::Wrong::Bad(word, detail)) => {
+            Err(refuse(&ctx, DeadLetter::new(word, detail, VIA, "", &body)).await)
+        }
+    }
+}
+
+async fn one(ctx: &Ctx, event: &Bytes) -> Result<Response, Refusal> {
+    let draft = match (ctx.accept)(event, VIA) {
+        Ok(draft) => draft,
+        Err(letter) => return Err(refuse(ctx, letter).await),
     };
-    let text = String::from_utf8_lossy(draft.payload()).into_owned();
-    let (id, source) = events::identity(&text).unwrap_or_default();
-    let (pos, duplicate) = commit(&ctx, draft, &id).await?;
+    let (id, source) = identity(&draft);
+    let (pos, duplicate) = commit(ctx, draft, &id).await?;
     let status = if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(ctx.answer_with(status, view::Accepted { id, source, pos, duplicate }))
 }
 
+async fn batch(ctx: &Ctx, events: Vec<Bytes>) -> Result<Response, Refusal> {
+    let mut drafts = Vec::with_capacity(events.len());
+    for (i, event) in events.iter().enumerate() {
+        match (ctx.accept)(event, VIA) {
+            Ok(draft) => drafts.push(draft),
+            Err(letter) => {
+                let refusal = refuse(ctx, letter).await;
+                let detail = format!("event {} of the batch: {}", i + 1, refusal.failure.detail);
+                let hint = format!("none of the batch was taken; {}", refusal.failure.hint);
+                return Err(Refusal::new(refusal.status, &refusal.failure.error, detail, hint));
+            }
+        }
+    }
+    let named: Vec<(String, String)> = drafts.iter().map(identity).collect();
+    let outcomes = if drafts.is_empty() { Vec::new() } else { offer(ctx, drafts, "the batch").await? };
+    let accepted = |((id, source), outcome): ((String, String), Outcome)| {
+        let (pos, duplicate) = placed(outcome);
+        view::Accepted { id, source, pos, duplicate }
+    };
+    let events: Vec<view::Accepted> = named.into_iter().zip(outcomes).map(accepted).collect();
+    let status = if events.iter().all(|e| e.duplicate) { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(ctx.answer_with(status, view::AcceptedBatch { events }))
+}
+
+fn identity(draft: &Draft) -> (String, String) {
+    events::identity(&String::from_utf8_lossy(draft.payload())).unwrap_or_default()
+}
+
+/// Keeps what is refused.
+async fn refuse(ctx: &Ctx, letter: DeadLetter) -> Refusal {
+    let refusal = Refusal::bad(&letter.reason, letter.detail.clone(), "it is kept: `citybrain dlq list` shows it");
+    // Whether the note is written does not change the answer: the event is refused.
+    let _ = ctx.hub.note(vec![Note::DeadLetter(letter)], Haste::Lazy).await;
+    refusal
+}
+
+fn too_large(what: &str, bytes_max: usize) -> Refusal {
+    let detail = format!("{what} may have {bytes_max} bytes");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail, "send a reference to what is larger")
+}
+
 fn within(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refusal> {
     body.map_err(|e| match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let detail = format!("an event may have {} bytes", limits::EVENT_BYTES_MAX);
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail, "send a reference to what is larger")
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => too_large("an event", limits::EVENT_BYTES_MAX),
         status => Refusal::new(status, "bad-request", e.body_text(), ""),
     })
 }
 
 /// The position, and whether the event was there before.
 async fn commit(ctx: &Ctx, draft: Draft, id: &str) -> Result<(Pos, bool), Refusal> {
-    let offer = async {
-        let ticket = ctx.hub.offer(vec![draft]).await?;
-        ticket.await.unwrap_or(Err(citybrain_hub::engine::Error::Stopping))
-    };
-    let outcome = tokio::time::timeout(COMMIT_WAIT, offer).await.map_err(|_| {
-        let detail = format!("`{id}` was not on disk after {} s; it may still get there", COMMIT_WAIT.as_secs());
-        let hint = format!("`citybrain show {id}` says whether it did");
-        Refusal::new(StatusCode::GATEWAY_TIMEOUT, "deadline", detail, hint)
-    })??;
-    match outcome.first() {
-        Some(Outcome::Committed(pos)) => Ok((*pos, false)),
-        Some(Outcome::Duplicate(pos)) => Ok((*pos, true)),
+    match offer(ctx, vec![draft], id).await?.first() {
+        Some(outcome) => Ok(placed(*outcome)),
         None => {
             Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "one record was offered, none answered", ""))
         }
     }
+}
+
+fn placed(outcome: Outcome) -> (Pos, bool) {
+    match outcome {
+        Outcome::Committed(pos) => (pos, false),
+        Outcome::Duplicate(pos) => (pos, true),
+    }
+}
+
+/// What became of each, in order, after the fsync.
+async fn offer(ctx: &Ctx, drafts: Vec<Draft>, what: &str) -> Result<Vec<Outcome>, Refusal> {
+    let offer = async {
+        let ticket = ctx.hub.offer(drafts).await?;
+        ticket.await.unwrap_or(Err(citybrain_hub::engine::Error::Stopping))
+    };
+    let outcomes = tokio::time::timeout(COMMIT_WAIT, offer).await.map_err(|_| {
+        let detail = format!("`{what}` was not on disk after {} s; it may still get there", COMMIT_WAIT.as_secs());
+        let hint = "`citybrain show ID` says whether it did; send it again, it is known by source and id";
+        Refusal::new(StatusCode::GATEWAY_TIMEOUT, "deadline", detail, hint)
+    })??;
+    Ok(outcomes)
 }
 
 fn target(text: &str, own: &Address) -> Result<Selector, Refusal> {

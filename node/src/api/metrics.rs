@@ -22,6 +22,7 @@ pub async fn text(From(ctx): From<Arc<Ctx>>) -> Response {
     commits(&mut page, ctx.hub.work());
     door(&mut page, &(ctx.door)(), &(ctx.operations.door)());
     links(&mut page, &(ctx.links)(), &(ctx.operations.links)());
+    webhooks(&mut page, &ctx);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.text).into_response()
 }
 
@@ -44,6 +45,39 @@ fn node(page: &mut Page, ctx: &Ctx) {
     page.one("descendants", "gauge", "Nodes below that ever told of themselves.", descendants as f64);
     page.one("dead_letters_open", "gauge", "Refused, and nobody has looked yet.", open as f64);
     totals(page, &counters);
+}
+
+fn webhooks(page: &mut Page, ctx: &Ctx) {
+    let all = &ctx.operations.webhooks;
+    if all.is_empty() {
+        return;
+    }
+    let last = ctx.hub.reader().last().0;
+    type Count = fn(&crate::webhook::Counters) -> u64;
+    let counts: [(&str, &str, &str, Count); 4] = [
+        ("webhook_delivered_total", "counter", "Events that a receiver took, since the start.", |w| {
+            w.delivered.load(Relaxed)
+        }),
+        ("webhook_refused_total", "counter", "Events that a receiver refused for good: dead letters.", |w| {
+            w.refused.load(Relaxed)
+        }),
+        ("webhook_retries_total", "counter", "Attempts that failed and were or will be made again.", |w| {
+            w.retries.load(Relaxed)
+        }),
+        ("webhook_upto_position", "gauge", "Everything in the log up to here is settled.", |w| w.upto.load(Relaxed)),
+    ];
+    for (name, kind, help, count) in counts {
+        page.family(name, kind, help);
+        all.iter().for_each(|w| page.sample(name, &[("webhook", &w.name)], count(w) as f64));
+    }
+    page.family("webhook_behind_records", "gauge", "Records in the log that a webhook has not looked at.");
+    for w in all.iter() {
+        page.sample(
+            "webhook_behind_records",
+            &[("webhook", &w.name)],
+            last.saturating_sub(w.upto.load(Relaxed)) as f64,
+        );
+    }
 }
 
 fn totals(page: &mut Page, c: &view::Counters) {

@@ -18,6 +18,7 @@
 //! | `/v1/rules`, POST `/v1/reload` | [`alarms`]: rules in force, and newer ones |
 //! | `/v1/cases`, `/v1/cases/{id}`, POST `/v1/cases`, POST `/v1/cases/{id}/{step}`, `/v1/rates` | [`cases`] |
 //! | `/v1/services`, `/v1/services/{code}`, POST `/v1/services/{code}/requests`, `/v1/scenes`, `/v1/scenes.geojson` | [`services`] |
+//! | `/open311/v2/…` | [`open311`]: cases for the apps that speak it |
 //! | POST `/v1/send`, POST `/v1/events` | [`intake`]: answers after the fsync |
 //!
 //! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.
@@ -26,6 +27,7 @@
 
 pub mod alarms;
 mod audit;
+mod binding;
 mod cases;
 mod directives;
 mod events;
@@ -33,6 +35,7 @@ mod guard;
 mod intake;
 mod letters;
 pub mod metrics;
+mod open311;
 pub mod ops;
 pub mod road;
 mod services;
@@ -111,10 +114,13 @@ impl Ctx {
 /// those whom they name.
 pub fn router(ctx: Arc<Ctx>, tokens: Option<Arc<Tokens>>) -> Router {
     let all = road::before(routes(ctx.clone()), &ctx);
-    match tokens {
+    // It has its own way of saying who asks.
+    let open311 = open311::router(ctx, tokens.clone());
+    let all = match tokens {
         None => all,
         Some(tokens) => all.layer(axum::middleware::from_fn_with_state(tokens, guard::guard)),
-    }
+    };
+    open311.fallback_service(all)
 }
 
 /// What the node answers itself, to a client as to a question from above.
@@ -126,7 +132,8 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/v1/status", get(status::status))
         .route("/v1/tree", get(status::tree))
         .route("/v1/links", get(status::links))
-        .route("/v1/events", get(events::list).post(intake::event))
+        .route("/v1/events", get(events::list))
+        .route("/v1/events", axum::routing::post(intake::event).layer(DefaultBodyLimit::max(intake::BATCH_BYTES_MAX)))
         .route("/v1/events/{id}", get(events::show))
         .route("/v1/records", get(events::records))
         .route("/v1/dlq", get(letters::list))

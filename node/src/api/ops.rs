@@ -32,6 +32,7 @@ pub struct Sources {
     /// The front door's counters by name; empty with an outside broker.
     pub door: Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     pub links: Arc<dyn Fn() -> Vec<LinkView> + Send + Sync>,
+    pub webhooks: Arc<[Arc<crate::webhook::Counters>]>,
     pub again: Again,
 }
 
@@ -41,6 +42,7 @@ impl Default for Sources {
             found: Facts::default(),
             door: Arc::new(Vec::new),
             links: Arc::new(Vec::new),
+            webhooks: Arc::default(),
             again: Arc::new(|_, _| Ok(None)),
         }
     }

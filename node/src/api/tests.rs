@@ -187,6 +187,40 @@ fn an_event_is_taken_once_shown_whole_and_a_bad_one_kept_with_its_reason() {
 }
 
 #[test]
+fn events_come_in_by_each_mode_of_the_http_binding() {
+    let served = Served::start();
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let binary = |id: &str| {
+        let request = agent.post(format!("{}/v1/events", served.url)).header("content-type", "application/json");
+        let request = request.header("ce-specversion", "1.0").header("ce-id", id).header("ce-type", "city.smoke");
+        let request = request.header("ce-source", "/c/s/gate").header("ce-subject", "%E4%BA%8C%E4%BB%99%E6%A1%A5");
+        request.send("{\"smoke\":true}").unwrap().status().as_u16()
+    };
+    assert_eq!((binary("b1"), binary("b1")), (202, 200), "sent again it is there once");
+    let shown = served.at.node().unwrap().get::<view::Shown>("/v1/events/b1", &[]);
+    let text = shown.unwrap().body.record.event.get().to_owned();
+    assert!(text.contains("二仙桥") && text.contains("smoke"), "{text}");
+
+    let event =
+        |id: &str| format!("{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/c/s/gate\",\"type\":\"t\"}}");
+    let batch = |all: &[String]| served.post(&format!("[{}]", all.join(",")), "application/cloudevents-batch+json");
+    let (status, text) = batch(&[event("1"), event("2"), event("b1")]);
+    assert_eq!(status, 202, "{text}");
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let duplicate: Vec<bool> = (0..3).map(|i| told["events"][i]["duplicate"].as_bool().unwrap()).collect();
+    assert_eq!(duplicate, [false, false, true]);
+    assert_eq!((batch(&[]).0, batch(&[event("1"), event("2")]).0), (200, 200));
+    // One that is wrong, and none is taken.
+    let (status, text) = batch(&[event("3"), "{\"id\":7}".into()]);
+    assert!(status == 400 && text.contains("event 2 of the batch"), "{text}");
+    assert_eq!(served.ids(&[("source", "/c/s/gate")]), ["b1", "1", "2"]);
+    assert_eq!(served.post(&format!("[{}]", "0,".repeat(1001) + "0"), "application/cloudevents-batch+json").0, 400);
+    assert_eq!(served.post(&" ".repeat(1024 * 1024 + 1), "application/cloudevents-batch+json").0, 413);
+    let large = event("large").replace('}', &format!(",\"data\":\"{}\"}}", "x".repeat(256 * 1024)));
+    assert_eq!(served.post(&large, "application/cloudevents+json").0, 400);
+}
+
+#[test]
 fn a_directive_is_sent_below_and_never_above() {
     let served = Served::start();
     let send = |target: &str| {

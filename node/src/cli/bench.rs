@@ -141,8 +141,7 @@ async fn link(child: &Config, hub: Hub, dir: &Path, events: usize) -> miette::Re
     let (stop, stopped) = watch::channel(false);
     let listener = TcpListener::bind("127.0.0.1:0").await.into_diagnostic()?;
     let broker = pipe::Broker {
-        host: "127.0.0.1".into(),
-        port: listener.local_addr().into_diagnostic()?.port(),
+        servers: pipe::Servers::new([("127.0.0.1".into(), listener.local_addr().into_diagnostic()?.port())]),
         username: None,
         password: None,
         tls: None,

@@ -22,6 +22,7 @@ pub(super) fn validate(config: &Config, places: &Places, broken: &BTreeSet<Strin
     v.access(config);
     v.maps(config);
     v.reaches(config);
+    v.webhooks(config);
     v.problems
 }
 
@@ -67,6 +68,7 @@ impl Judge<'_> {
             for (path, given) in [
                 ("broker.username", broker.username.is_some()),
                 ("broker.password_file", broker.password_file.is_some()),
+                ("broker.dots_as_slashes", broker.dots_as_slashes),
                 ("broker.ca_file", broker.ca_file.is_some()),
                 ("broker.cert_file", broker.cert_file.is_some()),
                 ("broker.key_file", broker.key_file.is_some()),
@@ -166,7 +168,10 @@ impl Judge<'_> {
         }
         let own = config.broker.url.is_none() && !self.broken.contains("broker.listen");
         let mut doors = std::iter::once(config.broker.listen).chain(config.listener.iter().map(|l| l.listen));
-        if own && Endpoint::parse(&parent.url).is_ok_and(|e| doors.any(|d| is_at(d, &e.host, e.port))) {
+        if own
+            && Endpoint::parse_all(&parent.url)
+                .is_ok_and(|all| doors.any(|d| all.iter().any(|e| is_at(d, &e.host, e.port))))
+        {
             self.bad("parent.url", "this is the node's own broker", "write the parent's `broker.listen`");
         }
     }
@@ -274,6 +279,30 @@ impl Judge<'_> {
                 if filter.replace("{user}", "").contains(['{', '}']) {
                     self.bad(&path, "only `{user}` can be filled in here", "");
                 }
+            }
+        }
+    }
+
+    fn webhooks(&mut self, config: &Config) {
+        if self.broken.contains("webhook") {
+            return;
+        }
+        for (i, hook) in config.webhook.iter().enumerate() {
+            let at = |key: &str| format!("webhook.{i}.{key}");
+            if !Role::is_name(&hook.name) || hook.name.len() > 60 {
+                self.bad(&at("name"), format!("`{}` is no name", hook.name), "1 to 60 of `a-z`, `0-9`, `-`");
+            } else if config.webhook[..i].iter().any(|h| h.name == hook.name) {
+                let help = "each has a cursor under its own name";
+                self.bad(&at("name"), format!("`{}` is another webhook's name", hook.name), help);
+            }
+            let host = hook.url.strip_prefix("http://").map(|rest| rest.split(['/', '?']).next().unwrap_or_default());
+            if hook.url.starts_with("https://") {
+                let help = "put a proxy that speaks TLS on this machine, and name it here";
+                self.bad(&at("url"), "webhooks do not speak TLS yet", help);
+            } else if host.is_none_or(|host| host.is_empty() || host.contains('@'))
+                || hook.url.contains(char::is_whitespace)
+            {
+                self.bad(&at("url"), format!("`{}` is no place to POST to", hook.url), "write `http://HOST:PORT/PATH`");
             }
         }
     }
@@ -394,14 +423,14 @@ impl Judge<'_> {
     /// `tls`: are `ca_file`, `cert_file` and `key_file` there?
     fn url(&mut self, section: &str, url: &str, [ca, cert, key]: [bool; 3]) {
         let at = |key: &str| format!("{section}.{key}");
-        let endpoint = match Endpoint::parse(url) {
-            Ok(endpoint) => endpoint,
+        let endpoints = match Endpoint::parse_all(url) {
+            Ok(endpoints) => endpoints,
             Err(why) => {
-                let help = "write `mqtt://HOST:PORT` or `mqtts://HOST:PORT`";
+                let help = "write `mqtt://HOST:PORT` or `mqtts://HOST:PORT`; the servers of one cluster with commas between them";
                 return self.bad(&at("url"), format!("`{url}` {why}"), help);
             }
         };
-        if endpoint.is_tls && !ca {
+        if endpoints.iter().any(|e| e.is_tls) && !ca {
             let help = "add `ca_file`, such as /etc/ssl/certs/ca-certificates.crt for a public one";
             self.bad(&at("url"), "TLS needs to know whom to trust", help);
         }
@@ -411,7 +440,7 @@ impl Judge<'_> {
             }
         }
         for (name, given) in [("ca_file", ca), ("cert_file", cert), ("key_file", key)] {
-            if given && !endpoint.is_tls {
+            if given && !endpoints.iter().any(|e| e.is_tls) {
                 self.bad(&at(name), "there is no TLS on this link", "write `mqtts://` in `url`");
             }
         }
@@ -453,6 +482,20 @@ impl Endpoint {
                 Err(format!("begins with `{scheme}://`, and only `mqtt://` and `mqtts://` are spoken"))
             }
             None => Err("is no `mqtt://` address".into()),
+        }
+    }
+}
+
+impl Endpoint {
+    /// The servers of one broker: one URL, or those of a cluster with commas between them.
+    ///
+    /// # Errors
+    /// Why one of them is none; also when some are `mqtts://` and some are not.
+    pub fn parse_all(urls: &str) -> Result<Vec<Endpoint>, String> {
+        let all = urls.split(',').map(|url| Endpoint::parse(url.trim())).collect::<Result<Vec<_>, _>>()?;
+        match all.iter().any(|e| e.is_tls != all[0].is_tls) {
+            true => Err("is partly `mqtt://` and partly `mqtts://`".into()),
+            false => Ok(all),
         }
     }
 }
@@ -529,6 +572,14 @@ mod tests {
             let want = want.map(|(h, port, is_tls)| Endpoint { host: h.to_owned(), port, is_tls });
             assert_eq!(Endpoint::parse(url), want.map_err(str::to_owned), "{url}");
         }
+    }
+
+    #[test]
+    fn the_servers_of_a_cluster_stand_in_one_url_with_commas() {
+        let all = Endpoint::parse_all("mqtt://a:1, mqtt://b").unwrap();
+        assert_eq!(all.iter().map(|e| (e.host.as_str(), e.port)).collect::<Vec<_>>(), [("a", 1), ("b", 1883)]);
+        assert_eq!(Endpoint::parse_all("mqtt://a,mqtts://b"), Err("is partly `mqtt://` and partly `mqtts://`".into()));
+        assert_eq!(Endpoint::parse_all("mqtt://a,"), Err("is no `mqtt://` address".into()));
     }
 
     #[test]

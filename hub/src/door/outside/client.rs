@@ -1,0 +1,152 @@
+//! The connection to an outside broker: MQTT 3.1.1, a session that the broker keeps, QoS 1 both
+//! ways, acknowledged by hand. Names rumqttc; nothing else here does.
+
+use crate::link::pipe::{self, Broker};
+use bytes::Bytes;
+use rumqttc::{AsyncClient, Event as Mqtt, EventLoop, MqttOptions, NetworkOptions, Outgoing, Packet, QoS};
+use tokio::sync::mpsc;
+
+/// Messages of ours that the broker has not acknowledged. At 0.2 ms a round trip 300,000 a second.
+pub const WINDOW: usize = 64;
+
+/// Messages of the broker's that the node has not taken; then nothing is read, until it has.
+const INBOX_MAX: usize = 256;
+
+/// A window of publishes, and as many acknowledgements as the inbox and the node may hold.
+const REQUESTS_MAX: usize = WINDOW + 4 * INBOX_MAX;
+
+#[derive(Debug)]
+pub enum Event {
+    /// Connected, and subscribed to everything that was asked for.
+    Connected,
+    Message(Message),
+    /// The oldest publish that has no packet id yet was sent under this one.
+    Sent(u16),
+    Acknowledged(u16),
+    Ended(String),
+}
+
+/// A message of the broker's; to be acknowledged by [`Client::acknowledge`].
+#[derive(Debug)]
+pub struct Message(rumqttc::Publish);
+
+impl Message {
+    pub fn topic(&self) -> &str {
+        &self.0.topic
+    }
+
+    pub fn payload(&self) -> &Bytes {
+        &self.0.payload
+    }
+
+    pub fn qos(&self) -> u8 {
+        self.0.qos as u8
+    }
+
+    pub fn retain(&self) -> bool {
+        self.0.retain
+    }
+}
+
+/// The requests' queue has no room, or the connection is gone; its end is told by an event.
+#[derive(Debug)]
+pub struct Busy;
+
+/// One connection; it ends with its owner.
+pub struct Client {
+    client: AsyncClient,
+    events: mpsc::Receiver<Event>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Client {
+    /// Dials. `id` names the session that the broker keeps between connections.
+    pub fn connect(broker: &Broker, id: &str, filters: Vec<String>, packet_bytes_max: usize) -> Client {
+        let (tx, events) = mpsc::channel(INBOX_MAX);
+        let (mut options, refused) = match pipe::options(broker, id.to_owned(), packet_bytes_max) {
+            Ok(options) => (options, None),
+            Err(why) => (MqttOptions::new("", "", 0), Some(why)),
+        };
+        options.set_clean_session(false);
+        options.set_manual_acks(true);
+        options.set_inflight(WINDOW as u16);
+        let (client, mut event_loop) = AsyncClient::new(options, REQUESTS_MAX);
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        event_loop.set_network_options(network);
+        let requests = client.clone();
+        let task = tokio::spawn(async move {
+            match refused {
+                None => poll(event_loop, requests, filters, tx).await,
+                // Files that are being replaced are better the next time.
+                Some(why) => drop(tx.send(Event::Ended(why)).await),
+            }
+        })
+        .abort_handle();
+        Client { client, events, task }
+    }
+
+    /// Cancel-safe.
+    pub async fn event(&mut self) -> Event {
+        self.events.recv().await.unwrap_or_else(|| Event::Ended("the connection was closed".into()))
+    }
+
+    /// What has come already.
+    pub fn event_now(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
+    /// At QoS 1. Its packet id is told by [`Event::Sent`], in the order of these calls.
+    ///
+    /// # Errors
+    /// [`Busy`]: it was not taken.
+    pub fn publish(&self, topic: String, payload: Vec<u8>) -> Result<(), Busy> {
+        self.client.try_publish(topic, QoS::AtLeastOnce, false, payload).map_err(|_| Busy)
+    }
+
+    /// # Errors
+    /// [`Busy`]: the broker will send it again, but only on another connection.
+    pub fn acknowledge(&self, message: &Message) -> Result<(), Busy> {
+        self.client.try_ack(&message.0).map_err(|_| Busy)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Awaits the connection and room in the inbox; nothing that waits for this task in turn. While the
+/// node takes nothing no ping is sent either, so a broker may end the connection, and keeps what
+/// was not acknowledged.
+async fn poll(mut events: EventLoop, client: AsyncClient, filters: Vec<String>, tx: mpsc::Sender<Event>) {
+    loop {
+        let event = match events.poll().await {
+            Ok(Mqtt::Incoming(Packet::ConnAck(_))) => {
+                let filters = filters.iter().map(|f| rumqttc::SubscribeFilter::new(f.clone(), QoS::AtLeastOnce));
+                if client.try_subscribe_many(filters).is_ok() {
+                    continue;
+                }
+                Event::Ended("cannot subscribe".into())
+            }
+            Ok(Mqtt::Incoming(Packet::SubAck(ack))) => {
+                if ack.return_codes.contains(&rumqttc::SubscribeReasonCode::Failure) {
+                    Event::Ended("the broker refuses the subscription: check the account's rights".into())
+                } else {
+                    Event::Connected
+                }
+            }
+            Ok(Mqtt::Incoming(Packet::Publish(p))) => Event::Message(Message(p)),
+            Ok(Mqtt::Incoming(Packet::PubAck(ack))) => Event::Acknowledged(ack.pkid),
+            Ok(Mqtt::Incoming(Packet::Disconnect)) => Event::Ended("the broker ended the connection".into()),
+            Ok(Mqtt::Outgoing(Outgoing::Publish(id))) => Event::Sent(id),
+            Ok(_) => continue,
+            Err(e) => Event::Ended(pipe::reason(&e)),
+        };
+        let is_end = matches!(event, Event::Ended(_));
+        if tx.send(event).await.is_err() || is_end {
+            return;
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! The front door of a node whose devices and apps are at an outside broker: the node is a client of
+//! it, takes what is published there as the embedded door would, and publishes its events there.
+//!
+//! **Promises.** A message is acknowledged to the broker after its commit, in the order in which it
+//! came; what the broker has not acknowledged is published again, after a restart too. So nothing
+//! is lost that the broker keeps, and what is repeated is told by its event id. The PUBACK that a
+//! device gets is the broker's word, not ours.
+//!
+//! Deliberately absent: plain messages, retained ones and wills, which devices and apps at one broker
+//! exchange without us.
+
+mod client;
+
+use self::client::{Client, Event, WINDOW};
+use super::core::{Core, look, read_on};
+use super::message::{Me, Message, parts};
+use super::{Ingress, Publish};
+use crate::engine::{Error, Haste, Outcome, Ticket};
+use crate::link::pipe::Broker;
+use crate::note::Note;
+use citybrain_shared::config::{Config, Map};
+use citybrain_shared::record::Header;
+use citybrain_shared::{Pos, topic};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// The name of the cursor of what the broker has got: a session like any other, which retention
+/// respects.
+pub const SESSION: &str = "(outside broker)";
+
+/// Without any message the cursor is noted when it has moved this far: a note is a record too.
+const IDLE_NOTE_RECORDS: u64 = 4096;
+
+/// Commits whose messages wait to be acknowledged.
+const HELD_MAX: usize = 64;
+/// Messages offered in one commit.
+const BATCH: usize = 128;
+/// Records looked at at once.
+const READ_RECORDS: usize = 256;
+const READ_BYTES: usize = 256 * 1024;
+/// Between attempts to connect, twice as long each time, until a connection has held for
+/// [`RETRY_MAX`]: a broker that ends each one soon is not asked five times a second.
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// What `status` shows.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub connected: AtomicBool,
+    pub received: AtomicU64,
+    pub refused: AtomicU64,
+    pub delivered: AtomicU64,
+    /// Why the last connection ended.
+    pub last_reason: Mutex<Option<String>>,
+}
+
+pub struct Outside<C> {
+    core: C,
+    ingress: Arc<dyn Ingress>,
+    me: Me,
+    broker: Broker,
+    client_id: String,
+    filters: Vec<String>,
+    link_root: String,
+    packet_bytes_max: usize,
+    dots_as_slashes: bool,
+    pub seen: Arc<Seen>,
+}
+
+/// What the node takes from a broker: what the embedded door would make an event of.
+fn filters(maps: &[Map]) -> Vec<String> {
+    let mut filters = vec!["in/#".to_owned()];
+    filters.extend(maps.iter().map(|m| m.filter.clone()).filter(|f| f != "in/#"));
+    filters.dedup();
+    filters
+}
+
+/// What is on its way to the broker, oldest first.
+#[derive(Default)]
+struct Flights {
+    flying: VecDeque<Flight>,
+}
+
+struct Flight {
+    /// Once this and all before are acknowledged, everything up to here is settled.
+    settles: Pos,
+    id: Option<u16>,
+    acknowledged: bool,
+}
+
+impl Flights {
+    fn sent(&mut self, id: u16) {
+        if let Some(f) = self.flying.iter_mut().find(|f| f.id.is_none()) {
+            f.id = Some(id);
+        }
+    }
+
+    /// How far everything is settled now, if further than before.
+    fn acknowledged(&mut self, id: u16) -> Option<Pos> {
+        if let Some(f) = self.flying.iter_mut().find(|f| f.id == Some(id) && !f.acknowledged) {
+            f.acknowledged = true;
+        }
+        let mut settled = None;
+        while self.flying.front().is_some_and(|f| f.acknowledged) {
+            settled = self.flying.pop_front().map(|f| f.settles);
+        }
+        settled
+    }
+}
+
+impl<C: Core> Outside<C> {
+    pub fn new(core: C, ingress: Arc<dyn Ingress>, config: &Config, broker: Broker) -> Outside<C> {
+        Outside {
+            core,
+            ingress,
+            me: Me::new(&config.node),
+            broker,
+            client_id: format!("{}-door", config.node.address),
+            filters: filters(&config.map),
+            link_root: config.link.root.clone(),
+            packet_bytes_max: config.broker.packet_bytes_max,
+            dots_as_slashes: config.broker.dots_as_slashes,
+            seen: Arc::default(),
+        }
+    }
+
+    /// Runs until `stop`, over any number of connections.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut wait = RETRY_MIN;
+        loop {
+            let began = Instant::now();
+            let why = tokio::select! {
+                () = stopped(&mut stop) => return self.leave().await,
+                why = self.connection() => why,
+            };
+            if began.elapsed() >= RETRY_MAX {
+                wait = RETRY_MIN;
+            }
+            if self.seen.connected.swap(false, Ordering::Relaxed) {
+                tracing::warn!(reason = %why, broker = %self.broker.servers, "The connection to the outside broker ended; what it holds for this node comes later.");
+            } else if self.seen.last_reason.lock().as_deref() != Some(&*why) {
+                tracing::warn!(reason = %why, broker = %self.broker.servers, "The outside broker cannot be reached as a front door.");
+            }
+            *self.seen.last_reason.lock() = Some(why);
+            tokio::select! {
+                () = stopped(&mut stop) => return self.leave().await,
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = (wait * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn leave(&self) {
+        let note = Note::SessionLeft { client: SESSION.into(), expiry_s: u32::MAX };
+        if let Ok(ticket) = self.core.note(vec![note], Haste::Lazy).await {
+            let _ = ticket.await;
+        }
+    }
+
+    /// Where the broker has got to; a new node begins with what is committed from now on.
+    async fn cursor(&self) -> Result<Pos, Error> {
+        let opened = Note::SessionOpened {
+            client: SESSION.into(),
+            user: String::new(),
+            version: 4,
+            expiry_s: u32::MAX,
+            clean: false,
+        };
+        let subscribed =
+            |filter: &str| Note::Subscribed { client: SESSION.into(), filter: filter.into(), options: 1, id: None };
+        let notes = vec![opened, subscribed("events/#"), subscribed("cmd/#")];
+        crate::engine::wait(self.core.note(notes, Haste::Now).await?).await?;
+        Ok(look(&self.core, |s| s.sessions.get(SESSION).map_or(s.applied, |s| s.upto)))
+    }
+
+    /// One connection, until it ends; why it did.
+    async fn connection(&self) -> String {
+        let mut client = Client::connect(&self.broker, &self.client_id, self.filters.clone(), self.packet_bytes_max);
+        match client.event().await {
+            Event::Connected => {}
+            Event::Ended(why) => return why,
+            // What the broker held for us comes before the answer to our subscription.
+            first => return self.serve(client, Some(first)).await,
+        }
+        self.serve(client, None).await
+    }
+
+    async fn serve(&self, mut client: Client, mut first: Option<Event>) -> String {
+        let mut looked = match self.cursor().await {
+            Ok(pos) => pos,
+            Err(error) => return error.to_string(),
+        };
+        let mut noted = looked;
+        self.seen.connected.store(true, Ordering::Relaxed);
+        let mut committed = self.core.committed();
+        let mut flights = Flights::default();
+        let mut ready: VecDeque<(Pos, String, Vec<u8>)> = VecDeque::new();
+        let mut held: VecDeque<(Ticket<Vec<Outcome>>, Vec<client::Message>)> = VecDeque::new();
+        let mut settled: Option<Pos> = None;
+        let mut noting: Option<Ticket<()>> = None;
+        loop {
+            let last = *committed.borrow_and_update();
+            while flights.flying.len() < WINDOW {
+                if ready.is_empty() && looked < last {
+                    looked = self.read(looked, last, &mut ready);
+                    if ready.is_empty() && flights.flying.is_empty() && looked.0 >= noted.0 + IDLE_NOTE_RECORDS {
+                        settled = Some(looked);
+                    }
+                    continue;
+                }
+                let Some((settles, topic, payload)) = ready.pop_front() else { break };
+                if client.publish(topic, payload).is_err() {
+                    return "the connection takes no more".into();
+                }
+                self.seen.delivered.fetch_add(1, Ordering::Relaxed);
+                flights.flying.push_back(Flight { settles, id: None, acknowledged: false });
+            }
+            if noting.is_none()
+                && let Some(upto) = settled.take()
+            {
+                let note =
+                    Note::SessionAcked { client: SESSION.into(), upto, beyond: Vec::new(), releasing: Vec::new() };
+                match self.core.note(vec![note], Haste::Lazy).await {
+                    Ok(ticket) => (noting, noted) = (Some(ticket), upto),
+                    Err(error) => return error.to_string(),
+                }
+            }
+            let mut batch = Vec::new();
+            let next = async {
+                match first.take() {
+                    Some(event) => event,
+                    None => client.event().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                done = front(&mut held), if !held.is_empty() => match done {
+                    Ok(_) => {
+                        let Some((_, messages)) = held.pop_front() else { continue };
+                        if messages.iter().any(|m| client.acknowledge(m).is_err()) {
+                            return "the connection takes no more".into();
+                        }
+                        continue;
+                    }
+                    // Not acknowledged, so the broker sends them again on the next connection.
+                    Err(error) => return error.to_string(),
+                },
+                () = written(&mut noting), if noting.is_some() => {
+                    noting = None;
+                    continue;
+                }
+                changed = committed.changed(), if ready.is_empty() && flights.flying.len() < WINDOW => {
+                    if changed.is_err() {
+                        return "the node stops".into();
+                    }
+                    continue;
+                }
+                event = next, if held.len() < HELD_MAX => match event {
+                    Event::Connected => {}
+                    Event::Message(message) => batch.push(message),
+                    Event::Sent(id) => flights.sent(id),
+                    Event::Acknowledged(id) => settled = flights.acknowledged(id).or(settled),
+                    Event::Ended(why) => return why,
+                },
+            }
+            // What has come meanwhile joins the commit.
+            while !batch.is_empty() && batch.len() < BATCH {
+                match client.event_now() {
+                    Some(Event::Message(message)) => batch.push(message),
+                    Some(other) => {
+                        first = Some(other);
+                        break;
+                    }
+                    None => break,
+                }
+            }
+            if batch.is_empty() {
+                continue;
+            }
+            let drafts: Vec<_> = batch.iter().filter_map(|m| self.take(m)).collect();
+            if !drafts.is_empty() {
+                match self.core.offer(drafts).await {
+                    Ok(ticket) => held.push_back((ticket, batch)),
+                    Err(error) => return error.to_string(),
+                }
+            } else if let Some((_, waiting)) = held.back_mut() {
+                // Acknowledgements keep the order of the messages.
+                waiting.append(&mut batch);
+            } else if batch.iter().any(|m| client.acknowledge(m).is_err()) {
+                return "the connection takes no more".into();
+            }
+        }
+    }
+
+    /// What the log keeps of a message; `None`: it is none of ours.
+    fn take(&self, message: &client::Message) -> Option<citybrain_shared::record::Draft> {
+        let at = message.topic();
+        let ours = at.starts_with("events/") || at.starts_with("cmd/") || topic::is_link(&self.link_root, at);
+        if ours {
+            return None;
+        }
+        self.seen.received.fetch_add(1, Ordering::Relaxed);
+        let taken = self.ingress.take(&Publish {
+            client: &self.client_id,
+            user: "",
+            topic: at,
+            qos: message.qos(),
+            retain: message.retain(),
+            payload: message.payload(),
+            content_type: None,
+            user_properties: Default::default(),
+            expiry_s: None,
+            door: &[],
+        });
+        if taken.reason >= 0x80 {
+            self.seen.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        taken.draft
+    }
+
+    /// Puts the messages of some records behind `looked` into `ready`; returns how far it looked.
+    fn read(&self, looked: Pos, last: Pos, ready: &mut VecDeque<(Pos, String, Vec<u8>)>) -> Pos {
+        let chunk = read_on(&self.core, looked, last, READ_RECORDS, READ_BYTES);
+        let now_us = super::now_us();
+        let mut scratch = String::new();
+        for entry in &chunk.entries {
+            let Ok((header, payload)) = Header::decode(&entry.bytes) else { continue };
+            let mut before = Pos(entry.pos.0 - 1);
+            let mut messages = Vec::new();
+            parts(&self.me, &header, &mut scratch, |n, topic| {
+                if n != super::message::part::AS_PUBLISHED {
+                    let message = Message::of_record(&self.me, entry, &header, payload, n, topic);
+                    if !message.has_expired(now_us) {
+                        let topic = if self.dots_as_slashes { topic.replace('.', "/") } else { topic.to_owned() };
+                        messages.push((topic, message.whole_payload()));
+                    }
+                }
+            });
+            let count = messages.len();
+            for (i, (topic, payload)) in messages.into_iter().enumerate() {
+                // The record is settled with the last of its messages.
+                if i + 1 == count {
+                    before = entry.pos;
+                }
+                ready.push_back((before, topic, payload));
+            }
+        }
+        // Records without messages are settled with the one before them.
+        if let Some((settles, ..)) = ready.back_mut() {
+            *settles = chunk.upto;
+        }
+        chunk.upto
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // If its owner is gone, that is a stop as well.
+    let _ = stop.wait_for(|s| *s).await;
+}
+
+async fn front(held: &mut VecDeque<(Ticket<Vec<Outcome>>, Vec<client::Message>)>) -> Result<(), Error> {
+    match held.front_mut() {
+        Some((ticket, _)) => ticket.await.unwrap_or(Err(Error::Stopping)).map(|_| ()),
+        None => std::future::pending().await,
+    }
+}
+
+async fn written(noting: &mut Option<Ticket<()>>) {
+    if let Some(ticket) = noting {
+        // A note that was not written only means that some is published again.
+        let _ = ticket.await;
+    }
+}
+
+/// A node that has an embedded door again keeps nothing for a broker that it left.
+///
+/// # Errors
+/// Those of a commit.
+pub async fn retire(core: &dyn Core) -> Result<(), Error> {
+    if look(core, |s| s.sessions.contains_key(SESSION)) {
+        let note = Note::SessionEnded { client: SESSION.into(), why: "this node's front door is its own again".into() };
+        crate::engine::wait(core.note(vec![note], Haste::Now).await?).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight(settles: u64) -> Flight {
+        Flight { settles: Pos(settles), id: None, acknowledged: false }
+    }
+
+    #[test]
+    fn the_cursor_moves_over_what_is_acknowledged_without_a_gap() {
+        let mut f = Flights::default();
+        f.flying.extend([flight(3), flight(4), flight(9)]);
+        for id in [11, 12, 13] {
+            f.sent(id);
+        }
+        assert_eq!(f.acknowledged(12), None, "the first is still on its way");
+        assert_eq!(f.acknowledged(12), None, "repeated");
+        assert_eq!(f.acknowledged(99), None, "of nobody");
+        assert_eq!(f.acknowledged(11), Some(Pos(4)));
+        assert_eq!(f.acknowledged(13), Some(Pos(9)));
+        assert!(f.flying.is_empty());
+    }
+
+    #[test]
+    fn a_packet_id_that_is_used_again_is_that_of_the_newer_message() {
+        let mut f = Flights::default();
+        f.flying.extend([flight(1), flight(2)]);
+        f.sent(5);
+        f.sent(6);
+        assert_eq!(f.acknowledged(6), None);
+        f.flying.push_back(flight(3));
+        f.sent(6);
+        assert_eq!(f.acknowledged(6), None, "the newer 6, behind the 5");
+        assert_eq!(f.acknowledged(5), Some(Pos(3)));
+    }
+
+    #[test]
+    fn a_node_takes_from_a_broker_what_its_own_door_would_make_an_event_of() {
+        let config: Config = toml::from_str(
+            "[[map]]\nfilter = \"zigbee2mqtt/+\"\n[[map]]\nfilter = \"in/#\"\n[node]\naddress = \"c\"\ndata = \"d\"\n",
+        )
+        .unwrap();
+        assert_eq!(filters(&config.map), ["in/#", "zigbee2mqtt/+"]);
+    }
+}

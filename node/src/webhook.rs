@@ -1,0 +1,415 @@
+//! Webhooks: events POSTed to other platforms as CloudEvents, structured JSON, with their `origin`.
+//!
+//! **Promise.** Each event that fits is delivered at least once, in the order of the log, one at a
+//! time: the next one leaves when the receiver has answered. `webhook-id` is the same for every
+//! attempt, so a receiver can tell a repetition. What is refused for good (4xx but 408 and 429, 3xx)
+//! becomes a dead letter, and the next one follows; all else is tried again, for ever.
+//!
+//! **Format.** A webhook's cursor is a session in the state, `$webhook/NAME`, so it survives a kill,
+//! is held against trimming and shown like any other. A new one begins with the next event. Headers
+//! are those of the Standard Webhooks specification: with a secret, `webhook-signature` is `v1,` and
+//! base64 of HMAC-SHA-256 over `ID.TIMESTAMP.BODY`.
+//!
+//! **Operation.** A thread each: the client blocks, and a receiver that hangs holds up nobody else.
+//! The cursor is noted after each burst, so a kill repeats at most [`BURST`] events.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bytes::Bytes;
+use citybrain_hub::Hub;
+use citybrain_hub::engine::{self, Haste};
+use citybrain_hub::log;
+use citybrain_hub::note::{DeadLetter, Note};
+use citybrain_hub::state::WEBHOOK;
+use citybrain_shared::Pos;
+use citybrain_shared::config::{Config, Webhook};
+use citybrain_shared::record::{Direction, Header, Kind};
+use hmac::{Hmac, Mac};
+use miette::{IntoDiagnostic, WrapErr, miette};
+use sha2::Sha256;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+/// Records read, and events delivered, before the cursor is noted.
+const BURST: usize = 64;
+const BURST_BYTES: usize = 256 * 1024;
+/// Positions without an event for this webhook before its cursor is noted anyway, so that the log
+/// can be trimmed.
+const SKIPPED_MAX: u64 = 10_000;
+/// A receiver has this long to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// What `Retry-After` may ask for at most.
+const RETRY_AFTER_MAX_S: u64 = 3_600;
+
+/// Types in which people say who and where they are: only for a webhook that names exactly this type.
+const PERSONAL: [&str; 2] = ["city.appeal", "city.sos"];
+/// The node's own post, with names in it: for nobody.
+const PRIVATE: [&str; 2] = [crate::brain::cases::letter::CONTACT, crate::brain::cases::letter::LETTER];
+
+/// What a webhook has done since the start. Plain numbers, for metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub name: String,
+    pub delivered: AtomicU64,
+    pub refused: AtomicU64,
+    pub retries: AtomicU64,
+    /// Everything up to here is settled.
+    pub upto: AtomicU64,
+}
+
+struct Sender {
+    hub: Hub,
+    handle: Handle,
+    stop: watch::Receiver<bool>,
+    config: Webhook,
+    secret: Option<Vec<u8>>,
+    agent: ureq::Agent,
+    counters: Arc<Counters>,
+    client: String,
+    own_origin: String,
+}
+
+/// All webhooks of a node.
+pub struct Webhooks(Vec<Sender>);
+
+impl Webhooks {
+    /// Makes them ready, and ends the cursors of those that config no longer has: they would keep
+    /// the log from being trimmed.
+    ///
+    /// # Errors
+    /// When a secret does not read, or the node cannot write.
+    pub async fn open(config: &Config, hub: &Hub, stop: &watch::Receiver<bool>) -> miette::Result<Webhooks> {
+        let is_known = |client: &str| {
+            client.strip_prefix(WEBHOOK).is_none_or(|name| config.webhook.iter().any(|w| w.name == name))
+        };
+        let gone: Vec<String> = hub.state(|s| s.sessions.keys().filter(|c| !is_known(c)).cloned().collect());
+        let why = || "it is no longer in config".to_owned();
+        let notes: Vec<Note> = gone.into_iter().map(|client| Note::SessionEnded { client, why: why() }).collect();
+        if !notes.is_empty() {
+            engine::wait(hub.note(notes, Haste::Now).await.into_diagnostic()?).await.into_diagnostic()?;
+        }
+        let address = config.node.address.as_str();
+        let sender = |w: &Webhook| {
+            let secret = w.secret_file.as_ref().map(|file| {
+                let text = std::fs::read_to_string(file).into_diagnostic();
+                let text = text.wrap_err_with(|| format!("cannot read the secret `{}`", file.display()))?;
+                secret(&text).map_err(|why| miette!("`{}`: {why}", file.display()))
+            });
+            Ok(Sender::new(hub, w, secret.transpose()?, address, stop.clone()))
+        };
+        config.webhook.iter().map(sender).collect::<miette::Result<Vec<Sender>>>().map(Webhooks)
+    }
+
+    pub fn counters(&self) -> Vec<Arc<Counters>> {
+        self.0.iter().map(|s| s.counters.clone()).collect()
+    }
+
+    /// Starts a thread for each; it ends with the node.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn run(self) -> miette::Result<()> {
+        for sender in self.0 {
+            let name = format!("hook-{}", sender.config.name);
+            std::thread::Builder::new().name(name).spawn(move || sender.run()).into_diagnostic()?;
+        }
+        Ok(())
+    }
+}
+
+/// The node is stopping, or can no longer keep what happens.
+struct Ended;
+
+impl From<engine::Error> for Ended {
+    fn from(_: engine::Error) -> Ended {
+        Ended
+    }
+}
+
+impl Sender {
+    /// `secret` is the key itself.
+    fn new(hub: &Hub, config: &Webhook, secret: Option<Vec<u8>>, address: &str, stop: watch::Receiver<bool>) -> Sender {
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_global(Some(ANSWER_WITHIN));
+        Sender {
+            hub: hub.clone(),
+            handle: Handle::current(),
+            stop,
+            config: config.clone(),
+            secret,
+            agent: agent.build().into(),
+            counters: Arc::new(Counters { name: config.name.clone(), ..Counters::default() }),
+            client: format!("{WEBHOOK}{}", config.name),
+            own_origin: address.to_owned(),
+        }
+    }
+
+    /// Blocks until the node stops. Not on a thread of the runtime.
+    fn run(mut self) {
+        let _ = self.work();
+    }
+
+    fn work(&mut self) -> Result<(), Ended> {
+        let reader = self.hub.reader();
+        let mut committed = self.hub.committed();
+        let mut upto = self.open()?;
+        let mut noted = upto;
+        loop {
+            self.counters.upto.store(upto.0, Ordering::Relaxed);
+            let entries = match reader.read(upto, None, BURST, BURST_BYTES) {
+                Ok(entries) => entries,
+                // Lost, and recorded as lost by the log; what follows is still to be delivered.
+                Err(log::Error::Damaged { upto: lost, .. }) => {
+                    upto = lost.max(upto.next());
+                    continue;
+                }
+                Err(log::Error::Trimmed { first }) => {
+                    upto = Pos(first.0 - 1).max(upto);
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(webhook = self.config.name, %error, "The log does not read; trying again.");
+                    self.pause(PAUSE_FIRST)?;
+                    continue;
+                }
+            };
+            if entries.is_empty() {
+                self.wait(&mut committed, reader.last() > upto)?;
+                continue;
+            }
+            let mut told = false;
+            for entry in entries {
+                if let Ok((header, payload)) = Header::decode(&entry.bytes)
+                    && fits(&self.config.types, &self.config.sources, &header, payload)
+                {
+                    self.deliver(&header, payload)?;
+                    told = true;
+                }
+                upto = entry.pos;
+            }
+            if told || upto.0 - noted.0 > SKIPPED_MAX {
+                let note = Note::SessionAcked { client: self.client.clone(), upto, beyond: vec![], releasing: vec![] };
+                self.note(vec![note], Haste::Lazy)?;
+                noted = upto;
+            }
+        }
+    }
+
+    /// Where it goes on; the session is made if there is none.
+    fn open(&self) -> Result<Pos, Ended> {
+        let upto = || self.hub.state(|s| s.sessions.get(&self.client).map(|s| s.upto));
+        if let Some(upto) = upto() {
+            return Ok(upto);
+        }
+        let client = self.client.clone();
+        let opened = Note::SessionOpened {
+            client: client.clone(),
+            user: String::new(),
+            version: 5,
+            expiry_s: u32::MAX,
+            clean: false,
+        };
+        let filter = Note::Subscribed { client, filter: "events/#".into(), options: 1, id: None };
+        self.note(vec![opened, filter], Haste::Now)?;
+        upto().ok_or(Ended)
+    }
+
+    fn note(&self, notes: Vec<Note>, haste: Haste) -> Result<(), Ended> {
+        let all = async { engine::wait(self.hub.note(notes, haste).await?).await };
+        Ok(self.handle.block_on(all)?)
+    }
+
+    fn wait(&mut self, committed: &mut watch::Receiver<Pos>, is_more: bool) -> Result<(), Ended> {
+        if is_more {
+            return Ok(());
+        }
+        let stop = &mut self.stop;
+        self.handle.block_on(async {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|s| *s) => Err(Ended),
+                changed = committed.changed() => changed.map_err(|_| Ended),
+            }
+        })
+    }
+
+    fn pause(&mut self, pause: Duration) -> Result<(), Ended> {
+        let stop = &mut self.stop;
+        self.handle.block_on(async {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|s| *s) => Err(Ended),
+                () = tokio::time::sleep(pause) => Ok(()),
+            }
+        })
+    }
+
+    /// Until the receiver has it, or has refused it.
+    fn deliver(&mut self, header: &Header<'_>, payload: &[u8]) -> Result<(), Ended> {
+        let origin = header.origin.map_or(self.own_origin.as_str(), |o| o.address);
+        let body = with_origin(payload, origin);
+        let id = format!("{:016x}", header.key);
+        let mut pause = PAUSE_FIRST;
+        loop {
+            if *self.stop.borrow() {
+                return Err(Ended);
+            }
+            let (why, after) = match self.post(&id, &body) {
+                Answer::Taken => {
+                    self.counters.delivered.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Answer::Refused(why) => {
+                    self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    let detail = format!("{} refused it: {why}", self.config.url);
+                    let via = format!("webhook:{}", self.config.name);
+                    let letter = DeadLetter::new("webhook-refused", detail, via, "", payload);
+                    return self.note(vec![Note::DeadLetter(letter)], Haste::Lazy);
+                }
+                Answer::Later(why, after) => (why, after),
+            };
+            if self.counters.retries.fetch_add(1, Ordering::Relaxed) == 0 || pause == PAUSE_MAX {
+                tracing::warn!(
+                    webhook = self.config.name,
+                    reason = why,
+                    "A receiver does not take events; trying again."
+                );
+            }
+            self.pause(after.unwrap_or(pause))?;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    fn post(&self, id: &str, body: &Bytes) -> Answer {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
+        let mut request = self
+            .agent
+            .post(&self.config.url)
+            .header("content-type", "application/cloudevents+json; charset=utf-8")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", &now);
+        if let Some(secret) = &self.secret {
+            request = request.header("webhook-signature", signature(secret, id, &now, body));
+        }
+        let mut response = match request.send(&body[..]) {
+            Ok(response) => response,
+            Err(error) => return Answer::Later(error.to_string(), None),
+        };
+        let after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.trim().parse::<u64>().ok());
+        let status = response.status();
+        // Reading it to its end keeps the connection for the next event.
+        let text = response.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
+        let said = format!("{status} {}", text.chars().take(200).collect::<String>()).trim().to_owned();
+        match status.as_u16() {
+            200..=299 => Answer::Taken,
+            300..=407 | 409..=428 | 430..=499 => Answer::Refused(said),
+            _ => Answer::Later(said, after.map(|s| Duration::from_secs(s.min(RETRY_AFTER_MAX_S)))),
+        }
+    }
+}
+
+enum Answer {
+    Taken,
+    Refused(String),
+    /// Why, and when the receiver wants it again.
+    Later(String, Option<Duration>),
+}
+
+/// Prefixes of types and of sources; none: all.
+fn fits(types: &[String], sources: &[String], header: &Header<'_>, payload: &[u8]) -> bool {
+    let kind = header.name;
+    if header.kind != Kind::Event || header.direction == Direction::Down || PRIVATE.contains(&kind) {
+        return false;
+    }
+    let is_named = types.iter().any(|t| t == kind);
+    if PERSONAL.iter().any(|p| kind == *p || kind.strip_prefix(p).is_some_and(|rest| rest.starts_with('.'))) {
+        return is_named && is_from(sources, payload);
+    }
+    (types.is_empty() || types.iter().any(|t| kind.starts_with(t.as_str()))) && is_from(sources, payload)
+}
+
+fn is_from(sources: &[String], payload: &[u8]) -> bool {
+    sources.is_empty()
+        || citybrain_shared::event::Envelope::parse(payload)
+            .is_ok_and(|e| sources.iter().any(|s| e.source.starts_with(s.as_str())))
+}
+
+/// An event is an object without an `origin`; the node's word is put first in it.
+fn with_origin(payload: &[u8], origin: &str) -> Bytes {
+    let Some(brace) = payload.iter().position(|b| *b == b'{') else { return Bytes::copy_from_slice(payload) };
+    let rest = &payload[brace + 1..];
+    // An address has no character that JSON escapes.
+    let comma = if rest.trim_ascii_start().starts_with(b"}") { "" } else { "," };
+    [format!("{{\"origin\":\"{origin}\"{comma}").as_bytes(), rest].concat().into()
+}
+
+fn signature(secret: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
+    for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+        mac.update(part);
+    }
+    format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+/// The key in a secret's file: base64 after `whsec_`, else the bytes of its first line.
+///
+/// # Errors
+/// In words, when there is none.
+pub fn secret(text: &str) -> Result<Vec<u8>, String> {
+    let line = text.lines().next().unwrap_or_default().trim();
+    let key = match line.strip_prefix("whsec_") {
+        Some(coded) => BASE64_STANDARD.decode(coded).map_err(|e| format!("what follows `whsec_` is no base64: {e}"))?,
+        None => line.as_bytes().to_vec(),
+    };
+    if key.len() < 16 {
+        return Err("a secret has 16 bytes or more; `openssl rand -hex 32` makes one".into());
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_that_of_the_standard() {
+        // The example of the Standard Webhooks specification's own libraries.
+        let key = secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+        let signed = signature(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", b"{\"test\": 2432232314}");
+        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert!(secret("short").is_err() && secret("whsec_%%").is_err() && secret("").is_err());
+    }
+
+    #[test]
+    fn the_origin_is_put_first() {
+        assert_eq!(&with_origin(b" {\"id\":\"1\"}", "c/s")[..], b"{\"origin\":\"c/s\",\"id\":\"1\"}");
+        assert_eq!(&with_origin(b"{ }", "c")[..], b"{\"origin\":\"c\" }");
+    }
+
+    #[test]
+    fn filters_are_prefixes_and_names_of_people_need_their_exact_type() {
+        let all = |types: &[&str], sources: &[&str], kind: &str, source: &str| {
+            let own = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+            let json = format!("{{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"{source}\",\"type\":\"{kind}\"}}");
+            fits(&own(types), &own(sources), &Header::local(Kind::Event, kind), json.as_bytes())
+        };
+        assert!(all(&[], &[], "city.smoke", "/a"));
+        assert!(all(&["city."], &["/a"], "city.smoke", "/a/b"));
+        assert!(!all(&["town."], &[], "city.smoke", "/a") && !all(&[], &["/b"], "city.smoke", "/a"));
+        assert!(
+            !all(&[], &[], "city.sos.pressed.v1", "/a")
+                && all(&["city.sos.pressed.v1"], &[], "city.sos.pressed.v1", "/a")
+        );
+        assert!(!all(&["city."], &[], "city.appeal", "/a"));
+        assert!(!all(&["city.brain.case.contact"], &[], "city.brain.case.contact", "/a"));
+        let note = Header::local(Kind::Note, "");
+        assert!(!fits(&[], &[], &note, b"{}"));
+    }
+}

@@ -1,0 +1,309 @@
+//! Open311 GeoReport v2 at real nodes: golden answers, wrong input, and a request's whole life.
+
+use crate::harness::{Tree, binary, wait_for};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const CONFIG: &str = r#"
+[open311]
+contact = "12345"
+key_service = "ask & wait"
+[[category]]
+code = "SJ0102"
+name = "暴露垃圾"
+department = "环卫"
+response = "2h"
+solution = "4h"
+[[category]]
+code = "LAMP"
+name = "路灯"
+[[category]]
+code = "sos"
+name = "一键求助"
+kind = "incident"
+"#;
+const GOOD: &str = "service_code=SJ0102&lat=30.6980&long=103.8368&description=%E5%9E%83%E5%9C%BE%3Cb%3E%26&first_name=%E5%B0%8F&last_name=%E7%8E%8B&phone=13900000000&email=w%40x";
+
+struct Got {
+    status: u16,
+    content_type: String,
+    text: String,
+}
+
+impl Got {
+    fn json(&self) -> Value {
+        assert_eq!(self.content_type, "application/json; charset=utf-8", "{}", self.text);
+        serde_json::from_str(&self.text).expect("JSON")
+    }
+
+    fn error(&self) -> (u16, String) {
+        let all = self.json();
+        (self.status, all[0]["description"].as_str().expect("an array of code and description").to_owned())
+    }
+}
+
+struct Client(String);
+
+impl Client {
+    fn of(tree: &Tree, address: &str) -> Client {
+        Client(format!("{}/open311/v2/", tree.node(address).url()))
+    }
+
+    fn agent() -> ureq::Agent {
+        let config = ureq::Agent::config_builder().http_status_as_error(false);
+        config.timeout_global(Some(Duration::from_secs(20))).build().into()
+    }
+
+    fn read(mut response: ureq::http::Response<ureq::Body>) -> Got {
+        let content_type = response.headers().get("content-type").map(|v| v.to_str().expect("ASCII").to_owned());
+        let (status, content_type) = (response.status().as_u16(), content_type.unwrap_or_default());
+        Got { status, content_type, text: response.body_mut().read_to_string().expect("a body") }
+    }
+
+    fn get(&self, path: &str) -> Got {
+        Client::read(Client::agent().get(format!("{}{path}", self.0)).call().expect("the node answers"))
+    }
+
+    fn post(&self, path: &str, form: &str) -> Got {
+        let request = Client::agent().post(format!("{}{path}", self.0));
+        let request = request.header("content-type", "application/x-www-form-urlencoded; charset=utf-8");
+        Client::read(request.send(form).expect("the node answers"))
+    }
+
+    fn one(&self, id: &str) -> Value {
+        self.get(&format!("requests/{id}.json")).json()[0].clone()
+    }
+}
+
+fn cli(tree: &Tree, address: &str, line: &[&str]) {
+    let done = Command::new(binary()).args(line).args(["--node", &tree.node(address).url()]).output().expect("it runs");
+    assert!(done.status.success(), "{line:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_follows() {
+    let mut tree = Tree::with(&["c/s/m"], &HashMap::new(), CONFIG);
+    tree.start();
+    let (here, city) = (Client::of(&tree, "c/s/m"), Client::of(&tree, "c"));
+    let filed = here.post("requests.json", GOOD);
+    assert_eq!(filed.status, 200, "{}", filed.text);
+    let told = filed.json();
+    let id = told[0]["service_request_id"].as_str().expect("an id").to_owned();
+    assert_eq!(told, json!([{"service_request_id": id, "service_notice": null, "account_id": null}]));
+    assert_eq!(here.get(&format!("tokens/{id}.json")).json(), json!([{"service_request_id": id, "token": id}]));
+
+    let new = here.one(&id);
+    assert_eq!(
+        (&new["status"], &new["lat"], &new["description"]),
+        (&json!("open"), &json!(30.698), &json!("垃圾<b>&"))
+    );
+    assert_eq!((&new["service_name"], &new["agency_responsible"]), (&json!("暴露垃圾"), &json!("环卫")));
+    let xml = here.get(&format!("requests/{id}.xml"));
+    assert_eq!(xml.content_type, "text/xml; charset=utf-8");
+    assert!(
+        xml.text
+            .starts_with("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<service_requests><request><service_request_id>")
+    );
+    assert!(xml.text.contains("<description>垃圾&lt;b&gt;&amp;</description>"), "{}", xml.text);
+    assert!(xml.text.contains("<status>open</status>") && xml.text.contains("<zipcode/>"), "{}", xml.text);
+    // Whom to call is known to those who handle it, and to nobody who asks here.
+    let contact = tree.node("c/s/m").get(&format!("/v1/cases/{id}?role=worker")).expect("shown")["contact"].clone();
+    assert_eq!((&contact["name"], &contact["phone"]), (&json!("王小"), &json!("13900000000")));
+    for client in [&here, &city] {
+        let all = client.get("requests.xml").text + &client.get("servicerequestupdates.xml").text;
+        assert!(!all.contains("13900000000") && !all.contains("王小"), "{all}");
+    }
+
+    for line in [
+        vec!["case", "accept", &id, "--by", "甲"],
+        vec!["case", "dispatch", &id, "--by", "甲", "--unit", "环卫所"],
+        vec!["case", "start", &id, "--by", "乙", "--contacted"],
+        vec!["case", "resolve", &id, "--by", "乙", "--result", "已清运"],
+    ] {
+        cli(&tree, "c/s/m", &line);
+    }
+    let done = here.one(&id);
+    assert_eq!((&done["status"], &done["status_notes"]), (&json!("open"), &json!("已清运")));
+    assert_eq!(done["agency_responsible"], "环卫所");
+    assert!(done["expected_datetime"].as_str().is_some_and(|t| t.ends_with('Z')), "{done}");
+    // The resident's app says that it is so, at the city; the owner hears it.
+    wait_for("the city sees it resolved", || (city.one(&id)["status_notes"] == "已清运").then_some(()));
+    let said = city.post(
+        "servicerequestupdates.json",
+        &format!("service_request_id={id}&status=FIXED&description=%E8%B0%A2%E8%B0%A2"),
+    );
+    assert_eq!(said.status, 200, "{}", said.text);
+    assert!(said.json()[0]["update_id"].is_string());
+    let node = tree.node("c/s/m");
+    wait_for("the owner hears the resident", || {
+        (node.get(&format!("/v1/cases/{id}"))?["case"]["status"] == "evaluated").then_some(())
+    });
+    cli(&tree, "c/s/m", &["case", "close", &id, "--by", "丙"]);
+    let closed = here.one(&id);
+    assert_eq!(closed["status"], "closed");
+    wait_for("the city sees it closed", || (city.one(&id)["status"] == "closed").then_some(()));
+    assert_eq!(city.one(&id), closed);
+    let updates = city.get("servicerequestupdates.json").json();
+    let words: Vec<&str> = updates.as_array().expect("a list").iter().filter_map(|u| u["status"].as_str()).collect();
+    assert_eq!(words, ["investigating", "in_progress", "in_progress", "fixed", "fixed"]);
+
+    // Filters.
+    let count = |query: &str| here.get(&format!("requests.json?{query}")).json().as_array().expect("a list").len();
+    assert_eq!((count("status=closed"), count("status=open"), count("status=open,closed")), (1, 0, 1));
+    assert_eq!((count("service_code=LAMP"), count("service_code=LAMP,SJ0102")), (0, 1));
+    assert_eq!(count(&format!("service_request_id=nothing,{id}&status=open")), 1, "ids override all else");
+    assert_eq!((count("page=1&page_size=1"), count("page=2&page_size=1")), (1, 0));
+    assert_eq!(
+        (
+            count("start_date=2020-01-01T00:00:00Z&end_date=2020-02-01T00:00:00Z"),
+            count("end_date=2020-02-01T00:00:00%2B08:00")
+        ),
+        (0, 0)
+    );
+    let updated = closed["updated_datetime"].as_str().expect("a time");
+    assert_eq!((count(&format!("updated_after={updated}")), count("updated_before=2020-01-01T00:00:00Z")), (1, 0));
+
+    // An emergency is nobody else's business.
+    cli(&tree, "c/s/m", &["case", "new", "--sos", "--title", "7栋301", "--by", "x"]);
+    assert_eq!(count(""), 1);
+
+    // It was not so, says the app.
+    let again =
+        here.post("servicerequestupdates.xml", &format!("service_request_id={id}&status=REOPEN&description=no"));
+    assert_eq!(again.status, 200, "{}", again.text);
+    assert!(again.text.contains("<service_request_updates><request_update><update_id>"), "{}", again.text);
+    assert_eq!(here.one(&id)["status"], "open");
+}
+
+#[test]
+fn answers_and_errors_are_as_the_specification_writes_them() {
+    let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
+    tree.edit("c", |text| text.replace("[node]", "[node]\ncode = \"510115001\""));
+    tree.start();
+    let c = Client::of(&tree, "c");
+    let golden = json!([
+        {"service_code": "SJ0102", "service_name": "暴露垃圾", "description": null, "metadata": false, "type": "realtime", "keywords": null, "group": "环卫"},
+        {"service_code": "LAMP", "service_name": "路灯", "description": null, "metadata": false, "type": "realtime", "keywords": null, "group": null},
+    ]);
+    assert_eq!(c.get("services.json").json(), golden);
+    assert_eq!(c.get("services.json?jurisdiction_id=c").json(), golden);
+    assert_eq!(c.get("services.json?jurisdiction_id=510115001").json(), golden);
+    assert_eq!(
+        c.get("services.xml").text,
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<services><service><service_code>SJ0102</service_code><service_name>暴露垃圾</service_name><description/><metadata>false</metadata><type>realtime</type><keywords/><group>环卫</group></service><service><service_code>LAMP</service_code><service_name>路灯</service_name><description/><metadata>false</metadata><type>realtime</type><keywords/><group/></service></services>\n"
+    );
+    assert_eq!(c.get("services").content_type, "text/xml; charset=utf-8", "XML unless JSON is asked for");
+    let asked =
+        Client::agent().get(format!("{}services", c.0)).header("accept", "application/json, text/xml;q=0.5").call();
+    assert_eq!(Client::read(asked.expect("an answer")).json(), golden);
+    let discovery = c.get("discovery.json").json();
+    assert_eq!((&discovery["contact"], &discovery["key_service"]), (&json!("12345"), &json!("ask & wait")));
+    let endpoint = &discovery["endpoints"][0];
+    assert_eq!(endpoint["url"].as_str(), c.0.strip_suffix('/'));
+    assert_eq!(
+        (&endpoint["type"], &endpoint["formats"]),
+        (&json!("production"), &json!(["text/xml", "application/json"]))
+    );
+    assert!(c.get("discovery.xml").text.contains("<key_service>ask &amp; wait</key_service><endpoints><endpoint><specification>http://wiki.open311.org/GeoReport_v2</specification>"));
+
+    let (status, why) = c.get("services.json?jurisdiction_id=sfgov.org").error();
+    assert!(status == 404 && why.contains("sfgov.org"), "{why}");
+    for (path, wanted) in [
+        ("services/NONE.json", 404),
+        ("services/LAMP.json", 404),
+        ("requests/1.json", 404),
+        ("tokens/1.json", 404),
+        ("nothing.json", 404),
+        ("requests.json?status=done", 400),
+        ("requests.json?start_date=yesterday", 400),
+        ("requests.json?start_date=2026-01-01T00:00:00Z&end_date=2026-06-01T00:00:00Z", 400),
+    ] {
+        let got = c.get(path);
+        assert_eq!((got.status, &got.json()[0]["code"]), (wanted, &json!(wanted)), "{path}: {}", got.text);
+    }
+    assert_eq!(
+        c.get("requests/1.xml").text,
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<errors><error><code>404</code><description>service_request_id 1 was not found</description></error></errors>\n"
+    );
+    for (form, wanted, word) in [
+        ("service_code=NONE&address_string=x", 404, "NONE"),
+        ("service_code=sos&address_string=x", 404, "sos"),
+        ("address_string=x", 400, "service_code"),
+        ("service_code=LAMP", 400, "location"),
+        ("service_code=LAMP&lat=30&long=200", 400, "degrees"),
+    ] {
+        let (status, why) = c.post("requests.json", form).error();
+        assert!(status == wanted && why.contains(word), "{form}: {status} {why}");
+    }
+    assert_eq!(c.post("requests.json", "").json().as_array().expect("a list").len(), 2, "all that is wrong at once");
+    assert_eq!(c.post("services.json", "").status, 405);
+    assert_eq!(c.post("requests.json", &format!("{GOOD}&device_id={}", "x".repeat(70_000))).status, 413);
+    let multipart =
+        Client::agent().post(format!("{}requests.json", c.0)).header("content-type", "multipart/form-data; boundary=x");
+    assert_eq!(Client::read(multipart.send("--x--").expect("an answer")).status, 400);
+
+    // The same key files it once.
+    let file = |key: &str| {
+        let request = Client::agent().post(format!("{}requests.json", c.0)).header("idempotency-key", key);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        Client::read(request.send(GOOD).expect("an answer")).json()[0]["service_request_id"].clone()
+    };
+    let first = file("a");
+    assert_eq!(first, file("a"));
+    assert_ne!(first, file("b"));
+}
+
+#[test]
+fn keys_say_who_may_file_and_who_may_read() {
+    let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
+    let file = tree.dir().join("tokens");
+    let key = |name: &str, role: &str| {
+        let made = Command::new(binary())
+            .args(["token", "add", name, "--role", role, "--file"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the binary runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        String::from_utf8(made.stdout).expect("text").trim().to_owned()
+    };
+    let (app, reader) = (key("app-1", "app"), key("mia", "reader"));
+    tree.edit("c", |text| text.replace("[api]", &format!("[api]\ntokens_file = \"{}\"", file.display())));
+    tree.start();
+    let c = Client::of(&tree, "c");
+    assert_eq!(c.get("discovery.xml").status, 200);
+    assert_eq!(c.get("services.xml").status, 200);
+    assert_eq!(
+        c.post("requests.xml", &format!("api_key=k&{GOOD}")).text,
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<errors><error><code>403</code><description>Invalid api_key</description></error></errors>\n"
+    );
+    assert_eq!(c.post("requests.json", GOOD).error(), (403, "api_key was not provided".into()));
+    assert_eq!(c.post("requests.json", &format!("api_key={reader}&{GOOD}")).error().0, 403);
+    let filed = c.post("requests.json", &format!("api_key={app}&{GOOD}"));
+    assert_eq!(filed.status, 200, "{}", filed.text);
+    let id = filed.json()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    assert_eq!(c.get(&format!("requests/{id}.json")).error().0, 403);
+    for key in [&app, &reader] {
+        assert_eq!(c.get(&format!("requests/{id}.json?api_key={key}")).status, 200);
+    }
+    // An app's key opens nothing else.
+    let bearer = |path: &str| {
+        let request = Client::agent().get(format!("{}{path}", tree.node("c").url()));
+        Client::read(request.header("authorization", format!("Bearer {app}")).call().expect("an answer")).status
+    };
+    assert_eq!(bearer("/v1/status"), 403);
+    assert_eq!(bearer("/open311/v2/requests.xml"), 200);
+    // Whose it is, is in the case's history.
+    let shown = Client::agent().get(format!("{}/v1/cases/{id}", tree.node("c").url()));
+    let shown = Client::read(shown.header("authorization", format!("Bearer {reader}")).call().expect("an answer"));
+    assert!(shown.text.contains("open311:app-1"), "{}", shown.text);
+
+    tree.stop_node("c");
+    tree.edit("c", |text| text.replace("[open311]", "[open311]\npublic = true"));
+    tree.start_node("c");
+    tree.wait_ready();
+    assert_eq!(c.get(&format!("requests/{id}.json")).status, 200);
+    assert_eq!(c.post("requests.json", GOOD).error().0, 403);
+}

@@ -1,0 +1,187 @@
+//! Webhooks: events leave at least once and in order, over failures of the receiver and of the node.
+
+use crate::harness::mqtt::Client;
+use crate::harness::{Node, Tree, wait_for};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// A platform that takes events, or says whatever `says` tells it to.
+struct Receiver {
+    url: String,
+    got: Arc<Mutex<Vec<Got>>>,
+    says: Arc<Mutex<Says>>,
+}
+
+type Says = Box<dyn FnMut(&Got) -> &'static str + Send>;
+
+#[derive(Clone, Debug)]
+struct Got {
+    headers: HashMap<String, String>,
+    body: Value,
+}
+
+impl Got {
+    fn id(&self) -> String {
+        self.body["id"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+const OK: &str = "204 No Content";
+
+impl Receiver {
+    fn start() -> Receiver {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/hook", listener.local_addr().expect("its address"));
+        let got: Arc<Mutex<Vec<Got>>> = Arc::default();
+        let says: Arc<Mutex<Says>> = Arc::new(Mutex::new(Box::new(|_| OK)));
+        let (kept, answers) = (got.clone(), says.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (kept, answers) = (kept.clone(), answers.clone());
+                std::thread::spawn(move || Receiver::talk(stream, &kept, &answers));
+            }
+        });
+        Receiver { url, got, says }
+    }
+
+    /// Ends with the connection.
+    fn talk(stream: TcpStream, kept: &Mutex<Vec<Got>>, answers: &Mutex<Says>) -> Option<()> {
+        let mut writer = stream.try_clone().ok()?;
+        let mut reader = BufReader::new(stream);
+        loop {
+            let mut headers = HashMap::new();
+            let mut line = String::new();
+            reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
+            assert!(line.starts_with("POST /hook "), "{line}");
+            loop {
+                line.clear();
+                reader.read_line(&mut line).ok()?;
+                let Some((name, value)) = line.trim().split_once(':') else { break };
+                headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+            }
+            let mut body = vec![0; headers.get("content-length")?.parse().ok()?];
+            reader.read_exact(&mut body).ok()?;
+            let got = Got { headers, body: serde_json::from_slice(&body).expect("JSON") };
+            let answer = answers.lock().expect("no panic")(&got);
+            if answer.starts_with('2') {
+                kept.lock().expect("no panic").push(got);
+            }
+            write!(writer, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").ok()?;
+        }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.got.lock().expect("no panic").iter().map(Got::id).collect()
+    }
+
+    fn answer(&self, says: impl FnMut(&Got) -> &'static str + Send + 'static) {
+        *self.says.lock().expect("no panic") = Box::new(says);
+    }
+}
+
+fn tree(receiver: &Receiver, more: &str) -> Tree {
+    let extra = format!("[[webhook]]\nname = \"app\"\nurl = \"{}\"\n{more}\n", receiver.url);
+    let mut tree = Tree::with(&["c"], &HashMap::new(), &extra);
+    std::fs::write(tree.dir().join("secret"), "0123456789abcdef0123456789abcdef\n").expect("it is written");
+    tree.start();
+    wait_for("the webhook has its cursor", || metric(tree.node("c"), "upto_position").filter(|p| *p > 0.0));
+    tree
+}
+
+fn say(node: &Node, ids: std::ops::Range<u32>, kind: &str) {
+    let mut device = Client::connect(node.mqtt, "device", true);
+    for id in ids {
+        let event = json!({"specversion": "1.0", "id": id.to_string(), "source": "/lamp/1", "type": kind});
+        assert!(device.publish("in/lamp", event.to_string().as_bytes()));
+    }
+}
+
+fn metric(node: &Node, name: &str) -> Option<f64> {
+    let start = format!("citybrain_webhook_{name}{{webhook=\"app\"}} ");
+    node.get_text("/metrics")?.lines().find_map(|l| l.strip_prefix(&start)?.parse().ok())
+}
+
+fn wanted(ids: std::ops::Range<u32>) -> Vec<String> {
+    ids.map(|i| i.to_string()).collect()
+}
+
+#[test]
+fn events_leave_signed_in_order_and_only_those_that_fit() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.lamp\"]\nsources = [\"/lamp/\"]\nsecret_file = \"secret\"");
+    let node = tree.node("c");
+    say(node, 0..3, "city.other");
+    say(node, 10..30, "city.lamp.failed");
+    wait_for("all have come", || (receiver.ids().len() >= 20).then_some(()));
+    assert_eq!(receiver.ids(), wanted(10..30));
+    let first = receiver.got.lock().expect("no panic")[0].clone();
+    assert_eq!(first.headers["content-type"], "application/cloudevents+json; charset=utf-8");
+    assert_eq!((&first.body["origin"], &first.body["specversion"]), (&json!("c"), &json!("1.0")));
+    assert!(first.headers["webhook-signature"].starts_with("v1,") && first.headers["webhook-id"].len() == 16);
+    wait_for("they are counted", || (metric(node, "delivered_total") == Some(20.0)).then_some(()));
+}
+
+#[test]
+fn a_receiver_that_cannot_is_asked_again_and_one_that_will_not_leaves_a_dead_letter() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.lamp\"]");
+    let mut asked = 0;
+    receiver.answer(move |got| {
+        asked += 1;
+        match got.id().as_str() {
+            "1" if asked < 4 => "503 Service Unavailable",
+            "2" => "422 Unprocessable Content",
+            "3" if asked < 7 => "429 Too Many Requests",
+            _ => OK,
+        }
+    });
+    let node = tree.node("c");
+    say(node, 0..6, "city.lamp.failed");
+    wait_for("the others have come", || (receiver.ids().len() >= 5).then_some(()));
+    assert_eq!(receiver.ids(), ["0", "1", "3", "4", "5"]);
+    let letters = wait_for("the refused one is kept", || {
+        let letters = node.get("/v1/dlq")?;
+        letters.to_string().contains("webhook-refused").then_some(letters)
+    });
+    assert!(letters.to_string().contains("422"), "{letters}");
+    assert_eq!(metric(node, "refused_total"), Some(1.0));
+    assert!(metric(node, "retries_total") >= Some(3.0));
+}
+
+#[test]
+fn over_a_kill_everything_is_delivered_at_least_once_and_in_order() {
+    let receiver = Receiver::start();
+    let mut tree = tree(&receiver, "types = [\"city.lamp\"]");
+    let mut count = 0;
+    // It hangs up its work in the middle: nothing is taken until the node was killed.
+    receiver.answer(move |_| {
+        count += 1;
+        if count > 70 { "503 Service Unavailable" } else { OK }
+    });
+    say(tree.node("c"), 0..200, "city.lamp.failed");
+    wait_for("some have come", || (receiver.ids().len() >= 70).then_some(()));
+    tree.kill9("c");
+    receiver.answer(|_| OK);
+    tree.start_node("c");
+    tree.wait_ready();
+    wait_for("all have come", || (receiver.ids().last().is_some_and(|id| id == "199")).then_some(()));
+    let all = receiver.ids();
+    let mut seen = Vec::new();
+    for id in &all {
+        if !seen.contains(id) {
+            seen.push(id.clone());
+        }
+    }
+    assert_eq!(seen, wanted(0..200), "each came, and for the first time in its order");
+    assert!(all.len() <= 200 + 64, "at most a burst is repeated: {}", all.len());
+    // A repetition has the id of the first attempt.
+    let got = receiver.got.lock().expect("no panic");
+    let mut ids: HashMap<String, String> = HashMap::new();
+    for g in got.iter() {
+        let id = g.headers["webhook-id"].clone();
+        assert_eq!(*ids.entry(g.id()).or_insert_with(|| id.clone()), id);
+    }
+}
