@@ -94,6 +94,9 @@ pub enum Note {
         filter: String,
         options: u8,
         id: Option<u32>,
+        /// Only records after this position. It is before the note's own: what came between the two
+        /// was given already.
+        since: Pos,
     },
     Unsubscribed {
         client: String,
@@ -107,6 +110,10 @@ pub enum Note {
         /// Messages of QoS 2 (record and part) that the client has received and not completed.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         releasing: Vec<(Pos, u8)>,
+        /// Messages of QoS 2 that were given to it before a filter changed, and that it may have
+        /// received: they stay of QoS 2.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        begun: Vec<(Pos, u8)>,
     },
     /// QoS 2 of a publisher: ids received and not yet released.
     Qos2Held {

@@ -195,7 +195,13 @@ impl Sender {
                 upto = entry.pos;
             }
             if told || upto.0 - noted.0 > SKIPPED_MAX {
-                let note = Note::SessionAcked { client: self.client.clone(), upto, beyond: vec![], releasing: vec![] };
+                let note = Note::SessionAcked {
+                    client: self.client.clone(),
+                    upto,
+                    beyond: vec![],
+                    releasing: vec![],
+                    begun: vec![],
+                };
                 self.note(vec![note], Haste::Lazy)?;
                 noted = upto;
             }
@@ -216,7 +222,7 @@ impl Sender {
             expiry_s: u32::MAX,
             clean: false,
         };
-        let filter = Note::Subscribed { client, filter: "events/#".into(), options: 1, id: None };
+        let filter = Note::Subscribed { client, filter: "events/#".into(), options: 1, id: None, since: Pos::ZERO };
         self.note(vec![opened, filter], Haste::Now)?;
         upto().ok_or(Ended)
     }

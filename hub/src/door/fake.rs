@@ -11,6 +11,7 @@ use citybrain_shared::Pos;
 use citybrain_shared::record::{Draft, Header, Kind};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -19,6 +20,22 @@ use tokio::sync::{oneshot, watch};
 pub struct Fake {
     inner: Arc<Mutex<Inner>>,
     committed: watch::Sender<Pos>,
+    /// Turns false when the process is killed: whoever still has this handle writes nothing more.
+    alive: Arc<AtomicBool>,
+}
+
+/// An engine that does not keep what it says: a test that does not notice is worth nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// Tickets complete before the commit.
+    EarlyTickets,
+    /// Cursors are noted and forgotten.
+    ForgetsCursors,
+    /// A cursor is noted one record too far.
+    HastyCursors,
+    ForgetsReceived,
+    ForgetsReleasing,
+    ForgetsSubscriptions,
 }
 
 type Commit = Box<dyn FnOnce(&mut Inner) + Send>;
@@ -31,11 +48,36 @@ struct Inner {
     held: Option<Vec<Commit>>,
     unwritable: bool,
     offers: usize,
+    flaw: Option<Flaw>,
 }
 
 impl Fake {
     pub fn new() -> Fake {
-        Fake { inner: Arc::default(), committed: watch::Sender::new(Pos::ZERO) }
+        Fake { inner: Arc::default(), committed: watch::Sender::new(Pos::ZERO), alive: Arc::new(AtomicBool::new(true)) }
+    }
+
+    pub fn with_flaw(flaw: Option<Flaw>) -> Fake {
+        let fake = Fake::new();
+        fake.inner.lock().flaw = flaw;
+        fake
+    }
+
+    /// The process is killed: of the commits that were held back the first `keep(their number)` have
+    /// reached the disk. What is returned is the log as the next process finds it.
+    pub fn crash(&self, keep: impl FnOnce(usize) -> usize) -> Fake {
+        let mut inner = self.inner.lock();
+        self.alive.store(false, Ordering::SeqCst);
+        let held = inner.held.take().unwrap_or_default();
+        let keep = keep(held.len());
+        for commit in held.into_iter().take(keep) {
+            commit(&mut inner);
+        }
+        // As the state does it at a start.
+        for session in inner.state.sessions.values_mut().filter(|s| s.connected) {
+            (session.connected, session.left_us) = (false, super::now_us());
+        }
+        let committed = watch::Sender::new(inner.last());
+        Fake { inner: self.inner.clone(), committed, alive: Arc::new(AtomicBool::new(true)) }
     }
 
     /// From now on nothing is committed, until [`Fake::release`].
@@ -49,6 +91,11 @@ impl Fake {
             commit(&mut inner);
         }
         self.committed.send_replace(inner.last());
+    }
+
+    /// The engine ends before the door does.
+    pub fn stop(&self) {
+        self.alive.store(false, Ordering::SeqCst);
     }
 
     pub fn break_disk(&self, broken: bool) {
@@ -86,7 +133,18 @@ impl Fake {
         Box::pin(async move {
             let (tx, rx) = oneshot::channel();
             let mut inner = fake.inner.lock();
+            if !fake.alive.load(Ordering::SeqCst) {
+                return Err(Error::Stopping);
+            }
             inner.offers += 1;
+            let (early, tx) = if inner.flaw == Some(Flaw::EarlyTickets) && inner.held.is_some() {
+                (Some(tx), oneshot::channel().0)
+            } else {
+                (None, tx)
+            };
+            if let Some(early) = early {
+                let _ = early.send(Ok(done(Vec::new())));
+            }
             let commit = move |inner: &mut Inner| {
                 let answer = if inner.unwritable {
                     Err(Error::Unwritable("the test says so".into()))
@@ -164,8 +222,12 @@ impl Inner {
     }
 
     fn fold(&mut self, pos: Pos, committed_us: i64, note: Note) {
+        let flaw = self.flaw;
         let sessions = &mut self.state.sessions;
         match note {
+            Note::SessionAcked { .. } if flaw == Some(Flaw::ForgetsCursors) => {}
+            Note::Subscribed { .. } if flaw == Some(Flaw::ForgetsSubscriptions) => {}
+            Note::Qos2Held { .. } if flaw == Some(Flaw::ForgetsReceived) => {}
             Note::SessionOpened { client, user, version, expiry_s, clean } => {
                 if clean {
                     sessions.remove(&client);
@@ -179,9 +241,8 @@ impl Inner {
                     (s.connected, s.left_us, s.expiry_s) = (false, committed_us, expiry_s);
                 }
             }
-            Note::Subscribed { client, filter, options, id } => {
+            Note::Subscribed { client, filter, options, id, since } => {
                 if let Some(s) = sessions.get_mut(&client) {
-                    let since = s.filters.get(&filter).map_or(pos, |f| f.since);
                     s.filters.insert(filter, Subscription { options, id, since });
                 }
             }
@@ -190,9 +251,14 @@ impl Inner {
                     s.filters.remove(&filter);
                 }
             }
-            Note::SessionAcked { client, upto, beyond, releasing } => {
+            Note::SessionAcked { client, mut upto, beyond, mut releasing, begun } => {
+                match flaw {
+                    Some(Flaw::HastyCursors) => upto = upto.next(),
+                    Some(Flaw::ForgetsReleasing) => releasing.clear(),
+                    _ => {}
+                }
                 if let Some(s) = sessions.get_mut(&client) {
-                    (s.upto, s.beyond, s.releasing) = (upto, beyond, releasing);
+                    (s.upto, s.beyond, s.releasing, s.begun) = (upto, beyond, releasing, begun);
                 }
             }
             Note::Qos2Held { client, id } => {

@@ -437,8 +437,9 @@ impl OwnFilters {
         self.trie.remove(filter, ());
     }
 
-    /// The messages of a record for this session, as the router would have found them.
-    pub fn items(&mut self, me: &Me, entry: &crate::log::Entry, client: &str) -> Vec<Item> {
+    /// The messages of a record for this session, as the router would have found them; besides, the
+    /// parts whose QoS 2 exchange is `begun`, whatever the filters are now.
+    pub fn items(&mut self, me: &Me, entry: &crate::log::Entry, client: &str, begun: impl Fn(u8) -> bool) -> Vec<Item> {
         let Ok((header, payload)) = Header::decode(&entry.bytes) else { return Vec::new() };
         let publisher = Meta::decode(header.door).client;
         let mut items = Vec::new();
@@ -450,9 +451,11 @@ impl OwnFilters {
                     found.push(Found::new(Key(0), n, sub));
                 }
             });
-            if !found.is_empty() {
+            let is_begun = begun(n);
+            if is_begun || !found.is_empty() {
                 found.sort_unstable();
-                items.push(merge(found, Arc::new(Message::of_record(me, entry, &header, payload, n, topic))));
+                let item = merge(found, Arc::new(Message::of_record(me, entry, &header, payload, n, topic)));
+                items.push(if is_begun { Item { qos: 2, ..item } } else { item });
             }
         });
         items

@@ -1,6 +1,7 @@
 //! Who is connected, and who has left a session behind.
 
 use super::access::User;
+use super::connection::Earlier;
 use super::core::{Core, look};
 use super::packet::control::Will;
 use super::route::{Inbox, Router};
@@ -64,6 +65,10 @@ impl Live {
         }
     }
 
+    pub fn is_kicked(&self) -> bool {
+        self.kicked.load(Ordering::Acquire) != 0
+    }
+
     /// The reason to end, if there is one; else the task will be woken.
     pub fn poll_kicked(&self, cx: &mut Context<'_>) -> Option<u8> {
         let mut waker = self.waker.lock();
@@ -111,8 +116,12 @@ pub struct Parked {
 pub struct Delivered {
     /// Records up to here were given to the client.
     pub upto: Pos,
+    /// See [`super::connection::Earlier`].
+    pub earlier: Earlier,
     /// QoS 2 messages that it received and has not completed: record and part.
     pub releasing: HashSet<(Pos, u8)>,
+    /// QoS 2 messages given before a filter changed.
+    pub begun: HashSet<(Pos, u8)>,
 }
 
 /// A session, for people.
@@ -136,28 +145,19 @@ pub struct SessionView {
 }
 
 impl Seats {
-    /// Takes the client's place, after whoever has it now has left; `reason` is what it hears.
+    /// Takes the client's place, after whoever has it now has left; `reason` is what that one hears.
+    /// True if there was one. Of several who wait the newest gets it: the others find themselves
+    /// kicked when it is their turn, and must only leave.
     pub async fn take(&self, client: &Arc<str>, live: &Arc<Live>, reason: u8) -> (Taken<'_>, bool) {
         let (gone_tx, gone) = watch::channel(());
-        let mut took_over = false;
-        loop {
-            let mut other = {
-                let mut taken = self.taken.lock();
-                match taken.get(client) {
-                    Some(seat) => {
-                        seat.live.kick(reason);
-                        took_over = true;
-                        seat.gone.clone()
-                    }
-                    None => {
-                        taken.insert(client.clone(), Seat { live: live.clone(), gone });
-                        let seat = Taken { seats: self, client: client.clone(), live: live.clone(), _gone: gone_tx };
-                        return (seat, took_over);
-                    }
-                }
-            };
-            let _ = other.changed().await;
+        let before = self.taken.lock().insert(client.clone(), Seat { live: live.clone(), gone });
+        let seat = Taken { seats: self, client: client.clone(), live: live.clone(), _gone: gone_tx };
+        let took_over = before.is_some();
+        if let Some(mut before) = before {
+            before.live.kick(reason);
+            let _ = before.gone.changed().await;
         }
+        (seat, took_over)
     }
 
     /// Clients that are here.

@@ -207,7 +207,14 @@ pub fn open_notes(name: &str) -> [Note; 2] {
             expiry_s: u32::MAX,
             clean: false,
         },
-        Note::Subscribed { client: name.to_owned(), filter: filter.to_owned(), options: OPTIONS, id: None },
+        // From where on is said by the group's cursor.
+        Note::Subscribed {
+            client: name.to_owned(),
+            filter: filter.to_owned(),
+            options: OPTIONS,
+            id: None,
+            since: Pos::ZERO,
+        },
     ]
 }
 
@@ -364,7 +371,13 @@ impl Group {
         inner.acked = false;
         inner.noting = Some(client.clone());
         let (upto, beyond) = (inner.window.upto(), inner.window.beyond());
-        Some(Note::SessionAcked { client: self.name.to_string(), upto, beyond, releasing: Vec::new() })
+        Some(Note::SessionAcked {
+            client: self.name.to_string(),
+            upto,
+            beyond,
+            releasing: Vec::new(),
+            begun: Vec::new(),
+        })
     }
 
     pub fn was_noted(&self) {
@@ -467,7 +480,7 @@ impl Inner {
         if let Some(entry) = self.log.pop_front() {
             if !self.window.was_settled(entry.pos) {
                 let before = self.ready.len();
-                self.ready.extend(self.own.items(&door.me, &entry, &group.name));
+                self.ready.extend(self.own.items(&door.me, &entry, &group.name, |_| false));
                 self.open_from(before);
                 self.window.see(entry.pos);
             }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+mod model;
 mod rights;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -56,6 +57,12 @@ impl House {
         House { door, at, stop, serving }
     }
 
+    /// As a kill does: no connection ends in order.
+    async fn kill(self) {
+        self.serving.abort();
+        let _ = self.serving.await;
+    }
+
     async fn close(self) {
         self.stop.send_replace(true);
         self.serving.await.unwrap();
@@ -68,7 +75,9 @@ impl House {
     }
 
     async fn dial(&self, version: Version) -> Client {
-        Client { socket: TcpStream::connect(self.at).await.unwrap(), input: BytesMut::new(), version }
+        let socket = TcpStream::connect(self.at).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        Client { socket, input: BytesMut::new(), version }
     }
 
     /// `tail`: what comes behind the client id. The CONNACK's body is returned.
@@ -206,15 +215,7 @@ impl Client {
     async fn got(&mut self) -> Got {
         let (first, body) = self.packet().await.expect("a message");
         assert_eq!(first >> 4, kind::PUBLISH, "{first:x} {body:x?}");
-        let p = parse_publish(self.version, first & 15, &body);
-        Got {
-            topic: p.topic.to_owned(),
-            payload: String::from_utf8(p.payload.to_vec()).unwrap(),
-            qos: p.qos,
-            dup: p.dup,
-            retain: p.retain,
-            id: p.id,
-        }
+        got(self.version, first, &body)
     }
 
     async fn got_and_acked(&mut self) -> String {
@@ -243,6 +244,18 @@ impl Client {
 
 fn parse_publish(version: Version, flags: u8, body: &[u8]) -> publish::In<'_> {
     publish::In::parse(version, flags, body).unwrap()
+}
+
+fn got(version: Version, first: u8, body: &[u8]) -> Got {
+    let p = parse_publish(version, first & 15, body);
+    Got {
+        topic: p.topic.to_owned(),
+        payload: String::from_utf8(p.payload.to_vec()).unwrap(),
+        qos: p.qos,
+        dup: p.dup,
+        retain: p.retain,
+        id: p.id,
+    }
 }
 
 async fn until(what: &str, mut yes: impl FnMut() -> bool) {
@@ -1058,5 +1071,157 @@ async fn only_the_right_password_comes_in_and_wrong_ones_are_counted() {
     let (_, connack) = house.connect(Version::V5, "c", true, &[]).await;
     assert_eq!(connack[1], 0x87);
     assert_eq!(house.door.counters.logins_failed.get(), 3);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn of_two_connections_that_wait_for_a_sessions_place_the_newer_gets_it() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut first = house.client(Version::V5, "s", false).await;
+        fake.hold();
+        let connect = [0, 4, b'M', b'Q', b'T', b'T', version.level(), 0, 0, 60];
+        let mut body = connect.to_vec();
+        if version == Version::V5 {
+            body.extend([5, 0x11, 0, 0, 0, 100]);
+        }
+        put_text("s", &mut body);
+        let mut second = house.dial(version).await;
+        second.send(0x10, &body).await;
+        // The first is told of it, and its session's end waits for the disk.
+        assert_eq!(first.is_closed().await, Some(0x8e));
+        let mut third = house.dial(version).await;
+        third.send(0x10, &body).await;
+        third.hears_nothing().await;
+        fake.release();
+        assert_eq!(second.packet().await, None);
+        assert_eq!(third.packet().await.expect("a CONNACK").1[..2], [1, 0]);
+        third.publish_acked("x", b"1", 7).await;
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_engine_is_gone_still_leaves_its_session_in_order() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V5, "s", false).await;
+    s.subscribe("x", 1).await;
+    fake.stop();
+    s.publish("x", b"1", 1, 7, false).await;
+    assert_eq!(s.is_closed().await, Some(0x8b));
+    until("the session is parked", || house.door.seats.unpark("s").is_some()).await;
+}
+
+#[tokio::test]
+async fn a_message_given_again_says_so_however_short_the_connection_between() {
+    for restarts in [false, true] {
+        let fake = Fake::new();
+        let mut house = House::open(&fake).await;
+        let mut s = house.client(Version::V4, "s", false).await;
+        s.subscribe("x", 1).await;
+        let mut p = house.client(Version::V4, "p", true).await;
+        for id in 1..=3 {
+            p.publish_acked("x", b"1", id).await;
+        }
+        for _ in 0..3 {
+            assert!(!s.got().await.dup);
+        }
+        s.leaves().await;
+        if restarts {
+            house.close().await;
+            house = House::open(&fake).await;
+        }
+        // One message fits into its socket's end of the line; it leaves before the others come.
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0, 0, 60, 8, 0x11, 0, 0, 0, 100, 0x21, 0, 1];
+        put_text("s", &mut body);
+        let mut short = house.dial(Version::V5).await;
+        short.send(0x10, &body).await;
+        assert_eq!(short.packet().await.expect("a CONNACK").1[..2], [1, 0]);
+        assert!(short.got().await.dup);
+        short.leaves().await;
+        let mut last = house.client(Version::V4, "s", false).await;
+        for _ in 0..3 {
+            assert!(last.got().await.dup, "restarts: {restarts}");
+        }
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_qos2_message_that_was_received_is_released_though_its_filter_has_gone() {
+    for n in 0..8 {
+        let (restarts, lowered, known) = (n & 1 > 0, n & 2 > 0, n & 4 > 0);
+        let fake = Fake::new();
+        let mut house = House::open(&fake).await;
+        let mut s = house.client(Version::V4, "s", false).await;
+        s.subscribe("x", 2).await;
+        s.publish("x", b"1", 2, 1, false).await;
+        s.acked(kind::PUBREC, 1).await;
+        let got = s.got().await;
+        // Else the client has it, and the node does not know.
+        if known {
+            s.ack(kind::PUBREC, got.id).await;
+            s.acked(kind::PUBREL, got.id).await;
+        }
+        if lowered {
+            s.subscribe("x", 1).await;
+        } else {
+            let mut body = vec![0, 9];
+            put_text("x", &mut body);
+            s.send(0xa2, &body).await;
+            assert_eq!(s.packet().await.expect("an UNSUBACK").0, 0xb0);
+        }
+        s.leaves().await;
+        if restarts {
+            house.close().await;
+            house = House::open(&fake).await;
+        }
+        let mut s = house.client(Version::V4, "s", false).await;
+        if !known {
+            assert_eq!(s.got().await, Got { dup: true, ..got.clone() });
+            s.ack(kind::PUBREC, got.id).await;
+        }
+        s.acked(kind::PUBREL, got.id).await;
+        s.ack(kind::PUBCOMP, got.id).await;
+        s.send(0xc0, &[]).await;
+        assert_eq!(s.packet().await.expect("a PINGRESP").0, 0xd0);
+        s.leaves().await;
+        let mut s = house.client(Version::V4, "s", false).await;
+        s.hears_nothing().await;
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_committed_just_before_its_subscription_is_completed_after_a_kill() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V4, "s", false).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    fake.hold();
+    p.publish("x", b"1", 2, 1, false).await;
+    until("the publish is offered", || fake.offers() == 2).await;
+    let mut body = vec![0, 9];
+    put_text("x", &mut body);
+    body.push(2);
+    s.send(0x82, &body).await;
+    until("the subscription is offered", || fake.offers() == 3).await;
+    fake.release();
+    // The message and the answer to the subscription, in whichever order.
+    let mut got = None;
+    for _ in 0..2 {
+        let (first, body) = s.packet().await.expect("a packet");
+        if first != 0x90 {
+            got = Some(self::got(Version::V4, first, &body));
+        }
+    }
+    let got = got.expect("the message");
+    let fake = fake.crash(|_| 0);
+    house.kill().await;
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V4, "s", false).await;
+    assert_eq!(s.got().await, Got { dup: true, ..got });
     house.close().await;
 }

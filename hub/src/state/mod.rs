@@ -127,6 +127,9 @@ pub struct Session {
     /// Messages of QoS 2 (record and part) that it has received and not completed.
     #[serde(default)]
     pub releasing: Vec<(Pos, u8)>,
+    /// Messages of QoS 2 given to it before a filter changed, whether it has received them or not.
+    #[serde(default)]
+    pub begun: Vec<(Pos, u8)>,
     /// QoS 2 publishes received from it and not yet released.
     pub held: Vec<u16>,
 }
@@ -555,17 +558,17 @@ impl State {
             Note::SessionLeft { client, expiry_s } => self.session(client, |s| {
                 (s.connected, s.left_us, s.expiry_s) = (false, committed_us, expiry_s);
             }),
-            Note::Subscribed { client, filter, options, id } => self.session(client, |s| {
-                let since = s.filters.get(&filter).map_or(pos, |old| old.since);
+            Note::Subscribed { client, filter, options, id, since } => self.session(client, |s| {
                 s.filters.insert(filter, Subscription { options, id, since });
             }),
             Note::Unsubscribed { client, filter } => self.session(client, |s| {
                 s.filters.remove(&filter);
             }),
-            Note::SessionAcked { client, upto, beyond, releasing } => self.session(client, |s| {
+            Note::SessionAcked { client, upto, beyond, releasing, begun } => self.session(client, |s| {
                 s.upto = s.upto.max(upto);
                 s.beyond = beyond;
                 s.releasing = releasing;
+                s.begun = begun;
             }),
             Note::Qos2Held { client, id } => self.session(client, |s| {
                 if !s.held.contains(&id) {

@@ -6,6 +6,7 @@ use super::super::counters::Counters;
 use super::super::message::{Give, Item, Message};
 use super::super::packet::{kind, put_ack, reason};
 use super::super::route::{Inbox, Key, Next, OwnFilters, Router, Sub};
+use super::super::seats::Delivered;
 use super::super::share::{Group, is_shared};
 use super::super::window::{Window, packet_id};
 use super::super::{now_us, route, sys};
@@ -34,22 +35,44 @@ const RETAINED_LOOKED_AT: usize = 1024;
 /// and saves reading this many again after a kill.
 const IDLE_NOTE_RECORDS: u64 = 4096;
 
+/// Records up to `upto` may have been given by an earlier process, and at most `left` messages of
+/// them not be marked as repetitions yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    pub upto: Pos,
+    pub left: usize,
+}
+
+impl Earlier {
+    pub const NOTHING: Earlier = Earlier { upto: Pos::ZERO, left: 0 };
+}
+
 /// Where a session begins.
 pub struct Resumed {
     /// Everything up to here is settled, and besides it `beyond`.
     pub upto: Pos,
     pub beyond: Vec<Pos>,
-    /// Records up to here may have been given before, at most so many messages.
+    /// Records up to here were given before.
     pub given_upto: Pos,
-    pub given_max: usize,
+    pub earlier: Earlier,
     /// QoS 2 messages that the client has received and not completed.
     pub releasing: HashSet<(Pos, u8)>,
+    /// QoS 2 messages given before a filter changed: the client may have received them, and would
+    /// take their ids for theirs for ever if they did not go on as QoS 2.
+    pub begun: HashSet<(Pos, u8)>,
 }
 
 impl Resumed {
     /// A new session.
     pub fn new(upto: Pos) -> Resumed {
-        Resumed { upto, beyond: Vec::new(), given_upto: Pos::ZERO, given_max: 0, releasing: HashSet::new() }
+        Resumed {
+            upto,
+            beyond: Vec::new(),
+            given_upto: Pos::ZERO,
+            earlier: Earlier::NOTHING,
+            releasing: HashSet::new(),
+            begun: HashSet::new(),
+        }
     }
 }
 
@@ -59,11 +82,13 @@ pub struct Cursor {
     upto: Pos,
     beyond: Vec<Pos>,
     releasing: Vec<(Pos, u8)>,
+    begun: Vec<(Pos, u8)>,
 }
 
 impl Cursor {
     pub fn note(self, client: String) -> Note {
-        Note::SessionAcked { client, upto: self.upto, beyond: self.beyond, releasing: self.releasing }
+        let Cursor { upto, beyond, releasing, begun } = self;
+        Note::SessionAcked { client, upto, beyond, releasing, begun }
     }
 }
 
@@ -73,8 +98,11 @@ struct Flight {
     /// [`Pos::ZERO`]: of no record.
     pos: Pos,
     part: u8,
+    qos: u8,
     /// QoS 2, and the client has received it.
     releasing: bool,
+    /// QoS 2, and a filter has changed since it was given.
+    begun: bool,
     share: Option<Arc<Group>>,
 }
 
@@ -113,6 +141,8 @@ pub struct Delivery {
     log: VecDeque<Entry>,
     log_upto: Pos,
     resumed: Resumed,
+    /// QoS 2 messages to be released of which nothing else is known any more.
+    orphans: Vec<u16>,
     retained: VecDeque<RetainedScan>,
     /// For messages of no record.
     next_id: u16,
@@ -167,6 +197,7 @@ impl Delivery {
             releases: Vec::new(),
             releases_noting: Vec::new(),
             resumed,
+            orphans: Vec::new(),
             retained: VecDeque::new(),
             next_id: 0,
             acked: false,
@@ -281,9 +312,44 @@ impl Delivery {
         of_records.map(|f| (f.pos, f.part)).chain(self.resumed.releasing.iter().copied()).collect()
     }
 
-    /// Records up to here were given to the client, or nothing in them was for it.
-    pub fn seen(&self) -> Pos {
-        self.window.seen()
+    fn begun(&self) -> HashSet<(Pos, u8)> {
+        let flights = self.flights.values().filter(|f| f.begun && !f.releasing);
+        flights.map(|f| (f.pos, f.part)).chain(self.resumed.begun.iter().copied()).collect()
+    }
+
+    /// A filter of QoS 2 changes or goes: what was given stays of QoS 2, by the next connection too.
+    /// The cursor that says so; `None`: nothing is under way.
+    pub fn begin(&mut self) -> Option<Cursor> {
+        for f in self.flights.values_mut().filter(|f| f.qos == 2 && f.pos > Pos::ZERO && f.share.is_none()) {
+            f.begun = true;
+        }
+        let cursor = self.cursor();
+        (!cursor.begun.is_empty()).then_some(cursor)
+    }
+
+    fn cursor(&self) -> Cursor {
+        let sorted = |set: HashSet<(Pos, u8)>| {
+            let mut all: Vec<_> = set.into_iter().collect();
+            all.sort_unstable();
+            all
+        };
+        Cursor {
+            upto: self.window.upto(),
+            beyond: self.window.beyond(),
+            releasing: sorted(self.releasing()),
+            begun: sorted(self.begun()),
+        }
+    }
+
+    /// What the session's next connection must know. A connection may end before it has come as far
+    /// as those before it.
+    pub fn delivered(&self) -> Delivered {
+        Delivered {
+            upto: self.window.seen().max(self.resumed.given_upto),
+            earlier: self.resumed.earlier,
+            releasing: self.releasing(),
+            begun: self.begun(),
+        }
     }
 
     /// Is there something to note, and nothing on its way? `idle`: also what moved without the
@@ -304,9 +370,7 @@ impl Delivery {
 
     /// The cursor, if it is not what was noted last.
     pub fn cursor_to_note(&mut self) -> Option<Cursor> {
-        let mut releasing: Vec<_> = self.releasing().into_iter().collect();
-        releasing.sort_unstable();
-        let cursor = Cursor { upto: self.window.upto(), beyond: self.window.beyond(), releasing };
+        let cursor = self.cursor();
         self.acked = false;
         if cursor == self.noted && self.releases.is_empty() {
             return None;
@@ -381,7 +445,9 @@ impl Delivery {
                     OwnFilters::new(filters.iter().filter(|(f, _)| !is_shared(f)).map(|(f, s)| (f.as_str(), *s)))
                 });
                 let before = self.ready.len();
-                self.ready.extend(own.items(&door.me, &entry, client));
+                let Resumed { releasing, begun, .. } = &self.resumed;
+                let begun = |n| releasing.contains(&(entry.pos, n)) || begun.contains(&(entry.pos, n));
+                self.ready.extend(own.items(&door.me, &entry, client, begun));
                 self.open_from(before);
                 self.window.see(entry.pos);
             }
@@ -390,7 +456,8 @@ impl Delivery {
         self.window.see(self.log_upto);
         let committed = *self.committed.borrow();
         let seen = self.window.seen();
-        if self.filters.len() == self.shares.len() {
+        let Resumed { releasing, begun, .. } = &self.resumed;
+        if self.filters.len() == self.shares.len() && releasing.is_empty() && begun.is_empty() {
             self.window.see(committed);
         } else if seen < committed {
             let chunk = read_on(&*door.core, seen, committed, READ_RECORDS, READ_BYTES);
@@ -403,6 +470,10 @@ impl Delivery {
             // Kept only while it is used: it doubles what the filters cost.
             self.own = None;
             self.log = VecDeque::new();
+            // Their records are gone; without PUBREL the client would take another message, under
+            // the same id, for a repetition.
+            self.resumed.begun.clear();
+            self.orphans.extend(self.resumed.releasing.drain().map(|(pos, part)| packet_id(pos, part)));
         }
     }
 
@@ -501,6 +572,9 @@ impl Connection<'_> {
             }
             moved = true;
         }
+        for id in std::mem::take(&mut self.delivery.orphans) {
+            put_ack(self.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
+        }
         if moved {
             self.show_in_flight();
         }
@@ -525,16 +599,18 @@ impl Connection<'_> {
         }
         let Some(item) = d.ready.pop_front() else { return false };
         let shared = item.share.is_some();
-        let again =
-            item.again || (!shared && pos > Pos::ZERO && pos <= d.resumed.given_upto && d.resumed.given_max > 0);
-        if again && qos > 0 && !shared {
-            d.resumed.given_max -= 1;
+        let r = &mut d.resumed;
+        let of_earlier = pos <= r.earlier.upto && r.earlier.left > 0;
+        let again = item.again || (!shared && pos > Pos::ZERO && (pos <= r.given_upto || of_earlier));
+        if of_earlier && again && qos > 0 && !shared {
+            r.earlier.left -= 1;
         }
         if qos == 2 && d.resumed.releasing.remove(&(pos, part)) {
-            d.flights.insert(id, Flight { pos, part, releasing: true, share: None });
+            d.flights.insert(id, Flight { pos, part, qos, releasing: true, begun: false, share: None });
             put_ack(self.version, kind::PUBREL, id, 0, &mut self.output);
             return true;
         }
+        let begun = qos == 2 && !shared && d.resumed.begun.remove(&(pos, part));
         let expired = item.message.has_expired(now_us);
         let alias = if expired { None } else { self.aliases_out.of(item.message.topic_bytes()) };
         let give = Give {
@@ -563,7 +639,7 @@ impl Connection<'_> {
             counters.redelivered.add(1);
         }
         if qos > 0 {
-            d.flights.insert(id, Flight { pos, part, releasing: false, share: item.share });
+            d.flights.insert(id, Flight { pos, part, qos, releasing: false, begun, share: item.share });
         }
         true
     }

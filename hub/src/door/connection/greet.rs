@@ -9,7 +9,7 @@ use super::super::seats::Live;
 use super::super::share;
 use super::super::socket::{Peer, Socket};
 use super::super::{Door, settled};
-use super::delivery::{Delivery, Resumed};
+use super::delivery::{Delivery, Earlier, Resumed};
 use super::intake::ALIASES_MAX;
 use super::{Aliases, Connection, Pace, READ_BYTES_MIN};
 use crate::engine::Haste;
@@ -222,16 +222,17 @@ pub async fn open<'a>(
         resumed.upto = s.upto;
         resumed.beyond = s.beyond.clone();
         resumed.releasing = s.releasing.iter().copied().collect();
+        resumed.begun = s.begun.iter().copied().collect();
         match parked.and_then(|p| p.delivered) {
             Some(d) => {
                 resumed.given_upto = d.upto;
-                resumed.given_max = usize::MAX;
+                resumed.earlier = d.earlier;
                 resumed.releasing = d.releasing;
+                resumed.begun = d.begun;
             }
             None => {
-                resumed.given_upto = door.opened_at;
                 // No more than this can have been under way when the earlier process ended.
-                resumed.given_max = IN_FLIGHT_MAX.into();
+                resumed.earlier = Earlier { upto: door.opened_at, left: IN_FLIGHT_MAX.into() };
             }
         }
     }

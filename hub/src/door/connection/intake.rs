@@ -378,6 +378,7 @@ impl Connection<'_> {
         let mut suback = Suback { packet: Vec::new(), failure: Vec::new(), retained: Vec::new(), added: Vec::new() };
         let mut subs: Vec<(&str, Sub)> = Vec::new();
         let mut notes = Vec::new();
+        let mut changes_qos2 = false;
         for (filter, options) in &s.entries {
             let options = match self.granted(filter, *options) {
                 Ok(options) => options,
@@ -392,6 +393,7 @@ impl Connection<'_> {
             codes.push(options & 3);
             let old = self.delivery.filter(filter);
             let sub = Sub { options, id: s.subscription_id, since: old.map_or(committed, |o| o.since) };
+            changes_qos2 |= old.is_some_and(|o| o.qos() == 2 && o != sub);
             if old.is_none() {
                 suback.added.push(filter.clone());
             }
@@ -405,12 +407,15 @@ impl Connection<'_> {
             }
             if self.durable && old != Some(sub) {
                 let client = self.client.to_string();
-                notes.push(Note::Subscribed { client, filter: filter.clone(), options, id: s.subscription_id });
+                notes.push(Note::Subscribed { client, filter: filter.clone(), options, id: sub.id, since: sub.since });
             }
             if !is_shared(filter) {
                 subs.push((filter, sub));
             }
             self.delivery.subscribe(self.door, &self.client, self.durable, filter, sub);
+        }
+        if changes_qos2 {
+            self.begin(&mut notes);
         }
         self.door.router.subscribe(self.delivery.key(), subs.iter().copied());
         put_suback(self.version, 0x90, s.id, &codes, &mut suback.packet);
@@ -447,6 +452,9 @@ impl Connection<'_> {
     fn unsubscribe(&mut self, u: &Unsubscribe) -> Result<(), End> {
         let mut codes = Vec::with_capacity(u.filters.len());
         let mut notes = Vec::new();
+        if u.filters.iter().any(|f| self.delivery.filter(f).is_some_and(|sub| sub.qos() == 2)) {
+            self.begin(&mut notes);
+        }
         for filter in &u.filters {
             let had = self.delivery.unsubscribe(self.door, &self.client, filter);
             codes.push(if had { reason::SUCCESS } else { reason::NO_SUBSCRIPTION_EXISTED });
@@ -464,6 +472,15 @@ impl Connection<'_> {
         put_suback(self.version, 0xb0, u.id, &failed, &mut suback.failure);
         self.answer_when_noted(suback, notes);
         Ok(())
+    }
+
+    /// In the log before the filters change.
+    fn begin(&mut self, notes: &mut Vec<Note>) {
+        if self.durable
+            && let Some(cursor) = self.delivery.begin()
+        {
+            notes.insert(0, cursor.note(self.client.to_string()));
+        }
     }
 
     fn answer_when_noted(&mut self, suback: Suback, notes: Vec<Note>) {

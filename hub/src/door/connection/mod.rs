@@ -24,13 +24,14 @@ mod pace;
 pub use self::aliases::Alias;
 use self::aliases::Aliases;
 use self::delivery::Delivery;
+pub use self::delivery::Earlier;
 use self::pace::Pace;
 use super::access::User;
 use super::core::Offering;
 use super::held::{Answer, Held};
 use super::packet::control::{Will, put_disconnect};
 use super::packet::{Fault, Version, kind, put_ack, reason};
-use super::seats::{Delivered, Live};
+use super::seats::Live;
 use super::share::Group;
 use super::socket::{Peer, Socket};
 use super::{Door, dead_letter, settled};
@@ -150,6 +151,11 @@ pub async fn run(door: &Door, mut socket: Socket, peer: Peer) {
     let (seat, took_over) = door.seats.take(&client, &live, reason::TAKEN_OVER).await;
     if took_over {
         door.counters.taken_over.add(1);
+    }
+    if live.is_kicked() {
+        door.counters.refused.add(1);
+        tracing::debug!(client = %client, "A newer connection of the same client came while this one waited.");
+        return;
     }
     let Some(mut connection) = greet::open(door, socket, input, hello, client, live).await else {
         door.counters.refused.add(1);
@@ -302,10 +308,10 @@ impl Connection<'_> {
                     Poll::Ready(Err(e)) => Some(e),
                 },
             };
+            self.offers.pop_front();
             if let Some(error) = stopped {
                 return Err(self.unwritable(&error));
             }
-            self.offers.pop_front();
             *moved = true;
         }
         Ok(())
@@ -459,8 +465,7 @@ impl Connection<'_> {
                 notes.push(cursor.note(client.clone()));
             }
             notes.push(Note::SessionLeft { client, expiry_s: self.expiry_s });
-            let delivered = Delivered { upto: self.delivery.seen(), releasing: self.delivery.releasing() };
-            self.door.seats.park(&self.client, self.expiry_s, delivered);
+            self.door.seats.park(&self.client, self.expiry_s, self.delivery.delivered());
         }
         // Written, though perhaps not yet synced, before the next connection may take the session.
         if let Err(error) = settled(self.door.core.note(notes, Haste::Lazy).await).await {

@@ -170,8 +170,13 @@ impl<C: Core> Outside<C> {
             expiry_s: u32::MAX,
             clean: false,
         };
-        let subscribed =
-            |filter: &str| Note::Subscribed { client: SESSION.into(), filter: filter.into(), options: 1, id: None };
+        let subscribed = |filter: &str| Note::Subscribed {
+            client: SESSION.into(),
+            filter: filter.into(),
+            options: 1,
+            id: None,
+            since: Pos::ZERO,
+        };
         let notes = vec![opened, subscribed("events/#"), subscribed("cmd/#")];
         crate::engine::wait(self.core.note(notes, Haste::Now).await?).await?;
         Ok(look(&self.core, |s| s.sessions.get(SESSION).map_or(s.applied, |s| s.upto)))
@@ -222,8 +227,13 @@ impl<C: Core> Outside<C> {
             if noting.is_none()
                 && let Some(upto) = settled.take()
             {
-                let note =
-                    Note::SessionAcked { client: SESSION.into(), upto, beyond: Vec::new(), releasing: Vec::new() };
+                let note = Note::SessionAcked {
+                    client: SESSION.into(),
+                    upto,
+                    beyond: Vec::new(),
+                    releasing: Vec::new(),
+                    begun: Vec::new(),
+                };
                 match self.core.note(vec![note], Haste::Lazy).await {
                     Ok(ticket) => (noting, noted) = (Some(ticket), upto),
                     Err(error) => return error.to_string(),
