@@ -434,3 +434,23 @@ fn the_demo_accounts_for_every_event() {
     assert_eq!(account["notice"]["targets"], account["notice"]["delivered"]);
     assert_eq!(account["killed"].as_array().map(Vec::len), Some(2), "{account}");
 }
+
+#[test]
+fn the_bench_of_the_front_door_measures_every_load() {
+    let done = citybrain().args(["bench", "--door", "--percent", "1"]).output().expect("it runs");
+    let report = Ran::from(done).json();
+    assert_eq!((&report["schema"], &report["load"]["connections"]), (&json!("citybrain.bench-door/1"), &json!(99)));
+    // Processor time is counted in steps of 10 ms, which this load may stay below.
+    for figure in [
+        "connects_per_s",
+        "idle_mb",
+        "fan_out_deliveries_per_s",
+        "filters_mb",
+        "filters_publishes_per_s",
+        "through_per_s",
+    ] {
+        let n = report["citybrain"][figure].as_f64().expect("a number");
+        assert!(n > 0.0, "{figure}: {report}");
+    }
+    assert_eq!(report["mosquitto"].is_null(), report["ratios"].is_null());
+}

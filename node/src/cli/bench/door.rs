@@ -1,0 +1,515 @@
+//! `citybrain bench --door`: the front door under load, and Mosquitto, where it is installed, under
+//! the same load on the same machine in the same run.
+//!
+//! The broker is another process, so that its memory and its processor time are its own; both are
+//! read from `/proc`. The clients of this process share the machine with it: rates are of both
+//! together, memory and processor time of the broker alone.
+
+use citybrain_hub::door::packet::{Head, Version, kind, publish, put_ack};
+use miette::{IntoDiagnostic, WrapErr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// How much of each load.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Load {
+    pub connections: usize,
+    pub subscribers: usize,
+    /// Published to all subscribers.
+    pub fan_out_messages: usize,
+    pub filters: usize,
+    /// Published beside the filters, and published to one subscriber.
+    pub messages: usize,
+    pub message_bytes: usize,
+}
+
+impl Load {
+    /// What a large gatehouse or a small city might see, or so many per cent of it.
+    pub fn of(percent: u8) -> Load {
+        let of = |n: usize| n * usize::from(percent) / 100;
+        Load {
+            // A few below the node's own bound, for the clients of the other loads.
+            connections: of(9_900),
+            subscribers: of(1_000),
+            fan_out_messages: of(300),
+            filters: of(100_000),
+            messages: of(100_000),
+            message_bytes: 200,
+        }
+    }
+}
+
+/// What one broker made of it.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+struct Figures {
+    /// CONNECT to CONNACK, 64 at a time.
+    connects_per_s: f64,
+    /// Memory of the broker with all of them idle, and what each added.
+    idle_mb: f64,
+    idle_bytes_per_connection: f64,
+    /// QoS 1, acknowledged by each subscriber.
+    fan_out_deliveries_per_s: f64,
+    fan_out_cpu_us_per_delivery: f64,
+    filters_mb: f64,
+    filters_bytes_each: f64,
+    /// QoS 1, one of them delivered in a hundred.
+    filters_publishes_per_s: f64,
+    filters_cpu_us_per_publish: f64,
+    /// QoS 1: published, committed, acknowledged, delivered to a durable session, acknowledged there.
+    through_per_s: f64,
+    through_cpu_us: f64,
+}
+
+#[derive(serde::Serialize)]
+struct Report {
+    schema: &'static str,
+    cores: usize,
+    load: Load,
+    citybrain: Figures,
+    mosquitto: Option<Figures>,
+    /// Ours divided by Mosquitto's.
+    ratios: Option<Figures>,
+}
+
+/// # Errors
+/// When a broker does not start or answer, or fewer files may be open than there are connections.
+pub fn measure(dir: &Path, load: Load) -> miette::Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
+    let one = |which: Which| {
+        runtime.block_on(figures(which, dir, load)).wrap_err_with(|| format!("the bench of {which:?} failed"))
+    };
+    let citybrain = one(Which::Citybrain)?;
+    let mosquitto = mosquitto_path().map(|_| one(Which::Mosquitto)).transpose()?;
+    let report = Report {
+        schema: "citybrain.bench-door/1",
+        cores: std::thread::available_parallelism().map_or(0, usize::from),
+        load,
+        citybrain,
+        mosquitto,
+        ratios: mosquitto.map(|m| citybrain.over(&m)),
+    };
+    serde_json::to_string_pretty(&report).into_diagnostic()
+}
+
+impl Figures {
+    fn over(&self, m: &Figures) -> Figures {
+        let ratio = |a: f64, b: f64| if b > 0.0 { (a / b * 100.0).round() / 100.0 } else { 0.0 };
+        Figures {
+            connects_per_s: ratio(self.connects_per_s, m.connects_per_s),
+            idle_mb: ratio(self.idle_mb, m.idle_mb),
+            idle_bytes_per_connection: ratio(self.idle_bytes_per_connection, m.idle_bytes_per_connection),
+            fan_out_deliveries_per_s: ratio(self.fan_out_deliveries_per_s, m.fan_out_deliveries_per_s),
+            fan_out_cpu_us_per_delivery: ratio(self.fan_out_cpu_us_per_delivery, m.fan_out_cpu_us_per_delivery),
+            filters_mb: ratio(self.filters_mb, m.filters_mb),
+            filters_bytes_each: ratio(self.filters_bytes_each, m.filters_bytes_each),
+            filters_publishes_per_s: ratio(self.filters_publishes_per_s, m.filters_publishes_per_s),
+            filters_cpu_us_per_publish: ratio(self.filters_cpu_us_per_publish, m.filters_cpu_us_per_publish),
+            through_per_s: ratio(self.through_per_s, m.through_per_s),
+            through_cpu_us: ratio(self.through_cpu_us, m.through_cpu_us),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Which {
+    Citybrain,
+    Mosquitto,
+}
+
+fn mosquitto_path() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    // Debian has it where ordinary users do not look.
+    let dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
+    dirs.map(|d| d.join("mosquitto")).find(|p| p.is_file())
+}
+
+/// A broker's process; killed when dropped.
+struct Broker {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> miette::Result<u16> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").into_diagnostic()?;
+    Ok(listener.local_addr().into_diagnostic()?.port())
+}
+
+impl Broker {
+    /// With an empty data folder.
+    async fn start(which: Which, dir: &Path) -> miette::Result<Broker> {
+        let _ = std::fs::remove_dir_all(dir);
+        std::fs::create_dir_all(dir).into_diagnostic()?;
+        let port = free_port()?;
+        let path = dir.join("config");
+        let data = dir.display().to_string();
+        let (text, mut command) = match which {
+            Which::Citybrain => {
+                let api = free_port()?;
+                let text = format!(
+                    "[node]\naddress = \"bench\"\ndata = {:?}\n[broker]\nlisten = \"127.0.0.1:{port}\"\n\
+                     [api]\nlisten = \"127.0.0.1:{api}\"\n[log]\nlevel = \"error\"\n",
+                    format!("{data}/data")
+                );
+                let mut command = Command::new(std::env::current_exe().into_diagnostic()?);
+                command.arg("run").arg("--config").arg(&path);
+                (text, command)
+            }
+            Which::Mosquitto => {
+                let text = format!(
+                    "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\n\
+                     persistence_location {data}/\nmax_queued_messages 0\nmax_inflight_messages 1024\nlog_type error\n\
+                     user {}\n",
+                    std::env::var("USER").unwrap_or_else(|_| "root".into())
+                );
+                let mut command = Command::new(mosquitto_path().ok_or_else(|| miette::miette!("it is gone"))?);
+                command.arg("-c").arg(&path);
+                (text, command)
+            }
+        };
+        std::fs::write(&path, text).into_diagnostic()?;
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().into_diagnostic()?;
+        let mut broker = Broker { child, port };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            if let Some(status) = broker.child.try_wait().into_diagnostic()? {
+                miette::bail!("the broker ended: {status}");
+            }
+            if Instant::now() > deadline {
+                miette::bail!("the broker does not listen after 10 s");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(broker)
+    }
+
+    fn proc(&self, file: &str) -> miette::Result<String> {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).into_diagnostic()
+    }
+
+    /// Bytes of memory that are its own.
+    fn memory(&self) -> miette::Result<f64> {
+        let status = self.proc("status")?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let kb: f64 = line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or_default();
+        Ok(kb * 1024.0)
+    }
+
+    /// µs of processor time since its start, to 10 ms.
+    fn cpu_us(&self) -> miette::Result<f64> {
+        let stat = self.proc("stat")?;
+        // The name in brackets may have spaces; utime and stime are the 12th and 13th behind it.
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        let ticks = |i: usize| fields.get(i).and_then(|t| t.parse::<f64>().ok()).unwrap_or_default();
+        // USER_HZ is 100 on every Linux.
+        Ok((ticks(11) + ticks(12)) * 10_000.0)
+    }
+}
+
+async fn figures(which: Which, dir: &Path, load: Load) -> miette::Result<Figures> {
+    let data = dir.join(format!("{which:?}").to_lowercase());
+    let mut f = idle(&Broker::start(which, &data).await?, load).await?;
+    fan_out(&Broker::start(which, &data).await?, load, &mut f).await?;
+    filters(&Broker::start(which, &data).await?, load, &mut f).await?;
+    through(&Broker::start(which, &data).await?, load, &mut f).await?;
+    Ok(f)
+}
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until the broker has been quiet for a moment.
+async fn quiet(broker: &Broker) -> miette::Result<()> {
+    let mut last = broker.cpu_us()?;
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = broker.cpu_us()?;
+        if now - last < 20_000.0 {
+            break;
+        }
+        last = now;
+    }
+    Ok(())
+}
+
+async fn clients(port: u16, n: usize, name: &str) -> miette::Result<Vec<Client>> {
+    const AT_ONCE: usize = 64;
+    let mut all = Vec::with_capacity(n);
+    let mut coming = JoinSet::new();
+    for i in 0..n {
+        if coming.len() >= AT_ONCE
+            && let Some(client) = coming.join_next().await
+        {
+            all.push(client.into_diagnostic()??);
+        }
+        coming.spawn(Client::connect(port, format!("{name}{i}"), true));
+    }
+    while let Some(client) = coming.join_next().await {
+        all.push(client.into_diagnostic()??);
+    }
+    Ok(all)
+}
+
+async fn idle(broker: &Broker, load: Load) -> miette::Result<Figures> {
+    quiet(broker).await?;
+    let before = broker.memory()?;
+    let began = Instant::now();
+    let all = clients(broker.port, load.connections, "idle").await?;
+    let took = began.elapsed().as_secs_f64();
+    quiet(broker).await?;
+    let after = broker.memory()?;
+    drop(all);
+    Ok(Figures {
+        connects_per_s: (load.connections as f64 / took).round(),
+        idle_mb: megabytes(after),
+        idle_bytes_per_connection: ((after - before) / load.connections as f64).round(),
+        fan_out_deliveries_per_s: 0.0,
+        fan_out_cpu_us_per_delivery: 0.0,
+        filters_mb: 0.0,
+        filters_bytes_each: 0.0,
+        filters_publishes_per_s: 0.0,
+        filters_cpu_us_per_publish: 0.0,
+        through_per_s: 0.0,
+        through_cpu_us: 0.0,
+    })
+}
+
+async fn fan_out(broker: &Broker, load: Load, f: &mut Figures) -> miette::Result<()> {
+    let mut taking = JoinSet::new();
+    for mut client in clients(broker.port, load.subscribers, "fan").await? {
+        client.subscribe(["fan/out"].into_iter()).await?;
+        taking.spawn(async move { client.take(load.fan_out_messages).await });
+    }
+    let mut publisher = Client::connect(broker.port, "publisher".into(), true).await?;
+    let (cpu, began) = (broker.cpu_us()?, Instant::now());
+    publisher.publish(load.fan_out_messages, 16, load.message_bytes, |_| "fan/out".into()).await?;
+    while let Some(taken) = taking.join_next().await {
+        taken.into_diagnostic()??;
+    }
+    let deliveries = (load.subscribers * load.fan_out_messages) as f64;
+    f.fan_out_deliveries_per_s = (deliveries / began.elapsed().as_secs_f64()).round();
+    f.fan_out_cpu_us_per_delivery = tenths((broker.cpu_us()? - cpu) / deliveries);
+    Ok(())
+}
+
+async fn filters(broker: &Broker, load: Load, f: &mut Figures) -> miette::Result<()> {
+    const CLIENTS: usize = 100;
+    let each = load.filters / CLIENTS;
+    quiet(broker).await?;
+    let mut all = clients(broker.port, CLIENTS, "filters").await?;
+    let before = broker.memory()?;
+    for (c, client) in all.iter_mut().enumerate() {
+        let names: Vec<String> = (0..each).map(|i| format!("city/{c}/sensor/{i}/+")).collect();
+        for some in names.chunks(100) {
+            client.subscribe(some.iter().map(String::as_str)).await?;
+        }
+    }
+    quiet(broker).await?;
+    f.filters_mb = megabytes(broker.memory()?);
+    f.filters_bytes_each = ((broker.memory()? - before) / load.filters as f64).round();
+    let mut publisher = Client::connect(broker.port, "publisher".into(), true).await?;
+    let mut taking = JoinSet::new();
+    // One topic in a hundred has a subscriber, a different one each time.
+    let topic = move |n: usize| {
+        if n.is_multiple_of(100) {
+            let n = n / 100;
+            format!("city/{}/sensor/{}/t", n % CLIENTS, n / CLIENTS % each)
+        } else {
+            format!("city/{}/nothing/{n}/t", n % CLIENTS)
+        }
+    };
+    for (c, mut client) in all.into_iter().enumerate() {
+        let mine = (0..load.messages.div_ceil(100)).filter(|n| n % CLIENTS == c).count();
+        taking.spawn(async move { client.take(mine).await.map(|()| client) });
+    }
+    let (cpu, began) = (broker.cpu_us()?, Instant::now());
+    publisher.publish(load.messages, 100, load.message_bytes, topic).await?;
+    // Whoever leaves takes its filters with it, which is not what is measured.
+    let mut staying = Vec::new();
+    while let Some(taken) = taking.join_next().await {
+        staying.push(taken.into_diagnostic()??);
+    }
+    f.filters_publishes_per_s = (load.messages as f64 / began.elapsed().as_secs_f64()).round();
+    f.filters_cpu_us_per_publish = tenths((broker.cpu_us()? - cpu) / load.messages as f64);
+    Ok(())
+}
+
+async fn through(broker: &Broker, load: Load, f: &mut Figures) -> miette::Result<()> {
+    let mut subscriber = Client::connect(broker.port, "subscriber".into(), false).await?;
+    subscriber.subscribe(["plant/#"].into_iter()).await?;
+    let mut publisher = Client::connect(broker.port, "publisher".into(), true).await?;
+    let (cpu, began) = (broker.cpu_us()?, Instant::now());
+    let taking = tokio::spawn(async move { subscriber.take(load.messages).await });
+    publisher.publish(load.messages, 100, load.message_bytes, |n| format!("plant/{}", n % 16)).await?;
+    taking.await.into_diagnostic()??;
+    f.through_per_s = (load.messages as f64 / began.elapsed().as_secs_f64()).round();
+    f.through_cpu_us = tenths((broker.cpu_us()? - cpu) / load.messages as f64);
+    Ok(())
+}
+
+fn megabytes(bytes: f64) -> f64 {
+    tenths(bytes / 1e6)
+}
+
+fn tenths(n: f64) -> f64 {
+    (n * 10.0).round() / 10.0
+}
+
+/// An MQTT 3.1.1 client that costs little.
+struct Client {
+    socket: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Client {
+    async fn connect(port: u16, id: String, clean: bool) -> miette::Result<Client> {
+        let socket = TcpStream::connect(("127.0.0.1", port)).await.into_diagnostic()?;
+        socket.set_nodelay(true).into_diagnostic()?;
+        let mut client = Client { socket, input: Vec::new() };
+        // A keep-alive that the bench outlives would be answered by nobody.
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, if clean { 2 } else { 0 }, 0, 0];
+        put_text(&id, &mut body);
+        client.send(0x10, &body).await?;
+        let answer = client.packet().await?;
+        if answer != [0x20, 2, 0, 0] {
+            miette::bail!("CONNECT was answered by {answer:x?}");
+        }
+        // Thousands of them are idle.
+        client.input = Vec::new();
+        Ok(client)
+    }
+
+    async fn send(&mut self, first: u8, body: &[u8]) -> miette::Result<()> {
+        let mut out = vec![first];
+        let mut n = body.len();
+        while n > 0x7f {
+            out.push(n as u8 | 0x80);
+            n >>= 7;
+        }
+        out.push(n as u8);
+        out.extend_from_slice(body);
+        self.socket.write_all(&out).await.into_diagnostic()
+    }
+
+    /// More bytes.
+    async fn read(&mut self) -> miette::Result<()> {
+        let read = tokio::time::timeout(PATIENCE, self.socket.read_buf(&mut self.input)).await;
+        match read.map_err(|_| miette::miette!("nothing came for {} s", PATIENCE.as_secs()))?.into_diagnostic()? {
+            0 => miette::bail!("the broker closed a connection"),
+            _ => Ok(()),
+        }
+    }
+
+    /// One whole packet.
+    async fn packet(&mut self) -> miette::Result<Vec<u8>> {
+        loop {
+            let head = Head::parse(&self.input).map_err(|e| miette::miette!("{e}"))?;
+            if let Some(head) = head.filter(|h| self.input.len() >= h.total_bytes()) {
+                return Ok(self.input.drain(..head.total_bytes()).collect());
+            }
+            self.read().await?;
+        }
+    }
+
+    /// Hands on each packet that is there, whole: kind, flags, body.
+    async fn packets(&mut self, mut each: impl FnMut(u8, u8, &[u8])) -> miette::Result<()> {
+        self.read().await?;
+        let mut at = 0;
+        while let Some(head) = Head::parse(&self.input[at..]).map_err(|e| miette::miette!("{e}"))? {
+            let Some(body) = self.input[at..].get(head.head_bytes..head.total_bytes()) else { break };
+            each(head.kind, head.flags, body);
+            at += head.total_bytes();
+        }
+        self.input.drain(..at);
+        Ok(())
+    }
+
+    /// With QoS 1.
+    async fn subscribe(&mut self, filters: impl Iterator<Item = &str>) -> miette::Result<()> {
+        let mut body = vec![0, 1];
+        for filter in filters {
+            put_text(filter, &mut body);
+            body.push(1);
+        }
+        self.send(0x82, &body).await?;
+        let answer = self.packet().await?;
+        if answer[0] != 0x90 || answer.contains(&0x80) {
+            // A remaining length above 127 has that byte too; a hundred filters stay below.
+            miette::bail!("SUBSCRIBE was answered by {answer:x?}");
+        }
+        Ok(())
+    }
+
+    /// Takes `n` messages and acknowledges them.
+    async fn take(&mut self, n: usize) -> miette::Result<()> {
+        let mut taken = 0;
+        let mut out = Vec::new();
+        while taken < n {
+            self.packets(|kind, flags, body| {
+                if kind != kind::PUBLISH {
+                    return;
+                }
+                taken += 1;
+                if let Ok(p) = publish::In::parse(Version::V4, flags, body)
+                    && p.qos == 1
+                {
+                    put_ack(Version::V4, kind::PUBACK, p.id, 0, &mut out);
+                }
+            })
+            .await?;
+            self.socket.write_all(&out).await.into_diagnostic()?;
+            out.clear();
+        }
+        Ok(())
+    }
+
+    /// Publishes `n` messages with QoS 1, at most `window` of them not acknowledged.
+    async fn publish(
+        &mut self,
+        n: usize,
+        window: usize,
+        bytes: usize,
+        topic: impl Fn(usize) -> String,
+    ) -> miette::Result<()> {
+        let payload = vec![b'x'; bytes];
+        let (mut sent, mut acknowledged) = (0, 0);
+        let mut out = Vec::new();
+        while acknowledged < n {
+            while sent < n && sent - acknowledged < window {
+                let packet = publish::Out {
+                    dup: false,
+                    qos: 1,
+                    retain: false,
+                    topic: &topic(sent),
+                    alias: None,
+                    id: (sent % 65_535) as u16 + 1,
+                    forwarded: &[],
+                    content_type: None,
+                    expiry_s: None,
+                    subscription_ids: &[],
+                    payload: [&payload, &[], &[]],
+                };
+                packet.put(Version::V4, &mut out);
+                sent += 1;
+            }
+            self.socket.write_all(&out).await.into_diagnostic()?;
+            out.clear();
+            self.packets(|kind, _, _| acknowledged += usize::from(kind == kind::PUBACK)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(text.len() as u16).to_be_bytes());
+    out.extend_from_slice(text.as_bytes());
+}
