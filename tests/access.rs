@@ -98,6 +98,87 @@ fn with_a_tokens_file_a_reader_reads_an_operator_changes_and_nobody_else_does_ei
     }
 }
 
+/// Presses a button that tells a telephone number, and gives the case's id.
+fn a_press_that_says_whom_to_call(tree: &Tree, token: &str) -> String {
+    let event = json!({"specversion": "1.0", "id": "p1", "source": "/c/btn", "type": "city.sos.pressed.v1",
+        "data": {"contact": {"name": "王大妈", "phone": "13900000000"}}});
+    let secret = std::fs::read_to_string(token).expect("it reads");
+    let request = ureq::post(format!("{}/v1/events", tree.node("c").url()))
+        .header("authorization", format!("Bearer {}", secret.trim()))
+        .header("content-type", "application/cloudevents+json");
+    assert_eq!(request.send(event.to_string()).expect("it is taken").status(), 202);
+    let list = || run(&["case", "list", "--json", "--node", &tree.node("c").url(), "--token-file", token]).out;
+    wait_for("the press opens a case", || {
+        let all: serde_json::Value = serde_json::from_str(&list()).ok()?;
+        Some(all["cases"][0]["id"].as_str()?.to_owned())
+    })
+}
+
+#[test]
+fn whom_to_call_is_told_by_the_tokens_role_and_not_by_what_the_caller_says() {
+    let tree = a_guarded_city();
+    let (anna, li, mia) =
+        (a_token(&tree, "anna", "operator"), a_token(&tree, "li", "worker"), a_token(&tree, "mia", "reader"));
+    let case = a_press_that_says_whom_to_call(&tree, &anna);
+    let letter = "{\"phone\":\"13900000000\""; // no JSON: it becomes a dead letter
+    let secret = std::fs::read_to_string(&anna).expect("it reads");
+    let refused = ureq::post(format!("{}/v1/events", tree.node("c").url()))
+        .header("authorization", format!("Bearer {}", secret.trim()))
+        .header("content-type", "application/cloudevents+json")
+        .send(letter);
+    assert!(refused.is_err(), "it does not parse");
+    let get = |token: &str, path: &str, at: Option<&str>| -> (u16, String) {
+        let secret = std::fs::read_to_string(token).expect("it reads");
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let request = agent.get(format!("{}{path}", tree.node("c").url()));
+        let mut request = request.header("authorization", format!("Bearer {}", secret.trim()));
+        if let Some(at) = at {
+            request = request.header(view::HEADER_AT, at);
+        }
+        let mut answer = request.call().expect("it answers");
+        (answer.status().as_u16(), answer.body_mut().read_to_string().expect("text"))
+    };
+    wait_for("the dead letter is kept", || get(&anna, "/v1/dlq", None).1.contains("13900000000").then_some(()));
+    let show = format!("/v1/cases/{case}");
+    let ways = [
+        (show.clone(), None),
+        (show.clone(), Some("c")),
+        (format!("/v1/at/c?path={show}"), None),
+        ("/v1/events?last=1000".to_owned(), None),
+        ("/v1/events/p1?source=/c/btn".to_owned(), None),
+        ("/v1/events/p1".to_owned(), Some("c")),
+        ("/v1/dlq".to_owned(), None),
+    ];
+    for (path, at) in &ways {
+        for token in [&anna, &li] {
+            let (status, text) = get(token, path, *at);
+            assert!(status == 200 && text.contains("13900000000"), "{path}: {status} {text}");
+        }
+        let (status, text) = get(&mia, path, *at);
+        assert!(status == 200 && !text.contains("13900000000") && !text.contains("王大妈"), "{path}: {text}");
+    }
+    // To many at a time it is told to nobody; and a role in the question is not a word that is known.
+    for token in [&anna, &mia] {
+        let (_, text) = get(token, &format!("/v1/ask?selector=c&path={show}"), None);
+        assert!(text.contains(&case) && !text.contains("13900000000"), "{text}");
+    }
+    assert_eq!(get(&mia, &format!("{show}?role=worker"), None).0, 400);
+
+    let url = tree.node("c").url();
+    let step = |token: &str, line: &[&str]| run(&[line, &["--node", &url, "--token-file", token]].concat());
+    step(&mia, &["case", "accept", &case, "--by", "li"]).says(1, &["`mia` is of a reader", "--role worker"]);
+    step(&li, &["case", "close", &case, "--by", "anna", "--role", "supervisor"]).says(1, &["not as a supervisor"]);
+    step(&li, &["case", "exclude", &case, "--role", "worker", "--approved-by", "anna"])
+        .says(1, &["a second person's word"]);
+    step(&li, &["case", "forget", &case]).says(1, &["only an operator"]);
+    // Whoever has a worker's token acts in its name, whatever he says.
+    step(&li, &["case", "accept", &case, "--by", "anna"]).says(0, &["accepted"]);
+    let shown: serde_json::Value = serde_json::from_str(&get(&mia, &show, None).1).expect("JSON");
+    assert_eq!(shown["case"]["accepted_by"], "li");
+    step(&anna, &["case", "forget", &case, "--by", "anna"]).says(0, &[]);
+    assert!(!get(&anna, &show, None).1.contains("13900000000"));
+}
+
 #[test]
 fn an_api_that_is_open_to_the_network_must_ask_who_comes() {
     let tree = Tree::new(&["c"]);

@@ -162,9 +162,8 @@ fn an_appeal_goes_round_over_a_kill_and_counts_the_same_at_the_community_and_the
     );
     assert_eq!(row["score"], 100.0);
     // Whom to call is known where the work is, and nowhere above.
-    let contact = |address: &str| {
-        tree.node(address).get(&format!("/v1/cases/{case}?role=worker")).expect("shown")["contact"].clone()
-    };
+    let contact =
+        |address: &str| tree.node(address).get(&format!("/v1/cases/{case}")).expect("shown")["contact"].clone();
     assert_eq!(contact(COMMUNITY)["phone"], "13900000000");
     assert!(contact("c").is_null() && contact("c/s").is_null());
     for address in ["c", "c/s"] {
@@ -257,7 +256,7 @@ fn the_command_line_does_and_shows_it() {
         vec!["case", "evaluate", &short, "--by", "居民", "--solved", "partly", "--satisfied", "no"],
         vec!["case", "close", &short, "--by", "丙"],
         vec!["case", "forget", &short, "--by", "丙"],
-        vec!["case", "show", &short, "--role", "worker"],
+        vec!["case", "show", &short],
         vec!["case", "list", "--status", "closed"],
         vec!["case", "export"],
         vec!["rates", "--by", "category", "--period", "month"],

@@ -29,8 +29,10 @@ pub const LOCAL: &str = "local";
 pub enum Role {
     /// Files and reads requests by Open311, and nothing else.
     App,
-    /// Reads, here and below.
+    /// Reads, here and below; never whom to call.
     Reader,
+    /// Opens and handles cases in his own name, and sees whom to call.
+    Worker,
     /// Changes things, too.
     Operator,
 }
@@ -40,6 +42,7 @@ impl Role {
         match self {
             Role::App => "app",
             Role::Reader => "reader",
+            Role::Worker => "worker",
             Role::Operator => "operator",
         }
     }
@@ -73,8 +76,9 @@ impl FromStr for Entry {
         let role = match role {
             "app" => Role::App,
             "reader" => Role::Reader,
+            "worker" => Role::Worker,
             "operator" => Role::Operator,
-            other => return Err(format!("`{other}` is no role: app, reader, operator")),
+            other => return Err(format!("`{other}` is no role: app, reader, worker, operator")),
         };
         if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err("the third word is no SHA-256: 64 hexadecimal digits".into());

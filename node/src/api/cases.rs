@@ -3,6 +3,7 @@
 //! A step of a case that another node owns is sent there: the answer is then 202 and names that node;
 //! what came of it is in the case's history, or among its `wishes` if it was refused.
 
+use super::guard::Caller;
 use super::{Ctx, Refusal, query};
 use crate::brain::Brain;
 use crate::brain::cases::machine::allowed;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use citybrain_hub::engine;
 use citybrain_shared::Address;
-use citybrain_shared::case::{Ask, Case, Role, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Status, Verb};
 use citybrain_shared::config::closest;
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, RateBy, RatePeriod};
@@ -107,22 +108,24 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct As {
-    /// Contact data is for workers and supervisors.
-    role: Option<Role>,
-}
+pub struct Nothing {}
 
-pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, uri: Uri) -> Result<Response, Refusal> {
-    let by: As = query(&uri)?;
+pub async fn show(
+    From(ctx): From<Arc<Ctx>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let Nothing {} = query(&uri)?;
     let now = ctx.as_of();
-    let shown = look(&ctx, |cases| cases.find(&id).map(|held| shown(cases, held, by.role, None, now)))??;
+    let shown = look(&ctx, |cases| cases.find(&id).map(|held| shown(cases, held, &caller, None, now)))??;
     Ok(ctx.answer(shown))
 }
 
 pub(super) fn shown(
     cases: &Cases,
     held: &Held,
-    role: Option<Role>,
+    caller: &Caller,
     asked: Option<Address>,
     now: DateTime<Utc>,
 ) -> view::CaseShown {
@@ -132,7 +135,6 @@ pub(super) fn shown(
         to: w.to.clone(),
         refused: w.refused.clone(),
     };
-    let may_see = matches!(role, Some(Role::Worker | Role::Supervisor));
     view::CaseShown {
         case: held.case.clone(),
         history: held.history.clone(),
@@ -140,17 +142,18 @@ pub(super) fn shown(
         allowed: allowed(&held.case),
         asked,
         wishes: held.wishes.iter().map(wish).collect(),
-        contact: held.contact.clone().filter(|_| may_see),
+        contact: held.contact.clone().filter(|_| caller.sees_persons()),
         similar: cases.similar(&held.case).into_iter().map(|c| c.id.clone()).collect(),
     }
 }
 
 /// `POST /v1/cases`. 201 after the fsync; 200 when the same `key` has opened it before.
-pub async fn open(From(ctx): From<Arc<Ctx>>, body: Bytes) -> Result<Response, Refusal> {
-    let new: view::CaseNew = parse(&body, "{\"category\":\"路灯\",\"title\":\"…\",\"by\":\"…\"}")?;
+pub async fn open(From(ctx): From<Arc<Ctx>>, caller: Caller, body: Bytes) -> Result<Response, Refusal> {
+    let mut new: view::CaseNew = parse(&body, "{\"category\":\"路灯\",\"title\":\"…\",\"by\":\"…\"}")?;
+    new.by = caller.acts_as(new.by)?;
     let (id, fresh) = open_new(&ctx, new).await?;
     let now = ctx.as_of();
-    let shown = look(&ctx, |cases| cases.find(&id).map(|h| shown(cases, h, Some(Role::Worker), None, now)))??;
+    let shown = look(&ctx, |cases| cases.find(&id).map(|h| shown(cases, h, &caller, None, now)))??;
     Ok(ctx.answer_with(if fresh { StatusCode::CREATED } else { StatusCode::OK }, shown))
 }
 
@@ -202,18 +205,21 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, b
 /// `POST /v1/cases/{id}/{step}`
 pub async fn step(
     From(ctx): From<Arc<Ctx>>,
+    caller: Caller,
     Path((id, step)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let ask: Ask = parse(&body, "{\"by\":\"…\",\"role\":\"worker\",\"text\":\"…\"}")?;
+    let ask = caller.asks(ask)?;
     if step == "forget" {
+        caller.is_operator()?;
         let by = ask.by.clone();
         let id = decide(&ctx, move |cases, now_us| match cases.forget(&id, &by, now_us) {
             Ok((id, drafts)) => (Ok(id), drafts),
             Err(e) => (Err(e.into()), Vec::new()),
         })
         .await?;
-        return answer_shown(&ctx, &id, None);
+        return answer_shown(&ctx, &caller, &id, None);
     }
     let verb: Verb = step.parse().map_err(|e| Refusal::not_found(format!("no such step: {e}"), ""))?;
     let (id, told) = wish(&ctx, id, verb, ask).await?;
@@ -221,7 +227,7 @@ pub async fn step(
         Told::Done => None,
         Told::Sent { to, .. } => Some(to),
     };
-    answer_shown(&ctx, &id, asked)
+    answer_shown(&ctx, &caller, &id, asked)
 }
 
 /// Steps a case, or asks its owner to: its whole id, and which of both.
@@ -234,10 +240,10 @@ pub(super) async fn wish(ctx: &Ctx, id: String, verb: Verb, ask: Ask) -> Result<
     .await
 }
 
-fn answer_shown(ctx: &Ctx, id: &str, asked: Option<Address>) -> Result<Response, Refusal> {
+fn answer_shown(ctx: &Ctx, caller: &Caller, id: &str, asked: Option<Address>) -> Result<Response, Refusal> {
     let status = if asked.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK };
     let now = ctx.as_of();
-    let shown = look(ctx, |cases| cases.find(id).map(|held| shown(cases, held, None, asked, now)))??;
+    let shown = look(ctx, |cases| cases.find(id).map(|held| shown(cases, held, caller, asked, now)))??;
     Ok(ctx.answer_with(status, shown))
 }
 

@@ -1,5 +1,6 @@
 //! The log, read: events as lines, one event by its id, and short records for those who keep account.
 
+use super::guard::Caller;
 use super::{Ctx, Refusal, query};
 use axum::body::Body;
 use axum::extract::{Path, State as From};
@@ -32,6 +33,10 @@ const LAST_MAX: usize = 10_000;
 /// How far back an id without its source is looked for, records.
 const ID_BACK_RECORDS_MAX: u64 = 200_000;
 
+/// Stands where data would that may name a person.
+pub(super) const WITHHELD: &str =
+    "it may name a person: it is shown to a token of the role worker or operator, by one node at a time";
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Wanted {
@@ -59,7 +64,7 @@ pub struct Wanted {
 }
 
 /// `GET /v1/events`: lines of [`view::Event`], oldest first.
-pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
     let filter = Filter {
         event_type: wanted.event_type,
@@ -72,6 +77,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
         presence: wanted.presence,
         own: ctx.address().to_owned(),
         short: false,
+        caller,
     };
     let reader = ctx.hub.reader();
     // Before the first read, so that a commit between a read and the wait is not slept through.
@@ -121,13 +127,18 @@ pub struct Which {
 }
 
 /// `GET /v1/events/{id}`: with its source through the index, without it by looking back.
-pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, uri: Uri) -> Result<Response, Refusal> {
+pub async fn show(
+    From(ctx): From<Arc<Ctx>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let which: Which = query(&uri)?;
     let reader = ctx.hub.reader();
     let own = ctx.address().to_owned();
     let wanted = id.clone();
     let by_source = which.source.is_some();
-    let found = blocking(move || find(&reader, &wanted, which.source.as_deref(), &own)).await?;
+    let found = blocking(move || find(&reader, &wanted, which.source.as_deref(), &own, &caller)).await?;
     match found {
         Some(record) => Ok(ctx.answer(view::Shown { record })),
         None if by_source => Err(Refusal::not_found(
@@ -146,12 +157,13 @@ pub(super) fn find(
     id: &str,
     source: Option<&str>,
     own: &str,
+    caller: &Caller,
 ) -> Result<Option<view::Event>, log::Error> {
     if let Some(source) = source {
         let Some(pos) = reader.find(event_key(source, id))? else { return Ok(None) };
         let entry = reader.get(pos)?;
         return Ok(entry
-            .and_then(|e| event_of(&e, own))
+            .and_then(|e| event_of(&e, own, caller))
             .filter(|e| identity(e.event.get()).is_some_and(|i| i == (id.into(), source.into()))));
     }
     let first = reader.first().0.max(reader.last().0.saturating_sub(ID_BACK_RECORDS_MAX) + 1);
@@ -167,7 +179,7 @@ pub(super) fn find(
             }
         })?;
         if let Some(entry) = found {
-            return Ok(event_of(&entry, own));
+            return Ok(event_of(&entry, own, caller));
         }
         upto = from;
     }
@@ -377,6 +389,7 @@ struct Filter {
     own: String,
     /// [`view::Record`] instead of [`view::Event`].
     short: bool,
+    caller: Caller,
 }
 
 impl Filter {
@@ -405,7 +418,7 @@ impl Filter {
                     return false;
                 }
             }
-            serde_json::to_writer(&mut *out, &event_from(entry.pos, &header, payload, &self.own))
+            serde_json::to_writer(&mut *out, &event_from(entry.pos, &header, payload, &self.own, &self.caller))
         };
         match written {
             Ok(()) => out.push(b'\n'),
@@ -465,12 +478,12 @@ fn record_of<'a>(pos: Pos, header: &Header<'a>, probe: Probe<'a>, own: &'a str) 
     }
 }
 
-fn event_of(entry: &Entry, own: &str) -> Option<view::Event> {
+fn event_of(entry: &Entry, own: &str, caller: &Caller) -> Option<view::Event> {
     let (header, payload) = Header::decode(&entry.bytes).ok()?;
-    header.kind.is_event().then(|| event_from(entry.pos, &header, payload, own))
+    header.kind.is_event().then(|| event_from(entry.pos, &header, payload, own, caller))
 }
 
-fn event_from(pos: Pos, header: &Header<'_>, payload: &[u8], own: &str) -> view::Event {
+fn event_from(pos: Pos, header: &Header<'_>, payload: &[u8], own: &str, caller: &Caller) -> view::Event {
     let (origin, origin_pos) = header.origin.map_or((own, pos), |o| (o.address, o.pos));
     view::Event {
         pos,
@@ -485,7 +498,7 @@ fn event_from(pos: Pos, header: &Header<'_>, payload: &[u8], own: &str) -> view:
         target: header.target.to_owned(),
         topic: header.topic.to_owned(),
         ttl_ms: (header.ttl_ms != 0).then_some(header.ttl_ms),
-        event: raw(payload),
+        event: if caller.may_read(header, payload) { raw(payload) } else { without_data(payload) },
     }
 }
 
@@ -495,6 +508,17 @@ fn raw(payload: &[u8]) -> Box<RawValue> {
     let text: String =
         String::from_utf8_lossy(payload).chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }).collect();
     RawValue::from_string(text.trim().to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// The event with a word in place of its data.
+fn without_data(payload: &[u8]) -> Box<RawValue> {
+    let Ok(mut event) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(payload) else {
+        return RawValue::NULL.to_owned();
+    };
+    // `subject` and extensions stay: they say which device or case, not who.
+    event.remove("data_base64");
+    event.insert("data".into(), serde_json::json!({ "withheld": WITHHELD }));
+    serde_json::value::to_raw_value(&event).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 #[cfg(test)]

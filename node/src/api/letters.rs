@@ -2,6 +2,8 @@
 //!
 //! The state knows which are open; the letters themselves lie in the log.
 
+use super::events::WITHHELD;
+use super::guard::Caller;
 use super::{Ctx, Refusal, query};
 use axum::extract::{Path, State as From};
 use axum::http::Uri;
@@ -26,7 +28,7 @@ pub struct Wanted {
     reason: Option<String>,
 }
 
-pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
     let limit = wanted.limit.unwrap_or(LETTERS_DEFAULT).min(LETTERS_MAX);
     let reader = ctx.hub.reader();
@@ -43,18 +45,27 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
         places.sort_unstable();
         (state.dead_letters.range(..last.next()).count() as u64, places)
     });
-    let dead_letters = places.into_iter().filter_map(|pos| read(&reader, pos).transpose()).collect::<Result<_, _>>()?;
+    let letters = places.into_iter().filter_map(|pos| read(&reader, pos).transpose());
+    let dead_letters = letters.map(|letter| letter.map(|l| seen(l, &caller))).collect::<Result<_, _>>()?;
     Ok(ctx.answer(view::DeadLetters { open, dead_letters }))
 }
 
-pub async fn show(From(ctx): From<Arc<Ctx>>, Path(pos): Path<u64>) -> Result<Response, Refusal> {
+pub async fn show(From(ctx): From<Arc<Ctx>>, caller: Caller, Path(pos): Path<u64>) -> Result<Response, Refusal> {
     match read(&ctx.hub.reader(), Pos(pos))? {
-        Some(letter) => Ok(ctx.answer(letter)),
+        Some(letter) => Ok(ctx.answer(seen(letter, &caller))),
         None => Err(Refusal::not_found(
             format!("no dead letter at position {pos}"),
             "`citybrain dlq list` shows the open ones",
         )),
     }
+}
+
+/// What it holds did not read, so it may name anybody.
+fn seen(letter: view::DeadLetter, caller: &Caller) -> view::DeadLetter {
+    if caller.sees_persons() {
+        return letter;
+    }
+    view::DeadLetter { payload: format!("[{WITHHELD}]"), payload_is_hex: false, ..letter }
 }
 
 pub(super) fn read(reader: &Reader, pos: Pos) -> Result<Option<view::DeadLetter>, Refusal> {

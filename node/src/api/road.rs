@@ -1,6 +1,7 @@
 //! The road to any node below: a question goes down the links, the node's own router answers it.
 //!
-//! **Format** of a question: `GET PATH`, as text; of one that changes something: `POST PATH`, a line
+//! **Format** of a question: `GET PATH`, as text, with a second line [`PERSONS`] if whoever asks one
+//! node may see whom to call; of one that changes something: `POST PATH`, a line
 //! that says who asks ([`Operator`] as JSON), the body. Of an answer: a JSON line ([`Head`]), then the body.
 //!
 //! **Bounds.** Nothing is stored. Only GET and the few changes of [`CHANGES`]; no stream that follows;
@@ -8,6 +9,7 @@
 //! line, a longer list behind a whole item, and either says so. At most [`TOGETHER`] questions of one
 //! asker are under way; each has a deadline.
 
+use super::guard::Caller;
 use super::ops::Operator;
 use super::{Ctx, Refusal, json, query};
 use axum::Router;
@@ -47,6 +49,9 @@ const CHANGE_BYTES_MAX: usize = 32 * 1024;
 const HEAD_BYTES: usize = 1024;
 /// How long a place is waited for when this node has too many questions under way.
 const BUSY_WAIT: Duration = Duration::from_millis(50);
+
+/// The second line of a question whose asker may see names and telephone numbers.
+const PERSONS: &str = "persons";
 
 /// The first line of an answer.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -131,13 +136,22 @@ fn requested(question: &[u8]) -> Result<Request, Refusal> {
         Refusal::bad("bad-question", "the question is not one that this node knows", hint)
     };
     let text = std::str::from_utf8(question).map_err(|_| unknown())?;
-    if let Some(path) = text.strip_prefix("GET ") {
+    if let Some(rest) = text.strip_prefix("GET ") {
+        let (path, sees_persons) = match rest.split_once('\n') {
+            Some((path, PERSONS)) => (path, true),
+            Some(_) => return Err(unknown()),
+            None => (rest, false),
+        };
         let uri: Uri = path.parse().map_err(|_| unknown())?;
         if uri.query().is_some_and(|q| q.split('&').any(|p| p == "follow=true")) {
             let hint = "ask again with --after, or ask the node itself";
             return Err(Refusal::bad("follow", "no stream stays open over the links", hint));
         }
-        return Ok(get_of(uri));
+        let mut request = get_of(uri);
+        if sees_persons {
+            request.extensions_mut().insert(Caller::Worker(String::new()));
+        }
+        return Ok(request);
     }
     let (path, rest) = text.strip_prefix("POST ").and_then(|t| t.split_once('\n')).ok_or_else(unknown)?;
     let (who, body) = rest.split_once('\n').ok_or_else(unknown)?;
@@ -167,8 +181,10 @@ fn get_of(uri: Uri) -> Request {
 }
 
 /// Asks routes as a socket would.
-pub async fn call(routes: Router, uri: Uri) -> Response {
-    pass(routes, get_of(uri)).await
+pub async fn call(routes: Router, uri: Uri, caller: Caller) -> Response {
+    let mut request = get_of(uri);
+    request.extensions_mut().insert(caller);
+    pass(routes, request).await
 }
 
 async fn pass(mut routes: Router, request: Request) -> Response {
@@ -408,9 +424,14 @@ struct Where {
 }
 
 /// `GET /v1/at/ADDRESS?path=/v1/status`
-async fn at(From(road): From<Road>, Path(address): Path<String>, uri: Uri) -> Result<Response, Refusal> {
+async fn at(
+    From(road): From<Road>,
+    caller: Caller,
+    Path(address): Path<String>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let wanted: Where = query(&uri)?;
-    forward(&road, &address, &wanted.path, within(wanted.within_ms)?).await
+    forward(&road, caller, &address, &wanted.path, within(wanted.within_ms)?).await
 }
 
 /// Any GET with [`view::HEADER_AT`], and the changes of [`CHANGES`].
@@ -424,7 +445,8 @@ async fn elsewhere(road: &Road, address: &str, request: Request) -> Result<Respo
     let (path, within_ms) = without_deadline(request.uri());
     let within = within(within_ms)?;
     if request.method() == Method::GET {
-        return forward(road, address, &path, within).await;
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+        return forward(road, caller, address, &path, within).await;
     }
     if request.method() != Method::POST {
         return Err(changeable(&path).err().unwrap_or_else(|| Refusal::bad("method", "use POST", "")));
@@ -480,7 +502,13 @@ pub fn within(ms: Option<u64>) -> Result<Duration, Refusal> {
     }
 }
 
-async fn forward(road: &Road, address: &str, path: &str, within: Duration) -> Result<Response, Refusal> {
+async fn forward(
+    road: &Road,
+    caller: Caller,
+    address: &str,
+    path: &str,
+    within: Duration,
+) -> Result<Response, Refusal> {
     let own = &road.ctx.config.node.address;
     let to = below(own, address)?;
     let path = if path.is_empty() { "/v1/status" } else { path };
@@ -490,9 +518,13 @@ async fn forward(road: &Road, address: &str, path: &str, within: Duration) -> Re
         .filter(|_| path.starts_with('/'))
         .ok_or_else(|| Refusal::bad("bad-path", format!("`{path}` is no path"), "such as `/v1/status`"))?;
     if to == *own {
-        return Ok(call(road.routes.clone(), uri).await);
+        return Ok(call(road.routes.clone(), uri, caller).await);
     }
-    let told = ask(&road.ctx, &to, path, within).await;
+    let mut question = format!("GET {path}");
+    if caller.sees_persons() {
+        question = format!("{question}\n{PERSONS}");
+    }
+    let told = put(&road.ctx, &to, question.into(), within).await;
     answered(road, &to, told).await
 }
 
@@ -698,6 +730,19 @@ mod tests {
         assert_eq!(short["cut"], serde_json::json!({"list": "nodes", "kept": kept, "of": 1000}));
         assert_eq!(short["few"].as_array().unwrap().len(), 2);
         assert!(cut(b"{\"text\":\"long\"}", 4).is_none());
+    }
+
+    #[test]
+    fn a_question_shows_persons_only_where_its_second_line_says_so() {
+        let caller = |question: &str| {
+            let request = requested(question.as_bytes()).ok()?;
+            Some(request.extensions().get::<Caller>().cloned().unwrap_or_default())
+        };
+        assert_eq!(caller("GET /v1/cases/1"), Some(Caller::Reader));
+        assert!(caller("GET /v1/cases/1\npersons").unwrap().sees_persons());
+        assert_eq!(caller("GET /v1/cases/1\nother"), None);
+        // It is a line of its own: no path can hold one.
+        assert_eq!(caller("GET /v1/cases/1%0Apersons"), Some(Caller::Reader));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Services and activities: listed, shown with what is free, requested; scenes, also as GeoJSON.
 
 use super::cases::{decide_by, look_by, parse, shown};
+use super::guard::Caller;
 use super::{Ctx, Refusal, query};
 use crate::brain::cases::intake;
 use crate::brain::services::request;
@@ -9,7 +10,6 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use citybrain_shared::Address;
-use citybrain_shared::case::Role;
 use citybrain_shared::view;
 use serde::Deserialize;
 use serde_json::json;
@@ -68,8 +68,14 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(code): Path<String>, uri: Uri)
 
 /// `POST /v1/services/{code}/requests`: a case of the node that offers it. 201 after the fsync; 200 when
 /// the same `key` has opened it before.
-pub async fn request(From(ctx): From<Arc<Ctx>>, Path(code): Path<String>, body: Bytes) -> Result<Response, Refusal> {
-    let wanted: view::ServiceRequest = parse(&body, "{\"by\":\"…\",\"slot\":\"2026-11-28 10:00\"}")?;
+pub async fn request(
+    From(ctx): From<Arc<Ctx>>,
+    caller: Caller,
+    Path(code): Path<String>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let mut wanted: view::ServiceRequest = parse(&body, "{\"by\":\"…\",\"slot\":\"2026-11-28 10:00\"}")?;
+    wanted.by = caller.acts_as(wanted.by)?;
     let source = format!("/{}/services", ctx.address());
     let key = wanted.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let (id, fresh) = decide_by(&ctx, move |brain, now_us| {
@@ -91,9 +97,8 @@ pub async fn request(From(ctx): From<Arc<Ctx>>, Path(code): Path<String>, body: 
     })
     .await?;
     let now = ctx.as_of();
-    let shown = look_by(&ctx, |brain| {
-        brain.cases.find(&id).map(|held| shown(&brain.cases, held, Some(Role::Worker), None, now))
-    })??;
+    let shown =
+        look_by(&ctx, |brain| brain.cases.find(&id).map(|held| shown(&brain.cases, held, &caller, None, now)))??;
     Ok(ctx.answer_with(if fresh { StatusCode::CREATED } else { StatusCode::OK }, shown))
 }
 

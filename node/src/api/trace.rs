@@ -4,6 +4,7 @@
 //! Each node tells of itself only ([`hop`]); the node asked puts it together ([`trace`]). Upwards a
 //! node can ask nobody, but it knows what its parent acknowledged.
 
+use super::guard::Caller;
 use super::{Ctx, Refusal, directives, events, query, road};
 use axum::extract::{Path, State as From};
 use axum::http::Uri;
@@ -48,7 +49,9 @@ async fn look(ctx: &Ctx, id: &str, source: Option<&str>) -> Result<view::Hop, Re
     let own = ctx.address().to_owned();
     let (wanted, of) = (id.to_owned(), source.map(str::to_owned));
     let found = events::blocking(move || {
-        let Some(event) = events::find(&reader, &wanted, of.as_deref(), &own)? else { return Ok(None) };
+        let Some(event) = events::find(&reader, &wanted, of.as_deref(), &own, &Caller::Reader)? else {
+            return Ok(None);
+        };
         let caused = caused(&reader, event.pos, &wanted, &own)?;
         Ok(Some((event, caused)))
     });

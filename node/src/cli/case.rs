@@ -13,13 +13,10 @@ pub enum Case {
     New(New),
     /// Cases that this node knows, newest first
     List(List),
-    /// One, with its history, its clocks, and what it takes now
+    /// One, with its history, its clocks, what it takes now, and (for workers and operators) whom to call
     Show {
         #[command(flatten)]
         id: Id,
-        /// As whom: a worker and a supervisor also see whom to call
-        #[arg(long, default_value = "resident")]
-        role: Role,
         #[command(flatten)]
         at: At,
     },
@@ -317,10 +314,8 @@ impl Case {
                 query.extend(l.after.map(|a| ("after", a)));
                 l.at.ask("/v1/cases", &query, Output::Cases)
             }
-            Case::Show { id, role, at } => {
-                at.ask(&format!("/v1/cases/{}", segment(&id.id)), &[("role", role.to_string())], |a| {
-                    Output::Case(Box::new(a))
-                })
+            Case::Show { id, at } => {
+                at.ask(&format!("/v1/cases/{}", segment(&id.id)), &[], |a| Output::Case(Box::new(a)))
             }
             Case::Accept { step, contacted } => step.send(Verb::Accept, Ask { contacted, ..none() }),
             Case::Reject { step, closed_reason } => step.send(Verb::Reject, Ask { reason: closed_reason, ..none() }),

@@ -16,9 +16,16 @@ pub const SOS: &str = "city.sos";
 
 /// Is this an event that opens a case, where it entered?
 pub fn opens(header: &Header<'_>, payload: &[u8]) -> bool {
-    if header.kind != Kind::Event || header.origin.is_some() {
-        return false;
-    }
+    header.kind == Kind::Event && header.origin.is_none() && is_call(header, payload)
+}
+
+/// May its data name a person whom to call? Events that open cases, wherever they are by now; contact
+/// data; and letters, which hand it over.
+pub fn may_name_persons(header: &Header<'_>, payload: &[u8]) -> bool {
+    [super::letter::CONTACT, super::letter::LETTER].contains(&header.name) || is_call(header, payload)
+}
+
+fn is_call(header: &Header<'_>, payload: &[u8]) -> bool {
     match header.name {
         APPEAL | SOS => true,
         name if name.strip_prefix(SOS).is_some_and(|rest| rest.starts_with('.')) => true,
