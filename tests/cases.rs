@@ -90,7 +90,7 @@ fn a_button_pressed_again_and_a_second_call_from_one_place_open_no_second_incide
     let leaf = tree.node(LEAF);
     let press = |id: &str| {
         let event = json!({"specversion": "1.0", "id": id, "source": "/c/s/m/n/hall", "subject": "btn-7",
-            "type": "city.sos.pressed.v1", "data": {"location": "7栋大厅"}});
+            "type": "city.sos.pressed.v1", "data": {"location": "7栋大厅", "phone": "13800000000"}});
         let mut button = Client::connect(leaf.mqtt, id, true);
         assert!(button.publish("in/btn", event.to_string().as_bytes()));
     };
@@ -103,6 +103,9 @@ fn a_button_pressed_again_and_a_second_call_from_one_place_open_no_second_incide
         (last["step"] == "comment" && last["text"] == "pressed again").then_some(())
     });
     assert_eq!(cases(leaf).len(), 1);
+    wait_case(tree.node("c"), "is known in the city", |c| c["id"] == case.as_str());
+    let above = tree.node("c").get_text("/v1/events?last=1000").expect("events");
+    assert!(above.contains(&case) && !above.contains("13800000000"), "{above}");
 
     let line = ["sos", "7栋301", "--note", "老人摔倒", "--phone", "13900000000", "--by", "小李"];
     let (code, out, err) = cli(leaf, &line);

@@ -52,7 +52,7 @@ struct Defaults<'a> {
 const RESERVED: [&str; 5] =
     ["city.brain.alarm.", "city.brain.case.", "city.brain.rule.", "city.brain.service.", crate::operator::TYPE];
 
-/// Types of events in which people say who and where they are. They stay where they enter, unless
+/// Types of events (and of those behind a further `.`) in which people say who and where they are. They stay where they enter, unless
 /// config names exactly this type: what climbs is the case that is opened from them.
 const PERSONAL: [&str; 2] = ["city.appeal", "city.sos"];
 
@@ -245,7 +245,8 @@ impl Ingress {
     }
 
     fn reach_of(&self, kind: &str) -> Tier {
-        if PERSONAL.contains(&kind) {
+        let is_personal = |p: &str| kind.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        if PERSONAL.iter().any(|p| is_personal(p)) {
             let exact = self.reach.iter().find(|(pattern, _)| pattern == kind);
             return exact.map_or(Tier::Neighbourhood, |(_, tier)| *tier);
         }
@@ -428,6 +429,19 @@ mod tests {
     fn ingress(extra: &str) -> Ingress {
         let text = format!("{extra}\n[node]\naddress = \"c/s\"\ndata = \"d\"\n");
         Ingress::new(&toml::from_str::<Config>(&text).unwrap())
+    }
+
+    #[test]
+    fn what_may_name_a_person_stays_where_it_enters_unless_its_type_is_named() {
+        let plain = ingress("");
+        for kind in ["city.appeal", "city.sos", "city.sos.pressed.v1"] {
+            assert_eq!(plain.reach_of(kind), Tier::Neighbourhood, "{kind}");
+        }
+        assert_eq!(plain.reach_of("city.sosx"), Tier::City);
+        let wide = ingress("[[reach]]\ntype = \"city.*\"\ntier = \"street\"\n");
+        assert_eq!(wide.reach_of("city.sos.pressed.v1"), Tier::Neighbourhood);
+        let named = ingress("[[reach]]\ntype = \"city.sos.pressed.v1\"\ntier = \"street\"\n");
+        assert_eq!(named.reach_of("city.sos.pressed.v1"), Tier::Street);
     }
 
     fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
