@@ -85,6 +85,39 @@ fn cli(node: &Node, line: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
+fn a_button_pressed_again_and_a_second_call_from_one_place_open_no_second_incident() {
+    let tree = tree(&[LEAF]);
+    let leaf = tree.node(LEAF);
+    let press = |id: &str| {
+        let event = json!({"specversion": "1.0", "id": id, "source": "/c/s/m/n/hall", "subject": "btn-7",
+            "type": "city.sos.pressed.v1", "data": {"location": "7栋大厅", "phone": "13800000000"}});
+        let mut button = Client::connect(leaf.mqtt, id, true);
+        assert!(button.publish("in/btn", event.to_string().as_bytes()));
+    };
+    press("p1");
+    let case = id(&wait_case(leaf, "is opened", |c| c["kind"] == "incident"));
+    press("p2");
+    wait_for("the second press is on it", || {
+        let shown = leaf.get(&format!("/v1/cases/{case}"))?;
+        let last = shown["history"].as_array()?.last()?.clone();
+        (last["step"] == "comment" && last["text"] == "pressed again").then_some(())
+    });
+    assert_eq!(cases(leaf).len(), 1);
+    wait_case(tree.node("c"), "is known in the city", |c| c["id"] == case.as_str());
+    let above = tree.node("c").get_text("/v1/events?last=1000").expect("events");
+    assert!(above.contains(&case) && !above.contains("13800000000"), "{above}");
+
+    let line = ["sos", "7栋301", "--note", "老人摔倒", "--phone", "13900000000", "--by", "小李"];
+    let (code, out, err) = cli(leaf, &line);
+    assert!(code == 0 && out.contains("7栋301") && out.contains("13900000000"), "{out}{err}");
+    let (code, out, err) = cli(leaf, &line);
+    assert!(code == 0 && out.contains("pressed again: 老人摔倒"), "{out}{err}");
+    assert_eq!(cases(leaf).len(), 2);
+    let (code, _, err) = cli(leaf, &["sos", " "]);
+    assert!(code == 2 && err.contains("at no place"), "{err}");
+}
+
+#[test]
 fn one_press_is_seen_everywhere_climbs_and_is_answered_from_above() {
     let tree = tree(&[LEAF]);
     let (leaf, community, city) = (tree.node(LEAF), tree.node(COMMUNITY), tree.node("c"));
@@ -239,6 +272,11 @@ fn the_command_line_does_and_shows_it() {
     let short = case.split('-').nth(1).expect("a dash")[..6].to_owned();
     let (code, _, err) = cli(node, &["case", "new", "--category", "暴露拉圾", "--by", "x"]);
     assert!(code == 1 && err.contains("did you mean `暴露垃圾`?"), "{err}");
+    let (code, _, err) =
+        cli(node, &["case", "new", "--category", "暴露垃圾", "--by", "x", "--lat", "200", "--lon", "1"]);
+    assert!(code == 1 && err.contains("-90 to 90"), "{err}");
+    let (code, _, err) = cli(node, &["case", "assist", &short, "--by", "x", "--reason", "y", "--to", "c/s/m/nn"]);
+    assert!(code == 1 && err.contains("knows no node c/s/m/nn"), "{err}");
     let (code, _, err) = cli(node, &["case", "close", &short, "--by", "x"]);
     assert!(code == 1 && err.contains("it takes accept, reject"), "{err}");
     for line in [

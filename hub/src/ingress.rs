@@ -52,8 +52,9 @@ struct Defaults<'a> {
 const RESERVED: [&str; 5] =
     ["city.brain.alarm.", "city.brain.case.", "city.brain.rule.", "city.brain.service.", crate::operator::TYPE];
 
-/// Types of events in which people say who and where they are. They stay where they enter, unless
-/// config names exactly this type: what climbs is the case that is opened from them.
+/// Types of events (and `city.sos.…`) in which people say who and where they are. They stay where
+/// they enter, unless they say themselves how far they go or config names exactly this type: what
+/// climbs is the case that is opened from them.
 const PERSONAL: [&str; 2] = ["city.appeal", "city.sos"];
 
 /// The rules of one node, from its config.
@@ -245,7 +246,8 @@ impl Ingress {
     }
 
     fn reach_of(&self, kind: &str) -> Tier {
-        if PERSONAL.contains(&kind) {
+        // As cases are opened: by `city.appeal` itself, and by every kind of press.
+        if PERSONAL.contains(&kind) || kind.starts_with("city.sos.") {
             let exact = self.reach.iter().find(|(pattern, _)| pattern == kind);
             return exact.map_or(Tier::Neighbourhood, |(_, tier)| *tier);
         }
@@ -428,6 +430,21 @@ mod tests {
     fn ingress(extra: &str) -> Ingress {
         let text = format!("{extra}\n[node]\naddress = \"c/s\"\ndata = \"d\"\n");
         Ingress::new(&toml::from_str::<Config>(&text).unwrap())
+    }
+
+    #[test]
+    fn what_may_name_a_person_stays_where_it_enters_unless_its_type_is_named() {
+        let plain = ingress("");
+        for kind in ["city.appeal", "city.sos", "city.sos.pressed.v1"] {
+            assert_eq!(plain.reach_of(kind), Tier::Neighbourhood, "{kind}");
+        }
+        for kind in ["city.sosx", "city.appeal.heating.v1"] {
+            assert_eq!(plain.reach_of(kind), Tier::City, "{kind} opens no case");
+        }
+        let wide = ingress("[[reach]]\ntype = \"city.*\"\ntier = \"street\"\n");
+        assert_eq!(wide.reach_of("city.sos.pressed.v1"), Tier::Neighbourhood);
+        let named = ingress("[[reach]]\ntype = \"city.sos.pressed.v1\"\ntier = \"street\"\n");
+        assert_eq!(named.reach_of("city.sos.pressed.v1"), Tier::Street);
     }
 
     fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {

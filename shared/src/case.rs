@@ -333,6 +333,9 @@ pub struct Case {
     /// Id of the event that it came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    /// Of an incident: a hash of what was pressed; the same button pressed again is the same incident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub button: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub urgent: bool,
     /// The highest tier that holds a copy.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use citybrain_hub::engine;
 use citybrain_shared::Address;
-use citybrain_shared::case::{Ask, Case, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Place, Status, Verb};
 use citybrain_shared::config::closest;
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, RateBy, RatePeriod};
@@ -147,7 +147,8 @@ pub(super) fn shown(
     }
 }
 
-/// `POST /v1/cases`. 201 after the fsync; 200 when the same `key` has opened it before.
+/// `POST /v1/cases`. 201 after the fsync; 200 when the same `key` has opened it before, or
+/// when it is a call for help from a place that has an open incident already: it is recorded on that.
 pub async fn open(From(ctx): From<Arc<Ctx>>, caller: Caller, body: Bytes) -> Result<Response, Refusal> {
     let mut new: view::CaseNew = parse(&body, "{\"category\":\"路灯\",\"title\":\"…\",\"by\":\"…\"}")?;
     new.by = caller.acts_as(new.by)?;
@@ -155,6 +156,15 @@ pub async fn open(From(ctx): From<Arc<Ctx>>, caller: Caller, body: Bytes) -> Res
     let now = ctx.as_of();
     let shown = look(&ctx, |cases| cases.find(&id).map(|h| shown(cases, h, &caller, None, now)))??;
     Ok(ctx.answer_with(if fresh { StatusCode::CREATED } else { StatusCode::OK }, shown))
+}
+
+pub(super) fn on_earth(place: &Place) -> Result<(), Refusal> {
+    let within = |degrees: Option<f64>, most: f64| degrees.is_none_or(|d| d.abs() <= most);
+    if within(place.lat, 90.0) && within(place.lon, 180.0) && place.lat.is_some() == place.lon.is_some() {
+        return Ok(());
+    }
+    let detail = "`lat` is -90 to 90 and `lon` -180 to 180 degrees, both or neither";
+    Err(Refusal::bad("bad-place", detail, "such as 30.698 and 103.8368"))
 }
 
 /// Opens a case after the fsync: its id, and whether it is new.
@@ -169,16 +179,22 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, b
         };
         return Err(Refusal::bad("bad-category", format!("`{}` is no category of this node", new.category), hint));
     }
+    if let Some(place) = &new.place {
+        on_earth(place)?;
+    }
     if new.by.trim().is_empty() {
         return Err(Refusal::bad("missing", "`by` is missing: who opens it", "`--by NAME`"));
     }
     let source = format!("/{}/cases", ctx.address());
     let key = new.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let contact = new.contact.clone();
+    let place = new.place.as_ref().map_or("", |p| p.text.trim());
+    let button = (new.sos && !place.is_empty()).then(|| intake::button(&source, place));
     let channel = if new.channel.is_empty() { "api".into() } else { new.channel.clone() };
     let opening = move |day| Opening {
         id: intake::id(day, &source, &key),
         event: None,
+        button: button.clone(),
         by: new.by.clone(),
         sos: new.sos,
         kind: new.kind,
@@ -195,6 +211,9 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, b
         let opening = opening(cases.calendar().day(view::time_of(now_us)));
         if cases.get(&opening.id).is_some() {
             return (Ok((opening.id, false)), Vec::new());
+        }
+        if let Some((id, drafts)) = cases.pressed_again(&opening, &contact, now_us) {
+            return (Ok((id, false)), drafts);
         }
         let (case, drafts) = cases.open(opening, contact, now_us);
         (Ok((case.id, true)), drafts)
@@ -230,8 +249,25 @@ pub async fn step(
     answer_shown(&ctx, &caller, &id, asked)
 }
 
+/// A node below that never was would never take the case, and nobody could step it again.
+fn is_somebody(ctx: &Ctx, to: &Address) -> Result<(), Refusal> {
+    let me = &ctx.config.node.address;
+    if to == me || !me.covers(to) || ctx.hub.state(|s| s.registry.contains_key(to)) {
+        return Ok(());
+    }
+    let known: Vec<String> = ctx.hub.state(|s| s.registry.keys().map(ToString::to_string).collect());
+    let hint = match closest(to.as_str(), known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`citybrain tree` shows those it knows".to_owned(),
+    };
+    Err(Refusal::bad("unknown-node", format!("{me} knows no node {to}"), hint))
+}
+
 /// Steps a case, or asks its owner to: its whole id, and which of both.
 pub(super) async fn wish(ctx: &Ctx, id: String, verb: Verb, ask: Ask) -> Result<(String, Told), Refusal> {
+    if let Some(to) = &ask.to {
+        is_somebody(ctx, to)?;
+    }
     let wish = uuid::Uuid::now_v7().to_string();
     decide(ctx, move |cases, now_us| match cases.ask(&id, verb, &ask, &wish, now_us) {
         Ok((id, told, drafts)) => (Ok((id, told)), drafts),

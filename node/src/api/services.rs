@@ -1,6 +1,6 @@
 //! Services and activities: listed, shown with what is free, requested; scenes, also as GeoJSON.
 
-use super::cases::{decide_by, look_by, parse, shown};
+use super::cases::{decide_by, look_by, on_earth, parse, shown};
 use super::guard::Caller;
 use super::{Ctx, Refusal, query};
 use crate::brain::cases::intake;
@@ -76,6 +76,9 @@ pub async fn request(
 ) -> Result<Response, Refusal> {
     let mut wanted: view::ServiceRequest = parse(&body, "{\"by\":\"…\",\"slot\":\"2026-11-28 10:00\"}")?;
     wanted.by = caller.acts_as(wanted.by)?;
+    if let Some(place) = &wanted.place {
+        on_earth(place)?;
+    }
     let source = format!("/{}/services", ctx.address());
     let key = wanted.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let (id, fresh) = decide_by(&ctx, move |brain, now_us| {

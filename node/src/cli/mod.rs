@@ -37,6 +37,7 @@ mod run;
 mod send;
 mod service;
 mod show;
+mod sos;
 mod status;
 mod store;
 mod token;
@@ -104,6 +105,8 @@ pub enum Command {
     /// Conditions that hold in this node's subtree, and who has seen them
     #[command(subcommand)]
     Alarm(alarm::Alarm),
+    /// 一键求助: one press, at once to everybody who can help
+    Sos(sos::Sos),
     /// Matters that somebody must deal with: open, step, look, export
     #[command(subcommand)]
     Case(Box<case::Case>),
@@ -230,6 +233,7 @@ impl Command {
             Command::Send(c) => c.act(),
             Command::Directives(c) => c.act(),
             Command::Alarm(c) => c.act(),
+            Command::Sos(c) => c.act(),
             Command::Case(c) => c.act(),
             Command::Rates(c) => c.act(),
             Command::Service(s) => s.act(),

@@ -177,6 +177,10 @@ pub fn day(tree: &mut Tree, seed: u64, n: usize) -> Vec<Planned> {
         if kind.urgent {
             event["priority"] = "urgent".into();
         }
+        if family == "sos" {
+            // By itself a press stays where it enters, for the names that may be in it; these have none.
+            event["reach"] = "city".into();
+        }
         events.push(Planned {
             leaf,
             source,

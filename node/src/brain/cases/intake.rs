@@ -60,6 +60,7 @@ pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Opti
     let opening = Opening {
         id: id(day, source, &event),
         event: Some(event),
+        button: sos.then(|| button(source, envelope.subject.as_deref().unwrap_or_default())),
         by: "event".into(),
         sos,
         kind: text("kind").parse().ok(),
@@ -87,6 +88,16 @@ pub fn id(day: chrono::NaiveDate, source: &str, event: &str) -> String {
     }
     text
 }
+
+/// What was pressed, by its event's source and subject: 128 bits of them, hexadecimal, and whether
+/// there was a subject. A subject names the device; without one the source may stand for many.
+pub fn button(source: &str, subject: &str) -> String {
+    let hash = xxh3_128(format!("{source}\0{subject}").as_bytes());
+    format!("{}{hash:032x}", if subject.is_empty() { SOURCE_ONLY } else { "" })
+}
+
+/// How a [`button`] without a subject begins.
+pub const SOURCE_ONLY: &str = "source:";
 
 fn contact(data: &Value) -> Contact {
     let at = |name: &str| {

@@ -58,6 +58,8 @@ pub struct Stepped {
 pub struct Opening {
     pub id: String,
     pub event: Option<String>,
+    /// Of an incident: what was pressed, so that it is known again ([`super::intake::button`]).
+    pub button: Option<String>,
     pub by: String,
     pub sos: bool,
     pub kind: Option<Kind>,
@@ -135,11 +137,22 @@ impl Book<'_> {
         self.categories.iter().find(|c| c.code == code || c.name == code)
     }
 
+    /// Which category it names, and what is known of that.
+    fn code<'o>(&self, opening: &'o Opening) -> (&'o str, Option<&Category>) {
+        let code = if opening.category.is_empty() && opening.sos { "sos" } else { &opening.category };
+        (code, self.category(code))
+    }
+
+    /// Is that case of the category that this opening would have?
+    pub fn is_same_category(&self, case: &Case, opening: &Opening) -> bool {
+        let (code, known) = self.code(opening);
+        case.category == known.map_or(code, |c| &c.code)
+    }
+
     /// Opens a case here; one of a category that another tier handles is handed there at once.
     pub fn open(&self, opening: Opening, now: DateTime<Utc>) -> Stepped {
-        let sos_code = |o: &Opening| if o.category.is_empty() && o.sos { "sos".to_owned() } else { o.category.clone() };
-        let code = sos_code(&opening);
-        let category = self.category(&code);
+        let (code, category) = self.code(&opening);
+        let code = code.to_owned();
         let kind = match opening.sos {
             true => Kind::Incident,
             false => opening.kind.or(category.map(|c| c.kind)).unwrap_or(Kind::Appeal),
@@ -157,6 +170,7 @@ impl Book<'_> {
             opened: now,
             changed: now,
             event: opening.event,
+            button: opening.button,
             urgent: opening.sos,
             reach: category.map_or(citybrain_shared::Tier::City, |c| c.reach),
             category: category.map_or(code, |c| c.code.clone()),
@@ -405,8 +419,11 @@ impl Book<'_> {
                 turn.entry.to = Some(id);
             }
             Verb::Rate => {
-                let rating = ask.rating.filter(|r| (1..=5).contains(r));
-                let rating = rating.ok_or_else(|| missing("rating", "1 (bad) to 5 (good)"))?;
+                let rating = ask.rating.ok_or_else(|| missing("rating", "1 (bad) to 5 (good)"))?;
+                if !(1..=5).contains(&rating) {
+                    let detail = format!("{rating} is no rating: 1 (bad) to 5 (good)");
+                    return Err(Refusal::new("bad-request", detail, "such as `--rating 4`"));
+                }
                 let id = turn.assist_of(ask)?;
                 if let Some(a) = turn.case.assists.iter_mut().find(|a| a.id == id) {
                     a.rating = Some(rating);

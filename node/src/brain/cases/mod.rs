@@ -45,7 +45,7 @@ use calendar::Calendar;
 use chrono::{DateTime, Utc};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
-use citybrain_shared::case::{Ask, Booked, Booking, Case, Contact, Entry, Seat, Status, Verb};
+use citybrain_shared::case::{Ask, Booked, Booking, Case, Contact, Entry, Role, Seat, Status, Verb};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
@@ -66,6 +66,11 @@ const HISTORY_MAX: usize = 300;
 const WISHES_MAX: usize = 16;
 /// Letters and timers in one group: a few milliseconds of work.
 const TOGETHER: usize = 64;
+/// Presses of one button that are recorded on its incident, so that one that is stuck does not push
+/// out what people did; all of them are in the log.
+const PRESSES_MAX: usize = 50;
+/// How the line of history begins that records one.
+const AGAIN: &str = "pressed again";
 /// A wish is sent after a case that has moved on so many times.
 const HOPS_MAX: u8 = 4;
 
@@ -129,6 +134,8 @@ pub struct Cases {
     given: BTreeMap<Place, u32>,
     /// Cases that are over, by when.
     over: BTreeSet<(i64, String)>,
+    /// Open incidents that began here, by their buttons.
+    buttons: BTreeSet<(String, String)>,
     dirty: HashSet<(Dirty, String)>,
 }
 
@@ -145,6 +152,7 @@ impl Cases {
             inbox: BTreeMap::new(),
             due: BTreeSet::new(),
             over: BTreeSet::new(),
+            buttons: BTreeSet::new(),
             given: BTreeMap::new(),
             dirty: HashSet::new(),
         }
@@ -390,7 +398,54 @@ impl Cases {
         if self.held.contains_key(&opening.id) {
             return Vec::new();
         }
-        self.open(opening, contact, now_us).1
+        match self.pressed_again(&opening, &contact, now_us) {
+            Some((_, drafts)) => drafts,
+            None => self.open(opening, contact, now_us).1,
+        }
+    }
+
+    /// Records the press of a button on the incident that it has opened, if that is not over: that
+    /// case, and what there is to write. `None`: it is another matter.
+    pub fn pressed_again(&self, opening: &Opening, contact: &Contact, now_us: i64) -> Option<(String, Vec<Draft>)> {
+        let button = opening.button.as_ref()?;
+        let open = self.buttons.range((button.clone(), String::new())..).take_while(|(b, _)| b == button);
+        let held =
+            open.filter_map(|(_, id)| self.held.get(id)).find(|held| self.is_same_matter(held, opening, contact))?;
+        let now = view::time_of(now_us);
+        let id = held.case.id.clone();
+        let mut drafts = Vec::new();
+        if held.contact.is_none() {
+            self.contact_draft(&id, contact, now, &mut drafts);
+        }
+        if held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count() >= PRESSES_MAX {
+            return Some((id, drafts));
+        }
+        let said = [opening.description.as_str()].into_iter().filter(|t| !t.is_empty());
+        let text = std::iter::once(AGAIN).chain(said).collect::<Vec<_>>().join(": ");
+        let ask = Ask { by: opening.by.clone(), role: Some(Role::Resident), text: Some(text), ..Ask::default() };
+        if self.may_step(&id) {
+            for stepped in self.step(held, Verb::Comment, &ask, &self.me, now).unwrap_or_default() {
+                self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
+            }
+        } else {
+            let to = held.case.handing_to.as_ref().unwrap_or(&held.case.owner);
+            let body = Body::Ask { case: id.clone(), verb: Verb::Comment, ask, hops: 0 };
+            let letter = self.letter(format!("{id}.press.{}", opening.id), to, held.case.urgent, body);
+            drafts.extend(Pen { me: &self.me, now }.letter(&letter));
+        }
+        Some((id, drafts))
+    }
+
+    /// A button with a name of its own is one matter while its incident is open; behind a source
+    /// without a subject may be many people, so nothing that is said may differ.
+    fn is_same_matter(&self, held: &Held, opening: &Opening, contact: &Contact) -> bool {
+        let named = opening.button.as_ref().is_some_and(|b| !b.starts_with(intake::SOURCE_ONLY));
+        self.book().is_same_category(&held.case, opening)
+            && (named
+                || (opening.place == held.case.place
+                    && opening.title.starts_with(&held.case.title)
+                    && opening.description == held.case.description
+                    && held.contact.clone().unwrap_or_default() == *contact))
     }
 
     /// What a step, of this node or from below, asks of this node: calls, copies for others, a word to
@@ -555,6 +610,8 @@ impl Cases {
         let case = &held.case;
         let timers = case.clocks.iter().filter(|c| c.runs() && c.missed.is_none());
         let timers = timers.filter_map(|c| Some((c.due?.timestamp_micros(), id.to_owned(), c.name.clone())));
+        let button = case.button.clone().filter(|_| case.opened_at == self.me && case.status.is_open());
+        let button = button.map(|b| (b, id.to_owned()));
         let over = (case.closed.unwrap_or(case.changed).timestamp_micros(), id.to_owned());
         // Once given, a seat is taken, whoever has the case by now, until it is given back.
         let given = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Booked);
@@ -567,8 +624,12 @@ impl Cases {
                 self.due.remove(&timer);
             }
             self.over.remove(&over);
+            if let Some(button) = button {
+                self.buttons.remove(&button);
+            }
             return;
         }
+        self.buttons.extend(button);
         if case.owner == self.me && case.handing_to.is_none() {
             self.due.extend(timers);
         }

@@ -214,7 +214,7 @@ fn summons_have_clocks_and_ratings_of_their_own() {
     assert!(d.case.clock("assist:a2").unwrap().is_kept() && d.case.clock("assist:a1").unwrap().runs());
     assert_eq!(
         d.error(Verb::Rate, Ask { assist: Some("a2".into()), rating: Some(9), ..by("w", Role::Worker) }),
-        "missing"
+        "bad-request"
     );
     d.act(Verb::Rate, Ask { assist: Some("a2".into()), rating: Some(4), ..by("w", Role::Worker) });
     assert_eq!(d.case.assists[1].rating, Some(4));
@@ -368,6 +368,7 @@ impl World {
         let old: Vec<&Held> = place.cases.iter().collect();
         assert_eq!(from_rows.iter().collect::<Vec<_>>(), old);
         assert_eq!(from_rows.due, place.cases.due);
+        assert_eq!(from_rows.buttons, place.cases.buttons);
         assert_eq!(from_rows.inbox.len(), place.cases.inbox.len());
         place.cases = from_rows;
     }
@@ -605,6 +606,75 @@ fn a_press_climbs_until_somebody_accepts_and_a_clock_fires_once() {
         (case.status, case.kind, case.escalations, &case.owner),
         (Status::Accepted, Kind::Incident, 2, &a("c/s/a/n"))
     );
+}
+
+/// Presses what is named so at `c/s/a/n`: the case, and whether it is new.
+fn press(world: &mut World, id: &str, button: &str, more: Opening, contact: &Contact) -> (String, bool) {
+    let new = Opening { id: id.into(), button: Some(button.into()), sos: true, by: "event".into(), ..more };
+    let cases = &world.places["c/s/a/n"].cases;
+    let (case, fresh, drafts) = match cases.pressed_again(&new, contact, world.now) {
+        Some((case, drafts)) => (case, false, drafts),
+        None => {
+            let (case, drafts) = cases.open(new, contact.clone(), world.now);
+            (case.id, true, drafts)
+        }
+    };
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    (case, fresh)
+}
+
+#[test]
+fn a_button_pressed_again_is_the_same_incident_wherever_that_is_until_it_is_over() {
+    let mut world = World::new();
+    let (none, plain) = (Contact::default(), Opening::default);
+    let phone = Contact { phone: "139".into(), ..Contact::default() };
+    let lines = |world: &World, at: &str| {
+        world.places[at].cases.get("1").unwrap().history.iter().filter(|e| e.text.starts_with(AGAIN)).count()
+    };
+    assert_eq!(press(&mut world, "1", "b", plain(), &none), ("1".into(), true));
+    let said = Opening { description: "fire".into(), ..plain() };
+    assert_eq!(press(&mut world, "2", "b", said, &phone), ("1".into(), false));
+    let held = world.places["c/s/a/n"].cases.get("1").unwrap();
+    assert_eq!(
+        (held.history.last().unwrap().text.as_str(), held.contact.as_ref()),
+        ("pressed again: fire", Some(&phone))
+    );
+    assert_eq!((lines(&world, "c/s/a/n"), lines(&world, "c")), (1, 1), "those above hear of it");
+    // Another button, and another category of the same one, are other matters.
+    assert!(press(&mut world, "3", "x", plain(), &none).1);
+    assert!(press(&mut world, "4", "b", Opening { category: "L".into(), ..plain() }, &none).1);
+    // Somebody else's by now, and over a restart.
+    world.ask("c/s/a/n", "1", Verb::Accept, &by("w", Role::Worker), "");
+    world.ask("c/s/a/n", "1", Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, "");
+    world.settle();
+    world.restart("c/s/a/n");
+    assert_eq!(press(&mut world, "5", "b", plain(), &none), ("1".into(), false));
+    assert_eq!((lines(&world, "c/s/b"), lines(&world, "c/s/a/n")), (2, 2));
+    // One that is stuck does not push out what people did.
+    for i in 0..PRESSES_MAX {
+        assert_eq!(press(&mut world, &format!("s{i}"), "b", plain(), &none), ("1".into(), false));
+    }
+    assert_eq!(lines(&world, "c/s/b"), PRESSES_MAX);
+    world.ask("c/s/b", "1", Verb::Withdraw, &by("boss", Role::Supervisor), "");
+    world.settle();
+    assert_eq!(press(&mut world, "6", "b", plain(), &none), ("6".into(), true));
+}
+
+#[test]
+fn behind_a_source_without_a_subject_another_place_or_number_is_another_matter() {
+    let mut world = World::new();
+    let (b, none) = (intake::button("/app", ""), Contact::default());
+    let at = |text: &str| Opening {
+        place: Some(citybrain_shared::case::Place { text: text.into(), ..Default::default() }),
+        ..Opening::default()
+    };
+    let phone = Contact { phone: "139".into(), ..Contact::default() };
+    assert!(press(&mut world, "1", &b, at("7栋301"), &none).1);
+    assert_eq!(press(&mut world, "2", &b, at("7栋301"), &none), ("1".into(), false));
+    assert!(press(&mut world, "3", &b, at("9栋502"), &none).1);
+    assert!(press(&mut world, "4", &b, at("7栋301"), &phone).1);
+    assert_ne!(intake::button("/app", "a"), intake::button("/app", "b"));
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub fn case(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<
             (Some(lat), Some(lon)) => format!(" ({lat}, {lon})"),
             _ => String::new(),
         };
-        line(out, "where", format!("{}{at}", p.text))?;
+        line(out, "where", format!("{}{at}", p.text).trim().to_owned())?;
     }
     let unit = if c.unit.is_empty() { String::new() } else { format!(", {}", c.unit) };
     line(out, "owner", format!("{}{unit}; opened at {} {}", c.owner, c.opened_at, short(c.opened)))?;

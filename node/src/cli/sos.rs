@@ -1,0 +1,55 @@
+//! `citybrain sos`: one press.
+
+use super::{At, Fail, Output};
+use citybrain_shared::case::{Contact, Place};
+use citybrain_shared::view;
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub struct Sos {
+    /// Where, in words; a second call from the same place is recorded on the first while that is open
+    #[arg(value_name = "PLACE")]
+    pub place: String,
+    /// What happened
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub note: String,
+    /// WGS84
+    #[arg(long, allow_hyphen_values = true, requires = "lon")]
+    pub lat: Option<f64>,
+    #[arg(long, allow_hyphen_values = true, requires = "lat")]
+    pub lon: Option<f64>,
+    /// Whom to call
+    #[arg(long, default_value = "")]
+    pub name: String,
+    #[arg(long, default_value = "")]
+    pub phone: String,
+    /// Where that person lives, if not there
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub address: String,
+    /// Who presses [default: the user of this shell]
+    #[arg(long, env = "USER", default_value = "")]
+    pub by: String,
+    #[command(flatten)]
+    pub at: At,
+}
+
+impl Sos {
+    pub fn act(self) -> Result<Output, Fail> {
+        let text = self.place.trim().to_owned();
+        if text.is_empty() {
+            return Err(Fail::usage("nobody can help at no place", "such as `citybrain sos 7栋301`"));
+        }
+        let new = view::CaseNew {
+            title: text.clone(),
+            description: self.note,
+            place: Some(Place { text, lat: self.lat, lon: self.lon }),
+            sos: true,
+            channel: "cli".into(),
+            contact: Contact { name: self.name, phone: self.phone, address: self.address, ..Contact::default() },
+            // A press must not fail for want of a name.
+            by: if self.by.is_empty() { "cli".into() } else { self.by },
+            ..view::CaseNew::default()
+        };
+        self.at.node()?.post("/v1/cases", &new).map(|a| Output::Case(Box::new(a)))
+    }
+}
