@@ -73,9 +73,13 @@ pub struct Outside<C> {
 
 /// What the node takes from a broker: what the embedded door would make an event of.
 fn filters(maps: &[Map]) -> Vec<String> {
-    let mut filters = vec!["in/#".to_owned()];
-    filters.extend(maps.iter().map(|m| m.filter.clone()).filter(|f| f != "in/#"));
-    filters.dedup();
+    let all = std::iter::once("in/#").chain(maps.iter().map(|m| m.filter.as_str()));
+    let mut filters: Vec<String> = Vec::new();
+    for filter in all {
+        if !filters.iter().any(|f| f == filter) {
+            filters.push(filter.to_owned());
+        }
+    }
     filters
 }
 
@@ -184,7 +188,11 @@ impl<C: Core> Outside<C> {
 
     /// One connection, until it ends; why it did.
     async fn connection(&self) -> String {
-        let mut client = Client::connect(&self.broker, &self.client_id, self.filters.clone(), self.packet_bytes_max);
+        let dialled = Client::connect(&self.broker, &self.client_id, self.filters.clone(), self.packet_bytes_max);
+        let mut client = match dialled {
+            Ok(client) => client,
+            Err(why) => return why,
+        };
         match client.event().await {
             Event::Connected => {}
             Event::Ended(why) => return why,
