@@ -28,9 +28,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// The name of the cursor of what the broker has got: a session like any other, which retention
-/// respects.
-pub const SESSION: &str = "(outside broker)";
+/// The cursor of what the broker has got: a session like any other, which retention respects.
+const SESSION: &str = crate::state::OUTSIDE;
 
 /// Without any message the cursor is noted when it has moved this far: a note is a record too.
 const IDLE_NOTE_RECORDS: u64 = 4096;
@@ -167,21 +166,7 @@ impl<C: Core> Outside<C> {
 
     /// Where the broker has got to; a new node begins with what is committed from now on.
     async fn cursor(&self) -> Result<Pos, Error> {
-        let opened = Note::SessionOpened {
-            client: SESSION.into(),
-            user: String::new(),
-            version: 4,
-            expiry_s: u32::MAX,
-            clean: false,
-        };
-        let subscribed = |filter: &str| Note::Subscribed {
-            client: SESSION.into(),
-            filter: filter.into(),
-            options: 1,
-            id: None,
-            since: Pos::ZERO,
-        };
-        let notes = vec![opened, subscribed("events/#"), subscribed("cmd/#")];
+        let notes = Note::open_own(SESSION, 4, &["events/#", "cmd/#"], 1);
         crate::engine::wait(self.core.note(notes, Haste::Now).await?).await?;
         Ok(look(&self.core, |s| s.sessions.get(SESSION).map_or(s.applied, |s| s.upto)))
     }
@@ -235,13 +220,7 @@ impl<C: Core> Outside<C> {
             if noting.is_none()
                 && let Some(upto) = settled.take()
             {
-                let note = Note::SessionAcked {
-                    client: SESSION.into(),
-                    upto,
-                    beyond: Vec::new(),
-                    releasing: Vec::new(),
-                    begun: Vec::new(),
-                };
+                let note = Note::settled(SESSION, upto, Vec::new());
                 match self.core.note(vec![note], Haste::Lazy).await {
                     Ok(ticket) => (noting, noted) = (Some(ticket), upto),
                     Err(error) => return error.to_string(),
