@@ -28,6 +28,7 @@ pub mod demo;
 pub mod doctor;
 pub mod logging;
 pub mod mqtt_publisher;
+pub mod replace;
 pub mod replay;
 pub mod run;
 mod startup_pages;
