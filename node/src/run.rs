@@ -36,9 +36,6 @@ use tokio::task::JoinSet;
 /// How long tasks may take to end once they are asked to; then the engine is stopped anyway.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
-/// Urgent records that are counted on a link that is down; more are shown as so many.
-const URGENT_COUNTED_MAX: usize = 1_000;
-
 /// Runs a node.
 ///
 /// # Errors
@@ -320,7 +317,7 @@ fn ctx(
     Arc::new(Ctx {
         hub: hub.clone(),
         config: config.clone(),
-        links: Arc::new(move || link_views.links().iter().map(|l| link_view(l, &link_hub)).collect()),
+        links: Arc::new(move || api::links::views(&link_views.links(), &link_hub)),
         door: Arc::new(move || door_view(&broker, &front, &door_hub)),
         ready: Arc::new(move || match ready_hub.trouble() {
             Some(why) => view::Ready { ready: false, reasons: vec![why] },
@@ -350,57 +347,6 @@ fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc
                 if topic.is_empty() { ingress.accept(payload).map(Some) } else { ingress.again(topic, payload) };
             again.map_err(|r| (r.reason.to_owned(), r.detail))
         }),
-    }
-}
-
-fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {
-    use citybrain_hub::link::view::{LaneView, Role, Stage};
-    let (state, why) = match &l.stage {
-        Stage::Connecting => ("connecting", l.last_reason.clone()),
-        Stage::Hello => ("hello", l.last_reason.clone()),
-        // Of a session that is up, only that somebody else claims the same address.
-        Stage::Up => ("up", l.last_reason.clone().filter(|r| r.starts_with("refused another"))),
-        Stage::Refused { reason, detail } => ("refused", Some(format!("{}: {detail}", reason.as_str()))),
-        Stage::Away => ("away", l.last_reason.clone()),
-    };
-    let peer = hub.state(|s| s.peers.get(&l.peer).cloned()).unwrap_or_default();
-    let is_up = l.stage == Stage::Up;
-    // Cut off, the link to the parent hears nothing of the log's growth.
-    let last = if is_up || l.role == Role::Down { l.last_pos } else { hub.reader().last() };
-    let lane = |v: &LaneView, slot: usize| {
-        let upto = |c: Option<citybrain_shared::wire::Cursor>| c.map_or(citybrain_shared::Pos::ZERO, |c| c.upto);
-        // Without a session the machine knows nothing; what the peer had last is in the state.
-        let acked = if is_up { v.acked_pos } else { v.acked_pos.max(upto(peer.peer_has[slot])) };
-        let looked = if is_up { v.looked_pos } else { acked };
-        let urgent = || {
-            // What goes before the rest is worth knowing exactly; the index makes it cheap.
-            let read = hub.reader().read(acked, Some(citybrain_shared::Lane::Urgent), URGENT_COUNTED_MAX, usize::MAX);
-            read.map_or(0, |entries| entries.len() as u64)
-        };
-        view::LinkLane {
-            unsent: if is_up || slot != 0 || l.role == Role::Down { last.0.saturating_sub(looked.0) } else { urgent() },
-            in_flight: if is_up { v.in_flight_records } else { 0 },
-            durable_at_peer_pos: acked,
-            durable_here_pos: upto(peer.has[slot]),
-            credit_frames: v.credit_frames,
-        }
-    };
-    view::Link {
-        role: match l.role {
-            Role::Up => view::LinkRole::Up,
-            Role::Down => view::LinkRole::Down,
-        },
-        peer: l.peer.clone(),
-        state: state.into(),
-        why,
-        last_heard_ms_ago: l.last_heard_ms_ago,
-        urgent: lane(&l.urgent, 0),
-        routine: lane(&l.routine, 1),
-        lease: peer.lease,
-        received: peer.received,
-        dropped: peer.dropped,
-        resent_frames: l.resends,
-        round_trip_us: l.rtt_ms.map(|ms| (ms * 1000.0) as u64),
     }
 }
 

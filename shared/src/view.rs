@@ -297,6 +297,20 @@ pub struct Link {
     pub round_trip_us: Option<u64>,
 }
 
+impl Link {
+    /// Records for the peer that are not on its disk, and whether they are only known to be no more.
+    pub fn behind(&self) -> (u64, bool) {
+        let lanes = [&self.urgent, &self.routine];
+        (lanes.iter().map(|l| l.unsent + l.in_flight).sum(), lanes.iter().any(|l| l.at_most))
+    }
+
+    /// As words: `7 records`, `at most 7 records`.
+    pub fn behind_in_words(&self) -> String {
+        let (records, at_most) = self.behind();
+        format!("{}{records} record{}", if at_most { "at most " } else { "" }, if records == 1 { "" } else { "s" })
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LinkLane {
@@ -304,6 +318,15 @@ pub struct LinkLane {
     pub unsent: u64,
     /// Sent and not yet acknowledged.
     pub in_flight: u64,
+    /// Bytes of all these in the log.
+    pub bytes: u64,
+    /// How long the oldest of them has been on this node's disk; none without any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_ms: Option<u64>,
+    /// Too many positions to look through now: the numbers are at most so high, `bytes` is of the
+    /// newest only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_most: bool,
     /// Everything of ours up to here is on the peer's disk.
     pub durable_at_peer_pos: Pos,
     /// Everything of the peer's up to here is on our disk.

@@ -34,6 +34,7 @@ mod events;
 pub mod guard;
 mod intake;
 mod letters;
+pub mod links;
 pub mod metrics;
 mod open311;
 pub mod ops;
@@ -131,7 +132,7 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/metrics", get(metrics::text))
         .route("/v1/status", get(status::status))
         .route("/v1/tree", get(status::tree))
-        .route("/v1/links", get(status::links))
+        .route("/v1/links", get(links::links))
         .route("/v1/events", get(events::list))
         .route("/v1/events", axum::routing::post(intake::event).layer(DefaultBodyLimit::max(intake::BATCH_BYTES_MAX)))
         .route("/v1/events/{id}", get(events::show))

@@ -441,23 +441,49 @@ fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.links.is_empty() {
         return writeln!(out, "no links: no parent is configured, and no child has come yet");
     }
-    let mut table = s.table(&["LINK", "PEER", "STATE", "UNSENT", "IN FLIGHT", "DURABLE AT PEER", "LAST HEARD"]);
+    let mut table = s.table(&[
+        "LINK",
+        "PEER",
+        "STATE",
+        "UNSENT",
+        "IN FLIGHT",
+        "BYTES",
+        "OLDEST",
+        "CREDIT",
+        "ROUND TRIP",
+        "LAST HEARD",
+    ]);
     for l in &v.links {
         let (way, peer) = match l.role {
             LinkRole::Up => ("up", l.peer.to_string()),
             LinkRole::Down => ("down", format!("…/{}", l.peer.leaf())),
         };
+        let (all, at_most) = (l.urgent.unsent + l.routine.unsent, if l.behind().1 { "≤ " } else { "" });
         let unsent = match l.urgent.unsent {
-            0 => grouped(l.routine.unsent),
-            urgent => format!("{} ({} urgent)", grouped(l.routine.unsent + urgent), grouped(urgent)),
+            0 => format!("{at_most}{}", grouped(all)),
+            urgent => format!("{at_most}{} ({} urgent)", grouped(all), grouped(urgent)),
         };
+        let waiting = l.behind().0 > 0;
+        let size = match l.urgent.bytes + l.routine.bytes {
+            n if waiting && l.behind().1 => format!("> {}", ops::bytes(n)),
+            n if waiting => ops::bytes(n),
+            _ => "-".into(),
+        };
+        let oldest = l.urgent.oldest_ms.max(l.routine.oldest_ms).map_or("-".into(), span);
+        // The frames that the peer takes at once; of the lane that waits, if one does.
+        let busy = if l.urgent.unsent > 0 { &l.urgent } else { &l.routine };
+        let credit = if l.state == "up" { busy.credit_frames.to_string() } else { "-".into() };
+        let round_trip = l.round_trip_us.map_or("-".into(), |us| format!("{:.1} ms", us as f64 / 1000.0));
         table.add_row(vec![
             Cell::new(way),
             Cell::new(peer),
             s.state(&l.state),
             right(unsent),
             right(grouped(l.urgent.in_flight + l.routine.in_flight)),
-            right(grouped(l.urgent.durable_at_peer_pos.max(l.routine.durable_at_peer_pos).0)),
+            right(size),
+            right(oldest),
+            right(credit),
+            right(round_trip),
             Cell::new(ago(l.last_heard_ms_ago)),
         ]);
     }
@@ -710,12 +736,21 @@ mod tests {
             why: (state != "up").then(|| "the broker refused the connection".into()),
             last_heard_ms_ago: heard,
             urgent: LinkLane::default(),
-            routine: LinkLane { unsent, in_flight: 3, durable_at_peer_pos: Pos(1_204_881), ..LinkLane::default() },
+            routine: LinkLane {
+                unsent,
+                in_flight: 3,
+                bytes: 1_204_881,
+                oldest_ms: Some(61_000),
+                at_most: unsent > 1_000,
+                durable_at_peer_pos: Pos(1_204_881),
+                credit_frames: 8,
+                ..LinkLane::default()
+            },
             lease: 1,
             received: 0,
             dropped: 0,
             resent_frames: 0,
-            round_trip_us: None,
+            round_trip_us: (state == "up").then_some(410),
         }
     }
 
@@ -730,9 +765,9 @@ mod tests {
     #[test]
     fn links_stand_in_a_table_that_says_whose_it_is() {
         let want = "\
-LINK  PEER        STATE    UNSENT  IN FLIGHT  DURABLE AT PEER  LAST HEARD
-up    chengdu     up            0          3        1,204,881  0.4 s ago
-down  …/guanghua  waiting   4,210          3        1,204,881  7 m 12 s ago
+LINK  PEER        STATE     UNSENT  IN FLIGHT     BYTES   OLDEST  CREDIT  ROUND TRIP  LAST HEARD
+up    chengdu     up             0          3    1.2 MB  1 m 1 s       8      0.4 ms  0.4 s ago
+down  …/guanghua  waiting  ≤ 4,210          3  > 1.2 MB  1 m 1 s       -           -  7 m 12 s ago
 chengdu/liucheng/guanghua: the broker refused the connection
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";
@@ -744,9 +779,9 @@ chengdu/liucheng, its own record, as of 10:41:07Z
         let links = view::Links { links: vec![link(LinkRole::Up, "chengdu", "up", 0, Some(400))] };
         let want = "{\"schema\":\"citybrain.links/1\",\"node\":\"chengdu/liucheng\",\"as_of\":\"2026-07-01T10:41:07Z\",\
             \"links\":[{\"role\":\"up\",\"peer\":\"chengdu\",\"state\":\"up\",\"last_heard_ms_ago\":400,\
-            \"urgent\":{\"unsent\":0,\"in_flight\":0,\"durable_at_peer_pos\":0,\"durable_here_pos\":0,\"credit_frames\":0},\
-            \"routine\":{\"unsent\":0,\"in_flight\":3,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0,\"credit_frames\":0},\
-            \"lease\":1,\"received\":0,\"dropped\":0,\"resent_frames\":0}]}\n";
+            \"urgent\":{\"unsent\":0,\"in_flight\":0,\"bytes\":0,\"durable_at_peer_pos\":0,\"durable_here_pos\":0,\"credit_frames\":0},\
+            \"routine\":{\"unsent\":0,\"in_flight\":3,\"bytes\":1204881,\"oldest_ms\":61000,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0,\"credit_frames\":0},\
+            \"lease\":1,\"received\":0,\"dropped\":0,\"resent_frames\":0,\"round_trip_us\":410}]}\n";
         assert_eq!(text(JSON, Output::Links(answer(links))).0, want);
     }
 
