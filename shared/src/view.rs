@@ -304,10 +304,10 @@ impl Link {
         (lanes.iter().map(|l| l.unsent + l.in_flight).sum(), lanes.iter().any(|l| l.at_most))
     }
 
-    /// As words: `7 records`, `at most 7 records`.
+    /// As words: `7`, `at most 7`.
     pub fn behind_in_words(&self) -> String {
         let (records, at_most) = self.behind();
-        format!("{}{records} record{}", if at_most { "at most " } else { "" }, if records == 1 { "" } else { "s" })
+        format!("{}{records}", if at_most { "at most " } else { "" })
     }
 }
 
