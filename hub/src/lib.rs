@@ -11,6 +11,7 @@
 //! | [`backup`] | copies of a data folder, and putting them back |
 //! | [`engine`] | the one writer: takes offers and frames, commits them in groups, then tells everybody |
 //! | [`ingress`] | what came in at a door, made an event or a dead letter |
+//! | [`stamp`] | by what a file is known to have changed |
 //! | [`tls`] | TLS for the door and for links: certificates and keys from files |
 //! | [`door`] | MQTT 3.1.1 and 5.0 over the log |
 //! | [`link`] | child and parent: a pure protocol machine, and the driver that does its I/O |
@@ -27,6 +28,7 @@ pub mod log;
 pub mod note;
 pub mod operator;
 pub mod policy;
+pub mod stamp;
 pub mod state;
 pub mod store;
 pub mod tls;

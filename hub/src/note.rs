@@ -173,6 +173,31 @@ impl DeadLetter {
 }
 
 impl Note {
+    /// What makes a session that no client of ours has: its cursor is the node's own, for as long as
+    /// nothing ends it. Harmless if it is there. From where on is said by the cursor.
+    pub fn open_own(name: &str, version: u8, filters: &[&str], options: u8) -> Vec<Note> {
+        let opened = Note::SessionOpened {
+            client: name.to_owned(),
+            user: String::new(),
+            version,
+            expiry_s: u32::MAX,
+            clean: false,
+        };
+        let subscribed = |filter: &&str| Note::Subscribed {
+            client: name.to_owned(),
+            filter: (*filter).to_owned(),
+            options,
+            id: None,
+            since: Pos::ZERO,
+        };
+        std::iter::once(opened).chain(filters.iter().map(subscribed)).collect()
+    }
+
+    /// A cursor without QoS 2.
+    pub fn settled(name: &str, upto: Pos, beyond: Vec<Pos>) -> Note {
+        Note::SessionAcked { client: name.to_owned(), upto, beyond, releasing: Vec::new(), begun: Vec::new() }
+    }
+
     /// The note as a record that has no position yet.
     pub fn draft(&self) -> Draft {
         let json = serde_json::to_vec(self).expect("notes have only string keys");

@@ -5,6 +5,7 @@
 //! connection. So a renewed certificate needs no restart. Revocation lists are not read: whoever is
 //! to be kept out is taken out of the users file.
 
+use crate::stamp::Stamp;
 use citybrain_shared::config::{self, ClientName};
 use parking_lot::Mutex;
 use std::io;
@@ -147,8 +148,7 @@ pub struct Server {
     current: Mutex<(Stamps, TlsAcceptor)>,
 }
 
-/// Times of change and lengths of the files, by which a change is known.
-type Stamps = Vec<Option<(SystemTime, u64)>>;
+type Stamps = Vec<Option<Stamp>>;
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -207,8 +207,7 @@ impl Server {
 impl ServerFiles {
     fn stamps(&self) -> Stamps {
         let files = [Some(&self.pair.cert), Some(&self.pair.key), self.client_ca.as_ref()];
-        let stamp = |path: &PathBuf| std::fs::metadata(path).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
-        files.into_iter().flatten().map(stamp).collect()
+        files.into_iter().flatten().map(|path| Stamp::of(path)).collect()
     }
 
     /// # Errors

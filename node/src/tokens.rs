@@ -6,12 +6,13 @@
 //! The file is read again when it has changed. A line that does not read opens no door; a file
 //! that cannot be read opens none at all.
 
+use crate::replace::{Rights, replace};
+use citybrain_hub::stamp::Stamp;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::fmt::{self, Write as _};
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -160,32 +161,12 @@ pub fn read(path: &Path) -> io::Result<String> {
 /// # Errors
 /// When it cannot be read, written, synced or put in place.
 pub fn rewrite(path: &Path, change: impl FnOnce(String) -> String) -> io::Result<()> {
-    let before = match fs::metadata(path) {
-        Ok(about) => Some(about),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        Err(e) => return Err(e),
+    let text = match read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read?,
     };
-    let text = before.as_ref().map_or(Ok(String::new()), |_| read(path))?;
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = dir.join(format!(".{name}.{}", std::process::id()));
     // Hashes open nothing; the node's own user must be able to read them.
-    let mode = before.as_ref().map_or(0o644, |about| about.mode() & 0o777);
-    let mut file = File::options().write(true).create_new(true).mode(mode).open(&temporary)?;
-    let done = (|| {
-        file.write_all(change(text).as_bytes())?;
-        if let Some(about) = &before {
-            // Only root can give a file away; anybody else owns it already or leaves it with himself.
-            let _ = fchown(&file, Some(about.uid()), Some(about.gid()));
-        }
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(dir)?.sync_all()
-    })();
-    if done.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    done
+    replace(path, change(text).as_bytes(), Rights::Kept { new: 0o644 })
 }
 
 /// Whoever a token names.
@@ -206,7 +187,7 @@ pub struct Tokens {
 
 #[derive(Debug, Default)]
 struct Known {
-    stamp: Option<(u64, i64, i64, u64)>,
+    stamp: Option<Stamp>,
     entries: Vec<Entry>,
 }
 
@@ -229,8 +210,7 @@ impl Tokens {
     }
 
     fn refresh(&self, known: &mut Known) {
-        let about = fs::metadata(&self.path);
-        let stamp = about.ok().map(|a| (a.ino(), a.mtime(), a.mtime_nsec(), a.size()));
+        let stamp = Stamp::of(&self.path);
         if stamp.is_some() && stamp == known.stamp {
             return;
         }
@@ -258,6 +238,7 @@ impl Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn lines_read_back_and_bad_ones_are_told_by_number() {

@@ -14,15 +14,14 @@
 //! The cursor is noted after each burst, so a kill repeats at most [`BURST`] events.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use bytes::Bytes;
 use citybrain_hub::Hub;
 use citybrain_hub::engine::{self, Haste};
 use citybrain_hub::log;
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::WEBHOOK;
-use citybrain_shared::Pos;
 use citybrain_shared::config::{Config, Webhook};
 use citybrain_shared::record::{Direction, Header, Kind};
+use citybrain_shared::{Pos, event};
 use hmac::{Hmac, Mac};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use sha2::Sha256;
@@ -195,13 +194,7 @@ impl Sender {
                 upto = entry.pos;
             }
             if told || upto.0 - noted.0 > SKIPPED_MAX {
-                let note = Note::SessionAcked {
-                    client: self.client.clone(),
-                    upto,
-                    beyond: vec![],
-                    releasing: vec![],
-                    begun: vec![],
-                };
+                let note = Note::settled(&self.client, upto, Vec::new());
                 self.note(vec![note], Haste::Lazy)?;
                 noted = upto;
             }
@@ -214,16 +207,7 @@ impl Sender {
         if let Some(upto) = upto() {
             return Ok(upto);
         }
-        let client = self.client.clone();
-        let opened = Note::SessionOpened {
-            client: client.clone(),
-            user: String::new(),
-            version: 5,
-            expiry_s: u32::MAX,
-            clean: false,
-        };
-        let filter = Note::Subscribed { client, filter: "events/#".into(), options: 1, id: None, since: Pos::ZERO };
-        self.note(vec![opened, filter], Haste::Now)?;
+        self.note(Note::open_own(&self.client, 5, &["events/#"], 1), Haste::Now)?;
         upto().ok_or(Ended)
     }
 
@@ -260,7 +244,7 @@ impl Sender {
     /// Until the receiver has it, or has refused it.
     fn deliver(&mut self, header: &Header<'_>, payload: &[u8]) -> Result<(), Ended> {
         let origin = header.origin.map_or(self.own_origin.as_str(), |o| o.address);
-        let body = with_origin(payload, origin);
+        let body = event::with_origin(payload, origin);
         let id = format!("{:016x}", header.key);
         let mut pause = PAUSE_FIRST;
         loop {
@@ -293,7 +277,7 @@ impl Sender {
         }
     }
 
-    fn post(&self, id: &str, body: &Bytes) -> Answer {
+    fn post(&self, id: &str, body: &[u8]) -> Answer {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
         let mut request = self
             .agent
@@ -304,7 +288,7 @@ impl Sender {
         if let Some(secret) = &self.secret {
             request = request.header("webhook-signature", signature(secret, id, &now, body));
         }
-        let mut response = match request.send(&body[..]) {
+        let mut response = match request.send(body) {
             Ok(response) => response,
             Err(error) => return Answer::Later(error.to_string(), None),
         };
@@ -343,17 +327,7 @@ fn fits(types: &[String], sources: &[String], header: &Header<'_>, payload: &[u8
 
 fn is_from(sources: &[String], payload: &[u8]) -> bool {
     sources.is_empty()
-        || citybrain_shared::event::Envelope::parse(payload)
-            .is_ok_and(|e| sources.iter().any(|s| e.source.starts_with(s.as_str())))
-}
-
-/// An event is an object without an `origin`; the node's word is put first in it.
-fn with_origin(payload: &[u8], origin: &str) -> Bytes {
-    let Some(brace) = payload.iter().position(|b| *b == b'{') else { return Bytes::copy_from_slice(payload) };
-    let rest = &payload[brace + 1..];
-    // An address has no character that JSON escapes.
-    let comma = if rest.trim_ascii_start().starts_with(b"}") { "" } else { "," };
-    [format!("{{\"origin\":\"{origin}\"{comma}").as_bytes(), rest].concat().into()
+        || event::Envelope::parse(payload).is_ok_and(|e| sources.iter().any(|s| e.source.starts_with(s.as_str())))
 }
 
 fn signature(secret: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
@@ -391,12 +365,6 @@ mod tests {
         let signed = signature(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", b"{\"test\": 2432232314}");
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
         assert!(secret("short").is_err() && secret("whsec_%%").is_err() && secret("").is_err());
-    }
-
-    #[test]
-    fn the_origin_is_put_first() {
-        assert_eq!(&with_origin(b" {\"id\":\"1\"}", "c/s")[..], b"{\"origin\":\"c/s\",\"id\":\"1\"}");
-        assert_eq!(&with_origin(b"{ }", "c")[..], b"{\"origin\":\"c\" }");
     }
 
     #[test]

@@ -163,15 +163,19 @@ pub fn rewrite(json: &[u8], set: &[(&str, &str)], drop: &[&str]) -> Result<Vec<u
     Ok(out)
 }
 
+/// Where a first member goes into a JSON object, and whether others follow it; `None`: it is none.
+pub fn first_member(json: &[u8]) -> Option<(usize, bool)> {
+    let at = json.iter().position(|b| *b == b'{')? + 1;
+    Some((at, !json[at..].trim_ascii_start().starts_with(b"}")))
+}
+
 /// The event as it is offered to readers: with its true origin as the first member. `json` must be
-/// an event's bytes, that is, an object with at least one member.
-pub fn with_origin(json: &[u8], origin: &str, out: &mut Vec<u8>) {
-    let open = json.iter().position(|b| *b == b'{').map_or(json.len(), |i| i + 1);
-    out.reserve(json.len() + origin.len() + 14);
-    out.extend_from_slice(b"{\"origin\":\"");
-    out.extend_from_slice(origin.as_bytes()); // an address needs no escapes
-    out.extend_from_slice(b"\",");
-    out.extend_from_slice(&json[open..]);
+/// an event's bytes.
+pub fn with_origin(json: &[u8], origin: &str) -> Vec<u8> {
+    let Some((at, more)) = first_member(json) else { return json.to_vec() };
+    let comma = if more { "," } else { "" };
+    // An address needs no escapes.
+    [format!("{{\"origin\":\"{origin}\"{comma}").as_bytes(), &json[at..]].concat()
 }
 
 fn said(e: serde_json::Error) -> Error {
@@ -502,10 +506,11 @@ mod tests {
 
     #[test]
     fn readers_see_the_true_origin_first() {
-        let mut out = Vec::new();
-        with_origin(format!("  {GOOD}").as_bytes(), "c/s", &mut out);
+        let out = with_origin(format!("  {GOOD}").as_bytes(), "c/s");
         let v: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!((v["origin"].as_str(), v["id"].as_str()), (Some("c/s"), Some("1")));
+        assert_eq!(with_origin(b" {\"id\":\"1\"}", "c/s"), b"{\"origin\":\"c/s\",\"id\":\"1\"}");
+        assert_eq!(with_origin(b"{ }", "c"), b"{\"origin\":\"c\" }");
     }
 
     proptest! {

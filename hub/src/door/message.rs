@@ -12,7 +12,7 @@ use bytes::Bytes;
 use citybrain_shared::config;
 use citybrain_shared::record::{Direction, Header, TTL_OVER_MS};
 use citybrain_shared::selector::Labels;
-use citybrain_shared::{Address, Pos, Selector};
+use citybrain_shared::{Address, Pos, Selector, event};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -111,10 +111,9 @@ impl Message {
             (ms, Some(s)) => Some((i64::from(ms) * 1000).min(i64::from(s) * 1_000_000)),
         };
         let splice = if is_event {
-            payload.iter().position(|b| *b == b'{').map(|brace| {
-                let first = payload[brace + 1..].iter().find(|b| !b.is_ascii_whitespace());
+            event::first_member(payload).map(|(at, comma)| {
                 let member = header.origin.map_or_else(|| me.origin.clone(), |o| origin_member(o.address));
-                (brace + 1, Splice { member, comma: first.is_some_and(|b| *b != b'}') })
+                (at, Splice { member, comma })
             })
         } else {
             None

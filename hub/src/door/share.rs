@@ -197,25 +197,9 @@ impl Shares {
 }
 
 /// What makes a group durable; harmless if it is.
-pub fn open_notes(name: &str) -> [Note; 2] {
+pub fn open_notes(name: &str) -> Vec<Note> {
     let filter = filter_of(name).and_then(Result::ok).unwrap_or_default();
-    [
-        Note::SessionOpened {
-            client: name.to_owned(),
-            user: String::new(),
-            version: 5,
-            expiry_s: u32::MAX,
-            clean: false,
-        },
-        // From where on is said by the group's cursor.
-        Note::Subscribed {
-            client: name.to_owned(),
-            filter: filter.to_owned(),
-            options: OPTIONS,
-            id: None,
-            since: Pos::ZERO,
-        },
-    ]
+    Note::open_own(name, 5, &[filter], OPTIONS)
 }
 
 impl Group {
@@ -370,14 +354,7 @@ impl Group {
         }
         inner.acked = false;
         inner.noting = Some(client.clone());
-        let (upto, beyond) = (inner.window.upto(), inner.window.beyond());
-        Some(Note::SessionAcked {
-            client: self.name.to_string(),
-            upto,
-            beyond,
-            releasing: Vec::new(),
-            begun: Vec::new(),
-        })
+        Some(Note::settled(&self.name, inner.window.upto(), inner.window.beyond()))
     }
 
     pub fn was_noted(&self) {

@@ -9,6 +9,7 @@
 //! a keyed digest for as long as its line stays the same; only others are hashed, on a thread for
 //! blocking work, few at a time.
 
+use crate::stamp::Stamp;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2};
 use blake2::{Blake2s256, Digest};
@@ -18,7 +19,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// Passwords hashed at a time; each takes 19 MiB.
@@ -55,7 +56,9 @@ struct Good {
 #[derive(Debug, Default)]
 struct File {
     /// When it was read last; `None`: it was not there.
-    stamp: Option<(SystemTime, u64)>,
+    stamp: Option<Stamp>,
+    /// It could not be read, and that has been said.
+    unreadable: bool,
     /// Changes so far.
     generation: u64,
     by_name: HashMap<String, Account>,
@@ -279,7 +282,7 @@ fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
 
 impl File {
     fn refresh(&mut self, path: &Path, roles: &[String]) {
-        let stamp = std::fs::metadata(path).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
+        let stamp = Stamp::of(path);
         if stamp == self.stamp && stamp.is_some() {
             return;
         }
@@ -294,12 +297,14 @@ impl File {
                 }
                 self.generation += 1;
                 self.by_name = users;
-                self.stamp = stamp;
+                (self.stamp, self.unreadable) = (stamp, false);
                 tracing::info!(path = %path.display(), users = self.by_name.len(), "Read the users file.");
             }
             Err(error) => {
                 // The accounts known so far stay good: a file that is being replaced locks nobody out.
-                if self.stamp.take().is_some() || self.by_name.is_empty() {
+                self.stamp = None;
+                // Said once: it is looked at every second.
+                if !std::mem::replace(&mut self.unreadable, true) {
                     tracing::warn!(path = %path.display(), %error, "The users file cannot be read.");
                 }
             }

@@ -72,6 +72,16 @@ enum InletKind {
         rx: mpsc::Receiver<(String, Bytes)>,
         is_new: bool,
     },
+    /// There was nothing to dial with.
+    Refused(String),
+}
+
+impl Pipe {
+    /// One that ends at once, as a connection does that cannot be made.
+    fn refused(why: String) -> Pipe {
+        let (closed, _) = mpsc::channel(1);
+        Pipe { outlet: Outlet(OutletKind::Local(closed)), inlet: Inlet(InletKind::Refused(why)) }
+    }
 }
 
 impl Outlet {
@@ -111,6 +121,7 @@ impl Inlet {
             InletKind::Local { rx, .. } => {
                 rx.recv().await.map_or_else(closed, |(topic, payload)| Event::Message { topic, payload })
             }
+            InletKind::Refused(why) => Event::Disconnected(why.clone()),
         }
     }
 
@@ -118,7 +129,7 @@ impl Inlet {
     pub fn dropped(&self) -> u64 {
         match &self.0 {
             InletKind::Mqtt { dropped, .. } => dropped.load(Ordering::Relaxed),
-            InletKind::Local { .. } => 0,
+            InletKind::Local { .. } | InletKind::Refused(_) => 0,
         }
     }
 }
@@ -241,35 +252,33 @@ pub(crate) fn options(broker: &Broker, client_id: String, packet_bytes_max: usiz
     Ok(options)
 }
 
+/// The client of one connection, and what must be polled for it to go on.
+pub(crate) fn client(options: MqttOptions, requests_max: usize) -> (AsyncClient, EventLoop) {
+    let (client, mut events) = AsyncClient::new(options, requests_max);
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    events.set_network_options(network);
+    (client, events)
+}
+
 /// Opens one connection with a clean session. The poll task is spawned here and ends with it.
 ///
 /// `will`: topic and payload that the broker publishes, retained, when the connection breaks.
 pub fn connect(broker: &Broker, client_id: String, will: Option<(String, Vec<u8>)>, filters: Vec<String>) -> Pipe {
-    let (mut options, refused) = match options(broker, client_id, broker.message_bytes_max + PACKET_SLACK_BYTES) {
-        Ok(options) => (options, None),
-        Err(why) => (MqttOptions::new("", "", 0), Some(why)),
+    let mut options = match options(broker, client_id, broker.message_bytes_max + PACKET_SLACK_BYTES) {
+        Ok(options) => options,
+        Err(why) => return Pipe::refused(why),
     };
     options.set_clean_session(true);
     if let Some((topic, payload)) = will {
         options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, true));
     }
-    let (client, mut events) = AsyncClient::new(options, OUTBOX_MESSAGES_MAX);
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    events.set_network_options(network);
-
+    let (client, events) = self::client(options, OUTBOX_MESSAGES_MAX);
     let (tx, rx) = mpsc::channel(INBOX_MESSAGES_MAX);
     let queued_bytes = Arc::new(AtomicUsize::new(0));
     let dropped = Arc::new(AtomicU64::new(0));
-    let poll = poll(events, client.clone(), filters, tx.clone(), queued_bytes.clone(), dropped.clone());
-    let task = tokio::spawn(async move {
-        match refused {
-            None => poll.await,
-            // Files that are being replaced are better the next time.
-            Some(why) => drop(tx.try_send(Event::Disconnected(why))),
-        }
-    })
-    .abort_handle();
+    let poll = poll(events, client.clone(), filters, tx, queued_bytes.clone(), dropped.clone());
+    let task = tokio::spawn(poll).abort_handle();
     Pipe { outlet: Outlet(OutletKind::Mqtt(client)), inlet: Inlet(InletKind::Mqtt { rx, queued_bytes, dropped, task }) }
 }
 

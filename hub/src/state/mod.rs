@@ -105,8 +105,15 @@ pub struct Peer {
     pub dropped: u64,
 }
 
-/// Sessions whose ids begin so belong to the node's own webhooks; no client may have such an id.
+/// Sessions whose ids begin so belong to the node's own webhooks.
 pub const WEBHOOK: &str = "$webhook/";
+/// The session that is the cursor of an outside broker.
+pub const OUTSIDE: &str = "$outside-broker";
+
+/// Is this session's cursor the node's own? No client may have such an id.
+pub fn is_own_session(id: &str) -> bool {
+    id == OUTSIDE || id.starts_with(WEBHOOK)
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Session {

@@ -6,6 +6,7 @@
 use super::confirm::Yes;
 use super::render::Ops;
 use super::{Fail, Output, own};
+use crate::replace::{Rights, replace};
 use citybrain_shared::view;
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
@@ -163,14 +164,8 @@ fn write(path: &Path, all: &Contexts) -> Result<(), Fail> {
     let text =
         toml::to_string(all).map_err(|e| Fail::no("unwritable", format!("a context cannot be kept: {e}"), ""))?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let temporary = path.with_extension(format!("toml.{}", std::process::id()));
-    let done = fs::create_dir_all(folder)
-        .and_then(|()| fs::write(&temporary, text))
-        .and_then(|()| fs::rename(&temporary, path));
-    done.map_err(|e| {
-        let _ = fs::remove_file(&temporary);
-        Fail::no("unwritable", format!("cannot write `{}`: {e}", path.display()), "whose folder is it?")
-    })
+    let done = fs::create_dir_all(folder).and_then(|()| replace(path, text.as_bytes(), Rights::Kept { new: 0o644 }));
+    done.map_err(|e| Fail::no("unwritable", format!("cannot write `{}`: {e}", path.display()), "whose folder is it?"))
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! `citybrain user`: the file of accounts that `[access] users_file` names.
 
 use super::{Fail, Output};
+use crate::replace::{Rights, replace};
 use citybrain_hub::door::users;
 use citybrain_shared::Address;
 use citybrain_shared::config::Role;
 use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::io::{BufRead, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
@@ -143,15 +143,7 @@ impl Lines {
     fn write(&self, path: &Path) -> Result<(), Fail> {
         let mut text = self.all.join("\n");
         text.push('\n');
-        let new = path.with_extension(format!("new-{}", std::process::id()));
-        let write = || {
-            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&new, path)
-        };
-        write().map_err(|e| {
-            let _ = std::fs::remove_file(&new);
+        replace(path, text.as_bytes(), Rights::Private).map_err(|e| {
             Fail::no("file", format!("cannot write `{}`: {e}", path.display()), "is the folder yours to write to?")
         })
     }

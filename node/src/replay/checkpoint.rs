@@ -1,9 +1,10 @@
 //! How far a replay has come: a small file, replaced atomically.
 
+use crate::replace::{Rights, replace};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -91,17 +92,9 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Write`].
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        let write = || {
-            let mut beside = path.as_os_str().to_owned();
-            beside.push(".new");
-            let mut file = File::create(&beside)?;
-            file.write_all(&serde_json::to_vec(self).expect("a checkpoint has only text keys"))?;
-            file.sync_all()?;
-            fs::rename(&beside, path)?;
-            let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(dir)?.sync_all()
-        };
-        write().map_err(|source| Error::Write { path: path.to_owned(), source })
+        let bytes = serde_json::to_vec(self).expect("a checkpoint has only text keys");
+        replace(path, &bytes, Rights::Kept { new: 0o644 })
+            .map_err(|source| Error::Write { path: path.to_owned(), source })
     }
 }
 

@@ -141,8 +141,8 @@ async fn admit(door: &Door, mut connect: Connect, peer: &Peer) -> Result<Hello, 
     if share::is_shared(&connect.client) {
         return no(reason::CLIENT_ID, "a client id that is a group's name");
     }
-    if connect.client.starts_with(crate::state::WEBHOOK) {
-        return no(reason::CLIENT_ID, "a client id that is a webhook's");
+    if crate::state::is_own_session(&connect.client) {
+        return no(reason::CLIENT_ID, "a client id that is the node's own");
     }
     if connect.client.len() > CLIENT_ID_BYTES_MAX {
         return no(reason::CLIENT_ID, "a client id of more than 512 bytes");

@@ -3,7 +3,7 @@
 
 use crate::link::pipe::{self, Broker};
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event as Mqtt, EventLoop, MqttOptions, NetworkOptions, Outgoing, Packet, QoS};
+use rumqttc::{AsyncClient, Event as Mqtt, EventLoop, Outgoing, Packet, QoS};
 use tokio::sync::mpsc;
 
 /// Messages of ours that the broker has not acknowledged. At 0.2 ms a round trip 300,000 a second.
@@ -61,29 +61,18 @@ pub struct Client {
 
 impl Client {
     /// Dials. `id` names the session that the broker keeps between connections.
-    pub fn connect(broker: &Broker, id: &str, filters: Vec<String>, packet_bytes_max: usize) -> Client {
-        let (tx, events) = mpsc::channel(INBOX_MAX);
-        let (mut options, refused) = match pipe::options(broker, id.to_owned(), packet_bytes_max) {
-            Ok(options) => (options, None),
-            Err(why) => (MqttOptions::new("", "", 0), Some(why)),
-        };
+    ///
+    /// # Errors
+    /// Why the TLS files cannot be used. Those that are being replaced are better the next time.
+    pub fn connect(broker: &Broker, id: &str, filters: Vec<String>, packet_bytes_max: usize) -> Result<Client, String> {
+        let mut options = pipe::options(broker, id.to_owned(), packet_bytes_max)?;
         options.set_clean_session(false);
         options.set_manual_acks(true);
         options.set_inflight(WINDOW as u16);
-        let (client, mut event_loop) = AsyncClient::new(options, REQUESTS_MAX);
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        event_loop.set_network_options(network);
-        let requests = client.clone();
-        let task = tokio::spawn(async move {
-            match refused {
-                None => poll(event_loop, requests, filters, tx).await,
-                // Files that are being replaced are better the next time.
-                Some(why) => drop(tx.send(Event::Ended(why)).await),
-            }
-        })
-        .abort_handle();
-        Client { client, events, task }
+        let (client, event_loop) = pipe::client(options, REQUESTS_MAX);
+        let (tx, events) = mpsc::channel(INBOX_MAX);
+        let task = tokio::spawn(poll(event_loop, client.clone(), filters, tx)).abort_handle();
+        Ok(Client { client, events, task })
     }
 
     /// Cancel-safe.
@@ -148,5 +137,26 @@ async fn poll(mut events: EventLoop, client: AsyncClient, filters: Vec<String>, 
         if tx.send(event).await.is_err() || is_end {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::pipe::Servers;
+    use crate::tls::ClientFiles;
+
+    #[test]
+    fn tls_files_that_are_gone_end_the_attempt_with_their_name() {
+        let broker = Broker {
+            servers: Servers::new([("127.0.0.1".to_owned(), 1)]),
+            username: None,
+            password: None,
+            tls: Some(ClientFiles { ca: "/nowhere/ca.pem".into(), pair: None }),
+            keep_alive_s: 5,
+            message_bytes_max: 1 << 20,
+        };
+        let Err(why) = Client::connect(&broker, "c-door", vec!["in/#".into()], 1 << 20) else { panic!("it dialled") };
+        assert!(why.contains("/nowhere/ca.pem"), "{why}");
     }
 }

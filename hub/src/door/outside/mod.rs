@@ -28,9 +28,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// The name of the cursor of what the broker has got: a session like any other, which retention
-/// respects.
-pub const SESSION: &str = "(outside broker)";
+/// The cursor of what the broker has got: a session like any other, which retention respects.
+const SESSION: &str = crate::state::OUTSIDE;
 
 /// Without any message the cursor is noted when it has moved this far: a note is a record too.
 const IDLE_NOTE_RECORDS: u64 = 4096;
@@ -73,9 +72,13 @@ pub struct Outside<C> {
 
 /// What the node takes from a broker: what the embedded door would make an event of.
 fn filters(maps: &[Map]) -> Vec<String> {
-    let mut filters = vec!["in/#".to_owned()];
-    filters.extend(maps.iter().map(|m| m.filter.clone()).filter(|f| f != "in/#"));
-    filters.dedup();
+    let all = std::iter::once("in/#").chain(maps.iter().map(|m| m.filter.as_str()));
+    let mut filters: Vec<String> = Vec::new();
+    for filter in all {
+        if !filters.iter().any(|f| f == filter) {
+            filters.push(filter.to_owned());
+        }
+    }
     filters
 }
 
@@ -163,28 +166,18 @@ impl<C: Core> Outside<C> {
 
     /// Where the broker has got to; a new node begins with what is committed from now on.
     async fn cursor(&self) -> Result<Pos, Error> {
-        let opened = Note::SessionOpened {
-            client: SESSION.into(),
-            user: String::new(),
-            version: 4,
-            expiry_s: u32::MAX,
-            clean: false,
-        };
-        let subscribed = |filter: &str| Note::Subscribed {
-            client: SESSION.into(),
-            filter: filter.into(),
-            options: 1,
-            id: None,
-            since: Pos::ZERO,
-        };
-        let notes = vec![opened, subscribed("events/#"), subscribed("cmd/#")];
+        let notes = Note::open_own(SESSION, 4, &["events/#", "cmd/#"], 1);
         crate::engine::wait(self.core.note(notes, Haste::Now).await?).await?;
         Ok(look(&self.core, |s| s.sessions.get(SESSION).map_or(s.applied, |s| s.upto)))
     }
 
     /// One connection, until it ends; why it did.
     async fn connection(&self) -> String {
-        let mut client = Client::connect(&self.broker, &self.client_id, self.filters.clone(), self.packet_bytes_max);
+        let dialled = Client::connect(&self.broker, &self.client_id, self.filters.clone(), self.packet_bytes_max);
+        let mut client = match dialled {
+            Ok(client) => client,
+            Err(why) => return why,
+        };
         match client.event().await {
             Event::Connected => {}
             Event::Ended(why) => return why,
@@ -227,13 +220,7 @@ impl<C: Core> Outside<C> {
             if noting.is_none()
                 && let Some(upto) = settled.take()
             {
-                let note = Note::SessionAcked {
-                    client: SESSION.into(),
-                    upto,
-                    beyond: Vec::new(),
-                    releasing: Vec::new(),
-                    begun: Vec::new(),
-                };
+                let note = Note::settled(SESSION, upto, Vec::new());
                 match self.core.note(vec![note], Haste::Lazy).await {
                     Ok(ticket) => (noting, noted) = (Some(ticket), upto),
                     Err(error) => return error.to_string(),

@@ -1,0 +1,78 @@
+//! A file of ours changed in one step: whoever reads it sees the old one or the new one, whole, after a
+//! power cut too.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::Path;
+
+/// Who may read and write it, as in chmod.
+#[derive(Clone, Copy, Debug)]
+pub enum Rights {
+    /// As it was; `new` if there was none.
+    Kept { new: u32 },
+    /// For its owner's eyes only.
+    Private,
+}
+
+/// Puts `bytes` in the place of what is at `path`, or there for the first time. Its owner stays: a
+/// file that root changes must stay readable for the node's own user.
+///
+/// # Errors
+/// When it cannot be written, synced or put in place; what was there stays.
+pub fn replace(path: &Path, bytes: &[u8], rights: Rights) -> io::Result<()> {
+    let before = match fs::metadata(path) {
+        Ok(about) => Some(about),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(e),
+    };
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = dir.join(format!(".{name}.{}", std::process::id()));
+    let mode = match (rights, &before) {
+        (Rights::Private, _) => 0o600,
+        (Rights::Kept { .. }, Some(about)) => about.mode() & 0o777,
+        (Rights::Kept { new }, None) => new,
+    };
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(&temporary)?;
+    let done = (|| {
+        file.write_all(bytes)?;
+        if let Some(about) = &before {
+            // Only root can give a file away; anybody else owns it already or leaves it with himself.
+            let _ = fchown(&file, Some(about.uid()), Some(about.gid()));
+        }
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(dir)?.sync_all()
+    })();
+    if done.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    #[test]
+    fn a_changed_file_is_whole_keeps_its_owner_and_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        replace(&path, b"one", Rights::Private).unwrap();
+        let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        // Only root may give a file away; whoever else runs this sees that it stays his.
+        let given = chown(&path, Some(4_711), Some(4_712)).is_ok();
+        let owner = || fs::metadata(&path).map(|a| (a.uid(), a.gid())).unwrap();
+        let before = owner();
+        assert!(!given || before == (4_711, 4_712));
+        replace(&path, b"two", Rights::Kept { new: 0o644 }).unwrap();
+        assert_eq!((fs::read(&path).unwrap().as_slice(), mode(), owner()), (&b"two"[..], 0o640, before));
+        replace(&path, b"three", Rights::Private).unwrap();
+        assert_eq!((mode(), owner()), (0o600, before));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
