@@ -88,7 +88,8 @@ fn home_assistant_hears_how_the_node_is_and_its_button_calls_for_help() {
         serde_json::from_str(text).expect("JSON")
     };
     let state_topic = config("help_wanted")["state_topic"].as_str().unwrap().to_owned();
-    let state = |node: &Node| -> Option<Value> { serde_json::from_str(retained(node, &state_topic).get(&state_topic)?).ok() };
+    let state =
+        |node: &Node| -> Option<Value> { serde_json::from_str(retained(node, &state_topic).get(&state_topic)?).ok() };
     let calm = wait_for("its state is there", || state(node).filter(|s| s["parent"] == "ON"));
     assert_eq!((&calm["problem"], &calm["help_wanted"], &calm["alarms"]), (&json!("OFF"), &json!("OFF"), &json!(0)));
     // The button, as Home Assistant presses it.

@@ -138,11 +138,23 @@ fn tasmota_and_esphome() {
                 r#"{"Button1":{"Action":"SINGLE"}}"#,
                 r#"!city.sos.pressed.v1 sos/7 {"Button1":{"Action":"SINGLE"}}"#,
             ),
-            ("stat/smoke/7/RESULT", r#"{"Switch1":{"Action":"ON"}}"#, r#"!city.smoke.reading.v1 smoke/7 {"smoke":true}"#),
-            ("stat/smoke/7/RESULT", r#"{"Switch1":{"Action":"OFF"}}"#, r#"city.smoke.reading.v1 smoke/7 {"smoke":false}"#),
+            (
+                "stat/smoke/7/RESULT",
+                r#"{"Switch1":{"Action":"ON"}}"#,
+                r#"!city.smoke.reading.v1 smoke/7 {"smoke":true}"#,
+            ),
+            (
+                "stat/smoke/7/RESULT",
+                r#"{"Switch1":{"Action":"OFF"}}"#,
+                r#"city.smoke.reading.v1 smoke/7 {"smoke":false}"#,
+            ),
             ("stat/lamp/RESULT", r#"{"POWER":"ON"}"#, "-"),
             ("cmnd/lamp/POWER", "ON", "-"),
-            ("livingroom/sensor/temperature/state", "21.5", r#"city.sensor.reading.v1 livingroom {"temperature":21.5}"#),
+            (
+                "livingroom/sensor/temperature/state",
+                "21.5",
+                r#"city.sensor.reading.v1 livingroom {"temperature":21.5}"#,
+            ),
             ("door/binary_sensor/front/state", "OFF", r#"city.sensor.reading.v1 door {"front":false}"#),
             ("kitchen/binary_sensor/smoke/state", "ON", r#"!city.smoke.reading.v1 kitchen {"smoke":true}"#),
             ("kitchen/binary_sensor/smoke/state", "OFF", r#"city.smoke.reading.v1 kitchen {"smoke":false}"#),
@@ -160,7 +172,11 @@ fn shelly() {
     all(
         "\"shelly\"",
         &[
-            ("shellyplussmoke-80646fd1ce44/online", "true", r#"city.device.state.v1 shellyplussmoke-80646fd1ce44 {"online":true}"#),
+            (
+                "shellyplussmoke-80646fd1ce44/online",
+                "true",
+                r#"city.device.state.v1 shellyplussmoke-80646fd1ce44 {"online":true}"#,
+            ),
             (
                 "shellyplussmoke-80646fd1ce44/events/rpc",
                 r#"{"src":"shellyplussmoke-80646fd1ce44","dst":"x/events","method":"NotifyStatus","params":{"ts":1700000000.5,"smoke:0":{"id":0,"alarm":true,"mute":false}}}"#,
@@ -177,7 +193,11 @@ fn shelly() {
                 r#"!city.sos.pressed.v1 sos/7-301 {"events":[{"component":"input:0","event":"single_push","id":0,"ts":1700000000.5}],"ts":1700000000.5}"#,
             ),
             ("sos/7-301/events/rpc", r#"{"method":"NotifyEvent","params":{"events":[{"event":"btn_down"}]}}"#, "-"),
-            ("shellyplus1/events/rpc", r#"{"method":"NotifyEvent","params":{"events":[{"event":"config_changed"}]}}"#, "-"),
+            (
+                "shellyplus1/events/rpc",
+                r#"{"method":"NotifyEvent","params":{"events":[{"event":"config_changed"}]}}"#,
+                "-",
+            ),
         ],
     );
 }
@@ -193,12 +213,28 @@ fn chirpstack() {
     all(
         "\"chirpstack\"",
         &[
-            (topic, &up("{}", r#","object":{"smoke":1,"battery":88}"#), r#"!city.smoke.reading.v1 smoke-7 {"battery":88,"smoke":true}"#),
+            (
+                topic,
+                &up("{}", r#","object":{"smoke":1,"battery":88}"#),
+                r#"!city.smoke.reading.v1 smoke-7 {"battery":88,"smoke":true}"#,
+            ),
             (topic, &up("{}", r#","object":{"smoke":"normal"}"#), r#"city.smoke.reading.v1 smoke-7 {"smoke":false}"#),
-            (topic, &up(r#"{"use":"sos"}"#, r#","object":{"press":"short"}"#), r#"!city.sos.pressed.v1 smoke-7 {"press":"short"}"#),
+            (
+                topic,
+                &up(r#"{"use":"sos"}"#, r#","object":{"press":"short"}"#),
+                r#"!city.sos.pressed.v1 smoke-7 {"press":"short"}"#,
+            ),
             // A button's sign of life is no press.
-            (topic, &up(r#"{"use":"sos"}"#, r#","object":{"battery":3}"#), r#"city.sensor.reading.v1 smoke-7 {"battery":3}"#),
-            (topic, &up("{}", ""), r#"city.sensor.reading.v1 smoke-7 {"data":"qg==","devEui":"0101010101010101","fPort":1}"#),
+            (
+                topic,
+                &up(r#"{"use":"sos"}"#, r#","object":{"battery":3}"#),
+                r#"city.sensor.reading.v1 smoke-7 {"battery":3}"#,
+            ),
+            (
+                topic,
+                &up("{}", ""),
+                r#"city.sensor.reading.v1 smoke-7 {"data":"qg==","devEui":"0101010101010101","fPort":1}"#,
+            ),
             ("application/1/device/2/event/join", "{}", "-"),
         ],
     );
@@ -215,7 +251,11 @@ fn devices_made_for_a_maker_s_cloud() {
         "[\"thingsboard\", \"alink\", \"huawei\", \"onenet\"]",
         &[
             // Its user name is its secret: only the client id says who it is.
-            ("v1/devices/me/telemetry", r#"{"temperature":42.2}"#, r#"city.sensor.reading.v1 meter-7 {"temperature":42.2}"#),
+            (
+                "v1/devices/me/telemetry",
+                r#"{"temperature":42.2}"#,
+                r#"city.sensor.reading.v1 meter-7 {"temperature":42.2}"#,
+            ),
             (
                 "v1/devices/me/telemetry",
                 r#"{"ts":1451649600512,"values":{"smoke":true}}"#,
@@ -267,7 +307,11 @@ fn home_assistant_s_states() {
     all(
         "\"homeassistant\"",
         &[
-            ("ha/binary_sensor/front_door/state", "on", r#"city.sensor.reading.v1 binary_sensor.front_door {"state":true}"#),
+            (
+                "ha/binary_sensor/front_door/state",
+                "on",
+                r#"city.sensor.reading.v1 binary_sensor.front_door {"state":true}"#,
+            ),
             ("ha/sensor/hall/state", "21.5", r#"city.sensor.reading.v1 sensor.hall {"state":21.5}"#),
             ("ha/sensor/hall/state", "unavailable", r#"city.device.state.v1 sensor.hall {"online":false}"#),
             ("ha/sensor/hall/friendly_name", "\"Hall\"", "-"),

@@ -88,7 +88,8 @@ fn with(names: &[String]) -> Result<Config, Fail> {
 }
 
 fn tried(config: &Config, topic: &str, payload: &[u8]) -> view::Tried {
-    let none = |outcome: &str, why| view::Tried { outcome: outcome.into(), why, event: None, urgent: false, reach: None };
+    let none =
+        |outcome: &str, why| view::Tried { outcome: outcome.into(), why, event: None, urgent: false, reach: None };
     let draft = match Ingress::new(config).again(topic, payload) {
         Err(refusal) => return none("refused", Some(format!("{}: {}", refusal.reason, refusal.detail))),
         Ok(draft) => draft,

@@ -259,7 +259,9 @@ impl<'t> Reading<'t> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => match home_of(&key) {
                     Some(home) => format!("`{key}` belongs in `[{home}]`"),
-                    None if key == "preset" => "`preset = …` stands at the file's top, before the first `[section]`".into(),
+                    None if key == "preset" => {
+                        "`preset = …` stands at the file's top, before the first `[section]`".into()
+                    }
                     None => format!("known here: {}", known.join(", ")),
                 },
             };

@@ -11,12 +11,7 @@ use std::ops::RangeInclusive;
 
 /// Judges what was read. The first `own_maps` entries of `map` are the file's own. `broken` are the
 /// paths for which something stands in; they are left alone.
-pub(super) fn validate(
-    config: &Config,
-    own_maps: usize,
-    places: &Places,
-    broken: &BTreeSet<String>,
-) -> Vec<Problem> {
+pub(super) fn validate(config: &Config, own_maps: usize, places: &Places, broken: &BTreeSet<String>) -> Vec<Problem> {
     let mut v = Judge { places, broken, problems: Vec::new() };
     v.node(config);
     v.broker(config);
@@ -405,11 +400,9 @@ impl Judge<'_> {
             let help = format!("write `/{}`, or a topic level `{{2}}`", pointer.replace('.', "/"));
             self.bad(&at("data"), format!("`{pointer}` is no JSON pointer"), help);
         }
-        for (key, given) in [
-            ("data", !map.data.is_empty()),
-            ("inner", map.inner.is_some()),
-            ("words", !map.words.is_empty()),
-        ] {
+        for (key, given) in
+            [("data", !map.data.is_empty()), ("inner", map.inner.is_some()), ("words", !map.words.is_empty())]
+        {
             if given && map.format == Format::Cloudevents {
                 let help = "set `format = \"json\"`, or leave this out";
                 self.bad(&at(key), "a CloudEvents object is taken as it is", help);
