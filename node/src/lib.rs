@@ -7,6 +7,7 @@
 //! | [`brain`] | rules, alarms, cases: what the node decides by itself |
 //! | [`check`] | all that a start would find wrong, without starting |
 //! | [`api`] | HTTP: health, metrics, the JSON API |
+//! | [`https`] | whom a client of HTTPS trusts |
 //! | [`logging`] | the process's log output: its level, its last lines |
 //! | [`doctor`] | what is wrong with a node or its host, and what to do |
 //! | [`tokens`] | who may ask a node over HTTP |
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod https;
 pub mod logging;
 pub mod mqtt_publisher;
 pub mod replace;

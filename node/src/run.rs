@@ -4,6 +4,7 @@
 //! links, the API, then `ready`. Order of a stop: doors and links close, the engine commits what it
 //! has, its state is written, and only then does the process end.
 
+use crate::api::listen::{Peer, TlsListener};
 use crate::api::{self, Ctx};
 use crate::brain::Brain;
 use crate::startup_pages;
@@ -19,16 +20,17 @@ use citybrain_hub::link::pipe::{self, Broker, Servers};
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
-use citybrain_hub::tls::ClientFiles;
+use citybrain_hub::tls::{self, ClientFiles};
 use citybrain_shared::config::{Config, Endpoint};
-use citybrain_shared::view;
+use citybrain_shared::record::Header;
+use citybrain_shared::{Lane, Pos, view};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -171,17 +173,27 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     // Before the first question: a directive is counted for the nodes that are known when it comes.
     say_presence(&config, &hub).await?;
     let listener = bind(config.api.listen, "api.listen").await?;
-    let url = format!("http://{}", listener.local_addr().into_diagnostic()?);
+    let tls = tls::ServerFiles::of_api(&config.api).map(tls::Server::open).transpose().into_diagnostic()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr().into_diagnostic()?);
+    config.api.cert_file.iter().for_each(|cert| warn_of_expiry(cert));
     let local = tokens::mint().into_diagnostic()?;
     let known = config.api.tokens_file.clone().map(|file| Arc::new(Tokens::new(file, &local)));
     let local = known.is_some().then_some(local);
-    let router = api::router(ctx, known).into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let router = api::router(ctx, known).into_make_service_with_connect_info::<Peer>();
     let mut ending = stopped.clone();
     tasks.spawn(async move {
         let end = async move {
             let _ = ending.wait_for(|s| *s).await;
         };
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
+        let served = match tls {
+            None => axum::serve(listener, router).with_graceful_shutdown(end).await,
+            Some(server) => match TlsListener::new(listener, server) {
+                Ok(listener) => axum::serve(listener, router).with_graceful_shutdown(end).await,
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = served {
             tracing::error!(%error, "The API ended.");
         }
     });
@@ -245,7 +257,7 @@ async fn entrances(config: &Config) -> miette::Result<Vec<Entrance>> {
 /// `citybrain check` says it too. No reason not to start: all else works, and the clock may be wrong.
 fn warn_of_expiry(cert: &Path) {
     if let Ok(validity) = citybrain_hub::tls::validity(cert)
-        && !validity.holds(std::time::SystemTime::now())
+        && !validity.holds(SystemTime::now())
     {
         tracing::warn!(cert = %cert.display(), "The certificate is not valid now: clients will refuse it.");
     }
@@ -362,18 +374,21 @@ fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {
     // Cut off, the link to the parent hears nothing of the log's growth.
     let last = if is_up || l.role == Role::Down { l.last_pos } else { hub.reader().last() };
     let lane = |v: &LaneView, slot: usize| {
-        let upto = |c: Option<citybrain_shared::wire::Cursor>| c.map_or(citybrain_shared::Pos::ZERO, |c| c.upto);
+        let upto = |c: Option<citybrain_shared::wire::Cursor>| c.map_or(Pos::ZERO, |c| c.upto);
         // Without a session the machine knows nothing; what the peer had last is in the state.
         let acked = if is_up { v.acked_pos } else { v.acked_pos.max(upto(peer.peer_has[slot])) };
         let looked = if is_up { v.looked_pos } else { acked };
         let urgent = || {
             // What goes before the rest is worth knowing exactly; the index makes it cheap.
-            let read = hub.reader().read(acked, Some(citybrain_shared::Lane::Urgent), URGENT_COUNTED_MAX, usize::MAX);
+            let read = hub.reader().read(acked, Some(Lane::Urgent), URGENT_COUNTED_MAX, usize::MAX);
             read.map_or(0, |entries| entries.len() as u64)
         };
+        let unsent = if is_up || slot != 0 || l.role == Role::Down { last.0.saturating_sub(looked.0) } else { urgent() };
+        let in_flight = if is_up { v.in_flight_records } else { 0 };
         view::LinkLane {
-            unsent: if is_up || slot != 0 || l.role == Role::Down { last.0.saturating_sub(looked.0) } else { urgent() },
-            in_flight: if is_up { v.in_flight_records } else { 0 },
+            unsent,
+            in_flight,
+            oldest_ms: if unsent + in_flight > 0 { oldest_ms(hub, acked, Lane::ALL[slot]) } else { None },
             durable_at_peer_pos: acked,
             durable_here_pos: upto(peer.has[slot]),
             credit_frames: v.credit_frames,
@@ -396,6 +411,15 @@ fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {
         resent_frames: l.resends,
         round_trip_us: l.rtt_ms.map(|ms| (ms * 1000.0) as u64),
     }
+}
+
+/// The age of the first record of a lane behind a position.
+fn oldest_ms(hub: &Hub, after: Pos, lane: Lane) -> Option<u64> {
+    let next = hub.reader().read(after, Some(lane), 1, 1).ok()?.into_iter().next()?;
+    let (header, _) = Header::decode(&next.bytes).ok()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    let committed = u128::try_from(header.committed_us).unwrap_or(0);
+    u64::try_from(now.saturating_sub(committed) / 1000).ok()
 }
 
 fn door_view(broker: &citybrain_shared::config::Broker, front: &Front, hub: &Hub) -> view::Door {

@@ -10,7 +10,7 @@ mod rules;
 mod services;
 
 pub use inspect::Many;
-pub use ops::Ops;
+pub use ops::{Ops, replayed};
 
 use super::{Fail, Lines};
 use crate::config::Invalid;
@@ -38,6 +38,7 @@ pub enum Output {
         follow: bool,
     },
     Shown(Answer<view::Shown>),
+    Counts(Answer<view::Counts>),
     Cases(Answer<view::Cases>),
     Case(Box<Answer<view::CaseShown>>),
     CasesExport(Vec<citybrain_shared::case::Case>),
@@ -87,6 +88,14 @@ impl Screen {
     /// # Errors
     /// When a stream broke off. A reader that went away is no error.
     pub fn show(&self, output: Output) -> Result<u8, Fail> {
+        Ok(self.show_if_read(output)?.unwrap_or(0))
+    }
+
+    /// As [`Screen::show`]; `None` when nobody reads any more.
+    ///
+    /// # Errors
+    /// As [`Screen::show`].
+    pub fn show_if_read(&self, output: Output) -> Result<Option<u8>, Fail> {
         if let Output::Check(_, invalid) = &output
             && !self.json
         {
@@ -95,8 +104,8 @@ impl Screen {
         let mut out = io::BufWriter::new(io::stdout().lock());
         let code = self.write(output, &mut out);
         match code.and_then(|code| out.flush().map(|()| code).map_err(Stop::Io)) {
-            Ok(code) => Ok(code),
-            Err(Stop::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+            Ok(code) => Ok(Some(code)),
+            Err(Stop::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(None),
             Err(Stop::Io(e)) => Err(Fail::no("output", format!("cannot write the answer: {e}"), "is the disk full?")),
             Err(Stop::Fail(fail)) => {
                 // What came before it broke off is still worth seeing.
@@ -173,6 +182,7 @@ impl Screen {
             Output::Services(a) => self.answer(&a, out, services::services)?,
             Output::Service(a) => self.answer(&a, out, |v, _, out| services::service(v, out))?,
             Output::Scenes(a) => self.answer(&a, out, services::scenes)?,
+            Output::Counts(a) => self.answer(&a, out, inspect::counts)?,
             Output::Shown(a) => self.answer(&a, out, shown)?,
             Output::Sent(a) => self.answer(&a, out, sent)?,
             Output::Directives(a) => self.answer(&a, out, directives)?,
@@ -441,7 +451,17 @@ fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.links.is_empty() {
         return writeln!(out, "no links: no parent is configured, and no child has come yet");
     }
-    let mut table = s.table(&["LINK", "PEER", "STATE", "UNSENT", "IN FLIGHT", "DURABLE AT PEER", "LAST HEARD"]);
+    let mut table = s.table(&[
+        "LINK",
+        "PEER",
+        "STATE",
+        "UNSENT",
+        "IN FLIGHT",
+        "OLDEST",
+        "DURABLE AT PEER",
+        "ROUND TRIP",
+        "LAST HEARD",
+    ]);
     for l in &v.links {
         let (way, peer) = match l.role {
             LinkRole::Up => ("up", l.peer.to_string()),
@@ -457,7 +477,9 @@ fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
             s.state(&l.state),
             right(unsent),
             right(grouped(l.urgent.in_flight + l.routine.in_flight)),
+            right(l.urgent.oldest_ms.max(l.routine.oldest_ms).map_or_else(|| "-".into(), span)),
             right(grouped(l.urgent.durable_at_peer_pos.max(l.routine.durable_at_peer_pos).0)),
+            right(l.round_trip_us.map_or_else(|| "-".into(), |us| format!("{:.1} ms", us as f64 / 1e3))),
             Cell::new(ago(l.last_heard_ms_ago)),
         ]);
     }
@@ -720,19 +742,20 @@ mod tests {
     }
 
     fn two_links() -> view::Links {
-        let links = vec![
-            link(LinkRole::Up, "chengdu", "up", 0, Some(400)),
+        let mut links = vec![
+            view::Link { round_trip_us: Some(310), ..link(LinkRole::Up, "chengdu", "up", 0, Some(400)) },
             link(LinkRole::Down, "chengdu/liucheng/guanghua", "waiting", 4210, Some(432_000)),
         ];
+        links[1].routine.oldest_ms = Some(435_000);
         view::Links { links }
     }
 
     #[test]
     fn links_stand_in_a_table_that_says_whose_it_is() {
         let want = "\
-LINK  PEER        STATE    UNSENT  IN FLIGHT  DURABLE AT PEER  LAST HEARD
-up    chengdu     up            0          3        1,204,881  0.4 s ago
-down  …/guanghua  waiting   4,210          3        1,204,881  7 m 12 s ago
+LINK  PEER        STATE    UNSENT  IN FLIGHT    OLDEST  DURABLE AT PEER  ROUND TRIP  LAST HEARD
+up    chengdu     up            0          3         -        1,204,881      0.3 ms  0.4 s ago
+down  …/guanghua  waiting   4,210          3  7 m 15 s        1,204,881           -  7 m 12 s ago
 chengdu/liucheng/guanghua: the broker refused the connection
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";
