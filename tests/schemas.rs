@@ -253,7 +253,7 @@ fn rules(tree: &Tree, all: &mut Answers) {
 fn cases_and_services(tree: &Tree, all: &mut Answers) {
     let leaf = tree.node(LEAF).url();
     let to = ["--node", leaf.as_str()];
-    let new = ["case", "new", "--category", "暴露垃圾", "--title", "三号门", "--name", "王大妈", "--phone", "139"];
+    let new = ["case", "new", "--category", "暴露垃圾", "--title", "三号门", "--name", "王大妈", "--by", "a"];
     let case = id_of(&all.of(&[&new[..], &to].concat()), "/case/id");
     for step in [
         vec!["accept", &case, "--by", "a"],
@@ -265,7 +265,7 @@ fn cases_and_services(tree: &Tree, all: &mut Answers) {
     ] {
         all.of(&[&["case"], &step[..], &to].concat());
     }
-    all.of(&[&["sos", "7栋301", "--phone", "139"], &to[..]].concat());
+    all.of(&[&["sos", "7栋301", "--phone", "139", "--by", "a"], &to[..]].concat());
     all.of(&[&["case", "show", &case], &to[..]].concat());
     all.of(&[&["case", "list"], &to[..]].concat());
     all.of(&[&["rates"], &to[..]].concat());

@@ -9,7 +9,7 @@ use axum::response::Response;
 use citybrain_hub::log::{self, Reader};
 use citybrain_shared::Pos;
 use citybrain_shared::record::Header;
-use citybrain_shared::view::{self, CountBy, CountRow, Counts};
+use citybrain_shared::view::{CountBy, CountRow, Counts};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::Arc;
