@@ -451,7 +451,7 @@ fn a_flood_from_one_sensor_is_named() {
     });
     let question = "Who floods the tree?";
     let line = "citybrain events --by source --type city.* --limit 2";
-    answers(&tree, CITY, question, line, 0, &["/noise/3", "99 %", "city.lamp.failed"]);
+    answers(&tree, CITY, question, line, 0, &["/noise/3", "/lamp/7", "PER SECOND"]);
 }
 
 #[test]

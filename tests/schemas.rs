@@ -102,10 +102,10 @@ impl Answers {
         self.0.entry(schema.to_owned()).or_default().take(answer, &OPEN);
     }
 
-    /// Of a command that ends well, or whose answer is no.
+    /// Of a command that ends well, whose answer is no, or that could not ask everybody.
     fn of(&mut self, args: &[&str]) -> Value {
         let ran = run(&[args, &["--json"]].concat());
-        assert!(ran.code <= 1 && !ran.out.is_empty(), "{args:?}: {} {} {}", ran.code, ran.out, ran.err);
+        assert!(ran.code != 2 && !ran.out.is_empty(), "{args:?}: {} {} {}", ran.code, ran.out, ran.err);
         let answer = ran.json();
         self.keep(&args.join(" "), &answer);
         answer
@@ -259,7 +259,7 @@ fn cases_and_services(tree: &Tree, all: &mut Answers) {
         vec!["accept", &case, "--by", "a"],
         vec!["dispatch", &case, "--by", "a", "--unit", "城管"],
         vec!["start", &case, "--by", "b", "--contacted"],
-        vec!["resolve", &case, "--by", "b", "--evidence", "photo-after=https://x/1"],
+        vec!["resolve", &case, "--by", "b", "--text", "已清", "--evidence", "photo-after=https://x/1"],
         vec!["evaluate", &case, "--by", "c", "--solved", "solved", "--satisfied", "yes"],
         vec!["close", &case, "--by", "c"],
     ] {
