@@ -71,8 +71,20 @@ fn a_replay_to_a_broker_that_was_killed_goes_on_and_a_node_that_knows_the_events
     other.start();
     let (city, sink) = (tree.node("c").url(), format!("mqtt://127.0.0.1:{}", other.node("d").mqtt));
     let state = tree.dir().join("replay.state");
-    let args =
-        ["log", "replay", "--node", &city, "--to", &sink, "--topic", "in/{type}", "--origin", "c/s", "--state", text(&state)];
+    let args = [
+        "log",
+        "replay",
+        "--node",
+        &city,
+        "--to",
+        &sink,
+        "--topic",
+        "in/{type}",
+        "--origin",
+        "c/s",
+        "--state",
+        text(&state),
+    ];
     let mut first = Command::new(crate::harness::binary());
     let first = first.args(args).args(["--rate", "100"]).stdout(Stdio::null()).stderr(Stdio::null());
     let mut first = first.env_remove("CITYBRAIN_NODE").spawn().expect("the binary starts");
@@ -189,7 +201,8 @@ fn an_exported_log_is_imported_bit_for_bit_and_its_node_goes_on_with_a_new_histo
 
     run(&["store", "import", text(&packed), text(&other), "--yes"]).says(0, &["records imported", "chain hash"]);
     let again = run(&["store", "export", text(&other), "-"]);
-    let without_head = |text: &str| text.lines().skip(1).filter(|l| l.contains("\"pos\"")).map(str::to_owned).collect::<Vec<_>>();
+    let without_head =
+        |text: &str| text.lines().skip(1).filter(|l| l.contains("\"pos\"")).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(without_head(&again.out), without_head(&out.out), "the same records, bit for bit");
     run(&["store", "verify", text(&other)]).says(0, &["every one good"]);
 

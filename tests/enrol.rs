@@ -97,6 +97,7 @@ fn only_children_can_be_let_in_and_one_that_is_not_there_by_its_whole_incarnatio
     };
     assert_eq!(refused("c/x/m", inc), (400, "not-a-child".into()));
     assert_eq!(refused("c/s/m", "x"), (400, "bad-incarnation".into()));
-    run(&["enrol", "approve", COMMUNITY, "--incarnation", "x", "--yes", "--node", &street]).says(2, &["32 hexadecimal"]);
+    run(&["enrol", "approve", COMMUNITY, "--incarnation", "x", "--yes", "--node", &street])
+        .says(2, &["32 hexadecimal"]);
     run(&["enrol", "approve", COMMUNITY, "--incarnation", inc, "--yes", "--node", &street]).says(0, &["is let in"]);
 }

@@ -207,8 +207,7 @@ fn events_and_letters(tree: &Tree, all: &mut Answers) {
     all.of(&["trace", "e1", "--node", &tree.node("c").url()]);
     all.of(&["events", "--by", "source", "--node", &leaf]);
     all.keep("a hop", &tree.node("c").get("/v1/hop/e1").expect("a hop"));
-    for (name, path) in
-        [("citybrain.line-event", "/v1/events?presence=true"), ("citybrain.line-record", "/v1/records")]
+    for (name, path) in [("citybrain.line-event", "/v1/events?presence=true"), ("citybrain.line-record", "/v1/records")]
     {
         for line in tree.node("c").get_text(path).expect("lines").lines() {
             all.line(name, &serde_json::from_str(line).expect("a line is JSON"));
@@ -327,7 +326,8 @@ fn operations(tree: &mut Tree, all: &mut Answers) {
     all.keep("context list", &run_with(&["context", "list", "--json"], &env).json());
 
     let rows = tree.dir().join("rows.ndjson");
-    let row = json!({"specversion": "1.0", "id": "r1", "source": "/r", "type": "city.row", "time": "2026-01-01T00:00:00Z"});
+    let row =
+        json!({"specversion": "1.0", "id": "r1", "source": "/r", "type": "city.row", "time": "2026-01-01T00:00:00Z"});
     std::fs::write(&rows, format!("{row}\nno row\n")).expect("it is written");
     all.of(&["replay", text(&rows), "--http", &city]);
     let sink = format!("{city}/v1/events");

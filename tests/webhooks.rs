@@ -196,7 +196,9 @@ fn a_receiver_by_https_gets_events_once_its_certificate_is_trusted() {
     // A node is a receiver of CloudEvents, too.
     tree.edit("d", |t| t.replace("[api]\n", "[api]\ncert_file = \"lake.pem\"\nkey_file = \"lake-key.pem\"\n"));
     let hook = |ca: &str| {
-        format!("[[webhook]]\nname = \"app\"\nurl = \"https://localhost:{port}/v1/events\"\ntypes = [\"city.lamp\"]\n{ca}\n")
+        format!(
+            "[[webhook]]\nname = \"app\"\nurl = \"https://localhost:{port}/v1/events\"\ntypes = [\"city.lamp\"]\n{ca}\n"
+        )
     };
     let before = std::fs::read_to_string(&tree.node("c").config).expect("the config reads");
     tree.edit("c", |t| format!("{}{t}", hook("")));

@@ -299,10 +299,16 @@ fn lay(from: impl BufRead, part: &Path) -> Result<Done, Error> {
                 }
                 if foot.records != records || log.last() != head.last {
                     let (last, want) = (log.last(), head.last);
-                    return Err(changed(format!("{records} records up to {last}; {} up to {want} were written", foot.records)));
+                    return Err(changed(format!(
+                        "{records} records up to {last}; {} up to {want} were written",
+                        foot.records
+                    )));
                 }
                 if text.next()?.is_some() {
-                    return Err(Error::Changed { line: text.line, why: "something stands behind the last line".into() });
+                    return Err(Error::Changed {
+                        line: text.line,
+                        why: "something stands behind the last line".into(),
+                    });
                 }
                 fs::create_dir_all(part.join("snapshots")).map_err(io_at(part))?;
                 return Ok(Done { head, records, bytes: text.bytes });
@@ -395,7 +401,9 @@ mod tests {
     fn all(data: &Path) -> Vec<log::Entry> {
         let (reader, _) = log::open_read_only(&data.join("log")).unwrap();
         let mut all: Vec<log::Entry> = Vec::new();
-        while let Some(next) = Some(all.last().map_or(Pos(reader.first().0 - 1), |e| e.pos)).filter(|p| *p < reader.last()) {
+        while let Some(next) =
+            Some(all.last().map_or(Pos(reader.first().0 - 1), |e| e.pos)).filter(|p| *p < reader.last())
+        {
             all.extend(reader.read(next, None, 1000, 1 << 20).unwrap());
         }
         all
@@ -410,7 +418,10 @@ mod tests {
         let done = import(text.as_slice(), &back).unwrap();
         assert_eq!((done.records, done.head.first, done.head.last), (300, Pos(1), Pos(300)));
         assert_eq!(all(&back), all(&data));
-        assert_eq!(exported(&back).len(), text.len() - data.display().to_string().len() + back.display().to_string().len());
+        assert_eq!(
+            exported(&back).len(),
+            text.len() - data.display().to_string().len() + back.display().to_string().len()
+        );
         assert!(crate::backup::is_restored(&back), "its next start begins a new history");
         let packed = dir.path().join("log.ndjson.zst");
         export_file(&data, "2026-01-01T00:00:00Z".into(), &packed).unwrap();

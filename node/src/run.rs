@@ -389,7 +389,8 @@ fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {
             let read = hub.reader().read(acked, Some(Lane::Urgent), URGENT_COUNTED_MAX, usize::MAX);
             read.map_or(0, |entries| entries.len() as u64)
         };
-        let unsent = if is_up || slot != 0 || l.role == Role::Down { last.0.saturating_sub(looked.0) } else { urgent() };
+        let unsent =
+            if is_up || slot != 0 || l.role == Role::Down { last.0.saturating_sub(looked.0) } else { urgent() };
         let in_flight = if is_up { v.in_flight_records } else { 0 };
         view::LinkLane {
             unsent,

@@ -561,8 +561,7 @@ async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) 
     }
     let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
     let detail = "this node found no common past with the child";
-    let refuse =
-        Refuse { answers: hello.id, ..Refuse::new(me, hello.from.boot, Reason::Unavailable, detail) };
+    let refuse = Refuse { answers: hello.id, ..Refuse::new(me, hello.from.boot, Reason::Unavailable, detail) };
     Ok(Greeting::Refuse { refuse: Box::new(refuse), asking: asking_of(&hello) })
 }
 

@@ -20,7 +20,9 @@ use citybrain_hub::log::{self, Entry, Reader};
 use citybrain_hub::note::Note;
 use citybrain_hub::state::{self, Loss, State};
 use citybrain_shared::record::{Direction, Header};
-use citybrain_shared::view::{self, Audit, DownSums, Explained, Gap, LedgerRow, LinkAudit, LinkRole, Missing, Number, Run, Sums};
+use citybrain_shared::view::{
+    self, Audit, DownSums, Explained, Gap, LedgerRow, LinkAudit, LinkRole, Missing, Number, Run, Sums,
+};
 use citybrain_shared::{Address, Lane, LogId, Pos, Tier};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -403,12 +405,7 @@ pub async fn audit(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refu
 }
 
 /// What climbs and what goes down.
-async fn both(
-    ctx: &Ctx,
-    books: &downward::Books,
-    child: &Address,
-    within: Duration,
-) -> Result<LinkAudit, Missing> {
+async fn both(ctx: &Ctx, books: &downward::Books, child: &Address, within: Duration) -> Result<LinkAudit, Missing> {
     let mut link = compare(ctx, child, within).await?;
     let (sums, missing, note) = downward::compare(ctx, books, child, within).await?;
     (link.down, link.down_missing) = (sums, missing);
@@ -419,7 +416,15 @@ async fn both(
 /// Page by page: the child's books against this node's.
 async fn compare(ctx: &Ctx, child: &Address, within: Duration) -> Result<LinkAudit, Missing> {
     let own = ctx.config.node.address.clone();
-    let mut link = LinkAudit { child: child.clone(), parent: own, sums: Sums::default(), gaps: Vec::new(), down: DownSums::default(), down_missing: Vec::new(), note: None };
+    let mut link = LinkAudit {
+        child: child.clone(),
+        parent: own,
+        sums: Sums::default(),
+        gaps: Vec::new(),
+        down: DownSums::default(),
+        down_missing: Vec::new(),
+        note: None,
+    };
     let mut after: Option<String> = None;
     loop {
         let page = after.as_ref().map_or_else(String::new, |a| format!("?after={}", view::segment(a)));

@@ -115,7 +115,8 @@ pub(super) async fn compare(
     let parked = events::blocking(move || super::audit::parked(&reader, &letters, &via)).await.unwrap_or_default();
     let mut missing = Vec::new();
     for sent in absent {
-        let is_lost = |l: &Loss| l.lane.is_none_or(|lane| lane == sent.lane) && sent.pos > l.after && sent.pos <= l.upto;
+        let is_lost =
+            |l: &Loss| l.lane.is_none_or(|lane| lane == sent.lane) && sent.pos > l.after && sent.pos <= l.upto;
         if parked.contains(&sent.pos.0) {
             sums.parked += 1;
         } else if losses.iter().any(is_lost) {

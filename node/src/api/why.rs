@@ -207,7 +207,9 @@ fn remedy_of(reason: &str) -> &'static str {
             "the node was restored from a backup; the link heals by itself, `citybrain audit` says whether all is there"
         }
         "stale" => "an older process of this node still speaks: stop it",
-        "unenrolled" => "an operator has to let it in at its parent: `citybrain enrol list`, `citybrain enrol approve ADDRESS`",
+        "unenrolled" => {
+            "an operator has to let it in at its parent: `citybrain enrol list`, `citybrain enrol approve ADDRESS`"
+        }
         "version" => "upgrade the parent first, then the child",
         "wrong-parent" => "its address is not below that node: look at node.address and parent.url in its config",
         "unavailable" => "the parent cannot write at the moment: `citybrain why` there says why",

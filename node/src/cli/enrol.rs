@@ -94,11 +94,16 @@ fn waiting(waiting: Vec<Waiting>, named: Option<&[Address]>) -> Result<Vec<Enrol
             .iter()
             .map(|child| {
                 waiting.iter().find(|w| w.address == *child).map(of).ok_or_else(|| {
-                    let hint = "`citybrain enrol list` shows who waits; `--incarnation` names one that is not connected";
+                    let hint =
+                        "`citybrain enrol list` shows who waits; `--incarnation` names one that is not connected";
                     Fail::no("not-waiting", format!("{child} is not waiting"), hint)
                 })
             })
             .collect::<Result<Vec<_>, _>>()?,
     };
-    if found.is_empty() { Err(Fail::no("not-waiting", "nobody waits", "`citybrain links` shows every link")) } else { Ok(found) }
+    if found.is_empty() {
+        Err(Fail::no("not-waiting", "nobody waits", "`citybrain links` shows every link"))
+    } else {
+        Ok(found)
+    }
 }

@@ -89,7 +89,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("context use", "citybrain context use city    asked from now on"),
     ("context list", "citybrain context list    all, and which one is used"),
     ("context remove", "citybrain context remove city    forgets it"),
-    ("token add", "citybrain token add mia --role reader --file /etc/citybrain/tokens    shown once, on standard output"),
+    (
+        "token add",
+        "citybrain token add mia --role reader --file /etc/citybrain/tokens    shown once, on standard output",
+    ),
     ("token list", "citybrain token list --file /etc/citybrain/tokens    whose there are"),
     ("token remove", "citybrain token remove mia --file /etc/citybrain/tokens    refused from the next request on"),
     ("man", "citybrain man /usr/share/man/man1    a page for each command"),

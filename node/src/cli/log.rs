@@ -168,8 +168,9 @@ impl Replay {
             Fail::usage(e.to_string(), hint)
         })?;
         let probe = self.topic.replace("{type}", "t");
-        topic::check_topic(&probe)
-            .map_err(|e| Fail::usage(format!("`{}` is no topic to publish to: {e}", self.topic), "such as `in/{type}`"))?;
+        topic::check_topic(&probe).map_err(|e| {
+            Fail::usage(format!("`{}` is no topic to publish to: {e}", self.topic), "such as `in/{type}`")
+        })?;
         Ok(Sink::Mqtt(target))
     }
 
@@ -201,7 +202,8 @@ impl Replay {
             .map_err(|e| Fail::usage(format!("`{}` is no state of a replay: {e}", path.display()), hint))?;
         let upto = saved.upto;
         if (State { upto: now.upto, ..saved }) != *now {
-            let detail = format!("`{}` is the state of another replay: of another node, sink or question", path.display());
+            let detail =
+                format!("`{}` is the state of another replay: of another node, sink or question", path.display());
             return Err(Fail::usage(detail, hint));
         }
         Ok(Some(upto.max(Pos(self.after.unwrap_or(0)))))
@@ -250,8 +252,16 @@ impl Replay {
         Ok(())
     }
 
-    fn send(&self, node: &Node, lines: Lines, sink: &Sink, state: &mut State, told: &mut LogReplayed) -> Result<(), Fail> {
-        let runtime = Runtime::new().map_err(|e| Fail::no("start", format!("cannot start the runtime: {e}"), "try again"))?;
+    fn send(
+        &self,
+        node: &Node,
+        lines: Lines,
+        sink: &Sink,
+        state: &mut State,
+        told: &mut LogReplayed,
+    ) -> Result<(), Fail> {
+        let runtime =
+            Runtime::new().map_err(|e| Fail::no("start", format!("cannot start the runtime: {e}"), "try again"))?;
         let mut flow = Flow::open(&runtime, self, sink, state.upto)?;
         let mut pace = Pace::new(self.rate, self.clock);
         let mut saved = Instant::now();
@@ -339,10 +349,8 @@ impl Flow {
         let _within = runtime.enter();
         let give_up_after = Duration::from_secs(of.give_up_after);
         let opened = match sink {
-            Sink::Http(url) => {
-                sender::post_to(url.clone(), &Trust::of(of.sink_ca.as_deref()), give_up_after)
-                    .map_err(|why| Fail::usage(why, "`--sink-ca FILE` names a PEM file of certificates"))?
-            }
+            Sink::Http(url) => sender::post_to(url.clone(), &Trust::of(of.sink_ca.as_deref()), give_up_after)
+                .map_err(|why| Fail::usage(why, "`--sink-ca FILE` names a PEM file of certificates"))?,
             Sink::Mqtt(target) => sender::mqtt(mqtt_publisher::Options {
                 target: target.clone(),
                 client_id: format!("citybrain-replay-{}", uuid::Uuid::now_v7().simple()),

@@ -338,7 +338,9 @@ mod tests {
         assert!(watch::only_reads(&cli.command));
         let cli = parse("citybrain --watch=0.5 why c/s").unwrap();
         assert_eq!(cli.watch, Some(std::time::Duration::from_millis(500)));
-        for line in ["dlq drop 7 --watch", "events --follow --watch", "trace --probe --watch", "store rebuild d --watch"] {
+        for line in
+            ["dlq drop 7 --watch", "events --follow --watch", "trace --probe --watch", "store rebuild d --watch"]
+        {
             assert!(!watch::only_reads(&parse(&format!("citybrain {line}")).unwrap().command), "{line}");
         }
         assert_eq!(parse("citybrain links --watch=0").unwrap_err().exit_code(), 2);

@@ -13,7 +13,9 @@ const EVERY_MIN: Duration = Duration::from_millis(200);
 
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let every = text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
-    every.filter(|e| *e >= EVERY_MIN).ok_or_else(|| format!("a number of seconds, at least {}", EVERY_MIN.as_secs_f64()))
+    every
+        .filter(|e| *e >= EVERY_MIN)
+        .ok_or_else(|| format!("a number of seconds, at least {}", EVERY_MIN.as_secs_f64()))
 }
 
 /// What may be asked again without a second thought.

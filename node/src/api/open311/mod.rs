@@ -229,7 +229,10 @@ impl Desk {
         let url = settings.url.clone().unwrap_or_else(|| {
             let host = headers.get(header::HOST).and_then(|v| v.to_str().ok());
             let scheme = if self.ctx.config.api.cert_file.is_some() { "https" } else { "http" };
-            format!("{scheme}://{}/open311/v2", host.map_or_else(|| self.ctx.config.api.listen.to_string(), str::to_owned))
+            format!(
+                "{scheme}://{}/open311/v2",
+                host.map_or_else(|| self.ctx.config.api.listen.to_string(), str::to_owned)
+            )
         });
         let formats =
             [Format::Xml, Format::Json].map(|f| Body::text(f.content_type().split(';').next().unwrap_or_default()));

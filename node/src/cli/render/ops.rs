@@ -70,7 +70,11 @@ fn tokens(v: &view::Tokens, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
 
 fn enrolments(v: &view::Enrolments, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.waiting.is_empty() {
-        let why = if v.is_manual { "" } else { ": link.enrol is \"auto\" here, and everybody with the right account is let in" };
+        let why = if v.is_manual {
+            ""
+        } else {
+            ": link.enrol is \"auto\" here, and everybody with the right account is let in"
+        };
         return writeln!(out, "nobody waits{why}");
     }
     let mut table = s.table(&["CHILD", "NAME", "INCARNATION", "BEFORE", "WORD"]);
