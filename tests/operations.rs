@@ -383,7 +383,7 @@ impl Slowed {
         let thread = std::thread::spawn(move || {
             while !told.load(Ordering::Relaxed) {
                 signal("STOP");
-                std::thread::sleep(Duration::from_millis(200));
+                std::thread::sleep(Duration::from_millis(250));
                 signal("CONT");
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -404,16 +404,14 @@ fn a_slow_child_is_named_by_its_parent_and_catches_up() {
     let tree = started(&[STREET]);
     let pid = tree.node(STREET).get("/v1/status").expect("it answers")["pid"].as_u64().expect("a number");
     let slowed = Slowed::down(u32::try_from(pid).expect("a pid"));
-    // Notices for the street, far more than it can take in this state.
+    // Notices of 10 KB for the street, far more than it can take in this state.
     let mut desk = Client::connect(tree.node(CITY).mqtt, "desk", true);
-    for n in 0..20_000 {
+    for n in 0..6_000 {
         let notice = json!({"specversion": "1.0", "id": format!("notice-{n}"), "source": "/desk", "type": "city.notice",
-            "target": STREET});
+            "target": STREET, "data": {"text": "停水".repeat(1_700)}});
         desk.publish_later("in/desk", notice.to_string().as_bytes());
-        if n % 200 == 199 {
-            desk.wait_acknowledged();
-        }
     }
+    desk.wait_acknowledged();
     let question = "Is a child too slow?";
     let line = format!("citybrain why {STREET}");
     let words = ["no-credit", "chengdu/liucheng gives chengdu no credit", "routine records wait"];
