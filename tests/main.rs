@@ -9,6 +9,7 @@
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
 //! | `carried` | a range of a log replayed to a sink, a log exported and imported |
 //! | `clients` | MQTT clients that we did not write |
+//! | `devices` | devices from a shop, Home Assistant |
 //! | `doors` | TLS, client certificates, WebSocket, links by TLS |
 //! | `outside_broker` | the same tree over Mosquitto, NATS and RabbitMQ, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
@@ -31,6 +32,7 @@ mod carried;
 mod cases;
 mod cli;
 mod clients;
+mod devices;
 mod disk;
 mod doors;
 mod enrol;

@@ -315,6 +315,9 @@ fn operations(tree: &mut Tree, all: &mut Answers) {
     tree.edit("c", |text| text.replace("free_bytes_min = 2000000", "free_bytes_min = 3000000"));
     all.of(&["config", "diff", text(&config), "--node", &city]);
 
+    all.of(&["preset", "list"]);
+    all.of(&["preset", "show", "zigbee2mqtt"]);
+    all.of(&["preset", "try", "zigbee2mqtt/lift-door", "{\"contact\":false}"]);
     let tokens = tree.dir().join("tokens");
     run(&["token", "add", "anna", "--role", "operator", "--file", text(&tokens)]).says(0, &[]);
     all.of(&["token", "list", "--file", text(&tokens)]);

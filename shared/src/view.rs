@@ -78,6 +78,9 @@ views! {
     Enrolments = "citybrain.enrolments/1",
     Enrolled = "citybrain.enrolled/1",
     LogReplayed = "citybrain.log-replayed/1",
+    Presets = "citybrain.presets/1",
+    PresetShown = "citybrain.preset/1",
+    Tried = "citybrain.tried/1",
 }
 
 /// An answer with its head; in JSON the body's keys stand beside the head's.

@@ -61,6 +61,12 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("user passwd", "citybrain user passwd lamp-7 --file /etc/citybrain/users    another password"),
     ("user list", "citybrain user list --file /etc/citybrain/users    who may log in, and as what"),
     ("user remove", "citybrain user remove lamp-7 --file /etc/citybrain/users    disconnected within a second"),
+    ("preset list", "citybrain preset list    the devices that are known"),
+    ("preset show", "citybrain preset show zigbee2mqtt    what to set at the devices"),
+    (
+        "preset try",
+        "citybrain preset try zigbee2mqtt/lift-door '{\"contact\":false}'    what would become of this message?",
+    ),
     ("store verify", "citybrain store verify /var/lib/citybrain/city    is every record good?"),
     ("store stats", "citybrain store stats /var/lib/citybrain/city    how much, and how old"),
     ("store rebuild", "citybrain store rebuild /var/lib/citybrain/city    the state anew from snapshot and log"),
