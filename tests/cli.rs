@@ -339,6 +339,30 @@ fn a_follower_sees_events_as_they_are_committed() {
 }
 
 #[test]
+fn a_question_that_is_watched_is_asked_again_until_nobody_reads_and_only_if_it_reads() {
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    let url = tree.node("c").url();
+    let mut child = citybrain()
+        .args(["links", "--watch=0.2", "--json", "--node", &url])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("its output is piped")).lines();
+    let mut as_of = || {
+        let line = lines.next().expect("a line").expect("it reads");
+        let answer: Value = serde_json::from_str(&line).expect("a line is JSON");
+        answer["as_of"].as_str().expect("a time").to_owned()
+    };
+    let first = as_of();
+    assert!(as_of() > first);
+    drop(lines);
+    assert!(child.wait().expect("it ends").success());
+    let changes = run(&["log-level", "debug", "--yes", "--watch", "--node", &url]);
+    changes.says("a change", 2, &["only commands that read", "`top` is a live screen"]);
+}
+
+#[test]
 fn colour_is_for_a_terminal_that_wants_it() {
     let mut tree = Tree::new(&["c"]);
     tree.start();

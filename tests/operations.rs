@@ -13,6 +13,11 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 const CITY: &str = "chengdu";
 const STREET: &str = "chengdu/liucheng";
@@ -359,6 +364,107 @@ fn damage_in_a_folder_a_torn_end_and_a_lost_state_are_told() {
 /// Whether `doctor` finds this machine itself bad (a folder on tmpfs), whatever the question was.
 fn bad(tree: &Tree) -> bool {
     tree.node(STREET).get("/v1/doctor").is_some_and(|d| d["ok"] == Value::Bool(false))
+}
+
+/// A process that gets the processor for moments only, like a box that swaps, until this is dropped.
+struct Slowed {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Slowed {
+    fn down(pid: u32) -> Slowed {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (told, pid) = (stop.clone(), pid.to_string());
+        let signal = move |name: &str| {
+            let done = Command::new("kill").args(["-s", name, &pid]).status();
+            assert!(done.is_ok_and(|d| d.success()), "kill -s {name} {pid}");
+        };
+        let thread = std::thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                signal("STOP");
+                std::thread::sleep(Duration::from_millis(250));
+                signal("CONT");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Slowed { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Slowed {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+#[test]
+fn a_slow_child_is_named_by_its_parent_and_catches_up() {
+    let tree = started(&[STREET]);
+    let pid = tree.node(STREET).get("/v1/status").expect("it answers")["pid"].as_u64().expect("a number");
+    let slowed = Slowed::down(u32::try_from(pid).expect("a pid"));
+    // Notices of 10 KB for the street, far more than it can take in this state.
+    let mut desk = Client::connect(tree.node(CITY).mqtt, "desk", true);
+    for n in 0..6_000 {
+        let notice = json!({"specversion": "1.0", "id": format!("notice-{n}"), "source": "/desk", "type": "city.notice",
+            "target": STREET, "data": {"text": "停水".repeat(1_700)}});
+        desk.publish_later("in/desk", notice.to_string().as_bytes());
+    }
+    desk.wait_acknowledged();
+    let question = "Is a child too slow?";
+    let line = format!("citybrain why {STREET}");
+    let words = ["no-credit", "chengdu/liucheng gives chengdu no credit", "routine records wait"];
+    answers(&tree, CITY, question, &line, 0, &words);
+    drop(slowed);
+    wait_for("it has caught up", || {
+        let links = tree.node(CITY).get("/v1/links")?;
+        let lane = &links["links"][0]["routine"];
+        (lane["unsent"] == 0 && lane["in_flight"] == 0).then_some(())
+    });
+    run(&["audit", "--node", &tree.node(CITY).url()]).says(0, &["it adds up"]);
+}
+
+#[test]
+fn a_flood_from_one_sensor_is_named() {
+    let tree = started(&[GATE]);
+    let gate = tree.node(GATE).mqtt;
+    let mut sensor = Client::connect(gate, "noise-3", true);
+    for n in 0..3_000 {
+        let event = json!({"specversion": "1.0", "id": n.to_string(), "source": "/noise/3", "type": "city.noise.level",
+            "reach": "city", "data": {"db": 61}});
+        sensor.publish_later("in/noise/3", event.to_string().as_bytes());
+        if n % 100 == 99 {
+            sensor.wait_acknowledged();
+        }
+    }
+    let mut lamp = Client::connect(gate, "lamp-7", true);
+    for n in 0..5 {
+        let event = json!({"specversion": "1.0", "id": n.to_string(), "source": "/lamp/7", "type": "city.lamp.failed",
+            "reach": "city"});
+        assert!(lamp.publish("in/lamp/7", event.to_string().as_bytes()));
+    }
+    wait_for("all is at the city", || {
+        (tree.node(CITY).records().iter().filter(|r| r.source == "/lamp/7").count() == 5).then_some(())
+    });
+    let question = "Who floods the tree?";
+    let line = "citybrain events --by source --type city.* --limit 2";
+    answers(&tree, CITY, question, line, 0, &["/noise/3", "/lamp/7", "PER SECOND"]);
+}
+
+#[test]
+fn a_new_box_that_waits_is_named_with_what_lets_it_in() {
+    let mut tree = Tree::new(&[STREET]);
+    edit(&tree.node(CITY).config, "[node]\n", "[link]\nenrol = \"manual\"\n\n[node]\n");
+    tree.start_node(CITY);
+    tree.start_node(STREET);
+    tree.wait_ready();
+    let line = format!("citybrain why {STREET}");
+    let words = ["refused-unenrolled", "comes for the first time", "citybrain enrol approve"];
+    answers(&tree, CITY, "A new box is there: why does nothing come from it?", &line, 1, &words);
+    let url = tree.node(CITY).url();
+    run(&["enrol", "approve", STREET, "--yes", "--node", &url]).says(0, &["is let in"]);
+    tree.wait_linked();
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! | [`check`] | all that a start would find wrong, without starting |
 //! | [`announce`] | Home Assistant hears how the node is |
 //! | [`api`] | HTTP: health, metrics, the JSON API |
+//! | [`https`] | whom a client of HTTPS trusts |
 //! | [`logging`] | the process's log output: its level, its last lines |
 //! | [`doctor`] | what is wrong with a node or its host, and what to do |
 //! | [`tokens`] | who may ask a node over HTTP |
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod https;
 pub mod logging;
 pub mod mqtt_publisher;
 mod program_pages;

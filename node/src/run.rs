@@ -5,6 +5,7 @@
 //! has, its state is written, and only then does the process end.
 
 use crate::announce;
+use crate::api::listen::{Peer, TlsListener};
 use crate::api::{self, Ctx};
 use crate::brain::Brain;
 use crate::program_pages;
@@ -20,7 +21,7 @@ use citybrain_hub::link::pipe::{self, Broker, Servers};
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
-use citybrain_hub::tls::ClientFiles;
+use citybrain_hub::tls::{self, ClientFiles};
 use citybrain_shared::config::{Config, Endpoint};
 use citybrain_shared::view;
 use miette::{IntoDiagnostic, WrapErr, miette};
@@ -29,7 +30,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -171,17 +172,27 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     // Before the first question: a directive is counted for the nodes that are known when it comes.
     say_presence(&config, &hub).await?;
     let listener = bind(config.api.listen, "api.listen").await?;
-    let url = format!("http://{}", listener.local_addr().into_diagnostic()?);
+    let tls = tls::ServerFiles::of_api(&config.api).map(tls::Server::open).transpose().into_diagnostic()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr().into_diagnostic()?);
+    config.api.cert_file.iter().for_each(|cert| warn_of_expiry(cert));
     let local = tokens::mint().into_diagnostic()?;
     let known = config.api.tokens_file.clone().map(|file| Arc::new(Tokens::new(file, &local)));
     let local = known.is_some().then_some(local);
-    let router = api::router(ctx, known).into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let router = api::router(ctx, known).into_make_service_with_connect_info::<Peer>();
     let mut ending = stopped.clone();
     tasks.spawn(async move {
         let end = async move {
             let _ = ending.wait_for(|s| *s).await;
         };
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
+        let served = match tls {
+            None => axum::serve(listener, router).with_graceful_shutdown(end).await,
+            Some(server) => match TlsListener::new(listener, server) {
+                Ok(listener) => axum::serve(listener, router).with_graceful_shutdown(end).await,
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = served {
             tracing::error!(%error, "The API ended.");
         }
     });
@@ -251,7 +262,7 @@ async fn entrances(config: &Config) -> miette::Result<Vec<Entrance>> {
 /// `citybrain check` says it too. No reason not to start: all else works, and the clock may be wrong.
 fn warn_of_expiry(cert: &Path) {
     if let Ok(validity) = citybrain_hub::tls::validity(cert)
-        && !validity.holds(std::time::SystemTime::now())
+        && !validity.holds(SystemTime::now())
     {
         tracing::warn!(cert = %cert.display(), "The certificate is not valid now: clients will refuse it.");
     }

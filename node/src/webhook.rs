@@ -13,6 +13,7 @@
 //! **Operation.** A thread each: the client blocks, and a receiver that hangs holds up nobody else.
 //! The cursor is noted after each burst, so a kill repeats at most [`BURST`] events.
 
+use crate::https::Trust;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use citybrain_hub::Hub;
 use citybrain_hub::engine::{self, Haste};
@@ -30,6 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use ureq::tls::TlsConfig;
 
 /// Records read, and events delivered, before the cursor is noted.
 const BURST: usize = 64;
@@ -98,7 +100,9 @@ impl Webhooks {
                 let text = text.wrap_err_with(|| format!("cannot read the secret `{}`", file.display()))?;
                 secret(&text).map_err(|why| miette!("`{}`: {why}", file.display()))
             });
-            Ok(Sender::new(hub, w, secret.transpose()?, address, stop.clone()))
+            let trust = Trust::of(w.ca_file.as_deref());
+            let tls = trust.config(&w.url).map_err(|why| miette!("webhook `{}`: {why}", w.name))?;
+            Ok(Sender::new(hub, w, secret.transpose()?, tls, address, stop.clone()))
         };
         config.webhook.iter().map(sender).collect::<miette::Result<Vec<Sender>>>().map(Webhooks)
     }
@@ -131,9 +135,17 @@ impl From<engine::Error> for Ended {
 
 impl Sender {
     /// `secret` is the key itself.
-    fn new(hub: &Hub, config: &Webhook, secret: Option<Vec<u8>>, address: &str, stop: watch::Receiver<bool>) -> Sender {
+    fn new(
+        hub: &Hub,
+        config: &Webhook,
+        secret: Option<Vec<u8>>,
+        tls: TlsConfig,
+        address: &str,
+        stop: watch::Receiver<bool>,
+    ) -> Sender {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
+            .tls_config(tls)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_global(Some(ANSWER_WITHIN));

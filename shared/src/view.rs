@@ -50,6 +50,7 @@ views! {
     Tree = "citybrain.tree/1",
     Links = "citybrain.links/1",
     Shown = "citybrain.event/1",
+    Counts = "citybrain.counts/1",
     DeadLetters = "citybrain.dlq/1",
     DeadLetter = "citybrain.dead-letter/1",
     Directives = "citybrain.directives/1",
@@ -74,6 +75,9 @@ views! {
     Doctor = "citybrain.doctor/1",
     Tokens = "citybrain.tokens/1",
     Contexts = "citybrain.contexts/1",
+    Enrolments = "citybrain.enrolments/1",
+    Enrolled = "citybrain.enrolled/1",
+    LogReplayed = "citybrain.log-replayed/1",
     Presets = "citybrain.presets/1",
     PresetShown = "citybrain.preset/1",
     Tried = "citybrain.tried/1",
@@ -386,6 +390,47 @@ impl PartialEq for Event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shown {
     pub record: Event,
+}
+
+/// What events are counted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CountBy {
+    #[default]
+    Source,
+    Type,
+    /// The node where they began.
+    Origin,
+    Priority,
+}
+
+/// Who says how much: the newest events that fit, counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    pub by: CountBy,
+    /// What was looked through: records behind the first position, up to the second.
+    pub after_pos: Pos,
+    pub upto_pos: Pos,
+    /// Of them: events that fit.
+    pub events: u64,
+    /// Between the first of them and the last, at least 1000 if there are any.
+    pub span_ms: u64,
+    /// Different names among them; with `names_cut` at least so many, and the rest is not in `rows`.
+    pub names: u64,
+    pub names_cut: bool,
+    /// Those with the most events first.
+    pub rows: Vec<CountRow>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CountRow {
+    pub name: String,
+    pub events: u64,
+    pub bytes: u64,
+    pub per_s: f64,
+    /// Of all that fit, 0 to 1.
+    pub share: f64,
+    pub last_pos: Pos,
 }
 
 /// A log's event record in short, for whoever keeps account of many.

@@ -6,14 +6,17 @@
 //! | `/metrics` | Prometheus text |
 //! | `/v1/status`, `/v1/tree`, `/v1/links` | [`status`] |
 //! | `/v1/events`, `/v1/events/{id}`, `/v1/records` | [`events`]: the log, read |
+//! | `/v1/counts?by=…` | [`counts`]: who says how much |
 //! | `/v1/dlq`, `/v1/dlq/{pos}` | [`letters`]: what was refused |
 //! | `/v1/directives`, `/v1/directives/{id}` | [`directives`]: what was sent down, and who answered |
 //! | POST `/v1/dlq/retry`, `/v1/dlq/drop` | [`settle`]: an operator's word on dead letters |
 //! | `/v1/log-level` (also POST), `/v1/config`, `/v1/version`, `/v1/doctor`, `/v1/log-lines` | [`ops`] |
+//! | `/v1/enrolments` (also POST) | [`enrol`]: children that wait for an operator's word |
 //! | `/v1/at/ADDRESS?path=…`, `/v1/ask?selector=…&path=…`, `/v1/known` | [`road`]: any node below, through the links |
 //! | `/v1/trace/{id}`, `/v1/hop/{id}` | [`trace`]: the way of an event through the tree |
 //! | `/v1/why?address=…`, `/v1/symptoms` | [`why`]: why something does not move |
 //! | `/v1/audit`, `/v1/ledger`, `/v1/explain` | [`audit`]: do the books add up |
+//! | `/v1/held` | [`downward`]: and of what goes down |
 //! | `/v1/alarms`, `/v1/alarms/{id}`, POST `/v1/alarms/{id}/ack`, `clear`, `shelve` | [`alarms`] |
 //! | `/v1/rules`, POST `/v1/reload` | [`alarms`]: rules in force, and newer ones |
 //! | `/v1/cases`, `/v1/cases/{id}`, POST `/v1/cases`, POST `/v1/cases/{id}/{step}`, `/v1/rates` | [`cases`] |
@@ -29,12 +32,16 @@ pub mod alarms;
 mod audit;
 mod binding;
 mod cases;
+mod counts;
 mod directives;
+mod downward;
+mod enrol;
 mod events;
 pub mod guard;
 mod intake;
 mod letters;
 pub mod links;
+pub mod listen;
 pub mod metrics;
 mod open311;
 pub mod ops;
@@ -46,6 +53,8 @@ mod status;
 mod tests;
 mod trace;
 mod why;
+
+pub(crate) use events::WITHHELD;
 
 use crate::tokens::Tokens;
 use axum::Router;
@@ -137,6 +146,7 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/v1/events", axum::routing::post(intake::event).layer(DefaultBodyLimit::max(intake::BATCH_BYTES_MAX)))
         .route("/v1/events/{id}", get(events::show))
         .route("/v1/records", get(events::records))
+        .route("/v1/counts", get(counts::counts))
         .route("/v1/dlq", get(letters::list))
         .route("/v1/dlq/{pos}", get(letters::show))
         .route("/v1/dlq/retry", axum::routing::post(settle::retry))
@@ -145,6 +155,7 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/v1/log-lines", get(ops::log_lines))
         .route("/v1/config", get(ops::config))
         .route("/v1/version", get(ops::version))
+        .route("/v1/enrolments", get(enrol::list).post(enrol::decide))
         .route("/v1/doctor", get(ops::doctor))
         .route("/v1/directives", get(directives::list))
         .route("/v1/directives/{id}", get(directives::show))
@@ -157,6 +168,7 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/v1/ledger", get(audit::ledger))
         .route("/v1/explain", get(audit::explain))
         .route("/v1/audit", get(audit::audit))
+        .route("/v1/held", get(downward::held))
         .route("/v1/alarms", get(alarms::list))
         .route("/v1/alarms/{id}", get(alarms::show))
         .route("/v1/alarms/{id}/{action}", axum::routing::post(alarms::change))

@@ -208,7 +208,7 @@ fn remedy_of(reason: &str) -> &'static str {
         }
         "stale" => "an older process of this node still speaks: stop it",
         "unenrolled" => {
-            "the box is new under this address and config says link.enrol = \"manual\": approve it at the parent"
+            "an operator has to let it in at its parent: `citybrain enrol list`, `citybrain enrol approve ADDRESS`"
         }
         "version" => "upgrade the parent first, then the child",
         "wrong-parent" => "its address is not below that node: look at node.address and parent.url in its config",

@@ -10,7 +10,7 @@ mod rules;
 mod services;
 
 pub use inspect::Many;
-pub use ops::Ops;
+pub use ops::{Ops, replayed};
 
 use super::{Fail, Lines};
 use crate::config::Invalid;
@@ -38,6 +38,7 @@ pub enum Output {
         follow: bool,
     },
     Shown(Answer<view::Shown>),
+    Counts(Answer<view::Counts>),
     Cases(Answer<view::Cases>),
     Case(Box<Answer<view::CaseShown>>),
     CasesExport(Vec<citybrain_shared::case::Case>),
@@ -87,6 +88,14 @@ impl Screen {
     /// # Errors
     /// When a stream broke off. A reader that went away is no error.
     pub fn show(&self, output: Output) -> Result<u8, Fail> {
+        Ok(self.show_if_read(output)?.unwrap_or(0))
+    }
+
+    /// As [`Screen::show`]; `None` when nobody reads any more.
+    ///
+    /// # Errors
+    /// As [`Screen::show`].
+    pub fn show_if_read(&self, output: Output) -> Result<Option<u8>, Fail> {
         if let Output::Check(_, invalid) = &output
             && !self.json
         {
@@ -95,8 +104,8 @@ impl Screen {
         let mut out = io::BufWriter::new(io::stdout().lock());
         let code = self.write(output, &mut out);
         match code.and_then(|code| out.flush().map(|()| code).map_err(Stop::Io)) {
-            Ok(code) => Ok(code),
-            Err(Stop::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+            Ok(code) => Ok(Some(code)),
+            Err(Stop::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(None),
             Err(Stop::Io(e)) => Err(Fail::no("output", format!("cannot write the answer: {e}"), "is the disk full?")),
             Err(Stop::Fail(fail)) => {
                 // What came before it broke off is still worth seeing.
@@ -173,6 +182,7 @@ impl Screen {
             Output::Services(a) => self.answer(&a, out, services::services)?,
             Output::Service(a) => self.answer(&a, out, |v, _, out| services::service(v, out))?,
             Output::Scenes(a) => self.answer(&a, out, services::scenes)?,
+            Output::Counts(a) => self.answer(&a, out, inspect::counts)?,
             Output::Shown(a) => self.answer(&a, out, shown)?,
             Output::Sent(a) => self.answer(&a, out, sent)?,
             Output::Directives(a) => self.answer(&a, out, directives)?,
@@ -755,10 +765,11 @@ mod tests {
     }
 
     fn two_links() -> view::Links {
-        let links = vec![
-            link(LinkRole::Up, "chengdu", "up", 0, Some(400)),
+        let mut links = vec![
+            view::Link { round_trip_us: Some(310), ..link(LinkRole::Up, "chengdu", "up", 0, Some(400)) },
             link(LinkRole::Down, "chengdu/liucheng/guanghua", "waiting", 4210, Some(432_000)),
         ];
+        links[1].routine.oldest_ms = Some(435_000);
         view::Links { links }
     }
 

@@ -37,7 +37,7 @@ pub enum Rule {
 impl Rule {
     pub fn act(self) -> Result<Output, Fail> {
         match self {
-            Rule::List { at } => at.node()?.get("/v1/rules", &[]).map(Output::Rules),
+            Rule::List { at } => at.ask("/v1/rules", &[], Output::Rules),
             Rule::Reload { yes, at } => super::config::reload(&at, &yes),
             Rule::Test { file, events, set } => {
                 let config = config::load(&file, &set.variables())?;

@@ -20,6 +20,7 @@ pub mod rows;
 pub mod sender;
 pub mod slug;
 
+use crate::https::Trust;
 use crate::mqtt_publisher::{self, Message, Target};
 use bytes::Bytes;
 use checkpoint::{Checkpoint, Settled};
@@ -51,6 +52,9 @@ pub struct ReplayArgs {
     /// Send by HTTP instead: the node's API, such as http://127.0.0.1:8080
     #[arg(long, value_name = "URL")]
     pub http: Option<String>,
+    /// For https://: PEM file of the certificates that sign the node's; default: whom this machine trusts.
+    #[arg(long = "ca", value_name = "FILE", env = "CITYBRAIN_CA")]
+    pub ca_file: Option<PathBuf>,
     /// How rows become events; without it a known header chooses a built-in mapping.
     #[arg(long, value_name = "TOML")]
     pub mapping: Option<PathBuf>,
@@ -309,10 +313,11 @@ pub fn open(file: &Path, mapping: Option<&Path>, utc_offset: Option<&str>) -> mi
 fn sender(args: &ReplayArgs) -> miette::Result<(String, Sender)> {
     let give_up_after = Duration::from_secs(args.give_up_after);
     if let Some(url) = &args.http {
-        if !url.starts_with("http://") {
+        if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(miette!("`{url}` is not an HTTP address: write http://HOST:PORT"));
         }
-        return Ok((url.trim_end_matches('/').to_owned(), sender::http(url, give_up_after)));
+        let sender = sender::http(url, &Trust::of(args.ca_file.as_deref()), give_up_after);
+        return Ok((url.trim_end_matches('/').to_owned(), sender.map_err(|why| miette!("{why}"))?));
     }
     let target = Target::parse(&args.mqtt).into_diagnostic()?;
     let shown = format!("{target} on {}", args.topic);
@@ -449,7 +454,7 @@ pub fn thousands(n: u64) -> String {
 }
 
 /// When each event is due.
-struct Pace {
+pub struct Pace {
     interval: Option<Duration>,
     clock: Option<f64>,
     began: Option<(Instant, DateTime<FixedOffset>)>,
@@ -457,11 +462,13 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(rate: Option<f64>, clock: Option<f64>) -> Pace {
+    /// Events a second, or so many times faster than their own times.
+    pub fn new(rate: Option<f64>, clock: Option<f64>) -> Pace {
         Pace { interval: rate.map(|r| Duration::from_secs_f64(1.0 / r)), clock, began: None, last: None }
     }
 
-    fn due(&mut self, time: DateTime<FixedOffset>) -> Instant {
+    /// When the next one, of this time, is to go.
+    pub fn due(&mut self, time: DateTime<FixedOffset>) -> Instant {
         let now = Instant::now();
         let due = if let Some(interval) = self.interval {
             // Behind by more than a second (the node was away): go on at the rate, do not catch up in a burst.

@@ -17,7 +17,8 @@
 //! | no common version | `version` |
 //! | the holder of the address is alive and starts before, or is another folder or clone | `stale`, `duplicate` |
 //! | newer start of the holder | a restart: it takes over under a higher lease |
-//! | new incarnation, nobody alive | `enrol = auto`: new cursors; `manual`: `unenrolled` until approved |
+//! | new incarnation, nobody alive | `enrol = auto`: new cursors; `manual`: `unenrolled` until an operator admits it |
+//! | first time under its address | the same |
 //! | the cursor lies within the child's log, unproven | `prove`: the next hello shows the hashes |
 //! | proven | welcome; the parent's cursor is what counts (parent in the past: the child sends again) |
 //! | the parent's cursor is trimmed at the child | welcome from `first − 1`; the range is recorded as lost |
@@ -38,7 +39,7 @@ use crate::state::{Me, Peer, slot};
 use citybrain_shared::config::Enrol;
 use citybrain_shared::limits::BOOTS_KEPT;
 use citybrain_shared::wire::{self, BootMark, Cursor, Epoch, Hello, Party, Reason, Refuse, Welcome};
-use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
+use citybrain_shared::{Address, Boot, Lane, LogId, Pos};
 pub use history::log_at;
 use history::{At, Fit, History, Shown};
 use std::cell::RefCell;
@@ -203,8 +204,6 @@ fn newest(peer: &Peer) -> Pos {
 pub struct Holder {
     /// The party of the newest lease was heard within the last keep-alives and said no bye.
     pub alive: bool,
-    /// An operator let this incarnation in.
-    pub approved: Option<Inc>,
 }
 
 /// The parent's answer. `minted_for`: the history of ours for which we minted within this very
@@ -267,11 +266,18 @@ pub fn on_hello(
         }
     }
     let is_new_inc = party.is_some_and(|p| p.inc != hello.from.inc);
-    if is_new_inc && terms.enrol == Enrol::Manual && holder.approved != Some(hello.from.inc) {
-        return refuse(
-            Reason::Unenrolled,
-            format!("the child was reinstalled (new incarnation {}); an operator has to approve it", hello.from.inc),
-        );
+    if terms.enrol == Enrol::Manual && party.is_none_or(|p| p.inc != hello.from.inc) {
+        let inc = hello.from.inc;
+        let word = peer.and_then(|p| p.enrolled).filter(|(of, _)| *of == inc).map(|(_, is_admitted)| is_admitted);
+        let detail = match word {
+            Some(true) => None,
+            Some(false) => Some(format!("an operator has refused this box (incarnation {inc})")),
+            None if is_new_inc => Some(format!("the box is new under a known address (incarnation {inc})")),
+            None => Some(format!("the box comes for the first time (incarnation {inc})")),
+        };
+        if let Some(detail) = detail {
+            return refuse(Reason::Unenrolled, detail);
+        }
     }
     let same = peer.filter(|p| p.party.is_some_and(|p| p.inc == hello.from.inc));
 

@@ -1,6 +1,7 @@
 //! Each situation of the table, by its name.
 
 use super::*;
+use citybrain_shared::Inc;
 
 const CHILD: Inc = Inc(1);
 const PARENT: Inc = Inc(2);
@@ -202,13 +203,23 @@ fn a_reinstalled_child_starts_anew_where_it_offers_and_is_not_given_old_commands
 }
 
 #[test]
-fn where_config_says_so_a_reinstalled_child_waits_for_an_operator() {
+fn where_config_says_so_a_new_or_reinstalled_child_waits_for_an_operator() {
     let mut s = Scene::usual();
     s.terms.enrol = Enrol::Manual;
     s.known.as_mut().unwrap().party = Some(Party { inc: Inc(9), boot: boot(1) });
     s.child_peers.clear();
     assert_eq!(s.refusal().reason, Reason::Unenrolled);
-    s.holder.approved = Some(CHILD);
+    s.known.as_mut().unwrap().enrolled = Some((CHILD, false));
+    assert!(s.refusal().detail.contains("has refused"));
+    // A word on another incarnation is none on this one.
+    s.known.as_mut().unwrap().enrolled = Some((Inc(9), true));
+    assert_eq!(s.refusal().reason, Reason::Unenrolled);
+    s.known.as_mut().unwrap().enrolled = Some((CHILD, true));
+    s.welcome();
+    // One that never came before waits, too.
+    s.known = None;
+    assert!(s.refusal().detail.contains("first time"));
+    s.known = Some(Peer { enrolled: Some((CHILD, true)), ..Peer::default() });
     s.welcome();
 }
 

@@ -228,7 +228,11 @@ impl Desk {
         let settings = &self.ctx.config.open311;
         let url = settings.url.clone().unwrap_or_else(|| {
             let host = headers.get(header::HOST).and_then(|v| v.to_str().ok());
-            format!("http://{}/open311/v2", host.map_or_else(|| self.ctx.config.api.listen.to_string(), str::to_owned))
+            let scheme = if self.ctx.config.api.cert_file.is_some() { "https" } else { "http" };
+            format!(
+                "{scheme}://{}/open311/v2",
+                host.map_or_else(|| self.ctx.config.api.listen.to_string(), str::to_owned)
+            )
         });
         let formats =
             [Format::Xml, Format::Json].map(|f| Body::text(f.content_type().split(';').next().unwrap_or_default()));
