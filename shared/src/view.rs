@@ -332,7 +332,6 @@ pub struct LinkLane {
     pub oldest_ms: Option<u64>,
     /// Too many positions to look through now: the numbers are at most so high, `bytes` is of the
     /// newest only.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub at_most: bool,
     /// Everything of ours up to here is on the peer's disk.
     pub durable_at_peer_pos: Pos,

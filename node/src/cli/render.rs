@@ -296,7 +296,8 @@ impl Screen {
                 Cell::new(clean(&event.kind)),
                 Cell::new(clean(&e.origin)),
                 Cell::new(clean(event.subject.as_deref().unwrap_or("-"))),
-                Cell::new(cut(&clean(data), 48)),
+                // A pretty-printed event is still one line.
+                Cell::new(cut(&clean(&data.split_whitespace().collect::<Vec<_>>().join(" ")), 48)),
             ]);
         }
         // Rows that are printed apart must still stand under each other.
@@ -790,8 +791,8 @@ chengdu/liucheng, its own record, as of 10:41:07Z
         let links = view::Links { links: vec![link(LinkRole::Up, "chengdu", "up", 0, Some(400))] };
         let want = "{\"schema\":\"citybrain.links/1\",\"node\":\"chengdu/liucheng\",\"as_of\":\"2026-07-01T10:41:07Z\",\
             \"links\":[{\"role\":\"up\",\"peer\":\"chengdu\",\"state\":\"up\",\"last_heard_ms_ago\":400,\
-            \"urgent\":{\"unsent\":0,\"in_flight\":0,\"bytes\":0,\"durable_at_peer_pos\":0,\"durable_here_pos\":0,\"credit_frames\":0},\
-            \"routine\":{\"unsent\":0,\"in_flight\":3,\"bytes\":1204881,\"oldest_ms\":61000,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0,\"credit_frames\":0},\
+            \"urgent\":{\"unsent\":0,\"in_flight\":0,\"bytes\":0,\"at_most\":false,\"durable_at_peer_pos\":0,\"durable_here_pos\":0,\"credit_frames\":0},\
+            \"routine\":{\"unsent\":0,\"in_flight\":3,\"bytes\":1204881,\"oldest_ms\":61000,\"at_most\":false,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0,\"credit_frames\":0},\
             \"lease\":1,\"received\":0,\"dropped\":0,\"resent_frames\":0,\"round_trip_us\":410}]}\n";
         assert_eq!(text(JSON, Output::Links(answer(links))).0, want);
     }
