@@ -196,7 +196,10 @@ impl Ingress {
                 header.target = text;
             }
             None => {
-                let reach = e.reach().or(defaults.reach).unwrap_or_else(|| self.reach_of(&e.kind, header.lane == Lane::Urgent, json));
+                let reach = e
+                    .reach()
+                    .or(defaults.reach)
+                    .unwrap_or_else(|| self.reach_of(&e.kind, header.lane == Lane::Urgent, json));
                 if reach < self.me.tier() {
                     header.direction = Direction::Up;
                     header.reach = reach;

@@ -12,6 +12,7 @@
 //! | [`tokens`] | who may ask a node over HTTP |
 //! | [`top`] | a live screen of a node and its tree |
 //! | [`demo`] | a whole city of real processes, broken and counted |
+//! | [`bring`] | cases of another system, brought into a tree |
 //! | [`replay`] | plays a file of rows into a running node |
 //! | [`mqtt_publisher`] | a sender that keeps what is not acknowledged |
 //! | [`cli`] | the command line: one file a noun, one that prints |
@@ -21,6 +22,7 @@
 
 pub mod api;
 pub mod brain;
+pub mod bring;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -149,6 +149,8 @@ words! {
         /// 并案
         Merge = "merge",
         Comment = "comment",
+        /// Names and telephone numbers go, wherever the case was; its history stays.
+        Forget = "forget",
         /// 剔除
         Exclude = "exclude",
     }
@@ -343,6 +345,19 @@ pub struct Booking {
     pub state: Booked,
 }
 
+/// Where a case comes from that another system ran, or runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Imported {
+    /// That system, as events' `source` names it.
+    pub source: String,
+    /// Its number there.
+    pub id: String,
+    /// When it was last changed there.
+    pub updated: DateTime<Utc>,
+    /// The case's version since then; a higher one means that it is now dealt with here.
+    pub version: u32,
+}
+
 /// A case as its newest known step left it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
@@ -365,6 +380,8 @@ pub struct Case {
     /// Id of the event that it came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
     /// Of an incident: a hash of what was pressed; the same button pressed again is the same incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub button: Option<String>,
@@ -388,6 +405,9 @@ pub struct Case {
     /// There is somebody to call; the response then counts from the call.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_contact: bool,
+    /// Whom to call is to be forgotten, by every node that ever held it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forgotten: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub unit: String,
     /// Those that dispatched it here, first to last: where a return goes.
@@ -459,6 +479,16 @@ impl Case {
 
     pub fn clock(&self, name: &str) -> Option<&Clock> {
         self.clocks.iter().find(|c| c.name == name)
+    }
+
+    /// The node whose word it is or will be: the owner, or who it is on its way to.
+    pub fn bound_for(&self) -> &Address {
+        self.handing_to.as_ref().unwrap_or(&self.owner)
+    }
+
+    /// From opening to the end; never less than nothing, whatever another system's clock said.
+    pub fn took(&self) -> Option<chrono::TimeDelta> {
+        Some((self.closed? - self.opened).max(chrono::TimeDelta::zero()))
     }
 
     pub fn is_overdue(&self, now: DateTime<Utc>) -> bool {

@@ -21,7 +21,7 @@ mod ask;
 mod body;
 
 use super::{Ctx, Refusal, cases};
-use crate::brain::cases::Held;
+use crate::brain::cases::{Cases, Held};
 use crate::tokens::{Holder, Role as TokenRole, Tokens};
 use ask::{Filter, New, Parameters, w3c};
 use axum::Router;
@@ -127,7 +127,7 @@ impl Desk {
             (false, ["discovery"]) => Ok(("discovery", self.discovery(headers))),
             (false, ["services"]) => {
                 self.jurisdiction(&query)?;
-                Ok(("services", Body::List("service", self.services().map(service).collect())))
+                Ok(("services", Body::List("service", self.services().iter().map(service).collect())))
             }
             (false, ["services", code]) => {
                 self.jurisdiction(&query)?;
@@ -247,12 +247,14 @@ impl Desk {
         ])
     }
 
-    fn services(&self) -> impl Iterator<Item = &Category> {
-        self.ctx.config.category.iter().filter(|c| c.kind != Kind::Incident)
+    /// Categories of the node, its own and those of the nodes above it.
+    fn services(&self) -> Vec<Category> {
+        let all = cases::look(&self.ctx, Cases::categories).unwrap_or_default();
+        all.iter().filter(|c| c.kind != Kind::Incident).cloned().collect()
     }
 
-    fn service(&self, code: &str) -> Result<&Category, Vec<Wrong>> {
-        let found = self.services().find(|c| c.code == code);
+    fn service(&self, code: &str) -> Result<Category, Vec<Wrong>> {
+        let found = self.services().into_iter().find(|c| c.code == code);
         found.ok_or_else(|| vec![wrong(404, format!("service_code {code} was not found"))])
     }
 

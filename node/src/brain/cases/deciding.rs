@@ -4,6 +4,7 @@ use super::letter::{self, Body, Letter, Pen, Step};
 use super::machine::{Opening, Refusal, common};
 use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, intake};
 use chrono::{DateTime, Utc};
+use citybrain_hub::state::State;
 use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb};
 use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::{Address, view};
@@ -45,7 +46,7 @@ impl Cases {
                 self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
             }
         } else {
-            let to = held.case.handing_to.as_ref().unwrap_or(&held.case.owner);
+            let to = held.case.bound_for();
             let body = Body::Ask { case: id.clone(), verb: Verb::Comment, ask, hops: 0 };
             let letter = self.letter(format!("{id}.press.{}", opening.id), to, held.case.urgent, body);
             drafts.extend(Pen { me: &self.me, now }.letter(&letter));
@@ -88,13 +89,17 @@ impl Cases {
         // Who asked for it; of a case that was taken: who gave it.
         to.extend(entry.from.as_ref());
         to.extend(entry.calls.iter());
+        // Whoever had it may still know whom to call.
+        let known = self.held.get(&case.id).map(|h| h.history.as_slice()).unwrap_or_default();
+        if case.forgotten {
+            to.extend(known.iter().map(|e| &e.node));
+        }
         to.sort_unstable();
         to.dedup();
         for to in to {
             // Those above the owner see its records; the others are told by the node above both.
             let is_mine = !to.covers(&entry.node) && common(&entry.node, to).as_ref() == Some(&self.me);
             if is_mine && *to != self.me {
-                let known = self.held.get(&case.id).map(|h| h.history.as_slice()).unwrap_or_default();
                 drafts.extend(self.copy_to(to, case, Some(entry), known, answers.as_deref(), now));
             }
         }
@@ -110,7 +115,7 @@ impl Cases {
         answers: Option<&str>,
         now: DateTime<Utc>,
     ) -> Option<Draft> {
-        let history = history[history.len().saturating_sub(letter::HISTORY_SENT)..].to_vec();
+        let history = letter::sent(history);
         let id = format!("{}.{}.{}.copy.{to}", case.id, case.term, case.version);
         let answers = answers.map(str::to_owned);
         let body = Body::Copy { case: case.clone(), entry: entry?.clone(), history, answers };
@@ -119,6 +124,24 @@ impl Cases {
 
     pub(super) fn letter(&self, id: String, to: &Address, urgent: bool, body: Body) -> Letter {
         Letter { id, from: self.me.clone(), via: None, to: to.clone(), urgent, body }
+    }
+
+    /// Where a letter turns down: on to a node that there is, or, a case, back to where it came from.
+    pub(super) fn send_down(&self, letter: &Letter, state: &State, now: DateTime<Utc>) -> Option<Draft> {
+        let pen = Pen { me: &self.me, now };
+        let Body::HandOver { case, .. } = &letter.body else { return pen.letter(letter) };
+        let (term, version) = case.order();
+        if self.held.get(&case.id).is_some_and(|h| h.sent_back == Some((term, version))) {
+            // It comes a second time, and its owner has it again already.
+            return None;
+        }
+        // Whoever has ever come up has told of itself. (A node without any word of itself has no children.)
+        if state.registry.is_empty() || state.registry.contains_key(&letter.to) {
+            return pen.letter(letter);
+        }
+        let why = format!("{} knows no node {}", self.me, letter.to);
+        let body = Body::SentBack { case: case.id.clone(), term, version, why };
+        pen.letter(&self.letter(format!("{}.sent-back", letter.id), &letter.from, letter.urgent, body))
     }
 
     /// Everything that a letter in the inbox leads to, and that it is done.
@@ -162,7 +185,7 @@ impl Cases {
                     return refused(Refusal::new("not-found", format!("{} knows no case `{case}`", self.me), ""));
                 };
                 if held.case.owner != self.me {
-                    let to = held.case.handing_to.as_ref().unwrap_or(&held.case.owner).clone();
+                    let to = held.case.bound_for().clone();
                     if *hops >= HOPS_MAX || to == letter.from || to == self.me {
                         return refused(Refusal::new("not-owner", format!("`{case}` is at {to}"), "ask there"));
                     }
@@ -182,6 +205,16 @@ impl Cases {
                         drafts
                     }
                 }
+            }
+            Body::SentBack { case, term, version, why } => {
+                let held = self.held.get(case).filter(|h| h.case.owner == self.me && h.case.handing_to.is_some());
+                let Some(held) = held.filter(|h| h.case.order() == (*term, *version)) else {
+                    return vec![done("known")];
+                };
+                let mut drafts = Vec::new();
+                let bounced = self.book().bounce(&held.case, why, now);
+                self.write(&bounced, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
+                drafts
             }
             Body::Copy { .. } | Body::Refused { .. } => vec![done("known")],
         }

@@ -2,9 +2,12 @@
 
 use super::letter::{Body, Letter};
 use super::{CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, WISHES_MAX, Wish, is_true};
-use citybrain_shared::case::{Booked, Case, Entry, Status};
-use citybrain_shared::record::{Direction, Header};
 use citybrain_shared::Pos;
+use citybrain_shared::case::{Booked, Case, Entry, Status};
+use citybrain_shared::config::cases::Category;
+use citybrain_shared::record::{Direction, Header};
+
+use std::sync::Arc;
 
 impl Cases {
     pub(super) fn fold(&mut self, case: &Case, entries: &[Entry]) {
@@ -12,13 +15,17 @@ impl Cases {
         self.index(&id, false);
         match self.held.get_mut(&id) {
             None => {
-                let held = Held { case: case.clone(), history: Vec::new(), contact: None, wishes: Vec::new() };
+                let (history, wishes) = (Vec::new(), Vec::new());
+                let held = Held { case: case.clone(), history, contact: None, sent_back: None, wishes };
                 self.held.insert(id.clone(), held);
             }
             Some(held) if case.order() > held.case.order() => held.case = case.clone(),
             Some(_) => {}
         }
         if let Some(held) = self.held.get_mut(&id) {
+            if held.case.forgotten {
+                held.contact = None;
+            }
             for entry in entries {
                 let key = |e: &Entry| (e.term, e.version);
                 if let Err(place) = held.history.binary_search_by_key(&key(entry), key) {
@@ -73,6 +80,21 @@ impl Cases {
         }
     }
 
+    /// Puts together what cases may be about: the nearest node that says something of a code or a name
+    /// is the one that counts.
+    pub(super) fn inherit(&mut self) {
+        let mut all: Vec<Category> = self.own_categories.to_vec();
+        // Deeper nodes sort behind those that they begin with.
+        for category in self.inherited.values().rev().flatten() {
+            let is_taken =
+                |c: &Category| [&category.code, &category.name].iter().any(|w| [&c.code, &c.name].contains(w));
+            if !all.iter().any(is_taken) {
+                all.push(category.clone());
+            }
+        }
+        self.categories = Arc::new(all);
+    }
+
     pub(super) fn settle(&mut self, answers: &str) {
         if let Some(pos) = self.inbox.iter().find(|(_, l)| l.id == answers).map(|(pos, _)| *pos) {
             self.inbox.remove(&pos);
@@ -89,6 +111,12 @@ impl Cases {
 
     pub(super) fn apply_letter(&mut self, pos: Pos, header: &Header<'_>, letter: Letter) {
         let own = header.origin.is_none();
+        if let (true, Body::SentBack { case, term, version, .. }) = (own, &letter.body)
+            && let Some(held) = self.held.get_mut(case)
+        {
+            held.sent_back = Some((*term, *version));
+            self.dirty.insert((Dirty::Case, case.clone()));
+        }
         if own && letter.from == self.me && letter.to != self.me {
             if let Body::Ask { case, verb, ask, .. } = &letter.body
                 && let Some(held) = self.held.get_mut(case)
@@ -128,12 +156,14 @@ impl Cases {
             }
             Body::HandOver { case, history, contact } => {
                 self.fold(case, history);
-                if let (Some(contact), Some(held)) = (contact, self.held.get_mut(&case.id)) {
+                if let (Some(contact), Some(held)) = (contact, self.held.get_mut(&case.id))
+                    && !held.case.forgotten
+                {
                     held.contact = Some(contact.clone());
                 }
                 self.post(pos, letter);
             }
-            Body::Ask { .. } => self.post(pos, letter),
+            Body::Ask { .. } | Body::SentBack { .. } => self.post(pos, letter),
             Body::Refused { case, answers, detail, .. } => {
                 if let Some(held) = self.held.get_mut(case)
                     && let Some(wish) = held.wishes.iter_mut().find(|w| w.id == *answers)

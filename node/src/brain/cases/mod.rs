@@ -11,18 +11,21 @@
 //! | [`check`] | what is wrong with categories, calendar and weights before a start |
 //! | [`letter`] | what a case's events look like, and how they find their way |
 //! | [`intake`] | events that open cases |
+//! | [`supervision`] | counts, times, what is overdue, came back, or is reported again and again |
 //! | [`rates`] | response, solution, satisfaction, counted |
 //!
 //! **Promises.** (1) At any moment at most one node may step a case, whatever is cut, killed, delayed
 //! or repeated. (2) Every node that a case's records reach ends up with the same copy. (3) A wish
 //! that was taken is done or refused, once. (4) A limit that passes is acted on once, also after a
-//! restart. (5) Names and telephone numbers leave a node only with a case that is handed over.
+//! restart. (5) Names and telephone numbers leave a node only with a case that is handed over,
+//! and go from all that have them when they are to be forgotten.
 //!
 //! **Format.** A step's record holds the whole case as the step left it and one line of history. A
 //! copy is the case with the highest (term, version) and the set of all lines: whatever order records
 //! come in, copies converge, and a gap heals with the next step. `term` counts hands, `version` steps;
 //! both go on across hands, so what a node wrote that had lost the case (restored from a backup) is
-//! recognised as older and answered with the newer copy.
+//! recognised as older and answered with the newer copy. A hand-over to a node that the one at the turn
+//! has never heard of comes back from there, once and for all.
 //!
 //! **Operation.** Opening and calling happen in the commit that takes their cause. Whatever depends on
 //! the newest copy (wishes from other nodes, cases handed here, timers) waits in an inbox that is
@@ -42,6 +45,7 @@ pub mod letter;
 pub mod machine;
 mod policy;
 pub mod rates;
+pub mod supervision;
 #[cfg(test)]
 mod tests;
 
@@ -49,12 +53,13 @@ pub use machine::{Opening, Refusal};
 
 use calendar::Calendar;
 use chrono::{DateTime, Utc};
+use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Case, Contact, Entry, Seat, Verb};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
 use citybrain_shared::record::{Direction, Draft, Header};
-use citybrain_shared::{Address, view};
+use citybrain_shared::view::{self, AccountRefused, CaseAccount, CasesImported};
 use letter::{Body, Letter, Pen, Step};
 use machine::{Book, Stepped};
 use serde::{Deserialize, Serialize};
@@ -85,6 +90,9 @@ pub struct Held {
     pub history: Vec<Entry>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<Contact>,
+    /// The hand-over, by (term, version), that this node could not send on and gave back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_back: Option<(u32, u32)>,
     /// What this node has asked the owner for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wishes: Vec<Wish>,
@@ -116,6 +124,7 @@ pub enum Told {
 enum Dirty {
     Case,
     Inbox,
+    Inherited,
 }
 
 /// What a booking is counted under.
@@ -124,7 +133,11 @@ type Place = (String, Option<DateTime<Utc>>, Seat);
 pub struct Cases {
     me: Address,
     calendar: Calendar,
+    /// The node's own, and those of the nodes above it that have no other meaning here.
     categories: Arc<Vec<Category>>,
+    own_categories: Arc<[Category]>,
+    /// Of each node above, as it last sent them.
+    inherited: BTreeMap<Address, Vec<Category>>,
     /// What this node itself offers.
     services: Vec<Service>,
     pub settings: Settings,
@@ -149,6 +162,8 @@ impl Cases {
             // A config with a calendar that does not read is refused at a start.
             calendar: Calendar::new(&config.calendar).unwrap_or_default(),
             categories: Arc::new(config.category.clone()),
+            own_categories: config.category.clone().into(),
+            inherited: BTreeMap::new(),
             services: config.service.clone(),
             settings: config.cases.clone(),
             held: BTreeMap::new(),
@@ -167,6 +182,11 @@ impl Cases {
 
     pub fn calendar(&self) -> &Calendar {
         &self.calendar
+    }
+
+    /// What cases may be about here: the node's own categories, then those of the nodes above it.
+    pub fn categories(&self) -> Arc<Vec<Category>> {
+        self.categories.clone()
     }
 
     pub fn get(&self, id: &str) -> Option<&Held> {
@@ -201,6 +221,21 @@ impl Cases {
         }
     }
 
+    /// The case that this key has opened, today or yesterday (a key is no other one at midnight).
+    ///
+    /// # Errors
+    /// There is none: the id of the one that it is to open.
+    pub fn keyed(&self, source: &str, key: &str, now: DateTime<Utc>) -> Result<String, String> {
+        let today = self.calendar.day(now);
+        let before = today.pred_opt().map(|day| intake::id(day, source, key));
+        let id = intake::id(today, source, key);
+        match before.filter(|id| self.held.contains_key(id)) {
+            Some(known) => Ok(known),
+            None if self.held.contains_key(&id) => Ok(id),
+            None => Err(id),
+        }
+    }
+
     /// May this node step the case?
     pub fn may_step(&self, id: &str) -> bool {
         self.held.get(id).is_some_and(|h| h.case.owner == self.me && h.case.handing_to.is_none())
@@ -218,6 +253,37 @@ impl Cases {
             self.write(answer, Some(&contact), None, now, &mut drafts);
         }
         (answer.unwrap_or(stepped).case, drafts)
+    }
+
+    /// Takes what another system tells of its cases, in this order; each is this node's own from then
+    /// on. Told twice, it is taken once.
+    pub fn import(&self, told: &[CaseAccount], by: &str, now_us: i64) -> (CasesImported, Vec<Draft>) {
+        let now = view::time_of(now_us);
+        let pen = Pen { me: &self.me, now };
+        let (mut became, mut drafts) = (CasesImported::default(), Vec::new());
+        // Two accounts of one case in one group: the second must see what the first has done.
+        let mut newest: BTreeMap<String, Case> = BTreeMap::new();
+        for told in told {
+            let id = intake::id(self.calendar.day(told.opened), &told.source, &told.id);
+            let known = newest.get(&id).or_else(|| self.held.get(&id).map(|h| &h.case));
+            let is_new = known.is_none();
+            match self.book().import(&id, told, known, by, now) {
+                Ok(None) => became.known += 1,
+                Ok(Some(stepped)) => {
+                    if is_new {
+                        became.opened += 1
+                    } else {
+                        became.changed += 1
+                    }
+                    drafts.push(pen.step(&stepped, None));
+                    newest.insert(id, stepped.case);
+                }
+                Err(Refusal { error, detail, .. }) => {
+                    became.refused.push(AccountRefused { id: told.id.clone(), error: error.into(), detail });
+                }
+            }
+        }
+        (became, drafts)
     }
 
     /// A wish made at this node: done if the case is ours, else sent to its owner. `wish` is a fresh id.
@@ -245,32 +311,11 @@ impl Cases {
         if ask.by.trim().is_empty() {
             return Err(Refusal::new("missing", "`by` is missing: who does it", "`--by NAME`"));
         }
-        let to = held.case.handing_to.as_ref().unwrap_or(&held.case.owner).clone();
+        let to = held.case.bound_for().clone();
         let body = Body::Ask { case: id.clone(), verb, ask: ask.clone(), hops: 0 };
         let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
         drafts.extend(Pen { me: &self.me, now }.letter(&letter));
         Ok((id, Told::Sent { to, wish: wish.to_owned() }, drafts))
-    }
-
-    /// Removes names and telephone numbers from this node's state; the log's own copy goes with its
-    /// segment.
-    ///
-    /// # Errors
-    /// When there is no such case, or nothing to forget.
-    pub fn forget(&self, id: &str, by: &str, now_us: i64) -> Result<(String, Vec<Draft>), Refusal> {
-        let held = self.find(id)?;
-        let id = held.case.id.clone();
-        if held.contact.is_none() {
-            return Err(Refusal::new("nothing-to-do", format!("{} keeps no contact data of `{id}`", self.me), ""));
-        }
-        let now = view::time_of(now_us);
-        let draft = Pen { me: &self.me, now }.local(
-            letter::FORGOTTEN,
-            &format!("{id}.forgotten.{now_us:x}"),
-            &id,
-            serde_json::json!({"case": id, "by": by}),
-        );
-        Ok((id, vec![draft]))
     }
 
     /// Cases that may be about the same: same category, open within a week of each other, and near.
@@ -321,9 +366,10 @@ impl Cases {
         drafts.push(pen.step(stepped, answers));
         let Some(to) = &stepped.case.handing_to else { return };
         let known = self.held.get(&stepped.case.id).map(|h| h.history.as_slice()).unwrap_or_default();
-        let mut history: Vec<Entry> = known[known.len().saturating_sub(letter::HISTORY_SENT)..].to_vec();
+        let mut history = letter::sent(known);
         history.push(stepped.entry.clone());
-        let contact = contact.filter(|c| self.settings.contact_travels && !c.is_empty()).cloned();
+        let may_travel = self.settings.contact_travels && !stepped.case.forgotten;
+        let contact = contact.filter(|c| may_travel && !c.is_empty()).cloned();
         let id = format!("{}.{}.{}.hand-over", stepped.case.id, stepped.case.term, stepped.case.version);
         let body = Body::HandOver { case: stepped.case.clone(), history, contact };
         drafts.extend(pen.letter(&self.letter(id, to, stepped.case.urgent, body)));

@@ -3,17 +3,18 @@
 use super::letter::{self, Body, Letter, Pen, Step};
 use super::machine::common;
 use super::{Cases, Dirty, Held, TOGETHER, intake, is_of_its_node, is_true};
+use crate::brain::services::{CATALOGUE, Catalogue};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Ask, Case, Contact};
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
-use citybrain_shared::{Pos, view};
+use citybrain_shared::{Address, Pos, view};
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::HashSet;
 
 impl Policy for Cases {
-    fn decide(&self, _: &State, now_us: i64, header: &Header<'_>, payload: &[u8]) -> Vec<Draft> {
+    fn decide(&self, state: &State, now_us: i64, header: &Header<'_>, payload: &[u8]) -> Vec<Draft> {
         if header.kind != Kind::Event {
             return Vec::new();
         }
@@ -38,9 +39,18 @@ impl Policy for Cases {
                     && header.direction == Direction::Up
                     && is_true(header, &letter)
                     && common(letter.sender(), &letter.to).as_ref() == Some(&self.me);
-                if turns { Pen { me: &self.me, now }.letter(&letter).into_iter().collect() } else { Vec::new() }
+                // Of its own it looks only after those cases that it has sent straight down.
+                let is_own = header.origin.is_none() && header.direction == Direction::Down;
+                match is_own {
+                    false if turns => self.send_down(&letter, state, now).into_iter().collect(),
+                    true if matches!(letter.body, Body::HandOver { .. }) => {
+                        let back = self.send_down(&letter, state, now);
+                        back.filter(|d| d.header().target != letter.to.as_str()).into_iter().collect()
+                    }
+                    _ => Vec::new(),
+                }
             }
-            "call" | "contact" | "forgotten" | "answered" => Vec::new(),
+            "call" | "contact" | "answered" => Vec::new(),
             _ => match letter::data::<Step>(payload) {
                 Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, now),
                 _ => Vec::new(),
@@ -97,6 +107,9 @@ impl Policy for Cases {
             #[serde(default)]
             letter: String,
         }
+        if header.name == CATALOGUE && header.kind == Kind::Event {
+            return self.apply_catalogue(header, payload);
+        }
         let Some(step) = header.name.strip_prefix(letter::PREFIX).filter(|_| header.kind == Kind::Event) else {
             return;
         };
@@ -107,12 +120,12 @@ impl Policy for Cases {
                 }
             }
             "call" => {}
-            "contact" | "forgotten" | "answered" => {
+            "contact" | "answered" => {
                 let Some(about) = letter::data::<About>(payload).filter(|_| header.origin.is_none()) else { return };
                 if step == "answered" {
                     self.settle(&about.letter);
-                } else if let Some(held) = self.held.get_mut(&about.case) {
-                    held.contact = (step == "contact").then_some(about.contact);
+                } else if let Some(held) = self.held.get_mut(&about.case).filter(|h| !h.case.forgotten) {
+                    held.contact = Some(about.contact);
                     self.dirty.insert((Dirty::Case, about.case));
                 }
             }
@@ -135,6 +148,10 @@ impl Policy for Cases {
             .into_iter()
             .map(|(what, key)| match what {
                 Dirty::Case => ([b"k", key.as_bytes()].concat(), self.held.get(&key).map(json)),
+                Dirty::Inherited => {
+                    let of = key.parse().ok().and_then(|of: Address| self.inherited.get(&of));
+                    ([b"g", key.as_bytes()].concat(), of.map(json))
+                }
                 Dirty::Inbox => {
                     let letter = key.parse().ok().and_then(|pos: u64| self.inbox.get(&pos));
                     ([b"i", key.as_bytes()].concat(), letter.map(json))
@@ -152,6 +169,10 @@ impl Policy for Cases {
         } else if let Some(pos) = text.strip_prefix('i') {
             let pos: u64 = pos.parse().map_err(|_| "its key is no position")?;
             self.inbox.insert(pos, serde_json::from_slice(value).map_err(|e| e.to_string())?);
+        } else if let Some(node) = text.strip_prefix('g') {
+            let node = Address::parse(node).map_err(|e| e.to_string())?;
+            self.inherited.insert(node, serde_json::from_slice(value).map_err(|e| e.to_string())?);
+            self.inherit();
         } else {
             return Err("its kind is not known to this build".into());
         }
@@ -160,6 +181,24 @@ impl Policy for Cases {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+impl Cases {
+    /// What a node above says that cases are about.
+    fn apply_catalogue(&mut self, header: &Header<'_>, payload: &[u8]) {
+        let Some(Catalogue { node, categories, .. }) = letter::data::<Catalogue>(payload) else { return };
+        if header.direction != Direction::Down
+            || header.origin.is_none()
+            || node == self.me
+            || !node.covers(&self.me)
+            || self.inherited.get(&node) == Some(&categories)
+        {
+            return;
+        }
+        self.dirty.insert((Dirty::Inherited, node.to_string()));
+        self.inherited.insert(node, categories);
+        self.inherit();
     }
 }
 

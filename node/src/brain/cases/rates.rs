@@ -6,17 +6,18 @@
 
 use super::Cases;
 use super::calendar::Calendar;
+use super::supervision::{District, key_of};
 use chrono::{DateTime, Datelike, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Case, ClosedReason, Satisfied, Solved, Status};
 use citybrain_shared::config::cases::Cases as Settings;
-use citybrain_shared::view::{RateBy, RateCounts, RatePeriod, RateRow};
+use citybrain_shared::view::{GroupBy, RateCounts, RatePeriod, RateRow};
 use std::collections::BTreeMap;
 
 /// What a question about rates asks for.
 #[derive(Clone, Debug)]
 pub struct Question {
-    pub by: RateBy,
+    pub by: GroupBy,
     pub period: RatePeriod,
     /// `2026-11-23`, `2026-11`, `2026`: only this one; without it each gets rows of its own.
     pub of: Option<String>,
@@ -27,7 +28,7 @@ pub struct Question {
 
 impl Cases {
     /// Rows by period and key, and their sum.
-    pub fn rates(&self, question: &Question, now: DateTime<Utc>) -> (Vec<RateRow>, RateRow) {
+    pub fn rates(&self, question: &Question, district: District<'_>, now: DateTime<Utc>) -> (Vec<RateRow>, RateRow) {
         let mut rows: BTreeMap<(String, String), RateCounts> = BTreeMap::new();
         let mut total = RateCounts::default();
         let under = question.under.as_ref().unwrap_or(&self.me);
@@ -46,7 +47,7 @@ impl Cases {
             }
             let counts = count(case, now);
             add(&mut total, &counts);
-            add(rows.entry((period, key_of(case, question.by))).or_default(), &counts);
+            add(rows.entry((period, key_of(case, question.by, &self.me, district))).or_default(), &counts);
         }
         let row = |((period, key), counts)| row(period, key, counts, &self.settings);
         (rows.into_iter().map(row).collect(), self::row(String::new(), "all".into(), total, &self.settings))
@@ -61,18 +62,6 @@ fn period_of(case: &Case, period: RatePeriod, calendar: &Calendar) -> Option<Str
         RatePeriod::Year => format!("{:04}", day.year()),
         RatePeriod::All => "all".into(),
     })
-}
-
-fn key_of(case: &Case, by: RateBy) -> String {
-    let some = |s: &str| if s.is_empty() { "-".to_owned() } else { s.to_owned() };
-    match by {
-        RateBy::Node => case.owner.to_string(),
-        RateBy::Category => some(&case.category),
-        RateBy::Department => some(&case.department),
-        RateBy::Governance => some(case.governance.as_deref().unwrap_or_default()),
-        RateBy::Channel => some(&case.channel),
-        RateBy::All => "all".into(),
-    }
 }
 
 /// What one case adds.

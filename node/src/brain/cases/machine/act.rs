@@ -174,6 +174,7 @@ impl Book<'_> {
             Verb::Withdraw => turn.end(Status::Withdrawn, ClosedReason::Withdrawn),
             Verb::Merge => more.push(turn.merge(ask, other)?),
             Verb::Comment => turn.need_text("what you want to say")?,
+            Verb::Forget => turn.case.forgotten = true,
             Verb::Exclude => {
                 let approved = turn.approved(ask, "why it is not counted")?;
                 turn.case.excluded = Some(approved);
@@ -235,6 +236,7 @@ fn past(verb: Verb) -> &'static str {
         Verb::Withdraw => "withdrawn",
         Verb::Merge => "merged",
         Verb::Comment => "comment",
+        Verb::Forget => "forgotten",
         Verb::Exclude => "excluded",
     }
 }

@@ -14,18 +14,18 @@
 //! |---|---|
 //! | here | what is known beside the case; how one begins, changes hands, and meets its time limits |
 //! | [`act`] | a wish, done or refused |
+//! | [`import`] | a case as another system tells of it |
 //! | [`turn`] | one step being made: clocks, and the parts that steps share |
 
 mod act;
+mod import;
 mod turn;
 
 use super::calendar::Calendar;
 use chrono::{DateTime, Utc};
-use citybrain_shared::Address;
-use citybrain_shared::case::{
-    Booked, Booking, Case, ClosedReason, Entry, Kind, Place, Role, Status, Verb,
-};
+use citybrain_shared::case::{Booked, Booking, Case, ClosedReason, Entry, Kind, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::{Cases as Settings, Category, Limit, Missed, Unit};
+use citybrain_shared::{Address, Tier};
 use turn::{TEXT_MAX, Turn, cut};
 
 /// What the machine knows beside the case: this node, its calendar, its categories.
@@ -119,8 +119,9 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
         Verb::Report | Verb::Rate if case.assists.is_empty() => Err("nobody was summoned"),
         Verb::Reopen if merged => Err("it was merged into another: reopen that one"),
         Verb::Reopen => is(&[Closed]),
+        Verb::Forget if case.forgotten => Err("it is forgotten already"),
         Verb::Exclude if case.excluded.is_some() => Err("it is excluded already"),
-        Verb::Report | Verb::Rate | Verb::Comment | Verb::Exclude => Ok(()),
+        Verb::Report | Verb::Rate | Verb::Comment | Verb::Exclude | Verb::Forget => Ok(()),
         Verb::Contact | Verb::Resume | Verb::Escalate | Verb::Withdraw | Verb::Merge if status.is_open() => Ok(()),
         Verb::Contact | Verb::Resume | Verb::Escalate | Verb::Withdraw | Verb::Merge => Err(""),
     }
@@ -130,7 +131,7 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
 fn roles(verb: Verb) -> &'static [Role] {
     use Role::{Resident, Supervisor, Worker};
     match verb {
-        Verb::Verify | Verb::Close | Verb::Exclude => &[Supervisor],
+        Verb::Verify | Verb::Close | Verb::Exclude | Verb::Forget => &[Supervisor],
         Verb::Evaluate | Verb::Withdraw | Verb::Reopen => &[Resident, Supervisor],
         Verb::Comment => &[Resident, Worker, Supervisor],
         _ => &[Worker, Supervisor],
@@ -162,12 +163,41 @@ impl Book<'_> {
             true => Kind::Incident,
             false => opening.kind.or(category.map(|c| c.kind)).unwrap_or(Kind::Appeal),
         };
-        let name = category.map(|c| c.name.clone()).unwrap_or_default();
-        let case = Case {
+        let (by, sos, named) = (opening.by.clone(), opening.sos, opening.category.clone());
+        let mut case = self.blank(opening, now);
+        case.kind = kind;
+        case.urgent = sos;
+        case.reach = category.map_or(case.reach, |c| c.reach);
+        case.category = category.map_or(code, |c| c.code.clone());
+        case.category_name = category.map(|c| c.name.clone()).unwrap_or_default();
+        if case.title.is_empty() {
+            case.title = if case.category_name.is_empty() { named } else { case.category_name.clone() };
+        }
+        case.department = category.map(|c| c.department.clone()).unwrap_or_default();
+        case.governance = case.governance.take().or_else(|| category.and_then(|c| c.governance.clone()));
+        let mut turn = Turn::new(self, &case, "submitted", &by, None, None, now);
+        turn.start_clock("response", category.and_then(|c| c.response));
+        if sos {
+            if self.me.parent().is_some() {
+                let limit = Limit { amount: self.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) };
+                turn.start_clock("climb", Some(limit));
+            }
+            turn.entry.calls.push(self.me.clone());
+        } else if let Some(to) = case.booking.as_ref().map(|b| b.node.clone()) {
+            turn.hand_to(to);
+        } else if let Some(to) = category.and_then(|c| c.tier).and_then(|tier| ancestor(self.me, tier)) {
+            turn.hand_to(to);
+        }
+        turn.done()
+    }
+
+    /// A case of this node with which nothing has been done: what the opening itself says.
+    fn blank(&self, opening: Opening, now: DateTime<Utc>) -> Case {
+        Case {
             id: opening.id,
             term: 1,
             version: 0,
-            kind,
+            kind: opening.kind.unwrap_or(Kind::Appeal),
             status: Status::Submitted,
             owner: self.me.clone(),
             handing_to: None,
@@ -175,22 +205,20 @@ impl Book<'_> {
             opened: now,
             changed: now,
             event: opening.event,
+            imported: None,
             button: opening.button,
-            urgent: opening.sos,
-            reach: category.map_or(citybrain_shared::Tier::City, |c| c.reach),
-            category: category.map_or(code, |c| c.code.clone()),
-            title: match opening.title.as_str() {
-                "" if name.is_empty() => opening.category.clone(),
-                "" => name.clone(),
-                title => cut(title, 200),
-            },
-            category_name: name,
-            department: category.map(|c| c.department.clone()).unwrap_or_default(),
-            governance: opening.governance.or_else(|| category.and_then(|c| c.governance.clone())),
+            urgent: false,
+            reach: Tier::City,
+            category: opening.category,
+            category_name: String::new(),
+            department: String::new(),
+            governance: opening.governance,
             channel: opening.channel,
+            title: cut(&opening.title, 200),
             description: cut(&opening.description, TEXT_MAX),
             place: opening.place,
             has_contact: opening.has_contact,
+            forgotten: false,
             unit: String::new(),
             dispatched_by: Vec::new(),
             dispatched: None,
@@ -217,21 +245,7 @@ impl Book<'_> {
             booking: opening.booking,
             closed: None,
             closed_reason: None,
-        };
-        let mut turn = Turn::new(self, &case, "submitted", &opening.by, None, None, now);
-        turn.start_clock("response", category.and_then(|c| c.response));
-        if opening.sos {
-            if self.me.parent().is_some() {
-                let limit = Limit { amount: self.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) };
-                turn.start_clock("climb", Some(limit));
-            }
-            turn.entry.calls.push(self.me.clone());
-        } else if let Some(to) = case.booking.as_ref().map(|b| b.node.clone()) {
-            turn.hand_to(to);
-        } else if let Some(to) = category.and_then(|c| c.tier).and_then(|tier| ancestor(self.me, tier)) {
-            turn.hand_to(to);
         }
-        turn.done()
     }
 
     /// Takes a case that was handed here; `case` is what came with the hand-over.
@@ -241,6 +255,17 @@ impl Book<'_> {
         turn.case.handing_to = None;
         turn.case.term += 1;
         turn.entry.term = turn.case.term;
+        turn.done()
+    }
+
+    /// It could not be handed over, and is this node's again; `why` says what was in the way.
+    pub fn bounce(&self, case: &Case, why: &str, now: DateTime<Utc>) -> Stepped {
+        let mut turn = Turn::new(self, case, "came-back", "hand-over", None, None, now);
+        let to = turn.case.handing_to.take();
+        // Whoever was to return it would have been this node.
+        turn.case.dispatched_by.pop_if(|last| last == self.me);
+        turn.entry.to = to.map(|to| to.to_string());
+        turn.entry.text = why.to_owned();
         turn.done()
     }
 
@@ -302,7 +327,7 @@ impl Book<'_> {
 }
 
 /// The ancestor of that tier, if it is one and not the node itself.
-pub fn ancestor(me: &Address, tier: citybrain_shared::Tier) -> Option<Address> {
+pub fn ancestor(me: &Address, tier: Tier) -> Option<Address> {
     let mut at = me.parent();
     while let Some(a) = at {
         if a.tier() == tier {

@@ -3,9 +3,7 @@
 use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{
-    Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Role, Solved, Status,
-};
+use citybrain_shared::case::{Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Role, Solved, Status};
 use citybrain_shared::config::cases::{Category, Limit, Unit};
 
 /// Characters of a reason, a result or a comment. What is longer belongs into an attachment.
