@@ -27,6 +27,8 @@ use std::sync::Arc;
 
 const CASES_DEFAULT: usize = 100;
 const CASES_MAX: usize = 1000;
+/// Cases that are looked at in one go: the state stays locked for a millisecond or two.
+const SLICE: usize = 2_000;
 /// Accounts in one import: one group of records, a few milliseconds of work.
 const ACCOUNTS_MAX: usize = 256;
 
@@ -81,31 +83,55 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
             && (!wanted.reopened || c.reopened > 0)
             && (!wanted.urgent || c.urgent)
     };
-    let answer = look(&ctx, |cases| {
-        let mut page = Vec::new();
-        let (mut fit, mut open, mut overdue, mut more) = (0, 0, 0, false);
-        for case in cases.iter().rev().map(|h| &h.case) {
-            if case.status.is_open() {
-                open += 1;
-                overdue += u64::from(case.is_overdue(now));
-            }
-            if !fits(case) {
-                continue;
-            }
-            fit += 1;
-            if wanted.after.as_ref().is_some_and(|after| case.id >= *after) {
-                continue;
-            }
-            if page.len() < limit {
-                page.push(case.clone());
-            } else {
-                more = true;
-            }
-        }
-        let next = page.last().filter(|_| more).map(|c: &Case| c.id.clone());
-        view::Cases { cases: page, fit, open, overdue, next }
+    let (all, open, overdue) = look(&ctx, |cases| {
+        let open = cases.open_ones();
+        (cases.count() as u64, open.len() as u64, open.filter(|h| h.case.is_overdue(now)).count() as u64)
     })?;
-    Ok(ctx.answer(answer))
+    let only_open = wanted.overdue || status.map_or(wanted.status.as_deref() == Some("open"), Status::is_open);
+    let is_any = wanted.is_any();
+    let (mut page, mut fit, mut more): (Vec<Case>, u64, bool) = (Vec::new(), 0, false);
+    let mut before = wanted.after.clone().filter(|_| is_any);
+    loop {
+        let last = look(&ctx, |cases| {
+            let (mut seen, mut last) = (0, None);
+            for case in cases.before(before.as_deref(), only_open).map(|h| &h.case).take(SLICE) {
+                (seen, last) = (seen + 1, Some(&case.id));
+                if !fits(case) {
+                    continue;
+                }
+                fit += 1;
+                if wanted.after.as_ref().is_some_and(|after| case.id >= *after) {
+                    continue;
+                }
+                if page.len() < limit {
+                    page.push(case.clone());
+                } else {
+                    more = true;
+                    if is_any {
+                        return None;
+                    }
+                }
+            }
+            last.filter(|_| seen == SLICE).cloned()
+        })?;
+        let Some(last) = last else { break };
+        before = Some(last);
+    }
+    if is_any {
+        fit = all;
+    }
+    let next = page.last().filter(|_| more).map(|c| c.id.clone());
+    Ok(ctx.answer(view::Cases { cases: page, fit, open, overdue, next }))
+}
+
+impl Wanted {
+    /// Does every case fit?
+    fn is_any(&self) -> bool {
+        let Wanted { status, category, kind, owner, mine, overdue, reopened, urgent, limit: _, after: _ } = self;
+        status.as_deref().is_none_or(|s| s == "all")
+            && (category.is_none() && kind.is_none() && owner.is_none())
+            && !(*mine || *overdue || *reopened || *urgent)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -293,7 +293,7 @@ impl Desk {
         let (from, to) = ask::span(ends.0, ends.1, self.ctx.as_of()).map_err(|w| vec![w])?;
         let found = cases::look(&self.ctx, |all| {
             let mut found: Vec<(DateTime<Utc>, Body)> = Vec::new();
-            for held in all.iter().filter(|h| is_public(&h.case) && h.case.changed >= from) {
+            for held in all.changed_since(from).filter(|h| is_public(&h.case)) {
                 for entry in held.history.iter().filter(|e| from <= e.at && e.at <= to) {
                     if let Some(status) = update_status(&held.case, entry) {
                         found.push((entry.at, update(&held.case, entry, status)));

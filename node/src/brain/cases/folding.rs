@@ -40,7 +40,8 @@ impl Cases {
         self.index(&id, true);
         self.dirty.insert((Dirty::Case, id));
         while self.held.len() > CASES_MAX {
-            let Some((_, id)) = self.over.pop_first() else { break };
+            let Some((_, id)) = self.over.first().cloned() else { break };
+            self.index(&id, false);
             self.held.remove(&id);
             self.dirty.insert((Dirty::Case, id));
         }
@@ -61,7 +62,10 @@ impl Cases {
             let seats = self.given.entry((b.service.clone(), b.at, b.seat)).or_default();
             *seats = if put { *seats + b.seats } else { seats.saturating_sub(b.seats) };
         }
+        let changed = (case.changed.timestamp_micros(), id.to_owned());
         if !put {
+            self.changed.remove(&changed);
+            self.open.remove(id);
             for timer in timers {
                 self.due.remove(&timer);
             }
@@ -71,11 +75,14 @@ impl Cases {
             }
             return;
         }
+        self.changed.insert(changed);
         self.buttons.extend(button);
         if case.owner == self.me && case.handing_to.is_none() {
             self.due.extend(timers);
         }
-        if !case.status.is_open() {
+        if case.status.is_open() {
+            self.open.insert(id.to_owned());
+        } else {
             self.over.insert(over);
         }
     }

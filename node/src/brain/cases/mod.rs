@@ -64,6 +64,7 @@ use letter::{Body, Letter, Pen, Step};
 use machine::{Book, Stepped};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// Cases that a node holds, about 3 KB each. A city of 10,000 cases a day holds three weeks.
@@ -148,6 +149,10 @@ pub struct Cases {
     due: BTreeSet<(i64, String, String)>,
     /// Seats that were given of this node's services: by service, begin and kind.
     given: BTreeMap<Place, u32>,
+    /// Open cases.
+    open: BTreeSet<String>,
+    /// All, by when they last changed: µs since 1970.
+    changed: BTreeSet<(i64, String)>,
     /// Cases that are over, by when.
     over: BTreeSet<(i64, String)>,
     /// Open incidents that began here, by their buttons.
@@ -169,6 +174,8 @@ impl Cases {
             held: BTreeMap::new(),
             inbox: BTreeMap::new(),
             due: BTreeSet::new(),
+            open: BTreeSet::new(),
+            changed: BTreeSet::new(),
             over: BTreeSet::new(),
             buttons: BTreeSet::new(),
             given: BTreeMap::new(),
@@ -196,6 +203,29 @@ impl Cases {
     /// All cases, oldest id first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Held> {
         self.held.values()
+    }
+
+    pub fn count(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Open ones, oldest id first.
+    pub fn open_ones(&self) -> impl ExactSizeIterator<Item = &Held> {
+        self.open.iter().map(|id| &self.held[id])
+    }
+
+    /// Cases before this id, newest first; all of them, or the open ones.
+    pub fn before<'a>(&'a self, id: Option<&str>, only_open: bool) -> Box<dyn Iterator<Item = &'a Held> + 'a> {
+        let ids = (Bound::Unbounded, id.map_or(Bound::Unbounded, Bound::Excluded));
+        if only_open {
+            return Box::new(self.open.range::<str, _>(ids).rev().map(|id| &self.held[id]));
+        }
+        Box::new(self.held.range::<str, _>(ids).rev().map(|(_, held)| held))
+    }
+
+    /// Cases that have changed then or later, the longest unchanged first.
+    pub fn changed_since(&self, then: DateTime<Utc>) -> impl Iterator<Item = &Held> {
+        self.changed.range((then.timestamp_micros(), String::new())..).map(|(_, id)| &self.held[id])
     }
 
     /// The one case whose id is this, begins with this, or ends with this after the day.
@@ -331,11 +361,10 @@ impl Cases {
         let fits = |other: &&Case| {
             other.id != case.id
                 && other.category == case.category
-                && other.status.is_open()
                 && (other.opened - case.opened).num_days().abs() <= 7
                 && near(other)
         };
-        self.held.values().map(|h| &h.case).filter(fits).take(10).collect()
+        self.open_ones().map(|h| &h.case).filter(fits).take(10).collect()
     }
 
     fn step(
