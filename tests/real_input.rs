@@ -158,7 +158,13 @@ fn made_up(dir: &Path, rows: u64) -> PathBuf {
     );
     // The spring change of the clock (2018-03-11) lies between opening and closing.
     let first = chrono::NaiveDate::from_ymd_opt(2018, 3, 8).expect("a day").and_hms_opt(9, 0, 0).expect("a time");
-    let shown = |t: chrono::NaiveDateTime| t.format("%m/%d/%Y %I:%M:%S %p").to_string();
+    let gap = chrono::NaiveDate::from_ymd_opt(2018, 3, 11).expect("a day").and_hms_opt(2, 0, 0).expect("a time");
+    let shown = |t: chrono::NaiveDateTime| {
+        // No clock showed the hour that the change left out.
+        let is_skipped = (gap..gap + chrono::TimeDelta::hours(1)).contains(&t);
+        let t = if is_skipped { t + chrono::TimeDelta::hours(1) } else { t };
+        t.format("%m/%d/%Y %I:%M:%S %p").to_string()
+    };
     for n in 0..rows {
         let (apc, council, zip) = areas[(n * 7 % 8) as usize];
         let (kind, owner) = kinds[(n * n % 3) as usize];

@@ -28,7 +28,7 @@ use std::sync::Arc;
 const CASES_DEFAULT: usize = 100;
 const CASES_MAX: usize = 1000;
 /// Cases that are looked at in one go: the state stays locked for a millisecond or two.
-const SLICE: usize = 2_000;
+pub(super) const SLICE: usize = 2_000;
 /// Accounts in one import: one group of records, a few milliseconds of work.
 const ACCOUNTS_MAX: usize = 256;
 

@@ -1,11 +1,12 @@
 //! What whoever supervises asks: rates, counts, and what needs a look.
 
+use super::cases::SLICE;
 use super::guard::Caller;
 use super::{Ctx, Refusal, query};
 use crate::brain::Brain;
 use crate::brain::cases::Cases;
-use crate::brain::cases::rates::Question;
-use crate::brain::cases::supervision::{District, Scope};
+use crate::brain::cases::rates::{self, Question};
+use crate::brain::cases::supervision::{self, District, Scope};
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
@@ -40,14 +41,13 @@ impl Default for Rated {
     }
 }
 
-pub async fn rates(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+pub async fn rated(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
     let Rated { by, period, of, under, category } = query(&uri)?;
     let now = ctx.as_of();
-    let question = Question { by, period, of, under, category };
-    let (mut rows, total, s) = look(&ctx, |cases, district| {
-        let (rows, total) = cases.rates(&question, district, now);
-        (rows, total, cases.settings.clone())
-    })?;
+    let mut counting = rates::Counting::new(Question { by, period, of, under, category });
+    sweep(&ctx, |cases, case, district| counting.add(cases, case, district, now))?;
+    let s = look(&ctx, |cases, _| cases.settings.clone())?;
+    let (mut rows, total) = counting.done(&s);
     let rank = |r: &view::RateRow| std::cmp::Reverse(r.score.map(|s| (s * 100.0).round() as i64));
     rows.sort_by(|a, b| (&a.period, rank(a), &a.key).cmp(&(&b.period, rank(b), &b.key)));
     rows.truncate(ROWS_MAX);
@@ -78,11 +78,13 @@ impl Default for Counted {
 }
 
 /// `GET /v1/case-stats`: how many there are of each, and how long they took.
-pub async fn stats(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+pub async fn counted(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
     let Counted { by, under, category, days } = query(&uri)?;
     let now = ctx.as_of();
     let scope = Scope { under, category, since: since(&ctx, days) };
-    let (mut rows, total) = look(&ctx, |cases, district| cases.stats(by, &scope, district, now))?;
+    let mut counting = supervision::Counting::new(by, scope);
+    sweep(&ctx, |cases, case, district| counting.add(cases, case, district, now))?;
+    let (mut rows, total) = counting.done();
     rows.sort_by(|a, b| b.cases.cmp(&a.cases).then_with(|| a.key.cmp(&b.key)));
     rows.truncate(ROWS_MAX);
     Ok(ctx.answer(view::CaseStats { by, rows, total, at: now }))
@@ -101,7 +103,7 @@ pub struct Watched {
 }
 
 /// `GET /v1/supervision`: overdue, reopened, hot spots, repeat callers.
-pub async fn supervision(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
+pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let Watched { under, category, days, limit, again } = query(&uri)?;
     let now = ctx.as_of();
     let scope = Scope { under, category, since: since(&ctx, days) };
@@ -124,6 +126,26 @@ pub async fn supervision(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) ->
 
 fn since(ctx: &Ctx, days: Option<u32>) -> Option<chrono::DateTime<chrono::Utc>> {
     Some(ctx.as_of() - TimeDelta::days(days?.into()))
+}
+
+/// Shows every case once, some at a time: the state is free in between. What changes meanwhile is
+/// counted as it was or as it is, and a case once.
+fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Case, District<'_>)) -> Result<(), Refusal> {
+    let mut after: Option<String> = None;
+    loop {
+        let last = look(ctx, |cases, district| {
+            let (mut seen, mut last) = (0, None);
+            for held in cases.behind(after.as_deref()).take(SLICE) {
+                (seen, last) = (seen + 1, Some(&held.case.id));
+                each(cases, &held.case, district);
+            }
+            last.filter(|_| seen == SLICE).cloned()
+        })?;
+        match last {
+            Some(last) => after = Some(last),
+            None => return Ok(()),
+        }
+    }
 }
 
 /// Looks at the cases, with what is known of the nodes' districts.

@@ -223,6 +223,13 @@ impl Cases {
         Box::new(self.held.range::<str, _>(ids).rev().map(|(_, held)| held))
     }
 
+    /// Cases behind this id, oldest first.
+    pub fn behind(&self, id: Option<&str>) -> impl Iterator<Item = &Held> {
+        self.held
+            .range::<str, _>((id.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
+            .map(|(_, held)| held)
+    }
+
     /// Cases that have changed then or later, the longest unchanged first.
     pub fn changed_since(&self, then: DateTime<Utc>) -> impl Iterator<Item = &Held> {
         self.changed.range((then.timestamp_micros(), String::new())..).map(|(_, id)| &self.held[id])

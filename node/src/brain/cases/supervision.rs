@@ -62,23 +62,6 @@ impl Cases {
         self.held.values().filter(|h| scope.holds(&self.me, &h.case))
     }
 
-    /// How many there are of each, and how long they took: by key, and of all.
-    pub fn stats(
-        &self,
-        by: GroupBy,
-        scope: &Scope,
-        district: District<'_>,
-        now: DateTime<Utc>,
-    ) -> (Vec<StatsRow>, StatsRow) {
-        let mut groups: BTreeMap<String, Pile> = BTreeMap::new();
-        let mut all = Pile::default();
-        for held in self.within(scope) {
-            groups.entry(key_of(&held.case, by, &self.me, district)).or_default().add(&held.case, now);
-            all.add(&held.case, now);
-        }
-        (groups.into_iter().map(|(key, pile)| pile.row(key)).collect(), all.row("all".into()))
-    }
-
     /// Open cases over a limit, the longest first.
     pub fn overdue(&self, scope: &Scope, now: DateTime<Utc>) -> Vec<&Case> {
         let over =
@@ -126,6 +109,32 @@ impl Cases {
             calls.into_values().filter(|c| c.len() as u64 >= min).map(|c| caller(&c, shown)).collect();
         all.sort_by(|a, b| b.cases.cmp(&a.cases).then_with(|| a.ids.cmp(&b.ids)));
         all
+    }
+}
+
+/// How many there are of each, and how long they took, counted case by case.
+pub struct Counting {
+    by: GroupBy,
+    scope: Scope,
+    groups: BTreeMap<String, Pile>,
+    all: Pile,
+}
+
+impl Counting {
+    pub fn new(by: GroupBy, scope: Scope) -> Counting {
+        Counting { by, scope, groups: BTreeMap::new(), all: Pile::default() }
+    }
+
+    pub fn add(&mut self, cases: &Cases, case: &Case, district: District<'_>, now: DateTime<Utc>) {
+        if self.scope.holds(&cases.me, case) {
+            self.groups.entry(key_of(case, self.by, &cases.me, district)).or_default().add(case, now);
+            self.all.add(case, now);
+        }
+    }
+
+    /// By key, and of all.
+    pub fn done(self) -> (Vec<StatsRow>, StatsRow) {
+        (self.groups.into_iter().map(|(key, pile)| pile.row(key)).collect(), self.all.row("all".into()))
     }
 }
 

@@ -500,8 +500,16 @@ fn play(world: &mut World, moves: &[Move]) {
 fn rates_of(cases: &Cases, under: Option<&str>) -> (Vec<view::RateRow>, RateCounts) {
     let question =
         Question { by: GroupBy::Node, period: RatePeriod::Day, of: None, under: under.map(a), category: None };
-    let (rows, total) = cases.rates(&question, &|_| None, view::time_of(START));
+    let mut counting = rates::Counting::new(question);
+    cases.iter().for_each(|h| counting.add(cases, &h.case, &|_| None, view::time_of(START)));
+    let (rows, total) = counting.done(&cases.settings);
     (rows, total.counts)
+}
+
+fn stats_of(cases: &Cases, by: GroupBy, now: DateTime<Utc>) -> (Vec<view::StatsRow>, view::StatsRow) {
+    let mut counting = supervision::Counting::new(by, Scope::default());
+    cases.iter().for_each(|h| counting.add(cases, &h.case, &district, now));
+    counting.done()
 }
 
 fn district(of: &Address) -> Option<String> {
@@ -585,11 +593,11 @@ proptest! {
             // However it is cut, the pieces are the whole; and each child says of itself what is said of it.
             let now = view::time_of(world.now);
             for by in [GroupBy::Child, GroupBy::District, GroupBy::Channel, GroupBy::Governance, GroupBy::Status] {
-                let (rows, all) = cases.stats(by, &Scope::default(), &district, now);
+                let (rows, all) = stats_of(cases, by, now);
                 let sum = rows.iter().map(counts).fold([0; 11], plus);
                 prop_assert_eq!(sum, counts(&all), "{:?} at {}", by, n);
                 for row in rows.iter().filter(|r| by == GroupBy::Child && r.key != n) {
-                    let own = world.places[row.key.as_str()].cases.stats(by, &Scope::default(), &district, now).1;
+                    let own = stats_of(&world.places[row.key.as_str()].cases, by, now).1;
                     prop_assert_eq!(counts(row), counts(&own), "{} of {}", &row.key, n);
                     prop_assert_eq!(row.took, own.took);
                 }
@@ -859,7 +867,7 @@ fn what_another_system_tells_is_taken_once_and_in_its_own_time() {
     assert_eq!((held.case.escalations, held.case.title.as_str()), (0, "Bulky Items"));
     let total = |world: &World, at: &str| {
         let now = view::time_of(world.now);
-        world.places[at].cases.stats(GroupBy::All, &Scope::default(), &|_| None, now).1
+        stats_of(&world.places[at].cases, GroupBy::All, now).1
     };
     assert_eq!((total(&world, "c").late, total(&world, "c").in_time), (1, 0));
 
