@@ -457,6 +457,14 @@ fn the_demo_accounts_for_every_event() {
     assert_eq!(account["committed"]["city"], 300, "{account}");
     assert_eq!(account["notice"]["targets"], account["notice"]["delivered"]);
     assert_eq!(account["killed"].as_array().map(Vec::len), Some(2), "{account}");
+    let cases = &account["cases"];
+    for key in ["missing", "different", "owners_wrong"] {
+        assert_eq!(cases[key], 0, "{key}: {cases}");
+    }
+    // Nine appeals, of which three are still worked on and one was not solved.
+    let of = |key: &str| cases["rates"][key].as_u64();
+    assert_eq!((of("dispatched"), of("solved"), of("unsolved")), (Some(9), Some(5), Some(1)), "{cases}");
+    assert!(cases["sos"]["to_city_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{cases}");
 }
 
 #[test]

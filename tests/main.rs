@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `layers` | who may import whom, and where sled, rumqttc and the codec are named |
 //! | `cases` | pressed, answered, handed over, closed and counted, whatever is cut or killed |
+//! | `real_input` | cities' own service requests as cases: every count and time as their files say |
 //! | `rules` | rules fire, alarms climb, are acknowledged and cleared, whatever is killed |
 //! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
@@ -43,6 +44,7 @@ mod open311;
 mod operations;
 mod ops;
 mod outside_broker;
+mod real_input;
 mod rules;
 mod schemas;
 mod tree;

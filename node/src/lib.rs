@@ -14,6 +14,7 @@
 //! | [`tokens`] | who may ask a node over HTTP |
 //! | [`top`] | a live screen of a node and its tree |
 //! | [`demo`] | a whole city of real processes, broken and counted |
+//! | [`bring`] | cases of another system, brought into a tree |
 //! | [`replay`] | plays a file of rows into a running node |
 //! | [`mqtt_publisher`] | a sender that keeps what is not acknowledged |
 //! | [`cli`] | the command line: one file a noun, one that prints |
@@ -24,6 +25,7 @@
 pub mod announce;
 pub mod api;
 pub mod brain;
+pub mod bring;
 pub mod check;
 pub mod cli;
 pub mod config;

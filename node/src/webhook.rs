@@ -20,9 +20,10 @@ use citybrain_hub::engine::{self, Haste};
 use citybrain_hub::log;
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::WEBHOOK;
+use citybrain_shared::case;
 use citybrain_shared::config::{Config, Webhook};
 use citybrain_shared::record::{Direction, Header, Kind};
-use citybrain_shared::{Pos, event};
+use citybrain_shared::{Lane, Pos, event};
 use hmac::{Hmac, Mac};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use sha2::Sha256;
@@ -46,8 +47,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// What `Retry-After` may ask for at most.
 const RETRY_AFTER_MAX_S: u64 = 3_600;
 
-/// Types in which people say who and where they are: only for a webhook that names exactly this type.
-const PERSONAL: [&str; 2] = ["city.appeal", "city.sos"];
 /// The node's own post, with names in it: for nobody.
 const PRIVATE: [&str; 2] = [crate::brain::cases::letter::CONTACT, crate::brain::cases::letter::LETTER];
 
@@ -331,7 +330,10 @@ fn fits(types: &[String], sources: &[String], header: &Header<'_>, payload: &[u8
         return false;
     }
     let is_named = types.iter().any(|t| t == kind);
-    if PERSONAL.iter().any(|p| kind == *p || kind.strip_prefix(p).is_some_and(|rest| rest.starts_with('.'))) {
+    // In what opens a case, or is called like an appeal, people say who and where they are: it goes
+    // only to a webhook that names exactly this type.
+    let is_appeal = kind.strip_prefix(case::APPEAL).is_some_and(|rest| rest.starts_with('.'));
+    if is_appeal || case::opens_case(kind, header.lane == Lane::Urgent, payload) {
         return is_named && is_from(sources, payload);
     }
     (types.is_empty() || types.iter().any(|t| kind.starts_with(t.as_str()))) && is_from(sources, payload)

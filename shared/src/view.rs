@@ -18,12 +18,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+mod accounts;
 mod cases;
 mod inspect;
 mod services;
+mod supervision;
+pub use accounts::*;
 pub use cases::*;
 pub use inspect::*;
 pub use services::*;
+pub use supervision::*;
 
 /// Response header: the address of the node whose record a stream is.
 pub const HEADER_NODE: &str = "citybrain-node";

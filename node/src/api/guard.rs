@@ -48,7 +48,7 @@ fn needed(method: &Method, path: &str) -> Option<Role> {
 
 fn is_case_work(path: &str) -> bool {
     path == "/v1/cases"
-        || path.starts_with("/v1/cases/")
+        || (path.starts_with("/v1/cases/") && path != "/v1/cases/import")
         || (path.starts_with("/v1/services/") && path.ends_with("/requests"))
 }
 

@@ -19,7 +19,8 @@
 //! | `/v1/held` | [`downward`]: and of what goes down |
 //! | `/v1/alarms`, `/v1/alarms/{id}`, POST `/v1/alarms/{id}/ack`, `clear`, `shelve` | [`alarms`] |
 //! | `/v1/rules`, POST `/v1/reload` | [`alarms`]: rules in force, and newer ones |
-//! | `/v1/cases`, `/v1/cases/{id}`, POST `/v1/cases`, POST `/v1/cases/{id}/{step}`, `/v1/rates` | [`cases`] |
+//! | `/v1/cases`, `/v1/cases/{id}`, POST `/v1/cases`, POST `/v1/cases/{id}/{step}`, POST `/v1/cases/import` | [`cases`] |
+//! | `/v1/rates`, `/v1/case-stats`, `/v1/supervision` | [`supervision`] |
 //! | `/v1/services`, `/v1/services/{code}`, POST `/v1/services/{code}/requests`, `/v1/scenes`, `/v1/scenes.geojson` | [`services`] |
 //! | `/open311/v2/…` | [`open311`]: cases for the apps that speak it |
 //! | POST `/v1/send`, POST `/v1/events` | [`intake`]: answers after the fsync |
@@ -49,6 +50,7 @@ pub mod road;
 mod services;
 mod settle;
 mod status;
+mod supervision;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -175,9 +177,12 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/v1/rules", get(alarms::rules))
         .route("/v1/reload", axum::routing::post(alarms::reload))
         .route("/v1/cases", get(cases::list).post(cases::open))
+        .route("/v1/cases/import", axum::routing::post(cases::import))
         .route("/v1/cases/{id}", get(cases::show))
         .route("/v1/cases/{id}/{step}", axum::routing::post(cases::step))
-        .route("/v1/rates", get(cases::rates))
+        .route("/v1/case-stats", get(supervision::counted))
+        .route("/v1/rates", get(supervision::rated))
+        .route("/v1/supervision", get(supervision::watched))
         .route("/v1/services", get(services::list))
         .route("/v1/services/{code}", get(services::show))
         .route("/v1/services/{code}/requests", axum::routing::post(services::request))

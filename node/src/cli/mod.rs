@@ -44,12 +44,14 @@ mod show;
 mod sos;
 mod status;
 mod store;
+mod supervision;
 mod token;
 mod top;
 mod trace;
 mod tree;
 mod user;
 mod watch;
+mod whom;
 mod why;
 
 pub use ask::{At, Lines};
@@ -123,6 +125,8 @@ pub enum Command {
     Case(Box<case::Case>),
     /// Response, solution and satisfaction rates of the cases in this node's subtree
     Rates(rates::Rates),
+    /// What needs a look: overdue, reopened, hot spots, people who call again and again
+    Supervision(supervision::Supervision),
     /// Services and activities: what is offered, and a request for it
     #[command(subcommand)]
     Service(Box<service::Service>),
@@ -265,6 +269,7 @@ impl Command {
             Command::Sos(c) => c.act(),
             Command::Case(c) => c.act(),
             Command::Rates(c) => c.act(),
+            Command::Supervision(c) => c.act(),
             Command::Service(s) => s.act(),
             Command::Scene(s) => s.act(),
             Command::Rule(c) => c.act(),

@@ -8,6 +8,7 @@ mod inspect;
 mod ops;
 mod rules;
 mod services;
+mod supervision;
 
 pub use inspect::Many;
 pub use ops::{Ops, replayed};
@@ -42,6 +43,9 @@ pub enum Output {
     Cases(Answer<view::Cases>),
     Case(Box<Answer<view::CaseShown>>),
     CasesExport(Vec<citybrain_shared::case::Case>),
+    CaseStats(Answer<view::CaseStats>),
+    Supervision(Box<Answer<view::Supervision>>),
+    CasesBrought(Answer<view::CasesBrought>),
     Rates(Answer<view::Rates>),
     Services(Answer<view::Services>),
     Service(Box<Answer<view::ServiceShown>>),
@@ -178,6 +182,12 @@ impl Screen {
                 }
             }
             Output::CasesExport(all) => cases::csv(&all, out)?,
+            Output::CaseStats(a) => self.answer(&a, out, supervision::stats)?,
+            Output::Supervision(a) => self.answer(&a, out, supervision::supervision)?,
+            Output::CasesBrought(a) => {
+                self.answer(&a, out, |v, _, out| cases::brought(v, out))?;
+                return Ok(u8::from(a.body.refused > 0));
+            }
             Output::Rates(a) => self.answer(&a, out, cases::rates)?,
             Output::Services(a) => self.answer(&a, out, services::services)?,
             Output::Service(a) => self.answer(&a, out, |v, _, out| services::service(v, out))?,

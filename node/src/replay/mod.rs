@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`rows`] | CSV and NDJSON, row by row, bad ones as values |
 //! | [`mapping`] | how a row becomes an event, and where in a tree it belongs |
+//! | [`case`] | what a row says of a case, for `citybrain case import` |
 //! | [`local_time`] | the file's times, made absolute |
 //! | [`slug`] | address segments from names |
 //! | [`sender`] | MQTT or HTTP |
@@ -13,6 +14,7 @@
 //! that was stopped, or killed, goes on behind the last row up to which all were settled; rows that
 //! go twice because of that carry the same id, and the node knows them.
 
+pub mod case;
 pub mod checkpoint;
 pub mod local_time;
 pub mod mapping;
@@ -119,7 +121,7 @@ pub const SKIPPED_LISTED: usize = 20;
 const WINDOW: usize = 512;
 
 /// An event's own time and its JSON.
-type Ready = (DateTime<FixedOffset>, Vec<u8>);
+pub type Ready = (DateTime<FixedOffset>, Vec<u8>);
 
 /// A row on its way: its event, or why there is none (a label for counting, and the reason).
 struct Played {
@@ -352,7 +354,11 @@ fn read(
     Ok(rows.next_row()?.is_none())
 }
 
-fn event_of(mapping: Option<&Mapping>, row: &Row) -> Result<Ready, (&'static str, String)> {
+/// An event of a row: its time and its JSON; or a few words that stay the same, and the reason.
+///
+/// # Errors
+/// Why the row is no event.
+pub fn event_of(mapping: Option<&Mapping>, row: &Row) -> Result<Ready, (&'static str, String)> {
     if let Some(mapping) = mapping {
         return match mapping.apply(row) {
             Ok(mapped) => Ok((mapped.time, mapped.json)),
