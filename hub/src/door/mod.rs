@@ -19,6 +19,7 @@
 //! | [`meta`] | what the door keeps in a record's header |
 //! | [`share`] | shared subscriptions: groups that take turns |
 //! | [`seats`] | who is connected, who has left a session behind |
+//! | [`crowd`] | how many connections an address and a user have |
 //! | [`sys`] | `$SYS/broker/…` |
 //! | [`local`] | link traffic between child nodes and this one |
 //! | [`access`] | users and rights |
@@ -31,6 +32,7 @@ pub mod access;
 pub mod connection;
 pub mod core;
 pub mod counters;
+pub mod crowd;
 pub mod entrance;
 #[cfg(test)]
 mod fake;
@@ -55,6 +57,7 @@ pub mod window;
 use self::access::{Access, User};
 use self::core::Core;
 use self::counters::Counters;
+use self::crowd::Crowd;
 use self::entrance::Entrance;
 use self::message::Me;
 use self::packet::control::Will;
@@ -127,6 +130,7 @@ pub struct Door {
     counters: Arc<Counters>,
     router: Router,
     seats: Seats,
+    crowd: Crowd,
     shares: Shares,
     sys: Sys,
     links: local::Links,
@@ -161,6 +165,7 @@ impl Door {
             me,
             counters,
             seats,
+            crowd: Crowd::default(),
             shares,
             sys: Sys::default(),
             links: local::Links::default(),

@@ -157,6 +157,16 @@ pub async fn run(door: &Door, mut socket: Socket, peer: Peer) {
         tracing::debug!(client = %client, "A newer connection of the same client came while this one waited.");
         return;
     }
+    // Only now, so that whoever takes its own session over is not in its own way.
+    let place = match door.crowd.enter(peer.ip, &hello.user.name, &door.broker) {
+        Ok(place) => place,
+        Err(limit) => {
+            door.counters.refused.add(1);
+            tracing::debug!(client = %client, peer = %peer.ip, limit, "Turned a connection away: too many of its kind.");
+            greet::refuse(&mut socket, hello.connect.version, reason::QUOTA).await;
+            return;
+        }
+    };
     let Some(mut connection) = greet::open(door, socket, input, hello, client, live).await else {
         door.counters.refused.add(1);
         return;
@@ -164,6 +174,7 @@ pub async fn run(door: &Door, mut socket: Socket, peer: Peer) {
     door.counters.connects.add(1);
     let end = std::future::poll_fn(|cx| connection.poll(cx)).await;
     connection.end(end).await;
+    drop(place);
     drop(seat);
 }
 
