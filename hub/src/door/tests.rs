@@ -17,6 +17,7 @@ use tokio::time::timeout;
 mod model;
 mod refusals;
 mod rights;
+mod wills;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -489,6 +490,31 @@ async fn a_slow_subscriber_reads_on_in_the_log_and_misses_nothing() {
     fake.commit(vec![message(total)]);
     assert_eq!(s.got_and_acked().await, total.to_string());
     assert_eq!(house.door.counters().qos0_dropped.get(), 0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_session_that_slept_through_20000_messages_gets_all_of_them_in_order() {
+    const MESSAGES: usize = 20_000;
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut sleeper = house.client(Version::V4, "sleeper", false).await;
+    sleeper.subscribe("x", 1).await;
+    sleeper.leaves().await;
+    let message = |n: usize| {
+        let header = Header { topic: "x", qos: 1, ..Header::local(Kind::Message, "") };
+        citybrain_shared::record::Draft::new(&header, n.to_string().as_bytes()).unwrap()
+    };
+    fake.commit((0..MESSAGES).map(message).collect());
+    let mut sleeper = house.client(Version::V4, "sleeper", false).await;
+    let queued = || house.door.sessions().iter().find(|s| s.client == "sleeper").map_or(0, |s| s.queued);
+    for n in 0..MESSAGES {
+        assert_eq!(sleeper.got_and_acked().await, n.to_string());
+        if n % 500 == 0 {
+            assert!(queued() <= 1024, "{} wait in memory", queued());
+        }
+    }
+    sleeper.hears_nothing().await;
     house.close().await;
 }
 

@@ -222,7 +222,12 @@ pub async fn open<'a>(
         expiry_s: hello.expiry_s,
         clean,
     };
-    let (note, haste) = match (&found, old.is_some(), hello.is_durable()) {
+    match door.seats.take_will(&client) {
+        // The old session is over, and its will's delay with it.
+        Some((user, will)) if old.is_none() => door.publish_will(&client, &user, &will).await,
+        _ => {}
+    }
+    let (note, mut haste) = match (&found, old.is_some(), hello.is_durable()) {
         (Some(_), true, _) => (Some(opened(false)), Haste::Lazy),
         (_, false, true) => (Some(opened(true)), Haste::Now),
         (Some(_), false, false) => {
@@ -231,8 +236,13 @@ pub async fn open<'a>(
         (None, _, false) => (None, Haste::Now),
         (None, true, true) => unreachable!("what was not found is not resumed"),
     };
-    if let Some(note) = note
-        && let Err(error) = settled(door.core.note(vec![note], haste).await).await
+    let will = hello.connect.will.as_ref().and_then(|will| door.will_to_keep(&client, &hello.user, will));
+    if will.is_some() {
+        haste = Haste::Now;
+    }
+    let notes: Vec<Note> = note.into_iter().chain(will.or_else(|| door.will_ended(&client))).collect();
+    if !notes.is_empty()
+        && let Err(error) = settled(door.core.note(notes, haste).await).await
     {
         tracing::warn!(client = %client, %error, "A session could not be opened.");
         refuse(&mut socket, version, reason::IMPLEMENTATION).await;
@@ -241,12 +251,6 @@ pub async fn open<'a>(
     if old.is_none() {
         door.shares.session_ended(&client);
     }
-    match door.seats.take_will(&client) {
-        // The old session is over, and its will's delay with it.
-        Some((user, will)) if old.is_none() => door.publish_will(&client, &user, &will).await,
-        _ => {}
-    }
-
     let committed = door.core.committed();
     let mut resumed = Resumed::new(*committed.borrow());
     let mut filters = HashMap::new();

@@ -233,6 +233,13 @@ impl Connection<'_> {
             }
             return Ok(());
         }
+        // Of QoS 1 no more is read than may be under way; a QoS 2 message is so until its PUBREL.
+        if p.qos == 2
+            && self.version == Version::V5
+            && self.received.len() >= usize::from(self.door.broker.receive_maximum)
+        {
+            return Err(Fault { reason: reason::RECEIVE_MAXIMUM, what: "more than the receive maximum" }.into());
+        }
         if topic::is_link(&self.door.link.root, topic) {
             self.link_publish(&p, topic);
             return Ok(());

@@ -411,9 +411,13 @@ impl Connection<'_> {
     async fn end(mut self, end: End) {
         let door = self.door;
         let says_will = match &end {
-            End::Said { will } => *will,
-            End::Closed(reason) => *reason != reason::SHUTTING_DOWN,
-            End::Gone | End::Fault(_) => true,
+            End::Said { will: false } => {
+                self.will = None;
+                false
+            }
+            // The next start says it.
+            End::Closed(reason::SHUTTING_DOWN) => false,
+            End::Said { will: true } | End::Closed(_) | End::Gone | End::Fault(_) => true,
         };
         let last_word = match &end {
             End::Gone | End::Said { .. } => None,
@@ -451,11 +455,18 @@ impl Connection<'_> {
         if self.durable {
             self.leave_session().await;
         }
+        if self.will.is_none()
+            && let Some(note) = door.will_ended(&self.client)
+            && let Err(error) = settled(door.core.note(vec![note], Haste::Lazy).await).await
+        {
+            tracing::warn!(client = %self.client, %error, "A will that was taken back could not be forgotten.");
+        }
         if let Some(will) = self.will.take().filter(|_| says_will) {
             // A session that ends takes its will's delay with it.
             let delay_s = will.delay_s.min(self.expiry_s);
             if delay_s > 0 {
-                door.seats.put_will(&self.client, delay_s, &self.user, will);
+                let delay = Duration::from_secs(delay_s.into());
+                door.seats.put_will(self.client.clone(), delay, self.user.clone(), will);
             } else {
                 door.publish_will(&self.client, &self.user, &will).await;
             }

@@ -123,3 +123,22 @@ async fn an_address_gets_as_many_places_as_it_may_and_whoever_takes_its_own_over
     assert_eq!(connack[1], 0);
     house.close().await;
 }
+
+#[tokio::test]
+async fn more_qos2_than_the_receive_maximum_ends_an_mqtt_5_connection() {
+    let fake = Fake::new();
+    let broker = config::Broker { receive_maximum: 2, ..Default::default() };
+    let house = House::with(&fake, broker, config::Access::default()).await;
+    let mut c = house.client(Version::V5, "c", true).await;
+    for id in 1..=2 {
+        c.publish("x", b"1", 2, id, false).await;
+        assert_eq!(c.acked(kind::PUBREC, id).await, 0);
+    }
+    c.ack(kind::PUBREL, 1).await;
+    assert_eq!(c.acked(kind::PUBCOMP, 1).await, 0);
+    c.publish("x", b"1", 2, 3, false).await;
+    assert_eq!(c.acked(kind::PUBREC, 3).await, 0, "one place was free again");
+    c.publish("x", b"1", 2, 4, false).await;
+    assert_eq!(c.is_closed().await, Some(reason::RECEIVE_MAXIMUM));
+    house.close().await;
+}
