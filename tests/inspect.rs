@@ -194,6 +194,8 @@ fn an_event_is_traced_over_four_tiers() {
         .code(0)
         .has("city.brain.probe")
         .has("it is at c, as high as it goes");
+    // One that began at the top has no hop before it.
+    ask(&tree, "c", "trace --probe").code(0).has("reach city").has("arrived: it is at c, as high as it goes");
 }
 
 #[test]

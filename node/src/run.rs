@@ -6,7 +6,7 @@
 
 use crate::api::{self, Ctx};
 use crate::brain::Brain;
-use crate::startup_pages;
+use crate::program_pages;
 use crate::tokens::{self, Tokens};
 use crate::webhook::Webhooks;
 use citybrain_hub::Hub;
@@ -190,8 +190,14 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     tasks.spawn(reload_on_hangup(config.clone(), hub.clone(), stopped.clone()));
     let note = Advertisement::write(&config, url.clone(), local);
     tasks.spawn(watchdog(hub.clone(), stopped.clone()));
+    let mut ending = stopped.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = program_pages::give_back() => {}
+            _ = ending.wait_for(|s| *s) => {}
+        }
+    });
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    startup_pages::give_back();
     tracing::info!(node = %config.node.address, mqtt = %config.broker.listen, api = %url, "The node is ready.");
 
     let why = told_to_stop(hub.clone()).await;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ingress::Ingress;
-use crate::state::{Presence, Status};
+use crate::state::Presence;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::{Direction, Header, Kind};
 use citybrain_shared::wire::{Cursor, FrameBuilder, FrameHead, Party};
@@ -127,7 +127,18 @@ fn a_directive_for_the_node_is_answered_in_the_commit_that_takes_it() {
     let done = r#"{"specversion":"1.0","id":"r1","source":"/app","type":"city.brain.receipt","correlationid":"n1","data":{"node":"c","status":"done"}}"#;
     node.offer(done);
     node.hub.state(|s| assert_eq!(s.directives.get("n1").unwrap().done.len(), 1));
-    let _ = Status::Done;
+    node.close();
+}
+
+#[test]
+fn a_directive_that_the_node_decides_on_for_itself_and_those_below_is_answered_by_it_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path(), "c");
+    let json = event("n1", r#","target":"c/**""#);
+    let draft = Ingress::new(&node.config).accept(json.as_bytes()).unwrap();
+    run(async { wait(node.hub.decide(Box::new(move |_, _| vec![draft])).await?).await }).unwrap();
+    let kinds: Vec<Kind> = node.events().into_iter().map(|(k, _)| k).collect();
+    assert_eq!(kinds, [Kind::Event, Kind::Receipt]);
     node.close();
 }
 

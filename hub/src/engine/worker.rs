@@ -169,7 +169,7 @@ impl Engine {
                         state.applied
                     } else {
                         let mut group = drafts;
-                        follow(&state, &mut group, now);
+                        self.follow(&state, &mut group, now);
                         self.append(&mut state, group, now)
                     };
                     replies.push(Reply::Decide(reply, first));
@@ -287,15 +287,35 @@ impl Engine {
             }
             self.fresh_keys.insert(header.key, state.applied.next());
         }
-        let receipt = match header.direction {
-            Direction::Down => self.receipt_for(&header, payload, header.ttl_ms),
-            _ => None,
-        };
         let mut group = vec![draft];
-        group.extend(receipt);
-        follow(state, &mut group, now);
+        self.follow(state, &mut group, now);
         group.extend(extra);
         Outcome::Committed(self.append(state, group, now))
+    }
+
+    /// Adds this node's receipts for drafts that are for itself, and what the policy makes of the
+    /// drafts, and of what it makes of them.
+    fn follow(&self, state: &State, group: &mut Vec<Draft>, now: i64) {
+        let mut from = 0;
+        for depth in 0..=crate::policy::DEPTH_MAX {
+            let mut next = Vec::new();
+            for draft in &group[from..] {
+                let (header, payload) = draft.parts();
+                if header.direction == Direction::Down {
+                    next.extend(self.receipt_for(&header, payload, header.ttl_ms));
+                }
+                next.extend(state.policy.decide(state, now, &header, payload));
+            }
+            if next.is_empty() {
+                return;
+            }
+            if depth == crate::policy::DEPTH_MAX {
+                tracing::error!(drafts = next.len(), "Decisions go in a circle; the deepest were left out.");
+                return;
+            }
+            from = group.len();
+            group.append(&mut next);
+        }
     }
 
     /// The position of an event with this key and, indeed, this source and id.
@@ -414,7 +434,7 @@ impl Engine {
             let (header, payload) = Header::decode(bytes).expect("encoded a few lines above");
             decided.extend(state.policy.decide(state, now, &header, payload));
         }
-        follow(state, &mut decided, now);
+        self.follow(state, &mut decided, now);
         extra.extend(decided);
         extra.insert(0, note.draft());
         stamp(state, &mut extra, now);
@@ -513,7 +533,7 @@ impl Engine {
             if group.is_empty() {
                 return;
             }
-            follow(&state, &mut group, now);
+            self.follow(&state, &mut group, now);
             self.append(&mut state, group, now);
             // The error is told to the next who asks; the timers are still due then.
             let _ = self.commit(&mut state);
@@ -662,27 +682,6 @@ enum Next {
     Job(Job),
     Nothing,
     Closed,
-}
-
-/// Adds what the policy makes of the drafts, and of what it makes of them.
-fn follow(state: &State, group: &mut Vec<Draft>, now: i64) {
-    let mut from = 0;
-    for depth in 0..=crate::policy::DEPTH_MAX {
-        let mut next = Vec::new();
-        for draft in &group[from..] {
-            let (header, payload) = draft.parts();
-            next.extend(state.policy.decide(state, now, &header, payload));
-        }
-        if next.is_empty() {
-            return;
-        }
-        if depth == crate::policy::DEPTH_MAX {
-            tracing::error!(drafts = next.len(), "Decisions go in a circle; the deepest were left out.");
-            return;
-        }
-        from = group.len();
-        group.append(&mut next);
-    }
 }
 
 /// Sets the times, and counts the upward records that begin here.

@@ -66,7 +66,8 @@ pub struct Directive {
     pub target: String,
     pub is_command: bool,
     pub issued_us: i64,
-    /// Known nodes in this subtree that the selector named when it was committed here.
+    /// Nodes of this subtree that it is for, as far as they are known: those that the selector named
+    /// when it was committed here, and whoever has answered since.
     pub expected: Nodes,
     pub delivered: Nodes,
     pub done: Nodes,
@@ -77,6 +78,7 @@ pub struct Directive {
 impl Directive {
     /// Takes a receipt; false if this node's word was known.
     pub fn take(&mut self, ordinal: u32, status: Status) -> bool {
+        self.expected.insert(ordinal);
         match status {
             Status::Delivered => &mut self.delivered,
             Status::Done => &mut self.done,
@@ -172,6 +174,9 @@ mod tests {
         assert!(d.take(70, Status::Expired));
         assert!(d.is_settled());
         assert_eq!((d.delivered.len(), d.expected.len()), (1, 2));
+        // One that was not known when the directive was committed.
+        assert!(d.take(9, Status::Delivered));
+        assert_eq!((d.delivered.len(), d.expected.len()), (2, 3));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use citybrain_hub::log::{self, Entry, Reader};
 use citybrain_shared::record::{Direction, Header, Kind, event_key};
 use citybrain_shared::view;
-use citybrain_shared::{Lane, Pos};
+use citybrain_shared::{Address, Lane, Pos};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -485,6 +485,8 @@ fn event_of(entry: &Entry, own: &str, caller: &Caller) -> Option<view::Event> {
 
 fn event_from(pos: Pos, header: &Header<'_>, payload: &[u8], own: &str, caller: &Caller) -> view::Event {
     let (origin, origin_pos) = header.origin.map_or((own, pos), |o| (o.address, o.pos));
+    // What stays has no reach on disk: it goes no higher than here.
+    let here = || Address::parse(own).map_or(header.reach, |a| a.tier());
     view::Event {
         pos,
         kind: header.kind.as_str().to_owned(),
@@ -494,7 +496,7 @@ fn event_from(pos: Pos, header: &Header<'_>, payload: &[u8], own: &str, caller: 
         origin_pos,
         received_at: view::time_of(header.received_us),
         committed_at: view::time_of(header.committed_us),
-        reach: header.reach,
+        reach: if header.direction == Direction::Local { here() } else { header.reach },
         target: header.target.to_owned(),
         topic: header.topic.to_owned(),
         ttl_ms: (header.ttl_ms != 0).then_some(header.ttl_ms),
@@ -561,7 +563,7 @@ mod tests {
         assert_eq!(text.matches('\n').count(), 1);
         let read: view::Event = serde_json::from_str(&text).unwrap();
         assert!(read.event.get().contains("1.10"));
-        assert_eq!((read.origin.as_str(), read.reach), ("c", Tier::Neighbourhood));
+        assert_eq!((read.origin.as_str(), read.reach), ("c", Tier::City));
     }
 
     #[test]
