@@ -639,6 +639,35 @@ async fn retained_messages_come_with_the_subscription() {
 }
 
 #[tokio::test]
+async fn what_a_client_retained_just_before_it_subscribes_comes_to_it_as_retained() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    for (version, qos) in [(Version::V4, 0), (Version::V5, 1)] {
+        let mut c = house.client(version, "c", true).await;
+        fake.hold();
+        c.publish("keep/x", b"1", qos, 1, true).await;
+        let mut body = vec![0, 9];
+        if version == Version::V5 {
+            body.push(0);
+        }
+        put_text("keep/#", &mut body);
+        body.push(0);
+        c.send(0x82, &body).await;
+        c.hears_nothing().await;
+        fake.release();
+        if qos == 1 {
+            c.acked(kind::PUBACK, 1).await;
+        }
+        assert_eq!(c.packet().await.unwrap().0, 0x90);
+        let got = c.got().await;
+        assert_eq!((got.payload.as_str(), got.retain), ("1", true));
+        c.hears_nothing().await;
+        c.leaves().await;
+    }
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_will_is_published_unless_the_client_says_goodbye() {
     let fake = Fake::new();
     let house = House::open(&fake).await;

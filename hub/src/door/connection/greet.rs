@@ -298,6 +298,7 @@ pub async fn open<'a>(
         user: hello.user,
         // What came with the CONNECT may be whole packets.
         leftover: !input.is_empty(),
+        after_held: false,
         // Else it would hold its memory for as long as the client says nothing.
         input: if input.is_empty() { BytesMut::new() } else { input },
         read_bytes: READ_BYTES_MIN,

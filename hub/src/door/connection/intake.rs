@@ -45,6 +45,7 @@ impl Connection<'_> {
         let mut input = std::mem::take(&mut self.input);
         let mut at = 0;
         self.leftover = false;
+        self.after_held = false;
         let done = loop {
             if self.skip.is_some() {
                 at += self.skip_on(&input[at..]);
@@ -79,6 +80,12 @@ impl Connection<'_> {
                 }
             }
             let Some(body) = rest.get(head.head_bytes..head.total_bytes()) else { break Ok(()) };
+            // What the client published before it subscribes is retained by then, and no news.
+            if head.kind == kind::SUBSCRIBE && !(self.drafts.is_empty() && self.held.is_empty()) {
+                self.leftover = true;
+                self.after_held = true;
+                break Ok(());
+            }
             at += head.total_bytes();
             if let Err(end) = self.take_packet(&head, body) {
                 break Err(end);

@@ -100,6 +100,8 @@ struct Connection<'a> {
     input: BytesMut,
     /// Whole packets are left in `input`, because the reading had to stop.
     leftover: bool,
+    /// The next of them is to be taken when nothing is held any more.
+    after_held: bool,
     read_bytes: usize,
     packet_bytes_max: usize,
     /// An oversized publish that is being read and thrown away.
@@ -249,6 +251,7 @@ impl Connection<'_> {
 
     fn may_read(&self) -> bool {
         self.offers.is_empty()
+            && (!self.after_held || self.held.is_empty())
             && self.slowed.is_none()
             && self.handing_on.is_none()
             && self.held.len() < usize::from(self.door.broker.receive_maximum)
