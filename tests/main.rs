@@ -8,6 +8,7 @@
 //! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
 //! | `clients` | MQTT clients that we did not write |
+//! | `devices` | devices from a shop, Home Assistant |
 //! | `doors` | TLS, client certificates, WebSocket, links by TLS |
 //! | `outside_broker` | the same tree over Mosquitto, NATS and RabbitMQ, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
@@ -27,6 +28,7 @@ mod bad_input;
 mod cases;
 mod cli;
 mod clients;
+mod devices;
 mod disk;
 mod doors;
 mod inspect;

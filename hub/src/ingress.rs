@@ -4,6 +4,10 @@
 //! events. Whatever fails on the way is kept as a dead letter with its reason; nothing is dropped
 //! in silence, and nothing here can fail for another client.
 
+mod mapping;
+#[cfg(test)]
+mod presets;
+
 use crate::door::packet::reason;
 use crate::door::{Publish, Taken};
 use crate::note::{DeadLetter, Note};
@@ -15,6 +19,7 @@ use citybrain_shared::event::{self, Envelope};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::selector::Selector;
 use citybrain_shared::{Address, Lane, topic};
+use mapping::{Body, data_of, said, scalar_text, template};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -72,7 +77,14 @@ impl Ingress {
     }
 
     fn try_take(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
-        if let Some(map) = self.maps.iter().find(|m| topic::matches(&m.filter, p.topic)) {
+        let body = Body::new(p.payload);
+        // Nothing at all, retained, is MQTT's way to take a retained message back.
+        let is_removal = p.retain && p.payload.is_empty();
+        let fits = |m: &&Map| topic::matches(&m.filter, p.topic) && !is_removal && body.has(m);
+        if let Some(map) = self.maps.iter().find(fits) {
+            if map.skip {
+                return if p.qos == 0 && !p.retain { Ok(None) } else { self.message(p).map(Some) };
+            }
             let defaults = Defaults {
                 urgent: map.priority == Some(ConfigPriority::Urgent),
                 reach: map.reach,
@@ -80,7 +92,7 @@ impl Ingress {
             };
             return match map.format {
                 Format::Cloudevents => self.cloudevent(p, defaults),
-                Format::Json | Format::Text => self.mapped(p, map, defaults),
+                Format::Json | Format::Text => self.mapped(p, &body, map, defaults),
             }
             .map(Some);
         }
@@ -96,9 +108,9 @@ impl Ingress {
                 },
                 _ => r,
             }),
-            "events" | "cmd" => Err(Refusal::new(
+            first if topic::OURS.contains(&first) => Err(Refusal::new(
                 "forbidden",
-                "the node itself publishes below `events/` and `cmd/`; publish on `in/…`",
+                "the node itself publishes below `events/`, `cmd/` and `brain/`; publish on `in/…`",
                 reason::TOPIC_INVALID,
             )),
             _ if p.qos == 0 && !p.retain => Ok(None),
@@ -259,31 +271,39 @@ impl Ingress {
     }
 
     /// A device's own format, by a `[[map]]`.
-    fn mapped(&self, p: &Publish<'_>, map: &Map, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
+    fn mapped(&self, p: &Publish<'_>, body: &Body<'_>, map: &Map, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
         let bad = |reason, detail: String| Refusal::new(reason, detail, reason::PAYLOAD_FORMAT);
-        let body: Value = match map.format {
+        let text;
+        let body: &Value = match map.format {
             Format::Text => {
-                let text = std::str::from_utf8(p.payload)
-                    .map_err(|_| bad("not-text", format!("the map for `{}` expects UTF-8 text", map.filter)))?
-                    .trim();
-                match text.parse::<serde_json::Number>() {
-                    Ok(n) => Value::Number(n),
-                    Err(_) => Value::String(text.to_owned()),
-                }
+                text = body
+                    .text()
+                    .ok_or_else(|| bad("not-text", format!("the map for `{}` expects UTF-8 text", map.filter)))?;
+                &text
             }
-            _ => serde_json::from_slice(p.payload)
-                .map_err(|e| bad("not-json", format!("the map for `{}` expects JSON: {e}", map.filter)))?,
+            _ => match body.json() {
+                Ok(json) => json,
+                Err(e) => return Err(bad("not-json", format!("the map for `{}` expects JSON: {e}", map.filter))),
+            },
         };
         let levels: Vec<&str> = p.topic.split('/').collect();
+        let fill = |text| template(text, &levels, p.client);
         let data = match &map.value {
-            None => &body,
-            Some(pointer) => body
-                .pointer(pointer)
-                .ok_or_else(|| bad("no-value", format!("the payload has nothing at `{pointer}`, the map's `value`")))?,
+            None if map.data.is_empty() => said(body.clone(), map),
+            None => data_of(body, map, &fill).ok_or_else(|| {
+                let wanted = map.data.values().map(String::as_str).collect::<Vec<_>>().join("`, `");
+                bad("no-value", format!("the payload has nothing at `{wanted}`, the map's `data`"))
+            })?,
+            Some(pointer) => {
+                let value = body.pointer(pointer).cloned().ok_or_else(|| {
+                    bad("no-value", format!("the payload has nothing at `{pointer}`, the map's `value`"))
+                })?;
+                said(value, map)
+            }
         };
-        let kind = template(map.kind.as_deref().unwrap_or("city.reading"), &levels);
+        let kind = fill(map.kind.as_deref().unwrap_or("city.reading"));
         let source = match &map.source {
-            Some(s) => template(s, &levels),
+            Some(s) => fill(s),
             None => percent_encode(&format!("/{}/{}", self.me, p.topic)).into(),
         };
         let id = match &map.id {
@@ -306,7 +326,11 @@ impl Ingress {
                     put("subject", text.into());
                 }
             }
-            Some(text) => drop(put("subject", template(text, &levels))),
+            Some(text) => match fill(text) {
+                // A CloudEvents subject may be absent, not empty.
+                subject if subject.is_empty() => {}
+                subject => drop(put("subject", subject)),
+            },
             None => {}
         }
         if let Some(pointer) = &map.time
@@ -317,7 +341,7 @@ impl Ingress {
             })?;
             put("time", time.into());
         }
-        json.insert("data".into(), data.clone());
+        json.insert("data".into(), data);
         let json = serde_json::to_vec(&json).map_err(|e| bad("not-json", e.to_string()))?;
         self.event(&json, Some(p), defaults)
     }
@@ -334,27 +358,6 @@ impl crate::door::Ingress for Ingress {
                 Taken { draft: Some(Note::DeadLetter(letter).draft()), reason: refusal.code }
             }
         }
-    }
-}
-
-/// `{1}`, `{2}`, … are the topic's levels.
-fn template<'a>(text: &'a str, levels: &[&str]) -> Cow<'a, str> {
-    if !text.contains('{') {
-        return text.into();
-    }
-    let mut out = text.to_owned();
-    for (i, level) in levels.iter().enumerate() {
-        out = out.replace(&format!("{{{}}}", i + 1), level);
-    }
-    out.into()
-}
-
-fn scalar_text(v: &Value) -> Option<String> {
-    match v {
-        Value::String(s) if !s.is_empty() => Some(s.clone()),
-        Value::Number(n) => Some(n.to_string()),
-        Value::Bool(b) => Some(b.to_string()),
-        _ => None,
     }
 }
 

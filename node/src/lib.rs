@@ -6,6 +6,7 @@
 //! | [`config`] | config files from disk, and drawing what is wrong in them |
 //! | [`brain`] | rules, alarms, cases: what the node decides by itself |
 //! | [`check`] | all that a start would find wrong, without starting |
+//! | [`announce`] | Home Assistant hears how the node is |
 //! | [`api`] | HTTP: health, metrics, the JSON API |
 //! | [`logging`] | the process's log output: its level, its last lines |
 //! | [`doctor`] | what is wrong with a node or its host, and what to do |
@@ -19,6 +20,7 @@
 //! Deliberately absent: how records are kept and moved (that is the hub's), and any second road to
 //! an answer: the CLI asks the API, and both speak in `citybrain_shared::view`.
 
+pub mod announce;
 pub mod api;
 pub mod brain;
 pub mod check;

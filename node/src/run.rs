@@ -4,6 +4,7 @@
 //! links, the API, then `ready`. Order of a stop: doors and links close, the engine commits what it
 //! has, its state is written, and only then does the process end.
 
+use crate::announce;
 use crate::api::{self, Ctx};
 use crate::brain::Brain;
 use crate::program_pages;
@@ -167,6 +168,8 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
         let answer = api::road::handler(&ctx, api::routes(ctx.clone()));
         tasks.spawn(Uplink::new(context, address, broker, answer, downlinks).run(stopped.clone()));
     }
+
+    tasks.spawn(announce::run(ctx.clone(), stopped.clone()));
 
     // Before the first question: a directive is counted for the nodes that are known when it comes.
     say_presence(&config, &hub).await?;

@@ -3,10 +3,12 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`parse()`] | text to [`Config`], with all problems and their places |
+//! | [`presets`] | mappings and rules for devices from a shop, by name |
 //! | [`Endpoint`], [`clash`], [`is_at`] | what addresses and ports mean |
 
 pub mod cases;
 mod parse;
+pub mod presets;
 pub mod rules;
 pub mod services;
 mod validate;
@@ -47,6 +49,10 @@ pub struct Config {
     /// Rights that the users file gives by name.
     #[serde(default)]
     pub role: Vec<Role>,
+    /// Mappings and rules for devices from a shop. What they stand for is behind the file's own
+    /// entries in `map` and `rule`.
+    #[serde(default)]
+    pub preset: Vec<Preset>,
     /// How messages become events; the first whose filter matches wins.
     #[serde(default)]
     pub map: Vec<Map>,
@@ -74,6 +80,8 @@ pub struct Config {
     /// Platforms that are told of events.
     #[serde(default)]
     pub webhook: Vec<Webhook>,
+    #[serde(default)]
+    pub homeassistant: HomeAssistant,
     /// The file that this was read from, if it was one; not a key.
     #[serde(skip)]
     pub read_from: Option<ReadFrom>,
@@ -381,6 +389,21 @@ pub struct Open311 {
     pub public: bool,
 }
 
+/// Tells a Home Assistant at this node's broker how the node is, by its MQTT discovery.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HomeAssistant {
+    pub discovery: bool,
+    /// Its discovery prefix.
+    pub prefix: String,
+}
+
+impl Default for HomeAssistant {
+    fn default() -> Self {
+        HomeAssistant { discovery: false, prefix: "homeassistant".into() }
+    }
+}
+
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogOutput {
@@ -461,15 +484,46 @@ impl Default for Access {
     }
 }
 
+/// One of [`presets`], put to use. At the file's top, before any section, a name stands for one
+/// without options: `preset = "zigbee2mqtt"`, `preset = ["zigbee2mqtt", "tasmota"]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preset {
+    pub name: String,
+    /// The topic levels before the preset's own. Default: the preset's, such as `zigbee2mqtt`.
+    #[serde(default)]
+    pub base: Option<String>,
+    /// The highest tier that its events travel to. Default: they stay at this node; alarms and
+    /// cases that follow from them climb all the same.
+    #[serde(default)]
+    pub reach: Option<Tier>,
+    /// `false`: without the rules that it brings. Default true.
+    #[serde(default = "yes")]
+    pub rules: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
 /// Turns messages on a topic into events.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Map {
     /// MQTT topic filter.
     pub filter: String,
     #[serde(default)]
     pub format: Format,
-    /// Event type; `{1}`, `{2}`, … stand for topic levels, counted from 1.
+    /// JSON pointers that must lead to something that is neither null nor an empty text, each with
+    /// the values that count (none: any). `*` as a pointer's segment is every element. Where this
+    /// does not hold the next entry is looked at.
+    #[serde(default)]
+    pub has: BTreeMap<String, Vec<serde_json::Value>>,
+    /// No event: such messages stay plain ones, whatever further entries say.
+    #[serde(default)]
+    pub skip: bool,
+    /// Event type; `{1}`, `{2}`, … stand for topic levels, counted from 1, `{2..}` for the second
+    /// and all behind it, `{client}` for the sender's client id.
     #[serde(rename = "type", default)]
     pub kind: Option<String>,
     /// JSON pointer (`/a/b`) or template (`{2}`) of the subject.
@@ -481,6 +535,16 @@ pub struct Map {
     /// JSON pointer of the data; without it the whole payload.
     #[serde(default)]
     pub value: Option<String>,
+    /// Instead of `value`: the data's members, each with the JSON pointer (or template) of its
+    /// value. `*` stands for all members of the object, or objects, that its pointer leads to.
+    #[serde(default)]
+    pub data: BTreeMap<String, String>,
+    /// Members of the data that are objects with this member are replaced by its value.
+    #[serde(default)]
+    pub inner: Option<String>,
+    /// What words or numbers stand for, where `data` names a member or the data is one of them.
+    #[serde(default)]
+    pub words: BTreeMap<String, serde_json::Value>,
     /// JSON pointer of an id that makes retransmissions recognisable.
     #[serde(default)]
     pub id: Option<String>,

@@ -5,6 +5,7 @@
 //! | `in/…` | devices and apps publish here |
 //! | `events/TYPE` | committed events are offered here |
 //! | `cmd/TYPE` | directives that are for this node |
+//! | `brain/ADDRESS/state` | how this node is, retained, where config asks for it |
 //! | `ROOT/VERB/CHILD` | links; `ROOT` is `citybrain/v1` unless config says otherwise |
 
 use crate::address::Address;
@@ -151,6 +152,19 @@ pub fn parse_link(root: &str, topic: &str) -> Option<(Verb, Address)> {
 /// Is this topic below the links' root, well-formed or not? Such topics are never ingress.
 pub fn is_link(root: &str, topic: &str) -> bool {
     topic.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// First levels below which only the node itself publishes.
+pub const OURS: [&str; 3] = ["events", "cmd", "brain"];
+
+/// Is it below one of [`OURS`]?
+pub fn is_ours(topic: &str) -> bool {
+    topic.split_once('/').is_some_and(|(first, _)| OURS.contains(&first))
+}
+
+/// `brain/ADDRESS/state`
+pub fn state(node: &Address) -> String {
+    format!("brain/{node}/state")
 }
 
 /// `events/TYPE`

@@ -74,6 +74,9 @@ views! {
     Doctor = "citybrain.doctor/1",
     Tokens = "citybrain.tokens/1",
     Contexts = "citybrain.contexts/1",
+    Presets = "citybrain.presets/1",
+    PresetShown = "citybrain.preset/1",
+    Tried = "citybrain.tried/1",
 }
 
 /// An answer with its head; in JSON the body's keys stand beside the head's.

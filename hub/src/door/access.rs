@@ -150,8 +150,8 @@ impl Access {
 
     /// May the user publish on this valid topic, which is no link topic?
     ///
-    /// `events/…` and `cmd/…` carry what is committed; nobody may speak there in its name. `$…` is
-    /// the broker's.
+    /// `events/…` and `cmd/…` carry what is committed, `brain/…` how the node is; nobody may speak there in its name. `$SYS/…` is
+    /// the broker's; other topics with `$` need a filter that names it, since `#` does not cover them.
     pub fn may_publish(&self, user: &User, topic: &str) -> bool {
         !is_ours(topic) && user.rights.publish.iter().any(|p| topic::matches(p, topic))
     }
@@ -180,8 +180,7 @@ impl Access {
 }
 
 fn is_ours(topic: &str) -> bool {
-    topic.starts_with('$')
-        || ["events", "cmd"].iter().any(|p| topic.strip_prefix(p).is_some_and(|r| r.starts_with('/')))
+    topic::is_ours(topic) || topic.starts_with("$SYS/")
 }
 
 impl Rights {
@@ -202,7 +201,7 @@ impl Rights {
 }
 
 /// Does the pattern match every topic that the filter matches?
-fn covers(pattern: &str, filter: &str) -> bool {
+pub(super) fn covers(pattern: &str, filter: &str) -> bool {
     let (mut p, mut f) = (pattern.split('/'), filter.split('/'));
     loop {
         match (p.next(), f.next()) {
@@ -258,10 +257,13 @@ mod tests {
     fn nobody_publishes_where_committed_events_are_offered() {
         let a = access(true, &["#"], &["#"]);
         let user = a.user("ann", None);
-        for topic in ["events/x", "cmd/x", "$SYS/x"] {
+        for topic in ["events/x", "cmd/x", "brain/c/state", "$SYS/x"] {
             assert!(!a.may_publish(&user, topic), "{topic}");
         }
         assert!(a.may_publish(&user, "eventsx/y"));
+        assert!(!a.may_publish(&user, "$oc/devices/1/sys/properties/report"), "`#` covers no `$`");
+        let cloud = access(true, &["#", "$oc/#"], &["#"]);
+        assert!(cloud.may_publish(&cloud.user("ann", None), "$oc/devices/1/sys/properties/report"));
         assert!(a.may_subscribe(&user, "events/#"));
     }
 

@@ -30,6 +30,7 @@ mod links;
 mod log_level;
 mod man;
 mod offline;
+mod preset;
 mod rates;
 pub mod render;
 mod rule;
@@ -121,6 +122,9 @@ pub enum Command {
     /// Rules: those in force, and what a file's rules would make of recorded events
     #[command(subcommand)]
     Rule(rule::Rule),
+    /// Devices from a shop: which are known, what to set at them, what becomes of a message
+    #[command(subcommand)]
+    Preset(preset::Preset),
     /// What was refused, and why
     #[command(subcommand)]
     Dlq(dlq::Dlq),
@@ -239,6 +243,7 @@ impl Command {
             Command::Service(s) => s.act(),
             Command::Scene(s) => s.act(),
             Command::Rule(c) => c.act(),
+            Command::Preset(c) => c.act(),
             Command::Dlq(c) => c.act(),
             Command::User(c) => c.act(),
             Command::Store(c) => c.act(),

@@ -105,13 +105,12 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let log = reading.optional(&mut root, "log").unwrap_or_default();
     let runtime = reading.optional(&mut root, "runtime").unwrap_or_default();
     let mut access: super::Access = reading.optional(&mut root, "access").unwrap_or_default();
-    let unless_given = access.unless_given();
-    access.publish.get_or_insert_with(|| unless_given.clone());
-    access.subscribe.get_or_insert(unless_given);
     let role = reading.list(&mut root, "role");
-    let map = reading.list(&mut root, "map");
+    reading.preset_names(&mut root);
+    let preset: Vec<super::Preset> = reading.list(&mut root, "preset");
+    let mut map: Vec<super::Map> = reading.list(&mut root, "map");
     let reach = reading.list(&mut root, "reach");
-    let rule = reading.list(&mut root, "rule");
+    let mut rule: Vec<super::rules::Rule> = reading.list(&mut root, "rule");
     let category = reading.list(&mut root, "category");
     let calendar = reading.optional(&mut root, "calendar").unwrap_or_default();
     let cases = reading.optional(&mut root, "cases").unwrap_or_default();
@@ -119,7 +118,17 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let scene = reading.list(&mut root, "scene");
     let open311 = reading.optional(&mut root, "open311").unwrap_or_default();
     let webhook = reading.list(&mut root, "webhook");
+    let homeassistant = reading.optional(&mut root, "homeassistant").unwrap_or_default();
     let read_from = None;
+    let own_maps = map.len();
+    let tier = node.as_ref().map_or(crate::Tier::City, |n: &super::Node| n.address.tier());
+    super::presets::expand(&preset, tier, &mut map, &mut rule);
+    let mut unless_given = access.unless_given();
+    access.subscribe.get_or_insert_with(|| unless_given.clone());
+    if access.anonymous {
+        unless_given.extend(super::presets::dollar_filters(&map[own_maps..]));
+    }
+    access.publish.get_or_insert(unless_given);
     let config = node.map(|node| Config {
         node,
         broker,
@@ -132,6 +141,7 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
         runtime,
         access,
         role,
+        preset,
         map,
         reach,
         rule,
@@ -142,12 +152,13 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
         scene,
         open311,
         webhook,
+        homeassistant,
         read_from,
     });
 
     let Reading { mut problems, places, broken, .. } = reading;
     if let Some(config) = &config {
-        problems.extend(validate::validate(config, &places, &broken));
+        problems.extend(validate::validate(config, own_maps, &places, &broken));
     }
     problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
     let lacks = |path: &str| broken.contains(path);
@@ -248,10 +259,33 @@ impl<'t> Reading<'t> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => match home_of(&key) {
                     Some(home) => format!("`{key}` belongs in `[{home}]`"),
+                    None if key == "preset" => {
+                        "`preset = …` stands at the file's top, before the first `[section]`".into()
+                    }
                     None => format!("known here: {}", known.join(", ")),
                 },
             };
             self.push(format!("unknown key `{key}`{place}"), span, help);
+        }
+    }
+
+    /// Names of presets, alone or in a list, become entries.
+    fn preset_names(&mut self, root: &mut DeTable<'t>) {
+        let Some(value) = root.get_mut("preset") else { return };
+        let span = value.span();
+        let entry = |name: Spanned<DeValue<'t>>| {
+            let span = name.span();
+            let table = DeTable::from_iter([(Spanned::new(span.clone(), Cow::Borrowed("name")), name)]);
+            Spanned::new(span, DeValue::Table(table))
+        };
+        if let DeValue::String(name) = value.get_ref() {
+            let name = Spanned::new(span.clone(), DeValue::String(name.clone()));
+            self.places.by_path.insert("preset.0".into(), (span.clone(), span));
+            *value.get_mut() = DeValue::Array([entry(name)].into_iter().collect());
+        } else if let DeValue::Array(items) = value.get_mut() {
+            for item in items.iter_mut().filter(|i| matches!(i.get_ref(), DeValue::String(_))) {
+                *item = entry(item.clone());
+            }
         }
     }
 
@@ -399,6 +433,7 @@ pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
         ("runtime", fields_of::<super::Runtime>()),
         ("access", fields_of::<super::Access>()),
         ("role", fields_of::<super::Role>()),
+        ("preset", fields_of::<super::Preset>()),
         ("map", fields_of::<super::Map>()),
         ("reach", fields_of::<super::Reach>()),
         ("rule", fields_of::<super::rules::Rule>()),
@@ -409,6 +444,7 @@ pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
         ("scene", fields_of::<super::services::Scene>()),
         ("open311", fields_of::<super::Open311>()),
         ("webhook", fields_of::<super::Webhook>()),
+        ("homeassistant", fields_of::<super::HomeAssistant>()),
     ]
 }
 
@@ -536,7 +572,7 @@ x = 1
                 "10:1 unknown key `resend_after_ms` in `[broker]` (`resend_after_ms` belongs in `[link]`)",
                 "13:1 unknown key `resend_after` in `[link]` (did you mean `resend_after_ms`?)",
                 "14:9 `enrol`: unknown variant `manul`, expected `auto` or `manual` (did you mean `manual`?)",
-                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, role, map, reach, rule, category, calendar, cases, service, scene, open311, webhook)",
+                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, role, preset, map, reach, rule, category, calendar, cases, service, scene, open311, webhook, homeassistant)",
             ]
         );
     }

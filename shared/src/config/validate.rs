@@ -1,7 +1,7 @@
 //! What types cannot say about a config: values that do not go together, or make no sense.
 
-use super::parse::{Places, Problem};
-use super::{Config, Format, Map, Role};
+use super::parse::{Places, Problem, closest};
+use super::{Config, Format, Map, Preset, Role, presets};
 use crate::limits;
 use crate::{Selector, Tier, topic};
 use std::collections::BTreeSet;
@@ -9,8 +9,9 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-/// Judges what was read. `broken` are the paths for which something stands in; they are left alone.
-pub(super) fn validate(config: &Config, places: &Places, broken: &BTreeSet<String>) -> Vec<Problem> {
+/// Judges what was read. The first `own_maps` entries of `map` are the file's own. `broken` are the
+/// paths for which something stands in; they are left alone.
+pub(super) fn validate(config: &Config, own_maps: usize, places: &Places, broken: &BTreeSet<String>) -> Vec<Problem> {
     let mut v = Judge { places, broken, problems: Vec::new() };
     v.node(config);
     v.broker(config);
@@ -20,9 +21,11 @@ pub(super) fn validate(config: &Config, places: &Places, broken: &BTreeSet<Strin
     v.numbers(config);
     v.api(config);
     v.access(config);
-    v.maps(config);
+    v.presets(config);
+    v.maps(config, own_maps);
     v.reaches(config);
     v.webhooks(config);
+    v.home_assistant(config);
     v.problems
 }
 
@@ -182,7 +185,9 @@ impl Judge<'_> {
             self.bad("link.root", format!("`{root}` is no topic: {e}"), "the default is `citybrain/v1`");
         } else if root.starts_with('$') || root.split('/').any(str::is_empty) {
             self.bad("link.root", "it may not begin with `$` or have an empty level", "the default is `citybrain/v1`");
-        } else if ["in", "events", "cmd"].contains(&root.split('/').next().unwrap_or_default()) {
+        } else if let first = root.split('/').next().unwrap_or_default()
+            && (first == "in" || topic::OURS.contains(&first))
+        {
             self.bad("link.root", "devices and apps use these topics", "the default is `citybrain/v1`");
         }
     }
@@ -307,19 +312,64 @@ impl Judge<'_> {
         }
     }
 
-    fn maps(&mut self, config: &Config) {
+    fn home_assistant(&mut self, config: &Config) {
+        let prefix = &config.homeassistant.prefix;
+        if let Err(e) = topic::check_topic(prefix) {
+            self.bad("homeassistant.prefix", format!("`{prefix}` is no topic: {e}"), "the default is `homeassistant`");
+        } else if topic::is_link(&config.link.root, prefix) || prefix.starts_with('$') {
+            let message = "the node's own topics are there already";
+            self.bad("homeassistant.prefix", message, "the default is `homeassistant`");
+        }
+        if config.homeassistant.discovery && config.broker.url.is_some() {
+            let help = "leave it out, or take `broker.url` out";
+            self.bad("homeassistant.discovery", "only the embedded broker tells Home Assistant of the node", help);
+        }
+    }
+
+    fn presets(&mut self, config: &Config) {
+        if self.broken.contains("preset") {
+            return;
+        }
+        for (i, preset) in config.preset.iter().enumerate() {
+            let at = |key: &str| format!("preset.{i}.{key}");
+            let base = |p: &Preset| presets::find(&p.name).map(|d| p.base.clone().unwrap_or(d.base));
+            if presets::find(&preset.name).is_none() {
+                let help = match closest(&preset.name, presets::names()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("there are {}", presets::names().collect::<Vec<_>>().join(", ")),
+                };
+                self.bad(&at("name"), format!("`{}` is no preset", preset.name), help);
+            } else if config.preset[..i].iter().any(|p| p.name == preset.name && base(p) == base(preset)) {
+                let help = "once is enough; give another `base` where its devices publish in two places";
+                self.bad(&at("name"), format!("`{}` is there already", preset.name), help);
+            }
+            if let Some(base) = &preset.base {
+                let first = base.split('/').next().unwrap_or_default();
+                if let Err(e) = topic::check_topic(base) {
+                    self.bad(&at("base"), format!("`{base}` is no topic: {e}"), "such as `zigbee2mqtt`");
+                } else if topic::is_link(&config.link.root, base) || topic::OURS.contains(&first) {
+                    let message = "the node itself publishes there; nothing from outside is mapped";
+                    self.bad(&at("base"), message, "such as `zigbee2mqtt`");
+                }
+            }
+            self.reach_tier(&at("reach"), preset.reach, config);
+        }
+    }
+
+    fn maps(&mut self, config: &Config, own: usize) {
         if self.broken.contains("map") {
             return;
         }
-        for (i, map) in config.map.iter().enumerate() {
+        for (i, map) in config.map.iter().take(own).enumerate() {
             let at = |key: &str| format!("map.{i}.{key}");
             self.filter(&at("filter"), &map.filter);
             let first = map.filter.split('/').next().unwrap_or_default();
-            if topic::is_link(&config.link.root, &map.filter) || ["events", "cmd"].contains(&first) {
+            if topic::is_link(&config.link.root, &map.filter) || topic::OURS.contains(&first) {
                 let message = "the node itself publishes there; nothing from outside is mapped";
                 self.bad(&at("filter"), message, "map a topic of devices, such as `in/#`");
             }
-            if let Some(j) = config.map[..i].iter().position(|m| covers(&m.filter, &map.filter)) {
+            let takes_all = |m: &Map| m.has.is_empty() && covers(&m.filter, &map.filter);
+            if let Some(j) = config.map[..i].iter().position(takes_all) {
                 let message = format!("never used: `{}` ({}) comes first", config.map[j].filter, ordinal(j));
                 self.bad(&at("filter"), message, "the first filter that matches wins: put the narrower one first");
             }
@@ -332,6 +382,32 @@ impl Judge<'_> {
     }
 
     fn map_values(&mut self, map: &Map, at: &dyn Fn(&str) -> String) {
+        for pointer in map.has.keys().filter(|p| !is_pointer(p)) {
+            let help = format!("write `/{}`", pointer.replace('.', "/"));
+            self.bad(&at("has"), format!("`{pointer}` is no JSON pointer"), help);
+        }
+        if !map.has.is_empty() && map.format == Format::Cloudevents && !map.skip {
+            let help = "set `format = \"json\"`, or leave this out";
+            self.bad(&at("has"), "a CloudEvents object is taken as it is", help);
+        }
+        if map.skip {
+            return;
+        }
+        if map.value.is_some() && !map.data.is_empty() {
+            self.bad(&at("data"), "`value` and `data` both say what the data is", "leave one out");
+        }
+        for pointer in map.data.values().filter(|p| !is_pointer(p) && !p.contains('{')) {
+            let help = format!("write `/{}`, or a topic level `{{2}}`", pointer.replace('.', "/"));
+            self.bad(&at("data"), format!("`{pointer}` is no JSON pointer"), help);
+        }
+        for (key, given) in
+            [("data", !map.data.is_empty()), ("inner", map.inner.is_some()), ("words", !map.words.is_empty())]
+        {
+            if given && map.format == Format::Cloudevents {
+                let help = "set `format = \"json\"`, or leave this out";
+                self.bad(&at(key), "a CloudEvents object is taken as it is", help);
+            }
+        }
         if map.format != Format::Cloudevents && map.kind.is_none() {
             self.bad(&at("type"), "a message that is no CloudEvents object needs a type", "add `type = \"…\"`");
         }
@@ -361,8 +437,9 @@ impl Judge<'_> {
         {
             let Some(value) = value else { continue };
             for level in value.split('{').skip(1).map(|s| s.split('}').next().unwrap_or_default()) {
-                let good = level.parse::<usize>().is_ok_and(|n| n >= 1 && levels.is_none_or(|max| n <= max));
-                if !good {
+                let number = level.strip_suffix("..").unwrap_or(level).parse::<usize>();
+                let good = number.is_ok_and(|n| n >= 1 && levels.is_none_or(|max| n <= max));
+                if !good && level != "client" {
                     let message = format!("`{{{level}}}` is no level of `{}`", map.filter);
                     self.bad(&at(key), message, "`{1}` is the topic's first level");
                 }
@@ -445,6 +522,10 @@ impl Judge<'_> {
             }
         }
     }
+}
+
+fn is_pointer(text: &str) -> bool {
+    text.is_empty() || text.starts_with('/')
 }
 
 fn ordinal(i: usize) -> impl Display {

@@ -198,3 +198,44 @@ pub struct ContextKept {
     /// Commands that name no node ask this one.
     pub used: bool,
 }
+
+// ---- devices from a shop -----------------------------------------------------------------------
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Presets {
+    pub presets: Vec<PresetKnown>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PresetKnown {
+    pub name: String,
+    pub base: String,
+    pub about: String,
+    /// Names of the rules that it brings.
+    pub rules: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PresetShown {
+    #[serde(flatten)]
+    pub preset: PresetKnown,
+    /// What to set at the devices.
+    pub setup: Vec<String>,
+    /// As a file would write them out; the first that fits counts.
+    pub map: Vec<crate::config::Map>,
+}
+
+/// What a node would make of a message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// `event`, `message` (no event), `refused`.
+    pub outcome: String,
+    /// Of what is refused: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Value>,
+    pub urgent: bool,
+    /// The highest tier that it travels to; `null`: it stays at its node.
+    pub reach: Option<crate::Tier>,
+}

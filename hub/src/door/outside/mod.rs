@@ -12,6 +12,7 @@
 mod client;
 
 use self::client::{Client, Event, WINDOW};
+use super::access::covers;
 use super::core::{Core, look, read_on};
 use super::message::{Me, Message, parts};
 use super::{Ingress, Publish};
@@ -73,9 +74,12 @@ pub struct Outside<C> {
 /// What the node takes from a broker: what the embedded door would make an event of.
 fn filters(maps: &[Map]) -> Vec<String> {
     let all = std::iter::once("in/#").chain(maps.iter().map(|m| m.filter.as_str()));
+    let covers = |f: &str, other: &str| covers(f, other) && f.starts_with('$') == other.starts_with('$');
     let mut filters: Vec<String> = Vec::new();
     for filter in all {
-        if !filters.iter().any(|f| f == filter) {
+        // A broker may send a message once for each filter that matches it: none within another.
+        if !filters.iter().any(|f| covers(f, filter)) {
+            filters.retain(|f| !covers(filter, f));
             filters.push(filter.to_owned());
         }
     }
@@ -424,9 +428,9 @@ mod tests {
     #[test]
     fn a_node_takes_from_a_broker_what_its_own_door_would_make_an_event_of() {
         let config: Config = toml::from_str(
-            "[[map]]\nfilter = \"zigbee2mqtt/+\"\n[[map]]\nfilter = \"in/#\"\n[node]\naddress = \"c\"\ndata = \"d\"\n",
+            "[[map]]\nfilter = \"in/sos/+\"\n[[map]]\nfilter = \"z/a/+\"\n[[map]]\nfilter = \"z/#\"\n[[map]]\nfilter = \"in/#\"\n[node]\naddress = \"c\"\ndata = \"d\"\n",
         )
         .unwrap();
-        assert_eq!(filters(&config.map), ["in/#", "zigbee2mqtt/+"]);
+        assert_eq!(filters(&config.map), ["in/#", "z/#"], "each message comes once");
     }
 }

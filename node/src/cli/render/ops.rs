@@ -16,6 +16,9 @@ pub enum Ops {
     Doctor(Answer<view::Doctor>),
     Tokens(Answer<view::Tokens>),
     Contexts(Answer<view::Contexts>),
+    Presets(Answer<view::Presets>),
+    Preset(Answer<view::PresetShown>),
+    Tried(Answer<view::Tried>),
 }
 
 impl Screen {
@@ -40,6 +43,9 @@ impl Screen {
             Ops::ConfigDiff(a) => self.answer(&a, out, diff).map(|()| u8::from(!a.body.differences.is_empty())),
             Ops::Tokens(a) => self.answer(&a, out, tokens).map(|()| u8::from(!a.body.unreadable.is_empty())),
             Ops::Contexts(a) => self.answer(&a, out, contexts).map(|()| 0),
+            Ops::Presets(a) => self.answer(&a, out, presets).map(|()| 0),
+            Ops::Preset(a) => self.answer(&a, out, preset).map(|()| 0),
+            Ops::Tried(a) => self.answer(&a, out, tried).map(|()| u8::from(a.body.outcome != "event")),
             Ops::Doctor(a) => self.answer(&a, out, doctor).map(|()| u8::from(!a.body.ok)),
         }
     }
@@ -75,6 +81,59 @@ fn contexts(v: &view::Contexts, s: &Screen, out: &mut dyn Write) -> io::Result<(
         ]);
     }
     print(&table, out)
+}
+
+fn presets(v: &view::Presets, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = s.table(&["NAME", "BASE", "RULES", "DEVICES"]);
+    for p in &v.presets {
+        let base = if p.base.is_empty() { "-" } else { &p.base };
+        let rules = if p.rules.is_empty() { "-".to_owned() } else { p.rules.join(", ") };
+        table.add_row([&p.name, base, &rules, &p.about].map(|text| Cell::new(clean(text))));
+    }
+    print(&table, out)
+}
+
+fn preset(v: &view::PresetShown, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}", clean(&v.preset.about))?;
+    writeln!(out, "\nIn the node's file, before its first section: preset = \"{}\"\n", clean(&v.preset.name))?;
+    for line in &v.setup {
+        writeln!(out, "- {}", clean(line))?;
+    }
+    writeln!(out)?;
+    let mut table = s.table(&["TOPIC", "WITH", "EVENT", "SUBJECT", ""]);
+    for map in &v.map {
+        let with = |(pointer, values): (&String, &Vec<serde_json::Value>)| match values.as_slice() {
+            [] => pointer.clone(),
+            values => {
+                let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+                format!("{pointer} = {}", values.join(" | ")).trim_start_matches(" = ").to_owned()
+            }
+        };
+        let with: Vec<String> = map.has.iter().map(with).collect();
+        let kind = if map.skip { "-" } else { map.kind.as_deref().unwrap_or("-") };
+        let urgent = if map.priority == Some(citybrain_shared::config::Priority::Urgent) { "urgent" } else { "" };
+        let subject = map.subject.as_deref().unwrap_or_default();
+        table.add_row([&map.filter, &with.join(", "), kind, subject, urgent].map(|text| Cell::new(clean(text))));
+    }
+    print(&table, out)?;
+    if !v.preset.rules.is_empty() {
+        writeln!(out, "\nRules that it brings: {}", clean(&v.preset.rules.join(", ")))?;
+    }
+    Ok(())
+}
+
+fn tried(v: &view::Tried, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    match (v.outcome.as_str(), &v.event) {
+        ("event", Some(event)) => {
+            let text = |name: &str| clean(event[name].as_str().unwrap_or("-"));
+            let lane = if v.urgent { ", urgent" } else { "" };
+            let far = v.reach.map_or("stays at its node".to_owned(), |tier| format!("travels to the {tier}"));
+            writeln!(out, "event {}, subject {}{lane}; {far}", text("type"), text("subject"))?;
+            writeln!(out, "{}", clean(&event["data"].to_string()))
+        }
+        ("refused", _) => writeln!(out, "refused, {}", clean(v.why.as_deref().unwrap_or("-"))),
+        _ => writeln!(out, "a plain message: no mapping makes an event of it"),
+    }
 }
 
 fn stats(v: &view::StoreStats, now: chrono::DateTime<chrono::Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {

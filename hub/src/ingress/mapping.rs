@@ -1,0 +1,137 @@
+//! How a `[[map]]` looks at a payload: what must be there, what becomes data, what templates say.
+
+use citybrain_shared::config::{Format, Map};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+/// What was published, read at most once, whatever number of entries look at it.
+pub struct Body<'a> {
+    payload: &'a [u8],
+    json: OnceCell<Result<Value, serde_json::Error>>,
+}
+
+impl<'a> Body<'a> {
+    pub fn new(payload: &'a [u8]) -> Body<'a> {
+        Body { payload, json: OnceCell::new() }
+    }
+
+    pub fn json(&self) -> Result<&Value, &serde_json::Error> {
+        self.json.get_or_init(|| serde_json::from_slice(self.payload)).as_ref()
+    }
+
+    /// A number if it is one, else a word or a line; `None`: no UTF-8.
+    pub fn text(&self) -> Option<Value> {
+        let text = std::str::from_utf8(self.payload).ok()?.trim();
+        Some(text.parse::<serde_json::Number>().map_or_else(|_| text.into(), Value::Number))
+    }
+
+    /// Is there what the entry's `has` asks for? What does not read has nothing.
+    pub fn has(&self, map: &Map) -> bool {
+        if map.has.is_empty() {
+            return true;
+        }
+        let text;
+        let body = match map.format {
+            Format::Text => match self.text() {
+                Some(value) => {
+                    text = value;
+                    &text
+                }
+                None => return false,
+            },
+            _ => match self.json() {
+                Ok(json) => json,
+                Err(_) => return false,
+            },
+        };
+        map.has.iter().all(|(pointer, values)| {
+            each(body, pointer).iter().any(|v| match values.as_slice() {
+                [] => !v.is_null() && v.as_str() != Some(""),
+                values => values.iter().any(|w| is_wanted(w, v)),
+            })
+        })
+    }
+}
+
+/// 1 and 1.0 are one number.
+fn is_wanted(wanted: &Value, found: &Value) -> bool {
+    wanted == found || matches!((wanted.as_f64(), found.as_f64()), (Some(a), Some(b)) if a == b)
+}
+
+/// What a JSON pointer leads to; a segment `*` is every element of an array, or every member's value.
+fn each<'v>(body: &'v Value, pointer: &str) -> Vec<&'v Value> {
+    let Some((before, behind)) = pointer.split_once("/*") else { return body.pointer(pointer).into_iter().collect() };
+    let inner: Vec<&Value> = match body.pointer(before) {
+        Some(Value::Array(all)) => all.iter().collect(),
+        Some(Value::Object(all)) => all.values().collect(),
+        _ => Vec::new(),
+    };
+    inner.into_iter().flat_map(|v| each(v, behind)).collect()
+}
+
+/// The members that a map's `data` names; `None` if there is none of them.
+pub fn data_of<'t>(body: &Value, map: &'t Map, fill: &dyn Fn(&'t str) -> Cow<'t, str>) -> Option<Value> {
+    let mut data = serde_json::Map::new();
+    let unwrapped = |v: &Value| match &map.inner {
+        Some(inner) => v.get(inner).unwrap_or(v).clone(),
+        None => v.clone(),
+    };
+    // `*` sorts before letters and digits, so a named member stands in the place of one of these.
+    for (name, pointer) in &map.data {
+        if name == "*" {
+            let all = each(body, pointer).into_iter().filter_map(Value::as_object).flatten();
+            data.extend(all.map(|(k, v)| (k.clone(), unwrapped(v))));
+        } else if pointer.contains('{') && !pointer.starts_with('/') {
+            data.insert(fill(name).into_owned(), fill(pointer).into());
+        } else if let Some(value) = each(body, pointer).first() {
+            data.insert(fill(name).into_owned(), said(unwrapped(value), map));
+        }
+    }
+    (!data.is_empty()).then_some(Value::Object(data))
+}
+
+/// What the map's `words` say that a word or number stands for; else itself.
+pub fn said(value: Value, map: &Map) -> Value {
+    if map.words.is_empty() {
+        return value;
+    }
+    scalar_text(&value).and_then(|text| map.words.get(&text).cloned()).unwrap_or(value)
+}
+
+/// `{1}`, `{2}`, … are the topic's levels, `{2..}` those from the second on, `{client}` who sent it.
+pub fn template<'a>(text: &'a str, levels: &[&str], client: &str) -> Cow<'a, str> {
+    if !text.contains('{') {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('{') {
+        out.push_str(before);
+        let Some((name, after)) = behind.split_once('}') else {
+            out.push('{');
+            rest = behind;
+            continue;
+        };
+        let number = |text: &str| text.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+        match (name, name.strip_suffix("..").and_then(number), number(name)) {
+            ("client", ..) => out.push_str(client),
+            (_, Some(from), _) if from < levels.len() => out.push_str(&levels[from..].join("/")),
+            (_, _, Some(at)) if at < levels.len() => out.push_str(levels[at]),
+            // As it was: a level that this topic does not have.
+            _ => out.extend(["{", name, "}"]),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out.into()
+}
+
+pub fn scalar_text(v: &Value) -> Option<String> {
+    match v {
+        Value::String(s) if !s.is_empty() => Some(s.clone()),
+        Value::Number(n) => Some(n.to_string()),
+        Value::Bool(b) => Some(b.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,320 @@
+//! What devices from a shop send, as their makers' documentation has it, and what becomes of it.
+
+use super::*;
+use crate::door::Ingress as _;
+use citybrain_shared::config::{Variables, parse};
+
+fn node(presets: &str) -> Ingress {
+    let text = format!("preset = {presets}\n[node]\naddress = \"c/s/m/n\"\ndata = \"d\"\n");
+    let parsed = parse(&text, &Variables::new());
+    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    Ingress::new(&parsed.config.unwrap())
+}
+
+fn publish<'a>(topic: &'a str, payload: &'a str) -> Publish<'a> {
+    Publish {
+        client: "meter-7",
+        user: "A1_TEST_TOKEN",
+        topic,
+        qos: 0,
+        retain: false,
+        payload: payload.as_bytes(),
+        content_type: None,
+        user_properties: Default::default(),
+        expiry_s: None,
+        door: &[],
+    }
+}
+
+/// `TYPE SUBJECT DATA`, and `!` in front of what is urgent; `-` for what is no event.
+fn made(node: &Ingress, topic: &str, payload: &str) -> String {
+    let taken = node.take(&publish(topic, payload));
+    let Some(draft) = taken.draft else { return "-".into() };
+    let header = draft.header();
+    match header.kind {
+        Kind::Event => {
+            let v: Value = serde_json::from_slice(draft.payload()).unwrap();
+            let urgent = if header.lane == Lane::Urgent { "!" } else { "" };
+            assert_eq!(header.direction, Direction::Local, "what a household's devices say stays: {topic}");
+            format!("{urgent}{} {} {}", header.name, v["subject"].as_str().unwrap_or("-"), v["data"])
+        }
+        Kind::Message => "-".into(),
+        _ => match Note::parse(draft.payload()).unwrap() {
+            Note::DeadLetter(letter) => format!("? {}", letter.reason),
+            other => panic!("{other:?}"),
+        },
+    }
+}
+
+fn all(presets: &str, samples: &[(&str, &str, &str)]) {
+    let node = node(presets);
+    for (topic, payload, want) in samples {
+        assert_eq!(made(&node, topic, payload), *want, "{topic} {payload}");
+    }
+}
+
+#[test]
+fn zigbee2mqtt() {
+    all(
+        "\"zigbee2mqtt\"",
+        &[
+            (
+                "zigbee2mqtt/sos/7-301",
+                r#"{"action":"single","battery":97}"#,
+                r#"!city.sos.pressed.v1 sos/7-301 {"action":"single","battery":97}"#,
+            ),
+            // What some buttons send behind each press, and on their own, is no press.
+            ("zigbee2mqtt/sos/7-301", r#"{"action":""}"#, r#"city.sensor.reading.v1 sos/7-301 {"action":""}"#),
+            (
+                "zigbee2mqtt/sos/7-301",
+                r#"{"action":null,"battery":96}"#,
+                r#"city.sensor.reading.v1 sos/7-301 {"action":null,"battery":96}"#,
+            ),
+            (
+                "zigbee2mqtt/pendant",
+                r#"{"action":"emergency"}"#,
+                r#"!city.sos.pressed.v1 pendant {"action":"emergency"}"#,
+            ),
+            ("zigbee2mqtt/cord", r#"{"sos":true}"#, r#"!city.sos.pressed.v1 cord {"sos":true}"#),
+            ("zigbee2mqtt/switch", r#"{"action":"double"}"#, r#"city.button.pressed.v1 switch {"action":"double"}"#),
+            (
+                "zigbee2mqtt/kitchen",
+                r#"{"battery":100,"battery_low":false,"linkquality":120,"smoke":true}"#,
+                r#"!city.smoke.reading.v1 kitchen {"battery":100,"battery_low":false,"linkquality":120,"smoke":true}"#,
+            ),
+            ("zigbee2mqtt/kitchen", r#"{"smoke":false}"#, r#"city.smoke.reading.v1 kitchen {"smoke":false}"#),
+            ("zigbee2mqtt/stove", r#"{"gas":true}"#, r#"!city.gas.reading.v1 stove {"gas":true}"#),
+            (
+                "zigbee2mqtt/stove",
+                r#"{"carbon_monoxide":false,"co":3}"#,
+                r#"city.gas.reading.v1 stove {"carbon_monoxide":false,"co":3,"gas":false}"#,
+            ),
+            ("zigbee2mqtt/bath", r#"{"water_leak":true}"#, r#"!city.leak.reading.v1 bath {"water_leak":true}"#),
+            (
+                "zigbee2mqtt/hall/north/air",
+                r#"{"temperature":21.5,"humidity":40}"#,
+                r#"city.sensor.reading.v1 hall/north/air {"humidity":40,"temperature":21.5}"#,
+            ),
+            (
+                "zigbee2mqtt/kitchen/availability",
+                r#"{"state":"offline"}"#,
+                r#"city.device.state.v1 kitchen {"online":false}"#,
+            ),
+            (
+                "zigbee2mqtt/sos/7-301/availability",
+                r#"{"state":"online"}"#,
+                r#"city.device.state.v1 sos/7-301 {"online":true}"#,
+            ),
+            ("zigbee2mqtt/bridge/state", r#"{"state":"online"}"#, "-"),
+            ("zigbee2mqtt/lamp/set", r#"{"state":"ON"}"#, "-"),
+            ("zigbee2mqtt/lamp/set/brightness", "7", "-"),
+            ("zigbee2mqtt/lamp", "no json", "? not-json"),
+            ("other/lamp", "{}", "-"),
+        ],
+    );
+}
+
+#[test]
+fn a_retained_message_that_is_taken_back_is_no_reading_and_no_dead_letter() {
+    let node = node("\"zigbee2mqtt\"");
+    let taken = node.take(&Publish { retain: true, ..publish("zigbee2mqtt/kitchen", "") });
+    assert_eq!(taken.draft.unwrap().header().kind, Kind::Message);
+}
+
+#[test]
+fn tasmota_and_esphome() {
+    all(
+        "[\"tasmota\", \"esphome\"]",
+        &[
+            ("tele/lamp/LWT", "Online", r#"city.device.state.v1 lamp {"online":true}"#),
+            ("tele/sos/7/LWT", "Offline", r#"city.device.state.v1 sos/7 {"online":false}"#),
+            (
+                "tele/garden/SENSOR",
+                r#"{"Time":"2026-11-24T10:00:00","AM2301":{"Temperature":24.6,"Humidity":58.2}}"#,
+                r#"city.sensor.reading.v1 garden {"AM2301":{"Humidity":58.2,"Temperature":24.6},"Time":"2026-11-24T10:00:00"}"#,
+            ),
+            (
+                "stat/sos/7/RESULT",
+                r#"{"Button1":{"Action":"SINGLE"}}"#,
+                r#"!city.sos.pressed.v1 sos/7 {"Button1":{"Action":"SINGLE"}}"#,
+            ),
+            (
+                "stat/smoke/7/RESULT",
+                r#"{"Switch1":{"Action":"ON"}}"#,
+                r#"!city.smoke.reading.v1 smoke/7 {"smoke":true}"#,
+            ),
+            (
+                "stat/smoke/7/RESULT",
+                r#"{"Switch1":{"Action":"OFF"}}"#,
+                r#"city.smoke.reading.v1 smoke/7 {"smoke":false}"#,
+            ),
+            ("stat/lamp/RESULT", r#"{"POWER":"ON"}"#, "-"),
+            ("cmnd/lamp/POWER", "ON", "-"),
+            (
+                "livingroom/sensor/temperature/state",
+                "21.5",
+                r#"city.sensor.reading.v1 livingroom {"temperature":21.5}"#,
+            ),
+            ("door/binary_sensor/front/state", "OFF", r#"city.sensor.reading.v1 door {"front":false}"#),
+            ("kitchen/binary_sensor/smoke/state", "ON", r#"!city.smoke.reading.v1 kitchen {"smoke":true}"#),
+            ("kitchen/binary_sensor/smoke/state", "OFF", r#"city.smoke.reading.v1 kitchen {"smoke":false}"#),
+            ("bed/binary_sensor/sos/state", "ON", r#"!city.sos.pressed.v1 bed "ON""#),
+            ("bed/binary_sensor/sos/state", "OFF", "-"),
+            ("kitchen/status", "offline", r#"city.device.state.v1 kitchen {"online":false}"#),
+            ("kitchen/status", "whatever", "-"),
+            ("homeassistant/status", "online", "-"),
+        ],
+    );
+}
+
+#[test]
+fn shelly() {
+    all(
+        "\"shelly\"",
+        &[
+            (
+                "shellyplussmoke-80646fd1ce44/online",
+                "true",
+                r#"city.device.state.v1 shellyplussmoke-80646fd1ce44 {"online":true}"#,
+            ),
+            (
+                "shellyplussmoke-80646fd1ce44/events/rpc",
+                r#"{"src":"shellyplussmoke-80646fd1ce44","dst":"x/events","method":"NotifyStatus","params":{"ts":1700000000.5,"smoke:0":{"id":0,"alarm":true,"mute":false}}}"#,
+                r#"!city.smoke.reading.v1 shellyplussmoke-80646fd1ce44 {"alarm":true,"id":0,"mute":false,"smoke":true}"#,
+            ),
+            (
+                "shellyplus1/events/rpc",
+                r#"{"src":"shellyplus1","dst":"x/events","method":"NotifyStatus","params":{"ts":1700000000.5,"switch:0":{"id":0,"output":true}}}"#,
+                r#"city.sensor.reading.v1 shellyplus1 {"switch:0":{"id":0,"output":true},"ts":1700000000.5}"#,
+            ),
+            (
+                "sos/7-301/events/rpc",
+                r#"{"src":"s","dst":"x","method":"NotifyEvent","params":{"ts":1700000000.5,"events":[{"component":"input:0","id":0,"event":"single_push","ts":1700000000.5}]}}"#,
+                r#"!city.sos.pressed.v1 sos/7-301 {"events":[{"component":"input:0","event":"single_push","id":0,"ts":1700000000.5}],"ts":1700000000.5}"#,
+            ),
+            ("sos/7-301/events/rpc", r#"{"method":"NotifyEvent","params":{"events":[{"event":"btn_down"}]}}"#, "-"),
+            (
+                "shellyplus1/events/rpc",
+                r#"{"method":"NotifyEvent","params":{"events":[{"event":"config_changed"}]}}"#,
+                "-",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn chirpstack() {
+    let up = |tags: &str, object: &str| {
+        format!(
+            r#"{{"deduplicationId":"3ac7e3c4-4401-4b8d-9386-a5c902f9202d","time":"2022-07-18T09:34:15.775023242+00:00","deviceInfo":{{"deviceName":"smoke-7","devEui":"0101010101010101","tags":{tags}}},"fPort":1,"data":"qg=="{object}}}"#
+        )
+    };
+    let topic = "application/17c82e96-be03-4f38-aef3-f83d48582d97/device/0101010101010101/event/up";
+    all(
+        "\"chirpstack\"",
+        &[
+            (
+                topic,
+                &up("{}", r#","object":{"smoke":1,"battery":88}"#),
+                r#"!city.smoke.reading.v1 smoke-7 {"battery":88,"smoke":true}"#,
+            ),
+            (topic, &up("{}", r#","object":{"smoke":"normal"}"#), r#"city.smoke.reading.v1 smoke-7 {"smoke":false}"#),
+            (
+                topic,
+                &up(r#"{"use":"sos"}"#, r#","object":{"press":"short"}"#),
+                r#"!city.sos.pressed.v1 smoke-7 {"press":"short"}"#,
+            ),
+            // A button's sign of life is no press.
+            (
+                topic,
+                &up(r#"{"use":"sos"}"#, r#","object":{"battery":3}"#),
+                r#"city.sensor.reading.v1 smoke-7 {"battery":3}"#,
+            ),
+            (
+                topic,
+                &up("{}", ""),
+                r#"city.sensor.reading.v1 smoke-7 {"data":"qg==","devEui":"0101010101010101","fPort":1}"#,
+            ),
+            ("application/1/device/2/event/join", "{}", "-"),
+        ],
+    );
+    let one = up("{}", r#","object":{"smoke":1}"#);
+    let draft = node("\"chirpstack\"").take(&publish(topic, &one)).draft.unwrap();
+    let v: Value = serde_json::from_slice(draft.payload()).unwrap();
+    assert_eq!(v["id"], "3ac7e3c4-4401-4b8d-9386-a5c902f9202d", "a gateway's repetition is known");
+    assert_eq!(v["time"], "2022-07-18T09:34:15.775023242Z");
+}
+
+#[test]
+fn devices_made_for_a_maker_s_cloud() {
+    all(
+        "[\"thingsboard\", \"alink\", \"huawei\", \"onenet\"]",
+        &[
+            // Its user name is its secret: only the client id says who it is.
+            (
+                "v1/devices/me/telemetry",
+                r#"{"temperature":42.2}"#,
+                r#"city.sensor.reading.v1 meter-7 {"temperature":42.2}"#,
+            ),
+            (
+                "v1/devices/me/telemetry",
+                r#"{"ts":1451649600512,"values":{"smoke":true}}"#,
+                r#"!city.smoke.reading.v1 meter-7 {"smoke":true}"#,
+            ),
+            ("v1/devices/me/telemetry", r#"[{"a":1},{"b":2}]"#, r#"city.sensor.reading.v1 meter-7 [{"a":1},{"b":2}]"#),
+            (
+                "/sys/a1Pk/dev7/thing/event/property/post",
+                r#"{"id":"123","version":"1.0","params":{"Temp":{"value":25.1,"time":1524448722000},"Power":"on"},"method":"thing.event.property.post"}"#,
+                r#"city.sensor.reading.v1 a1Pk/dev7 {"Power":"on","Temp":25.1}"#,
+            ),
+            (
+                "/sys/a1Pk/dev7/thing/event/property/post",
+                r#"{"id":"124","params":{"SmokeSensorState":1}}"#,
+                r#"!city.smoke.reading.v1 a1Pk/dev7 {"SmokeSensorState":1,"smoke":true}"#,
+            ),
+            (
+                "/sys/a1Pk/dev7/thing/event/property/post",
+                r#"{"id":"125","params":{"SmokeSensorState":{"value":0,"time":1}}}"#,
+                r#"city.smoke.reading.v1 a1Pk/dev7 {"SmokeSensorState":0,"smoke":false}"#,
+            ),
+            (
+                "/sys/a1Pk/dev7/thing/event/TiltAlarm/post",
+                r#"{"id":"9","params":{"value":{"angle":30},"time":1}}"#,
+                r#"city.device.event.v1 a1Pk/dev7 {"event":"TiltAlarm","time":1,"value":{"angle":30}}"#,
+            ),
+            (
+                "$oc/devices/dev7/sys/properties/report",
+                r#"{"services":[{"service_id":"air","properties":{"pm25":12},"event_time":"20151212T121212Z"},{"service_id":"fire","properties":{"smoke":true}}]}"#,
+                r#"!city.smoke.reading.v1 dev7 {"pm25":12,"smoke":true}"#,
+            ),
+            (
+                "$sys/pid/dev7/thing/property/post",
+                r#"{"id":"1","version":"1.0","params":{"humidity":{"value":60,"time":1524448722123}}}"#,
+                r#"city.sensor.reading.v1 pid/dev7 {"humidity":60}"#,
+            ),
+        ],
+    );
+    let node = node("\"alink\"");
+    let twice = || {
+        let p = publish("/sys/a1Pk/dev7/thing/event/property/post", r#"{"id":"1","params":{"a":1}}"#);
+        node.take(&p).draft.unwrap().header().key
+    };
+    assert_ne!(twice(), twice(), "its `id` begins again with each start of the device, so it is no event's id");
+}
+
+#[test]
+fn home_assistant_s_states() {
+    all(
+        "\"homeassistant\"",
+        &[
+            (
+                "ha/binary_sensor/front_door/state",
+                "on",
+                r#"city.sensor.reading.v1 binary_sensor.front_door {"state":true}"#,
+            ),
+            ("ha/sensor/hall/state", "21.5", r#"city.sensor.reading.v1 sensor.hall {"state":21.5}"#),
+            ("ha/sensor/hall/state", "unavailable", r#"city.device.state.v1 sensor.hall {"online":false}"#),
+            ("ha/sensor/hall/friendly_name", "\"Hall\"", "-"),
+        ],
+    );
+}

@@ -1,0 +1,252 @@
+//! Mappings and rules for devices from a shop, by name: data, in `config/presets/`.
+//!
+//! A preset's filters, and the levels `{1}`, `{2}`, … of its templates, are counted from its base.
+//! [`expand`] makes plain `[[map]]` and `[[rule]]` entries of those that a file puts to use; nothing
+//! behind this module knows of presets.
+
+use super::rules::{Action, Rule};
+use super::{Map, Preset};
+use crate::address::Tier;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+/// Name and text of every preset there is.
+const ALL: [(&str, &str); 10] = [
+    ("alink", include_str!("../../../config/presets/alink.toml")),
+    ("chirpstack", include_str!("../../../config/presets/chirpstack.toml")),
+    ("esphome", include_str!("../../../config/presets/esphome.toml")),
+    ("homeassistant", include_str!("../../../config/presets/homeassistant.toml")),
+    ("huawei", include_str!("../../../config/presets/huawei.toml")),
+    ("onenet", include_str!("../../../config/presets/onenet.toml")),
+    ("shelly", include_str!("../../../config/presets/shelly.toml")),
+    ("tasmota", include_str!("../../../config/presets/tasmota.toml")),
+    ("thingsboard", include_str!("../../../config/presets/thingsboard.toml")),
+    ("zigbee2mqtt", include_str!("../../../config/presets/zigbee2mqtt.toml")),
+];
+
+const RULES: &str = include_str!("../../../config/presets/rules.toml");
+
+/// A preset as its file has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Definition {
+    /// Which devices, in a line.
+    pub about: String,
+    /// What to set at the devices, for people.
+    pub setup: Vec<String>,
+    /// Topic levels before those of its filters; empty: none.
+    #[serde(default)]
+    pub base: String,
+    /// Names of the rules that it brings.
+    pub rules: Vec<String>,
+    pub map: Vec<Map>,
+}
+
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|(name, _)| *name)
+}
+
+/// The preset of this name, and `None` when there is none.
+pub fn find(name: &str) -> Option<Definition> {
+    let (_, text) = ALL.iter().find(|(n, _)| *n == name)?;
+    Some(toml::from_str(text).expect("a test reads every preset"))
+}
+
+/// The rules that presets bring, each once, in the order of their file.
+fn rules() -> Vec<Rule> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        rule: Vec<Rule>,
+    }
+    toml::from_str::<File>(RULES).expect("a test reads the rules").rule
+}
+
+impl Definition {
+    /// Its mappings as a file would write them out, with their filters below `base`.
+    pub fn maps(&self, base: Option<&str>) -> Vec<Map> {
+        let base = base.unwrap_or(&self.base);
+        let depth = if base.is_empty() { 0 } else { base.split('/').count() };
+        let place = |map: &Map| {
+            let mut map = map.clone();
+            if depth > 0 {
+                map.filter = format!("{base}/{}", map.filter);
+            }
+            for text in [&mut map.kind, &mut map.subject, &mut map.source, &mut map.target].into_iter().flatten() {
+                *text = deeper(text, depth).into_owned();
+            }
+            let data = std::mem::take(&mut map.data);
+            map.data = data.iter().map(|(k, v)| (deeper(k, depth).into(), deeper(v, depth).into())).collect();
+            // Readings of a household are nobody's business elsewhere; alarms and cases climb.
+            map.reach = map.reach.or(Some(Tier::Neighbourhood));
+            map
+        };
+        self.map.iter().map(place).collect()
+    }
+
+    /// The rules that it brings, for a node of this tier.
+    pub fn rules(&self, tier: Tier) -> Vec<Rule> {
+        let mut all: Vec<Rule> = rules().into_iter().filter(|r| self.rules.contains(&r.name)).collect();
+        for action in all.iter_mut().flat_map(|r| &mut r.then) {
+            if let Action::Raise(raise) = action {
+                raise.reach = raise.reach.min(tier);
+            }
+        }
+        all
+    }
+}
+
+/// Puts what the presets stand for behind the file's own entries, which so come first: a rule of the
+/// file's own that has the name of a preset's stands in its place. Unknown names are passed over.
+pub(super) fn expand(wanted: &[Preset], tier: Tier, maps: &mut Vec<Map>, rules: &mut Vec<Rule>) {
+    for preset in wanted {
+        let Some(definition) = find(&preset.name) else { continue };
+        let reach = |mut map: Map| {
+            map.reach = preset.reach.or(map.reach);
+            map
+        };
+        maps.extend(definition.maps(preset.base.as_deref()).into_iter().map(reach));
+        if preset.rules {
+            let fresh = definition.rules(tier).into_iter().filter(|r| rules.iter().all(|own| own.name != r.name));
+            let fresh: Vec<Rule> = fresh.collect();
+            rules.extend(fresh);
+        }
+    }
+}
+
+/// Filters of topics that begin with `$`, which `#` does not cover, each once: `$oc/#`.
+pub(super) fn dollar_filters(maps: &[Map]) -> Vec<String> {
+    let first = |m: &Map| Some(format!("{}/#", m.filter.split('/').next()?));
+    let mut all: Vec<String> = maps.iter().filter(|m| m.filter.starts_with('$')).filter_map(first).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// `{2}` and `{2..}` of a template, `depth` levels further down.
+fn deeper(text: &str, depth: usize) -> Cow<'_, str> {
+    if depth == 0 || !text.contains('{') {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 4);
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('{') {
+        out.push_str(before);
+        out.push('{');
+        let digits = behind.find(|c: char| !c.is_ascii_digit()).unwrap_or(behind.len());
+        match behind[..digits].parse::<usize>() {
+            Ok(n) => out.push_str(&(n + depth).to_string()),
+            Err(_) => out.push_str(&behind[..digits]),
+        }
+        rest = &behind[digits..];
+    }
+    out.push_str(rest);
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Variables, all_keys, parse};
+    use super::*;
+
+    fn file(top: &str, more: &str) -> String {
+        format!("{top}\n[node]\naddress = \"c/s/m/n\"\ndata = \"d\"\n{more}\n")
+    }
+
+    fn problems(text: &str) -> Vec<String> {
+        parse(text, &Variables::new()).problems.iter().map(|p| p.message.clone()).collect()
+    }
+
+    #[test]
+    fn every_preset_reads_and_its_mappings_stand_the_judgement_of_a_file_that_writes_them_out() {
+        for name in names() {
+            let definition = find(name).unwrap();
+            assert!(!definition.about.is_empty() && !definition.setup.is_empty() && !definition.map.is_empty());
+            assert!(definition.rules.iter().all(|r| rules().iter().any(|known| known.name == *r)), "{name}");
+            let maps = definition.maps(None);
+            #[derive(serde::Serialize)]
+            struct Written {
+                map: Vec<serde_json::Value>,
+            }
+            let spelled = |map: &Map| {
+                let mut json = serde_json::to_value(map).unwrap();
+                json.as_object_mut().unwrap().retain(|_, v| !v.is_null());
+                json
+            };
+            let written = Written { map: maps.iter().map(spelled).collect() };
+            let text = file("", &toml::to_string(&written).unwrap());
+            assert_eq!(problems(&text), Vec::<String>::new(), "{name}");
+        }
+        assert!(all_keys().iter().any(|(section, _)| *section == "preset"));
+    }
+
+    #[test]
+    fn a_name_at_the_top_is_enough_and_sections_say_more() {
+        for top in ["preset = \"zigbee2mqtt\"", "preset = [\"zigbee2mqtt\"]", "[[preset]]\nname = \"zigbee2mqtt\""] {
+            let parsed = parse(&file(top, ""), &Variables::new());
+            assert!(parsed.problems.is_empty(), "{top}: {:?}", parsed.problems);
+            let config = parsed.config.unwrap();
+            assert_eq!(config.map[0].filter, "zigbee2mqtt/bridge/#");
+            assert!(config.rule.iter().any(|r| r.name == "smoke"));
+            assert!(config.map.iter().all(|m| m.reach == Some(Tier::Neighbourhood)));
+        }
+        let top = "[[preset]]\nname = \"zigbee2mqtt\"\nbase = \"site/z2m\"\nreach = \"street\"\nrules = false";
+        let config = parse(&file(top, ""), &Variables::new()).config.unwrap();
+        let sos = config.map.iter().find(|m| m.filter == "site/z2m/sos/#").unwrap();
+        assert_eq!((sos.subject.as_deref(), sos.reach), (Some("{3..}"), Some(Tier::Street)));
+        assert!(config.rule.is_empty());
+    }
+
+    #[test]
+    fn the_file_s_own_entries_come_first_and_its_own_rule_stands_for_a_preset_s() {
+        let own = "[[map]]\nfilter = \"zigbee2mqtt/door\"\nformat = \"json\"\ntype = \"my.door\"\n\
+                   [[rule]]\nname = \"smoke\"\non = [\"x\"]\n[[rule.then]]\nclear = {}\n";
+        let config = parse(&file("preset = \"zigbee2mqtt\"", own), &Variables::new()).config.unwrap();
+        assert_eq!(config.map[0].filter, "zigbee2mqtt/door");
+        let smoke: Vec<_> = config.rule.iter().filter(|r| r.name == "smoke").collect();
+        assert!(smoke.len() == 1 && smoke[0].on == ["x"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_preset_has_its_place_and_a_help() {
+        let text = file("preset = [\"zigbee2mqt\", \"tasmota\", \"tasmota\"]", "");
+        let parsed = parse(&text, &Variables::new());
+        let shown: Vec<String> = parsed
+            .problems
+            .iter()
+            .map(|p| format!("{:?} {} ({})", p.line_column(&text), p.message, p.help.as_deref().unwrap_or_default()))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "Some((1, 11)) `zigbee2mqt` is no preset (did you mean `zigbee2mqtt`?)",
+                "Some((1, 36)) `tasmota` is there already (once is enough; give another `base` where its devices publish in two places)",
+            ]
+        );
+        let found = problems(&file("[[preset]]\nname = \"tasmota\"\nbase = \"a/+\"", ""));
+        assert_eq!(found, ["`a/+` is no topic: a topic to publish to may not contain `+` or `#`"]);
+        let late = "[node]\naddress = \"c\"\ndata = \"d\"\npreset = \"tasmota\"\n";
+        let help = parse(late, &Variables::new()).problems[0].help.clone().unwrap();
+        assert!(help.contains("before the first"), "{help}");
+        assert_eq!(problems(&file("preset = 3", "")), ["`preset` is a list"]);
+    }
+
+    #[test]
+    fn topics_that_begin_with_a_dollar_are_opened_where_everybody_may_publish() {
+        let config = parse(&file("preset = [\"huawei\", \"onenet\"]", ""), &Variables::new()).config.unwrap();
+        assert_eq!(config.access.publish.unwrap(), ["#", "$oc/#", "$sys/#"]);
+        let closed = "[access]\nanonymous = false\nusers_file = \"u\"\n";
+        let config = parse(&file("preset = \"huawei\"", closed), &Variables::new()).config.unwrap();
+        assert_eq!(config.access.publish.unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_rule_s_alarm_reaches_no_lower_than_its_node() {
+        let city = find("zigbee2mqtt").unwrap().rules(Tier::City);
+        let reaches = city.iter().flat_map(|r| &r.then).filter_map(|a| match a {
+            Action::Raise(raise) => Some(raise.reach),
+            _ => None,
+        });
+        assert!(reaches.into_iter().all(|reach| reach == Tier::City));
+    }
+}

@@ -1,0 +1,120 @@
+//! Devices from a shop: one line in the file, and a press or smoke is an incident; Home Assistant hears
+//! how the node is.
+
+use crate::clients::mosquitto_is_there;
+use crate::harness::mqtt::Client;
+use crate::harness::ran::run;
+use crate::harness::{Node, Tree, wait_for};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::process::Command;
+
+fn tree(top: &str) -> Tree {
+    let mut tree = Tree::with(&["c/s/m/n"], &HashMap::new(), top);
+    tree.start();
+    tree
+}
+
+fn says(node: &Node, topic: &str, payload: &str) {
+    assert!(Client::connect(node.mqtt, "device", true).publish(topic, payload.as_bytes()), "{topic}");
+}
+
+fn cases(node: &Node) -> Vec<(String, String)> {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let all = node.get("/v1/cases").unwrap_or_default();
+    all["cases"].as_array().into_iter().flatten().map(|c| (text(&c["kind"]), text(&c["title"]))).collect()
+}
+
+#[test]
+fn an_sos_button_and_a_smoke_alarm_from_a_shop_are_incidents_by_one_line_of_config() {
+    let tree = tree("preset = \"zigbee2mqtt\"");
+    let low = tree.node("c/s/m/n");
+    says(low, "zigbee2mqtt/sos/7-301", r#"{"action":"single","battery":97,"linkquality":120}"#);
+    says(low, "zigbee2mqtt/kitchen", r#"{"smoke":true,"battery":100}"#);
+    says(low, "zigbee2mqtt/lamp", r#"{"state":"ON"}"#);
+    let both = [("incident", "sos/7-301"), ("incident", "Smoke at kitchen")];
+    for at in ["c/s/m/n", "c"] {
+        wait_for(&format!("both are at {at}"), || {
+            let there = cases(tree.node(at));
+            both.iter().all(|(k, t)| there.iter().any(|(kind, title)| kind == k && title == t)).then_some(())
+        });
+        let alarms = tree.node(at).get("/v1/alarms").unwrap_or_default();
+        assert_eq!(alarms["alarms"][0]["title"], "Smoke at kitchen", "{at}: {alarms}");
+        assert_eq!(alarms["active"], 1);
+    }
+    // What is no incident stays in the house: above there are the case and the alarm, not the devices.
+    let above = tree.node("c").records();
+    assert!(above.iter().all(|r| !r.event_type.ends_with(".reading.v1")), "{above:?}");
+    says(low, "zigbee2mqtt/kitchen", r#"{"smoke":false,"battery":100}"#);
+    // Held down for 30 s of calm; the press and the two readings became one case each.
+    assert_eq!(cases(low).len(), 2);
+}
+
+#[test]
+fn what_becomes_of_a_message_can_be_tried_without_a_node() {
+    let press = ["preset", "try", "zigbee2mqtt/sos/7-301", r#"{"action":"single"}"#];
+    run(&press).says(0, &["event city.sos.pressed.v1, subject sos/7-301, urgent; stays at its node"]);
+    run(&["preset", "try", "zigbee2mqtt/bridge/state", "x"]).says(1, &["a plain message"]);
+    run(&["preset", "try", "zigbee2mqtt/x", "x"]).says(1, &["refused, not-json"]);
+    run(&["preset", "try", "t", "x", "--preset", "zigbee2mqt"]).says(1, &["did you mean `zigbee2mqtt`?"]);
+    let listed = run(&["preset", "list", "--json"]).json();
+    assert_eq!(listed["presets"].as_array().map(Vec::len), Some(10), "{listed}");
+    run(&["preset", "show", "zigbee2mqtt"]).says(0, &["zigbee2mqtt/sos/#", "city.smoke.reading.v1", "smoke, gas"]);
+    run(&["preset", "show", "shely"]).says(1, &["did you mean `shelly`?"]);
+}
+
+/// All retained messages below `filter`, as Mosquitto's own client gets them.
+fn retained(node: &Node, filter: &str) -> HashMap<String, String> {
+    let port = node.mqtt.to_string();
+    let args = ["-p", &port, "-V", "mqttv311", "-q", "1", "-t", filter, "--retained-only", "-W", "1", "-v"];
+    let done = Command::new("mosquitto_sub").args(args).output().expect("mosquitto_sub starts");
+    let text = String::from_utf8(done.stdout).expect("UTF-8");
+    text.lines().filter_map(|l| l.split_once(' ')).map(|(t, p)| (t.to_owned(), p.to_owned())).collect()
+}
+
+#[test]
+fn home_assistant_hears_how_the_node_is_and_its_button_calls_for_help() {
+    if !mosquitto_is_there() {
+        return;
+    }
+    let mut tree = tree("preset = \"zigbee2mqtt\"\n[homeassistant]\ndiscovery = true\n");
+    let node = tree.node("c/s/m/n");
+    let all = wait_for("all is announced", || {
+        let all = retained(node, "homeassistant/#");
+        (all.len() == 8).then_some(all)
+    });
+    let config = |object: &str| -> Value {
+        let (_, text) = all.iter().find(|(t, _)| t.ends_with(&format!("/{object}/config"))).expect(object);
+        serde_json::from_str(text).expect("JSON")
+    };
+    let state_topic = config("help_wanted")["state_topic"].as_str().unwrap().to_owned();
+    let state =
+        |node: &Node| -> Option<Value> { serde_json::from_str(retained(node, &state_topic).get(&state_topic)?).ok() };
+    let calm = wait_for("its state is there", || state(node).filter(|s| s["parent"] == "ON"));
+    assert_eq!((&calm["problem"], &calm["help_wanted"], &calm["alarms"]), (&json!("OFF"), &json!("OFF"), &json!(0)));
+    // The button, as Home Assistant presses it.
+    let button = config("sos");
+    let (topic, press) = (button["command_topic"].as_str().unwrap(), button["payload_press"].as_str().unwrap());
+    let port = node.mqtt.to_string();
+    let done = Command::new("mosquitto_pub").args(["-p", &port, "-q", "1", "-t", topic, "-m", press]).status();
+    assert!(done.expect("mosquitto_pub starts").success());
+    says(node, "zigbee2mqtt/kitchen", r#"{"smoke":true}"#);
+    wait_for("both are shown", || {
+        state(node).filter(|s| s["help_wanted"] == "ON" && s["critical_alarms"] == 1 && s["cases"] == 2)
+    });
+    // Nobody else speaks there.
+    let taken = Client::connect(node.mqtt, "liar", true).publish(&state_topic, b"{}");
+    assert!(taken, "a 3.1.1 client hears no refusal");
+    wait_for("the state stands, the lie is a dead letter", || {
+        state(node).filter(|s| s["help_wanted"] == "ON" && s["dead_letters"] == 1)
+    });
+    // Switched off, all of it is taken back.
+    tree.stop_node("c/s/m/n");
+    tree.edit("c/s/m/n", |text| text.replace("discovery = true", "discovery = false"));
+    tree.start_node("c/s/m/n");
+    tree.wait_ready();
+    let node = tree.node("c/s/m/n");
+    wait_for("nothing is announced any more", || {
+        (retained(node, "homeassistant/#").is_empty() && retained(node, "brain/#").is_empty()).then_some(())
+    });
+}
