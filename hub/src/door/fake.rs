@@ -271,6 +271,8 @@ impl Inner {
                     s.held.retain(|h| *h != id);
                 }
             }
+            Note::WillSet { client, will } => drop(self.state.wills.insert(client, will)),
+            Note::WillEnded { client } => drop(self.state.wills.remove(&client)),
             _ => {}
         }
     }

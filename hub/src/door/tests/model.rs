@@ -478,13 +478,13 @@ impl World {
                 Ok(())
             }
             kind::PUBREL => {
-                let ack = Ack::parse(version, body).map_err(|e| e.to_string())?;
+                let ack = Ack::parse(version, kind::PUBREL, body).map_err(|e| e.to_string())?;
                 p.received.remove(&ack.id);
                 p.owed.push_back((kind::PUBCOMP, ack.id));
                 Ok(())
             }
             kind @ (kind::PUBACK | kind::PUBREC | kind::PUBCOMP) => {
-                let ack = Ack::parse(version, body).map_err(|e| e.to_string())?;
+                let ack = Ack::parse(version, kind, body).map_err(|e| e.to_string())?;
                 let Some(i) = p.flying.iter().position(|f| f.id == ack.id) else {
                     return Err(format!("{who} hears of {ack:?}, which it did not send"));
                 };
