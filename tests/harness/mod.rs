@@ -360,7 +360,7 @@ impl Tree {
     /// Waits until the city knows every node of the tree.
     pub fn wait_all_known(&self) {
         wait_for("the city knows all", || {
-            let known = self.node("c").get("/v1/tree")?;
+            let known = self.node(self.nodes.keys().next()?).get("/v1/tree")?;
             (known["nodes"].as_array()?.len() == self.nodes.len()).then_some(())
         });
     }
