@@ -753,7 +753,7 @@ mod tests {
     #[test]
     fn links_stand_in_a_table_that_says_whose_it_is() {
         let want = "\
-LINK  PEER        STATE    UNSENT  IN FLIGHT    OLDEST  DURABLE AT PEER  ROUND TRIP  LAST HEARD
+LINK  PEER        STATE    UNSENT  IN FLIGHT  OLDEST    DURABLE AT PEER  ROUND TRIP  LAST HEARD
 up    chengdu     up            0          3         -        1,204,881      0.3 ms  0.4 s ago
 down  …/guanghua  waiting   4,210          3  7 m 15 s        1,204,881           -  7 m 12 s ago
 chengdu/liucheng/guanghua: the broker refused the connection
