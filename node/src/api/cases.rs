@@ -267,13 +267,13 @@ pub async fn step(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let ask: Ask = parse(&body, "{\"by\":\"…\",\"role\":\"worker\",\"text\":\"…\"}")?;
-    let ask = caller.asks(ask)?;
     let verb: Verb = step.parse().map_err(|e| Refusal::not_found(format!("no such step: {e}"), ""))?;
     let mut ask = ask;
     if verb == Verb::Forget {
         caller.is_operator()?;
         ask.role = ask.role.or(Some(Role::Supervisor));
     }
+    let ask = caller.asks(ask)?;
     let (id, told) = wish(&ctx, id, verb, ask).await?;
     match told {
         Told::Done => answer_shown(&ctx, StatusCode::OK, &caller, &id, None),

@@ -163,6 +163,7 @@ mod tests {
             assert_eq!(needed(&Method::PUT, path), Some(Role::Operator));
         }
         assert_eq!(needed(&Method::POST, "/v1/casesx"), Some(Role::Operator));
+        assert_eq!(needed(&Method::POST, "/v1/cases/import"), Some(Role::Operator), "it writes history");
         assert_eq!(needed(&Method::GET, "/livez"), None);
         assert_eq!(needed(&Method::GET, "/readyz"), None);
         assert_eq!(needed(&Method::GET, "/metrics"), Some(Role::Reader));

@@ -106,7 +106,7 @@ impl Import {
         let plan = Plan::read(rows, &mapping, &root, if self.here { None } else { Some(known) }, self.last)
             .map_err(|e| Fail::usage(replay::chain(&e), "is the file whole?"))?;
         eprintln!(
-            "{}: {}; {} cases for {} nodes, told in {} accounts",
+            "{}: {}; cases: {}, nodes: {}, accounts to tell: {}",
             self.file.display(),
             mapping.title,
             thousands(plan.cases() as u64),

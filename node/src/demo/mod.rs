@@ -29,11 +29,14 @@ pub mod town;
 pub mod tree;
 pub mod watch;
 
+use crate::bring::Import;
+use crate::cli::At;
 use crate::mqtt_publisher::{self, Message, Target};
 use crate::replay::{Skipped, chain, told_to_stop};
 use account::{Account, Committed, Latency, Notice, Published, Record};
 use case_account::CaseAccount;
 use citybrain_shared::Tier;
+use citybrain_shared::view::CasesBrought;
 use data::Script;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use parking_lot::Mutex;
@@ -139,8 +142,13 @@ struct Report<'a> {
 #[derive(Debug, Default, Serialize)]
 pub struct Town {
     pub sos: Press,
+    /// The file's rows as cases, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brought: Option<CasesBrought>,
     #[serde(flatten)]
     pub account: CaseAccount,
+    /// How many stand how, at the city.
+    pub by_status: BTreeMap<String, u64>,
     /// The city's, as `citybrain rates` gives them.
     pub rates: Value,
 }
@@ -290,12 +298,22 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
     let Driven { published, notice, sos, killed } = driven?;
     drop(watch);
 
+    let brought = match &args.input {
+        Some(file) if script.are_cases => {
+            screen.say("bringing the file's rows as cases, by the city, each to its node");
+            Some(bring(file, args, processes.nodes[0].api.base()).await?)
+        }
+        _ => None,
+    };
     screen.say("reading every node's cases");
     let cases = settled_cases(tree, processes).await?;
     let city = processes.nodes[0].api.clone();
-    let rates = tokio::task::spawn_blocking(move || city.get_json("/v1/rates?by=all")).await.into_diagnostic()?;
-    let rates = rates.map_err(|e| miette!("the city has no rates: {}", chain(&e)))?["total"].take();
-    let town = Town { sos, account: cases, rates };
+    let asked = move || Ok((city.get_json("/v1/rates?by=all")?, city.get_json("/v1/case-stats?by=status")?));
+    let told = tokio::task::spawn_blocking(asked).await.into_diagnostic()?;
+    let (mut rates, stats) = told.map_err(|e: api::Error| miette!("the city does not count: {}", chain(&e)))?;
+    let by_status = stats["rows"].as_array().into_iter().flatten();
+    let by_status = by_status.filter_map(|r| Some((r["key"].as_str()?.to_owned(), r["cases"].as_u64()?))).collect();
+    let town = Town { sos, brought, account: cases, by_status, rates: rates["total"].take() };
     screen.say("reading every node's log");
     let mut logs = Vec::new();
     for node in &processes.nodes {
@@ -426,6 +444,21 @@ async fn drive(
     // Every neighbourhood was meant, whatever the city thinks.
     notice.targets = notice.targets.max(tree.of_tier(Tier::Neighbourhood).count() as u64);
     Ok(Driven { published, notice, sos, killed })
+}
+
+/// The file's rows as cases: told to the city, which passes each on to its node.
+async fn bring(file: &Path, args: &DemoArgs, city: &str) -> miette::Result<CasesBrought> {
+    let import = Import {
+        file: file.to_owned(),
+        mapping: args.mapping.clone(),
+        utc_offset: args.utc_offset.clone(),
+        here: false,
+        last: true,
+        give_up_after: SETTLE_MAX.as_secs(),
+        at: At { node: Some(city.to_owned()), ..At::default() },
+    };
+    let brought = tokio::task::spawn_blocking(move || import.bring()).await.into_diagnostic()?;
+    brought.map(|answer| answer.body).map_err(|fail| miette!("the cases are not brought: {}", fail.failure.detail))
 }
 
 /// The cases of every node, once they are the same at every tier, or as they are after a while.

@@ -261,6 +261,13 @@ pub fn account(account: &Account, town: &Town, script: &Script, killed: &[String
             thousands(*cases)
         ),
     );
+    let stand = town.by_status.iter().map(|(status, n)| format!("{} {status}", thousands(*n)));
+    line("  stand", stand.collect::<Vec<_>>().join(", "));
+    if let Some(b) = &town.brought {
+        let skipped: u64 = b.skipped.values().sum();
+        let rest = format!("{} rows are none, {} were refused", thousands(skipped), thousands(b.refused));
+        line("  brought", format!("{} of {}, to {} nodes; {rest}", thousands(b.opened), b.file, b.nodes.len()));
+    }
     line("rates", rates(&town.rates));
     if !killed.is_empty() {
         line("killed (-9)", killed.join(", "));

@@ -244,16 +244,16 @@ pub fn brought(v: &view::CasesBrought, out: &mut dyn Write) -> io::Result<()> {
     let skipped: u64 = v.skipped.values().sum();
     writeln!(
         out,
-        "{} rows: {} cases for {} nodes, {} rows skipped; {:.1} s",
+        "{} rows: {} cases, {} skipped; nodes that got some: {}; {:.1} s",
         grouped(v.rows),
         grouped(v.cases),
-        v.nodes.len(),
         grouped(skipped),
+        v.nodes.len(),
         v.wall_s
     )?;
     writeln!(
         out,
-        "{} accounts of them: {} opened a case, {} changed one, {} told nothing new, {} were refused",
+        "accounts told: {}; new cases {}, changed {}, nothing new {}, refused {}",
         grouped(v.accounts),
         grouped(v.opened),
         grouped(v.changed),
