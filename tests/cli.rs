@@ -243,7 +243,7 @@ fn exit_codes_tell_no_from_wrong_usage_from_nobody_there() {
         run(&args).says(line, code, &[said]);
     }
     run(&["stauts"]).says("stauts", 2, &["status"]);
-    run(&["status", "--node", "ftp://x"]).says("status", 2, &["no http:// address"]);
+    run(&["status", "--node", "ftp://x"]).says("status", 2, &["no http:// or https:// address"]);
 
     let nobody = format!("http://127.0.0.1:{}", free_port());
     for line in ["status", "tree", "links", "events", "show x", "dlq list", "directives list", "send --target c --yes"]

@@ -13,11 +13,6 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 const CITY: &str = "chengdu";
 const STREET: &str = "chengdu/liucheng";
@@ -358,65 +353,6 @@ fn damage_in_a_folder_a_torn_end_and_a_lost_state_are_told() {
 /// Whether `doctor` finds this machine itself bad (a folder on tmpfs), whatever the question was.
 fn bad(tree: &Tree) -> bool {
     tree.node(STREET).get("/v1/doctor").is_some_and(|d| d["ok"] == Value::Bool(false))
-}
-
-/// A process that gets the processor for moments only, like a box that swaps, until this is dropped.
-struct Slowed {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Slowed {
-    fn down(pid: u32) -> Slowed {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (told, pid) = (stop.clone(), pid.to_string());
-        let signal = move |name: &str| {
-            let done = Command::new("kill").args(["-s", name, &pid]).status();
-            assert!(done.is_ok_and(|d| d.success()), "kill -s {name} {pid}");
-        };
-        let thread = std::thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
-                signal("STOP");
-                std::thread::sleep(Duration::from_millis(250));
-                signal("CONT");
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        });
-        Slowed { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Slowed {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().map(JoinHandle::join);
-    }
-}
-
-#[test]
-fn a_slow_child_is_named_by_its_parent_and_catches_up() {
-    let tree = started(&[STREET]);
-    let pid = tree.node(STREET).get("/v1/status").expect("it answers")["pid"].as_u64().expect("a number");
-    let slowed = Slowed::down(u32::try_from(pid).expect("a pid"));
-    // Notices of 10 KB for the street, far more than it can take in this state.
-    let mut desk = Client::connect(tree.node(CITY).mqtt, "desk", true);
-    for n in 0..6_000 {
-        let notice = json!({"specversion": "1.0", "id": format!("notice-{n}"), "source": "/desk", "type": "city.notice",
-            "target": STREET, "data": {"text": "停水".repeat(1_700)}});
-        desk.publish_later("in/desk", notice.to_string().as_bytes());
-    }
-    desk.wait_acknowledged();
-    let question = "Is a child too slow?";
-    let line = format!("citybrain why {STREET}");
-    let words = ["no-credit", "chengdu/liucheng gives chengdu no credit", "routine records wait"];
-    answers(&tree, CITY, question, &line, 0, &words);
-    drop(slowed);
-    wait_for("it has caught up", || {
-        let links = tree.node(CITY).get("/v1/links")?;
-        let lane = &links["links"][0]["routine"];
-        (lane["unsent"] == 0 && lane["in_flight"] == 0).then_some(())
-    });
-    run(&["audit", "--node", &tree.node(CITY).url()]).says(0, &["it adds up"]);
 }
 
 #[test]
