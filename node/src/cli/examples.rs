@@ -17,6 +17,11 @@ const EXAMPLES: &[(&str, &str)] = &[
         "citybrain replay la311.csv --rate 500    into the node here, and on from where it was stopped\n\
          citybrain replay day.ndjson --http http://10.0.0.5:8080    events by HTTP",
     ),
+    (
+        "supervision",
+        "citybrain supervision --days 30    what is overdue, was reopened, and where the same is told again and again\n\
+         citybrain supervision --under chengdu/liucheng --category SJ0102    of one street, of one kind",
+    ),
     ("bench", "citybrain bench --dir /var/lib/citybrain    how fast does this disk commit?"),
     (
         "send",

@@ -801,7 +801,7 @@ chengdu/liucheng, its own record, as of 10:41:07Z
         let want = "{\"schema\":\"citybrain.links/1\",\"node\":\"chengdu/liucheng\",\"as_of\":\"2026-07-01T10:41:07Z\",\
             \"links\":[{\"role\":\"up\",\"peer\":\"chengdu\",\"state\":\"up\",\"last_heard_ms_ago\":400,\
             \"urgent\":{\"unsent\":0,\"in_flight\":0,\"bytes\":0,\"at_most\":false,\"durable_at_peer_pos\":0,\"durable_here_pos\":0,\"credit_frames\":0},\
-            \"routine\":{\"unsent\":0,\"in_flight\":3,\"bytes\":1204881,\"oldest_ms\":61000,\"at_most\":false,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0,\"credit_frames\":0},\
+            \"routine\":{\"unsent\":0,\"in_flight\":3,\"bytes\":1204881,\"oldest_ms\":61000,\"at_most\":false,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0,\"credit_frames\":8},\
             \"lease\":1,\"received\":0,\"dropped\":0,\"resent_frames\":0,\"round_trip_us\":410}]}\n";
         assert_eq!(text(JSON, Output::Links(answer(links))).0, want);
     }
