@@ -31,9 +31,12 @@ const OPEN: [&str; 14] = [
 ];
 
 /// Answers that take a load or a whole city to make, and files: their own tests look into them.
-const ELSEWHERE: [&str; 6] = [
+const ELSEWHERE: [&str; 9] = [
     "citybrain.bench/1",
     "citybrain.bench-door/1",
+    "citybrain.bench-slept/1",
+    "citybrain.cases-brought/1",
+    "citybrain.cases-imported/1",
     "citybrain.demo/1",
     "citybrain.replay-state/1",
     "citybrain.log-replay-state/1",
@@ -268,6 +271,8 @@ fn cases_and_services(tree: &Tree, all: &mut Answers) {
     all.of(&[&["case", "show", &case], &to[..]].concat());
     all.of(&[&["case", "list"], &to[..]].concat());
     all.of(&[&["rates"], &to[..]].concat());
+    all.of(&[&["supervision"], &to[..]].concat());
+    all.of(&[&["case", "stats"], &to[..]].concat());
     all.of(&[&["service", "list"], &to[..]].concat());
     for service in ["haircut", "sports-day"] {
         all.of(&[&["service", "show", service], &to[..]].concat());
