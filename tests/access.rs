@@ -226,9 +226,7 @@ fn a_node_below_is_changed_through_the_links_and_knows_by_whom() {
     let mut tree = Tree::new(&["c/s/m"]);
     tree.start();
     let (city, leaf) = (tree.node("c").url(), tree.node("c/s/m").url());
-    wait_for("the city knows all", || {
-        (tree.node("c").get("/v1/tree")?["nodes"].as_array()?.len() == tree.nodes.len()).then_some(())
-    });
+    tree.wait_all_known();
     let at = |line: &str| -> Ran {
         let mut args: Vec<&str> = line.split(' ').collect();
         args.extend(["--at", "c/s/m", "--node", &city]);

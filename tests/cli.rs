@@ -60,7 +60,7 @@ fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
 fn tree_of_three() -> Tree {
     let mut tree = Tree::new(&["c/s/m"]);
     tree.start();
-    wait_for("the city knows all", || (tree.node("c").get("/v1/tree")?["nodes"].as_array()?.len() == 3).then_some(()));
+    tree.wait_all_known();
     tree
 }
 

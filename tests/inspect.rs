@@ -57,10 +57,7 @@ fn ask(tree: &Tree, address: &str, args: &str) -> Said {
 fn tree() -> Tree {
     let mut tree = Tree::new(&[LEAF, OTHER]);
     tree.start();
-    wait_for("the city knows all", || {
-        let known = tree.node("c").get("/v1/tree")?;
-        (known["nodes"].as_array()?.len() == tree.nodes.len()).then_some(())
-    });
+    tree.wait_all_known();
     tree
 }
 

@@ -12,12 +12,6 @@ fn counter(node: &Node, name: &str) -> Option<u64> {
     node.get("/v1/status")?["counters"][name].as_u64()
 }
 
-fn all_known(tree: &Tree) {
-    wait_for("the city knows all", || {
-        (tree.node("c").get("/v1/tree")?["nodes"].as_array()?.len() == tree.nodes.len()).then_some(())
-    });
-}
-
 fn is_receipt(r: &Record) -> bool {
     r.kind == "receipt"
 }
@@ -64,7 +58,7 @@ fn an_urgent_command_overtakes_a_backlog_of_notices_on_its_way_down() {
     const NOTICES: usize = 5_000;
     let mut tree = Tree::new(&[LEAF]);
     tree.start();
-    all_known(&tree);
+    tree.wait_all_known();
     tree.stop_node("c/s");
     let mut desk = Client::connect(tree.node("c").mqtt, "desk", true);
     let notices: Vec<String> = (0..NOTICES)
@@ -105,7 +99,7 @@ fn a_command_whose_time_is_over_is_answered_expired_and_never_executed() {
     for cut in ["c/s", community] {
         let mut tree = Tree::new(&[community]);
         tree.start();
-        all_known(&tree);
+        tree.wait_all_known();
         let mut valve = Client::connect(tree.node(community).mqtt, "valve", false);
         valve.subscribe("cmd/#", 1);
         tree.stop_node(cut);
@@ -195,7 +189,7 @@ fn a_healthy_tree_has_nothing_to_warn_of() {
     let leaves = ["c/s/m/n1", "c/s/m/n2"];
     let mut tree = Tree::new(&leaves);
     tree.start();
-    all_known(&tree);
+    tree.wait_all_known();
     let mut sent = Vec::new();
     for (i, leaf) in leaves.iter().enumerate() {
         sent.extend(publish_all(leaf, tree.node(leaf).mqtt, &format!("e{i}"), 500, i == 1));

@@ -23,14 +23,8 @@ const OTHER_GATE: &str = "chengdu/liucheng/guanghua/shili";
 fn started(addresses: &[&str]) -> Tree {
     let mut tree = Tree::new(addresses);
     tree.start();
-    all_known(&tree);
+    tree.wait_all_known();
     tree
-}
-
-fn all_known(tree: &Tree) {
-    wait_for("the city knows all", || {
-        (tree.node(CITY).get("/v1/tree")?["nodes"].as_array()?.len() == tree.nodes.len()).then_some(())
-    });
 }
 
 fn post(tree: &Tree, at: &str, id: &str) {
@@ -122,7 +116,7 @@ fn a_full_disk_is_named_and_what_waits_goes_on_when_there_is_room() {
         return;
     };
     tree.start();
-    all_known(&tree);
+    tree.wait_all_known();
     let filler = data.join("somebody-elses-file");
     let mut file = std::fs::File::create(&filler).expect("a file is made");
     let url = tree.node(STREET).url();
@@ -218,7 +212,7 @@ fn a_clock_that_is_wrong_by_a_year_is_named_and_stops_nothing() {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
     tree.start();
-    all_known(&tree);
+    tree.wait_all_known();
     let sent = publish_all(STREET, tree.node(STREET).mqtt, "e", 20, false);
     tree.wait_all_up(&sent);
     let line = format!("citybrain why {STREET}");

@@ -39,30 +39,11 @@ fn nothing_is_lost_or_doubled(kind: Kind, places: &[&str], delete: bool) {
         places.iter().zip(&brokers).map(|(place, broker)| ((*place).to_owned(), broker.port)).collect();
     let mut tree = Tree::with(&LEAVES, &outside, "");
     tree.start();
-    wait_for("the city knows all", || {
-        let known = tree.node("c").get("/v1/tree")?;
-        (known["nodes"].as_array()?.len() == tree.nodes.len()).then_some(())
-    });
-    let enough = Arc::new(AtomicBool::new(false));
-    let devices = devices(&tree, &enough);
+    tree.wait_all_known();
     let (status, sent) =
         tree.node("c").post("/v1/send", &json!({"target": "c/**@neighbourhood", "type": "city.notice", "data": {}}));
     assert_eq!(status, 202, "{sent}");
-    for round in 0..2 {
-        for broker in &mut brokers {
-            // Each time something has got through since the last kill.
-            let there = tree.node("c").records().len();
-            wait_for("the stream runs", || (tree.node("c").records().len() > there + 300).then_some(()));
-            broker.kill9();
-            if delete && round == 1 {
-                broker.delete_data();
-            }
-            broker.run();
-        }
-    }
-    enough.store(true, Ordering::Relaxed);
-    let events: Vec<_> = devices.into_iter().flat_map(|d| d.join().expect("the device is done")).collect();
-    tree.wait_all_up(&events);
+    killed_in_mid_stream(&tree, &mut brokers, delete);
     let id = sent["id"].as_str().expect("an id").to_owned();
     wait_for("both neighbourhoods have answered", || {
         (tree.node("c").get(&format!("/v1/directives/{id}"))?["delivered"] == 2).then_some(())
@@ -70,6 +51,32 @@ fn nothing_is_lost_or_doubled(kind: Kind, places: &[&str], delete: bool) {
     for leaf in LEAVES {
         assert_eq!(tree.node(leaf).records().iter().filter(|r| r.id == id).count(), 1, "{leaf}");
     }
+}
+
+/// Kills each broker twice while devices publish; the second time, with `delete`, it loses its data.
+fn killed_in_mid_stream(tree: &Tree, brokers: &mut [Broker], delete: bool) {
+    let enough = Arc::new(AtomicBool::new(false));
+    let devices = devices(tree, &enough);
+    for round in 0..2 {
+        for broker in &mut *brokers {
+            wait_for_more(tree);
+            broker.kill9();
+            if delete && round == 1 {
+                broker.delete_data();
+            }
+            broker.run();
+        }
+    }
+    wait_for_more(tree);
+    enough.store(true, Ordering::Relaxed);
+    let events: Vec<_> = devices.into_iter().flat_map(|d| d.join().expect("the device is done")).collect();
+    tree.wait_all_up(&events);
+}
+
+/// Something gets through to the city.
+fn wait_for_more(tree: &Tree) {
+    let there = tree.node("c").records().len();
+    wait_for("the stream runs", || (tree.node("c").records().len() > there + 300).then_some(()));
 }
 
 // The street's broker is its own.
@@ -116,8 +123,7 @@ fn devices_and_apps_are_served_through_it(kind: Kind) {
     let port = low.port;
     let device = std::thread::spawn(move || publish_all("c/s", port, "d", 3_000, false));
     for _ in 0..2 {
-        let there = tree.node("c").records().len();
-        wait_for("the stream runs", || (tree.node("c").records().len() > there + 300).then_some(()));
+        wait_for_more(&tree);
         tree.kill9("c/s");
         tree.start_node("c/s");
     }
@@ -166,19 +172,14 @@ fn one_server_of_a_nats_cluster_is_killed_in_mid_stream_and_its_nodes_go_on_at_a
         tree.edit(address, |text| text.replace(&one, &format!("url = \"{}\"", all.join(","))));
     }
     tree.start();
-    wait_for("the city knows all", || {
-        let known = tree.node("c").get("/v1/tree")?;
-        (known["nodes"].as_array()?.len() == tree.nodes.len()).then_some(())
-    });
+    tree.wait_all_known();
     let enough = Arc::new(AtomicBool::new(false));
     let devices = devices(&tree, &enough);
     // Each in turn, so that at least once it is the one that the nodes are at.
     for server in &mut servers {
-        let there = tree.node("c").records().len();
-        wait_for("the stream runs", || (tree.node("c").records().len() > there + 300).then_some(()));
+        wait_for_more(&tree);
         server.kill9();
-        let there = tree.node("c").records().len();
-        wait_for("the stream runs without it", || (tree.node("c").records().len() > there + 300).then_some(()));
+        wait_for_more(&tree);
         server.run();
     }
     enough.store(true, Ordering::Relaxed);
@@ -187,7 +188,7 @@ fn one_server_of_a_nats_cluster_is_killed_in_mid_stream_and_its_nodes_go_on_at_a
 }
 
 #[test]
-fn an_outside_broker_is_reached_by_tls_with_a_certificate() {
+fn an_outside_broker_reached_by_tls_with_a_certificate_is_killed_in_mid_stream() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let ca = Ca::new(dir.path(), "city-ca");
     let (broker, node) = (ca.issue("broker", "broker"), ca.issue("node", "node"));
@@ -198,9 +199,9 @@ fn an_outside_broker_is_reached_by_tls_with_a_certificate() {
         broker.cert.display(),
         broker.key.display()
     );
-    let Some(broker) = Broker::start_with(Kind::Mosquitto, dir.path(), &tls) else { return };
+    let Some(mut broker) = Broker::start_with(Kind::Mosquitto, dir.path(), &tls) else { return };
     let outside = HashMap::from([("c".to_owned(), broker.port)]);
-    let mut tree = Tree::with(&["c/s"], &outside, "");
+    let mut tree = Tree::with(&LEAVES, &outside, "");
     let plain = format!("url = \"mqtt://127.0.0.1:{}\"", broker.port);
     let secure = format!(
         "url = \"mqtts://localhost:{}\"\nca_file = \"{}\"\ncert_file = \"{}\"\nkey_file = \"{}\"",
@@ -213,6 +214,6 @@ fn an_outside_broker_is_reached_by_tls_with_a_certificate() {
         tree.edit(address, |text| text.replace(&plain, &secure));
     }
     tree.start();
-    let sent = publish_all("c/s", tree.node("c/s").mqtt, "tls", 500, false);
-    tree.wait_all_up(&sent);
+    tree.wait_all_known();
+    killed_in_mid_stream(&tree, std::slice::from_mut(&mut broker), false);
 }

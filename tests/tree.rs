@@ -43,10 +43,7 @@ fn an_event_stays_below_its_reach() {
 fn a_notice_reaches_whom_its_selector_names_and_receipts_are_counted_at_every_tier() {
     let mut tree = Tree::new(&LEAVES);
     tree.start();
-    wait_for("the city knows all", || {
-        let known = tree.node("c").get("/v1/tree")?;
-        (known["nodes"].as_array()?.len() == tree.nodes.len()).then_some(())
-    });
+    tree.wait_all_known();
     let (status, answer) = tree.node("c").post(
         "/v1/send",
         &json!({"target": "c/**@neighbourhood", "type": "city.notice", "data": {"text": "停水通知"}, "directive": "notice"}),

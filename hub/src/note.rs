@@ -124,6 +124,47 @@ pub enum Note {
         client: String,
         id: u16,
     },
+    /// The client has connected with a will. It waits here for the connection's end, which may be the
+    /// node's own.
+    WillSet {
+        client: String,
+        will: LastWill,
+    },
+    /// The will was published, or its client has taken it back.
+    WillEnded {
+        client: String,
+    },
+}
+
+/// What is published for a client that is gone without a goodbye.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastWill {
+    /// Whose rights it is published with; empty: anonymous.
+    pub user: String,
+    pub topic: String,
+    #[serde(with = "in_base64")]
+    pub payload: Vec<u8>,
+    pub qos: u8,
+    pub retain: bool,
+    /// From the connection's end on, s, if the session lives that long.
+    pub delay_s: u32,
+    /// MQTT 5 properties, as on the wire.
+    #[serde(with = "in_base64", default, skip_serializing_if = "Vec::is_empty")]
+    pub properties: Vec<u8>,
+}
+
+mod in_base64 {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&BASE64_STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        BASE64_STANDARD.decode(String::deserialize(from)?).map_err(de::Error::custom)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

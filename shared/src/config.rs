@@ -132,6 +132,11 @@ pub struct Broker {
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
     pub connections_max: usize,
+    /// Connections from one address (IPv6: from one /64 network), and of one user; 0: no limit.
+    pub address_connections_max: usize,
+    pub user_connections_max: usize,
+    /// Longest keep-alive of an MQTT 5 client, seconds, also for one that wants none; 0: as it asks.
+    pub keep_alive_s_max: u16,
     /// Unacknowledged QoS 1/2 publishes of one client.
     pub receive_maximum: u16,
     pub packet_bytes_max: usize,
@@ -157,6 +162,9 @@ impl Default for Broker {
             cert_file: None,
             key_file: None,
             connections_max: 10_000,
+            address_connections_max: 0,
+            user_connections_max: 0,
+            keep_alive_s_max: 0,
             receive_maximum: 1024,
             packet_bytes_max: crate::limits::PACKET_BYTES_MAX,
             session_expiry_s_max: 7 * 24 * 3600,

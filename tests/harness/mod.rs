@@ -356,6 +356,14 @@ impl Tree {
         }
     }
 
+    /// Waits until the city knows every node of the tree.
+    pub fn wait_all_known(&self) {
+        wait_for("the city knows all", || {
+            let known = self.node(self.nodes.keys().next()?).get("/v1/tree")?;
+            (known["nodes"].as_array()?.len() == self.nodes.len()).then_some(())
+        });
+    }
+
     /// Waits until every ancestor of each origin holds all of these events, then checks that none
     /// is there twice, and that each origin's order is kept within a lane.
     pub fn wait_all_up(&self, sent: &[Sent]) {

@@ -47,12 +47,12 @@ fn packet(version: Version, head: &Head, body: &[u8]) {
             }
         }
         kind::PUBACK | kind::PUBREC | kind::PUBREL | kind::PUBCOMP => {
-            if let Ok(ack) = Ack::parse(version, body) {
+            if let Ok(ack) = Ack::parse(version, head.kind, body) {
                 let mut out = Vec::new();
                 put_ack(version, head.kind, ack.id, ack.reason, &mut out);
                 let again = Head::parse(&out).expect("our own packet").expect("a whole one");
                 assert_eq!(again.total_bytes(), out.len());
-                assert_eq!(Ack::parse(version, &out[again.head_bytes..]), Ok(ack));
+                assert_eq!(Ack::parse(version, head.kind, &out[again.head_bytes..]), Ok(ack));
             }
         }
         kind::SUBSCRIBE => {

@@ -125,6 +125,16 @@ impl Access {
         User { name: name.into(), account, rights }
     }
 
+    /// Who came in under this name before the node was started again, with the rights of today: none
+    /// if the users file no longer knows the name.
+    pub fn formerly(&self, name: &str) -> User {
+        let Some(users) = self.users.as_ref().filter(|_| !name.is_empty()) else { return self.user(name, None) };
+        match users.account(name) {
+            Some(account) => self.user(name, Some(account)),
+            None => User { name: name.into(), account: None, rights: Arc::default() },
+        }
+    }
+
     /// Grows with every change of the users file.
     pub fn generation(&self) -> u64 {
         self.users.as_ref().map_or(0, Users::generation)

@@ -36,6 +36,8 @@ pub enum Flaw {
     ForgetsReceived,
     ForgetsReleasing,
     ForgetsSubscriptions,
+    ForgetsWills,
+    ForgetsGoodbyes,
 }
 
 type Commit = Box<dyn FnOnce(&mut Inner) + Send>;
@@ -228,6 +230,8 @@ impl Inner {
             Note::SessionAcked { .. } if flaw == Some(Flaw::ForgetsCursors) => {}
             Note::Subscribed { .. } if flaw == Some(Flaw::ForgetsSubscriptions) => {}
             Note::Qos2Held { .. } if flaw == Some(Flaw::ForgetsReceived) => {}
+            Note::WillSet { .. } if flaw == Some(Flaw::ForgetsWills) => {}
+            Note::WillEnded { .. } if flaw == Some(Flaw::ForgetsGoodbyes) => {}
             Note::SessionOpened { client, user, version, expiry_s, clean } => {
                 if clean {
                     sessions.remove(&client);
@@ -271,6 +275,8 @@ impl Inner {
                     s.held.retain(|h| *h != id);
                 }
             }
+            Note::WillSet { client, will } => drop(self.state.wills.insert(client, will)),
+            Note::WillEnded { client } => drop(self.state.wills.remove(&client)),
             _ => {}
         }
     }

@@ -230,7 +230,8 @@ impl Message {
             expiry_s: self
                 .expires_us
                 .filter(|_| self.expiry_was_asked)
-                .map(|at| u32::try_from((at - now_us) / 1_000_000).unwrap_or(0)),
+                // Of the time that it waited only whole seconds are taken off.
+                .map(|at| u32::try_from((at - now_us + 999_999) / 1_000_000).unwrap_or(0)),
             subscription_ids: give.subscription_ids,
             payload,
         };
@@ -350,5 +351,19 @@ pub mod tests {
         let m = Message::of_record(&me(), &e, &header, payload, part::EVENT, "events/t");
         assert!(!m.has_expired(4_999));
         assert!(m.has_expired(5_000));
+    }
+
+    #[test]
+    fn only_whole_seconds_of_waiting_are_taken_off_an_expiry() {
+        let meta = Meta { expiry_s: Some(2), ..Meta::default() };
+        let m = Message::live("t", &meta, Bytes::new(), 0, false, 0);
+        for (waited_us, left_s) in [(0, 2), (1, 2), (999_999, 2), (1_000_000, 1), (1_999_999, 1)] {
+            let mut out = Vec::new();
+            let give = Give { dup: false, qos: 0, retain: false, id: 0, alias: None, subscription_ids: &[] };
+            assert!(m.put(Version::V5, &give, waited_us, usize::MAX, &mut out));
+            let head = Head::parse(&out).unwrap().unwrap();
+            let back = publish::In::parse(Version::V5, head.flags, &out[head.head_bytes..]).unwrap();
+            assert_eq!(back.properties.expiry_s, Some(left_s), "after {waited_us} µs");
+        }
     }
 }

@@ -19,6 +19,7 @@
 //! | [`meta`] | what the door keeps in a record's header |
 //! | [`share`] | shared subscriptions: groups that take turns |
 //! | [`seats`] | who is connected, who has left a session behind |
+//! | [`crowd`] | how many connections an address and a user have |
 //! | [`sys`] | `$SYS/broker/…` |
 //! | [`local`] | link traffic between child nodes and this one |
 //! | [`access`] | users and rights |
@@ -31,6 +32,7 @@ pub mod access;
 pub mod connection;
 pub mod core;
 pub mod counters;
+pub mod crowd;
 pub mod entrance;
 #[cfg(test)]
 mod fake;
@@ -55,6 +57,7 @@ pub mod window;
 use self::access::{Access, User};
 use self::core::Core;
 use self::counters::Counters;
+use self::crowd::Crowd;
 use self::entrance::Entrance;
 use self::message::Me;
 use self::packet::control::Will;
@@ -64,7 +67,8 @@ use self::seats::Seats;
 use self::share::Shares;
 use self::sys::Sys;
 use crate::engine::Ticket;
-use crate::note::{DeadLetter, Note};
+use crate::note::{DeadLetter, LastWill, Note};
+use crate::state::State;
 use citybrain_shared::record::Draft;
 use citybrain_shared::{Pos, config, topic};
 pub use local::{LocalClient, LocalMessage};
@@ -127,6 +131,7 @@ pub struct Door {
     counters: Arc<Counters>,
     router: Router,
     seats: Seats,
+    crowd: Crowd,
     shares: Shares,
     sys: Sys,
     links: local::Links,
@@ -149,18 +154,23 @@ impl Door {
         let counters = Arc::new(Counters::default());
         let opened_at = *core.committed().borrow();
         let seats = Seats::default();
-        self::core::look(&*core, |s| seats.park_all(s, now_us()));
+        let access = Access::new(access.0, access.1, &link.root);
+        self::core::look(&*core, |s| {
+            seats.park_all(s, now_us());
+            restore_wills(s, &seats, &access);
+        });
         let shares = Shares::default();
         shares.look_again();
         Arc::new(Door {
             ingress,
             broker: broker.clone(),
-            access: Access::new(access.0, access.1, &link.root),
+            access,
             link: link.clone(),
             router: Router::new(me.clone(), counters.clone(), &link.root, opened_at),
             me,
             counters,
             seats,
+            crowd: Crowd::default(),
             shares,
             sys: Sys::default(),
             links: local::Links::default(),
@@ -193,6 +203,23 @@ impl Door {
         self.link.message_bytes_max + 1024
     }
 
+    /// The note that keeps a will over the node's end. A child node's hello is not kept: the link sees
+    /// for itself who is there.
+    fn will_to_keep(&self, client: &str, user: &User, will: &Will) -> Option<Note> {
+        let Will { topic, payload, qos, retain, delay_s, properties } = will.clone();
+        let user = user.name.to_string();
+        (!topic::is_link(&self.link.root, &topic)).then(|| Note::WillSet {
+            client: client.to_owned(),
+            will: LastWill { user, topic, payload, qos, retain, delay_s, properties },
+        })
+    }
+
+    /// The note that ends what [`Door::will_to_keep`] began, if it did.
+    fn will_ended(&self, client: &str) -> Option<Note> {
+        let is_kept = self::core::look(&*self.core, |s| s.wills.contains_key(client));
+        is_kept.then(|| Note::WillEnded { client: client.to_owned() })
+    }
+
     /// Publishes a will as its client would have done.
     async fn publish_will(&self, client: &str, user: &User, will: &Will) {
         self.counters.wills.add(1);
@@ -204,10 +231,10 @@ impl Door {
         }
         let properties = Properties::parse(&will.properties).unwrap_or_default();
         let mut door = Vec::new();
-        if !meta::put(client, &properties, &mut door) {
-            return;
-        }
-        let draft = if self.access.may_publish(user, &will.topic) {
+        let draft = if !meta::put(client, &properties, &mut door) {
+            let detail = "the will's MQTT 5 properties are larger than 64 KiB together";
+            Some(dead_letter("too-large", detail, client, &will.topic, &will.payload))
+        } else if self.access.may_publish(user, &will.topic) {
             let publish = Publish {
                 client,
                 user: &user.name,
@@ -231,17 +258,23 @@ impl Door {
                 &will.payload,
             ))
         };
-        match draft {
-            Some(draft) => {
-                // Whoever waits for it reads it from the log.
-                if let Err(error) = settled(self.core.offer(vec![draft]).await).await {
-                    tracing::warn!(client, %error, "A last will could not be committed.");
-                }
-            }
-            None => {
-                let payload = will.payload.clone().into();
-                self.router.live(route::live_message(&will.topic, &door, payload, will.qos, will.retain, now_us()));
-            }
+        if draft.is_none() {
+            let payload = will.payload.clone().into();
+            self.router.live(route::live_message(&will.topic, &door, payload, will.qos, will.retain, now_us()));
+        }
+        // Whoever waits for it reads it from the log. Its end is behind it there: a kill between the
+        // two says it twice, and not never.
+        let drafts: Vec<Draft> = draft.into_iter().chain(self.will_ended(client).map(|n| n.draft())).collect();
+        if !drafts.is_empty()
+            && let Err(error) = settled(self.core.offer(drafts).await).await
+        {
+            tracing::warn!(client, %error, "A last will could not be committed.");
+        }
+    }
+
+    async fn publish_wills_due(&self) {
+        for (client, user, will) in self.seats.wills_due() {
+            self.publish_will(&client, &user, &will).await;
         }
     }
 
@@ -257,9 +290,7 @@ impl Door {
                 _ = tell.tick() => self.sys.tell(self),
                 _ = stop.wait_for(|s| *s) => return,
             }
-            for (client, user, will) in self.seats.wills_due() {
-                self.publish_will(&client, &user, &will).await;
-            }
+            self.publish_wills_due().await;
             let now = self.access.generation();
             if now != accounts {
                 accounts = now;
@@ -292,6 +323,8 @@ pub async fn serve(entrances: Vec<Entrance>, door: Arc<Door>, shutdown: watch::R
         let (door, stop) = (door.clone(), stop.clone());
         tasks.spawn(async move { door.keep_house(stop).await });
     }
+    // Before their clients can come back and say that they are well.
+    door.publish_wills_due().await;
     let mut open = JoinSet::new();
     for entrance in entrances {
         open.spawn(entrance.serve(door.clone(), shutdown.clone()));
@@ -306,6 +339,20 @@ pub async fn serve(entrances: Vec<Entrance>, door: Arc<Door>, shutdown: watch::R
     });
     if ended.await.is_err() {
         tracing::warn!("Some connections did not end in time.");
+    }
+}
+
+/// The wills of clients that the node's end cut off, or that were waiting then. Their delay counts
+/// from when the client was last there, as far as the log knows.
+fn restore_wills(state: &State, seats: &Seats, access: &Access) {
+    for (client, will) in &state.wills {
+        let session = state.sessions.get(client);
+        let away = Duration::from_micros(session.map_or(0, |s| now_us() - s.left_us).try_into().unwrap_or(0));
+        // A session that has ended takes its will's delay with it.
+        let delay = Duration::from_secs(will.delay_s.min(session.map_or(0, |s| s.expiry_s)).into());
+        let LastWill { user, topic, payload, qos, retain, delay_s, properties } = will.clone();
+        let will = Will { topic, payload, qos, retain, delay_s, properties };
+        seats.put_will(client.as_str().into(), delay.saturating_sub(away), access.formerly(&user), will);
     }
 }
 

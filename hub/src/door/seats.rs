@@ -20,6 +20,7 @@ use tokio::sync::watch;
 pub struct Seats {
     taken: Mutex<HashMap<Arc<str>, Seat>>,
     parked: Mutex<HashMap<Arc<str>, Parked>>,
+    /// Of clients that are gone, with the time at which they are due.
     wills: Mutex<HashMap<Arc<str>, (Instant, User, Will)>>,
 }
 
@@ -198,9 +199,8 @@ impl Seats {
         self.parked.lock().remove(client)
     }
 
-    pub fn put_will(&self, client: &Arc<str>, delay_s: u32, user: &User, will: Will) {
-        let due = Instant::now() + Duration::from_secs(delay_s.into());
-        self.wills.lock().insert(client.clone(), (due, user.clone(), will));
+    pub fn put_will(&self, client: Arc<str>, delay: Duration, user: User, will: Will) {
+        self.wills.lock().insert(client, (Instant::now() + delay, user, will));
     }
 
     /// The client is back in time, if there is one.

@@ -12,7 +12,7 @@ mod runs;
 pub use directives::{Directive, Directives, Nodes, Status};
 pub use runs::Runs;
 
-use crate::note::Note;
+use crate::note::{LastWill, Note};
 use crate::policy::{self, Policy};
 use bytes::Bytes;
 use citybrain_shared::address::Tier;
@@ -40,6 +40,8 @@ pub struct State {
     pub peers: BTreeMap<Address, Peer>,
     /// Durable MQTT sessions by client id.
     pub sessions: HashMap<String, Session>,
+    /// Wills of MQTT clients that are connected, or gone for less than their delay; by client id.
+    pub wills: HashMap<String, LastWill>,
     /// Retained messages by topic.
     pub retained: BTreeMap<String, Retained>,
     /// This node and every node below it that has told of itself.
@@ -260,6 +262,7 @@ impl State {
             address: None,
             peers: BTreeMap::new(),
             sessions: HashMap::new(),
+            wills: HashMap::new(),
             retained: BTreeMap::new(),
             registry: BTreeMap::new(),
             directives: Directives::default(),
@@ -583,6 +586,14 @@ impl State {
                 }
             }),
             Note::Qos2Released { client, id } => self.session(client, |s| s.held.retain(|h| *h != id)),
+            Note::WillSet { client, will } => {
+                self.wills.insert(client.clone(), will);
+                self.dirty.insert(Key::Will(client));
+            }
+            Note::WillEnded { client } => {
+                self.wills.remove(&client);
+                self.dirty.insert(Key::Will(client));
+            }
         }
     }
 

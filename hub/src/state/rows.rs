@@ -4,6 +4,7 @@
 //! bytes behind a JSON line.
 
 use super::{Counters, Directive, Known, Loss, Me, Peer, Retained, Session, State, Stream};
+use crate::note::LastWill;
 use crate::policy::Policy;
 use bytes::Bytes;
 use citybrain_shared::{Address, LogId, Pos};
@@ -19,6 +20,7 @@ pub(super) enum Key {
     Losses,
     Peer(Address),
     Session(String),
+    Will(String),
     Retained(String),
     Known(Address),
     Directive(String),
@@ -34,6 +36,7 @@ impl Key {
             Key::Losses => b"l".to_vec(),
             Key::Peer(a) => format!("p{a}").into_bytes(),
             Key::Session(id) => format!("s{id}").into_bytes(),
+            Key::Will(id) => format!("w{id}").into_bytes(),
             Key::Retained(topic) => format!("r{topic}").into_bytes(),
             Key::Known(a) => format!("k{a}").into_bytes(),
             Key::Directive(id) => format!("d{id}").into_bytes(),
@@ -91,6 +94,7 @@ impl State {
             Key::Losses => Some(json(&self.losses)),
             Key::Peer(a) => self.peers.get(a).map(json),
             Key::Session(id) => self.sessions.get(id).map(json),
+            Key::Will(id) => self.wills.get(id).map(json),
             Key::Known(a) => self.registry.get(a).map(json),
             Key::Directive(id) => self.directives.get(id).map(json),
             Key::Stream(a, log) => self.streams.get(&(a.clone(), *log)).map(json),
@@ -146,6 +150,7 @@ impl State {
             'l' => self.losses = json::<Vec<Loss>>(value)?,
             'p' => drop(self.peers.insert(address()?, json::<Peer>(value)?)),
             's' => drop(self.sessions.insert(name.to_owned(), json::<Session>(value)?)),
+            'w' => drop(self.wills.insert(name.to_owned(), json::<LastWill>(value)?)),
             'k' => drop(self.registry.insert(address()?, json::<Known>(value)?)),
             'd' => drop(self.directives.insert(name.to_owned(), json::<Directive>(value)?, usize::MAX)),
             't' => {

@@ -3,6 +3,7 @@
 //! door under load, beside Mosquitto ([`door`]).
 
 mod door;
+mod slept;
 
 use super::{Fail, Output};
 use crate::run::open_bare;
@@ -39,6 +40,10 @@ pub struct Bench {
     /// 100,000 messages to one subscriber; and Mosquitto beside it, if it is installed
     #[arg(long, conflicts_with_all = ["events", "size", "inflight"])]
     pub door: bool,
+    /// Instead: a durable session that is away for 1,000,000 messages and comes back (about a minute, and
+    /// 700 MB of disk)
+    #[arg(long, requires = "door")]
+    pub slept: bool,
     /// Per cent of `--door`'s load
     #[arg(long, default_value_t = 100, requires = "door", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub percent: u8,
@@ -72,7 +77,9 @@ impl Bench {
             return Err(fail(format!("`{}` exists already", dir.display())));
         }
         if self.door {
-            let report = door::measure(&dir, door::Load::of(self.percent)).map_err(|e| fail(format!("{e:#}")));
+            let load = door::Load::of(self.percent);
+            let report = if self.slept { slept::measure(&dir, load, self.percent) } else { door::measure(&dir, load) };
+            let report = report.map_err(|e| fail(format!("{e:#}")));
             let _ = std::fs::remove_dir_all(&dir);
             return Ok(Output::Text(report? + "\n"));
         }

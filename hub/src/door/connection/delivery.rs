@@ -249,6 +249,11 @@ impl Delivery {
         self.filters.len()
     }
 
+    /// Largest packet that the client takes, bytes.
+    pub fn packet_bytes_max(&self) -> usize {
+        self.packet_bytes_max
+    }
+
     pub fn in_flight(&self) -> usize {
         self.flights.len()
     }
@@ -281,6 +286,15 @@ impl Delivery {
 
     pub fn send_retained(&mut self, scans: Vec<RetainedScan>) {
         self.retained.extend(scans);
+    }
+
+    /// Is this what the message under `id` waits for? An id that is not under way takes anything.
+    pub fn takes(&self, kind: u8, id: u16) -> bool {
+        self.flights.get(&id).is_none_or(|f| match kind {
+            kind::PUBACK => f.qos == 1,
+            kind::PUBREC => f.qos == 2,
+            _ => f.qos == 2 && f.releasing,
+        })
     }
 
     /// The client has completed a message: PUBACK, PUBCOMP, or a PUBREC that refuses. An id that is

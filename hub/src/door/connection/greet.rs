@@ -73,6 +73,9 @@ pub async fn first_packet(
     };
     let (version, refused, why) = match connect {
         Ok(connect) => match admit(door, connect, peer).await {
+            Ok(hello) if connack_bytes(door, &hello) > hello.connect.packet_bytes_max => {
+                return Err("it takes no packet as large as its CONNACK");
+            }
             Ok(hello) => return Ok(hello),
             Err((version, reason, why)) => (version, reason, why),
         },
@@ -84,8 +87,13 @@ pub async fn first_packet(
             (version, fault.reason, fault.what)
         }
     };
-    say(socket, |out| put_refusal(version, refused, out)).await;
+    refuse(socket, version, refused).await;
     Err(why)
+}
+
+/// Says why there is no session, and closes.
+pub async fn refuse(socket: &mut Socket, version: Version, reason: u8) {
+    say(socket, |out| put_refusal(version, reason, out)).await;
 }
 
 async fn read_connect(socket: &mut Socket, input: &mut BytesMut) -> Result<Result<Connect, Refusal>, &'static str> {
@@ -152,6 +160,34 @@ async fn admit(door: &Door, mut connect: Connect, peer: &Peer) -> Result<Hello, 
     Ok(Hello { client, assigned, user, expiry_s, connect })
 }
 
+/// What the client is granted; `session_present` is not known before its session is opened.
+fn granted<'a>(door: &Door, hello: &'a Hello, session_present: bool) -> Granted<'a> {
+    Granted {
+        session_present,
+        expiry_s: Some(hello.expiry_s).filter(|s| *s != hello.connect.expiry_s),
+        receive_maximum: door.broker.receive_maximum,
+        packet_bytes_max: u32::try_from(door.packet_bytes_max(&hello.user)).unwrap_or(u32::MAX),
+        assigned_client: hello.assigned.then_some(&*hello.client),
+        topic_alias_maximum: ALIASES_MAX,
+        keep_alive_s: Some(keep_alive_s(door, &hello.connect)).filter(|s| *s != hello.connect.keep_alive_s),
+    }
+}
+
+/// 0: none. A 3.1.1 client cannot be told another than its own.
+fn keep_alive_s(door: &Door, connect: &Connect) -> u16 {
+    match (connect.version, door.broker.keep_alive_s_max, connect.keep_alive_s) {
+        (Version::V4, _, asked) | (_, 0, asked) => asked,
+        (_, max, 0) => max,
+        (_, max, asked) => asked.min(max),
+    }
+}
+
+fn connack_bytes(door: &Door, hello: &Hello) -> usize {
+    let mut out = Vec::new();
+    put_connack(hello.connect.version, &granted(door, hello, false), &mut out);
+    out.len()
+}
+
 /// Opens or resumes the session, and answers CONNACK. `None`: that was not possible.
 pub async fn open<'a>(
     door: &'a Door,
@@ -165,7 +201,7 @@ pub async fn open<'a>(
     // The users file may have changed while the client waited for its place.
     if !door.access.is_current(&hello.user) {
         door.counters.logins_failed.add(1);
-        say(&mut socket, |out| put_refusal(version, reason::NOT_AUTHORIZED, out)).await;
+        refuse(&mut socket, version, reason::NOT_AUTHORIZED).await;
         return None;
     }
     let (found, sessions) = look(&*door.core, |s| (s.sessions.get(&*client).cloned(), s.sessions.len()));
@@ -176,7 +212,7 @@ pub async fn open<'a>(
         && hello.is_durable()
         && sessions >= door.broker.connections_max.saturating_mul(SESSIONS_PER_CONNECTION)
     {
-        say(&mut socket, |out| put_refusal(version, reason::QUOTA, out)).await;
+        refuse(&mut socket, version, reason::QUOTA).await;
         return None;
     }
     let opened = |clean| Note::SessionOpened {
@@ -186,7 +222,12 @@ pub async fn open<'a>(
         expiry_s: hello.expiry_s,
         clean,
     };
-    let (note, haste) = match (&found, old.is_some(), hello.is_durable()) {
+    match door.seats.take_will(&client) {
+        // The old session is over, and its will's delay with it.
+        Some((user, will)) if old.is_none() => door.publish_will(&client, &user, &will).await,
+        _ => {}
+    }
+    let (note, mut haste) = match (&found, old.is_some(), hello.is_durable()) {
         (Some(_), true, _) => (Some(opened(false)), Haste::Lazy),
         (_, false, true) => (Some(opened(true)), Haste::Now),
         (Some(_), false, false) => {
@@ -195,22 +236,21 @@ pub async fn open<'a>(
         (None, _, false) => (None, Haste::Now),
         (None, true, true) => unreachable!("what was not found is not resumed"),
     };
-    if let Some(note) = note
-        && let Err(error) = settled(door.core.note(vec![note], haste).await).await
+    let will = hello.connect.will.as_ref().and_then(|will| door.will_to_keep(&client, &hello.user, will));
+    if will.is_some() {
+        haste = Haste::Now;
+    }
+    let notes: Vec<Note> = note.into_iter().chain(will.or_else(|| door.will_ended(&client))).collect();
+    if !notes.is_empty()
+        && let Err(error) = settled(door.core.note(notes, haste).await).await
     {
         tracing::warn!(client = %client, %error, "A session could not be opened.");
-        say(&mut socket, |out| put_refusal(version, reason::IMPLEMENTATION, out)).await;
+        refuse(&mut socket, version, reason::IMPLEMENTATION).await;
         return None;
     }
     if old.is_none() {
         door.shares.session_ended(&client);
     }
-    match door.seats.take_will(&client) {
-        // The old session is over, and its will's delay with it.
-        Some((user, will)) if old.is_none() => door.publish_will(&client, &user, &will).await,
-        _ => {}
-    }
-
     let committed = door.core.committed();
     let mut resumed = Resumed::new(*committed.borrow());
     let mut filters = HashMap::new();
@@ -242,17 +282,8 @@ pub async fn open<'a>(
 
     let packet_bytes_max = door.packet_bytes_max(&hello.user);
     let mut output = Vec::new();
-    let granted = Granted {
-        session_present: old.is_some(),
-        expiry_s: Some(hello.expiry_s).filter(|s| *s != hello.connect.expiry_s),
-        receive_maximum: door.broker.receive_maximum,
-        packet_bytes_max: u32::try_from(packet_bytes_max).unwrap_or(u32::MAX),
-        assigned_client: hello.assigned.then_some(&*hello.client),
-        topic_alias_maximum: ALIASES_MAX,
-        keep_alive_s: None,
-    };
-    put_connack(version, &granted, &mut output);
-    let keep_alive = match hello.connect.keep_alive_s {
+    put_connack(version, &granted(door, &hello, old.is_some()), &mut output);
+    let keep_alive = match keep_alive_s(door, &hello.connect) {
         0 => None,
         s => Some(Duration::from_millis(u64::from(s) * 1500)),
     };
@@ -267,6 +298,7 @@ pub async fn open<'a>(
         user: hello.user,
         // What came with the CONNECT may be whole packets.
         leftover: !input.is_empty(),
+        after_held: false,
         // Else it would hold its memory for as long as the client says nothing.
         input: if input.is_empty() { BytesMut::new() } else { input },
         read_bytes: READ_BYTES_MIN,

@@ -1,7 +1,7 @@
 //! Packets that come in.
 
 use super::super::local::Full;
-use super::super::packet::control::{Disconnect, Subscribe, Unsubscribe, put_suback};
+use super::super::packet::control::{Disconnect, Subscribe, Unsubscribe, put_suback, suback_bytes};
 use super::super::packet::publish::In;
 use super::super::packet::{Ack, Fault, Head, Version, kind, put_ack, put_pingresp, reason};
 use super::super::route::{Sub, live_message};
@@ -45,6 +45,7 @@ impl Connection<'_> {
         let mut input = std::mem::take(&mut self.input);
         let mut at = 0;
         self.leftover = false;
+        self.after_held = false;
         let done = loop {
             if self.skip.is_some() {
                 at += self.skip_on(&input[at..]);
@@ -57,6 +58,9 @@ impl Connection<'_> {
                 break Ok(());
             }
             let rest = &input[at..];
+            if rest.first().is_some_and(|first| !kind::is_clients(first >> 4)) {
+                break Err(Fault::protocol("a packet that no client may send").into());
+            }
             let head = match Head::parse(rest) {
                 Ok(Some(head)) => head,
                 Ok(None) => break Ok(()),
@@ -76,6 +80,12 @@ impl Connection<'_> {
                 }
             }
             let Some(body) = rest.get(head.head_bytes..head.total_bytes()) else { break Ok(()) };
+            // What the client published before it subscribes is retained by then, and no news.
+            if head.kind == kind::SUBSCRIBE && !(self.drafts.is_empty() && self.held.is_empty()) {
+                self.leftover = true;
+                self.after_held = true;
+                break Ok(());
+            }
             at += head.total_bytes();
             if let Err(end) = self.take_packet(&head, body) {
                 break Err(end);
@@ -168,9 +178,8 @@ impl Connection<'_> {
         match head.kind {
             kind::PUBLISH => self.publish(head.flags, body),
             kind::PUBACK | kind::PUBREC | kind::PUBREL | kind::PUBCOMP => {
-                let ack = Ack::parse(self.version, body)?;
-                self.acknowledged(head.kind, ack);
-                Ok(())
+                let ack = Ack::parse(self.version, head.kind, body)?;
+                Ok(self.acknowledged(head.kind, ack)?)
             }
             kind::SUBSCRIBE => self.subscribe(&Subscribe::parse(self.version, body)?),
             kind::UNSUBSCRIBE => self.unsubscribe(&Unsubscribe::parse(self.version, body)?),
@@ -183,7 +192,7 @@ impl Connection<'_> {
                 Err(Fault::protocol("AUTH without an authentication method in CONNECT").into())
             }
             kind::CONNECT => Err(Fault::protocol("a second CONNECT").into()),
-            _ => Err(Fault::malformed("a packet that no client may send").into()),
+            _ => Err(Fault::malformed("a packet that its protocol version does not have").into()),
         }
     }
 
@@ -212,6 +221,7 @@ impl Connection<'_> {
         [&counters.publishes_qos0, &counters.publishes_qos1, &counters.publishes_qos2][usize::from(p.qos)].add(1);
         let known;
         let topic = match p.properties.alias {
+            None if p.topic.is_empty() => return Err(Fault::protocol("neither a topic nor an alias of one").into()),
             None => p.topic,
             Some(alias) => {
                 known = self.resolve(alias, p.topic)?;
@@ -220,7 +230,7 @@ impl Connection<'_> {
         };
         if let Err(why) = topic::check_topic(topic) {
             self.refuse("topic", &format!("the topic is not one: {why}"), topic, p.payload);
-            return Err(Fault { reason: reason::TOPIC_INVALID, what: "a topic that is none" }.into());
+            return Err(Fault::malformed("a topic that is none").into());
         }
         if p.qos > 0 && (self.held.holds(p.id) || (p.qos == 2 && self.received.contains(&p.id))) {
             counters.repeats.add(1);
@@ -229,6 +239,13 @@ impl Connection<'_> {
                 self.answers.push(Answer { kind: kind::PUBREC, id: p.id, reason: reason::SUCCESS });
             }
             return Ok(());
+        }
+        // Of QoS 1 no more is read than may be under way; a QoS 2 message is so until its PUBREL.
+        if p.qos == 2
+            && self.version == Version::V5
+            && self.received.len() >= usize::from(self.door.broker.receive_maximum)
+        {
+            return Err(Fault { reason: reason::RECEIVE_MAXIMUM, what: "more than the receive maximum" }.into());
         }
         if topic::is_link(&self.door.link.root, topic) {
             self.link_publish(&p, topic);
@@ -298,16 +315,15 @@ impl Connection<'_> {
     }
 
     fn resolve(&mut self, alias: u16, topic: &str) -> Result<Box<str>, Fault> {
-        const INVALID: Fault = Fault { reason: reason::ALIAS_INVALID, what: "a topic alias that was never set" };
         if alias == 0 || alias > ALIASES_MAX {
-            return Err(INVALID);
+            return Err(Fault { reason: reason::ALIAS_INVALID, what: "a topic alias above the maximum, or 0" });
         }
         let i = usize::from(alias) - 1;
         if self.aliases.len() <= i {
             self.aliases.resize(i + 1, None);
         }
         if topic.is_empty() {
-            return self.aliases[i].clone().ok_or(INVALID);
+            return self.aliases[i].clone().ok_or(Fault::protocol("a topic alias that was never set"));
         }
         self.aliases[i] = Some(topic.into());
         Ok(topic.into())
@@ -348,7 +364,10 @@ impl Connection<'_> {
         }
     }
 
-    fn acknowledged(&mut self, kind: u8, ack: Ack) {
+    fn acknowledged(&mut self, kind: u8, ack: Ack) -> Result<(), Fault> {
+        if kind != kind::PUBREL && !self.delivery.takes(kind, ack.id) {
+            return Err(Fault::protocol("an acknowledgement that the message's QoS does not have, or not yet"));
+        }
         match kind {
             kind::PUBACK => self.delivery.complete(ack.id, &self.client),
             kind::PUBCOMP => self.delivery.complete(ack.id, &self.client),
@@ -370,9 +389,11 @@ impl Connection<'_> {
             }
         }
         self.show_in_flight();
+        Ok(())
     }
 
     fn subscribe(&mut self, s: &Subscribe) -> Result<(), End> {
+        self.check_answer(s.entries.len())?;
         let committed = *self.door.core.committed().borrow();
         let mut codes = Vec::with_capacity(s.entries.len());
         let mut suback = Suback { packet: Vec::new(), failure: Vec::new(), retained: Vec::new(), added: Vec::new() };
@@ -449,7 +470,16 @@ impl Connection<'_> {
         if self.door.access.may_subscribe(&self.user, filter) { Ok(options) } else { Err(reason::NOT_AUTHORIZED) }
     }
 
+    /// May a SUBACK or UNSUBACK with that many codes be sent?
+    fn check_answer(&self, codes: usize) -> Result<(), Fault> {
+        if self.version == Version::V5 && suback_bytes(codes) > self.delivery.packet_bytes_max() {
+            return Err(Fault { reason: reason::TOO_LARGE, what: "the answer would be larger than the client takes" });
+        }
+        Ok(())
+    }
+
     fn unsubscribe(&mut self, u: &Unsubscribe) -> Result<(), End> {
+        self.check_answer(u.filters.len())?;
         let mut codes = Vec::with_capacity(u.filters.len());
         let mut notes = Vec::new();
         if u.filters.iter().any(|f| self.delivery.filter(f).is_some_and(|sub| sub.qos() == 2)) {

@@ -100,6 +100,8 @@ struct Connection<'a> {
     input: BytesMut,
     /// Whole packets are left in `input`, because the reading had to stop.
     leftover: bool,
+    /// The next of them is to be taken when nothing is held any more.
+    after_held: bool,
     read_bytes: usize,
     packet_bytes_max: usize,
     /// An oversized publish that is being read and thrown away.
@@ -157,6 +159,16 @@ pub async fn run(door: &Door, mut socket: Socket, peer: Peer) {
         tracing::debug!(client = %client, "A newer connection of the same client came while this one waited.");
         return;
     }
+    // Only now, so that whoever takes its own session over is not in its own way.
+    let place = match door.crowd.enter(peer.ip, &hello.user.name, &door.broker) {
+        Ok(place) => place,
+        Err(limit) => {
+            door.counters.refused.add(1);
+            tracing::debug!(client = %client, peer = %peer.ip, limit, "Turned a connection away: too many of its kind.");
+            greet::refuse(&mut socket, hello.connect.version, reason::QUOTA).await;
+            return;
+        }
+    };
     let Some(mut connection) = greet::open(door, socket, input, hello, client, live).await else {
         door.counters.refused.add(1);
         return;
@@ -164,6 +176,7 @@ pub async fn run(door: &Door, mut socket: Socket, peer: Peer) {
     door.counters.connects.add(1);
     let end = std::future::poll_fn(|cx| connection.poll(cx)).await;
     connection.end(end).await;
+    drop(place);
     drop(seat);
 }
 
@@ -238,6 +251,7 @@ impl Connection<'_> {
 
     fn may_read(&self) -> bool {
         self.offers.is_empty()
+            && (!self.after_held || self.held.is_empty())
             && self.slowed.is_none()
             && self.handing_on.is_none()
             && self.held.len() < usize::from(self.door.broker.receive_maximum)
@@ -400,9 +414,13 @@ impl Connection<'_> {
     async fn end(mut self, end: End) {
         let door = self.door;
         let says_will = match &end {
-            End::Said { will } => *will,
-            End::Closed(reason) => *reason != reason::SHUTTING_DOWN,
-            End::Gone | End::Fault(_) => true,
+            End::Said { will: false } => {
+                self.will = None;
+                false
+            }
+            // The next start says it.
+            End::Closed(reason::SHUTTING_DOWN) => false,
+            End::Said { will: true } | End::Closed(_) | End::Gone | End::Fault(_) => true,
         };
         let last_word = match &end {
             End::Gone | End::Said { .. } => None,
@@ -440,11 +458,18 @@ impl Connection<'_> {
         if self.durable {
             self.leave_session().await;
         }
+        if self.will.is_none()
+            && let Some(note) = door.will_ended(&self.client)
+            && let Err(error) = settled(door.core.note(vec![note], Haste::Lazy).await).await
+        {
+            tracing::warn!(client = %self.client, %error, "A will that was taken back could not be forgotten.");
+        }
         if let Some(will) = self.will.take().filter(|_| says_will) {
             // A session that ends takes its will's delay with it.
             let delay_s = will.delay_s.min(self.expiry_s);
             if delay_s > 0 {
-                door.seats.put_will(&self.client, delay_s, &self.user, will);
+                let delay = Duration::from_secs(delay_s.into());
+                door.seats.put_will(self.client.clone(), delay, self.user.clone(), will);
             } else {
                 door.publish_will(&self.client, &self.user, &will).await;
             }

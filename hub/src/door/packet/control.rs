@@ -1,7 +1,7 @@
 //! CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT, and their answers.
 
 use super::publish::Properties;
-use super::{Fault, Fields, Version, put_varint, reason, varint_bytes};
+use super::{Fault, Fields, Version, check_properties, property, put_varint, reason, varint_bytes};
 use citybrain_shared::topic;
 use mqtt_protocol_core::mqtt::packet::{Property, v3_1_1, v5_0};
 use mqtt_protocol_core::mqtt::result_code::MqttError;
@@ -11,9 +11,25 @@ fn exact<T>(body: &[u8], parsed: Result<(T, usize), MqttError>) -> Result<T, Fau
     match parsed {
         Ok((packet, used)) if used == body.len() => Ok(packet),
         Ok(_) => Err(Fault::malformed("bytes behind the last field")),
-        // Below 0x100 the library's errors are the protocol's own reason codes.
-        Err(e) => Err(Fault { reason: u8::try_from(e as u16).unwrap_or(reason::MALFORMED), what: "a field is wrong" }),
+        Err(MqttError::ProtocolError) => Err(Fault::protocol("a field is wrong")),
+        // The library names the field by its reason code (user name: bad user name or password); what
+        // it says is that the packet is malformed.
+        Err(_) => Err(Fault::malformed("a field is wrong")),
     }
+}
+
+/// Of MQTT 5: an id, and the properties that the library does not look at closely enough.
+fn check_head(body: &[u8], once: &[u8]) -> Result<(), Fault> {
+    let mut f = Fields { rest: body };
+    f.u16()?;
+    check_properties(&mut f, once)
+}
+
+fn check_filters<'a>(mut filters: impl Iterator<Item = &'a str>) -> Result<(), Fault> {
+    if filters.any(|f| f.is_empty() || f.contains('\0')) {
+        return Err(Fault::malformed("a filter is empty, or contains U+0000"));
+    }
+    Ok(())
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,6 +217,7 @@ impl Subscribe {
                 (s.packet_id(), None, s.entries().to_vec())
             }
             Version::V5 => {
+                check_head(body, &[property::SUBSCRIPTION])?;
                 let s = exact(body, v5_0::Subscribe::parse(body))?;
                 let id = s.props.iter().find_map(|p| match p {
                     Property::SubscriptionIdentifier(p) => Some(p.val()),
@@ -214,6 +231,7 @@ impl Subscribe {
         }
         let entries: Vec<(String, u8)> =
             entries.into_iter().map(|e| (e.topic_filter().to_owned(), e.sub_opts().to_buffer()[0])).collect();
+        check_filters(entries.iter().map(|(f, _)| f.as_str()))?;
         if version == Version::V4 && entries.iter().any(|(_, o)| o & !3 != 0) {
             return Err(Fault::malformed("reserved bits of a subscription are set"));
         }
@@ -234,16 +252,18 @@ impl Unsubscribe {
     /// # Errors
     /// What the client did wrong.
     pub fn parse(version: Version, body: &[u8]) -> Result<Unsubscribe, Fault> {
-        let (id, filters) = match version {
+        let (id, filters): (u16, Vec<String>) = match version {
             Version::V4 => {
                 let u = exact(body, v3_1_1::Unsubscribe::parse(body))?;
                 (u.packet_id(), u.entries().iter().map(|f| f.as_str().to_owned()).collect())
             }
             Version::V5 => {
+                check_head(body, &[])?;
                 let u = exact(body, v5_0::Unsubscribe::parse(body))?;
                 (u.packet_id(), u.entries().iter().map(|f| f.as_str().to_owned()).collect())
             }
         };
+        check_filters(filters.iter().map(String::as_str))?;
         if id == 0 { Err(Fault::protocol("packet id 0")) } else { Ok(Unsubscribe { id, filters }) }
     }
 }
@@ -259,6 +279,9 @@ impl Disconnect {
     /// # Errors
     /// What the client did wrong.
     pub fn parse(body: &[u8]) -> Result<Disconnect, Fault> {
+        if body.len() > 1 {
+            check_properties(&mut Fields { rest: &body[1..] }, &[property::SESSION_EXPIRY, property::REASON_STRING])?;
+        }
         let d = exact(body, v5_0::Disconnect::parse(body))?;
         let expiry_s = d.props.iter().flatten().find_map(|p| match p {
             Property::SessionExpiryInterval(p) => Some(p.val()),
@@ -350,6 +373,11 @@ pub fn put_suback(version: Version, first: u8, id: u16, codes: &[u8], out: &mut 
     out.extend(codes.iter().map(|c| if version == Version::V4 && *c > 2 { 0x80 } else { *c }));
 }
 
+/// Bytes of a SUBACK or UNSUBACK of MQTT 5 with that many codes.
+pub fn suback_bytes(codes: usize) -> usize {
+    1 + varint_bytes(3 + codes) + 3 + codes
+}
+
 /// Writes DISCONNECT; 3.1.1 has none from a server.
 pub fn put_disconnect(version: Version, reason: u8, out: &mut Vec<u8>) {
     if version == Version::V5 {
@@ -407,5 +435,38 @@ mod tests {
         assert!(Subscribe::parse(Version::V4, &[0, 1, 0, 1, b'a', 3]).is_err());
         assert!(Subscribe::parse(Version::V4, &[0, 1, 0, 1, b'a', 5]).is_err());
         assert_eq!(Subscribe::parse(Version::V5, &[0, 1, 0, 0, 1, b'a', 1]).unwrap().entries, [("a".into(), 1)]);
+    }
+
+    #[test]
+    fn a_filter_that_no_topic_could_match_is_malformed() {
+        for filter in [&[0, 0][..], &[0, 1, 0], &[0, 2, 0xed, 0xa0]] {
+            let subscribe = [&[0, 1], filter, &[0]].concat();
+            assert_eq!(Subscribe::parse(Version::V4, &subscribe).unwrap_err().reason, reason::MALFORMED);
+            let unsubscribe = [&[0, 1, 0], filter].concat();
+            assert_eq!(Unsubscribe::parse(Version::V5, &unsubscribe).unwrap_err().reason, reason::MALFORMED);
+        }
+    }
+
+    #[test]
+    fn a_property_of_another_packet_is_malformed_and_one_given_twice_a_protocol_error() {
+        let subscribe = |list: &[u8]| {
+            let body = [&[0, 1, list.len() as u8], list, &[0, 1, b'a', 0]].concat();
+            Subscribe::parse(Version::V5, &body).map_err(|f| f.reason)
+        };
+        assert!(subscribe(&[0x0b, 5, 0x26, 0, 0, 0, 0]).is_ok());
+        assert_eq!(subscribe(&[0x0b, 5, 0x0b, 5]), Err(reason::PROTOCOL_ERROR));
+        assert_eq!(subscribe(&[0x11, 0, 0, 0, 9]), Err(reason::MALFORMED));
+        let unsubscribe = Unsubscribe::parse(Version::V5, &[0, 1, 2, 0x0b, 5, 0, 1, b'a']);
+        assert_eq!(unsubscribe.unwrap_err().reason, reason::MALFORMED);
+        assert_eq!(Disconnect::parse(&[0, 2, 0x01, 1]).unwrap_err().reason, reason::MALFORMED);
+        assert_eq!(Disconnect::parse(&[0, 5, 0x11, 0, 0, 0, 9]).unwrap().expiry_s, Some(9));
+    }
+
+    #[test]
+    fn what_is_not_utf8_in_a_connect_is_malformed_and_no_wrong_password() {
+        for version in [4, 5] {
+            let parsed = Connect::parse(&connect(version, 0x82, &[0, 1, b'a', 0, 3, 0xed, 0xa0, 0x80]));
+            assert!(matches!(parsed, Err(Refusal::Fault(_, f)) if f.reason == reason::MALFORMED), "{parsed:?}");
+        }
     }
 }

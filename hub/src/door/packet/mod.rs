@@ -7,7 +7,7 @@
 //! | [`control`] | CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT by `mqtt-protocol-core`, and the answers to them |
 //!
 //! The library leaves some checks to its user; they are made here: packet id 0, reserved bits,
-//! filter syntax, wildcards in topics, U+0000.
+//! filter syntax, wildcards in topics, U+0000, properties that do not belong to their packet.
 
 pub mod control;
 pub mod publish;
@@ -91,6 +91,61 @@ pub mod kind {
     pub const PINGREQ: u8 = 12;
     pub const DISCONNECT: u8 = 14;
     pub const AUTH: u8 = 15;
+
+    /// All others are a server's, or nobody's.
+    pub fn is_clients(kind: u8) -> bool {
+        !matches!(kind, 0 | 2 | 9 | 11 | 13)
+    }
+}
+
+/// Identifiers of MQTT 5 properties (section 2.2.2.2), as far as they are read or written here.
+mod property {
+    pub const PAYLOAD_FORMAT: u8 = 0x01;
+    pub const EXPIRY: u8 = 0x02;
+    pub const CONTENT_TYPE: u8 = 0x03;
+    pub const RESPONSE_TOPIC: u8 = 0x08;
+    pub const CORRELATION: u8 = 0x09;
+    pub const SUBSCRIPTION: u8 = 0x0b;
+    pub const SESSION_EXPIRY: u8 = 0x11;
+    pub const REASON_STRING: u8 = 0x1f;
+    pub const ALIAS: u8 = 0x23;
+    pub const USER: u8 = 0x26;
+}
+
+/// Reads past a list of properties and its length. User properties may be there any number of times,
+/// those of `once` once.
+///
+/// # Errors
+/// Any other property, and whatever is not of its type.
+fn check_properties(f: &mut Fields<'_>, once: &[u8]) -> Result<(), Fault> {
+    let n = f.varint()? as usize;
+    let mut list = Fields { rest: f.take(n)? };
+    let mut seen = [false; 3];
+    while !list.rest.is_empty() {
+        let id = list.u8()?;
+        if id == property::USER {
+            list.text()?;
+            list.text()?;
+            continue;
+        }
+        let which =
+            once.iter().position(|o| *o == id).ok_or(Fault::malformed("a property that its packet cannot have"))?;
+        if std::mem::replace(&mut seen[which], true) {
+            return Err(Fault::protocol("a property is given twice"));
+        }
+        match id {
+            property::SUBSCRIPTION => {
+                list.varint()?;
+            }
+            property::SESSION_EXPIRY => {
+                list.u32()?;
+            }
+            _ => {
+                list.text()?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A fixed header: what follows it is `body_bytes` long.
@@ -218,8 +273,8 @@ pub struct Ack {
 
 impl Ack {
     /// # Errors
-    /// When the body is too short, or the id 0.
-    pub fn parse(version: Version, body: &[u8]) -> Result<Ack, Fault> {
+    /// When the body is too short or too long, the id 0, or the reason none that `kind` has.
+    pub fn parse(version: Version, kind: u8, body: &[u8]) -> Result<Ack, Fault> {
         let mut f = Fields { rest: body };
         let id = f.u16()?;
         if id == 0 {
@@ -233,13 +288,22 @@ impl Ack {
         }
         let reason = f.u8()?;
         if !f.rest.is_empty() {
-            let n = f.varint()? as usize;
-            f.take(n)?;
+            check_properties(&mut f, &[property::REASON_STRING])?;
             if !f.rest.is_empty() {
                 return Err(Fault::malformed("bytes behind the properties"));
             }
         }
-        Ok(Ack { id, reason })
+        let is_known = match kind {
+            kind::PUBACK | kind::PUBREC => {
+                matches!(reason, 0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99)
+            }
+            _ => matches!(reason, reason::SUCCESS | reason::ID_NOT_FOUND),
+        };
+        if is_known {
+            Ok(Ack { id, reason })
+        } else {
+            Err(Fault::protocol("a reason code that the packet cannot have"))
+        }
     }
 }
 
@@ -283,9 +347,27 @@ mod tests {
 
     #[test]
     fn packet_id_zero_is_refused() {
-        assert!(Ack::parse(Version::V5, &[0, 0]).is_err());
-        assert!(Ack::parse(Version::V4, &[0]).is_err());
-        assert_eq!(Ack::parse(Version::V5, &[0, 1, 0x10, 0]).unwrap(), Ack { id: 1, reason: 0x10 });
+        assert!(Ack::parse(Version::V5, kind::PUBACK, &[0, 0]).is_err());
+        assert!(Ack::parse(Version::V4, kind::PUBACK, &[0]).is_err());
+        assert_eq!(Ack::parse(Version::V5, kind::PUBACK, &[0, 1, 0x10, 0]).unwrap(), Ack { id: 1, reason: 0x10 });
+    }
+
+    #[test]
+    fn an_acknowledgement_has_its_own_reasons_and_properties_and_no_others() {
+        let parse = |kind, tail: &[u8]| Ack::parse(Version::V5, kind, &[&[0, 1], tail].concat()).map_err(|f| f.reason);
+        assert_eq!(parse(kind::PUBREL, &[0x92]), Ok(Ack { id: 1, reason: 0x92 }));
+        assert_eq!(parse(kind::PUBREL, &[0x10]), Err(reason::PROTOCOL_ERROR));
+        assert_eq!(parse(kind::PUBACK, &[0xff]), Err(reason::PROTOCOL_ERROR));
+        let (text, user) = ([0x1f, 0, 1, b'x'], [0x26, 0, 1, b'k', 0, 1, b'v']);
+        let with = |lists: &[&[u8]]| {
+            let list = lists.concat();
+            parse(kind::PUBACK, &[&[0, list.len() as u8][..], &list].concat())
+        };
+        assert!(with(&[&user, &text, &user]).is_ok());
+        assert_eq!(with(&[&text, &text]), Err(reason::PROTOCOL_ERROR));
+        assert_eq!(with(&[&[0x01, 0]]), Err(reason::MALFORMED), "a payload format");
+        assert_eq!(with(&[&[0x7f]]), Err(reason::MALFORMED));
+        assert_eq!(with(&[&text[..3]]), Err(reason::MALFORMED), "cut short");
     }
 
     proptest! {
@@ -301,7 +383,9 @@ mod tests {
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = Head::parse(&bytes);
             for v in [Version::V4, Version::V5] {
-                let _ = Ack::parse(v, &bytes);
+                for kind in [kind::PUBACK, kind::PUBREL] {
+                    let _ = Ack::parse(v, kind, &bytes);
+                }
                 let _ = publish::In::parse(v, bytes.first().copied().unwrap_or(0) & 15, &bytes);
                 let _ = control::Subscribe::parse(v, &bytes);
                 let _ = control::Unsubscribe::parse(v, &bytes);

@@ -1,17 +1,6 @@
 //! PUBLISH, read from and written to the wire by hand.
 
-use super::{Fault, Fields, Version, put_varint, varint_bytes};
-
-mod id {
-    pub const PAYLOAD_FORMAT: u8 = 0x01;
-    pub const EXPIRY: u8 = 0x02;
-    pub const CONTENT_TYPE: u8 = 0x03;
-    pub const RESPONSE_TOPIC: u8 = 0x08;
-    pub const CORRELATION: u8 = 0x09;
-    pub const SUBSCRIPTION: u8 = 0x0b;
-    pub const ALIAS: u8 = 0x23;
-    pub const USER: u8 = 0x26;
-}
+use super::{Fault, Fields, Version, property as id, put_varint, varint_bytes};
 
 /// A PUBLISH as received; borrows from the read buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +79,9 @@ impl<'a> Properties<'a> {
                 id::EXPIRY => p.expiry_s = Some(f.u32()?),
                 id::CONTENT_TYPE => p.content_type = Some(f.text()?),
                 id::RESPONSE_TOPIC => {
-                    if f.text()?.contains(['+', '#']) {
-                        return Err(Fault::protocol("a wildcard in the response topic"));
+                    let topic = f.text()?;
+                    if topic.is_empty() || topic.contains(['+', '#']) {
+                        return Err(Fault::protocol("the response topic is empty, or has a wildcard"));
                     }
                 }
                 id::CORRELATION => {
@@ -289,6 +279,7 @@ mod tests {
         assert!(Properties::parse(&[0x0b, 1]).is_err());
         assert!(Properties::parse(&[0x7f, 1]).is_err());
         assert!(Properties::parse(&[0x03, 0, 9]).is_err());
+        assert!(Properties::parse(&[0x08, 0, 0]).is_err(), "a topic of no character");
     }
 
     #[test]

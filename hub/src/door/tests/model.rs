@@ -4,7 +4,8 @@
 //! **Must**: every QoS 1 or 2 message that was acknowledged to its publisher and matched a filter of
 //! the session from before it was sent. **Once**: QoS 2 in both directions. **Order**: of each
 //! publisher's messages, as they come for the first time. A filter that comes or goes while a
-//! message is on its way makes of "must" a "may".
+//! message is on its way makes of "must" a "may". **Wills**: of each connection that ended without a
+//! goodbye, once, also when it was the node that ended it; of no other.
 //!
 //! A failure prints its seed; `CITYBRAIN_MODEL_SEED=n` runs that one alone, `CITYBRAIN_MODEL_RUNS=n`
 //! more of them. The tasks behind the sockets are not seeded, so that a seed is nearly a replay.
@@ -16,6 +17,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 const TOPICS: [&str; 4] = ["a", "a/b", "a/c", "b"];
 const FILTERS: [&str; 6] = ["a", "a/b", "a/+", "a/#", "#", "b"];
 const CLIENTS: usize = 3;
+/// In whose order messages come: what a client publishes, and its wills.
+const SOURCES: usize = 2 * CLIENTS;
 const STEPS: usize = 120;
 const RUNS: u64 = 60;
 /// Publishes that a client has under way, at most; the door takes more.
@@ -39,10 +42,12 @@ impl Rng {
 
 /// A published message; its number in [`World::messages`] is its payload.
 struct Message {
-    publisher: usize,
+    /// A client; or that and [`CLIENTS`], for its wills.
+    source: usize,
     topic: &'static str,
     qos: u8,
-    /// A QoS 1 message that was not acknowledged is sent again, and may be there as often.
+    /// A QoS 1 message that was not acknowledged is sent again, and may be there as often. 0: a will
+    /// whose time has not come.
     sent: u32,
     acked: bool,
 }
@@ -91,6 +96,8 @@ struct Party {
     /// How it came this time: with a clean start, and with a session that lasts.
     clean: bool,
     lasts: bool,
+    /// The message that its will is, this time.
+    will: Option<usize>,
     /// The node has a session of it.
     exists: bool,
     /// A clean start was asked for, and no answer heard: nobody knows which session there is.
@@ -99,8 +106,8 @@ struct Party {
     /// Granted at least, and at most.
     filters: BTreeMap<&'static str, (Option<u8>, Option<u8>)>,
     hopes: BTreeMap<usize, Hope>,
-    /// Newest message of each publisher.
-    newest: [Option<usize>; CLIENTS],
+    /// Newest message of each source.
+    newest: [Option<usize>; SOURCES],
     flying: VecDeque<Flying>,
     /// QoS 2 messages received and not released, by packet id.
     received: HashMap<u16, usize>,
@@ -118,12 +125,13 @@ impl Party {
             connection: 0,
             clean: false,
             lasts: false,
+            will: None,
             exists: false,
             unsure: false,
             asked: None,
             filters: BTreeMap::new(),
             hopes: BTreeMap::new(),
-            newest: [None; CLIENTS],
+            newest: [None; SOURCES],
             flying: VecDeque::new(),
             received: HashMap::new(),
             owed: VecDeque::new(),
@@ -135,7 +143,7 @@ impl Party {
     fn forget(&mut self) {
         self.filters.clear();
         self.hopes.clear();
-        self.newest = [None; CLIENTS];
+        self.newest = [None; SOURCES];
         self.flying.clear();
         self.received.clear();
         self.owed.clear();
@@ -168,7 +176,7 @@ impl Party {
     /// promises nothing here, as it may have come behind the message.
     fn regrade(&mut self, filter: &str, was_there: bool, messages: &[Message]) {
         let grant = self.filters.get(filter).copied().unwrap_or_default();
-        for (n, m) in messages.iter().enumerate().filter(|(_, m)| topic::matches(filter, m.topic)) {
+        for (n, m) in messages.iter().enumerate().filter(|(_, m)| m.sent > 0 && topic::matches(filter, m.topic)) {
             let (low, high) = (grant.0.map(|q| q.min(m.qos)), grant.1.map(|q| q.min(m.qos)));
             match self.hopes.get_mut(&n) {
                 Some(hope) => {
@@ -209,7 +217,7 @@ impl Party {
         // Where a filter came meanwhile, an older message may come only when it is sent again; where
         // one was raised from QoS 0, what was given may come once more.
         if hope.seen == 1 && hope.low.is_some_and(|low| low > 0) {
-            let newest = &mut self.newest[m.publisher];
+            let newest = &mut self.newest[m.source];
             if newest.is_some_and(|newest| newest > n) {
                 return Err(format!("{got:?} came behind {newest:?}"));
             }
@@ -263,8 +271,9 @@ impl World {
         let who = self.rng.below(CLIENTS);
         match self.rng.below(100) {
             0..3 => self.crash().await,
-            3..9 => self.drop_connection(who),
-            9..18 => self.hold(),
+            3..8 => self.drop_connection(who),
+            8..10 => self.say_goodbye(who).await?,
+            10..18 => self.hold(),
             18..28 => self.ask(who).await,
             28..50 => self.acknowledge(who).await,
             50..60 => self.hear(who).await?,
@@ -280,8 +289,14 @@ impl World {
         let rng = &mut self.rng;
         self.fake = self.fake.crash(|held| rng.below(held + 1));
         self.held = false;
+        let fallen: Vec<_> = (0..CLIENTS).filter(|who| self.parties[*who].phase != Phase::Down).collect();
+        let phases: Vec<_> = fallen.iter().map(|who| self.parties[*who].phase).collect();
         for p in &mut self.parties {
             p.fall();
+        }
+        // Said by the next start: whose session ended with the connection is no longer there.
+        for (who, phase) in fallen.into_iter().zip(phases) {
+            self.leave_will(who, phase);
         }
         if let Some(house) = self.house.take() {
             house.kill().await;
@@ -291,10 +306,45 @@ impl World {
     }
 
     fn drop_connection(&mut self, who: usize) {
-        if self.parties[who].phase != Phase::Down {
+        let phase = self.parties[who].phase;
+        if phase != Phase::Down {
             self.parties[who].fall();
+            self.leave_will(who, phase);
             self.tell(|| format!("{who} falls"));
         }
+    }
+
+    /// The connection has ended in this phase without a goodbye: now its will is a message like any.
+    fn leave_will(&mut self, who: usize, phase: Phase) {
+        let Some(n) = self.parties[who].will.take() else { return };
+        let m = &mut self.messages[n];
+        // Whether the node had heard of it is not known before CONNACK.
+        (m.sent, m.acked) = (1, phase == Phase::Up);
+        let (topic, qos) = (m.topic, m.qos);
+        for p in &mut self.parties {
+            let (low, high) = p.grade(topic, qos);
+            p.hopes.insert(n, Hope { low, high, ..Hope::default() });
+        }
+    }
+
+    /// With nothing held back, its will is forgotten when the door closes the connection.
+    async fn say_goodbye(&mut self, who: usize) -> Result<(), String> {
+        if self.parties[who].phase != Phase::Up || self.held {
+            return Ok(());
+        }
+        let wire = self.parties[who].wire.as_mut().expect("it is up");
+        wire.send(0xe0, &[]).await;
+        loop {
+            let packet = timeout(PATIENCE, self.parties[who].wire.as_mut().expect("it is up").packet()).await;
+            match packet.map_err(|_| format!("{who}'s goodbye is not heard"))? {
+                Some((first, body)) => self.heard(who, first, &body).await?,
+                None => break,
+            }
+        }
+        self.parties[who].fall();
+        self.parties[who].will = None;
+        self.tell(|| format!("{who} says goodbye"));
+        Ok(())
     }
 
     fn hold(&mut self) {
@@ -308,26 +358,40 @@ impl World {
         self.tell(|| format!("commits are {}", if held { "held back" } else { "released" }));
     }
 
-    /// Where it is connected already, the new connection takes over.
     async fn connect(&mut self, who: usize) {
         let version = BOTH[self.rng.below(2)];
         let kind = self.rng.below(8);
+        let will =
+            (self.rng.below(2) == 0).then(|| (TOPICS[self.rng.below(TOPICS.len())], 1 + self.rng.below(2) as u8));
+        // Where it is connected already, the new connection ends the old.
+        self.drop_connection(who);
         let at = self.house.as_ref().expect("it is open between steps");
         let mut client = at.dial(version).await;
         let p = &mut self.parties[who];
-        p.fall();
+        p.will = will.map(|(topic, qos)| {
+            self.messages.push(Message { source: CLIENTS + who, topic, qos, sent: 0, acked: false });
+            self.messages.len() - 1
+        });
         p.clean = p.unsure || kind < 2;
         // 3.1.1 has no clean start with a session that lasts.
         p.lasts = !p.clean || (version == Version::V5 && kind != 0);
-        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version.level(), if p.clean { 2 } else { 0 }, 0, 60];
+        let flags = u8::from(p.clean) << 1 | will.map_or(0, |(_, qos)| 4 | qos << 3);
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version.level(), flags, 0, 60];
         if version == Version::V5 {
             body.extend_from_slice(if p.lasts { &[5, 0x11, 0, 0, 0, 100] } else { &[0] });
         }
         put_text(&p.name, &mut body);
+        if let (Some((topic, _)), Some(n)) = (will, p.will) {
+            if version == Version::V5 {
+                body.push(0);
+            }
+            put_text(topic, &mut body);
+            put_text(&n.to_string(), &mut body);
+        }
         client.send(0x10, &body).await;
         (p.wire, p.phase) = (Some(client), Phase::Coming);
         p.connection += 1;
-        let what = format!("{who} connects by {version:?}, clean {}, lasting {}", p.clean, p.lasts);
+        let what = format!("{who} connects by {version:?}, clean {}, lasting {}, will {:?}", p.clean, p.lasts, p.will);
         self.tell(|| what);
     }
 
@@ -372,7 +436,7 @@ impl World {
             return;
         }
         let n = self.messages.len();
-        self.messages.push(Message { publisher: who, topic, qos, sent: 0, acked: false });
+        self.messages.push(Message { source: who, topic, qos, sent: 0, acked: false });
         for p in &mut self.parties {
             let (low, high) = p.grade(topic, qos);
             p.hopes.insert(n, Hope { low, high, ..Hope::default() });
@@ -478,13 +542,13 @@ impl World {
                 Ok(())
             }
             kind::PUBREL => {
-                let ack = Ack::parse(version, body).map_err(|e| e.to_string())?;
+                let ack = Ack::parse(version, kind::PUBREL, body).map_err(|e| e.to_string())?;
                 p.received.remove(&ack.id);
                 p.owed.push_back((kind::PUBCOMP, ack.id));
                 Ok(())
             }
             kind @ (kind::PUBACK | kind::PUBREC | kind::PUBCOMP) => {
-                let ack = Ack::parse(version, body).map_err(|e| e.to_string())?;
+                let ack = Ack::parse(version, kind, body).map_err(|e| e.to_string())?;
                 let Some(i) = p.flying.iter().position(|f| f.id == ack.id) else {
                     return Err(format!("{who} hears of {ack:?}, which it did not send"));
                 };
@@ -628,7 +692,16 @@ async fn sessions_do_what_the_model_says_whatever_happens_to_them() {
 #[tokio::test]
 async fn the_model_notices_an_engine_that_does_not_keep_what_it_says() {
     use Flaw::*;
-    for flaw in [EarlyTickets, ForgetsCursors, HastyCursors, ForgetsReceived, ForgetsReleasing, ForgetsSubscriptions] {
+    for flaw in [
+        EarlyTickets,
+        ForgetsCursors,
+        HastyCursors,
+        ForgetsReceived,
+        ForgetsReleasing,
+        ForgetsSubscriptions,
+        ForgetsWills,
+        ForgetsGoodbyes,
+    ] {
         let mut caught = false;
         for seed in 0..4 * RUNS {
             if let Err(why) = run(seed, Some(flaw)).await {

@@ -115,12 +115,12 @@ impl Figures {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Which {
+pub enum Which {
     Citybrain,
     Mosquitto,
 }
 
-fn mosquitto_path() -> Option<PathBuf> {
+pub fn mosquitto_path() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     // Debian has it where ordinary users do not look.
     let dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
@@ -128,9 +128,9 @@ fn mosquitto_path() -> Option<PathBuf> {
 }
 
 /// A broker's process; killed when dropped.
-struct Broker {
+pub struct Broker {
     child: Child,
-    port: u16,
+    pub port: u16,
 }
 
 impl Drop for Broker {
@@ -147,7 +147,7 @@ fn free_port() -> miette::Result<u16> {
 
 impl Broker {
     /// With an empty data folder.
-    async fn start(which: Which, dir: &Path) -> miette::Result<Broker> {
+    pub async fn start(which: Which, dir: &Path) -> miette::Result<Broker> {
         let _ = std::fs::remove_dir_all(dir);
         std::fs::create_dir_all(dir).into_diagnostic()?;
         let port = free_port()?;
@@ -198,7 +198,7 @@ impl Broker {
     }
 
     /// Bytes of memory that are its own.
-    fn memory(&self) -> miette::Result<f64> {
+    pub fn memory(&self) -> miette::Result<f64> {
         let status = self.proc("status")?;
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
         let kb: f64 = line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or_default();
@@ -356,22 +356,22 @@ async fn through(broker: &Broker, load: Load, f: &mut Figures) -> miette::Result
     Ok(())
 }
 
-fn megabytes(bytes: f64) -> f64 {
+pub fn megabytes(bytes: f64) -> f64 {
     tenths(bytes / 1e6)
 }
 
-fn tenths(n: f64) -> f64 {
+pub fn tenths(n: f64) -> f64 {
     (n * 10.0).round() / 10.0
 }
 
 /// An MQTT 3.1.1 client that costs little.
-struct Client {
+pub struct Client {
     socket: TcpStream,
     input: Vec<u8>,
 }
 
 impl Client {
-    async fn connect(port: u16, id: String, clean: bool) -> miette::Result<Client> {
+    pub async fn connect(port: u16, id: String, clean: bool) -> miette::Result<Client> {
         let socket = TcpStream::connect(("127.0.0.1", port)).await.into_diagnostic()?;
         socket.set_nodelay(true).into_diagnostic()?;
         let mut client = Client { socket, input: Vec::new() };
@@ -434,7 +434,7 @@ impl Client {
     }
 
     /// With QoS 1.
-    async fn subscribe(&mut self, filters: impl Iterator<Item = &str>) -> miette::Result<()> {
+    pub async fn subscribe(&mut self, filters: impl Iterator<Item = &str>) -> miette::Result<()> {
         let mut body = vec![0, 1];
         for filter in filters {
             put_text(filter, &mut body);
@@ -451,7 +451,26 @@ impl Client {
 
     /// Takes `n` messages and acknowledges them.
     async fn take(&mut self, n: usize) -> miette::Result<()> {
+        self.take_each(n, |_| true).await
+    }
+
+    /// The same, of messages that [`Client::publish_numbered`] made.
+    ///
+    /// # Errors
+    /// When one is missing, twice or out of order.
+    pub async fn take_numbered(&mut self, n: usize) -> miette::Result<()> {
+        let mut next = 0u64;
+        self.take_each(n, |payload| {
+            let is_next = payload.starts_with(&next.to_be_bytes());
+            next += 1;
+            is_next
+        })
+        .await
+    }
+
+    async fn take_each(&mut self, n: usize, mut is_right: impl FnMut(&[u8]) -> bool) -> miette::Result<()> {
         let mut taken = 0;
+        let mut wrong = None;
         let mut out = Vec::new();
         while taken < n {
             self.packets(|kind, flags, body| {
@@ -459,13 +478,19 @@ impl Client {
                     return;
                 }
                 taken += 1;
-                if let Ok(p) = publish::In::parse(Version::V4, flags, body)
-                    && p.qos == 1
-                {
-                    put_ack(Version::V4, kind::PUBACK, p.id, 0, &mut out);
+                if let Ok(p) = publish::In::parse(Version::V4, flags, body) {
+                    if !is_right(p.payload) {
+                        wrong.get_or_insert(taken);
+                    }
+                    if p.qos == 1 {
+                        put_ack(Version::V4, kind::PUBACK, p.id, 0, &mut out);
+                    }
                 }
             })
             .await?;
+            if let Some(n) = wrong {
+                miette::bail!("message {n} is not the one that was to come");
+            }
             self.socket.write_all(&out).await.into_diagnostic()?;
             out.clear();
         }
@@ -480,11 +505,29 @@ impl Client {
         bytes: usize,
         topic: impl Fn(usize) -> String,
     ) -> miette::Result<()> {
-        let payload = vec![b'x'; bytes];
+        self.publish_each(n, window, bytes, topic, |_, _| {}).await
+    }
+
+    /// The same on one topic, each with its number from 0 in its first 8 bytes.
+    pub async fn publish_numbered(&mut self, n: usize, window: usize, bytes: usize, topic: &str) -> miette::Result<()> {
+        let number = |n: usize, payload: &mut [u8]| payload[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        self.publish_each(n, window, bytes.max(8), |_| topic.into(), number).await
+    }
+
+    async fn publish_each(
+        &mut self,
+        n: usize,
+        window: usize,
+        bytes: usize,
+        topic: impl Fn(usize) -> String,
+        fill: impl Fn(usize, &mut [u8]),
+    ) -> miette::Result<()> {
+        let mut payload = vec![b'x'; bytes];
         let (mut sent, mut acknowledged) = (0, 0);
         let mut out = Vec::new();
         while acknowledged < n {
             while sent < n && sent - acknowledged < window {
+                fill(sent, &mut payload);
                 let packet = publish::Out {
                     dup: false,
                     qos: 1,

@@ -1,0 +1,144 @@
+//! What the protocol says to refuse, and how.
+
+use super::*;
+use crate::door::packet::reason;
+
+/// A CONNECT of MQTT 5 with a clean start.
+fn connect_v5(id: &str, keep_alive_s: u16, properties: &[u8]) -> Vec<u8> {
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 2];
+    body.extend(keep_alive_s.to_be_bytes());
+    body.push(properties.len() as u8);
+    body.extend(properties);
+    put_text(id, &mut body);
+    body
+}
+
+#[tokio::test]
+async fn a_malformed_connect_of_3_1_1_is_closed_without_a_word_and_one_of_5_with_a_reason() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let tails: [&[u8]; 4] = [&[], &[0, 3, 0xed, 0xa0, 0x80], &[0, 1, b'a', 0, 3, 0xed, 0xa0, 0x80], &[0, 1, b'a']];
+    for (n, tail) in tails.iter().enumerate() {
+        let flags = if n >= 2 { 0x82 } else { 2 };
+        for version in [Version::V4, Version::V5] {
+            let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version.level(), flags, 0, 60];
+            if version == Version::V5 {
+                body.push(0);
+            }
+            body.extend_from_slice(tail);
+            let mut c = house.dial(version).await;
+            c.send(0x10, &body).await;
+            let answer = (version == Version::V5).then(|| (0x20, vec![0, reason::MALFORMED, 0]));
+            assert_eq!(c.packet().await, answer, "{version:?} {tail:x?}");
+        }
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_acknowledgement_of_another_qos_is_a_protocol_error() {
+    let cases: [(u8, &[u8]); 5] = [
+        (1, &[kind::PUBREC]),
+        (1, &[kind::PUBCOMP]),
+        (2, &[kind::PUBACK]),
+        (2, &[kind::PUBCOMP]),
+        (2, &[kind::PUBREC, kind::PUBACK]),
+    ];
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    for (n, (qos, acks)) in cases.iter().enumerate() {
+        for version in [Version::V4, Version::V5] {
+            let mut c = house.client(version, &format!("c{n}"), true).await;
+            c.subscribe("x", *qos).await;
+            c.publish("x", b"1", *qos, 1, false).await;
+            let id = loop {
+                let (first, body) = c.packet().await.unwrap();
+                if first >> 4 == kind::PUBLISH {
+                    break got(version, first, &body).id;
+                }
+            };
+            for ack in *acks {
+                c.ack(*ack, id).await;
+            }
+            let said = (version == Version::V5).then_some(reason::PROTOCOL_ERROR);
+            assert_eq!(c.is_closed().await, said, "{qos} {acks:?}");
+        }
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn nothing_larger_than_the_client_takes_is_sent_not_even_connack_and_suback() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let takes = |n: u8| [0x27, 0, 0, 0, n];
+    let mut c = house.dial(Version::V5).await;
+    c.send(0x10, &connect_v5("tiny", 60, &takes(12))).await;
+    assert_eq!(c.packet().await, None);
+
+    let mut c = house.dial(Version::V5).await;
+    c.send(0x10, &connect_v5("small", 60, &takes(30))).await;
+    assert_eq!(c.packet().await.unwrap().0, 0x20);
+    let mut body = vec![0, 9, 0];
+    for _ in 0..30 {
+        body.extend([0, 1, b'a', 0]);
+    }
+    c.send(0x82, &body).await;
+    assert_eq!(c.is_closed().await, Some(reason::TOO_LARGE));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_keep_alive_above_the_limit_is_shortened_and_mqtt_5_hears_of_it() {
+    let fake = Fake::new();
+    let broker = config::Broker { keep_alive_s_max: 60, ..Default::default() };
+    let house = House::with(&fake, broker, config::Access::default()).await;
+    for (asked, told) in [(0, true), (61, true), (60, false), (5, false)] {
+        let mut c = house.dial(Version::V5).await;
+        c.send(0x10, &connect_v5("c", asked, &[])).await;
+        let (_, connack) = c.packet().await.unwrap();
+        assert_eq!(connack.windows(3).any(|w| w == [0x13, 0, 60]), told, "{asked}: {connack:x?}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_address_gets_as_many_places_as_it_may_and_whoever_takes_its_own_over_needs_none() {
+    let fake = Fake::new();
+    let broker = config::Broker { address_connections_max: 2, ..Default::default() };
+    let house = House::with(&fake, broker, config::Access::default()).await;
+    let _a = house.client(Version::V5, "a", true).await;
+    let mut b = house.client(Version::V4, "b", true).await;
+    for (version, code) in [(Version::V5, reason::QUOTA), (Version::V4, 3)] {
+        let (mut c, connack) = house.connect(version, "c", true, &[]).await;
+        assert_eq!(connack[1], code);
+        assert_eq!(c.packet().await, None);
+    }
+    let (again, connack) = house.connect(Version::V5, "b", true, &[]).await;
+    assert_eq!(connack[1], 0);
+    assert_eq!(b.packet().await, None);
+    again.leaves().await;
+    until("its place is free", || house.door.counters.connections.load(Ordering::Relaxed) == 1).await;
+    let (_, connack) = house.connect(Version::V5, "d", true, &[]).await;
+    assert_eq!(connack[1], 0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn more_qos2_than_the_receive_maximum_ends_an_mqtt_5_connection() {
+    let fake = Fake::new();
+    let broker = config::Broker { receive_maximum: 2, ..Default::default() };
+    let house = House::with(&fake, broker, config::Access::default()).await;
+    let mut c = house.client(Version::V5, "c", true).await;
+    for id in 1..=2 {
+        c.publish("x", b"1", 2, id, false).await;
+        assert_eq!(c.acked(kind::PUBREC, id).await, 0);
+    }
+    c.ack(kind::PUBREL, 1).await;
+    assert_eq!(c.acked(kind::PUBCOMP, 1).await, 0);
+    c.publish("x", b"1", 2, 3, false).await;
+    assert_eq!(c.acked(kind::PUBREC, 3).await, 0, "one place was free again");
+    c.publish("x", b"1", 2, 4, false).await;
+    assert_eq!(c.is_closed().await, Some(reason::RECEIVE_MAXIMUM));
+    house.close().await;
+}

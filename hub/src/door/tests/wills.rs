@@ -1,0 +1,136 @@
+//! Wills that outlive the node.
+
+use super::*;
+
+/// A client with a session of 100 s whose will is its own name on `will/NAME`, QoS 1, retained.
+async fn doomed(house: &House, id: &str, delay_s: u8) -> Client {
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0x2c, 0, 60, 5, 0x11, 0, 0, 0, 100];
+    put_text(id, &mut body);
+    body.extend([5, 0x18, 0, 0, 0, delay_s]);
+    put_text(&format!("will/{id}"), &mut body);
+    put_text(id, &mut body);
+    let mut client = house.dial(Version::V5).await;
+    client.send(0x10, &body).await;
+    assert_eq!(client.packet().await.unwrap().0, 0x20);
+    client
+}
+
+/// What is retained below `will/`, and so was published; with the client ids of the wills still kept.
+fn said(fake: &Fake) -> (Vec<String>, Vec<String>) {
+    let mut all = (Vec::new(), Vec::new());
+    fake.state(&mut |s| {
+        let topics = s.retained.keys().filter_map(|t| t.strip_prefix("will/"));
+        let mut kept: Vec<_> = s.wills.keys().cloned().collect();
+        kept.sort();
+        all = (topics.map(str::to_owned).collect(), kept);
+    });
+    all
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|n| (*n).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_wills_of_those_whom_a_kill_cut_off_are_published_before_anybody_comes_back() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut watcher = house.client(Version::V4, "watcher", false).await;
+    watcher.subscribe("will/#", 1).await;
+    doomed(&house, "polite", 0).await.leaves().await;
+    drop(doomed(&house, "gone", 0).await);
+    assert_eq!(watcher.got_and_acked().await, "gone");
+    let _here = doomed(&house, "here", 0).await;
+    let _patient = doomed(&house, "patient", 50).await;
+    assert_eq!(said(&fake), (names(&["gone"]), names(&["here", "patient"])));
+    house.kill().await;
+
+    let fake = fake.crash(|n| n);
+    let house = House::open(&fake).await;
+    // It was there before the first client.
+    let back = doomed(&house, "here", 0).await;
+    assert_eq!(said(&fake), (names(&["gone", "here"]), names(&["here", "patient"])));
+    let (mut watcher, connack) = house.connect(Version::V4, "watcher", false, &[]).await;
+    assert_eq!(connack[0], 1, "its session");
+    let got = watcher.got().await;
+    assert_eq!((got.payload.as_str(), got.qos), ("here", 1));
+    // Who is back within the delay has not died.
+    let (patient, _) = house.connect(Version::V5, "patient", false, &[]).await;
+    assert_eq!(said(&fake), (names(&["gone", "here"]), names(&["here"])));
+    back.leaves().await;
+    until("its will is forgotten", || said(&fake).1.is_empty()).await;
+    drop((patient, watcher));
+    house.close().await;
+
+    let house = House::open(&fake.crash(|n| n)).await;
+    assert_eq!(said(&fake), (names(&["gone", "here"]), names(&[])), "nothing is said twice");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_will_that_waits_when_the_node_ends_waits_no_longer_for_it() {
+    for kill in [true, false] {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        drop(doomed(&house, "soon", 50).await);
+        until("it is away", || fake.session("soon").is_some_and(|s| !s.connected)).await;
+        let _late = doomed(&house, "late", 50).await;
+        if kill {
+            house.kill().await
+        } else {
+            house.close().await
+        }
+        let fake = fake.crash(|n| n);
+        assert_eq!(said(&fake).0, names(&[]));
+        fake.left_earlier("soon", Duration::from_secs(60));
+        let house = House::open(&fake).await;
+        drop(house.client(Version::V4, "somebody", true).await);
+        assert_eq!(said(&fake), (names(&["soon"]), names(&["late"])));
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_will_without_a_delay_is_published_by_the_next_start_also_after_one_in_order() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let _here = doomed(&house, "here", 0).await;
+    house.close().await;
+    assert_eq!(said(&fake), (names(&[]), names(&["here"])));
+    let fake = fake.crash(|n| n);
+    let house = House::open(&fake).await;
+    drop(house.client(Version::V4, "somebody", true).await);
+    assert_eq!(said(&fake), (names(&["here"]), names(&[])));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_will_whose_user_is_gone_after_the_restart_is_a_dead_letter() {
+    let hash = users::hash(b"pw").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("users");
+    std::fs::write(&path, format!("ann:{hash}\n")).unwrap();
+    let access = config::Access {
+        anonymous: false,
+        users_file: Some(path.clone()),
+        publish: Some(vec!["will/#".into()]),
+        ..Default::default()
+    };
+    let fake = Fake::new();
+    let house = House::with(&fake, config::Broker::default(), access.clone()).await;
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 0xc6, 0, 60];
+    for text in ["a", "will/a", "gone", "ann", "pw"] {
+        put_text(text, &mut body);
+    }
+    let mut client = house.dial(Version::V4).await;
+    client.send(0x10, &body).await;
+    assert_eq!(client.packet().await, Some((0x20, vec![0, 0])));
+    house.kill().await;
+
+    std::fs::write(&path, "").unwrap();
+    let fake = fake.crash(|n| n);
+    let house = House::with(&fake, config::Broker::default(), access).await;
+    until("the will is refused", || fake.letters() == ["forbidden"]).await;
+    until("and forgotten", || said(&fake).1.is_empty()).await;
+    house.close().await;
+}
