@@ -67,7 +67,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// Cases that a node holds, about 3 KB each. A city of 10,000 cases a day holds three weeks.
+/// Cases that a node holds, about 4 KB each. A city of 10,000 cases a day holds three weeks.
 const CASES_MAX: usize = 200_000;
 /// Lines of history of one case; of more, the oldest but the first go.
 const HISTORY_MAX: usize = 300;
