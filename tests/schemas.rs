@@ -31,9 +31,10 @@ const OPEN: [&str; 14] = [
 ];
 
 /// Answers that take a load or a whole city to make, and files: their own tests look into them.
-const ELSEWHERE: [&str; 6] = [
+const ELSEWHERE: [&str; 7] = [
     "citybrain.bench/1",
     "citybrain.bench-door/1",
+    "citybrain.bench-slept/1",
     "citybrain.demo/1",
     "citybrain.replay-state/1",
     "citybrain.log-replay-state/1",
