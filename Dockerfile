@@ -11,8 +11,8 @@
 #         -p 1883:1883 -p 127.0.0.1:8080:8080 --ulimit nofile=16384 --stop-timeout 20 citybrain
 #
 # In the config: `data = "/var/lib/citybrain"`, and `listen = "0.0.0.0:…"`, as a container has a
-# network of its own; the API then needs its `tokens_file`. Tokens travel unencrypted: publish the
-# API on loopback or inside a network of your own.
+# network of its own; the API then needs its `tokens_file`, and `cert_file` and `key_file` unless it
+# stays on loopback or inside a network of your own.
 # The data must lie on a volume: the container's own layer goes with it, and `doctor` says so.
 FROM debian:bookworm-slim
 

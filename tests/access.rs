@@ -1,5 +1,6 @@
 //! Who may ask a node over HTTP and change it: tokens, contexts, and changes through the links.
 
+use crate::harness::certs::Ca;
 use crate::harness::mqtt::Client;
 use crate::harness::ran::{Ran, acts, run, run_with};
 use crate::harness::{Tree, wait_for};
@@ -198,13 +199,63 @@ fn an_api_that_is_open_to_the_network_must_ask_who_comes() {
 }
 
 #[test]
+fn the_api_speaks_tls_shows_a_renewed_certificate_and_is_asked_by_every_way_of_the_cli() {
+    let mut tree = a_guarded_city();
+    let ca = Ca::new(tree.dir(), "ca");
+    ca.issue("api", "node");
+    let other = Ca::new(tree.dir(), "other");
+    tree.stop_node("c");
+    let half = |text: String| text.replace("[api]\n", "[api]\ncert_file = \"api.pem\"\n");
+    tree.edit("c", half);
+    run(&["check", text(&tree.node("c").config)]).says(2, &["HTTPS needs `key_file`, too"]);
+    tree.edit("c", |t| t.replace("[api]\n", "[api]\nkey_file = \"api-key.pem\"\n"));
+    run(&["check", text(&tree.node("c").config)]).says(0, &[]);
+    tree.start_node("c");
+    let (here, port) = (tree.node("c").data.clone(), tree.node("c").api);
+    wait_for("it answers", || (run(&["status", "--data-dir", text(&here)]).code == 0).then_some(()));
+    let (url, plain) = (format!("https://localhost:{port}"), format!("http://localhost:{port}"));
+    let anna = a_token(&tree, "anna", "operator");
+    let ask = |url: &str, line: &str, ca: &Path| {
+        let mut args: Vec<&str> = line.split(' ').collect();
+        args.extend(["--node", url, "--token-file", &anna, "--ca", text(ca)]);
+        run(&args)
+    };
+    ask(&url, "status", &ca.pem).says(0, &["c 节点 c (city)"]);
+    ask(&url, "log-level debug --yes", &ca.pem).says(0, &["before: info"]);
+    ask(&url, "status", &other.pem).says(3, &["UnknownIssuer", "--ca FILE"]);
+    ask(&url, "status", Path::new("/nowhere")).says(2, &["cannot read `/nowhere`"]);
+    // Whom the machine trusts, it does not know this one.
+    run(&["status", "--node", &url, "--token-file", &anna]).says(3, &["--ca FILE"]);
+    ask(&plain, "status", &ca.pem).says(3, &["write https://"]);
+    let done = run(&["events", "--type", "city.brain.operator", "--json", "--data-dir", text(&here)]);
+    assert!(done.out.contains("\"from\":\"127.0.0.1:"), "{}", done.out);
+
+    let home = tree.dir().join("home");
+    let env = [("XDG_CONFIG_HOME", text(&home))];
+    let add = ["context", "add", "city", &url, "--token-file", &anna, "--ca", text(&ca.pem)];
+    run_with(&add, &env).says(0, &["used from now on"]);
+    run_with(&["status"], &env).says(0, &["c 节点 c (city)"]);
+    run_with(&["context", "list"], &env).says(0, &["ca.pem"]);
+
+    // One that sits on a connection without a word holds up nobody.
+    let _silent = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it is accepted");
+    ask(&url, "status", &ca.pem).says(0, &[]);
+    other.issue("api", "node");
+    wait_for("the new certificate is shown", || (ask(&url, "status", &other.pem).code == 0).then_some(()));
+    ask(&url, "status", &ca.pem).says(3, &[]);
+    let doctor = run(&["doctor", "--data-dir", text(&here), "--json"]).json();
+    assert_eq!(doctor["facts"]["host"]["certificates"][0]["key"], "api.cert_file", "{doctor}");
+    tree.stop_node("c");
+}
+
+#[test]
 fn a_context_is_a_name_for_a_node_and_its_token() {
     let mut tree = a_guarded_city();
     let home = tree.dir().join("home");
     let env = [("XDG_CONFIG_HOME", text(&home))];
     let (url, mia) = (tree.node("c").url(), a_token(&tree, "mia", "reader"));
     run_with(&["context", "list"], &env).says(0, &["no contexts"]);
-    run_with(&["context", "add", "city", "city:1"], &env).says(2, &["no http:// address"]);
+    run_with(&["context", "add", "city", "city:1"], &env).says(2, &["no http:// or https:// address"]);
     run_with(&["context", "add", "city", &url, "--token-file", "/nowhere"], &env).says(2, &["cannot read the token"]);
     run_with(&["context", "add", "city", &url, "--token-file", &mia], &env).says(0, &["used from now on"]);
     run_with(&["context", "add", "away", "http://127.0.0.1:9"], &env).says(0, &["citybrain context use away"]);

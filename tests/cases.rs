@@ -298,6 +298,9 @@ fn the_command_line_does_and_shows_it() {
         vec!["case", "list", "--status", "closed"],
         vec!["case", "export"],
         vec!["rates", "--by", "category", "--period", "month"],
+        vec!["rates", "--by", "district"],
+        vec!["case", "stats", "--by", "child"],
+        vec!["supervision", "--again", "2"],
     ] {
         let (code, out, err) = cli(node, &line);
         assert_eq!(code, 0, "{line:?}: {err}");

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `layers` | who may import whom, and where sled, rumqttc and the codec are named |
 //! | `cases` | pressed, answered, handed over, closed and counted, whatever is cut or killed |
+//! | `real_input` | cities' own service requests as cases: every count and time as their files say |
 //! | `rules` | rules fire, alarms climb, are acknowledged and cleared, whatever is killed |
 //! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
+//! | `carried` | a range of a log replayed to a sink, a log exported and imported |
 //! | `clients` | MQTT clients that we did not write |
 //! | `devices` | devices from a shop, Home Assistant |
 //! | `doors` | TLS, client certificates, WebSocket, links by TLS |
@@ -18,19 +20,23 @@
 //! | `open311` | GeoReport v2: golden answers, wrong input, keys, a request's whole life |
 //! | `webhooks` | events POSTed to other platforms, over failures and kills |
 //! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
+//! | `schemas` | answers for programs keep their shape |
 //! | `cli` | the commands, their answers and their exit codes |
+//! | `enrol` | boxes that wait until an operator lets them in |
 //! | `inspect` | any node asked through the links, traces, why, audits, stopped nodes' folders |
 
 mod harness;
 
 mod access;
 mod bad_input;
+mod carried;
 mod cases;
 mod cli;
 mod clients;
 mod devices;
 mod disk;
 mod doors;
+mod enrol;
 mod inspect;
 mod layers;
 mod limits;
@@ -38,6 +44,8 @@ mod open311;
 mod operations;
 mod ops;
 mod outside_broker;
+mod real_input;
 mod rules;
+mod schemas;
 mod tree;
 mod webhooks;

@@ -356,6 +356,48 @@ fn bad(tree: &Tree) -> bool {
 }
 
 #[test]
+fn a_flood_from_one_sensor_is_named() {
+    let tree = started(&[GATE]);
+    let gate = tree.node(GATE).mqtt;
+    let mut sensor = Client::connect(gate, "noise-3", true);
+    for n in 0..3_000 {
+        let event = json!({"specversion": "1.0", "id": n.to_string(), "source": "/noise/3", "type": "city.noise.level",
+            "reach": "city", "data": {"db": 61}});
+        sensor.publish_later("in/noise/3", event.to_string().as_bytes());
+        if n % 100 == 99 {
+            sensor.wait_acknowledged();
+        }
+    }
+    let mut lamp = Client::connect(gate, "lamp-7", true);
+    for n in 0..5 {
+        let event = json!({"specversion": "1.0", "id": n.to_string(), "source": "/lamp/7", "type": "city.lamp.failed",
+            "reach": "city"});
+        assert!(lamp.publish("in/lamp/7", event.to_string().as_bytes()));
+    }
+    wait_for("all is at the city", || {
+        (tree.node(CITY).records().iter().filter(|r| r.source == "/lamp/7").count() == 5).then_some(())
+    });
+    let question = "Who floods the tree?";
+    let line = "citybrain events --by source --type city.* --limit 2";
+    answers(&tree, CITY, question, line, 0, &["/noise/3", "/lamp/7", "PER SECOND"]);
+}
+
+#[test]
+fn a_new_box_that_waits_is_named_with_what_lets_it_in() {
+    let mut tree = Tree::new(&[STREET]);
+    edit(&tree.node(CITY).config, "[node]\n", "[link]\nenrol = \"manual\"\n\n[node]\n");
+    tree.start_node(CITY);
+    tree.start_node(STREET);
+    tree.wait_ready();
+    let line = format!("citybrain why {STREET}");
+    let words = ["refused-unenrolled", "comes for the first time", "citybrain enrol approve"];
+    answers(&tree, CITY, "A new box is there: why does nothing come from it?", &line, 1, &words);
+    let url = tree.node(CITY).url();
+    run(&["enrol", "approve", STREET, "--yes", "--node", &url]).says(0, &["is let in"]);
+    tree.wait_linked();
+}
+
+#[test]
 fn a_silent_loss_is_found() {
     let mut tree = started(&[GATE]);
     tree.stop_node(GATE);

@@ -1,6 +1,8 @@
 //! Webhooks: events leave at least once and in order, over failures of the receiver and of the node.
 
+use crate::harness::certs::Ca;
 use crate::harness::mqtt::Client;
+use crate::harness::ran::run;
 use crate::harness::{Node, Tree, wait_for};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -184,4 +186,34 @@ fn over_a_kill_everything_is_delivered_at_least_once_and_in_order() {
         let id = g.headers["webhook-id"].clone();
         assert_eq!(*ids.entry(g.id()).or_insert_with(|| id.clone()), id);
     }
+}
+
+#[test]
+fn a_receiver_by_https_gets_events_once_its_certificate_is_trusted() {
+    let mut tree = Tree::new(&["c", "d"]);
+    Ca::new(tree.dir(), "ca").issue("lake", "lake");
+    let port = tree.node("d").api;
+    // A node is a receiver of CloudEvents, too.
+    tree.edit("d", |t| t.replace("[api]\n", "[api]\ncert_file = \"lake.pem\"\nkey_file = \"lake-key.pem\"\n"));
+    let hook = |ca: &str| {
+        format!(
+            "[[webhook]]\nname = \"app\"\nurl = \"https://localhost:{port}/v1/events\"\ntypes = [\"city.lamp\"]\n{ca}\n"
+        )
+    };
+    let before = std::fs::read_to_string(&tree.node("c").config).expect("the config reads");
+    tree.edit("c", |t| format!("{}{t}", hook("")));
+    tree.start_node("c");
+    tree.start_node("d");
+    wait_for("c is ready", || tree.node("c").get_text("/readyz"));
+    wait_for("the webhook has its cursor", || metric(tree.node("c"), "upto_position").filter(|p| *p > 0.0));
+    say(tree.node("c"), 0..5, "city.lamp.failed");
+    wait_for("nobody is sent to whom nobody trusts", || metric(tree.node("c"), "retries_total").filter(|n| *n > 0.0));
+    assert_eq!(metric(tree.node("c"), "delivered_total"), Some(0.0));
+    tree.stop_node("c");
+    tree.edit("c", |_| format!("{}{before}", hook("ca_file = \"ca.pem\"")));
+    tree.start_node("c");
+    wait_for("all have gone", || metric(tree.node("c"), "delivered_total").filter(|n| *n == 5.0));
+    let here = tree.node("d").data.display().to_string();
+    let there = run(&["events", "--type", "city.lamp.failed", "--json", "--data-dir", &here]);
+    assert_eq!(there.out.lines().count(), 5, "{}{}", there.out, there.err);
 }

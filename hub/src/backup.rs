@@ -61,7 +61,7 @@ pub enum Error {
 const RESTORED: &str = "restored";
 const ABOUT: &str = "backup.json";
 
-fn io_at(path: &Path) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     |source| Error::Io { path, source }
 }
@@ -133,10 +133,7 @@ pub fn restore(backup: &Path, dir: &Path) -> Result<(About, Option<PathBuf>), Er
         // Always a copy: the node will write to what is newest here.
         copy_folder(&backup.join("snapshots"), &part.join("snapshots"), Sealed::Copy)?;
         copy_log(&backup.join("log"), &part.join("log"), Sealed::Copy)?;
-        write_synced(
-            &part.join(RESTORED),
-            format!("from {}, taken at {}\n", backup.display(), said.taken_at).as_bytes(),
-        )
+        write_restored(&part, &format!("from {}, taken at {}\n", backup.display(), said.taken_at))
     })();
     if let Err(error) = laid {
         let _ = fs::remove_dir_all(&part);
@@ -159,7 +156,7 @@ fn sibling(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn beside(target: &Path, suffix: &str) -> Result<PathBuf, Error> {
+pub(crate) fn beside(target: &Path, suffix: &str) -> Result<PathBuf, Error> {
     if target.exists() {
         return Err(Error::Exists { path: target.to_owned() });
     }
@@ -176,7 +173,7 @@ fn beside_existing(target: &Path, suffix: &str) -> Result<PathBuf, Error> {
     Ok(part)
 }
 
-fn finish<T>(part: &Path, target: &Path, done: Result<T, Error>) -> Result<T, Error> {
+pub(crate) fn finish<T>(part: &Path, target: &Path, done: Result<T, Error>) -> Result<T, Error> {
     let renamed = done.and_then(|value| {
         sync_all(part)?;
         fs::rename(part, target).map_err(io_at(target))?;
@@ -250,6 +247,11 @@ fn copy_log(from: &Path, to: &Path, how: Sealed) -> Result<u64, Error> {
         }
     }
     Ok(bytes)
+}
+
+/// Marks a folder so that its next start begins a new history.
+pub(crate) fn write_restored(dir: &Path, from: &str) -> Result<(), Error> {
+    write_synced(&dir.join(RESTORED), from.as_bytes())
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Error> {

@@ -14,6 +14,7 @@ use crate::note::{DeadLetter, Note};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use chrono::{DateTime, SecondsFormat, Utc};
 use citybrain_shared::address::Tier;
+use citybrain_shared::case;
 use citybrain_shared::config::{Config, Format, Map, Priority as ConfigPriority};
 use citybrain_shared::event::{self, Envelope};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
@@ -56,11 +57,6 @@ struct Defaults<'a> {
 /// cases' and services', and what operators did.
 const RESERVED: [&str; 5] =
     ["city.brain.alarm.", "city.brain.case.", "city.brain.rule.", "city.brain.service.", crate::operator::TYPE];
-
-/// Types of events (and `city.sos.…`) in which people say who and where they are. They stay where
-/// they enter, unless they say themselves how far they go or config names exactly this type: what
-/// climbs is the case that is opened from them.
-const PERSONAL: [&str; 2] = ["city.appeal", "city.sos"];
 
 /// The rules of one node, from its config.
 #[derive(Debug)]
@@ -212,7 +208,10 @@ impl Ingress {
                 header.target = text;
             }
             None => {
-                let reach = e.reach().or(defaults.reach).unwrap_or_else(|| self.reach_of(&e.kind));
+                let reach = e
+                    .reach()
+                    .or(defaults.reach)
+                    .unwrap_or_else(|| self.reach_of(&e.kind, header.lane == Lane::Urgent, json));
                 if reach < self.me.tier() {
                     header.direction = Direction::Up;
                     header.reach = reach;
@@ -257,9 +256,11 @@ impl Ingress {
         Ok(())
     }
 
-    fn reach_of(&self, kind: &str) -> Tier {
-        // As cases are opened: by `city.appeal` itself, and by every kind of press.
-        if PERSONAL.contains(&kind) || kind.starts_with("city.sos.") {
+    /// How far an event goes that does not say so itself. In one that opens a case people say who and
+    /// where they are: it stays where it enters, unless config names exactly its type; what climbs is
+    /// the case.
+    fn reach_of(&self, kind: &str, is_urgent: bool, json: &[u8]) -> Tier {
+        if case::opens_case(kind, is_urgent, json) {
             let exact = self.reach.iter().find(|(pattern, _)| pattern == kind);
             return exact.map_or(Tier::Neighbourhood, |(_, tier)| *tier);
         }
@@ -438,16 +439,20 @@ mod tests {
     #[test]
     fn what_may_name_a_person_stays_where_it_enters_unless_its_type_is_named() {
         let plain = ingress("");
+        let reach = |of: &Ingress, kind: &str| of.reach_of(kind, false, b"{}");
         for kind in ["city.appeal", "city.sos", "city.sos.pressed.v1"] {
-            assert_eq!(plain.reach_of(kind), Tier::Neighbourhood, "{kind}");
+            assert_eq!(reach(&plain, kind), Tier::Neighbourhood, "{kind}");
         }
         for kind in ["city.sosx", "city.appeal.heating.v1"] {
-            assert_eq!(plain.reach_of(kind), Tier::City, "{kind} opens no case");
+            assert_eq!(reach(&plain, kind), Tier::City, "{kind} opens no case");
         }
+        let says = b"{\"data\":{\"sos\":true,\"phone\":\"1\"}}";
+        assert_eq!(plain.reach_of("acme.button", true, says), Tier::Neighbourhood, "what it says counts");
+        assert_eq!(plain.reach_of("acme.button", false, says), Tier::City, "only what is urgent opens one");
         let wide = ingress("[[reach]]\ntype = \"city.*\"\ntier = \"street\"\n");
-        assert_eq!(wide.reach_of("city.sos.pressed.v1"), Tier::Neighbourhood);
+        assert_eq!(reach(&wide, "city.sos.pressed.v1"), Tier::Neighbourhood);
         let named = ingress("[[reach]]\ntype = \"city.sos.pressed.v1\"\ntier = \"street\"\n");
-        assert_eq!(named.reach_of("city.sos.pressed.v1"), Tier::Street);
+        assert_eq!(reach(&named, "city.sos.pressed.v1"), Tier::Street);
     }
 
     fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {

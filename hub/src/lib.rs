@@ -9,6 +9,7 @@
 //! | [`policy`] | where the node's own mind is plugged in |
 //! | [`operator`] | what people did to a node, as events of its log |
 //! | [`backup`] | copies of a data folder, and putting them back |
+//! | [`portable`] | a log as one text file, and back |
 //! | [`engine`] | the one writer: takes offers and frames, commits them in groups, then tells everybody |
 //! | [`ingress`] | what came in at a door, made an event or a dead letter |
 //! | [`stamp`] | by what a file is known to have changed |
@@ -28,6 +29,7 @@ pub mod log;
 pub mod note;
 pub mod operator;
 pub mod policy;
+pub mod portable;
 pub mod stamp;
 pub mod state;
 pub mod store;

@@ -45,6 +45,12 @@ pub enum Note {
         party: Party,
         lease: u64,
     },
+    /// An operator's word on a child that config wants approved.
+    Enrolled {
+        child: Address,
+        inc: Inc,
+        is_admitted: bool,
+    },
     /// What a session with a new party starts from.
     CursorSet {
         peer: Address,

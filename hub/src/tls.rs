@@ -19,7 +19,7 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
-use tokio_rustls::server::TlsStream;
+pub use tokio_rustls::server::TlsStream as Stream;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -71,6 +71,12 @@ pub struct ServerFiles {
 }
 
 impl ServerFiles {
+    /// Of the API; `None`: it speaks no TLS. Its clients show tokens and no certificates.
+    pub fn of_api(api: &config::Api) -> Option<ServerFiles> {
+        let pair = Pair { cert: api.cert_file.clone()?, key: api.key_file.clone()? };
+        Some(ServerFiles { pair, client_ca: None, client_required: false, client_name: ClientName::default() })
+    }
+
     /// `None`: the listener speaks no TLS.
     pub fn of(listener: &config::Listener) -> Option<ServerFiles> {
         let pair = Pair { cert: listener.cert_file.clone()?, key: listener.key_file.clone()? };
@@ -109,7 +115,7 @@ impl ClientFiles {
     /// # Errors
     /// When the files cannot be read, or do not fit together.
     pub fn config(&self) -> Result<Arc<ClientConfig>, Error> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = provider();
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| Error::Ca { path: self.ca.clone(), why: e.to_string() })?
@@ -187,7 +193,7 @@ impl Server {
     ///
     /// # Errors
     /// What went wrong; the client has been told, as far as TLS has a word for it.
-    pub async fn accept<S>(&self, socket: S) -> io::Result<(TlsStream<S>, Option<Arc<str>>)>
+    pub async fn accept<S>(&self, socket: S) -> io::Result<(Stream<S>, Option<Arc<str>>)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -213,7 +219,7 @@ impl ServerFiles {
     /// # Errors
     /// When the files cannot be read, or do not fit together.
     fn acceptor(&self) -> Result<TlsAcceptor, Error> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = provider();
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|e| self.pair.unfit(e))?;
@@ -232,6 +238,19 @@ impl ServerFiles {
         let config = builder.with_single_cert(chain, key).map_err(|e| self.pair.unfit(e))?;
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
+}
+
+/// The one provider of cryptography, for whoever builds TLS elsewhere.
+pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The certificates in a PEM file, each as DER.
+///
+/// # Errors
+/// When there is none, or it does not read.
+pub fn trusted(path: &Path) -> Result<Vec<Vec<u8>>, Error> {
+    Ok(certificates(path)?.iter().map(|c| c.to_vec()).collect())
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {

@@ -150,6 +150,7 @@ impl Tree {
             .enumerate()
             .filter_map(|(n, l)| Some((format!("listener.{n}.cert_file"), l.cert_file.clone()?)))
             .collect();
+        all.extend(config.api.cert_file.clone().map(|c| ("api.cert_file".to_owned(), c)));
         all.extend(config.broker.cert_file.clone().map(|c| ("broker.cert_file".to_owned(), c)));
         let parent = config.parent.as_ref().and_then(|p| p.cert_file.clone());
         all.extend(parent.map(|c| ("parent.cert_file".to_owned(), c)));

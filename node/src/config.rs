@@ -91,6 +91,8 @@ fn files(config: &mut Config) -> Vec<(String, &mut PathBuf)> {
         ("broker.key_file".into(), b.key_file.as_mut()),
         ("access.users_file".into(), config.access.users_file.as_mut()),
         ("api.tokens_file".into(), config.api.tokens_file.as_mut()),
+        ("api.cert_file".into(), config.api.cert_file.as_mut()),
+        ("api.key_file".into(), config.api.key_file.as_mut()),
         ("calendar.days_file".into(), config.calendar.days_file.as_mut()),
     ];
     if let Some(p) = &mut config.parent {
@@ -110,6 +112,7 @@ fn files(config: &mut Config) -> Vec<(String, &mut PathBuf)> {
     }
     for (i, w) in config.webhook.iter_mut().enumerate() {
         files.push((format!("webhook.{i}.secret_file"), w.secret_file.as_mut()));
+        files.push((format!("webhook.{i}.ca_file"), w.ca_file.as_mut()));
     }
     files.into_iter().filter_map(|(key, file)| Some((key, file?))).collect()
 }
@@ -153,6 +156,7 @@ fn tls(config: &Config, places: &Places) -> Vec<Problem> {
         let key = match &e {
             tls::Error::Ca { .. } if section.starts_with("listener") => "client_ca_file",
             tls::Error::Ca { .. } => "ca_file",
+            _ if section.starts_with("webhook") => "ca_file",
             _ => "cert_file",
         };
         let place = places.value(&format!("{section}.{key}"));
@@ -161,6 +165,15 @@ fn tls(config: &Config, places: &Places) -> Vec<Problem> {
     for (i, l) in config.listener.iter().enumerate() {
         if let Some(files) = tls::ServerFiles::of(l) {
             judge(&format!("listener.{i}"), tls::Server::open(files).map(drop));
+        }
+    }
+    if let Some(files) = tls::ServerFiles::of_api(&config.api) {
+        judge("api", tls::Server::open(files).map(drop));
+    }
+    for (i, w) in config.webhook.iter().enumerate() {
+        if let Some(file) = &w.ca_file {
+            let usable = tls::trusted(file).map(drop);
+            judge(&format!("webhook.{i}"), usable);
         }
     }
     if let Some(files) = tls::ClientFiles::of_broker(&config.broker) {

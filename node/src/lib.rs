@@ -8,11 +8,13 @@
 //! | [`check`] | all that a start would find wrong, without starting |
 //! | [`announce`] | Home Assistant hears how the node is |
 //! | [`api`] | HTTP: health, metrics, the JSON API |
+//! | [`https`] | whom a client of HTTPS trusts |
 //! | [`logging`] | the process's log output: its level, its last lines |
 //! | [`doctor`] | what is wrong with a node or its host, and what to do |
 //! | [`tokens`] | who may ask a node over HTTP |
 //! | [`top`] | a live screen of a node and its tree |
 //! | [`demo`] | a whole city of real processes, broken and counted |
+//! | [`bring`] | cases of another system, brought into a tree |
 //! | [`replay`] | plays a file of rows into a running node |
 //! | [`mqtt_publisher`] | a sender that keeps what is not acknowledged |
 //! | [`cli`] | the command line: one file a noun, one that prints |
@@ -23,11 +25,13 @@
 pub mod announce;
 pub mod api;
 pub mod brain;
+pub mod bring;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod https;
 pub mod logging;
 pub mod mqtt_publisher;
 mod program_pages;

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// A second after the start, when the links and the first clients have come in, and then each
 /// minute: it costs a few hundred soft page faults, far below a millisecond.
 const FIRST: Duration = Duration::from_secs(1);
-const EACH: Duration = Duration::from_secs(60);
+const EACH: Duration = Duration::from_secs(10);
 
 /// Unmaps the pages of this program's text and read-only data again and again; what runs next is
 /// mapped again from the page cache, without reading the disk. Where the system does not tell its

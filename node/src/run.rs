@@ -5,6 +5,7 @@
 //! has, its state is written, and only then does the process end.
 
 use crate::announce;
+use crate::api::listen::{Peer, TlsListener};
 use crate::api::{self, Ctx};
 use crate::brain::Brain;
 use crate::program_pages;
@@ -20,7 +21,7 @@ use citybrain_hub::link::pipe::{self, Broker, Servers};
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, downlinks};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
-use citybrain_hub::tls::ClientFiles;
+use citybrain_hub::tls::{self, ClientFiles};
 use citybrain_shared::config::{Config, Endpoint};
 use citybrain_shared::view;
 use miette::{IntoDiagnostic, WrapErr, miette};
@@ -29,16 +30,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// How long tasks may take to end once they are asked to; then the engine is stopped anyway.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
-
-/// Urgent records that are counted on a link that is down; more are shown as so many.
-const URGENT_COUNTED_MAX: usize = 1_000;
 
 /// Runs a node.
 ///
@@ -174,17 +172,27 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     // Before the first question: a directive is counted for the nodes that are known when it comes.
     say_presence(&config, &hub).await?;
     let listener = bind(config.api.listen, "api.listen").await?;
-    let url = format!("http://{}", listener.local_addr().into_diagnostic()?);
+    let tls = tls::ServerFiles::of_api(&config.api).map(tls::Server::open).transpose().into_diagnostic()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr().into_diagnostic()?);
+    config.api.cert_file.iter().for_each(|cert| warn_of_expiry(cert));
     let local = tokens::mint().into_diagnostic()?;
     let known = config.api.tokens_file.clone().map(|file| Arc::new(Tokens::new(file, &local)));
     let local = known.is_some().then_some(local);
-    let router = api::router(ctx, known).into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let router = api::router(ctx, known).into_make_service_with_connect_info::<Peer>();
     let mut ending = stopped.clone();
     tasks.spawn(async move {
         let end = async move {
             let _ = ending.wait_for(|s| *s).await;
         };
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
+        let served = match tls {
+            None => axum::serve(listener, router).with_graceful_shutdown(end).await,
+            Some(server) => match TlsListener::new(listener, server) {
+                Ok(listener) => axum::serve(listener, router).with_graceful_shutdown(end).await,
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = served {
             tracing::error!(%error, "The API ended.");
         }
     });
@@ -254,7 +262,7 @@ async fn entrances(config: &Config) -> miette::Result<Vec<Entrance>> {
 /// `citybrain check` says it too. No reason not to start: all else works, and the clock may be wrong.
 fn warn_of_expiry(cert: &Path) {
     if let Ok(validity) = citybrain_hub::tls::validity(cert)
-        && !validity.holds(std::time::SystemTime::now())
+        && !validity.holds(SystemTime::now())
     {
         tracing::warn!(cert = %cert.display(), "The certificate is not valid now: clients will refuse it.");
     }
@@ -323,7 +331,7 @@ fn ctx(
     Arc::new(Ctx {
         hub: hub.clone(),
         config: config.clone(),
-        links: Arc::new(move || link_views.links().iter().map(|l| link_view(l, &link_hub)).collect()),
+        links: Arc::new(move || api::links::views(&link_views.links(), &link_hub)),
         door: Arc::new(move || door_view(&broker, &front, &door_hub)),
         ready: Arc::new(move || match ready_hub.trouble() {
             Some(why) => view::Ready { ready: false, reasons: vec![why] },
@@ -353,57 +361,6 @@ fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc
                 if topic.is_empty() { ingress.accept(payload).map(Some) } else { ingress.again(topic, payload) };
             again.map_err(|r| (r.reason.to_owned(), r.detail))
         }),
-    }
-}
-
-fn link_view(l: &citybrain_hub::link::view::LinkView, hub: &Hub) -> view::Link {
-    use citybrain_hub::link::view::{LaneView, Role, Stage};
-    let (state, why) = match &l.stage {
-        Stage::Connecting => ("connecting", l.last_reason.clone()),
-        Stage::Hello => ("hello", l.last_reason.clone()),
-        // Of a session that is up, only that somebody else claims the same address.
-        Stage::Up => ("up", l.last_reason.clone().filter(|r| r.starts_with("refused another"))),
-        Stage::Refused { reason, detail } => ("refused", Some(format!("{}: {detail}", reason.as_str()))),
-        Stage::Away => ("away", l.last_reason.clone()),
-    };
-    let peer = hub.state(|s| s.peers.get(&l.peer).cloned()).unwrap_or_default();
-    let is_up = l.stage == Stage::Up;
-    // Cut off, the link to the parent hears nothing of the log's growth.
-    let last = if is_up || l.role == Role::Down { l.last_pos } else { hub.reader().last() };
-    let lane = |v: &LaneView, slot: usize| {
-        let upto = |c: Option<citybrain_shared::wire::Cursor>| c.map_or(citybrain_shared::Pos::ZERO, |c| c.upto);
-        // Without a session the machine knows nothing; what the peer had last is in the state.
-        let acked = if is_up { v.acked_pos } else { v.acked_pos.max(upto(peer.peer_has[slot])) };
-        let looked = if is_up { v.looked_pos } else { acked };
-        let urgent = || {
-            // What goes before the rest is worth knowing exactly; the index makes it cheap.
-            let read = hub.reader().read(acked, Some(citybrain_shared::Lane::Urgent), URGENT_COUNTED_MAX, usize::MAX);
-            read.map_or(0, |entries| entries.len() as u64)
-        };
-        view::LinkLane {
-            unsent: if is_up || slot != 0 || l.role == Role::Down { last.0.saturating_sub(looked.0) } else { urgent() },
-            in_flight: if is_up { v.in_flight_records } else { 0 },
-            durable_at_peer_pos: acked,
-            durable_here_pos: upto(peer.has[slot]),
-            credit_frames: v.credit_frames,
-        }
-    };
-    view::Link {
-        role: match l.role {
-            Role::Up => view::LinkRole::Up,
-            Role::Down => view::LinkRole::Down,
-        },
-        peer: l.peer.clone(),
-        state: state.into(),
-        why,
-        last_heard_ms_ago: l.last_heard_ms_ago,
-        urgent: lane(&l.urgent, 0),
-        routine: lane(&l.routine, 1),
-        lease: peer.lease,
-        received: peer.received,
-        dropped: peer.dropped,
-        resent_frames: l.resends,
-        round_trip_us: l.rtt_ms.map(|ms| (ms * 1000.0) as u64),
     }
 }
 

@@ -13,15 +13,17 @@
 //! **Operation.** A thread each: the client blocks, and a receiver that hangs holds up nobody else.
 //! The cursor is noted after each burst, so a kill repeats at most [`BURST`] events.
 
+use crate::https::Trust;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use citybrain_hub::Hub;
 use citybrain_hub::engine::{self, Haste};
 use citybrain_hub::log;
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::WEBHOOK;
+use citybrain_shared::case;
 use citybrain_shared::config::{Config, Webhook};
 use citybrain_shared::record::{Direction, Header, Kind};
-use citybrain_shared::{Pos, event};
+use citybrain_shared::{Lane, Pos, event};
 use hmac::{Hmac, Mac};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use sha2::Sha256;
@@ -30,6 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use ureq::tls::TlsConfig;
 
 /// Records read, and events delivered, before the cursor is noted.
 const BURST: usize = 64;
@@ -44,8 +47,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// What `Retry-After` may ask for at most.
 const RETRY_AFTER_MAX_S: u64 = 3_600;
 
-/// Types in which people say who and where they are: only for a webhook that names exactly this type.
-const PERSONAL: [&str; 2] = ["city.appeal", "city.sos"];
 /// The node's own post, with names in it: for nobody.
 const PRIVATE: [&str; 2] = [crate::brain::cases::letter::CONTACT, crate::brain::cases::letter::LETTER];
 
@@ -98,7 +99,9 @@ impl Webhooks {
                 let text = text.wrap_err_with(|| format!("cannot read the secret `{}`", file.display()))?;
                 secret(&text).map_err(|why| miette!("`{}`: {why}", file.display()))
             });
-            Ok(Sender::new(hub, w, secret.transpose()?, address, stop.clone()))
+            let trust = Trust::of(w.ca_file.as_deref());
+            let tls = trust.config(&w.url).map_err(|why| miette!("webhook `{}`: {why}", w.name))?;
+            Ok(Sender::new(hub, w, secret.transpose()?, tls, address, stop.clone()))
         };
         config.webhook.iter().map(sender).collect::<miette::Result<Vec<Sender>>>().map(Webhooks)
     }
@@ -131,9 +134,17 @@ impl From<engine::Error> for Ended {
 
 impl Sender {
     /// `secret` is the key itself.
-    fn new(hub: &Hub, config: &Webhook, secret: Option<Vec<u8>>, address: &str, stop: watch::Receiver<bool>) -> Sender {
+    fn new(
+        hub: &Hub,
+        config: &Webhook,
+        secret: Option<Vec<u8>>,
+        tls: TlsConfig,
+        address: &str,
+        stop: watch::Receiver<bool>,
+    ) -> Sender {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
+            .tls_config(tls)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_global(Some(ANSWER_WITHIN));
@@ -319,7 +330,10 @@ fn fits(types: &[String], sources: &[String], header: &Header<'_>, payload: &[u8
         return false;
     }
     let is_named = types.iter().any(|t| t == kind);
-    if PERSONAL.iter().any(|p| kind == *p || kind.strip_prefix(p).is_some_and(|rest| rest.starts_with('.'))) {
+    // In what opens a case, or is called like an appeal, people say who and where they are: it goes
+    // only to a webhook that names exactly this type.
+    let is_appeal = kind.strip_prefix(case::APPEAL).is_some_and(|rest| rest.starts_with('.'));
+    if is_appeal || case::opens_case(kind, header.lane == Lane::Urgent, payload) {
         return is_named && is_from(sources, payload);
     }
     (types.is_empty() || types.iter().any(|t| kind.starts_with(t.as_str()))) && is_from(sources, payload)

@@ -10,6 +10,38 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// An event of exactly this type opens a case where it enters.
+pub const APPEAL: &str = "city.appeal";
+/// An event of this type, or of one that goes on behind a dot (`city.sos.pressed.v1`), opens an incident.
+pub const SOS: &str = "city.sos";
+
+/// Does an event of this type open a case, whatever its data says?
+pub fn is_call(kind: &str) -> bool {
+    kind == APPEAL || kind.strip_prefix(SOS).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Does an event open a case? Those of the types above; and what is urgent and says so in its data
+/// (`"sos": true`, or 1), whatever its type, except the node's own. Whoever called may be named in it.
+pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Event {
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        sos: serde_json::Value,
+    }
+    if is_call(kind) {
+        return true;
+    }
+    // Only what has the word is read at all.
+    is_urgent
+        && !kind.starts_with("city.brain.")
+        && payload.windows(5).any(|w| w == b"\"sos\"")
+        && serde_json::from_slice::<Event>(payload)
+            .is_ok_and(|e| matches!(e.data.sos, serde_json::Value::Bool(true)) || e.data.sos.as_i64() == Some(1))
+}
+
 /// Gives an enum its words: in JSON, on the command line, and for people.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
@@ -117,6 +149,8 @@ words! {
         /// 并案
         Merge = "merge",
         Comment = "comment",
+        /// Names and telephone numbers go, wherever the case was; its history stays.
+        Forget = "forget",
         /// 剔除
         Exclude = "exclude",
     }
@@ -311,6 +345,19 @@ pub struct Booking {
     pub state: Booked,
 }
 
+/// Where a case comes from that another system ran, or runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Imported {
+    /// That system, as events' `source` names it.
+    pub source: String,
+    /// Its number there.
+    pub id: String,
+    /// When it was last changed there.
+    pub updated: DateTime<Utc>,
+    /// The case's version since then; a higher one means that it is now dealt with here.
+    pub version: u32,
+}
+
 /// A case as its newest known step left it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
@@ -333,6 +380,8 @@ pub struct Case {
     /// Id of the event that it came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
     /// Of an incident: a hash of what was pressed; the same button pressed again is the same incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub button: Option<String>,
@@ -356,6 +405,9 @@ pub struct Case {
     /// There is somebody to call; the response then counts from the call.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_contact: bool,
+    /// Whom to call is to be forgotten, by every node that ever held it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forgotten: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub unit: String,
     /// Those that dispatched it here, first to last: where a return goes.
@@ -427,6 +479,16 @@ impl Case {
 
     pub fn clock(&self, name: &str) -> Option<&Clock> {
         self.clocks.iter().find(|c| c.name == name)
+    }
+
+    /// The node whose word it is or will be: the owner, or who it is on its way to.
+    pub fn bound_for(&self) -> &Address {
+        self.handing_to.as_ref().unwrap_or(&self.owner)
+    }
+
+    /// From opening to the end; never less than nothing, whatever another system's clock said.
+    pub fn took(&self) -> Option<chrono::TimeDelta> {
+        Some((self.closed? - self.opened).max(chrono::TimeDelta::zero()))
     }
 
     pub fn is_overdue(&self, now: DateTime<Utc>) -> bool {
@@ -561,6 +623,22 @@ impl Contact {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn appeals_presses_and_urgent_events_that_say_so_open_cases() {
+        for kind in ["city.appeal", "city.sos", "city.sos.pressed.v1"] {
+            assert!(opens_case(kind, false, b"{}"), "{kind}");
+        }
+        for kind in ["city.sosx", "city.appeal.heating.v1", "city.brain.x"] {
+            assert!(!opens_case(kind, true, b"{}"), "{kind}");
+        }
+        for (yes, says) in [(true, "true"), (true, "1"), (false, "false"), (false, "0"), (false, "\"yes\"")] {
+            let payload = format!("{{\"data\":{{\"sos\":{says}}}}}");
+            assert_eq!(opens_case("acme.button", true, payload.as_bytes()), yes, "{says}");
+            assert!(!opens_case("acme.button", false, payload.as_bytes()), "not urgent");
+        }
+        assert!(!opens_case("city.brain.case.letter", true, b"{\"data\":{\"sos\":true}}"));
+    }
 
     #[test]
     fn words_are_the_same_in_json_and_on_the_command_line() {

@@ -273,7 +273,7 @@ pub struct Link {
     pub resend_after_ms: u64,
     /// MQTT keep-alive of the link, seconds.
     pub keep_alive_s: u16,
-    /// A child with a new incarnation under a known address.
+    /// A child that comes for the first time, or with a new incarnation under a known address.
     pub enrol: Enrol,
     /// Largest link message, bytes.
     pub message_bytes_max: usize,
@@ -296,9 +296,9 @@ impl Default for Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Enrol {
-    /// A reinstalled child is accepted, and the change recorded.
+    /// It is accepted, and the change recorded.
     Auto,
-    /// It waits until an operator approves it.
+    /// It waits until an operator lets it in: `citybrain enrol approve`.
     Manual,
 }
 
@@ -343,11 +343,14 @@ pub struct Api {
     /// `NAME ROLE SHA-256` a line. Without it everybody who reaches the listener may do everything,
     /// so it must then be a loopback address.
     pub tokens_file: Option<PathBuf>,
+    /// With both it speaks HTTPS alone: PEM files, the certificate first, then those that sign it.
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Api { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), tokens_file: None }
+        Api { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), tokens_file: None, cert_file: None, key_file: None }
     }
 }
 
@@ -357,8 +360,12 @@ impl Default for Api {
 pub struct Webhook {
     /// `a-z`, `0-9`, `-`; unique. Its cursor is kept under this name.
     pub name: String,
-    /// `http://HOST[:PORT]/PATH`
+    /// `http://HOST[:PORT]/PATH` or `https://…`
     pub url: String,
+    /// For `https`: PEM file of the certificates that sign the receiver's. Default: whom this machine
+    /// trusts.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
     /// Types of events, or what they begin with. Default: all.
     #[serde(default)]
     pub types: Vec<String>,

@@ -18,12 +18,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+mod accounts;
 mod cases;
 mod inspect;
 mod services;
+mod supervision;
+pub use accounts::*;
 pub use cases::*;
 pub use inspect::*;
 pub use services::*;
+pub use supervision::*;
 
 /// Response header: the address of the node whose record a stream is.
 pub const HEADER_NODE: &str = "citybrain-node";
@@ -50,6 +54,7 @@ views! {
     Tree = "citybrain.tree/1",
     Links = "citybrain.links/1",
     Shown = "citybrain.event/1",
+    Counts = "citybrain.counts/1",
     DeadLetters = "citybrain.dlq/1",
     DeadLetter = "citybrain.dead-letter/1",
     Directives = "citybrain.directives/1",
@@ -74,6 +79,9 @@ views! {
     Doctor = "citybrain.doctor/1",
     Tokens = "citybrain.tokens/1",
     Contexts = "citybrain.contexts/1",
+    Enrolments = "citybrain.enrolments/1",
+    Enrolled = "citybrain.enrolled/1",
+    LogReplayed = "citybrain.log-replayed/1",
     Presets = "citybrain.presets/1",
     PresetShown = "citybrain.preset/1",
     Tried = "citybrain.tried/1",
@@ -300,6 +308,20 @@ pub struct Link {
     pub round_trip_us: Option<u64>,
 }
 
+impl Link {
+    /// Records for the peer that are not on its disk, and whether they are only known to be no more.
+    pub fn behind(&self) -> (u64, bool) {
+        let lanes = [&self.urgent, &self.routine];
+        (lanes.iter().map(|l| l.unsent + l.in_flight).sum(), lanes.iter().any(|l| l.at_most))
+    }
+
+    /// As words: `7`, `at most 7`.
+    pub fn behind_in_words(&self) -> String {
+        let (records, at_most) = self.behind();
+        format!("{}{records}", if at_most { "at most " } else { "" })
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LinkLane {
@@ -307,6 +329,14 @@ pub struct LinkLane {
     pub unsent: u64,
     /// Sent and not yet acknowledged.
     pub in_flight: u64,
+    /// Bytes of all these in the log.
+    pub bytes: u64,
+    /// How long the oldest of them has been on this node's disk; none without any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_ms: Option<u64>,
+    /// Too many positions to look through now: the numbers are at most so high, `bytes` is of the
+    /// newest only.
+    pub at_most: bool,
     /// Everything of ours up to here is on the peer's disk.
     pub durable_at_peer_pos: Pos,
     /// Everything of the peer's up to here is on our disk.
@@ -363,6 +393,47 @@ impl PartialEq for Event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shown {
     pub record: Event,
+}
+
+/// What events are counted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CountBy {
+    #[default]
+    Source,
+    Type,
+    /// The node where they began.
+    Origin,
+    Priority,
+}
+
+/// Who says how much: the newest events that fit, counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    pub by: CountBy,
+    /// What was looked through: records behind the first position, up to the second.
+    pub after_pos: Pos,
+    pub upto_pos: Pos,
+    /// Of them: events that fit.
+    pub events: u64,
+    /// Between the first of them and the last, at least 1000 if there are any.
+    pub span_ms: u64,
+    /// Different names among them; with `names_cut` at least so many, and the rest is not in `rows`.
+    pub names: u64,
+    pub names_cut: bool,
+    /// Those with the most events first.
+    pub rows: Vec<CountRow>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CountRow {
+    pub name: String,
+    pub events: u64,
+    pub bytes: u64,
+    pub per_s: f64,
+    /// Of all that fit, 0 to 1.
+    pub share: f64,
+    pub last_pos: Pos,
 }
 
 /// A log's event record in short, for whoever keeps account of many.

@@ -5,6 +5,7 @@ pub mod certs;
 pub mod mqtt;
 pub mod page;
 pub mod ran;
+pub mod shape;
 
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -103,7 +103,7 @@ fn write(question: &str, shown: &str) {
 
 /// Words without what differs from run to run: numbers, with their units, and blanks.
 fn plain(text: &str) -> String {
-    const UNITS: [&str; 12] = ["µs", "ms", "s", "m", "min", "h", "d", "B", "kB", "MB", "GB", "ago"];
+    const UNITS: [&str; 12] = ["µs", "ms", "s", "m", "min", "h", "d", "bytes", "kB", "MB", "GB", "ago"];
     let mut words: Vec<&str> = Vec::new();
     for word in text.split_whitespace() {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());

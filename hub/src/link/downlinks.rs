@@ -10,12 +10,12 @@ use super::handshake::{self, Holder, OnHello, Session};
 use super::outbound::Outbound;
 use super::pipe::{Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
-use super::view::{LinkView, Role, Stage};
+use super::view::{Asking, LinkView, Role, Stage};
 use crate::engine::{Error, Haste};
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
 use citybrain_shared::wire::{Hello, Message, Party, Reason, Refuse, Welcome};
-use citybrain_shared::{Address, Inc, LogId, Pos};
+use citybrain_shared::{Address, LogId, Pos};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,18 +45,13 @@ pub struct Downlinks {
     commands: mpsc::Sender<Command>,
 }
 
-enum Command {
-    Ask {
-        child: Address,
-        target: Address,
-        body: Bytes,
-        within: Duration,
-        reply: oneshot::Sender<Result<Bytes, AskError>>,
-    },
-    Approve {
-        child: Address,
-        inc: Inc,
-    },
+/// A question for a child, or for somebody below it.
+struct Command {
+    child: Address,
+    target: Address,
+    body: Bytes,
+    within: Duration,
+    reply: oneshot::Sender<Result<Bytes, AskError>>,
 }
 
 impl Downlinks {
@@ -76,7 +71,7 @@ impl Downlinks {
             return Err(AskError::TooLarge);
         }
         let (reply, answer) = oneshot::channel();
-        let command = Command::Ask { child, target: target.clone(), body, within, reply };
+        let command = Command { child, target: target.clone(), body, within, reply };
         self.commands.try_send(command).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => AskError::Busy,
             mpsc::error::TrySendError::Closed(_) => AskError::Stopping,
@@ -86,12 +81,6 @@ impl Downlinks {
             Ok(Err(_)) => Err(AskError::Stopping),
             Err(_) => Err(AskError::Late),
         }
-    }
-
-    /// Lets a reinstalled child in where config says `enrol = manual`. Holds until it says hello
-    /// or this node restarts. False if the driver is gone.
-    pub async fn approve(&self, child: Address, inc: Inc) -> bool {
-        self.commands.send(Command::Approve { child, inc }).await.is_ok()
     }
 }
 
@@ -104,7 +93,6 @@ struct Child {
     is_greeting: bool,
     /// Came while another hello of this child was being answered; the newest counts.
     next_hello: Option<Box<Hello>>,
-    approved: Option<Inc>,
     shown: bool,
 }
 
@@ -116,7 +104,7 @@ struct Greeted {
 
 enum Greeting {
     Welcome { hello: Box<Hello>, welcome: Box<Welcome>, session: Session },
-    Refuse(Box<Refuse>),
+    Refuse { refuse: Box<Refuse>, asking: Asking },
 }
 
 struct Waiting {
@@ -337,7 +325,6 @@ impl Driver {
                 is_gone: false,
                 is_greeting: false,
                 next_hello: None,
-                approved: None,
                 shown: false,
             };
             self.children.insert(address.clone(), child);
@@ -415,8 +402,10 @@ impl Driver {
             (Verb::Hello, Message::Bye(party)) => {
                 let holder = cx.hub.state(|s| s.peers.get(&address).and_then(|p| p.party));
                 // The will of an older connection comes late; it is not about the present one.
-                if holder == Some(party) {
+                let is_asking = child.view.asking.as_ref().is_some_and(|a| a.inc == party.inc);
+                if holder == Some(party) || is_asking {
                     child.is_gone = true;
+                    child.view.asking = None;
                     child.end(Stage::Away, "the child said bye, or its connection broke".into());
                 }
             }
@@ -438,7 +427,7 @@ impl Driver {
         let Ok(permit) = greetings.try_acquire_owned() else { return };
         child.is_greeting = true;
         let alive = !child.is_gone && child.heard_ms.is_some_and(|at| now.saturating_sub(at) < ALIVE_WITHIN_MS);
-        let holder = Holder { alive, approved: child.approved };
+        let holder = Holder { alive };
         tokio::spawn(async move {
             let outcome = greet(&cx, &minting, holder, hello).await;
             drop(permit);
@@ -456,20 +445,21 @@ impl Driver {
             Ok(Greeting::Welcome { hello, welcome, session }) => {
                 child.hear(now);
                 child.is_gone = false;
-                child.approved = None;
+                child.view.asking = None;
                 child.view.reconnects += u64::from(child.view.stage != Stage::Connecting);
                 child.view.stage = Stage::Up;
                 child.out.up(session, welcome.from, cx.hub.reader().last());
                 tracing::info!(peer = %address, lease = welcome.lease, name = %hello.name, "A child has a session.");
                 Message::Welcome(*welcome)
             }
-            Ok(Greeting::Refuse(refuse)) => {
+            Ok(Greeting::Refuse { refuse, asking }) => {
                 // The holder's session, if there is one, goes on.
                 if refuse.reason != Reason::Prove && child.out.session().is_none() {
                     let (reason, detail) = (refuse.reason, refuse.detail.clone());
                     if !matches!(child.view.stage, Stage::Refused { reason: r, .. } if r == reason) {
                         tracing::warn!(peer = %address, reason = reason.as_str(), "A child was refused.");
                     }
+                    child.view.asking = (reason == Reason::Unenrolled).then_some(asking);
                     child.view.stage = Stage::Refused { reason, detail };
                 } else if refuse.reason != Reason::Prove {
                     child.view.last_reason = Some(format!("refused another: {}", refuse.detail));
@@ -492,38 +482,27 @@ impl Driver {
     }
 
     async fn command(&mut self, command: Command, outlet: &Outlet) -> Result<(), End> {
-        match command {
-            Command::Approve { child, inc } => {
-                if child.is_child_of(&self.cx.address)
-                    && let Some(c) = self.child(&child)
-                {
-                    c.approved = Some(inc);
-                }
-                Ok(())
-            }
-            Command::Ask { child, target, body, within, reply } => {
-                let is_there = self.children.get(&child).is_some_and(|c| c.out.session().is_some() && !c.is_gone);
-                let refusal = if !is_there {
-                    Some(AskError::Away(child.clone()))
-                } else if self.waiting.len() >= OUTSTANDING_MAX {
-                    Some(AskError::Busy)
-                } else {
-                    None
-                };
-                if let Some(e) = refusal {
-                    let _ = reply.send(Err(e)); // the asker may have given up
-                    return Ok(());
-                }
-                let left_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
-                self.questions = self.questions.wrapping_add(1);
-                let id = self.questions;
-                let topic = self.cx.topic(Verb::Ask, &child);
-                let until = self.cx.now() + Ms::from(left_ms);
-                self.wake_at = self.wake_at.min(until);
-                self.waiting.insert(id, Waiting { child, reply, until });
-                publish(outlet, topic, Question { id, left_ms, target, body }.encode()).await
-            }
+        let Command { child, target, body, within, reply } = command;
+        let is_there = self.children.get(&child).is_some_and(|c| c.out.session().is_some() && !c.is_gone);
+        let refusal = if !is_there {
+            Some(AskError::Away(child.clone()))
+        } else if self.waiting.len() >= OUTSTANDING_MAX {
+            Some(AskError::Busy)
+        } else {
+            None
+        };
+        if let Some(e) = refusal {
+            let _ = reply.send(Err(e)); // the asker may have given up
+            return Ok(());
         }
+        let left_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+        self.questions = self.questions.wrapping_add(1);
+        let id = self.questions;
+        let topic = self.cx.topic(Verb::Ask, &child);
+        let until = self.cx.now() + Ms::from(left_ms);
+        self.wake_at = self.wake_at.min(until);
+        self.waiting.insert(id, Waiting { child, reply, until });
+        publish(outlet, topic, Question { id, left_ms, target, body }.encode()).await
     }
 }
 
@@ -564,7 +543,7 @@ async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) 
         let answer =
             cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, peer.as_ref(), holder, minted_for, &hello));
         match answer {
-            OnHello::Refuse(refuse) => return Ok(Greeting::Refuse(refuse)),
+            OnHello::Refuse(refuse) => return Ok(Greeting::Refuse { refuse, asking: asking_of(&hello) }),
             OnHello::Welcome { notes, welcome } => {
                 cx.commit(notes, Haste::Now).await?;
                 let session = handshake::session_of(&hello, &welcome, cx.terms.message_bytes_max, cx.terms.credit);
@@ -582,10 +561,12 @@ async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) 
     }
     let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
     let detail = "this node found no common past with the child";
-    Ok(Greeting::Refuse(Box::new(Refuse {
-        answers: hello.id,
-        ..Refuse::new(me, hello.from.boot, Reason::Unavailable, detail)
-    })))
+    let refuse = Refuse { answers: hello.id, ..Refuse::new(me, hello.from.boot, Reason::Unavailable, detail) };
+    Ok(Greeting::Refuse { refuse: Box::new(refuse), asking: asking_of(&hello) })
+}
+
+fn asking_of(hello: &Hello) -> Asking {
+    Asking { inc: hello.from.inc, name: hello.name.clone() }
 }
 
 #[cfg(test)]

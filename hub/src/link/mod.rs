@@ -23,6 +23,7 @@
 //! | [`pipe`] | the MQTT client, as a pipe only |
 //! | [`ask`] | questions down the tree, answers up; never stored |
 //! | [`view`] | what engineers see |
+//! | [`backlog`] | what waits for whom, counted in the log |
 //!
 //! Deliberately absent: the receiving half. The engine is the receiver, because taking a frame is
 //! part of its commit; it calls [`judge::judge`] and [`judge::answer`].
@@ -32,6 +33,7 @@
 //! send a record twice under two names. One restore of each side at any time is proven by simulation.
 
 pub mod ask;
+pub mod backlog;
 pub mod downlinks;
 pub mod driver;
 pub mod frames;

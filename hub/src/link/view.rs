@@ -1,7 +1,7 @@
 //! What engineers see of a node's links.
 
 use citybrain_shared::wire::Reason;
-use citybrain_shared::{Address, Pos};
+use citybrain_shared::{Address, Inc, Pos};
 use parking_lot::RwLock;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -74,6 +74,16 @@ pub struct LinkView {
     pub reconnects: u64,
     /// Why the last session or connection ended.
     pub last_reason: Option<String>,
+    /// A child that an operator has to let in, for as long as it is connected.
+    pub asking: Option<Asking>,
+}
+
+/// Who wants to be enrolled.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Asking {
+    pub inc: Inc,
+    /// As it says of itself.
+    pub name: String,
 }
 
 impl LinkView {
@@ -98,6 +108,7 @@ impl LinkView {
             last_heard_ms_ago: None,
             reconnects: 0,
             last_reason: None,
+            asking: None,
         }
     }
 }

@@ -44,6 +44,7 @@ mod tail;
 mod walk;
 
 pub use ballast::release as release_ballast;
+pub use format::{RECORD_BYTES_MAX, RECORD_BYTES_MIN};
 pub use reader::{Entry, Reader};
 
 use bytes::Bytes;
@@ -553,6 +554,20 @@ pub fn open_read_only(dir: &Path) -> Result<(Reader, Found), Error> {
     let options = Options { tail_bytes: 0, ..Options::default() };
     let Loaded { inner, found, .. } = load(dir, &firsts, &options, true)?;
     Ok((Reader { shared: Arc::new(Shared { inner: RwLock::new(inner) }) }, found))
+}
+
+/// Begins a log in `dir` whose first position is `first`, behind the chain hash `before`: for records
+/// that had these positions elsewhere.
+///
+/// # Errors
+/// [`Error::Io`], also when there is a log already.
+pub fn begin(dir: &Path, first: Pos, before: u64) -> Result<(), Error> {
+    let io = |source| Error::Io { path: dir.to_owned(), source };
+    fs::create_dir_all(dir).map_err(io)?;
+    if !list(dir, false)?.is_empty() {
+        return Err(io(io::ErrorKind::AlreadyExists.into()));
+    }
+    create(&Real, dir, Head { first, before }).map(drop)
 }
 
 /// True while a node has this log open for writing. Changes nothing.

@@ -105,6 +105,9 @@ pub struct Peer {
     pub peer_has_inc: Option<Inc>,
     pub received: u64,
     pub dropped: u64,
+    /// An operator's last word on an incarnation of it, and whether that may come in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrolled: Option<(Inc, bool)>,
 }
 
 /// Sessions whose ids begin so belong to the node's own webhooks.
@@ -524,6 +527,7 @@ impl State {
                 meet(p, party);
                 p.lease = p.lease.max(lease);
             }
+            Note::Enrolled { child, inc, is_admitted } => self.peer(&child).enrolled = Some((inc, is_admitted)),
             Note::CursorSet { peer, inc, lane, cursor, .. } => {
                 let p = self.peer(&peer);
                 if p.party.is_some_and(|old| old.inc != inc) {

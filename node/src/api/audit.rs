@@ -6,11 +6,13 @@
 //! page) and the parent looks at its own books after that: what was acknowledged by then is there.
 //! What is in neither is asked after one by one ([`explain`]).
 //!
-//! **Limits.** Only what climbs: what goes down is counted by receipts (`citybrain directives`). A
-//! node that was restored from a backup reuses numbers of the history that it lost; a number counts
+//! What goes down is compared by [`downward`]; who has acted on it is for receipts
+//! (`citybrain directives`).
+//!
+//! **Limits.** A node that was restored from a backup reuses numbers of the history that it lost; a number counts
 //! as held if the parent has it under any history of that node.
 
-use super::{Ctx, Refusal, events, query, road};
+use super::{Ctx, Refusal, downward, events, query, road};
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
@@ -18,7 +20,9 @@ use citybrain_hub::log::{self, Entry, Reader};
 use citybrain_hub::note::Note;
 use citybrain_hub::state::{self, Loss, State};
 use citybrain_shared::record::{Direction, Header};
-use citybrain_shared::view::{self, Audit, Explained, Gap, LedgerRow, LinkAudit, LinkRole, Missing, Number, Run, Sums};
+use citybrain_shared::view::{
+    self, Audit, DownSums, Explained, Gap, LedgerRow, LinkAudit, LinkRole, Missing, Number, Run, Sums,
+};
 use citybrain_shared::{Address, Lane, LogId, Pos, Tier};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -276,7 +280,7 @@ struct Wanted {
 }
 
 /// Positions that were set aside for the parent, as the dead letters say.
-fn parked(reader: &Reader, letters: &[Pos], parent: &Address) -> Result<BTreeSet<u64>, log::Error> {
+pub(super) fn parked(reader: &Reader, letters: &[Pos], parent: &Address) -> Result<BTreeSet<u64>, log::Error> {
     let via = format!("link:{parent}");
     let mut out = BTreeSet::new();
     for pos in letters {
@@ -379,28 +383,48 @@ pub async fn audit(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refu
     let (below, _) = road::many_views::<Audit>(&ctx, parents, &question, left).await;
     for (_, answer) in below {
         audit.totals += answer.body.totals;
+        audit.down += answer.body.down;
         audit.links.extend(answer.body.links);
         audit.unasked.extend(answer.body.unasked);
     }
+    let books = downward::Books::open(&ctx, &children).await?;
     for child in children {
         let left = end.saturating_duration_since(Instant::now()).min(PAGE_WITHIN);
-        match compare(&ctx, &child, left).await {
+        match both(&ctx, &books, &child, left).await {
             Ok(link) => {
                 audit.totals += link.sums;
+                audit.down += link.down;
                 audit.links.push(link);
             }
             Err(silent) => audit.unasked.push(silent),
         }
     }
-    audit.adds_up = audit.totals.missing == 0;
-    audit.links.sort_by_key(|l| (std::cmp::Reverse(l.sums.missing), l.child.clone()));
+    audit.adds_up = audit.totals.missing + audit.down.missing == 0;
+    audit.links.sort_by_key(|l| (std::cmp::Reverse(l.sums.missing + l.down.missing), l.child.clone()));
     Ok(ctx.answer(audit))
+}
+
+/// What climbs and what goes down.
+async fn both(ctx: &Ctx, books: &downward::Books, child: &Address, within: Duration) -> Result<LinkAudit, Missing> {
+    let mut link = compare(ctx, child, within).await?;
+    let (sums, missing, note) = downward::compare(ctx, books, child, within).await?;
+    (link.down, link.down_missing) = (sums, missing);
+    link.note = link.note.or(note);
+    Ok(link)
 }
 
 /// Page by page: the child's books against this node's.
 async fn compare(ctx: &Ctx, child: &Address, within: Duration) -> Result<LinkAudit, Missing> {
     let own = ctx.config.node.address.clone();
-    let mut link = LinkAudit { child: child.clone(), parent: own, sums: Sums::default(), gaps: Vec::new(), note: None };
+    let mut link = LinkAudit {
+        child: child.clone(),
+        parent: own,
+        sums: Sums::default(),
+        gaps: Vec::new(),
+        down: DownSums::default(),
+        down_missing: Vec::new(),
+        note: None,
+    };
     let mut after: Option<String> = None;
     loop {
         let page = after.as_ref().map_or_else(String::new, |a| format!("?after={}", view::segment(a)));

@@ -1,35 +1,36 @@
-//! Cases: listed, shown, opened, stepped; and their rates.
+//! Cases: listed, shown, opened, brought, stepped.
 //!
 //! A step of a case that another node owns is sent there: the answer is then 202 and names that node;
 //! what came of it is in the case's history, or among its `wishes` if it was refused.
 
 use super::guard::Caller;
+use super::intake::COMMIT_WAIT;
+use super::ops::Operator;
 use super::{Ctx, Refusal, query};
 use crate::brain::Brain;
 use crate::brain::cases::machine::allowed;
-use crate::brain::cases::rates::Question;
 use crate::brain::cases::{self, Cases, Held, Opening, Told, intake};
 use axum::extract::{Path, State as From};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use citybrain_hub::engine;
+use citybrain_hub::{engine, operator};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Ask, Case, Place, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Place, Role, Status, Verb};
 use citybrain_shared::config::closest;
 use citybrain_shared::record::Draft;
-use citybrain_shared::view::{self, RateBy, RatePeriod};
+use citybrain_shared::view;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use std::sync::Arc;
-use std::time::Duration;
 
 const CASES_DEFAULT: usize = 100;
 const CASES_MAX: usize = 1000;
-const ROWS_MAX: usize = 10_000;
-/// How long a client waits for its step to be on disk.
-const COMMIT_WAIT: Duration = Duration::from_secs(10);
+/// Cases that are looked at in one go: the state stays locked for a millisecond or two.
+pub(super) const SLICE: usize = 2_000;
+/// Accounts in one import: one group of records, a few milliseconds of work.
+const ACCOUNTS_MAX: usize = 256;
 
 impl std::convert::From<cases::Refusal> for Refusal {
     fn from(r: cases::Refusal) -> Refusal {
@@ -56,6 +57,8 @@ pub struct Wanted {
     /// Only those owned by exactly this node: what it has to do.
     mine: bool,
     overdue: bool,
+    /// Closed once, and open again or closed again.
+    reopened: bool,
     urgent: bool,
     limit: Option<usize>,
     /// Cases older than this id.
@@ -77,33 +80,58 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
             && wanted.owner.as_ref().is_none_or(|o| o.covers(&c.owner))
             && (!wanted.mine || c.owner == me)
             && (!wanted.overdue || (c.status.is_open() && c.is_overdue(now)))
+            && (!wanted.reopened || c.reopened > 0)
             && (!wanted.urgent || c.urgent)
     };
-    let answer = look(&ctx, |cases| {
-        let mut page = Vec::new();
-        let (mut fit, mut open, mut overdue, mut more) = (0, 0, 0, false);
-        for case in cases.iter().rev().map(|h| &h.case) {
-            if case.status.is_open() {
-                open += 1;
-                overdue += u64::from(case.is_overdue(now));
-            }
-            if !fits(case) {
-                continue;
-            }
-            fit += 1;
-            if wanted.after.as_ref().is_some_and(|after| case.id >= *after) {
-                continue;
-            }
-            if page.len() < limit {
-                page.push(case.clone());
-            } else {
-                more = true;
-            }
-        }
-        let next = page.last().filter(|_| more).map(|c: &Case| c.id.clone());
-        view::Cases { cases: page, fit, open, overdue, next }
+    let (all, open, overdue) = look(&ctx, |cases| {
+        let open = cases.open_ones();
+        (cases.count() as u64, open.len() as u64, open.filter(|h| h.case.is_overdue(now)).count() as u64)
     })?;
-    Ok(ctx.answer(answer))
+    let only_open = wanted.overdue || status.map_or(wanted.status.as_deref() == Some("open"), Status::is_open);
+    let is_any = wanted.is_any();
+    let (mut page, mut fit, mut more): (Vec<Case>, u64, bool) = (Vec::new(), 0, false);
+    let mut before = wanted.after.clone().filter(|_| is_any);
+    loop {
+        let last = look(&ctx, |cases| {
+            let (mut seen, mut last) = (0, None);
+            for case in cases.before(before.as_deref(), only_open).map(|h| &h.case).take(SLICE) {
+                (seen, last) = (seen + 1, Some(&case.id));
+                if !fits(case) {
+                    continue;
+                }
+                fit += 1;
+                if wanted.after.as_ref().is_some_and(|after| case.id >= *after) {
+                    continue;
+                }
+                if page.len() < limit {
+                    page.push(case.clone());
+                } else {
+                    more = true;
+                    if is_any {
+                        return None;
+                    }
+                }
+            }
+            last.filter(|_| seen == SLICE).cloned()
+        })?;
+        let Some(last) = last else { break };
+        before = Some(last);
+    }
+    if is_any {
+        fit = all;
+    }
+    let next = page.last().filter(|_| more).map(|c| c.id.clone());
+    Ok(ctx.answer(view::Cases { cases: page, fit, open, overdue, next }))
+}
+
+impl Wanted {
+    /// Does every case fit?
+    fn is_any(&self) -> bool {
+        let Wanted { status, category, kind, owner, mine, overdue, reopened, urgent, limit: _, after: _ } = self;
+        status.as_deref().is_none_or(|s| s == "all")
+            && (category.is_none() && kind.is_none() && owner.is_none())
+            && !(*mine || *overdue || *reopened || *urgent)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -117,18 +145,10 @@ pub async fn show(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let Nothing {} = query(&uri)?;
-    let now = ctx.as_of();
-    let shown = look(&ctx, |cases| cases.find(&id).map(|held| shown(cases, held, &caller, None, now)))??;
-    Ok(ctx.answer(shown))
+    answer_shown(&ctx, StatusCode::OK, &caller, &id, None)
 }
 
-pub(super) fn shown(
-    cases: &Cases,
-    held: &Held,
-    caller: &Caller,
-    asked: Option<Address>,
-    now: DateTime<Utc>,
-) -> view::CaseShown {
+fn shown(cases: &Cases, held: &Held, caller: &Caller, asked: Option<Address>, now: DateTime<Utc>) -> view::CaseShown {
     let wish = |w: &cases::Wish| view::CaseWish {
         verb: w.verb,
         by: w.by.clone(),
@@ -153,9 +173,7 @@ pub async fn open(From(ctx): From<Arc<Ctx>>, caller: Caller, body: Bytes) -> Res
     let mut new: view::CaseNew = parse(&body, "{\"category\":\"路灯\",\"title\":\"…\",\"by\":\"…\"}")?;
     new.by = caller.acts_as(new.by)?;
     let (id, fresh) = open_new(&ctx, new).await?;
-    let now = ctx.as_of();
-    let shown = look(&ctx, |cases| cases.find(&id).map(|h| shown(cases, h, &caller, None, now)))??;
-    Ok(ctx.answer_with(if fresh { StatusCode::CREATED } else { StatusCode::OK }, shown))
+    answer_shown(&ctx, if fresh { StatusCode::CREATED } else { StatusCode::OK }, &caller, &id, None)
 }
 
 pub(super) fn on_earth(place: &Place) -> Result<(), Refusal> {
@@ -169,7 +187,7 @@ pub(super) fn on_earth(place: &Place) -> Result<(), Refusal> {
 
 /// Opens a case after the fsync: its id, and whether it is new.
 pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, bool), Refusal> {
-    let known = &ctx.config.category;
+    let known = look(ctx, Cases::categories)?;
     let named = |c: &&citybrain_shared::config::cases::Category| c.code == new.category || c.name == new.category;
     if !known.is_empty() && !new.sos && known.iter().find(named).is_none() {
         let names = || known.iter().flat_map(|c| [c.code.as_str(), c.name.as_str()]);
@@ -191,8 +209,8 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, b
     let place = new.place.as_ref().map_or("", |p| p.text.trim());
     let button = (new.sos && !place.is_empty()).then(|| intake::button(&source, place));
     let channel = if new.channel.is_empty() { "api".into() } else { new.channel.clone() };
-    let opening = move |day| Opening {
-        id: intake::id(day, &source, &key),
+    let opening = move |id| Opening {
+        id,
         event: None,
         button: button.clone(),
         by: new.by.clone(),
@@ -208,10 +226,10 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, b
         booking: None,
     };
     decide(ctx, move |cases, now_us| {
-        let opening = opening(cases.calendar().day(view::time_of(now_us)));
-        if cases.get(&opening.id).is_some() {
-            return (Ok((opening.id, false)), Vec::new());
-        }
+        let opening = match cases.keyed(&source, &key, view::time_of(now_us)) {
+            Ok(known) => return (Ok((known, false)), Vec::new()),
+            Err(new) => opening(new),
+        };
         if let Some((id, drafts)) = cases.pressed_again(&opening, &contact, now_us) {
             return (Ok((id, false)), drafts);
         }
@@ -219,6 +237,26 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, b
         (Ok((case.id, true)), drafts)
     })
     .await
+}
+
+/// `POST /v1/cases/import`: cases that another system ran. Who did it is recorded.
+pub async fn import(From(ctx): From<Arc<Ctx>>, who: Operator, body: Bytes) -> Result<Response, Refusal> {
+    let wanted: view::CaseImport = parse(&body, "{\"cases\":[{\"source\":\"/old\",\"id\":\"1\",…}]}")?;
+    if wanted.cases.len() > ACCOUNTS_MAX {
+        let detail = format!("{} cases are given; at most {ACCOUNTS_MAX} go together", wanted.cases.len());
+        return Err(Refusal::bad("bad-request", detail, "send them in parts; what was sent twice is taken once"));
+    }
+    let me = ctx.config.node.address.clone();
+    let became = decide(&ctx, move |cases, now_us| {
+        let (became, mut drafts) = cases.import(&wanted.cases, &who.who, now_us);
+        if !drafts.is_empty() {
+            let detail = format!("{} cases opened, {} changed", became.opened, became.changed);
+            drafts.push(operator::draft(&me, &who.act("case import", &detail)));
+        }
+        (Ok(became), drafts)
+    })
+    .await?;
+    Ok(ctx.answer(became))
 }
 
 /// `POST /v1/cases/{id}/{step}`
@@ -229,24 +267,18 @@ pub async fn step(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let ask: Ask = parse(&body, "{\"by\":\"…\",\"role\":\"worker\",\"text\":\"…\"}")?;
-    let ask = caller.asks(ask)?;
-    if step == "forget" {
-        caller.is_operator()?;
-        let by = ask.by.clone();
-        let id = decide(&ctx, move |cases, now_us| match cases.forget(&id, &by, now_us) {
-            Ok((id, drafts)) => (Ok(id), drafts),
-            Err(e) => (Err(e.into()), Vec::new()),
-        })
-        .await?;
-        return answer_shown(&ctx, &caller, &id, None);
-    }
     let verb: Verb = step.parse().map_err(|e| Refusal::not_found(format!("no such step: {e}"), ""))?;
+    let mut ask = ask;
+    if verb == Verb::Forget {
+        caller.is_operator()?;
+        ask.role = ask.role.or(Some(Role::Supervisor));
+    }
+    let ask = caller.asks(ask)?;
     let (id, told) = wish(&ctx, id, verb, ask).await?;
-    let asked = match told {
-        Told::Done => None,
-        Told::Sent { to, .. } => Some(to),
-    };
-    answer_shown(&ctx, &caller, &id, asked)
+    match told {
+        Told::Done => answer_shown(&ctx, StatusCode::OK, &caller, &id, None),
+        Told::Sent { to, .. } => answer_shown(&ctx, StatusCode::ACCEPTED, &caller, &id, Some(to)),
+    }
 }
 
 /// A node below that never was would never take the case, and nobody could step it again.
@@ -276,48 +308,17 @@ pub(super) async fn wish(ctx: &Ctx, id: String, verb: Verb, ask: Ask) -> Result<
     .await
 }
 
-fn answer_shown(ctx: &Ctx, caller: &Caller, id: &str, asked: Option<Address>) -> Result<Response, Refusal> {
-    let status = if asked.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK };
+/// A case as it stands now, as this caller may see it; `asked`: who was asked to step it.
+pub(super) fn answer_shown(
+    ctx: &Ctx,
+    status: StatusCode,
+    caller: &Caller,
+    id: &str,
+    asked: Option<Address>,
+) -> Result<Response, Refusal> {
     let now = ctx.as_of();
     let shown = look(ctx, |cases| cases.find(id).map(|held| shown(cases, held, caller, asked, now)))??;
     Ok(ctx.answer_with(status, shown))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Rated {
-    by: RateBy,
-    period: RatePeriod,
-    of: Option<String>,
-    under: Option<Address>,
-    category: Option<String>,
-}
-
-impl Default for Rated {
-    fn default() -> Self {
-        Rated { by: RateBy::Node, period: RatePeriod::All, of: None, under: None, category: None }
-    }
-}
-
-pub async fn rates(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
-    let Rated { by, period, of, under, category } = query(&uri)?;
-    let now = ctx.as_of();
-    let question = Question { by, period, of, under, category };
-    let (mut rows, total, s) = look(&ctx, |cases| {
-        let (rows, total) = cases.rates(&question, now);
-        (rows, total, cases.settings.clone())
-    })?;
-    let rank = |r: &view::RateRow| std::cmp::Reverse(r.score.map(|s| (s * 100.0).round() as i64));
-    rows.sort_by(|a, b| (&a.period, rank(a), &a.key).cmp(&(&b.period, rank(b), &b.key)));
-    rows.truncate(ROWS_MAX);
-    let weights = view::RateWeights {
-        response: s.weight_response,
-        solution: s.weight_solution,
-        satisfaction: s.weight_satisfaction,
-        partly_solved: s.partly_solved,
-        mostly_is_satisfied: s.mostly_is_satisfied,
-    };
-    Ok(ctx.answer(view::Rates { by, period, rows, total, weights, at: now }))
 }
 
 pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &Bytes, such_as: &str) -> Result<T, Refusal> {
@@ -330,7 +331,7 @@ fn bad_word(e: String) -> Refusal {
     Refusal::bad("bad-query", e, "or `open`, or `all`")
 }
 
-fn no_brain() -> Refusal {
+pub(super) fn no_brain() -> Refusal {
     Refusal::not_found("this node keeps no cases", "")
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use citybrain_hub::log::{self, Entry, Reader};
 use citybrain_shared::record::{Direction, Header, Kind, event_key};
-use citybrain_shared::view;
+use citybrain_shared::view::{self, CountBy};
 use citybrain_shared::{Address, Lane, Pos};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -34,7 +34,7 @@ const LAST_MAX: usize = 10_000;
 const ID_BACK_RECORDS_MAX: u64 = 200_000;
 
 /// Stands where data would that may name a person.
-pub(super) const WITHHELD: &str =
+pub(crate) const WITHHELD: &str =
     "it may name a person: it is shown to a token of the role worker or operator, by one node at a time";
 
 #[derive(Debug, Default, Deserialize)]
@@ -43,7 +43,7 @@ pub struct Wanted {
     /// Only after this position; from the beginning without it.
     after: Option<u64>,
     /// At most this many lines.
-    limit: Option<usize>,
+    pub(super) limit: Option<usize>,
     /// Instead of `after`: the newest so many that fit.
     last: Option<usize>,
     /// A type, or the beginning of one with `*`.
@@ -63,22 +63,28 @@ pub struct Wanted {
     presence: bool,
 }
 
+impl Wanted {
+    pub(super) fn filter(&self, ctx: &Ctx, caller: Caller) -> Filter {
+        Filter {
+            event_type: self.event_type.clone(),
+            source: self.source.clone(),
+            origin: self.origin.clone(),
+            governance: self.governance.clone(),
+            lane: self.priority,
+            after_us: self.time_after.map(|t| t.timestamp_micros()),
+            before_us: self.time_before.map(|t| t.timestamp_micros()),
+            presence: self.presence,
+            own: ctx.address().to_owned(),
+            short: false,
+            caller,
+        }
+    }
+}
+
 /// `GET /v1/events`: lines of [`view::Event`], oldest first.
 pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
-    let filter = Filter {
-        event_type: wanted.event_type,
-        source: wanted.source,
-        origin: wanted.origin,
-        governance: wanted.governance,
-        lane: wanted.priority,
-        after_us: wanted.time_after.map(|t| t.timestamp_micros()),
-        before_us: wanted.time_before.map(|t| t.timestamp_micros()),
-        presence: wanted.presence,
-        own: ctx.address().to_owned(),
-        short: false,
-        caller,
-    };
+    let filter = wanted.filter(&ctx, caller);
     let reader = ctx.hub.reader();
     // Before the first read, so that a commit between a read and the wait is not slept through.
     let committed = ctx.hub.committed();
@@ -377,7 +383,7 @@ pub(super) fn walk(reader: &Reader, mut after: Pos, upto: Pos, mut look: impl Fn
 
 /// Which records, and how a line of one looks.
 #[derive(Default)]
-struct Filter {
+pub(super) struct Filter {
     event_type: Option<String>,
     source: Option<String>,
     origin: Option<String>,
@@ -393,16 +399,44 @@ struct Filter {
 }
 
 impl Filter {
+    /// By what is in its header.
+    fn wants_header(&self, header: &Header<'_>) -> bool {
+        header.kind.is_event()
+            && (header.kind != Kind::Presence || self.presence)
+            && self.event_type.as_deref().is_none_or(|t| fits(t, header.name))
+            && self.origin.as_deref().is_none_or(|o| fits(o, header.origin.map_or(&self.own, |at| at.address)))
+            && self.after_us.is_none_or(|us| header.committed_us >= us)
+            && self.before_us.is_none_or(|us| header.committed_us < us)
+    }
+
+    /// By what has to be read of the event itself.
+    fn wants_payload(&self, payload: &[u8]) -> bool {
+        if self.source.is_none() && self.governance.is_none() {
+            return true;
+        }
+        let Some(probe) = probe(payload) else { return false };
+        self.source.as_deref().is_none_or(|s| fits(s, &probe.source))
+            && self.governance.as_deref().is_none_or(|g| g == probe.governance)
+    }
+
+    pub(super) fn wants(&self, header: &Header<'_>, payload: &[u8]) -> bool {
+        self.lane.is_none_or(|lane| lane == header.lane) && self.wants_header(header) && self.wants_payload(payload)
+    }
+
+    /// What an event is counted under.
+    pub(super) fn name(&self, by: CountBy, header: &Header<'_>, payload: &[u8]) -> String {
+        match by {
+            CountBy::Type => header.name.to_owned(),
+            CountBy::Origin => header.origin.map_or(self.own.as_str(), |at| at.address).to_owned(),
+            CountBy::Source => probe(payload).map(|p| p.source.into_owned()).unwrap_or_default(),
+            CountBy::Priority => header.lane.as_str().to_owned(),
+        }
+    }
+
     /// Appends the record's line, if it is wanted.
     fn line(&self, entry: &Entry, out: &mut Vec<u8>) -> bool {
         let Ok((header, payload)) = Header::decode(&entry.bytes) else { return false };
-        if !header.kind.is_event()
-            || (header.kind == Kind::Presence && !self.presence)
-            || self.event_type.as_deref().is_some_and(|t| !fits(t, header.name))
-            || self.origin.as_deref().is_some_and(|o| !fits(o, header.origin.map_or(&self.own, |at| at.address)))
-            || self.after_us.is_some_and(|us| header.committed_us < us)
-            || self.before_us.is_some_and(|us| header.committed_us >= us)
-        {
+        if !self.wants_header(&header) {
             return false;
         }
         let start = out.len();
@@ -410,13 +444,8 @@ impl Filter {
             let probe = probe(payload).unwrap_or_default();
             serde_json::to_writer(&mut *out, &record_of(entry.pos, &header, probe, &self.own))
         } else {
-            if self.source.is_some() || self.governance.is_some() {
-                let Some(probe) = probe(payload) else { return false };
-                if self.source.as_deref().is_some_and(|s| !fits(s, &probe.source))
-                    || self.governance.as_deref().is_some_and(|g| g != probe.governance)
-                {
-                    return false;
-                }
+            if !self.wants_payload(payload) {
+                return false;
             }
             serde_json::to_writer(&mut *out, &event_from(entry.pos, &header, payload, &self.own, &self.caller))
         };

@@ -48,7 +48,7 @@ fn needed(method: &Method, path: &str) -> Option<Role> {
 
 fn is_case_work(path: &str) -> bool {
     path == "/v1/cases"
-        || path.starts_with("/v1/cases/")
+        || (path.starts_with("/v1/cases/") && path != "/v1/cases/import")
         || (path.starts_with("/v1/services/") && path.ends_with("/requests"))
 }
 
@@ -163,6 +163,7 @@ mod tests {
             assert_eq!(needed(&Method::PUT, path), Some(Role::Operator));
         }
         assert_eq!(needed(&Method::POST, "/v1/casesx"), Some(Role::Operator));
+        assert_eq!(needed(&Method::POST, "/v1/cases/import"), Some(Role::Operator), "it writes history");
         assert_eq!(needed(&Method::GET, "/livez"), None);
         assert_eq!(needed(&Method::GET, "/readyz"), None);
         assert_eq!(needed(&Method::GET, "/metrics"), Some(Role::Reader));

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a client waits for its event to be on disk. A healthy commit takes milliseconds.
-const COMMIT_WAIT: Duration = Duration::from_secs(10);
+pub(super) const COMMIT_WAIT: Duration = Duration::from_secs(10);
 
 /// Where events of this door come from, in dead letters.
 const VIA: &str = "http";

@@ -6,17 +6,21 @@
 //! | `/metrics` | Prometheus text |
 //! | `/v1/status`, `/v1/tree`, `/v1/links` | [`status`] |
 //! | `/v1/events`, `/v1/events/{id}`, `/v1/records` | [`events`]: the log, read |
+//! | `/v1/counts?by=…` | [`counts`]: who says how much |
 //! | `/v1/dlq`, `/v1/dlq/{pos}` | [`letters`]: what was refused |
 //! | `/v1/directives`, `/v1/directives/{id}` | [`directives`]: what was sent down, and who answered |
 //! | POST `/v1/dlq/retry`, `/v1/dlq/drop` | [`settle`]: an operator's word on dead letters |
 //! | `/v1/log-level` (also POST), `/v1/config`, `/v1/version`, `/v1/doctor`, `/v1/log-lines` | [`ops`] |
+//! | `/v1/enrolments` (also POST) | [`enrol`]: children that wait for an operator's word |
 //! | `/v1/at/ADDRESS?path=…`, `/v1/ask?selector=…&path=…`, `/v1/known` | [`road`]: any node below, through the links |
 //! | `/v1/trace/{id}`, `/v1/hop/{id}` | [`trace`]: the way of an event through the tree |
 //! | `/v1/why?address=…`, `/v1/symptoms` | [`why`]: why something does not move |
 //! | `/v1/audit`, `/v1/ledger`, `/v1/explain` | [`audit`]: do the books add up |
+//! | `/v1/held` | [`downward`]: and of what goes down |
 //! | `/v1/alarms`, `/v1/alarms/{id}`, POST `/v1/alarms/{id}/ack`, `clear`, `shelve` | [`alarms`] |
 //! | `/v1/rules`, POST `/v1/reload` | [`alarms`]: rules in force, and newer ones |
-//! | `/v1/cases`, `/v1/cases/{id}`, POST `/v1/cases`, POST `/v1/cases/{id}/{step}`, `/v1/rates` | [`cases`] |
+//! | `/v1/cases`, `/v1/cases/{id}`, POST `/v1/cases`, POST `/v1/cases/{id}/{step}`, POST `/v1/cases/import` | [`cases`] |
+//! | `/v1/rates`, `/v1/case-stats`, `/v1/supervision` | [`supervision`] |
 //! | `/v1/services`, `/v1/services/{code}`, POST `/v1/services/{code}/requests`, `/v1/scenes`, `/v1/scenes.geojson` | [`services`] |
 //! | `/open311/v2/…` | [`open311`]: cases for the apps that speak it |
 //! | POST `/v1/send`, POST `/v1/events` | [`intake`]: answers after the fsync |
@@ -29,11 +33,16 @@ pub mod alarms;
 mod audit;
 mod binding;
 mod cases;
+mod counts;
 mod directives;
+mod downward;
+mod enrol;
 mod events;
 pub mod guard;
 mod intake;
 mod letters;
+pub mod links;
+pub mod listen;
 pub mod metrics;
 mod open311;
 pub mod ops;
@@ -41,10 +50,13 @@ pub mod road;
 mod services;
 mod settle;
 mod status;
+mod supervision;
 #[cfg(test)]
 mod tests;
 mod trace;
 mod why;
+
+pub(crate) use events::WITHHELD;
 
 use crate::tokens::Tokens;
 use axum::Router;
@@ -131,11 +143,12 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/metrics", get(metrics::text))
         .route("/v1/status", get(status::status))
         .route("/v1/tree", get(status::tree))
-        .route("/v1/links", get(status::links))
+        .route("/v1/links", get(links::links))
         .route("/v1/events", get(events::list))
         .route("/v1/events", axum::routing::post(intake::event).layer(DefaultBodyLimit::max(intake::BATCH_BYTES_MAX)))
         .route("/v1/events/{id}", get(events::show))
         .route("/v1/records", get(events::records))
+        .route("/v1/counts", get(counts::counts))
         .route("/v1/dlq", get(letters::list))
         .route("/v1/dlq/{pos}", get(letters::show))
         .route("/v1/dlq/retry", axum::routing::post(settle::retry))
@@ -144,6 +157,7 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/v1/log-lines", get(ops::log_lines))
         .route("/v1/config", get(ops::config))
         .route("/v1/version", get(ops::version))
+        .route("/v1/enrolments", get(enrol::list).post(enrol::decide))
         .route("/v1/doctor", get(ops::doctor))
         .route("/v1/directives", get(directives::list))
         .route("/v1/directives/{id}", get(directives::show))
@@ -156,15 +170,19 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/v1/ledger", get(audit::ledger))
         .route("/v1/explain", get(audit::explain))
         .route("/v1/audit", get(audit::audit))
+        .route("/v1/held", get(downward::held))
         .route("/v1/alarms", get(alarms::list))
         .route("/v1/alarms/{id}", get(alarms::show))
         .route("/v1/alarms/{id}/{action}", axum::routing::post(alarms::change))
         .route("/v1/rules", get(alarms::rules))
         .route("/v1/reload", axum::routing::post(alarms::reload))
         .route("/v1/cases", get(cases::list).post(cases::open))
+        .route("/v1/cases/import", axum::routing::post(cases::import))
         .route("/v1/cases/{id}", get(cases::show))
         .route("/v1/cases/{id}/{step}", axum::routing::post(cases::step))
-        .route("/v1/rates", get(cases::rates))
+        .route("/v1/case-stats", get(supervision::counted))
+        .route("/v1/rates", get(supervision::rated))
+        .route("/v1/supervision", get(supervision::watched))
         .route("/v1/services", get(services::list))
         .route("/v1/services/{code}", get(services::show))
         .route("/v1/services/{code}/requests", axum::routing::post(services::request))

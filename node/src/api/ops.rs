@@ -1,5 +1,6 @@
 //! For whoever keeps the node running: its log level, config, version, and what `doctor` needs.
 
+use super::listen::Peer;
 use super::{Ctx, Refusal, now};
 use crate::tokens::Holder;
 use crate::{doctor, logging};
@@ -17,7 +18,6 @@ use citybrain_shared::view::{self, HEADER_OPERATOR};
 use citybrain_shared::wire;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Takes what was refused once again, on its topic; without a topic as from HTTP. `None`: a plain
@@ -72,7 +72,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
             return Ok(operator.clone());
         }
         let claim = parts.headers.get(HEADER_OPERATOR).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.to_string()).unwrap_or_default();
+        let from = parts.extensions.get::<ConnectInfo<Peer>>().map(|c| c.0.0.to_string()).unwrap_or_default();
         Ok(match parts.extensions.get::<Holder>() {
             None => Operator { who: claim.to_owned(), who_is: "claimed".into(), from },
             Some(Holder { name, .. }) if claim.is_empty() => {

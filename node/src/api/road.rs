@@ -42,9 +42,10 @@ const TOGETHER: usize = 16;
 /// Nodes that one question asks. A larger subtree is asked part by part.
 pub const NODES_MAX: usize = 1_000;
 /// What may be changed from above. A node trusts those above it, which send it commands anyway.
-const CHANGES: [&str; 4] = ["/v1/log-level", "/v1/dlq/retry", "/v1/dlq/drop", "/v1/reload"];
-/// Body of a change, bytes: a thousand positions of dead letters fit.
-const CHANGE_BYTES_MAX: usize = 32 * 1024;
+const CHANGES: [&str; 6] =
+    ["/v1/log-level", "/v1/dlq/retry", "/v1/dlq/drop", "/v1/reload", "/v1/enrolments", "/v1/cases/import"];
+/// Body of a change, bytes: a thousand positions of dead letters fit, or forty cases of another system.
+pub const CHANGE_BYTES_MAX: usize = 32 * 1024;
 /// Room in a link message for its topic and the answer's head.
 const HEAD_BYTES: usize = 1024;
 /// How long a place is waited for when this node has too many questions under way.

@@ -1,9 +1,8 @@
 //! Services and activities: listed, shown with what is free, requested; scenes, also as GeoJSON.
 
-use super::cases::{decide_by, look_by, on_earth, parse, shown};
+use super::cases::{answer_shown, decide_by, look_by, on_earth, parse};
 use super::guard::Caller;
 use super::{Ctx, Refusal, query};
-use crate::brain::cases::intake;
 use crate::brain::services::request;
 use axum::extract::{Path, State as From};
 use axum::http::{StatusCode, Uri, header};
@@ -84,10 +83,10 @@ pub async fn request(
     let (id, fresh) = decide_by(&ctx, move |brain, now_us| {
         let now = view::time_of(now_us);
         let calendar = brain.cases.calendar();
-        let id = intake::id(calendar.day(now), &source, &key);
-        if brain.cases.get(&id).is_some() {
-            return (Ok((id, false)), Vec::new());
-        }
+        let id = match brain.cases.keyed(&source, &key, now) {
+            Ok(known) => return (Ok((known, false)), Vec::new()),
+            Err(new) => new,
+        };
         let found = brain.services.find(&code, wanted.of.as_ref());
         let opening = found.and_then(|(node, s)| request::opening(node, s, &wanted, id, calendar, now));
         match opening {
@@ -99,10 +98,7 @@ pub async fn request(
         }
     })
     .await?;
-    let now = ctx.as_of();
-    let shown =
-        look_by(&ctx, |brain| brain.cases.find(&id).map(|held| shown(&brain.cases, held, &caller, None, now)))??;
-    Ok(ctx.answer_with(if fresh { StatusCode::CREATED } else { StatusCode::OK }, shown))
+    answer_shown(&ctx, if fresh { StatusCode::CREATED } else { StatusCode::OK }, &caller, &id, None)
 }
 
 fn all(ctx: &Ctx) -> Result<Vec<view::SceneShown>, Refusal> {

@@ -98,22 +98,16 @@ pub async fn health(From(ctx): From<Arc<Ctx>>) -> Response {
 fn own_health(ctx: &Ctx) -> view::Health {
     let ready = (ctx.ready)();
     let up = (ctx.links)().into_iter().find(|l| l.role == LinkRole::Up);
-    let waits = |l: &view::LinkLane| l.unsent + l.in_flight;
     ctx.hub.state(|state| view::Health {
         ready: ready.ready,
         reasons: ready.reasons,
         uptime_s: ctx.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION").into(),
-        // Both lanes look through the same positions: the slower one says how many there may be.
-        behind: up.as_ref().map_or(0, |l| waits(&l.urgent).max(waits(&l.routine))),
+        behind: up.as_ref().map_or(0, |l| l.behind().0),
         parent_state: up.map(|l| l.state),
         dead_letters_open: state.dead_letters.len() as u64,
         lost: state.counters.lost,
     })
-}
-
-pub async fn links(From(ctx): From<Arc<Ctx>>) -> Response {
-    ctx.answer(view::Links { links: (ctx.links)() })
 }
 
 pub fn counters(state: &State) -> view::Counters {

@@ -208,7 +208,7 @@ fn remedy_of(reason: &str) -> &'static str {
         }
         "stale" => "an older process of this node still speaks: stop it",
         "unenrolled" => {
-            "the box is new under this address and config says link.enrol = \"manual\": approve it at the parent"
+            "an operator has to let it in at its parent: `citybrain enrol list`, `citybrain enrol approve ADDRESS`"
         }
         "version" => "upgrade the parent first, then the child",
         "wrong-parent" => "its address is not below that node: look at node.address and parent.url in its config",
@@ -222,8 +222,8 @@ fn of_parent(me: &Address, link: &view::Link) -> Option<Symptom> {
     let parent = &link.peer;
     let why = link.why.clone().unwrap_or_default();
     let heard = since(link.last_heard_ms_ago);
-    let waits = (link.urgent.unsent + link.urgent.in_flight).max(link.routine.unsent + link.routine.in_flight);
-    let behind = if waits > 0 { format!("; at most {waits} records wait") } else { String::new() };
+    let waits = link.behind().0;
+    let behind = if waits > 0 { format!("; records waiting: {}", link.behind_in_words()) } else { String::new() };
     let (code, severity, sentence, remedy) = match link.state.as_str() {
         "refused" => {
             let (reason, detail) = why.split_once(": ").unwrap_or((why.as_str(), ""));
@@ -260,7 +260,7 @@ fn of_parent(me: &Address, link: &view::Link) -> Option<Symptom> {
 fn of_flow(me: &Address, peer: &Address, link: &view::Link, what: &str) -> Option<Symptom> {
     let lanes = [("urgent", &link.urgent), ("routine", &link.routine)];
     let (name, lane) = lanes.into_iter().max_by_key(|(_, l)| l.unsent + l.in_flight)?;
-    let waits = lane.unsent + lane.in_flight;
+    let (waits, words) = (lane.unsent + lane.in_flight, link.behind_in_words());
     let (code, severity, sentence, remedy) = if waits > 0 && lane.credit_frames == 0 {
         let sentence = format!("{peer} gives {me} no credit: {waits} {name} records wait");
         (
@@ -270,11 +270,10 @@ fn of_flow(me: &Address, peer: &Address, link: &view::Link, what: &str) -> Optio
             format!("{peer} is busy or cannot write: `citybrain why` there says more"),
         )
     } else if waits > 0 && link.last_heard_ms_ago.is_none_or(|ms| ms > SILENT_MS) {
-        let sentence =
-            format!("{peer} is silent though {waits} records wait for it, {}", since(link.last_heard_ms_ago));
+        let sentence = format!("{peer} is silent, {}; records waiting for it: {words}", since(link.last_heard_ms_ago));
         ("silent", Severity::Stuck, sentence, "the link is built anew by itself within seconds".to_owned())
     } else if waits > BEHIND_RECORDS {
-        let sentence = format!("{me} is catching up with its {what} {peer}: at most {waits} {name} records wait");
+        let sentence = format!("{me} is catching up with its {what} {peer}; records waiting: {words}");
         ("catching-up", Severity::Slow, sentence, "wait; `citybrain links` shows whether it becomes less".to_owned())
     } else {
         return None;
@@ -460,7 +459,7 @@ mod tests {
         assert_eq!(code(&link("c", "connecting", Some(over), 0, 0)).as_deref(), Some("certificate"));
         let refused = of_parent(&me, &link("c", "refused", Some("duplicate: c/s is held by another"), 7, 0)).unwrap();
         assert_eq!(refused.code, "refused-duplicate");
-        assert_eq!(refused.sentence, "c refuses c/s (duplicate): c/s is held by another; at most 7 records wait");
+        assert_eq!(refused.sentence, "c refuses c/s (duplicate): c/s is held by another; records waiting: 7");
         let code = |l: Option<&view::Link>, known| of_child(&a("c"), &me, l, known).map(|s| s.code);
         assert_eq!(code(None, false).as_deref(), Some("never-came"));
         assert_eq!(code(None, true).as_deref(), Some("away"));

@@ -52,6 +52,18 @@ impl Brain {
     }
 }
 
+/// What a part finds wrong with a config, in words.
+#[cfg(test)]
+fn found(
+    problems: fn(&Config, &citybrain_shared::config::Places) -> Vec<citybrain_shared::config::Problem>,
+    text: &str,
+) -> Vec<String> {
+    use citybrain_shared::config::{Variables, parse};
+    let parsed = parse(&format!("[node]\naddress = \"c\"\ndata = \"d\"\n{text}"), &Variables::new());
+    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    problems(&parsed.config.unwrap(), &parsed.places).into_iter().map(|p| p.message).collect()
+}
+
 impl Policy for Brain {
     fn decide(&self, state: &State, now_us: i64, header: &Header<'_>, payload: &[u8]) -> Vec<Draft> {
         self.parts().into_iter().flat_map(|(_, p)| p.decide(state, now_us, header, payload)).collect()

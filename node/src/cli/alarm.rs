@@ -76,7 +76,7 @@ impl Alarm {
                 query.extend(l.address.map(|a| ("address", a.to_string())));
                 query.extend(l.name.map(|n| ("name", n)));
                 query.push(("shelved", l.shelved.to_string()));
-                l.at.node()?.get("/v1/alarms", &query).map(Output::Alarms)
+                l.at.ask("/v1/alarms", &query, Output::Alarms)
             }
             Alarm::Show { id, at } => at.node()?.get(&format!("/v1/alarms/{}", segment(&id)), &[]).map(Output::Alarm),
             Alarm::Ack(act) => act.post("ack", None),

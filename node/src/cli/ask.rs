@@ -4,6 +4,7 @@
 use super::offline::Folder;
 use super::render::Many;
 use super::{Fail, Output, context};
+use crate::https::Trust;
 use citybrain_shared::view::{self, Answer, ApiFile, Failure, View};
 use citybrain_shared::{Address, Selector};
 use clap::Args;
@@ -28,7 +29,7 @@ const WITHIN_MAX_MS: u64 = 10_000;
 /// Which node is asked.
 #[derive(Clone, Debug, Default, Args)]
 pub struct At {
-    /// The node's API [default: that of the context in use, or http://127.0.0.1:8080]
+    /// The node's API, http:// or https:// [default: that of the context in use, or http://127.0.0.1:8080]
     #[arg(long, value_name = "URL", env = "CITYBRAIN_NODE")]
     pub node: Option<String>,
     /// Or: a node by the name that `citybrain context add` gave it (goes before --node)
@@ -37,6 +38,9 @@ pub struct At {
     /// A file with a token that the node knows; a context has its own
     #[arg(long, value_name = "FILE", env = "CITYBRAIN_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
+    /// For https://: PEM file of the certificates that sign the node's [default: the context's, or whom this machine trusts]
+    #[arg(long = "ca", value_name = "FILE", env = "CITYBRAIN_CA")]
+    pub ca_file: Option<PathBuf>,
     /// Or: the data folder of a node that runs on this machine (goes before all others)
     #[arg(long, value_name = "DIR", visible_alias = "data")]
     pub data_dir: Option<PathBuf>,
@@ -54,7 +58,7 @@ pub struct At {
 /// As [`At`], for a command that changes something or whose `--data` is something else.
 #[derive(Clone, Debug, Default, Args)]
 pub struct AtOnly {
-    /// The node's API [default: that of the context in use, or http://127.0.0.1:8080]
+    /// The node's API, http:// or https:// [default: that of the context in use, or http://127.0.0.1:8080]
     #[arg(long, value_name = "URL", env = "CITYBRAIN_NODE")]
     pub node: Option<String>,
     /// Or: a node by the name that `citybrain context add` gave it (goes before --node)
@@ -63,6 +67,9 @@ pub struct AtOnly {
     /// A file with a token that the node knows; a context has its own
     #[arg(long, value_name = "FILE", env = "CITYBRAIN_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
+    /// For https://: PEM file of the certificates that sign the node's [default: the context's, or whom this machine trusts]
+    #[arg(long = "ca", value_name = "FILE", env = "CITYBRAIN_CA")]
+    pub ca_file: Option<PathBuf>,
     /// Or: the data folder of a node that runs on this machine (goes before all others)
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -70,7 +77,14 @@ pub struct AtOnly {
 
 impl From<AtOnly> for At {
     fn from(at: AtOnly) -> At {
-        At { node: at.node, context: at.context, token_file: at.token_file, data_dir: at.data_dir, ..At::default() }
+        At {
+            node: at.node,
+            context: at.context,
+            token_file: at.token_file,
+            ca_file: at.ca_file,
+            data_dir: at.data_dir,
+            ..At::default()
+        }
     }
 }
 
@@ -174,11 +188,13 @@ impl At {
             let via = Via::Folder(Box::new(Folder::open(dir)?));
             return Ok(Node { via, below: None, within_ms: None, hint: String::new() });
         }
-        let Asked { url, token, hint } = self.asked()?;
+        let Asked { url, token, trust, hint } = self.asked()?;
         is_http(&url)?;
+        let tls = trust.config(&url).map_err(|why| Fail::usage(why, "`--ca FILE` names a PEM file of certificates"))?;
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
+            .tls_config(tls)
             .timeout_connect(Some(CONNECT_WAIT))
             .timeout_recv_response(Some(ANSWER_WAIT + Duration::from_millis(self.within.unwrap_or(WITHIN_MAX_MS / 2))))
             .build()
@@ -197,14 +213,15 @@ impl At {
             (None, Some(_)) => None,
             _ => context::place(named)?,
         };
-        let (url, its_token) = match place {
-            Some(place) => (place.url, place.token_file),
-            None => (self.node.clone().unwrap_or_else(|| URL_DEFAULT.into()), None),
+        let (url, its_token, its_ca) = match place {
+            Some(place) => (place.url, place.token_file, place.ca_file),
+            None => (self.node.clone().unwrap_or_else(|| URL_DEFAULT.into()), None, None),
         };
+        let trust = Trust::of(self.ca_file.as_deref().or(its_ca.as_deref()));
         let token = self.token_file.clone().or(its_token).map(|file| token_in(&file)).transpose()?;
         let hint = "`citybrain run --config FILE` starts a node; `--node URL`, `--context NAME` or `--data-dir DIR` \
                     asks another";
-        Ok(Asked { url, token, hint: hint.into() })
+        Ok(Asked { url, token, trust, hint: hint.into() })
     }
 }
 
@@ -212,16 +229,17 @@ impl At {
 struct Asked {
     url: String,
     token: Option<String>,
+    trust: Trust,
     hint: String,
 }
 
 /// # Errors
 /// For any other kind of address.
 pub(super) fn is_http(url: &str) -> Result<(), Fail> {
-    if url.starts_with("http://") {
+    if url.starts_with("http://") || url.starts_with("https://") {
         return Ok(());
     }
-    Err(Fail::usage(format!("`{url}` is no http:// address"), format!("such as `{URL_DEFAULT}`")))
+    Err(Fail::usage(format!("`{url}` is no http:// or https:// address"), format!("such as `{URL_DEFAULT}`")))
 }
 
 /// The token in a file.
@@ -252,7 +270,8 @@ fn of_folder(dir: &Path) -> Result<Asked, Fail> {
     let file: ApiFile = serde_json::from_slice(&text)
         .map_err(|e| Fail::unreachable(format!("`{}` does not read: {e}", path.display()), hint))?;
     let hint = format!("{} (pid {}) may have ended: `citybrain run --config FILE` starts it", file.address, file.pid);
-    Ok(Asked { url: file.url, token: file.token, hint })
+    // Its certificate need not name this machine's own addresses, and its folder says where it is.
+    Ok(Asked { url: file.url, token: file.token, trust: Trust::Anybody, hint })
 }
 
 /// The deadline, for a question by which the node asked asks others: `--within` is then its own.
@@ -380,7 +399,18 @@ impl Node {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Fail {
-        Fail::unreachable(format!("cannot reach the node at {}: {error}", self.name()), self.hint.clone())
+        let hint = match error {
+            // rustls' words come as those of an I/O error.
+            _ if error.to_string().contains("certificate") => {
+                "`--ca FILE` says whose certificates to trust; `citybrain doctor` there looks at the node's".to_owned()
+            }
+            // What a server of TLS does when somebody speaks plainly.
+            ureq::Error::Io(_) | ureq::Error::Protocol(_) if self.name().starts_with("http://") => {
+                format!("{}; if it speaks TLS, write https://", self.hint)
+            }
+            _ => self.hint.clone(),
+        };
+        Fail::unreachable(format!("cannot reach the node at {}: {error}", self.name()), hint)
     }
 
     fn broken(&self, error: &std::io::Error) -> Fail {

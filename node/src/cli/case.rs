@@ -1,9 +1,10 @@
 //! `citybrain case`
 
 use super::ask::segment;
+use super::whom::{Coordinates, Whom};
 use super::{At, Fail, Output};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Ask, Case as View, ClosedReason, Contact, Kind, Place, Role, Satisfied, Solved, Verb};
+use citybrain_shared::case::{Ask, Case as View, ClosedReason, Kind, Role, Satisfied, Solved, Verb};
 use citybrain_shared::view;
 use clap::{Args, Subcommand};
 
@@ -177,8 +178,12 @@ pub enum Case {
         #[arg(long, value_name = "NAME")]
         approved_by: Option<String>,
     },
-    /// Remove names and telephone numbers from this node; the history stays
+    /// Remove names and telephone numbers from every node that has them; the history stays
     Forget(Step),
+    /// How many there are of each status, category, department, …, and how long they took
+    Stats(super::supervision::Stats),
+    /// Bring cases that another system ran, from a CSV or NDJSON file, each to the node that it belongs to
+    Import(crate::bring::Import),
     /// All cases, as CSV (or, with --json, one object a line)
     Export {
         #[command(flatten)]
@@ -223,11 +228,8 @@ pub struct New {
     /// Where, in words
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub location: String,
-    /// WGS84
-    #[arg(long, allow_hyphen_values = true, requires = "lon")]
-    pub lat: Option<f64>,
-    #[arg(long, allow_hyphen_values = true, requires = "lat")]
-    pub lon: Option<f64>,
+    #[command(flatten)]
+    pub coordinates: Coordinates,
     /// appeal, service, incident [default: the category's]
     #[arg(long)]
     pub kind: Option<Kind>,
@@ -240,13 +242,8 @@ pub struct New {
     /// How it came in: `12345`, `counter`, `app`
     #[arg(long, default_value = "cli")]
     pub channel: String,
-    /// Whom to call
-    #[arg(long, default_value = "")]
-    pub name: String,
-    #[arg(long, default_value = "")]
-    pub phone: String,
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub address: String,
+    #[command(flatten)]
+    pub whom: Whom,
     /// Yours: asked twice with the same one, it opens one case
     #[arg(long)]
     pub key: Option<String>,
@@ -274,6 +271,9 @@ pub struct Which {
     pub mine: bool,
     #[arg(long)]
     pub overdue: bool,
+    /// Closed once, and open again or closed again
+    #[arg(long)]
+    pub reopened: bool,
     #[arg(long)]
     pub urgent: bool,
 }
@@ -297,7 +297,8 @@ impl Which {
         query.extend(self.category.clone().map(|c| ("category", c)));
         query.extend(self.kind.map(|k| ("kind", k.to_string())));
         query.extend(self.owner.as_ref().map(|o| ("owner", o.to_string())));
-        let flags = [("mine", self.mine), ("overdue", self.overdue), ("urgent", self.urgent)];
+        let flags =
+            [("mine", self.mine), ("overdue", self.overdue), ("reopened", self.reopened), ("urgent", self.urgent)];
         query.extend(flags.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name, "true".to_owned())));
         query
     }
@@ -343,7 +344,9 @@ impl Case {
             Case::Merge { step, into } => step.send(Verb::Merge, Ask { into, ..none() }),
             Case::Comment(step) => step.send(Verb::Comment, none()),
             Case::Exclude { step, approved_by } => step.send(Verb::Exclude, Ask { approved_by, ..none() }),
-            Case::Forget(step) => step.post("forget", none()),
+            Case::Forget(step) => step.send(Verb::Forget, none()),
+            Case::Stats(stats) => stats.act(),
+            Case::Import(import) => import.bring().map(Output::CasesBrought),
             Case::Export { which, at } => export(&which, &at),
         }
     }
@@ -352,7 +355,7 @@ impl Case {
 impl Step {
     fn send(self, verb: Verb, ask: Ask) -> Result<Output, Fail> {
         let role = self.role.unwrap_or(match verb {
-            Verb::Verify | Verb::Close | Verb::Exclude => Role::Supervisor,
+            Verb::Verify | Verb::Close | Verb::Exclude | Verb::Forget => Role::Supervisor,
             Verb::Evaluate | Verb::Withdraw | Verb::Reopen => Role::Resident,
             _ => Role::Worker,
         });
@@ -368,17 +371,16 @@ impl Step {
 
 impl New {
     fn act(self) -> Result<Output, Fail> {
-        let place = Place { text: self.location, lat: self.lat, lon: self.lon };
         let new = view::CaseNew {
             category: self.category,
             title: self.title,
             description: self.description,
-            place: (place != Place::default()).then_some(place),
+            place: self.coordinates.place(self.location),
             kind: self.kind,
             sos: self.sos,
             governance: self.governance,
             channel: self.channel,
-            contact: Contact { name: self.name, phone: self.phone, address: self.address, ..Contact::default() },
+            contact: self.whom.contact(),
             by: self.by,
             key: self.key,
         };

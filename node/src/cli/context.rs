@@ -6,6 +6,7 @@
 use super::confirm::Yes;
 use super::render::Ops;
 use super::{Fail, Output, own};
+use crate::https::Trust;
 use crate::replace::{Rights, replace};
 use citybrain_shared::view;
 use clap::Subcommand;
@@ -19,11 +20,14 @@ pub enum Context {
     /// Give a node a name; the first one is used at once
     Add {
         name: String,
-        /// The node's API, such as http://10.0.0.5:8080
+        /// The node's API, such as https://10.0.0.5:8080
         url: String,
         /// A file with a token that the node knows
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
+        /// For https://: PEM file of the certificates that sign the node's [default: whom this machine trusts]
+        #[arg(long = "ca", value_name = "FILE")]
+        ca_file: Option<PathBuf>,
     },
     /// Ask this node from now on, where a command names no other
     Use { name: String },
@@ -52,6 +56,8 @@ pub struct Place {
     pub url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Context {
@@ -60,17 +66,20 @@ impl Context {
         let mut all = read(&path)?;
         let done = match self {
             Context::List => return Ok(list(all)),
-            Context::Add { name, url, token_file } => {
+            Context::Add { name, url, token_file, ca_file } => {
                 if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
                     return Err(Fail::usage(format!("`{name}` is no name"), "a word, such as `city`"));
                 }
                 super::ask::is_http(&url)?;
                 // From another folder the file has to be found, too.
-                let token_file = token_file.map(|f| std::path::absolute(&f).unwrap_or(f));
+                let absolute = |f: PathBuf| std::path::absolute(&f).unwrap_or(f);
+                let (token_file, ca_file) = (token_file.map(absolute), ca_file.map(absolute));
+                let trust = Trust::of(ca_file.as_deref());
+                trust.config(&url).map_err(|why| Fail::usage(why, "`--ca FILE` names a PEM file of certificates"))?;
                 if let Some(file) = &token_file {
                     super::ask::token_in(file)?;
                 }
-                let place = Place { url: url.trim_end_matches('/').to_owned(), token_file };
+                let place = Place { url: url.trim_end_matches('/').to_owned(), token_file, ca_file };
                 if all.context.insert(name.clone(), place).is_some() {
                     format!("{name} is changed\n")
                 } else if all.current.is_none() {
@@ -107,6 +116,7 @@ fn list(all: Contexts) -> Output {
             name,
             url: place.url,
             token_file: place.token_file.map(|f| f.display().to_string()),
+            ca_file: place.ca_file.map(|f| f.display().to_string()),
         })
         .collect();
     Output::Ops(Ops::Contexts(own(view::Contexts { contexts })))
@@ -177,11 +187,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/contexts.toml");
         assert!(read(&path).unwrap().context.is_empty());
-        let place = Place { url: "http://h:1".into(), token_file: Some("/t".into()) };
+        let place = Place { url: "https://h:1".into(), token_file: Some("/t".into()), ca_file: Some("/ca".into()) };
         let all = Contexts { current: Some("city".into()), context: [("city".to_owned(), place)].into() };
         write(&path, &all).unwrap();
         let back = read(&path).unwrap();
-        assert_eq!(back.place("city").unwrap().url, "http://h:1");
+        assert_eq!(back.place("city").unwrap().url, "https://h:1");
+        assert_eq!(back.place("city").unwrap().ca_file.as_deref(), Some(Path::new("/ca")));
         let fail = back.place("moon").unwrap_err();
         assert_eq!((fail.code, fail.failure.hint.as_str()), (2, "there is city"));
         fs::write(&path, "context = 7").unwrap();

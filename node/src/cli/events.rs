@@ -10,8 +10,30 @@ use clap::{Args, ValueEnum};
   citybrain events --type 'city.air.*' --limit 5          the newest five of these types
   citybrain events --origin chengdu/liucheng/guanghua/x   what began at that neighbourhood
   citybrain events --time-after 15m --priority urgent     urgent ones of the last quarter of an hour
+  citybrain events --by source --time-after 5m            who has said most?
   citybrain events --follow                               as they are committed")]
 pub struct Events {
+    #[command(flatten)]
+    pub fits: Fits,
+    /// What came after this position, oldest first, instead of the newest
+    #[arg(long, value_name = "POS")]
+    pub after: Option<u64>,
+    /// At most this many [default: the newest 20; with --after all]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Count the newest instead of showing them: who says how much?
+    #[arg(long, value_name = "WHAT", conflicts_with_all = ["after", "follow"])]
+    pub by: Option<By>,
+    /// Stay, and show events as they are committed
+    #[arg(long, short)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub at: At,
+}
+
+/// Which events are meant.
+#[derive(Clone, Debug, Args)]
+pub struct Fits {
     /// Only this type; `city.air.*` for all that begin so
     #[arg(long = "type", value_name = "TYPE")]
     pub event_type: Option<String>,
@@ -32,20 +54,17 @@ pub struct Events {
     /// Committed here before this time
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub time_before: Option<DateTime<Utc>>,
-    /// What came after this position, oldest first, instead of the newest
-    #[arg(long, value_name = "POS")]
-    pub after: Option<u64>,
-    /// At most this many [default: the newest 20; with --after all]
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
-    /// Stay, and show events as they are committed
-    #[arg(long, short)]
-    pub follow: bool,
     /// Also the events in which nodes tell who they are
     #[arg(long)]
     pub presence: bool,
-    #[command(flatten)]
-    pub at: At,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum By {
+    Source,
+    Type,
+    Origin,
+    Priority,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -79,6 +98,13 @@ impl Events {
             let hint = "ask again with `--after POS`, or follow at the node itself with `--node URL`";
             return Err(Fail::usage("no stream stays open over the links", hint));
         }
+        if let Some(by) = self.by {
+            let word = by.to_possible_value().expect("none is hidden");
+            let mut query = self.fits.query();
+            query.push(("by", word.get_name().to_owned()));
+            query.extend(self.limit.map(|n| ("limit", n.to_string())));
+            return self.at.ask("/v1/counts", &query, Output::Counts);
+        }
         let show = match self.follow {
             true => |lines| Output::Events { lines, follow: true },
             false => |lines| Output::Events { lines, follow: false },
@@ -95,6 +121,17 @@ impl Events {
             }
             None => query.push(("last", self.limit.unwrap_or(NEWEST_DEFAULT).to_string())),
         }
+        query.extend(self.fits.query());
+        if self.follow {
+            query.push(("follow", "true".into()));
+        }
+        query
+    }
+}
+
+impl Fits {
+    pub fn query(&self) -> Vec<(&'static str, String)> {
+        let mut query = Vec::new();
         query.extend(self.event_type.clone().map(|t| ("type", t)));
         query.extend(self.source.clone().map(|s| ("source", s)));
         query.extend(self.origin.clone().map(|o| ("origin", o)));
@@ -111,10 +148,8 @@ impl Events {
             };
             ("priority", word.to_owned())
         }));
-        for (name, on) in [("follow", self.follow), ("presence", self.presence)] {
-            if on {
-                query.push((name, "true".into()));
-            }
+        if self.presence {
+            query.push(("presence", "true".into()));
         }
         query
     }

@@ -1,6 +1,6 @@
 //! `citybrain man DIR`: a man page for the program and for each of its commands.
 
-use super::{Cli, Fail, Output};
+use super::{Cli, Fail, Output, examples};
 use clap::{Args, CommandFactory};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ impl Man {
     pub fn act(self) -> Result<Output, Fail> {
         let fail = |e: std::io::Error| Fail::no("man", format!("cannot write to `{}`: {e}", self.dir.display()), "");
         std::fs::create_dir_all(&self.dir).map_err(fail)?;
-        let mut command = Cli::command();
+        let mut command = examples::with(Cli::command());
         command.build();
         let written = write(&command, "citybrain", &self.dir).map_err(fail)?;
         Ok(Output::Text(format!("{written} pages in {}\n", self.dir.display())))

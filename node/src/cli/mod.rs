@@ -24,9 +24,12 @@ mod context;
 mod directives;
 mod dlq;
 mod doctor;
+mod enrol;
 mod events;
+mod examples;
 mod fail;
 mod links;
+mod log;
 mod log_level;
 mod man;
 mod offline;
@@ -41,11 +44,14 @@ mod show;
 mod sos;
 mod status;
 mod store;
+mod supervision;
 mod token;
 mod top;
 mod trace;
 mod tree;
 mod user;
+mod watch;
+mod whom;
 mod why;
 
 pub use ask::{At, Lines};
@@ -56,7 +62,7 @@ use chrono::Utc;
 use citybrain_shared::config::Variables;
 use citybrain_shared::view::{self, Answer};
 use citybrain_shared::wire;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// A layered event hub for a city: city, street, community and neighbourhood nodes in one tree.
@@ -66,6 +72,9 @@ pub struct Cli {
     /// One JSON object (streams: one a line) instead of a table
     #[arg(long, global = true)]
     pub json: bool,
+    /// Ask again every so many seconds (without a number 2) until ctrl-c; of commands that only read
+    #[arg(long, global = true, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = watch::seconds)]
+    pub watch: Option<std::time::Duration>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -88,6 +97,9 @@ pub enum Command {
     Tree(tree::Tree),
     /// The links to the parent and the children: what waits, what is on its way
     Links(links::Links),
+    /// A range of the node's log, sent to another place
+    #[command(subcommand)]
+    Log(log::Log),
     /// Events in the node's log: the newest, those after a position, or as they come
     Events(events::Events),
     /// One event by its id, byte for byte
@@ -113,6 +125,8 @@ pub enum Command {
     Case(Box<case::Case>),
     /// Response, solution and satisfaction rates of the cases in this node's subtree
     Rates(rates::Rates),
+    /// What needs a look: overdue, reopened, hot spots, people who call again and again
+    Supervision(supervision::Supervision),
     /// Services and activities: what is offered, and a request for it
     #[command(subcommand)]
     Service(Box<service::Service>),
@@ -128,6 +142,9 @@ pub enum Command {
     /// What was refused, and why
     #[command(subcommand)]
     Dlq(dlq::Dlq),
+    /// Children that wait to be let in (`link.enrol = "manual"`): list, approve, refuse
+    #[command(subcommand)]
+    Enrol(enrol::Enrol),
     /// Who may log in: the file that `[access] users_file` names
     #[command(subcommand)]
     User(user::User),
@@ -195,7 +212,8 @@ fn variable(text: &str) -> Result<(String, String), String> {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let args: Vec<_> = std::env::args_os().collect();
+    let cli = match parsed(&args) {
         Ok(cli) => cli,
         Err(e) => {
             // Help and version come this way too, with code 0.
@@ -204,6 +222,9 @@ pub fn main() -> ExitCode {
         }
     };
     let screen = render::Screen::of_this_process(cli.json);
+    if let Some(every) = cli.watch {
+        return watch::watch(&args, cli, screen, every);
+    }
     let done = cli.command.act().and_then(|output| screen.show(output));
     match done {
         Ok(code) => ExitCode::from(code),
@@ -212,6 +233,13 @@ pub fn main() -> ExitCode {
             ExitCode::from(fail.code)
         }
     }
+}
+
+/// The command line as somebody typed it.
+fn parsed(args: &[std::ffi::OsString]) -> Result<Cli, clap::Error> {
+    let mut command = examples::with(Cli::command());
+    let matches = command.try_get_matches_from_mut(args)?;
+    Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command))
 }
 
 impl Command {
@@ -229,6 +257,7 @@ impl Command {
             Command::Status(c) => c.act(),
             Command::Tree(c) => c.act(),
             Command::Links(c) => c.act(),
+            Command::Log(c) => c.act(),
             Command::Events(c) => c.act(),
             Command::Show(c) => c.act(),
             Command::Trace(c) => c.act(),
@@ -240,11 +269,13 @@ impl Command {
             Command::Sos(c) => c.act(),
             Command::Case(c) => c.act(),
             Command::Rates(c) => c.act(),
+            Command::Supervision(c) => c.act(),
             Command::Service(s) => s.act(),
             Command::Scene(s) => s.act(),
             Command::Rule(c) => c.act(),
             Command::Preset(c) => c.act(),
             Command::Dlq(c) => c.act(),
+            Command::Enrol(c) => c.act(),
             Command::User(c) => c.act(),
             Command::Store(c) => c.act(),
             Command::Doctor(c) => c.act(),
@@ -256,7 +287,7 @@ impl Command {
             Command::Man(c) => c.act(),
             Command::Completions(c) => {
                 let mut text = Vec::new();
-                clap_complete::generate(c.shell, &mut Cli::command(), "citybrain", &mut text);
+                clap_complete::generate(c.shell, &mut examples::with(Cli::command()), "citybrain", &mut text);
                 Ok(Output::Text(String::from_utf8_lossy(&text).into_owned()))
             }
             Command::Version(v) if v.running || v.at.below.is_some() => v.at.ask("/v1/version", &[], Output::Version),
@@ -308,6 +339,21 @@ mod tests {
         let cli = parse("citybrain status --json --data /d").unwrap();
         let Command::Status(status) = cli.command else { panic!() };
         assert_eq!(status.at.data_dir.unwrap().to_str(), Some("/d"));
+    }
+
+    #[test]
+    fn only_what_reads_is_watched_and_a_number_of_seconds_stands_behind_an_equals_sign() {
+        let cli = parse("citybrain links --watch").unwrap();
+        assert_eq!(cli.watch, Some(std::time::Duration::from_secs(2)));
+        assert!(watch::only_reads(&cli.command));
+        let cli = parse("citybrain --watch=0.5 why c/s").unwrap();
+        assert_eq!(cli.watch, Some(std::time::Duration::from_millis(500)));
+        for line in
+            ["dlq drop 7 --watch", "events --follow --watch", "trace --probe --watch", "store rebuild d --watch"]
+        {
+            assert!(!watch::only_reads(&parse(&format!("citybrain {line}")).unwrap().command), "{line}");
+        }
+        assert_eq!(parse("citybrain links --watch=0").unwrap_err().exit_code(), 2);
     }
 
     #[test]

@@ -9,9 +9,10 @@ use crate::brain::Brain;
 use axum::Router;
 use axum::body::BodyDataStream;
 use citybrain_hub::engine::{self, OpenError};
+use citybrain_hub::link::view::{LinkView, Role};
 use citybrain_hub::{Hub, log};
 use citybrain_shared::config::{Config, Variables, parse};
-use citybrain_shared::{Address, Pos, view};
+use citybrain_shared::{Address, view};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -109,39 +110,16 @@ fn config(dir: &Path, address: &str) -> Result<Config, Fail> {
     Ok(config)
 }
 
-/// The links as the state left them.
+/// The links as the state and the log left them.
 fn links(hub: &Hub, own: &Address) -> Vec<view::Link> {
-    let last = hub.reader().last();
-    hub.state(|s| {
-        let link = |(peer, p): (&Address, &citybrain_hub::state::Peer)| {
-            let lane = |slot: usize| {
-                let upto = |c: Option<citybrain_shared::wire::Cursor>| c.map_or(Pos::ZERO, |c| c.upto);
-                let acked = upto(p.peer_has[slot]);
-                let (unsent, here) = (last.0.saturating_sub(acked.0), upto(p.has[slot]));
-                view::LinkLane {
-                    unsent,
-                    durable_at_peer_pos: acked,
-                    durable_here_pos: here,
-                    ..view::LinkLane::default()
-                }
-            };
-            view::Link {
-                role: if peer.depth() < own.depth() { view::LinkRole::Up } else { view::LinkRole::Down },
-                peer: peer.clone(),
-                state: "offline".into(),
-                why: None,
-                last_heard_ms_ago: None,
-                urgent: lane(0),
-                routine: lane(1),
-                lease: p.lease,
-                received: p.received,
-                dropped: p.dropped,
-                resent_frames: 0,
-                round_trip_us: None,
-            }
-        };
-        s.peers.iter().map(link).collect()
-    })
+    let role = |peer: &Address| if peer.depth() < own.depth() { Role::Up } else { Role::Down };
+    let known: Vec<LinkView> =
+        hub.state(|s| s.peers.keys().map(|peer| LinkView::new(peer.clone(), role(peer))).collect());
+    let mut links = api::links::views(&known, hub);
+    for link in &mut links {
+        link.state = "offline".into();
+    }
+    links
 }
 
 /// A body, read as it is asked for.

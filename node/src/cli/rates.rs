@@ -28,12 +28,25 @@ pub struct Rates {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum By {
+    /// Who owns the case
     Node,
+    /// The nodes directly below, each with all below it
+    Child,
+    /// The label `district` of the owner, or of the nearest node above it that has one
+    District,
     Category,
     Department,
     Governance,
     Channel,
+    Kind,
+    Status,
     All,
+}
+
+impl By {
+    pub(super) fn word(self) -> String {
+        self.to_possible_value().map(|w| w.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -46,9 +59,8 @@ pub enum Period {
 
 impl Rates {
     pub fn act(self) -> Result<Output, Fail> {
-        let word = |w: Option<clap::builder::PossibleValue>| w.map(|w| w.get_name().to_owned()).unwrap_or_default();
-        let mut query =
-            vec![("by", word(self.by.to_possible_value())), ("period", word(self.period.to_possible_value()))];
+        let period = self.period.to_possible_value().map(|w| w.get_name().to_owned()).unwrap_or_default();
+        let mut query = vec![("by", self.by.word()), ("period", period)];
         query.extend(self.of.map(|of| ("of", of)));
         query.extend(self.under.map(|u| ("under", u.to_string())));
         query.extend(self.category.map(|c| ("category", c)));

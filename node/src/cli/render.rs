@@ -8,9 +8,10 @@ mod inspect;
 mod ops;
 mod rules;
 mod services;
+mod supervision;
 
 pub use inspect::Many;
-pub use ops::Ops;
+pub use ops::{Ops, replayed};
 
 use super::{Fail, Lines};
 use crate::config::Invalid;
@@ -38,9 +39,13 @@ pub enum Output {
         follow: bool,
     },
     Shown(Answer<view::Shown>),
+    Counts(Answer<view::Counts>),
     Cases(Answer<view::Cases>),
     Case(Box<Answer<view::CaseShown>>),
     CasesExport(Vec<citybrain_shared::case::Case>),
+    CaseStats(Answer<view::CaseStats>),
+    Supervision(Box<Answer<view::Supervision>>),
+    CasesBrought(Answer<view::CasesBrought>),
     Rates(Answer<view::Rates>),
     Services(Answer<view::Services>),
     Service(Box<Answer<view::ServiceShown>>),
@@ -87,6 +92,14 @@ impl Screen {
     /// # Errors
     /// When a stream broke off. A reader that went away is no error.
     pub fn show(&self, output: Output) -> Result<u8, Fail> {
+        Ok(self.show_if_read(output)?.unwrap_or(0))
+    }
+
+    /// As [`Screen::show`]; `None` when nobody reads any more.
+    ///
+    /// # Errors
+    /// As [`Screen::show`].
+    pub fn show_if_read(&self, output: Output) -> Result<Option<u8>, Fail> {
         if let Output::Check(_, invalid) = &output
             && !self.json
         {
@@ -95,8 +108,8 @@ impl Screen {
         let mut out = io::BufWriter::new(io::stdout().lock());
         let code = self.write(output, &mut out);
         match code.and_then(|code| out.flush().map(|()| code).map_err(Stop::Io)) {
-            Ok(code) => Ok(code),
-            Err(Stop::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+            Ok(code) => Ok(Some(code)),
+            Err(Stop::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(None),
             Err(Stop::Io(e)) => Err(Fail::no("output", format!("cannot write the answer: {e}"), "is the disk full?")),
             Err(Stop::Fail(fail)) => {
                 // What came before it broke off is still worth seeing.
@@ -169,10 +182,17 @@ impl Screen {
                 }
             }
             Output::CasesExport(all) => cases::csv(&all, out)?,
+            Output::CaseStats(a) => self.answer(&a, out, supervision::stats)?,
+            Output::Supervision(a) => self.answer(&a, out, supervision::supervision)?,
+            Output::CasesBrought(a) => {
+                self.answer(&a, out, |v, _, out| cases::brought(v, out))?;
+                return Ok(u8::from(a.body.refused > 0));
+            }
             Output::Rates(a) => self.answer(&a, out, cases::rates)?,
             Output::Services(a) => self.answer(&a, out, services::services)?,
             Output::Service(a) => self.answer(&a, out, |v, _, out| services::service(v, out))?,
             Output::Scenes(a) => self.answer(&a, out, services::scenes)?,
+            Output::Counts(a) => self.answer(&a, out, inspect::counts)?,
             Output::Shown(a) => self.answer(&a, out, shown)?,
             Output::Sent(a) => self.answer(&a, out, sent)?,
             Output::Directives(a) => self.answer(&a, out, directives)?,
@@ -286,7 +306,8 @@ impl Screen {
                 Cell::new(clean(&event.kind)),
                 Cell::new(clean(&e.origin)),
                 Cell::new(clean(event.subject.as_deref().unwrap_or("-"))),
-                Cell::new(cut(&clean(data), 48)),
+                // A pretty-printed event is still one line.
+                Cell::new(cut(&clean(&data.split_whitespace().collect::<Vec<_>>().join(" ")), 48)),
             ]);
         }
         // Rows that are printed apart must still stand under each other.
@@ -441,23 +462,49 @@ fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.links.is_empty() {
         return writeln!(out, "no links: no parent is configured, and no child has come yet");
     }
-    let mut table = s.table(&["LINK", "PEER", "STATE", "UNSENT", "IN FLIGHT", "DURABLE AT PEER", "LAST HEARD"]);
+    let mut table = s.table(&[
+        "LINK",
+        "PEER",
+        "STATE",
+        "UNSENT",
+        "IN FLIGHT",
+        "BYTES",
+        "OLDEST",
+        "CREDIT",
+        "ROUND TRIP",
+        "LAST HEARD",
+    ]);
     for l in &v.links {
         let (way, peer) = match l.role {
             LinkRole::Up => ("up", l.peer.to_string()),
             LinkRole::Down => ("down", format!("…/{}", l.peer.leaf())),
         };
+        let (all, at_most) = (l.urgent.unsent + l.routine.unsent, if l.behind().1 { "≤ " } else { "" });
         let unsent = match l.urgent.unsent {
-            0 => grouped(l.routine.unsent),
-            urgent => format!("{} ({} urgent)", grouped(l.routine.unsent + urgent), grouped(urgent)),
+            0 => format!("{at_most}{}", grouped(all)),
+            urgent => format!("{at_most}{} ({} urgent)", grouped(all), grouped(urgent)),
         };
+        let waiting = l.behind().0 > 0;
+        let size = match l.urgent.bytes + l.routine.bytes {
+            n if waiting && l.behind().1 => format!("> {}", ops::bytes(n)),
+            n if waiting => ops::bytes(n),
+            _ => "-".into(),
+        };
+        let oldest = l.urgent.oldest_ms.max(l.routine.oldest_ms).map_or("-".into(), span);
+        // The frames that the peer takes at once; of the lane that waits, if one does.
+        let busy = if l.urgent.unsent > 0 { &l.urgent } else { &l.routine };
+        let credit = if l.state == "up" { busy.credit_frames.to_string() } else { "-".into() };
+        let round_trip = l.round_trip_us.map_or("-".into(), |us| format!("{:.1} ms", us as f64 / 1000.0));
         table.add_row(vec![
             Cell::new(way),
             Cell::new(peer),
             s.state(&l.state),
             right(unsent),
             right(grouped(l.urgent.in_flight + l.routine.in_flight)),
-            right(grouped(l.urgent.durable_at_peer_pos.max(l.routine.durable_at_peer_pos).0)),
+            right(size),
+            right(oldest),
+            right(credit),
+            right(round_trip),
             Cell::new(ago(l.last_heard_ms_ago)),
         ]);
     }
@@ -710,12 +757,21 @@ mod tests {
             why: (state != "up").then(|| "the broker refused the connection".into()),
             last_heard_ms_ago: heard,
             urgent: LinkLane::default(),
-            routine: LinkLane { unsent, in_flight: 3, durable_at_peer_pos: Pos(1_204_881), ..LinkLane::default() },
+            routine: LinkLane {
+                unsent,
+                in_flight: 3,
+                bytes: 1_204_881,
+                oldest_ms: Some(61_000),
+                at_most: unsent > 1_000,
+                durable_at_peer_pos: Pos(1_204_881),
+                credit_frames: 8,
+                ..LinkLane::default()
+            },
             lease: 1,
             received: 0,
             dropped: 0,
             resent_frames: 0,
-            round_trip_us: None,
+            round_trip_us: (state == "up").then_some(410),
         }
     }
 
@@ -730,9 +786,9 @@ mod tests {
     #[test]
     fn links_stand_in_a_table_that_says_whose_it_is() {
         let want = "\
-LINK  PEER        STATE    UNSENT  IN FLIGHT  DURABLE AT PEER  LAST HEARD
-up    chengdu     up            0          3        1,204,881  0.4 s ago
-down  …/guanghua  waiting   4,210          3        1,204,881  7 m 12 s ago
+LINK  PEER        STATE    UNSENT   IN FLIGHT  BYTES     OLDEST   CREDIT  ROUND TRIP  LAST HEARD
+up    chengdu     up             0          3    1.2 MB  1 m 1 s       8      0.4 ms  0.4 s ago
+down  …/guanghua  waiting  ≤ 4,210          3  > 1.2 MB  1 m 1 s       -           -  7 m 12 s ago
 chengdu/liucheng/guanghua: the broker refused the connection
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";
@@ -744,9 +800,9 @@ chengdu/liucheng, its own record, as of 10:41:07Z
         let links = view::Links { links: vec![link(LinkRole::Up, "chengdu", "up", 0, Some(400))] };
         let want = "{\"schema\":\"citybrain.links/1\",\"node\":\"chengdu/liucheng\",\"as_of\":\"2026-07-01T10:41:07Z\",\
             \"links\":[{\"role\":\"up\",\"peer\":\"chengdu\",\"state\":\"up\",\"last_heard_ms_ago\":400,\
-            \"urgent\":{\"unsent\":0,\"in_flight\":0,\"durable_at_peer_pos\":0,\"durable_here_pos\":0,\"credit_frames\":0},\
-            \"routine\":{\"unsent\":0,\"in_flight\":3,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0,\"credit_frames\":0},\
-            \"lease\":1,\"received\":0,\"dropped\":0,\"resent_frames\":0}]}\n";
+            \"urgent\":{\"unsent\":0,\"in_flight\":0,\"bytes\":0,\"at_most\":false,\"durable_at_peer_pos\":0,\"durable_here_pos\":0,\"credit_frames\":0},\
+            \"routine\":{\"unsent\":0,\"in_flight\":3,\"bytes\":1204881,\"oldest_ms\":61000,\"at_most\":false,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0,\"credit_frames\":8},\
+            \"lease\":1,\"received\":0,\"dropped\":0,\"resent_frames\":0,\"round_trip_us\":410}]}\n";
         assert_eq!(text(JSON, Output::Links(answer(links))).0, want);
     }
 

@@ -3,10 +3,11 @@
 use super::confirm::Yes;
 use super::{At, Fail, Output, Set, own};
 use crate::brain::rules::rehearse::rehearse;
-use crate::config;
+use crate::{config, replay};
+use citybrain_shared::config::Config;
 use clap::Subcommand;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
 pub enum Rule {
@@ -19,9 +20,13 @@ pub enum Rule {
     Test {
         /// The node's TOML file
         file: PathBuf,
-        /// CloudEvents, one JSON object a line, each with its `time`; `-` is standard input
+        /// CloudEvents, one JSON object a line, each with its `time`; `-` is standard input. Or rows that a
+        /// mapping makes events of, as for `citybrain replay`: CSV, with a known header or --mapping
         #[arg(long, value_name = "FILE")]
         events: PathBuf,
+        /// How rows become events
+        #[arg(long, value_name = "TOML")]
+        mapping: Option<PathBuf>,
         #[command(flatten)]
         set: Set,
     },
@@ -37,10 +42,14 @@ pub enum Rule {
 impl Rule {
     pub fn act(self) -> Result<Output, Fail> {
         match self {
-            Rule::List { at } => at.node()?.get("/v1/rules", &[]).map(Output::Rules),
+            Rule::List { at } => at.ask("/v1/rules", &[], Output::Rules),
             Rule::Reload { yes, at } => super::config::reload(&at, &yes),
-            Rule::Test { file, events, set } => {
+            Rule::Test { file, events, mapping, set } => {
                 let config = config::load(&file, &set.variables())?;
+                let is_csv = events.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
+                if is_csv || mapping.is_some() {
+                    return rows(&config, &events, mapping.as_deref());
+                }
                 let input: Box<dyn BufRead> = if events.as_os_str() == "-" {
                     Box::new(std::io::stdin().lock())
                 } else {
@@ -51,8 +60,37 @@ impl Rule {
                 };
                 // A line that is no text ends nothing: it is one that does not read.
                 let lines = input.split(b'\n').map_while(Result::ok).map(|l| String::from_utf8_lossy(&l).into_owned());
+                let lines = (1..).zip(lines).map(|(n, line)| (n, Ok(line)));
                 Ok(Output::RulesTested(own(rehearse(&config, lines))))
             }
         }
+    }
+}
+
+/// Rules over the events that a mapping makes of rows.
+fn rows(config: &Config, file: &Path, mapping: Option<&Path>) -> Result<Output, Fail> {
+    let (mut rows, mapping) = replay::open(file, mapping, None).map_err(|report| {
+        let hint = report.help().map_or_else(String::new, |h| h.to_string());
+        Fail::usage(report.chain().map(ToString::to_string).collect::<Vec<_>>().join(": "), hint)
+    })?;
+    let mut broken = None;
+    let lines = std::iter::from_fn(|| match rows.next_row() {
+        Ok(row) => row,
+        Err(e) => {
+            broken = Some(replay::chain(&e));
+            None
+        }
+    });
+    let lines = lines.map(|row| match row {
+        Err(bad) => (bad.line, Err(bad.reason)),
+        Ok(row) => {
+            let (line, event) = (row.line, replay::event_of(mapping.as_ref(), &row));
+            (line, event.map(|(_, json)| String::from_utf8_lossy(&json).into_owned()).map_err(|(_, why)| why))
+        }
+    });
+    let tested = rehearse(config, lines);
+    match broken {
+        Some(why) => Err(Fail::usage(format!("`{}` does not read to its end: {why}", file.display()), "")),
+        None => Ok(Output::RulesTested(own(tested))),
     }
 }

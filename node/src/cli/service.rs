@@ -1,9 +1,9 @@
 //! `citybrain service`, `citybrain scene`
 
 use super::ask::segment;
+use super::whom::{Coordinates, Whom};
 use super::{At, Fail, Output};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Contact, Place};
 use citybrain_shared::view;
 use clap::{Args, Subcommand};
 
@@ -60,11 +60,10 @@ pub struct Request {
     /// Where, in words
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub location: String,
-    /// Whom to call
-    #[arg(long, default_value = "")]
-    pub name: String,
-    #[arg(long, default_value = "")]
-    pub phone: String,
+    #[command(flatten)]
+    pub coordinates: Coordinates,
+    #[command(flatten)]
+    pub whom: Whom,
     /// Yours: asked twice with the same one, it opens one case
     #[arg(long)]
     pub key: Option<String>,
@@ -102,7 +101,6 @@ impl Service {
 
 impl Request {
     fn act(self) -> Result<Output, Fail> {
-        let place = Place { text: self.location, lat: None, lon: None };
         let wanted = view::ServiceRequest {
             of: self.of,
             slot: self.slot,
@@ -110,9 +108,9 @@ impl Request {
             seats: self.seats,
             form: self.form.into_iter().collect(),
             text: self.text,
-            place: (place != Place::default()).then_some(place),
+            place: self.coordinates.place(self.location),
             channel: "cli".into(),
-            contact: Contact { name: self.name, phone: self.phone, ..Contact::default() },
+            contact: self.whom.contact(),
             by: self.by,
             key: self.key,
         };

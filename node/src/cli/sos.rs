@@ -1,7 +1,7 @@
 //! `citybrain sos`: one press.
 
+use super::whom::{Coordinates, Whom};
 use super::{At, Fail, Output};
-use citybrain_shared::case::{Contact, Place};
 use citybrain_shared::view;
 use clap::Args;
 
@@ -13,19 +13,10 @@ pub struct Sos {
     /// What happened
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub note: String,
-    /// WGS84
-    #[arg(long, allow_hyphen_values = true, requires = "lon")]
-    pub lat: Option<f64>,
-    #[arg(long, allow_hyphen_values = true, requires = "lat")]
-    pub lon: Option<f64>,
-    /// Whom to call
-    #[arg(long, default_value = "")]
-    pub name: String,
-    #[arg(long, default_value = "")]
-    pub phone: String,
-    /// Where that person lives, if not there
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub address: String,
+    #[command(flatten)]
+    pub coordinates: Coordinates,
+    #[command(flatten)]
+    pub whom: Whom,
     /// Who presses [default: the user of this shell]
     #[arg(long, env = "USER", default_value = "")]
     pub by: String,
@@ -42,10 +33,10 @@ impl Sos {
         let new = view::CaseNew {
             title: text.clone(),
             description: self.note,
-            place: Some(Place { text, lat: self.lat, lon: self.lon }),
+            place: self.coordinates.place(text),
             sos: true,
             channel: "cli".into(),
-            contact: Contact { name: self.name, phone: self.phone, address: self.address, ..Contact::default() },
+            contact: self.whom.contact(),
             // A press must not fail for want of a name.
             by: if self.by.is_empty() { "cli".into() } else { self.by },
             ..view::CaseNew::default()

@@ -7,7 +7,7 @@ use chrono::Utc;
 use citybrain_hub::backup;
 use citybrain_hub::log::{self, Damage, Reader};
 use citybrain_hub::operator::{self, Act};
-use citybrain_hub::store;
+use citybrain_hub::{portable, store};
 use citybrain_shared::record::Header;
 use citybrain_shared::{Pos, view};
 use clap::Subcommand;
@@ -38,6 +38,28 @@ pub enum Store {
         /// The folder to make, such as /backup/node-2026-07-01
         target: PathBuf,
     },
+    /// The whole log as text, a JSON object a line, verified when it is read back; the node may run meanwhile
+    #[command(after_help = "Examples:
+  citybrain store export /var/lib/citybrain/city city.ndjson.zst    compressed, because of its name
+  citybrain store export /var/lib/citybrain/city - | wc -l          to standard output
+It holds all that the log does, also whom to call.")]
+    Export {
+        dir: PathBuf,
+        /// A file to make, or `-`; zstd if its name ends in .zst
+        file: PathBuf,
+    },
+    /// Make a data folder of an export, bit for bit the same log, and check it against its hashes
+    #[command(after_help = "Example:
+  citybrain store import city.ndjson.zst /var/lib/citybrain/city
+The node that starts on it begins a new history, as after `restore`.")]
+    Import {
+        /// What `store export` made, or `-`
+        file: PathBuf,
+        /// A folder that is not there yet, or empty
+        dir: PathBuf,
+        #[command(flatten)]
+        yes: Yes,
+    },
     /// Put a backup back; what is in the folder now is moved aside
     Restore {
         /// A folder that `store snapshot` made
@@ -55,6 +77,8 @@ impl Store {
             Store::Stats { dir } => stats(&dir).map(|v| Output::Ops(Ops::StoreStats(own(v)))),
             Store::Rebuild { dir, yes } => rebuild(&dir, &yes).map(changed),
             Store::Snapshot { dir, target } => snapshot(&dir, &target).map(changed),
+            Store::Export { dir, file } => export(&dir, &file),
+            Store::Import { file, dir, yes } => import(&file, &dir, &yes).map(changed),
             Store::Restore { backup, dir, yes } => restore(&backup, &dir, &yes).map(changed),
         }
     }
@@ -280,6 +304,78 @@ fn snapshot(dir: &Path, target: &Path) -> Result<view::StoreChange, Fail> {
         first_pos: about.first,
         last_pos: about.last,
         bytes: about.bytes,
+    })
+}
+
+fn export(dir: &Path, file: &Path) -> Result<Output, Fail> {
+    folder(dir)?;
+    let is_stdout = file.as_os_str() == "-";
+    let done = if is_stdout {
+        portable::export(dir, now(), std::io::BufWriter::new(std::io::stdout().lock()))
+    } else {
+        portable::export_file(dir, now(), file)
+    };
+    let done = match done {
+        Ok(done) => done,
+        // Whoever read it has seen enough.
+        Err(portable::Error::Write(e)) if is_stdout && e.kind() == std::io::ErrorKind::BrokenPipe => {
+            return Ok(Output::Nothing);
+        }
+        Err(portable::Error::Write(e)) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            let detail = format!("`{}` is there already", file.display());
+            return Err(Fail::no("exists", detail, "give a file that is not there yet"));
+        }
+        Err(e) => return Err(failed(&e)),
+    };
+    if is_stdout {
+        return Ok(Output::Nothing);
+    }
+    let notes = vec![
+        "it holds all that the log does, also whom to call: only its owner may read the file".into(),
+        format!("`citybrain store import {} DIR` makes a data folder of it", file.display()),
+    ];
+    Ok(changed(view::StoreChange {
+        dir: file.display().to_string(),
+        done: format!("{} records exported", done.records),
+        notes,
+        first_pos: done.head.first,
+        last_pos: done.head.last,
+        bytes: std::fs::metadata(file).map_or(done.bytes, |m| m.len()),
+    }))
+}
+
+fn import(file: &Path, dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail> {
+    let shown = dir.display();
+    let is_taken = std::fs::read_dir(dir).map_or_else(|_| dir.exists(), |mut d| d.next().is_some());
+    if is_taken {
+        let hint = "give a folder that is not there yet, or move what is in it away";
+        return Err(Fail::no("exists", format!("`{shown}` holds something already"), hint));
+    }
+    yes.confirm(&format!(
+        "Makes the data folder {shown} of {}. The next start begins a new history there, so that peers do not take new records for old ones.",
+        file.display()
+    ))?;
+    let done = match file.as_os_str() == "-" {
+        true => portable::import(std::io::stdin().lock(), dir),
+        false => portable::import_file(file, dir),
+    };
+    let done = done.map_err(|e| {
+        let hint = "`citybrain store export DIR FILE` makes it again; nothing was left behind";
+        Fail { failure: view::Failure { hint: hint.into(), ..failed(&e).failure }, ..failed(&e) }
+    })?;
+    let mut notes = vec![
+        "every record has the position, the bytes and the chain hash that it had".to_owned(),
+        "the next start begins a new history of the log, and makes the state anew".into(),
+    ];
+    let detail = format!("{} of {}, up to {}", file.display(), done.head.of, done.head.last);
+    leave(dir, "store import", &detail, &mut notes);
+    Ok(view::StoreChange {
+        dir: shown.to_string(),
+        done: format!("{} records imported", done.records),
+        notes,
+        first_pos: done.head.first,
+        last_pos: done.head.last,
+        bytes: segments(dir).1,
     })
 }
 

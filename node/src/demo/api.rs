@@ -1,6 +1,7 @@
 //! What a demo asks of a node's HTTP API on the loopback.
 
 use super::account::{Notice, Record};
+use super::case_account::{Copies, Copy};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -93,13 +94,11 @@ impl Api {
     /// Sends a notice to every neighbourhood below `city`; its id.
     pub fn send_notice(&self, city: &str, data: &Value) -> Result<String, Error> {
         let path = "/v1/send";
-        let url = format!("{}{path}", self.base);
         let body = json!({
             "target": format!("{city}/**@neighbourhood"), "type": "city.notice", "directive": "notice",
             "data": data,
         });
-        let answer = self.check(&url, self.agent.post(&url).send_json(&body))?;
-        let value = self.json(path, answer)?;
+        let value = self.post(path, &body)?;
         let id = value.get("id").and_then(Value::as_str);
         id.map(str::to_owned).ok_or_else(|| self.wrong(path, "it has no `id`"))
     }
@@ -115,6 +114,42 @@ impl Api {
                 .ok_or_else(|| self.wrong(&path, format!("it has no number `{name}`")))
         };
         Ok(Notice { id: id.to_owned(), targets: count("expected")?, delivered: count("delivered")? })
+    }
+
+    pub fn get_json(&self, path: &str) -> Result<Value, Error> {
+        self.json(path, self.get(path)?)
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        let url = format!("{}{path}", self.base);
+        let answer = self.check(&url, self.agent.post(&url).send_json(body))?;
+        self.json(path, answer)
+    }
+
+    /// Every case that the node has.
+    pub fn cases(&self) -> Result<Copies, Error> {
+        let mut all = Copies::new();
+        let mut after = String::new();
+        loop {
+            let path = format!("/v1/cases?limit=1000{after}");
+            let page = self.get_json(&path)?;
+            let cases = page["cases"].as_array().ok_or_else(|| self.wrong(&path, "it has no `cases`"))?;
+            for case in cases {
+                let text = |name: &str| case[name].as_str().unwrap_or_default();
+                let copy = Copy {
+                    owner: text("owner").to_owned(),
+                    term: case["term"].as_u64().unwrap_or_default(),
+                    version: case["version"].as_u64().unwrap_or_default(),
+                    is_open: !["closed", "rejected", "withdrawn"].contains(&text("status")),
+                    is_incident: text("kind") == "incident",
+                };
+                all.insert(text("id").to_owned(), copy);
+            }
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => return Ok(all),
+            }
+        }
     }
 
     fn get(&self, path: &str) -> Result<ureq::http::Response<ureq::Body>, Error> {
@@ -140,7 +175,7 @@ impl Api {
         answer.body_mut().read_json().map_err(|e| self.wrong(path, e))
     }
 
-    fn wrong(&self, path: &str, reason: impl std::fmt::Display) -> Error {
+    pub fn wrong(&self, path: &str, reason: impl std::fmt::Display) -> Error {
         Error::Answer { url: format!("{}{path}", self.base), reason: reason.to_string() }
     }
 }

@@ -34,6 +34,8 @@ pub struct Script {
     pub events: Vec<Planned>,
     /// Rows read; without a file the events.
     pub rows: u64,
+    /// The rows are cases too, and all of them are played.
+    pub are_cases: bool,
     /// Rows that enter nowhere, by reason.
     pub skipped: BTreeMap<String, u64>,
     pub first_skipped: Vec<Skipped>,
@@ -50,6 +52,7 @@ pub fn generated(seed: u64, n: usize, nodes_max: usize) -> Script {
         input: "generated".into(),
         tree,
         rows: events.len() as u64,
+        are_cases: false,
         events,
         skipped: BTreeMap::new(),
         first_skipped: Vec::new(),
@@ -89,6 +92,7 @@ pub fn from_file(
         tree: Tree::default(),
         events: Vec::new(),
         rows: 0,
+        are_cases: false,
         skipped: BTreeMap::new(),
         first_skipped: Vec::new(),
         holes: Vec::new(),
@@ -150,6 +154,7 @@ pub fn from_file(
         event.leaf = leaf;
     }
     script.tree = tree;
+    script.are_cases = mapping.is_of_cases() && script.rows <= rows_max as u64;
     script.holes = order.into_iter().filter_map(|name| holes.get(&name).map(|n| (name.to_string(), *n))).collect();
     Ok(script)
 }

@@ -8,6 +8,8 @@
 //! | [`tree`] | the tree of nodes, from that table or from where a file's rows belong |
 //! | [`processes`] | starting, killing and stopping the nodes |
 //! | [`api`] | what is asked of them |
+//! | [`town`] | a press, some appeals, and those who deal with them |
+//! | [`case_account`] | is every case the same at every tier: pure |
 //! | [`watch`] | who has what while it goes on |
 //! | [`account`] | who has what at the end: pure |
 //! | [`screen`] | what is shown |
@@ -17,24 +19,31 @@
 
 pub mod account;
 pub mod api;
+pub mod case_account;
 pub mod chengdu;
 pub mod data;
 pub mod generate;
 pub mod processes;
 pub mod screen;
+pub mod town;
 pub mod tree;
 pub mod watch;
 
+use crate::bring::Import;
+use crate::cli::At;
 use crate::mqtt_publisher::{self, Message, Target};
 use crate::replay::{Skipped, chain, told_to_stop};
 use account::{Account, Committed, Latency, Notice, Published, Record};
+use case_account::CaseAccount;
 use citybrain_shared::Tier;
+use citybrain_shared::view::CasesBrought;
 use data::Script;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use parking_lot::Mutex;
 use processes::Processes;
 use screen::{Moment, Screen};
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -44,6 +53,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use town::Press;
 use watch::Watch;
 
 /// A whole city on this machine for half a minute: real processes, a generated or a real day, some of them killed, and an account.
@@ -113,6 +123,7 @@ struct Report<'a> {
     out_of_order: u64,
     strayed: u64,
     notice: NoticeReport,
+    cases: &'a Town,
     killed: &'a [String],
     latency_ms: Option<Latency>,
     latency_urgent_ms: Option<Latency>,
@@ -125,6 +136,21 @@ struct Report<'a> {
     /// The folder, if it is still there.
     dir: Option<String>,
     wall_s: f64,
+}
+
+/// What was done with cases, and what the nodes say of it in the end.
+#[derive(Debug, Default, Serialize)]
+pub struct Town {
+    pub sos: Press,
+    /// The file's rows as cases, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brought: Option<CasesBrought>,
+    #[serde(flatten)]
+    pub account: CaseAccount,
+    /// How many stand how, at the city.
+    pub by_status: BTreeMap<String, u64>,
+    /// The city's, as `citybrain rates` gives them.
+    pub rates: Value,
 }
 
 #[derive(Serialize)]
@@ -174,7 +200,7 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
             return Ok(130);
         }
     };
-    let Played { account, killed } = match played {
+    let Played { account, town, killed } = match played {
         Ok(played) => played,
         Err(report) => {
             processes.stop().await;
@@ -183,13 +209,13 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
         }
     };
     let wall_s = (began.elapsed().as_secs_f64() * 10.0).round() / 10.0;
-    let is_good = account.is_good();
+    let is_good = account.is_good() && town.account.is_good();
     // What is wrong can only be looked into while the logs are there.
     let stays = args.keep || args.dir.is_some() || !is_good;
     let mut text = if args.json {
-        report(&script, &args, &account, &killed, &processes, stays.then_some(dir.as_path()), wall_s)
+        report(&script, &args, (&account, &town), &killed, &processes, stays.then_some(dir.as_path()), wall_s)
     } else {
-        screen::account(&account, &script, &killed, wall_s)
+        screen::account(&account, &town, &script, &killed, wall_s)
     };
     if !args.json {
         text.push_str(&what_next(&args, &script, &processes, &dir, stays));
@@ -207,6 +233,7 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
 
 struct Played {
     account: Account,
+    town: Town,
     killed: Vec<String>,
 }
 
@@ -268,9 +295,25 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
         screen.say(&line);
     }
     drop(work);
-    let Driven { published, notice, killed } = driven?;
+    let Driven { published, notice, sos, killed } = driven?;
     drop(watch);
 
+    let brought = match &args.input {
+        Some(file) if script.are_cases => {
+            screen.say("bringing the file's rows as cases, by the city, each to its node");
+            Some(bring(file, args, processes.nodes[0].api.base()).await?)
+        }
+        _ => None,
+    };
+    screen.say("reading every node's cases");
+    let cases = settled_cases(tree, processes).await?;
+    let city = processes.nodes[0].api.clone();
+    let asked = move || Ok((city.get_json("/v1/rates?by=all")?, city.get_json("/v1/case-stats?by=status")?));
+    let told = tokio::task::spawn_blocking(asked).await.into_diagnostic()?;
+    let (mut rates, stats) = told.map_err(|e: api::Error| miette!("the city does not count: {}", chain(&e)))?;
+    let by_status = stats["rows"].as_array().into_iter().flatten();
+    let by_status = by_status.filter_map(|r| Some((r["key"].as_str()?.to_owned(), r["cases"].as_u64()?))).collect();
+    let town = Town { sos, brought, account: cases, by_status, rates: rates["total"].take() };
     screen.say("reading every node's log");
     let mut logs = Vec::new();
     for node in &processes.nodes {
@@ -282,10 +325,13 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
         logs.push(read.await.into_diagnostic()?.map_err(|e| miette!("cannot read {}: {}", node.address, chain(&e)))?);
     }
     let mut account = account::account(tree, &published, &logs, &notice, &killed);
+    if !town.account.is_good() {
+        account.findings.push(format!("the cases are not the same at every tier: {:?}", town.account));
+    }
     account.findings.extend(processes.ended());
     screen.say("done");
     let killed = killed.iter().map(|place| tree.places[*place].address.to_string()).collect();
-    Ok(Played { account, killed })
+    Ok(Played { account, town, killed })
 }
 
 fn moment(script: &Script, watch: &Watch, shared: &Shared) -> Moment {
@@ -302,6 +348,7 @@ fn moment(script: &Script, watch: &Watch, shared: &Shared) -> Moment {
 struct Driven {
     published: Vec<Published>,
     notice: Notice,
+    sos: Press,
     killed: Vec<usize>,
 }
 
@@ -322,6 +369,12 @@ async fn drive(
             sleep(Duration::from_millis(20)).await;
         }
     };
+
+    let mut residents = town::Town::new(tree, processes);
+    let opened = tokio::task::spawn_blocking(move || residents.open().map(|press| (residents, press)));
+    let opened = opened.await.into_diagnostic()?;
+    let (residents, sos) = opened.map_err(|e| miette!("a case does not open: {}", chain(&e)))?;
+    shared.say(format!("sos at {}: known to the city after {} ms; accepted from the street", sos.at, sos.to_city_ms));
 
     let victims = if args.no_kill { Vec::new() } else { victims(script) };
     let mut notice = None;
@@ -346,6 +399,9 @@ async fn drive(
         notice = Some(send_notice(script, processes, shared).await?);
     }
     let mut notice = notice.expect("sent in one of two places");
+    shared.say("communities work on the appeals".into());
+    let worked = tokio::task::spawn_blocking(move || residents.work()).await.into_diagnostic()?;
+    worked.map_err(|e| miette!("a case is not dealt with: {}", chain(&e)))?;
 
     part_published(1.0).await;
     let settle = Instant::now() + SETTLE_MAX;
@@ -387,7 +443,39 @@ async fn drive(
     }
     // Every neighbourhood was meant, whatever the city thinks.
     notice.targets = notice.targets.max(tree.of_tier(Tier::Neighbourhood).count() as u64);
-    Ok(Driven { published, notice, killed })
+    Ok(Driven { published, notice, sos, killed })
+}
+
+/// The file's rows as cases: told to the city, which passes each on to its node.
+async fn bring(file: &Path, args: &DemoArgs, city: &str) -> miette::Result<CasesBrought> {
+    let import = Import {
+        file: file.to_owned(),
+        mapping: args.mapping.clone(),
+        utc_offset: args.utc_offset.clone(),
+        here: false,
+        last: true,
+        give_up_after: SETTLE_MAX.as_secs(),
+        at: At { node: Some(city.to_owned()), ..At::default() },
+    };
+    let brought = tokio::task::spawn_blocking(move || import.bring()).await.into_diagnostic()?;
+    brought.map(|answer| answer.body).map_err(|fail| miette!("the cases are not brought: {}", fail.failure.detail))
+}
+
+/// The cases of every node, once they are the same at every tier, or as they are after a while.
+async fn settled_cases(tree: &tree::Tree, processes: &Processes) -> miette::Result<CaseAccount> {
+    let settle = Instant::now() + SETTLE_MAX;
+    loop {
+        let apis: Vec<api::Api> = processes.nodes.iter().map(|n| n.api.clone()).collect();
+        let read = move || apis.iter().map(api::Api::cases).collect::<Result<Vec<_>, _>>();
+        let held = tokio::task::spawn_blocking(read).await.into_diagnostic()?;
+        let held = held.map_err(|e| miette!("cannot read a node's cases: {}", chain(&e)))?;
+        let account = case_account::account(tree, &held);
+        // A step may be on its way while they are read.
+        if account.is_good() || Instant::now() > settle {
+            return Ok(account);
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// The busiest community, and the busiest neighbourhood that is not below it.
@@ -481,7 +569,7 @@ fn publish(
 fn report(
     script: &Script,
     args: &DemoArgs,
-    account: &Account,
+    (account, town): (&Account, &Town),
     killed: &[String],
     processes: &Processes,
     dir: Option<&Path>,
@@ -498,7 +586,7 @@ fn report(
         schema: "citybrain.demo/1",
         input: &script.input,
         seed: args.input.is_none().then_some(args.seed),
-        ok: account.is_good(),
+        ok: account.is_good() && town.account.is_good(),
         nodes: script.tree.places.len(),
         rows: script.rows,
         published: account.published,
@@ -514,6 +602,7 @@ fn report(
             delivered: account.notice.delivered,
             wrong: account.notice_wrong,
         },
+        cases: town,
         killed,
         latency_ms: account.latency,
         latency_urgent_ms: account.latency_urgent,
@@ -536,7 +625,7 @@ fn what_next(args: &DemoArgs, script: &Script, processes: &Processes, dir: &Path
         let leaf = script.tree.of_tier(Tier::Neighbourhood).next().unwrap_or(0);
         let leaf = &processes.nodes[leaf];
         lines.push("Look into the running tree, from another terminal:".into());
-        for command in ["tree", "links", "status", "events"] {
+        for command in ["tree", "links", "status", "events", "case list", "rates"] {
             lines.push(format!("  citybrain {command} --node {}", city.api.base()));
         }
         lines.push(format!("  citybrain links --node {}    # {}", leaf.api.base(), leaf.address));

@@ -1,9 +1,13 @@
 //! What a demo shows: progress on stderr, the account on stdout.
 
+use super::Town;
 use super::account::{Account, Latency};
+use super::case_account::CaseAccount;
 use super::data::Script;
+use super::town::Press;
 use crate::replay::thousands;
 use citybrain_shared::Tier;
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -182,8 +186,24 @@ pub fn introduce(script: &Script, has_file: bool, seed: u64) -> String {
     out
 }
 
+/// The city's rates, with what they are of.
+fn rates(total: &Value) -> String {
+    let count = |name: &str| total[name].as_u64().unwrap_or(0);
+    let answered = count("solved") + count("partly_solved") + count("unsolved");
+    let all = [
+        ("response", "response", count("response_kept"), count("response_of")),
+        ("solution", "solution", count("solved"), answered),
+        ("satisfaction", "satisfaction", count("satisfied"), answered),
+    ];
+    let text = all.map(|(word, key, n, of)| match total[key].as_f64() {
+        Some(rate) => format!("{word} {:.1} % ({n}/{of})", rate * 100.0),
+        None => format!("{word} not known yet"),
+    });
+    text.join(", ")
+}
+
 /// The account as a table.
-pub fn account(account: &Account, script: &Script, killed: &[String], wall_s: f64) -> String {
+pub fn account(account: &Account, town: &Town, script: &Script, killed: &[String], wall_s: f64) -> String {
     let mut out = String::new();
     let row =
         |tier: &str, nodes: &str, committed: &str, of: &str| format!("{tier:<14}{nodes:>6}{committed:>11}{of:>17}");
@@ -225,6 +245,30 @@ pub fn account(account: &Account, script: &Script, killed: &[String], wall_s: f6
             account.notice.delivered, account.notice.targets, account.notice_wrong
         ),
     );
+    let Press { at, to_city_ms, accepted_ms, .. } = &town.sos;
+    line(
+        "sos",
+        format!(
+            "pressed at {at}: at the city after {to_city_ms:.1} ms; accepted from the street {accepted_ms:.1} ms later"
+        ),
+    );
+    let CaseAccount { cases, incidents, open, missing, different, owners_wrong } = &town.account;
+    let wrong = missing + different + owners_wrong;
+    line(
+        "cases",
+        format!(
+            "{}, of them {incidents} incidents; {open} open; {wrong} not the same at every node above their owner",
+            thousands(*cases)
+        ),
+    );
+    let stand = town.by_status.iter().map(|(status, n)| format!("{} {status}", thousands(*n)));
+    line("  stand", stand.collect::<Vec<_>>().join(", "));
+    if let Some(b) = &town.brought {
+        let skipped: u64 = b.skipped.values().sum();
+        let rest = format!("{} rows are none, {} were refused", thousands(skipped), thousands(b.refused));
+        line("  brought", format!("{} of {}, to {} nodes; {rest}", thousands(b.opened), b.file, b.nodes.len()));
+    }
+    line("rates", rates(&town.rates));
     if !killed.is_empty() {
         line("killed (-9)", killed.join(", "));
     }

@@ -357,14 +357,15 @@ fn exposure(f: &Facts) -> Answer {
             "`access.users_file`, and `access.anonymous = false`",
         );
     }
-    if c.api_open {
+    if c.api_open && !c.api_tls {
         return say(
             Note,
             format!("the API listens on {}, and tokens go there unencrypted", c.api_listen),
-            "keep it inside a network of your own, or put a proxy with TLS in front of it",
+            "`api.cert_file` and `api.key_file` make it HTTPS; without, keep it inside a network of your own",
         );
     }
-    ok("the API is on loopback, and the door asks who comes or is on loopback, too")
+    let api = if c.api_open { "the API speaks TLS and asks for tokens" } else { "the API is on loopback" };
+    ok(format!("{api}, and the door asks who comes or is on loopback"))
 }
 
 fn broker_kind(f: &Facts) -> Answer {

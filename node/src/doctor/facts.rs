@@ -33,6 +33,7 @@ pub struct Configured {
     pub api_open: bool,
     /// A tokens file says who may ask.
     pub api_tokens: bool,
+    pub api_tls: bool,
     pub has_parent: bool,
     pub free_bytes_min: u64,
     pub log_bytes_max: u64,
@@ -163,6 +164,7 @@ impl Facts {
                 api_listen: config.api.listen.to_string(),
                 api_open: !config.api.listen.ip().is_loopback(),
                 api_tokens: config.api.tokens_file.is_some(),
+                api_tls: config.api.cert_file.is_some(),
                 has_parent: config.parent.is_some(),
                 free_bytes_min: config.store.free_bytes_min,
                 log_bytes_max: config.store.log_bytes_max,

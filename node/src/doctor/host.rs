@@ -122,9 +122,11 @@ fn proc_kb(path: &str, key: &str) -> Option<u64> {
 fn certificates(config: &Config) -> Vec<Certificate> {
     let listeners = config.listener.iter().enumerate();
     let parent = config.parent.as_ref().and_then(|p| p.cert_file.as_ref());
-    let files = listeners
-        .map(|(n, l)| (format!("listener.{n}.cert_file"), l.cert_file.as_ref()))
-        .chain([("broker.cert_file".into(), config.broker.cert_file.as_ref()), ("parent.cert_file".into(), parent)]);
+    let files = listeners.map(|(n, l)| (format!("listener.{n}.cert_file"), l.cert_file.as_ref())).chain([
+        ("api.cert_file".into(), config.api.cert_file.as_ref()),
+        ("broker.cert_file".into(), config.broker.cert_file.as_ref()),
+        ("parent.cert_file".into(), parent),
+    ]);
     let look = |(key, file): (String, Option<&PathBuf>)| {
         Some(match tls::validity(file?) {
             Ok(v) => Certificate { key, from: Some(v.from.into()), until: Some(v.until.into()), trouble: None },

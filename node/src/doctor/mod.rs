@@ -69,7 +69,7 @@ impl Running {
                     state: l.state.clone(),
                     why: l.why.clone(),
                     heard_ms_ago: l.last_heard_ms_ago,
-                    unsent: l.urgent.unsent.max(l.routine.unsent),
+                    unsent: l.urgent.unsent + l.routine.unsent,
                 })
                 .collect(),
             children,

@@ -1,7 +1,7 @@
-//! Times of a file, made absolute without a time zone database: the mapping says the offset, and
-//! when it changes.
+//! Times of a file, made absolute: by the time zone of its place, or by an offset that stays the same.
 
 use chrono::{DateTime, FixedOffset, NaiveDateTime, Offset, TimeZone, Utc};
+use chrono_tz::Tz;
 use serde::Deserialize;
 
 /// `[event.time]` of a mapping.
@@ -12,30 +12,23 @@ pub struct Time {
     pub text: String,
     /// As in strftime; or `rfc3339`, `unix_s`, `unix_ms`.
     pub format: String,
-    /// Of local times: `-08:00`.
+    /// Whose local times they are: `America/Los_Angeles`. Of the hour that an autumn change repeats,
+    /// the first pass is meant; what falls into the hour that a spring change leaves out is no time.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// Or: an offset that never changes, `-08:00`.
     #[serde(default)]
     pub utc_offset: Option<String>,
-    /// Clock changes, in order.
-    #[serde(default)]
-    pub changes: Vec<Change>,
-}
-
-/// From this local time on, another offset.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Change {
-    /// Local time, `2011-11-06 02:00:00`, by the clock as it went before. Of the hour that an
-    /// autumn change repeats, the first pass is meant.
-    pub at: String,
-    pub utc_offset: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("`{0}` is not an offset from UTC: write it as -08:00")]
     Offset(String),
-    #[error("`{0}` is not a local time: write it as 2011-11-06 02:00:00")]
-    Change(String),
+    #[error("`{0}` is not a time zone: write it as in the IANA database, America/Los_Angeles")]
+    Zone(String),
+    #[error("a time has `zone` or `utc_offset`, not both")]
+    Both,
     #[error("the format `{0}` is not one: use strftime's letters, or rfc3339, unix_s, unix_ms")]
     Format(String),
 }
@@ -44,12 +37,17 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Clock {
     format: String,
-    offset: FixedOffset,
-    changes: Vec<(NaiveDateTime, FixedOffset)>,
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Zone(Tz),
+    Offset(FixedOffset),
 }
 
 impl Clock {
-    /// `forced` takes the place of the mapping's offset and its changes.
+    /// `forced` is an offset that takes the place of the mapping's zone or offset.
     ///
     /// # Errors
     /// When a part of `time` cannot be read.
@@ -57,33 +55,32 @@ impl Clock {
         if chrono::format::StrftimeItems::new(&time.format).any(|i| i == chrono::format::Item::Error) {
             return Err(Error::Format(time.format.clone()));
         }
-        let mut changes = Vec::new();
-        for change in time.changes.iter().filter(|_| forced.is_none()) {
-            let at = NaiveDateTime::parse_from_str(&change.at, "%Y-%m-%d %H:%M:%S")
-                .map_err(|_| Error::Change(change.at.clone()))?;
-            changes.push((at, offset(&change.utc_offset)?));
-        }
-        let offset = match forced.or(time.utc_offset.as_deref()) {
-            Some(text) => offset(text)?,
-            None => Utc.fix(),
+        let place = match (forced, &time.zone, &time.utc_offset) {
+            (None, Some(_), Some(_)) => return Err(Error::Both),
+            (None, Some(zone), None) => Place::Zone(zone.parse().map_err(|_| Error::Zone(zone.clone()))?),
+            (Some(text), ..) => Place::Offset(offset(text)?),
+            (None, None, Some(text)) => Place::Offset(offset(text)?),
+            (None, None, None) => Place::Offset(Utc.fix()),
         };
-        Ok(Clock { format: time.format.clone(), offset, changes })
+        Ok(Clock { format: time.format.clone(), place })
     }
 
     /// `None` when `text` is no time of the format.
     pub fn read(&self, text: &str) -> Option<DateTime<FixedOffset>> {
+        let utc = |utc: DateTime<Utc>| match &self.place {
+            Place::Zone(zone) => utc.with_timezone(zone).fixed_offset(),
+            Place::Offset(offset) => utc.with_timezone(offset),
+        };
         match self.format.as_str() {
             "rfc3339" => DateTime::parse_from_rfc3339(text).ok(),
-            "unix_s" => {
-                Some(self.offset.from_utc_datetime(&DateTime::from_timestamp(text.parse().ok()?, 0)?.naive_utc()))
-            }
-            "unix_ms" => {
-                Some(self.offset.from_utc_datetime(&DateTime::from_timestamp_millis(text.parse().ok()?)?.naive_utc()))
-            }
+            "unix_s" => DateTime::from_timestamp(text.parse().ok()?, 0).map(utc),
+            "unix_ms" => DateTime::from_timestamp_millis(text.parse().ok()?).map(utc),
             format => {
                 let local = NaiveDateTime::parse_from_str(text, format).ok()?;
-                let passed = self.changes.iter().rev().find(|(at, _)| *at <= local);
-                passed.map_or(self.offset, |(_, offset)| *offset).from_local_datetime(&local).single()
+                match &self.place {
+                    Place::Zone(zone) => zone.from_local_datetime(&local).earliest().map(|t| t.fixed_offset()),
+                    Place::Offset(offset) => offset.from_local_datetime(&local).single(),
+                }
             }
         }
     }
@@ -109,16 +106,15 @@ fn offset(text: &str) -> Result<FixedOffset, Error> {
 mod tests {
     use super::*;
 
-    fn clock(format: &str, utc_offset: &str, changes: &[(&str, &str)]) -> Clock {
-        let changes =
-            changes.iter().map(|(at, o)| Change { at: (*at).into(), utc_offset: (*o).into() }).collect::<Vec<_>>();
-        let time = Time { text: "{t}".into(), format: format.into(), utc_offset: Some(utc_offset.into()), changes };
-        Clock::new(&time, None).unwrap()
+    fn clock(format: &str, place: &str) -> Clock {
+        let (zone, utc_offset) =
+            if place.contains('/') { (Some(place.into()), None) } else { (None, Some(place.into())) };
+        Clock::new(&Time { text: "{t}".into(), format: format.into(), zone, utc_offset }, None).unwrap()
     }
 
     #[test]
     fn american_times_become_absolute() {
-        let la = clock("%m/%d/%Y %I:%M:%S %p", "-08:00", &[]);
+        let la = clock("%m/%d/%Y %I:%M:%S %p", "-08:00");
         assert_eq!(la.read("01/01/2018 12:00:09 AM").unwrap().to_rfc3339(), "2018-01-01T00:00:09-08:00");
         assert_eq!(la.read("01/01/2018 12:00:09 PM").unwrap().to_rfc3339(), "2018-01-01T12:00:09-08:00");
         assert_eq!(la.read("13/01/2018 12:00:09 PM"), None);
@@ -127,17 +123,21 @@ mod tests {
 
     #[test]
     fn a_clock_change_inside_the_file_changes_the_offset() {
-        let boston = clock("%Y-%m-%d %H:%M:%S", "-04:00", &[("2011-11-06 02:00:00", "-05:00")]);
-        assert_eq!(boston.read("2011-11-06 01:59:59").unwrap().to_rfc3339(), "2011-11-06T01:59:59-04:00");
-        assert_eq!(boston.read("2011-11-06 02:00:00").unwrap().to_rfc3339(), "2011-11-06T02:00:00-05:00");
+        let boston = clock("%Y-%m-%d %H:%M:%S", "America/New_York");
+        let read = |text: &str| boston.read(text).map(|t| t.to_rfc3339());
+        assert_eq!(read("2011-11-06 00:59:59").as_deref(), Some("2011-11-06T00:59:59-04:00"));
+        assert_eq!(read("2011-11-06 01:30:00").as_deref(), Some("2011-11-06T01:30:00-04:00"), "the first pass");
+        assert_eq!(read("2011-11-06 02:00:00").as_deref(), Some("2011-11-06T02:00:00-05:00"));
+        assert_eq!(read("2012-03-11 02:30:00"), None, "no clock has shown it");
+        assert_eq!(clock("unix_s", "America/New_York").read("0").unwrap().to_rfc3339(), "1969-12-31T19:00:00-05:00");
     }
 
     #[test]
     fn one_digit_parts_and_numbers_since_1970_are_read() {
-        let air = clock("%Y-%m-%d %H:%M", "+08:00", &[]);
+        let air = clock("%Y-%m-%d %H:%M", "+08:00");
         assert_eq!(air.read("2014-1-2 3:00").unwrap().to_rfc3339(), "2014-01-02T03:00:00+08:00");
-        assert_eq!(clock("unix_ms", "+00:00", &[]).read("1500").unwrap().timestamp_millis(), 1500);
-        assert_eq!(clock("unix_s", "+08:00", &[]).read("0").unwrap().to_rfc3339(), "1970-01-01T08:00:00+08:00");
+        assert_eq!(clock("unix_ms", "+00:00").read("1500").unwrap().timestamp_millis(), 1500);
+        assert_eq!(clock("unix_s", "+08:00").read("0").unwrap().to_rfc3339(), "1970-01-01T08:00:00+08:00");
     }
 
     #[test]
@@ -145,7 +145,10 @@ mod tests {
         for bad in ["8", "-0800", "-25:00", "08:00", "-08:99"] {
             assert_eq!(offset(bad), Err(Error::Offset(bad.into())));
         }
-        let time = Time { text: String::new(), format: "%Q".into(), utc_offset: None, changes: vec![] };
+        let time = Time { text: String::new(), format: "%Q".into(), zone: None, utc_offset: None };
         assert!(matches!(Clock::new(&time, None), Err(Error::Format(_))));
+        let time = Time { format: "%H".into(), zone: Some("America/Los_Angles".into()), ..time };
+        assert!(matches!(Clock::new(&time, None), Err(Error::Zone(_))));
+        assert!(Clock::new(&time, Some("-08:00")).is_ok(), "an offset said on the command line goes before it");
     }
 }

@@ -1,10 +1,12 @@
 //! A mapping: how rows become events, and where each belongs.
 
+use super::case::{self, CaseMapping};
 use super::local_time::{self, Clock, Time};
 use super::rows::{Fields, Format, Row};
 use super::slug::slug;
 use chrono::{DateTime, FixedOffset, SecondsFormat};
 use citybrain_shared::Tier;
+use citybrain_shared::view::CaseAccount;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -54,6 +56,8 @@ struct File {
     #[serde(default)]
     numbers: Vec<String>,
     event: EventFile,
+    #[serde(default)]
+    case: Option<case::File>,
     #[serde(default)]
     place: Option<PlaceFile>,
 }
@@ -121,6 +125,8 @@ pub struct Mapping {
     urgent: Option<Urgent>,
     /// City, street, community, neighbourhood; empty when the mapping says nothing of places.
     pub levels: Vec<Level>,
+    /// What a row says of a case, if the mapping says it.
+    case: Option<CaseMapping>,
 }
 
 /// One level of the tree.
@@ -227,7 +233,10 @@ impl Mapping {
         }
         let clock =
             Clock::new(&file.event.time, utc_offset).map_err(|source| Error::Time { name: name.to_owned(), source })?;
+        let case = file.case.as_ref().map(CaseMapping::new).transpose();
+        let case = case.map_err(|e| invalid(format!("[case]: {e}")))?;
         Ok(Mapping {
+            case,
             id: template(&file.event.id)?,
             source: template(&file.event.source)?,
             kind: template(&file.event.kind)?,
@@ -279,6 +288,7 @@ impl Mapping {
         let used = templates
             .chain(places)
             .flat_map(Template::columns)
+            .chain(self.case.iter().flat_map(CaseMapping::columns))
             .chain(self.urgent.iter().map(|u| u.column.as_str()))
             .chain(self.numbers.iter().map(String::as_str));
         for column in used {
@@ -311,19 +321,16 @@ impl Mapping {
     /// [`Refused`] says why the row is no event.
     pub fn apply(&self, row: &Row) -> Result<Mapped, Refused> {
         let value = |column: &str| self.value(&row.fields, column);
-        let id = self.id.fill(&value).map_err(Refused::NoId)?;
+        let (source, id, time) = self.named(&row.fields)?;
         let kind = self.kind.fill(&value).map_err(Refused::Hole)?;
-        let source = self.source.fill(&value).map_err(Refused::Hole)?;
         let subject = self.subject.as_ref().and_then(|s| s.fill(&value).ok());
-        let text = self.time.fill(&value).map_err(|column| Refused::Time(format!("(no {column})")))?;
-        let time = self.clock.read(&text).ok_or(Refused::Time(text))?;
         let urgent = self.urgent.as_ref().is_some_and(|urgent| {
             value(&urgent.column).is_some_and(|v| {
                 urgent.values.iter().any(|u| *u == v)
                     || urgent.above.is_some_and(|limit| v.parse::<f64>().is_ok_and(|n| n > limit))
             })
         });
-        let place = [1, 2, 3].map(|i| self.levels.get(i).and_then(|level| self.area(level, &row.fields)));
+        let place = self.place(&row.fields);
         let event = CloudEvent {
             specversion: "1.0",
             id: &id,
@@ -340,6 +347,35 @@ impl Mapping {
             return Err(Refused::Large(json.len()));
         }
         Ok(Mapped { source, id, time, urgent, place, json })
+    }
+
+    fn named(&self, fields: &Fields) -> Result<(String, String, DateTime<FixedOffset>), Refused> {
+        let value = |column: &str| self.value(fields, column);
+        let id = self.id.fill(&value).map_err(Refused::NoId)?;
+        let source = self.source.fill(&value).map_err(Refused::Hole)?;
+        let text = self.time.fill(&value).map_err(|column| Refused::Time(format!("(no {column})")))?;
+        let time = self.clock.read(&text).ok_or(Refused::Time(text))?;
+        Ok((source, id, time))
+    }
+
+    /// Street, community, neighbourhood of a row; `None` is a hole in it.
+    pub fn place(&self, fields: &Fields) -> [Option<Area>; 3] {
+        [1, 2, 3].map(|i| self.levels.get(i).and_then(|level| self.area(level, fields)))
+    }
+
+    /// Does the mapping say what a row means as a case?
+    pub fn is_of_cases(&self) -> bool {
+        self.case.is_some()
+    }
+
+    /// What a row says of its case.
+    ///
+    /// # Errors
+    /// Why it says nothing: a few words that stay the same from row to row, and the reason.
+    pub fn account(&self, row: &Row) -> Result<CaseAccount, case::Refused> {
+        let case = self.case.as_ref().ok_or(("no case", format!("the mapping `{}` has no [case]", self.name)))?;
+        let (source, id, opened) = self.named(&row.fields).map_err(|e| (e.label(), e.to_string()))?;
+        case.account((source, id, opened.to_utc()), &self.clock, &|column| self.value(&row.fields, column))
     }
 
     /// All columns but those that became the event's id and time; a hole is `null`.
@@ -380,7 +416,7 @@ impl Mapping {
 
 /// Text with `{COLUMN}`, `{COLUMN:slug}`, `{COLUMN:number}` in it.
 #[derive(Clone, Debug)]
-struct Template(Vec<Part>);
+pub(super) struct Template(Vec<Part>);
 
 #[derive(Clone, Debug)]
 enum Part {
@@ -397,7 +433,7 @@ enum Filter {
 }
 
 impl Template {
-    fn parse(text: &str) -> Result<Template, String> {
+    pub(super) fn parse(text: &str) -> Result<Template, String> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((before, tail)) = rest.split_once('{') {
@@ -423,7 +459,7 @@ impl Template {
         Ok(Template(parts))
     }
 
-    fn columns(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn columns(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
             Part::Column(column, _) => Some(column.as_str()),
             Part::Text(_) => None,
@@ -431,7 +467,7 @@ impl Template {
     }
 
     /// `Err` names the column that has no value.
-    fn fill<'a>(&self, value: &impl Fn(&str) -> Option<Cow<'a, str>>) -> Result<String, String> {
+    pub(super) fn fill<'a>(&self, value: &impl Fn(&str) -> Option<Cow<'a, str>>) -> Result<String, String> {
         let mut out = String::new();
         for part in &self.0 {
             match part {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`rows`] | CSV and NDJSON, row by row, bad ones as values |
 //! | [`mapping`] | how a row becomes an event, and where in a tree it belongs |
+//! | [`case`] | what a row says of a case, for `citybrain case import` |
 //! | [`local_time`] | the file's times, made absolute |
 //! | [`slug`] | address segments from names |
 //! | [`sender`] | MQTT or HTTP |
@@ -13,6 +14,7 @@
 //! that was stopped, or killed, goes on behind the last row up to which all were settled; rows that
 //! go twice because of that carry the same id, and the node knows them.
 
+pub mod case;
 pub mod checkpoint;
 pub mod local_time;
 pub mod mapping;
@@ -20,6 +22,7 @@ pub mod rows;
 pub mod sender;
 pub mod slug;
 
+use crate::https::Trust;
 use crate::mqtt_publisher::{self, Message, Target};
 use bytes::Bytes;
 use checkpoint::{Checkpoint, Settled};
@@ -51,6 +54,9 @@ pub struct ReplayArgs {
     /// Send by HTTP instead: the node's API, such as http://127.0.0.1:8080
     #[arg(long, value_name = "URL")]
     pub http: Option<String>,
+    /// For https://: PEM file of the certificates that sign the node's; default: whom this machine trusts.
+    #[arg(long = "ca", value_name = "FILE", env = "CITYBRAIN_CA")]
+    pub ca_file: Option<PathBuf>,
     /// How rows become events; without it a known header chooses a built-in mapping.
     #[arg(long, value_name = "TOML")]
     pub mapping: Option<PathBuf>,
@@ -115,7 +121,7 @@ pub const SKIPPED_LISTED: usize = 20;
 const WINDOW: usize = 512;
 
 /// An event's own time and its JSON.
-type Ready = (DateTime<FixedOffset>, Vec<u8>);
+pub type Ready = (DateTime<FixedOffset>, Vec<u8>);
 
 /// A row on its way: its event, or why there is none (a label for counting, and the reason).
 struct Played {
@@ -309,10 +315,11 @@ pub fn open(file: &Path, mapping: Option<&Path>, utc_offset: Option<&str>) -> mi
 fn sender(args: &ReplayArgs) -> miette::Result<(String, Sender)> {
     let give_up_after = Duration::from_secs(args.give_up_after);
     if let Some(url) = &args.http {
-        if !url.starts_with("http://") {
+        if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(miette!("`{url}` is not an HTTP address: write http://HOST:PORT"));
         }
-        return Ok((url.trim_end_matches('/').to_owned(), sender::http(url, give_up_after)));
+        let sender = sender::http(url, &Trust::of(args.ca_file.as_deref()), give_up_after);
+        return Ok((url.trim_end_matches('/').to_owned(), sender.map_err(|why| miette!("{why}"))?));
     }
     let target = Target::parse(&args.mqtt).into_diagnostic()?;
     let shown = format!("{target} on {}", args.topic);
@@ -347,7 +354,11 @@ fn read(
     Ok(rows.next_row()?.is_none())
 }
 
-fn event_of(mapping: Option<&Mapping>, row: &Row) -> Result<Ready, (&'static str, String)> {
+/// An event of a row: its time and its JSON; or a few words that stay the same, and the reason.
+///
+/// # Errors
+/// Why the row is no event.
+pub fn event_of(mapping: Option<&Mapping>, row: &Row) -> Result<Ready, (&'static str, String)> {
     if let Some(mapping) = mapping {
         return match mapping.apply(row) {
             Ok(mapped) => Ok((mapped.time, mapped.json)),
@@ -449,7 +460,7 @@ pub fn thousands(n: u64) -> String {
 }
 
 /// When each event is due.
-struct Pace {
+pub struct Pace {
     interval: Option<Duration>,
     clock: Option<f64>,
     began: Option<(Instant, DateTime<FixedOffset>)>,
@@ -457,11 +468,13 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(rate: Option<f64>, clock: Option<f64>) -> Pace {
+    /// Events a second, or so many times faster than their own times.
+    pub fn new(rate: Option<f64>, clock: Option<f64>) -> Pace {
         Pace { interval: rate.map(|r| Duration::from_secs_f64(1.0 / r)), clock, began: None, last: None }
     }
 
-    fn due(&mut self, time: DateTime<FixedOffset>) -> Instant {
+    /// When the next one, of this time, is to go.
+    pub fn due(&mut self, time: DateTime<FixedOffset>) -> Instant {
         let now = Instant::now();
         let due = if let Some(interval) = self.interval {
             // Behind by more than a second (the node was away): go on at the rate, do not catch up in a burst.

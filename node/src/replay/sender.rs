@@ -1,5 +1,6 @@
 //! The ways into a node: MQTT and HTTP, behind one pair of channels.
 
+use crate::https::Trust;
 use crate::mqtt_publisher::{self, Message};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -56,13 +57,25 @@ pub fn mqtt(options: mqtt_publisher::Options) -> Sender {
 }
 
 /// One event after the other, in order: `POST URL/v1/events`, structured CloudEvents.
-pub fn http(base: &str, give_up_after: Duration) -> Sender {
-    let url = format!("{}/v1/events", base.trim_end_matches('/'));
+///
+/// # Errors
+/// When it is `https://`, and nobody can be trusted.
+pub fn http(base: &str, trust: &Trust, give_up_after: Duration) -> Result<Sender, String> {
+    post_to(format!("{}/v1/events", base.trim_end_matches('/')), trust, give_up_after)
+}
+
+/// As [`http`], to any place that takes structured CloudEvents.
+///
+/// # Errors
+/// As [`http`].
+pub fn post_to(url: String, trust: &Trust, give_up_after: Duration) -> Result<Sender, String> {
+    let tls = trust.config(&url)?;
     let (messages, mut queue) = mpsc::channel::<Message>(QUEUE);
     let (tell, told) = mpsc::channel(QUEUE);
     let task = tokio::task::spawn_blocking(move || {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
+            .tls_config(tls)
             .timeout_global(Some(Duration::from_secs(10)))
             .build()
             .into();
@@ -78,7 +91,7 @@ pub fn http(base: &str, give_up_after: Duration) -> Sender {
         }
         Ok(())
     });
-    Sender { messages, told, task }
+    Ok(Sender { messages, told, task })
 }
 
 /// Tries until the node answers for good: yes, or no with its reason.

@@ -141,7 +141,7 @@ fn draw_links(a: &Answers, frame: &mut Frame, area: Rect) {
         .map(|l| {
             let up = l.state == "up";
             let way = if l.role == LinkRole::Up { "↑" } else { "↓" };
-            let behind = l.urgent.unsent.max(l.routine.unsent);
+            let behind = l.urgent.unsent + l.routine.unsent;
             let flying = l.urgent.in_flight + l.routine.in_flight;
             let peer = if l.role == LinkRole::Up { l.peer.as_str() } else { l.peer.leaf() };
             Line::from(vec![

@@ -152,6 +152,15 @@ impl Judge<'_> {
                         listen on 127.0.0.1";
             self.bad("api.listen", message, help);
         }
+        for (key, other, lacks) in [
+            ("cert_file", "key_file", api.cert_file.is_some() && api.key_file.is_none()),
+            ("key_file", "cert_file", api.key_file.is_some() && api.cert_file.is_none()),
+        ] {
+            if lacks {
+                let help = format!("add `{other} = \"…\"`, a PEM file");
+                self.bad(&format!("api.{key}"), format!("HTTPS needs `{other}`, too"), help);
+            }
+        }
     }
 
     fn parent(&mut self, config: &Config) {
@@ -300,14 +309,14 @@ impl Judge<'_> {
                 let help = "each has a cursor under its own name";
                 self.bad(&at("name"), format!("`{}` is another webhook's name", hook.name), help);
             }
-            let host = hook.url.strip_prefix("http://").map(|rest| rest.split(['/', '?']).next().unwrap_or_default());
-            if hook.url.starts_with("https://") {
-                let help = "put a proxy that speaks TLS on this machine, and name it here";
-                self.bad(&at("url"), "webhooks do not speak TLS yet", help);
-            } else if host.is_none_or(|host| host.is_empty() || host.contains('@'))
-                || hook.url.contains(char::is_whitespace)
-            {
-                self.bad(&at("url"), format!("`{}` is no place to POST to", hook.url), "write `http://HOST:PORT/PATH`");
+            let tls = hook.url.strip_prefix("https://");
+            let rest = tls.or_else(|| hook.url.strip_prefix("http://"));
+            let host = rest.map(|rest| rest.split(['/', '?']).next().unwrap_or_default());
+            if host.is_none_or(|host| host.is_empty() || host.contains('@')) || hook.url.contains(char::is_whitespace) {
+                let help = "write `https://HOST/PATH` or `http://HOST:PORT/PATH`";
+                self.bad(&at("url"), format!("`{}` is no place to POST to", hook.url), help);
+            } else if tls.is_none() && hook.ca_file.is_some() {
+                self.bad(&at("ca_file"), "there is no TLS here", "an `https://` URL has it");
             }
         }
     }

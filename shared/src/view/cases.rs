@@ -1,6 +1,6 @@
 //! Cases and their rates.
 
-use super::View;
+use super::{GroupBy, View};
 use crate::Address;
 use crate::case::{Case, Contact, Entry, Kind, Place, Verb};
 use chrono::{DateTime, Utc};
@@ -85,21 +85,9 @@ pub struct CaseNew {
     pub channel: String,
     pub contact: Contact,
     pub by: String,
-    /// Of the asker's own; asked twice with the same one, it opens one case.
+    /// Of the asker's own; asked twice with the same one, today or tomorrow, it opens one case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RateBy {
-    /// Who owns the case.
-    Node,
-    Category,
-    Department,
-    Governance,
-    Channel,
-    All,
 }
 
 /// Of the first dispatch, in the calendar's zone.
@@ -114,7 +102,7 @@ pub enum RatePeriod {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
-    pub by: RateBy,
+    pub by: GroupBy,
     pub period: RatePeriod,
     /// By period, then best score first.
     pub rows: Vec<RateRow>,

@@ -37,6 +37,7 @@ views! {
     Ledger = "citybrain.ledger/1",
     Explained = "citybrain.explained/1",
     Audit = "citybrain.audit/1",
+    Held = "citybrain.held/1",
 }
 
 /// A list that was longer than an answer may be: its first `kept` of `of` are here.
@@ -340,12 +341,27 @@ pub struct Number {
     pub id: String,
 }
 
-/// Conservation over a subtree: accepted = above + waiting + parked + expired + lost + missing, and
-/// the last must be none.
+/// Which of a parent's directives a node holds, by the keys of `source` and `id` (16 hexadecimal
+/// digits).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// Not in its log.
+    pub absent: Vec<String>,
+    /// Of them: among its dead letters.
+    pub refused: Vec<String>,
+    /// When its oldest record was committed, µs since 1970: nothing from before can be held.
+    pub oldest_us: i64,
+}
+
+/// Conservation over a subtree, upward: accepted = above + waiting + parked + expired + lost + missing;
+/// downward: sent = held + waiting + parked + refused + lost + not kept + missing. `missing` must be none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Audit {
     pub adds_up: bool,
     pub totals: Sums,
+    /// Of what goes down.
+    #[serde(default)]
+    pub down: DownSums,
     /// Those that do not add up first.
     pub links: Vec<LinkAudit>,
     /// Nodes that did not answer: nothing is said of what is below them.
@@ -378,11 +394,58 @@ impl std::ops::AddAssign for Sums {
     }
 }
 
+/// Directives for a child or for somebody below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DownSums {
+    /// That the parent holds, however it answers.
+    pub sent: u64,
+    pub held: u64,
+    pub waiting: u64,
+    pub parked: u64,
+    /// Among the child's dead letters.
+    pub refused: u64,
+    pub lost: u64,
+    /// From before the oldest record that the child keeps: a new box, or retention.
+    pub not_kept: u64,
+    /// Nobody accounts for them.
+    pub missing: u64,
+}
+
+impl std::ops::AddAssign for DownSums {
+    fn add_assign(&mut self, other: DownSums) {
+        self.sent += other.sent;
+        self.held += other.held;
+        self.waiting += other.waiting;
+        self.parked += other.parked;
+        self.refused += other.refused;
+        self.lost += other.lost;
+        self.not_kept += other.not_kept;
+        self.missing += other.missing;
+    }
+}
+
+/// A directive that the child acknowledged and does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownMissing {
+    /// In the parent's log.
+    pub pos: Pos,
+    pub id: String,
+    #[serde(rename = "type")]
+    pub event_type: String,
+    pub target: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinkAudit {
     pub child: Address,
     pub parent: Address,
     pub sums: Sums,
+    #[serde(default)]
+    pub down: DownSums,
+    /// At most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub down_missing: Vec<DownMissing>,
     /// At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,

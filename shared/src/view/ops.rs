@@ -1,6 +1,6 @@
 //! Answers for whoever keeps nodes running: stores, dead letters settled, levels, config, doctor.
 
-use crate::Pos;
+use crate::{Address, Pos};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -74,6 +74,35 @@ pub struct StoreChange {
     pub bytes: u64,
 }
 
+/// What `log replay` sent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogReplayed {
+    pub to: String,
+    /// It began behind this position.
+    pub after_pos: Pos,
+    /// Everything that fits, up to here, is settled.
+    pub upto_pos: Pos,
+    /// Events that fit.
+    pub events: u64,
+    pub acknowledged: u64,
+    /// Whose data this token may not see: not sent.
+    pub withheld: u64,
+    /// That the sink will not have, now or later.
+    pub refused: u64,
+    /// The first 20 of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first_refused: Vec<RefusedEvent>,
+    /// Records that the log has lost.
+    pub damaged: u64,
+    pub wall_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedEvent {
+    pub pos: Pos,
+    pub reason: String,
+}
+
 // ---- dead letters ------------------------------------------------------------------------------
 
 /// `POST /v1/dlq/retry`, `POST /v1/dlq/drop`.
@@ -132,6 +161,52 @@ pub struct ConfigDifference {
     /// In the node that runs; absent: not there.
     pub running: Option<String>,
     pub file: Option<String>,
+}
+
+// ---- children to be let in ----------------------------------------------------------------------
+
+/// Children that are connected and wait for an operator's word.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Enrolments {
+    /// `link.enrol` is `manual` here; otherwise nobody waits.
+    pub is_manual: bool,
+    pub waiting: Vec<Waiting>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    pub address: Address,
+    /// As it says of itself.
+    pub name: String,
+    /// Minted with its data folder.
+    pub incarnation: String,
+    /// The incarnation that holds the address; `None` for one that comes for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// An operator has said no, and it still asks.
+    pub is_refused: bool,
+}
+
+/// `POST /v1/enrolments`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrol {
+    pub admit: bool,
+    pub children: Vec<EnrolledChild>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolledChild {
+    pub address: Address,
+    pub incarnation: String,
+}
+
+/// The word is on disk; it counts when the child asks again, within seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Enrolled {
+    pub is_admitted: bool,
+    pub children: Vec<EnrolledChild>,
 }
 
 // ---- doctor ------------------------------------------------------------------------------------
@@ -195,6 +270,9 @@ pub struct ContextKept {
     pub name: String,
     pub url: String,
     pub token_file: Option<String>,
+    /// Whose certificates are trusted there; `None`: whom this machine trusts.
+    #[serde(default)]
+    pub ca_file: Option<String>,
     /// Commands that name no node ask this one.
     pub used: bool,
 }

@@ -21,7 +21,7 @@ mod ask;
 mod body;
 
 use super::{Ctx, Refusal, cases};
-use crate::brain::cases::Held;
+use crate::brain::cases::{Cases, Held};
 use crate::tokens::{Holder, Role as TokenRole, Tokens};
 use ask::{Filter, New, Parameters, w3c};
 use axum::Router;
@@ -127,7 +127,7 @@ impl Desk {
             (false, ["discovery"]) => Ok(("discovery", self.discovery(headers))),
             (false, ["services"]) => {
                 self.jurisdiction(&query)?;
-                Ok(("services", Body::List("service", self.services().map(service).collect())))
+                Ok(("services", Body::List("service", self.services().iter().map(service).collect())))
             }
             (false, ["services", code]) => {
                 self.jurisdiction(&query)?;
@@ -228,7 +228,11 @@ impl Desk {
         let settings = &self.ctx.config.open311;
         let url = settings.url.clone().unwrap_or_else(|| {
             let host = headers.get(header::HOST).and_then(|v| v.to_str().ok());
-            format!("http://{}/open311/v2", host.map_or_else(|| self.ctx.config.api.listen.to_string(), str::to_owned))
+            let scheme = if self.ctx.config.api.cert_file.is_some() { "https" } else { "http" };
+            format!(
+                "{scheme}://{}/open311/v2",
+                host.map_or_else(|| self.ctx.config.api.listen.to_string(), str::to_owned)
+            )
         });
         let formats =
             [Format::Xml, Format::Json].map(|f| Body::text(f.content_type().split(';').next().unwrap_or_default()));
@@ -247,12 +251,14 @@ impl Desk {
         ])
     }
 
-    fn services(&self) -> impl Iterator<Item = &Category> {
-        self.ctx.config.category.iter().filter(|c| c.kind != Kind::Incident)
+    /// Categories of the node, its own and those of the nodes above it.
+    fn services(&self) -> Vec<Category> {
+        let all = cases::look(&self.ctx, Cases::categories).unwrap_or_default();
+        all.iter().filter(|c| c.kind != Kind::Incident).cloned().collect()
     }
 
-    fn service(&self, code: &str) -> Result<&Category, Vec<Wrong>> {
-        let found = self.services().find(|c| c.code == code);
+    fn service(&self, code: &str) -> Result<Category, Vec<Wrong>> {
+        let found = self.services().into_iter().find(|c| c.code == code);
         found.ok_or_else(|| vec![wrong(404, format!("service_code {code} was not found"))])
     }
 
@@ -291,7 +297,7 @@ impl Desk {
         let (from, to) = ask::span(ends.0, ends.1, self.ctx.as_of()).map_err(|w| vec![w])?;
         let found = cases::look(&self.ctx, |all| {
             let mut found: Vec<(DateTime<Utc>, Body)> = Vec::new();
-            for held in all.iter().filter(|h| is_public(&h.case) && h.case.changed >= from) {
+            for held in all.changed_since(from).filter(|h| is_public(&h.case)) {
                 for entry in held.history.iter().filter(|e| from <= e.at && e.at <= to) {
                     if let Some(status) = update_status(&held.case, entry) {
                         found.push((entry.at, update(&held.case, entry, status)));

@@ -5,41 +5,25 @@
 
 use super::machine::Opening;
 use citybrain_shared::Lane;
-use citybrain_shared::case::{Contact, Place};
+use citybrain_shared::case::{self, APPEAL, Contact, Place};
 use citybrain_shared::event::Envelope;
 use citybrain_shared::record::{Header, Kind};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
-pub const APPEAL: &str = "city.appeal";
-pub const SOS: &str = "city.sos";
-
 /// Is this an event that opens a case, where it entered?
 pub fn opens(header: &Header<'_>, payload: &[u8]) -> bool {
-    header.kind == Kind::Event && header.origin.is_none() && is_call(header, payload)
+    header.kind == Kind::Event && header.origin.is_none() && opens_case(header, payload)
 }
 
 /// May its data name a person whom to call? Events that open cases, wherever they are by now; contact
 /// data; and letters, which hand it over.
 pub fn may_name_persons(header: &Header<'_>, payload: &[u8]) -> bool {
-    [super::letter::CONTACT, super::letter::LETTER].contains(&header.name) || is_call(header, payload)
+    [super::letter::CONTACT, super::letter::LETTER].contains(&header.name) || opens_case(header, payload)
 }
 
-fn is_call(header: &Header<'_>, payload: &[u8]) -> bool {
-    match header.name {
-        APPEAL | SOS => true,
-        name if name.strip_prefix(SOS).is_some_and(|rest| rest.starts_with('.')) => true,
-        name if header.lane == Lane::Urgent && !name.starts_with("city.brain.") => {
-            // Only what has the word is read at all.
-            payload.windows(5).any(|w| w == b"\"sos\"")
-                && super::letter::data::<Value>(payload).is_some_and(|d| is_true(&d["sos"]))
-        }
-        _ => false,
-    }
-}
-
-fn is_true(v: &Value) -> bool {
-    matches!(v, Value::Bool(true)) || v.as_i64() == Some(1)
+fn opens_case(header: &Header<'_>, payload: &[u8]) -> bool {
+    case::opens_case(header.name, header.lane == Lane::Urgent, payload)
 }
 
 /// What an event says of a new case, and who can be called.

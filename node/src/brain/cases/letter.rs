@@ -3,9 +3,9 @@
 //! | type | way | what |
 //! |---|---|---|
 //! | `city.brain.case.STEP` | up to the case's reach | a step: the case afterwards, and its line of history |
-//! | `city.brain.case.letter` | to one node, up and then down | a hand-over, a copy, a wish, a refusal |
+//! | `city.brain.case.letter` | to one node, up and then down | a hand-over (or that it came to nothing), a copy, a wish, a refusal |
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
-//! | `city.brain.case.contact`, `.forgotten`, `.answered` | local | contact data, and what was decided about a letter |
+//! | `city.brain.case.contact`, `.answered` | local | contact data, and what was decided about a letter |
 //!
 //! A letter goes up to the lowest node that is above both ends; there it is sent down anew. Nodes on
 //! the way only pass it on.
@@ -24,11 +24,15 @@ pub const PREFIX: &str = "city.brain.case.";
 pub const LETTER: &str = "city.brain.case.letter";
 pub const CALL: &str = "city.brain.case.call";
 pub const CONTACT: &str = "city.brain.case.contact";
-pub const FORGOTTEN: &str = "city.brain.case.forgotten";
 pub const ANSWERED: &str = "city.brain.case.answered";
 
 /// Lines of history that travel with a hand-over or a copy.
-pub const HISTORY_SENT: usize = 100;
+const HISTORY_SENT: usize = 100;
+
+/// The newest lines of a history, as many as travel.
+pub fn sent(history: &[Entry]) -> Vec<Entry> {
+    history[history.len().saturating_sub(HISTORY_SENT)..].to_vec()
+}
 
 /// `data` of a step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,6 +66,8 @@ pub enum Body {
     Copy { case: Case, entry: Entry, history: Vec<Entry>, answers: Option<String> },
     /// Somebody at `from` wants a step.
     Ask { case: String, verb: Verb, ask: Ask, hops: u8 },
+    /// The case cannot be handed over: the hand-over of that (term, version) went no further.
+    SentBack { case: String, term: u32, version: u32, why: String },
     /// It was not done.
     Refused { case: String, answers: String, error: String, detail: String },
 }
@@ -167,7 +173,7 @@ impl Body {
     pub fn case(&self) -> &str {
         match self {
             Body::HandOver { case, .. } | Body::Copy { case, .. } => &case.id,
-            Body::Ask { case, .. } | Body::Refused { case, .. } => case,
+            Body::Ask { case, .. } | Body::Refused { case, .. } | Body::SentBack { case, .. } => case,
         }
     }
 }

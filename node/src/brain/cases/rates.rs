@@ -6,17 +6,18 @@
 
 use super::Cases;
 use super::calendar::Calendar;
+use super::supervision::{District, key_of};
 use chrono::{DateTime, Datelike, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Case, ClosedReason, Satisfied, Solved, Status};
 use citybrain_shared::config::cases::Cases as Settings;
-use citybrain_shared::view::{RateBy, RateCounts, RatePeriod, RateRow};
+use citybrain_shared::view::{GroupBy, RateCounts, RatePeriod, RateRow};
 use std::collections::BTreeMap;
 
 /// What a question about rates asks for.
 #[derive(Clone, Debug)]
 pub struct Question {
-    pub by: RateBy,
+    pub by: GroupBy,
     pub period: RatePeriod,
     /// `2026-11-23`, `2026-11`, `2026`: only this one; without it each gets rows of its own.
     pub of: Option<String>,
@@ -25,31 +26,41 @@ pub struct Question {
     pub category: Option<String>,
 }
 
-impl Cases {
-    /// Rows by period and key, and their sum.
-    pub fn rates(&self, question: &Question, now: DateTime<Utc>) -> (Vec<RateRow>, RateRow) {
-        let mut rows: BTreeMap<(String, String), RateCounts> = BTreeMap::new();
-        let mut total = RateCounts::default();
-        let under = question.under.as_ref().unwrap_or(&self.me);
-        for held in self.held.values() {
-            let case = &held.case;
-            // What was handed to a node above or beside is counted there.
-            if !self.me.covers(&case.owner) || !under.covers(&case.owner) {
-                continue;
-            }
-            if question.category.as_ref().is_some_and(|c| *c != case.category && *c != case.category_name) {
-                continue;
-            }
-            let Some(period) = period_of(case, question.period, &self.calendar) else { continue };
-            if question.of.as_ref().is_some_and(|of| *of != period) {
-                continue;
-            }
-            let counts = count(case, now);
-            add(&mut total, &counts);
-            add(rows.entry((period, key_of(case, question.by))).or_default(), &counts);
+/// Rates being counted, case by case.
+pub struct Counting {
+    question: Question,
+    rows: BTreeMap<(String, String), RateCounts>,
+    total: RateCounts,
+}
+
+impl Counting {
+    pub fn new(question: Question) -> Counting {
+        Counting { question, rows: BTreeMap::new(), total: RateCounts::default() }
+    }
+
+    pub fn add(&mut self, cases: &Cases, case: &Case, district: District<'_>, now: DateTime<Utc>) {
+        let q = &self.question;
+        let under = q.under.as_ref().unwrap_or(&cases.me);
+        // What was handed to a node above or beside is counted there.
+        if !cases.me.covers(&case.owner) || !under.covers(&case.owner) {
+            return;
         }
-        let row = |((period, key), counts)| row(period, key, counts, &self.settings);
-        (rows.into_iter().map(row).collect(), self::row(String::new(), "all".into(), total, &self.settings))
+        if q.category.as_ref().is_some_and(|c| *c != case.category && *c != case.category_name) {
+            return;
+        }
+        let Some(period) = period_of(case, q.period, &cases.calendar) else { return };
+        if q.of.as_ref().is_some_and(|of| *of != period) {
+            return;
+        }
+        let counts = count(case, now);
+        add(&mut self.total, &counts);
+        add(self.rows.entry((period, key_of(case, q.by, &cases.me, district))).or_default(), &counts);
+    }
+
+    /// Rows by period and key, and their sum.
+    pub fn done(self, settings: &Settings) -> (Vec<RateRow>, RateRow) {
+        let row = |((period, key), counts)| row(period, key, counts, settings);
+        (self.rows.into_iter().map(row).collect(), self::row(String::new(), "all".into(), self.total, settings))
     }
 }
 
@@ -61,18 +72,6 @@ fn period_of(case: &Case, period: RatePeriod, calendar: &Calendar) -> Option<Str
         RatePeriod::Year => format!("{:04}", day.year()),
         RatePeriod::All => "all".into(),
     })
-}
-
-fn key_of(case: &Case, by: RateBy) -> String {
-    let some = |s: &str| if s.is_empty() { "-".to_owned() } else { s.to_owned() };
-    match by {
-        RateBy::Node => case.owner.to_string(),
-        RateBy::Category => some(&case.category),
-        RateBy::Department => some(&case.department),
-        RateBy::Governance => some(case.governance.as_deref().unwrap_or_default()),
-        RateBy::Channel => some(&case.channel),
-        RateBy::All => "all".into(),
-    }
 }
 
 /// What one case adds.

@@ -3,12 +3,15 @@
 use super::letter::PREFIX;
 use super::machine::{Opening, allowed};
 use super::rates::{Question, add, count};
+use super::supervision::Scope;
 use super::*;
-use citybrain_shared::case::{ClosedReason, Kind, Role, Satisfied, Solved, Status};
+use citybrain_hub::policy::Policy as _;
+use citybrain_hub::state::{Known, State};
+use citybrain_shared::case::{Booked, Booking, ClosedReason, Kind, Role, Satisfied, Solved, Status};
 use citybrain_shared::config::{Variables, parse};
 use citybrain_shared::record::Origin;
-use citybrain_shared::view::{RateBy, RateCounts, RatePeriod};
-use citybrain_shared::{LogId, Selector};
+use citybrain_shared::view::{GroupBy, RateCounts, RatePeriod};
+use citybrain_shared::{LogId, Pos, Selector};
 use proptest::prelude::*;
 
 const CATEGORIES: &str = r#"
@@ -104,7 +107,7 @@ fn the_whole_way_has_its_order_and_a_refusal_names_what_is_allowed() {
     let mut d = Desk::new("L");
     let refusal = d.try_act(Verb::Start, &by("h", Role::Worker)).unwrap_err();
     assert_eq!(refusal.error, "not-now");
-    assert_eq!(refusal.hint, "it takes accept, reject, contact, escalate, withdraw, merge, comment, exclude");
+    assert_eq!(refusal.hint, "it takes accept, reject, contact, escalate, withdraw, merge, comment, forget, exclude");
     d.until_resolved();
     assert_eq!(d.error(Verb::Close, by("boss", Role::Supervisor)), "not-now");
     d.act(Verb::Verify, Ask { passed: Some(true), ..by("boss", Role::Supervisor) });
@@ -244,6 +247,7 @@ struct World {
     now: i64,
     /// After a restore there are two for a while; nothing below the restored node's own word can help.
     restored: bool,
+    has_registry: bool,
 }
 
 const NODES: [&str; 5] = ["c", "c/s", "c/s/a", "c/s/b", "c/s/a/n"];
@@ -252,12 +256,33 @@ impl World {
     fn new() -> World {
         let place = |a: &str| Place { cases: node(a), log: Vec::new(), pos: 0, crossed: Vec::new() };
         let places = NODES.iter().map(|a| ((*a).to_owned(), place(a))).collect();
-        World { places, lines: BTreeMap::new(), now: START, restored: false }
+        World { places, lines: BTreeMap::new(), now: START, restored: false, has_registry: false }
+    }
+
+    /// With a registry, if the world has one: every node has heard of those below it.
+    fn state(&self, at: &str) -> State {
+        let mut state = State::default();
+        if self.has_registry {
+            for (i, node) in NODES.iter().map(|n| a(n)).filter(|n| a(at).covers(n)).enumerate() {
+                let known = Known {
+                    ordinal: i as u32,
+                    name: String::new(),
+                    tier: node.tier(),
+                    code: None,
+                    labels: citybrain_shared::selector::Labels::new(),
+                    inc: citybrain_shared::Inc(1),
+                    version: String::new(),
+                    last_heard_us: 0,
+                };
+                state.registry.insert(node, known);
+            }
+        }
+        state
     }
 
     /// Commits a group at a node: what was decided, what follows from it, and then the timers.
     fn commit(&mut self, at: &str, drafts: Vec<Draft>, origin: Option<&str>) {
-        let state = State::default();
+        let state = self.state(at);
         let mut group: Vec<(Option<String>, Draft)> =
             drafts.into_iter().map(|d| (origin.map(str::to_owned), d)).collect();
         let mut from = 0;
@@ -291,7 +316,8 @@ impl World {
             Direction::Down => me.child_towards(&Selector::parse(h.target).unwrap().root),
             Direction::Local => None,
         };
-        let Some(next) = next else { return };
+        // Downward to somebody who never was: it lies in the log and goes nowhere.
+        let Some(next) = next.filter(|n| self.places.contains_key(n.as_str())) else { return };
         self.lines.entry((at.to_owned(), next.to_string())).or_default().push(Flying { origin, draft });
     }
 
@@ -368,6 +394,8 @@ impl World {
         let old: Vec<&Held> = place.cases.iter().collect();
         assert_eq!(from_rows.iter().collect::<Vec<_>>(), old);
         assert_eq!(from_rows.due, place.cases.due);
+        assert_eq!((&from_rows.open, &from_rows.changed), (&place.cases.open, &place.cases.changed));
+        assert_eq!((&from_rows.over, &from_rows.given), (&place.cases.over, &place.cases.given));
         assert_eq!(from_rows.buttons, place.cases.buttons);
         assert_eq!(from_rows.inbox.len(), place.cases.inbox.len());
         place.cases = from_rows;
@@ -471,9 +499,41 @@ fn play(world: &mut World, moves: &[Move]) {
 
 fn rates_of(cases: &Cases, under: Option<&str>) -> (Vec<view::RateRow>, RateCounts) {
     let question =
-        Question { by: RateBy::Node, period: RatePeriod::Day, of: None, under: under.map(a), category: None };
-    let (rows, total) = cases.rates(&question, view::time_of(START));
+        Question { by: GroupBy::Node, period: RatePeriod::Day, of: None, under: under.map(a), category: None };
+    let mut counting = rates::Counting::new(question);
+    cases.iter().for_each(|h| counting.add(cases, &h.case, &|_| None, view::time_of(START)));
+    let (rows, total) = counting.done(&cases.settings);
     (rows, total.counts)
+}
+
+fn stats_of(cases: &Cases, by: GroupBy, now: DateTime<Utc>) -> (Vec<view::StatsRow>, view::StatsRow) {
+    let mut counting = supervision::Counting::new(by, Scope::default());
+    cases.iter().for_each(|h| counting.add(cases, &h.case, &district, now));
+    counting.done()
+}
+
+fn district(of: &Address) -> Option<String> {
+    a("c/s/a").covers(of).then(|| "温江区".into())
+}
+
+fn counts(r: &view::StatsRow) -> [u64; 11] {
+    [
+        r.cases,
+        r.open,
+        r.closed,
+        r.rejected,
+        r.withdrawn,
+        r.overdue,
+        r.with_limit,
+        r.in_time,
+        r.late,
+        r.returned,
+        r.reopened,
+    ]
+}
+
+fn plus(a: [u64; 11], b: [u64; 11]) -> [u64; 11] {
+    std::array::from_fn(|i| a[i] + b[i])
 }
 
 proptest! {
@@ -530,6 +590,18 @@ proptest! {
             prop_assert_eq!(&sum, &whole, "at {}", n);
             let by_row = rows.iter().fold(RateCounts::default(), |mut s, r| { add(&mut s, &r.counts); s });
             prop_assert_eq!(&by_row, &whole);
+            // However it is cut, the pieces are the whole; and each child says of itself what is said of it.
+            let now = view::time_of(world.now);
+            for by in [GroupBy::Child, GroupBy::District, GroupBy::Channel, GroupBy::Governance, GroupBy::Status] {
+                let (rows, all) = stats_of(cases, by, now);
+                let sum = rows.iter().map(counts).fold([0; 11], plus);
+                prop_assert_eq!(sum, counts(&all), "{:?} at {}", by, n);
+                for row in rows.iter().filter(|r| by == GroupBy::Child && r.key != n) {
+                    let own = stats_of(&world.places[row.key.as_str()].cases, by, now).1;
+                    prop_assert_eq!(counts(row), counts(&own), "{} of {}", &row.key, n);
+                    prop_assert_eq!(row.took, own.took);
+                }
+            }
         }
     }
 }
@@ -747,4 +819,197 @@ fn nobody_speaks_for_another_node() {
     assert_eq!(world.places["c/s"].cases.iter().count(), 0);
     world.arrive("c/s", Flying { origin: "c/s/a".into(), draft: forged });
     assert_eq!(world.places["c/s"].cases.iter().count(), 1);
+}
+
+fn told(id: &str, status: Status, updated_h: i64, closed_h: Option<i64>) -> CaseAccount {
+    let at = |h: i64| view::time_of(START + h * 3_600_000_000);
+    CaseAccount {
+        source: "/old".into(),
+        id: id.into(),
+        category: "bulky".into(),
+        category_name: "Bulky Items".into(),
+        title: String::new(),
+        description: String::new(),
+        department: "BOS".into(),
+        channel: "Call".into(),
+        governance: None,
+        place: None,
+        status,
+        reason: None,
+        opened: at(0),
+        due: Some(at(48)),
+        updated: at(updated_h),
+        closed: closed_h.map(at),
+        solved: None,
+        satisfied: None,
+    }
+}
+
+#[test]
+fn what_another_system_tells_is_taken_once_and_in_its_own_time() {
+    let mut world = World::new();
+    let at = "c/s/a";
+    let import = |world: &mut World, told: &[CaseAccount]| {
+        let (became, drafts) = world.places[at].cases.import(told, "op", world.now);
+        world.commit(at, drafts, None);
+        world.settle();
+        became
+    };
+    // Long after it was due there.
+    world.now += 30 * 86_400_000_000;
+    let life = [told("1", Status::Dispatched, 0, None), told("1", Status::Closed, 72, Some(72))];
+    let became = import(&mut world, &life);
+    assert_eq!((became.opened, became.changed, became.known), (1, 1, 0));
+    let became = import(&mut world, &life);
+    assert_eq!((became.opened, became.changed, became.known), (0, 0, 2));
+    let held = world.places["c"].cases.iter().next().unwrap();
+    assert_eq!((held.history.len(), held.case.took().unwrap().num_hours()), (2, 72));
+    assert_eq!((held.case.escalations, held.case.title.as_str()), (0, "Bulky Items"));
+    let total = |world: &World, at: &str| {
+        let now = view::time_of(world.now);
+        stats_of(&world.places[at].cases, GroupBy::All, now).1
+    };
+    assert_eq!((total(&world, "c").late, total(&world, "c").in_time), (1, 0));
+
+    // One that is open and late was missed there: nobody is called here. Once it is dealt with here, it
+    // is no longer that system's.
+    let became = import(&mut world, &[told("2", Status::Dispatched, 0, None)]);
+    assert_eq!((became.opened, total(&world, at).overdue), (1, 1));
+    let id = world.places[at].cases.iter().find(|h| h.case.status.is_open()).unwrap().case.id.clone();
+    assert!(world.ask(at, &id, Verb::Start, &by("h", Role::Worker), "w"));
+    let became = import(&mut world, &[told("2", Status::Closed, 90, Some(90))]);
+    assert_eq!(became.refused[0].error, "not-theirs");
+    let became = import(&mut world, &[told("", Status::Closed, 90, None), told("3", Status::Closed, 1, None)]);
+    assert_eq!((became.refused.len(), became.refused[1].error.as_str()), (2, "bad-account"));
+}
+
+#[test]
+fn a_key_is_the_same_one_behind_midnight() {
+    let mut world = World::new();
+    let now = world.now;
+    let id = world.places["c/s"].cases.keyed("/c/s/cases", "k", view::time_of(now)).unwrap_err();
+    let (_, drafts) = world.places["c/s"].cases.open(opening(&id, "L"), Contact::default(), now);
+    world.commit("c/s", drafts, None);
+    let keyed = |us: i64| world.places["c/s"].cases.keyed("/c/s/cases", "k", view::time_of(us));
+    assert_eq!(keyed(now + 20 * 3_600_000_000), Ok(id.clone()));
+    assert!(keyed(now + 48 * 3_600_000_000).is_err());
+}
+
+#[test]
+fn the_same_report_again_is_a_hot_spot_and_the_same_number_a_repeat_caller() {
+    let mut world = World::new();
+    let spot = |lat: f64| citybrain_shared::case::Place { text: "三号门".into(), lat: Some(lat), lon: Some(103.83) };
+    for (i, (lat, phone)) in
+        [(30.6901, "139 0000"), (30.6903, "1390000"), (30.6905, "138"), (30.75, "1390000")].iter().enumerate()
+    {
+        let new = Opening { place: Some(spot(*lat)), has_contact: true, ..opening(&format!("20261120-{i}"), "L") };
+        let contact = Contact { name: "王大妈".into(), phone: (*phone).into(), ..Contact::default() };
+        let (_, drafts) = world.places["c/s/a/n"].cases.open(new, contact, START);
+        world.commit("c/s/a/n", drafts, None);
+    }
+    world.settle();
+    let spots = world.places["c"].cases.hot_spots(&Scope::default(), 2);
+    assert_eq!((spots.len(), spots[0].cases, spots[0].category_name.as_str()), (1, 3, "路灯"));
+    let callers = |at: &str, shown: bool| world.places[at].cases.repeat_callers(&Scope::default(), 2, shown);
+    assert_eq!(callers("c/s/a/n", true)[0].contact.as_ref().unwrap().name, "王大妈");
+    assert_eq!((callers("c/s/a/n", false)[0].cases, &callers("c/s/a/n", false)[0].contact), (3, &None));
+    assert!(callers("c", true).is_empty(), "the city keeps no numbers");
+}
+
+#[test]
+fn a_case_sent_to_a_node_that_never_was_comes_back_with_the_reason() {
+    let mut world = World { has_registry: true, ..World::new() };
+    let (case, drafts) = world.places["c/s/a"].cases.open(opening("20261120-0", "G"), Contact::default(), START);
+    world.commit("c/s/a", drafts, None);
+    assert!(world.ask("c/s/a", &case.id, Verb::Accept, &by("w", Role::Worker), "1"));
+    let to = |node: &str| Ask { to: Some(a(node)), ..by("w", Role::Worker) };
+    for (i, nowhere) in ["c/s/x", "c/t/x", "c/s/a/never"].iter().enumerate() {
+        assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to(nowhere), &format!("d{i}")), "{nowhere}");
+        world.settle();
+        let held = world.places["c/s/a"].cases.get(&case.id).unwrap();
+        assert!(world.places["c/s/a"].cases.may_step(&case.id), "{nowhere}: {:?}", held.case.handing_to);
+        let last = held.history.last().unwrap();
+        assert_eq!((last.step.as_str(), last.to.as_deref()), ("came-back", Some(*nowhere)));
+        assert!(last.text.ends_with(&format!("knows no node {nowhere}")), "{}", last.text);
+        assert!(held.case.dispatched_by.is_empty());
+    }
+    // The letter again: it is not sent on now that there is such a node, because its owner steps.
+    let again: Vec<Flying> = world.places["c/s"].crossed.iter().map(|(_, f)| f.clone()).collect();
+    world.has_registry = false;
+    for flying in again {
+        world.arrive("c/s", flying);
+    }
+    world.settle();
+    assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to("c/s/b"), "good"));
+    world.settle();
+    assert!(world.places["c/s/b"].cases.may_step(&case.id));
+}
+
+#[test]
+fn what_is_forgotten_is_forgotten_by_everybody_who_had_it() {
+    let mut world = World::new();
+    let contact = Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
+    let new = Opening { has_contact: true, ..opening("20261120-0", "L") };
+    let (case, drafts) = world.places["c/s/a/n"].cases.open(new, contact, START);
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    let mut at = "c/s/a/n";
+    for (i, to) in ["c/s/a", "c/s/b"].iter().enumerate() {
+        if i == 0 {
+            assert!(world.ask(at, &case.id, Verb::Accept, &by("w", Role::Worker), "acc"));
+        }
+        let ask = Ask { to: Some(a(to)), ..by("w", Role::Worker) };
+        assert!(world.ask(at, &case.id, Verb::Dispatch, &ask, &format!("d{i}")));
+        world.settle();
+        at = to;
+    }
+    let has = |world: &World, n: &str| world.places[n].cases.get(&case.id).is_some_and(|h| h.contact.is_some());
+    assert!(["c/s/a/n", "c/s/a", "c/s/b"].iter().all(|n| has(&world, n)), "it went with the case");
+    // Asked for at the city, which holds a copy only.
+    assert!(world.ask("c", &case.id, Verb::Forget, &by("boss", Role::Supervisor), "f"));
+    world.settle();
+    for n in NODES {
+        assert!(!has(&world, n), "{n} still knows whom to call");
+        world.restart(n);
+        assert!(!has(&world, n), "{n} knows it again after a restart");
+    }
+    assert!(world.places["c/s/b"].cases.get(&case.id).unwrap().history.len() >= 6, "the history is whole");
+    assert!(!world.ask("c/s/b", &case.id, Verb::Forget, &by("boss", Role::Supervisor), "f2"), "once is enough");
+}
+
+#[test]
+fn categories_of_the_nodes_above_count_where_nothing_nearer_does() {
+    let mut below = node("c/s/a");
+    let say = |at: &mut Cases, from: &str, categories: &str| {
+        let text = format!("[node]\naddress = \"{from}\"\ndata = \"d\"\n{categories}");
+        let config = parse(&text, &Variables::new()).config.unwrap();
+        let data = serde_json::json!({"node": from, "categories": config.category});
+        let pen = Pen { me: &a(from), now: view::time_of(START) };
+        let way = (Direction::Down, citybrain_shared::Tier::Neighbourhood);
+        let draft = pen.event(
+            crate::brain::services::CATALOGUE,
+            "1",
+            from,
+            citybrain_shared::Lane::Routine,
+            way,
+            &format!("{from}/**"),
+            serde_json::json!({}),
+            data,
+        );
+        with_origin(&draft, Some(from), |h, p| at.apply(Pos(1), h, p));
+    };
+    say(
+        &mut below,
+        "c",
+        "[[category]]\ncode = \"G\"\nname = \"别的\"\n[[category]]\ncode = \"W\"\nname = \"水\"\nsolution = \"2h\"\n",
+    );
+    say(&mut below, "c/s", "[[category]]\ncode = \"W2\"\nname = \"水\"\n");
+    let known: Vec<(String, String)> = below.categories().iter().map(|c| (c.code.clone(), c.name.clone())).collect();
+    let known: Vec<(&str, &str)> = known.iter().map(|(c, n)| (c.as_str(), n.as_str())).collect();
+    assert_eq!(known, [("G", "垃圾"), ("L", "路灯"), ("W2", "水")], "the nearest meaning of a word is the one");
+    let mut again = node("c/s/a");
+    for (key, value) in below.take_rows() {
+        again.load_row(&key, &value.unwrap()).unwrap();
+    }
+    assert_eq!(again.categories(), below.categories());
 }

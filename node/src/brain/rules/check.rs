@@ -1,6 +1,7 @@
 //! What is wrong with rules before they run: expressions, names, dependencies, circles.
 
 use super::rule::Set;
+use citybrain_shared::case;
 use citybrain_shared::config::rules::{Action, Duration, Rule, Severity};
 use citybrain_shared::config::{Config, Places, Problem, closest};
 use citybrain_shared::{Selector, Tier};
@@ -234,8 +235,8 @@ impl Look<'_> {
             from.then.iter().any(|a| {
                 let kind = match a {
                     Action::Emit(x) => x.kind.as_str(),
-                    Action::Case(x) if x.kind == "sos" => "city.sos",
-                    Action::Case(_) => "city.appeal",
+                    Action::Case(x) if x.kind == "sos" => case::SOS,
+                    Action::Case(_) => case::APPEAL,
                     Action::Raise(_) => super::alarms::RAISED,
                     Action::Clear(_) => super::alarms::CLEARED,
                     Action::Command(x) => x.kind.as_deref().unwrap_or("city.command"),

@@ -13,19 +13,23 @@ use serde_json::Value as Json;
 
 const UNREAD_MAX: usize = 100;
 
-/// Runs the config's rules over lines of CloudEvents JSON, or of what `citybrain events --json` gives.
-pub fn rehearse(config: &Config, lines: impl Iterator<Item = String>) -> RulesTested {
+/// Runs the config's rules over lines of CloudEvents JSON, or of what `citybrain events --json` gives;
+/// each with its number in the file. One that could not even be read says why.
+pub fn rehearse(config: &Config, lines: impl Iterator<Item = (u64, Result<String, String>)>) -> RulesTested {
     let mut stage = Stage { rules: Rules::new(config), state: State::default(), pos: Pos::ZERO, fired: Vec::new() };
     let (mut events, mut unread, mut clock) = (0, Vec::new(), i64::MIN);
-    for (i, line) in lines.enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-        match read(&line) {
+    for (number, line) in lines {
+        if line.as_ref().is_ok_and(|l| l.trim().is_empty()) {
+            continue;
+        }
+        match line.and_then(|l| read(&l)) {
             Ok(event) => {
                 clock = clock.max(event.at_us);
                 stage.until(clock);
                 stage.event(&event, clock);
                 events += 1;
             }
-            Err(why) if unread.len() < UNREAD_MAX => unread.push(format!("line {}: {why}", i + 1)),
+            Err(why) if unread.len() < UNREAD_MAX => unread.push(format!("line {number}: {why}")),
             Err(_) => {}
         }
     }

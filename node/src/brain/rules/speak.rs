@@ -12,6 +12,7 @@ use super::rule::{Action, Rule, severity};
 use super::template::Template;
 use super::window::Summary;
 use citybrain_hub::state::State;
+use citybrain_shared::case;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, Alarm, Firing};
@@ -340,7 +341,7 @@ impl<'a> Speaker<'a> {
             Action::Case { kind, category, title, data } => {
                 let urgent = kind == "sos";
                 let (event_type, category) =
-                    (if urgent { "city.sos" } else { "city.appeal" }, category.text(facts, window));
+                    (if urgent { case::SOS } else { case::APPEAL }, category.text(facts, window));
                 let mut body: Map<String, Json> =
                     data.iter().map(|(name, t)| (name.clone(), t.fill(facts, window))).collect();
                 body.insert("kind".into(), kind.clone().into());

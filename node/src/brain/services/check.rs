@@ -178,12 +178,9 @@ fn positions(value: &Value, depth: usize, is_polygon: bool) -> Result<(), String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use citybrain_shared::config::{Variables, parse};
 
     fn found(text: &str) -> Vec<String> {
-        let parsed = parse(&format!("[node]\naddress = \"c\"\ndata = \"d\"\n{text}"), &Variables::new());
-        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
-        problems(&parsed.config.unwrap(), &parsed.places).into_iter().map(|p| p.message).collect()
+        crate::brain::found(problems, text)
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! | [`request`] | a request, checked, as a case that opens |
 //! | [`check`] | what is wrong with `[[service]]` and `[[scene]]` before a start |
 //!
-//! **Format.** `city.brain.service.catalogue`: what one node's config offers, sent down to all below
+//! **Format.** `city.brain.service.catalogue`: what one node's config offers, and its categories, sent down to all below
 //! it whenever it has changed. `city.brain.service.wanted`: a node that is new asks its parent, which
 //! answers with its own catalogue and those that it has inherited. The newest catalogue of each
 //! ancestor is kept.
@@ -25,6 +25,7 @@ use crate::brain::cases::letter::{Pen, data};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
 use citybrain_shared::config::Config;
+use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::closest;
 use citybrain_shared::config::services::{Scene, Service};
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
@@ -35,7 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub const PREFIX: &str = "city.brain.service.";
-const CATALOGUE: &str = "city.brain.service.catalogue";
+pub const CATALOGUE: &str = "city.brain.service.catalogue";
 const WANTED: &str = "city.brain.service.wanted";
 
 /// `data` of a catalogue.
@@ -46,11 +47,14 @@ pub struct Catalogue {
     pub services: Vec<Service>,
     #[serde(default)]
     pub scenes: Vec<Scene>,
+    /// What cases are about, for [`super::cases`].
+    #[serde(default)]
+    pub categories: Vec<Category>,
 }
 
 impl Catalogue {
     fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.scenes.is_empty()
+        self.services.is_empty() && self.scenes.is_empty() && self.categories.is_empty()
     }
 }
 
@@ -67,7 +71,12 @@ pub struct Services {
 impl Services {
     pub fn new(config: &Config) -> Services {
         let me = config.node.address.clone();
-        let own = Catalogue { node: me.clone(), services: config.service.clone(), scenes: config.scene.clone() };
+        let own = Catalogue {
+            node: me.clone(),
+            services: config.service.clone(),
+            scenes: config.scene.clone(),
+            categories: config.category.clone(),
+        };
         Services { me, own, known: BTreeMap::new(), asked: false, dirty: BTreeSet::new() }
     }
 

@@ -380,11 +380,12 @@ impl Client {
         put_text(&id, &mut body);
         client.send(0x10, &body).await?;
         let answer = client.packet().await?;
-        if answer != [0x20, 2, 0, 0] {
+        // Its session may be there already.
+        if answer.len() != 4 || answer[0] != 0x20 || answer[3] != 0 {
             miette::bail!("CONNECT was answered by {answer:x?}");
         }
         // Thousands of them are idle.
-        client.input = Vec::new();
+        client.input.shrink_to_fit();
         Ok(client)
     }
 

@@ -45,7 +45,7 @@ pub fn cases(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     )
 }
 
-fn named(c: &Case) -> &str {
+pub(super) fn named(c: &Case) -> &str {
     match (c.category_name.as_str(), c.category.as_str()) {
         ("", "") => "-",
         ("", code) => code,
@@ -75,6 +75,10 @@ pub fn case(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<
     line(out, "what", format!("{} {}{of}, by {}", c.kind, named(c), c.channel))?;
     if !c.description.is_empty() {
         line(out, "described", cut(&c.description, 200))?;
+    }
+    if let Some(i) = &c.imported {
+        let here = if c.version > i.version { "; dealt with here since then" } else { "" };
+        line(out, "from", format!("{} of {}, as of {}{here}", i.id, i.source, view::rfc3339(i.updated)))?;
     }
     if let Some(p) = &c.place {
         let at = match (p.lat, p.lon) {
@@ -233,6 +237,42 @@ pub fn rates(v: &view::Rates, s: &Screen, out: &mut dyn Write) -> io::Result<()>
         t.merged,
         t.unanswered
     )
+}
+
+/// What came of a file of another system's cases.
+pub fn brought(v: &view::CasesBrought, out: &mut dyn Write) -> io::Result<()> {
+    let skipped: u64 = v.skipped.values().sum();
+    writeln!(
+        out,
+        "{} rows: {} cases, {} skipped; nodes that got some: {}; {:.1} s",
+        grouped(v.rows),
+        grouped(v.cases),
+        grouped(skipped),
+        v.nodes.len(),
+        v.wall_s
+    )?;
+    writeln!(
+        out,
+        "accounts told: {}; new cases {}, changed {}, nothing new {}, refused {}",
+        grouped(v.accounts),
+        grouped(v.opened),
+        grouped(v.changed),
+        grouped(v.known),
+        grouped(v.refused)
+    )?;
+    for (label, n) in &v.skipped {
+        writeln!(out, "  skipped: {} {}", grouped(*n), clean(label))?;
+    }
+    for s in &v.first_skipped {
+        writeln!(out, "    line {}: {}", s.line, clean(&s.reason))?;
+    }
+    for r in &v.first_refused {
+        writeln!(out, "  refused: {}: {}", clean(&r.id), clean(&r.detail))?;
+    }
+    for (node, n) in &v.nodes {
+        writeln!(out, "{:>9}  {node}", grouped(*n))?;
+    }
+    Ok(())
 }
 
 /// One line a case, for a spreadsheet.

@@ -198,7 +198,22 @@ pub fn audit(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     }
     add("all".into(), &v.totals);
     print(&table, out)?;
+    if v.down.sent > 0 {
+        audit_down(v, s, out)?;
+    }
     for l in &v.links {
+        for m in &l.down_missing {
+            writeln!(
+                out,
+                "missing at {}: {} {} for {}, position {} at {}",
+                l.child,
+                clean(&m.event_type),
+                clean(&m.id),
+                clean(&m.target),
+                grouped(m.pos.0),
+                l.parent
+            )?;
+        }
         for g in &l.gaps {
             let numbers = if g.first == g.last {
                 format!("number {}", g.first)
@@ -227,10 +242,28 @@ pub fn audit(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()>
         (true, n) => format!("what could be asked adds up; {n} nodes could not"),
         (false, _) => format!(
             "it does not add up: {} records are missing and nobody accounts for them",
-            grouped(v.totals.missing)
+            grouped(v.totals.missing + v.down.missing)
         ),
     };
     writeln!(out, "{verdict}")
+}
+
+/// What goes down, for the links on which anything does.
+fn audit_down(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let head = ["DIRECTIVES", "SENT", "HELD", "WAITING", "PARKED", "REFUSED", "LOST", "NOT KEPT", "MISSING"];
+    let mut table = s.table(&head);
+    let mut add = |name: String, d: &view::DownSums| {
+        let mut row = vec![Cell::new(name)];
+        row.extend([d.sent, d.held, d.waiting, d.parked, d.refused, d.lost, d.not_kept].map(|n| right(grouped(n))));
+        let missing = s.mark(&grouped(d.missing), d.missing > 0, Color::Red);
+        row.push(missing.set_alignment(comfy_table::CellAlignment::Right));
+        table.add_row(row);
+    };
+    for l in v.links.iter().filter(|l| l.down.sent > 0) {
+        add(format!("{} → {}", l.parent, l.child), &l.down);
+    }
+    add("all".into(), &v.down);
+    print(&table, out)
 }
 
 /// 1 something is missing; 3 somebody could not be asked.
@@ -240,6 +273,39 @@ pub fn audit_code(v: &view::Audit) -> u8 {
         (true, false) => NOBODY,
         (true, true) => 0,
     }
+}
+
+pub fn counts(v: &view::Counts, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.rows.is_empty() {
+        return writeln!(out, "no events that fit between positions {} and {}", v.after_pos.next(), v.upto_pos);
+    }
+    let by = match v.by {
+        view::CountBy::Source => "SOURCE",
+        view::CountBy::Type => "TYPE",
+        view::CountBy::Origin => "ORIGIN",
+        view::CountBy::Priority => "PRIORITY",
+    };
+    let mut table = s.table(&[by, "EVENTS", "PER SECOND", "SHARE", "BYTES", "LAST AT"]);
+    for row in &v.rows {
+        table.add_row(vec![
+            Cell::new(clean(or_dash(&row.name))),
+            right(grouped(row.events)),
+            right(format!("{:.1}", row.per_s)),
+            right(format!("{:.0} %", row.share * 100.0)),
+            right(grouped(row.bytes)),
+            right(grouped(row.last_pos.0)),
+        ]);
+    }
+    print(&table, out)?;
+    let names = if v.names_cut { format!("more than {}", grouped(v.names)) } else { grouped(v.names) };
+    writeln!(
+        out,
+        "{} events of {names} in {:.1} s, positions {} to {}",
+        grouped(v.events),
+        v.span_ms as f64 / 1e3,
+        grouped(v.after_pos.next().0),
+        grouped(v.upto_pos.0)
+    )
 }
 
 pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {

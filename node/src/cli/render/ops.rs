@@ -16,6 +16,9 @@ pub enum Ops {
     Doctor(Answer<view::Doctor>),
     Tokens(Answer<view::Tokens>),
     Contexts(Answer<view::Contexts>),
+    Enrolments(Answer<view::Enrolments>),
+    Enrolled(Answer<view::Enrolled>),
+    LogReplayed(Answer<view::LogReplayed>),
     Presets(Answer<view::Presets>),
     Preset(Answer<view::PresetShown>),
     Tried(Answer<view::Tried>),
@@ -43,6 +46,12 @@ impl Screen {
             Ops::ConfigDiff(a) => self.answer(&a, out, diff).map(|()| u8::from(!a.body.differences.is_empty())),
             Ops::Tokens(a) => self.answer(&a, out, tokens).map(|()| u8::from(!a.body.unreadable.is_empty())),
             Ops::Contexts(a) => self.answer(&a, out, contexts).map(|()| 0),
+            Ops::Enrolments(a) => self.answer(&a, out, enrolments).map(|()| 0),
+            Ops::LogReplayed(a) => {
+                self.answer(&a, out, |v, _, out| out.write_all(replayed(v).as_bytes()))?;
+                Ok(u8::from(a.body.refused + a.body.withheld + a.body.damaged > 0))
+            }
+            Ops::Enrolled(a) => self.answer(&a, out, enrolled).map(|()| 0),
             Ops::Presets(a) => self.answer(&a, out, presets).map(|()| 0),
             Ops::Preset(a) => self.answer(&a, out, preset).map(|()| 0),
             Ops::Tried(a) => self.answer(&a, out, tried).map(|()| u8::from(a.body.outcome != "event")),
@@ -65,11 +74,67 @@ fn tokens(v: &view::Tokens, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     v.unreadable.iter().try_for_each(|line| writeln!(out, "{}: it opens nothing", clean(line)))
 }
 
+fn enrolments(v: &view::Enrolments, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.waiting.is_empty() {
+        let why = if v.is_manual {
+            ""
+        } else {
+            ": link.enrol is \"auto\" here, and everybody with the right account is let in"
+        };
+        return writeln!(out, "nobody waits{why}");
+    }
+    let mut table = s.table(&["CHILD", "NAME", "INCARNATION", "BEFORE", "WORD"]);
+    for w in &v.waiting {
+        let short = |inc: &str| inc.get(..8).unwrap_or(inc).to_owned();
+        let before = w.before.as_deref().map_or_else(|| "first time".into(), short);
+        table.add_row(vec![
+            Cell::new(clean(w.address.as_str())),
+            Cell::new(clean(&w.name)),
+            Cell::new(clean(&short(&w.incarnation))),
+            Cell::new(clean(&before)),
+            s.mark(if w.is_refused { "refused" } else { "none yet" }, true, Color::Yellow),
+        ]);
+    }
+    print(&table, out)?;
+    writeln!(out, "`citybrain enrol approve CHILD` lets one in, `citybrain enrol refuse CHILD` says no")
+}
+
+/// In lines, for whichever stream has room.
+pub fn replayed(v: &view::LogReplayed) -> String {
+    let mut text = format!(
+        "{} events sent to {} and acknowledged, up to position {}, in {:.1} s\n",
+        grouped(v.acknowledged),
+        clean(&v.to),
+        grouped(v.upto_pos.0),
+        v.wall_ms as f64 / 1e3
+    );
+    for (count, what) in [
+        (v.withheld, "events were not sent: this token may not see whom they name (a worker's or operator's may)"),
+        (v.refused, "events were refused"),
+        (v.damaged, "records of the log are lost: `citybrain store verify DIR` says where"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!("{} {what}\n", grouped(count)));
+        }
+    }
+    let refused = v.first_refused.iter().map(|r| format!("  position {}: {}\n", grouped(r.pos.0), clean(&r.reason)));
+    text.extend(refused);
+    text
+}
+
+fn enrolled(v: &view::Enrolled, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let word = if v.is_admitted { "is let in when it asks again, within seconds" } else { "stays outside" };
+    v.children.iter().try_for_each(|c| {
+        let short = c.incarnation.get(..8).unwrap_or(&c.incarnation);
+        writeln!(out, "{} (incarnation {}) {word}", clean(c.address.as_str()), clean(short))
+    })
+}
+
 fn contexts(v: &view::Contexts, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.contexts.is_empty() {
         return writeln!(out, "no contexts: `citybrain context add NAME URL` makes one");
     }
-    let mut table = s.table(&["", "NAME", "URL", "TOKEN"]);
+    let mut table = s.table(&["", "NAME", "URL", "TOKEN", "CA"]);
     for c in &v.contexts {
         let token = c.token_file.as_deref().unwrap_or("-");
         let mark = if c.used { "*" } else { "" };
@@ -78,6 +143,7 @@ fn contexts(v: &view::Contexts, s: &Screen, out: &mut dyn Write) -> io::Result<(
             Cell::new(clean(&c.name)),
             Cell::new(clean(&c.url)),
             Cell::new(clean(token)),
+            Cell::new(clean(c.ca_file.as_deref().unwrap_or("-"))),
         ]);
     }
     print(&table, out)

@@ -1,0 +1,348 @@
+//! What the state adds up to, on disk: its rows in sled ([`table`]), and snapshots of them
+//! ([`snapshot`]).
+//!
+//! # Constraints
+//! - The state is a fold over the log, so nothing here is the only copy of anything, as long as the
+//!   log reaches back to the older snapshot ([`Store::trim_floor`]).
+//! - What [`Store::write`] returned for is on disk, rows and position together.
+//! - sled panics on most damage and silently goes back to an older flush on some. So it is opened
+//!   in a thread of its own, all rows are read and checked against a count and a sum, and its
+//!   position against the newest snapshot's. If anything is wrong the folder is moved aside and
+//!   made anew from a snapshot, and [`Opened::rebuilt`] says why.
+//! - sled's `flush` is no fsync, and it never syncs the files that it makes of values above a
+//!   quarter of its segment. So its file is synced here, and rows are cut into pieces.
+//!
+//! In the node's data folder: `state/` (sled), `snapshots/POSITION.snap` (the newest two), and at
+//! most one `state.damaged-N/`.
+
+mod snapshot;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use citybrain_shared::Pos;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use table::{Fault, Table};
+
+/// A key, and its value; `None` removes it.
+pub type Row = (Vec<u8>, Option<Vec<u8>>);
+/// Keys and values, ascending by key.
+pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+const SNAPSHOTS_KEPT: usize = 2;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot use `{path}`")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{path}` is in use by another process")]
+    Locked { path: PathBuf },
+    /// The store is to be closed and opened again.
+    #[error("the state's store has failed: {reason}")]
+    Failed { reason: String },
+    #[error("`{path}` is not a good snapshot: {reason}")]
+    Snapshot { path: PathBuf, reason: String },
+}
+
+impl Error {
+    /// The disk is full: giving up the log's ballast may help.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        match fault {
+            Fault::Error(error) => error,
+            Fault::Damaged(reason) => Error::Failed { reason },
+        }
+    }
+}
+
+/// What was in the store.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    pub rows: Rows,
+    /// The newest position that is in the rows; the log must be applied from here on.
+    pub upto: Pos,
+    /// Why sled's folder was made anew, a sentence; the old one is kept as `state.damaged-N`.
+    pub rebuilt: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub pos: Pos,
+    pub rows: u64,
+    pub bytes: u64,
+    /// The log may be trimmed up to here: the older snapshot's position, zero without one.
+    pub trim_to: Pos,
+}
+
+/// The state's rows on disk. Owned by the engine's thread.
+pub struct Store {
+    dir: PathBuf,
+    table: Table,
+}
+
+impl Store {
+    /// Opens the store in a node's data folder, or begins one. `cache_bytes`: sled's cache.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Locked`]. Damage is no error: the store is rebuilt from the newest
+    /// good snapshot, without one it is empty, at position zero.
+    pub fn open(dir: &Path, cache_bytes: u64) -> Result<(Store, Opened), Error> {
+        let (state, snapshots) = (dir.join("state"), dir.join("snapshots"));
+        let io = |source| Error::Io { path: dir.to_owned(), source };
+        // Made once sled's folder is there: if it is there alone, sled's folder has gone.
+        let known = snapshots.exists();
+        let existed = state.join("db").exists();
+        let newest = snapshot::list(&snapshots).first().map_or(Pos::ZERO, |(pos, _)| *pos);
+        let good = |upto: Pos| upto >= newest || snapshot::newest_good(&snapshots).is_none_or(|(pos, _)| upto >= pos);
+
+        let reason = if existed || !known {
+            match Table::open(&state, cache_bytes) {
+                Ok((table, _)) if !good(table.upto()) => {
+                    format!("it ends at {}, before the newest good snapshot", table.upto())
+                }
+                Ok((table, rows)) => {
+                    if !existed || !known {
+                        sync_files(&state)?;
+                        fs::create_dir_all(&snapshots).map_err(io)?;
+                        sync(dir)?;
+                    }
+                    let opened = Opened { rows, upto: table.upto(), rebuilt: None };
+                    return Ok((Store { dir: dir.to_owned(), table }, opened));
+                }
+                Err(Fault::Error(error)) => return Err(error),
+                Err(Fault::Damaged(reason)) => reason,
+            }
+        } else {
+            "its folder was gone".to_owned()
+        };
+
+        if state.exists() {
+            move_aside(dir)?;
+        }
+        let (table, _) = Table::open(&state, cache_bytes).map_err(Error::from)?;
+        let mut store = Store { dir: dir.to_owned(), table };
+        let (upto, rows) = snapshot::newest_good(&snapshots).unwrap_or_default();
+        store.write(rows.iter().map(|(k, v)| (k.clone(), Some(v.clone()))).collect(), upto)?;
+        sync_files(&state)?;
+        fs::create_dir_all(&snapshots).map_err(io)?;
+        sync(dir)?;
+        let rebuilt = match upto {
+            Pos::ZERO => format!("The state was made anew, empty, without a snapshot, because {reason}."),
+            _ => format!("The state was made anew from the snapshot at {upto}, because {reason}."),
+        };
+        Ok((store, Opened { rows, upto, rebuilt: Some(rebuilt) }))
+    }
+
+    /// Newest position that is in the rows.
+    pub fn upto(&self) -> Pos {
+        self.table.upto()
+    }
+
+    /// Writes changes that bring the rows to `upto`: all of them or none, durable on return. Of
+    /// several changes of one key the last counts.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Failed`]: the rows may be at either position. sled fails from then
+    /// on; drop the store and open it again.
+    pub fn write(&mut self, rows: Vec<Row>, upto: Pos) -> Result<(), Error> {
+        self.table.write(rows, upto)
+    }
+
+    /// Writes all rows to a snapshot file and keeps the newest two. `upto` must be where the rows
+    /// are: the position of the last [`Store::write`].
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Failed`]; the older snapshots are untouched then.
+    pub fn snapshot(&mut self, upto: Pos) -> Result<Snapshot, Error> {
+        assert_eq!(upto, self.table.upto(), "a snapshot is of what was written");
+        let dir = self.dir.join("snapshots");
+        let path = snapshot::path_of(&dir, upto);
+        let temporary = path.with_extension("tmp");
+        let io = |source| Error::Io { path: path.clone(), source };
+        let written: Result<u64, Error> = (|| {
+            let mut out = snapshot::Writing::create(&temporary, upto, self.table.rows()).map_err(io)?;
+            self.table.each_row(|key, value| out.put_row(key, value).map_err(io))?;
+            let bytes = out.finish().map_err(io)?;
+            fs::rename(&temporary, &path).map_err(io)?;
+            sync(&dir)?;
+            Ok(bytes)
+        })();
+        let bytes = written.inspect_err(|_| {
+            // Best effort: half a file on a full disk is in the way.
+            let _ = fs::remove_file(&temporary);
+        })?;
+        for (_, old) in snapshot::list(&dir).into_iter().skip(SNAPSHOTS_KEPT) {
+            fs::remove_file(&old).map_err(|source| Error::Io { path: old, source })?;
+        }
+        Ok(Snapshot { pos: upto, rows: self.table.rows(), bytes, trim_to: self.trim_floor() })
+    }
+
+    /// The older snapshot's position: what is behind it must stay in the log. Zero without two.
+    pub fn trim_floor(&self) -> Pos {
+        snapshot::list(&self.dir.join("snapshots")).get(SNAPSHOTS_KEPT - 1).map_or(Pos::ZERO, |(pos, _)| *pos)
+    }
+
+    /// The newest snapshot's position; zero without one.
+    pub fn newest_snapshot(&self) -> Pos {
+        snapshot::list(&self.dir.join("snapshots")).first().map_or(Pos::ZERO, |(pos, _)| *pos)
+    }
+
+    /// Rows of the state.
+    pub fn rows(&self) -> u64 {
+        self.table.rows()
+    }
+
+    /// Bytes of sled's file.
+    pub fn bytes(&self) -> u64 {
+        self.table.bytes()
+    }
+}
+
+/// Makes the next [`Store::open`] go back to a snapshot that a log ending at `log_end` can continue:
+/// sled's folder is moved aside, and snapshots beyond `log_end` are removed. Call it with the store
+/// dropped.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn rewind(dir: &Path, log_end: Pos) -> Result<(), Error> {
+    if dir.join("state").exists() {
+        move_aside(dir)?;
+    }
+    for (_, path) in snapshot::list(&dir.join("snapshots")).into_iter().filter(|(pos, _)| *pos > log_end) {
+        fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+    }
+    Ok(())
+}
+
+/// What [`verify`] found in a stopped node's folder.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Rows and position, or what is wrong.
+    pub state: Result<(u64, Pos), String>,
+    /// Newest first: position, and rows or what is wrong.
+    pub snapshots: Vec<(Pos, Result<u64, String>)>,
+}
+
+/// Checks a stopped node's store and its snapshots; changes nothing.
+///
+/// # Errors
+/// [`Error::Io`] when the folder cannot be read or copied.
+pub fn verify(dir: &Path, cache_bytes: u64) -> Result<Verdict, Error> {
+    let state = match read(dir, cache_bytes) {
+        Ok(opened) => Ok((opened.rows.len() as u64, opened.upto)),
+        Err(Error::Failed { reason }) => Err(reason),
+        Err(error) => return Err(error),
+    };
+    let snapshots = snapshot::list(&dir.join("snapshots"))
+        .into_iter()
+        .map(|(pos, path)| (pos, snapshot::read(&path).map(|(_, rows)| rows.len() as u64).map_err(|e| e.to_string())))
+        .collect();
+    Ok(Verdict { state, snapshots })
+}
+
+/// Makes a stopped node's store anew from its newest good snapshot; the old one is moved aside.
+///
+/// # Errors
+/// As [`Store::open`].
+pub fn rebuild(dir: &Path, cache_bytes: u64) -> Result<Opened, Error> {
+    if dir.join("state").exists() {
+        move_aside(dir)?;
+    }
+    Ok(Store::open(dir, cache_bytes)?.1)
+}
+
+/// The rows of a stopped node. sled writes when it opens, so it is given a copy.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Failed`] when they are damaged.
+pub fn read(dir: &Path, cache_bytes: u64) -> Result<Opened, Error> {
+    let state = dir.join("state");
+    let copy = Scratch::new()?;
+    copy_folder(&state, &copy.0).map_err(|source| Error::Io { path: state.clone(), source })?;
+    let (table, rows) = Table::open(&copy.0, cache_bytes).map_err(Error::from)?;
+    Ok(Opened { rows, upto: table.upto(), rebuilt: None })
+}
+
+/// A folder that goes when it is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Scratch, Error> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("citybrain-state-{}-{n}", std::process::id()));
+        fs::create_dir(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind is a copy in the folder for temporary files.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    for item in fs::read_dir(from)? {
+        let item = item?;
+        let target = to.join(item.file_name());
+        if item.file_type()?.is_dir() {
+            fs::create_dir(&target)?;
+            copy_folder(&item.path(), &target)?;
+        } else {
+            fs::copy(item.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Renames `state` to `state.damaged-N` and removes older ones.
+fn move_aside(dir: &Path) -> Result<(), Error> {
+    let io = |source| Error::Io { path: dir.to_owned(), source };
+    let mut old: Vec<(u32, PathBuf)> = Vec::new();
+    for item in fs::read_dir(dir).map_err(io)? {
+        let path = item.map_err(io)?.path();
+        let name = path.file_name().and_then(|n| n.to_str());
+        if let Some(n) = name.and_then(|n| n.strip_prefix("state.damaged-")).and_then(|n| n.parse().ok()) {
+            old.push((n, path));
+        }
+    }
+    let n = old.iter().map(|(n, _)| *n).max().unwrap_or(0) + 1;
+    fs::rename(dir.join("state"), dir.join(format!("state.damaged-{n}"))).map_err(io)?;
+    for (_, path) in old {
+        fs::remove_dir_all(path).map_err(io)?;
+    }
+    sync(dir)
+}
+
+fn sync(dir: &Path) -> Result<(), Error> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(|source| Error::Io { path: dir.to_owned(), source })
+}
+
+/// sled syncs little of what it writes beside its main file.
+fn sync_files(dir: &Path) -> Result<(), Error> {
+    let io = |source| Error::Io { path: dir.to_owned(), source };
+    for item in fs::read_dir(dir).map_err(io)? {
+        File::open(item.map_err(io)?.path()).and_then(|file| file.sync_all()).map_err(io)?;
+    }
+    sync(dir)
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}

@@ -1,0 +1,173 @@
+//! What whoever supervises asks: rates, counts, and what needs a look.
+
+use super::cases::SLICE;
+use super::guard::Caller;
+use super::{Ctx, Refusal, query};
+use crate::brain::Brain;
+use crate::brain::cases::Cases;
+use crate::brain::cases::rates::{self, Question};
+use crate::brain::cases::supervision::{self, District, Scope};
+use axum::extract::State as From;
+use axum::http::Uri;
+use axum::response::Response;
+use chrono::TimeDelta;
+use citybrain_shared::Address;
+use citybrain_shared::case::Case;
+use citybrain_shared::view::{self, GroupBy, RatePeriod};
+use serde::Deserialize;
+use std::sync::Arc;
+
+const ROWS_MAX: usize = 10_000;
+/// The label that says which district (区) a node is of.
+const DISTRICT: &str = "district";
+const LIST_DEFAULT: usize = 20;
+const LIST_MAX: usize = 200;
+/// Reports of one place, or of one person, that are worth a look.
+const AGAIN_DEFAULT: u64 = 3;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rated {
+    by: GroupBy,
+    period: RatePeriod,
+    of: Option<String>,
+    under: Option<Address>,
+    category: Option<String>,
+}
+
+impl Default for Rated {
+    fn default() -> Self {
+        Rated { by: GroupBy::Node, period: RatePeriod::All, of: None, under: None, category: None }
+    }
+}
+
+pub async fn rated(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+    let Rated { by, period, of, under, category } = query(&uri)?;
+    let now = ctx.as_of();
+    let mut counting = rates::Counting::new(Question { by, period, of, under, category });
+    sweep(&ctx, |cases, case, district| counting.add(cases, case, district, now))?;
+    let s = look(&ctx, |cases, _| cases.settings.clone())?;
+    let (mut rows, total) = counting.done(&s);
+    let rank = |r: &view::RateRow| std::cmp::Reverse(r.score.map(|s| (s * 100.0).round() as i64));
+    rows.sort_by(|a, b| (&a.period, rank(a), &a.key).cmp(&(&b.period, rank(b), &b.key)));
+    rows.truncate(ROWS_MAX);
+    let weights = view::RateWeights {
+        response: s.weight_response,
+        solution: s.weight_solution,
+        satisfaction: s.weight_satisfaction,
+        partly_solved: s.partly_solved,
+        mostly_is_satisfied: s.mostly_is_satisfied,
+    };
+    Ok(ctx.answer(view::Rates { by, period, rows, total, weights, at: now }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Counted {
+    by: GroupBy,
+    under: Option<Address>,
+    category: Option<String>,
+    /// Opened in the last so many days.
+    days: Option<u32>,
+}
+
+impl Default for Counted {
+    fn default() -> Self {
+        Counted { by: GroupBy::Status, under: None, category: None, days: None }
+    }
+}
+
+/// `GET /v1/case-stats`: how many there are of each, and how long they took.
+pub async fn counted(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+    let Counted { by, under, category, days } = query(&uri)?;
+    let now = ctx.as_of();
+    let scope = Scope { under, category, since: since(&ctx, days) };
+    let mut counting = supervision::Counting::new(by, scope);
+    sweep(&ctx, |cases, case, district| counting.add(cases, case, district, now))?;
+    let (mut rows, total) = counting.done();
+    rows.sort_by(|a, b| b.cases.cmp(&a.cases).then_with(|| a.key.cmp(&b.key)));
+    rows.truncate(ROWS_MAX);
+    Ok(ctx.answer(view::CaseStats { by, rows, total, at: now }))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Watched {
+    under: Option<Address>,
+    category: Option<String>,
+    days: Option<u32>,
+    /// Entries of each list.
+    limit: Option<usize>,
+    /// Reports of one place, or of one person, from which on it is told.
+    again: Option<u64>,
+}
+
+/// `GET /v1/supervision`: overdue, reopened, hot spots, repeat callers.
+pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
+    let Watched { under, category, days, limit, again } = query(&uri)?;
+    let now = ctx.as_of();
+    let scope = Scope { under, category, since: since(&ctx, days) };
+    let limit = limit.unwrap_or(LIST_DEFAULT).clamp(1, LIST_MAX);
+    let again = again.unwrap_or(AGAIN_DEFAULT).max(2);
+    let few = |all: Vec<&Case>| all.into_iter().take(limit).cloned().collect();
+    let shown = caller.sees_persons();
+    let answer = look(&ctx, |cases, _| {
+        let (overdue, reopened) = (cases.overdue(&scope, now), cases.reopened(&scope));
+        let (mut hot_spots, mut repeat_callers) =
+            (cases.hot_spots(&scope, again), cases.repeat_callers(&scope, again, shown));
+        hot_spots.truncate(limit);
+        repeat_callers.truncate(limit);
+        let (overdue_in_all, reopened_in_all) = (overdue.len() as u64, reopened.len() as u64);
+        let (overdue, reopened) = (few(overdue), few(reopened));
+        view::Supervision { overdue, overdue_in_all, reopened, reopened_in_all, hot_spots, repeat_callers, at: now }
+    })?;
+    Ok(ctx.answer(answer))
+}
+
+fn since(ctx: &Ctx, days: Option<u32>) -> Option<chrono::DateTime<chrono::Utc>> {
+    Some(ctx.as_of() - TimeDelta::days(days?.into()))
+}
+
+/// Shows every case once, some at a time: the state is free in between. What changes meanwhile is
+/// counted as it was or as it is, and a case once.
+fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Case, District<'_>)) -> Result<(), Refusal> {
+    let mut after: Option<String> = None;
+    loop {
+        let last = look(ctx, |cases, district| {
+            let (mut seen, mut last) = (0, None);
+            for held in cases.behind(after.as_deref()).take(SLICE) {
+                (seen, last) = (seen + 1, Some(&held.case.id));
+                each(cases, &held.case, district);
+            }
+            last.filter(|_| seen == SLICE).cloned()
+        })?;
+        match last {
+            Some(last) => after = Some(last),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Looks at the cases, with what is known of the nodes' districts.
+fn look<T>(ctx: &Ctx, look: impl FnOnce(&Cases, District<'_>) -> T) -> Result<T, Refusal> {
+    let own = &ctx.config.node;
+    ctx.hub
+        .state(|state| {
+            let district = |of: &Address| {
+                let mut at = Some(of.clone());
+                while let Some(node) = at {
+                    let labels = match state.registry.get(&node) {
+                        _ if node == own.address => Some(&own.labels),
+                        known => known.map(|k| &k.labels),
+                    };
+                    if let Some(district) = labels.and_then(|l| l.get(DISTRICT)) {
+                        return Some(district.clone());
+                    }
+                    at = node.parent();
+                }
+                None
+            };
+            Brain::of(state).map(|brain| look(&brain.cases, &district))
+        })
+        .ok_or_else(super::cases::no_brain)
+}

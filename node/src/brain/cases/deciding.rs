@@ -1,0 +1,222 @@
+//! What follows from an event, a step or a letter: pure, before the commit.
+
+use super::letter::{self, Body, Letter, Pen, Step};
+use super::machine::{Opening, Refusal, common};
+use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, intake};
+use chrono::{DateTime, Utc};
+use citybrain_hub::state::State;
+use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb};
+use citybrain_shared::record::{Draft, Header};
+use citybrain_shared::{Address, view};
+
+impl Cases {
+    pub(super) fn opened_by(&self, header: &Header<'_>, payload: &[u8], now_us: i64) -> Vec<Draft> {
+        let now = view::time_of(now_us);
+        let Some((opening, contact)) = intake::read(header, payload, self.calendar.day(now)) else { return Vec::new() };
+        if self.held.contains_key(&opening.id) {
+            return Vec::new();
+        }
+        match self.pressed_again(&opening, &contact, now_us) {
+            Some((_, drafts)) => drafts,
+            None => self.open(opening, contact, now_us).1,
+        }
+    }
+
+    /// Records the press of a button on the incident that it has opened, if that is not over: that
+    /// case, and what there is to write. `None`: it is another matter.
+    pub fn pressed_again(&self, opening: &Opening, contact: &Contact, now_us: i64) -> Option<(String, Vec<Draft>)> {
+        let button = opening.button.as_ref()?;
+        let open = self.buttons.range((button.clone(), String::new())..).take_while(|(b, _)| b == button);
+        let held =
+            open.filter_map(|(_, id)| self.held.get(id)).find(|held| self.is_same_matter(held, opening, contact))?;
+        let now = view::time_of(now_us);
+        let id = held.case.id.clone();
+        let mut drafts = Vec::new();
+        if held.contact.is_none() {
+            self.contact_draft(&id, contact, now, &mut drafts);
+        }
+        if held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count() >= PRESSES_MAX {
+            return Some((id, drafts));
+        }
+        let said = [opening.description.as_str()].into_iter().filter(|t| !t.is_empty());
+        let text = std::iter::once(AGAIN).chain(said).collect::<Vec<_>>().join(": ");
+        let ask = Ask { by: opening.by.clone(), role: Some(Role::Resident), text: Some(text), ..Ask::default() };
+        if self.may_step(&id) {
+            for stepped in self.step(held, Verb::Comment, &ask, &self.me, now).unwrap_or_default() {
+                self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
+            }
+        } else {
+            let to = held.case.bound_for();
+            let body = Body::Ask { case: id.clone(), verb: Verb::Comment, ask, hops: 0 };
+            let letter = self.letter(format!("{id}.press.{}", opening.id), to, held.case.urgent, body);
+            drafts.extend(Pen { me: &self.me, now }.letter(&letter));
+        }
+        Some((id, drafts))
+    }
+
+    /// A button with a name of its own is one matter while its incident is open; behind a source
+    /// without a subject may be many people, so nothing that is said may differ.
+    pub(super) fn is_same_matter(&self, held: &Held, opening: &Opening, contact: &Contact) -> bool {
+        let named = opening.button.as_ref().is_some_and(|b| !b.starts_with(intake::SOURCE_ONLY));
+        self.book().is_same_category(&held.case, opening)
+            && (named
+                || (opening.place == held.case.place
+                    && opening.title.starts_with(&held.case.title)
+                    && opening.description == held.case.description
+                    && held.contact.clone().unwrap_or_default() == *contact))
+    }
+
+    /// What a step, of this node or from below, asks of this node: calls, copies for others, a word to
+    /// one who did not know that the case is gone.
+    pub(super) fn seen(&self, step: &Step, now: DateTime<Utc>) -> Vec<Draft> {
+        let pen = Pen { me: &self.me, now };
+        let Step { case, entry, answers } = step;
+        let mut drafts = Vec::new();
+        if let Some(known) = self.held.get(&case.id)
+            && entry.node != self.me
+            && known.case.order() >= case.order()
+        {
+            // Known, or written by one who has lost the case and does not know it yet.
+            if !known.history.contains(entry) {
+                drafts.extend(self.copy_to(&entry.node, &known.case, known.history.last(), &known.history, None, now));
+            }
+            return drafts;
+        }
+        if entry.calls.contains(&self.me) {
+            drafts.push(pen.call(case, entry));
+        }
+        let mut to: Vec<&Address> = vec![&case.opened_at];
+        // Who asked for it; of a case that was taken: who gave it.
+        to.extend(entry.from.as_ref());
+        to.extend(entry.calls.iter());
+        // Whoever had it may still know whom to call.
+        let known = self.held.get(&case.id).map(|h| h.history.as_slice()).unwrap_or_default();
+        if case.forgotten {
+            to.extend(known.iter().map(|e| &e.node));
+        }
+        to.sort_unstable();
+        to.dedup();
+        for to in to {
+            // Those above the owner see its records; the others are told by the node above both.
+            let is_mine = !to.covers(&entry.node) && common(&entry.node, to).as_ref() == Some(&self.me);
+            if is_mine && *to != self.me {
+                drafts.extend(self.copy_to(to, case, Some(entry), known, answers.as_deref(), now));
+            }
+        }
+        drafts
+    }
+
+    pub(super) fn copy_to(
+        &self,
+        to: &Address,
+        case: &Case,
+        entry: Option<&Entry>,
+        history: &[Entry],
+        answers: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Option<Draft> {
+        let history = letter::sent(history);
+        let id = format!("{}.{}.{}.copy.{to}", case.id, case.term, case.version);
+        let answers = answers.map(str::to_owned);
+        let body = Body::Copy { case: case.clone(), entry: entry?.clone(), history, answers };
+        Pen { me: &self.me, now }.letter(&self.letter(id, to, case.urgent, body))
+    }
+
+    pub(super) fn letter(&self, id: String, to: &Address, urgent: bool, body: Body) -> Letter {
+        Letter { id, from: self.me.clone(), via: None, to: to.clone(), urgent, body }
+    }
+
+    /// Where a letter turns down: on to a node that there is, or, a case, back to where it came from.
+    pub(super) fn send_down(&self, letter: &Letter, state: &State, now: DateTime<Utc>) -> Option<Draft> {
+        let pen = Pen { me: &self.me, now };
+        let Body::HandOver { case, .. } = &letter.body else { return pen.letter(letter) };
+        let (term, version) = case.order();
+        if self.held.get(&case.id).is_some_and(|h| h.sent_back == Some((term, version))) {
+            // It comes a second time, and its owner has it again already.
+            return None;
+        }
+        // Whoever has ever come up has told of itself. (A node without any word of itself has no children.)
+        if state.registry.is_empty() || state.registry.contains_key(&letter.to) {
+            return pen.letter(letter);
+        }
+        let why = format!("{} knows no node {}", self.me, letter.to);
+        let body = Body::SentBack { case: case.id.clone(), term, version, why };
+        pen.letter(&self.letter(format!("{}.sent-back", letter.id), &letter.from, letter.urgent, body))
+    }
+
+    /// Everything that a letter in the inbox leads to, and that it is done.
+    pub(super) fn answer(&self, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+        let pen = Pen { me: &self.me, now };
+        let done = |word: &str| {
+            let data = serde_json::json!({"letter": letter.id, "what": word});
+            pen.local(letter::ANSWERED, &format!("{}.answered", letter.id), letter.body.case(), data)
+        };
+        match &letter.body {
+            Body::HandOver { case, .. } => {
+                let newest = self.held.get(&case.id).map(|h| &h.case);
+                // What came late, or again, was taken before.
+                let Some(newest) =
+                    newest.filter(|k| k.order() == case.order() && k.handing_to.as_ref() == Some(&self.me))
+                else {
+                    return vec![done("known")];
+                };
+                let mut drafts = Vec::new();
+                let taken = self.book().take(newest, now);
+                self.write(&taken, None, Some(&letter.id), now, &mut drafts);
+                if let Some(answer) = self.booked(&taken.case, now) {
+                    self.write(&answer, None, None, now, &mut drafts);
+                }
+                drafts
+            }
+            Body::Ask { case, verb, ask, hops } => {
+                let refused = |r: Refusal| {
+                    let body = Body::Refused {
+                        case: case.clone(),
+                        answers: letter.id.clone(),
+                        error: r.error.to_owned(),
+                        detail: if r.hint.is_empty() { r.detail } else { format!("{}; {}", r.detail, r.hint) },
+                    };
+                    let id = format!("{}.refused", letter.id);
+                    let mut drafts = vec![done(r.error)];
+                    drafts.extend(pen.letter(&self.letter(id, &letter.from, letter.urgent, body)));
+                    drafts
+                };
+                let Some(held) = self.held.get(case) else {
+                    return refused(Refusal::new("not-found", format!("{} knows no case `{case}`", self.me), ""));
+                };
+                if held.case.owner != self.me {
+                    let to = held.case.bound_for().clone();
+                    if *hops >= HOPS_MAX || to == letter.from || to == self.me {
+                        return refused(Refusal::new("not-owner", format!("`{case}` is at {to}"), "ask there"));
+                    }
+                    let body = Body::Ask { case: case.clone(), verb: *verb, ask: ask.clone(), hops: hops + 1 };
+                    let mut drafts = vec![done("sent on")];
+                    drafts.extend(pen.letter(&Letter { to, body, via: Some(self.me.clone()), ..letter.clone() }));
+                    return drafts;
+                }
+                match self.step(held, *verb, ask, &letter.from, now) {
+                    Err(refusal) => refused(refusal),
+                    Ok(all) => {
+                        let mut drafts = Vec::new();
+                        for (i, stepped) in all.iter().enumerate() {
+                            let answers = (i == 0).then_some(letter.id.as_str());
+                            self.write(stepped, held.contact.as_ref(), answers, now, &mut drafts);
+                        }
+                        drafts
+                    }
+                }
+            }
+            Body::SentBack { case, term, version, why } => {
+                let held = self.held.get(case).filter(|h| h.case.owner == self.me && h.case.handing_to.is_some());
+                let Some(held) = held.filter(|h| h.case.order() == (*term, *version)) else {
+                    return vec![done("known")];
+                };
+                let mut drafts = Vec::new();
+                let bounced = self.book().bounce(&held.case, why, now);
+                self.write(&bounced, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
+                drafts
+            }
+            Body::Copy { .. } | Body::Refused { .. } => vec![done("known")],
+        }
+    }
+}

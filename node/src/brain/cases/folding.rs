@@ -1,0 +1,189 @@
+//! Records folded into what this node holds: the only way to change it.
+
+use super::letter::{Body, Letter};
+use super::{CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, WISHES_MAX, Wish, is_true};
+use citybrain_shared::Pos;
+use citybrain_shared::case::{Booked, Case, Entry, Status};
+use citybrain_shared::config::cases::Category;
+use citybrain_shared::record::{Direction, Header};
+
+use std::sync::Arc;
+
+impl Cases {
+    pub(super) fn fold(&mut self, case: &Case, entries: &[Entry]) {
+        let id = case.id.clone();
+        self.index(&id, false);
+        match self.held.get_mut(&id) {
+            None => {
+                let (history, wishes) = (Vec::new(), Vec::new());
+                let held = Held { case: case.clone(), history, contact: None, sent_back: None, wishes };
+                self.held.insert(id.clone(), held);
+            }
+            Some(held) if case.order() > held.case.order() => held.case = case.clone(),
+            Some(_) => {}
+        }
+        if let Some(held) = self.held.get_mut(&id) {
+            if held.case.forgotten {
+                held.contact = None;
+            }
+            for entry in entries {
+                let key = |e: &Entry| (e.term, e.version);
+                if let Err(place) = held.history.binary_search_by_key(&key(entry), key) {
+                    held.history.insert(place, entry.clone());
+                }
+            }
+            if held.history.len() > HISTORY_MAX {
+                let extra = held.history.len() - HISTORY_MAX;
+                held.history.drain(1..=extra);
+            }
+        }
+        self.index(&id, true);
+        self.dirty.insert((Dirty::Case, id));
+        while self.held.len() > CASES_MAX {
+            let Some((_, id)) = self.over.first().cloned() else { break };
+            self.index(&id, false);
+            self.held.remove(&id);
+            self.dirty.insert((Dirty::Case, id));
+        }
+    }
+
+    /// Puts a case's timers and its place among those that are over in, or takes them out.
+    pub(super) fn index(&mut self, id: &str, put: bool) {
+        let Some(held) = self.held.get(id) else { return };
+        let case = &held.case;
+        let timers = case.clocks.iter().filter(|c| c.runs() && c.missed.is_none());
+        let timers = timers.filter_map(|c| Some((c.due?.timestamp_micros(), id.to_owned(), c.name.clone())));
+        let button = case.button.clone().filter(|_| case.opened_at == self.me && case.status.is_open());
+        let button = button.map(|b| (b, id.to_owned()));
+        let over = (case.closed.unwrap_or(case.changed).timestamp_micros(), id.to_owned());
+        // Once given, a seat is taken, whoever has the case by now, until it is given back.
+        let given = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Booked);
+        if let Some(b) = given.filter(|_| !matches!(case.status, Status::Withdrawn | Status::Rejected)) {
+            let seats = self.given.entry((b.service.clone(), b.at, b.seat)).or_default();
+            *seats = if put { *seats + b.seats } else { seats.saturating_sub(b.seats) };
+        }
+        let changed = (case.changed.timestamp_micros(), id.to_owned());
+        if !put {
+            self.changed.remove(&changed);
+            self.open.remove(id);
+            for timer in timers {
+                self.due.remove(&timer);
+            }
+            self.over.remove(&over);
+            if let Some(button) = button {
+                self.buttons.remove(&button);
+            }
+            return;
+        }
+        self.changed.insert(changed);
+        self.buttons.extend(button);
+        if case.owner == self.me && case.handing_to.is_none() {
+            self.due.extend(timers);
+        }
+        if case.status.is_open() {
+            self.open.insert(id.to_owned());
+        } else {
+            self.over.insert(over);
+        }
+    }
+
+    /// Puts together what cases may be about: the nearest node that says something of a code or a name
+    /// is the one that counts.
+    pub(super) fn inherit(&mut self) {
+        let mut all: Vec<Category> = self.own_categories.to_vec();
+        // Deeper nodes sort behind those that they begin with.
+        for category in self.inherited.values().rev().flatten() {
+            let is_taken =
+                |c: &Category| [&category.code, &category.name].iter().any(|w| [&c.code, &c.name].contains(w));
+            if !all.iter().any(is_taken) {
+                all.push(category.clone());
+            }
+        }
+        self.categories = Arc::new(all);
+    }
+
+    pub(super) fn settle(&mut self, answers: &str) {
+        if let Some(pos) = self.inbox.iter().find(|(_, l)| l.id == answers).map(|(pos, _)| *pos) {
+            self.inbox.remove(&pos);
+            self.dirty.insert((Dirty::Inbox, format!("{pos:020}")));
+        }
+    }
+
+    /// The answer to a wish of this node, in the case's own records.
+    pub(super) fn granted(&mut self, case: &str, wish: &str) {
+        if let Some(held) = self.held.get_mut(case) {
+            held.wishes.retain(|w| w.id != wish);
+        }
+    }
+
+    pub(super) fn apply_letter(&mut self, pos: Pos, header: &Header<'_>, letter: Letter) {
+        let own = header.origin.is_none();
+        if let (true, Body::SentBack { case, term, version, .. }) = (own, &letter.body)
+            && let Some(held) = self.held.get_mut(case)
+        {
+            held.sent_back = Some((*term, *version));
+            self.dirty.insert((Dirty::Case, case.clone()));
+        }
+        if own && letter.from == self.me && letter.to != self.me {
+            if let Body::Ask { case, verb, ask, .. } = &letter.body
+                && let Some(held) = self.held.get_mut(case)
+            {
+                let wish = Wish {
+                    id: letter.id.clone(),
+                    verb: *verb,
+                    by: ask.by.clone(),
+                    to: letter.to.clone(),
+                    refused: None,
+                };
+                held.wishes.push(wish);
+                let extra = held.wishes.len().saturating_sub(WISHES_MAX);
+                held.wishes.drain(..extra);
+                self.dirty.insert((Dirty::Case, case.clone()));
+            }
+            return;
+        }
+        if letter.to != self.me {
+            // On its way down: those between must know as much as those below.
+            if let (Direction::Down, Body::Copy { case, entry, history, .. }) = (header.direction, &letter.body) {
+                self.fold(case, history);
+                self.fold(case, std::slice::from_ref(entry));
+            }
+            return;
+        }
+        if !is_true(header, &letter) {
+            return;
+        }
+        match &letter.body {
+            Body::Copy { case, entry, history, answers } => {
+                self.fold(case, history);
+                self.fold(case, std::slice::from_ref(entry));
+                if let Some(wish) = answers {
+                    self.granted(&case.id, wish);
+                }
+            }
+            Body::HandOver { case, history, contact } => {
+                self.fold(case, history);
+                if let (Some(contact), Some(held)) = (contact, self.held.get_mut(&case.id))
+                    && !held.case.forgotten
+                {
+                    held.contact = Some(contact.clone());
+                }
+                self.post(pos, letter);
+            }
+            Body::Ask { .. } | Body::SentBack { .. } => self.post(pos, letter),
+            Body::Refused { case, answers, detail, .. } => {
+                if let Some(held) = self.held.get_mut(case)
+                    && let Some(wish) = held.wishes.iter_mut().find(|w| w.id == *answers)
+                {
+                    wish.refused = Some(detail.clone());
+                    self.dirty.insert((Dirty::Case, case.clone()));
+                }
+            }
+        }
+    }
+
+    pub(super) fn post(&mut self, pos: Pos, letter: Letter) {
+        self.dirty.insert((Dirty::Inbox, format!("{:020}", pos.0)));
+        self.inbox.insert(pos.0, letter);
+    }
+}

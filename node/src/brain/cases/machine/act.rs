@@ -1,0 +1,242 @@
+//! A wish, done or refused.
+
+use super::turn::{TEXT_MAX, Turn, cut, missing};
+use super::{Book, Refusal, Stepped, allowed, fits, roles};
+use chrono::{DateTime, TimeDelta, Utc};
+use citybrain_shared::Address;
+use citybrain_shared::case::{Ask, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb, Verdict};
+
+impl Book<'_> {
+    /// Does what is asked, if the owner may. `other` finds a second case of this owner, for a merge.
+    ///
+    /// # Errors
+    /// [`Refusal`], naming the steps that are allowed.
+    pub fn act(
+        &self,
+        case: &Case,
+        verb: Verb,
+        ask: &Ask,
+        from: &Address,
+        other: &dyn Fn(&str) -> Option<Case>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Stepped>, Refusal> {
+        self.check(case, verb, ask)?;
+        let from = (from != self.me).then(|| from.clone());
+        let mut turn = Turn::new(self, case, past(verb), &ask.by, ask.role, from, now);
+        turn.entry.text = cut(ask.text.as_deref().unwrap_or_default(), TEXT_MAX);
+        let mut more = Vec::new();
+        match verb {
+            Verb::Accept => {
+                turn.case.status = Status::Accepted;
+                turn.case.accepted_by = Some(ask.by.clone());
+                turn.stop_clock("climb");
+                turn.start_clock("dispatch", turn.category().and_then(|c| c.dispatch));
+                if case.kind == Kind::Incident {
+                    turn.case.signed.get_or_insert(now);
+                }
+                turn.responded(ask.contacted);
+            }
+            Verb::Reject => {
+                turn.need_text("why it is rejected")?;
+                turn.end(Status::Rejected, ask.reason.unwrap_or(ClosedReason::NotOurs));
+            }
+            Verb::Dispatch => turn.dispatch(ask)?,
+            Verb::Start => {
+                turn.case.status = Status::Handling;
+                turn.case.signed.get_or_insert(now);
+                turn.handled();
+                turn.responded(ask.contacted);
+            }
+            Verb::Contact => turn.responded(true),
+            Verb::Resolve => turn.resolve(ask)?,
+            Verb::Verify => {
+                let passed = ask.passed.ok_or_else(|| missing("passed", "whether the check passed"))?;
+                turn.case.finding =
+                    Some(Finding { by: ask.by.clone(), at: now, passed, text: turn.entry.text.clone() });
+                turn.entry.to = Some(if passed { "passed" } else { "failed" }.into());
+                if !passed {
+                    turn.case.status = Status::Handling;
+                    turn.case.reworks += 1;
+                    turn.start_clock("solution", turn.category().and_then(|c| c.solution));
+                }
+            }
+            Verb::Evaluate => {
+                turn.case.verdict = Some(Verdict {
+                    by: ask.by.clone(),
+                    at: now,
+                    solved: ask.solved,
+                    satisfied: ask.satisfied,
+                    text: turn.entry.text.clone(),
+                });
+                let word = |w: Option<&str>| w.unwrap_or("no answer").to_owned();
+                turn.entry.to = Some(format!(
+                    "solved: {}, satisfied: {}",
+                    word(ask.solved.map(Solved::as_str)),
+                    word(ask.satisfied.map(|s| s.as_str()))
+                ));
+                if case.status == Status::Resolved {
+                    turn.case.status = Status::Evaluated;
+                }
+            }
+            Verb::Close => {
+                let said = case.verdict.as_ref().and_then(|v| v.solved).or(case.outcome.as_ref().map(|o| o.solved));
+                let solved = said == Some(Solved::Solved);
+                let reason = if solved { ClosedReason::Solved } else { ClosedReason::Unsolved };
+                turn.end(Status::Closed, ask.reason.unwrap_or(reason));
+            }
+            Verb::Return => {
+                turn.need_text("why it is returned")?;
+                turn.case.returns += 1;
+                turn.case.status = Status::Accepted;
+                turn.case.unit.clear();
+                turn.case.suspended = None;
+                turn.stop_clock("solution");
+                turn.start_clock("dispatch", turn.category().and_then(|c| c.dispatch));
+                if let Some(to) = turn.case.dispatched_by.pop() {
+                    turn.hand_to(to);
+                }
+            }
+            Verb::Suspend => {
+                let approved = turn.approved(ask, "why it must wait")?;
+                turn.case.suspended = Some(approved);
+                turn.case.suspensions += 1;
+                turn.pause_clock("solution");
+            }
+            Verb::Resume => {
+                turn.case.suspended = None;
+                turn.resume_clock("solution");
+            }
+            Verb::Extend => {
+                let limit = turn.limit(ask)?.ok_or_else(|| missing("limit", "by how much, such as 2wd"))?;
+                let approved = turn.approved(ask, "why it takes longer")?;
+                if !turn.extend_clock("solution", limit) {
+                    return Err(Refusal::new(
+                        "no-clock",
+                        format!("`{}` has no solution limit that could be extended", case.id),
+                        "limits stand in `[[category]]` of the node's config",
+                    ));
+                }
+                turn.case.extended = Some(approved);
+            }
+            Verb::Assist => turn.assist(ask)?,
+            Verb::Report => {
+                turn.need_text("what was done")?;
+                let id = turn.assist_of(ask)?;
+                let text = turn.entry.text.clone();
+                if let Some(a) = turn.case.assists.iter_mut().find(|a| a.id == id) {
+                    a.reported.get_or_insert(now);
+                    a.result = text;
+                }
+                turn.stop_clock(&format!("assist:{id}"));
+                turn.entry.to = Some(id);
+            }
+            Verb::Rate => {
+                let rating = ask.rating.ok_or_else(|| missing("rating", "1 (bad) to 5 (good)"))?;
+                if !(1..=5).contains(&rating) {
+                    let detail = format!("{rating} is no rating: 1 (bad) to 5 (good)");
+                    return Err(Refusal::new("bad-request", detail, "such as `--rating 4`"));
+                }
+                let id = turn.assist_of(ask)?;
+                if let Some(a) = turn.case.assists.iter_mut().find(|a| a.id == id) {
+                    a.rating = Some(rating);
+                }
+                turn.entry.to = Some(format!("{id}: {rating} of 5"));
+            }
+            Verb::Escalate => {
+                turn.need_text("why it is escalated")?;
+                let above = case.escalated_to.as_ref().unwrap_or(&case.owner).parent();
+                let Some(above) = above else {
+                    return Err(Refusal::new("nobody-above", format!("`{}` is at the top already", case.id), ""));
+                };
+                turn.escalate(above);
+                if ask.hand_over
+                    && let Some(next) = case.owner.parent()
+                {
+                    turn.hand_to(next);
+                }
+            }
+            Verb::Reopen => {
+                turn.need_text("why it is reopened")?;
+                let until = case.closed.unwrap_or(case.changed) + TimeDelta::days(self.settings.reopen_days.into());
+                if now > until {
+                    return Err(Refusal::new(
+                        "too-late",
+                        format!("`{}` could be reopened until {until}", case.id),
+                        "open a new case: `citybrain case new`",
+                    ));
+                }
+                turn.case.reopened += 1;
+                turn.case.status = Status::Accepted;
+                (turn.case.closed, turn.case.closed_reason) = (None, None);
+                (turn.case.outcome, turn.case.finding, turn.case.verdict) = (None, None, None);
+                turn.start_clock("dispatch", turn.category().and_then(|c| c.dispatch));
+            }
+            Verb::Withdraw => turn.end(Status::Withdrawn, ClosedReason::Withdrawn),
+            Verb::Merge => more.push(turn.merge(ask, other)?),
+            Verb::Comment => turn.need_text("what you want to say")?,
+            Verb::Forget => turn.case.forgotten = true,
+            Verb::Exclude => {
+                let approved = turn.approved(ask, "why it is not counted")?;
+                turn.case.excluded = Some(approved);
+            }
+        }
+        let mut all = vec![turn.done()];
+        all.append(&mut more);
+        Ok(all)
+    }
+
+    fn check(&self, case: &Case, verb: Verb, ask: &Ask) -> Result<(), Refusal> {
+        let list = |verbs: Vec<Verb>| verbs.iter().map(|v| v.as_str()).collect::<Vec<_>>().join(", ");
+        if ask.by.trim().is_empty() {
+            return Err(missing("by", "who does it"));
+        }
+        if let Some(to) = &case.handing_to {
+            let detail = format!("`{}` is on its way to {to}: nobody steps until it has been taken there", case.id);
+            return Err(Refusal::new("on-its-way", detail, format!("`citybrain why {to}` says what holds it up")));
+        }
+        if let Err(why) = fits(case, verb) {
+            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+            let detail = format!("`{}` is {} and does not take `{verb}`{why}", case.id, case.standing());
+            return Err(Refusal::new("not-now", detail, format!("it takes {}", list(allowed(case)))));
+        }
+        let role = ask.role.unwrap_or(Role::Worker);
+        if !roles(verb).contains(&role) {
+            let needed = roles(verb).iter().map(|r| r.as_str()).collect::<Vec<_>>().join(" or ");
+            let detail = format!("`{verb}` is for a {needed}, and {} is a {role} here", ask.by);
+            return Err(Refusal::new("not-your-role", detail, format!("`--role {}`", roles(verb)[0])));
+        }
+        if matches!(verb, Verb::Verify | Verb::Evaluate | Verb::Close) && case.handlers.contains(&ask.by) {
+            let detail = format!("{} has handled `{}`: who handles may not {verb}", ask.by, case.id);
+            return Err(Refusal::new("handler", detail, "somebody else must: `--by NAME`"));
+        }
+        Ok(())
+    }
+}
+
+fn past(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Accept => "accepted",
+        Verb::Reject => "rejected",
+        Verb::Dispatch => "dispatched",
+        Verb::Start => "started",
+        Verb::Contact => "contacted",
+        Verb::Resolve => "resolved",
+        Verb::Verify => "verified",
+        Verb::Evaluate => "evaluated",
+        Verb::Close => "closed",
+        Verb::Return => "returned",
+        Verb::Suspend => "suspended",
+        Verb::Resume => "resumed",
+        Verb::Extend => "extended",
+        Verb::Assist => "assist",
+        Verb::Report => "reported",
+        Verb::Rate => "rated",
+        Verb::Escalate => "escalated",
+        Verb::Reopen => "reopened",
+        Verb::Withdraw => "withdrawn",
+        Verb::Merge => "merged",
+        Verb::Comment => "comment",
+        Verb::Forget => "forgotten",
+        Verb::Exclude => "excluded",
+    }
+}

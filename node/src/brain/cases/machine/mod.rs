@@ -1,0 +1,351 @@
+//! The life of a case, as a pure machine: a case, a wish and a moment in; the case afterwards and a
+//! line of its history out, or a refusal that says what would be allowed.
+//!
+//! **One owner.** Only the owner's node calls this, and only on its newest copy. A step may set
+//! [`Case::handing_to`]: from then on nobody steps until that node has [`take`]n the case. Two nodes
+//! can never both believe that they may step, whatever is delayed, repeated or reordered between
+//! them: the one has written that it gave the case away before the other can learn of it.
+//!
+//! **Who handles may not close**: whoever started or resolved a case may neither verify, evaluate,
+//! nor close it.
+
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | here | what is known beside the case; how one begins, changes hands, and meets its time limits |
+//! | [`act`] | a wish, done or refused |
+//! | [`import`] | a case as another system tells of it |
+//! | [`turn`] | one step being made: clocks, and the parts that steps share |
+
+mod act;
+mod import;
+mod turn;
+
+use super::calendar::Calendar;
+use chrono::{DateTime, Utc};
+use citybrain_shared::case::{Booked, Booking, Case, ClosedReason, Entry, Kind, Place, Role, Status, Verb};
+use citybrain_shared::config::cases::{Cases as Settings, Category, Limit, Missed, Unit};
+use citybrain_shared::{Address, Tier};
+use turn::{TEXT_MAX, Turn, cut};
+
+/// What the machine knows beside the case: this node, its calendar, its categories.
+pub struct Book<'a> {
+    pub me: &'a Address,
+    pub calendar: &'a Calendar,
+    pub categories: &'a [Category],
+    pub settings: &'a Settings,
+}
+
+/// Why a wish is not granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Stable, for programs.
+    pub error: &'static str,
+    pub detail: String,
+    pub hint: String,
+}
+
+impl Refusal {
+    pub fn new(error: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Refusal {
+        Refusal { error, detail: detail.into(), hint: hint.into() }
+    }
+}
+
+/// A case after a step, and the line that says what was done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stepped {
+    pub case: Case,
+    pub entry: Entry,
+}
+
+/// A new case, as it came in.
+#[derive(Clone, Debug, Default)]
+pub struct Opening {
+    pub id: String,
+    pub event: Option<String>,
+    /// Of an incident: what was pressed, so that it is known again ([`super::intake::button`]).
+    pub button: Option<String>,
+    pub by: String,
+    pub sos: bool,
+    pub kind: Option<Kind>,
+    pub category: String,
+    pub title: String,
+    pub description: String,
+    pub place: Option<Place>,
+    pub channel: String,
+    pub governance: Option<String>,
+    pub has_contact: bool,
+    /// Of a request for a service.
+    pub booking: Option<Booking>,
+}
+
+/// Which of its verbs a case would take now, whoever asks.
+pub fn allowed(case: &Case) -> Vec<Verb> {
+    if case.handing_to.is_some() {
+        return Vec::new();
+    }
+    Verb::ALL.iter().copied().filter(|v| fits(case, *v).is_ok()).collect()
+}
+
+/// Does the verb fit where the case stands? If not: why, beyond its status.
+fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
+    use Status::{Accepted, Closed, Dispatched, Evaluated, Handling, Resolved, Submitted};
+    let status = case.status;
+    let is = |all: &[Status]| if all.contains(&status) { Ok(()) } else { Err("") };
+    let merged = case.closed_reason == Some(ClosedReason::Duplicate);
+    match verb {
+        Verb::Accept => is(&[Submitted]),
+        Verb::Reject => is(&[Submitted, Accepted]),
+        Verb::Dispatch => is(&[Accepted, Dispatched, Handling]),
+        Verb::Start => is(&[Dispatched]),
+        Verb::Resolve if case.suspended.is_some() => Err("it is suspended: resume it first"),
+        Verb::Resolve => is(&[Handling]),
+        Verb::Verify => is(&[Resolved, Evaluated]),
+        Verb::Evaluate if merged => Err("it was merged into another: evaluate that one"),
+        Verb::Evaluate => is(&[Resolved, Evaluated, Closed]),
+        Verb::Close if status == Resolved && case.finding.as_ref().is_none_or(|f| !f.passed) => {
+            Err("nobody has evaluated it, and no check has passed: verify or evaluate it first")
+        }
+        Verb::Close => is(&[Resolved, Evaluated]),
+        Verb::Return => is(&[Dispatched, Handling]),
+        Verb::Suspend if case.suspended.is_some() => Err("it is suspended already"),
+        Verb::Suspend if case.suspensions > 0 => Err("it was suspended once, and once is all"),
+        Verb::Suspend => is(&[Dispatched, Handling]),
+        Verb::Resume if case.suspended.is_none() => Err("it is not suspended"),
+        Verb::Extend if case.extended.is_some() => Err("it was extended once, and once is all"),
+        Verb::Extend if case.suspended.is_some() => Err("it is suspended: its clock stands still"),
+        Verb::Extend => is(&[Dispatched, Handling]),
+        Verb::Assist => is(&[Accepted, Dispatched, Handling]),
+        Verb::Report | Verb::Rate if case.assists.is_empty() => Err("nobody was summoned"),
+        Verb::Reopen if merged => Err("it was merged into another: reopen that one"),
+        Verb::Reopen => is(&[Closed]),
+        Verb::Forget if case.forgotten => Err("it is forgotten already"),
+        Verb::Exclude if case.excluded.is_some() => Err("it is excluded already"),
+        Verb::Report | Verb::Rate | Verb::Comment | Verb::Exclude | Verb::Forget => Ok(()),
+        Verb::Contact | Verb::Resume | Verb::Escalate | Verb::Withdraw | Verb::Merge if status.is_open() => Ok(()),
+        Verb::Contact | Verb::Resume | Verb::Escalate | Verb::Withdraw | Verb::Merge => Err(""),
+    }
+}
+
+/// The roles that may ask for it.
+fn roles(verb: Verb) -> &'static [Role] {
+    use Role::{Resident, Supervisor, Worker};
+    match verb {
+        Verb::Verify | Verb::Close | Verb::Exclude | Verb::Forget => &[Supervisor],
+        Verb::Evaluate | Verb::Withdraw | Verb::Reopen => &[Resident, Supervisor],
+        Verb::Comment => &[Resident, Worker, Supervisor],
+        _ => &[Worker, Supervisor],
+    }
+}
+
+impl Book<'_> {
+    pub fn category(&self, code: &str) -> Option<&Category> {
+        self.categories.iter().find(|c| c.code == code || c.name == code)
+    }
+
+    /// Which category it names, and what is known of that.
+    fn code<'o>(&self, opening: &'o Opening) -> (&'o str, Option<&Category>) {
+        let code = if opening.category.is_empty() && opening.sos { "sos" } else { &opening.category };
+        (code, self.category(code))
+    }
+
+    /// Is that case of the category that this opening would have?
+    pub fn is_same_category(&self, case: &Case, opening: &Opening) -> bool {
+        let (code, known) = self.code(opening);
+        case.category == known.map_or(code, |c| &c.code)
+    }
+
+    /// Opens a case here; one of a category that another tier handles is handed there at once.
+    pub fn open(&self, opening: Opening, now: DateTime<Utc>) -> Stepped {
+        let (code, category) = self.code(&opening);
+        let code = code.to_owned();
+        let kind = match opening.sos {
+            true => Kind::Incident,
+            false => opening.kind.or(category.map(|c| c.kind)).unwrap_or(Kind::Appeal),
+        };
+        let (by, sos, named) = (opening.by.clone(), opening.sos, opening.category.clone());
+        let mut case = self.blank(opening, now);
+        case.kind = kind;
+        case.urgent = sos;
+        case.reach = category.map_or(case.reach, |c| c.reach);
+        case.category = category.map_or(code, |c| c.code.clone());
+        case.category_name = category.map(|c| c.name.clone()).unwrap_or_default();
+        if case.title.is_empty() {
+            case.title = if case.category_name.is_empty() { named } else { case.category_name.clone() };
+        }
+        case.department = category.map(|c| c.department.clone()).unwrap_or_default();
+        case.governance = case.governance.take().or_else(|| category.and_then(|c| c.governance.clone()));
+        let mut turn = Turn::new(self, &case, "submitted", &by, None, None, now);
+        turn.start_clock("response", category.and_then(|c| c.response));
+        if sos {
+            if self.me.parent().is_some() {
+                let limit = Limit { amount: self.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) };
+                turn.start_clock("climb", Some(limit));
+            }
+            turn.entry.calls.push(self.me.clone());
+        } else if let Some(to) = case.booking.as_ref().map(|b| b.node.clone()) {
+            turn.hand_to(to);
+        } else if let Some(to) = category.and_then(|c| c.tier).and_then(|tier| ancestor(self.me, tier)) {
+            turn.hand_to(to);
+        }
+        turn.done()
+    }
+
+    /// A case of this node with which nothing has been done: what the opening itself says.
+    fn blank(&self, opening: Opening, now: DateTime<Utc>) -> Case {
+        Case {
+            id: opening.id,
+            term: 1,
+            version: 0,
+            kind: opening.kind.unwrap_or(Kind::Appeal),
+            status: Status::Submitted,
+            owner: self.me.clone(),
+            handing_to: None,
+            opened_at: self.me.clone(),
+            opened: now,
+            changed: now,
+            event: opening.event,
+            imported: None,
+            button: opening.button,
+            urgent: false,
+            reach: Tier::City,
+            category: opening.category,
+            category_name: String::new(),
+            department: String::new(),
+            governance: opening.governance,
+            channel: opening.channel,
+            title: cut(&opening.title, 200),
+            description: cut(&opening.description, TEXT_MAX),
+            place: opening.place,
+            has_contact: opening.has_contact,
+            forgotten: false,
+            unit: String::new(),
+            dispatched_by: Vec::new(),
+            dispatched: None,
+            accepted_by: None,
+            signed: None,
+            contacted: None,
+            handlers: Vec::new(),
+            clocks: Vec::new(),
+            outcome: None,
+            finding: None,
+            verdict: None,
+            suspended: None,
+            extended: None,
+            excluded: None,
+            escalated_to: None,
+            assists: Vec::new(),
+            suspensions: 0,
+            escalations: 0,
+            returns: 0,
+            reworks: 0,
+            reopened: 0,
+            merged_into: None,
+            followers: Vec::new(),
+            booking: opening.booking,
+            closed: None,
+            closed_reason: None,
+        }
+    }
+
+    /// Takes a case that was handed here; `case` is what came with the hand-over.
+    pub fn take(&self, case: &Case, now: DateTime<Utc>) -> Stepped {
+        let mut turn = Turn::new(self, case, "taken", "hand-over", None, Some(case.owner.clone()), now);
+        turn.case.owner = self.me.clone();
+        turn.case.handing_to = None;
+        turn.case.term += 1;
+        turn.entry.term = turn.case.term;
+        turn.done()
+    }
+
+    /// It could not be handed over, and is this node's again; `why` says what was in the way.
+    pub fn bounce(&self, case: &Case, why: &str, now: DateTime<Utc>) -> Stepped {
+        let mut turn = Turn::new(self, case, "came-back", "hand-over", None, None, now);
+        let to = turn.case.handing_to.take();
+        // Whoever was to return it would have been this node.
+        turn.case.dispatched_by.pop_if(|last| last == self.me);
+        turn.entry.to = to.map(|to| to.to_string());
+        turn.entry.text = why.to_owned();
+        turn.done()
+    }
+
+    /// The node that offers the service answers a request: the appointment is given, or `why` not.
+    pub fn book(&self, case: &Case, why: Option<String>, now: DateTime<Utc>) -> Stepped {
+        let step = if why.is_none() { "booked" } else { "rejected" };
+        let mut turn = Turn::new(self, case, step, "booking", None, None, now);
+        let state = if why.is_none() { Booked::Booked } else { Booked::Refused };
+        if let Some(booking) = &mut turn.case.booking {
+            booking.state = state;
+        }
+        if let Some(why) = why {
+            turn.entry.text = why;
+            turn.end(Status::Rejected, ClosedReason::Refused);
+        }
+        turn.done()
+    }
+
+    /// A clock's time is over.
+    pub fn timer(&self, case: &Case, clock: &str, now: DateTime<Utc>) -> Stepped {
+        let mut turn = Turn::new(self, case, "escalated", "timer", None, None, now);
+        let above = case.escalated_to.as_ref().unwrap_or(&case.owner).parent();
+        if clock == "climb" {
+            match above.filter(|_| case.status == Status::Submitted) {
+                None => turn.stop_clock("climb"),
+                Some(above) => {
+                    turn.entry.text = "nobody has accepted it yet".into();
+                    if above.parent().is_some() {
+                        let limit =
+                            Limit { amount: self.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) };
+                        turn.start_clock("climb", Some(limit));
+                    } else {
+                        turn.stop_clock("climb");
+                    }
+                    turn.escalate(above);
+                }
+            }
+            return turn.done();
+        }
+        if let Some(c) = turn.case.clocks.iter_mut().find(|c| c.name == clock) {
+            c.missed = Some(now);
+        }
+        turn.entry.clocks.push(format!("{clock} missed"));
+        turn.entry.text = format!("the {clock} limit has passed");
+        match above.filter(|_| !clock.starts_with("assist:")) {
+            Some(above) => {
+                let next = case.owner.parent();
+                turn.escalate(above);
+                if self.settings.missed == Missed::HandOver
+                    && let Some(next) = next
+                {
+                    turn.hand_to(next);
+                }
+            }
+            None => turn.entry.step = "missed".into(),
+        }
+        turn.done()
+    }
+}
+
+/// The ancestor of that tier, if it is one and not the node itself.
+pub fn ancestor(me: &Address, tier: Tier) -> Option<Address> {
+    let mut at = me.parent();
+    while let Some(a) = at {
+        if a.tier() == tier {
+            return Some(a);
+        }
+        at = a.parent();
+    }
+    None
+}
+
+/// The lowest node that is above both, or one of them; none in different trees.
+pub fn common(a: &Address, b: &Address) -> Option<Address> {
+    let mut at = Some(a.clone());
+    while let Some(x) = at {
+        if x.covers(b) {
+            return Some(x);
+        }
+        at = x.parent();
+    }
+    None
+}

@@ -1,0 +1,340 @@
+//! One step being made: its clocks, and the parts that several steps share.
+
+use super::{Book, Refusal, Stepped, common};
+use chrono::{DateTime, TimeDelta, Utc};
+use citybrain_shared::Address;
+use citybrain_shared::case::{Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Role, Solved, Status};
+use citybrain_shared::config::cases::{Category, Limit, Unit};
+
+/// Characters of a reason, a result or a comment. What is longer belongs into an attachment.
+pub(super) const TEXT_MAX: usize = 2000;
+/// Summons, dispatchers, handlers, followers of one case, each.
+const LIST_MAX: usize = 64;
+
+/// One step being made.
+pub(super) struct Turn<'a> {
+    pub(super) book: &'a Book<'a>,
+    pub(super) case: Case,
+    pub(super) entry: Entry,
+    pub(super) now: DateTime<Utc>,
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn new(
+        book: &'a Book<'a>,
+        case: &Case,
+        step: &str,
+        by: &str,
+        role: Option<Role>,
+        from: Option<Address>,
+        now: DateTime<Utc>,
+    ) -> Turn<'a> {
+        let mut case = case.clone();
+        case.version += 1;
+        // A clock that was set back must not write a history that runs backwards.
+        let now = now.max(case.changed);
+        case.changed = now;
+        let entry = Entry {
+            term: case.term,
+            version: case.version,
+            step: step.to_owned(),
+            at: now,
+            node: book.me.clone(),
+            from,
+            by: cut(by, 100),
+            role,
+            text: String::new(),
+            to: None,
+            clocks: Vec::new(),
+            calls: Vec::new(),
+        };
+        Turn { book, case, entry, now }
+    }
+
+    pub(super) fn done(self) -> Stepped {
+        Stepped { case: self.case, entry: self.entry }
+    }
+
+    pub(super) fn category(&self) -> Option<&'a Category> {
+        self.book.category(&self.case.category)
+    }
+
+    // ---- clocks
+
+    pub(super) fn start_clock(&mut self, name: &str, limit: Option<Limit>) {
+        let Some(limit) = limit else { return };
+        let due = self.book.calendar.due(self.now, limit);
+        let clock = Clock {
+            name: name.to_owned(),
+            limit: limit.to_string(),
+            started: self.now,
+            due: Some(due),
+            left_us: None,
+            stopped: None,
+            missed: None,
+        };
+        self.entry.clocks.push(format!("{name} runs until {}", citybrain_shared::view::rfc3339(due)));
+        match self.case.clocks.iter_mut().find(|c| c.name == name) {
+            Some(old) => *old = clock,
+            None => self.case.clocks.push(clock),
+        }
+    }
+
+    pub(super) fn stop_clock(&mut self, name: &str) {
+        let now = self.now;
+        let Some(clock) = self.case.clocks.iter_mut().find(|c| c.name == name && c.stopped.is_none()) else { return };
+        clock.stopped = Some(now);
+        let over = if clock.is_over(now) { ", too late" } else { "" };
+        self.entry.clocks.push(format!("{name} stopped{over}"));
+    }
+
+    pub(super) fn pause_clock(&mut self, name: &str) {
+        let (now, calendar) = (self.now, self.book.calendar);
+        let Some(clock) = self.case.clocks.iter_mut().find(|c| c.name == name && c.runs()) else { return };
+        if let Some(due) = clock.due.take() {
+            clock.left_us = Some(calendar.left(unit_of(&clock.limit), now, due));
+            self.entry.clocks.push(format!("{name} paused"));
+        }
+    }
+
+    pub(super) fn resume_clock(&mut self, name: &str) {
+        let (now, calendar) = (self.now, self.book.calendar);
+        let Some(clock) = self.case.clocks.iter_mut().find(|c| c.name == name && c.stopped.is_none()) else { return };
+        if let Some(left) = clock.left_us.take() {
+            let unit = unit_of(&clock.limit);
+            // What was over stays over.
+            let due = if left > 0 { calendar.later(now, unit, left) } else { now - TimeDelta::microseconds(1) };
+            clock.due = Some(due);
+            self.entry.clocks.push(format!("{name} runs until {}", citybrain_shared::view::rfc3339(due)));
+        }
+    }
+
+    pub(super) fn extend_clock(&mut self, name: &str, limit: Limit) -> bool {
+        let (now, calendar) = (self.now, self.book.calendar);
+        let Some(clock) = self.case.clocks.iter_mut().find(|c| c.name == name && c.runs()) else { return false };
+        let Some(due) = clock.due else { return false };
+        let later = calendar.due(due, limit);
+        clock.due = Some(later);
+        clock.limit = format!("{}+{limit}", clock.limit);
+        if later > now {
+            clock.missed = None;
+        }
+        self.entry.clocks.push(format!("{name} runs until {}", citybrain_shared::view::rfc3339(later)));
+        true
+    }
+
+    pub(super) fn stop_all(&mut self) {
+        let running: Vec<String> =
+            self.case.clocks.iter().filter(|c| c.stopped.is_none()).map(|c| c.name.clone()).collect();
+        running.iter().for_each(|name| self.stop_clock(name));
+    }
+
+    // ---- parts of steps
+
+    pub(super) fn need_text(&self, what: &str) -> Result<(), Refusal> {
+        if self.entry.text.trim().is_empty() { Err(missing("text", what)) } else { Ok(()) }
+    }
+
+    pub(super) fn approved(&mut self, ask: &Ask, what: &str) -> Result<Approved, Refusal> {
+        self.need_text(what)?;
+        let approved_by = ask.approved_by.clone().filter(|a| !a.trim().is_empty());
+        let approved_by = approved_by.ok_or_else(|| missing("approved_by", "who approved it"))?;
+        if approved_by == ask.by {
+            return Err(Refusal::new("own-approval", "nobody approves what they ask for", "`--approved-by` another"));
+        }
+        self.entry.to = Some(format!("approved by {approved_by}"));
+        Ok(Approved { by: ask.by.clone(), approved_by, at: self.now, reason: self.entry.text.clone() })
+    }
+
+    pub(super) fn limit(&self, ask: &Ask) -> Result<Option<Limit>, Refusal> {
+        ask.limit.as_deref().map(Limit::parse).transpose().map_err(|e| Refusal::new("bad-limit", e, "such as `2wd`"))
+    }
+
+    /// Whoever handles is remembered.
+    pub(super) fn handled(&mut self) {
+        let by = self.entry.by.clone();
+        if !self.case.handlers.contains(&by) && self.case.handlers.len() < LIST_MAX {
+            self.case.handlers.push(by);
+        }
+    }
+
+    /// Signed for, and the resident called, if there is one: then the response is there.
+    pub(super) fn responded(&mut self, contacted: bool) {
+        if contacted {
+            self.case.contacted.get_or_insert(self.now);
+        }
+        if self.case.signed.is_some() && (self.case.contacted.is_some() || !self.case.has_contact) {
+            self.stop_clock("response");
+        }
+    }
+
+    pub(super) fn hand_to(&mut self, to: Address) {
+        if to == *self.book.me {
+            return;
+        }
+        if let Some(top) = common(self.book.me, &to) {
+            // Whoever passes it on must see it.
+            self.case.reach = self.case.reach.min(top.tier());
+        }
+        self.entry.to = Some(to.to_string());
+        self.case.handing_to = Some(to);
+    }
+
+    pub(super) fn escalate(&mut self, above: Address) {
+        self.case.escalations += 1;
+        self.case.reach = self.case.reach.min(above.tier());
+        self.entry.to = Some(above.to_string());
+        self.entry.calls.push(above.clone());
+        self.case.escalated_to = Some(above);
+    }
+
+    pub(super) fn end(&mut self, status: Status, reason: ClosedReason) {
+        self.case.status = status;
+        self.case.closed = Some(self.now);
+        self.case.closed_reason = Some(reason);
+        self.case.suspended = None;
+        self.entry.to = Some(reason.to_string());
+        self.stop_all();
+    }
+
+    pub(super) fn dispatch(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        let now = self.now;
+        self.case.status = Status::Dispatched;
+        self.case.dispatched.get_or_insert(now);
+        self.case.unit = cut(ask.unit.as_deref().unwrap_or_default(), 100);
+        self.case.suspended = None;
+        self.resume_clock("solution");
+        self.stop_clock("dispatch");
+        // A transfer goes on with the clock that runs.
+        if self.case.clock("solution").is_none_or(|c| c.stopped.is_some()) {
+            self.start_clock("solution", self.category().and_then(|c| c.solution));
+        }
+        self.entry.to = Some(if self.case.unit.is_empty() { self.book.me.to_string() } else { self.case.unit.clone() });
+        let Some(to) = ask.to.as_ref().filter(|to| *to != self.book.me) else { return Ok(()) };
+        if common(self.book.me, to).is_none() {
+            let detail = format!("{to} is in another tree than {}", self.book.me);
+            return Err(Refusal::new("foreign-node", detail, "a case stays in its city"));
+        }
+        if self.case.dispatched_by.len() < LIST_MAX {
+            self.case.dispatched_by.push(self.book.me.clone());
+        }
+        self.hand_to(to.clone());
+        if !self.case.unit.is_empty() {
+            self.entry.to = Some(format!("{to}, {}", self.case.unit));
+        }
+        Ok(())
+    }
+
+    pub(super) fn resolve(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        self.need_text("what was done")?;
+        let has = |name: &str| {
+            ask.evidence.iter().any(|e| e.split_once('=').is_some_and(|(n, v)| n == name && !v.is_empty()))
+        };
+        let needed = self.category().map(|c| c.evidence.as_slice()).unwrap_or_default();
+        let lacking: Vec<&str> = needed.iter().map(String::as_str).filter(|n| !has(n)).collect();
+        let solved = ask.solved.unwrap_or(Solved::Solved);
+        if let Some(first) = lacking.first().filter(|_| solved == Solved::Solved) {
+            let detail = format!("{} must show {}", self.case.category_name, lacking.join(", "));
+            return Err(Refusal::new("no-evidence", detail, format!("`--evidence {first}=URL`")));
+        }
+        self.handled();
+        self.case.status = Status::Resolved;
+        self.case.finding = None;
+        self.case.outcome = Some(Outcome {
+            by: ask.by.clone(),
+            at: self.now,
+            solved,
+            text: self.entry.text.clone(),
+            evidence: ask.evidence.iter().take(LIST_MAX).map(|e| cut(e, 500)).collect(),
+        });
+        self.entry.to = Some(solved.to_string());
+        self.stop_clock("solution");
+        Ok(())
+    }
+
+    pub(super) fn assist(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        self.need_text("what is needed")?;
+        let unit = ask.unit.clone().or_else(|| ask.to.as_ref().map(ToString::to_string));
+        let unit = unit.ok_or_else(|| missing("unit", "who is summoned, or `to`: its node"))?;
+        if ask.to.as_ref().is_some_and(|to| common(self.book.me, to).is_none()) {
+            return Err(Refusal::new("foreign-node", "that node is in another tree", "a case stays in its city"));
+        }
+        if self.case.assists.len() >= LIST_MAX {
+            return Err(Refusal::new("too-many", format!("{LIST_MAX} units were summoned already"), ""));
+        }
+        let limit = self.limit(ask)?;
+        let id = format!("a{}", self.case.assists.len() + 1);
+        self.start_clock(&format!("assist:{id}"), limit);
+        self.entry.to = Some(format!("{id}: {unit}"));
+        if let Some(node) = &ask.to {
+            if let Some(top) = common(self.book.me, node) {
+                self.case.reach = self.case.reach.min(top.tier());
+            }
+            self.entry.calls.push(node.clone());
+        }
+        self.case.assists.push(Assist {
+            id,
+            unit: cut(&unit, 100),
+            node: ask.to.clone(),
+            asked: self.now,
+            reason: self.entry.text.clone(),
+            reported: None,
+            result: String::new(),
+            rating: None,
+        });
+        Ok(())
+    }
+
+    /// Which summons is meant; with only one it need not be said.
+    pub(super) fn assist_of(&self, ask: &Ask) -> Result<String, Refusal> {
+        let known =
+            || self.case.assists.iter().map(|a| format!("{} ({})", a.id, a.unit)).collect::<Vec<_>>().join(", ");
+        match (&ask.assist, self.case.assists.as_slice()) {
+            (Some(id), all) if all.iter().any(|a| a.id == *id) => Ok(id.clone()),
+            (None, [only]) => Ok(only.id.clone()),
+            _ => Err(Refusal::new(
+                "which-assist",
+                "several units were summoned, or not this one",
+                format!("`--assist` one of {}", known()),
+            )),
+        }
+    }
+
+    pub(super) fn merge(&mut self, ask: &Ask, other: &dyn Fn(&str) -> Option<Case>) -> Result<Stepped, Refusal> {
+        let into = ask.into.as_deref().ok_or_else(|| missing("into", "the case that this one follows"))?;
+        let refuse = |detail: String| Refusal::new("no-merge", detail, "both must be open, and owned by one node");
+        if into == self.case.id {
+            return Err(refuse("a case does not follow itself".into()));
+        }
+        let main = other(into).ok_or_else(|| refuse(format!("{} does not own an open case `{into}`", self.book.me)))?;
+        if !main.status.is_open() || main.handing_to.is_some() {
+            return Err(refuse(format!("`{into}` is {}", main.standing())));
+        }
+        if main.followers.len() + 1 + self.case.followers.len() > LIST_MAX {
+            return Err(refuse(format!("`{into}` has {LIST_MAX} followers already")));
+        }
+        self.end(Status::Closed, ClosedReason::Duplicate);
+        self.case.merged_into = Some(main.id.clone());
+        self.entry.to = Some(main.id.clone());
+        let followers = std::mem::take(&mut self.case.followers);
+        let mut turn = Turn::new(self.book, &main, "joined", &ask.by, ask.role, self.entry.from.clone(), self.now);
+        turn.case.followers.push(self.case.id.clone());
+        turn.case.followers.extend(followers);
+        turn.entry.to = Some(self.case.id.clone());
+        Ok(turn.done())
+    }
+}
+
+pub(super) fn missing(field: &str, what: &str) -> Refusal {
+    let flag = field.replace('_', "-");
+    Refusal::new("missing", format!("`{field}` is missing: {what}"), format!("`--{flag} …`"))
+}
+
+pub(super) fn cut(text: &str, chars: usize) -> String {
+    text.trim().chars().take(chars).collect()
+}
+
+fn unit_of(limit: &str) -> Unit {
+    let first = limit.split('+').next().unwrap_or(limit);
+    Limit::parse(first).map_or(Unit::Clock("s", 1_000_000), |l| l.unit)
+}

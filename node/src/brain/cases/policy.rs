@@ -1,0 +1,207 @@
+//! How the engine sees cases: records in, drafts, timers and rows out.
+
+use super::letter::{self, Body, Letter, Pen, Step};
+use super::machine::common;
+use super::{Cases, Dirty, Held, TOGETHER, intake, is_of_its_node, is_true};
+use crate::brain::services::{CATALOGUE, Catalogue};
+use citybrain_hub::policy::{Policy, Row};
+use citybrain_hub::state::State;
+use citybrain_shared::case::{Ask, Case, Contact};
+use citybrain_shared::record::{Direction, Draft, Header, Kind};
+use citybrain_shared::{Address, Pos, view};
+use serde::{Deserialize, Serialize};
+use std::any::Any;
+use std::collections::HashSet;
+
+impl Policy for Cases {
+    fn decide(&self, state: &State, now_us: i64, header: &Header<'_>, payload: &[u8]) -> Vec<Draft> {
+        if header.kind != Kind::Event {
+            return Vec::new();
+        }
+        let now = view::time_of(now_us);
+        let Some(step) = header.name.strip_prefix(letter::PREFIX) else {
+            return if intake::opens(header, payload) { self.opened_by(header, payload, now_us) } else { Vec::new() };
+        };
+        match step {
+            "letter" => {
+                let Some(letter) = letter::data::<Letter>(payload) else { return Vec::new() };
+                if letter.to == self.me {
+                    if let Body::Copy { case, entry, .. } = &letter.body
+                        && entry.calls.contains(&self.me)
+                        && self.held.get(&case.id).is_none_or(|h| !h.history.contains(entry))
+                    {
+                        return vec![Pen { me: &self.me, now }.call(case, entry)];
+                    }
+                    return Vec::new();
+                }
+                // From below, for another part of this subtree: here it turns.
+                let turns = header.origin.is_some()
+                    && header.direction == Direction::Up
+                    && is_true(header, &letter)
+                    && common(letter.sender(), &letter.to).as_ref() == Some(&self.me);
+                // Of its own it looks only after those cases that it has sent straight down.
+                let is_own = header.origin.is_none() && header.direction == Direction::Down;
+                match is_own {
+                    false if turns => self.send_down(&letter, state, now).into_iter().collect(),
+                    true if matches!(letter.body, Body::HandOver { .. }) => {
+                        let back = self.send_down(&letter, state, now);
+                        back.filter(|d| d.header().target != letter.to.as_str()).into_iter().collect()
+                    }
+                    _ => Vec::new(),
+                }
+            }
+            "call" | "contact" | "answered" => Vec::new(),
+            _ => match letter::data::<Step>(payload) {
+                Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, now),
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    fn next_due_us(&self) -> Option<i64> {
+        if !self.inbox.is_empty() {
+            return Some(0);
+        }
+        self.due.first().map(|(at, _, _)| *at)
+    }
+
+    fn on_due(&self, _: &State, now_us: i64) -> Vec<Draft> {
+        let now = view::time_of(now_us);
+        let mut drafts = Vec::new();
+        // One decision a case in a group: the next one must see what the first has done.
+        let mut touched: HashSet<&str> = HashSet::new();
+        let mut booked: HashSet<&str> = HashSet::new();
+        for letter in self.inbox.values().take(TOGETHER) {
+            let into = match &letter.body {
+                Body::Ask { ask: Ask { into: Some(into), .. }, .. } => self.find(into).ok().map(|h| h.case.id.as_str()),
+                _ => None,
+            };
+            let both = [Some(letter.body.case()), into];
+            if both.iter().flatten().any(|id| touched.contains(id)) {
+                continue;
+            }
+            // Two that want the last seat must not both see it.
+            if let Body::HandOver { case: Case { booking: Some(b), .. }, .. } = &letter.body
+                && !booked.insert(&b.service)
+            {
+                continue;
+            }
+            touched.extend(both.into_iter().flatten());
+            drafts.extend(self.answer(letter, now));
+        }
+        for (_, id, clock) in self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TOGETHER) {
+            let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
+            let stepped = self.book().timer(&held.case, clock, now);
+            self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
+        }
+        drafts
+    }
+
+    fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
+        #[derive(Deserialize)]
+        struct About {
+            #[serde(default)]
+            case: String,
+            #[serde(default)]
+            contact: Contact,
+            #[serde(default)]
+            letter: String,
+        }
+        if header.name == CATALOGUE && header.kind == Kind::Event {
+            return self.apply_catalogue(header, payload);
+        }
+        let Some(step) = header.name.strip_prefix(letter::PREFIX).filter(|_| header.kind == Kind::Event) else {
+            return;
+        };
+        match step {
+            "letter" => {
+                if let Some(letter) = letter::data::<Letter>(payload) {
+                    self.apply_letter(pos, header, letter);
+                }
+            }
+            "call" => {}
+            "contact" | "answered" => {
+                let Some(about) = letter::data::<About>(payload).filter(|_| header.origin.is_none()) else { return };
+                if step == "answered" {
+                    self.settle(&about.letter);
+                } else if let Some(held) = self.held.get_mut(&about.case).filter(|h| !h.case.forgotten) {
+                    held.contact = Some(about.contact);
+                    self.dirty.insert((Dirty::Case, about.case));
+                }
+            }
+            _ => {
+                let Some(step) = letter::data::<Step>(payload).filter(|s| is_of_its_node(&self.me, header, s)) else {
+                    return;
+                };
+                self.fold(&step.case, std::slice::from_ref(&step.entry));
+                if let Some(answers) = &step.answers {
+                    self.settle(answers);
+                    self.granted(&step.case.id, answers);
+                }
+            }
+        }
+    }
+
+    fn take_rows(&mut self) -> Vec<Row> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty
+            .into_iter()
+            .map(|(what, key)| match what {
+                Dirty::Case => ([b"k", key.as_bytes()].concat(), self.held.get(&key).map(json)),
+                Dirty::Inherited => {
+                    let of = key.parse().ok().and_then(|of: Address| self.inherited.get(&of));
+                    ([b"g", key.as_bytes()].concat(), of.map(json))
+                }
+                Dirty::Inbox => {
+                    let letter = key.parse().ok().and_then(|pos: u64| self.inbox.get(&pos));
+                    ([b"i", key.as_bytes()].concat(), letter.map(json))
+                }
+            })
+            .collect()
+    }
+
+    fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let text = std::str::from_utf8(key).map_err(|e| e.to_string())?;
+        if let Some(id) = text.strip_prefix('k') {
+            let held: Held = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+            self.held.insert(id.to_owned(), held);
+            self.index(id, true);
+        } else if let Some(pos) = text.strip_prefix('i') {
+            let pos: u64 = pos.parse().map_err(|_| "its key is no position")?;
+            self.inbox.insert(pos, serde_json::from_slice(value).map_err(|e| e.to_string())?);
+        } else if let Some(node) = text.strip_prefix('g') {
+            let node = Address::parse(node).map_err(|e| e.to_string())?;
+            self.inherited.insert(node, serde_json::from_slice(value).map_err(|e| e.to_string())?);
+            self.inherit();
+        } else {
+            return Err("its kind is not known to this build".into());
+        }
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Cases {
+    /// What a node above says that cases are about.
+    fn apply_catalogue(&mut self, header: &Header<'_>, payload: &[u8]) {
+        let Some(Catalogue { node, categories, .. }) = letter::data::<Catalogue>(payload) else { return };
+        if header.direction != Direction::Down
+            || header.origin.is_none()
+            || node == self.me
+            || !node.covers(&self.me)
+            || self.inherited.get(&node) == Some(&categories)
+        {
+            return;
+        }
+        self.dirty.insert((Dirty::Inherited, node.to_string()));
+        self.inherited.insert(node, categories);
+        self.inherit();
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("rows have string keys only")
+}

@@ -1,0 +1,459 @@
+//! `citybrain log replay`: events of a range of a node's log, sent once more to a broker, to an
+//! endpoint of CloudEvents, or to standard output.
+//!
+//! **Promise.** In the order of the log; each event that fits is acknowledged by the sink, or counted
+//! with its reason. With a state file a replay that was stopped or killed goes on behind the last
+//! position up to which all were settled; what goes twice because of that has the same `source` and
+//! `id`.
+
+use super::ask::{At, Lines, Node};
+use super::events::Fits;
+use super::render::{Ops, replayed};
+use super::{Fail, Output, own};
+use crate::api::WITHHELD;
+use crate::https::Trust;
+use crate::mqtt_publisher::{self, Message, Target};
+use crate::replace::{Rights, replace};
+use crate::replay::Pace;
+use crate::replay::checkpoint::Settled;
+use crate::replay::sender::{self, Sender, Told};
+use bytes::Bytes;
+use citybrain_shared::view::{self, LogReplayed, RefusedEvent};
+use citybrain_shared::{Pos, event, topic};
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
+
+const STATE_SCHEMA: &str = "citybrain.log-replay-state/1";
+/// How often the state file is renewed.
+const SAVE_EVERY: Duration = Duration::from_millis(500);
+/// Refused events that are listed one by one.
+const LISTED: usize = 20;
+/// Messages under way by MQTT.
+const WINDOW: usize = 512;
+/// While nothing can be done but wait for the sink or for an event's time.
+const NAP: Duration = Duration::from_millis(2);
+
+#[derive(Debug, Subcommand)]
+pub enum Log {
+    /// Send events of a range once more: to a broker, an endpoint of CloudEvents, or standard output
+    #[command(after_help = "Examples:
+  citybrain log replay --time-after 1h --type 'city.air.*' | jq .data
+  citybrain log replay --to https://lake.example/events --ca ca.pem --state lake.state
+  citybrain log replay --to mqtt://broker:1883 --topic 'archive/{type}' --after 12000 --upto 15000 --rate 200
+  citybrain log replay --offline /var/lib/citybrain/city --to http://127.0.0.1:8080/v1/events
+With --state the same command goes on where it was stopped. A citybrain node that gets an event
+again knows it by its source and id.")]
+    Replay(Box<Replay>),
+}
+
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// mqtt://[USER[:PASSWORD]@]HOST[:PORT], an http:// or https:// place that takes structured CloudEvents, or `-`
+    #[arg(long, value_name = "SINK", default_value = "-")]
+    to: String,
+    /// MQTT topic; {type} stands for the event's type
+    #[arg(long, default_value = "events/{type}")]
+    topic: String,
+    /// Begin behind this position [default: the oldest that is kept]
+    #[arg(long, value_name = "POS")]
+    after: Option<u64>,
+    /// End with this position [default: the newest]
+    #[arg(long, value_name = "POS")]
+    upto: Option<u64>,
+    /// At most this many events
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    #[command(flatten)]
+    fits: Fits,
+    /// Events per second; without it and --clock as fast as the sink takes them
+    #[arg(long, value_name = "N", conflicts_with = "clock")]
+    rate: Option<f64>,
+    /// As they were committed, this many times faster
+    #[arg(long, value_name = "FACTOR")]
+    clock: Option<f64>,
+    /// Remember here how far it came, and go on from there
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Begin anew, whatever the state file says
+    #[arg(long, requires = "state")]
+    restart: bool,
+    /// Give up after this long without the sink, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    give_up_after: u64,
+    /// For a sink by https://: PEM file of the certificates that sign its own [default: whom this machine trusts]
+    #[arg(long, value_name = "FILE")]
+    sink_ca: Option<PathBuf>,
+    #[command(flatten)]
+    at: At,
+}
+
+/// How far a replay came, and of what.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    schema: String,
+    node: String,
+    to: String,
+    /// What was asked for.
+    fits: Vec<(String, String)>,
+    upto: Pos,
+}
+
+enum Sink {
+    Out,
+    Mqtt(Target),
+    Http(String),
+}
+
+impl Log {
+    pub fn act(self) -> Result<Output, Fail> {
+        match self {
+            Log::Replay(replay) => replay.act(),
+        }
+    }
+}
+
+impl Replay {
+    fn act(self) -> Result<Output, Fail> {
+        for (name, value) in [("--rate", self.rate), ("--clock", self.clock)] {
+            if value.is_some_and(|v| !v.is_finite() || v <= 0.0) {
+                return Err(Fail::usage(format!("{name} must be more than 0"), "such as `--rate 100`"));
+            }
+        }
+        let sink = self.sink()?;
+        let node = self.at.node()?;
+        let began = Instant::now();
+        let mut told = LogReplayed { to: self.shown(&sink), ..LogReplayed::default() };
+        let mut lines = node.lines("/v1/events", &self.query(self.after.unwrap_or(0)))?;
+        let mut state = State {
+            schema: STATE_SCHEMA.into(),
+            node: lines.node.clone(),
+            to: told.to.clone(),
+            fits: self.fits.query().into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            upto: Pos(lines.after),
+        };
+        if let Some(before) = self.before(&state)? {
+            state.upto = before;
+            lines = node.lines("/v1/events", &self.query(before.0))?;
+        }
+        (told.after_pos, told.upto_pos) = (state.upto, state.upto);
+        self.save(&state)?;
+        match sink {
+            Sink::Out => self.print(&node, lines, &mut state, &mut told)?,
+            sink => self.send(&node, lines, &sink, &mut state, &mut told)?,
+        }
+        told.wall_ms = began.elapsed().as_millis() as u64;
+        if self.to == "-" {
+            // Standard output has the events.
+            eprint!("{}", replayed(&told));
+            return Ok(Output::Code(u8::from(told.withheld + told.damaged > 0)));
+        }
+        Ok(Output::Ops(Ops::LogReplayed(own(told))))
+    }
+
+    fn sink(&self) -> Result<Sink, Fail> {
+        if self.to == "-" {
+            return Ok(Sink::Out);
+        }
+        if self.to.starts_with("http://") || self.to.starts_with("https://") {
+            return Ok(Sink::Http(self.to.clone()));
+        }
+        let target = Target::parse(&self.to).map_err(|e| {
+            let hint = "a sink is mqtt://HOST:PORT, http://HOST:PORT/PATH, https://HOST/PATH, or `-`";
+            Fail::usage(e.to_string(), hint)
+        })?;
+        let probe = self.topic.replace("{type}", "t");
+        topic::check_topic(&probe).map_err(|e| {
+            Fail::usage(format!("`{}` is no topic to publish to: {e}", self.topic), "such as `in/{type}`")
+        })?;
+        Ok(Sink::Mqtt(target))
+    }
+
+    /// Without a password.
+    fn shown(&self, sink: &Sink) -> String {
+        match sink {
+            Sink::Out => "-".into(),
+            Sink::Mqtt(target) => format!("{target} on {}", self.topic),
+            Sink::Http(url) => url.clone(),
+        }
+    }
+
+    fn query(&self, after: u64) -> Vec<(&'static str, String)> {
+        let mut query = self.fits.query();
+        query.push(("after", after.to_string()));
+        query
+    }
+
+    /// Up to where an earlier run of the same came.
+    fn before(&self, now: &State) -> Result<Option<Pos>, Fail> {
+        let Some(path) = self.state.as_ref().filter(|_| !self.restart) else { return Ok(None) };
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Fail::usage(format!("cannot read `{}`: {e}", path.display()), "whose file is it?")),
+        };
+        let hint = "give another --state, or begin anew with --restart";
+        let saved: State = serde_json::from_slice(&text)
+            .map_err(|e| Fail::usage(format!("`{}` is no state of a replay: {e}", path.display()), hint))?;
+        let upto = saved.upto;
+        if (State { upto: now.upto, ..saved }) != *now {
+            let detail =
+                format!("`{}` is the state of another replay: of another node, sink or question", path.display());
+            return Err(Fail::usage(detail, hint));
+        }
+        Ok(Some(upto.max(Pos(self.after.unwrap_or(0)))))
+    }
+
+    fn save(&self, state: &State) -> Result<(), Fail> {
+        let Some(path) = &self.state else { return Ok(()) };
+        let text = serde_json::to_vec(state).expect("its keys are strings");
+        replace(path, &text, Rights::Kept { new: 0o644 }).map_err(|e| {
+            Fail::no("unwritable", format!("cannot write `{}`: {e}", path.display()), "name another place with --state")
+        })
+    }
+
+    fn print(&self, node: &Node, lines: Lines, state: &mut State, told: &mut LogReplayed) -> Result<(), Fail> {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        let mut pace = Pace::new(self.rate, self.clock);
+        let mut saved = Instant::now();
+        let mut ended = false;
+        self.each(node, lines, told, |told, pos, event| {
+            let due = pace.due(event.committed_at.fixed_offset());
+            let wait = due.saturating_duration_since(tokio::time::Instant::now());
+            let mut written = if wait.is_zero() { Ok(()) } else { out.flush() };
+            std::thread::sleep(wait);
+            written = written.and_then(|()| out.write_all(&bytes_of(event))).and_then(|()| out.write_all(b"\n"));
+            if saved.elapsed() > SAVE_EVERY {
+                written = written.and_then(|()| out.flush());
+                saved = Instant::now();
+                if written.is_ok() {
+                    state.upto = pos;
+                    self.save(state)?;
+                }
+            }
+            match written {
+                Ok(()) => told.acknowledged += 1,
+                // Whoever read it has seen enough.
+                Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => ended = true,
+                Err(e) => return Err(Fail::no("output", format!("cannot write: {e}"), "is the disk full?")),
+            }
+            told.upto_pos = pos;
+            Ok(!ended)
+        })?;
+        if out.flush().is_ok() && !ended {
+            state.upto = told.upto_pos;
+            self.save(state)?;
+        }
+        Ok(())
+    }
+
+    fn send(
+        &self,
+        node: &Node,
+        lines: Lines,
+        sink: &Sink,
+        state: &mut State,
+        told: &mut LogReplayed,
+    ) -> Result<(), Fail> {
+        let runtime =
+            Runtime::new().map_err(|e| Fail::no("start", format!("cannot start the runtime: {e}"), "try again"))?;
+        let mut flow = Flow::open(&runtime, self, sink, state.upto)?;
+        let mut pace = Pace::new(self.rate, self.clock);
+        let mut saved = Instant::now();
+        let sent = self.each(node, lines, told, |told, pos, event| {
+            let due = pace.due(event.committed_at.fixed_offset());
+            while tokio::time::Instant::now() < due {
+                flow.hear(told);
+                std::thread::sleep(NAP.min(due.saturating_duration_since(tokio::time::Instant::now())));
+            }
+            let is_taken = flow.give(self, pos, event, told);
+            if saved.elapsed() > SAVE_EVERY {
+                saved = Instant::now();
+                state.upto = Pos(flow.settled.upto().max(state.upto.0));
+                self.save(state)?;
+            }
+            Ok(is_taken)
+        });
+        // What is under way is still waited for, whatever ended the reading.
+        let ended = flow.end(&runtime, told);
+        told.upto_pos = flow_upto(&ended, state.upto);
+        state.upto = told.upto_pos;
+        self.save(state)?;
+        sent?;
+        match ended {
+            Ok(_) => Ok(()),
+            Err((_, why)) => {
+                let hint = match &self.state {
+                    Some(_) => "the same command goes on behind what was acknowledged".to_owned(),
+                    None => format!("`--after {}` goes on behind what was acknowledged", told.upto_pos),
+                };
+                Err(Fail::unreachable(why, hint))
+            }
+        }
+    }
+
+    /// Every event that fits and may be seen, in order, until `take` says that it is enough. A stream
+    /// that was cut on its way through the links is asked for again behind its end.
+    fn each(
+        &self,
+        node: &Node,
+        mut lines: Lines,
+        told: &mut LogReplayed,
+        mut take: impl FnMut(&mut LogReplayed, Pos, &view::Event) -> Result<bool, Fail>,
+    ) -> Result<(), Fail> {
+        loop {
+            let (is_cut, mut newest) = (lines.cut, None);
+            for line in lines {
+                let line = line?;
+                if let Ok(Damage { damaged }) = serde_json::from_str(&line) {
+                    told.damaged += damaged.upto.0.saturating_sub(damaged.after.0);
+                    continue;
+                }
+                let event: view::Event = serde_json::from_str(&line).map_err(|e| {
+                    Fail::no("foreign", format!("an event does not read: {e}"), "is the node of this version?")
+                })?;
+                newest = Some(event.pos);
+                if self.upto.is_some_and(|upto| event.pos.0 > upto) || self.limit == Some(told.events) {
+                    return Ok(());
+                }
+                told.events += 1;
+                if is_withheld(&event) {
+                    told.withheld += 1;
+                } else if !take(told, event.pos, &event)? {
+                    return Ok(());
+                }
+            }
+            match newest {
+                Some(newest) if is_cut => lines = node.lines("/v1/events", &self.query(newest.0))?,
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Events under way to a sink that acknowledges.
+struct Flow {
+    messages: tokio::sync::mpsc::Sender<Message>,
+    told: tokio::sync::mpsc::Receiver<Told>,
+    task: tokio::task::JoinHandle<Result<(), sender::Error>>,
+    settled: Settled,
+}
+
+impl Flow {
+    fn open(runtime: &Runtime, of: &Replay, sink: &Sink, upto: Pos) -> Result<Flow, Fail> {
+        let _within = runtime.enter();
+        let give_up_after = Duration::from_secs(of.give_up_after);
+        let opened = match sink {
+            Sink::Http(url) => sender::post_to(url.clone(), &Trust::of(of.sink_ca.as_deref()), give_up_after)
+                .map_err(|why| Fail::usage(why, "`--sink-ca FILE` names a PEM file of certificates"))?,
+            Sink::Mqtt(target) => sender::mqtt(mqtt_publisher::Options {
+                target: target.clone(),
+                client_id: format!("citybrain-replay-{}", uuid::Uuid::now_v7().simple()),
+                window: WINDOW,
+                give_up_after: Some(give_up_after),
+            }),
+            Sink::Out => unreachable!("standard output acknowledges nothing"),
+        };
+        let Sender { messages, told, task } = opened;
+        Ok(Flow { messages, told, task, settled: Settled::after(upto.0) })
+    }
+
+    /// Hands one over; false when the sink has given up.
+    fn give(&mut self, of: &Replay, pos: Pos, event: &view::Event, told: &mut LogReplayed) -> bool {
+        let kind = event::Envelope::parse(event.event.get().as_bytes()).map(|e| e.kind.into_owned());
+        let topic = of.topic.replace("{type}", kind.as_deref().unwrap_or_default());
+        self.settled.begin(pos.0);
+        let mut message = Message { number: pos.0, topic: topic.into(), payload: Bytes::from(bytes_of(event)) };
+        loop {
+            match self.messages.try_send(message) {
+                Ok(()) => {
+                    self.hear(told);
+                    return true;
+                }
+                Err(TrySendError::Closed(_)) => return false,
+                Err(TrySendError::Full(back)) => message = back,
+            }
+            if !self.hear(told) {
+                std::thread::sleep(NAP);
+            }
+        }
+    }
+
+    /// Takes what the sink has said; false if that was nothing.
+    fn hear(&mut self, told: &mut LogReplayed) -> bool {
+        let mut heard = false;
+        loop {
+            match self.told.try_recv() {
+                Ok(word) => self.take(word, told),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return heard,
+            }
+            heard = true;
+        }
+    }
+
+    fn take(&mut self, word: Told, told: &mut LogReplayed) {
+        match word {
+            Told::Connected => {}
+            Told::Lost(reason) => tracing::debug!(reason, "The sink is away."),
+            Told::Acknowledged(pos) => {
+                told.acknowledged += 1;
+                self.settled.settle(pos);
+            }
+            Told::Refused { number, reason } => {
+                told.refused += 1;
+                if told.first_refused.len() < LISTED {
+                    told.first_refused.push(RefusedEvent { pos: Pos(number), reason });
+                }
+                self.settled.settle(number);
+            }
+        }
+    }
+
+    /// Waits for the last acknowledgements; up to where all is settled, and why it ended early.
+    fn end(mut self, runtime: &Runtime, told: &mut LogReplayed) -> Result<Pos, (Pos, String)> {
+        drop(std::mem::replace(&mut self.messages, tokio::sync::mpsc::channel(1).0));
+        while let Some(word) = self.told.blocking_recv() {
+            self.take(word, told);
+        }
+        let upto = Pos(self.settled.upto());
+        match runtime.block_on(self.task) {
+            Ok(Ok(())) => Ok(upto),
+            Ok(Err(error)) => Err((upto, error.to_string())),
+            Err(error) => Err((upto, error.to_string())),
+        }
+    }
+}
+
+fn flow_upto(ended: &Result<Pos, (Pos, String)>, before: Pos) -> Pos {
+    match ended {
+        Ok(upto) | Err((upto, _)) => (*upto).max(before),
+    }
+}
+
+#[derive(Deserialize)]
+struct Damage {
+    damaged: view::Damaged,
+}
+
+/// The event as readers of the node get it: with its true origin.
+fn bytes_of(event: &view::Event) -> Vec<u8> {
+    event::with_origin(event.event.get().as_bytes(), &event.origin)
+}
+
+/// Does a word of the node stand where the data was?
+fn is_withheld(event: &view::Event) -> bool {
+    #[derive(Deserialize)]
+    struct Data {
+        withheld: String,
+    }
+    #[derive(Deserialize)]
+    struct Held {
+        data: Data,
+    }
+    serde_json::from_str::<Held>(event.event.get()).is_ok_and(|held| held.data.withheld == WITHHELD)
+}

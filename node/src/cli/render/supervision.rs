@@ -1,0 +1,131 @@
+//! Counts of cases, and what needs a look, for people.
+
+use super::cases::named;
+use super::{Screen, clean, cut, grouped, print, right};
+use chrono::{DateTime, TimeDelta, Utc};
+use citybrain_shared::case::Case;
+use citybrain_shared::view;
+use comfy_table::{Cell, Color};
+use std::io::{self, Write};
+
+pub fn stats(v: &view::CaseStats, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let head = [
+        "KEY",
+        "CASES",
+        "OPEN",
+        "CLOSED",
+        "REJECTED",
+        "WITHDRAWN",
+        "OVERDUE",
+        "IN TIME",
+        "LATE",
+        "REOPENED",
+        "TOOK P50",
+        "P90",
+        "P99",
+        "LONGEST",
+    ];
+    let mut table = s.table(&head);
+    for r in v.rows.iter().chain(std::iter::once(&v.total)) {
+        let mut row = vec![Cell::new(clean(&r.key))];
+        let counts = [r.cases, r.open, r.closed, r.rejected, r.withdrawn, r.overdue, r.in_time, r.late, r.reopened];
+        row.extend(counts.map(|n| right(grouped(n))));
+        let took = r.took.map(|t| [t.p50_s, t.p90_s, t.p99_s, t.max_s].map(span));
+        row.extend(took.unwrap_or_else(|| ["-"; 4].map(str::to_owned)).map(right));
+        table.add_row(row);
+    }
+    print(&table, out)?;
+    writeln!(
+        out,
+        "{} of {} had a limit for the solution; took: from opening to closing, of those closed",
+        grouped(v.total.with_limit),
+        grouped(v.total.cases)
+    )
+}
+
+/// Seconds, in the two largest units that fit.
+fn span(seconds: i64) -> String {
+    let t = TimeDelta::seconds(seconds);
+    match (t.num_days(), t.num_hours() % 24, t.num_minutes() % 60, seconds % 60) {
+        (0, 0, 0, s) => format!("{s}s"),
+        (0, 0, m, s) => format!("{m}m {s}s"),
+        (0, h, m, _) => format!("{h}h {m}m"),
+        (d, h, ..) => format!("{}d {h}h", grouped(d.unsigned_abs())),
+    }
+}
+
+pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let title = |out: &mut dyn Write, word: &str, shown: usize, of: u64| {
+        writeln!(
+            out,
+            "{word}: {}{}",
+            grouped(of),
+            if (shown as u64) < of { format!(", the first {shown}") } else { String::new() }
+        )
+    };
+    title(out, "overdue", v.overdue.len(), v.overdue_in_all)?;
+    list(&v.overdue, v.at, s, out)?;
+    title(out, "reopened", v.reopened.len(), v.reopened_in_all)?;
+    list(&v.reopened, v.at, s, out)?;
+    writeln!(out, "hot spots: {}", v.hot_spots.len())?;
+    if !v.hot_spots.is_empty() {
+        let mut table = s.table(&["CASES", "OPEN", "NEWEST", "CATEGORY", "PLACE", "LAT", "LON"]);
+        for h in &v.hot_spots {
+            let degrees = |d: Option<f64>| d.map_or("-".into(), |d| format!("{d:.5}"));
+            let name = if h.category_name.is_empty() { &h.category } else { &h.category_name };
+            table.add_row(vec![
+                right(grouped(h.cases)),
+                right(grouped(h.open)),
+                Cell::new(day(h.newest)),
+                Cell::new(cut(&clean(name), 30)),
+                Cell::new(cut(&clean(&h.place), 40)),
+                right(degrees(h.lat)),
+                right(degrees(h.lon)),
+            ]);
+        }
+        print(&table, out)?;
+    }
+    writeln!(out, "repeat callers: {}", v.repeat_callers.len())?;
+    if !v.repeat_callers.is_empty() {
+        let mut table = s.table(&["CASES", "OPEN", "NEWEST", "WHO", "CASE"]);
+        for c in &v.repeat_callers {
+            let who = c.contact.as_ref().map_or("withheld".into(), |k| format!("{} {}", k.name, k.phone));
+            let newest = c.ids.first().cloned().unwrap_or_default();
+            table.add_row(vec![
+                right(grouped(c.cases)),
+                right(grouped(c.open)),
+                Cell::new(day(c.newest)),
+                Cell::new(clean(who.trim())),
+                Cell::new(newest),
+            ]);
+        }
+        print(&table, out)?;
+    }
+    Ok(())
+}
+
+fn list(cases: &[Case], now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if cases.is_empty() {
+        return Ok(());
+    }
+    let mut table = s.table(&["CASE", "STANDS", "CATEGORY", "OWNER", "LIMIT", "OVER BY", "TITLE"]);
+    for c in cases {
+        let due = c.due().filter(|(_, at)| *at < now);
+        let (limit, over) =
+            due.map_or(("-".into(), "-".into()), |(k, at)| (k.name.clone(), span((now - at).num_seconds())));
+        table.add_row(vec![
+            s.mark(&c.id, c.urgent, Color::Red),
+            Cell::new(clean(&c.standing())),
+            Cell::new(cut(&clean(named(c)), 20)),
+            Cell::new(c.owner.as_str()),
+            Cell::new(limit),
+            right(over),
+            Cell::new(cut(&clean(&c.title), 30)),
+        ]);
+    }
+    print(&table, out)
+}
+
+fn day(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d").to_string()
+}

@@ -1,0 +1,39 @@
+//! Whom to call and where: what several commands ask in the same words.
+
+use citybrain_shared::case::{Contact, Place};
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub struct Whom {
+    /// Whom to call
+    #[arg(long, default_value = "")]
+    name: String,
+    #[arg(long, default_value = "")]
+    phone: String,
+    /// Where that person lives, if not there
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    address: String,
+}
+
+impl Whom {
+    pub fn contact(self) -> Contact {
+        Contact { name: self.name, phone: self.phone, address: self.address, ..Contact::default() }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Coordinates {
+    /// WGS84
+    #[arg(long, allow_hyphen_values = true, requires = "lon")]
+    lat: Option<f64>,
+    #[arg(long, allow_hyphen_values = true, requires = "lat")]
+    lon: Option<f64>,
+}
+
+impl Coordinates {
+    /// With the words that say where it is; nothing if neither says anything.
+    pub fn place(self, text: String) -> Option<Place> {
+        let place = Place { text, lat: self.lat, lon: self.lon };
+        (place != Place::default()).then_some(place)
+    }
+}

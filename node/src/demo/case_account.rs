@@ -1,0 +1,108 @@
+//! The account of the cases: is each the same at every node above its owner? Pure.
+
+use super::tree::Tree;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A case as one node has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    pub owner: String,
+    /// What orders the accounts of one case.
+    pub term: u64,
+    pub version: u64,
+    pub is_open: bool,
+    pub is_incident: bool,
+}
+
+/// What a node has, by id.
+pub type Copies = BTreeMap<String, Copy>;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CaseAccount {
+    pub cases: u64,
+    pub incidents: u64,
+    pub open: u64,
+    /// Cases that some node above their owner does not have.
+    pub missing: u64,
+    /// Cases that some node above their owner has otherwise than the owner.
+    pub different: u64,
+    /// Cases that no node, or more than one, calls its own.
+    pub owners_wrong: u64,
+}
+
+impl CaseAccount {
+    pub fn is_good(&self) -> bool {
+        [self.missing, self.different, self.owners_wrong] == [0; 3]
+    }
+}
+
+/// `held[i]` is what the tree's place `i` has.
+pub fn account(tree: &Tree, held: &[Copies]) -> CaseAccount {
+    let mut out = CaseAccount::default();
+    let mut owners: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (place, copies) in held.iter().enumerate() {
+        for (id, copy) in copies {
+            let own = owners.entry(id).or_default();
+            if copy.owner == tree.places[place].address.as_str() {
+                own.push(place);
+            }
+        }
+    }
+    for (id, own) in owners {
+        out.cases += 1;
+        let [owner] = own.as_slice() else {
+            out.owners_wrong += 1;
+            continue;
+        };
+        let copy = &held[*owner][id];
+        out.incidents += u64::from(copy.is_incident);
+        out.open += u64::from(copy.is_open);
+        let above: Vec<Option<&Copy>> = tree.upward(*owner).map(|up| held[up].get(id)).collect();
+        out.missing += u64::from(above.iter().any(Option::is_none));
+        out.different += u64::from(above.iter().flatten().any(|c| *c != copy));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::chengdu;
+    use citybrain_shared::Tier;
+
+    fn whole() -> (Tree, Vec<Copies>) {
+        let tree = chengdu::tree(15);
+        let mut held = vec![Copies::new(); tree.places.len()];
+        for leaf in tree.of_tier(Tier::Neighbourhood) {
+            let owner = tree.places[leaf].address.to_string();
+            for up in tree.upward(leaf) {
+                let copy = Copy { owner: owner.clone(), term: 1, version: 3, is_open: true, is_incident: true };
+                held[up].insert(format!("case of {owner}"), copy);
+            }
+        }
+        (tree, held)
+    }
+
+    #[test]
+    fn a_whole_tree_has_a_good_account() {
+        let (tree, held) = whole();
+        let a = account(&tree, &held);
+        assert!(a.is_good(), "{a:?}");
+        assert_eq!((a.cases, a.open, a.incidents), (8, 8, 8));
+    }
+
+    #[test]
+    fn a_copy_that_is_lacking_or_older_above_or_owned_twice_is_found() {
+        let (tree, mut held) = whole();
+        let id = held[0].keys().next().unwrap().clone();
+        held[0].remove(&id);
+        assert_eq!(account(&tree, &held).missing, 1);
+        let (_, mut held) = whole();
+        held[0].get_mut(&id).unwrap().version = 2;
+        assert_eq!(account(&tree, &held).different, 1);
+        let (_, mut held) = whole();
+        held[0].get_mut(&id).unwrap().owner = tree.places[0].address.to_string();
+        assert_eq!(account(&tree, &held).owners_wrong, 1);
+    }
+}

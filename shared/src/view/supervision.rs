@@ -1,0 +1,119 @@
+//! Counts of cases, and what whoever supervises looks at.
+
+use super::View;
+use crate::case::{Case, Contact};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+impl View for CaseStats {
+    const SCHEMA: &'static str = "citybrain.case-stats/1";
+}
+
+impl View for Supervision {
+    const SCHEMA: &'static str = "citybrain.supervision/1";
+}
+
+/// What rows are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupBy {
+    /// Who owns the case.
+    Node,
+    /// The node directly below the one that is asked, with all below that.
+    Child,
+    /// The label `district` of the owner, or of the nearest node above it that has one.
+    District,
+    Category,
+    Department,
+    Governance,
+    Channel,
+    Kind,
+    Status,
+    All,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CaseStats {
+    pub by: GroupBy,
+    /// Most cases first.
+    pub rows: Vec<StatsRow>,
+    pub total: StatsRow,
+    pub at: DateTime<Utc>,
+}
+
+/// Counts add up over the rows; times do not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatsRow {
+    pub key: String,
+    pub cases: u64,
+    pub open: u64,
+    pub closed: u64,
+    pub rejected: u64,
+    pub withdrawn: u64,
+    /// Open, and over a limit.
+    pub overdue: u64,
+    /// With a limit for the solution; of them, those solved in time, and those solved too late.
+    pub with_limit: u64,
+    pub in_time: u64,
+    pub late: u64,
+    pub returned: u64,
+    pub reopened: u64,
+    /// From opening to closing, of those closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took: Option<Took>,
+}
+
+/// Seconds; each percentile is a time that some case took (nearest rank).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Took {
+    pub p50_s: i64,
+    pub p90_s: i64,
+    pub p99_s: i64,
+    pub max_s: i64,
+    pub sum_s: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Supervision {
+    /// Open and over a limit, the longest first.
+    pub overdue: Vec<Case>,
+    pub overdue_in_all: u64,
+    /// Closed, and open again or closed again, the latest first.
+    pub reopened: Vec<Case>,
+    pub reopened_in_all: u64,
+    pub hot_spots: Vec<HotSpot>,
+    /// Only of those whose number the node itself keeps.
+    pub repeat_callers: Vec<Caller>,
+    pub at: DateTime<Utc>,
+}
+
+/// One category, reported again and again within some 200 m, or at one place by its words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HotSpot {
+    pub category: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub category_name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub place: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lat: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lon: Option<f64>,
+    pub cases: u64,
+    pub open: u64,
+    pub newest: DateTime<Utc>,
+    /// The newest ten.
+    pub ids: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Caller {
+    /// Only for workers and operators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<Contact>,
+    pub cases: u64,
+    pub open: u64,
+    pub newest: DateTime<Utc>,
+    /// The newest ten.
+    pub ids: Vec<String>,
+}

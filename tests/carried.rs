@@ -1,0 +1,244 @@
+//! A log carried elsewhere: a range of it replayed to a sink, all of it exported and imported.
+
+use crate::harness::mqtt::{Client, publish_all};
+use crate::harness::ran::{Ran, acts, run};
+use crate::harness::{Tree, wait_for};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a temporary folder's name is UTF-8")
+}
+
+fn a_street(events: usize) -> Tree {
+    let mut tree = Tree::new(&["c/s"]);
+    tree.start();
+    let sent = publish_all("c/s", tree.node("c/s").mqtt, "e", events, false);
+    tree.wait_all_up(&sent);
+    tree
+}
+
+fn replay(url: &str, more: &[&str]) -> Ran {
+    run(&[&["log", "replay", "--node", url], more].concat())
+}
+
+fn ids(out: &str) -> Vec<String> {
+    let id = |line: &str| {
+        let event: Value = serde_json::from_str(line).expect("a line is JSON");
+        event["id"].as_str().expect("an id").to_owned()
+    };
+    out.lines().map(id).collect()
+}
+
+#[test]
+fn a_range_of_the_log_is_printed_by_position_time_type_and_number_with_its_true_origin() {
+    let tree = a_street(20);
+    let (city, leaf) = (tree.node("c").url(), tree.node("c/s").url());
+    let all = replay(&city, &["--type", "city.*", "--source", "/*"]);
+    assert_eq!((all.code, ids(&all.out).len() >= 20), (0, true), "{}{}", all.out, all.err);
+    assert!(all.err.contains("events sent to - and acknowledged"), "{}", all.err);
+    assert!(all.out.lines().all(|l| l.starts_with("{\"origin\":\"c")), "{}", all.out);
+    let wanted: Vec<String> = (0..20).map(|n| format!("e-{n}")).collect();
+    let there: Vec<String> = ids(&all.out).into_iter().filter(|id| id.starts_with("e-")).collect();
+    assert_eq!(there.len(), wanted.len(), "{there:?}");
+    let records: Vec<_> = tree.node("c").records().into_iter().filter(|r| r.id.starts_with("e-")).collect();
+    let (third, fifth) = (records[2].pos.to_string(), records[4].pos.to_string());
+    let few = replay(&city, &["--after", &third, "--upto", &fifth, "--origin", "c/s"]);
+    assert_eq!(ids(&few.out), [records[3].id.clone(), records[4].id.clone()]);
+    assert_eq!(ids(&replay(&city, &["--limit", "2", "--origin", "c/s", "--after", &third]).out).len(), 2);
+    assert!(replay(&city, &["--time-before", "1h"]).out.is_empty());
+    // Through the links, and of a stopped node's folder.
+    let below = replay(&city, &["--at", "c/s", "--type", "city.*"]);
+    assert_eq!(ids(&below.out), ids(&replay(&leaf, &["--type", "city.*"]).out));
+    for (line, words) in [
+        (vec!["--to", "ftp://x"], "a sink is mqtt://"),
+        (vec!["--rate", "0"], "more than 0"),
+        (vec!["--to", "mqtt://h", "--topic", "a/#"], "is no topic"),
+    ] {
+        replay(&city, &line).says(2, &[words]);
+    }
+}
+
+#[test]
+fn a_replay_to_a_broker_that_was_killed_goes_on_and_a_node_that_knows_the_events_takes_none_twice() {
+    let tree = a_street(400);
+    let mut other = Tree::new(&["d"]);
+    other.start();
+    let (city, sink) = (tree.node("c").url(), format!("mqtt://127.0.0.1:{}", other.node("d").mqtt));
+    let state = tree.dir().join("replay.state");
+    let args = [
+        "log",
+        "replay",
+        "--node",
+        &city,
+        "--to",
+        &sink,
+        "--topic",
+        "in/{type}",
+        "--origin",
+        "c/s",
+        "--state",
+        text(&state),
+    ];
+    let mut first = Command::new(crate::harness::binary());
+    let first = first.args(args).args(["--rate", "100"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut first = first.env_remove("CITYBRAIN_NODE").spawn().expect("the binary starts");
+    let begin: Value = wait_for("it begins", || serde_json::from_slice(&std::fs::read(&state).ok()?).ok());
+    wait_for("it has noted how far it is", || {
+        let saved: Value = serde_json::from_slice(&std::fs::read(&state).ok()?).ok()?;
+        (saved["upto"].as_u64()? > begin["upto"].as_u64()? + 20).then_some(())
+    });
+    first.kill().expect("it can be killed");
+    first.wait().expect("it ends");
+    let there = || {
+        let all = other.node("d").records();
+        let ids: BTreeSet<String> = all.iter().filter(|r| r.id.starts_with("e-")).map(|r| r.id.clone()).collect();
+        assert_eq!(ids.len(), all.iter().filter(|r| r.id.starts_with("e-")).count(), "none is there twice");
+        ids.len()
+    };
+    assert!(there() < 400);
+    let second = run(&[&args[..], &["--json"]].concat());
+    second.says(0, &["citybrain.log-replayed/1"]);
+    let told = second.json();
+    assert!(told["after_pos"].as_u64() > begin["upto"].as_u64(), "{told}");
+    assert_eq!((&told["events"], &told["refused"]), (&told["acknowledged"], &json!(0)), "{told}");
+    assert_eq!(there(), 400);
+    // Nothing is left; another question or sink is told apart; `--restart` begins anew.
+    assert_eq!(run(&[&args[..], &["--json"]].concat()).json()["events"], 0);
+    run(&[&args[..], &["--priority", "urgent"]].concat()).says(2, &["state of another replay", "--restart"]);
+    let again = run(&[&args[..], &["--restart", "--json"]].concat()).json();
+    assert!(again["acknowledged"].as_u64() >= Some(400), "{again}");
+    assert_eq!(there(), 400);
+}
+
+/// Takes structured CloudEvents; of those it does not like it says so.
+fn receiver(refuses: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/lake", listener.local_addr().expect("its address"));
+    let got: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = got.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut writer = stream.try_clone().expect("a handle");
+            let mut reader = BufReader::new(stream);
+            loop {
+                let (mut line, mut length) = (String::new(), 0);
+                while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
+                    if let Some(n) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                        length = n.trim().parse().expect("a number");
+                    }
+                    line.clear();
+                }
+                let mut body = vec![0; length];
+                if length == 0 || reader.read_exact(&mut body).is_err() {
+                    break;
+                }
+                let event: Value = serde_json::from_slice(&body).expect("JSON");
+                let id = event["id"].as_str().expect("an id").to_owned();
+                let status = if id == refuses { "422 No" } else { "204 No Content" };
+                if id != refuses {
+                    kept.lock().expect("no panic").push(id);
+                }
+                write!(writer, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").expect("it is read");
+            }
+        }
+    });
+    (url, got)
+}
+
+#[test]
+fn a_replay_by_http_counts_what_the_sink_refuses_and_a_sink_that_is_not_there_is_code_3() {
+    let tree = a_street(10);
+    let city = tree.node("c").url();
+    let refused = tree.node("c").records().into_iter().find(|r| r.id.starts_with("e-")).expect("one").id;
+    let (url, got) = receiver(Box::leak(refused.clone().into_boxed_str()));
+    let ran = replay(&city, &["--to", &url, "--origin", "c/s", "--type", "city.*", "--json"]);
+    let told = ran.json();
+    assert_eq!((ran.code, &told["refused"]), (1, &json!(1)), "{told}");
+    assert!(told["first_refused"][0]["reason"].as_str().is_some_and(|r| r.contains("422")), "{told}");
+    let got = got.lock().expect("no panic").clone();
+    assert_eq!(got.len() as u64, told["acknowledged"].as_u64().expect("a number"));
+    assert!(!got.contains(&refused));
+    let gone = ["--to", "http://127.0.0.1:9/lake", "--give-up-after", "1", "--origin", "c/s"];
+    replay(&city, &gone).says(3, &["does not take events", "--after"]);
+}
+
+#[test]
+fn an_exported_log_is_imported_bit_for_bit_and_its_node_goes_on_with_a_new_history() {
+    let mut tree = a_street(60);
+    let data = tree.node("c/s").data.clone();
+    let (plain, packed) = (tree.dir().join("s.ndjson"), tree.dir().join("s.ndjson.zst"));
+    // While the node runs.
+    run(&["store", "export", text(&data), text(&plain)]).says(0, &["records exported", "only its owner"]);
+    run(&["store", "export", text(&data), text(&plain)]).says(1, &["is there already"]);
+    run(&["store", "export", "/nowhere", text(&packed)]).says(1, &["is no data folder"]);
+    let sent = publish_all("c/s", tree.node("c/s").mqtt, "late", 20, false);
+    tree.wait_all_up(&sent);
+    tree.stop_node("c/s");
+    run(&["store", "export", text(&data), text(&packed)]).says(0, &["records exported"]);
+    let out = run(&["store", "export", text(&data), "-"]);
+    assert_eq!(out.code, 0, "{}", out.err);
+    let head: Value = serde_json::from_str(out.out.lines().next().expect("a line")).expect("JSON");
+    assert_eq!((&head["schema"], &head["first"]), (&json!("citybrain.log-export/1"), &json!(1)));
+    assert_eq!(out.out.lines().count() as u64, head["last"].as_u64().expect("a number") + 2);
+
+    // Only into nothing, and only what is whole.
+    run(&["store", "import", text(&packed), text(&data), "--yes"]).says(1, &["holds something already"]);
+    let other = tree.dir().join("other");
+    run(&["store", "import", text(&packed), text(&other)]).says(2, &["begins a new history", "--yes"]);
+    let cut = tree.dir().join("cut.ndjson");
+    std::fs::write(&cut, &out.out[..out.out.len() / 2]).expect("it is written");
+    run(&["store", "import", text(&cut), text(&other), "--yes"]).says(1, &["was cut", "nothing was left behind"]);
+    let swapped = out.out.replacen("\"record\":\"", "\"record\":\"A", 1);
+    std::fs::write(&cut, swapped).expect("it is written");
+    run(&["store", "import", text(&cut), text(&other), "--yes"]).says(1, &["not as it was written"]);
+    assert!(!other.exists());
+
+    run(&["store", "import", text(&packed), text(&other), "--yes"]).says(0, &["records imported", "chain hash"]);
+    let again = run(&["store", "export", text(&other), "-"]);
+    let without_head =
+        |text: &str| text.lines().skip(1).filter(|l| l.contains("\"pos\"")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(without_head(&again.out), without_head(&out.out), "the same records, bit for bit");
+    run(&["store", "verify", text(&other)]).says(0, &["every one good"]);
+
+    // The node goes on in the imported folder.
+    std::fs::rename(&data, tree.dir().join("before")).expect("it is moved");
+    std::fs::rename(&other, &data).expect("it is moved");
+    tree.start_node("c/s");
+    tree.wait_ready();
+    tree.wait_linked();
+    assert!(acts(&tree.node("c/s").url()).iter().any(|(what, ..)| what == "store import"));
+    let sent = publish_all("c/s", tree.node("c/s").mqtt, "after", 10, false);
+    tree.wait_all_up(&sent);
+    run(&["audit", "--node", &tree.node("c").url()]).says(0, &["it adds up"]);
+}
+
+#[test]
+fn what_a_token_may_not_see_is_not_replayed() {
+    let mut tree = Tree::new(&["c"]);
+    std::fs::write(tree.dir().join("tokens"), "").expect("it is written");
+    tree.edit("c", |t| t.replace("[api]\n", "[api]\ntokens_file = \"tokens\"\n"));
+    tree.start_node("c");
+    tree.wait_ready();
+    let token = |name: &str, role: &str| {
+        let made = run(&["token", "add", name, "--role", role, "--file", text(&tree.dir().join("tokens"))]);
+        let file = tree.dir().join(format!("{name}.token"));
+        std::fs::write(&file, made.out).expect("it is written");
+        text(&file).to_owned()
+    };
+    let (mia, li) = (token("mia", "reader"), token("li", "worker"));
+    let mut device = Client::connect(tree.node("c").mqtt, "button", true);
+    let press = json!({"specversion": "1.0", "id": "p1", "source": "/btn", "type": "city.sos.pressed",
+        "data": {"contact": {"phone": "13900000000"}}});
+    assert!(device.publish("in/btn", press.to_string().as_bytes()));
+    let url = tree.node("c").url();
+    let of = |token: &str| replay(&url, &["--type", "city.sos.pressed", "--token-file", token]);
+    of(&mia).says(1, &["0 events sent", "1 events were not sent: this token may not see"]);
+    let seen = of(&li);
+    assert!(seen.code == 0 && seen.out.contains("13900000000"), "{}{}", seen.out, seen.err);
+}

@@ -1,0 +1,49 @@
+"""How often each rule of `real_input.rs` fires over a file of hourly readings: from the file alone.
+
+    air.py FILE
+
+Prints one JSON object. Shares no code with citybrain.
+"""
+
+import csv
+import json
+import sys
+from datetime import datetime, timedelta
+
+FOUL, CLEAN = 150, 100
+LONG, FOR = 115, timedelta(hours=6)
+SILENT = timedelta(hours=3)
+
+
+def main():
+    with open(sys.argv[1], newline="", encoding="utf-8") as file:
+        rows = [
+            (datetime(int(r["year"]), int(r["month"]), int(r["day"]), int(r["hour"])), r["PM_US Post"].strip())
+            for r in csv.DictReader(file)
+        ]
+    readings = [(at, None if text in ("", "NA") else float(text)) for at, text in rows]
+    foul = held = silent = 0
+    is_foul, since, is_held = False, None, False
+    last, is_silent = None, False
+    for at, value in readings:
+        # What is due by now comes before what is said now.
+        if since is not None and not is_held and at >= since + FOR:
+            held, is_held = held + 1, True
+        if last is not None and not is_silent and at >= last + SILENT:
+            silent, is_silent = silent + 1, True
+        if value is None:
+            continue
+        last, is_silent = at, False
+        if not is_foul and value > FOUL:
+            foul, is_foul = foul + 1, True
+        elif is_foul and value < CLEAN:
+            is_foul = False
+        if value > LONG:
+            since = at if since is None else since
+        else:
+            since, is_held = None, False
+    holes = sum(1 for _, value in readings if value is None)
+    print(json.dumps({"readings": len(readings), "holes": holes, "foul": foul, "foul-for-long": held, "silent": silent}))
+
+
+main()
