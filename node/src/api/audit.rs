@@ -62,7 +62,7 @@ fn without(a: &[Run], b: &[Run]) -> Vec<Run> {
 }
 
 fn count(runs: &[Run]) -> u64 {
-    runs.iter().map(|(lo, hi)| hi - lo + 1).sum()
+    runs.iter().fold(0, |n: u64, (lo, hi)| n.saturating_add(hi - lo).saturating_add(1))
 }
 
 /// Runs from numbers in any order.
