@@ -241,6 +241,33 @@ fn mqtt5_hears_the_reason_of_a_refusal_and_stays_connected() {
 }
 
 #[test]
+fn numbers_at_the_end_of_their_type_are_answered_like_any_other() {
+    let mut tree = Tree::new(&["c/s"]);
+    tree.start();
+    let node = tree.node("c/s");
+    const MAX: u64 = u64::MAX;
+    for path in [
+        format!("/v1/events?after={MAX}"),
+        format!("/v1/records?after={MAX}"),
+        format!("/v1/events?limit={MAX}&last={MAX}"),
+        format!("/v1/dlq?after={MAX}&limit={MAX}"),
+        format!("/v1/dlq/{MAX}"),
+        format!("/v1/directives?limit={MAX}"),
+        format!("/v1/cases?limit={MAX}"),
+        format!("/v1/alarms?limit={MAX}"),
+        format!("/v1/counts?by=source&limit={MAX}"),
+        format!("/v1/explain?origin=c/s&class=4&numbers=0-{MAX},0-{MAX}"),
+        format!("/v1/trace/x?within_ms={MAX}"),
+        format!("/v1/supervision?limit={MAX}&again={MAX}&days={}", u32::MAX),
+    ] {
+        let answer = ureq::get(format!("{}{path}", node.url())).config().http_status_as_error(false).build().call();
+        let status = answer.unwrap_or_else(|e| panic!("{path}: {e}")).status().as_u16();
+        assert!([200, 400, 404].contains(&status), "{path}: {status}");
+    }
+    assert!(!node.output().contains("panicked"), "{}", node.output());
+}
+
+#[test]
 fn mqtt5_hears_why_its_connection_ends() {
     let mut tree = Tree::new(&["c"]);
     tree.start();

@@ -301,6 +301,8 @@ fn the_command_line_does_and_shows_it() {
         vec!["rates", "--by", "district"],
         vec!["case", "stats", "--by", "child"],
         vec!["supervision", "--again", "2"],
+        vec!["supervision", "--days", "4294967295"],
+        vec!["case", "stats", "--days", "4294967295"],
     ] {
         let (code, out, err) = cli(node, &line);
         assert_eq!(code, 0, "{line:?}: {err}");

@@ -274,24 +274,14 @@ impl Ingress {
     /// A device's own format, by a `[[map]]`.
     fn mapped(&self, p: &Publish<'_>, body: &Body<'_>, map: &Map, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
         let bad = |reason, detail: String| Refusal::new(reason, detail, reason::PAYLOAD_FORMAT);
-        let text;
-        let body: &Value = match map.format {
-            Format::Text => {
-                text = body
-                    .text()
-                    .ok_or_else(|| bad("not-text", format!("the map for `{}` expects UTF-8 text", map.filter)))?;
-                &text
-            }
-            _ => match body.json() {
-                Ok(json) => json,
-                Err(e) => return Err(bad("not-json", format!("the map for `{}` expects JSON: {e}", map.filter))),
-            },
-        };
+        let body = body
+            .value(map.format)
+            .map_err(|(reason, wanted)| bad(reason, format!("the map for `{}` expects {wanted}", map.filter)))?;
         let levels: Vec<&str> = p.topic.split('/').collect();
         let fill = |text| template(text, &levels, p.client);
         let data = match &map.value {
-            None if map.data.is_empty() => said(body.clone(), map),
-            None => data_of(body, map, &fill).ok_or_else(|| {
+            None if map.data.is_empty() => said(body.clone().into_owned(), map),
+            None => data_of(&body, map, &fill).ok_or_else(|| {
                 let wanted = map.data.values().map(String::as_str).collect::<Vec<_>>().join("`, `");
                 bad("no-value", format!("the payload has nothing at `{wanted}`, the map's `data`"))
             })?,

@@ -20,6 +20,7 @@
 
 use crate::backup::{Error as BackupError, beside, finish, io_at, write_restored};
 use crate::log::{self, Log, Options};
+use crate::store;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use citybrain_shared::Pos;
 use serde::{Deserialize, Serialize};
@@ -195,17 +196,8 @@ fn is_zstd(path: &Path) -> bool {
 /// The newest snapshot that the log continues, in pieces: without it, what was before the log's
 /// first position would be lost.
 fn snapshot<W: Write>(dir: &Path, first: Pos, last: Pos, lines: &mut Lines<W>) -> Result<(), Error> {
-    let folder = dir.join("snapshots");
-    let mut best: Option<(u64, PathBuf)> = None;
-    for item in fs::read_dir(&folder).into_iter().flatten().flatten() {
-        let path = item.path();
-        let pos = path.file_stem().and_then(|s| s.to_str()?.parse::<u64>().ok());
-        let fits = |pos: &u64| *pos + 1 >= first.0 && *pos <= last.0 && path.extension().is_some_and(|e| e == "snap");
-        if let Some(pos) = pos.filter(fits).filter(|pos| best.as_ref().is_none_or(|(b, _)| b < pos)) {
-            best = Some((pos, path));
-        }
-    }
-    let Some((_, path)) = best else { return Ok(()) };
+    let fits = |(pos, _): &(Pos, PathBuf)| pos.next() >= first && *pos <= last;
+    let Some((_, path)) = store::snapshots(dir).into_iter().find(fits) else { return Ok(()) };
     let bytes = fs::read(&path).map_err(io_at(&path))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     for piece in bytes.chunks(PIECE_BYTES) {

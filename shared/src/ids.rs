@@ -13,9 +13,10 @@ pub struct Pos(pub u64);
 impl Pos {
     pub const ZERO: Pos = Pos(0);
 
-    /// The next position. A log of 2^64 records cannot exist.
+    /// The next position. A log of 2^64 records cannot exist; a question for what is behind its end can,
+    /// and finds nothing.
     pub fn next(self) -> Pos {
-        Pos(self.0 + 1)
+        Pos(self.0.saturating_add(1))
     }
 }
 

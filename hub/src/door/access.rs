@@ -150,8 +150,9 @@ impl Access {
 
     /// May the user publish on this valid topic, which is no link topic?
     ///
-    /// `events/…` and `cmd/…` carry what is committed, `brain/…` how the node is; nobody may speak there in its name. `$SYS/…` is
-    /// the broker's; other topics with `$` need a filter that names it, since `#` does not cover them.
+    /// `events/…` and `cmd/…` carry what is committed, `brain/…` how the node is; nobody may speak there
+    /// in its name. `$SYS/…` is the broker's; other topics with `$` need a filter that names it, since
+    /// `#` does not cover them.
     pub fn may_publish(&self, user: &User, topic: &str) -> bool {
         !is_ours(topic) && user.rights.publish.iter().any(|p| topic::matches(p, topic))
     }

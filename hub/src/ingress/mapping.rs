@@ -16,14 +16,19 @@ impl<'a> Body<'a> {
         Body { payload, json: OnceCell::new() }
     }
 
-    pub fn json(&self) -> Result<&Value, &serde_json::Error> {
-        self.json.get_or_init(|| serde_json::from_slice(self.payload)).as_ref()
-    }
-
-    /// A number if it is one, else a word or a line; `None`: no UTF-8.
-    pub fn text(&self) -> Option<Value> {
-        let text = std::str::from_utf8(self.payload).ok()?.trim();
-        Some(text.parse::<serde_json::Number>().map_or_else(|_| text.into(), Value::Number))
+    /// What it says, in the format of an entry. Text is a number if it reads as one, else a word or a
+    /// line.
+    ///
+    /// # Errors
+    /// What it is not, and what it should be.
+    pub fn value(&self, format: Format) -> Result<Cow<'_, Value>, (&'static str, String)> {
+        if format == Format::Text {
+            let text = std::str::from_utf8(self.payload).map_err(|_| ("not-text", "UTF-8 text".to_owned()))?.trim();
+            let value = text.parse::<serde_json::Number>().map_or_else(|_| text.into(), Value::Number);
+            return Ok(Cow::Owned(value));
+        }
+        let json = self.json.get_or_init(|| serde_json::from_slice(self.payload));
+        json.as_ref().map(Cow::Borrowed).map_err(|e| ("not-json", format!("JSON: {e}")))
     }
 
     /// Is there what the entry's `has` asks for? What does not read has nothing.
@@ -31,22 +36,9 @@ impl<'a> Body<'a> {
         if map.has.is_empty() {
             return true;
         }
-        let text;
-        let body = match map.format {
-            Format::Text => match self.text() {
-                Some(value) => {
-                    text = value;
-                    &text
-                }
-                None => return false,
-            },
-            _ => match self.json() {
-                Ok(json) => json,
-                Err(_) => return false,
-            },
-        };
+        let Ok(body) = self.value(map.format) else { return false };
         map.has.iter().all(|(pointer, values)| {
-            each(body, pointer).iter().any(|v| match values.as_slice() {
+            each(&body, pointer).iter().any(|v| match values.as_slice() {
                 [] => !v.is_null() && v.as_str() != Some(""),
                 values => values.iter().any(|w| is_wanted(w, v)),
             })

@@ -2,14 +2,15 @@
 //! most of what lies between two positions is not for this peer.
 
 use super::frames::Audience;
-use crate::log::{Error, Reader};
+use crate::log::Reader;
 use citybrain_shared::record::Header;
 use citybrain_shared::{Lane, Pos};
 
 /// Records looked through for one answer, a few ms of work. What lies before them is counted by
 /// positions: no fewer than there are records.
 pub const LOOKED_THROUGH_MAX: u64 = 10_000;
-const CHUNK_BYTES: usize = 1024 * 1024;
+/// Of what lies before them so many, for the age of the oldest.
+const FIRST_RECORDS: u64 = 1_024;
 
 /// A lane of a link, and where its peer stands.
 #[derive(Clone, Copy, Debug)]
@@ -47,57 +48,47 @@ pub fn count(reader: &Reader, waits: &[Wait<'_>]) -> Vec<Backlog> {
     let oldest = behind().map(|w| w.acked).min().unwrap_or(upto).max(first);
     let from = oldest.max(Pos(upto.0.saturating_sub(LOOKED_THROUGH_MAX)));
     for (wait, backlog) in waits.iter().zip(&mut found).filter(|(w, _)| w.acked.max(first) < w.upto.min(from)) {
-        let (acked, looked) = (wait.acked.max(first), wait.looked.max(first));
-        let before = wait.upto.min(from);
-        backlog.at_most = true;
-        backlog.in_flight = looked.min(before).0.saturating_sub(acked.0);
-        backlog.unsent = before.0.saturating_sub(looked.max(acked).0);
-        // One read is enough to know how long the oldest has waited, or nearly.
-        each(reader, acked, before, 1, |pos, header, _| {
-            if backlog.oldest_us.is_none() && is_of(wait, pos, header) {
-                backlog.oldest_us = Some(header.committed_us);
-            }
+        *backlog = by_positions(wait, first, from);
+        // The first few are enough to know how long the oldest has waited, or nearly.
+        let acked = wait.acked.max(first);
+        let few = wait.upto.min(from).min(Pos(acked.0 + FIRST_RECORDS));
+        let _ = reader.walk(acked, few, |entry| {
+            let header = Header::decode(&entry.bytes).ok().map(|(header, _)| header);
+            backlog.oldest_us = header.filter(|h| is_of(wait, entry.pos, h)).map(|h| h.committed_us);
+            backlog.oldest_us.is_none()
         });
     }
-    each(reader, from, upto, usize::MAX, |pos, header, bytes| {
-        for (wait, backlog) in waits.iter().zip(&mut found) {
-            if !is_of(wait, pos, header) {
-                continue;
-            }
-            *(if pos > wait.looked { &mut backlog.unsent } else { &mut backlog.in_flight }) += 1;
-            backlog.bytes += bytes as u64;
+    let counted = reader.each(from, upto, |entry| {
+        let Ok((header, _)) = Header::decode(&entry.bytes) else { return };
+        for (wait, backlog) in waits.iter().zip(&mut found).filter(|(w, _)| is_of(w, entry.pos, &header)) {
+            *(if entry.pos > wait.looked { &mut backlog.unsent } else { &mut backlog.in_flight }) += 1;
+            backlog.bytes += entry.bytes.len() as u64;
             backlog.oldest_us.get_or_insert(header.committed_us);
         }
     });
+    if counted.is_err() {
+        // A log that does not read is told of elsewhere; nothing here may look as if nothing waited.
+        for (wait, backlog) in waits.iter().zip(&mut found).filter(|(w, _)| w.acked.max(first) < w.upto) {
+            *backlog = by_positions(wait, first, wait.upto);
+        }
+    }
     found
+}
+
+/// At most so much of a lane lies in (`first`, `before`].
+fn by_positions(wait: &Wait<'_>, first: Pos, before: Pos) -> Backlog {
+    let (acked, before) = (wait.acked.max(first), wait.upto.min(before));
+    let looked = wait.looked.max(acked);
+    Backlog {
+        in_flight: looked.min(before).0.saturating_sub(acked.0),
+        unsent: before.0.saturating_sub(looked.0),
+        at_most: true,
+        ..Backlog::default()
+    }
 }
 
 fn is_of(wait: &Wait<'_>, pos: Pos, header: &Header<'_>) -> bool {
     pos > wait.acked && pos <= wait.upto && header.lane == wait.lane && wait.audience.wants(header)
-}
-
-/// Shows the records of (`after`, `upto`], in at most `reads` reads.
-fn each(reader: &Reader, mut after: Pos, upto: Pos, reads: usize, mut see: impl FnMut(Pos, &Header<'_>, usize)) {
-    for _ in 0..reads {
-        let entries = match reader.read(after, None, 1024, CHUNK_BYTES) {
-            Ok(entries) => entries,
-            Err(Error::Damaged { upto, .. }) if upto > after => {
-                after = upto;
-                continue;
-            }
-            Err(_) => return,
-        };
-        let Some(last) = entries.last().map(|e| e.pos) else { return };
-        for entry in entries.iter().take_while(|e| e.pos <= upto) {
-            if let Ok((header, _)) = Header::decode(&entry.bytes) {
-                see(entry.pos, &header, entry.bytes.len());
-            }
-        }
-        if last >= upto {
-            return;
-        }
-        after = last;
-    }
 }
 
 #[cfg(test)]

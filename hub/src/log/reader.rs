@@ -17,6 +17,9 @@ use std::sync::Arc;
 const READ_BYTES: usize = 256 * 1024;
 /// On top of what was asked for: the way from a sparse point to the record.
 const LEAD_BYTES: usize = 36 * 1024;
+/// Records, and bytes of them, that a walk reads at a time.
+const STEP_RECORDS: usize = 2_048;
+const STEP_BYTES: usize = 1024 * 1024;
 /// Urgent records nearer to each other than this are reached by walking on, others by the index.
 const WALK_RECORDS: u64 = 64;
 
@@ -159,6 +162,40 @@ impl Reader {
             }
         }
         Ok(self.get(pos)?.map(|entry| entry.chain))
+    }
+
+    /// Shows every record in (`after`, `upto`], in order. What is damaged is passed over.
+    ///
+    /// # Errors
+    /// As [`Reader::read`], but for damage.
+    pub fn each(&self, after: Pos, upto: Pos, mut look: impl FnMut(&Entry)) -> Result<(), Error> {
+        self.walk(after, upto, |entry| {
+            look(entry);
+            true
+        })
+    }
+
+    /// Shows the records in (`after`, `upto`], in order, until `look` says false. What is damaged is
+    /// passed over.
+    ///
+    /// # Errors
+    /// As [`Reader::read`], but for damage.
+    pub fn walk(&self, mut after: Pos, upto: Pos, mut look: impl FnMut(&Entry) -> bool) -> Result<(), Error> {
+        while after < upto {
+            let entries = match self.read(after, None, STEP_RECORDS, STEP_BYTES) {
+                Err(Error::Damaged { upto: bad, .. }) if bad > after => {
+                    after = bad;
+                    continue;
+                }
+                read => read?,
+            };
+            let Some(last) = entries.last() else { return Ok(()) };
+            after = last.pos;
+            if !entries.iter().take_while(|e| e.pos <= upto).all(&mut look) {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Durable records after `after`, oldest first, until `records` or `bytes` are reached (at

@@ -191,12 +191,12 @@ impl Store {
 
     /// The older snapshot's position: what is behind it must stay in the log. Zero without two.
     pub fn trim_floor(&self) -> Pos {
-        snapshot::list(&self.dir.join("snapshots")).get(SNAPSHOTS_KEPT - 1).map_or(Pos::ZERO, |(pos, _)| *pos)
+        snapshots(&self.dir).get(SNAPSHOTS_KEPT - 1).map_or(Pos::ZERO, |(pos, _)| *pos)
     }
 
     /// The newest snapshot's position; zero without one.
     pub fn newest_snapshot(&self) -> Pos {
-        snapshot::list(&self.dir.join("snapshots")).first().map_or(Pos::ZERO, |(pos, _)| *pos)
+        snapshots(&self.dir).first().map_or(Pos::ZERO, |(pos, _)| *pos)
     }
 
     /// Rows of the state.
@@ -220,10 +220,15 @@ pub fn rewind(dir: &Path, log_end: Pos) -> Result<(), Error> {
     if dir.join("state").exists() {
         move_aside(dir)?;
     }
-    for (_, path) in snapshot::list(&dir.join("snapshots")).into_iter().filter(|(pos, _)| *pos > log_end) {
+    for (_, path) in snapshots(dir).into_iter().filter(|(pos, _)| *pos > log_end) {
         fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
     }
     Ok(())
+}
+
+/// The snapshots in a node's data folder, newest first: their positions and files.
+pub fn snapshots(dir: &Path) -> Vec<(Pos, PathBuf)> {
+    snapshot::list(&dir.join("snapshots"))
 }
 
 /// What [`verify`] found in a stopped node's folder.
@@ -245,7 +250,7 @@ pub fn verify(dir: &Path, cache_bytes: u64) -> Result<Verdict, Error> {
         Err(Error::Failed { reason }) => Err(reason),
         Err(error) => return Err(error),
     };
-    let snapshots = snapshot::list(&dir.join("snapshots"))
+    let snapshots = snapshots(dir)
         .into_iter()
         .map(|(pos, path)| (pos, snapshot::read(&path).map(|(_, rows)| rows.len() as u64).map_err(|e| e.to_string())))
         .collect();

@@ -9,15 +9,15 @@
 //! What goes down is compared by [`downward`]; who has acted on it is for receipts
 //! (`citybrain directives`).
 //!
-//! **Limits.** A node that was restored from a backup reuses numbers of the history that it lost; a number counts
-//! as held if the parent has it under any history of that node.
+//! **Limits.** A node that was restored from a backup reuses numbers of the history that it lost; a
+//! number counts as held if the parent has it under any history of that node.
 
 use super::{Ctx, Refusal, downward, events, query, road};
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
-use citybrain_hub::log::{self, Entry, Reader};
-use citybrain_hub::note::Note;
+use citybrain_hub::log::{self, Reader};
+use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::{self, Loss, State};
 use citybrain_shared::record::{Direction, Header};
 use citybrain_shared::view::{
@@ -36,8 +36,6 @@ const WAITING_RECORDS_MAX: u64 = 500_000;
 /// Records looked through for numbers that nobody holds.
 const EXPLAIN_RECORDS_MAX: u64 = 2_000_000;
 const EXPLAIN_NUMBERS_MAX: u64 = 1_000;
-const READ_RECORDS: usize = 4_096;
-const READ_BYTES: usize = 1024 * 1024;
 const GAPS_MAX: usize = 100;
 const IDS_MAX: usize = 10;
 /// For a page or an explanation of one child.
@@ -64,7 +62,7 @@ fn without(a: &[Run], b: &[Run]) -> Vec<Run> {
 }
 
 fn count(runs: &[Run]) -> u64 {
-    runs.iter().map(|(lo, hi)| hi - lo + 1).sum()
+    runs.iter().fold(0, |n: u64, (lo, hi)| n.saturating_add(hi - lo).saturating_add(1))
 }
 
 /// Runs from numbers in any order.
@@ -183,7 +181,7 @@ fn waiting(
     let mut found: BTreeMap<Key, BTreeSet<u64>> = BTreeMap::new();
     let from = acked[0].min(acked[1]).max(Pos(reader.first().0.saturating_sub(1)));
     let upto = Pos(from.0 + WAITING_RECORDS_MAX).min(reader.last());
-    scan(reader, from, upto, |entry| {
+    reader.walk(from, upto, |entry| {
         let Ok((h, _)) = Header::decode(&entry.bytes) else { return true };
         let class = state::class(h.lane, h.reach);
         if h.direction != Direction::Up || entry.pos <= acked[h.lane as usize] || !climbs(class, parent) {
@@ -199,26 +197,6 @@ fn waiting(
         true
     })?;
     Ok((found, upto == reader.last()))
-}
-
-/// Looks at the records in `(after, upto]` until `look` says false; passes over damage.
-fn scan(reader: &Reader, mut after: Pos, upto: Pos, mut look: impl FnMut(&Entry) -> bool) -> Result<(), log::Error> {
-    while after < upto {
-        let entries = match reader.read(after, None, READ_RECORDS, READ_BYTES) {
-            Ok(entries) => entries,
-            Err(log::Error::Damaged { upto: bad, .. }) if bad > after => {
-                after = bad;
-                continue;
-            }
-            Err(e) => return Err(e),
-        };
-        let Some(last) = entries.last() else { return Ok(()) };
-        after = last.pos;
-        if !entries.iter().take_while(|e| e.pos <= upto).all(&mut look) {
-            return Ok(());
-        }
-    }
-    Ok(())
 }
 
 #[derive(Debug, Deserialize)]
@@ -281,19 +259,24 @@ struct Wanted {
 
 /// Positions that were set aside for the parent, as the dead letters say.
 pub(super) fn parked(reader: &Reader, letters: &[Pos], parent: &Address) -> Result<BTreeSet<u64>, log::Error> {
-    let via = format!("link:{parent}");
-    let mut out = BTreeSet::new();
+    let position = |l: DeadLetter| l.detail.strip_prefix("record ")?.split(' ').next()?.parse().ok();
+    Ok(letters_of(reader, letters, parent)?.into_iter().filter_map(position).collect())
+}
+
+/// Of the dead letters at these positions those that are about the link with `peer`.
+pub(super) fn letters_of(reader: &Reader, letters: &[Pos], peer: &Address) -> Result<Vec<DeadLetter>, log::Error> {
+    let via = format!("link:{peer}");
+    let mut found = Vec::new();
     for pos in letters {
         let Some(entry) = reader.get(*pos)? else { continue };
         let Ok((_, payload)) = Header::decode(&entry.bytes) else { continue };
         if let Ok(Note::DeadLetter(letter)) = Note::parse(payload)
             && letter.via == via
-            && let Some(n) = letter.detail.strip_prefix("record ").and_then(|d| d.split(' ').next()?.parse().ok())
         {
-            out.insert(n);
+            found.push(letter);
         }
     }
-    Ok(out)
+    Ok(found)
 }
 
 fn fates(
@@ -316,7 +299,7 @@ fn fates(
     let first = Pos(reader.first().0.saturating_sub(1));
     let upto = Pos(first.0 + EXPLAIN_RECORDS_MAX).min(reader.last());
     let lane = if what.class < 4 { Lane::Urgent } else { Lane::Routine };
-    scan(reader, first, upto, |entry| {
+    reader.walk(first, upto, |entry| {
         let Ok((h, payload)) = Header::decode(&entry.bytes) else { return true };
         let is_of = match (&what.origin, h.origin) {
             (None, None) => true,

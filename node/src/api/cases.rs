@@ -266,9 +266,8 @@ pub async fn step(
     Path((id, step)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let ask: Ask = parse(&body, "{\"by\":\"…\",\"role\":\"worker\",\"text\":\"…\"}")?;
+    let mut ask: Ask = parse(&body, "{\"by\":\"…\",\"role\":\"worker\",\"text\":\"…\"}")?;
     let verb: Verb = step.parse().map_err(|e| Refusal::not_found(format!("no such step: {e}"), ""))?;
-    let mut ask = ask;
     if verb == Verb::Forget {
         caller.is_operator()?;
         ask.role = ask.role.or(Some(Role::Supervisor));

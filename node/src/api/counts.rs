@@ -50,7 +50,7 @@ fn count(reader: &Reader, filter: &Filter, by: CountBy, rows_max: usize) -> Resu
     let mut found: HashMap<String, CountRow> = HashMap::new();
     let mut counts = Counts { by, after_pos: Pos(after), upto_pos: last, ..Counts::default() };
     let (mut first_us, mut last_us) = (i64::MAX, i64::MIN);
-    events::walk(reader, Pos(after), last, |entry| {
+    reader.each(Pos(after), last, |entry| {
         let Ok((header, payload)) = Header::decode(&entry.bytes) else { return };
         if !filter.wants(&header, payload) {
             return;

@@ -11,13 +11,13 @@
 //! record of the child (a new box, or one whose retention is shorter) is counted as `not_kept`. The
 //! newest [`RECORDS_MAX`] records of the parent are looked through.
 
-use super::{Ctx, Refusal, events, query, road};
+use super::{Ctx, Refusal, audit, events, query, road};
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
 use citybrain_hub::link::frames::Audience;
 use citybrain_hub::log::{self, Reader};
-use citybrain_hub::note::Note;
+use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Loss;
 use citybrain_shared::record::{Header, event_key};
 use citybrain_shared::view::{DownMissing, DownSums, Held, Missing};
@@ -60,7 +60,7 @@ fn read(reader: &Reader, children: BTreeSet<Address>) -> Result<Books, log::Erro
     let after = oldest.max(last.0.saturating_sub(RECORDS_MAX));
     let mut sent: BTreeMap<Address, Vec<Sent>> = BTreeMap::new();
     let audiences: Vec<Audience> = children.into_iter().map(Audience::Down).collect();
-    events::walk(reader, Pos(after), last, |entry| {
+    reader.each(Pos(after), last, |entry| {
         let Ok((h, _)) = Header::decode(&entry.bytes) else { return };
         for audience in audiences.iter().filter(|a| a.wants(&h)) {
             let one = Sent { pos: entry.pos, lane: h.lane, key: h.key, committed_us: h.committed_us };
@@ -112,7 +112,7 @@ pub(super) async fn compare(
     }
     let reader = ctx.hub.reader();
     let via = child.clone();
-    let parked = events::blocking(move || super::audit::parked(&reader, &letters, &via)).await.unwrap_or_default();
+    let parked = events::blocking(move || audit::parked(&reader, &letters, &via)).await.unwrap_or_default();
     let mut missing = Vec::new();
     for sent in absent {
         let is_lost =
@@ -189,17 +189,6 @@ pub async fn held(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
 
 /// Keys of what came from the parent and lies among the dead letters.
 fn refused(reader: &Reader, letters: &[Pos], parent: &Address) -> Result<BTreeSet<u64>, log::Error> {
-    let via = format!("link:{parent}");
-    let mut keys = BTreeSet::new();
-    for pos in letters {
-        let Some(entry) = reader.get(*pos)? else { continue };
-        let Ok((_, payload)) = Header::decode(&entry.bytes) else { continue };
-        if let Ok(Note::DeadLetter(letter)) = Note::parse(payload)
-            && letter.via == via
-            && let Some((id, source)) = events::identity(&letter.payload)
-        {
-            keys.insert(event_key(&source, &id));
-        }
-    }
-    Ok(keys)
+    let key = |l: DeadLetter| events::identity(&l.payload).map(|(id, source)| event_key(&source, &id));
+    Ok(audit::letters_of(reader, letters, parent)?.into_iter().filter_map(key).collect())
 }

@@ -39,9 +39,7 @@ pub async fn decide(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let hint = "{\"admit\":true,\"children\":[{\"address\":\"c/s\",\"incarnation\":\"…\"}]}; GET lists who waits";
-    let body = body.map_err(|e| Refusal::bad("bad-request", e.body_text(), hint))?;
-    let wanted: view::Enrol =
-        serde_json::from_slice(&body).map_err(|e| Refusal::bad("bad-request", format!("not a request: {e}"), hint))?;
+    let wanted: view::Enrol = super::body(body, hint)?;
     if wanted.children.is_empty() || wanted.children.len() > CHILDREN_MAX {
         let detail = format!("{} children are named; 1 to {CHILDREN_MAX} can be", wanted.children.len());
         return Err(Refusal::bad("bad-request", detail, hint));

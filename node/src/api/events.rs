@@ -177,7 +177,7 @@ pub(super) fn find(
     while upto >= first && upto > 0 {
         let from = upto.saturating_sub(CHUNK_RECORDS as u64).max(first - 1);
         let mut found = None;
-        walk(reader, Pos(from), Pos(upto), |entry| {
+        reader.each(Pos(from), Pos(upto), |entry| {
             let Ok((header, payload)) = Header::decode(&entry.bytes) else { return };
             let named = header.kind.is_event() && probe(payload).is_some_and(|p| p.id == id);
             if named {
@@ -345,7 +345,7 @@ fn newest(reader: &Reader, filter: &Filter, n: usize) -> Result<Newest, log::Err
     while found.lines.len() < n && found.after.0 > floor {
         let from = Pos(found.after.0.saturating_sub(window).max(floor));
         let mut lines = Vec::new();
-        walk(reader, from, found.after, |entry| {
+        reader.each(from, found.after, |entry| {
             let mut line = Vec::new();
             if filter.lane.is_none_or(|l| citybrain_shared::record::lane_of(&entry.bytes) == l)
                 && filter.line(entry, &mut line)
@@ -360,23 +360,6 @@ fn newest(reader: &Reader, filter: &Filter, n: usize) -> Result<Newest, log::Err
         window = (window * 2).min(64 * 1024);
     }
     Ok(found)
-}
-
-/// Looks at every record in `(after, upto]`.
-pub(super) fn walk(reader: &Reader, mut after: Pos, upto: Pos, mut look: impl FnMut(&Entry)) -> Result<(), log::Error> {
-    while after < upto {
-        let entries = match reader.read(after, None, CHUNK_RECORDS, CHUNK_BYTES) {
-            Err(log::Error::Damaged { upto, .. }) => {
-                after = upto;
-                continue;
-            }
-            read => read?,
-        };
-        let Some(last) = entries.last() else { return Ok(()) };
-        after = last.pos;
-        entries.iter().take_while(|e| e.pos <= upto).for_each(&mut look);
-    }
-    Ok(())
 }
 
 // ---- lines -------------------------------------------------------------------------------------

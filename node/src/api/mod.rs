@@ -60,6 +60,7 @@ pub(crate) use events::WITHHELD;
 
 use crate::tokens::Tokens;
 use axum::Router;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Query};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -225,6 +226,12 @@ fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
         Refusal::bad("bad-query", e.body_text(), "times and counts are whole numbers")
     };
     Query::try_from_uri(uri).map(|Query(q)| q).map_err(wrong)
+}
+
+/// A change's body, typed; `hint` is what one looks like.
+fn body<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>, hint: &str) -> Result<T, Refusal> {
+    let body = body.map_err(|e| Refusal::bad("bad-request", e.body_text(), hint))?;
+    serde_json::from_slice(&body).map_err(|e| Refusal::bad("bad-request", format!("not a request: {e}"), hint))
 }
 
 /// Why a request is not answered as asked.

@@ -101,9 +101,7 @@ pub async fn set_log_level(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let hint = "{\"level\":\"citybrain_hub::link=debug,info\"}";
-    let body = body.map_err(|e| Refusal::bad("bad-request", e.body_text(), hint))?;
-    let wanted: view::LogLevel =
-        serde_json::from_slice(&body).map_err(|e| Refusal::bad("bad-request", format!("not a request: {e}"), hint))?;
+    let wanted: view::LogLevel = super::body(body, hint)?;
     if let Some(problem) = crate::config::level_problem(&wanted.level) {
         return Err(Refusal::bad("bad-level", problem, "`info`, `debug`, `citybrain_hub::link=debug,info`"));
     }

@@ -29,9 +29,7 @@ pub async fn drop_letters(From(ctx): From<Arc<Ctx>>, who: Operator, body: Result
 type Answered = Result<Response, Refusal>;
 
 async fn settle(ctx: &Ctx, who: &Operator, body: Result<Bytes, BytesRejection>, what: &str) -> Answered {
-    let body = body.map_err(|e| Refusal::bad("bad-request", e.body_text(), ""))?;
-    let wanted: view::DlqSettle = serde_json::from_slice(&body)
-        .map_err(|e| Refusal::bad("bad-request", format!("not a request: {e}"), "{\"positions\":[7, 12]}"))?;
+    let wanted: view::DlqSettle = super::body(body, "{\"positions\":[7, 12]}")?;
     if wanted.positions.is_empty() || wanted.positions.len() > POSITIONS_MAX {
         let detail = format!("{} positions are given; 1 to {POSITIONS_MAX} can be", wanted.positions.len());
         return Err(Refusal::bad("bad-request", detail, "`citybrain dlq list` shows the open ones"));

@@ -124,8 +124,9 @@ pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     Ok(ctx.answer(answer))
 }
 
+/// More days than the calendar has are no bound.
 fn since(ctx: &Ctx, days: Option<u32>) -> Option<chrono::DateTime<chrono::Utc>> {
-    Some(ctx.as_of() - TimeDelta::days(days?.into()))
+    ctx.as_of().checked_sub_signed(TimeDelta::days(days?.into()))
 }
 
 /// Shows every case once, some at a time: the state is free in between. What changes meanwhile is

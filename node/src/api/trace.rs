@@ -145,7 +145,7 @@ fn caused(reader: &Reader, pos: Pos, id: &str, own: &str) -> Result<Vec<Caused>,
     let Ok(node) = Address::parse(own) else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     let upto = Pos(pos.0 + CAUSED_WITHIN_RECORDS).min(reader.last());
-    events::walk(reader, pos, upto, |entry| {
+    reader.each(pos, upto, |entry| {
         let Ok((header, payload)) = Header::decode(&entry.bytes) else { return };
         // Receipts are counted in the directive; only what began here follows from what is here.
         if !header.kind.is_event()

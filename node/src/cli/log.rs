@@ -280,21 +280,18 @@ impl Replay {
             Ok(is_taken)
         });
         // What is under way is still waited for, whatever ended the reading.
-        let ended = flow.end(&runtime, told);
-        told.upto_pos = flow_upto(&ended, state.upto);
+        let (upto, ended) = flow.end(&runtime, told);
+        told.upto_pos = upto.max(state.upto);
         state.upto = told.upto_pos;
         self.save(state)?;
         sent?;
-        match ended {
-            Ok(_) => Ok(()),
-            Err((_, why)) => {
-                let hint = match &self.state {
-                    Some(_) => "the same command goes on behind what was acknowledged".to_owned(),
-                    None => format!("`--after {}` goes on behind what was acknowledged", told.upto_pos),
-                };
-                Err(Fail::unreachable(why, hint))
-            }
-        }
+        ended.map_err(|why| {
+            let hint = match &self.state {
+                Some(_) => "the same command goes on behind what was acknowledged".to_owned(),
+                None => format!("`--after {}` goes on behind what was acknowledged", told.upto_pos),
+            };
+            Fail::unreachable(why, hint)
+        })
     }
 
     /// Every event that fits and may be seen, in order, until `take` says that it is enough. A stream
@@ -414,24 +411,17 @@ impl Flow {
         }
     }
 
-    /// Waits for the last acknowledgements; up to where all is settled, and why it ended early.
-    fn end(mut self, runtime: &Runtime, told: &mut LogReplayed) -> Result<Pos, (Pos, String)> {
+    /// Waits for the last acknowledgements: up to where all is settled, and whether it ended early.
+    fn end(mut self, runtime: &Runtime, told: &mut LogReplayed) -> (Pos, Result<(), String>) {
         drop(std::mem::replace(&mut self.messages, tokio::sync::mpsc::channel(1).0));
         while let Some(word) = self.told.blocking_recv() {
             self.take(word, told);
         }
-        let upto = Pos(self.settled.upto());
-        match runtime.block_on(self.task) {
-            Ok(Ok(())) => Ok(upto),
-            Ok(Err(error)) => Err((upto, error.to_string())),
-            Err(error) => Err((upto, error.to_string())),
-        }
-    }
-}
-
-fn flow_upto(ended: &Result<Pos, (Pos, String)>, before: Pos) -> Pos {
-    match ended {
-        Ok(upto) | Err((upto, _)) => (*upto).max(before),
+        let ended = match runtime.block_on(self.task) {
+            Ok(sender) => sender.map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
+        };
+        (Pos(self.settled.upto()), ended)
     }
 }
 

@@ -148,17 +148,11 @@ fn state_bytes(dir: &Path) -> u64 {
 }
 
 fn snapshots(dir: &Path) -> Vec<view::SnapshotStats> {
-    let files = std::fs::read_dir(dir.join("snapshots")).into_iter().flatten().flatten();
-    let mut all: Vec<view::SnapshotStats> = files
-        .filter_map(|f| {
-            let path = f.path();
-            let pos = path.file_stem()?.to_str()?.parse().ok()?;
-            let about = f.metadata().ok().filter(|_| path.extension().is_some_and(|e| e == "snap"))?;
-            Some(view::SnapshotStats { pos: Pos(pos), bytes: about.len(), at: about.modified().ok()?.into() })
-        })
-        .collect();
-    all.sort_by_key(|s| std::cmp::Reverse(s.pos));
-    all
+    let stats = |(pos, path): (Pos, PathBuf)| {
+        let about = std::fs::metadata(path).ok()?;
+        Some(view::SnapshotStats { pos, bytes: about.len(), at: about.modified().ok()?.into() })
+    };
+    store::snapshots(dir).into_iter().filter_map(stats).collect()
 }
 
 fn committed_at(reader: &Reader, pos: Pos) -> Option<chrono::DateTime<Utc>> {

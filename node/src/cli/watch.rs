@@ -28,6 +28,8 @@ pub(super) fn only_reads(command: &Command) -> bool {
         | Command::Why(_)
         | Command::Audit(_)
         | Command::Rates(_)
+        | Command::Supervision(_)
+        | Command::Preset(_)
         | Command::Check(_)
         | Command::Directives(_)
         | Command::Scene(_)
@@ -38,7 +40,7 @@ pub(super) fn only_reads(command: &Command) -> bool {
         Command::LogLevel(l) => l.level.is_none(),
         Command::Rule(r) => matches!(r, rule::Rule::List { .. } | rule::Rule::Test { .. }),
         Command::Alarm(a) => matches!(a, alarm::Alarm::List(_) | alarm::Alarm::Show { .. }),
-        Command::Case(c) => matches!(**c, case::Case::List(_) | case::Case::Show { .. }),
+        Command::Case(c) => matches!(**c, case::Case::List(_) | case::Case::Show { .. } | case::Case::Stats(_)),
         Command::Service(s) => matches!(**s, service::Service::List { .. } | service::Service::Show { .. }),
         Command::Dlq(d) => matches!(d, dlq::Dlq::List { .. } | dlq::Dlq::Show { .. }),
         Command::Enrol(e) => matches!(e, enrol::Enrol::List { .. }),

@@ -459,6 +459,10 @@ pub fn thousands(n: u64) -> String {
     out
 }
 
+/// Nothing waits longer for its turn, whatever the rate or the file's clock say: a hundred years, which
+/// every machine's clock can count.
+const APART_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// When each event is due.
 pub struct Pace {
     interval: Option<Duration>,
@@ -470,7 +474,8 @@ pub struct Pace {
 impl Pace {
     /// Events a second, or so many times faster than their own times.
     pub fn new(rate: Option<f64>, clock: Option<f64>) -> Pace {
-        Pace { interval: rate.map(|r| Duration::from_secs_f64(1.0 / r)), clock, began: None, last: None }
+        let interval = |r: f64| Duration::try_from_secs_f64(1.0 / r).map_or(APART_MAX, |d| d.min(APART_MAX));
+        Pace { interval: rate.map(interval), clock, began: None, last: None }
     }
 
     /// When the next one, of this time, is to go.
@@ -484,7 +489,7 @@ impl Pace {
             let (began, first) = *self.began.get_or_insert((now, time));
             // A row older than the first (files are not always sorted) is due at once, in its turn.
             let seconds = (time - first).to_std().unwrap_or_default().as_secs_f64() / factor;
-            began.checked_add(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)).unwrap_or(now)
+            began + Duration::try_from_secs_f64(seconds).map_or(APART_MAX, |d| d.min(APART_MAX))
         } else {
             now
         };
@@ -536,6 +541,16 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_or_a_clock_slower_than_any_calendar_is_only_slow() {
+        let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0).unwrap().fixed_offset();
+        for (rate, clock) in [(Some(f64::MIN_POSITIVE), None), (None, Some(f64::MIN_POSITIVE))] {
+            let mut pace = Pace::new(rate, clock);
+            assert!(pace.due(at(0)) <= Instant::now());
+            assert!(pace.due(at(1)) > Instant::now() + Duration::from_secs(3_600), "{rate:?} {clock:?}");
+        }
+    }
 
     #[test]
     fn numbers_are_grouped_by_thousands() {

@@ -72,7 +72,8 @@ pub struct CasesImported {
     pub opened: u64,
     /// Cases that now stand as the account says.
     pub changed: u64,
-    /// As new as what is known, or older: nothing was to do.
+    /// As new as what is known, or older: nothing was to do. Also what a node took in an earlier
+    /// attempt, and had no time to say so.
     pub known: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<AccountRefused>,

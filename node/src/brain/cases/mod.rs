@@ -300,7 +300,15 @@ impl Cases {
         let (mut became, mut drafts) = (CasesImported::default(), Vec::new());
         // Two accounts of one case in one group: the second must see what the first has done.
         let mut newest: BTreeMap<String, Case> = BTreeMap::new();
+        let mut refuse = |told: &CaseAccount, Refusal { error, detail, .. }| {
+            became.refused.push(AccountRefused { id: told.id.clone(), error: error.into(), detail });
+        };
         for told in told {
+            // Before its day is looked up: no calendar has every time that can be written.
+            if let Err(refusal) = machine::import::check(told) {
+                refuse(told, refusal);
+                continue;
+            }
             let id = intake::id(self.calendar.day(told.opened), &told.source, &told.id);
             let known = newest.get(&id).or_else(|| self.held.get(&id).map(|h| &h.case));
             let is_new = known.is_none();
@@ -315,9 +323,7 @@ impl Cases {
                     drafts.push(pen.step(&stepped, None));
                     newest.insert(id, stepped.case);
                 }
-                Err(Refusal { error, detail, .. }) => {
-                    became.refused.push(AccountRefused { id: told.id.clone(), error: error.into(), detail });
-                }
+                Err(refusal) => refuse(told, refusal),
             }
         }
         (became, drafts)

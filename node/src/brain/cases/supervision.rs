@@ -66,8 +66,8 @@ impl Cases {
     pub fn overdue(&self, scope: &Scope, now: DateTime<Utc>) -> Vec<&Case> {
         let over =
             |c: &Case| c.clocks.iter().filter(|k| k.stopped.is_none() && k.name != "climb").filter_map(|k| k.due).min();
-        let mut all: Vec<_> =
-            self.within(scope).map(|h| &h.case).filter(|c| c.status.is_open() && c.is_overdue(now)).collect();
+        let open = self.open_ones().map(|h| &h.case);
+        let mut all: Vec<_> = open.filter(|c| scope.holds(&self.me, c) && c.is_overdue(now)).collect();
         all.sort_by_key(|c| (over(c), c.id.clone()));
         all
     }

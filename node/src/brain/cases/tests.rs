@@ -881,6 +881,15 @@ fn what_another_system_tells_is_taken_once_and_in_its_own_time() {
     assert_eq!(became.refused[0].error, "not-theirs");
     let became = import(&mut world, &[told("", Status::Closed, 90, None), told("3", Status::Closed, 1, None)]);
     assert_eq!((became.refused.len(), became.refused[1].error.as_str()), (2, "bad-account"));
+    // No time that a calendar cannot go on from.
+    for far in [chrono::DateTime::<chrono::Utc>::MAX_UTC, chrono::DateTime::<chrono::Utc>::MIN_UTC] {
+        let opened = CaseAccount { opened: far, ..told("4", Status::Dispatched, 0, None) };
+        let closed = CaseAccount { closed: Some(far), ..told("4", Status::Closed, 0, None) };
+        let due = CaseAccount { due: Some(far), ..told("4", Status::Dispatched, 0, None) };
+        let became = import(&mut world, &[opened, closed, due]);
+        assert!(became.refused.iter().all(|r| r.error == "bad-account"), "{:?}", became.refused);
+        assert_eq!(became.refused.len(), 3);
+    }
 }
 
 #[test]

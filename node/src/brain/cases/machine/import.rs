@@ -2,7 +2,7 @@
 
 use super::turn::{TEXT_MAX, Turn, cut};
 use super::{Book, Refusal, Stepped};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use citybrain_shared::Tier;
 use citybrain_shared::case::{Case, Clock, Imported, Kind, Verdict};
 use citybrain_shared::view::CaseAccount;
@@ -13,12 +13,12 @@ const AS_TOLD: &str = "as-told";
 const NAME_MAX: usize = 200;
 
 impl Book<'_> {
-    /// The case as `told`, `known` being what was told or done before; `None`: nothing in it is new.
+    /// The case as `told`, which [`check`] found possible; `known` being what was told or done before; `None`: nothing in it is new.
     /// The line of history has that system's time. A limit that had passed before `now` was missed
     /// there, and calls nobody here.
     ///
     /// # Errors
-    /// [`Refusal`]: what is told cannot be so, or the case is no longer that system's.
+    /// [`Refusal`]: the case is no longer that system's.
     pub fn import(
         &self,
         id: &str,
@@ -27,7 +27,6 @@ impl Book<'_> {
         by: &str,
         now: DateTime<Utc>,
     ) -> Result<Option<Stepped>, Refusal> {
-        check(told)?;
         if let Some(known) = known {
             let Some(before) = &known.imported else {
                 return Err(Refusal::new("not-theirs", format!("`{id}` was opened here, and by no import"), ""));
@@ -113,12 +112,20 @@ fn solution(told: &CaseAccount, due: DateTime<Utc>, now: DateTime<Utc>) -> Clock
     }
 }
 
-fn check(told: &CaseAccount) -> Result<(), Refusal> {
+/// Can it be so?
+///
+/// # Errors
+/// [`Refusal`]: what cannot.
+pub fn check(told: &CaseAccount) -> Result<(), Refusal> {
     let wrong = |detail: String| Err(Refusal::new("bad-account", detail, ""));
     for (name, text) in [("source", &told.source), ("id", &told.id), ("category", &told.category)] {
         if text.trim().is_empty() || text.chars().count() > NAME_MAX {
             return wrong(format!("its `{name}` has {} characters; it has 1 to {NAME_MAX}", text.chars().count()));
         }
+    }
+    let times = [Some(told.opened), Some(told.updated), told.due, told.closed];
+    if let Some(at) = times.into_iter().flatten().find(|at| !(1..=9999).contains(&at.year())) {
+        return wrong(format!("{at} is no time of a case: years have four digits"));
     }
     match (told.status.is_open(), told.closed) {
         (true, Some(_)) => wrong(format!("it is {}, and has a time of closing", told.status)),

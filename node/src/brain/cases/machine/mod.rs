@@ -18,7 +18,7 @@
 //! | [`turn`] | one step being made: clocks, and the parts that steps share |
 
 mod act;
-mod import;
+pub mod import;
 mod turn;
 
 use super::calendar::Calendar;
