@@ -245,6 +245,7 @@ form = [
     for line in [
         vec!["case", "accept", &id, "--by", "甲"],
         vec!["case", "dispatch", &id, "--by", "甲", "--unit", "园林"],
+        vec!["case", "start", &id, "--by", "乙"],
         vec![
             "case",
             "resolve",
@@ -267,8 +268,8 @@ form = [
         |query: &str| c.get(&format!("servicerequestupdates.json{query}")).json().as_array().expect("a list").clone();
     let all = told("");
     let media: Vec<&Value> = all.iter().map(|u| &u["media_url"]).collect();
-    assert_eq!(media[2..], [&json!("https://photos.example/2.jpg"), &json!("https://photos.example/3.jpg")]);
-    assert_eq!(all[3]["description"], "no");
+    assert_eq!(media[3..], [&json!("https://photos.example/2.jpg"), &json!("https://photos.example/3.jpg")]);
+    assert_eq!(all[4]["description"], "no");
     let pages: Vec<Value> = (1..=3).flat_map(|page| told(&format!("?page={page}&page_size=2"))).collect();
     assert_eq!(pages, all, "page by page it is the same");
     assert_eq!(c.get("servicerequestupdates.json?page_size=0").error().0, 400);

@@ -35,6 +35,8 @@ impl Got {
 }
 
 const OK: &str = "204 No Content";
+/// And when to ask again, so that nobody waits for a pause that has grown.
+const UNABLE: &str = "503 Service Unavailable\r\nretry-after: 1";
 
 impl Receiver {
     fn start() -> Receiver {
@@ -77,7 +79,8 @@ impl Receiver {
             if answer.starts_with('2') {
                 kept.lock().expect("no panic").push(got);
             }
-            write!(writer, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").ok()?;
+            // In one piece: three would wait for each other's acknowledgement.
+            writer.write_all(format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").as_bytes()).ok()?;
         }
     }
 
@@ -144,7 +147,7 @@ fn a_receiver_that_cannot_is_asked_again_and_one_that_will_not_leaves_a_dead_let
     receiver.answer(move |got| {
         asked += 1;
         match got.id().as_str() {
-            "1" if asked < 4 => "503 Service Unavailable",
+            "1" if asked < 4 => UNABLE,
             "2" => "422 Unprocessable Content",
             "3" if asked < 7 => "429 Too Many Requests",
             _ => OK,
@@ -202,7 +205,7 @@ fn a_refused_event_is_sent_again_when_an_operator_says_so() {
     });
     let node = tree.node("c");
     say(node, 7..8, "city.lamp.failed");
-    let letter = wait_for("it is kept", || node.get("/v1/dlq")?["letters"].as_array()?.first().cloned());
+    let letter = wait_for("it is kept", || node.get("/v1/dlq")?["dead_letters"].as_array()?.first().cloned());
     let pos = letter["pos"].to_string();
     let url = node.url();
     let retry = || run(&["dlq", "retry", &pos, "--yes", "--node", &url]);
@@ -216,7 +219,7 @@ fn a_refused_event_is_sent_again_when_an_operator_says_so() {
     let ids = ids.lock().expect("no panic");
     assert_eq!((ids.len(), &ids[0], &ids[1]), (2, &got.headers["webhook-id"], &got.headers["webhook-id"]));
     retry().says(1, &["not-open"]);
-    assert_eq!(node.get("/v1/dlq").expect("it answers")["letters"].as_array().map(Vec::len), Some(0));
+    assert_eq!(node.get("/v1/dlq").expect("it answers")["dead_letters"].as_array().map(Vec::len), Some(0));
 }
 
 /// A log that is trimmed as soon as nobody needs it.
@@ -249,7 +252,7 @@ fn a_receiver_that_stalls_holds_the_log_and_gets_everything_when_it_comes_back()
     let mut tree = tree(&receiver, "types = [\"city.test\"]");
     tree.stop_node("c");
     tree.edit("c", |t| short(&t, ""));
-    receiver.answer(|_| "503 Service Unavailable");
+    receiver.answer(|_| UNABLE);
     tree.start_node("c");
     tree.wait_ready();
     let node = tree.node("c");
@@ -269,7 +272,7 @@ fn where_the_disk_has_a_hard_limit_a_stalled_receiver_gets_what_is_left_and_the_
     let mut tree = tree(&receiver, "types = [\"city.test\"]");
     tree.stop_node("c");
     tree.edit("c", |t| short(&t, "log_bytes_hard_max = 262144\n"));
-    receiver.answer(|_| "503 Service Unavailable");
+    receiver.answer(|_| UNABLE);
     tree.start_node("c");
     tree.wait_ready();
     let node = tree.node("c");
@@ -291,7 +294,7 @@ fn where_the_disk_has_a_hard_limit_a_stalled_receiver_gets_what_is_left_and_the_
 fn a_webhook_that_config_no_longer_has_holds_nothing() {
     let receiver = Receiver::start();
     let mut tree = tree(&receiver, "types = [\"city.test\"]");
-    receiver.answer(|_| "503 Service Unavailable");
+    receiver.answer(|_| UNABLE);
     let hook = format!("[[webhook]]\nname = \"app\"\nurl = \"{}\"\ntypes = [\"city.test\"]\n", receiver.url);
     publish_windowed("c", tree.node("c").mqtt, "before", 1_000, false, 200);
     tree.stop_node("c");
@@ -322,7 +325,7 @@ fn over_a_kill_everything_is_delivered_at_least_once_and_in_order() {
     // It hangs up its work in the middle: nothing is taken until the node was killed.
     receiver.answer(move |_| {
         count += 1;
-        if count > 70 { "503 Service Unavailable" } else { OK }
+        if count > 70 { UNABLE } else { OK }
     });
     say(tree.node("c"), 0..200, "city.lamp.failed");
     wait_for("some have come", || (receiver.ids().len() >= 70).then_some(()));
