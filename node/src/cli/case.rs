@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub enum Case {
     /// Open a case
-    New(New),
+    New(Box<New>),
     /// Cases that this node knows, newest first
     List(List),
     /// One, with its history, its clocks, what it takes now, and (for workers and operators) whom to call
