@@ -3,6 +3,7 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `layers` | who may import whom, and where sled, rumqttc and the codec are named |
+//! | `cap` | alarms out and warnings in by CAP, and what follows below |
 //! | `cases` | pressed, answered, handed over, closed and counted, whatever is cut or killed |
 //! | `real_input` | cities' own service requests as cases: every count and time as their files say |
 //! | `rules` | rules fire, alarms climb, are acknowledged and cleared, whatever is killed |
@@ -29,6 +30,7 @@ mod harness;
 
 mod access;
 mod bad_input;
+mod cap;
 mod carried;
 mod cases;
 mod cli;

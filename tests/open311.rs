@@ -178,6 +178,104 @@ fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_foll
 }
 
 #[test]
+fn what_a_category_asks_are_attributes_at_every_node_below_and_answers_stay_with_the_case() {
+    let form = r#"
+[[category]]
+code = "TREE"
+name = "行道树"
+evidence = ["photo-after"]
+form = [
+    { name = "KIND", label = "什么树", required = true, choices = ["银杏", "榕树"] },
+    { name = "HARM", choices = ["a", "b"], multiple = true },
+    { name = "HEIGHT", kind = "number" },
+    { name = "SINCE", kind = "datetime" },
+    { name = "FLAT", personal = true, kind = "text" },
+]
+"#;
+    let mut tree = Tree::new(&["c/s"]);
+    tree.edit("c", |text| format!("{form}{text}"));
+    tree.start();
+    let c = Client::of(&tree, "c/s");
+    // The street has it from the city.
+    wait_for("the category has come down", || (c.get("services.json").json()[0]["metadata"] == true).then_some(()));
+    let list = |key: &str| json!({"key": key, "name": key});
+    let attribute = |order: u32, code: &str, datatype: &str, required: bool, description: &str| {
+        json!({"variable": true, "code": code, "datatype": datatype, "required": required, "datatype_description": null,
+            "order": order, "description": description})
+    };
+    let mut kind = attribute(1, "KIND", "singlevaluelist", true, "什么树");
+    kind["values"] = json!([list("银杏"), list("榕树")]);
+    let mut harm = attribute(2, "HARM", "multivaluelist", false, "HARM");
+    harm["values"] = json!([list("a"), list("b")]);
+    let golden = json!({"service_code": "TREE", "attributes": [kind, harm,
+        attribute(3, "HEIGHT", "number", false, "HEIGHT"), attribute(4, "SINCE", "datetime", false, "SINCE"),
+        attribute(5, "FLAT", "text", false, "FLAT")]});
+    assert_eq!(c.get("services/TREE.json").json(), golden);
+    let xml = c.get("services/TREE.xml").text;
+    assert!(xml.contains("<service_definition><service_code>TREE</service_code><attributes><attribute><variable>true</variable><code>KIND</code><datatype>singlevaluelist</datatype><required>true</required><datatype_description/><order>1</order><description>什么树</description><values><value><key>银杏</key><name>银杏</name></value>"), "{xml}");
+
+    let base = "service_code=TREE&address_string=x";
+    for (form, words) in [
+        ("", "attribute[KIND]: 行道树 asks `什么树`; one of 银杏, 榕树"),
+        ("&attribute[KIND]=oak", "attribute[KIND]: `oak` is no answer to `什么树`; one of 银杏, 榕树"),
+        ("&attribute[KIND]=银杏&attribute[HEIGHT]=tall", "attribute[HEIGHT]: `tall` is no answer"),
+        ("&attribute[KIND]=银杏&attribute[HARM][]=a&attribute[HARM][]=z", "attribute[HARM]: `a,z` is no answer"),
+        ("&attribute[KIND]=银杏&attribute[SINCE]=today", "attribute[SINCE]: `today`"),
+        ("&attribute[KIND]=银杏&attribute[COLOUR]=red", "attribute[COLOUR]: 行道树 does not ask `COLOUR`"),
+        ("&attribute[KIND=银杏", "attribute[KIND is no attribute"),
+    ] {
+        let (status, why) = c.post("requests.json", &format!("{base}{form}")).error();
+        assert!(status == 400 && why.contains(words), "{form}: {status} {why}");
+    }
+    let filed = c.post(
+        "requests.json",
+        &format!("{base}&attribute%5BKIND%5D=%E9%93%B6%E6%9D%8F&attribute[HARM][]=a&attribute[HARM][]=b&attribute[HEIGHT]=2.5&attribute[FLAT]=7-301&media_url=https://photos.example/1.jpg"),
+    );
+    assert_eq!(filed.status, 200, "{}", filed.text);
+    let id = filed.json()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    assert_eq!(c.one(&id)["media_url"], "https://photos.example/1.jpg");
+    let shown = c.get(&format!("requests/{id}.json?extensions=true")).json();
+    let answers = json!([{"code": "HARM", "value": "a,b"}, {"code": "HEIGHT", "value": "2.5"}, {"code": "KIND", "value": "银杏"}]);
+    assert_eq!(shown[0]["attributes"], answers, "what is personal is not told");
+    assert!(!c.get("requests.xml?extensions=true").text.contains("7-301"));
+    let kept = tree.node("c/s").get(&format!("/v1/cases/{id}")).expect("shown");
+    assert_eq!((&kept["case"]["form"]["KIND"], &kept["contact"]["more"]["FLAT"]), (&json!("银杏"), &json!("7-301")));
+
+    // Pictures of what was done, and of what a resident says.
+    for line in [
+        vec!["case", "accept", &id, "--by", "甲"],
+        vec!["case", "dispatch", &id, "--by", "甲", "--unit", "园林"],
+        vec!["case", "start", &id, "--by", "乙"],
+        vec![
+            "case",
+            "resolve",
+            &id,
+            "--by",
+            "乙",
+            "--result",
+            "已修剪",
+            "--evidence",
+            "photo-after=https://photos.example/2.jpg",
+        ],
+    ] {
+        cli(&tree, "c/s", &line);
+    }
+    let said =
+        format!("service_request_id={id}&status=UNCHANGED&description=no&media_url=https://photos.example/3.jpg");
+    assert_eq!(c.post("servicerequestupdates.json", &said).status, 200);
+    assert_eq!(c.post("servicerequestupdates.json", &said.replace("https:", "ftp:")).error().0, 400);
+    let told =
+        |query: &str| c.get(&format!("servicerequestupdates.json{query}")).json().as_array().expect("a list").clone();
+    let all = told("");
+    let media: Vec<&Value> = all.iter().map(|u| &u["media_url"]).collect();
+    assert_eq!(media[3..], [&json!("https://photos.example/2.jpg"), &json!("https://photos.example/3.jpg")]);
+    assert_eq!(all[4]["description"], "no");
+    let pages: Vec<Value> = (1..=3).flat_map(|page| told(&format!("?page={page}&page_size=2"))).collect();
+    assert_eq!(pages, all, "page by page it is the same");
+    assert_eq!(c.get("servicerequestupdates.json?page_size=0").error().0, 400);
+}
+
+#[test]
 fn answers_and_errors_are_as_the_specification_writes_them() {
     let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
     tree.edit("c", |text| text.replace("[node]", "[node]\ncode = \"510115001\""));

@@ -56,11 +56,12 @@ by = "event.subject"
 when = "event.data.smoke == true"
 clear = "event.data.smoke == false"
 [[rule.then]]
-raise = { severity = "critical", title = "Smoke at ${event.subject}" }
+raise = { severity = "${event.data.level > 1 ? 'critical' : 'major'}", title = "Smoke at ${event.subject}" }
 
 [[category]]
 code = "SJ0102"
 name = "暴露垃圾"
+form = [{ name = "amount", choices = ["一袋", "一车"] }]
 department = "城管"
 governance = "autonomy"
 response = "2h"
@@ -232,12 +233,16 @@ fn events_and_letters(tree: &Tree, all: &mut Answers) {
 fn rules(tree: &Tree, all: &mut Answers) {
     let leaf = tree.node(LEAF).url();
     let smoke = json!({"specversion": "1.0", "id": "smoke", "source": "/x", "type": "city.smoke", "subject": "7",
-        "time": "2026-01-01T00:00:00Z", "data": {"smoke": true}});
-    let (status, answer) = tree.node(LEAF).post("/v1/events", &smoke);
-    assert_eq!(status, 202, "{answer}");
+        "time": "2026-01-01T00:00:00Z", "data": {"smoke": true, "level": 1, "lat": 30.698, "lon": 103.8368}});
+    let mut worse = smoke.clone();
+    (worse["id"], worse["data"]["level"]) = ("worse".into(), 2.into());
+    for event in [&smoke, &worse] {
+        let (status, answer) = tree.node(LEAF).post("/v1/events", event);
+        assert_eq!(status, 202, "{answer}");
+    }
     let list = wait_for("an alarm", || {
         let list = tree.node(LEAF).get("/v1/alarms")?;
-        (list["alarms"].as_array()?.len() == 1).then_some(list)
+        (list["alarms"][0]["severity"] == "critical").then_some(list)
     });
     let alarm = id_of(&list, "/alarms/0/id");
     all.of(&["alarm", "list", "--node", &leaf]);
@@ -250,12 +255,38 @@ fn rules(tree: &Tree, all: &mut Answers) {
     std::fs::write(&events, format!("{smoke}\nno event\n")).expect("it is written");
     all.of(&["rule", "test", text(&tree.node(LEAF).config), "--events", text(&events)]);
     all.of(&["rule", "reload", "--yes", "--node", &leaf]);
+    for status in ["Actual", "Test"] {
+        let xml = format!(
+            "<alert xmlns=\"urn:oasis:names:tc:emergency:cap:1.2\"><identifier>{status}</identifier><sender>a@b</sender>\
+             <sent>2100-01-01T00:00:00-00:00</sent><status>{status}</status><msgType>Alert</msgType><scope>Public</scope>\
+             <info><category>Met</category><event>暴雨</event><urgency>Expected</urgency><severity>Minor</severity>\
+             <certainty>Likely</certainty><area><areaDesc>m</areaDesc><geocode><valueName>citybrain-address</valueName>\
+             <value>{LEAF}</value></geocode></area></info></alert>"
+        );
+        let taken = ureq::post(format!("{leaf}/v1/cap")).header("content-type", "application/cap+xml").send(xml);
+        all.keep("POST /v1/cap", &taken.expect("it is taken").body_mut().read_json().expect("JSON"));
+    }
 }
 
 fn cases_and_services(tree: &Tree, all: &mut Answers) {
     let leaf = tree.node(LEAF).url();
     let to = ["--node", leaf.as_str()];
-    let new = ["case", "new", "--category", "暴露垃圾", "--title", "三号门", "--name", "王大妈", "--by", "a"];
+    let new = [
+        "case",
+        "new",
+        "--category",
+        "暴露垃圾",
+        "--title",
+        "三号门",
+        "--name",
+        "王大妈",
+        "--by",
+        "a",
+        "--form",
+        "amount=一袋",
+        "--media",
+        "https://x/0",
+    ];
     let case = id_of(&all.of(&[&new[..], &to].concat()), "/case/id");
     for step in [
         vec!["accept", &case, "--by", "a"],

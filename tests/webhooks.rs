@@ -1,7 +1,7 @@
 //! Webhooks: events leave at least once and in order, over failures of the receiver and of the node.
 
 use crate::harness::certs::Ca;
-use crate::harness::mqtt::Client;
+use crate::harness::mqtt::{Client, publish_windowed};
 use crate::harness::ran::run;
 use crate::harness::{Node, Tree, wait_for};
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// A platform that takes events, or says whatever `says` tells it to.
 struct Receiver {
@@ -21,6 +22,8 @@ type Says = Box<dyn FnMut(&Got) -> &'static str + Send>;
 
 #[derive(Clone, Debug)]
 struct Got {
+    /// `POST`, or `OPTIONS`, which has no body.
+    method: String,
     headers: HashMap<String, String>,
     body: Value,
 }
@@ -32,6 +35,8 @@ impl Got {
 }
 
 const OK: &str = "204 No Content";
+/// And when to ask again, so that nobody waits for a pause that has grown.
+const UNABLE: &str = "503 Service Unavailable\r\nretry-after: 1";
 
 impl Receiver {
     fn start() -> Receiver {
@@ -57,26 +62,34 @@ impl Receiver {
             let mut headers = HashMap::new();
             let mut line = String::new();
             reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
-            assert!(line.starts_with("POST /hook "), "{line}");
+            let method = line.split(' ').next().unwrap_or_default().to_owned();
+            assert!(line.contains(" /hook ") && ["POST", "OPTIONS"].contains(&method.as_str()), "{line}");
             loop {
                 line.clear();
                 reader.read_line(&mut line).ok()?;
                 let Some((name, value)) = line.trim().split_once(':') else { break };
                 headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
             }
-            let mut body = vec![0; headers.get("content-length")?.parse().ok()?];
+            let length = headers.get("content-length").map_or(Some(0), |n| n.parse().ok())?;
+            let mut body = vec![0; length];
             reader.read_exact(&mut body).ok()?;
-            let got = Got { headers, body: serde_json::from_slice(&body).expect("JSON") };
+            let body = if method == "POST" { serde_json::from_slice(&body).expect("JSON") } else { Value::Null };
+            let got = Got { method, headers, body };
             let answer = answers.lock().expect("no panic")(&got);
             if answer.starts_with('2') {
                 kept.lock().expect("no panic").push(got);
             }
-            write!(writer, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").ok()?;
+            // In one piece: three would wait for each other's acknowledgement.
+            writer.write_all(format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").as_bytes()).ok()?;
         }
     }
 
     fn ids(&self) -> Vec<String> {
         self.got.lock().expect("no panic").iter().map(Got::id).collect()
+    }
+
+    fn all(&self) -> Vec<Got> {
+        self.got.lock().expect("no panic").clone()
     }
 
     fn answer(&self, says: impl FnMut(&Got) -> &'static str + Send + 'static) {
@@ -134,7 +147,7 @@ fn a_receiver_that_cannot_is_asked_again_and_one_that_will_not_leaves_a_dead_let
     receiver.answer(move |got| {
         asked += 1;
         match got.id().as_str() {
-            "1" if asked < 4 => "503 Service Unavailable",
+            "1" if asked < 4 => UNABLE,
             "2" => "422 Unprocessable Content",
             "3" if asked < 7 => "429 Too Many Requests",
             _ => OK,
@@ -154,6 +167,157 @@ fn a_receiver_that_cannot_is_asked_again_and_one_that_will_not_leaves_a_dead_let
 }
 
 #[test]
+fn a_receiver_is_asked_first_where_config_says_so_and_gets_no_more_than_it_wants() {
+    let receiver = Receiver::start();
+    let mut asked = 0;
+    receiver.answer(move |got| {
+        asked += u32::from(got.method == "OPTIONS");
+        match (got.method.as_str(), asked) {
+            ("POST", _) => OK,
+            (_, 1) => "404 Not Found",
+            (_, 2) => "200 OK\r\nwebhook-allowed-origin: other.example",
+            _ => "200 OK\r\nWebHook-Allowed-Origin: brain.example\r\nWebHook-Allowed-Rate: 600",
+        }
+    });
+    let tree = tree(&receiver, "types = [\"city.lamp\"]\nhandshake = true\norigin = \"brain.example\"");
+    let node = tree.node("c");
+    say(node, 0..6, "city.lamp.failed");
+    let started = Instant::now();
+    let all = wait_for("all have come", || Some(receiver.all()).filter(|all| all.len() >= 8));
+    let methods: Vec<&str> = all.iter().map(|g| g.method.as_str()).collect();
+    // What was answered with 404 is not among them.
+    assert_eq!(methods, [&["OPTIONS"; 2][..], &["POST"; 6]].concat());
+    assert_eq!(all[1].headers["webhook-request-origin"], "brain.example");
+    assert_eq!(all[2..].iter().map(Got::id).collect::<Vec<_>>(), wanted(0..6));
+    assert!(started.elapsed() >= Duration::from_millis(450), "600 a minute are one each 100 ms");
+    assert!(metric(node, "retries_total") >= Some(2.0));
+}
+
+#[test]
+fn a_refused_event_is_sent_again_when_an_operator_says_so() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.lamp\"]");
+    let ids: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = ids.clone();
+    receiver.answer(move |got| {
+        seen.lock().expect("no panic").push(got.headers["webhook-id"].clone());
+        "422 Unprocessable Content"
+    });
+    let node = tree.node("c");
+    say(node, 7..8, "city.lamp.failed");
+    let letter = wait_for("it is kept", || node.get("/v1/dlq")?["dead_letters"].as_array()?.first().cloned());
+    let pos = letter["pos"].to_string();
+    let url = node.url();
+    let retry = || run(&["dlq", "retry", &pos, "--yes", "--node", &url]);
+    retry().says(1, &["refused", "still refused: 422"]);
+    assert!(receiver.ids().is_empty());
+    receiver.answer(|_| OK);
+    retry().says(0, &["delivered"]);
+    assert_eq!(receiver.ids(), ["7"]);
+    let got = receiver.all()[0].clone();
+    assert_eq!(got.body["origin"], "c", "as it was the first time");
+    let ids = ids.lock().expect("no panic");
+    assert_eq!((ids.len(), &ids[0], &ids[1]), (2, &got.headers["webhook-id"], &got.headers["webhook-id"]));
+    retry().says(1, &["not-open"]);
+    assert_eq!(node.get("/v1/dlq").expect("it answers")["dead_letters"].as_array().map(Vec::len), Some(0));
+}
+
+/// A log that is trimmed as soon as nobody needs it.
+fn short(config: &str, more: &str) -> String {
+    let store = "segment_bytes = 65536\nlog_bytes_max = 131072\nkeep_s = 0\nsnapshot_records = 1000\n";
+    config.replace("[store]\n", &format!("[store]\n{store}{more}"))
+}
+
+fn log_of(node: &Node, key: &str) -> Option<u64> {
+    node.get("/v1/status")?["log"][key].as_u64()
+}
+
+fn lost(node: &Node) -> Option<u64> {
+    node.get("/v1/status")?["counters"]["lost"].as_u64()
+}
+
+/// Publishes until the log's beginning is gone.
+fn until_trimmed(node: &Node, name: &str) {
+    let mut round = 0;
+    wait_for("old segments are gone", || {
+        round += 1;
+        publish_windowed("c", node.mqtt, &format!("{name}{round:04}"), 500, false, 200);
+        (log_of(node, "first_pos")? > 1).then_some(())
+    });
+}
+
+#[test]
+fn a_receiver_that_stalls_holds_the_log_and_gets_everything_when_it_comes_back() {
+    let receiver = Receiver::start();
+    let mut tree = tree(&receiver, "types = [\"city.test\"]");
+    tree.stop_node("c");
+    tree.edit("c", |t| short(&t, ""));
+    receiver.answer(|_| UNABLE);
+    tree.start_node("c");
+    tree.wait_ready();
+    let node = tree.node("c");
+    let sent = publish_windowed("c", node.mqtt, "stalled", 4_000, false, 200);
+    wait_for("it is asked in vain", || metric(node, "retries_total").filter(|n| *n >= 2.0));
+    assert_eq!(log_of(node, "first_pos"), Some(1), "nothing goes that it has not read");
+    receiver.answer(|_| OK);
+    wait_for("all have come", || (receiver.ids().len() >= sent.len()).then_some(()));
+    assert_eq!(receiver.ids(), sent.iter().map(|s| s.id.clone()).collect::<Vec<_>>());
+    until_trimmed(node, "more");
+    assert_eq!(lost(node), Some(0));
+}
+
+#[test]
+fn where_the_disk_has_a_hard_limit_a_stalled_receiver_gets_what_is_left_and_the_loss_is_recorded() {
+    let receiver = Receiver::start();
+    let mut tree = tree(&receiver, "types = [\"city.test\"]");
+    tree.stop_node("c");
+    tree.edit("c", |t| short(&t, "log_bytes_hard_max = 262144\n"));
+    receiver.answer(|_| UNABLE);
+    tree.start_node("c");
+    tree.wait_ready();
+    let node = tree.node("c");
+    until_trimmed(node, "stalled");
+    wait_for("the loss is recorded", || lost(node).filter(|n| *n > 0));
+    receiver.answer(|_| OK);
+    let last = publish_windowed("c", node.mqtt, "then", 50, false, 50);
+    let newest = &last.last().expect("some were sent").id;
+    wait_for("the newest has come", || receiver.ids().contains(newest).then_some(()));
+    let ids = receiver.ids();
+    let ends: Vec<String> = last.iter().map(|s| s.id.clone()).collect();
+    assert_eq!(ids[ids.len() - ends.len()..], ends, "what came later has all come, in its order");
+    // It was in the middle of its first ones when the log went on without it.
+    let bursts: Vec<&String> = ids.iter().filter(|id| id.starts_with("stalled")).collect();
+    assert!(bursts.is_sorted() && !bursts.is_empty(), "{bursts:?}");
+}
+
+#[test]
+fn a_webhook_that_config_no_longer_has_holds_nothing() {
+    let receiver = Receiver::start();
+    let mut tree = tree(&receiver, "types = [\"city.test\"]");
+    receiver.answer(|_| UNABLE);
+    let hook = format!("[[webhook]]\nname = \"app\"\nurl = \"{}\"\ntypes = [\"city.test\"]\n", receiver.url);
+    publish_windowed("c", tree.node("c").mqtt, "before", 1_000, false, 200);
+    tree.stop_node("c");
+    tree.edit("c", |t| {
+        assert!(t.contains(&hook), "{t}");
+        short(&t.replace(&hook, ""), "")
+    });
+    tree.start_node("c");
+    tree.wait_ready();
+    assert_eq!(metric(tree.node("c"), "upto_position"), None);
+    until_trimmed(tree.node("c"), "after");
+    // Put back, it begins with what comes then.
+    tree.stop_node("c");
+    receiver.answer(|_| OK);
+    tree.edit("c", |t| format!("{hook}{t}"));
+    tree.start_node("c");
+    wait_for("it has a cursor", || metric(tree.node("c"), "upto_position").filter(|p| *p > 0.0));
+    let sent = publish_windowed("c", tree.node("c").mqtt, "again", 20, false, 20);
+    wait_for("they have come", || (receiver.ids().len() >= 20).then_some(()));
+    assert_eq!(receiver.ids(), sent.iter().map(|s| s.id.clone()).collect::<Vec<_>>());
+}
+
+#[test]
 fn over_a_kill_everything_is_delivered_at_least_once_and_in_order() {
     let receiver = Receiver::start();
     let mut tree = tree(&receiver, "types = [\"city.lamp\"]");
@@ -161,7 +325,7 @@ fn over_a_kill_everything_is_delivered_at_least_once_and_in_order() {
     // It hangs up its work in the middle: nothing is taken until the node was killed.
     receiver.answer(move |_| {
         count += 1;
-        if count > 70 { "503 Service Unavailable" } else { OK }
+        if count > 70 { UNABLE } else { OK }
     });
     say(tree.node("c"), 0..200, "city.lamp.failed");
     wait_for("some have come", || (receiver.ids().len() >= 70).then_some(()));

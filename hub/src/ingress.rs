@@ -54,9 +54,15 @@ struct Defaults<'a> {
 }
 
 /// Types of events that a node believes because nobody else can write them: its rules', alarms',
-/// cases' and services', and what operators did.
-const RESERVED: [&str; 5] =
-    ["city.brain.alarm.", "city.brain.case.", "city.brain.rule.", "city.brain.service.", crate::operator::TYPE];
+/// cases' and services', warnings by CAP, and what operators did.
+const RESERVED: [&str; 6] = [
+    "city.brain.alarm.",
+    "city.brain.case.",
+    "city.brain.rule.",
+    "city.brain.service.",
+    "city.cap.",
+    crate::operator::TYPE,
+];
 
 /// The rules of one node, from its config.
 #[derive(Debug)]

@@ -55,6 +55,7 @@ pub fn read(path: &Path, variables: &Variables) -> File {
         problems.extend(crate::brain::rules::check::problems(config, &places, &text));
         problems.extend(crate::brain::cases::check::problems(config, &places));
         problems.extend(crate::brain::services::check::problems(config, &places));
+        problems.extend(crate::cap::check::problems(config, &places));
         config.read_from = Some(config::ReadFrom { path: path.into(), variables: variables.clone() });
         problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
     }

@@ -5,6 +5,7 @@
 //! | [`run`] | the only place that wires and spawns |
 //! | [`config`] | config files from disk, and drawing what is wrong in them |
 //! | [`brain`] | rules, alarms, cases: what the node decides by itself |
+//! | [`cap`] | messages of the Common Alerting Protocol, read and written |
 //! | [`check`] | all that a start would find wrong, without starting |
 //! | [`announce`] | Home Assistant hears how the node is |
 //! | [`api`] | HTTP: health, metrics, the JSON API |
@@ -26,6 +27,7 @@ pub mod announce;
 pub mod api;
 pub mod brain;
 pub mod bring;
+pub mod cap;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -159,6 +159,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let webhooks = Webhooks::open(&config, &hub, &stopped).await?;
     let mut operations = operations(facts, &links, front.door(), ingress.clone());
     operations.webhooks = webhooks.counters().into();
+    operations.posts = webhooks.posts().into();
     let ctx = ctx(&config, &hub, &links, front, ingress, operations, downlinks.clone(), started, stopped.clone());
     if let (Some(parent), Some(address)) = (&config.parent, config.node.address.parent()) {
         let tls = ClientFiles::of_parent(parent);
@@ -356,6 +357,7 @@ fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc
         door: Arc::new(move || door.as_ref().map_or_else(Vec::new, |door| door.counters().all())),
         links: Arc::new(move || links.links()),
         webhooks: Arc::default(),
+        posts: Arc::default(),
         again: Arc::new(move |topic, payload| {
             let again =
                 if topic.is_empty() { ingress.accept(payload).map(Some) } else { ingress.again(topic, payload) };

@@ -3,12 +3,16 @@
 //! **Promise.** Each event that fits is delivered at least once, in the order of the log, one at a
 //! time: the next one leaves when the receiver has answered. `webhook-id` is the same for every
 //! attempt, so a receiver can tell a repetition. What is refused for good (4xx but 408 and 429, 3xx)
-//! becomes a dead letter, and the next one follows; all else is tried again, for ever.
+//! becomes a dead letter, and the next one follows; all else is tried again, for ever. An operator may
+//! send a dead letter again (`dlq retry`): by itself, out of its order.
 //!
 //! **Format.** A webhook's cursor is a session in the state, `$webhook/NAME`, so it survives a kill,
 //! is held against trimming and shown like any other. A new one begins with the next event. Headers
 //! are those of the Standard Webhooks specification: with a secret, `webhook-signature` is `v1,` and
-//! base64 of HMAC-SHA-256 over `ID.TIMESTAMP.BODY`.
+//! base64 of HMAC-SHA-256 over `ID.TIMESTAMP.BODY`. With `handshake` nothing leaves before the receiver
+//! has said that it wants events from here, as CloudEvents' web-hook specification has it: OPTIONS with
+//! `WebHook-Request-Origin`, answered by `WebHook-Allowed-Origin`; its `WebHook-Allowed-Rate` (requests a
+//! minute) is kept to. It is asked once a start, and asked again until it agrees.
 //!
 //! **Operation.** A thread each: the client blocks, and a receiver that hangs holds up nobody else.
 //! The cursor is noted after each burst, so a kill repeats at most [`BURST`] events.
@@ -22,7 +26,7 @@ use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::WEBHOOK;
 use citybrain_shared::case;
 use citybrain_shared::config::{Config, Webhook};
-use citybrain_shared::record::{Direction, Header, Kind};
+use citybrain_shared::record::{Direction, Header, Kind, event_key};
 use citybrain_shared::{Lane, Pos, event};
 use hmac::{Hmac, Mac};
 use miette::{IntoDiagnostic, WrapErr, miette};
@@ -50,6 +54,9 @@ const RETRY_AFTER_MAX_S: u64 = 3_600;
 /// The node's own post, with names in it: for nobody.
 const PRIVATE: [&str; 2] = [crate::brain::cases::letter::CONTACT, crate::brain::cases::letter::LETTER];
 
+/// Where dead letters of webhooks come from, before the webhook's name.
+pub const VIA: &str = "webhook:";
+
 /// What a webhook has done since the start. Plain numbers, for metrics.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -66,11 +73,21 @@ struct Sender {
     handle: Handle,
     stop: watch::Receiver<bool>,
     config: Webhook,
+    post: Post,
+    client: String,
+    own_origin: String,
+    /// Between two deliveries, as the receiver wants it.
+    gap: Duration,
+}
+
+/// Sends to one receiver. Blocks, at most [`ANSWER_WITHIN`].
+#[derive(Clone)]
+pub struct Post {
+    pub name: String,
+    url: String,
     secret: Option<Vec<u8>>,
     agent: ureq::Agent,
     counters: Arc<Counters>,
-    client: String,
-    own_origin: String,
 }
 
 /// All webhooks of a node.
@@ -107,7 +124,12 @@ impl Webhooks {
     }
 
     pub fn counters(&self) -> Vec<Arc<Counters>> {
-        self.0.iter().map(|s| s.counters.clone()).collect()
+        self.0.iter().map(|s| s.post.counters.clone()).collect()
+    }
+
+    /// For what is sent by itself.
+    pub fn posts(&self) -> Vec<Post> {
+        self.0.iter().map(|s| s.post.clone()).collect()
     }
 
     /// Starts a thread for each; it ends with the node.
@@ -153,9 +175,14 @@ impl Sender {
             handle: Handle::current(),
             stop,
             config: config.clone(),
-            secret,
-            agent: agent.build().into(),
-            counters: Arc::new(Counters { name: config.name.clone(), ..Counters::default() }),
+            post: Post {
+                name: config.name.clone(),
+                url: config.url.clone(),
+                secret,
+                agent: agent.build().into(),
+                counters: Arc::new(Counters { name: config.name.clone(), ..Counters::default() }),
+            },
+            gap: Duration::ZERO,
             client: format!("{WEBHOOK}{}", config.name),
             own_origin: address.to_owned(),
         }
@@ -171,8 +198,11 @@ impl Sender {
         let mut committed = self.hub.committed();
         let mut upto = self.open()?;
         let mut noted = upto;
+        if self.config.handshake {
+            self.shake_hands()?;
+        }
         loop {
-            self.counters.upto.store(upto.0, Ordering::Relaxed);
+            self.post.counters.upto.store(upto.0, Ordering::Relaxed);
             let entries = match reader.read(upto, None, BURST, BURST_BYTES) {
                 Ok(entries) => entries,
                 // Lost, and recorded as lost by the log; what follows is still to be delivered.
@@ -252,31 +282,55 @@ impl Sender {
         })
     }
 
+    /// Until the receiver says that it wants events from here.
+    fn shake_hands(&mut self) -> Result<(), Ended> {
+        let origin = self.config.origin.clone().unwrap_or_else(host_name);
+        let mut pause = PAUSE_FIRST;
+        loop {
+            match self.post.may_send(&origin) {
+                Ok(gap) => {
+                    self.gap = gap;
+                    return Ok(());
+                }
+                Err(why) => {
+                    if self.post.counters.retries.fetch_add(1, Ordering::Relaxed) == 0 || pause == PAUSE_MAX {
+                        tracing::warn!(
+                            webhook = self.config.name,
+                            reason = why,
+                            "A receiver does not want events from here; nothing is sent, and it is asked again."
+                        );
+                    }
+                    self.pause(pause)?;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+
     /// Until the receiver has it, or has refused it.
     fn deliver(&mut self, header: &Header<'_>, payload: &[u8]) -> Result<(), Ended> {
         let origin = header.origin.map_or(self.own_origin.as_str(), |o| o.address);
         let body = event::with_origin(payload, origin);
-        let id = format!("{:016x}", header.key);
         let mut pause = PAUSE_FIRST;
         loop {
             if *self.stop.borrow() {
                 return Err(Ended);
             }
-            let (why, after) = match self.post(&id, &body) {
+            let (why, after) = match self.post.send(header.key, &body) {
                 Answer::Taken => {
-                    self.counters.delivered.fetch_add(1, Ordering::Relaxed);
-                    return Ok(());
+                    self.post.counters.delivered.fetch_add(1, Ordering::Relaxed);
+                    return if self.gap.is_zero() { Ok(()) } else { self.pause(self.gap) };
                 }
                 Answer::Refused(why) => {
-                    self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    self.post.counters.refused.fetch_add(1, Ordering::Relaxed);
                     let detail = format!("{} refused it: {why}", self.config.url);
-                    let via = format!("webhook:{}", self.config.name);
-                    let letter = DeadLetter::new("webhook-refused", detail, via, "", payload);
+                    let via = format!("{VIA}{}", self.config.name);
+                    let letter = DeadLetter::new("webhook-refused", detail, via, "", &body);
                     return self.note(vec![Note::DeadLetter(letter)], Haste::Lazy);
                 }
                 Answer::Later(why, after) => (why, after),
             };
-            if self.counters.retries.fetch_add(1, Ordering::Relaxed) == 0 || pause == PAUSE_MAX {
+            if self.post.counters.retries.fetch_add(1, Ordering::Relaxed) == 0 || pause == PAUSE_MAX {
                 tracing::warn!(
                     webhook = self.config.name,
                     reason = why,
@@ -287,12 +341,16 @@ impl Sender {
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
+}
 
-    fn post(&self, id: &str, body: &[u8]) -> Answer {
+impl Post {
+    /// `body` is an event of this key, with its origin.
+    fn send(&self, key: u64, body: &[u8]) -> Answer {
+        let id = &format!("{key:016x}");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
         let mut request = self
             .agent
-            .post(&self.config.url)
+            .post(&self.url)
             .header("content-type", "application/cloudevents+json; charset=utf-8")
             .header("webhook-id", id)
             .header("webhook-timestamp", &now);
@@ -314,6 +372,56 @@ impl Sender {
             _ => Answer::Later(said, after.map(|s| Duration::from_secs(s.min(RETRY_AFTER_MAX_S)))),
         }
     }
+}
+
+impl Post {
+    /// Sends what it refused once more, as it was.
+    ///
+    /// # Errors
+    /// A sentence: what is there is no event, or the receiver does not take it.
+    pub fn again(&self, body: &[u8]) -> Result<(), String> {
+        let event = event::Envelope::parse(body).map_err(|e| e.to_string())?;
+        let key = event_key(&event.source, event.id.as_deref().unwrap_or_default());
+        match self.send(key, body) {
+            Answer::Taken => {
+                self.counters.delivered.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Answer::Refused(why) | Answer::Later(why, _) => Err(why),
+        }
+    }
+
+    /// Asks whether events from `origin` are wanted: the time between two of them.
+    fn may_send(&self, origin: &str) -> Result<Duration, String> {
+        let response =
+            self.agent.options(&self.url).header("webhook-request-origin", origin).call().map_err(|e| e.to_string())?;
+        let says = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().trim();
+        if !response.status().is_success() {
+            return Err(format!("it answers OPTIONS with {}", response.status()));
+        }
+        allowed(origin, says("webhook-allowed-origin"), says("webhook-allowed-rate"))
+    }
+}
+
+/// What a receiver's answer to a handshake means; its rate is in requests a minute.
+fn allowed(origin: &str, allowed_origin: &str, rate: &str) -> Result<Duration, String> {
+    if allowed_origin.is_empty() {
+        return Err("its answer to OPTIONS has no WebHook-Allowed-Origin".into());
+    }
+    if allowed_origin != "*" && !allowed_origin.eq_ignore_ascii_case(origin) {
+        return Err(format!("it wants events from `{allowed_origin}`, and this is `{origin}`"));
+    }
+    match (rate, rate.parse::<u32>()) {
+        ("" | "*", _) => Ok(Duration::ZERO),
+        (_, Ok(n)) if n > 0 => Ok(Duration::from_secs(60) / n),
+        _ => Err(format!("its WebHook-Allowed-Rate `{rate}` is no number of requests a minute")),
+    }
+}
+
+/// Of this machine, as the kernel knows it.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "localhost".into() } else { name.trim().to_owned() }
 }
 
 enum Answer {
@@ -379,6 +487,17 @@ mod tests {
         let signed = signature(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", b"{\"test\": 2432232314}");
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
         assert!(secret("short").is_err() && secret("whsec_%%").is_err() && secret("").is_err());
+    }
+
+    #[test]
+    fn a_receiver_says_whom_it_wants_to_hear_and_how_often() {
+        let node = "brain.example";
+        assert_eq!(allowed(node, "*", ""), Ok(Duration::ZERO));
+        assert_eq!(allowed(node, "Brain.example", "120"), Ok(Duration::from_millis(500)));
+        assert_eq!(allowed(node, "brain.example", "*"), Ok(Duration::ZERO));
+        for (origin, rate) in [("", "*"), ("other.example", "*"), ("*", "0"), ("*", "fast"), ("*", "-1")] {
+            assert!(allowed(node, origin, rate).is_err(), "{origin} {rate}");
+        }
     }
 
     #[test]

@@ -402,6 +402,12 @@ pub struct Case {
     pub description: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// Answers to its category's form that are nobody's secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub form: BTreeMap<String, String>,
+    /// Pictures and the like: URLs, not the things.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub media: Vec<String>,
     /// There is somebody to call; the response then counts from the call.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_contact: bool,

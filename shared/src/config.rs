@@ -6,6 +6,7 @@
 //! | [`presets`] | mappings and rules for devices from a shop, by name |
 //! | [`Endpoint`], [`clash`], [`is_at`] | what addresses and ports mean |
 
+pub mod cap;
 pub mod cases;
 mod parse;
 pub mod presets;
@@ -75,6 +76,8 @@ pub struct Config {
     /// What belongs together, on a map.
     #[serde(default)]
     pub scene: Vec<services::Scene>,
+    #[serde(default)]
+    pub cap: cap::Cap,
     #[serde(default)]
     pub open311: Open311,
     /// Platforms that are told of events.
@@ -376,6 +379,12 @@ pub struct Webhook {
     /// it nothing is signed.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
+    /// Nothing is sent before the receiver has agreed: CloudEvents' OPTIONS request.
+    #[serde(default)]
+    pub handshake: bool,
+    /// Who asks then: a host's name. Default: this machine's.
+    #[serde(default)]
+    pub origin: Option<String>,
 }
 
 /// What Open311's discovery says of this node, and who may read by it.

@@ -9,6 +9,7 @@ mod ops;
 
 pub use ops::*;
 
+use crate::case::Place;
 use crate::config::rules::Severity as AlarmSeverity;
 use crate::selector::Labels;
 use crate::{Address, Pos, Tier};
@@ -64,6 +65,7 @@ views! {
     AcceptedBatch = "citybrain.accepted-batch/1",
     Alarms = "citybrain.alarms/1",
     AlarmShown = "citybrain.alarm/1",
+    CapTaken = "citybrain.cap-taken/1",
     Rules = "citybrain.rules/1",
     RulesTested = "citybrain.rules-tested/1",
     Reloaded = "citybrain.reloaded/1",
@@ -589,6 +591,12 @@ pub struct Alarm {
     pub first_raised_at: DateTime<Utc>,
     /// How often it was raised.
     pub raises: u64,
+    /// When its severity or title has changed since it was raised, oldest first; the 32 newest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed_at: Vec<DateTime<Utc>>,
+    /// Where what it was raised for says that it is, without words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged_at: Option<DateTime<Utc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -621,6 +629,23 @@ pub struct AlarmAsked {
     pub action: String,
     pub by: String,
     pub at: DateTime<Utc>,
+}
+
+/// What became of a message of CAP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CapTaken {
+    /// `sender,identifier,sent`, the time in UTC: the event's id.
+    pub id: String,
+    /// The same of the first message of its chain: the event's subject.
+    pub about: String,
+    pub pos: Pos,
+    /// It was there before.
+    pub duplicate: bool,
+    /// Nodes that are told, each with all below it.
+    pub notified: Vec<Address>,
+    /// What the sender may not expect; often nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

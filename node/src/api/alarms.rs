@@ -131,7 +131,7 @@ pub async fn change(
     }
 }
 
-fn unknown(id: &str) -> Refusal {
+pub(super) fn unknown(id: &str) -> Refusal {
     Refusal::not_found(format!("no alarm `{id}` is known here"), "`citybrain alarm list --all` shows all that are")
 }
 

@@ -10,6 +10,7 @@ use super::{Ctx, Refusal, query};
 use crate::brain::Brain;
 use crate::brain::cases::machine::allowed;
 use crate::brain::cases::{self, Cases, Held, Opening, Told, intake};
+use crate::brain::form;
 use axum::extract::{Path, State as From};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
@@ -29,6 +30,9 @@ const CASES_DEFAULT: usize = 100;
 const CASES_MAX: usize = 1000;
 /// Cases that are looked at in one go: the state stays locked for a millisecond or two.
 pub(super) const SLICE: usize = 2_000;
+/// References to pictures of one case, and characters of each.
+const MEDIA_MAX: usize = 10;
+const URL_MAX: usize = 2_000;
 /// Accounts in one import: one group of records, a few milliseconds of work.
 const ACCOUNTS_MAX: usize = 256;
 
@@ -116,6 +120,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
         })?;
         let Some(last) = last else { break };
         before = Some(last);
+        tokio::task::yield_now().await;
     }
     if is_any {
         fit = all;
@@ -185,6 +190,18 @@ pub(super) fn on_earth(place: &Place) -> Result<(), Refusal> {
     Err(Refusal::bad("bad-place", detail, "such as 30.698 and 103.8368"))
 }
 
+fn on_the_web(media: &[String]) -> Result<(), Refusal> {
+    let is_url = |url: &String| {
+        let is_web = url.starts_with("https://") || url.starts_with("http://");
+        is_web && url.chars().count() <= URL_MAX && !url.contains(char::is_whitespace)
+    };
+    if media.len() <= MEDIA_MAX && media.iter().all(is_url) {
+        return Ok(());
+    }
+    let detail = format!("`media` is at most {MEDIA_MAX} http or https URLs of at most {URL_MAX} characters");
+    Err(Refusal::bad("bad-media", detail, "such as https://photos.example/1.jpg"))
+}
+
 /// Opens a case after the fsync: its id, and whether it is new.
 pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, bool), Refusal> {
     let known = look(ctx, Cases::categories)?;
@@ -200,12 +217,20 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, b
     if let Some(place) = &new.place {
         on_earth(place)?;
     }
+    on_the_web(&new.media)?;
+    let mut contact = new.contact.clone();
+    let answers = match known.iter().find(named) {
+        _ if new.sos => form::Answers::default(),
+        Some(c) => form::answers(&c.name, &c.form, &new.form).map_err(cases::Refusal::of_form)?,
+        None => form::answers(&new.category, &[], &new.form).map_err(cases::Refusal::of_form)?,
+    };
+    contact.more.extend(answers.personal);
+    let has_contact = !contact.is_empty();
     if new.by.trim().is_empty() {
         return Err(Refusal::bad("missing", "`by` is missing: who opens it", "`--by NAME`"));
     }
     let source = format!("/{}/cases", ctx.address());
     let key = new.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    let contact = new.contact.clone();
     let place = new.place.as_ref().map_or("", |p| p.text.trim());
     let button = (new.sos && !place.is_empty()).then(|| intake::button(&source, place));
     let channel = if new.channel.is_empty() { "api".into() } else { new.channel.clone() };
@@ -220,9 +245,11 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, b
         title: new.title.clone(),
         description: new.description.clone(),
         place: new.place.clone(),
+        form: answers.open.clone(),
+        media: new.media.clone(),
         channel: channel.clone(),
         governance: new.governance.clone(),
-        has_contact: !new.contact.is_empty(),
+        has_contact,
         booking: None,
     };
     decide(ctx, move |cases, now_us| {

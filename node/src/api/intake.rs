@@ -117,7 +117,7 @@ fn identity(draft: &Draft) -> (String, String) {
 }
 
 /// Keeps what is refused.
-async fn refuse(ctx: &Ctx, letter: DeadLetter) -> Refusal {
+pub(super) async fn refuse(ctx: &Ctx, letter: DeadLetter) -> Refusal {
     let refusal = Refusal::bad(&letter.reason, letter.detail.clone(), "it is kept: `citybrain dlq list` shows it");
     // Whether the note is written does not change the answer: the event is refused.
     let _ = ctx.hub.note(vec![Note::DeadLetter(letter)], Haste::Lazy).await;
@@ -146,7 +146,7 @@ async fn commit(ctx: &Ctx, draft: Draft, id: &str) -> Result<(Pos, bool), Refusa
     }
 }
 
-fn placed(outcome: Outcome) -> (Pos, bool) {
+pub(super) fn placed(outcome: Outcome) -> (Pos, bool) {
     match outcome {
         Outcome::Committed(pos) => (pos, false),
         Outcome::Duplicate(pos) => (pos, true),
@@ -154,7 +154,7 @@ fn placed(outcome: Outcome) -> (Pos, bool) {
 }
 
 /// What became of each, in order, after the fsync.
-async fn offer(ctx: &Ctx, drafts: Vec<Draft>, what: &str) -> Result<Vec<Outcome>, Refusal> {
+pub(super) async fn offer(ctx: &Ctx, drafts: Vec<Draft>, what: &str) -> Result<Vec<Outcome>, Refusal> {
     let offer = async {
         let ticket = ctx.hub.offer(drafts).await?;
         ticket.await.unwrap_or(Err(citybrain_hub::engine::Error::Stopping))

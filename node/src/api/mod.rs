@@ -18,6 +18,7 @@
 //! | `/v1/audit`, `/v1/ledger`, `/v1/explain` | [`audit`]: do the books add up |
 //! | `/v1/held` | [`downward`]: and of what goes down |
 //! | `/v1/alarms`, `/v1/alarms/{id}`, POST `/v1/alarms/{id}/ack`, `clear`, `shelve` | [`alarms`] |
+//! | `/v1/alarms/{id}/cap`, `/v1/cap.atom`, POST `/v1/cap` | [`cap`]: alarms out and warnings in by CAP 1.2 |
 //! | `/v1/rules`, POST `/v1/reload` | [`alarms`]: rules in force, and newer ones |
 //! | `/v1/cases`, `/v1/cases/{id}`, POST `/v1/cases`, POST `/v1/cases/{id}/{step}`, POST `/v1/cases/import` | [`cases`] |
 //! | `/v1/rates`, `/v1/case-stats`, `/v1/supervision` | [`supervision`] |
@@ -32,6 +33,7 @@
 pub mod alarms;
 mod audit;
 mod binding;
+mod cap;
 mod cases;
 mod counts;
 mod directives;
@@ -57,6 +59,7 @@ mod trace;
 mod why;
 
 pub(crate) use events::WITHHELD;
+pub(crate) use open311::body::escape;
 
 use crate::tokens::Tokens;
 use axum::Router;
@@ -174,6 +177,9 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
         .route("/v1/held", get(downward::held))
         .route("/v1/alarms", get(alarms::list))
         .route("/v1/alarms/{id}", get(alarms::show))
+        .route("/v1/alarms/{id}/cap", get(cap::show))
+        .route("/v1/cap.atom", get(cap::atom))
+        .route("/v1/cap", axum::routing::post(cap::take))
         .route("/v1/alarms/{id}/{action}", axum::routing::post(alarms::change))
         .route("/v1/rules", get(alarms::rules))
         .route("/v1/reload", axum::routing::post(alarms::reload))

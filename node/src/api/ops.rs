@@ -33,6 +33,8 @@ pub struct Sources {
     pub door: Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     pub links: Arc<dyn Fn() -> Vec<LinkView> + Send + Sync>,
     pub webhooks: Arc<[Arc<crate::webhook::Counters>]>,
+    /// To send what one has refused again.
+    pub posts: Arc<[crate::webhook::Post]>,
     pub again: Again,
 }
 
@@ -43,6 +45,7 @@ impl Default for Sources {
             door: Arc::new(Vec::new),
             links: Arc::new(Vec::new),
             webhooks: Arc::default(),
+            posts: Arc::default(),
             again: Arc::new(|_, _| Ok(None)),
         }
     }

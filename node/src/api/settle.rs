@@ -1,7 +1,10 @@
 //! An operator's word on dead letters: try it again, or let it go. Each leaves a record of who did it.
+//!
+//! What came in at a door goes in again; what a webhook's receiver has refused is sent to it again.
 
 use super::ops::Operator;
 use super::{Ctx, Refusal, letters};
+use crate::webhook;
 use axum::extract::State as From;
 use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
@@ -16,7 +19,7 @@ use std::sync::Arc;
 /// Letters in one request: each is a commit of its own.
 const POSITIONS_MAX: usize = 1000;
 
-/// `POST /v1/dlq/retry`: what each letter holds goes through ingress again, on its topic.
+/// `POST /v1/dlq/retry`: what each letter holds goes through ingress again, on its topic, or to its webhook.
 pub async fn retry(From(ctx): From<Arc<Ctx>>, who: Operator, body: Result<Bytes, BytesRejection>) -> Answered {
     settle(&ctx, &who, body, "dlq retry").await
 }
@@ -52,25 +55,50 @@ async fn one(ctx: &Ctx, who: &Operator, pos: Pos, what: &str) -> Result<SettledL
     let Some(letter) = letters::read(&ctx.hub.reader(), pos)? else {
         return say("not-open", "no dead letter is at this position".into(), None);
     };
-    let draft = if what == "dlq retry" {
+    let mut sent = false;
+    let draft = if what != "dlq retry" {
+        None
+    } else if let Some(name) = letter.via.strip_prefix(webhook::VIA) {
+        if let Err((outcome, detail)) = resend(ctx, &letter, name).await {
+            return say(outcome, detail, None);
+        }
+        sent = true;
+        None
+    } else {
         match again(ctx, &letter) {
             Ok(draft) => Some(draft),
             Err((outcome, detail)) => return say(outcome, detail, None),
         }
-    } else {
-        None
     };
     let detail = format!("{pos} ({}, from {}, topic {})", letter.reason, letter.via, letter.topic);
     let note = record::draft(&ctx.config.node.address, &who.act(what, &detail));
     let ticket = ctx.hub.settle(pos, draft, vec![note]).await?;
     match engine::wait(ticket).await? {
         Settled::NotOpen => say("not-open", "somebody else closed it in this moment".into(), None),
+        Settled::Closed if sent => say("delivered", "its receiver has taken it".into(), None),
         Settled::Closed => say("dropped", "closed; it stays in the log until retention takes it".into(), None),
         Settled::Taken(Outcome::Committed(at)) => say("committed", "it went through".into(), Some(at)),
         Settled::Taken(Outcome::Duplicate(at)) => {
             say("duplicate", "the same event is in the log already; closed".into(), Some(at))
         }
     }
+}
+
+/// Sends the event to the receiver that refused it. Before the letter is closed: a kill in between sends
+/// it twice, and never not at all.
+async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), (&'static str, String)> {
+    let Some(post) = ctx.operations.posts.iter().find(|p| p.name == name).cloned() else {
+        return Err(("not-retryable", format!("config has no webhook `{name}` any more")));
+    };
+    let payload = whole(letter).ok_or_else(|| {
+        let kept = limits::DEAD_LETTER_BYTES_MAX;
+        (
+            "cut",
+            format!("only the first {kept} of its {} bytes were kept; its event is in the log", letter.payload_bytes),
+        )
+    })?;
+    let sent = tokio::task::spawn_blocking(move || post.again(&payload)).await;
+    sent.unwrap_or_else(|e| Err(e.to_string())).map_err(|why| ("refused", format!("still refused: {why}")))
 }
 
 /// What the letter holds, as a record; or why that cannot be.

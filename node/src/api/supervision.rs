@@ -4,15 +4,15 @@ use super::cases::SLICE;
 use super::guard::Caller;
 use super::{Ctx, Refusal, query};
 use crate::brain::Brain;
-use crate::brain::cases::Cases;
-use crate::brain::cases::rates::{self, Question};
+use crate::brain::cases::rates;
 use crate::brain::cases::supervision::{self, District, Scope};
+use crate::brain::cases::watching::{Question, Watching};
+use crate::brain::cases::{Cases, Held};
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
 use chrono::TimeDelta;
 use citybrain_shared::Address;
-use citybrain_shared::case::Case;
 use citybrain_shared::view::{self, GroupBy, RatePeriod};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -44,8 +44,8 @@ impl Default for Rated {
 pub async fn rated(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
     let Rated { by, period, of, under, category } = query(&uri)?;
     let now = ctx.as_of();
-    let mut counting = rates::Counting::new(Question { by, period, of, under, category });
-    sweep(&ctx, |cases, case, district| counting.add(cases, case, district, now))?;
+    let mut counting = rates::Counting::new(rates::Question { by, period, of, under, category });
+    sweep(&ctx, |cases, held, district| counting.add(cases, &held.case, district, now)).await?;
     let s = look(&ctx, |cases, _| cases.settings.clone())?;
     let (mut rows, total) = counting.done(&s);
     let rank = |r: &view::RateRow| std::cmp::Reverse(r.score.map(|s| (s * 100.0).round() as i64));
@@ -83,7 +83,7 @@ pub async fn counted(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Re
     let now = ctx.as_of();
     let scope = Scope { under, category, since: since(&ctx, days) };
     let mut counting = supervision::Counting::new(by, scope);
-    sweep(&ctx, |cases, case, district| counting.add(cases, case, district, now))?;
+    sweep(&ctx, |cases, held, district| counting.add(cases, &held.case, district, now)).await?;
     let (mut rows, total) = counting.done();
     rows.sort_by(|a, b| b.cases.cmp(&a.cases).then_with(|| a.key.cmp(&b.key)));
     rows.truncate(ROWS_MAX);
@@ -107,21 +107,16 @@ pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     let Watched { under, category, days, limit, again } = query(&uri)?;
     let now = ctx.as_of();
     let scope = Scope { under, category, since: since(&ctx, days) };
-    let limit = limit.unwrap_or(LIST_DEFAULT).clamp(1, LIST_MAX);
-    let again = again.unwrap_or(AGAIN_DEFAULT).max(2);
-    let few = |all: Vec<&Case>| all.into_iter().take(limit).cloned().collect();
-    let shown = caller.sees_persons();
-    let answer = look(&ctx, |cases, _| {
-        let (overdue, reopened) = (cases.overdue(&scope, now), cases.reopened(&scope));
-        let (mut hot_spots, mut repeat_callers) =
-            (cases.hot_spots(&scope, again), cases.repeat_callers(&scope, again, shown));
-        hot_spots.truncate(limit);
-        repeat_callers.truncate(limit);
-        let (overdue_in_all, reopened_in_all) = (overdue.len() as u64, reopened.len() as u64);
-        let (overdue, reopened) = (few(overdue), few(reopened));
-        view::Supervision { overdue, overdue_in_all, reopened, reopened_in_all, hot_spots, repeat_callers, at: now }
-    })?;
-    Ok(ctx.answer(answer))
+    let question = Question {
+        scope,
+        again: again.unwrap_or(AGAIN_DEFAULT).max(2),
+        limit: limit.unwrap_or(LIST_DEFAULT).clamp(1, LIST_MAX),
+        shown: caller.sees_persons(),
+    };
+    let mut watching = Watching::new(question, now);
+    sweep(&ctx, |cases, held, _| watching.add(cases, held)).await?;
+    let ranked = watching.ranked();
+    Ok(ctx.answer(look(&ctx, |cases, _| ranked.told(cases))?))
 }
 
 /// More days than the calendar has are no bound.
@@ -129,16 +124,16 @@ fn since(ctx: &Ctx, days: Option<u32>) -> Option<chrono::DateTime<chrono::Utc>> 
     ctx.as_of().checked_sub_signed(TimeDelta::days(days?.into()))
 }
 
-/// Shows every case once, some at a time: the state is free in between. What changes meanwhile is
-/// counted as it was or as it is, and a case once.
-fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Case, District<'_>)) -> Result<(), Refusal> {
+/// Shows every case once, some at a time: the state is free in between, and so is the runtime's thread.
+/// What changes meanwhile is counted as it was or as it is, and a case once.
+async fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Held, District<'_>)) -> Result<(), Refusal> {
     let mut after: Option<String> = None;
     loop {
         let last = look(ctx, |cases, district| {
             let (mut seen, mut last) = (0, None);
             for held in cases.behind(after.as_deref()).take(SLICE) {
                 (seen, last) = (seen + 1, Some(&held.case.id));
-                each(cases, &held.case, district);
+                each(cases, held, district);
             }
             last.filter(|_| seen == SLICE).cloned()
         })?;
@@ -146,6 +141,7 @@ fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Case, District<'_>)) -> Result
             Some(last) => after = Some(last),
             None => return Ok(()),
         }
+        tokio::task::yield_now().await;
     }
 }
 

@@ -3,15 +3,19 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`cases`] | matters that somebody must deal with: their steps, clocks and rates |
+//! | [`form`] | what categories and services ask, and whether answers are some |
 //! | [`rules`] | conditions over events, and the alarms that they raise |
 //! | [`services`] | what is offered here and above: services, activities, scenes |
+//! | [`warnings`] | what came in by CAP, and when it is over |
 //!
 //! Pure, each part: [`Policy`] has no clock, no I/O and no random source. A part speaks to another
 //! only by events: a rule that opens a case writes an event that [`cases`] reads in the same commit.
 
 pub mod cases;
+pub mod form;
 pub mod rules;
 pub mod services;
+pub mod warnings;
 
 use citybrain_hub::policy::{Make, Policy, Row};
 use citybrain_hub::state::State;
@@ -25,6 +29,7 @@ pub struct Brain {
     pub cases: cases::Cases,
     pub rules: rules::Rules,
     pub services: services::Services,
+    pub warnings: warnings::Warnings,
 }
 
 impl Brain {
@@ -33,8 +38,12 @@ impl Brain {
         // One slot for all: a state that is read back anew has the newest rules too.
         let (config, slot) = (Arc::new(config.clone()), rules::Slot::new(config));
         Arc::new(move || {
-            let (cases, services) = (cases::Cases::new(&config), services::Services::new(&config));
-            Box::new(Brain { cases, rules: rules::Rules::with(slot.clone()), services })
+            Box::new(Brain {
+                cases: cases::Cases::new(&config),
+                rules: rules::Rules::with(slot.clone()),
+                services: services::Services::new(&config),
+                warnings: warnings::Warnings::new(&config),
+            })
         })
     }
 
@@ -43,18 +52,18 @@ impl Brain {
         state.policy_as()
     }
 
-    fn parts(&self) -> [(u8, &dyn Policy); 3] {
-        [(b'c', &self.cases), (b'r', &self.rules), (b's', &self.services)]
+    fn parts(&self) -> [(u8, &dyn Policy); 4] {
+        [(b'c', &self.cases), (b'r', &self.rules), (b's', &self.services), (b'w', &self.warnings)]
     }
 
-    fn parts_mut(&mut self) -> [(u8, &mut dyn Policy); 3] {
-        [(b'c', &mut self.cases), (b'r', &mut self.rules), (b's', &mut self.services)]
+    fn parts_mut(&mut self) -> [(u8, &mut dyn Policy); 4] {
+        [(b'c', &mut self.cases), (b'r', &mut self.rules), (b's', &mut self.services), (b'w', &mut self.warnings)]
     }
 }
 
 /// What a part finds wrong with a config, in words.
 #[cfg(test)]
-fn found(
+pub(crate) fn found(
     problems: fn(&Config, &citybrain_shared::config::Places) -> Vec<citybrain_shared::config::Problem>,
     text: &str,
 ) -> Vec<String> {

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub enum Case {
     /// Open a case
-    New(New),
+    New(Box<New>),
     /// Cases that this node knows, newest first
     List(List),
     /// One, with its history, its clocks, what it takes now, and (for workers and operators) whom to call
@@ -239,6 +239,12 @@ pub struct New {
     /// party, autonomy, virtue, law
     #[arg(long)]
     pub governance: Option<String>,
+    /// An answer to what the category asks; several choices with commas between them; may be repeated
+    #[arg(long, value_name = "NAME=ANSWER", value_parser = super::variable)]
+    pub form: Vec<(String, String)>,
+    /// A picture of it; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub media: Vec<String>,
     /// How it came in: `12345`, `counter`, `app`
     #[arg(long, default_value = "cli")]
     pub channel: String,
@@ -380,6 +386,8 @@ impl New {
             sos: self.sos,
             governance: self.governance,
             channel: self.channel,
+            form: self.form.into_iter().collect(),
+            media: self.media,
             contact: self.whom.contact(),
             by: self.by,
             key: self.key,

@@ -37,6 +37,9 @@ pub struct Category {
     /// What the handler must show: `photo-after` asks for `--evidence photo-after=URL`.
     #[serde(default)]
     pub evidence: Vec<String>,
+    /// What it asks whoever reports it; Open311's attributes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub form: Vec<super::services::Field>,
     /// The highest tier that sees such cases.
     #[serde(default = "city")]
     pub reach: Tier,

@@ -116,6 +116,7 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let cases = reading.optional(&mut root, "cases").unwrap_or_default();
     let service = reading.list(&mut root, "service");
     let scene = reading.list(&mut root, "scene");
+    let cap = reading.optional(&mut root, "cap").unwrap_or_default();
     let open311 = reading.optional(&mut root, "open311").unwrap_or_default();
     let webhook = reading.list(&mut root, "webhook");
     let homeassistant = reading.optional(&mut root, "homeassistant").unwrap_or_default();
@@ -150,6 +151,7 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
         cases,
         service,
         scene,
+        cap,
         open311,
         webhook,
         homeassistant,
@@ -442,6 +444,7 @@ pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
         ("cases", fields_of::<super::cases::Cases>()),
         ("service", fields_of::<super::services::Service>()),
         ("scene", fields_of::<super::services::Scene>()),
+        ("cap", fields_of::<super::cap::Cap>()),
         ("open311", fields_of::<super::Open311>()),
         ("webhook", fields_of::<super::Webhook>()),
         ("homeassistant", fields_of::<super::HomeAssistant>()),
@@ -572,7 +575,7 @@ x = 1
                 "10:1 unknown key `resend_after_ms` in `[broker]` (`resend_after_ms` belongs in `[link]`)",
                 "13:1 unknown key `resend_after` in `[link]` (did you mean `resend_after_ms`?)",
                 "14:9 `enrol`: unknown variant `manul`, expected `auto` or `manual` (did you mean `manual`?)",
-                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, role, preset, map, reach, rule, category, calendar, cases, service, scene, open311, webhook, homeassistant)",
+                "16:2 unknown key `colour` (known here: node, broker, listener, parent, link, store, api, log, runtime, access, role, preset, map, reach, rule, category, calendar, cases, service, scene, cap, open311, webhook, homeassistant)",
             ]
         );
     }

@@ -74,12 +74,46 @@ pub struct Field {
     pub label: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
-    /// The only answers; empty: any text.
+    /// The only answers; empty: whatever is of its kind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<String>,
+    /// Several of the choices may be given, with commas between them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub multiple: bool,
+    /// What an answer is where there are no choices.
+    #[serde(default, skip_serializing_if = "Answer::is_usual")]
+    pub kind: Answer,
     /// Kept like a telephone number: only where it is needed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub personal: bool,
+}
+
+impl Field {
+    /// For people.
+    pub fn label(&self) -> &str {
+        if self.label.is_empty() { &self.name } else { &self.label }
+    }
+}
+
+/// What an answer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// A line.
+    #[default]
+    String,
+    /// Several lines.
+    Text,
+    Number,
+    /// RFC 3339.
+    Datetime,
+}
+
+impl Answer {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+    fn is_usual(&self) -> bool {
+        *self == Answer::String
+    }
 }
 
 /// A theme of a community (sports, culture, elderly care) and what belongs to it.

@@ -315,6 +315,10 @@ impl Judge<'_> {
             if host.is_none_or(|host| host.is_empty() || host.contains('@')) || hook.url.contains(char::is_whitespace) {
                 let help = "write `https://HOST/PATH` or `http://HOST:PORT/PATH`";
                 self.bad(&at("url"), format!("`{}` is no place to POST to", hook.url), help);
+            } else if let Some(origin) = hook.origin.as_ref().filter(|o| !is_host(o)) {
+                self.bad(&at("origin"), format!("`{origin}` is no host's name"), "such as `brain.chengdu.example`");
+            } else if hook.origin.is_some() && !hook.handshake {
+                self.bad(&at("origin"), "nobody is told it", "`handshake = true` asks the receiver");
             } else if tls.is_none() && hook.ca_file.is_some() {
                 self.bad(&at("ca_file"), "there is no TLS here", "an `https://` URL has it");
             }
@@ -621,6 +625,12 @@ pub fn is_at(listen: SocketAddr, host: &str, port: u16) -> bool {
         Ok(ip) => ip == listen.ip() || (ip.is_loopback() && listen.ip().is_unspecified()),
         Err(_) => host == "localhost" && loopback(listen.ip()),
     }
+}
+
+/// A name as in the DNS.
+fn is_host(text: &str) -> bool {
+    let is_label = |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    text.len() <= 253 && text.split('.').all(is_label)
 }
 
 #[cfg(test)]

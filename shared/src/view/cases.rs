@@ -5,6 +5,7 @@ use crate::Address;
 use crate::case::{Case, Contact, Entry, Kind, Place, Verb};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 macro_rules! views {
     ($($view:ty = $schema:literal),* $(,)?) => {
@@ -83,6 +84,12 @@ pub struct CaseNew {
     pub governance: Option<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub channel: String,
+    /// Answers to the category's form; of several choices with commas between them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub form: BTreeMap<String, String>,
+    /// Pictures and the like: http or https URLs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub media: Vec<String>,
     pub contact: Contact,
     pub by: String,
     /// Of the asker's own; asked twice with the same one, today or tomorrow, it opens one case.

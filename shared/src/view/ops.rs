@@ -122,7 +122,7 @@ pub struct DlqSettled {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SettledLetter {
     pub pos: Pos,
-    /// `committed`, `duplicate`, `dropped`; or still open: `refused`, `cut`, `not-retryable`; or
+    /// `committed`, `duplicate`, `delivered`, `dropped`; or still open: `refused`, `cut`, `not-retryable`; or
     /// `not-open`.
     pub outcome: String,
     pub detail: String,

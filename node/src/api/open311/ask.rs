@@ -3,10 +3,13 @@
 use super::{Wrong, wrong};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use citybrain_shared::case::{Contact, Place};
+use std::collections::BTreeMap;
 
 /// The specification's bounds of an answer.
 pub const SPAN_DAYS_MAX: i64 = 90;
 pub const PAGE_MAX: usize = 1_000;
+/// Entries that pages reach: of each that is passed over something must be remembered.
+const BEHIND_MAX: usize = 100_000;
 /// Characters of a description.
 pub const DESCRIPTION_MAX: usize = 4_000;
 /// Characters of any other field.
@@ -59,6 +62,42 @@ impl Parameters {
                 Err(wrong(400, detail))
             }
         }
+    }
+
+    /// `attribute[CODE]=VALUE`, and `attribute[CODE][]=VALUE` once for each of several values.
+    ///
+    /// # Errors
+    /// When a name is none.
+    fn attributes(&self) -> Result<BTreeMap<String, String>, Wrong> {
+        let mut all: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in &self.0 {
+            let Some(rest) = name.strip_prefix("attribute[") else { continue };
+            let code = rest.strip_suffix("[]").unwrap_or(rest).strip_suffix(']').filter(|c| !c.is_empty());
+            let Some(code) = code.filter(|c| !c.contains(['[', ']'])) else {
+                let shown: String = name.chars().take(80).collect();
+                return Err(wrong(400, format!("{shown} is no attribute: write attribute[CODE] or attribute[CODE][]")));
+            };
+            let known = all.entry(code.to_owned()).or_default();
+            if !known.is_empty() {
+                known.push(',');
+            }
+            known.push_str(value);
+        }
+        Ok(all)
+    }
+
+    /// Which part of a list is wanted: how many to pass over, and how many to show.
+    ///
+    /// # Errors
+    /// When it is no number, or too far behind.
+    pub fn page(&self) -> Result<(usize, usize), Wrong> {
+        let size = self.count("page_size", PAGE_MAX, PAGE_MAX)?;
+        let skip = (self.count("page", 1, usize::MAX)? - 1).saturating_mul(size);
+        if skip + size > BEHIND_MAX {
+            let detail = format!("page goes {BEHIND_MAX} entries far; ask for less with start_date and end_date");
+            return Err(wrong(400, detail));
+        }
+        Ok((skip, size))
     }
 
     fn count(&self, name: &str, default: usize, max: usize) -> Result<usize, Wrong> {
@@ -118,8 +157,7 @@ impl Filter {
             (None, None) => all,
             (from, to) => span(("updated_after", from), ("updated_before", to), now)?,
         };
-        let page = p.count("page_size", PAGE_MAX, PAGE_MAX)?;
-        let skip = (p.count("page", 1, usize::MAX)? - 1).saturating_mul(page);
+        let (skip, page) = p.page()?;
         let ids = owned("service_request_id");
         if ids.as_ref().is_some_and(|ids| ids.len() > PAGE_MAX) {
             return Err(wrong(400, format!("service_request_id names more than {PAGE_MAX} requests")));
@@ -159,6 +197,9 @@ pub struct New {
     pub service_code: String,
     pub place: Place,
     pub description: String,
+    /// By code; of several values with commas between them.
+    pub attributes: BTreeMap<String, String>,
+    pub media: Vec<String>,
     pub contact: Contact,
 }
 
@@ -178,7 +219,7 @@ impl New {
         let [address, address_id, first, last, phone, email, media] =
             ["address_string", "address_id", "first_name", "last_name", "phone", "email", "media_url"]
                 .map(|name| keep(p.short(name)));
-        let mut description = p.get("description").unwrap_or_default().to_owned();
+        let description = p.get("description").unwrap_or_default().to_owned();
         if description.chars().count() > DESCRIPTION_MAX {
             all.push(wrong(400, format!("description is longer than {DESCRIPTION_MAX} characters")));
         }
@@ -193,19 +234,17 @@ impl New {
         if half || (p.get("lat").is_none() && address.is_empty() && address_id.is_empty()) {
             all.push(wrong(400, "a location was not provided: lat and long, or address_string, or address_id"));
         }
-        let is_url = media.starts_with("https://") || media.starts_with("http://");
-        if !media.is_empty() && !is_url {
+        if !media.is_empty() && !is_url(&media) {
             all.push(wrong(400, "media_url is no http or https URL"));
         }
-        if p.0.iter().any(|(k, _)| k.starts_with("attribute[")) {
-            all.push(wrong(400, "this service takes no attributes: its metadata is false"));
-        }
+        let attributes = p.attributes().unwrap_or_else(|e| {
+            all.push(e);
+            BTreeMap::new()
+        });
         if !all.is_empty() {
             return Err(all);
         }
-        if !media.is_empty() {
-            description = [description.as_str(), &media].join("\n").trim().to_owned();
-        }
+        let media = if media.is_empty() { Vec::new() } else { vec![media] };
         let text = if address.is_empty() { address_id } else { address };
         // In Chinese a name is written without a blank.
         let blank = if (first.clone() + &last).is_ascii() { " " } else { "" };
@@ -214,8 +253,13 @@ impl New {
         if !email.is_empty() {
             contact.more.insert("email".into(), email);
         }
-        Ok(New { service_code: code, place: Place { text, lat, lon }, description, contact })
+        Ok(New { service_code: code, place: Place { text, lat, lon }, description, attributes, media, contact })
     }
+}
+
+/// A reference to a picture.
+pub fn is_url(text: &str) -> bool {
+    (text.starts_with("https://") || text.starts_with("http://")) && !text.contains(char::is_whitespace)
 }
 
 /// W3C's ISO 8601, to the second.
@@ -267,6 +311,7 @@ mod tests {
         assert!(why("start_date=2026-02-01T00:00:00Z&end_date=2026-01-01T00:00:00Z").contains("before"));
         assert!(why("page=0").contains("from 1"));
         assert!(why("page_size=1001").contains("1 to 1000"));
+        assert!(why("page=101").contains("100000 entries") && Filter::parse(&of("page=100"), now).is_ok());
     }
 
     #[test]
@@ -282,14 +327,20 @@ mod tests {
             .unwrap();
         assert_eq!(
             (new.place.text.as_str(), new.contact.name.as_str(), new.description.as_str()),
-            ("9", "Ann Lee", "https://x/1.jpg")
+            ("9", "Ann Lee", "")
         );
+        assert_eq!(new.media, ["https://x/1.jpg"]);
+        let new =
+            "service_code=x&address_id=9&attribute%5BSIZE%5D=2&attribute[KIND][]=a&attribute[KIND][]=b&attribute[E]=";
+        let new = New::parse(&of(new)).unwrap();
+        let attributes: Vec<(&str, &str)> = new.attributes.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(attributes, [("KIND", "a,b"), ("SIZE", "2")]);
         let why =
             |text: &str| New::parse(&of(text)).unwrap_err().into_iter().map(|w| w.description).collect::<Vec<_>>();
         assert_eq!(why("").len(), 2);
         assert!(why("service_code=x&lat=91&long=NaN").len() == 2);
         assert_eq!(why("service_code=x&lat=1").len(), 1, "half a place is none");
-        assert_eq!(why("service_code=x&address_string=y&attribute[SIZE]=2&media_url=javascript:1").len(), 2);
+        assert_eq!(why("service_code=x&address_string=y&attribute[SIZE=2&media_url=javascript:1").len(), 2);
         let long = format!("service_code=x&address_string=y&description={}", "x".repeat(4001));
         assert!(why(&long)[0].contains("4000"));
     }

@@ -92,7 +92,7 @@ impl Body {
 
 /// What XML 1.0 cannot hold (section 2.2: most control characters) becomes U+FFFD. A carriage return
 /// would be read as a line feed, so it goes as a reference.
-fn escape(text: &str, out: &mut String) {
+pub fn escape(text: &str, out: &mut String) {
     for c in text.chars() {
         match c {
             '&' => out.push_str("&amp;"),

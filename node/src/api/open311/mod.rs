@@ -4,7 +4,7 @@
 //! | path below `/open311/v2/` | what |
 //! |---|---|
 //! | `discovery.F` | where everything is |
-//! | `services.F`, `services/CODE.F` | the node's categories, without incidents |
+//! | `services.F`, `services/CODE.F` | the node's categories, without incidents, and what each asks |
 //! | `requests.F`, `requests/ID.F`, POST `requests.F` | cases, without incidents and appointments |
 //! | `tokens/TOKEN.F` | a request's id is known at once, so that its token is the id |
 //! | `servicerequestupdates.F`, also POST | mySociety's extension: what became of requests, both ways |
@@ -18,12 +18,15 @@
 //! Sources: wiki.open311.org/GeoReport_v2; github.com/mysociety/open311-adapter.
 
 mod ask;
-mod body;
+pub(super) mod body;
+mod told;
 
+use super::cases::SLICE;
 use super::{Ctx, Refusal, cases};
 use crate::brain::cases::{Cases, Held};
+use crate::brain::form::{self, Fault};
 use crate::tokens::{Holder, Role as TokenRole, Tokens};
-use ask::{Filter, New, Parameters, w3c};
+use ask::{Filter, New, Parameters};
 use axum::Router;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State as From};
@@ -33,10 +36,12 @@ use axum::routing::any;
 use body::{Body, Format};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Case, ClosedReason, Entry, Kind, Role, Solved, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Kind, Role, Solved, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::view::CaseNew;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use told::{allowed, definition, is_public, request, service, update, update_id, update_status, updated};
 
 /// When what discovery says last changed its shape.
 const CHANGESET: &str = "2026-11-24T00:00:00Z";
@@ -132,15 +137,19 @@ impl Desk {
             (false, ["services", code]) => {
                 self.jurisdiction(&query)?;
                 let category = self.service(code)?;
-                no(404, format!("service_code {} has no definition: its metadata is false", category.code))
+                if category.form.is_empty() {
+                    return no(404, format!("service_code {} has no definition: its metadata is false", category.code));
+                }
+                Ok(("service_definition", definition(&category)))
             }
             (false, ["requests"]) => {
                 self.reader(&query, headers)?;
-                self.list(&query)
+                self.list(&query).await
             }
             (false, ["requests", id]) => {
                 self.reader(&query, headers)?;
-                let found = self.look(id, |held| request(&held.case))?;
+                let extended = query.get("extensions") == Some("true");
+                let found = self.look(id, |held| request(&held.case, extended))?;
                 Ok(("service_requests", Body::List("request", vec![found])))
             }
             (false, ["tokens", token]) => {
@@ -151,7 +160,7 @@ impl Desk {
             }
             (false, ["servicerequestupdates"]) => {
                 self.reader(&query, headers)?;
-                self.updates(&query)
+                self.updates(&query).await
             }
             (true, ["requests"]) => {
                 let (p, holder) = self.writer(query, headers, body)?;
@@ -268,8 +277,9 @@ impl Desk {
     }
 
     /// Newest first.
-    fn list(&self, p: &Parameters) -> Answer {
+    async fn list(&self, p: &Parameters) -> Answer {
         let f = Filter::parse(p, self.ctx.as_of()).map_err(|w| vec![w])?;
+        let extended = p.get("extensions") == Some("true");
         let within = |at: DateTime<Utc>, (from, to): (DateTime<Utc>, DateTime<Utc>)| from <= at && at <= to;
         let fits = |c: &Case| {
             is_public(c)
@@ -278,37 +288,83 @@ impl Desk {
                 && within(c.opened, f.requested)
                 && within(updated(c), f.updated)
         };
-        let page = cases::look(&self.ctx, |all| match &f.ids {
-            // Ids override all else.
-            Some(ids) => {
-                ids.iter().filter_map(|id| all.get(id)).map(|h| &h.case).filter(|c| is_public(c)).map(request).collect()
+        let mut page = Vec::new();
+        // Ids override all else.
+        if let Some(ids) = &f.ids {
+            let found = cases::look(&self.ctx, |all| {
+                let known = ids.iter().filter_map(|id| all.get(id)).map(|h| &h.case).filter(|c| is_public(c));
+                known.map(|c| request(c, extended)).collect()
+            });
+            page = found.map_err(refused)?;
+            return Ok(("service_requests", Body::List("request", page)));
+        }
+        let mut skip = f.skip;
+        let mut before: Option<String> = None;
+        while page.len() < f.page {
+            let last = cases::look(&self.ctx, |all| {
+                let (mut seen, mut last) = (0, None);
+                for case in all.before(before.as_deref(), !f.closed).map(|h| &h.case).take(SLICE) {
+                    (seen, last) = (seen + 1, Some(&case.id));
+                    match fits(case) {
+                        true if skip > 0 => skip -= 1,
+                        true if page.len() < f.page => page.push(request(case, extended)),
+                        _ => {}
+                    }
+                }
+                last.filter(|_| seen == SLICE).cloned()
+            });
+            before = last.map_err(refused)?;
+            if before.is_none() {
+                break;
             }
-            None => {
-                all.iter().rev().map(|h| &h.case).filter(|c| fits(c)).skip(f.skip).take(f.page).map(request).collect()
-            }
-        });
-        Ok(("service_requests", Body::List("request", page.map_err(refused)?)))
+            tokio::task::yield_now().await;
+        }
+        Ok(("service_requests", Body::List("request", page)))
     }
 
-    /// Oldest first, at most a page's worth: whoever polls goes on from the last one's time.
-    fn updates(&self, p: &Parameters) -> Answer {
+    /// Oldest first: whoever polls goes on from the last one's time, or with the next page.
+    async fn updates(&self, p: &Parameters) -> Answer {
         let date = |name| p.date(name).map_err(|w| vec![w]);
         let ends = (("start_date", date("start_date")?), ("end_date", date("end_date")?));
         let (from, to) = ask::span(ends.0, ends.1, self.ctx.as_of()).map_err(|w| vec![w])?;
-        let found = cases::look(&self.ctx, |all| {
-            let mut found: Vec<(DateTime<Utc>, Body)> = Vec::new();
-            for held in all.changed_since(from).filter(|h| is_public(&h.case)) {
-                for entry in held.history.iter().filter(|e| from <= e.at && e.at <= to) {
-                    if let Some(status) = update_status(&held.case, entry) {
-                        found.push((entry.at, update(&held.case, entry, status)));
+        let (skip, size) = p.page().map_err(|w| vec![w])?;
+        // A case that changes meanwhile comes again at the end; each of its updates is one all the same.
+        let mut found: BTreeSet<(DateTime<Utc>, String, u32, u32)> = BTreeSet::new();
+        let mut behind = (from.timestamp_micros(), String::new());
+        loop {
+            let last = cases::look(&self.ctx, |all| {
+                let (mut seen, mut last) = (0, None);
+                for (at, held) in all.changed_behind(behind.clone()).take(SLICE) {
+                    (seen, last) = (seen + 1, Some(at));
+                    let steps = held.history.iter().filter(|e| from <= e.at && e.at <= to);
+                    for e in steps.filter(|e| is_public(&held.case) && update_status(&held.case, e).is_some()) {
+                        // Most are behind the page: they cost no more than a look.
+                        if found.len() >= skip + size && found.last().is_some_and(|(at, ..)| *at < e.at) {
+                            continue;
+                        }
+                        found.insert((e.at, held.case.id.clone(), e.term, e.version));
+                        if found.len() > skip + size {
+                            found.pop_last();
+                        }
                     }
                 }
+                last.filter(|_| seen == SLICE).cloned()
+            });
+            match last.map_err(refused)? {
+                Some(last) => behind = last,
+                None => break,
             }
-            found.sort_by_key(|(at, _)| *at);
-            found.truncate(ask::PAGE_MAX);
-            found.into_iter().map(|(_, body)| body).collect()
+            tokio::task::yield_now().await;
+        }
+        let page = cases::look(&self.ctx, |all| {
+            let told = |(_, id, term, version): &(DateTime<Utc>, String, u32, u32)| {
+                let held = all.get(id)?;
+                let entry = held.history.iter().find(|e| (e.term, e.version) == (*term, *version))?;
+                Some(update(&held.case, entry, update_status(&held.case, entry)?))
+            };
+            found.iter().skip(skip).filter_map(told).collect()
         });
-        Ok(("service_request_updates", Body::List("request_update", found.map_err(refused)?)))
+        Ok(("service_request_updates", Body::List("request_update", page.map_err(refused)?)))
     }
 
     // ---- writing ---------------------------------------------------------------------------
@@ -316,6 +372,9 @@ impl Desk {
     async fn file(&self, p: &Parameters, holder: &str, headers: &HeaderMap) -> Answer {
         let new = New::parse(p)?;
         let category = self.service(&new.service_code)?;
+        let named = |f: Fault| wrong(400, format!("attribute[{}]: {}; {}", f.name, f.detail, allowed(&category, &f)));
+        form::answers(&category.name, &category.form, &new.attributes)
+            .map_err(|faults| faults.into_iter().map(named).collect::<Vec<_>>())?;
         let first = new.description.lines().next().unwrap_or_default();
         let key = headers.get("idempotency-key").and_then(|v| v.to_str().ok());
         let case = CaseNew {
@@ -324,6 +383,8 @@ impl Desk {
             description: new.description.clone(),
             place: Some(new.place),
             channel: "open311".into(),
+            form: new.attributes,
+            media: new.media,
             contact: new.contact,
             by: format!("open311:{holder}"),
             key: key.map(|key| format!("open311:{holder}:{key}")),
@@ -341,6 +402,10 @@ impl Desk {
         if text.chars().count() > ask::DESCRIPTION_MAX {
             return no(400, format!("description is longer than {} characters", ask::DESCRIPTION_MAX));
         }
+        let media = p.get("media_url").unwrap_or_default();
+        if !media.is_empty() && !ask::is_url(media) {
+            return no(400, "media_url is no http or https URL");
+        }
         let status = self.look(id, |held| held.case.status)?;
         let word = p.get("status").unwrap_or("UNCHANGED").to_ascii_uppercase();
         let verb = match word.as_str() {
@@ -357,6 +422,8 @@ impl Desk {
             }
         };
         let said = if text.is_empty() { word.to_lowercase() } else { text.to_owned() };
+        // A line of its own, which is how it is told again.
+        let said = if media.is_empty() { said } else { format!("{said}\n{media}") };
         let ask = Ask {
             by: format!("open311:{holder}"),
             role: Some(Role::Resident),
@@ -389,101 +456,4 @@ fn refused(r: Refusal) -> Vec<Wrong> {
     };
     let parts = [r.failure.detail, r.failure.hint];
     vec![wrong(code, parts.into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("; "))]
-}
-
-/// Somebody's emergency, or appointment, is nobody else's business.
-fn is_public(case: &Case) -> bool {
-    case.kind != Kind::Incident && case.booking.is_none()
-}
-
-fn updated(case: &Case) -> DateTime<Utc> {
-    case.closed.filter(|_| !case.status.is_open()).unwrap_or(case.changed)
-}
-
-fn service(c: &Category) -> Body {
-    Body::Object(vec![
-        ("service_code", Body::text(c.code.clone())),
-        ("service_name", Body::text(c.name.clone())),
-        ("description", Body::Null),
-        ("metadata", Body::Bool(false)),
-        ("type", Body::text("realtime")),
-        ("keywords", Body::Null),
-        ("group", Body::text(c.department.clone())),
-    ])
-}
-
-fn request(c: &Case) -> Body {
-    let place = c.place.clone().unwrap_or_default();
-    let notes = match (&c.outcome, c.closed_reason) {
-        (Some(o), _) if !o.text.is_empty() => o.text.clone(),
-        (_, Some(reason)) => reason.to_string(),
-        _ => String::new(),
-    };
-    let agency = [&c.unit, &c.department].into_iter().find(|t| !t.is_empty()).cloned().unwrap_or_default();
-    let name = if c.category_name.is_empty() { &c.category } else { &c.category_name };
-    let expected = c.clock("solution").and_then(|clock| clock.due).map(w3c).unwrap_or_default();
-    Body::Object(vec![
-        ("service_request_id", Body::text(c.id.clone())),
-        ("status", Body::text(if c.status.is_open() { "open" } else { "closed" })),
-        ("status_notes", Body::text(notes)),
-        ("service_name", Body::text(name.clone())),
-        ("service_code", Body::text(c.category.clone())),
-        ("description", Body::text(c.description.clone())),
-        ("agency_responsible", Body::text(agency)),
-        ("service_notice", Body::Null),
-        ("requested_datetime", Body::text(w3c(c.opened))),
-        ("updated_datetime", Body::text(w3c(updated(c)))),
-        ("expected_datetime", Body::text(expected)),
-        ("address", Body::text(place.text)),
-        ("address_id", Body::Null),
-        ("zipcode", Body::Null),
-        ("lat", Body::number(place.lat)),
-        ("long", Body::number(place.lon)),
-        ("media_url", Body::Null),
-    ])
-}
-
-fn update_id(case: &str, term: u32, version: u32) -> String {
-    format!("{case}.{term}.{version}")
-}
-
-fn update(case: &Case, e: &Entry, status: &str) -> Body {
-    // What is said among those who handle it stays among them.
-    let is_answer = matches!(e.step.as_str(), "resolved" | "rejected" | "closed");
-    let text = if is_answer || e.role == Some(Role::Resident) { e.text.clone() } else { String::new() };
-    Body::Object(vec![
-        ("update_id", Body::text(update_id(&case.id, e.term, e.version))),
-        ("service_request_id", Body::text(case.id.clone())),
-        ("status", Body::text(status)),
-        ("updated_datetime", Body::text(w3c(e.at))),
-        ("description", Body::text(text)),
-        ("media_url", Body::Null),
-    ])
-}
-
-/// mySociety's word for a step; `None`: it is no news to a resident.
-fn update_status(case: &Case, e: &Entry) -> Option<&'static str> {
-    Some(match e.step.as_str() {
-        "accepted" => "investigating",
-        "rejected" => "not_councils_responsibility",
-        "dispatched" | "started" | "resumed" => "in_progress",
-        "suspended" => "planned",
-        "returned" => "for_triage",
-        "escalated" => "internal_referral",
-        "resolved" => "fixed",
-        "reopened" => "reopen",
-        "withdrawn" => "cancelled",
-        "merged" => "duplicate",
-        "closed" => match case.closed_reason {
-            Some(ClosedReason::Solved) => "fixed",
-            Some(ClosedReason::Duplicate) => "duplicate",
-            Some(ClosedReason::NotOurs) => "not_councils_responsibility",
-            Some(ClosedReason::Withdrawn) => "cancelled",
-            Some(ClosedReason::Unsolved | ClosedReason::Refused) => "no_further_action",
-            // It was reopened since.
-            None => "closed",
-        },
-        "comment" if e.role == Some(Role::Resident) => "unchanged",
-        _ => return None,
-    })
 }

@@ -67,6 +67,11 @@ impl Calendar {
         Ok(Calendar { offset, hours, day_us, week, exceptions })
     }
 
+    /// Of local time.
+    pub fn offset(&self) -> FixedOffset {
+        self.offset
+    }
+
     /// When a limit that starts now has passed.
     pub fn due(&self, from: DateTime<Utc>, limit: Limit) -> DateTime<Utc> {
         self.later(from, limit.unit, self.length_us(limit))

@@ -1,6 +1,7 @@
 //! What is wrong with `[[category]]`, `[calendar]` and `[cases]` before a node starts.
 
 use super::calendar::Calendar;
+use crate::brain::form;
 use citybrain_shared::config::cases::Cases as Settings;
 use citybrain_shared::config::{Config, Places, Problem, closest};
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ pub const GOVERNANCE: [&str; 4] = ["party", "autonomy", "virtue", "law"];
 
 /// Every problem, with its place in the file.
 pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
-    let mut found = Vec::new();
+    let (mut found, mut forms) = (Vec::new(), Vec::new());
     let mut bad = |path: &str, message: String, help: &str| {
         found.push(Problem::new(message, places.value(path), help));
     };
@@ -38,6 +39,7 @@ pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
             };
             bad(&path("governance"), format!("`{word}` is no kind of governance"), &help);
         }
+        forms.extend(form::problems(&category.form, &path("form"), places));
         if let Some(tier) = category.tier
             && category.reach > tier
         {
@@ -62,6 +64,7 @@ pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
     if !(1..=86_400).contains(&sos_climb_s) {
         bad("cases.sos_climb_s", format!("{sos_climb_s} s is out of bounds"), "1 to 86400 seconds");
     }
+    found.append(&mut forms);
     found
 }
 
@@ -88,6 +91,19 @@ mod tests {
         assert_eq!(found(deep), ["the city handles it and would not see it: `reach` is street"]);
         let word = "[[category]]\ncode = \"A\"\nname = \"a\"\ngovernance = \"virtu\"\n";
         assert_eq!(found(word), ["`virtu` is no kind of governance"]);
+    }
+
+    #[test]
+    fn a_form_that_nobody_could_answer_is_refused() {
+        let form = |fields: &str| found(&format!("[[category]]\ncode = \"A\"\nname = \"a\"\nform = [{fields}]\n"));
+        assert_eq!(form("{ name = \"x\" }, { name = \"x\" }"), ["`x` is question 1 already"]);
+        assert_eq!(form("{ name = \"a[b\" }"), ["`a[b` is no question's name"]);
+        assert_eq!(form("{ name = \"x\", multiple = true }"), ["`x` takes several of no choices"]);
+        assert_eq!(
+            form("{ name = \"x\", kind = \"number\", choices = [\"1\"] }"),
+            ["`x` has choices, and a `kind` beside them"]
+        );
+        assert!(form("{ name = \"x\", choices = [\"1\", \"2\"], multiple = true }").is_empty());
     }
 
     #[test]

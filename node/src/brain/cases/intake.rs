@@ -9,6 +9,7 @@ use citybrain_shared::case::{self, APPEAL, Contact, Place};
 use citybrain_shared::event::Envelope;
 use citybrain_shared::record::{Header, Kind};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Is this an event that opens a case, where it entered?
@@ -52,6 +53,8 @@ pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Opti
         title: if title.is_empty() && sos { "SOS".into() } else { title },
         description: text("description"),
         place: place(&data),
+        form: BTreeMap::new(),
+        media: Vec::new(),
         channel: if channel.is_empty() { "event".into() } else { channel.chars().take(60).collect() },
         governance: envelope.governance.as_deref().map(str::to_owned),
         has_contact: !contact.is_empty(),
@@ -92,7 +95,7 @@ fn contact(data: &Value) -> Contact {
     Contact { name: at("name"), phone: at("phone"), address: at("address"), ..Contact::default() }
 }
 
-fn place(data: &Value) -> Option<Place> {
+pub fn place(data: &Value) -> Option<Place> {
     let location = &data["location"];
     let number = |names: [&str; 2]| names.iter().find_map(|n| location[*n].as_f64().or_else(|| data[*n].as_f64()));
     let text = location.as_str().or_else(|| location["text"].as_str()).or_else(|| location["address"].as_str());

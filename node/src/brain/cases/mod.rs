@@ -11,7 +11,8 @@
 //! | [`check`] | what is wrong with categories, calendar and weights before a start |
 //! | [`letter`] | what a case's events look like, and how they find their way |
 //! | [`intake`] | events that open cases |
-//! | [`supervision`] | counts, times, what is overdue, came back, or is reported again and again |
+//! | [`supervision`] | counts and times |
+//! | [`watching`] | what is overdue, came back, or is reported again and again |
 //! | [`rates`] | response, solution, satisfaction, counted |
 //!
 //! **Promises.** (1) At any moment at most one node may step a case, whatever is cut, killed, delayed
@@ -48,6 +49,7 @@ pub mod rates;
 pub mod supervision;
 #[cfg(test)]
 mod tests;
+pub mod watching;
 
 pub use machine::{Opening, Refusal};
 
@@ -230,9 +232,10 @@ impl Cases {
             .map(|(_, held)| held)
     }
 
-    /// Cases that have changed then or later, the longest unchanged first.
-    pub fn changed_since(&self, then: DateTime<Utc>) -> impl Iterator<Item = &Held> {
-        self.changed.range((then.timestamp_micros(), String::new())..).map(|(_, id)| &self.held[id])
+    /// Cases that have changed behind this moment and id, the longest unchanged first; each with its own.
+    pub fn changed_behind(&self, then: (i64, String)) -> impl Iterator<Item = (&(i64, String), &Held)> {
+        let range = (Bound::Excluded(then), Bound::Unbounded);
+        self.changed.range(range).map(|at| (at, &self.held[&at.1]))
     }
 
     /// The one case whose id is this, begins with this, or ends with this after the day.

@@ -917,9 +917,17 @@ fn the_same_report_again_is_a_hot_spot_and_the_same_number_a_repeat_caller() {
         world.commit("c/s/a/n", drafts, None);
     }
     world.settle();
-    let spots = world.places["c"].cases.hot_spots(&Scope::default(), 2);
+    let watched = |at: &str, shown: bool| {
+        let cases = &world.places[at].cases;
+        let question = watching::Question { scope: Scope::default(), again: 2, limit: 10, shown };
+        let mut watching = watching::Watching::new(question, view::time_of(world.now));
+        cases.iter().for_each(|held| watching.add(cases, held));
+        watching.ranked().told(cases)
+    };
+    let spots = watched("c", true).hot_spots;
+    assert_eq!((spots[0].lat, spots[0].ids.len(), spots[0].open), (Some(30.6903), 3, 3));
     assert_eq!((spots.len(), spots[0].cases, spots[0].category_name.as_str()), (1, 3, "路灯"));
-    let callers = |at: &str, shown: bool| world.places[at].cases.repeat_callers(&Scope::default(), 2, shown);
+    let callers = |at: &str, shown: bool| watched(at, shown).repeat_callers;
     assert_eq!(callers("c/s/a/n", true)[0].contact.as_ref().unwrap().name, "王大妈");
     assert_eq!((callers("c/s/a/n", false)[0].cases, &callers("c/s/a/n", false)[0].contact), (3, &None));
     assert!(callers("c", true).is_empty(), "the city keeps no numbers");

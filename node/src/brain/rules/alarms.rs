@@ -5,6 +5,7 @@
 //! remembers it: raised again it is the same alarm, raised once more. **Order**: each change carries
 //! a revision that only grows, so copies converge whatever overtakes what.
 
+use citybrain_shared::case::Place;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::view::{self, Alarm};
 use citybrain_shared::{Address, Tier};
@@ -21,6 +22,9 @@ pub const ASK: &str = "city.brain.alarm.ask";
 /// Alarms that a node remembers: 16 for each of a city's 3,000 communities. Beyond it the oldest
 /// that are over give way.
 pub const ALARMS_MAX: usize = 50_000;
+
+/// Changes of one raising that are remembered: a flapping severity must not make its record grow.
+const CHANGES_MAX: usize = 32;
 
 /// 16 hex digits, the same on every node.
 pub fn id_of(owner: &Address, name: &str, key: &str) -> String {
@@ -43,6 +47,7 @@ pub enum Step {
         reach: Tier,
         rule: String,
         rule_key: String,
+        place: Option<Place>,
     },
     /// `by`: a person, or `rule:NAME`.
     Clear {
@@ -65,15 +70,18 @@ pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Opt
     let rev = old.map_or(0, |a| a.rev + 1).max(now_us);
     let changed = |a: &Alarm| Alarm { rev, asked: None, ..a.clone() };
     match (step, old) {
-        (Step::Raise { severity, title, reach, rule, rule_key }, Some(a)) if a.active => {
+        (Step::Raise { severity, title, reach, rule, rule_key, .. }, Some(a)) if a.active => {
             if a.severity == severity && a.title == title {
                 return None;
             }
             // Worse than what was acknowledged is news again.
             let acknowledged = a.acknowledged && severity >= a.severity;
-            Some((Alarm { severity, title, reach, rule, rule_key, acknowledged, ..changed(a) }, CHANGED))
+            let mut changed_at = a.changed_at.clone();
+            changed_at.push(now);
+            changed_at.drain(..changed_at.len().saturating_sub(CHANGES_MAX));
+            Some((Alarm { severity, title, reach, rule, rule_key, acknowledged, changed_at, ..changed(a) }, CHANGED))
         }
-        (Step::Raise { severity, title, reach, rule, rule_key }, old) => {
+        (Step::Raise { severity, title, reach, rule, rule_key, place }, old) => {
             let alarm = Alarm {
                 id: id_of(&who.owner, &who.name, &who.key),
                 origin: who.owner.clone(),
@@ -89,6 +97,8 @@ pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Opt
                 raised_at: now,
                 first_raised_at: old.map_or(now, |a| a.first_raised_at),
                 raises: old.map_or(0, |a| a.raises) + 1,
+                changed_at: Vec::new(),
+                place,
                 acknowledged_at: None,
                 acknowledged_by: None,
                 cleared_at: None,

@@ -11,8 +11,9 @@ use super::keys::{Conclusion, Held, What};
 use super::rule::{Action, Rule, severity};
 use super::template::Template;
 use super::window::Summary;
+use crate::brain::cases::intake;
 use citybrain_hub::state::State;
-use citybrain_shared::case;
+use citybrain_shared::case::{self, Place};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, Alarm, Firing};
@@ -310,6 +311,7 @@ impl<'a> Speaker<'a> {
                     reach: *reach,
                     rule: rule.name.clone(),
                     rule_key: key.to_owned(),
+                    place: place(&facts.json),
                 };
                 let who = self.identity(alarm, own.as_ref(), key, facts, window);
                 if let Some(kind) = self.step(&who, step, hops) {
@@ -409,6 +411,7 @@ impl<'a> Speaker<'a> {
                 reach,
                 rule: String::new(),
                 rule_key: String::new(),
+                place: None,
             };
             if let Some((alarm, _)) = alarms::step(None, &who, raise, self.now) {
                 self.changed.insert(id.to_owned(), alarm);
@@ -538,6 +541,17 @@ fn cut(text: String) -> String {
         Some((i, _)) => format!("{}…", &text[..i]),
         None => text,
     }
+}
+
+/// Where an event says that it was, in degrees. What somebody calls for help with is the case's alone.
+fn place(event: &Json) -> Option<Place> {
+    let data = &event["data"];
+    if case::is_call(event["type"].as_str().unwrap_or_default()) || !data["sos"].is_null() {
+        return None;
+    }
+    let place = intake::place(data)?;
+    let on_earth = |p: &Place| p.lat.is_some_and(|d| d.abs() <= 90.0) && p.lon.is_some_and(|d| d.abs() <= 180.0);
+    on_earth(&place).then(|| Place { text: String::new(), ..place })
 }
 
 fn lane(urgent: bool) -> Lane {

@@ -568,6 +568,7 @@ fn a_word_about_an_alarm_counts_only_from_its_owner() {
         reach: Tier::City,
         rule: "x".into(),
         rule_key: String::new(),
+        place: None,
     };
     let (alarm, kind) = alarms::step(None, &who, raise, 5).unwrap();
     let payload = json!({"data": alarm}).to_string();
@@ -588,6 +589,7 @@ fn worse_than_what_was_acknowledged_is_news_again() {
         reach: Tier::City,
         rule: "x".into(),
         rule_key: String::new(),
+        place: None,
     };
     let (a, _) = alarms::step(None, &who, raise(Severity::Minor), 5).unwrap();
     let (a, _) = alarms::step(Some(&a), &who, Step::Acknowledge { by: "Li".into() }, 6).unwrap();

@@ -4,6 +4,7 @@ use super::hours::{self, Hours};
 use super::request::length_s;
 use crate::brain::cases::calendar::Calendar;
 use crate::brain::cases::check::GOVERNANCE;
+use crate::brain::form;
 use citybrain_shared::config::services::{Scene, Service};
 use citybrain_shared::config::{Config, Places, Problem, closest};
 use serde_json::Value;
@@ -28,11 +29,13 @@ pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
         look.unique(&at("code"), &mut codes, &scene.code, i);
         look.scene(&at, scene, config);
     }
-    let size = serde_json::to_vec(&(&config.service, &config.scene)).map_or(0, |text| text.len());
+    let all = (&config.service, &config.scene, &config.category);
+    let size = serde_json::to_vec(&all).map_or(0, |text| text.len());
     if size > CATALOGUE_BYTES_MAX {
-        let message = format!("services and scenes are {size} bytes together; they travel as one event");
+        let message = format!("services, scenes and categories are {size} bytes together; they travel as one event");
+        let first = ["service", "scene", "category"].map(|s| format!("{s}.0.code"));
         look.bad(
-            "service.0.code",
+            first.iter().find(|path| places.contains(path)).unwrap_or(&first[0]),
             message,
             format!("at most {CATALOGUE_BYTES_MAX}: shorten descriptions and geometries"),
         );
@@ -120,12 +123,7 @@ impl Look<'_> {
         if let Some(word) = &s.governance {
             self.governance(&at("governance"), word);
         }
-        let mut names = BTreeMap::new();
-        for (i, field) in s.form.iter().enumerate() {
-            if let Some(first) = names.insert(field.name.as_str(), i) {
-                self.bad(&at("form"), format!("`{}` is question {} already", field.name, first + 1), "");
-            }
-        }
+        self.found.extend(form::problems(&s.form, &at("form"), self.places));
     }
 
     fn scene(&mut self, at: &dyn Fn(&str) -> String, s: &Scene, config: &Config) {

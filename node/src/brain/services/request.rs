@@ -3,16 +3,16 @@
 use super::hours::{self, Hours};
 use crate::brain::cases::calendar::Calendar;
 use crate::brain::cases::{Opening, Refusal};
+use crate::brain::form;
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Booked, Booking, Contact, Kind, Seat};
 use citybrain_shared::config::services::Service;
 use citybrain_shared::view;
+use std::collections::BTreeMap;
 
 /// Seats that one request may take.
 const SEATS_MAX: u32 = 20;
-/// Characters of one answer of a form.
-const ANSWER_MAX: usize = 500;
 
 /// What a request asks for, as an opening of a case of `node`'s.
 ///
@@ -63,6 +63,8 @@ pub fn opening(
         title: service.name.clone(),
         description: wanted.text.clone(),
         place: wanted.place.clone().or_else(|| service.place.clone()),
+        form: BTreeMap::new(),
+        media: Vec::new(),
         channel: if wanted.channel.is_empty() { "service".into() } else { wanted.channel.clone() },
         governance: service.governance.clone(),
         has_contact: !contact.is_empty(),
@@ -76,33 +78,10 @@ fn form(
     service: &Service,
     wanted: &view::ServiceRequest,
     contact: &mut Contact,
-) -> Result<std::collections::BTreeMap<String, String>, Refusal> {
-    let label = |name: &str, label: &str| if label.is_empty() { name.to_owned() } else { label.to_owned() };
-    let mut open = std::collections::BTreeMap::new();
-    for (name, answer) in &wanted.form {
-        let Some(field) = service.form.iter().find(|f| f.name == *name) else {
-            let known: Vec<&str> = service.form.iter().map(|f| f.name.as_str()).collect();
-            let hint =
-                if known.is_empty() { "it asks nothing".into() } else { format!("it asks {}", known.join(", ")) };
-            return Err(Refusal::new("bad-request", format!("{} does not ask `{name}`", service.name), hint));
-        };
-        let answer: String = answer.trim().chars().take(ANSWER_MAX).collect();
-        if !field.choices.is_empty() && !answer.is_empty() && !field.choices.contains(&answer) {
-            let detail = format!("`{answer}` is no answer to `{}`", label(name, &field.label));
-            return Err(Refusal::new("bad-request", detail, format!("one of {}", field.choices.join(", "))));
-        }
-        let all = if field.personal { &mut contact.more } else { &mut open };
-        if !answer.is_empty() {
-            all.insert(name.clone(), answer);
-        }
-    }
-    let given = |name: &str| open.contains_key(name) || contact.more.contains_key(name);
-    if let Some(field) = service.form.iter().find(|f| f.required && !given(&f.name)) {
-        let detail = format!("{} asks `{}`", service.name, label(&field.name, &field.label));
-        let choices = if field.choices.is_empty() { "…".into() } else { field.choices.join("|") };
-        return Err(Refusal::new("missing", detail, format!("`--form {}={choices}`", field.name)));
-    }
-    Ok(open)
+) -> Result<BTreeMap<String, String>, Refusal> {
+    let answers = form::answers(&service.name, &service.form, &wanted.form).map_err(Refusal::of_form)?;
+    contact.more.extend(answers.personal);
+    Ok(answers.open)
 }
 
 type Span = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);

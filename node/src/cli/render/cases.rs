@@ -87,6 +87,13 @@ pub fn case(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<
         };
         line(out, "where", format!("{}{at}", p.text).trim().to_owned())?;
     }
+    if !c.form.is_empty() {
+        let form: Vec<String> = c.form.iter().map(|(name, answer)| format!("{name}: {answer}")).collect();
+        line(out, "answers", form.join("; "))?;
+    }
+    if !c.media.is_empty() {
+        line(out, "media", c.media.join(" "))?;
+    }
     let unit = if c.unit.is_empty() { String::new() } else { format!(", {}", c.unit) };
     line(out, "owner", format!("{}{unit}; opened at {} {}", c.owner, c.opened_at, short(c.opened)))?;
     if let Some(b) = &c.booking {

@@ -37,8 +37,9 @@ impl Screen {
             Ops::StoreChange(a) => self.answer(&a, out, change).map(|()| 0),
             Ops::DlqSettled(a) => {
                 self.answer(&a, out, settled)?;
-                let good =
-                    |l: &view::SettledLetter| ["committed", "duplicate", "dropped"].contains(&l.outcome.as_str());
+                let good = |l: &view::SettledLetter| {
+                    ["committed", "duplicate", "delivered", "dropped"].contains(&l.outcome.as_str())
+                };
                 Ok(u8::from(!a.body.letters.iter().all(good)))
             }
             Ops::LogLevel(a) => self.answer(&a, out, level).map(|()| 0),
@@ -298,7 +299,7 @@ fn change(v: &view::StoreChange, _: &Screen, out: &mut dyn Write) -> io::Result<
 fn settled(v: &view::DlqSettled, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let mut table = s.table(&["POS", "OUTCOME", "NOW AT", "DETAIL"]);
     for l in &v.letters {
-        let good = ["committed", "duplicate", "dropped"].contains(&l.outcome.as_str());
+        let good = ["committed", "duplicate", "delivered", "dropped"].contains(&l.outcome.as_str());
         table.add_row(vec![
             right(grouped(l.pos.0)),
             s.mark(&l.outcome, true, if good { Color::Green } else { Color::Yellow }),

@@ -22,10 +22,12 @@ pub mod import;
 mod turn;
 
 use super::calendar::Calendar;
+use crate::brain::form::Fault;
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Booked, Booking, Case, ClosedReason, Entry, Kind, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::{Cases as Settings, Category, Limit, Missed, Unit};
 use citybrain_shared::{Address, Tier};
+use std::collections::BTreeMap;
 use turn::{TEXT_MAX, Turn, cut};
 
 /// What the machine knows beside the case: this node, its calendar, its categories.
@@ -48,6 +50,12 @@ pub struct Refusal {
 impl Refusal {
     pub fn new(error: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Refusal {
         Refusal { error, detail: detail.into(), hint: hint.into() }
+    }
+
+    /// The first of what is wrong with the answers of a form.
+    pub fn of_form(faults: Vec<Fault>) -> Refusal {
+        let Some(first) = faults.into_iter().next() else { return Refusal::new("bad-request", "", "") };
+        Refusal::new(if first.is_missing { "missing" } else { "bad-request" }, first.detail, first.hint)
     }
 }
 
@@ -72,6 +80,8 @@ pub struct Opening {
     pub title: String,
     pub description: String,
     pub place: Option<Place>,
+    pub form: BTreeMap<String, String>,
+    pub media: Vec<String>,
     pub channel: String,
     pub governance: Option<String>,
     pub has_contact: bool,
@@ -217,6 +227,8 @@ impl Book<'_> {
             title: cut(&opening.title, 200),
             description: cut(&opening.description, TEXT_MAX),
             place: opening.place,
+            form: opening.form,
+            media: opening.media,
             has_contact: opening.has_contact,
             forgotten: false,
             unit: String::new(),

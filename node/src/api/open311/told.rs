@@ -1,0 +1,162 @@
+//! Categories, cases and their history, as GeoReport v2 and mySociety's extension have them.
+
+use super::ask::{self, w3c};
+use super::body::Body;
+use crate::brain::form::Fault;
+use chrono::{DateTime, Utc};
+use citybrain_shared::case::{Case, ClosedReason, Entry, Kind, Role};
+use citybrain_shared::config::cases::Category;
+use citybrain_shared::config::services::{Answer as Type, Field};
+
+/// Somebody's emergency, or appointment, is nobody else's business.
+pub fn is_public(case: &Case) -> bool {
+    case.kind != Kind::Incident && case.booking.is_none()
+}
+
+pub fn updated(case: &Case) -> DateTime<Utc> {
+    case.closed.filter(|_| !case.status.is_open()).unwrap_or(case.changed)
+}
+
+pub fn service(c: &Category) -> Body {
+    Body::Object(vec![
+        ("service_code", Body::text(c.code.clone())),
+        ("service_name", Body::text(c.name.clone())),
+        ("description", Body::Null),
+        ("metadata", Body::Bool(!c.form.is_empty())),
+        ("type", Body::text("realtime")),
+        ("keywords", Body::Null),
+        ("group", Body::text(c.department.clone())),
+    ])
+}
+
+/// What a service asks.
+pub fn definition(c: &Category) -> Body {
+    let attribute = |(i, f): (usize, &Field)| {
+        let datatype = match (f.choices.is_empty(), f.multiple, f.kind) {
+            (false, false, _) => "singlevaluelist",
+            (false, true, _) => "multivaluelist",
+            (true, _, Type::String) => "string",
+            (true, _, Type::Text) => "text",
+            (true, _, Type::Number) => "number",
+            (true, _, Type::Datetime) => "datetime",
+        };
+        let value = |v: &String| Body::Object(vec![("key", Body::text(v.clone())), ("name", Body::text(v.clone()))]);
+        let mut fields = vec![
+            ("variable", Body::Bool(true)),
+            ("code", Body::text(f.name.clone())),
+            ("datatype", Body::text(datatype)),
+            ("required", Body::Bool(f.required)),
+            ("datatype_description", Body::Null),
+            ("order", Body::Count(i as u64 + 1)),
+            ("description", Body::text(f.label())),
+        ];
+        if !f.choices.is_empty() {
+            fields.push(("values", Body::List("value", f.choices.iter().map(value).collect())));
+        }
+        Body::Object(fields)
+    };
+    Body::Object(vec![
+        ("service_code", Body::text(c.code.clone())),
+        ("attributes", Body::List("attribute", c.form.iter().enumerate().map(attribute).collect())),
+    ])
+}
+
+/// What would do, in this door's words: its clients have no command line.
+pub fn allowed(c: &Category, fault: &Fault) -> String {
+    match c.form.iter().find(|f| f.name == fault.name) {
+        Some(f) if fault.is_missing && !f.choices.is_empty() => format!("one of {}", f.choices.join(", ")),
+        Some(_) if fault.is_missing => "it is required".into(),
+        _ => fault.hint.clone(),
+    }
+}
+
+pub fn request(c: &Case, extended: bool) -> Body {
+    let place = c.place.clone().unwrap_or_default();
+    let notes = match (&c.outcome, c.closed_reason) {
+        (Some(o), _) if !o.text.is_empty() => o.text.clone(),
+        (_, Some(reason)) => reason.to_string(),
+        _ => String::new(),
+    };
+    let agency = [&c.unit, &c.department].into_iter().find(|t| !t.is_empty()).cloned().unwrap_or_default();
+    let name = if c.category_name.is_empty() { &c.category } else { &c.category_name };
+    let expected = c.clock("solution").and_then(|clock| clock.due).map(w3c).unwrap_or_default();
+    let mut fields = vec![
+        ("service_request_id", Body::text(c.id.clone())),
+        ("status", Body::text(if c.status.is_open() { "open" } else { "closed" })),
+        ("status_notes", Body::text(notes)),
+        ("service_name", Body::text(name.clone())),
+        ("service_code", Body::text(c.category.clone())),
+        ("description", Body::text(c.description.clone())),
+        ("agency_responsible", Body::text(agency)),
+        ("service_notice", Body::Null),
+        ("requested_datetime", Body::text(w3c(c.opened))),
+        ("updated_datetime", Body::text(w3c(updated(c)))),
+        ("expected_datetime", Body::text(expected)),
+        ("address", Body::text(place.text)),
+        ("address_id", Body::Null),
+        ("zipcode", Body::Null),
+        ("lat", Body::number(place.lat)),
+        ("long", Body::number(place.lon)),
+        ("media_url", Body::text(c.media.first().cloned().unwrap_or_default())),
+    ];
+    if extended {
+        let answer = |(name, answer): (&String, &String)| {
+            Body::Object(vec![("code", Body::text(name.clone())), ("value", Body::text(answer.clone()))])
+        };
+        fields.push(("attributes", Body::List("attribute", c.form.iter().map(answer).collect())));
+    }
+    Body::Object(fields)
+}
+
+pub fn update_id(case: &str, term: u32, version: u32) -> String {
+    format!("{case}.{term}.{version}")
+}
+
+pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
+    // What is said among those who handle it stays among them.
+    let is_answer = matches!(e.step.as_str(), "resolved" | "rejected" | "closed");
+    let text = if is_answer || e.role == Some(Role::Resident) { e.text.as_str() } else { "" };
+    // A resident's picture stands behind his words; the handler's is what shows that it is done.
+    let (text, media) = match text.rsplit_once('\n') {
+        Some((words, url)) if ask::is_url(url) => (words, url),
+        _ => (text, ""),
+    };
+    let shown = case.outcome.as_ref().filter(|o| e.step == "resolved" && o.at == e.at);
+    let shown = shown.into_iter().flat_map(|o| &o.evidence).filter_map(|r| r.split_once('=').map(|(_, url)| url));
+    let media = Some(media).filter(|m| !m.is_empty()).or_else(|| shown.into_iter().find(|url| ask::is_url(url)));
+    Body::Object(vec![
+        ("update_id", Body::text(update_id(&case.id, e.term, e.version))),
+        ("service_request_id", Body::text(case.id.clone())),
+        ("status", Body::text(status)),
+        ("updated_datetime", Body::text(w3c(e.at))),
+        ("description", Body::text(text)),
+        ("media_url", Body::text(media.unwrap_or_default())),
+    ])
+}
+
+/// mySociety's word for a step; `None`: it is no news to a resident.
+pub fn update_status(case: &Case, e: &Entry) -> Option<&'static str> {
+    Some(match e.step.as_str() {
+        "accepted" => "investigating",
+        "rejected" => "not_councils_responsibility",
+        "dispatched" | "started" | "resumed" => "in_progress",
+        "suspended" => "planned",
+        "returned" => "for_triage",
+        "escalated" => "internal_referral",
+        "resolved" => "fixed",
+        "reopened" => "reopen",
+        "withdrawn" => "cancelled",
+        "merged" => "duplicate",
+        "closed" => match case.closed_reason {
+            Some(ClosedReason::Solved) => "fixed",
+            Some(ClosedReason::Duplicate) => "duplicate",
+            Some(ClosedReason::NotOurs) => "not_councils_responsibility",
+            Some(ClosedReason::Withdrawn) => "cancelled",
+            Some(ClosedReason::Unsolved | ClosedReason::Refused) => "no_further_action",
+            // It was reopened since.
+            None => "closed",
+        },
+        "comment" if e.role == Some(Role::Resident) => "unchanged",
+        _ => return None,
+    })
+}

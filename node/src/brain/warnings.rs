@@ -1,0 +1,331 @@
+//! Warnings that came in by CAP: what each message is about, who below is told, and when it is over.
+//!
+//! **Format.** A message is one event, [`MESSAGE`], with a [`Told`] as its data. Of a message that is
+//! no `Actual` one (an exercise, a test) it is a [`TEST`], of an `Ack` or `Error` an [`ANSWER`]; from both
+//! nothing follows, and no rule takes them for the real thing. To those below it goes as a [`NOTICE`].
+//! The subject of all is the first message of the chain, so that what a rule has raised for an alert
+//! moves on with its updates and ends with its cancellation.
+//!
+//! **Operation.** A table of what is in force, by that first message, folded from these events: it says
+//! to which chain an update belongs, whom a cancellation must reach, and, by a timer, what has expired:
+//! that is an [`EXPIRED`] at every node for itself, so that it ends in time also where the line is cut.
+//!
+//! **Bounds.** [`WARNINGS_MAX`] in force, those that end first give way; [`KEYS_MAX`] messages of each.
+
+use crate::brain::cases::letter::data;
+use crate::cap::{self, Message, alarms, areas, parts, text, values};
+use chrono::{DateTime, TimeDelta, Utc};
+use citybrain_hub::policy::{Policy, Row};
+use citybrain_hub::state::State;
+use citybrain_shared::config::Config;
+use citybrain_shared::config::cap::Notify;
+use citybrain_shared::config::rules::Severity;
+use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
+use citybrain_shared::{Address, Lane, Pos, Tier, limits, view};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub const MESSAGE: &str = "city.cap.message";
+pub const TEST: &str = "city.cap.test";
+pub const ANSWER: &str = "city.cap.answer";
+pub const NOTICE: &str = "city.cap.notice";
+pub const EXPIRED: &str = "city.cap.expired";
+
+/// In force at a time. A province in a bad night has some hundred.
+const WARNINGS_MAX: usize = 2_000;
+/// Messages of one chain that are known again when another refers to them.
+const KEYS_MAX: usize = 64;
+/// So long a message holds that does not say, hours: a bureau's day.
+const HOLDS_HOURS: i64 = 24;
+/// Nodes that one message is sent to by name; of more, all are told.
+const TARGETS_MAX: usize = 256;
+/// Ends in one group.
+const TOGETHER: usize = 64;
+
+/// `data` of all these events. Without `message` and `xml` in an [`EXPIRED`], without `xml` in a [`NOTICE`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// The first message of the chain, and this one: `sender,identifier,sent`, the time in UTC.
+    pub root: String,
+    pub key: String,
+    pub sent: DateTime<Utc>,
+    /// CAP's words, and `Expired`.
+    pub msg_type: String,
+    pub status: String,
+    /// As an alarm's.
+    pub level: Severity,
+    /// What it is about: 暴雨.
+    pub event: String,
+    pub headline: String,
+    pub urgent: bool,
+    /// In force until then.
+    pub expires: DateTime<Utc>,
+    /// Nodes that are told, each with all below it.
+    #[serde(default)]
+    pub nodes: Vec<Address>,
+    /// The whole message, with CAP's names.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub message: Value,
+    /// As it came: a signature in it stays good.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub xml: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Warning {
+    told: Told,
+    /// Messages of the chain, oldest first.
+    keys: Vec<String>,
+}
+
+pub struct Warnings {
+    me: Address,
+    notify: Notify,
+    /// In force, by the first message.
+    table: BTreeMap<String, Warning>,
+    /// µs since 1970, and which.
+    ends: BTreeSet<(i64, String)>,
+    dirty: BTreeSet<String>,
+}
+
+impl Warnings {
+    pub fn new(config: &Config) -> Warnings {
+        Warnings {
+            me: config.node.address.clone(),
+            notify: config.cap.notify,
+            table: BTreeMap::new(),
+            ends: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    /// What a message says and whom it concerns. `known`: this node and those below it, with their
+    /// division codes.
+    pub fn told(&self, message: Message, xml: &str, known: &[(Address, Option<String>)]) -> Told {
+        let word = |name: &str| text(&message, name).to_owned();
+        // What was read has a good time, and references that read.
+        let sent = cap::moment(text(&message, "sent")).unwrap_or_default();
+        let key = cap::key(text(&message, "sender"), text(&message, "identifier"), sent);
+        let earlier = cap::references(text(&message, "references")).unwrap_or_default();
+        let before = earlier.iter().find_map(|key| self.table.values().find(|w| w.keys.contains(key)));
+        let msg_type = word("msgType");
+        let root = match before {
+            _ if msg_type == "Alert" => key.clone(),
+            Some(known) => known.told.root.clone(),
+            // The one that was sent first.
+            None => earlier.iter().min_by_key(|k| k.rsplit(',').next()).unwrap_or(&key).clone(),
+        };
+        let before = before.map(|w| &w.told);
+        let info = || parts(&message, "info");
+        let main = info().find(|i| text(i, "language").starts_with("zh")).or_else(|| info().next());
+        let says = |name: &str| main.map(|i| text(i, name)).filter(|t| !t.is_empty());
+        let or = |given: Option<&str>, known: Option<&str>| given.or(known).unwrap_or_default().to_owned();
+        let own_level = main.and_then(|i| values(i, "parameter", cap::SEVERITY).find_map(Severity::parse));
+        let level = own_level.or_else(|| says("severity").map(alarms::level));
+        let event = or(says("event"), before.map(|b| b.event.as_str()));
+        let headline = says("headline").or(says("event")).or(Some(text(&message, "note")).filter(|t| !t.is_empty()));
+        let expires = info().filter_map(|i| cap::moment(text(i, "expires")).ok()).max();
+        let is_actual = text(&message, "status") == "Actual" && !matches!(msg_type.as_str(), "Ack" | "Error");
+        Told {
+            sent,
+            status: word("status"),
+            level: level.or(before.map(|b| b.level)).unwrap_or(Severity::Indeterminate),
+            headline: or(headline, before.map(|b| b.headline.as_str())),
+            urgent: says("urgency") == Some("Immediate")
+                || says("severity") == Some("Extreme")
+                || before.is_some_and(|b| b.urgent),
+            expires: expires.unwrap_or_else(|| sent.checked_add_signed(TimeDelta::hours(HOLDS_HOURS)).unwrap_or(sent)),
+            nodes: if is_actual { self.concerned(&message, before, known) } else { Vec::new() },
+            event,
+            root,
+            key,
+            msg_type,
+            message: Value::Object(message),
+            xml: xml.to_owned(),
+        }
+    }
+
+    fn concerned(&self, message: &Message, before: Option<&Told>, known: &[(Address, Option<String>)]) -> Vec<Address> {
+        let mut nodes = match self.notify {
+            Notify::Nobody => return Vec::new(),
+            Notify::Subtree => return vec![self.me.clone()],
+            Notify::Areas => areas::named(message, &self.me, known),
+        };
+        // Who heard of it must hear how it goes on.
+        nodes.extend(before.iter().flat_map(|b| b.nodes.iter().cloned()));
+        nodes.sort();
+        nodes.dedup();
+        if nodes.len() > TARGETS_MAX { vec![self.me.clone()] } else { nodes }
+    }
+
+    /// Is it about a warning that is in force here?
+    pub fn is_known(&self, root: &str) -> bool {
+        self.table.contains_key(root)
+    }
+
+    /// The event of a message, and what is sent down of it.
+    ///
+    /// # Errors
+    /// It does not fit into an event.
+    pub fn drafts(&self, told: &Told, now_us: i64) -> Result<Vec<Draft>, String> {
+        let kind = match (told.msg_type.as_str(), told.status.as_str()) {
+            ("Ack" | "Error", _) => ANSWER,
+            (_, "Actual") => MESSAGE,
+            _ => TEST,
+        };
+        let source = source_of(told);
+        let way = if self.me.tier() == Tier::City { Direction::Local } else { Direction::Up };
+        let first = Event { kind, id: &told.key, source: &source, way, target: "", told, now_us }.draft()?;
+        let mut drafts = vec![first];
+        let below = Told { xml: String::new(), ..told.clone() };
+        for node in &told.nodes {
+            let (target, id) = (format!("{node}/**"), format!("{}.for.{node}", told.key));
+            let source = format!("/{}", self.me);
+            let way = Direction::Down;
+            let event = Event { kind: NOTICE, id: &id, source: &source, way, target: &target, told: &below, now_us };
+            drafts.push(event.draft()?);
+        }
+        Ok(drafts)
+    }
+
+    fn put(&mut self, told: Told) {
+        let told = Told { message: Value::Null, xml: String::new(), ..told };
+        let mut keys = self.table.get(&told.root).map(|w| w.keys.clone()).unwrap_or_default();
+        if !keys.contains(&told.key) {
+            keys.push(told.key.clone());
+        }
+        keys.drain(..keys.len().saturating_sub(KEYS_MAX));
+        let root = told.root.clone();
+        self.remove(&root);
+        self.ends.insert((told.expires.timestamp_micros(), root.clone()));
+        self.table.insert(root, Warning { told, keys });
+        if self.table.len() > WARNINGS_MAX
+            && let Some((_, first)) = self.ends.first().cloned()
+        {
+            self.remove(&first);
+        }
+    }
+
+    fn remove(&mut self, root: &str) {
+        self.dirty.insert(root.to_owned());
+        if let Some(old) = self.table.remove(root) {
+            self.ends.remove(&(old.told.expires.timestamp_micros(), root.to_owned()));
+        }
+    }
+}
+
+/// CloudEvents' `source` of a message: its sender, wherever it came in.
+pub fn source_of(told: &Told) -> String {
+    let sender = told.key.split(',').next().unwrap_or_default();
+    let mut source = String::from("cap:");
+    for byte in sender.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'@' | b':' | b'/' | b'.' | b'-' | b'_' => {
+                source.push(byte.into())
+            }
+            _ => source.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    source
+}
+
+struct Event<'a> {
+    kind: &'a str,
+    id: &'a str,
+    source: &'a str,
+    way: Direction,
+    target: &'a str,
+    told: &'a Told,
+    now_us: i64,
+}
+
+impl Event<'_> {
+    fn draft(self) -> Result<Draft, String> {
+        let Event { kind, id, source, way, target, told, now_us } = self;
+        let mut event = json!({
+            "specversion": "1.0", "id": id, "source": source, "type": kind, "subject": told.root,
+            "time": view::rfc3339(told.sent), "datacontenttype": "application/json", "data": told,
+        });
+        let lane = if told.urgent { Lane::Urgent } else { Lane::Routine };
+        if told.urgent {
+            event["priority"] = "urgent".into();
+        }
+        let mut header = Header { lane, direction: way, target, ..Header::local(Kind::Event, kind) };
+        header.key = event_key(source, id);
+        match way {
+            Direction::Up => header.reach = Tier::City,
+            Direction::Down => {
+                event["target"] = target.into();
+                event["directive"] = "notice".into();
+                event["expirytime"] = view::rfc3339(told.expires).into();
+                let left_ms = (told.expires.timestamp_micros() - now_us) / 1_000;
+                header.ttl_ms = u32::try_from(left_ms.max(1)).unwrap_or(u32::MAX);
+            }
+            Direction::Local => {}
+        }
+        let event = event.to_string();
+        if event.len() > limits::EVENT_BYTES_MAX {
+            return Err(format!("as an event it has {} bytes, and {} fit", event.len(), limits::EVENT_BYTES_MAX));
+        }
+        Draft::new(&header, event.as_bytes()).map_err(|e| e.to_string())
+    }
+}
+
+impl Policy for Warnings {
+    fn decide(&self, _: &State, _: i64, _: &Header<'_>, _: &[u8]) -> Vec<Draft> {
+        Vec::new()
+    }
+
+    fn next_due_us(&self) -> Option<i64> {
+        self.ends.first().map(|(at, _)| *at)
+    }
+
+    fn on_due(&self, _: &State, now_us: i64) -> Vec<Draft> {
+        let over = self.ends.iter().take_while(|(at, _)| *at <= now_us).take(TOGETHER);
+        let end = |(_, root): &(i64, String)| {
+            let told = Told { msg_type: "Expired".into(), ..self.table.get(root)?.told.clone() };
+            // The time too: one that comes back ends again.
+            let (id, source) = (format!("{root}.expired.{now_us:x}"), format!("/{}", self.me));
+            let way = Direction::Local;
+            Event { kind: EXPIRED, id: &id, source: &source, way, target: "", told: &told, now_us }.draft().ok()
+        };
+        over.filter_map(end).collect()
+    }
+
+    fn apply(&mut self, _: Pos, header: &Header<'_>, payload: &[u8]) {
+        let here = header.origin.is_none();
+        let counts = match header.name {
+            MESSAGE | EXPIRED => here,
+            NOTICE => !here && header.direction == Direction::Down,
+            _ => return,
+        };
+        let Some(told) = data::<Told>(payload).filter(|_| counts && header.kind == Kind::Event) else { return };
+        match (self.table.get(&told.root), told.msg_type.as_str()) {
+            (_, "Cancel" | "Expired") => self.remove(&told.root),
+            (Some(known), _) if known.told.sent > told.sent => {}
+            _ => self.put(told),
+        }
+    }
+
+    fn take_rows(&mut self) -> Vec<Row> {
+        let row = |root: String| {
+            let value = self.table.get(&root).map(|w| serde_json::to_vec(w).expect("rows have string keys only"));
+            (root.into_bytes(), value)
+        };
+        std::mem::take(&mut self.dirty).into_iter().map(row).collect()
+    }
+
+    fn load_row(&mut self, _: &[u8], value: &[u8]) -> Result<(), String> {
+        let warning: Warning = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+        let root = warning.told.root.clone();
+        self.ends.insert((warning.told.expires.timestamp_micros(), root.clone()));
+        self.table.insert(root, warning);
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,352 @@
+//! The Common Alerting Protocol: alarms out, warnings in, and what follows from them below.
+
+use crate::harness::mqtt::Client;
+use crate::harness::{Node, Tree, wait_for};
+use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// At every node; the rule is as in `config/city.toml`.
+const CONFIG: &str = r#"
+[[rule]]
+name = "warning"
+on = ["city.cap.message", "city.cap.notice", "city.cap.expired"]
+by = "event.subject"
+when = "!(event.data.msg_type in ['Cancel', 'Expired'])"
+clear = "event.data.msg_type in ['Cancel', 'Expired']"
+[[rule.then]]
+raise = { severity = "${event.data.level}", title = "${event.data.headline}", reach = "city" }
+[[cap.alarm]]
+name = "smoke*"
+category = "Fire"
+event = "火灾"
+response = ["Evacuate"]
+"#;
+
+/// At the one node that has a detector.
+const SMOKE: &str = r#"
+[[rule]]
+name = "smoke"
+on = ["city.smoke"]
+by = "event.subject"
+when = "event.data.level > 0"
+clear = "event.data.level == 0"
+[[rule.then]]
+raise = { severity = "${event.data.level > 1 ? 'critical' : 'major'}", title = "烟雾 ${event.subject} <3> & ${event.data.level}", reach = "city" }
+"#;
+
+struct Got {
+    status: u16,
+    kind: String,
+    text: String,
+}
+
+impl Got {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+}
+
+fn read(mut response: ureq::http::Response<ureq::Body>) -> Got {
+    let kind = response.headers().get("content-type").map(|v| v.to_str().expect("ASCII").to_owned());
+    let (status, kind) = (response.status().as_u16(), kind.unwrap_or_default());
+    Got { status, kind, text: response.body_mut().read_to_string().expect("a body") }
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false);
+    config.timeout_global(Some(Duration::from_secs(20))).build().into()
+}
+
+fn get(node: &Node, path: &str) -> Got {
+    read(agent().get(format!("{}{path}", node.url())).call().expect("the node answers"))
+}
+
+fn post(node: &Node, xml: &str) -> Got {
+    let request = agent().post(format!("{}/v1/cap", node.url())).header("content-type", "application/cap+xml");
+    read(request.send(xml).expect("the node answers"))
+}
+
+/// In CAP's form, so many seconds from now.
+fn at(seconds: i64) -> String {
+    let when = Utc::now() + TimeDelta::seconds(seconds);
+    when.with_timezone(&FixedOffset::east_opt(8 * 3600).expect("an offset")).to_rfc3339_opts(SecondsFormat::Secs, false)
+}
+
+/// A warning for the street of the code 510115001.
+struct Warning<'a> {
+    id: &'a str,
+    sent: &'a str,
+    status: &'a str,
+    kind: &'a str,
+    references: &'a str,
+    severity: &'a str,
+    headline: &'a str,
+    expires: &'a str,
+}
+
+impl Warning<'_> {
+    fn xml(&self) -> String {
+        let Warning { id, sent, status, kind, references, severity, headline, expires } = self;
+        let references =
+            if references.is_empty() { String::new() } else { format!("<references>{references}</references>") };
+        format!(
+            r#"<?xml version="1.0" encoding="UTF-8"?>
+<alert xmlns="urn:oasis:names:tc:emergency:cap:1.2">
+  <identifier>{id}</identifier><sender>eoc@met.example</sender><sent>{sent}</sent>
+  <status>{status}</status><msgType>{kind}</msgType><scope>Public</scope>{references}
+  <info>
+    <language>zh-CN</language><category>Met</category><event>暴雨</event>
+    <urgency>Immediate</urgency><severity>{severity}</severity><certainty>Likely</certainty>
+    <expires>{expires}</expires><headline>{headline}</headline>
+    <area>
+      <areaDesc>柳城街道</areaDesc>
+      <geocode><valueName>CN-STAT-12</valueName><value>510115001000</value></geocode>
+    </area>
+  </info>
+</alert>"#
+        )
+    }
+}
+
+fn city() -> Tree {
+    let mut tree = Tree::with(&["c/s/m", "c/t"], &HashMap::new(), CONFIG);
+    for (address, code) in [("c", "5101"), ("c/s", "510115001"), ("c/t", "510115002")] {
+        tree.edit(address, |text| text.replace("[node]", &format!("[node]\ncode = \"{code}\"")));
+    }
+    tree.edit("c/s/m", |text| format!("{SMOKE}{text}"));
+    tree.start();
+    tree.wait_all_known();
+    tree
+}
+
+fn alarms(node: &Node, query: &str) -> Vec<Value> {
+    let all = node.get(&format!("/v1/alarms?{query}"));
+    all.and_then(|a| a["alarms"].as_array().cloned()).unwrap_or_default()
+}
+
+/// The node's own alarms of a warning; those from below are theirs.
+fn warned(node: &Node, query: &str) -> Vec<Value> {
+    let all = alarms(node, &format!("name=warning{query}"));
+    all.into_iter().filter(|a| a["origin"] == node.address.as_str()).collect()
+}
+
+fn smoke(node: &Node, id: &str, level: u8) {
+    let mut device = Client::connect(node.mqtt, "detector", true);
+    let event = json!({"specversion": "1.0", "id": id, "source": "/m", "subject": "厨房", "type": "city.smoke",
+        "data": {"level": level, "lat": 30.698, "lon": 103.8368}});
+    assert!(device.publish("in/smoke", event.to_string().as_bytes()));
+}
+
+fn part<'a>(xml: &'a str, name: &str) -> &'a str {
+    let from = xml.find(&format!("<{name}>")).unwrap_or_else(|| panic!("no `{name}` in {xml}")) + name.len() + 2;
+    &xml[from..from + xml[from..].find("</").expect("an end")]
+}
+
+#[test]
+fn an_alarm_goes_out_as_an_alert_is_updated_and_cancelled_and_is_the_same_at_every_node() {
+    let tree = city();
+    let (low, top) = (tree.node("c/s/m"), tree.node("c"));
+    let seen = |word: &str| {
+        wait_for("the city has it as it is now", || {
+            let id = alarms(top, "active=false").first()?["id"].as_str()?.to_owned();
+            let got = get(top, &format!("/v1/alarms/{id}/cap"));
+            (got.status == 200 && part(&got.text, "msgType") == word).then_some((id, got))
+        })
+    };
+    smoke(low, "1", 1);
+    let (id, alert) = seen("Alert");
+    assert_eq!(alert.kind, "application/cap+xml");
+    assert_eq!(alert.text, get(low, &format!("/v1/alarms/{id}/cap")).text);
+    let word = |name: &str| part(&alert.text, name).to_owned();
+    assert_eq!(
+        (word("sender"), word("category"), word("event")),
+        ("c/s/m@citybrain".into(), "Fire".into(), "火灾".into())
+    );
+    assert_eq!(
+        (word("severity"), word("urgency"), word("certainty")),
+        ("Severe".into(), "Immediate".into(), "Observed".into())
+    );
+    assert_eq!((word("headline"), word("circle")), ("烟雾 厨房 &lt;3&gt; &amp; 1".into(), "30.698,103.8368 0".into()));
+    assert!(word("sent").ends_with("+08:00"), "{}", word("sent"));
+    let feed = get(top, "/v1/cap.atom");
+    assert_eq!(feed.kind, "application/atom+xml; charset=utf-8");
+    assert!(feed.text.contains(&format!("href=\"{}/v1/alarms/{id}/cap\"", top.url())), "{}", feed.text);
+
+    smoke(low, "2", 2);
+    let (_, update) = seen("Update");
+    let reference = format!("{},{},{}", word("sender"), word("identifier"), word("sent"));
+    assert_eq!((part(&update.text, "references"), part(&update.text, "severity")), (reference.as_str(), "Extreme"));
+    smoke(low, "3", 0);
+    let (_, cancel) = seen("Cancel");
+    let earlier =
+        format!("{reference} {},{},{}", word("sender"), part(&update.text, "identifier"), part(&update.text, "sent"));
+    assert_eq!((part(&cancel.text, "references"), part(&cancel.text, "responseType")), (earlier.as_str(), "AllClear"));
+    assert!(!get(top, "/v1/cap.atom").text.contains("<entry>"), "what is over is not current");
+    assert_eq!(get(top, "/v1/alarms/none/cap").status, 404);
+
+    // And into a tree of somebody else.
+    let other = city();
+    let there = other.node("c");
+    for (xml, active) in [(&alert, 1), (&update, 1), (&cancel, 0)] {
+        let taken = post(there, &xml.text);
+        assert_eq!(taken.status, 202, "{}", taken.text);
+        wait_for("it is there as it was here", || (warned(there, "").len() == active).then_some(()));
+        if active == 1 {
+            let wanted = if part(&xml.text, "severity") == "Extreme" { "critical" } else { "major" };
+            wait_for("with its own severity", || (warned(there, "")[0]["severity"] == wanted).then_some(()));
+        }
+    }
+    // The area named a node that is there too, and it was told.
+    assert_eq!(post(there, &cancel.text).json()["notified"], json!(["c/s/m"]));
+}
+
+#[test]
+fn a_warning_becomes_an_alarm_here_and_at_those_whom_it_names_until_it_is_cancelled() {
+    let tree = city();
+    let (top, named, below, other) = (tree.node("c"), tree.node("c/s"), tree.node("c/s/m"), tree.node("c/t"));
+    let (sent, expires) = (at(-60), at(3600));
+    let first = Warning {
+        id: "met-1",
+        sent: &sent,
+        status: "Actual",
+        kind: "Alert",
+        references: "",
+        severity: "Severe",
+        headline: "暴雨橙色预警",
+        expires: &expires,
+    };
+    let taken = post(top, &first.xml());
+    assert_eq!(taken.status, 202, "{}", taken.text);
+    let taken = taken.json();
+    assert_eq!((&taken["notified"], &taken["duplicate"]), (&json!(["c/s"]), &json!(false)));
+    assert_eq!(taken["id"], taken["about"]);
+    let again = post(top, &first.xml());
+    assert_eq!((again.status, &again.json()["duplicate"]), (200, &json!(true)));
+    let stands = |node: &Node, severity: &str| {
+        wait_for("the warning is an alarm", || {
+            let all = warned(node, "");
+            (all.len() == 1 && all[0]["severity"] == severity).then(|| all[0].clone())
+        })
+    };
+    for node in [top, named, below] {
+        assert_eq!(stands(node, "major")["title"], "暴雨橙色预警", "{}", node.address);
+    }
+    // Who has it is counted, as of every notice.
+    wait_for("the street and the community have said so", || {
+        let all = top.get("/v1/directives")?;
+        let one = all["directives"].as_array()?.iter().find(|d| d["type"] == "city.cap.notice")?.clone();
+        (one["delivered"].as_u64()? == 2).then_some(())
+    });
+
+    let reference = format!("eoc@met.example,met-1,{sent}");
+    let (sent_2, sent_3) = (at(-30), at(-10));
+    let update = Warning {
+        id: "met-2",
+        sent: &sent_2,
+        kind: "Update",
+        references: &reference,
+        severity: "Extreme",
+        headline: "暴雨红色预警",
+        ..first
+    };
+    let updated = post(top, &update.xml()).json();
+    assert_eq!(updated["about"], taken["about"], "it moves the first one on");
+    for node in [top, named, below] {
+        assert_eq!(stands(node, "critical")["title"], "暴雨红色预警", "{}", node.address);
+    }
+    // The cancellation names the update alone; the chain is known all the same.
+    let reference = format!("eoc@met.example,met-2,{sent_2}");
+    let cancel = Warning { id: "met-3", sent: &sent_3, kind: "Cancel", references: &reference, ..first };
+    assert_eq!(post(top, &cancel.xml()).json()["about"], taken["about"]);
+    for node in [top, named, below] {
+        wait_for("it is over", || warned(node, "").is_empty().then_some(()));
+    }
+    assert!(warned(other, "&active=false").is_empty(), "the other street was never told");
+}
+
+#[test]
+fn a_warning_that_expires_is_over_by_itself_also_where_the_line_is_cut() {
+    let mut tree = city();
+    let (sent, expires) = (at(-1), at(4));
+    let warning = Warning {
+        id: "met-9",
+        sent: &sent,
+        status: "Actual",
+        kind: "Alert",
+        references: "",
+        severity: "Moderate",
+        headline: "大风蓝色预警",
+        expires: &expires,
+    };
+    assert_eq!(post(tree.node("c"), &warning.xml()).status, 202);
+    wait_for("the street has it", || (warned(tree.node("c/s"), "").len() == 1).then_some(()));
+    tree.stop_node("c");
+    wait_for("it is over at the street", || warned(tree.node("c/s"), "").is_empty().then_some(()));
+    let ends: DateTime<FixedOffset> = expires.parse().expect("a time");
+    assert!(Utc::now() >= ends, "and not before its time");
+    tree.start_node("c");
+    tree.wait_ready();
+    wait_for("and at the city, which was away", || warned(tree.node("c"), "").is_empty().then_some(()));
+}
+
+#[test]
+fn what_is_no_warning_makes_none_and_is_told_why() {
+    let tree = city();
+    let top = tree.node("c");
+    let (sent, expires, past) = (at(-60), at(3600), at(-30));
+    let good = Warning {
+        id: "met-5",
+        sent: &sent,
+        status: "Actual",
+        kind: "Alert",
+        references: "",
+        severity: "Severe",
+        headline: "x",
+        expires: &expires,
+    };
+    for status in ["Exercise", "System", "Test", "Draft"] {
+        let id = format!("met-{status}");
+        let taken = post(top, &Warning { status, id: &id, ..good }.xml()).json();
+        assert_eq!(taken["notified"], json!([]), "{taken}");
+        assert!(taken["note"].as_str().is_some_and(|n| n.contains(status)), "{taken}");
+    }
+    let ack = Warning { kind: "Ack", references: "a@b,1,2026-07-01T08:00:00+08:00", ..good };
+    assert!(post(top, &ack.xml()).json()["note"].as_str().is_some_and(|n| n.contains("nothing follows")));
+    let unknown = Warning { kind: "Cancel", references: "a@b,1,2026-07-01T08:00:00+08:00", id: "met-6", ..good };
+    assert!(post(top, &unknown.xml()).json()["note"].as_str().is_some_and(|n| n.contains("nothing that is in force")));
+
+    let over = post(top, &Warning { expires: &past, id: "met-7", ..good }.xml());
+    assert_eq!((over.status, &over.json()["error"]), (400, &json!("expired")));
+    let entity = good.xml().replace("<alert ", "<!DOCTYPE x [<!ENTITY x SYSTEM \"file:///etc/hostname\">]>\n<alert ");
+    for (xml, words) in [
+        (good.xml().replace("<scope>Public</scope>", ""), "line 2, column 1: `scope` is missing in `alert`"),
+        (good.xml().replace("</info>", ""), "line 1"),
+        (entity, "line 2, column 1: a document type is not taken"),
+        ("{}".into(), "text outside"),
+    ] {
+        let got = post(top, &xml);
+        let told = got.json();
+        assert_eq!((got.status, &told["error"]), (400, &json!("not-cap")), "{told}");
+        let detail = told["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains(words) || (words == "line 1" && detail.contains("this is no XML")), "{detail}");
+    }
+    assert_eq!(post(top, &format!("{}{}", good.xml(), " ".repeat(100_000))).status, 413);
+    let plain = agent().post(format!("{}/v1/cap", top.url())).header("content-type", "application/json").send("{}");
+    assert_eq!(read(plain.expect("an answer")).status, 415);
+    // What was refused is kept.
+    let is_kept = |l: &&Value| l["reason"] == "not-cap";
+    wait_for("all four letters are kept", || {
+        let letters = top.get("/v1/dlq")?;
+        (letters["dead_letters"].as_array()?.iter().filter(is_kept).count() == 4).then_some(())
+    });
+
+    // Nobody at the front door speaks for a bureau.
+    let mut device = Client::connect(top.mqtt, "device", true);
+    let forged = json!({"specversion": "1.0", "id": "1", "source": "cap:eoc@met.example", "type": "city.cap.message", "subject": "x",
+        "data": {"msg_type": "Alert", "level": "critical", "headline": "x"}});
+    assert!(device.publish("in/x", forged.to_string().as_bytes()));
+    wait_for("it is refused", || top.get("/v1/dlq")?.to_string().contains("only a node itself writes").then_some(()));
+    assert!(warned(top, "&active=false").is_empty(), "none of this is an alarm");
+}
