@@ -1,7 +1,7 @@
 //! What a kill, a power cut, a careless hand or a restored backup leaves on a disk.
 
 use crate::harness::mqtt::{Client, publish_all};
-use crate::harness::{Node, Record, Sent, Tree, copy_folder, wait_for};
+use crate::harness::{Node, Record, Sent, Tree, copy_folder, wait_for, written_bytes};
 use std::path::{Path, PathBuf};
 
 const LEAF: &str = "c/s/m/n";
@@ -22,22 +22,15 @@ fn flip(path: &Path, text: &[u8]) {
     std::fs::write(path, bytes).expect("the file is written");
 }
 
-/// What a segment holds, without the zeros that are written ahead.
-fn written(segment: &Path) -> Vec<u8> {
-    let mut bytes = std::fs::read(segment).expect("the file is read");
-    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1));
-    bytes
-}
-
 /// Takes so many bytes from its end.
 fn cut(segment: &Path, bytes: usize) {
     let file = std::fs::File::options().write(true).open(segment).expect("it opens");
-    file.set_len((written(segment).len() - bytes) as u64).expect("it is cut");
+    file.set_len((written_bytes(segment) - bytes) as u64).expect("it is cut");
 }
 
 fn flip_middle(path: &Path) {
-    let mut bytes = written(path);
-    let middle = bytes.len() / 2;
+    let middle = written_bytes(path) / 2;
+    let mut bytes = std::fs::read(path).expect("the file is read");
     bytes[middle] ^= 0x55;
     std::fs::write(path, bytes).expect("the file is written");
 }
