@@ -19,6 +19,8 @@
 //! | `operations` | the questions of docs/operations.md: each fault made, each answer compared |
 //! | `ops` | stores by hand, dead letters settled, doctor, levels, config, metrics |
 //! | `open311` | GeoReport v2: golden answers, wrong input, keys, a request's whole life |
+//! | `openapi` | every route of the API asked, every answer compared with its document |
+//! | `platforms` | tags, changes asked for twice, a supervisor's token, a bound of requests |
 //! | `webhooks` | events POSTed to other platforms, over failures and kills |
 //! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
 //! | `schemas` | answers for programs keep their shape |
@@ -43,9 +45,11 @@ mod inspect;
 mod layers;
 mod limits;
 mod open311;
+mod openapi;
 mod operations;
 mod ops;
 mod outside_broker;
+mod platforms;
 mod real_input;
 mod rules;
 mod schemas;

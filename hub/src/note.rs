@@ -3,7 +3,7 @@
 //! State is a fold over the log, so whatever must survive a restart and is no event is a note.
 //! Notes never leave their node.
 
-use citybrain_shared::record::{self, Draft, Header, Kind};
+use citybrain_shared::record::{self, Draft, Header, Kind, event_key};
 use citybrain_shared::wire::{Cursor, Party};
 use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
 use serde::{Deserialize, Serialize};
@@ -140,6 +140,27 @@ pub enum Note {
     WillEnded {
         client: String,
     },
+
+    /// A change that may be asked for twice was made; in its group. Found by [`Note::made_key`].
+    Made {
+        /// Whose word it was made by, and the word.
+        name: String,
+        /// What was asked for, as a hash.
+        request: String,
+        /// Id of what was made or changed.
+        about: String,
+        is_new: bool,
+        /// The node that was asked to.
+        asked: Option<Address>,
+    },
+    /// What was answered to it. Found by [`Note::answered_key`].
+    Answered {
+        name: String,
+        request: String,
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: String,
+    },
 }
 
 /// What is published for a client that is gone without a goodbye.
@@ -248,7 +269,24 @@ impl Note {
     /// The note as a record that has no position yet.
     pub fn draft(&self) -> Draft {
         let json = serde_json::to_vec(self).expect("notes have only string keys");
-        Draft::new(&Header::local(Kind::Note, ""), &json).expect("a note has no text field in its header")
+        let key = match self {
+            Note::Made { name, .. } => Note::made_key(name),
+            Note::Answered { name, .. } => Note::answered_key(name),
+            _ => 0,
+        };
+        Draft::new(&Header { key, ..Header::local(Kind::Note, "") }, &json)
+            .expect("a note has no text field in its header")
+    }
+
+    /// Under which the log's index has the newest [`Note::Made`] of this name. No event can be there: no
+    /// source has a control character.
+    pub fn made_key(name: &str) -> u64 {
+        event_key("\u{1}made", name)
+    }
+
+    /// As [`Note::made_key`], of [`Note::Answered`].
+    pub fn answered_key(name: &str) -> u64 {
+        event_key("\u{1}answered", name)
     }
 
     /// # Errors

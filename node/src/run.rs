@@ -9,7 +9,7 @@ use crate::api::listen::{Peer, TlsListener};
 use crate::api::{self, Ctx};
 use crate::brain::Brain;
 use crate::program_pages;
-use crate::tokens::{self, Tokens};
+use crate::tokens::{self, Limits, Tokens};
 use crate::webhook::Webhooks;
 use citybrain_hub::Hub;
 use citybrain_hub::door::entrance::Entrance;
@@ -158,7 +158,11 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     };
     let webhooks = Webhooks::open(&config, &hub, &stopped).await?;
     let mut operations = operations(facts, &links, front.door(), ingress.clone());
+    let local = tokens::mint().into_diagnostic()?;
+    let known = config.api.tokens_file.clone().map(|file| Arc::new(Tokens::new(file, &local, Limits::of(&config.api))));
+    let local = known.is_some().then_some(local);
     operations.webhooks = webhooks.counters().into();
+    operations.tokens = known;
     operations.posts = webhooks.posts().into();
     let ctx = ctx(&config, &hub, &links, front, ingress, operations, downlinks.clone(), started, stopped.clone());
     if let (Some(parent), Some(address)) = (&config.parent, config.node.address.parent()) {
@@ -177,10 +181,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", listener.local_addr().into_diagnostic()?);
     config.api.cert_file.iter().for_each(|cert| warn_of_expiry(cert));
-    let local = tokens::mint().into_diagnostic()?;
-    let known = config.api.tokens_file.clone().map(|file| Arc::new(Tokens::new(file, &local)));
-    let local = known.is_some().then_some(local);
-    let router = api::router(ctx, known).into_make_service_with_connect_info::<Peer>();
+    let router = api::router(ctx).into_make_service_with_connect_info::<Peer>();
     let mut ending = stopped.clone();
     tasks.spawn(async move {
         let end = async move {
@@ -363,6 +364,7 @@ fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc
                 if topic.is_empty() { ingress.accept(payload).map(Some) } else { ingress.again(topic, payload) };
             again.map_err(|r| (r.reason.to_owned(), r.detail))
         }),
+        tokens: None,
     }
 }
 

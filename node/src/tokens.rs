@@ -8,13 +8,17 @@
 
 use crate::replace::{Rights, replace};
 use citybrain_hub::stamp::Stamp;
+use citybrain_shared::config::{Api, TOKEN_ROLES};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// What every token begins with, so that whoever finds one knows what it opens.
 const PREFIX: &str = "citybrain_";
@@ -22,11 +26,13 @@ const RANDOM_BYTES: usize = 32;
 const NAME_BYTES_MAX: usize = 64;
 /// More tokens than a node can have users for; a larger file is another one.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Buckets that are kept before those at rest are looked for: more tokens than a file has.
+const BUCKETS_MAX: usize = 10_000;
 /// The name of the token that the running node leaves in its data folder.
 pub const LOCAL: &str = "local";
 
 /// What somebody may do. An operator may all that the others may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
 pub enum Role {
     /// Files and reads requests by Open311, and nothing else.
     App,
@@ -34,16 +40,21 @@ pub enum Role {
     Reader,
     /// Opens and handles cases in his own name, and sees whom to call.
     Worker,
+    /// Also what supervision may: approves, verifies, evaluates, closes, reopens what others handled.
+    Supervisor,
     /// Changes things, too.
     Operator,
 }
 
 impl Role {
+    pub const ALL: [Role; 5] = [Role::App, Role::Reader, Role::Worker, Role::Supervisor, Role::Operator];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Role::App => "app",
             Role::Reader => "reader",
             Role::Worker => "worker",
+            Role::Supervisor => "supervisor",
             Role::Operator => "operator",
         }
     }
@@ -74,12 +85,8 @@ impl FromStr for Entry {
         let (Some(name), Some(role), Some(hash)) = (words.next(), words.next(), words.next()) else {
             return Err("a line is `NAME ROLE SHA-256`".into());
         };
-        let role = match role {
-            "app" => Role::App,
-            "reader" => Role::Reader,
-            "worker" => Role::Worker,
-            "operator" => Role::Operator,
-            other => return Err(format!("`{other}` is no role: app, reader, worker, operator")),
+        let Some(role) = Role::ALL.into_iter().find(|r| r.as_str() == role) else {
+            return Err(format!("`{role}` is no role: {}", TOKEN_ROLES.join(", ")));
         };
         if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err("the third word is no SHA-256: 64 hexadecimal digits".into());
@@ -183,6 +190,46 @@ pub struct Tokens {
     /// Of the token in the node's own folder.
     local: String,
     known: Mutex<Known>,
+    limits: Limits,
+    /// By the name of the token. Whoever has no place is at rest: his bucket is full.
+    buckets: Mutex<HashMap<String, Bucket>>,
+    /// Requests that were too many, by role.
+    refused: [AtomicU64; Role::ALL.len()],
+}
+
+/// Requests that one token may make.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A minute, by role; 0: no bound.
+    per_minute: [u32; Role::ALL.len()],
+}
+
+impl Limits {
+    pub fn of(api: &Api) -> Limits {
+        let of = |role: Role| api.requests_per_minute_of.get(role.as_str()).copied();
+        Limits { per_minute: Role::ALL.map(|role| of(role).unwrap_or(api.requests_per_minute)) }
+    }
+}
+
+/// Holds as many requests as a minute may have, and fills again evenly.
+#[derive(Debug)]
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    /// One request, or after how long there is room for it.
+    fn take(&mut self, per_minute: u32, now: Instant) -> Result<(), Duration> {
+        let (most, per_s) = (f64::from(per_minute), f64::from(per_minute) / 60.0);
+        self.left = (self.left + now.saturating_duration_since(self.at).as_secs_f64() * per_s).min(most);
+        self.at = now;
+        if self.left >= 1.0 {
+            self.left -= 1.0;
+            return Ok(());
+        }
+        Err(Duration::from_secs_f64((1.0 - self.left) / per_s))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -193,8 +240,42 @@ struct Known {
 
 impl Tokens {
     /// `local` opens too, as an operator.
-    pub fn new(path: PathBuf, local: &str) -> Tokens {
-        Tokens { path, local: hash(local), known: Mutex::default() }
+    pub fn new(path: PathBuf, local: &str, limits: Limits) -> Tokens {
+        Tokens {
+            path,
+            local: hash(local),
+            known: Mutex::default(),
+            limits,
+            buckets: Mutex::default(),
+            refused: Default::default(),
+        }
+    }
+
+    /// Counts a request of his. Whoever is on the node's own machine is not counted.
+    ///
+    /// # Errors
+    /// It is one too many; after so long there is room for it.
+    pub fn admit(&self, holder: &Holder, now: Instant) -> Result<(), Duration> {
+        let per_minute = self.limits.per_minute[holder.role as usize];
+        if per_minute == 0 || holder.name == LOCAL {
+            return Ok(());
+        }
+        let mut buckets = self.buckets.lock();
+        let full = || Bucket { left: f64::from(per_minute), at: now };
+        let taken = buckets.entry(holder.name.clone()).or_insert_with(full).take(per_minute, now);
+        if taken.is_err() {
+            self.refused[holder.role as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        // Names come from the file alone; those that were taken out of it would stay.
+        if buckets.len() > BUCKETS_MAX {
+            buckets.retain(|_, b| now.saturating_duration_since(b.at) < Duration::from_secs(60));
+        }
+        taken
+    }
+
+    /// Requests that were too many, by role.
+    pub fn refused(&self) -> impl Iterator<Item = (Role, u64)> {
+        Role::ALL.into_iter().zip(&self.refused).map(|(role, n)| (role, n.load(Ordering::Relaxed)))
     }
 
     /// Whose token it is.
@@ -267,7 +348,7 @@ mod tests {
     fn a_changed_file_counts_at_once_and_one_that_is_gone_lets_nobody_in() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
-        let tokens = Tokens::new(path.clone(), "here");
+        let tokens = Tokens::new(path.clone(), "here", Limits::of(&Api::default()));
         let line = |name: &str, role, token: &str| {
             Entry { name: name.into(), role, hash: hash(token), created: None }.to_string() + "\n"
         };
@@ -282,6 +363,34 @@ mod tests {
         assert_eq!(tokens.holder("a"), None);
         assert_eq!(tokens.holder("here").unwrap(), Holder { name: LOCAL.into(), role: Role::Operator });
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_token_has_its_minute_s_requests_and_then_as_many_as_the_time_that_passes() {
+        let api = Api {
+            requests_per_minute: 60,
+            requests_per_minute_of: [("operator".to_owned(), 0)].into(),
+            ..Api::default()
+        };
+        let tokens = Tokens::new(PathBuf::from("/none"), "here", Limits::of(&api));
+        let of = |name: &str, role| Holder { name: name.into(), role };
+        let (mia, li, began) = (of("mia", Role::Reader), of("li", Role::Worker), Instant::now());
+        assert!((0..60).all(|_| tokens.admit(&mia, began).is_ok()));
+        let wait = tokens.admit(&mia, began).unwrap_err();
+        assert!(wait > Duration::from_millis(990) && wait <= Duration::from_secs(1), "{wait:?}");
+        assert!(tokens.admit(&li, began).is_ok(), "each has his own");
+        assert!(tokens.admit(&mia, began + wait).is_ok());
+        assert!(tokens.admit(&mia, began + wait).is_err());
+        let later = began + Duration::from_secs(3600);
+        assert_eq!((0..100).filter(|_| tokens.admit(&mia, later).is_ok()).count(), 60, "no more than a minute's");
+        assert!((0..1000).all(|_| tokens.admit(&of("anna", Role::Operator), began).is_ok()), "without a bound");
+        assert_eq!(tokens.refused().filter(|(_, n)| *n > 0).collect::<Vec<_>>(), [(Role::Reader, 42)]);
+    }
+
+    #[test]
+    fn roles_are_those_that_a_config_knows() {
+        assert_eq!(Role::ALL.map(Role::as_str), TOKEN_ROLES);
+        assert!(Role::ALL.is_sorted());
     }
 
     #[test]

@@ -45,8 +45,9 @@ pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {
 /// Gives an enum its words: in JSON, on the command line, and for people.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
-        $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        $(#[$doc])*
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),* }
 
         impl $name {
@@ -85,6 +86,7 @@ words! {
 }
 
 words! {
+    #[cfg_attr(feature = "schema", schemars(rename = "CaseStatus"))]
     /// Where a case stands. Suspension, extension, escalation and a hand-over under way stand beside it.
     Status {
         /// 信息收集 / 受理
@@ -156,6 +158,22 @@ words! {
     }
 }
 
+impl Verb {
+    /// Whose it mostly is: what somebody is who does not say as what he asks.
+    pub fn usual_role(self) -> Role {
+        match self {
+            Verb::Verify | Verb::Close | Verb::Exclude | Verb::Forget => Role::Supervisor,
+            Verb::Evaluate | Verb::Withdraw | Verb::Reopen => Role::Resident,
+            _ => Role::Worker,
+        }
+    }
+
+    /// One asks for it, and another approves.
+    pub fn needs_two(self) -> bool {
+        matches!(self, Verb::Suspend | Verb::Extend | Verb::Exclude)
+    }
+}
+
 words! {
     Role {
         Resident = "resident",
@@ -197,6 +215,7 @@ words! {
 
 /// A clock of a case. The limits are those of its category at the node that started it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Clock {
     /// `response`, `dispatch`, `solution`, `climb`, `assist:ID`.
     pub name: String,
@@ -234,6 +253,7 @@ impl Clock {
 
 /// Where it is. WGS84.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Place {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -246,6 +266,7 @@ pub struct Place {
 
 /// What the handler reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Outcome {
     pub by: String,
     pub at: DateTime<Utc>,
@@ -259,6 +280,7 @@ pub struct Outcome {
 
 /// What the verifier found on the spot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "CaseFinding"))]
 pub struct Finding {
     pub by: String,
     pub at: DateTime<Utc>,
@@ -269,6 +291,7 @@ pub struct Finding {
 
 /// What the resident says. Without `solved` nobody could be asked, or nobody answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "CaseVerdict"))]
 pub struct Verdict {
     pub by: String,
     pub at: DateTime<Utc>,
@@ -282,6 +305,7 @@ pub struct Verdict {
 
 /// Something that needs a second person's word.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Approved {
     pub by: String,
     pub approved_by: String,
@@ -291,6 +315,7 @@ pub struct Approved {
 
 /// A unit that was summoned 吹哨; its clock is `assist:ID`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Assist {
     pub id: String,
     pub unit: String,
@@ -328,6 +353,7 @@ words! {
 
 /// A requested service, and the appointment or the seats that go with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Booking {
     /// Whose service it is; it alone counts.
     pub node: Address,
@@ -347,6 +373,7 @@ pub struct Booking {
 
 /// Where a case comes from that another system ran, or runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Imported {
     /// That system, as events' `source` names it.
     pub source: String,
@@ -360,6 +387,7 @@ pub struct Imported {
 
 /// A case as its newest known step left it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Case {
     pub id: String,
     /// How often it changed hands.
@@ -483,6 +511,11 @@ impl Case {
         (self.term, self.version)
     }
 
+    /// The same as text: `1.7`.
+    pub fn stamp(&self) -> String {
+        format!("{}.{}", self.term, self.version)
+    }
+
     pub fn clock(&self, name: &str) -> Option<&Clock> {
         self.clocks.iter().find(|c| c.name == name)
     }
@@ -532,6 +565,7 @@ impl Case {
 
 /// One line of a case's history: what was done, by whom, when, where, and to which clocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "CaseEntry"))]
 pub struct Entry {
     pub term: u32,
     pub version: u32,
@@ -562,6 +596,7 @@ pub struct Entry {
 
 /// What somebody asks for. Which fields a verb needs, its refusal says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "CaseAsk"))]
 #[serde(default, deny_unknown_fields)]
 pub struct Ask {
     pub by: String,
@@ -603,10 +638,15 @@ pub struct Ask {
     /// An escalation that also hands the case over.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hand_over: bool,
+    /// The case as whoever asks has seen it, `TERM.VERSION`, or any of several: if it stands otherwise
+    /// when it is to be stepped, nothing is done. `If-Match` says the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub seen: Vec<String>,
 }
 
 /// How the person who reported can be reached; stays at the node that needs it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Contact {
     #[serde(skip_serializing_if = "String::is_empty")]

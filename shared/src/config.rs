@@ -349,11 +349,27 @@ pub struct Api {
     /// With both it speaks HTTPS alone: PEM files, the certificate first, then those that sign it.
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
+    /// Of one token; more are answered 429. 0: no bound.
+    pub requests_per_minute: u32,
+    /// By role, where it is another one: `{ app = 600, operator = 0 }`.
+    pub requests_per_minute_of: BTreeMap<String, u32>,
 }
+
+/// Roles of tokens, the least first.
+pub const TOKEN_ROLES: [&str; 5] = ["app", "reader", "worker", "supervisor", "operator"];
 
 impl Default for Api {
     fn default() -> Self {
-        Api { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), tokens_file: None, cert_file: None, key_file: None }
+        Api {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            tokens_file: None,
+            cert_file: None,
+            key_file: None,
+            // 100 a second: a dashboard and a platform's feed fit, and a script gone wild does not hold up
+            // the node's engine.
+            requests_per_minute: 6_000,
+            requests_per_minute_of: BTreeMap::new(),
+        }
     }
 }
 

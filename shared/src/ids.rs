@@ -7,6 +7,7 @@ use std::fmt;
 ///
 /// Both lanes share the one sequence; a lane's cursor simply skips the other lane's records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Pos(pub u64);
 
@@ -28,6 +29,7 @@ impl fmt::Display for Pos {
 
 /// Urgent goes first on every hop; within a lane order is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
     Urgent = 0,

@@ -22,6 +22,8 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod record;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod selector;
 pub mod topic;
 pub mod view;

@@ -99,6 +99,7 @@ pub struct Answer<T> {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Head {
     pub schema: String,
     /// Whose record this is; empty for what no node said (`check`, `version`).
@@ -148,6 +149,7 @@ pub fn rfc3339(at: DateTime<Utc>) -> String {
 // ---- a node ------------------------------------------------------------------------------------
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     pub name: String,
     pub tier: Tier,
@@ -175,6 +177,7 @@ pub struct Status {
 
 /// Can the node do its work: take events, make them durable, answer?
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ready {
     pub ready: bool,
     /// Why not; or, when ready, what is worth knowing.
@@ -182,6 +185,7 @@ pub struct Ready {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Log {
     pub first_pos: Pos,
     pub last_pos: Pos,
@@ -193,6 +197,7 @@ pub struct Log {
 
 /// Totals since the data folder was made: a restart does not reset them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Counters {
     /// Events that began here.
@@ -217,6 +222,7 @@ pub struct Counters {
 
 /// The front door since the start of the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Door {
     /// `embedded` or `outside`.
@@ -238,12 +244,14 @@ pub struct Door {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tree {
     /// The node itself first, then all that it ever heard of below it, by address.
     pub nodes: Vec<TreeNode>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TreeNode {
     pub address: Address,
     pub name: String,
@@ -268,11 +276,13 @@ pub struct TreeNode {
 // ---- links -------------------------------------------------------------------------------------
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Links {
     pub links: Vec<Link>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LinkRole {
     /// To the parent.
@@ -282,6 +292,7 @@ pub enum LinkRole {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Link {
     /// What the peer is to this node's log: `up` is the parent, `down` a child.
     pub role: LinkRole,
@@ -325,6 +336,7 @@ impl Link {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct LinkLane {
     /// Records for the peer that are not yet on their way.
@@ -351,6 +363,7 @@ pub struct LinkLane {
 
 /// Stands in a stream of events, as `{"damaged":…}`, where the log does not read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Damaged {
     /// The records after this position …
     pub after: Pos,
@@ -360,6 +373,7 @@ pub struct Damaged {
 
 /// One event of a log, with all that the node knows about it beside the event itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Event {
     pub pos: Pos,
     /// `event`, `presence` or `receipt`.
@@ -393,12 +407,14 @@ impl PartialEq for Event {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Shown {
     pub record: Event,
 }
 
 /// What events are counted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CountBy {
     #[default]
@@ -411,6 +427,7 @@ pub enum CountBy {
 
 /// Who says how much: the newest events that fit, counted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counts {
     pub by: CountBy,
     /// What was looked through: records behind the first position, up to the second.
@@ -428,6 +445,7 @@ pub struct Counts {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CountRow {
     pub name: String,
     pub events: u64,
@@ -440,6 +458,7 @@ pub struct CountRow {
 
 /// A log's event record in short, for whoever keeps account of many.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Record<'a> {
     pub pos: Pos,
     #[serde(borrow)]
@@ -464,6 +483,7 @@ pub struct Record<'a> {
 // ---- dead letters ------------------------------------------------------------------------------
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadLetters {
     /// All that are open; the list may hold fewer.
     pub open: u64,
@@ -472,6 +492,7 @@ pub struct DeadLetters {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadLetter {
     pub pos: Pos,
     pub at: DateTime<Utc>,
@@ -491,13 +512,18 @@ pub struct DeadLetter {
 // ---- directives --------------------------------------------------------------------------------
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Directives {
-    /// Newest last.
+    /// Newest last; the next page has older ones.
     pub directives: Vec<Directive>,
+    /// Where the next page goes on: `after=…`; none on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Pos>,
 }
 
 /// A command or notice on its way down, and what came back: each number counts nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Directive {
     pub id: String,
     pub pos: Pos,
@@ -524,6 +550,7 @@ pub struct Directive {
 
 /// `POST /v1/send`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Send {
     /// A selector at or below the node.
@@ -545,6 +572,7 @@ pub struct Send {
 
 /// It is on the node's disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sent {
     pub id: String,
     pub source: String,
@@ -556,6 +584,7 @@ pub struct Sent {
 
 /// An event from outside is on the node's disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Accepted {
     pub id: String,
     pub source: String,
@@ -566,6 +595,7 @@ pub struct Accepted {
 
 /// Events of one batch, in its order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AcceptedBatch {
     pub events: Vec<Accepted>,
 }
@@ -574,6 +604,7 @@ pub struct AcceptedBatch {
 
 /// A condition that holds or has ended. The same object travels in the events of an alarm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Alarm {
     /// The same on every node: made of origin, name and key.
     pub id: String,
@@ -624,6 +655,7 @@ pub struct Alarm {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AlarmAsked {
     /// `ack`, `clear` or `shelve`.
     pub action: String,
@@ -633,6 +665,7 @@ pub struct AlarmAsked {
 
 /// What became of a message of CAP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CapTaken {
     /// `sender,identifier,sent`, the time in UTC: the event's id.
     pub id: String,
@@ -649,6 +682,7 @@ pub struct CapTaken {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Alarms {
     /// All that are active in the node's subtree, whatever was asked for.
     pub active: u64,
@@ -656,15 +690,20 @@ pub struct Alarms {
     pub unacknowledged: u64,
     /// Worst first, then newest first.
     pub alarms: Vec<Alarm>,
+    /// Where the next page goes on: `after=…`; none on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AlarmShown {
     pub alarm: Alarm,
 }
 
 /// `POST /v1/alarms/{id}/ack` and its siblings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct AlarmAction {
     /// Who does it.
@@ -675,6 +714,7 @@ pub struct AlarmAction {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Rules {
     pub rules: Vec<RuleState>,
     /// Firings that are decided and not yet written.
@@ -684,6 +724,7 @@ pub struct Rules {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RuleState {
     pub name: String,
     pub on: Vec<String>,
@@ -738,6 +779,7 @@ pub struct Firing {
 
 /// `POST /v1/reload`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Reloaded {
     pub rules: u64,
     pub added: Vec<String>,
@@ -748,6 +790,7 @@ pub struct Reloaded {
 
 /// Why something was refused. The body of every HTTP error, and `--json` errors on stderr.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Failure {
     /// Stable, for programs: `not-found`, `bad-target`, …
     pub error: String,
@@ -790,6 +833,7 @@ pub struct FileProblem {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Version {
     pub version: String,
     /// Link protocol versions that this build speaks.

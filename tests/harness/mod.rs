@@ -3,6 +3,7 @@
 pub mod brokers;
 pub mod certs;
 pub mod mqtt;
+pub mod openapi;
 pub mod page;
 pub mod ran;
 pub mod shape;
@@ -133,20 +134,44 @@ impl Node {
     }
 
     pub fn get_text(&self, path: &str) -> Option<String> {
-        let agent = agent();
-        let mut answer = agent.get(format!("{}{path}", self.url())).call().ok()?;
-        answer.body_mut().with_config().limit(1 << 30).read_to_string().ok()
+        let (status, text) = self.ask(ureq::http::Request::get(format!("{}{path}", self.url())), String::new())?;
+        (status < 300).then_some(text)
     }
 
     pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
-        let mut answer = ureq::Agent::new_with_config(config)
-            .post(format!("{}{path}", self.url()))
-            .send_json(body)
+        let request = ureq::http::Request::post(format!("{}{path}", self.url()));
+        let (status, text) = self
+            .ask(request.header("content-type", "application/json"), format!("{body:#}"))
             .expect("the node answers");
-        let status = answer.status().as_u16();
-        let text = answer.body_mut().read_to_string().unwrap_or_default();
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// Any request; its answer is compared with the document of the API. `None` while the node does not
+    /// answer.
+    pub fn ask(&self, request: ureq::http::request::Builder, body: String) -> Option<(u16, String)> {
+        self.answer(request, body).map(|(parts, text)| (parts.status.as_u16(), text))
+    }
+
+    /// As [`Node::ask`], with the answer's headers.
+    pub fn answer(
+        &self,
+        request: ureq::http::request::Builder,
+        body: String,
+    ) -> Option<(ureq::http::response::Parts, String)> {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
+        let agent = ureq::Agent::new_with_config(config);
+        let request = request.body(body).expect("it is a request");
+        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+        let is_get = method == "GET";
+        let answer = match is_get {
+            true => agent.run(request.map(|_| ())),
+            false => agent.run(request),
+        };
+        let (parts, mut body) = answer.ok()?.into_parts();
+        let text = body.with_config().limit(1 << 30).read_to_string().ok()?;
+        let kind = parts.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
+        openapi::document().check(&method, &path, parts.status.as_u16(), kind, &text);
+        Some((parts, text))
     }
 
     /// Every event in the node's log, in its order.
@@ -177,10 +202,6 @@ pub fn add_user(file: &Path, name: &str, password: &str, address: Option<&str>) 
     std::io::Write::write_all(&mut stdin, format!("{password}\n").as_bytes()).expect("it reads the password");
     drop(stdin);
     assert!(child.wait().expect("it ends").success(), "user add {name}");
-}
-
-fn agent() -> ureq::Agent {
-    ureq::Agent::new_with_config(ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build())
 }
 
 #[derive(Clone, Debug, serde::Deserialize)]

@@ -127,6 +127,12 @@ impl Directives {
         self.by_age.values().filter_map(|id| self.by_id.get(id).map(|d| (id.as_str(), d)))
     }
 
+    /// Those committed before this position, newest first; without it all.
+    pub fn before(&self, pos: Option<Pos>) -> impl Iterator<Item = (&str, &Directive)> {
+        let ages = self.by_age.range(..pos.unwrap_or(Pos(u64::MAX)));
+        ages.rev().filter_map(|(_, id)| self.by_id.get(id).map(|d| (id.as_str(), d)))
+    }
+
     /// Adds one; returns the id that had to give way.
     pub fn insert(&mut self, id: String, directive: Directive, kept_max: usize) -> Option<String> {
         self.by_age.insert(directive.pos, id.clone());

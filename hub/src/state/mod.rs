@@ -598,6 +598,8 @@ impl State {
                 self.wills.remove(&client);
                 self.dirty.insert(Key::Will(client));
             }
+            // Found by their keys, in the log alone.
+            Note::Made { .. } | Note::Answered { .. } => {}
         }
     }
 

@@ -3,13 +3,14 @@
 //! A change is decided on the state of its own commit; where the alarm's node is further down, what
 //! is committed here is the word to it, and the answer says so in `asked`.
 
+use super::input::{Path, Sent, parse, query};
+use super::once::{Made, Repeat};
 use super::ops::Operator;
-use super::{Ctx, Refusal, now, query};
+use super::{Ctx, Refusal, etag, now, with_next};
 use crate::brain::Brain;
 use crate::brain::rules::{AskError, Wish};
-use axum::body::Bytes;
-use axum::extract::{Path, State as From};
-use axum::http::{StatusCode, Uri};
+use axum::extract::State as From;
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use citybrain_hub::Hub;
 use citybrain_hub::engine;
@@ -19,12 +20,14 @@ use citybrain_shared::view::{self, Alarm};
 use citybrain_shared::{Address, config::Config};
 use parking_lot::Mutex;
 use serde::Deserialize;
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 const ALARMS_DEFAULT: usize = 200;
 const ALARMS_MAX: usize = 5000;
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Wanted {
     /// This severity and worse.
@@ -37,15 +40,41 @@ pub struct Wanted {
     name: Option<String>,
     /// Also those that are on the shelf.
     shelved: bool,
+    /// At most so many, 1 to 5000; default 200.
     limit: Option<usize>,
+    /// Only those behind this place in the order of the list: `next` of the page before.
+    after: Option<String>,
 }
 
-pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+/// An alarm's place in a list: worst first, then newest first. It is the same place when the alarm
+/// that was there has gone or changed.
+type Place<'a> = (Severity, Reverse<i64>, &'a str);
+
+fn place(alarm: &Alarm) -> Place<'_> {
+    (alarm.severity, Reverse(alarm.raised_at.timestamp_micros()), &alarm.id)
+}
+
+/// A place as text, `major.1764323423000000.7f3a…`, and back.
+fn written((severity, Reverse(us), id): Place<'_>) -> String {
+    format!("{}.{us}.{id}", severity.as_str())
+}
+
+fn read(text: &str) -> Result<Place<'_>, Refusal> {
+    let mut words = text.splitn(3, '.');
+    let place = (|| Some((Severity::parse(words.next()?)?, Reverse(words.next()?.parse().ok()?), words.next()?)))();
+    place.ok_or_else(|| {
+        Refusal::bad("bad-query", format!("`{text}` is no place in the list"), "`next` of the page before")
+    })
+}
+
+pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
     let at = now();
+    let behind = wanted.after.as_deref().map(read).transpose()?;
+    let limit = wanted.limit.unwrap_or(ALARMS_DEFAULT).clamp(1, ALARMS_MAX);
     let body = ctx.hub.state(|state| {
         let Some(brain) = Brain::of(state) else {
-            return view::Alarms { active: 0, unacknowledged: 0, alarms: Vec::new() };
+            return view::Alarms { active: 0, unacknowledged: 0, alarms: Vec::new(), next: None };
         };
         let table = &brain.rules.alarms;
         let fits = |a: &&Alarm| {
@@ -54,37 +83,36 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
                 && wanted.acknowledged.is_none_or(|acked| a.acknowledged == acked)
                 && wanted.address.as_ref().is_none_or(|w| w.covers(&a.origin))
                 && wanted.name.as_deref().is_none_or(|n| a.name == n)
+                && behind.is_none_or(|behind| place(a) > behind)
                 && (wanted.shelved || a.shelved_until.is_none_or(|until| until <= at))
         };
         let mut alarms: Vec<&Alarm> = table.iter().filter(fits).collect();
-        alarms.sort_by_key(|a| (a.severity, std::cmp::Reverse(a.raised_at)));
-        alarms.truncate(wanted.limit.unwrap_or(ALARMS_DEFAULT).min(ALARMS_MAX));
+        alarms.sort_by(|a, b| place(a).cmp(&place(b)));
+        let is_last = alarms.len() <= limit;
+        alarms.truncate(limit);
         let active = || table.iter().filter(|a| a.active);
         view::Alarms {
             active: active().count() as u64,
             unacknowledged: active().filter(|a| !a.acknowledged).count() as u64,
+            next: alarms.last().filter(|_| !is_last).map(|a| written(place(a))),
             alarms: alarms.into_iter().cloned().collect(),
         }
     });
-    Ok(ctx.answer(body))
+    let next = body.next.clone();
+    Ok(with_next(etag::answer(&ctx, &headers, body), &uri, next))
 }
 
-pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>) -> Result<Response, Refusal> {
-    let alarm = ctx.hub.state(|state| Brain::of(state).and_then(|b| b.rules.alarms.get(&id).cloned()));
-    alarm.map(|alarm| ctx.answer(view::AlarmShown { alarm })).ok_or_else(|| unknown(&id))
+pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
+    Ok(etag::answer(&ctx, &headers, view::AlarmShown { alarm: known(&ctx, &id)? }))
 }
 
 pub async fn change(
     From(ctx): From<Arc<Ctx>>,
+    repeat: Repeat,
     Path((id, action)): Path<(String, String)>,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Response, Refusal> {
-    let wanted: view::AlarmAction = match body.is_empty() {
-        true => view::AlarmAction::default(),
-        false => serde_json::from_slice(&body).map_err(|e| {
-            Refusal::bad("bad-request", format!("the body does not read: {e}"), "such as {\"by\":\"Li\"}")
-        })?,
-    };
+    let wanted: view::AlarmAction = parse(&body, "{\"by\":\"Li\"}")?;
     if wanted.by.len() > 200 {
         return Err(Refusal::bad("bad-request", "`by` is longer than 200 bytes", "a name is enough"));
     }
@@ -102,6 +130,10 @@ pub async fn change(
     if wish(0).is_none() {
         return Err(Refusal::not_found("an alarm takes ack, clear and shelve", "POST /v1/alarms/ID/ack"));
     }
+    if repeat.made(&ctx)?.is_some() {
+        return Ok(changed(&ctx, known(&ctx, &id)?));
+    }
+    let word = repeat.clone();
     let told: Arc<Mutex<Option<Result<Alarm, AskError>>>> = Arc::default();
     let (tell, asked) = (told.clone(), id.clone());
     let ticket = ctx
@@ -109,7 +141,10 @@ pub async fn change(
         .decide(Box::new(move |state, now_us| {
             let (Some(brain), Some(wish)) = (Brain::of(state), wish(now_us)) else { return Vec::new() };
             let (answer, drafts) = match brain.rules.ask(&asked, wish, &by, now_us) {
-                Ok((alarm, drafts)) => (Ok(alarm), drafts),
+                Ok((alarm, mut drafts)) => {
+                    drafts.extend(word.mark(&Made::known(alarm.id.clone())));
+                    (Ok(alarm), drafts)
+                }
                 Err(e) => (Err(e), Vec::new()),
             };
             *tell.lock() = Some(answer);
@@ -119,16 +154,23 @@ pub async fn change(
     engine::wait(ticket).await?;
     let answer = told.lock().take();
     match answer {
-        Some(Ok(alarm)) => {
-            let status = if alarm.asked.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK };
-            Ok(ctx.answer_with(status, view::AlarmShown { alarm }))
-        }
+        Some(Ok(alarm)) => Ok(changed(&ctx, alarm)),
         Some(Err(AskError::Unknown(_))) | None => Err(unknown(&id)),
         Some(Err(e @ AskError::Nothing { .. })) => {
             let hint = format!("`citybrain alarm show {id}` shows it");
             Err(Refusal::new(StatusCode::CONFLICT, "nothing-to-do", e.to_string(), hint))
         }
     }
+}
+
+/// 202: its owner was asked.
+fn changed(ctx: &Ctx, alarm: Alarm) -> Response {
+    let status = if alarm.asked.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK };
+    ctx.answer_with(status, view::AlarmShown { alarm })
+}
+
+fn known(ctx: &Ctx, id: &str) -> Result<Alarm, Refusal> {
+    ctx.hub.state(|state| Brain::of(state).and_then(|b| b.rules.alarms.get(id).cloned())).ok_or_else(|| unknown(id))
 }
 
 pub(super) fn unknown(id: &str) -> Refusal {

@@ -12,7 +12,8 @@
 //! **Limits.** A node that was restored from a backup reuses numbers of the history that it lost; a
 //! number counts as held if the parent has it under any history of that node.
 
-use super::{Ctx, Refusal, downward, events, query, road};
+use super::input::query;
+use super::{Ctx, Refusal, downward, events, road};
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
@@ -126,6 +127,7 @@ fn books(state: &State, own: &Address, parent: &Address) -> (BTreeMap<Key, Vec<R
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Page {
     after: Option<String>,
@@ -200,6 +202,7 @@ fn waiting(
 }
 
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
     origin: String,
@@ -344,6 +347,7 @@ fn fates(
 // ---- the parent's side -------------------------------------------------------------------------
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Depth {
     within_ms: Option<u64>,

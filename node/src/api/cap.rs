@@ -1,6 +1,7 @@
 //! The Common Alerting Protocol 1.2: alarms out, as messages and as an Atom feed; messages in, as
 //! events ([`crate::brain::warnings`]).
 
+use super::input::{Path, Sent};
 use super::intake::{offer, placed, refuse};
 use super::{Ctx, Refusal, escape};
 use crate::brain::Brain;
@@ -8,11 +9,9 @@ use crate::brain::cases::calendar::Calendar;
 use crate::brain::warnings::Told;
 use crate::cap::alarms::{Origin, Speaker, updated};
 use crate::cap::{BYTES_MAX, CONTENT_TYPE, read, write};
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State as From};
+use axum::extract::State as From;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use chrono::{FixedOffset, Utc};
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::State;
@@ -94,15 +93,7 @@ impl Feed {
 
 /// `POST /v1/cap`: one message becomes one event, and a notice to those whom it concerns. 202 after the
 /// fsync, 200 when it was known. What is refused is kept as a dead letter.
-pub async fn take(
-    From(ctx): From<Arc<Ctx>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Refusal> {
-    let body = body.map_err(|e| match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-        status => Refusal::new(status, "bad-request", e.body_text(), ""),
-    })?;
+pub async fn take(From(ctx): From<Arc<Ctx>>, headers: HeaderMap, Sent(body): Sent) -> Result<Response, Refusal> {
     if body.len() > BYTES_MAX {
         return Err(too_large());
     }

@@ -4,17 +4,18 @@
 //! what came of it is in the case's history, or among its `wishes` if it was refused.
 
 use super::guard::Caller;
+use super::input::{Path, Sent, parse, query};
 use super::intake::COMMIT_WAIT;
+use super::once::{Made, Repeat};
 use super::ops::Operator;
-use super::{Ctx, Refusal, query};
+use super::{Ctx, Refusal, etag, with_next};
 use crate::brain::Brain;
 use crate::brain::cases::machine::allowed;
 use crate::brain::cases::{self, Cases, Held, Opening, Told, intake};
 use crate::brain::form;
-use axum::extract::{Path, State as From};
-use axum::http::{StatusCode, Uri};
+use axum::extract::State as From;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use citybrain_hub::{engine, operator};
 use citybrain_shared::Address;
@@ -39,6 +40,7 @@ const ACCOUNTS_MAX: usize = 256;
 impl std::convert::From<cases::Refusal> for Refusal {
     fn from(r: cases::Refusal) -> Refusal {
         let status = match r.error {
+            "moved-on" => StatusCode::PRECONDITION_FAILED,
             "not-found" => StatusCode::NOT_FOUND,
             "missing" | "bad-request" | "bad-limit" | "which-assist" | "foreign-node" => StatusCode::BAD_REQUEST,
             "not-your-role" | "handler" | "own-approval" => StatusCode::FORBIDDEN,
@@ -49,6 +51,7 @@ impl std::convert::From<cases::Refusal> for Refusal {
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Wanted {
     /// A status, `open`, or `all` (default).
@@ -69,7 +72,7 @@ pub struct Wanted {
     after: Option<String>,
 }
 
-pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
     let limit = wanted.limit.unwrap_or(CASES_DEFAULT).clamp(1, CASES_MAX);
     let status = wanted.status.as_deref().filter(|s| !["open", "all"].contains(s));
@@ -126,7 +129,9 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
         fit = all;
     }
     let next = page.last().filter(|_| more).map(|c| c.id.clone());
-    Ok(ctx.answer(view::Cases { cases: page, fit, open, overdue, next }))
+    let body = view::Cases { cases: page, fit, open, overdue, next: next.clone() };
+    let response = etag::answer(&ctx, &headers, body);
+    Ok(with_next(response, &uri, next))
 }
 
 impl Wanted {
@@ -148,12 +153,14 @@ pub async fn show(
     caller: Caller,
     Path(id): Path<String>,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let Nothing {} = query(&uri)?;
-    answer_shown(&ctx, StatusCode::OK, &caller, &id, None)
+    let (shown, tag) = shown(&ctx, &caller, &id, None)?;
+    Ok(if etag::is_known(&headers, &tag) { etag::unchanged(tag) } else { etag::tagged(ctx.answer(shown), tag) })
 }
 
-fn shown(cases: &Cases, held: &Held, caller: &Caller, asked: Option<Address>, now: DateTime<Utc>) -> view::CaseShown {
+fn of_held(cases: &Cases, held: &Held, caller: &Caller, asked: Option<Address>, now: DateTime<Utc>) -> view::CaseShown {
     let wish = |w: &cases::Wish| view::CaseWish {
         verb: w.verb,
         by: w.by.clone(),
@@ -174,11 +181,19 @@ fn shown(cases: &Cases, held: &Held, caller: &Caller, asked: Option<Address>, no
 
 /// `POST /v1/cases`. 201 after the fsync; 200 when the same `key` has opened it before, or
 /// when it is a call for help from a place that has an open incident already: it is recorded on that.
-pub async fn open(From(ctx): From<Arc<Ctx>>, caller: Caller, body: Bytes) -> Result<Response, Refusal> {
+pub async fn open(
+    From(ctx): From<Arc<Ctx>>,
+    caller: Caller,
+    repeat: Repeat,
+    Sent(body): Sent,
+) -> Result<Response, Refusal> {
     let mut new: view::CaseNew = parse(&body, "{\"category\":\"路灯\",\"title\":\"…\",\"by\":\"…\"}")?;
     new.by = caller.acts_as(new.by)?;
-    let (id, fresh) = open_new(&ctx, new).await?;
-    answer_shown(&ctx, if fresh { StatusCode::CREATED } else { StatusCode::OK }, &caller, &id, None)
+    let made = match repeat.made(&ctx)? {
+        Some(made) => made,
+        None => open_new(&ctx, new, &repeat).await?,
+    };
+    answer_made(&ctx, &caller, made)
 }
 
 pub(super) fn on_earth(place: &Place) -> Result<(), Refusal> {
@@ -202,8 +217,8 @@ fn on_the_web(media: &[String]) -> Result<(), Refusal> {
     Err(Refusal::bad("bad-media", detail, "such as https://photos.example/1.jpg"))
 }
 
-/// Opens a case after the fsync: its id, and whether it is new.
-pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, bool), Refusal> {
+/// Opens a case after the fsync.
+pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew, repeat: &Repeat) -> Result<Made, Refusal> {
     let known = look(ctx, Cases::categories)?;
     let named = |c: &&citybrain_shared::config::cases::Category| c.code == new.category || c.name == new.category;
     if !known.is_empty() && !new.sos && known.iter().find(named).is_none() {
@@ -252,30 +267,31 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew) -> Result<(String, b
         has_contact,
         booking: None,
     };
-    decide(ctx, move |cases, now_us| {
+    make(ctx, repeat, move |brain, now_us| {
+        let cases = &brain.cases;
         let opening = match cases.keyed(&source, &key, view::time_of(now_us)) {
-            Ok(known) => return (Ok((known, false)), Vec::new()),
+            Ok(known) => return Ok((Made::known(known), Vec::new())),
             Err(new) => opening(new),
         };
         if let Some((id, drafts)) = cases.pressed_again(&opening, &contact, now_us) {
-            return (Ok((id, false)), drafts);
+            return Ok((Made::known(id), drafts));
         }
         let (case, drafts) = cases.open(opening, contact, now_us);
-        (Ok((case.id, true)), drafts)
+        Ok((Made { about: case.id, is_new: true, asked: None }, drafts))
     })
     .await
 }
 
 /// `POST /v1/cases/import`: cases that another system ran. Who did it is recorded.
-pub async fn import(From(ctx): From<Arc<Ctx>>, who: Operator, body: Bytes) -> Result<Response, Refusal> {
+pub async fn import(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -> Result<Response, Refusal> {
     let wanted: view::CaseImport = parse(&body, "{\"cases\":[{\"source\":\"/old\",\"id\":\"1\",…}]}")?;
     if wanted.cases.len() > ACCOUNTS_MAX {
         let detail = format!("{} cases are given; at most {ACCOUNTS_MAX} go together", wanted.cases.len());
         return Err(Refusal::bad("bad-request", detail, "send them in parts; what was sent twice is taken once"));
     }
     let me = ctx.config.node.address.clone();
-    let became = decide(&ctx, move |cases, now_us| {
-        let (became, mut drafts) = cases.import(&wanted.cases, &who.who, now_us);
+    let became = decide(&ctx, &Repeat::default(), move |brain, now_us| {
+        let (became, mut drafts) = brain.cases.import(&wanted.cases, &who.who, now_us);
         if !drafts.is_empty() {
             let detail = format!("{} cases opened, {} changed", became.opened, became.changed);
             drafts.push(operator::draft(&me, &who.act("case import", &detail)));
@@ -290,8 +306,10 @@ pub async fn import(From(ctx): From<Arc<Ctx>>, who: Operator, body: Bytes) -> Re
 pub async fn step(
     From(ctx): From<Arc<Ctx>>,
     caller: Caller,
+    repeat: Repeat,
     Path((id, step)): Path<(String, String)>,
-    body: Bytes,
+    headers: HeaderMap,
+    Sent(body): Sent,
 ) -> Result<Response, Refusal> {
     let mut ask: Ask = parse(&body, "{\"by\":\"…\",\"role\":\"worker\",\"text\":\"…\"}")?;
     let verb: Verb = step.parse().map_err(|e| Refusal::not_found(format!("no such step: {e}"), ""))?;
@@ -299,12 +317,13 @@ pub async fn step(
         caller.is_operator()?;
         ask.role = ask.role.or(Some(Role::Supervisor));
     }
-    let ask = caller.asks(ask)?;
-    let (id, told) = wish(&ctx, id, verb, ask).await?;
-    match told {
-        Told::Done => answer_shown(&ctx, StatusCode::OK, &caller, &id, None),
-        Told::Sent { to, .. } => answer_shown(&ctx, StatusCode::ACCEPTED, &caller, &id, Some(to)),
-    }
+    ask.seen.extend(etag::seen(&headers)?);
+    let ask = caller.asks(verb, ask)?;
+    let made = match repeat.made(&ctx)? {
+        Some(made) => made,
+        None => wish(&ctx, id, verb, ask, uuid::Uuid::now_v7().to_string(), &repeat).await?,
+    };
+    answer_made(&ctx, &caller, made)
 }
 
 /// A node below that never was would never take the case, and nobody could step it again.
@@ -321,36 +340,51 @@ fn is_somebody(ctx: &Ctx, to: &Address) -> Result<(), Refusal> {
     Err(Refusal::bad("unknown-node", format!("{me} knows no node {to}"), hint))
 }
 
-/// Steps a case, or asks its owner to: its whole id, and which of both.
-pub(super) async fn wish(ctx: &Ctx, id: String, verb: Verb, ask: Ask) -> Result<(String, Told), Refusal> {
+/// Steps a case, or asks its owner to; the letter's id is `wish` then.
+pub(super) async fn wish(
+    ctx: &Ctx,
+    id: String,
+    verb: Verb,
+    ask: Ask,
+    wish: String,
+    repeat: &Repeat,
+) -> Result<Made, Refusal> {
     if let Some(to) = &ask.to {
         is_somebody(ctx, to)?;
     }
-    let wish = uuid::Uuid::now_v7().to_string();
-    decide(ctx, move |cases, now_us| match cases.ask(&id, verb, &ask, &wish, now_us) {
-        Ok((id, told, drafts)) => (Ok((id, told)), drafts),
-        Err(e) => (Err(e.into()), Vec::new()),
+    make(ctx, repeat, move |brain, now_us| {
+        let (about, told, drafts) = brain.cases.ask(&id, verb, &ask, &wish, now_us)?;
+        let asked = match told {
+            Told::Done => None,
+            Told::Sent { to } => Some(to),
+        };
+        Ok((Made { about, is_new: false, asked }, drafts))
     })
     .await
 }
 
-/// A case as it stands now, as this caller may see it; `asked`: who was asked to step it.
-pub(super) fn answer_shown(
+/// A case as it stands now, as this caller may see it, and its tag; `asked`: who was asked to step it.
+fn shown(
     ctx: &Ctx,
-    status: StatusCode,
     caller: &Caller,
     id: &str,
     asked: Option<Address>,
-) -> Result<Response, Refusal> {
+) -> Result<(view::CaseShown, HeaderValue), Refusal> {
     let now = ctx.as_of();
-    let shown = look(ctx, |cases| cases.find(id).map(|held| shown(cases, held, caller, asked, now)))??;
-    Ok(ctx.answer_with(status, shown))
+    let shown = look(ctx, |cases| cases.find(id).map(|held| of_held(cases, held, caller, asked, now)))??;
+    let tag = etag::tag(&format!("{}-", shown.case.stamp()), &shown);
+    Ok((shown, tag))
 }
 
-pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &Bytes, such_as: &str) -> Result<T, Refusal> {
-    let body: &[u8] = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body)
-        .map_err(|e| Refusal::bad("bad-request", format!("not a request: {e}"), format!("such as {such_as}")))
+/// The case that was made or stepped: 201 if it is new, 202 if its owner was asked.
+pub(super) fn answer_made(ctx: &Ctx, caller: &Caller, made: Made) -> Result<Response, Refusal> {
+    let status = match made {
+        Made { asked: Some(_), .. } => StatusCode::ACCEPTED,
+        Made { is_new: true, .. } => StatusCode::CREATED,
+        _ => StatusCode::OK,
+    };
+    let (shown, tag) = shown(ctx, caller, &made.about, made.asked)?;
+    Ok(etag::tagged(ctx.answer_with(status, shown), tag))
 }
 
 fn bad_word(e: String) -> Refusal {
@@ -369,16 +403,26 @@ pub(super) fn look_by<T>(ctx: &Ctx, look: impl FnOnce(&Brain) -> T) -> Result<T,
     ctx.hub.state(|state| Brain::of(state).map(look)).ok_or_else(no_brain)
 }
 
-/// Decides at the engine's turn, and waits for the fsync.
-async fn decide<T: Send + 'static>(
+/// Decides at the engine's turn, and waits for the fsync; marks what is made with the request's word.
+pub(super) async fn make(
     ctx: &Ctx,
-    work: impl FnOnce(&Cases, i64) -> (Result<T, Refusal>, Vec<Draft>) + Send + 'static,
-) -> Result<T, Refusal> {
-    decide_by(ctx, |brain, now_us| work(&brain.cases, now_us)).await
+    repeat: &Repeat,
+    work: impl FnOnce(&Brain, i64) -> Result<(Made, Vec<Draft>), cases::Refusal> + Send + 'static,
+) -> Result<Made, Refusal> {
+    let word = repeat.clone();
+    decide(ctx, repeat, move |brain, now_us| match work(brain, now_us) {
+        Ok((made, mut drafts)) => {
+            drafts.extend(word.mark(&made));
+            (Ok(made), drafts)
+        }
+        Err(refusal) => (Err(refusal.into()), Vec::new()),
+    })
+    .await
 }
 
-pub(super) async fn decide_by<T: Send + 'static>(
+async fn decide<T: Send + 'static>(
     ctx: &Ctx,
+    repeat: &Repeat,
     work: impl FnOnce(&Brain, i64) -> (Result<T, Refusal>, Vec<Draft>) + Send + 'static,
 ) -> Result<T, Refusal> {
     let told: Arc<Mutex<Option<Result<T, Refusal>>>> = Arc::default();
@@ -392,10 +436,18 @@ pub(super) async fn decide_by<T: Send + 'static>(
             drafts
         }))
         .await?;
-    tokio::time::timeout(COMMIT_WAIT, engine::wait(ticket)).await.map_err(|_| {
-        let detail = format!("it was not on disk after {} s; it may still get there", COMMIT_WAIT.as_secs());
-        Refusal::new(StatusCode::GATEWAY_TIMEOUT, "deadline", detail, "`citybrain case show` says whether it did")
-    })??;
+    let mut committed = Box::pin(engine::wait(ticket));
+    match tokio::time::timeout(COMMIT_WAIT, &mut committed).await {
+        Ok(done) => drop(done?),
+        Err(_) => {
+            // Whoever asks again is told that it is under way, until it is decided.
+            let repeat = repeat.clone();
+            tokio::spawn(async move { committed.await.map(|_| drop(repeat)) });
+            let detail = format!("it was not on disk after {} s; it may still get there", COMMIT_WAIT.as_secs());
+            let hint = "`citybrain case show` says whether it did";
+            return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "deadline", detail, hint));
+        }
+    }
     let answer = told.lock().take();
     answer.unwrap_or_else(|| Err(no_brain()))
 }

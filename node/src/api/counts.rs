@@ -2,7 +2,8 @@
 
 use super::events::{self, Filter, Wanted};
 use super::guard::Caller;
-use super::{Ctx, Refusal, query};
+use super::input::query;
+use super::{Ctx, Refusal};
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
@@ -21,8 +22,11 @@ const NAMES_MAX: usize = 20_000;
 const ROWS_DEFAULT: usize = 20;
 const ROWS_MAX: usize = 1_000;
 
-#[derive(Debug, Deserialize)]
-struct By {
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct By {
+    /// What they have in common; default: who said it.
     by: CountBy,
 }
 

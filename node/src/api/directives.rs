@@ -1,38 +1,47 @@
 //! What was sent down through or from this node, and who answered.
 
-use super::{Ctx, Refusal, query};
-use axum::extract::{Path, State as From};
-use axum::http::Uri;
+use super::input::{Path, query};
+use super::{Ctx, Refusal, etag, with_next};
+use axum::extract::State as From;
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use citybrain_hub::state::{Directive, Known, State};
-use citybrain_shared::{Address, view};
+use citybrain_shared::{Address, Pos, view};
 use serde::Deserialize;
 use std::sync::Arc;
 
 const DIRECTIVES_DEFAULT: usize = 100;
+const DIRECTIVES_MAX: usize = 1000;
 const SILENT_NODES_MAX: usize = 1000;
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Wanted {
+    /// At most so many, 1 to 1000; default 100.
     limit: Option<usize>,
+    /// Only those that were committed before this position: `next` of the page before.
+    after: Option<u64>,
 }
 
-pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
-    let limit = wanted.limit.unwrap_or(DIRECTIVES_DEFAULT);
-    let mut directives: Vec<view::Directive> = ctx.hub.state(|state| {
-        let newest = state.directives.iter().rev().take(limit);
-        newest.map(|(id, d)| view::Directive { silent_nodes: Vec::new(), ..directive_view(state, id, d) }).collect()
+    let limit = wanted.limit.unwrap_or(DIRECTIVES_DEFAULT).clamp(1, DIRECTIVES_MAX);
+    let (mut directives, is_last): (Vec<view::Directive>, bool) = ctx.hub.state(|state| {
+        let mut newest = state.directives.before(wanted.after.map(Pos));
+        let short = |(id, d)| view::Directive { silent_nodes: Vec::new(), ..directive_view(state, id, d) };
+        (newest.by_ref().take(limit).map(short).collect(), newest.next().is_none())
     });
+    let next = directives.last().filter(|_| !is_last).map(|d| d.pos);
     directives.reverse();
-    Ok(ctx.answer(view::Directives { directives }))
+    let response = etag::answer(&ctx, &headers, view::Directives { directives, next });
+    Ok(with_next(response, &uri, next))
 }
 
-pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>) -> Result<Response, Refusal> {
+pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
     let found = ctx.hub.state(|state| state.directives.get(&id).map(|d| directive_view(state, &id, d)));
     match found {
-        Some(directive) => Ok(ctx.answer(directive)),
+        Some(directive) => Ok(etag::answer(&ctx, &headers, directive)),
         None => Err(Refusal::not_found(
             format!("{} counts no receipts of a directive `{id}`", ctx.address()),
             format!("`citybrain show {id}` says whether it holds such an event"),
@@ -69,7 +78,7 @@ pub fn directive_view(state: &State, id: &str, d: &Directive) -> view::Directive
 mod tests {
     use super::*;
     use citybrain_hub::state::{Nodes, Status};
-    use citybrain_shared::{Inc, Pos, Tier};
+    use citybrain_shared::{Inc, Tier};
 
     #[test]
     fn whoever_was_expected_and_said_nothing_is_named() {

@@ -11,7 +11,8 @@
 //! record of the child (a new box, or one whose retention is shorter) is counted as `not_kept`. The
 //! newest [`RECORDS_MAX`] records of the parent are looked through.
 
-use super::{Ctx, Refusal, audit, events, query, road};
+use super::input::query;
+use super::{Ctx, Refusal, audit, events, road};
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
@@ -148,6 +149,7 @@ fn named(reader: &Reader, pos: Pos) -> DownMissing {
 }
 
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Keys {
     keys: String,

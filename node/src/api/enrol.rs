@@ -1,11 +1,10 @@
 //! Children that an operator has to let in (`link.enrol = "manual"`), and the operator's word on them.
 
+use super::input::{Sent, parse};
 use super::ops::{Operator, operator};
 use super::{Ctx, Refusal};
 use axum::extract::State as From;
-use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
-use bytes::Bytes;
 use citybrain_hub::engine::{self, Haste};
 use citybrain_hub::note::Note;
 use citybrain_shared::Inc;
@@ -33,13 +32,9 @@ pub async fn list(From(ctx): From<Arc<Ctx>>) -> Response {
 }
 
 /// `POST /v1/enrolments` `{"admit":true,"children":[{"address":"c/s","incarnation":"…"}]}`
-pub async fn decide(
-    From(ctx): From<Arc<Ctx>>,
-    who: Operator,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Refusal> {
+pub async fn decide(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -> Result<Response, Refusal> {
     let hint = "{\"admit\":true,\"children\":[{\"address\":\"c/s\",\"incarnation\":\"…\"}]}; GET lists who waits";
-    let wanted: view::Enrol = super::body(body, hint)?;
+    let wanted: view::Enrol = parse(&body, hint)?;
     if wanted.children.is_empty() || wanted.children.len() > CHILDREN_MAX {
         let detail = format!("{} children are named; 1 to {CHILDREN_MAX} can be", wanted.children.len());
         return Err(Refusal::bad("bad-request", detail, hint));

@@ -1,9 +1,10 @@
 //! The log, read: events as lines, one event by its id, and short records for those who keep account.
 
 use super::guard::Caller;
-use super::{Ctx, Refusal, query};
+use super::input::{Path, query};
+use super::{Ctx, Refusal};
 use axum::body::Body;
-use axum::extract::{Path, State as From};
+use axum::extract::State as From;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::Response;
 use bytes::Bytes;
@@ -38,6 +39,7 @@ pub(crate) const WITHHELD: &str =
     "it may name a person: it is shown to a token of the role worker or operator, by one node at a time";
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Wanted {
     /// Only after this position; from the beginning without it.
@@ -110,6 +112,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Span {
     after: Option<u64>,
@@ -127,6 +130,7 @@ pub async fn records(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Re
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Which {
     source: Option<String>,

@@ -1,11 +1,12 @@
 //! Who may pass: the door before every route, where the config names a tokens file.
 //!
-//! Health checks pass without a token. A reader may read; a worker may also open and step cases; an
-//! app has only Open311, which asks for itself; whatever else changes something needs an operator.
+//! What a route needs stands in the [`table`]: health checks pass without a token; a reader may read; a
+//! worker may also open and step cases; a supervisor means more by it; an app has only Open311, which asks for itself; whatever else
+//! changes something needs an operator.
 //! A question to a node below is judged here, where it comes in: the nodes of a tree trust those
 //! above them. [`Caller`] is what of cases somebody may see and do.
 
-use super::Refusal;
+use super::{Refusal, table};
 use crate::brain::cases::intake;
 use crate::tokens::{Holder, Role, Tokens};
 use axum::extract::{FromRequestParts, Request, State as From};
@@ -13,9 +14,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use citybrain_shared::case::{self, Ask};
+use citybrain_shared::case::{self, Ask, Verb};
 use citybrain_shared::record::Header;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Lets a request pass with its [`Holder`] among its extensions, or answers 401 or 403.
 pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: Next) -> Response {
@@ -31,25 +33,22 @@ pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: 
         let detail = format!("the token `{name}` is of a {role}, and this needs the role {needed}");
         return forbidden(&detail, needed).into_response();
     }
+    if let Err(wait) = tokens.admit(&holder, Instant::now()) {
+        return too_many(&holder, wait);
+    }
     request.extensions_mut().insert(Caller::of(&holder));
     request.extensions_mut().insert(holder);
     next.run(request).await
 }
 
-/// What a request needs; `None`: nothing.
+/// What a request needs; `None`: nothing. What no row of the [`table`] is about is there for nobody,
+/// which a reader may be told.
 fn needed(method: &Method, path: &str) -> Option<Role> {
-    match (method, path) {
-        (_, "/livez" | "/readyz") => None,
-        (&Method::GET | &Method::HEAD, _) => Some(Role::Reader),
-        (&Method::POST, path) if is_case_work(path) => Some(Role::Worker),
-        _ => Some(Role::Operator),
+    match (table::of(method, path), method) {
+        (Some(said), _) => said.needs,
+        (None, &Method::GET | &Method::HEAD) => Some(Role::Reader),
+        (None, _) => Some(Role::Operator),
     }
-}
-
-fn is_case_work(path: &str) -> bool {
-    path == "/v1/cases"
-        || (path.starts_with("/v1/cases/") && path != "/v1/cases/import")
-        || (path.starts_with("/v1/services/") && path.ends_with("/requests"))
 }
 
 /// What whoever asks may see and do with cases. A request that nobody has marked (from above,
@@ -60,7 +59,9 @@ pub enum Caller {
     Reader,
     /// Acts only as a worker, and only in the token's own name.
     Worker(String),
-    /// Acts for others too: a supervisor, a hotline's desk. Without a tokens file, whoever is on the
+    /// Acts in the token's own name, as a supervisor or as a worker, and gives a second person's word.
+    Supervisor(String),
+    /// Acts for others too: a resident, a hotline's desk. Without a tokens file, whoever is on the
     /// node's machine.
     Operator,
 }
@@ -70,6 +71,7 @@ impl Caller {
         match holder.role {
             Role::App | Role::Reader => Caller::Reader,
             Role::Worker => Caller::Worker(holder.name.clone()),
+            Role::Supervisor => Caller::Supervisor(holder.name.clone()),
             Role::Operator => Caller::Operator,
         }
     }
@@ -91,7 +93,7 @@ impl Caller {
     pub fn acts_as(&self, said: String) -> Result<String, Refusal> {
         match self {
             Caller::Reader => Err(forbidden("a reader opens and steps no case", Role::Worker)),
-            Caller::Worker(name) => Ok(name.clone()),
+            Caller::Worker(name) | Caller::Supervisor(name) => Ok(name.clone()),
             Caller::Operator => Ok(said),
         }
     }
@@ -100,19 +102,26 @@ impl Caller {
     ///
     /// # Errors
     /// When he claims to be what his token is not.
-    pub fn asks(&self, ask: Ask) -> Result<Ask, Refusal> {
+    pub fn asks(&self, verb: Verb, ask: Ask) -> Result<Ask, Refusal> {
         let by = self.acts_as(ask.by.clone())?;
-        if let Caller::Worker(_) = self {
-            if let Some(role) = ask.role.filter(|r| *r != case::Role::Worker) {
-                let detail = format!("a worker's token acts as a worker, not as a {role}");
-                return Err(forbidden(&detail, Role::Operator));
+        match self {
+            Caller::Supervisor(name) => as_supervisor(name, verb, ask),
+            Caller::Worker(_) => {
+                if let Some(role) = ask.role.filter(|r| *r != case::Role::Worker) {
+                    let detail = format!("a worker's token acts as a worker, not as a {role}");
+                    let needed = if role == case::Role::Supervisor { Role::Supervisor } else { Role::Operator };
+                    return Err(forbidden(&detail, needed));
+                }
+                if ask.approved_by.is_some() {
+                    return Err(forbidden("a worker's token does not carry a second person's word", Role::Supervisor));
+                }
+                Ok(Ask { by, role: Some(case::Role::Worker), ..ask })
             }
-            if ask.approved_by.is_some() {
-                return Err(forbidden("a worker's token does not carry a second person's word", Role::Operator));
+            Caller::Reader | Caller::Operator => {
+                let role = ask.role.unwrap_or_else(|| verb.usual_role());
+                Ok(Ask { by, role: Some(role), ..ask })
             }
-            return Ok(Ask { by, role: Some(case::Role::Worker), ..ask });
         }
-        Ok(Ask { by, ..ask })
     }
 
     /// # Errors
@@ -123,6 +132,25 @@ impl Caller {
             _ => Err(forbidden("only an operator may do this", Role::Operator)),
         }
     }
+}
+
+/// A supervisor's token is one person. What needs two is asked for by somebody else, and approved by it.
+fn as_supervisor(name: &str, verb: Verb, ask: Ask) -> Result<Ask, Refusal> {
+    if let Some(role) = ask.role.filter(|r| *r == case::Role::Resident) {
+        let detail = format!("a supervisor's token acts as a supervisor or a worker, not as a {role}");
+        return Err(forbidden(&detail, Role::Operator));
+    }
+    let role = Some(ask.role.unwrap_or(case::Role::Supervisor));
+    if !verb.needs_two() {
+        if ask.approved_by.is_some() {
+            return Err(forbidden("only what needs two persons is approved", Role::Operator));
+        }
+        return Ok(Ask { by: name.to_owned(), role, ..ask });
+    }
+    if ask.approved_by.as_deref().is_some_and(|by| by != name) {
+        return Err(forbidden("a supervisor's token approves in its own name only", Role::Operator));
+    }
+    Ok(Ask { role, approved_by: Some(name.to_owned()), ..ask })
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -142,6 +170,20 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = text.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// Whole seconds, at least one.
+pub(super) fn retry_after_s(wait: Duration) -> u64 {
+    wait.as_secs_f64().ceil().max(1.0) as u64
+}
+
+fn too_many(holder: &Holder, wait: Duration) -> Response {
+    let after_s = retry_after_s(wait);
+    let detail = format!("the token `{}` asks too often: there is room again in {after_s} s", holder.name);
+    let hint = "ask for more at a time, or raise `requests_per_minute` in `[api]`";
+    let mut response = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too-many", detail, hint).into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, after_s.into());
+    response
 }
 
 fn unknown(detail: &str) -> Response {
@@ -182,17 +224,43 @@ mod tests {
             ..Ask::default()
         };
         let li = Caller::Worker("li".into());
-        let done = li.asks(ask(None, None)).unwrap();
+        let done = li.asks(Verb::Accept, ask(None, None)).unwrap();
         assert_eq!((done.by.as_str(), done.role), ("li", Some(case::Role::Worker)));
         for role in [case::Role::Supervisor, case::Role::Resident] {
-            assert_eq!(li.asks(ask(Some(role), None)).unwrap_err().status, StatusCode::FORBIDDEN);
+            assert_eq!(li.asks(Verb::Close, ask(Some(role), None)).unwrap_err().status, StatusCode::FORBIDDEN);
         }
-        assert!(li.asks(ask(None, Some("站长"))).is_err());
+        assert!(li.asks(Verb::Extend, ask(None, Some("站长"))).is_err());
         assert!(li.is_operator().is_err());
-        let desk = Caller::Operator.asks(ask(Some(case::Role::Supervisor), Some("x"))).unwrap();
+        let desk = Caller::Operator.asks(Verb::Extend, ask(Some(case::Role::Supervisor), Some("x"))).unwrap();
         assert_eq!((desk.by.as_str(), desk.role), ("站长", Some(case::Role::Supervisor)));
-        assert!(Caller::Reader.asks(ask(None, None)).is_err());
+        assert!(Caller::Reader.asks(Verb::Comment, ask(None, None)).is_err());
         assert!(!Caller::default().sees_persons() && li.sees_persons());
+    }
+
+    #[test]
+    fn a_supervisor_is_one_person_and_the_second_one_where_two_are_needed() {
+        let ask = |role, by: &str, approved_by: Option<&str>| Ask {
+            by: by.into(),
+            role,
+            approved_by: approved_by.map(Into::into),
+            ..Ask::default()
+        };
+        let zhan = Caller::Supervisor("zhan".into());
+        let closed = zhan.asks(Verb::Close, ask(None, "somebody", None)).unwrap();
+        assert_eq!((closed.by.as_str(), closed.role), ("zhan", Some(case::Role::Supervisor)));
+        let started = zhan.asks(Verb::Start, ask(Some(case::Role::Worker), "", None)).unwrap();
+        assert_eq!((started.by.as_str(), started.role), ("zhan", Some(case::Role::Worker)));
+        let extended = zhan.asks(Verb::Extend, ask(None, "li", None)).unwrap();
+        assert_eq!((extended.by.as_str(), extended.approved_by.as_deref()), ("li", Some("zhan")));
+        for (verb, wrong) in [
+            (Verb::Evaluate, ask(Some(case::Role::Resident), "", None)),
+            (Verb::Extend, ask(None, "li", Some("mia"))),
+            (Verb::Close, ask(None, "", Some("zhan"))),
+        ] {
+            assert_eq!(zhan.asks(verb, wrong).unwrap_err().status, StatusCode::FORBIDDEN, "{verb}");
+        }
+        assert!(zhan.is_operator().is_err() && zhan.sees_persons());
+        assert_eq!(zhan.acts_as("li".into()).unwrap(), "zhan");
     }
 
     #[test]

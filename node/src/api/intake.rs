@@ -1,18 +1,19 @@
 //! Events that come in by HTTP. The answer comes after the fsync.
 
 use super::binding::{self, Carried};
+use super::input::{Sent, parse};
+use super::once::Repeat;
 use super::ops::Operator;
 use super::{Ctx, Refusal, events, now};
 use axum::extract::State as From;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_hub::engine::{Haste, Outcome};
 use citybrain_hub::note::{DeadLetter, Note};
-use citybrain_shared::record::Draft;
-use citybrain_shared::{Address, Pos, Selector, limits, view};
+use citybrain_shared::record::{Draft, event_key};
+use citybrain_shared::{Address, Pos, Selector, view};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,22 +31,21 @@ pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 pub async fn send(
     From(ctx): From<Arc<Ctx>>,
     who: Operator,
-    body: Result<Bytes, BytesRejection>,
+    repeat: Repeat,
+    Sent(body): Sent,
 ) -> Result<Response, Refusal> {
-    let body = within(body)?;
-    let request: view::Send = serde_json::from_slice(&body).map_err(|e| {
-        let hint = "{\"target\":\"ADDRESS/**\",\"type\":\"city.notice\",\"data\":{}}";
-        Refusal::bad("bad-request", format!("not a request: {e}"), hint)
-    })?;
+    let request: view::Send = parse(&body, "{\"target\":\"ADDRESS/**\",\"type\":\"city.notice\",\"data\":{}}")?;
     let target = target(&request.target, &ctx.config.node.address)?;
-    let id = uuid::Uuid::now_v7().to_string();
+    let id = repeat.id().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let source = format!("/{}", ctx.address());
     let event = cloud_event(&request, &target, &id, &source, now())?;
     let draft = (ctx.accept)(&event, "api:send").map_err(|letter| Refusal::bad(&letter.reason, letter.detail, ""))?;
     // Who sent it is on disk before it goes anywhere.
     let detail =
         format!("{} `{}` to {target}, id {id}", request.directive.as_deref().unwrap_or("notice"), request.event_type);
-    super::ops::operator(&ctx, &who, "send", &detail).await?;
+    if ctx.hub.reader().find(event_key(&source, &id)).map_err(|e| Refusal::log(&e))?.is_none() {
+        super::ops::operator(&ctx, &who, "send", &detail).await?;
+    }
     let (pos, _) = commit(&ctx, draft, &id).await?;
     let sent = view::Sent { id, source, pos, target: target.to_string(), event_type: request.event_type };
     Ok(ctx.answer_with(StatusCode::ACCEPTED, sent))
@@ -53,15 +53,7 @@ pub async fn send(
 
 /// `POST /v1/events`: CloudEvents in structured, binary or batch mode ([`binding`]). A refused one is
 /// kept as a dead letter, as from any other door. Of a batch all are taken, or none.
-pub async fn event(
-    From(ctx): From<Arc<Ctx>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Refusal> {
-    let body = body.map_err(|e| match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large("a request", BATCH_BYTES_MAX),
-        status => Refusal::new(status, "bad-request", e.body_text(), ""),
-    })?;
+pub async fn event(From(ctx): From<Arc<Ctx>>, headers: HeaderMap, Sent(body): Sent) -> Result<Response, Refusal> {
     match binding::read(&headers, &body) {
         Ok(Carried::One(event)) => one(&ctx, &event).await,
         Ok(Carried::Batch(events)) => batch(&ctx, events).await,
@@ -122,18 +114,6 @@ pub(super) async fn refuse(ctx: &Ctx, letter: DeadLetter) -> Refusal {
     // Whether the note is written does not change the answer: the event is refused.
     let _ = ctx.hub.note(vec![Note::DeadLetter(letter)], Haste::Lazy).await;
     refusal
-}
-
-fn too_large(what: &str, bytes_max: usize) -> Refusal {
-    let detail = format!("{what} may have {bytes_max} bytes");
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail, "send a reference to what is larger")
-}
-
-fn within(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refusal> {
-    body.map_err(|e| match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large("an event", limits::EVENT_BYTES_MAX),
-        status => Refusal::new(status, "bad-request", e.body_text(), ""),
-    })
 }
 
 /// The position, and whether the event was there before.

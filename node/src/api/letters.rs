@@ -4,8 +4,9 @@
 
 use super::events::WITHHELD;
 use super::guard::Caller;
-use super::{Ctx, Refusal, query};
-use axum::extract::{Path, State as From};
+use super::input::{Path, query};
+use super::{Ctx, Refusal};
+use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
 use citybrain_hub::log::{Entry, Reader};
@@ -20,6 +21,7 @@ const LETTERS_DEFAULT: usize = 100;
 const LETTERS_MAX: usize = 1000;
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Wanted {
     /// Only after this position, oldest first; without it the newest.

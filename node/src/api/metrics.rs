@@ -23,6 +23,7 @@ pub async fn text(From(ctx): From<Arc<Ctx>>) -> Response {
     door(&mut page, &(ctx.door)(), &(ctx.operations.door)());
     links(&mut page, &(ctx.links)(), &(ctx.operations.links)());
     webhooks(&mut page, &ctx);
+    requests(&mut page, &ctx);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.text).into_response()
 }
 
@@ -77,6 +78,15 @@ fn webhooks(page: &mut Page, ctx: &Ctx) {
             &[("webhook", &w.name)],
             last.saturating_sub(w.upto.load(Relaxed)) as f64,
         );
+    }
+}
+
+fn requests(page: &mut Page, ctx: &Ctx) {
+    let Some(tokens) = &ctx.operations.tokens else { return };
+    let name = "api_requests_limited_total";
+    page.family(name, "counter", "Requests answered 429: more than api.requests_per_minute of one token.");
+    for (role, refused) in tokens.refused() {
+        page.sample(name, &[("role", role.as_str())], refused as f64);
     }
 }
 

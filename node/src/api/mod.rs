@@ -1,51 +1,51 @@
 //! HTTP: health, metrics, and the JSON API that the CLI asks.
 //!
-//! | path | what |
+//! [`table`] has a row for every route: its path, who may ask, what goes in and comes out. The router,
+//! [`guard`] and `docs/openapi.json` are made from it. What answers:
+//!
+//! | module | what |
 //! |---|---|
-//! | `/livez`, `/readyz` | is the process alive; can the node do its work |
-//! | `/metrics` | Prometheus text |
-//! | `/v1/status`, `/v1/tree`, `/v1/links` | [`status`] |
-//! | `/v1/events`, `/v1/events/{id}`, `/v1/records` | [`events`]: the log, read |
-//! | `/v1/counts?by=…` | [`counts`]: who says how much |
-//! | `/v1/dlq`, `/v1/dlq/{pos}` | [`letters`]: what was refused |
-//! | `/v1/directives`, `/v1/directives/{id}` | [`directives`]: what was sent down, and who answered |
-//! | POST `/v1/dlq/retry`, `/v1/dlq/drop` | [`settle`]: an operator's word on dead letters |
-//! | `/v1/log-level` (also POST), `/v1/config`, `/v1/version`, `/v1/doctor`, `/v1/log-lines` | [`ops`] |
-//! | `/v1/enrolments` (also POST) | [`enrol`]: children that wait for an operator's word |
-//! | `/v1/at/ADDRESS?path=…`, `/v1/ask?selector=…&path=…`, `/v1/known` | [`road`]: any node below, through the links |
-//! | `/v1/trace/{id}`, `/v1/hop/{id}` | [`trace`]: the way of an event through the tree |
-//! | `/v1/why?address=…`, `/v1/symptoms` | [`why`]: why something does not move |
-//! | `/v1/audit`, `/v1/ledger`, `/v1/explain` | [`audit`]: do the books add up |
-//! | `/v1/held` | [`downward`]: and of what goes down |
-//! | `/v1/alarms`, `/v1/alarms/{id}`, POST `/v1/alarms/{id}/ack`, `clear`, `shelve` | [`alarms`] |
-//! | `/v1/alarms/{id}/cap`, `/v1/cap.atom`, POST `/v1/cap` | [`cap`]: alarms out and warnings in by CAP 1.2 |
-//! | `/v1/rules`, POST `/v1/reload` | [`alarms`]: rules in force, and newer ones |
-//! | `/v1/cases`, `/v1/cases/{id}`, POST `/v1/cases`, POST `/v1/cases/{id}/{step}`, POST `/v1/cases/import` | [`cases`] |
-//! | `/v1/rates`, `/v1/case-stats`, `/v1/supervision` | [`supervision`] |
-//! | `/v1/services`, `/v1/services/{code}`, POST `/v1/services/{code}/requests`, `/v1/scenes`, `/v1/scenes.geojson` | [`services`] |
-//! | `/open311/v2/…` | [`open311`]: cases for the apps that speak it |
-//! | POST `/v1/send`, POST `/v1/events` | [`intake`]: answers after the fsync |
+//! | [`status`], [`links`], [`metrics`], [`ops`] | the node itself |
+//! | [`events`], [`counts`] | its log, read |
+//! | [`intake`], [`binding`] | events and directives that come in; answered after the fsync |
+//! | [`letters`], [`settle`] | what was refused, and an operator's word on it |
+//! | [`directives`] | what was sent down, and who answered |
+//! | [`alarms`], [`cases`], [`services`], [`supervision`] | what the brain knows |
+//! | [`trace`], [`why`], [`audit`], [`downward`] | where an event is, why something does not move, do the books add up |
+//! | [`cap`] | alarms out and warnings in by CAP 1.2 |
+//! | [`enrol`] | children that wait for an operator's word |
+//! | [`road`] | any node below, through the links |
+//! | [`open311`] | cases for the apps that speak it |
+//! | [`input`], [`guard`], [`listen`] | how requests are read, who may pass, where they come in |
+//! | [`asyncapi`] | the MQTT topics, described |
+//! | [`etag`], [`once`] | what is known already, what was asked before |
 //!
 //! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.
 //! Who may ask is judged by [`guard`], where the config names a tokens file; without one the listener
 //! is loopback.
 
 pub mod alarms;
+mod asyncapi;
 mod audit;
 mod binding;
 mod cap;
 mod cases;
 mod counts;
+#[cfg(test)]
+mod describe;
 mod directives;
 mod downward;
 mod enrol;
+mod etag;
 mod events;
 pub mod guard;
+mod input;
 mod intake;
 mod letters;
 pub mod links;
 pub mod listen;
 pub mod metrics;
+mod once;
 mod open311;
 pub mod ops;
 pub mod road;
@@ -53,6 +53,7 @@ mod services;
 mod settle;
 mod status;
 mod supervision;
+mod table;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -61,13 +62,10 @@ mod why;
 pub(crate) use events::WITHHELD;
 pub(crate) use open311::body::escape;
 
-use crate::tokens::Tokens;
 use axum::Router;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Query};
-use axum::http::{StatusCode, Uri, header};
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use citybrain_hub::Hub;
@@ -77,7 +75,6 @@ use citybrain_shared::config::Config;
 use citybrain_shared::limits;
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, Answer, Failure, View};
-use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
@@ -126,12 +123,14 @@ impl Ctx {
     }
 }
 
-/// All that is served: the node's own routes, and the road to those below. With `tokens`, only to
-/// those whom they name.
-pub fn router(ctx: Arc<Ctx>, tokens: Option<Arc<Tokens>>) -> Router {
-    let all = road::before(routes(ctx.clone()), &ctx);
+/// All that is served: the node's own routes, and the road to those below. Where there are tokens, only
+/// to those whom they name.
+pub fn router(ctx: Arc<Ctx>) -> Router {
+    let tokens = ctx.operations.tokens.clone();
+    let once = once::Once::new(ctx.clone());
+    let all = road::before(routes(ctx.clone()), &ctx).layer(axum::middleware::from_fn_with_state(once, once::once));
     // It has its own way of saying who asks.
-    let open311 = open311::router(ctx, tokens.clone());
+    let open311 = open311::router(ctx);
     let all = match tokens {
         None => all.layer(axum::Extension(guard::Caller::Operator)),
         Some(tokens) => all.layer(axum::middleware::from_fn_with_state(tokens, guard::guard)),
@@ -141,61 +140,7 @@ pub fn router(ctx: Arc<Ctx>, tokens: Option<Arc<Tokens>>) -> Router {
 
 /// What the node answers itself, to a client as to a question from above.
 pub fn routes(ctx: Arc<Ctx>) -> Router {
-    Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(status::ready))
-        .route("/metrics", get(metrics::text))
-        .route("/v1/status", get(status::status))
-        .route("/v1/tree", get(status::tree))
-        .route("/v1/links", get(links::links))
-        .route("/v1/events", get(events::list))
-        .route("/v1/events", axum::routing::post(intake::event).layer(DefaultBodyLimit::max(intake::BATCH_BYTES_MAX)))
-        .route("/v1/events/{id}", get(events::show))
-        .route("/v1/records", get(events::records))
-        .route("/v1/counts", get(counts::counts))
-        .route("/v1/dlq", get(letters::list))
-        .route("/v1/dlq/{pos}", get(letters::show))
-        .route("/v1/dlq/retry", axum::routing::post(settle::retry))
-        .route("/v1/dlq/drop", axum::routing::post(settle::drop_letters))
-        .route("/v1/log-level", get(ops::log_level).post(ops::set_log_level))
-        .route("/v1/log-lines", get(ops::log_lines))
-        .route("/v1/config", get(ops::config))
-        .route("/v1/version", get(ops::version))
-        .route("/v1/enrolments", get(enrol::list).post(enrol::decide))
-        .route("/v1/doctor", get(ops::doctor))
-        .route("/v1/directives", get(directives::list))
-        .route("/v1/directives/{id}", get(directives::show))
-        .route("/v1/health", get(status::health))
-        .route("/v1/known", get(road::known_of))
-        .route("/v1/hop/{id}", get(trace::hop))
-        .route("/v1/trace/{id}", get(trace::trace))
-        .route("/v1/symptoms", get(why::symptoms))
-        .route("/v1/why", get(why::why))
-        .route("/v1/ledger", get(audit::ledger))
-        .route("/v1/explain", get(audit::explain))
-        .route("/v1/audit", get(audit::audit))
-        .route("/v1/held", get(downward::held))
-        .route("/v1/alarms", get(alarms::list))
-        .route("/v1/alarms/{id}", get(alarms::show))
-        .route("/v1/alarms/{id}/cap", get(cap::show))
-        .route("/v1/cap.atom", get(cap::atom))
-        .route("/v1/cap", axum::routing::post(cap::take))
-        .route("/v1/alarms/{id}/{action}", axum::routing::post(alarms::change))
-        .route("/v1/rules", get(alarms::rules))
-        .route("/v1/reload", axum::routing::post(alarms::reload))
-        .route("/v1/cases", get(cases::list).post(cases::open))
-        .route("/v1/cases/import", axum::routing::post(cases::import))
-        .route("/v1/cases/{id}", get(cases::show))
-        .route("/v1/cases/{id}/{step}", axum::routing::post(cases::step))
-        .route("/v1/case-stats", get(supervision::counted))
-        .route("/v1/rates", get(supervision::rated))
-        .route("/v1/supervision", get(supervision::watched))
-        .route("/v1/services", get(services::list))
-        .route("/v1/services/{code}", get(services::show))
-        .route("/v1/services/{code}/requests", axum::routing::post(services::request))
-        .route("/v1/scenes", get(services::scenes))
-        .route("/v1/scenes.geojson", get(services::geojson))
-        .route("/v1/send", axum::routing::post(intake::send))
+    table::router(table::rows())
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         // An event, and room for the request around it.
@@ -226,18 +171,17 @@ fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
-/// The query string, typed.
-fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
-    let wrong = |e: axum::extract::rejection::QueryRejection| {
-        Refusal::bad("bad-query", e.body_text(), "times and counts are whole numbers")
-    };
-    Query::try_from_uri(uri).map(|Query(q)| q).map_err(wrong)
-}
-
-/// A change's body, typed; `hint` is what one looks like.
-fn body<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>, hint: &str) -> Result<T, Refusal> {
-    let body = body.map_err(|e| Refusal::bad("bad-request", e.body_text(), hint))?;
-    serde_json::from_slice(&body).map_err(|e| Refusal::bad("bad-request", format!("not a request: {e}"), hint))
+/// A list's page, with `Link: <…>; rel="next"` (RFC 8288) where there is another one.
+fn with_next(mut response: Response, uri: &Uri, next: Option<impl ToString>) -> Response {
+    let Some(next) = next else { return response };
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let given = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    query.extend_pairs(given.filter(|(name, _)| name != "after"));
+    query.append_pair("after", &next.to_string());
+    if let Ok(link) = HeaderValue::try_from(format!("<{}?{}>; rel=\"next\"", uri.path(), query.finish())) {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    response
 }
 
 /// Why a request is not answered as asked.

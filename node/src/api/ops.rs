@@ -1,10 +1,10 @@
 //! For whoever keeps the node running: its log level, config, version, and what `doctor` needs.
 
+use super::input::{Sent, parse};
 use super::listen::Peer;
 use super::{Ctx, Refusal, now};
-use crate::tokens::Holder;
+use crate::tokens::{Holder, Tokens};
 use crate::{doctor, logging};
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, FromRequestParts, State as From};
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -36,6 +36,8 @@ pub struct Sources {
     /// To send what one has refused again.
     pub posts: Arc<[crate::webhook::Post]>,
     pub again: Again,
+    /// Who may ask, where the config says so.
+    pub tokens: Option<Arc<Tokens>>,
 }
 
 impl Default for Sources {
@@ -47,6 +49,7 @@ impl Default for Sources {
             webhooks: Arc::default(),
             posts: Arc::default(),
             again: Arc::new(|_, _| Ok(None)),
+            tokens: None,
         }
     }
 }
@@ -98,13 +101,9 @@ pub async fn log_level(From(ctx): From<Arc<Ctx>>) -> Response {
 }
 
 /// `POST /v1/log-level` `{"level":"citybrain_hub::link=debug,info"}`: until the process ends.
-pub async fn set_log_level(
-    From(ctx): From<Arc<Ctx>>,
-    who: Operator,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Refusal> {
+pub async fn set_log_level(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -> Result<Response, Refusal> {
     let hint = "{\"level\":\"citybrain_hub::link=debug,info\"}";
-    let wanted: view::LogLevel = super::body(body, hint)?;
+    let wanted: view::LogLevel = parse(&body, hint)?;
     if let Some(problem) = crate::config::level_problem(&wanted.level) {
         return Err(Refusal::bad("bad-level", problem, "`info`, `debug`, `citybrain_hub::link=debug,info`"));
     }

@@ -10,15 +10,16 @@
 //! asker are under way; each has a deadline.
 
 use super::guard::Caller;
+use super::input::{Path, query};
 use super::ops::Operator;
-use super::{Ctx, Refusal, json, query};
+use super::table::{self, Row};
+use super::{Ctx, Refusal, json};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Path, Request, State as From};
+use axum::extract::{FromRequestParts, Request, State as From};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use citybrain_hub::link::ask::{ANSWER_BYTES_MAX, AskError, Handler};
@@ -163,6 +164,11 @@ fn requested(question: &[u8]) -> Result<Request, Refusal> {
     *request.uri_mut() = path.parse().map_err(|_| unknown())?;
     request.extensions_mut().insert(who);
     Ok(request)
+}
+
+#[cfg(test)]
+pub fn is_change(path: &str) -> bool {
+    CHANGES.contains(&path)
 }
 
 /// Whether it may be changed from above.
@@ -402,26 +408,55 @@ fn missing(node: &Address, error: &AskError) -> Missing {
 /// Puts the road before this node's own routes.
 pub fn before(routes: Router, ctx: &Arc<Ctx>) -> Router {
     let road = Road { ctx: ctx.clone(), routes: routes.clone() };
-    Router::new()
-        .route("/v1/at/{*address}", get(at))
-        .route("/v1/ask", get(ask_many))
+    table::router(rows())
+        .method_not_allowed_fallback(super::wrong_method)
         .fallback_service(routes)
         .layer(axum::middleware::from_fn_with_state(road.clone(), by_header))
         .with_state(road)
 }
 
+/// What the road itself answers.
+pub fn rows() -> Vec<Row<Road>> {
+    vec![
+        table::read("/v1/at/{*address}", "What a node below answers to a path of its own", at)
+            .query::<Where>()
+            .gives_any("what that node answers"),
+        table::read(
+            "/v1/ask",
+            "Ask many nodes below; a line each as they answer, and who is missing at the end",
+            ask_many,
+        )
+        .query::<Whom>()
+        .lines::<view::Reply>(),
+    ]
+}
+
 #[derive(Clone)]
-struct Road {
+pub struct Road {
     ctx: Arc<Ctx>,
     routes: Router,
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
-struct Where {
+pub struct Where {
+    /// What to ask it, from `/` on; default: its status.
     path: String,
+    /// How long the way there and back may take, ms; 1 to 10000, default 2000.
     within_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Whom {
+    /// Whom to ask, such as `chengdu/**@community`.
     selector: String,
+    /// What to ask each, from `/` on.
+    path: String,
+    /// For all of them together, ms; 1 to 10000, default 2000.
+    within_ms: Option<u64>,
 }
 
 /// `GET /v1/at/ADDRESS?path=/v1/status`
@@ -619,8 +654,9 @@ pub fn sentence(known: &Answer<view::Known>) -> String {
 }
 
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Of {
+pub struct Of {
     address: String,
 }
 
@@ -650,7 +686,7 @@ fn known(ctx: &Ctx, to: &Address) -> view::Known {
 
 /// `GET /v1/ask?selector=…&path=…`: a line a node, as they come; at the end, who is missing.
 async fn ask_many(From(road): From<Road>, uri: Uri) -> Result<Response, Refusal> {
-    let wanted: Where = query(&uri)?;
+    let wanted: Whom = query(&uri)?;
     let within = within(wanted.within_ms)?;
     let ctx = road.ctx;
     let own = &ctx.config.node.address;
@@ -719,6 +755,7 @@ pub fn ahead_ms(answered: DateTime<Utc>, here: DateTime<Utc>, took: Duration) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::routing::get;
 
     #[test]
     fn a_long_list_is_cut_behind_a_whole_item_and_says_so() {

@@ -1,13 +1,14 @@
 //! Services and activities: listed, shown with what is free, requested; scenes, also as GeoJSON.
 
-use super::cases::{answer_shown, decide_by, look_by, on_earth, parse};
+use super::cases::{answer_made, look_by, make, on_earth};
 use super::guard::Caller;
-use super::{Ctx, Refusal, query};
+use super::input::{Path, Sent, parse, query};
+use super::once::{Made, Repeat};
+use super::{Ctx, Refusal, etag};
 use crate::brain::services::request;
-use axum::extract::{Path, State as From};
-use axum::http::{StatusCode, Uri, header};
+use axum::extract::State as From;
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use citybrain_shared::Address;
 use citybrain_shared::view;
 use serde::Deserialize;
@@ -15,6 +16,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Wanted {
     /// A part of the code, the name, the description or the provider.
@@ -25,7 +27,7 @@ pub struct Wanted {
     activities: bool,
 }
 
-pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
     let word = wanted.search.unwrap_or_default().to_lowercase();
     let services = look_by(&ctx, |brain| {
@@ -41,16 +43,22 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
         };
         brain.services.services().filter(fits).map(offer).collect()
     })?;
-    Ok(ctx.answer(view::Services { services }))
+    Ok(etag::answer(&ctx, &headers, view::Services { services }))
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Whose {
     of: Option<Address>,
 }
 
-pub async fn show(From(ctx): From<Arc<Ctx>>, Path(code): Path<String>, uri: Uri) -> Result<Response, Refusal> {
+pub async fn show(
+    From(ctx): From<Arc<Ctx>>,
+    Path(code): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let Whose { of } = query(&uri)?;
     let now = ctx.as_of();
     let shown = look_by(&ctx, |brain| {
@@ -62,7 +70,7 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(code): Path<String>, uri: Uri)
             free,
         })
     })??;
-    Ok(ctx.answer(shown))
+    Ok(etag::answer(&ctx, &headers, shown))
 }
 
 /// `POST /v1/services/{code}/requests`: a case of the node that offers it. 201 after the fsync; 200 when
@@ -70,8 +78,9 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(code): Path<String>, uri: Uri)
 pub async fn request(
     From(ctx): From<Arc<Ctx>>,
     caller: Caller,
+    repeat: Repeat,
     Path(code): Path<String>,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Response, Refusal> {
     let mut wanted: view::ServiceRequest = parse(&body, "{\"by\":\"…\",\"slot\":\"2026-11-28 10:00\"}")?;
     wanted.by = caller.acts_as(wanted.by)?;
@@ -80,25 +89,23 @@ pub async fn request(
     }
     let source = format!("/{}/services", ctx.address());
     let key = wanted.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    let (id, fresh) = decide_by(&ctx, move |brain, now_us| {
+    if let Some(made) = repeat.made(&ctx)? {
+        return answer_made(&ctx, &caller, made);
+    }
+    let made = make(&ctx, &repeat, move |brain, now_us| {
         let now = view::time_of(now_us);
         let calendar = brain.cases.calendar();
         let id = match brain.cases.keyed(&source, &key, now) {
-            Ok(known) => return (Ok((known, false)), Vec::new()),
+            Ok(known) => return Ok((Made::known(known), Vec::new())),
             Err(new) => new,
         };
-        let found = brain.services.find(&code, wanted.of.as_ref());
-        let opening = found.and_then(|(node, s)| request::opening(node, s, &wanted, id, calendar, now));
-        match opening {
-            Err(refusal) => (Err(refusal.into()), Vec::new()),
-            Ok((opening, contact)) => {
-                let (case, drafts) = brain.cases.open(opening, contact, now_us);
-                (Ok((case.id, true)), drafts)
-            }
-        }
+        let (node, service) = brain.services.find(&code, wanted.of.as_ref())?;
+        let (opening, contact) = request::opening(node, service, &wanted, id, calendar, now)?;
+        let (case, drafts) = brain.cases.open(opening, contact, now_us);
+        Ok((Made { about: case.id, is_new: true, asked: None }, drafts))
     })
     .await?;
-    answer_shown(&ctx, if fresh { StatusCode::CREATED } else { StatusCode::OK }, &caller, &id, None)
+    answer_made(&ctx, &caller, made)
 }
 
 fn all(ctx: &Ctx) -> Result<Vec<view::SceneShown>, Refusal> {
@@ -108,8 +115,8 @@ fn all(ctx: &Ctx) -> Result<Vec<view::SceneShown>, Refusal> {
     })
 }
 
-pub async fn scenes(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
-    Ok(ctx.answer(view::Scenes { scenes: all(&ctx)? }))
+pub async fn scenes(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Result<Response, Refusal> {
+    Ok(etag::answer(&ctx, &headers, view::Scenes { scenes: all(&ctx)? }))
 }
 
 /// One feature a scene, for any map: RFC 7946.

@@ -2,11 +2,11 @@
 //!
 //! What came in at a door goes in again; what a webhook's receiver has refused is sent to it again.
 
+use super::input::{Sent, parse};
 use super::ops::Operator;
 use super::{Ctx, Refusal, letters};
 use crate::webhook;
 use axum::extract::State as From;
-use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
 use bytes::Bytes;
 use citybrain_hub::engine::{self, Outcome, Settled};
@@ -20,19 +20,19 @@ use std::sync::Arc;
 const POSITIONS_MAX: usize = 1000;
 
 /// `POST /v1/dlq/retry`: what each letter holds goes through ingress again, on its topic, or to its webhook.
-pub async fn retry(From(ctx): From<Arc<Ctx>>, who: Operator, body: Result<Bytes, BytesRejection>) -> Answered {
-    settle(&ctx, &who, body, "dlq retry").await
+pub async fn retry(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -> Answered {
+    settle(&ctx, &who, &body, "dlq retry").await
 }
 
 /// `POST /v1/dlq/drop`: closes them; they stay in the log until retention takes them.
-pub async fn drop_letters(From(ctx): From<Arc<Ctx>>, who: Operator, body: Result<Bytes, BytesRejection>) -> Answered {
-    settle(&ctx, &who, body, "dlq drop").await
+pub async fn drop_letters(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -> Answered {
+    settle(&ctx, &who, &body, "dlq drop").await
 }
 
 type Answered = Result<Response, Refusal>;
 
-async fn settle(ctx: &Ctx, who: &Operator, body: Result<Bytes, BytesRejection>, what: &str) -> Answered {
-    let wanted: view::DlqSettle = super::body(body, "{\"positions\":[7, 12]}")?;
+async fn settle(ctx: &Ctx, who: &Operator, body: &Bytes, what: &str) -> Answered {
+    let wanted: view::DlqSettle = parse(body, "{\"positions\":[7, 12]}")?;
     if wanted.positions.is_empty() || wanted.positions.len() > POSITIONS_MAX {
         let detail = format!("{} positions are given; 1 to {POSITIONS_MAX} can be", wanted.positions.len());
         return Err(Refusal::bad("bad-request", detail, "`citybrain dlq list` shows the open ones"));

@@ -1,6 +1,7 @@
 //! The node itself, its tree and its links.
 
-use super::{Ctx, Refusal, now, query, road};
+use super::input::query;
+use super::{Ctx, Refusal, now, road};
 use axum::extract::State as From;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
@@ -49,6 +50,7 @@ pub async fn status(From(ctx): From<Arc<Ctx>>) -> Response {
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Depth {
     /// Ask each node for its own word.

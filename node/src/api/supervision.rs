@@ -2,7 +2,8 @@
 
 use super::cases::SLICE;
 use super::guard::Caller;
-use super::{Ctx, Refusal, query};
+use super::input::query;
+use super::{Ctx, Refusal};
 use crate::brain::Brain;
 use crate::brain::cases::rates;
 use crate::brain::cases::supervision::{self, District, Scope};
@@ -26,6 +27,7 @@ const LIST_MAX: usize = 200;
 const AGAIN_DEFAULT: u64 = 3;
 
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Rated {
     by: GroupBy,
@@ -62,6 +64,7 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refu
 }
 
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Counted {
     by: GroupBy,
@@ -91,6 +94,7 @@ pub async fn counted(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Re
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Watched {
     under: Option<Address>,

@@ -65,7 +65,7 @@ impl Served {
         runtime.block_on(engine::wait(ticket)).unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        runtime.spawn(async move { axum::serve(listener, router(Arc::new(ctx), None)).await });
+        runtime.spawn(async move { axum::serve(listener, router(Arc::new(ctx))).await });
         let at = At { node: Some(url.clone()), ..At::default() };
         Served { hub, at, url, stop, runtime, engine: Some(engine), _dir: dir }
     }

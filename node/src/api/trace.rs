@@ -5,8 +5,9 @@
 //! node can ask nobody, but it knows what its parent acknowledged.
 
 use super::guard::Caller;
-use super::{Ctx, Refusal, directives, events, query, road};
-use axum::extract::{Path, State as From};
+use super::input::{Path, query};
+use super::{Ctx, Refusal, directives, events, road};
+use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
 use citybrain_hub::log::{self, Reader};
@@ -30,6 +31,7 @@ const CAUSED_MAX: usize = 32;
 const LETTERS_MAX: usize = 200;
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Which {
     source: Option<String>,

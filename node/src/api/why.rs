@@ -4,7 +4,8 @@
 //! Every symptom has a stable code. Nothing is guessed: each is read from what a node itself, or its
 //! parent, has on record.
 
-use super::{Ctx, Refusal, query, road};
+use super::input::query;
+use super::{Ctx, Refusal, road};
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
@@ -26,6 +27,7 @@ const STARTING_S: u64 = 10;
 const MB: u64 = 1_000_000;
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Child {
     child: Option<String>,
@@ -325,6 +327,7 @@ fn of_child(me: &Address, child: &Address, link: Option<&view::Link>, known: boo
 }
 
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     address: Option<String>,

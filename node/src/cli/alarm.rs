@@ -51,6 +51,9 @@ pub struct List {
     pub shelved: bool,
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub limit: usize,
+    /// Goes on behind the page that named this as its next
+    #[arg(long, value_name = "PLACE")]
+    pub after: Option<String>,
     #[command(flatten)]
     pub at: At,
 }
@@ -75,6 +78,7 @@ impl Alarm {
                 query.extend(l.unacknowledged.then(|| ("acknowledged", "false".to_owned())));
                 query.extend(l.address.map(|a| ("address", a.to_string())));
                 query.extend(l.name.map(|n| ("name", n)));
+                query.extend(l.after.map(|a| ("after", a)));
                 query.push(("shelved", l.shelved.to_string()));
                 l.at.ask("/v1/alarms", &query, Output::Alarms)
             }

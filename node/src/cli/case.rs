@@ -206,7 +206,7 @@ pub struct Step {
     /// Who does it [default: the user of this shell]
     #[arg(long, env = "USER", default_value = "")]
     pub by: String,
-    /// As what: resident, worker, supervisor [default: the first that may]
+    /// As what: resident, worker, supervisor [default: what the token is; an operator's: the first that may]
     #[arg(long)]
     pub role: Option<Role>,
     /// A reason, a result, a comment
@@ -360,12 +360,8 @@ impl Case {
 
 impl Step {
     fn send(self, verb: Verb, ask: Ask) -> Result<Output, Fail> {
-        let role = self.role.unwrap_or(match verb {
-            Verb::Verify | Verb::Close | Verb::Exclude | Verb::Forget => Role::Supervisor,
-            Verb::Evaluate | Verb::Withdraw | Verb::Reopen => Role::Resident,
-            _ => Role::Worker,
-        });
-        self.post(verb.as_str(), Ask { role: Some(role), ..ask })
+        let role = self.role;
+        self.post(verb.as_str(), Ask { role, ..ask })
     }
 
     fn post(self, step: &str, ask: Ask) -> Result<Output, Fail> {

@@ -10,6 +10,9 @@ pub enum Directives {
     List {
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
+        /// Only those from before this position in the log
+        #[arg(long, value_name = "POS")]
+        after: Option<u64>,
         #[command(flatten)]
         at: At,
     },
@@ -24,8 +27,10 @@ pub enum Directives {
 impl Directives {
     pub fn act(self) -> Result<Output, Fail> {
         match self {
-            Directives::List { limit, at } => {
-                at.ask("/v1/directives", &[("limit", limit.to_string())], Output::Directives)
+            Directives::List { limit, after, at } => {
+                let mut query = vec![("limit", limit.to_string())];
+                query.extend(after.map(|pos| ("after", pos.to_string())));
+                at.ask("/v1/directives", &query, Output::Directives)
             }
             Directives::Show { id, at } => at.ask(&format!("/v1/directives/{}", segment(&id)), &[], Output::Directive),
         }

@@ -579,7 +579,8 @@ fn directives(v: &view::Directives, s: &Screen, out: &mut dyn Write) -> io::Resu
         row.extend([d.expected, d.delivered, d.done, d.failed, d.expired, d.silent].map(|n| right(grouped(n))));
         table.add_row(row);
     }
-    print(&table, out)
+    print(&table, out)?;
+    v.next.map_or(Ok(()), |next| writeln!(out, "`--after {next}` shows older ones"))
 }
 
 fn directive(v: &view::Directive, _: &Screen, out: &mut dyn Write) -> io::Result<()> {

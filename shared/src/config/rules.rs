@@ -169,6 +169,7 @@ fn city() -> Tier {
 
 /// How bad an alarm is, worst first. The two worst travel on the urgent lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "AlarmSeverity"))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     Critical,

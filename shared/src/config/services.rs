@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A service that residents of this node and of all below it may request; with `starts` an activity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// Unique at its node; such as `haircut`.
@@ -65,6 +66,7 @@ fn fortnight() -> u32 {
 
 /// A question that a request answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Field {
     /// `floor`
@@ -97,6 +99,7 @@ impl Field {
 
 /// What an answer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "FieldKind"))]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
     /// A line.
@@ -118,6 +121,7 @@ impl Answer {
 
 /// A theme of a community (sports, culture, elderly care) and what belongs to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Scene {
     /// Unique at its node.

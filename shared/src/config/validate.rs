@@ -1,5 +1,6 @@
 //! What types cannot say about a config: values that do not go together, or make no sense.
 
+use super::TOKEN_ROLES;
 use super::parse::{Places, Problem, closest};
 use super::{Config, Format, Map, Preset, Role, presets};
 use crate::limits;
@@ -160,6 +161,10 @@ impl Judge<'_> {
                 let help = format!("add `{other} = \"…\"`, a PEM file");
                 self.bad(&format!("api.{key}"), format!("HTTPS needs `{other}`, too"), help);
             }
+        }
+        for role in api.requests_per_minute_of.keys().filter(|r| !TOKEN_ROLES.contains(&r.as_str())) {
+            let help = format!("roles of tokens are {}", TOKEN_ROLES.join(", "));
+            self.bad(&format!("api.requests_per_minute_of.{role}"), format!("`{role}` is no role of a token"), help);
         }
     }
 

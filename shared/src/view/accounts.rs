@@ -17,6 +17,7 @@ impl View for CasesBrought {
 
 /// What another system says of one of its cases, as it stood at `updated`. Its times are its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CaseAccount {
     /// Names that system, as events' `source` do: `/us/los-angeles/myla311`. 1 to 200 characters.
@@ -60,6 +61,7 @@ pub struct CaseAccount {
 
 /// Body of `POST /v1/cases/import`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CaseImport {
     pub cases: Vec<CaseAccount>,
@@ -67,6 +69,7 @@ pub struct CaseImport {
 
 /// What became of each account, in numbers; those that were not taken, one by one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CasesImported {
     /// New cases.
     pub opened: u64,
@@ -112,6 +115,7 @@ pub struct SkippedRow {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AccountRefused {
     pub id: String,
     /// Stable, for programs.

@@ -20,6 +20,7 @@ views! {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cases {
     /// Newest first.
     pub cases: Vec<Case>,
@@ -35,6 +36,7 @@ pub struct Cases {
 
 /// A case, with all that the node knows of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CaseShown {
     pub case: Case,
     /// Oldest first.
@@ -57,6 +59,7 @@ pub struct CaseShown {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CaseWish {
     pub verb: Verb,
     pub by: String,
@@ -67,6 +70,7 @@ pub struct CaseWish {
 
 /// What is needed to open one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct CaseNew {
     /// Code or name.
@@ -99,6 +103,7 @@ pub struct CaseNew {
 
 /// Of the first dispatch, in the calendar's zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RatePeriod {
     Day,
@@ -108,6 +113,7 @@ pub enum RatePeriod {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Rates {
     pub by: GroupBy,
     pub period: RatePeriod,
@@ -120,6 +126,7 @@ pub struct Rates {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RateWeights {
     pub response: f64,
     pub solution: f64,
@@ -129,6 +136,7 @@ pub struct RateWeights {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RateRow {
     pub period: String,
     pub key: String,
@@ -146,6 +154,7 @@ macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// Exact counts: every rate can be made from them, and they add up.
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(default)]
         pub struct RateCounts { $($(#[$doc])* pub $name: u64),* }
 

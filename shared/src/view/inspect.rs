@@ -42,6 +42,7 @@ views! {
 
 /// A list that was longer than an answer may be: its first `kept` of `of` are here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cut {
     pub list: String,
     pub kept: u64,
@@ -52,6 +53,7 @@ pub struct Cut {
 
 /// What a node knows of another, told when that one cannot be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Known {
     pub address: Address,
     /// False: it has never told of itself here.
@@ -69,6 +71,7 @@ pub struct Known {
 
 /// The body of a 504: who could not be asked, and what the nearest node above last knew of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Unanswered {
     #[serde(flatten)]
     pub failure: Failure,
@@ -79,6 +82,7 @@ pub struct Unanswered {
 
 /// A node's condition in short.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Health {
     pub ready: bool,
     pub reasons: Vec<String>,
@@ -95,6 +99,7 @@ pub struct Health {
 
 /// A node that was asked and did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Missing {
     pub node: Address,
     /// Stable: `late`, `away`, `busy`, `too-large`, `refused`.
@@ -104,6 +109,7 @@ pub struct Missing {
 
 /// A line of `/v1/ask`: one node's answer.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Reply {
     pub node: Address,
     pub took_ms: u64,
@@ -120,6 +126,7 @@ pub struct Reply {
 
 /// The last line of `/v1/ask`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Asked {
     pub selector: String,
     pub asked: u64,
@@ -134,6 +141,7 @@ pub struct Asked {
 
 /// What one node knows of one event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hop {
     /// `None`: it is not in this node's log.
     pub record: Option<HopRecord>,
@@ -151,6 +159,7 @@ pub struct Hop {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HopRecord {
     pub pos: Pos,
     pub source: String,
@@ -173,6 +182,7 @@ pub struct HopRecord {
 
 /// Whether a peer has an event, and what its link does if not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Onward {
     pub peer: Address,
     /// The peer said that everything up to here is on its disk.
@@ -189,6 +199,7 @@ pub struct Onward {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Caused {
     pub node: Address,
     pub pos: Pos,
@@ -199,6 +210,7 @@ pub struct Caused {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Trace {
     pub id: String,
     pub source: String,
@@ -224,6 +236,7 @@ pub struct Trace {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TraceHop {
     pub node: Address,
     /// `committed`; `acknowledged` (the node below was told so); `waiting` (for this node, at the
@@ -240,6 +253,7 @@ pub struct TraceHop {
 // ---- why something does not move ---------------------------------------------------------------
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "SymptomSeverity"))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Nothing moves until somebody acts, or until it mends itself.
@@ -252,6 +266,7 @@ pub enum Severity {
 
 /// One thing that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Symptom {
     /// Stable, for programs: `refused-duplicate`, `parent-unreachable`, `disk-low`, …
     pub code: String,
@@ -267,11 +282,13 @@ pub struct Symptom {
 
 /// What a node finds wrong with itself, and with the child that was asked about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Symptoms {
     pub symptoms: Vec<Symptom>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Why {
     pub address: Address,
     /// The first symptom's code; `well` without one.
@@ -287,6 +304,7 @@ pub struct Why {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Looked {
     pub node: Address,
     /// `None`: it did not answer.
@@ -304,6 +322,7 @@ pub type Run = (u64, u64);
 
 /// What a node holds that must climb to its parent, a page of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ledger {
     pub rows: Vec<LedgerRow>,
     /// The page after this one begins behind this.
@@ -315,6 +334,7 @@ pub struct Ledger {
 
 /// One origin's records of one class (lane and reach), by their numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LedgerRow {
     pub origin: Address,
     /// The histories that the numbers may stand under.
@@ -327,11 +347,13 @@ pub struct LedgerRow {
 
 /// What became of numbers that a parent does not hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Explained {
     pub numbers: Vec<Number>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Number {
     pub seq: u64,
     /// `waiting`, `parked`, `expired`, `lost` (recorded), `sent` (acknowledged!), `absent` (not in this log either).
@@ -344,6 +366,7 @@ pub struct Number {
 /// Which of a parent's directives a node holds, by the keys of `source` and `id` (16 hexadecimal
 /// digits).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Held {
     /// Not in its log.
     pub absent: Vec<String>,
@@ -356,6 +379,7 @@ pub struct Held {
 /// Conservation over a subtree, upward: accepted = above + waiting + parked + expired + lost + missing;
 /// downward: sent = held + waiting + parked + refused + lost + not kept + missing. `missing` must be none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Audit {
     pub adds_up: bool,
     pub totals: Sums,
@@ -369,6 +393,7 @@ pub struct Audit {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sums {
     /// Records at the child that must climb.
     pub accepted: u64,
@@ -396,6 +421,7 @@ impl std::ops::AddAssign for Sums {
 
 /// Directives for a child or for somebody below it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DownSums {
     /// That the parent holds, however it answers.
@@ -427,6 +453,7 @@ impl std::ops::AddAssign for DownSums {
 
 /// A directive that the child acknowledged and does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DownMissing {
     /// In the parent's log.
     pub pos: Pos,
@@ -437,6 +464,7 @@ pub struct DownMissing {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LinkAudit {
     pub child: Address,
     pub parent: Address,
@@ -456,6 +484,7 @@ pub struct LinkAudit {
 
 /// Numbers that nobody accounts for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Gap {
     pub origin: Address,
     /// `urgent` or `routine`.

@@ -107,12 +107,14 @@ pub struct RefusedEvent {
 
 /// `POST /v1/dlq/retry`, `POST /v1/dlq/drop`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DlqSettle {
     pub positions: Vec<Pos>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DlqSettled {
     pub letters: Vec<SettledLetter>,
     /// Dead letters that are still open.
@@ -120,6 +122,7 @@ pub struct DlqSettled {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SettledLetter {
     pub pos: Pos,
     /// `committed`, `duplicate`, `delivered`, `dropped`; or still open: `refused`, `cut`, `not-retryable`; or
@@ -134,6 +137,7 @@ pub struct SettledLetter {
 // ---- a running node ----------------------------------------------------------------------------
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LogLevel {
     /// As in `RUST_LOG`: `info`, `citybrain_hub::link=debug,info`.
     pub level: String,
@@ -144,6 +148,7 @@ pub struct LogLevel {
 
 /// Keys as in the file, flat: `store.keep_s`, `map.0.filter`. Secrets are left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConfigShown {
     /// Defaults are in it, too.
     pub effective: bool,
@@ -167,6 +172,7 @@ pub struct ConfigDifference {
 
 /// Children that are connected and wait for an operator's word.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Enrolments {
     /// `link.enrol` is `manual` here; otherwise nobody waits.
     pub is_manual: bool,
@@ -174,6 +180,7 @@ pub struct Enrolments {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Waiting {
     pub address: Address,
     /// As it says of itself.
@@ -189,6 +196,7 @@ pub struct Waiting {
 
 /// `POST /v1/enrolments`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Enrol {
     pub admit: bool,
@@ -196,6 +204,7 @@ pub struct Enrol {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EnrolledChild {
     pub address: Address,
@@ -204,6 +213,7 @@ pub struct EnrolledChild {
 
 /// The word is on disk; it counts when the child asks again, within seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Enrolled {
     pub is_admitted: bool,
     pub children: Vec<EnrolledChild>,
@@ -212,6 +222,7 @@ pub struct Enrolled {
 // ---- doctor ------------------------------------------------------------------------------------
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "DoctorVerdict"))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Ok,
@@ -224,6 +235,7 @@ pub enum Verdict {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Doctor {
     pub ok: bool,
     pub checks: Vec<Finding>,
@@ -232,6 +244,7 @@ pub struct Doctor {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "DoctorFinding"))]
 pub struct Finding {
     /// Stable: `disk-fsync`, `clock-sync`, …
     pub id: String,

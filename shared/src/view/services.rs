@@ -21,12 +21,14 @@ impl View for Scenes {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Services {
     /// The node's own first, then those of the nodes above it, nearest first.
     pub services: Vec<Offer>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Offer {
     /// Whose it is: requests become cases of this node.
     pub node: Address,
@@ -35,6 +37,7 @@ pub struct Offer {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceShown {
     pub offer: Offer,
     /// What is free, only at the node that offers it: it alone counts.
@@ -43,6 +46,7 @@ pub struct ServiceShown {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Free {
     /// Appointments ahead, also full ones.
@@ -53,6 +57,7 @@ pub struct Free {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Slot {
     pub at: DateTime<Utc>,
     /// In the calendar's zone: `2026-11-28 10:00`.
@@ -62,6 +67,7 @@ pub struct Slot {
 
 /// What somebody asks for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ServiceRequest {
     /// Whose service, where several nodes have one of that code.
@@ -91,11 +97,13 @@ pub struct ServiceRequest {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Scenes {
     pub scenes: Vec<SceneShown>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SceneShown {
     pub node: Address,
     #[serde(flatten)]

@@ -15,6 +15,7 @@ impl View for Supervision {
 
 /// What rows are made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GroupBy {
     /// Who owns the case.
@@ -33,6 +34,7 @@ pub enum GroupBy {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CaseStats {
     pub by: GroupBy,
     /// Most cases first.
@@ -43,6 +45,7 @@ pub struct CaseStats {
 
 /// Counts add up over the rows; times do not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StatsRow {
     pub key: String,
     pub cases: u64,
@@ -65,6 +68,7 @@ pub struct StatsRow {
 
 /// Seconds; each percentile is a time that some case took (nearest rank).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Took {
     pub p50_s: i64,
     pub p90_s: i64,
@@ -74,6 +78,7 @@ pub struct Took {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Supervision {
     /// Open and over a limit, the longest first.
     pub overdue: Vec<Case>,
@@ -89,6 +94,7 @@ pub struct Supervision {
 
 /// One category, reported again and again within some 200 m, or at one place by its words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HotSpot {
     pub category: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -107,6 +113,7 @@ pub struct HotSpot {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "RepeatCaller"))]
 pub struct Caller {
     /// Only for workers and operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]

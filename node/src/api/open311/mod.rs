@@ -22,7 +22,8 @@ pub(super) mod body;
 mod told;
 
 use super::cases::SLICE;
-use super::{Ctx, Refusal, cases};
+use super::once::Repeat;
+use super::{Ctx, Refusal, cases, guard};
 use crate::brain::cases::{Cases, Held};
 use crate::brain::form::{self, Fault};
 use crate::tokens::{Holder, Role as TokenRole, Tokens};
@@ -41,6 +42,7 @@ use citybrain_shared::config::cases::Category;
 use citybrain_shared::view::CaseNew;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 use told::{allowed, definition, is_public, request, service, update, update_id, update_status, updated};
 
 /// When what discovery says last changed its shape.
@@ -54,10 +56,12 @@ pub struct Wrong {
     /// As the HTTP status.
     code: u16,
     description: String,
+    /// After so many seconds it may be asked again; 0: nothing is said of it.
+    retry_after_s: u64,
 }
 
 fn wrong(code: u16, description: impl Into<String>) -> Wrong {
-    Wrong { code, description: description.into() }
+    Wrong { code, description: description.into(), retry_after_s: 0 }
 }
 
 type Answer = Result<(&'static str, Body), Vec<Wrong>>;
@@ -67,7 +71,8 @@ struct Desk {
     tokens: Option<Arc<Tokens>>,
 }
 
-pub fn router(ctx: Arc<Ctx>, tokens: Option<Arc<Tokens>>) -> Router {
+pub fn router(ctx: Arc<Ctx>) -> Router {
+    let tokens = ctx.operations.tokens.clone();
     Router::new()
         .route("/open311/v2/{*path}", any(serve))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
@@ -84,6 +89,7 @@ async fn serve(
 ) -> Response {
     let (path, format) = format_of(&path, &headers);
     let answer = desk.answer(&method, path, &uri, &headers, body).await;
+    let retry_after_s = answer.as_ref().err().and_then(|all| all.first()).map_or(0, |w| w.retry_after_s);
     let (status, root, body) = match answer {
         Ok((root, body)) => (StatusCode::OK, root, body),
         Err(all) => {
@@ -95,7 +101,12 @@ async fn serve(
             (status, "errors", Body::List("error", all.into_iter().map(error).collect()))
         }
     };
-    (status, [(header::CONTENT_TYPE, format.content_type())], body.write(root, format)).into_response()
+    let mut response =
+        (status, [(header::CONTENT_TYPE, format.content_type())], body.write(root, format)).into_response();
+    if retry_after_s > 0 {
+        response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
+    }
+    response
 }
 
 /// The path without its format, and the format.
@@ -194,10 +205,22 @@ impl Desk {
     }
 
     fn reader(&self, p: &Parameters, headers: &HeaderMap) -> Result<(), Vec<Wrong>> {
-        if self.tokens.is_some() && !self.ctx.config.open311.public && self.holder(p, headers).is_none() {
-            return no(403, "Invalid api_key: this node shows requests only to those whom it knows");
+        match self.holder(p, headers) {
+            Some(holder) => self.admit(&holder)?,
+            None if self.tokens.is_some() && !self.ctx.config.open311.public => {
+                return no(403, "Invalid api_key: this node shows requests only to those whom it knows");
+            }
+            None => {}
         }
         self.jurisdiction(p)
+    }
+
+    /// Counts a request of his.
+    fn admit(&self, holder: &Holder) -> Result<(), Vec<Wrong>> {
+        let Some(Err(wait)) = self.tokens.as_ref().map(|t| t.admit(holder, Instant::now())) else { return Ok(()) };
+        let retry_after_s = guard::retry_after_s(wait);
+        let description = format!("{} asks too often: again in {retry_after_s} s", holder.name);
+        Err(vec![Wrong { code: 429, description, retry_after_s }])
     }
 
     /// All parameters, and who posts them.
@@ -222,7 +245,10 @@ impl Desk {
         let p = Parameters::parse(&body).and(query);
         let name = match (&self.tokens, self.holder(&p, headers)) {
             (None, _) => "anybody".to_owned(),
-            (Some(_), Some(h)) if matches!(h.role, TokenRole::App | TokenRole::Operator) => h.name,
+            (Some(_), Some(h)) if matches!(h.role, TokenRole::App | TokenRole::Operator) => {
+                self.admit(&h)?;
+                h.name
+            }
             (Some(_), Some(h)) => return no(403, format!("the api_key of {} may only read", h.name)),
             (Some(_), None) if p.get("api_key").is_none() => return no(403, "api_key was not provided"),
             (Some(_), None) => return no(403, "Invalid api_key"),
@@ -390,9 +416,12 @@ impl Desk {
             key: key.map(|key| format!("open311:{holder}:{key}")),
             ..CaseNew::default()
         };
-        let (id, _) = cases::open_new(&self.ctx, case).await.map_err(refused)?;
-        let told =
-            vec![("service_request_id", Body::text(id)), ("service_notice", Body::Null), ("account_id", Body::Null)];
+        let made = cases::open_new(&self.ctx, case, &Repeat::default()).await.map_err(refused)?;
+        let told = vec![
+            ("service_request_id", Body::text(made.about)),
+            ("service_notice", Body::Null),
+            ("account_id", Body::Null),
+        ];
         Ok(("service_requests", Body::List("request", vec![Body::Object(told)])))
     }
 
@@ -431,12 +460,12 @@ impl Desk {
             solved: (verb == Verb::Evaluate).then_some(Solved::Solved),
             ..Ask::default()
         };
-        let (_, told) = cases::wish(&self.ctx, id.to_owned(), verb, ask).await.map_err(refused)?;
-        let update_id = match told {
-            crate::brain::cases::Told::Sent { wish, .. } => wish,
-            crate::brain::cases::Told::Done => {
-                self.look(id, |held| update_id(&held.case.id, held.case.term, held.case.version))?
-            }
+        let wish = uuid::Uuid::now_v7().to_string();
+        let once = Repeat::default();
+        let made = cases::wish(&self.ctx, id.to_owned(), verb, ask, wish.clone(), &once).await.map_err(refused)?;
+        let update_id = match made.asked {
+            Some(_) => wish,
+            None => self.look(id, |held| update_id(&held.case.id, held.case.term, held.case.version))?,
         };
         let told = Body::Object(vec![("update_id", Body::text(update_id))]);
         Ok(("service_request_updates", Body::List("request_update", vec![told])))

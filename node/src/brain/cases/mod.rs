@@ -119,7 +119,6 @@ pub enum Told {
     /// The owner was asked.
     Sent {
         to: Address,
-        wish: String,
     },
 }
 
@@ -357,11 +356,13 @@ impl Cases {
         if ask.by.trim().is_empty() {
             return Err(Refusal::new("missing", "`by` is missing: who does it", "`--by NAME`"));
         }
+        // The owner looks again: it knows of what this copy does not.
+        machine::act::is_as_seen(&held.case, ask)?;
         let to = held.case.bound_for().clone();
         let body = Body::Ask { case: id.clone(), verb, ask: ask.clone(), hops: 0 };
         let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
         drafts.extend(Pen { me: &self.me, now }.letter(&letter));
-        Ok((id, Told::Sent { to, wish: wish.to_owned() }, drafts))
+        Ok((id, Told::Sent { to }, drafts))
     }
 
     /// Cases that may be about the same: same category, open within a week of each other, and near.

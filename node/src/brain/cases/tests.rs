@@ -625,6 +625,31 @@ fn a_wish_from_afar_is_done_or_refused_once_and_its_maker_learns_it() {
 }
 
 #[test]
+fn a_wish_for_an_old_sight_of_a_case_is_refused_by_whoever_owns_it() {
+    let mut world = World::new();
+    let (_, drafts) = world.places["c/s/a/n"].cases.open(opening("20261120-0", "G"), Contact::default(), START);
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    let seen = |world: &World, at: &str| world.places[at].cases.get("20261120-0").unwrap().case.stamp();
+    let old = seen(&world, "c/s/a/n");
+    assert_eq!(old, seen(&world, "c/s/a"), "both have seen the same");
+    let accept = |stamp: &str| Ask { seen: vec![stamp.to_owned()], ..by("w", Role::Worker) };
+    // While the wish is on its way the owner steps.
+    assert!(world.ask("c/s/a/n", "20261120-0", Verb::Accept, &accept(&old), "w1"));
+    assert!(world.ask("c/s/a", "20261120-0", Verb::Comment, &by("o", Role::Worker), ""));
+    assert!(!world.ask("c/s/a", "20261120-0", Verb::Accept, &accept(&old), ""), "nor by the owner itself");
+    world.settle();
+    let held = world.places["c/s/a/n"].cases.get("20261120-0").unwrap();
+    assert_eq!(held.case.status, Status::Submitted);
+    assert!(held.wishes[0].refused.as_ref().unwrap().contains("has moved on"), "{:?}", held.wishes);
+    assert!(!world.ask("c/s/a/n", "20261120-0", Verb::Accept, &accept(&old), "w2"), "this copy knows by now");
+    let new = seen(&world, "c/s/a/n");
+    assert!(world.ask("c/s/a/n", "20261120-0", Verb::Accept, &accept(&new), "w3"));
+    world.settle();
+    assert_eq!(world.places["c/s/a"].cases.get("20261120-0").unwrap().case.status, Status::Accepted);
+}
+
+#[test]
 fn a_node_restored_from_yesterday_learns_that_the_case_is_gone() {
     let mut world = World::new();
     let (_, drafts) = world.places["c/s/a"].cases.open(opening("20261120-0", "L"), Contact::default(), START);

@@ -31,7 +31,11 @@ pub fn alarms(v: &view::Alarms, s: &Screen, out: &mut dyn Write) -> io::Result<(
     }
     print(&table, out)?;
     let shown = v.alarms.iter().filter(|a| a.active).count() as u64;
-    let more = if shown < v.active { format!(" ({} shown)", grouped(shown)) } else { String::new() };
+    let more = match &v.next {
+        Some(next) => format!(" ({} shown; `--after {next}` shows more)", grouped(shown)),
+        None if shown < v.active => format!(" ({} shown)", grouped(shown)),
+        None => String::new(),
+    };
     writeln!(out, "{} active{more}, {} of them not acknowledged", grouped(v.active), grouped(v.unacknowledged))
 }
 

@@ -190,6 +190,7 @@ impl Book<'_> {
         if ask.by.trim().is_empty() {
             return Err(missing("by", "who does it"));
         }
+        is_as_seen(case, ask)?;
         if let Some(to) = &case.handing_to {
             let detail = format!("`{}` is on its way to {to}: nobody steps until it has been taken there", case.id);
             return Err(Refusal::new("on-its-way", detail, format!("`citybrain why {to}` says what holds it up")));
@@ -211,6 +212,16 @@ impl Book<'_> {
         }
         Ok(())
     }
+}
+
+/// Has it moved on since whoever asks has looked at it?
+pub(in crate::brain::cases) fn is_as_seen(case: &Case, ask: &Ask) -> Result<(), Refusal> {
+    let stamp = case.stamp();
+    if ask.seen.is_empty() || ask.seen.contains(&stamp) {
+        return Ok(());
+    }
+    let detail = format!("`{}` has moved on: it was seen as {}, and is {stamp} now", case.id, ask.seen.join(" or "));
+    Err(Refusal::new("moved-on", detail, "look at it again, and ask again if it is still wanted"))
 }
 
 fn past(verb: Verb) -> &'static str {

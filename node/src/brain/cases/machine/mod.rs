@@ -17,7 +17,7 @@
 //! | [`import`] | a case as another system tells of it |
 //! | [`turn`] | one step being made: clocks, and the parts that steps share |
 
-mod act;
+pub(super) mod act;
 pub mod import;
 mod turn;
 

@@ -1,0 +1,61 @@
+//! What a request brings, read: its query, its path's variables, its body. Whatever does not read is
+//! refused as everything else is, with a [`view::Failure`](citybrain_shared::view::Failure).
+
+use super::{Refusal, intake};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri};
+use bytes::Bytes;
+use citybrain_shared::limits;
+use serde::de::DeserializeOwned;
+
+/// The query string, typed.
+pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
+    let wrong = |e: axum::extract::rejection::QueryRejection| {
+        Refusal::bad("bad-query", e.body_text(), "times and counts are whole numbers")
+    };
+    Query::try_from_uri(uri).map(|Query(q)| q).map_err(wrong)
+}
+
+/// A change's body, typed; an empty one is `{}`. `such_as` is what one looks like.
+pub(super) fn parse<T: DeserializeOwned>(body: &Bytes, such_as: &str) -> Result<T, Refusal> {
+    let body: &[u8] = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body)
+        .map_err(|e| Refusal::bad("bad-request", format!("not a request: {e}"), format!("such as {such_as}")))
+}
+
+/// What stands for the variables of a path.
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Path<T>, Refusal> {
+        let wrong = |e: axum::extract::rejection::PathRejection| {
+            Refusal::bad("bad-path", e.body_text(), "escaped UTF-8; a position is a whole number")
+        };
+        let axum::extract::Path(value) =
+            axum::extract::Path::<T>::from_request_parts(parts, state).await.map_err(wrong)?;
+        Ok(Path(value))
+    }
+}
+
+/// The body, whole.
+pub struct Sent(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Sent {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Sent, Refusal> {
+        Bytes::from_request(request, state).await.map(Sent).map_err(|e| match e.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+            status => Refusal::new(status, "bad-request", e.body_text(), "send it again"),
+        })
+    }
+}
+
+pub(super) fn too_large() -> Refusal {
+    let (event, batch) = (limits::EVENT_BYTES_MAX, intake::BATCH_BYTES_MAX);
+    let detail = format!("an event may have {event} bytes, and a request {batch}");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail, "send a reference to what is larger")
+}

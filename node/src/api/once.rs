@@ -1,0 +1,286 @@
+//! A change asked for twice is made once: `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
+//!
+//! **Format**: two notes of the log under the key of the asker and his word. [`Note::Made`] stands in
+//! the same group as the change, so that both are on disk or neither; [`Note::Answered`] holds what was
+//! answered, and comes right after it. An answer that says whom to call is not kept: what is to be
+//! forgotten would come back with it.
+//!
+//! **Operation.** A request whose word has been answered gets that answer again; the same word for
+//! another request is 422, and one that is under way is 409. After a kill between the two notes the
+//! request is made again: the handler finds what was made, and only shows it. Changes that are known by
+//! their own names (events by source and id, positions of dead letters, accounts of cases, words on
+//! children) need no note: made again they change nothing.
+//!
+//! **Bounds.** A word belongs to its token, and is kept for [`KEPT_S`], if the log is kept that long
+//! (`store.keep_s`): the log's bounds are the store's. What was refused or failed has changed nothing,
+//! and is not kept: the same word may be used again.
+
+use super::input::too_large;
+use super::{Ctx, Refusal, intake, now};
+use crate::tokens::Holder;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequestParts, Request, State as From};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use citybrain_hub::engine::{self, Haste};
+use citybrain_hub::note::Note;
+use citybrain_shared::record::{Draft, Header};
+use citybrain_shared::view;
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+/// How long a word is known, if the log is kept that long: whoever has not heard by then asks anew.
+pub const KEPT_S: i64 = 86_400;
+/// Longest word, bytes: a UUID has 36.
+const WORD_BYTES_MAX: usize = 200;
+/// Longer answers are not kept: made again, they are found by what was made.
+const ANSWER_BYTES_MAX: usize = 128 * 1024;
+
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Requests under way.
+pub struct Once {
+    ctx: Arc<Ctx>,
+    running: Mutex<HashSet<String>>,
+}
+
+impl std::fmt::Debug for Once {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Once").field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
+impl Once {
+    pub fn new(ctx: Arc<Ctx>) -> Arc<Once> {
+        Arc::new(Once { ctx, running: Mutex::default() })
+    }
+}
+
+/// A place among those under way, until it is dropped: when the request is answered, and what it asked
+/// the engine for is on disk or never will be.
+#[derive(Debug)]
+struct Place(Arc<Once>, String);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.running.lock().remove(&self.1);
+    }
+}
+
+/// The word of a request, if it has one: what a handler marks its change with.
+#[derive(Clone, Debug, Default)]
+pub struct Repeat(Option<Arc<Word>>);
+
+#[derive(Debug)]
+struct Word {
+    /// Whose and which: `mia 7f3a…`.
+    name: String,
+    /// What was asked for, as a hash.
+    request: String,
+    _place: Option<Place>,
+}
+
+/// What an earlier attempt has made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Made {
+    /// Its id.
+    pub about: String,
+    pub is_new: bool,
+    /// Where the wish went.
+    pub asked: Option<citybrain_shared::Address>,
+}
+
+impl Made {
+    /// It was there already.
+    pub fn known(about: String) -> Made {
+        Made { about, is_new: false, asked: None }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Repeat {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Repeat, Self::Rejection> {
+        Ok(parts.extensions.get::<Repeat>().cloned().unwrap_or_default())
+    }
+}
+
+impl Repeat {
+    #[cfg(test)]
+    pub fn of(name: &str) -> Repeat {
+        Repeat(Some(Arc::new(Word { name: name.to_owned(), request: String::new(), _place: None })))
+    }
+
+    /// What was made under this word already.
+    ///
+    /// # Errors
+    /// The log does not read.
+    pub fn made(&self, ctx: &Ctx) -> Result<Option<Made>, Refusal> {
+        let Some(word) = &self.0 else { return Ok(None) };
+        Ok(match find(ctx, Note::made_key(&word.name))? {
+            Some(Note::Made { name, about, is_new, asked, .. }) if name == word.name => {
+                Some(Made { about, is_new, asked })
+            }
+            _ => None,
+        })
+    }
+
+    /// Goes into the group of the change.
+    pub fn mark(&self, made: &Made) -> Option<Draft> {
+        let word = self.0.as_ref()?;
+        let Made { about, is_new, asked } = made.clone();
+        Some(Note::Made { name: word.name.clone(), request: word.request.clone(), about, is_new, asked }.draft())
+    }
+
+    /// An id that is the same whenever this word is used.
+    pub fn id(&self) -> Option<String> {
+        let word = self.0.as_ref()?;
+        Some(uuid::Uuid::from_u128(xxh3_128(word.name.as_bytes())).to_string())
+    }
+}
+
+/// Before every change, behind the [guard](super::guard).
+pub async fn once(From(once): From<Arc<Once>>, request: Request, next: Next) -> Response {
+    if request.method() != Method::POST || !request.headers().contains_key(HEADER) {
+        return next.run(request).await;
+    }
+    answer(once, request, next).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn answer(once: Arc<Once>, request: Request, next: Next) -> Result<Response, Refusal> {
+    let (mut parts, body) = request.into_parts();
+    let word = word_of(&parts.headers)?;
+    let who = parts.extensions.get::<Holder>().map_or("", |h| h.name.as_str());
+    let name = format!("{who} {word}");
+    let body = axum::body::to_bytes(body, intake::BATCH_BYTES_MAX).await.map_err(|_| too_large())?;
+    let asked = fingerprint(&parts.uri, &parts.headers, &body);
+    if !once.running.lock().insert(name.clone()) {
+        let detail = format!("a request with the idempotency key `{word}` is under way");
+        return Err(Refusal::new(StatusCode::CONFLICT, "under-way", detail, "ask again in a moment"));
+    }
+    let place = Place(once.clone(), name.clone());
+    let other = || {
+        let detail = format!("the idempotency key `{word}` was used for another request");
+        let hint = "a new request takes a new key; the same request keeps its own";
+        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "key-used", detail, hint)
+    };
+    match find(&once.ctx, Note::answered_key(&name))? {
+        Some(Note::Answered { name: of, request, .. }) if of == name && request != asked => return Err(other()),
+        Some(Note::Answered { name: of, status, headers, body, .. }) if of == name => {
+            return Ok(again(status, &headers, body));
+        }
+        _ => {}
+    }
+    if let Some(Note::Made { name: of, request, .. }) = find(&once.ctx, Note::made_key(&name))?
+        && of == name
+        && request != asked
+    {
+        return Err(other());
+    }
+    let repeat = Repeat(Some(Arc::new(Word { name: name.clone(), request: asked.clone(), _place: Some(place) })));
+    parts.extensions.insert(repeat.clone());
+    // A task of its own goes on when the client goes away: whoever asks again meets it, or what it made.
+    let made = tokio::spawn(async move {
+        let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+        let kept = keep(&once.ctx, name, asked, response).await;
+        drop(repeat);
+        kept
+    });
+    made.await.unwrap_or_else(|e| {
+        let hint = "the node's log says more";
+        Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", format!("the change broke off: {e}"), hint))
+    })
+}
+
+/// The word, as a structured field's string (`"…"`) or bare.
+fn word_of(headers: &HeaderMap) -> Result<String, Refusal> {
+    let wrong = || {
+        let detail = format!("`Idempotency-Key` is one word of 1 to {WORD_BYTES_MAX} visible ASCII characters");
+        Refusal::bad("bad-key", detail, "a UUID in quotes: `Idempotency-Key: \"8e03978e-40d5-43dd-bc93-6894a57f9324\"`")
+    };
+    let mut all = headers.get_all(HEADER).iter();
+    let (Some(value), None) = (all.next(), all.next()) else { return Err(wrong()) };
+    let text = value.to_str().map_err(|_| wrong())?.trim();
+    let word = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
+    let fits = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
+    if word.is_empty() || word.len() > WORD_BYTES_MAX || !word.chars().all(fits) {
+        return Err(wrong());
+    }
+    Ok(word.to_owned())
+}
+
+/// All that makes a request what it is, but who asks.
+fn fingerprint(uri: &Uri, headers: &HeaderMap, body: &Bytes) -> String {
+    let mut hash = Xxh3::new();
+    let mut put = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    put(uri.path_and_query().map_or("", |p| p.as_str()).as_bytes());
+    for (name, value) in headers {
+        let name = name.as_str();
+        if name.starts_with("ce-") || [view::HEADER_AT, "content-type", "if-match"].contains(&name) {
+            put(name.as_bytes());
+            put(value.as_bytes());
+        }
+    }
+    put(body);
+    format!("{:032x}", hash.digest128())
+}
+
+/// The note under a key, if it is young enough.
+fn find(ctx: &Ctx, key: u64) -> Result<Option<Note>, Refusal> {
+    let reader = ctx.hub.reader();
+    let read = || {
+        let Some(pos) = reader.find(key)? else { return Ok(None) };
+        reader.get(pos)
+    };
+    let entry = read().map_err(|e| Refusal::log(&e))?;
+    let oldest_us = now().timestamp_micros() - KEPT_S * 1_000_000;
+    Ok(entry.and_then(|entry| {
+        let (header, payload) = Header::decode(&entry.bytes).ok()?;
+        (header.committed_us >= oldest_us).then(|| Note::parse(payload).ok()).flatten()
+    }))
+}
+
+/// Keeps what is answered, on disk, and answers it.
+async fn keep(ctx: &Ctx, name: String, request: String, response: Response) -> Result<Response, Refusal> {
+    if !response.status().is_success() {
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.map_err(|e| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", format!("the answer broke off: {e}"), "ask again")
+    })?;
+    #[derive(serde::Deserialize)]
+    struct Shown {
+        contact: Option<serde::de::IgnoredAny>,
+    }
+    let names_a_person = serde_json::from_slice::<Shown>(&body).is_ok_and(|s| s.contact.is_some());
+    if body.len() <= ANSWER_BYTES_MAX
+        && !names_a_person
+        && let Ok(text) = std::str::from_utf8(&body)
+    {
+        let kept = [header::CONTENT_TYPE, header::ETAG];
+        let headers =
+            kept.iter().filter_map(|n| Some((n.to_string(), parts.headers.get(n)?.to_str().ok()?.to_owned())));
+        let status = parts.status.as_u16();
+        let note = Note::Answered { name, request, status, headers: headers.collect(), body: text.to_owned() };
+        engine::wait(ctx.hub.note(vec![note], Haste::Now).await?).await?;
+    }
+    Ok(Response::from_parts(parts, Body::from(body)))
+}
+
+fn again(status: u16, headers: &[(String, String)], body: String) -> Response {
+    let mut response = (StatusCode::from_u16(status).unwrap_or(StatusCode::OK), body).into_response();
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}

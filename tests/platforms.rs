@@ -1,0 +1,310 @@
+//! What other platforms lean on: tags of what they have seen, changes asked for twice, a supervisor's
+//! token, and a bound of requests.
+
+use crate::harness::{Node, Tree};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Barrier;
+use std::time::Duration;
+use ureq::http::{HeaderMap, Request};
+
+const CATEGORY: &str = "[[category]]\ncode = \"SJ0102\"\nname = \"暴露垃圾\"\nresponse = \"2h\"\nsolution = \"4wh\"\n";
+
+fn a_city(api: &str) -> Tree {
+    let mut tree = Tree::new(&["c"]);
+    tree.edit("c", |text| format!("{CATEGORY}{}", text.replace("[api]\n", &format!("[api]\n{api}\n"))));
+    std::fs::write(tree.dir().join("tokens"), "").expect("it is written");
+    tree.start_node("c");
+    tree.wait_ready();
+    tree
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a temporary folder's name is UTF-8")
+}
+
+fn a_token(tree: &Tree, name: &str, role: &str) -> String {
+    let made =
+        crate::harness::ran::run(&["token", "add", name, "--role", role, "--file", text(&tree.dir().join("tokens"))]);
+    made.says(0, &["citybrain_"]);
+    made.out.trim().to_owned()
+}
+
+struct Told {
+    status: u16,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Told {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_else(|| panic!("no {name}: {}", self.text))
+    }
+
+    fn error(&self) -> (u16, String) {
+        (self.status, self.json()["error"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+/// `None` while the node does not answer.
+fn tried(node: &Node, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Option<Told> {
+    let mut request = Request::builder().method(method).uri(format!("{}{path}", node.url()));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = if method == "GET" { String::new() } else { body.to_string() };
+    let (parts, text) = node.answer(request, body)?;
+    Some(Told { status: parts.status.as_u16(), headers: parts.headers, text })
+}
+
+fn ask(node: &Node, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> Told {
+    tried(node, method, path, headers, &body).expect("the node answers")
+}
+
+fn a_case(node: &Node) -> String {
+    let new = json!({"category": "暴露垃圾", "title": "三号门", "by": "a"});
+    let told = ask(node, "POST", "/v1/cases", &[], new);
+    assert_eq!(told.status, 201, "{}", told.text);
+    told.json()["case"]["id"].as_str().expect("an id").to_owned()
+}
+
+fn comments(node: &Node, case: &str) -> Vec<String> {
+    let told = ask(node, "GET", &format!("/v1/cases/{case}"), &[], json!(null)).json();
+    let lines = told["history"].as_array().expect("a history");
+    lines.iter().filter(|l| l["step"] == "comment").map(|l| l["text"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn whoever_has_a_case_is_told_so_and_whoever_steps_an_old_sight_of_it_is_refused() {
+    let tree = a_city("");
+    let node = tree.node("c");
+    let at = format!("/v1/cases/{}", a_case(node));
+    let seen = ask(node, "GET", &at, &[], json!(null));
+    let tag = seen.header("etag").to_owned();
+    let again = ask(node, "GET", &at, &[("if-none-match", &tag)], json!(null));
+    assert_eq!((again.status, again.header("etag")), (304, tag.as_str()));
+    let step = |verb: &str, tag: &str| {
+        ask(node, "POST", &format!("{at}/{verb}"), &[("if-match", tag)], json!({"by": "a", "text": "x"}))
+    };
+    let accepted = step("accept", &tag);
+    assert_eq!(accepted.status, 200, "{}", accepted.text);
+    let late = step("dispatch", &tag);
+    assert_eq!(late.error(), (412, "moved-on".into()));
+    assert_eq!(ask(node, "GET", &at, &[("if-none-match", &tag)], json!(null)).status, 200, "it is another one now");
+    assert_eq!(step("dispatch", accepted.header("etag")).status, 200, "what a step answers can be stepped on");
+    assert_eq!(step("comment", "*").status, 200);
+    assert_eq!(step("comment", "no tag").error(), (400, "bad-tag".into()));
+    let body = ask(node, "POST", &format!("{at}/comment"), &[], json!({"by": "a", "text": "x", "seen": ["1.1"]}));
+    assert_eq!(body.error(), (412, "moved-on".into()), "the body may say it, too");
+
+    // Of many that have seen the same, one is in time: it is judged where the step is committed.
+    let tag = ask(node, "GET", &at, &[], json!(null)).header("etag").to_owned();
+    let (start, at, tag) = (Barrier::new(8), &at, &tag);
+    let mut all: Vec<u16> = std::thread::scope(|s| {
+        let one = |i: usize| {
+            let start = &start;
+            s.spawn(move || {
+                start.wait();
+                let body = json!({"by": format!("w{i}"), "text": "race"});
+                ask(node, "POST", &format!("{at}/comment"), &[("if-match", tag)], body).status
+            })
+        };
+        let all: Vec<_> = (0..8).map(one).collect();
+        all.into_iter().map(|t| t.join().expect("it ends")).collect()
+    });
+    all.sort_unstable();
+    assert_eq!(all, [200, 412, 412, 412, 412, 412, 412, 412]);
+
+    for path in ["/v1/cases", "/v1/alarms", "/v1/services", "/v1/directives", "/v1/scenes"] {
+        let tag = ask(node, "GET", path, &[], json!(null)).header("etag").to_owned();
+        assert_eq!(ask(node, "GET", path, &[("if-none-match", &tag)], json!(null)).status, 304, "{path}");
+    }
+}
+
+#[test]
+fn a_change_asked_for_twice_under_one_key_is_made_once_and_answered_the_same() {
+    let mut tree = a_city("");
+    let node = tree.node("c");
+    let key = |word: &'static str| [("idempotency-key", word)];
+    let new = json!({"category": "暴露垃圾", "title": "三号门", "by": "a"});
+    let first = ask(node, "POST", "/v1/cases", &key("\"k-1\""), new.clone());
+    assert_eq!(first.status, 201, "{}", first.text);
+    let case = first.json()["case"]["id"].as_str().expect("an id").to_owned();
+    let comment = format!("/v1/cases/{case}/comment");
+    let said = ask(node, "POST", &comment, &key("k-2"), json!({"by": "a", "text": "one"}));
+    assert_eq!(said.status, 200, "{}", said.text);
+    ask(node, "POST", &comment, &[], json!({"by": "a", "text": "two"}));
+    // A key is one for whatever it was used for.
+    let other = ask(node, "POST", &comment, &key("k-2"), json!({"by": "a", "text": "other"}));
+    assert_eq!(other.error(), (422, "key-used".into()));
+    assert_eq!(ask(node, "POST", "/v1/cases", &key("k-2"), new.clone()).error(), (422, "key-used".into()));
+    assert_eq!(ask(node, "POST", &comment, &key("two words"), json!({})).error(), (400, "bad-key".into()));
+    // What was refused has changed nothing, and is not kept.
+    assert_eq!(ask(node, "POST", &comment, &key("k-3"), json!({"by": "a"})).status, 400);
+    assert_eq!(ask(node, "POST", &comment, &key("k-3"), json!({"by": "a", "text": "three"})).status, 200);
+    let notice = json!({"target": "c", "type": "city.notice"});
+    let sent = ask(node, "POST", "/v1/send", &key("k-4"), notice.clone());
+
+    // What says whom to call is not stored: it is found by what was made, and shown as it stands.
+    let whom =
+        json!({"category": "暴露垃圾", "title": "四号门", "by": "a", "contact": {"name": "王大妈", "phone": "139"}});
+    let called = ask(node, "POST", "/v1/cases", &key("k-5"), whom.clone());
+    assert_eq!((called.status, called.json()["contact"]["phone"].as_str()), (201, Some("139")));
+
+    tree.kill9("c");
+    tree.start_node("c");
+    tree.wait_ready();
+    let node = tree.node("c");
+    let again = ask(node, "POST", "/v1/cases", &key("k-5"), whom.clone());
+    assert_eq!((again.status, &again.json()["case"]), (201, &called.json()["case"]));
+    let other = json!({"category": "暴露垃圾", "title": "五号门", "by": "a"});
+    assert_eq!(ask(node, "POST", "/v1/cases", &key("k-5"), other).error(), (422, "key-used".into()));
+    let again = ask(node, "POST", "/v1/cases", &key("k-1"), new);
+    assert_eq!((again.status, again.text.as_str()), (201, first.text.as_str()), "the stored answer");
+    let again = ask(node, "POST", &comment, &key("k-2"), json!({"by": "a", "text": "one"}));
+    assert_eq!((again.status, again.text.as_str()), (200, said.text.as_str()));
+    assert_eq!(again.header("etag"), said.header("etag"));
+    assert_eq!(ask(node, "POST", "/v1/send", &key("k-4"), notice).text, sent.text);
+    assert_eq!(comments(node, &case), ["one", "two", "three"]);
+    let all = ask(node, "GET", "/v1/cases", &[], json!(null)).json();
+    assert_eq!(all["fit"], 2);
+    let directives = ask(node, "GET", "/v1/directives", &[], json!(null)).json()["directives"].clone();
+    let notices = directives.as_array().expect("a list").iter().filter(|d| d["type"] == "city.notice");
+    assert_eq!(notices.count(), 1);
+}
+
+#[test]
+fn one_key_at_the_same_time_is_one_change_and_under_way_for_the_others() {
+    let tree = a_city("");
+    let node = tree.node("c");
+    let case = a_case(node);
+    let (path, start) = (format!("/v1/cases/{case}/comment"), Barrier::new(8));
+    for round in 0..5 {
+        let (path, start, word) = (&path, &start, format!("round-{round}"));
+        let all: Vec<Told> = std::thread::scope(|s| {
+            let word = &word;
+            let one = || {
+                s.spawn(move || {
+                    start.wait();
+                    ask(node, "POST", path, &[("idempotency-key", word)], json!({"by": "a", "text": word}))
+                })
+            };
+            let all: Vec<_> = (0..8).map(|_| one()).collect();
+            all.into_iter().map(|t| t.join().expect("it ends")).collect()
+        });
+        for told in &all {
+            assert!(told.status == 200 || told.error() == (409, "under-way".into()), "{}", told.text);
+        }
+        assert!(all.iter().any(|t| t.status == 200));
+    }
+    assert_eq!(comments(node, &case).len(), 5);
+}
+
+#[test]
+fn a_change_whose_answer_a_kill_took_is_made_once_when_it_is_asked_for_again() {
+    let mut tree = a_city("");
+    let case = a_case(tree.node("c"));
+    let path = format!("/v1/cases/{case}/comment");
+    let rounds = 8;
+    for round in 0..rounds {
+        let word = format!("kill-{round}");
+        let body = json!({"by": "a", "text": word.clone()});
+        // Killed while it is asked, somewhat later each time: before, between or behind the commits.
+        std::thread::scope(|s| {
+            let node = tree.node("c");
+            let asked = s.spawn(|| tried(node, "POST", &path, &[("idempotency-key", &word)], &body));
+            std::thread::sleep(Duration::from_micros(300 * round));
+            node.signal("KILL");
+            asked.join().expect("it ends");
+        });
+        tree.kill9("c");
+        tree.start_node("c");
+        tree.wait_ready();
+        let node = tree.node("c");
+        let told = ask(node, "POST", &path, &[("idempotency-key", &word)], body.clone());
+        assert_eq!(told.status, 200, "{}", told.text);
+        let twice = ask(node, "POST", &path, &[("idempotency-key", &word)], body);
+        assert_eq!(twice.text, told.text);
+        let said = comments(node, &case);
+        assert_eq!(said.iter().filter(|t| **t == word).count(), 1, "{said:?}");
+    }
+    assert_eq!(comments(tree.node("c"), &case).len(), rounds as usize);
+}
+
+#[test]
+fn a_supervisor_s_token_does_what_supervision_means_and_nothing_to_nodes() {
+    let tree = a_city("tokens_file = \"tokens\"");
+    let node = tree.node("c");
+    let bearer = |name: &str, role: &str| format!("Bearer {}", a_token(&tree, name, role));
+    let (li, zhan) = (bearer("li", "worker"), bearer("zhan", "supervisor"));
+    let post = |who: &str, path: &str, body: Value| ask(node, "POST", path, &[("authorization", who)], body);
+    let new =
+        json!({"category": "暴露垃圾", "title": "三号门", "by": "x", "contact": {"name": "王大妈", "phone": "139"}});
+    let case = post(&li, "/v1/cases", new).json()["case"]["id"].as_str().expect("an id").to_owned();
+    let step = |who: &str, verb: &str, body: Value| post(who, &format!("/v1/cases/{case}/{verb}"), body);
+    for (verb, body) in
+        [("accept", json!({})), ("dispatch", json!({"unit": "城管"})), ("start", json!({"contacted": true}))]
+    {
+        assert_eq!(step(&li, verb, body).status, 200, "{verb}");
+    }
+    // An extension takes two: the worker asks, the supervisor says yes, and neither is both.
+    let longer = json!({"by": "li", "text": "等车", "limit": "2wd"});
+    assert_eq!(step(&li, "extend", longer.clone()).error(), (400, "missing".into()));
+    assert_eq!(
+        step(&zhan, "extend", json!({"by": "zhan", "text": "等车", "limit": "2wd"})).error(),
+        (403, "own-approval".into())
+    );
+    let extended = step(&zhan, "extend", longer);
+    assert_eq!(extended.status, 200, "{}", extended.text);
+    let extended = extended.json()["case"]["extended"].clone();
+    assert_eq!((extended["by"].as_str(), extended["approved_by"].as_str()), (Some("li"), Some("zhan")));
+    assert_eq!(
+        step(&zhan, "escalate", json!({"text": "督办"})).error(),
+        (409, "nobody-above".into()),
+        "it may, at the top nobody is above"
+    );
+    assert_eq!(step(&li, "resolve", json!({"text": "已清"})).status, 200);
+    assert_eq!(step(&li, "evaluate", json!({"solved": "solved"})).status, 403);
+    let done = step(&zhan, "evaluate", json!({"solved": "solved", "satisfied": "yes"}));
+    assert_eq!(done.json()["case"]["verdict"]["by"], "zhan", "{}", done.text);
+    assert_eq!(step(&zhan, "close", json!({"by": "somebody"})).status, 200);
+    assert_eq!(step(&zhan, "reopen", json!({"text": "又有了"})).status, 200);
+    let shown = ask(node, "GET", &format!("/v1/cases/{case}"), &[("authorization", &zhan)], json!(null)).json();
+    assert_eq!(shown["contact"]["phone"], "139", "as a worker sees it");
+    assert!(shown["history"].as_array().is_some_and(|h| h.iter().any(|l| l["step"] == "closed" && l["by"] == "zhan")));
+    for (path, body) in [
+        ("/v1/send", json!({"target": "c", "type": "t"})),
+        ("/v1/log-level", json!({"level": "info"})),
+        ("/v1/reload", json!({})),
+        ("/v1/cases/import", json!({"cases": []})),
+    ] {
+        assert_eq!(post(&zhan, path, body).error(), (403, "forbidden".into()), "{path}");
+    }
+    assert_eq!(step(&zhan, "forget", json!({})).error(), (403, "forbidden".into()));
+}
+
+#[test]
+fn more_requests_than_a_token_s_minute_allows_are_answered_429_and_counted() {
+    let tree = a_city("tokens_file = \"tokens\"\nrequests_per_minute = 30\nrequests_per_minute_of = { operator = 0 }");
+    let node = tree.node("c");
+    let bearer = |name: &str, role: &str| format!("Bearer {}", a_token(&tree, name, role));
+    let (mia, anna) = (bearer("mia", "reader"), bearer("anna", "operator"));
+    let get = |who: &str, path: &str| ask(node, "GET", path, &[("authorization", who)], json!(null));
+    let all: Vec<Told> = (0..40).map(|_| get(&mia, "/v1/version")).collect();
+    let good = all.iter().filter(|t| t.status == 200).count();
+    // One more for each two seconds that the machine took.
+    assert!((30..36).contains(&good), "{good}");
+    let refused = all.last().expect("forty");
+    assert_eq!(refused.error(), (429, "too-many".into()));
+    let after: u64 = refused.header("retry-after").parse().expect("seconds");
+    assert!((1..=2).contains(&after), "{after}");
+    assert!((0..60).all(|_| get(&anna, "/v1/version").status == 200), "an operator has no bound here");
+    let metrics = get(&anna, "/metrics").text;
+    let count = metrics.lines().find_map(|l| l.strip_prefix("citybrain_api_requests_limited_total{role=\"reader\"} "));
+    assert_eq!(count.and_then(|n| n.parse().ok()), Some(40 - good), "{metrics}");
+    assert_eq!(get("Bearer nobody", "/v1/version").status, 401, "whoever is not known takes no place");
+}
