@@ -76,14 +76,17 @@ struct Asker<'t> {
 
 impl Asker<'_> {
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str, wanted: u16) -> Value {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.node.url()));
-        if !self.token.is_empty() {
-            request = request.header("authorization", format!("Bearer {}", self.token));
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let (status, text) = self.node.ask(request, body.to_owned()).expect("the node answers");
+        // A body that is too large may meet a closed connection before its answer is read.
+        let (status, text) = wait_for("the node answers", || {
+            let mut request = Request::builder().method(method).uri(format!("{}{path}", self.node.url()));
+            if !self.token.is_empty() {
+                request = request.header("authorization", format!("Bearer {}", self.token));
+            }
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            self.node.ask(request, body.to_owned())
+        });
         assert_eq!(status, wanted, "{method} {path} {body}: {text}");
         if let Some(template) = document().template(method, path) {
             self.seen.borrow_mut().insert((method.to_owned(), template.to_owned(), status));

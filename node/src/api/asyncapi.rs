@@ -237,9 +237,9 @@ fn messages() -> Value {
     json!({
         "cloudEvent": of("application/cloudevents+json", "A CloudEvents object", schema("cloudEvent")),
         "committedEvent": of("application/cloudevents+json", "An event as it was committed", schema("committedEvent")),
-        "anyJson": of("application/json", "Any JSON value", json!(true)),
+        "anyJson": of("application/json", "Any JSON value", json!({})),
         "word": of("text/plain", "A number, a word, a line", json!({"type": "string"})),
-        "anything": of("application/octet-stream", "Anything", json!(true)),
+        "anything": of("application/octet-stream", "Anything", json!({})),
     })
 }
 

@@ -9,6 +9,8 @@
 //! **Operation.** A table of what is in force, by that first message, folded from these events: it says
 //! to which chain an update belongs, whom a cancellation must reach, and, by a timer, what has expired:
 //! that is an [`EXPIRED`] at every node for itself, so that it ends in time also where the line is cut.
+//! Every true warning is urgent, whatever it says of its urgency: on two lanes an update that had grown
+//! worse would overtake its alert, and the alert would then take it back.
 //!
 //! **Bounds.** [`WARNINGS_MAX`] in force, those that end first give way; [`KEYS_MAX`] messages of each.
 
@@ -41,6 +43,8 @@ const KEYS_MAX: usize = 64;
 const HOLDS_HOURS: i64 = 24;
 /// Nodes that one message is sent to by name; of more, all are told.
 const TARGETS_MAX: usize = 256;
+/// Characters of what it is about, and of its headline.
+const WORDS_MAX: usize = 500;
 /// Ends in one group.
 const TOGETHER: usize = 64;
 
@@ -121,7 +125,10 @@ impl Warnings {
         let info = || parts(&message, "info");
         let main = info().find(|i| text(i, "language").starts_with("zh")).or_else(|| info().next());
         let says = |name: &str| main.map(|i| text(i, name)).filter(|t| !t.is_empty());
-        let or = |given: Option<&str>, known: Option<&str>| given.or(known).unwrap_or_default().to_owned();
+        // It is held as long as the warning is; the whole of it stands in the message.
+        let or = |given: Option<&str>, known: Option<&str>| {
+            given.or(known).unwrap_or_default().chars().take(WORDS_MAX).collect::<String>()
+        };
         let own_level = main.and_then(|i| values(i, "parameter", cap::SEVERITY).find_map(Severity::parse));
         let level = own_level.or_else(|| says("severity").map(alarms::level));
         let event = or(says("event"), before.map(|b| b.event.as_str()));
@@ -133,9 +140,7 @@ impl Warnings {
             status: word("status"),
             level: level.or(before.map(|b| b.level)).unwrap_or(Severity::Indeterminate),
             headline: or(headline, before.map(|b| b.headline.as_str())),
-            urgent: says("urgency") == Some("Immediate")
-                || says("severity") == Some("Extreme")
-                || before.is_some_and(|b| b.urgent),
+            urgent: is_actual,
             expires: expires.unwrap_or_else(|| sent.checked_add_signed(TimeDelta::hours(HOLDS_HOURS)).unwrap_or(sent)),
             nodes: if is_actual { self.concerned(&message, before, known) } else { Vec::new() },
             event,

@@ -159,6 +159,11 @@ fn tree(text: &str) -> Result<Node, Wrong> {
 }
 
 fn said(open: &mut [Node], foreign: usize, at: usize, words: &str) -> Result<(), Wrong> {
+    // XML 1.0, section 2.2; its reader lets them pass.
+    let is_none = |c: char| c < ' ' && !['\t', '\n', '\r'].contains(&c) || ['\u{fffe}', '\u{ffff}'].contains(&c);
+    if let Some(c) = words.chars().find(|c| is_none(*c)) {
+        return Err((at, format!("XML has no character U+{:04X}", u32::from(c))));
+    }
     match open.last_mut() {
         Some(node) if foreign == 0 => node.text.push_str(words),
         None if !words.trim().is_empty() => return Err((at, "there is text outside of `alert`".into())),
@@ -205,7 +210,7 @@ fn value(node: &Node, holds: Holds) -> Result<String, Wrong> {
     let wrong = |detail: String| Err((node.at, format!("`{}`: {detail}", node.name)));
     match holds {
         Holds::Id if text.is_empty() => return wrong("it is empty".into()),
-        Holds::Id if text.contains(|c: char| c.is_whitespace() || [',', '<', '&'].contains(&c)) => {
+        Holds::Id if text.contains(|c: char| c.is_whitespace() || c.is_control() || [',', '<', '&'].contains(&c)) => {
             return wrong(format!("`{}` has a space, a comma, `<` or `&`, and CAP allows none", short(text)));
         }
         Holds::Id if text.chars().count() > ID_MAX => return wrong(format!("it is longer than {ID_MAX} characters")),
@@ -352,6 +357,9 @@ mod tests {
             ("</alert>", "", "`alert` does not end"),
             ("</info>", "</inf>", "this is no XML"),
             ("暴雨", "&rain;", "`&rain;` stands for nothing"),
+            ("暴雨", "\u{1}", "XML has no character U+0001"),
+            ("暴雨", "&#x1b;", "XML has no character U+001B"),
+            ("<identifier>1<", "<identifier>1\u{7f}<", "CAP allows none"),
             ("暴雨", "&#xFFFFFFFF;", "`&#xFFFFFFFF`"),
             (
                 "<alert ",

@@ -1,8 +1,9 @@
 //! The account of the cases: is each the same at every node above its owner? Pure.
 
 use super::tree::Tree;
+use citybrain_shared::Tier;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A case as one node has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct CaseAccount {
     pub different: u64,
     /// Cases that no node, or more than one, calls its own.
     pub owners_wrong: u64,
+    /// How many of them some node of a tier has, by the tier's name.
+    pub at_tier: BTreeMap<&'static str, u64>,
 }
 
 impl CaseAccount {
@@ -48,6 +51,10 @@ pub fn account(tree: &Tree, held: &[Copies]) -> CaseAccount {
                 own.push(place);
             }
         }
+    }
+    for tier in Tier::ALL {
+        let known: BTreeSet<&String> = tree.of_tier(tier).flat_map(|place| held[place].keys()).collect();
+        out.at_tier.insert(tier.as_str(), known.len() as u64);
     }
     for (id, own) in owners {
         out.cases += 1;
@@ -69,7 +76,6 @@ pub fn account(tree: &Tree, held: &[Copies]) -> CaseAccount {
 mod tests {
     use super::*;
     use crate::demo::chengdu;
-    use citybrain_shared::Tier;
 
     fn whole() -> (Tree, Vec<Copies>) {
         let tree = chengdu::tree(15);
@@ -90,6 +96,7 @@ mod tests {
         let a = account(&tree, &held);
         assert!(a.is_good(), "{a:?}");
         assert_eq!((a.cases, a.open, a.incidents), (8, 8, 8));
+        assert!(Tier::ALL.iter().all(|tier| a.at_tier[tier.as_str()] == 8), "{a:?}");
     }
 
     #[test]

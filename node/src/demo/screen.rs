@@ -205,9 +205,10 @@ fn rates(total: &Value) -> String {
 /// The account as a table.
 pub fn account(account: &Account, town: &Town, script: &Script, killed: &[String], wall_s: f64) -> String {
     let mut out = String::new();
-    let row =
-        |tier: &str, nodes: &str, committed: &str, of: &str| format!("{tier:<14}{nodes:>6}{committed:>11}{of:>17}");
-    let _ = writeln!(out, "{}", row("TIER", "NODES", "COMMITTED", "OF ACKNOWLEDGED"));
+    let row = |tier: &str, nodes: &str, events: &str, of: &str, cases: &str| {
+        format!("{tier:<14}{nodes:>6}{events:>11}{of:>17}{cases:>8}")
+    };
+    let _ = writeln!(out, "{}", row("TIER", "NODES", "COMMITTED", "OF ACKNOWLEDGED", "CASES"));
     let committed = [
         (Tier::Neighbourhood, account.committed.neighbourhood),
         (Tier::Community, account.committed.community),
@@ -216,7 +217,8 @@ pub fn account(account: &Account, town: &Town, script: &Script, killed: &[String
     ];
     for (tier, n) in committed {
         let nodes = script.tree.of_tier(tier).count();
-        let row = row(tier.as_str(), &nodes.to_string(), &thousands(n), &thousands(account.acknowledged));
+        let cases = thousands(town.account.at_tier.get(tier.as_str()).copied().unwrap_or_default());
+        let row = row(tier.as_str(), &nodes.to_string(), &thousands(n), &thousands(account.acknowledged), &cases);
         let _ = writeln!(out, "{row}");
     }
     out.push('\n');
@@ -252,7 +254,7 @@ pub fn account(account: &Account, town: &Town, script: &Script, killed: &[String
             "pressed at {at}: at the city after {to_city_ms:.1} ms; accepted from the street {accepted_ms:.1} ms later"
         ),
     );
-    let CaseAccount { cases, incidents, open, missing, different, owners_wrong } = &town.account;
+    let CaseAccount { cases, incidents, open, missing, different, owners_wrong, at_tier: _ } = &town.account;
     let wrong = missing + different + owners_wrong;
     line(
         "cases",
