@@ -1,7 +1,7 @@
 //! What a kill, a power cut, a careless hand or a restored backup leaves on a disk.
 
 use crate::harness::mqtt::{Client, publish_all};
-use crate::harness::{Node, Record, Sent, Tree, copy_folder, wait_for};
+use crate::harness::{Node, Record, Sent, Tree, copy_folder, wait_for, written_bytes};
 use std::path::{Path, PathBuf};
 
 const LEAF: &str = "c/s/m/n";
@@ -22,9 +22,15 @@ fn flip(path: &Path, text: &[u8]) {
     std::fs::write(path, bytes).expect("the file is written");
 }
 
+/// Takes so many bytes from its end.
+fn cut(segment: &Path, bytes: usize) {
+    let file = std::fs::File::options().write(true).open(segment).expect("it opens");
+    file.set_len((written_bytes(segment) - bytes) as u64).expect("it is cut");
+}
+
 fn flip_middle(path: &Path) {
+    let middle = written_bytes(path) / 2;
     let mut bytes = std::fs::read(path).expect("the file is read");
-    let middle = bytes.len() / 2;
     bytes[middle] ^= 0x55;
     std::fs::write(path, bytes).expect("the file is written");
 }
@@ -246,12 +252,10 @@ fn a_log_that_lost_its_end_goes_on_under_a_new_name_and_is_healed_from_below() {
     let mut sent = publish(&tree, "first", 300);
     tree.wait_all_up(&sent);
     // At the city what was cut comes again from below; it was on its disk, so this is no torn write.
-    for (round, cut) in [700, 20_000].into_iter().enumerate() {
+    for (round, gone) in [700, 20_000].into_iter().enumerate() {
         tree.stop_node("c");
         let newest = segments(tree.node("c")).pop().expect("a segment");
-        let file = std::fs::File::options().write(true).open(&newest).expect("it opens");
-        let len = file.metadata().expect("its size").len();
-        file.set_len(len - cut).expect("it is cut");
+        cut(&newest, gone);
         tree.start_node("c");
         tree.wait_ready();
         assert!(tree.node("c").output().contains("durable are gone from the log's end"), "it says so");
@@ -261,8 +265,7 @@ fn a_log_that_lost_its_end_goes_on_under_a_new_name_and_is_healed_from_below() {
     // At the neighbourhood it is gone there, and stays above; nothing new is taken for what was cut.
     tree.kill9(LEAF);
     let newest = segments(tree.node(LEAF)).pop().expect("a segment");
-    let file = std::fs::File::options().write(true).open(&newest).expect("it opens");
-    file.set_len(file.metadata().expect("its size").len() - 10_000).expect("it is cut");
+    cut(&newest, 10_000);
     tree.start_node(LEAF);
     tree.wait_ready();
     let new = publish(&tree, "new", 300);

@@ -5,7 +5,7 @@ use crate::harness::certs::Ca;
 use crate::harness::mqtt::{Client, publish_all};
 use crate::harness::page::{self, answers};
 use crate::harness::ran::run;
-use crate::harness::{Tree, add_user, free_port, wait_for};
+use crate::harness::{Tree, add_user, free_port, wait_for, written_bytes};
 use citybrain_hub::log::{Log, Options};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, Origin, event_key};
 use citybrain_shared::{LogId, Pos, Tier};
@@ -343,7 +343,7 @@ fn damage_in_a_folder_a_torn_end_and_a_lost_state_are_told() {
     tree.stop_node(STREET);
 
     let mut bytes = std::fs::read(&log).expect("the log reads");
-    let at = bytes.len() / 4;
+    let at = written_bytes(&log) / 4;
     bytes[at] ^= 0xff;
     std::fs::write(&log, bytes).expect("it is written");
     let line = format!("citybrain store verify /var/lib/citybrain/{}", config.trim_end_matches(".toml"));

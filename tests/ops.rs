@@ -2,7 +2,7 @@
 
 use crate::harness::mqtt::{Client, publish_all};
 use crate::harness::ran::{Ran, acts, run};
-use crate::harness::{Sent, Tree, wait_for};
+use crate::harness::{Sent, Tree, wait_for, written_bytes};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -105,7 +105,7 @@ fn damage_is_found_by_verify_and_a_state_is_rebuilt_by_hand() {
     // The log itself: a byte in its middle.
     let log = data.join("log").join(format!("{:020}.log", 1));
     let mut bytes = std::fs::read(&log).expect("the log is there");
-    let at = bytes.len() / 4;
+    let at = written_bytes(&log) / 4;
     bytes[at] ^= 0xff;
     std::fs::write(&log, bytes).expect("it is written");
     let bad = run(&["store", "verify", text(&data), "--json"]);

@@ -187,19 +187,12 @@ fn one_server_of_a_nats_cluster_is_killed_in_mid_stream_and_its_nodes_go_on_at_a
     tree.wait_all_up(&events);
 }
 
-#[test]
-fn an_outside_broker_reached_by_tls_with_a_certificate_is_killed_in_mid_stream() {
+/// Links and their broker know each other by certificate, and by nothing else.
+fn reached_by_tls_and_killed_in_mid_stream(kind: Kind) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let ca = Ca::new(dir.path(), "city-ca");
-    let (broker, node) = (ca.issue("broker", "broker"), ca.issue("node", "node"));
-    // Started by root it would change to a user who may not read this folder.
-    let tls = format!(
-        "cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuser root\n",
-        ca.pem.display(),
-        broker.cert.display(),
-        broker.key.display()
-    );
-    let Some(mut broker) = Broker::start_with(Kind::Mosquitto, dir.path(), &tls) else { return };
+    let node = ca.issue("node", "node");
+    let Some(mut broker) = Broker::start_tls(kind, dir.path(), &ca) else { return };
     let outside = HashMap::from([("c".to_owned(), broker.port)]);
     let mut tree = Tree::with(&LEAVES, &outside, "");
     let plain = format!("url = \"mqtt://127.0.0.1:{}\"", broker.port);
@@ -216,4 +209,19 @@ fn an_outside_broker_reached_by_tls_with_a_certificate_is_killed_in_mid_stream()
     tree.start();
     tree.wait_all_known();
     killed_in_mid_stream(&tree, std::slice::from_mut(&mut broker), false);
+}
+
+#[test]
+fn mosquitto_reached_by_tls_with_a_certificate_is_killed_in_mid_stream() {
+    reached_by_tls_and_killed_in_mid_stream(Kind::Mosquitto);
+}
+
+#[test]
+fn nats_reached_by_tls_with_a_certificate_is_killed_in_mid_stream() {
+    reached_by_tls_and_killed_in_mid_stream(Kind::Nats);
+}
+
+#[test]
+fn rabbitmq_reached_by_tls_with_a_certificate_is_killed_in_mid_stream() {
+    reached_by_tls_and_killed_in_mid_stream(Kind::RabbitMq);
 }

@@ -93,6 +93,10 @@ pub enum Note {
         client: String,
         /// A client may change it as it leaves, s.
         expiry_s: u32,
+        /// Records up to here were given to it.
+        given: Pos,
+        /// Beyond that, some up to here may have been given by a process that was killed; 0: none.
+        unsure: Pos,
     },
     /// `options` are the door's own (QoS in bits 0–1).
     Subscribed {

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-/// A second after the start, when the links and the first clients have come in, and then each
-/// minute: it costs a few hundred soft page faults, far below a millisecond.
+/// A second after the start, when the links and the first clients have come in, and then again and
+/// again: it costs a few hundred soft page faults, far below a millisecond.
 const FIRST: Duration = Duration::from_secs(1);
 const EACH: Duration = Duration::from_secs(10);
 

@@ -1,5 +1,6 @@
 //! Brokers that we did not write, to stand between the nodes.
 
+use super::certs::Ca;
 use super::{free_port, wait_for};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -34,6 +35,13 @@ impl Kind {
     }
 }
 
+/// Files of a door, PEM.
+struct Tls {
+    ca: String,
+    cert: String,
+    key: String,
+}
+
 /// One running broker; killed with its owner.
 pub struct Broker {
     kind: Kind,
@@ -51,11 +59,17 @@ pub struct Broker {
 impl Broker {
     /// `None`, aloud, where it is not installed.
     pub fn start(kind: Kind, dir: &Path) -> Option<Broker> {
-        Broker::start_with(kind, dir, "")
+        Broker::start_as(kind, dir, None)
     }
 
-    /// As [`Broker::start`]; `more`: lines of Mosquitto's listener.
-    pub fn start_with(kind: Kind, dir: &Path, more: &str) -> Option<Broker> {
+    /// Its door is TLS, and for clients with a certificate of this authority alone.
+    pub fn start_tls(kind: Kind, dir: &Path, ca: &Ca) -> Option<Broker> {
+        let own = ca.issue("broker", "broker");
+        let path = |p: &Path| p.display().to_string();
+        Broker::start_as(kind, dir, Some(Tls { ca: path(&ca.pem), cert: path(&own.cert), key: path(&own.key) }))
+    }
+
+    fn start_as(kind: Kind, dir: &Path, tls: Option<Tls>) -> Option<Broker> {
         let Some(program) = kind.program() else {
             eprintln!("SKIPPED: {kind:?} is not installed (README, \"Tests\", names the packages)");
             return None;
@@ -67,15 +81,15 @@ impl Broker {
             kind,
             port,
             dir,
-            is_open: more.is_empty(),
+            is_open: tls.is_none(),
             command: (program, Vec::new(), Vec::new()),
             process: None,
             epmd: None,
         };
         match kind {
-            Kind::Mosquitto => broker.lay_mosquitto(more),
-            Kind::Nats => broker.lay_nats(),
-            Kind::RabbitMq => broker.lay_rabbitmq(),
+            Kind::Mosquitto => broker.lay_mosquitto(tls),
+            Kind::Nats => broker.lay_nats(tls),
+            Kind::RabbitMq => broker.lay_rabbitmq(tls),
         }
         broker.run();
         Some(broker)
@@ -126,7 +140,11 @@ impl Broker {
         path.display().to_string()
     }
 
-    fn lay_mosquitto(&mut self, more: &str) {
+    fn lay_mosquitto(&mut self, tls: Option<Tls>) {
+        // Started by root it would change to a user who may not read this folder.
+        let more = tls.map_or_else(String::new, |Tls { ca, cert, key }| {
+            format!("cafile {ca}\ncertfile {cert}\nkeyfile {key}\nrequire_certificate true\nuser root\n")
+        });
         let text = format!(
             "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nmessage_size_limit 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\n{more}",
             self.port
@@ -134,9 +152,12 @@ impl Broker {
         self.command.1 = vec!["-c".into(), self.write("mosquitto.conf", &text)];
     }
 
-    fn lay_nats(&mut self) {
+    fn lay_nats(&mut self, tls: Option<Tls>) {
+        let more = tls.map_or_else(String::new, |Tls { ca, cert, key }| {
+            format!(", tls {{ ca_file: \"{ca}\", cert_file: \"{cert}\", key_file: \"{key}\", verify: true }}")
+        });
         let text = format!(
-            "server_name: city\nlisten: \"127.0.0.1:{}\"\njetstream {{ store_dir: \"{}\" }}\nmqtt {{ listen: \"127.0.0.1:{}\", ack_wait: \"2s\", max_ack_pending: 1000 }}\n",
+            "server_name: city\nlisten: \"127.0.0.1:{}\"\njetstream {{ store_dir: \"{}\" }}\nmqtt {{ listen: \"127.0.0.1:{}\", ack_wait: \"2s\", max_ack_pending: 1000{more} }}\n",
             free_port(),
             self.dir.join("data").display(),
             self.port
@@ -144,11 +165,17 @@ impl Broker {
         self.command.1 = vec!["-c".into(), self.write("nats.conf", &text)];
     }
 
-    fn lay_rabbitmq(&mut self) {
+    fn lay_rabbitmq(&mut self, tls: Option<Tls>) {
         let (amqp, distribution, names) = (free_port(), free_port(), free_port());
+        let door = match tls {
+            None => format!("mqtt.listeners.tcp.default = 127.0.0.1:{}\n", self.port),
+            Some(Tls { ca, cert, key }) => format!(
+                "mqtt.listeners.tcp = none\nmqtt.listeners.ssl.default = 127.0.0.1:{}\nssl_options.cacertfile = {ca}\nssl_options.certfile = {cert}\nssl_options.keyfile = {key}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n",
+                self.port
+            ),
+        };
         let conf = format!(
-            "listeners.tcp.default = 127.0.0.1:{amqp}\nmqtt.listeners.tcp.default = 127.0.0.1:{}\nmqtt.allow_anonymous = true\nlog.console = true\nlog.file = false\n",
-            self.port
+            "listeners.tcp.default = 127.0.0.1:{amqp}\n{door}mqtt.allow_anonymous = true\nlog.console = true\nlog.file = false\n"
         );
         let conf = self.write("rabbitmq.conf", &conf);
         let plugins = self.write("enabled_plugins", "[rabbitmq_mqtt].\n");

@@ -24,6 +24,12 @@ pub fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_citybrain")
 }
 
+/// Bytes of a log's segment without the zeros that are written ahead behind its newest record.
+pub fn written_bytes(segment: &Path) -> usize {
+    let bytes = std::fs::read(segment).expect("the file is read");
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)
+}
+
 /// A port below the range that the kernel gives to outgoing connections: while a node is dead, no
 /// client's own end may take its port.
 pub fn free_port() -> u16 {

@@ -75,8 +75,9 @@ impl Fake {
             commit(&mut inner);
         }
         // As the state does it at a start.
+        let last = inner.last();
         for session in inner.state.sessions.values_mut().filter(|s| s.connected) {
-            (session.connected, session.left_us) = (false, super::now_us());
+            (session.connected, session.left_us, session.unsure) = (false, super::now_us(), last);
         }
         let committed = watch::Sender::new(inner.last());
         Fake { inner: self.inner.clone(), committed, alive: Arc::new(AtomicBool::new(true)) }
@@ -240,9 +241,10 @@ impl Inner {
                 (s.user, s.version, s.expiry_s, s.connected) = (user, version, expiry_s, true);
             }
             Note::SessionEnded { client, .. } => drop(sessions.remove(&client)),
-            Note::SessionLeft { client, expiry_s } => {
+            Note::SessionLeft { client, expiry_s, given, unsure } => {
                 if let Some(s) = sessions.get_mut(&client) {
                     (s.connected, s.left_us, s.expiry_s) = (false, committed_us, expiry_s);
+                    (s.given, s.unsure) = (given, unsure);
                 }
             }
             Note::Subscribed { client, filter, options, id, since } => {

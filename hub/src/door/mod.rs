@@ -70,7 +70,7 @@ use crate::engine::Ticket;
 use crate::note::{DeadLetter, LastWill, Note};
 use crate::state::State;
 use citybrain_shared::record::Draft;
-use citybrain_shared::{Pos, config, topic};
+use citybrain_shared::{config, topic};
 pub use local::{LocalClient, LocalMessage};
 pub use seats::SessionView;
 use std::sync::Arc;
@@ -135,9 +135,6 @@ pub struct Door {
     shares: Shares,
     sys: Sys,
     links: local::Links,
-    /// The newest position when the door opened: what came before may have been given to clients
-    /// by an earlier process.
-    opened_at: Pos,
     stop: watch::Sender<bool>,
 }
 
@@ -174,7 +171,6 @@ impl Door {
             shares,
             sys: Sys::default(),
             links: local::Links::default(),
-            opened_at,
             stop: watch::Sender::new(false),
             core,
         })

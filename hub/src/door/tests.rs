@@ -1217,6 +1217,42 @@ async fn a_message_given_again_says_so_however_short_the_connection_between() {
 }
 
 #[tokio::test]
+async fn what_came_while_a_client_was_away_is_a_first_time_also_after_a_restart() {
+    let mut fake = Fake::new();
+    for killed in [false, true] {
+        let house = House::open(&fake).await;
+        let mut s = house.client(Version::V4, "s", false).await;
+        s.subscribe("x", 1).await;
+        s.leaves().await;
+        let mut p = house.client(Version::V4, "p", true).await;
+        p.publish_acked("x", b"1", 1).await;
+        if killed {
+            fake = fake.crash(|held| held);
+            house.kill().await;
+        } else {
+            house.close().await;
+        }
+        let house = House::open(&fake).await;
+        let mut s = house.client(Version::V4, "s", false).await;
+        let got = s.got().await;
+        assert!(!got.dup, "killed: {killed}");
+        s.ack(kind::PUBACK, got.id).await;
+        // Nobody knows how much of this was on the wire when the node was killed.
+        p = house.client(Version::V4, "p", true).await;
+        p.publish_acked("x", b"2", 1).await;
+        fake = fake.crash(|held| held);
+        house.kill().await;
+        let house = House::open(&fake).await;
+        let mut s = house.client(Version::V4, "s", false).await;
+        let got = s.got().await;
+        assert!(got.dup && got.payload == "2", "{got:?}");
+        s.ack(kind::PUBACK, got.id).await;
+        s.leaves().await;
+        house.close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_qos2_message_that_was_received_is_released_though_its_filter_has_gone() {
     for n in 0..8 {
         let (restarts, lowered, known) = (n & 1 > 0, n & 2 > 0, n & 4 > 0);

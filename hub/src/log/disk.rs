@@ -8,9 +8,26 @@ use std::path::Path;
 pub trait Disk: Send + Sync {
     /// Writes all of `bytes` at `offset`; after an error any part of them may be there.
     fn write(&self, path: &Path, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes so many zeros at `offset`; after an error any part of them may be there.
+    fn zero(&self, path: &Path, file: &File, offset: u64, bytes: u64) -> io::Result<()> {
+        // A page at a time: what is written at once the kernel may keep as one large folio, and write
+        // to the disk whole for each byte that changes in it.
+        let end = offset + bytes;
+        let mut at = offset;
+        while at < end {
+            let len = (PAGE_BYTES - at % PAGE_BYTES).min(end - at);
+            self.write(path, file, &ZEROS[..len as usize], at)?;
+            at += len;
+        }
+        Ok(())
+    }
+
     /// All written before is on the disk, with the file's length.
     fn sync(&self, path: &Path, file: &File) -> io::Result<()>;
 }
+
+const PAGE_BYTES: u64 = 4096;
+static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
 
 pub struct Real;
 
@@ -37,6 +54,9 @@ pub mod test {
     use std::collections::HashMap;
     use std::path::PathBuf;
 
+    /// What a disk writes at once.
+    const SECTOR_BYTES: usize = 512;
+
     #[derive(Default)]
     pub struct Faulty(Mutex<Plan>);
 
@@ -45,8 +65,8 @@ pub mod test {
         /// Writes and syncs until one fails; `None` never.
         write_in: Option<u32>,
         sync_in: Option<u32>,
-        /// Bytes of each file that a power cut leaves for certain.
-        synced: HashMap<PathBuf, u64>,
+        /// What of each file a power cut leaves for certain.
+        synced: HashMap<PathBuf, Vec<u8>>,
         kind: Option<io::ErrorKind>,
     }
 
@@ -70,13 +90,22 @@ pub mod test {
             plan.sync_in = None;
         }
 
-        /// What was not synced is gone but for its first `kept` bytes.
+        /// Of what was written and not synced some sectors are there, in no order: the n-th if bit
+        /// n modulo 64 of `kept` is set.
         pub fn cut_power(&self, kept: u64) {
             for (path, synced) in &self.0.lock().synced {
-                if let Ok(file) = File::options().write(true).open(path) {
-                    let len = file.metadata().unwrap().len();
-                    file.set_len(len.min(synced + kept)).unwrap();
+                let Ok(written) = std::fs::read(path) else { continue };
+                let mut left = synced.clone();
+                let changed = (0..written.len()).find(|at| synced.get(*at) != Some(&written[*at]));
+                let first = changed.unwrap_or(written.len()) / SECTOR_BYTES;
+                for (n, sector) in written.chunks(SECTOR_BYTES).enumerate().skip(first) {
+                    if kept & (1 << ((n - first) % 64)) != 0 {
+                        let at = n * SECTOR_BYTES;
+                        left.resize(left.len().max(at + sector.len()), 0);
+                        left[at..at + sector.len()].copy_from_slice(sector);
+                    }
                 }
+                std::fs::write(path, left).unwrap();
             }
         }
     }
@@ -96,7 +125,8 @@ pub mod test {
     impl Disk for Faulty {
         fn write(&self, path: &Path, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
             let mut plan = self.0.lock();
-            plan.synced.entry(path.to_owned()).or_insert(offset);
+            let synced = || std::fs::read(path).unwrap_or_default();
+            plan.synced.entry(path.to_owned()).or_insert_with(synced);
             if due(&mut plan.write_in) {
                 file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
                 return Err(plan.kind.expect("set with the countdown").into());
@@ -104,12 +134,12 @@ pub mod test {
             file.write_all_at(bytes, offset)
         }
 
-        fn sync(&self, path: &Path, file: &File) -> io::Result<()> {
+        fn sync(&self, path: &Path, _: &File) -> io::Result<()> {
             let mut plan = self.0.lock();
             if due(&mut plan.sync_in) {
                 return Err(plan.kind.expect("set with the countdown").into());
             }
-            plan.synced.insert(path.to_owned(), file.metadata()?.len());
+            plan.synced.insert(path.to_owned(), std::fs::read(path)?);
             Ok(())
         }
     }

@@ -276,6 +276,8 @@ pub struct Scan {
     pub whole: (Pos, u64),
     /// The first entry that an fsync may not have covered.
     pub barrier: u64,
+    /// Where what was written ends: behind it are zeros at most.
+    pub used: u64,
 }
 
 /// Scans a segment up to `limit` (its end if `None`). `before` is needed only when its head is bad.
@@ -303,6 +305,7 @@ pub fn scan(path: &Path, first: Pos, before: Option<u64>, upper: Pos, limit: Opt
         rest: None,
         whole: (Pos(first.0 - 1), start),
         barrier: start,
+        used: start,
     };
     let mut cut = None;
     let mut doubtful = Vec::new();
@@ -332,6 +335,7 @@ pub fn scan(path: &Path, first: Pos, before: Option<u64>, upper: Pos, limit: Opt
             Step::End => break,
         }
     }
+    scan.used = walk.used().map_err(io)?;
     if upper.0 != u64::MAX {
         scan.holes.append(&mut doubtful);
     } else if let Some(cut) = cut {

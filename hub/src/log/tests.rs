@@ -419,6 +419,71 @@ fn a_failed_fsync_is_final_for_the_file_and_its_records_are_not_committed() {
 }
 
 #[test]
+fn small_commits_go_into_room_made_ahead_and_a_sealed_segment_has_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 256 * 1024, ..ONE };
+    let mut log = open(dir.path(), &options);
+    let path = path_of(dir.path(), Pos(1));
+    let len = || fs::metadata(&path).unwrap().len();
+    fill(&mut log, 1);
+    let room = len();
+    assert_eq!(room, log.segments()[0].bytes + ROOM_BYTES);
+    while log.segments()[0].bytes + 200 < room {
+        let next = log.last().0 + 1;
+        fill(&mut log, next);
+        assert_eq!(len(), room);
+    }
+    // A large commit goes past the room and makes none.
+    add(&mut log, &[record(Lane::Routine, 7, 0, &[1; 2 * ROOM_COMMIT_BYTES])]);
+    log.commit().unwrap();
+    assert_eq!(len(), log.segments()[0].bytes);
+    while log.segments().len() == 1 {
+        let next = log.last().0 + 1;
+        fill(&mut log, next);
+    }
+    assert_eq!(len(), log.segments()[0].bytes - log.shared.inner.read().sealed[0].index_bytes());
+}
+
+#[test]
+fn room_made_ahead_is_no_part_of_the_log_for_whoever_opens_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), &ONE);
+    // Its last bytes are zeros, too.
+    add(&mut log, &[record(Lane::Routine, 1, 0, &[0; 3000])]);
+    log.commit().unwrap();
+    fill(&mut log, 2);
+    add(&mut log, &[record(Lane::Routine, 3, 0, &[0; 3000])]);
+    log.commit().unwrap();
+    let end = log.segments()[0].bytes;
+    drop(log);
+    let path = path_of(dir.path(), Pos(1));
+    assert!(fs::metadata(&path).unwrap().len() > end);
+    let (reader, found) = open_read_only(dir.path()).unwrap();
+    assert_eq!((found.records, found.cut_bytes, found.damage), (3, 0, vec![]));
+    assert_eq!(read_all(&reader, None).0.len(), 3);
+    // What is torn lies in it, and that alone is told.
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(b"torn", end + 600).unwrap();
+    let Opened { log, found } = Log::open(dir.path(), ONE).unwrap();
+    assert_eq!((found.records, found.cut_bytes, found.damage), (3, 604, vec![]));
+    assert_eq!(fs::metadata(&path).unwrap().len(), end);
+    drop(log);
+}
+
+#[test]
+fn a_log_goes_on_where_there_is_no_room_to_make_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, mut log) = faulty(dir.path(), &ONE);
+    disk.fail_write(1, io::ErrorKind::StorageFull);
+    fill(&mut log, 1);
+    disk.heal();
+    fill(&mut log, 5);
+    drop(log);
+    let Opened { log, found } = Log::open(dir.path(), ONE).unwrap();
+    assert_eq!((found.records, found.cut_bytes, log.last()), (5, 0, Pos(5)));
+}
+
+#[test]
 fn a_segment_that_cannot_be_begun_does_not_undo_the_commit() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, mut log) = faulty(dir.path(), &Options { segment_bytes: 100, ..SMALL });
@@ -466,12 +531,12 @@ fn looking_at_a_stopped_log_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = open(dir.path(), &SMALL);
     fill(&mut log, 120);
-    let sealed = log.segments()[0];
+    let segments = log.segments();
+    let (sealed, newest) = (segments[0], *segments.last().unwrap());
     drop(log);
     fs::remove_file(path_of(dir.path(), sealed.first).with_extension("idx")).unwrap();
-    let newest = list(dir.path(), false).unwrap().pop().unwrap();
-    let torn = [fs::read(path_of(dir.path(), newest)).unwrap(), vec![9; 30]].concat();
-    fs::write(path_of(dir.path(), newest), &torn).unwrap();
+    let file = File::options().write(true).open(path_of(dir.path(), newest.first)).unwrap();
+    file.write_all_at(&[9; 30], newest.bytes).unwrap();
     let names = |dir: &Path| {
         let mut all: Vec<_> = fs::read_dir(dir)
             .unwrap()
@@ -526,8 +591,8 @@ enum Step {
     Commit,
     Reopen,
     DropIndexes,
-    /// Cuts the power: so many bytes of what was not synced survive.
-    Crash(u16),
+    /// Cuts the power: these sectors of what was not synced survive.
+    Crash(u64),
     Trim(u8),
 }
 
@@ -539,7 +604,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => Just(Step::Commit),
         1 => Just(Step::Reopen),
         1 => Just(Step::DropIndexes),
-        2 => (0..4000_u16).prop_map(Step::Crash),
+        2 => any::<u64>().prop_map(Step::Crash),
         1 => any::<u8>().prop_map(Step::Trim),
     ];
     prop::collection::vec(step, 1..40)
@@ -616,7 +681,7 @@ fn run(steps: Vec<Step>) {
             Step::Reopen | Step::DropIndexes | Step::Crash(_) => {
                 drop(log);
                 if let Step::Crash(kept) = step {
-                    disk.cut_power(u64::from(kept));
+                    disk.cut_power(kept);
                 }
                 if let Step::DropIndexes = step {
                     for item in fs::read_dir(dir.path()).unwrap() {
@@ -664,13 +729,16 @@ proptest! {
         }
         drop(log);
         let path = path_of(dir.path(), Pos(1));
-        let bytes = fs::read(&path).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.truncate(ends.last().unwrap().1 as usize);
         let cut = cut.index(bytes.len() + 1);
         fs::write(&path, &bytes[..cut]).unwrap();
         let Opened { log, found } = Log::open(dir.path(), ONE).unwrap();
         let whole = ends.iter().rev().find(|(_, end)| *end <= cut as u64).copied().unwrap_or((0, 0));
         prop_assert_eq!(log.last().0, whole.0);
-        prop_assert_eq!(found.cut_bytes, (cut as u64).saturating_sub(whole.1.max(HEAD_BYTES as u64)));
+        let torn = &bytes[(whole.1.max(HEAD_BYTES as u64) as usize).min(cut)..cut];
+        let told = torn.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+        prop_assert_eq!(found.cut_bytes, told as u64);
         prop_assert_eq!(found.damage, vec![]);
         let (entries, holes) = read_all(&log.reader(), None);
         prop_assert!(holes.is_empty());

@@ -13,6 +13,9 @@ use std::os::unix::fs::FileExt;
 const SEARCH_BYTES: u64 = 256 * 1024 * 1024;
 const SEARCH_SMALL: usize = 1024;
 
+/// Bytes that one look for zeros takes: usually one look is all.
+const ZEROS_BYTES: usize = 64 * 1024;
+
 const SMALLEST: u64 = (ENTRY_BYTES + RECORD_BYTES_MIN) as u64;
 
 pub struct Walk {
@@ -21,6 +24,8 @@ pub struct Walk {
     /// The position that the next entry must have, and where it begins.
     pub next: Pos,
     pub offset: u64,
+    /// Where the last good entry ends.
+    good: u64,
     /// Nothing is read at or beyond this offset.
     limit: u64,
     /// No entry has a higher position.
@@ -62,7 +67,7 @@ impl Walk {
     ) -> io::Result<Walk> {
         // A file that was cut short behind our back ends where it ends.
         let limit = limit.min(file.metadata()?.len());
-        Ok(Walk { file, salt, next, offset, limit, upper, chunk, buffer: Bytes::new(), buffer_at: 0 })
+        Ok(Walk { file, salt, next, offset, good: offset, limit, upper, chunk, buffer: Bytes::new(), buffer_at: 0 })
     }
 
     pub fn step(&mut self) -> io::Result<Step> {
@@ -86,6 +91,7 @@ impl Walk {
         let (pos, offset) = (self.next, self.offset);
         self.next = pos.next();
         self.offset += (ENTRY_BYTES + tag.len) as u64;
+        self.good = self.offset;
         Ok(Step::Record { pos, offset, tag, bytes })
     }
 
@@ -93,6 +99,10 @@ impl Walk {
     /// lost entry took some bytes, which bounds the positions that can follow.
     fn search(&mut self) -> io::Result<Step> {
         let bad = self.offset;
+        if self.zeros_from(bad)? == bad {
+            self.limit = bad;
+            return Ok(Step::End);
+        }
         let mut spent = 0;
         let mut at = bad + SMALLEST;
         while at + SMALLEST <= self.limit {
@@ -118,6 +128,27 @@ impl Walk {
         }
         self.offset = self.limit;
         Ok(Step::Rest { offset: bad })
+    }
+
+    /// Where what was written ends, once the walk has ended: the last good entry's end, or behind it
+    /// the last byte that is not zero.
+    pub fn used(&self) -> io::Result<u64> {
+        self.zeros_from(self.good)
+    }
+
+    /// The lowest offset from `from` on behind which there is nothing but zeros up to the limit.
+    fn zeros_from(&self, from: u64) -> io::Result<u64> {
+        let mut end = self.limit;
+        let mut bytes = vec![0; ZEROS_BYTES];
+        while end > from {
+            let len = (end - from).min(ZEROS_BYTES as u64) as usize;
+            self.file.read_exact_at(&mut bytes[..len], end - len as u64)?;
+            if let Some(at) = bytes[..len].iter().rposition(|byte| *byte != 0) {
+                return Ok(end - len as u64 + at as u64 + 1);
+            }
+            end -= len as u64;
+        }
+        Ok(from.min(self.limit))
     }
 
     fn at(&self, offset: u64) -> &[u8] {

@@ -144,6 +144,12 @@ pub struct Session {
     pub begun: Vec<(Pos, u8)>,
     /// QoS 2 publishes received from it and not yet released.
     pub held: Vec<u16>,
+    /// Records up to here were given to it when its client left.
+    #[serde(default)]
+    pub given: Pos,
+    /// Beyond `given`, some up to here may have been given when a process was killed; 0: none.
+    #[serde(default)]
+    pub unsure: Pos,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -491,7 +497,7 @@ impl State {
                 self.me.boots.drain(..extra);
                 // Whoever was connected is not any more.
                 for (client, session) in self.sessions.iter_mut().filter(|(_, s)| s.connected) {
-                    (session.connected, session.left_us) = (false, committed_us);
+                    (session.connected, session.left_us, session.unsure) = (false, committed_us, pos);
                     self.dirty.insert(Key::Session(client.clone()));
                 }
                 self.dirty.insert(Key::Me);
@@ -569,8 +575,9 @@ impl State {
                 self.sessions.remove(&client);
                 self.dirty.insert(Key::Session(client));
             }
-            Note::SessionLeft { client, expiry_s } => self.session(client, |s| {
+            Note::SessionLeft { client, expiry_s, given, unsure } => self.session(client, |s| {
                 (s.connected, s.left_us, s.expiry_s) = (false, committed_us, expiry_s);
+                (s.given, s.unsure) = (given, unsure);
             }),
             Note::Subscribed { client, filter, options, id, since } => self.session(client, |s| {
                 s.filters.insert(filter, Subscription { options, id, since });

@@ -99,7 +99,7 @@ mod tests {
             (seen.pos, seen.reason.as_str(), seen.payload.as_str(), seen.payload_is_hex),
             (Pos(4), "not-json", "ff", true)
         );
-        let other = Note::SessionLeft { client: "x".into(), expiry_s: 1 }.draft();
+        let other = Note::SessionLeft { client: "x".into(), expiry_s: 1, given: Pos(1), unsure: Pos::ZERO }.draft();
         assert!(letter_of(&Entry { pos: Pos(5), chain: 0, bytes: Bytes::copy_from_slice(other.bytes()) }).is_none());
     }
 }

@@ -45,6 +45,11 @@ pub struct Earlier {
 
 impl Earlier {
     pub const NOTHING: Earlier = Earlier { upto: Pos::ZERO, left: 0 };
+
+    /// Up to here some may have been given; 0: none.
+    pub fn unsure(&self) -> Pos {
+        if self.left > 0 { self.upto } else { Pos::ZERO }
+    }
 }
 
 /// Where a session begins.

@@ -271,8 +271,9 @@ pub async fn open<'a>(
                 resumed.begun = d.begun;
             }
             None => {
-                // No more than this can have been under way when the earlier process ended.
-                resumed.earlier = Earlier { upto: door.opened_at, left: IN_FLIGHT_MAX.into() };
+                resumed.given_upto = s.given;
+                // No more than this can have been under way when a process was killed.
+                resumed.earlier = Earlier { upto: s.unsure, left: IN_FLIGHT_MAX.into() };
             }
         }
     }

@@ -489,8 +489,10 @@ impl Connection<'_> {
             if let Some(cursor) = self.delivery.cursor_to_note() {
                 notes.push(cursor.note(client.clone()));
             }
-            notes.push(Note::SessionLeft { client, expiry_s: self.expiry_s });
-            self.door.seats.park(&self.client, self.expiry_s, self.delivery.delivered());
+            let delivered = self.delivery.delivered();
+            let (given, unsure) = (delivered.upto, delivered.earlier.unsure());
+            notes.push(Note::SessionLeft { client, expiry_s: self.expiry_s, given, unsure });
+            self.door.seats.park(&self.client, self.expiry_s, delivered);
         }
         // Written, though perhaps not yet synced, before the next connection may take the session.
         if let Err(error) = settled(self.door.core.note(notes, Haste::Lazy).await).await {

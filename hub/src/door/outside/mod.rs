@@ -162,7 +162,8 @@ impl<C: Core> Outside<C> {
     }
 
     async fn leave(&self) {
-        let note = Note::SessionLeft { client: SESSION.into(), expiry_s: u32::MAX };
+        let note =
+            Note::SessionLeft { client: SESSION.into(), expiry_s: u32::MAX, given: Pos::ZERO, unsure: Pos::ZERO };
         if let Ok(ticket) = self.core.note(vec![note], Haste::Lazy).await {
             let _ = ticket.await;
         }
