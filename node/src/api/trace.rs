@@ -10,11 +10,13 @@ use super::{Ctx, Refusal, directives, events, road};
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
+use citybrain_hub::link::backlog::{self, Wait};
+use citybrain_hub::link::frames::Audience;
 use citybrain_hub::log::{self, Reader};
 use citybrain_hub::note::Note;
 use citybrain_shared::record::{Header, Kind};
 use citybrain_shared::view::{self, Caused, LinkRole, Missing, Onward, TraceHop};
-use citybrain_shared::{Address, Pos, Selector, Tier};
+use citybrain_shared::{Address, Lane, Pos, Selector, Tier};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -66,15 +68,16 @@ async fn look(ctx: &Ctx, id: &str, source: Option<&str>) -> Result<view::Hop, Re
     let event_type = type_of(event.event.get());
     let links = (ctx.links)();
     let up = links.iter().find(|l| l.role == LinkRole::Up && event.direction == "up" && event.reach <= l.peer.tier());
-    let up = up.map(|l| onward(ctx, l, &event));
+    let up = up.map(|l| onwards(ctx, &[l], &event)).and_then(|mut all| all.pop());
     let mut down = Vec::new();
     if event.direction == "down"
         && let Ok(selector) = Selector::parse(&event.target)
     {
         let meant = links.iter().filter(|l| l.role == LinkRole::Down && selector.may_reach(&l.peer));
-        down = meant.map(|l| onward(ctx, l, &event)).collect();
-        down.sort_by_key(|o| o.acknowledged);
-        down.truncate(DOWN_MAX);
+        let mut meant: Vec<&view::Link> = meant.collect();
+        meant.sort_by_key(|l| lane_of(l, &event).durable_at_peer_pos >= event.pos);
+        meant.truncate(DOWN_MAX);
+        down = onwards(ctx, &meant, &event);
     }
     let record = view::HopRecord {
         pos: event.pos,
@@ -94,18 +97,41 @@ async fn look(ctx: &Ctx, id: &str, source: Option<&str>) -> Result<view::Hop, Re
     Ok(view::Hop { record: Some(record), up, down, caused, directive })
 }
 
-fn onward(ctx: &Ctx, link: &view::Link, event: &view::Event) -> Onward {
-    let lane = if event.priority == "urgent" { &link.urgent } else { &link.routine };
-    let acknowledged = lane.durable_at_peer_pos >= event.pos;
-    Onward {
-        peer: link.peer.clone(),
-        acknowledged,
-        parked: if acknowledged { parked(ctx, &link.peer, event.pos) } else { None },
-        state: link.state.clone(),
-        why: link.why.clone(),
-        last_heard_ms_ago: link.last_heard_ms_ago,
-        ahead: event.pos.0.saturating_sub(lane.durable_at_peer_pos.0),
-    }
+fn lane_of<'a>(link: &'a view::Link, event: &view::Event) -> &'a view::LinkLane {
+    if event.priority == "urgent" { &link.urgent } else { &link.routine }
+}
+
+/// How it stands with the event at each of these links.
+fn onwards(ctx: &Ctx, links: &[&view::Link], event: &view::Event) -> Vec<Onward> {
+    let lane = if event.priority == "urgent" { Lane::Urgent } else { Lane::Routine };
+    let audiences: Vec<Audience> = links
+        .iter()
+        .map(|l| match l.role {
+            LinkRole::Up => Audience::Up(l.peer.clone()),
+            LinkRole::Down => Audience::Down(l.peer.clone()),
+        })
+        .collect();
+    let wait = |(link, audience)| {
+        let acked = lane_of(link, event).durable_at_peer_pos;
+        Wait { audience, lane, acked, looked: acked, upto: Pos(event.pos.0.saturating_sub(1)) }
+    };
+    let waits: Vec<Wait<'_>> = links.iter().copied().zip(&audiences).map(wait).collect();
+    let ahead = backlog::count(&ctx.hub.reader(), &waits);
+    let rows = links.iter().zip(&waits).zip(ahead);
+    rows.map(|((link, wait), ahead)| {
+        let acknowledged = wait.acked >= event.pos;
+        Onward {
+            peer: link.peer.clone(),
+            acknowledged,
+            parked: if acknowledged { parked(ctx, &link.peer, event.pos) } else { None },
+            state: link.state.clone(),
+            why: link.why.clone(),
+            last_heard_ms_ago: link.last_heard_ms_ago,
+            ahead: ahead.unsent,
+            ahead_at_most: ahead.at_most,
+        }
+    })
+    .collect()
 }
 
 /// Why a record was set aside on its way to a peer, if a dead letter says so.
@@ -324,8 +350,12 @@ fn between(from: &Address, record: &view::HopRecord, onward: &Onward) -> (&'stat
             (state, Some(why)) => format!("the link is {state}: {why}"),
             (state, None) => format!("the link is {state}"),
         };
-        let ahead = onward.ahead.saturating_sub(1);
-        let behind = if ahead > 0 { format!(", behind at most {ahead} records") } else { String::new() };
+        let most = if onward.ahead_at_most { "at most " } else { "" };
+        let behind = match onward.ahead {
+            0 => String::new(),
+            1 => ", behind one record".into(),
+            n => format!(", behind {most}{n} records"),
+        };
         return ("waiting", format!("waiting at {from} for {to} since {}: {reason}{behind}", span(record.age_ms)));
     }
     if record.ttl_ms.is_some() {
@@ -487,7 +517,8 @@ mod tests {
             state: if acknowledged { "up" } else { "connecting" }.into(),
             why: (!acknowledged).then(|| "connection refused".into()),
             last_heard_ms_ago: None,
-            ahead: 1,
+            ahead: 0,
+            ahead_at_most: false,
         });
         view::Hop { record: Some(record), up, down: vec![], caused: vec![], directive: None }
     }

@@ -194,8 +194,11 @@ pub struct Onward {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     pub last_heard_ms_ago: Option<u64>,
-    /// Records that go before it or with it, at most.
+    /// Records that go to the peer before it.
     pub ahead: u64,
+    /// Too many to be counted: there are no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ahead_at_most: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
