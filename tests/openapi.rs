@@ -4,56 +4,13 @@
 use crate::harness::mqtt::Client;
 use crate::harness::openapi::document;
 use crate::harness::ran::run;
-use crate::harness::{Node, Tree, wait_for};
+use crate::harness::{Node, ONE_OF_EACH, Tree, wait_for};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use ureq::http::Request;
 
 const LEAF: &str = "c/s/m";
-
-const EXTRA: &str = r#"
-[[map]]
-filter = "in/raw/#"
-format = "json"
-type = "t.raw"
-
-[[rule]]
-name = "smoke"
-on = ["city.smoke"]
-by = "event.subject"
-when = "event.data.smoke == true"
-clear = "event.data.smoke == false"
-[[rule.then]]
-raise = { severity = "critical", title = "Smoke at ${event.subject}" }
-
-[[category]]
-code = "SJ0102"
-name = "暴露垃圾"
-response = "2h"
-solution = "4wh"
-
-[[service]]
-code = "haircut"
-name = "义务理发"
-hours = ["09:00-17:00"]
-slot = "30m"
-category = "SJ0102"
-form = [{ name = "floor", label = "几楼", required = true }]
-
-[[service]]
-code = "sports-day"
-name = "社区运动会"
-starts = "2100-12-05 09:00"
-ends = "2100-12-05 12:00"
-places = 100
-
-[[scene]]
-code = "silver"
-name = "银发乐园"
-geometry = { type = "Point", coordinates = [103.8368, 30.6980] }
-services = ["haircut"]
-"#;
 
 const WARNING: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <alert xmlns="urn:oasis:names:tc:emergency:cap:1.2">
@@ -113,7 +70,7 @@ fn word(answer: &Value, pointer: &str) -> String {
 
 fn a_tree() -> Tree {
     let mut tree = Tree::new(&[LEAF]);
-    tree.edit(LEAF, |text| format!("{EXTRA}{}", text.replace("[api]\n", "[api]\ntokens_file = \"tokens\"\n")));
+    tree.edit(LEAF, |text| format!("{ONE_OF_EACH}{}", text.replace("[api]\n", "[api]\ntokens_file = \"tokens\"\n")));
     tree.edit("c/s", |text| format!("{text}[link]\nenrol = \"manual\"\n"));
     std::fs::write(tree.dir().join("tokens"), "").expect("it is written");
     for node in ["c", "c/s", LEAF] {
@@ -265,7 +222,7 @@ fn log(tree: &Tree, leaf: &Asker<'_>, city: &Asker<'_>) {
 
 fn brain(leaf: &Asker<'_>) {
     let smoke = json!({"specversion": "1.0", "id": "smoke", "source": "/x", "type": "city.smoke", "subject": "7",
-        "data": {"smoke": true}});
+        "data": {"smoke": true, "level": 2}});
     leaf.post("/v1/events", smoke, 202);
     let alarm = wait_for("an alarm", || leaf.get("/v1/alarms")["alarms"][0]["id"].as_str().map(str::to_owned));
     let at = format!("/v1/alarms/{alarm}");

@@ -4,7 +4,7 @@
 use crate::harness::mqtt::Client;
 use crate::harness::ran::{run, run_with};
 use crate::harness::shape::{self, Seen};
-use crate::harness::{Tree, add_user, wait_for};
+use crate::harness::{ONE_OF_EACH, Tree, add_user, wait_for};
 use citybrain_shared::record::event_key;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,55 +43,6 @@ const ELSEWHERE: [&str; 9] = [
     "citybrain.log-export/1",
 ];
 
-const EXTRA: &str = r#"
-[[map]]
-filter = "in/raw/#"
-format = "json"
-type = "t.raw"
-
-[[rule]]
-name = "smoke"
-on = ["city.smoke"]
-by = "event.subject"
-when = "event.data.smoke == true"
-clear = "event.data.smoke == false"
-[[rule.then]]
-raise = { severity = "${event.data.level > 1 ? 'critical' : 'major'}", title = "Smoke at ${event.subject}" }
-
-[[category]]
-code = "SJ0102"
-name = "暴露垃圾"
-form = [{ name = "amount", choices = ["一袋", "一车"] }]
-department = "城管"
-governance = "autonomy"
-response = "2h"
-solution = "4wh"
-
-[[service]]
-code = "haircut"
-name = "义务理发"
-hours = ["09:00-17:00"]
-slot = "30m"
-capacity = 2
-category = "SJ0102"
-form = [{ name = "floor", label = "几楼", required = true }]
-
-[[service]]
-code = "sports-day"
-name = "社区运动会"
-starts = "2100-12-05 09:00"
-ends = "2100-12-05 12:00"
-places = 100
-volunteers = 10
-
-[[scene]]
-code = "silver"
-name = "银发乐园"
-theme = "养老"
-geometry = { type = "Point", coordinates = [103.8368, 30.6980] }
-services = ["haircut"]
-"#;
-
 fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary folder's name is UTF-8")
 }
@@ -128,7 +79,7 @@ fn id_of(answer: &Value, pointer: &str) -> String {
 #[test]
 fn every_answer_has_the_shape_that_is_kept() {
     let mut tree = Tree::new(&[LEAF, "c/s/k"]);
-    tree.edit(LEAF, |text| format!("{EXTRA}{text}"));
+    tree.edit(LEAF, |text| format!("{ONE_OF_EACH}{text}"));
     tree.edit("c/s", |text| format!("{text}[link]\nenrol = \"manual\"\n"));
     for node in ["c", "c/s", LEAF] {
         tree.start_node(node);

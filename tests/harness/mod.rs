@@ -24,6 +24,57 @@ pub fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_citybrain")
 }
 
+/// A mapping, a rule, a category, services, an activity and a scene, for the front of a node's file: where
+/// every answer is asked for, each has something to say.
+pub const ONE_OF_EACH: &str = r#"
+[[map]]
+filter = "in/raw/#"
+format = "json"
+type = "t.raw"
+
+[[rule]]
+name = "smoke"
+on = ["city.smoke"]
+by = "event.subject"
+when = "event.data.smoke == true"
+clear = "event.data.smoke == false"
+[[rule.then]]
+raise = { severity = "${event.data.level > 1 ? 'critical' : 'major'}", title = "Smoke at ${event.subject}" }
+
+[[category]]
+code = "SJ0102"
+name = "暴露垃圾"
+form = [{ name = "amount", choices = ["一袋", "一车"] }]
+department = "城管"
+governance = "autonomy"
+response = "2h"
+solution = "4wh"
+
+[[service]]
+code = "haircut"
+name = "义务理发"
+hours = ["09:00-17:00"]
+slot = "30m"
+capacity = 2
+category = "SJ0102"
+form = [{ name = "floor", label = "几楼", required = true }]
+
+[[service]]
+code = "sports-day"
+name = "社区运动会"
+starts = "2100-12-05 09:00"
+ends = "2100-12-05 12:00"
+places = 100
+volunteers = 10
+
+[[scene]]
+code = "silver"
+name = "银发乐园"
+theme = "养老"
+geometry = { type = "Point", coordinates = [103.8368, 30.6980] }
+services = ["haircut"]
+"#;
+
 /// Bytes of a log's segment without the zeros that are written ahead behind its newest record.
 pub fn written_bytes(segment: &Path) -> usize {
     let bytes = std::fs::read(segment).expect("the file is read");
