@@ -1,8 +1,8 @@
 //! Who may pass: the door before every route, where the config names a tokens file.
 //!
 //! What a route needs stands in the [`table`]: health checks pass without a token; a reader may read; a
-//! worker may also open and step cases; a supervisor means more by it; an app has only Open311, which asks for itself; whatever else
-//! changes something needs an operator.
+//! worker may also open and step cases; a supervisor means more by it; an app has only Open311, which
+//! asks for itself; whatever else changes something needs an operator.
 //! A question to a node below is judged here, where it comes in: the nodes of a tree trust those
 //! above them. [`Caller`] is what of cases somebody may see and do.
 

@@ -93,7 +93,7 @@ impl Parameters {
     pub fn page(&self) -> Result<(usize, usize), Wrong> {
         let size = self.count("page_size", PAGE_MAX, PAGE_MAX)?;
         let skip = (self.count("page", 1, usize::MAX)? - 1).saturating_mul(size);
-        if skip + size > BEHIND_MAX {
+        if skip.saturating_add(size) > BEHIND_MAX {
             let detail = format!("page goes {BEHIND_MAX} entries far; ask for less with start_date and end_date");
             return Err(wrong(400, detail));
         }
@@ -285,6 +285,14 @@ mod tests {
         assert_eq!((p.get("a"), p.get("b")), (None, Some("x")));
         assert_eq!(p.list("c").unwrap(), ["1", "2"]);
         assert_eq!((p.list("d"), p.list("e")), (None, None));
+    }
+
+    #[test]
+    fn a_page_beyond_all_pages_is_refused() {
+        for page in ["page=101&page_size=1000", "page=18446744073709551615&page_size=50"] {
+            assert!(of(page).page().is_err_and(|w| w.code == 400), "{page}");
+        }
+        assert_eq!(of("page=100&page_size=1000").page().unwrap(), (99_000, 1_000));
     }
 
     #[test]
