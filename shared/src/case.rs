@@ -155,6 +155,8 @@ words! {
         Forget = "forget",
         /// 剔除
         Exclude = "exclude",
+        /// 收回: a hand-over that nobody has begun to work on comes back.
+        Recall = "recall",
     }
 }
 
@@ -323,9 +325,14 @@ pub struct Assist {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Address>,
     pub asked: DateTime<Utc>,
+    /// Who summoned it, and so rates it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
     pub reason: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reported: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reported_by: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub result: String,
     /// 1 (bad) to 5 (good), by the one who summoned.

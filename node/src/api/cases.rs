@@ -43,7 +43,7 @@ impl std::convert::From<cases::Refusal> for Refusal {
             "moved-on" => StatusCode::PRECONDITION_FAILED,
             "not-found" => StatusCode::NOT_FOUND,
             "missing" | "bad-request" | "bad-limit" | "which-assist" | "foreign-node" => StatusCode::BAD_REQUEST,
-            "not-your-role" | "handler" | "own-approval" => StatusCode::FORBIDDEN,
+            "not-your-role" | "handler" | "own-approval" | "not-the-caller" => StatusCode::FORBIDDEN,
             _ => StatusCode::CONFLICT,
         };
         Refusal::new(status, r.error, r.detail, r.hint)
@@ -266,6 +266,7 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew, repeat: &Repeat) -> 
         governance: new.governance.clone(),
         has_contact,
         booking: None,
+        note: String::new(),
     };
     make(ctx, repeat, move |brain, now_us| {
         let cases = &brain.cases;
