@@ -147,15 +147,14 @@ impl Book<'_> {
             }
             Verb::Escalate => {
                 turn.need_text("why it is escalated")?;
-                let above = case.escalated_to.as_ref().unwrap_or(&case.owner).parent();
-                let Some(above) = above else {
+                // Whoever takes it is the next one above its owner, however far up it is watched already.
+                let from = case.escalated_to.as_ref().filter(|_| !ask.hand_over).unwrap_or(&case.owner);
+                let Some(above) = from.parent() else {
                     return Err(Refusal::new("nobody-above", format!("`{}` is at the top already", case.id), ""));
                 };
-                turn.escalate(above);
-                if ask.hand_over
-                    && let Some(next) = case.owner.parent()
-                {
-                    turn.hand_to(next);
+                turn.escalate(above.clone());
+                if ask.hand_over {
+                    turn.hand_to(above);
                 }
             }
             Verb::Reopen => {
@@ -250,7 +249,8 @@ pub(in crate::brain::cases) fn is_as_seen(case: &Case, ask: &Ask) -> Result<(), 
     if ask.seen.is_empty() || ask.seen.contains(&stamp) {
         return Ok(());
     }
-    let detail = format!("`{}` has moved on: it was seen as {}, and is {stamp} now", case.id, ask.seen.join(" or "));
+    let seen = cut(&ask.seen.join(" or "), NAME_MAX);
+    let detail = format!("`{}` has moved on: it was seen as {seen}, and is {stamp} now", case.id);
     Err(Refusal::new("moved-on", detail, "look at it again, and ask again if it is still wanted"))
 }
 

@@ -314,7 +314,8 @@ impl Book<'_> {
     /// A clock's time is over.
     pub fn timer(&self, case: &Case, clock: &str, now: DateTime<Utc>) -> Stepped {
         let mut turn = Turn::new(self, case, "escalated", "timer", None, None, now);
-        let above = case.escalated_to.as_ref().unwrap_or(&case.owner).parent();
+        let takes = clock != "climb" && self.settings.missed == Missed::HandOver;
+        let above = case.escalated_to.as_ref().filter(|_| !takes).unwrap_or(&case.owner).parent();
         if clock == "climb" {
             match above.filter(|_| case.status == Status::Submitted) {
                 None => turn.stop_clock("climb"),
@@ -339,12 +340,9 @@ impl Book<'_> {
         turn.entry.text = format!("the {clock} limit has passed");
         match above.filter(|_| !clock.starts_with("assist:")) {
             Some(above) => {
-                let next = case.owner.parent();
-                turn.escalate(above);
-                if self.settings.missed == Missed::HandOver
-                    && let Some(next) = next
-                {
-                    turn.hand_to(next);
+                turn.escalate(above.clone());
+                if takes {
+                    turn.hand_to(above);
                 }
             }
             None => turn.entry.step = "missed".into(),

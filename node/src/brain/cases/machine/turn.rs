@@ -196,7 +196,10 @@ impl<'a> Turn<'a> {
         self.case.reach = self.case.reach.min(above.tier());
         self.entry.to = Some(above.to_string());
         self.entry.calls.push(above.clone());
-        self.case.escalated_to = Some(above);
+        // The highest stays the highest.
+        if self.case.escalated_to.as_ref().is_none_or(|known| !known.covers(&above)) {
+            self.case.escalated_to = Some(above);
+        }
     }
 
     pub(super) fn end(&mut self, status: Status, reason: ClosedReason) {

@@ -261,6 +261,39 @@ fn whom_to_call_goes_up_only_as_far_as_the_category_needs_it() {
     assert!(NODES.iter().all(|n| world.places[*n].cases.get(CASE).is_none_or(|h| h.contact.is_none())));
 }
 
+#[test]
+fn a_supervisor_urges_tier_by_tier_and_the_clock_below_runs_on() {
+    let mut world = World::new();
+    let (_, drafts) = world.places["c/s/a/n"].cases.open(opening(CASE, "G"), Contact::default(), START);
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    let due = held(&world, "c").case.clock("response").unwrap().due;
+    let urge = |world: &mut World, n: u32| {
+        let done = world.ask("c", CASE, Verb::Escalate, &by("督查", Role::Supervisor), &format!("u{n}"));
+        world.settle();
+        done
+    };
+    assert!(urge(&mut world, 1));
+    assert_eq!((calls(&world, "c/s"), calls(&world, "c")), (1, 0));
+    assert!(urge(&mut world, 2));
+    assert_eq!((calls(&world, "c/s"), calls(&world, "c")), (1, 1));
+    // At the top there is nobody to call, and whoever asked is told.
+    assert!(urge(&mut world, 3));
+    let city = held(&world, "c");
+    assert!(city.wishes[0].refused.as_ref().unwrap().contains("at the top already"), "{:?}", city.wishes);
+    assert_eq!((city.case.escalations, city.case.escalated_to.as_ref()), (2, Some(&a("c"))));
+    assert_eq!(
+        (city.case.clock("response").unwrap().due, owner(&world)),
+        (due, vec!["c/s/a"]),
+        "nothing else has changed"
+    );
+    assert_eq!(city.history.iter().filter(|e| e.by == "督查" && e.from == Some(a("c"))).count(), 2);
+    // With the case itself: the tier above takes it, and no other.
+    assert!(world.ask("c", CASE, Verb::Escalate, &Ask { hand_over: true, ..by("督查", Role::Supervisor) }, "u4"));
+    world.settle();
+    assert_eq!((owner(&world), held(&world, "c").case.escalated_to.as_ref()), (vec!["c/s"], Some(&a("c"))));
+}
+
 #[derive(Clone, Debug)]
 enum Way {
     Open(usize),
