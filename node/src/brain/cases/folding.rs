@@ -160,10 +160,15 @@ impl Cases {
             return;
         }
         if letter.to != self.me {
-            // On its way down: those between must know as much as those below.
-            if let (Direction::Down, Body::Copy { case, entry, history, .. }) = (header.direction, &letter.body) {
-                self.fold(case, history);
-                self.fold(case, std::slice::from_ref(entry));
+            // On its way down: those between must know as much as those below, and a box that is replaced
+            // below is told by its parent what was on its way there.
+            match &letter.body {
+                Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
+                    self.fold(case, history);
+                    self.fold(case, std::slice::from_ref(entry));
+                }
+                Body::HandOver { case, history, .. } if header.direction == Direction::Down => self.fold(case, history),
+                _ => {}
             }
             return;
         }

@@ -190,6 +190,22 @@ fn a_replaced_box_has_the_cases_of_the_one_before_it() {
 }
 
 #[test]
+fn a_letter_that_was_lost_with_a_box_before_it_was_read_is_sent_again_to_the_next() {
+    let mut world = World::new();
+    let (_, drafts) = world.places["c"].cases.open(opening(CASE, "L"), Contact::default(), START);
+    world.commit("c", drafts, None);
+    assert!(world.ask("c", CASE, Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    for (from, to) in [("c", "c/s"), ("c/s", "c/s/b")] {
+        let flying = world.lines.get_mut(&(from.to_owned(), to.to_owned())).unwrap().remove(0);
+        world.arrive(to, flying);
+    }
+    replace(&mut world, "c/s/b");
+    world.settle();
+    assert_eq!(owner(&world), ["c/s/b"]);
+}
+
+#[test]
 fn many_cases_are_told_in_parts_and_go_on_over_a_restart() {
     let mut world = World::new();
     for i in 0..3 * TOGETHER {
