@@ -25,12 +25,14 @@ pub struct Feed {
     /// Read from the log, and not yet looked at; up to `log_upto` there is no more than this.
     log: VecDeque<Entry>,
     log_upto: Pos,
+    /// Retention took these, first and last, before the cursor had come to them.
+    pub lost: Option<(Pos, Pos)>,
 }
 
 impl Feed {
     /// Goes on from where `window` stands.
     pub fn new(inbox: Arc<Inbox>, window: Window) -> Feed {
-        Feed { inbox, log: VecDeque::new(), log_upto: window.seen(), window }
+        Feed { inbox, log: VecDeque::new(), log_upto: window.seen(), window, lost: None }
     }
 
     /// Puts the next record's messages behind `ready`. [`Next::Item`]: a record was looked at, and may
@@ -72,6 +74,7 @@ impl Feed {
         if self.window.seen() < committed {
             let chunk = read_on(&*door.core, self.window.seen(), committed, READ_RECORDS, READ_BYTES);
             door.counters.unreadable.add(chunk.unreadable);
+            self.lost = chunk.trimmed.or(self.lost);
             self.log = chunk.entries.into();
             self.log_upto = chunk.upto;
             return false;

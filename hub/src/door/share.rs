@@ -425,6 +425,10 @@ impl Inner {
             Next::Behind => {
                 let own = &mut self.own;
                 self.feed.read_log(door, &mut self.ready, |entry| own.items(&door.me, entry, &group.name, |_| false));
+                if let Some((first, last)) = self.feed.lost.take() {
+                    // Whom should it be told? The group goes on with what there is.
+                    tracing::warn!(group = %group.name, first = first.0, last = last.0, "Records are gone that a group had not read.");
+                }
                 true
             }
         }

@@ -223,6 +223,11 @@ impl Delivery {
         notes
     }
 
+    /// What retention took while this session was reading on: first and last position, told once.
+    pub fn take_lost(&mut self) -> Option<(Pos, Pos)> {
+        self.feed.lost.take()
+    }
+
     pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.shares.values()
     }
