@@ -213,6 +213,7 @@ mod tests {
             state: state.into(),
             why: None,
             last_heard_ms_ago: Some(100),
+            down_ms: None,
             urgent: Default::default(),
             routine: view::LinkLane { unsent, in_flight: 3, ..Default::default() },
             lease: 1,
@@ -236,6 +237,7 @@ mod tests {
             last_heard_ms_ago: heard,
             behind: Default::default(),
             health: Default::default(),
+            alarms: 0,
         }
     }
 
