@@ -17,6 +17,7 @@ pub type Offering<T> = Pin<Box<dyn Future<Output = Result<Ticket<T>, Error>> + S
 pub trait Core: Send + Sync {
     fn offer(&self, drafts: Vec<Draft>) -> Offering<Vec<Outcome>>;
     fn note(&self, notes: Vec<Note>, haste: Haste) -> Offering<()>;
+    fn jot(&self, client: &str, upto: Pos);
     fn first(&self) -> Pos;
     fn read(&self, after: Pos, records: usize, bytes: usize) -> Result<Vec<Entry>, log::Error>;
     fn get(&self, pos: Pos) -> Result<Option<Entry>, log::Error>;
@@ -33,6 +34,10 @@ impl Core for Hub {
     fn note(&self, notes: Vec<Note>, haste: Haste) -> Offering<()> {
         let hub = self.clone();
         Box::pin(async move { hub.note(notes, haste).await })
+    }
+
+    fn jot(&self, client: &str, upto: Pos) {
+        Hub::jot(self, client, upto);
     }
 
     fn first(&self) -> Pos {

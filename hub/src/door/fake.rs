@@ -2,7 +2,7 @@
 
 use super::core::{Core, Offering};
 use super::{Ingress, Publish, Taken};
-use crate::engine::{Error, Haste, Outcome};
+use crate::engine::{Error, Haste, Outcome, jots};
 use crate::log::{self, Entry};
 use crate::note::Note;
 use crate::state::{Retained, Session, State, Subscription};
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use citybrain_shared::Pos;
 use citybrain_shared::record::{Draft, Header, Kind};
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -49,6 +50,7 @@ struct Inner {
     /// Commits wait here while they are held back.
     held: Option<Vec<Commit>>,
     unwritable: bool,
+    jots: HashMap<String, Pos>,
     offers: usize,
     flaw: Option<Flaw>,
 }
@@ -65,17 +67,25 @@ impl Fake {
     }
 
     /// The process is killed: of the commits that were held back the first `keep(their number)` have
-    /// reached the disk. What is returned is the log as the next process finds it.
+    /// reached the disk. Are they not all there, it was a power cut, and takes the jots with it.
+    /// What is returned is the log as the next process finds it.
     pub fn crash(&self, keep: impl FnOnce(usize) -> usize) -> Fake {
         let mut inner = self.inner.lock();
         self.alive.store(false, Ordering::SeqCst);
         let held = inner.held.take().unwrap_or_default();
         let keep = keep(held.len());
+        let is_power_cut = keep < held.len();
         for commit in held.into_iter().take(keep) {
             commit(&mut inner);
         }
-        // As the state does it at a start.
+        // As the engine and the state do it at a start.
         let last = inner.last();
+        for (client, upto) in std::mem::take(&mut inner.jots) {
+            let session = inner.state.sessions.get(&client).filter(|_| !is_power_cut);
+            if let Some(note) = session.and_then(|s| jots::note(&client, s, upto, last)) {
+                inner.fold(last, super::now_us(), note);
+            }
+        }
         for session in inner.state.sessions.values_mut().filter(|s| s.connected) {
             (session.connected, session.left_us, session.unsure) = (false, super::now_us(), last);
         }
@@ -291,6 +301,13 @@ impl Core for Fake {
 
     fn note(&self, notes: Vec<Note>, _haste: Haste) -> Offering<()> {
         self.submit(notes.iter().map(Note::draft).collect(), |_| ())
+    }
+
+    fn jot(&self, client: &str, upto: Pos) {
+        let mut inner = self.inner.lock();
+        if self.alive.load(Ordering::SeqCst) {
+            inner.jots.insert(client.to_owned(), upto);
+        }
     }
 
     fn first(&self) -> Pos {

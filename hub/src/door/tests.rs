@@ -14,8 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+mod groups;
 mod model;
 mod refusals;
+mod retained;
 mod rights;
 mod wills;
 

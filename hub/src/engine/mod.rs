@@ -8,6 +8,7 @@
 //! covers them all; then the tickets complete. The state stays locked from the first decision to
 //! the fsync, so nobody ever sees a state that a power cut could take back.
 
+pub(crate) mod jots;
 mod offline;
 mod open;
 mod receipts;
@@ -22,6 +23,7 @@ pub use receipts::presence;
 pub use retention::needed;
 pub use worker::Engine;
 
+use self::jots::Jots;
 use crate::log::Reader;
 use crate::note::Note;
 use crate::state::State;
@@ -31,7 +33,7 @@ use citybrain_shared::wire::{Ack, Refuse};
 use citybrain_shared::{Address, Pos};
 use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What became of one offered record, after the fsync that covers it.
@@ -149,6 +151,8 @@ pub struct House {
 struct Shared {
     house: RwLock<House>,
     state: RwLock<State>,
+    /// How many histories (epochs) the committed state knows.
+    histories: AtomicUsize,
     /// Why nothing can be written at the moment.
     trouble: RwLock<Option<String>>,
     work: Work,
@@ -161,6 +165,7 @@ pub struct Hub {
     shared: Arc<Shared>,
     reader: Reader,
     committed: watch::Receiver<Pos>,
+    jots: Arc<Jots>,
 }
 
 impl Hub {
@@ -239,9 +244,22 @@ impl Hub {
         self.committed.clone()
     }
 
+    /// A durable session's client has acknowledged everything up to `upto`: kept at once, so that a
+    /// kill does not bring it again, and until a note of it is written.
+    pub fn jot(&self, client: &str, upto: Pos) {
+        // What is not durable yet may be gone after a power cut, and its positions given anew.
+        self.jots.put(client, upto.min(*self.committed.borrow()));
+    }
+
     /// Looks at the state as of the newest commit. Keep `look` short: the engine waits meanwhile.
     pub fn state<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         look(&self.shared.state.read())
+    }
+
+    /// How many histories the log has had, as of the newest commit. Unlike [`Hub::state`] it never
+    /// waits: a link asks it for each frame, just when the engine begins the next commit.
+    pub fn histories(&self) -> usize {
+        self.shared.histories.load(Ordering::Relaxed)
     }
 
     /// Why the node takes nothing at the moment; `None` is well.

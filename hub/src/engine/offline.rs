@@ -62,9 +62,10 @@ pub fn open_offline(dir: &Path, cache_bytes: u64, policy: policy::Make) -> Resul
         trouble: RwLock::new(None),
         house: Default::default(),
         work: Work::default(),
+        histories: Default::default(),
     });
     // Nobody listens at the other ends: offers are refused as by a node that is stopping.
     let (jobs, _) = mpsc::channel(1);
     let (_, committed) = watch::channel(reader.last());
-    Ok((Hub { jobs, shared, reader, committed }, Offline { as_of_us, remarks }))
+    Ok((Hub { jobs, shared, reader, committed, jots: Arc::default() }, Offline { as_of_us, remarks }))
 }

@@ -1,5 +1,6 @@
 //! Starting: log, store and state, from whatever a kill or a power cut left.
 
+use super::jots::Jots;
 use super::worker::Engine;
 use super::{Hub, Shared, Work};
 use crate::log::{self, Log, Reader};
@@ -162,6 +163,7 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
         state: RwLock::new(state),
         trouble: RwLock::new(None),
         work: Work::default(),
+        histories: Default::default(),
     });
     let (jobs, queue) = mpsc::channel(limits::ENGINE_QUEUE_MAX);
     let (committed, watcher) = watch::channel(reader.last());
@@ -189,7 +191,7 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
         unwatched_bytes: 0,
         ballast_is_gone: is_full,
     };
-    engine.boot(unproven)?;
+    let jots = engine.boot(unproven)?;
     engine.tell_operators()?;
     if restored {
         // Only now: until the new history is committed, another start must begin it.
@@ -200,13 +202,15 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
     (facts.first, facts.last) = (reader.first(), reader.last());
     facts.records = facts.last.0 + 1 - facts.first.0;
     facts.took_ms = started.elapsed().as_millis() as u64;
-    Ok((Hub { jobs, shared, reader, committed: watcher }, engine, facts))
+    Ok((Hub { jobs, shared, reader, committed: watcher, jots: Arc::new(jots) }, engine, facts))
 }
 
 impl Engine {
     /// Commits the notes that begin this start.
-    fn boot(&mut self, unproven: Option<&str>) -> Result<(), Error> {
-        let me = self.shared.state.read().me.clone();
+    fn boot(&mut self, unproven: Option<&str>) -> Result<Jots, Error> {
+        let shared = self.shared.clone();
+        let mut state = shared.state.write();
+        let me = &state.me;
         let inc = if me.inc == Inc::default() { Inc(random()?) } else { me.inc };
         let boot = Boot { counter: me.boot.counter + 1, nonce: random()? as u64 };
         let mut notes = vec![Note::Booted { inc, boot }];
@@ -215,12 +219,17 @@ impl Engine {
             notes.push(Note::Epoch { log: LogId(random()?), first, why: "the data folder is new".into() });
         } else if let Some(why) = unproven {
             notes.push(Note::Epoch { log: LogId(random()?), first, why: why.into() });
+        } else {
+            notes.extend(Jots::left(&self.dir, me, self.log.last(), state.sessions.iter()));
         }
         for note in notes {
-            self.record(note).map_err(Error::FirstCommit)?;
+            self.append_note(&mut state, &note);
         }
+        self.commit(&mut state).map_err(Error::FirstCommit)?;
+        let jots = Jots::open(&self.dir, &state.me);
+        drop(state);
         self.write_rows();
-        Ok(())
+        Ok(jots)
     }
 
     /// Records what operators did to the folder while the node was stopped.

@@ -331,3 +331,84 @@ fn a_node_without_room_takes_nothing_says_why_and_goes_on_answering() {
     assert_eq!(node.events().len(), 1);
     node.close();
 }
+
+/// A durable session in the state, as its CONNECT leaves it.
+fn session(node: &Node, client: &str) {
+    let (client, user) = (client.to_owned(), String::new());
+    node.note(vec![Note::SessionOpened { client, user, version: 5, expiry_s: 3600, clean: true }]);
+}
+
+fn cursor(node: &Node, client: &str) -> Pos {
+    node.hub.state(|s| s.sessions[client].upto)
+}
+
+#[test]
+fn what_a_client_acknowledged_just_before_a_kill_is_noted_by_the_next_start_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path(), "c");
+    session(&node, "app");
+    session(&node, "other");
+    let before = cursor(&node, "other");
+    let Outcome::Committed(pos) = node.offer(&event("1", "")) else { panic!("it is new") };
+    node.hub.jot("app", pos);
+    assert!(cursor(&node, "app") < pos, "no note was made of it");
+    node.close();
+    let node = Node::open(dir.path(), "c");
+    assert_eq!((cursor(&node, "app"), cursor(&node, "other")), (pos, before));
+    node.close();
+    // It is in the log now: a start that finds no jots knows it too.
+    std::fs::remove_file(dir.path().join("jots")).unwrap();
+    let node = Node::open(dir.path(), "c");
+    assert_eq!(cursor(&node, "app"), pos);
+    node.close();
+}
+
+#[test]
+fn a_jot_that_is_not_certain_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path(), "c");
+    session(&node, "app");
+    let before = cursor(&node, "app");
+    let Outcome::Committed(pos) = node.offer(&event("1", "")) else { panic!("it is new") };
+    // What is not durable yet may become something else.
+    node.hub.jot("app", Pos(pos.0 + 100));
+    node.hub.jot("app", pos);
+    let jots = dir.path().join("jots");
+    let good = std::fs::read(&jots).unwrap();
+    node.close();
+
+    let at = good.iter().position(|b| *b != 0).unwrap();
+    let mut torn = good.clone();
+    torn[at + 8] ^= 1;
+    std::fs::write(&jots, &torn).unwrap();
+    let node = Node::open(dir.path(), "c");
+    assert_eq!(cursor(&node, "app"), before, "a torn one");
+    node.close();
+
+    // Of two boots ago: whatever was noted since is newer.
+    std::fs::write(&jots, &good).unwrap();
+    let node = Node::open(dir.path(), "c");
+    assert_eq!(cursor(&node, "app"), before, "one of an earlier boot");
+    node.close();
+
+    for rubbish in [Vec::new(), vec![0xff; 100], vec![0xff; good.len() * 2]] {
+        std::fs::write(&jots, &rubbish).unwrap();
+        let node = Node::open(dir.path(), "c");
+        assert_eq!(cursor(&node, "app"), before);
+        assert_eq!(std::fs::metadata(&jots).unwrap().len(), good.len() as u64, "it is made anew");
+        node.close();
+    }
+}
+
+#[test]
+fn a_jot_never_says_more_than_what_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path(), "c");
+    session(&node, "app");
+    let durable = *node.hub.committed().borrow();
+    node.hub.jot("app", Pos(durable.0 + 100));
+    node.close();
+    let node = Node::open(dir.path(), "c");
+    assert_eq!(cursor(&node, "app"), durable);
+    node.close();
+}

@@ -479,6 +479,8 @@ impl Engine {
             Ok(pos) => {
                 self.fresh_keys.clear();
                 self.lazy_since = None;
+                self.shared.histories.store(state.me.epochs.len(), Ordering::Relaxed);
+                // Whoever is woken by it sees the number above.
                 self.committed.send_replace(pos);
                 Ok(())
             }

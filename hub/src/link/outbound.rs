@@ -114,9 +114,8 @@ impl Outbound {
         while let Some(send) = self.sender.poll_send(now) {
             if !is_fresh {
                 is_fresh = true;
-                let known = self.epochs.len();
-                if let Some(epochs) = hub.state(|s| (s.me.epochs.len() != known).then(|| s.me.epochs.clone())) {
-                    self.epochs = epochs;
+                if self.epochs.len() != hub.histories() {
+                    self.epochs = hub.state(|s| s.me.epochs.clone());
                 }
             }
             let press = Press {

@@ -479,8 +479,11 @@ impl Log {
             return;
         }
         // Where there is no room, the commit does without: it will say itself if the disk is full.
-        if self.disk.zero(&self.path, &self.file, end, zeros).is_ok() {
-            self.room = end + zeros;
+        match self.disk.zero(&self.path, &self.file, end, zeros) {
+            Ok(()) => self.room = end + zeros,
+            // The zeros that found room would stay in the sealed segment. Where even that fails they
+            // do: they are no entry.
+            Err(_) => drop(self.file.set_len(end)),
         }
     }
 
@@ -516,15 +519,10 @@ impl Log {
         self.written = 0;
     }
 
-    /// Seals the newest segment and begins the next one. Nothing is buffered.
+    /// Seals the newest segment and begins the next one. Nothing is buffered, and no zeros are left:
+    /// they never reach beyond a segment's size.
     fn rotate(&mut self) -> Result<(), Error> {
         self.join_sealer();
-        if self.room > self.durable.bytes {
-            let io = |source| Error::Io { path: self.path.clone(), source };
-            self.file.set_len(self.durable.bytes).map_err(io)?;
-            self.room = self.durable.bytes;
-            self.disk.sync(&self.path, &self.file).map_err(io)?;
-        }
         let head = Head { first: self.last.next(), before: self.chain };
         let file = create(&*self.disk, &self.dir, head)?;
         let path = path_of(&self.dir, head.first);

@@ -474,8 +474,10 @@ fn room_made_ahead_is_no_part_of_the_log_for_whoever_opens_it() {
 fn a_log_goes_on_where_there_is_no_room_to_make_ahead() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, mut log) = faulty(dir.path(), &ONE);
-    disk.fail_write(1, io::ErrorKind::StorageFull);
+    // The first page of zeros is written, the second half.
+    disk.fail_write(2, io::ErrorKind::StorageFull);
     fill(&mut log, 1);
+    assert_eq!(fs::metadata(path_of(dir.path(), Pos(1))).unwrap().len(), log.segments()[0].bytes);
     disk.heal();
     fill(&mut log, 5);
     drop(log);

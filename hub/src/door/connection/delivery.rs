@@ -153,6 +153,8 @@ pub struct Delivery {
     next_id: u16,
     /// The cursor as last offered to the log.
     noted: Cursor,
+    /// As last jotted.
+    jotted: Pos,
     /// PUBRECs that no note says yet, and those that the note on its way says. PUBREL follows it:
     /// after PUBREL the client hands the message on, so that it must not come again after a kill.
     releases: Vec<u16>,
@@ -199,6 +201,7 @@ impl Delivery {
             log: VecDeque::new(),
             log_upto: resumed.upto,
             noted: Cursor { upto: resumed.upto, ..Cursor::default() },
+            jotted: resumed.upto,
             releases: Vec::new(),
             releases_noting: Vec::new(),
             resumed,
@@ -369,6 +372,16 @@ impl Delivery {
             releasing: self.releasing(),
             begun: self.begun(),
         }
+    }
+
+    /// How far the client has acknowledged, where it has come farther since this was asked last.
+    pub fn take_jot(&mut self) -> Option<Pos> {
+        let upto = self.window.upto();
+        let is_new = self.acked && upto > self.jotted;
+        is_new.then(|| {
+            self.jotted = upto;
+            upto
+        })
     }
 
     /// Is there something to note, and nothing on its way? `idle`: also what moved without the

@@ -503,6 +503,11 @@ impl Connection<'_> {
     /// Notes how far the client has acknowledged; `idle`: also how far there was nothing for it.
     /// True: there is an offer to be polled.
     fn note_cursor(&mut self, idle: bool) -> bool {
+        if self.durable
+            && let Some(upto) = self.delivery.take_jot()
+        {
+            self.door.core.jot(&self.client, upto);
+        }
         if self.offers.is_empty()
             && let Some((group, note)) = self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client)?)))
         {

@@ -24,7 +24,7 @@ const RUNS: u64 = 60;
 /// Publishes that a client has under way, at most; the door takes more.
 const FLYING_MAX: usize = 12;
 
-struct Rng(u64);
+pub(super) struct Rng(pub u64);
 
 impl Rng {
     fn next(&mut self) -> u64 {
@@ -35,7 +35,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
 }
@@ -646,7 +646,7 @@ impl World {
 
 impl Client {
     /// A packet that is here already.
-    fn at_hand(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub(super) fn at_hand(&mut self) -> Option<(u8, Vec<u8>)> {
         while self.socket.try_read_buf(&mut self.input).is_ok_and(|n| n > 0) {}
         let head = Head::parse(&self.input).expect("the door writes whole packets")?;
         (self.input.len() >= head.total_bytes()).then(|| {
@@ -676,14 +676,18 @@ async fn run(seed: u64, flaw: Option<Flaw>) -> Result<(), String> {
     outcome.map_err(|e| format!("seed {seed}: {e}\n{}\n{}", world.story.join("\n"), notes.join("\n")))
 }
 
+/// The seeds to be run: as the environment says, or the first so many.
+pub(super) fn seeds(runs: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
+    match number("CITYBRAIN_MODEL_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("CITYBRAIN_MODEL_RUNS").unwrap_or(runs),
+    }
+}
+
 #[tokio::test]
 async fn sessions_do_what_the_model_says_whatever_happens_to_them() {
-    let number = |name| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
-    let seeds = match number("CITYBRAIN_MODEL_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("CITYBRAIN_MODEL_RUNS").unwrap_or(RUNS),
-    };
-    for seed in seeds {
+    for seed in seeds(RUNS) {
         run(seed, None).await.unwrap_or_else(|e| panic!("{e}"));
     }
 }

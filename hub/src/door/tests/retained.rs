@@ -1,0 +1,150 @@
+//! Retained messages against a model: they are set, replaced and taken away, by each QoS, while
+//! clients subscribe by every retain handling and the node is killed in between.
+//!
+//! **Must**: a new subscription brings of each topic that it matches the newest message, with the
+//! retain flag, at most once and of the QoS that both sides allow; an old one by its retain handling.
+//! What is published meanwhile comes without the flag, or with it where the subscription says so.
+
+use super::model::{Rng, seeds};
+use super::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+const TOPICS: [&str; 5] = ["r", "r/a", "r/a/b", "r/b", "q"];
+const FILTERS: [&str; 8] = ["r", "r/#", "r/+", "r/a/#", "+/a", "r/+/b", "q", "none"];
+const STEPS: usize = 60;
+const RUNS: u64 = 40;
+
+/// Payload and QoS.
+type Kept = BTreeMap<&'static str, (String, u8)>;
+
+async fn reader(house: &House, version: Version) -> (Client, BTreeMap<&'static str, u8>) {
+    (house.client(version, "reader", true).await, BTreeMap::new())
+}
+
+async fn run(seed: u64) {
+    let mut rng = Rng(seed);
+    let mut fake = Fake::new();
+    let mut house = House::open(&fake).await;
+    let mut kept = Kept::new();
+    let mut writer = house.client(Version::V5, "writer", true).await;
+    let (mut c, mut filters) = reader(&house, Version::V5).await;
+    for step in 0..STEPS {
+        let at = format!("seed {seed}, step {step}");
+        match rng.below(10) {
+            0 => {
+                fake = fake.crash(|held| held);
+                house.kill().await;
+                house = House::open(&fake).await;
+                writer = house.client(BOTH[rng.below(2)], "writer", true).await;
+                (c, filters) = reader(&house, BOTH[rng.below(2)]).await;
+            }
+            1..6 => {
+                let (topic, qos) = (TOPICS[rng.below(TOPICS.len())], rng.below(3) as u8);
+                let payload = if rng.below(4) == 0 { String::new() } else { format!("{step}") };
+                writer.publish(topic, payload.as_bytes(), qos, 7, true).await;
+                match qos {
+                    0 => {
+                        // Taken before the ping behind it, and in the log as soon as anything later is.
+                        writer.publish("fence", b"", 1, 8, false).await;
+                        assert_eq!(writer.acked(kind::PUBACK, 8).await, 0);
+                    }
+                    1 => assert_eq!(writer.acked(kind::PUBACK, 7).await, 0),
+                    _ => {
+                        writer.acked(kind::PUBREC, 7).await;
+                        writer.ack(kind::PUBREL, 7).await;
+                        writer.acked(kind::PUBCOMP, 7).await;
+                    }
+                }
+                // All that match make one message, of the best QoS; its flag stays if one says so.
+                let matching: Vec<u8> =
+                    filters.iter().filter(|(f, _)| topic::matches(f, topic)).map(|(_, options)| *options).collect();
+                if let Some(best) = matching.iter().map(|o| o & 3).max() {
+                    let got = message(&mut c, &at).await;
+                    assert_eq!((&*got.topic, &*got.payload, got.qos), (topic, &*payload, best.min(qos)), "{at}");
+                    let flags: BTreeSet<bool> = matching.iter().map(|o| o & 8 != 0).collect();
+                    assert!(flags.contains(&got.retain), "{at}: {got:?}, {filters:?}");
+                }
+                if payload.is_empty() {
+                    kept.remove(topic);
+                } else {
+                    kept.insert(topic, (payload, qos));
+                }
+            }
+            6..9 => {
+                let filter = FILTERS[rng.below(FILTERS.len())];
+                let (qos, handling, as_published) = (rng.below(3) as u8, rng.below(3) as u8, rng.below(2) as u8);
+                let options = match c.version {
+                    Version::V4 => qos,
+                    Version::V5 => qos | as_published << 3 | handling << 4,
+                };
+                let is_new = filters.insert(filter, options).is_none();
+                assert_eq!(c.subscribe(filter, options).await, qos, "{at}");
+                let brings = match options >> 4 {
+                    0 => true,
+                    1 => is_new,
+                    _ => false,
+                };
+                let mut expected: Kept = if brings { kept.clone() } else { Kept::new() };
+                expected.retain(|topic, _| topic::matches(filter, topic));
+                let mut brought = BTreeMap::new();
+                for _ in 0..expected.len() {
+                    let got = message(&mut c, &at).await;
+                    assert!(got.retain && !got.dup, "{at}: {got:?}");
+                    assert_eq!(brought.insert(got.topic, (got.payload, got.qos)), None, "{at}: twice");
+                }
+                let expected: BTreeMap<String, (String, u8)> =
+                    expected.into_iter().map(|(t, (p, q))| (t.to_owned(), (p, q.min(qos)))).collect();
+                assert_eq!(brought, expected, "{at}");
+            }
+            _ => {
+                if let Some(filter) = filters.keys().next().copied() {
+                    let mut body = vec![0, 9];
+                    if c.version == Version::V5 {
+                        body.push(0);
+                    }
+                    put_text(filter, &mut body);
+                    c.send(0xa2, &body).await;
+                    assert_eq!(c.packet().await.unwrap().0, 0xb0, "{at}");
+                    filters.remove(filter);
+                }
+            }
+        }
+        // Nothing else has come.
+        c.send(0xc0, &[]).await;
+        let (first, body) = packet(&mut c, &at).await;
+        assert_eq!(first, 0xd0, "{at}: {body:x?}");
+    }
+    house.kill().await;
+}
+
+/// The next packet that is no PUBREL; those are answered.
+async fn packet(c: &mut Client, at: &str) -> (u8, Vec<u8>) {
+    loop {
+        let (first, body) = c.packet().await.unwrap_or_else(|| panic!("{at}: the connection ended"));
+        if first >> 4 != kind::PUBREL {
+            return (first, body);
+        }
+        let ack = Ack::parse(c.version, kind::PUBREL, &body).unwrap();
+        c.ack(kind::PUBCOMP, ack.id).await;
+    }
+}
+
+/// The next message, acknowledged.
+async fn message(c: &mut Client, at: &str) -> Got {
+    let (first, body) = packet(c, at).await;
+    assert_eq!(first >> 4, kind::PUBLISH, "{at}: {first:x} {body:x?}");
+    let got = got(c.version, first, &body);
+    match got.qos {
+        0 => {}
+        1 => c.ack(kind::PUBACK, got.id).await,
+        _ => c.ack(kind::PUBREC, got.id).await,
+    }
+    got
+}
+
+#[tokio::test]
+async fn retained_messages_are_what_the_model_says_whoever_asks_and_whenever() {
+    for seed in seeds(RUNS) {
+        run(seed).await;
+    }
+}
