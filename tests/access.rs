@@ -36,6 +36,28 @@ fn a_token(tree: &Tree, name: &str, role: &str) -> String {
 }
 
 #[test]
+fn a_bureaus_gateway_brings_warnings_and_fetches_alarms_and_does_nothing_else() {
+    let tree = a_guarded_city();
+    let url = tree.node("c").url();
+    let (gateway, worker) = (a_token(&tree, "met", "gateway"), a_token(&tree, "li", "worker"));
+    let storm = tree.dir().join("storm.xml");
+    let xml = "<alert xmlns=\"urn:oasis:names:tc:emergency:cap:1.2\"><identifier>1</identifier><sender>a@b</sender>\
+        <sent>2100-01-01T00:00:00-00:00</sent><status>Actual</status><msgType>Alert</msgType><scope>Public</scope>\
+        <info><category>Met</category><event>暴雨</event><urgency>Expected</urgency><severity>Minor</severity>\
+        <certainty>Likely</certainty></info></alert>";
+    std::fs::write(&storm, xml).expect("it is written");
+    let ask = |token: &str, line: &[&str]| run(&[line, &["--node", &url, "--token-file", token]].concat());
+    ask(&gateway, &["cap", "send", text(&storm)]).says(0, &["taken: a@b,1,2100-01-01T00:00:00Z"]);
+    ask(&gateway, &["cap", "list"]).says(0, &["暴雨"]);
+    ask(&worker, &["cap", "send", text(&storm)]).says(1, &["is of a worker"]);
+    for line in
+        [&["status"][..], &["events"], &["case", "list"], &["cap", "cancel", "a@b", "--yes"], &["alarm", "list"]]
+    {
+        ask(&gateway, line).says(1, &["`met` is of a gateway"]);
+    }
+}
+
+#[test]
 fn with_a_tokens_file_a_reader_reads_an_operator_changes_and_nobody_else_does_either() {
     let tree = a_guarded_city();
     let (url, tokens) = (tree.node("c").url(), tree.dir().join("tokens"));

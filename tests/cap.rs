@@ -1,6 +1,7 @@
 //! The Common Alerting Protocol: alarms out, warnings in, and what follows from them below.
 
 use crate::harness::mqtt::Client;
+use crate::harness::ran::run;
 use crate::harness::{Node, Tree, wait_for};
 use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -263,6 +264,27 @@ fn a_warning_becomes_an_alarm_here_and_at_those_whom_it_names_until_it_is_cancel
     for node in [top, named, below] {
         wait_for("it is over", || warned(node, "").is_empty().then_some(()));
     }
+
+    // The same on the command line, with a cancellation of the city's own.
+    let file = tree.dir().join("storm.xml");
+    let sent_4 = at(-5);
+    std::fs::write(&file, Warning { id: "met-4", sent: &sent_4, ..first }.xml()).expect("it is written");
+    let url = top.url();
+    let cap = |words: &[&str]| run(&[&["cap"], words, &["--node", &url]].concat());
+    cap(&["list"]).says(0, &["no warning is in force"]);
+    cap(&["send", file.to_str().expect("UTF-8")]).says(0, &["taken: eoc@met.example,met-4", "told: c/s"]);
+    cap(&["list"]).says(0, &["major", "暴雨橙色预警", "eoc@met.example,met-4"]);
+    cap(&["show", "met-4"]).says(0, &["told       c/s"]);
+    cap(&["show", "met-5"]).says(1, &["no warning in force is `met-5`"]);
+    assert_eq!(stands(below, "major")["title"], "暴雨橙色预警");
+    cap(&["cancel", "met-4"]).says(2, &["nothing was done"]);
+    cap(&["cancel", "met-4", "--note", "雨停了", "--yes"]).says(0, &["taken: c@citybrain,cancel-", "told: c/s"]);
+    cap(&["cancel", "met-4", "--yes"]).says(1, &["no warning in force"]);
+    for node in [top, named, below] {
+        wait_for("it is over", || warned(node, "").is_empty().then_some(()));
+    }
+    std::fs::write(&file, "<alert/>").expect("it is written");
+    cap(&["send", file.to_str().expect("UTF-8")]).says(1, &["line 1"]);
     assert!(warned(other, "&active=false").is_empty(), "the other street was never told");
 }
 

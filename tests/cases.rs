@@ -259,6 +259,46 @@ fn a_case_goes_sideways_while_the_line_is_cut_and_nobody_has_it_twice() {
 }
 
 #[test]
+fn a_case_is_called_back_from_a_dead_box_and_its_successor_has_what_was_its_own() {
+    let (here, there) = ("c/s/m", "c/s/m2");
+    let mut tree = tree(&["c/s/m/n", there]);
+    tree.wait_all_known();
+    say(tree.node(LEAF), "t-2", "city.appeal", &json!({"category": "QUICK", "title": "井盖", "form": {"x": "1"}}));
+    let case = id(&wait_case(tree.node(here), "took it", |c| c["owner"] == here));
+    step(tree.node(here), &case, "accept", &json!({"by": "小张"}));
+    tree.kill9(there);
+    step(tree.node(here), &case, "dispatch", &json!({"by": "小张", "to": there}));
+    assert_eq!(refused(tree.node(here), &case, "start", &json!({"by": "小张"})), "on-its-way");
+    // The duty officer of the city wants it back; without a word from there nobody has it.
+    wait_case(tree.node("c"), "sees it on its way", |c| c["handing_to"] == there);
+    assert_eq!(step(tree.node("c"), &case, "recall", &json!({"by": "值班", "text": "那边停电"}))["asked"], here);
+    assert_eq!(refused(tree.node(here), &case, "start", &json!({"by": "小张"})), "on-its-way");
+    // Another box takes its place, with an empty folder.
+    std::fs::remove_dir_all(&tree.node(there).data).expect("its disk is gone");
+    tree.start_node(there);
+    wait_case(tree.node(here), "has it again", |c| {
+        c["owner"] == here && c["handing_to"].is_null() && c["term"].as_u64() > Some(2)
+    });
+    wait_for("the city's wish is answered", || {
+        tree.node("c").get(&format!("/v1/cases/{case}"))?["wishes"].is_null().then_some(())
+    });
+    // What is the box's own when its disk is lost is its successor's.
+    step(tree.node(here), &case, "dispatch", &json!({"by": "小张", "to": there}));
+    wait_case(tree.node(there), "took it", |c| c["owner"] == there && c["handing_to"].is_null());
+    step(tree.node(there), &case, "start", &json!({"by": "老赵"}));
+    wait_case(tree.node("c"), "sees the work", |c| c["status"] == "handling");
+    tree.kill9(there);
+    std::fs::remove_dir_all(&tree.node(there).data).expect("its disk is gone");
+    tree.start_node(there);
+    wait_case(tree.node(there), "has what was its own", |c| c["status"] == "handling" && c["owner"] == there);
+    step(tree.node(there), &case, "resolve", &json!({"by": "老赵", "text": "已换"}));
+    for address in [here, "c/s", "c"] {
+        let c = wait_case(tree.node(address), "sees it done", |c| c["status"] == "resolved");
+        assert_eq!(c["handlers"], json!(["老赵"]), "{address}");
+    }
+}
+
+#[test]
 fn the_command_line_does_and_shows_it() {
     let tree = tree(&["c/s/m"]);
     let node = tree.node(COMMUNITY);

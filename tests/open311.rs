@@ -338,9 +338,23 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
     assert_eq!(c.post("requests.json", "").json().as_array().expect("a list").len(), 2, "all that is wrong at once");
     assert_eq!(c.post("services.json", "").status, 405);
     assert_eq!(c.post("requests.json", &format!("{GOOD}&device_id={}", "x".repeat(70_000))).status, 413);
-    let multipart =
-        Client::agent().post(format!("{}requests.json", c.0)).header("content-type", "multipart/form-data; boundary=x");
-    assert_eq!(Client::read(multipart.send("--x--").expect("an answer")).status, 400);
+    let multipart = |path: &str, body: &[u8]| {
+        let request = Client::agent().post(format!("{}{path}", c.0));
+        let request = request.header("content-type", "multipart/form-data; boundary=x");
+        Client::read(request.send(body).expect("an answer"))
+    };
+    assert_eq!(multipart("requests.json", b"--x--").status, 400);
+    // With a picture, as a telephone sends it: the request is filed, and it is said what became of the picture.
+    let part = |head: &str, text: &str| format!("--x\r\nContent-Disposition: form-data; {head}\r\n\r\n{text}\r\n");
+    let texts = part("name=\"service_code\"", "LAMP") + &part("name=\"address_string\"", "三号门");
+    let picture = part("name=\"media\"; filename=\"a.jpg\"", &"\u{ff}\r\n".repeat(300_000));
+    let filed = multipart("requests.json", format!("{texts}{picture}--x--\r\n").as_bytes());
+    let filed = filed.json();
+    assert!(filed[0]["service_notice"].as_str().is_some_and(|n| n.contains("media_url")), "{filed}");
+    assert_eq!(c.one(filed[0]["service_request_id"].as_str().expect("an id"))["address"], "三号门");
+    let filed = multipart("requests.json", format!("{texts}--x--\r\n").as_bytes());
+    assert_eq!((filed.status, &filed.json()[0]["service_notice"]), (200, &Value::Null));
+    assert_eq!(multipart("requests.json", format!("{texts}{picture}").as_bytes()).status, 400, "it breaks off");
 
     // The same key files it once.
     let file = |key: &str| {

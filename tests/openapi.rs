@@ -232,6 +232,10 @@ fn brain(leaf: &Asker<'_>) {
     let xml = [("content-type", "application/cap+xml")];
     leaf.ask("POST", "/v1/cap", &xml, WARNING, 202);
     leaf.ask("POST", "/v1/cap", &xml, WARNING, 200);
+    let about = word(&leaf.get("/v1/cap"), "/warnings/0/about");
+    let over = json!({"about": about, "note": "over"});
+    leaf.post("/v1/cap/cancel", over.clone(), 202);
+    leaf.post("/v1/cap/cancel", over, 404);
     leaf.ask("POST", "/v1/cap", &xml, "<alert/>", 400);
     leaf.ask("POST", "/v1/cap", &[("content-type", "text/csv")], "1", 415);
     leaf.post(&format!("{at}/ack"), json!({"by": "anna"}), 200);

@@ -217,6 +217,9 @@ fn rules(tree: &Tree, all: &mut Answers) {
         let taken = ureq::post(format!("{leaf}/v1/cap")).header("content-type", "application/cap+xml").send(xml);
         all.keep("POST /v1/cap", &taken.expect("it is taken").body_mut().read_json().expect("JSON"));
     }
+    all.of(&["cap", "list", "--node", &leaf]);
+    all.of(&["cap", "show", "Actual", "--node", &leaf]);
+    all.of(&["cap", "cancel", "Actual", "--note", "over", "--yes", "--node", &leaf]);
 }
 
 fn cases_and_services(tree: &Tree, all: &mut Answers) {

@@ -222,6 +222,55 @@ fn a_refused_event_is_sent_again_when_an_operator_says_so() {
     assert_eq!(node.get("/v1/dlq").expect("it answers")["dead_letters"].as_array().map(Vec::len), Some(0));
 }
 
+#[test]
+fn a_refused_event_that_is_too_long_for_a_dead_letter_is_sent_again_from_the_log() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.lamp\"]");
+    receiver.answer(|_| "422 Unprocessable Content");
+    let node = tree.node("c");
+    let long = "灯".repeat(20_000);
+    let event = json!({"specversion": "1.0", "id": "long", "source": "/lamp/1", "type": "city.lamp.failed", "data": {"text": long}});
+    assert_eq!(node.post("/v1/events", &event).0, 202);
+    let letter = wait_for("it is kept", || node.get("/v1/dlq")?["dead_letters"].as_array()?.first().cloned());
+    assert!(letter["payload"].as_str().is_some_and(|p| p.len() < 20_000), "only its beginning");
+    receiver.answer(|_| OK);
+    run(&["dlq", "retry", &letter["pos"].to_string(), "--yes", "--node", &node.url()]).says(0, &["delivered"]);
+    let got = receiver.all()[0].clone();
+    assert_eq!((got.body["data"]["text"].as_str(), &got.body["origin"]), (Some(long.as_str()), &json!("c")));
+}
+
+#[test]
+fn to_a_receiver_that_is_gone_nothing_more_is_sent_until_the_node_starts_again() {
+    let receiver = Receiver::start();
+    let asked: Arc<Mutex<u32>> = Arc::default();
+    let seen = asked.clone();
+    receiver.answer(move |_| {
+        *seen.lock().expect("no panic") += 1;
+        "410 Gone"
+    });
+    let mut tree = tree(&receiver, "types = [\"city.lamp\"]");
+    tree.stop_node("c");
+    tree.edit("c", |t| short(&t, ""));
+    tree.start_node("c");
+    tree.wait_ready();
+    say(tree.node("c"), 0..5, "city.lamp.failed");
+    let letters = wait_for("it is told", || {
+        let letters = tree.node("c").get("/v1/dlq")?;
+        letters.to_string().contains("webhook-gone").then_some(letters)
+    });
+    assert!(letters.to_string().contains("is gone (410 Gone)"), "{letters}");
+    say(tree.node("c"), 5..8, "city.lamp.failed");
+    until_trimmed(tree.node("c"), "more");
+    assert_eq!((*asked.lock().expect("no panic"), receiver.ids().len()), (1, 0));
+    receiver.answer(|_| OK);
+    tree.stop_node("c");
+    tree.start_node("c");
+    tree.wait_ready();
+    say(tree.node("c"), 8..10, "city.lamp.failed");
+    wait_for("what happens now comes", || (receiver.ids().len() >= 2).then_some(()));
+    assert_eq!(receiver.ids(), ["8", "9"]);
+}
+
 /// A log that is trimmed as soon as nobody needs it.
 fn short(config: &str, more: &str) -> String {
     let store = "segment_bytes = 65536\nlog_bytes_max = 131072\nkeep_s = 0\nsnapshot_records = 1000\n";

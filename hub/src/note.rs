@@ -212,6 +212,9 @@ pub struct DeadLetter {
     pub payload_is_hex: bool,
     /// Its whole size, bytes.
     pub payload_bytes: u64,
+    /// Of what went out and was refused: the record that it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Pos>,
 }
 
 impl DeadLetter {
@@ -240,6 +243,7 @@ impl DeadLetter {
             payload: text.map_or_else(|| kept.iter().map(|b| format!("{b:02x}")).collect(), str::to_owned),
             payload_is_hex: text.is_none(),
             payload_bytes: payload.len() as u64,
+            of: None,
         }
     }
 }

@@ -36,6 +36,8 @@ pub const LOCAL: &str = "local";
 pub enum Role {
     /// Files and reads requests by Open311, and nothing else.
     App,
+    /// Brings warnings by CAP, and fetches this node's alarms by it: a bureau's gateway.
+    Gateway,
     /// Reads, here and below; never whom to call.
     Reader,
     /// Opens and handles cases in his own name, and sees whom to call.
@@ -47,11 +49,12 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Role; 5] = [Role::App, Role::Reader, Role::Worker, Role::Supervisor, Role::Operator];
+    pub const ALL: [Role; 6] = [Role::App, Role::Gateway, Role::Reader, Role::Worker, Role::Supervisor, Role::Operator];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Role::App => "app",
+            Role::Gateway => "gateway",
             Role::Reader => "reader",
             Role::Worker => "worker",
             Role::Supervisor => "supervisor",

@@ -3,7 +3,8 @@
 //! **Promise.** Each event that fits is delivered at least once, in the order of the log, one at a
 //! time: the next one leaves when the receiver has answered. `webhook-id` is the same for every
 //! attempt, so a receiver can tell a repetition. What is refused for good (4xx but 408 and 429, 3xx)
-//! becomes a dead letter, and the next one follows; all else is tried again, for ever. An operator may
+//! becomes a dead letter, and the next one follows; 410 ends it all, as the receiver is gone for good: the
+//! rest is not sent until the node starts again; all else is tried again, for ever. An operator may
 //! send a dead letter again (`dlq retry`): by itself, out of its order.
 //!
 //! **Format.** A webhook's cursor is a session in the state, `$webhook/NAME`, so it survives a kill,
@@ -229,7 +230,7 @@ impl Sender {
                 if let Ok((header, payload)) = Header::decode(&entry.bytes)
                     && fits(&self.config.types, &self.config.sources, &header, payload)
                 {
-                    self.deliver(&header, payload)?;
+                    self.deliver(entry.pos, &header, payload)?;
                     told = true;
                 }
                 upto = entry.pos;
@@ -308,7 +309,7 @@ impl Sender {
     }
 
     /// Until the receiver has it, or has refused it.
-    fn deliver(&mut self, header: &Header<'_>, payload: &[u8]) -> Result<(), Ended> {
+    fn deliver(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) -> Result<(), Ended> {
         let origin = header.origin.map_or(self.own_origin.as_str(), |o| o.address);
         let body = event::with_origin(payload, origin);
         let mut pause = PAUSE_FIRST;
@@ -325,8 +326,27 @@ impl Sender {
                     self.post.counters.refused.fetch_add(1, Ordering::Relaxed);
                     let detail = format!("{} refused it: {why}", self.config.url);
                     let via = format!("{VIA}{}", self.config.name);
-                    let letter = DeadLetter::new("webhook-refused", detail, via, "", &body);
+                    let letter =
+                        DeadLetter { of: Some(pos), ..DeadLetter::new("webhook-refused", detail, via, "", &body) };
                     return self.note(vec![Note::DeadLetter(letter)], Haste::Lazy);
+                }
+                Answer::Gone(why) => {
+                    self.post.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    let url = &self.config.url;
+                    tracing::warn!(
+                        webhook = self.config.name,
+                        reason = why,
+                        "A receiver is gone for good; nothing more is sent to it."
+                    );
+                    let detail =
+                        format!("{url} is gone ({why}): nothing more is sent to it until the node starts again");
+                    let via = format!("{VIA}{}", self.config.name);
+                    let letter =
+                        DeadLetter { of: Some(pos), ..DeadLetter::new("webhook-gone", detail, via, "", &body) };
+                    // Its cursor would hold the log for nobody.
+                    let ended = Note::SessionEnded { client: self.client.clone(), why: "its receiver is gone".into() };
+                    self.note(vec![Note::DeadLetter(letter), ended], Haste::Now)?;
+                    return Err(Ended);
                 }
                 Answer::Later(why, after) => (why, after),
             };
@@ -368,6 +388,7 @@ impl Post {
         let said = format!("{status} {}", text.chars().take(200).collect::<String>()).trim().to_owned();
         match status.as_u16() {
             200..=299 => Answer::Taken,
+            410 => Answer::Gone(said),
             300..=407 | 409..=428 | 430..=499 => Answer::Refused(said),
             _ => Answer::Later(said, after.map(|s| Duration::from_secs(s.min(RETRY_AFTER_MAX_S)))),
         }
@@ -387,7 +408,7 @@ impl Post {
                 self.counters.delivered.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
-            Answer::Refused(why) | Answer::Later(why, _) => Err(why),
+            Answer::Refused(why) | Answer::Gone(why) | Answer::Later(why, _) => Err(why),
         }
     }
 
@@ -427,6 +448,8 @@ fn host_name() -> String {
 enum Answer {
     Taken,
     Refused(String),
+    /// It will never take anything again.
+    Gone(String),
     /// Why, and when the receiver wants it again.
     Later(String, Option<Duration>),
 }

@@ -360,7 +360,7 @@ pub struct Api {
 }
 
 /// Roles of tokens, the least first.
-pub const TOKEN_ROLES: [&str; 5] = ["app", "reader", "worker", "supervisor", "operator"];
+pub const TOKEN_ROLES: [&str; 6] = ["app", "gateway", "reader", "worker", "supervisor", "operator"];
 
 impl Default for Api {
     fn default() -> Self {

@@ -66,6 +66,7 @@ views! {
     Alarms = "citybrain.alarms/1",
     AlarmShown = "citybrain.alarm/1",
     CapTaken = "citybrain.cap-taken/1",
+    CapWarnings = "citybrain.cap/1",
     Rules = "citybrain.rules/1",
     RulesTested = "citybrain.rules-tested/1",
     Reloaded = "citybrain.reloaded/1",
@@ -688,6 +689,43 @@ pub struct AlarmAsked {
     pub action: String,
     pub by: String,
     pub at: DateTime<Utc>,
+}
+
+/// Warnings that came in by CAP and are in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CapWarnings {
+    /// Worst first.
+    pub warnings: Vec<CapWarning>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CapWarning {
+    /// The first message of its chain: `sender,identifier,sent`, the time in UTC.
+    pub about: String,
+    pub level: AlarmSeverity,
+    /// What it is about: 暴雨.
+    pub event: String,
+    pub headline: String,
+    pub sent: DateTime<Utc>,
+    /// In force until then.
+    pub expires: DateTime<Utc>,
+    /// Nodes that were told, each with all below it.
+    pub nodes: Vec<Address>,
+    /// Its messages, oldest first, as `about` names the first.
+    pub messages: Vec<String>,
+}
+
+/// A warning is over before its time, by this node's own word.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct CapCancel {
+    /// Which: as [`CapWarning::about`] has it.
+    pub about: String,
+    /// Why, for those who were told.
+    pub note: String,
 }
 
 /// What became of a message of CAP.

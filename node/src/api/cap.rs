@@ -1,18 +1,20 @@
 //! The Common Alerting Protocol 1.2: alarms out, as messages and as an Atom feed; messages in, as
-//! events ([`crate::brain::warnings`]).
+//! events ([`crate::brain::warnings`]); what is in force, and a cancellation of it by this node.
 
-use super::input::{Path, Sent};
+use super::input::{Path, Sent, parse};
 use super::intake::{offer, placed, refuse};
-use super::{Ctx, Refusal, escape};
+use super::ops::{Operator, operator};
+use super::{Ctx, Refusal, escape, etag};
 use crate::brain::Brain;
 use crate::brain::cases::calendar::Calendar;
 use crate::brain::warnings::Told;
 use crate::cap::alarms::{Origin, Speaker, updated};
-use crate::cap::{BYTES_MAX, CONTENT_TYPE, read, write};
+use crate::cap::{BYTES_MAX, CONTENT_TYPE, Message, read, write};
 use axum::extract::State as From;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use chrono::{FixedOffset, Utc};
+use bytes::Bytes;
+use chrono::FixedOffset;
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::State;
 use citybrain_shared::view::{self, Alarm};
@@ -23,6 +25,8 @@ use std::sync::Arc;
 const VIA: &str = "http:cap";
 /// Entries of the feed, the newest first.
 const ENTRIES_MAX: usize = 1_000;
+/// Characters of why a warning is cancelled.
+const NOTE_MAX: usize = 500;
 
 /// `GET /v1/alarms/{id}/cap`: the newest message that the alarm has come to.
 pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>) -> Result<Response, Refusal> {
@@ -108,7 +112,77 @@ pub async fn take(From(ctx): From<Arc<Ctx>>, headers: HeaderMap, Sent(body): Sen
         Ok(message) => message,
         Err(wrong) => return Err(refuse(&ctx, letter("not-cap", wrong.to_string())).await),
     };
-    let xml = String::from_utf8_lossy(&body);
+    take_read(&ctx, message, &body).await
+}
+
+/// `GET /v1/cap`: what is in force here, worst first.
+pub async fn list(From(ctx): From<Arc<Ctx>>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let warnings = in_force(&ctx)?;
+    Ok(etag::answer(&ctx, &headers, view::CapWarnings { warnings }))
+}
+
+fn in_force(ctx: &Ctx) -> Result<Vec<view::CapWarning>, Refusal> {
+    let shown = |(told, keys): (&Told, &[String])| view::CapWarning {
+        about: told.root.clone(),
+        level: told.level,
+        event: told.event.clone(),
+        headline: told.headline.clone(),
+        sent: told.sent,
+        expires: told.expires,
+        nodes: told.nodes.clone(),
+        messages: keys.to_vec(),
+    };
+    let all = ctx.hub.state(|state| Brain::of(state).map(|b| b.warnings.in_force().map(shown).collect()));
+    let mut all: Vec<view::CapWarning> = all.ok_or_else(super::cases::no_brain)?;
+    all.sort_by(|a, b| (a.level, &a.about).cmp(&(b.level, &b.about)));
+    Ok(all)
+}
+
+/// `POST /v1/cap/cancel`: a cancellation by this node, of a warning that is in force. It goes to those
+/// who were told of the warning. Who did it is recorded.
+pub async fn cancel(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -> Result<Response, Refusal> {
+    let wanted: view::CapCancel = parse(&body, "{\"about\":\"sender,identifier,sent\",\"note\":\"…\"}")?;
+    let all = in_force(&ctx)?;
+    let mut fits =
+        all.iter().filter(|w| !wanted.about.is_empty() && w.messages.iter().any(|m| m.contains(&wanted.about)));
+    let hint = "`citybrain cap list` shows those in force";
+    let warning = match (fits.next(), fits.next()) {
+        (Some(one), None) => one,
+        (None, _) => return Err(Refusal::not_found(format!("no warning in force is `{}`", wanted.about), hint)),
+        _ => return Err(Refusal::bad("ambiguous", format!("`{}` may be several warnings", wanted.about), hint)),
+    };
+    let now = super::now();
+    let (offset, cap, me) = (offset(&ctx.config), &ctx.config.cap, ctx.address());
+    let reference = |key: &String| {
+        let (name, sent) = key.rsplit_once(',')?;
+        Some(format!("{name},{}", crate::cap::time(sent.parse().ok()?, offset)))
+    };
+    let mut message = Message::new();
+    let mut set = |name: &str, text: String| message.insert(name.to_owned(), text.into());
+    set("identifier", format!("cancel-{}", now.timestamp_micros()));
+    set("sender", format!("{me}@{}", cap.domain));
+    set("sent", crate::cap::time(now, offset));
+    set("status", "Actual".into());
+    set("msgType", "Cancel".into());
+    if cap.restriction.is_empty() {
+        set("scope", "Public".into());
+    } else {
+        set("scope", "Restricted".into());
+        set("restriction", cap.restriction.clone());
+    }
+    if !wanted.note.trim().is_empty() {
+        set("note", wanted.note.trim().chars().take(NOTE_MAX).collect());
+    }
+    set("references", warning.messages.iter().filter_map(reference).collect::<Vec<_>>().join(" "));
+    operator(&ctx, &who, "cap cancel", &warning.about).await?;
+    let xml = write::write(&message);
+    take_read(&ctx, message, &Bytes::from(xml)).await
+}
+
+/// What follows from a message that reads; `body` is as it came.
+async fn take_read(ctx: &Ctx, message: Message, body: &Bytes) -> Result<Response, Refusal> {
+    let letter = |reason: &str, detail: String| DeadLetter::new(reason, detail, VIA, "", body);
+    let xml = String::from_utf8_lossy(body);
     let (told, is_known) = ctx
         .hub
         .state(|state| {
@@ -121,14 +195,14 @@ pub async fn take(From(ctx): From<Arc<Ctx>>, headers: HeaderMap, Sent(body): Sen
     let now = super::now();
     if told.expires <= now && matches!(told.msg_type.as_str(), "Alert" | "Update") {
         let detail = format!("it has expired at {}", view::rfc3339(told.expires));
-        return Err(refuse(&ctx, letter("expired", detail)).await);
+        return Err(refuse(ctx, letter("expired", detail)).await);
     }
     let drafts = ctx.hub.state(|state| Brain::of(state).map(|b| b.warnings.drafts(&told, now.timestamp_micros())));
     let drafts = match drafts.ok_or_else(super::cases::no_brain)? {
         Ok(drafts) => drafts,
-        Err(e) => return Err(refuse(&ctx, letter("too-large", e)).await),
+        Err(e) => return Err(refuse(ctx, letter("too-large", e)).await),
     };
-    let first = offer(&ctx, drafts, &told.key).await?.first().copied();
+    let first = offer(ctx, drafts, &told.key).await?.first().copied();
     let Some(outcome) = first else { return Err(super::cases::no_brain()) };
     let (pos, duplicate) = placed(outcome);
     let status = if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
@@ -139,7 +213,7 @@ pub async fn take(From(ctx): From<Arc<Ctx>>, headers: HeaderMap, Sent(body): Sen
 }
 
 /// What whoever sent it may not expect.
-fn remark(told: &Told, is_known: bool, now: chrono::DateTime<Utc>) -> String {
+fn remark(told: &Told, is_known: bool, now: chrono::DateTime<chrono::Utc>) -> String {
     match told.msg_type.as_str() {
         "Ack" | "Error" => format!("an {} is kept, and nothing follows from it", told.msg_type),
         _ if told.status != "Actual" => {

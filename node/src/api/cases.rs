@@ -43,7 +43,7 @@ impl std::convert::From<cases::Refusal> for Refusal {
             "moved-on" => StatusCode::PRECONDITION_FAILED,
             "not-found" => StatusCode::NOT_FOUND,
             "missing" | "bad-request" | "bad-limit" | "which-assist" | "foreign-node" => StatusCode::BAD_REQUEST,
-            "not-your-role" | "handler" | "own-approval" => StatusCode::FORBIDDEN,
+            "not-your-role" | "handler" | "own-approval" | "not-the-caller" => StatusCode::FORBIDDEN,
             _ => StatusCode::CONFLICT,
         };
         Refusal::new(status, r.error, r.detail, r.hint)
@@ -171,6 +171,7 @@ fn of_held(cases: &Cases, held: &Held, caller: &Caller, asked: Option<Address>, 
         case: held.case.clone(),
         history: held.history.clone(),
         overdue: held.case.is_overdue(now),
+        words: held.case.words(),
         allowed: allowed(&held.case),
         asked,
         wishes: held.wishes.iter().map(wish).collect(),
@@ -266,6 +267,7 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew, repeat: &Repeat) -> 
         governance: new.governance.clone(),
         has_contact,
         booking: None,
+        note: String::new(),
     };
     make(ctx, repeat, move |brain, now_us| {
         let cases = &brain.cases;

@@ -290,7 +290,12 @@ fn operation(said: &Said) -> Value {
         "x-query": [],
     });
     match said.needs {
-        Some(role) => operation["x-role"] = role.as_str().into(),
+        Some(role) => {
+            operation["x-role"] = role.as_str().into();
+            if let Some(also) = said.also {
+                operation["x-role-also"] = also.as_str().into();
+            }
+        }
         None => operation["security"] = json!([]),
     }
     if let Some((content_type, what)) = said.types.takes_as {

@@ -2,7 +2,7 @@
 //!
 //! What a route needs stands in the [`table`]: health checks pass without a token; a reader may read; a
 //! worker may also open and step cases; a supervisor means more by it; an app has only Open311, which
-//! asks for itself; whatever else changes something needs an operator.
+//! asks for itself; a gateway brings and fetches messages of CAP; whatever else changes something needs an operator.
 //! A question to a node below is judged here, where it comes in: the nodes of a tree trust those
 //! above them. [`Caller`] is what of cases somebody may see and do.
 
@@ -21,14 +21,14 @@ use std::time::{Duration, Instant};
 
 /// Lets a request pass with its [`Holder`] among its extensions, or answers 401 or 403.
 pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: Next) -> Response {
-    let Some(needed) = needed(request.method(), request.uri().path()) else { return next.run(request).await };
+    let Some((needed, also)) = needed(request.method(), request.uri().path()) else { return next.run(request).await };
     let Some(token) = bearer(request.headers()) else {
         return unknown("this node answers only those whom it knows, and no token was given");
     };
     let Some(holder) = tokens.holder(token) else {
         return unknown("this node does not know that token: it is of another node, or was removed");
     };
-    if holder.role < needed {
+    if holder.role < needed && also != Some(holder.role) {
         let Holder { name, role } = holder;
         let detail = format!("the token `{name}` is of a {role}, and this needs the role {needed}");
         return forbidden(&detail, needed).into_response();
@@ -43,11 +43,12 @@ pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: 
 
 /// What a request needs; `None`: nothing. What no row of the [`table`] is about is there for nobody,
 /// which a reader may be told.
-fn needed(method: &Method, path: &str) -> Option<Role> {
+/// The second is a role that may, too.
+fn needed(method: &Method, path: &str) -> Option<(Role, Option<Role>)> {
     match (table::of(method, path), method) {
-        (Some(said), _) => said.needs,
-        (None, &Method::GET | &Method::HEAD) => Some(Role::Reader),
-        (None, _) => Some(Role::Operator),
+        (Some(said), _) => said.needs.map(|role| (role, said.also)),
+        (None, &Method::GET | &Method::HEAD) => Some((Role::Reader, None)),
+        (None, _) => Some((Role::Operator, None)),
     }
 }
 
@@ -69,7 +70,7 @@ pub enum Caller {
 impl Caller {
     fn of(holder: &Holder) -> Caller {
         match holder.role {
-            Role::App | Role::Reader => Caller::Reader,
+            Role::App | Role::Gateway | Role::Reader => Caller::Reader,
             Role::Worker => Caller::Worker(holder.name.clone()),
             Role::Supervisor => Caller::Supervisor(holder.name.clone()),
             Role::Operator => Caller::Operator,
@@ -200,6 +201,7 @@ mod tests {
 
     #[test]
     fn health_needs_nothing_reading_a_reader_cases_a_worker_and_all_else_an_operator() {
+        let needed = |method: &Method, path: &str| needed(method, path).map(|(role, _)| role);
         for path in ["/v1/cases", "/v1/cases/1/accept", "/v1/services/x/requests"] {
             assert_eq!(needed(&Method::POST, path), Some(Role::Worker));
             assert_eq!(needed(&Method::PUT, path), Some(Role::Operator));
@@ -213,6 +215,23 @@ mod tests {
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
             assert_eq!(needed(&method, "/v1/events"), Some(Role::Operator));
         }
+    }
+
+    #[test]
+    fn a_gateway_speaks_cap_and_nothing_else() {
+        let may = |method: Method, path| needed(&method, path).is_some_and(|(_, also)| also == Some(Role::Gateway));
+        for (method, path) in [
+            (Method::POST, "/v1/cap"),
+            (Method::GET, "/v1/cap"),
+            (Method::GET, "/v1/cap.atom"),
+            (Method::GET, "/v1/alarms/7/cap"),
+        ] {
+            assert!(may(method.clone(), path), "{method} {path}");
+        }
+        for path in ["/v1/cap/cancel", "/v1/events", "/v1/cases", "/v1/send", "/v1/alarms/7/ack"] {
+            assert!(!may(Method::POST, path), "{path}");
+        }
+        assert!(Role::Gateway < Role::Reader && !may(Method::GET, "/v1/alarms"));
     }
 
     #[test]

@@ -75,11 +75,22 @@ pub(super) fn read(reader: &Reader, pos: Pos) -> Result<Option<view::DeadLetter>
     Ok(entry.and_then(|e| letter_of(&e)))
 }
 
+/// The record that a letter is about, whole, if the log still has it: its origin, if it is another
+/// node's, and its payload.
+pub(super) fn record_of(reader: &Reader, pos: Pos) -> Option<(Option<String>, Vec<u8>)> {
+    let letter = reader.get(pos).ok()??;
+    let (_, payload) = Header::decode(&letter.bytes).ok()?;
+    let Ok(Note::DeadLetter(note::DeadLetter { of: Some(of), .. })) = Note::parse(payload) else { return None };
+    let entry = reader.get(of).ok()??;
+    let (header, payload) = Header::decode(&entry.bytes).ok()?;
+    Some((header.origin.map(|o| o.address.to_owned()), payload.to_vec()))
+}
+
 /// The letter in a record, if it is one.
 fn letter_of(entry: &Entry) -> Option<view::DeadLetter> {
     let (header, payload) = Header::decode(&entry.bytes).ok()?;
     let Ok(Note::DeadLetter(letter)) = Note::parse(payload) else { return None };
-    let note::DeadLetter { reason, detail, via, topic, payload, payload_is_hex, payload_bytes } = letter;
+    let note::DeadLetter { reason, detail, via, topic, payload, payload_is_hex, payload_bytes, of: _ } = letter;
     let at = view::time_of(header.committed_us);
     Some(view::DeadLetter { pos: entry.pos, at, reason, detail, via, topic, payload, payload_is_hex, payload_bytes })
 }

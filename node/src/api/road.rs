@@ -158,7 +158,7 @@ fn requested(question: &[u8]) -> Result<Request, Refusal> {
     let (path, rest) = text.strip_prefix("POST ").and_then(|t| t.split_once('\n')).ok_or_else(unknown)?;
     let (who, body) = rest.split_once('\n').ok_or_else(unknown)?;
     let who: Operator = serde_json::from_str(who).map_err(|_| unknown())?;
-    changeable(path)?;
+    changeable(&Method::POST, path)?;
     let mut request = Request::new(Body::from(body.to_owned()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = path.parse().map_err(|_| unknown())?;
@@ -172,11 +172,12 @@ pub fn is_change(path: &str) -> bool {
 }
 
 /// Whether it may be changed from above.
-fn changeable(path: &str) -> Result<(), Refusal> {
-    if CHANGES.contains(&path) {
+fn changeable(method: &Method, path: &str) -> Result<(), Refusal> {
+    if method == Method::POST && CHANGES.contains(&path) {
         return Ok(());
     }
-    let detail = format!("`POST {path}` does not go through the links");
+    let path = path.split('?').next().unwrap_or_default();
+    let detail = format!("`{method} {path}` does not go through the links");
     let hint = format!("do it at the node itself; from above go {}", CHANGES.join(", "));
     Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "not-from-above", detail, hint))
 }
@@ -477,7 +478,13 @@ async fn at(
 async fn by_header(From(road): From<Road>, request: Request, next: Next) -> Response {
     let Some(address) = request.headers().get(view::HEADER_AT) else { return next.run(request).await };
     let address = address.to_str().unwrap_or_default().to_owned();
-    elsewhere(&road, &address, request).await.unwrap_or_else(IntoResponse::into_response)
+    elsewhere(&road, &address, request).await.unwrap_or_else(|refusal| {
+        let mut response = refusal.into_response();
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+        }
+        response
+    })
 }
 
 async fn elsewhere(road: &Road, address: &str, request: Request) -> Result<Response, Refusal> {
@@ -487,10 +494,7 @@ async fn elsewhere(road: &Road, address: &str, request: Request) -> Result<Respo
         let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
         return forward(road, caller, address, &path, within).await;
     }
-    if request.method() != Method::POST {
-        return Err(changeable(&path).err().unwrap_or_else(|| Refusal::bad("method", "use POST", "")));
-    }
-    changeable(&path)?;
+    changeable(request.method(), &path)?;
     let own = &road.ctx.config.node.address;
     let to = below(own, address)?;
     let (mut parts, body) = request.into_parts();

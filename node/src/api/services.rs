@@ -92,6 +92,7 @@ pub async fn request(
     if let Some(made) = repeat.made(&ctx)? {
         return answer_made(&ctx, &caller, made);
     }
+    let caller_speaks_for_others = caller == Caller::Operator;
     let made = make(&ctx, &repeat, move |brain, now_us| {
         let now = view::time_of(now_us);
         let calendar = brain.cases.calendar();
@@ -100,7 +101,11 @@ pub async fn request(
             Err(new) => new,
         };
         let (node, service) = brain.services.find(&code, wanted.of.as_ref())?;
-        let (opening, contact) = request::opening(node, service, &wanted, id, calendar, now)?;
+        let (opening, mut contact) = request::opening(node, service, &wanted, id, calendar, now)?;
+        // Nobody's token: whoever asks for a service is who gets it.
+        if caller_speaks_for_others && contact.name.is_empty() {
+            contact.name.clone_from(&opening.by);
+        }
         let (case, drafts) = brain.cases.open(opening, contact, now_us);
         Ok((Made { about: case.id, is_new: true, asked: None }, drafts))
     })

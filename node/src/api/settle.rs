@@ -13,7 +13,7 @@ use citybrain_hub::engine::{self, Outcome, Settled};
 use citybrain_hub::operator as record;
 use citybrain_shared::record::Draft;
 use citybrain_shared::view::{self, SettledLetter};
-use citybrain_shared::{Pos, limits};
+use citybrain_shared::{Pos, event, limits};
 use std::sync::Arc;
 
 /// Letters in one request: each is a commit of its own.
@@ -90,12 +90,18 @@ async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), 
     let Some(post) = ctx.operations.posts.iter().find(|p| p.name == name).cloned() else {
         return Err(("not-retryable", format!("config has no webhook `{name}` any more")));
     };
-    let payload = whole(letter).ok_or_else(|| {
+    let from_log = || {
+        let (origin, payload) = letters::record_of(&ctx.hub.reader(), letter.pos)?;
+        Some(event::with_origin(&payload, origin.as_deref().unwrap_or(ctx.config.node.address.as_str())))
+    };
+    // What is too long for a letter is in the log, as long as that goes back so far.
+    let payload = whole(letter).or_else(from_log).ok_or_else(|| {
         let kept = limits::DEAD_LETTER_BYTES_MAX;
-        (
-            "cut",
-            format!("only the first {kept} of its {} bytes were kept; its event is in the log", letter.payload_bytes),
-        )
+        let detail = format!(
+            "only the first {kept} of its {} bytes were kept, and its event is no longer in the log",
+            letter.payload_bytes
+        );
+        ("cut", detail)
     })?;
     let sent = tokio::task::spawn_blocking(move || post.again(&payload)).await;
     sent.unwrap_or_else(|e| Err(e.to_string())).map_err(|why| ("refused", format!("still refused: {why}")))

@@ -10,7 +10,7 @@ use crate::brain::cases::supervision::{self, District, Scope};
 use crate::brain::cases::watching::{Question, Watching};
 use crate::brain::cases::{Cases, Held};
 use axum::extract::State as From;
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use chrono::TimeDelta;
 use citybrain_shared::Address;
@@ -119,7 +119,12 @@ pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     };
     let mut watching = Watching::new(question, now);
     sweep(&ctx, |cases, held, _| watching.add(cases, held)).await?;
-    let ranked = watching.ranked();
+    // A hundred thousand places are sorted for longer than a runtime's thread may be held.
+    let ranked = tokio::task::spawn_blocking(move || watching.ranked()).await;
+    let ranked = ranked.map_err(|e| {
+        let hint = "the node's log has more; ask again";
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", format!("it broke off: {e}"), hint)
+    })?;
     Ok(ctx.answer(look(&ctx, |cases, _| ranked.told(cases))?))
 }
 

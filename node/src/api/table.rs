@@ -36,6 +36,8 @@ pub struct Said {
     pub path: &'static str,
     /// `None`: everybody, also without a token.
     pub needs: Option<Role>,
+    /// A role beside those above [`Said::needs`], which has this and little else.
+    pub also: Option<Role>,
     #[cfg(test)]
     pub about: &'static str,
     #[cfg(test)]
@@ -54,6 +56,7 @@ fn row<S>(method: Method, path: &'static str, about: &'static str, needs: Role, 
         method,
         path,
         needs: Some(needs),
+        also: None,
         #[cfg(test)]
         about,
         #[cfg(test)]
@@ -86,6 +89,12 @@ impl<S: Clone + Send + Sync + 'static> Row<S> {
     /// For everybody, also without a token.
     fn open(mut self) -> Row<S> {
         self.said.needs = None;
+        self
+    }
+
+    /// For this role too.
+    fn also(mut self, role: Role) -> Row<S> {
+        self.said.also = Some(role);
         self
     }
 
@@ -339,16 +348,27 @@ fn log() -> Vec<Row<Arc<Ctx>>> {
             .takes::<view::DlqSettle>()
             .gives::<view::DlqSettled>(200),
         read("/v1/alarms/{id}/cap", "The newest message of CAP 1.2 that an alarm has come to", cap::show)
+            .also(Role::Gateway)
             .gives_as(crate::cap::CONTENT_TYPE, "an alert, an update or a cancellation")
             .or(&[404]),
         read("/v1/cap.atom", "Active alarms by CAP 1.2, a feed", cap::atom)
+            .also(Role::Gateway)
             .gives_as("application/atom+xml", "RFC 4287, an entry each"),
+        read("/v1/cap", "Warnings that came in by CAP and are in force, worst first", cap::list)
+            .also(Role::Gateway)
+            .gives::<view::CapWarnings>(200)
+            .tagged(),
+        change(Operator, "/v1/cap/cancel", "Cancel a warning that is in force, by this node's word", cap::cancel)
+            .takes::<view::CapCancel>()
+            .gives::<view::CapTaken>(202)
+            .or(&[404]),
         change(
             Operator,
             "/v1/cap",
             "Take a warning of CAP 1.2: an event, and notices to those whom it concerns",
             cap::take,
         )
+        .also(Role::Gateway)
         .takes_as(crate::cap::CONTENT_TYPE, "a message of CAP 1.2, also as `application/xml` or `text/xml`")
         .gives::<view::CapTaken>(202)
         .gives::<view::CapTaken>(200)

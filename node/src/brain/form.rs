@@ -35,6 +35,12 @@ pub struct Answers {
 /// # Errors
 /// Everything that is wrong with them.
 pub fn answers(title: &str, form: &[Field], given: &BTreeMap<String, String>) -> Result<Answers, Vec<Fault>> {
+    let (all, faults) = sorted(title, form, given);
+    if faults.is_empty() { Ok(all) } else { Err(faults) }
+}
+
+/// The answers to `form` that are some, and everything that is wrong with the others.
+pub fn sorted(title: &str, form: &[Field], given: &BTreeMap<String, String>) -> (Answers, Vec<Fault>) {
     let mut all = Answers::default();
     let mut faults = Vec::new();
     let mut fault = |name: &str, is_missing: bool, detail: String, hint: String| {
@@ -66,7 +72,18 @@ pub fn answers(title: &str, form: &[Field], given: &BTreeMap<String, String>) ->
         let hint = format!("`--form {}={choices}`", field.name);
         fault(&field.name, true, format!("{title} asks `{}`", field.label()), hint);
     }
-    if faults.is_empty() { Ok(all) } else { Err(faults) }
+    (all, faults)
+}
+
+/// What of a form came without good answers, in words that repeat none: they may be personal.
+pub fn lacking(form: &[Field], faults: &[Fault]) -> String {
+    let label = |f: &Fault| form.iter().find(|field| field.name == f.name).map(Field::label);
+    let one = |f: &Fault| match label(f) {
+        Some(label) if f.is_missing => format!("`{label}` was not answered"),
+        Some(label) => format!("the answer to `{label}` is none"),
+        None => format!("`{}` is not asked", f.name.chars().take(60).collect::<String>()),
+    };
+    faults.iter().take(FIELDS_MAX).map(one).collect::<Vec<_>>().join("; ")
 }
 
 fn value(field: &Field, answer: &str) -> Result<String, (String, String)> {

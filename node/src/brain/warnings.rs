@@ -165,6 +165,11 @@ impl Warnings {
         if nodes.len() > TARGETS_MAX { vec![self.me.clone()] } else { nodes }
     }
 
+    /// What is in force, and the messages that each has come to, oldest first.
+    pub fn in_force(&self) -> impl Iterator<Item = (&Told, &[String])> {
+        self.table.values().map(|w| (&w.told, w.keys.as_slice()))
+    }
+
     /// Is it about a warning that is in force here?
     pub fn is_known(&self, root: &str) -> bool {
         self.table.contains_key(root)

@@ -310,6 +310,24 @@ impl Node {
     /// # Errors
     /// As [`Node::get`].
     pub fn post<T: View>(&self, path: &str, body: &impl Serialize) -> Result<Answer<T>, Fail> {
+        self.post_by(path, |request| request.send_json(body))
+    }
+
+    /// A body of another content type.
+    ///
+    /// # Errors
+    /// As [`Node::get`].
+    pub fn post_as<T: View>(&self, path: &str, content_type: &str, body: &[u8]) -> Result<Answer<T>, Fail> {
+        self.post_by(path, |request| request.header("content-type", content_type).send(body))
+    }
+
+    fn post_by<T: View>(
+        &self,
+        path: &str,
+        send: impl FnOnce(
+            ureq::RequestBuilder<ureq::typestate::WithBody>,
+        ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Answer<T>, Fail> {
         let Via::Http { url, agent, token } = &self.via else {
             return Err(Fail::usage("a folder is only read", "start its node, and change it there"));
         };
@@ -322,7 +340,7 @@ impl Node {
             request = request.query("within_ms", self.within_ms.unwrap_or(WITHIN_MAX_MS / 2).to_string());
         }
         let request = request.config().timeout_recv_response(Some(COMMIT_WAIT)).build();
-        let mut response = request.send_json(body).map_err(|e| self.unreachable(&e))?;
+        let mut response = send(request).map_err(|e| self.unreachable(&e))?;
         let reader = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
         let body = reader.read_to_vec().map_err(|e| self.unreachable(&e))?;
         parse(url, response.status().as_u16(), &body)

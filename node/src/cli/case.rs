@@ -169,8 +169,16 @@ pub enum Case {
         #[arg(long, value_name = "ID")]
         into: Option<String>,
     },
-    /// Say something
-    Comment(Step),
+    /// Say something, and refer to what shows it
+    Comment {
+        #[command(flatten)]
+        step: Step,
+        /// A picture or another attachment, elsewhere; may be repeated
+        #[arg(long, value_name = "URL")]
+        media: Vec<String>,
+    },
+    /// 收回: asks for a case back that is on its way to another node and that nobody has begun there
+    Recall(Step),
     /// 剔除: not counted in the rates, with a second person's word
     Exclude {
         #[command(flatten)]
@@ -348,7 +356,13 @@ impl Case {
             Case::Reopen(step) => step.send(Verb::Reopen, none()),
             Case::Withdraw(step) => step.send(Verb::Withdraw, none()),
             Case::Merge { step, into } => step.send(Verb::Merge, Ask { into, ..none() }),
-            Case::Comment(step) => step.send(Verb::Comment, none()),
+            Case::Comment { mut step, media } => {
+                // A line of its own for each, as Open311's updates tell them.
+                let lines = step.text.take().into_iter().chain(media).collect::<Vec<_>>();
+                step.text = (!lines.is_empty()).then(|| lines.join("\n"));
+                step.send(Verb::Comment, none())
+            }
+            Case::Recall(step) => step.send(Verb::Recall, none()),
             Case::Exclude { step, approved_by } => step.send(Verb::Exclude, Ask { approved_by, ..none() }),
             Case::Forget(step) => step.send(Verb::Forget, none()),
             Case::Stats(stats) => stats.act(),

@@ -35,6 +35,11 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("alarm ack", "citybrain alarm ack 7f3a --by anna    somebody has seen it"),
     ("alarm clear", "citybrain alarm clear 7f3a --by anna    it is over"),
     ("alarm shelve", "citybrain alarm shelve 7f3a --for 8h    out of sight for the night"),
+    ("cap list", "citybrain cap list    which warnings are in force?"),
+    ("cap show", "citybrain cap show met-1    one, with its messages and who was told"),
+    ("cap send", "citybrain cap send storm.xml    to those whom its areas name; `-` reads it from another program"),
+    ("cap cancel", "citybrain cap cancel met-1 --note 雨停了    over before its time"),
+    ("cap alarm", "citybrain cap alarm 7f3a    an alarm of ours, for those who speak CAP"),
     ("sos", "citybrain sos 7栋301 --note 老人摔倒 --phone 13900000000    at once to everybody who can help"),
     (
         "case",

@@ -16,6 +16,7 @@ mod alarm;
 mod ask;
 mod audit;
 mod bench;
+mod cap;
 mod case;
 mod check;
 mod config;
@@ -118,6 +119,9 @@ pub enum Command {
     /// Conditions that hold in this node's subtree, and who has seen them
     #[command(subcommand)]
     Alarm(alarm::Alarm),
+    /// Warnings by the Common Alerting Protocol: those in force, send one, cancel one
+    #[command(subcommand)]
+    Cap(cap::Cap),
     /// 一键求助: one press, at once to everybody who can help
     Sos(sos::Sos),
     /// Matters that somebody must deal with: open, step, look, export
@@ -266,6 +270,7 @@ impl Command {
             Command::Send(c) => c.act(),
             Command::Directives(c) => c.act(),
             Command::Alarm(c) => c.act(),
+            Command::Cap(c) => c.act(),
             Command::Sos(c) => c.act(),
             Command::Case(c) => c.act(),
             Command::Rates(c) => c.act(),

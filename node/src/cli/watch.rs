@@ -2,7 +2,9 @@
 //! answer.
 
 use super::render::Screen;
-use super::{Cli, Command, Fail, alarm, case, config, context, dlq, enrol, parsed, rule, service, store, token, user};
+use super::{
+    Cli, Command, Fail, alarm, cap, case, config, context, dlq, enrol, parsed, rule, service, store, token, user,
+};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -40,6 +42,7 @@ pub(super) fn only_reads(command: &Command) -> bool {
         Command::LogLevel(l) => l.level.is_none(),
         Command::Rule(r) => matches!(r, rule::Rule::List { .. } | rule::Rule::Test { .. }),
         Command::Alarm(a) => matches!(a, alarm::Alarm::List(_) | alarm::Alarm::Show { .. }),
+        Command::Cap(c) => matches!(c, cap::Cap::List { .. } | cap::Cap::Show { .. } | cap::Cap::Alarm { .. }),
         Command::Case(c) => matches!(**c, case::Case::List(_) | case::Case::Show { .. } | case::Case::Stats(_)),
         Command::Service(s) => matches!(**s, service::Service::List { .. } | service::Service::Show { .. }),
         Command::Dlq(d) => matches!(d, dlq::Dlq::List { .. } | dlq::Dlq::Show { .. }),

@@ -40,6 +40,9 @@ pub struct Category {
     /// What it asks whoever reports it; Open311's attributes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub form: Vec<super::services::Field>,
+    /// The highest tier that is told whom to call. Default: only nodes that have the case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact_reach: Option<Tier>,
     /// The highest tier that sees such cases.
     #[serde(default = "city")]
     pub reach: Tier,
@@ -132,6 +135,9 @@ pub struct Cases {
     /// A press climbs one tier each time this passes without anybody accepting it, seconds.
     pub sos_climb_s: u32,
     pub missed: Missed,
+    /// A hand-over that nobody has taken this long calls the responders of the node that gave it and of
+    /// the node above both, seconds; of an urgent case it is `sos_climb_s`.
+    pub on_its_way_s: u32,
     /// A closed case may be reopened this long, days.
     pub reopen_days: u32,
     /// Names and telephone numbers go with a case to the node that takes it.
@@ -151,6 +157,7 @@ impl Default for Cases {
         Cases {
             sos_climb_s: 30,
             missed: Missed::Supervise,
+            on_its_way_s: 3_600,
             reopen_days: 15,
             contact_travels: true,
             weight_response: 0.2,

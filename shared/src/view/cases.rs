@@ -2,7 +2,7 @@
 
 use super::{GroupBy, View};
 use crate::Address;
-use crate::case::{Case, Contact, Entry, Kind, Place, Verb};
+use crate::case::{Case, Contact, Entry, Kind, Place, Verb, Words};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,6 +42,8 @@ pub struct CaseShown {
     /// Oldest first.
     pub history: Vec<Entry>,
     pub overdue: bool,
+    /// What others call where it stands.
+    pub words: Words,
     /// What it takes now.
     pub allowed: Vec<Verb>,
     /// The node that was asked to do what was wanted here; empty when it is done.

@@ -25,6 +25,12 @@ impl Parameters {
         Parameters(all.filter(|(_, v)| !v.is_empty()).collect())
     }
 
+    /// Of another kind of form.
+    pub fn of(all: Vec<(String, String)>) -> Parameters {
+        let all = all.into_iter().map(|(k, v)| (k, v.trim().to_owned()));
+        Parameters(all.filter(|(_, v)| !v.is_empty()).collect())
+    }
+
     pub fn and(mut self, more: Parameters) -> Parameters {
         self.0.extend(more.0);
         self

@@ -9,6 +9,9 @@
 //! | `tokens/TOKEN.F` | a request's id is known at once, so that its token is the id |
 //! | `servicerequestupdates.F`, also POST | mySociety's extension: what became of requests, both ways |
 //!
+//! What is posted is a form, also as `multipart/form-data`. A picture in it is not kept, which the answer's
+//! `service_notice` says; one elsewhere is referred to by `media_url`.
+//!
 //! `F` is `xml` or `json`; without it `Accept` says, and XML is the default. Names and telephone
 //! numbers go in and never come out. Who may ask is said by the tokens file, if there is one: its
 //! tokens are the `api_key`s (`Authorization: Bearer` is good too). Discovery and services are for
@@ -19,6 +22,7 @@
 
 mod ask;
 pub(super) mod body;
+mod multipart;
 mod told;
 
 use super::cases::SLICE;
@@ -29,13 +33,12 @@ use crate::brain::form::{self, Fault};
 use crate::tokens::{Holder, Role as TokenRole, Tokens};
 use ask::{Filter, New, Parameters};
 use axum::Router;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State as From};
+use axum::body::Body as RequestBody;
+use axum::extract::{Path, State as From};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use body::{Body, Format};
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Ask, Case, Kind, Role, Solved, Status, Verb};
 use citybrain_shared::config::cases::Category;
@@ -43,12 +46,18 @@ use citybrain_shared::view::CaseNew;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio_stream::StreamExt;
 use told::{allowed, definition, is_public, request, service, update, update_id, update_status, updated};
 
 /// When what discovery says last changed its shape.
 const CHANGESET: &str = "2026-11-24T00:00:00Z";
 /// A description of 4,000 characters, escaped, and room for the rest.
 const FORM_BYTES_MAX: usize = 64 * 1024;
+/// Of a form with pictures, which are read and let go.
+const PICTURES_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What whoever sent a picture is told.
+const NOT_KEPT: &str = "The picture was not kept: refer to one elsewhere by media_url.";
 
 /// What is wrong, for one line of an error answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,10 +82,7 @@ struct Desk {
 
 pub fn router(ctx: Arc<Ctx>) -> Router {
     let tokens = ctx.operations.tokens.clone();
-    Router::new()
-        .route("/open311/v2/{*path}", any(serve))
-        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
-        .with_state(Arc::new(Desk { ctx, tokens }))
+    Router::new().route("/open311/v2/{*path}", any(serve)).with_state(Arc::new(Desk { ctx, tokens }))
 }
 
 async fn serve(
@@ -85,7 +91,7 @@ async fn serve(
     method: Method,
     uri: Uri,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: RequestBody,
 ) -> Response {
     let (path, format) = format_of(&path, &headers);
     let answer = desk.answer(&method, path, &uri, &headers, body).await;
@@ -124,14 +130,7 @@ fn format_of<'p>(path: &'p str, headers: &HeaderMap) -> (&'p str, Format) {
 }
 
 impl Desk {
-    async fn answer(
-        &self,
-        method: &Method,
-        path: &str,
-        uri: &Uri,
-        headers: &HeaderMap,
-        body: Result<Bytes, BytesRejection>,
-    ) -> Answer {
+    async fn answer(&self, method: &Method, path: &str, uri: &Uri, headers: &HeaderMap, body: RequestBody) -> Answer {
         let query = Parameters::parse(uri.query().unwrap_or_default().as_bytes());
         let parts: Vec<&str> = path.split('/').collect();
         let is_post = match *method {
@@ -174,11 +173,16 @@ impl Desk {
                 self.updates(&query).await
             }
             (true, ["requests"]) => {
-                let (p, holder) = self.writer(query, headers, body)?;
-                self.file(&p, &holder, headers).await
+                let (p, files) = posted(headers, body).await.map_err(|w| vec![w])?;
+                let (p, holder) = self.writer(query, p, headers)?;
+                self.file(&p, &holder, headers, files).await
             }
             (true, ["servicerequestupdates"]) => {
-                let (p, holder) = self.writer(query, headers, body)?;
+                let (p, files) = posted(headers, body).await.map_err(|w| vec![w])?;
+                let (p, holder) = self.writer(query, p, headers)?;
+                if files > 0 {
+                    return no(400, "a file is not taken: refer to it by media_url");
+                }
                 self.update(&p, &holder).await
             }
             (true, _) => no(405, format!("nothing can be posted to {path}; requests can")),
@@ -227,22 +231,10 @@ impl Desk {
     fn writer(
         &self,
         query: Parameters,
+        form: Parameters,
         headers: &HeaderMap,
-        body: Result<Bytes, BytesRejection>,
     ) -> Result<(Parameters, String), Vec<Wrong>> {
-        let body = body.map_err(|e| match e.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => vec![wrong(413, format!("a form may have {FORM_BYTES_MAX} bytes"))],
-            _ => vec![wrong(400, e.body_text())],
-        })?;
-        let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let kind = given.split(';').next().unwrap_or_default().trim();
-        if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            return no(
-                400,
-                format!("content type `{kind}` is not taken: post an application/x-www-form-urlencoded form"),
-            );
-        }
-        let p = Parameters::parse(&body).and(query);
+        let p = form.and(query);
         let name = match (&self.tokens, self.holder(&p, headers)) {
             (None, _) => "anybody".to_owned(),
             (Some(_), Some(h)) if matches!(h.role, TokenRole::App | TokenRole::Operator) => {
@@ -395,7 +387,7 @@ impl Desk {
 
     // ---- writing ---------------------------------------------------------------------------
 
-    async fn file(&self, p: &Parameters, holder: &str, headers: &HeaderMap) -> Answer {
+    async fn file(&self, p: &Parameters, holder: &str, headers: &HeaderMap, files: usize) -> Answer {
         let new = New::parse(p)?;
         let category = self.service(&new.service_code)?;
         let named = |f: Fault| wrong(400, format!("attribute[{}]: {}; {}", f.name, f.detail, allowed(&category, &f)));
@@ -419,7 +411,7 @@ impl Desk {
         let made = cases::open_new(&self.ctx, case, &Repeat::default()).await.map_err(refused)?;
         let told = vec![
             ("service_request_id", Body::text(made.about)),
-            ("service_notice", Body::Null),
+            ("service_notice", Body::text(if files > 0 { NOT_KEPT } else { "" })),
             ("account_id", Body::Null),
         ];
         Ok(("service_requests", Body::List("request", vec![Body::Object(told)])))
@@ -469,6 +461,37 @@ impl Desk {
         };
         let told = Body::Object(vec![("update_id", Body::text(update_id))]);
         Ok(("service_request_updates", Body::List("request_update", vec![told])))
+    }
+}
+
+/// What is posted, and how many files were with it.
+async fn posted(headers: &HeaderMap, body: RequestBody) -> Result<(Parameters, usize), Wrong> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let too_large = |most: usize| wrong(413, format!("a form may have {most} bytes"));
+    if let Some(mut form) = multipart::Form::of(given) {
+        let mut read = 0;
+        let mut body = body.into_data_stream();
+        while let Some(part) = body.next().await {
+            let part = part.map_err(|e| wrong(400, format!("the form broke off: {e}")))?;
+            read += part.len();
+            if read > PICTURES_BYTES_MAX {
+                return Err(too_large(PICTURES_BYTES_MAX));
+            }
+            form.push(&part).map_err(|why| wrong(400, why))?;
+        }
+        let (fields, files) = form.done().map_err(|why| wrong(400, why))?;
+        return Ok((Parameters::of(fields), files));
+    }
+    let kind = given.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        let detail = format!(
+            "content type `{kind}` is not taken: post a form, application/x-www-form-urlencoded or multipart/form-data"
+        );
+        return Err(wrong(400, detail));
+    }
+    match axum::body::to_bytes(body, FORM_BYTES_MAX).await {
+        Ok(body) => Ok((Parameters::parse(&body), 0)),
+        Err(_) => Err(too_large(FORM_BYTES_MAX)),
     }
 }
 

@@ -4,7 +4,7 @@ use super::ask::{self, w3c};
 use super::body::Body;
 use crate::brain::form::Fault;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Case, ClosedReason, Entry, Kind, Role};
+use citybrain_shared::case::{Case, Entry, Kind, Role};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::services::{Answer as Type, Field};
 
@@ -147,15 +147,7 @@ pub fn update_status(case: &Case, e: &Entry) -> Option<&'static str> {
         "reopened" => "reopen",
         "withdrawn" => "cancelled",
         "merged" => "duplicate",
-        "closed" => match case.closed_reason {
-            Some(ClosedReason::Solved) => "fixed",
-            Some(ClosedReason::Duplicate) => "duplicate",
-            Some(ClosedReason::NotOurs) => "not_councils_responsibility",
-            Some(ClosedReason::Withdrawn) => "cancelled",
-            Some(ClosedReason::Unsolved | ClosedReason::Refused) => "no_further_action",
-            // It was reopened since.
-            None => "closed",
-        },
+        "closed" => case.closed_word(),
         "comment" if e.role == Some(Role::Resident) => "unchanged",
         _ => return None,
     })

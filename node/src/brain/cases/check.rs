@@ -47,8 +47,15 @@ pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
             bad(&path("reach"), message, "reach at least as high as `tier`");
         }
     }
-    let Settings { weight_response, weight_solution, weight_satisfaction, partly_solved, sos_climb_s, .. } =
-        config.cases;
+    let Settings {
+        weight_response,
+        weight_solution,
+        weight_satisfaction,
+        partly_solved,
+        sos_climb_s,
+        on_its_way_s,
+        ..
+    } = config.cases;
     let weights = [("response", weight_response), ("solution", weight_solution), ("satisfaction", weight_satisfaction)];
     for (word, weight) in weights {
         if !(0.0..=1000.0).contains(&weight) {
@@ -60,6 +67,9 @@ pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
     }
     if !(0.0..=1.0).contains(&partly_solved) {
         bad("cases.partly_solved", format!("{partly_solved} is no part of one"), "0 to 1");
+    }
+    if !(1..=86_400 * 30).contains(&on_its_way_s) {
+        bad("cases.on_its_way_s", format!("{on_its_way_s} s is out of bounds"), "1 s to 30 days");
     }
     if !(1..=86_400).contains(&sos_climb_s) {
         bad("cases.sos_climb_s", format!("{sos_climb_s} s is out of bounds"), "1 to 86400 seconds");

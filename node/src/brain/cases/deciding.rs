@@ -1,21 +1,33 @@
 //! What follows from an event, a step or a letter: pure, before the commit.
 
 use super::letter::{self, Body, Letter, Pen, Step};
-use super::machine::{Opening, Refusal, common};
-use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, intake};
+use super::machine::{self, Opening, Refusal, common};
+use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, TOGETHER, intake};
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb};
 use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::{Address, view};
 
+/// Cases that are looked at in one group for a new box: less than a millisecond.
+const LOOKED_AT: usize = 2_000;
+
+/// Has a box at this address to know of the case?
+pub(super) fn concerns(case: &Case, at: &Address) -> bool {
+    at.covers(&case.owner) || at.covers(case.bound_for()) || case.opened_at == *at
+}
+
 impl Cases {
     pub(super) fn opened_by(&self, header: &Header<'_>, payload: &[u8], now_us: i64) -> Vec<Draft> {
         let now = view::time_of(now_us);
-        let Some((opening, contact)) = intake::read(header, payload, self.calendar.day(now)) else { return Vec::new() };
+        let read = intake::read(header, payload, self.calendar.day(now));
+        let Some((mut opening, mut contact)) = read else { return Vec::new() };
         if self.held.contains_key(&opening.id) {
             return Vec::new();
         }
+        let book = self.book();
+        let category = book.category(&opening.category);
+        intake::answered(&mut opening, &mut contact, category);
         match self.pressed_again(&opening, &contact, now_us) {
             Some((_, drafts)) => drafts,
             None => self.open(opening, contact, now_us).1,
@@ -33,14 +45,15 @@ impl Cases {
         let id = held.case.id.clone();
         let mut drafts = Vec::new();
         if held.contact.is_none() {
-            self.contact_draft(&id, contact, now, &mut drafts);
+            self.contact_draft(&held.case, contact, now, &mut drafts);
         }
         if held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count() >= PRESSES_MAX {
             return Some((id, drafts));
         }
         let said = [opening.description.as_str()].into_iter().filter(|t| !t.is_empty());
         let text = std::iter::once(AGAIN).chain(said).collect::<Vec<_>>().join(": ");
-        let ask = Ask { by: opening.by.clone(), role: Some(Role::Resident), text: Some(text), ..Ask::default() };
+        let role = if machine::is_name(&opening.by) { Role::Worker } else { Role::Resident };
+        let ask = Ask { by: opening.by.clone(), role: Some(role), text: Some(text), ..Ask::default() };
         if self.may_step(&id) {
             for stepped in self.step(held, Verb::Comment, &ask, &self.me, now).unwrap_or_default() {
                 self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
@@ -153,7 +166,8 @@ impl Cases {
         };
         match &letter.body {
             Body::HandOver { case, .. } => {
-                let newest = self.held.get(&case.id).map(|h| &h.case);
+                // What went back is not taken when it comes after all.
+                let newest = self.held.get(&case.id).filter(|h| h.sent_back != Some(case.order())).map(|h| &h.case);
                 // What came late, or again, was taken before.
                 let Some(newest) =
                     newest.filter(|k| k.order() == case.order() && k.handing_to.as_ref() == Some(&self.me))
@@ -163,6 +177,11 @@ impl Cases {
                 let mut drafts = Vec::new();
                 let taken = self.book().take(newest, now);
                 self.write(&taken, None, Some(&letter.id), now, &mut drafts);
+                // Those above this node need it as much as those above the one that gave it.
+                let needed = self.book().category(&case.category).is_some_and(|c| c.contact_reach.is_some());
+                if let Some(contact) = self.held.get(&case.id).and_then(|h| h.contact.as_ref()).filter(|_| needed) {
+                    self.contact_draft(&taken.case, contact, now, &mut drafts);
+                }
                 if let Some(answer) = self.booked(&taken.case, now) {
                     self.write(&answer, None, None, now, &mut drafts);
                 }
@@ -194,6 +213,12 @@ impl Cases {
                     drafts.extend(pen.letter(&Letter { to, body, via: Some(self.me.clone()), ..letter.clone() }));
                     return drafts;
                 }
+                if *verb == Verb::Recall {
+                    return match self.recall(held, ask, format!("{}.recall", letter.id)) {
+                        Err(refusal) => refused(refusal),
+                        Ok(recall) => std::iter::once(done("asked for")).chain(pen.letter(&recall)).collect(),
+                    };
+                }
                 match self.step(held, *verb, ask, &letter.from, now) {
                     Err(refusal) => refused(refusal),
                     Ok(all) => {
@@ -202,6 +227,7 @@ impl Cases {
                             let answers = (i == 0).then_some(letter.id.as_str());
                             self.write(stepped, held.contact.as_ref(), answers, now, &mut drafts);
                         }
+                        self.keep_name(held, ask, now, &mut drafts);
                         drafts
                     }
                 }
@@ -216,7 +242,71 @@ impl Cases {
                 self.write(&bounced, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
                 drafts
             }
+            Body::Recall { case, by, why, .. } => {
+                let Some(held) = self.held.get(&case.id) else { return vec![done("known")] };
+                let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+                let (term, version) = case.order();
+                let newest = &held.case;
+                if newest.order() == (term, version) && newest.handing_to.as_ref() == Some(&self.me) {
+                    // It has not come yet, and will not be taken when it does.
+                    let why = format!("called back by {by}{why}");
+                    let body = Body::SentBack { case: case.id.clone(), term, version, why };
+                    let id = format!("{}.sent-back", letter.id);
+                    let back = pen.letter(&self.letter(id, &case.owner, letter.urgent, body));
+                    return std::iter::once(done("sent back")).chain(back).collect();
+                }
+                // Taken, and nothing else.
+                if self.may_step(&case.id) && newest.order() == (term + 1, version + 1) {
+                    let mut drafts = Vec::new();
+                    let back = self.book().give_back(newest, &case.owner, by, why.trim_start_matches(": "), now);
+                    self.write(&back, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
+                    return drafts;
+                }
+                vec![done("begun")]
+            }
             Body::Copy { .. } | Body::Refused { .. } => vec![done("known")],
         }
+    }
+
+    /// Tells a new box below of some more cases that were its predecessor's, or on their way to or from it.
+    pub(super) fn tell_returning(&self, now: DateTime<Utc>) -> Vec<Draft> {
+        let Some((child, after)) = self.returning.first_key_value() else { return Vec::new() };
+        let pen = Pen { me: &self.me, now };
+        let mut drafts = Vec::new();
+        let (mut last, mut told) = (None, 0);
+        let behind = self.behind((!after.is_empty()).then_some(after.as_str()));
+        for (seen, held) in behind.enumerate() {
+            if seen >= LOOKED_AT || told >= TOGETHER {
+                break;
+            }
+            last = Some(&held.case.id);
+            if !concerns(&held.case, child) {
+                continue;
+            }
+            told += 1;
+            let case = &held.case;
+            let history = letter::sent(&held.history);
+            let id = |what: &str| {
+                format!("{}.{}.{}.{what}.{child}.{:x}", case.id, case.term, case.version, now.timestamp_micros())
+            };
+            if let Some(entry) = held.history.last() {
+                let body =
+                    Body::Copy { case: case.clone(), entry: entry.clone(), history: history.clone(), answers: None };
+                drafts.extend(pen.letter(&self.letter(id("home"), child, case.urgent, body)));
+            }
+            // The letter may have been lost with the old box. Whoever has taken it knows it.
+            if let Some(to) = case.handing_to.as_ref().filter(|_| held.sent_back != Some(case.order())) {
+                let may_travel = self.settings.contact_travels && !case.forgotten;
+                let contact = held.contact.clone().filter(|_| may_travel);
+                let body = Body::HandOver { case: case.clone(), history, contact };
+                let via = (case.owner != self.me).then(|| self.me.clone());
+                let again = Letter { from: case.owner.clone(), via, ..self.letter(id("again"), to, case.urgent, body) };
+                drafts.extend(pen.letter(&again));
+            }
+        }
+        let data = serde_json::json!({"child": child, "after": last});
+        let id = format!("told.{child}.{}.{:x}", last.map_or("", String::as_str), now.timestamp_micros());
+        drafts.push(pen.local(letter::TOLD, &id, last.map_or("", String::as_str), data));
+        drafts
     }
 }

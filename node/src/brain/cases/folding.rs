@@ -1,13 +1,21 @@
 //! Records folded into what this node holds: the only way to change it.
 
-use super::letter::{Body, Letter};
+use super::deciding::concerns;
+use super::letter::{Body, Letter, ON_ITS_WAY};
+use super::machine::{RESIDENT, is_name};
 use super::{CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, WISHES_MAX, Wish, is_true};
+use citybrain_shared::Address;
 use citybrain_shared::Pos;
-use citybrain_shared::case::{Booked, Case, Entry, Status};
+use citybrain_shared::case::{Booked, Case, Entry, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 
 use std::sync::Arc;
+
+/// Is it a resident's wish, by name?
+fn is_resident(body: &Body) -> bool {
+    matches!(body, Body::Ask { ask, .. } if ask.role == Some(Role::Resident) && is_name(&ask.by))
+}
 
 impl Cases {
     pub(super) fn fold(&mut self, case: &Case, entries: &[Entry]) {
@@ -16,7 +24,7 @@ impl Cases {
         match self.held.get_mut(&id) {
             None => {
                 let (history, wishes) = (Vec::new(), Vec::new());
-                let held = Held { case: case.clone(), history, contact: None, sent_back: None, wishes };
+                let held = Held { case: case.clone(), history, contact: None, sent_back: None, called: None, wishes };
                 self.held.insert(id.clone(), held);
             }
             Some(held) if case.order() > held.case.order() => held.case = case.clone(),
@@ -25,6 +33,10 @@ impl Cases {
         if let Some(held) = self.held.get_mut(&id) {
             if held.case.forgotten {
                 held.contact = None;
+            }
+            if held.case.handing_to.is_none() {
+                // It is back, or taken: either way there is an answer.
+                held.wishes.retain(|w| w.verb != Verb::Recall || w.refused.is_some());
             }
             for entry in entries {
                 let key = |e: &Entry| (e.term, e.version);
@@ -53,6 +65,8 @@ impl Cases {
         let case = &held.case;
         let timers = case.clocks.iter().filter(|c| c.runs() && c.missed.is_none());
         let timers = timers.filter_map(|c| Some((c.due?.timestamp_micros(), id.to_owned(), c.name.clone())));
+        let waits = Some((self.too_long(case).timestamp_micros(), id.to_owned(), ON_ITS_WAY.to_owned()));
+        let waits = waits.filter(|_| self.watches(case) && held.called != Some(case.order()));
         let button = case.button.clone().filter(|_| case.opened_at == self.me && case.status.is_open());
         let button = button.map(|b| (b, id.to_owned()));
         let over = (case.closed.unwrap_or(case.changed).timestamp_micros(), id.to_owned());
@@ -66,7 +80,7 @@ impl Cases {
         if !put {
             self.changed.remove(&changed);
             self.open.remove(id);
-            for timer in timers {
+            for timer in timers.chain(waits) {
                 self.due.remove(&timer);
             }
             self.over.remove(&over);
@@ -80,6 +94,7 @@ impl Cases {
         if case.owner == self.me && case.handing_to.is_none() {
             self.due.extend(timers);
         }
+        self.due.extend(waits);
         if case.status.is_open() {
             self.open.insert(id.to_owned());
         } else {
@@ -118,23 +133,25 @@ impl Cases {
 
     pub(super) fn apply_letter(&mut self, pos: Pos, header: &Header<'_>, letter: Letter) {
         let own = header.origin.is_none();
-        if let (true, Body::SentBack { case, term, version, .. }) = (own, &letter.body)
+        // This node's own word, or one that goes past it: a hand-over that went back is over.
+        if let Body::SentBack { case, term, version, .. } = &letter.body
+            && letter.to != self.me
             && let Some(held) = self.held.get_mut(case)
         {
             held.sent_back = Some((*term, *version));
             self.dirty.insert((Dirty::Case, case.clone()));
         }
         if own && letter.from == self.me && letter.to != self.me {
-            if let Body::Ask { case, verb, ask, .. } = &letter.body
+            let wished = match &letter.body {
+                Body::Ask { case, verb, ask, .. } => Some((case, *verb, &ask.by)),
+                Body::Recall { case, by, .. } => Some((&case.id, Verb::Recall, by)),
+                _ => None,
+            };
+            if let Some((case, verb, by)) = wished
                 && let Some(held) = self.held.get_mut(case)
             {
-                let wish = Wish {
-                    id: letter.id.clone(),
-                    verb: *verb,
-                    by: ask.by.clone(),
-                    to: letter.to.clone(),
-                    refused: None,
-                };
+                let by = if is_resident(&letter.body) { RESIDENT.to_owned() } else { by.clone() };
+                let wish = Wish { id: letter.id.clone(), verb, by, to: letter.to.clone(), refused: None };
                 held.wishes.push(wish);
                 let extra = held.wishes.len().saturating_sub(WISHES_MAX);
                 held.wishes.drain(..extra);
@@ -143,10 +160,15 @@ impl Cases {
             return;
         }
         if letter.to != self.me {
-            // On its way down: those between must know as much as those below.
-            if let (Direction::Down, Body::Copy { case, entry, history, .. }) = (header.direction, &letter.body) {
-                self.fold(case, history);
-                self.fold(case, std::slice::from_ref(entry));
+            // On its way down: those between must know as much as those below, and a box that is replaced
+            // below is told by its parent what was on its way there.
+            match &letter.body {
+                Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
+                    self.fold(case, history);
+                    self.fold(case, std::slice::from_ref(entry));
+                }
+                Body::HandOver { case, history, .. } if header.direction == Direction::Down => self.fold(case, history),
+                _ => {}
             }
             return;
         }
@@ -170,6 +192,10 @@ impl Cases {
                 }
                 self.post(pos, letter);
             }
+            Body::Recall { case, history, .. } => {
+                self.fold(case, history);
+                self.post(pos, letter);
+            }
             Body::Ask { .. } | Body::SentBack { .. } => self.post(pos, letter),
             Body::Refused { case, answers, detail, .. } => {
                 if let Some(held) = self.held.get_mut(case)
@@ -180,6 +206,33 @@ impl Cases {
                 }
             }
         }
+    }
+
+    /// This node's responders were called for a hand-over.
+    pub(super) fn apply_called(&mut self, case: &str, order: (u32, u32)) {
+        self.index(case, false);
+        if let Some(held) = self.held.get_mut(case) {
+            held.called = Some(order);
+            self.dirty.insert((Dirty::Case, case.to_owned()));
+        }
+        self.index(case, true);
+    }
+
+    /// A child with an empty folder has asked for what concerns it.
+    pub(super) fn apply_wanted(&mut self, child: Address) {
+        if child.is_child_of(&self.me) && self.held.values().any(|h| concerns(&h.case, &child)) {
+            self.dirty.insert((Dirty::Returning, child.to_string()));
+            self.returning.insert(child, String::new());
+        }
+    }
+
+    /// How far it has been told; without `after` it knows all.
+    pub(super) fn apply_told(&mut self, child: &Address, after: Option<String>) {
+        match after {
+            Some(after) => drop(self.returning.insert(child.clone(), after)),
+            None => drop(self.returning.remove(child)),
+        }
+        self.dirty.insert((Dirty::Returning, child.to_string()));
     }
 
     pub(super) fn post(&mut self, pos: Pos, letter: Letter) {

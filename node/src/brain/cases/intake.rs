@@ -4,8 +4,10 @@
 //! Names and telephone numbers are taken out here: the case does without, [`Contact`] keeps them.
 
 use super::machine::Opening;
+use crate::brain::form;
 use citybrain_shared::Lane;
 use citybrain_shared::case::{self, APPEAL, Contact, Place};
+use citybrain_shared::config::cases::Category;
 use citybrain_shared::event::Envelope;
 use citybrain_shared::record::{Header, Kind};
 use serde_json::Value;
@@ -27,7 +29,8 @@ fn opens_case(header: &Header<'_>, payload: &[u8]) -> bool {
     case::opens_case(header.name, header.lane == Lane::Urgent, payload)
 }
 
-/// What an event says of a new case, and who can be called.
+/// What an event says of a new case, and who can be called. Its answers are not looked at yet:
+/// [`answered`].
 pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Option<(Opening, Contact)> {
     let envelope = Envelope::parse(payload).ok()?;
     let event = envelope.id.clone()?.into_owned();
@@ -53,14 +56,28 @@ pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Opti
         title: if title.is_empty() && sos { "SOS".into() } else { title },
         description: text("description"),
         place: place(&data),
-        form: BTreeMap::new(),
+        form: given(&data["form"]),
         media: Vec::new(),
         channel: if channel.is_empty() { "event".into() } else { channel.chars().take(60).collect() },
         governance: envelope.governance.as_deref().map(str::to_owned),
         has_contact: !contact.is_empty(),
         booking: None,
+        note: String::new(),
     };
     Some((opening, contact))
+}
+
+/// Sorts the answers by what the category asks. What is none, or was not given, keeps nobody from
+/// opening the case: it is a note of its history, and somebody can ask.
+pub fn answered(opening: &mut Opening, contact: &mut Contact, category: Option<&Category>) {
+    let given = std::mem::take(&mut opening.form);
+    // A call for help is asked nothing.
+    let Some(category) = category.filter(|_| !opening.sos) else { return };
+    let (answers, faults) = form::sorted(&category.name, &category.form, &given);
+    opening.form = answers.open;
+    contact.more.extend(answers.personal);
+    opening.has_contact = !contact.is_empty();
+    opening.note = form::lacking(&category.form, &faults);
 }
 
 /// `20261123-k7m2q9x4ab`: the day, and fifty bits of what the case came from: two of a day's 10,000
@@ -85,6 +102,17 @@ pub fn button(source: &str, subject: &str) -> String {
 
 /// How a [`button`] without a subject begins.
 pub const SOURCE_ONLY: &str = "source:";
+
+/// Answers to its category's form, as they came: texts, numbers, and several choices as a list of texts.
+fn given(form: &Value) -> BTreeMap<String, String> {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Number(n) => n.to_string(),
+        Value::Array(all) => all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        _ => String::new(),
+    };
+    form.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), text(value))).collect()
+}
 
 fn contact(data: &Value) -> Contact {
     let at = |name: &str| {

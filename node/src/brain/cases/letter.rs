@@ -5,7 +5,9 @@
 //! | `city.brain.case.STEP` | up to the case's reach | a step: the case afterwards, and its line of history |
 //! | `city.brain.case.letter` | to one node, up and then down | a hand-over (or that it came to nothing), a copy, a wish, a refusal |
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
-//! | `city.brain.case.contact`, `.answered` | local | contact data, and what was decided about a letter |
+//! | `city.brain.case.contact` | local, or up to the category's `contact_reach` | whom to call |
+//! | `city.brain.case.answered` | local | what was decided about a letter |
+//! | `city.brain.case.told` | local | how far a new box has been told of its cases |
 //!
 //! A letter goes up to the lowest node that is above both ends; there it is sent down anew. Nodes on
 //! the way only pass it on.
@@ -25,6 +27,10 @@ pub const LETTER: &str = "city.brain.case.letter";
 pub const CALL: &str = "city.brain.case.call";
 pub const CONTACT: &str = "city.brain.case.contact";
 pub const ANSWERED: &str = "city.brain.case.answered";
+pub const TOLD: &str = "city.brain.case.told";
+
+/// Why responders are called: a hand-over has not been taken for too long.
+pub const ON_ITS_WAY: &str = "on-its-way";
 
 /// Lines of history that travel with a hand-over or a copy.
 const HISTORY_SENT: usize = 100;
@@ -68,6 +74,8 @@ pub enum Body {
     Ask { case: String, verb: Verb, ask: Ask, hops: u8 },
     /// The case cannot be handed over: the hand-over of that (term, version) went no further.
     SentBack { case: String, term: u32, version: u32, why: String },
+    /// Its giver wants the case again, which `case` shows on its way.
+    Recall { case: Case, history: Vec<Entry>, by: String, why: String },
     /// It was not done.
     Refused { case: String, answers: String, error: String, detail: String },
 }
@@ -117,6 +125,28 @@ impl Pen<'_> {
         let way = (Direction::Down, Tier::Neighbourhood);
         let more = json!({"correlationid": case.id, "directive": "command"});
         self.event(CALL, &id, &case.id, lane(case.urgent), way, self.me.as_str(), more, data)
+    }
+
+    /// Calls this node's own responders, because `case` has been on its way for too long.
+    pub fn call_waiting(&self, case: &Case) -> Draft {
+        let to = case.bound_for();
+        let data = json!({
+            "case": case.id, "title": case.title, "kind": case.kind, "category": case.category,
+            "place": case.place, "description": case.description, "owner": case.owner,
+            "opened_at": case.opened_at, "opened": case.opened, "why": ON_ITS_WAY,
+            "text": format!("{to} has not taken it since {}", view::rfc3339(case.changed)), "to": to,
+            "term": case.term, "version": case.version,
+        });
+        let id = format!("{}.{}.{}.waits", case.id, case.term, case.version);
+        let way = (Direction::Down, Tier::Neighbourhood);
+        let more = json!({"correlationid": case.id, "directive": "command"});
+        self.event(CALL, &id, &case.id, lane(case.urgent), way, self.me.as_str(), more, data)
+    }
+
+    /// Whom to call.
+    pub fn contact(&self, case: &str, urgent: bool, reach: Tier, data: Value) -> Draft {
+        let id = format!("{case}.contact.{:x}", self.now.timestamp_micros());
+        self.event(CONTACT, &id, case, lane(urgent), self.way_up(reach), "", json!({}), data)
     }
 
     /// Something that stays here.
@@ -172,7 +202,7 @@ impl Letter {
 impl Body {
     pub fn case(&self) -> &str {
         match self {
-            Body::HandOver { case, .. } | Body::Copy { case, .. } => &case.id,
+            Body::HandOver { case, .. } | Body::Copy { case, .. } | Body::Recall { case, .. } => &case.id,
             Body::Ask { case, .. } | Body::Refused { case, .. } | Body::SentBack { case, .. } => case,
         }
     }

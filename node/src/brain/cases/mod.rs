@@ -18,15 +18,18 @@
 //! **Promises.** (1) At any moment at most one node may step a case, whatever is cut, killed, delayed
 //! or repeated. (2) Every node that a case's records reach ends up with the same copy. (3) A wish
 //! that was taken is done or refused, once. (4) A limit that passes is acted on once, also after a
-//! restart. (5) Names and telephone numbers leave a node only with a case that is handed over,
-//! and go from all that have them when they are to be forgotten.
+//! restart. (5) Names and telephone numbers leave a node only with a case that is handed over, or as
+//! far up as its category needs them, and go from all that have them when they are to be forgotten.
 //!
 //! **Format.** A step's record holds the whole case as the step left it and one line of history. A
 //! copy is the case with the highest (term, version) and the set of all lines: whatever order records
 //! come in, copies converge, and a gap heals with the next step. `term` counts hands, `version` steps;
 //! both go on across hands, so what a node wrote that had lost the case (restored from a backup) is
 //! recognised as older and answered with the newer copy. A hand-over to a node that the one at the turn
-//! has never heard of comes back from there, once and for all.
+//! has never heard of comes back from there, once and for all; one that nobody has begun to work on comes
+//! back when its giver asks for it (`recall`), by the word of the node that it was for. Until then nobody
+//! steps, but responders are called where it has been under way for too long. A box that was replaced
+//! asks its parent, and is told of the cases that were its predecessor's: they are its own.
 //!
 //! **Operation.** Opening and calling happen in the commit that takes their cause. Whatever depends on
 //! the newest copy (wishes from other nodes, cases handed here, timers) waits in an inbox that is
@@ -55,13 +58,13 @@ pub use machine::{Opening, Refusal};
 
 use calendar::Calendar;
 use chrono::{DateTime, Utc};
-use citybrain_shared::Address;
-use citybrain_shared::case::{Ask, Case, Contact, Entry, Seat, Verb};
+use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Seat, Verb};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::view::{self, AccountRefused, CaseAccount, CasesImported};
+use citybrain_shared::{Address, Tier};
 use letter::{Body, Letter, Pen, Step};
 use machine::{Book, Stepped};
 use serde::{Deserialize, Serialize};
@@ -93,9 +96,12 @@ pub struct Held {
     pub history: Vec<Entry>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<Contact>,
-    /// The hand-over, by (term, version), that this node could not send on and gave back.
+    /// The hand-over, by (term, version), that went back from here, or past here: it is not taken any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_back: Option<(u32, u32)>,
+    /// The hand-over, by (term, version), for which this node's responders were called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<(u32, u32)>,
     /// What this node has asked the owner for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wishes: Vec<Wish>,
@@ -127,6 +133,7 @@ enum Dirty {
     Case,
     Inbox,
     Inherited,
+    Returning,
 }
 
 /// What a booking is counted under.
@@ -146,7 +153,10 @@ pub struct Cases {
     held: BTreeMap<String, Held>,
     /// Letters that wait for a decision, by when they came.
     inbox: BTreeMap<u64, Letter>,
-    /// Clocks of cases that are this node's: µs since 1970, case, clock.
+    /// New boxes below that are being told of the cases of those before them: each child, and the last
+    /// case that it was told of.
+    returning: BTreeMap<Address, String>,
+    /// Clocks of cases that are this node's, and of hand-overs that it watches: µs since 1970, case, clock.
     due: BTreeSet<(i64, String, String)>,
     /// Seats that were given of this node's services: by service, begin and kind.
     given: BTreeMap<Place, u32>,
@@ -174,6 +184,7 @@ impl Cases {
             settings: config.cases.clone(),
             held: BTreeMap::new(),
             inbox: BTreeMap::new(),
+            returning: BTreeMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),
             changed: BTreeSet::new(),
@@ -281,12 +292,15 @@ impl Cases {
     }
 
     /// Opens a case that no event brought; the contact stays here.
-    pub fn open(&self, opening: Opening, contact: Contact, now_us: i64) -> (Case, Vec<Draft>) {
+    pub fn open(&self, mut opening: Opening, contact: Contact, now_us: i64) -> (Case, Vec<Draft>) {
         let now = view::time_of(now_us);
+        if !contact.name.is_empty() && contact.name.trim() == opening.by.trim() {
+            opening.by = machine::RESIDENT.into();
+        }
         let stepped = self.book().open(opening, now);
         let mut drafts = Vec::new();
         self.write(&stepped, Some(&contact), None, now, &mut drafts);
-        self.contact_draft(&stepped.case.id, &contact, now, &mut drafts);
+        self.contact_draft(&stepped.case, &contact, now, &mut drafts);
         let answer = self.booked(&stepped.case, now);
         if let Some(answer) = &answer {
             self.write(answer, Some(&contact), None, now, &mut drafts);
@@ -348,9 +362,15 @@ impl Cases {
         let id = held.case.id.clone();
         let mut drafts = Vec::new();
         if held.case.owner == self.me {
+            if verb == Verb::Recall {
+                let letter = self.recall(held, ask, wish.to_owned())?;
+                drafts.extend(Pen { me: &self.me, now }.letter(&letter));
+                return Ok((id, Told::Sent { to: letter.to }, drafts));
+            }
             for stepped in self.step(held, verb, ask, &self.me, now)? {
                 self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
             }
+            self.keep_name(held, ask, now, &mut drafts);
             return Ok((id, Told::Done, drafts));
         }
         if ask.by.trim().is_empty() {
@@ -358,7 +378,8 @@ impl Cases {
         }
         // The owner looks again: it knows of what this copy does not.
         machine::act::is_as_seen(&held.case, ask)?;
-        let to = held.case.bound_for().clone();
+        // Whoever gave it away asks for it back, and nobody else can.
+        let to = if verb == Verb::Recall { &held.case.owner } else { held.case.bound_for() }.clone();
         let body = Body::Ask { case: id.clone(), verb, ask: ask.clone(), hops: 0 };
         let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
         drafts.extend(Pen { me: &self.me, now }.letter(&letter));
@@ -399,6 +420,30 @@ impl Cases {
         self.book().act(&held.case, verb, ask, from, &other, now)
     }
 
+    /// The letter that asks for a case back which is on its way from here. Nothing is stepped: it is
+    /// this node's again when the other one has answered.
+    fn recall(&self, held: &Held, ask: &Ask, id: String) -> Result<Letter, Refusal> {
+        let ask = machine::act::named(ask);
+        let case = &held.case;
+        self.book().check(case, Verb::Recall, &ask)?;
+        let history = letter::sent(&held.history);
+        let body = Body::Recall { case: case.clone(), history, by: ask.by, why: ask.text.unwrap_or_default() };
+        Ok(self.letter(id, case.bound_for(), case.urgent, body))
+    }
+
+    /// Does this node look after the hand-over? Its giver does, and the node where its letter turns.
+    fn watches(&self, case: &Case) -> bool {
+        let Some(to) = &case.handing_to else { return false };
+        case.owner == self.me || machine::common(&case.owner, to).as_ref() == Some(&self.me)
+    }
+
+    /// When a hand-over has been under way for too long.
+    fn too_long(&self, case: &Case) -> DateTime<Utc> {
+        let settings = &self.settings;
+        let most_s = if case.urgent { settings.sos_climb_s.max(1) } else { settings.on_its_way_s.max(1) };
+        case.changed + chrono::TimeDelta::seconds(most_s.into())
+    }
+
     /// The records of a step of this node: the step, and the hand-over that it may begin.
     fn write(
         &self,
@@ -421,12 +466,24 @@ impl Cases {
         drafts.extend(pen.letter(&self.letter(id, to, stepped.case.urgent, body)));
     }
 
-    fn contact_draft(&self, id: &str, contact: &Contact, now: DateTime<Utc>, drafts: &mut Vec<Draft>) {
-        if contact.is_empty() {
+    /// Whom to call: here, and as far up as the category needs it.
+    fn contact_draft(&self, case: &Case, contact: &Contact, now: DateTime<Utc>, drafts: &mut Vec<Draft>) {
+        if contact.is_empty() || case.forgotten {
             return;
         }
-        let data = serde_json::json!({"case": id, "contact": contact});
-        drafts.push(Pen { me: &self.me, now }.local(letter::CONTACT, &format!("{id}.contact"), id, data));
+        let needed = self.book().category(&case.category).and_then(|c| c.contact_reach);
+        // No further than the case itself.
+        let reach = needed.map_or(Tier::Neighbourhood, |needed| needed.max(case.reach));
+        let data = serde_json::json!({"case": case.id, "contact": contact});
+        drafts.push(Pen { me: &self.me, now }.contact(&case.id, case.urgent, reach, data));
+    }
+
+    /// A resident's step says `resident`; the name is kept where the telephone number is.
+    fn keep_name(&self, held: &Held, ask: &Ask, now: DateTime<Utc>, drafts: &mut Vec<Draft>) {
+        let known = held.contact.clone().unwrap_or_default();
+        if ask.role == Some(Role::Resident) && machine::is_name(&ask.by) && known.name.is_empty() {
+            self.contact_draft(&held.case, &Contact { name: ask.by.trim().to_owned(), ..known }, now, drafts);
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! How the engine sees cases: records in, drafts, timers and rows out.
 
-use super::letter::{self, Body, Letter, Pen, Step};
+use super::letter::{self, Body, Letter, ON_ITS_WAY, Pen, Step};
 use super::machine::common;
 use super::{Cases, Dirty, Held, TOGETHER, intake, is_of_its_node, is_true};
-use crate::brain::services::{CATALOGUE, Catalogue};
+use crate::brain::services::{CATALOGUE, Catalogue, WANTED};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Ask, Case, Contact};
@@ -50,7 +50,7 @@ impl Policy for Cases {
                     _ => Vec::new(),
                 }
             }
-            "call" | "contact" | "answered" => Vec::new(),
+            "call" | "contact" | "answered" | "told" => Vec::new(),
             _ => match letter::data::<Step>(payload) {
                 Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, now),
                 _ => Vec::new(),
@@ -59,7 +59,7 @@ impl Policy for Cases {
     }
 
     fn next_due_us(&self) -> Option<i64> {
-        if !self.inbox.is_empty() {
+        if !self.inbox.is_empty() || !self.returning.is_empty() {
             return Some(0);
         }
         self.due.first().map(|(at, _, _)| *at)
@@ -91,9 +91,14 @@ impl Policy for Cases {
         }
         for (_, id, clock) in self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
+            if clock == ON_ITS_WAY {
+                drafts.push(Pen { me: &self.me, now }.call_waiting(&held.case));
+                continue;
+            }
             let stepped = self.book().timer(&held.case, clock, now);
             self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
         }
+        drafts.extend(self.tell_returning(now));
         drafts
     }
 
@@ -106,9 +111,21 @@ impl Policy for Cases {
             contact: Contact,
             #[serde(default)]
             letter: String,
+            #[serde(default)]
+            why: String,
+            #[serde(default)]
+            term: u32,
+            #[serde(default)]
+            version: u32,
+            child: Option<Address>,
+            after: Option<String>,
         }
         if header.name == CATALOGUE && header.kind == Kind::Event {
             return self.apply_catalogue(header, payload);
+        }
+        if header.name == WANTED && header.kind == Kind::Event {
+            let child = header.origin.and_then(|o| Address::parse(o.address).ok());
+            return child.into_iter().for_each(|child| self.apply_wanted(child));
         }
         let Some(step) = header.name.strip_prefix(letter::PREFIX).filter(|_| header.kind == Kind::Event) else {
             return;
@@ -119,11 +136,26 @@ impl Policy for Cases {
                     self.apply_letter(pos, header, letter);
                 }
             }
-            "call" => {}
-            "contact" | "answered" => {
-                let Some(about) = letter::data::<About>(payload).filter(|_| header.origin.is_none()) else { return };
+            "call" | "contact" | "answered" | "told" => {
+                // Of the node's own words only whom to call comes from below, too.
+                let may = |about: &About| match header.origin {
+                    None => true,
+                    Some(origin) => {
+                        let case = self.held.get(&about.case).map(|h| &h.case);
+                        let is_theirs =
+                            |c: &Case| [&c.owner, &c.opened_at].iter().any(|a| a.as_str() == origin.address);
+                        step == "contact" && header.direction == Direction::Up && case.is_some_and(is_theirs)
+                    }
+                };
+                let Some(about) = letter::data::<About>(payload).filter(may) else { return };
                 if step == "answered" {
                     self.settle(&about.letter);
+                } else if step == "call" {
+                    if about.why == letter::ON_ITS_WAY {
+                        self.apply_called(&about.case, (about.term, about.version));
+                    }
+                } else if let Some(child) = &about.child {
+                    self.apply_told(child, about.after);
                 } else if let Some(held) = self.held.get_mut(&about.case).filter(|h| !h.case.forgotten) {
                     held.contact = Some(about.contact);
                     self.dirty.insert((Dirty::Case, about.case));
@@ -152,6 +184,10 @@ impl Policy for Cases {
                     let of = key.parse().ok().and_then(|of: Address| self.inherited.get(&of));
                     ([b"g", key.as_bytes()].concat(), of.map(json))
                 }
+                Dirty::Returning => {
+                    let of = key.parse().ok().and_then(|of: Address| self.returning.get(&of));
+                    ([b"t", key.as_bytes()].concat(), of.map(json))
+                }
                 Dirty::Inbox => {
                     let letter = key.parse().ok().and_then(|pos: u64| self.inbox.get(&pos));
                     ([b"i", key.as_bytes()].concat(), letter.map(json))
@@ -169,6 +205,9 @@ impl Policy for Cases {
         } else if let Some(pos) = text.strip_prefix('i') {
             let pos: u64 = pos.parse().map_err(|_| "its key is no position")?;
             self.inbox.insert(pos, serde_json::from_slice(value).map_err(|e| e.to_string())?);
+        } else if let Some(child) = text.strip_prefix('t') {
+            let child = Address::parse(child).map_err(|e| e.to_string())?;
+            self.returning.insert(child, serde_json::from_slice(value).map_err(|e| e.to_string())?);
         } else if let Some(node) = text.strip_prefix('g') {
             let node = Address::parse(node).map_err(|e| e.to_string())?;
             self.inherited.insert(node, serde_json::from_slice(value).map_err(|e| e.to_string())?);

@@ -1,5 +1,7 @@
 //! The machine alone, and trees of it with everything that links may do to records.
 
+mod handing;
+
 use super::letter::PREFIX;
 use super::machine::{Opening, allowed};
 use super::rates::{Question, add, count};
@@ -132,8 +134,60 @@ fn who_handles_may_not_verify_evaluate_or_close() {
     }
     d.act(Verb::Evaluate, by("r", Role::Resident));
     assert_eq!(d.error(Verb::Close, by("h", Role::Supervisor)), "handler");
+    assert_eq!(d.error(Verb::Close, by(" h ", Role::Supervisor)), "handler", "blanks make no other person");
+    let long = "名".repeat(200);
     assert_eq!(d.error(Verb::Close, by("boss", Role::Worker)), "not-your-role");
     d.act(Verb::Close, by("boss", Role::Supervisor));
+    d.act(Verb::Reopen, by("r", Role::Resident)).act(Verb::Dispatch, by("w", Role::Worker));
+    d.act(Verb::Start, by(&long, Role::Worker)).act(Verb::Resolve, by(&long, Role::Worker));
+    assert_eq!(d.error(Verb::Evaluate, by(&long, Role::Supervisor)), "handler");
+}
+
+#[test]
+fn whoever_could_not_be_remembered_as_a_handler_does_not_handle() {
+    let mut d = Desk::new("L");
+    d.act(Verb::Accept, by("w", Role::Worker));
+    for i in 0..64 {
+        d.act(Verb::Dispatch, by("w", Role::Worker)).act(Verb::Start, by(&format!("h{i}"), Role::Worker));
+    }
+    d.act(Verb::Dispatch, by("w", Role::Worker));
+    assert_eq!(d.error(Verb::Start, by("one more", Role::Worker)), "too-many");
+    d.act(Verb::Start, by("h7", Role::Worker));
+}
+
+#[test]
+fn a_form_that_an_appeal_left_open_opens_the_case_and_is_told() {
+    let mut cases = node("c/s/m");
+    let text = "[node]\naddress = \"c/s/m\"\ndata = \"d\"\n[[category]]\ncode = \"T\"\nname = \"树\"\n\
+        form = [{ name = \"size\", label = \"多大\", required = true, choices = [\"大\", \"小\"] }, { name = \"id\", personal = true }, \
+        { name = \"n\", kind = \"number\" }]\n";
+    let parsed = parse(text, &Variables::new());
+    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    cases.own_categories = parsed.config.unwrap().category.into();
+    cases.inherit();
+    let appeal = |form: serde_json::Value| {
+        let event = serde_json::json!({"specversion": "1.0", "id": "1", "source": "/x", "type": "city.appeal",
+            "data": {"category": "树", "title": "t", "form": form}});
+        let drafts = with_origin(
+            &Draft::new(
+                &Header::local(citybrain_shared::record::Kind::Event, "city.appeal"),
+                event.to_string().as_bytes(),
+            )
+            .unwrap(),
+            None,
+            |h, p| cases.decide(&State::default(), START, h, p),
+        );
+        let step = letter::data::<Step>(drafts[0].parts().1).unwrap();
+        let told = drafts.iter().map(|d| String::from_utf8_lossy(d.parts().1).into_owned()).collect::<String>();
+        (step.case, step.entry.text, told)
+    };
+    let (case, note, told) = appeal(serde_json::json!({"size": "大", "id": "510", "n": 3}));
+    assert_eq!((case.form["size"].as_str(), case.form["n"].as_str(), note.as_str()), ("大", "3", ""));
+    assert!(case.has_contact && !case.form.contains_key("id") && told.contains("510"));
+    let (case, note, _) = appeal(serde_json::json!({"n": "viele", "x": "秘密", "id": "510"}));
+    assert!(case.form.is_empty());
+    assert_eq!(note, "the answer to `n` is none; `x` is not asked; `多大` was not answered");
+    assert_eq!(appeal(serde_json::json!("none")).1, "`多大` was not answered");
 }
 
 #[test]
@@ -219,7 +273,11 @@ fn summons_have_clocks_and_ratings_of_their_own() {
         d.error(Verb::Rate, Ask { assist: Some("a2".into()), rating: Some(9), ..by("w", Role::Worker) }),
         "bad-request"
     );
-    d.act(Verb::Rate, Ask { assist: Some("a2".into()), rating: Some(4), ..by("w", Role::Worker) });
+    let rate = |who: &str, role| Ask { assist: Some("a2".into()), rating: Some(4), ..by(who, role) };
+    for (who, role) in [("x", Role::Worker), ("somebody", Role::Worker), ("x", Role::Supervisor)] {
+        assert_eq!(d.error(Verb::Rate, rate(who, role)), "not-the-caller", "{who} did not summon it");
+    }
+    d.act(Verb::Rate, rate("boss", Role::Supervisor)).act(Verb::Rate, rate("w", Role::Worker));
     assert_eq!(d.case.assists[1].rating, Some(4));
 }
 

@@ -91,6 +91,10 @@ impl Watching {
         if case.reopened > 0 {
             self.reopened.push((case.changed, case.id.clone()));
         }
+        // An appointment is what a service is for, and no complaint.
+        if case.booking.is_some() {
+            return;
+        }
         let gone = matches!(case.status, Status::Withdrawn | Status::Rejected);
         // What was merged into another is the same report, and a spot's worth all the more.
         if let Some(cell) = cell_of(case).filter(|_| !gone && case.excluded.is_none()) {

@@ -69,6 +69,7 @@ pub fn opening(
         governance: service.governance.clone(),
         has_contact: !contact.is_empty(),
         booking: Some(booking),
+        note: String::new(),
     };
     Ok((opening, contact))
 }

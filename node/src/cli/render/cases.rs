@@ -73,6 +73,9 @@ pub fn case(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<
     let line = |out: &mut dyn Write, word: &str, text: String| writeln!(out, "{word:<12}{}", clean(&text));
     let of = if c.department.is_empty() { String::new() } else { format!(", {}", c.department) };
     line(out, "what", format!("{} {}{of}, by {}", c.kind, named(c), c.channel))?;
+    let w = &v.words;
+    let step = if w.step > 0 { format!(", step {} of 7", w.step) } else { String::new() };
+    line(out, "elsewhere", format!("{}{step}; 12345: {}; Open311: {}, {}", w.urban, w.hotline, w.open311, w.update))?;
     if !c.description.is_empty() {
         line(out, "described", cut(&c.description, 200))?;
     }
@@ -120,7 +123,9 @@ pub fn case(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<
     if let Some(w) = &c.verdict {
         let word = |w: Option<&str>| w.unwrap_or("no answer").to_owned();
         let (solved, satisfied) = (word(w.solved.map(|s| s.as_str())), word(w.satisfied.map(|s| s.as_str())));
-        line(out, "resident", format!("solved: {solved}, satisfied: {satisfied} ({}) {}", w.by, w.text))?;
+        let by = if w.by == "resident" { String::new() } else { format!(" ({})", w.by) };
+        let text = if w.text.is_empty() { String::new() } else { format!(": {}", w.text) };
+        line(out, "resident", format!("solved: {solved}, satisfied: {satisfied}{by}{text}"))?;
     }
     for a in &c.assists {
         let done =
@@ -169,7 +174,8 @@ fn told(c: &Clock) -> String {
 fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let mut table = s.table(&["STEP", "WHEN", "WHERE", "WHO", "WHAT", "CLOCKS"]);
     for e in entries {
-        let who = e.role.map_or(e.by.clone(), |r| format!("{} ({r})", e.by));
+        let beside = e.role.filter(|r| r.as_str() != e.by);
+        let who = beside.map_or(e.by.clone(), |r| format!("{} ({r})", e.by));
         let from = e.from.as_ref().map_or(String::new(), |f| format!(", from {f}"));
         let what = [e.to.clone().unwrap_or_default(), e.text.clone()];
         let what: Vec<&str> = what.iter().map(String::as_str).filter(|w| !w.is_empty()).collect();

@@ -39,6 +39,51 @@ pub fn alarms(v: &view::Alarms, s: &Screen, out: &mut dyn Write) -> io::Result<(
     writeln!(out, "{} active{more}, {} of them not acknowledged", grouped(v.active), grouped(v.unacknowledged))
 }
 
+pub fn warnings(v: &view::CapWarnings, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.warnings.is_empty() {
+        return writeln!(out, "no warning is in force");
+    }
+    let mut table = s.table(&["LEVEL", "EVENT", "SENT", "UNTIL", "MESSAGES", "HEADLINE", "ID"]);
+    for w in &v.warnings {
+        let color = if w.level == Severity::Critical { Color::Red } else { Color::Yellow };
+        table.add_row(vec![
+            s.mark(w.level.as_str(), w.level.is_urgent(), color),
+            Cell::new(cut(&clean(&w.event), 20)),
+            Cell::new(w.sent.format("%m-%d %H:%M:%SZ")),
+            Cell::new(w.expires.format("%m-%d %H:%M:%SZ")),
+            right(grouped(w.messages.len() as u64)),
+            Cell::new(cut(&clean(&w.headline), 40)),
+            Cell::new(clean(&w.about)),
+        ]);
+    }
+    print(&table, out)
+}
+
+pub fn warning(v: &view::CapWarnings, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    for w in &v.warnings {
+        writeln!(out, "{}  {} {}", clean(&w.about), w.level.as_str(), clean(&w.headline))?;
+        writeln!(out, "event      {}", clean(&w.event))?;
+        writeln!(out, "in force   from {} to {}", view::rfc3339(w.sent), view::rfc3339(w.expires))?;
+        let nodes: Vec<&str> = w.nodes.iter().map(|n| n.as_str()).collect();
+        writeln!(out, "told       {}", if nodes.is_empty() { "nobody below".into() } else { nodes.join(", ") })?;
+        for message in &w.messages {
+            writeln!(out, "message    {}", clean(message))?;
+        }
+    }
+    Ok(())
+}
+
+pub fn cap_taken(v: &view::CapTaken, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let word = if v.duplicate { "known already" } else { "taken" };
+    writeln!(out, "{word}: {} at position {}", clean(&v.id), v.pos)?;
+    let nodes: Vec<&str> = v.notified.iter().map(|n| n.as_str()).collect();
+    writeln!(out, "told: {}", if nodes.is_empty() { "nobody below".into() } else { nodes.join(", ") })?;
+    if !v.note.is_empty() {
+        writeln!(out, "note: {}", clean(&v.note))?;
+    }
+    Ok(())
+}
+
 fn named(a: &Alarm) -> String {
     if a.key.is_empty() { a.name.clone() } else { format!("{}/{}", a.name, a.key) }
 }

@@ -1,10 +1,10 @@
 //! A wish, done or refused.
 
-use super::turn::{TEXT_MAX, Turn, cut, missing};
+use super::turn::{NAME_MAX, TEXT_MAX, Turn, cut, missing};
 use super::{Book, Refusal, Stepped, allowed, fits, roles};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Ask, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb, Verdict};
+use citybrain_shared::case::{Ask, Assist, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb, Verdict};
 
 impl Book<'_> {
     /// Does what is asked, if the owner may. `other` finds a second case of this owner, for a merge.
@@ -20,6 +20,7 @@ impl Book<'_> {
         other: &dyn Fn(&str) -> Option<Case>,
         now: DateTime<Utc>,
     ) -> Result<Vec<Stepped>, Refusal> {
+        let ask = &named(ask);
         self.check(case, verb, ask)?;
         let from = (from != self.me).then(|| from.clone());
         let mut turn = Turn::new(self, case, past(verb), &ask.by, ask.role, from, now);
@@ -44,7 +45,7 @@ impl Book<'_> {
             Verb::Start => {
                 turn.case.status = Status::Handling;
                 turn.case.signed.get_or_insert(now);
-                turn.handled();
+                turn.handled()?;
                 turn.responded(ask.contacted);
             }
             Verb::Contact => turn.responded(true),
@@ -62,7 +63,7 @@ impl Book<'_> {
             }
             Verb::Evaluate => {
                 turn.case.verdict = Some(Verdict {
-                    by: ask.by.clone(),
+                    by: turn.entry.by.clone(),
                     at: now,
                     solved: ask.solved,
                     satisfied: ask.satisfied,
@@ -125,6 +126,7 @@ impl Book<'_> {
                 let text = turn.entry.text.clone();
                 if let Some(a) = turn.case.assists.iter_mut().find(|a| a.id == id) {
                     a.reported.get_or_insert(now);
+                    a.reported_by = ask.by.clone();
                     a.result = text;
                 }
                 turn.stop_clock(&format!("assist:{id}"));
@@ -138,21 +140,21 @@ impl Book<'_> {
                 }
                 let id = turn.assist_of(ask)?;
                 if let Some(a) = turn.case.assists.iter_mut().find(|a| a.id == id) {
+                    may_rate(a, ask)?;
                     a.rating = Some(rating);
                 }
                 turn.entry.to = Some(format!("{id}: {rating} of 5"));
             }
             Verb::Escalate => {
                 turn.need_text("why it is escalated")?;
-                let above = case.escalated_to.as_ref().unwrap_or(&case.owner).parent();
-                let Some(above) = above else {
+                // Whoever takes it is the next one above its owner, however far up it is watched already.
+                let from = case.escalated_to.as_ref().filter(|_| !ask.hand_over).unwrap_or(&case.owner);
+                let Some(above) = from.parent() else {
                     return Err(Refusal::new("nobody-above", format!("`{}` is at the top already", case.id), ""));
                 };
-                turn.escalate(above);
-                if ask.hand_over
-                    && let Some(next) = case.owner.parent()
-                {
-                    turn.hand_to(next);
+                turn.escalate(above.clone());
+                if ask.hand_over {
+                    turn.hand_to(above);
                 }
             }
             Verb::Reopen => {
@@ -174,6 +176,8 @@ impl Book<'_> {
             Verb::Withdraw => turn.end(Status::Withdrawn, ClosedReason::Withdrawn),
             Verb::Merge => more.push(turn.merge(ask, other)?),
             Verb::Comment => turn.need_text("what you want to say")?,
+            // It asks the other node and steps nothing: `Cases::recall`.
+            Verb::Recall => {}
             Verb::Forget => turn.case.forgotten = true,
             Verb::Exclude => {
                 let approved = turn.approved(ask, "why it is not counted")?;
@@ -185,17 +189,24 @@ impl Book<'_> {
         Ok(all)
     }
 
-    fn check(&self, case: &Case, verb: Verb, ask: &Ask) -> Result<(), Refusal> {
+    /// May he ask for that now?
+    ///
+    /// # Errors
+    /// [`Refusal`], naming the steps that are allowed.
+    pub(in crate::brain::cases) fn check(&self, case: &Case, verb: Verb, ask: &Ask) -> Result<(), Refusal> {
         let list = |verbs: Vec<Verb>| verbs.iter().map(|v| v.as_str()).collect::<Vec<_>>().join(", ");
         if ask.by.trim().is_empty() {
             return Err(missing("by", "who does it"));
         }
         is_as_seen(case, ask)?;
-        if let Some(to) = &case.handing_to {
+        if let Some(to) = case.handing_to.as_ref().filter(|_| verb != Verb::Recall) {
             let detail = format!("`{}` is on its way to {to}: nobody steps until it has been taken there", case.id);
-            return Err(Refusal::new("on-its-way", detail, format!("`citybrain why {to}` says what holds it up")));
+            let hint = format!("`citybrain why {to}` says what holds it up; `recall` asks for it back");
+            return Err(Refusal::new("on-its-way", detail, hint));
         }
-        if let Err(why) = fits(case, verb) {
+        if let Err(why) = fits(case, verb)
+            && (verb != Verb::Recall || case.handing_to.is_none())
+        {
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
             let detail = format!("`{}` is {} and does not take `{verb}`{why}", case.id, case.standing());
             return Err(Refusal::new("not-now", detail, format!("it takes {}", list(allowed(case)))));
@@ -214,13 +225,32 @@ impl Book<'_> {
     }
 }
 
+/// With names as they are compared: blanks around one make no other person.
+pub(in crate::brain::cases) fn named(ask: &Ask) -> Ask {
+    let trimmed = |name: &String| cut(name, NAME_MAX);
+    Ask { by: trimmed(&ask.by), approved_by: ask.approved_by.as_ref().map(trimmed), ..ask.clone() }
+}
+
+/// The one who summoned a unit rates it; or whoever supervises him, but never the unit itself.
+fn may_rate(assist: &Assist, ask: &Ask) -> Result<(), Refusal> {
+    if assist.by == ask.by || assist.by.is_empty() {
+        return Ok(());
+    }
+    if ask.role == Some(Role::Supervisor) && assist.reported_by != ask.by {
+        return Ok(());
+    }
+    let detail = format!("{} was summoned by {}, who rates it; {} may not", assist.unit, assist.by, ask.by);
+    Err(Refusal::new("not-the-caller", detail, "`--by` whoever summoned it, or `--role supervisor`"))
+}
+
 /// Has it moved on since whoever asks has looked at it?
 pub(in crate::brain::cases) fn is_as_seen(case: &Case, ask: &Ask) -> Result<(), Refusal> {
     let stamp = case.stamp();
     if ask.seen.is_empty() || ask.seen.contains(&stamp) {
         return Ok(());
     }
-    let detail = format!("`{}` has moved on: it was seen as {}, and is {stamp} now", case.id, ask.seen.join(" or "));
+    let seen = cut(&ask.seen.join(" or "), NAME_MAX);
+    let detail = format!("`{}` has moved on: it was seen as {seen}, and is {stamp} now", case.id);
     Err(Refusal::new("moved-on", detail, "look at it again, and ask again if it is still wanted"))
 }
 
@@ -249,5 +279,6 @@ fn past(verb: Verb) -> &'static str {
         Verb::Comment => "comment",
         Verb::Forget => "forgotten",
         Verb::Exclude => "excluded",
+        Verb::Recall => "recalled",
     }
 }

@@ -28,6 +28,7 @@ use citybrain_shared::case::{Booked, Booking, Case, ClosedReason, Entry, Kind, P
 use citybrain_shared::config::cases::{Cases as Settings, Category, Limit, Missed, Unit};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
+pub use turn::{RESIDENT, is_name};
 use turn::{TEXT_MAX, Turn, cut};
 
 /// What the machine knows beside the case: this node, its calendar, its categories.
@@ -87,12 +88,14 @@ pub struct Opening {
     pub has_contact: bool,
     /// Of a request for a service.
     pub booking: Option<Booking>,
+    /// For the first line of its history.
+    pub note: String,
 }
 
 /// Which of its verbs a case would take now, whoever asks.
 pub fn allowed(case: &Case) -> Vec<Verb> {
     if case.handing_to.is_some() {
-        return Vec::new();
+        return vec![Verb::Recall];
     }
     Verb::ALL.iter().copied().filter(|v| fits(case, *v).is_ok()).collect()
 }
@@ -131,6 +134,7 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
         Verb::Reopen => is(&[Closed]),
         Verb::Forget if case.forgotten => Err("it is forgotten already"),
         Verb::Exclude if case.excluded.is_some() => Err("it is excluded already"),
+        Verb::Recall => Err("it is not on its way to anybody"),
         Verb::Report | Verb::Rate | Verb::Comment | Verb::Exclude | Verb::Forget => Ok(()),
         Verb::Contact | Verb::Resume | Verb::Escalate | Verb::Withdraw | Verb::Merge if status.is_open() => Ok(()),
         Verb::Contact | Verb::Resume | Verb::Escalate | Verb::Withdraw | Verb::Merge => Err(""),
@@ -174,6 +178,7 @@ impl Book<'_> {
             false => opening.kind.or(category.map(|c| c.kind)).unwrap_or(Kind::Appeal),
         };
         let (by, sos, named) = (opening.by.clone(), opening.sos, opening.category.clone());
+        let note = cut(&opening.note, TEXT_MAX);
         let mut case = self.blank(opening, now);
         case.kind = kind;
         case.urgent = sos;
@@ -186,6 +191,7 @@ impl Book<'_> {
         case.department = category.map(|c| c.department.clone()).unwrap_or_default();
         case.governance = case.governance.take().or_else(|| category.and_then(|c| c.governance.clone()));
         let mut turn = Turn::new(self, &case, "submitted", &by, None, None, now);
+        turn.entry.text = note;
         turn.start_clock("response", category.and_then(|c| c.response));
         if sos {
             if self.me.parent().is_some() {
@@ -270,6 +276,15 @@ impl Book<'_> {
         turn.done()
     }
 
+    /// Gives back to `to` a case that was taken here and not begun, because its giver wants it again.
+    pub fn give_back(&self, case: &Case, to: &Address, by: &str, why: &str, now: DateTime<Utc>) -> Stepped {
+        let mut turn = Turn::new(self, case, "recalled", by, None, Some(to.clone()), now);
+        turn.case.dispatched_by.pop_if(|last| last == to);
+        turn.entry.text = why.to_owned();
+        turn.hand_to(to.clone());
+        turn.done()
+    }
+
     /// It could not be handed over, and is this node's again; `why` says what was in the way.
     pub fn bounce(&self, case: &Case, why: &str, now: DateTime<Utc>) -> Stepped {
         let mut turn = Turn::new(self, case, "came-back", "hand-over", None, None, now);
@@ -299,7 +314,8 @@ impl Book<'_> {
     /// A clock's time is over.
     pub fn timer(&self, case: &Case, clock: &str, now: DateTime<Utc>) -> Stepped {
         let mut turn = Turn::new(self, case, "escalated", "timer", None, None, now);
-        let above = case.escalated_to.as_ref().unwrap_or(&case.owner).parent();
+        let takes = clock != "climb" && self.settings.missed == Missed::HandOver;
+        let above = case.escalated_to.as_ref().filter(|_| !takes).unwrap_or(&case.owner).parent();
         if clock == "climb" {
             match above.filter(|_| case.status == Status::Submitted) {
                 None => turn.stop_clock("climb"),
@@ -324,12 +340,9 @@ impl Book<'_> {
         turn.entry.text = format!("the {clock} limit has passed");
         match above.filter(|_| !clock.starts_with("assist:")) {
             Some(above) => {
-                let next = case.owner.parent();
-                turn.escalate(above);
-                if self.settings.missed == Missed::HandOver
-                    && let Some(next) = next
-                {
-                    turn.hand_to(next);
+                turn.escalate(above.clone());
+                if takes {
+                    turn.hand_to(above);
                 }
             }
             None => turn.entry.step = "missed".into(),

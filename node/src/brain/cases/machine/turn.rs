@@ -8,6 +8,10 @@ use citybrain_shared::config::cases::{Category, Limit, Unit};
 
 /// Characters of a reason, a result or a comment. What is longer belongs into an attachment.
 pub(super) const TEXT_MAX: usize = 2000;
+/// Who did it, where a resident did: the name is kept with the telephone number.
+pub const RESIDENT: &str = "resident";
+/// Characters of a person's or a unit's name.
+pub(super) const NAME_MAX: usize = 100;
 /// Summons, dispatchers, handlers, followers of one case, each.
 const LIST_MAX: usize = 64;
 
@@ -41,7 +45,8 @@ impl<'a> Turn<'a> {
             at: now,
             node: book.me.clone(),
             from,
-            by: cut(by, 100),
+            // Copies of this line go to all tiers, and a resident's name does not.
+            by: if role == Some(Role::Resident) && is_name(by) { RESIDENT.to_owned() } else { cut(by, NAME_MAX) },
             role,
             text: String::new(),
             to: None,
@@ -150,12 +155,18 @@ impl<'a> Turn<'a> {
         ask.limit.as_deref().map(Limit::parse).transpose().map_err(|e| Refusal::new("bad-limit", e, "such as `2wd`"))
     }
 
-    /// Whoever handles is remembered.
-    pub(super) fn handled(&mut self) {
+    /// Whoever handles is remembered: one who could not be must not handle, or he could close it.
+    pub(super) fn handled(&mut self) -> Result<(), Refusal> {
         let by = self.entry.by.clone();
-        if !self.case.handlers.contains(&by) && self.case.handlers.len() < LIST_MAX {
-            self.case.handlers.push(by);
+        if self.case.handlers.contains(&by) {
+            return Ok(());
         }
+        if self.case.handlers.len() >= LIST_MAX {
+            let detail = format!("{LIST_MAX} people have handled it already");
+            return Err(Refusal::new("too-many", detail, "one of them must go on: `case show` names them"));
+        }
+        self.case.handlers.push(by);
+        Ok(())
     }
 
     /// Signed for, and the resident called, if there is one: then the response is there.
@@ -185,7 +196,10 @@ impl<'a> Turn<'a> {
         self.case.reach = self.case.reach.min(above.tier());
         self.entry.to = Some(above.to_string());
         self.entry.calls.push(above.clone());
-        self.case.escalated_to = Some(above);
+        // The highest stays the highest.
+        if self.case.escalated_to.as_ref().is_none_or(|known| !known.covers(&above)) {
+            self.case.escalated_to = Some(above);
+        }
     }
 
     pub(super) fn end(&mut self, status: Status, reason: ClosedReason) {
@@ -201,7 +215,7 @@ impl<'a> Turn<'a> {
         let now = self.now;
         self.case.status = Status::Dispatched;
         self.case.dispatched.get_or_insert(now);
-        self.case.unit = cut(ask.unit.as_deref().unwrap_or_default(), 100);
+        self.case.unit = cut(ask.unit.as_deref().unwrap_or_default(), NAME_MAX);
         self.case.suspended = None;
         self.resume_clock("solution");
         self.stop_clock("dispatch");
@@ -215,9 +229,11 @@ impl<'a> Turn<'a> {
             let detail = format!("{to} is in another tree than {}", self.book.me);
             return Err(Refusal::new("foreign-node", detail, "a case stays in its city"));
         }
-        if self.case.dispatched_by.len() < LIST_MAX {
-            self.case.dispatched_by.push(self.book.me.clone());
+        // Of more, the oldest give way: a return goes to the latest.
+        if self.case.dispatched_by.len() >= LIST_MAX {
+            self.case.dispatched_by.remove(0);
         }
+        self.case.dispatched_by.push(self.book.me.clone());
         self.hand_to(to.clone());
         if !self.case.unit.is_empty() {
             self.entry.to = Some(format!("{to}, {}", self.case.unit));
@@ -237,7 +253,7 @@ impl<'a> Turn<'a> {
             let detail = format!("{} must show {}", self.case.category_name, lacking.join(", "));
             return Err(Refusal::new("no-evidence", detail, format!("`--evidence {first}=URL`")));
         }
-        self.handled();
+        self.handled()?;
         self.case.status = Status::Resolved;
         self.case.finding = None;
         self.case.outcome = Some(Outcome {
@@ -274,11 +290,13 @@ impl<'a> Turn<'a> {
         }
         self.case.assists.push(Assist {
             id,
-            unit: cut(&unit, 100),
+            unit: cut(&unit, NAME_MAX),
             node: ask.to.clone(),
             asked: self.now,
+            by: ask.by.clone(),
             reason: self.entry.text.clone(),
             reported: None,
+            reported_by: String::new(),
             result: String::new(),
             rating: None,
         });
@@ -323,6 +341,11 @@ impl<'a> Turn<'a> {
         turn.entry.to = Some(self.case.id.clone());
         Ok(turn.done())
     }
+}
+
+/// Is it a person's name, and not a part of this program that speaks (`event`, `open311:app-1`)?
+pub fn is_name(by: &str) -> bool {
+    !(by.is_empty() || by == "event" || by == RESIDENT || by.contains(':'))
 }
 
 pub(super) fn missing(field: &str, what: &str) -> Refusal {

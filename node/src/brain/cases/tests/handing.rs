@@ -1,0 +1,393 @@
+//! Hand-overs that nobody takes: called back, called for, and boxes that are replaced.
+
+use super::*;
+use crate::brain::services::WANTED;
+use citybrain_shared::{Lane, Tier};
+
+const CASE: &str = "20261120-0";
+
+/// A case of `c/s/a` that was sent to `to`, whose letter is still on its way.
+fn sent_to(to: &str) -> World {
+    let mut world = World::new();
+    let (_, drafts) = world.places["c/s/a"].cases.open(opening(CASE, "L"), Contact::default(), START);
+    world.commit("c/s/a", drafts, None);
+    assert!(world.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker), ""));
+    world.settle();
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &Ask { to: Some(a(to)), ..by("w", Role::Worker) }, ""));
+    world
+}
+
+fn held<'w>(world: &'w World, at: &str) -> &'w Held {
+    world.places[at].cases.get(CASE).unwrap()
+}
+
+fn owner(world: &World) -> Vec<&'static str> {
+    NODES.into_iter().filter(|n| world.places[*n].cases.may_step(CASE)).collect()
+}
+
+fn recall(world: &mut World, at: &str) -> bool {
+    let id = format!("r{at}{}", world.places[at].pos);
+    world.ask(at, CASE, Verb::Recall, &by("w", Role::Worker), &id)
+}
+
+fn calls(world: &World, at: &str) -> usize {
+    world.places[at].log.iter().filter(|(_, d)| d.header().name == letter::CALL).count()
+}
+
+/// Everything under way to this node is lost, as with its disk.
+fn lose(world: &mut World, to: &str) {
+    world.lines.iter_mut().filter(|((_, there), _)| there == to).for_each(|(_, line)| line.clear());
+}
+
+/// An empty box in the place of another: what that one had taken in or written, and not sent, is gone.
+fn replace(world: &mut World, at: &str) {
+    world.lines.iter_mut().filter(|((from, _), _)| from == at).for_each(|(_, line)| line.clear());
+    let place = world.places.get_mut(at).unwrap();
+    (place.cases, place.log) = (node(at), Vec::new());
+    let (me, parent) = (a(at), a(at).parent().unwrap());
+    let pen = Pen { me: &me, now: view::time_of(world.now) };
+    let none = serde_json::json!({});
+    let way = (Direction::Up, Tier::City);
+    let wanted = pen.event(WANTED, "w", at, Lane::Routine, way, "", none.clone(), none);
+    world.commit(parent.as_str(), vec![wanted], Some(at));
+}
+
+#[test]
+fn a_case_that_nobody_has_begun_comes_back_when_it_is_called_back() {
+    let mut world = sent_to("c/s/b");
+    assert_eq!(allowed(&held(&world, "c/s/a").case), [Verb::Recall]);
+    assert!(recall(&mut world, "c/s/a"));
+    assert_eq!(held(&world, "c/s/a").wishes.len(), 1);
+    assert_eq!(owner(&world), [""; 0], "not before it is given back");
+    world.settle();
+    assert_eq!(owner(&world), ["c/s/a"]);
+    let last: Vec<&str> = held(&world, "c").history.iter().rev().take(3).map(|e| e.step.as_str()).collect();
+    assert_eq!(last, ["taken", "recalled", "taken"], "it was taken there, and given back");
+    assert!(held(&world, "c/s/a").wishes.is_empty() && held(&world, "c/s/a").case.dispatched_by.is_empty());
+    assert!(!recall(&mut world, "c/s/a"), "it is here");
+    assert!(world.ask("c/s/a", CASE, Verb::Start, &by("w", Role::Worker), ""));
+}
+
+#[test]
+fn whoever_watches_from_above_calls_back_what_is_still_on_its_way() {
+    let mut world = sent_to("c/s/b");
+    // The step has climbed, the letter has not come down.
+    while world.places["c"].cases.get(CASE).is_none_or(|h| h.case.handing_to.is_none()) {
+        let (from, to) = if world.lines[&("c/s/a".to_owned(), "c/s".to_owned())].is_empty() {
+            ("c/s", "c")
+        } else {
+            ("c/s/a", "c/s")
+        };
+        let flying = world.lines.get_mut(&(from.to_owned(), to.to_owned())).unwrap().remove(0);
+        world.arrive(to, flying);
+    }
+    lose(&mut world, "c/s/b");
+    assert!(recall(&mut world, "c"));
+    assert_eq!(held(&world, "c").wishes.len(), 1);
+    world.settle();
+    assert_eq!(owner(&world), ["c/s/a"]);
+    assert_eq!(held(&world, "c").history.last().unwrap().step, "came-back");
+    assert!(held(&world, "c").history.last().unwrap().text.starts_with("called back by w"));
+    assert!(held(&world, "c").wishes.is_empty(), "{:?}", held(&world, "c").wishes);
+}
+
+#[test]
+fn a_letter_that_comes_behind_its_recall_is_not_taken() {
+    let mut world = sent_to("c/s/b");
+    let line = ("c/s/a".to_owned(), "c/s".to_owned());
+    let late: Vec<Flying> = world.lines[&line].clone();
+    world.lines.get_mut(&line).unwrap().clear();
+    assert!(recall(&mut world, "c/s/a"));
+    world.settle();
+    assert_eq!(owner(&world), ["c/s/a"]);
+    for flying in late {
+        world.arrive("c/s", flying);
+    }
+    world.settle();
+    world.restart("c/s/b");
+    assert_eq!(owner(&world), ["c/s/a"]);
+    // And another hand-over is one.
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    world.settle();
+    assert_eq!(owner(&world), ["c/s/b"]);
+}
+
+#[test]
+fn work_that_has_begun_is_not_taken_away() {
+    let mut world = sent_to("c/s/b");
+    let mut letters = world.lines[&("c/s/a".to_owned(), "c/s".to_owned())].clone();
+    assert!(recall(&mut world, "c/s/a"));
+    let line = world.lines.get_mut(&("c/s/a".to_owned(), "c/s".to_owned())).unwrap();
+    let recall = line.pop().unwrap();
+    world.settle();
+    assert!(world.ask("c/s/b", CASE, Verb::Start, &by("h", Role::Worker), ""));
+    letters.push(recall);
+    letters.into_iter().for_each(|f| world.arrive("c/s", f));
+    world.settle();
+    assert_eq!((owner(&world), held(&world, "c").case.status), (vec!["c/s/b"], Status::Handling));
+    assert!(held(&world, "c/s/a").wishes.is_empty(), "its giver sees who has it");
+}
+
+#[test]
+fn who_gave_it_and_who_is_above_both_are_called_once_when_nobody_takes_it() {
+    let mut world = sent_to("c/s/b");
+    let dead = |world: &mut World| {
+        for _ in 0..50 {
+            lose(world, "c/s/b");
+            let line = world.lines.iter().find(|(_, q)| !q.is_empty()).map(|(k, _)| k.clone());
+            if let Some(key) = line {
+                let flying = world.lines.get_mut(&key).unwrap().remove(0);
+                world.arrive(&key.1, flying);
+            }
+            for n in NODES {
+                world.due(n);
+            }
+        }
+    };
+    dead(&mut world);
+    assert_eq!((calls(&world, "c/s/a"), calls(&world, "c/s")), (0, 0));
+    world.now += 3_600_000_000;
+    dead(&mut world);
+    for n in ["c/s/a", "c/s"] {
+        assert_eq!(calls(&world, n), 1, "{n}");
+        world.restart(n);
+    }
+    world.now += 36_000_000_000;
+    dead(&mut world);
+    assert_eq!((calls(&world, "c/s/a"), calls(&world, "c/s"), calls(&world, "c")), (1, 1, 0));
+    assert_eq!(owner(&world), [""; 0], "a call makes nobody an owner");
+    // The box is replaced: its successor takes what was on its way, and it is called back from there.
+    replace(&mut world, "c/s/b");
+    world.settle();
+    assert_eq!(owner(&world), ["c/s/b"]);
+}
+
+#[test]
+fn a_replaced_box_has_the_cases_of_the_one_before_it() {
+    let mut world = sent_to("c/s/b");
+    world.settle();
+    assert!(world.ask("c/s/b", CASE, Verb::Start, &by("h", Role::Worker), ""));
+    world.settle();
+    replace(&mut world, "c/s/b");
+    assert_eq!(owner(&world), [""; 0]);
+    world.restart("c/s");
+    world.settle();
+    assert_eq!(owner(&world), ["c/s/b"]);
+    let (new, city) = (held(&world, "c/s/b"), held(&world, "c"));
+    assert_eq!((&new.case, &new.history), (&city.case, &city.history));
+    assert!(world.ask("c/s/b", CASE, Verb::Resolve, &by("h", Role::Worker), ""));
+    world.settle();
+    assert_eq!(held(&world, "c").case.status, Status::Resolved);
+    // One that had the case before learns whose it is.
+    replace(&mut world, "c/s/a");
+    world.settle();
+    assert_eq!(held(&world, "c/s/a").case, held(&world, "c").case);
+    // And one in the middle gets what is below it.
+    replace(&mut world, "c/s");
+    world.settle();
+    assert_eq!((&held(&world, "c/s").case, owner(&world)), (&held(&world, "c").case, vec!["c/s/b"]));
+    assert!(world.places["c"].cases.returning.is_empty());
+}
+
+#[test]
+fn a_letter_that_was_lost_with_a_box_before_it_was_read_is_sent_again_to_the_next() {
+    let mut world = World::new();
+    let (_, drafts) = world.places["c"].cases.open(opening(CASE, "L"), Contact::default(), START);
+    world.commit("c", drafts, None);
+    assert!(world.ask("c", CASE, Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    for (from, to) in [("c", "c/s"), ("c/s", "c/s/b")] {
+        let flying = world.lines.get_mut(&(from.to_owned(), to.to_owned())).unwrap().remove(0);
+        world.arrive(to, flying);
+    }
+    replace(&mut world, "c/s/b");
+    world.settle();
+    assert_eq!(owner(&world), ["c/s/b"]);
+}
+
+#[test]
+fn many_cases_are_told_in_parts_and_go_on_over_a_restart() {
+    let mut world = World::new();
+    for i in 0..3 * TOGETHER {
+        let new = opening(&format!("20261120-{i:04}"), "L");
+        let (_, drafts) = world.places["c/s/b"].cases.open(new, Contact::default(), START);
+        world.commit("c/s/b", drafts, None);
+    }
+    world.settle();
+    replace(&mut world, "c/s/b");
+    world.due("c/s");
+    world.restart("c/s");
+    assert_eq!(world.places["c/s"].cases.returning.len(), 1);
+    world.settle();
+    assert_eq!(world.places["c/s/b"].cases.count(), 3 * TOGETHER);
+    assert!(world.places["c/s"].cases.returning.is_empty());
+}
+
+#[test]
+fn a_residents_name_goes_no_further_than_whom_to_call() {
+    let mut world = World::new();
+    let contact = Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
+    let new = Opening { by: "王大妈".into(), has_contact: true, ..opening(CASE, "G") };
+    let (_, drafts) = world.places["c/s/a"].cases.open(new, contact, START);
+    world.commit("c/s/a", drafts, None);
+    let (_, drafts) = world.places["c/s/a"].cases.open(opening("20261120-1", "G"), Contact::default(), START);
+    world.commit("c/s/a", drafts, None);
+    // One without a name on record says it with her word; asked at home, and elsewhere.
+    assert!(world.ask("c/s/a", "20261120-1", Verb::Comment, &by("李大爷", Role::Resident), "1"));
+    world.settle();
+    assert!(world.ask("c/s", CASE, Verb::Withdraw, &by("王大妈", Role::Resident), "2"));
+    assert_eq!(held(&world, "c/s").wishes[0].by, "resident");
+    world.settle();
+    assert_eq!(held(&world, "c").case.status, Status::Withdrawn);
+    assert_eq!(world.places["c/s/a"].cases.get("20261120-1").unwrap().contact.as_ref().unwrap().name, "李大爷");
+    for (origin, draft) in &world.places["c"].log {
+        let text = String::from_utf8_lossy(draft.parts().1).into_owned();
+        assert!(!text.contains("王大妈") && !text.contains("李大爷") && !text.contains("139"), "{origin:?}: {text}");
+    }
+    // A worker is named: who handled it is no secret.
+    assert!(world.ask("c/s/a", "20261120-1", Verb::Accept, &by("小张", Role::Worker), "3"));
+    world.settle();
+    assert_eq!(world.places["c"].cases.get("20261120-1").unwrap().history.last().unwrap().by, "小张");
+}
+
+#[test]
+fn whom_to_call_goes_up_only_as_far_as_the_category_needs_it() {
+    let mut world = World::new();
+    let text = CATEGORIES.replace("name = \"路灯\"", "name = \"路灯\"\ncontact_reach = \"street\"");
+    for n in NODES {
+        let config = parse(&format!("[node]\naddress = \"{n}\"\ndata = \"d\"\n{text}"), &Variables::new()).config;
+        world.places.get_mut(n).unwrap().cases = Cases::new(&config.unwrap());
+    }
+    let contact = Contact { phone: "139".into(), ..Contact::default() };
+    let (_, drafts) = world.places["c/s/a/n"].cases.open(opening(CASE, "L"), contact.clone(), START);
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    let phone = |world: &World, at: &str| held(world, at).contact.as_ref().map(|c| c.phone.clone());
+    for (at, knows) in [("c/s/a/n", true), ("c/s/a", true), ("c/s", true), ("c", false)] {
+        assert_eq!(phone(&world, at).is_some(), knows, "{at}");
+    }
+    assert!(world.places["c"].log.iter().all(|(_, d)| !String::from_utf8_lossy(d.parts().1).contains("139")));
+    // Nobody else has a word in it.
+    let forged = Pen { me: &a("c/s/b"), now: view::time_of(START) };
+    let data = serde_json::json!({"case": CASE, "contact": {"phone": "666"}});
+    world.commit("c/s", vec![forged.contact(CASE, false, Tier::Street, data)], Some("c/s/b"));
+    assert_eq!(phone(&world, "c/s").as_deref(), Some("139"));
+    assert!(world.ask("c", CASE, Verb::Forget, &by("boss", Role::Supervisor), "f"));
+    world.settle();
+    assert!(NODES.iter().all(|n| world.places[*n].cases.get(CASE).is_none_or(|h| h.contact.is_none())));
+}
+
+#[test]
+fn a_supervisor_urges_tier_by_tier_and_the_clock_below_runs_on() {
+    let mut world = World::new();
+    let (_, drafts) = world.places["c/s/a/n"].cases.open(opening(CASE, "G"), Contact::default(), START);
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    let due = held(&world, "c").case.clock("response").unwrap().due;
+    let urge = |world: &mut World, n: u32| {
+        let done = world.ask("c", CASE, Verb::Escalate, &by("督查", Role::Supervisor), &format!("u{n}"));
+        world.settle();
+        done
+    };
+    assert!(urge(&mut world, 1));
+    assert_eq!((calls(&world, "c/s"), calls(&world, "c")), (1, 0));
+    assert!(urge(&mut world, 2));
+    assert_eq!((calls(&world, "c/s"), calls(&world, "c")), (1, 1));
+    // At the top there is nobody to call, and whoever asked is told.
+    assert!(urge(&mut world, 3));
+    let city = held(&world, "c");
+    assert!(city.wishes[0].refused.as_ref().unwrap().contains("at the top already"), "{:?}", city.wishes);
+    assert_eq!((city.case.escalations, city.case.escalated_to.as_ref()), (2, Some(&a("c"))));
+    assert_eq!(
+        (city.case.clock("response").unwrap().due, owner(&world)),
+        (due, vec!["c/s/a"]),
+        "nothing else has changed"
+    );
+    assert_eq!(city.history.iter().filter(|e| e.by == "督查" && e.from == Some(a("c"))).count(), 2);
+    // With the case itself: the tier above takes it, and no other.
+    assert!(world.ask("c", CASE, Verb::Escalate, &Ask { hand_over: true, ..by("督查", Role::Supervisor) }, "u4"));
+    world.settle();
+    assert_eq!((owner(&world), held(&world, "c").case.escalated_to.as_ref()), (vec!["c/s"], Some(&a("c"))));
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    Open(usize),
+    Ask(usize, usize, Verb, usize),
+    /// The next record of a line, in its order.
+    Carry(usize),
+    Due(usize),
+    Wait(u32),
+    Restart(usize),
+    /// A leaf is replaced.
+    Replace(bool),
+}
+
+fn ways() -> impl Strategy<Value = Vec<Way>> {
+    let verbs: Vec<Verb> = Verb::ALL.to_vec();
+    let one = prop_oneof![
+        2 => (0usize..5).prop_map(Way::Open),
+        3 => (0usize..5, 0usize..3, prop::sample::select(verbs), 0usize..5).prop_map(|(n, c, v, to)| Way::Ask(n, c, v, to)),
+        6 => (0usize..5, 0usize..3, Just(Verb::Dispatch), 0usize..5).prop_map(|(n, c, v, to)| Way::Ask(n, c, v, to)),
+        4 => (0usize..5, 0usize..3, Just(Verb::Recall), 0usize..5).prop_map(|(n, c, v, to)| Way::Ask(n, c, v, to)),
+        3 => (0usize..5, 0usize..3, Just(Verb::Accept), 0usize..5).prop_map(|(n, c, v, to)| Way::Ask(n, c, v, to)),
+        30 => (0usize..8).prop_map(Way::Carry),
+        10 => (0usize..5).prop_map(Way::Due),
+        1 => (1u32..100_000).prop_map(Way::Wait),
+        1 => (0usize..5).prop_map(Way::Restart),
+        2 => any::<bool>().prop_map(Way::Replace),
+    ];
+    prop::collection::vec(one, 20..160)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Boxes lost with their disks and replaced, cases called back: never two owners; in the end one
+    /// for each case that had left its box, and those above hold the same.
+    #[test]
+    fn a_case_has_one_owner_also_where_boxes_are_replaced(ways in ways()) {
+        let mut world = World::new();
+        let mut opened = 0;
+        for (i, way) in ways.iter().enumerate() {
+            match way {
+                Way::Open(n) if opened < 3 => {
+                    let new = opening(&format!("20261120-{opened}"), if i % 2 == 0 { "G" } else { "L" });
+                    opened += 1;
+                    let contact = Contact { phone: "1".into(), ..Contact::default() };
+                    let (_, drafts) = world.places[NODES[*n]].cases.open(new, contact, world.now);
+                    world.commit(NODES[*n], drafts, None);
+                }
+                Way::Open(_) => {}
+                Way::Ask(n, c, verb, to) => {
+                    world.ask(NODES[*n], &format!("20261120-{c}"), *verb, &anything(*to, i), &format!("w{i}"));
+                }
+                Way::Carry(line) => {
+                    let keys: Vec<_> = world.lines.iter().filter(|(_, q)| !q.is_empty()).map(|(k, _)| k.clone()).collect();
+                    let Some(key) = keys.get(line % keys.len().max(1)) else { continue };
+                    let flying = world.lines.get_mut(key).unwrap().remove(0);
+                    world.arrive(&key.1, flying);
+                }
+                Way::Due(n) => drop(world.due(NODES[*n])),
+                Way::Wait(s) => world.now += i64::from(*s) * 1_000_000,
+                Way::Restart(n) => world.restart(NODES[*n]),
+                Way::Replace(b) => replace(&mut world, if *b { "c/s/b" } else { "c/s/a/n" }),
+            }
+        }
+        world.settle();
+        for held in world.places["c"].cases.iter() {
+            let id = &held.case.id;
+            let owners: Vec<&str> = NODES.into_iter().filter(|n| world.places[*n].cases.may_step(id)).collect();
+            prop_assert_eq!(owners.len(), 1, "{} is owned by {:?}: {:?}", id, owners, held.case);
+            let mut at = Some(a(owners[0]));
+            let theirs = &world.places[owners[0]].cases.get(id).unwrap().case;
+            while let Some(n) = at {
+                prop_assert_eq!(&world.places[n.as_str()].cases.get(id).unwrap().case, theirs, "at {}", n);
+                at = n.parent();
+            }
+        }
+        for n in NODES {
+            prop_assert!(world.places[n].cases.inbox.is_empty() && world.places[n].cases.returning.is_empty());
+        }
+    }
+}

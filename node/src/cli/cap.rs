@@ -1,0 +1,97 @@
+//! `citybrain cap`
+
+use super::confirm::Yes;
+use super::{At, Fail, Output};
+use crate::cap::{BYTES_MAX, CONTENT_TYPE};
+use citybrain_shared::view;
+use clap::Subcommand;
+use std::io::Read;
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub enum Cap {
+    /// Warnings that came in by CAP and are in force, worst first
+    List {
+        #[command(flatten)]
+        at: At,
+    },
+    /// One of them, with its messages and the nodes that were told
+    Show {
+        /// Its id, or enough of it
+        id: String,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Send a message of CAP 1.2: an alert, an update, a cancellation
+    Send {
+        /// The XML; `-` reads it from stdin
+        file: PathBuf,
+        #[command(flatten)]
+        at: At,
+    },
+    /// It is over before its time, by this node's word; those who were told of it hear it
+    Cancel {
+        /// Its id, or enough of it
+        id: String,
+        /// Why, for those who were told
+        #[arg(long, default_value = "")]
+        note: String,
+        #[command(flatten)]
+        yes: Yes,
+        #[command(flatten)]
+        at: At,
+    },
+    /// The message that an alarm of this tree has come to, as XML
+    Alarm {
+        /// As `alarm list` shows it
+        id: String,
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+impl Cap {
+    pub fn act(self) -> Result<Output, Fail> {
+        match self {
+            Cap::List { at } => at.ask("/v1/cap", &[], Output::CapWarnings),
+            Cap::Show { id, at } => {
+                let mut answer = at.node()?.get::<view::CapWarnings>("/v1/cap", &[])?;
+                answer.body.warnings.retain(|w| w.messages.iter().any(|m| m.contains(&id)));
+                if answer.body.warnings.is_empty() {
+                    let hint = "`citybrain cap list` shows those in force";
+                    return Err(Fail::no("not-found", format!("no warning in force is `{id}`"), hint));
+                }
+                Ok(Output::CapShown(answer))
+            }
+            Cap::Send { file, at } => {
+                let xml = read(&file)?;
+                at.node()?.post_as("/v1/cap", CONTENT_TYPE, &xml).map(Output::CapTaken)
+            }
+            Cap::Cancel { id, note, yes, at } => {
+                let node = at.node()?;
+                let place = node.place();
+                yes.confirm(&format!(
+                    "{place} cancels the warning `{id}` there and at all who were told of it. Who did it is recorded."
+                ))?;
+                node.post("/v1/cap/cancel", &view::CapCancel { about: id, note }).map(Output::CapTaken)
+            }
+            Cap::Alarm { id, at } => {
+                let xml = at.node()?.raw(&format!("/v1/alarms/{}/cap", super::ask::segment(&id)))?;
+                Ok(Output::Text(String::from_utf8_lossy(&xml).into_owned()))
+            }
+        }
+    }
+}
+
+/// A message is small; of what is none the node says why.
+fn read(file: &std::path::Path) -> Result<Vec<u8>, Fail> {
+    let mut xml = Vec::new();
+    let most = BYTES_MAX as u64 + 1;
+    let done = if file.as_os_str() == "-" {
+        std::io::stdin().lock().take(most).read_to_end(&mut xml)
+    } else {
+        std::fs::File::open(file).and_then(|f| f.take(most).read_to_end(&mut xml))
+    };
+    done.map_err(|e| Fail::usage(format!("cannot read `{}`: {e}", file.display()), "a file of CAP 1.2, or `-`"))?;
+    Ok(xml)
+}
