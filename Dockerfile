@@ -3,6 +3,7 @@
 #     cargo build --release -p citybrain
 #     docker build -t citybrain .
 #
+# (podman and buildah: with `--format docker`, or they leave the health check out)
 # on a machine with a glibc no newer than the base image's (Debian 12's is 2.36). Nothing else is
 # needed from outside: no package is installed.
 #

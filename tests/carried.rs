@@ -1,8 +1,9 @@
 //! A log carried elsewhere: a range of it replayed to a sink, all of it exported and imported.
 
+use crate::harness::certs::{Ca, Pair};
 use crate::harness::mqtt::{Client, publish_all};
 use crate::harness::ran::{Ran, acts, run};
-use crate::harness::{Tree, wait_for};
+use crate::harness::{Tree, free_port, wait_for};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -114,6 +115,60 @@ fn a_replay_to_a_broker_that_was_killed_goes_on_and_a_node_that_knows_the_events
     let again = run(&[&args[..], &["--restart", "--json"]].concat()).json();
     assert!(again["acknowledged"].as_u64() >= Some(400), "{again}");
     assert_eq!(there(), 400);
+}
+
+#[test]
+fn a_replay_to_a_broker_by_tls_shows_its_certificate_and_looks_at_the_brokers() {
+    let tree = a_street(30);
+    let mut other = Tree::new(&["d"]);
+    let (ca, stranger) = (Ca::new(other.dir(), "ca"), Ca::new(other.dir(), "stranger"));
+    let (_, me) = (ca.issue("node", "localhost"), ca.issue("me", "archivist"));
+    let foreign = stranger.issue("foreign", "archivist");
+    let door = free_port();
+    let listener = format!(
+        "[[listener]]\nlisten = \"127.0.0.1:{door}\"\nprotocol = \"mqtts\"\ncert_file = \"node.pem\"\n\
+             key_file = \"node-key.pem\"\nclient_ca_file = \"ca.pem\"\nclient_required = true\n\n[node]\n"
+    );
+    other.edit("d", |config| config.replace("[node]\n", &listener));
+    other.start();
+    let (city, sink) = (tree.node("c").url(), format!("mqtts://localhost:{door}"));
+    let to = |more: &[&str]| {
+        let args = ["--to", &sink, "--topic", "in/{type}", "--origin", "c/s", "--type", "city.*", "--json"];
+        replay(&city, &[&args, more].concat())
+    };
+    let showing = |pair: &Pair, ca: &Ca| {
+        to(&["--sink-ca", text(&ca.pem), "--sink-cert", text(&pair.cert), "--sink-key", text(&pair.key)])
+    };
+    // What no second try would cure ends it at once.
+    showing(&me, &stranger).says(3, &["UnknownIssuer"]);
+    showing(&foreign, &ca).says(3, &["refuses the connection"]);
+    to(&["--sink-ca", text(&ca.pem)]).says(3, &["CertificateRequired"]);
+    assert!(other.node("d").records().iter().all(|r| r.origin != "c/s" && !r.id.starts_with("e-")));
+    let ran = showing(&me, &ca);
+    ran.says(0, &["citybrain.log-replayed/1", &sink]);
+    assert_eq!(ran.json()["acknowledged"], ran.json()["events"], "{}", ran.out);
+    assert_eq!(other.node("d").records().iter().filter(|r| r.id.starts_with("e-")).count(), 30);
+    for (more, words) in [
+        (vec!["--sink-ca", text(&foreign.key)], "has no certificate"),
+        (vec!["--sink-ca", "/nowhere/ca.pem"], "/nowhere/ca.pem"),
+        (vec!["--sink-cert", text(&me.cert)], "--sink-key"),
+        (
+            vec!["--sink-ca", text(&ca.pem), "--sink-cert", text(&me.cert), "--sink-key", text(&foreign.key)],
+            "do not belong together",
+        ),
+    ] {
+        to(&more).says(2, &[words]);
+    }
+    replay(&city, &["--to", "mqtt://h", "--sink-ca", text(&ca.pem)]).says(2, &["without TLS", "mqtts://"]);
+
+    // `replay` of a file goes the same way.
+    let file = other.dir().join("day.ndjson");
+    std::fs::write(&file, "{\"specversion\":\"1.0\",\"id\":\"row\",\"source\":\"/x\",\"type\":\"city.x\"}\n")
+        .expect("it is written");
+    let rows = ["replay", text(&file), "--mqtt", &sink, "--ca", text(&ca.pem)];
+    run(&[&rows[..], &["--give-up-after", "1"]].concat()).says(1, &["CertificateRequired"]);
+    run(&[&rows[..], &["--cert", text(&me.cert), "--key", text(&me.key)]].concat()).says(0, &[]);
+    assert!(other.node("d").records().iter().any(|r| r.id == "row"));
 }
 
 /// Takes structured CloudEvents; of those it does not like it says so.

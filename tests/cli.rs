@@ -56,6 +56,28 @@ fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
+#[test]
+fn a_node_named_in_the_environment_is_not_in_the_way_of_what_asks_none() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.path().join("data").display());
+    let config = write(dir.path(), "c.toml", &text);
+    let bundle = write(dir.path(), "none.tar", "");
+    for args in [
+        &["doctor", "--config", path(&config)][..],
+        &["config", "show", "--config", path(&config)],
+        &["doctor", "--bundle", path(&bundle)],
+    ] {
+        let mut command = citybrain();
+        let ran =
+            Ran::from(command.args(args).env("CITYBRAIN_NODE", "http://127.0.0.1:9").output().expect("it starts"));
+        assert!(!ran.err.contains("cannot be used with"), "{args:?}: {}", ran.err);
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
 /// A tree of three that is known to its city.
 fn tree_of_three() -> Tree {
     let mut tree = Tree::new(&["c/s/m"]);

@@ -5,6 +5,7 @@ use crate::harness::certs::{self, Ca, Pair};
 use crate::harness::mqtt::{
     Client, connect_five_packet, connect_packet, event, packet, puback, publish_all, publish_five, publish_packet, text,
 };
+use crate::harness::ran::run;
 use crate::harness::{Tree, add_user, binary, free_port, wait_for};
 use std::fmt::Write as _;
 use std::net::TcpStream;
@@ -188,6 +189,41 @@ fn a_client_s_certificate_is_its_user() {
         assert_eq!(let_in, None, "{why}");
     }
     wait_for("all three are counted", || (counter(&tree, "citybrain_door_handshakes_failed_total") == 3).then_some(()));
+}
+
+#[test]
+fn whose_certificate_is_on_the_revocation_list_does_not_come_in_from_the_next_connection_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (ca, clients) = (Ca::new(dir.path(), "city-ca"), Ca::new(dir.path(), "clients-ca"));
+    let other = Ca::new(dir.path(), "other-ca");
+    let both = dir.path().join("both.pem");
+    let pem = |path: &Path| std::fs::read_to_string(path).expect("it reads");
+    std::fs::write(&both, pem(&clients.pem) + &pem(&other.pem)).expect("it is written");
+    let (lamp, meter) = (clients.issue_numbered("lamp", 7), clients.issue_numbered("meter", 8));
+    let list = clients.revoke("list", &[], 2100);
+    let more = format!("client_ca_file = \"{}\"\nclient_crl_file = \"{}\"\n", both.display(), list.display());
+    let port = free_port();
+    let door = listener(port, "mqtts", Some(&ca.issue("node", "node")), &more);
+    let mut tree = Tree::with(&["c"], &Default::default(), &door);
+    tree.start();
+    let comes_in = |pair: &Pair| {
+        let stream = certs::tls(port, ca.client(Some(pair))).ok()?;
+        greet(&mut Client::over(stream), &connect_packet("c", true))
+    };
+    assert_eq!((comes_in(&lamp), comes_in(&meter)), (Some(0), Some(0)));
+    // Nobody knows of this one whether it still counts.
+    assert_eq!(comes_in(&other.issue_numbered("stranger", 7)), None);
+    // The list of 2001 is over; what it says holds.
+    clients.revoke("list", &[7], 2001);
+    assert_eq!((comes_in(&lamp), comes_in(&meter)), (None, Some(0)));
+    let url = tree.node("c").url();
+    let doctor = run(&["doctor", "--node", &url]);
+    assert!(doctor.out.contains("listener.0.client_crl_file should have been renewed by 2001-01-01"), "{}", doctor.out);
+    // Half a file is no list: the one before stays.
+    std::fs::write(&list, "-----BEGIN X509 CRL-----\n").expect("it is written");
+    assert_eq!((comes_in(&lamp), comes_in(&meter)), (None, Some(0)));
+    let check = run(&["check", tree.node("c").config.to_str().expect("UTF-8")]);
+    check.says(2, &["list.pem"]);
 }
 
 #[test]

@@ -360,7 +360,7 @@ fn an_audit_accounts_for_every_directive_and_finds_one_that_vanished_below() {
     };
     // Over four links: to the street, the community and two neighbourhoods.
     down(&tree, sums(4, 4, 0, 0));
-    ask(&tree, "c", "audit").code(0).has("c/s/m → c/s/m/n").has("NOT KEPT").has("it adds up");
+    ask(&tree, "c", "audit").code(0).has("DOWN TO").has("  n ").has("NOT KEPT").has("it adds up");
     // Of a box that is away nothing is said.
     tree.stop_node(OTHER);
     let second = send(&tree, "c/**@neighbourhood");
@@ -477,6 +477,22 @@ fn a_stopped_nodes_folder_answers_and_a_running_ones_is_left_alone() {
     let json = say(&["status", "--offline", &dir, "--json"]).json();
     assert_eq!((&json["offline"], &json["node"]), (&json!(true), &json!("c/s/m")));
     assert_eq!(files(&tree.node("c/s/m").data), before, "nothing was written");
+    // What a folder does not hold is not made up from defaults, and a look writes nothing.
+    let changed = || std::fs::metadata(&dir).and_then(|m| m.modified()).expect("the folder is there");
+    let before = changed();
+    let doctor = say(&["doctor", "--offline", &dir]);
+    doctor.code(0).has("does not hold its config").has("log-damage");
+    assert!(!doctor.out.contains("disk-fsync") && !doctor.out.contains("broker-kind"), "{}", doctor.out);
+    assert_eq!(changed(), before, "a folder is only read");
+    say(&["why", "--offline", &dir]).code(1).has("stopped").has("c/s/m is stopped; its last record is of ");
+    for (line, words) in
+        [(&["config", "show"][..], "does not hold its config"), (&["log-level"], "writes no log output")]
+    {
+        let ran = say(&[line, &["--offline", &dir]].concat());
+        ran.code(1);
+        assert!(ran.err.contains(words), "{}", ran.err);
+    }
+    say(&["audit", "--offline", &dir]).code(3).has("its folder asks nobody");
     assert_eq!(say(&["status", "--offline", "/nowhere"]).code, 1);
     tree.start_node("c/s/m");
     tree.wait_ready();

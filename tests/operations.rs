@@ -398,6 +398,31 @@ fn a_new_box_that_waits_is_named_with_what_lets_it_in() {
 }
 
 #[test]
+fn a_child_that_takes_nothing_is_named_with_what_waits_for_it() {
+    // A long keep-alive: the link must not break before the question is asked.
+    let mut tree = Tree::with(&[STREET], &Default::default(), "[link]\nkeep_alive_s = 600\n");
+    tree.start();
+    tree.wait_all_known();
+    // As if its disk had no end of a write: the process is there, its connection too, and it does nothing.
+    tree.node(STREET).signal("STOP");
+    let city = tree.node(CITY).url();
+    // Each a commit and a frame of its own, more than may be under way.
+    for _ in 0..12 {
+        run(&["send", "--target", STREET, "--type", "city.notice", "--yes", "--node", &city]).says(0, &[]);
+    }
+    let line = format!("citybrain why {STREET}");
+    let words = ["takes-nothing", "records waiting for it: 12", "frames were not acknowledged in time"];
+    answers(&tree, CITY, "Why does a child lag behind?", &line, 1, &words);
+    let words = ["hello", "12"];
+    answers(&tree, CITY, "What waits for a slow child?", "citybrain links", 0, &words);
+    tree.node(STREET).signal("CONT");
+    wait_for("it has them all", || {
+        let had = tree.node(STREET).records().iter().filter(|r| r.event_type == "city.notice").count();
+        (had == 12).then_some(())
+    });
+}
+
+#[test]
 fn a_silent_loss_is_found() {
     let mut tree = started(&[GATE]);
     tree.stop_node(GATE);

@@ -2,8 +2,8 @@
 //!
 //! **Operation**: a server reads its files again when they have changed, before the next handshake;
 //! connections that are open keep what they began with. A client reads its files for each
-//! connection. So a renewed certificate needs no restart. Revocation lists are not read: whoever is
-//! to be kept out is taken out of the users file.
+//! connection. So a renewed certificate or revocation list needs no restart. A list that is over still
+//! counts: a node that gets no newer one must not turn everybody away.
 
 use crate::stamp::Stamp;
 use citybrain_shared::config::{self, ClientName};
@@ -13,15 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::client::VerifierBuilderError;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 pub use tokio_rustls::server::TlsStream as Stream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 /// Files that cannot be used for TLS.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,8 @@ pub enum Error {
     Pair { cert: PathBuf, key: PathBuf, source: rustls::Error },
     #[error("the certificates in `{path}` cannot be used to verify others: {why}")]
     Ca { path: PathBuf, why: String },
+    #[error("`{path}` has no revocation list that can be used: {why}")]
+    Revoked { path: PathBuf, why: String },
 }
 
 /// From when until when a certificate is good.
@@ -66,6 +68,8 @@ pub struct ServerFiles {
     pub pair: Pair,
     /// Those who sign clients' certificates; without, clients are not asked for one.
     pub client_ca: Option<PathBuf>,
+    /// The revocation lists of those.
+    pub client_crl: Option<PathBuf>,
     pub client_required: bool,
     pub client_name: ClientName,
 }
@@ -74,7 +78,13 @@ impl ServerFiles {
     /// Of the API; `None`: it speaks no TLS. Its clients show tokens and no certificates.
     pub fn of_api(api: &config::Api) -> Option<ServerFiles> {
         let pair = Pair { cert: api.cert_file.clone()?, key: api.key_file.clone()? };
-        Some(ServerFiles { pair, client_ca: None, client_required: false, client_name: ClientName::default() })
+        Some(ServerFiles {
+            pair,
+            client_ca: None,
+            client_crl: None,
+            client_required: false,
+            client_name: ClientName::default(),
+        })
     }
 
     /// `None`: the listener speaks no TLS.
@@ -83,6 +93,7 @@ impl ServerFiles {
         listener.protocol.is_tls().then(|| ServerFiles {
             pair,
             client_ca: listener.client_ca_file.clone(),
+            client_crl: listener.client_crl_file.clone(),
             client_required: listener.client_required,
             client_name: listener.client_name,
         })
@@ -108,30 +119,78 @@ impl ClientFiles {
     }
 
     fn of(ca: &Option<PathBuf>, cert: &Option<PathBuf>, key: &Option<PathBuf>) -> Option<ClientFiles> {
-        let pair = cert.clone().zip(key.clone()).map(|(cert, key)| Pair { cert, key });
-        Some(ClientFiles { ca: ca.clone()?, pair })
+        Some(ClientFiles { ca: ca.clone()?, pair: Pair::of(cert, key) })
     }
 
     /// # Errors
     /// When the files cannot be read, or do not fit together.
     pub fn config(&self) -> Result<Arc<ClientConfig>, Error> {
-        let provider = provider();
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| Error::Ca { path: self.ca.clone(), why: e.to_string() })?
-            .with_root_certificates(roots(&self.ca)?);
-        let config = match &self.pair {
-            None => builder.with_no_client_auth(),
-            Some(pair) => {
-                let (chain, key) = pair.read()?;
-                builder.with_client_auth_cert(chain, key).map_err(|e| pair.unfit(e))?
-            }
-        };
-        Ok(Arc::new(config))
+        client_config(roots(&self.ca)?, self.pair.as_ref())
     }
 }
 
+fn client_config(roots: RootCertStore, pair: Option<&Pair>) -> Result<Arc<ClientConfig>, Error> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring has TLS 1.2 and 1.3")
+        .with_root_certificates(roots);
+    let config = match pair {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let (chain, key) = pair.read()?;
+            builder.with_client_auth_cert(chain, key).map_err(|e| pair.unfit(e))?
+        }
+    };
+    Ok(Arc::new(config))
+}
+
+/// A client of our own, without a library for what it speaks.
+#[derive(Clone)]
+pub struct Client(TlsConnector);
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl Client {
+    /// It trusts whom these certificates (DER) have signed, and shows `pair`.
+    ///
+    /// # Errors
+    /// When the pair cannot be read, or does not fit together.
+    pub fn new(trusted: Vec<Vec<u8>>, pair: Option<&Pair>) -> Result<Client, Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(trusted.into_iter().map(CertificateDer::from));
+        Ok(Client(TlsConnector::from(client_config(roots, pair)?)))
+    }
+
+    /// The handshake; `host` is the name or address that the server's certificate must have.
+    ///
+    /// # Errors
+    /// What went wrong; see [`is_final`].
+    pub async fn connect<S>(&self, host: &str, socket: S) -> io::Result<tokio_rustls::client::TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("`{host}` is no name of a host: {e}")))?;
+        self.0.connect(name, socket).await
+    }
+}
+
+/// Would the same certificates fail again, whenever it is tried?
+pub fn is_final(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)))
+}
+
 impl Pair {
+    /// `None` unless both are there.
+    pub fn of(cert: &Option<PathBuf>, key: &Option<PathBuf>) -> Option<Pair> {
+        cert.clone().zip(key.clone()).map(|(cert, key)| Pair { cert, key })
+    }
+
     fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
         let chain = certificates(&self.cert)?;
         let key =
@@ -212,7 +271,7 @@ impl Server {
 
 impl ServerFiles {
     fn stamps(&self) -> Stamps {
-        let files = [Some(&self.pair.cert), Some(&self.pair.key), self.client_ca.as_ref()];
+        let files = [Some(&self.pair.cert), Some(&self.pair.key), self.client_ca.as_ref(), self.client_crl.as_ref()];
         files.into_iter().flatten().map(|path| Stamp::of(path)).collect()
     }
 
@@ -228,9 +287,16 @@ impl ServerFiles {
             Some(path) => {
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots(path)?.into(), provider);
                 let verifier = if self.client_required { verifier } else { verifier.allow_unauthenticated() };
-                let verifier = verifier
-                    .build()
-                    .map_err(|e: VerifierBuilderError| Error::Ca { path: path.clone(), why: e.to_string() })?;
+                let verifier = match &self.client_crl {
+                    None => verifier,
+                    Some(path) => verifier.with_crls(revoked(path)?).only_check_end_entity_revocation(),
+                };
+                let verifier = verifier.build().map_err(|e| match (e, &self.client_crl) {
+                    (VerifierBuilderError::InvalidCrl(e), Some(path)) => {
+                        Error::Revoked { path: path.clone(), why: format!("{e:?}") }
+                    }
+                    (e, _) => Error::Ca { path: path.clone(), why: e.to_string() },
+                })?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
@@ -265,6 +331,33 @@ fn roots(path: &Path) -> Result<RootCertStore, Error> {
         roots.add(certificate).map_err(|e| Error::Ca { path: path.to_owned(), why: e.to_string() })?;
     }
     Ok(roots)
+}
+
+/// The revocation lists in a PEM file; at least one.
+fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+    let file = |source| Error::File { path: path.to_owned(), source };
+    let lists = CertificateRevocationListDer::pem_file_iter(path).map_err(file)?;
+    let lists = lists.collect::<Result<Vec<_>, _>>().map_err(file)?;
+    if lists.is_empty() {
+        return Err(Error::Revoked { path: path.to_owned(), why: "no `-----BEGIN X509 CRL-----`".into() });
+    }
+    Ok(lists)
+}
+
+/// From when until when the revocation lists in the file are the newest: of several, what all are.
+///
+/// # Errors
+/// When there is none.
+pub fn lists_validity(path: &Path) -> Result<Validity, Error> {
+    let time = |s: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(s).unwrap_or(0));
+    let mut all = Validity { from: UNIX_EPOCH, until: time(i64::from(u32::MAX)) };
+    for der in revoked(path)? {
+        let (_, list) = CertificateRevocationList::from_der(&der)
+            .map_err(|e| Error::Revoked { path: path.to_owned(), why: e.to_string() })?;
+        all.from = all.from.max(time(list.last_update().timestamp()));
+        all.until = all.until.min(list.next_update().map_or(all.until, |t| time(t.timestamp())));
+    }
+    Ok(all)
 }
 
 /// How long the first certificate in the file is good.
@@ -342,14 +435,16 @@ mod tests {
         std::fs::write(path("key"), key.serialize_pem()).unwrap();
         std::fs::write(path("other"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
         std::fs::write(path("rubbish"), "rubbish").unwrap();
-        let open = |cert: &str, key: &str, ca: Option<&str>| {
+        let open = |cert: &str, key: &str, ca: Option<&str>, crl: Option<&str>| {
             let pair = Pair { cert: path(cert), key: path(key) };
             let client_ca = ca.map(path);
-            let files = ServerFiles { pair, client_ca, client_required: true, client_name: ClientName::CommonName };
+            let client_crl = crl.map(path);
+            let files =
+                ServerFiles { pair, client_ca, client_crl, client_required: true, client_name: ClientName::CommonName };
             Server::open(files).map(drop).map_err(|e| e.to_string().replace(&format!("{}/", dir.path().display()), ""))
         };
-        assert_eq!(open("cert", "key", Some("cert")), Ok(()));
-        let no = |cert, key, ca| open(cert, key, ca).unwrap_err();
+        assert_eq!(open("cert", "key", Some("cert"), None), Ok(()));
+        let no = |cert, key, ca| open(cert, key, ca, None).unwrap_err();
         assert_eq!(
             no("cert", "other", None),
             "the certificate in `cert` and the key in `other` do not belong together"
@@ -358,6 +453,11 @@ mod tests {
         assert!(no("cert", "rubbish", None).starts_with("cannot read `rubbish` as PEM: "));
         assert!(no("cert", "nowhere", None).starts_with("cannot read `nowhere` as PEM: "));
         assert!(no("cert", "key", Some("rubbish")).starts_with("`rubbish` has no certificate"));
+        // A list that is none would be no list at all.
+        for none in ["rubbish", "cert"] {
+            let said = open("cert", "key", Some("cert"), Some(none)).unwrap_err();
+            assert!(said.starts_with(&format!("`{none}` has no revocation list")), "{said}");
+        }
         let v = validity(&path("cert")).unwrap();
         assert!(v.from < SystemTime::now() && v.until > SystemTime::now());
     }

@@ -109,6 +109,7 @@ fn files(config: &mut Config) -> Vec<(String, &mut PathBuf)> {
             (format!("listener.{i}.cert_file"), l.cert_file.as_mut()),
             (format!("listener.{i}.key_file"), l.key_file.as_mut()),
             (format!("listener.{i}.client_ca_file"), l.client_ca_file.as_mut()),
+            (format!("listener.{i}.client_crl_file"), l.client_crl_file.as_mut()),
         ]);
     }
     for (i, w) in config.webhook.iter_mut().enumerate() {
@@ -156,6 +157,7 @@ fn tls(config: &Config, places: &Places) -> Vec<Problem> {
         let Err(e) = usable else { return };
         let key = match &e {
             tls::Error::Ca { .. } if section.starts_with("listener") => "client_ca_file",
+            tls::Error::Revoked { .. } => "client_crl_file",
             tls::Error::Ca { .. } => "ca_file",
             _ if section.starts_with("webhook") => "ca_file",
             _ => "cert_file",

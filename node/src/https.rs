@@ -1,8 +1,8 @@
-//! The client's side of HTTPS: whom it trusts. For the CLI, webhooks and replays alike.
+//! The client's side of TLS: whom it trusts, and what it shows. For the CLI, webhooks and replays alike.
 
-use citybrain_hub::tls;
+use citybrain_hub::tls::{self, Client, Pair};
 use std::path::{Path, PathBuf};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 /// Whose certificates count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,26 +27,54 @@ impl Trust {
     /// # Errors
     /// In words, when nobody can be trusted: the file is of no use, or the machine has no such list.
     pub fn config(&self, url: &str) -> Result<TlsConfig, String> {
+        self.config_showing(url, None)
+    }
+
+    /// As [`Trust::config`]; the agent shows the certificate of `pair`.
+    ///
+    /// # Errors
+    /// As [`Trust::config`], or when the pair does not read.
+    pub fn config_showing(&self, url: &str, pair: Option<&Pair>) -> Result<TlsConfig, String> {
         let builder = TlsConfig::builder().unversioned_rustls_crypto_provider(tls::provider());
         if !url.starts_with("https://") {
             return Ok(builder.build());
         }
-        let roots: Vec<Certificate<'static>> = match self {
-            Trust::Anybody => return Ok(builder.disable_verification(true).build()),
-            Trust::File(file) => {
-                let all = tls::trusted(file).map_err(|e| e.to_string())?;
-                all.iter().map(|der| Certificate::from_der(der).to_owned()).collect()
-            }
-            Trust::System => {
-                let found = rustls_native_certs::load_native_certs();
-                found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect()
-            }
+        let builder = builder.client_cert(pair.map(shown).transpose()?);
+        if *self == Trust::Anybody {
+            return Ok(builder.disable_verification(true).build());
+        }
+        let roots = self.roots()?.iter().map(|der| Certificate::from_der(der).to_owned()).collect::<Vec<_>>();
+        Ok(builder.root_certs(RootCerts::from(roots)).build())
+    }
+
+    /// For a broker at `mqtts://`.
+    ///
+    /// # Errors
+    /// As [`Trust::config_showing`].
+    pub fn client(&self, pair: Option<&Pair>) -> Result<Client, String> {
+        Client::new(self.roots()?, pair).map_err(|e| e.to_string())
+    }
+
+    /// The certificates that sign those of others, as DER; at least one.
+    fn roots(&self) -> Result<Vec<Vec<u8>>, String> {
+        let roots: Vec<Vec<u8>> = match self {
+            Trust::Anybody => Vec::new(),
+            Trust::File(file) => tls::trusted(file).map_err(|e| e.to_string())?,
+            Trust::System => rustls_native_certs::load_native_certs().certs.iter().map(|der| der.to_vec()).collect(),
         };
         if roots.is_empty() {
             return Err("this machine trusts no certificates (Debian: `apt-get install ca-certificates`)".into());
         }
-        Ok(builder.root_certs(RootCerts::from(roots)).build())
+        Ok(roots)
     }
+}
+
+fn shown(pair: &Pair) -> Result<ClientCert, String> {
+    let chain = tls::trusted(&pair.cert).map_err(|e| e.to_string())?;
+    let chain: Vec<_> = chain.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+    let key = std::fs::read(&pair.key).map_err(|e| format!("cannot read `{}`: {e}", pair.key.display()))?;
+    let key = PrivateKey::from_pem(&key).map_err(|e| format!("cannot use `{}`: {e}", pair.key.display()))?;
+    Ok(ClientCert::new_with_certs(&chain, key))
 }
 
 #[cfg(test)]

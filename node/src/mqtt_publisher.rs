@@ -13,11 +13,12 @@
 //! closed and all is acknowledged, or with an [`Error`] that retrying does not cure.
 
 use bytes::{Buf, Bytes, BytesMut};
+use citybrain_hub::tls;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -47,6 +48,8 @@ pub enum Event {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub target: Target,
+    /// For a target at `mqtts://`, and only there.
+    pub tls: Option<tls::Client>,
     pub client_id: String,
     /// Messages under way, 1 to 32,768.
     pub window: usize,
@@ -65,10 +68,10 @@ pub struct Totals {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("`{url}` is not an MQTT address: {reason}; write mqtt://[USER[:PASSWORD]@]HOST[:PORT]")]
+    #[error("`{url}` is not an MQTT address: {reason}; write mqtt://[USER[:PASSWORD]@]HOST[:PORT], or mqtts://")]
     Target { url: String, reason: &'static str },
     #[error("{host}:{port} refuses the connection: {reason}")]
-    Refused { host: String, port: u16, reason: &'static str },
+    Refused { host: String, port: u16, reason: String },
     #[error("no connection to {host}:{port} for {seconds} s, with {unacknowledged} messages unacknowledged: {reason}")]
     Unreachable { host: String, port: u16, seconds: u64, unacknowledged: usize, reason: String },
 }
@@ -76,6 +79,7 @@ pub enum Error {
 /// Where to publish, from a URL such as `mqtt://127.0.0.1:1883`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
+    pub is_tls: bool,
     pub host: String,
     pub port: u16,
     pub username: Option<String>,
@@ -84,16 +88,20 @@ pub struct Target {
 
 impl Target {
     pub fn local(port: u16) -> Target {
-        Target { host: "127.0.0.1".into(), port, username: None, password: None }
+        Target { is_tls: false, host: "127.0.0.1".into(), port, username: None, password: None }
     }
 
     /// # Errors
-    /// [`Error::Target`] when the text is no `mqtt://` URL.
+    /// [`Error::Target`] when the text is no `mqtt://` or `mqtts://` URL.
     pub fn parse(url: &str) -> Result<Target, Error> {
         // The URL may hold a password: an error shows only what follows it.
         let shown = url.rsplit_once('@').map_or(url, |(_, place)| place);
         let fail = |reason| Error::Target { url: shown.to_owned(), reason };
-        let rest = url.strip_prefix("mqtt://").ok_or_else(|| fail("it does not begin with mqtt://"))?;
+        let (is_tls, rest) = match (url.strip_prefix("mqtt://"), url.strip_prefix("mqtts://")) {
+            (Some(rest), _) => (false, rest),
+            (None, Some(rest)) => (true, rest),
+            (None, None) => return Err(fail("it begins neither with mqtt:// nor with mqtts://")),
+        };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (user, place) = match rest.rsplit_once('@') {
             Some((user, place)) => (Some(user), place),
@@ -103,7 +111,7 @@ impl Target {
             Some((host, port)) if !port.contains(']') => {
                 (host, port.parse().map_err(|_| fail("its port is not a number up to 65535"))?)
             }
-            _ => (place, 1883),
+            _ => (place, if is_tls { 8883 } else { 1883 }),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() || host.contains('/') {
@@ -114,13 +122,13 @@ impl Target {
             Some((user, password)) => (Some(user.to_owned()), Some(password.to_owned())),
             None => (None, None),
         };
-        Ok(Target { host: host.to_owned(), port, username, password })
+        Ok(Target { is_tls, host: host.to_owned(), port, username, password })
     }
 }
 
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "mqtt://{}:{}", self.host, self.port)
+        write!(f, "mqtt{}://{}:{}", if self.is_tls { "s" } else { "" }, self.host, self.port)
     }
 }
 
@@ -145,7 +153,7 @@ const PACKET_BYTES_MAX: usize = 64 * 1024;
 /// Publishes what comes through `messages`, in order; tells `events` what happens.
 ///
 /// # Errors
-/// [`Error::Refused`] for credentials that are not accepted, [`Error::Unreachable`] after
+/// [`Error::Refused`] for credentials or certificates that are not accepted, [`Error::Unreachable`] after
 /// [`Options::give_up_after`].
 pub async fn run(
     options: Options,
@@ -193,34 +201,44 @@ pub async fn run(
 }
 
 enum Connect {
-    Refused(&'static str),
+    Refused(String),
     Again(String),
 }
 
-async fn connect(options: &Options) -> Result<TcpStream, Connect> {
+/// A connection, plain or by TLS.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+
+async fn connect(options: &Options) -> Result<Box<dyn Wire>, Connect> {
     let target = &options.target;
     let attempt = async {
-        let mut stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
+        let socket = TcpStream::connect((target.host.as_str(), target.port)).await?;
         // Small packets must not wait for the acknowledgement of those before them.
-        stream.set_nodelay(true)?;
+        socket.set_nodelay(true)?;
+        let mut stream: Box<dyn Wire> = match &options.tls {
+            Some(tls) => Box::new(tls.connect(&target.host, socket).await?),
+            None => Box::new(socket),
+        };
         let mut packet = Vec::new();
         encode_connect(&mut packet, &options.client_id, target.username.as_deref(), target.password.as_deref());
         stream.write_all(&packet).await?;
+        stream.flush().await?;
         let mut answer = [0u8; 4];
         stream.read_exact(&mut answer).await?;
         Ok::<_, io::Error>((stream, answer))
     };
     let (stream, answer) = match timeout(IO_MAX, attempt).await {
         Err(_) => return Err(Connect::Again(format!("no answer within {} s", IO_MAX.as_secs()))),
+        Ok(Err(e)) if tls::is_final(&e) => return Err(Connect::Refused(e.to_string())),
         Ok(Err(e)) => return Err(Connect::Again(e.to_string())),
         Ok(Ok(done)) => done,
     };
     match answer {
         [0x20, 2, _, 0] => Ok(stream),
-        [0x20, 2, _, 1] => Err(Connect::Refused("it does not speak MQTT 3.1.1")),
-        [0x20, 2, _, 2] => Err(Connect::Refused("it does not like the client id")),
-        [0x20, 2, _, 4] => Err(Connect::Refused("wrong user name or password")),
-        [0x20, 2, _, 5] => Err(Connect::Refused("not authorised")),
+        [0x20, 2, _, 1] => Err(Connect::Refused("it does not speak MQTT 3.1.1".into())),
+        [0x20, 2, _, 2] => Err(Connect::Refused("it does not like the client id".into())),
+        [0x20, 2, _, 4] => Err(Connect::Refused("wrong user name or password".into())),
+        [0x20, 2, _, 5] => Err(Connect::Refused("not authorised".into())),
         [0x20, 2, _, code] => Err(Connect::Again(format!("it is not available (code {code})"))),
         _ => Err(Connect::Again("its answer is not MQTT".into())),
     }
@@ -228,14 +246,14 @@ async fn connect(options: &Options) -> Result<TcpStream, Connect> {
 
 /// One connection. `Ok` when all is published and acknowledged.
 async fn session(
-    mut stream: TcpStream,
+    stream: Box<dyn Wire>,
     window: &mut Window,
     messages: &mut mpsc::Receiver<Message>,
     open: &mut bool,
     events: &mpsc::Sender<Event>,
     totals: &mut Totals,
 ) -> io::Result<()> {
-    let (mut from, mut to) = stream.split();
+    let (mut from, mut to) = tokio::io::split(stream);
     let mut input = BytesMut::with_capacity(4096);
     let mut output = Vec::with_capacity(WRITE_BYTES);
     let mut heard = Instant::now();
@@ -294,8 +312,13 @@ async fn session(
     }
 }
 
-async fn write(to: &mut tokio::net::tcp::WriteHalf<'_>, bytes: &[u8]) -> io::Result<()> {
-    match timeout(IO_MAX, to.write_all(bytes)).await {
+async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    let written = async {
+        to.write_all(bytes).await?;
+        // TLS may still hold a part of it.
+        to.flush().await
+    };
+    match timeout(IO_MAX, written).await {
         Ok(done) => done,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the broker takes no more bytes")),
     }
@@ -445,6 +468,7 @@ mod tests {
         assert_eq!(Target::parse("mqtt://[::1]:99").unwrap().host, "::1");
         assert_eq!(Target::parse("mqtt://[::1]").unwrap().port, 1883);
         assert_eq!(Target::parse("mqtt://h").unwrap().to_string(), "mqtt://h:1883");
+        assert_eq!(Target::parse("mqtts://h").unwrap().to_string(), "mqtts://h:8883");
         for bad in ["http://h", "mqtt://", "mqtt://h:x", "mqtt://u:secret@h:99999"] {
             let error = Target::parse(bad).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
@@ -553,6 +577,7 @@ mod tests {
         let (events_tx, mut events) = mpsc::channel(16);
         let options = Options {
             target: Target::local(port),
+            tls: None,
             client_id: "t".into(),
             window: 20,
             give_up_after: Some(Duration::from_secs(10)),
@@ -585,6 +610,7 @@ mod tests {
         let (events, _) = mpsc::channel(1);
         let options = Options {
             target: Target::local(free),
+            tls: None,
             client_id: "t".into(),
             window: 1,
             give_up_after: Some(Duration::from_millis(50)),

@@ -11,7 +11,8 @@ use std::path::Path;
 pub enum Rights {
     /// As it was; `new` if there was none.
     Kept { new: u32 },
-    /// For its owner's eyes only.
+    /// For its owner's eyes only, and its group's where that was let in before, or where the folder says that
+    /// all in it is the group's (setgid): how a service's own user gets to read it.
     Private,
 }
 
@@ -30,7 +31,9 @@ pub fn replace(path: &Path, bytes: &[u8], rights: Rights) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = dir.join(format!(".{name}.{}", std::process::id()));
     let mode = match (rights, &before) {
-        (Rights::Private, _) => 0o600,
+        (Rights::Private, Some(about)) => 0o600 | about.mode() & 0o040,
+        (Rights::Private, None) if fs::metadata(dir)?.mode() & 0o2000 != 0 => 0o640,
+        (Rights::Private, None) => 0o600,
         (Rights::Kept { .. }, Some(about)) => about.mode() & 0o777,
         (Rights::Kept { new }, None) => new,
     };
@@ -72,7 +75,15 @@ mod tests {
         replace(&path, b"two", Rights::Kept { new: 0o644 }).unwrap();
         assert_eq!((fs::read(&path).unwrap().as_slice(), mode(), owner()), (&b"two"[..], 0o640, before));
         replace(&path, b"three", Rights::Private).unwrap();
-        assert_eq!((mode(), owner()), (0o600, before));
+        assert_eq!((mode(), owner()), (0o640, before), "its group was let in");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        replace(&path, b"four", Rights::Private).unwrap();
+        assert_eq!(mode(), 0o640, "and others never");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        // A folder of a group, as a service has it.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o2750)).unwrap();
+        fs::remove_file(&path).unwrap();
+        replace(&path, b"five", Rights::Private).unwrap();
+        assert_eq!(mode(), 0o640);
     }
 }

@@ -192,6 +192,10 @@ pub struct Listener {
     /// PEM file of the certificates that sign clients': then who shows one is the user that it names.
     #[serde(default)]
     pub client_ca_file: Option<PathBuf>,
+    /// PEM file of the revocation lists of those who sign clients': who is on one does not come in,
+    /// nor whose signer has none.
+    #[serde(default)]
+    pub client_crl_file: Option<PathBuf>,
     /// Without a certificate nobody comes in; else with a password, or as `anonymous` says.
     #[serde(default)]
     pub client_required: bool,

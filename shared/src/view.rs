@@ -272,6 +272,21 @@ pub struct TreeNode {
     /// Records that its parent does not have yet, at most; its own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<u64>,
+    /// Active alarms that it raised, as known at the node asked.
+    #[serde(default)]
+    pub alarms: u64,
+}
+
+/// Two units at most: `0.4 s`, `7 m 12 s`, `3 h 5 m`, `2 d 4 h`.
+pub fn span(ms: u64) -> String {
+    let s = ms / 1000;
+    match s {
+        0..10 => format!("{}.{} s", s, ms % 1000 / 100),
+        10..60 => format!("{s} s"),
+        60..3600 => format!("{} m {} s", s / 60, s % 60),
+        3600..86_400 => format!("{} h {} m", s / 3600, s % 3600 / 60),
+        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
+    }
 }
 
 // ---- links -------------------------------------------------------------------------------------
@@ -303,8 +318,11 @@ pub struct Link {
     /// Why, when it is not up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// `None`: never in this process's life.
+    /// `None`: never in this process's life. A peer that has nothing to say is silent, for how long ever.
     pub last_heard_ms_ago: Option<u64>,
+    /// For so long it has not been up; `None`: it is, or it never was in this process's life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_ms: Option<u64>,
     pub urgent: LinkLane,
     pub routine: LinkLane,
     /// Fencing number of the session.
@@ -323,6 +341,15 @@ pub struct Link {
 }
 
 impl Link {
+    /// `for 12 s, last heard 7 m 36 s ago`: since when it is as it is.
+    pub fn since_in_words(&self) -> String {
+        let down = self.down_ms.map_or_else(String::new, |ms| format!("for {}, ", span(ms)));
+        match self.last_heard_ms_ago {
+            None => format!("{down}never heard since this start"),
+            Some(ms) => format!("{down}last heard {} ago", span(ms)),
+        }
+    }
+
     /// Records for the peer that are not on its disk, and whether they are only known to be no more.
     pub fn behind(&self) -> (u64, bool) {
         let lanes = [&self.urgent, &self.routine];

@@ -36,6 +36,9 @@ pub enum AskError {
     Below(String),
     #[error("the node is stopping")]
     Stopping,
+    /// Of a stopped node there is only its own folder.
+    #[error("the node asked is stopped: its folder asks nobody")]
+    Stopped,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

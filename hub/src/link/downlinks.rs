@@ -3,6 +3,7 @@
 //! One task owns all children. What waits (handshakes, which need an fsync; answers to frames) runs
 //! in tasks of its own, so that no child waits for another.
 
+use super::NO_PROGRESS;
 use super::ask::{self, ANSWER_BYTES_MAX, AskError, OUTSTANDING_MAX, Question};
 use super::driver::{self, Backoff, Context, Pending, SHOW_EVERY_MS, TICKETS_MAX};
 use super::frames::{Audience, Outbox};
@@ -266,7 +267,7 @@ impl Driver {
             notes.extend(child.out.due_notes(now, &reader));
             let limit = PROGRESS_AFTER_MS.max(3 * cx.config.resend_after_ms);
             if child.out.sender.waiting_ms(now) > limit && !child.is_greeting {
-                child.ask_for_hello(&cx, address, outlet, "frames were not acknowledged in time").await?;
+                child.ask_for_hello(&cx, address, outlet, NO_PROGRESS).await?;
             }
             loop {
                 match child.out.next(cx.now(), &cx.hub, &reader, Some(&self.outbox), cx.config.compress) {

@@ -3,6 +3,7 @@
 //! One task owns the link; `select!` over pipe, log, timer and shutdown; facts into the machines,
 //! effects out of them, notes before frames.
 
+use super::NO_PROGRESS;
 use super::ask::{self, AskError, Handler, OUTSTANDING_MAX, Question};
 use super::downlinks::Downlinks;
 use super::driver::{self, Backoff, Context, Pending, SHOW_EVERY_MS, TICKETS_MAX};
@@ -213,7 +214,7 @@ impl Link {
             if self.stalls >= HELLOS_MAX {
                 return Err(End::Again("frames are not acknowledged, session after session".into()));
             }
-            self.again(now, "frames were not acknowledged in time".into());
+            self.again(now, NO_PROGRESS.into());
         }
         let notes = self.out.due_notes(now, &self.cx().hub.reader());
         if !notes.is_empty() && self.cx().hub.note(notes, Haste::Lazy).await.is_err() {

@@ -6,6 +6,7 @@ use parking_lot::RwLock;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -71,6 +72,8 @@ pub struct LinkView {
     pub rtt_ms: Option<f64>,
     /// By the time of the snapshot; `None` if never.
     pub last_heard_ms_ago: Option<u64>,
+    /// For so long it has not been up; `None`: it is, or it never was.
+    pub down_ms: Option<u64>,
     pub reconnects: u64,
     /// Why the last session or connection ended.
     pub last_reason: Option<String>,
@@ -106,6 +109,7 @@ impl LinkView {
             bad_messages: 0,
             rtt_ms: None,
             last_heard_ms_ago: None,
+            down_ms: None,
             reconnects: 0,
             last_reason: None,
             asking: None,
@@ -117,18 +121,52 @@ impl LinkView {
 #[derive(Clone, Debug, Default)]
 pub struct Links(Arc<RwLock<Rows>>);
 
-/// A link, and when its peer was heard.
-type Rows = BTreeMap<Address, (LinkView, Option<std::time::Instant>)>;
+#[derive(Clone, Debug)]
+struct Row {
+    view: LinkView,
+    heard: Option<Instant>,
+    /// When it was last seen no longer to be up.
+    down: Option<Instant>,
+}
+
+type Rows = BTreeMap<Address, Row>;
 
 impl Links {
     /// A snapshot; each row is at most a quarter of a second old while its driver runs.
     pub fn links(&self) -> Vec<LinkView> {
-        let heard = |at: &std::time::Instant| at.elapsed().as_millis() as u64;
+        let ms = |at: Instant| at.elapsed().as_millis() as u64;
         let rows = self.0.read();
-        rows.values().map(|(v, at)| LinkView { last_heard_ms_ago: at.as_ref().map(heard), ..v.clone() }).collect()
+        let row = |r: &Row| LinkView { last_heard_ms_ago: r.heard.map(ms), down_ms: r.down.map(ms), ..r.view.clone() };
+        rows.values().map(row).collect()
     }
 
-    pub(super) fn set(&self, view: &LinkView, heard: Option<std::time::Instant>) {
-        self.0.write().insert(view.peer.clone(), (view.clone(), heard));
+    pub(super) fn set(&self, view: &LinkView, heard: Option<Instant>) {
+        let mut rows = self.0.write();
+        let down = match rows.get(&view.peer) {
+            _ if view.stage == Stage::Up => None,
+            Some(before) if before.view.stage == Stage::Up => Some(Instant::now()),
+            before => before.and_then(|b| b.down),
+        };
+        rows.insert(view.peer.clone(), Row { view: view.clone(), heard, down });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_was_up_says_how_long_it_is_not() {
+        let links = Links::default();
+        let mut view = LinkView::new(Address::parse("c/s").unwrap(), Role::Down);
+        let mut down = |stage| {
+            view.stage = stage;
+            links.set(&view, None);
+            links.links()[0].down_ms.is_some()
+        };
+        assert!(!down(Stage::Connecting), "it never was up");
+        assert!(!down(Stage::Up));
+        assert!(down(Stage::Away) && down(Stage::Connecting) && down(Stage::Hello), "still the same absence");
+        assert!(!down(Stage::Up));
     }
 }

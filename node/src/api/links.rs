@@ -81,6 +81,7 @@ fn row(link: &LinkView, peer: &Peer, waits: &[Wait<'_>], found: &[Backlog], now_
         state: state.into(),
         why,
         last_heard_ms_ago: link.last_heard_ms_ago,
+        down_ms: link.down_ms,
         urgent: lane(0, &link.urgent),
         routine: lane(1, &link.routine),
         lease: peer.lease,

@@ -96,8 +96,15 @@ pub(super) async fn operator(ctx: &Ctx, who: &Operator, what: &str, detail: &str
     Ok(())
 }
 
-pub async fn log_level(From(ctx): From<Arc<Ctx>>) -> Response {
-    ctx.answer(view::LogLevel { level: logging::level(), before: None })
+pub async fn log_level(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
+    runs(&ctx, "a stopped node writes no log output", "`citybrain store verify DIR` looks at its records")?;
+    Ok(ctx.answer(view::LogLevel { level: logging::level(), before: None }))
+}
+
+/// # Errors
+/// For a folder alone: what is asked is nowhere in it.
+fn runs(ctx: &Ctx, detail: &str, hint: &str) -> Result<(), Refusal> {
+    if ctx.offline.is_some() { Err(Refusal::not_found(detail, hint)) } else { Ok(()) }
 }
 
 /// `POST /v1/log-level` `{"level":"citybrain_hub::link=debug,info"}`: until the process ends.
@@ -118,8 +125,10 @@ pub async fn log_lines() -> String {
     logging::lines().into_iter().map(|l| l + "\n").collect()
 }
 
-pub async fn config(From(ctx): From<Arc<Ctx>>) -> Response {
-    ctx.answer(view::ConfigShown { effective: true, config: shown(&ctx.config) })
+pub async fn config(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
+    let hint = "`citybrain check FILE` reads the file; `citybrain config show` asks a node that runs";
+    runs(&ctx, "a node's folder does not hold its config", hint)?;
+    Ok(ctx.answer(view::ConfigShown { effective: true, config: shown(&ctx.config) }))
 }
 
 pub async fn version(From(ctx): From<Arc<Ctx>>) -> Response {
@@ -132,8 +141,10 @@ pub async fn version(From(ctx): From<Arc<Ctx>>) -> Response {
 
 /// Measures and looks; some of it waits for the disk.
 pub async fn doctor(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
-    let (config, running) = (ctx.config.clone(), doctor::Running::of(&ctx));
-    let facts = tokio::task::spawn_blocking(move || doctor::gather(&config, Some(running)))
+    let (config, running, offline) = (ctx.config.clone(), doctor::Running::of(&ctx), ctx.offline.is_some());
+    let look =
+        move || if offline { doctor::of_folder(&config, running) } else { doctor::gather(&config, Some(running)) };
+    let facts = tokio::task::spawn_blocking(look)
         .await
         .map_err(|e| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "bug", e.to_string(), ""))?;
     Ok(ctx.answer(doctor::examine(&facts)))

@@ -293,7 +293,9 @@ pub async fn ask(ctx: &Ctx, to: &Address, path: &str, within: Duration) -> Resul
 
 /// Puts a question in its [format](self).
 async fn put(ctx: &Ctx, to: &Address, question: Bytes, within: Duration) -> Result<Replied, AskError> {
-    let Some(downlinks) = &ctx.downlinks else { return Err(AskError::NotBelow(to.clone())) };
+    let Some(downlinks) = &ctx.downlinks else {
+        return Err(if ctx.offline.is_some() { AskError::Stopped } else { AskError::NotBelow(to.clone()) });
+    };
     let started = Instant::now();
     loop {
         let left = within.saturating_sub(started.elapsed());
@@ -400,6 +402,7 @@ fn missing(node: &Address, error: &AskError) -> Missing {
         AskError::Late => "late",
         AskError::Away(_) | AskError::Below(_) => "away",
         AskError::Stopping => "stopping",
+        AskError::Stopped => "stopped",
     };
     Missing { node: node.clone(), why: why.into(), detail: error.to_string() }
 }
@@ -632,22 +635,19 @@ async fn last_known(ctx: &Ctx, to: &Address) -> Option<Answer<view::Known>> {
 /// What is known of a node, in one sentence.
 pub fn sentence(known: &Answer<view::Known>) -> String {
     let (by, k) = (&known.head.node, &known.body);
-    let ago = |ms: u64| format!("{}.{} s ago", ms / 1000, ms % 1000 / 100);
+    let ago = |ms: u64| format!("{} ago", view::span(ms));
     match &k.link {
         Some(link) => {
-            let heard = link.last_heard_ms_ago.map_or_else(|| "never in this run".into(), ago);
+            let since = link.since_in_words();
             let why = link.why.as_ref().map_or_else(String::new, |w| format!(" ({w})"));
             if link.peer == k.address {
-                return format!("{by}, its parent: the link is {}{why}, last heard {heard}", link.state);
+                return format!("{by}, its parent: the link is {}{why} {since}", link.state);
             }
             let told = k
                 .presence_ms_ago
                 .map_or_else(|| "never told of itself".into(), |ms| format!("last told of itself {}", ago(ms)));
             let (at, state) = (&link.peer, &link.state);
-            format!(
-                "{by}, above it: the link to {at}, on the way, is {state}{why}, last heard {heard}; {} {told}",
-                k.address
-            )
+            format!("{by}, above it: the link to {at}, on the way, is {state}{why} {since}; {} {told}", k.address)
         }
         None if k.is_registered => {
             let told = k.presence_ms_ago.map_or_else(|| "at a time unknown".into(), ago);

@@ -2,6 +2,7 @@
 
 use super::input::query;
 use super::{Ctx, Refusal, now, road};
+use crate::brain::Brain;
 use axum::extract::State as From;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
@@ -74,6 +75,7 @@ pub async fn tree(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
         for node in &mut nodes {
             if let Some((_, answer)) = answers.iter().find(|(a, _)| *a == node.address) {
                 say(node, &answer.body);
+                node.last_heard_ms_ago = Some(0);
             } else if let Some(silent) = missing.iter().find(|m| m.node == node.address) {
                 node.health = Some(format!("no answer: {}", silent.detail));
             }
@@ -85,6 +87,7 @@ pub async fn tree(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
 fn say(node: &mut TreeNode, health: &view::Health) {
     let cut_off = health.parent_state.as_ref().filter(|s| *s != "up");
     node.behind = health.parent_state.is_some().then_some(health.behind);
+    node.version.clone_from(&health.version);
     node.health = Some(match (health.ready, cut_off) {
         (false, _) => format!("not ready: {}", health.reasons.join("; ")),
         (true, Some(state)) => format!("its parent's link is {state}"),
@@ -147,6 +150,7 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
         last_heard_ms_ago: None,
         health: None,
         behind: None,
+        alarms: 0,
     };
     let mut nodes = vec![me];
     for (address, known) in state.registry.iter().filter(|(a, _)| **a != own.address) {
@@ -164,7 +168,14 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
             last_heard_ms_ago: Some(link.and_then(|l| l.last_heard_ms_ago).unwrap_or(since_presence)),
             health: None,
             behind: None,
+            alarms: 0,
         });
+    }
+    let alarms = Brain::of(state).map(|brain| brain.rules.alarms.iter());
+    for alarm in alarms.into_iter().flatten().filter(|a| a.active) {
+        if let Some(node) = nodes.iter_mut().find(|n| n.address == alarm.origin) {
+            node.alarms += 1;
+        }
     }
     nodes
 }
@@ -202,6 +213,7 @@ mod tests {
             state: "up".into(),
             why: None,
             last_heard_ms_ago: Some(7),
+            down_ms: None,
             urgent: LinkLane::default(),
             routine: LinkLane::default(),
             lease: 1,

@@ -10,6 +10,7 @@ use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
 use citybrain_hub::engine;
+use citybrain_hub::link::NO_PROGRESS;
 use citybrain_shared::view::{self, LinkRole, Looked, Severity, Symptom};
 use citybrain_shared::{Address, Pos};
 use serde::Deserialize;
@@ -88,7 +89,8 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
         None => {
             let free = rustix::fs::statvfs(&ctx.config.node.data).map_or(u64::MAX, |s| s.f_bavail * s.f_frsize);
             let min = ctx.config.store.free_bytes_min;
-            if free < 2 * min {
+            // How much must be free is in the config, which a folder alone does not have.
+            if ctx.offline.is_none() && free < 2 * min {
                 let sentence = format!(
                     "the disk of {me} is nearly full: {} MB are free, below {} MB it takes nothing",
                     free / MB,
@@ -98,7 +100,12 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
             }
         }
     }
-    if let Some(link) = (ctx.links)().into_iter().find(|l| l.role == LinkRole::Up) {
+    if let Some(since) = ctx.offline {
+        let sentence = format!("{me} is stopped; its last record is of {}", view::rfc3339(since));
+        let remedy =
+            "`citybrain doctor --config FILE` says whether it can start, `citybrain run --config FILE` starts it";
+        found.push(stuck(me, "stopped", sentence, remedy));
+    } else if let Some(link) = (ctx.links)().into_iter().find(|l| l.role == LinkRole::Up) {
         found.extend(of_parent(me, &link));
     } else if let Some(parent) = me.parent().filter(|_| ctx.config.parent.is_some()) {
         found.push(stuck(
@@ -191,15 +198,6 @@ fn log_bytes(ctx: &Ctx) -> u64 {
     files.filter_map(|f| f.ok()?.metadata().ok()).map(|m| m.len()).sum()
 }
 
-fn since(ms: Option<u64>) -> String {
-    match ms {
-        None => "never heard since this start".into(),
-        Some(ms @ 0..60_000) => format!("last heard {}.{} s ago", ms / 1000, ms % 1000 / 100),
-        Some(ms @ 60_000..3_600_000) => format!("last heard {} min ago", ms / 60_000),
-        Some(ms) => format!("last heard {} h ago", ms / 3_600_000),
-    }
-}
-
 /// What to do about a refusal, by its word.
 fn remedy_of(reason: &str) -> &'static str {
     match reason {
@@ -223,7 +221,7 @@ fn remedy_of(reason: &str) -> &'static str {
 fn of_parent(me: &Address, link: &view::Link) -> Option<Symptom> {
     let parent = &link.peer;
     let why = link.why.clone().unwrap_or_default();
-    let heard = since(link.last_heard_ms_ago);
+    let heard = link.since_in_words();
     let waits = link.behind().0;
     let behind = if waits > 0 { format!("; records waiting: {}", link.behind_in_words()) } else { String::new() };
     let (code, severity, sentence, remedy) = match link.state.as_str() {
@@ -272,7 +270,7 @@ fn of_flow(me: &Address, peer: &Address, link: &view::Link, what: &str) -> Optio
             format!("{peer} is busy or cannot write: `citybrain why` there says more"),
         )
     } else if waits > 0 && link.last_heard_ms_ago.is_none_or(|ms| ms > SILENT_MS) {
-        let sentence = format!("{peer} is silent, {}; records waiting for it: {words}", since(link.last_heard_ms_ago));
+        let sentence = format!("{peer} is silent, {}; records waiting for it: {words}", link.since_in_words());
         ("silent", Severity::Stuck, sentence, "the link is built anew by itself within seconds".to_owned())
     } else if waits > BEHIND_RECORDS {
         let sentence = format!("{me} is catching up with its {what} {peer}; records waiting: {words}");
@@ -301,7 +299,7 @@ fn of_child(me: &Address, child: &Address, link: Option<&view::Link>, known: boo
             )
         };
     };
-    let heard = since(link.last_heard_ms_ago);
+    let heard = link.since_in_words();
     let why = link.why.clone().unwrap_or_default();
     match link.state.as_str() {
         "up" if why.is_empty() => of_flow(me, child, link, "child"),
@@ -317,6 +315,16 @@ fn of_child(me: &Address, child: &Address, link: Option<&view::Link>, known: boo
                 format!("{me} refuses {child} ({reason}): {detail}"),
                 remedy_of(reason).into(),
             )
+        }
+        // Its connection stands, and nothing is heard on it.
+        "hello" if why == NO_PROGRESS => {
+            let sentence = format!(
+                "{child} takes nothing from {me}: {why}, {heard}; records waiting for it: {}",
+                link.behind_in_words()
+            );
+            let remedy = "its process or its disk stands still: look there (`citybrain doctor`, `systemctl status`), \
+                          restart it; what waits is kept here";
+            tell("takes-nothing".into(), sentence, remedy.into())
         }
         state => {
             let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
@@ -416,6 +424,7 @@ fn verdict(address: Address, mut symptoms: Vec<Symptom>, looked: Vec<Looked>) ->
     let worst = symptoms.iter().find(|s| s.severity != Severity::Note);
     let (code, sentence, remedy) = match worst {
         Some(s) => (s.code.clone(), s.sentence.clone(), s.remedy.clone()),
+        None if looked[0].node == address => ("well".into(), format!("all is well at {address}"), String::new()),
         None => ("well".into(), format!("all is well from {} to {address}", looked[0].node), String::new()),
     };
     let moves = !symptoms.iter().any(|s| s.severity == Severity::Stuck);
@@ -438,6 +447,7 @@ mod tests {
             state: state.into(),
             why: why.map(Into::into),
             last_heard_ms_ago: Some(1_200),
+            down_ms: (state == "away").then_some(400),
             urgent: LinkLane::default(),
             routine: LinkLane { unsent, credit_frames, ..LinkLane::default() },
             lease: 1,
@@ -467,6 +477,8 @@ mod tests {
         assert_eq!(code(None, false).as_deref(), Some("never-came"));
         assert_eq!(code(None, true).as_deref(), Some("away"));
         assert_eq!(code(Some(&link("c/s", "away", None, 0, 0)), true).as_deref(), Some("away"));
+        let stuck = link("c/s", "hello", Some(NO_PROGRESS), 3, 0);
+        assert_eq!(code(Some(&stuck), true).as_deref(), Some("takes-nothing"));
         assert_eq!(
             code(Some(&link("c/s", "up", Some("refused another: x"), 0, 8)), true).as_deref(),
             Some("refused-another")

@@ -20,7 +20,7 @@ pub enum Config {
         #[arg(long)]
         effective: bool,
         /// A file instead of a running node
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["node", "data_dir", "below", "offline"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "below", "offline"])]
         config: Option<PathBuf>,
         #[command(flatten)]
         set: Set,

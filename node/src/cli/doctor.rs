@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 pub struct Doctor {
     #[command(subcommand)]
     pub verb: Option<Verb>,
-    /// A node that does not run: from its config file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "node", "data_dir", "below", "offline"])]
+    /// A node that does not run: from its config file (goes before --node)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "data_dir", "below", "offline"])]
     pub config: Option<PathBuf>,
-    /// A bundle from another machine
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["node", "data_dir", "below", "offline"])]
+    /// A bundle from another machine (goes before --node)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "below", "offline"])]
     pub bundle: Option<PathBuf>,
     #[command(flatten)]
     pub set: Set,

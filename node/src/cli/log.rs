@@ -18,6 +18,7 @@ use crate::replay::Pace;
 use crate::replay::checkpoint::Settled;
 use crate::replay::sender::{self, Sender, Told};
 use bytes::Bytes;
+use citybrain_hub::tls::Pair;
 use citybrain_shared::view::{self, LogReplayed, RefusedEvent};
 use citybrain_shared::{Pos, event, topic};
 use clap::{Args, Subcommand};
@@ -43,8 +44,9 @@ pub enum Log {
     /// Send events of a range once more: to a broker, an endpoint of CloudEvents, or standard output
     #[command(after_help = "Examples:
   citybrain log replay --time-after 1h --type 'city.air.*' | jq .data
-  citybrain log replay --to https://lake.example/events --ca ca.pem --state lake.state
+  citybrain log replay --to https://lake.example/events --sink-ca ca.pem --state lake.state
   citybrain log replay --to mqtt://broker:1883 --topic 'archive/{type}' --after 12000 --upto 15000 --rate 200
+  citybrain log replay --to mqtts://broker:8883 --sink-ca ca.pem --sink-cert me.pem --sink-key me-key.pem
   citybrain log replay --offline /var/lib/citybrain/city --to http://127.0.0.1:8080/v1/events
 With --state the same command goes on where it was stopped. A citybrain node that gets an event
 again knows it by its source and id.")]
@@ -53,7 +55,7 @@ again knows it by its source and id.")]
 
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// mqtt://[USER[:PASSWORD]@]HOST[:PORT], an http:// or https:// place that takes structured CloudEvents, or `-`
+    /// mqtt:// or mqtts://[USER[:PASSWORD]@]HOST[:PORT], an http:// or https:// place for structured CloudEvents, or `-`
     #[arg(long, value_name = "SINK", default_value = "-")]
     to: String,
     /// MQTT topic; {type} stands for the event's type
@@ -85,9 +87,15 @@ pub struct Replay {
     /// Give up after this long without the sink, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     give_up_after: u64,
-    /// For a sink by https://: PEM file of the certificates that sign its own [default: whom this machine trusts]
+    /// For mqtts:// and https://: PEM file of the certificates that sign the sink's [default: whom this machine trusts]
     #[arg(long, value_name = "FILE")]
     sink_ca: Option<PathBuf>,
+    /// PEM file of the certificate that is shown to the sink
+    #[arg(long, value_name = "FILE", requires = "sink_key")]
+    sink_cert: Option<PathBuf>,
+    /// PEM file of the key that belongs to --sink-cert
+    #[arg(long, value_name = "FILE", requires = "sink_cert")]
+    sink_key: Option<PathBuf>,
     #[command(flatten)]
     at: At,
 }
@@ -157,6 +165,11 @@ impl Replay {
     }
 
     fn sink(&self) -> Result<Sink, Fail> {
+        let is_tls = self.to.starts_with("mqtts://") || self.to.starts_with("https://");
+        if !is_tls && (self.sink_ca.is_some() || self.sink_cert.is_some()) {
+            let hint = "write mqtts:// or https://, or leave --sink-ca and --sink-cert out";
+            return Err(Fail::usage("a sink without TLS shows no certificate and is shown none", hint));
+        }
         if self.to == "-" {
             return Ok(Sink::Out);
         }
@@ -164,7 +177,8 @@ impl Replay {
             return Ok(Sink::Http(self.to.clone()));
         }
         let target = Target::parse(&self.to).map_err(|e| {
-            let hint = "a sink is mqtt://HOST:PORT, http://HOST:PORT/PATH, https://HOST/PATH, or `-`";
+            let hint =
+                "a sink is mqtt://HOST:PORT, mqtts://HOST:PORT, http://HOST:PORT/PATH, https://HOST/PATH, or `-`";
             Fail::usage(e.to_string(), hint)
         })?;
         let probe = self.topic.replace("{type}", "t");
@@ -345,11 +359,14 @@ impl Flow {
     fn open(runtime: &Runtime, of: &Replay, sink: &Sink, upto: Pos) -> Result<Flow, Fail> {
         let _within = runtime.enter();
         let give_up_after = Duration::from_secs(of.give_up_after);
+        let trust = Trust::of(of.sink_ca.as_deref());
+        let pair = Pair::of(&of.sink_cert, &of.sink_key);
+        let unfit = |why| Fail::usage(why, "--sink-ca, --sink-cert and --sink-key name PEM files");
         let opened = match sink {
-            Sink::Http(url) => sender::post_to(url.clone(), &Trust::of(of.sink_ca.as_deref()), give_up_after)
-                .map_err(|why| Fail::usage(why, "`--sink-ca FILE` names a PEM file of certificates"))?,
+            Sink::Http(url) => sender::post_to(url.clone(), &trust, pair.as_ref(), give_up_after).map_err(unfit)?,
             Sink::Mqtt(target) => sender::mqtt(mqtt_publisher::Options {
                 target: target.clone(),
+                tls: target.is_tls.then(|| trust.client(pair.as_ref())).transpose().map_err(unfit)?,
                 client_id: format!("citybrain-replay-{}", uuid::Uuid::now_v7().simple()),
                 window: WINDOW,
                 give_up_after: Some(give_up_after),

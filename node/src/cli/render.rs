@@ -15,7 +15,7 @@ pub use ops::{Ops, replayed};
 
 use super::{Fail, Lines};
 use crate::config::Invalid;
-use citybrain_shared::view::{self, Answer, Head, LinkRole, View};
+use citybrain_shared::view::{self, Answer, Head, LinkRole, View, span};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Table, Width};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde::Deserialize;
@@ -434,17 +434,19 @@ fn status(head: &Head, v: &view::Status, s: &Screen, out: &mut dyn Write) -> io:
         row("lost", s.mark(&format!("{} records", grouped(c.lost)), true, Color::Red));
     }
     let d = &v.door;
-    row(
-        "door",
-        Cell::new(format!(
+    let door = match d.connections_max {
+        // Of a stopped node.
+        0 => format!("{}, {} sessions", clean(&d.kind), grouped(d.sessions)),
+        max => format!(
             "{} {}: {} of {} connections, {} sessions",
             clean(&d.kind),
             clean(&d.address),
             grouped(d.connections),
-            grouped(d.connections_max),
+            grouped(max),
             grouped(d.sessions)
-        )),
-    );
+        ),
+    };
+    row("door", Cell::new(door));
     row("links", Cell::new(links_in_short(&v.links)));
     row("below", Cell::new(format!("{} nodes have told of themselves", grouped(v.descendants))));
     let look = if v.dead_letters_open > 0 { " (`citybrain dlq list`)" } else { "" };
@@ -516,8 +518,10 @@ fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     }
     print(&table, out)?;
     for l in &v.links {
-        if let Some(why) = &l.why {
-            writeln!(out, "{}: {}", l.peer, clean(why))?;
+        let down = l.down_ms.map(|ms| format!("{} for {}", l.state, span(ms)));
+        let told: Vec<_> = l.why.as_ref().map(|w| clean(w)).into_iter().chain(down).collect();
+        if !told.is_empty() {
+            writeln!(out, "{}: {}", l.peer, told.join("; "))?;
         }
     }
     Ok(())
@@ -717,18 +721,6 @@ fn ago(ms: Option<u64>) -> String {
     ms.map_or_else(|| "-".into(), |ms| format!("{} ago", span(ms)))
 }
 
-/// Two units at most: `0.4 s`, `7 m 12 s`, `3 h 5 m`, `2 d 4 h`.
-fn span(ms: u64) -> String {
-    let s = ms / 1000;
-    match s {
-        0..10 => format!("{}.{} s", s, ms % 1000 / 100),
-        10..60 => format!("{s} s"),
-        60..3600 => format!("{} m {} s", s / 60, s % 60),
-        3600..86_400 => format!("{} h {} m", s / 3600, s % 3600 / 60),
-        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -763,6 +755,7 @@ mod tests {
             state: state.into(),
             why: (state != "up").then(|| "the broker refused the connection".into()),
             last_heard_ms_ago: heard,
+            down_ms: None,
             urgent: LinkLane::default(),
             routine: LinkLane {
                 unsent,
@@ -826,17 +819,30 @@ chengdu/liucheng, its own record, as of 10:41:07Z
             last_heard_ms_ago: heard,
             health: (state == "self").then(|| "well".into()),
             behind: (state == "self").then_some(4210),
+            alarms: u64::from(state == "up"),
         };
-        let nodes = vec![
+        let mut nodes = vec![
             node("chengdu/liucheng", "柳城街道", "self", None),
             node("chengdu/liucheng/guanghua", "光华", "up", Some(1200)),
             node("chengdu/liucheng/guanghua/x", "Ten Li", "known", Some(100_000_000)),
         ];
         let want = "\
-NODE              NAME      TIER           LINK   HEALTH  BEHIND  LAST HEARD   VERSION
-chengdu/liucheng  柳城街道  street         self   well     4,210  -            0.1.0
-  guanghua        光华      community      up     -            -  1.2 s ago    0.1.0
-    x             Ten Li    neighbourhood  known  -            -  1 d 3 h ago  0.1.0
+NODE              NAME      TIER           LINK   ALARMS  LAST HEARD
+chengdu/liucheng  柳城街道  street         self        0  -
+  guanghua        光华      community      up          1  1.2 s ago
+    x             Ten Li    neighbourhood  known       0  1 d 3 h ago
+`citybrain tree --deep` asks each node how it is
+chengdu/liucheng, its own record, as of 10:41:07Z
+";
+        assert_eq!(text(PLAIN, Output::Tree(answer(view::Tree { nodes: nodes.clone() }))).0, want);
+        // Each asked, and one that is of another version.
+        (nodes[1].health, nodes[1].behind) = (Some("well".into()), Some(3));
+        nodes[2].version = "0.2.0".into();
+        let want = "\
+NODE              NAME      TIER           LINK   ALARMS  HEALTH  BEHIND  LAST HEARD   VERSION
+chengdu/liucheng  柳城街道  street         self        0  well     4,210  -            0.1.0
+  guanghua        光华      community      up          1  well         3  1.2 s ago    0.1.0
+    x             Ten Li    neighbourhood  known       0  -            -  1 d 3 h ago  0.2.0
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";
         assert_eq!(text(PLAIN, Output::Tree(answer(view::Tree { nodes }))).0, want);

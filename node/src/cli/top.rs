@@ -14,6 +14,8 @@ pub struct Top {
 
 /// More than a tall screen shows.
 const TAIL: usize = 60;
+/// As many as are shown beside all else.
+const ALARMS: usize = 3;
 
 impl Top {
     pub fn act(self) -> Result<Output, Fail> {
@@ -29,9 +31,10 @@ impl Top {
         let ask = move || -> Result<Answers, Fail> {
             let status = node.get::<view::Status>("/v1/status", &[])?;
             let tree = node.get::<view::Tree>("/v1/tree", &[])?;
+            let alarms = node.get::<view::Alarms>("/v1/alarms", &[("limit", ALARMS.to_string())])?.body;
             let lines = node.lines("/v1/events", &[("last", TAIL.to_string())])?;
             let tail = lines.filter_map(|l| serde_json::from_str(&l.ok()?).ok()).collect();
-            Ok(Answers { node: status.head.node, status: status.body, tree: tree.body.nodes, tail })
+            Ok(Answers { node: status.head.node, status: status.body, tree: tree.body.nodes, alarms, tail })
         };
         top::run(move || ask().map_err(|f| f.failure.detail))
             .map_err(|e| Fail::no("terminal", format!("the terminal cannot be used: {e}"), "`citybrain status`"))?;

@@ -530,6 +530,7 @@ fn publish(
         let (tell, mut told) = mpsc::channel(WINDOW);
         let options = mqtt_publisher::Options {
             target: Target::local(processes.nodes[leaf].mqtt),
+            tls: None,
             client_id: format!("demo-{}", script.tree.places[leaf].address.leaf()),
             window: WINDOW,
             give_up_after: Some(SETTLE_MAX),

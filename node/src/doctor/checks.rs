@@ -44,10 +44,37 @@ pub const CHECKS: [(&str, Check); 26] = [
     ("dead-letters", dead_letters),
 ];
 
+/// What a folder that is only read cannot tell: it depends on the config, on a write, or on a running process.
+const BEYOND_A_FOLDER: [&str; 14] = [
+    "node-ready",
+    "data-folder",
+    "disk-fsync",
+    "disk-space",
+    "memory",
+    "files-limit",
+    "ports",
+    "certificates",
+    "exposure",
+    "broker-kind",
+    "snapshot-age",
+    "log-size",
+    "link-to-parent",
+    "links-to-children",
+];
+
+fn folder_alone() -> Answer {
+    let found = "a node's folder does not hold its config: what depends on it is not looked at";
+    say(Note, found, "`citybrain doctor --config FILE` looks at all that a start would need")
+}
+
 /// What is wrong and what to do.
 pub fn examine(facts: &Facts) -> Doctor {
     let finding = |(id, check): &(&str, Check)| {
-        let (severity, found, remedy) = check(facts)?;
+        let (severity, found, remedy) = match facts.is_folder {
+            true if *id == "config" => folder_alone(),
+            true if BEYOND_A_FOLDER.contains(id) => None,
+            _ => check(facts),
+        }?;
         Some(Finding { id: (*id).to_owned(), severity, found, remedy })
     };
     let mut checks: Vec<Finding> = CHECKS.iter().filter_map(finding).collect();
@@ -324,7 +351,12 @@ fn certificates(f: &Facts) -> Answer {
         let from = c.from.map_or_else(String::new, minute);
         return say(Bad, format!("{} is not good before {from}", c.key), "set the clock, if that is what is wrong");
     }
-    let Some((until, c)) = all.iter().filter_map(|c| Some((c.until?, c))).min_by_key(|(until, _)| *until) else {
+    let ends = |is_list| {
+        let of_kind = all.iter().filter(move |c| c.is_list == is_list);
+        of_kind.filter_map(|c| Some((c.until?, c))).min_by_key(|(until, _)| *until)
+    };
+    let old_list = ends(true).filter(|(until, _)| *until <= now);
+    let Some((until, c)) = ends(false) else {
         return ok("none is used");
     };
     let days = (until - now).num_days();
@@ -333,8 +365,12 @@ fn certificates(f: &Facts) -> Answer {
         say(Bad, format!("{} ended at {}: nobody who looks at it comes in", c.key, minute(until)), remedy)
     } else if days < DAYS_LEFT_MIN {
         say(Warn, format!("{} ends in {days} days, at {}", c.key, minute(until)), remedy)
+    } else if let Some((until, list)) = old_list {
+        let what =
+            format!("{} should have been renewed by {}: who was revoked since comes in", list.key, minute(until));
+        say(Warn, what, "get the newest list from whoever signs the clients' certificates; it is read by itself")
     } else {
-        ok(format!("{}, the first to end in {days} days", all.len()))
+        ok(format!("{}, the first to end in {days} days", all.iter().filter(|c| !c.is_list).count()))
     }
 }
 
@@ -579,6 +615,7 @@ mod tests {
             key: "listener.0.cert_file".into(),
             from: Some(time_of(0)),
             until: Some(time_of(2_100_000_000_000_000)),
+            is_list: false,
             trouble: None,
         }];
         h.ports = vec![("api.listen".into(), None)];
@@ -653,6 +690,10 @@ mod tests {
             ("certificates", Bad, |f| f.host.certificates[0].from = Some(time_of(2_100_000_000_000_000))),
             ("certificates", Bad, |f| f.host.certificates[0].trouble = Some("no such file".into())),
             ("certificates", Warn, |f| f.host.certificates[0].until = Some(time_of(2_001_000_000_000_000))),
+            ("certificates", Warn, |f| {
+                let list = Certificate { is_list: true, until: f.host.now, ..f.host.certificates[0].clone() };
+                f.host.certificates.push(list);
+            }),
             ("exposure", Bad, |f| f.config.api_open = true),
             ("exposure", Note, |f| (f.config.api_open, f.config.api_tokens) = (true, true)),
             ("exposure", Warn, |f| (f.config.broker_open, f.config.anonymous) = (true, true)),

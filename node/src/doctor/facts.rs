@@ -13,6 +13,8 @@ pub struct Facts {
     pub host: Host,
     /// A node that runs, from inside it.
     pub node: Option<Node>,
+    /// All there is, is the folder of a stopped node: nothing is known of its config.
+    pub is_folder: bool,
     /// A node that does not, from its folder.
     pub stopped: Option<Stopped>,
 }
@@ -80,6 +82,8 @@ pub struct Certificate {
     pub key: String,
     pub from: Option<DateTime<Utc>>,
     pub until: Option<DateTime<Utc>>,
+    /// A revocation list; it counts beyond its end, too.
+    pub is_list: bool,
     /// Why it cannot be read.
     pub trouble: Option<String>,
 }

@@ -16,9 +16,19 @@ const FSYNCS: usize = 24;
 /// A small commit's size.
 const FSYNC_BYTES: usize = 4096;
 
-/// `with_ports`: also look whether the node's ports are free (it does not run).
+/// How far a look goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing is written.
+    Read,
+    /// The disk is measured.
+    Write,
+    /// Also whether the ports of a node that does not run are free.
+    Ports,
+}
+
 #[allow(clippy::disallowed_methods, reason = "the clock itself is what is looked at")]
-pub fn gather(config: &Config, with_ports: bool) -> Host {
+pub fn gather(config: &Config, reach: Reach) -> Host {
     // A folder that is not there yet will be made in the nearest one above it.
     let data = &config.node.data;
     let there =
@@ -39,7 +49,7 @@ pub fn gather(config: &Config, with_ports: bool) -> Host {
         None => host.unwritable = Some("no folder above it exists".into()),
         Some(folder) => {
             host.data_mode = data.metadata().ok().map(|m| m.mode() & 0o777);
-            match measure(folder) {
+            match if reach == Reach::Read { Ok(Vec::new()) } else { measure(folder) } {
                 Ok(times) => host.fsync_us = times,
                 Err(Trouble::Open(e)) => host.unwritable = Some(format!("`{}`: {e}", folder.display())),
                 Err(Trouble::Sync(e)) => host.fsync_error = Some(e.to_string()),
@@ -53,7 +63,7 @@ pub fn gather(config: &Config, with_ports: bool) -> Host {
             host.filesystem = filesystem(folder);
         }
     }
-    if with_ports {
+    if reach == Reach::Ports {
         let broker = config.broker.url.is_none().then_some(("broker.listen", config.broker.listen));
         for (key, at) in broker.into_iter().chain([("api.listen", config.api.listen)]) {
             host.ports.push((format!("{key} {at}"), TcpListener::bind(at).err().map(|e| e.to_string())));
@@ -122,18 +132,22 @@ fn proc_kb(path: &str, key: &str) -> Option<u64> {
 fn certificates(config: &Config) -> Vec<Certificate> {
     let listeners = config.listener.iter().enumerate();
     let parent = config.parent.as_ref().and_then(|p| p.cert_file.as_ref());
+    let lists = listeners.clone().map(|(n, l)| (format!("listener.{n}.client_crl_file"), l.client_crl_file.as_ref()));
     let files = listeners.map(|(n, l)| (format!("listener.{n}.cert_file"), l.cert_file.as_ref())).chain([
         ("api.cert_file".into(), config.api.cert_file.as_ref()),
         ("broker.cert_file".into(), config.broker.cert_file.as_ref()),
         ("parent.cert_file".into(), parent),
     ]);
-    let look = |(key, file): (String, Option<&PathBuf>)| {
-        Some(match tls::validity(file?) {
-            Ok(v) => Certificate { key, from: Some(v.from.into()), until: Some(v.until.into()), trouble: None },
-            Err(e) => Certificate { key, trouble: Some(e.to_string()), ..Certificate::default() },
+    let look = |is_list: bool, (key, file): (String, Option<&PathBuf>)| {
+        let validity = if is_list { tls::lists_validity(file?) } else { tls::validity(file?) };
+        Some(match validity {
+            Ok(v) => {
+                Certificate { key, from: Some(v.from.into()), until: Some(v.until.into()), is_list, trouble: None }
+            }
+            Err(e) => Certificate { key, is_list, trouble: Some(e.to_string()), ..Certificate::default() },
         })
     };
-    files.filter_map(look).collect()
+    files.filter_map(|file| look(false, file)).chain(lists.filter_map(|file| look(true, file))).collect()
 }
 
 /// The kernel's own flag, which whoever keeps the clock (chrony, ntpd, timesyncd) sets and lets lapse.
@@ -159,7 +173,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.path().join("not/yet").display());
         let config = citybrain_shared::config::parse(&text, &Default::default()).config.unwrap();
-        let host = gather(&config, false);
+        let host = gather(&config, Reach::Write);
         assert_eq!(host.fsync_us.len(), FSYNCS);
         assert!(host.fsync_us.is_sorted());
         assert!(host.filesystem.is_some_and(|f| !f.is_empty()));

@@ -96,7 +96,10 @@ impl Running {
 
 /// Measures and looks. Takes as long as a few dozen fsyncs; call it where waiting is allowed.
 pub fn gather(config: &Config, running: Option<Running>) -> Facts {
-    let mut facts = Facts { host: host::gather(config, running.is_none()), ..Facts::of(config) };
+    let mut facts = Facts {
+        host: host::gather(config, if running.is_some() { host::Reach::Write } else { host::Reach::Ports }),
+        ..Facts::of(config)
+    };
     if let Some(Running { mut node, reader }) = running {
         let (newest, ahead) = clocks(&reader);
         (node.newest_record_us, node.ahead) = (newest, ahead);
@@ -105,6 +108,14 @@ pub fn gather(config: &Config, running: Option<Running>) -> Facts {
         facts.stopped = Some(stopped(config));
     }
     facts
+}
+
+/// Of a stopped node's folder, which is only read: without what its config says, and without a write to its disk.
+pub fn of_folder(config: &Config, running: Running) -> Facts {
+    let Running { mut node, reader } = running;
+    (node.newest_record_us, node.ahead) = clocks(&reader);
+    let host = host::gather(config, host::Reach::Read);
+    Facts { host, node: Some(node), is_folder: true, ..Facts::of(config) }
 }
 
 /// The newest commit time, and the origin whose clock is furthest ahead of ours among the newest.

@@ -27,6 +27,7 @@ use crate::mqtt_publisher::{self, Message, Target};
 use bytes::Bytes;
 use checkpoint::{Checkpoint, Settled};
 use chrono::{DateTime, FixedOffset};
+use citybrain_hub::tls::Pair;
 use mapping::Mapping;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use rows::{Format, Row, Rows};
@@ -45,7 +46,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 pub struct ReplayArgs {
     /// CSV, or NDJSON (by its ending .ndjson or .jsonl; without a mapping its lines are CloudEvents).
     pub file: PathBuf,
-    /// The node's MQTT address: mqtt://[USER[:PASSWORD]@]HOST[:PORT]
+    /// The node's MQTT address: mqtt:// or mqtts://[USER[:PASSWORD]@]HOST[:PORT]
     #[arg(long, value_name = "URL", conflicts_with = "http", default_value = "mqtt://127.0.0.1:1883")]
     pub mqtt: String,
     /// MQTT topic to publish on.
@@ -54,9 +55,15 @@ pub struct ReplayArgs {
     /// Send by HTTP instead: the node's API, such as http://127.0.0.1:8080
     #[arg(long, value_name = "URL")]
     pub http: Option<String>,
-    /// For https://: PEM file of the certificates that sign the node's; default: whom this machine trusts.
+    /// For mqtts:// and https://: PEM file of the certificates that sign the node's; default: whom this machine trusts.
     #[arg(long = "ca", value_name = "FILE", env = "CITYBRAIN_CA")]
     pub ca_file: Option<PathBuf>,
+    /// PEM file of the certificate that is shown to the node.
+    #[arg(long = "cert", value_name = "FILE", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the key that belongs to --cert.
+    #[arg(long = "key", value_name = "FILE", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
     /// How rows become events; without it a known header chooses a built-in mapping.
     #[arg(long, value_name = "TOML")]
     pub mapping: Option<PathBuf>,
@@ -314,17 +321,24 @@ pub fn open(file: &Path, mapping: Option<&Path>, utc_offset: Option<&str>) -> mi
 
 fn sender(args: &ReplayArgs) -> miette::Result<(String, Sender)> {
     let give_up_after = Duration::from_secs(args.give_up_after);
+    let trust = Trust::of(args.ca_file.as_deref());
+    let pair = Pair::of(&args.cert_file, &args.key_file);
     if let Some(url) = &args.http {
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(miette!("`{url}` is not an HTTP address: write http://HOST:PORT"));
         }
-        let sender = sender::http(url, &Trust::of(args.ca_file.as_deref()), give_up_after);
+        let sender = sender::http(url, &trust, pair.as_ref(), give_up_after);
         return Ok((url.trim_end_matches('/').to_owned(), sender.map_err(|why| miette!("{why}"))?));
     }
     let target = Target::parse(&args.mqtt).into_diagnostic()?;
+    if pair.is_some() && !target.is_tls {
+        return Err(miette!("--cert is for a node at mqtts:// or https://"));
+    }
     let shown = format!("{target} on {}", args.topic);
     let client_id = format!("citybrain-replay-{}", uuid::Uuid::now_v7().simple());
-    let options = mqtt_publisher::Options { target, client_id, window: WINDOW, give_up_after: Some(give_up_after) };
+    let tls = target.is_tls.then(|| trust.client(pair.as_ref())).transpose().map_err(|why| miette!("{why}"))?;
+    let options =
+        mqtt_publisher::Options { target, tls, client_id, window: WINDOW, give_up_after: Some(give_up_after) };
     Ok((shown, sender::mqtt(options)))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::https::Trust;
 use crate::mqtt_publisher::{self, Message};
+use citybrain_hub::tls::Pair;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -59,17 +60,17 @@ pub fn mqtt(options: mqtt_publisher::Options) -> Sender {
 /// One event after the other, in order: `POST URL/v1/events`, structured CloudEvents.
 ///
 /// # Errors
-/// When it is `https://`, and nobody can be trusted.
-pub fn http(base: &str, trust: &Trust, give_up_after: Duration) -> Result<Sender, String> {
-    post_to(format!("{}/v1/events", base.trim_end_matches('/')), trust, give_up_after)
+/// When it is `https://`, and nobody can be trusted, or `pair`, which is shown there, does not read.
+pub fn http(base: &str, trust: &Trust, pair: Option<&Pair>, give_up_after: Duration) -> Result<Sender, String> {
+    post_to(format!("{}/v1/events", base.trim_end_matches('/')), trust, pair, give_up_after)
 }
 
 /// As [`http`], to any place that takes structured CloudEvents.
 ///
 /// # Errors
 /// As [`http`].
-pub fn post_to(url: String, trust: &Trust, give_up_after: Duration) -> Result<Sender, String> {
-    let tls = trust.config(&url)?;
+pub fn post_to(url: String, trust: &Trust, pair: Option<&Pair>, give_up_after: Duration) -> Result<Sender, String> {
+    let tls = trust.config_showing(&url, pair)?;
     let (messages, mut queue) = mpsc::channel::<Message>(QUEUE);
     let (tell, told) = mpsc::channel(QUEUE);
     let task = tokio::task::spawn_blocking(move || {

@@ -1,10 +1,11 @@
-//! A picture onto a screen: the tree on the left; rates, links and the newest events on the right.
+//! A picture onto a screen: the tree on the left; rates, links, alarms and the newest events on the right.
 //!
 //! Made for 80 by 24, and for whatever else there is: what does not fit is cut, and a screen too
 //! small for anything says so.
 
 use super::picture::{Answers, Picture};
-use citybrain_shared::view::LinkRole;
+use citybrain_shared::config::rules::Severity;
+use citybrain_shared::view::{Alarm, LinkRole};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -32,10 +33,13 @@ pub fn draw(p: &Picture, frame: &mut Frame) {
     let [left, right] = Layout::horizontal([Constraint::Percentage(45), Constraint::Min(0)]).areas(body);
     tree(p, answers, frame, left);
     let links = answers.status.links.len().clamp(1, 5) as u16;
-    let [rates_area, links_area, tail_area] =
-        Layout::vertical([Constraint::Length(7), Constraint::Length(links + 2), Constraint::Min(0)]).areas(right);
+    let alarms = answers.alarms.alarms.len() as u16;
+    let heights =
+        [Constraint::Length(7), Constraint::Length(links + 1), Constraint::Length(alarms + 1), Constraint::Min(0)];
+    let [rates_area, links_area, alarms_area, tail_area] = Layout::vertical(heights).areas(right);
     rates(p, answers, frame, rates_area);
     draw_links(answers, frame, links_area);
+    draw_alarms(answers, frame, alarms_area);
     tail(answers, frame, tail_area);
 }
 
@@ -93,6 +97,7 @@ fn tree(p: &Picture, a: &Answers, frame: &mut Frame, area: Rect) {
             };
             let depth = n.address.depth().saturating_sub(top);
             let name = if depth == 0 { n.address.as_str() } else { n.address.leaf() };
+            let alarms = if n.alarms > 0 { format!(" !{}", n.alarms) } else { String::new() };
             let heard = n
                 .last_heard_ms_ago
                 .filter(|_| n.state != "known")
@@ -102,6 +107,7 @@ fn tree(p: &Picture, a: &Answers, frame: &mut Frame, area: Rect) {
                 Span::styled(sign, Style::new().fg(color)),
                 Span::raw(format!(" {name} ")),
                 Span::styled(clean(&n.name), dim()),
+                Span::styled(alarms, Style::new().fg(Color::Red)),
                 Span::styled(heard, dim()),
             ])
         })
@@ -155,6 +161,24 @@ fn draw_links(a: &Answers, frame: &mut Frame, area: Rect) {
         lines.push(Line::from(" none: no parent, and no child yet"));
     }
     frame.render_widget(Paragraph::new(lines).block(block(" links ")), area);
+}
+
+fn draw_alarms(a: &Answers, frame: &mut Frame, area: Rect) {
+    let name = match (a.alarms.active, a.alarms.unacknowledged) {
+        (0, _) => " alarms: none ".to_owned(),
+        (active, 0) => format!(" alarms: {active}, all seen "),
+        (active, unseen) => format!(" alarms: {active}, {unseen} not acknowledged "),
+    };
+    let row = |alarm: &Alarm| {
+        let color = if alarm.severity <= Severity::Major { Color::Red } else { Color::Yellow };
+        Line::from(vec![
+            Span::styled(alarm.raised_at.format(" %H:%M:%S ").to_string(), dim()),
+            Span::styled(alarm.severity.as_str(), Style::new().fg(color)),
+            Span::raw(format!(" {} {}", alarm.origin.leaf(), clean(&alarm.title))),
+        ])
+    };
+    let lines: Vec<Line> = a.alarms.alarms.iter().map(row).collect();
+    frame.render_widget(Paragraph::new(lines).block(block(&name)), area);
 }
 
 fn tail(a: &Answers, frame: &mut Frame, area: Rect) {
@@ -213,6 +237,7 @@ mod tests {
             state: state.into(),
             why: None,
             last_heard_ms_ago: Some(100),
+            down_ms: None,
             urgent: Default::default(),
             routine: view::LinkLane { unsent, in_flight: 3, ..Default::default() },
             lease: 1,
@@ -236,6 +261,7 @@ mod tests {
             last_heard_ms_ago: heard,
             behind: Default::default(),
             health: Default::default(),
+            alarms: u64::from(state == "known"),
         }
     }
 
@@ -284,6 +310,20 @@ mod tests {
                 node("chengdu/liucheng/guanghua", "光华社区", "away", Some(75_000)),
                 node("chengdu/liucheng/guanghua/shili", "十里光华", "known", Some(80_000)),
             ],
+            alarms: view::Alarms {
+                active: 1,
+                unacknowledged: 1,
+                alarms: vec![
+                    serde_json::from_value(serde_json::json!({
+                        "id": "1", "origin": "chengdu/liucheng/guanghua/shili", "name": "smoke", "key": "",
+                        "severity": "critical", "title": "7栋有烟", "active": true, "acknowledged": false, "reach": "city",
+                        "raised_at": "2026-07-01T10:41:06Z", "first_raised_at": "2026-07-01T10:41:06Z", "raises": 1,
+                        "changed_at": [], "rule": "smoke", "rule_key": "", "rev": 1
+                    }))
+                    .unwrap(),
+                ],
+                next: None,
+            },
             tail: vec![event(1, "city.air.reading", "routine", "pm25"), event(2, "city.sos", "urgent", "7栋\u{1b}[2J")],
         }
     }

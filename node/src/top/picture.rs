@@ -1,6 +1,6 @@
 //! What is known of a node at one moment. Rates come from two answers; time is an argument.
 
-use citybrain_shared::view::{Event, Status, TreeNode};
+use citybrain_shared::view::{Alarms, Event, Status, TreeNode};
 use std::time::Duration;
 
 /// Rates kept for the little curve.
@@ -12,6 +12,8 @@ pub struct Answers {
     pub node: String,
     pub status: Status,
     pub tree: Vec<TreeNode>,
+    /// The worst ones, and how many there are.
+    pub alarms: Alarms,
     /// The newest events, oldest first.
     pub tail: Vec<Event>,
 }

@@ -129,6 +129,10 @@ impl Judge<'_> {
                 let help = "add `client_ca_file`, the certificates that sign clients'";
                 self.bad(&at("client_required"), "no client's certificate could be verified", help);
             }
+            if l.client_crl_file.is_some() && l.client_ca_file.is_none() {
+                let help = "add `client_ca_file`, the certificates that sign clients' and the list";
+                self.bad(&at("client_crl_file"), "no client shows a certificate here that could be revoked", help);
+            }
             if !web && !l.origins.is_empty() {
                 self.bad(&at("origins"), "there is no WebSocket here", "`protocol = \"ws\"` or `\"wss\"` has it");
             }
@@ -700,6 +704,7 @@ client_required = true
 listen = "127.0.0.1:8880"
 protocol = "ws"
 key_file = "k"
+client_crl_file = "r"
 origins = ["app.example"]
 [[listener]]
 listen = "0.0.0.0:8880"
@@ -714,6 +719,7 @@ origins = ["*"]
                 "`127.0.0.1:1883` is `broker.listen` already (give each a port of its own)",
                 "no client's certificate could be verified (add `client_ca_file`, the certificates that sign clients')",
                 "there is no TLS here (`protocol = \"mqtts\"` or `\"wss\"` has it)",
+                "no client shows a certificate here that could be revoked (add `client_ca_file`, the certificates that sign clients' and the list)",
                 "`app.example` is no web origin (write `https://HOST` or `https://HOST:PORT`, or `*`)",
                 "`0.0.0.0:8880` is another `[[listener]]` already (give each a port of its own)",
                 "there is no WebSocket here (`protocol = \"ws\"` or `\"wss\"` has it)",

@@ -2,20 +2,12 @@
 
 use super::letter::{self, Body, Letter, Pen, Step};
 use super::machine::{self, Opening, Refusal, common};
-use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, TOGETHER, intake};
+use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, intake};
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb};
 use citybrain_shared::record::{Draft, Header};
 use citybrain_shared::{Address, view};
-
-/// Cases that are looked at in one group for a new box: less than a millisecond.
-const LOOKED_AT: usize = 2_000;
-
-/// Has a box at this address to know of the case?
-pub(super) fn concerns(case: &Case, at: &Address) -> bool {
-    at.covers(&case.owner) || at.covers(case.bound_for()) || case.opened_at == *at
-}
 
 impl Cases {
     pub(super) fn opened_by(&self, header: &Header<'_>, payload: &[u8], now_us: i64) -> Vec<Draft> {
@@ -266,47 +258,5 @@ impl Cases {
             }
             Body::Copy { .. } | Body::Refused { .. } => vec![done("known")],
         }
-    }
-
-    /// Tells a new box below of some more cases that were its predecessor's, or on their way to or from it.
-    pub(super) fn tell_returning(&self, now: DateTime<Utc>) -> Vec<Draft> {
-        let Some((child, after)) = self.returning.first_key_value() else { return Vec::new() };
-        let pen = Pen { me: &self.me, now };
-        let mut drafts = Vec::new();
-        let (mut last, mut told) = (None, 0);
-        let behind = self.behind((!after.is_empty()).then_some(after.as_str()));
-        for (seen, held) in behind.enumerate() {
-            if seen >= LOOKED_AT || told >= TOGETHER {
-                break;
-            }
-            last = Some(&held.case.id);
-            if !concerns(&held.case, child) {
-                continue;
-            }
-            told += 1;
-            let case = &held.case;
-            let history = letter::sent(&held.history);
-            let id = |what: &str| {
-                format!("{}.{}.{}.{what}.{child}.{:x}", case.id, case.term, case.version, now.timestamp_micros())
-            };
-            if let Some(entry) = held.history.last() {
-                let body =
-                    Body::Copy { case: case.clone(), entry: entry.clone(), history: history.clone(), answers: None };
-                drafts.extend(pen.letter(&self.letter(id("home"), child, case.urgent, body)));
-            }
-            // The letter may have been lost with the old box. Whoever has taken it knows it.
-            if let Some(to) = case.handing_to.as_ref().filter(|_| held.sent_back != Some(case.order())) {
-                let may_travel = self.settings.contact_travels && !case.forgotten;
-                let contact = held.contact.clone().filter(|_| may_travel);
-                let body = Body::HandOver { case: case.clone(), history, contact };
-                let via = (case.owner != self.me).then(|| self.me.clone());
-                let again = Letter { from: case.owner.clone(), via, ..self.letter(id("again"), to, case.urgent, body) };
-                drafts.extend(pen.letter(&again));
-            }
-        }
-        let data = serde_json::json!({"child": child, "after": last});
-        let id = format!("told.{child}.{}.{:x}", last.map_or("", String::as_str), now.timestamp_micros());
-        drafts.push(pen.local(letter::TOLD, &id, last.map_or("", String::as_str), data));
-        drafts
     }
 }

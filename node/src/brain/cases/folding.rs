@@ -1,10 +1,8 @@
 //! Records folded into what this node holds: the only way to change it.
 
-use super::deciding::concerns;
 use super::letter::{Body, Letter, ON_ITS_WAY};
 use super::machine::{RESIDENT, is_name};
 use super::{CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, WISHES_MAX, Wish, is_true};
-use citybrain_shared::Address;
 use citybrain_shared::Pos;
 use citybrain_shared::case::{Booked, Case, Entry, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
@@ -160,15 +158,10 @@ impl Cases {
             return;
         }
         if letter.to != self.me {
-            // On its way down: those between must know as much as those below, and a box that is replaced
-            // below is told by its parent what was on its way there.
-            match &letter.body {
-                Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
-                    self.fold(case, history);
-                    self.fold(case, std::slice::from_ref(entry));
-                }
-                Body::HandOver { case, history, .. } if header.direction == Direction::Down => self.fold(case, history),
-                _ => {}
+            // On its way down: those between must know as much as those below.
+            if let (Direction::Down, Body::Copy { case, entry, history, .. }) = (header.direction, &letter.body) {
+                self.fold(case, history);
+                self.fold(case, std::slice::from_ref(entry));
             }
             return;
         }
@@ -216,23 +209,6 @@ impl Cases {
             self.dirty.insert((Dirty::Case, case.to_owned()));
         }
         self.index(case, true);
-    }
-
-    /// A child with an empty folder has asked for what concerns it.
-    pub(super) fn apply_wanted(&mut self, child: Address) {
-        if child.is_child_of(&self.me) && self.held.values().any(|h| concerns(&h.case, &child)) {
-            self.dirty.insert((Dirty::Returning, child.to_string()));
-            self.returning.insert(child, String::new());
-        }
-    }
-
-    /// How far it has been told; without `after` it knows all.
-    pub(super) fn apply_told(&mut self, child: &Address, after: Option<String>) {
-        match after {
-            Some(after) => drop(self.returning.insert(child.clone(), after)),
-            None => drop(self.returning.remove(child)),
-        }
-        self.dirty.insert((Dirty::Returning, child.to_string()));
     }
 
     pub(super) fn post(&mut self, pos: Pos, letter: Letter) {

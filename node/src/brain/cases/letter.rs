@@ -7,7 +7,6 @@
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
 //! | `city.brain.case.contact` | local, or up to the category's `contact_reach` | whom to call |
 //! | `city.brain.case.answered` | local | what was decided about a letter |
-//! | `city.brain.case.told` | local | how far a new box has been told of its cases |
 //!
 //! A letter goes up to the lowest node that is above both ends; there it is sent down anew. Nodes on
 //! the way only pass it on.
@@ -27,7 +26,6 @@ pub const LETTER: &str = "city.brain.case.letter";
 pub const CALL: &str = "city.brain.case.call";
 pub const CONTACT: &str = "city.brain.case.contact";
 pub const ANSWERED: &str = "city.brain.case.answered";
-pub const TOLD: &str = "city.brain.case.told";
 
 /// Why responders are called: a hand-over has not been taken for too long.
 pub const ON_ITS_WAY: &str = "on-its-way";

@@ -28,8 +28,7 @@
 //! recognised as older and answered with the newer copy. A hand-over to a node that the one at the turn
 //! has never heard of comes back from there, once and for all; one that nobody has begun to work on comes
 //! back when its giver asks for it (`recall`), by the word of the node that it was for. Until then nobody
-//! steps, but responders are called where it has been under way for too long. A box that was replaced
-//! asks its parent, and is told of the cases that were its predecessor's: they are its own.
+//! steps, but responders are called where it has been under way for too long.
 //!
 //! **Operation.** Opening and calling happen in the commit that takes their cause. Whatever depends on
 //! the newest copy (wishes from other nodes, cases handed here, timers) waits in an inbox that is
@@ -133,7 +132,6 @@ enum Dirty {
     Case,
     Inbox,
     Inherited,
-    Returning,
 }
 
 /// What a booking is counted under.
@@ -153,9 +151,6 @@ pub struct Cases {
     held: BTreeMap<String, Held>,
     /// Letters that wait for a decision, by when they came.
     inbox: BTreeMap<u64, Letter>,
-    /// New boxes below that are being told of the cases of those before them: each child, and the last
-    /// case that it was told of.
-    returning: BTreeMap<Address, String>,
     /// Clocks of cases that are this node's, and of hand-overs that it watches: µs since 1970, case, clock.
     due: BTreeSet<(i64, String, String)>,
     /// Seats that were given of this node's services: by service, begin and kind.
@@ -184,7 +179,6 @@ impl Cases {
             settings: config.cases.clone(),
             held: BTreeMap::new(),
             inbox: BTreeMap::new(),
-            returning: BTreeMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),
             changed: BTreeSet::new(),

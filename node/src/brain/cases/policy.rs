@@ -3,7 +3,7 @@
 use super::letter::{self, Body, Letter, ON_ITS_WAY, Pen, Step};
 use super::machine::common;
 use super::{Cases, Dirty, Held, TOGETHER, intake, is_of_its_node, is_true};
-use crate::brain::services::{CATALOGUE, Catalogue, WANTED};
+use crate::brain::services::{CATALOGUE, Catalogue};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Ask, Case, Contact};
@@ -50,7 +50,7 @@ impl Policy for Cases {
                     _ => Vec::new(),
                 }
             }
-            "call" | "contact" | "answered" | "told" => Vec::new(),
+            "call" | "contact" | "answered" => Vec::new(),
             _ => match letter::data::<Step>(payload) {
                 Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, now),
                 _ => Vec::new(),
@@ -59,7 +59,7 @@ impl Policy for Cases {
     }
 
     fn next_due_us(&self) -> Option<i64> {
-        if !self.inbox.is_empty() || !self.returning.is_empty() {
+        if !self.inbox.is_empty() {
             return Some(0);
         }
         self.due.first().map(|(at, _, _)| *at)
@@ -98,7 +98,6 @@ impl Policy for Cases {
             let stepped = self.book().timer(&held.case, clock, now);
             self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
         }
-        drafts.extend(self.tell_returning(now));
         drafts
     }
 
@@ -117,15 +116,9 @@ impl Policy for Cases {
             term: u32,
             #[serde(default)]
             version: u32,
-            child: Option<Address>,
-            after: Option<String>,
         }
         if header.name == CATALOGUE && header.kind == Kind::Event {
             return self.apply_catalogue(header, payload);
-        }
-        if header.name == WANTED && header.kind == Kind::Event {
-            let child = header.origin.and_then(|o| Address::parse(o.address).ok());
-            return child.into_iter().for_each(|child| self.apply_wanted(child));
         }
         let Some(step) = header.name.strip_prefix(letter::PREFIX).filter(|_| header.kind == Kind::Event) else {
             return;
@@ -136,7 +129,7 @@ impl Policy for Cases {
                     self.apply_letter(pos, header, letter);
                 }
             }
-            "call" | "contact" | "answered" | "told" => {
+            "call" | "contact" | "answered" => {
                 // Of the node's own words only whom to call comes from below, too.
                 let may = |about: &About| match header.origin {
                     None => true,
@@ -154,8 +147,6 @@ impl Policy for Cases {
                     if about.why == letter::ON_ITS_WAY {
                         self.apply_called(&about.case, (about.term, about.version));
                     }
-                } else if let Some(child) = &about.child {
-                    self.apply_told(child, about.after);
                 } else if let Some(held) = self.held.get_mut(&about.case).filter(|h| !h.case.forgotten) {
                     held.contact = Some(about.contact);
                     self.dirty.insert((Dirty::Case, about.case));
@@ -184,10 +175,6 @@ impl Policy for Cases {
                     let of = key.parse().ok().and_then(|of: Address| self.inherited.get(&of));
                     ([b"g", key.as_bytes()].concat(), of.map(json))
                 }
-                Dirty::Returning => {
-                    let of = key.parse().ok().and_then(|of: Address| self.returning.get(&of));
-                    ([b"t", key.as_bytes()].concat(), of.map(json))
-                }
                 Dirty::Inbox => {
                     let letter = key.parse().ok().and_then(|pos: u64| self.inbox.get(&pos));
                     ([b"i", key.as_bytes()].concat(), letter.map(json))
@@ -205,9 +192,6 @@ impl Policy for Cases {
         } else if let Some(pos) = text.strip_prefix('i') {
             let pos: u64 = pos.parse().map_err(|_| "its key is no position")?;
             self.inbox.insert(pos, serde_json::from_slice(value).map_err(|e| e.to_string())?);
-        } else if let Some(child) = text.strip_prefix('t') {
-            let child = Address::parse(child).map_err(|e| e.to_string())?;
-            self.returning.insert(child, serde_json::from_slice(value).map_err(|e| e.to_string())?);
         } else if let Some(node) = text.strip_prefix('g') {
             let node = Address::parse(node).map_err(|e| e.to_string())?;
             self.inherited.insert(node, serde_json::from_slice(value).map_err(|e| e.to_string())?);

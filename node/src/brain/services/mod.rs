@@ -37,7 +37,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub const PREFIX: &str = "city.brain.service.";
 pub const CATALOGUE: &str = "city.brain.service.catalogue";
-pub const WANTED: &str = "city.brain.service.wanted";
+const WANTED: &str = "city.brain.service.wanted";
 
 /// `data` of a catalogue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

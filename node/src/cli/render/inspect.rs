@@ -91,7 +91,7 @@ pub fn known(answer: &Answer<view::Known>, s: &Screen, out: &mut dyn Write) -> i
     if let Some(link) = &k.link {
         let why = link.why.as_ref().map_or_else(String::new, |w| format!(": {}", clean(w)));
         let to = if link.peer == k.address { String::new() } else { format!("to {}, on the way, ", link.peer) };
-        row("link", format!("{to}{}{why}, last heard {}", clean(&link.state), ago(link.last_heard_ms_ago)));
+        row("link", format!("{to}{}{why}, {}", clean(&link.state), link.since_in_words()));
         let got = link.urgent.durable_here_pos.max(link.routine.durable_here_pos);
         row("received", format!("everything up to position {} of {}", grouped(got.0), link.peer));
     }
@@ -123,7 +123,8 @@ pub fn trace(v: &view::Trace, s: &Screen, out: &mut dyn Write) -> io::Result<()>
             right(h.pos.map_or("-".into(), |p| grouped(p.0))),
             Cell::new(h.committed_at.map_or("-".into(), |t| t.format("%m-%d %H:%M:%S%.3fZ").to_string())),
             right(hop),
-            Cell::new(clean(h.detail.as_deref().unwrap_or_default())),
+            // What the last line says as a sentence is not said here as well.
+            Cell::new(clean(h.detail.as_deref().filter(|d| *d != v.sentence).unwrap_or_default())),
         ]);
     }
     print(&table, out)?;
@@ -136,7 +137,8 @@ pub fn trace(v: &view::Trace, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     for m in &v.missing {
         writeln!(out, "not asked: {}: {}", m.node, clean(&m.detail))?;
     }
-    writeln!(out, "{}: {}", v.outcome, clean(&v.sentence))
+    let label = if v.sentence.starts_with(&v.outcome) { String::new() } else { format!("{}: ", v.outcome) };
+    writeln!(out, "{label}{}", clean(&v.sentence))
 }
 
 /// 0 it is there or on its way without hindrance, 1 it is not.
@@ -183,7 +185,7 @@ pub fn audit(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     if v.links.is_empty() && v.unasked.is_empty() {
         return writeln!(out, "nothing to audit: no child has come yet");
     }
-    let head = ["LINK", "ACCEPTED", "ABOVE", "WAITING", "PARKED", "EXPIRED", "LOST", "MISSING"];
+    let head = ["UP FROM", "ACCEPTED", "ABOVE", "WAITING", "PARKED", "EXPIRED", "LOST", "MISSING"];
     let mut table = s.table(&head);
     let mut add = |name: String, sums: &view::Sums| {
         let numbers = [sums.accepted, sums.above, sums.waiting, sums.parked, sums.expired, sums.lost];
@@ -193,8 +195,9 @@ pub fn audit(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()>
         row.push(missing.set_alignment(comfy_table::CellAlignment::Right));
         table.add_row(row);
     };
-    for l in &v.links {
-        add(format!("{} → {}", l.child, l.parent), &l.sums);
+    let links = in_tree(v);
+    for l in &links {
+        add(set_in(l, &links), &l.sums);
     }
     add("all".into(), &v.totals);
     print(&table, out)?;
@@ -248,9 +251,22 @@ pub fn audit(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     writeln!(out, "{verdict}")
 }
 
+/// The links by their child's address, each above those below it; what is wrong is told under the table.
+fn in_tree(v: &view::Audit) -> Vec<&view::LinkAudit> {
+    let mut links: Vec<&view::LinkAudit> = v.links.iter().collect();
+    links.sort_by(|a, b| a.child.cmp(&b.child));
+    links
+}
+
+/// The child at one end, set in below its parent: whole addresses of both ends would not fit a screen.
+fn set_in(link: &view::LinkAudit, all: &[&view::LinkAudit]) -> String {
+    let top = all.iter().map(|l| l.child.depth()).min().unwrap_or_default();
+    format!("{}{}", " ".repeat(link.child.depth() - top), link.child.leaf())
+}
+
 /// What goes down, for the links on which anything does.
 fn audit_down(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
-    let head = ["DIRECTIVES", "SENT", "HELD", "WAITING", "PARKED", "REFUSED", "LOST", "NOT KEPT", "MISSING"];
+    let head = ["DOWN TO", "SENT", "HELD", "WAITING", "PARKED", "REFUSED", "LOST", "NOT KEPT", "MISSING"];
     let mut table = s.table(&head);
     let mut add = |name: String, d: &view::DownSums| {
         let mut row = vec![Cell::new(name)];
@@ -259,8 +275,9 @@ fn audit_down(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()
         row.push(missing.set_alignment(comfy_table::CellAlignment::Right));
         table.add_row(row);
     };
-    for l in v.links.iter().filter(|l| l.down.sent > 0) {
-        add(format!("{} → {}", l.parent, l.child), &l.down);
+    let links = in_tree(v);
+    for l in links.iter().filter(|l| l.down.sent > 0) {
+        add(set_in(l, &links), &l.down);
     }
     add("all".into(), &v.down);
     print(&table, out)
@@ -309,7 +326,18 @@ pub fn counts(v: &view::Counts, s: &Screen, out: &mut dyn Write) -> io::Result<(
 }
 
 pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
-    let mut table = s.table(&["NODE", "NAME", "TIER", "LINK", "HEALTH", "BEHIND", "LAST HEARD", "VERSION"]);
+    // A column in which all rows say the same is not worth its place on a narrow screen.
+    let is_deep = v.nodes.iter().skip(1).any(|n| n.health.is_some());
+    let version = v.nodes.first().map_or("", |n| n.version.as_str());
+    let is_mixed = v.nodes.iter().any(|n| n.version != version);
+    let of_kind = |is_there: bool, head: &[&'static str]| if is_there { head.to_vec() } else { Vec::new() };
+    let head = [
+        vec!["NODE", "NAME", "TIER", "LINK", "ALARMS"],
+        of_kind(is_deep, &["HEALTH", "BEHIND"]),
+        vec!["LAST HEARD"],
+        of_kind(is_mixed, &["VERSION"]),
+    ];
+    let mut table = s.table(&head.concat());
     let top = v.nodes.first().map_or(1, |n| n.address.depth());
     for n in &v.nodes {
         // The whole address for the top, then the last segment, set in by its depth.
@@ -318,19 +346,29 @@ pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
             depth => format!("{}{}", "  ".repeat(depth), n.address.leaf()),
         };
         let health = n.health.as_deref().unwrap_or("-");
-        table.add_row(vec![
-            Cell::new(node),
-            Cell::new(clean(or_dash(&n.name))),
-            Cell::new(n.tier),
-            s.state(&n.state),
-            s.mark(&cut(health, 60), !["-", "well"].contains(&health), Color::Yellow),
-            right(n.behind.map_or("-".into(), grouped)),
-            Cell::new(ago(n.last_heard_ms_ago)),
-            Cell::new(clean(&n.version)),
-        ]);
+        let mut row = vec![Cell::new(node), Cell::new(clean(or_dash(&n.name))), Cell::new(n.tier), s.state(&n.state)];
+        row.push(right(grouped(n.alarms)));
+        if is_deep {
+            row.push(s.mark(&cut(health, 60), !["-", "well"].contains(&health), Color::Yellow));
+            row.push(right(n.behind.map_or("-".into(), grouped)));
+        }
+        row.push(Cell::new(ago(n.last_heard_ms_ago)));
+        if is_mixed {
+            row.push(Cell::new(clean(&n.version)));
+        }
+        table.add_row(row);
     }
     print(&table, out)?;
-    if v.nodes.len() <= 1 { writeln!(out, "nobody below has told of itself yet") } else { Ok(()) }
+    match v.nodes.as_slice() {
+        [] | [_] => writeln!(out, "nobody below has told of itself yet"),
+        _ if is_deep => Ok(()),
+        [me, ..] => {
+            if let Some(health) = me.health.as_ref().filter(|h| *h != "well") {
+                writeln!(out, "{}: {}", me.address, clean(health))?;
+            }
+            writeln!(out, "`citybrain tree --deep` asks each node how it is")
+        }
+    }
 }
 
 pub fn cut_note(lines_cut: bool, out: &mut dyn Write) -> io::Result<()> {

@@ -1,8 +1,7 @@
-//! Hand-overs that nobody takes: called back, called for, and boxes that are replaced.
+//! Hand-overs that nobody takes: called back, and called for.
 
 use super::*;
-use crate::brain::services::WANTED;
-use citybrain_shared::{Lane, Tier};
+use citybrain_shared::Tier;
 
 const CASE: &str = "20261120-0";
 
@@ -37,19 +36,6 @@ fn calls(world: &World, at: &str) -> usize {
 /// Everything under way to this node is lost, as with its disk.
 fn lose(world: &mut World, to: &str) {
     world.lines.iter_mut().filter(|((_, there), _)| there == to).for_each(|(_, line)| line.clear());
-}
-
-/// An empty box in the place of another: what that one had taken in or written, and not sent, is gone.
-fn replace(world: &mut World, at: &str) {
-    world.lines.iter_mut().filter(|((from, _), _)| from == at).for_each(|(_, line)| line.clear());
-    let place = world.places.get_mut(at).unwrap();
-    (place.cases, place.log) = (node(at), Vec::new());
-    let (me, parent) = (a(at), a(at).parent().unwrap());
-    let pen = Pen { me: &me, now: view::time_of(world.now) };
-    let none = serde_json::json!({});
-    let way = (Direction::Up, Tier::City);
-    let wanted = pen.event(WANTED, "w", at, Lane::Routine, way, "", none.clone(), none);
-    world.commit(parent.as_str(), vec![wanted], Some(at));
 }
 
 #[test]
@@ -156,71 +142,6 @@ fn who_gave_it_and_who_is_above_both_are_called_once_when_nobody_takes_it() {
     dead(&mut world);
     assert_eq!((calls(&world, "c/s/a"), calls(&world, "c/s"), calls(&world, "c")), (1, 1, 0));
     assert_eq!(owner(&world), [""; 0], "a call makes nobody an owner");
-    // The box is replaced: its successor takes what was on its way, and it is called back from there.
-    replace(&mut world, "c/s/b");
-    world.settle();
-    assert_eq!(owner(&world), ["c/s/b"]);
-}
-
-#[test]
-fn a_replaced_box_has_the_cases_of_the_one_before_it() {
-    let mut world = sent_to("c/s/b");
-    world.settle();
-    assert!(world.ask("c/s/b", CASE, Verb::Start, &by("h", Role::Worker), ""));
-    world.settle();
-    replace(&mut world, "c/s/b");
-    assert_eq!(owner(&world), [""; 0]);
-    world.restart("c/s");
-    world.settle();
-    assert_eq!(owner(&world), ["c/s/b"]);
-    let (new, city) = (held(&world, "c/s/b"), held(&world, "c"));
-    assert_eq!((&new.case, &new.history), (&city.case, &city.history));
-    assert!(world.ask("c/s/b", CASE, Verb::Resolve, &by("h", Role::Worker), ""));
-    world.settle();
-    assert_eq!(held(&world, "c").case.status, Status::Resolved);
-    // One that had the case before learns whose it is.
-    replace(&mut world, "c/s/a");
-    world.settle();
-    assert_eq!(held(&world, "c/s/a").case, held(&world, "c").case);
-    // And one in the middle gets what is below it.
-    replace(&mut world, "c/s");
-    world.settle();
-    assert_eq!((&held(&world, "c/s").case, owner(&world)), (&held(&world, "c").case, vec!["c/s/b"]));
-    assert!(world.places["c"].cases.returning.is_empty());
-}
-
-#[test]
-fn a_letter_that_was_lost_with_a_box_before_it_was_read_is_sent_again_to_the_next() {
-    let mut world = World::new();
-    let (_, drafts) = world.places["c"].cases.open(opening(CASE, "L"), Contact::default(), START);
-    world.commit("c", drafts, None);
-    assert!(world.ask("c", CASE, Verb::Accept, &by("w", Role::Worker), ""));
-    assert!(world.ask("c", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
-    for (from, to) in [("c", "c/s"), ("c/s", "c/s/b")] {
-        let flying = world.lines.get_mut(&(from.to_owned(), to.to_owned())).unwrap().remove(0);
-        world.arrive(to, flying);
-    }
-    replace(&mut world, "c/s/b");
-    world.settle();
-    assert_eq!(owner(&world), ["c/s/b"]);
-}
-
-#[test]
-fn many_cases_are_told_in_parts_and_go_on_over_a_restart() {
-    let mut world = World::new();
-    for i in 0..3 * TOGETHER {
-        let new = opening(&format!("20261120-{i:04}"), "L");
-        let (_, drafts) = world.places["c/s/b"].cases.open(new, Contact::default(), START);
-        world.commit("c/s/b", drafts, None);
-    }
-    world.settle();
-    replace(&mut world, "c/s/b");
-    world.due("c/s");
-    world.restart("c/s");
-    assert_eq!(world.places["c/s"].cases.returning.len(), 1);
-    world.settle();
-    assert_eq!(world.places["c/s/b"].cases.count(), 3 * TOGETHER);
-    assert!(world.places["c/s"].cases.returning.is_empty());
 }
 
 #[test]
@@ -308,86 +229,4 @@ fn a_supervisor_urges_tier_by_tier_and_the_clock_below_runs_on() {
     assert!(world.ask("c", CASE, Verb::Escalate, &Ask { hand_over: true, ..by("督查", Role::Supervisor) }, "u4"));
     world.settle();
     assert_eq!((owner(&world), held(&world, "c").case.escalated_to.as_ref()), (vec!["c/s"], Some(&a("c"))));
-}
-
-#[derive(Clone, Debug)]
-enum Way {
-    Open(usize),
-    Ask(usize, usize, Verb, usize),
-    /// The next record of a line, in its order.
-    Carry(usize),
-    Due(usize),
-    Wait(u32),
-    Restart(usize),
-    /// A leaf is replaced.
-    Replace(bool),
-}
-
-fn ways() -> impl Strategy<Value = Vec<Way>> {
-    let verbs: Vec<Verb> = Verb::ALL.to_vec();
-    let one = prop_oneof![
-        2 => (0usize..5).prop_map(Way::Open),
-        3 => (0usize..5, 0usize..3, prop::sample::select(verbs), 0usize..5).prop_map(|(n, c, v, to)| Way::Ask(n, c, v, to)),
-        6 => (0usize..5, 0usize..3, Just(Verb::Dispatch), 0usize..5).prop_map(|(n, c, v, to)| Way::Ask(n, c, v, to)),
-        4 => (0usize..5, 0usize..3, Just(Verb::Recall), 0usize..5).prop_map(|(n, c, v, to)| Way::Ask(n, c, v, to)),
-        3 => (0usize..5, 0usize..3, Just(Verb::Accept), 0usize..5).prop_map(|(n, c, v, to)| Way::Ask(n, c, v, to)),
-        30 => (0usize..8).prop_map(Way::Carry),
-        10 => (0usize..5).prop_map(Way::Due),
-        1 => (1u32..100_000).prop_map(Way::Wait),
-        1 => (0usize..5).prop_map(Way::Restart),
-        2 => any::<bool>().prop_map(Way::Replace),
-    ];
-    prop::collection::vec(one, 20..160)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
-    /// Boxes lost with their disks and replaced, cases called back: never two owners; in the end one
-    /// for each case that had left its box, and those above hold the same.
-    #[test]
-    fn a_case_has_one_owner_also_where_boxes_are_replaced(ways in ways()) {
-        let mut world = World::new();
-        let mut opened = 0;
-        for (i, way) in ways.iter().enumerate() {
-            match way {
-                Way::Open(n) if opened < 3 => {
-                    let new = opening(&format!("20261120-{opened}"), if i % 2 == 0 { "G" } else { "L" });
-                    opened += 1;
-                    let contact = Contact { phone: "1".into(), ..Contact::default() };
-                    let (_, drafts) = world.places[NODES[*n]].cases.open(new, contact, world.now);
-                    world.commit(NODES[*n], drafts, None);
-                }
-                Way::Open(_) => {}
-                Way::Ask(n, c, verb, to) => {
-                    world.ask(NODES[*n], &format!("20261120-{c}"), *verb, &anything(*to, i), &format!("w{i}"));
-                }
-                Way::Carry(line) => {
-                    let keys: Vec<_> = world.lines.iter().filter(|(_, q)| !q.is_empty()).map(|(k, _)| k.clone()).collect();
-                    let Some(key) = keys.get(line % keys.len().max(1)) else { continue };
-                    let flying = world.lines.get_mut(key).unwrap().remove(0);
-                    world.arrive(&key.1, flying);
-                }
-                Way::Due(n) => drop(world.due(NODES[*n])),
-                Way::Wait(s) => world.now += i64::from(*s) * 1_000_000,
-                Way::Restart(n) => world.restart(NODES[*n]),
-                Way::Replace(b) => replace(&mut world, if *b { "c/s/b" } else { "c/s/a/n" }),
-            }
-        }
-        world.settle();
-        for held in world.places["c"].cases.iter() {
-            let id = &held.case.id;
-            let owners: Vec<&str> = NODES.into_iter().filter(|n| world.places[*n].cases.may_step(id)).collect();
-            prop_assert_eq!(owners.len(), 1, "{} is owned by {:?}: {:?}", id, owners, held.case);
-            let mut at = Some(a(owners[0]));
-            let theirs = &world.places[owners[0]].cases.get(id).unwrap().case;
-            while let Some(n) = at {
-                prop_assert_eq!(&world.places[n.as_str()].cases.get(id).unwrap().case, theirs, "at {}", n);
-                at = n.parent();
-            }
-        }
-        for n in NODES {
-            prop_assert!(world.places[n].cases.inbox.is_empty() && world.places[n].cases.returning.is_empty());
-        }
-    }
 }
