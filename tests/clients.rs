@@ -238,12 +238,11 @@ fn paho_loses_nothing_over_a_kill_of_the_node_in_both_versions() {
         let records = tree.node("c").records();
         let log: Vec<&str> = records.iter().filter(|r| r.event_type == "city.paho").map(|r| r.id.as_str()).collect();
         assert_eq!(log.len(), 3000, "each is in the log once");
+        // Not by their numbers: what Paho's `publish` sends between TCP and CONNACK goes ahead of what it
+        // repeats behind CONNACK.
         let came: Vec<&str> = account["came"].as_array().expect("ids").iter().filter_map(|id| id.as_str()).collect();
         for (n, (came, logged)) in came.iter().zip(&log).enumerate() {
             assert_eq!(came, logged, "version {version}: message {n} comes as the log has it");
-        }
-        for (n, ids) in log.windows(2).enumerate() {
-            assert!(ids[0] < ids[1], "version {version}: {ids:?} at {n}");
         }
     }
 }
