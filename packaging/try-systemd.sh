@@ -93,8 +93,7 @@ there first >/dev/null || fail "the event is not there"
 
 say "kill -9: started again, with what it had acknowledged"
 pid=$(is MainPID)
-kill_9() { in_it kill -9 "$1"; }
-kill_9 "$pid"
+in_it systemctl kill --kill-whom=main --signal=KILL "$unit"
 again() { [ "$(is ActiveState)" = active ] && [ "$(is MainPID)" != "$pid" ] && [ "$(is MainPID)" != 0 ]; }
 within 30 again || fail "it is not started again"
 there first >/dev/null || fail "what was acknowledged is gone"
@@ -104,7 +103,7 @@ beat=$(is WatchdogTimestampMonotonic)
 fed() { [ "$(is WatchdogTimestampMonotonic)" != "$beat" ]; }
 within 10 fed || fail "nobody feeds the watchdog"
 pid=$(is MainPID)
-in_it kill -STOP "$pid"
+in_it systemctl kill --kill-whom=main --signal=STOP "$unit"
 within 60 again || fail "a node that stands still is not started anew"
 in_it journalctl -u "$unit" --no-pager -o cat | grep -q "Watchdog timeout" || fail "it was not the watchdog"
 there first >/dev/null || fail "what was acknowledged is gone"

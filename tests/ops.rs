@@ -37,6 +37,20 @@ fn pos_of(letter: &Value) -> String {
 // ---- stores ------------------------------------------------------------------------------------
 
 #[test]
+fn the_unit_runs_nothing_but_this_program_and_only_what_it_knows() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/systemd/citybrain@.service");
+    let unit = std::fs::read_to_string(unit).expect("the unit reads");
+    let commands: Vec<&str> =
+        unit.lines().filter(|l| l.starts_with("Exec")).filter_map(|l| l.split_once('=')).map(|(_, c)| c).collect();
+    assert_eq!(commands.len(), 3, "{commands:?}");
+    for command in commands {
+        let args = command.strip_prefix("/usr/bin/citybrain ").expect("a small Debian has nothing else");
+        let args: Vec<&str> = args.split(' ').chain(["--help"]).collect();
+        run(&args).says(0, &["Usage: citybrain"]);
+    }
+}
+
+#[test]
 fn a_store_is_counted_verified_backed_up_and_put_back_with_a_new_history() {
     let mut tree = a_street(0);
     let mut sent = publish(&tree, "before", 50);
