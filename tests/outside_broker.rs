@@ -147,7 +147,8 @@ fn devices_and_apps_are_served_through_it(kind: Kind) {
     });
     let mut got = HashSet::new();
     while got.len() < wanted.len() {
-        let message = app.next_message(PATIENCE).unwrap_or_else(|| panic!("the app got {} of {}", got.len(), wanted.len()));
+        let message =
+            app.next_message(PATIENCE).unwrap_or_else(|| panic!("the app got {} of {}", got.len(), wanted.len()));
         let event: Value = serde_json::from_slice(&message.payload).expect("a CloudEvent");
         assert_eq!((message.topic.as_str(), &event["origin"]), (topic, &json!("c/s")), "{event}");
         got.insert(event["id"].as_str().expect("an id").to_owned());
