@@ -121,12 +121,22 @@ fn devices_and_apps_are_served_through_it(kind: Kind) {
     let mut app = Client::connect(high.port, "app", false);
     app.subscribe(topic, 1);
     let port = low.port;
-    let device = std::thread::spawn(move || publish_all("c/s", port, "d", 3_000, false));
+    // It goes on until the node has been killed twice, however fast it is.
+    let enough = Arc::new(AtomicBool::new(false));
+    let stop = enough.clone();
+    let device = std::thread::spawn(move || {
+        let mut sent = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            sent.extend(publish_all("c/s", port, &format!("d{}", sent.len()), 500, false));
+        }
+        sent
+    });
     for _ in 0..2 {
         wait_for_more(&tree);
         tree.kill9("c/s");
         tree.start_node("c/s");
     }
+    enough.store(true, Ordering::Relaxed);
     let sent = device.join().expect("the device is done");
     let wanted: HashSet<&str> = sent.iter().map(|s| s.id.as_str()).collect();
     wait_for("the city holds all, once", || {
@@ -137,7 +147,8 @@ fn devices_and_apps_are_served_through_it(kind: Kind) {
     });
     let mut got = HashSet::new();
     while got.len() < wanted.len() {
-        let message = app.next_message(PATIENCE).unwrap_or_else(|| panic!("the app got {} of 3000", got.len()));
+        let message =
+            app.next_message(PATIENCE).unwrap_or_else(|| panic!("the app got {} of {}", got.len(), wanted.len()));
         let event: Value = serde_json::from_slice(&message.payload).expect("a CloudEvent");
         assert_eq!((message.topic.as_str(), &event["origin"]), (topic, &json!("c/s")), "{event}");
         got.insert(event["id"].as_str().expect("an id").to_owned());

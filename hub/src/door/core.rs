@@ -76,15 +76,18 @@ pub struct Chunk {
     pub upto: Pos,
     /// Positions that are gone or damaged.
     pub unreadable: u64,
+    /// First and last of those that retention took.
+    pub trimmed: Option<(Pos, Pos)>,
 }
 
 /// Reads on from `after`, at most up to `last`, which is durable.
 pub fn read_on(core: &dyn Core, after: Pos, last: Pos, records: usize, bytes: usize) -> Chunk {
-    let mut chunk = Chunk { entries: Vec::new(), upto: after, unreadable: 0 };
+    let mut chunk = Chunk { entries: Vec::new(), upto: after, unreadable: 0, trimmed: None };
     let first = core.first();
     if first.0 > after.0 + 1 {
         chunk.unreadable = first.0 - 1 - after.0;
         chunk.upto = Pos(first.0 - 1);
+        chunk.trimmed = Some((after.next(), chunk.upto));
     }
     if chunk.upto >= last {
         return chunk;

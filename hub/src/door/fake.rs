@@ -51,6 +51,8 @@ struct Inner {
     held: Option<Vec<Commit>>,
     unwritable: bool,
     jots: HashMap<String, Pos>,
+    /// Retention took everything up to here.
+    trimmed: Pos,
     offers: usize,
     flaw: Option<Flaw>,
 }
@@ -113,6 +115,15 @@ impl Fake {
 
     pub fn break_disk(&self, broken: bool) {
         self.inner.lock().unwritable = broken;
+    }
+
+    pub fn last(&self) -> Pos {
+        self.inner.lock().last()
+    }
+
+    /// Retention takes everything up to `upto`, whoever needs it.
+    pub fn trim(&self, upto: Pos) {
+        self.inner.lock().trimmed = upto;
     }
 
     pub fn offers(&self) -> usize {
@@ -311,11 +322,15 @@ impl Core for Fake {
     }
 
     fn first(&self) -> Pos {
-        Pos(1)
+        self.inner.lock().trimmed.next()
     }
 
     fn read(&self, after: Pos, records: usize, _bytes: usize) -> Result<Vec<Entry>, log::Error> {
         let inner = self.inner.lock();
+        let first = inner.trimmed.next();
+        if after.next() < first {
+            return Err(log::Error::Trimmed { first });
+        }
         Ok(inner.log.iter().skip(after.0 as usize).take(records).cloned().collect())
     }
 

@@ -1,6 +1,7 @@
 //! Acknowledgements that wait for a commit, and leave in the order in which the publishes came.
 
-use super::packet::{Version, kind, put_ack, reason};
+use super::packet::answer::Tongue;
+use super::packet::{Version, kind, reason};
 use crate::engine::{Error, Outcome, Ticket};
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
@@ -70,7 +71,7 @@ impl Held {
     /// `failed` hears of each answer that says so, or is not given for it.
     pub fn poll(
         &mut self,
-        version: Version,
+        tongue: Tongue,
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
         mut failed: impl FnMut(&Answer),
@@ -90,7 +91,7 @@ impl Held {
         self.len -= batch.answers.len();
         let unwritable = match done {
             Ok(()) => false,
-            Err(Error::Unwritable(_)) if version == Version::V5 => true,
+            Err(Error::Unwritable(_)) if tongue.version == Version::V5 => true,
             Err(e) => return Poll::Ready(Err(e)),
         };
         for a in batch.answers {
@@ -102,7 +103,7 @@ impl Held {
             if unwritable && a.kind == kind::PUBCOMP {
                 continue;
             }
-            put_ack(version, a.kind, a.id, if unwritable { reason::IMPLEMENTATION } else { a.reason }, out);
+            tongue.put_ack(a.kind, a.id, if unwritable { reason::IMPLEMENTATION } else { a.reason }, out);
         }
         Poll::Ready(Ok(true))
     }
@@ -123,7 +124,7 @@ mod tests {
     fn drain(held: &mut Held, version: Version) -> Result<Vec<u8>, Error> {
         let mut out = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());
-        while let Poll::Ready(more) = held.poll(version, &mut cx, &mut out, |_| {}) {
+        while let Poll::Ready(more) = held.poll(Tongue::unknown(version), &mut cx, &mut out, |_| {}) {
             if !more? {
                 break;
             }
@@ -133,7 +134,9 @@ mod tests {
 
     #[test]
     fn a_failed_commit_is_never_acknowledged() {
-        for (version, want) in [(Version::V5, Some(vec![0x40, 3, 0, 7, 0x83])), (Version::V4, None)] {
+        let mut refusal = Vec::new();
+        Tongue::unknown(Version::V5).put_ack(kind::PUBACK, 7, reason::IMPLEMENTATION, &mut refusal);
+        for (version, want) in [(Version::V5, Some(refusal)), (Version::V4, None)] {
             let mut held = Held::default();
             let (tx, rx) = oneshot::channel();
             held.take(7);

@@ -13,6 +13,7 @@
 //! | [`connection`] | one client: from its CONNECT to its end |
 //! | [`held`] | acknowledgements that wait for a commit |
 //! | [`window`] | a session's cursor: what it was given, what of that is settled |
+//! | [`feed`] | a cursor's next messages: from its inbox, or from the log |
 //! | [`route`] | from the log to those who asked |
 //! | [`trie`] | which filters match a topic |
 //! | [`message`] | what a record says to a subscriber |
@@ -36,6 +37,7 @@ pub mod crowd;
 pub mod entrance;
 #[cfg(test)]
 mod fake;
+pub mod feed;
 pub mod held;
 pub mod local;
 pub mod message;

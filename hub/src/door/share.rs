@@ -11,11 +11,11 @@
 //! half given cannot go to another member without being given twice.
 
 use super::Door;
-use super::core::{look, read_on};
+use super::core::look;
+use super::feed::Feed;
 use super::message::Item;
-use super::route::{Inbox, Key, Next, OwnFilters, Sub};
+use super::route::{Key, Next, OwnFilters, Sub};
 use super::window::Window;
-use crate::log::Entry;
 use crate::note::Note;
 use citybrain_shared::{Pos, topic};
 use parking_lot::Mutex;
@@ -35,9 +35,8 @@ const HAND_MAX: usize = 128;
 /// absent members hold goes to others, and what connected ones hold stops the group.
 const GAP_MAX: u64 = 4096;
 
-/// Records read from the log at once, and looked at before other work gets its turn.
-const READ_RECORDS: usize = 64;
-const READ_BYTES: usize = 128 * 1024;
+/// Records looked at before other work gets its turn.
+const LOOKED_AT_MAX: usize = 64;
 
 /// The group's QoS 1, and the retain flag as published; the member's own options follow.
 const OPTIONS: u8 = 1 | 8;
@@ -71,7 +70,6 @@ pub struct Shares {
 pub struct Group {
     name: Arc<str>,
     key: Key,
-    inbox: Arc<Inbox>,
     bell: Arc<Bell>,
     inner: Mutex<Inner>,
 }
@@ -95,10 +93,8 @@ impl Wake for Bell {
 
 #[derive(Debug)]
 struct Inner {
-    window: Window,
+    feed: Feed,
     own: OwnFilters,
-    log: VecDeque<Entry>,
-    log_upto: Pos,
     /// Found, and nobody has it.
     ready: VecDeque<Item>,
     members: Vec<Member>,
@@ -215,13 +211,10 @@ impl Group {
         door.router.subscribe(key, [(filter, sub)].into_iter());
         Arc::new(Group {
             key,
-            inbox,
             bell: Arc::default(),
             inner: Mutex::new(Inner {
-                window: Window::resume(upto, beyond),
+                feed: Feed::new(inbox, Window::resume(upto, beyond)),
                 own: OwnFilters::new([(filter, sub)].into_iter()),
-                log: VecDeque::new(),
-                log_upto: upto,
                 ready: VecDeque::new(),
                 members: Vec::new(),
                 away: HashMap::new(),
@@ -354,7 +347,7 @@ impl Group {
         }
         inner.acked = false;
         inner.noting = Some(client.clone());
-        Some(Note::settled(&self.name, inner.window.upto(), inner.window.beyond()))
+        Some(Note::settled(&self.name, inner.feed.window.upto(), inner.feed.window.beyond()))
     }
 
     pub fn was_noted(&self) {
@@ -370,7 +363,7 @@ impl Group {
 
 impl Inner {
     fn settle(&mut self, pos: Pos) {
-        self.window.settle(pos);
+        self.feed.window.settle(pos);
         self.acked = true;
     }
 
@@ -394,11 +387,13 @@ impl Inner {
             });
             let Some(to) = free else { return dealt };
             if self.ready.is_empty() {
-                if looked_at > READ_RECORDS {
+                if looked_at > LOOKED_AT_MAX {
                     return true;
                 }
                 looked_at += 1;
-                if self.window.seen().0.saturating_sub(self.window.upto().0) > GAP_MAX && !self.take_from_absent() {
+                if self.feed.window.seen().0.saturating_sub(self.feed.window.upto().0) > GAP_MAX
+                    && !self.take_from_absent()
+                {
                     return dealt;
                 }
                 if self.ready.is_empty() && !self.find(group, door) {
@@ -424,55 +419,19 @@ impl Inner {
     /// Takes the next record's messages; false: none for now, and the bell will ring.
     fn find(&mut self, group: &Group, door: &Door) -> bool {
         let waker = Waker::from(group.bell.clone());
-        let before = self.ready.len();
-        match group.inbox.poll(&mut Context::from_waker(&waker), &mut self.ready) {
+        match self.feed.poll(&mut Context::from_waker(&waker), &mut self.ready) {
             Next::Pending => false,
-            Next::Item => {
-                let pos = self.ready[before].message.pos;
-                if pos > Pos::ZERO && (pos <= self.window.seen() || self.window.was_settled(pos)) {
-                    self.ready.truncate(before);
-                } else {
-                    self.open_from(before);
+            Next::Item => true,
+            Next::Behind => {
+                let own = &mut self.own;
+                self.feed.read_log(door, &mut self.ready, |entry| own.items(&door.me, entry, &group.name, |_| false));
+                if let Some((first, last)) = self.feed.lost.take() {
+                    // Whom should it be told? The group goes on with what there is.
+                    tracing::warn!(group = %group.name, first = first.0, last = last.0, "Records are gone that a group had not read.");
                 }
                 true
             }
-            Next::Behind => {
-                self.read_log(group, door);
-                true
-            }
         }
-    }
-
-    fn open_from(&mut self, from: usize) {
-        for item in self.ready.iter().skip(from).filter(|i| i.message.pos > Pos::ZERO) {
-            if item.qos > 0 {
-                self.window.give(item.message.pos);
-            } else {
-                self.window.see(item.message.pos);
-            }
-        }
-    }
-
-    fn read_log(&mut self, group: &Group, door: &Door) {
-        if let Some(entry) = self.log.pop_front() {
-            if !self.window.was_settled(entry.pos) {
-                let before = self.ready.len();
-                self.ready.extend(self.own.items(&door.me, &entry, &group.name, |_| false));
-                self.open_from(before);
-                self.window.see(entry.pos);
-            }
-            return;
-        }
-        self.window.see(self.log_upto);
-        let committed = *door.core.committed().borrow();
-        if self.window.seen() < committed {
-            let chunk = read_on(&*door.core, self.window.seen(), committed, READ_RECORDS, READ_BYTES);
-            door.counters.unreadable.add(chunk.unreadable);
-            self.log = chunk.entries.into();
-            self.log_upto = chunk.upto;
-            return;
-        }
-        door.router.go_live(&group.inbox, self.window.seen());
     }
 }
 

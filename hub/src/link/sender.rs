@@ -145,6 +145,7 @@ impl Sender {
         line.probe_at = now + timeout;
         line.resend_at.get_or_insert(now + timeout);
         line.waiting_since.get_or_insert(now);
+        self.on_log_grew(upto);
     }
 
     /// A [`Send`] found nothing for this peer up to `upto`.
@@ -423,6 +424,16 @@ mod tests {
         let mut s = sender(10);
         assert_eq!(s.on_ack(0, Lane::Routine, Pos(11), 8, false), Acked::Beyond);
         assert_eq!(s.acked(Lane::Routine), Pos::ZERO);
+    }
+
+    #[test]
+    fn an_acknowledgement_of_what_was_sent_is_never_beyond_what_there_is() {
+        // A frame is made of the log as it is, which may have grown since this was told of it.
+        let mut s = sender(10);
+        assert!(s.poll_send(0).is_some());
+        s.on_sent(0, Lane::Routine, Pos(12), 12);
+        assert_eq!(s.on_ack(5, Lane::Routine, Pos(12), 8, false), Acked::Progress);
+        assert_eq!(s.on_ack(5, Lane::Routine, Pos(13), 8, false), Acked::Beyond);
     }
 
     #[test]

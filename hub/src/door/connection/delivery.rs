@@ -1,8 +1,9 @@
 //! Messages that go out: from the inbox while the session is live, from the log while it is behind.
 
 use super::super::Door;
-use super::super::core::{look, read_on};
+use super::super::core::look;
 use super::super::counters::Counters;
+use super::super::feed::{Feed, READ_RECORDS};
 use super::super::message::{Give, Item, Message};
 use super::super::packet::{kind, put_ack, reason};
 use super::super::route::{Inbox, Key, Next, OwnFilters, Router, Sub};
@@ -11,18 +12,12 @@ use super::super::share::{Group, is_shared};
 use super::super::window::{Window, packet_id};
 use super::super::{now_us, route, sys};
 use super::{Connection, OUTPUT_BYTES_MAX};
-use crate::log::Entry;
 use crate::note::Note;
 use citybrain_shared::{Pos, topic};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::task::Context;
-use tokio::sync::watch;
-
-/// Records read from the log at once, and looked at before other work gets its turn.
-const READ_RECORDS: usize = 256;
-const READ_BYTES: usize = 256 * 1024;
 
 /// Filters added to or taken from the routes under one hold of their lock.
 const FILTERS_AT_ONCE: usize = 512;
@@ -129,22 +124,17 @@ impl RetainedScan {
 
 pub struct Delivery {
     key: Key,
-    inbox: Arc<Inbox>,
-    committed: watch::Receiver<Pos>,
+    feed: Feed,
     filters: HashMap<String, Sub>,
     /// The groups of the shared ones among them.
     shares: HashMap<String, Arc<Group>>,
     /// The unshared ones, for reading the log; built when that is first needed.
     own: Option<OwnFilters>,
-    window: Window,
     flights: HashMap<u16, Flight>,
     in_flight_max: usize,
     packet_bytes_max: usize,
     /// Found for the client, and not yet written.
     ready: VecDeque<Item>,
-    /// Read from the log, and not yet looked at; up to `log_upto` there is no more than this.
-    log: VecDeque<Entry>,
-    log_upto: Pos,
     resumed: Resumed,
     /// QoS 2 messages to be released of which nothing else is known any more.
     orphans: Vec<u16>,
@@ -188,18 +178,14 @@ impl Delivery {
         }
         Delivery {
             key,
-            inbox,
-            committed: door.core.committed(),
+            feed: Feed::new(inbox, Window::resume(resumed.upto, std::mem::take(&mut resumed.beyond))),
             filters,
             shares,
             own: None,
-            window: Window::resume(resumed.upto, std::mem::take(&mut resumed.beyond)),
             flights: HashMap::new(),
             in_flight_max: in_flight_max.into(),
             packet_bytes_max,
             ready: VecDeque::new(),
-            log: VecDeque::new(),
-            log_upto: resumed.upto,
             noted: Cursor { upto: resumed.upto, ..Cursor::default() },
             jotted: resumed.upto,
             releases: Vec::new(),
@@ -237,6 +223,11 @@ impl Delivery {
         notes
     }
 
+    /// What retention took while this session was reading on: first and last position, told once.
+    pub fn take_lost(&mut self) -> Option<(Pos, Pos)> {
+        self.feed.lost.take()
+    }
+
     pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.shares.values()
     }
@@ -246,7 +237,7 @@ impl Delivery {
     }
 
     pub fn inbox(&self) -> Arc<Inbox> {
-        self.inbox.clone()
+        self.feed.inbox.clone()
     }
 
     pub fn filter(&self, filter: &str) -> Option<Sub> {
@@ -312,7 +303,7 @@ impl Delivery {
         if let Some(group) = flight.share {
             group.settle(client, flight.pos, flight.part);
         } else if flight.pos > Pos::ZERO {
-            self.window.settle(flight.pos);
+            self.feed.window.settle(flight.pos);
             self.acked = true;
         }
     }
@@ -356,8 +347,8 @@ impl Delivery {
             all
         };
         Cursor {
-            upto: self.window.upto(),
-            beyond: self.window.beyond(),
+            upto: self.feed.window.upto(),
+            beyond: self.feed.window.beyond(),
             releasing: sorted(self.releasing()),
             begun: sorted(self.begun()),
         }
@@ -367,7 +358,7 @@ impl Delivery {
     /// as those before it.
     pub fn delivered(&self) -> Delivered {
         Delivered {
-            upto: self.window.seen().max(self.resumed.given_upto),
+            upto: self.feed.window.seen().max(self.resumed.given_upto),
             earlier: self.resumed.earlier,
             releasing: self.releasing(),
             begun: self.begun(),
@@ -376,7 +367,7 @@ impl Delivery {
 
     /// How far the client has acknowledged, where it has come farther since this was asked last.
     pub fn take_jot(&mut self) -> Option<Pos> {
-        let upto = self.window.upto();
+        let upto = self.feed.window.upto();
         let is_new = self.acked && upto > self.jotted;
         is_new.then(|| {
             self.jotted = upto;
@@ -391,10 +382,10 @@ impl Delivery {
             return false;
         }
         if idle && self.ready.is_empty() {
-            if let Some(upto) = router.looked_upto(&self.inbox) {
-                self.window.see(upto);
+            if let Some(upto) = router.looked_upto(&self.feed.inbox) {
+                self.feed.window.see(upto);
             }
-            let moved = self.window.upto().0 >= self.noted.upto.0 + IDLE_NOTE_RECORDS;
+            let moved = self.feed.window.upto().0 >= self.noted.upto.0 + IDLE_NOTE_RECORDS;
             return self.acked || moved || !self.releases.is_empty();
         }
         self.acked
@@ -437,18 +428,9 @@ impl Delivery {
             self.ready.extend(group.poll_next(door, client, cx));
         }
         let before = self.ready.len();
-        match self.inbox.poll(cx, &mut self.ready) {
+        match self.feed.poll(cx, &mut self.ready) {
             Next::Pending => before > 0,
-            Next::Item => {
-                let pos = self.ready[before].message.pos;
-                if pos > Pos::ZERO && (pos <= self.window.seen() || self.window.was_settled(pos)) {
-                    // It was seen in the log before the session went live, or settled long ago.
-                    self.ready.truncate(before);
-                } else {
-                    self.open_from(before);
-                }
-                true
-            }
+            Next::Item => true,
             Next::Behind => {
                 *looked_at += 1;
                 self.read_log(door, client);
@@ -457,55 +439,29 @@ impl Delivery {
         }
     }
 
-    /// The messages in `ready` from `from` on are the client's; the cursor waits for them.
-    fn open_from(&mut self, from: usize) {
-        for item in self.ready.iter().skip(from).filter(|i| i.message.pos > Pos::ZERO) {
-            if item.qos > 0 {
-                self.window.give(item.message.pos);
-            } else {
-                self.window.see(item.message.pos);
-            }
-        }
-    }
-
     /// Looks at one record of the log, or fetches some, or goes live.
     fn read_log(&mut self, door: &Door, client: &Arc<str>) {
-        if let Some(entry) = self.log.pop_front() {
-            if !self.window.was_settled(entry.pos) {
-                let filters = &self.filters;
-                let own = self.own.get_or_insert_with(|| {
-                    OwnFilters::new(filters.iter().filter(|(f, _)| !is_shared(f)).map(|(f, s)| (f.as_str(), *s)))
-                });
-                let before = self.ready.len();
-                let Resumed { releasing, begun, .. } = &self.resumed;
-                let begun = |n| releasing.contains(&(entry.pos, n)) || begun.contains(&(entry.pos, n));
-                self.ready.extend(own.items(&door.me, &entry, client, begun));
-                self.open_from(before);
-                self.window.see(entry.pos);
-            }
-            return;
+        let Delivery { feed, filters, shares, own, ready, resumed, orphans, .. } = self;
+        let Resumed { releasing, begun, .. } = resumed;
+        if filters.len() == shares.len() && releasing.is_empty() && begun.is_empty() {
+            // Nothing in it is for this session.
+            feed.window.see(*door.core.committed().borrow());
         }
-        self.window.see(self.log_upto);
-        let committed = *self.committed.borrow();
-        let seen = self.window.seen();
-        let Resumed { releasing, begun, .. } = &self.resumed;
-        if self.filters.len() == self.shares.len() && releasing.is_empty() && begun.is_empty() {
-            self.window.see(committed);
-        } else if seen < committed {
-            let chunk = read_on(&*door.core, seen, committed, READ_RECORDS, READ_BYTES);
-            door.counters.unreadable.add(chunk.unreadable);
-            self.log = chunk.entries.into();
-            self.log_upto = chunk.upto;
-            return;
-        }
-        if door.router.go_live(&self.inbox, self.window.seen()) {
+        let live = feed.read_log(door, ready, |entry| {
+            let own = own.get_or_insert_with(|| {
+                OwnFilters::new(filters.iter().filter(|(f, _)| !is_shared(f)).map(|(f, s)| (f.as_str(), *s)))
+            });
+            own.items(&door.me, entry, client, |n| {
+                releasing.contains(&(entry.pos, n)) || begun.contains(&(entry.pos, n))
+            })
+        });
+        if live {
             // Kept only while it is used: it doubles what the filters cost.
-            self.own = None;
-            self.log = VecDeque::new();
+            *own = None;
             // Their records are gone; without PUBREL the client would take another message, under
             // the same id, for a repetition.
-            self.resumed.begun.clear();
-            self.orphans.extend(self.resumed.releasing.drain().map(|(pos, part)| packet_id(pos, part)));
+            begun.clear();
+            orphans.extend(releasing.drain().map(|(pos, part)| packet_id(pos, part)));
         }
     }
 
@@ -644,7 +600,9 @@ impl Connection<'_> {
         }
         let begun = qos == 2 && !shared && d.resumed.begun.remove(&(pos, part));
         let expired = item.message.has_expired(now_us);
-        let alias = if expired { None } else { self.aliases_out.of(item.message.topic_bytes()) };
+        // Not of QoS 2: MQTT.js (5.x) keeps such a message from PUBLISH to PUBREL without the topic that
+        // the alias stands for, and hands it on with none.
+        let alias = if expired || qos == 2 { None } else { self.aliases_out.of(item.message.topic_bytes()) };
         let give = Give {
             dup: again && qos > 0,
             qos,
@@ -661,7 +619,7 @@ impl Connection<'_> {
             if let Some(group) = &item.share {
                 group.settle(&self.client, pos, part);
             } else if qos > 0 && pos > Pos::ZERO {
-                d.window.settle(pos);
+                d.feed.window.settle(pos);
                 d.acked = true;
             }
             return true;

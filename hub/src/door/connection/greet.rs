@@ -2,7 +2,8 @@
 
 use super::super::access::{Denied, User};
 use super::super::core::look;
-use super::super::packet::control::{Connect, Granted, Refusal, put_connack, put_refusal};
+use super::super::packet::answer::{Granted, Tongue};
+use super::super::packet::control::{Connect, Refusal};
 use super::super::packet::{Head, Version, kind, reason};
 use super::super::route::Sub;
 use super::super::seats::Live;
@@ -14,7 +15,9 @@ use super::intake::ALIASES_MAX;
 use super::{Aliases, Connection, Pace, READ_BYTES_MIN};
 use crate::engine::Haste;
 use crate::note::Note;
+use crate::state::Session;
 use bytes::{Buf, BytesMut};
+use citybrain_shared::Pos;
 use citybrain_shared::limits::PACKET_BYTES_UNAUTHENTICATED_MAX;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -71,29 +74,32 @@ pub async fn first_packet(
         },
         _ = stop.wait_for(|s| *s) => return Err("the node is stopping"),
     };
-    let (version, refused, why) = match connect {
-        Ok(connect) => match admit(door, connect, peer).await {
-            Ok(hello) if connack_bytes(door, &hello) > hello.connect.packet_bytes_max => {
-                return Err("it takes no packet as large as its CONNACK");
+    let (tongue, refused, why) = match connect {
+        Ok(connect) => {
+            let tongue = Tongue::of(&connect);
+            match admit(door, connect, peer).await {
+                Ok(hello) if connack_bytes(door, &hello) > hello.connect.packet_bytes_max => {
+                    return Err("it takes no packet as large as its CONNACK");
+                }
+                Ok(hello) => return Ok(hello),
+                Err((reason, why)) => (tongue, reason, why),
             }
-            Ok(hello) => return Ok(hello),
-            Err((version, reason, why)) => (version, reason, why),
-        },
+        }
         Err(Refusal::Close) => return Err("it does not speak MQTT"),
         // 3.1.1's answer is understood by those before it; those after it ask again with an older.
-        Err(Refusal::Level) => (Version::V4, reason::UNSUPPORTED_VERSION, "an unknown protocol level"),
+        Err(Refusal::Level) => (Tongue::unknown(Version::V4), reason::UNSUPPORTED_VERSION, "an unknown protocol level"),
         Err(Refusal::Fault(version, fault)) => {
             door.counters.malformed.add(1);
-            (version, fault.reason, fault.what)
+            (Tongue::unknown(version), fault.reason, fault.what)
         }
     };
-    refuse(socket, version, refused).await;
+    refuse(socket, tongue, refused, why).await;
     Err(why)
 }
 
 /// Says why there is no session, and closes.
-pub async fn refuse(socket: &mut Socket, version: Version, reason: u8) {
-    say(socket, |out| put_refusal(version, reason, out)).await;
+pub async fn refuse(socket: &mut Socket, tongue: Tongue, reason: u8, why: &str) {
+    say(socket, |out| tongue.put_refusal(reason, why, out)).await;
 }
 
 async fn read_connect(socket: &mut Socket, input: &mut BytesMut) -> Result<Result<Connect, Refusal>, &'static str> {
@@ -119,9 +125,9 @@ async fn read_connect(socket: &mut Socket, input: &mut BytesMut) -> Result<Resul
     }
 }
 
-async fn admit(door: &Door, mut connect: Connect, peer: &Peer) -> Result<Hello, (Version, u8, &'static str)> {
+async fn admit(door: &Door, mut connect: Connect, peer: &Peer) -> Result<Hello, (u8, &'static str)> {
     let version = connect.version;
-    let no = |reason, why| Err((version, reason, why));
+    let no = |reason, why| Err((reason, why));
     if *door.stop.borrow() {
         return no(reason::SHUTTING_DOWN, "the node is stopping");
     }
@@ -160,10 +166,19 @@ async fn admit(door: &Door, mut connect: Connect, peer: &Peer) -> Result<Hello, 
     Ok(Hello { client, assigned, user, expiry_s, connect })
 }
 
+/// First and last of the records that the session was to get and that the log, which begins at `first`,
+/// does not have any more.
+fn gone(s: &Session, first: Pos) -> Option<(Pos, Pos)> {
+    let since = s.filters.iter().filter(|(f, _)| !share::is_shared(f)).map(|(_, s)| s.since).min()?;
+    let (from, last) = (s.upto.max(since).next(), Pos(first.0.saturating_sub(1)));
+    (from <= last).then_some((from, last))
+}
+
 /// What the client is granted; `session_present` is not known before its session is opened.
-fn granted<'a>(door: &Door, hello: &'a Hello, session_present: bool) -> Granted<'a> {
+fn granted<'a>(door: &Door, hello: &'a Hello, session_present: bool, lost: Option<(Pos, Pos)>) -> Granted<'a> {
     Granted {
         session_present,
+        lost,
         expiry_s: Some(hello.expiry_s).filter(|s| *s != hello.connect.expiry_s),
         receive_maximum: door.broker.receive_maximum,
         packet_bytes_max: u32::try_from(door.packet_bytes_max(&hello.user)).unwrap_or(u32::MAX),
@@ -184,7 +199,7 @@ fn keep_alive_s(door: &Door, connect: &Connect) -> u16 {
 
 fn connack_bytes(door: &Door, hello: &Hello) -> usize {
     let mut out = Vec::new();
-    put_connack(hello.connect.version, &granted(door, hello, false), &mut out);
+    Tongue::of(&hello.connect).put_connack(&granted(door, hello, false, None), &mut out);
     out.len()
 }
 
@@ -198,10 +213,11 @@ pub async fn open<'a>(
     live: Arc<Live>,
 ) -> Option<Connection<'a>> {
     let version = hello.connect.version;
+    let tongue = Tongue::of(&hello.connect);
     // The users file may have changed while the client waited for its place.
     if !door.access.is_current(&hello.user) {
         door.counters.logins_failed.add(1);
-        refuse(&mut socket, version, reason::NOT_AUTHORIZED).await;
+        refuse(&mut socket, tongue, reason::NOT_AUTHORIZED, "the user's account has changed meanwhile").await;
         return None;
     }
     let (found, sessions) = look(&*door.core, |s| (s.sessions.get(&*client).cloned(), s.sessions.len()));
@@ -212,7 +228,7 @@ pub async fn open<'a>(
         && hello.is_durable()
         && sessions >= door.broker.connections_max.saturating_mul(SESSIONS_PER_CONNECTION)
     {
-        refuse(&mut socket, version, reason::QUOTA).await;
+        refuse(&mut socket, tongue, reason::QUOTA, "the node keeps no more sessions").await;
         return None;
     }
     let opened = |clean| Note::SessionOpened {
@@ -245,7 +261,7 @@ pub async fn open<'a>(
         && let Err(error) = settled(door.core.note(notes, haste).await).await
     {
         tracing::warn!(client = %client, %error, "A session could not be opened.");
-        refuse(&mut socket, version, reason::IMPLEMENTATION).await;
+        refuse(&mut socket, tongue, reason::IMPLEMENTATION, reason::text(reason::IMPLEMENTATION)).await;
         return None;
     }
     if old.is_none() {
@@ -255,11 +271,14 @@ pub async fn open<'a>(
     let mut resumed = Resumed::new(*committed.borrow());
     let mut filters = HashMap::new();
     let mut received = HashSet::new();
+    let mut lost = None;
     if let Some(s) = old {
         let sub = |s: &crate::state::Subscription| Sub { options: s.options, id: s.id, since: s.since };
         filters = s.filters.iter().map(|(f, s)| (f.clone(), sub(s))).collect();
         received = s.held.iter().copied().collect();
-        resumed.upto = s.upto;
+        // What retention took from it is over, and it is told.
+        lost = gone(s, door.core.first());
+        resumed.upto = lost.map_or(s.upto, |(_, last)| last.max(s.upto));
         resumed.beyond = s.beyond.clone();
         resumed.releasing = s.releasing.iter().copied().collect();
         resumed.begun = s.begun.iter().copied().collect();
@@ -277,13 +296,17 @@ pub async fn open<'a>(
             }
         }
     }
+    if let Some((first, last)) = lost {
+        door.counters.unreadable.add(last.0 + 1 - first.0);
+        tracing::warn!(client = %client, first = first.0, last = last.0, "Records are gone that a session had not read.");
+    }
     let in_flight_max = hello.connect.receive_maximum.min(IN_FLIGHT_MAX);
     let delivery = Delivery::join(door, &client, filters, resumed, in_flight_max, hello.connect.packet_bytes_max).await;
     *live.inbox.lock() = Some(delivery.inbox());
 
     let packet_bytes_max = door.packet_bytes_max(&hello.user);
     let mut output = Vec::new();
-    put_connack(version, &granted(door, &hello, old.is_some()), &mut output);
+    tongue.put_connack(&granted(door, &hello, old.is_some(), lost), &mut output);
     let keep_alive = match keep_alive_s(door, &hello.connect) {
         0 => None,
         s => Some(Duration::from_millis(u64::from(s) * 1500)),
@@ -295,6 +318,7 @@ pub async fn open<'a>(
         socket,
         unflushed: false,
         version,
+        tongue,
         live,
         user: hello.user,
         // What came with the CONNECT may be whole packets.

@@ -1,7 +1,8 @@
 //! Packets that come in.
 
 use super::super::local::Full;
-use super::super::packet::control::{Disconnect, Subscribe, Unsubscribe, put_suback, suback_bytes};
+use super::super::packet::answer::suback_bytes;
+use super::super::packet::control::{Disconnect, Subscribe, Unsubscribe};
 use super::super::packet::publish::In;
 use super::super::packet::{Ack, Fault, Head, Version, kind, put_ack, put_pingresp, reason};
 use super::super::route::{Sub, live_message};
@@ -439,9 +440,9 @@ impl Connection<'_> {
             self.begin(&mut notes);
         }
         self.door.router.subscribe(self.delivery.key(), subs.iter().copied());
-        put_suback(self.version, 0x90, s.id, &codes, &mut suback.packet);
+        self.tongue.put_suback(0x90, s.id, &codes, &mut suback.packet);
         let failed: Vec<u8> = codes.iter().map(|c| if *c < 3 { reason::IMPLEMENTATION } else { *c }).collect();
-        put_suback(self.version, 0x90, s.id, &failed, &mut suback.failure);
+        self.tongue.put_suback(0x90, s.id, &failed, &mut suback.failure);
         self.answer_when_noted(suback, notes);
         Ok(())
     }
@@ -496,10 +497,10 @@ impl Connection<'_> {
             .router
             .unsubscribe(self.delivery.key(), u.filters.iter().map(String::as_str).filter(|f| !is_shared(f)));
         let mut suback = Suback { packet: Vec::new(), failure: Vec::new(), retained: Vec::new(), added: Vec::new() };
-        put_suback(self.version, 0xb0, u.id, &codes, &mut suback.packet);
+        self.tongue.put_suback(0xb0, u.id, &codes, &mut suback.packet);
         let failed = vec![reason::IMPLEMENTATION; codes.len()];
         // 3.1.1 cannot refuse to unsubscribe.
-        put_suback(self.version, 0xb0, u.id, &failed, &mut suback.failure);
+        self.tongue.put_suback(0xb0, u.id, &failed, &mut suback.failure);
         self.answer_when_noted(suback, notes);
         Ok(())
     }

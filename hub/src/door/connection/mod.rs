@@ -29,7 +29,8 @@ use self::pace::Pace;
 use super::access::User;
 use super::core::Offering;
 use super::held::{Answer, Held};
-use super::packet::control::{Will, put_disconnect};
+use super::packet::answer::{Tongue, lost_text};
+use super::packet::control::Will;
 use super::packet::{Fault, Version, kind, put_ack, reason};
 use super::seats::Live;
 use super::share::Group;
@@ -38,6 +39,7 @@ use super::{Door, dead_letter, settled};
 use crate::engine::{Error, Haste, Outcome, Ticket};
 use crate::note::Note;
 use bytes::BytesMut;
+use citybrain_shared::Pos;
 use citybrain_shared::record::Draft;
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
@@ -72,6 +74,8 @@ enum End {
     Fault(Fault),
     /// We end it: taken over, shutting down, keep-alive, unwritable.
     Closed(u8),
+    /// What it was to get next, from the first to the last of these, is gone.
+    Lost(Pos, Pos),
 }
 
 /// A request to the engine whose queue was full a moment ago.
@@ -93,6 +97,7 @@ struct Connection<'a> {
     /// What was written may still be held back by TLS or WebSocket.
     unflushed: bool,
     version: Version,
+    tongue: Tongue,
     client: Arc<str>,
     user: User,
     live: Arc<Live>,
@@ -165,7 +170,7 @@ pub async fn run(door: &Door, mut socket: Socket, peer: Peer) {
         Err(limit) => {
             door.counters.refused.add(1);
             tracing::debug!(client = %client, peer = %peer.ip, limit, "Turned a connection away: too many of its kind.");
-            greet::refuse(&mut socket, hello.connect.version, reason::QUOTA).await;
+            greet::refuse(&mut socket, Tongue::of(&hello.connect), reason::QUOTA, limit).await;
             return;
         }
     };
@@ -228,6 +233,9 @@ impl Connection<'_> {
         *moved |= self.note_cursor(false);
         if self.deliver(cx) {
             *moved = true;
+        }
+        if let Some((first, last)) = self.delivery.take_lost() {
+            return Err(End::Lost(first, last));
         }
         self.poll_write(cx, moved)
     }
@@ -334,7 +342,7 @@ impl Connection<'_> {
     fn poll_held(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
         let received = &mut self.received;
         loop {
-            let done = self.held.poll(self.version, cx, &mut self.output, |failed| match failed.kind {
+            let done = self.held.poll(self.tongue, cx, &mut self.output, |failed| match failed.kind {
                 // Not kept, so when it comes again it is a first time.
                 kind::PUBREC => {
                     received.remove(&failed.id);
@@ -420,19 +428,20 @@ impl Connection<'_> {
             }
             // The next start says it.
             End::Closed(reason::SHUTTING_DOWN) => false,
-            End::Said { will: true } | End::Closed(_) | End::Gone | End::Fault(_) => true,
+            End::Said { will: true } | End::Closed(_) | End::Gone | End::Fault(_) | End::Lost(..) => true,
         };
         let last_word = match &end {
             End::Gone | End::Said { .. } => None,
             End::Fault(fault) => {
                 door.counters.malformed.add(1);
                 tracing::debug!(client = %self.client, %fault, "A client broke the protocol.");
-                Some(fault.reason)
+                Some((fault.reason, fault.what.into()))
             }
-            End::Closed(reason) => Some(*reason),
+            End::Closed(reason) => Some((*reason, reason::text(*reason).into())),
+            End::Lost(first, last) => Some((reason::QUOTA, lost_text(*first, *last))),
         };
-        if let Some(reason) = last_word {
-            put_disconnect(self.version, reason, &mut self.output);
+        if let Some((reason, why)) = last_word {
+            self.tongue.put_disconnect(reason, &why, &mut self.output);
             let rest = self.output.split_off(self.written);
             let farewell = async { self.socket.write_all(&rest).await.and(self.socket.shutdown().await) };
             let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;

@@ -1,7 +1,7 @@
-//! CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT, and their answers.
+//! CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT.
 
 use super::publish::Properties;
-use super::{Fault, Fields, Version, check_properties, property, put_varint, reason, varint_bytes};
+use super::{Fault, Fields, Version, check_properties, property, reason};
 use citybrain_shared::topic;
 use mqtt_protocol_core::mqtt::packet::{Property, v3_1_1, v5_0};
 use mqtt_protocol_core::mqtt::result_code::MqttError;
@@ -48,6 +48,8 @@ pub struct Connect {
     /// Topic aliases that the client takes.
     pub topic_alias_maximum: u16,
     pub auth_method: bool,
+    /// The client wants to be told why.
+    pub problems: bool,
     pub user: Option<String>,
     pub password: Option<Vec<u8>>,
     pub will: Option<Will>,
@@ -120,6 +122,7 @@ fn from_v4(c: &v3_1_1::Connect) -> Connect {
         packet_bytes_max: usize::MAX,
         topic_alias_maximum: 0,
         auth_method: false,
+        problems: true,
         user: c.user_name().map(str::to_owned),
         password: c.password().map(<[u8]>::to_vec),
         will: c.will_topic().map(|topic| Will {
@@ -144,6 +147,7 @@ fn from_v5(c: &v5_0::Connect) -> Result<Connect, Fault> {
         packet_bytes_max: usize::MAX,
         topic_alias_maximum: 0,
         auth_method: false,
+        problems: true,
         user: c.user_name().map(str::to_owned),
         password: c.password().map(<[u8]>::to_vec),
         will: None,
@@ -155,6 +159,7 @@ fn from_v5(c: &v5_0::Connect) -> Result<Connect, Fault> {
             Property::MaximumPacketSize(p) => connect.packet_bytes_max = p.val() as usize,
             Property::TopicAliasMaximum(p) => connect.topic_alias_maximum = p.val(),
             Property::AuthenticationMethod(_) => connect.auth_method = true,
+            Property::RequestProblemInformation(p) => connect.problems = p.val() != 0,
             _ => {}
         }
     }
@@ -288,100 +293,6 @@ impl Disconnect {
             _ => None,
         });
         Ok(Disconnect { reason: d.reason_code().map_or(0, |r| r as u8), expiry_s })
-    }
-}
-
-/// What CONNACK tells an MQTT 5 client beside the reason.
-#[derive(Clone, Debug, Default)]
-pub struct Granted<'a> {
-    pub session_present: bool,
-    /// Only when it differs from what was asked.
-    pub expiry_s: Option<u32>,
-    pub receive_maximum: u16,
-    pub packet_bytes_max: u32,
-    pub assigned_client: Option<&'a str>,
-    pub topic_alias_maximum: u16,
-    pub keep_alive_s: Option<u16>,
-}
-
-/// Writes a CONNACK that accepts.
-pub fn put_connack(version: Version, granted: &Granted<'_>, out: &mut Vec<u8>) {
-    let present = u8::from(granted.session_present);
-    if version == Version::V4 {
-        out.extend_from_slice(&[0x20, 2, present, 0]);
-        return;
-    }
-    let mut p = Vec::new();
-    if let Some(s) = granted.expiry_s {
-        p.push(0x11);
-        p.extend_from_slice(&s.to_be_bytes());
-    }
-    p.push(0x21);
-    p.extend_from_slice(&granted.receive_maximum.to_be_bytes());
-    p.push(0x27);
-    p.extend_from_slice(&granted.packet_bytes_max.to_be_bytes());
-    if let Some(id) = granted.assigned_client {
-        p.push(0x12);
-        p.extend_from_slice(&(id.len() as u16).to_be_bytes());
-        p.extend_from_slice(id.as_bytes());
-    }
-    p.push(0x22);
-    p.extend_from_slice(&granted.topic_alias_maximum.to_be_bytes());
-    if let Some(s) = granted.keep_alive_s {
-        p.push(0x13);
-        p.extend_from_slice(&s.to_be_bytes());
-    }
-    out.push(0x20);
-    put_varint((2 + varint_bytes(p.len()) + p.len()) as u32, out);
-    out.extend_from_slice(&[present, reason::SUCCESS]);
-    put_varint(p.len() as u32, out);
-    out.extend_from_slice(&p);
-}
-
-/// Writes a CONNACK that refuses, with the code that the version has for the reason.
-pub fn put_refusal(version: Version, reason: u8, out: &mut Vec<u8>) {
-    match version {
-        Version::V5 => out.extend_from_slice(&[0x20, 3, 0, reason, 0]),
-        Version::V4 => {
-            let code = match reason {
-                reason::UNSUPPORTED_VERSION => 1,
-                reason::CLIENT_ID => 2,
-                reason::BAD_USER_OR_PASSWORD => 4,
-                reason::NOT_AUTHORIZED => 5,
-                reason::CONNECTION_RATE
-                | reason::BUSY
-                | reason::SHUTTING_DOWN
-                | reason::QUOTA
-                | reason::UNSPECIFIED
-                | reason::IMPLEMENTATION => 3,
-                // For a malformed CONNECT 3.1.1 has no code: the connection just ends.
-                _ => return,
-            };
-            out.extend_from_slice(&[0x20, 2, 0, code]);
-        }
-    }
-}
-
-/// Writes SUBACK (`first` 0x90) or UNSUBACK (0xb0).
-pub fn put_suback(version: Version, first: u8, id: u16, codes: &[u8], out: &mut Vec<u8>) {
-    let codes = if version == Version::V4 && first == 0xb0 { &[] } else { codes };
-    let extra = usize::from(version == Version::V5);
-    out.push(first);
-    put_varint((2 + extra + codes.len()) as u32, out);
-    out.extend_from_slice(&id.to_be_bytes());
-    out.extend_from_slice(&[0][..extra]);
-    out.extend(codes.iter().map(|c| if version == Version::V4 && *c > 2 { 0x80 } else { *c }));
-}
-
-/// Bytes of a SUBACK or UNSUBACK of MQTT 5 with that many codes.
-pub fn suback_bytes(codes: usize) -> usize {
-    1 + varint_bytes(3 + codes) + 3 + codes
-}
-
-/// Writes DISCONNECT; 3.1.1 has none from a server.
-pub fn put_disconnect(version: Version, reason: u8, out: &mut Vec<u8>) {
-    if version == Version::V5 {
-        out.extend_from_slice(&[0xe0, 1, reason]);
     }
 }
 

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | here | the fixed header, and the acknowledgements of publishes |
 //! | [`publish`] | PUBLISH and its properties, read and written by hand: the hot path allocates nothing |
-//! | [`control`] | CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT by `mqtt-protocol-core`, and the answers to them |
+//! | [`control`] | CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT by `mqtt-protocol-core` |
+//! | [`answer`] | the answers to them, and refusals, with their reasons |
 //!
 //! The library leaves some checks to its user; they are made here: packet id 0, reserved bits,
 //! filter syntax, wildcards in topics, U+0000, properties that do not belong to their packet.
 
+pub mod answer;
 pub mod control;
 pub mod publish;
 
@@ -58,6 +60,27 @@ pub mod reason {
     pub const ADMINISTRATIVE: u8 = 0x98;
     pub const PAYLOAD_FORMAT: u8 = 0x99;
     pub const CONNECTION_RATE: u8 = 0x9f;
+
+    /// A refusal in words, for whoever reads the client's log.
+    pub fn text(reason: u8) -> &'static str {
+        match reason {
+            IMPLEMENTATION => "the node cannot take it at the moment, its disk may be full: send it again later",
+            NOT_AUTHORIZED => "this user has no right to that topic: its role in the node's config says what it may",
+            BUSY => "the node is busy",
+            SHUTTING_DOWN => "the node is stopping; the session is kept",
+            KEEP_ALIVE => "nothing was heard for one and a half times the keep-alive",
+            TAKEN_OVER => "another connection came with the same client id",
+            FILTER_INVALID => "the topic filter is not one, or not one for a shared subscription",
+            TOPIC_INVALID => "the topic is not one that can be published to",
+            ID_NOT_FOUND => "nothing is under way with this packet id",
+            TOO_LARGE => "it is larger than the node takes: CONNACK says how much that is",
+            QUOTA => "a limit of the node's [broker] is reached",
+            ADMINISTRATIVE => "the user's account has changed, or an operator has ended the connection",
+            PAYLOAD_FORMAT => "the payload is not what the topic takes: `citybrain dlq list` at the node says why",
+            UNSPECIFIED => "refused: `citybrain dlq list` at the node says why",
+            _ => "",
+        }
+    }
 }
 
 /// What a client did wrong: the connection ends with this reason (3.1.1: it just ends).

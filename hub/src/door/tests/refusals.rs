@@ -28,8 +28,9 @@ async fn a_malformed_connect_of_3_1_1_is_closed_without_a_word_and_one_of_5_with
             body.extend_from_slice(tail);
             let mut c = house.dial(version).await;
             c.send(0x10, &body).await;
-            let answer = (version == Version::V5).then(|| (0x20, vec![0, reason::MALFORMED, 0]));
-            assert_eq!(c.packet().await, answer, "{version:?} {tail:x?}");
+            let answer = c.packet().await.map(|(first, body)| (first, body[..2].to_vec()));
+            let expected = (version == Version::V5).then(|| (0x20, vec![0, reason::MALFORMED]));
+            assert_eq!(answer, expected, "{version:?} {tail:x?}");
         }
     }
     house.close().await;
