@@ -561,7 +561,7 @@ impl Connection<'_> {
             moved = true;
         }
         for id in std::mem::take(&mut self.delivery.orphans) {
-            put_ack(self.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
+            put_ack(self.tongue.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
         }
         if moved {
             self.show_in_flight();
@@ -595,7 +595,7 @@ impl Connection<'_> {
         }
         if qos == 2 && d.resumed.releasing.remove(&(pos, part)) {
             d.flights.insert(id, Flight { pos, part, qos, releasing: true, begun: false, share: None });
-            put_ack(self.version, kind::PUBREL, id, 0, &mut self.output);
+            put_ack(self.tongue.version, kind::PUBREL, id, 0, &mut self.output);
             return true;
         }
         let begun = qos == 2 && !shared && d.resumed.begun.remove(&(pos, part));
@@ -611,7 +611,7 @@ impl Connection<'_> {
             alias,
             subscription_ids: &item.subscription_ids,
         };
-        if expired || !item.message.put(self.version, &give, now_us, d.packet_bytes_max, &mut self.output) {
+        if expired || !item.message.put(self.tongue.version, &give, now_us, d.packet_bytes_max, &mut self.output) {
             if expired { &counters.expired } else { &counters.too_large_for_client }.add(1);
             if alias.is_some_and(|a| !a.known) {
                 self.aliases_out.forget(item.message.topic_bytes());

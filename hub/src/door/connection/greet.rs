@@ -212,7 +212,6 @@ pub async fn open<'a>(
     client: Arc<str>,
     live: Arc<Live>,
 ) -> Option<Connection<'a>> {
-    let version = hello.connect.version;
     let tongue = Tongue::of(&hello.connect);
     // The users file may have changed while the client waited for its place.
     if !door.access.is_current(&hello.user) {
@@ -234,7 +233,7 @@ pub async fn open<'a>(
     let opened = |clean| Note::SessionOpened {
         client: client.to_string(),
         user: hello.user.name.to_string(),
-        version: version.level(),
+        version: tongue.version.level(),
         expiry_s: hello.expiry_s,
         clean,
     };
@@ -317,7 +316,6 @@ pub async fn open<'a>(
         door,
         socket,
         unflushed: false,
-        version,
         tongue,
         live,
         user: hello.user,

@@ -132,7 +132,7 @@ impl Connection<'_> {
         if head.kind != kind::PUBLISH {
             return Err(End::Fault(too_large));
         }
-        if self.version == Version::V4 {
+        if self.tongue.version == Version::V4 {
             self.skip =
                 Some(Skip { left: head.body_bytes, size: head.body_bytes, flags: head.flags, kept: Vec::new() });
             return Ok(());
@@ -163,7 +163,7 @@ impl Connection<'_> {
 
     /// The dead letter of an oversized publish; its packet id, if it has one.
     fn refuse_large(&mut self, size: usize, start: &[u8], flags: u8) -> Option<u16> {
-        let publish = In::parse(self.version, flags, start).ok();
+        let publish = In::parse(self.tongue.version, flags, start).ok();
         let (topic, payload, id) = publish.map_or(("", start, 0), |p| (p.topic, p.payload, p.id));
         let limit = self.door.broker.packet_bytes_max;
         let detail =
@@ -179,17 +179,17 @@ impl Connection<'_> {
         match head.kind {
             kind::PUBLISH => self.publish(head.flags, body),
             kind::PUBACK | kind::PUBREC | kind::PUBREL | kind::PUBCOMP => {
-                let ack = Ack::parse(self.version, head.kind, body)?;
+                let ack = Ack::parse(self.tongue.version, head.kind, body)?;
                 Ok(self.acknowledged(head.kind, ack)?)
             }
-            kind::SUBSCRIBE => self.subscribe(&Subscribe::parse(self.version, body)?),
-            kind::UNSUBSCRIBE => self.unsubscribe(&Unsubscribe::parse(self.version, body)?),
+            kind::SUBSCRIBE => self.subscribe(&Subscribe::parse(self.tongue.version, body)?),
+            kind::UNSUBSCRIBE => self.unsubscribe(&Unsubscribe::parse(self.tongue.version, body)?),
             kind::PINGREQ if body.is_empty() => {
                 put_pingresp(&mut self.output);
                 Ok(())
             }
             kind::DISCONNECT => Err(self.disconnect(body)?),
-            kind::AUTH if self.version == Version::V5 => {
+            kind::AUTH if self.tongue.version == Version::V5 => {
                 Err(Fault::protocol("AUTH without an authentication method in CONNECT").into())
             }
             kind::CONNECT => Err(Fault::protocol("a second CONNECT").into()),
@@ -198,7 +198,7 @@ impl Connection<'_> {
     }
 
     fn disconnect(&mut self, body: &[u8]) -> Result<End, End> {
-        if self.version == Version::V4 {
+        if self.tongue.version == Version::V4 {
             return if body.is_empty() {
                 Ok(End::Said { will: false })
             } else {
@@ -216,7 +216,7 @@ impl Connection<'_> {
     }
 
     fn publish(&mut self, flags: u8, body: &[u8]) -> Result<(), End> {
-        let p = In::parse(self.version, flags, body)?;
+        let p = In::parse(self.tongue.version, flags, body)?;
         self.publish_pace.take(1, self.heard);
         let counters = &self.door.counters;
         [&counters.publishes_qos0, &counters.publishes_qos1, &counters.publishes_qos2][usize::from(p.qos)].add(1);
@@ -243,7 +243,7 @@ impl Connection<'_> {
         }
         // Of QoS 1 no more is read than may be under way; a QoS 2 message is so until its PUBREL.
         if p.qos == 2
-            && self.version == Version::V5
+            && self.tongue.version == Version::V5
             && self.received.len() >= usize::from(self.door.broker.receive_maximum)
         {
             return Err(Fault { reason: reason::RECEIVE_MAXIMUM, what: "more than the receive maximum" }.into());
@@ -302,7 +302,7 @@ impl Connection<'_> {
             1 => self.answers.push(Answer { kind: kind::PUBACK, id, reason }),
             _ => {
                 // A refused one ends with PUBREC; 3.1.1 does not hear of the refusal.
-                if reason < reason::UNSPECIFIED || self.version == Version::V4 {
+                if reason < reason::UNSPECIFIED || self.tongue.version == Version::V4 {
                     self.received.insert(id);
                     if self.durable {
                         // Behind the record: were it before, a crash between the two would lose it.
@@ -376,7 +376,7 @@ impl Connection<'_> {
                 if ack.reason >= reason::UNSPECIFIED {
                     self.delivery.complete(ack.id, &self.client);
                 } else if let Some(reason) = self.delivery.release(ack.id, self.durable) {
-                    put_ack(self.version, kind::PUBREL, ack.id, reason, &mut self.output);
+                    put_ack(self.tongue.version, kind::PUBREL, ack.id, reason, &mut self.output);
                 }
             }
             _ => {
@@ -473,7 +473,7 @@ impl Connection<'_> {
 
     /// May a SUBACK or UNSUBACK with that many codes be sent?
     fn check_answer(&self, codes: usize) -> Result<(), Fault> {
-        if self.version == Version::V5 && suback_bytes(codes) > self.delivery.packet_bytes_max() {
+        if self.tongue.version == Version::V5 && suback_bytes(codes) > self.delivery.packet_bytes_max() {
             return Err(Fault { reason: reason::TOO_LARGE, what: "the answer would be larger than the client takes" });
         }
         Ok(())

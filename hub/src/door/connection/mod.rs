@@ -31,7 +31,7 @@ use super::core::Offering;
 use super::held::{Answer, Held};
 use super::packet::answer::{Tongue, lost_text};
 use super::packet::control::Will;
-use super::packet::{Fault, Version, kind, put_ack, reason};
+use super::packet::{Fault, kind, put_ack, reason};
 use super::seats::Live;
 use super::share::Group;
 use super::socket::{Peer, Socket};
@@ -96,7 +96,6 @@ struct Connection<'a> {
     socket: Socket,
     /// What was written may still be held back by TLS or WebSocket.
     unflushed: bool,
-    version: Version,
     tongue: Tongue,
     client: Arc<str>,
     user: User,
@@ -379,7 +378,7 @@ impl Connection<'_> {
             match after {
                 After::Acked => {
                     for id in self.delivery.cursor_was_noted(written) {
-                        put_ack(self.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
+                        put_ack(self.tongue.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
                     }
                 }
                 After::GroupAcked(group) => group.was_noted(),

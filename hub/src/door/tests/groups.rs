@@ -9,7 +9,7 @@
 //!
 //! A failure prints its seed; `CITYBRAIN_MODEL_SEED=n` runs that one alone.
 
-use super::model::{Rng, seeds};
+use super::model::{Rng, each_is_noticed, seeds};
 use super::*;
 use crate::door::fake::Flaw;
 use std::collections::VecDeque;
@@ -388,15 +388,6 @@ async fn a_group_does_what_the_model_says_whatever_happens_to_its_members() {
 /// The model's own test.
 #[tokio::test]
 async fn the_model_of_groups_notices_an_engine_that_does_not_keep_what_it_says() {
-    for flaw in [Flaw::EarlyTickets, Flaw::ForgetsCursors, Flaw::HastyCursors] {
-        let mut caught = false;
-        for seed in 0..4 * RUNS {
-            if let Err(why) = run(seed, Some(flaw)).await {
-                eprintln!("{flaw:?}: {}", why.lines().next().unwrap_or_default());
-                caught = true;
-                break;
-            }
-        }
-        assert!(caught, "{flaw:?} goes unnoticed");
-    }
+    let flaws = [Flaw::EarlyTickets, Flaw::ForgetsCursors, Flaw::HastyCursors];
+    each_is_noticed(&flaws, 4 * RUNS, run).await;
 }

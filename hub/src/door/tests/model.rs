@@ -692,11 +692,30 @@ async fn sessions_do_what_the_model_says_whatever_happens_to_them() {
     }
 }
 
+/// Runs a model with each flaw, by so many seeds at most, until it has failed.
+pub(super) async fn each_is_noticed<F: Future<Output = Result<(), String>>>(
+    flaws: &[Flaw],
+    runs: u64,
+    run: impl Fn(u64, Option<Flaw>) -> F,
+) {
+    for flaw in flaws {
+        let mut caught = false;
+        for seed in 0..runs {
+            if let Err(why) = run(seed, Some(*flaw)).await {
+                eprintln!("{flaw:?}: {}", why.lines().next().unwrap_or_default());
+                caught = true;
+                break;
+            }
+        }
+        assert!(caught, "{flaw:?} goes unnoticed");
+    }
+}
+
 /// The model's own test: a door that does not keep its promises is caught.
 #[tokio::test]
 async fn the_model_notices_an_engine_that_does_not_keep_what_it_says() {
     use Flaw::*;
-    for flaw in [
+    let flaws = [
         EarlyTickets,
         ForgetsCursors,
         HastyCursors,
@@ -705,15 +724,6 @@ async fn the_model_notices_an_engine_that_does_not_keep_what_it_says() {
         ForgetsSubscriptions,
         ForgetsWills,
         ForgetsGoodbyes,
-    ] {
-        let mut caught = false;
-        for seed in 0..4 * RUNS {
-            if let Err(why) = run(seed, Some(flaw)).await {
-                eprintln!("{flaw:?}: {}", why.lines().next().unwrap_or_default());
-                caught = true;
-                break;
-            }
-        }
-        assert!(caught, "{flaw:?} goes unnoticed");
-    }
+    ];
+    each_is_noticed(&flaws, 4 * RUNS, run).await;
 }
