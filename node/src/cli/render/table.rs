@@ -130,11 +130,9 @@ impl Table {
         for cells in &self.rows {
             row(cells, &lines, out)?;
         }
-        if same.is_empty() {
-            return Ok(());
-        }
-        let told = same.iter().map(|i| format!("{} {}", self.head[*i].text, self.rows[0][*i].text.trim()));
-        writeln!(out, "in all rows: {}", told.collect::<Vec<_>>().join(", "))
+        let told = same.iter().map(|i| (&self.head[*i].text, self.rows[0][*i].text.trim()));
+        let told: Vec<String> = told.filter(|t| !t.1.is_empty()).map(|(head, text)| format!("{head} {text}")).collect();
+        if told.is_empty() { Ok(()) } else { writeln!(out, "in all rows: {}", told.join(", ")) }
     }
 
     fn cells(&self, column: usize) -> impl Iterator<Item = &Cell> {
