@@ -549,6 +549,8 @@ fn the_bench_of_the_front_door_measures_every_load() {
         "filters_mb",
         "filters_publishes_per_s",
         "through_per_s",
+        "one_connection_per_s",
+        "hundred_connections_per_s",
     ] {
         let n = report["citybrain"][figure].as_f64().expect("a number");
         assert!(n > 0.0, "{figure}: {report}");

@@ -37,7 +37,8 @@ pub struct Bench {
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Measure the front door: 9,900 idle connections, 1,000 subscribers of a topic, 100,000 filters,
-    /// 100,000 messages to one subscriber; and Mosquitto beside it, if it is installed
+    /// 100,000 messages to one subscriber, and as many from one connection and from 100; and Mosquitto
+    /// beside it, if it is installed
     #[arg(long, conflicts_with_all = ["events", "size", "inflight"])]
     pub door: bool,
     /// Instead: a durable session that is away for 1,000,000 messages and comes back (about a minute, and
