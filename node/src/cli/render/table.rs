@@ -396,13 +396,19 @@ POS    ORIGIN                                PRIORITY  TITLE
     #[test]
     fn what_does_not_fit_is_wrapped_or_cut_by_what_it_is() {
         let want = "\
-POS    ORIGIN                          PRIORITY  TITLE
-7      chengdu/liucheng/guanghua       routine   三号门堆了垃圾，没有人来收
-                                                 拾，味道很大
-1,208  …/liucheng/guanghua/xuefu-yuan  routine   a lamp is out of order
-                                                 since yesterday
+POS    ORIGIN        PRIORITY  TITLE
+7      …/guanghua    routine   三号门堆了垃圾，没有人来
+                               收拾，味道很大
+1,208  …/xuefu-yuan  routine   a lamp is out of order
+                               since yesterday
 ";
-        assert_eq!(table(HEAD, ROWS, Some(75)), want);
+        assert_eq!(table(HEAD, ROWS, Some(56)), want);
+        let want = "\
+POS    ORIGIN                          PRIORITY  TITLE
+7      chengdu/liucheng/guanghua       routine   三号门堆了垃圾，没有人来收拾，味道很大
+1,208  …/liucheng/guanghua/xuefu-yuan  routine   a lamp is out of order since yesterday
+";
+        assert_eq!(table(HEAD, ROWS, Some(88)), want);
     }
 
     #[test]
