@@ -304,6 +304,9 @@ pub struct ContextKept {
     /// Whose certificates are trusted there; `None`: whom this machine trusts.
     #[serde(default)]
     pub ca_file: Option<String>,
+    /// The certificate that is shown there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_file: Option<String>,
     /// Commands that name no node ask this one.
     pub used: bool,
 }

@@ -152,7 +152,7 @@ fn contexts(v: &view::Contexts, s: &Screen, out: &mut dyn Write) -> io::Result<(
     if v.contexts.is_empty() {
         return writeln!(out, "no contexts: `citybrain context add NAME URL` makes one");
     }
-    let mut table = s.table(&["", "NAME", "URL", "TOKEN", "CA"]);
+    let mut table = s.table(&["", "NAME", "URL", "TOKEN", "CA", "CERTIFICATE"]);
     for c in &v.contexts {
         let token = c.token_file.as_deref().unwrap_or("-");
         let mark = if c.used { "*" } else { "" };
@@ -162,6 +162,7 @@ fn contexts(v: &view::Contexts, s: &Screen, out: &mut dyn Write) -> io::Result<(
             Cell::new(clean(&c.url)),
             Cell::new(clean(token)),
             Cell::new(clean(c.ca_file.as_deref().unwrap_or("-"))),
+            Cell::new(clean(c.cert_file.as_deref().unwrap_or("-"))),
         ]);
     }
     print(&table, out)
