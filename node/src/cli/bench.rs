@@ -77,6 +77,10 @@ impl Bench {
         if dir.exists() {
             return Err(fail(format!("`{}` exists already", dir.display())));
         }
+        std::fs::create_dir_all(&dir).map_err(|e| {
+            let hint = "`citybrain bench --dir DIR` takes a folder that is not there yet, on the disk in question";
+            Fail::usage(format!("cannot make `{}`: {e}", dir.display()), hint)
+        })?;
         if self.door {
             let load = door::Load::of(self.percent);
             let report = if self.slept { slept::measure(&dir, load, self.percent) } else { door::measure(&dir, load) };

@@ -146,14 +146,14 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
     let began = Instant::now();
     for (name, value) in [("--rate", args.rate), ("--clock", args.clock)] {
         if value.is_some_and(|v| !v.is_finite() || v <= 0.0) {
-            return Err(miette!("{name} must be more than 0"));
+            return Err(usage(miette!("{name} must be more than 0")));
         }
     }
     citybrain_shared::topic::check_topic(&args.topic)
-        .map_err(|e| miette!("`{}` is not a topic to publish to: {e}", args.topic))?;
-    let (rows, mapping) = open(&args.file, args.mapping.as_deref(), args.utc_offset.as_deref())?;
+        .map_err(|e| usage(miette!("`{}` is not a topic to publish to: {e}", args.topic)))?;
+    let (rows, mapping) = open(&args.file, args.mapping.as_deref(), args.utc_offset.as_deref()).map_err(usage)?;
     let mapping_name = mapping.as_ref().map_or_else(|| "CloudEvents, as they are".to_owned(), |m| m.title.clone());
-    let (target, Sender { messages, mut told, mut task }) = sender(&args)?;
+    let (target, Sender { messages, mut told, mut task }) = sender(&args).map_err(usage)?;
 
     let state = args.state.clone().unwrap_or_else(|| {
         let mut name = args.file.clone().into_os_string();
@@ -278,16 +278,28 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
     let sent = (&mut task).await.into_diagnostic()?;
     if let Err(e) = sent {
         finish(&report, args.json);
-        return Err(miette!(
-            help = "start the node, or name another with --mqtt or --http; the same command then goes on",
-            "{}",
-            chain(&e)
-        ));
+        let help = match e.is_of_certificates() {
+            true => "`--ca FILE` names who signs the node's certificate, which must name that address",
+            false => "start the node, or name another with --mqtt or --http; the same command then goes on",
+        };
+        return Err(miette!(code = UNREACHABLE, help = help, "{}", chain(&e)));
     }
     report.finished =
         reader.await.into_diagnostic()?.into_diagnostic().wrap_err("the file could not be read to its end")?;
     finish(&report, args.json);
     Ok(u8::from(args.strict && !report.skipped.is_empty()))
+}
+
+/// The code of a report that means: it cannot be done as it was typed.
+pub const USAGE: &str = "usage";
+/// The same of one that means: nobody answered in time.
+pub const UNREACHABLE: &str = "unreachable";
+
+/// Whatever it is, it is for whoever typed the command to put right.
+pub fn usage(report: miette::Report) -> miette::Report {
+    let causes: Vec<String> = report.chain().map(ToString::to_string).collect();
+    let help = report.help().map_or_else(|| "`--help` shows the flags".to_owned(), |h| h.to_string());
+    miette!(code = USAGE, help = help, "{}", causes.join(": "))
 }
 
 /// Opens the file and finds its mapping; `None` for a file of CloudEvents.
