@@ -309,7 +309,7 @@ fn a_node_below_is_changed_through_the_links_and_knows_by_whom() {
     at("log-level debug --yes").says(0, &["before: info", "c/s/m, its own record"]);
     run(&["log-level", "--node", &leaf]).says(0, &["debug"]);
     run(&["log-level", "--node", &city]).says(0, &["info"]);
-    at("log-level dbg --yes").says(1, &["no log level"]);
+    at("log-level dbg --yes").says(2, &["no log level"]);
     let mut device = Client::connect(tree.node("c/s/m").mqtt, "dev", true);
     device.publish("in/x", b"rubbish");
     let pos = wait_for("a letter", || {

@@ -231,7 +231,7 @@ fn an_exported_log_is_imported_bit_for_bit_and_its_node_goes_on_with_a_new_histo
     // While the node runs.
     run(&["store", "export", text(&data), text(&plain)]).says(0, &["records exported", "only its owner"]);
     run(&["store", "export", text(&data), text(&plain)]).says(1, &["is there already"]);
-    run(&["store", "export", "/nowhere", text(&packed)]).says(1, &["is no data folder"]);
+    run(&["store", "export", "/nowhere", text(&packed)]).says(2, &["is no data folder"]);
     let sent = publish_all("c/s", tree.node("c/s").mqtt, "late", 20, false);
     tree.wait_all_up(&sent);
     tree.stop_node("c/s");

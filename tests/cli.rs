@@ -408,6 +408,53 @@ fn colour_is_for_a_terminal_that_wants_it() {
     }
 }
 
+#[test]
+fn no_table_is_wider_than_its_terminal_and_without_one_a_row_is_one_line() {
+    use unicode_width::UnicodeWidthStr;
+    let long = "chengdu/wangjianglu/guojiaqiao/guojiaqiao-beiyuan";
+    let mut tree = Tree::new(&[long]);
+    tree.start();
+    tree.wait_all_known();
+    let data = "三号门堆了垃圾，没有人来收拾，味道很大".repeat(4);
+    let event = json!({"specversion":"1.0","id":"1","source":"/guojiaqiao-beiyuan/residents/20261129","type":"city.hello.from.far",
+        "subject":"20261129-h63f39ukjz","data":{"text":data}});
+    assert_eq!(tree.node(long).post("/v1/events", &event).0, 202);
+    let city = tree.node("chengdu").url();
+    wait_for("the city has it", || run(&["show", "1", "--node", &city]).code.eq(&0).then_some(()));
+    run(&["send", "--target", "chengdu/**", "--yes", "--node", &city]).says("send", 0, &["on disk"]);
+    let of = |command: &str, columns: &str| {
+        let line = format!("stty cols {columns} rows 24; {} {command} --node {city}", binary());
+        let done = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output().ok()?;
+        Some(String::from_utf8_lossy(&done.stdout).replace('\r', ""))
+    };
+    if of("status", "80").is_none() {
+        eprintln!("SKIPPED: script is not there (apt-get install bsdutils)");
+        return;
+    }
+    for columns in [60, 80, 132] {
+        for command in
+            ["events", "directives list", "tree", "tree --deep", "links", "status", "audit", "doctor", "trace 1"]
+        {
+            let text = of(command, &columns.to_string()).expect("script is there");
+            // What is said above or under a table is a sentence, which the terminal breaks.
+            let is_sentence = |l: &&str| [": ", "`citybrain", ", reach "].iter().any(|w| l.contains(w));
+            let rows: Vec<&str> = text.lines().filter(|l| !is_sentence(l)).collect();
+            assert!(rows.len() > 1, "{command}: {text}");
+            let widest = rows.iter().map(|l| strip_colours(l).width()).max();
+            assert!(widest <= Some(columns), "{command} in {columns} columns is {widest:?} wide:\n{text}");
+        }
+    }
+    let piped = run(&["events", "--node", &city]).out;
+    let row = piped.lines().find(|l| l.contains("city.hello.from.far")).expect("its row");
+    assert!(row.contains(long) && row.contains("20261129-h63f39ukjz") && row.contains("三号门"), "{piped}");
+}
+
+fn strip_colours(line: &str) -> String {
+    let mut parts = line.split('\u{1b}');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest))
+}
+
 // ---- replay and demo ---------------------------------------------------------------------------
 
 #[test]
@@ -502,6 +549,8 @@ fn the_bench_of_the_front_door_measures_every_load() {
         "filters_mb",
         "filters_publishes_per_s",
         "through_per_s",
+        "one_connection_per_s",
+        "hundred_connections_per_s",
     ] {
         let n = report["citybrain"][figure].as_f64().expect("a number");
         assert!(n > 0.0, "{figure}: {report}");

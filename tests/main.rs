@@ -24,6 +24,7 @@
 //! | `webhooks` | events POSTed to other platforms, over failures and kills |
 //! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
 //! | `schemas` | answers for programs keep their shape |
+//! | `exit_codes` | every command: wrong, not there, not found; each error says what to type next |
 //! | `cli` | the commands, their answers and their exit codes |
 //! | `enrol` | boxes that wait until an operator lets them in |
 //! | `inspect` | any node asked through the links, traces, why, audits, stopped nodes' folders |
@@ -41,6 +42,7 @@ mod devices;
 mod disk;
 mod doors;
 mod enrol;
+mod exit_codes;
 mod inspect;
 mod layers;
 mod limits;

@@ -71,11 +71,11 @@ fn a_store_is_counted_verified_backed_up_and_put_back_with_a_new_history() {
     assert_eq!((stats["in_use"].as_bool(), stats["damage"].as_array().map(Vec::len)), (Some(false), Some(0)));
     run(&["store", "stats", text(&data)]).says(0, &["records", "segments", "rows up to position"]);
     run(&["store", "verify", text(&data)]).says(0, &["every one good", "is good"]);
-    run(&["store", "verify", "/nowhere"]).says(1, &["is no data folder"]);
+    run(&["store", "verify", "/nowhere"]).says(2, &["is no data folder"]);
 
     // Nothing is done that was not confirmed.
     run(&["store", "restore", text(&backup), text(&data)]).says(2, &["begins a new history", "--yes"]);
-    run(&["store", "restore", text(&data), text(&backup), "--yes"]).says(1, &["is no backup"]);
+    run(&["store", "restore", text(&data), text(&backup), "--yes"]).says(2, &["is no backup"]);
     let restored = run(&["store", "restore", text(&backup), text(&data), "--yes"]);
     restored.says(0, &["restored from the backup", "before-restore-1"]);
     assert!(data.join("restored").exists());
@@ -199,10 +199,10 @@ fn doctor_looks_at_a_running_node_a_stopped_one_and_a_bundle() {
 
     let bundle = tree.dir().join("street.tar");
     run(&["doctor", "bundle", text(&bundle), "--node", &url]).says(0, &["without secrets", "--bundle"]);
-    run(&["doctor", "bundle", text(&bundle), "--node", &url]).says(1, &["cannot write"]);
+    run(&["doctor", "bundle", text(&bundle), "--node", &url]).says(1, &["is there already"]);
     let elsewhere = run(&["doctor", "--bundle", text(&bundle), "--json"]).json();
     assert_eq!(elsewhere["facts"]["node"]["address"], "c/s");
-    run(&["doctor", "--bundle", text(&config)]).says(1, &["cannot read"]);
+    run(&["doctor", "--bundle", text(&config)]).says(2, &["cannot read"]);
 
     tree.stop_node("c/s");
     let stopped = run(&["doctor", "--config", text(&config)]);
@@ -217,7 +217,7 @@ fn the_log_level_changes_while_it_runs_and_its_last_lines_are_kept() {
     let url = tree.node("c/s").url();
     run(&["log-level", "--node", &url]).says(0, &["error"]);
     assert_eq!(tree.node("c/s").get_text("/v1/log-lines").as_deref(), Some(""));
-    run(&["log-level", "debg", "--yes", "--node", &url]).says(1, &["no log level"]);
+    run(&["log-level", "debg", "--yes", "--node", &url]).says(2, &["no log level"]);
     run(&["log-level", "info", "--node", &url]).says(2, &["--yes"]);
     run(&["log-level", "citybrain_hub::link=info,error", "--yes", "--node", &url]).says(0, &["before: error"]);
     tree.kill9("c");

@@ -1,6 +1,7 @@
 //! Who says how much: the newest events of the log, counted by what they have in common.
 
-use super::events::{self, Filter, Wanted};
+use super::events;
+use super::filter::{Filter, Wanted};
 use super::guard::Caller;
 use super::input::query;
 use super::{Ctx, Refusal};
@@ -35,7 +36,7 @@ pub async fn counts(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Resu
     let By { by } = query(&uri)?;
     let wanted: Wanted = query(&without_by(&uri)?)?;
     let rows_max = wanted.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX);
-    let filter = wanted.filter(&ctx, caller);
+    let filter = wanted.filter(&ctx, caller)?;
     let reader = ctx.hub.reader();
     let counts = events::blocking(move || count(&reader, &filter, by, rows_max)).await?;
     Ok(ctx.answer(counts))

@@ -12,7 +12,7 @@
 //! newest [`RECORDS_MAX`] records of the parent are looked through.
 
 use super::input::query;
-use super::{Ctx, Refusal, audit, events, road};
+use super::{Ctx, Refusal, events, ledger, road};
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
@@ -113,7 +113,7 @@ pub(super) async fn compare(
     }
     let reader = ctx.hub.reader();
     let via = child.clone();
-    let parked = events::blocking(move || audit::parked(&reader, &letters, &via)).await.unwrap_or_default();
+    let parked = events::blocking(move || ledger::parked(&reader, &letters, &via)).await.unwrap_or_default();
     let mut missing = Vec::new();
     for sent in absent {
         let is_lost =
@@ -192,5 +192,5 @@ pub async fn held(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
 /// Keys of what came from the parent and lies among the dead letters.
 fn refused(reader: &Reader, letters: &[Pos], parent: &Address) -> Result<BTreeSet<u64>, log::Error> {
     let key = |l: DeadLetter| events::identity(&l.payload).map(|(id, source)| event_key(&source, &id));
-    Ok(audit::letters_of(reader, letters, parent)?.into_iter().filter_map(key).collect())
+    Ok(ledger::letters_of(reader, letters, parent)?.into_iter().filter_map(key).collect())
 }

@@ -1,5 +1,6 @@
 //! The log, read: events as lines, one event by its id, and short records for those who keep account.
 
+use super::filter::{Filter, Probe, Wanted, probe};
 use super::guard::Caller;
 use super::input::{Path, query};
 use super::{Ctx, Refusal};
@@ -8,14 +9,12 @@ use axum::extract::State as From;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::Response;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use citybrain_hub::log::{self, Entry, Reader};
-use citybrain_shared::record::{Direction, Header, Kind, event_key};
-use citybrain_shared::view::{self, CountBy};
-use citybrain_shared::{Address, Lane, Pos};
+use citybrain_shared::record::{Direction, Header, event_key};
+use citybrain_shared::view;
+use citybrain_shared::{Address, Pos};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -38,55 +37,10 @@ const ID_BACK_RECORDS_MAX: u64 = 200_000;
 pub(crate) const WITHHELD: &str =
     "it may name a person: it is shown to a token of the role worker or operator, by one node at a time";
 
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
-pub struct Wanted {
-    /// Only after this position; from the beginning without it.
-    after: Option<u64>,
-    /// At most this many lines.
-    pub(super) limit: Option<usize>,
-    /// Instead of `after`: the newest so many that fit.
-    last: Option<usize>,
-    /// A type, or the beginning of one with `*`.
-    #[serde(rename = "type")]
-    event_type: Option<String>,
-    source: Option<String>,
-    /// The node where it began; `c/s/*` for all that begin so.
-    origin: Option<String>,
-    governance: Option<String>,
-    priority: Option<Lane>,
-    /// Committed here at this time or later, by this node's clock.
-    time_after: Option<DateTime<Utc>>,
-    time_before: Option<DateTime<Utc>>,
-    /// Stay, and send what is committed from now on.
-    follow: bool,
-    /// Also the events in which nodes tell who they are.
-    presence: bool,
-}
-
-impl Wanted {
-    pub(super) fn filter(&self, ctx: &Ctx, caller: Caller) -> Filter {
-        Filter {
-            event_type: self.event_type.clone(),
-            source: self.source.clone(),
-            origin: self.origin.clone(),
-            governance: self.governance.clone(),
-            lane: self.priority,
-            after_us: self.time_after.map(|t| t.timestamp_micros()),
-            before_us: self.time_before.map(|t| t.timestamp_micros()),
-            presence: self.presence,
-            own: ctx.address().to_owned(),
-            short: false,
-            caller,
-        }
-    }
-}
-
 /// `GET /v1/events`: lines of [`view::Event`], oldest first.
 pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
-    let filter = wanted.filter(&ctx, caller);
+    let filter = wanted.filter(&ctx, caller)?;
     let reader = ctx.hub.reader();
     // Before the first read, so that a commit between a read and the wait is not slept through.
     let committed = ctx.hub.committed();
@@ -368,58 +322,7 @@ fn newest(reader: &Reader, filter: &Filter, n: usize) -> Result<Newest, log::Err
 
 // ---- lines -------------------------------------------------------------------------------------
 
-/// Which records, and how a line of one looks.
-#[derive(Default)]
-pub(super) struct Filter {
-    event_type: Option<String>,
-    source: Option<String>,
-    origin: Option<String>,
-    governance: Option<String>,
-    lane: Option<Lane>,
-    after_us: Option<i64>,
-    before_us: Option<i64>,
-    presence: bool,
-    own: String,
-    /// [`view::Record`] instead of [`view::Event`].
-    short: bool,
-    caller: Caller,
-}
-
 impl Filter {
-    /// By what is in its header.
-    fn wants_header(&self, header: &Header<'_>) -> bool {
-        header.kind.is_event()
-            && (header.kind != Kind::Presence || self.presence)
-            && self.event_type.as_deref().is_none_or(|t| fits(t, header.name))
-            && self.origin.as_deref().is_none_or(|o| fits(o, header.origin.map_or(&self.own, |at| at.address)))
-            && self.after_us.is_none_or(|us| header.committed_us >= us)
-            && self.before_us.is_none_or(|us| header.committed_us < us)
-    }
-
-    /// By what has to be read of the event itself.
-    fn wants_payload(&self, payload: &[u8]) -> bool {
-        if self.source.is_none() && self.governance.is_none() {
-            return true;
-        }
-        let Some(probe) = probe(payload) else { return false };
-        self.source.as_deref().is_none_or(|s| fits(s, &probe.source))
-            && self.governance.as_deref().is_none_or(|g| g == probe.governance)
-    }
-
-    pub(super) fn wants(&self, header: &Header<'_>, payload: &[u8]) -> bool {
-        self.lane.is_none_or(|lane| lane == header.lane) && self.wants_header(header) && self.wants_payload(payload)
-    }
-
-    /// What an event is counted under.
-    pub(super) fn name(&self, by: CountBy, header: &Header<'_>, payload: &[u8]) -> String {
-        match by {
-            CountBy::Type => header.name.to_owned(),
-            CountBy::Origin => header.origin.map_or(self.own.as_str(), |at| at.address).to_owned(),
-            CountBy::Source => probe(payload).map(|p| p.source.into_owned()).unwrap_or_default(),
-            CountBy::Priority => header.lane.as_str().to_owned(),
-        }
-    }
-
     /// Appends the record's line, if it is wanted.
     fn line(&self, entry: &Entry, out: &mut Vec<u8>) -> bool {
         let Ok((header, payload)) = Header::decode(&entry.bytes) else { return false };
@@ -431,7 +334,7 @@ impl Filter {
             let probe = probe(payload).unwrap_or_default();
             serde_json::to_writer(&mut *out, &record_of(entry.pos, &header, probe, &self.own))
         } else {
-            if !self.wants_payload(payload) {
+            if !self.wants_payload(&header, payload) {
                 return false;
             }
             serde_json::to_writer(&mut *out, &event_from(entry.pos, &header, payload, &self.own, &self.caller))
@@ -442,26 +345,6 @@ impl Filter {
         }
         out.len() > start
     }
-}
-
-/// A word, or the beginning of one with `*` at its end.
-fn fits(pattern: &str, word: &str) -> bool {
-    pattern.strip_suffix('*').map_or(pattern == word, |stem| word.starts_with(stem))
-}
-
-/// What is wanted of an event's bytes when they are only passed on.
-#[derive(Default, Deserialize)]
-struct Probe<'a> {
-    #[serde(borrow, default)]
-    id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    source: Cow<'a, str>,
-    #[serde(borrow, default)]
-    governance: Cow<'a, str>,
-}
-
-fn probe(payload: &[u8]) -> Option<Probe<'_>> {
-    serde_json::from_slice(payload).ok()
 }
 
 /// Id and source of an event.
@@ -529,7 +412,7 @@ fn raw(payload: &[u8]) -> Box<RawValue> {
 }
 
 /// The event with a word in place of its data.
-fn without_data(payload: &[u8]) -> Box<RawValue> {
+pub(super) fn without_data(payload: &[u8]) -> Box<RawValue> {
     let Ok(mut event) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(payload) else {
         return RawValue::NULL.to_owned();
     };
@@ -542,7 +425,7 @@ fn without_data(payload: &[u8]) -> Box<RawValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use citybrain_shared::record::{Draft, Origin};
+    use citybrain_shared::record::{Draft, Kind, Origin};
     use citybrain_shared::{LogId, Tier};
 
     fn entry(pos: u64, header: &Header<'_>, payload: &str) -> Entry {

@@ -90,7 +90,7 @@ fn say(node: &mut TreeNode, health: &view::Health) {
     node.version.clone_from(&health.version);
     node.health = Some(match (health.ready, cut_off) {
         (false, _) => format!("not ready: {}", health.reasons.join("; ")),
-        (true, Some(state)) => format!("its parent's link is {state}"),
+        (true, Some(state)) => format!("cut off: its parent's link is {state}"),
         (true, None) => "well".into(),
     });
 }

@@ -6,8 +6,8 @@
 //! What only the document needs of a row (the types) is kept in tests alone.
 
 use super::{
-    Ctx, alarms, asyncapi, audit, cap, cases, counts, directives, downward, enrol, events, intake, letters, links,
-    metrics, ops, road, services, settle, status, supervision, trace, why,
+    Ctx, alarms, asyncapi, audit, cap, cases, counts, directives, downward, enrol, events, filter, intake, ledger,
+    letters, links, metrics, ops, road, services, settle, status, supervision, trace, why,
 };
 use crate::tokens::Role;
 use axum::Router;
@@ -309,7 +309,7 @@ fn log() -> Vec<Row<Arc<Ctx>>> {
     use Role::Operator;
     vec![
         read("/v1/events", "Events of the node's log, oldest first, a line each; `follow` stays", events::list)
-            .query::<events::Wanted>()
+            .query::<filter::Wanted>()
             .lines::<view::Event>()
             .or(&[410]),
         change(
@@ -335,7 +335,7 @@ fn log() -> Vec<Row<Arc<Ctx>>> {
             .or(&[410]),
         read("/v1/counts", "The newest events, counted by what they have in common", counts::counts)
             .query::<counts::By>()
-            .query::<events::Wanted>()
+            .query::<filter::Wanted>()
             .gives::<view::Counts>(200),
         read("/v1/dlq", "What was refused and nobody has settled: dead letters", letters::list)
             .query::<letters::Wanted>()
@@ -490,11 +490,11 @@ fn tree() -> Vec<Row<Arc<Ctx>>> {
         read("/v1/audit", "Does every link from here down account for every event?", audit::audit)
             .query::<audit::Depth>()
             .gives::<view::Audit>(200),
-        read("/v1/ledger", "What the node holds that must climb, a page of it", audit::ledger)
-            .query::<audit::Page>()
+        read("/v1/ledger", "What the node holds that must climb, a page of it", ledger::page)
+            .query::<ledger::Page>()
             .gives::<view::Ledger>(200),
-        read("/v1/explain", "What became of numbers that the parent lacks", audit::explain)
-            .query::<audit::Asked>()
+        read("/v1/explain", "What became of numbers that the parent lacks", ledger::explain)
+            .query::<ledger::Asked>()
             .gives::<view::Explained>(200),
         read("/v1/held", "Which of a parent's directives the node does not hold", downward::held)
             .query::<downward::Keys>()

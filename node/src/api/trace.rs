@@ -280,7 +280,8 @@ fn not_found(ctx: &Ctx, id: &str, by_source: bool, looked: usize, silent: &BTree
         (None, false) => "`--source SOURCE` finds older ones too".into(),
         (None, true) => format!("`citybrain events --at {}/** --source …` shows what there is", ctx.address()),
     };
-    Refusal::not_found(format!("{how} `{id}` at {looked} nodes from {} down{unasked}", ctx.address()), hint)
+    let s = if looked == 1 { "" } else { "s" };
+    Refusal::not_found(format!("{how} `{id}` at {looked} node{s} from {} down{unasked}", ctx.address()), hint)
 }
 
 /// The nodes on the event's way, in its order, as far as they lie at or below this node.

@@ -449,6 +449,8 @@ fn parse<T: View>(name: &str, status: u16, body: &[u8]) -> Result<Answer<T>, Fai
     }
 }
 
+const BADLY_ASKED: [&str; 4] = ["bad-address", "bad-level", "bad-query", "bad-selector"];
+
 fn refused(name: &str, status: u16, body: &[u8]) -> Fail {
     let code = if status == 504 { 3 } else { 1 };
     if let Ok(view::Unanswered { failure, known: Some(known) }) = serde_json::from_slice(body) {
@@ -456,6 +458,10 @@ fn refused(name: &str, status: u16, body: &[u8]) -> Fail {
         return Fail { code, failure, known, ..Fail::unreachable("", "") };
     }
     match serde_json::from_slice::<Failure>(body) {
+        // It was typed wrong, and only the node could tell.
+        Ok(failure) if BADLY_ASKED.contains(&failure.error.as_str()) => {
+            Fail { code: 2, failure, ..Fail::unreachable("", "") }
+        }
         Ok(failure) => Fail { code, failure, ..Fail::unreachable("", "") },
         Err(_) => Fail::new(code, "foreign", format!("{name} answers with HTTP status {status}"), "is it a citybrain?"),
     }

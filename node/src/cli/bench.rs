@@ -37,7 +37,8 @@ pub struct Bench {
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Measure the front door: 9,900 idle connections, 1,000 subscribers of a topic, 100,000 filters,
-    /// 100,000 messages to one subscriber; and Mosquitto beside it, if it is installed
+    /// 100,000 messages to one subscriber, and as many from one connection and from 100; and Mosquitto
+    /// beside it, if it is installed
     #[arg(long, conflicts_with_all = ["events", "size", "inflight"])]
     pub door: bool,
     /// Instead: a durable session that is away for 1,000,000 messages and comes back (about a minute, and
@@ -76,6 +77,10 @@ impl Bench {
         if dir.exists() {
             return Err(fail(format!("`{}` exists already", dir.display())));
         }
+        std::fs::create_dir_all(&dir).map_err(|e| {
+            let hint = "`citybrain bench --dir DIR` takes a folder that is not there yet, on the disk in question";
+            Fail::usage(format!("cannot make `{}`: {e}", dir.display()), hint)
+        })?;
         if self.door {
             let load = door::Load::of(self.percent);
             let report = if self.slept { slept::measure(&dir, load, self.percent) } else { door::measure(&dir, load) };

@@ -82,7 +82,7 @@ fn stopped(path: &Path, set: &Set) -> Result<view::Doctor, Fail> {
 
 fn read(path: &Path) -> Result<view::Doctor, Fail> {
     let fail = |e: std::io::Error| {
-        Fail::no("bundle", format!("cannot read `{}`: {e}", path.display()), "`citybrain doctor bundle FILE` makes one")
+        Fail::usage(format!("cannot read `{}`: {e}", path.display()), "`citybrain doctor bundle FILE` makes one")
     };
     let file = File::open(path).map_err(fail)?;
     bundle::read(BufReader::new(file)).map(|facts| doctor::examine(&facts)).map_err(fail)
@@ -103,8 +103,12 @@ fn bundled(path: &Path, at: &At) -> Result<Output, Fail> {
             Err(fail) => missing.push(format!("{name}: {}", fail.failure.detail)),
         }
     }
-    let fail =
-        |e: std::io::Error| Fail::no("bundle", format!("cannot write `{}`: {e}", path.display()), "another folder?");
+    let fail = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Fail::no("exists", format!("`{}` is there already", path.display()), "give a file that is not there yet")
+        }
+        _ => Fail::usage(format!("cannot write `{}`: {e}", path.display()), "give a place that is yours to write to"),
+    };
     let out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
     bundle::write(out, &files, Utc::now().timestamp() as u64).map_err(fail)?;
     let mut text = format!(

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
   citybrain events --type 'city.air.*' --limit 5          the newest five of these types
   citybrain events --origin chengdu/liucheng/guanghua/x   what began at that neighbourhood
   citybrain events --time-after 15m --priority urgent     urgent ones of the last quarter of an hour
+  citybrain events --where 'event.data.pm25 > 75'         what a condition in CEL holds for
   citybrain events --by source --time-after 5m            who has said most?
   citybrain events --follow                               as they are committed")]
 pub struct Events {
@@ -46,6 +47,10 @@ pub struct Fits {
     /// Only this kind of governance: 党建, 自治, 德治, 法治
     #[arg(long)]
     pub governance: Option<Governance>,
+    /// Only those for which this condition in CEL holds: `event.data.pm25 > 75`; one that lacks what it
+    /// names does not fit
+    #[arg(long = "where", value_name = "CEL", value_parser = condition)]
+    pub condition: Option<String>,
     #[arg(long)]
     pub priority: Option<Priority>,
     /// Committed here at this time or later: `2026-07-01T08:00:00Z`, or how long ago: `15m`
@@ -82,6 +87,15 @@ fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     }
     let at = DateTime::parse_from_rfc3339(text).map_err(|_| "write 2026-07-01T08:00:00Z, or 15m for so long ago")?;
     Ok(at.to_utc())
+}
+
+/// Said before anybody is asked.
+fn condition(text: &str) -> Result<String, String> {
+    match crate::api::filter::condition(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(fault) if fault.help.is_empty() => Err(fault.message),
+        Err(fault) => Err(format!("{}; {}", fault.message, fault.help)),
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -139,6 +153,7 @@ impl Fits {
             let word = g.to_possible_value().expect("no kind is hidden");
             ("governance", word.get_name().to_owned())
         }));
+        query.extend(self.condition.clone().map(|c| ("where", c)));
         query.extend(self.time_after.map(|t| ("time_after", view::rfc3339(t))));
         query.extend(self.time_before.map(|t| ("time_before", view::rfc3339(t))));
         query.extend(self.priority.map(|p| {

@@ -12,7 +12,8 @@ pub struct Man {
 
 impl Man {
     pub fn act(self) -> Result<Output, Fail> {
-        let fail = |e: std::io::Error| Fail::no("man", format!("cannot write to `{}`: {e}", self.dir.display()), "");
+        let hint = "give a folder that is yours to write to, such as /usr/share/man/man1";
+        let fail = |e: std::io::Error| Fail::usage(format!("cannot write to `{}`: {e}", self.dir.display()), hint);
         std::fs::create_dir_all(&self.dir).map_err(fail)?;
         let mut command = examples::with(Cli::command());
         command.build();

@@ -35,7 +35,7 @@ impl Folder {
         let no = |detail: String, hint: &str| Err(Fail::no("not-found", detail, hint));
         if !dir.join("log").is_dir() {
             let hint = "give the `data` folder of a node's config";
-            return no(format!("`{}` is no node's folder: it has no log", dir.display()), hint);
+            return Err(Fail::usage(format!("`{}` is no node's folder: it has no log", dir.display()), hint));
         }
         let opened = engine::open_offline(dir, config.store.cache_bytes, Brain::make(&config));
         let (hub, found) = opened.map_err(|e| match e {
@@ -44,8 +44,7 @@ impl Folder {
                 format!("a node is running on `{}`", dir.display()),
                 format!("ask it: `--data-dir {}` instead of `--offline`", dir.display()),
             ),
-            OpenError::Log(log::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Fail::no(
-                "not-found",
+            OpenError::Log(log::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Fail::usage(
                 format!("there is no log in `{}`", dir.display()),
                 "give the `data` folder of a node's config",
             ),

@@ -9,6 +9,7 @@ mod ops;
 mod rules;
 mod services;
 mod supervision;
+mod table;
 
 pub use inspect::Many;
 pub use ops::{Ops, replayed};
@@ -16,12 +17,12 @@ pub use ops::{Ops, replayed};
 use super::{Fail, Lines};
 use crate::config::Invalid;
 use citybrain_shared::view::{self, Answer, Head, LinkRole, View, span};
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Table, Width};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
+use table::{Cell, Color, Table};
 
 /// What a command has to show.
 pub enum Output {
@@ -77,6 +78,8 @@ pub struct Screen {
     pub json: bool,
     pub color: bool,
     pub color_stderr: bool,
+    /// Columns of the terminal that stdout is.
+    pub width: Option<usize>,
 }
 
 impl Screen {
@@ -87,6 +90,7 @@ impl Screen {
             json,
             color: !plain && !json && io::stdout().is_terminal(),
             color_stderr: !plain && io::stderr().is_terminal(),
+            width: columns(),
         }
     }
 
@@ -297,10 +301,9 @@ impl Screen {
         if events.is_empty() {
             return Ok(());
         }
-        let mut table = self.table(&["POS", "COMMITTED", "PRIORITY", "TYPE", "ORIGIN", "SUBJECT", "DATA"]);
-        if !first {
-            table = self.table(&[]);
-        }
+        let head = ["POS", "COMMITTED", "PRIORITY", "TYPE", "ORIGIN", "SUBJECT", "DATA"];
+        // Rows that are printed apart must still stand under each other.
+        let mut table = self.table(&head).one_of_many(first, &[10, 15, 8, 28, 24, 14, 49]);
         for e in events.drain(..) {
             let event: Attributes<'_> = serde_json::from_str(e.event.get()).unwrap_or_default();
             let data = event.data.map(RawValue::get).unwrap_or_default();
@@ -316,33 +319,15 @@ impl Screen {
                 Cell::new(cut(&clean(&data.split_whitespace().collect::<Vec<_>>().join(" ")), 48)),
             ]);
         }
-        // Rows that are printed apart must still stand under each other.
-        let widths = [10, 15, 8, 28, 24, 14, 0];
-        for (i, width) in widths.into_iter().enumerate() {
-            if let Some(column) = table.column_mut(i) {
-                column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + 2)));
-            }
-        }
         print(&table, out)
     }
 
-    fn table(&self, header: &[&str]) -> Table {
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING);
-        if !header.is_empty() {
-            table.set_header(header.iter().map(|h| self.bold(h)).collect::<Vec<_>>());
-        }
-        // Colour is decided here, not by what comfy-table thinks of stdout.
-        if self.color {
-            table.enforce_styling();
-        } else {
-            table.force_no_tty();
-        }
-        table
+    fn table(&self, head: &[&str]) -> Table {
+        Table::new(head.iter().map(|h| self.bold(h)).collect(), self.width)
     }
 
     fn bold(&self, text: &str) -> Cell {
-        if self.color { Cell::new(text).add_attribute(Attribute::Bold) } else { Cell::new(text) }
+        if self.color { Cell::new(text).bold() } else { Cell::new(text) }
     }
 
     fn mark(&self, text: &str, marked: bool, color: Color) -> Cell {
@@ -665,11 +650,14 @@ fn footer(head: &Head, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn print(table: &Table, out: &mut dyn Write) -> io::Result<()> {
-    for line in table.lines() {
-        let line = line.strip_prefix(' ').unwrap_or(&line);
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
+    table.print(out)
+}
+
+/// `None` where stdout is no terminal, or one that does not say how wide it is.
+fn columns() -> Option<usize> {
+    let out = io::stdout();
+    let size = rustix::termios::tcgetwinsize(&out).ok()?;
+    Some(usize::from(size.ws_col)).filter(|n| *n > 0)
 }
 
 /// A config file's problems, each with its snippet.
@@ -685,7 +673,7 @@ pub fn drawn(invalid: &Invalid, color: bool) -> String {
 }
 
 fn right(text: String) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
+    Cell::new(text).right()
 }
 
 fn or_dash(text: &str) -> &str {
@@ -697,11 +685,9 @@ fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-fn cut(text: &str, chars_max: usize) -> String {
-    match text.char_indices().nth(chars_max) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
+/// The first columns of it, and `…` for the rest.
+fn cut(text: &str, columns_max: usize) -> String {
+    table::cut(text, columns_max + 1)
 }
 
 /// 1,204,881
@@ -727,7 +713,7 @@ mod tests {
     use citybrain_shared::view::{LinkLane, TreeNode, time_of};
     use citybrain_shared::{Address, Pos};
 
-    const PLAIN: Screen = Screen { json: false, color: false, color_stderr: false };
+    const PLAIN: Screen = Screen { json: false, color: false, color_stderr: false, width: None };
     const JSON: Screen = Screen { json: true, ..PLAIN };
 
     fn text(screen: Screen, output: Output) -> (String, u8) {
@@ -838,11 +824,13 @@ chengdu/liucheng, its own record, as of 10:41:07Z
         // Each asked, and one that is of another version.
         (nodes[1].health, nodes[1].behind) = (Some("well".into()), Some(3));
         nodes[2].version = "0.2.0".into();
+        nodes[2].health = Some("no answer: no session".into());
         let want = "\
-NODE              NAME      TIER           LINK   ALARMS  HEALTH  BEHIND  LAST HEARD   VERSION
-chengdu/liucheng  柳城街道  street         self        0  well     4,210  -            0.1.0
-  guanghua        光华      community      up          1  well         3  1.2 s ago    0.1.0
-    x             Ten Li    neighbourhood  known       0  -            -  1 d 3 h ago  0.2.0
+NODE              NAME      LINK   ALARMS  BEHIND  HEALTH     VERSION
+chengdu/liucheng  柳城街道  self        0   4,210  well       0.1.0
+  guanghua        光华      up          1       3  well       0.1.0
+    x             Ten Li    known       0       -  no answer  0.2.0
+chengdu/liucheng/guanghua/x: no answer: no session; last heard 1 d 3 h ago
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";
         assert_eq!(text(PLAIN, Output::Tree(answer(view::Tree { nodes }))).0, want);

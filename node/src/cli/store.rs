@@ -98,7 +98,7 @@ fn folder(dir: &Path) -> Result<(), Fail> {
         return Ok(());
     }
     let detail = format!("`{}` is no data folder: it has no `log`", dir.display());
-    Err(Fail::no("not-found", detail, "give the `data` folder of a node's config"))
+    Err(Fail::usage(detail, "give the `data` folder of a node's config"))
 }
 
 fn failed(e: &dyn std::error::Error) -> Fail {
@@ -345,6 +345,12 @@ fn import(file: &Path, dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail>
         let hint = "give a folder that is not there yet, or move what is in it away";
         return Err(Fail::no("exists", format!("`{shown}` holds something already"), hint));
     }
+    if file.as_os_str() != "-" {
+        std::fs::File::open(file).map_err(|e| {
+            let hint = "give a file that `citybrain store export` made, or `-` for standard input";
+            Fail::usage(format!("cannot read `{}`: {e}", file.display()), hint)
+        })?;
+    }
     yes.confirm(&format!(
         "Makes the data folder {shown} of {}. The next start begins a new history there, so that peers do not take new records for old ones.",
         file.display()
@@ -375,7 +381,7 @@ fn import(file: &Path, dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail>
 
 fn restore(from: &Path, dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail> {
     let about = backup::about(from)
-        .map_err(|e| Fail::no("no-backup", e.to_string(), "give a folder that `citybrain store snapshot` made"))?;
+        .map_err(|e| Fail::usage(e.to_string(), "give a folder that `citybrain store snapshot` made"))?;
     if dir.join("log").is_dir() {
         stopped(dir)?;
     }

@@ -105,7 +105,7 @@ fn add(who: &Who, role: Role) -> Result<Output, Fail> {
 
 fn unreadable(path: &Path, e: &io::Error) -> Fail {
     let hint = "give the file that `api.tokens_file` of the node's config names; `token add` makes it";
-    Fail::no("unreadable", format!("cannot read `{}`: {e}", path.display()), hint)
+    Fail::usage(format!("cannot read `{}`: {e}", path.display()), hint)
 }
 
 fn unwritable(path: &Path, e: &io::Error) -> Fail {

@@ -126,7 +126,10 @@ impl Lines {
         match std::fs::read_to_string(path) {
             Ok(text) => Ok(Lines { all: text.lines().map(str::to_owned).collect() }),
             Err(e) if may_be_new && e.kind() == std::io::ErrorKind::NotFound => Ok(Lines { all: Vec::new() }),
-            Err(e) => Err(Fail::no("file", format!("cannot read `{}`: {e}", path.display()), "give the `users_file`")),
+            Err(e) => {
+                let hint = "give the file that `[access] users_file` of the node's config names; `user add` makes it";
+                Err(Fail::usage(format!("cannot read `{}`: {e}", path.display()), hint))
+            }
         }
     }
 
@@ -135,7 +138,8 @@ impl Lines {
     }
 
     fn must_find(&self, name: &str) -> Result<usize, Fail> {
-        let no = || Fail::no("not-found", format!("there is no user `{name}`"), "`citybrain user list --file …`");
+        let no =
+            || Fail::no("not-found", format!("there is no user `{name}`"), "`citybrain user list --file …` shows all");
         self.find(name).ok_or_else(no)
     }
 
@@ -144,7 +148,7 @@ impl Lines {
         let mut text = self.all.join("\n");
         text.push('\n');
         replace(path, text.as_bytes(), Rights::Private).map_err(|e| {
-            Fail::no("file", format!("cannot write `{}`: {e}", path.display()), "is the folder yours to write to?")
+            Fail::usage(format!("cannot write `{}`: {e}", path.display()), "is the folder yours to write to?")
         })
     }
 }

@@ -1,6 +1,7 @@
 //! `citybrain why`
 
 use super::{At, Fail, Output};
+use citybrain_shared::Address;
 use clap::Args;
 
 #[derive(Debug, Args)]
@@ -10,14 +11,15 @@ use clap::Args;
   citybrain why chengdu/liucheng --json     for programs: `code` is stable")]
 pub struct Why {
     /// The node in question: the one asked, or one below it
-    pub address: Option<String>,
+    #[arg(value_parser = Address::parse)]
+    pub address: Option<Address>,
     #[command(flatten)]
     pub at: At,
 }
 
 impl Why {
     pub fn act(self) -> Result<Output, Fail> {
-        let mut query: Vec<_> = self.address.map(|a| ("address", a)).into_iter().collect();
+        let mut query: Vec<_> = self.address.map(|a| ("address", a.to_string())).into_iter().collect();
         query.extend(super::ask::own_within(&self.at));
         self.at.ask("/v1/why", &query, Output::Why)
     }

@@ -75,7 +75,7 @@ pub fn from_file(
     rows_max: usize,
     nodes_max: usize,
 ) -> miette::Result<Script> {
-    let (mut rows, mapping) = replay::open(file, mapping, utc_offset)?;
+    let (mut rows, mapping) = replay::open(file, mapping, utc_offset).map_err(replay::usage)?;
     let no_place = || {
         miette!(
             help = "give it a [place] section, as in config/replay/la311.toml; or play the file into a running node with `citybrain replay`",

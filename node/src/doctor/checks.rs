@@ -130,7 +130,7 @@ fn node_ready(f: &Facts) -> Answer {
         };
     };
     if node.ready {
-        return ok(format!("{} takes events, up {} s", node.address, node.uptime_s));
+        return ok(format!("{} takes events, up {}", node.address, citybrain_shared::view::span(node.uptime_s * 1000)));
     }
     say(
         Bad,

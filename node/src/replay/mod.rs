@@ -146,14 +146,14 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
     let began = Instant::now();
     for (name, value) in [("--rate", args.rate), ("--clock", args.clock)] {
         if value.is_some_and(|v| !v.is_finite() || v <= 0.0) {
-            return Err(miette!("{name} must be more than 0"));
+            return Err(usage(miette!("{name} must be more than 0")));
         }
     }
     citybrain_shared::topic::check_topic(&args.topic)
-        .map_err(|e| miette!("`{}` is not a topic to publish to: {e}", args.topic))?;
-    let (rows, mapping) = open(&args.file, args.mapping.as_deref(), args.utc_offset.as_deref())?;
+        .map_err(|e| usage(miette!("`{}` is not a topic to publish to: {e}", args.topic)))?;
+    let (rows, mapping) = open(&args.file, args.mapping.as_deref(), args.utc_offset.as_deref()).map_err(usage)?;
     let mapping_name = mapping.as_ref().map_or_else(|| "CloudEvents, as they are".to_owned(), |m| m.title.clone());
-    let (target, Sender { messages, mut told, mut task }) = sender(&args)?;
+    let (target, Sender { messages, mut told, mut task }) = sender(&args).map_err(usage)?;
 
     let state = args.state.clone().unwrap_or_else(|| {
         let mut name = args.file.clone().into_os_string();
@@ -292,6 +292,16 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
 
 /// Opens the file and finds its mapping; `None` for a file of CloudEvents.
 ///
+/// The code of a report that means: it cannot be done as it was typed.
+pub const USAGE: &str = "usage";
+
+/// Whatever it is, it is for whoever typed the command to put right.
+pub fn usage(report: miette::Report) -> miette::Report {
+    let causes: Vec<String> = report.chain().map(ToString::to_string).collect();
+    let help = report.help().map_or_else(|| "`--help` shows the flags".to_owned(), |h| h.to_string());
+    miette!(code = USAGE, help = help, "{}", causes.join(": "))
+}
+
 /// # Errors
 /// When there is no file or no mapping that fits it.
 pub fn open(file: &Path, mapping: Option<&Path>, utc_offset: Option<&str>) -> miette::Result<(Rows, Option<Mapping>)> {

@@ -178,6 +178,11 @@ impl Expression {
         Ok(shown(&self.run(facts, window)?))
     }
 
+    /// How deep its loops (`all`, `exists`, `filter`, `map`) stand in each other.
+    pub fn loops(&self) -> usize {
+        loops(self.program.expression())
+    }
+
     /// The paths into the variables that it reads, such as `event.data.level`: to show why.
     pub fn paths(&self) -> Vec<String> {
         let mut all = Vec::new();
@@ -514,6 +519,28 @@ fn plain_path(e: &IdedExpr) -> Option<String> {
             Some(format!("{}.{}", plain_path(&s.operand)?, s.field))
         }
         _ => None,
+    }
+}
+
+fn loops(e: &IdedExpr) -> usize {
+    let most = |parts: &mut dyn Iterator<Item = &IdedExpr>| parts.map(loops).max().unwrap_or(0);
+    match &e.expr {
+        Expr::Select(s) => loops(&s.operand),
+        Expr::Call(c) => most(&mut c.target.as_deref().into_iter().chain(&c.args)),
+        Expr::List(l) => most(&mut l.elements.iter()),
+        Expr::Map(m) => {
+            let entries = m.entries.iter().filter_map(|entry| match &entry.expr {
+                EntryExpr::MapEntry(entry) => Some([&entry.key, &entry.value]),
+                _ => None,
+            });
+            most(&mut entries.flatten())
+        }
+        Expr::Comprehension(c) => {
+            // Where it goes over what a loop made, the two run one behind the other.
+            let inside = most(&mut [&c.accu_init, &c.loop_cond, &c.loop_step, &c.result].into_iter());
+            loops(&c.iter_range).max(inside + 1)
+        }
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => 0,
     }
 }
 

@@ -44,7 +44,7 @@ impl Load {
 }
 
 /// What one broker made of it.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 struct Figures {
     /// CONNECT to CONNACK, 64 at a time.
     connects_per_s: f64,
@@ -62,6 +62,9 @@ struct Figures {
     /// QoS 1: published, committed, acknowledged, delivered to a durable session, acknowledged there.
     through_per_s: f64,
     through_cpu_us: f64,
+    /// QoS 1, acknowledged, to nobody: 100 under way on one connection, and one on each of 100.
+    one_connection_per_s: f64,
+    hundred_connections_per_s: f64,
 }
 
 #[derive(serde::Serialize)]
@@ -110,6 +113,8 @@ impl Figures {
             filters_cpu_us_per_publish: ratio(self.filters_cpu_us_per_publish, m.filters_cpu_us_per_publish),
             through_per_s: ratio(self.through_per_s, m.through_per_s),
             through_cpu_us: ratio(self.through_cpu_us, m.through_cpu_us),
+            one_connection_per_s: ratio(self.one_connection_per_s, m.one_connection_per_s),
+            hundred_connections_per_s: ratio(self.hundred_connections_per_s, m.hundred_connections_per_s),
         }
     }
 }
@@ -222,6 +227,9 @@ async fn figures(which: Which, dir: &Path, load: Load) -> miette::Result<Figures
     fan_out(&Broker::start(which, &data).await?, load, &mut f).await?;
     filters(&Broker::start(which, &data).await?, load, &mut f).await?;
     through(&Broker::start(which, &data).await?, load, &mut f).await?;
+    let broker = Broker::start(which, &data).await?;
+    f.one_connection_per_s = publishers(&broker, load, 1, UNDER_WAY).await?;
+    f.hundred_connections_per_s = publishers(&broker, load, UNDER_WAY, 1).await?;
     Ok(f)
 }
 
@@ -272,14 +280,7 @@ async fn idle(broker: &Broker, load: Load) -> miette::Result<Figures> {
         connects_per_s: (load.connections as f64 / took).round(),
         idle_mb: megabytes(after),
         idle_bytes_per_connection: ((after - before) / load.connections as f64).round(),
-        fan_out_deliveries_per_s: 0.0,
-        fan_out_cpu_us_per_delivery: 0.0,
-        filters_mb: 0.0,
-        filters_bytes_each: 0.0,
-        filters_publishes_per_s: 0.0,
-        filters_cpu_us_per_publish: 0.0,
-        through_per_s: 0.0,
-        through_cpu_us: 0.0,
+        ..Figures::default()
     })
 }
 
@@ -354,6 +355,25 @@ async fn through(broker: &Broker, load: Load, f: &mut Figures) -> miette::Result
     f.through_per_s = (load.messages as f64 / began.elapsed().as_secs_f64()).round();
     f.through_cpu_us = tenths((broker.cpu_us()? - cpu) / load.messages as f64);
     Ok(())
+}
+
+/// Messages under way together, on however many connections.
+const UNDER_WAY: usize = 100;
+
+/// Messages a second that `connections` get acknowledged with `window` under way on each.
+async fn publishers(broker: &Broker, load: Load, connections: usize, window: usize) -> miette::Result<f64> {
+    let each = load.messages / connections;
+    let all = clients(broker.port, connections, "publisher").await?;
+    let began = Instant::now();
+    let mut publishing = JoinSet::new();
+    for mut client in all {
+        let bytes = load.message_bytes;
+        publishing.spawn(async move { client.publish(each, window, bytes, |n| format!("plant/{}", n % 16)).await });
+    }
+    while let Some(published) = publishing.join_next().await {
+        published.into_diagnostic()??;
+    }
+    Ok(((each * connections) as f64 / began.elapsed().as_secs_f64()).round())
 }
 
 pub fn megabytes(bytes: f64) -> f64 {

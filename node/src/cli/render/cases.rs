@@ -1,10 +1,10 @@
 //! Cases and rates, for people; and as CSV.
 
+use super::table::{Cell, Color};
 use super::{Screen, clean, cut, grouped, print, right};
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Case, Clock, Entry};
 use citybrain_shared::view;
-use comfy_table::{Cell, Color};
 use std::io::{self, Write};
 
 pub fn cases(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<()> {

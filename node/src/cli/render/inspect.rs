@@ -1,8 +1,7 @@
 //! How answers about a tree look: many nodes' blocks, the way of an event, why, the books.
 
 use super::{
-    Cell, Color, Fail, Lines, Output, Screen, Stop, ago, clean, cut, directive, footer, grouped, or_dash, print, right,
-    span,
+    Cell, Color, Fail, Lines, Output, Screen, Stop, ago, clean, directive, footer, grouped, or_dash, print, right, span,
 };
 use citybrain_shared::view::{self, Answer, Severity};
 use std::io::{self, Write};
@@ -17,8 +16,8 @@ pub struct Many {
     pub show: Show,
 }
 
-/// Nobody answered.
-const NOBODY: u8 = 3;
+/// Somebody did not answer.
+const UNREACHABLE: u8 = 3;
 
 impl Screen {
     /// One block a node; then who is missing. The code is the worst of all.
@@ -32,8 +31,8 @@ impl Screen {
                 } else {
                     asked(&end, self, out)?;
                 }
-                let some_silent = u8::from(!end.body.missing.is_empty() || end.body.not_asked > 0);
-                return Ok(if end.body.answered == 0 { NOBODY } else { code.max(some_silent) });
+                let no = u8::from(end.body.not_asked > 0 || end.body.asked == 0);
+                return Ok(if end.body.missing.is_empty() { code.max(no) } else { UNREACHABLE });
             }
             let foreign = |e: serde_json::Error| {
                 Stop::Fail(Fail::no("foreign", format!("an answer does not read: {e}"), "`--json` shows it as it came"))
@@ -72,6 +71,9 @@ fn asked(end: &Answer<view::Asked>, s: &Screen, out: &mut dyn Write) -> io::Resu
         }
         print(&table, out)?;
         writeln!(out, "`citybrain why {}` says what is in the way", a.missing[0].node)?;
+    }
+    if a.asked == 0 {
+        writeln!(out, "nobody is meant by that: `citybrain tree` shows who is there")?;
     }
     if a.not_asked > 0 {
         writeln!(out, "{} more are meant and were not asked: narrow the selector", grouped(a.not_asked))?;
@@ -183,7 +185,7 @@ pub fn why(v: &view::Why, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
 
 pub fn audit(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.links.is_empty() && v.unasked.is_empty() {
-        return writeln!(out, "nothing to audit: no child has come yet");
+        return writeln!(out, "nothing to audit: it has no parent, and no child has come yet");
     }
     let head = ["UP FROM", "ACCEPTED", "ABOVE", "WAITING", "PARKED", "EXPIRED", "LOST", "MISSING"];
     let mut table = s.table(&head);
@@ -192,7 +194,7 @@ pub fn audit(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()>
         let mut row = vec![Cell::new(name)];
         row.extend(numbers.map(|n| right(grouped(n))));
         let missing = s.mark(&grouped(sums.missing), sums.missing > 0, Color::Red);
-        row.push(missing.set_alignment(comfy_table::CellAlignment::Right));
+        row.push(missing.right());
         table.add_row(row);
     };
     let links = in_tree(v);
@@ -272,7 +274,7 @@ fn audit_down(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()
         let mut row = vec![Cell::new(name)];
         row.extend([d.sent, d.held, d.waiting, d.parked, d.refused, d.lost, d.not_kept].map(|n| right(grouped(n))));
         let missing = s.mark(&grouped(d.missing), d.missing > 0, Color::Red);
-        row.push(missing.set_alignment(comfy_table::CellAlignment::Right));
+        row.push(missing.right());
         table.add_row(row);
     };
     let links = in_tree(v);
@@ -287,7 +289,7 @@ fn audit_down(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()
 pub fn audit_code(v: &view::Audit) -> u8 {
     match (v.adds_up, v.unasked.is_empty()) {
         (false, _) => 1,
-        (true, false) => NOBODY,
+        (true, false) => UNREACHABLE,
         (true, true) => 0,
     }
 }
@@ -326,15 +328,18 @@ pub fn counts(v: &view::Counts, s: &Screen, out: &mut dyn Write) -> io::Result<(
 }
 
 pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
-    // A column in which all rows say the same is not worth its place on a narrow screen.
+    // A column in which all rows say the same is not worth its place on a narrow screen; a tier is
+    // how far a node is set in.
     let is_deep = v.nodes.iter().skip(1).any(|n| n.health.is_some());
     let version = v.nodes.first().map_or("", |n| n.version.as_str());
     let is_mixed = v.nodes.iter().any(|n| n.version != version);
     let of_kind = |is_there: bool, head: &[&'static str]| if is_there { head.to_vec() } else { Vec::new() };
     let head = [
-        vec!["NODE", "NAME", "TIER", "LINK", "ALARMS"],
-        of_kind(is_deep, &["HEALTH", "BEHIND"]),
-        vec!["LAST HEARD"],
+        vec!["NODE", "NAME"],
+        of_kind(!is_deep, &["TIER"]),
+        vec!["LINK", "ALARMS"],
+        of_kind(is_deep, &["BEHIND", "HEALTH"]),
+        of_kind(!is_deep, &["LAST HEARD"]),
         of_kind(is_mixed, &["VERSION"]),
     ];
     let mut table = s.table(&head.concat());
@@ -345,29 +350,39 @@ pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
             0 => n.address.to_string(),
             depth => format!("{}{}", "  ".repeat(depth), n.address.leaf()),
         };
-        let health = n.health.as_deref().unwrap_or("-");
-        let mut row = vec![Cell::new(node), Cell::new(clean(or_dash(&n.name))), Cell::new(n.tier), s.state(&n.state)];
-        row.push(right(grouped(n.alarms)));
-        if is_deep {
-            row.push(s.mark(&cut(health, 60), !["-", "well"].contains(&health), Color::Yellow));
-            row.push(right(n.behind.map_or("-".into(), grouped)));
+        let mut row = vec![Cell::new(node), Cell::new(clean(or_dash(&n.name)))];
+        if !is_deep {
+            row.push(Cell::new(n.tier));
         }
-        row.push(Cell::new(ago(n.last_heard_ms_ago)));
+        row.extend([s.state(&n.state), right(grouped(n.alarms))]);
+        if is_deep {
+            row.push(right(n.behind.map_or("-".into(), grouped)));
+            // What it says of itself as a sentence stands under the table.
+            let health = n.health.as_deref().unwrap_or("-");
+            let short = health.split(':').next().unwrap_or(health);
+            row.push(s.mark(short, !["-", "well"].contains(&health), Color::Yellow));
+        } else {
+            row.push(Cell::new(ago(n.last_heard_ms_ago)));
+        }
         if is_mixed {
             row.push(Cell::new(clean(&n.version)));
         }
         table.add_row(row);
     }
     print(&table, out)?;
+    for n in v.nodes.iter() {
+        if let Some(health) = n.health.as_ref().filter(|h| h.contains(':')) {
+            let heard = match n.last_heard_ms_ago {
+                Some(0) | None => String::new(),
+                heard => format!("; last heard {}", ago(heard)),
+            };
+            writeln!(out, "{}: {}{heard}", n.address, clean(health))?;
+        }
+    }
     match v.nodes.as_slice() {
         [] | [_] => writeln!(out, "nobody below has told of itself yet"),
         _ if is_deep => Ok(()),
-        [me, ..] => {
-            if let Some(health) = me.health.as_ref().filter(|h| *h != "well") {
-                writeln!(out, "{}: {}", me.address, clean(health))?;
-            }
-            writeln!(out, "`citybrain tree --deep` asks each node how it is")
-        }
+        _ => writeln!(out, "`citybrain tree --deep` asks each node how it is"),
     }
 }
 

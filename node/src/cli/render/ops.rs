@@ -1,8 +1,8 @@
 //! What is for whoever keeps nodes running: stores, doctor, levels, config.
 
+use super::table::{Cell, Color};
 use super::{Screen, ago, clean, grouped, print, right};
 use citybrain_shared::view::{self, Answer, Verdict};
-use comfy_table::{Cell, Color};
 use std::io::{self, Write};
 
 pub enum Ops {

@@ -1,9 +1,9 @@
 //! Rules and alarms, for people.
 
+use super::table::{Cell, Color};
 use super::{Screen, clean, cut, grouped, print, right};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::view::{self, Alarm, Firing, RuleState};
-use comfy_table::{Cell, Color};
 use std::io::{self, Write};
 
 pub fn alarms(v: &view::Alarms, s: &Screen, out: &mut dyn Write) -> io::Result<()> {

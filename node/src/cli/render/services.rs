@@ -1,8 +1,8 @@
 //! Services and scenes, for people.
 
+use super::table::Cell;
 use super::{Screen, clean, cut, print};
 use citybrain_shared::view;
-use comfy_table::Cell;
 use std::io::{self, Write};
 
 pub fn services(v: &view::Services, s: &Screen, out: &mut dyn Write) -> io::Result<()> {

@@ -1,11 +1,11 @@
 //! Counts of cases, and what needs a look, for people.
 
 use super::cases::named;
+use super::table::{Cell, Color};
 use super::{Screen, clean, cut, grouped, print, right};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::Case;
 use citybrain_shared::view;
-use comfy_table::{Cell, Color};
 use std::io::{self, Write};
 
 pub fn stats(v: &view::CaseStats, s: &Screen, out: &mut dyn Write) -> io::Result<()> {

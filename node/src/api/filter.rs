@@ -1,0 +1,257 @@
+//! Which events are meant: by header, by attributes, by a condition in CEL.
+
+use super::guard::Caller;
+use super::{Ctx, Refusal, events};
+use crate::brain::rules::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants};
+use chrono::{DateTime, Utc};
+use citybrain_shared::Lane;
+use citybrain_shared::record::{Header, Kind};
+use citybrain_shared::view::CountBy;
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Of a condition, bytes: several screens' lines; what reads it goes one call deeper for each bracket.
+const CONDITION_BYTES_MAX: usize = 1_000;
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Wanted {
+    /// Only after this position; from the beginning without it.
+    pub(super) after: Option<u64>,
+    /// At most this many lines.
+    pub(super) limit: Option<usize>,
+    /// Instead of `after`: the newest so many that fit.
+    pub(super) last: Option<usize>,
+    /// A type, or the beginning of one with `*`.
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    source: Option<String>,
+    /// The node where it began; `c/s/*` for all that begin so.
+    origin: Option<String>,
+    governance: Option<String>,
+    /// A condition in CEL, such as `event.data.pm25 > 75.0`; an event that lacks what it names does not fit.
+    #[serde(rename = "where")]
+    condition: Option<String>,
+    priority: Option<Lane>,
+    /// Committed here at this time or later, by this node's clock.
+    time_after: Option<DateTime<Utc>>,
+    time_before: Option<DateTime<Utc>>,
+    /// Stay, and send what is committed from now on.
+    pub(super) follow: bool,
+    /// Also the events in which nodes tell who they are.
+    presence: bool,
+}
+
+impl Wanted {
+    /// # Errors
+    /// When its condition is none.
+    pub(super) fn filter(&self, ctx: &Ctx, caller: Caller) -> Result<Filter, Refusal> {
+        let condition = self.condition.as_deref().map(|text| Condition::new(text, ctx)).transpose()?;
+        Ok(Filter {
+            event_type: self.event_type.clone(),
+            source: self.source.clone(),
+            origin: self.origin.clone(),
+            governance: self.governance.clone(),
+            lane: self.priority,
+            after_us: self.time_after.map(|t| t.timestamp_micros()),
+            before_us: self.time_before.map(|t| t.timestamp_micros()),
+            presence: self.presence,
+            own: ctx.address().to_owned(),
+            short: false,
+            condition,
+            caller,
+        })
+    }
+}
+
+/// A condition in CEL, and the node whose events it is asked about.
+pub(super) struct Condition {
+    expression: Expression,
+    node: Arc<NodeFacts>,
+}
+
+impl Condition {
+    fn new(text: &str, ctx: &Ctx) -> Result<Condition, Refusal> {
+        let expression = condition(text).map_err(|fault| {
+            let help = if fault.help.is_empty() { "such as `event.data.pm25 > 75.0`".to_owned() } else { fault.help };
+            Refusal::bad("bad-query", format!("`where={text}`: {}", fault.message), help)
+        })?;
+        Ok(Condition { expression, node: Arc::new(NodeFacts::new(&ctx.config.node)) })
+    }
+
+    fn holds(&self, header: &Header<'_>, payload: &[u8], own: &str) -> bool {
+        let origin = header.origin.map_or(own, |at| at.address);
+        let facts = Facts::new(payload, origin, header.committed_us, &self.node);
+        facts.is_some_and(|facts| self.expression.truth(&facts, None).unwrap_or(false))
+    }
+}
+
+/// # Errors
+/// What is wrong with it. Loops inside of loops are refused: whoever may read could make a node busy by
+/// one line.
+pub fn condition(text: &str) -> Result<Expression, Fault> {
+    let fault = |message: &str, help: &str| Fault { message: message.into(), at: 0..text.len(), help: help.into() };
+    if text.len() > CONDITION_BYTES_MAX {
+        return Err(fault(&format!("it is longer than {CONDITION_BYTES_MAX} bytes"), "ask for less at a time"));
+    }
+    let compiled = Expression::compile(text, Scope { window: false }, Wants::Bool);
+    let expression = compiled.map_err(|faults| {
+        faults.into_iter().next().unwrap_or_else(|| fault("it does not read", "such as `event.data.pm25 > 75.0`"))
+    })?;
+    match expression.loops() {
+        0 | 1 => Ok(expression),
+        _ => Err(fault("a loop inside of a loop", "one `exists`, `all`, `filter` or `map` at a time")),
+    }
+}
+
+/// Which records.
+#[derive(Default)]
+pub(super) struct Filter {
+    pub(super) event_type: Option<String>,
+    pub(super) source: Option<String>,
+    pub(super) origin: Option<String>,
+    pub(super) governance: Option<String>,
+    pub(super) lane: Option<Lane>,
+    pub(super) after_us: Option<i64>,
+    pub(super) before_us: Option<i64>,
+    pub(super) presence: bool,
+    pub(super) own: String,
+    /// [`citybrain_shared::view::Record`] instead of [`citybrain_shared::view::Event`].
+    pub(super) short: bool,
+    pub(super) condition: Option<Condition>,
+    pub(super) caller: Caller,
+}
+
+impl Filter {
+    /// By what is in its header.
+    pub(super) fn wants_header(&self, header: &Header<'_>) -> bool {
+        header.kind.is_event()
+            && (header.kind != Kind::Presence || self.presence)
+            && self.event_type.as_deref().is_none_or(|t| fits(t, header.name))
+            && self.origin.as_deref().is_none_or(|o| fits(o, header.origin.map_or(&self.own, |at| at.address)))
+            && self.after_us.is_none_or(|us| header.committed_us >= us)
+            && self.before_us.is_none_or(|us| header.committed_us < us)
+    }
+
+    /// By what has to be read of the event itself. Nobody learns by a condition what he may not read.
+    pub(super) fn wants_payload(&self, header: &Header<'_>, payload: &[u8]) -> bool {
+        if self.source.is_some() || self.governance.is_some() {
+            let Some(probe) = probe(payload) else { return false };
+            let fits = self.source.as_deref().is_none_or(|s| fits(s, &probe.source))
+                && self.governance.as_deref().is_none_or(|g| g == probe.governance);
+            if !fits {
+                return false;
+            }
+        }
+        self.condition.as_ref().is_none_or(|condition| match self.caller.may_read(header, payload) {
+            true => condition.holds(header, payload, &self.own),
+            false => condition.holds(header, events::without_data(payload).get().as_bytes(), &self.own),
+        })
+    }
+
+    pub(super) fn wants(&self, header: &Header<'_>, payload: &[u8]) -> bool {
+        self.lane.is_none_or(|lane| lane == header.lane)
+            && self.wants_header(header)
+            && self.wants_payload(header, payload)
+    }
+
+    /// What an event is counted under.
+    pub(super) fn name(&self, by: CountBy, header: &Header<'_>, payload: &[u8]) -> String {
+        match by {
+            CountBy::Type => header.name.to_owned(),
+            CountBy::Origin => header.origin.map_or(self.own.as_str(), |at| at.address).to_owned(),
+            CountBy::Source => probe(payload).map(|p| p.source.into_owned()).unwrap_or_default(),
+            CountBy::Priority => header.lane.as_str().to_owned(),
+        }
+    }
+}
+
+/// A word, or the beginning of one with `*` at its end.
+fn fits(pattern: &str, word: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == word, |stem| word.starts_with(stem))
+}
+
+/// What is wanted of an event's bytes when they are only passed on.
+#[derive(Default, Deserialize)]
+pub(super) struct Probe<'a> {
+    #[serde(borrow, default)]
+    pub(super) id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) source: Cow<'a, str>,
+    #[serde(borrow, default)]
+    governance: Cow<'a, str>,
+}
+
+pub(super) fn probe(payload: &[u8]) -> Option<Probe<'_>> {
+    serde_json::from_slice(payload).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_shared::config::Node;
+
+    fn with(text: &str, caller: Caller) -> Filter {
+        let node: Node = toml::from_str("address = \"c\"\ndata = \"d\"").unwrap();
+        let condition = Condition { expression: condition(text).unwrap(), node: Arc::new(NodeFacts::new(&node)) };
+        Filter { own: "c".into(), condition: Some(condition), caller, ..Filter::default() }
+    }
+
+    #[test]
+    fn a_condition_is_asked_of_each_event_and_what_lacks_a_field_does_not_fit() {
+        let header = Header::local(Kind::Event, "city.air.v1");
+        let payload =
+            |data: &str| format!("{{\"id\":\"1\",\"source\":\"/x\",\"type\":\"city.air.v1\",\"data\":{data}}}");
+        for (text, data, want) in [
+            ("event.data.pm25 > 75", "{\"pm25\":76}", true),
+            ("event.data.pm25 > 75", "{\"pm25\":75}", false),
+            ("event.data.pm25 > 75", "{}", false),
+            ("event.data.pm25 > 75", "\"text\"", false),
+            ("event.type == 'city.air.v1' && event.origin == node.address", "{}", true),
+            ("event.data.tags.exists(t, t == '水')", "{\"tags\":[\"电\",\"水\"]}", true),
+        ] {
+            assert_eq!(with(text, Caller::Operator).wants(&header, payload(data).as_bytes()), want, "{text} {data}");
+        }
+    }
+
+    #[test]
+    fn a_condition_tells_a_reader_nothing_that_he_may_not_see() {
+        let header = Header::local(Kind::Event, "city.appeal");
+        let payload =
+            b"{\"id\":\"1\",\"source\":\"/x\",\"type\":\"city.appeal\",\"data\":{\"contact\":{\"phone\":\"139\"}}}";
+        let text = "event.data.contact.phone.startsWith('139')";
+        assert!(with(text, Caller::Operator).wants(&header, payload));
+        assert!(!with(text, Caller::Reader).wants(&header, payload));
+        assert!(with("has(event.data.withheld)", Caller::Reader).wants(&header, payload));
+    }
+
+    #[test]
+    fn what_is_no_condition_is_refused_with_what_to_write() {
+        for (text, word) in [
+            ("event.data.pm25 >", "not CEL"),
+            ("evnt.data.pm25 > 1", "did you mean `event`"),
+            ("event.data.n + 1", "not true or false"),
+            ("window.count > 1", "no window here"),
+            ("[1].all(a, [2].all(b, a < b))", "a loop inside of a loop"),
+            (&format!("event.data.n == '{}'", "x".repeat(CONDITION_BYTES_MAX)), "longer than"),
+        ] {
+            let fault = condition(text).unwrap_err();
+            assert!(format!("{} {}", fault.message, fault.help).contains(word), "{text}: {fault:?}");
+        }
+    }
+
+    #[test]
+    fn however_deep_its_brackets_a_condition_ends_no_node() {
+        for (open, close) in
+            [("(", ")"), ("[", "]"), ("!", ""), ("-", ""), ("{1:", "}"), ("a.", ""), ("a(", ")"), ("1+", "")]
+        {
+            let times = CONDITION_BYTES_MAX / (open.len() + close.len()) - 2;
+            let text = format!("{}1{}", open.repeat(times), close.repeat(times));
+            // Whatever it is, there is an answer, on a thread no larger than tokio's.
+            let asked = std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(move || condition(&text).is_ok());
+            asked.unwrap().join().unwrap();
+        }
+    }
+}
