@@ -228,7 +228,11 @@ impl Cases {
                 };
                 if is_old {
                     let detail = format!("{} has lost its disk, and does not know whether it was done", self.me);
-                    return refused(Refusal::new("lost", detail, "look at the case, and ask again if it is still wanted"));
+                    return refused(Refusal::new(
+                        "lost",
+                        detail,
+                        "look at the case, and ask again if it is still wanted",
+                    ));
                 }
                 let Some(held) = self.held.get(case) else { return refused(self.unknown(case)) };
                 if held.case.owner != self.me {

@@ -244,8 +244,7 @@ impl Cases {
     }
 
     pub(super) fn post(&mut self, pos: Pos, letter: Letter, waits: bool) {
-        let (kind, letters) =
-            if waits { (Dirty::Waiting, &mut self.waiting) } else { (Dirty::Inbox, &mut self.inbox) };
+        let (kind, letters) = if waits { (Dirty::Waiting, &mut self.waiting) } else { (Dirty::Inbox, &mut self.inbox) };
         letters.insert(pos.0, letter);
         self.dirty.insert((kind, format!("{:020}", pos.0)));
     }

@@ -50,7 +50,7 @@ impl Policy for Cases {
                     _ => Vec::new(),
                 }
             }
-            succession::ROLL => self.answer_roll(header, payload, now),
+            succession::ROLL => self.answer_roll(state, header, payload, now),
             "call" | "contact" | "answered" | succession::WANTED | succession::TOLD | succession::PRESENT => Vec::new(),
             _ => match letter::data::<Step>(payload) {
                 Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, now),

@@ -8,11 +8,11 @@
 //! **Operation.** A new folder asks its parent (`wanted`), and names its incarnation, so that an answer
 //! to another folder is none. The parent answers with every case that it knows of that subtree
 //! ([`Body::Returned`], some at a time), and then, in both lanes, that this was all, which nodes it knows
-//! below, and whether any box was ever there before ([`All`]). If so, the new node calls the roll of
-//! those below (`roll`), in both lanes; what one of them answers (`present`) stands behind everything
+//! below, and whether any box was ever there before ([`All`]). The new node calls the roll of those
+//! below (`roll`), in both lanes; what one of them answers (`present`) stands behind everything
 //! that it has ever said. Until all have answered, letters from before wait, and so do the lost node's
 //! cases; whatever comes behind the parent's `told`, or behind a node's own `present`, is new, and
-//! is dealt with at once. Then each case is recovered by one step in this node's own log, as the newest
+//! is dealt with at once; so is what a child wrote that has met no other box there. Then each case is recovered by one step in this node's own log, as the newest
 //! copy has it, in a term that the lost node cannot have used; old letters follow.
 //!
 //! **Bounds.** Nobody can know of what the lost node gave to a node that its parent has never heard of.
@@ -48,8 +48,9 @@ pub(super) struct Succession {
     all: Option<All>,
     /// The lanes in which the parent has said that it was all.
     heard: BTreeSet<Lane>,
-    /// How often the roll was called.
+    /// How often the roll was called; and whether since the parent has said whom to wait for.
     called: u32,
+    called_all: bool,
     /// Nodes that have started since then: the roll may have come to a folder that is no more.
     again: BTreeSet<Address>,
     present: BTreeSet<(Address, Lane)>,
@@ -74,6 +75,9 @@ struct Roll {
     inc: Inc,
     /// The how manieth it is.
     n: u32,
+    /// Of an answer: there has been another box where the call comes from, for all that this node knows.
+    #[serde(default)]
+    met: bool,
 }
 
 /// A child that has asked: what it has got already.
@@ -112,10 +116,14 @@ impl Succession {
         self.is_told() && self.all.as_ref().is_some_and(all_below)
     }
 
-    /// Whom the roll is still to be called for.
+    /// Whom the roll is still to be called for: all at the begin, so that who has met no other box here
+    /// is believed at once; and those whose word is needed.
     fn calls(&self, me: &Address) -> Vec<String> {
+        if me.tier() == Tier::Neighbourhood {
+            return Vec::new();
+        }
         let awaits = self.all.as_ref().is_some_and(|all| !all.first && !all.below.is_empty());
-        match awaits && self.called == 0 {
+        match self.called == 0 || (awaits && !self.called_all) {
             true => vec![format!("{me}/**")],
             false => self.again.iter().map(|n| format!("{n}/**")).collect(),
         }
@@ -186,7 +194,7 @@ impl Cases {
         if let Some(parent) = self.me.parent().filter(|_| self.has_parent) {
             let inc = self.succession.asked.unwrap_or(state.me.inc);
             let n = self.succession.called;
-            let data = json!(Roll { node: self.me.clone(), inc, n });
+            let data = json!(Roll { node: self.me.clone(), inc, n, met: false });
             if self.succession.asked.is_none() {
                 let way = (Direction::Up, parent.tier());
                 drafts.push(self.said(&pen, WANTED, &inc.to_string(), Lane::Routine, way, "", data.clone()));
@@ -204,7 +212,8 @@ impl Cases {
         for (child, owed) in &self.owed {
             let first = self.is_first() && state.peers.get(child).is_none_or(|p| p.former.is_empty());
             let from = owed.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-            let theirs = self.held.range::<str, _>((from, Bound::Unbounded)).filter(|(_, h)| !first && concerns(child, h));
+            let theirs =
+                self.held.range::<str, _>((from, Bound::Unbounded)).filter(|(_, h)| !first && concerns(child, h));
             let theirs: Vec<&Held> = theirs.map(|(_, h)| h).take(TOGETHER).collect();
             for held in &theirs {
                 drafts.extend(pen.letter(&self.returned(child, owed.inc, state.me.inc, held)));
@@ -243,12 +252,27 @@ impl Cases {
         target: &str,
         data: Value,
     ) -> Draft {
-        pen.event(&format!("{PREFIX}{what}"), &format!("{what}.{id}"), self.me.as_str(), lane, way, target, json!({}), data)
+        pen.event(
+            &format!("{PREFIX}{what}"),
+            &format!("{what}.{id}"),
+            self.me.as_str(),
+            lane,
+            way,
+            target,
+            json!({}),
+            data,
+        )
     }
 
     /// One of those above calls the roll: first what this node knows to be on its way from there, for it
     /// may come yet.
-    pub(super) fn answer_roll(&self, header: &Header<'_>, payload: &[u8], now: DateTime<Utc>) -> Vec<Draft> {
+    pub(super) fn answer_roll(
+        &self,
+        state: &State,
+        header: &Header<'_>,
+        payload: &[u8],
+        now: DateTime<Utc>,
+    ) -> Vec<Draft> {
         let Some(roll) = letter::data::<Roll>(payload) else { return Vec::new() };
         let is_theirs = header.origin.is_some_and(|o| o.address == roll.node.as_str());
         if header.direction != Direction::Down || !is_theirs || roll.node == self.me || !roll.node.covers(&self.me) {
@@ -262,7 +286,10 @@ impl Cases {
         let mut drafts: Vec<Draft> = theirs.filter_map(back).collect();
         let id = format!("{}.{}.{lane}", roll.inc, roll.n);
         let way = (Direction::Up, roll.node.tier());
-        drafts.push(self.said(&pen, PRESENT, &id, lane, way, "", json!(roll)));
+        // Whoever is no neighbour of it has not seen it come and go.
+        let met = self.me.parent().is_none_or(|p| p != roll.node)
+            || state.peers.get(&roll.node).is_none_or(|p| !p.former.is_empty());
+        drafts.push(self.said(&pen, PRESENT, &id, lane, way, "", json!(Roll { met, ..roll })));
         drafts
     }
 
@@ -295,15 +322,35 @@ impl Cases {
             }
             (ROLL, None) => {
                 self.succession.called += 1;
+                self.succession.called_all = self.succession.all.is_some();
                 self.succession.again.clear();
             }
             (PRESENT, Some(node)) if header.direction == Direction::Up => {
                 let roll = letter::data::<Roll>(payload);
-                if roll.is_some_and(|r| r.node == self.me && self.succession.asked == Some(r.inc)) {
-                    self.succession.present.insert((node, header.lane));
+                let Some(roll) = roll.filter(|r| r.node == self.me && self.succession.asked == Some(r.inc)) else {
+                    return;
+                };
+                if !roll.met {
+                    self.believe(&node, header.lane);
                 }
+                self.succession.present.insert((node, header.lane));
             }
             _ => {}
+        }
+    }
+
+    /// What that node wrote was for no box but this one.
+    fn believe(&mut self, node: &Address, lane: Lane) {
+        let theirs = |l: &Letter| {
+            let is_new = !matches!(l.body, Body::Returned { .. } | Body::Recall { .. });
+            is_new && l.sender() == node && letter::lane(l.urgent) == lane
+        };
+        let theirs: Vec<u64> = self.waiting.iter().filter(|(_, l)| theirs(l)).map(|(pos, _)| *pos).collect();
+        for pos in theirs {
+            if let Some(letter) = self.waiting.remove(&pos) {
+                self.inbox.insert(pos, letter);
+                self.dirty.extend([Dirty::Waiting, Dirty::Inbox].map(|kind| (kind, format!("{pos:020}"))));
+            }
         }
     }
 
@@ -388,7 +435,8 @@ impl Cases {
         let waits = |l: &Letter| text.len() >= 8 && l.body.case().contains(text);
         match self.awaited().filter(|_| self.waiting.values().any(waits)) {
             Some(awaited) => {
-                let detail = format!("`{text}` was with the box that was at {} before; {}", self.me, awaited.sentence());
+                let detail =
+                    format!("`{text}` was with the box that was at {} before; {}", self.me, awaited.sentence());
                 Refusal::new("not-yet", detail, format!("`citybrain why {}` says how far that is", self.me))
             }
             None => Refusal::new(

@@ -53,8 +53,12 @@ struct Net {
 }
 
 impl Net {
+    fn empty() -> Net {
+        Net { places: BTreeMap::new(), lines: BTreeMap::new(), cut: BTreeSet::new(), now: START, next: 1 }
+    }
+
     fn new() -> Net {
-        let mut net = Net { places: BTreeMap::new(), lines: BTreeMap::new(), cut: BTreeSet::new(), now: START, next: 1 };
+        let mut net = Net::empty();
         TREE.iter().for_each(|n| net.begin(n));
         net.settle();
         net
@@ -95,6 +99,9 @@ impl Net {
         if let Some(above) = a(at).parent().and_then(|p| self.places.get_mut(p.as_str())) {
             above.former.entry(at.to_owned()).or_default().push(old);
         }
+        for child in TREE.iter().filter(|c| a(c).is_child_of(&a(at))) {
+            self.places.get_mut(*child).unwrap().former.entry(at.to_owned()).or_default().push(old);
+        }
         for ((from, to), line) in &mut self.lines {
             if from == at {
                 *line = Line::default();
@@ -123,7 +130,10 @@ impl Net {
         let mut anew = node(at);
         place.rows.iter().for_each(|(key, value)| anew.load_row(key, value).unwrap());
         assert_eq!(anew.iter().collect::<Vec<_>>(), place.cases.iter().collect::<Vec<_>>());
-        assert_eq!((&anew.due, &anew.succession, &anew.owed), (&place.cases.due, &place.cases.succession, &place.cases.owed));
+        assert_eq!(
+            (&anew.due, &anew.succession, &anew.owed),
+            (&place.cases.due, &place.cases.succession, &place.cases.owed)
+        );
         assert_eq!((anew.inbox.len(), anew.waiting.len()), (place.cases.inbox.len(), place.cases.waiting.len()));
         place.cases = anew;
         self.start(at);
@@ -145,6 +155,9 @@ impl Net {
                 last_heard_us: 0,
             };
             state.registry.insert(node, known);
+        }
+        if let Some(parent) = a(at).parent() {
+            state.peers.insert(parent, Peer::default());
         }
         for (child, former) in &place.former {
             state.peers.insert(a(child), Peer { former: former.clone(), ..Peer::default() });
@@ -194,6 +207,7 @@ impl Net {
             Direction::Local => Vec::new(),
         };
         for next in next {
+            // Nobody there yet: it lies in the log.
             let line = self.lines.entry((at.to_owned(), next.to_string())).or_default();
             line.waits.push(record.clone());
             line.sent.push(record.clone());
@@ -232,8 +246,13 @@ impl Net {
 
     fn settle(&mut self) {
         for _ in 0..20_000 {
-            let busy = TREE.iter().any(|n| self.due(n));
-            let key = self.lines.iter().find(|(k, l)| !l.waits.is_empty() && !self.cut.contains(*k)).map(|(k, _)| k.clone());
+            let here: Vec<&str> = TREE.into_iter().filter(|n| self.places.contains_key(*n)).collect();
+            let busy = here.into_iter().any(|n| self.due(n));
+            let key = self
+                .lines
+                .iter()
+                .find(|(k, l)| !l.waits.is_empty() && !self.cut.contains(*k) && self.places.contains_key(&k.1))
+                .map(|(k, _)| k.clone());
             match key {
                 Some(key) => {
                     let _ = self.carry(&key, Lane::Urgent) || self.carry(&key, Lane::Routine);
@@ -242,12 +261,15 @@ impl Net {
                 None => {}
             }
         }
-        let waits = self.lines.iter().filter_map(|(k, l)| Some((k, String::from_utf8_lossy(l.waits.first()?.draft.parts().1).into_owned())));
+        let waits = self
+            .lines
+            .iter()
+            .filter_map(|(k, l)| Some((k, String::from_utf8_lossy(l.waits.first()?.draft.parts().1).into_owned())));
         panic!("it never settles: {:?}", waits.collect::<Vec<_>>());
     }
 
     fn owners(&self, id: &str) -> Vec<&'static str> {
-        TREE.into_iter().filter(|n| self.places[*n].cases.may_step(id)).collect()
+        TREE.into_iter().filter(|n| self.places.get(*n).is_some_and(|p| p.cases.may_step(id))).collect()
     }
 
     fn check(&self) {
@@ -407,6 +429,16 @@ fn what_the_lost_node_gave_to_one_below_unseen_from_above_stays_there() {
 }
 
 #[test]
+fn a_first_box_takes_what_its_children_wrote_before_it_has_heard_from_above() {
+    let mut net = Net::empty();
+    ["c/s/a", "c/s/a/n"].iter().for_each(|n| net.begin(n));
+    net.cut("c/s/a");
+    net.open("c/s/a/n", CASE, "G");
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+}
+
+#[test]
 fn new_work_of_another_box_does_not_wait_for_what_was_before() {
     let mut net = accepted();
     net.cut("c/s/a/k");
@@ -468,7 +500,8 @@ fn play(net: &mut Net, acts: &[Act]) {
                 net.ask(TREE[*n], &format!("20261120-{c}"), *verb, &ask);
             }
             Act::Carry(line, urgent) => {
-                let keys: Vec<_> = net.lines.iter().filter(|(_, l)| !l.waits.is_empty()).map(|(k, _)| k.clone()).collect();
+                let keys: Vec<_> =
+                    net.lines.iter().filter(|(_, l)| !l.waits.is_empty()).map(|(k, _)| k.clone()).collect();
                 let Some(key) = keys.get(line % keys.len().max(1)) else { continue };
                 let first = if *urgent { Lane::Urgent } else { Lane::Routine };
                 let _ = net.carry(key, first) || net.carry(key, Lane::Urgent) || net.carry(key, Lane::Routine);
@@ -486,7 +519,10 @@ impl Net {
     /// Is it on some line, or waiting somewhere? (A number is not given twice.)
     fn is_known(&self, id: &str) -> bool {
         let waits = self.places.values().any(|p| p.cases.waiting.values().any(|l| l.body.case() == id));
-        waits || self.lines.values().flat_map(|l| &l.sent).any(|r| r.draft.header().name.contains(".case.") && String::from_utf8_lossy(r.draft.parts().1).contains(id))
+        waits
+            || self.lines.values().flat_map(|l| &l.sent).any(|r| {
+                r.draft.header().name.contains(".case.") && String::from_utf8_lossy(r.draft.parts().1).contains(id)
+            })
     }
 }
 
