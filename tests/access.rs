@@ -1,6 +1,6 @@
 //! Who may ask a node over HTTP and change it: tokens, contexts, and changes through the links.
 
-use crate::harness::certs::Ca;
+use crate::harness::certs::{Ca, Pair};
 use crate::harness::mqtt::Client;
 use crate::harness::ran::{Ran, acts, run, run_with};
 use crate::harness::{Tree, wait_for};
@@ -267,6 +267,56 @@ fn the_api_speaks_tls_shows_a_renewed_certificate_and_is_asked_by_every_way_of_t
     ask(&url, "status", &ca.pem).says(3, &[]);
     let doctor = run(&["doctor", "--data-dir", text(&here), "--json"]).json();
     assert_eq!(doctor["facts"]["host"]["certificates"][0]["key"], "api.cert_file", "{doctor}");
+    tree.stop_node("c");
+}
+
+#[test]
+fn who_shows_a_certificate_is_the_holder_of_the_token_of_that_name_and_of_its_role() {
+    let mut tree = a_guarded_city();
+    let (ca, other) = (Ca::new(tree.dir(), "ca"), Ca::new(tree.dir(), "other"));
+    ca.issue("api", "node");
+    let (mia, anna, nobody) = (ca.issue("mia", "mia"), ca.issue("anna", "anna"), ca.issue("nobody", "nobody"));
+    let foreign = other.issue("foreign", "anna");
+    let (mias, annas) = (a_token(&tree, "mia", "reader"), a_token(&tree, "anna", "operator"));
+    tree.stop_node("c");
+    tree.edit("c", |t| t.replace("[api]\n", "[api]\nclient_ca_file = \"ca.pem\"\n"));
+    run(&["check", text(&tree.node("c").config)]).says(2, &["nobody shows a certificate without HTTPS"]);
+    tree.edit("c", |t| t.replace("[api]\n", "[api]\ncert_file = \"api.pem\"\nkey_file = \"api-key.pem\"\n"));
+    run(&["check", text(&tree.node("c").config)]).says(0, &[]);
+    tree.start_node("c");
+    let (here, port) = (tree.node("c").data.clone(), tree.node("c").api);
+    wait_for("it answers", || (run(&["status", "--data-dir", text(&here)]).code == 0).then_some(()));
+    let url = format!("https://localhost:{port}");
+    let showing = |pair: &Pair, line: &str| {
+        let mut args: Vec<&str> = line.split(' ').collect();
+        args.extend(["--node", &url, "--ca", text(&ca.pem), "--cert", text(&pair.cert), "--cert-key", text(&pair.key)]);
+        run(&args)
+    };
+    showing(&mia, "status").says(0, &["c 节点 c (city)"]);
+    showing(&mia, "log-level debug --yes").says(1, &["the token `mia` is of a reader"]);
+    showing(&anna, "log-level debug --yes").says(0, &["before: info"]);
+    let done = run(&["events", "--type", "city.brain.operator", "--json", "--data-dir", text(&here)]);
+    assert!(done.out.contains("\"who\":\"anna"), "{}", done.out);
+    // A token goes before a certificate; neither is as before.
+    showing(&anna, &format!("log-level info --yes --token-file {mias}")).says(1, &["the token `mia` is of a reader"]);
+    showing(&mia, &format!("log-level info --yes --token-file {annas}")).says(0, &["before: debug"]);
+    showing(&nobody, "status").says(1, &["no token of the name `nobody`"]);
+    showing(&foreign, "status").says(3, &["UnknownCA"]);
+    run(&["status", "--node", &url, "--ca", text(&ca.pem)]).says(1, &["no token was given"]);
+    run(&["status", "--node", &url, "--cert", text(&mia.cert)]).says(2, &["--cert-key"]);
+    run(&["status", "--node", &url, "--cert", "/nowhere", "--cert-key", "/nowhere"]).says(2, &["/nowhere"]);
+    // Taken out of the tokens file, the certificate opens nothing either.
+    let tokens = tree.dir().join("tokens");
+    run(&["token", "remove", "mia", "--yes", "--file", text(&tokens)]).says(0, &[]);
+    wait_for("mia is out", || (showing(&mia, "status").code == 1).then_some(()));
+
+    let home = tree.dir().join("home");
+    let env = [("XDG_CONFIG_HOME", text(&home))];
+    let pair = ["--cert", text(&anna.cert), "--cert-key", text(&anna.key)];
+    let add = [&["context", "add", "city", &url, "--ca", text(&ca.pem)][..], &pair].concat();
+    run_with(&add, &env).says(0, &["used from now on"]);
+    run_with(&["log-level", "warn", "--yes"], &env).says(0, &["before: info"]);
+    run_with(&["context", "list"], &env).says(0, &["anna.pem"]);
     tree.stop_node("c");
 }
 

@@ -166,9 +166,46 @@ fn a_replay_to_a_broker_by_tls_shows_its_certificate_and_looks_at_the_brokers() 
     std::fs::write(&file, "{\"specversion\":\"1.0\",\"id\":\"row\",\"source\":\"/x\",\"type\":\"city.x\"}\n")
         .expect("it is written");
     let rows = ["replay", text(&file), "--mqtt", &sink, "--ca", text(&ca.pem)];
-    run(&[&rows[..], &["--give-up-after", "1"]].concat()).says(1, &["CertificateRequired"]);
+    run(&[&rows[..], &["--give-up-after", "1"]].concat()).says(3, &["CertificateRequired"]);
     run(&[&rows[..], &["--cert", text(&me.cert), "--key", text(&me.key)]].concat()).says(0, &[]);
     assert!(other.node("d").records().iter().any(|r| r.id == "row"));
+}
+
+#[test]
+fn a_replay_by_https_ends_at_once_where_the_certificate_is_not_trusted_and_says_what_to_name() {
+    let tree = a_street(5);
+    let mut other = Tree::new(&["d", "e"]);
+    let (ca, stranger) = (Ca::new(other.dir(), "ca"), Ca::new(other.dir(), "stranger"));
+    ca.issue("node", "node");
+    ca.issue_for("elsewhere", "elsewhere.example");
+    for (node, file) in [("d", "node"), ("e", "elsewhere")] {
+        let api = format!("[api]\ncert_file = \"{file}.pem\"\nkey_file = \"{file}-key.pem\"\n");
+        other.edit(node, |config| config.replace("[api]\n", &api));
+        other.start_node(node);
+    }
+    let city = tree.node("c").url();
+    let place = |node: &str| format!("https://localhost:{}", other.node(node).api);
+    let up = || std::net::TcpStream::connect(("127.0.0.1", other.node("e").api)).ok();
+    wait_for("both listen", || up().and(std::net::TcpStream::connect(("127.0.0.1", other.node("d").api)).ok()));
+    // The default is to wait a minute for a sink: no second try cures these.
+    let began = std::time::Instant::now();
+    let to = |node: &str, more: &[&str]| {
+        let sink = format!("{}/v1/events", place(node));
+        replay(&city, &[&["--to", &sink, "--type", "city.test", "--json"], more].concat())
+    };
+    to("d", &[]).says(3, &["cannot be trusted", "UnknownIssuer", "--sink-ca FILE"]);
+    to("d", &["--sink-ca", text(&stranger.pem)]).says(3, &["UnknownIssuer", "--sink-ca FILE"]);
+    to("e", &["--sink-ca", text(&ca.pem)]).says(3, &["not valid for name", "elsewhere.example", "--sink-ca FILE"]);
+    let file = other.dir().join("day.ndjson");
+    std::fs::write(&file, "{\"specversion\":\"1.0\",\"id\":\"row\",\"source\":\"/x\",\"type\":\"city.x\"}\n")
+        .expect("it is written");
+    let rows = |more: &[&str]| run(&[&["replay", text(&file), "--http", &place("d")], more].concat());
+    rows(&[]).says(3, &["cannot be trusted", "`--ca FILE`"]);
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "it waits for what will not come");
+    rows(&["--ca", text(&ca.pem)]).says(0, &[]);
+    let taken = to("d", &["--sink-ca", text(&ca.pem)]);
+    taken.says(0, &["citybrain.log-replayed/1"]);
+    assert_eq!(taken.json()["acknowledged"], 5, "{}", taken.out);
 }
 
 /// Takes structured CloudEvents; of those it does not like it says so.

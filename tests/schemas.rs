@@ -311,6 +311,10 @@ fn operations(tree: &mut Tree, all: &mut Answers) {
     let tokens = tree.dir().join("tokens");
     run(&["token", "add", "anna", "--role", "operator", "--file", text(&tokens)]).says(0, &[]);
     all.of(&["token", "list", "--file", text(&tokens)]);
+    let users = tree.dir().join("accounts");
+    run(&["user", "add", "lamp", "--certificate", "--role", "sensor", "--file", text(&users)]).says(0, &[]);
+    run(&["user", "add", "s", "--certificate", "--address", "c/s", "--file", text(&users)]).says(0, &[]);
+    all.of(&["user", "list", "--file", text(&users)]);
     let users = tree.dir().join("users");
     add_user(&users, "lamp", "secret", None);
     let home = tree.dir().join("home");

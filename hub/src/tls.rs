@@ -75,15 +75,15 @@ pub struct ServerFiles {
 }
 
 impl ServerFiles {
-    /// Of the API; `None`: it speaks no TLS. Its clients show tokens and no certificates.
+    /// Of the API; `None`: it speaks no TLS. A client may show a token instead of a certificate.
     pub fn of_api(api: &config::Api) -> Option<ServerFiles> {
         let pair = Pair { cert: api.cert_file.clone()?, key: api.key_file.clone()? };
         Some(ServerFiles {
             pair,
-            client_ca: None,
-            client_crl: None,
+            client_ca: api.client_ca_file.clone(),
+            client_crl: api.client_crl_file.clone(),
             client_required: false,
-            client_name: ClientName::default(),
+            client_name: api.client_name,
         })
     }
 

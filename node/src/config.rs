@@ -94,6 +94,8 @@ fn files(config: &mut Config) -> Vec<(String, &mut PathBuf)> {
         ("api.tokens_file".into(), config.api.tokens_file.as_mut()),
         ("api.cert_file".into(), config.api.cert_file.as_mut()),
         ("api.key_file".into(), config.api.key_file.as_mut()),
+        ("api.client_ca_file".into(), config.api.client_ca_file.as_mut()),
+        ("api.client_crl_file".into(), config.api.client_crl_file.as_mut()),
         ("calendar.days_file".into(), config.calendar.days_file.as_mut()),
     ];
     if let Some(p) = &mut config.parent {
@@ -156,7 +158,7 @@ fn tls(config: &Config, places: &Places) -> Vec<Problem> {
     let mut judge = |section: &str, usable: Result<(), tls::Error>| {
         let Err(e) = usable else { return };
         let key = match &e {
-            tls::Error::Ca { .. } if section.starts_with("listener") => "client_ca_file",
+            tls::Error::Ca { .. } if section.starts_with("listener") || section == "api" => "client_ca_file",
             tls::Error::Revoked { .. } => "client_crl_file",
             tls::Error::Ca { .. } => "ca_file",
             _ if section.starts_with("webhook") => "ca_file",

@@ -293,6 +293,14 @@ impl Tokens {
         Some(Holder { name: entry.name.clone(), role: entry.role })
     }
 
+    /// Who has shown a certificate of this name.
+    pub fn named(&self, name: &str) -> Option<Holder> {
+        let mut known = self.known.lock();
+        self.refresh(&mut known);
+        let entry = known.entries.iter().find(|e| e.name == name)?;
+        Some(Holder { name: entry.name.clone(), role: entry.role })
+    }
+
     fn refresh(&self, known: &mut Known) {
         let stamp = Stamp::of(&self.path);
         if stamp.is_some() && stamp == known.stamp {

@@ -353,6 +353,14 @@ pub struct Api {
     /// With both it speaks HTTPS alone: PEM files, the certificate first, then those that sign it.
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
+    /// PEM file of the certificates that sign clients': then who shows one, and no token, is the holder
+    /// of the token of that name.
+    pub client_ca_file: Option<PathBuf>,
+    /// PEM file of the revocation lists of those who sign clients': who is on one does not come in,
+    /// nor whose signer has none.
+    pub client_crl_file: Option<PathBuf>,
+    /// What in a certificate is the name.
+    pub client_name: ClientName,
     /// Of one token; more are answered 429. 0: no bound.
     pub requests_per_minute: u32,
     /// By role, where it is another one: `{ app = 600, operator = 0 }`.
@@ -369,6 +377,9 @@ impl Default for Api {
             tokens_file: None,
             cert_file: None,
             key_file: None,
+            client_ca_file: None,
+            client_crl_file: None,
+            client_name: ClientName::default(),
             // 100 a second: a dashboard and a platform's feed fit, and a script gone wild does not hold up
             // the node's engine.
             requests_per_minute: 6_000,

@@ -81,6 +81,7 @@ views! {
     ConfigDiff = "citybrain.config-diff/1",
     Doctor = "citybrain.doctor/1",
     Tokens = "citybrain.tokens/1",
+    Users = "citybrain.users/1",
     Contexts = "citybrain.contexts/1",
     Enrolments = "citybrain.enrolments/1",
     Enrolled = "citybrain.enrolled/1",

@@ -59,6 +59,11 @@ impl Ca {
         self.sign(file, params)
     }
 
+    /// A certificate that is good for this host alone.
+    pub fn issue_for(&self, file: &str, host: &str) -> Pair {
+        self.sign(file, CertificateParams::new(vec![host.to_owned()]).expect("a good name"))
+    }
+
     /// A certificate with this serial number, to be revoked by it.
     pub fn issue_numbered(&self, file: &str, number: u64) -> Pair {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::task::Context;
 
 /// Records read from the log at once.
-pub const READ_RECORDS: usize = 256;
-const READ_BYTES: usize = 256 * 1024;
+pub const READ_RECORDS: usize = 64;
+const READ_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub struct Feed {

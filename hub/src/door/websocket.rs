@@ -1,6 +1,9 @@
 //! MQTT in the binary messages of a WebSocket (MQTT 5, section 6): where a message begins means
-//! nothing, and nothing but binary ones may come.
+//! nothing, and nothing but binary ones may come. What goes out is one packet a message all the same:
+//! the Paho C client (seen with 1.3.14) looks at the second packet of a message only when something
+//! else comes.
 
+use super::packet::Head;
 use super::socket::Duplex;
 use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
@@ -16,8 +19,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 const PROTOCOL: &str = "Sec-WebSocket-Protocol";
 
-/// Bytes in one WebSocket message that we send.
-const SENT_BYTES_MAX: usize = 64 * 1024;
+/// Packets go to the socket together, up to so many bytes, or when they are flushed.
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
 /// The library reads into a buffer of its own; small, since most clients are idle.
 const READ_BUFFER_BYTES: usize = 4096;
@@ -26,6 +29,8 @@ pub struct WebSocket<S> {
     inner: WebSocketStream<S>,
     /// Of the message that came last.
     rest: Bytes,
+    /// Bytes of a packet that began in an earlier write, and are still to come.
+    packet_left: usize,
 }
 
 impl<S: Duplex> WebSocket<S> {
@@ -39,7 +44,7 @@ impl<S: Duplex> WebSocket<S> {
     pub async fn accept(socket: S, message_bytes_max: usize, origins: &[String]) -> Result<WebSocket<S>, Error> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
-            .write_buffer_size(0)
+            .write_buffer_size(WRITE_BUFFER_BYTES)
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max));
         #[allow(clippy::result_large_err, reason = "the library's own type")]
@@ -60,7 +65,7 @@ impl<S: Duplex> WebSocket<S> {
             Ok(response)
         };
         let inner = tokio_tungstenite::accept_hdr_async_with_config(socket, judge, Some(config)).await?;
-        Ok(WebSocket { inner, rest: Bytes::new() })
+        Ok(WebSocket { inner, rest: Bytes::new(), packet_left: 0 })
     }
 }
 
@@ -107,10 +112,17 @@ impl<S: Duplex> AsyncRead for WebSocket<S> {
 
 impl<S: Duplex> AsyncWrite for WebSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let buf = &buf[..buf.len().min(SENT_BYTES_MAX)];
         ready!(Pin::new(&mut self.inner).poll_ready(cx)).map_err(broken)?;
-        Pin::new(&mut self.inner).start_send(Message::Binary(Bytes::copy_from_slice(buf))).map_err(broken)?;
-        Poll::Ready(Ok(buf.len()))
+        let packet = match self.packet_left {
+            // Less than a head does not come from us; it would go as it is.
+            0 => Head::parse(buf).ok().flatten().map_or(buf.len(), |h| h.total_bytes()),
+            left => left,
+        };
+        let sent = packet.min(buf.len());
+        let message = Message::Binary(Bytes::copy_from_slice(&buf[..sent]));
+        Pin::new(&mut self.inner).start_send(message).map_err(broken)?;
+        self.packet_left = packet - sent;
+        Poll::Ready(Ok(sent))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -148,5 +160,30 @@ mod tests {
             assert_eq!(is_welcome(&headers(origin), &app), good, "{origin:?}");
         }
         assert!(is_welcome(&headers(Some("https://evil")), &["*".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn packets_that_are_written_together_go_as_messages_of_their_own() {
+        use futures_util::StreamExt;
+        use tokio::io::AsyncWriteExt;
+        use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let mut request = "ws://node/".into_client_request().unwrap();
+        request.headers_mut().insert(PROTOCOL, HeaderValue::from_static("mqtt"));
+        let (server, client) =
+            tokio::join!(WebSocket::accept(ours, 1 << 20, &[]), tokio_tungstenite::client_async(request, theirs));
+        let (mut server, (mut client, _)) = (server.unwrap(), client.unwrap());
+        let puback = [0x40, 2, 0, 1];
+        let pingresp = [0xd0, 0];
+        // 300 bytes in two writes: its second piece is no packet of its own.
+        let mut publish = vec![0x30, 0xa9, 2];
+        publish.resize(300, 7);
+        server.write_all(&[&puback[..], &pingresp, &publish[..100]].concat()).await.unwrap();
+        server.write_all(&[&publish[100..], &pingresp].concat()).await.unwrap();
+        server.flush().await.unwrap();
+        for expected in [&puback[..], &pingresp, &publish[..100], &publish[100..], &pingresp] {
+            assert_eq!(client.next().await.unwrap().unwrap().into_data(), expected);
+        }
     }
 }

@@ -6,10 +6,11 @@
 //! A question to a node below is judged here, where it comes in: the nodes of a tree trust those
 //! above them. [`Caller`] is what of cases somebody may see and do.
 
+use super::listen::Peer;
 use super::{Refusal, table};
 use crate::brain::cases::intake;
 use crate::tokens::{Holder, Role, Tokens};
-use axum::extract::{FromRequestParts, Request, State as From};
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State as From};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -19,14 +20,24 @@ use citybrain_shared::record::Header;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Lets a request pass with its [`Holder`] among its extensions, or answers 401 or 403.
+/// Lets a request pass with its [`Holder`] among its extensions, or answers 401 or 403. A token goes
+/// before a certificate.
 pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: Next) -> Response {
     let Some((needed, also)) = needed(request.method(), request.uri().path()) else { return next.run(request).await };
-    let Some(token) = bearer(request.headers()) else {
-        return unknown("this node answers only those whom it knows, and no token was given");
+    let peer = request.extensions().get::<ConnectInfo<Peer>>();
+    let certified = peer.and_then(|ConnectInfo(peer)| peer.certified.as_deref());
+    let holder = match (bearer(request.headers()), certified) {
+        (Some(token), _) => tokens
+            .holder(token)
+            .ok_or_else(|| unknown("this node does not know that token: it is of another node, or was removed")),
+        (None, Some(name)) => tokens.named(name).ok_or_else(|| {
+            unknown(&format!("this node has no token of the name `{name}`, which is in the certificate"))
+        }),
+        (None, None) => Err(unknown("this node answers only those whom it knows, and no token was given")),
     };
-    let Some(holder) = tokens.holder(token) else {
-        return unknown("this node does not know that token: it is of another node, or was removed");
+    let holder = match holder {
+        Ok(holder) => holder,
+        Err(refused) => return refused,
     };
     if holder.role < needed && also != Some(holder.role) {
         let Holder { name, role } = holder;

@@ -20,22 +20,26 @@ const HANDSHAKES_MAX: usize = 64;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Who asks: the other end of the connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// The name in the certificate that it has shown.
+    pub certified: Option<Arc<str>>,
+}
 
 impl Connected<IncomingStream<'_, TcpListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Peer {
-        Peer(*stream.remote_addr())
+        Peer { address: *stream.remote_addr(), certified: None }
     }
 }
 
 impl Connected<IncomingStream<'_, TlsListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Peer {
-        Peer(*stream.remote_addr())
+        stream.remote_addr().clone()
     }
 }
 
-type Shaken = (tls::Stream<TcpStream>, SocketAddr);
+type Shaken = (tls::Stream<TcpStream>, Peer);
 
 /// Gives connections once their handshake is done; nobody waits for another's.
 pub struct TlsListener {
@@ -78,7 +82,9 @@ async fn accept(listener: TcpListener, server: Arc<tls::Server>, shaken: mpsc::S
             let _place = place;
             match tokio::time::timeout(HANDSHAKE_WITHIN, server.accept(socket)).await {
                 // The API may have ended meanwhile.
-                Ok(Ok((stream, _))) => drop(shaken.send((stream, peer)).await),
+                Ok(Ok((stream, certified))) => {
+                    drop(shaken.send((stream, Peer { address: peer, certified })).await);
+                }
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "A TLS handshake with the API failed."),
                 Err(_) => tracing::debug!(%peer, "A TLS handshake with the API took too long."),
             }
@@ -88,7 +94,7 @@ async fn accept(listener: TcpListener, server: Arc<tls::Server>, shaken: mpsc::S
 
 impl Listener for TlsListener {
     type Io = tls::Stream<TcpStream>;
-    type Addr = SocketAddr;
+    type Addr = Peer;
 
     async fn accept(&mut self) -> Shaken {
         match self.shaken.recv().await {
@@ -98,7 +104,7 @@ impl Listener for TlsListener {
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
+    fn local_addr(&self) -> io::Result<Peer> {
+        Ok(Peer { address: self.address, certified: None })
     }
 }

@@ -78,7 +78,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
             return Ok(operator.clone());
         }
         let claim = parts.headers.get(HEADER_OPERATOR).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let from = parts.extensions.get::<ConnectInfo<Peer>>().map(|c| c.0.0.to_string()).unwrap_or_default();
+        let from = parts.extensions.get::<ConnectInfo<Peer>>().map(|c| c.0.address.to_string()).unwrap_or_default();
         Ok(match parts.extensions.get::<Holder>() {
             None => Operator { who: claim.to_owned(), who_is: "claimed".into(), from },
             Some(Holder { name, .. }) if claim.is_empty() => {

@@ -1,10 +1,12 @@
 //! Asks a node: the one that runs here, over its API; one below it, through that one's links; or,
 //! stopped, from its folder.
 
+use super::context::{self, Place};
 use super::offline::Folder;
 use super::render::Many;
-use super::{Fail, Output, context};
+use super::{Fail, Output};
 use crate::https::Trust;
+use citybrain_hub::tls::Pair;
 use citybrain_shared::view::{self, Answer, ApiFile, Failure, View};
 use citybrain_shared::{Address, Selector};
 use clap::Args;
@@ -41,6 +43,12 @@ pub struct At {
     /// For https://: PEM file of the certificates that sign the node's [default: the context's, or whom this machine trusts]
     #[arg(long = "ca", value_name = "FILE", env = "CITYBRAIN_CA")]
     pub ca_file: Option<PathBuf>,
+    /// For https://: PEM file of the certificate that is shown instead of a token
+    #[arg(long = "cert", value_name = "FILE", env = "CITYBRAIN_CERT", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the key that belongs to --cert
+    #[arg(long = "cert-key", value_name = "FILE", env = "CITYBRAIN_CERT_KEY", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
     /// Or: the data folder of a node that runs on this machine (goes before all others)
     #[arg(long, value_name = "DIR", visible_alias = "data")]
     pub data_dir: Option<PathBuf>,
@@ -70,6 +78,12 @@ pub struct AtOnly {
     /// For https://: PEM file of the certificates that sign the node's [default: the context's, or whom this machine trusts]
     #[arg(long = "ca", value_name = "FILE", env = "CITYBRAIN_CA")]
     pub ca_file: Option<PathBuf>,
+    /// For https://: PEM file of the certificate that is shown instead of a token
+    #[arg(long = "cert", value_name = "FILE", env = "CITYBRAIN_CERT", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the key that belongs to --cert
+    #[arg(long = "cert-key", value_name = "FILE", env = "CITYBRAIN_CERT_KEY", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
     /// Or: the data folder of a node that runs on this machine (goes before all others)
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -82,6 +96,8 @@ impl From<AtOnly> for At {
             context: at.context,
             token_file: at.token_file,
             ca_file: at.ca_file,
+            cert_file: at.cert_file,
+            key_file: at.key_file,
             data_dir: at.data_dir,
             ..At::default()
         }
@@ -188,9 +204,10 @@ impl At {
             let via = Via::Folder(Box::new(Folder::open(dir)?));
             return Ok(Node { via, below: None, within_ms: None, hint: String::new() });
         }
-        let Asked { url, token, trust, hint } = self.asked()?;
+        let Asked { url, token, trust, pair, hint } = self.asked()?;
         is_http(&url)?;
-        let tls = trust.config(&url).map_err(|why| Fail::usage(why, "`--ca FILE` names a PEM file of certificates"))?;
+        let tls = trust.config_showing(&url, pair.as_ref());
+        let tls = tls.map_err(|why| Fail::usage(why, "--ca, --cert and --cert-key name PEM files"))?;
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -213,15 +230,20 @@ impl At {
             (None, Some(_)) => None,
             _ => context::place(named)?,
         };
-        let (url, its_token, its_ca) = match place {
-            Some(place) => (place.url, place.token_file, place.ca_file),
-            None => (self.node.clone().unwrap_or_else(|| URL_DEFAULT.into()), None, None),
-        };
-        let trust = Trust::of(self.ca_file.as_deref().or(its_ca.as_deref()));
+        let place = place.unwrap_or_else(|| {
+            let url = self.node.clone().unwrap_or_else(|| URL_DEFAULT.into());
+            Place { url, token_file: None, ca_file: None, cert_file: None, key_file: None }
+        });
+        let url = place.url;
+        let trust = Trust::of(self.ca_file.as_deref().or(place.ca_file.as_deref()));
+        let own = Pair::of(&self.cert_file, &self.key_file);
+        // Who shows a certificate for this once is not whom the context's token is of.
+        let its_token = place.token_file.filter(|_| own.is_none());
+        let pair = own.or_else(|| Pair::of(&place.cert_file, &place.key_file));
         let token = self.token_file.clone().or(its_token).map(|file| token_in(&file)).transpose()?;
         let hint = "`citybrain run --config FILE` starts a node; `--node URL`, `--context NAME` or `--data-dir DIR` \
                     asks another";
-        Ok(Asked { url, token, trust, hint: hint.into() })
+        Ok(Asked { url, token, trust, pair, hint: hint.into() })
     }
 }
 
@@ -230,6 +252,7 @@ struct Asked {
     url: String,
     token: Option<String>,
     trust: Trust,
+    pair: Option<Pair>,
     hint: String,
 }
 
@@ -271,7 +294,7 @@ fn of_folder(dir: &Path) -> Result<Asked, Fail> {
         .map_err(|e| Fail::unreachable(format!("`{}` does not read: {e}", path.display()), hint))?;
     let hint = format!("{} (pid {}) may have ended: `citybrain run --config FILE` starts it", file.address, file.pid);
     // Its certificate need not name this machine's own addresses, and its folder says where it is.
-    Ok(Asked { url: file.url, token: file.token, trust: Trust::Anybody, hint })
+    Ok(Asked { url: file.url, token: file.token, trust: Trust::Anybody, pair: None, hint })
 }
 
 /// The deadline, for a question by which the node asked asks others: `--within` is then its own.

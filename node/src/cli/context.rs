@@ -8,6 +8,7 @@ use super::render::Ops;
 use super::{Fail, Output, own};
 use crate::https::Trust;
 use crate::replace::{Rights, replace};
+use citybrain_hub::tls::Pair;
 use citybrain_shared::view;
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,12 @@ pub enum Context {
         /// For https://: PEM file of the certificates that sign the node's [default: whom this machine trusts]
         #[arg(long = "ca", value_name = "FILE")]
         ca_file: Option<PathBuf>,
+        /// For https://: PEM file of the certificate that is shown instead of a token
+        #[arg(long = "cert", value_name = "FILE", requires = "key_file")]
+        cert_file: Option<PathBuf>,
+        /// PEM file of the key that belongs to --cert
+        #[arg(long = "cert-key", value_name = "FILE", requires = "cert_file")]
+        key_file: Option<PathBuf>,
     },
     /// Ask this node from now on, where a command names no other
     Use { name: String },
@@ -58,6 +65,10 @@ pub struct Place {
     pub token_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
 }
 
 impl Context {
@@ -66,20 +77,22 @@ impl Context {
         let mut all = read(&path)?;
         let done = match self {
             Context::List => return Ok(list(all)),
-            Context::Add { name, url, token_file, ca_file } => {
+            Context::Add { name, url, token_file, ca_file, cert_file, key_file } => {
                 if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
                     return Err(Fail::usage(format!("`{name}` is no name"), "a word, such as `city`"));
                 }
                 super::ask::is_http(&url)?;
                 // From another folder the file has to be found, too.
                 let absolute = |f: PathBuf| std::path::absolute(&f).unwrap_or(f);
-                let (token_file, ca_file) = (token_file.map(absolute), ca_file.map(absolute));
-                let trust = Trust::of(ca_file.as_deref());
-                trust.config(&url).map_err(|why| Fail::usage(why, "`--ca FILE` names a PEM file of certificates"))?;
+                let [token_file, ca_file, cert_file, key_file] =
+                    [token_file, ca_file, cert_file, key_file].map(|file| file.map(absolute));
+                let tls = Trust::of(ca_file.as_deref()).config_showing(&url, Pair::of(&cert_file, &key_file).as_ref());
+                tls.map_err(|why| Fail::usage(why, "--ca, --cert and --cert-key name PEM files"))?;
                 if let Some(file) = &token_file {
                     super::ask::token_in(file)?;
                 }
-                let place = Place { url: url.trim_end_matches('/').to_owned(), token_file, ca_file };
+                let url = url.trim_end_matches('/').to_owned();
+                let place = Place { url, token_file, ca_file, cert_file, key_file };
                 if all.context.insert(name.clone(), place).is_some() {
                     format!("{name} is changed\n")
                 } else if all.current.is_none() {
@@ -117,6 +130,7 @@ fn list(all: Contexts) -> Output {
             url: place.url,
             token_file: place.token_file.map(|f| f.display().to_string()),
             ca_file: place.ca_file.map(|f| f.display().to_string()),
+            cert_file: place.cert_file.map(|f| f.display().to_string()),
         })
         .collect();
     Output::Ops(Ops::Contexts(own(view::Contexts { contexts })))
@@ -187,7 +201,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/contexts.toml");
         assert!(read(&path).unwrap().context.is_empty());
-        let place = Place { url: "https://h:1".into(), token_file: Some("/t".into()), ca_file: Some("/ca".into()) };
+        let place = Place {
+            url: "https://h:1".into(),
+            token_file: Some("/t".into()),
+            ca_file: Some("/ca".into()),
+            cert_file: None,
+            key_file: None,
+        };
         let all = Contexts { current: Some("city".into()), context: [("city".to_owned(), place)].into() };
         write(&path, &all).unwrap();
         let back = read(&path).unwrap();

@@ -314,9 +314,13 @@ fn played(work: impl Future<Output = miette::Result<u8>>) -> Result<Output, Fail
         Err(report) => {
             let causes: Vec<String> = report.chain().map(ToString::to_string).collect();
             let hint = report.help().map_or_else(|| "`--help` shows the flags".to_owned(), |h| h.to_string());
-            let is_usage = report.code().is_some_and(|code| code.to_string() == crate::replay::USAGE);
-            let fail = if is_usage { Fail::usage } else { |detail, hint| Fail::no("failed", detail, hint) };
-            Err(fail(causes.join(": "), hint))
+            let code = report.code().map_or_else(String::new, |code| code.to_string());
+            let detail = causes.join(": ");
+            Err(match code.as_str() {
+                crate::replay::USAGE => Fail::usage(detail, hint),
+                crate::replay::UNREACHABLE => Fail::unreachable(detail, hint),
+                _ => Fail::no("failed", detail, hint),
+            })
         }
     }
 }

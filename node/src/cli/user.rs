@@ -1,13 +1,15 @@
 //! `citybrain user`: the file of accounts that `[access] users_file` names.
 
-use super::{Fail, Output};
+use super::render::Ops;
+use super::{Fail, Output, own};
 use crate::replace::{Rights, replace};
 use citybrain_hub::door::users;
 use citybrain_shared::Address;
 use citybrain_shared::config::Role;
+use citybrain_shared::view;
 use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
@@ -93,17 +95,15 @@ impl User {
                 let (known, bad) = users::parse(&lines.all.join("\n"));
                 let mut known: Vec<_> = known.into_iter().collect();
                 known.sort_by(|a, b| a.0.cmp(&b.0));
-                let line = |(name, account): (String, users::Account)| {
-                    let child = account.child.map_or_else(|| "-".to_owned(), |a| a.to_string());
-                    let roles = if account.roles.is_empty() { "-".to_owned() } else { account.roles.join(",") };
-                    let by = if account.hash.is_some() { "password" } else { "certificate" };
-                    format!("{name}\t{child}\t{roles}\t{by}\n")
+                let held = |(name, account): (String, users::Account)| view::UserHeld {
+                    name,
+                    by: if account.hash.is_some() { "password" } else { "certificate" }.into(),
+                    child: account.child,
+                    roles: account.roles,
                 };
-                let text: String = known.into_iter().map(line).collect();
-                for line in bad {
-                    let _ = writeln!(std::io::stderr(), "{line}");
-                }
-                Ok(Output::Text(text))
+                let users = known.into_iter().map(held).collect();
+                let unreadable = bad.iter().map(ToString::to_string).collect();
+                Ok(Output::Ops(Ops::Users(own(view::Users { users, unreadable }))))
             }
             User::Remove { who } => {
                 let mut lines = Lines::read(&who.file, false)?;

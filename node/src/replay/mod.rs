@@ -278,11 +278,11 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
     let sent = (&mut task).await.into_diagnostic()?;
     if let Err(e) = sent {
         finish(&report, args.json);
-        return Err(miette!(
-            help = "start the node, or name another with --mqtt or --http; the same command then goes on",
-            "{}",
-            chain(&e)
-        ));
+        let help = match e.is_of_certificates() {
+            true => "`--ca FILE` names who signs the node's certificate, which must name that address",
+            false => "start the node, or name another with --mqtt or --http; the same command then goes on",
+        };
+        return Err(miette!(code = UNREACHABLE, help = help, "{}", chain(&e)));
     }
     report.finished =
         reader.await.into_diagnostic()?.into_diagnostic().wrap_err("the file could not be read to its end")?;
@@ -290,10 +290,10 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
     Ok(u8::from(args.strict && !report.skipped.is_empty()))
 }
 
-/// Opens the file and finds its mapping; `None` for a file of CloudEvents.
-///
 /// The code of a report that means: it cannot be done as it was typed.
 pub const USAGE: &str = "usage";
+/// The same of one that means: nobody answered in time.
+pub const UNREACHABLE: &str = "unreachable";
 
 /// Whatever it is, it is for whoever typed the command to put right.
 pub fn usage(report: miette::Report) -> miette::Report {
@@ -302,6 +302,8 @@ pub fn usage(report: miette::Report) -> miette::Report {
     miette!(code = USAGE, help = help, "{}", causes.join(": "))
 }
 
+/// Opens the file and finds its mapping; `None` for a file of CloudEvents.
+///
 /// # Errors
 /// When there is no file or no mapping that fits it.
 pub fn open(file: &Path, mapping: Option<&Path>, utc_offset: Option<&str>) -> miette::Result<(Rows, Option<Mapping>)> {

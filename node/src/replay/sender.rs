@@ -26,6 +26,20 @@ pub enum Error {
     Mqtt(#[from] mqtt_publisher::Error),
     #[error("{url} does not take events for {seconds} s: {reason}")]
     Http { url: String, seconds: u64, reason: String },
+    /// Asking again changes nothing.
+    #[error("{url} cannot be trusted: {reason}")]
+    Untrusted { url: String, reason: String },
+}
+
+impl Error {
+    /// Is it for whoever names the certificates to put right?
+    pub fn is_of_certificates(&self) -> bool {
+        match self {
+            Error::Untrusted { .. } => true,
+            // rustls' words come as those of an I/O error.
+            other => other.to_string().contains("certificate"),
+        }
+    }
 }
 
 pub struct Sender {
@@ -117,6 +131,9 @@ fn post(
                     408 | 429 | 500..=599 => line,
                     _ => return Ok(Err(line)),
                 }
+            }
+            Err(e) if e.to_string().contains("peer certificate") => {
+                return Err(Error::Untrusted { url: url.to_owned(), reason: e.to_string() });
             }
             Err(e) => e.to_string(),
         };

@@ -166,6 +166,15 @@ impl Judge<'_> {
                 self.bad(&format!("api.{key}"), format!("HTTPS needs `{other}`, too"), help);
             }
         }
+        let certified = api.client_ca_file.is_some();
+        if certified && (api.cert_file.is_none() || api.tokens_file.is_none()) {
+            let help = "add `cert_file`, `key_file` and `tokens_file`: the certificate's name is that of a token";
+            self.bad("api.client_ca_file", "nobody shows a certificate without HTTPS, or is anybody by it", help);
+        }
+        if api.client_crl_file.is_some() && !certified {
+            let help = "add `client_ca_file`, the certificates that sign clients' and the list";
+            self.bad("api.client_crl_file", "no client shows a certificate here that could be revoked", help);
+        }
         for role in api.requests_per_minute_of.keys().filter(|r| !TOKEN_ROLES.contains(&r.as_str())) {
             let help = format!("roles of tokens are {}", TOKEN_ROLES.join(", "));
             self.bad(&format!("api.requests_per_minute_of.{role}"), format!("`{role}` is no role of a token"), help);

@@ -273,6 +273,24 @@ pub struct TokenHeld {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Users {
+    pub users: Vec<UserHeld>,
+    /// Lines that let nobody in, and why.
+    pub unreadable: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UserHeld {
+    pub name: String,
+    /// The child node whose account it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<Address>,
+    pub roles: Vec<String>,
+    /// `password` or `certificate`.
+    pub by: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Contexts {
     pub contexts: Vec<ContextKept>,
 }
@@ -286,6 +304,9 @@ pub struct ContextKept {
     /// Whose certificates are trusted there; `None`: whom this machine trusts.
     #[serde(default)]
     pub ca_file: Option<String>,
+    /// The certificate that is shown there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_file: Option<String>,
     /// Commands that name no node ask this one.
     pub used: bool,
 }

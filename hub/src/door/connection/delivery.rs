@@ -600,9 +600,7 @@ impl Connection<'_> {
         }
         let begun = qos == 2 && !shared && d.resumed.begun.remove(&(pos, part));
         let expired = item.message.has_expired(now_us);
-        // Not of QoS 2: MQTT.js (5.x) keeps such a message from PUBLISH to PUBREL without the topic that
-        // the alias stands for, and hands it on with none.
-        let alias = if expired || qos == 2 { None } else { self.aliases_out.of(item.message.topic_bytes()) };
+        let alias = if expired { None } else { self.aliases_out.of(item.message.topic_bytes()) };
         let give = Give {
             dup: again && qos > 0,
             qos,

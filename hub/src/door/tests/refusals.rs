@@ -143,3 +143,27 @@ async fn more_qos2_than_the_receive_maximum_ends_an_mqtt_5_connection() {
     assert_eq!(c.is_closed().await, Some(reason::RECEIVE_MAXIMUM));
     house.close().await;
 }
+
+#[tokio::test]
+async fn refusals_say_why_to_those_who_want_to_know() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    // Who comes without a name and asks for enhanced authentication.
+    let mut c = house.dial(Version::V5).await;
+    c.send(0x10, b"\0\x04MQTT\x05\x02\0\x3c\x04\x15\0\x01x\0\x01c").await;
+    let (_, connack) = c.packet().await.unwrap();
+    assert_eq!(connack[1], 0x8c);
+    assert!(reason_string(&connack, 2).unwrap().contains("enhanced authentication"));
+    let mut c = house.client(Version::V5, "c", true).await;
+    c.publish("in/x", b"no object", 1, 1, false).await;
+    let (first, body) = c.packet().await.unwrap();
+    assert_eq!((first, body[2]), (0x40, 0x99));
+    assert!(reason_string(&body, 3).unwrap().contains("dlq list"));
+    // A client that wants no problem information gets the code alone.
+    let mut c = house.dial(Version::V5).await;
+    c.send(0x10, b"\0\x04MQTT\x05\x02\0\x3c\x02\x17\0\0\x01d").await;
+    c.packet().await.unwrap();
+    c.publish("in/x", b"no object", 1, 1, false).await;
+    assert_eq!(c.packet().await.unwrap(), (0x40, vec![0, 1, 0x99]));
+    house.close().await;
+}

@@ -162,3 +162,52 @@ async fn a_session_s_expiry_that_is_changed_by_disconnect_outlives_a_restart() {
     assert_eq!(fake.expiry_s("c"), 7 * 24 * 3600);
     house.close().await;
 }
+
+#[tokio::test]
+async fn rights_are_kept_and_refusals_are_on_the_dead_letter_list() {
+    let fake = Fake::new();
+    let access = config::Access {
+        publish: Some(vec!["in/{user}/#".into()]),
+        subscribe: Some(vec!["out/#".into()]),
+        ..Default::default()
+    };
+    let house = House::with(&fake, config::Broker::default(), access).await;
+    let mut tail = Vec::new();
+    put_text("ann", &mut tail);
+    put_text("", &mut tail);
+    let (mut c, _) = house.connect(Version::V5, "c", true, &tail).await;
+    c.publish("in/ann/x", b"{}", 1, 1, false).await;
+    assert_eq!(c.acked(kind::PUBACK, 1).await, 0);
+    c.publish("in/bob/x", b"{}", 1, 2, false).await;
+    assert_eq!(c.acked(kind::PUBACK, 2).await, 0x87);
+    assert_eq!(c.subscribe("#", 1).await, 0x87);
+    assert_eq!(c.subscribe("out/+", 1).await, 1);
+    assert_eq!(c.subscribe("out/a#", 1).await, 0x8f);
+    assert_eq!(c.subscribe("$share/g/out/a", 1).await, 1);
+    assert_eq!(c.subscribe("$share/g/in/a", 1).await, 0x87);
+    assert!(fake.notes().iter().any(|n| matches!(n, Note::DeadLetter(d) if d.reason == "forbidden")));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn only_the_right_password_comes_in_and_wrong_ones_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("users");
+    std::fs::write(&path, format!("ann:{}\n", users::hash(b"right").unwrap())).unwrap();
+    let access = config::Access { anonymous: false, users_file: Some(path), ..Default::default() };
+    let fake = Fake::new();
+    let house = House::with(&fake, config::Broker::default(), access).await;
+    for (version, password, code) in
+        [(Version::V4, "wrong", 4), (Version::V5, "wrong", 0x86), (Version::V4, "right", 0), (Version::V5, "right", 0)]
+    {
+        let mut tail = Vec::new();
+        put_text("ann", &mut tail);
+        put_text(password, &mut tail);
+        let (_, connack) = house.connect(version, "c", true, &tail).await;
+        assert_eq!(connack[1], code);
+    }
+    let (_, connack) = house.connect(Version::V5, "c", true, &[]).await;
+    assert_eq!(connack[1], 0x87);
+    assert_eq!(house.door.counters.logins_failed.get(), 3);
+    house.close().await;
+}

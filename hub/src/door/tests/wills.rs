@@ -134,3 +134,34 @@ async fn a_will_whose_user_is_gone_after_the_restart_is_a_dead_letter() {
     until("and forgotten", || said(&fake).1.is_empty()).await;
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_will_is_published_unless_the_client_says_goodbye() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V4, "s", true).await;
+    s.subscribe("will/#", 1).await;
+    for (goodbye, want) in [(true, None), (false, Some("gone"))] {
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 0x0e, 0, 60];
+        put_text("w", &mut body);
+        put_text("will/w", &mut body);
+        put_text("gone", &mut body);
+        let mut w = Client {
+            socket: TcpStream::connect(house.at).await.unwrap(),
+            input: BytesMut::new(),
+            version: Version::V4,
+        };
+        w.send(0x10, &body).await;
+        w.packet().await.unwrap();
+        if goodbye {
+            w.leaves().await
+        } else {
+            drop(w)
+        }
+        match want {
+            Some(text) => assert_eq!(s.got_and_acked().await, text),
+            None => s.hears_nothing().await,
+        }
+    }
+    house.close().await;
+}

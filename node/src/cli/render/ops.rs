@@ -15,6 +15,7 @@ pub enum Ops {
     ConfigDiff(Answer<view::ConfigDiff>),
     Doctor(Answer<view::Doctor>),
     Tokens(Answer<view::Tokens>),
+    Users(Answer<view::Users>),
     Contexts(Answer<view::Contexts>),
     Enrolments(Answer<view::Enrolments>),
     Enrolled(Answer<view::Enrolled>),
@@ -46,6 +47,7 @@ impl Screen {
             Ops::ConfigShown(a) => self.answer(&a, out, config).map(|()| 0),
             Ops::ConfigDiff(a) => self.answer(&a, out, diff).map(|()| u8::from(!a.body.differences.is_empty())),
             Ops::Tokens(a) => self.answer(&a, out, tokens).map(|()| u8::from(!a.body.unreadable.is_empty())),
+            Ops::Users(a) => self.answer(&a, out, users).map(|()| u8::from(!a.body.unreadable.is_empty())),
             Ops::Contexts(a) => self.answer(&a, out, contexts).map(|()| 0),
             Ops::Enrolments(a) => self.answer(&a, out, enrolments).map(|()| 0),
             Ops::LogReplayed(a) => {
@@ -73,6 +75,21 @@ fn tokens(v: &view::Tokens, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
         print(&table, out)?;
     }
     v.unreadable.iter().try_for_each(|line| writeln!(out, "{}: it opens nothing", clean(line)))
+}
+
+fn users(v: &view::Users, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    if v.users.is_empty() {
+        writeln!(out, "no users: `citybrain user add NAME --file FILE` makes one")?;
+    } else {
+        let mut table = s.table(&["NAME", "NODE", "ROLES", "BY"]);
+        for u in &v.users {
+            let node = u.child.as_ref().map_or("-", |a| a.as_str());
+            let roles = if u.roles.is_empty() { "-".to_owned() } else { u.roles.join(", ") };
+            table.add_row([clean(&u.name), node.to_owned(), clean(&roles), u.by.clone()].map(Cell::new));
+        }
+        print(&table, out)?;
+    }
+    v.unreadable.iter().try_for_each(|line| writeln!(out, "{}", clean(line)))
 }
 
 fn enrolments(v: &view::Enrolments, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -135,7 +152,7 @@ fn contexts(v: &view::Contexts, s: &Screen, out: &mut dyn Write) -> io::Result<(
     if v.contexts.is_empty() {
         return writeln!(out, "no contexts: `citybrain context add NAME URL` makes one");
     }
-    let mut table = s.table(&["", "NAME", "URL", "TOKEN", "CA"]);
+    let mut table = s.table(&["", "NAME", "URL", "TOKEN", "CA", "CERTIFICATE"]);
     for c in &v.contexts {
         let token = c.token_file.as_deref().unwrap_or("-");
         let mark = if c.used { "*" } else { "" };
@@ -145,6 +162,7 @@ fn contexts(v: &view::Contexts, s: &Screen, out: &mut dyn Write) -> io::Result<(
             Cell::new(clean(&c.url)),
             Cell::new(clean(token)),
             Cell::new(clean(c.ca_file.as_deref().unwrap_or("-"))),
+            Cell::new(clean(c.cert_file.as_deref().unwrap_or("-"))),
         ]);
     }
     print(&table, out)

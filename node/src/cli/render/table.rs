@@ -82,8 +82,10 @@ fn kind(head: &str) -> Kind {
         "ADDRESS" | "BY" | "CHILD" | "FILE" | "KEY" | "MISSING" | "NODE" | "ORIGIN" | "OWNER" | "PARENT" | "SOURCE"
         | "TARGET" | "URL" => Kind::Path,
         "CONDITION" | "DATA" | "ON" | "SUBJECT" | "TOPIC" | "VIA" => Kind::Cut,
-        "BECAUSE" | "CA" | "CLOCKS" | "DETAIL" | "DEVICES" | "DONE" | "FOUND" | "PLACE" | "RULES" | "RUNNING"
-        | "SERVICES" | "THEN" | "TITLE" | "TOKEN" | "WHAT" | "WHEN" | "WHERE" | "WHO" | "WHY" | "WITH" => Kind::Words,
+        "BECAUSE" | "CA" | "CERTIFICATE" | "CLOCKS" | "DETAIL" | "DEVICES" | "DONE" | "FOUND" | "PLACE" | "RULES"
+        | "RUNNING" | "SERVICES" | "THEN" | "TITLE" | "TOKEN" | "WHAT" | "WHEN" | "WHERE" | "WHO" | "WHY" | "WITH" => {
+            Kind::Words
+        }
         _ => Kind::Whole,
     }
 }

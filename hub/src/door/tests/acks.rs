@@ -1,0 +1,214 @@
+//! When a client is answered: after the commit, once, and in order.
+
+use super::*;
+
+#[tokio::test]
+async fn an_acknowledgement_waits_for_the_commit_and_pings_do_not() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut c = house.client(version, "a", true).await;
+        fake.hold();
+        for id in 1..=5 {
+            c.publish("x", b"1", 1, id, false).await;
+        }
+        c.send(0xc0, &[]).await;
+        assert_eq!(c.packet().await.unwrap().0, 0xd0);
+        c.hears_nothing().await;
+        fake.release();
+        for id in 1..=5 {
+            assert_eq!(c.acked(kind::PUBACK, id).await, 0);
+        }
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn one_read_is_one_offer() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V4, "a", true).await;
+    let mut out = Vec::new();
+    for id in 1..=100u16 {
+        let p = publish::Out {
+            dup: false,
+            qos: 1,
+            retain: false,
+            topic: "x",
+            alias: None,
+            id,
+            forwarded: &[],
+            content_type: None,
+            expiry_s: None,
+            subscription_ids: &[],
+            payload: [b"1", &[], &[]],
+        };
+        p.put(Version::V4, &mut out);
+    }
+    c.socket.write_all(&out).await.unwrap();
+    for id in 1..=100 {
+        c.acked(kind::PUBACK, id).await;
+    }
+    assert!(fake.offers() <= 2, "{}", fake.offers());
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_failed_commit_is_a_reason_code_or_the_end_but_never_success() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut five = house.client(Version::V5, "five", true).await;
+    let mut four = house.client(Version::V4, "four", true).await;
+    fake.break_disk(true);
+    five.publish("x", b"1", 1, 7, false).await;
+    assert_eq!(five.acked(kind::PUBACK, 7).await, 0x83);
+    four.publish("x", b"1", 1, 7, false).await;
+    assert_eq!(four.packet().await, None);
+    fake.break_disk(false);
+    five.publish_acked("x", b"1", 7).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_cursor_that_cannot_be_noted_is_tried_again_with_the_next_acknowledgement_and_not_before() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V5, "s", false).await;
+    s.subscribe("x", 1).await;
+    let mut p = house.client(Version::V5, "p", true).await;
+    p.publish_acked("x", b"1", 1).await;
+    fake.break_disk(true);
+    s.got_and_acked().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(fake.offers() < 10, "{}", fake.offers());
+    fake.break_disk(false);
+    p.publish_acked("x", b"2", 2).await;
+    s.got_and_acked().await;
+    let committed = fake.committed();
+    until("the cursor is noted", || fake.session("s").unwrap().upto.next() == *committed.borrow()).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_is_under_way_stays_within_the_clients_receive_maximum() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 3, 0x21, 0, 2];
+    put_text("s", &mut body);
+    let mut s =
+        Client { socket: TcpStream::connect(house.at).await.unwrap(), input: BytesMut::new(), version: Version::V5 };
+    s.send(0x10, &body).await;
+    s.packet().await.unwrap();
+    s.subscribe("x", 1).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    for id in 1..=5 {
+        p.publish_acked("x", b"m", id).await;
+    }
+    let first = s.got().await;
+    s.got().await;
+    s.hears_nothing().await;
+    s.ack(kind::PUBACK, first.id).await;
+    s.got().await;
+    s.hears_nothing().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn qos2_is_once_both_ways() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut s = house.client(version, "s", false).await;
+        s.subscribe("x", 2).await;
+        let mut p = house.client(version, "p", false).await;
+        fake.hold();
+        p.publish("x", b"1", 2, 5, false).await;
+        p.publish("x", b"1", 2, 5, false).await;
+        p.hears_nothing().await;
+        fake.release();
+        p.acked(kind::PUBREC, 5).await;
+        p.publish("x", b"1", 2, 5, false).await;
+        p.acked(kind::PUBREC, 5).await;
+        // A new connection does not know less.
+        drop(p);
+        let (mut p, _) = house.connect(version, "p", false, &[]).await;
+        p.publish("x", b"1", 2, 5, false).await;
+        p.acked(kind::PUBREC, 5).await;
+        p.ack(kind::PUBREL, 5).await;
+        p.acked(kind::PUBCOMP, 5).await;
+        assert!(fake.session("p").unwrap().held.is_empty());
+
+        let got = s.got().await;
+        assert_eq!(got.qos, 2);
+        s.ack(kind::PUBREC, got.id).await;
+        s.acked(kind::PUBREL, got.id).await;
+        drop(s);
+        let (mut s, _) = house.connect(version, "s", false, &[]).await;
+        s.acked(kind::PUBREL, got.id).await;
+        // Nor does another process over the same log.
+        house.close().await;
+        let house = House::open(&fake).await;
+        let (mut s, _) = house.connect(version, "s", false, &[]).await;
+        s.acked(kind::PUBREL, got.id).await;
+        s.ack(kind::PUBCOMP, got.id).await;
+        s.hears_nothing().await;
+        s.leaves().await;
+        let (mut s, _) = house.connect(version, "s", false, &[]).await;
+        s.hears_nothing().await;
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_release_waits_until_the_log_knows_that_the_client_has_the_message() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V4, "s", false).await;
+    s.subscribe("x", 2).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    p.publish("x", b"1", 2, 5, false).await;
+    p.acked(kind::PUBREC, 5).await;
+    let got = s.got().await;
+    fake.hold();
+    s.ack(kind::PUBREC, got.id).await;
+    s.hears_nothing().await;
+    fake.release();
+    s.acked(kind::PUBREL, got.id).await;
+    assert_eq!(fake.session("s").unwrap().releasing.len(), 1);
+    s.ack(kind::PUBCOMP, got.id).await;
+    until("the cursor is noted", || fake.session("s").unwrap().releasing.is_empty()).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_publish_and_a_goodbye_in_one_packet_are_both_heard() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V4, "c", true).await;
+    c.socket.write_all(b"\x30\x08\0\x04in/a{}\xe0\0").await.unwrap();
+    assert_eq!(c.is_closed().await, None);
+    until("the event is committed", || fake.offers() == 1).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_too_fast_waits_and_loses_nothing() {
+    let fake = Fake::new();
+    let broker = config::Broker { client_publishes_per_s_max: 100, client_subscriptions_max: 2, ..Default::default() };
+    let house = House::with(&fake, broker, config::Access::default()).await;
+    let mut c = house.client(Version::V5, "c", true).await;
+    let start = std::time::Instant::now();
+    for id in 1..=150u16 {
+        c.publish("x", b"1", 1, id, false).await;
+    }
+    for id in 1..=150 {
+        assert_eq!(c.acked(kind::PUBACK, id).await, 0);
+    }
+    // 100 at once, the other 50 at 100 a second.
+    assert!(start.elapsed() > Duration::from_millis(400), "{:?}", start.elapsed());
+    assert!(house.door.counters.slowed.get() > 0);
+    for (filter, code) in [("a", 0), ("b", 0), ("c", 0x97), ("a", 0)] {
+        assert_eq!(c.subscribe(filter, 0).await, code, "{filter}");
+    }
+    house.close().await;
+}

@@ -1,0 +1,166 @@
+//! Who gets what, when it is subscribed, retained or asked for.
+
+use super::*;
+
+#[tokio::test]
+async fn messages_reach_subscribers_of_both_versions() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    for version in BOTH {
+        let mut s = house.client(version, "s", true).await;
+        assert_eq!(s.subscribe("in/+", 1).await, 1);
+        assert_eq!(s.subscribe("events/#", 0).await, 0);
+        p.publish_acked("in/a", b"{\"id\":\"1\"}", 1).await;
+        let as_published = s.got().await;
+        assert_eq!((as_published.qos, as_published.payload.as_str()), (1, "{\"id\":\"1\"}"));
+        let event = s.got().await;
+        assert_eq!((event.qos, event.topic.as_str()), (0, "events/t"));
+        assert_eq!(event.payload, "{\"origin\":\"c\",\"id\":\"1\"}");
+        p.publish("in/b", b"not json", 1, 2, false).await;
+        p.acked(kind::PUBACK, 2).await;
+        s.hears_nothing().await;
+        s.leaves().await;
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn qos0_is_live_and_overlapping_filters_deliver_once_with_the_highest_qos() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V4, "s", true).await;
+    s.subscribe("x/#", 0).await;
+    s.subscribe("x/+", 2).await;
+    s.subscribe("x/y", 1).await;
+    let mut p = house.client(Version::V5, "p", true).await;
+    p.publish("x/y", b"0", 0, 0, false).await;
+    assert_eq!(s.got().await.qos, 0);
+    p.publish_acked("x/y", b"1", 1).await;
+    assert_eq!(s.got().await.qos, 1);
+    s.hears_nothing().await;
+    assert!(fake.notes().is_empty());
+    house.close().await;
+}
+
+#[tokio::test]
+async fn retained_messages_come_with_the_subscription() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut p = house.client(Version::V5, "p", true).await;
+    for n in 0..200 {
+        p.publish(&format!("r/{n}"), b"old", 0, 0, true).await;
+    }
+    p.publish_acked("end", b"", 1).await;
+    let mut s = house.client(Version::V5, "s", true).await;
+    s.subscribe("r/#", 1).await;
+    for _ in 0..200 {
+        let got = s.got().await;
+        assert!(got.retain && got.payload == "old" && got.qos == 0);
+    }
+    // Retain handling 2: none; 1: not again.
+    s.subscribe("r/7", 0x20 | 1).await;
+    s.subscribe("r/#", 0x10 | 1).await;
+    s.hears_nothing().await;
+    p.publish("r/7", b"new", 1, 2, true).await;
+    assert_eq!(s.got_and_acked().await, "new");
+    p.publish("r/7", b"", 1, 3, true).await;
+    s.got_and_acked().await;
+    let mut t = house.client(Version::V4, "t", true).await;
+    t.subscribe("r/7", 1).await;
+    t.hears_nothing().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_a_client_retained_just_before_it_subscribes_comes_to_it_as_retained() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    for (version, qos) in [(Version::V4, 0), (Version::V5, 1)] {
+        let mut c = house.client(version, "c", true).await;
+        fake.hold();
+        c.publish("keep/x", b"1", qos, 1, true).await;
+        let mut body = vec![0, 9];
+        if version == Version::V5 {
+            body.push(0);
+        }
+        put_text("keep/#", &mut body);
+        body.push(0);
+        c.send(0x82, &body).await;
+        c.hears_nothing().await;
+        fake.release();
+        if qos == 1 {
+            c.acked(kind::PUBACK, 1).await;
+        }
+        assert_eq!(c.packet().await.unwrap().0, 0x90);
+        let got = c.got().await;
+        assert_eq!((got.payload.as_str(), got.retain), ("1", true));
+        c.hears_nothing().await;
+        c.leaves().await;
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn no_message_comes_before_its_subscription_and_none_behind_it_is_missed() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    for round in 0..50u16 {
+        p.publish_acked("x", b"before", 1).await;
+        let mut s = house.client(Version::V4, &format!("s{round}"), round % 2 == 0).await;
+        s.subscribe("x", 1).await;
+        p.publish_acked("x", b"after", 2).await;
+        assert_eq!(s.got_and_acked().await, "after");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_doors_own_figures_come_at_once_and_leave_no_record() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut c = house.client(version, "c", true).await;
+        c.subscribe("$SYS/broker/clients/connected", 1).await;
+        let got = c.got().await;
+        assert_eq!((got.payload.as_str(), got.retain, got.qos), ("1", true, 0));
+        // `#` is not for `$…`.
+        c.subscribe("#", 1).await;
+        house.door.sys.tell(&house.door);
+        let got = c.got().await;
+        assert_eq!((got.topic.as_str(), got.retain), ("$SYS/broker/clients/connected", false));
+        c.hears_nothing().await;
+        assert_eq!(fake.offers(), 0);
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_aliases_gets_short_frames() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c =
+        Client { socket: TcpStream::connect(house.at).await.unwrap(), input: BytesMut::new(), version: Version::V5 };
+    c.send(0x10, b"\0\x04MQTT\x05\x02\0\x3c\x03\x22\0\x01\0\x01c").await;
+    c.packet().await.unwrap();
+    c.subscribe("long/#", 0).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    let mut heard = Vec::new();
+    for (id, topic) in (1..).zip(["long/topic", "long/topic", "long/other", "long/topic"]) {
+        p.publish_acked(topic, b"1", id).await;
+        let (_, body) = c.packet().await.unwrap();
+        let m = parse_publish(Version::V5, 0, &body);
+        heard.push((m.topic.to_owned(), m.properties.alias));
+    }
+    let one = |t: &str| (t.to_owned(), Some(1));
+    assert_eq!(heard, [one("long/topic"), one(""), one("long/other"), one("long/topic")]);
+    // Whatever the QoS.
+    c.subscribe("long/#", 2).await;
+    p.publish("long/topic", b"1", 2, 9, false).await;
+    p.acked(kind::PUBREC, 9).await;
+    let (first, body) = c.packet().await.unwrap();
+    let m = parse_publish(Version::V5, first & 15, &body);
+    assert_eq!((m.qos, m.topic, m.properties.alias), (2, "", Some(1)));
+    house.close().await;
+}

@@ -1,0 +1,116 @@
+//! Shared subscriptions, each behaviour by itself; [`super::groups`] has the model.
+
+use super::*;
+
+#[tokio::test]
+async fn a_group_gets_each_message_once_and_its_members_take_turns() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut p = house.client(Version::V5, "p", true).await;
+        p.publish("x", b"kept", 1, 1, true).await;
+        p.acked(kind::PUBACK, 1).await;
+        let mut a = house.client(version, "a", true).await;
+        let mut b = house.client(version, "b", true).await;
+        assert_eq!(a.subscribe("$share/g/x", 2).await, 1);
+        assert_eq!(b.subscribe("$share/g/x", 1).await, 1);
+        // What is retained is for nobody in particular.
+        a.hears_nothing().await;
+        for id in 1..=10u16 {
+            p.publish_acked("x", id.to_string().as_bytes(), id).await;
+        }
+        let mut got = Vec::new();
+        for _ in 0..5 {
+            got.push(a.got_and_acked().await.parse::<u16>().unwrap());
+            got.push(b.got().await.payload.parse().unwrap());
+        }
+        got.sort_unstable();
+        assert_eq!(got, (1..=10).collect::<Vec<_>>());
+        // It goes without having acknowledged: the other gets its share, and what comes then.
+        b.leaves().await;
+        p.publish_acked("x", b"11", 11).await;
+        for _ in 0..6 {
+            assert_eq!(got.iter().filter(|g| **g == 11).count(), 0);
+            got.push(a.got_and_acked().await.parse().unwrap());
+        }
+        a.hears_nothing().await;
+        // Nobody durable was in it: nothing of it is in the log.
+        assert!(fake.notes().is_empty());
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_durable_members_share_waits_for_it_until_its_session_ends() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut a = house.client(version, "a", false).await;
+        a.subscribe("$share/g/x", 1).await;
+        let mut p = house.client(version, "p", true).await;
+        for id in 1..=3u16 {
+            p.publish_acked("x", id.to_string().as_bytes(), id).await;
+        }
+        let one = a.got().await;
+        assert_eq!((one.payload.as_str(), one.dup), ("1", false));
+        assert_eq!(a.got_and_acked().await, "2");
+        assert_eq!(a.got().await.payload, "3");
+        until("2 is noted", || fake.session("$share/g/x").is_some_and(|s| s.beyond.len() == 1)).await;
+        drop(a);
+        until("it is gone", || house.door.counters.connections.load(Ordering::Relaxed) == 1).await;
+        // Another comes: what the first has not acknowledged is still the first's.
+        let mut b = house.client(version, "b", true).await;
+        b.subscribe("$share/g/x", 1).await;
+        p.publish_acked("x", b"4", 4).await;
+        assert_eq!(b.got_and_acked().await, "4");
+        let (mut a, _) = house.connect(version, "a", false, &[]).await;
+        assert_eq!(a.got().await, Got { dup: true, ..one });
+        assert_eq!(a.got().await.payload, "3");
+        drop(a);
+        // Its session is over: now it is the other's.
+        let a = house.client(version, "a", true).await;
+        assert_eq!((b.got_and_acked().await, b.got_and_acked().await), ("1".into(), "3".into()));
+        until("the group is no longer kept", || fake.session("$share/g/x").is_none()).await;
+        drop((a, b));
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_durable_group_goes_on_from_its_cursor_in_the_next_process() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut a = house.client(Version::V5, "a", false).await;
+    a.subscribe("$share/g/x", 1).await;
+    let mut p = house.client(Version::V5, "p", true).await;
+    p.publish_acked("x", b"1", 1).await;
+    assert_eq!(a.got_and_acked().await, "1");
+    a.leaves().await;
+    for id in 2..=300u16 {
+        p.publish_acked("x", id.to_string().as_bytes(), id).await;
+    }
+    house.close().await;
+    let house = House::open(&fake).await;
+    let mut b = house.client(Version::V5, "b", true).await;
+    b.subscribe("$share/g/x", 1).await;
+    for id in 2..=300u16 {
+        assert_eq!(b.got_and_acked().await, id.to_string());
+    }
+    b.hears_nothing().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn no_local_with_a_group_and_a_groups_name_as_an_id_are_refused() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V5, "c", true).await;
+    let mut body = vec![0, 9, 0];
+    put_text("$share/g/x", &mut body);
+    body.push(1 | 4);
+    c.send(0x82, &body).await;
+    assert_eq!(c.is_closed().await, Some(0x82));
+    let (_, connack) = house.connect(Version::V5, "$share/g/x", true, &[]).await;
+    assert_eq!(connack[1], 0x85);
+    house.close().await;
+}
