@@ -12,8 +12,9 @@
 //! below (`roll`), in both lanes; what one of them answers (`present`) stands behind everything
 //! that it has ever said. Until all have answered, letters from before wait, and so do the lost node's
 //! cases; whatever comes behind the parent's `told`, or behind a node's own `present`, is new, and
-//! is dealt with at once; so is what a child wrote that has met no other box there. Then each case is recovered by one step in this node's own log, as the newest
-//! copy has it, in a term that the lost node cannot have used; old letters follow.
+//! is dealt with at once; so is what a child wrote that has met no other box there. Then each case is
+//! recovered by one step in this node's own log, as the newest copy has it, in a term that the lost node
+//! cannot have used; old letters follow. What residents and workers asked of the lost node is refused.
 //!
 //! **Bounds.** Nobody can know of what the lost node gave to a node that its parent has never heard of.
 //! The top of the tree has nobody to ask.
