@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Asks the parent for what it knows of this node's cases.
 pub const WANTED: &str = "wanted";
@@ -237,7 +238,8 @@ impl Cases {
     /// What this folder, `by`, knows of a case, for the folder `inc` of `to`.
     fn returned(&self, to: &Address, inc: Inc, by: Inc, held: &Held) -> Letter {
         let (case, history) = (held.case.clone(), held.history.clone());
-        let id = format!("{}.{}.{}.returned.{inc}.{by}", case.id, case.term, case.version);
+        let about = short("returned", &format!("{inc}.{by}"));
+        let id = format!("{}.{}.{}.{about}", case.id, case.term, case.version);
         let urgent = case.urgent;
         self.letter(id, to, urgent, Body::Returned { inc, case, history })
     }
@@ -253,16 +255,7 @@ impl Cases {
         target: &str,
         data: Value,
     ) -> Draft {
-        pen.event(
-            &format!("{PREFIX}{what}"),
-            &format!("{what}.{id}"),
-            self.me.as_str(),
-            lane,
-            way,
-            target,
-            json!({}),
-            data,
-        )
+        pen.event(&format!("{PREFIX}{what}"), &short(what, id), self.me.as_str(), lane, way, target, json!({}), data)
     }
 
     /// One of those above calls the roll: first what this node knows to be on its way from there, for it
@@ -467,4 +460,9 @@ fn concerns(child: &Address, held: &Held) -> bool {
     let handed = case.handing_to.as_ref().filter(|_| held.sent_back != Some(case.order()));
     let now = [Some(&case.owner), Some(&case.opened_at), handed];
     now.into_iter().flatten().any(|a| child.covers(a)) || held.history.iter().any(|e| child.covers(&e.node))
+}
+
+/// An id that a table has room for.
+fn short(what: &str, id: &str) -> String {
+    format!("{what}.{:016x}", xxh3_64(id.as_bytes()))
 }
