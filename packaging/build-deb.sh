@@ -13,4 +13,5 @@ for shell in bash zsh fish; do
     "$bin" completions "$shell" >"target/completions/citybrain.$shell"
 done
 gzip -9n target/man/*.1
+gzip -9nc CHANGELOG.md >target/changelog.gz
 cargo deb -p citybrain --no-build "$@"

@@ -38,7 +38,10 @@ pub async fn counts(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Resu
     let rows_max = wanted.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX);
     let filter = wanted.filter(&ctx, caller)?;
     let reader = ctx.hub.reader();
-    let counts = events::blocking(move || count(&reader, &filter, by, rows_max)).await?;
+    let filter = Arc::new(filter);
+    let counted = filter.clone();
+    let counts = events::blocking(move || count(&reader, &counted, by, rows_max)).await?;
+    filter.check()?;
     Ok(ctx.answer(counts))
 }
 
@@ -57,7 +60,7 @@ fn count(reader: &Reader, filter: &Filter, by: CountBy, rows_max: usize) -> Resu
     let (mut first_us, mut last_us) = (i64::MAX, i64::MIN);
     reader.each(Pos(after), last, |entry| {
         let Ok((header, payload)) = Header::decode(&entry.bytes) else { return };
-        if !filter.wants(&header, payload) {
+        if filter.is_spent() || !filter.wants(&header, payload) {
             return;
         }
         counts.events += 1;

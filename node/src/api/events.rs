@@ -55,6 +55,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result
             let n = n.min(LAST_MAX).min(wanted.limit.unwrap_or(usize::MAX));
             let (reader, filter) = (pump.reader.clone(), pump.filter.clone());
             let newest = blocking(move || newest(&reader, &filter, n)).await?;
+            pump.filter.check()?;
             pump.after = newest.upto;
             pump.left = pump.left.map(|left| left - newest.lines.len());
             head = newest.lines.into_iter().flatten().collect();
@@ -275,7 +276,12 @@ fn chunk(reader: &Reader, filter: &Filter, after: Pos, want: usize) -> Result<Ch
         read => read?,
     };
     let mut chunk = Chunk { lines: Vec::new(), count: 0, after, is_end: entries.is_empty() };
+    filter.begin();
     for entry in &entries {
+        // The rest is another part's: until then somebody may have gone.
+        if filter.is_spent() {
+            break;
+        }
         chunk.after = entry.pos;
         if filter.line(entry, &mut chunk.lines) {
             chunk.count += 1;
@@ -300,12 +306,13 @@ fn newest(reader: &Reader, filter: &Filter, n: usize) -> Result<Newest, log::Err
     let floor = (reader.first().0.saturating_sub(1)).max(last.0.saturating_sub(BACK_RECORDS_MAX));
     let mut found = Newest { lines: VecDeque::new(), after: last, upto: last };
     let mut window = (n as u64).clamp(256, CHUNK_RECORDS as u64);
-    while found.lines.len() < n && found.after.0 > floor {
+    while found.lines.len() < n && found.after.0 > floor && !filter.is_spent() {
         let from = Pos(found.after.0.saturating_sub(window).max(floor));
         let mut lines = Vec::new();
         reader.each(from, found.after, |entry| {
             let mut line = Vec::new();
-            if filter.lane.is_none_or(|l| citybrain_shared::record::lane_of(&entry.bytes) == l)
+            if !filter.is_spent()
+                && filter.lane.is_none_or(|l| citybrain_shared::record::lane_of(&entry.bytes) == l)
                 && filter.line(entry, &mut line)
             {
                 lines.push(line);

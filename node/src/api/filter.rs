@@ -3,16 +3,23 @@
 use super::guard::Caller;
 use super::{Ctx, Refusal, events};
 use crate::brain::rules::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants};
+use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use citybrain_shared::Lane;
+use citybrain_shared::config::Node;
 use citybrain_shared::record::{Header, Kind};
 use citybrain_shared::view::CountBy;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Of a condition, bytes: several screens' lines; what reads it goes one call deeper for each bracket.
 const CONDITION_BYTES_MAX: usize = 1_000;
+/// Of one piece of work (a part of a stream, the newest, a count), spent on its condition: some 200,000
+/// events by an ordinary one.
+const CONDITION_WORK_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -70,6 +77,8 @@ impl Wanted {
 pub(super) struct Condition {
     expression: Expression,
     node: Arc<NodeFacts>,
+    /// Of the piece of work that is under way, microseconds.
+    spent_us: AtomicU64,
 }
 
 impl Condition {
@@ -78,13 +87,20 @@ impl Condition {
             let help = if fault.help.is_empty() { "such as `event.data.pm25 > 75.0`".to_owned() } else { fault.help };
             Refusal::bad("bad-query", format!("`where={text}`: {}", fault.message), help)
         })?;
-        Ok(Condition { expression, node: Arc::new(NodeFacts::new(&ctx.config.node)) })
+        Ok(Condition::of(expression, &ctx.config.node))
+    }
+
+    fn of(expression: Expression, node: &Node) -> Condition {
+        Condition { expression, node: Arc::new(NodeFacts::new(node)), spent_us: AtomicU64::new(0) }
     }
 
     fn holds(&self, header: &Header<'_>, payload: &[u8], own: &str) -> bool {
+        let began = Instant::now();
         let origin = header.origin.map_or(own, |at| at.address);
         let facts = Facts::new(payload, origin, header.committed_us, &self.node);
-        facts.is_some_and(|facts| self.expression.truth(&facts, None).unwrap_or(false))
+        let holds = facts.is_some_and(|facts| self.expression.truth(&facts, None).unwrap_or(false));
+        self.spent_us.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+        holds
     }
 }
 
@@ -125,6 +141,28 @@ pub(super) struct Filter {
 }
 
 impl Filter {
+    /// A new piece of work, with all of its time.
+    pub(super) fn begin(&self) {
+        self.condition.iter().for_each(|c| c.spent_us.store(0, Ordering::Relaxed));
+    }
+
+    /// Has the condition had its time? What is looked at then is not looked at by it.
+    pub(super) fn is_spent(&self) -> bool {
+        let spent = self.condition.as_ref().map_or(0, |c| c.spent_us.load(Ordering::Relaxed));
+        spent > u64::try_from(CONDITION_WORK_MAX.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// # Errors
+    /// When a piece of work that must be done whole was too long.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        if !self.is_spent() {
+            return Ok(());
+        }
+        let detail = format!("the condition takes more than {} s of this node's time", CONDITION_WORK_MAX.as_secs());
+        let hint = "look at less: `--type`, `--origin`, `--time-after`; or `--after POS`, which comes in parts";
+        Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too-long", detail, hint))
+    }
+
     /// By what is in its header.
     pub(super) fn wants_header(&self, header: &Header<'_>) -> bool {
         header.kind.is_event()
@@ -191,11 +229,10 @@ pub(super) fn probe(payload: &[u8]) -> Option<Probe<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use citybrain_shared::config::Node;
 
     fn with(text: &str, caller: Caller) -> Filter {
         let node: Node = toml::from_str("address = \"c\"\ndata = \"d\"").unwrap();
-        let condition = Condition { expression: condition(text).unwrap(), node: Arc::new(NodeFacts::new(&node)) };
+        let condition = Condition::of(condition(text).unwrap(), &node);
         Filter { own: "c".into(), condition: Some(condition), caller, ..Filter::default() }
     }
 
@@ -225,6 +262,23 @@ mod tests {
         assert!(with(text, Caller::Operator).wants(&header, payload));
         assert!(!with(text, Caller::Reader).wants(&header, payload));
         assert!(with("has(event.data.withheld)", Caller::Reader).wants(&header, payload));
+    }
+
+    #[test]
+    fn a_condition_that_takes_too_long_is_refused_and_a_new_piece_of_work_has_its_own_time() {
+        let filter = with("event.data.list.all(x, event.data.list[0] == x)", Caller::Operator);
+        let list = vec!["1"; 20_000].join(",");
+        let payload = format!("{{\"id\":\"1\",\"source\":\"/x\",\"type\":\"t\",\"data\":{{\"list\":[{list}]}}}}");
+        let header = Header::local(Kind::Event, "t");
+        for _ in 0..100_000 {
+            if filter.is_spent() {
+                break;
+            }
+            filter.wants(&header, payload.as_bytes());
+        }
+        assert_eq!(filter.check().unwrap_err().status, StatusCode::UNPROCESSABLE_ENTITY);
+        filter.begin();
+        assert!(filter.check().is_ok() && with("true", Caller::Operator).check().is_ok());
     }
 
     #[test]

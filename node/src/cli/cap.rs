@@ -34,7 +34,7 @@ pub enum Cap {
         /// Its id, or enough of it
         id: String,
         /// Why, for those who were told
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         note: String,
         #[command(flatten)]
         yes: Yes,

@@ -212,7 +212,7 @@ pub struct Step {
     #[command(flatten)]
     pub id: Id,
     /// Who does it [default: the user of this shell]
-    #[arg(long, env = "USER", default_value = "")]
+    #[arg(long, env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
     /// As what: resident, worker, supervisor [default: what the token is; an operator's: the first that may]
     #[arg(long)]
@@ -227,14 +227,14 @@ pub struct Step {
 #[derive(Debug, Args)]
 pub struct New {
     /// Code or name, as in the node's `[[category]]`
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub category: String,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub title: String,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub description: String,
     /// Where, in words
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub location: String,
     #[command(flatten)]
     pub coordinates: Coordinates,
@@ -261,7 +261,7 @@ pub struct New {
     /// Yours: asked twice with the same one, it opens one case
     #[arg(long)]
     pub key: Option<String>,
-    #[arg(long, env = "USER", default_value = "")]
+    #[arg(long, env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
     #[command(flatten)]
     pub at: At,

@@ -68,7 +68,19 @@ use std::process::ExitCode;
 
 /// A layered event hub for a city: city, street, community and neighbourhood nodes in one tree.
 #[derive(Debug, Parser)]
-#[command(name = "citybrain", version, propagate_version = true)]
+#[command(
+    name = "citybrain",
+    version,
+    propagate_version = true,
+    after_help = "Examples:
+  citybrain demo                             a whole city on this machine, in a minute
+  citybrain check city.toml                  is this file right?
+  citybrain run --config city.toml           a node
+  citybrain why                              what is wrong with the node here?
+  citybrain tree --at chengdu/liucheng       one below it, through the links
+Exit codes: 0 yes; 1 answered, and the answer is no; 2 typed wrong, or a file that cannot be used;
+3 unreachable or too late."
+)]
 pub struct Cli {
     /// One JSON object (streams: one a line) instead of a table
     #[arg(long, global = true)]

@@ -55,10 +55,10 @@ pub struct Request {
     /// An answer to what it asks; may be repeated
     #[arg(long, value_name = "NAME=ANSWER", value_parser = super::variable)]
     pub form: Vec<(String, String)>,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub text: String,
     /// Where, in words
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub location: String,
     #[command(flatten)]
     pub coordinates: Coordinates,
@@ -67,7 +67,7 @@ pub struct Request {
     /// Yours: asked twice with the same one, it opens one case
     #[arg(long)]
     pub key: Option<String>,
-    #[arg(long, env = "USER", default_value = "")]
+    #[arg(long, env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
     #[command(flatten)]
     pub at: At,

@@ -11,14 +11,14 @@ pub struct Sos {
     #[arg(value_name = "PLACE")]
     pub place: String,
     /// What happened
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub note: String,
     #[command(flatten)]
     pub coordinates: Coordinates,
     #[command(flatten)]
     pub whom: Whom,
     /// Who presses [default: the user of this shell]
-    #[arg(long, env = "USER", default_value = "")]
+    #[arg(long, env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
     #[command(flatten)]
     pub at: At,

@@ -6,12 +6,12 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub struct Whom {
     /// Whom to call
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     phone: String,
     /// Where that person lives, if not there
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     address: String,
 }
 

@@ -28,11 +28,12 @@ pub use self::delivery::Earlier;
 use self::pace::Pace;
 use super::access::User;
 use super::core::Offering;
+use super::crowd::Place;
 use super::held::{Answer, Held};
 use super::packet::answer::{Tongue, lost_text};
 use super::packet::control::Will;
 use super::packet::{Fault, kind, put_ack, reason};
-use super::seats::Live;
+use super::seats::{Live, Taken};
 use super::share::Group;
 use super::socket::{Peer, Socket};
 use super::{Door, dead_letter, settled};
@@ -149,15 +150,33 @@ struct Connection<'a> {
     delivery: Delivery,
 }
 
-/// Serves one socket until its end.
-pub async fn run(door: &Door, mut socket: Socket, peer: Peer) {
+/// A connection with what it occupies.
+struct Admitted<'a> {
+    connection: Connection<'a>,
+    _place: Place<'a>,
+    _seat: Taken<'a>,
+}
+
+/// Serves one socket until its end. What comes before and after the connection itself has boxes of its
+/// own: a task keeps the room of its largest moment, and most clients are idle for days.
+pub async fn run(door: &Door, socket: Socket, peer: Peer) {
+    let Some(mut admitted) = Box::pin(admit(door, socket, peer)).await else {
+        door.counters.refused.add(1);
+        return;
+    };
+    door.counters.connects.add(1);
+    let end = std::future::poll_fn(|cx| admitted.connection.poll(cx)).await;
+    Box::pin(admitted.connection.end(end)).await;
+}
+
+/// From the first byte to the CONNACK; `None`: it was turned away, and told why where it may be.
+async fn admit(door: &Door, mut socket: Socket, peer: Peer) -> Option<Box<Admitted<'_>>> {
     let mut input = BytesMut::new();
     let hello = match greet::first_packet(door, &mut socket, &peer, &mut input).await {
         Ok(hello) => hello,
         Err(why) => {
-            door.counters.refused.add(1);
             tracing::debug!(peer = %peer.ip, why, "Turned a connection away before its session.");
-            return;
+            return None;
         }
     };
     let client: Arc<str> = hello.client.as_str().into();
@@ -167,29 +186,20 @@ pub async fn run(door: &Door, mut socket: Socket, peer: Peer) {
         door.counters.taken_over.add(1);
     }
     if live.is_kicked() {
-        door.counters.refused.add(1);
         tracing::debug!(client = %client, "A newer connection of the same client came while this one waited.");
-        return;
+        return None;
     }
     // Only now, so that whoever takes its own session over is not in its own way.
     let place = match door.crowd.enter(peer.ip, &hello.user.name, &door.broker) {
         Ok(place) => place,
         Err(limit) => {
-            door.counters.refused.add(1);
             tracing::debug!(client = %client, peer = %peer.ip, limit, "Turned a connection away: too many of its kind.");
             greet::refuse(&mut socket, Tongue::of(&hello.connect), reason::QUOTA, limit).await;
-            return;
+            return None;
         }
     };
-    let Some(mut connection) = greet::open(door, socket, input, hello, client, live).await else {
-        door.counters.refused.add(1);
-        return;
-    };
-    door.counters.connects.add(1);
-    let end = std::future::poll_fn(|cx| connection.poll(cx)).await;
-    connection.end(end).await;
-    drop(place);
-    drop(seat);
+    let connection = greet::open(door, socket, input, hello, client, live).await?;
+    Some(Box::new(Admitted { connection, _place: place, _seat: seat }))
 }
 
 impl Connection<'_> {
@@ -425,7 +435,7 @@ impl Connection<'_> {
     }
 
     /// Leaves everything in order: what was taken is offered, the session is parked, the will said.
-    async fn end(mut self, end: End) {
+    async fn end(&mut self, end: End) {
         let door = self.door;
         let says_will = match &end {
             End::Said { will: false } => {
