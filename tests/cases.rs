@@ -285,6 +285,79 @@ fn a_case_is_called_back_from_a_dead_box_once_another_stands_in_its_place() {
 }
 
 #[test]
+fn what_lost_disks_owned_is_worked_to_its_close_by_the_boxes_in_their_place_and_counts_the_same_at_every_tier() {
+    let mut tree = tree(&[LEAF]);
+    tree.wait_all_known();
+    // One of the neighbourhood, one of the community, and one that is over.
+    say(tree.node(LEAF), "p-1", "city.sos", &json!({"title": "7栋", "location": "7栋301"}));
+    let press = id(&wait_case(tree.node(LEAF), "is opened", |c| c["kind"] == "incident"));
+    step(tree.node(LEAF), &press, "accept", &json!({"by": "小李"}));
+    let mut appeals = Vec::new();
+    for n in ["a-1", "a-2"] {
+        say(tree.node(LEAF), n, "city.appeal", &json!({"category": "QUICK", "title": n}));
+        let case = id(&wait_case(tree.node(COMMUNITY), "took it", |c| {
+            c["title"] == n && c["owner"] == COMMUNITY && c["handing_to"].is_null()
+        }));
+        step(tree.node(COMMUNITY), &case, "accept", &json!({"by": "小张"}));
+        step(tree.node(COMMUNITY), &case, "dispatch", &json!({"by": "小张", "unit": "维修"}));
+        step(tree.node(COMMUNITY), &case, "start", &json!({"by": "老赵"}));
+        appeals.push(case);
+    }
+    let finish = |node: &Node, case: &str| {
+        step(node, case, "resolve", &json!({"by": "老赵", "text": "好了"}));
+        step(node, case, "evaluate", &json!({"by": "r", "role": "resident", "solved": "solved", "satisfied": "yes"}));
+        step(node, case, "close", &json!({"by": "站长", "role": "supervisor"}));
+    };
+    finish(tree.node(COMMUNITY), &appeals[0]);
+    wait_case(tree.node("c"), "sees it closed", |c| c["id"] == appeals[0].as_str() && c["status"] == "closed");
+    wait_case(tree.node("c"), "sees it begun", |c| c["id"] == appeals[1].as_str() && c["status"] == "handling");
+    wait_case(tree.node("c"), "sees it accepted", |c| c["id"] == press.as_str() && c["status"] == "accepted");
+    let before = history(tree.node("c"), &appeals[1]);
+
+    // The community's disk first, with the neighbourhood away: its cases wait for that one's word.
+    tree.kill9(LEAF);
+    tree.kill9(COMMUNITY);
+    std::fs::remove_dir_all(&tree.node(COMMUNITY).data).expect("its disk is gone");
+    tree.start_node(COMMUNITY);
+    wait_for("it says whom it waits for", || {
+        let symptoms = tree.node(COMMUNITY).get("/v1/symptoms")?["symptoms"].as_array()?.clone();
+        let said = symptoms.into_iter().find(|s| s["code"] == "cases-not-recovered")?;
+        said["sentence"].as_str()?.contains(LEAF).then_some(())
+    });
+    assert_eq!(
+        refused(tree.node(COMMUNITY), &appeals[1], "resolve", &json!({"by": "老赵", "text": "好了"})),
+        "not-yet"
+    );
+    // The neighbourhood's disk is lost, too.
+    std::fs::remove_dir_all(&tree.node(LEAF).data).expect("its disk is gone");
+    tree.start_node(LEAF);
+    for (at, case) in [(COMMUNITY, &appeals[0]), (COMMUNITY, &appeals[1]), (LEAF, &press)] {
+        wait_case(tree.node(at), "is recovered", |c| {
+            c["id"] == case.as_str() && c["owner"] == at && c["handing_to"].is_null()
+        });
+    }
+    let now = history(tree.node(COMMUNITY), &appeals[1]);
+    assert_eq!((&now[..before.len()], now.last().map(String::as_str)), (&before[..], Some("recovered")));
+    finish(tree.node(COMMUNITY), &appeals[1]);
+    step(tree.node(LEAF), &press, "dispatch", &json!({"by": "小李", "unit": "社区医生"}));
+    step(tree.node(LEAF), &press, "start", &json!({"by": "老赵"}));
+    finish(tree.node(LEAF), &press);
+    let all = [COMMUNITY, "c/s", "c"];
+    for at in all {
+        for case in appeals.iter().chain([&press]) {
+            wait_case(tree.node(at), "is closed", |c| c["id"] == case.as_str() && c["status"] == "closed");
+        }
+    }
+    let rows = |at: &str| tree.node(at).get("/v1/rates?by=node").expect("rates")["rows"].clone();
+    for at in all {
+        assert_eq!(rows(at), rows("c"), "{at}");
+        let counted = |i: usize| (rows(at)[i]["dispatched"].clone(), rows(at)[i]["solved"].clone());
+        assert_eq!((counted(0), counted(1)), ((json!(2), json!(2)), (json!(1), json!(1))), "{}", rows(at));
+    }
+    assert_eq!(rows(LEAF)[0], rows("c")[1], "the neighbourhood counts its own");
+}
+
+#[test]
 fn the_command_line_does_and_shows_it() {
     let tree = tree(&["c/s/m"]);
     let node = tree.node(COMMUNITY);

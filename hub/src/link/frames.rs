@@ -110,9 +110,10 @@ impl Outbox {
     }
 
     /// Positions after `looked` that are for `child`, oldest first; `None` if the outbox does not
-    /// go back so far.
+    /// go back so far, or no further: a lane that reads the log itself may be ahead of it, and the
+    /// other one must get there, too.
     fn for_child(&self, child: &Address, lane: Lane, looked: Pos) -> Option<impl Iterator<Item = Pos>> {
-        (looked >= self.after).then(|| {
+        (looked >= self.after && looked < self.upto).then(|| {
             let from = self.items.partition_point(|(pos, ..)| *pos <= looked);
             let due = self.items.iter().skip(from).filter(move |(_, l, s)| *l == lane && s.may_reach(child));
             due.map(|(pos, ..)| *pos).take(FRAME_RECORDS_MAX)
@@ -416,6 +417,7 @@ mod tests {
         assert_eq!(due(10), Some(vec![Pos(12), Pos(20)]));
         assert_eq!(due(12), Some(vec![Pos(20)]));
         assert_eq!(due(9), None);
+        assert_eq!((due(24), due(25)), (Some(Vec::new()), None), "what is beyond it only the log knows");
         assert_eq!(outbox.goal(), Pos(20));
     }
 

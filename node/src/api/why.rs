@@ -6,6 +6,7 @@
 
 use super::input::query;
 use super::{Ctx, Refusal, road};
+use crate::brain::Brain;
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
@@ -143,6 +144,16 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
         }
         (letters, s.losses.last().cloned(), s.counters.lost, engine::needed(s, parent.as_ref()), s.applied)
     });
+    let awaited = ctx.hub.state(|s| Brain::of(s).and_then(|b| b.cases.awaited()));
+    if let Some(awaited) = awaited.filter(|a| a.cases > 0) {
+        let sentence = format!(
+            "{me} is in place of a box that lost its disk; cases of that: {}; {}",
+            awaited.cases,
+            awaited.sentence()
+        );
+        let remedy = "bring those nodes back; for one that is gone for good, an empty box under its address will do";
+        tell("cases-not-recovered", Severity::Slow, sentence, remedy);
+    }
     let max = ctx.config.store.log_bytes_max;
     if log_bytes > max && needed.0 <= applied && needed.0 > Pos::ZERO && needed.1 != "nobody" {
         let sentence = format!(

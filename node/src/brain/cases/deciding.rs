@@ -1,7 +1,7 @@
 //! What follows from an event, a step or a letter: pure, before the commit.
 
 use super::letter::{self, Body, Letter, Pen, Step};
-use super::machine::{self, Opening, Refusal, common};
+use super::machine::{self, Opening, Refusal, Stepped, common};
 use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, intake};
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
@@ -94,6 +94,10 @@ impl Cases {
         // Who asked for it; of a case that was taken: who gave it.
         to.extend(entry.from.as_ref());
         to.extend(entry.calls.iter());
+        // And the one that it did not come to, which may think that it comes.
+        let bound = entry.to.as_deref().filter(|_| entry.step == machine::CAME_BACK).map(Address::parse);
+        let bound = bound.and_then(Result::ok);
+        to.extend(bound.as_ref());
         // Whoever had it may still know whom to call.
         let known = self.held.get(&case.id).map(|h| h.history.as_slice()).unwrap_or_default();
         if case.forgotten {
@@ -140,8 +144,9 @@ impl Cases {
             // It comes a second time, and its owner has it again already.
             return None;
         }
-        // Whoever has ever come up has told of itself. (A node without any word of itself has no children.)
-        if state.registry.is_empty() || state.registry.contains_key(&letter.to) {
+        // Whoever has ever come up has told of itself, also to this folder, once it knows all that was before.
+        // (A node without any word of itself has no children.)
+        if !self.is_settled() || state.registry.is_empty() || state.registry.contains_key(&letter.to) {
             return pen.letter(letter);
         }
         let why = format!("{} knows no node {}", self.me, letter.to);
@@ -149,8 +154,29 @@ impl Cases {
         pen.letter(&self.letter(format!("{}.sent-back", letter.id), &letter.from, letter.urgent, body))
     }
 
+    /// The records of a case that has come here, by that letter.
+    fn take(&self, taken: &Stepped, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+        let mut drafts = Vec::new();
+        let case = &taken.case;
+        let mut history = self.held.get(&case.id).map(|h| h.history.clone()).unwrap_or_default();
+        if let Body::Returned { history: theirs, .. } = &letter.body {
+            history.clone_from(theirs);
+        }
+        self.write_after(&history, taken, None, Some(&letter.id), now, &mut drafts);
+        // Those above this node need it as much as those above the one that gave it.
+        let needed = self.book().category(&case.category).is_some_and(|c| c.contact_reach.is_some());
+        if let Some(contact) = self.held.get(&case.id).and_then(|h| h.contact.as_ref()).filter(|_| needed) {
+            self.contact_draft(case, contact, now, &mut drafts);
+        }
+        if let Some(answer) = self.booked(case, now) {
+            self.write(&answer, None, None, now, &mut drafts);
+        }
+        drafts
+    }
+
     /// Everything that a letter in the inbox leads to, and that it is done.
-    pub(super) fn answer(&self, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+    /// `is_old`: the box that was here before may have answered it.
+    pub(super) fn answer(&self, letter: &Letter, is_old: bool, now: DateTime<Utc>) -> Vec<Draft> {
         let pen = Pen { me: &self.me, now };
         let done = |word: &str| {
             let data = serde_json::json!({"letter": letter.id, "what": word});
@@ -164,21 +190,29 @@ impl Cases {
                 let Some(newest) =
                     newest.filter(|k| k.order() == case.order() && k.handing_to.as_ref() == Some(&self.me))
                 else {
-                    return vec![done("known")];
+                    let mut drafts = vec![done("known")];
+                    // One that is sent again comes from a box that may not have heard what became of it.
+                    if let Some(held) = self.held.get(&case.id).filter(|h| h.case.order() > case.order()) {
+                        drafts.extend(self.copy_to(
+                            &letter.from,
+                            &held.case,
+                            held.history.last(),
+                            &held.history,
+                            None,
+                            now,
+                        ));
+                    }
+                    return drafts;
                 };
-                let mut drafts = Vec::new();
-                let taken = self.book().take(newest, now);
-                self.write(&taken, None, Some(&letter.id), now, &mut drafts);
-                // Those above this node need it as much as those above the one that gave it.
-                let needed = self.book().category(&case.category).is_some_and(|c| c.contact_reach.is_some());
-                if let Some(contact) = self.held.get(&case.id).and_then(|h| h.contact.as_ref()).filter(|_| needed) {
-                    self.contact_draft(&taken.case, contact, now, &mut drafts);
-                }
-                if let Some(answer) = self.booked(&taken.case, now) {
-                    self.write(&answer, None, None, now, &mut drafts);
-                }
-                drafts
+                let book = self.book();
+                let taken = if is_old { book.recover(newest, now) } else { book.take(newest, now) };
+                self.take(&taken, letter, now)
             }
+            Body::Returned { case, history, .. } => match (self.recovered(case, now), self.sent_on(case, history)) {
+                (Some(stepped), _) => self.take(&stepped, letter, now),
+                (None, Some(again)) => std::iter::once(done("sent on")).chain(pen.letter(&again)).collect(),
+                (None, None) => vec![done("known")],
+            },
             Body::Ask { case, verb, ask, hops } => {
                 let refused = |r: Refusal| {
                     let body = Body::Refused {
@@ -192,9 +226,15 @@ impl Cases {
                     drafts.extend(pen.letter(&self.letter(id, &letter.from, letter.urgent, body)));
                     drafts
                 };
-                let Some(held) = self.held.get(case) else {
-                    return refused(Refusal::new("not-found", format!("{} knows no case `{case}`", self.me), ""));
-                };
+                if is_old {
+                    let detail = format!("{} has lost its disk, and does not know whether it was done", self.me);
+                    return refused(Refusal::new(
+                        "lost",
+                        detail,
+                        "look at the case, and ask again if it is still wanted",
+                    ));
+                }
+                let Some(held) = self.held.get(case) else { return refused(self.unknown(case)) };
                 if held.case.owner != self.me {
                     let to = held.case.bound_for().clone();
                     if *hops >= HOPS_MAX || to == letter.from || to == self.me {
@@ -248,7 +288,7 @@ impl Cases {
                     return std::iter::once(done("sent back")).chain(back).collect();
                 }
                 // Taken, and nothing else.
-                if self.may_step(&case.id) && newest.order() == (term + 1, version + 1) {
+                if self.may_step(&case.id) && newest.term > term && newest.version == version + 1 {
                     let mut drafts = Vec::new();
                     let back = self.book().give_back(newest, &case.owner, by, why.trim_start_matches(": "), now);
                     self.write(&back, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);

@@ -8,6 +8,7 @@ use citybrain_shared::case::{Booked, Case, Entry, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Is it a resident's wish, by name?
@@ -116,9 +117,16 @@ impl Cases {
     }
 
     pub(super) fn settle(&mut self, answers: &str) {
-        if let Some(pos) = self.inbox.iter().find(|(_, l)| l.id == answers).map(|(pos, _)| *pos) {
+        let place = |letters: &BTreeMap<u64, Letter>| Some(*letters.iter().find(|(_, l)| l.id == answers)?.0);
+        if let Some(pos) = place(&self.inbox) {
             self.inbox.remove(&pos);
             self.dirty.insert((Dirty::Inbox, format!("{pos:020}")));
+        } else if let Some(pos) = place(&self.waiting) {
+            self.dirty.insert((Dirty::Waiting, format!("{pos:020}")));
+            // Behind the step that it led to: what is older than that is history.
+            if let Some(Letter { body: Body::Returned { case, history, .. }, .. }) = self.waiting.remove(&pos) {
+                self.fold(&case, &history);
+            }
         }
     }
 
@@ -140,6 +148,9 @@ impl Cases {
             self.dirty.insert((Dirty::Case, case.clone()));
         }
         if own && letter.from == self.me && letter.to != self.me {
+            if let Body::Returned { inc, case, .. } = &letter.body {
+                self.apply_sent(&letter.to, *inc, case);
+            }
             let wished = match &letter.body {
                 Body::Ask { case, verb, ask, .. } => Some((case, *verb, &ask.by)),
                 Body::Recall { case, by, .. } => Some((&case.id, Verb::Recall, by)),
@@ -159,19 +170,25 @@ impl Cases {
         }
         if letter.to != self.me {
             // On its way down: those between must know as much as those below.
-            if let (Direction::Down, Body::Copy { case, entry, history, .. }) = (header.direction, &letter.body) {
-                self.fold(case, history);
-                self.fold(case, std::slice::from_ref(entry));
+            match &letter.body {
+                Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
+                    self.fold_copy(case, entry, history);
+                }
+                // If it comes to a box that is lost, this node can say what it was to get.
+                Body::HandOver { case, history, .. } if header.direction == Direction::Down && !own => {
+                    self.fold(case, history);
+                }
+                _ => {}
             }
             return;
         }
         if !is_true(header, &letter) {
             return;
         }
+        let is_old = self.is_old(header, &letter);
         match &letter.body {
             Body::Copy { case, entry, history, answers } => {
-                self.fold(case, history);
-                self.fold(case, std::slice::from_ref(entry));
+                self.fold_copy(case, entry, history);
                 if let Some(wish) = answers {
                     self.granted(&case.id, wish);
                 }
@@ -183,13 +200,20 @@ impl Cases {
                 {
                     held.contact = Some(contact.clone());
                 }
-                self.post(pos, letter);
+                self.post(pos, letter, is_old);
             }
             Body::Recall { case, history, .. } => {
                 self.fold(case, history);
-                self.post(pos, letter);
+                self.post(pos, letter, is_old);
             }
-            Body::Ask { .. } | Body::SentBack { .. } => self.post(pos, letter),
+            Body::Ask { .. } | Body::SentBack { .. } => self.post(pos, letter, is_old),
+            Body::Returned { inc, case, history } => {
+                if self.is_for(*inc) && self.was_here(case) {
+                    self.post(pos, letter, true);
+                } else if self.is_for(*inc) {
+                    self.fold(case, history);
+                }
+            }
             Body::Refused { case, answers, detail, .. } => {
                 if let Some(held) = self.held.get_mut(case)
                     && let Some(wish) = held.wishes.iter_mut().find(|w| w.id == *answers)
@@ -211,8 +235,17 @@ impl Cases {
         self.index(case, true);
     }
 
-    pub(super) fn post(&mut self, pos: Pos, letter: Letter) {
-        self.dirty.insert((Dirty::Inbox, format!("{:020}", pos.0)));
-        self.inbox.insert(pos.0, letter);
+    /// A copy from elsewhere. One by which this node could step waits until it knows all that was before.
+    fn fold_copy(&mut self, case: &Case, entry: &Entry, history: &[Entry]) {
+        if case.owner != self.me || self.is_settled() {
+            self.fold(case, history);
+            self.fold(case, std::slice::from_ref(entry));
+        }
+    }
+
+    pub(super) fn post(&mut self, pos: Pos, letter: Letter, waits: bool) {
+        let (kind, letters) = if waits { (Dirty::Waiting, &mut self.waiting) } else { (Dirty::Inbox, &mut self.inbox) };
+        letters.insert(pos.0, letter);
+        self.dirty.insert((kind, format!("{:020}", pos.0)));
     }
 }

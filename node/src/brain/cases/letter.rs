@@ -7,6 +7,7 @@
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
 //! | `city.brain.case.contact` | local, or up to the category's `contact_reach` | whom to call |
 //! | `city.brain.case.answered` | local | what was decided about a letter |
+//! | `city.brain.case.wanted`, `.told`, `.roll`, `.present` | to the parent, to the child, to all below, back up | what a box with an empty disk learns ([`super::succession`]) |
 //!
 //! A letter goes up to the lowest node that is above both ends; there it is sent down anew. Nodes on
 //! the way only pass it on.
@@ -14,7 +15,7 @@
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Ask, Case, Contact, Entry, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
-use citybrain_shared::{Address, Lane, Tier, view};
+use citybrain_shared::{Address, Inc, Lane, Tier, view};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -74,6 +75,8 @@ pub enum Body {
     SentBack { case: String, term: u32, version: u32, why: String },
     /// Its giver wants the case again, which `case` shows on its way.
     Recall { case: Case, history: Vec<Entry>, by: String, why: String },
+    /// What the parent knows of a case of the box that was here before the one that has asked.
+    Returned { inc: Inc, case: Case, history: Vec<Entry> },
     /// It was not done.
     Refused { case: String, answers: String, error: String, detail: String },
 }
@@ -200,13 +203,14 @@ impl Letter {
 impl Body {
     pub fn case(&self) -> &str {
         match self {
-            Body::HandOver { case, .. } | Body::Copy { case, .. } | Body::Recall { case, .. } => &case.id,
+            Body::HandOver { case, .. } | Body::Copy { case, .. } => &case.id,
+            Body::Recall { case, .. } | Body::Returned { case, .. } => &case.id,
             Body::Ask { case, .. } | Body::Refused { case, .. } | Body::SentBack { case, .. } => case,
         }
     }
 }
 
-fn lane(urgent: bool) -> Lane {
+pub fn lane(urgent: bool) -> Lane {
     if urgent { Lane::Urgent } else { Lane::Routine }
 }
 

@@ -11,6 +11,7 @@
 //! | [`check`] | what is wrong with categories, calendar and weights before a start |
 //! | [`letter`] | what a case's events look like, and how they find their way |
 //! | [`intake`] | events that open cases |
+//! | [`succession`] | what a box with an empty disk learns of the one before it |
 //! | [`supervision`] | counts and times |
 //! | [`watching`] | what is overdue, came back, or is reported again and again |
 //! | [`rates`] | response, solution, satisfaction, counted |
@@ -48,6 +49,7 @@ pub mod letter;
 pub mod machine;
 mod policy;
 pub mod rates;
+mod succession;
 pub mod supervision;
 #[cfg(test)]
 mod tests;
@@ -70,6 +72,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
+pub use succession::Awaited;
+use succession::{Owed, Succession};
 
 /// Cases that a node holds, about 4 KB each. A city of 10,000 cases a day holds three weeks.
 const CASES_MAX: usize = 200_000;
@@ -132,6 +136,9 @@ enum Dirty {
     Case,
     Inbox,
     Inherited,
+    Waiting,
+    Succession,
+    Owed,
 }
 
 /// What a booking is counted under.
@@ -151,6 +158,12 @@ pub struct Cases {
     held: BTreeMap<String, Held>,
     /// Letters that wait for a decision, by when they came.
     inbox: BTreeMap<u64, Letter>,
+    /// Letters that the box before this one may have answered, and the cases that it had.
+    waiting: BTreeMap<u64, Letter>,
+    has_parent: bool,
+    succession: Succession,
+    /// Children that are to be told what is known of their cases.
+    owed: BTreeMap<Address, Owed>,
     /// Clocks of cases that are this node's, and of hand-overs that it watches: µs since 1970, case, clock.
     due: BTreeSet<(i64, String, String)>,
     /// Seats that were given of this node's services: by service, begin and kind.
@@ -179,6 +192,10 @@ impl Cases {
             settings: config.cases.clone(),
             held: BTreeMap::new(),
             inbox: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            has_parent: config.parent.is_some() && config.node.address.parent().is_some(),
+            succession: Succession::default(),
+            owed: BTreeMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),
             changed: BTreeSet::new(),
@@ -258,10 +275,7 @@ impl Cases {
                 let detail = format!("`{text}` may be {}, {} or another", a.case.id, b.case.id);
                 Err(Refusal::new("ambiguous", detail, "write more of it"))
             }
-            _ => {
-                let detail = format!("{} knows no case `{text}`", self.me);
-                Err(Refusal::new("not-found", detail, "`citybrain case list` shows those it knows"))
-            }
+            _ => Err(self.unknown(text)),
         }
     }
 
@@ -447,10 +461,23 @@ impl Cases {
         now: DateTime<Utc>,
         drafts: &mut Vec<Draft>,
     ) {
+        let known = self.held.get(&stepped.case.id).map(|h| h.history.as_slice()).unwrap_or_default();
+        self.write_after(known, stepped, contact, answers, now, drafts);
+    }
+
+    /// As [`Cases::write`], `known` being the case's history so far.
+    fn write_after(
+        &self,
+        known: &[Entry],
+        stepped: &Stepped,
+        contact: Option<&Contact>,
+        answers: Option<&str>,
+        now: DateTime<Utc>,
+        drafts: &mut Vec<Draft>,
+    ) {
         let pen = Pen { me: &self.me, now };
         drafts.push(pen.step(stepped, answers));
         let Some(to) = &stepped.case.handing_to else { return };
-        let known = self.held.get(&stepped.case.id).map(|h| h.history.as_slice()).unwrap_or_default();
         let mut history = letter::sent(known);
         history.push(stepped.entry.clone());
         let may_travel = self.settings.contact_travels && !stepped.case.forgotten;

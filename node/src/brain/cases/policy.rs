@@ -2,7 +2,7 @@
 
 use super::letter::{self, Body, Letter, ON_ITS_WAY, Pen, Step};
 use super::machine::common;
-use super::{Cases, Dirty, Held, TOGETHER, intake, is_of_its_node, is_true};
+use super::{Cases, Dirty, Held, TOGETHER, intake, is_of_its_node, is_true, succession};
 use crate::brain::services::{CATALOGUE, Catalogue};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
@@ -50,7 +50,8 @@ impl Policy for Cases {
                     _ => Vec::new(),
                 }
             }
-            "call" | "contact" | "answered" => Vec::new(),
+            succession::ROLL => self.answer_roll(state, header, payload, now),
+            "call" | "contact" | "answered" | succession::WANTED | succession::TOLD | succession::PRESENT => Vec::new(),
             _ => match letter::data::<Step>(payload) {
                 Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, now),
                 _ => Vec::new(),
@@ -59,19 +60,22 @@ impl Policy for Cases {
     }
 
     fn next_due_us(&self) -> Option<i64> {
-        if !self.inbox.is_empty() {
+        if !self.inbox.is_empty() || self.succeeds() {
             return Some(0);
         }
         self.due.first().map(|(at, _, _)| *at)
     }
 
-    fn on_due(&self, _: &State, now_us: i64) -> Vec<Draft> {
+    fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft> {
         let now = view::time_of(now_us);
         let mut drafts = Vec::new();
+        self.succeed(state, now, &mut drafts);
+        let were_answered = !self.is_first();
+        let old = self.ripe().into_iter().map(|letter| (letter, were_answered));
         // One decision a case in a group: the next one must see what the first has done.
         let mut touched: HashSet<&str> = HashSet::new();
         let mut booked: HashSet<&str> = HashSet::new();
-        for letter in self.inbox.values().take(TOGETHER) {
+        for (letter, is_old) in old.chain(self.inbox.values().map(|l| (l, false))).take(TOGETHER) {
             let into = match &letter.body {
                 Body::Ask { ask: Ask { into: Some(into), .. }, .. } => self.find(into).ok().map(|h| h.case.id.as_str()),
                 _ => None,
@@ -81,13 +85,14 @@ impl Policy for Cases {
                 continue;
             }
             // Two that want the last seat must not both see it.
-            if let Body::HandOver { case: Case { booking: Some(b), .. }, .. } = &letter.body
+            if let Body::HandOver { case: Case { booking: Some(b), .. }, .. }
+            | Body::Returned { case: Case { booking: Some(b), .. }, .. } = &letter.body
                 && !booked.insert(&b.service)
             {
                 continue;
             }
             touched.extend(both.into_iter().flatten());
-            drafts.extend(self.answer(letter, now));
+            drafts.extend(self.answer(letter, is_old, now));
         }
         for (_, id, clock) in self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
@@ -120,6 +125,9 @@ impl Policy for Cases {
         if header.name == CATALOGUE && header.kind == Kind::Event {
             return self.apply_catalogue(header, payload);
         }
+        if header.kind == Kind::Presence {
+            return self.apply_started(header);
+        }
         let Some(step) = header.name.strip_prefix(letter::PREFIX).filter(|_| header.kind == Kind::Event) else {
             return;
         };
@@ -128,6 +136,9 @@ impl Policy for Cases {
                 if let Some(letter) = letter::data::<Letter>(payload) {
                     self.apply_letter(pos, header, letter);
                 }
+            }
+            succession::WANTED | succession::TOLD | succession::ROLL | succession::PRESENT => {
+                self.apply_succession(step, header, payload);
             }
             "call" | "contact" | "answered" => {
                 // Of the node's own words only whom to call comes from below, too.
@@ -175,6 +186,15 @@ impl Policy for Cases {
                     let of = key.parse().ok().and_then(|of: Address| self.inherited.get(&of));
                     ([b"g", key.as_bytes()].concat(), of.map(json))
                 }
+                Dirty::Waiting => {
+                    let letter = key.parse().ok().and_then(|pos: u64| self.waiting.get(&pos));
+                    ([b"w", key.as_bytes()].concat(), letter.map(json))
+                }
+                Dirty::Succession => (b"s".to_vec(), Some(json(&self.succession))),
+                Dirty::Owed => {
+                    let owed = key.parse().ok().and_then(|child: Address| self.owed.get(&child));
+                    ([b"o", key.as_bytes()].concat(), owed.map(json))
+                }
                 Dirty::Inbox => {
                     let letter = key.parse().ok().and_then(|pos: u64| self.inbox.get(&pos));
                     ([b"i", key.as_bytes()].concat(), letter.map(json))
@@ -196,6 +216,14 @@ impl Policy for Cases {
             let node = Address::parse(node).map_err(|e| e.to_string())?;
             self.inherited.insert(node, serde_json::from_slice(value).map_err(|e| e.to_string())?);
             self.inherit();
+        } else if let Some(pos) = text.strip_prefix('w') {
+            let pos: u64 = pos.parse().map_err(|_| "its key is no position")?;
+            self.waiting.insert(pos, serde_json::from_slice(value).map_err(|e| e.to_string())?);
+        } else if text == "s" {
+            self.succession = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+        } else if let Some(child) = text.strip_prefix('o') {
+            let child = Address::parse(child).map_err(|e| e.to_string())?;
+            self.owed.insert(child, serde_json::from_slice(value).map_err(|e| e.to_string())?);
         } else {
             return Err("its kind is not known to this build".into());
         }

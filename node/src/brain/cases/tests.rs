@@ -1,6 +1,7 @@
 //! The machine alone, and trees of it with everything that links may do to records.
 
 mod handing;
+mod succession;
 
 use super::letter::PREFIX;
 use super::machine::{Opening, allowed};

@@ -31,6 +31,9 @@ use std::collections::BTreeMap;
 pub use turn::{RESIDENT, is_name};
 use turn::{TEXT_MAX, Turn, cut};
 
+/// A hand-over came to nothing.
+pub const CAME_BACK: &str = "came-back";
+
 /// What the machine knows beside the case: this node, its calendar, its categories.
 pub struct Book<'a> {
     pub me: &'a Address,
@@ -276,6 +279,28 @@ impl Book<'_> {
         turn.done()
     }
 
+    /// Takes a case that was with the box that was here before, or on its way to it: that box has lost
+    /// its disk, and `case` is the newest that anybody else knows of it. The term after the next: the
+    /// lost box may have taken it, and written steps of that term that some node holds.
+    pub fn recover(&self, case: &Case, now: DateTime<Utc>) -> Stepped {
+        let from = (case.owner != *self.me).then(|| case.owner.clone());
+        let mut turn = Turn::new(self, case, "recovered", "succession", None, from, now);
+        turn.case.owner = self.me.clone();
+        turn.case.handing_to = None;
+        turn.case.term += 2;
+        turn.entry.term = turn.case.term;
+        turn.entry.text = "the box that was here has lost its disk".into();
+        turn.done()
+    }
+
+    /// Sends a hand-over of the box that was here before again: nobody knows whether it has left.
+    pub fn send_again(&self, case: &Case, now: DateTime<Utc>) -> Stepped {
+        let mut turn = Turn::new(self, case, "sent-again", "succession", None, None, now);
+        turn.entry.to = case.handing_to.as_ref().map(Address::to_string);
+        turn.entry.text = "the box that was here has lost its disk".into();
+        turn.done()
+    }
+
     /// Gives back to `to` a case that was taken here and not begun, because its giver wants it again.
     pub fn give_back(&self, case: &Case, to: &Address, by: &str, why: &str, now: DateTime<Utc>) -> Stepped {
         let mut turn = Turn::new(self, case, "recalled", by, None, Some(to.clone()), now);
@@ -287,7 +312,7 @@ impl Book<'_> {
 
     /// It could not be handed over, and is this node's again; `why` says what was in the way.
     pub fn bounce(&self, case: &Case, why: &str, now: DateTime<Utc>) -> Stepped {
-        let mut turn = Turn::new(self, case, "came-back", "hand-over", None, None, now);
+        let mut turn = Turn::new(self, case, CAME_BACK, "hand-over", None, None, now);
         let to = turn.case.handing_to.take();
         // Whoever was to return it would have been this node.
         turn.case.dispatched_by.pop_if(|last| last == self.me);

@@ -1,0 +1,468 @@
+//! What a box with an empty disk learns before it acts for the one that was at its address before.
+//!
+//! **Constraints.** What the lost disk's node owned, or was being given, is known from copies only.
+//! Those above have every word that came to the parent; those below may have got a case from the lost
+//! node of which nobody above has heard. And letters to the lost node may come a second time: all that
+//! the nodes below still have in their logs does.
+//!
+//! **Operation.** A new folder asks its parent (`wanted`), and names its incarnation, so that an answer
+//! to another folder is none. The parent answers with every case that it knows of that subtree
+//! ([`Body::Returned`], some at a time), and then, in both lanes, that this was all, which nodes it knows
+//! below, and whether any box was ever there before ([`All`]). The new node calls the roll of those
+//! below (`roll`), in both lanes; what one of them answers (`present`) stands behind everything
+//! that it has ever said. Until all have answered, letters from before wait, and so do the lost node's
+//! cases; whatever comes behind the parent's `told`, or behind a node's own `present`, is new, and
+//! is dealt with at once; so is what a child wrote that has met no other box there. Then each case is
+//! recovered by one step in this node's own log, as the newest copy has it, in a term that the lost node
+//! cannot have used; old letters follow. What residents and workers asked of the lost node is refused.
+//!
+//! **Bounds.** Nobody can know of what the lost node gave to a node that its parent has never heard of.
+//! The top of the tree has nobody to ask.
+
+use super::letter::{self, Body, Letter, PREFIX, Pen};
+use super::machine::{Refusal, Stepped};
+use super::{Cases, Dirty, Held, TOGETHER};
+use chrono::{DateTime, Utc};
+use citybrain_hub::state::State;
+use citybrain_shared::case::{Case, Entry};
+use citybrain_shared::record::{Direction, Draft, Header};
+use citybrain_shared::{Address, Inc, Lane, Tier};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Asks the parent for what it knows of this node's cases.
+pub const WANTED: &str = "wanted";
+/// That was all.
+pub const TOLD: &str = "told";
+/// Calls those below.
+pub const ROLL: &str = "roll";
+/// The answer: all that the node has ever said came before.
+pub const PRESENT: &str = "present";
+
+/// How far this node is with it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Succession {
+    /// As which folder the parent was asked.
+    asked: Option<Inc>,
+    all: Option<All>,
+    /// The lanes in which the parent has said that it was all.
+    heard: BTreeSet<Lane>,
+    /// How often the roll was called; and whether since the parent has said whom to wait for.
+    called: u32,
+    called_all: bool,
+    /// Nodes that have started since then: the roll may have come to a folder that is no more.
+    again: BTreeSet<Address>,
+    present: BTreeSet<(Address, Lane)>,
+}
+
+/// `data` of [`TOLD`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct All {
+    inc: Inc,
+    /// The folder that says so.
+    by: Inc,
+    /// Nodes below the one that asked.
+    below: Vec<Address>,
+    /// There was no box before.
+    first: bool,
+}
+
+/// `data` of [`WANTED`], [`ROLL`] and [`PRESENT`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Roll {
+    node: Address,
+    inc: Inc,
+    /// The how manieth it is.
+    n: u32,
+    /// Of an answer: there has been another box where the call comes from, for all that this node knows.
+    #[serde(default)]
+    met: bool,
+}
+
+/// A child that has asked: what it has got already.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Owed {
+    inc: Inc,
+    /// The case that was sent last.
+    after: Option<String>,
+}
+
+/// What the lost node's cases wait for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Awaited {
+    pub cases: usize,
+    /// The parent has not said all yet.
+    pub parent: bool,
+    pub nodes: Vec<Address>,
+}
+
+impl Succession {
+    /// The parent has said all that it knows.
+    fn is_told(&self) -> bool {
+        self.all.is_some() && self.heard.len() == Lane::ALL.len()
+    }
+
+    fn has_spoken(&self, node: &Address) -> bool {
+        Lane::ALL.iter().all(|lane| self.present.contains(&(node.clone(), *lane)))
+    }
+
+    fn is_first(&self) -> bool {
+        self.all.as_ref().is_some_and(|all| all.first)
+    }
+
+    fn is_over(&self) -> bool {
+        let all_below = |all: &All| all.first || all.below.iter().all(|n| self.has_spoken(n));
+        self.is_told() && self.all.as_ref().is_some_and(all_below)
+    }
+
+    /// Whom the roll is still to be called for: all at the begin, so that who has met no other box here
+    /// is believed at once; and those whose word is needed.
+    fn calls(&self, me: &Address) -> Vec<String> {
+        if me.tier() == Tier::Neighbourhood {
+            return Vec::new();
+        }
+        let awaits = self.all.as_ref().is_some_and(|all| !all.first && !all.below.is_empty());
+        match self.called == 0 || (awaits && !self.called_all) {
+            true => vec![format!("{me}/**")],
+            false => self.again.iter().map(|n| format!("{n}/**")).collect(),
+        }
+    }
+}
+
+impl Cases {
+    /// May this node act for whatever was at its address before?
+    pub(super) fn is_settled(&self) -> bool {
+        !self.has_parent || self.succession.is_over()
+    }
+
+    /// May this node tell those below what it knows?
+    fn may_tell(&self) -> bool {
+        self.is_settled() && !self.waiting.values().any(|l| matches!(l.body, Body::Returned { .. }))
+    }
+
+    /// Is the letter of a time before this folder, so far as one can know? Then it may have been
+    /// answered by the box that was here.
+    pub(super) fn is_old(&self, header: &Header<'_>, letter: &Letter) -> bool {
+        let Some(origin) = header.origin.filter(|_| !self.is_settled()) else { return false };
+        match (&letter.body, header.direction) {
+            // They are about what was before, whenever they were written.
+            (Body::Returned { .. } | Body::Recall { .. }, _) => true,
+            (_, Direction::Up) => {
+                let sender = Address::parse(origin.address).ok();
+                sender.is_none_or(|sender| !self.succession.present.contains(&(sender, header.lane)))
+            }
+            _ => !self.succession.heard.contains(&header.lane),
+        }
+    }
+
+    /// Letters that have waited and may be decided now; the cases that came back before all others, for
+    /// they say what has become of those, and the newest word on a case first.
+    pub(super) fn ripe(&self) -> Vec<&Letter> {
+        if self.waiting.is_empty() || !self.is_settled() {
+            return Vec::new();
+        }
+        let order = |letter: &Letter| match &letter.body {
+            Body::Returned { case, .. } => Some(case.order()),
+            _ => None,
+        };
+        let mut cases: Vec<&Letter> = self.waiting.values().filter(|l| order(l).is_some()).collect();
+        if cases.is_empty() {
+            return self.waiting.values().take(TOGETHER).collect();
+        }
+        cases.sort_by_key(|l| std::cmp::Reverse(order(l)));
+        cases.truncate(TOGETHER);
+        cases
+    }
+
+    /// Were the letters that wait answered by nobody, because nobody was here?
+    pub(super) fn is_first(&self) -> bool {
+        !self.has_parent || self.succession.is_first()
+    }
+
+    /// Is there anything to do beside letters and clocks?
+    pub(super) fn succeeds(&self) -> bool {
+        (self.has_parent && (self.succession.asked.is_none() || !self.succession.calls(&self.me).is_empty()))
+            || (!self.owed.is_empty() && self.may_tell())
+            || (!self.waiting.is_empty() && self.is_settled())
+    }
+
+    /// Questions, and answers to those below.
+    pub(super) fn succeed(&self, state: &State, now: DateTime<Utc>, drafts: &mut Vec<Draft>) {
+        let pen = Pen { me: &self.me, now };
+        let down = (Direction::Down, Tier::Neighbourhood);
+        if let Some(parent) = self.me.parent().filter(|_| self.has_parent) {
+            let inc = self.succession.asked.unwrap_or(state.me.inc);
+            let n = self.succession.called;
+            let data = json!(Roll { node: self.me.clone(), inc, n, met: false });
+            if self.succession.asked.is_none() {
+                let way = (Direction::Up, parent.tier());
+                drafts.push(self.said(&pen, WANTED, &inc.to_string(), Lane::Routine, way, "", data.clone()));
+            }
+            for target in self.succession.calls(&self.me) {
+                for lane in Lane::ALL {
+                    let id = format!("{inc}.{n}.{target}.{lane}");
+                    drafts.push(self.said(&pen, ROLL, &id, lane, down, &target, data.clone()));
+                }
+            }
+        }
+        if !self.may_tell() {
+            return;
+        }
+        for (child, owed) in &self.owed {
+            let first = self.is_first() && state.peers.get(child).is_none_or(|p| p.former.is_empty());
+            let from = owed.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let theirs =
+                self.held.range::<str, _>((from, Bound::Unbounded)).filter(|(_, h)| !first && concerns(child, h));
+            let theirs: Vec<&Held> = theirs.map(|(_, h)| h).take(TOGETHER).collect();
+            for held in &theirs {
+                drafts.extend(pen.letter(&self.returned(child, owed.inc, state.me.inc, held)));
+            }
+            if theirs.len() == TOGETHER {
+                continue;
+            }
+            // Those that the one above knew, too: this folder may be younger than they are.
+            let known = state.registry.keys().chain(self.succession.all.iter().flat_map(|all| &all.below));
+            let below: BTreeSet<&Address> = known.filter(|n| *n != child && child.covers(n)).collect();
+            let below = below.into_iter().cloned().collect();
+            let all = All { inc: owed.inc, by: state.me.inc, below, first };
+            for lane in Lane::ALL {
+                let id = format!("{child}.{}.{}.{lane}", owed.inc, state.me.inc);
+                drafts.push(self.said(&pen, TOLD, &id, lane, down, child.as_str(), json!(all)));
+            }
+        }
+    }
+
+    /// What this folder, `by`, knows of a case, for the folder `inc` of `to`.
+    fn returned(&self, to: &Address, inc: Inc, by: Inc, held: &Held) -> Letter {
+        let (case, history) = (held.case.clone(), held.history.clone());
+        let about = short("returned", &format!("{inc}.{by}"));
+        let id = format!("{}.{}.{}.{about}", case.id, case.term, case.version);
+        let urgent = case.urgent;
+        self.letter(id, to, urgent, Body::Returned { inc, case, history })
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of an event; each call names them in one line")]
+    fn said(
+        &self,
+        pen: &Pen<'_>,
+        what: &str,
+        id: &str,
+        lane: Lane,
+        way: (Direction, Tier),
+        target: &str,
+        data: Value,
+    ) -> Draft {
+        pen.event(&format!("{PREFIX}{what}"), &short(what, id), self.me.as_str(), lane, way, target, json!({}), data)
+    }
+
+    /// One of those above calls the roll: first what this node knows to be on its way from there, for it
+    /// may come yet.
+    pub(super) fn answer_roll(
+        &self,
+        state: &State,
+        header: &Header<'_>,
+        payload: &[u8],
+        now: DateTime<Utc>,
+    ) -> Vec<Draft> {
+        let Some(roll) = letter::data::<Roll>(payload) else { return Vec::new() };
+        let is_theirs = header.origin.is_some_and(|o| o.address == roll.node.as_str());
+        if header.direction != Direction::Down || !is_theirs || roll.node == self.me || !roll.node.covers(&self.me) {
+            return Vec::new();
+        }
+        let lane = header.lane;
+        let theirs = self.open_ones().filter(|h| h.case.owner == roll.node && h.case.handing_to.is_some());
+        let theirs = theirs.filter(|h| letter::lane(h.case.urgent) == lane);
+        let pen = Pen { me: &self.me, now };
+        let back = |h: &Held| pen.letter(&self.returned(&roll.node, roll.inc, roll.inc, h));
+        let mut drafts: Vec<Draft> = theirs.filter_map(back).collect();
+        let id = format!("{}.{}.{lane}", roll.inc, roll.n);
+        let way = (Direction::Up, roll.node.tier());
+        // Whoever is no neighbour of it has not seen it come and go.
+        let met = self.me.parent().is_none_or(|p| p != roll.node)
+            || state.peers.get(&roll.node).is_none_or(|p| !p.former.is_empty());
+        drafts.push(self.said(&pen, PRESENT, &id, lane, way, "", json!(Roll { met, ..roll })));
+        drafts
+    }
+
+    /// Folds one of the four in.
+    pub(super) fn apply_succession(&mut self, what: &str, header: &Header<'_>, payload: &[u8]) {
+        let origin = header.origin.and_then(|o| Address::parse(o.address).ok());
+        self.dirty.insert((Dirty::Succession, String::new()));
+        match (what, origin) {
+            (WANTED, None) => self.succession.asked = letter::data::<Roll>(payload).map(|r| r.inc),
+            (WANTED, Some(child)) if child.is_child_of(&self.me) => {
+                let Some(Roll { inc, .. }) = letter::data::<Roll>(payload) else { return };
+                self.owed.insert(child.clone(), Owed { inc, after: None });
+                self.dirty.insert((Dirty::Owed, child.to_string()));
+            }
+            (TOLD, None) => {
+                if let Ok(child) = Address::parse(header.target) {
+                    self.owed.remove(&child);
+                    self.dirty.insert((Dirty::Owed, child.to_string()));
+                }
+            }
+            (TOLD, Some(parent)) if header.direction == Direction::Down => {
+                let all = letter::data::<All>(payload).filter(|all| self.succession.asked == Some(all.inc));
+                if let Some(all) = all.filter(|_| self.me.parent() == Some(parent)) {
+                    if self.succession.all.as_ref().is_none_or(|before| before.by != all.by) {
+                        self.succession.heard.clear();
+                    }
+                    self.succession.all = Some(all);
+                    self.succession.heard.insert(header.lane);
+                }
+            }
+            (ROLL, None) => {
+                self.succession.called += 1;
+                self.succession.called_all = self.succession.all.is_some();
+                self.succession.again.clear();
+            }
+            (PRESENT, Some(node)) if header.direction == Direction::Up => {
+                let roll = letter::data::<Roll>(payload);
+                let Some(roll) = roll.filter(|r| r.node == self.me && self.succession.asked == Some(r.inc)) else {
+                    return;
+                };
+                if !roll.met {
+                    self.believe(&node, header.lane);
+                }
+                self.succession.present.insert((node, header.lane));
+            }
+            _ => {}
+        }
+    }
+
+    /// What that node wrote was for no box but this one.
+    fn believe(&mut self, node: &Address, lane: Lane) {
+        let theirs = |l: &Letter| {
+            let is_new = !matches!(l.body, Body::Returned { .. } | Body::Recall { .. });
+            is_new && l.sender() == node && letter::lane(l.urgent) == lane
+        };
+        let theirs: Vec<u64> = self.waiting.iter().filter(|(_, l)| theirs(l)).map(|(pos, _)| *pos).collect();
+        for pos in theirs {
+            if let Some(letter) = self.waiting.remove(&pos) {
+                self.inbox.insert(pos, letter);
+                self.dirty.extend([Dirty::Waiting, Dirty::Inbox].map(|kind| (kind, format!("{pos:020}"))));
+            }
+        }
+    }
+
+    /// This node's own answer to a child that has asked.
+    pub(super) fn apply_sent(&mut self, child: &Address, inc: Inc, case: &Case) {
+        if let Some(owed) = self.owed.get_mut(child).filter(|owed| owed.inc == inc) {
+            owed.after = Some(case.id.clone());
+            self.dirty.insert((Dirty::Owed, child.to_string()));
+        }
+    }
+
+    /// Is it for this folder?
+    pub(super) fn is_for(&self, inc: Inc) -> bool {
+        self.succession.asked == Some(inc)
+    }
+
+    /// A node below has started.
+    pub(super) fn apply_started(&mut self, header: &Header<'_>) {
+        let node = header.origin.and_then(|o| Address::parse(o.address).ok());
+        if self.succession.called == 0 || self.is_settled() {
+            return;
+        }
+        // What was on its way to those below it is lost, too, if it has lost its disk.
+        let s = &self.succession;
+        let awaits = |n: &Address| s.all.iter().flat_map(|a| &a.below).any(|b| n.covers(b) && !s.has_spoken(b));
+        if let Some(node) = node.filter(awaits) {
+            self.succession.again.insert(node);
+            self.dirty.insert((Dirty::Succession, String::new()));
+        }
+    }
+
+    /// Does a case that came back concern the lost node itself? Others' are copies as any other.
+    pub(super) fn was_here(&self, case: &Case) -> bool {
+        case.owner == self.me || case.handing_to.as_ref().is_some_and(|to| self.me.covers(to))
+    }
+
+    /// What a case that came back leads to, now that everybody has spoken; `None`: more is known of it.
+    pub(super) fn recovered(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
+        let held = self.held.get(&case.id);
+        let knows = |than: (u32, u32)| held.is_some_and(|h| h.case.order() > than);
+        if case.handing_to.as_ref() == Some(&self.me) {
+            let went_back = held.is_some_and(|h| h.sent_back == Some(case.order()));
+            return (!went_back && !knows(case.order())).then(|| self.book().recover(case, now));
+        }
+        if case.owner != self.me {
+            return None;
+        }
+        // As new as what is here: then it is this folder's own.
+        if held.is_some_and(|h| h.case.order() >= case.order()) {
+            return None;
+        }
+        let book = self.book();
+        Some(if case.handing_to.is_some() { book.send_again(case, now) } else { book.recover(case, now) })
+    }
+
+    /// A hand-over to a node below that may have been lost with the box that was here, if it was not
+    /// taken meanwhile: the letter again.
+    pub(super) fn sent_on(&self, case: &Case, history: &[Entry]) -> Option<Letter> {
+        let to = case.handing_to.clone().filter(|to| *to != self.me && case.owner != self.me)?;
+        if self.held.get(&case.id).is_some_and(|h| h.case.order() > case.order()) {
+            return None;
+        }
+        let id = format!("{}.{}.{}.hand-over", case.id, case.term, case.version);
+        let body = Body::HandOver { case: case.clone(), history: letter::sent(history), contact: None };
+        let via = Some(self.me.clone());
+        Some(Letter { id, from: case.owner.clone(), via, to, urgent: case.urgent, body })
+    }
+
+    /// Whose word the lost node's cases still need; `None`: nothing waits.
+    pub fn awaited(&self) -> Option<Awaited> {
+        if self.is_settled() {
+            return None;
+        }
+        let cases: BTreeSet<&str> = self.waiting.values().map(|l| l.body.case()).collect();
+        let below = self.succession.all.iter().flat_map(|all| &all.below);
+        let nodes = below.filter(|n| !self.succession.has_spoken(n)).cloned().collect();
+        Some(Awaited { cases: cases.len(), parent: !self.succession.is_told(), nodes })
+    }
+
+    /// There is no such case here; or it is one that the lost node had.
+    pub(super) fn unknown(&self, text: &str) -> Refusal {
+        let waits = |l: &Letter| text.len() >= 8 && l.body.case().contains(text);
+        match self.awaited().filter(|_| self.waiting.values().any(waits)) {
+            Some(awaited) => {
+                let detail =
+                    format!("`{text}` was with the box that was at {} before; {}", self.me, awaited.sentence());
+                Refusal::new("not-yet", detail, format!("`citybrain why {}` says how far that is", self.me))
+            }
+            None => Refusal::new(
+                "not-found",
+                format!("{} knows no case `{text}`", self.me),
+                "`citybrain case list` shows those it knows",
+            ),
+        }
+    }
+}
+
+impl Awaited {
+    pub fn sentence(&self) -> String {
+        if self.parent {
+            return "its cases wait until the parent has said what it knows of them".into();
+        }
+        let names: Vec<&str> = self.nodes.iter().take(5).map(Address::as_str).collect();
+        let more = self.nodes.len().saturating_sub(names.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("its cases wait for the word of {}{more}, who may have got some from it", names.join(", "))
+    }
+}
+
+/// Is it a case of this subtree, or was it ever?
+fn concerns(child: &Address, held: &Held) -> bool {
+    let case = &held.case;
+    let handed = case.handing_to.as_ref().filter(|_| held.sent_back != Some(case.order()));
+    let now = [Some(&case.owner), Some(&case.opened_at), handed];
+    now.into_iter().flatten().any(|a| child.covers(a)) || held.history.iter().any(|e| child.covers(&e.node))
+}
+
+/// An id that a table has room for.
+fn short(what: &str, id: &str) -> String {
+    format!("{what}.{:016x}", xxh3_64(id.as_bytes()))
+}
