@@ -4,6 +4,7 @@
 use crate::link::pipe::{self, Broker};
 use bytes::Bytes;
 use rumqttc::{AsyncClient, Event as Mqtt, EventLoop, Outgoing, Packet, QoS};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Messages of ours that the broker has not acknowledged. At 0.2 ms a round trip 300,000 a second.
@@ -14,6 +15,9 @@ const INBOX_MAX: usize = 256;
 
 /// A window of publishes, and as many acknowledgements as the inbox and the node may hold.
 const REQUESTS_MAX: usize = WINDOW + 4 * INBOX_MAX;
+
+/// A connection that is gone has said so by then.
+const END_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub enum Event {
@@ -83,6 +87,19 @@ impl Client {
     /// What has come already.
     pub fn event_now(&mut self) -> Option<Event> {
         self.events.try_recv().ok()
+    }
+
+    /// After [`Busy`]: why the connection ended, if it did. Its end stands behind what came before it.
+    pub async fn why_busy(&mut self) -> String {
+        let end = async {
+            loop {
+                if let Event::Ended(why) = self.event().await {
+                    return why;
+                }
+            }
+        };
+        let full = "more waits for the broker than the connection takes";
+        tokio::time::timeout(END_WITHIN, end).await.unwrap_or_else(|_| full.into())
     }
 
     /// At QoS 1. Its packet id is told by [`Event::Sent`], in the order of these calls.

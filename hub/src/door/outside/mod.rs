@@ -217,7 +217,7 @@ impl<C: Core> Outside<C> {
                 }
                 let Some((settles, topic, payload)) = ready.pop_front() else { break };
                 if client.publish(topic, payload).is_err() {
-                    return "the connection takes no more".into();
+                    return client.why_busy().await;
                 }
                 self.seen.delivered.fetch_add(1, Ordering::Relaxed);
                 flights.flying.push_back(Flight { settles, id: None, acknowledged: false });
@@ -244,7 +244,7 @@ impl<C: Core> Outside<C> {
                     Ok(_) => {
                         let Some((_, messages)) = held.pop_front() else { continue };
                         if messages.iter().any(|m| client.acknowledge(m).is_err()) {
-                            return "the connection takes no more".into();
+                            return client.why_busy().await;
                         }
                         continue;
                     }
@@ -293,7 +293,7 @@ impl<C: Core> Outside<C> {
                 // Acknowledgements keep the order of the messages.
                 waiting.append(&mut batch);
             } else if batch.iter().any(|m| client.acknowledge(m).is_err()) {
-                return "the connection takes no more".into();
+                return client.why_busy().await;
             }
         }
     }
