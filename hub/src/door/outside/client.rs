@@ -13,8 +13,9 @@ pub const WINDOW: usize = 64;
 /// Messages of the broker's that the node has not taken; then nothing is read, until it has.
 const INBOX_MAX: usize = 256;
 
-/// A window of publishes, and as many acknowledgements as the inbox and the node may hold.
-const REQUESTS_MAX: usize = WINDOW + 4 * INBOX_MAX;
+/// A window of publishes, and an acknowledgement for each message that a broker may have under way (one
+/// a packet id): while the window is full the library sends no acknowledgements either.
+const REQUESTS_MAX: usize = WINDOW + u16::MAX as usize;
 
 /// A connection that is gone has said so by then.
 const END_WITHIN: Duration = Duration::from_secs(1);
