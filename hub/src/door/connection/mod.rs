@@ -59,9 +59,6 @@ const READ_BYTES_MAX: usize = 128 * 1024;
 /// While more than this waits to be written, the connection reads nothing and delivers nothing.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
-/// Rounds of the loop before other tasks get their turn.
-const ROUNDS: usize = 1;
-
 /// Ends a turn: the next one comes when every other task that is ready has had its own, and the
 /// sockets of all were looked at. (A task that wakes itself is run again at once, up to 61 times.)
 fn yield_turn<T>(cx: &mut Context<'_>) -> Poll<T> {
@@ -204,20 +201,15 @@ async fn admit(door: &Door, mut socket: Socket, peer: Peer) -> Option<Box<Admitt
 
 impl Connection<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        for _ in 0..ROUNDS {
-            if let Some(reason) = self.live.poll_kicked(cx) {
-                return Poll::Ready(End::Closed(reason));
-            }
-            let mut moved = false;
-            match self.poll_round(cx, &mut moved) {
-                Ok(()) => {}
-                Err(end) => return Poll::Ready(end),
-            }
-            if !moved {
-                return self.poll_tick(cx);
-            }
+        if let Some(reason) = self.live.poll_kicked(cx) {
+            return Poll::Ready(End::Closed(reason));
         }
-        yield_turn(cx)
+        let mut moved = false;
+        match self.poll_round(cx, &mut moved) {
+            Err(end) => Poll::Ready(end),
+            Ok(()) if moved => yield_turn(cx),
+            Ok(()) => self.poll_tick(cx),
+        }
     }
 
     /// Everything that can go on without waiting; `moved`: something did.
