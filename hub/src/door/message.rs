@@ -269,6 +269,11 @@ pub struct Item {
 }
 
 impl Item {
+    /// Bytes that it keeps in memory, nearly.
+    pub fn bytes(&self) -> usize {
+        self.message.bytes() + self.subscription_ids.len() * size_of::<u32>()
+    }
+
     /// A retained message for a new subscription.
     pub fn retained(message: Message, sub: &Sub) -> Item {
         let qos = sub.qos().min(message.qos);
