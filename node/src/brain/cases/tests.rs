@@ -145,6 +145,38 @@ fn who_handles_may_not_verify_evaluate_or_close() {
 }
 
 #[test]
+fn where_a_case_stands_is_told_in_others_words_through_rework_and_reopening() {
+    let mut d = Desk::new("G");
+    let words = |d: &Desk| {
+        let w = d.case.words();
+        (w.step, w.urban, w.hotline, w.open311, w.update)
+    };
+    let is = |d: &Desk, step: u8, urban: &str, hotline: &str, update: &str| {
+        let open = if step == 7 { "closed" } else { "open" };
+        assert_eq!(words(d), (step, urban.into(), hotline.into(), open.into(), update.into()));
+    };
+    is(&d, 1, "信息收集", "受理", "open");
+    d.act(Verb::Accept, by("w", Role::Worker));
+    is(&d, 2, "案卷建立", "登记", "investigating");
+    d.act(Verb::Dispatch, by("w", Role::Worker)).act(Verb::Return, by("h", Role::Worker));
+    is(&d, 2, "案卷建立", "退单", "for_triage");
+    d.act(Verb::Dispatch, by("w", Role::Worker));
+    is(&d, 3, "任务派遣", "派单", "in_progress");
+    d.act(Verb::Start, by("h", Role::Worker));
+    is(&d, 4, "任务处理", "办理", "in_progress");
+    d.act(Verb::Resolve, by("h", Role::Worker));
+    is(&d, 5, "处理反馈", "答复", "fixed");
+    d.act(Verb::Verify, Ask { passed: Some(false), ..by("boss", Role::Supervisor) });
+    is(&d, 4, "任务处理", "返工", "reopen");
+    d.act(Verb::Resolve, by("h", Role::Worker)).act(Verb::Evaluate, by("r", Role::Resident));
+    is(&d, 6, "核实结案", "回访", "fixed");
+    d.act(Verb::Close, by("boss", Role::Supervisor));
+    is(&d, 7, "综合评价", "办结", "fixed");
+    d.act(Verb::Reopen, by("r", Role::Resident));
+    is(&d, 2, "案卷建立", "重办", "reopen");
+}
+
+#[test]
 fn whoever_could_not_be_remembered_as_a_handler_does_not_handle() {
     let mut d = Desk::new("L");
     d.act(Verb::Accept, by("w", Role::Worker));

@@ -34,6 +34,8 @@ struct Place {
     keys: HashSet<u64>,
     heard: BTreeSet<String>,
     former: BTreeMap<String, Vec<Inc>>,
+    /// How often its responders were called.
+    calls: usize,
 }
 
 #[derive(Default)]
@@ -76,6 +78,7 @@ impl Net {
             keys: HashSet::new(),
             heard: BTreeSet::from([at.to_owned()]),
             former: BTreeMap::new(),
+            calls: 0,
         };
         self.places.insert(at.to_owned(), place);
         self.start(at);
@@ -100,7 +103,9 @@ impl Net {
             above.former.entry(at.to_owned()).or_default().push(old);
         }
         for child in TREE.iter().filter(|c| a(c).is_child_of(&a(at))) {
-            self.places.get_mut(*child).unwrap().former.entry(at.to_owned()).or_default().push(old);
+            if let Some(below) = self.places.get_mut(*child) {
+                below.former.entry(at.to_owned()).or_default().push(old);
+            }
         }
         for ((from, to), line) in &mut self.lines {
             if from == at {
@@ -131,8 +136,8 @@ impl Net {
         place.rows.iter().for_each(|(key, value)| anew.load_row(key, value).unwrap());
         assert_eq!(anew.iter().collect::<Vec<_>>(), place.cases.iter().collect::<Vec<_>>());
         assert_eq!(
-            (&anew.due, &anew.succession, &anew.owed),
-            (&place.cases.due, &place.cases.succession, &place.cases.owed)
+            (&anew.due, &anew.succession, &anew.owed, &anew.rolls, &anew.uncalled),
+            (&place.cases.due, &place.cases.succession, &place.cases.owed, &place.cases.rolls, &place.cases.uncalled)
         );
         assert_eq!((anew.inbox.len(), anew.waiting.len()), (place.cases.inbox.len(), place.cases.waiting.len()));
         place.cases = anew;
@@ -185,6 +190,7 @@ impl Net {
             let pos = Pos(place.pos);
             with_origin(draft, *origin, |h, p| place.cases.apply(pos, h, p));
             place.keys.insert(draft.header().key);
+            place.calls += usize::from(draft.header().name == letter::CALL && origin.is_none());
         }
         for (origin, draft) in group {
             self.next += 1;
@@ -457,6 +463,141 @@ fn new_work_of_another_box_does_not_wait_for_what_was_before() {
         assert_eq!(net.owners(id), ["c/s/a"], "{id}");
     }
     assert_eq!(net.owners(CASE), [""; 0]);
+}
+
+/// Everything that this line has, in both lanes.
+fn drain(net: &mut Net, from: &str, to: &str) {
+    let key = (from.to_owned(), to.to_owned());
+    while net.carry(&key, Lane::Urgent) || net.carry(&key, Lane::Routine) {}
+}
+
+#[test]
+fn a_hand_over_that_came_back_is_not_sent_on_by_another_box_where_it_turns() {
+    let mut net = Net::empty();
+    ["c", "c/s", "c/s/a"].iter().for_each(|n| net.begin(n));
+    net.settle();
+    net.open("c/s/a", CASE, "L");
+    assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
+    assert!(net.give("c/s/a", "c/s/b"));
+    net.settle();
+    assert_eq!(net.held("c/s/a").history.last().unwrap().step, "came-back");
+    // The letter comes again, to a box that has not sent it back; later there is such a node.
+    net.replace("c/s", 0);
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+    net.begin("c/s/b");
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+    assert!(net.give("c/s/a", "c/s/b"));
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/b"]);
+}
+
+#[test]
+fn a_word_that_a_hand_over_came_back_counts_before_the_roll_is_answered() {
+    let mut net = Net::empty();
+    ["c", "c/s", "c/s/a"].iter().for_each(|n| net.begin(n));
+    net.settle();
+    net.open("c/s/a", CASE, "L");
+    assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
+    assert!(net.give("c/s/a", "c/s/b"));
+    drain(&mut net, "c/s/a", "c/s");
+    net.due("c/s");
+    drain(&mut net, "c/s", "c/s/a");
+    assert_eq!(net.owners(CASE), [""; 0], "it has come, and is not decided yet");
+    net.replace("c/s", 0);
+    // The new box calls, and hears the answer, before the giver has dealt with that word.
+    for _ in 0..4 {
+        net.due("c/s");
+        drain(&mut net, "c/s", "c");
+        net.due("c");
+        drain(&mut net, "c", "c/s");
+        drain(&mut net, "c/s", "c/s/a");
+        drain(&mut net, "c/s/a", "c/s");
+    }
+    net.begin("c/s/b");
+    net.settle();
+    assert_eq!(net.owners(CASE).len(), 1);
+}
+
+fn calls(net: &Net, at: &str) -> usize {
+    net.places[at].calls
+}
+
+#[test]
+fn a_box_in_place_of_another_calls_nobody_for_what_was_called_for_before() {
+    for (urgent, again) in [(true, 0), (false, 0), (true, 9), (false, 9)] {
+        let mut net = Net::new();
+        let new = Opening { sos: urgent, ..opening(CASE, "L") };
+        let (_, drafts) = net.places["c/s/a/n"].cases.open(new, Contact::default(), net.now);
+        net.commit("c/s/a/n", drafts, None);
+        net.settle();
+        assert!(net.ask("c/s/a/n", CASE, Verb::Escalate, &by("w", Role::Worker)));
+        assert!(net.ask("c/s/a/n", CASE, Verb::Escalate, &by("w", Role::Worker)));
+        net.settle();
+        assert_eq!((calls(&net, "c/s/a"), calls(&net, "c/s")), (1, 1));
+        for (n, below) in [("c/s", "c/s/a"), ("c/s/a", "c/s/a/n"), ("c/s", "c/s/a")] {
+            net.replace(n, again);
+            // Those below are the first to speak.
+            drain(&mut net, below, n);
+            net.settle();
+            assert_eq!(calls(&net, n), 0, "{n}");
+        }
+        // What is new is called for.
+        assert!(net.ask("c/s/a/n", CASE, Verb::Escalate, &by("w", Role::Worker)));
+        net.settle();
+        assert_eq!(calls(&net, "c"), 1);
+    }
+}
+
+#[test]
+fn a_box_in_place_of_another_calls_for_what_that_one_may_not_have_heard_of() {
+    let mut net = Net::new();
+    net.open("c/s/a", CASE, "L");
+    net.settle();
+    net.cut("c/s/a");
+    assert!(net.ask("c/s/a", CASE, Verb::Escalate, &by("w", Role::Worker)));
+    net.settle();
+    net.replace("c/s", 0);
+    net.cut.clear();
+    net.settle();
+    assert_eq!(calls(&net, "c/s"), 1);
+    net.restart("c/s");
+    net.settle();
+    assert_eq!(calls(&net, "c/s"), 1);
+}
+
+#[test]
+fn a_box_in_place_of_another_calls_nobody_for_what_is_over_or_has_been_accepted() {
+    for last in [Verb::Reject, Verb::Accept] {
+        let mut net = Net::new();
+        net.open("c/s/a", CASE, "L");
+        net.settle();
+        net.cut("c/s/a");
+        assert!(net.ask("c/s/a", CASE, Verb::Escalate, &by("w", Role::Worker)));
+        assert!(net.ask("c/s/a", CASE, last, &by("w", Role::Worker)));
+        net.settle();
+        net.replace("c/s", 0);
+        net.cut.clear();
+        drain(&mut net, "c/s/a", "c/s");
+        net.settle();
+        assert_eq!(calls(&net, "c/s"), 0, "{last}");
+    }
+}
+
+#[test]
+fn a_call_for_help_does_not_wait_for_a_city_that_cannot_be_reached() {
+    let mut net = Net::new();
+    ["c/s", "c/s/a/n"].into_iter().for_each(|n| net.cut(n));
+    let new = Opening { sos: true, ..opening(CASE, "L") };
+    let (_, drafts) = net.places["c/s/a"].cases.open(new, Contact::default(), net.now);
+    net.replace("c/s", 0);
+    net.commit("c/s/a", drafts, None);
+    assert!(net.ask("c/s/a", CASE, Verb::Escalate, &by("w", Role::Worker)));
+    drain(&mut net, "c/s/a", "c/s");
+    net.settle();
+    assert_eq!(calls(&net, "c/s"), 1);
+    assert!(net.places["c/s"].cases.awaited().is_some());
 }
 
 #[derive(Clone, Debug)]
