@@ -319,7 +319,8 @@ pub struct Link {
     /// Why, when it is not up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// `None`: never in this process's life. A peer that has nothing to say is silent, for how long ever.
+    /// `None`: never in this process's life. A peer that has nothing else to say says that it is there, every
+    /// `link.keep_alive_s` of its own and at least every four minutes.
     pub last_heard_ms_ago: Option<u64>,
     /// For so long it has not been up; `None`: it is, or it never was in this process's life.
     #[serde(default, skip_serializing_if = "Option::is_none")]

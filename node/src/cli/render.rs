@@ -816,8 +816,8 @@ chengdu/liucheng, its own record, as of 10:41:07Z
 NODE              NAME      TIER           LINK   ALARMS  LAST HEARD
 chengdu/liucheng  柳城街道  street         self        0  -
   guanghua        光华      community      up          1  1.2 s ago
-    x             Ten Li    neighbourhood  known       0  1 d 3 h ago
-`citybrain tree --deep` asks each node how it is
+    x             Ten Li    neighbourhood  known       0  told 1 d 3 h ago
+nobody was asked: `known` is who told of itself at its start
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";
         assert_eq!(text(PLAIN, Output::Tree(answer(view::Tree { nodes: nodes.clone() }))).0, want);

@@ -362,7 +362,9 @@ pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
             let short = health.split(':').next().unwrap_or(health);
             row.push(s.mark(short, !["-", "well"].contains(&health), Color::Yellow));
         } else {
-            row.push(Cell::new(ago(n.last_heard_ms_ago)));
+            // Of whom no link tells, the last word is that of its start.
+            let told = if n.state == "known" { "told " } else { "" };
+            row.push(Cell::new(format!("{told}{}", ago(n.last_heard_ms_ago))));
         }
         if is_mixed {
             row.push(Cell::new(clean(&n.version)));
@@ -382,7 +384,7 @@ pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     match v.nodes.as_slice() {
         [] | [_] => writeln!(out, "nobody below has told of itself yet"),
         _ if is_deep => Ok(()),
-        _ => writeln!(out, "`citybrain tree --deep` asks each node how it is"),
+        _ => writeln!(out, "nobody was asked: `known` is who told of itself at its start"),
     }
 }
 
