@@ -286,7 +286,8 @@ fn of_flow(me: &Address, peer: &Address, link: &view::Link, what: &str) -> Optio
         let sentence = format!("{peer} is silent, {}; records waiting for it: {words}", link.since_in_words());
         ("silent", Severity::Stuck, sentence, "the link is built anew by itself within seconds".to_owned())
     } else if link.last_heard_ms_ago.is_some_and(|ms| ms > SILENT_IDLE_MS) {
-        let sentence = format!("the link between {me} and {peer} is up, and {peer} is silent, {}", link.since_in_words());
+        let sentence =
+            format!("the link between {me} and {peer} is up, and {peer} is silent, {}", link.since_in_words());
         let remedy = format!("look at {peer}: its process stands still, or the broker between them does not carry");
         ("silent", Severity::Stuck, sentence, remedy)
     } else if waits > BEHIND_RECORDS {
