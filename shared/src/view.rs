@@ -263,7 +263,8 @@ pub struct TreeNode {
     #[serde(default)]
     pub labels: Labels,
     pub version: String,
-    /// `self`; for a child the state of its link; `known` for all further down.
+    /// `self`; for a child the state of its link; for who was asked and is further down what it says of
+    /// its link up; `known` for all others.
     pub state: String,
     /// Since its last word reached this node; `None` for the node itself.
     pub last_heard_ms_ago: Option<u64>,

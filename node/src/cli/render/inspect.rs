@@ -376,6 +376,7 @@ pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
         if let Some(health) = n.health.as_ref().filter(|h| h.contains(':')) {
             let heard = match n.last_heard_ms_ago {
                 Some(0) | None => String::new(),
+                told if n.state == "known" => format!("; it told of itself {}, at its start", ago(told)),
                 heard => format!("; last heard {}", ago(heard)),
             };
             writeln!(out, "{}: {}{heard}", n.address, clean(health))?;
@@ -386,6 +387,12 @@ pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
         _ if is_deep => Ok(()),
         _ => writeln!(out, "nobody was asked: `known` is who told of itself at its start"),
     }
+}
+
+/// 3 if some did not answer who were asked.
+pub fn tree_code(v: &view::Tree) -> u8 {
+    let is_silent = |n: &view::TreeNode| n.health.as_ref().is_some_and(|h| h.starts_with("no answer"));
+    if v.nodes.iter().any(is_silent) { 3 } else { 0 }
 }
 
 pub fn cut_note(lines_cut: bool, out: &mut dyn Write) -> io::Result<()> {
