@@ -39,7 +39,11 @@ impl Top {
             let deep = [("deep", "true".to_owned()), ("within_ms", ASK_ALL_WITHIN_MS.to_string())];
             let is_due = said.at.is_none_or(|at| at.elapsed() >= ASK_ALL_EVERY);
             let mut tree = node.get::<view::Tree>("/v1/tree", if is_due { &deep } else { &[] })?;
-            if is_due { said.learn(&tree.body.nodes) } else { said.tell(&mut tree.body.nodes) }
+            if is_due {
+                said.learn(&tree.body.nodes)
+            } else {
+                said.tell(&mut tree.body.nodes)
+            }
             let alarms = node.get::<view::Alarms>("/v1/alarms", &[("limit", ALARMS.to_string())])?.body;
             let lines = node.lines("/v1/events", &[("last", TAIL.to_string())])?;
             let tail = lines.filter_map(|l| serde_json::from_str(&l.ok()?).ok()).collect();

@@ -452,7 +452,9 @@ fn log_torn(f: &Facts) -> Answer {
 fn state_rebuilt(f: &Facts) -> Answer {
     match &f.node.as_ref()?.rebuilt {
         None => ok("read as it was left"),
-        Some(why) => say(Warn, why.clone(), "it is made of the log, which has everything; if it happens twice, look at the disk"),
+        Some(why) => {
+            say(Warn, why.clone(), "it is made of the log, which has everything; if it happens twice, look at the disk")
+        }
     }
 }
 

@@ -302,7 +302,11 @@ fn verify(v: &view::StoreVerify, s: &Screen, out: &mut dyn Write) -> io::Result<
     }
     writeln!(out, "{} is damaged", v.dir)?;
     if v.state.contains("but up to") {
-        writeln!(out, "what it lost had been acknowledged; what had climbed is above; a backup: `citybrain store restore BACKUP {}`", v.dir)
+        writeln!(
+            out,
+            "what it lost had been acknowledged; what had climbed is above; a backup: `citybrain store restore BACKUP {}`",
+            v.dir
+        )
     } else if lost > 0 {
         writeln!(out, "a start reads past it and says so; a backup: `citybrain store restore BACKUP {}`", v.dir)
     } else {
