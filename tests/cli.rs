@@ -207,7 +207,8 @@ fn every_question_has_a_table_and_one_json_object_that_says_whose_and_of_when() 
     let dead = format!("dlq show {letter}");
     let cases: Vec<(&str, &str, Vec<&str>)> = vec![
         ("status", "citybrain.status/1", vec!["ready", "节点 c", "1 dead letters open", "1 of 1 children up"]),
-        ("tree", "citybrain.tree/1", vec!["节点 c_s_m", "street", "known"]),
+        ("tree", "citybrain.tree/1", vec!["节点 c_s_m", "HEALTH", "well"]),
+        ("tree --known", "citybrain.tree/1", vec!["节点 c_s_m", "street", "known"]),
         ("links", "citybrain.links/1", vec!["LINK", "down", "…/s", "up", "OLDEST"]),
         ("show 街灯/1", "citybrain.event/1", vec!["街灯不亮", "began at c/s/m"]),
         (&show, "citybrain.event/1", vec!["for c/**@street", "city.notice"]),
@@ -312,6 +313,72 @@ fn what_needs_no_node_works_without_one() {
     run(&["completions", "nutshell"]).says("nutshell", 2, &["bash"]);
     run(&["--help"]).says("--help", 0, &["status", "replay", "demo"]);
     run::<&str>(&[]).says("nothing", 2, &["Usage"]);
+}
+
+#[test]
+fn a_tab_completes_commands_and_offers_files_only_where_a_file_may_stand() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let scripts: Vec<String> = ["bash", "fish", "zsh"]
+        .map(|shell| {
+            let script = run(&["completions", shell]);
+            write(dir.path(), if shell == "zsh" { "_citybrain" } else { shell }, &script.out).display().to_string()
+        })
+        .into();
+    std::fs::create_dir(dir.path().join("folder")).expect("a folder");
+    write(dir.path(), "folder/a file.toml", "");
+    let folder = dir.path().join("fo").display().to_string();
+    let asked = |shell: &str, line: &str| {
+        let script = match shell {
+            // As readline does it: the words, which of them it is, and the function that `complete` names.
+            "bash" => format!(
+                "source {}; IFS=' ' read -ra COMP_WORDS <<< '{line}'; [[ '{line}' == *' ' ]] && COMP_WORDS+=(''); \
+                 COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; compopt() {{ :; }}; \
+                 _citybrain_words citybrain \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+                scripts[0]
+            ),
+            _ => format!("source {}; complete -C '{line}'", scripts[1]),
+        };
+        let done = Command::new(shell).args(["-c", &script]).current_dir(dir.path()).output().ok()?;
+        assert!(done.status.success(), "{shell}: {line}: {done:?}");
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        let words = text.lines().map(|l| l.split('\t').next().unwrap_or_default().to_owned());
+        Some(words.filter(|w| !w.is_empty()).collect::<Vec<_>>())
+    };
+    for shell in ["bash", "fish"] {
+        if asked(shell, "citybrain st").is_none() {
+            eprintln!("SKIPPED: {shell} is not there (apt-get install {shell})");
+            continue;
+        }
+        let is = |line: &str, want: &[&str]| {
+            let mut got = asked(shell, line).expect("it is there");
+            got.sort();
+            got.dedup();
+            assert_eq!(got, want, "{shell}: {line}");
+        };
+        is("citybrain st", &["status", "store"]);
+        is("citybrain --watch --json st", &["status", "store"]);
+        is("citybrain help st", &["status", "store"]);
+        is("citybrain dlq ", &["drop", "list", "retry", "show"]);
+        is("citybrain status --off", &["--offline"]);
+        is("citybrain events --priority ", &["routine", "urgent"]);
+        is("citybrain completions b", &["bash"]);
+        is("citybrain status --at ", &[]);
+        is("citybrain log-level --context ", &[]);
+        let slash = if shell == "fish" { "/" } else { "" };
+        is(&format!("citybrain status --offline {folder}"), &[&format!("{folder}lder{slash}")]);
+    }
+    // Zsh completes in a line editor only; that it reads the script and knows whose it is can be asked.
+    let zsh = format!(
+        "fpath=({} $fpath); autoload -U compinit; compinit -u -D; print $_comps[citybrain]; autoload +X _citybrain",
+        dir.path().display()
+    );
+    match Command::new("zsh").args(["-f", "-c", &zsh]).output() {
+        Ok(done) => {
+            assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
+            assert_eq!(String::from_utf8_lossy(&done.stdout).trim(), "_citybrain");
+        }
+        Err(_) => eprintln!("SKIPPED: zsh is not there (apt-get install zsh)"),
+    }
 }
 
 #[test]
@@ -433,7 +500,7 @@ fn no_table_is_wider_than_its_terminal_and_without_one_a_row_is_one_line() {
     }
     for columns in [60, 80, 132] {
         for command in
-            ["events", "directives list", "tree", "tree --deep", "links", "status", "audit", "doctor", "trace 1"]
+            ["events", "directives list", "tree --known", "tree", "links", "status", "audit", "doctor", "trace 1"]
         {
             let text = of(command, &columns.to_string()).expect("script is there");
             // What is said above or under a table is a sentence, which the terminal breaks.

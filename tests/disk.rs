@@ -1,6 +1,7 @@
 //! What a kill, a power cut, a careless hand or a restored backup leaves on a disk.
 
 use crate::harness::mqtt::{Client, publish_all};
+use crate::harness::ran::run;
 use crate::harness::{Node, Record, Sent, Tree, copy_folder, wait_for, written_bytes};
 use std::path::{Path, PathBuf};
 
@@ -101,6 +102,8 @@ fn a_flipped_byte_in_the_log_is_reported_with_its_place_and_the_rest_stays() {
     tree.stop_node("c");
     let oldest = segments(tree.node("c")).remove(0);
     flip(&oldest, b"first-000150");
+    let dir = tree.node("c").data.display().to_string();
+    run(&["doctor", "--offline", &dir]).says(1, &["log-damage", "BAD", "of the log do not read"]);
     tree.start_node("c");
     tree.wait_ready();
     let report = tree.node("c").output();
@@ -256,8 +259,13 @@ fn a_log_that_lost_its_end_goes_on_under_a_new_name_and_is_healed_from_below() {
         tree.stop_node("c");
         let newest = segments(tree.node("c")).pop().expect("a segment");
         cut(&newest, gone);
+        let dir = tree.node("c").data.display().to_string();
+        run(&["store", "verify", &dir]).says(1, &["the log has lost records", "store restore BACKUP"]);
+        run(&["status", "--offline", &dir]).says(1, &["the log has lost its end: the state knows of records"]);
+        run(&["doctor", "--offline", &dir]).says(1, &["BAD   the log has lost its end: records"]);
         tree.start_node("c");
         tree.wait_ready();
+        run(&["doctor", "--node", &tree.node("c").url()]).says(1, &["BAD   the log has lost its end: records"]);
         assert!(tree.node("c").output().contains("durable are gone from the log's end"), "it says so");
         sent.extend(publish(&tree, &format!("city{round}"), 100));
         tree.wait_all_up(&sent);

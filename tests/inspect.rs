@@ -135,7 +135,9 @@ fn a_node_that_is_cut_off_is_answered_for_by_its_parent() {
     });
     let unknown = ask(&tree, "c", "status --at c/s/nobody");
     assert!(unknown.code == 3 && unknown.err.contains("c/s has never heard of it"), "{}", unknown.err);
-    let deep = ask(&tree, "c", "tree --deep --json").json();
+    let deep = ask(&tree, "c", "tree --json");
+    let deep = deep.code(3).json();
+    assert_eq!(ask(&tree, "c", "tree --known").code, 0, "nobody was asked");
     let health = |address: &str| {
         let nodes = deep["nodes"].as_array().expect("a list");
         nodes.iter().find(|n| n["address"] == address).expect("it is known")["health"]

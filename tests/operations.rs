@@ -24,6 +24,7 @@ fn started(addresses: &[&str]) -> Tree {
     let mut tree = Tree::new(addresses);
     tree.start();
     tree.wait_all_known();
+    tree.wait_quiet();
     tree
 }
 
@@ -403,6 +404,7 @@ fn a_child_that_takes_nothing_is_named_with_what_waits_for_it() {
     let mut tree = Tree::with(&[STREET], &Default::default(), "[link]\nkeep_alive_s = 600\n");
     tree.start();
     tree.wait_all_known();
+    tree.wait_quiet();
     // As if its disk had no end of a write: the process is there, its connection too, and it does nothing.
     tree.node(STREET).signal("STOP");
     let city = tree.node(CITY).url();

@@ -109,7 +109,7 @@ fn every_answer_has_the_shape_that_is_kept() {
             all.of(&[command, "--node", at]);
         }
     }
-    all.of(&["tree", "--deep", "--node", &city]);
+    all.of(&["tree", "--known", "--node", &city]);
     all.of(&["version"]);
     all.of(&["version", "--running", "--node", &city]);
     for path in ["/readyz", "/v1/health", "/v1/symptoms?child=c/s", "/v1/known?address=c/s/m"] {

@@ -278,7 +278,7 @@ pub struct Link {
     pub window_frames: usize,
     /// No acknowledgement for this long while frames are under way: go back and send again, ms.
     pub resend_after_ms: u64,
-    /// MQTT keep-alive of the link, seconds.
+    /// MQTT keep-alive of the link, seconds; as often a peer hears that this node is there.
     pub keep_alive_s: u16,
     /// A child that comes for the first time, or with a new incarnation under a known address.
     pub enrol: Enrol,

@@ -263,7 +263,8 @@ pub struct TreeNode {
     #[serde(default)]
     pub labels: Labels,
     pub version: String,
-    /// `self`; for a child the state of its link; `known` for all further down.
+    /// `self`; for a child the state of its link; for who was asked and is further down what it says of
+    /// its link up; `known` for all others.
     pub state: String,
     /// Since its last word reached this node; `None` for the node itself.
     pub last_heard_ms_ago: Option<u64>,
@@ -319,7 +320,8 @@ pub struct Link {
     /// Why, when it is not up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// `None`: never in this process's life. A peer that has nothing to say is silent, for how long ever.
+    /// `None`: never in this process's life. A peer that has nothing else to say says that it is there, every
+    /// `link.keep_alive_s` of its own and at least every four minutes.
     pub last_heard_ms_ago: Option<u64>,
     /// For so long it has not been up; `None`: it is, or it never was in this process's life.
     #[serde(default, skip_serializing_if = "Option::is_none")]

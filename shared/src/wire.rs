@@ -6,8 +6,8 @@
 //! length (2) and a value; a tag with the bit 0x8000 is *critical*: a receiver that does not know
 //! it must not act on the message. Unknown fields without it are skipped. The end marker is tag 0.
 //!
-//! Hello, Welcome and Refuse carry one JSON object as their body (unknown members are ignored);
-//! frames and acknowledgements are binary throughout.
+//! Frames and acknowledgements are binary throughout; all others carry one JSON object as their body
+//! (unknown members are ignored).
 
 use crate::address::{Address, Tier};
 use crate::ids::{Boot, Inc, Lane, LogId, Pos};
@@ -60,6 +60,8 @@ pub enum Message<'a> {
     Ack(Ack),
     /// The sender ends its session on purpose.
     Bye(Party),
+    /// The sender is there, and may have nothing else to say.
+    Alive(Party),
 }
 
 /// Who speaks: in every message, so that late ones of an older connection are told apart.
@@ -505,6 +507,7 @@ impl Message<'_> {
                 seal(out)
             }
             Message::Bye(p) => json(6, p),
+            Message::Alive(p) => json(7, p),
         }
     }
 }
@@ -595,6 +598,7 @@ pub fn decode<'a>(
             Message::Ack(Ack { from, to, lease, log, lane, upto, credit, gap: gap != 0 })
         }
         6 => Message::Bye(serde_json::from_slice(r.rest).map_err(json_error)?),
+        7 => Message::Alive(serde_json::from_slice(r.rest).map_err(json_error)?),
         k => return Err(Error::Kind(k)),
     })
 }
@@ -704,7 +708,7 @@ mod tests {
     }
 
     #[test]
-    fn acks_and_byes_survive_the_wire() {
+    fn acks_byes_and_signs_of_life_survive_the_wire() {
         let ack = Message::Ack(Ack {
             from: party(),
             to: Boot { counter: 1, nonce: 2 },
@@ -716,8 +720,9 @@ mod tests {
             gap: true,
         });
         assert_eq!(decode(&ack.encode(), no).unwrap(), ack);
-        let bye = Message::Bye(party());
-        assert_eq!(decode(&bye.encode(), no).unwrap(), bye);
+        for message in [Message::Bye(party()), Message::Alive(party())] {
+            assert_eq!(decode(&message.encode(), no).unwrap(), message);
+        }
     }
 
     #[test]

@@ -443,6 +443,27 @@ impl Tree {
         });
     }
 
+    /// Waits until nothing is under way between the nodes, as after their first words to each other.
+    pub fn wait_quiet(&self) {
+        let mut before = None;
+        wait_for("nothing is under way", || {
+            let mut at = Vec::new();
+            for node in self.nodes.values().filter(|n| n.process.is_some()) {
+                let status = node.get("/v1/status")?;
+                let waits =
+                    |l: &Value| ["urgent", "routine"].iter().any(|n| l[n]["unsent"] != 0 || l[n]["in_flight"] != 0);
+                if status["links"].as_array()?.iter().any(waits) {
+                    return None;
+                }
+                at.push(status["log"]["last_pos"].as_u64()?);
+            }
+            let now = Some(at);
+            let is_quiet = before == now;
+            before = now;
+            is_quiet.then_some(())
+        });
+    }
+
     /// Waits until every ancestor of each origin holds all of these events, then checks that none
     /// is there twice, and that each origin's order is kept within a lane.
     pub fn wait_all_up(&self, sent: &[Sent]) {

@@ -1,6 +1,6 @@
 //! A stopped node's folder, read-only: the same handle, on an engine that never runs.
 
-use super::open::{Error, fold};
+use super::open::{Error, Facts, fold};
 use super::{Hub, Shared, Work};
 use crate::policy;
 use crate::state::State;
@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 pub struct Offline {
     /// When its last record was committed, µs since 1970 by its clock; 0 if there is none.
     pub as_of_us: i64,
+    pub facts: Facts,
     /// What is not as it should be, a sentence each.
     pub remarks: Vec<String>,
 }
@@ -32,16 +33,27 @@ pub fn open_offline(dir: &Path, cache_bytes: u64, policy: policy::Make) -> Resul
     }
     let (reader, found) = log::open_read_only(&log_dir)?;
     let damage = found.damage.iter();
-    let mut remarks: Vec<String> =
-        damage.map(|d| format!("records {} to {} of the log do not read", d.first, d.last)).collect();
+    let mut facts = Facts {
+        records: found.records,
+        first: reader.first(),
+        last: reader.last(),
+        cut_bytes: found.cut_bytes,
+        damages: damage.map(|d| format!("records {} to {} of the log do not read", d.first, d.last)).collect(),
+        ..Facts::default()
+    };
+    let mut remarks = facts.damages.clone();
     let stored = match store::read(dir, cache_bytes) {
         Ok(opened) if opened.upto <= reader.last() => Some(opened),
         Ok(opened) => {
-            remarks.push(format!("the state ends at {}, behind the log, which ends at {}", opened.upto, reader.last()));
+            let (first, last) = (reader.last().next(), opened.upto);
+            facts.lost_end = Some((first, last));
+            remarks.push(format!("the log has lost its end: the state knows of records {first} to {last}"));
             None
         }
         Err(e) => {
-            remarks.push(format!("the state does not read: {e}"));
+            let why = format!("the state does not read: {e}");
+            facts.rebuilt = Some(format!("{why}; a start makes it anew"));
+            remarks.push(why);
             None
         }
     };
@@ -67,5 +79,5 @@ pub fn open_offline(dir: &Path, cache_bytes: u64, policy: policy::Make) -> Resul
     // Nobody listens at the other ends: offers are refused as by a node that is stopping.
     let (jobs, _) = mpsc::channel(1);
     let (_, committed) = watch::channel(reader.last());
-    Ok((Hub { jobs, shared, reader, committed, jots: Arc::default() }, Offline { as_of_us, remarks }))
+    Ok((Hub { jobs, shared, reader, committed, jots: Arc::default() }, Offline { as_of_us, facts, remarks }))
 }

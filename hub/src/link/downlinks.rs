@@ -94,6 +94,8 @@ struct Child {
     is_greeting: bool,
     /// Came while another hello of this child was being answered; the newest counts.
     next_hello: Option<Box<Hello>>,
+    /// When to say to it that this node is there.
+    alive_at: Ms,
     shown: bool,
 }
 
@@ -293,6 +295,11 @@ impl Driver {
                     }
                 }
             }
+            if now >= child.alive_at && child.out.session().is_some() {
+                child.alive_at = now + cx.alive_every_ms();
+                let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
+                publish(outlet, cx.topic(Verb::UpAck, address), Message::Alive(me).encode()).await?;
+            }
             if is_show || !child.shown {
                 child.shown = true;
                 child.out.show(&mut child.view);
@@ -326,6 +333,7 @@ impl Driver {
                 is_gone: false,
                 is_greeting: false,
                 next_hello: None,
+                alive_at: 0,
                 shown: false,
             };
             self.children.insert(address.clone(), child);
@@ -397,6 +405,12 @@ impl Driver {
                 child.hear(now);
                 if child.out.on_ack(now, &ack) == Acked::Beyond {
                     child.ask_for_hello(&cx, &address, outlet, "the child acknowledged more than there is").await?;
+                }
+            }
+            // Of another process under this address it would say nothing about the one in session.
+            (Verb::DownAck, Message::Alive(party)) => {
+                if child.out.session().is_some_and(|s| s.party == party) {
+                    child.hear(now);
                 }
             }
             (Verb::Hello, Message::Hello(hello)) if hello.address == address => self.greet(address, hello, now),

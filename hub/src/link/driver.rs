@@ -21,6 +21,10 @@ pub const TICKETS_MAX: usize = 256;
 /// How often a link's row for engineers is renewed, ms.
 pub const SHOW_EVERY_MS: Ms = 250;
 
+/// A node that is in session says so at least this often, ms: its peer takes it for dead after ten minutes
+/// of silence and would let a copy of it have its address.
+const ALIVE_EVERY_MS_MAX: Ms = 4 * 60 * 1000;
+
 /// What every link of a node needs. Clone it into each driver.
 #[derive(Clone)]
 pub struct Context {
@@ -53,6 +57,12 @@ impl Context {
 
     pub fn topic(&self, verb: Verb, child: &Address) -> String {
         topic::link(&self.config.root, verb, child)
+    }
+
+    /// How often a peer in session hears that this node is there, ms. MQTT's own keep-alive is between a
+    /// node and a broker; this goes from end to end.
+    pub fn alive_every_ms(&self) -> Ms {
+        (Ms::from(self.config.keep_alive_s) * 1000).min(ALIVE_EVERY_MS_MAX)
     }
 
     pub fn sender_terms(&self) -> sender::Terms {

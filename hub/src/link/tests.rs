@@ -85,7 +85,7 @@ fn a(s: &str) -> Address {
 impl Node {
     fn start(dir: &Path, address: &str, broker: &Broker) -> Node {
         let parent = if address.contains('/') { "[parent]\nurl = \"mqtt://127.0.0.1:1\"\n" } else { "" };
-        let link = "[link]\nresend_after_ms = 50\ncompress = true\n";
+        let link = "[link]\nresend_after_ms = 50\nkeep_alive_s = 1\ncompress = true\n";
         let text = format!("{link}[node]\naddress = \"{address}\"\ndata = \"{}\"\n{parent}", dir.display());
         let config: Config = toml::from_str(&text).unwrap();
         let (hub, engine, _) = engine::open(&config, crate::policy::none()).unwrap();
@@ -224,6 +224,35 @@ fn a_question_is_answered_through_the_link_or_says_why_not() {
         assert_eq!(down.ask(&a("d"), Bytes::new(), within).await, Err(AskError::NotBelow(a("d"))));
         child.close().await;
         until("the child is away", || parent.link().is_some_and(|l| l.stage == Stage::Away)).await;
+        parent.close().await;
+    });
+}
+
+#[test]
+fn who_has_nothing_to_say_is_heard_all_the_same() {
+    run(async {
+        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let parent = Node::start(city.path(), "c", &broker);
+        let child = Node::start(street.path(), "c/s", &broker);
+        let both = [&parent, &child];
+        until("the link is up", || both.iter().all(|n| n.link().is_some_and(|l| l.stage == Stage::Up))).await;
+        for node in both {
+            let frames = node.link().unwrap().received_frames;
+            // Silence becomes longer until something is heard.
+            let mut silent_ms = 0;
+            for _ in 0..2 {
+                let (mut is_heard, before) = (false, std::time::Instant::now());
+                while !is_heard {
+                    assert!(before.elapsed() < Duration::from_secs(20), "nothing heard for {silent_ms} ms");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    let now_ms = node.link().unwrap().last_heard_ms_ago.unwrap();
+                    is_heard = now_ms < silent_ms;
+                    silent_ms = now_ms;
+                }
+            }
+            assert_eq!(node.link().unwrap().received_frames, frames, "it was idle");
+        }
+        child.close().await;
         parent.close().await;
     });
 }

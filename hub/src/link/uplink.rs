@@ -100,6 +100,7 @@ struct Link {
     refusals: Backoff,
     /// Sessions in a row that ended before anything was acknowledged in them.
     bounces: u32,
+    alive_at: Ms,
     shown_at: Ms,
 }
 
@@ -118,6 +119,7 @@ impl Link {
             stalls: 0,
             refusals: Backoff::default(),
             bounces: 0,
+            alive_at: 0,
             shown_at: 0,
             cx: Arc::new(up.cx.clone()),
             up,
@@ -226,6 +228,14 @@ impl Link {
                 return Err(End::Again("the parent does not answer".into()));
             }
             self.hello(now, outlet).await?;
+        }
+        // A node that shows itself wakes often enough for this.
+        if now >= self.alive_at && self.out.session().is_some() {
+            self.alive_at = now + self.cx.alive_every_ms();
+            let party = Party { inc: self.me.inc, boot: self.me.boot };
+            let topic = self.cx.topic(Verb::DownAck, &self.cx.address);
+            let said = outlet.publish(topic, Message::Alive(party).encode(), false).await;
+            said.map_err(|e| End::Again(e.to_string()))?;
         }
         if now >= self.shown_at + SHOW_EVERY_MS {
             self.show(now);
@@ -400,6 +410,8 @@ impl Link {
                     }
                 }
             }
+            // It is heard; that is all it is for.
+            Ok(Message::Alive(_)) => {}
             Ok(_) | Err(_) => self.view.bad_messages += 1,
         }
         Ok(())

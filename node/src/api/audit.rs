@@ -63,7 +63,7 @@ pub async fn audit(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refu
     let parents: Vec<Address> =
         children.iter().filter(|c| c.tier() != Tier::Neighbourhood).take(road::NODES_MAX).cloned().collect();
     let question = format!("/v1/audit?below_only=true&within_ms={}", left.as_millis().max(1));
-    let (below, _) = road::many_views::<Audit>(&ctx, parents, &question, left).await;
+    let (below, silent) = road::many_views::<Audit>(&ctx, parents, &question, left).await;
     for (_, answer) in below {
         audit.totals += answer.body.totals;
         audit.down += answer.body.down;
@@ -71,6 +71,10 @@ pub async fn audit(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refu
         audit.unasked.extend(answer.body.unasked);
     }
     let books = downward::Books::open(&ctx, &children).await?;
+    // Who let this time pass would only take what is left of it from the others.
+    let (late, children): (Vec<Address>, Vec<Address>) =
+        children.into_iter().partition(|c| silent.iter().any(|m| m.node == *c && m.why == "late"));
+    audit.unasked.extend(silent.into_iter().filter(|m| late.contains(&m.node)));
     for child in children {
         let left = end.saturating_duration_since(Instant::now()).min(PAGE_WITHIN);
         match both(&ctx, &books, &child, left).await {

@@ -88,6 +88,10 @@ fn say(node: &mut TreeNode, health: &view::Health) {
     let cut_off = health.parent_state.as_ref().filter(|s| *s != "up");
     node.behind = health.parent_state.is_some().then_some(health.behind);
     node.version.clone_from(&health.version);
+    // Its parent's word would be the same, and nobody asked it.
+    if let Some(state) = health.parent_state.as_ref().filter(|_| node.state == "known") {
+        node.state.clone_from(state);
+    }
     node.health = Some(match (health.ready, cut_off) {
         (false, _) => format!("not ready: {}", health.reasons.join("; ")),
         (true, Some(state)) => format!("cut off: its parent's link is {state}"),

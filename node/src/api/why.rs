@@ -25,6 +25,8 @@ const CLOCK_OFF_MS: i64 = 2_000;
 const BEHIND_RECORDS: u64 = 1_000;
 /// Nothing heard for so long while records wait: three keep-alives.
 const SILENT_MS: u64 = 30_000;
+/// As long, with nothing to wait for: a node in session says at least every four minutes that it is there.
+const SILENT_IDLE_MS: u64 = 600_000;
 const STARTING_S: u64 = 10;
 const MB: u64 = 1_000_000;
 
@@ -283,6 +285,11 @@ fn of_flow(me: &Address, peer: &Address, link: &view::Link, what: &str) -> Optio
     } else if waits > 0 && link.last_heard_ms_ago.is_none_or(|ms| ms > SILENT_MS) {
         let sentence = format!("{peer} is silent, {}; records waiting for it: {words}", link.since_in_words());
         ("silent", Severity::Stuck, sentence, "the link is built anew by itself within seconds".to_owned())
+    } else if link.last_heard_ms_ago.is_some_and(|ms| ms > SILENT_IDLE_MS) {
+        let sentence =
+            format!("the link between {me} and {peer} is up, and {peer} is silent, {}", link.since_in_words());
+        let remedy = format!("look at {peer}: its process stands still, or the broker between them does not carry");
+        ("silent", Severity::Stuck, sentence, remedy)
     } else if waits > BEHIND_RECORDS {
         let sentence = format!("{me} is catching up with its {what} {peer}; records waiting: {words}");
         ("catching-up", Severity::Slow, sentence, "wait; `citybrain links` shows whether it becomes less".to_owned())
@@ -476,6 +483,9 @@ mod tests {
         assert_eq!(code(&link("c", "up", None, 3, 8)), None);
         assert_eq!(code(&link("c", "up", None, 3, 0)).as_deref(), Some("no-credit"));
         assert_eq!(code(&link("c", "up", None, 5_000, 8)).as_deref(), Some("catching-up"));
+        let idle = |ms| view::Link { last_heard_ms_ago: Some(ms), ..link("c", "up", None, 0, 8) };
+        assert_eq!(code(&idle(5 * 60_000)), None, "it may say that it is there every four minutes only");
+        assert_eq!(code(&idle(11 * 60_000)).as_deref(), Some("silent"));
         assert_eq!(code(&link("c", "connecting", Some("refused"), 0, 0)).as_deref(), Some("parent-unreachable"));
         let wrong = "Connection refused, return code: `BadUserNamePassword`";
         assert_eq!(code(&link("c", "connecting", Some(wrong), 0, 0)).as_deref(), Some("login-refused"));

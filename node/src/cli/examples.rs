@@ -112,7 +112,12 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("token list", "citybrain token list --file /etc/citybrain/tokens    whose there are"),
     ("token remove", "citybrain token remove mia --file /etc/citybrain/tokens    refused from the next request on"),
     ("man", "citybrain man /usr/share/man/man1    a page for each command"),
-    ("completions", "citybrain completions bash    for /etc/bash_completion.d/citybrain"),
+    (
+        "completions",
+        "citybrain completions bash    for /etc/bash_completion.d/citybrain\n\
+         citybrain completions zsh    for /usr/local/share/zsh/site-functions/_citybrain\n\
+         citybrain completions fish    for /etc/fish/completions/citybrain.fish",
+    ),
     ("version", "citybrain version --at 'chengdu/**'    of every node below"),
 ];
 

@@ -19,6 +19,7 @@ mod bench;
 mod cap;
 mod case;
 mod check;
+mod completions;
 mod config;
 pub mod confirm;
 mod context;
@@ -185,7 +186,7 @@ pub enum Command {
     /// Write man pages into a folder
     Man(man::Man),
     /// A completion script for your shell
-    Completions(Completions),
+    Completions(completions::Completions),
     /// The version of this build, and of the link protocol that it speaks
     Version(Version),
 }
@@ -197,11 +198,6 @@ pub struct Version {
     pub running: bool,
     #[command(flatten)]
     pub at: At,
-}
-
-#[derive(Debug, Args)]
-pub struct Completions {
-    pub shell: clap_complete::Shell,
 }
 
 /// `--set NAME=VALUE`, as often as needed.
@@ -302,11 +298,7 @@ impl Command {
             Command::Context(c) => c.act(),
             Command::Token(c) => c.act(),
             Command::Man(c) => c.act(),
-            Command::Completions(c) => {
-                let mut text = Vec::new();
-                clap_complete::generate(c.shell, &mut examples::with(Cli::command()), "citybrain", &mut text);
-                Ok(Output::Text(String::from_utf8_lossy(&text).into_owned()))
-            }
+            Command::Completions(c) => c.act(),
             Command::Version(v) if v.running || v.at.below.is_some() => v.at.ask("/v1/version", &[], Output::Version),
             Command::Version(_) => Ok(Output::Version(own(view::Version {
                 version: env!("CARGO_PKG_VERSION").into(),

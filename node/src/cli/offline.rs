@@ -33,9 +33,16 @@ impl Folder {
     pub fn open(dir: &Path) -> Result<Folder, Fail> {
         let config = config(dir, "offline")?;
         let no = |detail: String, hint: &str| Err(Fail::no("not-found", detail, hint));
-        if !dir.join("log").is_dir() {
-            let hint = "give the `data` folder of a node's config";
-            return Err(Fail::usage(format!("`{}` is no node's folder: it has no log", dir.display()), hint));
+        match std::fs::metadata(dir.join("log")) {
+            Ok(log) if log.is_dir() => {}
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                let hint = "ask as root, or as the user that the node runs as";
+                return Err(Fail::usage(format!("`{}` may not be read: {e}", dir.display()), hint));
+            }
+            _ => {
+                let hint = "give the `data` folder of a node's config";
+                return Err(Fail::usage(format!("`{}` is no node's folder: it has no log", dir.display()), hint));
+            }
         }
         let opened = engine::open_offline(dir, config.store.cache_bytes, Brain::make(&config));
         let (hub, found) = opened.map_err(|e| match e {
@@ -57,8 +64,8 @@ impl Folder {
         // The node's own presence says who it is; its config is not in its folder.
         let Some(address) = hub.state(|s| s.address.clone()) else {
             return no(
-                format!("the node of `{}` has never said who it is", dir.display()),
-                "it stopped during its first start",
+                format!("nothing in the log of `{}` says whose it is", dir.display()),
+                "its node stopped during its first start, or its log is lost: `citybrain store verify DIR`",
             );
         };
         let mut config = self::config(dir, address.as_str())?;
@@ -77,7 +84,7 @@ impl Folder {
             door: Arc::new(|| view::Door { kind: "closed".into(), ..view::Door::default() }),
             ready: Arc::new(move || ready.clone()),
             accept: Arc::new(|_, _| unreachable!("only GET is asked here")),
-            operations: api::ops::Sources::default(),
+            operations: api::ops::Sources { found: found.facts, ..api::ops::Sources::default() },
             downlinks: None,
             offline: Some(as_of),
             started: Instant::now(),

@@ -177,7 +177,10 @@ impl Screen {
                 self.answer(&a, out, |v, s, out| status(&a.head, v, s, out))?;
                 return Ok(u8::from(!a.body.ready.ready));
             }
-            Output::Tree(a) => self.answer(&a, out, inspect::tree)?,
+            Output::Tree(a) => {
+                self.answer(&a, out, inspect::tree)?;
+                return Ok(inspect::tree_code(&a.body));
+            }
             Output::Links(a) => self.answer(&a, out, links)?,
             Output::Events { lines, follow } => self.events(lines, follow, out)?,
             Output::Cases(a) => self.answer(&a, out, cases::cases)?,
@@ -816,8 +819,8 @@ chengdu/liucheng, its own record, as of 10:41:07Z
 NODE              NAME      TIER           LINK   ALARMS  LAST HEARD
 chengdu/liucheng  柳城街道  street         self        0  -
   guanghua        光华      community      up          1  1.2 s ago
-    x             Ten Li    neighbourhood  known       0  1 d 3 h ago
-`citybrain tree --deep` asks each node how it is
+    x             Ten Li    neighbourhood  known       0  told 1 d 3 h ago
+nobody was asked: `known` is who told of itself at its start
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";
         assert_eq!(text(PLAIN, Output::Tree(answer(view::Tree { nodes: nodes.clone() }))).0, want);
@@ -830,7 +833,7 @@ NODE              NAME      LINK   ALARMS  BEHIND  HEALTH     VERSION
 chengdu/liucheng  柳城街道  self        0   4,210  well       0.1.0
   guanghua        光华      up          1       3  well       0.1.0
     x             Ten Li    known       0       -  no answer  0.2.0
-chengdu/liucheng/guanghua/x: no answer: no session; last heard 1 d 3 h ago
+chengdu/liucheng/guanghua/x: no answer: no session; it told of itself 1 d 3 h ago, at its start
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";
         assert_eq!(text(PLAIN, Output::Tree(answer(view::Tree { nodes }))).0, want);

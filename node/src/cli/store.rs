@@ -211,7 +211,8 @@ fn verify(dir: &Path) -> Result<view::StoreVerify, Fail> {
                 state = match verdict.state {
                     Ok((rows, upto)) if upto > reader.last() => {
                         ok = false;
-                        format!("{rows} rows, good, but up to {upto}, and the log ends at {}", reader.last())
+                        let lost = reader.last().next();
+                        format!("{rows} rows, good, but up to {upto}: the log has lost records {lost} to {upto}")
                     }
                     // Every start writes rows, so sled went back to before the first; it does not say so.
                     Ok((0, _)) if reader.last() > Pos::ZERO => {

@@ -5,12 +5,12 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  citybrain tree           what this node knows: children by their links, others by what they told
-  citybrain tree --deep    each node asked: who is well, who is behind, who does not answer")]
+  citybrain tree            each node asked: who is well, who is behind, who does not answer
+  citybrain tree --known    nobody asked: children by their links, others by what they told at their start")]
 pub struct Tree {
-    /// Ask every node for its own word on its health and what it has not got up yet
+    /// Only what this node knows by itself; nobody else is asked
     #[arg(long)]
-    pub deep: bool,
+    pub known: bool,
     #[command(flatten)]
     pub at: At,
 }
@@ -18,7 +18,7 @@ pub struct Tree {
 impl Tree {
     pub fn act(self) -> Result<Output, Fail> {
         let mut query = Vec::new();
-        if self.deep {
+        if !self.known && self.at.offline.is_none() {
             query.push(("deep", "true".to_owned()));
             query.extend(super::ask::own_within(&self.at));
         }

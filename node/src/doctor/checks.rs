@@ -431,6 +431,13 @@ fn log_damage(f: &Facts) -> Answer {
 }
 
 fn log_torn(f: &Facts) -> Answer {
+    if let Some((first, last)) = f.node.as_ref().and_then(|n| n.lost_end) {
+        return say(
+            Bad,
+            format!("the log has lost its end: records {first} to {last} were durable, as the state shows"),
+            "what had climbed is above (`citybrain audit` there); look at the disk, or put a backup back: `citybrain store restore BACKUP DIR`",
+        );
+    }
     let torn = f.node.as_ref().map(|n| n.torn_bytes).or(f.stopped.as_ref().map(|s| s.torn_bytes))?;
     match torn {
         0 => ok("the log ends cleanly"),
@@ -445,7 +452,9 @@ fn log_torn(f: &Facts) -> Answer {
 fn state_rebuilt(f: &Facts) -> Answer {
     match &f.node.as_ref()?.rebuilt {
         None => ok("read as it was left"),
-        Some(why) => say(Warn, why.clone(), "the state is right again; if it happens twice, look at the disk"),
+        Some(why) => {
+            say(Warn, why.clone(), "it is made of the log, which has everything; if it happens twice, look at the disk")
+        }
     }
 }
 
@@ -703,6 +712,7 @@ mod tests {
                 f.stopped = Some(Stopped { trouble: Some("headless".into()), ..Stopped::default() });
             }),
             ("log-torn", Note, |f| node(f).torn_bytes = 7),
+            ("log-torn", Bad, |f| node(f).lost_end = Some((Pos(7), Pos(9)))),
             ("state-rebuilt", Warn, |f| node(f).rebuilt = Some("it was damaged".into())),
             ("snapshot-age", Warn, |f| node(f).last_pos = Pos(1000)),
             ("log-size", Warn, |f| node(f).log_bytes = 2 << 30),

@@ -111,6 +111,8 @@ pub struct Node {
     /// At the start.
     pub torn_bytes: u64,
     pub damages: Vec<String>,
+    /// First and last of the durable records that are gone from the log's end.
+    pub lost_end: Option<(Pos, Pos)>,
     pub rebuilt: Option<String>,
     pub commits: u64,
     pub commits_over_100_ms: u64,

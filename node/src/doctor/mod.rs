@@ -84,6 +84,7 @@ impl Running {
             needed_by,
             torn_bytes: found.cut_bytes,
             damages: found.damages.clone(),
+            lost_end: found.lost_end,
             rebuilt: found.rebuilt.clone(),
             commits,
             commits_over_100_ms: commits.saturating_sub(slow),

@@ -90,17 +90,22 @@ fn tree(p: &Picture, a: &Answers, frame: &mut Frame, area: Rect) {
         .skip(from)
         .take(rows)
         .map(|n| {
-            let (sign, color) = match n.state.as_str() {
-                "self" | "up" => ("●", Color::Green),
-                "known" => ("·", Color::DarkGray),
+            // Its own word first, and of whom nobody has asked yet what its parent sees.
+            let (sign, color) = match (n.state.as_str(), n.health.as_deref()) {
+                (_, Some(health)) if health.starts_with("no answer") => ("○", Color::Red),
+                (_, Some(health)) if health != "well" => ("●", Color::Yellow),
+                ("self" | "up", _) | (_, Some(_)) => ("●", Color::Green),
+                ("known", None) => ("·", Color::DarkGray),
                 _ => ("○", Color::Red),
             };
+            let is_well = color == Color::Green;
             let depth = n.address.depth().saturating_sub(top);
             let name = if depth == 0 { n.address.as_str() } else { n.address.leaf() };
             let alarms = if n.alarms > 0 { format!(" !{}", n.alarms) } else { String::new() };
+            let behind = n.behind.filter(|b| *b > 0).map_or(String::new(), |b| format!(" +{b}"));
             let heard = n
                 .last_heard_ms_ago
-                .filter(|_| n.state != "known")
+                .filter(|_| n.state != "known" && !is_well)
                 .map_or(String::new(), |ms| format!(" {}", span(ms / 1000)));
             Line::from(vec![
                 Span::raw("  ".repeat(depth)),
@@ -108,6 +113,7 @@ fn tree(p: &Picture, a: &Answers, frame: &mut Frame, area: Rect) {
                 Span::raw(format!(" {name} ")),
                 Span::styled(clean(&n.name), dim()),
                 Span::styled(alarms, Style::new().fg(Color::Red)),
+                Span::styled(behind, Style::new().fg(Color::Yellow)),
                 Span::styled(heard, dim()),
             ])
         })
@@ -366,6 +372,22 @@ mod tests {
         let got = screen(&filled(), 80, 24);
         assert_eq!(got.join("\n").trim_end(), GOLDEN.trim_end(), "\n{}\n", got.join("\n"));
         assert!(!got.iter().any(|l| l.contains('\u{1b}')));
+    }
+
+    #[test]
+    fn a_node_says_by_its_sign_how_it_is_and_how_far_it_is_behind() {
+        let mut p = filled();
+        let tree = &mut p.answers.as_mut().unwrap().tree;
+        tree[0].health = Some("cut off: its parent's link is connecting".into());
+        tree[0].behind = Some(42);
+        (tree[1].state, tree[1].health, tree[1].behind) = ("up".into(), Some("well".into()), Some(0));
+        tree[2].health = Some("no answer: no session".into());
+        let got = screen(&p, 80, 24);
+        let row = |y: usize| got[y].split('│').next().unwrap().trim_end().to_owned();
+        assert_eq!(
+            [row(2), row(3), row(4)],
+            ["● chengdu/liucheng 柳城街道 +42", "  ● guanghua 光华社区", "    ○ shili 十里光华 !1"]
+        );
     }
 
     #[test]

@@ -362,7 +362,9 @@ pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
             let short = health.split(':').next().unwrap_or(health);
             row.push(s.mark(short, !["-", "well"].contains(&health), Color::Yellow));
         } else {
-            row.push(Cell::new(ago(n.last_heard_ms_ago)));
+            // Of whom no link tells, the last word is that of its start.
+            let told = if n.state == "known" { "told " } else { "" };
+            row.push(Cell::new(format!("{told}{}", ago(n.last_heard_ms_ago))));
         }
         if is_mixed {
             row.push(Cell::new(clean(&n.version)));
@@ -374,6 +376,7 @@ pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
         if let Some(health) = n.health.as_ref().filter(|h| h.contains(':')) {
             let heard = match n.last_heard_ms_ago {
                 Some(0) | None => String::new(),
+                told if n.state == "known" => format!("; it told of itself {}, at its start", ago(told)),
                 heard => format!("; last heard {}", ago(heard)),
             };
             writeln!(out, "{}: {}{heard}", n.address, clean(health))?;
@@ -382,8 +385,14 @@ pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     match v.nodes.as_slice() {
         [] | [_] => writeln!(out, "nobody below has told of itself yet"),
         _ if is_deep => Ok(()),
-        _ => writeln!(out, "`citybrain tree --deep` asks each node how it is"),
+        _ => writeln!(out, "nobody was asked: `known` is who told of itself at its start"),
     }
+}
+
+/// 3 if some did not answer who were asked.
+pub fn tree_code(v: &view::Tree) -> u8 {
+    let is_silent = |n: &view::TreeNode| n.health.as_ref().is_some_and(|h| h.starts_with("no answer"));
+    if v.nodes.iter().any(is_silent) { 3 } else { 0 }
 }
 
 pub fn cut_note(lines_cut: bool, out: &mut dyn Write) -> io::Result<()> {

@@ -301,7 +301,13 @@ fn verify(v: &view::StoreVerify, s: &Screen, out: &mut dyn Write) -> io::Result<
         return writeln!(out, "{} is good", v.dir);
     }
     writeln!(out, "{} is damaged", v.dir)?;
-    if lost > 0 {
+    if v.state.contains("but up to") {
+        writeln!(
+            out,
+            "what it lost had been acknowledged; what had climbed is above; a backup: `citybrain store restore BACKUP {}`",
+            v.dir
+        )
+    } else if lost > 0 {
         writeln!(out, "a start reads past it and says so; a backup: `citybrain store restore BACKUP {}`", v.dir)
     } else {
         writeln!(out, "a start repairs it from snapshot and log; by hand: `citybrain store rebuild {}`", v.dir)
