@@ -1,8 +1,7 @@
 //! How answers about a tree look: many nodes' blocks, the way of an event, why, the books.
 
-use super::{
-    Cell, Color, Fail, Lines, Output, Screen, Stop, ago, clean, directive, footer, grouped, or_dash, print, right, span,
-};
+use super::directives::directive;
+use super::{Cell, Color, Fail, Lines, Output, Screen, Stop, ago, clean, footer, grouped, or_dash, print, right, span};
 use citybrain_shared::view::{self, Answer, Severity};
 use std::io::{self, Write};
 
