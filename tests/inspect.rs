@@ -237,7 +237,7 @@ fn an_event_that_waits_for_a_cut_link_is_traced_to_where_it_waits() {
     });
     said.code(1).has("the link is connecting");
     let from_above = ask(&tree, "c", "trace stuck");
-    from_above.code(1);
+    from_above.code(3);
     assert!(from_above.err.contains("not asked: c/s (c/s has no session with its parent)"), "{}", from_above.err);
     tree.start_node("c/s");
     wait_for("it arrives", || (ask(&tree, "c", "trace stuck").code == 0).then_some(()));
