@@ -173,7 +173,7 @@ fn a_copy_of_a_running_box_looks_like_its_restart_and_the_older_one_says_so_and_
     let (first, second) = (tree.node(COMMUNITY).url(), tree.node(&twin).url());
     wait_for("the older one is told", || {
         let said = run(&["why", "--node", &first]);
-        said.out.contains("refused-stale").then(|| said.says(1, &["an older process of this node still speaks"]).code)
+        said.out.contains("refused-stale").then(|| said.says(1, &["if that one is a copy of its disk"]).code)
     });
     run(&["why", "--node", &second]).says(0, &["well"]);
     tree.stop_node(&twin);

@@ -165,13 +165,7 @@ impl Screen {
             Output::Nothing => {}
             Output::Code(code) => return Ok(code),
             Output::Text(text) => out.write_all(text.as_bytes())?,
-            Output::Version(a) => self.answer(&a, out, |v, _, out| {
-                writeln!(
-                    out,
-                    "citybrain {} (link protocol {} to {})",
-                    v.version, v.link_version_min, v.link_version_max
-                )
-            })?,
+            Output::Version(a) => self.answer(&a, out, node::version)?,
             Output::Check(a, _) => {
                 self.answer(&a, out, |v, s, out| node::check(v, s, out))?;
                 return Ok(if a.body.ok { 0 } else { 2 });

@@ -4,6 +4,10 @@ use super::{Cell, Color, Screen, ago, clean, grouped, ops, or_dash, print, right
 use citybrain_shared::view::{self, Head, LinkRole};
 use std::io::{self, Write};
 
+pub(super) fn version(v: &view::Version, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "citybrain {} (link protocol {} to {})", v.version, v.link_version_min, v.link_version_max)
+}
+
 pub(super) fn check(v: &view::Check, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let mut table = s.table(&["FILE", "ADDRESS", "BROKER", "API", "PARENT", "RESULT"]);
     for f in &v.files {
