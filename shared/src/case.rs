@@ -591,10 +591,12 @@ impl Case {
     pub fn words(&self) -> Words {
         let (step, urban, hotline, update) = match self.status {
             Status::Submitted => (1, "信息收集", "受理", "open"),
+            Status::Accepted if self.reopened > 0 => (2, "案卷建立", "重办", "reopen"),
             Status::Accepted if self.returns > 0 => (2, "案卷建立", "退单", "for_triage"),
             Status::Accepted => (2, "案卷建立", "登记", "investigating"),
             Status::Dispatched => (3, "任务派遣", "派单", "in_progress"),
             Status::Handling if self.suspended.is_some() => (4, "任务处理", "挂账", "planned"),
+            Status::Handling if self.finding.as_ref().is_some_and(|f| !f.passed) => (4, "任务处理", "返工", "reopen"),
             Status::Handling => (4, "任务处理", "办理", "in_progress"),
             Status::Resolved => (5, "处理反馈", "答复", "fixed"),
             Status::Evaluated => (6, "核实结案", "回访", "fixed"),

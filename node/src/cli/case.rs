@@ -218,7 +218,7 @@ pub struct Step {
     #[arg(long)]
     pub role: Option<Role>,
     /// A reason, a result, a comment
-    #[arg(long, visible_aliases = ["reason", "result"])]
+    #[arg(long, visible_aliases = ["reason", "result", "note"])]
     pub text: Option<String>,
     #[command(flatten)]
     pub at: At,

@@ -144,6 +144,7 @@ pub fn update_status(case: &Case, e: &Entry) -> Option<&'static str> {
         "returned" => "for_triage",
         "escalated" => "internal_referral",
         "resolved" => "fixed",
+        "verified" if e.to.as_deref() == Some("failed") => "reopen",
         "reopened" => "reopen",
         "withdrawn" => "cancelled",
         "merged" => "duplicate",

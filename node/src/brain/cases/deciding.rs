@@ -2,11 +2,11 @@
 
 use super::letter::{self, Body, Letter, Pen, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
-use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, intake};
+use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, intake, is_true};
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb};
-use citybrain_shared::record::{Draft, Header};
+use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::{Address, view};
 
 impl Cases {
@@ -74,7 +74,7 @@ impl Cases {
 
     /// What a step, of this node or from below, asks of this node: calls, copies for others, a word to
     /// one who did not know that the case is gone.
-    pub(super) fn seen(&self, step: &Step, now: DateTime<Utc>) -> Vec<Draft> {
+    pub(super) fn seen(&self, step: &Step, header: &Header<'_>, now: DateTime<Utc>) -> Vec<Draft> {
         let pen = Pen { me: &self.me, now };
         let Step { case, entry, answers } = step;
         let mut drafts = Vec::new();
@@ -88,7 +88,7 @@ impl Cases {
             }
             return drafts;
         }
-        if entry.calls.contains(&self.me) {
+        if entry.calls.contains(&self.me) && !self.is_from_before(header) {
             drafts.push(pen.call(case, entry));
         }
         let mut to: Vec<&Address> = vec![&case.opened_at];
@@ -136,6 +136,14 @@ impl Cases {
         Letter { id, from: self.me.clone(), via: None, to: to.clone(), urgent, body }
     }
 
+    /// Is it a letter from below, for another part of this subtree?
+    pub(super) fn turns(&self, header: &Header<'_>, letter: &Letter) -> bool {
+        header.origin.is_some()
+            && header.direction == Direction::Up
+            && is_true(header, letter)
+            && common(letter.sender(), &letter.to).as_ref() == Some(&self.me)
+    }
+
     /// Where a letter turns down: on to a node that there is, or, a case, back to where it came from.
     pub(super) fn send_down(&self, letter: &Letter, state: &State, now: DateTime<Utc>) -> Option<Draft> {
         let pen = Pen { me: &self.me, now };
@@ -177,13 +185,20 @@ impl Cases {
 
     /// Everything that a letter in the inbox leads to, and that it is done.
     /// `is_old`: the box that was here before may have answered it.
-    pub(super) fn answer(&self, letter: &Letter, is_old: bool, now: DateTime<Utc>) -> Vec<Draft> {
+    pub(super) fn answer(&self, letter: &Letter, is_old: bool, state: &State, now: DateTime<Utc>) -> Vec<Draft> {
         let pen = Pen { me: &self.me, now };
         let done = |word: &str| {
             let data = serde_json::json!({"letter": letter.id, "what": word});
             pen.local(letter::ANSWERED, &format!("{}.answered", letter.id), letter.body.case(), data)
         };
         match &letter.body {
+            Body::HandOver { case, .. } if letter.to != self.me => {
+                // It turns here, and waited. What its giver has done since then says that it was answered.
+                if self.held.get(&case.id).is_some_and(|h| h.case.order() > case.order()) {
+                    return vec![done("known")];
+                }
+                std::iter::once(done("sent on")).chain(self.send_down(letter, state, now)).collect()
+            }
             Body::HandOver { case, .. } => {
                 // What went back is not taken when it comes after all.
                 let newest = self.held.get(&case.id).filter(|h| h.sent_back != Some(case.order())).map(|h| &h.case);

@@ -1,8 +1,8 @@
 //! Records folded into what this node holds: the only way to change it.
 
 use super::letter::{Body, Letter, ON_ITS_WAY};
-use super::machine::{RESIDENT, is_name};
-use super::{CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, WISHES_MAX, Wish, is_true};
+use super::machine::{ASSIST, RESIDENT, is_name};
+use super::{CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISHES_MAX, Wish, is_hand_over, is_true};
 use citybrain_shared::Pos;
 use citybrain_shared::case::{Booked, Case, Entry, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
@@ -16,6 +16,19 @@ fn is_resident(body: &Body) -> bool {
     matches!(body, Body::Ask { ask, .. } if ask.role == Some(Role::Resident) && is_name(&ask.by))
 }
 
+impl Held {
+    fn forget_needless_calls(&mut self) {
+        let now = self.case.status;
+        let key = |e: &Entry| (e.term, e.version);
+        let (history, calls) = (&self.history, &mut self.uncalled);
+        calls.retain(|u| {
+            now.is_open()
+                && u.stood.is_none_or(|stood| stood == now)
+                && history.binary_search_by_key(&(u.term, u.version), key).is_ok()
+        });
+    }
+}
+
 impl Cases {
     pub(super) fn fold(&mut self, case: &Case, entries: &[Entry]) {
         let id = case.id.clone();
@@ -23,7 +36,8 @@ impl Cases {
         match self.held.get_mut(&id) {
             None => {
                 let (history, wishes) = (Vec::new(), Vec::new());
-                let held = Held { case: case.clone(), history, contact: None, sent_back: None, called: None, wishes };
+                let (sent_back, called, uncalled) = (None, None, Vec::new());
+                let held = Held { case: case.clone(), history, contact: None, sent_back, called, uncalled, wishes };
                 self.held.insert(id.clone(), held);
             }
             Some(held) if case.order() > held.case.order() => held.case = case.clone(),
@@ -47,6 +61,7 @@ impl Cases {
                 let extra = held.history.len() - HISTORY_MAX;
                 held.history.drain(1..=extra);
             }
+            held.forget_needless_calls();
         }
         self.index(&id, true);
         self.dirty.insert((Dirty::Case, id));
@@ -86,10 +101,12 @@ impl Cases {
             if let Some(button) = button {
                 self.buttons.remove(&button);
             }
+            self.uncalled.remove(id);
             return;
         }
         self.changed.insert(changed);
         self.buttons.extend(button);
+        self.uncalled.extend((!held.uncalled.is_empty()).then(|| id.to_owned()));
         if case.owner == self.me && case.handing_to.is_none() {
             self.due.extend(timers);
         }
@@ -126,8 +143,50 @@ impl Cases {
             // Behind the step that it led to: what is older than that is history.
             if let Some(Letter { body: Body::Returned { case, history, .. }, .. }) = self.waiting.remove(&pos) {
                 self.fold(&case, &history);
+                self.were_called(&case.id, &history);
             }
         }
+    }
+
+    /// A step from elsewhere calls this node. Whoever was called in the commit that took it is off the
+    /// list again in the same one.
+    pub(super) fn note_call(&mut self, case: &Case, entry: &Entry) {
+        if entry.node == self.me || !entry.calls.contains(&self.me) {
+            return;
+        }
+        let stood = Some(case.status).filter(|_| entry.step != ASSIST);
+        self.index(&case.id, false);
+        if let Some(held) = self.held.get_mut(&case.id) {
+            held.uncalled.push(Uncalled { term: entry.term, version: entry.version, stood });
+            held.forget_needless_calls();
+        }
+        self.index(&case.id, true);
+    }
+
+    /// The node above knows these lines from the box that was here, which has called when it took them.
+    fn were_called(&mut self, case: &str, lines: &[Entry]) {
+        if !self.uncalled.contains(case) {
+            return;
+        }
+        self.index(case, false);
+        if let Some(held) = self.held.get_mut(case) {
+            held.uncalled.retain(|u| !lines.iter().any(|e| (e.term, e.version) == (u.term, u.version)));
+            self.dirty.insert((Dirty::Case, case.to_owned()));
+        }
+        self.index(case, true);
+    }
+
+    /// This node's responders were called: one call tells of all that there was.
+    pub(super) fn apply_call(&mut self, case: &str) {
+        if !self.uncalled.contains(case) {
+            return;
+        }
+        self.index(case, false);
+        if let Some(held) = self.held.get_mut(case) {
+            held.uncalled.clear();
+            self.dirty.insert((Dirty::Case, case.to_owned()));
+        }
+        self.index(case, true);
     }
 
     /// The answer to a wish of this node, in the case's own records.
@@ -169,6 +228,9 @@ impl Cases {
             return;
         }
         if letter.to != self.me {
+            if self.turns(header, &letter) && self.is_old(header, &letter) && is_hand_over(&letter) {
+                return self.post(pos, letter, true);
+            }
             // On its way down: those between must know as much as those below.
             match &letter.body {
                 Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
@@ -188,7 +250,11 @@ impl Cases {
         let is_old = self.is_old(header, &letter);
         match &letter.body {
             Body::Copy { case, entry, history, answers } => {
+                let is_new = self.held.get(&case.id).is_none_or(|h| !h.history.contains(entry));
                 self.fold_copy(case, entry, history);
+                if is_new {
+                    self.note_call(case, entry);
+                }
                 if let Some(wish) = answers {
                     self.granted(&case.id, wish);
                 }
@@ -212,6 +278,7 @@ impl Cases {
                     self.post(pos, letter, true);
                 } else if self.is_for(*inc) {
                     self.fold(case, history);
+                    self.were_called(&case.id, history);
                 }
             }
             Body::Refused { case, answers, detail, .. } => {

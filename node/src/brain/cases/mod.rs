@@ -59,13 +59,13 @@ pub use machine::{Opening, Refusal};
 
 use calendar::Calendar;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Seat, Verb};
+use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Seat, Status, Verb};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::view::{self, AccountRefused, CaseAccount, CasesImported};
-use citybrain_shared::{Address, Tier};
+use citybrain_shared::{Address, Lane, Tier};
 use letter::{Body, Letter, Pen, Step};
 use machine::{Book, Stepped};
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 pub use succession::Awaited;
-use succession::{Owed, Succession};
+use succession::{Called, Owed, Succession};
 
 /// Cases that a node holds, about 4 KB each. A city of 10,000 cases a day holds three weeks.
 const CASES_MAX: usize = 200_000;
@@ -105,9 +105,21 @@ pub struct Held {
     /// The hand-over, by (term, version), for which this node's responders were called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub called: Option<(u32, u32)>,
+    /// Calls for this node's responders that have not been made yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncalled: Vec<Uncalled>,
     /// What this node has asked the owner for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wishes: Vec<Wish>,
+}
+
+/// A step that calls this node, and came when it was not sure whether the box before it had called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Uncalled {
+    term: u32,
+    version: u32,
+    /// Nobody needs to come once the case has moved on from there; `None`: unless it is over.
+    stood: Option<Status>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,6 +151,7 @@ enum Dirty {
     Waiting,
     Succession,
     Owed,
+    Roll,
 }
 
 /// What a booking is counted under.
@@ -164,6 +177,8 @@ pub struct Cases {
     succession: Succession,
     /// Children that are to be told what is known of their cases.
     owed: BTreeMap<Address, Owed>,
+    /// Rolls of nodes above that are to be answered.
+    rolls: BTreeMap<(Lane, Address), Called>,
     /// Clocks of cases that are this node's, and of hand-overs that it watches: µs since 1970, case, clock.
     due: BTreeSet<(i64, String, String)>,
     /// Seats that were given of this node's services: by service, begin and kind.
@@ -176,6 +191,8 @@ pub struct Cases {
     over: BTreeSet<(i64, String)>,
     /// Open incidents that began here, by their buttons.
     buttons: BTreeSet<(String, String)>,
+    /// Cases with calls that have not been made yet.
+    uncalled: BTreeSet<String>,
     dirty: HashSet<(Dirty, String)>,
 }
 
@@ -196,11 +213,13 @@ impl Cases {
             has_parent: config.parent.is_some() && config.node.address.parent().is_some(),
             succession: Succession::default(),
             owed: BTreeMap::new(),
+            rolls: BTreeMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),
             changed: BTreeSet::new(),
             over: BTreeSet::new(),
             buttons: BTreeSet::new(),
+            uncalled: BTreeSet::new(),
             given: BTreeMap::new(),
             dirty: HashSet::new(),
         }
@@ -514,6 +533,10 @@ fn is_true(header: &Header<'_>, letter: &Letter) -> bool {
         (Direction::Up, Some(origin)) => letter.sender().as_str() == origin.address,
         _ => true,
     }
+}
+
+fn is_hand_over(letter: &Letter) -> bool {
+    matches!(letter.body, Body::HandOver { .. })
 }
 
 /// A step is believed of the node that it names: the header's origin is what the links vouch for.

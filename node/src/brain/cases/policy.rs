@@ -1,14 +1,13 @@
 //! How the engine sees cases: records in, drafts, timers and rows out.
 
 use super::letter::{self, Body, Letter, ON_ITS_WAY, Pen, Step};
-use super::machine::common;
-use super::{Cases, Dirty, Held, TOGETHER, intake, is_of_its_node, is_true, succession};
+use super::{Cases, Dirty, Held, TOGETHER, intake, is_hand_over, is_of_its_node, is_true, succession};
 use crate::brain::services::{CATALOGUE, Catalogue};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Ask, Case, Contact};
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
-use citybrain_shared::{Address, Pos, view};
+use citybrain_shared::{Address, Lane, Pos, view};
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::HashSet;
@@ -28,6 +27,8 @@ impl Policy for Cases {
                 if letter.to == self.me {
                     if let Body::Copy { case, entry, .. } = &letter.body
                         && entry.calls.contains(&self.me)
+                        && is_true(header, &letter)
+                        && !self.is_from_before(header)
                         && self.held.get(&case.id).is_none_or(|h| !h.history.contains(entry))
                     {
                         return vec![Pen { me: &self.me, now }.call(case, entry)];
@@ -35,25 +36,24 @@ impl Policy for Cases {
                     return Vec::new();
                 }
                 // From below, for another part of this subtree: here it turns.
-                let turns = header.origin.is_some()
-                    && header.direction == Direction::Up
-                    && is_true(header, &letter)
-                    && common(letter.sender(), &letter.to).as_ref() == Some(&self.me);
+                let turns = self.turns(header, &letter);
                 // Of its own it looks only after those cases that it has sent straight down.
                 let is_own = header.origin.is_none() && header.direction == Direction::Down;
                 match is_own {
+                    // One that the box before this one may have sent on, or back.
+                    false if turns && is_hand_over(&letter) && self.is_old(header, &letter) => Vec::new(),
                     false if turns => self.send_down(&letter, state, now).into_iter().collect(),
-                    true if matches!(letter.body, Body::HandOver { .. }) => {
+                    true if is_hand_over(&letter) => {
                         let back = self.send_down(&letter, state, now);
                         back.filter(|d| d.header().target != letter.to.as_str()).into_iter().collect()
                     }
                     _ => Vec::new(),
                 }
             }
-            succession::ROLL => self.answer_roll(state, header, payload, now),
-            "call" | "contact" | "answered" | succession::WANTED | succession::TOLD | succession::PRESENT => Vec::new(),
+            "call" | "contact" | "answered" => Vec::new(),
+            succession::WANTED | succession::TOLD | succession::ROLL | succession::PRESENT => Vec::new(),
             _ => match letter::data::<Step>(payload) {
-                Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, now),
+                Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, header, now),
                 _ => Vec::new(),
             },
         }
@@ -92,8 +92,9 @@ impl Policy for Cases {
                 continue;
             }
             touched.extend(both.into_iter().flatten());
-            drafts.extend(self.answer(letter, is_old, now));
+            drafts.extend(self.answer(letter, is_old, state, now));
         }
+        drafts.extend(self.late_calls(now));
         for (_, id, clock) in self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
             if clock == ON_ITS_WAY {
@@ -138,7 +139,7 @@ impl Policy for Cases {
                 }
             }
             succession::WANTED | succession::TOLD | succession::ROLL | succession::PRESENT => {
-                self.apply_succession(step, header, payload);
+                self.apply_succession(step, pos, header, payload);
             }
             "call" | "contact" | "answered" => {
                 // Of the node's own words only whom to call comes from below, too.
@@ -157,6 +158,8 @@ impl Policy for Cases {
                 } else if step == "call" {
                     if about.why == letter::ON_ITS_WAY {
                         self.apply_called(&about.case, (about.term, about.version));
+                    } else {
+                        self.apply_call(&about.case);
                     }
                 } else if let Some(held) = self.held.get_mut(&about.case).filter(|h| !h.case.forgotten) {
                     held.contact = Some(about.contact);
@@ -167,7 +170,11 @@ impl Policy for Cases {
                 let Some(step) = letter::data::<Step>(payload).filter(|s| is_of_its_node(&self.me, header, s)) else {
                     return;
                 };
+                let is_new = self.held.get(&step.case.id).is_none_or(|h| h.case.order() < step.case.order());
                 self.fold(&step.case, std::slice::from_ref(&step.entry));
+                if is_new {
+                    self.note_call(&step.case, &step.entry);
+                }
                 if let Some(answers) = &step.answers {
                     self.settle(answers);
                     self.granted(&step.case.id, answers);
@@ -195,6 +202,10 @@ impl Policy for Cases {
                     let owed = key.parse().ok().and_then(|child: Address| self.owed.get(&child));
                     ([b"o", key.as_bytes()].concat(), owed.map(json))
                 }
+                Dirty::Roll => {
+                    let roll = key.split_once(' ').and_then(|(lane, node)| self.rolls.get(&roll_key(lane, node)?));
+                    ([b"r", key.as_bytes()].concat(), roll.map(json))
+                }
                 Dirty::Inbox => {
                     let letter = key.parse().ok().and_then(|pos: u64| self.inbox.get(&pos));
                     ([b"i", key.as_bytes()].concat(), letter.map(json))
@@ -219,6 +230,9 @@ impl Policy for Cases {
         } else if let Some(pos) = text.strip_prefix('w') {
             let pos: u64 = pos.parse().map_err(|_| "its key is no position")?;
             self.waiting.insert(pos, serde_json::from_slice(value).map_err(|e| e.to_string())?);
+        } else if let Some((lane, node)) = text.strip_prefix('r').and_then(|rest| rest.split_once(' ')) {
+            let key = roll_key(lane, node).ok_or("its key is no roll")?;
+            self.rolls.insert(key, serde_json::from_slice(value).map_err(|e| e.to_string())?);
         } else if text == "s" {
             self.succession = serde_json::from_slice(value).map_err(|e| e.to_string())?;
         } else if let Some(child) = text.strip_prefix('o') {
@@ -251,6 +265,11 @@ impl Cases {
         self.inherited.insert(node, categories);
         self.inherit();
     }
+}
+
+fn roll_key(lane: &str, node: &str) -> Option<(Lane, Address)> {
+    let lane = Lane::ALL.into_iter().find(|l| l.to_string() == lane)?;
+    Some((lane, Address::parse(node).ok()?))
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

@@ -26,7 +26,7 @@ use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Case, Entry};
 use citybrain_shared::record::{Direction, Draft, Header};
-use citybrain_shared::{Address, Inc, Lane, Tier};
+use citybrain_shared::{Address, Inc, Lane, Pos, Tier};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -80,6 +80,14 @@ struct Roll {
     /// Of an answer: there has been another box where the call comes from, for all that this node knows.
     #[serde(default)]
     met: bool,
+}
+
+/// A roll that is to be answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Called {
+    /// Letters that came before it are dealt with before it is answered.
+    at: u64,
+    roll: Roll,
 }
 
 /// A child that has asked: what it has got already.
@@ -146,16 +154,21 @@ impl Cases {
     /// Is the letter of a time before this folder, so far as one can know? Then it may have been
     /// answered by the box that was here.
     pub(super) fn is_old(&self, header: &Header<'_>, letter: &Letter) -> bool {
-        let Some(origin) = header.origin.filter(|_| !self.is_settled()) else { return false };
-        match (&letter.body, header.direction) {
+        match letter.body {
             // They are about what was before, whenever they were written.
-            (Body::Returned { .. } | Body::Recall { .. }, _) => true,
-            (_, Direction::Up) => {
-                let sender = Address::parse(origin.address).ok();
-                sender.is_none_or(|sender| !self.succession.present.contains(&(sender, header.lane)))
-            }
-            _ => !self.succession.heard.contains(&header.lane),
+            Body::Returned { .. } | Body::Recall { .. } => header.origin.is_some() && !self.is_settled(),
+            _ => self.is_from_before(header),
         }
+    }
+
+    /// May the box that was here have had this record?
+    pub(super) fn is_from_before(&self, header: &Header<'_>) -> bool {
+        let Some(origin) = header.origin.filter(|_| !self.is_settled()) else { return false };
+        if header.direction != Direction::Up {
+            return !self.succession.heard.contains(&header.lane);
+        }
+        let sender = Address::parse(origin.address).ok();
+        sender.is_none_or(|sender| !self.succession.present.contains(&(sender, header.lane)))
     }
 
     /// Letters that have waited and may be decided now; the cases that came back before all others, for
@@ -187,6 +200,8 @@ impl Cases {
         (self.has_parent && (self.succession.asked.is_none() || !self.succession.calls(&self.me).is_empty()))
             || (!self.owed.is_empty() && self.may_tell())
             || (!self.waiting.is_empty() && self.is_settled())
+            || self.rolls.values().any(|called| self.may_answer(called))
+            || self.uncalled.iter().any(|id| self.may_call(id))
     }
 
     /// Questions, and answers to those below.
@@ -207,6 +222,9 @@ impl Cases {
                     drafts.push(self.said(&pen, ROLL, &id, lane, down, &target, data.clone()));
                 }
             }
+        }
+        for ((lane, _), called) in self.rolls.iter().filter(|(_, called)| self.may_answer(called)) {
+            drafts.extend(self.answer_roll(state, *lane, &called.roll, now));
         }
         if !self.may_tell() {
             return;
@@ -258,21 +276,14 @@ impl Cases {
         pen.event(&format!("{PREFIX}{what}"), &short(what, id), self.me.as_str(), lane, way, target, json!({}), data)
     }
 
+    /// Is everything decided that came before that roll?
+    fn may_answer(&self, called: &Called) -> bool {
+        self.inbox.first_key_value().is_none_or(|(pos, _)| *pos > called.at)
+    }
+
     /// One of those above calls the roll: first what this node knows to be on its way from there, for it
     /// may come yet.
-    pub(super) fn answer_roll(
-        &self,
-        state: &State,
-        header: &Header<'_>,
-        payload: &[u8],
-        now: DateTime<Utc>,
-    ) -> Vec<Draft> {
-        let Some(roll) = letter::data::<Roll>(payload) else { return Vec::new() };
-        let is_theirs = header.origin.is_some_and(|o| o.address == roll.node.as_str());
-        if header.direction != Direction::Down || !is_theirs || roll.node == self.me || !roll.node.covers(&self.me) {
-            return Vec::new();
-        }
-        let lane = header.lane;
+    fn answer_roll(&self, state: &State, lane: Lane, roll: &Roll, now: DateTime<Utc>) -> Vec<Draft> {
         let theirs = self.open_ones().filter(|h| h.case.owner == roll.node && h.case.handing_to.is_some());
         let theirs = theirs.filter(|h| letter::lane(h.case.urgent) == lane);
         let pen = Pen { me: &self.me, now };
@@ -283,12 +294,33 @@ impl Cases {
         // Whoever is no neighbour of it has not seen it come and go.
         let met = self.me.parent().is_none_or(|p| p != roll.node)
             || state.peers.get(&roll.node).is_none_or(|p| !p.former.is_empty());
-        drafts.push(self.said(&pen, PRESENT, &id, lane, way, "", json!(Roll { met, ..roll })));
+        drafts.push(self.said(&pen, PRESENT, &id, lane, way, "", json!(Roll { met, ..roll.clone() })));
         drafts
     }
 
+    /// May responders be called for what came from before this folder? Once it is known what the box that
+    /// was here had heard; a call for help waits only for whatever its own side has to say of it.
+    fn may_call(&self, id: &str) -> bool {
+        let Some(case) = self.held.get(id).map(|h| &h.case) else { return false };
+        let below = self.me.child_towards(&case.owner);
+        let has_spoken = |child| self.succession.present.contains(&(child, Lane::Urgent));
+        self.may_tell() || (case.urgent && below.is_some_and(has_spoken))
+    }
+
+    /// Calls that were put off: one a case, of its newest step that calls.
+    pub(super) fn late_calls(&self, now: DateTime<Utc>) -> Vec<Draft> {
+        let pen = Pen { me: &self.me, now };
+        let call = |id: &String| {
+            let held = &self.held[id];
+            let newest = held.uncalled.iter().map(|u| (u.term, u.version)).max()?;
+            let entry = held.history.iter().find(|e| (e.term, e.version) == newest)?;
+            Some(pen.call(&held.case, entry))
+        };
+        self.uncalled.iter().filter(|id| self.may_call(id)).take(TOGETHER).filter_map(call).collect()
+    }
+
     /// Folds one of the four in.
-    pub(super) fn apply_succession(&mut self, what: &str, header: &Header<'_>, payload: &[u8]) {
+    pub(super) fn apply_succession(&mut self, what: &str, pos: Pos, header: &Header<'_>, payload: &[u8]) {
         let origin = header.origin.and_then(|o| Address::parse(o.address).ok());
         self.dirty.insert((Dirty::Succession, String::new()));
         match (what, origin) {
@@ -318,6 +350,19 @@ impl Cases {
                 self.succession.called += 1;
                 self.succession.called_all = self.succession.all.is_some();
                 self.succession.again.clear();
+            }
+            (ROLL, Some(above)) if header.direction == Direction::Down => {
+                let roll = letter::data::<Roll>(payload);
+                let theirs = |r: &Roll| r.node == above && r.node != self.me && r.node.covers(&self.me);
+                if let Some(roll) = roll.filter(theirs) {
+                    self.dirty.insert((Dirty::Roll, format!("{} {above}", header.lane)));
+                    self.rolls.insert((header.lane, above), Called { at: pos.0, roll });
+                }
+            }
+            (PRESENT, None) => {
+                let Some(roll) = letter::data::<Roll>(payload) else { return };
+                self.dirty.insert((Dirty::Roll, format!("{} {}", header.lane, roll.node)));
+                self.rolls.remove(&(header.lane, roll.node));
             }
             (PRESENT, Some(node)) if header.direction == Direction::Up => {
                 let roll = letter::data::<Roll>(payload);
@@ -418,7 +463,8 @@ impl Cases {
         if self.is_settled() {
             return None;
         }
-        let cases: BTreeSet<&str> = self.waiting.values().map(|l| l.body.case()).collect();
+        let theirs = self.waiting.values().filter(|l| l.to == self.me);
+        let cases: BTreeSet<&str> = theirs.map(|l| l.body.case()).collect();
         let below = self.succession.all.iter().flat_map(|all| &all.below);
         let nodes = below.filter(|n| !self.succession.has_spoken(n)).cloned().collect();
         Some(Awaited { cases: cases.len(), parent: !self.succession.is_told(), nodes })

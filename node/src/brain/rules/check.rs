@@ -228,11 +228,15 @@ impl Look<'_> {
     }
 
     /// Rules whose emitted events set each other off. Found by type alone: a condition may still
-    /// break the circle, but then the type should say so.
+    /// break the circle, but then the type should say so. Alarms are all of the same types, so there
+    /// `only` is believed.
     fn circles(&mut self) {
         let rules = &self.config.rule;
         let sets_off = |from: &Rule, to: &Rule| {
             from.then.iter().any(|a| {
+                if matches!(a, Action::Raise(_) | Action::Clear(_)) && to.only.is_some() {
+                    return false;
+                }
                 let kind = match a {
                     Action::Emit(x) => x.kind.as_str(),
                     Action::Case(x) if x.kind == "sos" => case::SOS,
@@ -254,7 +258,11 @@ impl Look<'_> {
                     if next == start && path.iter().all(|p| *p >= start) {
                         let names: Vec<&str> = path.iter().chain([&start]).map(|i| rules[*i].name.as_str()).collect();
                         let message = format!("a circle: {}", names.join(" → "));
-                        self.bad(&format!("rule.{start}.then"), message, "emit another type, or narrow `on`");
+                        self.bad(
+                            &format!("rule.{start}.then"),
+                            message,
+                            "emit another type, or narrow `on`; of alarms, say `only` which",
+                        );
                         way.clear();
                         break;
                     }

@@ -193,7 +193,7 @@ impl Set {
         let mut set = Set::empty(config);
         let mut all = Vec::new();
         for (i, rule) in config.rule.iter().enumerate() {
-            let mut compiler = Compiler { faults: Vec::new(), node: set.node.clone() };
+            let mut compiler = Compiler { faults: Vec::new(), node: set.node.clone(), distinct: false };
             let compiled = compiler.rule(rule, config);
             if let (Some(compiled), true) = (compiled, compiler.faults.is_empty()) {
                 set.add(compiled);
@@ -239,6 +239,8 @@ impl Set {
 struct Compiler {
     node: Arc<NodeFacts>,
     faults: Vec<(String, Fault)>,
+    /// Something that the rule says tells how many different values its window has.
+    distinct: bool,
 }
 
 impl Compiler {
@@ -265,7 +267,7 @@ impl Compiler {
             kind: w.kind,
             within_us: w.within.us(),
             value: cel(self, "window.value", &w.value, before, Wants::Anything),
-            distinct: [&when, &clear].into_iter().flatten().any(|e| e.uses_distinct),
+            distinct: self.distinct || [&when, &clear].into_iter().flatten().any(|e| e.uses_distinct),
         });
         Some(Rule {
             name: r.name.clone(),
@@ -297,7 +299,10 @@ impl Compiler {
 
     fn template(&mut self, path: String, text: &str, scope: Scope) -> Option<Template> {
         match Template::compile(text, scope) {
-            Ok(t) => Some(t),
+            Ok(t) => {
+                self.distinct |= t.uses_distinct();
+                Some(t)
+            }
             Err(faults) => {
                 self.faults.extend(faults.into_iter().map(|f| (path.clone(), f)));
                 None
@@ -307,7 +312,10 @@ impl Compiler {
 
     fn json(&mut self, path: &str, json: &Json, scope: Scope) -> Option<JsonTemplate> {
         match JsonTemplate::compile(json, scope) {
-            Ok(t) => Some(t),
+            Ok(t) => {
+                self.distinct |= t.uses_distinct();
+                Some(t)
+            }
             Err(faults) => {
                 self.faults.extend(faults.into_iter().map(|(below, f)| (format!("{path}{below}"), f)));
                 None

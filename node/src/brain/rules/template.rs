@@ -48,6 +48,11 @@ impl Template {
         if faults.is_empty() { Ok(Template { parts }) } else { Err(faults) }
     }
 
+    /// Does it ask how many different values a window has?
+    pub fn uses_distinct(&self) -> bool {
+        self.parts.iter().any(|p| matches!(p, Part::Cel(cel) if cel.uses_distinct))
+    }
+
     /// What cannot be filled in becomes `?`: an alarm with a hole in its title is better than none.
     pub fn text(&self, facts: &Facts, window: Option<&Summary>) -> String {
         let part = |p: &Part| match p {
@@ -128,6 +133,15 @@ impl JsonTemplate {
                     .collect(),
             ),
             other => JsonTemplate::Constant(other.clone()),
+        }
+    }
+
+    pub fn uses_distinct(&self) -> bool {
+        match self {
+            JsonTemplate::Constant(_) => false,
+            JsonTemplate::Text(t) => t.uses_distinct(),
+            JsonTemplate::Array(all) => all.iter().any(JsonTemplate::uses_distinct),
+            JsonTemplate::Object(all) => all.iter().any(|(_, t)| t.uses_distinct()),
         }
     }
 

@@ -344,6 +344,22 @@ fn a_circle_that_a_template_hides_comes_to_an_end() {
 }
 
 #[test]
+fn an_alarm_about_alarms_says_which_and_sets_off_no_circle() {
+    let rules = format!(
+        "{SMOKE}[[rule]]\nname = \"storm\"\non = [\"city.brain.alarm.raised\"]\nonly = \"event.data.name != 'storm'\"\n\
+         window = {{ within = \"1h\", value = \"event.data.key\" }}\nwhen = \"window.count >= 2\"\n\
+         then = [{{ raise = {{ severity = \"major\", title = \"${{window.count}} alarms, ${{window.distinct}} places\" }} }}]\n"
+    );
+    let mut node = Node::new(&rules);
+    for at in ["f", "g", "h"] {
+        node.hear("city.smoke.v1", at, &json!({"on": true}));
+    }
+    // The number of places stands in the title alone, and is counted all the same.
+    assert_eq!(node.alarm("storm", "").unwrap().title, "2 alarms, 2 places");
+    assert_eq!(node.alarm("storm", "").unwrap().raises, 1);
+}
+
+#[test]
 fn what_a_person_cleared_may_be_raised_again() {
     let mut node = Node::new(SMOKE);
     node.hear("city.smoke.v1", "f", &json!({"on": true}));

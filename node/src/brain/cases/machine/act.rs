@@ -1,7 +1,7 @@
 //! A wish, done or refused.
 
 use super::turn::{NAME_MAX, TEXT_MAX, Turn, cut, missing};
-use super::{Book, Refusal, Stepped, allowed, fits, roles};
+use super::{ASSIST, Book, Refusal, Stepped, allowed, fits, roles};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Assist, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb, Verdict};
@@ -269,7 +269,7 @@ fn past(verb: Verb) -> &'static str {
         Verb::Suspend => "suspended",
         Verb::Resume => "resumed",
         Verb::Extend => "extended",
-        Verb::Assist => "assist",
+        Verb::Assist => ASSIST,
         Verb::Report => "reported",
         Verb::Rate => "rated",
         Verb::Escalate => "escalated",

@@ -31,6 +31,8 @@ use std::collections::BTreeMap;
 pub use turn::{RESIDENT, is_name};
 use turn::{TEXT_MAX, Turn, cut};
 
+/// Somebody is summoned.
+pub const ASSIST: &str = "assist";
 /// A hand-over came to nothing.
 pub const CAME_BACK: &str = "came-back";
 

@@ -230,3 +230,64 @@ fn a_supervisor_urges_tier_by_tier_and_the_clock_below_runs_on() {
     world.settle();
     assert_eq!((owner(&world), held(&world, "c").case.escalated_to.as_ref()), (vec!["c/s"], Some(&a("c"))));
 }
+
+#[test]
+fn a_case_sent_to_a_node_that_never_was_comes_back_with_the_reason() {
+    let mut world = World { has_registry: true, ..World::new() };
+    let (case, drafts) = world.places["c/s/a"].cases.open(opening("20261120-0", "G"), Contact::default(), START);
+    world.commit("c/s/a", drafts, None);
+    assert!(world.ask("c/s/a", &case.id, Verb::Accept, &by("w", Role::Worker), "1"));
+    let to = |node: &str| Ask { to: Some(a(node)), ..by("w", Role::Worker) };
+    for (i, nowhere) in ["c/s/x", "c/t/x", "c/s/a/never"].iter().enumerate() {
+        assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to(nowhere), &format!("d{i}")), "{nowhere}");
+        world.settle();
+        let held = world.places["c/s/a"].cases.get(&case.id).unwrap();
+        assert!(world.places["c/s/a"].cases.may_step(&case.id), "{nowhere}: {:?}", held.case.handing_to);
+        let last = held.history.last().unwrap();
+        assert_eq!((last.step.as_str(), last.to.as_deref()), ("came-back", Some(*nowhere)));
+        assert!(last.text.ends_with(&format!("knows no node {nowhere}")), "{}", last.text);
+        assert!(held.case.dispatched_by.is_empty());
+    }
+    // The letter again: it is not sent on now that there is such a node, because its owner steps.
+    let again: Vec<Flying> = world.places["c/s"].crossed.iter().map(|(_, f)| f.clone()).collect();
+    world.has_registry = false;
+    for flying in again {
+        world.arrive("c/s", flying);
+    }
+    world.settle();
+    assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to("c/s/b"), "good"));
+    world.settle();
+    assert!(world.places["c/s/b"].cases.may_step(&case.id));
+}
+
+#[test]
+fn what_is_forgotten_is_forgotten_by_everybody_who_had_it() {
+    let mut world = World::new();
+    let contact = Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
+    let new = Opening { has_contact: true, ..opening("20261120-0", "L") };
+    let (case, drafts) = world.places["c/s/a/n"].cases.open(new, contact, START);
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    let mut at = "c/s/a/n";
+    for (i, to) in ["c/s/a", "c/s/b"].iter().enumerate() {
+        if i == 0 {
+            assert!(world.ask(at, &case.id, Verb::Accept, &by("w", Role::Worker), "acc"));
+        }
+        let ask = Ask { to: Some(a(to)), ..by("w", Role::Worker) };
+        assert!(world.ask(at, &case.id, Verb::Dispatch, &ask, &format!("d{i}")));
+        world.settle();
+        at = to;
+    }
+    let has = |world: &World, n: &str| world.places[n].cases.get(&case.id).is_some_and(|h| h.contact.is_some());
+    assert!(["c/s/a/n", "c/s/a", "c/s/b"].iter().all(|n| has(&world, n)), "it went with the case");
+    // Asked for at the city, which holds a copy only.
+    assert!(world.ask("c", &case.id, Verb::Forget, &by("boss", Role::Supervisor), "f"));
+    world.settle();
+    for n in NODES {
+        assert!(!has(&world, n), "{n} still knows whom to call");
+        world.restart(n);
+        assert!(!has(&world, n), "{n} knows it again after a restart");
+    }
+    assert!(world.places["c/s/b"].cases.get(&case.id).unwrap().history.len() >= 6, "the history is whole");
+    assert!(!world.ask("c/s/b", &case.id, Verb::Forget, &by("boss", Role::Supervisor), "f2"), "once is enough");
+}

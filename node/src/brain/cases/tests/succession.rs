@@ -1,6 +1,8 @@
 //! Boxes that lose their disks, in trees whose links keep their word: in order by lane, once into each
 //! log; a box with an empty disk gets again what its children have, and the last that its parent sent.
 
+mod orders;
+
 use super::*;
 use citybrain_hub::state::Peer;
 use citybrain_shared::record::Kind as RecordKind;
@@ -34,6 +36,8 @@ struct Place {
     keys: HashSet<u64>,
     heard: BTreeSet<String>,
     former: BTreeMap<String, Vec<Inc>>,
+    /// How often its responders were called.
+    calls: usize,
 }
 
 #[derive(Default)]
@@ -76,6 +80,7 @@ impl Net {
             keys: HashSet::new(),
             heard: BTreeSet::from([at.to_owned()]),
             former: BTreeMap::new(),
+            calls: 0,
         };
         self.places.insert(at.to_owned(), place);
         self.start(at);
@@ -100,7 +105,9 @@ impl Net {
             above.former.entry(at.to_owned()).or_default().push(old);
         }
         for child in TREE.iter().filter(|c| a(c).is_child_of(&a(at))) {
-            self.places.get_mut(*child).unwrap().former.entry(at.to_owned()).or_default().push(old);
+            if let Some(below) = self.places.get_mut(*child) {
+                below.former.entry(at.to_owned()).or_default().push(old);
+            }
         }
         for ((from, to), line) in &mut self.lines {
             if from == at {
@@ -131,8 +138,8 @@ impl Net {
         place.rows.iter().for_each(|(key, value)| anew.load_row(key, value).unwrap());
         assert_eq!(anew.iter().collect::<Vec<_>>(), place.cases.iter().collect::<Vec<_>>());
         assert_eq!(
-            (&anew.due, &anew.succession, &anew.owed),
-            (&place.cases.due, &place.cases.succession, &place.cases.owed)
+            (&anew.due, &anew.succession, &anew.owed, &anew.rolls, &anew.uncalled),
+            (&place.cases.due, &place.cases.succession, &place.cases.owed, &place.cases.rolls, &place.cases.uncalled)
         );
         assert_eq!((anew.inbox.len(), anew.waiting.len()), (place.cases.inbox.len(), place.cases.waiting.len()));
         place.cases = anew;
@@ -143,19 +150,7 @@ impl Net {
         let place = &self.places[at];
         let mut state = State::default();
         state.me.inc = place.inc;
-        for (i, node) in place.heard.iter().map(|n| a(n)).filter(|n| a(at).covers(n)).enumerate() {
-            let known = Known {
-                ordinal: i as u32,
-                name: String::new(),
-                tier: node.tier(),
-                code: None,
-                labels: citybrain_shared::selector::Labels::new(),
-                inc: Inc(1),
-                version: String::new(),
-                last_heard_us: 0,
-            };
-            state.registry.insert(node, known);
-        }
+        state.registry = registry(place.heard.iter().map(|n| a(n)).filter(|n| a(at).covers(n)));
         if let Some(parent) = a(at).parent() {
             state.peers.insert(parent, Peer::default());
         }
@@ -168,47 +163,28 @@ impl Net {
     fn commit(&mut self, at: &str, drafts: Vec<Draft>, from: Option<&Carried>) {
         let state = self.state(at);
         let origin = from.map(|f| f.origin.as_str());
-        let mut group: Vec<(Option<&str>, Draft)> = drafts.into_iter().map(|d| (origin, d)).collect();
-        let mut begin = 0;
-        while begin < group.len() {
-            let cases = &self.places[at].cases;
-            let decided = group[begin..]
-                .iter()
-                .flat_map(|(origin, draft)| with_origin(draft, *origin, |h, p| cases.decide(&state, self.now, h, p)));
-            let decided: Vec<_> = decided.map(|d| (None, d)).collect();
-            begin = group.len();
-            group.extend(decided);
-        }
+        let group = group_of(&self.places[at].cases, &state, self.now, drafts, origin);
         let place = self.places.get_mut(at).unwrap();
         for (origin, draft) in &group {
             place.pos += 1;
             let pos = Pos(place.pos);
-            with_origin(draft, *origin, |h, p| place.cases.apply(pos, h, p));
+            with_origin(draft, origin.as_deref(), |h, p| place.cases.apply(pos, h, p));
             place.keys.insert(draft.header().key);
+            place.calls += usize::from(draft.header().name == letter::CALL && origin.is_none());
         }
         for (origin, draft) in group {
             self.next += 1;
             let n = from.filter(|_| origin.is_some()).map_or(self.next, |f| f.n);
-            let origin = origin.unwrap_or(at).to_owned();
+            let origin = origin.unwrap_or_else(|| at.to_owned());
             self.send(at, Carried { n, origin, draft });
         }
         self.check();
     }
 
     fn send(&mut self, at: &str, record: Carried) {
-        let (me, h) = (a(at), record.draft.header());
-        let next = match h.direction {
-            Direction::Up => me.parent().filter(|p| h.reach <= p.tier()).into_iter().collect(),
-            Direction::Down => {
-                let selector = Selector::parse(h.target).unwrap();
-                let below = TREE.iter().map(|n| a(n)).filter(|n| n.is_child_of(&me) && selector.may_reach(n));
-                below.collect::<Vec<_>>()
-            }
-            Direction::Local => Vec::new(),
-        };
-        for next in next {
+        for next in next_of(&TREE, at, &record.draft) {
             // Nobody there yet: it lies in the log.
-            let line = self.lines.entry((at.to_owned(), next.to_string())).or_default();
+            let line = self.lines.entry((at.to_owned(), next)).or_default();
             line.waits.push(record.clone());
             line.sent.push(record.clone());
         }
@@ -268,8 +244,8 @@ impl Net {
         panic!("it never settles: {:?}", waits.collect::<Vec<_>>());
     }
 
-    fn owners(&self, id: &str) -> Vec<&'static str> {
-        TREE.into_iter().filter(|n| self.places.get(*n).is_some_and(|p| p.cases.may_step(id))).collect()
+    fn owners(&self, id: &str) -> Vec<&str> {
+        owners_of(TREE.into_iter().filter_map(|n| Some((n, &self.places.get(n)?.cases))), id)
     }
 
     fn check(&self) {
@@ -310,153 +286,6 @@ impl Net {
         let above = a(at).parent().unwrap().to_string();
         self.cut.extend([(at.to_owned(), above.clone()), (above, at.to_owned())]);
     }
-}
-
-/// A case of `c/s/a` that is accepted there, and known above.
-fn accepted() -> Net {
-    let mut net = Net::new();
-    net.open("c/s/a", CASE, "L");
-    assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
-    net.settle();
-    net
-}
-
-#[test]
-fn what_a_lost_disks_node_owned_is_worked_to_its_close_by_the_box_in_its_place() {
-    let mut net = accepted();
-    net.replace("c/s/a", 0);
-    assert!(net.places["c/s/a"].cases.find(CASE).is_err());
-    net.settle();
-    assert_eq!(net.owners(CASE), ["c/s/a"]);
-    let steps: Vec<&str> = net.held("c/s/a").history.iter().map(|e| e.step.as_str()).collect();
-    assert_eq!(steps, ["submitted", "accepted", "recovered"], "its history is whole");
-    assert!(net.give("c/s/a", "c/s/a"), "dispatched there");
-    for (verb, ask) in [
-        (Verb::Start, by("h", Role::Worker)),
-        (Verb::Resolve, by("h", Role::Worker)),
-        (Verb::Evaluate, by("r", Role::Resident)),
-        (Verb::Close, by("boss", Role::Supervisor)),
-    ] {
-        assert!(net.ask("c/s/a", CASE, verb, &ask), "{verb}");
-    }
-    net.settle();
-    assert_eq!(net.held("c").case, net.held("c/s/a").case);
-    assert_eq!((net.held("c").case.status, net.held("c").history.len()), (Status::Closed, 8));
-    let whole = rates_of(&net.places["c"].cases, None).1;
-    assert_eq!((whole.dispatched, &whole), (1, &rates_of(&net.places["c/s/a"].cases, None).1));
-}
-
-#[test]
-fn an_old_hand_over_that_comes_again_to_another_box_is_not_taken() {
-    let mut net = accepted();
-    assert!(net.give("c/s/a", "c/s/b"));
-    net.settle();
-    assert!(net.give("c/s/b", "c/s/a"));
-    net.settle();
-    assert_eq!(net.owners(CASE), ["c/s/a"]);
-    // Everything that was ever sent to `b` comes again.
-    net.replace("c/s/b", usize::MAX);
-    net.settle();
-    assert_eq!(net.owners(CASE), ["c/s/a"]);
-    assert_eq!(net.held("c/s/b").case, net.held("c/s/a").case, "it knows what became of it");
-    assert_eq!(net.held("c/s/a").case.term, 3);
-}
-
-#[test]
-fn what_children_send_again_to_another_box_is_not_taken_again() {
-    let mut net = Net::new();
-    // Its category is the community's: handed up at once.
-    net.open("c/s/a/n", CASE, "G");
-    net.settle();
-    assert_eq!(net.owners(CASE), ["c/s/a"]);
-    assert!(net.ask("c/s/a", CASE, Verb::Reject, &by("w", Role::Worker)));
-    assert!(net.ask("c/s/a/n", CASE, Verb::Comment, &by("n", Role::Worker)));
-    net.settle();
-    let lines = net.held("c").history.len();
-    net.replace("c/s/a", 0);
-    net.settle();
-    assert_eq!((net.owners(CASE), net.held("c").case.status), (vec!["c/s/a"], Status::Rejected));
-    assert_eq!(net.held("c").history.len(), lines + 1, "recovered, and nothing a second time");
-}
-
-#[test]
-fn a_case_on_its_way_to_a_lost_disk_comes_to_the_box_in_its_place() {
-    // From above both, so that the parent sees it pass and nothing else.
-    let mut net = Net::new();
-    net.open("c", CASE, "L");
-    assert!(net.ask("c", CASE, Verb::Accept, &by("w", Role::Worker)));
-    assert!(net.give("c", "c/s/a"));
-    net.settle();
-    assert_eq!(net.owners(CASE), ["c/s/a"]);
-    let mut net = Net::new();
-    net.open("c", CASE, "L");
-    assert!(net.ask("c", CASE, Verb::Accept, &by("w", Role::Worker)));
-    assert!(net.give("c", "c/s/a"));
-    // It is in the lost disk's log, and its answer nowhere.
-    for key in [("c", "c/s"), ("c/s", "c/s/a")] {
-        while net.carry(&(key.0.to_owned(), key.1.to_owned()), Lane::Routine) {}
-    }
-    net.replace("c/s/a", 0);
-    net.settle();
-    assert_eq!(net.owners(CASE), ["c/s/a"]);
-    assert_eq!(net.held("c").history.last().unwrap().step, "recovered");
-}
-
-#[test]
-fn what_the_lost_node_gave_to_one_below_unseen_from_above_stays_there() {
-    let mut net = accepted();
-    // Cut from above, it gives the case to its neighbourhood, which takes it; then its disk is lost.
-    net.cut("c/s/a");
-    assert!(net.give("c/s/a", "c/s/a/n"));
-    net.settle();
-    assert_eq!(net.owners(CASE), ["c/s/a/n"]);
-    net.cut.clear();
-    ["c/s/a/n", "c/s/a/k"].into_iter().for_each(|n| net.cut(n));
-    net.replace("c/s/a", 0);
-    net.settle();
-    // Not before everybody below has spoken.
-    assert_eq!(net.owners(CASE), ["c/s/a/n"]);
-    let awaited = net.places["c/s/a"].cases.awaited().unwrap();
-    assert_eq!((awaited.cases, awaited.parent, awaited.nodes.len()), (1, false, 2));
-    assert_eq!(net.places["c/s/a"].cases.find(CASE).unwrap_err().error, "not-yet");
-    net.cut.clear();
-    net.settle();
-    assert_eq!(net.owners(CASE), ["c/s/a/n"]);
-    assert_eq!(net.places["c/s/a"].cases.awaited(), None);
-    for n in ["c/s/a", "c/s", "c"] {
-        assert_eq!(net.held(n).case.owner, a("c/s/a/n"), "{n}");
-    }
-}
-
-#[test]
-fn a_first_box_takes_what_its_children_wrote_before_it_has_heard_from_above() {
-    let mut net = Net::empty();
-    ["c/s/a", "c/s/a/n"].iter().for_each(|n| net.begin(n));
-    net.cut("c/s/a");
-    net.open("c/s/a/n", CASE, "G");
-    net.settle();
-    assert_eq!(net.owners(CASE), ["c/s/a"]);
-}
-
-#[test]
-fn new_work_of_another_box_does_not_wait_for_what_was_before() {
-    let mut net = accepted();
-    net.cut("c/s/a/k");
-    net.replace("c/s/a", 0);
-    net.settle();
-    assert!(net.places["c/s/a"].cases.awaited().is_some(), "one below has nothing to say");
-    // Its own, one from below, and one from above.
-    net.open("c/s/a", "20261120-1", "L");
-    net.open("c/s/a/n", "20261120-2", "G");
-    net.open("c", "20261120-3", "L");
-    assert!(net.ask("c", "20261120-3", Verb::Accept, &by("w", Role::Worker)));
-    let to = Ask { to: Some(a("c/s/a")), ..by("w", Role::Worker) };
-    assert!(net.ask("c", "20261120-3", Verb::Dispatch, &to));
-    net.settle();
-    for id in ["20261120-1", "20261120-2", "20261120-3"] {
-        assert_eq!(net.owners(id), ["c/s/a"], "{id}");
-    }
-    assert_eq!(net.owners(CASE), [""; 0]);
 }
 
 #[derive(Clone, Debug)]
@@ -540,29 +369,7 @@ proptest! {
             let cases = &net.places[n].cases;
             prop_assert!(cases.is_settled() && cases.waiting.is_empty() && cases.inbox.is_empty(), "{}: {:?} {:?} {:?} {:?} owes {:?}", n, cases.succession, cases.awaited(), cases.waiting, cases.inbox, a(n).parent().map(|p| &net.places[p.as_str()].cases.owed));
         }
-        let all: Vec<String> = net.places["c"].cases.held.keys().cloned().collect();
-        for id in &all {
-            let owners = net.owners(id);
-            prop_assert_eq!(owners.len(), 1, "{} is owned by {:?}: {:#?}", id, owners, net.places["c"].cases.get(id));
-            let theirs = net.places[owners[0]].cases.get(id).unwrap();
-            let mut at = Some(a(owners[0]));
-            while let Some(n) = at {
-                let copy = net.places[n.as_str()].cases.get(id).unwrap();
-                prop_assert_eq!(&copy.case, &theirs.case, "at {}", n);
-                at = n.parent();
-            }
-        }
-        for n in TREE {
-            let cases = &net.places[n].cases;
-            let mut sum = RateCounts::default();
-            let (rows, whole) = rates_of(cases, None);
-            rows.iter().filter(|r| r.key == n).for_each(|r| add(&mut sum, &r.counts));
-            for child in TREE.iter().filter(|c| a(c).is_child_of(&a(n))) {
-                let (_, part) = rates_of(&net.places[*child].cases, None);
-                prop_assert_eq!(&part, &rates_of(cases, Some(child)).1, "{} of {}", n, child);
-                add(&mut sum, &part);
-            }
-            prop_assert_eq!(&sum, &whole, "at {}", n);
-        }
+        agree(&TREE, &|n| &net.places[n].cases)?;
+        rates_add_up(&TREE, &|n| &net.places[n].cases)?;
     }
 }

@@ -1,0 +1,135 @@
+//! Counts of cases, and cases that another system tells of.
+
+use super::*;
+
+#[test]
+fn two_cases_become_one_and_are_counted_as_one() {
+    let mut world = World::new();
+    for id in ["20261120-0", "20261120-1"] {
+        let (_, drafts) = world.places["c/s/a"].cases.open(opening(id, "L"), Contact::default(), START);
+        world.commit("c/s/a", drafts, None);
+        world.ask("c/s/a", id, Verb::Accept, &by("w", Role::Worker), "");
+        world.ask("c/s/a", id, Verb::Dispatch, &by("w", Role::Worker), "");
+    }
+    let into = Ask { into: Some("20261120-0".into()), ..by("w", Role::Worker) };
+    assert!(world.ask("c/s/a", "20261120-1", Verb::Merge, &into, ""));
+    assert!(!world.ask("c/s/a", "20261120-0", Verb::Merge, &Ask { into: Some("20261120-1".into()), ..into }, ""));
+    world.settle();
+    let (_, counts) = rates_of(&world.places["c"].cases, None);
+    assert_eq!((counts.dispatched, counts.merged, counts.unanswered), (2, 1, 1));
+    assert_eq!(world.places["c"].cases.get("20261120-0").unwrap().case.followers, ["20261120-1"]);
+    let follower = &world.places["c"].cases.get("20261120-1").unwrap().case;
+    assert!(!allowed(follower).contains(&Verb::Evaluate) && !allowed(follower).contains(&Verb::Reopen));
+}
+
+fn told(id: &str, status: Status, updated_h: i64, closed_h: Option<i64>) -> CaseAccount {
+    let at = |h: i64| view::time_of(START + h * 3_600_000_000);
+    CaseAccount {
+        source: "/old".into(),
+        id: id.into(),
+        category: "bulky".into(),
+        category_name: "Bulky Items".into(),
+        title: String::new(),
+        description: String::new(),
+        department: "BOS".into(),
+        channel: "Call".into(),
+        governance: None,
+        place: None,
+        status,
+        reason: None,
+        opened: at(0),
+        due: Some(at(48)),
+        updated: at(updated_h),
+        closed: closed_h.map(at),
+        solved: None,
+        satisfied: None,
+    }
+}
+
+#[test]
+fn what_another_system_tells_is_taken_once_and_in_its_own_time() {
+    let mut world = World::new();
+    let at = "c/s/a";
+    let import = |world: &mut World, told: &[CaseAccount]| {
+        let (became, drafts) = world.places[at].cases.import(told, "op", world.now);
+        world.commit(at, drafts, None);
+        world.settle();
+        became
+    };
+    // Long after it was due there.
+    world.now += 30 * 86_400_000_000;
+    let life = [told("1", Status::Dispatched, 0, None), told("1", Status::Closed, 72, Some(72))];
+    let became = import(&mut world, &life);
+    assert_eq!((became.opened, became.changed, became.known), (1, 1, 0));
+    let became = import(&mut world, &life);
+    assert_eq!((became.opened, became.changed, became.known), (0, 0, 2));
+    let held = world.places["c"].cases.iter().next().unwrap();
+    assert_eq!((held.history.len(), held.case.took().unwrap().num_hours()), (2, 72));
+    assert_eq!((held.case.escalations, held.case.title.as_str()), (0, "Bulky Items"));
+    let total = |world: &World, at: &str| {
+        let now = view::time_of(world.now);
+        stats_of(&world.places[at].cases, GroupBy::All, now).1
+    };
+    assert_eq!((total(&world, "c").late, total(&world, "c").in_time), (1, 0));
+
+    // One that is open and late was missed there: nobody is called here. Once it is dealt with here, it
+    // is no longer that system's.
+    let became = import(&mut world, &[told("2", Status::Dispatched, 0, None)]);
+    assert_eq!((became.opened, total(&world, at).overdue), (1, 1));
+    let id = world.places[at].cases.iter().find(|h| h.case.status.is_open()).unwrap().case.id.clone();
+    assert!(world.ask(at, &id, Verb::Start, &by("h", Role::Worker), "w"));
+    let became = import(&mut world, &[told("2", Status::Closed, 90, Some(90))]);
+    assert_eq!(became.refused[0].error, "not-theirs");
+    let became = import(&mut world, &[told("", Status::Closed, 90, None), told("3", Status::Closed, 1, None)]);
+    assert_eq!((became.refused.len(), became.refused[1].error.as_str()), (2, "bad-account"));
+    // No time that a calendar cannot go on from.
+    for far in [chrono::DateTime::<chrono::Utc>::MAX_UTC, chrono::DateTime::<chrono::Utc>::MIN_UTC] {
+        let opened = CaseAccount { opened: far, ..told("4", Status::Dispatched, 0, None) };
+        let closed = CaseAccount { closed: Some(far), ..told("4", Status::Closed, 0, None) };
+        let due = CaseAccount { due: Some(far), ..told("4", Status::Dispatched, 0, None) };
+        let became = import(&mut world, &[opened, closed, due]);
+        assert!(became.refused.iter().all(|r| r.error == "bad-account"), "{:?}", became.refused);
+        assert_eq!(became.refused.len(), 3);
+    }
+}
+
+#[test]
+fn a_key_is_the_same_one_behind_midnight() {
+    let mut world = World::new();
+    let now = world.now;
+    let id = world.places["c/s"].cases.keyed("/c/s/cases", "k", view::time_of(now)).unwrap_err();
+    let (_, drafts) = world.places["c/s"].cases.open(opening(&id, "L"), Contact::default(), now);
+    world.commit("c/s", drafts, None);
+    let keyed = |us: i64| world.places["c/s"].cases.keyed("/c/s/cases", "k", view::time_of(us));
+    assert_eq!(keyed(now + 20 * 3_600_000_000), Ok(id.clone()));
+    assert!(keyed(now + 48 * 3_600_000_000).is_err());
+}
+
+#[test]
+fn the_same_report_again_is_a_hot_spot_and_the_same_number_a_repeat_caller() {
+    let mut world = World::new();
+    let spot = |lat: f64| citybrain_shared::case::Place { text: "三号门".into(), lat: Some(lat), lon: Some(103.83) };
+    for (i, (lat, phone)) in
+        [(30.6901, "139 0000"), (30.6903, "1390000"), (30.6905, "138"), (30.75, "1390000")].iter().enumerate()
+    {
+        let new = Opening { place: Some(spot(*lat)), has_contact: true, ..opening(&format!("20261120-{i}"), "L") };
+        let contact = Contact { name: "王大妈".into(), phone: (*phone).into(), ..Contact::default() };
+        let (_, drafts) = world.places["c/s/a/n"].cases.open(new, contact, START);
+        world.commit("c/s/a/n", drafts, None);
+    }
+    world.settle();
+    let watched = |at: &str, shown: bool| {
+        let cases = &world.places[at].cases;
+        let question = watching::Question { scope: Scope::default(), again: 2, limit: 10, shown };
+        let mut watching = watching::Watching::new(question, view::time_of(world.now));
+        cases.iter().for_each(|held| watching.add(cases, held));
+        watching.ranked().told(cases)
+    };
+    let spots = watched("c", true).hot_spots;
+    assert_eq!((spots[0].lat, spots[0].ids.len(), spots[0].open), (Some(30.6903), 3, 3));
+    assert_eq!((spots.len(), spots[0].cases, spots[0].category_name.as_str()), (1, 3, "路灯"));
+    let callers = |at: &str, shown: bool| watched(at, shown).repeat_callers;
+    assert_eq!(callers("c/s/a/n", true)[0].contact.as_ref().unwrap().name, "王大妈");
+    assert_eq!((callers("c/s/a/n", false)[0].cases, &callers("c/s/a/n", false)[0].contact), (3, &None));
+    assert!(callers("c", true).is_empty(), "the city keeps no numbers");
+}

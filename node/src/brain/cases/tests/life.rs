@@ -1,0 +1,259 @@
+//! One case at one node: the machine alone.
+
+use super::*;
+
+/// One node's machine, without records: `act` until refused.
+struct Desk {
+    cases: Cases,
+    case: Case,
+    now: DateTime<Utc>,
+}
+
+impl Desk {
+    fn new(category: &str) -> Desk {
+        let cases = node("c/s/m");
+        let now = view::time_of(START);
+        let case = cases.book().open(opening("1", category), now).case;
+        Desk { cases, case, now }
+    }
+
+    fn wait_h(&mut self, hours: i64) -> &mut Desk {
+        self.now += chrono::TimeDelta::hours(hours);
+        self
+    }
+
+    fn act(&mut self, verb: Verb, ask: Ask) -> &mut Desk {
+        let all = self.try_act(verb, &ask).unwrap_or_else(|e| panic!("{verb}: {e:?}"));
+        self.case = all[0].case.clone();
+        self
+    }
+
+    fn try_act(&self, verb: Verb, ask: &Ask) -> Result<Vec<Stepped>, Refusal> {
+        self.cases.book().act(&self.case, verb, ask, &a("c/s/m"), &|_| None, self.now)
+    }
+
+    fn error(&self, verb: Verb, ask: Ask) -> &'static str {
+        self.try_act(verb, &ask).unwrap_err().error
+    }
+
+    fn until_resolved(&mut self) -> &mut Desk {
+        self.act(Verb::Accept, by("w", Role::Worker));
+        self.act(Verb::Dispatch, by("w", Role::Worker));
+        self.act(Verb::Start, by("h", Role::Worker));
+        self.act(Verb::Resolve, by("h", Role::Worker))
+    }
+
+    fn due(&self, clock: &str) -> String {
+        let due = self.case.clock(clock).unwrap().due.unwrap() + chrono::TimeDelta::hours(8);
+        due.format("%a %H:%M").to_string()
+    }
+}
+
+#[test]
+fn the_whole_way_has_its_order_and_a_refusal_names_what_is_allowed() {
+    let mut d = Desk::new("L");
+    let refusal = d.try_act(Verb::Start, &by("h", Role::Worker)).unwrap_err();
+    assert_eq!(refusal.error, "not-now");
+    assert_eq!(refusal.hint, "it takes accept, reject, contact, escalate, withdraw, merge, comment, forget, exclude");
+    d.until_resolved();
+    assert_eq!(d.error(Verb::Close, by("boss", Role::Supervisor)), "not-now");
+    d.act(Verb::Verify, Ask { passed: Some(true), ..by("boss", Role::Supervisor) });
+    d.act(Verb::Close, by("boss", Role::Supervisor));
+    assert_eq!((d.case.status, d.case.closed_reason), (Status::Closed, Some(ClosedReason::Solved)));
+    assert_eq!((d.case.version, d.case.term), (7, 1));
+    // The resident may still say otherwise, and only he decides the rate.
+    d.act(Verb::Evaluate, Ask { solved: Some(Solved::Unsolved), ..by("r", Role::Resident) });
+    assert_eq!((d.case.status, count(&d.case, d.now).unsolved), (Status::Closed, 1));
+    assert_eq!(d.case.outcome.as_ref().unwrap().solved, Solved::Solved);
+}
+
+#[test]
+fn who_handles_may_not_verify_evaluate_or_close() {
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    for (verb, ask) in [
+        (Verb::Verify, Ask { passed: Some(true), ..by("h", Role::Supervisor) }),
+        (Verb::Evaluate, by("h", Role::Supervisor)),
+    ] {
+        assert_eq!(d.error(verb, ask), "handler");
+    }
+    d.act(Verb::Evaluate, by("r", Role::Resident));
+    assert_eq!(d.error(Verb::Close, by("h", Role::Supervisor)), "handler");
+    assert_eq!(d.error(Verb::Close, by(" h ", Role::Supervisor)), "handler", "blanks make no other person");
+    let long = "名".repeat(200);
+    assert_eq!(d.error(Verb::Close, by("boss", Role::Worker)), "not-your-role");
+    d.act(Verb::Close, by("boss", Role::Supervisor));
+    d.act(Verb::Reopen, by("r", Role::Resident)).act(Verb::Dispatch, by("w", Role::Worker));
+    d.act(Verb::Start, by(&long, Role::Worker)).act(Verb::Resolve, by(&long, Role::Worker));
+    assert_eq!(d.error(Verb::Evaluate, by(&long, Role::Supervisor)), "handler");
+}
+
+#[test]
+fn where_a_case_stands_is_told_in_others_words_through_rework_and_reopening() {
+    let mut d = Desk::new("G");
+    let words = |d: &Desk| {
+        let w = d.case.words();
+        (w.step, w.urban, w.hotline, w.open311, w.update)
+    };
+    let is = |d: &Desk, step: u8, urban: &str, hotline: &str, update: &str| {
+        let open = if step == 7 { "closed" } else { "open" };
+        assert_eq!(words(d), (step, urban.into(), hotline.into(), open.into(), update.into()));
+    };
+    is(&d, 1, "信息收集", "受理", "open");
+    d.act(Verb::Accept, by("w", Role::Worker));
+    is(&d, 2, "案卷建立", "登记", "investigating");
+    d.act(Verb::Dispatch, by("w", Role::Worker)).act(Verb::Return, by("h", Role::Worker));
+    is(&d, 2, "案卷建立", "退单", "for_triage");
+    d.act(Verb::Dispatch, by("w", Role::Worker));
+    is(&d, 3, "任务派遣", "派单", "in_progress");
+    d.act(Verb::Start, by("h", Role::Worker));
+    is(&d, 4, "任务处理", "办理", "in_progress");
+    d.act(Verb::Resolve, by("h", Role::Worker));
+    is(&d, 5, "处理反馈", "答复", "fixed");
+    d.act(Verb::Verify, Ask { passed: Some(false), ..by("boss", Role::Supervisor) });
+    is(&d, 4, "任务处理", "返工", "reopen");
+    d.act(Verb::Resolve, by("h", Role::Worker)).act(Verb::Evaluate, by("r", Role::Resident));
+    is(&d, 6, "核实结案", "回访", "fixed");
+    d.act(Verb::Close, by("boss", Role::Supervisor));
+    is(&d, 7, "综合评价", "办结", "fixed");
+    d.act(Verb::Reopen, by("r", Role::Resident));
+    is(&d, 2, "案卷建立", "重办", "reopen");
+}
+
+#[test]
+fn whoever_could_not_be_remembered_as_a_handler_does_not_handle() {
+    let mut d = Desk::new("L");
+    d.act(Verb::Accept, by("w", Role::Worker));
+    for i in 0..64 {
+        d.act(Verb::Dispatch, by("w", Role::Worker)).act(Verb::Start, by(&format!("h{i}"), Role::Worker));
+    }
+    d.act(Verb::Dispatch, by("w", Role::Worker));
+    assert_eq!(d.error(Verb::Start, by("one more", Role::Worker)), "too-many");
+    d.act(Verb::Start, by("h7", Role::Worker));
+}
+
+#[test]
+fn a_form_that_an_appeal_left_open_opens_the_case_and_is_told() {
+    let mut cases = node("c/s/m");
+    let text = "[node]\naddress = \"c/s/m\"\ndata = \"d\"\n[[category]]\ncode = \"T\"\nname = \"树\"\n\
+        form = [{ name = \"size\", label = \"多大\", required = true, choices = [\"大\", \"小\"] }, { name = \"id\", personal = true }, \
+        { name = \"n\", kind = \"number\" }]\n";
+    let parsed = parse(text, &Variables::new());
+    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    cases.own_categories = parsed.config.unwrap().category.into();
+    cases.inherit();
+    let appeal = |form: serde_json::Value| {
+        let event = serde_json::json!({"specversion": "1.0", "id": "1", "source": "/x", "type": "city.appeal",
+            "data": {"category": "树", "title": "t", "form": form}});
+        let drafts = with_origin(
+            &Draft::new(
+                &Header::local(citybrain_shared::record::Kind::Event, "city.appeal"),
+                event.to_string().as_bytes(),
+            )
+            .unwrap(),
+            None,
+            |h, p| cases.decide(&State::default(), START, h, p),
+        );
+        let step = letter::data::<Step>(drafts[0].parts().1).unwrap();
+        let told = drafts.iter().map(|d| String::from_utf8_lossy(d.parts().1).into_owned()).collect::<String>();
+        (step.case, step.entry.text, told)
+    };
+    let (case, note, told) = appeal(serde_json::json!({"size": "大", "id": "510", "n": 3}));
+    assert_eq!((case.form["size"].as_str(), case.form["n"].as_str(), note.as_str()), ("大", "3", ""));
+    assert!(case.has_contact && !case.form.contains_key("id") && told.contains("510"));
+    let (case, note, _) = appeal(serde_json::json!({"n": "viele", "x": "秘密", "id": "510"}));
+    assert!(case.form.is_empty());
+    assert_eq!(note, "the answer to `n` is none; `x` is not asked; `多大` was not answered");
+    assert_eq!(appeal(serde_json::json!("none")).1, "`多大` was not answered");
+}
+
+#[test]
+fn clocks_start_stop_pause_and_are_extended_in_working_time() {
+    let mut d = Desk::new("G");
+    // 10:00 on a Friday: handed up at once is not the case here, the node is the tier itself.
+    assert_eq!(d.due("response"), "Fri 12:00");
+    d.act(Verb::Accept, by("w", Role::Worker));
+    assert_eq!(d.due("dispatch"), "Fri 11:00");
+    d.act(Verb::Dispatch, by("w", Role::Worker));
+    assert_eq!(d.due("solution"), "Fri 15:00");
+    d.act(Verb::Start, by("h", Role::Worker));
+    assert!(d.case.clock("response").unwrap().is_kept());
+    let approved =
+        |by_: &str| Ask { approved_by: Some(by_.into()), limit: Some("1wd".into()), ..by("h", Role::Worker) };
+    assert_eq!(d.error(Verb::Suspend, approved("h")), "own-approval");
+    d.wait_h(1).act(Verb::Suspend, approved("boss"));
+    assert_eq!(d.error(Verb::Resolve, by("h", Role::Worker)), "not-now");
+    // Three working hours are left; on Monday at 11:00 they begin to run again.
+    d.wait_h(3 * 24).act(Verb::Resume, by("h", Role::Worker));
+    assert_eq!(d.due("solution"), "Mon 15:00");
+    assert_eq!(d.error(Verb::Suspend, approved("boss")), "not-now");
+    d.act(Verb::Extend, approved("boss"));
+    assert_eq!(d.due("solution"), "Tue 15:00");
+    assert_eq!(d.case.clock("solution").unwrap().limit, "4wh+1wd");
+    assert_eq!(d.error(Verb::Extend, approved("boss")), "not-now");
+    d.wait_h(2 * 24).act(Verb::Resolve, by("h", Role::Worker));
+    let clock = d.case.clock("solution").unwrap();
+    assert!(!clock.is_kept() && clock.stopped.is_some());
+}
+
+#[test]
+fn a_response_needs_a_signature_and_a_call_where_there_is_somebody_to_call() {
+    let mut d = Desk::new("G");
+    d.case.has_contact = true;
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    d.act(Verb::Start, by("h", Role::Worker));
+    assert!(d.case.clock("response").unwrap().runs());
+    d.wait_h(3).act(Verb::Contact, by("h", Role::Worker));
+    let counts = count(&d.case, d.now);
+    assert_eq!((counts.response_of, counts.response_kept), (1, 0), "called an hour too late");
+}
+
+#[test]
+fn a_failed_check_is_rework_and_a_return_starts_the_dispatch_clock_again() {
+    let mut d = Desk::new("G");
+    d.until_resolved().wait_h(1);
+    d.act(Verb::Verify, Ask { passed: Some(false), ..by("boss", Role::Supervisor) });
+    assert_eq!((d.case.status, d.case.reworks), (Status::Handling, 1));
+    assert!(d.case.clock("solution").unwrap().runs());
+    d.act(Verb::Return, by("h", Role::Worker));
+    assert_eq!((d.case.status, d.case.returns), (Status::Accepted, 1));
+    assert!(d.case.clock("dispatch").unwrap().runs() && d.case.clock("solution").unwrap().stopped.is_some());
+    let empty = Ask { text: None, ..by("h", Role::Worker) };
+    assert_eq!(d.error(Verb::Escalate, empty), "missing");
+}
+
+#[test]
+fn a_case_is_reopened_in_time_and_only_in_time() {
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    d.act(Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) });
+    d.act(Verb::Close, by("boss", Role::Supervisor));
+    let closed = d.case.clone();
+    d.wait_h(14 * 24).act(Verb::Reopen, by("r", Role::Resident));
+    assert_eq!((d.case.status, d.case.reopened, &d.case.verdict), (Status::Accepted, 1, &None));
+    assert_eq!(count(&d.case, d.now).solved, 0, "an old verdict does not count for new work");
+    d.case = closed;
+    d.wait_h(2 * 24);
+    assert_eq!(d.error(Verb::Reopen, by("r", Role::Resident)), "too-late");
+}
+
+#[test]
+fn summons_have_clocks_and_ratings_of_their_own() {
+    let mut d = Desk::new("L");
+    d.act(Verb::Accept, by("w", Role::Worker));
+    let assist = |unit: &str| Ask { unit: Some(unit.into()), limit: Some("2h".into()), ..by("w", Role::Worker) };
+    d.act(Verb::Assist, assist("消防")).act(Verb::Assist, assist("燃气"));
+    assert_eq!(d.error(Verb::Report, by("x", Role::Worker)), "which-assist");
+    d.wait_h(1).act(Verb::Report, Ask { assist: Some("a2".into()), ..by("x", Role::Worker) });
+    assert!(d.case.clock("assist:a2").unwrap().is_kept() && d.case.clock("assist:a1").unwrap().runs());
+    assert_eq!(
+        d.error(Verb::Rate, Ask { assist: Some("a2".into()), rating: Some(9), ..by("w", Role::Worker) }),
+        "bad-request"
+    );
+    let rate = |who: &str, role| Ask { assist: Some("a2".into()), rating: Some(4), ..by(who, role) };
+    for (who, role) in [("x", Role::Worker), ("somebody", Role::Worker), ("x", Role::Supervisor)] {
+        assert_eq!(d.error(Verb::Rate, rate(who, role)), "not-the-caller", "{who} did not summon it");
+    }
+    d.act(Verb::Rate, rate("boss", Role::Supervisor)).act(Verb::Rate, rate("w", Role::Worker));
+    assert_eq!(d.case.assists[1].rating, Some(4));
+}

@@ -1,0 +1,285 @@
+//! Orders in which a lost disk could give a case two owners, or none, or call somebody twice.
+
+use super::*;
+
+/// A case of `c/s/a` that is accepted there, and known above.
+fn accepted() -> Net {
+    let mut net = Net::new();
+    net.open("c/s/a", CASE, "L");
+    assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
+    net.settle();
+    net
+}
+
+#[test]
+fn what_a_lost_disks_node_owned_is_worked_to_its_close_by_the_box_in_its_place() {
+    let mut net = accepted();
+    net.replace("c/s/a", 0);
+    assert!(net.places["c/s/a"].cases.find(CASE).is_err());
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+    let steps: Vec<&str> = net.held("c/s/a").history.iter().map(|e| e.step.as_str()).collect();
+    assert_eq!(steps, ["submitted", "accepted", "recovered"], "its history is whole");
+    assert!(net.give("c/s/a", "c/s/a"), "dispatched there");
+    for (verb, ask) in [
+        (Verb::Start, by("h", Role::Worker)),
+        (Verb::Resolve, by("h", Role::Worker)),
+        (Verb::Evaluate, by("r", Role::Resident)),
+        (Verb::Close, by("boss", Role::Supervisor)),
+    ] {
+        assert!(net.ask("c/s/a", CASE, verb, &ask), "{verb}");
+    }
+    net.settle();
+    assert_eq!(net.held("c").case, net.held("c/s/a").case);
+    assert_eq!((net.held("c").case.status, net.held("c").history.len()), (Status::Closed, 8));
+    let whole = rates_of(&net.places["c"].cases, None).1;
+    assert_eq!((whole.dispatched, &whole), (1, &rates_of(&net.places["c/s/a"].cases, None).1));
+}
+
+#[test]
+fn an_old_hand_over_that_comes_again_to_another_box_is_not_taken() {
+    let mut net = accepted();
+    assert!(net.give("c/s/a", "c/s/b"));
+    net.settle();
+    assert!(net.give("c/s/b", "c/s/a"));
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+    // Everything that was ever sent to `b` comes again.
+    net.replace("c/s/b", usize::MAX);
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+    assert_eq!(net.held("c/s/b").case, net.held("c/s/a").case, "it knows what became of it");
+    assert_eq!(net.held("c/s/a").case.term, 3);
+}
+
+#[test]
+fn what_children_send_again_to_another_box_is_not_taken_again() {
+    let mut net = Net::new();
+    // Its category is the community's: handed up at once.
+    net.open("c/s/a/n", CASE, "G");
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+    assert!(net.ask("c/s/a", CASE, Verb::Reject, &by("w", Role::Worker)));
+    assert!(net.ask("c/s/a/n", CASE, Verb::Comment, &by("n", Role::Worker)));
+    net.settle();
+    let lines = net.held("c").history.len();
+    net.replace("c/s/a", 0);
+    net.settle();
+    assert_eq!((net.owners(CASE), net.held("c").case.status), (vec!["c/s/a"], Status::Rejected));
+    assert_eq!(net.held("c").history.len(), lines + 1, "recovered, and nothing a second time");
+}
+
+#[test]
+fn a_case_on_its_way_to_a_lost_disk_comes_to_the_box_in_its_place() {
+    // From above both, so that the parent sees it pass and nothing else.
+    let mut net = Net::new();
+    net.open("c", CASE, "L");
+    assert!(net.ask("c", CASE, Verb::Accept, &by("w", Role::Worker)));
+    assert!(net.give("c", "c/s/a"));
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+    let mut net = Net::new();
+    net.open("c", CASE, "L");
+    assert!(net.ask("c", CASE, Verb::Accept, &by("w", Role::Worker)));
+    assert!(net.give("c", "c/s/a"));
+    // It is in the lost disk's log, and its answer nowhere.
+    for key in [("c", "c/s"), ("c/s", "c/s/a")] {
+        while net.carry(&(key.0.to_owned(), key.1.to_owned()), Lane::Routine) {}
+    }
+    net.replace("c/s/a", 0);
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+    assert_eq!(net.held("c").history.last().unwrap().step, "recovered");
+}
+
+#[test]
+fn what_the_lost_node_gave_to_one_below_unseen_from_above_stays_there() {
+    let mut net = accepted();
+    // Cut from above, it gives the case to its neighbourhood, which takes it; then its disk is lost.
+    net.cut("c/s/a");
+    assert!(net.give("c/s/a", "c/s/a/n"));
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a/n"]);
+    net.cut.clear();
+    ["c/s/a/n", "c/s/a/k"].into_iter().for_each(|n| net.cut(n));
+    net.replace("c/s/a", 0);
+    net.settle();
+    // Not before everybody below has spoken.
+    assert_eq!(net.owners(CASE), ["c/s/a/n"]);
+    let awaited = net.places["c/s/a"].cases.awaited().unwrap();
+    assert_eq!((awaited.cases, awaited.parent, awaited.nodes.len()), (1, false, 2));
+    assert_eq!(net.places["c/s/a"].cases.find(CASE).unwrap_err().error, "not-yet");
+    net.cut.clear();
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a/n"]);
+    assert_eq!(net.places["c/s/a"].cases.awaited(), None);
+    for n in ["c/s/a", "c/s", "c"] {
+        assert_eq!(net.held(n).case.owner, a("c/s/a/n"), "{n}");
+    }
+}
+
+#[test]
+fn a_first_box_takes_what_its_children_wrote_before_it_has_heard_from_above() {
+    let mut net = Net::empty();
+    ["c/s/a", "c/s/a/n"].iter().for_each(|n| net.begin(n));
+    net.cut("c/s/a");
+    net.open("c/s/a/n", CASE, "G");
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+}
+
+#[test]
+fn new_work_of_another_box_does_not_wait_for_what_was_before() {
+    let mut net = accepted();
+    net.cut("c/s/a/k");
+    net.replace("c/s/a", 0);
+    net.settle();
+    assert!(net.places["c/s/a"].cases.awaited().is_some(), "one below has nothing to say");
+    // Its own, one from below, and one from above.
+    net.open("c/s/a", "20261120-1", "L");
+    net.open("c/s/a/n", "20261120-2", "G");
+    net.open("c", "20261120-3", "L");
+    assert!(net.ask("c", "20261120-3", Verb::Accept, &by("w", Role::Worker)));
+    let to = Ask { to: Some(a("c/s/a")), ..by("w", Role::Worker) };
+    assert!(net.ask("c", "20261120-3", Verb::Dispatch, &to));
+    net.settle();
+    for id in ["20261120-1", "20261120-2", "20261120-3"] {
+        assert_eq!(net.owners(id), ["c/s/a"], "{id}");
+    }
+    assert_eq!(net.owners(CASE), [""; 0]);
+}
+
+/// Everything that this line has, in both lanes.
+fn drain(net: &mut Net, from: &str, to: &str) {
+    let key = (from.to_owned(), to.to_owned());
+    while net.carry(&key, Lane::Urgent) || net.carry(&key, Lane::Routine) {}
+}
+
+#[test]
+fn a_hand_over_that_came_back_is_not_sent_on_by_another_box_where_it_turns() {
+    let mut net = Net::empty();
+    ["c", "c/s", "c/s/a"].iter().for_each(|n| net.begin(n));
+    net.settle();
+    net.open("c/s/a", CASE, "L");
+    assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
+    assert!(net.give("c/s/a", "c/s/b"));
+    net.settle();
+    assert_eq!(net.held("c/s/a").history.last().unwrap().step, "came-back");
+    // The letter comes again, to a box that has not sent it back; later there is such a node.
+    net.replace("c/s", 0);
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+    net.begin("c/s/b");
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+    assert!(net.give("c/s/a", "c/s/b"));
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/b"]);
+}
+
+#[test]
+fn a_word_that_a_hand_over_came_back_counts_before_the_roll_is_answered() {
+    let mut net = Net::empty();
+    ["c", "c/s", "c/s/a"].iter().for_each(|n| net.begin(n));
+    net.settle();
+    net.open("c/s/a", CASE, "L");
+    assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
+    assert!(net.give("c/s/a", "c/s/b"));
+    drain(&mut net, "c/s/a", "c/s");
+    net.due("c/s");
+    drain(&mut net, "c/s", "c/s/a");
+    assert_eq!(net.owners(CASE), [""; 0], "it has come, and is not decided yet");
+    net.replace("c/s", 0);
+    // The new box calls, and hears the answer, before the giver has dealt with that word.
+    for _ in 0..4 {
+        net.due("c/s");
+        drain(&mut net, "c/s", "c");
+        net.due("c");
+        drain(&mut net, "c", "c/s");
+        drain(&mut net, "c/s", "c/s/a");
+        drain(&mut net, "c/s/a", "c/s");
+    }
+    net.begin("c/s/b");
+    net.settle();
+    assert_eq!(net.owners(CASE).len(), 1);
+}
+
+fn calls(net: &Net, at: &str) -> usize {
+    net.places[at].calls
+}
+
+#[test]
+fn a_box_in_place_of_another_calls_nobody_for_what_was_called_for_before() {
+    for (urgent, again) in [(true, 0), (false, 0), (true, 9), (false, 9)] {
+        let mut net = Net::new();
+        let new = Opening { sos: urgent, ..opening(CASE, "L") };
+        let (_, drafts) = net.places["c/s/a/n"].cases.open(new, Contact::default(), net.now);
+        net.commit("c/s/a/n", drafts, None);
+        net.settle();
+        assert!(net.ask("c/s/a/n", CASE, Verb::Escalate, &by("w", Role::Worker)));
+        assert!(net.ask("c/s/a/n", CASE, Verb::Escalate, &by("w", Role::Worker)));
+        net.settle();
+        assert_eq!((calls(&net, "c/s/a"), calls(&net, "c/s")), (1, 1));
+        for (n, below) in [("c/s", "c/s/a"), ("c/s/a", "c/s/a/n"), ("c/s", "c/s/a")] {
+            net.replace(n, again);
+            // Those below are the first to speak.
+            drain(&mut net, below, n);
+            net.settle();
+            assert_eq!(calls(&net, n), 0, "{n}");
+        }
+        // What is new is called for.
+        assert!(net.ask("c/s/a/n", CASE, Verb::Escalate, &by("w", Role::Worker)));
+        net.settle();
+        assert_eq!(calls(&net, "c"), 1);
+    }
+}
+
+#[test]
+fn a_box_in_place_of_another_calls_for_what_that_one_may_not_have_heard_of() {
+    let mut net = Net::new();
+    net.open("c/s/a", CASE, "L");
+    net.settle();
+    net.cut("c/s/a");
+    assert!(net.ask("c/s/a", CASE, Verb::Escalate, &by("w", Role::Worker)));
+    net.settle();
+    net.replace("c/s", 0);
+    net.cut.clear();
+    net.settle();
+    assert_eq!(calls(&net, "c/s"), 1);
+    net.restart("c/s");
+    net.settle();
+    assert_eq!(calls(&net, "c/s"), 1);
+}
+
+#[test]
+fn a_box_in_place_of_another_calls_nobody_for_what_is_over_or_has_been_accepted() {
+    for last in [Verb::Reject, Verb::Accept] {
+        let mut net = Net::new();
+        net.open("c/s/a", CASE, "L");
+        net.settle();
+        net.cut("c/s/a");
+        assert!(net.ask("c/s/a", CASE, Verb::Escalate, &by("w", Role::Worker)));
+        assert!(net.ask("c/s/a", CASE, last, &by("w", Role::Worker)));
+        net.settle();
+        net.replace("c/s", 0);
+        net.cut.clear();
+        drain(&mut net, "c/s/a", "c/s");
+        net.settle();
+        assert_eq!(calls(&net, "c/s"), 0, "{last}");
+    }
+}
+
+#[test]
+fn a_call_for_help_does_not_wait_for_a_city_that_cannot_be_reached() {
+    let mut net = Net::new();
+    ["c/s", "c/s/a/n"].into_iter().for_each(|n| net.cut(n));
+    let new = Opening { sos: true, ..opening(CASE, "L") };
+    let (_, drafts) = net.places["c/s/a"].cases.open(new, Contact::default(), net.now);
+    net.replace("c/s", 0);
+    net.commit("c/s/a", drafts, None);
+    assert!(net.ask("c/s/a", CASE, Verb::Escalate, &by("w", Role::Worker)));
+    drain(&mut net, "c/s/a", "c/s");
+    net.settle();
+    assert_eq!(calls(&net, "c/s"), 1);
+    assert!(net.places["c/s"].cases.awaited().is_some());
+}

@@ -1,0 +1,314 @@
+//! Trees of nodes with everything that links may do to records: late, twice, out of order; nodes killed.
+
+use super::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Records late, twice, out of order; nodes killed: never two owners; in the end one, and every
+    /// node above it holds the same.
+    #[test]
+    fn a_case_has_one_owner_and_copies_converge(moves in moves()) {
+        let mut world = World::new();
+        play(&mut world, &moves);
+        world.settle();
+        for n in NODES {
+            world.restart(n);
+        }
+        let cases_of = |n: &str| &world.places[n].cases;
+        agree(&NODES, &cases_of)?;
+        for held in cases_of("c").iter() {
+            let id = &held.case.id;
+            let theirs = cases_of(held.case.owner.as_str()).get(id).unwrap();
+            // Where it came in, its fate is known too.
+            let entered = world.places[theirs.case.opened_at.as_str()].cases.get(id).unwrap();
+            prop_assert_eq!(&entered.case, &theirs.case);
+            prop_assert!(theirs.history.iter().all(|e| e.version <= theirs.case.version));
+        }
+        // Nothing waits for ever.
+        for n in NODES {
+            prop_assert!(world.places[n].cases.inbox.is_empty());
+        }
+    }
+
+    /// At every tier: the whole is the sum of what the node owns and of what each child says.
+    #[test]
+    fn the_rates_of_the_parts_add_up(moves in moves()) {
+        let mut world = World::new();
+        play(&mut world, &moves);
+        world.settle();
+        rates_add_up(&NODES, &|n| &world.places[n].cases)?;
+        for n in NODES {
+            let cases = &world.places[n].cases;
+            // However it is cut, the pieces are the whole; and each child says of itself what is said of it.
+            let now = view::time_of(world.now);
+            for by in [GroupBy::Child, GroupBy::District, GroupBy::Channel, GroupBy::Governance, GroupBy::Status] {
+                let (rows, all) = stats_of(cases, by, now);
+                let sum = rows.iter().map(counts).fold([0; 11], plus);
+                prop_assert_eq!(sum, counts(&all), "{:?} at {}", by, n);
+                for row in rows.iter().filter(|r| by == GroupBy::Child && r.key != n) {
+                    let own = stats_of(&world.places[row.key.as_str()].cases, by, now).1;
+                    prop_assert_eq!(counts(row), counts(&own), "{} of {}", &row.key, n);
+                    prop_assert_eq!(row.took, own.took);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wish_from_afar_is_done_or_refused_once_and_its_maker_learns_it() {
+    let mut world = World::new();
+    let (_, drafts) = world.places["c/s/a/n"].cases.open(opening("20261120-0", "G"), Contact::default(), START);
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    assert!(world.places["c/s/a"].cases.may_step("20261120-0"));
+    // The resident withdraws where she is; before that, a worker there asks for what does not fit.
+    world.ask("c/s/a/n", "20261120-0", Verb::Start, &by("w", Role::Worker), "w1");
+    world.ask("c/s/a/n", "20261120-0", Verb::Withdraw, &by("r", Role::Resident), "w2");
+    assert_eq!(world.places["c/s/a/n"].cases.get("20261120-0").unwrap().wishes.len(), 2);
+    world.settle();
+    let held = world.places["c/s/a/n"].cases.get("20261120-0").unwrap();
+    assert_eq!(held.case.status, Status::Withdrawn);
+    assert_eq!(held.wishes.len(), 1);
+    assert!(held.wishes[0].refused.as_ref().unwrap().contains("it takes accept"), "{:?}", held.wishes);
+}
+
+#[test]
+fn a_wish_for_an_old_sight_of_a_case_is_refused_by_whoever_owns_it() {
+    let mut world = World::new();
+    let (_, drafts) = world.places["c/s/a/n"].cases.open(opening("20261120-0", "G"), Contact::default(), START);
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    let seen = |world: &World, at: &str| world.places[at].cases.get("20261120-0").unwrap().case.stamp();
+    let old = seen(&world, "c/s/a/n");
+    assert_eq!(old, seen(&world, "c/s/a"), "both have seen the same");
+    let accept = |stamp: &str| Ask { seen: vec![stamp.to_owned()], ..by("w", Role::Worker) };
+    // While the wish is on its way the owner steps.
+    assert!(world.ask("c/s/a/n", "20261120-0", Verb::Accept, &accept(&old), "w1"));
+    assert!(world.ask("c/s/a", "20261120-0", Verb::Comment, &by("o", Role::Worker), ""));
+    assert!(!world.ask("c/s/a", "20261120-0", Verb::Accept, &accept(&old), ""), "nor by the owner itself");
+    world.settle();
+    let held = world.places["c/s/a/n"].cases.get("20261120-0").unwrap();
+    assert_eq!(held.case.status, Status::Submitted);
+    assert!(held.wishes[0].refused.as_ref().unwrap().contains("has moved on"), "{:?}", held.wishes);
+    assert!(!world.ask("c/s/a/n", "20261120-0", Verb::Accept, &accept(&old), "w2"), "this copy knows by now");
+    let new = seen(&world, "c/s/a/n");
+    assert!(world.ask("c/s/a/n", "20261120-0", Verb::Accept, &accept(&new), "w3"));
+    world.settle();
+    assert_eq!(world.places["c/s/a"].cases.get("20261120-0").unwrap().case.status, Status::Accepted);
+}
+
+#[test]
+fn a_node_restored_from_yesterday_learns_that_the_case_is_gone() {
+    let mut world = World::new();
+    let (_, drafts) = world.places["c/s/a"].cases.open(opening("20261120-0", "L"), Contact::default(), START);
+    world.commit("c/s/a", drafts, None);
+    world.settle();
+    let backup = world.places["c/s/a"].log.clone();
+    world.ask("c/s/a", "20261120-0", Verb::Accept, &by("w", Role::Worker), "");
+    let to = Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) };
+    world.ask("c/s/a", "20261120-0", Verb::Dispatch, &to, "");
+    world.settle();
+    world.restored = true;
+    world.now += 1_000_000;
+    let place = world.places.get_mut("c/s/a").unwrap();
+    let mut old = node("c/s/a");
+    for (i, (origin, draft)) in backup.iter().enumerate() {
+        with_origin(draft, origin.as_deref(), |h, p| old.apply(Pos(i as u64 + 1), h, p));
+    }
+    (place.cases, place.log) = (old, backup);
+    // It believes that the case is its own until its first word reaches one who knows better.
+    assert!(world.ask("c/s/a", "20261120-0", Verb::Accept, &by("w", Role::Worker), ""));
+    world.settle();
+    assert!(!world.places["c/s/a"].cases.may_step("20261120-0"));
+    assert!(world.places["c/s/b"].cases.may_step("20261120-0"));
+    assert_eq!(world.places["c"].cases.get("20261120-0").unwrap().case.owner, a("c/s/b"));
+}
+
+#[test]
+fn a_press_climbs_until_somebody_accepts_and_a_clock_fires_once() {
+    let mut world = World::new();
+    let new = Opening { sos: true, ..opening("20261120-0", "") };
+    let (_, drafts) = world.places["c/s/a/n"].cases.open(new, Contact::default(), START);
+    world.commit("c/s/a/n", drafts, None);
+    let calls = |world: &World, at: &str| {
+        world.places[at].log.iter().filter(|(_, d)| d.header().name == "city.brain.case.call").count()
+    };
+    world.settle();
+    assert_eq!((calls(&world, "c/s/a/n"), calls(&world, "c/s/a")), (1, 0));
+    world.now += 30_000_000;
+    world.settle();
+    assert_eq!((calls(&world, "c/s/a"), calls(&world, "c/s")), (1, 0));
+    world.now += 30_000_000;
+    world.settle();
+    assert_eq!((calls(&world, "c/s/a"), calls(&world, "c/s"), calls(&world, "c")), (1, 1, 0));
+    world.ask("c/s", "20261120-0", Verb::Accept, &by("w", Role::Worker), "w1");
+    world.settle();
+    world.now += 3600 * 1_000_000;
+    world.settle();
+    assert_eq!(calls(&world, "c"), 0);
+    let case = &world.places["c"].cases.get("20261120-0").unwrap().case;
+    assert_eq!(
+        (case.status, case.kind, case.escalations, &case.owner),
+        (Status::Accepted, Kind::Incident, 2, &a("c/s/a/n"))
+    );
+}
+
+/// Presses what is named so at `c/s/a/n`: the case, and whether it is new.
+fn press(world: &mut World, id: &str, button: &str, more: Opening, contact: &Contact) -> (String, bool) {
+    let new = Opening { id: id.into(), button: Some(button.into()), sos: true, by: "event".into(), ..more };
+    let cases = &world.places["c/s/a/n"].cases;
+    let (case, fresh, drafts) = match cases.pressed_again(&new, contact, world.now) {
+        Some((case, drafts)) => (case, false, drafts),
+        None => {
+            let (case, drafts) = cases.open(new, contact.clone(), world.now);
+            (case.id, true, drafts)
+        }
+    };
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    (case, fresh)
+}
+
+#[test]
+fn a_button_pressed_again_is_the_same_incident_wherever_that_is_until_it_is_over() {
+    let mut world = World::new();
+    let (none, plain) = (Contact::default(), Opening::default);
+    let phone = Contact { phone: "139".into(), ..Contact::default() };
+    let lines = |world: &World, at: &str| {
+        world.places[at].cases.get("1").unwrap().history.iter().filter(|e| e.text.starts_with(AGAIN)).count()
+    };
+    assert_eq!(press(&mut world, "1", "b", plain(), &none), ("1".into(), true));
+    let said = Opening { description: "fire".into(), ..plain() };
+    assert_eq!(press(&mut world, "2", "b", said, &phone), ("1".into(), false));
+    let held = world.places["c/s/a/n"].cases.get("1").unwrap();
+    assert_eq!(
+        (held.history.last().unwrap().text.as_str(), held.contact.as_ref()),
+        ("pressed again: fire", Some(&phone))
+    );
+    assert_eq!((lines(&world, "c/s/a/n"), lines(&world, "c")), (1, 1), "those above hear of it");
+    // Another button, and another category of the same one, are other matters.
+    assert!(press(&mut world, "3", "x", plain(), &none).1);
+    assert!(press(&mut world, "4", "b", Opening { category: "L".into(), ..plain() }, &none).1);
+    // Somebody else's by now, and over a restart.
+    world.ask("c/s/a/n", "1", Verb::Accept, &by("w", Role::Worker), "");
+    world.ask("c/s/a/n", "1", Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, "");
+    world.settle();
+    world.restart("c/s/a/n");
+    assert_eq!(press(&mut world, "5", "b", plain(), &none), ("1".into(), false));
+    assert_eq!((lines(&world, "c/s/b"), lines(&world, "c/s/a/n")), (2, 2));
+    // One that is stuck does not push out what people did.
+    for i in 0..PRESSES_MAX {
+        assert_eq!(press(&mut world, &format!("s{i}"), "b", plain(), &none), ("1".into(), false));
+    }
+    assert_eq!(lines(&world, "c/s/b"), PRESSES_MAX);
+    world.ask("c/s/b", "1", Verb::Withdraw, &by("boss", Role::Supervisor), "");
+    world.settle();
+    assert_eq!(press(&mut world, "6", "b", plain(), &none), ("6".into(), true));
+}
+
+#[test]
+fn behind_a_source_without_a_subject_another_place_or_number_is_another_matter() {
+    let mut world = World::new();
+    let (b, none) = (intake::button("/app", ""), Contact::default());
+    let at = |text: &str| Opening {
+        place: Some(citybrain_shared::case::Place { text: text.into(), ..Default::default() }),
+        ..Opening::default()
+    };
+    let phone = Contact { phone: "139".into(), ..Contact::default() };
+    assert!(press(&mut world, "1", &b, at("7栋301"), &none).1);
+    assert_eq!(press(&mut world, "2", &b, at("7栋301"), &none), ("1".into(), false));
+    assert!(press(&mut world, "3", &b, at("9栋502"), &none).1);
+    assert!(press(&mut world, "4", &b, at("7栋301"), &phone).1);
+    assert_ne!(intake::button("/app", "a"), intake::button("/app", "b"));
+}
+
+#[test]
+fn two_nodes_want_the_last_seat_and_one_of_them_gets_it() {
+    let mut world = World::new();
+    let wants = ["c/s/a/n", "c/s", "c/s/b", "c"];
+    for (i, at) in wants.iter().enumerate() {
+        let booking = Booking {
+            node: a("c/s/a"),
+            service: "S".into(),
+            name: "理发".into(),
+            at: Some("2026-12-05T01:00:00Z".parse().unwrap()),
+            until: None,
+            seat: Seat::Visitor,
+            seats: 1,
+            form: BTreeMap::new(),
+            state: Booked::Asked,
+        };
+        let new = Opening { booking: Some(booking), ..opening(&format!("20261120-{i}"), "") };
+        let (_, drafts) = world.places[*at].cases.open(new, Contact::default(), START);
+        world.commit(at, drafts, None);
+    }
+    // All four are in the inbox before the first is decided.
+    while let Some(key) = world.lines.iter().find(|(_, q)| !q.is_empty()).map(|(k, _)| k.clone()) {
+        let flying = world.lines.get_mut(&key).unwrap().remove(0);
+        world.arrive(&key.1, flying);
+    }
+    world.settle();
+    world.restart("c/s/a");
+    let states = |at: &str| -> Vec<Booked> {
+        world.places[at].cases.iter().filter_map(|h| Some(h.case.booking.as_ref()?.state)).collect()
+    };
+    assert_eq!(states("c/s/a").iter().filter(|s| **s == Booked::Booked).count(), 1, "{:?}", states("c/s/a"));
+    assert_eq!(states("c/s/a").iter().filter(|s| **s == Booked::Refused).count(), 3);
+    // Each of those who asked has its answer.
+    for (i, at) in wants.iter().enumerate() {
+        let case = &world.places[*at].cases.get(&format!("20261120-{i}")).unwrap().case;
+        assert_eq!(case, &world.places["c/s/a"].cases.get(&case.id).unwrap().case);
+    }
+}
+
+#[test]
+fn nobody_speaks_for_another_node() {
+    let mut world = World::new();
+    let (_, drafts) = world.places["c/s/a"].cases.open(opening("20261120-0", "L"), Contact::default(), START);
+    let forged = drafts[0].clone();
+    assert!(forged.header().name.starts_with(PREFIX));
+    // The same bytes, but they come from `b`.
+    world.arrive("c/s", Flying { origin: "c/s/b".into(), draft: forged.clone() });
+    assert_eq!(world.places["c/s"].cases.iter().count(), 0);
+    world.arrive("c/s", Flying { origin: "c/s/a".into(), draft: forged });
+    assert_eq!(world.places["c/s"].cases.iter().count(), 1);
+}
+
+#[test]
+fn categories_of_the_nodes_above_count_where_nothing_nearer_does() {
+    let mut below = node("c/s/a");
+    let say = |at: &mut Cases, from: &str, categories: &str| {
+        let text = format!("[node]\naddress = \"{from}\"\ndata = \"d\"\n{categories}");
+        let config = parse(&text, &Variables::new()).config.unwrap();
+        let data = serde_json::json!({"node": from, "categories": config.category});
+        let pen = Pen { me: &a(from), now: view::time_of(START) };
+        let way = (Direction::Down, citybrain_shared::Tier::Neighbourhood);
+        let draft = pen.event(
+            crate::brain::services::CATALOGUE,
+            "1",
+            from,
+            citybrain_shared::Lane::Routine,
+            way,
+            &format!("{from}/**"),
+            serde_json::json!({}),
+            data,
+        );
+        with_origin(&draft, Some(from), |h, p| at.apply(Pos(1), h, p));
+    };
+    say(
+        &mut below,
+        "c",
+        "[[category]]\ncode = \"G\"\nname = \"别的\"\n[[category]]\ncode = \"W\"\nname = \"水\"\nsolution = \"2h\"\n",
+    );
+    say(&mut below, "c/s", "[[category]]\ncode = \"W2\"\nname = \"水\"\n");
+    let known: Vec<(String, String)> = below.categories().iter().map(|c| (c.code.clone(), c.name.clone())).collect();
+    let known: Vec<(&str, &str)> = known.iter().map(|(c, n)| (c.as_str(), n.as_str())).collect();
+    assert_eq!(known, [("G", "垃圾"), ("L", "路灯"), ("W2", "水")], "the nearest meaning of a word is the one");
+    let mut again = node("c/s/a");
+    for (key, value) in below.take_rows() {
+        again.load_row(&key, &value.unwrap()).unwrap();
+    }
+    assert_eq!(again.categories(), below.categories());
+}
