@@ -209,7 +209,8 @@ fn a_trace_shows_what_an_event_caused() {
     ask(&tree, "c", "trace smoke-1").code(0).has("caused city.evacuate");
     // A button that is pressed again opens no second incident; what came of it is a line of the first.
     for id in ["sos-1", "sos-2"] {
-        let press = json!({"specversion": "1.0", "id": id, "source": "/button/4", "type": "city.sos.button", "reach": "city"});
+        let press =
+            json!({"specversion": "1.0", "id": id, "source": "/button/4", "type": "city.sos.button", "reach": "city"});
         assert_eq!(tree.node(LEAF).post("/v1/events", &press).0, 202);
         at_the_city(&tree, id);
     }
