@@ -347,6 +347,8 @@ fn who_has_a_notice_and_which_versions_run() {
     let line = format!("citybrain directives show {id}");
     let words = ["2 nodes expected: 1 delivered", "1 silent"];
     answers(&tree, CITY, "Has everybody got the notice?", &line, 0, &words);
+    let words = ["well", "no answer: chengdu/liucheng/guanghua/shili has no session with its parent"];
+    answers(&tree, CITY, "Who of all is not well?", "citybrain tree", 3, &words);
 }
 
 #[test]
