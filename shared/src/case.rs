@@ -541,6 +541,12 @@ impl Case {
         self.clocks.iter().any(|c| c.name != "climb" && c.stopped.is_none() && c.is_over(now))
     }
 
+    /// Has a limit ever been missed, be it over by now? That nobody came to a press at once is none.
+    pub fn was_late(&self) -> bool {
+        let over = |c: &Clock| c.missed.is_some() || c.stopped.is_some_and(|s| c.is_over(s));
+        self.clocks.iter().any(|c| c.name != "climb" && over(c))
+    }
+
     /// The next limit that will pass.
     pub fn due(&self) -> Option<(&Clock, DateTime<Utc>)> {
         let running = self.clocks.iter().filter(|c| c.runs() && c.name != "climb");

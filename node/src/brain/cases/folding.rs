@@ -8,7 +8,6 @@ use citybrain_shared::case::{Booked, Case, Entry, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Is it a resident's wish, by name?
@@ -134,14 +133,13 @@ impl Cases {
     }
 
     pub(super) fn settle(&mut self, answers: &str) {
-        let place = |letters: &BTreeMap<u64, Letter>| Some(*letters.iter().find(|(_, l)| l.id == answers)?.0);
-        if let Some(pos) = place(&self.inbox) {
-            self.inbox.remove(&pos);
+        if let Some(pos) = self.inbox.place(answers) {
+            self.inbox.remove(pos);
             self.dirty.insert((Dirty::Inbox, format!("{pos:020}")));
-        } else if let Some(pos) = place(&self.waiting) {
+        } else if let Some(pos) = self.waiting.place(answers) {
             self.dirty.insert((Dirty::Waiting, format!("{pos:020}")));
             // Behind the step that it led to: what is older than that is history.
-            if let Some(Letter { body: Body::Returned { case, history, .. }, .. }) = self.waiting.remove(&pos) {
+            if let Some(Letter { body: Body::Returned { case, history, .. }, .. }) = self.waiting.remove(pos) {
                 self.fold(&case, &history);
                 self.were_called(&case.id, &history);
             }

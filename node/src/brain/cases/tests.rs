@@ -210,6 +210,7 @@ struct Place {
     cases: Cases,
     log: Vec<(Option<String>, Draft)>,
     pos: u64,
+    called: HashSet<u64>,
     /// Everything this node ever sent or received, for a second delivery.
     crossed: Vec<(String, Flying)>,
 }
@@ -228,7 +229,8 @@ const NODES: [&str; 5] = ["c", "c/s", "c/s/a", "c/s/b", "c/s/a/n"];
 
 impl World {
     fn new() -> World {
-        let place = |a: &str| Place { cases: node(a), log: Vec::new(), pos: 0, crossed: Vec::new() };
+        let place =
+            |a: &str| Place { cases: node(a), log: Vec::new(), pos: 0, called: HashSet::new(), crossed: Vec::new() };
         let places = NODES.iter().map(|a| ((*a).to_owned(), place(a))).collect();
         World { places, lines: BTreeMap::new(), now: START, restored: false, has_registry: false }
     }
@@ -252,6 +254,9 @@ impl World {
             let pos = Pos(place.pos);
             with_origin(draft, origin.as_deref(), |h, p| place.cases.apply(pos, h, p));
             place.log.push((origin.clone(), draft.clone()));
+            let h = draft.header();
+            let again = h.name == letter::CALL && origin.is_none() && !place.called.insert(h.key);
+            assert!(!again || self.restored, "{at} calls twice for {}", String::from_utf8_lossy(draft.parts().1));
         }
         for (origin, draft) in group {
             self.send(at, origin.unwrap_or_else(|| at.to_owned()), draft);

@@ -36,8 +36,8 @@ struct Place {
     keys: HashSet<u64>,
     heard: BTreeSet<String>,
     former: BTreeMap<String, Vec<Inc>>,
-    /// How often its responders were called.
-    calls: usize,
+    /// What its responders were called for.
+    called: HashSet<u64>,
 }
 
 #[derive(Default)]
@@ -80,7 +80,7 @@ impl Net {
             keys: HashSet::new(),
             heard: BTreeSet::from([at.to_owned()]),
             former: BTreeMap::new(),
-            calls: 0,
+            called: HashSet::new(),
         };
         self.places.insert(at.to_owned(), place);
         self.start(at);
@@ -170,7 +170,9 @@ impl Net {
             let pos = Pos(place.pos);
             with_origin(draft, origin.as_deref(), |h, p| place.cases.apply(pos, h, p));
             place.keys.insert(draft.header().key);
-            place.calls += usize::from(draft.header().name == letter::CALL && origin.is_none());
+            let h = draft.header();
+            let again = h.name == letter::CALL && origin.is_none() && !place.called.insert(h.key);
+            assert!(!again, "{at} calls twice for {}", String::from_utf8_lossy(draft.parts().1));
         }
         for (origin, draft) in group {
             self.next += 1;

@@ -205,7 +205,7 @@ fn a_word_that_a_hand_over_came_back_counts_before_the_roll_is_answered() {
 }
 
 fn calls(net: &Net, at: &str) -> usize {
-    net.places[at].calls
+    net.places[at].called.len()
 }
 
 #[test]
@@ -282,4 +282,59 @@ fn a_call_for_help_does_not_wait_for_a_city_that_cannot_be_reached() {
     net.settle();
     assert_eq!(calls(&net, "c/s"), 1);
     assert!(net.places["c/s"].cases.awaited().is_some());
+}
+
+#[test]
+fn what_a_lost_disks_node_did_while_it_was_cut_off_is_known_from_below() {
+    for last in [Verb::Comment, Verb::Withdraw] {
+        let mut net = Net::new();
+        // Many of them, so that they come in parts.
+        let ids: Vec<String> = (0..40).map(|i| format!("20261120-{i:02}")).collect();
+        ids.iter().for_each(|id| net.open("c/s/a/k", id, "G"));
+        net.settle();
+        net.cut("c/s/a");
+        for id in &ids {
+            assert!(net.ask("c/s/a", id, Verb::Accept, &by("w", Role::Worker)));
+            assert!(net.ask("c/s/a", id, last, &by("boss", Role::Supervisor)));
+        }
+        net.settle();
+        net.replace("c/s/a", 0);
+        net.cut.clear();
+        net.settle();
+        for id in &ids {
+            assert_eq!(net.owners(id), ["c/s/a"]);
+            let held = net.places["c/s/a"].cases.get(id).unwrap();
+            let is = if last == Verb::Comment { Status::Accepted } else { Status::Withdrawn };
+            assert_eq!((held.case.status, held.history.last().unwrap().step.as_str()), (is, "recovered"));
+            for n in ["c", "c/s", "c/s/a/k"] {
+                assert_eq!(net.places[n].cases.get(id).unwrap().case, held.case, "{n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_neighbours_that_are_lost_at_once_agree_with_what_one_below_has_seen() {
+    let mut net = Net::new();
+    net.open("c/s/a/k", CASE, "G");
+    net.settle();
+    assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
+    net.settle();
+    // Up and down between the two, of which only the one below hears.
+    net.cut("c/s/a");
+    for (from, to) in [("c/s/a", "c/s/a/n"), ("c/s/a/n", "c/s/a"), ("c/s/a", "c/s/a/n")] {
+        assert!(net.give(from, to));
+        net.settle();
+        assert_eq!(net.owners(CASE), [to]);
+    }
+    let seen = net.held("c/s/a/k").case.order();
+    net.replace("c/s/a", 0);
+    net.replace("c/s/a/n", 0);
+    net.cut.clear();
+    net.settle();
+    let owner = net.owners(CASE)[0].to_owned();
+    assert!(net.held(&owner).case.order() > seen, "{owner}");
+    for n in TREE.into_iter().filter(|n| *n != "c/s/b") {
+        assert_eq!(net.held(n).case, net.held(&owner).case, "{n}");
+    }
 }
