@@ -2,7 +2,7 @@
 //! Answers: is an event parsed once under a microsecond, and does a hop stay far below that?
 
 use citybrain_shared::address::Tier;
-use citybrain_shared::event::Envelope;
+use citybrain_shared::event::{self, Envelope};
 use citybrain_shared::record::{Direction, Header, Kind, Origin};
 use citybrain_shared::wire::{self, FrameBuilder, FrameHead, Message, Party};
 use citybrain_shared::{Lane, LogId, Pos};
@@ -45,6 +45,9 @@ fn benches(c: &mut Criterion) {
     g.throughput(Throughput::Elements(1));
     g.bench_function("parse the envelope, 400 B", |b| {
         b.iter(|| Envelope::parse(black_box(&event)).map(|e| e.kind.len()))
+    });
+    g.bench_function("what it is told by, 400 B", |b| {
+        b.iter(|| event::identity(black_box(&event)).map(|e| e.id.len()))
     });
     g.finish();
 

@@ -110,10 +110,61 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// The `id` and `source` of bytes that are known to be an event; `None` if they are not.
-pub fn identity(json: &[u8]) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
-    let e = Envelope::parse(json).ok()?;
-    Some((e.id?, e.source))
+/// May this be an event's type? It becomes a topic, `events/TYPE`: at most
+/// [`limits::TYPE_BYTES_MAX`] bytes, not empty, no `+`, `#`, `/`, space or control character.
+pub fn is_type(text: &str) -> bool {
+    let is_bad = |c: char| matches!(c, '+' | '#' | '/' | ' ') || is_forbidden(c);
+    !text.is_empty() && text.len() <= limits::TYPE_BYTES_MAX && !text.contains(is_bad)
+}
+
+/// What an event is told by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity<'a> {
+    pub kind: Cow<'a, str>,
+    pub source: Cow<'a, str>,
+    pub id: Cow<'a, str>,
+}
+
+/// Type, source and id of an event that came in at some door already, or that a node made itself:
+/// that the bytes are one JSON object with these three is checked, the other attributes are not.
+///
+/// # Errors
+/// [`Error::NotJson`], [`Error::NotEvent`], [`Error::Missing`].
+pub fn identity(json: &[u8]) -> Result<Identity<'_>, Error> {
+    struct IdentityVisitor;
+    impl<'de> Visitor<'de> for IdentityVisitor {
+        type Value = [Option<Cow<'de, str>>; 3];
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut all = [None, None, None];
+            while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
+                let place = match key.as_ref() {
+                    "type" => 0,
+                    "source" => 1,
+                    "id" => 2,
+                    _ => {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    }
+                };
+                let Text(value) = map.next_value()?;
+                if all[place].replace(value).is_some() {
+                    return Err(de::Error::custom(format_args!("`{key}` stands twice")));
+                }
+            }
+            Ok(all)
+        }
+    }
+    let mut de = serde_json::Deserializer::from_slice(json);
+    let [kind, source, id] = de.deserialize_map(IdentityVisitor).map_err(said)?.map(|v| v.filter(|t| !t.is_empty()));
+    de.end().map_err(said)?;
+    Ok(Identity {
+        kind: kind.ok_or(Error::Missing("type"))?,
+        source: source.ok_or(Error::Missing("source"))?,
+        id: id.ok_or(Error::Missing("id"))?,
+    })
 }
 
 /// Writes the object anew: without the members named in `drop`, with `set` in front.
@@ -394,8 +445,7 @@ impl<'a> Raw<'a> {
         if e.source.contains([' ', '"', '<', '>', '\\', '^', '`', '{', '|', '}']) {
             return Err(attribute("source", "is not a URI-reference: percent-encode such characters"));
         }
-        // It becomes a topic, `events/TYPE`.
-        if e.kind.contains(['+', '#', '/', ' ']) || e.kind.len() > 255 {
+        if !is_type(&e.kind) {
             return Err(attribute("type", "must have at most 255 bytes and none of `+`, `#`, `/` and space"));
         }
         if e.source.len() > 1024 || e.id.as_ref().is_some_and(|id| id.len() > 1024) {
@@ -511,6 +561,37 @@ mod tests {
         assert_eq!((v["origin"].as_str(), v["id"].as_str()), (Some("c/s"), Some("1")));
         assert_eq!(with_origin(b" {\"id\":\"1\"}", "c/s"), b"{\"origin\":\"c/s\",\"id\":\"1\"}");
         assert_eq!(with_origin(b"{ }", "c"), b"{\"origin\":\"c\" }");
+    }
+
+    #[test]
+    fn an_event_is_told_by_type_source_and_id_whatever_else_it_says() {
+        let e = identity(GOOD.as_bytes()).unwrap();
+        assert_eq!((e.id.as_ref(), e.source.as_ref(), e.kind.as_ref()), ("1", "/lamp/7", "lamp.failed"));
+        let odd = r#"{"id":"1","source":"/x","type":"t","subject":"\u0001","data":{"id":7}}"#;
+        assert!(Envelope::parse(odd.as_bytes()).is_err());
+        assert_eq!(identity(odd.as_bytes()).unwrap().id, "1");
+        for bad in [
+            "",
+            "[]",
+            "7",
+            "{}",
+            r#"{"id":"1","source":"/x"}"#,
+            r#"{"id":"","source":"/x","type":"t"}"#,
+            r#"{"id":7,"source":"/x","type":"t"}"#,
+            r#"{"id":"1","source":"/x","type":"t","id":"2"}"#,
+            r#"{"id":"1","source":"/x","type":"t"} more"#,
+            r#"{"id":"1","source":"/x","type":"t","data":{}"#,
+        ] {
+            assert!(identity(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_type_is_one_level_of_a_topic() {
+        assert!(is_type("lamp.failed") && is_type("路灯") && is_type(&"x".repeat(255)));
+        for bad in ["", "a/b", "#", "a+", "a b", "a\0", "a\n", &"x".repeat(256)] {
+            assert!(!is_type(bad), "{bad:?}");
+        }
     }
 
     proptest! {

@@ -4,6 +4,12 @@
 /// that leaves room for a picture's thumbnail and keeps one event inside two frames' budget.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 
+/// Bytes of one record in the log, the largest that a length there is believed for.
+pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of an event's type. It becomes a topic, `events/TYPE`.
+pub const TYPE_BYTES_MAX: usize = 255;
+
 /// Bytes of an MQTT packet at the front door: an event, its topic and properties.
 pub const PACKET_BYTES_MAX: usize = 512 * 1024;
 
@@ -47,9 +53,6 @@ pub const RUNS_PER_STREAM_MAX: usize = 256;
 
 /// Starts of a node that it and its peers remember, to find where two histories parted.
 pub const BOOTS_KEPT: usize = 16;
-
-/// Tries before a record that cannot be applied is parked.
-pub const POISON_TRIES: u32 = 3;
 
 /// Directives (commands and notices) whose receipts are counted, about 1 KB each; the oldest that
 /// everybody has answered give way first. The receipts themselves stay in the log.

@@ -45,6 +45,8 @@ pub enum Error {
     Record(#[from] record::Error),
     #[error("the frame's range ({from}, {to}] is not one")]
     Range { from: Pos, to: Pos },
+    #[error("the frame claims {records} records; at most {max} fit")]
+    Crowded { records: u32, max: usize },
     #[error("the frame's body is compressed to more than {max} bytes")]
     Bomb { max: usize },
 }
@@ -569,6 +571,9 @@ pub fn decode<'a>(
             if upto < after {
                 return Err(Error::Range { from: after, to: upto });
             }
+            if records as usize > limits::FRAME_RECORDS_MAX {
+                return Err(Error::Crowded { records, max: limits::FRAME_RECORDS_MAX });
+            }
             let body = match plain_len {
                 None => r.rest.into(),
                 Some(n) => {
@@ -739,6 +744,16 @@ mod tests {
         bytes[at + 4..at + 8].copy_from_slice(&u32::MAX.to_le_bytes());
         let bytes = seal(bytes);
         assert!(matches!(decode(&bytes, |_, _| panic!("must not be called")), Err(Error::Bomb { .. })));
+    }
+
+    #[test]
+    fn a_frame_that_claims_more_records_than_one_may_have_is_refused() {
+        let mut bytes = frame(&[b"one"]);
+        let at = 8 + 4 + CORE_BYTES - 4; // envelope, tag and length, the last of the core
+        assert_eq!(bytes[at..at + 4], 1u32.to_le_bytes());
+        bytes[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        let max = limits::FRAME_RECORDS_MAX;
+        assert_eq!(decode(&seal(bytes), no).err(), Some(Error::Crowded { records: u32::MAX, max }));
     }
 
     proptest! {

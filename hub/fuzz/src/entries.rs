@@ -8,12 +8,14 @@ use citybrain_hub::door::packet::publish::{In, Out, Properties};
 use citybrain_hub::door::packet::{Ack, Head, Version, kind, put_ack, reason};
 use citybrain_hub::door::{Ingress as _, Publish};
 use citybrain_hub::ingress::Ingress;
+use citybrain_hub::link::admit::admit;
 use citybrain_hub::link::frames::unpack;
 use citybrain_hub::note::Note;
 use citybrain_shared::config::Config;
-use citybrain_shared::event::Envelope;
+use citybrain_shared::event::{self, Envelope};
 use citybrain_shared::record::{Header, Kind, event_key};
-use citybrain_shared::wire::{self, Message};
+use citybrain_shared::wire::{self, Carried, Message};
+use citybrain_shared::{Address, topic};
 use std::sync::LazyLock;
 
 /// A stream of packets as a client's connection reads it. The first byte says the version: even
@@ -113,6 +115,7 @@ pub fn frames(data: &[u8]) {
     match wire::decode(&bytes, unpack) {
         Ok(Message::Frame(frame)) => {
             for carried in frame.records().flatten() {
+                admitted(&carried);
                 let mut record = Vec::new();
                 if carried.header(7).encode(carried.payload, &mut record).is_ok() {
                     let (header, payload) = Header::decode(&record).expect("our own record");
@@ -127,6 +130,20 @@ pub fn frames(data: &[u8]) {
         Err(_) => {}
     }
     let _ = Header::decode(data);
+}
+
+/// What a link lets in is an event that subscribers can be given, whoever sent it.
+fn admitted(carried: &Carried<'_>) {
+    let origin = Address::parse(carried.origin.address).ok();
+    let peer = origin.clone().unwrap_or_else(|| Address::parse("c/s").expect("an address"));
+    for is_parent in [false, true] {
+        if admit(&peer, is_parent, origin.as_ref(), carried).is_ok() {
+            assert!(carried.kind.is_event() && origin.is_some());
+            assert_eq!(topic::check_topic(&format!("events/{}", carried.name)), Ok(()));
+            let told = event::identity(carried.payload).expect("it is told by it");
+            assert_eq!(carried.key, event_key(&told.source, &told.id));
+        }
+    }
 }
 
 const TOPICS: [&str; 8] =

@@ -8,6 +8,7 @@
 //! covers them all; then the tickets complete. The state stays locked from the first decision to
 //! the fsync, so nobody ever sees a state that a power cut could take back.
 
+mod frames;
 pub(crate) mod jots;
 mod offline;
 mod open;

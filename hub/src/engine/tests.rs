@@ -1,5 +1,7 @@
 //! The engine over a real log in a temporary folder.
 
+mod hostile;
+
 use super::*;
 use crate::ingress::Ingress;
 use crate::state::Presence;

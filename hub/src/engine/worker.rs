@@ -1,18 +1,15 @@
 //! The engine's thread: takes what is queued, decides, appends, syncs, tells.
 
 use super::{Error, Haste, House, Job, Outcome, Received, Settled, Shared, open, receipts};
-use crate::link::judge::{self, Verdict};
-use crate::log::Log;
+use crate::log::{self, Log};
 use crate::note::{DeadLetter, Note};
 use crate::state::{State, class};
 use crate::store::Store;
-use bytes::Bytes;
 use citybrain_shared::config::Store as StoreConfig;
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::selector::{Labels, Selector};
-use citybrain_shared::wire::{self, Carried, Frame, Message, Party};
 use citybrain_shared::{Address, Pos, event, limits};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -149,12 +146,18 @@ impl Engine {
                 _ if self.refuses() => self.refuse(job),
                 Job::Offer { drafts, reply } => {
                     urgent_sync = true;
-                    let mut outcomes = Vec::with_capacity(drafts.len());
-                    for draft in drafts {
-                        bytes += draft.bytes().len();
-                        outcomes.push(self.decide_offer(&mut state, draft, Vec::new(), now));
+                    // All are looked up before any is taken: an offer is not half kept.
+                    match drafts.iter().map(|d| self.known(d)).collect::<Result<Vec<_>, _>>() {
+                        Ok(known) => {
+                            let take = |(draft, known): (Draft, Option<Pos>)| {
+                                bytes += draft.bytes().len();
+                                self.decide_offer(&mut state, draft, known, Vec::new(), now)
+                            };
+                            let outcomes = drafts.into_iter().zip(known).map(take).collect();
+                            replies.push(Reply::Offer(reply, outcomes));
+                        }
+                        Err(e) => drop(reply.send(Err(e))),
                     }
-                    replies.push(Reply::Offer(reply, outcomes));
                 }
                 Job::Note { notes, haste, reply } => {
                     urgent_sync |= haste == Haste::Now;
@@ -178,14 +181,22 @@ impl Engine {
                 }
                 Job::Settle { letter, draft, extra, reply } => {
                     urgent_sync = true;
-                    replies.push(Reply::Settle(reply, self.settle_letter(&mut state, letter, draft, extra, now)));
+                    match draft.as_ref().map_or(Ok(None), |d| self.known(d)) {
+                        Ok(known) => {
+                            let settled = self.settle_letter(&mut state, letter, draft.map(|d| (d, known)), extra, now);
+                            replies.push(Reply::Settle(reply, settled));
+                        }
+                        Err(e) => drop(reply.send(Err(e))),
+                    }
                 }
                 Job::Frame { peer, message, reply } => {
                     bytes += message.len();
                     let before = state.applied;
-                    let received = self.decide_frame(&mut state, &peer, &message, now);
+                    match self.decide_frame(&mut state, &peer, &message, now) {
+                        Ok(received) => replies.push(Reply::Frame(reply, Box::new(received))),
+                        Err(e) => drop(reply.send(Err(e))),
+                    }
                     urgent_sync |= state.applied != before;
-                    replies.push(Reply::Frame(reply, Box::new(received)));
                 }
             }
             let records = state.applied.0 - before.0;
@@ -236,7 +247,7 @@ impl Engine {
         self.append_group(state, drafts.iter().map(Draft::bytes))
     }
 
-    fn append_group<'a>(&mut self, state: &mut State, group: impl Iterator<Item = &'a [u8]> + Clone) -> Pos {
+    pub(super) fn append_group<'a>(&mut self, state: &mut State, group: impl Iterator<Item = &'a [u8]> + Clone) -> Pos {
         let (first, _) = self.log.append(group.clone());
         for (i, bytes) in group.enumerate() {
             let (header, payload) = Header::decode(bytes).expect("this process encoded it");
@@ -261,7 +272,7 @@ impl Engine {
         &mut self,
         state: &mut State,
         letter: Pos,
-        draft: Option<Draft>,
+        draft: Option<(Draft, Option<Pos>)>,
         mut extra: Vec<Draft>,
         now: i64,
     ) -> Settled {
@@ -269,25 +280,40 @@ impl Engine {
             return Settled::NotOpen;
         }
         extra.insert(0, Note::DeadLetterClosed { pos: letter, retried: draft.is_some() }.draft());
-        let Some(draft) = draft else {
+        let Some((draft, known)) = draft else {
             self.append(state, extra, now);
             return Settled::Closed;
         };
-        Settled::Taken(self.decide_offer(state, draft, extra, now))
+        Settled::Taken(self.decide_offer(state, draft, known, extra, now))
     }
 
-    /// `extra` is recorded with it, in its group, also when it is a duplicate.
-    fn decide_offer(&mut self, state: &mut State, draft: Draft, extra: Vec<Draft>, now: i64) -> Outcome {
+    /// Where an event that is offered is already.
+    fn known(&self, draft: &Draft) -> Result<Option<Pos>, Error> {
         let (header, payload) = draft.parts();
-        if header.key != 0 {
-            if let Some(pos) = self.find_same(header.key, payload) {
+        if header.key == 0 { Ok(None) } else { self.find_same(header.key, payload) }
+    }
+
+    /// `known`: where the log has it. `extra` is recorded with it, in its group, also when it is a
+    /// duplicate.
+    fn decide_offer(
+        &mut self,
+        state: &mut State,
+        draft: Draft,
+        known: Option<Pos>,
+        extra: Vec<Draft>,
+        now: i64,
+    ) -> Outcome {
+        let key = draft.header().key;
+        if key != 0 {
+            // Those of its own offer are not in the log yet.
+            if let Some(pos) = known.or_else(|| self.fresh_keys.get(&key).copied()) {
                 state.counters.duplicates += 1;
                 if !extra.is_empty() {
                     self.append(state, extra, now);
                 }
                 return Outcome::Duplicate(pos);
             }
-            self.fresh_keys.insert(header.key, state.applied.next());
+            self.fresh_keys.insert(key, state.applied.next());
         }
         let mut group = vec![draft];
         self.follow(state, &mut group, now);
@@ -297,7 +323,7 @@ impl Engine {
 
     /// Adds this node's receipts for drafts that are for itself, and what the policy makes of the
     /// drafts, and of what it makes of them.
-    fn follow(&self, state: &State, group: &mut Vec<Draft>, now: i64) {
+    pub(super) fn follow(&self, state: &State, group: &mut Vec<Draft>, now: i64) {
         let mut from = 0;
         for depth in 0..=crate::policy::DEPTH_MAX {
             let mut next = Vec::new();
@@ -311,6 +337,7 @@ impl Engine {
             if next.is_empty() {
                 return;
             }
+            next.iter_mut().for_each(park_if_untyped);
             if depth == crate::policy::DEPTH_MAX {
                 tracing::error!(drafts = next.len(), "Decisions go in a circle; the deepest were left out.");
                 return;
@@ -320,160 +347,40 @@ impl Engine {
         }
     }
 
-    /// The position of an event with this key and, indeed, this source and id.
-    fn find_same(&self, key: u64, payload: &[u8]) -> Option<Pos> {
+    /// The position of an event with this key and, indeed, this source and id. Where that record is
+    /// damaged the key alone says so: two events share one by chance of 2^-64.
+    ///
+    /// # Errors
+    /// [`Error::Unwritable`] when the log cannot be read: then nobody knows whether the event is new.
+    pub(super) fn find_same(&self, key: u64, payload: &[u8]) -> Result<Option<Pos>, Error> {
         if let Some(pos) = self.fresh_keys.get(&key) {
             // Two events of one batch whose 64-bit hashes meet by chance: 10^-13 for 1,000 events.
-            return Some(*pos);
+            return Ok(Some(*pos));
         }
+        let unreadable =
+            |e: log::Error| Error::Unwritable(format!("what is there already cannot be read: {}", chain(&e)));
         let reader = self.log.reader();
-        let pos = reader.find(key).ok()??;
-        let entry = reader.get(pos).ok()??;
-        let (_, known) = Header::decode(&entry.bytes).ok()?;
-        (event::identity(known)? == event::identity(payload)?).then_some(pos)
+        let Some(pos) = reader.find(key).map_err(unreadable)? else { return Ok(None) };
+        let entry = match reader.get(pos) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Ok(None), // trimmed meanwhile
+            Err(log::Error::Damaged { .. }) => return Ok(Some(pos)),
+            Err(e) => return Err(unreadable(e)),
+        };
+        let same = Header::decode(&entry.bytes).is_ok_and(|(_, known)| {
+            let (a, b) = (event::identity(known), event::identity(payload));
+            matches!((a, b), (Ok(a), Ok(b)) if (&a.source, &a.id) == (&b.source, &b.id))
+        });
+        Ok(same.then_some(pos))
     }
 
     /// A downward event that is for this node is answered in the commit that takes it.
-    fn receipt_for(&self, header: &Header<'_>, payload: &[u8], ttl_ms: u32) -> Option<Draft> {
+    pub(super) fn receipt_for(&self, header: &Header<'_>, payload: &[u8], ttl_ms: u32) -> Option<Draft> {
         let selector = Selector::parse(header.target).ok()?;
         if !selector.matches(&self.me, &self.labels) {
             return None;
         }
         receipts::automatic(&self.me, header, payload, ttl_ms)
-    }
-
-    fn decide_frame(&mut self, state: &mut State, peer: &Address, message: &Bytes, now: i64) -> Received {
-        let frame = match wire::decode(message, unpack) {
-            Ok(Message::Frame(frame)) => frame,
-            Ok(_) => return self.ignore(peer, "it is no frame"),
-            Err(e) => return self.ignore(peer, &e.to_string()),
-        };
-        let me = Party { inc: state.me.inc, boot: state.me.boot };
-        let verdict = match state.peers.get(peer) {
-            None => Verdict::UnknownSession,
-            Some(known) => judge::judge(known, judge::granted(known), &frame.head),
-        };
-        if verdict == Verdict::Take {
-            self.take_frame(state, peer, &frame, now);
-        }
-        let unknown = Default::default();
-        let known = state.peers.get(peer).unwrap_or(&unknown);
-        let answer = judge::answer(verdict, known, me, &frame.head);
-        if answer == Received::Ignore {
-            self.shared.work.frames_ignored.fetch_add(1, Ordering::Relaxed);
-        }
-        answer
-    }
-
-    fn ignore(&self, peer: &Address, why: &str) -> Received {
-        self.shared.work.frames_ignored.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(peer = %peer, error = why, "A frame was dropped.");
-        Received::Ignore
-    }
-
-    /// The frame's records, its cursor and what follows from them: one group.
-    fn take_frame(&mut self, state: &mut State, peer: &Address, frame: &Frame<'_>, now: i64) {
-        let mut group: Vec<Vec<u8>> = Vec::with_capacity(frame.head.records as usize + 1);
-        let mut extra: Vec<Draft> = Vec::new();
-        let (mut dropped, mut taken) = (0u32, 0u32);
-        let mut in_frame = HashSet::new();
-        let mut origin: Option<Address> = None;
-        for (i, record) in frame.records().enumerate() {
-            let record = match record {
-                Ok(r) => r,
-                Err(e) => {
-                    // Its frame's checksum held, so sending it again would bring the same: parked at once.
-                    let detail = format!(
-                        "record {i} of the frame ({}, {}] does not read: {e}",
-                        frame.head.after, frame.head.upto
-                    );
-                    extra.push(
-                        Note::DeadLetter(DeadLetter::new("poison", detail, format!("link:{peer}"), "", &[])).draft(),
-                    );
-                    continue;
-                }
-            };
-            // Records of one origin mostly stand together.
-            if origin.as_ref().is_none_or(|o| o.as_str() != record.origin.address) {
-                origin = Address::parse(record.origin.address).ok();
-            }
-            match self.fault(peer, origin.as_ref(), &record) {
-                Some(why) => {
-                    let letter = DeadLetter::new("foreign", why, format!("link:{peer}"), record.name, record.payload);
-                    extra.push(Note::DeadLetter(letter).draft());
-                    continue;
-                }
-                None if self.is_repeated(state, origin.as_ref(), &record, &mut in_frame) => {
-                    dropped += 1;
-                    continue;
-                }
-                None => {}
-            }
-            let header = record.header(now);
-            let mut bytes = Vec::new();
-            if header.encode(record.payload, &mut bytes).is_err() {
-                continue; // its fields came out of 16-bit lengths and fit again
-            }
-            taken += 1;
-            if record.direction == Direction::Down {
-                if record.key != 0 {
-                    self.fresh_keys.insert(record.key, Pos(state.applied.0 + 1 + group.len() as u64));
-                }
-                extra.extend(self.receipt_for(&header, record.payload, record.ttl_ms));
-            }
-            group.push(bytes);
-        }
-        let note = Note::Received {
-            peer: peer.clone(),
-            from: frame.head.from,
-            lane: frame.head.lane,
-            cursor: judge::taken(&frame.head),
-            records: taken,
-            dropped,
-        };
-        let mut decided = Vec::new();
-        for bytes in &group {
-            let (header, payload) = Header::decode(bytes).expect("encoded a few lines above");
-            decided.extend(state.policy.decide(state, now, &header, payload));
-        }
-        self.follow(state, &mut decided, now);
-        extra.extend(decided);
-        extra.insert(0, note.draft());
-        stamp(state, &mut extra, now);
-        // Records first, so that a reader of the group meets them before what was decided from them.
-        self.append_group(state, group.iter().map(Vec::as_slice).chain(extra.iter().map(Draft::bytes)));
-    }
-
-    /// Why a record must not come from this peer.
-    fn fault(&self, peer: &Address, origin: Option<&Address>, record: &Carried<'_>) -> Option<String> {
-        let Some(origin) = origin else {
-            return Some(format!("its origin `{}` is no address", record.origin.address));
-        };
-        let from_parent = self.parent.as_ref() == Some(peer);
-        match (record.direction, from_parent) {
-            (Direction::Up, false) if !peer.covers(origin) => {
-                Some(format!("it claims to begin at {origin}, which is not below {peer}"))
-            }
-            (Direction::Up, false) | (Direction::Down, true) => None,
-            _ => Some(format!("a record of this direction does not come from {peer}")),
-        }
-    }
-
-    fn is_repeated(
-        &self,
-        state: &State,
-        origin: Option<&Address>,
-        r: &Carried<'_>,
-        in_frame: &mut HashSet<(u64, u128, u8)>,
-    ) -> bool {
-        match (r.direction, origin) {
-            (Direction::Down, _) => r.key != 0 && self.find_same(r.key, r.payload).is_some(),
-            (_, Some(origin)) => {
-                state.has_seen(origin, r.origin.log, r.lane, r.reach, r.seq)
-                    || !in_frame.insert((r.seq, r.origin.log.0, class(r.lane, r.reach)))
-            }
-            (_, None) => false,
-        }
     }
 
     pub(super) fn commit(&mut self, state: &mut State) -> Result<(), Error> {
@@ -693,8 +600,18 @@ enum Next {
     Closed,
 }
 
+/// A rule makes a type of whatever came in. One that is no topic would end the connections of those
+/// who get it.
+fn park_if_untyped(draft: &mut Draft) {
+    let (header, payload) = draft.parts();
+    if header.kind.is_event() && !event::is_type(header.name) {
+        let detail = "a rule made an event whose type is none: at most 255 bytes and none of `+`, `#`, `/` and space";
+        *draft = Note::DeadLetter(DeadLetter::new("bad-attribute", detail, "policy", "", payload)).draft();
+    }
+}
+
 /// Sets the times, and counts the upward records that begin here.
-fn stamp(state: &State, drafts: &mut [Draft], now: i64) {
+pub(super) fn stamp(state: &State, drafts: &mut [Draft], now: i64) {
     let mut seqs = state.me.seqs;
     for draft in drafts {
         let header = draft.header();
@@ -706,10 +623,6 @@ fn stamp(state: &State, drafts: &mut [Draft], now: i64) {
         }
         draft.stamp(now, seq);
     }
-}
-
-fn unpack(bytes: &[u8], len: usize) -> Option<Vec<u8>> {
-    zstd::bulk::decompress(bytes, len).ok()
 }
 
 /// An error and its causes, in one line.

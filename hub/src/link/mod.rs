@@ -13,6 +13,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | [`judge`] | pure: does a frame continue what is held? The engine asks it |
+//! | [`admit`] | pure: may a record of a frame come from this peer, and is it one? The engine asks it |
 //! | [`handshake`] | pure: how a session begins, and what each node must first do to its own log |
 //! | [`sender`] | pure: windows, acknowledgements, going back, timers |
 //! | [`frames`] | which records are for a peer, and how they become a frame |
@@ -26,12 +27,13 @@
 //! | [`backlog`] | what waits for whom, counted in the log |
 //!
 //! Deliberately absent: the receiving half. The engine is the receiver, because taking a frame is
-//! part of its commit; it calls [`judge::judge`] and [`judge::answer`].
+//! part of its commit; it calls [`judge::judge`], [`admit::admit`] and [`judge::answer`].
 //!
 //! **Known limit.** A node that is restored from backups several times in a row, to before the new
 //! histories that it minted in between, and that meets peers that know different ones of them, may
 //! send a record twice under two names. One restore of each side at any time is proven by simulation.
 
+pub mod admit;
 pub mod ask;
 pub mod backlog;
 pub mod downlinks;

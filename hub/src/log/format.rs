@@ -13,8 +13,8 @@ pub const HEAD_BYTES: usize = 32;
 pub const ENTRY_BYTES: usize = 16;
 /// A record has at least its fixed header, from which lane, key and time are read.
 pub const RECORD_BYTES_MIN: usize = 40;
-/// Far above any packet that a door lets in. A length above it can only be damage.
-pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Above any packet that a door or a link lets in. A length above it can only be damage.
+pub const RECORD_BYTES_MAX: usize = citybrain_shared::limits::RECORD_BYTES_MAX;
 
 /// The last entry of its group.
 const END: u32 = 1 << 31;

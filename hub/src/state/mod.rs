@@ -322,6 +322,11 @@ impl State {
         assert_eq!(pos, self.applied.next(), "records are applied in order, each once");
         self.applied = pos;
         if header.kind == Kind::Note {
+            // What a node believes of itself it has from itself alone.
+            if header.origin.is_some() {
+                tracing::error!(pos = pos.0, "A note of another node is skipped.");
+                return;
+            }
             match Note::parse(payload) {
                 Ok(note) => self.apply_note(pos, header.committed_us, note),
                 // A note of a newer build, after a downgrade: skipped, as the store's version check demands anyway.
@@ -351,7 +356,7 @@ impl State {
         }
         match header.kind {
             Kind::Presence => self.take_presence(header, payload),
-            Kind::Receipt => self.take_receipt(payload),
+            Kind::Receipt => self.take_receipt(header, payload),
             _ => {}
         }
         if header.direction == Direction::Down {
@@ -464,13 +469,17 @@ impl State {
         self.dirty.extend(gone.map(Key::Directive));
     }
 
-    fn take_receipt(&mut self, payload: &[u8]) {
+    fn take_receipt(&mut self, header: &Header<'_>, payload: &[u8]) {
         #[derive(Deserialize)]
         struct Event {
             correlationid: String,
             data: Receipt,
         }
         let Ok(event) = serde_json::from_slice::<Event>(payload) else { return };
+        // A node answers for itself. The door sees to it for those that begin here.
+        if header.origin.is_some_and(|o| o.address != event.data.node.as_str()) {
+            return;
+        }
         let Some(known) = self.registry.get(&event.data.node) else { return };
         let ordinal = known.ordinal;
         if let Some(d) = self.directives.get_mut(&event.correlationid) {

@@ -227,12 +227,13 @@ impl Judge<'_> {
         let event_min = limits::EVENT_BYTES_MAX as u64;
         self.range("broker.connections_max", b.connections_max as u64, 1..=1_000_000, "");
         self.range("broker.receive_maximum", b.receive_maximum.into(), 1..=65_535, "");
-        // MQTT's own bound is 256 MiB; an event must fit.
+        // What comes in must fit into one record of the log, beside its header.
+        let packet_max = limits::RECORD_BYTES_MAX as u64 - MIB;
         self.range(
             "broker.packet_bytes_max",
             b.packet_bytes_max as u64,
-            event_min..=256 * MIB - 1,
-            "the largest event must fit",
+            event_min..=packet_max,
+            "the largest event must fit into a packet, and a packet into one record of the log",
         );
         self.range("link.window_frames", l.window_frames as u64, 1..=1024, "");
         self.range("link.resend_after_ms", l.resend_after_ms, 50..=600_000, "milliseconds; the default is 2000");
@@ -245,8 +246,8 @@ impl Judge<'_> {
         self.range(
             "link.message_bytes_max",
             l.message_bytes_max as u64,
-            link_min..=256 * MIB - 1,
-            "the largest event must fit in a frame",
+            link_min..=packet_max,
+            "the largest event must fit into a frame",
         );
         self.range("store.segment_bytes", s.segment_bytes, 64 * KIB..=4096 * MIB, "bytes; the default is 67108864");
         let log_min = s.segment_bytes.saturating_mul(2);
@@ -822,6 +823,19 @@ tier = "community"
                 "community is below this street node: events travel upward (write `street` to keep them here, or a tier above)",
             ]
         );
+    }
+
+    #[test]
+    fn what_comes_in_fits_into_one_record_of_the_log() {
+        let max = limits::RECORD_BYTES_MAX;
+        let with = |bytes: usize| {
+            problems(&format!("[broker]\npacket_bytes_max = {bytes}\n[link]\nmessage_bytes_max = {bytes}\n"))
+        };
+        assert_eq!(with(max - 1024 * 1024), Vec::<String>::new());
+        for bytes in [max - 1024 * 1024 + 1, 200 * 1024 * 1024] {
+            let found = with(bytes);
+            assert!(found.len() == 2 && found.iter().all(|f| f.contains("at most 15728640")), "{found:?}");
+        }
     }
 
     #[test]
