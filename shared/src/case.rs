@@ -42,6 +42,13 @@ pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {
             .is_ok_and(|e| matches!(e.data.sos, serde_json::Value::Bool(true)) || e.data.sos.as_i64() == Some(1))
 }
 
+/// Are these the words of nodes among themselves? No device, app or platform is told of them: some hand
+/// over whom to call, and what they lead to is an event of its own.
+pub fn is_between_nodes(kind: &str) -> bool {
+    const WORDS: [&str; 7] = ["letter", "contact", "answered", "wanted", "told", "roll", "present"];
+    kind.strip_prefix("city.brain.case.").is_some_and(|word| WORDS.contains(&word))
+}
+
 /// Gives an enum its words: in JSON, on the command line, and for people.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
@@ -749,6 +756,7 @@ mod tests {
             assert_eq!(opens_case("acme.button", true, payload.as_bytes()), yes, "{says}");
             assert!(!opens_case("acme.button", false, payload.as_bytes()), "not urgent");
         }
+        assert!(is_between_nodes("city.brain.case.letter") && !is_between_nodes("city.brain.case.call"));
         assert!(!opens_case("city.brain.case.letter", true, b"{\"data\":{\"sos\":true}}"));
     }
 

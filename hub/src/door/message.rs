@@ -12,7 +12,7 @@ use bytes::Bytes;
 use citybrain_shared::config;
 use citybrain_shared::record::{Direction, Header, TTL_OVER_MS};
 use citybrain_shared::selector::Labels;
-use citybrain_shared::{Address, Pos, Selector, event};
+use citybrain_shared::{Address, Pos, Selector, case, event};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ pub fn parts<'a>(me: &Me, header: &Header<'a>, topic: &mut String, mut found: im
     if !header.topic.is_empty() {
         found(part::AS_PUBLISHED, header.topic);
     }
-    if header.kind.is_event() {
+    if header.kind.is_event() && !case::is_between_nodes(header.name) {
         let mut offer = |n, prefix| {
             topic.clear();
             write!(topic, "{prefix}/{}", header.name).expect("a string takes all");
@@ -339,8 +339,11 @@ pub mod tests {
     }
 
     #[test]
-    fn a_note_is_given_to_nobody() {
+    fn a_note_and_what_nodes_say_among_themselves_is_given_to_nobody() {
         assert_eq!(all(&entry(&Header::local(Kind::Note, ""), b"{}")), []);
+        let letter = |name| Header { direction: Direction::Down, target: "c/s", ..Header::local(Kind::Event, name) };
+        assert_eq!(all(&entry(&letter("city.brain.case.letter"), b"{}")), []);
+        assert_eq!(all(&entry(&letter("city.brain.case.call"), b"{}")).len(), 2, "responders are called");
     }
 
     #[test]

@@ -2,12 +2,15 @@
 //! case back by that case: of a lost box's tens of thousands each must cost as little as the first.
 
 use super::letter::{Body, Letter};
-use citybrain_shared::Pos;
+use citybrain_shared::{LogId, Pos};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A letter, and the history of its sender's that it comes from; `None`: this node's own.
+pub(super) type Posted = (Letter, Option<LogId>);
 
 #[derive(Debug, Default)]
 pub(super) struct Letters {
-    all: BTreeMap<u64, Letter>,
+    all: BTreeMap<u64, Posted>,
     ids: BTreeSet<(String, u64)>,
     /// Those that bring a case back ([`Body::Returned`]), by that case.
     back: BTreeSet<(String, u64)>,
@@ -18,21 +21,21 @@ fn brings_back(letter: &Letter) -> bool {
 }
 
 impl Letters {
-    pub fn insert(&mut self, pos: u64, letter: Letter) {
+    pub fn insert(&mut self, pos: u64, (letter, log): Posted) {
         self.ids.insert((letter.id.clone(), pos));
         if brings_back(&letter) {
             self.back.insert((letter.body.case().to_owned(), pos));
         }
-        self.all.insert(pos, letter);
+        self.all.insert(pos, (letter, log));
     }
 
-    pub fn remove(&mut self, pos: u64) -> Option<Letter> {
-        let letter = self.all.remove(&pos)?;
+    pub fn remove(&mut self, pos: u64) -> Option<Posted> {
+        let (letter, log) = self.all.remove(&pos)?;
         self.ids.remove(&(letter.id.clone(), pos));
         if brings_back(&letter) {
             self.back.remove(&(letter.body.case().to_owned(), pos));
         }
-        Some(letter)
+        Some((letter, log))
     }
 
     /// The one of this id that came first.
@@ -41,7 +44,7 @@ impl Letters {
         first.filter(|(known, _)| known == id).map(|(_, pos)| *pos)
     }
 
-    pub fn get(&self, pos: u64) -> Option<&Letter> {
+    pub fn get(&self, pos: u64) -> Option<&Posted> {
         self.all.get(&pos)
     }
 
@@ -60,12 +63,12 @@ impl Letters {
     }
 
     /// Oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &Letter)> {
-        self.all.iter().map(|(pos, letter)| (*pos, letter))
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Posted)> {
+        self.all.iter().map(|(pos, posted)| (*pos, posted))
     }
 
     pub fn values(&self) -> impl Iterator<Item = &Letter> {
-        self.all.values()
+        self.all.values().map(|(letter, _)| letter)
     }
 
     pub fn bring_back_any(&self) -> bool {
@@ -80,7 +83,7 @@ impl Letters {
         };
         let mut newest: Vec<&Letter> = Vec::new();
         for (case, pos) in &self.back {
-            let letter = &self.all[pos];
+            let (letter, _) = &self.all[pos];
             let is_same = newest.last().is_some_and(|known| known.body.case() == case);
             if is_same && newest.last().is_some_and(|known| order(known) < order(letter)) {
                 newest.pop();

@@ -20,13 +20,14 @@
 //! The top of the tree has nobody to ask.
 
 use super::letter::{self, Body, Letter, PREFIX, Pen};
+use super::letters::Posted;
 use super::machine::{Refusal, Stepped};
 use super::{Cases, Dirty, Held, TOGETHER};
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Case, Entry};
 use citybrain_shared::record::{Direction, Draft, Header};
-use citybrain_shared::{Address, Inc, Lane, Pos, Tier};
+use citybrain_shared::{Address, Inc, Lane, LogId, Pos, Tier};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -288,7 +289,8 @@ impl Cases {
         // one that is left who has seen the newest.
         let is_theirs = |h: &&Held| {
             let owner = &h.case.owner;
-            roll.node.covers(owner) && !self.me.covers(owner) && letter::lane(h.case.urgent) == lane
+            let may = roll.node.covers(owner) && !self.me.covers(owner) && may_return(&h.case, &self.me);
+            may && letter::lane(h.case.urgent) == lane
         };
         let over = self.over.iter().rev().map(|(_, id)| &self.held[id]).filter(is_theirs).take(OVER_RETURNED);
         let theirs: BTreeMap<&str, &Held> =
@@ -382,8 +384,8 @@ impl Cases {
                 let Some(roll) = roll.filter(|r| r.node == self.me && self.succession.asked == Some(r.inc)) else {
                     return;
                 };
-                if !roll.met {
-                    self.believe(&node, header.lane);
+                if let Some(origin) = header.origin.filter(|_| !roll.met) {
+                    self.believe(&node, origin.log, header.lane);
                 }
                 self.succession.present.insert((node, header.lane));
             }
@@ -391,16 +393,17 @@ impl Cases {
         }
     }
 
-    /// What that node wrote was for no box but this one.
-    fn believe(&mut self, node: &Address, lane: Lane) {
-        let theirs = |l: &Letter| {
-            let is_new = !matches!(l.body, Body::Returned { .. } | Body::Recall { .. });
-            is_new && l.sender() == node && letter::lane(l.urgent) == lane
+    /// What that box wrote was for no box but this one. (What a box before it there wrote may not have been:
+    /// that one's letters wait.)
+    fn believe(&mut self, node: &Address, log: LogId, lane: Lane) {
+        let theirs = |(letter, from): &Posted| {
+            let is_new = !matches!(letter.body, Body::Returned { .. } | Body::Recall { .. });
+            is_new && letter.sender() == node && *from == Some(log) && letter::lane(letter.urgent) == lane
         };
-        let theirs: Vec<u64> = self.waiting.iter().filter(|(_, l)| theirs(l)).map(|(pos, _)| pos).collect();
+        let theirs: Vec<u64> = self.waiting.iter().filter(|(_, posted)| theirs(posted)).map(|(pos, _)| pos).collect();
         for pos in theirs {
-            if let Some(letter) = self.waiting.remove(pos) {
-                self.inbox.insert(pos, letter);
+            if let Some(posted) = self.waiting.remove(pos) {
+                self.inbox.insert(pos, posted);
                 self.dirty.extend([Dirty::Waiting, Dirty::Inbox].map(|kind| (kind, format!("{pos:020}"))));
             }
         }
@@ -516,6 +519,14 @@ impl Awaited {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!("its cases wait for the word of {}{more}, who may have got some from it", names.join(", "))
     }
+}
+
+/// May this node, from below, say how a case of another one stands? If it came in there, is on its way there,
+/// or summons somebody there.
+pub(super) fn may_return(case: &Case, node: &Address) -> bool {
+    case.opened_at == *node
+        || case.handing_to.as_ref() == Some(node)
+        || case.assists.iter().any(|a| a.node.as_ref() == Some(node))
 }
 
 /// Is it a case of this subtree, or was it ever?

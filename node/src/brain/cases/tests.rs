@@ -61,9 +61,11 @@ fn opening(id: &str, category: &str) -> Opening {
     Opening { id: id.into(), by: "resident".into(), category: category.into(), title: "t".into(), ..Opening::default() }
 }
 
+/// `origin` is an address, or one with the number of its history behind a blank: another box there.
 fn with_origin<R>(draft: &Draft, origin: Option<&str>, look: impl FnOnce(&Header<'_>, &[u8]) -> R) -> R {
     let (header, payload) = draft.parts();
-    let origin = origin.map(|address| Origin { address, log: LogId(1), pos: Pos(1) });
+    let origin = origin.map(|origin| origin.split_once(' ').unwrap_or((origin, "1")));
+    let origin = origin.map(|(address, log)| Origin { address, log: LogId(log.parse().unwrap()), pos: Pos(1) });
     look(&Header { origin, ..header }, payload)
 }
 

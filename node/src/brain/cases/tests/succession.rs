@@ -177,7 +177,7 @@ impl Net {
         for (origin, draft) in group {
             self.next += 1;
             let n = from.filter(|_| origin.is_some()).map_or(self.next, |f| f.n);
-            let origin = origin.unwrap_or_else(|| at.to_owned());
+            let origin = origin.unwrap_or_else(|| format!("{at} {}", self.places[at].inc.0));
             self.send(at, Carried { n, origin, draft });
         }
         self.check();
@@ -200,7 +200,7 @@ impl Net {
         line.came.push(record.clone());
         let place = self.places.get_mut(&key.1).unwrap();
         let h = record.draft.header();
-        place.heard.insert(record.origin.clone());
+        place.heard.insert(record.origin.split(' ').next().unwrap().to_owned());
         let is_new = match h.direction {
             Direction::Up => place.seen.insert(record.n),
             _ => !place.keys.contains(&h.key),

@@ -285,6 +285,30 @@ fn a_call_for_help_does_not_wait_for_a_city_that_cannot_be_reached() {
 }
 
 #[test]
+fn what_a_box_wrote_that_is_lost_is_not_believed_of_the_one_in_its_place() {
+    let mut net = Net::new();
+    net.cut("c/s/a");
+    // Handed up at once, taken, and given to another below, of which nobody above hears.
+    net.open("c/s/a/k", CASE, "G");
+    net.settle();
+    assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
+    assert!(net.give("c/s/a", "c/s/a/n"));
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a/n"]);
+    // Both ends of the letter are lost. It has come again by then, and its new sender knows of no other box.
+    net.cut("c/s/a/n");
+    net.replace("c/s/a", 0);
+    drain(&mut net, "c/s/a/k", "c/s/a");
+    net.replace("c/s/a/k", 0);
+    net.cut.retain(|(from, to)| from == "c/s/a/n" || to == "c/s/a/n");
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a/n"]);
+    net.cut.clear();
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a/n"]);
+}
+
+#[test]
 fn what_a_lost_disks_node_did_while_it_was_cut_off_is_known_from_below() {
     for last in [Verb::Comment, Verb::Withdraw] {
         let mut net = Net::new();
@@ -337,4 +361,23 @@ fn two_neighbours_that_are_lost_at_once_agree_with_what_one_below_has_seen() {
     for n in TREE.into_iter().filter(|n| *n != "c/s/b") {
         assert_eq!(net.held(n).case, net.held(&owner).case, "{n}");
     }
+}
+
+#[test]
+fn nobody_below_says_how_a_case_stands_that_never_came_to_him() {
+    let mut net = accepted();
+    net.cut("c/s/a");
+    net.replace("c/s/a", 0);
+    net.settle();
+    let inc = net.places["c/s/a"].inc;
+    let mut case = net.held("c/s").case.clone();
+    (case.term, case.status) = (99, Status::Withdrawn);
+    let body = letter::Body::Returned { inc, case, history: Vec::new() };
+    let letter = Letter { id: "f".into(), from: a("c/s/a/n"), via: None, to: a("c/s/a"), urgent: false, body };
+    let draft = Pen { me: &a("c/s/a/n"), now: view::time_of(net.now) }.letter(&letter).unwrap();
+    net.commit("c/s/a", vec![draft.clone()], Some(&Carried { n: 1 << 60, origin: "c/s/a/n".into(), draft }));
+    net.cut.clear();
+    net.settle();
+    let held = net.held("c/s/a");
+    assert_eq!((held.case.status, held.case.term), (Status::Accepted, 3));
 }
