@@ -454,7 +454,7 @@ enum Answer {
 /// Prefixes of types and of sources; none: all.
 fn fits(types: &[String], sources: &[String], header: &Header<'_>, payload: &[u8]) -> bool {
     let kind = header.name;
-    if header.kind != Kind::Event || header.direction == Direction::Down || case::is_between_nodes(kind) {
+    if header.kind != Kind::Event || header.direction == Direction::Down || case::is_letter(kind) {
         return false;
     }
     let is_named = types.iter().any(|t| t == kind);

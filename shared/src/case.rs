@@ -20,6 +20,13 @@ pub fn is_call(kind: &str) -> bool {
     kind == APPEAL || kind.strip_prefix(SOS).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
+/// Is this what nodes say to each other of their cases, with the people whom to call in it? Such events
+/// are for no subscriber; what there is to know of a case comes as its steps.
+pub fn is_letter(kind: &str) -> bool {
+    let step = kind.strip_prefix("city.brain.case.").unwrap_or_default();
+    matches!(step, "letter" | "contact" | "answered" | "wanted" | "told" | "roll" | "present")
+}
+
 /// Does an event open a case? Those of the types above; and what is urgent and says so in its data
 /// (`"sos": true`, or 1), whatever its type, except the node's own. Whoever called may be named in it.
 pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {
@@ -40,13 +47,6 @@ pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {
         && payload.windows(5).any(|w| w == b"\"sos\"")
         && serde_json::from_slice::<Event>(payload)
             .is_ok_and(|e| matches!(e.data.sos, serde_json::Value::Bool(true)) || e.data.sos.as_i64() == Some(1))
-}
-
-/// Are these the words of nodes among themselves? No device, app or platform is told of them: some hand
-/// over whom to call, and what they lead to is an event of its own.
-pub fn is_between_nodes(kind: &str) -> bool {
-    const WORDS: [&str; 7] = ["letter", "contact", "answered", "wanted", "told", "roll", "present"];
-    kind.strip_prefix("city.brain.case.").is_some_and(|word| WORDS.contains(&word))
 }
 
 /// Gives an enum its words: in JSON, on the command line, and for people.
@@ -756,7 +756,7 @@ mod tests {
             assert_eq!(opens_case("acme.button", true, payload.as_bytes()), yes, "{says}");
             assert!(!opens_case("acme.button", false, payload.as_bytes()), "not urgent");
         }
-        assert!(is_between_nodes("city.brain.case.letter") && !is_between_nodes("city.brain.case.call"));
+        assert!(is_letter("city.brain.case.letter") && !is_letter("city.brain.case.call"));
         assert!(!opens_case("city.brain.case.letter", true, b"{\"data\":{\"sos\":true}}"));
     }
 

@@ -9,10 +9,10 @@ use super::share::Group;
 use crate::log::Entry;
 use crate::state::Retained;
 use bytes::Bytes;
-use citybrain_shared::config;
 use citybrain_shared::record::{Direction, Header, TTL_OVER_MS};
 use citybrain_shared::selector::Labels;
-use citybrain_shared::{Address, Pos, Selector, case, event};
+use citybrain_shared::{Address, Pos, Selector, event};
+use citybrain_shared::{case, config};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ pub fn parts<'a>(me: &Me, header: &Header<'a>, topic: &mut String, mut found: im
     if !header.topic.is_empty() {
         found(part::AS_PUBLISHED, header.topic);
     }
-    if header.kind.is_event() && !case::is_between_nodes(header.name) {
+    if header.kind.is_event() && !case::is_letter(header.name) {
         let mut offer = |n, prefix| {
             topic.clear();
             write!(topic, "{prefix}/{}", header.name).expect("a string takes all");
@@ -269,6 +269,11 @@ pub struct Item {
 }
 
 impl Item {
+    /// Bytes that it keeps in memory, nearly.
+    pub fn bytes(&self) -> usize {
+        self.message.bytes() + self.subscription_ids.len() * size_of::<u32>()
+    }
+
     /// A retained message for a new subscription.
     pub fn retained(message: Message, sub: &Sub) -> Item {
         let qos = sub.qos().min(message.qos);
@@ -310,6 +315,15 @@ pub mod tests {
     }
 
     #[test]
+    fn what_nodes_say_to_each_other_of_cases_is_for_no_subscriber() {
+        for (name, count) in [("city.brain.case.contact", 0), ("city.brain.case.told", 0), ("city.brain.case.call", 2)]
+        {
+            let header = Header { direction: Direction::Down, target: "c/s", ..Header::local(Kind::Event, name) };
+            assert_eq!(all(&entry(&header, b"{\"id\":\"1\"}")).len(), count, "{name}");
+        }
+    }
+
+    #[test]
     fn an_event_is_given_as_published_and_with_its_origin() {
         let header = Header { topic: "in/x", ..Header::local(Kind::Event, "lamp.failed") };
         assert_eq!(
@@ -339,11 +353,8 @@ pub mod tests {
     }
 
     #[test]
-    fn a_note_and_what_nodes_say_among_themselves_is_given_to_nobody() {
+    fn a_note_is_given_to_nobody() {
         assert_eq!(all(&entry(&Header::local(Kind::Note, ""), b"{}")), []);
-        let letter = |name| Header { direction: Direction::Down, target: "c/s", ..Header::local(Kind::Event, name) };
-        assert_eq!(all(&entry(&letter("city.brain.case.letter"), b"{}")), []);
-        assert_eq!(all(&entry(&letter("city.brain.case.call"), b"{}")).len(), 2, "responders are called");
     }
 
     #[test]
