@@ -21,7 +21,7 @@
 
 use super::letter::{self, Body, Letter, PREFIX, Pen};
 use super::letters::Posted;
-use super::machine::{Refusal, Stepped};
+use super::machine::{CAME_BACK, Refusal, Stepped};
 use super::{Cases, Dirty, Held, TOGETHER};
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
@@ -529,12 +529,17 @@ pub(super) fn may_return(case: &Case, node: &Address) -> bool {
         || case.assists.iter().any(|a| a.node.as_ref() == Some(node))
 }
 
-/// Is it a case of this subtree, or was it ever?
+/// Is it a case of this subtree, or was it ever, or was it to be? (A hand-over that came back may come again.)
 fn concerns(child: &Address, held: &Held) -> bool {
     let case = &held.case;
     let handed = case.handing_to.as_ref().filter(|_| held.sent_back != Some(case.order()));
     let now = [Some(&case.owner), Some(&case.opened_at), handed];
-    now.into_iter().flatten().any(|a| child.covers(a)) || held.history.iter().any(|e| child.covers(&e.node))
+    let came_back = |e: &Entry| {
+        let to = e.to.as_deref().filter(|_| e.step == CAME_BACK).and_then(|to| Address::parse(to).ok());
+        to.is_some_and(|to| child.covers(&to))
+    };
+    now.into_iter().flatten().any(|a| child.covers(a))
+        || held.history.iter().any(|e| child.covers(&e.node) || came_back(e))
 }
 
 /// An id that a table has room for.

@@ -309,6 +309,29 @@ fn what_a_box_wrote_that_is_lost_is_not_believed_of_the_one_in_its_place() {
 }
 
 #[test]
+fn a_hand_over_that_was_called_back_is_not_taken_by_another_box_to_which_it_comes_again() {
+    for again in 0..8 {
+        let mut net = Net::new();
+        net.open("c/s", CASE, "L");
+        assert!(net.ask("c/s", CASE, Verb::Accept, &by("w", Role::Worker)));
+        assert!(net.give("c/s", "c/s/a/n"));
+        // The letter is lost on its way, and called back before the box there in between sends it again.
+        drain(&mut net, "c/s", "c/s/a");
+        net.replace("c/s/a", 0);
+        net.cut("c/s/a/k");
+        net.settle();
+        assert!(net.ask("c/s", CASE, Verb::Recall, &by("w", Role::Worker)));
+        net.settle();
+        assert_eq!(net.owners(CASE), ["c/s"]);
+        net.cut.clear();
+        net.settle();
+        net.replace("c/s/a/n", again);
+        net.settle();
+        assert_eq!(net.owners(CASE), ["c/s"], "{again}");
+    }
+}
+
+#[test]
 fn what_a_lost_disks_node_did_while_it_was_cut_off_is_known_from_below() {
     for last in [Verb::Comment, Verb::Withdraw] {
         let mut net = Net::new();
