@@ -407,10 +407,14 @@ impl Driver {
                     child.ask_for_hello(&cx, &address, outlet, "the child acknowledged more than there is").await?;
                 }
             }
-            // Of another process under this address it would say nothing about the one in session.
             (Verb::DownAck, Message::Alive(party)) => {
                 if child.out.session().is_some_and(|s| s.party == party) {
                     child.hear(now);
+                } else if !child.is_greeting {
+                    // It believes in a session that is over, as after a copy of it was here and went.
+                    let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
+                    let refuse = Refuse::new(me, party.boot, Reason::Unknown, "this session is over");
+                    publish(outlet, cx.topic(Verb::UpAck, &address), Message::Refuse(refuse).encode()).await?;
                 }
             }
             (Verb::Hello, Message::Hello(hello)) if hello.address == address => self.greet(address, hello, now),
