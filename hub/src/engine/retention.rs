@@ -87,6 +87,7 @@ impl Engine {
         // Never past the older snapshot: the state could not be rebuilt.
         let floor = self.store.as_ref().map_or(Pos::ZERO, Store::trim_floor).next();
         let mut freed = 0;
+        let first = self.log.reader().first();
         for s in self.log.segments() {
             if freed >= over || s.last >= floor {
                 break;
@@ -98,7 +99,8 @@ impl Engine {
             let note = Note::Lost {
                 peer: None,
                 lane: None,
-                after: Pos(needed.0.saturating_sub(1)),
+                // What went before was told then.
+                after: Pos(needed.max(first).0.saturating_sub(1)),
                 upto: Pos(keep_from.0 - 1),
                 reason: format!("log_bytes_hard_max was reached; {who} had not read them"),
             };

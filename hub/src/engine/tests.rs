@@ -1,5 +1,6 @@
 //! The engine over a real log in a temporary folder.
 
+mod broken_disk;
 mod hostile;
 
 use super::*;

@@ -493,7 +493,9 @@ impl Engine {
 
     fn mend(&mut self) {
         self.broken_since = Some(Instant::now());
-        if let Err(e) = self.log.reopen() {
+        // Notes that were written and not synced kept their positions over the failure: the state must
+        // know them before anything follows them.
+        if let Err(e) = self.log.reopen().and_then(|()| self.log.commit()) {
             *self.shared.trouble.write() = Some(chain(&e));
             return;
         }
@@ -506,8 +508,15 @@ impl Engine {
                 self.committed.send_replace(state.applied);
                 tracing::info!(upto = state.applied.0, "The log can be written again.");
             }
-            Err(e) => *self.shared.trouble.write() = Some(e.to_string()),
+            Err(e) => {
+                *self.shared.trouble.write() = Some(e.to_string());
+                return;
+            }
         }
+        drop(state);
+        // It may still be short of space, and then says so.
+        self.short_of_space = false;
+        self.watch_space();
     }
 
     pub(super) fn watch_space(&mut self) {
@@ -546,7 +555,7 @@ impl Engine {
         let shared = self.shared.clone();
         let (rows, upto) = {
             let mut state = shared.state.write();
-            if self.log.last() < state.applied || self.lazy_since.is_some() {
+            if self.log.reader().last() < state.applied {
                 // Something is written and not synced: first that.
                 if self.commit(&mut state).is_err() {
                     return;

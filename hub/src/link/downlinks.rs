@@ -5,7 +5,7 @@
 
 use super::NO_PROGRESS;
 use super::ask::{self, ANSWER_BYTES_MAX, AskError, OUTSTANDING_MAX, Question};
-use super::driver::{self, Backoff, Context, Pending, SHOW_EVERY_MS, TICKETS_MAX};
+use super::driver::{self, Backoff, Context, End, Pending, SHOW_EVERY_MS, TICKETS_MAX};
 use super::frames::{Audience, Outbox};
 use super::handshake::{self, Holder, OnHello, Session};
 use super::outbound::Outbound;
@@ -141,11 +141,6 @@ pub struct Driver {
     foreign: u64,
 }
 
-enum End {
-    Stop,
-    Again(String),
-}
-
 impl Driver {
     fn new(cx: Context, dial: Dial, commands: mpsc::Receiver<Command>) -> Driver {
         let (greeted_tx, greeted) = mpsc::channel(HANDSHAKES_MAX);
@@ -277,7 +272,7 @@ impl Driver {
                     Ok(Some(outgoing)) => {
                         // On disk before the frame that skips it.
                         match cx.commit(outgoing.parked, Haste::Now).await {
-                            Ok(()) => {}
+                            Ok(()) => child.out.on_parked(outgoing.lane, outgoing.upto),
                             Err(Error::Stopping) => return Err(End::Stop),
                             Err(e) => {
                                 child.ask_for_hello(&cx, address, outlet, &e.to_string()).await?;
@@ -362,7 +357,8 @@ impl Driver {
                 let me = cx.hub.state(|s| s.me.clone());
                 let answer =
                     cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, None, Holder::default(), None, &hello));
-                if let OnHello::Refuse(refuse) = answer {
+                // If the log does not read it hears nothing, and asks again.
+                if let Ok(OnHello::Refuse(refuse)) = answer {
                     publish(outlet, cx.topic(Verb::UpAck, &address), Message::Refuse(*refuse).encode()).await?;
                 }
             }
@@ -375,7 +371,7 @@ impl Driver {
                 child.hear(now);
                 child.view.received_frames += 1;
                 child.view.received_bytes += payload.len() as u64;
-                return driver::receive(&cx, &address, &address, payload, answers).await.map_err(|_| End::Stop);
+                return driver::receive(&cx, &address, &address, payload, answers).await;
             }
             Verb::Answer => {
                 if let Some((id, answer)) = ask::decode_answer(payload)
@@ -409,8 +405,18 @@ impl Driver {
             }
             // Of another process under this address it would say nothing about the one in session.
             (Verb::DownAck, Message::Alive(party)) => {
-                if child.out.session().is_some_and(|s| s.party == party) {
-                    child.hear(now);
+                match child.out.session() {
+                    Some(s) if s.party == party => child.hear(now),
+                    Some(_) => {}
+                    None if child.is_greeting => {}
+                    // The will of an older connection of the same start, said late, has ended what this
+                    // child takes for a session: nothing would go down to it any more.
+                    None => {
+                        let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
+                        let why = "there is no session here any more: say hello";
+                        let refuse = Message::Refuse(Refuse::new(me, party.boot, Reason::Unknown, why)).encode();
+                        publish(outlet, cx.topic(Verb::UpAck, &address), refuse).await?;
+                    }
                 }
             }
             (Verb::Hello, Message::Hello(hello)) if hello.address == address => self.greet(address, hello, now),
@@ -556,7 +562,7 @@ async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) 
     for _ in 0..=citybrain_shared::limits::BOOTS_KEPT + 1 {
         let (me, peer) = cx.hub.state(|s| (s.me.clone(), s.peers.get(&hello.address).cloned()));
         let answer =
-            cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, peer.as_ref(), holder, minted_for, &hello));
+            cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, peer.as_ref(), holder, minted_for, &hello))?;
         match answer {
             OnHello::Refuse(refuse) => return Ok(Greeting::Refuse { refuse, asking: asking_of(&hello) }),
             OnHello::Welcome { notes, welcome } => {

@@ -296,11 +296,6 @@ impl State {
         stream.and_then(|s| s.0.get(&class(lane, reach))).is_some_and(|runs| runs.contains(seq))
     }
 
-    /// Origins (node and history) that are kept apart, and the numbers still missing in them.
-    pub fn streams(&self) -> (usize, u64) {
-        (self.streams.len(), self.streams.values().flat_map(|s| s.0.values()).map(Runs::holes).sum())
-    }
-
     /// What is held of other nodes' upward records: origin, history, class, and the numbers as runs.
     /// In no order.
     pub fn held(&self) -> impl Iterator<Item = (&Address, LogId, u8, &Runs)> {
