@@ -58,13 +58,11 @@ fn the_language_has_no_clock_no_files_and_no_async() {
 }
 
 #[test]
-fn sled_rumqttc_and_the_codec_are_named_where_they_are_owned() {
+fn sled_and_rumqttc_are_named_where_they_are_owned() {
     let mut all = sources("hub/src");
     all.extend(sources("node/src"));
     assert_eq!(naming(&all, "sled::"), ["hub/src/store/table.rs"]);
     assert_eq!(naming(&all, "rumqttc::"), ["hub/src/door/outside/client.rs", "hub/src/link/pipe.rs"]);
-    let codec = naming(&all, "mqtt_protocol_core");
-    assert!(!codec.is_empty() && codec.iter().all(|f| f.starts_with("hub/src/door/packet")), "{codec:?}");
 }
 
 #[test]

@@ -99,6 +99,7 @@ impl Ingress {
             .map(Some);
         }
         match p.topic.split('/').next().unwrap_or_default() {
+            "in" if is_removal => self.message(p).map(Some),
             "in" => self.cloudevent(p, Defaults::default()).map(Some).map_err(|r| match r.reason {
                 "not-json" | "not-cloudevents" => Refusal {
                     detail: format!(
@@ -235,9 +236,10 @@ impl Ingress {
         let as_published;
         if let Some(p) = p {
             (header.topic, header.retain, header.qos, header.door) = (p.topic, p.retain, p.qos, p.door);
-            if json.as_ptr() != p.payload.as_ptr() {
-                as_published = p.door_with_payload();
-                header.door = as_published.as_deref().unwrap_or(p.door);
+            if json.as_ptr() != p.payload.as_ptr() && !p.door.is_empty() {
+                let what = "a payload of which a map makes an event, with its MQTT 5 properties, may have 64 KiB";
+                as_published = p.door_with_payload().ok_or_else(|| Refusal::new("too-large", what, reason::QUOTA))?;
+                header.door = &as_published;
             }
         }
         Draft::new(&header, json).map_err(|e| Refusal::new("too-large", e.to_string(), reason::PAYLOAD_FORMAT))
@@ -449,6 +451,29 @@ mod tests {
         assert_eq!(reach(&wide, "city.sos.pressed.v1"), Tier::Neighbourhood);
         let named = ingress("[[reach]]\ntype = \"city.sos.pressed.v1\"\ntier = \"street\"\n");
         assert_eq!(reach(&named, "city.sos.pressed.v1"), Tier::Street);
+    }
+
+    #[test]
+    fn a_retained_message_below_in_can_be_taken_back() {
+        let map = "[[map]]\nfilter = \"in/meter/#\"\nformat = \"text\"\ntype = \"acme.reading\"\n";
+        for extra in ["", map] {
+            let removal = Publish { retain: true, ..publish("in/meter/w", b"") };
+            let taken = ingress(extra).take(&removal);
+            let draft = taken.draft.expect("a record that removes it");
+            let header = draft.header();
+            assert_eq!(
+                (taken.reason, header.kind, header.topic, header.retain),
+                (0, Kind::Message, "in/meter/w", true)
+            );
+        }
+    }
+
+    #[test]
+    fn a_mapped_payload_is_kept_as_it_came_or_refused() {
+        let map = "[[map]]\nfilter = \"in/meter/#\"\nformat = \"text\"\ntype = \"acme.reading\"\n";
+        let large = vec![b'x'; 70_000];
+        let take = |n: usize| ingress(map).take(&Publish { door: &[0; 4], ..publish("in/meter/w", &large[..n]) });
+        assert_eq!((take(70_000).reason, take(60_000).reason), (reason::QUOTA, 0));
     }
 
     fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {

@@ -124,6 +124,9 @@ pub enum Note {
         /// received: they stay of QoS 2.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         begun: Vec<(Pos, u8)>,
+        /// Of a shared subscription: messages of QoS 2, which are settled for its cursor and go on here.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        apart: Vec<Apart>,
     },
     /// QoS 2 of a publisher: ids received and not yet released.
     Qos2Held {
@@ -168,6 +171,20 @@ pub enum Note {
 }
 
 /// What is published for a client that is gone without a goodbye.
+/// A message of QoS 2 that the cursor of a shared subscription has left behind: it goes to one member,
+/// or to nobody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Apart {
+    pub pos: Pos,
+    pub part: u8,
+    /// Whose it is, until its exchange is complete or the session over; `None`: it may go to any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The client has received it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub releasing: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LastWill {
     /// Whose rights it is published with; empty: anonymous.
@@ -271,7 +288,8 @@ impl Note {
 
     /// A cursor without QoS 2.
     pub fn settled(name: &str, upto: Pos, beyond: Vec<Pos>) -> Note {
-        Note::SessionAcked { client: name.to_owned(), upto, beyond, releasing: Vec::new(), begun: Vec::new() }
+        let (releasing, begun, apart) = (Vec::new(), Vec::new(), Vec::new());
+        Note::SessionAcked { client: name.to_owned(), upto, beyond, releasing, begun, apart }
     }
 
     /// The note as a record that has no position yet.

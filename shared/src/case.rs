@@ -20,6 +20,13 @@ pub fn is_call(kind: &str) -> bool {
     kind == APPEAL || kind.strip_prefix(SOS).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
+/// Is this what nodes say to each other of their cases, with the people whom to call in it? Such events
+/// are for no subscriber; what there is to know of a case comes as its steps.
+pub fn is_letter(kind: &str) -> bool {
+    let step = kind.strip_prefix("city.brain.case.").unwrap_or_default();
+    matches!(step, "letter" | "contact" | "answered" | "wanted" | "told" | "roll" | "present")
+}
+
 /// Does an event open a case? Those of the types above; and what is urgent and says so in its data
 /// (`"sos": true`, or 1), whatever its type, except the node's own. Whoever called may be named in it.
 pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {

@@ -149,8 +149,11 @@ pub struct Broker {
     pub client_publishes_per_s_max: u64,
     /// The same for bytes.
     pub client_bytes_per_s_max: u64,
-    /// Filters of one session. Each costs about 200 bytes.
+    /// Filters of one session, of 8 levels and 256 bytes; larger ones count as several. Each costs about
+    /// 650 bytes.
     pub client_subscriptions_max: usize,
+    /// Bytes of retained messages with their topics, and 200 for each; 0: no limit. All are in memory.
+    pub retained_bytes_max: usize,
 }
 
 impl Default for Broker {
@@ -174,6 +177,7 @@ impl Default for Broker {
             client_publishes_per_s_max: 0,
             client_bytes_per_s_max: 0,
             client_subscriptions_max: 200_000,
+            retained_bytes_max: 64 * 1024 * 1024,
         }
     }
 }

@@ -14,7 +14,7 @@ pub const TYPE_BYTES_MAX: usize = 255;
 pub const PACKET_BYTES_MAX: usize = 512 * 1024;
 
 /// Bytes of an MQTT packet before its sender is authenticated: a CONNECT with a will fits, a
-/// stranger cannot make the node allocate more.
+/// stranger cannot make the node allocate more. (Through a WebSocket it can: one whole message.)
 pub const PACKET_BYTES_UNAUTHENTICATED_MAX: usize = 64 * 1024;
 
 /// Records in one frame. Above 256 the cost per record no longer falls (measured: 0.5 µs CPU).

@@ -78,11 +78,13 @@ pub struct Chunk {
     pub unreadable: u64,
     /// First and last of those that retention took.
     pub trimmed: Option<(Pos, Pos)>,
+    /// The files could not be read just now: nothing is known to be lost, ask again later.
+    pub broken: bool,
 }
 
 /// Reads on from `after`, at most up to `last`, which is durable.
 pub fn read_on(core: &dyn Core, after: Pos, last: Pos, records: usize, bytes: usize) -> Chunk {
-    let mut chunk = Chunk { entries: Vec::new(), upto: after, unreadable: 0, trimmed: None };
+    let mut chunk = Chunk { entries: Vec::new(), upto: after, unreadable: 0, trimmed: None, broken: false };
     let first = core.first();
     if first.0 > after.0 + 1 {
         chunk.unreadable = first.0 - 1 - after.0;
@@ -103,10 +105,17 @@ pub fn read_on(core: &dyn Core, after: Pos, last: Pos, records: usize, bytes: us
         }
         Err(error) => {
             let pos = chunk.upto.next();
-            chunk.upto = pos;
             match core.get(pos) {
-                Ok(Some(entry)) => chunk.entries.push(entry),
+                Ok(Some(entry)) => {
+                    chunk.upto = pos;
+                    chunk.entries.push(entry);
+                }
+                Err(log::Error::Io { .. }) => {
+                    tracing::warn!(pos = pos.0, %error, "The log cannot be read for subscribers; they wait.");
+                    chunk.broken = true;
+                }
                 _ => {
+                    chunk.upto = pos;
                     tracing::error!(pos = pos.0, %error, "A record cannot be read for subscribers; it is stepped over.");
                     chunk.unreadable += 1;
                 }

@@ -75,6 +75,9 @@ counters! {
     taken_over,
     /// Times that a client was not read for a while because it sent faster than it may.
     slowed,
+    /// QoS 2 messages that went to nobody: the session of the group's member that was given them ended
+    /// before they were complete.
+    abandoned,
     /// Sessions that fell back to reading the log because they were slow.
     fell_behind,
     /// Records that a session should have got and that the log no longer had.

@@ -12,6 +12,8 @@ pub struct Crowd {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Who {
+    /// Sockets that have not said who they are.
+    Stranger(IpAddr),
     Address(IpAddr),
     User(Box<str>),
 }
@@ -31,8 +33,22 @@ impl Crowd {
     pub fn enter(&self, ip: IpAddr, user: &str, limits: &config::Broker) -> Result<Place<'_>, &'static str> {
         let by_address = (Who::Address(network(ip)), limits.address_connections_max, "address_connections_max");
         let by_user = (Who::User(user.into()), limits.user_connections_max, "user_connections_max");
+        self.take([Some(by_address), (!user.is_empty()).then_some(by_user)].into_iter().flatten())
+    }
+
+    /// Takes a place before anything is known but the address; apart from those of [`Crowd::enter`], so
+    /// that whoever takes its own session over is not in its own way.
+    ///
+    /// # Errors
+    /// As [`Crowd::enter`].
+    pub fn wait(&self, ip: IpAddr, limits: &config::Broker) -> Result<Place<'_>, &'static str> {
+        let limit = (Who::Stranger(network(ip)), limits.address_connections_max, "address_connections_max");
+        self.take([limit].into_iter())
+    }
+
+    fn take(&self, limits: impl Iterator<Item = (Who, usize, &'static str)>) -> Result<Place<'_>, &'static str> {
         let mut place = Place { crowd: self, held: Vec::new() };
-        for (who, max, key) in [Some(by_address), (!user.is_empty()).then_some(by_user)].into_iter().flatten() {
+        for (who, max, key) in limits {
             if max == 0 {
                 continue;
             }
@@ -49,7 +65,7 @@ impl Crowd {
 }
 
 /// IPv6 hosts choose their last 64 bits as they like, so those are no address of their own.
-fn network(ip: IpAddr) -> IpAddr {
+pub fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
         v4 => v4,
@@ -83,7 +99,9 @@ mod tests {
         assert_eq!(crowd.enter(ip("10.0.0.2"), "ann", &limits).unwrap_err(), "user_connections_max");
         let nobody = crowd.enter(ip("::ffff:10.0.0.1"), "", &limits).unwrap();
         assert_eq!(crowd.enter(ip("10.0.0.1"), "", &limits).unwrap_err(), "address_connections_max");
-        drop((ann, nobody));
+        let strangers = [ip("10.0.0.1"), ip("10.0.0.1")].map(|ip| crowd.wait(ip, &limits).unwrap());
+        assert_eq!(crowd.wait(ip("10.0.0.1"), &limits).unwrap_err(), "address_connections_max");
+        drop((ann, nobody, strangers));
         assert!(crowd.counts.lock().is_empty(), "a refusal holds nothing either");
         let _one = crowd.enter(ip("2001:db8::1"), "", &limits).unwrap();
         let _two = crowd.enter(ip("2001:db8::2"), "", &limits).unwrap();

@@ -82,12 +82,18 @@ impl Entrance {
             let peer = Peer { ip: peer.ip(), certified: None };
             let (door, wrap) = (door.clone(), self.wrap.clone());
             tasks.spawn(async move {
-                match wrap {
-                    None => connection::run(&door, Socket::Tcp(socket), peer).await,
-                    // Boxed, so that a plain connection's task is no larger for it.
-                    Some(wrap) => match Box::pin(wrap.enter(&door, socket, peer)).await {
-                        Some((socket, peer)) => connection::run(&door, socket, peer).await,
-                        None => door.counters.refused.add(1),
+                match door.crowd.wait(peer.ip, &door.broker) {
+                    Err(limit) => {
+                        tracing::debug!(peer = %peer.ip, limit, "Turned a connection away: too many that have not said who they are.");
+                        door.counters.refused.add(1);
+                    }
+                    Ok(waiting) => match wrap {
+                        None => connection::run(&door, Socket::Tcp(socket), peer, waiting).await,
+                        // Boxed, so that a plain connection's task is no larger for it.
+                        Some(wrap) => match Box::pin(wrap.enter(&door, socket, peer)).await {
+                            Some((socket, peer)) => connection::run(&door, socket, peer, waiting).await,
+                            None => door.counters.refused.add(1),
+                        },
                     },
                 }
                 door.counters.connections.fetch_sub(1, Ordering::Relaxed);

@@ -36,6 +36,9 @@ pub enum Flaw {
     HastyCursors,
     ForgetsReceived,
     ForgetsReleasing,
+    /// Of a group's messages of QoS 2: whose they are, and that there are any.
+    ForgetsOwners,
+    ForgetsApart,
     ForgetsSubscriptions,
     ForgetsWills,
     ForgetsGoodbyes,
@@ -50,6 +53,7 @@ struct Inner {
     /// Commits wait here while they are held back.
     held: Option<Vec<Commit>>,
     unwritable: bool,
+    unreadable: bool,
     jots: HashMap<String, Pos>,
     /// Retention took everything up to here.
     trimmed: Pos,
@@ -115,6 +119,10 @@ impl Fake {
 
     pub fn break_disk(&self, broken: bool) {
         self.inner.lock().unwritable = broken;
+    }
+
+    pub fn break_reads(&self, broken: bool) {
+        self.inner.lock().unreadable = broken;
     }
 
     pub fn last(&self) -> Pos {
@@ -225,7 +233,7 @@ impl Inner {
         let (header, payload) = Header::decode(&entry.bytes).unwrap();
         if header.retain {
             if payload.is_empty() {
-                self.state.retained.remove(header.topic);
+                self.state.forget_retained(header.topic);
             } else {
                 let retained = Retained {
                     pos,
@@ -234,7 +242,7 @@ impl Inner {
                     door: if header.door.is_empty() { Bytes::new() } else { entry.bytes.slice_ref(header.door) },
                     committed_us: header.committed_us,
                 };
-                self.state.retained.insert(header.topic.to_owned(), retained);
+                self.state.keep_retained(header.topic, retained);
             }
         }
         if header.kind == Kind::Note {
@@ -278,14 +286,19 @@ impl Inner {
                     s.filters.remove(&filter);
                 }
             }
-            Note::SessionAcked { client, mut upto, beyond, mut releasing, begun } => {
+            Note::SessionAcked { client, mut upto, beyond, mut releasing, begun, mut apart } => {
                 match flaw {
                     Some(Flaw::HastyCursors) => upto = upto.next(),
-                    Some(Flaw::ForgetsReleasing) => releasing.clear(),
+                    Some(Flaw::ForgetsReleasing) => {
+                        releasing.clear();
+                        apart.iter_mut().for_each(|a| a.releasing = false);
+                    }
+                    Some(Flaw::ForgetsOwners) => apart.iter_mut().for_each(|a| a.client = None),
+                    Some(Flaw::ForgetsApart) => apart.clear(),
                     _ => {}
                 }
                 if let Some(s) = sessions.get_mut(&client) {
-                    (s.upto, s.beyond, s.releasing, s.begun) = (upto, beyond, releasing, begun);
+                    (s.upto, s.beyond, s.releasing, s.begun, s.apart) = (upto, beyond, releasing, begun, apart);
                 }
             }
             Note::Qos2Held { client, id } => {
@@ -327,6 +340,9 @@ impl Core for Fake {
 
     fn read(&self, after: Pos, records: usize, _bytes: usize) -> Result<Vec<Entry>, log::Error> {
         let inner = self.inner.lock();
+        if inner.unreadable {
+            return Err(broken());
+        }
         let first = inner.trimmed.next();
         if after.next() < first {
             return Err(log::Error::Trimmed { first });
@@ -335,7 +351,8 @@ impl Core for Fake {
     }
 
     fn get(&self, pos: Pos) -> Result<Option<Entry>, log::Error> {
-        Ok(self.inner.lock().log.get(pos.0 as usize - 1).cloned())
+        let inner = self.inner.lock();
+        if inner.unreadable { Err(broken()) } else { Ok(inner.log.get(pos.0 as usize - 1).cloned()) }
     }
 
     fn committed(&self) -> watch::Receiver<Pos> {
@@ -345,6 +362,10 @@ impl Core for Fake {
     fn state(&self, look: &mut dyn FnMut(&State)) {
         look(&self.inner.lock().state);
     }
+}
+
+fn broken() -> log::Error {
+    log::Error::Io { path: "log".into(), source: std::io::Error::other("the test says so") }
 }
 
 /// Every QoS 1 or 2 publish, and every retained one, is a message; below `in/` it is an event of

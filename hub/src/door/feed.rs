@@ -27,12 +27,14 @@ pub struct Feed {
     log_upto: Pos,
     /// Retention took these, first and last, before the cursor had come to them.
     pub lost: Option<(Pos, Pos)>,
+    /// The log could not be read: wait before asking again.
+    pub broken: bool,
 }
 
 impl Feed {
     /// Goes on from where `window` stands.
     pub fn new(inbox: Arc<Inbox>, window: Window) -> Feed {
-        Feed { inbox, log: VecDeque::new(), log_upto: window.seen(), window, lost: None }
+        Feed { inbox, log: VecDeque::new(), log_upto: window.seen(), window, lost: None, broken: false }
     }
 
     /// Puts the next record's messages behind `ready`. [`Next::Item`]: a record was looked at, and may
@@ -75,6 +77,7 @@ impl Feed {
             let chunk = read_on(&*door.core, self.window.seen(), committed, READ_RECORDS, READ_BYTES);
             door.counters.unreadable.add(chunk.unreadable);
             self.lost = chunk.trimmed.or(self.lost);
+            self.broken = chunk.broken;
             self.log = chunk.entries.into();
             self.log_upto = chunk.upto;
             return false;

@@ -66,8 +66,8 @@ impl Held {
     /// Writes the answers of the oldest batch if its commit is done. `Ready(Ok(true))`: call again.
     ///
     /// With MQTT 5 a failed commit is answered by a reason code, and the client decides.
-    /// With 3.1.1 there is no such answer: the error is returned and the connection must end
-    /// without an acknowledgement.
+    /// With 3.1.1 there is no such answer, nor is there for a PUBREL: the error is returned and the
+    /// connection must end without an acknowledgement.
     /// `failed` hears of each answer that says so, or is not given for it.
     pub fn poll(
         &mut self,
@@ -91,17 +91,17 @@ impl Held {
         self.len -= batch.answers.len();
         let unwritable = match done {
             Ok(()) => false,
-            Err(Error::Unwritable(_)) if tongue.version == Version::V5 => true,
+            Err(Error::Unwritable(_))
+                if tongue.version == Version::V5 && batch.answers.iter().all(|a| a.kind != kind::PUBCOMP) =>
+            {
+                true
+            }
             Err(e) => return Poll::Ready(Err(e)),
         };
         for a in batch.answers {
             self.ids.remove(&a.id);
             if unwritable {
                 failed(&a);
-            }
-            // PUBCOMP has no reason for this; without it the client asks again, which is right.
-            if unwritable && a.kind == kind::PUBCOMP {
-                continue;
             }
             tongue.put_ack(a.kind, a.id, if unwritable { reason::IMPLEMENTATION } else { a.reason }, out);
         }

@@ -9,10 +9,10 @@ use super::share::Group;
 use crate::log::Entry;
 use crate::state::Retained;
 use bytes::Bytes;
-use citybrain_shared::config;
 use citybrain_shared::record::{Direction, Header, TTL_OVER_MS};
 use citybrain_shared::selector::Labels;
 use citybrain_shared::{Address, Pos, Selector, event};
+use citybrain_shared::{case, config};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ pub fn parts<'a>(me: &Me, header: &Header<'a>, topic: &mut String, mut found: im
     if !header.topic.is_empty() {
         found(part::AS_PUBLISHED, header.topic);
     }
-    if header.kind.is_event() {
+    if header.kind.is_event() && !case::is_letter(header.name) {
         let mut offer = |n, prefix| {
             topic.clear();
             write!(topic, "{prefix}/{}", header.name).expect("a string takes all");
@@ -269,6 +269,11 @@ pub struct Item {
 }
 
 impl Item {
+    /// Bytes that it keeps in memory, nearly.
+    pub fn bytes(&self) -> usize {
+        self.message.bytes() + self.subscription_ids.len() * size_of::<u32>()
+    }
+
     /// A retained message for a new subscription.
     pub fn retained(message: Message, sub: &Sub) -> Item {
         let qos = sub.qos().min(message.qos);
@@ -307,6 +312,15 @@ pub mod tests {
             got.push((n, topic.to_owned(), String::from_utf8(back.payload.to_vec()).unwrap()));
         });
         got
+    }
+
+    #[test]
+    fn what_nodes_say_to_each_other_of_cases_is_for_no_subscriber() {
+        for (name, count) in [("city.brain.case.contact", 0), ("city.brain.case.told", 0), ("city.brain.case.call", 2)]
+        {
+            let header = Header { direction: Direction::Down, target: "c/s", ..Header::local(Kind::Event, name) };
+            assert_eq!(all(&entry(&header, b"{\"id\":\"1\"}")).len(), count, "{name}");
+        }
     }
 
     #[test]

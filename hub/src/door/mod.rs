@@ -70,7 +70,7 @@ use self::share::Shares;
 use self::sys::Sys;
 use crate::engine::Ticket;
 use crate::note::{DeadLetter, LastWill, Note};
-use crate::state::State;
+use crate::state::{Retained, State};
 use citybrain_shared::record::Draft;
 use citybrain_shared::{config, topic};
 pub use local::{LocalClient, LocalMessage};
@@ -106,8 +106,7 @@ pub struct Publish<'a> {
 }
 
 impl Publish<'_> {
-    /// `door`, with the payload as published in it. `None`: too large for a record's header;
-    /// subscribers of the topic then get the record's payload.
+    /// `door`, with the payload as published in it. `None`: too large for a record's header.
     pub fn door_with_payload(&self) -> Option<Vec<u8>> {
         meta::with_payload(self.door, self.payload)
     }
@@ -158,9 +157,7 @@ impl Door {
             seats.park_all(s, now_us());
             restore_wills(s, &seats, &access);
         });
-        let shares = Shares::default();
-        shares.look_again();
-        Arc::new(Door {
+        let door = Arc::new(Door {
             ingress,
             broker: broker.clone(),
             access,
@@ -170,12 +167,14 @@ impl Door {
             counters,
             seats,
             crowd: Crowd::default(),
-            shares,
+            shares: Shares::default(),
             sys: Sys::default(),
             links: local::Links::default(),
             stop: watch::Sender::new(false),
             core,
-        })
+        });
+        door.shares.open(&door);
+        door
     }
 
     pub fn counters(&self) -> &Counters {
@@ -185,6 +184,17 @@ impl Door {
     /// All sessions: connected ones, and those that wait for their client.
     pub fn sessions(&self) -> Vec<SessionView> {
         self.seats.views(&*self.core, &self.router)
+    }
+
+    /// Is there room for this retained message? What is there already may always be replaced or removed.
+    fn may_retain(&self, topic: &str, payload: &[u8]) -> bool {
+        let max = self.broker.retained_bytes_max;
+        payload.is_empty()
+            || max == 0
+            || self::core::look(&*self.core, |s| {
+                let old = s.retained.get(topic).map_or(0, |r| r.bytes(topic));
+                s.retained_bytes - old + Retained::cost(topic, payload.len()) <= max || old > 0
+            })
     }
 
     /// Largest packet that this user may send, bytes.
@@ -297,7 +307,7 @@ impl Door {
             }
             let mut notes = self.shares.sweep(self);
             for client in self.seats.expired() {
-                self.shares.session_ended(&client);
+                self.shares.session_ended(self, &client);
                 notes.push(Note::SessionEnded { client: client.to_string(), why: "expired".into() });
             }
             if !notes.is_empty()

@@ -20,19 +20,26 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Records waiting in a session's inbox. More would only repeat the log, which has them anyway.
 const RECORDS_MAX: usize = 512;
 const RECORD_BYTES_MAX: usize = 512 * 1024;
 
-/// Live messages, which are nowhere else: the frames under way to a child fit (2 lanes, 8 frames).
-const LIVE_MAX: usize = 1024;
+/// Live messages, which are nowhere else: the frames under way to a child fit (2 lanes, 8 frames), and
+/// what several publishers send in their turns before this session has its own.
+const LIVE_MAX: usize = 4096;
 const LIVE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Records routed under one hold of the lock: some tens of microseconds.
+/// Records routed under one hold of the lock, and deliveries after which no further record is begun:
+/// about a millisecond.
 const CHUNK_RECORDS: usize = 256;
 const CHUNK_BYTES: usize = 256 * 1024;
+const CHUNK_DELIVERIES: usize = 4096;
+
+/// Before a log that could not be read is asked again.
+const BROKEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// One filter of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,12 +127,12 @@ impl Inbox {
             }
             return Next::Pending;
         };
-        q.bytes -= first.message.bytes();
+        q.bytes -= first.bytes();
         let pos = first.message.pos;
         ready.push_back(first);
         while pos > Pos::ZERO && q.items.front().is_some_and(|i| i.message.pos == pos) {
             let item = q.items.pop_front().expect("it was looked at");
-            q.bytes -= item.message.bytes();
+            q.bytes -= item.bytes();
             ready.push_back(item);
         }
         Next::Item
@@ -274,7 +281,7 @@ impl Router {
                 let item = merge(of_session, message.clone());
                 let mut q = inbox.queue.lock();
                 if q.has_room(1, LIVE_MAX, LIVE_BYTES_MAX) {
-                    q.bytes += item.message.bytes();
+                    q.bytes += item.bytes();
                     q.items.push_back(item);
                     q.wake();
                 } else {
@@ -291,8 +298,12 @@ impl Router {
         let mut committed = core.committed();
         loop {
             let last = *committed.borrow_and_update();
-            while self.route_some(core, last) {
-                tokio::task::yield_now().await;
+            loop {
+                match self.route_some(core, last) {
+                    Routed::All => break,
+                    Routed::Some => tokio::task::yield_now().await,
+                    Routed::Broken => tokio::time::sleep(BROKEN_PAUSE).await,
+                }
             }
             tokio::select! {
                 changed = committed.changed() => if changed.is_err() { return },
@@ -301,8 +312,7 @@ impl Router {
         }
     }
 
-    /// True: call again.
-    fn route_some(&self, core: &dyn Core, last: Pos) -> bool {
+    fn route_some(&self, core: &dyn Core, last: Pos) -> Routed {
         let after = {
             let mut r = self.routes.lock();
             if r.filters.is_empty() {
@@ -312,19 +322,35 @@ impl Router {
             r.routed
         };
         if after >= last {
-            return false;
+            return Routed::All;
         }
         let chunk = read_on(core, after, last, CHUNK_RECORDS, CHUNK_BYTES);
         let mut r = self.routes.lock();
-        for entry in &chunk.entries {
-            r.route(self, entry);
-        }
-        r.routed = chunk.upto;
         if chunk.unreadable > 0 {
             self.counters.unreadable.add(chunk.unreadable);
         }
-        chunk.upto < last
+        let mut deliveries = 0;
+        for (n, entry) in chunk.entries.iter().enumerate() {
+            deliveries += r.route(self, entry);
+            if deliveries >= CHUNK_DELIVERIES && n + 1 < chunk.entries.len() {
+                r.routed = entry.pos;
+                return Routed::Some;
+            }
+        }
+        r.routed = chunk.upto;
+        match (chunk.broken, chunk.upto < last) {
+            (true, _) => Routed::Broken,
+            (_, true) => Routed::Some,
+            _ => Routed::All,
+        }
     }
+}
+
+enum Routed {
+    All,
+    Some,
+    /// The log could not be read.
+    Broken,
 }
 
 impl Found {
@@ -343,10 +369,11 @@ impl Routes {
         self.inbox(key).is_some_and(|inbox| sub.wants(pos, publisher, &inbox.client))
     }
 
-    fn route(&mut self, router: &Router, entry: &crate::log::Entry) {
+    /// How many filters it matched.
+    fn route(&mut self, router: &Router, entry: &crate::log::Entry) -> usize {
         let Ok((header, payload)) = Header::decode(&entry.bytes) else {
             router.counters.unreadable.add(1);
-            return;
+            return 0;
         };
         let mut found = std::mem::take(&mut self.found);
         let mut topic = std::mem::take(&mut self.topic);
@@ -373,9 +400,11 @@ impl Routes {
                 }
             }
         }
+        let matched = found.len();
         found.clear();
         self.found = found;
         self.topic = topic;
+        matched
     }
 }
 
@@ -391,7 +420,7 @@ fn put(router: &Router, inbox: &Inbox, found: &[Found], made: &[Option<Arc<Messa
     });
     if q.has_room(3, RECORDS_MAX, RECORD_BYTES_MAX) {
         for item in items {
-            q.bytes += item.message.bytes();
+            q.bytes += item.bytes();
             q.items.push_back(item);
         }
     } else if items.clone().all(|i| i.qos == 0) {

@@ -123,6 +123,8 @@ pub struct Delivered {
     pub releasing: HashSet<(Pos, u8)>,
     /// QoS 2 messages given before a filter changed.
     pub begun: HashSet<(Pos, u8)>,
+    /// Ids of QoS 2 messages of no record that it has not completed.
+    pub loose: Vec<u16>,
 }
 
 /// A session, for people.
@@ -191,6 +193,11 @@ impl Seats {
     pub fn park(&self, client: &Arc<str>, expiry_s: u32, delivered: Delivered) {
         let until = Instant::now() + Duration::from_secs(expiry_s.into());
         let parked = Parked { until, delivered: Some(delivered) };
+        self.parked.lock().insert(client.clone(), parked);
+    }
+
+    /// The client could not come back after all.
+    pub fn park_again(&self, client: &Arc<str>, parked: Parked) {
         self.parked.lock().insert(client.clone(), parked);
     }
 

@@ -7,8 +7,11 @@
 //! name, which no client may have as its id. So its cursor is noted, held against trimming and shown
 //! like any other; the members' sessions name the group among their filters.
 //! **Operation**: the group owns one inbox and one cursor and hands messages out in turn, to
-//! members with room; the members' connections drive it. QoS 1 at most is granted: a QoS 2 message
-//! half given cannot go to another member without being given twice.
+//! members with room; the members' connections drive it.
+//! **QoS 2**: what is given as QoS 2 never goes to another member (MQTT 5, 4.8.2), since it may have been
+//! handed on. So it leaves the cursor and has an [`Exchange`] of its own, noted together with the cursor:
+//! whose it is before its PUBLISH, that it was received before its PUBREL. It is over with PUBCOMP, or
+//! with the member's session; then nobody gets it, and it is counted.
 
 use super::Door;
 use super::core::look;
@@ -16,7 +19,7 @@ use super::feed::Feed;
 use super::message::Item;
 use super::route::{Key, Next, OwnFilters, Sub};
 use super::window::Window;
-use crate::note::Note;
+use crate::note::{Apart, Note};
 use citybrain_shared::{Pos, topic};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -31,6 +34,9 @@ pub const PREFIX: &str = "$share/";
 /// Messages that one member may have at a time.
 const HAND_MAX: usize = 128;
 
+/// The same of QoS 2: each is named in every note of the group, some 40 bytes.
+const EXCHANGES_MAX: usize = 32;
+
 /// Positions between the oldest unsettled record and the newest one handed out. With this many, what
 /// absent members hold goes to others, and what connected ones hold stops the group.
 const GAP_MAX: u64 = 4096;
@@ -38,8 +44,8 @@ const GAP_MAX: u64 = 4096;
 /// Records looked at before other work gets its turn.
 const LOOKED_AT_MAX: usize = 64;
 
-/// The group's QoS 1, and the retain flag as published; the member's own options follow.
-const OPTIONS: u8 = 1 | 8;
+/// The group's QoS 2, and the retain flag as published; the member's own options follow.
+const OPTIONS: u8 = 2 | 8;
 
 /// The filter of a shared subscription: `None` for any other; `Some(Err)`: a broken one.
 pub fn filter_of(name: &str) -> Option<Result<&str, ()>> {
@@ -79,6 +85,14 @@ pub struct Group {
 struct Bell(Mutex<Vec<Waker>>);
 
 impl Bell {
+    /// Rings for this task too.
+    fn know(&self, cx: &Context<'_>) {
+        let mut wakers = self.0.lock();
+        if !wakers.iter().any(|w| w.will_wake(cx.waker())) {
+            wakers.push(cx.waker().clone());
+        }
+    }
+
     fn ring(&self) {
         let wakers = std::mem::take(&mut *self.0.lock());
         wakers.into_iter().for_each(Waker::wake);
@@ -99,13 +113,37 @@ struct Inner {
     ready: VecDeque<Item>,
     members: Vec<Member>,
     /// Given and not acknowledged, to clients that are away or have left the group since.
-    away: HashMap<Arc<str>, BTreeMap<(Pos, u8), Item>>,
+    away: HashMap<Arc<str>, BTreeMap<At, Item>>,
+    /// Messages published as QoS 2, from when they are found. For the window they are settled.
+    apart: BTreeMap<At, Exchange>,
     turn: usize,
     /// The state keeps its cursor.
     durable: bool,
-    acked: bool,
-    /// Whose note is on its way.
-    noting: Option<Arc<str>>,
+    /// Since the last note.
+    changed: bool,
+    noting: Option<Noting>,
+}
+
+/// A message: record and part.
+type At = (Pos, u8);
+
+#[derive(Debug)]
+struct Exchange {
+    /// Whose it is; `None`: nobody was given it as QoS 2.
+    client: Option<Arc<str>>,
+    /// The client has received it.
+    releasing: bool,
+    /// The log says all this, or need not.
+    noted: bool,
+}
+
+/// A note on its way.
+#[derive(Debug)]
+struct Noting {
+    /// Whose connection waits for it.
+    by: Arc<str>,
+    /// What it says of exchanges that are somebody's.
+    said: Vec<(At, Arc<str>, bool)>,
 }
 
 #[derive(Debug)]
@@ -115,12 +153,27 @@ struct Member {
     max: usize,
     /// Its own, and not yet written to it.
     hand: VecDeque<Item>,
-    given: BTreeMap<(Pos, u8), Item>,
+    given: BTreeMap<At, Item>,
+}
+
+/// A client that joins.
+pub struct Joining<'a> {
+    pub client: &'a Arc<str>,
+    pub sub: Sub,
+    pub in_flight_max: usize,
 }
 
 impl Shares {
-    /// Makes the client a member; what it was given before and did not acknowledge comes first.
-    pub fn join(&self, door: &Door, name: &str, client: &Arc<str>, sub: Sub, in_flight_max: usize) -> Arc<Group> {
+    /// Makes the client a member; what it was given before and did not acknowledge comes first, but for
+    /// what is `under_way` in this connection. The messages that it has received and is to be told to
+    /// release are returned.
+    pub fn join(
+        &self,
+        door: &Door,
+        name: &str,
+        who: &Joining<'_>,
+        under_way: impl Fn(&Arc<Group>, At) -> bool,
+    ) -> (Arc<Group>, Vec<At>) {
         let mut groups = self.groups.lock();
         let group = match groups.get(name) {
             Some(group) => group.clone(),
@@ -130,14 +183,14 @@ impl Shares {
                 group
             }
         };
-        group.join(client, sub, in_flight_max.min(HAND_MAX));
-        group
+        let releasing = group.join(who, |at| under_way(&group, at));
+        (group, releasing)
     }
 
     /// `keep`: it is a durable member, and what it was given waits for it.
     pub fn leave(&self, door: &Door, group: &Arc<Group>, client: &Arc<str>, keep: bool) {
         let mut groups = self.groups.lock();
-        group.leave(client, keep);
+        door.counters.abandoned.add(group.leave(client, keep));
         self.changed.store(true, Ordering::Relaxed);
         if group.is_idle() && !look(&*door.core, |s| s.sessions.contains_key(&*group.name)) {
             groups.remove(&group.name);
@@ -146,10 +199,10 @@ impl Shares {
     }
 
     /// The client's session is over: what it had goes to others.
-    pub fn session_ended(&self, client: &str) {
+    pub fn session_ended(&self, door: &Door, client: &str) {
         self.changed.store(true, Ordering::Relaxed);
         for group in self.groups.lock().values() {
-            group.forget(client);
+            group.forget(door, client);
         }
     }
 
@@ -186,8 +239,13 @@ impl Shares {
         orphans.into_iter().map(|client| Note::SessionEnded { client, why: why.into() }).collect()
     }
 
-    /// At the start groups may be left of nobody.
-    pub fn look_again(&self) {
+    /// At the start: those that the state has. Before anybody comes, since what was given to a session
+    /// that did not outlive the process must not go to a new one of the same client.
+    pub fn open(&self, door: &Door) {
+        let names = look(&*door.core, |s| s.sessions.keys().filter(|c| is_shared(c)).cloned().collect::<Vec<_>>());
+        let groups = names.iter().map(|name| Group::open(door, name));
+        self.groups.lock().extend(groups.map(|g| (g.name.clone(), g)));
+        // Some may be of nobody now.
         self.changed.store(true, Ordering::Relaxed);
     }
 }
@@ -202,29 +260,35 @@ impl Group {
     fn open(door: &Door, name: &str) -> Arc<Group> {
         let name: Arc<str> = name.into();
         let filter = filter_of(&name).and_then(Result::ok).unwrap_or_default();
-        let found = look(&*door.core, |s| s.sessions.get(&*name).map(|s| (s.upto, s.beyond.clone())));
-        let committed = *door.core.committed().borrow();
+        let found = look(&*door.core, |s| {
+            let session = s.sessions.get(&*name)?;
+            let lasts = |a: &Apart| a.client.as_ref().is_none_or(|c| s.sessions.contains_key(c));
+            let (apart, over): (Vec<Apart>, Vec<Apart>) = session.apart.iter().cloned().partition(lasts);
+            Some((session.upto, session.beyond.clone(), apart, over.len() as u64))
+        });
         let durable = found.is_some();
-        let (upto, beyond) = found.unwrap_or((committed, Vec::new()));
+        let (upto, beyond, apart, over) =
+            found.unwrap_or_else(|| (*door.core.committed().borrow(), Vec::new(), Vec::new(), 0));
+        door.counters.abandoned.add(over);
         let sub = Sub { options: OPTIONS, id: None, since: upto };
         let (key, inbox) = door.router.join(&name);
         door.router.subscribe(key, [(filter, sub)].into_iter());
-        Arc::new(Group {
-            key,
-            bell: Arc::default(),
-            inner: Mutex::new(Inner {
-                feed: Feed::new(inbox, Window::resume(upto, beyond)),
-                own: OwnFilters::new([(filter, sub)].into_iter()),
-                ready: VecDeque::new(),
-                members: Vec::new(),
-                away: HashMap::new(),
-                turn: 0,
-                durable,
-                acked: false,
-                noting: None,
-            }),
-            name,
-        })
+        let mut inner = Inner {
+            feed: Feed::new(inbox, Window::resume(upto, beyond)),
+            own: OwnFilters::new([(filter, sub)].into_iter()),
+            ready: VecDeque::new(),
+            members: Vec::new(),
+            away: HashMap::new(),
+            apart: BTreeMap::new(),
+            turn: 0,
+            durable,
+            changed: over > 0,
+            noting: None,
+        };
+        for a in apart {
+            inner.resume(door, &name, a);
+        }
+        Arc::new(Group { key, bell: Arc::default(), inner: Mutex::new(inner), name })
     }
 
     fn close(&self, door: &Door) {
@@ -239,82 +303,91 @@ impl Group {
 
     /// A durable session names it, by the notes of [`open_notes`].
     pub fn make_durable(&self) {
-        self.inner.lock().durable = true;
+        let mut inner = self.inner.lock();
+        inner.durable = true;
+        inner.changed |= !inner.apart.is_empty();
     }
 
-    fn join(&self, client: &Arc<str>, sub: Sub, max: usize) {
+    fn join(&self, who: &Joining<'_>, under_way: impl Fn(At) -> bool) -> Vec<At> {
         let mut inner = self.inner.lock();
-        if let Some(m) = inner.members.iter_mut().find(|m| m.client == *client) {
-            m.sub = sub;
-            return;
+        if let Some(m) = inner.members.iter_mut().find(|m| m.client == *who.client) {
+            m.sub = who.sub;
+            return Vec::new();
         }
-        let hand = inner.away.remove(client).unwrap_or_default();
-        let hand = hand.into_values().map(|item| Item { again: true, ..item }).collect();
-        let member = Member { client: client.clone(), sub, max: max.max(1), hand, given: BTreeMap::new() };
-        inner.members.push(member);
+        let of_client = inner.apart.iter().filter(|(_, x)| x.client.as_ref() == Some(who.client));
+        let releasing: Vec<At> = of_client.filter(|(_, x)| x.releasing).map(|(at, _)| *at).collect();
+        let mut given = inner.away.remove(who.client).unwrap_or_default();
+        let again = given.extract_if(.., |at, _| !releasing.contains(at) && !under_way(*at));
+        let hand = again.map(|(_, item)| Item { again: true, ..item }).collect();
+        let max = who.in_flight_max.clamp(1, HAND_MAX);
+        inner.members.push(Member { client: who.client.clone(), sub: who.sub, max, hand, given });
+        releasing
     }
 
-    fn leave(&self, client: &Arc<str>, keep: bool) {
+    /// How many messages go to nobody for it.
+    fn leave(&self, client: &Arc<str>, keep: bool) -> u64 {
         let mut inner = self.inner.lock();
-        let Some(i) = inner.members.iter().position(|m| m.client == *client) else { return };
+        let Some(i) = inner.members.iter().position(|m| m.client == *client) else { return 0 };
         let member = inner.members.swap_remove(i);
         let (mut given, mut back) = (member.given, Vec::new());
         for item in member.hand {
             // Written to it in an earlier connection: still its own.
             if item.again {
-                given.insert((item.message.pos, item.message.part), item);
+                given.insert(at(&item), item);
             } else {
                 back.push(item);
             }
         }
-        if keep {
-            if !given.is_empty() {
-                inner.away.insert(client.clone(), given);
-            }
-        } else {
-            back.extend(given.into_values());
-        }
         inner.give_back(back);
-        if inner.noting.as_ref() == Some(client) {
+        let mut abandoned = 0;
+        if !keep {
+            abandoned = inner.give_up(client, given);
+        } else if !given.is_empty() {
+            inner.away.insert(client.clone(), given);
+        }
+        if inner.noting.as_ref().is_some_and(|n| n.by == *client) {
             // It was handed to the engine before this, so that a later one follows it.
             inner.noting = None;
-            inner.acked = true;
+            inner.changed = true;
         }
         drop(inner);
         self.bell.ring();
+        abandoned
     }
 
-    /// What the client was given goes to others.
-    pub fn forget(&self, client: &str) {
+    /// What the client was given goes to others, or if it is of QoS 2 to nobody.
+    pub fn forget(&self, door: &Door, client: &str) {
         let mut inner = self.inner.lock();
-        if let Some(given) = inner.away.remove(client) {
-            inner.give_back(given.into_values().collect());
-            drop(inner);
-            self.bell.ring();
-        }
+        let given = inner.away.remove(client).unwrap_or_default();
+        let abandoned = inner.give_up(client, given);
+        drop(inner);
+        door.counters.abandoned.add(abandoned);
+        self.bell.ring();
     }
 
     /// The next message for this member; `None`: none for now, and the task will be woken.
     pub fn poll_next(self: &Arc<Self>, door: &Door, client: &Arc<str>, cx: &Context<'_>) -> Option<Item> {
         let mut inner = self.inner.lock();
-        let at = inner.members.iter().position(|m| m.client == *client)?;
-        if inner.members[at].hand.is_empty() {
-            {
-                let mut wakers = self.bell.0.lock();
-                if !wakers.iter().any(|w| w.will_wake(cx.waker())) {
-                    wakers.push(cx.waker().clone());
-                }
-            }
+        let i = inner.members.iter().position(|m| m.client == *client)?;
+        if inner.members[i].hand.is_empty() {
+            self.bell.know(cx);
             if inner.deal(self, door) {
                 self.bell.ring();
             }
         }
-        let member = &mut inner.members[at];
+        let at = at(inner.members[i].hand.front()?);
+        let exchange = inner.apart.get(&at).filter(|x| x.client.as_ref() == Some(client));
+        let is_exchange = exchange.is_some();
+        if exchange.is_some_and(|x| !x.noted) {
+            self.bell.know(cx);
+            return None;
+        }
+        let member = &mut inner.members[i];
         let item = member.hand.pop_front()?;
-        let qos = item.qos.min(member.sub.qos());
-        let pos = item.message.pos;
-        if qos > 0 && pos > Pos::ZERO {
-            member.given.insert((pos, item.message.part), item.clone());
+        // Without an exchange it may have been given to somebody before.
+        let qos = if is_exchange { 2 } else { item.qos.min(member.sub.qos()).min(1) };
+        if qos > 0 && at.0 > Pos::ZERO {
+            member.given.insert(at, item.clone());
         }
         let given = Item {
             qos,
@@ -323,56 +396,149 @@ impl Group {
             share: Some(self.clone()),
             ..item
         };
-        if qos == 0 && item.qos > 0 && pos > Pos::ZERO {
-            inner.settle(pos);
+        if qos == 0 && item.qos > 0 && at.0 > Pos::ZERO {
+            inner.settle(at);
         }
         Some(given)
     }
 
-    /// The client has completed a message of the record at `pos`.
-    pub fn settle(&self, client: &str, pos: Pos, part: u8) {
+    /// The client has received a message of QoS 2.
+    pub fn release(&self, client: &Arc<str>, at: At) {
+        let mut inner = self.inner.lock();
+        let noted = !inner.durable;
+        let Some(x) = inner.apart.get_mut(&at).filter(|x| x.client.as_ref() == Some(client)) else { return };
+        if !x.releasing {
+            (x.releasing, x.noted) = (true, noted);
+            inner.changed = true;
+        }
+    }
+
+    /// May the client be told to release it? If not, the task will be woken.
+    pub fn poll_release(&self, at: At, cx: &Context<'_>) -> bool {
+        let inner = self.inner.lock();
+        let may = inner.apart.get(&at).is_none_or(|x| x.noted);
+        if !may {
+            self.bell.know(cx);
+        }
+        may
+    }
+
+    /// The client has completed a message.
+    pub fn settle(&self, client: &str, at: At) {
         let mut inner = self.inner.lock();
         let member = inner.members.iter_mut().find(|m| *m.client == *client);
-        let of_member = member.is_some_and(|m| m.given.remove(&(pos, part)).is_some());
-        if of_member || inner.away.get_mut(client).is_some_and(|g| g.remove(&(pos, part)).is_some()) {
-            inner.settle(pos);
+        let of_member = member.is_some_and(|m| m.given.remove(&at).is_some());
+        let was_given = of_member || inner.away.get_mut(client).is_some_and(|g| g.remove(&at).is_some());
+        // Received by it before this process, of which the log may not have the record any more.
+        if was_given || inner.apart.get(&at).is_some_and(|x| x.client.as_deref() == Some(client)) {
+            inner.settle(at);
         }
     }
 
-    /// How far the group has come, if that is not known to the log and nobody is noting it.
-    pub fn to_note(&self, client: &Arc<str>) -> Option<Note> {
+    /// How far the group has come, if that is not known to the log and nobody is noting it. `idle`: also
+    /// what an earlier note should have said.
+    pub fn to_note(&self, client: &Arc<str>, idle: bool) -> Option<Note> {
         let mut inner = self.inner.lock();
-        if !inner.durable || !inner.acked || inner.noting.is_some() {
+        let is_due = inner.changed || (idle && inner.apart.values().any(|x| !x.noted));
+        if !inner.durable || !is_due || inner.noting.is_some() {
             return None;
         }
-        inner.acked = false;
-        inner.noting = Some(client.clone());
-        Some(Note::settled(&self.name, inner.feed.window.upto(), inner.feed.window.beyond()))
+        inner.changed = false;
+        let said = |(at, x): (&At, &Exchange)| Some((*at, x.client.clone()?, x.releasing));
+        inner.noting = Some(Noting { by: client.clone(), said: inner.apart.iter().filter_map(said).collect() });
+        let apart = |(at, x): (&At, &Exchange)| Apart {
+            pos: at.0,
+            part: at.1,
+            client: x.client.as_deref().map(str::to_owned),
+            releasing: x.releasing,
+        };
+        Some(Note::SessionAcked {
+            client: self.name.to_string(),
+            upto: inner.feed.window.upto(),
+            beyond: inner.feed.window.beyond(),
+            releasing: Vec::new(),
+            begun: Vec::new(),
+            apart: inner.apart.iter().map(apart).collect(),
+        })
     }
 
-    pub fn was_noted(&self) {
+    /// The note on its way is written, or could not be. Then the next one says it again, whenever there
+    /// is reason for one: at once would be a busy loop while the disk is full.
+    pub fn was_noted(&self, written: bool) {
         let mut inner = self.inner.lock();
-        inner.noting = None;
-        let more = inner.acked;
-        drop(inner);
-        if more {
-            self.bell.ring();
+        let said = inner.noting.take().map_or_else(Vec::new, |n| n.said);
+        for (at, client, releasing) in said.into_iter().filter(|_| written) {
+            let x = inner.apart.get_mut(&at).filter(|x| x.client.as_ref() == Some(&client));
+            if let Some(x) = x.filter(|x| x.releasing == releasing) {
+                x.noted = true;
+            }
         }
+        drop(inner);
+        self.bell.ring();
     }
 }
 
+fn at(item: &Item) -> At {
+    (item.message.pos, item.message.part)
+}
+
 impl Inner {
-    fn settle(&mut self, pos: Pos) {
-        self.feed.window.settle(pos);
-        self.acked = true;
+    fn settle(&mut self, at: At) {
+        if self.apart.remove(&at).is_none() {
+            self.feed.window.settle(at.0);
+        }
+        self.changed = true;
     }
 
+    /// Another has never seen it.
     fn give_back(&mut self, mut items: Vec<Item>) {
-        items.sort_by_key(|i| (i.message.pos, i.message.part));
+        items.sort_by_key(at);
         for item in items.into_iter().rev() {
-            // Another has never seen it.
+            if let Some(x) = self.apart.get_mut(&at(&item)) {
+                *x = Exchange { client: None, releasing: false, noted: true };
+            }
             self.ready.push_front(Item { again: false, ..item });
         }
+    }
+
+    /// The client's session is over, and it had these. How many go to nobody.
+    fn give_up(&mut self, client: &str, mut given: BTreeMap<At, Item>) -> u64 {
+        let mut abandoned = 0;
+        self.apart.retain(|at, x| {
+            let is_over = x.client.as_deref() == Some(client);
+            if is_over {
+                given.remove(at);
+                abandoned += 1;
+            }
+            !is_over
+        });
+        self.changed |= abandoned > 0;
+        self.give_back(given.into_values().collect());
+        abandoned
+    }
+
+    /// A message that an earlier process had set apart is read again.
+    fn resume(&mut self, door: &Door, name: &str, a: Apart) {
+        let at = (a.pos, a.part);
+        let record = door.core.get(a.pos).ok().flatten();
+        let items = record.map(|entry| self.own.items(&door.me, &entry, name, |n| n == a.part));
+        let item = items.into_iter().flatten().find(|i| i.message.part == a.part);
+        let client: Option<Arc<str>> = a.client.map(Into::into);
+        match (item, &client) {
+            (Some(item), Some(client)) => {
+                self.away.entry(client.clone()).or_default().insert(at, item);
+            }
+            (Some(item), None) => self.ready.push_back(item),
+            // Nothing is needed of it any more.
+            (None, _) if a.releasing => {}
+            (None, _) => {
+                door.counters.unreadable.add(1);
+                tracing::warn!(group = name, pos = a.pos.0, "A record is gone that a group had not delivered.");
+                self.changed = true;
+                return;
+            }
+        }
+        self.apart.insert(at, Exchange { client, releasing: a.releasing, noted: true });
     }
 
     /// Hands out what there is, in turn. True: somebody got something, or there is more to look at.
@@ -383,7 +549,7 @@ impl Inner {
             let n = self.members.len();
             let free = (0..n).map(|i| (self.turn + i) % n).find(|i| {
                 let m = &self.members[*i];
-                m.hand.len() + m.given.len() < m.max
+                m.hand.len() + m.given.len() < m.room()
             });
             let Some(to) = free else { return dealt };
             if self.ready.is_empty() {
@@ -402,7 +568,14 @@ impl Inner {
                 continue;
             }
             let Some(item) = self.ready.pop_front() else { return dealt };
-            self.members[to].hand.push_back(item);
+            let member = &mut self.members[to];
+            if member.sub.qos() == 2
+                && let Some(x) = self.apart.get_mut(&at(&item))
+            {
+                *x = Exchange { client: Some(member.client.clone()), releasing: false, noted: !self.durable };
+                self.changed = true;
+            }
+            member.hand.push_back(item);
             self.turn = (to + 1) % n;
             dealt = true;
         }
@@ -410,7 +583,10 @@ impl Inner {
 
     /// What absent members hold goes to others; false: they hold nothing, the group must wait.
     fn take_from_absent(&mut self) -> bool {
-        let items: Vec<Item> = self.away.drain().flat_map(|(_, given)| given.into_values()).collect();
+        let apart = &self.apart;
+        let may = |at: &At| apart.get(at).is_none_or(|x| x.client.is_none());
+        let held = self.away.values_mut().flat_map(|given| given.extract_if(.., |at, _| may(at)));
+        let items: Vec<Item> = held.map(|(_, item)| item).collect();
         let any = !items.is_empty();
         self.give_back(items);
         any
@@ -419,7 +595,8 @@ impl Inner {
     /// Takes the next record's messages; false: none for now, and the bell will ring.
     fn find(&mut self, group: &Group, door: &Door) -> bool {
         let waker = Waker::from(group.bell.clone());
-        match self.feed.poll(&mut Context::from_waker(&waker), &mut self.ready) {
+        let before = self.ready.len();
+        let found = match self.feed.poll(&mut Context::from_waker(&waker), &mut self.ready) {
             Next::Pending => false,
             Next::Item => true,
             Next::Behind => {
@@ -429,9 +606,22 @@ impl Inner {
                     // Whom should it be told? The group goes on with what there is.
                     tracing::warn!(group = %group.name, first = first.0, last = last.0, "Records are gone that a group had not read.");
                 }
-                true
+                // A member's tick tries again.
+                !std::mem::take(&mut self.feed.broken)
             }
+        };
+        for item in self.ready.iter().skip(before).filter(|i| i.qos == 2 && i.message.pos > Pos::ZERO) {
+            self.apart.insert(at(item), Exchange { client: None, releasing: false, noted: true });
+            self.feed.window.settle(item.message.pos);
         }
+        found
+    }
+}
+
+impl Member {
+    /// Messages that it may have at a time.
+    fn room(&self) -> usize {
+        if self.sub.qos() == 2 { self.max.min(EXCHANGES_MAX) } else { self.max }
     }
 }
 

@@ -16,7 +16,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 mod acks;
+mod bounds;
 mod delivery;
+mod exchanges;
 mod groups;
 mod links;
 mod model;

@@ -9,6 +9,7 @@
 //! a keyed digest for as long as its line stays the same; only others are hashed, on a thread for
 //! blocking work, few at a time.
 
+use super::crowd::network;
 use crate::stamp::Stamp;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2};
@@ -220,12 +221,17 @@ impl Users {
         {
             return Ok(account.clone());
         }
+        let peer = network(peer);
         if self.has_failed_often(peer) {
             return Err(Refused::TooOften);
         }
         let hash: Arc<str> = account.as_ref().and_then(|a| a.hash.clone()).unwrap_or_else(|| NOBODY.into());
         let right = {
             let _turn = self.hashing.acquire().await.map_err(|_| Refused::Wrong)?;
+            // Many may have come at once.
+            if self.has_failed_often(peer) {
+                return Err(Refused::TooOften);
+            }
             let (hash, password) = (hash.clone(), password.to_vec());
             tokio::task::spawn_blocking(move || verify(&hash, &password)).await.unwrap_or(false)
         };
@@ -361,6 +367,11 @@ mod tests {
         assert!(users.login(PEER, "ann", b"a").await.is_ok());
         let other = IpAddr::from([10, 0, 0, 1]);
         assert_eq!(users.login(other, "nobody", b"b").await, Err(Refused::Wrong));
+        // All at once, and each from an address of its own in one network.
+        let ips: Vec<IpAddr> = (1..=40).map(|n| format!("2001:db8::{n}").parse().unwrap()).collect();
+        let tries = futures_util::future::join_all(ips.iter().map(|ip| users.login(*ip, "ann", b"c"))).await;
+        let hashed = tries.iter().filter(|t| **t == Err(Refused::Wrong)).count();
+        assert!(hashed < FAILURES_MAX as usize + HASHING_MAX, "{hashed}");
     }
 
     #[test]

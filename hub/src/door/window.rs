@@ -71,6 +71,11 @@ impl Window {
         }
     }
 
+    /// Records that were given, from the oldest one that is not settled.
+    pub fn under_way(&self) -> usize {
+        self.open.len()
+    }
+
     /// Everything up to here is settled.
     pub fn upto(&self) -> Pos {
         self.open.front().map_or(self.seen, |o| Pos(o.pos.0 - 1))

@@ -36,7 +36,7 @@ pub fn needed(state: &State, parent: Option<&Address>) -> (Pos, String) {
     for (client, session) in &state.sessions {
         // For a shared filter the group's own session speaks.
         if session.filters.keys().any(|f| !f.starts_with(crate::door::share::PREFIX)) {
-            need(session.upto.next(), &|| format!("the session of `{client}`"));
+            need(session.needs_from(), &|| format!("the session of `{client}`"));
         }
     }
     floor

@@ -12,7 +12,7 @@ mod runs;
 pub use directives::{Directive, Directives, Nodes, Status};
 pub use runs::Runs;
 
-use crate::note::{LastWill, Note};
+use crate::note::{Apart, LastWill, Note};
 use crate::policy::{self, Policy};
 use bytes::Bytes;
 use citybrain_shared::address::Tier;
@@ -44,6 +44,8 @@ pub struct State {
     pub wills: HashMap<String, LastWill>,
     /// Retained messages by topic.
     pub retained: BTreeMap<String, Retained>,
+    /// What they keep in memory, nearly.
+    pub retained_bytes: usize,
     /// This node and every node below it that has told of itself.
     pub registry: BTreeMap<Address, Known>,
     pub directives: Directives,
@@ -142,6 +144,9 @@ pub struct Session {
     /// Messages of QoS 2 given to it before a filter changed, whether it has received them or not.
     #[serde(default)]
     pub begun: Vec<(Pos, u8)>,
+    /// Of a shared subscription: messages of QoS 2 that its cursor has left behind.
+    #[serde(default)]
+    pub apart: Vec<Apart>,
     /// QoS 2 publishes received from it and not yet released.
     pub held: Vec<u16>,
     /// Records up to here were given to it when its client left.
@@ -150,6 +155,13 @@ pub struct Session {
     /// Beyond `given`, some up to here may have been given when a process was killed; 0: none.
     #[serde(default)]
     pub unsure: Pos,
+}
+
+impl Session {
+    /// The oldest record that it may still read.
+    pub fn needs_from(&self) -> Pos {
+        self.apart.iter().map(|a| a.pos).chain([self.upto.next()]).min().unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,6 +180,17 @@ pub struct Retained {
     /// The door's own bytes of the publish.
     pub door: Bytes,
     pub committed_us: i64,
+}
+
+impl Retained {
+    /// Bytes that it keeps in memory with its topic, nearly.
+    pub fn bytes(&self, topic: &str) -> usize {
+        Retained::cost(topic, self.payload.len() + self.door.len())
+    }
+
+    pub fn cost(topic: &str, payload_bytes: usize) -> usize {
+        topic.len() + payload_bytes + 200
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -273,6 +296,7 @@ impl State {
             sessions: HashMap::new(),
             wills: HashMap::new(),
             retained: BTreeMap::new(),
+            retained_bytes: 0,
             registry: BTreeMap::new(),
             directives: Directives::default(),
             counters: Counters::default(),
@@ -388,7 +412,7 @@ impl State {
     fn retain(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
         self.dirty.insert(Key::Retained(header.topic.to_owned()));
         if payload.is_empty() {
-            self.retained.remove(header.topic);
+            self.forget_retained(header.topic);
             return;
         }
         let kept = Retained {
@@ -398,7 +422,19 @@ impl State {
             door: Bytes::copy_from_slice(header.door),
             committed_us: header.committed_us,
         };
-        self.retained.insert(header.topic.to_owned(), kept);
+        self.keep_retained(header.topic, kept);
+    }
+
+    pub(crate) fn keep_retained(&mut self, topic: &str, kept: Retained) {
+        self.forget_retained(topic);
+        self.retained_bytes += kept.bytes(topic);
+        self.retained.insert(topic.to_owned(), kept);
+    }
+
+    pub(crate) fn forget_retained(&mut self, topic: &str) {
+        if let Some(old) = self.retained.remove(topic) {
+            self.retained_bytes -= old.bytes(topic);
+        }
     }
 
     fn take_presence(&mut self, header: &Header<'_>, payload: &[u8]) {
@@ -589,11 +625,12 @@ impl State {
             Note::Unsubscribed { client, filter } => self.session(client, |s| {
                 s.filters.remove(&filter);
             }),
-            Note::SessionAcked { client, upto, beyond, releasing, begun } => self.session(client, |s| {
+            Note::SessionAcked { client, upto, beyond, releasing, begun, apart } => self.session(client, |s| {
                 s.upto = s.upto.max(upto);
                 s.beyond = beyond;
                 s.releasing = releasing;
                 s.begun = begun;
+                s.apart = apart;
             }),
             Note::Qos2Held { client, id } => self.session(client, |s| {
                 if !s.held.contains(&id) {

@@ -166,7 +166,7 @@ impl State {
                     door: Bytes::copy_from_slice(door),
                     committed_us: row.committed_us,
                 };
-                self.retained.insert(name.to_owned(), kept);
+                self.keep_retained(name, kept);
             }
             other => return Err(format!("kind `{other}` is not known to this build")),
         }

@@ -8,9 +8,10 @@ use super::super::message::{Give, Item, Message};
 use super::super::packet::{kind, put_ack, reason};
 use super::super::route::{Inbox, Key, Next, OwnFilters, Router, Sub};
 use super::super::seats::Delivered;
-use super::super::share::{Group, is_shared};
+use super::super::share::{Group, Joining, is_shared};
 use super::super::window::{Window, packet_id};
 use super::super::{now_us, route, sys};
+use super::intake::cost;
 use super::{Connection, OUTPUT_BYTES_MAX};
 use crate::note::Note;
 use citybrain_shared::{Pos, topic};
@@ -25,6 +26,10 @@ const FILTERS_AT_ONCE: usize = 512;
 /// Retained messages fetched, and topics looked at, under one look into the state.
 const RETAINED_AT_ONCE: usize = 64;
 const RETAINED_LOOKED_AT: usize = 1024;
+
+/// Records that the client may acknowledge behind one that it does not: each is named in every note of
+/// the cursor.
+const BEYOND_MAX: usize = 4096;
 
 /// With nothing to acknowledge, the cursor is noted when it has moved this far: it costs a record,
 /// and saves reading this many again after a kill.
@@ -60,6 +65,9 @@ pub struct Resumed {
     /// QoS 2 messages given before a filter changed: the client may have received them, and would
     /// take their ids for theirs for ever if they did not go on as QoS 2.
     pub begun: HashSet<(Pos, u8)>,
+    /// Ids of QoS 2 messages of no record, which are not sent again: the client must not take another
+    /// for one of them.
+    pub loose: Vec<u16>,
 }
 
 impl Resumed {
@@ -72,6 +80,7 @@ impl Resumed {
             earlier: Earlier::NOTHING,
             releasing: HashSet::new(),
             begun: HashSet::new(),
+            loose: Vec::new(),
         }
     }
 }
@@ -88,7 +97,7 @@ pub struct Cursor {
 impl Cursor {
     pub fn note(self, client: String) -> Note {
         let Cursor { upto, beyond, releasing, begun } = self;
-        Note::SessionAcked { client, upto, beyond, releasing, begun }
+        Note::SessionAcked { client, upto, beyond, releasing, begun, apart: Vec::new() }
     }
 }
 
@@ -126,6 +135,8 @@ pub struct Delivery {
     key: Key,
     feed: Feed,
     filters: HashMap<String, Sub>,
+    /// Of all filters, see [`cost`].
+    filters_cost: usize,
     /// The groups of the shared ones among them.
     shares: HashMap<String, Arc<Group>>,
     /// The unshared ones, for reading the log; built when that is first needed.
@@ -136,9 +147,10 @@ pub struct Delivery {
     /// Found for the client, and not yet written.
     ready: VecDeque<Item>,
     resumed: Resumed,
-    /// QoS 2 messages to be released of which nothing else is known any more.
+    /// QoS 2 messages to be released without more ado.
     orphans: Vec<u16>,
     retained: VecDeque<RetainedScan>,
+    retained_cost: usize,
     /// For messages of no record.
     next_id: u16,
     /// The cursor as last offered to the log.
@@ -149,6 +161,8 @@ pub struct Delivery {
     /// after PUBREL the client hands the message on, so that it must not come again after a kill.
     releases: Vec<u16>,
     releases_noting: Vec<u16>,
+    /// PUBRECs of groups' messages, of which the groups' notes say nothing yet.
+    group_releases: Vec<(u16, Arc<Group>)>,
     /// The client has acknowledged something since.
     acked: bool,
     /// A note is on its way.
@@ -167,20 +181,18 @@ impl Delivery {
         let (key, inbox) = door.router.join(client);
         let all: Vec<(&str, Sub)> =
             filters.iter().filter(|(f, _)| !is_shared(f)).map(|(f, s)| (f.as_str(), *s)).collect();
-        let shares = filters
-            .iter()
-            .filter(|(f, _)| is_shared(f))
-            .map(|(f, s)| (f.clone(), door.shares.join(door, f, client, *s, in_flight_max.into())))
-            .collect();
         for some in all.chunks(FILTERS_AT_ONCE) {
             door.router.subscribe(key, some.iter().copied());
             tokio::task::yield_now().await;
         }
-        Delivery {
+        let shared: Vec<(String, Sub)> =
+            filters.iter().filter(|(f, _)| is_shared(f)).map(|(f, s)| (f.clone(), *s)).collect();
+        let mut delivery = Delivery {
             key,
             feed: Feed::new(inbox, Window::resume(resumed.upto, std::mem::take(&mut resumed.beyond))),
+            filters_cost: filters.keys().map(|f| cost(f)).sum(),
             filters,
-            shares,
+            shares: HashMap::new(),
             own: None,
             flights: HashMap::new(),
             in_flight_max: in_flight_max.into(),
@@ -190,27 +202,66 @@ impl Delivery {
             jotted: resumed.upto,
             releases: Vec::new(),
             releases_noting: Vec::new(),
+            group_releases: Vec::new(),
             resumed,
             orphans: Vec::new(),
             retained: VecDeque::new(),
+            retained_cost: 0,
             next_id: 0,
             acked: false,
             noting: false,
+        };
+        for (filter, sub) in shared {
+            delivery.join_group(door, client, &filter, sub);
         }
+        for id in std::mem::take(&mut delivery.resumed.loose) {
+            let flight = Flight { pos: Pos::ZERO, part: 0, qos: 2, releasing: true, begun: false, share: None };
+            delivery.flights.insert(id, flight);
+            delivery.orphans.push(id);
+        }
+        delivery
+    }
+
+    fn join_group(&mut self, door: &Door, client: &Arc<str>, filter: &str, sub: Sub) {
+        let who = Joining { client, sub, in_flight_max: self.in_flight_max };
+        let flights = &mut self.flights;
+        let (group, releasing) = door.shares.join(door, filter, &who, |group, at| {
+            flights.values().any(|f| (f.pos, f.part) == at && f.share.as_ref().is_some_and(|g| Arc::ptr_eq(g, group)))
+        });
+        for (pos, part) in releasing {
+            let id = packet_id(pos, part);
+            flights.entry(id).or_insert_with(|| {
+                self.group_releases.push((id, group.clone()));
+                Flight { pos, part, qos: 2, releasing: true, begun: false, share: Some(group.clone()) }
+            });
+        }
+        self.shares.insert(filter.to_owned(), group);
+    }
+
+    /// The log knows the groups among these filters, and that this session, which lasts, is of them.
+    pub fn groups_are_durable(&self, filters: &[String]) {
+        filters.iter().filter_map(|f| self.shares.get(f)).for_each(|g| g.make_durable());
     }
 
     /// `keep`: the session goes on without its client. What is to be noted of its groups is returned.
     pub async fn leave(&mut self, door: &Door, client: &Arc<str>, keep: bool) -> Vec<(Arc<Group>, Note)> {
         let mut notes = Vec::new();
         let router = &door.router;
-        for group in self.flights.values().filter_map(|f| f.share.as_ref()) {
-            if !self.shares.values().any(|g| Arc::ptr_eq(g, group)) {
-                group.forget(client);
+        let has_left = |group: &&Arc<Group>| !self.shares.values().any(|s| Arc::ptr_eq(s, group));
+        for group in self.ready.iter().filter_map(|i| i.share.as_ref()).filter(has_left) {
+            group.forget(door, client);
+        }
+        for flight in self.flights.values() {
+            let Some(group) = flight.share.as_ref().filter(has_left) else { continue };
+            group.forget(door, client);
+            // It comes no more, and the client must not wait for it under its id.
+            if flight.qos == 2 {
+                self.resumed.releasing.insert((flight.pos, flight.part));
             }
         }
         for (_, group) in self.shares.drain() {
             door.shares.leave(door, &group, client, keep);
-            if let Some(note) = group.to_note(client) {
+            if let Some(note) = group.to_note(client, false) {
                 notes.push((group, note));
             }
         }
@@ -229,7 +280,7 @@ impl Delivery {
     }
 
     pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
-        self.shares.values()
+        self.shares.values().chain(self.group_releases.iter().map(|(_, g)| g))
     }
 
     pub fn key(&self) -> Key {
@@ -248,6 +299,20 @@ impl Delivery {
         self.filters.len()
     }
 
+    /// What they cost, see [`cost`].
+    pub fn filters_cost(&self) -> usize {
+        self.filters_cost
+    }
+
+    /// The same of those whose retained messages are still to be fetched.
+    pub fn retained_cost(&self) -> usize {
+        self.retained_cost
+    }
+
+    pub fn groups_len(&self) -> usize {
+        self.shares.len()
+    }
+
     /// Largest packet that the client takes, bytes.
     pub fn packet_bytes_max(&self) -> usize {
         self.packet_bytes_max
@@ -257,14 +322,12 @@ impl Delivery {
         self.flights.len()
     }
 
-    pub fn subscribe(&mut self, door: &Door, client: &Arc<str>, durable: bool, filter: &str, sub: Sub) {
-        self.filters.insert(filter.to_owned(), sub);
+    pub fn subscribe(&mut self, door: &Door, client: &Arc<str>, filter: &str, sub: Sub) {
+        if self.filters.insert(filter.to_owned(), sub).is_none() {
+            self.filters_cost += cost(filter);
+        }
         if is_shared(filter) {
-            let group = door.shares.join(door, filter, client, sub, self.in_flight_max);
-            if durable {
-                group.make_durable();
-            }
-            self.shares.insert(filter.to_owned(), group);
+            self.join_group(door, client, filter, sub);
             return;
         }
         if let Some(own) = &mut self.own {
@@ -280,10 +343,15 @@ impl Delivery {
         if let Some(own) = &mut self.own {
             own.remove(filter);
         }
-        self.filters.remove(filter).is_some()
+        let had = self.filters.remove(filter).is_some();
+        if had {
+            self.filters_cost -= cost(filter);
+        }
+        had
     }
 
     pub fn send_retained(&mut self, scans: Vec<RetainedScan>) {
+        self.retained_cost += scans.iter().map(|s| cost(&s.filter)).sum::<usize>();
         self.retained.extend(scans);
     }
 
@@ -301,7 +369,7 @@ impl Delivery {
     pub fn complete(&mut self, id: u16, client: &str) {
         let Some(flight) = self.flights.remove(&id) else { return };
         if let Some(group) = flight.share {
-            group.settle(client, flight.pos, flight.part);
+            group.settle(client, (flight.pos, flight.part));
         } else if flight.pos > Pos::ZERO {
             self.feed.window.settle(flight.pos);
             self.acked = true;
@@ -309,10 +377,15 @@ impl Delivery {
     }
 
     /// PUBREC. The reason of the PUBREL to be sent now; `None`: it must wait for a note.
-    pub fn release(&mut self, id: u16, durable: bool) -> Option<u8> {
+    pub fn release(&mut self, id: u16, client: &Arc<str>, durable: bool) -> Option<u8> {
         let Some(flight) = self.flights.get_mut(&id) else { return Some(reason::ID_NOT_FOUND) };
         let is_known = std::mem::replace(&mut flight.releasing, true);
-        if is_known || !durable || flight.pos == Pos::ZERO || flight.share.is_some() {
+        if let Some(group) = flight.share.as_ref().filter(|_| !is_known) {
+            group.release(client, (flight.pos, flight.part));
+            self.group_releases.push((id, group.clone()));
+            return None;
+        }
+        if is_known || !durable || flight.pos == Pos::ZERO {
             return Some(reason::SUCCESS);
         }
         self.releases.push(id);
@@ -323,6 +396,19 @@ impl Delivery {
     pub fn releasing(&self) -> HashSet<(Pos, u8)> {
         let of_records = self.flights.values().filter(|f| f.releasing && f.pos > Pos::ZERO && f.share.is_none());
         of_records.map(|f| (f.pos, f.part)).chain(self.resumed.releasing.iter().copied()).collect()
+    }
+
+    /// What groups have noted since may be released.
+    fn poll_group_releases(&mut self, cx: &Context<'_>) {
+        let Delivery { group_releases, flights, orphans, .. } = self;
+        group_releases.retain(|(id, group)| {
+            let Some(flight) = flights.get(id) else { return false };
+            let may = group.poll_release((flight.pos, flight.part), cx);
+            if may {
+                orphans.push(*id);
+            }
+            !may
+        });
     }
 
     fn begun(&self) -> HashSet<(Pos, u8)> {
@@ -362,6 +448,7 @@ impl Delivery {
             earlier: self.resumed.earlier,
             releasing: self.releasing(),
             begun: self.begun(),
+            loose: self.flights.iter().filter(|(_, f)| f.qos == 2 && f.pos == Pos::ZERO).map(|(id, _)| *id).collect(),
         }
     }
 
@@ -428,13 +515,18 @@ impl Delivery {
             self.ready.extend(group.poll_next(door, client, cx));
         }
         let before = self.ready.len();
+        if self.feed.window.under_way() > self.flights.len() + before + BEYOND_MAX {
+            // The acknowledgement that it waits for wakes the task.
+            return before > 0;
+        }
         match self.feed.poll(cx, &mut self.ready) {
             Next::Pending => before > 0,
             Next::Item => true,
             Next::Behind => {
                 *looked_at += 1;
                 self.read_log(door, client);
-                true
+                // The connection's tick tries again.
+                !std::mem::take(&mut self.feed.broken)
             }
         }
     }
@@ -481,8 +573,8 @@ impl Delivery {
         } else {
             look(&*door.core, |state| scan.collect(&state.retained, ready))
         };
-        if done {
-            self.retained.pop_front();
+        if done && let Some(scan) = self.retained.pop_front() {
+            self.retained_cost -= cost(&scan.filter);
         }
         true
     }
@@ -544,6 +636,7 @@ impl Connection<'_> {
     pub(super) fn deliver(&mut self, cx: &mut Context<'_>) -> bool {
         let door = self.door;
         let (mut moved, mut looked_at, mut now) = (false, 0, None);
+        self.delivery.poll_group_releases(cx);
         while self.output.len() - self.written < OUTPUT_BYTES_MAX {
             if self.delivery.ready.is_empty() {
                 if looked_at > READ_RECORDS {
@@ -593,13 +686,14 @@ impl Connection<'_> {
         if of_earlier && again && qos > 0 && !shared {
             r.earlier.left -= 1;
         }
-        if qos == 2 && d.resumed.releasing.remove(&(pos, part)) {
+        if qos == 2 && !shared && d.resumed.releasing.remove(&(pos, part)) {
             d.flights.insert(id, Flight { pos, part, qos, releasing: true, begun: false, share: None });
             put_ack(self.tongue.version, kind::PUBREL, id, 0, &mut self.output);
             return true;
         }
         let begun = qos == 2 && !shared && d.resumed.begun.remove(&(pos, part));
-        let expired = item.message.has_expired(now_us);
+        // What was begun is completed: the client may wait for it, by its id.
+        let expired = !(again && qos > 0) && item.message.has_expired(now_us);
         let alias = if expired { None } else { self.aliases_out.of(item.message.topic_bytes()) };
         let give = Give {
             dup: again && qos > 0,
@@ -615,7 +709,7 @@ impl Connection<'_> {
                 self.aliases_out.forget(item.message.topic_bytes());
             }
             if let Some(group) = &item.share {
-                group.settle(&self.client, pos, part);
+                group.settle(&self.client, (pos, part));
             } else if qos > 0 && pos > Pos::ZERO {
                 d.feed.window.settle(pos);
                 d.acked = true;

@@ -181,7 +181,12 @@ fn granted<'a>(door: &Door, hello: &'a Hello, session_present: bool, lost: Optio
         lost,
         expiry_s: Some(hello.expiry_s).filter(|s| *s != hello.connect.expiry_s),
         receive_maximum: door.broker.receive_maximum,
-        packet_bytes_max: u32::try_from(door.packet_bytes_max(&hello.user)).unwrap_or(u32::MAX),
+        // Only links may send more, and those are 3.1.1 or have a child's account.
+        packet_bytes_max: u32::try_from(match hello.user.child() {
+            Some(_) => door.packet_bytes_max(&hello.user),
+            None => door.broker.packet_bytes_max,
+        })
+        .unwrap_or(u32::MAX),
         assigned_client: hello.assigned.then_some(&*hello.client),
         topic_alias_maximum: ALIASES_MAX,
         keep_alive_s: Some(keep_alive_s(door, &hello.connect)).filter(|s| *s != hello.connect.keep_alive_s),
@@ -222,10 +227,15 @@ pub async fn open<'a>(
     let (found, sessions) = look(&*door.core, |s| (s.sessions.get(&*client).cloned(), s.sessions.len()));
     let parked = door.seats.unpark(&client);
     // Whoever comes under another name does not get what waits for the first.
-    let old = found.as_ref().filter(|s| !hello.connect.clean && *s.user == *hello.user.name);
+    // Without being parked it is about to be ended, because its time is over.
+    let old = found.as_ref().filter(|s| !hello.connect.clean && *s.user == *hello.user.name && parked.is_some());
+    let sessions_max = door.broker.connections_max.saturating_mul(SESSIONS_PER_CONNECTION);
+    // Those of groups and of the node itself are no client's.
+    let of_clients = |c: &&String| !share::is_shared(c) && !crate::state::is_own_session(c);
     if found.is_none()
         && hello.is_durable()
-        && sessions >= door.broker.connections_max.saturating_mul(SESSIONS_PER_CONNECTION)
+        && sessions >= sessions_max
+        && look(&*door.core, |s| s.sessions.keys().filter(of_clients).count()) >= sessions_max
     {
         refuse(&mut socket, tongue, reason::QUOTA, "the node keeps no more sessions").await;
         return None;
@@ -260,11 +270,14 @@ pub async fn open<'a>(
         && let Err(error) = settled(door.core.note(notes, haste).await).await
     {
         tracing::warn!(client = %client, %error, "A session could not be opened.");
+        if let Some(parked) = parked {
+            door.seats.park_again(&client, parked);
+        }
         refuse(&mut socket, tongue, reason::IMPLEMENTATION, reason::text(reason::IMPLEMENTATION)).await;
         return None;
     }
     if old.is_none() {
-        door.shares.session_ended(&client);
+        door.shares.session_ended(door, &client);
     }
     let committed = door.core.committed();
     let mut resumed = Resumed::new(*committed.borrow());
@@ -287,6 +300,7 @@ pub async fn open<'a>(
                 resumed.earlier = d.earlier;
                 resumed.releasing = d.releasing;
                 resumed.begun = d.begun;
+                resumed.loose = d.loose;
             }
             None => {
                 resumed.given_upto = s.given;
@@ -328,6 +342,7 @@ pub async fn open<'a>(
         packet_bytes_max,
         skip: None,
         heard: now,
+        wrote: now,
         keep_alive,
         tick: Box::pin(tokio::time::sleep(first_tick)),
         aliases: Vec::new(),
@@ -339,6 +354,7 @@ pub async fn open<'a>(
         held: Default::default(),
         drafts: Vec::new(),
         answers: Vec::new(),
+        batch_bytes: 0,
         offers: VecDeque::new(),
         notes: VecDeque::new(),
         handing_on: None,

@@ -17,6 +17,17 @@ use bytes::{Buf, Bytes};
 use citybrain_shared::limits::DEAD_LETTER_BYTES_MAX;
 use citybrain_shared::topic;
 
+/// Packets taken before others have their turn. So many publishes fit into the inbox of a subscriber
+/// that reads.
+const PACKETS_AT_ONCE: usize = 512;
+
+/// Bytes of topics and payloads offered to the log at once: by an alias a topic of 64 KiB costs its
+/// sender nine bytes.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// Shared subscriptions of one session: each of its turns asks all of them.
+const SHARED_MAX: usize = 256;
+
 /// Topic aliases that a client may set.
 pub const ALIASES_MAX: u16 = 32;
 
@@ -44,7 +55,7 @@ impl Connection<'_> {
     /// what they made. True if there was any.
     pub(super) fn take_packets(&mut self) -> Result<bool, End> {
         let mut input = std::mem::take(&mut self.input);
-        let mut at = 0;
+        let (mut at, mut taken) = (0, 0);
         self.leftover = false;
         self.after_held = false;
         let done = loop {
@@ -54,7 +65,7 @@ impl Connection<'_> {
                     break Ok(());
                 }
             }
-            if self.must_stop() {
+            if taken == PACKETS_AT_ONCE || self.must_stop() {
                 self.leftover = at < input.len();
                 break Ok(());
             }
@@ -88,6 +99,7 @@ impl Connection<'_> {
                 break Ok(());
             }
             at += head.total_bytes();
+            taken += 1;
             if let Err(end) = self.take_packet(&head, body) {
                 break Err(end);
             }
@@ -103,10 +115,12 @@ impl Connection<'_> {
             || self.publish_pace.wait_until(self.heard).is_some()
             || self.offers.iter().any(|o| matches!(o, Offer::Note(_, After::Suback(_))))
             || self.held.len() + self.answers.len() >= usize::from(self.door.broker.receive_maximum)
+            || self.batch_bytes >= BATCH_BYTES_MAX
     }
 
     fn offer_batch(&mut self) {
         let answers = std::mem::take(&mut self.answers);
+        self.batch_bytes = 0;
         if self.drafts.is_empty() {
             self.held.push(None, answers);
         } else {
@@ -207,7 +221,7 @@ impl Connection<'_> {
         }
         let d = Disconnect::parse(body)?;
         if let Some(s) = d.expiry_s {
-            if !self.durable && s > 0 {
+            if self.expiry_s == 0 && s > 0 {
                 return Err(Fault::protocol("a session that ends with its connection cannot be made to last").into());
             }
             self.expiry_s = s.min(self.door.broker.session_expiry_s_max);
@@ -229,6 +243,7 @@ impl Connection<'_> {
                 &*known
             }
         };
+        self.batch_bytes += topic.len() + p.payload.len();
         if let Err(why) = topic::check_topic(topic) {
             self.refuse("topic", &format!("the topic is not one: {why}"), topic, p.payload);
             return Err(Fault::malformed("a topic that is none").into());
@@ -262,6 +277,9 @@ impl Connection<'_> {
             Some(("payload-format", "the payload is said to be UTF-8 and is not", reason::PAYLOAD_FORMAT))
         } else if !meta::put(&self.client, &p.properties, &mut door) {
             Some(("too-large", "the MQTT 5 properties are larger than 64 KiB together", reason::QUOTA))
+        } else if p.retain && !self.door.may_retain(topic, p.payload) {
+            let why = "the node keeps no more retained messages: publish an empty one, retained, on topics that are no longer used, or raise `retained_bytes_max`";
+            Some(("retained", why, reason::QUOTA))
         } else {
             None
         };
@@ -359,7 +377,10 @@ impl Connection<'_> {
             // Nothing is stored of link traffic, but while the connection lives it is once.
             _ => {
                 self.held.take(p.id);
-                self.received.insert(p.id);
+                // A refused one ends with PUBREC, of which 3.1.1 does not hear.
+                if reason < reason::UNSPECIFIED || self.tongue.version == Version::V4 {
+                    self.received.insert(p.id);
+                }
                 self.answers.push(Answer { kind: kind::PUBREC, id: p.id, reason });
             }
         }
@@ -375,7 +396,7 @@ impl Connection<'_> {
             kind::PUBREC => {
                 if ack.reason >= reason::UNSPECIFIED {
                     self.delivery.complete(ack.id, &self.client);
-                } else if let Some(reason) = self.delivery.release(ack.id, self.durable) {
+                } else if let Some(reason) = self.delivery.release(ack.id, &self.client, self.durable) {
                     put_ack(self.tongue.version, kind::PUBREL, ack.id, reason, &mut self.output);
                 }
             }
@@ -397,6 +418,8 @@ impl Connection<'_> {
         self.check_answer(s.entries.len())?;
         let committed = *self.door.core.committed().borrow();
         let mut codes = Vec::with_capacity(s.entries.len());
+        // Retained messages are fetched for one filter after the other, as the client reads.
+        let mut waiting = self.delivery.retained_cost();
         let mut suback = Suback { packet: Vec::new(), failure: Vec::new(), retained: Vec::new(), added: Vec::new() };
         let mut subs: Vec<(&str, Sub)> = Vec::new();
         let mut notes = Vec::new();
@@ -412,19 +435,28 @@ impl Connection<'_> {
                     continue;
                 }
             };
-            codes.push(options & 3);
+            let retain_handling = options >> 4 & 3;
             let old = self.delivery.filter(filter);
+            let wants_retained =
+                !is_shared(filter) && (retain_handling == 0 || (retain_handling == 1 && old.is_none()));
+            if wants_retained {
+                waiting += cost(filter);
+                if waiting > self.door.broker.client_subscriptions_max {
+                    codes.push(reason::QUOTA);
+                    continue;
+                }
+            }
+            codes.push(options & 3);
             let sub = Sub { options, id: s.subscription_id, since: old.map_or(committed, |o| o.since) };
             changes_qos2 |= old.is_some_and(|o| o.qos() == 2 && o != sub);
             if old.is_none() {
                 suback.added.push(filter.clone());
             }
-            let retain_handling = options >> 4 & 3;
             if is_shared(filter) {
                 if self.durable && old.is_none() {
                     notes.extend(share::open_notes(filter));
                 }
-            } else if retain_handling == 0 || (retain_handling == 1 && old.is_none()) {
+            } else if wants_retained {
                 suback.retained.push(RetainedScan::new(filter, sub, committed));
             }
             if self.durable && old != Some(sub) {
@@ -434,7 +466,7 @@ impl Connection<'_> {
             if !is_shared(filter) {
                 subs.push((filter, sub));
             }
-            self.delivery.subscribe(self.door, &self.client, self.durable, filter, sub);
+            self.delivery.subscribe(self.door, &self.client, filter, sub);
         }
         if changes_qos2 {
             self.begin(&mut notes);
@@ -454,15 +486,15 @@ impl Connection<'_> {
             return Err(reason::FILTER_INVALID);
         }
         let shared = share::filter_of(filter).transpose().map_err(|()| reason::FILTER_INVALID)?;
-        if self.delivery.filters_len() >= self.door.broker.client_subscriptions_max
-            && self.delivery.filter(filter).is_none()
+        if self.delivery.filter(filter).is_none()
+            && (self.delivery.filters_cost() + cost(filter) > self.door.broker.client_subscriptions_max
+                || (shared.is_some() && self.delivery.groups_len() >= SHARED_MAX))
         {
             return Err(reason::QUOTA);
         }
         if let Some(of) = shared {
             let may = !topic::is_link(&self.door.link.root, of) && self.door.access.may_subscribe(&self.user, of);
-            // See `share`: QoS 2 is not granted to a group.
-            return if may { Ok(options & !3 | (options & 3).min(1)) } else { Err(reason::NOT_AUTHORIZED) };
+            return if may { Ok(options) } else { Err(reason::NOT_AUTHORIZED) };
         }
         if topic::is_link(&self.door.link.root, filter) {
             let may = self.door.access.may_link(&self.user, filter, false);
@@ -526,6 +558,9 @@ impl Connection<'_> {
 
     pub(super) fn answer_suback(&mut self, suback: Suback, written: bool) {
         if written {
+            if self.durable {
+                self.delivery.groups_are_durable(&suback.added);
+            }
             self.output.extend_from_slice(&suback.packet);
             self.delivery.send_retained(suback.retained);
             return;
@@ -538,6 +573,11 @@ impl Connection<'_> {
         self.door.router.unsubscribe(self.delivery.key(), added);
         self.show_in_flight();
     }
+}
+
+/// How many usual filters one costs.
+pub fn cost(filter: &str) -> usize {
+    1 + filter.bytes().filter(|b| *b == b'/').count() / 8 + filter.len() / 256
 }
 
 impl From<Fault> for End {

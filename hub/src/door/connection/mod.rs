@@ -117,6 +117,8 @@ struct Connection<'a> {
     /// An oversized publish that is being read and thrown away.
     skip: Option<intake::Skip>,
     heard: Instant,
+    /// The client last took something of what waits for it.
+    wrote: Instant,
     keep_alive: Option<Duration>,
     tick: Pin<Box<Sleep>>,
     aliases: Vec<Option<Box<str>>>,
@@ -131,6 +133,8 @@ struct Connection<'a> {
     /// The publishes of this read, and their answers.
     drafts: Vec<Draft>,
     answers: Vec<Answer>,
+    /// Of the publishes: topics and payloads.
+    batch_bytes: usize,
     offers: VecDeque<Offer>,
     notes: VecDeque<(Ticket<()>, After)>,
     /// A link message for which the driver's queue has no room yet.
@@ -156,8 +160,10 @@ struct Admitted<'a> {
 
 /// Serves one socket until its end. What comes before and after the connection itself has boxes of its
 /// own: a task keeps the room of its largest moment, and most clients are idle for days.
-pub async fn run(door: &Door, socket: Socket, peer: Peer) {
-    let Some(mut admitted) = Box::pin(admit(door, socket, peer)).await else {
+pub async fn run(door: &Door, socket: Socket, peer: Peer, waiting: Place<'_>) {
+    let admitted = Box::pin(admit(door, socket, peer)).await;
+    drop(waiting);
+    let Some(mut admitted) = admitted else {
         door.counters.refused.add(1);
         return;
     };
@@ -292,6 +298,7 @@ impl Connection<'_> {
                 Poll::Ready(Ok(n)) => {
                     *moved = true;
                     self.written += n;
+                    self.wrote = Instant::now();
                     self.unflushed = true;
                     self.door.counters.bytes_out.add(n as u64);
                 }
@@ -390,7 +397,7 @@ impl Connection<'_> {
                         put_ack(self.tongue.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
                     }
                 }
-                After::GroupAcked(group) => group.was_noted(),
+                After::GroupAcked(group) => group.was_noted(written),
                 After::Suback(suback) => self.answer_suback(*suback, written),
             }
         }
@@ -403,9 +410,10 @@ impl Connection<'_> {
         }
         let now = Instant::now();
         let mut next = IDLE_TICK;
-        // A client that we do not read cannot be blamed for its silence.
-        if let Some(limit) = self.keep_alive.filter(|_| self.may_read()) {
-            let silent = now.duration_since(self.heard);
+        // A client that we do not read cannot be blamed for its silence, unless it does not read either.
+        let is_stuck = self.output.len() - self.written >= OUTPUT_BYTES_MAX;
+        if let Some(limit) = self.keep_alive.filter(|_| is_stuck || self.may_read()) {
+            let silent = now.duration_since(if is_stuck { self.heard.max(self.wrote) } else { self.heard });
             if silent >= limit {
                 self.door.counters.keep_alive_timeouts.add(1);
                 return Poll::Ready(End::Closed(reason::KEEP_ALIVE));
@@ -454,6 +462,10 @@ impl Connection<'_> {
             let farewell = async { self.socket.write_all(&rest).await.and(self.socket.shutdown().await) };
             let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
         }
+        if matches!(end, End::Gone | End::Said { .. }) && matches!(self.socket, Socket::Wrapped(_)) {
+            // TLS and WebSocket have a goodbye of their own.
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.socket.shutdown()).await;
+        }
         // A publish directly before the end, with nobody left to hear its answer, counts as well.
         for offer in std::mem::take(&mut self.offers) {
             match offer {
@@ -467,10 +479,11 @@ impl Connection<'_> {
         let (groups, notes): (Vec<_>, Vec<_>) =
             self.delivery.leave(door, &self.client, self.durable && self.expiry_s > 0).await.into_iter().unzip();
         if !notes.is_empty() {
-            if let Err(error) = settled(door.core.note(notes, Haste::Lazy).await).await {
+            let noted = settled(door.core.note(notes, Haste::Lazy).await).await;
+            if let Err(error) = &noted {
                 tracing::warn!(client = %self.client, %error, "A group's cursor could not be noted.");
             }
-            groups.iter().for_each(|g| g.was_noted());
+            groups.iter().for_each(|g| g.was_noted(noted.is_ok()));
         }
         if self.durable {
             self.leave_session().await;
@@ -500,7 +513,7 @@ impl Connection<'_> {
         let client = self.client.to_string();
         let mut notes = Vec::new();
         if self.expiry_s == 0 {
-            self.door.shares.session_ended(&self.client);
+            self.door.shares.session_ended(self.door, &self.client);
             notes.push(Note::SessionEnded { client, why: "its client left and asked for no more".into() });
         } else {
             if let Some(cursor) = self.delivery.cursor_to_note() {
@@ -526,7 +539,7 @@ impl Connection<'_> {
             self.door.core.jot(&self.client, upto);
         }
         if self.offers.is_empty()
-            && let Some((group, note)) = self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client)?)))
+            && let Some((group, note)) = self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client, idle)?)))
         {
             let offering = self.door.core.note(vec![note], Haste::Lazy);
             self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone())));

@@ -128,9 +128,11 @@ impl Drop for Client {
 /// node takes nothing no ping is sent either, so a broker may end the connection, and keeps what
 /// was not acknowledged.
 async fn poll(mut events: EventLoop, client: AsyncClient, filters: Vec<String>, tx: mpsc::Sender<Event>) {
+    let mut is_known = false;
     loop {
         let event = match events.poll().await {
-            Ok(Mqtt::Incoming(Packet::ConnAck(_))) => {
+            Ok(Mqtt::Incoming(Packet::ConnAck(ack))) => {
+                is_known = ack.session_present;
                 let filters = filters.iter().map(|f| rumqttc::SubscribeFilter::new(f.clone(), QoS::AtLeastOnce));
                 if client.try_subscribe_many(filters).is_ok() {
                     continue;
@@ -144,6 +146,11 @@ async fn poll(mut events: EventLoop, client: AsyncClient, filters: Vec<String>, 
                     Event::Connected
                 }
             }
+            // Only what a SUBSCRIBE brings is marked as retained, and the session has had it.
+            Ok(Mqtt::Incoming(Packet::Publish(p))) if p.retain && is_known => match client.try_ack(&p) {
+                Ok(()) => continue,
+                Err(_) => Event::Ended("more waits for the broker than the connection takes".into()),
+            },
             Ok(Mqtt::Incoming(Packet::Publish(p))) => Event::Message(Message(p)),
             Ok(Mqtt::Incoming(Packet::PubAck(ack))) => Event::Acknowledged(ack.pkid),
             Ok(Mqtt::Incoming(Packet::Disconnect)) => Event::Ended("the broker ended the connection".into()),

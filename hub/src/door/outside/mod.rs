@@ -6,6 +6,10 @@
 //! is lost that the broker keeps, and what is repeated is told by its event id. The PUBACK that a
 //! device gets is the broker's word, not ours.
 //!
+//! What the broker retains comes once, with the session that it then keeps: it would come again with
+//! every connection, and a message whose map has no `id` would be a new event each time. A device that
+//! publishes with `retain` is heard like any other as long as that session lasts.
+//!
 //! Deliberately absent: plain messages, retained ones and wills, which devices and apps at one broker
 //! exchange without us.
 
@@ -209,7 +213,10 @@ impl<C: Core> Outside<C> {
             let last = *committed.borrow_and_update();
             while flights.flying.len() < WINDOW {
                 if ready.is_empty() && looked < last {
-                    looked = self.read(looked, last, &mut ready);
+                    looked = match self.read(looked, last, &mut ready) {
+                        Some(upto) => upto,
+                        None => return "the log cannot be read".into(),
+                    };
                     if ready.is_empty() && flights.flying.is_empty() && looked.0 >= noted.0 + IDLE_NOTE_RECORDS {
                         settled = Some(looked);
                     }
@@ -324,9 +331,13 @@ impl<C: Core> Outside<C> {
         taken.draft
     }
 
-    /// Puts the messages of some records behind `looked` into `ready`; returns how far it looked.
-    fn read(&self, looked: Pos, last: Pos, ready: &mut VecDeque<(Pos, String, Vec<u8>)>) -> Pos {
+    /// Puts the messages of some records behind `looked` into `ready`; returns how far it looked, or
+    /// `None` if the files cannot be read just now.
+    fn read(&self, looked: Pos, last: Pos, ready: &mut VecDeque<(Pos, String, Vec<u8>)>) -> Option<Pos> {
         let chunk = read_on(&self.core, looked, last, READ_RECORDS, READ_BYTES);
+        if chunk.broken {
+            return None;
+        }
         let now_us = super::now_us();
         let mut scratch = String::new();
         for entry in &chunk.entries {
@@ -355,7 +366,7 @@ impl<C: Core> Outside<C> {
         if let Some((settles, ..)) = ready.back_mut() {
             *settles = chunk.upto;
         }
-        chunk.upto
+        Some(chunk.upto)
     }
 }
 

@@ -5,7 +5,7 @@
 //! the client has said that it wants none (Request Problem Information 0). 3.1.1 has no room for it.
 
 use super::control::Connect;
-use super::{Version, kind, property, put_varint, reason, varint_bytes};
+use super::{Version, kind, property, put_text, put_varint, reason, varint_bytes};
 use citybrain_shared::Pos;
 
 /// Of a reason string or a user property's half, bytes. All of ours are far shorter.
@@ -153,11 +153,6 @@ impl<'a> Why<'a> {
             put_text(value, out);
         }
     }
-}
-
-fn put_text(text: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(&(text.len() as u16).to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
 }
 
 /// What CONNACK tells an MQTT 5 client beside the reason.

@@ -1,36 +1,8 @@
 //! CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT.
 
 use super::publish::Properties;
-use super::{Fault, Fields, Version, check_properties, property, reason};
+use super::{Fault, Fields, Version, properties, property, reason};
 use citybrain_shared::topic;
-use mqtt_protocol_core::mqtt::packet::{Property, v3_1_1, v5_0};
-use mqtt_protocol_core::mqtt::result_code::MqttError;
-
-/// A whole body must be read, or the packet has bytes that mean nothing.
-fn exact<T>(body: &[u8], parsed: Result<(T, usize), MqttError>) -> Result<T, Fault> {
-    match parsed {
-        Ok((packet, used)) if used == body.len() => Ok(packet),
-        Ok(_) => Err(Fault::malformed("bytes behind the last field")),
-        Err(MqttError::ProtocolError) => Err(Fault::protocol("a field is wrong")),
-        // The library names the field by its reason code (user name: bad user name or password); what
-        // it says is that the packet is malformed.
-        Err(_) => Err(Fault::malformed("a field is wrong")),
-    }
-}
-
-/// Of MQTT 5: an id, and the properties that the library does not look at closely enough.
-fn check_head(body: &[u8], once: &[u8]) -> Result<(), Fault> {
-    let mut f = Fields { rest: body };
-    f.u16()?;
-    check_properties(&mut f, once)
-}
-
-fn check_filters<'a>(mut filters: impl Iterator<Item = &'a str>) -> Result<(), Fault> {
-    if filters.any(|f| f.is_empty() || f.contains('\0')) {
-        return Err(Fault::malformed("a filter is empty, or contains U+0000"));
-    }
-    Ok(())
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connect {
@@ -89,118 +61,123 @@ impl Connect {
             ("MQTT" | "MQIsdp", _) => return Err(Refusal::Level),
             _ => return Err(Refusal::Close),
         };
-        let fault = |what| Refusal::Fault(version, what);
-        let flags = f.u8().map_err(fault)?;
-        // Of these the library checks none.
-        let (will, qos, retain) = (flags & 4 != 0, (flags >> 3) & 3, flags & 32 != 0);
-        if flags & 1 != 0 || qos == 3 || (!will && (qos != 0 || retain)) {
-            return Err(fault(Fault::malformed("the connect flags contradict each other")));
-        }
-        let connect = match version {
-            Version::V4 => exact(body, v3_1_1::Connect::parse(body)).map(|c| from_v4(&c)),
-            Version::V5 => exact(body, v5_0::Connect::parse(body)).and_then(|c| from_v5(&c)),
-        }
-        .map_err(fault)?;
-        if connect.client.contains('\0') || connect.user.as_ref().is_some_and(|u| u.contains('\0')) {
-            return Err(fault(Fault::malformed("a text contains U+0000")));
-        }
+        let connect = Connect::fields(version, &mut f).map_err(|fault| Refusal::Fault(version, fault))?;
         if connect.will.as_ref().is_some_and(|w| topic::check_topic(&w.topic).is_err()) {
-            return Err(fault(Fault { reason: reason::TOPIC_INVALID, what: "the will's topic is no topic" }));
+            let what = "the will's topic is no topic";
+            return Err(Refusal::Fault(version, Fault { reason: reason::TOPIC_INVALID, what }));
         }
         Ok(connect)
     }
-}
 
-fn from_v4(c: &v3_1_1::Connect) -> Connect {
-    Connect {
-        version: Version::V4,
-        client: c.client_id().to_owned(),
-        clean: c.clean_session(),
-        keep_alive_s: c.keep_alive(),
-        expiry_s: if c.clean_session() { 0 } else { u32::MAX },
-        receive_maximum: u16::MAX,
-        packet_bytes_max: usize::MAX,
-        topic_alias_maximum: 0,
-        auth_method: false,
-        problems: true,
-        user: c.user_name().map(str::to_owned),
-        password: c.password().map(<[u8]>::to_vec),
-        will: c.will_topic().map(|topic| Will {
-            topic: topic.to_owned(),
-            payload: c.will_payload().unwrap_or_default().to_vec(),
-            qos: c.will_qos() as u8,
-            retain: c.will_retain(),
-            delay_s: 0,
-            properties: Vec::new(),
-        }),
-    }
-}
-
-fn from_v5(c: &v5_0::Connect) -> Result<Connect, Fault> {
-    let mut connect = Connect {
-        version: Version::V5,
-        client: c.client_id().to_owned(),
-        clean: c.clean_start(),
-        keep_alive_s: c.keep_alive(),
-        expiry_s: 0,
-        receive_maximum: u16::MAX,
-        packet_bytes_max: usize::MAX,
-        topic_alias_maximum: 0,
-        auth_method: false,
-        problems: true,
-        user: c.user_name().map(str::to_owned),
-        password: c.password().map(<[u8]>::to_vec),
-        will: None,
-    };
-    for p in &c.props {
-        match p {
-            Property::SessionExpiryInterval(p) => connect.expiry_s = p.val(),
-            Property::ReceiveMaximum(p) => connect.receive_maximum = p.val(),
-            Property::MaximumPacketSize(p) => connect.packet_bytes_max = p.val() as usize,
-            Property::TopicAliasMaximum(p) => connect.topic_alias_maximum = p.val(),
-            Property::AuthenticationMethod(_) => connect.auth_method = true,
-            Property::RequestProblemInformation(p) => connect.problems = p.val() != 0,
-            _ => {}
+    /// What follows the protocol level.
+    fn fields(version: Version, f: &mut Fields<'_>) -> Result<Connect, Fault> {
+        let flags = f.u8()?;
+        let has = |bit: u8| flags & bit != 0;
+        let (has_will, qos) = (has(4), flags >> 3 & 3);
+        if has(1) || qos == 3 || (!has_will && (qos != 0 || has(32))) {
+            return Err(Fault::malformed("the connect flags contradict each other"));
         }
-    }
-    if !connect.auth_method && c.props.iter().any(|p| matches!(p, Property::AuthenticationData(_))) {
-        return Err(Fault::protocol("authentication data without a method"));
-    }
-    if connect.receive_maximum == 0 || connect.packet_bytes_max == 0 {
-        return Err(Fault::protocol("receive maximum or maximum packet size is 0"));
-    }
-    if let Some(topic) = c.will_topic() {
-        let mut will = Will {
-            topic: topic.to_owned(),
-            payload: c.will_payload().unwrap_or_default().to_vec(),
-            qos: c.will_qos() as u8,
-            retain: c.will_retain(),
-            delay_s: 0,
-            properties: Vec::new(),
+        if version == Version::V4 && has(64) && !has(128) {
+            return Err(Fault::malformed("a password without a user name"));
+        }
+        let clean = has(2);
+        let mut connect = Connect {
+            version,
+            client: String::new(),
+            clean,
+            keep_alive_s: f.u16()?,
+            expiry_s: if version == Version::V4 && !clean { u32::MAX } else { 0 },
+            receive_maximum: u16::MAX,
+            packet_bytes_max: usize::MAX,
+            topic_alias_maximum: 0,
+            auth_method: false,
+            problems: true,
+            user: None,
+            password: None,
+            will: None,
         };
-        for p in &c.will_props {
-            match p {
-                Property::WillDelayInterval(p) => will.delay_s = p.val(),
-                p => put_property(p, &mut will.properties),
-            }
+        if version == Version::V5 {
+            connect.properties(f)?;
         }
-        Properties::parse(&will.properties)?;
-        connect.will = Some(will);
+        connect.client = f.text()?.to_owned();
+        if has_will {
+            connect.will = Some(Will::fields(version, f, qos, has(32))?);
+        }
+        if has(128) {
+            connect.user = Some(f.text()?.to_owned());
+        }
+        if has(64) {
+            connect.password = Some(f.binary()?.to_vec());
+        }
+        f.end()?;
+        Ok(connect)
     }
-    Ok(connect)
+
+    fn properties(&mut self, f: &mut Fields<'_>) -> Result<(), Fault> {
+        use property::*;
+        const ONCE: [u8; 8] = [
+            SESSION_EXPIRY,
+            RECEIVE_MAXIMUM,
+            PACKET_MAXIMUM,
+            ALIAS_MAXIMUM,
+            REQUEST_RESPONSE,
+            REQUEST_PROBLEM,
+            AUTH_METHOD,
+            AUTH_DATA,
+        ];
+        let mut auth_data = false;
+        properties(f, &ONCE, |p| match p.id {
+            SESSION_EXPIRY => self.expiry_s = p.number,
+            // It is of two bytes.
+            RECEIVE_MAXIMUM => self.receive_maximum = p.number as u16,
+            PACKET_MAXIMUM => self.packet_bytes_max = p.number as usize,
+            ALIAS_MAXIMUM => self.topic_alias_maximum = p.number as u16,
+            REQUEST_PROBLEM => self.problems = p.number != 0,
+            AUTH_METHOD => self.auth_method = true,
+            AUTH_DATA => auth_data = true,
+            _ => {}
+        })?;
+        if auth_data && !self.auth_method {
+            return Err(Fault::protocol("authentication data without a method"));
+        }
+        if self.receive_maximum == 0 || self.packet_bytes_max == 0 {
+            return Err(Fault::protocol("receive maximum or maximum packet size is 0"));
+        }
+        Ok(())
+    }
 }
 
-fn put_property(p: &Property, out: &mut Vec<u8>) {
-    let bytes = match p {
-        Property::PayloadFormatIndicator(p) => p.to_continuous_buffer(),
-        Property::MessageExpiryInterval(p) => p.to_continuous_buffer(),
-        Property::ContentType(p) => p.to_continuous_buffer(),
-        Property::ResponseTopic(p) => p.to_continuous_buffer(),
-        Property::CorrelationData(p) => p.to_continuous_buffer(),
-        Property::UserProperty(p) => p.to_continuous_buffer(),
-        _ => return,
-    };
-    out.extend_from_slice(&bytes);
+impl Will {
+    fn fields(version: Version, f: &mut Fields<'_>, qos: u8, retain: bool) -> Result<Will, Fault> {
+        use property::*;
+        const ONCE: [u8; 6] = [WILL_DELAY, PAYLOAD_FORMAT, EXPIRY, CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION];
+        let mut will =
+            Will { topic: String::new(), payload: Vec::new(), qos, retain, delay_s: 0, properties: Vec::new() };
+        if version == Version::V5 {
+            properties(f, &ONCE, |p| match p.id {
+                WILL_DELAY => will.delay_s = p.number,
+                _ => will.properties.extend_from_slice(p.raw),
+            })?;
+            Properties::parse(&will.properties)?;
+        }
+        will.topic = f.text()?.to_owned();
+        will.payload = f.binary()?.to_vec();
+        Ok(will)
+    }
+}
+
+fn filter<'a>(f: &mut Fields<'a>) -> Result<&'a str, Fault> {
+    match f.text()? {
+        "" => Err(Fault::malformed("a filter is empty")),
+        filter => Ok(filter),
+    }
+}
+
+fn packet_id(f: &mut Fields<'_>) -> Result<u16, Fault> {
+    match f.u16()? {
+        0 => Err(Fault::protocol("packet id 0")),
+        id => Ok(id),
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,32 +193,37 @@ impl Subscribe {
     /// # Errors
     /// What the client did wrong.
     pub fn parse(version: Version, body: &[u8]) -> Result<Subscribe, Fault> {
-        let (id, subscription_id, entries) = match version {
-            Version::V4 => {
-                let s = exact(body, v3_1_1::Subscribe::parse(body))?;
-                (s.packet_id(), None, s.entries().to_vec())
-            }
-            Version::V5 => {
-                check_head(body, &[property::SUBSCRIPTION])?;
-                let s = exact(body, v5_0::Subscribe::parse(body))?;
-                let id = s.props.iter().find_map(|p| match p {
-                    Property::SubscriptionIdentifier(p) => Some(p.val()),
-                    _ => None,
-                });
-                (s.packet_id(), id, s.entries().to_vec())
-            }
-        };
-        if id == 0 || subscription_id == Some(0) {
-            return Err(Fault::protocol("packet id or subscription identifier 0"));
+        let f = &mut Fields { rest: body };
+        let id = packet_id(f)?;
+        let mut subscription_id = None;
+        if version == Version::V5 {
+            properties(f, &[property::SUBSCRIPTION], |p| {
+                if p.id == property::SUBSCRIPTION {
+                    subscription_id = Some(p.number);
+                }
+            })?;
         }
-        let entries: Vec<(String, u8)> =
-            entries.into_iter().map(|e| (e.topic_filter().to_owned(), e.sub_opts().to_buffer()[0])).collect();
-        check_filters(entries.iter().map(|(f, _)| f.as_str()))?;
-        if version == Version::V4 && entries.iter().any(|(_, o)| o & !3 != 0) {
-            return Err(Fault::malformed("reserved bits of a subscription are set"));
+        if subscription_id == Some(0) {
+            return Err(Fault::protocol("subscription identifier 0"));
         }
-        if entries.iter().any(|(f, o)| o & 4 != 0 && f.starts_with("$share/")) {
-            return Err(Fault::protocol("no-local with a shared subscription"));
+        let mut entries = Vec::new();
+        while !f.rest.is_empty() {
+            let filter = filter(f)?;
+            let options = f.u8()?;
+            let reserved = if version == Version::V5 { 0xc0 } else { 0xfc };
+            if options & reserved != 0 {
+                return Err(Fault::malformed("reserved bits of a subscription are set"));
+            }
+            if options & 3 == 3 || options & 0x30 == 0x30 {
+                return Err(Fault::protocol("QoS 3, or retain handling 3"));
+            }
+            if options & 4 != 0 && filter.starts_with("$share/") {
+                return Err(Fault::protocol("no-local with a shared subscription"));
+            }
+            entries.push((filter.to_owned(), options));
+        }
+        if entries.is_empty() {
+            return Err(Fault::protocol("a subscription of nothing"));
         }
         Ok(Subscribe { id, subscription_id, entries })
     }
@@ -257,19 +239,19 @@ impl Unsubscribe {
     /// # Errors
     /// What the client did wrong.
     pub fn parse(version: Version, body: &[u8]) -> Result<Unsubscribe, Fault> {
-        let (id, filters): (u16, Vec<String>) = match version {
-            Version::V4 => {
-                let u = exact(body, v3_1_1::Unsubscribe::parse(body))?;
-                (u.packet_id(), u.entries().iter().map(|f| f.as_str().to_owned()).collect())
-            }
-            Version::V5 => {
-                check_head(body, &[])?;
-                let u = exact(body, v5_0::Unsubscribe::parse(body))?;
-                (u.packet_id(), u.entries().iter().map(|f| f.as_str().to_owned()).collect())
-            }
-        };
-        check_filters(filters.iter().map(String::as_str))?;
-        if id == 0 { Err(Fault::protocol("packet id 0")) } else { Ok(Unsubscribe { id, filters }) }
+        let f = &mut Fields { rest: body };
+        let id = packet_id(f)?;
+        if version == Version::V5 {
+            properties(f, &[], |_| {})?;
+        }
+        let mut filters = Vec::new();
+        while !f.rest.is_empty() {
+            filters.push(filter(f)?.to_owned());
+        }
+        if filters.is_empty() {
+            return Err(Fault::protocol("an unsubscription of nothing"));
+        }
+        Ok(Unsubscribe { id, filters })
     }
 }
 
@@ -284,15 +266,24 @@ impl Disconnect {
     /// # Errors
     /// What the client did wrong.
     pub fn parse(body: &[u8]) -> Result<Disconnect, Fault> {
-        if body.len() > 1 {
-            check_properties(&mut Fields { rest: &body[1..] }, &[property::SESSION_EXPIRY, property::REASON_STRING])?;
+        let f = &mut Fields { rest: body };
+        let mut said = Disconnect { reason: reason::SUCCESS, expiry_s: None };
+        if !f.rest.is_empty() {
+            said.reason = f.u8()?;
+            // Those of section 3.14.2.1 that a client may send.
+            if !matches!(said.reason, 0x00 | 0x04 | 0x80..=0x83 | 0x90 | 0x93..=0x99) {
+                return Err(Fault::protocol("a reason code that the packet cannot have"));
+            }
         }
-        let d = exact(body, v5_0::Disconnect::parse(body))?;
-        let expiry_s = d.props.iter().flatten().find_map(|p| match p {
-            Property::SessionExpiryInterval(p) => Some(p.val()),
-            _ => None,
-        });
-        Ok(Disconnect { reason: d.reason_code().map_or(0, |r| r as u8), expiry_s })
+        if !f.rest.is_empty() {
+            properties(f, &[property::SESSION_EXPIRY, property::REASON_STRING], |p| {
+                if p.id == property::SESSION_EXPIRY {
+                    said.expiry_s = Some(p.number);
+                }
+            })?;
+        }
+        f.end()?;
+        Ok(said)
     }
 }
 
@@ -324,6 +315,41 @@ mod tests {
         for flags in [3, 0x0a, 0x22, 0x1e] {
             assert!(matches!(Connect::parse(&connect(4, flags, &[0, 0])), Err(Refusal::Fault(..))), "{flags:#x}");
         }
+    }
+
+    #[test]
+    fn a_password_alone_is_for_mqtt_5() {
+        let tail = [0, 1, b'a', 0, 1, b'p'];
+        assert!(matches!(Connect::parse(&connect(4, 0x42, &tail)), Err(Refusal::Fault(..))));
+        let c = Connect::parse(&connect(5, 0x42, &tail)).unwrap();
+        assert_eq!((c.user, c.password), (None, Some(b"p".to_vec())));
+    }
+
+    #[test]
+    fn a_connect_and_its_will_have_their_own_properties_and_no_others() {
+        let parse = |list: &[u8], will: &[u8]| {
+            let mut b = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 6, 0, 60, list.len() as u8];
+            b.extend_from_slice(list);
+            b.extend([0, 1, b'a', will.len() as u8]);
+            b.extend_from_slice(will);
+            b.extend([0, 1, b't', 0, 1, b'p']);
+            Connect::parse(&b).map_err(|r| match r {
+                Refusal::Fault(_, f) => f.reason,
+                r => panic!("{r:?}"),
+            })
+        };
+        let c = parse(&[0x11, 0, 0, 0, 9, 0x21, 0, 7, 0x17, 0], &[0x18, 0, 0, 0, 5, 0x01, 1]).unwrap();
+        let will = c.will.unwrap();
+        assert_eq!((c.expiry_s, c.receive_maximum, c.problems), (9, 7, false));
+        assert_eq!((will.delay_s, &will.properties[..], &will.payload[..]), (5, &[0x01, 1][..], &b"p"[..]));
+        assert_eq!(parse(&[0x23, 0, 1], &[]), Err(reason::MALFORMED), "an alias");
+        assert_eq!(parse(&[], &[0x23, 0, 1]), Err(reason::MALFORMED), "an alias of a will");
+        assert_eq!(parse(&[0x17, 2], &[]), Err(reason::PROTOCOL_ERROR));
+        assert_eq!(parse(&[0x21, 0, 1, 0x21, 0, 1], &[]), Err(reason::PROTOCOL_ERROR));
+        assert_eq!(parse(&[0x21, 0, 0], &[]), Err(reason::PROTOCOL_ERROR));
+        assert_eq!(parse(&[0x16, 0, 0], &[]), Err(reason::PROTOCOL_ERROR), "data without a method");
+        assert_eq!(parse(&[0x26, 0, 1, 0, 0, 1, b'v'], &[]), Err(reason::MALFORMED), "U+0000");
+        assert_eq!(parse(&[], &[0x08, 0, 1, b'#']), Err(reason::PROTOCOL_ERROR), "a wildcard to answer to");
     }
 
     #[test]

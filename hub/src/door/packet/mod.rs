@@ -4,11 +4,11 @@
 //! |---|---|
 //! | here | the fixed header, and the acknowledgements of publishes |
 //! | [`publish`] | PUBLISH and its properties, read and written by hand: the hot path allocates nothing |
-//! | [`control`] | CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT by `mqtt-protocol-core` |
+//! | [`control`] | CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT |
 //! | [`answer`] | the answers to them, and refusals, with their reasons |
 //!
-//! The library leaves some checks to its user; they are made here: packet id 0, reserved bits,
-//! filter syntax, wildcards in topics, U+0000, properties that do not belong to their packet.
+//! All by hand: a broker must look closer than a codec for both sides does (packet id 0, reserved bits,
+//! filter syntax, U+0000, properties that do not belong to their packet, and each with its own reason).
 
 pub mod answer;
 pub mod control;
@@ -130,45 +130,77 @@ mod property {
     pub const CORRELATION: u8 = 0x09;
     pub const SUBSCRIPTION: u8 = 0x0b;
     pub const SESSION_EXPIRY: u8 = 0x11;
+    pub const AUTH_METHOD: u8 = 0x15;
+    pub const AUTH_DATA: u8 = 0x16;
+    pub const REQUEST_PROBLEM: u8 = 0x17;
+    pub const WILL_DELAY: u8 = 0x18;
+    pub const REQUEST_RESPONSE: u8 = 0x19;
     pub const REASON_STRING: u8 = 0x1f;
+    pub const RECEIVE_MAXIMUM: u8 = 0x21;
+    pub const ALIAS_MAXIMUM: u8 = 0x22;
     pub const ALIAS: u8 = 0x23;
     pub const USER: u8 = 0x26;
+    pub const PACKET_MAXIMUM: u8 = 0x27;
 }
 
-/// Reads past a list of properties and its length. User properties may be there any number of times,
-/// those of `once` once.
+/// A property that may be there once.
+#[derive(Clone, Copy, Debug)]
+struct Property<'a> {
+    id: u8,
+    /// 0 where it is none.
+    number: u32,
+    /// As on the wire.
+    raw: &'a [u8],
+}
+
+/// Reads a list of properties with its length, of any packet but PUBLISH. User properties may be there
+/// any number of times, those of `once` once; `take` gets all of them, in order.
 ///
 /// # Errors
 /// Any other property, and whatever is not of its type.
-fn check_properties(f: &mut Fields<'_>, once: &[u8]) -> Result<(), Fault> {
+fn properties<'a>(f: &mut Fields<'a>, once: &[u8], mut take: impl FnMut(Property<'a>)) -> Result<(), Fault> {
     let n = f.varint()? as usize;
     let mut list = Fields { rest: f.take(n)? };
-    let mut seen = [false; 3];
+    let mut seen = 0u64;
     while !list.rest.is_empty() {
+        let before = list.rest;
         let id = list.u8()?;
-        if id == property::USER {
-            list.text()?;
-            list.text()?;
-            continue;
+        if id != property::USER && !once.contains(&id) {
+            return Err(Fault::malformed("a property that its packet cannot have"));
         }
-        let which =
-            once.iter().position(|o| *o == id).ok_or(Fault::malformed("a property that its packet cannot have"))?;
-        if std::mem::replace(&mut seen[which], true) {
-            return Err(Fault::protocol("a property is given twice"));
-        }
+        let mut number = 0;
         match id {
-            property::SUBSCRIPTION => {
-                list.varint()?;
+            property::PAYLOAD_FORMAT | property::REQUEST_PROBLEM | property::REQUEST_RESPONSE => {
+                number = list.u8()?.into();
+                if number > 1 {
+                    return Err(Fault::protocol("a property that is neither 0 nor 1"));
+                }
             }
-            property::SESSION_EXPIRY => {
-                list.u32()?;
+            property::RECEIVE_MAXIMUM | property::ALIAS_MAXIMUM => number = list.u16()?.into(),
+            property::EXPIRY | property::SESSION_EXPIRY | property::WILL_DELAY | property::PACKET_MAXIMUM => {
+                number = list.u32()?;
             }
-            _ => {
+            property::SUBSCRIPTION => number = list.varint()?,
+            property::CORRELATION | property::AUTH_DATA => drop(list.binary()?),
+            property::USER => {
+                list.text()?;
                 list.text()?;
             }
+            _ => drop(list.text()?),
         }
+        let bit = if id == property::USER { 0 } else { 1 << id };
+        if seen & bit != 0 {
+            return Err(Fault::protocol("a property is given twice"));
+        }
+        seen |= bit;
+        take(Property { id, number, raw: &before[..before.len() - list.rest.len()] });
     }
     Ok(())
+}
+
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(text.len() as u16).to_be_bytes());
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// A fixed header: what follows it is `body_bytes` long.
@@ -276,6 +308,11 @@ impl<'a> Fields<'a> {
         Ok(head)
     }
 
+    /// Nothing may be left.
+    fn end(&self) -> Result<(), Fault> {
+        if self.rest.is_empty() { Ok(()) } else { Err(Fault::malformed("bytes behind the last field")) }
+    }
+
     fn binary(&mut self) -> Result<&'a [u8], Fault> {
         let n = self.u16()? as usize;
         self.take(n)
@@ -311,10 +348,8 @@ impl Ack {
         }
         let reason = f.u8()?;
         if !f.rest.is_empty() {
-            check_properties(&mut f, &[property::REASON_STRING])?;
-            if !f.rest.is_empty() {
-                return Err(Fault::malformed("bytes behind the properties"));
-            }
+            properties(&mut f, &[property::REASON_STRING], |_| {})?;
+            f.end()?;
         }
         let is_known = match kind {
             kind::PUBACK | kind::PUBREC => {

@@ -1,6 +1,6 @@
 //! PUBLISH, read from and written to the wire by hand.
 
-use super::{Fault, Fields, Version, property as id, put_varint, varint_bytes};
+use super::{Fault, Fields, Version, property as id, put_text, put_varint, varint_bytes};
 
 /// A PUBLISH as received; borrows from the read buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,11 +240,6 @@ impl Out<'_> {
             out.extend_from_slice(part);
         }
     }
-}
-
-fn put_text(text: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(&(text.len() as u16).to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -381,3 +381,82 @@ async fn a_session_that_reads_too_slowly_for_retention_is_ended_with_the_reason(
     assert!(why.1.contains("are gone"), "{why:?}");
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_session_that_was_resumed_for_no_time_cannot_be_made_to_last_by_its_goodbye() {
+    let house = House::open(&Fake::new()).await;
+    house.client(Version::V5, "c", false).await.leaves().await;
+    // Clean start 0, no expiry: it resumes, and ends with the connection.
+    let mut c = house.dial(Version::V5).await;
+    c.send(0x10, b"\0\x04MQTT\x05\0\0\x3c\0\0\x01c").await;
+    let (_, connack) = c.packet().await.unwrap();
+    assert_eq!(connack[..2], [1, 0]);
+    c.send(0xe0, &[0, 5, 0x11, 0, 0, 0, 100]).await;
+    assert_eq!(c.is_closed().await, Some(0x82));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_session_whose_time_is_over_is_not_resumed_while_its_end_is_being_written() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V5, "c", false).await;
+    c.subscribe("x", 1).await;
+    c.leaves().await;
+    until("it has left", || house.door.seats.connected() == 0).await;
+    // As the housekeeping does when the time is over.
+    assert!(house.door.seats.unpark("c").is_some());
+    let (_, connack) = house.connect(Version::V5, "c", false, &[]).await;
+    assert_eq!(connack[..2], [0, 0]);
+    assert!(fake.session("c").unwrap().filters.is_empty());
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_was_begun_is_completed_though_it_has_expired_since() {
+    let house = House::open(&Fake::new()).await;
+    let mut c = house.client(Version::V5, "c", false).await;
+    c.subscribe("x", 2).await;
+    let mut p = house.client(Version::V5, "p", true).await;
+    let out = publish::Out {
+        dup: false,
+        qos: 2,
+        retain: false,
+        topic: "x",
+        alias: None,
+        id: 1,
+        forwarded: &[],
+        content_type: None,
+        expiry_s: Some(1),
+        subscription_ids: &[],
+        payload: [b"1", &[], &[]],
+    };
+    let mut bytes = Vec::new();
+    out.put(Version::V5, &mut bytes);
+    p.socket.write_all(&bytes).await.unwrap();
+    p.acked(kind::PUBREC, 1).await;
+    let first = c.got().await;
+    drop(c);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let (mut c, _) = house.connect(Version::V5, "c", false, &[]).await;
+    assert_eq!(c.got().await, Got { dup: true, ..first });
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_retained_message_of_qos_2_that_was_begun_does_not_keep_its_id_for_ever() {
+    let house = House::open(&Fake::new()).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    p.publish("x", b"kept", 2, 1, true).await;
+    p.acked(kind::PUBREC, 1).await;
+    let mut c = house.client(Version::V4, "c", false).await;
+    c.subscribe("x", 2).await;
+    let got = c.got().await;
+    assert_eq!((got.qos, got.retain), (2, true));
+    drop(c);
+    let (mut c, _) = house.connect(Version::V4, "c", false, &[]).await;
+    let (first, body) = c.packet().await.unwrap();
+    assert_eq!((first, &body[..]), (0x62, &got.id.to_be_bytes()[..]));
+    c.ack(kind::PUBCOMP, got.id).await;
+    house.close().await;
+}

@@ -12,7 +12,7 @@ async fn a_group_gets_each_message_once_and_its_members_take_turns() {
         p.acked(kind::PUBACK, 1).await;
         let mut a = house.client(version, "a", true).await;
         let mut b = house.client(version, "b", true).await;
-        assert_eq!(a.subscribe("$share/g/x", 2).await, 1);
+        assert_eq!(a.subscribe("$share/g/x", 2).await, 2);
         assert_eq!(b.subscribe("$share/g/x", 1).await, 1);
         // What is retained is for nobody in particular.
         a.hears_nothing().await;

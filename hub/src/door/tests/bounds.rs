@@ -1,0 +1,219 @@
+//! What one client may cost the node and the others.
+
+use super::*;
+use crate::note::Note;
+
+/// So many publishes of QoS 0 in one write.
+fn burst(n: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    for i in 0..n {
+        let number = i.to_string();
+        let p = publish::Out {
+            dup: false,
+            qos: 0,
+            retain: false,
+            topic: "x",
+            alias: None,
+            id: 0,
+            forwarded: &[],
+            content_type: None,
+            expiry_s: None,
+            subscription_ids: &[],
+            payload: [number.as_bytes(), &[], &[]],
+        };
+        p.put(Version::V4, &mut out);
+    }
+    out
+}
+
+#[tokio::test]
+async fn a_burst_of_qos_0_reaches_a_subscriber_that_reads() {
+    let house = House::open(&Fake::new()).await;
+    let mut reader = house.client(Version::V4, "reader", true).await;
+    reader.subscribe("x", 0).await;
+    let mut sender = house.client(Version::V4, "sender", true).await;
+    sender.socket.write_all(&burst(20_000)).await.unwrap();
+    for i in 0..20_000 {
+        assert_eq!(reader.got().await.payload, i.to_string());
+    }
+    assert_eq!(house.door.counters.qos0_dropped.get(), 0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_long_topic_under_an_alias_is_offered_in_bounded_batches() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V5, "c", true).await;
+    let topic = "t".repeat(60_000);
+    let mut out = Vec::new();
+    for i in 0..200 {
+        let p = publish::Out {
+            dup: false,
+            qos: 0,
+            retain: true,
+            topic: if i == 0 { &topic } else { "" },
+            alias: Some(1),
+            id: 0,
+            forwarded: &[],
+            content_type: None,
+            expiry_s: None,
+            subscription_ids: &[],
+            payload: [b"1", &[], &[]],
+        };
+        p.put(Version::V5, &mut out);
+    }
+    c.socket.write_all(&out).await.unwrap();
+    until("all are committed", || fake.last() == Pos(200)).await;
+    // 12 MB, 1 MiB at a time.
+    assert!(fake.offers() >= 200 * 60_000 / (1024 * 1024 + 60_000), "{}", fake.offers());
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_same_filter_a_thousand_times_asks_for_its_retained_messages_so_often_as_filters_may_be_there() {
+    let broker = config::Broker { client_subscriptions_max: 10, ..Default::default() };
+    let house = House::with(&Fake::new(), broker, config::Access::default()).await;
+    let mut c = house.client(Version::V4, "c", true).await;
+    let mut body = vec![0, 9];
+    for _ in 0..1000 {
+        put_text("a", &mut body);
+        body.push(0);
+    }
+    c.send(0x82, &body).await;
+    let (first, codes) = c.packet().await.unwrap();
+    assert_eq!(first, 0x90);
+    assert_eq!(codes[2..].iter().filter(|c| **c == 0).count(), 10);
+    assert_eq!(codes[2..].iter().filter(|c| **c == 0x80).count(), 990);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_deep_filter_counts_as_several() {
+    let broker = config::Broker { client_subscriptions_max: 10, ..Default::default() };
+    let house = House::with(&Fake::new(), broker, config::Access::default()).await;
+    let mut c = house.client(Version::V5, "c", true).await;
+    assert_eq!(c.subscribe(&["a"; 60].join("/"), 0).await, 0);
+    assert_eq!(c.subscribe(&["b"; 60].join("/"), 0).await, 0x97);
+    assert_eq!(c.subscribe("b", 0).await, 0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn groups_are_bounded_and_take_no_place_of_a_client() {
+    let broker = config::Broker { connections_max: 4, ..Default::default() };
+    let house = House::with(&Fake::new(), broker, config::Access::default()).await;
+    let mut c = house.client(Version::V5, "c", false).await;
+    for n in 0..256 {
+        assert_eq!(c.subscribe(&format!("$share/g{n}/x"), 1).await, 1);
+    }
+    assert_eq!(c.subscribe("$share/one-more/x", 1).await, 0x97);
+    assert_eq!(c.subscribe("$share/g0/x", 0).await, 0, "one that it has");
+    house.client(Version::V5, "other", false).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn who_neither_reads_nor_speaks_is_ended_after_its_keep_alive() {
+    let house = House::open(&Fake::new()).await;
+    let mut deaf = house.dial(Version::V4).await;
+    deaf.send(0x10, b"\0\x04MQTT\x04\x02\0\x01\0\x01d").await;
+    assert_eq!(deaf.packet().await.unwrap().0, 0x20);
+    deaf.subscribe("x", 0).await;
+    let mut sender = house.client(Version::V4, "sender", true).await;
+    // More than any socket's buffers take.
+    let large = vec![b'x'; 400_000];
+    while house.door.counters.keep_alive_timeouts.get() == 0 {
+        sender.publish("x", &large, 0, 0, false).await;
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn retained_messages_have_a_bound_and_may_be_replaced_and_removed_at_it() {
+    let fake = Fake::new();
+    let broker = config::Broker { retained_bytes_max: 1000, ..Default::default() };
+    let house = House::with(&fake, broker, config::Access::default()).await;
+    let mut c = house.client(Version::V5, "c", true).await;
+    let long = [b'x'; 600];
+    let mut publish = async |id: u16, topic: &str, payload: &[u8]| {
+        c.publish(topic, payload, 1, id, true).await;
+        c.acked(kind::PUBACK, id).await
+    };
+    assert_eq!(publish(1, "a", &long).await, 0);
+    assert_eq!(publish(2, "b", &long).await, 0x97);
+    assert_eq!(fake.letters(), ["retained"]);
+    assert_eq!(publish(3, "a", &long).await, 0, "it is replaced");
+    assert_eq!(publish(4, "a", b"").await, 0, "it is removed");
+    assert_eq!(publish(5, "b", &long).await, 0, "there is room now");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn one_message_that_is_never_acknowledged_does_not_let_the_cursor_s_notes_grow_for_ever() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V4, "c", false).await;
+    c.subscribe("x", 1).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    let sending = async {
+        for n in 0..6000u32 {
+            p.publish_acked("x", n.to_string().as_bytes(), 1).await;
+        }
+    };
+    let reading = async {
+        let stuck = c.got().await;
+        let mut got = 0;
+        while let Ok(Some((_, body))) = timeout(Duration::from_millis(400), c.packet()).await {
+            c.ack(kind::PUBACK, parse_publish(Version::V4, 2, &body).id).await;
+            got += 1;
+        }
+        assert!((4096..5500).contains(&got), "{got}");
+        c.ack(kind::PUBACK, stuck.id).await;
+        for _ in got..5999 {
+            c.got_and_acked().await;
+        }
+    };
+    tokio::join!(sending, reading);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_read_for_a_while_costs_subscribers_nothing() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V4, "c", false).await;
+    c.subscribe("x", 1).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    fake.break_reads(true);
+    p.publish_acked("x", b"1", 1).await;
+    c.hears_nothing().await;
+    fake.break_reads(false);
+    assert_eq!(c.got_and_acked().await, "1");
+    assert_eq!(house.door.counters.unreadable.get(), 0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_refused_link_publish_of_qos_2_leaves_its_id_free() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V5, "c", true).await;
+    c.publish("citybrain/v1/down/c/s", b"f", 2, 1, false).await;
+    assert_eq!(c.acked(kind::PUBREC, 1).await, 0x87);
+    c.publish("x", b"kept", 2, 1, false).await;
+    assert_eq!(c.acked(kind::PUBREC, 1).await, 0);
+    let kept = |n: &Note| matches!(n, Note::DeadLetter(_));
+    assert_eq!((fake.last(), fake.notes().iter().filter(|n| kept(n)).count()), (Pos(2), 1));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_packet_size_that_connack_announces_is_the_one_that_holds() {
+    let house = House::open(&Fake::new()).await;
+    let (_, connack) = house.connect(Version::V5, "c", true, &[]).await;
+    let at = connack.windows(2).position(|w| w[0] == 0x27 && w[1] == 0).expect("a maximum packet size");
+    let max = u32::from_be_bytes(connack[at + 1..at + 5].try_into().unwrap());
+    assert_eq!(max as usize, config::Broker::default().packet_bytes_max);
+    house.close().await;
+}
