@@ -368,7 +368,7 @@ fn a_node_below_is_changed_through_the_links_and_knows_by_whom() {
     at(&format!("dlq drop {pos} --yes")).says(0, &["dropped", "0 still open"]);
     at("config reload --yes").says(0, &[]);
     let versions = run(&["version", "--at", "c/**", "--node", &city]);
-    versions.says(0, &["── c/s/m", "── c/s", "3 of 3 nodes"]);
+    versions.says(0, &["c/s/m: citybrain", "c/s: citybrain", "3 of 3 nodes"]);
 
     let done: Vec<String> = acts(&leaf).into_iter().map(|(what, ..)| what).collect();
     assert_eq!(done, ["log-level", "dlq drop", "reload"]);

@@ -125,7 +125,10 @@ fn a_command_whose_time_is_over_is_answered_expired_and_never_executed() {
         if cut == community {
             valve = Client::connect(tree.node(community).mqtt, "valve", false);
         }
-        let first = valve.next_message(Duration::from_secs(20)).expect("the timely command");
+        // What the node itself is told after a start comes on `cmd/…`, too.
+        let first = std::iter::from_fn(|| valve.next_message(Duration::from_secs(20)))
+            .find(|m| !m.topic.starts_with("cmd/city.brain."))
+            .expect("the timely command");
         assert_eq!(first.topic, "cmd/city.valve.open", "cut at {cut}: the late one is not executed");
     }
 }

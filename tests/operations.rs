@@ -161,6 +161,33 @@ fn a_cloned_box_and_a_box_at_a_wrong_parent_are_turned_away_by_name() {
 }
 
 #[test]
+fn a_copy_of_a_running_box_looks_like_its_restart_and_the_older_one_says_so_and_comes_back() {
+    let mut tree = Tree::with(&[COMMUNITY], &Default::default(), "[link]\nkeep_alive_s = 1\n");
+    tree.start();
+    tree.wait_all_known();
+    tree.wait_quiet();
+    let data = tree.node(COMMUNITY).data.clone();
+    let twin = tree.lay_twin(COMMUNITY, Some(&data));
+    tree.start_node(&twin);
+    // One start later, to its parent it is the same box come again. The first one learns of it by itself.
+    let (first, second) = (tree.node(COMMUNITY).url(), tree.node(&twin).url());
+    wait_for("the older one is told", || {
+        let said = run(&["why", "--node", &first]);
+        said.out.contains("refused-stale").then(|| said.says(1, &["if that one is a copy of its disk"]).code)
+    });
+    run(&["why", "--node", &second]).says(0, &["well"]);
+    tree.stop_node(&twin);
+    let street = tree.node(STREET).url();
+    wait_for("it is taken again", || {
+        let links = run(&["links", "--json", "--node", &street]).json();
+        let is_up = |l: &Value| l["role"] == "down" && l["state"] == "up";
+        links["links"].as_array()?.iter().any(is_up).then_some(())
+    });
+    post(&tree, COMMUNITY, "after");
+    wait_at(&tree, CITY, "after");
+}
+
+#[test]
 fn a_restored_backup_adds_up() {
     let mut tree = started(&[STREET]);
     let mut sent = publish_all(STREET, tree.node(STREET).mqtt, "before", 50, false);
@@ -171,6 +198,8 @@ fn a_restored_backup_adds_up() {
     sent.extend(publish_all(STREET, tree.node(STREET).mqtt, "between", 30, false));
     tree.wait_all_up(&sent);
     tree.stop_node(STREET);
+    let asked = run(&["store", "restore", &folder(&backup), &folder(&data)]);
+    asked.says(2, &["nothing was done", "Puts the backup of", ". What is in"]);
     run(&["store", "restore", &folder(&backup), &folder(&data), "--yes"]).says(0, &[]);
     tree.start_node(STREET);
     tree.wait_ready();
@@ -318,6 +347,8 @@ fn who_has_a_notice_and_which_versions_run() {
     let line = format!("citybrain directives show {id}");
     let words = ["2 nodes expected: 1 delivered", "1 silent"];
     answers(&tree, CITY, "Has everybody got the notice?", &line, 0, &words);
+    let words = ["well", "no answer: chengdu/liucheng/guanghua/shili has no session with its parent"];
+    answers(&tree, CITY, "Who of all is not well?", "citybrain tree", 3, &words);
 }
 
 #[test]

@@ -403,20 +403,14 @@ impl Driver {
                     child.ask_for_hello(&cx, &address, outlet, "the child acknowledged more than there is").await?;
                 }
             }
-            // Of another process under this address it would say nothing about the one in session.
             (Verb::DownAck, Message::Alive(party)) => {
-                match child.out.session() {
-                    Some(s) if s.party == party => child.hear(now),
-                    Some(_) => {}
-                    None if child.is_greeting => {}
-                    // The will of an older connection of the same start, said late, has ended what this
-                    // child takes for a session: nothing would go down to it any more.
-                    None => {
-                        let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
-                        let why = "there is no session here any more: say hello";
-                        let refuse = Message::Refuse(Refuse::new(me, party.boot, Reason::Unknown, why)).encode();
-                        publish(outlet, cx.topic(Verb::UpAck, &address), refuse).await?;
-                    }
+                if child.out.session().is_some_and(|s| s.party == party) {
+                    child.hear(now);
+                } else if !child.is_greeting {
+                    // It believes in a session that is over, as after a copy of it was here and went.
+                    let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
+                    let refuse = Refuse::new(me, party.boot, Reason::Unknown, "this session is over");
+                    publish(outlet, cx.topic(Verb::UpAck, &address), Message::Refuse(refuse).encode()).await?;
                 }
             }
             (Verb::Hello, Message::Hello(hello)) if hello.address == address => self.greet(address, hello, now),

@@ -408,8 +408,12 @@ impl Link {
                     }
                 }
             }
-            // It is heard; that is all it is for.
-            Ok(Message::Alive(_)) => {}
+            // That it was heard is all it is for, if it is the one in session.
+            Ok(Message::Alive(party)) => {
+                if self.out.session().is_some_and(|s| s.party != party) {
+                    self.again(now, "the parent has started anew".into());
+                }
+            }
             Ok(_) | Err(_) => self.view.bad_messages += 1,
         }
         Ok(())

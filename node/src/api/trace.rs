@@ -8,7 +8,7 @@ use super::guard::Caller;
 use super::input::{Path, query};
 use super::{Ctx, Refusal, directives, events, road};
 use axum::extract::State as From;
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use citybrain_hub::link::backlog::{self, Wait};
 use citybrain_hub::link::frames::Audience;
@@ -281,7 +281,13 @@ fn not_found(ctx: &Ctx, id: &str, by_source: bool, looked: usize, silent: &BTree
         (None, true) => format!("`citybrain events --at {}/** --source …` shows what there is", ctx.address()),
     };
     let s = if looked == 1 { "" } else { "s" };
-    Refusal::not_found(format!("{how} `{id}` at {looked} node{s} from {} down{unasked}", ctx.address()), hint)
+    let detail = format!("{how} `{id}` at {looked} node{s} from {} down{unasked}", ctx.address());
+    // Who did not answer may have it: this is no "no".
+    if silent.is_empty() {
+        Refusal::not_found(detail, hint)
+    } else {
+        Refusal::new(StatusCode::GATEWAY_TIMEOUT, "late", detail, hint)
+    }
 }
 
 /// The nodes on the event's way, in its order, as far as they lie at or below this node.

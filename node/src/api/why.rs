@@ -219,7 +219,9 @@ fn remedy_of(reason: &str) -> &'static str {
         "past" => {
             "the node was restored from a backup; the link heals by itself, `citybrain audit` says whether all is there"
         }
-        "stale" => "an older process of this node still speaks: stop it",
+        "stale" => {
+            "a later start of this node is there: stop this one; if that one is a copy of its disk, stop the copy"
+        }
         "unenrolled" => {
             "an operator has to let it in at its parent: `citybrain enrol list`, `citybrain enrol approve ADDRESS`"
         }

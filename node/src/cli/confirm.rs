@@ -22,6 +22,7 @@ impl Yes {
             return Ok(());
         }
         if !io::stdin().is_terminal() {
+            let will = will.lines().collect::<Vec<_>>().join(" ");
             return Err(Fail::usage(
                 format!("nothing was done, for there is no terminal to ask at. It would be this: {will}"),
                 "`--yes` does it without asking",

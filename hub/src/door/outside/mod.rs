@@ -36,8 +36,10 @@ use tokio::sync::watch;
 /// The cursor of what the broker has got: a session like any other, which retention respects.
 const SESSION: &str = crate::state::OUTSIDE;
 
-/// Without any message the cursor is noted when it has moved this far: a note is a record too.
-const IDLE_NOTE_RECORDS: u64 = 4096;
+/// The cursor is noted when it has moved this far, or after a while: a note is a record too. Until then
+/// it is jotted beside the log, so that a kill repeats nothing for it.
+const NOTE_RECORDS: u64 = 4096;
+const NOTE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Commits whose messages wait to be acknowledged.
 const HELD_MAX: usize = 64;
@@ -72,6 +74,8 @@ pub struct Outside<C> {
     link_root: String,
     packet_bytes_max: usize,
     dots_as_slashes: bool,
+    /// How far the broker has acknowledged to this process; the log may not say so yet.
+    acknowledged: AtomicU64,
     pub seen: Arc<Seen>,
 }
 
@@ -135,6 +139,7 @@ impl<C: Core> Outside<C> {
             link_root: config.link.root.clone(),
             packet_bytes_max: config.broker.packet_bytes_max,
             dots_as_slashes: config.broker.dots_as_slashes,
+            acknowledged: AtomicU64::new(0),
             seen: Arc::default(),
         }
     }
@@ -166,18 +171,24 @@ impl<C: Core> Outside<C> {
     }
 
     async fn leave(&self) {
-        let note =
+        let left =
             Note::SessionLeft { client: SESSION.into(), expiry_s: u32::MAX, given: Pos::ZERO, unsure: Pos::ZERO };
-        if let Ok(ticket) = self.core.note(vec![note], Haste::Lazy).await {
+        let notes = vec![Note::settled(SESSION, self.acknowledged(), Vec::new()), left];
+        if let Ok(ticket) = self.core.note(notes, Haste::Lazy).await {
             let _ = ticket.await;
         }
+    }
+
+    fn acknowledged(&self) -> Pos {
+        Pos(self.acknowledged.load(Ordering::Relaxed))
     }
 
     /// Where the broker has got to; a new node begins with what is committed from now on.
     async fn cursor(&self) -> Result<Pos, Error> {
         let notes = Note::open_own(SESSION, 4, &["events/#", "cmd/#"], 1);
         crate::engine::wait(self.core.note(notes, Haste::Now).await?).await?;
-        Ok(look(&self.core, |s| s.sessions.get(SESSION).map_or(s.applied, |s| s.upto)))
+        let noted = look(&self.core, |s| s.sessions.get(SESSION).map_or(s.applied, |s| s.upto));
+        Ok(noted.max(self.acknowledged()))
     }
 
     /// One connection, until it ends; why it did.
@@ -209,6 +220,9 @@ impl<C: Core> Outside<C> {
         let mut held: VecDeque<(Ticket<Vec<Outcome>>, Vec<client::Message>)> = VecDeque::new();
         let mut settled: Option<Pos> = None;
         let mut noting: Option<Ticket<()>> = None;
+        let mut is_due = false;
+        let mut clock = tokio::time::interval(NOTE_WITHIN);
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let last = *committed.borrow_and_update();
             while flights.flying.len() < WINDOW {
@@ -217,7 +231,7 @@ impl<C: Core> Outside<C> {
                         Some(upto) => upto,
                         None => return "the log cannot be read".into(),
                     };
-                    if ready.is_empty() && flights.flying.is_empty() && looked.0 >= noted.0 + IDLE_NOTE_RECORDS {
+                    if ready.is_empty() && flights.flying.is_empty() && looked.0 >= noted.0 + NOTE_RECORDS {
                         settled = Some(looked);
                     }
                     continue;
@@ -230,8 +244,9 @@ impl<C: Core> Outside<C> {
                 flights.flying.push_back(Flight { settles, id: None, acknowledged: false });
             }
             if noting.is_none()
-                && let Some(upto) = settled.take()
+                && let Some(upto) = settled.take_if(|upto| is_due || upto.0 >= noted.0 + NOTE_RECORDS)
             {
+                is_due = false;
                 let note = Note::settled(SESSION, upto, Vec::new());
                 match self.core.note(vec![note], Haste::Lazy).await {
                     Ok(ticket) => (noting, noted) = (Some(ticket), upto),
@@ -258,6 +273,10 @@ impl<C: Core> Outside<C> {
                     // Not acknowledged, so the broker sends them again on the next connection.
                     Err(error) => return error.to_string(),
                 },
+                _ = clock.tick(), if settled.is_some() => {
+                    is_due = true;
+                    continue;
+                }
                 () = written(&mut noting), if noting.is_some() => {
                     noting = None;
                     continue;
@@ -272,7 +291,11 @@ impl<C: Core> Outside<C> {
                     Event::Connected => {}
                     Event::Message(message) => batch.push(message),
                     Event::Sent(id) => flights.sent(id),
-                    Event::Acknowledged(id) => settled = flights.acknowledged(id).or(settled),
+                    Event::Acknowledged(id) => if let Some(upto) = flights.acknowledged(id) {
+                        self.acknowledged.store(upto.0, Ordering::Relaxed);
+                        self.core.jot(SESSION, upto);
+                        settled = Some(upto);
+                    },
                     Event::Ended(why) => return why,
                 },
             }

@@ -47,7 +47,8 @@ impl Cases {
         let role = if machine::is_name(&opening.by) { Role::Worker } else { Role::Resident };
         let ask = Ask { by: opening.by.clone(), role: Some(role), text: Some(text), ..Ask::default() };
         if self.may_step(&id) {
-            for stepped in self.step(held, Verb::Comment, &ask, &self.me, now).unwrap_or_default() {
+            for mut stepped in self.step(held, Verb::Comment, &ask, &self.me, now).unwrap_or_default() {
+                stepped.because.clone_from(&opening.event);
                 self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
             }
         } else {

@@ -89,12 +89,15 @@ pub struct Pen<'a> {
 
 impl Pen<'_> {
     pub fn step(&self, stepped: &Stepped, answers: Option<&str>) -> Draft {
-        let Stepped { case, entry } = stepped;
+        let Stepped { case, entry, because } = stepped;
         let kind = format!("{PREFIX}{}", entry.step);
         let id = format!("{}.{}.{}", case.id, case.term, case.version);
         let data = Step { case: case.clone(), entry: entry.clone(), answers: answers.map(str::to_owned) };
         let related = case.event.as_deref().unwrap_or(&case.id);
         let mut more = json!({"correlationid": related});
+        if let Some(because) = because {
+            more["causationid"] = because.as_str().into();
+        }
         if let Some(governance) = &case.governance {
             more["governance"] = governance.as_str().into();
         }

@@ -1,8 +1,7 @@
 //! How answers about a tree look: many nodes' blocks, the way of an event, why, the books.
 
-use super::{
-    Cell, Color, Fail, Lines, Output, Screen, Stop, ago, clean, directive, footer, grouped, or_dash, print, right, span,
-};
+use super::directives::directive;
+use super::{Cell, Color, Fail, Lines, Output, Screen, Stop, ago, clean, footer, grouped, or_dash, print, right, span};
 use citybrain_shared::view::{self, Answer, Severity};
 use std::io::{self, Write};
 
@@ -44,8 +43,16 @@ impl Screen {
                 writeln!(out, "{text}")?;
                 code = code.max(u8::from(reply.status >= 300));
             } else {
+                let shown = (many.show)(&reply);
+                // One line is worth no heading: a city has hundreds of them.
+                if let Ok(Output::Version(a)) = &shown {
+                    write!(out, "{}: ", reply.node)?;
+                    super::node::version(&a.body, self, out)?;
+                    out.flush()?;
+                    continue;
+                }
                 writeln!(out, "── {} · {} ms", reply.node, grouped(reply.took_ms))?;
-                match (many.show)(&reply) {
+                match shown {
                     Ok(output) => code = code.max(self.write(output, out)?),
                     Err(fail) => {
                         code = code.max(fail.code);

@@ -70,6 +70,8 @@ impl Refusal {
 pub struct Stepped {
     pub case: Case,
     pub entry: Entry,
+    /// Id of the event that led to it, where that is not the one that opened the case.
+    pub because: Option<String>,
 }
 
 /// A new case, as it came in.

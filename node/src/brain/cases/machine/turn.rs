@@ -57,7 +57,7 @@ impl<'a> Turn<'a> {
     }
 
     pub(super) fn done(self) -> Stepped {
-        Stepped { case: self.case, entry: self.entry }
+        Stepped { case: self.case, entry: self.entry, because: None }
     }
 
     pub(super) fn category(&self) -> Option<&'a Category> {

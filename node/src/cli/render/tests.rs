@@ -1,0 +1,234 @@
+use super::*;
+use citybrain_shared::view::{LinkLane, LinkRole, TreeNode, time_of};
+use citybrain_shared::{Address, Pos};
+
+const PLAIN: Screen = Screen { json: false, color: false, color_stderr: false, width: None };
+const JSON: Screen = Screen { json: true, ..PLAIN };
+
+fn text(screen: Screen, output: Output) -> (String, u8) {
+    let mut out = Vec::new();
+    let code = match screen.write(output, &mut out) {
+        Ok(code) => code,
+        Err(Stop::Fail(fail)) => fail.code,
+        Err(Stop::Io(e)) => panic!("{e}"),
+    };
+    (String::from_utf8(out).unwrap(), code)
+}
+
+fn a(s: &str) -> Address {
+    Address::parse(s).unwrap()
+}
+
+fn answer<T: View>(body: T) -> Answer<T> {
+    Answer::new("chengdu/liucheng", time_of(1_782_902_467_000_000), body)
+}
+
+fn link(role: LinkRole, peer: &str, state: &str, unsent: u64, heard: Option<u64>) -> view::Link {
+    view::Link {
+        role,
+        peer: a(peer),
+        state: state.into(),
+        why: (state != "up").then(|| "the broker refused the connection".into()),
+        last_heard_ms_ago: heard,
+        down_ms: None,
+        urgent: LinkLane::default(),
+        routine: LinkLane {
+            unsent,
+            in_flight: 3,
+            bytes: 1_204_881,
+            oldest_ms: Some(61_000),
+            at_most: unsent > 1_000,
+            durable_at_peer_pos: Pos(1_204_881),
+            credit_frames: 8,
+            ..LinkLane::default()
+        },
+        lease: 1,
+        received: 0,
+        dropped: 0,
+        resent_frames: 0,
+        round_trip_us: (state == "up").then_some(410),
+    }
+}
+
+fn two_links() -> view::Links {
+    let links = vec![
+        link(LinkRole::Up, "chengdu", "up", 0, Some(400)),
+        link(LinkRole::Down, "chengdu/liucheng/guanghua", "waiting", 4210, Some(432_000)),
+    ];
+    view::Links { links }
+}
+
+#[test]
+fn links_stand_in_a_table_that_says_whose_it_is() {
+    let want = "\
+LINK  PEER        STATE    UNSENT   IN FLIGHT  BYTES     OLDEST   CREDIT  ROUND TRIP  LAST HEARD
+up    chengdu     up             0          3    1.2 MB  1 m 1 s       8      0.4 ms  0.4 s ago
+down  …/guanghua  waiting  ≤ 4,210          3  > 1.2 MB  1 m 1 s       -           -  7 m 12 s ago
+chengdu/liucheng/guanghua: the broker refused the connection
+chengdu/liucheng, its own record, as of 10:41:07Z
+";
+    assert_eq!(text(PLAIN, Output::Links(answer(two_links()))).0, want);
+}
+
+#[test]
+fn json_is_one_object_with_its_schema_in_front() {
+    let links = view::Links { links: vec![link(LinkRole::Up, "chengdu", "up", 0, Some(400))] };
+    let want = "{\"schema\":\"citybrain.links/1\",\"node\":\"chengdu/liucheng\",\"as_of\":\"2026-07-01T10:41:07Z\",\
+        \"links\":[{\"role\":\"up\",\"peer\":\"chengdu\",\"state\":\"up\",\"last_heard_ms_ago\":400,\
+        \"urgent\":{\"unsent\":0,\"in_flight\":0,\"bytes\":0,\"at_most\":false,\"durable_at_peer_pos\":0,\"durable_here_pos\":0,\"credit_frames\":0},\
+        \"routine\":{\"unsent\":0,\"in_flight\":3,\"bytes\":1204881,\"oldest_ms\":61000,\"at_most\":false,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0,\"credit_frames\":8},\
+        \"lease\":1,\"received\":0,\"dropped\":0,\"resent_frames\":0,\"round_trip_us\":410}]}\n";
+    assert_eq!(text(JSON, Output::Links(answer(links))).0, want);
+}
+
+#[test]
+fn names_in_any_script_keep_the_columns_straight() {
+    let node = |address: &str, name: &str, state: &str, heard| TreeNode {
+        address: a(address),
+        name: name.into(),
+        tier: a(address).tier(),
+        code: None,
+        labels: Default::default(),
+        version: "0.1.0".into(),
+        state: state.into(),
+        last_heard_ms_ago: heard,
+        health: (state == "self").then(|| "well".into()),
+        behind: (state == "self").then_some(4210),
+        alarms: u64::from(state == "up"),
+    };
+    let mut nodes = vec![
+        node("chengdu/liucheng", "柳城街道", "self", None),
+        node("chengdu/liucheng/guanghua", "光华", "up", Some(1200)),
+        node("chengdu/liucheng/guanghua/x", "Ten Li", "known", Some(100_000_000)),
+    ];
+    let want = "\
+NODE              NAME      TIER           LINK   ALARMS  LAST HEARD
+chengdu/liucheng  柳城街道  street         self        0  -
+  guanghua        光华      community      up          1  1.2 s ago
+    x             Ten Li    neighbourhood  known       0  told 1 d 3 h ago
+nobody was asked: `known` is who told of itself at its start
+chengdu/liucheng, its own record, as of 10:41:07Z
+";
+    assert_eq!(text(PLAIN, Output::Tree(answer(view::Tree { nodes: nodes.clone() }))).0, want);
+    // Each asked, and one that is of another version.
+    (nodes[1].health, nodes[1].behind) = (Some("well".into()), Some(3));
+    nodes[2].version = "0.2.0".into();
+    nodes[2].health = Some("no answer: no session".into());
+    let want = "\
+NODE              NAME      LINK   ALARMS  BEHIND  HEALTH     VERSION
+chengdu/liucheng  柳城街道  self        0   4,210  well       0.1.0
+  guanghua        光华      up          1       3  well       0.1.0
+    x             Ten Li    known       0       -  no answer  0.2.0
+chengdu/liucheng/guanghua/x: no answer: no session; it told of itself 1 d 3 h ago, at its start
+chengdu/liucheng, its own record, as of 10:41:07Z
+";
+    assert_eq!(text(PLAIN, Output::Tree(answer(view::Tree { nodes }))).0, want);
+}
+
+#[test]
+fn nothing_to_show_is_said() {
+    let (links, _) = text(PLAIN, Output::Links(answer(view::Links { links: vec![] })));
+    assert!(links.starts_with("no links: "), "{links}");
+    let (events, code) = text(PLAIN, Output::Events { lines: Lines::of("c", ""), follow: false });
+    assert!(events.starts_with("no events yet that fit\n"), "{events}");
+    assert_eq!(code, 0);
+    let none = view::DeadLetters { open: 0, dead_letters: vec![] };
+    assert!(text(PLAIN, Output::DeadLetters(answer(none))).0.starts_with("no dead letters"));
+}
+
+const EVENT: &str = "{\"pos\":7,\"kind\":\"event\",\"priority\":\"urgent\",\"direction\":\"up\",\"origin\":\"c/s\",\"origin_pos\":3,\"received_at\":\"2026-07-01T10:41:06Z\",\"committed_at\":\"2026-07-01T10:41:07Z\",\"reach\":\"city\",\"event\":{\"type\":\"city.sos\",\"subject\":\"\\u001b[2J7栋\",\"data\":{\"n\":1.10}}}\n";
+
+#[test]
+fn an_event_cannot_steer_the_terminal() {
+    let (got, _) = text(PLAIN, Output::Events { lines: Lines::of("c", EVENT), follow: false });
+    assert!(!got.contains('\u{1b}'), "{got}");
+    let row = got.lines().nth(1).unwrap();
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(words, ["7", "07-01", "10:41:07Z", "urgent", "city.sos", "c/s", "\u{fffd}[2J7栋", "{\"n\":1.10}"]);
+}
+
+#[test]
+fn json_events_pass_as_they_came() {
+    let (got, _) = text(JSON, Output::Events { lines: Lines::of("c", EVENT), follow: true });
+    assert_eq!(got, EVENT);
+}
+
+#[test]
+fn a_bad_check_is_code_2() {
+    let bad = view::Check { ok: false, files: vec![], checked: vec![], notes: vec![] };
+    assert_eq!(text(PLAIN, Output::Check(super::super::own(bad), vec![])).1, 2);
+}
+
+#[test]
+fn a_node_that_is_not_ready_says_why_and_is_code_1() {
+    let status = view::Status {
+        name: "柳城街道".into(),
+        tier: citybrain_shared::Tier::Street,
+        code: None,
+        labels: Default::default(),
+        version: "0.1.0".into(),
+        pid: 7,
+        uptime_s: 3900,
+        incarnation: "0123456789abcdef".into(),
+        boots: 3,
+        data: "/d".into(),
+        ready: view::Ready { ready: false, reasons: vec!["the disk is full".into()] },
+        log: view::Log { first_pos: Pos(1), last_pos: Pos(1_234_567), ..Default::default() },
+        counters: view::Counters { accepted: 1_000, lost: 2, ..Default::default() },
+        door: view::Door {
+            kind: "embedded".into(),
+            address: "127.0.0.1:1884".into(),
+            connections: 12,
+            connections_max: 10_000,
+            ..Default::default()
+        },
+        links: two_links().links,
+        descendants: 4,
+        dead_letters_open: 1,
+    };
+    let want = "\
+node      chengdu/liucheng 柳城街道 (street)
+state     not ready: the disk is full
+process   citybrain 0.1.0, pid 7, up 1 h 5 m, start 3 of incarnation 01234567
+data      /d
+log       positions 1 to 1,234,567
+events    1,000 began here, 0 from below, 0 from above; 0 urgent
+repeated  0 records came again and were dropped
+lost      2 records
+door      embedded 127.0.0.1:1884: 12 of 10,000 connections, 0 sessions
+links     to chengdu: up; 0 of 1 children up
+below     4 nodes have told of themselves
+refused   1 dead letters open (`citybrain dlq list`)
+chengdu/liucheng, its own record, as of 10:41:07Z
+";
+    assert_eq!(text(PLAIN, Output::Status(answer(status))), (want.to_owned(), 1));
+}
+
+#[test]
+fn a_config_problem_is_drawn_in_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("street.toml");
+    std::fs::write(&path, "[node]\naddress = \"c\"\ndata = \"d\"\n[link]\nresend_after = 500\n").unwrap();
+    let invalid = crate::config::load(&path, &Default::default()).unwrap_err();
+    let got = drawn(&invalid, false).replace(&format!("{}/", dir.path().display()), "");
+    let want = "  × unknown key `resend_after` in `[link]`
+   ╭─[street.toml:5:1]
+ 4 │ [link]
+ 5 │ resend_after = 500
+   · ──────┬─────
+   ·       ╰── here
+   ╰────
+  help: did you mean `resend_after_ms`?
+";
+    assert_eq!(got, want);
+}
+
+#[test]
+fn spans_have_two_units_at_most() {
+    for (ms, want) in
+        [(0, "0.0 s"), (9_950, "9.9 s"), (59_999, "59 s"), (3_599_000, "59 m 59 s"), (90_000_000, "1 d 1 h")]
+    {
+        assert_eq!(span(ms), want);
+    }
+    assert_eq!((grouped(0), grouped(999), grouped(1_000)), ("0".into(), "999".into(), "1,000".into()));
+}
