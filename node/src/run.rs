@@ -44,8 +44,9 @@ const PRESENCE_EVERY: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When it cannot start, or can no longer keep its promises.
-pub fn run(config: Config) -> miette::Result<()> {
+pub fn run(mut config: Config) -> miette::Result<()> {
     crate::logging::start(&config.log);
+    leave_files(&mut config);
     let started = Instant::now();
     let (hub, engine, facts) = engine::open(&config, Brain::make(&config))
         .into_diagnostic()
@@ -62,6 +63,30 @@ pub fn run(config: Config) -> miette::Result<()> {
     runtime.shutdown_timeout(STOP_WITHIN);
     thread.join().map_err(|_| miette!("the engine panicked; what was acknowledged is on disk"))?;
     served
+}
+
+/// Files that a node opens beside its door's connections: log, state, links, API, webhooks. Without one
+/// left, the log could not be read.
+const FILES_LEFT: u64 = 256;
+
+/// Raises the limit of open files to what the system allows, and has the door take no more connections
+/// than leave [`FILES_LEFT`].
+fn leave_files(config: &mut Config) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let files = if raised.is_ok() { limit.maximum } else { limit.current }.unwrap_or(u64::MAX);
+    let most = usize::try_from(files.saturating_sub(FILES_LEFT).max(1)).unwrap_or(usize::MAX);
+    if config.broker.connections_max > most {
+        let (wanted, granted) = (config.broker.connections_max, most);
+        tracing::warn!(
+            wanted,
+            granted,
+            files,
+            "The system allows fewer open files than `broker.connections_max` needs; raise LimitNOFILE in the unit."
+        );
+        config.broker.connections_max = most;
+    }
 }
 
 /// Log, state and engine alone, without doors: for measuring.

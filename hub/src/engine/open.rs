@@ -179,6 +179,7 @@ pub(super) fn open_on(
     let now = Instant::now();
     let mut engine = Engine {
         snapshot_at: store.newest_snapshot(),
+        is_snapshot_due: false,
         log,
         store: Some(store),
         shared: shared.clone(),

@@ -2,6 +2,7 @@
 
 mod broken_disk;
 mod hostile;
+mod retention;
 
 use super::*;
 use crate::ingress::Ingress;

@@ -53,6 +53,8 @@ pub struct Engine {
     pub(super) unwatched_bytes: u64,
     pub(super) ballast_is_gone: bool,
     pub(super) snapshot_at: Pos,
+    /// Before its number of records is reached: retention may take only what is behind two of them.
+    pub(super) is_snapshot_due: bool,
 }
 
 /// An answer that waits for the fsync.
@@ -470,6 +472,7 @@ impl Engine {
         if self.last_housekeeping.elapsed() >= HOUSEKEEPING_EVERY {
             self.last_housekeeping = Instant::now();
             self.watch_space();
+            self.is_snapshot_due |= self.log_since(self.snapshot_at) >= self.config.log_bytes_max / 4;
             self.retain();
             self.look_around();
         }
@@ -578,11 +581,12 @@ impl Engine {
                 return;
             }
         }
-        if upto.0 - self.snapshot_at.0 >= self.config.snapshot_records {
+        if upto.0 - self.snapshot_at.0 >= self.config.snapshot_records || self.is_snapshot_due {
             match store.snapshot(upto) {
                 Ok(_) => self.snapshot_at = upto,
                 Err(e) => tracing::error!(error = %chain(&e), "A snapshot could not be written."),
             }
+            self.is_snapshot_due = false;
         }
     }
 

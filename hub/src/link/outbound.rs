@@ -166,7 +166,13 @@ impl Outbound {
     /// What the peer has, to be noted lazily; empty while it is too early.
     pub fn due_notes(&mut self, now: Ms, reader: &Reader) -> Vec<Note> {
         let is_due = self.has_at.is_some_and(|at| at <= now) || self.has_acks >= HAS_ACKS_MAX;
-        let Some(session) = self.session.as_ref().filter(|_| is_due) else { return Vec::new() };
+        if is_due { self.notes(reader) } else { Vec::new() }
+    }
+
+    /// As [`Outbound::due_notes`], early or not: the node stops, and may be started under another
+    /// address, where what is sent again has another origin.
+    pub fn notes(&mut self, reader: &Reader) -> Vec<Note> {
+        let Some(session) = self.session.as_ref() else { return Vec::new() };
         (self.has_at, self.has_acks) = (None, 0);
         let changed = std::mem::take(&mut self.has_changed);
         let lanes = Lane::ALL.into_iter().filter(|l| changed[*l as usize]);

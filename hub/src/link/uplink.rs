@@ -187,6 +187,11 @@ impl Link {
                 Some(why) = refused.recv() => self.bounced(cx.now(), why),
                 () = tokio::time::sleep_until(cx.at(self.deadline(now))) => {}
                 () = driver::stopped(stop) => {
+                    let notes = self.out.notes(&reader);
+                    if !notes.is_empty() {
+                        // The engine ends after the links; what it refuses is only sent again.
+                        let _ = cx.hub.note(notes, Haste::Lazy).await;
+                    }
                     let party = Party { inc: self.me.inc, boot: self.me.boot };
                     let bye = outlet.publish(cx.topic(Verb::Hello, &cx.address), Message::Bye(party).encode(), true);
                     // A broker that does not take it publishes the will instead.
