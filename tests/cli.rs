@@ -206,7 +206,7 @@ fn every_question_has_a_table_and_one_json_object_that_says_whose_and_of_when() 
     let directive = format!("directives show {id}");
     let dead = format!("dlq show {letter}");
     let cases: Vec<(&str, &str, Vec<&str>)> = vec![
-        ("status", "citybrain.status/1", vec!["ready", "节点 c", "1 dead letters open", "1 of 1 children up"]),
+        ("status", "citybrain.status/1", vec!["ready", "节点 c", "1 dead letter open", "1 of 1 children up"]),
         ("tree", "citybrain.tree/1", vec!["节点 c_s_m", "HEALTH", "well"]),
         ("tree --known", "citybrain.tree/1", vec!["节点 c_s_m", "street", "known"]),
         ("links", "citybrain.links/1", vec!["LINK", "down", "…/s", "up", "OLDEST"]),

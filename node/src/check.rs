@@ -3,7 +3,8 @@
 use crate::config::{self, File, Invalid};
 use citybrain_hub::door::users;
 use citybrain_hub::tls;
-use citybrain_shared::config::{Config, Endpoint, Problem, Protocol, Variables, clash, is_at};
+use citybrain_shared::config::rules::{Action, Rule};
+use citybrain_shared::config::{Config, Endpoint, Problem, Protocol, Variables, clash, closest, is_at};
 use citybrain_shared::view;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -72,6 +73,7 @@ pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
         tree.ports_free(i);
         tree.certificates(i);
         tree.parent(i);
+        tree.alarms(i);
         for j in 0..i {
             tree.pair(j, i);
         }
@@ -197,6 +199,37 @@ impl Tree {
         for (key, message, help) in found {
             self.bad(i, &key, message, help);
         }
+    }
+
+    /// A rule may look at an alarm of a node whose file is not here; it may also have been meant otherwise.
+    fn alarms(&mut self, i: usize) {
+        let Some(config) = self.config(i) else { return };
+        let raised = |rule: &'_ Rule| -> Vec<String> {
+            let raises = rule.then.iter().filter_map(|a| match a {
+                Action::Raise(raise) => Some(raise.alarm.clone().unwrap_or_else(|| rule.name.clone())),
+                _ => None,
+            });
+            raises.collect()
+        };
+        let rules = self.files.iter().filter_map(|f| f.config.as_ref()).flat_map(|c| &c.rule);
+        let known: Vec<String> = rules.flat_map(raised).collect();
+        let mut notes = Vec::new();
+        for rule in &config.rule {
+            for named in [&rule.unless_alarm, &rule.while_alarm].into_iter().flatten() {
+                let name = named.strip_suffix("/*").unwrap_or(named);
+                if known.iter().any(|k| k == name) {
+                    continue;
+                }
+                let near = closest(name, known.iter().map(String::as_str));
+                let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                let path = self.path(i);
+                notes.push(format!(
+                    "{path}: rule `{}` looks at alarm `{name}`, which no rule here raises{near}",
+                    rule.name
+                ));
+            }
+        }
+        self.notes.extend(notes);
     }
 
     fn parent(&mut self, i: usize) {
@@ -451,6 +484,24 @@ mod tests {
                 "b:5 `127.0.0.1:41012` is `api.listen` in a already (nodes on one machine need different ports; check nodes of other machines apart)",
             ]
         );
+    }
+
+    #[test]
+    fn a_rule_that_looks_at_an_alarm_that_nobody_raises_is_told() {
+        let dir = Dir::new();
+        let rule = |name: &str, more: &str| {
+            let then = "then = [{ raise = { title = \"t\" } }]";
+            format!("[[rule]]\nname = \"{name}\"\non = [\"a.b\"]\nwhen = \"true\"\n{more}\n{then}\n")
+        };
+        let rules =
+            [rule("power", ""), rule("pump", "unless_alarm = \"powr/*\""), rule("fan", "while_alarm = \"power\"")];
+        let file = dir.file("a", "c", (41071, 41072), &rules.concat());
+        let checked = check(&[file], &Variables::new());
+        assert!(checked.is_good());
+        let told: Vec<&String> = checked.notes.iter().filter(|n| n.contains("looks at")).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        let said = "rule `pump` looks at alarm `powr`, which no rule here raises; did you mean `power`?";
+        assert!(told[0].ends_with(said), "{told:?}");
     }
 
     #[test]

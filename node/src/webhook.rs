@@ -54,9 +54,6 @@ const PAUSE_UNWRITABLE_MAX: Duration = Duration::from_secs(5);
 /// What `Retry-After` may ask for at most.
 const RETRY_AFTER_MAX_S: u64 = 3_600;
 
-/// The node's own post, with names in it: for nobody.
-const PRIVATE: [&str; 2] = [crate::brain::cases::letter::CONTACT, crate::brain::cases::letter::LETTER];
-
 /// Where dead letters of webhooks come from, before the webhook's name.
 pub const VIA: &str = "webhook:";
 
@@ -474,7 +471,7 @@ enum Answer {
 /// Prefixes of types and of sources; none: all.
 fn fits(types: &[String], sources: &[String], header: &Header<'_>, payload: &[u8]) -> bool {
     let kind = header.name;
-    if header.kind != Kind::Event || header.direction == Direction::Down || PRIVATE.contains(&kind) {
+    if header.kind != Kind::Event || header.direction == Direction::Down || case::is_letter(kind) {
         return false;
     }
     let is_named = types.iter().any(|t| t == kind);

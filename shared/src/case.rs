@@ -548,6 +548,12 @@ impl Case {
         self.clocks.iter().any(|c| c.name != "climb" && c.stopped.is_none() && c.is_over(now))
     }
 
+    /// Has a limit ever been missed, be it over by now? That nobody came to a press at once is none.
+    pub fn was_late(&self) -> bool {
+        let over = |c: &Clock| c.missed.is_some() || c.stopped.is_some_and(|s| c.is_over(s));
+        self.clocks.iter().any(|c| c.name != "climb" && over(c))
+    }
+
     /// The next limit that will pass.
     pub fn due(&self) -> Option<(&Clock, DateTime<Utc>)> {
         let running = self.clocks.iter().filter(|c| c.runs() && c.name != "climb");
@@ -750,6 +756,7 @@ mod tests {
             assert_eq!(opens_case("acme.button", true, payload.as_bytes()), yes, "{says}");
             assert!(!opens_case("acme.button", false, payload.as_bytes()), "not urgent");
         }
+        assert!(is_letter("city.brain.case.letter") && !is_letter("city.brain.case.call"));
         assert!(!opens_case("city.brain.case.letter", true, b"{\"data\":{\"sos\":true}}"));
     }
 

@@ -27,6 +27,8 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(2);
 const TURN_EVERY: Duration = Duration::from_millis(500);
 /// After a failed write the log is opened again this often.
 const REOPEN_EVERY: Duration = Duration::from_millis(500);
+/// How long timers go on while somebody waits: a few commits of them.
+const DUE_MAX: Duration = Duration::from_millis(5);
 
 pub struct Engine {
     pub(super) log: Log,
@@ -433,8 +435,13 @@ impl Engine {
     /// Timers of the policy that are over.
     fn fire_due(&mut self) {
         let shared = self.shared.clone();
-        // A few rounds a turn, so that a flood of timers cannot keep the doors waiting.
+        // A few rounds a turn, and none that somebody would wait for longer than for a commit or two, so
+        // that a flood of timers cannot keep the doors waiting.
+        let begun = Instant::now();
         for _ in 0..16 {
+            if begun.elapsed() >= DUE_MAX && !self.jobs.is_empty() {
+                return;
+            }
             if self.refuses() || shared.state.read().policy.next_due_us().is_none_or(|due| due > now_us()) {
                 return;
             }

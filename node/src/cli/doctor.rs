@@ -99,6 +99,7 @@ fn bundled(path: &Path, at: &At) -> Result<Output, Fail> {
         // One answer less is still a bundle.
         match node.raw(path) {
             Ok(bytes) if name == "dlq.json" => files.push((name.into(), bundle::without_payloads(&bytes))),
+            Ok(bytes) if name == "config.json" => files.push((name.into(), bundle::without_paths(&bytes))),
             Ok(bytes) => files.push((name.into(), bytes)),
             Err(fail) => missing.push(format!("{name}: {}", fail.failure.detail)),
         }

@@ -345,6 +345,11 @@ fn grouped(n: u64) -> String {
     out
 }
 
+/// 1 node, 1,204 nodes
+fn counted(n: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(n), if n == 1 { "" } else { "s" })
+}
+
 fn ago(ms: Option<u64>) -> String {
     ms.map_or_else(|| "-".into(), |ms| format!("{} ago", span(ms)))
 }

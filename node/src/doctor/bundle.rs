@@ -6,7 +6,8 @@
 //! | `doctor.json`, `status.json`, `links.json`, `tree.json`, `config.json`, `dlq.json`, `version.json` | the node's answers |
 //! | `metrics.txt`, `log-lines.txt` | as text |
 //!
-//! Dead letters go in without what was sent: payloads are residents' matters.
+//! Dead letters go in without what was sent: payloads are residents' matters. Web addresses go in
+//! without their paths.
 
 use super::Facts;
 use std::io::{self, Read, Write};
@@ -58,6 +59,29 @@ pub fn without_payloads(dlq: &[u8]) -> Vec<u8> {
     serde_json::to_vec_pretty(&value).unwrap_or_default()
 }
 
+/// Leaves of the web addresses in a config what is before their path: the rest may be a secret of who
+/// gave the address.
+pub fn without_paths(config: &[u8]) -> Vec<u8> {
+    fn shorten(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Array(all) => all.iter_mut().for_each(shorten),
+            serde_json::Value::Object(map) => map.values_mut().for_each(shorten),
+            serde_json::Value::String(text) if text.starts_with("http://") || text.starts_with("https://") => {
+                let host = text.find("//").map_or(0, |at| at + 2);
+                if let Some(end) = text[host..].find(['/', '?', '#']).map(|at| host + at) {
+                    // Nor the password that may stand before the host.
+                    let from = text[host..end].rfind('@').map_or(host, |at| host + at + 1);
+                    *text = format!("{}{}/…", &text[..host], &text[from..end]);
+                }
+            }
+            _ => {}
+        }
+    }
+    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(config) else { return Vec::new() };
+    shorten(&mut value);
+    serde_json::to_vec_pretty(&value).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +98,14 @@ mod tests {
         let mut other = Vec::new();
         write(&mut other, &files[..1], 0).unwrap();
         assert!(read(other.as_slice()).unwrap_err().to_string().contains("facts.json"));
+    }
+
+    #[test]
+    fn the_paths_of_web_addresses_stay_at_home() {
+        let text = br#"{"webhook":[{"url":"https://u:p@app.example:8443/hook/s3cret?k=v","name":"https"}],"n":1}"#;
+        let got = String::from_utf8(without_paths(text)).unwrap();
+        assert!(got.contains("\"https://app.example:8443/\u{2026}\"") && got.contains("\"name\": \"https\""), "{got}");
+        assert!(!got.contains("s3cret") && !got.contains("u:p"), "{got}");
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Records folded into what this node holds: the only way to change it.
 
 use super::letter::{Body, Letter, ON_ITS_WAY};
+use super::letters::Posted;
 use super::machine::{ASSIST, RESIDENT, is_name};
+use super::succession;
 use super::{CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISHES_MAX, Wish, is_hand_over, is_true};
 use citybrain_shared::Pos;
 use citybrain_shared::case::{Booked, Case, Entry, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Is it a resident's wish, by name?
@@ -134,14 +135,14 @@ impl Cases {
     }
 
     pub(super) fn settle(&mut self, answers: &str) {
-        let place = |letters: &BTreeMap<u64, Letter>| Some(*letters.iter().find(|(_, l)| l.id == answers)?.0);
-        if let Some(pos) = place(&self.inbox) {
-            self.inbox.remove(&pos);
+        if let Some(pos) = self.inbox.place(answers) {
+            self.inbox.remove(pos);
             self.dirty.insert((Dirty::Inbox, format!("{pos:020}")));
-        } else if let Some(pos) = place(&self.waiting) {
+        } else if let Some(pos) = self.waiting.place(answers) {
             self.dirty.insert((Dirty::Waiting, format!("{pos:020}")));
             // Behind the step that it led to: what is older than that is history.
-            if let Some(Letter { body: Body::Returned { case, history, .. }, .. }) = self.waiting.remove(&pos) {
+            let was = self.waiting.remove(pos);
+            if let Some((Letter { body: Body::Returned { case, history, .. }, .. }, _)) = was {
                 self.fold(&case, &history);
                 self.were_called(&case.id, &history);
             }
@@ -197,7 +198,7 @@ impl Cases {
     }
 
     pub(super) fn apply_letter(&mut self, pos: Pos, header: &Header<'_>, letter: Letter) {
-        let own = header.origin.is_none();
+        let (own, log) = (header.origin.is_none(), header.origin.map(|o| o.log));
         // This node's own word, or one that goes past it: a hand-over that went back is over.
         if let Body::SentBack { case, term, version, .. } = &letter.body
             && letter.to != self.me
@@ -229,7 +230,7 @@ impl Cases {
         }
         if letter.to != self.me {
             if self.turns(header, &letter) && self.is_old(header, &letter) && is_hand_over(&letter) {
-                return self.post(pos, letter, true);
+                return self.post(pos, (letter, log), true);
             }
             // On its way down: those between must know as much as those below.
             match &letter.body {
@@ -266,16 +267,18 @@ impl Cases {
                 {
                     held.contact = Some(contact.clone());
                 }
-                self.post(pos, letter, is_old);
+                self.post(pos, (letter, log), is_old);
             }
             Body::Recall { case, history, .. } => {
                 self.fold(case, history);
-                self.post(pos, letter, is_old);
+                self.post(pos, (letter, log), is_old);
             }
-            Body::Ask { .. } | Body::SentBack { .. } => self.post(pos, letter, is_old),
+            Body::Ask { .. } | Body::SentBack { .. } => self.post(pos, (letter, log), is_old),
+            Body::Returned { case, .. }
+                if header.direction == Direction::Up && !succession::may_return(case, letter.sender()) => {}
             Body::Returned { inc, case, history } => {
                 if self.is_for(*inc) && self.was_here(case) {
-                    self.post(pos, letter, true);
+                    self.post(pos, (letter, log), true);
                 } else if self.is_for(*inc) {
                     self.fold(case, history);
                     self.were_called(&case.id, history);
@@ -310,9 +313,9 @@ impl Cases {
         }
     }
 
-    pub(super) fn post(&mut self, pos: Pos, letter: Letter, waits: bool) {
+    pub(super) fn post(&mut self, pos: Pos, posted: Posted, waits: bool) {
         let (kind, letters) = if waits { (Dirty::Waiting, &mut self.waiting) } else { (Dirty::Inbox, &mut self.inbox) };
-        letters.insert(pos.0, letter);
+        letters.insert(pos.0, posted);
         self.dirty.insert((kind, format!("{:020}", pos.0)));
     }
 }

@@ -10,6 +10,7 @@
 //! | [`calendar`] | working time |
 //! | [`check`] | what is wrong with categories, calendar and weights before a start |
 //! | [`letter`] | what a case's events look like, and how they find their way |
+//! | [`letters`] | letters that wait |
 //! | [`intake`] | events that open cases |
 //! | [`succession`] | what a box with an empty disk learns of the one before it |
 //! | [`supervision`] | counts and times |
@@ -46,6 +47,7 @@ mod deciding;
 mod folding;
 pub mod intake;
 pub mod letter;
+mod letters;
 pub mod machine;
 mod policy;
 pub mod rates;
@@ -67,6 +69,7 @@ use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::view::{self, AccountRefused, CaseAccount, CasesImported};
 use citybrain_shared::{Address, Lane, Tier};
 use letter::{Body, Letter, Pen, Step};
+use letters::Letters;
 use machine::{Book, Stepped};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -170,9 +173,9 @@ pub struct Cases {
     pub settings: Settings,
     held: BTreeMap<String, Held>,
     /// Letters that wait for a decision, by when they came.
-    inbox: BTreeMap<u64, Letter>,
+    inbox: Letters,
     /// Letters that the box before this one may have answered, and the cases that it had.
-    waiting: BTreeMap<u64, Letter>,
+    waiting: Letters,
     has_parent: bool,
     succession: Succession,
     /// Children that are to be told what is known of their cases.
@@ -208,8 +211,8 @@ impl Cases {
             services: config.service.clone(),
             settings: config.cases.clone(),
             held: BTreeMap::new(),
-            inbox: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            inbox: Letters::default(),
+            waiting: Letters::default(),
             has_parent: config.parent.is_some() && config.node.address.parent().is_some(),
             succession: Succession::default(),
             owed: BTreeMap::new(),

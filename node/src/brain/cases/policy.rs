@@ -194,7 +194,7 @@ impl Policy for Cases {
                     ([b"g", key.as_bytes()].concat(), of.map(json))
                 }
                 Dirty::Waiting => {
-                    let letter = key.parse().ok().and_then(|pos: u64| self.waiting.get(&pos));
+                    let letter = key.parse().ok().and_then(|pos: u64| self.waiting.get(pos));
                     ([b"w", key.as_bytes()].concat(), letter.map(json))
                 }
                 Dirty::Succession => (b"s".to_vec(), Some(json(&self.succession))),
@@ -207,7 +207,7 @@ impl Policy for Cases {
                     ([b"r", key.as_bytes()].concat(), roll.map(json))
                 }
                 Dirty::Inbox => {
-                    let letter = key.parse().ok().and_then(|pos: u64| self.inbox.get(&pos));
+                    let letter = key.parse().ok().and_then(|pos: u64| self.inbox.get(pos));
                     ([b"i", key.as_bytes()].concat(), letter.map(json))
                 }
             })

@@ -20,18 +20,25 @@
 //! The top of the tree has nobody to ask.
 
 use super::letter::{self, Body, Letter, PREFIX, Pen};
-use super::machine::{Refusal, Stepped};
+use super::letters::Posted;
+use super::machine::{CAME_BACK, Refusal, Stepped};
 use super::{Cases, Dirty, Held, TOGETHER};
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Case, Entry};
 use citybrain_shared::record::{Direction, Draft, Header};
-use citybrain_shared::{Address, Inc, Lane, Pos, Tier};
+use citybrain_shared::{Address, Inc, Lane, LogId, Pos, Tier};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use xxhash_rust::xxh3::xxh3_64;
+
+/// Cases in one group of an answer: about 1 MB with the longest histories, so that other commits need not wait.
+const RETURNED_TOGETHER: usize = 16;
+
+/// Of cases that are over so many copies are returned from below: the last that was done.
+const OVER_RETURNED: usize = 100;
 
 /// Asks the parent for what it knows of this node's cases.
 pub const WANTED: &str = "wanted";
@@ -88,6 +95,8 @@ pub(super) struct Called {
     /// Letters that came before it are dealt with before it is answered.
     at: u64,
     roll: Roll,
+    /// The case that was sent last.
+    after: Option<String>,
 }
 
 /// A child that has asked: what it has got already.
@@ -148,7 +157,7 @@ impl Cases {
 
     /// May this node tell those below what it knows?
     fn may_tell(&self) -> bool {
-        self.is_settled() && !self.waiting.values().any(|l| matches!(l.body, Body::Returned { .. }))
+        self.is_settled() && !self.waiting.bring_back_any()
     }
 
     /// Is the letter of a time before this folder, so far as one can know? Then it may have been
@@ -177,17 +186,8 @@ impl Cases {
         if self.waiting.is_empty() || !self.is_settled() {
             return Vec::new();
         }
-        let order = |letter: &Letter| match &letter.body {
-            Body::Returned { case, .. } => Some(case.order()),
-            _ => None,
-        };
-        let mut cases: Vec<&Letter> = self.waiting.values().filter(|l| order(l).is_some()).collect();
-        if cases.is_empty() {
-            return self.waiting.values().take(TOGETHER).collect();
-        }
-        cases.sort_by_key(|l| std::cmp::Reverse(order(l)));
-        cases.truncate(TOGETHER);
-        cases
+        let cases = self.waiting.brought_back(TOGETHER);
+        if cases.is_empty() { self.waiting.values().take(TOGETHER).collect() } else { cases }
     }
 
     /// Were the letters that wait answered by nobody, because nobody was here?
@@ -224,7 +224,7 @@ impl Cases {
             }
         }
         for ((lane, _), called) in self.rolls.iter().filter(|(_, called)| self.may_answer(called)) {
-            drafts.extend(self.answer_roll(state, *lane, &called.roll, now));
+            drafts.extend(self.answer_roll(state, *lane, called, now));
         }
         if !self.may_tell() {
             return;
@@ -234,11 +234,11 @@ impl Cases {
             let from = owed.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
             let theirs =
                 self.held.range::<str, _>((from, Bound::Unbounded)).filter(|(_, h)| !first && concerns(child, h));
-            let theirs: Vec<&Held> = theirs.map(|(_, h)| h).take(TOGETHER).collect();
+            let theirs: Vec<&Held> = theirs.map(|(_, h)| h).take(RETURNED_TOGETHER).collect();
             for held in &theirs {
                 drafts.extend(pen.letter(&self.returned(child, owed.inc, state.me.inc, held)));
             }
-            if theirs.len() == TOGETHER {
+            if theirs.len() == RETURNED_TOGETHER {
                 continue;
             }
             // Those that the one above knew, too: this folder may be younger than they are.
@@ -278,17 +278,32 @@ impl Cases {
 
     /// Is everything decided that came before that roll?
     fn may_answer(&self, called: &Called) -> bool {
-        self.inbox.first_key_value().is_none_or(|(pos, _)| *pos > called.at)
+        self.inbox.is_behind(Pos(called.at))
     }
 
-    /// One of those above calls the roll: first what this node knows to be on its way from there, for it
-    /// may come yet.
-    fn answer_roll(&self, state: &State, lane: Lane, roll: &Roll, now: DateTime<Utc>) -> Vec<Draft> {
-        let theirs = self.open_ones().filter(|h| h.case.owner == roll.node && h.case.handing_to.is_some());
-        let theirs = theirs.filter(|h| letter::lane(h.case.urgent) == lane);
+    /// One of those above calls the roll: first what this node knows of cases there, some at a time. Steps
+    /// of which only those below were told may be among it, and hand-overs that may come yet.
+    fn answer_roll(&self, state: &State, lane: Lane, called: &Called, now: DateTime<Utc>) -> Vec<Draft> {
+        let roll = &called.roll;
+        // What is at this node, or below it, has its own word on the way. Of all others it may be the only
+        // one that is left who has seen the newest.
+        let is_theirs = |h: &&Held| {
+            let owner = &h.case.owner;
+            let may = roll.node.covers(owner) && !self.me.covers(owner) && may_return(&h.case, &self.me);
+            may && letter::lane(h.case.urgent) == lane
+        };
+        let over = self.over.iter().rev().map(|(_, id)| &self.held[id]).filter(is_theirs).take(OVER_RETURNED);
+        let theirs: BTreeMap<&str, &Held> =
+            self.open_ones().filter(is_theirs).chain(over).map(|h| (h.case.id.as_str(), h)).collect();
+        let from = called.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let theirs: Vec<&Held> =
+            theirs.range::<str, _>((from, Bound::Unbounded)).map(|(_, h)| *h).take(RETURNED_TOGETHER).collect();
         let pen = Pen { me: &self.me, now };
-        let back = |h: &Held| pen.letter(&self.returned(&roll.node, roll.inc, roll.inc, h));
-        let mut drafts: Vec<Draft> = theirs.filter_map(back).collect();
+        let back = |h: &&Held| pen.letter(&self.returned(&roll.node, roll.inc, roll.inc, h));
+        let mut drafts: Vec<Draft> = theirs.iter().filter_map(back).collect();
+        if theirs.len() == RETURNED_TOGETHER {
+            return drafts;
+        }
         let id = format!("{}.{}.{lane}", roll.inc, roll.n);
         let way = (Direction::Up, roll.node.tier());
         // Whoever is no neighbour of it has not seen it come and go.
@@ -356,7 +371,7 @@ impl Cases {
                 let theirs = |r: &Roll| r.node == above && r.node != self.me && r.node.covers(&self.me);
                 if let Some(roll) = roll.filter(theirs) {
                     self.dirty.insert((Dirty::Roll, format!("{} {above}", header.lane)));
-                    self.rolls.insert((header.lane, above), Called { at: pos.0, roll });
+                    self.rolls.insert((header.lane, above), Called { at: pos.0, roll, after: None });
                 }
             }
             (PRESENT, None) => {
@@ -369,8 +384,8 @@ impl Cases {
                 let Some(roll) = roll.filter(|r| r.node == self.me && self.succession.asked == Some(r.inc)) else {
                     return;
                 };
-                if !roll.met {
-                    self.believe(&node, header.lane);
+                if let Some(origin) = header.origin.filter(|_| !roll.met) {
+                    self.believe(&node, origin.log, header.lane);
                 }
                 self.succession.present.insert((node, header.lane));
             }
@@ -378,26 +393,32 @@ impl Cases {
         }
     }
 
-    /// What that node wrote was for no box but this one.
-    fn believe(&mut self, node: &Address, lane: Lane) {
-        let theirs = |l: &Letter| {
-            let is_new = !matches!(l.body, Body::Returned { .. } | Body::Recall { .. });
-            is_new && l.sender() == node && letter::lane(l.urgent) == lane
+    /// What that box wrote was for no box but this one. (What a box before it there wrote may not have been:
+    /// that one's letters wait.)
+    fn believe(&mut self, node: &Address, log: LogId, lane: Lane) {
+        let theirs = |(letter, from): &Posted| {
+            let is_new = !matches!(letter.body, Body::Returned { .. } | Body::Recall { .. });
+            is_new && letter.sender() == node && *from == Some(log) && letter::lane(letter.urgent) == lane
         };
-        let theirs: Vec<u64> = self.waiting.iter().filter(|(_, l)| theirs(l)).map(|(pos, _)| *pos).collect();
+        let theirs: Vec<u64> = self.waiting.iter().filter(|(_, posted)| theirs(posted)).map(|(pos, _)| pos).collect();
         for pos in theirs {
-            if let Some(letter) = self.waiting.remove(&pos) {
-                self.inbox.insert(pos, letter);
+            if let Some(posted) = self.waiting.remove(pos) {
+                self.inbox.insert(pos, posted);
                 self.dirty.extend([Dirty::Waiting, Dirty::Inbox].map(|kind| (kind, format!("{pos:020}"))));
             }
         }
     }
 
-    /// This node's own answer to a child that has asked.
-    pub(super) fn apply_sent(&mut self, child: &Address, inc: Inc, case: &Case) {
-        if let Some(owed) = self.owed.get_mut(child).filter(|owed| owed.inc == inc) {
+    /// This node's own answer to a child that has asked, or to one above that has called the roll.
+    pub(super) fn apply_sent(&mut self, to: &Address, inc: Inc, case: &Case) {
+        if let Some(owed) = self.owed.get_mut(to).filter(|owed| owed.inc == inc) {
             owed.after = Some(case.id.clone());
-            self.dirty.insert((Dirty::Owed, child.to_string()));
+            self.dirty.insert((Dirty::Owed, to.to_string()));
+        }
+        let lane = letter::lane(case.urgent);
+        if let Some(called) = self.rolls.get_mut(&(lane, to.clone())).filter(|called| called.roll.inc == inc) {
+            called.after = Some(case.id.clone());
+            self.dirty.insert((Dirty::Roll, format!("{lane} {to}")));
         }
     }
 
@@ -500,12 +521,25 @@ impl Awaited {
     }
 }
 
-/// Is it a case of this subtree, or was it ever?
+/// May this node, from below, say how a case of another one stands? If it came in there, is on its way there,
+/// or summons somebody there.
+pub(super) fn may_return(case: &Case, node: &Address) -> bool {
+    case.opened_at == *node
+        || case.handing_to.as_ref() == Some(node)
+        || case.assists.iter().any(|a| a.node.as_ref() == Some(node))
+}
+
+/// Is it a case of this subtree, or was it ever, or was it to be? (A hand-over that came back may come again.)
 fn concerns(child: &Address, held: &Held) -> bool {
     let case = &held.case;
     let handed = case.handing_to.as_ref().filter(|_| held.sent_back != Some(case.order()));
     let now = [Some(&case.owner), Some(&case.opened_at), handed];
-    now.into_iter().flatten().any(|a| child.covers(a)) || held.history.iter().any(|e| child.covers(&e.node))
+    let came_back = |e: &Entry| {
+        let to = e.to.as_deref().filter(|_| e.step == CAME_BACK).and_then(|to| Address::parse(to).ok());
+        to.is_some_and(|to| child.covers(&to))
+    };
+    now.into_iter().flatten().any(|a| child.covers(a))
+        || held.history.iter().any(|e| child.covers(&e.node) || came_back(e))
 }
 
 /// An id that a table has room for.

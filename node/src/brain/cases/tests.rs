@@ -61,9 +61,11 @@ fn opening(id: &str, category: &str) -> Opening {
     Opening { id: id.into(), by: "resident".into(), category: category.into(), title: "t".into(), ..Opening::default() }
 }
 
+/// `origin` is an address, or one with the number of its history behind a blank: another box there.
 fn with_origin<R>(draft: &Draft, origin: Option<&str>, look: impl FnOnce(&Header<'_>, &[u8]) -> R) -> R {
     let (header, payload) = draft.parts();
-    let origin = origin.map(|address| Origin { address, log: LogId(1), pos: Pos(1) });
+    let origin = origin.map(|origin| origin.split_once(' ').unwrap_or((origin, "1")));
+    let origin = origin.map(|(address, log)| Origin { address, log: LogId(log.parse().unwrap()), pos: Pos(1) });
     look(&Header { origin, ..header }, payload)
 }
 
@@ -210,6 +212,7 @@ struct Place {
     cases: Cases,
     log: Vec<(Option<String>, Draft)>,
     pos: u64,
+    called: HashSet<u64>,
     /// Everything this node ever sent or received, for a second delivery.
     crossed: Vec<(String, Flying)>,
 }
@@ -228,7 +231,8 @@ const NODES: [&str; 5] = ["c", "c/s", "c/s/a", "c/s/b", "c/s/a/n"];
 
 impl World {
     fn new() -> World {
-        let place = |a: &str| Place { cases: node(a), log: Vec::new(), pos: 0, crossed: Vec::new() };
+        let place =
+            |a: &str| Place { cases: node(a), log: Vec::new(), pos: 0, called: HashSet::new(), crossed: Vec::new() };
         let places = NODES.iter().map(|a| ((*a).to_owned(), place(a))).collect();
         World { places, lines: BTreeMap::new(), now: START, restored: false, has_registry: false }
     }
@@ -252,6 +256,9 @@ impl World {
             let pos = Pos(place.pos);
             with_origin(draft, origin.as_deref(), |h, p| place.cases.apply(pos, h, p));
             place.log.push((origin.clone(), draft.clone()));
+            let h = draft.header();
+            let again = h.name == letter::CALL && origin.is_none() && !place.called.insert(h.key);
+            assert!(!again || self.restored, "{at} calls twice for {}", String::from_utf8_lossy(draft.parts().1));
         }
         for (origin, draft) in group {
             self.send(at, origin.unwrap_or_else(|| at.to_owned()), draft);

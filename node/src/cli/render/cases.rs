@@ -330,7 +330,6 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
     let time = |t: Option<DateTime<Utc>>| t.map(view::rfc3339).unwrap_or_default();
     for c in cases {
         let due = |name: &str| time(c.clock(name).and_then(|c| c.due));
-        let over = c.clocks.iter().any(|c| c.missed.is_some() || c.stopped.is_some_and(|s| c.is_over(s)));
         let place = c.place.clone().unwrap_or_default();
         let number = |n: Option<f64>| n.map(|n| n.to_string()).unwrap_or_default();
         csv.write_record([
@@ -359,7 +358,7 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
             c.verdict.as_ref().and_then(|v| v.satisfied).map(|s| s.to_string()).unwrap_or_default(),
             due("response"),
             due("solution"),
-            over.to_string(),
+            c.was_late().to_string(),
             c.returns.to_string(),
             c.reworks.to_string(),
             c.reopened.to_string(),

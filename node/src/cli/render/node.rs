@@ -1,6 +1,6 @@
 //! One node: its config, its health, its links.
 
-use super::{Cell, Color, Screen, ago, clean, grouped, ops, or_dash, print, right, span};
+use super::{Cell, Color, Screen, ago, clean, counted, grouped, ops, or_dash, print, right, span};
 use citybrain_shared::view::{self, Head, LinkRole};
 use std::io::{self, Write};
 
@@ -83,9 +83,9 @@ pub(super) fn status(head: &Head, v: &view::Status, s: &Screen, out: &mut dyn Wr
     };
     row("door", Cell::new(door));
     row("links", Cell::new(links_in_short(&v.links)));
-    row("below", Cell::new(format!("{} nodes have told of themselves", grouped(v.descendants))));
+    row("below", Cell::new(format!("{} have told of themselves", counted(v.descendants, "node"))));
     let look = if v.dead_letters_open > 0 { " (`citybrain dlq list`)" } else { "" };
-    row("refused", Cell::new(format!("{} dead letters open{look}", grouped(v.dead_letters_open))));
+    row("refused", Cell::new(format!("{} open{look}", counted(v.dead_letters_open, "dead letter"))));
     print(&table, out)
 }
 

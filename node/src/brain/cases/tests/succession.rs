@@ -36,8 +36,8 @@ struct Place {
     keys: HashSet<u64>,
     heard: BTreeSet<String>,
     former: BTreeMap<String, Vec<Inc>>,
-    /// How often its responders were called.
-    calls: usize,
+    /// What its responders were called for.
+    called: HashSet<u64>,
 }
 
 #[derive(Default)]
@@ -80,7 +80,7 @@ impl Net {
             keys: HashSet::new(),
             heard: BTreeSet::from([at.to_owned()]),
             former: BTreeMap::new(),
-            calls: 0,
+            called: HashSet::new(),
         };
         self.places.insert(at.to_owned(), place);
         self.start(at);
@@ -170,12 +170,14 @@ impl Net {
             let pos = Pos(place.pos);
             with_origin(draft, origin.as_deref(), |h, p| place.cases.apply(pos, h, p));
             place.keys.insert(draft.header().key);
-            place.calls += usize::from(draft.header().name == letter::CALL && origin.is_none());
+            let h = draft.header();
+            let again = h.name == letter::CALL && origin.is_none() && !place.called.insert(h.key);
+            assert!(!again, "{at} calls twice for {}", String::from_utf8_lossy(draft.parts().1));
         }
         for (origin, draft) in group {
             self.next += 1;
             let n = from.filter(|_| origin.is_some()).map_or(self.next, |f| f.n);
-            let origin = origin.unwrap_or_else(|| at.to_owned());
+            let origin = origin.unwrap_or_else(|| format!("{at} {}", self.places[at].inc.0));
             self.send(at, Carried { n, origin, draft });
         }
         self.check();
@@ -198,7 +200,7 @@ impl Net {
         line.came.push(record.clone());
         let place = self.places.get_mut(&key.1).unwrap();
         let h = record.draft.header();
-        place.heard.insert(record.origin.clone());
+        place.heard.insert(record.origin.split(' ').next().unwrap().to_owned());
         let is_new = match h.direction {
             Direction::Up => place.seen.insert(record.n),
             _ => !place.keys.contains(&h.key),

@@ -153,6 +153,7 @@ fn a_press_climbs_until_somebody_accepts_and_a_clock_fires_once() {
         (case.status, case.kind, case.escalations, &case.owner),
         (Status::Accepted, Kind::Incident, 2, &a("c/s/a/n"))
     );
+    assert!(!case.was_late() && case.clock("climb").unwrap().stopped.is_some(), "its category sets no limit");
 }
 
 /// Presses what is named so at `c/s/a/n`: the case, and whether it is new.

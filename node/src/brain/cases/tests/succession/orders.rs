@@ -205,7 +205,7 @@ fn a_word_that_a_hand_over_came_back_counts_before_the_roll_is_answered() {
 }
 
 fn calls(net: &Net, at: &str) -> usize {
-    net.places[at].calls
+    net.places[at].called.len()
 }
 
 #[test]
@@ -282,4 +282,125 @@ fn a_call_for_help_does_not_wait_for_a_city_that_cannot_be_reached() {
     net.settle();
     assert_eq!(calls(&net, "c/s"), 1);
     assert!(net.places["c/s"].cases.awaited().is_some());
+}
+
+#[test]
+fn what_a_box_wrote_that_is_lost_is_not_believed_of_the_one_in_its_place() {
+    let mut net = Net::new();
+    net.cut("c/s/a");
+    // Handed up at once, taken, and given to another below, of which nobody above hears.
+    net.open("c/s/a/k", CASE, "G");
+    net.settle();
+    assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
+    assert!(net.give("c/s/a", "c/s/a/n"));
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a/n"]);
+    // Both ends of the letter are lost. It has come again by then, and its new sender knows of no other box.
+    net.cut("c/s/a/n");
+    net.replace("c/s/a", 0);
+    drain(&mut net, "c/s/a/k", "c/s/a");
+    net.replace("c/s/a/k", 0);
+    net.cut.retain(|(from, to)| from == "c/s/a/n" || to == "c/s/a/n");
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a/n"]);
+    net.cut.clear();
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a/n"]);
+}
+
+#[test]
+fn a_hand_over_that_was_called_back_is_not_taken_by_another_box_to_which_it_comes_again() {
+    for again in 0..8 {
+        let mut net = Net::new();
+        net.open("c/s", CASE, "L");
+        assert!(net.ask("c/s", CASE, Verb::Accept, &by("w", Role::Worker)));
+        assert!(net.give("c/s", "c/s/a/n"));
+        // The letter is lost on its way, and called back before the box there in between sends it again.
+        drain(&mut net, "c/s", "c/s/a");
+        net.replace("c/s/a", 0);
+        net.cut("c/s/a/k");
+        net.settle();
+        assert!(net.ask("c/s", CASE, Verb::Recall, &by("w", Role::Worker)));
+        net.settle();
+        assert_eq!(net.owners(CASE), ["c/s"]);
+        net.cut.clear();
+        net.settle();
+        net.replace("c/s/a/n", again);
+        net.settle();
+        assert_eq!(net.owners(CASE), ["c/s"], "{again}");
+    }
+}
+
+#[test]
+fn what_a_lost_disks_node_did_while_it_was_cut_off_is_known_from_below() {
+    for last in [Verb::Comment, Verb::Withdraw] {
+        let mut net = Net::new();
+        // Many of them, so that they come in parts.
+        let ids: Vec<String> = (0..40).map(|i| format!("20261120-{i:02}")).collect();
+        ids.iter().for_each(|id| net.open("c/s/a/k", id, "G"));
+        net.settle();
+        net.cut("c/s/a");
+        for id in &ids {
+            assert!(net.ask("c/s/a", id, Verb::Accept, &by("w", Role::Worker)));
+            assert!(net.ask("c/s/a", id, last, &by("boss", Role::Supervisor)));
+        }
+        net.settle();
+        net.replace("c/s/a", 0);
+        net.cut.clear();
+        net.settle();
+        for id in &ids {
+            assert_eq!(net.owners(id), ["c/s/a"]);
+            let held = net.places["c/s/a"].cases.get(id).unwrap();
+            let is = if last == Verb::Comment { Status::Accepted } else { Status::Withdrawn };
+            assert_eq!((held.case.status, held.history.last().unwrap().step.as_str()), (is, "recovered"));
+            for n in ["c", "c/s", "c/s/a/k"] {
+                assert_eq!(net.places[n].cases.get(id).unwrap().case, held.case, "{n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_neighbours_that_are_lost_at_once_agree_with_what_one_below_has_seen() {
+    let mut net = Net::new();
+    net.open("c/s/a/k", CASE, "G");
+    net.settle();
+    assert!(net.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker)));
+    net.settle();
+    // Up and down between the two, of which only the one below hears.
+    net.cut("c/s/a");
+    for (from, to) in [("c/s/a", "c/s/a/n"), ("c/s/a/n", "c/s/a"), ("c/s/a", "c/s/a/n")] {
+        assert!(net.give(from, to));
+        net.settle();
+        assert_eq!(net.owners(CASE), [to]);
+    }
+    let seen = net.held("c/s/a/k").case.order();
+    net.replace("c/s/a", 0);
+    net.replace("c/s/a/n", 0);
+    net.cut.clear();
+    net.settle();
+    let owner = net.owners(CASE)[0].to_owned();
+    assert!(net.held(&owner).case.order() > seen, "{owner}");
+    for n in TREE.into_iter().filter(|n| *n != "c/s/b") {
+        assert_eq!(net.held(n).case, net.held(&owner).case, "{n}");
+    }
+}
+
+#[test]
+fn nobody_below_says_how_a_case_stands_that_never_came_to_him() {
+    let mut net = accepted();
+    net.cut("c/s/a");
+    net.replace("c/s/a", 0);
+    net.settle();
+    let inc = net.places["c/s/a"].inc;
+    let mut case = net.held("c/s").case.clone();
+    (case.term, case.status) = (99, Status::Withdrawn);
+    let body = letter::Body::Returned { inc, case, history: Vec::new() };
+    let letter = Letter { id: "f".into(), from: a("c/s/a/n"), via: None, to: a("c/s/a"), urgent: false, body };
+    let draft = Pen { me: &a("c/s/a/n"), now: view::time_of(net.now) }.letter(&letter).unwrap();
+    net.commit("c/s/a", vec![draft.clone()], Some(&Carried { n: 1 << 60, origin: "c/s/a/n".into(), draft }));
+    net.cut.clear();
+    net.settle();
+    let held = net.held("c/s/a");
+    assert_eq!((held.case.status, held.case.term), (Status::Accepted, 3));
 }
