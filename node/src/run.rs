@@ -37,13 +37,16 @@ use tokio::task::JoinSet;
 
 /// How long tasks may take to end once they are asked to; then the engine is stopped anyway.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// How often a node that could not write when it started looks whether it can.
+const PRESENCE_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs a node.
 ///
 /// # Errors
 /// When it cannot start, or can no longer keep its promises.
-pub fn run(config: Config) -> miette::Result<()> {
+pub fn run(mut config: Config) -> miette::Result<()> {
     crate::logging::start(&config.log);
+    leave_files(&mut config);
     let started = Instant::now();
     let (hub, engine, facts) = engine::open(&config, Brain::make(&config))
         .into_diagnostic()
@@ -60,6 +63,30 @@ pub fn run(config: Config) -> miette::Result<()> {
     runtime.shutdown_timeout(STOP_WITHIN);
     thread.join().map_err(|_| miette!("the engine panicked; what was acknowledged is on disk"))?;
     served
+}
+
+/// Files that a node opens beside its door's connections: log, state, links, API, webhooks. Without one
+/// left, the log could not be read.
+const FILES_LEFT: u64 = 256;
+
+/// Raises the limit of open files to what the system allows, and has the door take no more connections
+/// than leave [`FILES_LEFT`].
+fn leave_files(config: &mut Config) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let files = if raised.is_ok() { limit.maximum } else { limit.current }.unwrap_or(u64::MAX);
+    let most = usize::try_from(files.saturating_sub(FILES_LEFT).max(1)).unwrap_or(usize::MAX);
+    if config.broker.connections_max > most {
+        let (wanted, granted) = (config.broker.connections_max, most);
+        tracing::warn!(
+            wanted,
+            granted,
+            files,
+            "The system allows fewer open files than `broker.connections_max` needs; raise LimitNOFILE in the unit."
+        );
+        config.broker.connections_max = most;
+    }
 }
 
 /// Log, state and engine alone, without doors: for measuring.
@@ -175,7 +202,9 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     tasks.spawn(announce::run(ctx.clone(), stopped.clone()));
 
     // Before the first question: a directive is counted for the nodes that are known when it comes.
-    say_presence(&config, &hub).await?;
+    if !say_presence(&config, &hub).await? {
+        tasks.spawn(say_presence_later(config.clone(), hub.clone(), stopped.clone()));
+    }
     let listener = bind(config.api.listen, "api.listen").await?;
     let tls = tls::ServerFiles::of_api(&config.api).map(tls::Server::open).transpose().into_diagnostic()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -400,8 +429,8 @@ fn door_view(broker: &citybrain_shared::config::Broker, front: &Front, hub: &Hub
     }
 }
 
-/// Tells every ancestor who this node is; committed here like any event.
-async fn say_presence(config: &Config, hub: &Hub) -> miette::Result<()> {
+/// Tells every ancestor who this node is; committed here like any event. False: the node cannot write.
+async fn say_presence(config: &Config, hub: &Hub) -> miette::Result<bool> {
     let (inc, boot) = hub.state(|s| (s.me.inc, s.me.boot));
     let about = Presence {
         address: config.node.address.clone(),
@@ -413,13 +442,26 @@ async fn say_presence(config: &Config, hub: &Hub) -> miette::Result<()> {
     };
     let ticket = hub.offer(vec![engine::presence(&about, boot)]).await.into_diagnostic()?;
     match engine::wait(ticket).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(true),
         // A full disk is no reason not to start: reads are served, and writes resume when there is room.
         Err(engine::Error::Unwritable(why)) => {
             tracing::error!(reason = why, "The node starts, but cannot write.");
-            Ok(())
+            Ok(false)
         }
         Err(e) => Err(e).into_diagnostic(),
+    }
+}
+
+/// As [`say_presence`], as soon as the node can write.
+async fn say_presence_later(config: Config, hub: Hub, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(PRESENCE_EVERY) => {}
+            _ = stop.wait_for(|s| *s) => return,
+        }
+        if hub.trouble().is_none() && !matches!(say_presence(&config, &hub).await, Ok(false)) {
+            return;
+        }
     }
 }
 

@@ -49,6 +49,8 @@ const SKIPPED_MAX: u64 = 10_000;
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Between two tries to write while the node cannot.
+const PAUSE_UNWRITABLE_MAX: Duration = Duration::from_secs(5);
 /// What `Retry-After` may ask for at most.
 const RETRY_AFTER_MAX_S: u64 = 3_600;
 
@@ -105,7 +107,13 @@ impl Webhooks {
         let why = || "it is no longer in config".to_owned();
         let notes: Vec<Note> = gone.into_iter().map(|client| Note::SessionEnded { client, why: why() }).collect();
         if !notes.is_empty() {
-            engine::wait(hub.note(notes, Haste::Now).await.into_diagnostic()?).await.into_diagnostic()?;
+            match engine::wait(hub.note(notes, Haste::Now).await.into_diagnostic()?).await {
+                // A full disk is no reason not to start; the next start ends them.
+                Err(engine::Error::Unwritable(reason)) => {
+                    tracing::warn!(reason, "Sessions of former webhooks stay, and hold the log.");
+                }
+                noted => noted.into_diagnostic()?,
+            }
         }
         let address = config.node.address.as_str();
         let sender = |w: &Webhook| {
@@ -143,14 +151,8 @@ impl Webhooks {
     }
 }
 
-/// The node is stopping, or can no longer keep what happens.
+/// The node is stopping.
 struct Ended;
-
-impl From<engine::Error> for Ended {
-    fn from(_: engine::Error) -> Ended {
-        Ended
-    }
-}
 
 impl Sender {
     /// `secret` is the key itself.
@@ -241,18 +243,33 @@ impl Sender {
     }
 
     /// Where it goes on; the session is made if there is none.
-    fn open(&self) -> Result<Pos, Ended> {
-        let upto = || self.hub.state(|s| s.sessions.get(&self.client).map(|s| s.upto));
-        if let Some(upto) = upto() {
+    fn open(&mut self) -> Result<Pos, Ended> {
+        let upto = |me: &Sender| me.hub.state(|s| s.sessions.get(&me.client).map(|s| s.upto));
+        if let Some(upto) = upto(self) {
             return Ok(upto);
         }
         self.note(Note::open_own(&self.client, 5, &["events/#"], 1), Haste::Now)?;
-        upto().ok_or(Ended)
+        upto(self).ok_or(Ended)
     }
 
-    fn note(&self, notes: Vec<Note>, haste: Haste) -> Result<(), Ended> {
-        let all = async { engine::wait(self.hub.note(notes, haste).await?).await };
-        Ok(self.handle.block_on(all)?)
+    /// Until it is noted: a disk that is full or fails for a while is no reason to end.
+    fn note(&mut self, notes: Vec<Note>, haste: Haste) -> Result<(), Ended> {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let all = async { engine::wait(self.hub.note(notes.clone(), haste).await?).await };
+            match self.handle.block_on(all) {
+                Ok(()) => return Ok(()),
+                Err(engine::Error::Stopping) => return Err(Ended),
+                Err(engine::Error::Unwritable(reason)) => {
+                    if pause == PAUSE_FIRST {
+                        let webhook = &self.config.name;
+                        tracing::warn!(webhook, reason, "A webhook waits until the node can write again.");
+                    }
+                }
+            }
+            self.pause(pause)?;
+            pause = (pause * 2).min(PAUSE_UNWRITABLE_MAX);
+        }
     }
 
     fn wait(&mut self, committed: &mut watch::Receiver<Pos>, is_more: bool) -> Result<(), Ended> {

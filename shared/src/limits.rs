@@ -51,6 +51,13 @@ pub const DEAD_LETTER_BYTES_MAX: usize = 16 * 1024;
 /// another parent or restored backup adds one or two.
 pub const RUNS_PER_STREAM_MAX: usize = 256;
 
+/// Origins (an address with one history of its log) below one child, 100 bytes each: a whole city has
+/// 20,000. Beyond it a child invents them.
+pub const ORIGINS_PER_CHILD_MAX: usize = 20_000;
+
+/// Bytes of the event in which a node tells who it is: name, code and labels. Each node above keeps it.
+pub const PRESENCE_BYTES_MAX: usize = 4 * 1024;
+
 /// Starts of a node that it and its peers remember, to find where two histories parted.
 pub const BOOTS_KEPT: usize = 16;
 

@@ -9,6 +9,7 @@ use crate::link::judge::{self, Verdict};
 use crate::note::{DeadLetter, Note};
 use crate::state::{State, class};
 use bytes::Bytes;
+use citybrain_shared::limits::ORIGINS_PER_CHILD_MAX;
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::wire::{self, Carried, Frame, Message, Party};
 use citybrain_shared::{Address, Pos, event};
@@ -21,6 +22,8 @@ struct Here<'a> {
     /// Upward ones: address and history of the origin, class, seq. The address too: a data folder
     /// that was copied has one history at two addresses.
     numbers: HashSet<(&'a str, u128, u8, u64)>,
+    /// Origins that are new with this frame.
+    origins: HashSet<(&'a str, u128)>,
     /// Downward ones, by key, with the position that they get.
     keys: HashMap<u64, Pos>,
 }
@@ -72,6 +75,8 @@ impl Engine {
         let (mut dropped, mut taken) = (0u32, 0u32);
         let mut here = Here::default();
         let mut origin: Option<Address> = None;
+        // Origins below this child, counted when a new one comes.
+        let mut known: Option<usize> = None;
         for (i, record) in frame.records().enumerate() {
             let record = match record {
                 Ok(r) => r,
@@ -95,6 +100,12 @@ impl Engine {
                 let name = if event::is_type(record.name) { record.name } else { "" };
                 let (reason, detail) = (refusal.reason, refusal.detail);
                 let letter = DeadLetter::new(reason, detail, format!("link:{peer}"), name, record.payload);
+                extra.push(Note::DeadLetter(letter).draft());
+                continue;
+            }
+            if !has_room(state, peer, origin.as_ref(), &record, &mut known, &mut here) {
+                let detail = format!("more than {ORIGINS_PER_CHILD_MAX} origins below {peer} are not kept apart");
+                let letter = DeadLetter::new("poison", detail, format!("link:{peer}"), record.name, record.payload);
                 extra.push(Note::DeadLetter(letter).draft());
                 continue;
             }
@@ -155,6 +166,26 @@ impl Engine {
             (_, None) => Ok(false),
         }
     }
+}
+
+/// May another origin of this child be kept? Each costs memory for good, here and above.
+fn has_room<'a>(
+    state: &State,
+    peer: &Address,
+    origin: Option<&Address>,
+    r: &Carried<'a>,
+    known: &mut Option<usize>,
+    here: &mut Here<'a>,
+) -> bool {
+    let new = (r.origin.address, r.origin.log.0);
+    let Some(origin) = origin.filter(|_| r.direction == Direction::Up && !here.origins.contains(&new)) else {
+        return true;
+    };
+    if state.knows_origin(origin, r.origin.log) {
+        return true;
+    }
+    let is_room = *known.get_or_insert_with(|| state.origins_below(peer)) + here.origins.len() < ORIGINS_PER_CHILD_MAX;
+    is_room && here.origins.insert(new)
 }
 
 fn number<'a>(r: &Carried<'a>) -> (&'a str, u128, u8, u64) {

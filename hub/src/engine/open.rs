@@ -81,6 +81,15 @@ fn random() -> Result<u128, Error> {
 /// # Errors
 /// [`Error`]; nothing was changed but what a torn write left.
 pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts), Error> {
+    open_on(config, policy, Arc::new(log::Real))
+}
+
+/// As [`open`], with the log on this disk.
+pub(super) fn open_on(
+    config: &Config,
+    policy: policy::Make,
+    disk: Arc<dyn log::Disk>,
+) -> Result<(Hub, Engine, Facts), Error> {
     let started = Instant::now();
     let dir = &config.node.data;
     // Residents' matters: a folder that it makes itself is not for every user of the machine.
@@ -99,7 +108,7 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
     // Not made again before there is room: the engine sees to it.
     let ballast_bytes = if is_full { 0 } else { limits::BALLAST_BYTES };
     let options = log::Options { segment_bytes: config.store.segment_bytes, ballast_bytes, ..Default::default() };
-    let opened = Log::open(&log_dir, options)?;
+    let opened = Log::open_on(&log_dir, options, disk)?;
     let log = opened.log;
     let (mut store, found) = Store::open(dir, config.store.cache_bytes)?;
     let mut facts = Facts {
@@ -170,6 +179,7 @@ pub fn open(config: &Config, policy: policy::Make) -> Result<(Hub, Engine, Facts
     let now = Instant::now();
     let mut engine = Engine {
         snapshot_at: store.newest_snapshot(),
+        is_snapshot_due: false,
         log,
         store: Some(store),
         shared: shared.clone(),

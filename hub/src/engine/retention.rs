@@ -1,8 +1,9 @@
 //! What of the log may go.
 //!
 //! A segment goes when all of it is older than the older snapshot, acknowledged by the parent and
-//! by every child that has a session, read by every sleeping session, and either older than
-//! `keep_s` or over `log_bytes_max`. Only `log_bytes_hard_max` takes more, and then says so.
+//! by every child that has ever had a session, read by every sleeping session, and either older than
+//! `keep_s` or over `log_bytes_max`. Only `log_bytes_hard_max` takes more, and then says so. So that
+//! snapshots do not hold it up, there is one for each quarter of `log_bytes_max`, too.
 
 use super::worker::Engine;
 use crate::note::Note;
@@ -20,7 +21,9 @@ pub fn needed(state: &State, parent: Option<&Address>) -> (Pos, String) {
         }
     };
     for (address, peer) in &state.peers {
-        if Some(address) != parent && peer.lease == 0 {
+        // A folder that has moved still knows who was below its former address.
+        let is_child = peer.lease > 0 && state.address.as_ref().is_none_or(|me| address.is_child_of(me));
+        if Some(address) != parent && !is_child {
             continue;
         }
         for lane in Lane::ALL {
@@ -46,6 +49,11 @@ impl Engine {
     /// The oldest position that somebody still needs, and who.
     pub(super) fn needed(&self) -> (Pos, String) {
         needed(&self.shared.state.read(), self.parent.as_ref())
+    }
+
+    /// Bytes of the log in segments that began after this position.
+    pub(super) fn log_since(&self, pos: Pos) -> u64 {
+        self.log.segments().iter().filter(|s| s.first > pos).map(|s| s.bytes).sum()
     }
 
     pub(super) fn retain(&mut self) {
@@ -87,6 +95,7 @@ impl Engine {
         // Never past the older snapshot: the state could not be rebuilt.
         let floor = self.store.as_ref().map_or(Pos::ZERO, Store::trim_floor).next();
         let mut freed = 0;
+        let first = self.log.reader().first();
         for s in self.log.segments() {
             if freed >= over || s.last >= floor {
                 break;
@@ -98,7 +107,8 @@ impl Engine {
             let note = Note::Lost {
                 peer: None,
                 lane: None,
-                after: Pos(needed.0.saturating_sub(1)),
+                // What went before was told then.
+                after: Pos(needed.max(first).0.saturating_sub(1)),
                 upto: Pos(keep_from.0 - 1),
                 reason: format!("log_bytes_hard_max was reached; {who} had not read them"),
             };

@@ -1,6 +1,8 @@
 //! The engine over a real log in a temporary folder.
 
+mod broken_disk;
 mod hostile;
+mod retention;
 
 use super::*;
 use crate::ingress::Ingress;

@@ -55,6 +55,8 @@ pub struct Engine {
     pub(super) unwatched_bytes: u64,
     pub(super) ballast_is_gone: bool,
     pub(super) snapshot_at: Pos,
+    /// Before its number of records is reached: retention may take only what is behind two of them.
+    pub(super) is_snapshot_due: bool,
 }
 
 /// An answer that waits for the fsync.
@@ -477,6 +479,7 @@ impl Engine {
         if self.last_housekeeping.elapsed() >= HOUSEKEEPING_EVERY {
             self.last_housekeeping = Instant::now();
             self.watch_space();
+            self.is_snapshot_due |= self.log_since(self.snapshot_at) >= self.config.log_bytes_max / 4;
             self.retain();
             self.look_around();
         }
@@ -500,7 +503,9 @@ impl Engine {
 
     fn mend(&mut self) {
         self.broken_since = Some(Instant::now());
-        if let Err(e) = self.log.reopen() {
+        // Notes that were written and not synced kept their positions over the failure: the state must
+        // know them before anything follows them.
+        if let Err(e) = self.log.reopen().and_then(|()| self.log.commit()) {
             *self.shared.trouble.write() = Some(chain(&e));
             return;
         }
@@ -513,8 +518,15 @@ impl Engine {
                 self.committed.send_replace(state.applied);
                 tracing::info!(upto = state.applied.0, "The log can be written again.");
             }
-            Err(e) => *self.shared.trouble.write() = Some(e.to_string()),
+            Err(e) => {
+                *self.shared.trouble.write() = Some(e.to_string());
+                return;
+            }
         }
+        drop(state);
+        // It may still be short of space, and then says so.
+        self.short_of_space = false;
+        self.watch_space();
     }
 
     pub(super) fn watch_space(&mut self) {
@@ -553,7 +565,7 @@ impl Engine {
         let shared = self.shared.clone();
         let (rows, upto) = {
             let mut state = shared.state.write();
-            if self.log.last() < state.applied || self.lazy_since.is_some() {
+            if self.log.reader().last() < state.applied {
                 // Something is written and not synced: first that.
                 if self.commit(&mut state).is_err() {
                     return;
@@ -576,11 +588,12 @@ impl Engine {
                 return;
             }
         }
-        if upto.0 - self.snapshot_at.0 >= self.config.snapshot_records {
+        if upto.0 - self.snapshot_at.0 >= self.config.snapshot_records || self.is_snapshot_due {
             match store.snapshot(upto) {
                 Ok(_) => self.snapshot_at = upto,
                 Err(e) => tracing::error!(error = %chain(&e), "A snapshot could not be written."),
             }
+            self.is_snapshot_due = false;
         }
     }
 

@@ -6,7 +6,8 @@
 //! tiers, so it must be what a node's own door would have taken: an event, under its own type and its
 //! own key, of a node that may speak on this link. The rest is parked, and the lane goes on.
 
-use citybrain_shared::record::{Direction, event_key};
+use citybrain_shared::limits::PRESENCE_BYTES_MAX;
+use citybrain_shared::record::{Direction, Kind, event_key};
 use citybrain_shared::wire::Carried;
 use citybrain_shared::{Address, event};
 
@@ -56,6 +57,9 @@ fn is_sound(r: &Carried<'_>) -> Result<(), String> {
     }
     if !(0..=RECEIVED_US_MAX).contains(&r.received_us) {
         return Err(format!("it was received {} µs after 1970, which is no time", r.received_us));
+    }
+    if r.kind == Kind::Presence && r.payload.len() > PRESENCE_BYTES_MAX {
+        return Err(format!("a presence of {} bytes: at most {PRESENCE_BYTES_MAX} are kept", r.payload.len()));
     }
     let event = event::identity(r.payload).map_err(|e| format!("its payload is no event: {e}"))?;
     if event.kind != r.name {

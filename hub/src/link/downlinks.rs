@@ -5,7 +5,7 @@
 
 use super::NO_PROGRESS;
 use super::ask::{self, ANSWER_BYTES_MAX, AskError, OUTSTANDING_MAX, Question};
-use super::driver::{self, Backoff, Context, Pending, SHOW_EVERY_MS, TICKETS_MAX};
+use super::driver::{self, Backoff, Context, End, Pending, SHOW_EVERY_MS, TICKETS_MAX};
 use super::frames::{Audience, Outbox};
 use super::handshake::{self, Holder, OnHello, Session};
 use super::outbound::Outbound;
@@ -141,11 +141,6 @@ pub struct Driver {
     foreign: u64,
 }
 
-enum End {
-    Stop,
-    Again(String),
-}
-
 impl Driver {
     fn new(cx: Context, dial: Dial, commands: mpsc::Receiver<Command>) -> Driver {
         let (greeted_tx, greeted) = mpsc::channel(HANDSHAKES_MAX);
@@ -277,7 +272,7 @@ impl Driver {
                     Ok(Some(outgoing)) => {
                         // On disk before the frame that skips it.
                         match cx.commit(outgoing.parked, Haste::Now).await {
-                            Ok(()) => {}
+                            Ok(()) => child.out.on_parked(outgoing.lane, outgoing.upto),
                             Err(Error::Stopping) => return Err(End::Stop),
                             Err(e) => {
                                 child.ask_for_hello(&cx, address, outlet, &e.to_string()).await?;
@@ -362,7 +357,8 @@ impl Driver {
                 let me = cx.hub.state(|s| s.me.clone());
                 let answer =
                     cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, None, Holder::default(), None, &hello));
-                if let OnHello::Refuse(refuse) = answer {
+                // If the log does not read it hears nothing, and asks again.
+                if let Ok(OnHello::Refuse(refuse)) = answer {
                     publish(outlet, cx.topic(Verb::UpAck, &address), Message::Refuse(*refuse).encode()).await?;
                 }
             }
@@ -375,7 +371,7 @@ impl Driver {
                 child.hear(now);
                 child.view.received_frames += 1;
                 child.view.received_bytes += payload.len() as u64;
-                return driver::receive(&cx, &address, &address, payload, answers).await.map_err(|_| End::Stop);
+                return driver::receive(&cx, &address, &address, payload, answers).await;
             }
             Verb::Answer => {
                 if let Some((id, answer)) = ask::decode_answer(payload)
@@ -560,7 +556,7 @@ async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) 
     for _ in 0..=citybrain_shared::limits::BOOTS_KEPT + 1 {
         let (me, peer) = cx.hub.state(|s| (s.me.clone(), s.peers.get(&hello.address).cloned()));
         let answer =
-            cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, peer.as_ref(), holder, minted_for, &hello));
+            cx.with_own(&me, |own| handshake::on_hello(own, &cx.terms, peer.as_ref(), holder, minted_for, &hello))?;
         match answer {
             OnHello::Refuse(refuse) => return Ok(Greeting::Refuse { refuse, asking: asking_of(&hello) }),
             OnHello::Welcome { notes, welcome } => {

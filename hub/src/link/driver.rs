@@ -2,16 +2,18 @@
 
 use super::frames::unpack;
 use super::handshake::{Mint, Own, Terms};
-use super::pipe::Outlet;
+use super::pipe::{self, Outlet};
 use super::sender::{self, Ms};
 use super::view::Links;
 use crate::engine::{Error, Haste, Hub, Received, Ticket};
+use crate::log;
 use crate::note::Note;
 use crate::state::Me;
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
 use citybrain_shared::wire::{self, Ack, Message};
 use citybrain_shared::{Address, LogId, Pos, config};
+use std::cell::RefCell;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -70,11 +72,28 @@ impl Context {
     }
 
     /// Looks at this node as the handshake needs it.
-    pub fn with_own<R>(&self, me: &Me, look: impl FnOnce(&Own<'_>) -> R) -> R {
+    ///
+    /// # Errors
+    /// [`Error::Unwritable`] when the log could not be read for it: what was found counts for nothing
+    /// then, for a hash that cannot be read now is not one that is trimmed.
+    pub fn with_own<R>(&self, me: &Me, look: impl FnOnce(&Own<'_>) -> R) -> Result<R, Error> {
         let reader = self.hub.reader();
-        let chain = |at: Pos| reader.chain_at(at).ok().flatten();
+        let failed = RefCell::new(None);
+        let chain = |at: Pos| match reader.chain_at(at) {
+            Ok(chain) => chain,
+            // Gone for good, as if it were trimmed.
+            Err(log::Error::Damaged { .. }) => None,
+            Err(e) => {
+                *failed.borrow_mut() = Some(pipe::reason(&e));
+                None
+            }
+        };
         let (first, last) = (reader.first(), reader.last());
-        look(&Own { address: &self.address, me, first, last, chain: &chain })
+        let found = look(&Own { address: &self.address, me, first, last, chain: &chain });
+        match failed.into_inner() {
+            None => Ok(found),
+            Some(why) => Err(Error::Unwritable(why)),
+        }
     }
 
     /// Writes notes and waits for it.
@@ -128,6 +147,15 @@ impl Backoff {
         self.tries = self.tries.saturating_add(1);
         ms / 2 + (random_u128() as u64) % (ms / 2 + 1)
     }
+}
+
+/// Why a driver's connection ended.
+#[derive(Debug)]
+pub enum End {
+    /// The node stops.
+    Stop,
+    /// The connection is gone; a new one is made.
+    Again(String),
 }
 
 /// Reads a link message.
@@ -203,16 +231,18 @@ pub async fn answer(
 /// back-pressure.
 ///
 /// # Errors
-/// When the node stops, or the connection of the answers is gone.
+/// [`End::Stop`] when the engine has ended, [`End::Again`] when nobody sends answers any more: the
+/// connection broke, and what it had brought was still queued.
 pub async fn receive(
     cx: &Context,
     peer: &Address,
     child: &Address,
     payload: Bytes,
     answers: &mpsc::Sender<Pending>,
-) -> Result<(), Error> {
-    let ticket = cx.hub.receive(peer.clone(), payload).await?;
-    answers.send(Pending { child: child.clone(), ticket }).await.map_err(|_| Error::Stopping)
+) -> Result<(), End> {
+    let ticket = cx.hub.receive(peer.clone(), payload).await.map_err(|_| End::Stop)?;
+    let gone = |_| End::Again("answers can no longer be sent".into());
+    answers.send(Pending { child: child.clone(), ticket }).await.map_err(gone)
 }
 
 #[cfg(test)]

@@ -201,7 +201,9 @@ impl Press<'_> {
         if let (Some(outbox), Audience::Down(child)) = (self.outbox, self.audience)
             && let Some(due) = outbox.for_child(child, send.lane, send.looked)
         {
+            let mut looked = 0;
             for pos in due {
+                looked += 1;
                 let entry = match self.reader.get(pos) {
                     Ok(Some(entry)) => entry,
                     Ok(None) => return Err(Error::Trimmed(pos)),
@@ -216,7 +218,8 @@ impl Press<'_> {
                 }
                 built.upto = pos;
             }
-            if builder.records() < FRAME_RECORDS_MAX {
+            // As many as were asked for: there may be more of them. Not all go into the frame.
+            if looked < FRAME_RECORDS_MAX {
                 built.upto = built.upto.max(outbox.upto);
             }
             return Ok(());

@@ -20,6 +20,9 @@ const HAS_ACKS_MAX: u32 = 64;
 pub struct Outgoing {
     pub message: Vec<u8>,
     pub parked: Vec<Note>,
+    pub lane: Lane,
+    /// How far it goes.
+    pub upto: Pos,
 }
 
 pub struct Outbound {
@@ -76,6 +79,8 @@ impl Outbound {
     pub fn down(&mut self) {
         self.sender.on_down();
         self.session = None;
+        // What was not noted is only sent again; a timer without a session would be over for ever.
+        (self.has_changed, self.has_at, self.has_acks) = ([false; 2], None, 0);
     }
 
     /// An acknowledgement of an older connection, start or lease changes nothing and is counted.
@@ -129,11 +134,8 @@ impl Outbound {
                 compress,
                 now_us: chrono::Utc::now().timestamp_micros(),
             };
-            let parked_upto = &mut self.parked_upto[send.lane as usize];
-            let built = press.build(&mut self.builder, send, *parked_upto)?;
-            if !built.parked.is_empty() {
-                *parked_upto = built.upto.max(*parked_upto);
-            }
+            let built = press.build(&mut self.builder, send, self.parked_upto[send.lane as usize])?;
+            let (lane, upto) = (send.lane, built.upto);
             if built.upto > self.sender.sent(send.lane) {
                 self.expired += built.expired;
             }
@@ -142,12 +144,12 @@ impl Outbound {
                     self.sender.on_sent(now, send.lane, built.upto, built.records);
                     self.sent_records += u64::from(built.records);
                     self.sent_bytes += message.len() as u64;
-                    return Ok(Some(Outgoing { message, parked: built.parked }));
+                    return Ok(Some(Outgoing { message, parked: built.parked, lane, upto }));
                 }
                 None => {
                     self.sender.on_skipped(now, send.lane, built.upto);
                     if !built.parked.is_empty() {
-                        return Ok(Some(Outgoing { message: Vec::new(), parked: built.parked }));
+                        return Ok(Some(Outgoing { message: Vec::new(), parked: built.parked, lane, upto }));
                     }
                 }
             }
@@ -155,10 +157,22 @@ impl Outbound {
         Ok(None)
     }
 
+    /// What an [`Outgoing`] parked is on disk: it is not parked again.
+    pub fn on_parked(&mut self, lane: Lane, upto: Pos) {
+        let parked = &mut self.parked_upto[lane as usize];
+        *parked = upto.max(*parked);
+    }
+
     /// What the peer has, to be noted lazily; empty while it is too early.
     pub fn due_notes(&mut self, now: Ms, reader: &Reader) -> Vec<Note> {
         let is_due = self.has_at.is_some_and(|at| at <= now) || self.has_acks >= HAS_ACKS_MAX;
-        let Some(session) = self.session.as_ref().filter(|_| is_due) else { return Vec::new() };
+        if is_due { self.notes(reader) } else { Vec::new() }
+    }
+
+    /// As [`Outbound::due_notes`], early or not: the node stops, and may be started under another
+    /// address, where what is sent again has another origin.
+    pub fn notes(&mut self, reader: &Reader) -> Vec<Note> {
+        let Some(session) = self.session.as_ref() else { return Vec::new() };
         (self.has_at, self.has_acks) = (None, 0);
         let changed = std::mem::take(&mut self.has_changed);
         let lanes = Lane::ALL.into_iter().filter(|l| changed[*l as usize]);
@@ -193,5 +207,37 @@ impl Outbound {
         (view.expired_records, view.late_acks) = (self.expired, self.late_acks);
         view.resends = self.sender.resends();
         view.rtt_ms = self.sender.rtt_ms();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use citybrain_shared::LogId;
+
+    #[test]
+    fn a_link_without_a_session_wakes_nobody() {
+        let terms = Terms { window_frames: 8, resend_after_ms: 2000 };
+        let child = Address::parse("c/s").unwrap();
+        let mut out = Outbound::new(Address::parse("c").unwrap(), terms, Audience::Down(child));
+        let start = Cursor { log: LogId(1), upto: Pos::ZERO, chain: 0 };
+        let (party, me) = (Party::default(), Party::default());
+        let session =
+            Session { party, lease: 1, log: start.log, starts: [start; 2], credit: 8, message_bytes_max: 1 << 20 };
+        out.up(session, me, Pos(10));
+        let ack = Ack {
+            from: party,
+            to: me.boot,
+            lease: 1,
+            log: start.log,
+            lane: Lane::Routine,
+            upto: Pos(5),
+            credit: 8,
+            gap: false,
+        };
+        assert_eq!(out.on_ack(100, &ack), Acked::Progress);
+        assert!(out.poll_timeout().is_some());
+        out.down();
+        assert_eq!(out.poll_timeout(), None);
     }
 }

@@ -11,7 +11,9 @@ use crate::ingress::Ingress;
 use bytes::Bytes;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::Header;
-use citybrain_shared::{Address, Pos, topic};
+use citybrain_shared::topic::Verb;
+use citybrain_shared::wire::{FrameBuilder, FrameHead, Message, Party};
+use citybrain_shared::{Address, Lane, LogId, Pos, topic};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -182,6 +184,73 @@ fn events_go_up_and_directives_down_once_and_in_order_over_a_pipe_that_loses() {
             [&parent, &child].iter().all(|n| n.link().is_some_and(|l| l.stage == Stage::Up))
         })
         .await;
+        child.close().await;
+        parent.close().await;
+    });
+}
+
+#[test]
+fn a_connection_that_breaks_with_frames_still_queued_is_made_anew() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.path().display());
+        let config: Config = toml::from_str(&text).unwrap();
+        let (hub, engine, _) = engine::open(&config, crate::policy::none()).unwrap();
+        let thread = std::thread::spawn(|| engine.run());
+        let cx = Context::new(hub.clone(), &config.node, config.link.clone(), Links::default());
+        let (stop, stopped) = watch::channel(false);
+        // The inbox of each connection; nothing can be sent over the first, as when its broker died.
+        let (dialled, mut inboxes) = mpsc::unbounded_channel();
+        let mut broken = true;
+        let dial = move || {
+            let (tx, out) = mpsc::channel::<(String, Bytes, bool)>(64);
+            let (inbox, rx) = mpsc::channel::<(String, Bytes)>(64);
+            let kept = (!std::mem::take(&mut broken)).then_some(out);
+            dialled.send((inbox, kept)).unwrap();
+            LocalPipe { tx, rx }.into()
+        };
+        let (_down, driver) = Downlinks::new(cx, Box::new(dial));
+        let driver = tokio::spawn(driver.run(stopped));
+        let (inbox, _) = inboxes.recv().await.unwrap();
+        let head = FrameHead {
+            from: Party::default(),
+            lease: 1,
+            log: LogId(1),
+            lane: Lane::Routine,
+            after: Pos::ZERO,
+            upto: Pos(1),
+            after_chain: 0,
+            upto_chain: 1,
+            records: 0,
+        };
+        let frame = FrameBuilder::default().finish(head, |_| None);
+        let topic = topic::link(&config.link.root, Verb::Up, &a("c/s"));
+        while inbox.send((topic.clone(), frame.clone().into())).await.is_ok() {}
+        assert!(inboxes.recv().await.is_some(), "the driver has ended");
+        stop.send_replace(true);
+        driver.await.unwrap();
+        hub.stop().await;
+        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_child_whose_session_a_late_will_has_ended_gets_a_new_one() {
+    run(async {
+        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let parent = Node::start(city.path(), "c", &broker);
+        let child = Node::start(street.path(), "c/s", &broker);
+        let both = [&parent, &child];
+        let is_up = |n: &&Node| n.link().is_some_and(|l| l.stage == Stage::Up);
+        until("the link is up", || both.iter().all(is_up)).await;
+        let party = child.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
+        let topic = topic::link(&parent.config.link.root, Verb::Hello, &a("c/s"));
+        let to = broker.0.lock().to_parent.clone().unwrap();
+        to.send((topic, Message::Bye(party).encode().into())).await.unwrap();
+        until("the parent takes it for gone", || !is_up(&&parent)).await;
+        until("it has a session again", || both.iter().all(is_up)).await;
+        parent.offer(5000..5003, r#","target":"c/s""#).await;
+        until("what is for it goes down", || child.ids() == [5000, 5001, 5002]).await;
         child.close().await;
         parent.close().await;
     });

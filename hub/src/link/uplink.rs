@@ -6,7 +6,7 @@
 use super::NO_PROGRESS;
 use super::ask::{self, AskError, Handler, OUTSTANDING_MAX, Question};
 use super::downlinks::Downlinks;
-use super::driver::{self, Backoff, Context, Pending, SHOW_EVERY_MS, TICKETS_MAX};
+use super::driver::{self, Backoff, Context, End, Pending, SHOW_EVERY_MS, TICKETS_MAX};
 use super::frames::Audience;
 use super::handshake::{self, OnRefuse, OnWelcome, Saying};
 use super::outbound::Outbound;
@@ -47,12 +47,6 @@ pub struct Uplink {
     asks: Arc<Semaphore>,
 }
 
-/// Why a connection ended.
-enum End {
-    Stop,
-    Again(String),
-}
-
 impl Uplink {
     /// `downlinks`: this node as a parent, if it may have children.
     pub fn new(cx: Context, parent: Address, broker: Broker, answer: Handler, downlinks: Option<Downlinks>) -> Uplink {
@@ -81,6 +75,11 @@ impl Uplink {
             }
         }
     }
+}
+
+/// The log may be readable again at the next connection.
+fn unreadable(e: Error) -> End {
+    End::Again(e.to_string())
 }
 
 struct Link {
@@ -188,6 +187,11 @@ impl Link {
                 Some(why) = refused.recv() => self.bounced(cx.now(), why),
                 () = tokio::time::sleep_until(cx.at(self.deadline(now))) => {}
                 () = driver::stopped(stop) => {
+                    let notes = self.out.notes(&reader);
+                    if !notes.is_empty() {
+                        // The engine ends after the links; what it refuses is only sent again.
+                        let _ = cx.hub.note(notes, Haste::Lazy).await;
+                    }
                     let party = Party { inc: self.me.inc, boot: self.me.boot };
                     let bye = outlet.publish(cx.topic(Verb::Hello, &cx.address), Message::Bye(party).encode(), true);
                     // A broker that does not take it publishes the will instead.
@@ -270,8 +274,9 @@ impl Link {
             (s.me.clone(), parents)
         });
         self.me = me;
-        let hello =
-            cx.with_own(&self.me, |own| handshake::hello(own, &cx.terms, &self.up.parent, &peers, &self.saying));
+        let hello = cx
+            .with_own(&self.me, |own| handshake::hello(own, &cx.terms, &self.up.parent, &peers, &self.saying))
+            .map_err(unreadable)?;
         let message = Message::Hello(hello.clone()).encode();
         self.said = Some(hello);
         self.awaiting = true;
@@ -291,7 +296,7 @@ impl Link {
                 Ok(Some(outgoing)) => {
                     // On disk before the frame that skips it: otherwise a crash would lose it in silence.
                     match cx.commit(outgoing.parked, Haste::Now).await {
-                        Ok(()) => {}
+                        Ok(()) => self.out.on_parked(outgoing.lane, outgoing.upto),
                         Err(Error::Stopping) => return Err(End::Stop),
                         Err(e) => return Err(End::Again(e.to_string())),
                     }
@@ -324,9 +329,7 @@ impl Link {
             Some(Verb::Down) => {
                 self.view.received_frames += 1;
                 self.view.received_bytes += payload.len() as u64;
-                return driver::receive(&cx, &self.up.parent, &cx.address, payload, answers)
-                    .await
-                    .map_err(|_| End::Stop);
+                return driver::receive(&cx, &self.up.parent, &cx.address, payload, answers).await;
             }
             Some(Verb::Ask) => {
                 // Who has no session does not answer: the question is for whoever holds the address.
@@ -356,7 +359,7 @@ impl Link {
                     let (terms, parent) = (&cx.terms, &self.up.parent);
                     handshake::on_welcome(own, terms, parent, peer.as_ref(), said, self.awaiting, &welcome)
                 });
-                match outcome {
+                match outcome.map_err(unreadable)? {
                     OnWelcome::Ignore => {}
                     OnWelcome::Again(why) => {
                         let wait = if self.awaiting { self.refusals.next_ms() } else { 0 };
@@ -380,7 +383,7 @@ impl Link {
             Ok(Message::Refuse(refuse)) => {
                 let Some(said) = &self.said else { return Ok(()) };
                 let outcome = cx.with_own(&self.me, |own| handshake::on_refuse(own, said, self.awaiting, &refuse));
-                match outcome {
+                match outcome.map_err(unreadable)? {
                     OnRefuse::Ignore => {}
                     OnRefuse::Again => self.bounced(now, refuse.detail),
                     OnRefuse::Prove(mut at) => {

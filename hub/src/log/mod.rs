@@ -54,7 +54,11 @@ pub use reader::{Entry, Reader};
 
 use bytes::Bytes;
 use citybrain_shared::Pos;
-use disk::{Disk, Real, sync_dir};
+#[cfg(test)]
+pub(crate) use disk::test::Faulty;
+pub(crate) use disk::{Disk, Real};
+
+use disk::sync_dir;
 use format::{HEAD_BYTES, Head};
 use index::{About, Fresh, Hole};
 use parking_lot::RwLock;
@@ -213,7 +217,7 @@ impl Log {
         Log::open_on(dir, options, Arc::new(Real))
     }
 
-    fn open_on(dir: &Path, options: Options, disk: Arc<dyn Disk>) -> Result<Opened, Error> {
+    pub(crate) fn open_on(dir: &Path, options: Options, disk: Arc<dyn Disk>) -> Result<Opened, Error> {
         let io = |source| Error::Io { path: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(io)?;
         let lock = lock(dir)?;

@@ -136,7 +136,11 @@ impl Directives {
     /// Adds one; returns the id that had to give way.
     pub fn insert(&mut self, id: String, directive: Directive, kept_max: usize) -> Option<String> {
         self.by_age.insert(directive.pos, id.clone());
-        self.by_id.insert(id, directive);
+        // Another source's, or one whose first was trimmed: receipts name the id alone, and count for
+        // the newest.
+        if let Some(before) = self.by_id.insert(id, directive) {
+            self.by_age.remove(&before.pos);
+        }
         if self.by_id.len() <= kept_max {
             return None;
         }
@@ -183,6 +187,17 @@ mod tests {
         // One that was not known when the directive was committed.
         assert!(d.take(9, Status::Delivered));
         assert_eq!((d.delivered.len(), d.expected.len()), (2, 3));
+    }
+
+    #[test]
+    fn an_id_that_comes_again_has_one_age() {
+        let mut all = Directives::default();
+        for pos in 1..=3 {
+            assert_eq!(all.insert("same".into(), directive(pos), 2), None);
+        }
+        all.insert("other".into(), directive(4), 2);
+        assert_eq!(all.iter().map(|(id, d)| (id, d.pos)).collect::<Vec<_>>(), [("same", Pos(3)), ("other", Pos(4))]);
+        assert_eq!(all.insert("new".into(), directive(5), 2).as_deref(), Some("same"));
     }
 
     #[test]

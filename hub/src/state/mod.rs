@@ -320,9 +320,14 @@ impl State {
         stream.and_then(|s| s.0.get(&class(lane, reach))).is_some_and(|runs| runs.contains(seq))
     }
 
-    /// Origins (node and history) that are kept apart, and the numbers still missing in them.
-    pub fn streams(&self) -> (usize, u64) {
-        (self.streams.len(), self.streams.values().flat_map(|s| s.0.values()).map(Runs::holes).sum())
+    /// Is anything of this origin and history kept?
+    pub fn knows_origin(&self, address: &Address, log: LogId) -> bool {
+        self.streams.contains_key(&(address.clone(), log))
+    }
+
+    /// How many origins at or below this address are kept. Looks at all of them.
+    pub fn origins_below(&self, address: &Address) -> usize {
+        self.streams.keys().filter(|(origin, _)| address.covers(origin)).count()
     }
 
     /// What is held of other nodes' upward records: origin, history, class, and the numbers as runs.

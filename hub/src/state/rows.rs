@@ -78,11 +78,6 @@ impl State {
         rows
     }
 
-    /// How many rows wait to be stored.
-    pub fn rows_waiting(&self) -> usize {
-        self.dirty.len()
-    }
-
     fn value(&self, key: &Key) -> Option<Vec<u8>> {
         fn json(v: &impl Serialize) -> Vec<u8> {
             serde_json::to_vec(v).expect("state has only string keys")

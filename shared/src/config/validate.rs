@@ -57,6 +57,12 @@ impl Judge<'_> {
                 format!("write `tier = \"{own}\"` or leave it out; or give an address of depth {}", tier.depth()),
             );
         }
+        // It goes into the event in which the node tells who it is, whose bound each node above keeps.
+        let told: usize = node.name.len() + node.labels.iter().map(|(k, v)| k.len() + v.len() + 6).sum::<usize>();
+        if told > limits::PRESENCE_BYTES_MAX / 2 {
+            let max = limits::PRESENCE_BYTES_MAX / 2;
+            self.bad("node.labels", format!("name and labels have {told} bytes; at most {max} fit"), "shorten them");
+        }
         for label in node.labels.keys().filter(|l| l.is_empty() || l.contains(['=', ',', '[', ']'])) {
             let path = format!("node.labels.{label}");
             self.bad(&path, format!("no selector can name the label `{label}`"), "leave out `=`, `,`, `[` and `]`");

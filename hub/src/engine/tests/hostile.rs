@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::state::{PRESENCE_TYPE, RECEIPT_TYPE};
+use citybrain_shared::limits::{ORIGINS_PER_CHILD_MAX, PRESENCE_BYTES_MAX};
 use citybrain_shared::record::{Origin, event_key};
 use citybrain_shared::{LogId, event};
 
@@ -220,6 +221,40 @@ fn a_node_answers_a_directive_for_itself_only() {
     assert_eq!(done(&child), 0);
     child.send(&[(up(Kind::Receipt, RECEIPT_TYPE, "true", 1), "c/s/m", &receipt("true"))]);
     assert_eq!((done(&child), child.letters().len()), (1, 0));
+    child.parent.close();
+}
+
+#[test]
+fn origins_that_a_child_invents_are_bounded_and_its_true_ones_go_on() {
+    let mut child = Child::new();
+    let json = |n: u64| event(&n.to_string(), "").replace("city.test", "t");
+    let mut n = 0;
+    // One more than there is room for, 256 a frame.
+    while n <= ORIGINS_PER_CHILD_MAX as u64 {
+        let mut builder = FrameBuilder::default();
+        for _ in 0..256 {
+            let id = n.to_string();
+            let origin = Origin { address: "c/s/m", log: LogId(n.into()), pos: Pos(1) };
+            builder.push(&up(Kind::Event, "t", &id, 1), origin, 0, json(n).as_bytes());
+            n += 1;
+        }
+        let received = child.parent.receive("c/s", builder.finish(child.head(), |_| None));
+        child.upto += 1;
+        assert!(matches!(received, Received::Ack(_)), "{received:?}");
+    }
+    assert_eq!(child.letters().len() as u64, n - ORIGINS_PER_CHILD_MAX as u64);
+    let parked = child.letters().len();
+    // The history that the first record of all named is known.
+    let mut builder = FrameBuilder::default();
+    let origin = Origin { address: "c/s/m", log: LogId(0), pos: Pos(2) };
+    builder.push(&up(Kind::Event, "t", &n.to_string(), 2), origin, 0, json(n).as_bytes());
+    child.parent.receive("c/s", builder.finish(child.head(), |_| None));
+    assert_eq!(child.letters().len(), parked);
+    let long = "x".repeat(PRESENCE_BYTES_MAX);
+    let presence = event("p", &format!(r#","data":"{long}""#)).replace("city.test", PRESENCE_TYPE);
+    child.upto += 1;
+    child.send(&[(up(Kind::Presence, PRESENCE_TYPE, "p", 3), "c/s/m", &presence)]);
+    assert_eq!(child.letters().len(), parked + 1);
     child.parent.close();
 }
 

@@ -1,0 +1,47 @@
+//! What of the log goes, and when.
+
+use super::*;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_log_of_few_and_large_records_is_kept_to_its_size() {
+    const LOG_BYTES_MAX: u64 = 512 * 1024;
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[node]\naddress = \"c\"\ndata = \"{}\"\n[store]\nsegment_bytes = 65536\nlog_bytes_max = {LOG_BYTES_MAX}\n",
+        dir.path().display()
+    );
+    let config: Config = toml::from_str(&text).unwrap();
+    let (hub, engine, _) = open(&config, crate::policy::none()).unwrap();
+    let node = Node { hub, thread: Some(std::thread::spawn(|| engine.run())), config };
+    let large = format!(r#","data":"{}""#, "x".repeat(20_000));
+    let (mut n, deadline) = (0, Instant::now() + Duration::from_secs(60));
+    // Far fewer records than a snapshot is made for.
+    while node.hub.reader().first() == Pos(1) {
+        assert!(Instant::now() < deadline, "nothing was trimmed: {:?}", node.hub.house());
+        if node.hub.house().log_bytes < 32 * LOG_BYTES_MAX {
+            node.offer(&event(&n.to_string(), &large));
+            n += 1;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    node.close();
+    let node = Node::open(dir.path(), "c");
+    node.offer(&event("after", ""));
+    node.close();
+}
+
+#[test]
+fn who_is_no_child_of_this_node_does_not_hold_its_log() {
+    let mut state = State::default();
+    state.address = Some(Address::parse("c/new").unwrap());
+    state.applied = Pos(100);
+    let peer = |upto| {
+        let cursor = Some(Cursor { log: citybrain_shared::LogId(1), upto: Pos(upto), chain: 0 });
+        crate::state::Peer { lease: 1, peer_has: [cursor; 2], ..Default::default() }
+    };
+    // Below the address that the folder had before.
+    state.peers.insert(Address::parse("c/old/m").unwrap(), peer(5));
+    state.peers.insert(Address::parse("c/new/m").unwrap(), peer(40));
+    assert_eq!(needed(&state, None), (Pos(41), "c/new/m (urgent)".into()));
+}
