@@ -35,9 +35,9 @@ pub const COMMIT_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Requests waiting for the engine. Full means back-pressure: the doors stop reading.
 pub const ENGINE_QUEUE_MAX: usize = 256;
 
-/// Bytes of the log kept in memory for links and live subscribers: about 10,000 records, more than
-/// what one round trip to the parent has under way.
-pub const LOG_TAIL_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of the log kept in memory for links and live subscribers: about 7,500 records, more than
+/// what one round trip to the parent has under way (two lanes of 2,048).
+pub const LOG_TAIL_BYTES: usize = 3 * 1024 * 1024;
 
 /// Bytes of a file that is given up when the disk is full, so that a node can still start there and
 /// write what it must.
