@@ -272,7 +272,7 @@ fn a_record_too_large_for_the_peer_is_parked_once_and_the_lane_goes_on() {
         compress: false,
         now_us: 0,
     };
-    let send = Send { lane: Lane::Routine, after: Pos::ZERO, looked: Pos::ZERO, cover: false };
+    let send = Send { lane: Lane::Routine, after: Pos::ZERO, looked: Pos::ZERO, cover: false, bytes_max: usize::MAX };
     let mut builder = FrameBuilder::default();
     let first = press.build(&mut builder, send, Pos::ZERO).unwrap();
     assert_eq!((first.records, first.upto), (2, reader.last()));

@@ -217,6 +217,9 @@ impl Press<'_> {
                     return Ok(());
                 }
                 built.upto = pos;
+                if bytes >= send.bytes_max {
+                    return Ok(());
+                }
             }
             // As many as were asked for: there may be more of them. Not all go into the frame.
             if looked < FRAME_RECORDS_MAX {
@@ -247,6 +250,9 @@ impl Press<'_> {
                     return Ok(());
                 }
                 built.upto = e.pos;
+                if bytes >= send.bytes_max {
+                    return Ok(());
+                }
             }
             if !builder.is_empty() {
                 return Ok(());

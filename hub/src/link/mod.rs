@@ -16,6 +16,7 @@
 //! | [`admit`] | pure: may a record of a frame come from this peer, and is it one? The engine asks it |
 //! | [`handshake`] | pure: how a session begins, and what each node must first do to its own log |
 //! | [`sender`] | pure: windows, acknowledgements, going back, timers |
+//! | [`pace`] | pure: how many bytes a line carries, and how many may be under way on it |
 //! | [`frames`] | which records are for a peer, and how they become a frame |
 //! | [`outbound`] | the sending half of a live link |
 //! | [`uplink`] | the driver towards the parent |
@@ -42,6 +43,7 @@ pub mod frames;
 pub mod handshake;
 pub mod judge;
 pub mod outbound;
+pub mod pace;
 pub mod pipe;
 pub mod sender;
 #[cfg(test)]

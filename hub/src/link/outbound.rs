@@ -141,7 +141,7 @@ impl Outbound {
             }
             match built.message {
                 Some(message) => {
-                    self.sender.on_sent(now, send.lane, built.upto, built.records);
+                    self.sender.on_sent(now, send.lane, built.upto, built.records, message.len());
                     self.sent_records += u64::from(built.records);
                     self.sent_bytes += message.len() as u64;
                     return Ok(Some(Outgoing { message, parked: built.parked, lane, upto }));

@@ -7,9 +7,10 @@
 //! **Operation.** Each lane has a window of frames under way. `acked ≤ base ≤ looked ≤ last`:
 //! what the peer has on disk, where the next frame begins, how far the log was looked through
 //! (what lies between `base` and `looked` is not for this peer and is covered by the next frame),
-//! and the log's end. On a gap, or when the timer runs out, the lane goes back to `acked`:
+//! and the log's end. How many bytes may be under way is for [`Pace`] to say. On a gap, or when the timer runs out, the lane goes back to `acked`:
 //! resending is cheap and the receiver drops what it has, so nothing is remembered per record.
 
+use super::pace::{Mark, Pace};
 use citybrain_shared::{Lane, Pos};
 use std::collections::VecDeque;
 
@@ -46,6 +47,8 @@ pub struct Send {
     pub looked: Pos,
     /// Send (`after`, `looked`] without records.
     pub cover: bool,
+    /// With so many bytes of records the frame is full.
+    pub bytes_max: usize,
 }
 
 /// What an acknowledgement changed.
@@ -63,7 +66,9 @@ pub enum Acked {
 struct Flight {
     upto: Pos,
     records: u32,
+    bytes: usize,
     sent_at: Ms,
+    mark: Mark,
     /// Sent for the first time: only then does its acknowledgement measure the round trip.
     fresh: bool,
 }
@@ -95,13 +100,23 @@ pub struct Sender {
     last: Pos,
     urgent_run: u32,
     rtt_ms: Option<f64>,
+    pace: Pace,
     up: bool,
     resends: u64,
 }
 
 impl Sender {
     pub fn new(terms: Terms) -> Sender {
-        Sender { terms, lines: Default::default(), last: Pos::ZERO, urgent_run: 0, rtt_ms: None, up: false, resends: 0 }
+        Sender {
+            terms,
+            lines: Default::default(),
+            last: Pos::ZERO,
+            urgent_run: 0,
+            rtt_ms: None,
+            pace: Pace::new(),
+            up: false,
+            resends: 0,
+        }
     }
 
     /// A session begins: the peer has everything up to `has` (urgent, routine). Whatever was under
@@ -112,11 +127,15 @@ impl Sender {
         }
         self.last = self.last.max(last);
         self.urgent_run = 0;
+        self.pace.begin();
         self.up = true;
     }
 
     /// The session ended; nothing is sent until the next welcome.
     pub fn on_down(&mut self) {
+        if self.up && self.lines.iter().any(|l| !l.flight.is_empty()) {
+            self.pace.ran_out();
+        }
         self.up = false;
         for line in &mut self.lines {
             line.flight.clear();
@@ -130,14 +149,14 @@ impl Sender {
     }
 
     /// A frame left. Call it for each [`Send`] that found records, or had `cover` set.
-    pub fn on_sent(&mut self, now: Ms, lane: Lane, upto: Pos, records: u32) {
+    pub fn on_sent(&mut self, now: Ms, lane: Lane, upto: Pos, records: u32, bytes: usize) {
         match lane {
             Lane::Urgent => self.urgent_run += 1,
             Lane::Routine => self.urgent_run = 0,
         }
-        let timeout = self.timeout_ms(lane);
+        let (timeout, mark) = (self.timeout_ms(lane), self.pace.mark(now));
         let line = &mut self.lines[lane as usize];
-        line.flight.push_back(Flight { upto, records, sent_at: now, fresh: upto > line.sent_max });
+        line.flight.push_back(Flight { upto, records, bytes, sent_at: now, mark, fresh: upto > line.sent_max });
         line.base = upto;
         line.looked = line.looked.max(upto);
         line.sent_max = line.sent_max.max(upto);
@@ -173,8 +192,9 @@ impl Sender {
             line.acked = upto;
             while let Some(f) = line.flight.front().copied().filter(|f| f.upto <= upto) {
                 line.flight.pop_front();
+                self.pace.delivered(f.bytes);
                 if f.fresh {
-                    measured = Some(now.saturating_sub(f.sent_at));
+                    measured = Some(f);
                 }
             }
             // A late acknowledgement may overtake a rewind.
@@ -182,8 +202,9 @@ impl Sender {
             line.looked = line.looked.max(upto);
             line.tries = 0;
         }
-        if let Some(ms) = measured {
-            let ms = ms as f64;
+        if let Some(f) = measured {
+            self.pace.measure(now, f.mark);
+            let ms = now.saturating_sub(f.sent_at) as f64;
             self.rtt_ms = Some(self.rtt_ms.map_or(ms, |r| r * 0.875 + ms * 0.125));
         }
         let timeout = self.timeout_ms(lane);
@@ -210,6 +231,7 @@ impl Sender {
                 line.tries = line.tries.saturating_add(1);
                 line.resend_at = None;
                 self.go_back(lane);
+                self.pace.ran_out();
                 any = true;
             }
         }
@@ -292,10 +314,12 @@ impl Sender {
             0 if line.flight.is_empty() && line.probe_at <= now => 1,
             n => self.terms.window_frames.min(n.into()),
         };
-        if line.flight.len() >= window {
+        let bytes: usize = line.flight.iter().map(|f| f.bytes).sum();
+        if line.flight.len() >= window || bytes >= self.pace.window() {
             return None;
         }
-        let send = |cover| Send { lane, after: line.base, looked: line.looked, cover };
+        let bytes_max = self.pace.frame();
+        let send = |cover| Send { lane, after: line.base, looked: line.looked, cover, bytes_max };
         if line.looked < self.last {
             Some(send(false))
         } else if line.looked > line.base && line.flight.is_empty() && line.cover_at.is_some_and(|at| at <= now) {
@@ -337,7 +361,7 @@ mod tests {
         let mut sent = Vec::new();
         while let Some(send) = s.poll_send(now) {
             if send.lane == lane {
-                s.on_sent(now, lane, send.after.next(), 1);
+                s.on_sent(now, lane, send.after.next(), 1, 100);
                 sent.push(send.after.next());
             } else {
                 s.on_skipped(now, send.lane, s.last());
@@ -374,7 +398,7 @@ mod tests {
             let send = s.poll_send(0).unwrap();
             order.push(if send.lane == Lane::Urgent { 'u' } else { 'r' });
             let upto = send.after.next();
-            s.on_sent(0, send.lane, upto, 1);
+            s.on_sent(0, send.lane, upto, 1, 100);
             s.on_ack(0, send.lane, upto, 8, false);
         }
         assert_eq!(order, "uuuuuuuuruuuuuuuuruu");
@@ -431,7 +455,7 @@ mod tests {
         // A frame is made of the log as it is, which may have grown since this was told of it.
         let mut s = sender(10);
         assert!(s.poll_send(0).is_some());
-        s.on_sent(0, Lane::Routine, Pos(12), 12);
+        s.on_sent(0, Lane::Routine, Pos(12), 12, 100);
         assert_eq!(s.on_ack(5, Lane::Routine, Pos(12), 8, false), Acked::Progress);
         assert_eq!(s.on_ack(5, Lane::Routine, Pos(13), 8, false), Acked::Beyond);
     }

@@ -194,6 +194,7 @@ struct Node {
     said: Option<Hello>,
     awaiting: bool,
     hello_at: Ms,
+    heard_at: Ms,
     /// Held back until the fsync.
     answers: Vec<Msg>,
 }
@@ -214,6 +215,7 @@ impl Node {
             said: None,
             awaiting: false,
             hello_at: 0,
+            heard_at: 0,
             answers: Vec::new(),
         };
         node.disk.me.inc = Inc(rng.next().into());
@@ -229,6 +231,7 @@ impl Node {
         self.durable = self.disk.clone();
         self.sender = Sender::new(terms());
         (self.session, self.said, self.awaiting, self.hello_at) = (None, None, false, now);
+        self.heard_at = now;
         self.saying = Saying::default();
         self.answers.clear();
     }
@@ -271,6 +274,10 @@ struct World {
     payload: u64,
 }
 
+/// A child that hears nothing for so long takes its session for over. (Peers with nothing to say send
+/// signs of life, which are not modelled: an idle child says hello again.)
+const SILENCE_MS: Ms = 2_000;
+
 /// Nothing lost, nothing doubled, order kept; or what is wrong.
 fn run(seed: u64, scene: Scene, broken: Broken) -> Result<(), String> {
     let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
@@ -292,7 +299,8 @@ fn run(seed: u64, scene: Scene, broken: Broken) -> Result<(), String> {
         w.now += w.rng.below(12);
     }
     w.scene = Scene { lost: 0, repeated: 0, ..scene };
-    for _ in 0..6_000 {
+    // A timer that has doubled to its longest runs out within.
+    for _ in 0..14_000 {
         for at in 0..2 {
             w.work(at);
         }
@@ -365,7 +373,13 @@ impl World {
                 self.send(other, m);
             }
         }
-        if at == 0 && self.nodes[0].session.is_none() && self.now >= self.nodes[0].hello_at {
+        // A hello may be lost, and so may the only one that a parent that is back would have heard.
+        let n = &mut self.nodes[at];
+        if n.is_child && n.session.is_some() && self.now > n.heard_at + SILENCE_MS {
+            n.session = None;
+            n.sender.on_down();
+        }
+        if n.is_child && (n.session.is_none() || n.awaiting) && self.now >= n.hello_at {
             self.hello();
         }
         let now = self.now;
@@ -436,13 +450,15 @@ impl World {
                 upto_chain: disk.chain(upto).unwrap_or(0),
                 records: records.len() as u32,
             };
-            n.sender.on_sent(now, send.lane, upto, head.records);
+            // Large ones, so that the pace has a say.
+            n.sender.on_sent(now, send.lane, upto, head.records, 5_000 * records.len());
             self.send(1 - at, Msg::Frame(head, records));
         }
     }
 
     fn take(&mut self, at: usize, msg: Msg) {
         let other = 1 - at;
+        self.nodes[at].heard_at = self.now;
         let out = match msg {
             Msg::Hello(h) => self.take_hello(h),
             Msg::Welcome(w) => self.take_welcome(w),
