@@ -41,11 +41,13 @@ pub struct Mark {
     delivered: u64,
 }
 
-impl Pace {
-    pub fn new() -> Pace {
+impl Default for Pace {
+    fn default() -> Pace {
         Pace { delivered: 0, rate: None, way_ms: f64::MAX, start: START_BYTES }
     }
+}
 
+impl Pace {
     /// A session begins.
     pub fn begin(&mut self) {
         self.start = if self.rate.is_some() { START_BYTES } else { self.start };
@@ -99,7 +101,7 @@ mod tests {
     /// A line of so many bytes a ms, and a way of so many ms; frames are sent whenever there is room.
     /// The longest time that a byte spent in the line once the first seconds were over, ms, and the rate.
     fn run(line: f64, way: Ms, seconds: u64) -> (f64, f64) {
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         let (mut free_at, mut flying) = (0.0f64, std::collections::VecDeque::<(Ms, usize, Mark)>::new());
         let (mut under_way, mut longest, mut carried) = (0usize, 0.0f64, 0usize);
         let settled = 1000 * seconds / 2;
@@ -126,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_fast_line_holds_all_that_the_windows_may_have() {
-        let (mut pace, now) = (Pace::new(), 5);
+        let (mut pace, now) = (Pace::default(), 5);
         pace.begin();
         let mark = pace.mark(now);
         pace.delivered(pace.frame());
@@ -136,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_session_that_came_to_nothing_is_followed_by_a_smaller_one() {
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         for want in [32, 16, 8, 4, 4] {
             pace.begin();
             assert_eq!(pace.window(), want * 1024);

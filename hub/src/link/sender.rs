@@ -113,7 +113,7 @@ impl Sender {
             last: Pos::ZERO,
             urgent_run: 0,
             rtt_ms: None,
-            pace: Pace::new(),
+            pace: Pace::default(),
             up: false,
             resends: 0,
         }
