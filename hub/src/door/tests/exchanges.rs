@@ -8,7 +8,8 @@
 //!
 //! A failure prints its seed; `CITYBRAIN_MODEL_SEED=n` runs that one alone.
 
-use super::model::{Rng, each_is_noticed, seeds};
+use super::groups::{id_of, name};
+use super::model::{Rng, each_is_noticed, play, seeds};
 use super::*;
 use crate::door::fake::Flaw;
 use std::collections::{HashMap, VecDeque};
@@ -302,26 +303,8 @@ impl World {
     }
 }
 
-fn name(who: usize) -> String {
-    format!("member-{who}")
-}
-
-fn id_of(n: usize) -> u16 {
-    (n % 1000) as u16 + 1
-}
-
 async fn run(seed: u64, flaw: Option<Flaw>) -> Result<(), String> {
-    let mut world = World::new(seed, flaw).await;
-    let mut outcome = Ok(());
-    for _ in 0..STEPS {
-        outcome = world.step().await;
-        if outcome.is_err() {
-            break;
-        }
-    }
-    if outcome.is_ok() {
-        outcome = world.settle().await;
-    }
+    let (mut world, outcome) = play(World::new(seed, flaw).await, STEPS, World::step, World::settle).await;
     if let Some(house) = world.house.take() {
         house.kill().await;
     }

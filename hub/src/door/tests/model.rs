@@ -658,22 +658,28 @@ impl Client {
 }
 
 async fn run(seed: u64, flaw: Option<Flaw>) -> Result<(), String> {
-    let mut world = World::new(seed, flaw).await;
-    let mut outcome = Ok(());
-    for _ in 0..STEPS {
-        outcome = world.step().await;
-        if outcome.is_err() {
-            break;
-        }
-    }
-    if outcome.is_ok() {
-        outcome = world.settle().await;
-    }
+    let (mut world, outcome) = play(World::new(seed, flaw).await, STEPS, World::step, World::settle).await;
     if let Some(house) = world.house.take() {
         house.kill().await;
     }
     let notes: Vec<_> = world.fake.notes().iter().map(|n| format!("{n:?}")).collect();
     outcome.map_err(|e| format!("seed {seed}: {e}\n{}\n{}", world.story.join("\n"), notes.join("\n")))
+}
+
+/// Plays a world: so many steps, then what must hold in the end.
+pub(super) async fn play<W>(
+    mut world: W,
+    steps: usize,
+    step: impl AsyncFn(&mut W) -> Result<(), String>,
+    settle: impl AsyncFn(&mut W) -> Result<(), String>,
+) -> (W, Result<(), String>) {
+    for _ in 0..steps {
+        if let Err(why) = step(&mut world).await {
+            return (world, Err(why));
+        }
+    }
+    let outcome = settle(&mut world).await;
+    (world, outcome)
 }
 
 /// The seeds to be run: as the environment says, or the first so many.
