@@ -261,6 +261,29 @@ fn a_replay_by_http_counts_what_the_sink_refuses_and_a_sink_that_is_not_there_is
 }
 
 #[test]
+fn a_sink_that_points_elsewhere_has_taken_nothing() {
+    let tree = a_street(3);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/lake", listener.local_addr().expect("its address"));
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = asked.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).expect("a request");
+            let (status, more) =
+                if line.starts_with("POST") { ("302 Found", "location: /login\r\n") } else { ("200 OK", "") };
+            kept.lock().expect("no panic").push(line);
+            write!(stream, "HTTP/1.1 {status}\r\n{more}connection: close\r\ncontent-length: 0\r\n\r\n")
+                .expect("it is read");
+        }
+    });
+    let ran = replay(&tree.node("c").url(), &["--to", &url, "--origin", "c/s", "--json"]);
+    ran.says(3, &["takes no events from here", "302", "the address that it points to"]);
+    assert!(asked.lock().expect("no panic").iter().all(|line| line.starts_with("POST")));
+}
+
+#[test]
 fn an_exported_log_is_imported_bit_for_bit_and_its_node_goes_on_with_a_new_history() {
     let mut tree = a_street(60);
     let data = tree.node("c/s").data.clone();

@@ -16,7 +16,8 @@ use crate::mqtt_publisher::{self, Message, Target};
 use crate::replace::{Rights, replace};
 use crate::replay::Pace;
 use crate::replay::checkpoint::Settled;
-use crate::replay::sender::{self, Sender, Told};
+use crate::replay::sender::{self, Place, Sender, Told};
+use crate::tokens::{TOKEN_HINT, token_in};
 use bytes::Bytes;
 use citybrain_hub::tls::Pair;
 use citybrain_shared::view::{self, LogReplayed, RefusedEvent};
@@ -87,6 +88,9 @@ pub struct Replay {
     /// Give up after this long without the sink, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     give_up_after: u64,
+    /// A file with a token that an http:// or https:// sink knows
+    #[arg(long, value_name = "FILE")]
+    sink_token_file: Option<PathBuf>,
     /// For mqtts:// and https://: PEM file of the certificates that sign the sink's [default: whom this machine trusts]
     #[arg(long, value_name = "FILE")]
     sink_ca: Option<PathBuf>,
@@ -366,7 +370,12 @@ impl Flow {
         let pair = Pair::of(&of.sink_cert, &of.sink_key);
         let unfit = |why| Fail::usage(why, "--sink-ca, --sink-cert and --sink-key name PEM files");
         let opened = match sink {
-            Sink::Http(url) => sender::post_to(url.clone(), &trust, pair.as_ref(), give_up_after).map_err(unfit)?,
+            Sink::Http(url) => {
+                let token = of.sink_token_file.as_deref().map(token_in).transpose();
+                let token = token.map_err(|why| Fail::usage(why, TOKEN_HINT))?;
+                let place = Place { url: url.clone(), trust: &trust, pair: pair.as_ref(), token };
+                sender::http(place, give_up_after).map_err(unfit)?
+            }
             Sink::Mqtt(target) => sender::mqtt(mqtt_publisher::Options {
                 target: target.clone(),
                 tls: target.is_tls.then(|| trust.client(pair.as_ref())).transpose().map_err(unfit)?,
@@ -438,7 +447,7 @@ impl Flow {
             self.take(word, told);
         }
         let ended = match runtime.block_on(self.task) {
-            Ok(sender) => sender.map_err(|e| e.to_string()),
+            Ok(sender) => sender.map_err(|e| format!("{e} ({})", e.hint("--sink-token-file", "--sink-ca"))),
             Err(e) => Err(e.to_string()),
         };
         (Pos(self.settled.upto()), ended)
