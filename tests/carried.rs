@@ -85,6 +85,9 @@ fn a_replay_to_a_broker_that_was_killed_goes_on_and_a_node_that_knows_the_events
         "c/s",
         "--state",
         text(&state),
+        // The first run's time, whenever it goes on.
+        "--time-after",
+        "1h",
     ];
     let mut first = Command::new(crate::harness::binary());
     let first = first.args(args).args(["--rate", "100"]).stdout(Stdio::null()).stderr(Stdio::null());

@@ -111,7 +111,9 @@ struct State {
     schema: String,
     node: String,
     to: String,
-    /// What was asked for.
+    /// What was asked for, as it was typed.
+    typed: Vec<(String, String)>,
+    /// The same with the times that the first run meant.
     fits: Vec<(String, String)>,
     upto: Pos,
 }
@@ -141,17 +143,20 @@ impl Replay {
         let node = self.at.node()?;
         let began = Instant::now();
         let mut told = LogReplayed { to: self.shown(&sink), ..LogReplayed::default() };
-        let mut lines = node.lines("/v1/events", &self.query(self.after.unwrap_or(0)))?;
+        let named = |query: Vec<(&str, String)>| query.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Vec<_>>();
+        let fits = named(self.fits.query());
+        let mut lines = node.lines("/v1/events", &behind(&fits, self.after.unwrap_or(0)))?;
         let mut state = State {
             schema: STATE_SCHEMA.into(),
             node: lines.node.clone(),
             to: told.to.clone(),
-            fits: self.fits.query().into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            typed: named(self.fits.typed()),
+            fits,
             upto: Pos(lines.after),
         };
         if let Some(before) = self.before(&state)? {
-            state.upto = before;
-            lines = node.lines("/v1/events", &self.query(before.0))?;
+            state = before;
+            lines = node.lines("/v1/events", &behind(&state.fits, state.upto.0))?;
         }
         (told.after_pos, told.upto_pos) = (state.upto, state.upto);
         self.save(&state)?;
@@ -201,14 +206,8 @@ impl Replay {
         }
     }
 
-    fn query(&self, after: u64) -> Vec<(&'static str, String)> {
-        let mut query = self.fits.query();
-        query.push(("after", after.to_string()));
-        query
-    }
-
-    /// Up to where an earlier run of the same came.
-    fn before(&self, now: &State) -> Result<Option<Pos>, Fail> {
+    /// How far an earlier run of the same came.
+    fn before(&self, now: &State) -> Result<Option<State>, Fail> {
         let Some(path) = self.state.as_ref().filter(|_| !self.restart) else { return Ok(None) };
         let text = match std::fs::read(path) {
             Ok(text) => text,
@@ -218,13 +217,14 @@ impl Replay {
         let hint = "give another --state, or begin anew with --restart";
         let saved: State = serde_json::from_slice(&text)
             .map_err(|e| Fail::usage(format!("`{}` is no state of a replay: {e}", path.display()), hint))?;
-        let upto = saved.upto;
-        if (State { upto: now.upto, ..saved }) != *now {
+        let is_same =
+            |s: &State| (&s.schema, &s.node, &s.to, &s.typed) == (&now.schema, &now.node, &now.to, &now.typed);
+        if !is_same(&saved) {
             let detail =
                 format!("`{}` is the state of another replay: of another node, sink or question", path.display());
             return Err(Fail::usage(detail, hint));
         }
-        Ok(Some(upto.max(Pos(self.after.unwrap_or(0)))))
+        Ok(Some(State { upto: saved.upto.max(Pos(self.after.unwrap_or(0))), ..saved }))
     }
 
     fn save(&self, state: &State) -> Result<(), Fail> {
@@ -240,7 +240,8 @@ impl Replay {
         let mut pace = Pace::new(self.rate, self.clock);
         let mut saved = Instant::now();
         let mut ended = false;
-        self.each(node, lines, told, |told, pos, event| {
+        let fits = state.fits.clone();
+        self.each(node, lines, &fits, told, |told, pos, event| {
             let due = pace.due(event.committed_at.fixed_offset());
             let wait = due.saturating_duration_since(tokio::time::Instant::now());
             let mut written = if wait.is_zero() { Ok(()) } else { out.flush() };
@@ -283,7 +284,8 @@ impl Replay {
         let mut flow = Flow::open(&runtime, self, sink, state.upto)?;
         let mut pace = Pace::new(self.rate, self.clock);
         let mut saved = Instant::now();
-        let sent = self.each(node, lines, told, |told, pos, event| {
+        let fits = state.fits.clone();
+        let sent = self.each(node, lines, &fits, told, |told, pos, event| {
             let due = pace.due(event.committed_at.fixed_offset());
             while tokio::time::Instant::now() < due {
                 flow.hear(told);
@@ -321,6 +323,7 @@ impl Replay {
         &self,
         node: &Node,
         mut lines: Lines,
+        fits: &[(String, String)],
         told: &mut LogReplayed,
         mut take: impl FnMut(&mut LogReplayed, Pos, &view::Event) -> Result<bool, Fail>,
     ) -> Result<(), Fail> {
@@ -347,11 +350,19 @@ impl Replay {
                 }
             }
             match newest {
-                Some(newest) if is_cut => lines = node.lines("/v1/events", &self.query(newest.0))?,
+                Some(newest) if is_cut => lines = node.lines("/v1/events", &behind(fits, newest.0))?,
+                None if is_cut => {
+                    let detail = "an event is larger than what comes through the links";
+                    return Err(Fail::no("too-large", detail, "replay at the node itself: `--node URL`"));
+                }
                 _ => return Ok(()),
             }
         }
     }
+}
+
+fn behind(fits: &[(String, String)], after: u64) -> Vec<(&str, String)> {
+    fits.iter().map(|(k, v)| (k.as_str(), v.clone())).chain([("after", after.to_string())]).collect()
 }
 
 /// Events under way to a sink that acknowledges.

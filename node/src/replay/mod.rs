@@ -230,7 +230,10 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
                         }
                         Err((label, reason)) => {
                             skip(&mut report, label, Skipped { row, line, reason });
-                            settled.settle(row);
+                            // Where the file grows, the next run finds the rest of it.
+                            if label != rows::UNFINISHED {
+                                settled.settle(row);
+                            }
                         }
                     }
                 }
