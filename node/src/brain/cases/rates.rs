@@ -9,7 +9,7 @@ use super::calendar::Calendar;
 use super::supervision::{District, key_of};
 use chrono::{DateTime, Datelike, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Case, ClosedReason, Satisfied, Solved, Status};
+use citybrain_shared::case::{Case, Satisfied, Solved, Status};
 use citybrain_shared::config::cases::Cases as Settings;
 use citybrain_shared::view::{GroupBy, RateCounts, RatePeriod, RateRow};
 use std::collections::BTreeMap;
@@ -80,11 +80,11 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
     c.returned = u64::from(case.returns > 0);
     c.reworked = u64::from(case.reworks > 0);
     c.reopened = u64::from(case.reopened > 0);
-    let left_out = match (case.status, case.closed_reason) {
+    let left_out = match case.status {
         _ if case.excluded.is_some() => Some(&mut c.excluded),
-        (Status::Withdrawn, _) => Some(&mut c.withdrawn),
-        (Status::Rejected, _) => Some(&mut c.rejected),
-        (_, Some(ClosedReason::Duplicate)) => Some(&mut c.merged),
+        Status::Withdrawn => Some(&mut c.withdrawn),
+        Status::Rejected => Some(&mut c.rejected),
+        _ if case.is_merged() => Some(&mut c.merged),
         _ => None,
     };
     if let Some(left_out) = left_out {
@@ -97,7 +97,9 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
         None => c.response_without_limit = 1,
         Some(clock) => {
             c.response_of = 1;
-            c.response_kept = u64::from(clock.is_kept());
+            // Its end stops every clock; without a word to the resident that is no response.
+            let is_answered = case.signed.is_some() && (case.contacted.is_some() || !case.has_contact);
+            c.response_kept = u64::from(clock.is_kept() && is_answered);
             c.response_open = u64::from(clock.stopped.is_none() && !clock.is_over(now));
         }
     }

@@ -22,6 +22,31 @@ fn two_cases_become_one_and_are_counted_as_one() {
     assert!(!allowed(follower).contains(&Verb::Evaluate) && !allowed(follower).contains(&Verb::Reopen));
 }
 
+#[test]
+fn a_case_never_follows_itself_and_what_is_short_for_an_id_here_is_no_other_one_there() {
+    let mut world = World::new();
+    let open = |world: &mut World, at: &str, id: &str| {
+        let (_, drafts) = world.places[at].cases.open(opening(id, "L"), Contact::default(), START);
+        world.commit(at, drafts, None);
+    };
+    open(&mut world, "c/s/a", "20261120-abc1");
+    let into = |id: &str| Ask { into: Some(id.into()), ..by("w", Role::Worker) };
+    for short in ["abc1", "abc", "20261120-a"] {
+        assert!(!world.ask("c/s/a", "20261120-abc1", Verb::Merge, &into(short), ""), "{short}");
+    }
+    let case = &world.places["c/s/a"].cases.get("20261120-abc1").unwrap().case;
+    assert_eq!((case.status, case.followers.len()), (Status::Submitted, 0));
+    // `ab` is one at the city, which has not heard of the second one that begins so.
+    open(&mut world, "c/s/a", "20261120-dddd");
+    world.settle();
+    open(&mut world, "c/s/a", "20261120-abc2");
+    assert!(world.ask("c", "20261120-dddd", Verb::Merge, &into("abc"), "w1"));
+    world.settle();
+    assert!(world.places["c"].cases.find("abc").is_err(), "it is two by now");
+    let case = &world.places["c"].cases.get("20261120-dddd").unwrap().case;
+    assert_eq!(case.merged_into.as_deref(), Some("20261120-abc1"));
+}
+
 fn told(id: &str, status: Status, updated_h: i64, closed_h: Option<i64>) -> CaseAccount {
     let at = |h: i64| view::time_of(START + h * 3_600_000_000);
     CaseAccount {
