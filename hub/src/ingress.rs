@@ -48,6 +48,15 @@ impl From<event::Error> for Refusal {
     }
 }
 
+/// An announcement of a device, for people.
+#[derive(Debug)]
+pub struct Announces {
+    /// A line for each part that makes events.
+    pub parts: Vec<String>,
+    /// And for each that does not: why.
+    pub left_out: Vec<String>,
+}
+
 /// What a mapping adds to the events that it makes or takes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Defaults<'a> {
@@ -109,14 +118,18 @@ impl Ingress {
         Some(read.map(Option::unwrap_or_default))
     }
 
-    /// What an announcement would be taken for: a line for each part of its device, and why others
-    /// are left out. `None`: nothing of this node's config reads it as one.
+    /// What an announcement would be taken for. `None`: nothing of this node's config reads it as one.
     ///
     /// # Errors
     /// Why it is none.
-    pub fn announces(&self, topic: &str, payload: &[u8]) -> Option<Result<(Vec<String>, Vec<String>), String>> {
+    pub fn announces(&self, topic: &str, payload: &[u8]) -> Option<Result<Announces, String>> {
         let read = self.announcement(topic, payload)?;
-        Some(read.map(|r| (r.parts.iter().map(discovery::Part::shown).collect(), r.left_out)))
+        Some(
+            read.map(|r| Announces {
+                parts: r.parts.iter().map(discovery::Part::shown).collect(),
+                left_out: r.left_out,
+            }),
+        )
     }
 
     fn try_take(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {

@@ -94,10 +94,10 @@ fn tried(config: &Config, topic: &str, payload: &[u8]) -> view::Tried {
     match ingress.announces(topic, payload) {
         None => {}
         Some(Err(why)) => return none("message", Some(format!("it announces nothing: {why}"))),
-        Some(Ok((known, left_out))) => {
-            let outcome = if known.is_empty() { "message" } else { "announcement" };
-            let left_out = left_out.into_iter().map(|why| format!("left out: {why}"));
-            let lines: Vec<String> = known.into_iter().chain(left_out).collect();
+        Some(Ok(announces)) => {
+            let outcome = if announces.parts.is_empty() { "message" } else { "announcement" };
+            let left_out = announces.left_out.into_iter().map(|why| format!("left out: {why}"));
+            let lines: Vec<String> = announces.parts.into_iter().chain(left_out).collect();
             return none(outcome, (!lines.is_empty()).then(|| lines.join("\n")));
         }
     }
