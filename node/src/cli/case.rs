@@ -386,14 +386,17 @@ impl Step {
         let path = format!("/v1/cases/{}/{step}", segment(&self.id.id));
         let answer = node.post::<view::CaseShown>(&path, &ask)?;
         let Some(to) = answer.body.asked.clone() else { return Ok(Output::Case(Box::new(answer))) };
+        // The newest is this one, by the name that the node gave it.
+        let is_ours = |w: &&view::CaseWish| w.verb.as_str() == step && w.refused.is_none();
+        let Some(ours) = answer.body.wishes.iter().rev().find(is_ours).map(|w| w.by.clone()) else {
+            return Ok(Output::Case(Box::new(answer)));
+        };
+        let same = |w: &&view::CaseWish| w.verb.as_str() == step && w.by == ours;
         // Others may have asked for the same before, and have been refused.
         let refusals = |shown: &view::CaseShown| {
-            let same = |w: &&view::CaseWish| w.verb.as_str() == step && w.by == ask.by;
             shown.wishes.iter().filter(same).filter_map(|w| w.refused.clone()).collect::<Vec<_>>()
         };
-        let is_on_its_way = |shown: &view::CaseShown| {
-            shown.wishes.iter().any(|w| w.verb.as_str() == step && w.by == ask.by && w.refused.is_none())
-        };
+        let is_on_its_way = |shown: &view::CaseShown| shown.wishes.iter().filter(same).any(|w| w.refused.is_none());
         let before = refusals(&answer.body).len();
         let id = answer.body.case.id.clone();
         let mut answer = node.until(&format!("/v1/cases/{}", segment(&id)), answer, self.wait, is_on_its_way)?;

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 pub struct Question {
     pub by: GroupBy,
     pub period: RatePeriod,
-    /// `2026-11-23`, `2026-11`, `2026`: only this one; without it each gets rows of its own.
+    /// `2026-11-23`, `2026-11`, `2026`: only what was first dispatched then ([`span_of`]).
     pub of: Option<String>,
     /// Only cases owned by this node or below it.
     pub under: Option<Address>,
@@ -49,7 +49,8 @@ impl Counting {
             return;
         }
         let Some(period) = period_of(case, q.period, &cases.calendar) else { return };
-        if q.of.as_ref().is_some_and(|of| *of != period) {
+        let day = || period_of(case, RatePeriod::Day, &cases.calendar).unwrap_or_default();
+        if q.of.as_ref().is_some_and(|of| !day().starts_with(of.as_str())) {
             return;
         }
         let counts = count(case, now);
@@ -62,6 +63,19 @@ impl Counting {
         let row = |((period, key), counts)| row(period, key, counts, settings);
         (self.rows.into_iter().map(row).collect(), self::row(String::new(), "all".into(), self.total, settings))
     }
+}
+
+/// What `2026-11-23`, `2026-11` or `2026` names; `None`: no such time.
+pub fn span_of(text: &str) -> Option<RatePeriod> {
+    let (period, day) = match text.len() {
+        4 => (RatePeriod::Year, format!("{text}-01-01")),
+        7 => (RatePeriod::Month, format!("{text}-01")),
+        10 => (RatePeriod::Day, text.to_owned()),
+        _ => return None,
+    };
+    let is_written = |(i, b): (usize, u8)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() };
+    let reads = day.bytes().enumerate().all(is_written) && day.parse::<chrono::NaiveDate>().is_ok();
+    reads.then_some(period)
 }
 
 fn period_of(case: &Case, period: RatePeriod, calendar: &Calendar) -> Option<String> {

@@ -158,3 +158,33 @@ fn the_same_report_again_is_a_hot_spot_and_the_same_number_a_repeat_caller() {
     assert_eq!((callers("c/s/a/n", false)[0].cases, &callers("c/s/a/n", false)[0].contact), (3, &None));
     assert!(callers("c", true).is_empty(), "the city keeps no numbers");
 }
+
+#[test]
+fn the_rates_of_a_month_are_those_of_its_days() {
+    for (text, named) in [("2026-11-20", "Day"), ("2026-11", "Month"), ("2026", "Year")] {
+        assert_eq!(rates::span_of(text).map(|p| format!("{p:?}")).as_deref(), Some(named), "{text}");
+    }
+    for none in ["2026-13", "2026-11-31", "26-11-20", "2026-1", "+026", "2026/11", "all", ""] {
+        assert!(rates::span_of(none).is_none(), "{none}");
+    }
+    let mut world = World::new();
+    for (i, days) in [0, 2, 40].into_iter().enumerate() {
+        let id = format!("20261120-{i}");
+        let (_, drafts) = world.places["c/s/a"].cases.open(opening(&id, "L"), Contact::default(), START);
+        world.commit("c/s/a", drafts, None);
+        world.now = START + days * 86_400_000_000;
+        world.ask("c/s/a", &id, Verb::Accept, &by("w", Role::Worker), "");
+        world.ask("c/s/a", &id, Verb::Dispatch, &by("w", Role::Worker), "");
+    }
+    let rated = |period, of: &str| {
+        let question = Question { by: GroupBy::All, period, of: Some(of.into()), under: None, category: None };
+        let cases = &world.places["c/s/a"].cases;
+        let mut counting = rates::Counting::new(question);
+        cases.iter().for_each(|h| counting.add(cases, &h.case, &|_| None, view::time_of(world.now)));
+        let (rows, total) = counting.done(&cases.settings);
+        (rows.into_iter().map(|r| r.period).collect::<Vec<_>>(), total.counts.dispatched)
+    };
+    assert_eq!(rated(RatePeriod::Month, "2026-11"), (vec!["2026-11".into()], 2));
+    assert_eq!(rated(RatePeriod::Day, "2026-11"), (vec!["2026-11-20".into(), "2026-11-22".into()], 2));
+    assert_eq!(rated(RatePeriod::Year, "2026"), (vec!["2026".into()], 3));
+}
