@@ -443,8 +443,8 @@ fn a_step_asked_for_above_waits_for_the_answer_of_the_node_whose_case_it_is() {
     // What a resident says is recorded without the name by which it was asked.
     let (code, out, err) = at_city(&["evaluate", "--by", "王大妈", "--solved", "solved"]);
     assert_eq!((code, first(&out)), (0, format!("{case}  evaluated  垃圾")), "{err}");
-    let (code, out, _) = at_city(&["close", "--by", "丙", "--wait", "0s"]);
-    assert!(code == 0 && out.contains("owns it and was asked"), "{out}");
+    let (code, out, err) = at_city(&["close", "--by", "丙", "--wait", "0s"]);
+    assert!(code == 0 && out.contains("owns it and was asked"), "{code} {out} {err}");
 }
 
 #[test]

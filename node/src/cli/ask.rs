@@ -118,8 +118,12 @@ fn within_ms(text: &str) -> Result<u64, String> {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Wait {
     /// How long to wait for the node whose it is, if that is another one: `0s`, `500ms`, `10s`
-    #[arg(long = "wait", value_name = "TIME", default_value = "3s", value_parser = super::send::duration_ms)]
+    #[arg(long = "wait", value_name = "TIME", default_value = "3s", value_parser = wait_ms)]
     pub wait_ms: u32,
+}
+
+fn wait_ms(text: &str) -> Result<u32, String> {
+    if ["0", "0s", "0ms"].contains(&text) { Ok(0) } else { super::send::duration_ms(text) }
 }
 
 /// Between two looks.
