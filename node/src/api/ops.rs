@@ -144,9 +144,7 @@ pub async fn doctor(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
     let (config, running, offline) = (ctx.config.clone(), doctor::Running::of(&ctx), ctx.offline.is_some());
     let look =
         move || if offline { doctor::of_folder(&config, running) } else { doctor::gather(&config, Some(running)) };
-    let facts = tokio::task::spawn_blocking(look)
-        .await
-        .map_err(|e| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "bug", e.to_string(), ""))?;
+    let facts = ctx.turns.count(look).await?;
     Ok(ctx.answer(doctor::examine(&facts)))
 }
 

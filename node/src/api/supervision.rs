@@ -10,7 +10,7 @@ use crate::brain::cases::supervision::{self, District, Scope};
 use crate::brain::cases::watching::{Question, Watching};
 use crate::brain::cases::{Cases, Held};
 use axum::extract::State as From;
-use axum::http::{StatusCode, Uri};
+use axum::http::Uri;
 use axum::response::Response;
 use chrono::TimeDelta;
 use citybrain_shared::Address;
@@ -120,11 +120,7 @@ pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     let mut watching = Watching::new(question, now);
     sweep(&ctx, |cases, held, _| watching.add(cases, held)).await?;
     // A hundred thousand places are sorted for longer than a runtime's thread may be held.
-    let ranked = tokio::task::spawn_blocking(move || watching.ranked()).await;
-    let ranked = ranked.map_err(|e| {
-        let hint = "the node's log has more; ask again";
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", format!("it broke off: {e}"), hint)
-    })?;
+    let ranked = ctx.turns.count(move || watching.ranked()).await?;
     Ok(ctx.answer(look(&ctx, |cases, _| ranked.told(cases))?))
 }
 
@@ -136,6 +132,7 @@ fn since(ctx: &Ctx, days: Option<u32>) -> Option<chrono::DateTime<chrono::Utc>> 
 /// Shows every case once, some at a time: the state is free in between, and so is the runtime's thread.
 /// What changes meanwhile is counted as it was or as it is, and a case once.
 async fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Held, District<'_>)) -> Result<(), Refusal> {
+    let _turn = ctx.turns.sweep().await?;
     let mut after: Option<String> = None;
     loop {
         let last = look(ctx, |cases, district| {

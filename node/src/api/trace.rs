@@ -52,7 +52,7 @@ async fn look(ctx: &Ctx, id: &str, source: Option<&str>) -> Result<view::Hop, Re
     let reader = ctx.hub.reader();
     let own = ctx.address().to_owned();
     let (wanted, of) = (id.to_owned(), source.map(str::to_owned));
-    let found = events::blocking(move || {
+    let found = ctx.turns.read(move || {
         let Some(event) = events::find(&reader, &wanted, of.as_deref(), &own, &Caller::Reader)? else {
             return Ok(None);
         };
