@@ -150,18 +150,21 @@ pub(super) fn find(
     Ok(None)
 }
 
-/// Where a reader that asks for what comes after `after` begins.
+/// Where a reader that asks for what comes after `after` begins. To begin elsewhere in silence would look
+/// like a complete answer.
 fn start(reader: &Reader, after: Option<u64>) -> Result<Pos, Refusal> {
-    let oldest = reader.first().0.saturating_sub(1);
+    let gone = |word: &str, detail: String, hint: String| Err(Refusal::new(StatusCode::GONE, word, detail, hint));
+    let (oldest, last) = (reader.first().0.saturating_sub(1), reader.last().0);
     match after {
         None | Some(0) => Ok(Pos(oldest)),
-        // To begin later in silence would look like a complete answer.
-        Some(n) if n < oldest => Err(Refusal::new(
-            StatusCode::GONE,
-            "trimmed",
-            format!("what came after position {n} is trimmed away up to {oldest}"),
-            format!("`--after {oldest}` gives all that is kept"),
-        )),
+        Some(n) if n < oldest => {
+            let detail = format!("what came after position {n} is trimmed away up to {oldest}");
+            gone("trimmed", detail, format!("`--after {oldest}` gives all that is kept"))
+        }
+        Some(n) if n > last => {
+            let detail = format!("the log ends at {last}: position {n} is of another log, or of this one before a restore");
+            gone("beyond", detail, format!("`--after {oldest}` gives all that there is, `--after {last}` what comes"))
+        }
         Some(n) => Ok(Pos(n)),
     }
 }
@@ -201,6 +204,7 @@ async fn stream(ctx: &Ctx, pump: Pump, from: Pos, follow: Option<watch::Receiver
         .header(header::CONTENT_TYPE, "application/x-ndjson")
         .header(view::HEADER_NODE, ctx.address())
         .header(view::HEADER_AS_OF, view::rfc3339(ctx.as_of()))
+        .header(view::HEADER_HISTORY, ctx.hub.state(|s| s.me.epoch().log.to_string()))
         .header(view::HEADER_AFTER, from.0);
     Ok(head.body(Body::from_stream(ReceiverStream::new(rx))).expect("its headers are plain ASCII"))
 }

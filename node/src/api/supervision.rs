@@ -10,7 +10,7 @@ use crate::brain::cases::supervision::{self, District, Scope};
 use crate::brain::cases::watching::{Question, Watching};
 use crate::brain::cases::{Cases, Held};
 use axum::extract::State as From;
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use chrono::TimeDelta;
 use citybrain_shared::Address;
@@ -18,6 +18,7 @@ use citybrain_shared::view::{self, GroupBy, RatePeriod};
 use serde::Deserialize;
 use std::sync::Arc;
 
+/// Rows of one answer, some megabytes. What is cut off would be missing in silence.
 const ROWS_MAX: usize = 10_000;
 /// The label that says which district (区) a node is of.
 const DISTRICT: &str = "district";
@@ -50,9 +51,9 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refu
     sweep(&ctx, |cases, held, district| counting.add(cases, &held.case, district, now)).await?;
     let s = look(&ctx, |cases, _| cases.settings.clone())?;
     let (mut rows, total) = counting.done(&s);
+    few_enough(rows.len())?;
     let rank = |r: &view::RateRow| std::cmp::Reverse(r.score.map(|s| (s * 100.0).round() as i64));
     rows.sort_by(|a, b| (&a.period, rank(a), &a.key).cmp(&(&b.period, rank(b), &b.key)));
-    rows.truncate(ROWS_MAX);
     let weights = view::RateWeights {
         response: s.weight_response,
         solution: s.weight_solution,
@@ -88,9 +89,20 @@ pub async fn counted(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Re
     let mut counting = supervision::Counting::new(by, scope);
     sweep(&ctx, |cases, held, district| counting.add(cases, &held.case, district, now)).await?;
     let (mut rows, total) = counting.done();
+    few_enough(rows.len())?;
     rows.sort_by(|a, b| b.cases.cmp(&a.cases).then_with(|| a.key.cmp(&b.key)));
-    rows.truncate(ROWS_MAX);
     Ok(ctx.answer(view::CaseStats { by, rows, total, at: now }))
+}
+
+/// # Errors
+/// The parts would not all be there.
+fn few_enough(rows: usize) -> Result<(), Refusal> {
+    if rows <= ROWS_MAX {
+        return Ok(());
+    }
+    let detail = format!("that makes {rows} rows, and one answer has {ROWS_MAX} at most");
+    let hint = "narrow it: `--under NODE` or `--category`; of rates also a longer `--period`, or one row by `--of`";
+    Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many-rows", detail, hint))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -173,4 +185,17 @@ fn look<T>(ctx: &Ctx, look: impl FnOnce(&Cases, District<'_>) -> T) -> Result<T,
             Brain::of(state).map(|brain| look(&brain.cases, &district))
         })
         .ok_or_else(super::cases::no_brain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_do_not_all_fit_are_no_answer() {
+        assert!(few_enough(ROWS_MAX).is_ok());
+        let refused = few_enough(18_000).unwrap_err();
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(refused.failure.detail.contains("18000 rows"), "{}", refused.failure.detail);
+    }
 }

@@ -149,7 +149,7 @@ async fn encode(response: Response, bytes_max: usize) -> Encoded {
     let read_max = if is_stream { bytes_max } else { 64 * bytes_max };
     let (body, is_over) = read(body, read_max).await;
     let mut head = Head { status: parts.status.as_u16(), content_type, ..Head::default() };
-    for name in [view::HEADER_NODE, view::HEADER_AS_OF, view::HEADER_AFTER] {
+    for name in [view::HEADER_NODE, view::HEADER_AS_OF, view::HEADER_AFTER, view::HEADER_HISTORY] {
         let value = text(&parts.headers, name);
         if !value.is_empty() {
             head.headers.push((name.into(), value));

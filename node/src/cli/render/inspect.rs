@@ -41,7 +41,11 @@ impl Screen {
                 // A view names its node itself; a stream does not.
                 let text = reply.json.as_ref().map_or(line.as_str(), |j| j.get());
                 writeln!(out, "{text}")?;
-                code = code.max(u8::from(reply.status >= 300));
+                // As its command judges it alone: an answer may say no.
+                code = code.max(match (many.show)(&reply) {
+                    Ok(output) => self.write(output, &mut io::sink())?,
+                    Err(fail) => fail.code,
+                });
             } else {
                 let shown = (many.show)(&reply);
                 // One line is worth no heading: a city has hundreds of them.
