@@ -186,8 +186,7 @@ fn events_without_an_id_are_taken_once_under_one_key_though_the_answer_was_not_k
     let mut events = vec![event; 800];
     events[7]["id"] = "its own".into();
     let post = |events: &Vec<serde_json::Value>| {
-        let headers =
-            [("idempotency-key", "batch-1"), ("content-type", "application/cloudevents-batch+json")];
+        let headers = [("idempotency-key", "batch-1"), ("content-type", "application/cloudevents-batch+json")];
         ask(node, "POST", "/v1/events", &headers, json!(events))
     };
     let first = post(&events);
@@ -207,6 +206,22 @@ fn events_without_an_id_are_taken_once_under_one_key_though_the_answer_was_not_k
     let kind = [("content-type", "application/cloudevents+json")];
     assert_eq!(ask(node, "POST", "/v1/events", &kind, one.clone()).status, 202);
     assert_eq!(ask(node, "POST", "/v1/events", &kind, one).status, 202);
+}
+
+#[test]
+fn two_systems_that_number_alike_open_a_case_each() {
+    let tree = a_city("tokens_file = \"tokens\"");
+    let node = tree.node("c");
+    let (li, mia) = (a_token(&tree, "li", "worker"), a_token(&tree, "mia", "worker"));
+    let open = |token: &str| {
+        let new = json!({"category": "暴露垃圾", "title": "三号门", "by": "a", "key": "4711"});
+        let told = ask(node, "POST", "/v1/cases", &[("authorization", &format!("Bearer {token}"))], new);
+        (told.status, told.json()["case"]["id"].as_str().unwrap_or_default().to_owned())
+    };
+    let (first, second) = (open(&li), open(&mia));
+    assert_eq!((first.0, second.0), (201, 201));
+    assert_ne!(first.1, second.1);
+    assert_eq!((open(&li), open(&mia)), ((200, first.1), (200, second.1)));
 }
 
 #[test]

@@ -38,6 +38,8 @@ use tokio::task::JoinSet;
 
 /// How long tasks may take to end once they are asked to; then the engine is stopped anyway.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether threads have ended.
+const HOOKS_EVERY: Duration = Duration::from_millis(5);
 /// How often a node that could not write when it started looks whether it can.
 const PRESENCE_EVERY: Duration = Duration::from_secs(2);
 
@@ -216,7 +218,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     config.api.cert_file.iter().for_each(|cert| warn_of_expiry(cert));
     tasks.spawn(listen::serve(listener, tls, api::router(ctx), stopped.clone()));
 
-    webhooks.run()?;
+    let hooks = webhooks.run()?;
     tasks.spawn(reload_on_hangup(config.clone(), hub.clone(), stopped.clone()));
     let note = Advertisement::write(&config, url.clone(), local);
     tasks.spawn(watchdog(hub.clone(), stopped.clone()));
@@ -243,6 +245,11 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     drop(note);
     let _ = stop.send(true);
+    tasks.spawn(async move {
+        while !hooks.iter().all(std::thread::JoinHandle::is_finished) {
+            tokio::time::sleep(HOOKS_EVERY).await;
+        }
+    });
     let all = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
         tracing::warn!("Some connections did not end in time and are cut.");

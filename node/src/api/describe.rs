@@ -63,7 +63,11 @@ impl Types {
 const FAILURES: [(u16, &str, &str); 14] = [
     (400, "BadRequest", "It does not read, or asks for what cannot be; an event is kept as a dead letter."),
     (401, "Unauthorized", "No token was given, or one that the node does not know."),
-    (403, "Forbidden", "The token's role does not allow it, or the rules of a case do not; or a web page of another origin asks."),
+    (
+        403,
+        "Forbidden",
+        "The token's role does not allow it, or the rules of a case do not; or a web page of another origin asks.",
+    ),
     (404, "NotFound", "There is no such thing at this node."),
     (409, "Conflict", "It cannot be done as things stand; or a request with the same idempotency key is under way."),
     (410, "Gone", "The log is trimmed beyond the position asked for, or ends before it."),
@@ -74,7 +78,11 @@ const FAILURES: [(u16, &str, &str); 14] = [
     (504, "Late", "Not on disk in time, or a node below did not answer."),
     (412, "PreconditionFailed", "It has changed since."),
     (429, "TooMany", "The token has asked more often than its minute allows."),
-    (422, "OtherRequest", "The idempotency key was used for another request; or the answer would be too long, or take too long."),
+    (
+        422,
+        "OtherRequest",
+        "The idempotency key was used for another request; or the answer would be too long, or take too long.",
+    ),
 ];
 
 /// The document, as text.

@@ -162,7 +162,8 @@ fn start(reader: &Reader, after: Option<u64>) -> Result<Pos, Refusal> {
             gone("trimmed", detail, format!("`--after {oldest}` gives all that is kept"))
         }
         Some(n) if n > last => {
-            let detail = format!("the log ends at {last}: position {n} is of another log, or of this one before a restore");
+            let detail =
+                format!("the log ends at {last}: position {n} is of another log, or of this one before a restore");
             gone("beyond", detail, format!("`--after {oldest}` gives all that there is, `--after {last}` what comes"))
         }
         Some(n) => Ok(Pos(n)),

@@ -74,7 +74,8 @@ pub async fn tree(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
         let below = nodes.iter().skip(1).map(|n| n.address.clone()).collect();
         let within = road::within(depth.within_ms)?;
         let (answers, missing) = road::many_views::<view::Health>(&ctx, below, "/v1/health", within).await;
-        let answers: BTreeMap<Address, view::Health> = answers.into_iter().map(|(a, answer)| (a, answer.body)).collect();
+        let answers: BTreeMap<Address, view::Health> =
+            answers.into_iter().map(|(a, answer)| (a, answer.body)).collect();
         let missing: BTreeMap<Address, String> = missing.into_iter().map(|m| (m.node, m.detail)).collect();
         for node in &mut nodes {
             if let Some(health) = answers.get(&node.address) {
@@ -194,9 +195,9 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
 mod tests {
     use super::*;
     use citybrain_hub::state::Known;
+    use citybrain_shared::Inc;
     use citybrain_shared::config::{Variables, parse};
     use citybrain_shared::view::LinkLane;
-    use citybrain_shared::Inc;
 
     #[test]
     fn a_tree_begins_with_the_node_and_takes_a_childs_state_from_its_link() {

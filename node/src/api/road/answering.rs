@@ -84,7 +84,7 @@ fn requested(question: &[u8]) -> Result<Request, Refusal> {
             None => (rest, false),
         };
         let uri: Uri = path.parse().map_err(|_| unknown())?;
-        if uri.query().is_some_and(|q| q.split('&').any(|p| p == "follow=true")) {
+        if form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).any(|(key, is)| key == "follow" && is == "true") {
             let hint = "ask again with --after, or ask the node itself";
             return Err(Refusal::bad("follow", "no stream stays open over the links", hint));
         }
@@ -314,5 +314,6 @@ mod tests {
         assert_eq!(asked(&format!("POST /v1/x\n{who}\n{{}}")).await.status, 405, "only what may be changed from above");
         assert_eq!(asked("POST /v1/reload\nsomebody\n").await.status, 400);
         assert_eq!(asked("GET /v1/long?follow=true").await.status, 400);
+        assert_eq!(asked("GET /v1/long?follow=%74rue").await.status, 400);
     }
 }

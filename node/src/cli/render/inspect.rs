@@ -413,3 +413,32 @@ pub fn cut_note(lines_cut: bool, out: &mut dyn Write) -> io::Result<()> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_many_nodes_mean_the_same_code_as_json_as_they_do_as_tables() {
+        let of = |is_ready: bool| {
+            let text = match is_ready {
+                true => "{\"node\":\"c/s\",\"took_ms\":1,\"status\":200,\"json\":{\"schema\":\"citybrain.ready/1\",\"node\":\"c/s\",\"as_of\":\"2026-01-01T00:00:00Z\",\"ready\":true,\"reasons\":[]}}\n{\"schema\":\"citybrain.asked/1\",\"node\":\"c\",\"as_of\":\"2026-01-01T00:00:00Z\",\"selector\":\"c/**\",\"asked\":1,\"answered\":1,\"missing\":[],\"not_asked\":0}\n",
+                false => "{\"node\":\"c/s\",\"took_ms\":1,\"status\":200,\"json\":{\"schema\":\"citybrain.ready/1\",\"node\":\"c/s\",\"as_of\":\"2026-01-01T00:00:00Z\",\"ready\":false,\"reasons\":[\"full\"]}}\n{\"schema\":\"citybrain.asked/1\",\"node\":\"c\",\"as_of\":\"2026-01-01T00:00:00Z\",\"selector\":\"c/**\",\"asked\":1,\"answered\":1,\"missing\":[],\"not_asked\":0}\n",
+            };
+            let show: Show = Box::new(|reply| {
+                let json = reply.json.as_ref().map_or("", |j| j.get());
+                let ready = Answer::<view::Ready>::parse(json.as_bytes()).expect("it is a view");
+                Ok(Output::Code(u8::from(!ready.body.ready)))
+            });
+            Many { lines: Lines::of("c", text), show }
+        };
+        for json in [false, true] {
+            let screen = Screen { json, color: false, color_stderr: false, width: None };
+            for (is_ready, code) in [(true, 0), (false, 1)] {
+                let mut out = Vec::new();
+                let Ok(found) = screen.many(of(is_ready), &mut out) else { panic!("it ends") };
+                assert_eq!(found, code, "json {json}: {}", String::from_utf8_lossy(&out));
+            }
+        }
+    }
+}
