@@ -164,7 +164,11 @@ fn hide(value: &mut Value) {
             map.retain(|_, v| !v.is_null());
             for (key, v) in map.iter_mut() {
                 let secret = ["password", "secret", "token", "key_pem"].iter().any(|w| key.ends_with(w));
-                if secret && !v.is_object() { *v = "(hidden)".into() } else { hide(v) }
+                if secret && !v.is_object() {
+                    *v = "(hidden)".into()
+                } else {
+                    hide(v)
+                }
                 // What a webhook is opened by may stand in its path.
                 if key == "webhook" {
                     v.as_array_mut().into_iter().flatten().for_each(without_path_in);

@@ -689,8 +689,14 @@ mod tests {
         for good in ["https://app.example/hook?a=b", "http://127.0.0.1:8080/x", "http://[::1]:1/", "https://h"] {
             assert!(of(good).is_empty(), "{good}: {:?}", of(good));
         }
-        for bad in ["https://host:99999/", "http://h:x/", "https://h:0/", "https://应用.example/", "http://[::1/", "http://h/<x>"]
-        {
+        for bad in [
+            "https://host:99999/",
+            "http://h:x/",
+            "https://h:0/",
+            "https://应用.example/",
+            "http://[::1/",
+            "http://h/<x>",
+        ] {
             assert!(of(bad).iter().any(|p| p.contains("no place to POST to")), "{bad}: {:?}", of(bad));
         }
     }

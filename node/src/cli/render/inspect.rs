@@ -422,8 +422,12 @@ mod tests {
     fn answers_of_many_nodes_mean_the_same_code_as_json_as_they_do_as_tables() {
         let of = |is_ready: bool| {
             let text = match is_ready {
-                true => "{\"node\":\"c/s\",\"took_ms\":1,\"status\":200,\"json\":{\"schema\":\"citybrain.ready/1\",\"node\":\"c/s\",\"as_of\":\"2026-01-01T00:00:00Z\",\"ready\":true,\"reasons\":[]}}\n{\"schema\":\"citybrain.asked/1\",\"node\":\"c\",\"as_of\":\"2026-01-01T00:00:00Z\",\"selector\":\"c/**\",\"asked\":1,\"answered\":1,\"missing\":[],\"not_asked\":0}\n",
-                false => "{\"node\":\"c/s\",\"took_ms\":1,\"status\":200,\"json\":{\"schema\":\"citybrain.ready/1\",\"node\":\"c/s\",\"as_of\":\"2026-01-01T00:00:00Z\",\"ready\":false,\"reasons\":[\"full\"]}}\n{\"schema\":\"citybrain.asked/1\",\"node\":\"c\",\"as_of\":\"2026-01-01T00:00:00Z\",\"selector\":\"c/**\",\"asked\":1,\"answered\":1,\"missing\":[],\"not_asked\":0}\n",
+                true => {
+                    "{\"node\":\"c/s\",\"took_ms\":1,\"status\":200,\"json\":{\"schema\":\"citybrain.ready/1\",\"node\":\"c/s\",\"as_of\":\"2026-01-01T00:00:00Z\",\"ready\":true,\"reasons\":[]}}\n{\"schema\":\"citybrain.asked/1\",\"node\":\"c\",\"as_of\":\"2026-01-01T00:00:00Z\",\"selector\":\"c/**\",\"asked\":1,\"answered\":1,\"missing\":[],\"not_asked\":0}\n"
+                }
+                false => {
+                    "{\"node\":\"c/s\",\"took_ms\":1,\"status\":200,\"json\":{\"schema\":\"citybrain.ready/1\",\"node\":\"c/s\",\"as_of\":\"2026-01-01T00:00:00Z\",\"ready\":false,\"reasons\":[\"full\"]}}\n{\"schema\":\"citybrain.asked/1\",\"node\":\"c\",\"as_of\":\"2026-01-01T00:00:00Z\",\"selector\":\"c/**\",\"asked\":1,\"answered\":1,\"missing\":[],\"not_asked\":0}\n"
+                }
             };
             let show: Show = Box::new(|reply| {
                 let json = reply.json.as_ref().map_or("", |j| j.get());
