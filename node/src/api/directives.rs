@@ -6,7 +6,7 @@ use axum::extract::State as From;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use citybrain_hub::state::{Directive, Known, State};
-use citybrain_shared::{Address, Pos, view};
+use citybrain_shared::{Pos, view};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -82,7 +82,7 @@ fn short(id: &str, d: &Directive) -> view::Directive {
 mod tests {
     use super::*;
     use citybrain_hub::state::{Nodes, Status};
-    use citybrain_shared::{Inc, Tier};
+    use citybrain_shared::{Address, Inc, Tier};
 
     #[test]
     fn whoever_was_expected_and_said_nothing_is_named() {
