@@ -481,9 +481,7 @@ fn a_probe_asks_a_node_above_that_wants_to_know_who_comes() {
     tree.start();
     let (city, street) = (tree.node("c").url(), tree.node("c/s").url());
     let anna = a_token(&tree, "anna", "operator");
-    let probe = |more: &[&str]| {
-        run(&[&["trace", "--probe", "--above", &city, "--node", &street], more].concat())
-    };
+    let probe = |more: &[&str]| run(&[&["trace", "--probe", "--above", &city, "--node", &street], more].concat());
     probe(&[]).says(1, &["no token was given"]);
     wait_for("the probe is at the city", || (probe(&["--token-file", &anna]).code == 0).then_some(()));
     let home = tree.dir().join("home");
