@@ -510,6 +510,9 @@ impl State {
             data: Subtree,
         }
         let Ok(Event { data: Subtree { address } }) = serde_json::from_slice(payload) else { return };
+        if header.direction == Direction::Down {
+            return;
+        }
         let by = match header.origin {
             Some(o) => Address::parse(o.address).ok(),
             None => self.address.clone(),
