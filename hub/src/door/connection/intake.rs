@@ -442,7 +442,8 @@ impl Connection<'_> {
                 suback.added.push(filter.clone());
             }
             if is_shared(filter) {
-                if self.durable && old.is_none() {
+                // Also where the session has it: its group may have gone for want of a durable member.
+                if self.durable {
                     notes.extend(share::open_notes(filter));
                 }
             } else if wants_retained {
