@@ -95,7 +95,8 @@ enum Offer {
 /// What follows when a note is written.
 enum After {
     Acked,
-    GroupAcked(Arc<Group>),
+    /// And the note's number.
+    GroupAcked(Arc<Group>, u64),
     Suback(Box<intake::Suback>),
 }
 
@@ -278,6 +279,9 @@ impl Connection<'_> {
             self.door.counters.slowed.add(1);
             self.slowed = Some(Box::pin(tokio::time::sleep_until(at)));
             self.poll_slowed(cx);
+        } else if self.leftover {
+            // Taking them took as long as they had to wait; the rest waits for no news from the socket.
+            self.heard = now;
         }
     }
 
@@ -410,7 +414,7 @@ impl Connection<'_> {
                         put_ack(self.tongue.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
                     }
                 }
-                After::GroupAcked(group) => group.was_noted(written),
+                After::GroupAcked(group, number) => group.was_noted(number, written),
                 After::Suback(suback) => self.answer_suback(*suback, written),
             }
         }
@@ -514,7 +518,7 @@ impl Connection<'_> {
             if let Err(error) = &noted {
                 tracing::warn!(client = %self.client, %error, "A group's cursor could not be noted.");
             }
-            groups.iter().for_each(|g| g.was_noted(noted.is_ok()));
+            groups.iter().for_each(|(group, number)| group.was_noted(*number, noted.is_ok()));
         }
         if self.durable {
             self.leave_session().await;
@@ -571,10 +575,11 @@ impl Connection<'_> {
             self.door.core.jot(&self.client, upto);
         }
         if self.offers.is_empty()
-            && let Some((group, note)) = self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client, idle)?)))
+            && let Some((group, (number, note))) =
+                self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client, idle)?)))
         {
             let offering = self.door.core.note(vec![note], Haste::Lazy);
-            self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone())));
+            self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone(), number)));
             return true;
         }
         if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {
