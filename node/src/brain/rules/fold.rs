@@ -253,9 +253,11 @@ impl Rules {
     /// What was written down is no longer waiting.
     fn spoken(&mut self, said: Said) {
         let before = self.waiting.len();
-        while self.waiting.front().is_some_and(|i| i.pos <= said.upto) {
+        while self.waiting.front().is_some_and(|i| i.pos < said.upto) {
             self.waiting.pop_front();
         }
+        let of_last = self.waiting.iter().take_while(|i| i.pos == said.upto).count();
+        self.waiting.drain(..of_last.saturating_sub(said.but as usize));
         self.dirty_waiting |= before != self.waiting.len();
         for of in said.fired {
             self.spoken_of(of);

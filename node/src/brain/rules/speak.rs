@@ -27,7 +27,6 @@ pub const FIRED: &str = "city.brain.rule.fired";
 
 /// Conclusions in one group, and timers: a few milliseconds of work.
 const SPOKEN_MAX: usize = 256;
-/// Conclusions of one record are spoken together, whatever their number.
 const TIMERS_MAX: usize = 256;
 
 /// Characters of a title or a shown value: enough for people, whatever an event holds.
@@ -38,9 +37,17 @@ const AWAKE_AFTER_US: i64 = 60_000_000;
 /// `data` of [`FIRED`].
 #[derive(Serialize, Deserialize)]
 pub struct Said {
-    /// Conclusions from records up to here are done.
+    /// Conclusions from records up to here are done,
     pub upto: Pos,
+    /// but for so many, the last of those from that record.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub but: u32,
     pub fired: Vec<SaidOf>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_none(but: &u32) -> bool {
+    *but == 0
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -110,18 +117,27 @@ impl Rules {
     pub(super) fn speak(&self, state: &State, now_us: i64) -> Vec<Draft> {
         let mut speaker = Speaker::new(self, now_us);
         let mut upto = Pos::ZERO;
-        for (i, intent) in self.waiting.iter().enumerate() {
-            if i >= SPOKEN_MAX && intent.pos != upto {
-                break;
-            }
+        let mut waiting = self.waiting.iter();
+        // A call for help ends the group: cases must know of it before they are asked about the next,
+        // which may be the same button.
+        for intent in waiting.by_ref().take(SPOKEN_MAX) {
             upto = intent.pos;
             speaker.conclusion(&intent.what, intent.at_us);
+            if speaker.has_called {
+                break;
+            }
         }
+        let but = waiting.take_while(|intent| intent.pos == upto).count() as u32;
         if self.is_awake(state, now_us) {
             let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TIMERS_MAX);
-            due.for_each(|(at, rule, key)| speaker.timer(*at, *rule, key));
+            for (at, rule, key) in due {
+                if speaker.has_called {
+                    break;
+                }
+                speaker.timer(*at, *rule, key);
+            }
         }
-        speaker.group(upto)
+        speaker.group(upto, but)
     }
 
     /// Has this start of the node been told of? Only then are timers asked: what could not come while
@@ -182,21 +198,26 @@ struct Speaker<'a> {
     drafts: Vec<Draft>,
     said: Vec<SaidOf>,
     any: bool,
+    /// An event that opens an incident is among the drafts.
+    has_called: bool,
 }
 
 impl<'a> Speaker<'a> {
     fn new(rules: &'a Rules, now: i64) -> Speaker<'a> {
-        Speaker { rules, now, changed: BTreeMap::new(), drafts: Vec::new(), said: Vec::new(), any: false }
+        let (drafts, said) = (Vec::new(), Vec::new());
+        Speaker { rules, now, changed: BTreeMap::new(), drafts, said, any: false, has_called: false }
     }
 
-    fn group(mut self, upto: Pos) -> Vec<Draft> {
+    fn group(mut self, upto: Pos, but: u32) -> Vec<Draft> {
         if !self.any {
             return Vec::new();
         }
-        let said = Said { upto, fired: std::mem::take(&mut self.said) };
+        let said = Said { upto, but, fired: std::mem::take(&mut self.said) };
+        // Before they are taken out: no draft has that number.
+        let id = self.id("fired");
         let drafts = std::mem::take(&mut self.drafts);
         let data = serde_json::to_value(said).unwrap_or_default();
-        let event = self.event(FIRED, &format!("fired-{upto}"), data, 0);
+        let event = self.event(FIRED, &id, data, 0);
         self.draft(FIRED, Lane::Routine, Direction::Local, Tier::Neighbourhood, "", 0, event);
         self.drafts.extend(drafts);
         self.drafts
@@ -342,6 +363,7 @@ impl<'a> Speaker<'a> {
             }
             Action::Case { kind, category, title, data } => {
                 let urgent = kind == "sos";
+                self.has_called |= urgent;
                 let (event_type, category) =
                     (if urgent { case::SOS } else { case::APPEAL }, category.text(facts, window));
                 let mut body: Map<String, Json> =
@@ -545,11 +567,10 @@ fn cut(text: String) -> String {
 
 /// Where an event says that it was, in degrees. What somebody calls for help with is the case's alone.
 fn place(event: &Json) -> Option<Place> {
-    let data = &event["data"];
-    if case::is_call(event["type"].as_str().unwrap_or_default()) || !data["sos"].is_null() {
+    if intake::is_of_persons(event) {
         return None;
     }
-    let place = intake::place(data)?;
+    let place = intake::place(&event["data"])?;
     let on_earth = |p: &Place| p.lat.is_some_and(|d| d.abs() <= 90.0) && p.lon.is_some_and(|d| d.abs() <= 180.0);
     on_earth(&place).then(|| Place { text: String::new(), ..place })
 }
