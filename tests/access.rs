@@ -70,6 +70,11 @@ fn with_a_tokens_file_a_reader_reads_an_operator_changes_and_nobody_else_does_ei
     // Health is for whoever watches machines.
     assert!(tree.node("c").get_text("/livez").is_some() && tree.node("c").get_text("/readyz").is_some());
     assert!(tree.node("c").get_text("/metrics").is_none());
+    // Here; it is no way to those below.
+    let asked = |path: &str| ureq::get(format!("{url}{path}")).header(view::HEADER_AT, "c/s").call();
+    for path in ["/livez", "/readyz", "/openapi.json"] {
+        assert!(matches!(asked(path), Err(ureq::Error::StatusCode(401))), "{path}");
+    }
     run(&["status", "--node", &url]).says(1, &["no token was given", "--token-file"]);
     let (status, _) = tree.node("c").post("/v1/send", &json!({"target": "c", "type": "t"}));
     assert_eq!(status, 401);
@@ -180,6 +185,9 @@ fn whom_to_call_is_told_by_the_tokens_role_and_not_by_what_the_caller_says() {
         let (status, text) = get(&mia, path, *at);
         assert!(status == 200 && !text.contains("13900000000") && !text.contains("王大妈"), "{path}: {text}");
     }
+    // A path that would be a second line of a question is none.
+    let (status, text) = get(&mia, &format!("/v1/ask?selector=c&path={show}%0Apersons"), None);
+    assert!(status == 400 && text.contains("is no path"), "{status} {text}");
     // To many at a time it is told to nobody; and a role in the question is not a word that is known.
     for token in [&anna, &mia] {
         let (_, text) = get(token, &format!("/v1/ask?selector=c&path={show}"), None);
@@ -200,6 +208,34 @@ fn whom_to_call_is_told_by_the_tokens_role_and_not_by_what_the_caller_says() {
     assert_eq!(shown["case"]["accepted_by"], "li");
     step(&anna, &["case", "forget", &case, "--by", "anna"]).says(0, &[]);
     assert!(!get(&anna, &show, None).1.contains("13900000000"));
+}
+
+#[test]
+fn a_replay_to_a_node_that_does_not_take_it_ends_and_the_same_command_then_plays_all_of_it() {
+    let tree = a_guarded_city();
+    let url = tree.node("c").url();
+    let (anna, mia) = (a_token(&tree, "anna", "operator"), a_token(&tree, "mia", "reader"));
+    let file = tree.dir().join("day.ndjson");
+    let row = |i: u32| format!("{{\"specversion\":\"1.0\",\"id\":\"r{i}\",\"source\":\"/x\",\"type\":\"city.x\"}}\n");
+    std::fs::write(&file, (0..50).map(row).collect::<String>()).expect("it is written");
+    let play = |http: &str, more: &[&str]| run(&[&["replay", text(&file), "--http", http], more].concat());
+    play(&url, &[]).says(3, &["takes no events from here", "401", "`--token-file FILE`"]);
+    play(&url, &["--token-file", &mia]).says(3, &["403", "`--token-file FILE`"]);
+    play(&format!("{url}/v2"), &["--token-file", &anna, "--state", &text(&file).replace("day", "other")])
+        .says(3, &["404", "takes CloudEvents by POST"]);
+    play(&url, &["--token-file", "/nowhere"]).says(2, &["cannot read the token"]);
+    play(&url, &["--token-file", &anna]).says(0, &[]);
+    let taken = run(&["events", "--type", "city.x", "--limit", "100", "--json", "--node", &url, "--token-file", &anna]);
+    assert_eq!(taken.out.lines().count(), 50, "{}", taken.out);
+
+    // So does one to another place.
+    let sink = format!("{url}/v1/events");
+    let again = |more: &[&str]| {
+        let from = ["log", "replay", "--node", &url, "--token-file", &anna, "--type", "city.x", "--to", &sink];
+        run(&[&from, more].concat())
+    };
+    again(&[]).says(3, &["takes no events from here", "`--sink-token-file FILE`"]);
+    again(&["--sink-token-file", &anna]).says(0, &["50"]);
 }
 
 #[test]

@@ -85,6 +85,9 @@ fn a_replay_to_a_broker_that_was_killed_goes_on_and_a_node_that_knows_the_events
         "c/s",
         "--state",
         text(&state),
+        // The first run's time, whenever it goes on.
+        "--time-after",
+        "1h",
     ];
     let mut first = Command::new(crate::harness::binary());
     let first = first.args(args).args(["--rate", "100"]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -258,6 +261,29 @@ fn a_replay_by_http_counts_what_the_sink_refuses_and_a_sink_that_is_not_there_is
     assert!(!got.contains(&refused));
     let gone = ["--to", "http://127.0.0.1:9/lake", "--give-up-after", "1", "--origin", "c/s"];
     replay(&city, &gone).says(3, &["does not take events", "--after"]);
+}
+
+#[test]
+fn a_sink_that_points_elsewhere_has_taken_nothing() {
+    let tree = a_street(3);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/lake", listener.local_addr().expect("its address"));
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = asked.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).expect("a request");
+            let (status, more) =
+                if line.starts_with("POST") { ("302 Found", "location: /login\r\n") } else { ("200 OK", "") };
+            kept.lock().expect("no panic").push(line);
+            write!(stream, "HTTP/1.1 {status}\r\n{more}connection: close\r\ncontent-length: 0\r\n\r\n")
+                .expect("it is read");
+        }
+    });
+    let ran = replay(&tree.node("c").url(), &["--to", &url, "--origin", "c/s", "--json"]);
+    ran.says(3, &["takes no events from here", "302", "the address that it points to"]);
+    assert!(asked.lock().expect("no panic").iter().all(|line| line.starts_with("POST")));
 }
 
 #[test]

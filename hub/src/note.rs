@@ -170,7 +170,6 @@ pub enum Note {
     },
 }
 
-/// What is published for a client that is gone without a goodbye.
 /// A message of QoS 2 that the cursor of a shared subscription has left behind: it goes to one member,
 /// or to nobody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,6 +184,7 @@ pub struct Apart {
     pub releasing: bool,
 }
 
+/// What is published for a client that is gone without a goodbye.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LastWill {
     /// Whose rights it is published with; empty: anonymous.

@@ -242,8 +242,16 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(node = %config.node.address, mqtt = %config.broker.listen, api = %url, "The node is ready.");
 
-    let why = told_to_stop(hub.clone()).await;
-    tracing::info!(reason = why, "Stopping.");
+    let broken = tokio::select! {
+        why = told_to_stop(hub.clone()) => {
+            tracing::info!(reason = why, "Stopping.");
+            None
+        }
+        what = first_panic(&mut tasks) => {
+            tracing::error!(panic = %what, "A part of the node is gone; the node ends, so that whoever started it starts it whole again.");
+            Some(what)
+        }
+    };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     drop(note);
     let _ = stop.send(true);
@@ -251,7 +259,27 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
         tracing::warn!("Some connections did not end in time and are cut.");
     }
-    Ok(())
+    match broken {
+        None => Ok(()),
+        Some(what) => Err(miette!("a part of the node panicked ({what}); what was acknowledged is on disk")),
+    }
+}
+
+/// What the first task said that panicked; waits for ever while none does. A node without its door or
+/// its links would look well to everybody but those whom it no longer serves.
+async fn first_panic(tasks: &mut JoinSet<()>) -> String {
+    loop {
+        match tasks.join_next().await {
+            Some(Err(e)) if e.is_panic() => return said(e.into_panic()),
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn said(panic: Box<dyn std::any::Any + Send>) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without a word").to_owned()
 }
 
 /// Where devices and apps are: at this node, or at an outside broker.
@@ -552,5 +580,18 @@ async fn told_to_stop(hub: Hub) -> &'static str {
         _ = int.recv() => "SIGINT",
         () = stdin => "standard input has ended",
         () = ended => "the engine has ended",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_of_the_node_that_panics_is_told_and_one_that_ends_is_not() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {});
+        tasks.spawn(async { panic!("the {} is gone", "door") });
+        assert_eq!(first_panic(&mut tasks).await, "the door is gone");
     }
 }

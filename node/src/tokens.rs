@@ -69,6 +69,23 @@ impl fmt::Display for Role {
     }
 }
 
+/// How somebody gets a token into a file.
+pub const TOKEN_HINT: &str =
+    "`citybrain token add NAME --role reader --file TOKENS > FILE` makes one, on the node's machine";
+
+/// The token in the file of somebody who asks.
+///
+/// # Errors
+/// When the file cannot be read, or holds no single word.
+pub fn token_in(file: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(file).map_err(|e| format!("cannot read the token in `{}`: {e}", file.display()))?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(format!("`{}` holds no token: a token is one word", file.display()));
+    }
+    Ok(token.to_owned())
+}
+
 /// A line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

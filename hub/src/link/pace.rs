@@ -20,6 +20,10 @@ const START_BYTES: usize = 32 * 1024;
 const MIN_BYTES: usize = 4 * 1024;
 const MAX_BYTES: usize = WINDOW_FRAMES * FRAME_BYTES_MAX;
 
+/// No line is taken for slower than this when a frame is waited for, bytes a ms: little traffic measures
+/// little.
+const SLOW: f64 = 8.0;
+
 /// The best rate loses this part of itself with each measurement.
 const FADING: f64 = 0.1;
 
@@ -84,6 +88,15 @@ impl Pace {
         match self.rate {
             Some(rate) => ((rate * (self.way_ms + QUEUE_MS)) as usize).clamp(MIN_BYTES, MAX_BYTES),
             None => self.start,
+        }
+    }
+
+    /// So long may so many bytes be under way before they are taken for lost, ms. One event may be far
+    /// more than the window; sent again, it would only queue behind itself.
+    pub fn patience_ms(&self, bytes: usize) -> Ms {
+        match self.rate {
+            Some(rate) => (2.0 * bytes as f64 / rate.max(SLOW)) as Ms,
+            None => (bytes.saturating_sub(self.start) as f64 / SLOW) as Ms,
         }
     }
 

@@ -261,6 +261,16 @@ pub(crate) fn client(options: MqttOptions, requests_max: usize) -> (AsyncClient,
     (client, events)
 }
 
+/// A connection that stands may take as long over one packet as it may be silent. (rumqttc has one time
+/// for this and for dialling, where less is better: a try that hangs keeps the next one waiting.)
+pub(crate) fn be_patient(events: &mut EventLoop, keep_alive: Duration) {
+    let mut network = events.network_options();
+    if network.connection_timeout() < keep_alive.as_secs() {
+        network.set_connection_timeout(keep_alive.as_secs());
+        events.set_network_options(network);
+    }
+}
+
 /// Opens one connection with a clean session. The poll task is spawned here and ends with it.
 ///
 /// `will`: topic and payload that the broker publishes, retained, when the connection breaks.
@@ -294,6 +304,8 @@ async fn poll(
     let why = loop {
         match events.poll().await {
             Ok(Mqtt::Incoming(Packet::ConnAck(_))) => {
+                let keep_alive = events.mqtt_options.keep_alive();
+                be_patient(&mut events, keep_alive);
                 let filters = filters.iter().map(|f| SubscribeFilter::new(f.clone(), QoS::AtMostOnce));
                 if client.try_subscribe_many(filters).is_err() {
                     break "cannot subscribe".into();

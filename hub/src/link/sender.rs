@@ -154,9 +154,11 @@ impl Sender {
             Lane::Urgent => self.urgent_run += 1,
             Lane::Routine => self.urgent_run = 0,
         }
-        let (timeout, mark) = (self.timeout_ms(lane), self.pace.mark(now));
+        let mark = self.pace.mark(now);
         let line = &mut self.lines[lane as usize];
         line.flight.push_back(Flight { upto, records, bytes, sent_at: now, mark, fresh: upto > line.sent_max });
+        let timeout = self.timeout_ms(lane);
+        let line = &mut self.lines[lane as usize];
         line.base = upto;
         line.looked = line.looked.max(upto);
         line.sent_max = line.sent_max.max(upto);
@@ -338,9 +340,11 @@ impl Sender {
         self.resends += 1;
     }
 
-    /// `max(3 × round trip, resend_after)`, doubled with each try that brought nothing.
+    /// `max(3 × round trip, resend_after, what the line needs)`, doubled with each try that brought nothing.
     fn timeout_ms(&self, lane: Lane) -> Ms {
-        let plain = self.terms.resend_after_ms.max((3.0 * self.rtt_ms.unwrap_or(0.0)) as Ms).max(1);
+        let under_way = self.lines.iter().flat_map(|l| &l.flight).map(|f| f.bytes).sum();
+        let way = (3.0 * self.rtt_ms.unwrap_or(0.0)) as Ms;
+        let plain = self.terms.resend_after_ms.max(way).max(self.pace.patience_ms(under_way)).max(1);
         let tries = self.lines[lane as usize].tries.min(16);
         plain.saturating_mul(1 << tries).min(RESEND_AFTER_MAX_MS.max(plain))
     }
@@ -402,6 +406,24 @@ mod tests {
             s.on_ack(0, send.lane, upto, 8, false);
         }
         assert_eq!(order, "uuuuuuuuruuuuuuuuruu");
+    }
+
+    #[test]
+    fn what_the_line_needs_long_for_is_not_sent_again_meanwhile() {
+        // 20 s of a line of 10 kB/s, before and after the rate is known.
+        let mut s = sender(100);
+        s.on_sent(0, Lane::Routine, Pos(1), 1, 200_000);
+        assert!(!s.on_tick(20_000), "nothing is known of the line");
+        s.on_ack(20_000, Lane::Routine, Pos(1), 8, false);
+        s.on_sent(20_000, Lane::Routine, Pos(2), 1, 200_000);
+        assert!(!s.on_tick(40_000));
+        assert!(s.on_tick(100_000), "it is lost");
+        // Small frames are soon asked for again, though little traffic has measured little.
+        let mut s = sender(100);
+        s.on_sent(0, Lane::Routine, Pos(1), 1, 100);
+        s.on_ack(100, Lane::Routine, Pos(1), 8, false);
+        s.on_sent(100, Lane::Routine, Pos(2), 1, 4_000);
+        assert!(s.on_tick(2_100));
     }
 
     #[test]

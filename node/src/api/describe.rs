@@ -32,7 +32,6 @@ pub struct Types {
     lines: Option<Write>,
     /// Content type of what is no view, and what it is.
     gives_as: Option<(&'static str, &'static str)>,
-    pub is_paged: bool,
     pub is_tagged: bool,
     pub is_stepped: bool,
     pub or: Vec<u16>,
@@ -148,7 +147,7 @@ fn document() -> String {
             response["description"] = what.into();
             responses.insert("200".into(), response);
         }
-        if said.types.is_paged {
+        if said.is_paged {
             responses["200"]["headers"] = json!({"Link": {"schema": {"type": "string"},
                 "description": "`rel=\"next\"`: the next page, if there is one (RFC 8288)."}});
         }

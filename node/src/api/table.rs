@@ -38,6 +38,8 @@ pub struct Said {
     pub needs: Option<Role>,
     /// A role beside those above [`Said::needs`], which has this and little else.
     pub also: Option<Role>,
+    /// A list of which `next` is the rest, in a header too.
+    pub is_paged: bool,
     #[cfg(test)]
     pub about: &'static str,
     #[cfg(test)]
@@ -57,6 +59,7 @@ fn row<S>(method: Method, path: &'static str, about: &'static str, needs: Role, 
         path,
         needs: Some(needs),
         also: None,
+        is_paged: false,
         #[cfg(test)]
         about,
         #[cfg(test)]
@@ -98,6 +101,12 @@ impl<S: Clone + Send + Sync + 'static> Row<S> {
         self
     }
 
+    /// A list that comes page by page.
+    fn paged(mut self) -> Row<S> {
+        self.said.is_paged = true;
+        self
+    }
+
     /// Takes a larger body than others.
     fn body_max(mut self, bytes: usize) -> Row<S> {
         self.handler = self.handler.layer(DefaultBodyLimit::max(bytes));
@@ -129,10 +138,6 @@ impl<S> Row<S> {
     }
 
     pub fn lines<L: Shape>(self) -> Row<S> {
-        self
-    }
-
-    fn paged(self) -> Row<S> {
         self
     }
 
@@ -189,12 +194,6 @@ impl<S> Row<S> {
         self
     }
 
-    /// `next` in its answer stands also in a header.
-    fn paged(mut self) -> Row<S> {
-        self.said.types.is_paged = true;
-        self
-    }
-
     /// Its answer has an entity tag, and whoever has it is told so.
     fn tagged(mut self) -> Row<S> {
         self.said.types.is_tagged = true;
@@ -240,6 +239,11 @@ pub fn of(method: &Method, path: &str) -> Option<&'static Said> {
     let fits = |said: &&Said| said.method == *method && is_of(said.path, path);
     // A word in its place goes before a variable, as it does in the router.
     said().iter().filter(fits).min_by_key(|said| said.path.matches('{').count())
+}
+
+/// Is this a list that comes page by page?
+pub fn is_paged(path: &str) -> bool {
+    of(&Method::GET, path).is_some_and(|said| said.is_paged)
 }
 
 fn is_of(template: &str, path: &str) -> bool {

@@ -229,7 +229,8 @@ fn tell(shared: &Shared, to: &Address, body: &CaseImport) -> Result<CasesImporte
             Ok(answer) => return Ok(answer.body),
             Err(fail) => fail,
         };
-        let passes = fail.code == 3 || ["busy", "unwritable", "stopping"].contains(&fail.failure.error.as_str());
+        let passes =
+            fail.code == 3 || ["busy", "too-many", "unwritable", "stopping"].contains(&fail.failure.error.as_str());
         if !passes || began.elapsed() > shared.give_up_after {
             return Err(fail);
         }

@@ -1,5 +1,6 @@
 //! Which case goes where, and in which order the lives of all are told. Pure.
 
+use super::TOGETHER_BYTES;
 use crate::replay::mapping::{Area, Mapping};
 use crate::replay::rows::{self, Rows};
 use crate::replay::{SKIPPED_LISTED, Skipped};
@@ -59,7 +60,7 @@ impl Plan {
         };
         let rests = [1, 2, 3].map(|i| mapping.levels.get(i).map_or("", |level| level.rest.as_str()));
         let mut numbers: HashMap<Address, usize> = HashMap::new();
-        let mut seen: HashMap<String, u64> = HashMap::new();
+        let mut seen: HashMap<(String, String), u64> = HashMap::new();
         while let Some(row) = rows.next_row()? {
             plan.rows += 1;
             let row = match row {
@@ -76,7 +77,15 @@ impl Plan {
                     continue;
                 }
             };
-            if let Some(line) = seen.get(&account.id) {
+            let bytes = serde_json::to_vec(&account).map_or(0, |json| json.len());
+            if bytes > TOGETHER_BYTES {
+                let reason =
+                    format!("as a case it has {bytes} bytes; at most {TOGETHER_BYTES} go through a link at once");
+                plan.skip("too long", row.number, row.line, reason);
+                continue;
+            }
+            let name = (account.source.clone(), account.id.clone());
+            if let Some(line) = seen.get(&name) {
                 let reason = format!("its id `{}` is in line {line} too", account.id);
                 plan.skip("same id twice", row.number, row.line, reason);
                 continue;
@@ -92,7 +101,7 @@ impl Plan {
             if plan.cases.len() >= ROWS_MAX {
                 return Err(Error::Many);
             }
-            seen.insert(account.id.clone(), row.line);
+            seen.insert(name, row.line);
             let node = *numbers.entry(to.clone()).or_insert_with(|| {
                 plan.nodes.push(to);
                 plan.per_node.push(0);

@@ -6,6 +6,7 @@ use super::offline::Folder;
 use super::render::Many;
 use super::{Fail, Output};
 use crate::https::Trust;
+use crate::tokens::{TOKEN_HINT, token_in};
 use citybrain_hub::tls::Pair;
 use citybrain_shared::view::{self, Answer, ApiFile, Failure, View};
 use citybrain_shared::{Address, Selector};
@@ -240,7 +241,8 @@ impl At {
         // Who shows a certificate for this once is not whom the context's token is of.
         let its_token = place.token_file.filter(|_| own.is_none());
         let pair = own.or_else(|| Pair::of(&place.cert_file, &place.key_file));
-        let token = self.token_file.clone().or(its_token).map(|file| token_in(&file)).transpose()?;
+        let token = self.token_file.clone().or(its_token).map(|file| token_in(&file)).transpose();
+        let token = token.map_err(|why| Fail::usage(why, TOKEN_HINT))?;
         let hint = "`citybrain run --config FILE` starts a node; `--node URL`, `--context NAME` or `--data-dir DIR` \
                     asks another";
         Ok(Asked { url, token, trust, pair, hint: hint.into() })
@@ -263,21 +265,6 @@ pub(super) fn is_http(url: &str) -> Result<(), Fail> {
         return Ok(());
     }
     Err(Fail::usage(format!("`{url}` is no http:// or https:// address"), format!("such as `{URL_DEFAULT}`")))
-}
-
-/// The token in a file.
-///
-/// # Errors
-/// When the file cannot be read, or holds no single word.
-pub(super) fn token_in(file: &Path) -> Result<String, Fail> {
-    let hint = "`citybrain token add NAME --role reader --file TOKENS > FILE` makes one, on the node's machine";
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| Fail::usage(format!("cannot read the token in `{}`: {e}", file.display()), hint))?;
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Fail::usage(format!("`{}` holds no token: a token is one word", file.display()), hint));
-    }
-    Ok(token.to_owned())
 }
 
 /// The URL that the node running on this folder has written there, and whom that concerns.

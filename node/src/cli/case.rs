@@ -415,7 +415,12 @@ fn export(which: &Which, at: &At) -> Result<Output, Fail> {
         let mut query = which.query();
         query.push(("limit", "1000".into()));
         query.extend(after.take().map(|a| ("after", a)));
-        let page = node.get::<view::Cases>("/v1/cases", &query)?.body;
+        let answer = node.get::<view::Cases>("/v1/cases", &query)?;
+        if let Some(cut) = answer.head.cut {
+            let detail = format!("of {} cases only {} came through the links", cut.of, cut.kept);
+            return Err(Fail::no("cut", detail, "export at the node itself: `--node URL`"));
+        }
+        let page = answer.body;
         all.extend(page.cases);
         match page.next {
             Some(next) => after = Some(next),

@@ -8,6 +8,7 @@ use super::render::Ops;
 use super::{Fail, Output, own};
 use crate::https::Trust;
 use crate::replace::{Rights, replace};
+use crate::tokens::{TOKEN_HINT, token_in};
 use citybrain_hub::tls::Pair;
 use citybrain_shared::view;
 use clap::Subcommand;
@@ -89,7 +90,7 @@ impl Context {
                 let tls = Trust::of(ca_file.as_deref()).config_showing(&url, Pair::of(&cert_file, &key_file).as_ref());
                 tls.map_err(|why| Fail::usage(why, "--ca, --cert and --cert-key name PEM files"))?;
                 if let Some(file) = &token_file {
-                    super::ask::token_in(file)?;
+                    token_in(file).map_err(|why| Fail::usage(why, TOKEN_HINT))?;
                 }
                 let url = url.trim_end_matches('/').to_owned();
                 let place = Place { url, token_file, ca_file, cert_file, key_file };

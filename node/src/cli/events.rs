@@ -55,10 +55,10 @@ pub struct Fits {
     pub priority: Option<Priority>,
     /// Committed here at this time or later: `2026-07-01T08:00:00Z`, or how long ago: `15m`
     #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub time_after: Option<DateTime<Utc>>,
+    pub time_after: Option<Moment>,
     /// Committed here before this time
     #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub time_before: Option<DateTime<Utc>>,
+    pub time_before: Option<Moment>,
     /// Also the events in which nodes tell who they are
     #[arg(long)]
     pub presence: bool,
@@ -80,13 +80,22 @@ pub enum Governance {
     Law,
 }
 
+/// A time, and how it was typed.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    typed: String,
+    at: DateTime<Utc>,
+}
+
 #[allow(clippy::disallowed_methods, reason = "the person who asks means this clock")]
-fn moment(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(ms) = super::send::duration_ms(text) {
-        return Ok(Utc::now() - TimeDelta::milliseconds(ms.into()));
-    }
-    let at = DateTime::parse_from_rfc3339(text).map_err(|_| "write 2026-07-01T08:00:00Z, or 15m for so long ago")?;
-    Ok(at.to_utc())
+fn moment(text: &str) -> Result<Moment, String> {
+    let at = match super::send::duration_ms(text) {
+        Ok(ms) => Utc::now() - TimeDelta::milliseconds(ms.into()),
+        Err(_) => DateTime::parse_from_rfc3339(text)
+            .map_err(|_| "write 2026-07-01T08:00:00Z, or 15m for so long ago")?
+            .to_utc(),
+    };
+    Ok(Moment { typed: text.to_owned(), at })
 }
 
 /// Said before anybody is asked.
@@ -154,8 +163,9 @@ impl Fits {
             ("governance", word.get_name().to_owned())
         }));
         query.extend(self.condition.clone().map(|c| ("where", c)));
-        query.extend(self.time_after.map(|t| ("time_after", view::rfc3339(t))));
-        query.extend(self.time_before.map(|t| ("time_before", view::rfc3339(t))));
+        let at = |moment: &Option<Moment>| moment.as_ref().map(|m| view::rfc3339(m.at));
+        query.extend(at(&self.time_after).map(|t| ("time_after", t)));
+        query.extend(at(&self.time_before).map(|t| ("time_before", t)));
         query.extend(self.priority.map(|p| {
             let word = match p {
                 Priority::Routine => "routine",
@@ -167,5 +177,19 @@ impl Fits {
             query.push(("presence", "true".into()));
         }
         query
+    }
+
+    /// The same question when it is typed again: `15m` is another time then.
+    pub fn typed(&self) -> Vec<(&'static str, String)> {
+        let mut typed = self.query();
+        for (name, text) in &mut typed {
+            let moment = match *name {
+                "time_after" => &self.time_after,
+                "time_before" => &self.time_before,
+                _ => &None,
+            };
+            text.clone_from(moment.as_ref().map_or(&text.clone(), |m| &m.typed));
+        }
+        typed
     }
 }

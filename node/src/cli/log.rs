@@ -16,7 +16,8 @@ use crate::mqtt_publisher::{self, Message, Target};
 use crate::replace::{Rights, replace};
 use crate::replay::Pace;
 use crate::replay::checkpoint::Settled;
-use crate::replay::sender::{self, Sender, Told};
+use crate::replay::sender::{self, Place, Sender, Told};
+use crate::tokens::{TOKEN_HINT, token_in};
 use bytes::Bytes;
 use citybrain_hub::tls::Pair;
 use citybrain_shared::view::{self, LogReplayed, RefusedEvent};
@@ -87,6 +88,9 @@ pub struct Replay {
     /// Give up after this long without the sink, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     give_up_after: u64,
+    /// A file with a token that an http:// or https:// sink knows
+    #[arg(long, value_name = "FILE")]
+    sink_token_file: Option<PathBuf>,
     /// For mqtts:// and https://: PEM file of the certificates that sign the sink's [default: whom this machine trusts]
     #[arg(long, value_name = "FILE")]
     sink_ca: Option<PathBuf>,
@@ -107,7 +111,9 @@ struct State {
     schema: String,
     node: String,
     to: String,
-    /// What was asked for.
+    /// What was asked for, as it was typed.
+    typed: Vec<(String, String)>,
+    /// The same with the times that the first run meant.
     fits: Vec<(String, String)>,
     upto: Pos,
 }
@@ -137,17 +143,20 @@ impl Replay {
         let node = self.at.node()?;
         let began = Instant::now();
         let mut told = LogReplayed { to: self.shown(&sink), ..LogReplayed::default() };
-        let mut lines = node.lines("/v1/events", &self.query(self.after.unwrap_or(0)))?;
+        let named = |query: Vec<(&str, String)>| query.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Vec<_>>();
+        let fits = named(self.fits.query());
+        let mut lines = node.lines("/v1/events", &behind(&fits, self.after.unwrap_or(0)))?;
         let mut state = State {
             schema: STATE_SCHEMA.into(),
             node: lines.node.clone(),
             to: told.to.clone(),
-            fits: self.fits.query().into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            typed: named(self.fits.typed()),
+            fits,
             upto: Pos(lines.after),
         };
         if let Some(before) = self.before(&state)? {
-            state.upto = before;
-            lines = node.lines("/v1/events", &self.query(before.0))?;
+            state = before;
+            lines = node.lines("/v1/events", &behind(&state.fits, state.upto.0))?;
         }
         (told.after_pos, told.upto_pos) = (state.upto, state.upto);
         self.save(&state)?;
@@ -197,14 +206,8 @@ impl Replay {
         }
     }
 
-    fn query(&self, after: u64) -> Vec<(&'static str, String)> {
-        let mut query = self.fits.query();
-        query.push(("after", after.to_string()));
-        query
-    }
-
-    /// Up to where an earlier run of the same came.
-    fn before(&self, now: &State) -> Result<Option<Pos>, Fail> {
+    /// How far an earlier run of the same came.
+    fn before(&self, now: &State) -> Result<Option<State>, Fail> {
         let Some(path) = self.state.as_ref().filter(|_| !self.restart) else { return Ok(None) };
         let text = match std::fs::read(path) {
             Ok(text) => text,
@@ -214,13 +217,14 @@ impl Replay {
         let hint = "give another --state, or begin anew with --restart";
         let saved: State = serde_json::from_slice(&text)
             .map_err(|e| Fail::usage(format!("`{}` is no state of a replay: {e}", path.display()), hint))?;
-        let upto = saved.upto;
-        if (State { upto: now.upto, ..saved }) != *now {
+        let is_same =
+            |s: &State| (&s.schema, &s.node, &s.to, &s.typed) == (&now.schema, &now.node, &now.to, &now.typed);
+        if !is_same(&saved) {
             let detail =
                 format!("`{}` is the state of another replay: of another node, sink or question", path.display());
             return Err(Fail::usage(detail, hint));
         }
-        Ok(Some(upto.max(Pos(self.after.unwrap_or(0)))))
+        Ok(Some(State { upto: saved.upto.max(Pos(self.after.unwrap_or(0))), ..saved }))
     }
 
     fn save(&self, state: &State) -> Result<(), Fail> {
@@ -236,7 +240,8 @@ impl Replay {
         let mut pace = Pace::new(self.rate, self.clock);
         let mut saved = Instant::now();
         let mut ended = false;
-        self.each(node, lines, told, |told, pos, event| {
+        let fits = state.fits.clone();
+        self.each(node, lines, &fits, told, |told, pos, event| {
             let due = pace.due(event.committed_at.fixed_offset());
             let wait = due.saturating_duration_since(tokio::time::Instant::now());
             let mut written = if wait.is_zero() { Ok(()) } else { out.flush() };
@@ -279,7 +284,8 @@ impl Replay {
         let mut flow = Flow::open(&runtime, self, sink, state.upto)?;
         let mut pace = Pace::new(self.rate, self.clock);
         let mut saved = Instant::now();
-        let sent = self.each(node, lines, told, |told, pos, event| {
+        let fits = state.fits.clone();
+        let sent = self.each(node, lines, &fits, told, |told, pos, event| {
             let due = pace.due(event.committed_at.fixed_offset());
             while tokio::time::Instant::now() < due {
                 flow.hear(told);
@@ -317,6 +323,7 @@ impl Replay {
         &self,
         node: &Node,
         mut lines: Lines,
+        fits: &[(String, String)],
         told: &mut LogReplayed,
         mut take: impl FnMut(&mut LogReplayed, Pos, &view::Event) -> Result<bool, Fail>,
     ) -> Result<(), Fail> {
@@ -343,11 +350,19 @@ impl Replay {
                 }
             }
             match newest {
-                Some(newest) if is_cut => lines = node.lines("/v1/events", &self.query(newest.0))?,
+                Some(newest) if is_cut => lines = node.lines("/v1/events", &behind(fits, newest.0))?,
+                None if is_cut => {
+                    let detail = "an event is larger than what comes through the links";
+                    return Err(Fail::no("too-large", detail, "replay at the node itself: `--node URL`"));
+                }
                 _ => return Ok(()),
             }
         }
     }
+}
+
+fn behind(fits: &[(String, String)], after: u64) -> Vec<(&str, String)> {
+    fits.iter().map(|(k, v)| (k.as_str(), v.clone())).chain([("after", after.to_string())]).collect()
 }
 
 /// Events under way to a sink that acknowledges.
@@ -366,7 +381,12 @@ impl Flow {
         let pair = Pair::of(&of.sink_cert, &of.sink_key);
         let unfit = |why| Fail::usage(why, "--sink-ca, --sink-cert and --sink-key name PEM files");
         let opened = match sink {
-            Sink::Http(url) => sender::post_to(url.clone(), &trust, pair.as_ref(), give_up_after).map_err(unfit)?,
+            Sink::Http(url) => {
+                let token = of.sink_token_file.as_deref().map(token_in).transpose();
+                let token = token.map_err(|why| Fail::usage(why, TOKEN_HINT))?;
+                let place = Place { url: url.clone(), trust: &trust, pair: pair.as_ref(), token };
+                sender::http(place, give_up_after).map_err(unfit)?
+            }
             Sink::Mqtt(target) => sender::mqtt(mqtt_publisher::Options {
                 target: target.clone(),
                 tls: target.is_tls.then(|| trust.client(pair.as_ref())).transpose().map_err(unfit)?,
@@ -438,7 +458,7 @@ impl Flow {
             self.take(word, told);
         }
         let ended = match runtime.block_on(self.task) {
-            Ok(sender) => sender.map_err(|e| e.to_string()),
+            Ok(sender) => sender.map_err(|e| format!("{e} ({})", e.hint("--sink-token-file", "--sink-ca"))),
             Err(e) => Err(e.to_string()),
         };
         (Pos(self.settled.upto()), ended)

@@ -24,6 +24,7 @@ pub mod slug;
 
 use crate::https::Trust;
 use crate::mqtt_publisher::{self, Message, Target};
+use crate::tokens::token_in;
 use bytes::Bytes;
 use checkpoint::{Checkpoint, Settled};
 use chrono::{DateTime, FixedOffset};
@@ -31,7 +32,7 @@ use citybrain_hub::tls::Pair;
 use mapping::Mapping;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use rows::{Format, Row, Rows};
-use sender::{Sender, Told};
+use sender::{Place, Sender, Told};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -55,6 +56,9 @@ pub struct ReplayArgs {
     /// Send by HTTP instead: the node's API, such as http://127.0.0.1:8080
     #[arg(long, value_name = "URL")]
     pub http: Option<String>,
+    /// A file with a token that the node knows, for --http.
+    #[arg(long, value_name = "FILE", env = "CITYBRAIN_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
     /// For mqtts:// and https://: PEM file of the certificates that sign the node's; default: whom this machine trusts.
     #[arg(long = "ca", value_name = "FILE", env = "CITYBRAIN_CA")]
     pub ca_file: Option<PathBuf>,
@@ -226,7 +230,10 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
                         }
                         Err((label, reason)) => {
                             skip(&mut report, label, Skipped { row, line, reason });
-                            settled.settle(row);
+                            // Where the file grows, the next run finds the rest of it.
+                            if label != rows::UNFINISHED {
+                                settled.settle(row);
+                            }
                         }
                     }
                 }
@@ -278,10 +285,7 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
     let sent = (&mut task).await.into_diagnostic()?;
     if let Err(e) = sent {
         finish(&report, args.json);
-        let help = match e.is_of_certificates() {
-            true => "`--ca FILE` names who signs the node's certificate, which must name that address",
-            false => "start the node, or name another with --mqtt or --http; the same command then goes on",
-        };
+        let help = e.hint("--token-file", "--ca");
         return Err(miette!(code = UNREACHABLE, help = help, "{}", chain(&e)));
     }
     report.finished =
@@ -339,8 +343,11 @@ fn sender(args: &ReplayArgs) -> miette::Result<(String, Sender)> {
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(miette!("`{url}` is not an HTTP address: write http://HOST:PORT"));
         }
-        let sender = sender::http(url, &trust, pair.as_ref(), give_up_after);
-        return Ok((url.trim_end_matches('/').to_owned(), sender.map_err(|why| miette!("{why}"))?));
+        let url = url.trim_end_matches('/');
+        let token = args.token_file.as_deref().map(token_in).transpose().map_err(|why| miette!("{why}"))?;
+        let place = Place { url: format!("{url}/v1/events"), trust: &trust, pair: pair.as_ref(), token };
+        let sender = sender::http(place, give_up_after);
+        return Ok((url.to_owned(), sender.map_err(|why| miette!("{why}"))?));
     }
     let target = Target::parse(&args.mqtt).into_diagnostic()?;
     if pair.is_some() && !target.is_tls {

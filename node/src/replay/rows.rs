@@ -3,7 +3,8 @@
 use serde::ser::SerializeMap;
 use serde_json::Value;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,6 +60,9 @@ pub struct Bad {
     pub label: &'static str,
     pub reason: String,
 }
+
+/// Label of a last row that is not there whole.
+pub const UNFINISHED: &str = "not finished";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -121,7 +125,8 @@ impl Rows {
         &self.header
     }
 
-    /// The next row; `None` at the end.
+    /// The next row; `None` at the end. A last line without its end that does not read is
+    /// [`UNFINISHED`]: somebody may still be writing it.
     ///
     /// # Errors
     /// [`Error::Read`]: the file itself fails. A row that is only badly written is a [`Bad`] value.
@@ -162,7 +167,28 @@ impl Rows {
             },
         };
         self.number = number;
-        Ok(Some(row))
+        Ok(Some(match row {
+            Err(bad) if self.is_unfinished() => Err(Bad { label: UNFINISHED, ..bad }),
+            row => row,
+        }))
+    }
+
+    /// Is the file read to its end, and that not the end of a line?
+    fn is_unfinished(&mut self) -> bool {
+        let (file, at) = match &mut self.input {
+            Input::Csv { reader, .. } => {
+                let at = reader.position().byte();
+                (reader.get_ref(), at)
+            }
+            Input::Ndjson { reader, .. } => match reader.stream_position() {
+                Ok(at) => (reader.get_ref(), at),
+                Err(_) => return false,
+            },
+        };
+        let mut last = [0];
+        file.metadata().is_ok_and(|m| m.len() <= at)
+            && at > 0
+            && file.read_exact_at(&mut last, at - 1).is_ok_and(|()| last != *b"\n")
     }
 }
 
@@ -252,5 +278,16 @@ mod tests {
         let labels: Vec<_> = rows.iter().map(|r| r.as_ref().map_or_else(|b| b.label, |_| "ok")).collect();
         assert_eq!(labels, ["ok", "no JSON object", "not JSON", "too long", "ok"]);
         assert_eq!(rows[4].as_ref().unwrap().line, 6);
+    }
+
+    #[test]
+    fn a_last_line_that_is_still_being_written_is_told_from_a_bad_one() {
+        let last = |text: &str, format| read(text, format).1.pop().unwrap().map_or_else(|b| b.label, |_| "ok");
+        assert_eq!(last("{\"a\":1}\n{\"a\":", Format::Ndjson), UNFINISHED);
+        assert_eq!(last("{\"a\":1}\n{\"a\":\n", Format::Ndjson), "not JSON");
+        assert_eq!(last("{\"a\":1}\n{\"a\":2}", Format::Ndjson), "ok", "whole, only without its end");
+        assert_eq!(last("a,b\n1,2\n3", Format::Csv), UNFINISHED);
+        assert_eq!(last("a,b\n1,2\n3\n", Format::Csv), "wrong number of fields");
+        assert_eq!(last("a,b\n1,2\n3,4", Format::Csv), "ok");
     }
 }

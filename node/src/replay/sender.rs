@@ -29,15 +29,26 @@ pub enum Error {
     /// Asking again changes nothing.
     #[error("{url} cannot be trusted: {reason}")]
     Untrusted { url: String, reason: String },
+    /// It is not about one event: none of them would be taken.
+    #[error("{url} takes no events from here: {answer}")]
+    Refuses { url: String, status: u16, answer: String },
 }
 
 impl Error {
-    /// Is it for whoever names the certificates to put right?
-    pub fn is_of_certificates(&self) -> bool {
+    /// What is to be done, where the flags `token` and `ca` name files.
+    pub fn hint(&self, token: &str, ca: &str) -> String {
+        let rest = "the same command then goes on";
         match self {
-            Error::Untrusted { .. } => true,
+            Error::Refuses { status: 401 | 403, .. } => {
+                format!("`{token} FILE` names a token that may send events; {rest}")
+            }
+            Error::Refuses { status: 300..=399, .. } => format!("name the address that it points to; {rest}"),
+            Error::Refuses { .. } => format!("name a place that takes CloudEvents by POST; {rest}"),
             // rustls' words come as those of an I/O error.
-            other => other.to_string().contains("certificate"),
+            e if matches!(e, Error::Untrusted { .. }) || e.to_string().contains("certificate") => {
+                format!("`{ca} FILE` names who signs the node's certificate, which must name that address")
+            }
+            _ => format!("start it, or name another; {rest}"),
         }
     }
 }
@@ -71,32 +82,43 @@ pub fn mqtt(options: mqtt_publisher::Options) -> Sender {
     Sender { messages, told, task }
 }
 
-/// One event after the other, in order: `POST URL/v1/events`, structured CloudEvents.
-///
-/// # Errors
-/// When it is `https://`, and nobody can be trusted, or `pair`, which is shown there, does not read.
-pub fn http(base: &str, trust: &Trust, pair: Option<&Pair>, give_up_after: Duration) -> Result<Sender, String> {
-    post_to(format!("{}/v1/events", base.trim_end_matches('/')), trust, pair, give_up_after)
+/// A place that takes structured CloudEvents by POST.
+pub struct Place<'a> {
+    pub url: String,
+    pub trust: &'a Trust,
+    /// Shown to an `https://` place.
+    pub pair: Option<&'a Pair>,
+    /// Sent as a bearer token.
+    pub token: Option<String>,
 }
 
-/// As [`http`], to any place that takes structured CloudEvents.
+/// One event after the other, in order.
 ///
 /// # Errors
-/// As [`http`].
-pub fn post_to(url: String, trust: &Trust, pair: Option<&Pair>, give_up_after: Duration) -> Result<Sender, String> {
+/// When it is `https://`, and nobody can be trusted, or the pair does not read.
+pub fn http(place: Place<'_>, give_up_after: Duration) -> Result<Sender, String> {
+    let Place { url, trust, pair, token } = place;
     let tls = trust.config_showing(&url, pair)?;
+    let authorization = token.map(|token| format!("Bearer {token}"));
     let (messages, mut queue) = mpsc::channel::<Message>(QUEUE);
     let (tell, told) = mpsc::channel(QUEUE);
     let task = tokio::task::spawn_blocking(move || {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .tls_config(tls)
+            // Followed, a POST becomes a GET, whose answer acknowledges nothing.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
             .timeout_global(Some(Duration::from_secs(10)))
             .build()
             .into();
         while let Some(message) = queue.blocking_recv() {
             let number = message.number;
-            let word = match post(&agent, &url, &message.payload, give_up_after, &tell)? {
+            let request = || {
+                let request = agent.post(&url).header("content-type", "application/cloudevents+json");
+                authorization.iter().fold(request, |r, value| r.header("authorization", value))
+            };
+            let word = match post(request, &url, &message.payload, give_up_after, &tell)? {
                 Ok(()) => Told::Acknowledged(number),
                 Err(reason) => Told::Refused { number, reason },
             };
@@ -111,7 +133,7 @@ pub fn post_to(url: String, trust: &Trust, pair: Option<&Pair>, give_up_after: D
 
 /// Tries until the node answers for good: yes, or no with its reason.
 fn post(
-    agent: &ureq::Agent,
+    request: impl Fn() -> ureq::RequestBuilder<ureq::typestate::WithBody>,
     url: &str,
     payload: &[u8],
     give_up_after: Duration,
@@ -120,7 +142,7 @@ fn post(
     let began = Instant::now();
     let mut pause = Duration::from_millis(20);
     loop {
-        let reason = match agent.post(url).header("content-type", "application/cloudevents+json").send(payload) {
+        let reason = match request().send(payload) {
             Ok(mut answer) => {
                 let status = answer.status();
                 // Reading it to its end keeps the connection for the next event.
@@ -129,6 +151,9 @@ fn post(
                 match status.as_u16() {
                     200..=299 => return Ok(Ok(())),
                     408 | 429 | 500..=599 => line,
+                    status @ (300..=399 | 401 | 403 | 404 | 405 | 415) => {
+                        return Err(Error::Refuses { url: url.to_owned(), status, answer: line });
+                    }
                     _ => return Ok(Err(line)),
                 }
             }

@@ -133,6 +133,8 @@ async fn poll(mut events: EventLoop, client: AsyncClient, filters: Vec<String>, 
         let event = match events.poll().await {
             Ok(Mqtt::Incoming(Packet::ConnAck(ack))) => {
                 is_known = ack.session_present;
+                let keep_alive = events.mqtt_options.keep_alive();
+                pipe::be_patient(&mut events, keep_alive);
                 let filters = filters.iter().map(|f| rumqttc::SubscribeFilter::new(f.clone(), QoS::AtLeastOnce));
                 if client.try_subscribe_many(filters).is_ok() {
                     continue;

@@ -2,7 +2,7 @@
 
 use super::super::guard::Caller;
 use super::super::ops::Operator;
-use super::super::{Ctx, Refusal};
+use super::super::{Ctx, Refusal, table};
 use super::{Head, PERSONS};
 use axum::Router;
 use axum::body::Body;
@@ -24,6 +24,15 @@ const CHANGES: [&str; 6] =
 pub const CHANGE_BYTES_MAX: usize = 32 * 1024;
 /// Room in a link message for its topic and the answer's head.
 const HEAD_BYTES: usize = 1024;
+/// A list that changes meanwhile may not fit a second time.
+const SHORTER_PAGES_MAX: usize = 4;
+
+/// An answer as it goes through a link.
+struct Encoded {
+    bytes: Bytes,
+    /// Items left of a list that was cut.
+    kept: Option<u64>,
+}
 
 /// Answers questions from above by this node's own routes.
 pub fn handler(ctx: &Ctx, routes: Router) -> Handler {
@@ -35,11 +44,30 @@ pub fn handler(ctx: &Ctx, routes: Router) -> Handler {
 }
 
 pub(super) async fn reply(routes: Router, question: &[u8], bytes_max: usize) -> Bytes {
-    let response = match requested(question) {
-        Ok(request) => pass(routes, request).await,
-        Err(refusal) => refusal.into_response(),
+    let request = match requested(question) {
+        Ok(request) => request,
+        Err(refusal) => return encode(refusal.into_response(), bytes_max).await.bytes,
     };
-    encode(response, bytes_max).await
+    let paged =
+        Some(request.uri().clone()).filter(|uri| request.method() == Method::GET && table::is_paged(uri.path()));
+    let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+    let mut encoded = encode(pass(routes.clone(), request).await, bytes_max).await;
+    // `next` of a page is behind the whole of it: one that was cut is asked for again, as long as it fits.
+    for _ in 0..SHORTER_PAGES_MAX {
+        let (Some(uri), Some(kept)) = (&paged, encoded.kept) else { break };
+        let Some(uri) = with_limit(uri, kept) else { break };
+        encoded = encode(call(routes.clone(), uri, caller.clone()).await, bytes_max).await;
+    }
+    encoded.bytes
+}
+
+/// The same page with at most so many items.
+fn with_limit(uri: &Uri, limit: u64) -> Option<Uri> {
+    let given = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(given.filter(|(name, _)| name != "limit"));
+    query.append_pair("limit", &limit.to_string());
+    format!("{}?{}", uri.path(), query.finish()).parse().ok()
 }
 
 /// A question as a request to this node's routes.
@@ -113,7 +141,7 @@ pub(super) async fn pass(mut routes: Router, request: Request) -> Response {
     }
 }
 
-async fn encode(response: Response, bytes_max: usize) -> Bytes {
+async fn encode(response: Response, bytes_max: usize) -> Encoded {
     let (parts, body) = response.into_parts();
     let content_type = text(&parts.headers, "content-type");
     let is_stream = content_type.starts_with("application/x-ndjson");
@@ -127,13 +155,17 @@ async fn encode(response: Response, bytes_max: usize) -> Bytes {
             head.headers.push((name.into(), value));
         }
     }
+    let mut kept = None;
     let body = if is_stream && is_over {
         head.cut = true;
         let whole = body.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         body[..whole].to_vec()
     } else if body.len() > bytes_max || is_over {
         match cut(&body, bytes_max) {
-            Some(less) => less,
+            Some((less, left)) => {
+                kept = Some(left);
+                less
+            }
             None => {
                 let detail = format!("the answer is larger than {bytes_max} bytes, the most that comes over the links");
                 let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail, "ask the node itself");
@@ -147,7 +179,7 @@ async fn encode(response: Response, bytes_max: usize) -> Bytes {
     let mut out = serde_json::to_vec(&head).expect("a head has only string keys");
     out.push(b'\n');
     out.extend_from_slice(&body);
-    out.into()
+    Encoded { bytes: out.into(), kept }
 }
 
 fn text(headers: &HeaderMap, name: &str) -> String {
@@ -170,8 +202,9 @@ async fn read(body: Body, bytes_max: usize) -> (Vec<u8>, bool) {
     (out, false)
 }
 
-/// A view with its longest list cut so that it fits, and marked; `None` if that does not help.
-fn cut(json: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
+/// A view with its longest list cut so that it fits, and marked, and the items left of it; `None` if that
+/// does not help.
+fn cut(json: &[u8], bytes_max: usize) -> Option<(Vec<u8>, u64)> {
     let Ok(Value::Object(mut view)) = serde_json::from_slice(json) else { return None };
     let size = |v: &Value| serde_json::to_vec(v).map_or(0, |b| b.len());
     let lists = view.iter().filter(|(_, v)| v.is_array());
@@ -186,10 +219,13 @@ fn cut(json: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
         fits
     };
     let kept = list.iter().map(fits).take_while(|fits| *fits).count();
+    if kept == 0 {
+        return None;
+    }
     list.truncate(kept);
     let note = view::Cut { list: name, kept: kept as u64, of };
     view.insert("cut".into(), serde_json::to_value(note).ok()?);
-    serde_json::to_vec(&view).ok()
+    Some((serde_json::to_vec(&view).ok()?, kept as u64))
 }
 
 #[cfg(test)]
@@ -204,13 +240,47 @@ mod tests {
     fn a_long_list_is_cut_behind_a_whole_item_and_says_so() {
         let items: Vec<Value> = (0..1000).map(|i| serde_json::json!({"address": format!("c/n{i}")})).collect();
         let long = serde_json::to_vec(&serde_json::json!({"schema": "x/1", "few": [1, 2], "nodes": items})).unwrap();
-        let short: Value = serde_json::from_slice(&cut(&long, 4096).unwrap()).unwrap();
+        let short: Value = serde_json::from_slice(&cut(&long, 4096).unwrap().0).unwrap();
         assert!(serde_json::to_vec(&short).unwrap().len() <= 4096);
         let kept = short["nodes"].as_array().unwrap().len();
         assert!(kept > 100, "{kept}");
         assert_eq!(short["cut"], serde_json::json!({"list": "nodes", "kept": kept, "of": 1000}));
         assert_eq!(short["few"].as_array().unwrap().len(), 2);
         assert!(cut(b"{\"text\":\"long\"}", 4).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_page_that_does_not_fit_comes_shorter_and_its_rest_behind_it() {
+        use axum::extract::Query;
+        use std::collections::HashMap;
+        // A hundred items of 100 bytes, paged as the node's own lists are.
+        let page = async |Query(asked): Query<HashMap<String, usize>>| {
+            let (after, limit) = (asked.get("after").copied().unwrap_or(0), asked.get("limit").copied().unwrap_or(50));
+            let items: Vec<Value> =
+                (after + 1..=100).take(limit).map(|i| serde_json::json!({"id": i, "text": "x".repeat(80)})).collect();
+            let last = items.last().and_then(|i| i["id"].as_u64()).filter(|last| *last < 100);
+            axum::Json(serde_json::json!({"schema": "x/1", "cases": items, "next": last}))
+        };
+        let routes = Router::new().route("/v1/cases", get(page));
+        let (mut after, mut ids, mut pages) = (0, Vec::new(), 0);
+        loop {
+            let question = format!("GET /v1/cases?limit=90&after={after}");
+            let answer = reply(routes.clone(), question.as_bytes(), 2_000).await;
+            let view: Value = serde_json::from_slice(&Replied::parse(&answer, Duration::ZERO).unwrap().body).unwrap();
+            assert!(view.get("cut").is_none(), "{view}");
+            ids.extend(view["cases"].as_array().unwrap().iter().map(|i| i["id"].as_u64().unwrap()));
+            pages += 1;
+            match view["next"].as_u64() {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        assert_eq!(ids, (1..=100).collect::<Vec<u64>>(), "nothing is left out between the pages");
+        assert!(pages > 4, "{pages}");
+        let large = Router::new()
+            .route("/v1/cases", get(async || axum::Json(serde_json::json!({"cases": ["x".repeat(3_000)]}))));
+        let answer = reply(large, b"GET /v1/cases", 2_000).await;
+        assert_eq!(Replied::parse(&answer, Duration::ZERO).unwrap().status, 413, "an empty page would be the end");
     }
 
     #[test]

@@ -176,11 +176,7 @@ async fn forward(
     let own = &road.ctx.config.node.address;
     let to = below(own, address)?;
     let path = if path.is_empty() { "/v1/status" } else { path };
-    let uri: Uri = path
-        .parse()
-        .ok()
-        .filter(|_| path.starts_with('/'))
-        .ok_or_else(|| Refusal::bad("bad-path", format!("`{path}` is no path"), "such as `/v1/status`"))?;
+    let uri = path_of(path)?;
     if to == *own {
         return Ok(call(road.routes.clone(), uri, caller).await);
     }
@@ -190,6 +186,12 @@ async fn forward(
     }
     let told = put(&road.ctx, &to, question.into(), within).await;
     answered(road, &to, told).await
+}
+
+/// A path that may be asked for. One with a line feed in it would be a question with a second line.
+fn path_of(path: &str) -> Result<Uri, Refusal> {
+    let uri = path.parse().ok().filter(|_| path.starts_with('/'));
+    uri.ok_or_else(|| Refusal::bad("bad-path", format!("`{path}` is no path"), "such as `/v1/status`"))
 }
 
 /// What a node below told, or what is known of it while it tells nothing.
@@ -313,6 +315,7 @@ fn known(ctx: &Ctx, to: &Address) -> view::Known {
 async fn ask_many(From(road): From<Road>, uri: Uri) -> Result<Response, Refusal> {
     let wanted: Whom = query(&uri)?;
     let within = within(wanted.within_ms)?;
+    path_of(&wanted.path)?;
     let ctx = road.ctx;
     let own = &ctx.config.node.address;
     let selector = Selector::parse(&wanted.selector)
