@@ -4,7 +4,7 @@ use super::letter::{Body, Letter, ON_ITS_WAY};
 use super::letters::Posted;
 use super::machine::{ASSIST, RESIDENT, is_name};
 use super::succession;
-use super::{CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISHES_MAX, Wish, is_hand_over, is_true};
+use super::{spots,CASES_MAX, Cases, Dirty, HISTORY_BYTES_MAX, HISTORY_MAX, Held, LINE_BYTES, Uncalled, WISHES_MAX, Wish, is_hand_over, is_true};
 use citybrain_shared::Pos;
 use citybrain_shared::case::{Booked, Case, Entry, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
@@ -18,6 +18,18 @@ fn is_resident(body: &Body) -> bool {
 }
 
 impl Held {
+    /// Of too many lines, or too long ones, the oldest but the first go.
+    fn bound_history(&mut self) {
+        let bytes = |e: &Entry| e.text.len() + e.to.as_ref().map_or(0, String::len) + LINE_BYTES;
+        let mut all: usize = self.history.iter().map(bytes).sum();
+        let mut extra = 0;
+        while self.history.len() > extra + 2 && (self.history.len() > HISTORY_MAX + extra || all > HISTORY_BYTES_MAX) {
+            all -= bytes(&self.history[1 + extra]);
+            extra += 1;
+        }
+        self.history.drain(1..=extra);
+    }
+
     fn forget_needless_calls(&mut self) {
         let now = self.case.status;
         let key = |e: &Entry| (e.term, e.version);
@@ -58,10 +70,7 @@ impl Cases {
                     held.history.insert(place, entry.clone());
                 }
             }
-            if held.history.len() > HISTORY_MAX {
-                let extra = held.history.len() - HISTORY_MAX;
-                held.history.drain(1..=extra);
-            }
+            held.bound_history();
             held.forget_needless_calls();
         }
         self.index(&id, true);
@@ -92,7 +101,23 @@ impl Cases {
             *seats = if put { *seats + b.seats } else { seats.saturating_sub(b.seats) };
         }
         let changed = (case.changed.timestamp_micros(), id.to_owned());
+        let rest = id.split('-').nth(1).map(|rest| (rest.to_owned(), id.to_owned()));
+        let is_open = case.status.is_open();
+        let near = spots(case, 0).into_iter().filter(|_| is_open).map(|spot| (spot, id.to_owned()));
+        let limits = case.clocks.iter().filter(|c| is_open && c.name != "climb" && c.runs());
+        let limit = limits.filter_map(|c| c.due).min().map(|due| (due.timestamp_micros(), id.to_owned()));
+        let urgent = usize::from(is_open && case.urgent);
         if !put {
+            if let Some(rest) = rest {
+                self.rests.remove(&rest);
+            }
+            if let Some(limit) = limit {
+                self.limits.remove(&limit);
+            }
+            for near in near {
+                self.spots.remove(&near);
+            }
+            self.urgent = self.urgent.saturating_sub(urgent);
             self.changed.remove(&changed);
             self.open.remove(id);
             for timer in timers.chain(waits) {
@@ -105,6 +130,10 @@ impl Cases {
             self.uncalled.remove(id);
             return;
         }
+        self.rests.extend(rest);
+        self.limits.extend(limit);
+        self.spots.extend(near);
+        self.urgent += urgent;
         self.changed.insert(changed);
         self.buttons.extend(button);
         self.uncalled.extend((!held.uncalled.is_empty()).then(|| id.to_owned()));

@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Cases in one group of an answer: about 1 MB with the longest histories, so that other commits need not wait.
+/// Cases in one group of an answer: 4 MB with the longest histories, so that other commits need not wait.
 const RETURNED_TOGETHER: usize = 16;
 
 /// Of cases that are over so many copies are returned from below: the last that was done.
@@ -255,7 +255,7 @@ impl Cases {
 
     /// What this folder, `by`, knows of a case, for the folder `inc` of `to`.
     fn returned(&self, to: &Address, inc: Inc, by: Inc, held: &Held) -> Letter {
-        let (case, history) = (held.case.clone(), held.history.clone());
+        let (case, history) = (held.case.clone(), letter::returned(&held.history));
         let about = short("returned", &format!("{inc}.{by}"));
         let id = format!("{}.{}.{}.{about}", case.id, case.term, case.version);
         let urgent = case.urgent;

@@ -29,12 +29,20 @@ use citybrain_shared::config::cases::{Cases as Settings, Category, Limit, Missed
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
 pub use turn::{RESIDENT, is_name};
-use turn::{TEXT_MAX, Turn, cut};
+pub(super) use turn::cut;
+use turn::{NAME_MAX, TEXT_MAX, Turn};
 
 /// Somebody is summoned.
 pub const ASSIST: &str = "assist";
 /// A hand-over came to nothing.
 pub const CAME_BACK: &str = "came-back";
+
+/// Characters of a title, of a place's name, and of a category's code or a channel.
+const TITLE_MAX: usize = 200;
+const PLACE_MAX: usize = 300;
+const CODE_MAX: usize = 60;
+/// Bytes of the id of the event that has opened a case.
+const EVENT_ID_MAX: usize = 1024;
 
 /// What the machine knows beside the case: this node, its calendar, its categories.
 pub struct Book<'a> {
@@ -173,7 +181,7 @@ impl Book<'_> {
     /// Is that case of the category that this opening would have?
     pub fn is_same_category(&self, case: &Case, opening: &Opening) -> bool {
         let (code, known) = self.code(opening);
-        case.category == known.map_or(code, |c| &c.code)
+        case.category == known.map_or_else(|| cut(code, CODE_MAX), |c| c.code.clone())
     }
 
     /// Opens a case here; one of a category that another tier handles is handed there at once.
@@ -190,10 +198,10 @@ impl Book<'_> {
         case.kind = kind;
         case.urgent = sos;
         case.reach = category.map_or(case.reach, |c| c.reach);
-        case.category = category.map_or(code, |c| c.code.clone());
+        case.category = category.map_or(cut(&code, CODE_MAX), |c| c.code.clone());
         case.category_name = category.map(|c| c.name.clone()).unwrap_or_default();
         if case.title.is_empty() {
-            case.title = if case.category_name.is_empty() { named } else { case.category_name.clone() };
+            case.title = if case.category_name.is_empty() { cut(&named, CODE_MAX) } else { case.category_name.clone() };
         }
         case.department = category.map(|c| c.department.clone()).unwrap_or_default();
         case.governance = case.governance.take().or_else(|| category.and_then(|c| c.governance.clone()));
@@ -227,19 +235,20 @@ impl Book<'_> {
             opened_at: self.me.clone(),
             opened: now,
             changed: now,
-            event: opening.event,
+            // One with a longer id has none: who looks for it finds the case by its place and time.
+            event: opening.event.filter(|id| id.len() <= EVENT_ID_MAX),
             imported: None,
             button: opening.button,
             urgent: false,
             reach: Tier::City,
-            category: opening.category,
+            category: cut(&opening.category, CODE_MAX),
             category_name: String::new(),
             department: String::new(),
-            governance: opening.governance,
-            channel: opening.channel,
-            title: cut(&opening.title, 200),
+            governance: opening.governance.map(|text| cut(&text, NAME_MAX)),
+            channel: cut(&opening.channel, CODE_MAX),
+            title: cut(&opening.title, TITLE_MAX),
             description: cut(&opening.description, TEXT_MAX),
-            place: opening.place,
+            place: opening.place.map(|p| Place { text: cut(&p.text, PLACE_MAX), ..p }),
             form: opening.form,
             media: opening.media,
             has_contact: opening.has_contact,
