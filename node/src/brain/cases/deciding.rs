@@ -2,7 +2,7 @@
 
 use super::letter::{self, Body, Letter, Pen, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
-use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, intake, is_true};
+use super::{AGAIN, Cases, kept, HOPS_MAX, Held, PRESSES_MAX, intake, is_true};
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::State;
@@ -74,11 +74,13 @@ impl Cases {
     pub(super) fn is_same_matter(&self, held: &Held, opening: &Opening, contact: &Contact) -> bool {
         let named = opening.button.as_ref().is_some_and(|b| !b.starts_with(intake::SOURCE_ONLY));
         self.book().is_same_category(&held.case, opening)
-            && (named
-                || (opening.place == held.case.place
-                    && opening.title.starts_with(&held.case.title)
-                    && opening.description == held.case.description
-                    && held.contact.clone().unwrap_or_default() == *contact))
+            && (named || {
+                let (place, title, description) = machine::said(opening);
+                place == held.case.place
+                    && title.starts_with(&held.case.title)
+                    && description == held.case.description
+                    && held.contact.clone().unwrap_or_default() == kept(contact)
+            })
     }
 
     /// What a step, of this node or from below, asks of this node: calls, copies for others, a word to

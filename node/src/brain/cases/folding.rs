@@ -98,7 +98,7 @@ impl Cases {
         let given = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Booked);
         if let Some(b) = given.filter(|_| !matches!(case.status, Status::Withdrawn | Status::Rejected)) {
             let seats = self.given.entry((b.service.clone(), b.at, b.seat)).or_default();
-            *seats = if put { *seats + b.seats } else { seats.saturating_sub(b.seats) };
+            *seats = if put { seats.saturating_add(b.seats) } else { seats.saturating_sub(b.seats) };
         }
         let changed = (case.changed.timestamp_micros(), id.to_owned());
         let rest = id.split('-').nth(1).map(|rest| (rest.to_owned(), id.to_owned()));

@@ -368,11 +368,9 @@ impl Cases {
     }
 
     /// Opens a case that no event brought; the contact stays here.
-    pub fn open(&self, mut opening: Opening, mut contact: Contact, now_us: i64) -> (Case, Vec<Draft>) {
+    pub fn open(&self, mut opening: Opening, contact: Contact, now_us: i64) -> (Case, Vec<Draft>) {
         let now = view::time_of(now_us);
-        for text in [&mut contact.name, &mut contact.phone, &mut contact.address] {
-            *text = machine::cut(text, CONTACT_MAX);
-        }
+        let contact = kept(&contact);
         if !contact.name.is_empty() && contact.name.trim() == opening.by.trim() {
             opening.by = machine::RESIDENT.into();
         }
@@ -620,6 +618,12 @@ fn spots(case: &Case, around: i64) -> Vec<u64> {
         all.push(hash(format!("{}\0{}", case.opened_at, place.text)));
     }
     all
+}
+
+/// Of whom to call, what is kept.
+fn kept(contact: &Contact) -> Contact {
+    let [name, phone, address] = [&contact.name, &contact.phone, &contact.address].map(|t| machine::cut(t, CONTACT_MAX));
+    Contact { name, phone, address, more: contact.more.clone() }
 }
 
 /// Does a letter say truly where it comes from? On its way down the parent vouches for it.

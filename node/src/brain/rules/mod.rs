@@ -141,16 +141,23 @@ impl Rules {
         let fresh = Rules::with(self.slot.clone());
         let old = std::mem::replace(&mut self.set, fresh.set);
         let memories = std::mem::take(&mut self.memories);
+        // What gave way, and is not written yet, must not be there again at the next start.
+        for (index, key) in std::mem::take(&mut self.dirty_keys) {
+            let Some(rule) = old.rules.get(index as usize) else { continue };
+            if !memories[index as usize].keys.contains_key(&key) {
+                self.gone_rows.push(key_row(&rule.name, &key));
+            }
+        }
         let mut by_name: HashMap<String, Memory> = old.rules.into_iter().map(|r| r.name).zip(memories).collect();
         self.memories = self.set.rules.iter().map(|r| by_name.remove(&r.name).unwrap_or_default()).collect();
         for (name, memory) in by_name {
             self.gone_rows.extend(memory.keys.keys().map(|key| key_row(&name, key)));
             self.gone_rows.push(tally_row(&name));
         }
-        self.dirty_keys.clear();
         self.due.clear();
-        for (i, memory) in self.memories.iter().enumerate() {
-            for (key, state) in &memory.keys {
+        for (i, memory) in self.memories.iter_mut().enumerate() {
+            for (key, state) in &mut memory.keys {
+                state.due = state.due.filter(|due| self.set.rules[i].awaits(due.what));
                 self.dirty_keys.insert((i as u32, key.clone()));
                 self.due.extend(state.due.map(|d| (d.at_us, i as u32, key.clone())));
             }
@@ -276,9 +283,10 @@ impl Policy for Rules {
             }
             "k" => {
                 let (rule, by) = name.split_once('\0').ok_or("its key has no rule")?;
-                let state = KeyState::from_row(value)?;
+                let mut state = KeyState::from_row(value)?;
                 match self.index_of(rule) {
                     Some(i) => {
+                        state.due = state.due.filter(|due| self.set.rules[i as usize].awaits(due.what));
                         self.due.extend(state.due.map(|d| (d.at_us, i, by.to_owned())));
                         self.memories[i as usize].keys.insert(by.to_owned(), state);
                     }

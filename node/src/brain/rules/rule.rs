@@ -1,6 +1,7 @@
 //! Rules as they run: compiled, and found by an event's type.
 
 use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants, is_withheld};
+use super::keys::What;
 use super::template::{JsonTemplate, Template};
 use super::window::Summary;
 use citybrain_shared::Tier;
@@ -107,6 +108,15 @@ impl Rule {
     /// Fires once and then stays "on" until it is over.
     pub fn latches(&self) -> bool {
         self.raises() || self.hold_us.is_some() || self.absent_us.is_some() || self.clear.is_some()
+    }
+
+    /// May a timer of that kind be its own? One may be left from before the rule was edited.
+    pub fn awaits(&self, what: What) -> bool {
+        match what {
+            What::Held => self.hold_us.is_some(),
+            What::Absent => self.absent_us.is_some(),
+            What::Over => self.clear.is_some(),
+        }
     }
 
     /// The severity of its first alarm on these facts.

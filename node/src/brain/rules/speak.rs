@@ -5,6 +5,7 @@
 
 use super::Rules;
 use super::alarms::{self, Identity, Step, id_of};
+use super::check::is_reserved;
 use super::expression::Facts;
 use super::fold::{AskData, HOPS, depends, quiet_over};
 use super::keys::{Conclusion, Held, What};
@@ -20,7 +21,7 @@ use citybrain_shared::view::{self, Alarm, Firing};
 use citybrain_shared::{Lane, Pos, Selector, Tier, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Type of the record that says what rules have concluded; stays on its node.
 pub const FIRED: &str = "city.brain.rule.fired";
@@ -54,7 +55,7 @@ fn is_none(but: &u32) -> bool {
 pub struct SaidOf {
     pub rule: String,
     pub key: String,
-    /// `fired`, `changed`, `over`, or `held` back.
+    /// `fired`, `changed`, `over`, `held` back, or `lapsed`: it did not hold for long enough.
     pub what: String,
     pub at_us: i64,
     /// Of a timer: when it was due.
@@ -116,28 +117,38 @@ impl Rules {
     /// Everything that is to be written now: empty when nothing waits.
     pub(super) fn speak(&self, state: &State, now_us: i64) -> Vec<Draft> {
         let mut speaker = Speaker::new(self, now_us);
-        let mut upto = Pos::ZERO;
-        let mut waiting = self.waiting.iter();
-        // A call for help ends the group: cases must know of it before they are asked about the next,
-        // which may be the same button.
-        for intent in waiting.by_ref().take(SPOKEN_MAX) {
-            upto = intent.pos;
-            speaker.conclusion(&intent.what, intent.at_us);
-            if speaker.has_called {
+        let (mut upto, mut spoken) = (Pos::ZERO, 0);
+        // A second call for help with the same button ends the group: cases must know of the first before
+        // they are asked about it.
+        let mut called: HashSet<&str> = HashSet::new();
+        for intent in self.waiting.iter().take(SPOKEN_MAX) {
+            if let Conclusion::Fire { rule, key, .. } = &intent.what
+                && let Some(button) = self.index_of(rule).and_then(|rule| self.button(rule, key))
+                && !called.insert(button)
+            {
                 break;
             }
+            (upto, spoken) = (intent.pos, spoken + 1);
+            speaker.conclusion(&intent.what, intent.at_us);
         }
-        let but = waiting.take_while(|intent| intent.pos == upto).count() as u32;
+        let but = self.waiting.iter().skip(spoken).take_while(|intent| intent.pos == upto).count() as u32;
         if self.is_awake(state, now_us) {
             let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TIMERS_MAX);
             for (at, rule, key) in due {
-                if speaker.has_called {
+                if self.button(*rule, key).is_some_and(|button| !called.insert(button)) {
                     break;
                 }
                 speaker.timer(*at, *rule, key);
             }
         }
         speaker.group(upto, but)
+    }
+
+    /// The subject of the call for help that this rule makes of that key, if it makes any.
+    fn button<'a>(&'a self, rule: u32, key: &'a str) -> Option<&'a str> {
+        let rule = self.set.rules.get(rule as usize)?;
+        let calls = rule.then.iter().any(|a| matches!(a, Action::Case { kind, .. } if kind == "sos"));
+        calls.then_some(if key.is_empty() { rule.name.as_str() } else { key })
     }
 
     /// Has this start of the node been told of? Only then are timers asked: what could not come while
@@ -198,14 +209,11 @@ struct Speaker<'a> {
     drafts: Vec<Draft>,
     said: Vec<SaidOf>,
     any: bool,
-    /// An event that opens an incident is among the drafts.
-    has_called: bool,
 }
 
 impl<'a> Speaker<'a> {
     fn new(rules: &'a Rules, now: i64) -> Speaker<'a> {
-        let (drafts, said) = (Vec::new(), Vec::new());
-        Speaker { rules, now, changed: BTreeMap::new(), drafts, said, any: false, has_called: false }
+        Speaker { rules, now, changed: BTreeMap::new(), drafts: Vec::new(), said: Vec::new(), any: false }
     }
 
     fn group(mut self, upto: Pos, but: u32) -> Vec<Draft> {
@@ -253,8 +261,9 @@ impl<'a> Speaker<'a> {
     fn timer(&mut self, due_us: i64, index: u32, key: &str) {
         let rule = &self.rules.set.rules[index as usize];
         let Some(state) = self.rules.memories[index as usize].keys.get(key) else { return };
-        let (Some(due), Some(held)) = (state.due.filter(|d| d.at_us == due_us), &state.held) else { return };
+        let Some(due) = state.due.filter(|d| d.at_us == due_us) else { return };
         self.any = true;
+        let Some(held) = &state.held else { return self.lapsed(&rule.name, key, due_us) };
         let w = rule.window.as_ref().zip(state.window.as_ref());
         let window = w.map(|(w, seen)| seen.summary(w.kind, w.within_us, due_us));
         let free = depends(rule, key, &self.rules.alarms) && quiet_over(rule, state, due_us);
@@ -263,8 +272,15 @@ impl<'a> Speaker<'a> {
             let truth = |f: &Facts| rule.when.as_ref().is_none_or(|w| w.truth(f, window.as_ref()).unwrap_or(false));
             facts.as_ref().is_some_and(truth)
         };
+        let has_ended = || {
+            let when = rule.when.as_ref().filter(|when| when.uses_window);
+            when.zip(self.facts(held)).is_some_and(|(when, facts)| when.truth(&facts, window.as_ref()) == Ok(false))
+        };
+        let is_long_enough = state.since_us.zip(rule.hold_us).is_none_or(|(since, hold)| due_us >= since + hold);
         let what = match due.what {
-            What::Held if free => "fired",
+            // Nothing came, and the window has emptied under the condition.
+            What::Held if has_ended() => "lapsed",
+            What::Held if free && is_long_enough => "fired",
             What::Absent if free && holds() => "fired",
             What::Held | What::Absent => "held",
             What::Over => "over",
@@ -272,6 +288,21 @@ impl<'a> Speaker<'a> {
         // Looked at again from now on, not from a moment long past.
         let at_us = if what == "held" { self.now } else { due_us };
         self.act(&rule.name, key, what, held, held, window.as_ref(), at_us, Some(due_us));
+    }
+
+    /// A timer of which nobody knows any more what it was to tell of: unspoken, it would be due for ever.
+    fn lapsed(&mut self, rule: &str, key: &str, due_us: i64) {
+        self.said.push(SaidOf {
+            rule: rule.to_owned(),
+            key: key.to_owned(),
+            what: "lapsed".into(),
+            at_us: self.now,
+            due_us: Some(due_us),
+            severity: None,
+            event: String::new(),
+            why: BTreeMap::new(),
+            done: Vec::new(),
+        });
     }
 
     /// What a rule does. `held` is the event that the alarm speaks of, `by` the one that did it.
@@ -288,7 +319,9 @@ impl<'a> Speaker<'a> {
         due_us: Option<i64>,
     ) {
         let Some(rule) = self.rule(name) else { return };
-        let (Some(facts), Some(cause)) = (self.facts(held), self.facts(by)) else { return };
+        let (Some(facts), Some(cause)) = (self.facts(held), self.facts(by)) else {
+            return due_us.into_iter().for_each(|due_us| self.lapsed(name, key, due_us));
+        };
         let id = cause.json["id"].as_str().unwrap_or_default().to_owned();
         let mut done = Vec::new();
         for action in &rule.then {
@@ -347,7 +380,7 @@ impl<'a> Speaker<'a> {
             }
             Action::Emit { kind, subject, urgent, reach, data } => {
                 let kind = kind.text(facts, window);
-                if kind.starts_with("city.brain.") || kind.is_empty() {
+                if is_reserved(&kind) || kind.is_empty() {
                     done.push(format!("nothing emitted: `{}` is no type for a rule", cut(kind)));
                     return;
                 }
@@ -363,7 +396,6 @@ impl<'a> Speaker<'a> {
             }
             Action::Case { kind, category, title, data } => {
                 let urgent = kind == "sos";
-                self.has_called |= urgent;
                 let (event_type, category) =
                     (if urgent { case::SOS } else { case::APPEAL }, category.text(facts, window));
                 let mut body: Map<String, Json> =
@@ -386,7 +418,11 @@ impl<'a> Speaker<'a> {
                 let word = if *command { "command" } else { "notice" };
                 let below = Selector::parse(&target).is_ok_and(|s| self.rules.me.covers(&s.root));
                 if !below {
-                    done.push(format!("no {word}: `{target}` is not below this node"));
+                    done.push(format!("no {word}: `{}` is not below this node", cut(target)));
+                    return;
+                }
+                if is_reserved(&kind) || kind.is_empty() {
+                    done.push(format!("no {word}: `{}` is no type for a rule", cut(kind)));
                     return;
                 }
                 let data = data.fill(facts, window);

@@ -107,6 +107,12 @@ pub struct Opening {
     pub note: String,
 }
 
+/// Place, title and description, as a case keeps them.
+pub fn said(opening: &Opening) -> (Option<Place>, String, String) {
+    let place = opening.place.clone().map(|p| Place { text: cut(&p.text, PLACE_MAX), ..p });
+    (place, cut(&opening.title, TITLE_MAX), cut(&opening.description, TEXT_MAX))
+}
+
 /// Which of its verbs a case would take now, whoever asks.
 pub fn allowed(case: &Case) -> Vec<Verb> {
     if case.handing_to.is_some() {
@@ -224,6 +230,7 @@ impl Book<'_> {
 
     /// A case of this node with which nothing has been done: what the opening itself says.
     fn blank(&self, opening: Opening, now: DateTime<Utc>) -> Case {
+        let (place, title, description) = said(&opening);
         Case {
             id: opening.id,
             term: 1,
@@ -246,9 +253,9 @@ impl Book<'_> {
             department: String::new(),
             governance: opening.governance.map(|text| cut(&text, NAME_MAX)),
             channel: cut(&opening.channel, CODE_MAX),
-            title: cut(&opening.title, TITLE_MAX),
-            description: cut(&opening.description, TEXT_MAX),
-            place: opening.place.map(|p| Place { text: cut(&p.text, PLACE_MAX), ..p }),
+            title,
+            description,
+            place,
             form: opening.form,
             media: opening.media,
             has_contact: opening.has_contact,

@@ -112,6 +112,25 @@ fn what_somebody_publishes_makes_no_case_of_its_own_size() {
 }
 
 #[test]
+fn a_press_is_known_again_whatever_of_its_words_was_kept() {
+    let mut cases = node("c/s/a");
+    for id in ["1", "2"] {
+        let said = json!({
+            "title": " door\u{1} 3 ", "description": format!("{}\n", "垃".repeat(3_000)),
+            "location": {"text": " gate\t"}, "contact": {"name": " 王 ", "phone": "139 "},
+        });
+        let event = json!({"specversion": "1.0", "id": id, "source": "/t", "type": "city.sos", "data": said});
+        let header = Header::local(citybrain_shared::record::Kind::Event, "city.sos");
+        let draft = Draft::new(&header, event.to_string().as_bytes()).unwrap();
+        for draft in with_origin(&draft, None, |h, p| cases.decide(&State::default(), START, h, p)) {
+            with_origin(&draft, None, |h, p| cases.apply(Pos(1), h, p));
+        }
+    }
+    assert_eq!(cases.count(), 1);
+    assert_eq!(cases.iter().next().unwrap().history.len(), 2);
+}
+
+#[test]
 fn a_node_full_of_open_cases_opens_calls_for_help_only_and_says_so() {
     let mut cases = node("c/s/a");
     cases.open.extend((0..CASES_MAX).map(|i| format!("20261120-{i}")));

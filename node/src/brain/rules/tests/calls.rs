@@ -168,3 +168,11 @@ fn what_cannot_be_evaluated_is_told_without_what_was_read_and_in_few_words() {
         assert!(error.len() < 2_000, "{} bytes", error.len());
     }
 }
+
+#[test]
+fn calls_of_many_people_stand_in_one_group() {
+    let mut both = Both::new(FALL);
+    (0..100).for_each(|i| both.node.only_hear("city.fall", &format!("flat-{i}"), &json!({})));
+    both.settle();
+    assert_eq!((both.incidents().len(), both.groups), (100, 1));
+}
