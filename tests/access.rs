@@ -430,3 +430,45 @@ fn post_at(tree: &Tree, path: &str, body: &serde_json::Value) -> (u16, serde_jso
     let mut answer = request.header(view::HEADER_AT, "c/s/m").send_json(body).expect("the city answers");
     (answer.status().as_u16(), answer.body_mut().read_json().expect("it is JSON"))
 }
+
+#[test]
+fn without_tokens_other_peoples_web_pages_neither_change_nor_read_anything_and_programs_do() {
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    let node = tree.node("c");
+    let (url, port) = (node.url(), node.url().rsplit(':').next().expect("a port").to_owned());
+    let ask = |method: &str, path: &str, headers: &[(&str, &str)]| -> (u16, String) {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{url}{path}"));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let body = if method == "POST" { "{\"target\":\"c\",\"type\":\"city.page\"}" } else { "" };
+        node.ask(request, body.to_owned()).expect("it answers")
+    };
+    // As `fetch(…, {mode: "no-cors"})` and a form of a page elsewhere send it.
+    let page = ("origin", "https://evil.example");
+    for (path, kind) in [
+        ("/v1/send", "text/plain"),
+        ("/v1/log-level", "text/plain"),
+        ("/open311/v2/requests.json", "application/x-www-form-urlencoded"),
+    ] {
+        let (status, text) = ask("POST", path, &[page, ("content-type", kind)]);
+        assert!(status == 403 && text.contains("foreign-page"), "{path}: {status} {text}");
+    }
+    let crossed = [("sec-fetch-site", "cross-site"), ("content-type", "text/plain")];
+    assert_eq!(ask("POST", "/v1/send", &crossed).0, 403);
+    // A domain that was made to lead here: to the browser it is the page's own.
+    let (host, origin) = (format!("evil.example:{port}"), format!("http://evil.example:{port}"));
+    for path in ["/v1/cases", "/v1/events", "/open311/v2/requests.json", "/metrics"] {
+        let (status, text) =
+            ask("GET", path, &[("host", &host), ("origin", &origin), ("sec-fetch-site", "same-origin")]);
+        assert!(status == 403 && text.contains("foreign-host"), "{path}: {status} {text}");
+    }
+    assert_eq!(ask("GET", "/livez", &[("host", &host)]).0, 200, "health is for everybody, by any name");
+    for host in ["localhost", "citybrain", "[::1]", "10.0.0.5"] {
+        let host = format!("{host}:{port}");
+        assert_eq!(ask("GET", "/metrics", &[("host", &host)]).0, 200, "{host}");
+    }
+    assert_eq!(node.records().iter().filter(|r| r.event_type == "city.page").count(), 0);
+    let own = [("origin", url.as_str()), ("sec-fetch-site", "same-origin"), ("content-type", "text/plain")];
+    assert_eq!(ask("POST", "/v1/send", &own).0, 202);
+    assert_eq!(ask("POST", "/v1/send", &[]).0, 202, "a program says nothing of pages");
+}

@@ -101,3 +101,60 @@ fn only_children_can_be_let_in_and_one_that_is_not_there_by_its_whole_incarnatio
         .says(2, &["32 hexadecimal"]);
     run(&["enrol", "approve", COMMUNITY, "--incarnation", inc, "--yes", "--node", &street]).says(0, &["is let in"]);
 }
+
+#[test]
+fn a_child_that_is_gone_for_good_is_taken_out_of_the_tree_and_may_come_back() {
+    let mut tree = Tree::new(&[COMMUNITY, "c/s/k"]);
+    tree.start();
+    let (city, street) = (tree.node("c").url(), tree.node("c/s").url());
+    let retire = |child: &str, more: &[&str]| {
+        run(&[&["enrol", "retire", child, "--yes", "--at", "c/s", "--node", &city], more].concat())
+    };
+    retire(COMMUNITY, &[]).says(1, &["c/s/m is connected", "stop it first"]);
+    run(&["enrol", "retire", COMMUNITY, "--yes", "--node", &city]).says(1, &["no child of c", "`--at c/s`"]);
+    retire("c/s/none", &[]).says(1, &["is not in the tree of c/s"]);
+
+    // A notice waits for it, and an open case is its own.
+    let mut sent = publish_all(COMMUNITY, tree.node(COMMUNITY).mqtt, "early", 20, false);
+    let opened =
+        run(&["case", "new", "--title", "灯不亮", "--by", "li", "--json", "--node", &tree.node(COMMUNITY).url()])
+            .json();
+    let case = opened["case"]["id"].as_str().expect("an id").to_owned();
+    wait_for("the street knows of the case", || {
+        (run(&["case", "show", &case, "--node", &street]).code == 0).then_some(())
+    });
+    tree.stop_node(COMMUNITY);
+    let notice =
+        run(&["send", "--target", "c/s/**", "--type", "city.notice", "--json", "--yes", "--node", &city]).json();
+    let notice = format!("/v1/directives/{}", notice["id"].as_str().expect("an id"));
+    let counts = |tree: &Tree, node: &str| {
+        let d = tree.node(node).get(&notice)?;
+        Some((d["expected"].as_u64()?, d["delivered"].as_u64()?))
+    };
+    let nodes = |tree: &Tree, node: &str| Some(tree.node(node).get("/v1/tree")?["nodes"].as_array()?.len());
+    wait_for("two have it", || (counts(&tree, "c") == Some((3, 2))).then_some(()));
+    retire(COMMUNITY, &[]).says(1, &["1 open cases are owned", "--even-with-cases"]);
+    retire(COMMUNITY, &["--even-with-cases"]).says(0, &["c/s/m is out of the tree", "1 open cases"]);
+    for node in ["c/s", "c"] {
+        wait_for("it is in no tree", || (nodes(&tree, node)? == if node == "c" { 3 } else { 2 }).then_some(()));
+        wait_for("nobody waits for it", || (counts(&tree, node) == Some((2, 2))).then_some(()));
+    }
+    retire(COMMUNITY, &[]).says(1, &["is not in the tree"]);
+    run(&["links", "--node", &street]).says(0, &["…/k"]);
+    assert!(!run(&["links", "--node", &street]).out.contains("…/m"));
+    // A restart remembers.
+    tree.stop_node("c/s");
+    tree.start_node("c/s");
+    wait_for("it is in no tree after a start either", || (nodes(&tree, "c/s")? == 2).then_some(()));
+
+    // It was only switched off: it is in the tree again, has what was sent, and nothing of its own is lost.
+    tree.start_node(COMMUNITY);
+    tree.wait_ready();
+    tree.wait_linked();
+    wait_for("the city has it again", || (nodes(&tree, "c")? == 4).then_some(()));
+    wait_for("it has the notice", || (counts(&tree, "c") == Some((3, 3))).then_some(()));
+    sent.extend(publish_all(COMMUNITY, tree.node(COMMUNITY).mqtt, "late", 20, false));
+    tree.wait_all_up(&sent);
+    let told: Vec<String> = acts(&street).into_iter().map(|(what, ..)| what).collect();
+    assert_eq!(told, ["enrol retire"]);
+}

@@ -165,6 +165,7 @@ fn node(leaf: &Asker<'_>) {
     leaf.post("/v1/log-level", json!({"level": "="}), 400);
     leaf.post("/v1/reload", json!({}), 200);
     leaf.post("/v1/enrolments", json!({"admit": true, "children": []}), 400);
+    leaf.post("/v1/enrolments/retire", json!({"address": "c/s"}), 400);
 }
 
 fn log(tree: &Tree, leaf: &Asker<'_>, city: &Asker<'_>) {
@@ -315,6 +316,8 @@ fn below(tree: &Tree, city: &Asker<'_>) {
     city.ask("POST", "/v1/log-level", &[("x-citybrain-at", "c/s")], "{\"level\":\"info\"}", 200);
     city.fails("GET", "/v1/ask?selector=!", 400);
     let street = Asker { node: tree.node("c/s"), token: String::new(), seen: city.seen };
+    street.post("/v1/enrolments/retire", json!({"address": "c/s/none"}), 404);
+    street.post("/v1/enrolments/retire", json!({"address": LEAF, "even_with_cases": true}), 409);
     street.post(
         "/v1/enrolments",
         json!({"admit": true, "children": [{"address": "c/s/k", "incarnation": "0".repeat(32)}]}),

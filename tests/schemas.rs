@@ -135,6 +135,13 @@ fn every_answer_has_the_shape_that_is_kept() {
     all.keep("known", &known.json());
     all.of(&["audit", "--node", &street]);
 
+    let gone = ["enrol", "retire", LEAF, "--even-with-cases", "--yes", "--at", "c/s", "--node", &city];
+    all.of(&gone);
+    tree.start_node(LEAF);
+    tree.wait_ready();
+    tree.wait_linked();
+    tree.stop_node(LEAF);
+
     operations(&mut tree, &mut all);
     let left: Vec<String> = schemas().into_iter().filter(|s| !ELSEWHERE.contains(&s.as_str())).collect();
     let missing: Vec<&String> = left.iter().filter(|s| !all.0.contains_key(*s)).collect();

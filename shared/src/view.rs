@@ -85,6 +85,7 @@ views! {
     Contexts = "citybrain.contexts/1",
     Enrolments = "citybrain.enrolments/1",
     Enrolled = "citybrain.enrolled/1",
+    Retired = "citybrain.retired/1",
     LogReplayed = "citybrain.log-replayed/1",
     Presets = "citybrain.presets/1",
     PresetShown = "citybrain.preset/1",

@@ -15,6 +15,8 @@ pub struct Answer {
     pub kind: u8,
     pub id: u16,
     pub reason: u8,
+    /// It is given again, and stands whatever becomes of the commit with which it waits.
+    pub stands: bool,
 }
 
 /// The answers of one socket read, given when its ticket completes; without one at once, but not
@@ -68,7 +70,7 @@ impl Held {
     /// With MQTT 5 a failed commit is answered by a reason code, and the client decides.
     /// With 3.1.1 there is no such answer, nor is there for a PUBREL: the error is returned and the
     /// connection must end without an acknowledgement.
-    /// `failed` hears of each answer that says so, or is not given for it.
+    /// `failed` hears of each answer that says so.
     pub fn poll(
         &mut self,
         tongue: Tongue,
@@ -100,10 +102,11 @@ impl Held {
         };
         for a in batch.answers {
             self.ids.remove(&a.id);
-            if unwritable {
+            let fails = unwritable && !a.stands;
+            if fails {
                 failed(&a);
             }
-            tongue.put_ack(a.kind, a.id, if unwritable { reason::IMPLEMENTATION } else { a.reason }, out);
+            tongue.put_ack(a.kind, a.id, if fails { reason::IMPLEMENTATION } else { a.reason }, out);
         }
         Poll::Ready(Ok(true))
     }
@@ -118,7 +121,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     fn answer(id: u16) -> Answer {
-        Answer { kind: kind::PUBACK, id, reason: 0 }
+        Answer { kind: kind::PUBACK, id, reason: 0, stands: false }
     }
 
     fn drain(held: &mut Held, version: Version) -> Result<Vec<u8>, Error> {
@@ -144,6 +147,19 @@ mod tests {
             tx.send(Err(Error::Unwritable("full".into()))).unwrap();
             assert_eq!(drain(&mut held, version).ok(), want);
         }
+    }
+
+    #[test]
+    fn a_failed_commit_takes_nothing_from_what_was_said_before() {
+        let mut held = Held::default();
+        let (tx, rx) = oneshot::channel();
+        let again = Answer { kind: kind::PUBREC, stands: true, ..answer(3) };
+        held.push(Some(rx), vec![again, answer(7)]);
+        tx.send(Err(Error::Unwritable("full".into()))).unwrap();
+        let (mut out, mut failed) = (Vec::new(), Vec::new());
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = held.poll(Tongue::unknown(Version::V5), &mut cx, &mut out, |a| failed.push(a.id));
+        assert_eq!((&out[..4], &failed[..]), (&[0x50, 2, 0, 3][..], &[7][..]));
     }
 
     #[test]

@@ -64,10 +64,12 @@ use self::entrance::Entrance;
 use self::message::Me;
 use self::packet::control::Will;
 use self::packet::publish::{Properties, UserProperties};
+use self::packet::reason;
 use self::route::Router;
 use self::seats::Seats;
 use self::share::Shares;
 use self::sys::Sys;
+use self::trie::LEVELS_MAX;
 use crate::engine::Ticket;
 use crate::note::{DeadLetter, LastWill, Note};
 use crate::state::{Retained, State};
@@ -119,6 +121,15 @@ pub struct Taken {
     pub draft: Option<Draft>,
     /// The MQTT 5 reason code of PUBACK or PUBREC.
     pub reason: u8,
+}
+
+/// Why a publish is not taken.
+struct Refusal {
+    /// Of the dead letter.
+    name: &'static str,
+    detail: &'static str,
+    /// The MQTT 5 reason code.
+    reason: u8,
 }
 
 /// The front door of one node.
@@ -197,6 +208,27 @@ impl Door {
             })
     }
 
+    /// Why this publish is not taken, whatever its topic means; `fits`: its MQTT 5 properties have room in
+    /// a record's header.
+    fn refusal(&self, user: &User, p: &Publish<'_>, is_text: bool, fits: bool) -> Option<Refusal> {
+        let no = |name, detail, reason| Some(Refusal { name, detail, reason });
+        if !self.access.may_publish(user, p.topic) {
+            self.counters.forbidden.add(1);
+            no("forbidden", "the user may not publish on this topic", reason::NOT_AUTHORIZED)
+        } else if p.topic.bytes().filter(|b| *b == b'/').count() >= LEVELS_MAX {
+            no("topic", "the topic has more than 128 levels", reason::TOPIC_INVALID)
+        } else if is_text && std::str::from_utf8(p.payload).is_err() {
+            no("payload-format", "the payload is said to be UTF-8 and is not", reason::PAYLOAD_FORMAT)
+        } else if !fits {
+            no("too-large", "the MQTT 5 properties are larger than 64 KiB together", reason::QUOTA)
+        } else if p.retain && !self.may_retain(p.topic, p.payload) {
+            let why = "the node keeps no more retained messages: publish an empty one, retained, on topics that are no longer used, or raise `retained_bytes_max`";
+            no("retained", why, reason::QUOTA)
+        } else {
+            None
+        }
+    }
+
     /// Largest packet that this user may send, bytes.
     fn packet_bytes_max(&self, user: &User) -> usize {
         if self.access.may_be_child(user) {
@@ -239,32 +271,22 @@ impl Door {
         }
         let properties = Properties::parse(&will.properties).unwrap_or_default();
         let mut door = Vec::new();
-        let draft = if !meta::put(client, &properties, &mut door) {
-            let detail = "the will's MQTT 5 properties are larger than 64 KiB together";
-            Some(dead_letter("too-large", detail, client, &will.topic, &will.payload))
-        } else if self.access.may_publish(user, &will.topic) {
-            let publish = Publish {
-                client,
-                user: &user.name,
-                topic: &will.topic,
-                qos: will.qos,
-                retain: will.retain,
-                payload: &will.payload,
-                content_type: properties.content_type,
-                user_properties: properties.user(),
-                expiry_s: properties.expiry_s,
-                door: &door,
-            };
-            self.ingress.take(&publish).draft
-        } else {
-            self.counters.forbidden.add(1);
-            Some(dead_letter(
-                "forbidden",
-                "the will's topic is not open to its user",
-                client,
-                &will.topic,
-                &will.payload,
-            ))
+        let fits = meta::put(client, &properties, &mut door);
+        let publish = Publish {
+            client,
+            user: &user.name,
+            topic: &will.topic,
+            qos: will.qos,
+            retain: will.retain,
+            payload: &will.payload,
+            content_type: properties.content_type,
+            user_properties: properties.user(),
+            expiry_s: properties.expiry_s,
+            door: &door,
+        };
+        let draft = match self.refusal(user, &publish, properties.is_text, fits) {
+            Some(r) => Some(dead_letter(r.name, &format!("a will: {}", r.detail), client, &will.topic, &will.payload)),
+            None => self.ingress.take(&publish).draft,
         };
         if draft.is_none() {
             let payload = will.payload.clone().into();
@@ -303,7 +325,7 @@ impl Door {
             if now != accounts {
                 accounts = now;
                 // Whoever's account has changed may come back with what it now is.
-                self.seats.kick_if(|user| !self.access.is_current(user), packet::reason::ADMINISTRATIVE);
+                self.seats.kick_if(|user| !self.access.is_current(user), reason::ADMINISTRATIVE);
             }
             let mut notes = self.shares.sweep(self);
             for client in self.seats.expired() {
@@ -339,7 +361,7 @@ pub async fn serve(entrances: Vec<Entrance>, door: Arc<Door>, shutdown: watch::R
     }
     let mut connections: Vec<JoinSet<()>> = open.join_all().await;
     door.stop.send_replace(true);
-    door.seats.kick_all(packet::reason::SHUTTING_DOWN);
+    door.seats.kick_all(reason::SHUTTING_DOWN);
     let ended = tokio::time::timeout(Duration::from_secs(5), async {
         for tasks in connections.iter_mut().chain([&mut tasks]) {
             while tasks.join_next().await.is_some() {}

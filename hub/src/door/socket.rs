@@ -6,8 +6,14 @@ use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// For the peer to take our last word, and again for it to close as well.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
@@ -48,6 +54,24 @@ impl Socket {
                 }
                 read
             }
+        }
+    }
+
+    /// Writes the last that is to be written, and closes our half.
+    pub async fn say_last(&mut self, words: &[u8]) {
+        let said = async { self.write_all(words).await.and(self.shutdown().await) };
+        let _ = timeout(FAREWELL, said).await;
+    }
+
+    /// Until the peer closes as well, for a moment, what it still sends is read and thrown away. A
+    /// socket that is dropped with something unread is reset: the peer's next write fails, and who then
+    /// reads no more has not heard why.
+    pub async fn linger(&mut self, mut stop: watch::Receiver<bool>) {
+        let mut thrown_away = vec![0; 4096];
+        let closes = async { while self.read(&mut thrown_away).await.is_ok_and(|n| n > 0) {} };
+        tokio::select! {
+            _ = timeout(FAREWELL, closes) => {}
+            _ = stop.wait_for(|s| *s) => {}
         }
     }
 

@@ -20,7 +20,7 @@ mod worker;
 
 pub use offline::{Offline, open_offline};
 pub use open::{Error as OpenError, Facts, open};
-pub use receipts::presence;
+pub use receipts::{presence, subtree};
 pub use retention::needed;
 pub use worker::Engine;
 

@@ -1,6 +1,6 @@
 //! Events that the node writes about itself: its presence, and receipts of directives.
 
-use crate::state::{PRESENCE_TYPE, Presence, RECEIPT_TYPE, Receipt, Status};
+use crate::state::{PRESENCE_TYPE, Presence, RECEIPT_TYPE, RETIRED_TYPE, RETURNED_TYPE, Receipt, Status, Subtree};
 use citybrain_shared::address::Tier;
 use citybrain_shared::event::Envelope;
 use citybrain_shared::record::{Direction, Draft, Header, Kind, TTL_OVER_MS, event_key};
@@ -23,6 +23,22 @@ pub fn presence(about: &Presence, boot: Boot) -> Draft {
         header.direction = Direction::Up;
     }
     // A presence goes with the urgent ones, so that a parent knows who is there before the backlog.
+    header.lane = citybrain_shared::Lane::Urgent;
+    draft(&header, &event)
+}
+
+/// The event by which a node takes a child out of the tree with all below it, or back into it. As urgent
+/// as a presence, so that they keep their order.
+pub fn subtree(me: &Address, child: &Address, is_gone: bool, id: &str) -> Draft {
+    let (source, name) = (format!("/{me}"), if is_gone { RETIRED_TYPE } else { RETURNED_TYPE });
+    let data = Subtree { address: child.clone() };
+    let event = json!({ "specversion": "1.0", "id": id, "source": source, "type": name, "data": data });
+    let mut header = Header::local(Kind::Event, name);
+    header.key = event_key(&source, id);
+    header.reach = Tier::City;
+    if me.tier() != Tier::City {
+        header.direction = Direction::Up;
+    }
     header.lane = citybrain_shared::Lane::Urgent;
     draft(&header, &event)
 }

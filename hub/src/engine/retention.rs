@@ -1,7 +1,7 @@
 //! What of the log may go.
 //!
 //! A segment goes when all of it is older than the older snapshot, acknowledged by the parent and
-//! by every child that has ever had a session, read by every sleeping session, and either older than
+//! by every child that has had a session and was not retired since, read by every sleeping session, and either older than
 //! `keep_s` or over `log_bytes_max`. Only `log_bytes_hard_max` takes more, and then says so. So that
 //! snapshots do not hold it up, there is one for each quarter of `log_bytes_max`, too.
 
@@ -22,7 +22,8 @@ pub fn needed(state: &State, parent: Option<&Address>) -> (Pos, String) {
     };
     for (address, peer) in &state.peers {
         // A folder that has moved still knows who was below its former address.
-        let is_child = peer.lease > 0 && state.address.as_ref().is_none_or(|me| address.is_child_of(me));
+        let is_child =
+            peer.lease > 0 && !peer.retired && state.address.as_ref().is_none_or(|me| address.is_child_of(me));
         if Some(address) != parent && !is_child {
             continue;
         }

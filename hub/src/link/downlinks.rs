@@ -5,14 +5,14 @@
 
 use super::NO_PROGRESS;
 use super::ask::{self, ANSWER_BYTES_MAX, AskError, OUTSTANDING_MAX, Question};
-use super::driver::{self, Backoff, Context, End, Pending, SHOW_EVERY_MS, TICKETS_MAX};
+use super::driver::{self, Backoff, Context, End, Pending, SHOW_EVERY_MS, TICKETS_MAX, random_u128};
 use super::frames::{Audience, Outbox};
 use super::handshake::{self, Holder, OnHello, Session};
 use super::outbound::Outbound;
 use super::pipe::{Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
 use super::view::{Asking, LinkView, Role, Stage};
-use crate::engine::{Error, Haste};
+use crate::engine::{self, Error, Haste};
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
 use citybrain_shared::wire::{Hello, Message, Party, Reason, Refuse, Welcome};
@@ -46,8 +46,17 @@ pub struct Downlinks {
     commands: mpsc::Sender<Command>,
 }
 
+enum Command {
+    Ask(Asked),
+    /// Drops all that is kept of a child's link, if it has no session. The answer: it had none.
+    Forget {
+        child: Address,
+        reply: oneshot::Sender<bool>,
+    },
+}
+
 /// A question for a child, or for somebody below it.
-struct Command {
+struct Asked {
     child: Address,
     target: Address,
     body: Bytes,
@@ -72,16 +81,29 @@ impl Downlinks {
             return Err(AskError::TooLarge);
         }
         let (reply, answer) = oneshot::channel();
-        let command = Command { child, target: target.clone(), body, within, reply };
-        self.commands.try_send(command).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => AskError::Busy,
-            mpsc::error::TrySendError::Closed(_) => AskError::Stopping,
-        })?;
+        self.put(Command::Ask(Asked { child, target: target.clone(), body, within, reply }))?;
         match tokio::time::timeout(within, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(AskError::Stopping),
             Err(_) => Err(AskError::Late),
         }
+    }
+
+    /// Drops what is kept in memory of a child that is away. False: it has a session.
+    ///
+    /// # Errors
+    /// [`AskError::Busy`], [`AskError::Stopping`].
+    pub async fn forget(&self, child: &Address) -> Result<bool, AskError> {
+        let (reply, answer) = oneshot::channel();
+        self.put(Command::Forget { child: child.clone(), reply })?;
+        answer.await.map_err(|_| AskError::Stopping)
+    }
+
+    fn put(&self, command: Command) -> Result<(), AskError> {
+        self.commands.try_send(command).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => AskError::Busy,
+            mpsc::error::TrySendError::Closed(_) => AskError::Stopping,
+        })
     }
 }
 
@@ -137,8 +159,6 @@ pub struct Driver {
     /// All children are looked at then, or once the outbox has something new.
     wake_at: Ms,
     goal: Pos,
-    /// Messages on topics that are no link's, or of strangers.
-    foreign: u64,
 }
 
 impl Driver {
@@ -162,7 +182,6 @@ impl Driver {
             touched: BTreeSet::new(),
             wake_at: 0,
             goal: Pos::ZERO,
-            foreign: 0,
         }
     }
 
@@ -205,6 +224,7 @@ impl Driver {
                 event = inlet.recv() => match event {
                     Event::Connected => backoff.reset(),
                     Event::Disconnected(why) => return End::Again(why),
+                    Event::Dropped(n) => self.cx.ignored(n),
                     Event::Message { topic, payload } => {
                         if let Err(end) = self.take(&topic, payload, &outlet, &answers).await {
                             return end;
@@ -345,11 +365,11 @@ impl Driver {
     ) -> Result<(), End> {
         let cx = self.cx.clone();
         let Some((verb, address)) = topic::parse_link(&cx.config.root, topic).filter(|(v, _)| v.is_from_child()) else {
-            self.foreign += 1;
+            cx.ignored(1);
             return Ok(());
         };
         if !address.is_child_of(&cx.address) {
-            self.foreign += 1;
+            cx.ignored(1);
             if verb == Verb::Hello
                 && let Ok(Message::Hello(hello)) = driver::decode(&payload)
             {
@@ -497,8 +517,20 @@ impl Driver {
     }
 
     async fn command(&mut self, command: Command, outlet: &Outlet) -> Result<(), End> {
-        let Command { child, target, body, within, reply } = command;
-        let is_there = self.children.get(&child).is_some_and(|c| c.out.session().is_some() && !c.is_gone);
+        let is_there = |child| self.children.get(child).is_some_and(|c| c.out.session().is_some() && !c.is_gone);
+        let Asked { child, target, body, within, reply } = match command {
+            Command::Ask(asked) => asked,
+            Command::Forget { child, reply } => {
+                let is_away = !is_there(&child);
+                if is_away {
+                    self.children.remove(&child);
+                    self.cx.links.remove(&child);
+                }
+                let _ = reply.send(is_away); // the asker may have given up
+                return Ok(());
+            }
+        };
+        let is_there = is_there(&child);
         let refusal = if !is_there {
             Some(AskError::Away(child.clone()))
         } else if self.waiting.len() >= OUTSTANDING_MAX {
@@ -560,6 +592,11 @@ async fn greet(cx: &Context, minting: &Semaphore, holder: Holder, hello: Hello) 
         match answer {
             OnHello::Refuse(refuse) => return Ok(Greeting::Refuse { refuse, asking: asking_of(&hello) }),
             OnHello::Welcome { notes, welcome } => {
+                if peer.is_some_and(|p| p.retired) {
+                    let id = format!("{:032x}", random_u128());
+                    let ticket = cx.hub.offer(vec![engine::subtree(&cx.address, &hello.address, false, &id)]).await?;
+                    engine::wait(ticket).await?;
+                }
                 cx.commit(notes, Haste::Now).await?;
                 let session = handshake::session_of(&hello, &welcome, cx.terms.message_bytes_max, cx.terms.credit);
                 return Ok(Greeting::Welcome { hello: Box::new(hello), welcome, session });

@@ -14,6 +14,7 @@ use citybrain_shared::topic::{self, Verb};
 use citybrain_shared::wire::{self, Ack, Message};
 use citybrain_shared::{Address, LogId, Pos, config};
 use std::cell::RefCell;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -59,6 +60,11 @@ impl Context {
 
     pub fn topic(&self, verb: Verb, child: &Address) -> String {
         topic::link(&self.config.root, verb, child)
+    }
+
+    /// Counts link messages that nothing was made of.
+    pub fn ignored(&self, messages: u64) {
+        self.hub.work().frames_ignored.fetch_add(messages, Ordering::Relaxed);
     }
 
     /// How often a peer in session hears that this node is there, ms. MQTT's own keep-alive is between a

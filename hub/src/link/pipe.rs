@@ -35,6 +35,8 @@ pub enum Event {
         topic: String,
         payload: Bytes,
     },
+    /// So many messages were thrown away, because the driver was behind.
+    Dropped(u64),
     /// The end of this pipe.
     Disconnected(String),
 }
@@ -107,7 +109,11 @@ impl Inlet {
     pub async fn recv(&mut self) -> Event {
         let closed = || Event::Disconnected("the connection was closed".into());
         match &mut self.0 {
-            InletKind::Mqtt { rx, queued_bytes, .. } => {
+            InletKind::Mqtt { rx, queued_bytes, dropped, .. } => {
+                match dropped.swap(0, Ordering::Relaxed) {
+                    0 => {}
+                    n => return Event::Dropped(n),
+                }
                 let event = rx.recv().await.unwrap_or_else(closed);
                 if let Event::Message { payload, .. } = &event {
                     queued_bytes.fetch_sub(payload.len(), Ordering::Relaxed);
@@ -122,14 +128,6 @@ impl Inlet {
                 rx.recv().await.map_or_else(closed, |(topic, payload)| Event::Message { topic, payload })
             }
             InletKind::Refused(why) => Event::Disconnected(why.clone()),
-        }
-    }
-
-    /// Messages that were dropped because the driver was behind.
-    pub fn dropped(&self) -> u64 {
-        match &self.0 {
-            InletKind::Mqtt { dropped, .. } => dropped.load(Ordering::Relaxed),
-            InletKind::Local { .. } | InletKind::Refused(_) => 0,
         }
     }
 }

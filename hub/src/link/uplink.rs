@@ -149,7 +149,7 @@ impl Link {
             e = tokio::time::timeout(within, inlet.recv()) => match e {
                 Ok(Event::Connected) => {}
                 Ok(Event::Disconnected(why)) => return End::Again(why),
-                Ok(Event::Message { .. }) | Err(_) => return End::Again("the broker does not answer".into()),
+                Ok(Event::Message { .. } | Event::Dropped(_)) | Err(_) => return End::Again("the broker does not answer".into()),
             },
             () = driver::stopped(stop) => return End::Stop,
         }
@@ -181,6 +181,7 @@ impl Link {
                         }
                     }
                     Event::Disconnected(why) => return End::Again(why),
+                    Event::Dropped(n) => cx.ignored(n),
                     Event::Connected => {}
                 },
                 r = committed.changed() => if r.is_err() { return End::Stop },

@@ -140,6 +140,10 @@ impl Links {
         rows.values().map(row).collect()
     }
 
+    pub(super) fn remove(&self, peer: &Address) {
+        self.0.write().remove(peer);
+    }
+
     pub(super) fn set(&self, view: &LinkView, heard: Option<Instant>) {
         let mut rows = self.0.write();
         let down = match rows.get(&view.peer) {

@@ -44,6 +44,14 @@ impl Nodes {
         new
     }
 
+    pub fn remove(&mut self, ordinal: u32) -> bool {
+        let was = self.contains(ordinal);
+        if was {
+            self.0[ordinal as usize / 64] &= !(1u64 << (ordinal % 64));
+        }
+        was
+    }
+
     pub fn contains(&self, ordinal: u32) -> bool {
         self.0.get(ordinal as usize / 64).is_some_and(|w| w & (1u64 << (ordinal % 64)) != 0)
     }
@@ -88,6 +96,10 @@ impl Directive {
         .insert(ordinal)
     }
 
+    fn has_heard(&self, ordinal: u32) -> bool {
+        [&self.delivered, &self.done, &self.failed, &self.expired].iter().any(|set| set.contains(ordinal))
+    }
+
     /// Everybody expected has answered at least "delivered" or "expired".
     pub fn is_settled(&self) -> bool {
         let answered = |i: usize| {
@@ -112,6 +124,14 @@ impl Directives {
 
     pub fn get_mut(&mut self, id: &str) -> Option<&mut Directive> {
         self.by_id.get_mut(id)
+    }
+
+    /// Nobody waits for this node's answers any more. The ids of the directives that did.
+    pub fn excuse(&mut self, ordinal: u32) -> Vec<String> {
+        let excuse = |(id, d): (&String, &mut Directive)| {
+            (!d.has_heard(ordinal) && d.expected.remove(ordinal)).then(|| id.clone())
+        };
+        self.by_id.iter_mut().filter_map(excuse).collect()
     }
 
     pub fn len(&self) -> usize {

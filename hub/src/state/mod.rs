@@ -27,6 +27,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Type of the event in which a node tells who it is.
 pub const PRESENCE_TYPE: &str = "city.brain.node";
+/// Type of the event in which a parent says that a child, with all below it, is gone for good.
+pub const RETIRED_TYPE: &str = "city.brain.node.retired";
+/// Type of the event in which it says that the child has come back all the same.
+pub const RETURNED_TYPE: &str = "city.brain.node.returned";
 /// Type of the event that answers a directive.
 pub const RECEIPT_TYPE: &str = "city.brain.receipt";
 
@@ -48,6 +52,8 @@ pub struct State {
     pub retained_bytes: usize,
     /// This node and every node below it that has told of itself.
     pub registry: BTreeMap<Address, Known>,
+    /// Those that were in it and are taken for gone.
+    pub retired: BTreeMap<Address, Known>,
     pub directives: Directives,
     pub counters: Counters,
     /// Open dead letters by position, with their reason.
@@ -110,6 +116,9 @@ pub struct Peer {
     /// An operator's last word on an incarnation of it, and whether that may come in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolled: Option<(Inc, bool)>,
+    /// An operator has said that it will not come back, and it has not since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retired: bool,
 }
 
 /// Sessions whose ids begin so belong to the node's own webhooks.
@@ -279,6 +288,13 @@ pub struct Presence {
     pub version: String,
 }
 
+/// The body of a retirement's `data`, and of a return's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Subtree {
+    /// It, and all below it.
+    pub address: Address,
+}
+
 impl Default for State {
     fn default() -> State {
         State::with(Box::new(policy::None))
@@ -298,6 +314,7 @@ impl State {
             retained: BTreeMap::new(),
             retained_bytes: 0,
             registry: BTreeMap::new(),
+            retired: BTreeMap::new(),
             directives: Directives::default(),
             counters: Counters::default(),
             dead_letters: BTreeMap::new(),
@@ -386,6 +403,8 @@ impl State {
         match header.kind {
             Kind::Presence => self.take_presence(header, payload),
             Kind::Receipt => self.take_receipt(header, payload),
+            Kind::Event if header.name == RETIRED_TYPE => self.take_subtree(header, payload, true),
+            Kind::Event if header.name == RETURNED_TYPE => self.take_subtree(header, payload, false),
             _ => {}
         }
         if header.direction == Direction::Down {
@@ -461,7 +480,13 @@ impl State {
         }
         let ordinal = match self.registry.get(&data.address) {
             Some(known) => known.ordinal,
-            None => self.registry.len() as u32,
+            None => match self.retired.remove(&data.address) {
+                Some(known) => {
+                    self.dirty.insert(Key::Retired(data.address.clone()));
+                    known.ordinal
+                }
+                None => (self.registry.len() + self.retired.len()) as u32,
+            },
         };
         let known = Known {
             ordinal,
@@ -476,6 +501,35 @@ impl State {
         self.dirty.insert(Key::Known(data.address.clone()));
         self.dirty.insert(Key::Me);
         self.registry.insert(data.address, known);
+    }
+
+    /// A node's word that a child of it is gone for good, with all below it, or is back.
+    fn take_subtree(&mut self, header: &Header<'_>, payload: &[u8], is_gone: bool) {
+        #[derive(Deserialize)]
+        struct Event {
+            data: Subtree,
+        }
+        let Ok(Event { data: Subtree { address } }) = serde_json::from_slice(payload) else { return };
+        let by = match header.origin {
+            Some(o) => Address::parse(o.address).ok(),
+            None => self.address.clone(),
+        };
+        if by.is_none() || by != address.parent() {
+            return;
+        }
+        let (from, to) =
+            if is_gone { (&mut self.registry, &mut self.retired) } else { (&mut self.retired, &mut self.registry) };
+        let moved: Vec<(Address, Known)> = from.extract_if(.., |a, _| address.covers(a)).collect();
+        for (address, known) in moved {
+            if is_gone {
+                self.dirty.extend(self.directives.excuse(known.ordinal).into_iter().map(Key::Directive));
+            }
+            self.dirty.extend([Key::Known(address.clone()), Key::Retired(address.clone())]);
+            to.insert(address, known);
+        }
+        if is_gone && header.origin.is_none() && self.peers.contains_key(&address) {
+            self.peer(&address).retired = true;
+        }
     }
 
     fn take_directive(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
@@ -564,12 +618,14 @@ impl State {
                 self.counters.duplicates += u64::from(dropped);
                 let p = self.peer(&peer);
                 p.has[slot(lane)] = Some(cursor);
+                p.retired = false;
                 p.received += u64::from(records);
                 p.dropped += u64::from(dropped);
                 meet(p, from);
             }
             Note::PeerHas { peer, inc, lane, cursor } => {
                 let p = self.peer(&peer);
+                p.retired = false;
                 if p.peer_has_inc != Some(inc) {
                     p.peer_has = [None, None];
                     p.peer_has_inc = Some(inc);
@@ -581,6 +637,7 @@ impl State {
             Note::Granted { child, party, lease } => {
                 let p = self.peer(&child);
                 meet(p, party);
+                p.retired = false;
                 p.lease = p.lease.max(lease);
             }
             Note::Enrolled { child, inc, is_admitted } => self.peer(&child).enrolled = Some((inc, is_admitted)),

@@ -23,6 +23,7 @@ pub(super) enum Key {
     Will(String),
     Retained(String),
     Known(Address),
+    Retired(Address),
     Directive(String),
     Stream(Address, LogId),
 }
@@ -39,6 +40,7 @@ impl Key {
             Key::Will(id) => format!("w{id}").into_bytes(),
             Key::Retained(topic) => format!("r{topic}").into_bytes(),
             Key::Known(a) => format!("k{a}").into_bytes(),
+            Key::Retired(a) => format!("g{a}").into_bytes(),
             Key::Directive(id) => format!("d{id}").into_bytes(),
             Key::Stream(a, log) => format!("t{a} {log}").into_bytes(),
         }
@@ -91,6 +93,7 @@ impl State {
             Key::Session(id) => self.sessions.get(id).map(json),
             Key::Will(id) => self.wills.get(id).map(json),
             Key::Known(a) => self.registry.get(a).map(json),
+            Key::Retired(a) => self.retired.get(a).map(json),
             Key::Directive(id) => self.directives.get(id).map(json),
             Key::Stream(a, log) => self.streams.get(&(a.clone(), *log)).map(json),
             Key::Retained(topic) => self.retained.get(topic).map(|r| {
@@ -147,6 +150,7 @@ impl State {
             's' => drop(self.sessions.insert(name.to_owned(), json::<Session>(value)?)),
             'w' => drop(self.wills.insert(name.to_owned(), json::<LastWill>(value)?)),
             'k' => drop(self.registry.insert(address()?, json::<Known>(value)?)),
+            'g' => drop(self.retired.insert(address()?, json::<Known>(value)?)),
             'd' => drop(self.directives.insert(name.to_owned(), json::<Directive>(value)?, usize::MAX)),
             't' => {
                 let (a, log) = name.split_once(' ').ok_or("its key has no log id")?;

@@ -1,16 +1,20 @@
-//! Children that an operator has to let in (`link.enrol = "manual"`), and the operator's word on them.
+//! Who belongs to the tree: children that an operator has to let in (`link.enrol = "manual"`), and those
+//! that he takes out of it.
 
 use super::input::{Sent, parse};
 use super::ops::{Operator, operator};
 use super::{Ctx, Refusal};
+use crate::brain::Brain;
 use axum::extract::State as From;
+use axum::http::StatusCode;
 use axum::response::Response;
 use citybrain_hub::engine::{self, Haste};
 use citybrain_hub::note::Note;
-use citybrain_shared::Inc;
 use citybrain_shared::config::Enrol;
 use citybrain_shared::view::{self, EnrolledChild};
+use citybrain_shared::{Address, Inc};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Children in one request: all of the largest plan.
 const CHILDREN_MAX: usize = 5_000;
@@ -58,4 +62,60 @@ pub async fn decide(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
     operator(&ctx, &who, what, &detail).await?;
     engine::wait(ctx.hub.note(notes, Haste::Now).await?).await?;
     Ok(ctx.answer(view::Enrolled { is_admitted: wanted.admit, children: wanted.children }))
+}
+
+/// How long the links' driver may take to say whether a child has a session.
+const FORGET_WITHIN: Duration = Duration::from_secs(2);
+
+/// `POST /v1/enrolments/retire` `{"address":"c/s"}`
+pub async fn retire(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) -> Result<Response, Refusal> {
+    let view::Retire { address, even_with_cases } = parse(&body, "{\"address\":\"c/s\"}: a child of this node")?;
+    let own = &ctx.config.node.address;
+    if !address.is_child_of(own) {
+        let hint = address.parent().map_or_else(String::new, |p| format!("its parent is {p}: `--at {p}`"));
+        return Err(Refusal::bad("not-a-child", format!("{address} is no child of {own}"), hint));
+    }
+    let (nodes, is_known, open_cases) = ctx.hub.state(|s| {
+        let nodes: Vec<Address> = s.registry.keys().filter(|a| address.covers(a)).cloned().collect();
+        let owns = |b: &Brain| b.cases.open_ones().filter(|held| address.covers(&held.case.owner)).count();
+        let is_known = !nodes.is_empty() || s.peers.get(&address).is_some_and(|p| !p.retired);
+        (nodes, is_known, Brain::of(s).map_or(0, owns) as u64)
+    });
+    if !is_known {
+        let hint = "`citybrain tree` shows who is in it";
+        return Err(Refusal::not_found(format!("{address} is not in the tree of {own}"), hint));
+    }
+    if open_cases > 0 && !even_with_cases {
+        let detail =
+            format!("{open_cases} open cases are owned at or below {address}: nobody could step them any more");
+        let hint = "start a box under its address, which is given them back, and dispatch them; or say so: \
+                    `--even-with-cases`";
+        return Err(Refusal::new(StatusCode::CONFLICT, "owns-cases", detail, hint));
+    }
+    let Some(links) = &ctx.downlinks else {
+        return Err(Refusal::not_found(format!("{own} has no children"), "ask its parent"));
+    };
+    match tokio::time::timeout(FORGET_WITHIN, links.forget(&address)).await {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => {
+            let detail = format!("{address} is connected");
+            return Err(Refusal::new(
+                StatusCode::CONFLICT,
+                "connected",
+                detail,
+                "stop it first: it would be back at once",
+            ));
+        }
+        Ok(Err(error)) => {
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string(), "try again"));
+        }
+        Err(_) => {
+            let detail = "the links do not answer: is the broker away?";
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail, "try again when it is back"));
+        }
+    }
+    operator(&ctx, &who, "enrol retire", address.as_str()).await?;
+    let word = engine::subtree(own, &address, true, &uuid::Uuid::now_v7().to_string());
+    engine::wait(ctx.hub.offer(vec![word]).await?).await?;
+    Ok(ctx.answer(view::Retired { address, nodes, open_cases }))
 }

@@ -191,6 +191,9 @@ struct Pump {
     left: Option<usize>,
 }
 
+/// Why a stream breaks off.
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
 struct Chunk {
     lines: Vec<u8>,
     count: usize,
@@ -206,7 +209,7 @@ fn stream(
     more: bool,
     follow: Option<watch::Receiver<Pos>>,
 ) -> Response {
-    let (tx, rx) = mpsc::channel::<Result<Bytes, log::Error>>(CHUNKS_WAITING);
+    let (tx, rx) = mpsc::channel::<Result<Bytes, Broken>>(CHUNKS_WAITING);
     let stop = ctx.stop.clone();
     tokio::spawn(async move {
         if !head.is_empty() && tx.send(Ok(head.into())).await.is_err() {
@@ -226,10 +229,11 @@ fn stream(
 
 impl Pump {
     /// Sends chunk after chunk; ends at the log's end unless it follows, when the client is gone, or
-    /// when the log does not read: the body then breaks off, so that nobody takes it for complete.
+    /// when the log does not read, or one event alone is too much for the condition: the body then breaks
+    /// off, so that nobody takes it for complete.
     async fn run(
         mut self,
-        tx: mpsc::Sender<Result<Bytes, log::Error>>,
+        tx: mpsc::Sender<Result<Bytes, Broken>>,
         mut follow: Option<watch::Receiver<Pos>>,
         mut stop: watch::Receiver<bool>,
     ) {
@@ -243,7 +247,7 @@ impl Pump {
             let chunk = match tokio::task::spawn_blocking(move || chunk(&reader, &filter, after, want)).await {
                 Ok(Ok(chunk)) => chunk,
                 Ok(Err(error)) => {
-                    tracing::warn!(after = after.0, %error, "A stream breaks off because the log does not read.");
+                    tracing::warn!(after = after.0, %error, "A stream of events breaks off.");
                     let _ = tx.send(Err(error)).await;
                     return;
                 }
@@ -266,7 +270,7 @@ impl Pump {
     }
 }
 
-fn chunk(reader: &Reader, filter: &Filter, after: Pos, want: usize) -> Result<Chunk, log::Error> {
+fn chunk(reader: &Reader, filter: &Filter, after: Pos, want: usize) -> Result<Chunk, Broken> {
     let entries = match reader.read(after, filter.lane, CHUNK_RECORDS, CHUNK_BYTES) {
         // Said in its place, and then on: what lies behind it is as good as ever.
         Err(log::Error::Damaged { after, upto, .. }) => {
@@ -282,8 +286,16 @@ fn chunk(reader: &Reader, filter: &Filter, after: Pos, want: usize) -> Result<Ch
         if filter.is_spent() {
             break;
         }
+        let fits = filter.line(entry, &mut chunk.lines);
+        if filter.is_cut() {
+            // The next part begins with it, and has all of its time for it.
+            if chunk.after != after {
+                break;
+            }
+            return Err(format!("the condition takes too long for the event at {}", entry.pos.0).into());
+        }
         chunk.after = entry.pos;
-        if filter.line(entry, &mut chunk.lines) {
+        if fits {
             chunk.count += 1;
             if chunk.count == want {
                 break;

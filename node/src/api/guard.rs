@@ -7,6 +7,7 @@
 //! above them. [`Caller`] is what of cases somebody may see and do.
 
 use super::listen::Peer;
+use super::origin::check_page;
 use super::{Refusal, table};
 use crate::brain::cases::intake;
 use crate::tokens::{Holder, Role, Tokens};
@@ -32,6 +33,10 @@ pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: 
     };
     let peer = request.extensions().get::<ConnectInfo<Peer>>();
     let certified = peer.and_then(|ConnectInfo(peer)| peer.certified.as_deref());
+    // A browser shows its certificate for whatever page asks, as it never does with a token.
+    if let (None, Some(_), Err(refused)) = (bearer(request.headers()), certified, check_page(request.headers())) {
+        return refused.into_response();
+    }
     let holder = match (bearer(request.headers()), certified) {
         (Some(token), _) => tokens
             .holder(token)

@@ -163,7 +163,8 @@ fn commits(page: &mut Page, work: &Work) {
         turns as f64,
     );
     let ignored = work.frames_ignored.load(Relaxed);
-    page.one("frames_ignored_total", "counter", "Frames that were damaged or late.", ignored as f64);
+    let help = "Link messages that were damaged, late, of no child, or too many at once.";
+    page.one("frames_ignored_total", "counter", help, ignored as f64);
 }
 
 fn door(page: &mut Page, d: &view::Door, counters: &[(&'static str, u64)]) {

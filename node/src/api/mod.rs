@@ -16,13 +16,13 @@
 //! | [`enrol`] | children that wait for an operator's word |
 //! | [`road`] | any node below, through the links |
 //! | [`open311`] | cases for the apps that speak it |
-//! | [`input`], [`guard`], [`listen`] | how requests are read, who may pass, where they come in |
+//! | [`input`], [`guard`], [`origin`], [`listen`] | how requests are read, who and whose pages may pass, where they come in |
 //! | [`asyncapi`] | the MQTT topics, described |
 //! | [`etag`], [`once`] | what is known already, what was asked before |
 //!
 //! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.
 //! Who may ask is judged by [`guard`], where the config names a tokens file; without one the listener
-//! is loopback.
+//! is loopback, and [`origin`] keeps other people's web pages out.
 
 pub mod alarms;
 mod asyncapi;
@@ -50,6 +50,7 @@ pub mod metrics;
 mod once;
 mod open311;
 pub mod ops;
+mod origin;
 pub mod road;
 mod runs;
 mod services;
@@ -130,6 +131,7 @@ impl Ctx {
 /// to those whom they name.
 pub fn router(ctx: Arc<Ctx>) -> Router {
     let tokens = ctx.operations.tokens.clone();
+    let is_guarded = tokens.is_some();
     let once = once::Once::new(ctx.clone());
     let all = road::before(routes(ctx.clone()), &ctx).layer(axum::middleware::from_fn_with_state(once, once::once));
     // It has its own way of saying who asks.
@@ -138,7 +140,11 @@ pub fn router(ctx: Arc<Ctx>) -> Router {
         None => all.layer(axum::Extension(guard::Caller::Operator)),
         Some(tokens) => all.layer(axum::middleware::from_fn_with_state(tokens, guard::guard)),
     };
-    open311.fallback_service(all)
+    let all = open311.fallback_service(all);
+    if is_guarded {
+        return all;
+    }
+    all.layer(axum::middleware::from_fn_with_state(origin::machine(), origin::own_pages))
 }
 
 /// What the node answers itself, to a client as to a question from above.

@@ -306,6 +306,10 @@ fn node() -> Vec<Row<Arc<Ctx>>> {
         change(Operator, "/v1/enrolments", "Let children in, or refuse them", enrol::decide)
             .takes::<view::Enrol>()
             .gives::<view::Enrolled>(200),
+        change(Operator, "/v1/enrolments/retire", "Take a child that is gone for good out of the tree", enrol::retire)
+            .takes::<view::Retire>()
+            .gives::<view::Retired>(200)
+            .or(&[404, 409]),
     ]
 }
 

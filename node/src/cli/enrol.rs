@@ -27,6 +27,27 @@ Another box under the same address has to be let in again.")]
   citybrain enrol refuse chengdu/liucheng
 A later `approve` takes it back. Who is in already stays: take the account out of the users file.")]
     Refuse(Word),
+    /// Take a child that is gone for good out of the tree, with all below it
+    #[command(after_help = "Example:
+  citybrain enrol retire chengdu/liucheng/guanghua --at chengdu/liucheng
+Its parent keeps nothing for it any more, and no tree, count or notice above waits for it. One that comes
+back all the same is in the tree again; what was no longer kept for it is told as lost. A box that replaces
+it under its address needs no `retire`.")]
+    Retire(Retire),
+}
+
+#[derive(Debug, Args)]
+pub struct Retire {
+    /// A child of the node, which is not connected
+    #[arg(value_name = "ADDRESS", value_parser = address)]
+    child: Address,
+    /// Though open cases are owned there, which nobody could step any more
+    #[arg(long)]
+    even_with_cases: bool,
+    #[command(flatten)]
+    yes: Yes,
+    #[command(flatten)]
+    at: At,
 }
 
 #[derive(Debug, Args)]
@@ -60,7 +81,19 @@ impl Enrol {
             Enrol::List { at } => at.ask("/v1/enrolments", &[], |a| Output::Ops(Ops::Enrolments(a))),
             Enrol::Approve(word) => word.give(true),
             Enrol::Refuse(word) => word.give(false),
+            Enrol::Retire(retire) => retire.act(),
         }
+    }
+}
+
+impl Retire {
+    fn act(self) -> Result<Output, Fail> {
+        let node = self.at.node()?;
+        let Retire { child: address, even_with_cases, .. } = self;
+        let will = "is taken out of the tree, with all below it. Who said so is recorded.";
+        self.yes.confirm(&format!("At {}: {address} {will}", node.place()))?;
+        let asked = view::Retire { address, even_with_cases };
+        node.post("/v1/enrolments/retire", &asked).map(|a| Output::Ops(Ops::Retired(a)))
     }
 }
 

@@ -159,7 +159,7 @@ pub enum Command {
     /// What was refused, and why
     #[command(subcommand)]
     Dlq(dlq::Dlq),
-    /// Children that wait to be let in (`link.enrol = "manual"`): list, approve, refuse
+    /// Who belongs to the tree: let children in (`link.enrol = "manual"`), keep them out, take out one that is gone
     #[command(subcommand)]
     Enrol(enrol::Enrol),
     /// Who may log in: the file that `[access] users_file` names

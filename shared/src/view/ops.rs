@@ -219,6 +219,28 @@ pub struct Enrolled {
     pub children: Vec<EnrolledChild>,
 }
 
+/// `POST /v1/enrolments/retire`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Retire {
+    pub address: Address,
+    /// Though it, or somebody below it, owns open cases.
+    #[serde(default)]
+    pub even_with_cases: bool,
+}
+
+/// Nothing is kept for it any more; it counts until one of them comes back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Retired {
+    pub address: Address,
+    /// It, and those known below it, that are no longer in the tree.
+    pub nodes: Vec<Address>,
+    /// Open cases that they own: nobody steps them now.
+    pub open_cases: u64,
+}
+
 // ---- doctor ------------------------------------------------------------------------------------
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -507,7 +507,10 @@ impl Delivery {
     /// Takes the next record's messages, from wherever they are; false: none for now, and the task
     /// will be woken.
     fn find(&mut self, door: &Door, client: &Arc<str>, cx: &mut Context<'_>, looked_at: &mut usize) -> bool {
-        if self.next_retained(door) {
+        // Behind what earlier connections were given: those messages keep their ids, and the client would
+        // take a new one under one of them for a repetition.
+        let earlier = self.resumed.given_upto.max(self.resumed.earlier.unsure());
+        if self.feed.window.seen() >= earlier && self.next_retained(door) {
             *looked_at += RETAINED_AT_ONCE;
             return true;
         }

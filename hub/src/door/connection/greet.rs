@@ -22,7 +22,7 @@ use citybrain_shared::limits::PACKET_BYTES_UNAUTHENTICATED_MAX;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
 /// From the first byte to a whole CONNECT.
@@ -93,13 +93,18 @@ pub async fn first_packet(
             (Tongue::unknown(version), fault.reason, fault.what)
         }
     };
-    refuse(socket, tongue, refused, why).await;
+    refuse(door, socket, tongue, refused, why).await;
     Err(why)
 }
 
 /// Says why there is no session, and closes.
-pub async fn refuse(socket: &mut Socket, tongue: Tongue, reason: u8, why: &str) {
-    say(socket, |out| tongue.put_refusal(reason, why, out)).await;
+pub async fn refuse(door: &Door, socket: &mut Socket, tongue: Tongue, reason: u8, why: &str) {
+    let mut words = Vec::new();
+    tongue.put_refusal(reason, why, &mut words);
+    socket.say_last(&words).await;
+    if !words.is_empty() {
+        socket.linger(door.stop.subscribe()).await;
+    }
 }
 
 async fn read_connect(socket: &mut Socket, input: &mut BytesMut) -> Result<Result<Connect, Refusal>, &'static str> {
@@ -221,7 +226,7 @@ pub async fn open<'a>(
     // The users file may have changed while the client waited for its place.
     if !door.access.is_current(&hello.user) {
         door.counters.logins_failed.add(1);
-        refuse(&mut socket, tongue, reason::NOT_AUTHORIZED, "the user's account has changed meanwhile").await;
+        refuse(door, &mut socket, tongue, reason::NOT_AUTHORIZED, "the user's account has changed meanwhile").await;
         return None;
     }
     let (found, sessions) = look(&*door.core, |s| (s.sessions.get(&*client).cloned(), s.sessions.len()));
@@ -237,7 +242,7 @@ pub async fn open<'a>(
         && sessions >= sessions_max
         && look(&*door.core, |s| s.sessions.keys().filter(of_clients).count()) >= sessions_max
     {
-        refuse(&mut socket, tongue, reason::QUOTA, "the node keeps no more sessions").await;
+        refuse(door, &mut socket, tongue, reason::QUOTA, "the node keeps no more sessions").await;
         return None;
     }
     let opened = |clean| Note::SessionOpened {
@@ -273,7 +278,7 @@ pub async fn open<'a>(
         if let Some(parked) = parked {
             door.seats.park_again(&client, parked);
         }
-        refuse(&mut socket, tongue, reason::IMPLEMENTATION, reason::text(reason::IMPLEMENTATION)).await;
+        refuse(door, &mut socket, tongue, reason::IMPLEMENTATION, reason::text(reason::IMPLEMENTATION)).await;
         return None;
     }
     if old.is_none() {
@@ -350,6 +355,7 @@ pub async fn open<'a>(
         publish_pace: Pace::new(door.broker.client_publishes_per_s_max, now),
         bytes_pace: Pace::new(door.broker.client_bytes_per_s_max, now),
         slowed: None,
+        received_before: received.clone(),
         received,
         held: Default::default(),
         drafts: Vec::new(),
@@ -369,11 +375,4 @@ pub async fn open<'a>(
     };
     connection.show_in_flight();
     Some(connection)
-}
-
-async fn say(socket: &mut Socket, put: impl FnOnce(&mut Vec<u8>)) {
-    let mut out = Vec::new();
-    put(&mut out);
-    let words = async { socket.write_all(&out).await.and(socket.shutdown().await) };
-    let _ = tokio::time::timeout(Duration::from_secs(1), words).await;
 }

@@ -170,7 +170,7 @@ impl Connection<'_> {
         {
             let kind = if skip.flags & 4 != 0 { kind::PUBREC } else { kind::PUBACK };
             self.held.take(id);
-            self.answers.push(Answer { kind, id, reason: reason::QUOTA });
+            self.answers.push(Answer { kind, id, reason: reason::QUOTA, stands: false });
         }
         n
     }
@@ -252,14 +252,14 @@ impl Connection<'_> {
             counters.repeats.add(1);
             // Held: the one answer is on its way. Committed: it was given, and is given again.
             if !self.held.holds(p.id) {
-                self.answers.push(Answer { kind: kind::PUBREC, id: p.id, reason: reason::SUCCESS });
+                self.answers.push(Answer { kind: kind::PUBREC, id: p.id, reason: reason::SUCCESS, stands: true });
             }
             return Ok(());
         }
         // Of QoS 1 no more is read than may be under way; a QoS 2 message is so until its PUBREL.
         if p.qos == 2
             && self.tongue.version == Version::V5
-            && self.received.len() >= usize::from(self.door.broker.receive_maximum)
+            && self.received.len() - self.received_before.len() >= usize::from(self.door.broker.receive_maximum)
         {
             return Err(Fault { reason: reason::RECEIVE_MAXIMUM, what: "more than the receive maximum" }.into());
         }
@@ -268,38 +268,25 @@ impl Connection<'_> {
             return Ok(());
         }
         let mut door = Vec::with_capacity(self.client.len() + 64);
-        let refusal = if !self.door.access.may_publish(&self.user, topic) {
-            counters.forbidden.add(1);
-            Some(("forbidden", "the user may not publish on this topic", reason::NOT_AUTHORIZED))
-        } else if topic.bytes().filter(|b| *b == b'/').count() >= LEVELS_MAX {
-            Some(("topic", "the topic has more than 128 levels", reason::TOPIC_INVALID))
-        } else if p.properties.is_text && std::str::from_utf8(p.payload).is_err() {
-            Some(("payload-format", "the payload is said to be UTF-8 and is not", reason::PAYLOAD_FORMAT))
-        } else if !meta::put(&self.client, &p.properties, &mut door) {
-            Some(("too-large", "the MQTT 5 properties are larger than 64 KiB together", reason::QUOTA))
-        } else if p.retain && !self.door.may_retain(topic, p.payload) {
-            let why = "the node keeps no more retained messages: publish an empty one, retained, on topics that are no longer used, or raise `retained_bytes_max`";
-            Some(("retained", why, reason::QUOTA))
-        } else {
-            None
+        let fits = meta::put(&self.client, &p.properties, &mut door);
+        let publish = Publish {
+            client: &self.client,
+            user: &self.user.name,
+            topic,
+            qos: p.qos,
+            retain: p.retain,
+            payload: p.payload,
+            content_type: p.properties.content_type,
+            user_properties: p.properties.user(),
+            expiry_s: p.properties.expiry_s,
+            door: &door,
         };
-        let taken = match refusal {
-            Some((name, detail, reason)) => {
-                self.refuse(name, detail, topic, p.payload);
-                Taken { draft: None, reason }
+        let taken = match self.door.refusal(&self.user, &publish, p.properties.is_text, fits) {
+            Some(r) => {
+                self.refuse(r.name, r.detail, topic, p.payload);
+                Taken { draft: None, reason: r.reason }
             }
-            None => self.door.ingress.take(&Publish {
-                client: &self.client,
-                user: &self.user.name,
-                topic,
-                qos: p.qos,
-                retain: p.retain,
-                payload: p.payload,
-                content_type: p.properties.content_type,
-                user_properties: p.properties.user(),
-                expiry_s: p.properties.expiry_s,
-                door: &door,
-            }),
+            None => self.door.ingress.take(&publish),
         };
         match taken.draft {
             Some(draft) => self.drafts.push(draft),
@@ -317,7 +304,7 @@ impl Connection<'_> {
     fn answer_publish(&mut self, qos: u8, id: u16, reason: u8) {
         match qos {
             0 => return,
-            1 => self.answers.push(Answer { kind: kind::PUBACK, id, reason }),
+            1 => self.answers.push(Answer { kind: kind::PUBACK, id, reason, stands: false }),
             _ => {
                 // A refused one ends with PUBREC; 3.1.1 does not hear of the refusal.
                 if reason < reason::UNSPECIFIED || self.tongue.version == Version::V4 {
@@ -327,7 +314,7 @@ impl Connection<'_> {
                         self.drafts.push(Note::Qos2Held { client: self.client.to_string(), id }.draft());
                     }
                 }
-                self.answers.push(Answer { kind: kind::PUBREC, id, reason });
+                self.answers.push(Answer { kind: kind::PUBREC, id, reason, stands: false });
             }
         }
         self.held.take(id);
@@ -372,7 +359,7 @@ impl Connection<'_> {
             0 => {}
             1 => {
                 self.held.take(p.id);
-                self.answers.push(Answer { kind: kind::PUBACK, id: p.id, reason });
+                self.answers.push(Answer { kind: kind::PUBACK, id: p.id, reason, stands: false });
             }
             // Nothing is stored of link traffic, but while the connection lives it is once.
             _ => {
@@ -381,7 +368,7 @@ impl Connection<'_> {
                 if reason < reason::UNSPECIFIED || self.tongue.version == Version::V4 {
                     self.received.insert(p.id);
                 }
-                self.answers.push(Answer { kind: kind::PUBREC, id: p.id, reason });
+                self.answers.push(Answer { kind: kind::PUBREC, id: p.id, reason, stands: false });
             }
         }
     }
@@ -402,12 +389,13 @@ impl Connection<'_> {
             }
             _ => {
                 let known = self.received.remove(&ack.id);
+                self.received_before.remove(&ack.id);
                 if known && self.durable {
                     // Noted before PUBCOMP: after it the client may use the id for another message.
                     self.drafts.push(Note::Qos2Released { client: self.client.to_string(), id: ack.id }.draft());
                 }
                 let reason = if known { reason::SUCCESS } else { reason::ID_NOT_FOUND };
-                self.answers.push(Answer { kind: kind::PUBCOMP, id: ack.id, reason });
+                self.answers.push(Answer { kind: kind::PUBCOMP, id: ack.id, reason, stands: false });
             }
         }
         self.show_in_flight();

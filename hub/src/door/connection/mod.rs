@@ -49,7 +49,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep};
 
 /// Bytes read at once: from the first to the second, as the client fills them.
@@ -129,6 +129,8 @@ struct Connection<'a> {
     slowed: Option<Pin<Box<Sleep>>>,
     /// QoS 2 publishes of the client, received and not released.
     received: HashSet<u16>,
+    /// Those of them that an earlier connection brought: a receive maximum is one connection's.
+    received_before: HashSet<u16>,
     held: Held,
     /// The publishes of this read, and their answers.
     drafts: Vec<Draft>,
@@ -158,9 +160,17 @@ struct Admitted<'a> {
     _seat: Taken<'a>,
 }
 
+impl Admitted<'_> {
+    /// Gives everything back but the socket.
+    fn leave(self: Box<Self>) -> Socket {
+        self.connection.socket
+    }
+}
+
 /// Serves one socket until its end. What comes before and after the connection itself has boxes of its
 /// own: a task keeps the room of its largest moment, and most clients are idle for days.
 pub async fn run(door: &Door, socket: Socket, peer: Peer, waiting: Place<'_>) {
+    let ip = peer.ip;
     let admitted = Box::pin(admit(door, socket, peer)).await;
     drop(waiting);
     let Some(mut admitted) = admitted else {
@@ -169,7 +179,12 @@ pub async fn run(door: &Door, socket: Socket, peer: Peer, waiting: Place<'_>) {
     };
     door.counters.connects.add(1);
     let end = std::future::poll_fn(|cx| admitted.connection.poll(cx)).await;
-    Box::pin(admitted.connection.end(end)).await;
+    let was_told = Box::pin(admitted.connection.end(end)).await;
+    let mut socket = admitted.leave();
+    // It is nobody's any more, and counts as those do that have not said who they are.
+    if was_told && let Ok(_waiting) = door.crowd.wait(ip, &door.broker) {
+        Box::pin(socket.linger(door.stop.subscribe())).await;
+    }
 }
 
 /// From the first byte to the CONNACK; `None`: it was turned away, and told why where it may be.
@@ -197,7 +212,7 @@ async fn admit(door: &Door, mut socket: Socket, peer: Peer) -> Option<Box<Admitt
         Ok(place) => place,
         Err(limit) => {
             tracing::debug!(client = %client, peer = %peer.ip, limit, "Turned a connection away: too many of its kind.");
-            greet::refuse(&mut socket, Tongue::of(&hello.connect), reason::QUOTA, limit).await;
+            greet::refuse(door, &mut socket, Tongue::of(&hello.connect), reason::QUOTA, limit).await;
             return None;
         }
     };
@@ -357,15 +372,11 @@ impl Connection<'_> {
     fn poll_held(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
         let received = &mut self.received;
         loop {
-            let done = self.held.poll(self.tongue, cx, &mut self.output, |failed| match failed.kind {
+            let done = self.held.poll(self.tongue, cx, &mut self.output, |failed| {
                 // Not kept, so when it comes again it is a first time.
-                kind::PUBREC => {
+                if failed.kind == kind::PUBREC {
                     received.remove(&failed.id);
                 }
-                kind::PUBCOMP => {
-                    received.insert(failed.id);
-                }
-                _ => {}
             });
             match done {
                 Poll::Pending | Poll::Ready(Ok(false)) => return Ok(()),
@@ -435,7 +446,8 @@ impl Connection<'_> {
     }
 
     /// Leaves everything in order: what was taken is offered, the session is parked, the will said.
-    async fn end(&mut self, end: End) {
+    /// True: the client was told why, and may not have read it yet.
+    async fn end(&mut self, end: End) -> bool {
         let door = self.door;
         let says_will = match &end {
             End::Said { will: false } => {
@@ -456,15 +468,14 @@ impl Connection<'_> {
             End::Closed(reason) => Some((*reason, reason::text(*reason).into())),
             End::Lost(first, last) => Some((reason::QUOTA, lost_text(*first, *last))),
         };
+        let was_told = last_word.is_some();
         if let Some((reason, why)) = last_word {
             self.tongue.put_disconnect(reason, &why, &mut self.output);
             let rest = self.output.split_off(self.written);
-            let farewell = async { self.socket.write_all(&rest).await.and(self.socket.shutdown().await) };
-            let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
-        }
-        if matches!(end, End::Gone | End::Said { .. }) && matches!(self.socket, Socket::Wrapped(_)) {
+            self.socket.say_last(&rest).await;
+        } else if matches!(self.socket, Socket::Wrapped(_)) {
             // TLS and WebSocket have a goodbye of their own.
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.socket.shutdown()).await;
+            self.socket.say_last(&[]).await;
         }
         // A publish directly before the end, with nobody left to hear its answer, counts as well.
         for offer in std::mem::take(&mut self.offers) {
@@ -507,6 +518,7 @@ impl Connection<'_> {
         if let Some(topic) = self.link_topic.take() {
             door.links.closed(&self.client, topic).await;
         }
+        was_told
     }
 
     async fn leave_session(&mut self) {

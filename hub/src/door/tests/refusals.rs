@@ -167,3 +167,66 @@ async fn refusals_say_why_to_those_who_want_to_know() {
     assert_eq!(c.packet().await.unwrap(), (0x40, vec![0, 1, 0x99]));
     house.close().await;
 }
+
+#[tokio::test]
+async fn the_reason_reaches_a_client_that_goes_on_sending() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    // As one does that has not read yet: its writes must not fail, or it may never read.
+    let goes_on = async |c: &mut Client| {
+        c.socket.readable().await.unwrap();
+        for _ in 0..10 {
+            c.socket.write_all(&[0; 10_000]).await.unwrap();
+        }
+    };
+    let mut c = house.client(Version::V5, "c", true).await;
+    c.send(0x10, &[]).await;
+    goes_on(&mut c).await;
+    assert_eq!(c.is_closed().await, Some(reason::PROTOCOL_ERROR));
+    // A session that the server cannot keep: 3.1.1, without a client id and without a clean start.
+    let mut c = house.dial(Version::V4).await;
+    c.send(0x10, b"\0\x04MQTT\x04\0\0\x3c\0\0").await;
+    goes_on(&mut c).await;
+    assert_eq!(c.packet().await, Some((0x20, vec![0, 2])));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn who_is_taken_over_and_does_not_hear_it_keeps_nobody_waiting() {
+    let house = House::open(&Fake::new()).await;
+    let deaf = house.client(Version::V5, "c", true).await;
+    let start = std::time::Instant::now();
+    house.client(Version::V5, "c", true).await;
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    drop(deaf);
+    let start = std::time::Instant::now();
+    house.close().await;
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn what_an_earlier_connection_left_open_is_not_of_this_ones_receive_maximum() {
+    let broker = config::Broker { receive_maximum: 2, ..Default::default() };
+    let house = House::with(&Fake::new(), broker, config::Access::default()).await;
+    let mut c = house.client(Version::V5, "c", false).await;
+    for id in [1, 2] {
+        c.publish("x", b"1", 2, id, false).await;
+        assert_eq!(c.acked(kind::PUBREC, id).await, 0);
+    }
+    drop(c);
+    let mut c = house.client(Version::V5, "c", false).await;
+    for id in [3, 4] {
+        c.publish("x", b"1", 2, id, false).await;
+        assert_eq!(c.acked(kind::PUBREC, id).await, 0);
+    }
+    // A repetition of an earlier one is nothing new.
+    c.publish("x", b"1", 2, 1, false).await;
+    assert_eq!(c.acked(kind::PUBREC, 1).await, 0);
+    for id in [1, 2] {
+        c.ack(kind::PUBREL, id).await;
+        assert_eq!(c.acked(kind::PUBCOMP, id).await, 0);
+    }
+    c.publish("x", b"1", 2, 5, false).await;
+    assert_eq!(c.is_closed().await, Some(reason::RECEIVE_MAXIMUM));
+    house.close().await;
+}

@@ -460,3 +460,50 @@ async fn a_retained_message_of_qos_2_that_was_begun_does_not_keep_its_id_for_eve
     c.ack(kind::PUBCOMP, got.id).await;
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_retained_message_does_not_come_under_the_id_of_an_exchange_that_is_not_completed() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut publisher = house.client(Version::V4, "p", true).await;
+    let mut c = house.client(Version::V4, "c", false).await;
+    c.subscribe("a", 2).await;
+    for n in 0..120u16 {
+        publisher.publish_acked("other", b"1", n + 1).await;
+    }
+    publisher.publish("a", b"exchange", 2, 1, false).await;
+    publisher.acked(kind::PUBREC, 1).await;
+    let begun = c.got().await;
+    c.ack(kind::PUBREC, begun.id).await;
+    c.acked(kind::PUBREL, begun.id).await;
+    drop(c);
+    // So many that their ids come as far as that one.
+    for n in 0..u32::from(begun.id) + 1 {
+        publisher.publish(&format!("r/{n}"), b"r", 2, 2, true).await;
+        publisher.acked(kind::PUBREC, 2).await;
+        publisher.ack(kind::PUBREL, 2).await;
+        publisher.acked(kind::PUBCOMP, 2).await;
+    }
+    let mut c = house.dial(Version::V4).await;
+    c.socket.write_all(b"\x10\x0d\0\x04MQTT\x04\0\0\x3c\0\x01c\x82\x08\0\x09\0\x03r/#\x02").await.unwrap();
+    let mut is_open = true;
+    let mut retained = 0;
+    while retained <= begun.id {
+        let (first, body) = c.packet().await.unwrap();
+        match first >> 4 {
+            kind::PUBREL => {
+                let id = Ack::parse(Version::V4, first >> 4, &body).unwrap().id;
+                is_open &= id != begun.id;
+                c.ack(kind::PUBCOMP, id).await;
+            }
+            kind::PUBLISH => {
+                let got = got(Version::V4, first, &body);
+                assert!(!is_open || got.id != begun.id, "the client would take it for one that it has: {got:?}");
+                retained += 1;
+                c.ack(kind::PUBREC, got.id).await;
+            }
+            _ => {}
+        }
+    }
+    house.close().await;
+}

@@ -165,3 +165,30 @@ async fn a_will_is_published_unless_the_client_says_goodbye() {
     }
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_will_is_refused_where_its_clients_publish_would_be() {
+    let broker = config::Broker { retained_bytes_max: 100, ..Default::default() };
+    let fake = Fake::new();
+    let house = House::with(&fake, broker, config::Access::default()).await;
+    let dies_with = async |topic: &str, payload: &[u8], properties: &[u8]| {
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0x2e, 0, 60, 0];
+        put_text("c", &mut body);
+        body.push(properties.len() as u8);
+        body.extend_from_slice(properties);
+        put_text(topic, &mut body);
+        body.extend((payload.len() as u16).to_be_bytes());
+        body.extend_from_slice(payload);
+        let mut c = house.dial(Version::V5).await;
+        c.send(0x10, &body).await;
+        assert_eq!(c.packet().await.unwrap().1[1], 0);
+        let letters = fake.letters().len();
+        drop(c);
+        until("the will is a dead letter", || fake.letters().len() > letters).await;
+        fake.letters().pop().unwrap()
+    };
+    assert_eq!(dies_with("w", &[b'x'; 200], &[]).await, "retained");
+    assert_eq!(dies_with(&["a"; 200].join("/"), b"x", &[]).await, "topic");
+    assert_eq!(dies_with("w", &[0xff], &[1, 1]).await, "payload-format");
+    house.close().await;
+}

@@ -45,3 +45,32 @@ fn who_is_no_child_of_this_node_does_not_hold_its_log() {
     state.peers.insert(Address::parse("c/new/m").unwrap(), peer(40));
     assert_eq!(needed(&state, None), (Pos(41), "c/new/m (urgent)".into()));
 }
+
+#[test]
+fn a_retired_child_holds_the_log_no_more_until_it_is_heard_of_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path(), "c");
+    let (me, child) = (Address::parse("c").unwrap(), Address::parse("c/s").unwrap());
+    let party = Party { inc: Inc(7), boot: Boot::default() };
+    let say = |draft| run(async { wait(node.hub.offer(vec![draft]).await?).await }).unwrap();
+    let about = |address: &str| Presence {
+        address: Address::parse(address).unwrap(),
+        name: "x".into(),
+        code: None,
+        labels: Default::default(),
+        inc: Inc(1),
+        version: "0".into(),
+    };
+    say(presence(&about("c"), Boot::default()));
+    node.note(vec![Note::Granted { child: child.clone(), party, lease: 1 }]);
+    assert_eq!(node.hub.state(|s| needed(s, None)), (Pos(1), "c/s (urgent)".into()));
+    // A word on somebody else's child counts for nothing.
+    say(subtree(&me, &Address::parse("c/s/m").unwrap(), true, "b"));
+    assert_eq!(node.hub.state(|s| needed(s, None).0), Pos(1));
+    say(subtree(&me, &child, true, "c"));
+    assert_eq!(node.hub.state(|s| needed(s, None).1), "nobody");
+    let cursor = Cursor { log: citybrain_shared::LogId(1), upto: Pos(2), chain: 0 };
+    node.note(vec![Note::PeerHas { peer: child, inc: Inc(7), lane: Lane::Urgent, cursor }]);
+    assert_eq!(node.hub.state(|s| needed(s, None)), (Pos(1), "c/s (routine)".into()));
+    node.close();
+}

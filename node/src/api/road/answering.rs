@@ -18,8 +18,15 @@ use tokio_stream::StreamExt;
 use tower_service::Service;
 
 /// What may be changed from above. A node trusts those above it, which send it commands anyway.
-const CHANGES: [&str; 6] =
-    ["/v1/log-level", "/v1/dlq/retry", "/v1/dlq/drop", "/v1/reload", "/v1/enrolments", "/v1/cases/import"];
+const CHANGES: [&str; 7] = [
+    "/v1/log-level",
+    "/v1/dlq/retry",
+    "/v1/dlq/drop",
+    "/v1/reload",
+    "/v1/enrolments",
+    "/v1/enrolments/retire",
+    "/v1/cases/import",
+];
 /// Body of a change, bytes: a thousand positions of dead letters fit, or forty cases of another system.
 pub const CHANGE_BYTES_MAX: usize = 32 * 1024;
 /// Room in a link message for its topic and the answer's head.

@@ -1,4 +1,4 @@
-//! CEL: compiled once, run over an event. The only file that names the crate.
+//! CEL: compiled once, run over an event. This file and [`cost`] alone name the crate.
 //!
 //! | variable | fields |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! A field that an event lacks is an error of that evaluation, which then counts as "no"; `has()`
 //! asks first.
 
+use super::cost::{self, TooDear};
 use super::window::Summary;
 use crate::brain::cases::intake;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
@@ -143,8 +144,9 @@ impl Expression {
         Ok(Expression { text: text.to_owned(), program, uses_window, uses_distinct, window_fields, pointer })
     }
 
-    fn run(&self, facts: &Facts, window: Option<&Summary>) -> Result<Value, String> {
-        let scene = Scene { facts, window: window.filter(|_| self.uses_window).map(|w| self.boxed_window(w)) };
+    fn run(&self, facts: &Facts, window: Option<&Summary>, may_go_on: MayGoOn<'_>) -> Result<Value, String> {
+        let window = window.filter(|_| self.uses_window).map(|w| self.boxed_window(w));
+        let scene = Scene { facts, window, may_go_on };
         let mut context = Context::with_env(ENV.clone());
         context.set_variable_resolver(&scene);
         self.program.execute(&context).map_err(|e| match e {
@@ -172,7 +174,16 @@ impl Expression {
     /// # Errors
     /// A sentence: the event has no such field, or values do not go together.
     pub fn truth(&self, facts: &Facts, window: Option<&Summary>) -> Result<bool, String> {
-        match self.run(facts, window)? {
+        self.truth_while(facts, window, &|| true)
+    }
+
+    /// As [`Expression::truth`]. Once `may_go_on` says no, the event is gone for what is still to be
+    /// evaluated, and the answer is of no use.
+    ///
+    /// # Errors
+    /// As [`Expression::truth`].
+    pub fn truth_while(&self, facts: &Facts, window: Option<&Summary>, may_go_on: MayGoOn<'_>) -> Result<bool, String> {
+        match self.run(facts, window, may_go_on)? {
             Value::Bool(b) => Ok(b),
             other => Err(format!("`{}` gives a {}, not true or false", self.text, other.type_of())),
         }
@@ -181,19 +192,20 @@ impl Expression {
     /// # Errors
     /// As [`Expression::truth`].
     pub fn json(&self, facts: &Facts, window: Option<&Summary>) -> Result<Json, String> {
-        let value = self.run(facts, window)?;
+        let value = self.run(facts, window, &|| true)?;
         value.json().map_err(|_| format!("`{}` gives something that JSON cannot hold", self.text))
     }
 
     /// # Errors
     /// As [`Expression::truth`].
     pub fn text(&self, facts: &Facts, window: Option<&Summary>) -> Result<String, String> {
-        Ok(shown(&self.run(facts, window)?))
+        Ok(shown(&self.run(facts, window, &|| true)?))
     }
 
-    /// How deep its loops (`all`, `exists`, `filter`, `map`) stand in each other.
-    pub fn loops(&self) -> usize {
-        loops(self.program.expression())
+    /// # Errors
+    /// It is too dear to be run for others.
+    pub fn judge_cost(&self) -> Result<(), TooDear> {
+        cost::judge(self.program.expression())
     }
 
     /// Does it read of a call for help what is shown to nobody?
@@ -280,15 +292,19 @@ fn value_of(json: &Json) -> Value {
     }
 }
 
+/// Asked at each look at the event.
+pub type MayGoOn<'a> = &'a (dyn Fn() -> bool + Send + Sync);
+
 struct Scene<'a> {
     facts: &'a Facts,
     window: Option<Box<dyn Val>>,
+    may_go_on: MayGoOn<'a>,
 }
 
 impl VariableResolver for Scene<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         match variable {
-            "event" => Some(CowVal::Borrowed(self.facts.event.as_ref())),
+            "event" => (self.may_go_on)().then(|| CowVal::Borrowed(self.facts.event.as_ref())),
             "node" => Some(CowVal::Borrowed(self.facts.node.0.as_ref())),
             "window" => self.window.as_deref().map(CowVal::Borrowed),
             _ => None,
@@ -542,28 +558,6 @@ fn plain_path(e: &IdedExpr) -> Option<String> {
             Some(format!("{}.{}", plain_path(&s.operand)?, s.field))
         }
         _ => None,
-    }
-}
-
-fn loops(e: &IdedExpr) -> usize {
-    let most = |parts: &mut dyn Iterator<Item = &IdedExpr>| parts.map(loops).max().unwrap_or(0);
-    match &e.expr {
-        Expr::Select(s) => loops(&s.operand),
-        Expr::Call(c) => most(&mut c.target.as_deref().into_iter().chain(&c.args)),
-        Expr::List(l) => most(&mut l.elements.iter()),
-        Expr::Map(m) => {
-            let entries = m.entries.iter().filter_map(|entry| match &entry.expr {
-                EntryExpr::MapEntry(entry) => Some([&entry.key, &entry.value]),
-                _ => None,
-            });
-            most(&mut entries.flatten())
-        }
-        Expr::Comprehension(c) => {
-            // Where it goes over what a loop made, the two run one behind the other.
-            let inside = most(&mut [&c.accu_init, &c.loop_cond, &c.loop_step, &c.result].into_iter());
-            loops(&c.iter_range).max(inside + 1)
-        }
-        Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => 0,
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`speak`] | conclusions and timers, turned into records |
 //! | [`alarms`] | the life of an alarm, and the table of all that are known |
 //! | [`check`] | what is wrong with rules before they run |
+//! | [`cost`] | what a condition may cost whoever runs it for others |
 //! | [`rehearse`] | rules over recorded events |
 //!
 //! **Constraints.** A rule never speaks twice of one event, nor forgets to, whatever is killed; what
@@ -27,6 +28,7 @@
 
 pub mod alarms;
 pub mod check;
+mod cost;
 pub mod expression;
 mod fold;
 mod keys;

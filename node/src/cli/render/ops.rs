@@ -19,6 +19,7 @@ pub enum Ops {
     Contexts(Answer<view::Contexts>),
     Enrolments(Answer<view::Enrolments>),
     Enrolled(Answer<view::Enrolled>),
+    Retired(Answer<view::Retired>),
     LogReplayed(Answer<view::LogReplayed>),
     Presets(Answer<view::Presets>),
     Preset(Answer<view::PresetShown>),
@@ -55,6 +56,7 @@ impl Screen {
                 Ok(u8::from(a.body.refused + a.body.withheld + a.body.damaged > 0))
             }
             Ops::Enrolled(a) => self.answer(&a, out, enrolled).map(|()| 0),
+            Ops::Retired(a) => self.answer(&a, out, retired).map(|()| 0),
             Ops::Presets(a) => self.answer(&a, out, presets).map(|()| 0),
             Ops::Preset(a) => self.answer(&a, out, preset).map(|()| 0),
             Ops::Tried(a) => self.answer(&a, out, tried).map(|()| u8::from(a.body.outcome != "event")),
@@ -146,6 +148,16 @@ fn enrolled(v: &view::Enrolled, _: &Screen, out: &mut dyn Write) -> io::Result<(
         let short = c.incarnation.get(..8).unwrap_or(&c.incarnation);
         writeln!(out, "{} (incarnation {}) {word}", clean(c.address.as_str()), clean(short))
     })
+}
+
+fn retired(v: &view::Retired, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let below = v.nodes.iter().filter(|n| **n != v.address).count();
+    let with = if below == 0 { String::new() } else { format!(", with {below} below it,") };
+    writeln!(out, "{}{with} is out of the tree; what was kept for it may go", clean(v.address.as_str()))?;
+    if v.open_cases > 0 {
+        writeln!(out, "{} open cases are owned there, and nobody steps them now", v.open_cases)?;
+    }
+    Ok(())
 }
 
 fn contexts(v: &view::Contexts, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
