@@ -91,9 +91,8 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
             && (!wanted.reopened || c.reopened > 0)
             && (!wanted.urgent || c.urgent)
     };
-    let (all, open, overdue) = look(&ctx, |cases| {
-        (cases.count() as u64, cases.open_ones().len() as u64, cases.overdue(now))
-    })?;
+    let (all, open, overdue) =
+        look(&ctx, |cases| (cases.count() as u64, cases.open_ones().len() as u64, cases.overdue(now)))?;
     let only_open = wanted.overdue || status.map_or(wanted.status.as_deref() == Some("open"), Status::is_open);
     let is_any = wanted.is_any();
     let (mut page, mut fit, mut more): (Vec<Case>, u64, bool) = (Vec::new(), 0, false);

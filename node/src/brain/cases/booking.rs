@@ -1,7 +1,7 @@
 //! Appointments and seats of this node's services: what is left, and the answer to a request.
 
-use super::{Cases, Dirty};
 use super::machine::Stepped;
+use super::{Cases, Dirty};
 use crate::brain::services::{hours, request};
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Booked, Booking, Case, Seat};

@@ -2,7 +2,7 @@
 
 use super::letter::{self, Body, Letter, Pen, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
-use super::{AGAIN, Cases, kept, HOPS_MAX, Held, PRESSES_MAX, intake, is_true};
+use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, intake, is_true, kept};
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::State;

@@ -2,9 +2,9 @@
 
 use super::letter::{Body, Letter, ON_ITS_WAY};
 use super::letters::Posted;
-use super::machine::{ASSIST, RESIDENT, is_name};
+use super::machine::{ASSIST, RESIDENT, TEXT_MAX, cut, is_name};
 use super::succession;
-use super::{spots,CASES_MAX, Cases, Dirty, HISTORY_BYTES_MAX, HISTORY_MAX, Held, LINE_BYTES, Uncalled, WISHES_MAX, Wish, is_hand_over, is_true};
+use super::{CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISHES_MAX, Wish, is_hand_over, is_true, spots};
 use citybrain_shared::Pos;
 use citybrain_shared::case::{Booked, Case, Entry, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
@@ -18,18 +18,6 @@ fn is_resident(body: &Body) -> bool {
 }
 
 impl Held {
-    /// Of too many lines, or too long ones, the oldest but the first go.
-    fn bound_history(&mut self) {
-        let bytes = |e: &Entry| e.text.len() + e.to.as_ref().map_or(0, String::len) + LINE_BYTES;
-        let mut all: usize = self.history.iter().map(bytes).sum();
-        let mut extra = 0;
-        while self.history.len() > extra + 2 && (self.history.len() > HISTORY_MAX + extra || all > HISTORY_BYTES_MAX) {
-            all -= bytes(&self.history[1 + extra]);
-            extra += 1;
-        }
-        self.history.drain(1..=extra);
-    }
-
     fn forget_needless_calls(&mut self) {
         let now = self.case.status;
         let key = |e: &Entry| (e.term, e.version);
@@ -67,10 +55,14 @@ impl Cases {
             for entry in entries {
                 let key = |e: &Entry| (e.term, e.version);
                 if let Err(place) = held.history.binary_search_by_key(&key(entry), key) {
-                    held.history.insert(place, entry.clone());
+                    // A node of ours writes none that is longer.
+                    held.history.insert(place, Entry { text: cut(&entry.text, TEXT_MAX), ..entry.clone() });
                 }
             }
-            held.bound_history();
+            if held.history.len() > HISTORY_MAX {
+                let extra = held.history.len() - HISTORY_MAX;
+                held.history.drain(1..=extra);
+            }
             held.forget_needless_calls();
         }
         self.index(&id, true);

@@ -39,7 +39,7 @@
 //! acted on when it is taken.
 //!
 //! **Bounds.** [`CASES_MAX`] cases, the oldest closed ones give way; so many open ones, and no other is
-//! opened here but a call for help. [`HISTORY_MAX`] lines of each, and [`HISTORY_BYTES_MAX`] of them. A case, and
+//! opened here but a call for help. [`HISTORY_MAX`] lines of each. A case, and
 //! each letter about one, is smaller than any event may be, so that every link takes it.
 
 mod booking;
@@ -86,10 +86,6 @@ use xxhash_rust::xxh3::xxh3_64;
 const CASES_MAX: usize = 200_000;
 /// Lines of history of one case; of more, the oldest but the first go.
 const HISTORY_MAX: usize = 300;
-/// Bytes of them: forty of the longest texts.
-const HISTORY_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of a line besides its texts.
-const LINE_BYTES: usize = 200;
 /// Wishes of this node about one case whose fate is remembered.
 const WISHES_MAX: usize = 16;
 /// Characters of a name, a telephone number, an address.
@@ -622,7 +618,8 @@ fn spots(case: &Case, around: i64) -> Vec<u64> {
 
 /// Of whom to call, what is kept.
 fn kept(contact: &Contact) -> Contact {
-    let [name, phone, address] = [&contact.name, &contact.phone, &contact.address].map(|t| machine::cut(t, CONTACT_MAX));
+    let [name, phone, address] =
+        [&contact.name, &contact.phone, &contact.address].map(|t| machine::cut(t, CONTACT_MAX));
     Contact { name, phone, address, more: contact.more.clone() }
 }
 

@@ -415,6 +415,6 @@ fn turns(rule: &Rule, state: &KeyState, asked: &Expression, to: bool, now: i64) 
     }
     let window = state.window.as_ref()?;
     let facts = Facts::new(held.event.as_bytes(), &held.origin, held.at_us, &rule.node)?;
-    let is = |at: &i64| asked.truth(&facts, Some(&window.summary(w.kind, w.within_us, *at)))== Ok(to);
+    let is = |at: &i64| asked.truth(&facts, Some(&window.summary(w.kind, w.within_us, *at))) == Ok(to);
     window.changes(w.kind, w.within_us, now, LOOK_AHEAD).into_iter().find(is)
 }

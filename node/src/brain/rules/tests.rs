@@ -760,7 +760,7 @@ name = "d"
 on = ["x"]
 clear = "true"
 absent = "1m"
-then = [{ case = { kind = "sos", category = "s" } }, { case = { kind = "sos", category = "s" } }]
+then = [{ case = { kind = "sos", category = "s", title = "t" } }, { case = { kind = "sos", category = "s", title = "u" } }]
 "#;
     let parsed = parse(text, &Variables::new());
     assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);

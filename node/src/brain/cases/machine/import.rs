@@ -85,7 +85,11 @@ impl Book<'_> {
         case.category = category.map_or_else(|| cut(&told.category, 60), |c| c.code.clone());
         case.category_name = or(&told.category_name, category.map(|c| &c.name), 60);
         case.department = or(&told.department, category.map(|c| &c.department), 100);
-        case.governance = told.governance.as_ref().map(|text| cut(text, NAME_MAX)).or_else(|| category.and_then(|c| c.governance.clone()));
+        case.governance = told
+            .governance
+            .as_ref()
+            .map(|text| cut(text, NAME_MAX))
+            .or_else(|| category.and_then(|c| c.governance.clone()));
         case.reach = category.map_or(Tier::City, |c| c.reach);
         case.kind = category.map_or(Kind::Appeal, |c| c.kind);
         case.title = or(&told.title, Some(&case.category_name), 200);

@@ -28,9 +28,9 @@ use citybrain_shared::case::{Booked, Booking, Case, ClosedReason, Entry, Kind, P
 use citybrain_shared::config::cases::{Cases as Settings, Category, Limit, Missed, Unit};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
+use turn::{NAME_MAX, Turn};
 pub use turn::{RESIDENT, is_name};
-pub(super) use turn::cut;
-use turn::{NAME_MAX, TEXT_MAX, Turn};
+pub(super) use turn::{TEXT_MAX, cut};
 
 /// Somebody is summoned.
 pub const ASSIST: &str = "assist";
@@ -41,8 +41,6 @@ pub const CAME_BACK: &str = "came-back";
 const TITLE_MAX: usize = 200;
 const PLACE_MAX: usize = 300;
 const CODE_MAX: usize = 60;
-/// Bytes of the id of the event that has opened a case.
-const EVENT_ID_MAX: usize = 1024;
 
 /// What the machine knows beside the case: this node, its calendar, its categories.
 pub struct Book<'a> {
@@ -242,8 +240,7 @@ impl Book<'_> {
             opened_at: self.me.clone(),
             opened: now,
             changed: now,
-            // One with a longer id has none: who looks for it finds the case by its place and time.
-            event: opening.event.filter(|id| id.len() <= EVENT_ID_MAX),
+            event: opening.event,
             imported: None,
             button: opening.button,
             urgent: false,

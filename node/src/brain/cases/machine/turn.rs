@@ -7,7 +7,7 @@ use citybrain_shared::case::{Approved, Ask, Assist, Case, Clock, ClosedReason, E
 use citybrain_shared::config::cases::{Category, Limit, Unit};
 
 /// Characters of a reason, a result or a comment. What is longer belongs into an attachment.
-pub(super) const TEXT_MAX: usize = 2000;
+pub(in crate::brain::cases) const TEXT_MAX: usize = 2000;
 /// Who did it, where a resident did: the name is kept with the telephone number.
 pub const RESIDENT: &str = "resident";
 /// Characters of a person's or a unit's name.
@@ -355,7 +355,7 @@ pub(super) fn missing(field: &str, what: &str) -> Refusal {
 }
 
 /// So many characters, and three bytes for each at most (what Chinese has), without those that are no
-/// text: as JSON it is never more than twice as long.
+/// text: as JSON it is never more than twice as long. Cut again it is the same.
 pub(in crate::brain::cases) fn cut(text: &str, chars: usize) -> String {
     let mut bytes = 0;
     let fits = |c: &char| {
@@ -363,7 +363,10 @@ pub(in crate::brain::cases) fn cut(text: &str, chars: usize) -> String {
         bytes <= 3 * chars
     };
     let is_text = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
-    text.trim().chars().filter(is_text).take(chars).take_while(fits).collect()
+    let text = text.chars().filter(is_text).skip_while(|c| c.is_whitespace());
+    let mut kept: String = text.take(chars).take_while(fits).collect();
+    kept.truncate(kept.trim_end().len());
+    kept
 }
 
 fn unit_of(limit: &str) -> Unit {
