@@ -3,11 +3,12 @@
 use super::machine::Stepped;
 use super::{Cases, Dirty};
 use crate::brain::services::{hours, request};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{Booked, Booking, Case, Seat};
 use citybrain_shared::config::services::Service;
 use citybrain_shared::view;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// An activity, as long as it is not over: moved to another time it has the same seats. One of the same
 /// code that is offered once this is over is another, with seats of its own.
@@ -75,13 +76,29 @@ impl Cases {
         })
     }
 
-    /// Seats that are left; `None` where nothing is counted.
+    /// Seats that are left; `None` where nothing is counted. An appointment has those that no other has
+    /// which it meets: its hours, or its length, may have been others when that was given.
     pub(super) fn left(&self, service: &Service, at: Option<DateTime<Utc>>, seat: Seat) -> Option<u32> {
-        let given = |at: Option<DateTime<Utc>>| self.given.get(&(service.code.clone(), at, seat)).copied().unwrap_or(0);
-        let edition = self.editions.get(&service.code).filter(|_| service.starts.is_some());
-        let before = edition.into_iter().flat_map(|e| &e.begins).map(|begin| Some(*begin)).filter(|b| *b != at);
-        let given = before.chain([at]).map(given).fold(0, u32::saturating_add);
-        Some(limit_of(service, seat)?.saturating_sub(given))
+        let limit = limit_of(service, seat)?;
+        let begins = |from, to| {
+            let place = |at| (service.code.clone(), Some(at), None, Seat::Visitor);
+            self.given.range(place(from)..place(to)).filter(move |((_, _, _, s), _)| *s == seat)
+        };
+        let given: u64 = match (service.slot, at) {
+            (Some(length), Some(at)) => {
+                let end = at + TimeDelta::seconds(request::length_s(length, &self.calendar).into());
+                let meets = |until: Option<DateTime<Utc>>| until.is_none_or(|until| until > at);
+                let near = begins(at - TimeDelta::days(1), end).filter(|((_, _, until, _), _)| meets(*until));
+                near.map(|(_, seats)| u64::from(*seats)).sum()
+            }
+            _ => {
+                let edition = self.editions.get(&service.code).into_iter().flat_map(|e| &e.begins).copied();
+                let all: BTreeSet<DateTime<Utc>> = edition.chain(at).collect();
+                let same = |at: DateTime<Utc>| begins(at, at + TimeDelta::microseconds(1));
+                all.into_iter().flat_map(same).map(|(_, seats)| u64::from(*seats)).sum()
+            }
+        };
+        Some(u32::try_from(u64::from(limit).saturating_sub(given)).unwrap_or(limit))
     }
 
     /// What is free of a service of this node.

@@ -90,7 +90,7 @@ impl Cases {
         let given = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Booked);
         let is_given_back = matches!(case.status, Status::Withdrawn | Status::Rejected) || case.is_merged();
         if let Some(b) = given.filter(|_| !is_given_back) {
-            let seats = self.given.entry((b.service.clone(), b.at, b.seat)).or_default();
+            let seats = self.given.entry((b.service.clone(), b.at, b.until, b.seat)).or_default();
             *seats = if put { seats.saturating_add(b.seats) } else { seats.saturating_sub(b.seats) };
         }
         let changed = (case.changed.timestamp_micros(), id.to_owned());

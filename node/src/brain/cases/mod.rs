@@ -166,8 +166,8 @@ enum Dirty {
     Edition,
 }
 
-/// What a booking is counted under.
-type Place = (String, Option<DateTime<Utc>>, Seat);
+/// What a booking is counted under: the service, begin and end, and for what.
+type Place = (String, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Seat);
 
 pub struct Cases {
     me: Address,
@@ -193,7 +193,7 @@ pub struct Cases {
     rolls: BTreeMap<(Lane, Address), Called>,
     /// Clocks of cases that are this node's, and of hand-overs that it watches: µs since 1970, case, clock.
     due: BTreeSet<(i64, String, String)>,
-    /// Seats that were given of this node's services: by service, begin and kind.
+    /// Seats that were given of this node's services.
     given: BTreeMap<Place, u32>,
     /// Open cases.
     open: BTreeSet<String>,

@@ -23,6 +23,8 @@ pub const HOPS: &str = "rulehops";
 const STALE_US: i64 = 600_000_000;
 /// Moments at which a window is looked at ahead, to know when it will be over.
 const LOOK_AHEAD: usize = 16;
+/// Bytes of an event about an alarm that is believed of another node: title, keys and some times. Fifty thousand are kept.
+const ALARM_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of what a rule keeps apart: names and addresses are shorter.
 const KEY_BYTES_MAX: usize = 256;
 
@@ -210,6 +212,9 @@ impl Rules {
                 }
             }
             alarms::RAISED | alarms::CHANGED | alarms::ACKNOWLEDGED | alarms::CLEARED => {
+                if header.origin.is_some() && payload.len() > ALARM_BYTES_MAX {
+                    return;
+                }
                 let Some(alarm) = data_of::<Alarm>(payload) else { return };
                 // The header's origin is what the links vouch for.
                 let owner = header.origin.map_or(self.me.as_str(), |o| o.address);

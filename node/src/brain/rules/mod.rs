@@ -184,9 +184,10 @@ impl Rules {
         }
     }
 
-    /// For `citybrain rule list`.
-    pub fn view(&self) -> view::Rules {
-        let rules = self.set.rules.iter().zip(&self.memories).map(|(r, m)| RuleState {
+    /// One of the rules, for `citybrain rule list`: its keys are counted, some microseconds for a thousand.
+    pub fn view_of(&self, index: usize) -> Option<RuleState> {
+        let rule = self.set.rules.iter().zip(&self.memories).nth(index);
+        rule.map(|(r, m)| RuleState {
             name: r.name.clone(),
             on: r.on.clone(),
             condition: r.in_words(),
@@ -199,8 +200,18 @@ impl Rules {
             last_error: m.tally.last_error.clone(),
             last_fired_at: m.tally.last_fired_us.map(view::time_of),
             keys_given_way: m.tally.given_way,
-        });
-        view::Rules { rules: rules.collect(), waiting: self.waiting.len() as u64, dropped: self.dropped }
+        })
+    }
+
+    /// All of them.
+    pub fn view(&self) -> view::Rules {
+        let rules = (0..).map_while(|index| self.view_of(index)).collect();
+        view::Rules { rules, ..self.view_of_none() }
+    }
+
+    /// What is to be said without any rule.
+    pub fn view_of_none(&self) -> view::Rules {
+        view::Rules { rules: Vec::new(), waiting: self.waiting.len() as u64, dropped: self.dropped }
     }
 }
 

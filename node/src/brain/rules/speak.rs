@@ -481,7 +481,7 @@ impl<'a> Speaker<'a> {
             && let Some(alarm) = self.alarm(id).cloned()
         {
             // Done already: said once more, so that whoever asked stops waiting.
-            let rev = alarm.rev + 1;
+            let rev = alarm.rev.saturating_add(1);
             self.tell(Alarm { rev, asked: None, ..alarm }, alarms::CHANGED, 0);
         }
     }

@@ -705,9 +705,10 @@ fn a_word_about_an_alarm_counts_only_from_its_owner() {
         place: None,
     };
     let (alarm, kind) = alarms::step(None, &who, raise, 5).unwrap();
-    let payload = json!({"data": alarm}).to_string();
     let mut rules = Rules::new(&config(""));
-    for (from, known) in [("c/s/other", 0), ("c/s/m", 1)] {
+    let endless = Alarm { title: "t".repeat(20_000), ..alarm.clone() };
+    for (from, alarm, known) in [("c/s/other", &alarm, 0), ("c/s/m", &endless, 0), ("c/s/m", &alarm, 1)] {
+        let payload = json!({"data": alarm}).to_string();
         let origin = Some(Origin { address: from, log: LogId(1), pos: Pos(1) });
         rules.apply(Pos(1), &Header { origin, ..Header::local(Kind::Event, kind) }, payload.as_bytes());
         assert_eq!(rules.alarms.len(), known, "{from}");

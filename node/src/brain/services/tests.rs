@@ -215,6 +215,20 @@ fn restart(rows: &mut BTreeMap<Vec<u8>, Vec<u8>>, cases: &mut Cases, text: &str,
 }
 
 #[test]
+fn an_appointment_meets_none_that_was_given_before_its_length_was_changed() {
+    let (mut rows, mut cases) = (BTreeMap::new(), Cases::new(&config("c/s/m", OFFERS)));
+    let first = request(&mut cases, "haircut", "20261120-0", &slot("2026-11-23 09:00")).unwrap();
+    assert_eq!(first.case.booking.unwrap().state, Booked::Booked);
+    let shorter = OFFERS.replace("slot = \"30m\"", "slot = \"20m\"");
+    restart(&mut rows, &mut cases, &shorter, now());
+    let free: Vec<(String, u32)> =
+        cases.free(&config("c/s/m", &shorter).service[0], now()).slots.into_iter().map(|s| (s.local, s.free)).collect();
+    let monday: Vec<(&str, u32)> =
+        free.iter().filter(|(at, _)| at.starts_with("2026-11-23")).map(|(at, n)| (&at[11..], *n)).collect();
+    assert_eq!(monday, [("09:00", 0), ("09:20", 0), ("09:40", 1)]);
+}
+
+#[test]
 fn an_activity_that_is_moved_keeps_the_seats_that_it_has_given() {
     let at = |day: &str| OFFERS.replace("2026-12-05", day);
     let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
