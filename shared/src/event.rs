@@ -330,7 +330,7 @@ impl<'de> Visitor<'de> for RawVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw<'de>, A::Error> {
         let mut raw = Raw::default();
-        // Names beyond the known ones are few; a list finds a repeated one.
+        // Names beyond the known ones are few, by their bound; a list finds a repeated one.
         let mut others: Vec<Cow<'de, str>> = Vec::new();
         let mut seen = 0u32;
         while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
@@ -365,10 +365,14 @@ impl<'de> Visitor<'de> for RawVisitor {
                     if key == "origin" {
                         e.has_origin = true;
                     }
-                    if let Some(why) = extension_fault(&key, &value, &others) {
-                        raw.wrong.get_or_insert_with(|| attribute(&key, why));
+                    if others.len() == limits::EXTENSIONS_MAX {
+                        raw.wrong.get_or_insert_with(|| attribute(&key, TOO_MANY));
+                    } else {
+                        if let Some(why) = extension_fault(&key, &value, &others) {
+                            raw.wrong.get_or_insert_with(|| attribute(&key, why));
+                        }
+                        others.push(key);
                     }
-                    others.push(key);
                     continue;
                 }
             };
@@ -409,6 +413,8 @@ fn is_forbidden(c: char) -> bool {
     let n = c as u32;
     n < 0x20 || (0x7f..0xa0).contains(&n) || (0xfdd0..=0xfdef).contains(&n) || n & 0xfffe == 0xfffe
 }
+
+const TOO_MANY: &str = "is one too many: 64 of one's own may stand beside CloudEvents'; put further ones into `data`";
 
 fn extension_fault(name: &str, value: &Value<'_>, others: &[Cow<'_, str>]) -> Option<&'static str> {
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
@@ -545,6 +551,20 @@ mod tests {
         }
         let big = format!("{{\"data\":\"{}\"}}", "x".repeat(limits::EVENT_BYTES_MAX));
         assert!(fault(&big).contains("bytes long"));
+    }
+
+    #[test]
+    fn attributes_of_one_s_own_are_bounded_so_that_no_event_is_long_to_read() {
+        let with = |n: usize| {
+            let more: String = (0..n).map(|i| format!(",\"a{i}\":1")).collect();
+            format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"t"{more}}}"#)
+        };
+        assert!(Envelope::parse(with(limits::EXTENSIONS_MAX).as_bytes()).is_ok());
+        let told = fault(&with(limits::EXTENSIONS_MAX + 1));
+        assert!(told.contains("`a64`: is one too many: 64 "), "{told}");
+        assert!(fault(&with(20_000)).contains("`a64`: is one too many"));
+        let twice = with(limits::EXTENSIONS_MAX).replace("\"a63\"", "\"a62\"");
+        assert!(fault(&twice).contains("stands twice"));
     }
 
     #[test]
