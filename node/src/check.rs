@@ -90,10 +90,7 @@ pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
     let unread: Vec<String> =
         files.iter().filter(|f| f.config.is_none()).map(|f| f.path.display().to_string()).collect();
     if unread.is_empty() {
-        checked.push(
-            "files that are named exist, certificates and keys fit; data folders can be written"
-                .into(),
-        );
+        checked.push("files that are named exist, certificates and keys fit; data folders can be written".into());
     } else {
         notes.push(format!("not looked at further until it reads: {}", unread.join(", ")));
     }

@@ -8,6 +8,7 @@ pub mod page;
 pub mod ran;
 pub mod shape;
 
+use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+pub use rustix::process::Signal;
 
 /// How long anything may take that normally takes under a second; a machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -156,15 +159,14 @@ impl Node {
         child.wait().expect("it ends");
     }
 
-    pub fn signal(&self, signal: &str) {
-        let pid = self.process.as_ref().expect("it runs").id().to_string();
-        let done = Command::new("kill").args(["-s", signal, &pid]).status().expect("kill runs");
-        assert!(done.success(), "kill -s {signal} {pid}");
+    pub fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("it runs");
+        kill_process(Pid::from_child(process), signal).expect("a signal can be sent");
     }
 
     /// SIGTERM, and waits for a clean end.
     fn stop(&mut self) {
-        self.signal("TERM");
+        self.signal(Signal::TERM);
         let mut child = self.process.take().expect("it runs");
         let end = Instant::now() + Duration::from_secs(15);
         loop {

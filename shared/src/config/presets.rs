@@ -131,7 +131,8 @@ pub fn unseen(config: &Config) -> Vec<String> {
     let mut told = Vec::new();
     for (preset, maps) in wanted() {
         // Who names a whole topic, or skips, has decided so.
-        for (i, first) in config.map[..own].iter().enumerate().filter(|(_, m)| !m.skip && m.filter.contains(['+', '#'])) {
+        let wide = |m: &Map| !m.skip && m.filter.contains(['+', '#']);
+        for (i, first) in config.map[..own].iter().enumerate().filter(|(_, m)| wide(m)) {
             if maps.iter().any(|m| !m.skip && takes_from(&first.filter, &m.filter)) {
                 told.push(format!(
                     "`{}` (`[[map]]`, entry {}) takes messages before preset `{}`, whose alarms then do not come; \
