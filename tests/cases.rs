@@ -413,6 +413,41 @@ fn the_command_line_does_and_shows_it() {
 }
 
 #[test]
+fn a_step_asked_for_above_waits_for_the_answer_of_the_node_whose_case_it_is() {
+    let tree = tree(&["c/s/m"]);
+    let (city, owner) = (tree.node("c"), tree.node(COMMUNITY));
+    let (_, out, err) =
+        cli(owner, &["case", "new", "--category", "暴露垃圾", "--title", "垃圾", "--by", "前台", "--json"]);
+    let case = id(&serde_json::from_str::<Value>(&out).expect(&err)["case"]);
+    wait_for("the city has it", || city.get(&format!("/v1/cases/{case}")));
+    let at_city = |step: &[&str]| {
+        let line = [&["case", step[0], &case], &step[1..]].concat();
+        cli(city, &line)
+    };
+    let first = |out: &str| out.lines().next().unwrap_or_default().to_owned();
+    // Whatever became of the one before, each is answered as itself.
+    for _ in 0..2 {
+        let (code, _, err) = at_city(&["start", "--by", "甲"]);
+        assert!(code == 1 && err.contains("c/s/m, whose case it is") && err.contains("does not take `start`"), "{err}");
+    }
+    let (code, out, _) = at_city(&["accept", "--by", "甲", "--contacted"]);
+    assert_eq!((code, first(&out)), (0, format!("{case}  accepted  垃圾")));
+    for line in [
+        vec!["dispatch", &case, "--by", "甲"],
+        vec!["start", &case, "--by", "乙"],
+        vec!["resolve", &case, "--by", "乙", "--result", "已清", "--evidence", "photo-after=u"],
+    ] {
+        let (code, _, err) = cli(owner, &[&["case"], &line[..]].concat());
+        assert_eq!(code, 0, "{line:?}: {err}");
+    }
+    // What a resident says is recorded without the name by which it was asked.
+    let (code, out, err) = at_city(&["evaluate", "--by", "王大妈", "--solved", "solved"]);
+    assert_eq!((code, first(&out)), (0, format!("{case}  evaluated  垃圾")), "{err}");
+    let (code, out, err) = at_city(&["close", "--by", "丙", "--wait", "0s"]);
+    assert!(code == 0 && out.contains("owns it and was asked"), "{code} {out} {err}");
+}
+
+#[test]
 fn a_service_is_inherited_requested_below_and_its_last_seat_given_once() {
     let config = r#"
 [[service]]

@@ -2,12 +2,13 @@
 //! how the node is.
 
 use crate::clients::mosquitto_is_there;
-use crate::harness::mqtt::Client;
+use crate::harness::mqtt::{Client, publish_packet};
 use crate::harness::ran::run;
 use crate::harness::{Node, Tree, wait_for};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::process::Command;
+use std::time::Duration;
 
 fn tree(top: &str) -> Tree {
     let mut tree = Tree::with(&["c/s/m/n"], &HashMap::new(), top);
@@ -42,23 +43,65 @@ fn an_sos_button_and_a_smoke_alarm_from_a_shop_are_incidents_by_one_line_of_conf
         assert_eq!(alarms["alarms"][0]["title"], "Smoke at kitchen", "{at}: {alarms}");
         assert_eq!(alarms["active"], 1);
     }
+    // One device that tells of smoke and carbon monoxide, of which one is there.
+    says(low, "zigbee2mqtt/boiler", r#"{"smoke":false,"carbon_monoxide":true}"#);
+    wait_for("the gas is at the city", || {
+        cases(tree.node("c")).iter().any(|(kind, title)| kind == "incident" && title == "Gas at boiler").then_some(())
+    });
     // What is no incident stays in the house: above there are the case and the alarm, not the devices.
     let above = tree.node("c").records();
     assert!(above.iter().all(|r| !r.event_type.ends_with(".reading.v1")), "{above:?}");
     says(low, "zigbee2mqtt/kitchen", r#"{"smoke":false,"battery":100}"#);
-    // Held down for 30 s of calm; the press and the two readings became one case each.
-    assert_eq!(cases(low).len(), 2);
+    // Held down for 30 s of calm; the press and the two devices that warned became one case each.
+    assert_eq!(cases(low).len(), 3);
+}
+
+#[test]
+fn a_device_that_announces_itself_needs_no_mapping_also_after_a_kill() {
+    let mut tree = tree("preset = \"discovery\"");
+    let announced = |tree: &Tree, topic: &str, payload: Value| {
+        let mut client = Client::connect(tree.node("c/s/m/n").mqtt, "gateway", true);
+        let topic = format!("homeassistant/{topic}/config");
+        client.send(&publish_packet(&topic, 1, true, false, 1, payload.to_string().as_bytes())).expect("it is sent");
+        assert!(client.read(Duration::from_secs(10)).is_some(), "{topic} is acknowledged");
+    };
+    let device = json!({"ids": ["k1"], "name": "Kitchen"});
+    announced(
+        &tree,
+        "binary_sensor/k1/smoke",
+        json!({"dev_cla": "smoke", "stat_t": "alarms/k1", "val_tpl": "{{ value_json.smoke }}", "dev": device}),
+    );
+    announced(&tree, "event/b1/press", json!({"name": "SOS", "stat_t": "buttons/b1", "dev": {"name": "7-301"}}));
+    tree.kill9("c/s/m/n");
+    tree.start_node("c/s/m/n");
+    let low = tree.node("c/s/m/n");
+    says(low, "alarms/k1", r#"{"smoke":"ON"}"#);
+    says(low, "buttons/b1", r#"{"event_type":"press"}"#);
+    let both = [("incident", "7-301"), ("incident", "Smoke at Kitchen")];
+    wait_for("both are at the city", || {
+        let there = cases(tree.node("c"));
+        both.iter().all(|(k, t)| there.iter().any(|(kind, title)| kind == k && title == t)).then_some(())
+    });
+    // Whoever subscribed gets what was published, and the announcement is there for Home Assistant.
+    assert_eq!(tree.node("c").get("/v1/alarms").unwrap_or_default()["alarms"][0]["title"], "Smoke at Kitchen");
+    assert!(low.get("/v1/dlq").unwrap_or_default()["dead_letters"].as_array().is_some_and(Vec::is_empty));
 }
 
 #[test]
 fn what_becomes_of_a_message_can_be_tried_without_a_node() {
+    let topic = "homeassistant/sensor/t1/config";
+    let good = r#"{"stat_t":"t/1","val_tpl":"{{ value_json.t }}","unit_of_meas":"°C","dev_cla":"temperature","dev":{"name":"Hall"}}"#;
+    run(&["preset", "try", topic, good]).says(0, &["an announcement", "Hall: `t/1` at /t is `temperature` in °C"]);
+    let odd = r#"{"stat_t":"t/1","val_tpl":"{{ value | float / 10 }}"}"#;
+    run(&["preset", "try", topic, odd]).says(1, &["left out: t1: `{{ value | float / 10 }}` does more than lead"]);
+    run(&["preset", "try", topic, "x"]).says(1, &["it announces nothing: it is not JSON"]);
     let press = ["preset", "try", "zigbee2mqtt/sos/7-301", r#"{"action":"single"}"#];
     run(&press).says(0, &["event city.sos.pressed.v1, subject sos/7-301, urgent; stays at its node"]);
     run(&["preset", "try", "zigbee2mqtt/bridge/state", "x"]).says(1, &["a plain message"]);
     run(&["preset", "try", "zigbee2mqtt/x", "x"]).says(1, &["refused, not-json"]);
     run(&["preset", "try", "t", "x", "--preset", "zigbee2mqt"]).says(1, &["did you mean `zigbee2mqtt`?"]);
     let listed = run(&["preset", "list", "--json"]).json();
-    assert_eq!(listed["presets"].as_array().map(Vec::len), Some(10), "{listed}");
+    assert_eq!(listed["presets"].as_array().map(Vec::len), Some(11), "{listed}");
     run(&["preset", "show", "zigbee2mqtt"]).says(0, &["zigbee2mqtt/sos/#", "city.smoke.reading.v1", "smoke, gas"]);
     run(&["preset", "show", "shely"]).says(1, &["did you mean `shelly`?"]);
 }

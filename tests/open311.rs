@@ -381,7 +381,7 @@ fn keys_say_who_may_file_and_who_may_read() {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         String::from_utf8(made.stdout).expect("text").trim().to_owned()
     };
-    let (app, reader) = (key("app-1", "app"), key("mia", "reader"));
+    let (app, reader, other) = (key("app-1", "app"), key("mia", "reader"), key("app-2", "app"));
     tree.edit("c", |text| text.replace("[api]", &format!("[api]\ntokens_file = \"{}\"", file.display())));
     tree.start();
     let c = Client::of(&tree, "c");
@@ -400,6 +400,16 @@ fn keys_say_who_may_file_and_who_may_read() {
     for key in [&app, &reader] {
         assert_eq!(c.get(&format!("requests/{id}.json?api_key={key}")).status, 200);
     }
+    // Another app may say something about it, and not take it back.
+    let update = |key: &str, status: &str| {
+        c.post(
+            "servicerequestupdates.json",
+            &format!("api_key={key}&service_request_id={id}&status={status}&description=x"),
+        )
+    };
+    assert_eq!(update(&other, "CANCELLED").error().0, 403);
+    assert_eq!(update(&other, "UNCHANGED").status, 200);
+    assert_eq!(update(&app, "CANCELLED").status, 200);
     // An app's key opens nothing else.
     let bearer = |path: &str| {
         let request = Client::agent().get(format!("{}{path}", tree.node("c").url()));

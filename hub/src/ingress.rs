@@ -4,6 +4,7 @@
 //! events. Whatever fails on the way is kept as a dead letter with its reason; nothing is dropped
 //! in silence, and nothing here can fail for another client.
 
+mod discovery;
 mod mapping;
 #[cfg(test)]
 mod presets;
@@ -20,9 +21,11 @@ use citybrain_shared::event::{self, Envelope};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::selector::Selector;
 use citybrain_shared::{Address, Lane, topic};
+use discovery::{Announced, Said};
 use mapping::{Body, data_of, is_exact, said, scalar_text, template};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::sync::{PoisonError, RwLock};
 
 /// Why something is refused.
 #[derive(Debug)]
@@ -43,6 +46,15 @@ impl From<event::Error> for Refusal {
     fn from(e: event::Error) -> Refusal {
         Refusal::new(e.reason(), e.to_string(), reason::PAYLOAD_FORMAT)
     }
+}
+
+/// An announcement of a device, for people.
+#[derive(Debug)]
+pub struct Announces {
+    /// A line for each part that makes events.
+    pub parts: Vec<String>,
+    /// And for each that does not: why.
+    pub left_out: Vec<String>,
 }
 
 /// What a mapping adds to the events that it makes or takes.
@@ -69,19 +81,64 @@ const RESERVED: [&str; 6] = [
 pub struct Ingress {
     me: Address,
     maps: Vec<Map>,
+    /// Where devices announce themselves.
+    announcing: Vec<Map>,
+    announced: RwLock<Announced>,
     reach: Vec<(String, Tier)>,
 }
 
 impl Ingress {
     pub fn new(config: &Config) -> Ingress {
         let reach = config.reach.iter().map(|r| (r.kind.clone(), r.tier)).collect();
-        Ingress { me: config.node.address.clone(), maps: config.map.clone(), reach }
+        let (announcing, maps) = config.map.iter().cloned().partition(|m| m.format == Format::Discovery && !m.skip);
+        let announced = RwLock::default();
+        Ingress { me: config.node.address.clone(), maps, announcing, announced, reach }
+    }
+
+    /// Takes a retained message of an earlier start as what it may be: a device's announcement.
+    pub fn recall(&self, topic: &str, payload: &[u8]) {
+        self.announcement(topic, payload);
+    }
+
+    /// An announcement is remembered, and stays a plain message. `None`: it is none.
+    fn announcement(&self, topic: &str, payload: &[u8]) -> Option<Result<discovery::Read, String>> {
+        let map = self.announcing.iter().find(|m| topic::matches(&m.filter, topic))?;
+        let mut announced = self.announced.write().unwrap_or_else(PoisonError::into_inner);
+        let read = announced.tell(&map.filter, topic, payload, map.reach);
+        drop(announced);
+        match &read {
+            Err(why) => tracing::info!(topic, why, "An announcement of a device is not understood."),
+            Ok(Some(read)) => {
+                for why in &read.left_out {
+                    tracing::info!(topic, why, "A part of an announced device makes no event.");
+                }
+            }
+            Ok(None) => {}
+        }
+        Some(read.map(Option::unwrap_or_default))
+    }
+
+    /// What an announcement would be taken for. `None`: nothing of this node's config reads it as one.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn announces(&self, topic: &str, payload: &[u8]) -> Option<Result<Announces, String>> {
+        let read = self.announcement(topic, payload)?;
+        Some(
+            read.map(|r| Announces {
+                parts: r.parts.iter().map(discovery::Part::shown).collect(),
+                left_out: r.left_out,
+            }),
+        )
     }
 
     fn try_take(&self, p: &Publish<'_>) -> Result<Option<Draft>, Refusal> {
         let body = Body::new(p.payload);
         // Nothing at all, retained, is MQTT's way to take a retained message back.
         let is_removal = p.retain && p.payload.is_empty();
+        if !self.announcing.is_empty() && self.announcement(p.topic, p.payload).is_some() {
+            return if p.qos == 0 && !p.retain { Ok(None) } else { self.message(p).map(Some) };
+        }
         let fits = |m: &&Map| topic::matches(&m.filter, p.topic) && !is_removal && body.has(m);
         if let Some(map) = self.maps.iter().find(fits) {
             if map.skip {
@@ -95,8 +152,15 @@ impl Ingress {
             return match map.format {
                 Format::Cloudevents => self.cloudevent(p, defaults),
                 Format::Json | Format::Text => self.mapped(p, &body, map, defaults),
+                Format::Discovery => unreachable!("`new` keeps these apart"),
             }
             .map(Some);
+        }
+        if !self.announcing.is_empty() {
+            let announced = self.announced.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(said) = announced.said(p.topic, &body) {
+                return self.reading(p, said).map(Some);
+            }
         }
         match p.topic.split('/').next().unwrap_or_default() {
             "in" if is_removal => self.message(p).map(Some),
@@ -350,6 +414,22 @@ impl Ingress {
         json.insert("data".into(), data);
         let json = serde_json::to_vec(&json).map_err(|e| bad("not-json", e.to_string()))?;
         self.event(&json, Some(p), defaults)
+    }
+}
+
+impl Ingress {
+    /// What a device said as it had announced, as an event.
+    fn reading(&self, p: &Publish<'_>, said: Said) -> Result<Draft, Refusal> {
+        let json = serde_json::json!({
+            "specversion": "1.0",
+            "id": uuid::Uuid::now_v7().to_string(),
+            "source": percent_encode(&format!("/{}/{}", self.me, p.topic)),
+            "type": said.kind,
+            "subject": said.subject,
+            "data": said.data,
+        });
+        let defaults = Defaults { urgent: said.urgent, reach: said.reach, target: None };
+        self.event(json.to_string().as_bytes(), Some(p), defaults)
     }
 }
 

@@ -5,10 +5,24 @@
 //! names and telephone numbers stay at the node that needs them.
 
 use crate::{Address, Tier};
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::{DateTime, Datelike, Utc};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+
+/// A time of a case, from whoever says it. What lies beyond the years that people write would be counted
+/// on with, and past the end of the calendar.
+fn moment<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>, D::Error> {
+    let at = DateTime::<Utc>::deserialize(from)?;
+    if (1..=9999).contains(&at.year()) { Ok(at) } else { Err(D::Error::custom("its year is not 1 to 9999")) }
+}
+
+fn some_moment<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Moment(#[serde(deserialize_with = "moment")] DateTime<Utc>);
+    Option::<Moment>::deserialize(from).map(|at| at.map(|Moment(at)| at))
+}
 
 /// An event of exactly this type opens a case where it enters.
 pub const APPEAL: &str = "city.appeal";
@@ -230,17 +244,18 @@ pub struct Clock {
     pub name: String,
     /// As in config: `4wh`, `2wd`, `24h`.
     pub limit: String,
+    #[serde(deserialize_with = "moment")]
     pub started: DateTime<Utc>,
     /// `None` while it is suspended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub due: Option<DateTime<Utc>>,
     /// What was left of it when it was suspended, in the time of its own kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_us: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub stopped: Option<DateTime<Utc>>,
     /// Its limit passed while it ran; when that was seen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub missed: Option<DateTime<Utc>>,
 }
 
@@ -278,6 +293,7 @@ pub struct Place {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Outcome {
     pub by: String,
+    #[serde(deserialize_with = "moment")]
     pub at: DateTime<Utc>,
     pub solved: Solved,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -292,6 +308,7 @@ pub struct Outcome {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "CaseFinding"))]
 pub struct Finding {
     pub by: String,
+    #[serde(deserialize_with = "moment")]
     pub at: DateTime<Utc>,
     pub passed: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -303,6 +320,7 @@ pub struct Finding {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "CaseVerdict"))]
 pub struct Verdict {
     pub by: String,
+    #[serde(deserialize_with = "moment")]
     pub at: DateTime<Utc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub solved: Option<Solved>,
@@ -318,6 +336,7 @@ pub struct Verdict {
 pub struct Approved {
     pub by: String,
     pub approved_by: String,
+    #[serde(deserialize_with = "moment")]
     pub at: DateTime<Utc>,
     pub reason: String,
 }
@@ -331,12 +350,13 @@ pub struct Assist {
     /// The unit's node, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Address>,
+    #[serde(deserialize_with = "moment")]
     pub asked: DateTime<Utc>,
     /// Who summoned it, and so rates it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub by: String,
     pub reason: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub reported: Option<DateTime<Utc>>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reported_by: String,
@@ -373,9 +393,9 @@ pub struct Booking {
     pub node: Address,
     pub service: String,
     pub name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub at: Option<DateTime<Utc>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
     pub seat: Seat,
     pub seats: u32,
@@ -394,6 +414,7 @@ pub struct Imported {
     /// Its number there.
     pub id: String,
     /// When it was last changed there.
+    #[serde(deserialize_with = "moment")]
     pub updated: DateTime<Utc>,
     /// The case's version since then; a higher one means that it is now dealt with here.
     pub version: u32,
@@ -417,7 +438,9 @@ pub struct Case {
     pub handing_to: Option<Address>,
     /// Where it came in.
     pub opened_at: Address,
+    #[serde(deserialize_with = "moment")]
     pub opened: DateTime<Utc>,
+    #[serde(deserialize_with = "moment")]
     pub changed: DateTime<Utc>,
     /// Id of the event that it came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -462,13 +485,13 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dispatched_by: Vec<Address>,
     /// First dispatch; the rates' period.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub dispatched: Option<DateTime<Utc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_by: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub signed: Option<DateTime<Utc>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub contacted: Option<DateTime<Utc>>,
     /// Who has handled it: none of them may verify or close it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -508,7 +531,7 @@ pub struct Case {
     /// Of a case that asks for a service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booking: Option<Booking>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub closed: Option<DateTime<Utc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_reason: Option<ClosedReason>,
@@ -542,6 +565,12 @@ impl Case {
     /// From opening to the end; never less than nothing, whatever another system's clock said.
     pub fn took(&self) -> Option<chrono::TimeDelta> {
         Some((self.closed? - self.opened).max(chrono::TimeDelta::zero()))
+    }
+
+    /// Does it follow another, here or in the system that it comes from? Only the other one counts.
+    pub fn is_merged(&self) -> bool {
+        let there = self.imported.is_some() && self.closed_reason == Some(ClosedReason::Duplicate);
+        self.merged_into.is_some() || there
     }
 
     pub fn is_overdue(&self, now: DateTime<Utc>) -> bool {
@@ -644,6 +673,7 @@ pub struct Entry {
     pub version: u32,
     /// `submitted`, `accepted`, `handed-over`, …: the last part of the record's type.
     pub step: String,
+    #[serde(deserialize_with = "moment")]
     pub at: DateTime<Utc>,
     /// The owner that wrote it.
     pub node: Address,

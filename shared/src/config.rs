@@ -621,6 +621,9 @@ pub enum Format {
     Json,
     /// A number, a word, a line: becomes a JSON number if it is one, else a string.
     Text,
+    /// A device's announcement in the words of Home Assistant's MQTT discovery: no event itself, but
+    /// what the device says on the topics that it names there is.
+    Discovery,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]

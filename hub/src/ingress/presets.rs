@@ -89,6 +89,17 @@ fn zigbee2mqtt() {
                 r#"{"carbon_monoxide":false,"co":3}"#,
                 r#"city.gas.reading.v1 stove {"carbon_monoxide":false,"co":3,"gas":false}"#,
             ),
+            // An alarm for both.
+            (
+                "zigbee2mqtt/boiler",
+                r#"{"smoke":false,"carbon_monoxide":true}"#,
+                r#"!city.gas.reading.v1 boiler {"carbon_monoxide":true,"gas":true,"smoke":false}"#,
+            ),
+            (
+                "zigbee2mqtt/boiler",
+                r#"{"smoke":false,"gas":false}"#,
+                r#"city.smoke.reading.v1 boiler {"gas":false,"smoke":false}"#,
+            ),
             ("zigbee2mqtt/bath", r#"{"water_leak":true}"#, r#"!city.leak.reading.v1 bath {"water_leak":true}"#),
             (
                 "zigbee2mqtt/hall/north/air",

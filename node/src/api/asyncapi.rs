@@ -197,11 +197,16 @@ impl Topics {
     fn mapped(&mut self, i: usize, map: &Map) {
         let message = match map.format {
             Format::Cloudevents => "cloudEvent",
-            Format::Json => "anyJson",
+            Format::Json | Format::Discovery => "anyJson",
             Format::Text => "word",
         };
         let becomes =
             map.kind.as_deref().map_or_else(|| "an event".to_owned(), |kind| format!("an event of type `{kind}`"));
+        if map.format == Format::Discovery {
+            let about = "A device's announcement: what it says on the topics that it names becomes events.";
+            self.add(&format!("map{i}"), &map.filter, Way::Receive, message, about);
+            return;
+        }
         let mut about = format!("Each message becomes {becomes}");
         if !map.has.is_empty() {
             let has: Vec<&str> = map.has.keys().map(String::as_str).collect();

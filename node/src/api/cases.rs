@@ -228,7 +228,11 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew, repeat: &Repeat) -> 
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("known here: {}", known.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")),
         };
-        return Err(Refusal::bad("bad-category", format!("`{}` is no category of this node", new.category), hint));
+        let detail = match new.category.trim() {
+            "" => "`category` is missing: what it is about".to_owned(),
+            other => format!("`{other}` is no category of this node"),
+        };
+        return Err(Refusal::bad("bad-category", detail, hint));
     }
     if let Some(place) = &new.place {
         on_earth(place)?;

@@ -44,7 +44,16 @@ impl Default for Rated {
 }
 
 pub async fn rated(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
-    let Rated { by, period, of, under, category } = query(&uri)?;
+    let Rated { by, mut period, of, under, category } = query(&uri)?;
+    if let Some(of) = &of {
+        let Some(named) = rates::span_of(of) else {
+            let hint = "such as `2026-11-23`, `2026-11` or `2026`";
+            return Err(Refusal::bad("bad-query", format!("`{of}` is no day, month or year"), hint));
+        };
+        if period == RatePeriod::All {
+            period = named;
+        }
+    }
     let now = ctx.as_of();
     let mut counting = rates::Counting::new(rates::Question { by, period, of, under, category });
     sweep(&ctx, |cases, held, district| counting.add(cases, &held.case, district, now)).await?;

@@ -134,6 +134,12 @@ impl Warnings {
         let event = or(says("event"), before.map(|b| b.event.as_str()));
         let headline = says("headline").or(says("event")).or(Some(text(&message, "note")).filter(|t| !t.is_empty()));
         let expires = info().filter_map(|i| cap::moment(text(i, "expires")).ok()).max();
+        let holds = sent.checked_add_signed(TimeDelta::hours(HOLDS_HOURS)).unwrap_or(sent);
+        // A cancellation must reach whoever would still believe what it cancels, however late it comes.
+        let expires = match before.filter(|_| msg_type == "Cancel") {
+            Some(before) => expires.unwrap_or(holds).max(before.expires),
+            None => expires.unwrap_or(holds),
+        };
         let is_actual = text(&message, "status") == "Actual" && !matches!(msg_type.as_str(), "Ack" | "Error");
         Told {
             sent,
@@ -141,7 +147,7 @@ impl Warnings {
             level: level.or(before.map(|b| b.level)).unwrap_or(Severity::Indeterminate),
             headline: or(headline, before.map(|b| b.headline.as_str())),
             urgent: is_actual,
-            expires: expires.unwrap_or_else(|| sent.checked_add_signed(TimeDelta::hours(HOLDS_HOURS)).unwrap_or(sent)),
+            expires,
             nodes: if is_actual { self.concerned(&message, before, known) } else { Vec::new() },
             event,
             root,

@@ -1,6 +1,6 @@
 //! `citybrain alarm`
 
-use super::ask::segment;
+use super::ask::{Wait, segment};
 use super::{At, Fail, Output};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::{Address, view};
@@ -66,6 +66,8 @@ pub struct Act {
     #[arg(long, env = "USER", default_value = "cli")]
     pub by: String,
     #[command(flatten)]
+    pub wait: Wait,
+    #[command(flatten)]
     pub at: At,
 }
 
@@ -93,7 +95,10 @@ impl Alarm {
 impl Act {
     fn post(self, action: &str, for_s: Option<u64>) -> Result<Output, Fail> {
         let body = view::AlarmAction { by: self.by, for_s };
-        self.at.node()?.post(&format!("/v1/alarms/{}/{action}", segment(&self.id)), &body).map(Output::Alarm)
+        let node = self.at.node()?;
+        let answer = node.post::<view::AlarmShown>(&format!("/v1/alarms/{}/{action}", segment(&self.id)), &body)?;
+        let path = format!("/v1/alarms/{}", segment(&answer.body.alarm.id));
+        node.until(&path, answer, self.wait, |shown| shown.alarm.asked.is_some()).map(Output::Alarm)
     }
 }
 

@@ -14,7 +14,7 @@ use clap::Args;
 use serde::Serialize;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use citybrain_shared::view::segment;
 
@@ -113,6 +113,21 @@ fn within_ms(text: &str) -> Result<u64, String> {
     let ms = u64::from(super::send::duration_ms(text)?);
     if ms <= WITHIN_MAX_MS { Ok(ms) } else { Err("at most 10s".into()) }
 }
+
+/// How long to wait for the word of the node whose case or alarm it is, where that is another one.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Wait {
+    /// How long to wait for the node whose it is, if that is another one: `0s`, `500ms`, `10s`
+    #[arg(long = "wait", value_name = "TIME", default_value = "3s", value_parser = wait_ms)]
+    pub wait_ms: u32,
+}
+
+fn wait_ms(text: &str) -> Result<u32, String> {
+    if ["0", "0s", "0ms"].contains(&text) { Ok(0) } else { super::send::duration_ms(text) }
+}
+
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A node that can be asked.
 pub struct Node {
@@ -304,6 +319,26 @@ impl Node {
         let status = got.status;
         let body = self.body(got.body)?;
         parse(self.name(), status, &body)
+    }
+
+    /// Looks again at what was answered, until what was asked of another node is answered or that takes
+    /// too long: the last look then says what is still on its way.
+    ///
+    /// # Errors
+    /// As [`Node::get`].
+    pub fn until<T: View>(
+        &self,
+        path: &str,
+        mut answer: Answer<T>,
+        wait: Wait,
+        is_on_its_way: impl Fn(&T) -> bool,
+    ) -> Result<Answer<T>, Fail> {
+        let end = Instant::now() + Duration::from_millis(wait.wait_ms.into());
+        while is_on_its_way(&answer.body) && Instant::now() < end {
+            std::thread::sleep(LOOK_AGAIN);
+            answer = self.get(path, &[])?;
+        }
+        Ok(answer)
     }
 
     /// An answer as it comes, JSON or text.

@@ -1,6 +1,6 @@
 //! `citybrain case`
 
-use super::ask::segment;
+use super::ask::{Wait, segment};
 use super::whom::{Coordinates, Whom};
 use super::{At, Fail, Output};
 use citybrain_shared::Address;
@@ -221,6 +221,8 @@ pub struct Step {
     #[arg(long, visible_aliases = ["reason", "result", "note"])]
     pub text: Option<String>,
     #[command(flatten)]
+    pub wait: Wait,
+    #[command(flatten)]
     pub at: At,
 }
 
@@ -380,8 +382,34 @@ impl Step {
 
     fn post(self, step: &str, ask: Ask) -> Result<Output, Fail> {
         let ask = Ask { by: self.by, text: self.text, ..ask };
+        let node = self.at.node()?;
         let path = format!("/v1/cases/{}/{step}", segment(&self.id.id));
-        self.at.node()?.post(&path, &ask).map(|a| Output::Case(Box::new(a)))
+        let answer = node.post::<view::CaseShown>(&path, &ask)?;
+        let Some(to) = answer.body.asked.clone() else { return Ok(Output::Case(Box::new(answer))) };
+        // The newest is this one, by the name that the node gave it.
+        let is_ours = |w: &&view::CaseWish| w.verb.as_str() == step && w.refused.is_none();
+        let Some(ours) = answer.body.wishes.iter().rev().find(is_ours).map(|w| w.by.clone()) else {
+            return Ok(Output::Case(Box::new(answer)));
+        };
+        let same = |w: &&view::CaseWish| w.verb.as_str() == step && w.by == ours;
+        // Others may have asked for the same before, and have been refused.
+        let refusals = |shown: &view::CaseShown| {
+            shown.wishes.iter().filter(same).filter_map(|w| w.refused.clone()).collect::<Vec<_>>()
+        };
+        let is_on_its_way = |shown: &view::CaseShown| shown.wishes.iter().filter(same).any(|w| w.refused.is_none());
+        let before = refusals(&answer.body).len();
+        let id = answer.body.case.id.clone();
+        let mut answer = node.until(&format!("/v1/cases/{}", segment(&id)), answer, self.wait, is_on_its_way)?;
+        if is_on_its_way(&answer.body) {
+            answer.body.asked = Some(to);
+        } else if let Some(why) = refusals(&answer.body).into_iter().nth(before) {
+            return Err(Fail::no(
+                "refused",
+                format!("{to}, whose case it is: {why}"),
+                format!("`citybrain case show {id}`"),
+            ));
+        }
+        Ok(Output::Case(Box::new(answer)))
     }
 }
 

@@ -90,7 +90,18 @@ fn with(names: &[String]) -> Result<Config, Fail> {
 fn tried(config: &Config, topic: &str, payload: &[u8]) -> view::Tried {
     let none =
         |outcome: &str, why| view::Tried { outcome: outcome.into(), why, event: None, urgent: false, reach: None };
-    let draft = match Ingress::new(config).again(topic, payload) {
+    let ingress = Ingress::new(config);
+    match ingress.announces(topic, payload) {
+        None => {}
+        Some(Err(why)) => return none("message", Some(format!("it announces nothing: {why}"))),
+        Some(Ok(announces)) => {
+            let outcome = if announces.parts.is_empty() { "message" } else { "announcement" };
+            let left_out = announces.left_out.into_iter().map(|why| format!("left out: {why}"));
+            let lines: Vec<String> = announces.parts.into_iter().chain(left_out).collect();
+            return none(outcome, (!lines.is_empty()).then(|| lines.join("\n")));
+        }
+    }
+    let draft = match ingress.again(topic, payload) {
         Err(refusal) => return none("refused", Some(format!("{}: {}", refusal.reason, refusal.detail))),
         Ok(draft) => draft,
     };

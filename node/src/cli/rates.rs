@@ -13,7 +13,7 @@ pub struct Rates {
     /// … and each period of the first dispatch, in the calendar's zone
     #[arg(long, default_value = "all")]
     pub period: Period,
-    /// Only this period: `2026-11-23`, `2026-11`, `2026`
+    /// Only what was first dispatched then: `2026-11-23`, `2026-11`, `2026`
     #[arg(long, value_name = "PERIOD")]
     pub of: Option<String>,
     /// Only cases owned by this node or one below it

@@ -1,9 +1,10 @@
 //! `citybrain service`, `citybrain scene`
 
-use super::ask::segment;
+use super::ask::{Wait, segment};
 use super::whom::{Coordinates, Whom};
 use super::{At, Fail, Output};
 use citybrain_shared::Address;
+use citybrain_shared::case::Booked;
 use citybrain_shared::view;
 use clap::{Args, Subcommand};
 
@@ -70,6 +71,8 @@ pub struct Request {
     #[arg(long, env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
     #[command(flatten)]
+    pub wait: Wait,
+    #[command(flatten)]
     pub at: At,
 }
 
@@ -114,8 +117,14 @@ impl Request {
             by: self.by,
             key: self.key,
         };
+        let node = self.at.node()?;
         let path = format!("/v1/services/{}/requests", segment(&self.service));
-        self.at.node()?.post(&path, &wanted).map(|a| Output::Case(Box::new(a)))
+        let answer = node.post::<view::CaseShown>(&path, &wanted)?;
+        let path = format!("/v1/cases/{}", segment(&answer.body.case.id));
+        let is_asked = |shown: &view::CaseShown| {
+            shown.case.status.is_open() && shown.case.booking.as_ref().is_some_and(|b| b.state == Booked::Asked)
+        };
+        node.until(&path, answer, self.wait, is_asked).map(|a| Output::Case(Box::new(a)))
     }
 }
 

@@ -662,8 +662,11 @@ fn what_next(args: &DemoArgs, script: &Script, processes: &Processes, dir: &Path
         let leaf = script.tree.of_tier(Tier::Neighbourhood).next().unwrap_or(0);
         let leaf = &processes.nodes[leaf];
         lines.push("Look into the running tree, from another terminal:".into());
-        for command in ["tree", "links", "status", "events", "case list", "rates"] {
+        for command in ["tree", "links", "status", "events", "case list", "alarm list", "rates"] {
             lines.push(format!("  citybrain {command} --node {}", city.api.base()));
+        }
+        for command in ["rule list", "service list", "service show haircut", "scene list"] {
+            lines.push(format!("  citybrain {command} --node {}    # {}", leaf.api.base(), leaf.address));
         }
         lines.push(format!("  citybrain links --node {}    # {}", leaf.api.base(), leaf.address));
         lines.push(format!(

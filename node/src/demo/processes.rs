@@ -89,6 +89,7 @@ impl Processes {
         for (tier, text) in TEMPLATES {
             configs.insert(tier, write(dir.join(format!("{tier}.toml")), text)?);
         }
+        let next_week = (chrono::Utc::now() + chrono::TimeDelta::days(7)).format("%Y-%m-%d").to_string();
         let ports = free_ports(tree.places.len() * 2).map_err(Error::Ports)?;
         let mut nodes: Vec<Node> = Vec::new();
         for (place, ports) in tree.places.iter().zip(ports.chunks_exact(2)) {
@@ -101,6 +102,7 @@ impl Processes {
                 format!("DATA={}", dir.join(&file).display()),
                 format!("MQTT_PORT={mqtt}"),
                 format!("API_PORT={api_port}"),
+                format!("NEXT_WEEK={next_week}"),
             ];
             if let Some(parent) = place.parent {
                 variables.push(format!("PARENT=mqtt://127.0.0.1:{}", nodes[parent].mqtt));
@@ -321,10 +323,13 @@ mod tests {
 
     #[test]
     fn a_template_uses_only_variables_that_are_given() {
-        let given = ["ADDRESS", "NAME", "CODE", "DATA", "MQTT_PORT", "API_PORT", "PARENT"];
+        let given = ["ADDRESS", "NAME", "CODE", "DATA", "MQTT_PORT", "API_PORT", "PARENT", "NEXT_WEEK"];
         for (tier, text) in TEMPLATES {
             for part in text.split("${").skip(1) {
                 let name = part.split('}').next().unwrap();
+                if name.starts_with("event.") {
+                    continue;
+                }
                 assert!(given.contains(&name) && (name != "PARENT" || tier != Tier::City), "{tier}: {name}");
             }
         }

@@ -11,9 +11,10 @@ use serde::Deserialize;
 use std::borrow::Cow;
 
 /// Name and text of every preset there is.
-const ALL: [(&str, &str); 10] = [
+const ALL: [(&str, &str); 11] = [
     ("alink", include_str!("../../../config/presets/alink.toml")),
     ("chirpstack", include_str!("../../../config/presets/chirpstack.toml")),
+    ("discovery", include_str!("../../../config/presets/discovery.toml")),
     ("esphome", include_str!("../../../config/presets/esphome.toml")),
     ("homeassistant", include_str!("../../../config/presets/homeassistant.toml")),
     ("huawei", include_str!("../../../config/presets/huawei.toml")),

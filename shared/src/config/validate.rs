@@ -398,6 +398,13 @@ impl Judge<'_> {
         if self.broken.contains("map") {
             return;
         }
+        if let Some(i) = config.map.iter().position(|m| m.format == Format::Discovery)
+            && config.broker.url.is_some()
+        {
+            let at = if i < own { format!("map.{i}.format") } else { "broker.url".to_owned() };
+            let message = "only the embedded broker sees what devices announce, and what they say then";
+            self.bad(&at, message, "map their topics by hand, or take `broker.url` out");
+        }
         for (i, map) in config.map.iter().take(own).enumerate() {
             let at = |key: &str| format!("map.{i}.{key}");
             self.filter(&at("filter"), &map.filter);
@@ -429,6 +436,10 @@ impl Judge<'_> {
             self.bad(&at("has"), "a CloudEvents object is taken as it is", help);
         }
         if map.skip {
+            return;
+        }
+        if map.format == Format::Discovery {
+            self.discovery(map, at);
             return;
         }
         if map.value.is_some() && !map.data.is_empty() {
@@ -481,6 +492,33 @@ impl Judge<'_> {
                     let message = format!("`{{{level}}}` is no level of `{}`", map.filter);
                     self.bad(&at(key), message, "`{1}` is the topic's first level");
                 }
+            }
+        }
+    }
+
+    /// What an announced device says has its type, its subject and its data from there.
+    fn discovery(&mut self, map: &Map, at: &dyn Fn(&str) -> String) {
+        if !map.filter.ends_with("+/+/config") {
+            let help = "`homeassistant/+/+/config` and `homeassistant/+/+/+/config`, or `preset = \"discovery\"`";
+            self.bad(&at("filter"), format!("`{}` is no place of announcements", map.filter), help);
+        }
+        for (key, given) in [
+            ("type", map.kind.is_some()),
+            ("subject", map.subject.is_some()),
+            ("time", map.time.is_some()),
+            ("value", map.value.is_some()),
+            ("data", !map.data.is_empty()),
+            ("inner", map.inner.is_some()),
+            ("words", !map.words.is_empty()),
+            ("id", map.id.is_some()),
+            ("source", map.source.is_some()),
+            ("priority", map.priority.is_some()),
+            ("target", map.target.is_some()),
+            ("has", !map.has.is_empty()),
+        ] {
+            if given {
+                let message = "what announced devices say has this from the announcement";
+                self.bad(&at(key), message, "leave it out; `reach` is all that an announcement does not say");
             }
         }
     }

@@ -362,9 +362,9 @@ pub struct PresetShown {
 /// What a node would make of a message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tried {
-    /// `event`, `message` (no event), `refused`.
+    /// `event`, `announcement` (a device is known by it), `message` (no event), `refused`.
     pub outcome: String,
-    /// Of what is refused: why.
+    /// Of what is refused: why; of an announcement a line for each part of its device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

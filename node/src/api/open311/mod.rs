@@ -174,16 +174,16 @@ impl Desk {
             }
             (true, ["requests"]) => {
                 let (p, files) = posted(headers, body).await.map_err(|w| vec![w])?;
-                let (p, holder) = self.writer(query, p, headers)?;
+                let (p, holder, _) = self.writer(query, p, headers)?;
                 self.file(&p, &holder, headers, files).await
             }
             (true, ["servicerequestupdates"]) => {
                 let (p, files) = posted(headers, body).await.map_err(|w| vec![w])?;
-                let (p, holder) = self.writer(query, p, headers)?;
+                let (p, holder, is_app) = self.writer(query, p, headers)?;
                 if files > 0 {
                     return no(400, "a file is not taken: refer to it by media_url");
                 }
-                self.update(&p, &holder).await
+                self.update(&p, &holder, is_app).await
             }
             (true, _) => no(405, format!("nothing can be posted to {path}; requests can")),
             (false, _) => no(404, format!("there is nothing at {path}: see discovery")),
@@ -227,26 +227,26 @@ impl Desk {
         Err(vec![Wrong { code: 429, description, retry_after_s }])
     }
 
-    /// All parameters, and who posts them.
+    /// All parameters, who posts them, and whether that is one app among others.
     fn writer(
         &self,
         query: Parameters,
         form: Parameters,
         headers: &HeaderMap,
-    ) -> Result<(Parameters, String), Vec<Wrong>> {
+    ) -> Result<(Parameters, String, bool), Vec<Wrong>> {
         let p = form.and(query);
-        let name = match (&self.tokens, self.holder(&p, headers)) {
-            (None, _) => "anybody".to_owned(),
+        let (name, is_app) = match (&self.tokens, self.holder(&p, headers)) {
+            (None, _) => ("anybody".to_owned(), false),
             (Some(_), Some(h)) if matches!(h.role, TokenRole::App | TokenRole::Operator) => {
                 self.admit(&h)?;
-                h.name
+                (h.name, h.role == TokenRole::App)
             }
             (Some(_), Some(h)) => return no(403, format!("the api_key of {} may only read", h.name)),
             (Some(_), None) if p.get("api_key").is_none() => return no(403, "api_key was not provided"),
             (Some(_), None) => return no(403, "Invalid api_key"),
         };
         self.jurisdiction(&p)?;
-        Ok((p, name))
+        Ok((p, name, is_app))
     }
 
     // ---- reading ---------------------------------------------------------------------------
@@ -417,7 +417,7 @@ impl Desk {
         Ok(("service_requests", Body::List("request", vec![Body::Object(told)])))
     }
 
-    async fn update(&self, p: &Parameters, holder: &str) -> Answer {
+    async fn update(&self, p: &Parameters, holder: &str, is_app: bool) -> Answer {
         let Some(id) = p.get("service_request_id") else { return no(400, "service_request_id was not provided") };
         let text = p.get("description").unwrap_or_default();
         if text.chars().count() > ask::DESCRIPTION_MAX {
@@ -442,11 +442,17 @@ impl Desk {
                 );
             }
         };
+        // Everybody may say something; the resident's word is for whoever brought it.
+        let own = format!("open311:{holder}");
+        if is_app && verb != Verb::Comment && self.look(id, |held| held.history.first().is_none_or(|e| e.by != own))? {
+            let detail = format!("{id} was not filed with this api_key: OPEN and UNCHANGED say something about it");
+            return no(403, detail);
+        }
         let said = if text.is_empty() { word.to_lowercase() } else { text.to_owned() };
         // A line of its own, which is how it is told again.
         let said = if media.is_empty() { said } else { format!("{said}\n{media}") };
         let ask = Ask {
-            by: format!("open311:{holder}"),
+            by: own,
             role: Some(Role::Resident),
             text: Some(said),
             solved: (verb == Verb::Evaluate).then_some(Solved::Solved),

@@ -197,7 +197,8 @@ impl Calendar {
 
     fn instant(&self, day: NaiveDate, us: i64) -> DateTime<Utc> {
         let local = day.and_time(NaiveTime::MIN) + chrono::TimeDelta::microseconds(us);
-        DateTime::from_naive_utc_and_offset(local - self.offset, Utc)
+        // Only the first and the last day of all years have no such instant.
+        DateTime::from_naive_utc_and_offset(local.checked_sub_offset(self.offset).unwrap_or(local), Utc)
     }
 }
 

@@ -54,6 +54,7 @@ pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
         partly_solved,
         sos_climb_s,
         on_its_way_s,
+        reopen_days,
         ..
     } = config.cases;
     let weights = [("response", weight_response), ("solution", weight_solution), ("satisfaction", weight_satisfaction)];
@@ -70,6 +71,9 @@ pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
     }
     if !(1..=86_400 * 30).contains(&on_its_way_s) {
         bad("cases.on_its_way_s", format!("{on_its_way_s} s is out of bounds"), "1 s to 30 days");
+    }
+    if reopen_days > 36_500 {
+        bad("cases.reopen_days", format!("{reopen_days} days are out of bounds"), "0 to 36500, a hundred years");
     }
     if !(1..=86_400).contains(&sos_climb_s) {
         bad("cases.sos_climb_s", format!("{sos_climb_s} s is out of bounds"), "1 to 86400 seconds");
@@ -114,6 +118,12 @@ mod tests {
             ["`x` has choices, and a `kind` beside them"]
         );
         assert!(form("{ name = \"x\", choices = [\"1\", \"2\"], multiple = true }").is_empty());
+    }
+
+    #[test]
+    fn times_that_no_calendar_has_are_refused() {
+        assert_eq!(found("[cases]\nreopen_days = 99999999\n"), ["99999999 days are out of bounds"]);
+        assert!(found("[cases]\nreopen_days = 36500\n").is_empty());
     }
 
     #[test]

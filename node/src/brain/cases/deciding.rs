@@ -99,9 +99,11 @@ impl Cases {
         let bound = entry.to.as_deref().filter(|_| entry.step == machine::CAME_BACK).map(Address::parse);
         let bound = bound.and_then(Result::ok);
         to.extend(bound.as_ref());
-        // Whoever had it may still know whom to call.
+        // Who gives the seat counts it.
+        to.extend(case.booking.as_ref().map(|b| &b.node));
+        // Whoever had it may still know whom to call, and would see it open, and overdue, for ever.
         let known = self.held.get(&case.id).map(|h| h.history.as_slice()).unwrap_or_default();
-        if case.forgotten {
+        if case.forgotten || !case.status.is_open() || entry.step == "reopened" {
             to.extend(known.iter().map(|e| &e.node));
         }
         to.sort_unstable();
@@ -114,6 +116,19 @@ impl Cases {
             }
         }
         drafts
+    }
+
+    /// What is to be forgotten, for those whom only this node has given the case: the node above both
+    /// may have seen nothing of that.
+    pub(super) fn forgotten_below(&self, case: &Case, entry: &Entry, now: DateTime<Utc>) -> Vec<Draft> {
+        let Some(held) = self.held.get(&case.id).filter(|h| case.forgotten && !h.case.forgotten) else {
+            return Vec::new();
+        };
+        let mut to: Vec<&Address> = held.history.iter().map(|e| &e.node).collect();
+        to.retain(|node| **node != self.me && self.me.covers(node));
+        to.sort_unstable();
+        to.dedup();
+        to.into_iter().filter_map(|to| self.copy_to(to, case, Some(entry), &held.history, None, now)).collect()
     }
 
     pub(super) fn copy_to(
@@ -149,8 +164,10 @@ impl Cases {
         let pen = Pen { me: &self.me, now };
         let Body::HandOver { case, .. } = &letter.body else { return pen.letter(letter) };
         let (term, version) = case.order();
-        if self.held.get(&case.id).is_some_and(|h| h.sent_back == Some((term, version))) {
-            // It comes a second time, and its owner has it again already.
+        let known = self.held.get(&case.id);
+        // It comes a second time, and its owner has it again already; or from a box that was restored,
+        // and was answered long ago: while it is under way nobody steps, so what is newer says so.
+        if known.is_some_and(|h| h.sent_back == Some((term, version)) || h.case.order() > (term, version)) {
             return None;
         }
         // Whoever has ever come up has told of itself, also to this folder, once it knows all that was before.
@@ -253,7 +270,11 @@ impl Cases {
                 let Some(held) = self.held.get(case) else { return refused(self.unknown(case)) };
                 if held.case.owner != self.me {
                     let to = held.case.bound_for().clone();
-                    if *hops >= HOPS_MAX || to == letter.from || to == self.me {
+                    if to == self.me {
+                        let detail = format!("`{case}` is on its way to {to} and has not been taken yet");
+                        return refused(Refusal::new("on-its-way", detail, "ask again in a moment"));
+                    }
+                    if *hops >= HOPS_MAX || to == letter.from {
                         return refused(Refusal::new("not-owner", format!("`{case}` is at {to}"), "ask there"));
                     }
                     let body = Body::Ask { case: case.clone(), verb: *verb, ask: ask.clone(), hops: hops + 1 };

@@ -87,9 +87,10 @@ impl Cases {
         let over = (case.closed.unwrap_or(case.changed).timestamp_micros(), id.to_owned());
         // Once given, a seat is taken, whoever has the case by now, until it is given back.
         let given = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Booked);
-        if let Some(b) = given.filter(|_| !matches!(case.status, Status::Withdrawn | Status::Rejected)) {
+        let is_given_back = matches!(case.status, Status::Withdrawn | Status::Rejected) || case.is_merged();
+        if let Some(b) = given.filter(|_| !is_given_back) {
             let seats = self.given.entry((b.service.clone(), b.at, b.seat)).or_default();
-            *seats = if put { *seats + b.seats } else { seats.saturating_sub(b.seats) };
+            *seats = if put { seats.saturating_add(b.seats) } else { seats.saturating_sub(b.seats) };
         }
         let changed = (case.changed.timestamp_micros(), id.to_owned());
         if !put {

@@ -390,6 +390,7 @@ impl Cases {
         let now = view::time_of(now_us);
         let held = self.find(id)?;
         let id = held.case.id.clone();
+        let ask = &self.with_whole_ids(ask)?;
         let mut drafts = Vec::new();
         if held.case.owner == self.me {
             if verb == Verb::Recall {
@@ -414,6 +415,20 @@ impl Cases {
         let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
         drafts.extend(Pen { me: &self.me, now }.letter(&letter));
         Ok((id, Told::Sent { to }, drafts))
+    }
+
+    /// What is short for an id here may be short for another one where the wish is done.
+    fn with_whole_ids(&self, ask: &Ask) -> Result<Ask, Refusal> {
+        let mut ask = ask.clone();
+        if let Some(into) = &mut ask.into {
+            match self.find(into) {
+                Ok(held) => into.clone_from(&held.case.id),
+                Err(refusal) if refusal.error == "ambiguous" => return Err(refusal),
+                // Whoever owns the one may know of the other.
+                Err(_) => {}
+            }
+        }
+        Ok(ask)
     }
 
     /// Cases that may be about the same: same category, open within a week of each other, and near.
@@ -444,7 +459,7 @@ impl Cases {
         now: DateTime<Utc>,
     ) -> Result<Vec<Stepped>, Refusal> {
         let other = |id: &str| {
-            let held = self.find(id).ok()?;
+            let held = self.held.get(id)?;
             (held.case.owner == self.me).then(|| held.case.clone())
         };
         self.book().act(&held.case, verb, ask, from, &other, now)
@@ -471,7 +486,7 @@ impl Cases {
     fn too_long(&self, case: &Case) -> DateTime<Utc> {
         let settings = &self.settings;
         let most_s = if case.urgent { settings.sos_climb_s.max(1) } else { settings.on_its_way_s.max(1) };
-        case.changed + chrono::TimeDelta::seconds(most_s.into())
+        case.changed.checked_add_signed(chrono::TimeDelta::seconds(most_s.into())).unwrap_or(case.changed)
     }
 
     /// The records of a step of this node: the step, and the hand-over that it may begin.
@@ -530,10 +545,15 @@ impl Cases {
     }
 }
 
-/// Does a letter say truly where it comes from? On its way down the parent vouches for it.
+/// Does a letter say truly where it comes from? Nobody gives away, or wants back, what is another's. On
+/// its way down the parent vouches for it.
 fn is_true(header: &Header<'_>, letter: &Letter) -> bool {
+    let is_givers = match &letter.body {
+        Body::HandOver { case, .. } | Body::Recall { case, .. } => case.owner == letter.from,
+        _ => true,
+    };
     match (header.direction, header.origin) {
-        (Direction::Up, Some(origin)) => letter.sender().as_str() == origin.address,
+        (Direction::Up, Some(origin)) => letter.sender().as_str() == origin.address && is_givers,
         _ => true,
     }
 }

@@ -25,15 +25,17 @@ impl Policy for Cases {
             "letter" => {
                 let Some(letter) = letter::data::<Letter>(payload) else { return Vec::new() };
                 if letter.to == self.me {
+                    let mut drafts = Vec::new();
                     if let Body::Copy { case, entry, .. } = &letter.body
-                        && entry.calls.contains(&self.me)
                         && is_true(header, &letter)
-                        && !self.is_from_before(header)
-                        && self.held.get(&case.id).is_none_or(|h| !h.history.contains(entry))
                     {
-                        return vec![Pen { me: &self.me, now }.call(case, entry)];
+                        let is_news = self.held.get(&case.id).is_none_or(|h| !h.history.contains(entry));
+                        if is_news && entry.calls.contains(&self.me) && !self.is_from_before(header) {
+                            drafts.push(Pen { me: &self.me, now }.call(case, entry));
+                        }
+                        drafts.extend(self.forgotten_below(case, entry, now));
                     }
-                    return Vec::new();
+                    return drafts;
                 }
                 // From below, for another part of this subtree: here it turns.
                 let turns = self.turns(header, &letter);

@@ -9,7 +9,7 @@ use super::calendar::Calendar;
 use super::supervision::{District, key_of};
 use chrono::{DateTime, Datelike, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Case, ClosedReason, Satisfied, Solved, Status};
+use citybrain_shared::case::{Case, Satisfied, Solved, Status};
 use citybrain_shared::config::cases::Cases as Settings;
 use citybrain_shared::view::{GroupBy, RateCounts, RatePeriod, RateRow};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 pub struct Question {
     pub by: GroupBy,
     pub period: RatePeriod,
-    /// `2026-11-23`, `2026-11`, `2026`: only this one; without it each gets rows of its own.
+    /// `2026-11-23`, `2026-11`, `2026`: only what was first dispatched then ([`span_of`]).
     pub of: Option<String>,
     /// Only cases owned by this node or below it.
     pub under: Option<Address>,
@@ -49,7 +49,8 @@ impl Counting {
             return;
         }
         let Some(period) = period_of(case, q.period, &cases.calendar) else { return };
-        if q.of.as_ref().is_some_and(|of| *of != period) {
+        let day = || period_of(case, RatePeriod::Day, &cases.calendar).unwrap_or_default();
+        if q.of.as_ref().is_some_and(|of| !day().starts_with(of.as_str())) {
             return;
         }
         let counts = count(case, now);
@@ -62,6 +63,19 @@ impl Counting {
         let row = |((period, key), counts)| row(period, key, counts, settings);
         (self.rows.into_iter().map(row).collect(), self::row(String::new(), "all".into(), self.total, settings))
     }
+}
+
+/// What `2026-11-23`, `2026-11` or `2026` names; `None`: no such time.
+pub fn span_of(text: &str) -> Option<RatePeriod> {
+    let (period, day) = match text.len() {
+        4 => (RatePeriod::Year, format!("{text}-01-01")),
+        7 => (RatePeriod::Month, format!("{text}-01")),
+        10 => (RatePeriod::Day, text.to_owned()),
+        _ => return None,
+    };
+    let is_written = |(i, b): (usize, u8)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() };
+    let reads = day.bytes().enumerate().all(is_written) && day.parse::<chrono::NaiveDate>().is_ok();
+    reads.then_some(period)
 }
 
 fn period_of(case: &Case, period: RatePeriod, calendar: &Calendar) -> Option<String> {
@@ -80,11 +94,11 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
     c.returned = u64::from(case.returns > 0);
     c.reworked = u64::from(case.reworks > 0);
     c.reopened = u64::from(case.reopened > 0);
-    let left_out = match (case.status, case.closed_reason) {
+    let left_out = match case.status {
         _ if case.excluded.is_some() => Some(&mut c.excluded),
-        (Status::Withdrawn, _) => Some(&mut c.withdrawn),
-        (Status::Rejected, _) => Some(&mut c.rejected),
-        (_, Some(ClosedReason::Duplicate)) => Some(&mut c.merged),
+        Status::Withdrawn => Some(&mut c.withdrawn),
+        Status::Rejected => Some(&mut c.rejected),
+        _ if case.is_merged() => Some(&mut c.merged),
         _ => None,
     };
     if let Some(left_out) = left_out {
@@ -97,7 +111,9 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
         None => c.response_without_limit = 1,
         Some(clock) => {
             c.response_of = 1;
-            c.response_kept = u64::from(clock.is_kept());
+            // Its end stops every clock; without a word to the resident that is no response.
+            let is_answered = case.signed.is_some() && (case.contacted.is_some() || !case.has_contact);
+            c.response_kept = u64::from(clock.is_kept() && is_answered);
             c.response_open = u64::from(clock.stopped.is_none() && !clock.is_over(now));
         }
     }

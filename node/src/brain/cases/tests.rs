@@ -32,6 +32,10 @@ solution = "4wh"
 code = "L"
 name = "路灯"
 solution = "1wd"
+[[category]]
+code = "N"
+name = "噪音"
+reach = "community"
 [[service]]
 code = "S"
 name = "理发"

@@ -123,6 +123,14 @@ impl Look<'_> {
         if let Some(word) = &s.governance {
             self.governance(&at("governance"), word);
         }
+        if let Some(place) = &s.place {
+            let within = |degrees: Option<f64>, most: f64| degrees.is_none_or(|d| d.abs() <= most);
+            let is_one = within(place.lat, 90.0) && within(place.lon, 180.0);
+            if !is_one || place.lat.is_some() != place.lon.is_some() {
+                let help = "`lat` is -90 to 90 and `lon` -180 to 180 degrees, both or neither";
+                self.bad(&at("place"), "that is no place on the earth", help);
+            }
+        }
         self.found.extend(form::problems(&s.form, &at("form"), self.places));
     }
 
@@ -190,6 +198,10 @@ mod tests {
         assert_eq!(service("starts = \"2026-12-05 09:00\"\nends = \"2026-12-05 08:00\""), ["it ends before it starts"]);
         assert_eq!(service("category = \"X\""), ["`X` is no category of this file"]);
         assert_eq!(service("slot = \"30m\"\nhours = [\"mon-fri 09:00-11:00\"]"), Vec::<String>::new());
+        for place in ["lat = 103.8, lon = 30.7", "lat = nan, lon = 103.8", "lat = 30.7"] {
+            assert_eq!(service(&format!("place = {{ {place} }}")), ["that is no place on the earth"]);
+        }
+        assert_eq!(service("place = { text = \"门口\", lat = 30.7, lon = 103.8 }"), Vec::<String>::new());
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub fn moment(text: &str, calendar: &Calendar) -> Option<DateTime<Utc>> {
         return Some(at.to_utc());
     }
     let (day, time) = text.trim().split_once([' ', 'T'])?;
-    let day: NaiveDate = day.parse().ok()?;
+    let day: NaiveDate = day.parse().ok().filter(|day: &NaiveDate| (1..=9999).contains(&day.year()))?;
     Some(calendar.begin(day) + TimeDelta::seconds(seconds(time)?.into()))
 }
 
@@ -168,6 +168,9 @@ mod tests {
 
     #[test]
     fn moments_are_local_unless_they_say_otherwise() {
+        for none in ["-262143-01-01 00:00", "+262142-12-31 23:59", "0000-01-01 00:00", "10000-01-01 00:00"] {
+            assert_eq!(moment(none, &calendar()), None, "{none}");
+        }
         let at = |t: &str| moment(t, &calendar()).map(local);
         assert_eq!(at("2026-11-28 10:00").as_deref(), Some("Sat 28 10:00"));
         assert_eq!(at("2026-11-28T10:00+09:00"), None);

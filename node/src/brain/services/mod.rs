@@ -77,6 +77,8 @@ impl Services {
             scenes: config.scene.clone(),
             categories: config.category.clone(),
         };
+        // As it will be read again: what JSON has no word for must not be news for ever.
+        let own = serde_json::to_value(&own).and_then(serde_json::from_value).unwrap_or(own);
         Services { me, own, known: BTreeMap::new(), asked: false, dirty: BTreeSet::new() }
     }
 

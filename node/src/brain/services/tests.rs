@@ -84,6 +84,28 @@ fn a_new_node_asks_and_inherits_what_is_offered_above_it() {
 }
 
 #[test]
+fn a_catalogue_is_sent_once_whatever_its_numbers_are() {
+    // A number of seventeen digits, and one for which JSON has no word.
+    let place = "lat = nan, lon = 111.93098693131631";
+    let scene = "[[scene]]\ncode = \"x\"\nname = \"x\"\ngeometry = { type = \"Point\", coordinates = [111.93098693131631, 30.123456789012345] }\n";
+    let mut city = Services::new(&config(
+        "c",
+        &format!("[[service]]\ncode = \"a\"\nname = \"a\"\nplace = {{ {place} }}\n{scene}"),
+    ));
+    let sent = city.on_due(&State::default(), now().timestamp_micros());
+    keep(&mut city, &sent[0]);
+    assert_eq!(city.next_due_us(), None, "once is enough");
+    let mut again = Services::new(&config(
+        "c",
+        &format!("[[service]]\ncode = \"a\"\nname = \"a\"\nplace = {{ {place} }}\n{scene}"),
+    ));
+    for (key, value) in city.take_rows() {
+        again.load_row(&key, &value.unwrap()).unwrap();
+    }
+    assert_eq!(again.next_due_us(), None, "and once over a restart");
+}
+
+#[test]
 fn a_changed_catalogue_is_sent_again_and_nobody_speaks_for_a_node_that_is_not_above() {
     let mut city = Services::new(&config("c", OFFERS));
     let sent = city.on_due(&State::default(), now().timestamp_micros());

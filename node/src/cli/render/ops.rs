@@ -59,7 +59,10 @@ impl Screen {
             Ops::Retired(a) => self.answer(&a, out, retired).map(|()| 0),
             Ops::Presets(a) => self.answer(&a, out, presets).map(|()| 0),
             Ops::Preset(a) => self.answer(&a, out, preset).map(|()| 0),
-            Ops::Tried(a) => self.answer(&a, out, tried).map(|()| u8::from(a.body.outcome != "event")),
+            Ops::Tried(a) => {
+                let means_something = ["event", "announcement"].contains(&a.body.outcome.as_str());
+                self.answer(&a, out, tried).map(|()| u8::from(!means_something))
+            }
             Ops::Doctor(a) => self.answer(&a, out, doctor).map(|()| u8::from(!a.body.ok)),
         }
     }
@@ -229,6 +232,14 @@ fn tried(v: &view::Tried, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "{}", clean(&event["data"].to_string()))
         }
         ("refused", _) => writeln!(out, "refused, {}", clean(v.why.as_deref().unwrap_or("-"))),
+        ("announcement", _) => {
+            writeln!(out, "an announcement; what the device says there becomes events")?;
+            v.why.iter().flat_map(|why| why.lines()).try_for_each(|line| writeln!(out, "{}", clean(line)))
+        }
+        (_, _) if v.why.is_some() => {
+            writeln!(out, "a plain message")?;
+            v.why.iter().flat_map(|why| why.lines()).try_for_each(|line| writeln!(out, "{}", clean(line)))
+        }
         _ => writeln!(out, "a plain message: no mapping makes an event of it"),
     }
 }

@@ -1,7 +1,7 @@
 //! A wish, done or refused.
 
 use super::turn::{NAME_MAX, TEXT_MAX, Turn, cut, missing};
-use super::{ASSIST, Book, Refusal, Stepped, allowed, fits, roles};
+use super::{ASSIST, Book, Refusal, Stepped, allowed, fits, is_name, roles};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Assist, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb, Verdict};
@@ -39,7 +39,9 @@ impl Book<'_> {
             }
             Verb::Reject => {
                 turn.need_text("why it is rejected")?;
-                turn.end(Status::Rejected, ask.reason.unwrap_or(ClosedReason::NotOurs));
+                let reason = ask.reason.unwrap_or(ClosedReason::NotOurs);
+                one_of(reason, &[ClosedReason::NotOurs, ClosedReason::Refused])?;
+                turn.end(Status::Rejected, reason);
             }
             Verb::Dispatch => turn.dispatch(ask)?,
             Verb::Start => {
@@ -62,12 +64,21 @@ impl Book<'_> {
                 }
             }
             Verb::Evaluate => {
+                if ask.solved.is_none() && ask.satisfied.is_none() && turn.entry.text.is_empty() {
+                    return Err(missing("solved", "what the resident says, or why nobody could be asked (`--text`)"));
+                }
+                if case.verdict.is_some() && ask.solved.is_none() && ask.satisfied.is_none() {
+                    return Err(missing("solved", "what is said otherwise now, or `--satisfied`"));
+                }
+                // What is not asked again stays as it was said.
+                let before = case.verdict.as_ref();
+                let text = Some(&turn.entry.text).filter(|t| !t.is_empty()).or(before.map(|v| &v.text));
                 turn.case.verdict = Some(Verdict {
                     by: turn.entry.by.clone(),
                     at: now,
-                    solved: ask.solved,
-                    satisfied: ask.satisfied,
-                    text: turn.entry.text.clone(),
+                    solved: ask.solved.or(before.and_then(|v| v.solved)),
+                    satisfied: ask.satisfied.or(before.and_then(|v| v.satisfied)),
+                    text: text.cloned().unwrap_or_default(),
                 });
                 let word = |w: Option<&str>| w.unwrap_or("no answer").to_owned();
                 turn.entry.to = Some(format!(
@@ -83,7 +94,11 @@ impl Book<'_> {
                 let said = case.verdict.as_ref().and_then(|v| v.solved).or(case.outcome.as_ref().map(|o| o.solved));
                 let solved = said == Some(Solved::Solved);
                 let reason = if solved { ClosedReason::Solved } else { ClosedReason::Unsolved };
-                turn.end(Status::Closed, ask.reason.unwrap_or(reason));
+                let reason = ask.reason.unwrap_or(reason);
+                // What follows another is merged, what a resident takes back is withdrawn.
+                use ClosedReason as R;
+                one_of(reason, &[R::Solved, R::Unsolved, R::NotOurs, R::Refused])?;
+                turn.end(Status::Closed, reason);
             }
             Verb::Return => {
                 turn.need_text("why it is returned")?;
@@ -159,8 +174,9 @@ impl Book<'_> {
             }
             Verb::Reopen => {
                 turn.need_text("why it is reopened")?;
-                let until = case.closed.unwrap_or(case.changed) + TimeDelta::days(self.settings.reopen_days.into());
-                if now > until {
+                let most = TimeDelta::days(self.settings.reopen_days.into());
+                let until = case.closed.unwrap_or(case.changed).checked_add_signed(most);
+                if let Some(until) = until.filter(|until| now > *until) {
                     return Err(Refusal::new(
                         "too-late",
                         format!("`{}` could be reopened until {until}", case.id),
@@ -214,15 +230,27 @@ impl Book<'_> {
         let role = ask.role.unwrap_or(Role::Worker);
         if !roles(verb).contains(&role) {
             let needed = roles(verb).iter().map(|r| r.as_str()).collect::<Vec<_>>().join(" or ");
-            let detail = format!("`{verb}` is for a {needed}, and {} is a {role} here", ask.by);
+            // Others read the answer to a wish, and a resident's name is not for them.
+            let who = if role == Role::Resident && is_name(&ask.by) { "whoever asks" } else { &ask.by };
+            let detail = format!("`{verb}` is for a {needed}, and {who} is a {role} here");
             return Err(Refusal::new("not-your-role", detail, format!("`--role {}`", roles(verb)[0])));
         }
-        if matches!(verb, Verb::Verify | Verb::Evaluate | Verb::Close) && case.handlers.contains(&ask.by) {
+        let ends_it = matches!(verb, Verb::Verify | Verb::Evaluate | Verb::Close | Verb::Reject | Verb::Merge);
+        if ends_it && case.handlers.contains(&ask.by) {
             let detail = format!("{} has handled `{}`: who handles may not {verb}", ask.by, case.id);
             return Err(Refusal::new("handler", detail, "somebody else must: `--by NAME`"));
         }
         Ok(())
     }
+}
+
+fn one_of(reason: ClosedReason, all: &[ClosedReason]) -> Result<(), Refusal> {
+    if all.contains(&reason) {
+        return Ok(());
+    }
+    let list = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let hint = "`merge` says that it follows another, `withdraw` that it is no longer wanted";
+    Err(Refusal::new("bad-request", format!("`{reason}` is no reason here: one of {list}"), hint))
 }
 
 /// With names as they are compared: blanks around one make no other person.

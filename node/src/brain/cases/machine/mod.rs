@@ -112,7 +112,7 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
     use Status::{Accepted, Closed, Dispatched, Evaluated, Handling, Resolved, Submitted};
     let status = case.status;
     let is = |all: &[Status]| if all.contains(&status) { Ok(()) } else { Err("") };
-    let merged = case.closed_reason == Some(ClosedReason::Duplicate);
+    let merged = case.is_merged();
     match verb {
         Verb::Accept => is(&[Submitted]),
         Verb::Reject => is(&[Submitted, Accepted]),

@@ -321,10 +321,10 @@ impl<'a> Turn<'a> {
     pub(super) fn merge(&mut self, ask: &Ask, other: &dyn Fn(&str) -> Option<Case>) -> Result<Stepped, Refusal> {
         let into = ask.into.as_deref().ok_or_else(|| missing("into", "the case that this one follows"))?;
         let refuse = |detail: String| Refusal::new("no-merge", detail, "both must be open, and owned by one node");
-        if into == self.case.id {
+        let main = other(into).ok_or_else(|| refuse(format!("{} does not own an open case `{into}`", self.book.me)))?;
+        if main.id == self.case.id {
             return Err(refuse("a case does not follow itself".into()));
         }
-        let main = other(into).ok_or_else(|| refuse(format!("{} does not own an open case `{into}`", self.book.me)))?;
         if !main.status.is_open() || main.handing_to.is_some() {
             return Err(refuse(format!("`{into}` is {}", main.standing())));
         }
@@ -357,7 +357,8 @@ pub(super) fn cut(text: &str, chars: usize) -> String {
     text.trim().chars().take(chars).collect()
 }
 
+/// The kind of time that runs at the end of a limit: of one that was extended (`4wh+24h`) the last.
 fn unit_of(limit: &str) -> Unit {
-    let first = limit.split('+').next().unwrap_or(limit);
-    Limit::parse(first).map_or(Unit::Clock("s", 1_000_000), |l| l.unit)
+    let last = limit.rsplit('+').next().unwrap_or(limit);
+    Limit::parse(last).map_or(Unit::Clock("s", 1_000_000), |l| l.unit)
 }

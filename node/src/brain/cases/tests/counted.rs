@@ -22,6 +22,31 @@ fn two_cases_become_one_and_are_counted_as_one() {
     assert!(!allowed(follower).contains(&Verb::Evaluate) && !allowed(follower).contains(&Verb::Reopen));
 }
 
+#[test]
+fn a_case_never_follows_itself_and_what_is_short_for_an_id_here_is_no_other_one_there() {
+    let mut world = World::new();
+    let open = |world: &mut World, at: &str, id: &str| {
+        let (_, drafts) = world.places[at].cases.open(opening(id, "L"), Contact::default(), START);
+        world.commit(at, drafts, None);
+    };
+    open(&mut world, "c/s/a", "20261120-abc1");
+    let into = |id: &str| Ask { into: Some(id.into()), ..by("w", Role::Worker) };
+    for short in ["abc1", "abc", "20261120-a"] {
+        assert!(!world.ask("c/s/a", "20261120-abc1", Verb::Merge, &into(short), ""), "{short}");
+    }
+    let case = &world.places["c/s/a"].cases.get("20261120-abc1").unwrap().case;
+    assert_eq!((case.status, case.followers.len()), (Status::Submitted, 0));
+    // `ab` is one at the city, which has not heard of the second one that begins so.
+    open(&mut world, "c/s/a", "20261120-dddd");
+    world.settle();
+    open(&mut world, "c/s/a", "20261120-abc2");
+    assert!(world.ask("c", "20261120-dddd", Verb::Merge, &into("abc"), "w1"));
+    world.settle();
+    assert!(world.places["c"].cases.find("abc").is_err(), "it is two by now");
+    let case = &world.places["c"].cases.get("20261120-dddd").unwrap().case;
+    assert_eq!(case.merged_into.as_deref(), Some("20261120-abc1"));
+}
+
 fn told(id: &str, status: Status, updated_h: i64, closed_h: Option<i64>) -> CaseAccount {
     let at = |h: i64| view::time_of(START + h * 3_600_000_000);
     CaseAccount {
@@ -132,4 +157,34 @@ fn the_same_report_again_is_a_hot_spot_and_the_same_number_a_repeat_caller() {
     assert_eq!(callers("c/s/a/n", true)[0].contact.as_ref().unwrap().name, "王大妈");
     assert_eq!((callers("c/s/a/n", false)[0].cases, &callers("c/s/a/n", false)[0].contact), (3, &None));
     assert!(callers("c", true).is_empty(), "the city keeps no numbers");
+}
+
+#[test]
+fn the_rates_of_a_month_are_those_of_its_days() {
+    for (text, named) in [("2026-11-20", "Day"), ("2026-11", "Month"), ("2026", "Year")] {
+        assert_eq!(rates::span_of(text).map(|p| format!("{p:?}")).as_deref(), Some(named), "{text}");
+    }
+    for none in ["2026-13", "2026-11-31", "26-11-20", "2026-1", "+026", "2026/11", "all", ""] {
+        assert!(rates::span_of(none).is_none(), "{none}");
+    }
+    let mut world = World::new();
+    for (i, days) in [0, 2, 40].into_iter().enumerate() {
+        let id = format!("20261120-{i}");
+        let (_, drafts) = world.places["c/s/a"].cases.open(opening(&id, "L"), Contact::default(), START);
+        world.commit("c/s/a", drafts, None);
+        world.now = START + days * 86_400_000_000;
+        world.ask("c/s/a", &id, Verb::Accept, &by("w", Role::Worker), "");
+        world.ask("c/s/a", &id, Verb::Dispatch, &by("w", Role::Worker), "");
+    }
+    let rated = |period, of: &str| {
+        let question = Question { by: GroupBy::All, period, of: Some(of.into()), under: None, category: None };
+        let cases = &world.places["c/s/a"].cases;
+        let mut counting = rates::Counting::new(question);
+        cases.iter().for_each(|h| counting.add(cases, &h.case, &|_| None, view::time_of(world.now)));
+        let (rows, total) = counting.done(&cases.settings);
+        (rows.into_iter().map(|r| r.period).collect::<Vec<_>>(), total.counts.dispatched)
+    };
+    assert_eq!(rated(RatePeriod::Month, "2026-11"), (vec!["2026-11".into()], 2));
+    assert_eq!(rated(RatePeriod::Day, "2026-11"), (vec!["2026-11-20".into(), "2026-11-22".into()], 2));
+    assert_eq!(rated(RatePeriod::Year, "2026"), (vec!["2026".into()], 3));
 }

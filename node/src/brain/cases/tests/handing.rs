@@ -291,3 +291,27 @@ fn what_is_forgotten_is_forgotten_by_everybody_who_had_it() {
     assert!(world.places["c/s/b"].cases.get(&case.id).unwrap().history.len() >= 6, "the history is whole");
     assert!(!world.ask("c/s/b", &case.id, Verb::Forget, &by("boss", Role::Supervisor), "f2"), "once is enough");
 }
+
+#[test]
+fn what_is_forgotten_is_forgotten_also_where_only_one_node_knows_that_it_was() {
+    let mut world = World::new();
+    let contact = Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
+    let new = Opening { has_contact: true, ..opening("20261120-0", "N") };
+    let (case, drafts) = world.places["c/s/a"].cases.open(new, contact, START);
+    world.commit("c/s/a", drafts, None);
+    let to = |node: &str| Ask { to: Some(a(node)), ..by("w", Role::Worker) };
+    assert!(world.ask("c/s/a", &case.id, Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to("c/s/a/n"), ""));
+    world.settle();
+    assert!(world.ask("c/s/a/n", &case.id, Verb::Return, &by("h", Role::Worker), ""));
+    world.settle();
+    // Nobody above the community has seen any of this.
+    assert!(world.places["c/s"].cases.get(&case.id).is_none());
+    assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to("c/s/b"), ""));
+    world.settle();
+    let has = |world: &World, n: &str| world.places[n].cases.get(&case.id).is_some_and(|h| h.contact.is_some());
+    assert!(has(&world, "c/s/a/n") && has(&world, "c/s/b"));
+    assert!(world.ask("c/s/b", &case.id, Verb::Forget, &by("boss", Role::Supervisor), ""));
+    world.settle();
+    assert!(NODES.iter().all(|n| !has(&world, n)));
+}

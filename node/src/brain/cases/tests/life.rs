@@ -209,6 +209,77 @@ fn a_response_needs_a_signature_and_a_call_where_there_is_somebody_to_call() {
 }
 
 #[test]
+fn whoever_closes_without_a_word_to_the_resident_has_not_responded() {
+    let mut d = Desk::new("G");
+    d.case.has_contact = true;
+    d.until_resolved();
+    d.act(Verb::Verify, Ask { passed: Some(true), ..by("boss", Role::Supervisor) });
+    d.act(Verb::Close, by("boss", Role::Supervisor));
+    let counts = count(&d.case, d.now);
+    assert_eq!((counts.closed, counts.response_of, counts.response_kept, counts.response_open), (1, 1, 0, 0));
+}
+
+#[test]
+fn nobody_takes_a_case_out_of_the_rates_alone() {
+    let mut d = Desk::new("L");
+    let reason = |reason| Ask { reason: Some(reason), ..by("boss", Role::Supervisor) };
+    for wrong in [ClosedReason::Solved, ClosedReason::Duplicate, ClosedReason::Withdrawn] {
+        assert_eq!(d.error(Verb::Reject, reason(wrong)), "bad-request", "{wrong}");
+    }
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    d.act(Verb::Start, by("h", Role::Worker)).act(Verb::Return, by("h", Role::Worker));
+    assert_eq!(d.error(Verb::Reject, by("h", Role::Worker)), "handler");
+    let into = Ask { into: Some("2".into()), ..by("h", Role::Worker) };
+    assert_eq!(d.error(Verb::Merge, into), "handler");
+    d.act(Verb::Dispatch, by("w", Role::Worker)).act(Verb::Start, by("h", Role::Worker));
+    d.act(Verb::Resolve, by("h", Role::Worker)).act(Verb::Evaluate, by("r", Role::Resident));
+    for wrong in [ClosedReason::Duplicate, ClosedReason::Withdrawn] {
+        assert_eq!(d.error(Verb::Close, reason(wrong)), "bad-request", "{wrong}");
+    }
+    d.act(Verb::Close, reason(ClosedReason::Refused));
+    assert_eq!(count(&d.case, d.now).closed, 1);
+    assert!(allowed(&d.case).contains(&Verb::Evaluate) && allowed(&d.case).contains(&Verb::Reopen));
+}
+
+#[test]
+fn an_evaluation_says_something_and_a_refusal_names_no_resident() {
+    let mut d = Desk::new("L");
+    let refusal = d.try_act(Verb::Accept, &by("王大妈", Role::Resident)).unwrap_err();
+    assert!(!refusal.detail.contains("王大妈"), "{}", refusal.detail);
+    d.until_resolved();
+    assert_eq!(d.error(Verb::Evaluate, Ask { text: None, ..by("boss", Role::Supervisor) }), "missing");
+    d.act(Verb::Evaluate, Ask { text: Some("三次无人接听".into()), ..by("boss", Role::Supervisor) });
+    assert_eq!((d.case.status, count(&d.case, d.now).unanswered), (Status::Evaluated, 1));
+}
+
+#[test]
+fn a_clock_that_was_extended_in_another_kind_of_time_keeps_what_was_left() {
+    let mut d = Desk::new("G");
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    let more = Ask { limit: Some("24h".into()), approved_by: Some("boss".into()), ..by("h", Role::Worker) };
+    // 4 working hours from Friday 10:00 are over at 15:00, and with 24 hours more on Saturday at 15:00.
+    d.act(Verb::Extend, more);
+    assert_eq!(d.due("solution"), "Sat 15:00");
+    d.wait_h(23);
+    d.act(Verb::Suspend, Ask { approved_by: Some("boss".into()), ..by("h", Role::Worker) });
+    d.wait_h(10).act(Verb::Resume, by("h", Role::Worker));
+    assert_eq!(d.due("solution"), "Sun 01:00", "six hours were left");
+}
+
+#[test]
+fn what_the_resident_has_said_stays_where_nothing_else_is_said() {
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    let said = Ask { solved: Some(Solved::Unsolved), satisfied: Some(Satisfied::No), ..by("r", Role::Resident) };
+    d.act(Verb::Evaluate, said);
+    assert_eq!(d.error(Verb::Evaluate, Ask { text: None, ..by("boss", Role::Supervisor) }), "missing");
+    d.act(Verb::Evaluate, Ask { solved: Some(Solved::Solved), text: None, ..by("boss", Role::Supervisor) });
+    let verdict = d.case.verdict.clone().unwrap();
+    assert_eq!((verdict.solved, verdict.satisfied), (Some(Solved::Solved), Some(Satisfied::No)));
+    assert_eq!((verdict.by.as_str(), verdict.text.as_str()), ("boss", "t"));
+}
+
+#[test]
 fn a_failed_check_is_rework_and_a_return_starts_the_dispatch_clock_again() {
     let mut d = Desk::new("G");
     d.until_resolved().wait_h(1);

@@ -127,6 +127,55 @@ fn a_node_restored_from_yesterday_learns_that_the_case_is_gone() {
 }
 
 #[test]
+fn what_a_restored_node_gives_away_that_is_not_its_own_any_more_goes_no_further() {
+    let mut world = World::new();
+    let (_, drafts) = world.places["c/s/a"].cases.open(opening("20261120-0", "L"), Contact::default(), START);
+    world.commit("c/s/a", drafts, None);
+    world.ask("c/s/a", "20261120-0", Verb::Accept, &by("w", Role::Worker), "");
+    world.settle();
+    let backup = world.places["c/s/a"].log.clone();
+    let to = |node: &str| Ask { to: Some(a(node)), ..by("w", Role::Worker) };
+    world.ask("c/s/a", "20261120-0", Verb::Dispatch, &to("c/s/b"), "");
+    world.settle();
+    world.ask("c/s/b", "20261120-0", Verb::Start, &by("h", Role::Worker), "");
+    world.settle();
+    world.restored = true;
+    world.now += 1_000_000;
+    let place = world.places.get_mut("c/s/a").unwrap();
+    let mut old = node("c/s/a");
+    for (i, (origin, draft)) in backup.iter().enumerate() {
+        with_origin(draft, origin.as_deref(), |h, p| old.apply(Pos(i as u64 + 1), h, p));
+    }
+    (place.cases, place.log) = (old, backup);
+    assert!(world.ask("c/s/a", "20261120-0", Verb::Dispatch, &to("c/s"), ""));
+    world.settle();
+    let owners: Vec<&str> = NODES.into_iter().filter(|n| world.places[*n].cases.may_step("20261120-0")).collect();
+    assert_eq!(owners, ["c/s/b"]);
+}
+
+#[test]
+fn whoever_has_had_a_case_hears_how_it_ended_wherever_it_went() {
+    let mut world = World::new();
+    let (_, drafts) = world.places["c/s/a/n"].cases.open(opening("20261120-0", "G"), Contact::default(), START);
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    assert!(world.places["c/s/a"].cases.may_step("20261120-0"), "its category is a community's");
+    let up = Ask { hand_over: true, ..by("w", Role::Worker) };
+    assert!(world.ask("c/s/a", "20261120-0", Verb::Escalate, &up, ""));
+    world.settle();
+    let to = Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) };
+    assert!(world.ask("c/s", "20261120-0", Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s", "20261120-0", Verb::Dispatch, &to, ""));
+    world.settle();
+    assert!(world.ask("c/s/b", "20261120-0", Verb::Withdraw, &by("boss", Role::Supervisor), ""));
+    world.settle();
+    for at in NODES {
+        let case = &world.places[at].cases.get("20261120-0").unwrap().case;
+        assert_eq!(case.status, Status::Withdrawn, "{at}");
+    }
+}
+
+#[test]
 fn a_press_climbs_until_somebody_accepts_and_a_clock_fires_once() {
     let mut world = World::new();
     let new = Opening { sos: true, ..opening("20261120-0", "") };
@@ -306,7 +355,11 @@ fn categories_of_the_nodes_above_count_where_nothing_nearer_does() {
     say(&mut below, "c/s", "[[category]]\ncode = \"W2\"\nname = \"水\"\n");
     let known: Vec<(String, String)> = below.categories().iter().map(|c| (c.code.clone(), c.name.clone())).collect();
     let known: Vec<(&str, &str)> = known.iter().map(|(c, n)| (c.as_str(), n.as_str())).collect();
-    assert_eq!(known, [("G", "垃圾"), ("L", "路灯"), ("W2", "水")], "the nearest meaning of a word is the one");
+    assert_eq!(
+        known,
+        [("G", "垃圾"), ("L", "路灯"), ("N", "噪音"), ("W2", "水")],
+        "the nearest meaning of a word is the one"
+    );
     let mut again = node("c/s/a");
     for (key, value) in below.take_rows() {
         again.load_row(&key, &value.unwrap()).unwrap();

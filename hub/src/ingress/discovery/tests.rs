@@ -1,0 +1,248 @@
+//! Announcements as firmware and gateways write them, and what their messages become.
+
+use super::*;
+use crate::door::{Ingress as _, Publish};
+use crate::ingress::Ingress;
+use citybrain_shared::Lane;
+use citybrain_shared::config::{Variables, parse};
+use citybrain_shared::record::Kind;
+
+fn node() -> Ingress {
+    let text = "preset = [\"esphome\", \"discovery\"]\n[node]\naddress = \"c/s/m/n\"\ndata = \"d\"\n";
+    let parsed = parse(text, &Variables::new());
+    assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    Ingress::new(&parsed.config.unwrap())
+}
+
+/// `TYPE SUBJECT DATA`, and `!` in front of what is urgent; `-` for what is no event.
+fn says(node: &Ingress, topic: &str, payload: &str) -> String {
+    let publish = Publish {
+        client: "gateway",
+        user: "",
+        topic,
+        qos: 1,
+        retain: topic.ends_with("/config"),
+        payload: payload.as_bytes(),
+        content_type: None,
+        user_properties: Default::default(),
+        expiry_s: None,
+        door: &[],
+    };
+    let draft = node.take(&publish).draft.expect("a record");
+    let header = draft.header();
+    if header.kind != Kind::Event {
+        assert_eq!((header.kind, draft.payload()), (Kind::Message, payload.as_bytes()), "{topic} is kept as it came");
+        return "-".into();
+    }
+    let v: Value = serde_json::from_slice(draft.payload()).unwrap();
+    let urgent = if header.lane == Lane::Urgent { "!" } else { "" };
+    format!("{urgent}{} {} {}", header.name, v["subject"].as_str().unwrap_or("-"), v["data"])
+}
+
+fn all(node: &Ingress, samples: &[(&str, &str, &str)]) {
+    for (topic, payload, want) in samples {
+        assert_eq!(says(node, topic, payload), *want, "{topic} {payload}");
+    }
+}
+
+/// What is left out of it, and why.
+fn left_out(component: &str, announcement: &str) -> Vec<String> {
+    let topic = format!("homeassistant/{component}/x/config");
+    read("homeassistant/+/+/config", &topic, announcement.as_bytes(), None).unwrap().left_out
+}
+
+#[test]
+fn a_smoke_alarm_that_announces_itself_needs_no_mapping() {
+    let smoke = r#"{"name":null,"dev_cla":"smoke","~":"alarms/k1","stat_t":"~/state","val_tpl":"{{ value_json.smoke }}",
+        "pl_on":true,"pl_off":false,"avty":[{"t":"~/lwt"}],"uniq_id":"k1_smoke","dev":{"ids":["k1"],"name":"Kitchen"}}"#;
+    let battery = r#"{"dev_cla":"battery","unit_of_meas":"%","stat_t":"alarms/k1/state","val_tpl":"{{ value_json['battery'] | int }}",
+        "uniq_id":"k1_bat","dev":{"ids":["k1"],"name":"Kitchen"}}"#;
+    let node = node();
+    all(
+        &node,
+        &[
+            ("alarms/k1/state", r#"{"smoke":true}"#, "-"),
+            ("homeassistant/binary_sensor/k1/smoke/config", smoke, "-"),
+            ("homeassistant/sensor/k1/battery/config", battery, "-"),
+            (
+                "alarms/k1/state",
+                r#"{"smoke":true,"battery":97}"#,
+                r#"!city.smoke.reading.v1 Kitchen {"battery":97,"smoke":true,"units":{"battery":"%"}}"#,
+            ),
+            ("alarms/k1/state", r#"{"smoke":false}"#, r#"city.smoke.reading.v1 Kitchen {"smoke":false}"#),
+            // Neither of its two words, or no value at all, says nothing.
+            ("alarms/k1/state", r#"{"smoke":"test"}"#, "-"),
+            ("alarms/k1/state", "no json", "-"),
+            ("alarms/k1/lwt", "offline", r#"city.device.state.v1 Kitchen {"online":false}"#),
+            ("alarms/k1/lwt", "online", r#"city.device.state.v1 Kitchen {"online":true}"#),
+            // Taken back, a part after the other.
+            ("homeassistant/binary_sensor/k1/smoke/config", "", "-"),
+            ("alarms/k1/lwt", "online", "-"),
+            (
+                "alarms/k1/state",
+                r#"{"smoke":true,"battery":12}"#,
+                r#"city.sensor.reading.v1 Kitchen {"battery":12,"units":{"battery":"%"}}"#,
+            ),
+            ("homeassistant/sensor/k1/battery/config", "", "-"),
+            ("alarms/k1/state", r#"{"battery":12}"#, "-"),
+        ],
+    );
+}
+
+#[test]
+fn one_message_of_a_device_with_many_parts_is_one_event() {
+    let whole = r#"{"dev":{"ids":"air-1","name":"Hall"},"o":{"name":"fw"},"stat_t":"air/1","cmps":{
+        "t":{"p":"sensor","dev_cla":"temperature","unit_of_meas":"°C","val_tpl":"{{ value_json.t }}"},
+        "t2":{"p":"sensor","dev_cla":"temperature","unit_of_meas":"°C","val_tpl":"{{ value_json.probes[1].t }}"},
+        "co":{"p":"binary_sensor","dev_cla":"carbon_monoxide","val_tpl":"{{ value_json.co }}"},
+        "led":{"p":"light","cmd_t":"air/1/set"},
+        "old":{"p":"sensor"}}}"#;
+    let node = node();
+    all(
+        &node,
+        &[
+            ("homeassistant/device/air-1/config", whole, "-"),
+            (
+                "air/1",
+                r#"{"t":"21.5","probes":[{"t":1},{"t":19}],"co":"OFF"}"#,
+                r#"city.gas.reading.v1 Hall {"carbon_monoxide":false,"gas":false,"t2":19,"temperature":21.5,"units":{"t2":"°C","temperature":"°C"}}"#,
+            ),
+            ("air/1", r#"{"co":"ON"}"#, r#"!city.gas.reading.v1 Hall {"carbon_monoxide":true,"gas":true}"#),
+            ("air/1/set", "ON", "-"),
+        ],
+    );
+}
+
+#[test]
+fn a_press_is_a_call_for_help_where_its_name_says_so() {
+    let event = |name: &str| {
+        format!(r#"{{"dev_cla":"button","event_types":["press"],"stat_t":"btn/{name}","dev":{{"name":"{name}"}}}}"#)
+    };
+    let trigger = r#"{"atype":"trigger","t":"zb/pendant/action","type":"action","stype":"emergency","pl":"emergency","dev":{"name":"pendant"}}"#;
+    let cord = r#"{"name":"SOS","stat_t":"bath/cord","dev":{"name":"Bath"}}"#;
+    let tamper = r#"{"name":"Tamper","dev_cla":"tamper","stat_t":"btn/tamper","dev":{"name":"sos-7"}}"#;
+    let node = node();
+    all(
+        &node,
+        &[
+            ("homeassistant/event/a/config", &event("sos-7"), "-"),
+            ("homeassistant/event/b/config", &event("door"), "-"),
+            ("homeassistant/device_automation/pendant/action_emergency/config", trigger, "-"),
+            ("homeassistant/binary_sensor/cord/config", cord, "-"),
+            ("homeassistant/binary_sensor/tamper/config", tamper, "-"),
+            ("btn/sos-7", r#"{"event_type":"press"}"#, r#"!city.sos.pressed.v1 sos-7 {"event":"press"}"#),
+            ("btn/door", r#"{"event_type":"press"}"#, r#"city.button.pressed.v1 door {"event":"press"}"#),
+            ("zb/pendant/action", "emergency", r#"!city.sos.pressed.v1 pendant {"event":"emergency"}"#),
+            ("zb/pendant/action", "single", "-"),
+            ("bath/cord", "ON", r#"!city.sos.pressed.v1 Bath {"cord":true}"#),
+            ("bath/cord", "OFF", r#"city.sensor.reading.v1 Bath {"cord":false}"#),
+            ("btn/tamper", "ON", r#"city.sensor.reading.v1 sos-7 {"tamper":true}"#),
+        ],
+    );
+}
+
+#[test]
+fn a_bridge_that_many_devices_name_is_no_one_of_them() {
+    let node = node();
+    let of = |name: &str| {
+        format!(
+            r#"{{"stat_t":"zb/{name}","avty_t":"zb/bridge/state","avty_tpl":"{{{{ value_json.state }}}}","dev":{{"name":"{name}"}}}}"#
+        )
+    };
+    all(
+        &node,
+        &[
+            ("homeassistant/sensor/a/config", &of("a"), "-"),
+            ("zb/bridge/state", r#"{"state":"offline"}"#, r#"city.device.state.v1 a {"online":false}"#),
+            ("homeassistant/sensor/b/config", &of("b"), "-"),
+            ("zb/bridge/state", r#"{"state":"offline"}"#, r#"city.device.state.v1 zb/bridge {"online":false}"#),
+            ("zb/b", "17", r#"city.sensor.reading.v1 b {"b":17}"#),
+        ],
+    );
+}
+
+#[test]
+fn the_mappings_of_a_file_come_first_and_a_nodes_own_word_is_no_device() {
+    let node = node();
+    let ours = r#"{"stat_t":"brain/c/s/state","dev":{"name":"us"}}"#;
+    let esp = r#"{"stat_t":"porch/sensor/lux/state","dev":{"name":"Porch of ours"}}"#;
+    all(
+        &node,
+        &[
+            ("homeassistant/sensor/citybrain_c_s/alarms/config", ours, "-"),
+            ("homeassistant/sensor/porch/lux/config", esp, "-"),
+            ("porch/sensor/lux/state", "3.5", r#"city.sensor.reading.v1 porch {"lux":3.5}"#),
+        ],
+    );
+}
+
+#[test]
+fn what_cannot_be_followed_is_left_out_with_its_reason() {
+    for (component, announcement, want) in [
+        (
+            "sensor",
+            r#"{"stat_t":"a","val_tpl":"{{ value | float / 10 }}"}"#,
+            "x: `{{ value | float / 10 }}` does more than",
+        ),
+        ("sensor", r#"{"stat_t":"a","val_tpl":"{% if value %}1{% endif %}"}"#, "x: `{% if value %}"),
+        ("sensor", r#"{"stat_t":"a","val_tpl":"{{ value_json.a + 1 }}"}"#, "x: `{{ value_json.a + 1 }}`"),
+        ("sensor", r#"{"stat_t":"a","val_tpl":"{{ value_json. }}"}"#, "x: `{{ value_json. }}`"),
+        ("sensor", r#"{"name":"none"}"#, "x: it has no `state_topic`"),
+        ("sensor", r#"{"stat_t":"a/#"}"#, "x: `a/#` is no topic"),
+        ("sensor", r#"{"stat_t":"events/lamp"}"#, "x: `events/lamp` is no topic of devices"),
+        ("binary_sensor", r#"{"stat_t":"in/lamp"}"#, "x: `in/lamp` is no topic of devices"),
+        ("sensor", r#"{"stat_t":"$SYS/x"}"#, "x: `$SYS/x` is no topic of devices"),
+        ("sensor", r#"{"stat_t":"a","avty":{"t":""}}"#, "x, availability: `` is no topic"),
+    ] {
+        let why = left_out(component, announcement);
+        assert!(why.len() == 1 && why[0].starts_with(want), "{announcement}: {why:?}");
+    }
+    assert_eq!(left_out("light", r#"{"stat_t":"a"}"#), [""; 0], "no reading, and no mistake");
+    for payload in ["hello", "[1]", "\"x\""] {
+        assert!(read("h/+/+/config", "h/sensor/x/config", payload.as_bytes(), None).is_err());
+    }
+}
+
+#[test]
+fn what_is_announced_again_costs_nothing_and_there_is_room_for_so_many() {
+    let mut all = Announced::default();
+    let filter = "h/+/+/config";
+    let parts: Map<String, Value> = (0..PARTS_OF_ONE_MAX + 50)
+        .map(|i| (format!("p{i:03}"), serde_json::json!({"p": "sensor", "stat_t": format!("t/{i}")})))
+        .collect();
+    let payload = serde_json::json!({ "cmps": parts }).to_string();
+    for i in 0..60 {
+        let topic = format!("h/device/d{i}/config");
+        let read = all.tell(filter, &topic, payload.as_bytes(), None).unwrap().unwrap();
+        assert!(read.left_out.iter().any(|why| why.contains("200 parts")), "{:?}", read.left_out);
+        assert!(all.tell(filter, &topic, payload.as_bytes(), None).unwrap().is_none(), "nothing new");
+    }
+    assert_eq!(all.count, PARTS_MAX);
+    for i in 0..60 {
+        all.tell(filter, &format!("h/device/d{i}/config"), b"", None).unwrap();
+    }
+    assert!(all.count == 0 && all.parts.is_empty() && all.told.is_empty());
+}
+
+#[test]
+fn any_bytes_are_read_or_refused() {
+    let seed = r#"{"~":"a","name":"n","dev_cla":"smoke","stat_t":"~/s","val_tpl":"{{ value_json.a['b'][0] | int }}","avty":[{"t":"x"}],"dev":{"ids":["i"]},"cmps":{"a":{"p":"sensor","stat_t":"q"}}}"#;
+    let mut state = 0x9e37_79b9_u64;
+    for _ in 0..20_000 {
+        let mut bytes = seed.as_bytes().to_vec();
+        for _ in 0..4 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let at = (state >> 33) as usize % bytes.len();
+            match state >> 61 {
+                0 => drop(bytes.remove(at)),
+                1 => bytes.insert(at, (state >> 20) as u8),
+                _ => bytes[at] = b"{}[]\".'|~/#+a0 "[(state >> 40) as usize % 15],
+            }
+        }
+        let mut all = Announced::default();
+        let _ = all.tell("h/+/+/config", "h/sensor/x/config", &bytes, None);
+        for topic in all.parts.keys() {
+            let _ = all.said(topic, &Body::new(&bytes));
+        }
+    }
+}
