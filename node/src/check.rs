@@ -366,7 +366,7 @@ impl Tree {
 }
 
 /// Where the node listens, with the keys that say so.
-fn listeners(config: &Config) -> Vec<(String, SocketAddr)> {
+pub(crate) fn listeners(config: &Config) -> Vec<(String, SocketAddr)> {
     let mut all = vec![("api.listen".to_owned(), config.api.listen)];
     if config.broker.url.is_none() {
         all.insert(0, ("broker.listen".to_owned(), config.broker.listen));

@@ -117,6 +117,14 @@ pub fn is_type(text: &str) -> bool {
     !text.is_empty() && text.len() <= limits::TYPE_BYTES_MAX && !text.contains(is_bad)
 }
 
+/// May this be an event's source? A URI-reference: at most 1,024 bytes, not empty.
+pub fn is_source(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 1024 && !text.contains(NO_URI) && !text.contains(is_forbidden)
+}
+
+/// What stands in no URI.
+const NO_URI: [char; 10] = [' ', '"', '<', '>', '\\', '^', '`', '{', '|', '}'];
+
 /// What an event is told by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity<'a> {
@@ -341,7 +349,11 @@ impl<'de> Visitor<'de> for RawVisitor {
                     if std::mem::replace(twice, true) {
                         raw.wrong.get_or_insert_with(|| attribute(&key, "stands twice"));
                     }
-                    map.next_value::<IgnoredAny>()?;
+                    if key == "data" {
+                        map.next_value::<IgnoredAny>()?;
+                    } else if !matches!(map.next_value::<Value<'de>>()?, Value::Text(t) if is_base64(&t)) {
+                        raw.wrong.get_or_insert_with(|| attribute(&key, "must be a string of base64"));
+                    }
                     continue;
                 }
                 "id" => (0, Some(&mut e.id)),
@@ -414,6 +426,12 @@ fn is_forbidden(c: char) -> bool {
     n < 0x20 || (0x7f..0xa0).contains(&n) || (0xfdd0..=0xfdef).contains(&n) || n & 0xfffe == 0xfffe
 }
 
+/// The standard alphabet, padded (RFC 4648, section 4).
+fn is_base64(text: &str) -> bool {
+    let digits = text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text);
+    text.len().is_multiple_of(4) && digits.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
+}
+
 const TOO_MANY: &str = "is one too many: 64 of one's own may stand beside CloudEvents'; put further ones into `data`";
 
 fn extension_fault(name: &str, value: &Value<'_>, others: &[Cow<'_, str>]) -> Option<&'static str> {
@@ -448,7 +466,7 @@ impl<'a> Raw<'a> {
         if !self.has_source {
             return Err(Error::Missing("source"));
         }
-        if e.source.contains([' ', '"', '<', '>', '\\', '^', '`', '{', '|', '}']) {
+        if e.source.contains(NO_URI) {
             return Err(attribute("source", "is not a URI-reference: percent-encode such characters"));
         }
         if !is_type(&e.kind) {
@@ -551,6 +569,17 @@ mod tests {
         }
         let big = format!("{{\"data\":\"{}\"}}", "x".repeat(limits::EVENT_BYTES_MAX));
         assert!(fault(&big).contains("bytes long"));
+    }
+
+    #[test]
+    fn bytes_are_base64() {
+        let with = |value: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":{value}}}"#);
+        for good in [r#""/wABAg==""#, r#""AAEC""#, r#""""#, r#""AAE=""#] {
+            assert!(Envelope::parse(with(good).as_bytes()).is_ok(), "{good}");
+        }
+        for bad in ["5", r#""%%""#, r#""AAE""#, r#""A===""#, r#""AA-_""#, "null", "{}"] {
+            assert!(fault(&with(bad)).contains("`data_base64`: must be a string of base64"), "{bad}");
+        }
     }
 
     #[test]
