@@ -128,7 +128,7 @@ pub(super) fn dollar_filters(maps: &[Map]) -> Vec<String> {
 /// before it, and topics that nobody may publish to.
 pub fn unseen(config: &Config) -> Vec<String> {
     let wanted = || config.preset.iter().filter_map(|p| Some((p, find(&p.name)?.maps(p.base.as_deref()))));
-    let own = config.map.len() - wanted().map(|(_, maps)| maps.len()).sum::<usize>();
+    let own = config.map.len().saturating_sub(wanted().map(|(_, maps)| maps.len()).sum());
     let mut told = Vec::new();
     for (preset, maps) in wanted() {
         // Who names a whole topic, or skips, has decided so.
