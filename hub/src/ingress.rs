@@ -66,10 +66,11 @@ struct Defaults<'a> {
 }
 
 /// Types of events that a node believes because nobody else can write them: its rules', alarms',
-/// cases' and services', warnings by CAP, and what operators did.
-const RESERVED: [&str; 6] = [
+/// cases' and services', who left the tree, warnings by CAP, and what operators did.
+const RESERVED: [&str; 7] = [
     "city.brain.alarm.",
     "city.brain.case.",
+    "city.brain.node.",
     "city.brain.rule.",
     "city.brain.service.",
     "city.cap.",
@@ -448,7 +449,9 @@ impl crate::door::Ingress for Ingress {
 }
 
 fn lossy(pointer: &str, key: &str, n: &serde_json::Number) -> String {
-    format!("what stands at `{pointer}`, the map's `{key}`, has more digits than a number keeps ({n}): send it as a string")
+    format!(
+        "what stands at `{pointer}`, the map's `{key}`, has more digits than a number keeps ({n}): send it as a string"
+    )
 }
 
 /// RFC 3339, or seconds or milliseconds since 1970 (told apart by size: 10^11 s is the year 5138).

@@ -51,8 +51,9 @@ pub async fn run(ctx: Arc<Ctx>, mut stop: watch::Receiver<bool>) {
             .collect();
         if !news.is_empty() {
             // A node that cannot write says so elsewhere; the next look tries again.
-            if let Ok(ticket) = ctx.hub.offer(news).await {
-                let _ = engine::wait(ticket).await;
+            let told = async { engine::wait(ctx.hub.offer(news).await?).await };
+            if told.await.is_err() {
+                continue;
             }
         }
         if !config.homeassistant.discovery {
@@ -160,7 +161,7 @@ fn condition(ctx: &Ctx) -> Value {
     let (alarms, critical, cases, help, letters) = ctx.hub.state(|state| {
         let brain = Brain::of(state);
         let alarms = || brain.into_iter().flat_map(|b| b.rules.alarms.iter()).filter(|a| a.active);
-        let cases = || brain.into_iter().flat_map(|b| b.cases.iter()).map(|h| &h.case).filter(|c| c.status.is_open());
+        let cases = || brain.into_iter().flat_map(|b| b.cases.open_ones()).map(|h| &h.case);
         let critical = alarms().filter(|a| a.severity == citybrain_shared::config::rules::Severity::Critical).count();
         (alarms().count(), critical, cases().count(), cases().any(|c| c.urgent), state.dead_letters.len())
     });

@@ -134,7 +134,8 @@ pub struct Identity<'a> {
 }
 
 /// Type, source and id of an event that came in at some door already, or that a node made itself:
-/// that the bytes are one JSON object with these three is checked, the other attributes are not.
+/// that the bytes are one JSON object with these three and without `origin` is checked, the other
+/// attributes are not.
 ///
 /// # Errors
 /// [`Error::NotJson`], [`Error::NotEvent`], [`Error::Missing`].
@@ -152,6 +153,8 @@ pub fn identity(json: &[u8]) -> Result<Identity<'_>, Error> {
                     "type" => 0,
                     "source" => 1,
                     "id" => 2,
+                    // Each node that offers the event says it, in front: of two, readers take the last.
+                    "origin" => return Err(de::Error::custom("`origin` is no member that an event brings")),
                     _ => {
                         map.next_value::<IgnoredAny>()?;
                         continue;
@@ -573,7 +576,8 @@ mod tests {
 
     #[test]
     fn bytes_are_base64() {
-        let with = |value: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":{value}}}"#);
+        let with =
+            |value: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":{value}}}"#);
         for good in [r#""/wABAg==""#, r#""AAEC""#, r#""""#, r#""AAE=""#] {
             assert!(Envelope::parse(with(good).as_bytes()).is_ok(), "{good}");
         }

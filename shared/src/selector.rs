@@ -122,7 +122,18 @@ mod tests {
         ] {
             assert_eq!(Selector::parse(s).unwrap().to_string(), s);
         }
-        for bad in ["", "**", "chengdu/*", "chengdu@moon", "chengdu[", "chengdu[x]", "chengdu[=1]", "c/**/d", "c@street", "c/s/**@city"] {
+        for bad in [
+            "",
+            "**",
+            "chengdu/*",
+            "chengdu@moon",
+            "chengdu[",
+            "chengdu[x]",
+            "chengdu[=1]",
+            "c/**/d",
+            "c@street",
+            "c/s/**@city",
+        ] {
             assert!(Selector::parse(bad).is_err(), "{bad}");
         }
     }

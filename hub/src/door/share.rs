@@ -70,6 +70,8 @@ pub struct Shares {
     groups: Mutex<HashMap<Arc<str>, Arc<Group>>>,
     /// A session has ended, or left a group: some may be of nobody now.
     changed: AtomicBool,
+    /// Groups that seemed to be of nobody when it was looked last.
+    suspects: Mutex<HashSet<String>>,
 }
 
 #[derive(Debug)]
@@ -212,7 +214,7 @@ impl Shares {
             return Vec::new();
         }
         let mut groups = self.groups.lock();
-        let orphans: Vec<String> = look(&*door.core, |s| {
+        let mut orphans: Vec<String> = look(&*door.core, |s| {
             let from = (Bound::Included(PREFIX), Bound::Unbounded);
             let named: HashSet<&str> = s
                 .sessions
@@ -223,6 +225,17 @@ impl Shares {
                 })
                 .collect();
             s.sessions.keys().filter(|c| is_shared(c) && !named.contains(c.as_str())).cloned().collect()
+        });
+        // The notes of one that has just joined may be on their way: the state is asked twice.
+        let mut suspects = self.suspects.lock();
+        let before = std::mem::take(&mut *suspects);
+        orphans.retain(|name| {
+            let is_certain = before.contains(name);
+            if !is_certain {
+                self.changed.store(true, Ordering::Relaxed);
+                suspects.insert(name.clone());
+            }
+            is_certain
         });
         groups.retain(|name, group| {
             if orphans.iter().any(|o| **o == **name) {

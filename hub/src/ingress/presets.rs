@@ -361,11 +361,7 @@ fn an_alarm_is_told_beside_what_is_none_in_whatever_order() {
                 format!(r#"{{"params":{{"{no}":{{"value":0,"time":1}},"{yes}":{{"value":1,"time":1}}}}}}"#)
             }),
         ),
-        (
-            "huawei",
-            "$oc/devices/d/sys/properties/report",
-            plain(r#"{"services":[{"service_id":"a","properties":@}]}"#),
-        ),
+        ("huawei", "$oc/devices/d/sys/properties/report", plain(r#"{"services":[{"service_id":"a","properties":@}]}"#)),
         (
             "huawei",
             "$oc/devices/d/sys/properties/report",

@@ -493,11 +493,7 @@ async fn bring(file: &Path, args: &DemoArgs, city: &str) -> miette::Result<Cases
 }
 
 /// The cases of every node, once they are the same at every tier, or as they are after a while.
-async fn settled_cases(
-    tree: &tree::Tree,
-    processes: &Processes,
-    expected: &Expected,
-) -> miette::Result<CaseAccount> {
+async fn settled_cases(tree: &tree::Tree, processes: &Processes, expected: &Expected) -> miette::Result<CaseAccount> {
     let settle = Instant::now() + SETTLE_MAX;
     loop {
         let apis: Vec<api::Api> = processes.nodes.iter().map(|n| n.api.clone()).collect();

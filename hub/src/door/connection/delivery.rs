@@ -295,6 +295,10 @@ impl Delivery {
         self.filters.get(filter).copied()
     }
 
+    pub fn filters(&self) -> impl Iterator<Item = &str> {
+        self.filters.keys().map(String::as_str)
+    }
+
     pub fn filters_len(&self) -> usize {
         self.filters.len()
     }

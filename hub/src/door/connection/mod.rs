@@ -276,6 +276,9 @@ impl Connection<'_> {
             self.door.counters.slowed.add(1);
             self.slowed = Some(Box::pin(tokio::time::sleep_until(at)));
             self.poll_slowed(cx);
+        } else if self.leftover {
+            // Taking them took as long as they had to wait; the rest waits for no news from the socket.
+            self.heard = now;
         }
     }
 
