@@ -347,9 +347,10 @@ impl Tree {
         if !extra.contains("[store]") {
             let _ = write!(text, "[store]\nfree_bytes_min = 2000000\n");
         }
+        // Connections as every machine's limit of open files allows: a node warns where it is too low.
         let _ = match self.outside.get(address) {
             Some(port) => write!(text, "[broker]\nlisten = \"127.0.0.1:{mqtt}\"\nurl = \"mqtt://127.0.0.1:{port}\"\n"),
-            None => write!(text, "[broker]\nlisten = \"127.0.0.1:{mqtt}\"\n"),
+            None => write!(text, "[broker]\nlisten = \"127.0.0.1:{mqtt}\"\nconnections_max = 2000\n"),
         };
         if let Some((parent, _)) = address.rsplit_once('/') {
             let port = self.outside.get(parent).copied().unwrap_or_else(|| self.nodes[parent].mqtt);
