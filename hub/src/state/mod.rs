@@ -644,6 +644,7 @@ impl State {
             }
             Note::Received { peer, from, lane, cursor, records, dropped } => {
                 self.counters.duplicates += u64::from(dropped);
+                self.dirty.insert(Key::Counters);
                 let p = self.peer(&peer);
                 p.has[slot(lane)] = Some(cursor);
                 p.received += u64::from(records);

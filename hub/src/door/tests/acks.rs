@@ -232,3 +232,25 @@ async fn a_client_that_is_too_fast_waits_and_loses_nothing() {
     }
     house.close().await;
 }
+
+#[tokio::test]
+async fn who_has_closed_its_half_still_hears_its_answers() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    for version in BOTH {
+        fake.hold();
+        let mut c = house.dial(version).await;
+        let properties: &[u8] = if version == Version::V5 { &[0] } else { &[] };
+        let connect = [b"\0\x04MQTT", &[version.level(), 2, 0, 60][..], properties, b"\0\x01c"].concat();
+        c.send(0x10, &connect).await;
+        c.publish("x", b"1", 1, 1, false).await;
+        c.publish("x", b"2", 2, 2, false).await;
+        c.socket.shutdown().await.unwrap();
+        assert_eq!(c.packet().await.unwrap().0, 0x20);
+        fake.release();
+        c.acked(kind::PUBACK, 1).await;
+        c.acked(kind::PUBREC, 2).await;
+        assert_eq!(c.packet().await, None);
+    }
+    house.close().await;
+}

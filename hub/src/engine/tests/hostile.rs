@@ -265,7 +265,7 @@ fn histories_that_one_node_invents_are_not_to_the_cost_of_its_neighbours() {
     let mut child = Child::new();
     let json = |n: u64| event(&n.to_string(), "").replace("city.test", "t");
     let most = HISTORIES_PER_NODE_MAX as u64;
-    let mut send = |child: &mut Child, address: &str, some: std::ops::Range<u64>| {
+    let send = |child: &mut Child, address: &str, some: std::ops::Range<u64>| {
         let mut builder = FrameBuilder::default();
         for n in some {
             let origin = Origin { address, log: LogId(n.into()), pos: Pos(1) };
