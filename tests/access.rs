@@ -472,3 +472,20 @@ fn without_tokens_other_peoples_web_pages_neither_change_nor_read_anything_and_p
     assert_eq!(ask("POST", "/v1/send", &own).0, 202);
     assert_eq!(ask("POST", "/v1/send", &[]).0, 202, "a program says nothing of pages");
 }
+
+#[test]
+fn a_probe_asks_a_node_above_that_wants_to_know_who_comes() {
+    let mut tree = Tree::new(&["c/s"]);
+    tree.edit("c", |text| text.replace("[api]\n", "[api]\ntokens_file = \"tokens\"\n"));
+    std::fs::write(tree.dir().join("tokens"), "").expect("it is written");
+    tree.start();
+    let (city, street) = (tree.node("c").url(), tree.node("c/s").url());
+    let anna = a_token(&tree, "anna", "operator");
+    let probe = |more: &[&str]| run(&[&["trace", "--probe", "--above", &city, "--node", &street], more].concat());
+    probe(&[]).says(1, &["no token was given"]);
+    wait_for("the probe is at the city", || (probe(&["--token-file", &anna]).code == 0).then_some(()));
+    let home = tree.dir().join("home");
+    let with = |line: &[&str]| run_with(line, &[("XDG_CONFIG_HOME", text(&home))]);
+    with(&["context", "add", "city", &city, "--token-file", &anna]).says(0, &[]);
+    with(&["trace", "--probe", "--above", "city", "--node", &street]).says(0, &["as high as it goes"]);
+}

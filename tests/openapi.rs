@@ -99,18 +99,28 @@ fn a_token(tree: &Tree, role: &str) -> String {
 
 #[test]
 fn every_route_answers_as_the_document_says_well_or_not() {
-    let tree = a_tree();
+    let mut tree = a_tree();
     let seen = RefCell::default();
-    let of = |node: &str, role: &str| {
-        let token = if role.is_empty() { String::new() } else { a_token(&tree, role) };
-        Asker { node: tree.node(node), token, seen: &seen }
-    };
-    let (leaf, city) = (of(LEAF, "operator"), of("c", ""));
-    node(&leaf);
-    log(&tree, &leaf, &city);
-    brain(&leaf);
-    below(&tree, &city);
-    refused(&leaf, &of(LEAF, "worker"), &of(LEAF, ""));
+    {
+        let of = |node: &str, role: &str| {
+            let token = if role.is_empty() { String::new() } else { a_token(&tree, role) };
+            Asker { node: tree.node(node), token, seen: &seen }
+        };
+        let (leaf, city) = (of(LEAF, "operator"), of("c", ""));
+        node(&leaf);
+        log(&tree, &leaf, &city);
+        brain(&leaf);
+        below(&tree, &city);
+        refused(&leaf, &of(LEAF, "worker"), &of(LEAF, ""));
+    }
+    // Last, for nothing is asked of it behind that.
+    tree.stop_node(LEAF);
+    let street = Asker { node: tree.node("c/s"), token: String::new(), seen: &seen };
+    wait_for("the street has noticed that it is gone", || {
+        let links = street.node.get("/v1/links")?;
+        links["links"].as_array()?.iter().all(|l| l["peer"] != LEAF || l["state"] != "up").then_some(())
+    });
+    street.post("/v1/enrolments/retire", json!({"address": LEAF, "even_with_cases": true}), 200);
 
     let mut missing: Vec<String> = Vec::new();
     for (path, methods) in document().json["paths"].as_object().expect("paths") {

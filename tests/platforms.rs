@@ -1,7 +1,7 @@
 //! What other platforms lean on: tags of what they have seen, changes asked for twice, a supervisor's
 //! token, and a bound of requests.
 
-use crate::harness::{Node, Tree};
+use crate::harness::{Node, Tree, clock_ahead};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Barrier;
@@ -175,6 +175,78 @@ fn a_change_asked_for_twice_under_one_key_is_made_once_and_answered_the_same() {
     let directives = ask(node, "GET", "/v1/directives", &[], json!(null)).json()["directives"].clone();
     let notices = directives.as_array().expect("a list").iter().filter(|d| d["type"] == "city.notice");
     assert_eq!(notices.count(), 1);
+}
+
+#[test]
+fn events_without_an_id_are_taken_once_under_one_key_though_the_answer_was_not_kept() {
+    let tree = a_city("");
+    let node = tree.node("c");
+    // So long an answer is not kept: the second request is made again.
+    let event = json!({"specversion": "1.0", "source": format!("/{}", "x".repeat(200)), "type": "city.count"});
+    let mut events = vec![event; 800];
+    events[7]["id"] = "its own".into();
+    let post = |events: &Vec<serde_json::Value>| {
+        let headers = [("idempotency-key", "batch-1"), ("content-type", "application/cloudevents-batch+json")];
+        ask(node, "POST", "/v1/events", &headers, json!(events))
+    };
+    let first = post(&events);
+    assert_eq!(first.status, 202, "{}", first.text);
+    assert!(first.text.len() > 128 * 1024);
+    let again = post(&events);
+    assert_eq!(again.status, 200, "all are there already");
+    let ids = |told: &Told| -> Vec<String> {
+        let events = told.json()["events"].as_array().expect("a list").clone();
+        events.iter().map(|e| e["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    assert_eq!(ids(&again), ids(&first));
+    assert_eq!(ids(&first)[7], "its own");
+    assert_eq!(node.records().iter().filter(|r| r.event_type == "city.count").count(), 800);
+    // Without a key nobody can know.
+    let one = json!({"specversion": "1.0", "source": "/x", "type": "city.count"});
+    let kind = [("content-type", "application/cloudevents+json")];
+    assert_eq!(ask(node, "POST", "/v1/events", &kind, one.clone()).status, 202);
+    assert_eq!(ask(node, "POST", "/v1/events", &kind, one).status, 202);
+}
+
+#[test]
+fn two_systems_that_number_alike_open_a_case_each() {
+    let tree = a_city("tokens_file = \"tokens\"");
+    let node = tree.node("c");
+    let (li, mia) = (a_token(&tree, "li", "worker"), a_token(&tree, "mia", "worker"));
+    let open = |token: &str| {
+        let new = json!({"category": "暴露垃圾", "title": "三号门", "by": "a", "key": "4711"});
+        let told = ask(node, "POST", "/v1/cases", &[("authorization", &format!("Bearer {token}"))], new);
+        (told.status, told.json()["case"]["id"].as_str().unwrap_or_default().to_owned())
+    };
+    let (first, second) = (open(&li), open(&mia));
+    assert_eq!((first.0, second.0), (201, 201));
+    assert_ne!(first.1, second.1);
+    assert_eq!((open(&li), open(&mia)), ((200, first.1), (200, second.1)));
+}
+
+#[test]
+fn a_key_that_is_used_again_after_a_day_is_a_new_one() {
+    let Some(clock) = clock_ahead("+25h") else { return };
+    let mut tree = a_city("");
+    let key = [("idempotency-key", "daily")];
+    let send = |tree: &Tree, text: &str| {
+        let notice = json!({"target": "c", "type": "city.notice", "data": {"text": text}});
+        ask(tree.node("c"), "POST", "/v1/send", &key, notice)
+    };
+    let first = send(&tree, "morning");
+    assert_eq!(first.status, 202, "{}", first.text);
+    assert_eq!(send(&tree, "morning").text, first.text);
+    assert_eq!(send(&tree, "evening").error(), (422, "key-used".into()));
+    tree.stop_node("c");
+    tree.node_mut("c").env = clock;
+    tree.start_node("c");
+    tree.wait_ready();
+    let second = send(&tree, "the next morning");
+    assert_eq!(second.status, 202, "{}", second.text);
+    assert_ne!(second.json()["id"], first.json()["id"]);
+    let id = second.json()["id"].as_str().expect("an id").to_owned();
+    let shown = ask(tree.node("c"), "GET", &format!("/v1/events/{id}?source=/c"), &[], json!(null));
+    assert!(shown.text.contains("the next morning"), "{}", shown.text);
 }
 
 #[test]

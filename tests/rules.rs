@@ -1,6 +1,7 @@
 //! Rules and alarms over a tree of real processes.
 
 use crate::harness::mqtt::Client;
+use crate::harness::ran::run;
 use crate::harness::{Node, Tree, binary, wait_for};
 use serde_json::{Value, json};
 use std::process::Command;
@@ -223,4 +224,11 @@ fn the_command_line_shows_and_changes_alarms() {
     );
     let (code, rules) = run(&["rule", "list"]);
     assert!(code == Some(0) && rules.contains("water") && rules.contains("for 4s"), "{rules}");
+}
+
+#[test]
+fn events_that_cannot_be_read_are_no_test_of_the_rules() {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let config = format!("{folder}/../config/neighbourhood.toml");
+    run(&["rule", "test", &config, "--events", folder]).says(2, &["cannot read"]);
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -399,6 +400,27 @@ fn over_a_kill_everything_is_delivered_at_least_once_and_in_order() {
         let id = g.headers["webhook-id"].clone();
         assert_eq!(*ids.entry(g.id()).or_insert_with(|| id.clone()), id);
     }
+}
+
+#[test]
+fn over_an_orderly_stop_in_the_middle_of_a_burst_nothing_comes_twice() {
+    let receiver = Receiver::start();
+    let mut tree = tree(&receiver, "types = [\"city.lamp\"]");
+    let takes = Arc::new(AtomicUsize::new(0));
+    let left = takes.clone();
+    receiver.answer(move |_| {
+        let one_less = |n: usize| n.checked_sub(1);
+        if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() { OK } else { UNABLE }
+    });
+    say(tree.node("c"), 0..60, "city.lamp.failed");
+    takes.store(40, Ordering::SeqCst);
+    wait_for("forty have come", || (receiver.ids().len() == 40).then_some(()));
+    tree.stop_node("c");
+    receiver.answer(|_| OK);
+    tree.start_node("c");
+    tree.wait_ready();
+    wait_for("all have come", || (receiver.ids().last().is_some_and(|id| id == "59")).then_some(()));
+    assert_eq!(receiver.ids(), wanted(0..60));
 }
 
 #[test]

@@ -22,6 +22,7 @@ use citybrain_shared::Pos;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// What a backup says of itself: `backup.json`.
@@ -169,7 +170,8 @@ fn beside_existing(target: &Path, suffix: &str) -> Result<PathBuf, Error> {
     if part.exists() {
         fs::remove_dir_all(&part).map_err(io_at(&part))?;
     }
-    fs::create_dir_all(&part).map_err(io_at(&part))?;
+    // Residents' matters, as in a node's own folder: not for every user of the machine.
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(&part).map_err(io_at(&part))?;
     Ok(part)
 }
 
@@ -275,6 +277,7 @@ fn sync_all(dir: &Path) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::log::{Log, Options};
+    use std::os::unix::fs::PermissionsExt;
 
     fn fill(dir: &Path, n: u32) -> Log {
         let mut log = Log::open(&dir.join("log"), Options { segment_bytes: 2_000, ..Options::default() }).unwrap().log;
@@ -297,6 +300,8 @@ mod tests {
         let taken = take(&dir, &target, "2026-01-01T00:00:00Z".into()).unwrap();
         assert_eq!((taken.first, taken.last), (Pos(1), Pos(50)));
         assert!(matches!(take(&dir, &target, String::new()), Err(Error::Exists { .. })));
+        let is_open = |dir: &Path| fs::metadata(dir).unwrap().permissions().mode() & 0o007 != 0;
+        assert!(!is_open(&target), "it is not for everybody");
         assert!(matches!(restore(&target, &dir), Err(Error::InUse { .. })));
         // What is written later is not in the backup, also not through a shared file.
         let header = citybrain_shared::record::Header::local(citybrain_shared::record::Kind::Event, "t");

@@ -66,10 +66,11 @@ struct Defaults<'a> {
 }
 
 /// Types of events that a node believes because nobody else can write them: its rules', alarms',
-/// cases' and services', warnings by CAP, and what operators did.
-const RESERVED: [&str; 6] = [
+/// cases' and services', who left the tree, warnings by CAP, and what operators did.
+const RESERVED: [&str; 7] = [
     "city.brain.alarm.",
     "city.brain.case.",
+    "city.brain.node.",
     "city.brain.rule.",
     "city.brain.service.",
     "city.cap.",

@@ -51,8 +51,9 @@ pub async fn run(ctx: Arc<Ctx>, mut stop: watch::Receiver<bool>) {
             .collect();
         if !news.is_empty() {
             // A node that cannot write says so elsewhere; the next look tries again.
-            if let Ok(ticket) = ctx.hub.offer(news).await {
-                let _ = engine::wait(ticket).await;
+            let told = async { engine::wait(ctx.hub.offer(news).await?).await };
+            if told.await.is_err() {
+                continue;
             }
         }
         if !config.homeassistant.discovery {

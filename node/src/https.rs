@@ -69,6 +69,16 @@ impl Trust {
     }
 }
 
+/// A web address without what stands behind or before its host: that may be a secret of who gave it, as a
+/// token in a query is.
+pub fn without_path(url: &str) -> String {
+    let Some(host) = url.find("://").map(|at| at + 3) else { return url.to_owned() };
+    let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |at| host + at);
+    let from = url[host..end].rfind('@').map_or(host, |at| host + at + 1);
+    let path = if matches!(&url[end..], "" | "/") { &url[end..] } else { "/…" };
+    format!("{}{}{path}", &url[..host], &url[from..end])
+}
+
 fn shown(pair: &Pair) -> Result<ClientCert, String> {
     let chain = tls::trusted(&pair.cert).map_err(|e| e.to_string())?;
     let chain: Vec<_> = chain.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
@@ -80,6 +90,19 @@ fn shown(pair: &Pair) -> Result<ClientCert, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_web_address_only_its_host_is_told() {
+        for (url, told) in [
+            ("https://oapi.example/robot/send?access_token=s3cret", "https://oapi.example/…"),
+            ("http://me:pw@h:8080?x", "http://h:8080/…"),
+            ("https://h/", "https://h/"),
+            ("https://h:1", "https://h:1"),
+            ("no address", "no address"),
+        ] {
+            assert_eq!(without_path(url), told);
+        }
+    }
 
     #[test]
     fn a_file_that_is_of_no_use_is_named_and_plain_http_needs_none() {

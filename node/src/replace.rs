@@ -37,6 +37,8 @@ pub fn replace(path: &Path, bytes: &[u8], rights: Rights) -> io::Result<()> {
         (Rights::Kept { .. }, Some(about)) => about.mode() & 0o777,
         (Rights::Kept { new }, None) => new,
     };
+    // Of a process of this number that was killed; in a container it is always the same.
+    let _ = fs::remove_file(&temporary);
     let mut file = File::options().write(true).create_new(true).mode(mode).open(&temporary)?;
     let done = (|| {
         file.write_all(bytes)?;
@@ -58,6 +60,17 @@ pub fn replace(path: &Path, bytes: &[u8], rights: Rights) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, chown};
+
+    #[test]
+    fn what_a_killed_process_of_the_same_number_left_stands_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let stale = dir.path().join(format!(".state.{}", std::process::id()));
+        fs::write(&stale, "half").unwrap();
+        replace(&path, b"one", Rights::Private).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert!(!stale.exists());
+    }
 
     #[test]
     fn a_changed_file_is_whole_keeps_its_owner_and_leaves_nothing_beside_it() {

@@ -5,7 +5,8 @@
 //! has, its state is written, and only then does the process end.
 
 use crate::announce;
-use crate::api::listen::{Peer, TlsListener};
+use crate::api::listen;
+use crate::api::turns::{READING_MAX, SENDING_MAX};
 use crate::api::{self, Ctx};
 use crate::brain::Brain;
 use crate::program_pages;
@@ -37,6 +38,8 @@ use tokio::task::JoinSet;
 
 /// How long tasks may take to end once they are asked to; then the engine is stopped anyway.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether threads have ended.
+const HOOKS_EVERY: Duration = Duration::from_millis(5);
 /// How often a node that could not write when it started looks whether it can.
 const PRESENCE_EVERY: Duration = Duration::from_secs(2);
 
@@ -65,9 +68,12 @@ pub fn run(mut config: Config) -> miette::Result<()> {
     served
 }
 
-/// Files that a node opens beside its door's connections: log, state, links, API, webhooks. Without one
-/// left, the log could not be read.
-const FILES_LEFT: u64 = 256;
+/// Files that a node opens beside its door's connections: those of the API, and as many again for log,
+/// state, links and webhooks. Without one left, the log could not be read.
+pub const FILES_LEFT: u64 = 2 * listen::CONNECTIONS_MAX as u64;
+/// Threads for what must wait or count for long. Beside the questions' there are two for passwords, and
+/// two for names that are looked up.
+const THREADS: usize = READING_MAX + SENDING_MAX + 4;
 
 /// Raises the limit of open files to what the system allows, and has the door take no more connections
 /// than leave [`FILES_LEFT`].
@@ -99,7 +105,7 @@ pub fn open_bare(config: &Config) -> miette::Result<(Hub, std::thread::JoinHandl
     Ok((hub, thread))
 }
 
-fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = match threads {
         0 | 1 => tokio::runtime::Builder::new_current_thread(),
         n => {
@@ -108,8 +114,8 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
             b
         }
     };
-    // Blocking work is rare (name look-ups); idle threads would only cost memory.
-    builder.enable_all().max_blocking_threads(4).thread_keep_alive(Duration::from_secs(5)).build()
+    // Such work is rare; idle threads would only cost memory.
+    builder.enable_all().max_blocking_threads(THREADS).thread_keep_alive(Duration::from_secs(5)).build()
 }
 
 fn tell(config: &Config, facts: &Facts) {
@@ -211,25 +217,9 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", listener.local_addr().into_diagnostic()?);
     config.api.cert_file.iter().for_each(|cert| warn_of_expiry(cert));
-    let router = api::router(ctx).into_make_service_with_connect_info::<Peer>();
-    let mut ending = stopped.clone();
-    tasks.spawn(async move {
-        let end = async move {
-            let _ = ending.wait_for(|s| *s).await;
-        };
-        let served = match tls {
-            None => axum::serve(listener, router).with_graceful_shutdown(end).await,
-            Some(server) => match TlsListener::new(listener, server) {
-                Ok(listener) => axum::serve(listener, router).with_graceful_shutdown(end).await,
-                Err(error) => Err(error),
-            },
-        };
-        if let Err(error) = served {
-            tracing::error!(%error, "The API ended.");
-        }
-    });
+    tasks.spawn(listen::serve(listener, tls, api::router(ctx), stopped.clone()));
 
-    webhooks.run()?;
+    let hooks = webhooks.run()?;
     tasks.spawn(reload_on_hangup(config.clone(), hub.clone(), stopped.clone()));
     let note = Advertisement::write(&config, url.clone(), local);
     tasks.spawn(watchdog(hub.clone(), stopped.clone()));
@@ -256,6 +246,11 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     drop(note);
     let _ = stop.send(true);
+    tasks.spawn(async move {
+        while !hooks.iter().all(std::thread::JoinHandle::is_finished) {
+            tokio::time::sleep(HOOKS_EVERY).await;
+        }
+    });
     let all = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
         tracing::warn!("Some connections did not end in time and are cut.");
@@ -404,6 +399,7 @@ fn ctx(
         downlinks,
         offline: None,
         started,
+        turns: Default::default(),
         stop,
     })
 }

@@ -18,7 +18,7 @@
 //! **Operation.** A thread each: the client blocks, and a receiver that hangs holds up nobody else.
 //! The cursor is noted after each burst, so a kill repeats at most [`BURST`] events.
 
-use crate::https::Trust;
+use crate::https::{Trust, without_path};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use citybrain_hub::Hub;
 use citybrain_hub::engine::{self, Haste};
@@ -34,6 +34,7 @@ use miette::{IntoDiagnostic, WrapErr, miette};
 use sha2::Sha256;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -78,6 +79,8 @@ struct Sender {
     own_origin: String,
     /// Between two deliveries, as the receiver wants it.
     gap: Duration,
+    /// Its receiver has said that nothing more is to be sent.
+    is_gone: bool,
 }
 
 /// Sends to one receiver. Blocks, at most [`ANSWER_WITHIN`].
@@ -142,12 +145,12 @@ impl Webhooks {
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn run(self) -> miette::Result<()> {
-        for sender in self.0 {
+    pub fn run(self) -> miette::Result<Vec<JoinHandle<()>>> {
+        let start = |sender: Sender| {
             let name = format!("hook-{}", sender.config.name);
-            std::thread::Builder::new().name(name).spawn(move || sender.run()).into_diagnostic()?;
-        }
-        Ok(())
+            std::thread::Builder::new().name(name).spawn(move || sender.run()).into_diagnostic()
+        };
+        self.0.into_iter().map(start).collect()
     }
 }
 
@@ -183,6 +186,7 @@ impl Sender {
                 counters: Arc::new(Counters { name: config.name.clone(), ..Counters::default() }),
             },
             gap: Duration::ZERO,
+            is_gone: false,
             client: format!("{WEBHOOK}{}", config.name),
             own_origin: address.to_owned(),
         }
@@ -229,7 +233,14 @@ impl Sender {
                 if let Ok((header, payload)) = Header::decode(&entry.bytes)
                     && fits(&self.config.types, &self.config.sources, &header, payload)
                 {
-                    self.deliver(entry.pos, &header, payload)?;
+                    if let Err(ended) = self.deliver(entry.pos, &header, payload) {
+                        // Of an orderly end nothing comes twice.
+                        if told && !self.is_gone {
+                            let note = Note::settled(&self.client, upto, Vec::new());
+                            let _ = self.note(vec![note], Haste::Lazy);
+                        }
+                        return Err(ended);
+                    }
                     told = true;
                 }
                 upto = entry.pos;
@@ -334,11 +345,15 @@ impl Sender {
             let (why, after) = match self.post.send(header.key, &body) {
                 Answer::Taken => {
                     self.post.counters.delivered.fetch_add(1, Ordering::Relaxed);
-                    return if self.gap.is_zero() { Ok(()) } else { self.pause(self.gap) };
+                    if !self.gap.is_zero() {
+                        // If the node ends meanwhile, whoever asks next is told.
+                        let _ = self.pause(self.gap);
+                    }
+                    return Ok(());
                 }
                 Answer::Refused(why) => {
                     self.post.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    let detail = format!("{} refused it: {why}", self.config.url);
+                    let detail = format!("{} refused it: {why}", without_path(&self.config.url));
                     let via = format!("{VIA}{}", self.config.name);
                     let letter =
                         DeadLetter { of: Some(pos), ..DeadLetter::new("webhook-refused", detail, via, "", &body) };
@@ -346,7 +361,7 @@ impl Sender {
                 }
                 Answer::Gone(why) => {
                     self.post.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    let url = &self.config.url;
+                    let url = without_path(&self.config.url);
                     tracing::warn!(
                         webhook = self.config.name,
                         reason = why,
@@ -360,6 +375,7 @@ impl Sender {
                     // Its cursor would hold the log for nobody.
                     let ended = Note::SessionEnded { client: self.client.clone(), why: "its receiver is gone".into() };
                     self.note(vec![Note::DeadLetter(letter), ended], Haste::Now)?;
+                    self.is_gone = true;
                     return Err(Ended);
                 }
                 Answer::Later(why, after) => (why, after),
@@ -371,10 +387,16 @@ impl Sender {
                     "A receiver does not take events; trying again."
                 );
             }
-            self.pause(after.unwrap_or(pause))?;
+            self.pause(later(pause, after))?;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
+}
+
+/// How long it is left alone. A receiver may ask for more time, and not for less: `Retry-After: 0` would
+/// be a loop without end.
+fn later(pause: Duration, after: Option<Duration>) -> Duration {
+    after.map_or(pause, |after| after.max(pause))
 }
 
 impl Post {
@@ -535,6 +557,14 @@ mod tests {
         for (origin, rate) in [("", "*"), ("other.example", "*"), ("*", "0"), ("*", "fast"), ("*", "-1")] {
             assert!(allowed(node, origin, rate).is_err(), "{origin} {rate}");
         }
+    }
+
+    #[test]
+    fn a_receiver_is_left_alone_for_as_long_as_it_says_and_for_no_less_than_without_a_word() {
+        let s = Duration::from_secs;
+        assert_eq!(later(s(4), None), s(4));
+        assert_eq!(later(s(4), Some(s(0))), s(4));
+        assert_eq!(later(s(4), Some(s(9))), s(9));
     }
 
     #[test]

@@ -126,7 +126,8 @@ pub struct Identity<'a> {
 }
 
 /// Type, source and id of an event that came in at some door already, or that a node made itself:
-/// that the bytes are one JSON object with these three is checked, the other attributes are not.
+/// that the bytes are one JSON object with these three and without `origin` is checked, the other
+/// attributes are not.
 ///
 /// # Errors
 /// [`Error::NotJson`], [`Error::NotEvent`], [`Error::Missing`].
@@ -144,6 +145,8 @@ pub fn identity(json: &[u8]) -> Result<Identity<'_>, Error> {
                     "type" => 0,
                     "source" => 1,
                     "id" => 2,
+                    // Each node that offers the event says it, in front: of two, readers take the last.
+                    "origin" => return Err(de::Error::custom("`origin` is no member that an event brings")),
                     _ => {
                         map.next_value::<IgnoredAny>()?;
                         continue;

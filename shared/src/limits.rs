@@ -35,6 +35,9 @@ pub const COMMIT_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Requests waiting for the engine. Full means back-pressure: the doors stop reading.
 pub const ENGINE_QUEUE_MAX: usize = 256;
 
+/// Bytes of records in them: some 10 s of a slow memory card. Full means the same.
+pub const ENGINE_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Bytes of the log kept in memory for links and live subscribers: about 7,500 records, more than
 /// what one round trip to the parent has under way (two lanes of 2,048).
 pub const LOG_TAIL_BYTES: usize = 3 * 1024 * 1024;
@@ -54,6 +57,10 @@ pub const RUNS_PER_STREAM_MAX: usize = 256;
 /// Origins (an address with one history of its log) below one child, 100 bytes each: a whole city has
 /// 20,000. Beyond it a child invents them.
 pub const ORIGINS_PER_CHILD_MAX: usize = 20_000;
+
+/// Of them, histories of one node. It mints one when its past is in doubt, one or two for each restored
+/// backup: more than so many are one box's doing, and not to be to the cost of others.
+pub const HISTORIES_PER_NODE_MAX: usize = 1_024;
 
 /// Bytes of the event in which a node tells who it is: name, code and labels. Each node above keeps it.
 pub const PRESENCE_BYTES_MAX: usize = 4 * 1024;

@@ -34,6 +34,8 @@ pub use supervision::*;
 pub const HEADER_NODE: &str = "citybrain-node";
 /// Response header: positions up to this one were not looked at.
 pub const HEADER_AFTER: &str = "citybrain-after";
+/// Response header: which history of the node's log it is of; positions of another one mean nothing in it.
+pub const HEADER_HISTORY: &str = "citybrain-history";
 /// Response header: when the stream began, RFC 3339.
 pub const HEADER_AS_OF: &str = "citybrain-as-of";
 

@@ -385,6 +385,13 @@ impl FrameBuilder {
         self.records += 1;
     }
 
+    /// Forgets what was put in.
+    pub fn clear(&mut self) {
+        self.body.clear();
+        self.origins.clear();
+        self.records = 0;
+    }
+
     /// The finished message; the builder is empty again. `compress` gets the body and returns a
     /// smaller one, or `None` to send it as it is (zstd lives in `hub`, which may do such work).
     pub fn finish(&mut self, mut head: FrameHead, compress: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> Vec<u8> {

@@ -250,6 +250,21 @@ impl Node {
     }
 }
 
+/// What a node's environment needs for its wall clock to be ahead (`+25h`); `None`, and said aloud, where
+/// libfaketime is not installed.
+pub fn clock_ahead(by: &str) -> Option<Vec<(String, String)>> {
+    let library = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"]
+        .map(|dir| format!("{dir}/faketime/libfaketimeMT.so.1"))
+        .into_iter()
+        .find(|path| Path::new(path).exists());
+    let Some(library) = library else {
+        eprintln!("SKIPPED: libfaketime is not installed (apt-get install faketime)");
+        return None;
+    };
+    let all = [("LD_PRELOAD", library.as_str()), ("FAKETIME", by), ("DONT_FAKE_MONOTONIC", "1")];
+    Some(all.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+}
+
 /// `citybrain user add`: an account, of a child node if there is an `address`.
 pub fn add_user(file: &Path, name: &str, password: &str, address: Option<&str>) {
     let mut command = Command::new(binary());

@@ -86,7 +86,10 @@ impl Access {
     /// Why not.
     pub async fn admit(&self, peer: &Peer, user: Option<&str>, password: Option<&[u8]>) -> Result<User, Denied> {
         if let Some(name) = &peer.certified {
-            return if user.is_some_and(|u| *u != **name) { Err(Denied::OtherName) } else { self.certified(name) };
+            // Where nobody has an account a name is only a name, and the certificate's is at least proven.
+            let is_only_a_name = self.anonymous && self.users.is_none();
+            let claims_another = !is_only_a_name && user.is_some_and(|u| *u != **name);
+            return if claims_another { Err(Denied::OtherName) } else { self.certified(name) };
         }
         let Some(name) = user else {
             return if self.anonymous { Ok(self.user("", None)) } else { Err(Denied::Anonymous) };
@@ -266,6 +269,18 @@ mod tests {
         let cloud = access(true, &["#", "$oc/#"], &["#"]);
         assert!(cloud.may_publish(&cloud.user("ann", None), "$oc/devices/1/sys/properties/report"));
         assert!(a.may_subscribe(&user, "events/#"));
+    }
+
+    #[tokio::test]
+    async fn a_certificates_name_is_the_users_and_another_is_refused_unless_anybody_may_come() {
+        let peer = Peer { ip: [127, 0, 0, 1].into(), certified: Some("lamp-7".into()) };
+        for (anonymous, other) in [(false, None), (true, Some("lamp-7".into()))] {
+            let a = access(anonymous, &["#"], &["#"]);
+            let named = |user| a.admit(&peer, user, Some(b"x"));
+            assert_eq!(named(None).await.unwrap().name, "lamp-7".into());
+            assert_eq!(named(Some("lamp-7")).await.unwrap().name, "lamp-7".into());
+            assert_eq!(named(Some("lamp-8")).await.map(|u| u.name).ok(), other);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::route::live_message;
 use super::{Door, now_us, packet::reason};
 use crate::link::pipe::LocalPipe;
 use bytes::Bytes;
+use citybrain_shared::topic::{self, Verb};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,6 +17,10 @@ const QUEUE_MAX: usize = 32;
 
 /// Retained link messages, one a child: far above the children of any node.
 const RETAINED_MAX: usize = 20_000;
+
+/// What is retained is a hello (or a goodbye): its starts, histories and proofs are some KB. And of all.
+const RETAINED_BYTES_MAX: usize = 32 * 1024;
+const RETAINED_ALL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Something that a child said, or its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,10 +34,24 @@ pub struct LocalMessage {
     pub closed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Links {
+    root: String,
     driver: Mutex<Option<mpsc::Sender<LocalMessage>>>,
-    retained: Mutex<HashMap<String, (Bytes, String)>>,
+    retained: Mutex<Retained>,
+}
+
+#[derive(Debug, Default)]
+struct Retained {
+    /// By topic: the message, and whose it is.
+    all: HashMap<String, (Bytes, String)>,
+    bytes: usize,
+}
+
+impl Retained {
+    fn remove(&mut self, topic: &str) {
+        self.bytes -= self.all.remove(topic).map_or(0, |(old, _)| old.len());
+    }
 }
 
 /// Handing on was not possible at once.
@@ -44,6 +63,10 @@ pub enum Full {
 }
 
 impl Links {
+    pub fn new(root: &str) -> Links {
+        Links { root: root.to_owned(), driver: Mutex::default(), retained: Mutex::default() }
+    }
+
     /// Takes a publish of a child.
     ///
     /// # Errors
@@ -79,21 +102,30 @@ impl Links {
         }
     }
 
+    /// False: it does not fit. Of all that a child says only a hello is of use to who comes later.
     fn keep(&self, client: &str, topic: &str, payload: &Bytes) -> bool {
-        let mut retained = self.retained.lock();
-        if payload.is_empty() {
-            retained.remove(topic);
-        } else if retained.len() < RETAINED_MAX || retained.contains_key(topic) {
-            retained.insert(topic.to_owned(), (payload.clone(), client.to_owned()));
-        } else {
+        if topic::parse_link(&self.root, topic).is_none_or(|(verb, _)| verb != Verb::Hello) {
+            return true;
+        }
+        if payload.len() > RETAINED_BYTES_MAX {
             return false;
         }
-        true
+        let mut retained = self.retained.lock();
+        retained.remove(topic);
+        if payload.is_empty() {
+            return true;
+        }
+        let is_room = retained.all.len() < RETAINED_MAX && retained.bytes + payload.len() <= RETAINED_ALL_BYTES_MAX;
+        if is_room {
+            retained.bytes += payload.len();
+            retained.all.insert(topic.to_owned(), (payload.clone(), client.to_owned()));
+        }
+        is_room
     }
 
     /// The retained message on a link topic.
     pub fn retained(&self, topic: &str) -> Option<Bytes> {
-        self.retained.lock().get(topic).map(|(payload, _)| payload.clone())
+        self.retained.lock().all.get(topic).map(|(payload, _)| payload.clone())
     }
 }
 
@@ -112,6 +144,7 @@ impl Door {
         *self.links.driver.lock() = Some(driver);
         let retained = self.links.retained.lock();
         let backlog = retained
+            .all
             .iter()
             .map(|(topic, (payload, client))| LocalMessage {
                 topic: topic.clone(),

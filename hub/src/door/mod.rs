@@ -132,6 +132,10 @@ struct Refusal {
     reason: u8,
 }
 
+/// Wills that are committed together at most, and their bytes.
+const WILLS_AT_ONCE: usize = 256;
+const WILLS_BYTES: usize = 1024 * 1024;
+
 /// The front door of one node.
 pub struct Door {
     core: Arc<dyn Core>,
@@ -180,7 +184,7 @@ impl Door {
             crowd: Crowd::default(),
             shares: Shares::default(),
             sys: Sys::default(),
-            links: local::Links::default(),
+            links: local::Links::new(&link.root),
             stop: watch::Sender::new(false),
             core,
         });
@@ -262,12 +266,29 @@ impl Door {
 
     /// Publishes a will as its client would have done.
     async fn publish_will(&self, client: &str, user: &User, will: &Will) {
+        let drafts = self.will_drafts(client, user, will).await;
+        self.commit_wills(drafts).await;
+    }
+
+    async fn commit_wills(&self, drafts: Vec<Draft>) {
+        if !drafts.is_empty()
+            && let Err(error) = settled(self.core.offer(drafts).await).await
+        {
+            tracing::warn!(%error, "Last wills could not be committed.");
+        }
+    }
+
+    /// What is to be committed of a will; what is not, is said here.
+    async fn will_drafts(&self, client: &str, user: &User, will: &Will) -> Vec<Draft> {
         self.counters.wills.add(1);
+        // Whose account has changed since has the rights of today.
+        let today = (!self.access.is_current(user)).then(|| self.access.formerly(&user.name));
+        let user = today.as_ref().unwrap_or(user);
         if topic::is_link(&self.link.root, &will.topic) {
             if self.access.may_link(user, &will.topic, true) {
                 self.links.take_patiently(client, &will.topic, will.payload.clone().into(), will.retain).await;
             }
-            return;
+            return Vec::new();
         }
         let properties = Properties::parse(&will.properties).unwrap_or_default();
         let mut door = Vec::new();
@@ -294,18 +315,19 @@ impl Door {
         }
         // Whoever waits for it reads it from the log. Its end is behind it there: a kill between the
         // two says it twice, and not never.
-        let drafts: Vec<Draft> = draft.into_iter().chain(self.will_ended(client).map(|n| n.draft())).collect();
-        if !drafts.is_empty()
-            && let Err(error) = settled(self.core.offer(drafts).await).await
-        {
-            tracing::warn!(client, %error, "A last will could not be committed.");
-        }
+        draft.into_iter().chain(self.will_ended(client).map(|n| n.draft())).collect()
     }
 
+    /// Many together: after a power cut each device of a house has one, and each fsync may take long.
     async fn publish_wills_due(&self) {
+        let mut drafts = Vec::new();
         for (client, user, will) in self.seats.wills_due() {
-            self.publish_will(&client, &user, &will).await;
+            drafts.extend(self.will_drafts(&client, &user, &will).await);
+            if drafts.len() >= WILLS_AT_ONCE || drafts.iter().map(|d| d.bytes().len()).sum::<usize>() >= WILLS_BYTES {
+                self.commit_wills(std::mem::take(&mut drafts)).await;
+            }
         }
+        self.commit_wills(drafts).await;
     }
 
     /// Wills and expiries that are due.

@@ -70,6 +70,8 @@ pub struct Shares {
     groups: Mutex<HashMap<Arc<str>, Arc<Group>>>,
     /// A session has ended, or left a group: some may be of nobody now.
     changed: AtomicBool,
+    /// Groups that seemed to be of nobody when it was looked last.
+    suspects: Mutex<HashSet<String>>,
 }
 
 #[derive(Debug)]
@@ -122,6 +124,7 @@ struct Inner {
     /// Since the last note.
     changed: bool,
     noting: Option<Noting>,
+    notes: u64,
 }
 
 /// A message: record and part.
@@ -140,6 +143,8 @@ struct Exchange {
 /// A note on its way.
 #[derive(Debug)]
 struct Noting {
+    /// Told to whoever waits for it: a member may leave meanwhile, and another note anew.
+    number: u64,
     /// Whose connection waits for it.
     by: Arc<str>,
     /// What it says of exchanges that are somebody's.
@@ -212,7 +217,7 @@ impl Shares {
             return Vec::new();
         }
         let mut groups = self.groups.lock();
-        let orphans: Vec<String> = look(&*door.core, |s| {
+        let mut orphans: Vec<String> = look(&*door.core, |s| {
             let from = (Bound::Included(PREFIX), Bound::Unbounded);
             let named: HashSet<&str> = s
                 .sessions
@@ -223,6 +228,17 @@ impl Shares {
                 })
                 .collect();
             s.sessions.keys().filter(|c| is_shared(c) && !named.contains(c.as_str())).cloned().collect()
+        });
+        // The notes of one that has just joined may be on their way: the state is asked twice.
+        let mut suspects = self.suspects.lock();
+        let before = std::mem::take(&mut *suspects);
+        orphans.retain(|name| {
+            let is_certain = before.contains(name);
+            if !is_certain {
+                self.changed.store(true, Ordering::Relaxed);
+                suspects.insert(name.clone());
+            }
+            is_certain
         });
         groups.retain(|name, group| {
             if orphans.iter().any(|o| **o == **name) {
@@ -284,6 +300,7 @@ impl Group {
             durable,
             changed: over > 0,
             noting: None,
+            notes: 0,
         };
         for a in apart {
             inner.resume(door, &name, a);
@@ -436,8 +453,8 @@ impl Group {
     }
 
     /// How far the group has come, if that is not known to the log and nobody is noting it. `idle`: also
-    /// what an earlier note should have said.
-    pub fn to_note(&self, client: &Arc<str>, idle: bool) -> Option<Note> {
+    /// what an earlier note should have said. With the note its number, for [`Group::was_noted`].
+    pub fn to_note(&self, client: &Arc<str>, idle: bool) -> Option<(u64, Note)> {
         let mut inner = self.inner.lock();
         let is_due = inner.changed || (idle && inner.apart.values().any(|x| !x.noted));
         if !inner.durable || !is_due || inner.noting.is_some() {
@@ -445,28 +462,32 @@ impl Group {
         }
         inner.changed = false;
         let said = |(at, x): (&At, &Exchange)| Some((*at, x.client.clone()?, x.releasing));
-        inner.noting = Some(Noting { by: client.clone(), said: inner.apart.iter().filter_map(said).collect() });
+        inner.notes += 1;
+        let number = inner.notes;
+        let said = inner.apart.iter().filter_map(said).collect();
+        inner.noting = Some(Noting { number, by: client.clone(), said });
         let apart = |(at, x): (&At, &Exchange)| Apart {
             pos: at.0,
             part: at.1,
             client: x.client.as_deref().map(str::to_owned),
             releasing: x.releasing,
         };
-        Some(Note::SessionAcked {
+        let note = Note::SessionAcked {
             client: self.name.to_string(),
             upto: inner.feed.window.upto(),
             beyond: inner.feed.window.beyond(),
             releasing: Vec::new(),
             begun: Vec::new(),
             apart: inner.apart.iter().map(apart).collect(),
-        })
+        };
+        Some((number, note))
     }
 
     /// The note on its way is written, or could not be. Then the next one says it again, whenever there
     /// is reason for one: at once would be a busy loop while the disk is full.
-    pub fn was_noted(&self, written: bool) {
+    pub fn was_noted(&self, number: u64, written: bool) {
         let mut inner = self.inner.lock();
-        let said = inner.noting.take().map_or_else(Vec::new, |n| n.said);
+        let said = inner.noting.take_if(|n| n.number == number).map_or_else(Vec::new, |n| n.said);
         for (at, client, releasing) in said.into_iter().filter(|_| written) {
             let x = inner.apart.get_mut(&at).filter(|x| x.client.as_ref() == Some(&client));
             if let Some(x) = x.filter(|x| x.releasing == releasing) {

@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// For the peer to take our last word, and again for it to close as well.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// For the last answers, for the peer to take our last word, and again for it to close as well.
+pub const FAREWELL: Duration = Duration::from_secs(1);
 
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}

@@ -9,7 +9,7 @@ use crate::link::judge::{self, Verdict};
 use crate::note::{DeadLetter, Note};
 use crate::state::{State, class};
 use bytes::Bytes;
-use citybrain_shared::limits::ORIGINS_PER_CHILD_MAX;
+use citybrain_shared::limits::{HISTORIES_PER_NODE_MAX, ORIGINS_PER_CHILD_MAX};
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::wire::{self, Carried, Frame, Message, Party};
 use citybrain_shared::{Address, Pos, event};
@@ -47,6 +47,8 @@ impl Engine {
         let me = Party { inc: state.me.inc, boot: state.me.boot };
         let verdict = match state.peers.get(peer) {
             None => Verdict::UnknownSession,
+            // It says hello then, and the tree hears that it is back.
+            Some(known) if known.retired => Verdict::UnknownSession,
             Some(known) => judge::judge(known, judge::granted(known), &frame.head),
         };
         if verdict == Verdict::Take {
@@ -104,7 +106,9 @@ impl Engine {
                 continue;
             }
             if !has_room(state, peer, origin.as_ref(), &record, &mut known, &mut here) {
-                let detail = format!("more than {ORIGINS_PER_CHILD_MAX} origins below {peer} are not kept apart");
+                let detail = format!(
+                    "more than {HISTORIES_PER_NODE_MAX} histories of a node, or {ORIGINS_PER_CHILD_MAX} below {peer}, are not kept apart"
+                );
                 let letter = DeadLetter::new("poison", detail, format!("link:{peer}"), record.name, record.payload);
                 extra.push(Note::DeadLetter(letter).draft());
                 continue;
@@ -183,6 +187,10 @@ fn has_room<'a>(
     };
     if state.knows_origin(origin, r.origin.log) {
         return true;
+    }
+    let of_node = state.histories_of(origin) + here.origins.iter().filter(|(a, _)| *a == r.origin.address).count();
+    if of_node >= HISTORIES_PER_NODE_MAX {
+        return false;
     }
     let is_room = *known.get_or_insert_with(|| state.origins_below(peer)) + here.origins.len() < ORIGINS_PER_CHILD_MAX;
     is_room && here.origins.insert(new)

@@ -30,12 +30,12 @@ use crate::note::Note;
 use crate::state::State;
 use bytes::Bytes;
 use citybrain_shared::record::Draft;
-use citybrain_shared::wire::{Ack, Refuse};
-use citybrain_shared::{Address, Pos};
+use citybrain_shared::wire::{Ack, Epoch, Refuse};
+use citybrain_shared::{Address, Pos, limits};
 use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use tokio::sync::{mpsc, oneshot, watch};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// What became of one offered record, after the fsync that covers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,13 +93,19 @@ pub enum Haste {
 pub type Decide = Box<dyn FnOnce(&State, i64) -> Vec<Draft> + Send>;
 
 enum Job {
-    Offer { drafts: Vec<Draft>, reply: oneshot::Sender<Result<Vec<Outcome>, Error>> },
+    Offer { drafts: Vec<Draft>, reply: oneshot::Sender<Result<Vec<Outcome>, Error>>, room: Room },
     Note { notes: Vec<Note>, haste: Haste, reply: oneshot::Sender<Result<(), Error>> },
     Decide { decide: Decide, reply: oneshot::Sender<Result<Pos, Error>> },
     Settle { letter: Pos, draft: Option<Draft>, extra: Vec<Draft>, reply: oneshot::Sender<Result<Settled, Error>> },
-    Frame { peer: Address, message: Bytes, reply: oneshot::Sender<Result<Received, Error>> },
+    Frame { peer: Address, message: Bytes, reply: oneshot::Sender<Result<Received, Error>>, room: Room },
     Stop,
 }
+
+/// A request's share of [`limits::ENGINE_QUEUE_BYTES_MAX`], given back when it is done.
+type Room = OwnedSemaphorePermit;
+
+/// The share is counted in these, bytes.
+const ROOM_BYTES: usize = 1024;
 
 /// Upper bounds of the buckets of [`Work::commit_buckets`], µs: from a good NVMe's fsync to a disk
 /// that is in trouble, two or three a decade.
@@ -152,8 +158,8 @@ pub struct House {
 struct Shared {
     house: RwLock<House>,
     state: RwLock<State>,
-    /// How many histories (epochs) the committed state knows.
-    histories: AtomicUsize,
+    /// [`history_of`] the committed state.
+    history: AtomicU64,
     /// Why nothing can be written at the moment.
     trouble: RwLock<Option<String>>,
     work: Work,
@@ -163,6 +169,7 @@ struct Shared {
 #[derive(Clone)]
 pub struct Hub {
     jobs: mpsc::Sender<Job>,
+    room: Arc<Semaphore>,
     shared: Arc<Shared>,
     reader: Reader,
     committed: watch::Receiver<Pos>,
@@ -177,7 +184,8 @@ impl Hub {
     /// [`Error::Stopping`]; the ticket may still answer [`Error::Unwritable`].
     pub async fn offer(&self, drafts: Vec<Draft>) -> Result<Ticket<Vec<Outcome>>, Error> {
         let (reply, ticket) = oneshot::channel();
-        self.send(Job::Offer { drafts, reply }).await?;
+        let room = self.room(drafts.iter().map(|d| d.bytes().len()).sum()).await?;
+        self.send(Job::Offer { drafts, reply, room }).await?;
         Ok(ticket)
     }
 
@@ -210,7 +218,8 @@ impl Hub {
     /// As [`Hub::offer`].
     pub async fn receive(&self, peer: Address, message: Bytes) -> Result<Ticket<Received>, Error> {
         let (reply, ticket) = oneshot::channel();
-        self.send(Job::Frame { peer, message, reply }).await?;
+        let room = self.room(message.len()).await?;
+        self.send(Job::Frame { peer, message, reply, room }).await?;
         Ok(ticket)
     }
 
@@ -223,6 +232,15 @@ impl Hub {
         let (reply, ticket) = oneshot::channel();
         self.send(Job::Settle { letter, draft, extra, reply }).await?;
         Ok(ticket)
+    }
+
+    async fn room(&self, bytes: usize) -> Result<Room, Error> {
+        let share = bytes.min(limits::ENGINE_QUEUE_BYTES_MAX).div_ceil(ROOM_BYTES) as u32;
+        self.room.clone().acquire_many_owned(share).await.map_err(|_| Error::Stopping)
+    }
+
+    fn queue_room() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(limits::ENGINE_QUEUE_BYTES_MAX / ROOM_BYTES))
     }
 
     async fn send(&self, job: Job) -> Result<(), Error> {
@@ -257,10 +275,11 @@ impl Hub {
         look(&self.shared.state.read())
     }
 
-    /// How many histories the log has had, as of the newest commit. Unlike [`Hub::state`] it never
-    /// waits: a link asks it for each frame, just when the engine begins the next commit.
-    pub fn histories(&self) -> usize {
-        self.shared.histories.load(Ordering::Relaxed)
+    /// Tells the present history of the log from those before, as of the newest commit: see [`history_of`].
+    /// Unlike [`Hub::state`] it never waits: a link asks it for each frame, just when the engine begins
+    /// the next commit.
+    pub fn history(&self) -> u64 {
+        self.shared.history.load(Ordering::Relaxed)
     }
 
     /// Why the node takes nothing at the moment; `None` is well.
@@ -276,6 +295,11 @@ impl Hub {
     pub fn house(&self) -> House {
         self.shared.house.read().clone()
     }
+}
+
+/// A number that changes whenever the log gets a new history: half of its random name.
+pub fn history_of(epochs: &[Epoch]) -> u64 {
+    epochs.last().map_or(0, |e| e.log.0 as u64)
 }
 
 /// What a ticket holds, or that the engine has ended.

@@ -74,10 +74,13 @@ pub fn open_offline(dir: &Path, cache_bytes: u64, policy: policy::Make) -> Resul
         trouble: RwLock::new(None),
         house: Default::default(),
         work: Work::default(),
-        histories: Default::default(),
+        history: Default::default(),
     });
     // Nobody listens at the other ends: offers are refused as by a node that is stopping.
     let (jobs, _) = mpsc::channel(1);
     let (_, committed) = watch::channel(reader.last());
-    Ok((Hub { jobs, shared, reader, committed, jots: Arc::default() }, Offline { as_of_us, facts, remarks }))
+    Ok((
+        Hub { jobs, room: Hub::queue_room(), shared, reader, committed, jots: Arc::default() },
+        Offline { as_of_us, facts, remarks },
+    ))
 }

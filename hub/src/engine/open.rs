@@ -172,7 +172,7 @@ pub(super) fn open_on(
         state: RwLock::new(state),
         trouble: RwLock::new(None),
         work: Work::default(),
-        histories: Default::default(),
+        history: Default::default(),
     });
     let (jobs, queue) = mpsc::channel(limits::ENGINE_QUEUE_MAX);
     let (committed, watcher) = watch::channel(reader.last());
@@ -212,7 +212,7 @@ pub(super) fn open_on(
     (facts.first, facts.last) = (reader.first(), reader.last());
     facts.records = facts.last.0 + 1 - facts.first.0;
     facts.took_ms = started.elapsed().as_millis() as u64;
-    Ok((Hub { jobs, shared, reader, committed: watcher, jots: Arc::new(jots) }, engine, facts))
+    Ok((Hub { jobs, room: Hub::queue_room(), shared, reader, committed: watcher, jots: Arc::new(jots) }, engine, facts))
 }
 
 impl Engine {

@@ -69,7 +69,9 @@ impl Engine {
         let mut keep_from = Pos::ZERO;
         for s in self.log.segments() {
             let old = now_us.saturating_sub(s.newest_us) > keep_us;
-            if s.last >= floor || !(old || total > self.config.log_bytes_max) {
+            // A disk smaller than the config believes: what nobody needs goes before nothing is taken.
+            let must = total > self.config.log_bytes_max || self.short_of_space;
+            if s.last >= floor || !(old || must) {
                 break;
             }
             total = total.saturating_sub(s.bytes);

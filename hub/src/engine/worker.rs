@@ -1,6 +1,6 @@
 //! The engine's thread: takes what is queued, decides, appends, syncs, tells.
 
-use super::{Error, Haste, House, Job, Outcome, Received, Settled, Shared, open, receipts};
+use super::{Error, Haste, House, Job, Outcome, Received, Settled, Shared, history_of, open, receipts};
 use crate::log::{self, Log};
 use crate::note::{DeadLetter, Note};
 use crate::state::{State, class};
@@ -146,7 +146,7 @@ impl Engine {
             match job {
                 Job::Stop => stop = true,
                 _ if self.refuses() => self.refuse(job),
-                Job::Offer { drafts, reply } => {
+                Job::Offer { drafts, reply, room: _room } => {
                     urgent_sync = true;
                     // All are looked up before any is taken: an offer is not half kept.
                     match drafts.iter().map(|d| self.known(d)).collect::<Result<Vec<_>, _>>() {
@@ -191,7 +191,7 @@ impl Engine {
                         Err(e) => drop(reply.send(Err(e))),
                     }
                 }
-                Job::Frame { peer, message, reply } => {
+                Job::Frame { peer, message, reply, room: _room } => {
                     bytes += message.len();
                     let before = state.applied;
                     match self.decide_frame(&mut state, &peer, &message, now) {
@@ -390,7 +390,7 @@ impl Engine {
             Ok(pos) => {
                 self.fresh_keys.clear();
                 self.lazy_since = None;
-                self.shared.histories.store(state.me.epochs.len(), Ordering::Relaxed);
+                self.shared.history.store(history_of(&state.me.epochs), Ordering::Relaxed);
                 // Whoever is woken by it sees the number above.
                 self.committed.send_replace(pos);
                 Ok(())

@@ -256,15 +256,18 @@ impl Driver {
     async fn work(&mut self, now: Ms, outlet: &Outlet) -> Result<(), End> {
         let cx = self.cx.clone();
         let reader = cx.hub.reader();
+        let mut told = Pos::ZERO;
         match self.outbox.fill(&reader) {
             Ok(caught_up) => self.is_behind = !caught_up,
             // Children read the log themselves, and say which of them cannot.
             Err(e) => {
                 tracing::warn!(error = %e, "The log cannot be read for the children's outbox.");
                 self.outbox = Outbox::new(reader.last());
+                // What the old one had not come to may be for any of them.
+                told = reader.last();
             }
         }
-        let goal = self.outbox.goal();
+        let goal = self.outbox.goal().max(told);
         let is_show = now >= self.shown_at + SHOW_EVERY_MS;
         let touched = std::mem::take(&mut self.touched);
         let is_for_all = is_show || now >= self.wake_at || goal != self.goal;
@@ -282,7 +285,7 @@ impl Driver {
             child.out.sender.on_log_grew(goal);
             child.out.sender.on_tick(now);
             notes.extend(child.out.due_notes(now, &reader));
-            let limit = PROGRESS_AFTER_MS.max(3 * cx.config.resend_after_ms);
+            let limit = PROGRESS_AFTER_MS.max(3 * cx.config.resend_after_ms).max(2 * child.out.sender.patience_ms());
             if child.out.sender.waiting_ms(now) > limit && !child.is_greeting {
                 child.ask_for_hello(&cx, address, outlet, NO_PROGRESS).await?;
             }

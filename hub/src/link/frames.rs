@@ -165,6 +165,8 @@ impl Press<'_> {
     /// See [`Error`]; nothing is skipped then.
     pub fn build(&self, builder: &mut FrameBuilder, send: Send, parked_upto: Pos) -> Result<Built, Error> {
         let mut built = Built { upto: send.looked, ..Built::default() };
+        // A frame that could not be finished is of a lane, and of a session, that may be over.
+        builder.clear();
         let budget =
             FRAME_BYTES_MAX.min((self.session.message_bytes_max as usize).saturating_sub(FRAME_OVERHEAD_BYTES));
         if !send.cover {

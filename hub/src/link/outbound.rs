@@ -5,7 +5,7 @@ use super::frames::{self, Audience, Outbox, Press};
 use super::handshake::Session;
 use super::sender::{Acked, Ms, Sender, Terms};
 use super::view::{LaneView, LinkView};
-use crate::engine::Hub;
+use crate::engine::{Hub, history_of};
 use crate::log::Reader;
 use crate::note::Note;
 use citybrain_shared::wire::{Ack, Cursor, Epoch, FrameBuilder, Party};
@@ -119,7 +119,7 @@ impl Outbound {
         while let Some(send) = self.sender.poll_send(now) {
             if !is_fresh {
                 is_fresh = true;
-                if self.epochs.len() != hub.histories() {
+                if history_of(&self.epochs) != hub.history() {
                     self.epochs = hub.state(|s| s.me.epochs.clone());
                 }
             }

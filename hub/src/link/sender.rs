@@ -271,6 +271,11 @@ impl Sender {
         self.lines.iter().filter_map(|l| l.waiting_since).min().map_or(0, |t| now.saturating_sub(t))
     }
 
+    /// So long the line may need for what is under way, ms.
+    pub fn patience_ms(&self) -> Ms {
+        self.pace.patience_ms(self.lines.iter().flat_map(|l| &l.flight).map(|f| f.bytes).sum())
+    }
+
     pub fn acked(&self, lane: Lane) -> Pos {
         self.lines[lane as usize].acked
     }
@@ -342,9 +347,8 @@ impl Sender {
 
     /// `max(3 × round trip, resend_after, what the line needs)`, doubled with each try that brought nothing.
     fn timeout_ms(&self, lane: Lane) -> Ms {
-        let under_way = self.lines.iter().flat_map(|l| &l.flight).map(|f| f.bytes).sum();
         let way = (3.0 * self.rtt_ms.unwrap_or(0.0)) as Ms;
-        let plain = self.terms.resend_after_ms.max(way).max(self.pace.patience_ms(under_way)).max(1);
+        let plain = self.terms.resend_after_ms.max(way).max(self.patience_ms()).max(1);
         let tries = self.lines[lane as usize].tries.min(16);
         plain.saturating_mul(1 << tries).min(RESEND_AFTER_MAX_MS.max(plain))
     }

@@ -215,6 +215,7 @@ impl Link {
         self.out.sender.on_tick(now);
         let limit = PROGRESS_AFTER_MS
             .max(2 * self.cx().config.resend_after_ms)
+            .max(2 * self.out.sender.patience_ms())
             .max((3.0 * self.out.sender.rtt_ms().unwrap_or(0.0)) as Ms);
         if self.out.sender.waiting_ms(now) > limit {
             self.stalls += 1;

@@ -96,6 +96,16 @@ impl Directive {
         .insert(ordinal)
     }
 
+    /// How many were expected and have not been heard of.
+    pub fn silent(&self) -> u64 {
+        let heard = [&self.delivered, &self.done, &self.failed, &self.expired];
+        let silent = self.expected.0.iter().enumerate().map(|(i, expected)| {
+            let heard = heard.iter().fold(0, |all, set| all | set.0.get(i).copied().unwrap_or(0));
+            u64::from((expected & !heard).count_ones())
+        });
+        silent.sum()
+    }
+
     fn has_heard(&self, ordinal: u32) -> bool {
         [&self.delivered, &self.done, &self.failed, &self.expired].iter().any(|set| set.contains(ordinal))
     }

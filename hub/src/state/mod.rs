@@ -23,6 +23,7 @@ use citybrain_shared::wire::{BootMark, Cursor, Epoch, Party};
 use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
 use rows::Key;
 use serde::{Deserialize, Serialize};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Type of the event in which a node tells who it is.
@@ -63,6 +64,10 @@ pub struct State {
     /// The node's own mind: rules, alarms, cases. Folded like everything else.
     pub policy: Box<dyn Policy>,
     streams: HashMap<(Address, LogId), Stream>,
+    /// How many of them each node has.
+    histories: HashMap<Address, usize>,
+    /// When the newest record was committed, by the clock of then; µs since 1970.
+    last_us: i64,
     /// The origin looked at last: records of one origin mostly stand together.
     last_origin: Option<Address>,
     dirty: HashSet<Key>,
@@ -321,6 +326,8 @@ impl State {
             losses: Vec::new(),
             policy,
             streams: HashMap::new(),
+            histories: HashMap::new(),
+            last_us: 0,
             last_origin: None,
             dirty: HashSet::new(),
         }
@@ -342,9 +349,24 @@ impl State {
         self.streams.contains_key(&(address.clone(), log))
     }
 
-    /// How many origins at or below this address are kept. Looks at all of them.
+    /// How many histories of this very node are kept.
+    pub fn histories_of(&self, address: &Address) -> usize {
+        self.histories.get(address).copied().unwrap_or(0)
+    }
+
+    /// How many histories of nodes at or below this address are kept. Looks at all nodes.
     pub fn origins_below(&self, address: &Address) -> usize {
-        self.streams.keys().filter(|(origin, _)| address.covers(origin)).count()
+        self.histories.iter().filter(|(origin, _)| address.covers(origin)).map(|(_, n)| n).sum()
+    }
+
+    fn stream(&mut self, key: (Address, LogId)) -> &mut Stream {
+        match self.streams.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                *self.histories.entry(new.key().0.clone()).or_default() += 1;
+                new.insert(Stream::default())
+            }
+        }
     }
 
     /// What is held of other nodes' upward records: origin, history, class, and the numbers as runs.
@@ -367,6 +389,7 @@ impl State {
     pub fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
         assert_eq!(pos, self.applied.next(), "records are applied in order, each once");
         self.applied = pos;
+        let before_us = std::mem::replace(&mut self.last_us, header.committed_us);
         if header.kind == Kind::Note {
             // What a node believes of itself it has from itself alone.
             if header.origin.is_some() {
@@ -374,7 +397,7 @@ impl State {
                 return;
             }
             match Note::parse(payload) {
-                Ok(note) => self.apply_note(pos, header.committed_us, note),
+                Ok(note) => self.apply_note(pos, header.committed_us, before_us, note),
                 // A note of a newer build, after a downgrade: skipped, as the store's version check demands anyway.
                 Err(error) => tracing::warn!(pos = pos.0, %error, "A note does not read and is skipped."),
             }
@@ -392,7 +415,7 @@ impl State {
             (Some(origin), Direction::Up) => {
                 if let Some(address) = self.intern(origin.address) {
                     let key = (address, origin.log);
-                    let runs = self.streams.entry(key.clone()).or_default();
+                    let runs = self.stream(key.clone());
                     let (_, joined) = runs.0.entry(class(header.lane, header.reach)).or_default().insert(header.seq);
                     self.counters.runs_joined += u64::from(joined);
                     self.dirty.insert(Key::Stream(key.0, key.1));
@@ -510,6 +533,9 @@ impl State {
             data: Subtree,
         }
         let Ok(Event { data: Subtree { address } }) = serde_json::from_slice(payload) else { return };
+        if header.direction == Direction::Down {
+            return;
+        }
         let by = match header.origin {
             Some(o) => Address::parse(o.address).ok(),
             None => self.address.clone(),
@@ -591,7 +617,8 @@ impl State {
         self.peers.entry(address.clone()).or_default()
     }
 
-    fn apply_note(&mut self, pos: Pos, committed_us: i64, note: Note) {
+    /// `before_us`: when the record before it was committed.
+    fn apply_note(&mut self, pos: Pos, committed_us: i64, before_us: i64, note: Note) {
         match note {
             Note::Booted { inc, boot } => {
                 self.me.inc = inc;
@@ -599,7 +626,8 @@ impl State {
                 self.me.boots.push(BootMark { boot, first: pos });
                 let extra = self.me.boots.len().saturating_sub(limits::BOOTS_KEPT);
                 self.me.boots.drain(..extra);
-                // Whoever was connected is not any more.
+                // Whoever was connected is not any more. A clock that has not been set yet is behind the log.
+                let committed_us = committed_us.max(before_us);
                 for (client, session) in self.sessions.iter_mut().filter(|(_, s)| s.connected) {
                     (session.connected, session.left_us, session.unsure) = (false, committed_us, pos);
                     self.dirty.insert(Key::Session(client.clone()));
@@ -616,16 +644,15 @@ impl State {
             }
             Note::Received { peer, from, lane, cursor, records, dropped } => {
                 self.counters.duplicates += u64::from(dropped);
+                self.dirty.insert(Key::Counters);
                 let p = self.peer(&peer);
                 p.has[slot(lane)] = Some(cursor);
-                p.retired = false;
                 p.received += u64::from(records);
                 p.dropped += u64::from(dropped);
                 meet(p, from);
             }
             Note::PeerHas { peer, inc, lane, cursor } => {
                 let p = self.peer(&peer);
-                p.retired = false;
                 if p.peer_has_inc != Some(inc) {
                     p.peer_has = [None, None];
                     p.peer_has_inc = Some(inc);
@@ -743,5 +770,32 @@ fn meet(peer: &mut Peer, party: Party) {
         peer.boots.push(party.boot);
         let extra = peer.boots.len().saturating_sub(limits::BOOTS_KEPT);
         peer.boots.drain(..extra);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(state: &mut State, committed_us: i64, note: &Note) {
+        let draft = note.draft();
+        let (header, payload) = draft.parts();
+        state.apply(state.applied.next(), &Header { committed_us, ..header }, payload);
+    }
+
+    #[test]
+    fn a_start_whose_clock_is_not_set_yet_makes_no_session_old() {
+        let mut state = State::default();
+        let opened =
+            Note::SessionOpened { client: "app".into(), user: String::new(), version: 5, expiry_s: 60, clean: true };
+        apply(&mut state, 5_000_000, &opened);
+        let rows: Vec<_> = state.take_rows().into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
+        let mut state = State::load(rows, state.applied, Box::new(policy::None)).unwrap();
+        apply(&mut state, 1_000, &Note::Booted { inc: Inc(1), boot: Boot::default() });
+        let session = &state.sessions["app"];
+        assert_eq!((session.connected, session.left_us), (false, 5_000_000));
+        apply(&mut state, 9_000_000, &opened);
+        apply(&mut state, 9_500_000, &Note::Booted { inc: Inc(1), boot: Boot::default() });
+        assert_eq!(state.sessions["app"].left_us, 9_500_000);
     }
 }

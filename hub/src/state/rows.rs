@@ -51,6 +51,8 @@ impl Key {
 struct MeRow {
     me: Me,
     address: Option<Address>,
+    #[serde(default)]
+    last_us: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,7 +75,9 @@ impl State {
     /// The rows that changed since the last call (`None`: removed), to be stored together with
     /// [`State::applied`].
     pub fn take_rows(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        let dirty = std::mem::take(&mut self.dirty);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        // With it goes the time of the newest record.
+        dirty.insert(Key::Me);
         let mut rows: Vec<_> = dirty.into_iter().map(|key| (key.bytes(), self.value(&key))).collect();
         let policy = self.policy.take_rows().into_iter();
         rows.extend(policy.map(|(key, value)| ([b"x", key.as_slice()].concat(), value)));
@@ -85,7 +89,7 @@ impl State {
             serde_json::to_vec(v).expect("state has only string keys")
         }
         match key {
-            Key::Me => Some(json(&MeRow { me: self.me.clone(), address: self.address.clone() })),
+            Key::Me => Some(json(&MeRow { me: self.me.clone(), address: self.address.clone(), last_us: self.last_us })),
             Key::Counters => Some(json(&self.counters)),
             Key::DeadLetters => Some(json(&self.dead_letters.iter().collect::<Vec<_>>())),
             Key::Losses => Some(json(&self.losses)),
@@ -141,7 +145,7 @@ impl State {
         match letter {
             'm' => {
                 let row: MeRow = json(value)?;
-                (self.me, self.address) = (row.me, row.address);
+                (self.me, self.address, self.last_us) = (row.me, row.address, row.last_us);
             }
             'c' => self.counters = json::<Counters>(value)?,
             'q' => self.dead_letters = json::<Vec<(Pos, String)>>(value)?.into_iter().collect::<BTreeMap<_, _>>(),
@@ -156,7 +160,7 @@ impl State {
                 let (a, log) = name.split_once(' ').ok_or("its key has no log id")?;
                 let a = Address::parse(a).map_err(|e| e.to_string())?;
                 let log: LogId = log.parse().map_err(|_| "its key's log id does not read")?;
-                self.streams.insert((a, log), json::<Stream>(value)?);
+                *self.stream((a, log)) = json::<Stream>(value)?;
             }
             'r' => {
                 let line = value.iter().position(|b| *b == b'\n').ok_or("it has no first line")?;

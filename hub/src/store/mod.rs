@@ -223,7 +223,12 @@ pub fn rewind(dir: &Path, log_end: Pos) -> Result<(), Error> {
     for (_, path) in snapshots(dir).into_iter().filter(|(pos, _)| *pos > log_end) {
         fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
     }
-    Ok(())
+    // One that came back after a power cut would be of records that are others by then.
+    let folder = dir.join("snapshots");
+    match File::open(&folder).and_then(|f| f.sync_all()) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|source| Error::Io { path: folder, source }),
+    }
 }
 
 /// The snapshots in a node's data folder, newest first: their positions and files.

@@ -60,8 +60,7 @@ pub async fn audit(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refu
     }
     // Their own children first: all of them at once, each with less time than is left here.
     let left = end.saturating_duration_since(Instant::now()).mul_f32(0.6);
-    let parents: Vec<Address> =
-        children.iter().filter(|c| c.tier() != Tier::Neighbourhood).take(road::NODES_MAX).cloned().collect();
+    let parents: Vec<Address> = children.iter().filter(|c| c.tier() != Tier::Neighbourhood).cloned().collect();
     let question = format!("/v1/audit?below_only=true&within_ms={}", left.as_millis().max(1));
     let (below, silent) = road::many_views::<Audit>(&ctx, parents, &question, left).await;
     for (_, answer) in below {

@@ -3,7 +3,7 @@
 //! A step of a case that another node owns is sent there: the answer is then 202 and names that node;
 //! what came of it is in the case's history, or among its `wishes` if it was refused.
 
-use super::guard::Caller;
+use super::guard::{Caller, Name};
 use super::input::{Path, Sent, parse, query};
 use super::intake::COMMIT_WAIT;
 use super::once::{Made, Repeat};
@@ -33,7 +33,7 @@ const CASES_MAX: usize = 1000;
 pub(super) const SLICE: usize = 2_000;
 /// References to pictures of one case, and bytes of each.
 const MEDIA_MAX: usize = 10;
-const URL_MAX: usize = 2_000;
+pub(super) const URL_MAX: usize = 2_000;
 /// Accounts in one import: one group of records, a few milliseconds of work.
 const ACCOUNTS_MAX: usize = 256;
 
@@ -184,11 +184,13 @@ fn of_held(cases: &Cases, held: &Held, caller: &Caller, asked: Option<Address>, 
 pub async fn open(
     From(ctx): From<Arc<Ctx>>,
     caller: Caller,
+    name: Name,
     repeat: Repeat,
     Sent(body): Sent,
 ) -> Result<Response, Refusal> {
     let mut new: view::CaseNew = parse(&body, "{\"category\":\"路灯\",\"title\":\"…\",\"by\":\"…\"}")?;
     new.by = caller.acts_as(new.by)?;
+    new.key = new.key.map(|key| name.own(key));
     let made = match repeat.made(&ctx)? {
         Some(made) => made,
         None => open_new(&ctx, new, &repeat).await?,

@@ -1,6 +1,5 @@
 //! Who says how much: the newest events of the log, counted by what they have in common.
 
-use super::events;
 use super::filter::{Filter, Wanted};
 use super::guard::Caller;
 use super::input::query;
@@ -40,7 +39,7 @@ pub async fn counts(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Resu
     let reader = ctx.hub.reader();
     let filter = Arc::new(filter);
     let counted = filter.clone();
-    let counts = events::blocking(move || count(&reader, &counted, by, rows_max)).await?;
+    let counts = ctx.turns.read(move || count(&reader, &counted, by, rows_max)).await?;
     filter.check()?;
     Ok(ctx.answer(counts))
 }

@@ -63,18 +63,26 @@ impl Types {
 const FAILURES: [(u16, &str, &str); 14] = [
     (400, "BadRequest", "It does not read, or asks for what cannot be; an event is kept as a dead letter."),
     (401, "Unauthorized", "No token was given, or one that the node does not know."),
-    (403, "Forbidden", "The token's role does not allow it, or the rules of a case do not."),
+    (
+        403,
+        "Forbidden",
+        "The token's role does not allow it, or the rules of a case do not; or a web page of another origin asks.",
+    ),
     (404, "NotFound", "There is no such thing at this node."),
     (409, "Conflict", "It cannot be done as things stand; or a request with the same idempotency key is under way."),
-    (410, "Gone", "The log is trimmed beyond the position asked for."),
+    (410, "Gone", "The log is trimmed beyond the position asked for, or ends before it."),
     (413, "TooLarge", "The body is too large; or the answer is, for the links."),
     (415, "UnknownType", "The content type is none of CloudEvents' HTTP binding."),
     (500, "Broken", "The log does not read, or a bug."),
-    (503, "Unavailable", "The node stops, cannot write, or has too many questions under way."),
+    (503, "Unavailable", "The node stops, cannot write, or has too many questions or streams under way."),
     (504, "Late", "Not on disk in time, or a node below did not answer."),
     (412, "PreconditionFailed", "It has changed since."),
     (429, "TooMany", "The token has asked more often than its minute allows."),
-    (422, "OtherRequest", "The idempotency key was used for another request."),
+    (
+        422,
+        "OtherRequest",
+        "The idempotency key was used for another request; or the answer would be too long, or take too long.",
+    ),
 ];
 
 /// The document, as text.

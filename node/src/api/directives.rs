@@ -6,7 +6,7 @@ use axum::extract::State as From;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use citybrain_hub::state::{Directive, Known, State};
-use citybrain_shared::{Address, Pos, view};
+use citybrain_shared::{Pos, view};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -29,8 +29,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
     let limit = wanted.limit.unwrap_or(DIRECTIVES_DEFAULT).clamp(1, DIRECTIVES_MAX);
     let (mut directives, is_last): (Vec<view::Directive>, bool) = ctx.hub.state(|state| {
         let mut newest = state.directives.before(wanted.after.map(Pos));
-        let short = |(id, d)| view::Directive { silent_nodes: Vec::new(), ..directive_view(state, id, d) };
-        (newest.by_ref().take(limit).map(short).collect(), newest.next().is_none())
+        (newest.by_ref().take(limit).map(|(id, d)| short(id, d)).collect(), newest.next().is_none())
     });
     let next = directives.last().filter(|_| !is_last).map(|d| d.pos);
     directives.reverse();
@@ -55,7 +54,12 @@ pub fn directive_view(state: &State, id: &str, d: &Directive) -> view::Directive
         let heard = [&d.delivered, &d.done, &d.failed, &d.expired].iter().any(|set| set.contains(n));
         d.expected.contains(n) && !heard
     };
-    let silent: Vec<&Address> = state.registry.iter().filter(|(_, known)| is_silent(known)).map(|(a, _)| a).collect();
+    let silent = state.registry.iter().filter(|(_, known)| is_silent(known)).map(|(a, _)| a);
+    view::Directive { silent_nodes: silent.take(SILENT_NODES_MAX).cloned().collect(), ..short(id, d) }
+}
+
+/// Without the names of the silent ones, for which all nodes must be looked at.
+fn short(id: &str, d: &Directive) -> view::Directive {
     view::Directive {
         id: id.to_owned(),
         pos: d.pos,
@@ -69,8 +73,8 @@ pub fn directive_view(state: &State, id: &str, d: &Directive) -> view::Directive
         done: d.done.len(),
         failed: d.failed.len(),
         expired: d.expired.len(),
-        silent: silent.len() as u64,
-        silent_nodes: silent.into_iter().take(SILENT_NODES_MAX).cloned().collect(),
+        silent: d.silent(),
+        silent_nodes: Vec::new(),
     }
 }
 
@@ -78,7 +82,7 @@ pub fn directive_view(state: &State, id: &str, d: &Directive) -> view::Directive
 mod tests {
     use super::*;
     use citybrain_hub::state::{Nodes, Status};
-    use citybrain_shared::{Inc, Tier};
+    use citybrain_shared::{Address, Inc, Tier};
 
     #[test]
     fn whoever_was_expected_and_said_nothing_is_named() {

@@ -51,7 +51,7 @@ impl Books {
     /// When the log does not read.
     pub(super) async fn open(ctx: &Ctx, children: &BTreeSet<Address>) -> Result<Books, Refusal> {
         let (reader, children) = (ctx.hub.reader(), children.clone());
-        events::blocking(move || read(&reader, children)).await
+        ctx.turns.read(move || read(&reader, children)).await
     }
 }
 
@@ -113,7 +113,7 @@ pub(super) async fn compare(
     }
     let reader = ctx.hub.reader();
     let via = child.clone();
-    let parked = events::blocking(move || ledger::parked(&reader, &letters, &via)).await.unwrap_or_default();
+    let parked = ctx.turns.read(move || ledger::parked(&reader, &letters, &via)).await.unwrap_or_default();
     let mut missing = Vec::new();
     for sent in absent {
         let is_lost =
@@ -166,7 +166,7 @@ pub async fn held(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
     let parent = ctx.config.node.address.parent();
     let letters: Vec<Pos> = ctx.hub.state(|s| s.dead_letters.keys().copied().collect());
     let reader = ctx.hub.reader();
-    let found = events::blocking(move || {
+    let found = ctx.turns.read(move || {
         let mut absent = Vec::new();
         for key in keys {
             if reader.find(key)?.is_none() {

@@ -3,6 +3,7 @@
 use super::filter::{Filter, Probe, Wanted, probe};
 use super::guard::Caller;
 use super::input::{Path, query};
+use super::turns::{Streamed, Turns};
 use super::{Ctx, Refusal};
 use axum::body::Body;
 use axum::extract::State as From;
@@ -15,7 +16,6 @@ use citybrain_shared::view;
 use citybrain_shared::{Address, Pos};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,9 +23,9 @@ use tokio_stream::wrappers::ReceiverStream;
 /// Read and sent at a time: enough to make the way through a thread cheap, little enough that many
 /// readers do not cost much memory.
 const CHUNK_RECORDS: usize = 2048;
-const CHUNK_BYTES: usize = 1024 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks that wait for a slow client.
-const CHUNKS_WAITING: usize = 2;
+const CHUNKS_WAITING: usize = 1;
 /// How far back the newest events are looked for, records: about a second of reading.
 const BACK_RECORDS_MAX: u64 = 1_000_000;
 /// Most events that `last` gives; more are asked for by position.
@@ -45,7 +45,6 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result
     // Before the first read, so that a commit between a read and the wait is not slept through.
     let committed = ctx.hub.committed();
     let mut pump = Pump { reader, filter: Arc::new(filter), after: Pos::ZERO, left: wanted.limit };
-    let mut head = Vec::new();
     let from = match wanted.last {
         None => {
             pump.after = start(&pump.reader, wanted.after)?;
@@ -54,16 +53,16 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result
         Some(n) => {
             let n = n.min(LAST_MAX).min(wanted.limit.unwrap_or(usize::MAX));
             let (reader, filter) = (pump.reader.clone(), pump.filter.clone());
-            let newest = blocking(move || newest(&reader, &filter, n)).await?;
+            let newest = ctx.turns.read(move || newest(&reader, &filter, n)).await?;
             pump.filter.check()?;
-            pump.after = newest.upto;
-            pump.left = pump.left.map(|left| left - newest.lines.len());
-            head = newest.lines.into_iter().flatten().collect();
+            pump.after = newest.begin;
+            if !wanted.follow {
+                pump.left = Some(newest.count);
+            }
             newest.after
         }
     };
-    let more = wanted.last.is_none() || wanted.follow;
-    Ok(stream(&ctx, pump, from, head, more, wanted.follow.then_some(committed)))
+    stream(&ctx, pump, from, wanted.follow.then_some(committed)).await
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -81,7 +80,7 @@ pub async fn records(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Re
     let after = start(&reader, span.after)?;
     let filter = Filter { own: ctx.address().to_owned(), short: true, presence: true, ..Filter::default() };
     let pump = Pump { reader, filter: Arc::new(filter), after, left: span.limit };
-    Ok(stream(&ctx, pump, after, Vec::new(), true, None))
+    stream(&ctx, pump, after, None).await
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -103,7 +102,7 @@ pub async fn show(
     let own = ctx.address().to_owned();
     let wanted = id.clone();
     let by_source = which.source.is_some();
-    let found = blocking(move || find(&reader, &wanted, which.source.as_deref(), &own, &caller)).await?;
+    let found = ctx.turns.read(move || find(&reader, &wanted, which.source.as_deref(), &own, &caller)).await?;
     match found {
         Some(record) => Ok(ctx.answer(view::Shown { record })),
         None if by_source => Err(Refusal::not_found(
@@ -151,33 +150,23 @@ pub(super) fn find(
     Ok(None)
 }
 
-/// Where a reader that asks for what comes after `after` begins.
+/// Where a reader that asks for what comes after `after` begins. To begin elsewhere in silence would look
+/// like a complete answer.
 fn start(reader: &Reader, after: Option<u64>) -> Result<Pos, Refusal> {
-    let oldest = reader.first().0.saturating_sub(1);
+    let gone = |word: &str, detail: String, hint: String| Err(Refusal::new(StatusCode::GONE, word, detail, hint));
+    let (oldest, last) = (reader.first().0.saturating_sub(1), reader.last().0);
     match after {
         None | Some(0) => Ok(Pos(oldest)),
-        // To begin later in silence would look like a complete answer.
-        Some(n) if n < oldest => Err(Refusal::new(
-            StatusCode::GONE,
-            "trimmed",
-            format!("what came after position {n} is trimmed away up to {oldest}"),
-            format!("`--after {oldest}` gives all that is kept"),
-        )),
+        Some(n) if n < oldest => {
+            let detail = format!("what came after position {n} is trimmed away up to {oldest}");
+            gone("trimmed", detail, format!("`--after {oldest}` gives all that is kept"))
+        }
+        Some(n) if n > last => {
+            let detail =
+                format!("the log ends at {last}: position {n} is of another log, or of this one before a restore");
+            gone("beyond", detail, format!("`--after {oldest}` gives all that there is, `--after {last}` what comes"))
+        }
         Some(n) => Ok(Pos(n)),
-    }
-}
-
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, log::Error> + Send + 'static,
-) -> Result<T, Refusal> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(|e| Refusal::log(&e)),
-        Err(_) => Err(Refusal::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "bug",
-            "reading ended in a panic",
-            "the node's log says more",
-        )),
     }
 }
 
@@ -201,30 +190,24 @@ struct Chunk {
     is_end: bool,
 }
 
-fn stream(
-    ctx: &Ctx,
-    pump: Pump,
-    from: Pos,
-    head: Vec<u8>,
-    more: bool,
-    follow: Option<watch::Receiver<Pos>>,
-) -> Response {
+/// # Errors
+/// There are too many streams.
+async fn stream(ctx: &Ctx, pump: Pump, from: Pos, follow: Option<watch::Receiver<Pos>>) -> Result<Response, Refusal> {
+    let place = ctx.turns.stream().await?;
     let (tx, rx) = mpsc::channel::<Result<Bytes, Broken>>(CHUNKS_WAITING);
-    let stop = ctx.stop.clone();
+    let (turns, stop) = (ctx.turns.clone(), ctx.stop.clone());
     tokio::spawn(async move {
-        if !head.is_empty() && tx.send(Ok(head.into())).await.is_err() {
-            return;
-        }
-        if more {
-            pump.run(tx, follow, stop).await;
-        }
+        pump.run(tx, &turns, follow, stop).await;
+        drop(place);
     });
     let head = Response::builder()
+        .extension(Streamed)
         .header(header::CONTENT_TYPE, "application/x-ndjson")
         .header(view::HEADER_NODE, ctx.address())
         .header(view::HEADER_AS_OF, view::rfc3339(ctx.as_of()))
+        .header(view::HEADER_HISTORY, ctx.hub.state(|s| s.me.epoch().log.to_string()))
         .header(view::HEADER_AFTER, from.0);
-    head.body(Body::from_stream(ReceiverStream::new(rx))).expect("its headers are plain ASCII")
+    Ok(head.body(Body::from_stream(ReceiverStream::new(rx))).expect("its headers are plain ASCII"))
 }
 
 impl Pump {
@@ -234,6 +217,7 @@ impl Pump {
     async fn run(
         mut self,
         tx: mpsc::Sender<Result<Bytes, Broken>>,
+        turns: &Turns,
         mut follow: Option<watch::Receiver<Pos>>,
         mut stop: watch::Receiver<bool>,
     ) {
@@ -244,7 +228,7 @@ impl Pump {
             }
             let (reader, filter, after) = (self.reader.clone(), self.filter.clone(), self.after);
             let want = self.left.unwrap_or(usize::MAX);
-            let chunk = match tokio::task::spawn_blocking(move || chunk(&reader, &filter, after, want)).await {
+            let chunk = match turns.go_on(move || chunk(&reader, &filter, after, want)).await {
                 Ok(Ok(chunk)) => chunk,
                 Ok(Err(error)) => {
                     tracing::warn!(after = after.0, %error, "A stream of events breaks off.");
@@ -306,32 +290,31 @@ fn chunk(reader: &Reader, filter: &Filter, after: Pos, want: usize) -> Result<Ch
 }
 
 struct Newest {
-    lines: VecDeque<Vec<u8>>,
-    /// Looked at: after this, up to that.
+    count: usize,
+    /// They come after this position.
+    begin: Pos,
+    /// Looked at: what comes after this.
     after: Pos,
-    upto: Pos,
 }
 
-/// The newest `n` lines, oldest of them first. Looks back in windows that grow.
+/// Where the newest `n` that fit begin. Looks back in windows that grow.
 fn newest(reader: &Reader, filter: &Filter, n: usize) -> Result<Newest, log::Error> {
     let last = reader.last();
     let floor = (reader.first().0.saturating_sub(1)).max(last.0.saturating_sub(BACK_RECORDS_MAX));
-    let mut found = Newest { lines: VecDeque::new(), after: last, upto: last };
+    let mut found = Newest { count: 0, begin: last, after: last };
     let mut window = (n as u64).clamp(256, CHUNK_RECORDS as u64);
-    while found.lines.len() < n && found.after.0 > floor && !filter.is_spent() {
+    while found.count < n && found.after.0 > floor && !filter.is_spent() {
         let from = Pos(found.after.0.saturating_sub(window).max(floor));
-        let mut lines = Vec::new();
+        let mut fits = Vec::new();
         reader.each(from, found.after, |entry| {
-            let mut line = Vec::new();
-            if !filter.is_spent()
-                && filter.lane.is_none_or(|l| citybrain_shared::record::lane_of(&entry.bytes) == l)
-                && filter.line(entry, &mut line)
-            {
-                lines.push(line);
+            if !filter.is_spent() && filter.fits(entry) {
+                fits.push(entry.pos);
             }
         })?;
-        for line in lines.into_iter().rev().take(n - found.lines.len()) {
-            found.lines.push_front(line);
+        let kept = &fits[fits.len().saturating_sub(n - found.count)..];
+        found.count += kept.len();
+        if let Some(oldest) = kept.first() {
+            found.begin = Pos(oldest.0 - 1);
         }
         found.after = from;
         window = (window * 2).min(64 * 1024);
@@ -342,6 +325,10 @@ fn newest(reader: &Reader, filter: &Filter, n: usize) -> Result<Newest, log::Err
 // ---- lines -------------------------------------------------------------------------------------
 
 impl Filter {
+    fn fits(&self, entry: &Entry) -> bool {
+        Header::decode(&entry.bytes).is_ok_and(|(header, payload)| self.wants(&header, payload))
+    }
+
     /// Appends the record's line, if it is wanted.
     fn line(&self, entry: &Entry, out: &mut Vec<u8>) -> bool {
         let Ok((header, payload)) = Header::decode(&entry.bytes) else { return false };

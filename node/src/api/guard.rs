@@ -184,6 +184,26 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// The name of the token that asks; empty where none is needed. What systems number for themselves is told
+/// apart by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    /// No token's name has a blank in it.
+    pub fn own(&self, key: String) -> String {
+        if self.0.is_empty() { key } else { format!("{} {key}", self.0) }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Name, Self::Rejection> {
+        Ok(Name(parts.extensions.get::<Holder>().map(|h| h.name.clone()).unwrap_or_default()))
+    }
+}
+
 fn forbidden(detail: &str, needed: Role) -> Refusal {
     let hint = format!("`citybrain token add NAME --role {needed} --file FILE` makes a token, on the node's machine");
     Refusal::new(StatusCode::FORBIDDEN, "forbidden", detail, hint)

@@ -12,11 +12,14 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_hub::engine::{Haste, Outcome};
 use citybrain_hub::note::{DeadLetter, Note};
-use citybrain_shared::record::{Draft, event_key};
+use citybrain_hub::operator;
+use citybrain_shared::event::{self, Envelope};
+use citybrain_shared::record::Draft;
 use citybrain_shared::{Address, Pos, Selector, view};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// How long a client waits for its event to be on disk. A healthy commit takes milliseconds.
 pub(super) const COMMIT_WAIT: Duration = Duration::from_secs(10);
@@ -36,15 +39,17 @@ pub async fn send(
 ) -> Result<Response, Refusal> {
     let request: view::Send = parse(&body, "{\"target\":\"ADDRESS/**\",\"type\":\"city.notice\",\"data\":{}}")?;
     let target = target(&request.target, &ctx.config.node.address)?;
-    let id = repeat.id().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let begun = repeat.made(&ctx)?;
+    let id = begun.as_ref().map_or_else(fresh, |begun| begun.about.clone());
     let source = format!("/{}", ctx.address());
     let event = cloud_event(&request, &target, &id, &source, now())?;
     let draft = (ctx.accept)(&event, "api:send").map_err(|letter| Refusal::bad(&letter.reason, letter.detail, ""))?;
-    // Who sent it is on disk before it goes anywhere.
-    let detail =
-        format!("{} `{}` to {target}, id {id}", request.directive.as_deref().unwrap_or("notice"), request.event_type);
-    if ctx.hub.reader().find(event_key(&source, &id)).map_err(|e| Refusal::log(&e))?.is_none() {
-        super::ops::operator(&ctx, &who, "send", &detail).await?;
+    if begun.is_none() {
+        // Who sent it is on disk before it goes anywhere, and under which word.
+        let kind = request.directive.as_deref().unwrap_or("notice");
+        let detail = format!("{kind} `{}` to {target}, id {id}", request.event_type);
+        let act = operator::draft(&ctx.config.node.address, &who.act("send", &detail));
+        repeat.begin(&ctx, &id, vec![act]).await?;
     }
     let (pos, _) = commit(&ctx, draft, &id).await?;
     let sent = view::Sent { id, source, pos, target: target.to_string(), event_type: request.event_type };
@@ -53,10 +58,15 @@ pub async fn send(
 
 /// `POST /v1/events`: CloudEvents in structured, binary or batch mode ([`binding`]). A refused one is
 /// kept as a dead letter, as from any other door. Of a batch all are taken, or none.
-pub async fn event(From(ctx): From<Arc<Ctx>>, headers: HeaderMap, Sent(body): Sent) -> Result<Response, Refusal> {
+pub async fn event(
+    From(ctx): From<Arc<Ctx>>,
+    repeat: Repeat,
+    headers: HeaderMap,
+    Sent(body): Sent,
+) -> Result<Response, Refusal> {
     match binding::read(&headers, &body) {
-        Ok(Carried::One(event)) => one(&ctx, &event).await,
-        Ok(Carried::Batch(events)) => batch(&ctx, events).await,
+        Ok(Carried::One(event)) => one(&ctx, &repeat, event).await,
+        Ok(Carried::Batch(events)) => batch(&ctx, &repeat, events).await,
         Err(binding::Wrong::Unknown(given)) => {
             let detail = format!("content type `{given}` is not taken here");
             let hint = "send one event as `application/cloudevents+json`, several as \
@@ -69,18 +79,48 @@ pub async fn event(From(ctx): From<Arc<Ctx>>, headers: HeaderMap, Sent(body): Se
     }
 }
 
-async fn one(ctx: &Ctx, event: &Bytes) -> Result<Response, Refusal> {
+async fn one(ctx: &Ctx, repeat: &Repeat, event: Bytes) -> Result<Response, Refusal> {
+    let (events, begun) = with_ids(ctx, repeat, vec![event])?;
+    let [event] = events.as_slice() else { return Err(none_answered()) };
     let draft = match (ctx.accept)(event, VIA) {
         Ok(draft) => draft,
         Err(letter) => return Err(refuse(ctx, letter).await),
     };
+    if let Some(ids) = begun {
+        repeat.begin(ctx, &ids, Vec::new()).await?;
+    }
     let (id, source) = identity(&draft);
     let (pos, duplicate) = commit(ctx, draft, &id).await?;
     let status = if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(ctx.answer_with(status, view::Accepted { id, source, pos, duplicate }))
 }
 
-async fn batch(ctx: &Ctx, events: Vec<Bytes>) -> Result<Response, Refusal> {
+fn fresh() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+/// An event that comes without an id is given one when it is taken. Where the request may come again, it
+/// must be the same then: all are made of one that is noted under the request's word. That is given back
+/// where it is new, and is still to be noted.
+fn with_ids(ctx: &Ctx, repeat: &Repeat, mut events: Vec<Bytes>) -> Result<(Vec<Bytes>, Option<String>), Refusal> {
+    let lacks = |event: &Bytes| Envelope::parse(event).is_ok_and(|e| e.id.is_none());
+    if !repeat.has_word() || !events.iter().any(lacks) {
+        return Ok((events, None));
+    }
+    let begun = repeat.made(ctx)?;
+    let is_new = begun.is_none();
+    let ids = begun.map_or_else(fresh, |begun| begun.about);
+    for (i, event) in events.iter_mut().enumerate().filter(|(_, event)| lacks(event)) {
+        let id = uuid::Uuid::from_u128(xxh3_128(format!("{ids} {i}").as_bytes())).to_string();
+        if let Ok(anew) = event::rewrite(event, &[("id", &id)], &[]) {
+            *event = anew.into();
+        }
+    }
+    Ok((events, is_new.then_some(ids)))
+}
+
+async fn batch(ctx: &Ctx, repeat: &Repeat, events: Vec<Bytes>) -> Result<Response, Refusal> {
+    let (events, begun) = with_ids(ctx, repeat, events)?;
     let mut drafts = Vec::with_capacity(events.len());
     for (i, event) in events.iter().enumerate() {
         match (ctx.accept)(event, VIA) {
@@ -92,6 +132,9 @@ async fn batch(ctx: &Ctx, events: Vec<Bytes>) -> Result<Response, Refusal> {
                 return Err(Refusal::new(refusal.status, &refusal.failure.error, detail, hint));
             }
         }
+    }
+    if let Some(ids) = begun {
+        repeat.begin(ctx, &ids, Vec::new()).await?;
     }
     let named: Vec<(String, String)> = drafts.iter().map(identity).collect();
     let outcomes = if drafts.is_empty() { Vec::new() } else { offer(ctx, drafts, "the batch").await? };
@@ -120,10 +163,12 @@ pub(super) async fn refuse(ctx: &Ctx, letter: DeadLetter) -> Refusal {
 async fn commit(ctx: &Ctx, draft: Draft, id: &str) -> Result<(Pos, bool), Refusal> {
     match offer(ctx, vec![draft], id).await?.first() {
         Some(outcome) => Ok(placed(*outcome)),
-        None => {
-            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "one record was offered, none answered", ""))
-        }
+        None => Err(none_answered()),
     }
+}
+
+fn none_answered() -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "one record was offered, none answered", "")
 }
 
 pub(super) fn placed(outcome: Outcome) -> (Pos, bool) {
@@ -141,7 +186,8 @@ pub(super) async fn offer(ctx: &Ctx, drafts: Vec<Draft>, what: &str) -> Result<V
     };
     let outcomes = tokio::time::timeout(COMMIT_WAIT, offer).await.map_err(|_| {
         let detail = format!("`{what}` was not on disk after {} s; it may still get there", COMMIT_WAIT.as_secs());
-        let hint = "`citybrain show ID` says whether it did; send it again, it is known by source and id";
+        let hint = "`citybrain show ID` says whether it did; send it again: what has an `id`, or comes with an \
+                    `Idempotency-Key`, is taken once";
         Refusal::new(StatusCode::GATEWAY_TIMEOUT, "deadline", detail, hint)
     })??;
     Ok(outcomes)

@@ -90,7 +90,7 @@ pub async fn page(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
     let _ = tokio::time::timeout(Duration::from_secs(1), committed.wait_for(|upto| *upto >= applied)).await;
     let own_logs = rows.iter().find(|(k, _)| k.0 == own).map(|(k, _)| k.1.clone()).unwrap_or_default();
     let (waiting, is_waiting_complete) =
-        events::blocking(move || waiting(&reader, acked, &own, &own_logs, parent.tier())).await?;
+        ctx.turns.read(move || waiting(&reader, acked, &own, &own_logs, parent.tier())).await?;
     let rows = rows.into_iter().map(|((origin, logs, class), held)| {
         let key = (origin, logs, class);
         let waiting = waiting.get(&key).map_or_else(Vec::new, runs_of);
@@ -119,7 +119,7 @@ pub(super) async fn own_link(ctx: &Ctx) -> Result<Option<LinkAudit>, Refusal> {
     let (child, above) = (own.clone(), parent.clone());
     let own_logs = rows.keys().find(|k| k.0 == own).map(|k| k.1.clone()).unwrap_or_default();
     let now_us = super::now().timestamp_micros();
-    let counted = events::blocking(move || {
+    let counted = ctx.turns.read(move || {
         let (found, is_complete) = waiting(&reader, acked, &child, &own_logs, above.tier())?;
         let parked = parked(&reader, &letters, &above)?;
         let mut sums = Sums::default();
@@ -244,7 +244,7 @@ pub async fn explain(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Re
     });
     let acked = acked.map(|c| c.map_or(Pos::ZERO, |c| c.upto));
     let now_us = super::now().timestamp_micros();
-    let numbers = events::blocking(move || {
+    let numbers = ctx.turns.read(move || {
         let parked = parked(&reader, &letters, &parent)?;
         fates(&reader, &what, &losses, &parked, acked, now_us)
     });

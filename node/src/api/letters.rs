@@ -6,6 +6,7 @@ use super::events::WITHHELD;
 use super::guard::Caller;
 use super::input::{Path, query};
 use super::{Ctx, Refusal};
+use crate::webhook;
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
@@ -67,7 +68,9 @@ fn seen(letter: view::DeadLetter, caller: &Caller) -> view::DeadLetter {
     if caller.sees_persons() {
         return letter;
     }
-    view::DeadLetter { payload: format!("[{WITHHELD}]"), payload_is_hex: false, ..letter }
+    // Nor what somebody's receiver said to it: it may say it again.
+    let detail = if letter.via.starts_with(webhook::VIA) { format!("[{WITHHELD}]") } else { letter.detail };
+    view::DeadLetter { payload: format!("[{WITHHELD}]"), payload_is_hex: false, detail, ..letter }
 }
 
 pub(super) fn read(reader: &Reader, pos: Pos) -> Result<Option<view::DeadLetter>, Refusal> {

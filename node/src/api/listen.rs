@@ -1,23 +1,60 @@
 //! Where clients of the API come in: by TCP, or by TLS with the same care for renewed files as at
 //! the front door.
+//!
+//! **Bounds.** [`CONNECTIONS_MAX`] at a time; more wait in the kernel. A handshake, a request's head and an
+//! answer that nobody takes are given up after a time, and a body that comes too slowly; so whoever says
+//! nothing holds no place for long. A stream may be read as slowly as its client likes (a replay in real
+//! time): those have a bound of their own ([`turns`](super::turns)).
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use super::turns::Streamed;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{Request, Response};
 use citybrain_hub::tls;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tower_service::Service;
 
-/// A handshake that takes longer is given up.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
-/// Handshakes under way at a time; more wait in the kernel.
-const HANDSHAKES_MAX: usize = 64;
+/// Connections at a time, handshakes among them: many desks and dashboards, and each is an open file.
+pub const CONNECTIONS_MAX: usize = 256;
+/// A body has a second more for each of these: the slowest of lines is faster.
+const BODY_BYTES_PER_S: u64 = 1024;
 /// After the machine refused a connection (no file descriptor left): others may free some.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    handshake: Duration,
+    /// Until a request's head is there, after the connection or after the answer before it.
+    head: Duration,
+    /// For a body, beside what it has for its bytes.
+    body: Duration,
+    /// While it takes nothing of its answer.
+    taken: Duration,
+}
+
+const PATIENCE: Patience = Patience {
+    handshake: Duration::from_secs(10),
+    head: Duration::from_secs(30),
+    body: Duration::from_secs(30),
+    taken: Duration::from_secs(30),
+};
 
 /// Who asks: the other end of the connection.
 #[derive(Clone, Debug)]
@@ -27,49 +64,32 @@ pub struct Peer {
     pub certified: Option<Arc<str>>,
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Peer {
-        Peer { address: *stream.remote_addr(), certified: None }
-    }
+/// Serves until `stopped` says so, and then until what is under way is answered.
+pub async fn serve(listener: TcpListener, tls: Option<tls::Server>, router: Router, stopped: watch::Receiver<bool>) {
+    serve_with(PATIENCE, listener, tls, router, stopped).await;
 }
 
-impl Connected<IncomingStream<'_, TlsListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Peer {
-        stream.remote_addr().clone()
-    }
-}
-
-type Shaken = (tls::Stream<TcpStream>, Peer);
-
-/// Gives connections once their handshake is done; nobody waits for another's.
-pub struct TlsListener {
-    address: SocketAddr,
-    shaken: mpsc::Receiver<Shaken>,
-    task: JoinHandle<()>,
-}
-
-impl TlsListener {
-    /// # Errors
-    /// When the socket has no address.
-    pub fn new(listener: TcpListener, server: tls::Server) -> io::Result<TlsListener> {
-        let address = listener.local_addr()?;
-        let (tx, shaken) = mpsc::channel(HANDSHAKES_MAX);
-        let task = tokio::spawn(accept(listener, Arc::new(server), tx));
-        Ok(TlsListener { address, shaken, task })
-    }
-}
-
-impl Drop for TlsListener {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn accept(listener: TcpListener, server: Arc<tls::Server>, shaken: mpsc::Sender<Shaken>) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+async fn serve_with(
+    patience: Patience,
+    listener: TcpListener,
+    tls: Option<tls::Server>,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let tls = tls.map(Arc::new);
+    let mut connections = JoinSet::new();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let (socket, peer) = match listener.accept().await {
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            next = next => next,
+            Some(_) = connections.join_next() => continue,
+            () = ending(&mut stopped) => break,
+        };
+        let (socket, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "A connection to the API could not be accepted.");
@@ -77,34 +97,268 @@ async fn accept(listener: TcpListener, server: Arc<tls::Server>, shaken: mpsc::S
                 continue;
             }
         };
-        let (server, shaken) = (server.clone(), shaken.clone());
-        tokio::spawn(async move {
+        let (tls, router, stopped) = (tls.clone(), router.clone(), stopped.clone());
+        connections.spawn(async move {
             let _place = place;
-            match tokio::time::timeout(HANDSHAKE_WITHIN, server.accept(socket)).await {
-                // The API may have ended meanwhile.
-                Ok(Ok((stream, certified))) => {
-                    drop(shaken.send((stream, Peer { address: peer, certified })).await);
-                }
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "A TLS handshake with the API failed."),
-                Err(_) => tracing::debug!(%peer, "A TLS handshake with the API took too long."),
-            }
+            connection(patience, socket, address, tls, router, stopped).await;
         });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn ending(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopping| *stopping).await;
+}
+
+async fn connection(
+    patience: Patience,
+    socket: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<tls::Server>>,
+    router: Router,
+    stopped: watch::Receiver<bool>,
+) {
+    let Some(tls) = tls else {
+        return requests(patience, socket, Peer { address, certified: None }, router, stopped).await;
+    };
+    match tokio::time::timeout(patience.handshake, tls.accept(socket)).await {
+        Ok(Ok((socket, certified))) => requests(patience, socket, Peer { address, certified }, router, stopped).await,
+        Ok(Err(error)) => tracing::debug!(peer = %address, %error, "A TLS handshake with the API failed."),
+        Err(_) => tracing::debug!(peer = %address, "A TLS handshake with the API took too long."),
     }
 }
 
-impl Listener for TlsListener {
-    type Io = tls::Stream<TcpStream>;
-    type Addr = Peer;
+/// All requests of one connection.
+async fn requests<S>(patience: Patience, socket: S, peer: Peer, router: Router, mut stopped: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let may_wait = Arc::new(AtomicBool::new(false));
+    let socket = Taken { socket, within: patience.taken, may_wait: may_wait.clone(), stalled: None };
+    let address = peer.address;
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let mut router = router.clone();
+        let mut request =
+            request.map(|body| Body::new(Brought { body, within: patience.body, bytes: 0, began: None, timer: None }));
+        request.extensions_mut().insert(ConnectInfo(peer.clone()));
+        let may_wait = may_wait.clone();
+        async move {
+            let response: Response<Body> = router.call(request).await?;
+            may_wait.store(Streamed::is(&response), Ordering::Relaxed);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience.head)
+        .serve_connection(TokioIo::new(socket), service);
+    let mut served = std::pin::pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = ending(&mut stopped) => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(peer = %address, %error, "A connection to the API broke off.");
+    }
+}
 
-    async fn accept(&mut self) -> Shaken {
-        match self.shaken.recv().await {
-            Some(shaken) => shaken,
-            // Its task is gone, and with it the socket: nobody comes any more.
-            None => std::future::pending().await,
+/// A request's body, which must come on.
+struct Brought {
+    body: Incoming,
+    within: Duration,
+    bytes: u64,
+    began: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl HttpBody for Brought {
+    type Data = bytes::Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<bytes::Bytes>, Self::Error>>> {
+        let began = *self.began.get_or_insert_with(Instant::now);
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            if let Some(Ok(frame)) = &frame {
+                self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let deadline = began + self.within + Duration::from_secs(self.bytes / BODY_BYTES_PER_S);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().poll(cx).map(|()| Some(Err("the body comes too slowly".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A socket whose client must take what it is sent, unless that is a stream.
+struct Taken<S> {
+    socket: S,
+    within: Duration,
+    may_wait: Arc<AtomicBool>,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Taken<S> {
+    fn judge<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if wrote.is_ready() || self.may_wait.load(Ordering::Relaxed) {
+            self.stalled = None;
+            return wrote;
+        }
+        let within = self.within;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(within)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Taken<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Taken<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.judge(cx, wrote)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.judge(cx, wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wrote = Pin::new(&mut self.socket).poll_flush(cx);
+        self.judge(cx, wrote)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wrote = Pin::new(&mut self.socket).poll_shutdown(cx);
+        self.judge(cx, wrote)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::response::IntoResponse;
+    use axum::routing::{get, post};
+    use std::io::{Read, Write};
+    use std::net::TcpStream as Client;
+
+    const SHORT: Duration = Duration::from_millis(300);
+    /// More than the kernel keeps for a client that does not read.
+    const LARGE: usize = 64 * 1024 * 1024;
+
+    struct Served {
+        address: SocketAddr,
+        /// Closed: who waits goes on.
+        go: Arc<Semaphore>,
+        _runtime: tokio::runtime::Runtime,
+        _stop: watch::Sender<bool>,
+    }
+
+    fn served() -> Served {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let streamed = || async {
+            let mut response = vec![b'x'; LARGE].into_response();
+            response.extensions_mut().insert(Streamed);
+            response
+        };
+        let go = Arc::new(Semaphore::new(0));
+        let waits = go.clone();
+        let router = Router::new()
+            .route("/wait", get(|| async move { waits.acquire().await.is_err().to_string() }))
+            .route("/short", get(|| async { "yes" }))
+            .route("/large", get(|| async { vec![b'x'; LARGE] }))
+            .route("/stream", get(streamed))
+            .route("/length", post(|body: bytes::Bytes| async move { body.len().to_string() }));
+        let patience = Patience { handshake: SHORT, head: SHORT, body: SHORT, taken: SHORT };
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(serve_with(patience, listener, None, router, stopped));
+        Served { address, go, _runtime: runtime, _stop: stop }
+    }
+
+    impl Served {
+        fn client(&self, sends: &str) -> Client {
+            let mut client = Client::connect(self.address).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            client.write_all(sends.as_bytes()).unwrap();
+            client
         }
     }
 
-    fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer { address: self.address, certified: None })
+    /// All that comes until the other side closes.
+    fn rest(mut client: &Client) -> Vec<u8> {
+        let mut all = Vec::new();
+        match client.read_to_end(&mut all) {
+            // What it had not read of ours makes a reset of its end.
+            Err(e) if e.kind() != io::ErrorKind::ConnectionReset => panic!("it does not end: {e}"),
+            _ => all,
+        }
+    }
+
+    #[test]
+    fn who_says_nothing_or_half_a_head_or_half_a_body_is_let_go() {
+        let served = served();
+        for half in ["", "GET /short HT", "GET /short HTTP/1.1\r\nhost: x\r\n"] {
+            rest(&served.client(half));
+        }
+        let said = rest(&served.client("GET /short HTTP/1.1\r\nhost: x\r\n\r\n"));
+        assert!(said.starts_with(b"HTTP/1.1 200"), "answered, and let go when nothing more came");
+        let said = rest(&served.client("POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc"));
+        assert!(said.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&said));
+    }
+
+    #[test]
+    fn an_answer_must_be_taken_and_a_stream_may_wait() {
+        let served = served();
+        let large = served.client("GET /large HTTP/1.1\r\nhost: x\r\n\r\n");
+        let stream = served.client("GET /stream HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        // Not for luck: however long it is, one must be cut by then and the other not.
+        std::thread::sleep(SHORT * 4);
+        assert!(rest(&large).len() < LARGE);
+        assert!(rest(&stream).len() > LARGE);
+    }
+
+    #[test]
+    fn there_are_so_many_connections_and_the_next_waits_for_a_place() {
+        let served = served();
+        let waiting: Vec<Client> =
+            (0..CONNECTIONS_MAX).map(|_| served.client("GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")).collect();
+        let mut next = served.client("GET /short HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        next.set_read_timeout(Some(SHORT)).unwrap();
+        assert!(next.read(&mut [0; 1]).is_err(), "nobody has looked at it");
+        next.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        served.go.close();
+        assert!(rest(&next).ends_with(b"yes"));
+        drop(waiting);
     }
 }

@@ -19,6 +19,7 @@
 //! | [`input`], [`guard`], [`origin`], [`listen`] | how requests are read, who and whose pages may pass, where they come in |
 //! | [`asyncapi`] | the MQTT topics, described |
 //! | [`etag`], [`once`] | what is known already, what was asked before |
+//! | [`turns`] | what those who ask may hold at a time |
 //!
 //! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.
 //! Who may ask is judged by [`guard`], where the config names a tokens file; without one the listener
@@ -61,6 +62,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod trace;
+pub mod turns;
 mod why;
 
 pub(crate) use events::WITHHELD;
@@ -102,6 +104,8 @@ pub struct Ctx {
     pub offline: Option<DateTime<Utc>>,
     /// When the process began its work.
     pub started: Instant,
+    /// What those who ask may hold at a time.
+    pub turns: turns::Turns,
     /// True once the node is stopping: streams that follow end then.
     pub stop: watch::Receiver<bool>,
 }

@@ -7,9 +7,10 @@
 //!
 //! **Operation.** A request whose word has been answered gets that answer again; the same word for
 //! another request is 422, and one that is under way is 409. After a kill between the two notes the
-//! request is made again: the handler finds what was made, and only shows it. Changes that are known by
-//! their own names (events by source and id, positions of dead letters, accounts of cases, words on
-//! children) need no note: made again they change nothing.
+//! request is made again: the handler finds what was made, and only shows it. What the node gives a name
+//! itself (a directive, an event that came without an id) has its note before it is made, and is made
+//! again under that name. Changes that are known by names of their own (events by source and id, positions
+//! of dead letters, accounts of cases, words on children) need no note: made again they change nothing.
 //!
 //! **Bounds.** A word belongs to its token, and is kept for [`KEPT_S`], if the log is kept that long
 //! (`store.keep_s`): the log's bounds are the store's. What was refused or failed has changed nothing,
@@ -31,7 +32,7 @@ use citybrain_shared::view;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use xxhash_rust::xxh3::Xxh3;
 
 /// How long a word is known, if the log is kept that long: whoever has not heard by then asks anew.
 pub const KEPT_S: i64 = 86_400;
@@ -136,10 +137,20 @@ impl Repeat {
         Some(Note::Made { name: word.name.clone(), request: word.request.clone(), about, is_new, asked }.draft())
     }
 
-    /// An id that is the same whenever this word is used.
-    pub fn id(&self) -> Option<String> {
-        let word = self.0.as_ref()?;
-        Some(uuid::Uuid::from_u128(xxh3_128(word.name.as_bytes())).to_string())
+    pub fn has_word(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Notes, before it is made, the name of what will be made under this word, in one group with `also`:
+    /// for what is known by that name however often it is made.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn begin(&self, ctx: &Ctx, name: &str, also: Vec<Draft>) -> Result<(), Refusal> {
+        let made = Made { about: name.to_owned(), is_new: true, asked: None };
+        let group: Vec<Draft> = also.into_iter().chain(self.mark(&made)).collect();
+        engine::wait(ctx.hub.decide(Box::new(move |_, _| group)).await?).await?;
+        Ok(())
     }
 }
 

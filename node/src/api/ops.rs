@@ -3,6 +3,7 @@
 use super::input::{Sent, parse};
 use super::listen::Peer;
 use super::{Ctx, Refusal, now};
+use crate::https::without_path;
 use crate::tokens::{Holder, Tokens};
 use crate::{doctor, logging};
 use axum::extract::{ConnectInfo, FromRequestParts, State as From};
@@ -144,9 +145,7 @@ pub async fn doctor(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
     let (config, running, offline) = (ctx.config.clone(), doctor::Running::of(&ctx), ctx.offline.is_some());
     let look =
         move || if offline { doctor::of_folder(&config, running) } else { doctor::gather(&config, Some(running)) };
-    let facts = tokio::task::spawn_blocking(look)
-        .await
-        .map_err(|e| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "bug", e.to_string(), ""))?;
+    let facts = ctx.turns.count(look).await?;
     Ok(ctx.answer(doctor::examine(&facts)))
 }
 
@@ -165,7 +164,15 @@ fn hide(value: &mut Value) {
             map.retain(|_, v| !v.is_null());
             for (key, v) in map.iter_mut() {
                 let secret = ["password", "secret", "token", "key_pem"].iter().any(|w| key.ends_with(w));
-                if secret && !v.is_object() { *v = "(hidden)".into() } else { hide(v) }
+                if secret && !v.is_object() {
+                    *v = "(hidden)".into()
+                } else {
+                    hide(v)
+                }
+                // What a webhook is opened by may stand in its path.
+                if key == "webhook" {
+                    v.as_array_mut().into_iter().flatten().for_each(without_path_in);
+                }
             }
         }
         Value::Array(all) => all.iter_mut().for_each(hide),
@@ -180,17 +187,25 @@ fn hide(value: &mut Value) {
     }
 }
 
+fn without_path_in(webhook: &mut Value) {
+    if let Some(Value::String(url)) = webhook.get_mut("url") {
+        *url = without_path(url);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_shown_of_a_config_opens_no_door() {
-        let text = "[node]\naddress = \"c/s\"\ndata = \"d\"\n[parent]\nurl = \"mqtt://me:pw@h:1883\"\n";
+        let text = "[node]\naddress = \"c/s\"\ndata = \"d\"\n[parent]\nurl = \"mqtt://me:pw@h:1883\"\n\
+                    [[webhook]]\nname = \"w\"\nurl = \"https://h/robot?access_token=s3cret\"\n";
         let mut config = citybrain_shared::config::parse(text, &Default::default()).config;
         let shown = config.as_mut().map(|c| shown(c)).unwrap();
         assert_eq!(shown["parent"]["url"], "mqtt://(hidden)@h:1883");
         assert_eq!(shown["store"]["keep_s"], 86_400);
+        assert_eq!(shown["webhook"][0]["url"], "https://h/…");
         let mut value = serde_json::json!({"a": {"token": "x", "password_file": "/p"}, "b": [{"api_secret": 1}]});
         hide(&mut value);
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Services and activities: listed, shown with what is free, requested; scenes, also as GeoJSON.
 
 use super::cases::{answer_made, look_by, make, on_earth};
-use super::guard::Caller;
+use super::guard::{Caller, Name};
 use super::input::{Path, Sent, parse, query};
 use super::once::{Made, Repeat};
 use super::{Ctx, Refusal, etag};
@@ -78,6 +78,7 @@ pub async fn show(
 pub async fn request(
     From(ctx): From<Arc<Ctx>>,
     caller: Caller,
+    name: Name,
     repeat: Repeat,
     Path(code): Path<String>,
     Sent(body): Sent,
@@ -88,7 +89,7 @@ pub async fn request(
         on_earth(place)?;
     }
     let source = format!("/{}/services", ctx.address());
-    let key = wanted.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let key = wanted.key.clone().map(|key| name.own(key)).unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     if let Some(made) = repeat.made(&ctx)? {
         return answer_made(&ctx, &caller, made);
     }

@@ -103,8 +103,9 @@ async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), 
         );
         ("cut", detail)
     })?;
-    let sent = tokio::task::spawn_blocking(move || post.again(&payload)).await;
-    sent.unwrap_or_else(|e| Err(e.to_string())).map_err(|why| ("refused", format!("still refused: {why}")))
+    let sent = ctx.turns.send(move || post.again(&payload)).await;
+    let sent = sent.unwrap_or_else(|busy| Err(busy.failure.detail));
+    sent.map_err(|why| ("refused", format!("still refused: {why}")))
 }
 
 /// What the letter holds, as a record; or why that cannot be.

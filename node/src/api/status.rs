@@ -7,9 +7,11 @@ use axum::extract::State as From;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use citybrain_hub::state::State;
+use citybrain_shared::Address;
 use citybrain_shared::config::Config;
 use citybrain_shared::view::{self, LinkRole, TreeNode};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub async fn ready(From(ctx): From<Arc<Ctx>>) -> Response {
@@ -69,15 +71,18 @@ pub async fn tree(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
         say(me, &own_health(&ctx));
     }
     if depth.deep {
-        let below = nodes.iter().skip(1).map(|n| n.address.clone()).take(road::NODES_MAX).collect();
+        let below = nodes.iter().skip(1).map(|n| n.address.clone()).collect();
         let within = road::within(depth.within_ms)?;
         let (answers, missing) = road::many_views::<view::Health>(&ctx, below, "/v1/health", within).await;
+        let answers: BTreeMap<Address, view::Health> =
+            answers.into_iter().map(|(a, answer)| (a, answer.body)).collect();
+        let missing: BTreeMap<Address, String> = missing.into_iter().map(|m| (m.node, m.detail)).collect();
         for node in &mut nodes {
-            if let Some((_, answer)) = answers.iter().find(|(a, _)| *a == node.address) {
-                say(node, &answer.body);
+            if let Some(health) = answers.get(&node.address) {
+                say(node, health);
                 node.last_heard_ms_ago = Some(0);
-            } else if let Some(silent) = missing.iter().find(|m| m.node == node.address) {
-                node.health = Some(format!("no answer: {}", silent.detail));
+            } else if let Some(detail) = missing.get(&node.address) {
+                node.health = Some(format!("no answer: {detail}"));
             }
         }
     }
@@ -175,11 +180,13 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
             alarms: 0,
         });
     }
-    let alarms = Brain::of(state).map(|brain| brain.rules.alarms.iter());
-    for alarm in alarms.into_iter().flatten().filter(|a| a.active) {
-        if let Some(node) = nodes.iter_mut().find(|n| n.address == alarm.origin) {
-            node.alarms += 1;
-        }
+    let mut alarms: BTreeMap<&Address, u64> = BTreeMap::new();
+    let raised = Brain::of(state).map(|brain| brain.rules.alarms.iter());
+    for alarm in raised.into_iter().flatten().filter(|a| a.active) {
+        *alarms.entry(&alarm.origin).or_default() += 1;
+    }
+    for node in &mut nodes {
+        node.alarms = alarms.get(&node.address).copied().unwrap_or(0);
     }
     nodes
 }
@@ -188,9 +195,9 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
 mod tests {
     use super::*;
     use citybrain_hub::state::Known;
+    use citybrain_shared::Inc;
     use citybrain_shared::config::{Variables, parse};
     use citybrain_shared::view::LinkLane;
-    use citybrain_shared::{Address, Inc};
 
     #[test]
     fn a_tree_begins_with_the_node_and_takes_a_childs_state_from_its_link() {

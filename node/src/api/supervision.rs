@@ -18,6 +18,7 @@ use citybrain_shared::view::{self, GroupBy, RatePeriod};
 use serde::Deserialize;
 use std::sync::Arc;
 
+/// Rows of one answer, some megabytes. What is cut off would be missing in silence.
 const ROWS_MAX: usize = 10_000;
 /// The label that says which district (区) a node is of.
 const DISTRICT: &str = "district";
@@ -59,9 +60,9 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refu
     sweep(&ctx, |cases, held, district| counting.add(cases, &held.case, district, now)).await?;
     let s = look(&ctx, |cases, _| cases.settings.clone())?;
     let (mut rows, total) = counting.done(&s);
+    few_enough(rows.len())?;
     let rank = |r: &view::RateRow| std::cmp::Reverse(r.score.map(|s| (s * 100.0).round() as i64));
     rows.sort_by(|a, b| (&a.period, rank(a), &a.key).cmp(&(&b.period, rank(b), &b.key)));
-    rows.truncate(ROWS_MAX);
     let weights = view::RateWeights {
         response: s.weight_response,
         solution: s.weight_solution,
@@ -97,9 +98,20 @@ pub async fn counted(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Re
     let mut counting = supervision::Counting::new(by, scope);
     sweep(&ctx, |cases, held, district| counting.add(cases, &held.case, district, now)).await?;
     let (mut rows, total) = counting.done();
+    few_enough(rows.len())?;
     rows.sort_by(|a, b| b.cases.cmp(&a.cases).then_with(|| a.key.cmp(&b.key)));
-    rows.truncate(ROWS_MAX);
     Ok(ctx.answer(view::CaseStats { by, rows, total, at: now }))
+}
+
+/// # Errors
+/// The parts would not all be there.
+fn few_enough(rows: usize) -> Result<(), Refusal> {
+    if rows <= ROWS_MAX {
+        return Ok(());
+    }
+    let detail = format!("that makes {rows} rows, and one answer has {ROWS_MAX} at most");
+    let hint = "narrow it: `--under NODE` or `--category`; of rates also a longer `--period`, or one row by `--of`";
+    Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many-rows", detail, hint))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -129,11 +141,7 @@ pub async fn watched(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Res
     let mut watching = Watching::new(question, now);
     sweep(&ctx, |cases, held, _| watching.add(cases, held)).await?;
     // A hundred thousand places are sorted for longer than a runtime's thread may be held.
-    let ranked = tokio::task::spawn_blocking(move || watching.ranked()).await;
-    let ranked = ranked.map_err(|e| {
-        let hint = "the node's log has more; ask again";
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", format!("it broke off: {e}"), hint)
-    })?;
+    let ranked = ctx.turns.count(move || watching.ranked()).await?;
     Ok(ctx.answer(look(&ctx, |cases, _| ranked.told(cases))?))
 }
 
@@ -145,6 +153,7 @@ fn since(ctx: &Ctx, days: Option<u32>) -> Option<chrono::DateTime<chrono::Utc>> 
 /// Shows every case once, some at a time: the state is free in between, and so is the runtime's thread.
 /// What changes meanwhile is counted as it was or as it is, and a case once.
 async fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Held, District<'_>)) -> Result<(), Refusal> {
+    let _turn = ctx.turns.sweep().await?;
     let mut after: Option<String> = None;
     loop {
         let last = look(ctx, |cases, district| {
@@ -185,4 +194,17 @@ fn look<T>(ctx: &Ctx, look: impl FnOnce(&Cases, District<'_>) -> T) -> Result<T,
             Brain::of(state).map(|brain| look(&brain.cases, &district))
         })
         .ok_or_else(super::cases::no_brain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_do_not_all_fit_are_no_answer() {
+        assert!(few_enough(ROWS_MAX).is_ok());
+        let refused = few_enough(18_000).unwrap_err();
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(refused.failure.detail.contains("18000 rows"), "{}", refused.failure.detail);
+    }
 }

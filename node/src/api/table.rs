@@ -319,7 +319,7 @@ fn log() -> Vec<Row<Arc<Ctx>>> {
         read("/v1/events", "Events of the node's log, oldest first, a line each; `follow` stays", events::list)
             .query::<filter::Wanted>()
             .lines::<view::Event>()
-            .or(&[410]),
+            .or(&[410, 422]),
         change(
             Operator,
             "/v1/events",
@@ -344,7 +344,8 @@ fn log() -> Vec<Row<Arc<Ctx>>> {
         read("/v1/counts", "The newest events, counted by what they have in common", counts::counts)
             .query::<counts::By>()
             .query::<filter::Wanted>()
-            .gives::<view::Counts>(200),
+            .gives::<view::Counts>(200)
+            .or(&[422]),
         read("/v1/dlq", "What was refused and nobody has settled: dead letters", letters::list)
             .query::<letters::Wanted>()
             .gives::<view::DeadLetters>(200),
@@ -439,11 +440,11 @@ fn brain() -> Vec<Row<Arc<Ctx>>> {
         read("/v1/case-stats", "How many cases there are of what, and how long they took", supervision::counted)
             .query::<supervision::Counted>()
             .gives::<view::CaseStats>(200)
-            .or(&[404]),
+            .or(&[404, 422]),
         read("/v1/rates", "Response, solution, satisfaction", supervision::rated)
             .query::<supervision::Rated>()
             .gives::<view::Rates>(200)
-            .or(&[404]),
+            .or(&[404, 422]),
         read("/v1/supervision", "What is overdue, was reopened, is told again and again", supervision::watched)
             .query::<supervision::Watched>()
             .gives::<view::Supervision>(200)

@@ -57,6 +57,7 @@ impl Served {
             downlinks: None,
             offline: None,
             started: Instant::now(),
+            turns: Default::default(),
             stop: stopped,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -65,7 +66,8 @@ impl Served {
         runtime.block_on(engine::wait(ticket)).unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        runtime.spawn(async move { axum::serve(listener, router(Arc::new(ctx))).await });
+        let ending = ctx.stop.clone();
+        runtime.spawn(super::listen::serve(listener, None, router(Arc::new(ctx)), ending));
         let at = At { node: Some(url.clone()), ..At::default() };
         Served { hub, at, url, stop, runtime, engine: Some(engine), _dir: dir }
     }

@@ -52,7 +52,7 @@ async fn look(ctx: &Ctx, id: &str, source: Option<&str>) -> Result<view::Hop, Re
     let reader = ctx.hub.reader();
     let own = ctx.address().to_owned();
     let (wanted, of) = (id.to_owned(), source.map(str::to_owned));
-    let found = events::blocking(move || {
+    let found = ctx.turns.read(move || {
         let Some(event) = events::find(&reader, &wanted, of.as_deref(), &own, &Caller::Reader)? else {
             return Ok(None);
         };
@@ -210,20 +210,18 @@ pub async fn trace(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, uri: Uri) 
     if looked[&own].record.is_none() {
         // It may be on its way here, or be none of this node's business.
         let below: Vec<Address> = ctx.hub.state(|s| s.registry.keys().filter(|a| **a != own).cloned().collect());
-        let count = below.len().min(road::NODES_MAX);
-        let below = below.into_iter().take(count).collect();
         ask(&ctx, below, &id, source.as_deref(), within, &mut looked, &mut silent).await;
     }
     let Some((_, record)) = looked.iter().find_map(|(a, h)| h.record.clone().map(|r| (a.clone(), r))) else {
         return Err(not_found(&ctx, &id, source.is_some(), looked.len(), &silent));
     };
     source.get_or_insert(record.source.clone());
-    let path = path(&ctx, &record);
+    let (path, unasked) = path(&ctx, &record);
     let rest = path.iter().filter(|a| own.covers(a) && !looked.contains_key(*a) && !silent.contains_key(*a));
     let rest: Vec<Address> = rest.cloned().collect();
     ask(&ctx, rest, &id, source.as_deref(), within, &mut looked, &mut silent).await;
     let way = if record.direction == "down" {
-        descent(&path, &looked, &silent)
+        descent(&path, unasked, &looked, &silent)
     } else {
         climb(&path, &looked, &silent, record.reach)
     };
@@ -290,10 +288,11 @@ fn not_found(ctx: &Ctx, id: &str, by_source: bool, looked: usize, silent: &BTree
     }
 }
 
-/// The nodes on the event's way, in its order, as far as they lie at or below this node.
-fn path(ctx: &Ctx, record: &view::HopRecord) -> Vec<Address> {
+/// The nodes on the event's way, in its order, as far as they lie at or below this node; and how many more
+/// there are.
+fn path(ctx: &Ctx, record: &view::HopRecord) -> (Vec<Address>, usize) {
     let own = &ctx.config.node.address;
-    let Ok(origin) = Address::parse(&record.origin) else { return vec![own.clone()] };
+    let Ok(origin) = Address::parse(&record.origin) else { return (vec![own.clone()], 0) };
     if record.direction != "down" {
         let mut path = Vec::new();
         let mut at = Some(origin);
@@ -301,12 +300,15 @@ fn path(ctx: &Ctx, record: &view::HopRecord) -> Vec<Address> {
             at = node.parent();
             path.push(node);
         }
-        return path;
+        return (path, 0);
     }
-    let Ok(selector) = Selector::parse(&record.target) else { return vec![own.clone()] };
+    let Ok(selector) = Selector::parse(&record.target) else { return (vec![own.clone()], 0) };
     ctx.hub.state(|s| {
-        let known = s.registry.keys().filter(|a| selector.may_reach(a) && (origin.covers(a) || **a == *own));
-        known.take(NODES_MAX).cloned().collect()
+        let on_way = |a: &&Address| selector.may_reach(a) && (origin.covers(a) || **a == *own);
+        let path: Vec<Address> = s.registry.keys().filter(on_way).take(NODES_MAX).cloned().collect();
+        let all = if path.len() < NODES_MAX { path.len() } else { s.registry.keys().filter(on_way).count() };
+        let unasked = all - path.len();
+        (path, unasked)
     })
 }
 
@@ -458,8 +460,14 @@ fn climb(
     Way { hops, outcome, sentence }
 }
 
-/// The way of a downward event; `path` holds parents before their children.
-fn descent(path: &[Address], looked: &BTreeMap<Address, view::Hop>, silent: &BTreeMap<Address, Missing>) -> Way {
+/// The way of a downward event; `path` holds parents before their children, and `unasked` more are not
+/// in it.
+fn descent(
+    path: &[Address],
+    unasked: usize,
+    looked: &BTreeMap<Address, view::Hop>,
+    silent: &BTreeMap<Address, Missing>,
+) -> Way {
     let mut hops = Vec::new();
     let mut stuck: Vec<(&'static str, String)> = Vec::new();
     let record_at = |node: &Address| looked.get(node).and_then(|h| h.record.as_ref());
@@ -487,6 +495,10 @@ fn descent(path: &[Address], looked: &BTreeMap<Address, view::Hop>, silent: &BTr
     let there = hops.iter().filter(|h| h.state == "committed").count();
     let (outcome, sentence) = match stuck.iter().find(|(s, _)| *s == "missing").or(stuck.first()) {
         Some((state, why)) => (*state, format!("at {there} of {} nodes; {why}", hops.len())),
+        None if there == hops.len() && unasked > 0 => (
+            "unknown",
+            format!("it is at all {there} nodes that were asked; {unasked} more are on its way and were not asked"),
+        ),
         None if there == hops.len() => ("arrived", format!("it is at all {there} nodes on its way")),
         None => ("unknown", format!("at {there} of {} nodes; of the others nothing is known for certain", hops.len())),
     };

@@ -88,6 +88,7 @@ impl Folder {
             downlinks: None,
             offline: Some(as_of),
             started: Instant::now(),
+            turns: Default::default(),
             stop: watch::channel(false).1,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -50,18 +50,23 @@ impl Rule {
                 if is_csv || mapping.is_some() {
                     return rows(&config, &events, mapping.as_deref());
                 }
+                let unreadable = |e: std::io::Error| {
+                    Fail::usage(format!("cannot read `{}`: {e}", events.display()), "one CloudEvents object a line")
+                };
                 let input: Box<dyn BufRead> = if events.as_os_str() == "-" {
                     Box::new(std::io::stdin().lock())
                 } else {
-                    let wrong = |e: std::io::Error| {
-                        Fail::usage(format!("cannot read `{}`: {e}", events.display()), "one CloudEvents object a line")
-                    };
-                    Box::new(BufReader::new(std::fs::File::open(&events).map_err(wrong)?))
+                    Box::new(BufReader::new(std::fs::File::open(&events).map_err(unreadable)?))
                 };
                 // A line that is no text ends nothing: it is one that does not read.
-                let lines = input.split(b'\n').map_while(Result::ok).map(|l| String::from_utf8_lossy(&l).into_owned());
-                let lines = (1..).zip(lines).map(|(n, line)| (n, Ok(line)));
-                Ok(Output::RulesTested(own(rehearse(&config, lines))))
+                let mut broken = None;
+                let lines = input.split(b'\n').map_while(|line| line.map_err(|e| broken = Some(e)).ok());
+                let lines = lines.map(|l| String::from_utf8_lossy(&l).into_owned());
+                let tested = rehearse(&config, (1..).zip(lines).map(|(n, line)| (n, Ok(line))));
+                match broken {
+                    Some(e) => Err(unreadable(e)),
+                    None => Ok(Output::RulesTested(own(tested))),
+                }
             }
         }
     }

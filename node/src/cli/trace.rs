@@ -22,8 +22,8 @@ pub struct Trace {
     /// Send an urgent `city.brain.probe` at the node asked, and follow it
     #[arg(long, conflicts_with_all = ["id", "below", "offline"])]
     pub probe: bool,
-    /// With --probe: the API of a node above, which can ask everybody on the way
-    #[arg(long, value_name = "URL", requires = "probe")]
+    /// With --probe: a node above, which can ask everybody on the way: a context's name, or a URL that is asked with the same --token-file, --ca and --cert
+    #[arg(long, value_name = "CONTEXT|URL", requires = "probe")]
     pub above: Option<String>,
     #[command(flatten)]
     pub at: At,
@@ -43,6 +43,15 @@ impl Trace {
         }
     }
 
+    /// A context has a token and certificates of its own; a URL is asked with those that were given here.
+    fn above(&self, above: &str) -> At {
+        let within = self.at.within;
+        if !above.contains("://") {
+            return At { context: Some(above.to_owned()), within, ..At::default() };
+        }
+        At { node: Some(above.to_owned()), context: None, data_dir: None, below: None, ..self.at.clone() }
+    }
+
     /// Sends the probe and asks for its way until it has come as far as can be seen.
     fn probe(&self) -> Result<Output, Fail> {
         let node = self.at.node()?;
@@ -55,7 +64,7 @@ impl Trace {
             "priority": "urgent", "reach": "city", "data": {"from": health.head.node},
         });
         let _: Answer<view::Accepted> = node.post("/v1/events", &event)?;
-        let above = self.above.clone().map(|url| At { node: Some(url), ..At::default() }.node()).transpose()?;
+        let above = self.above.as_deref().map(|above| self.above(above).node()).transpose()?;
         let asked = above.as_ref().unwrap_or(&node);
         loop {
             let query = [("source", source.clone())];

@@ -10,6 +10,8 @@
 //! without their paths.
 
 use super::Facts;
+use crate::https::without_path;
+use crate::webhook;
 use std::io::{self, Read, Write};
 
 /// A bundle larger than this is none of ours.
@@ -48,12 +50,15 @@ pub fn read(from: impl Read) -> io::Result<Facts> {
     Err(io::Error::new(io::ErrorKind::InvalidData, "it has no `facts.json`: it is no bundle of `citybrain doctor`"))
 }
 
-/// Takes what was sent out of a list of dead letters.
+/// Takes what was sent out of a list of dead letters, and what receivers said to it.
 pub fn without_payloads(dlq: &[u8]) -> Vec<u8> {
     let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(dlq) else { return Vec::new() };
     for letter in value["dead_letters"].as_array_mut().into_iter().flatten() {
         if let Some(map) = letter.as_object_mut() {
             map.remove("payload");
+            if map.get("via").and_then(|via| via.as_str()).is_some_and(|via| via.starts_with(webhook::VIA)) {
+                map.remove("detail");
+            }
         }
     }
     serde_json::to_vec_pretty(&value).unwrap_or_default()
@@ -67,12 +72,7 @@ pub fn without_paths(config: &[u8]) -> Vec<u8> {
             serde_json::Value::Array(all) => all.iter_mut().for_each(shorten),
             serde_json::Value::Object(map) => map.values_mut().for_each(shorten),
             serde_json::Value::String(text) if text.starts_with("http://") || text.starts_with("https://") => {
-                let host = text.find("//").map_or(0, |at| at + 2);
-                if let Some(end) = text[host..].find(['/', '?', '#']).map(|at| host + at) {
-                    // Nor the password that may stand before the host.
-                    let from = text[host..end].rfind('@').map_or(host, |at| host + at + 1);
-                    *text = format!("{}{}/…", &text[..host], &text[from..end]);
-                }
+                *text = without_path(text);
             }
             _ => {}
         }

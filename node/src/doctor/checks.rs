@@ -2,6 +2,7 @@
 
 use super::Facts;
 use super::facts::{Host, Node};
+use crate::run::FILES_LEFT;
 use citybrain_shared::view::{Doctor, Finding, Verdict};
 
 type Check = fn(&Facts) -> Answer;
@@ -269,14 +270,14 @@ fn memory(f: &Facts) -> Answer {
 fn files_limit(f: &Facts) -> Answer {
     let Some(max) = f.host.files_max else { return unknown("the limit of open files") };
     // Beside connections: segments, state, sockets of links and API.
-    let needed = if f.config.broker_url.is_some() { 256 } else { f.config.connections_max + 256 };
+    let needed = if f.config.broker_url.is_some() { FILES_LEFT } else { f.config.connections_max + FILES_LEFT };
     let found = format!("{max} open files, {needed} may be needed");
     if max >= needed {
         return ok(found);
     }
     say(
         Warn,
-        format!("{found}: the door stops at about {} connections", max.saturating_sub(256)),
+        format!("{found}: the door stops at about {} connections", max.saturating_sub(FILES_LEFT)),
         format!("`LimitNOFILE={}` in the unit, or lower `broker.connections_max`", needed.next_power_of_two()),
     )
 }

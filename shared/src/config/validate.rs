@@ -336,9 +336,10 @@ impl Judge<'_> {
             }
             let tls = hook.url.strip_prefix("https://");
             let rest = tls.or_else(|| hook.url.strip_prefix("http://"));
-            let host = rest.map(|rest| rest.split(['/', '?']).next().unwrap_or_default());
-            if host.is_none_or(|host| host.is_empty() || host.contains('@')) || hook.url.contains(char::is_whitespace) {
-                let help = "write `https://HOST/PATH` or `http://HOST:PORT/PATH`";
+            let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
+            let is_odd = |c: char| !c.is_ascii_graphic() || "<>\"`".contains(c);
+            if !host.is_some_and(is_place) || hook.url.contains(is_odd) {
+                let help = "write `https://HOST/PATH` or `http://HOST:PORT/PATH`; a name that is not ASCII as `xn--…`";
                 self.bad(&at("url"), format!("`{}` is no place to POST to", hook.url), help);
             } else if let Some(origin) = hook.origin.as_ref().filter(|o| !is_host(o)) {
                 self.bad(&at("origin"), format!("`{origin}` is no host's name"), "such as `brain.chengdu.example`");
@@ -691,6 +692,19 @@ pub fn is_at(listen: SocketAddr, host: &str, port: u16) -> bool {
 }
 
 /// A name as in the DNS.
+/// A host's name or address, perhaps with a port.
+fn is_place(text: &str) -> bool {
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    if let Some((six, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let is_address = six.parse::<std::net::Ipv6Addr>().is_ok();
+        return is_address && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port));
+    }
+    match text.split_once(':') {
+        Some((host, port)) => is_host(host) && is_port(port),
+        None => is_host(text),
+    }
+}
+
 fn is_host(text: &str) -> bool {
     let is_label = |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     text.len() <= 253 && text.split('.').all(is_label)
@@ -705,6 +719,24 @@ mod tests {
         let text = format!("[node]\naddress = \"chengdu/liucheng\"\ndata = \"d\"\n{rest}");
         let show = |p: Problem| format!("{}{}", p.message, p.help.map_or(String::new(), |h| format!(" ({h})")));
         parse(&text, &Variables::new()).problems.into_iter().map(show).collect()
+    }
+
+    #[test]
+    fn a_webhook_s_url_is_one_that_can_be_asked() {
+        let of = |url: &str| problems(&format!("[[webhook]]\nname = \"w\"\nurl = \"{url}\"\n"));
+        for good in ["https://app.example/hook?a=b", "http://127.0.0.1:8080/x", "http://[::1]:1/", "https://h"] {
+            assert!(of(good).is_empty(), "{good}: {:?}", of(good));
+        }
+        for bad in [
+            "https://host:99999/",
+            "http://h:x/",
+            "https://h:0/",
+            "https://应用.example/",
+            "http://[::1/",
+            "http://h/<x>",
+        ] {
+            assert!(of(bad).iter().any(|p| p.contains("no place to POST to")), "{bad}: {:?}", of(bad));
+        }
     }
 
     #[test]

@@ -244,7 +244,7 @@ impl Delivery {
     }
 
     /// `keep`: the session goes on without its client. What is to be noted of its groups is returned.
-    pub async fn leave(&mut self, door: &Door, client: &Arc<str>, keep: bool) -> Vec<(Arc<Group>, Note)> {
+    pub async fn leave(&mut self, door: &Door, client: &Arc<str>, keep: bool) -> Vec<((Arc<Group>, u64), Note)> {
         let mut notes = Vec::new();
         let router = &door.router;
         let has_left = |group: &&Arc<Group>| !self.shares.values().any(|s| Arc::ptr_eq(s, group));
@@ -261,8 +261,8 @@ impl Delivery {
         }
         for (_, group) in self.shares.drain() {
             door.shares.leave(door, &group, client, keep);
-            if let Some(note) = group.to_note(client, false) {
-                notes.push((group, note));
+            if let Some((number, note)) = group.to_note(client, false) {
+                notes.push(((group, number), note));
             }
         }
         let all: Vec<&str> = self.filters.keys().map(String::as_str).filter(|f| !is_shared(f)).collect();
@@ -293,6 +293,10 @@ impl Delivery {
 
     pub fn filter(&self, filter: &str) -> Option<Sub> {
         self.filters.get(filter).copied()
+    }
+
+    pub fn filters(&self) -> impl Iterator<Item = &str> {
+        self.filters.keys().map(String::as_str)
     }
 
     pub fn filters_len(&self) -> usize {

@@ -331,7 +331,7 @@ pub async fn open<'a>(
     };
     let first_tick = keep_alive.map_or(super::IDLE_TICK, |k| k.min(super::IDLE_TICK));
     let now = Instant::now();
-    let connection = Connection {
+    let mut connection = Connection {
         door,
         socket,
         unflushed: false,
@@ -374,5 +374,6 @@ pub async fn open<'a>(
         client,
     };
     connection.show_in_flight();
+    connection.drop_forbidden();
     Some(connection)
 }

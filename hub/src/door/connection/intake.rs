@@ -41,7 +41,8 @@ pub struct Skip {
     kept: Vec<u8>,
 }
 
-/// An answer to SUBSCRIBE that waits until the session's note is committed.
+/// An answer to SUBSCRIBE or UNSUBSCRIBE that waits until the session's note is committed.
+#[derive(Default)]
 pub struct Suback {
     packet: Vec<u8>,
     /// When the note cannot be written.
@@ -408,7 +409,7 @@ impl Connection<'_> {
         let mut codes = Vec::with_capacity(s.entries.len());
         // Retained messages are fetched for one filter after the other, as the client reads.
         let mut waiting = self.delivery.retained_cost();
-        let mut suback = Suback { packet: Vec::new(), failure: Vec::new(), retained: Vec::new(), added: Vec::new() };
+        let mut suback = Suback::default();
         let mut subs: Vec<(&str, Sub)> = Vec::new();
         let mut notes = Vec::new();
         let mut changes_qos2 = false;
@@ -441,7 +442,8 @@ impl Connection<'_> {
                 suback.added.push(filter.clone());
             }
             if is_shared(filter) {
-                if self.durable && old.is_none() {
+                // Also where the session has it: its group may have gone for want of a durable member.
+                if self.durable {
                     notes.extend(share::open_notes(filter));
                 }
             } else if wants_retained {
@@ -480,15 +482,36 @@ impl Connection<'_> {
         {
             return Err(reason::QUOTA);
         }
-        if let Some(of) = shared {
-            let may = !topic::is_link(&self.door.link.root, of) && self.door.access.may_subscribe(&self.user, of);
-            return if may { Ok(options) } else { Err(reason::NOT_AUTHORIZED) };
+        match self.may_have(filter) {
+            false => Err(reason::NOT_AUTHORIZED),
+            // A link's own acknowledgements are its quality of service.
+            true if topic::is_link(&self.door.link.root, filter) => Ok(options & !3),
+            true => Ok(options),
         }
-        if topic::is_link(&self.door.link.root, filter) {
-            let may = self.door.access.may_link(&self.user, filter, false);
-            return if may { Ok(options & !3) } else { Err(reason::NOT_AUTHORIZED) };
+    }
+
+    /// By the user's rights as they are now.
+    fn may_have(&self, filter: &str) -> bool {
+        let (root, access) = (&self.door.link.root, &self.door.access);
+        match share::filter_of(filter) {
+            Some(Ok(of)) => !topic::is_link(root, of) && access.may_subscribe(&self.user, of),
+            Some(Err(())) => false,
+            None if topic::is_link(root, filter) => access.may_link(&self.user, filter, false),
+            None => access.may_subscribe(&self.user, filter),
         }
-        if self.door.access.may_subscribe(&self.user, filter) { Ok(options) } else { Err(reason::NOT_AUTHORIZED) }
+    }
+
+    /// Of a session that was resumed: what its user may no longer subscribe to is over.
+    pub(super) fn drop_forbidden(&mut self) {
+        let forbidden: Vec<String> = self.delivery.filters().filter(|f| !self.may_have(f)).map(str::to_owned).collect();
+        if forbidden.is_empty() {
+            return;
+        }
+        tracing::info!(client = %self.client, filters = ?forbidden, "A session loses subscriptions that its user may no longer have.");
+        self.door.counters.forbidden_subscriptions.add(forbidden.len() as u64);
+        let mut notes = Vec::new();
+        self.drop_filters(&forbidden, &mut notes);
+        self.answer_when_noted(Suback::default(), notes);
     }
 
     /// May a SUBACK or UNSUBACK with that many codes be sent?
@@ -501,28 +524,33 @@ impl Connection<'_> {
 
     fn unsubscribe(&mut self, u: &Unsubscribe) -> Result<(), End> {
         self.check_answer(u.filters.len())?;
-        let mut codes = Vec::with_capacity(u.filters.len());
         let mut notes = Vec::new();
-        if u.filters.iter().any(|f| self.delivery.filter(f).is_some_and(|sub| sub.qos() == 2)) {
-            self.begin(&mut notes);
-        }
-        for filter in &u.filters {
-            let had = self.delivery.unsubscribe(self.door, &self.client, filter);
-            codes.push(if had { reason::SUCCESS } else { reason::NO_SUBSCRIPTION_EXISTED });
-            if had && self.durable {
-                notes.push(Note::Unsubscribed { client: self.client.to_string(), filter: filter.clone() });
-            }
-        }
-        self.door
-            .router
-            .unsubscribe(self.delivery.key(), u.filters.iter().map(String::as_str).filter(|f| !is_shared(f)));
-        let mut suback = Suback { packet: Vec::new(), failure: Vec::new(), retained: Vec::new(), added: Vec::new() };
+        let codes = self.drop_filters(&u.filters, &mut notes);
+        let mut suback = Suback::default();
         self.tongue.put_suback(0xb0, u.id, &codes, &mut suback.packet);
         let failed = vec![reason::IMPLEMENTATION; codes.len()];
         // 3.1.1 cannot refuse to unsubscribe.
         self.tongue.put_suback(0xb0, u.id, &failed, &mut suback.failure);
         self.answer_when_noted(suback, notes);
         Ok(())
+    }
+
+    /// What the client had of them, by its codes, and what is to be noted of it.
+    fn drop_filters(&mut self, filters: &[String], notes: &mut Vec<Note>) -> Vec<u8> {
+        if filters.iter().any(|f| self.delivery.filter(f).is_some_and(|sub| sub.qos() == 2)) {
+            self.begin(notes);
+        }
+        let mut codes = Vec::with_capacity(filters.len());
+        for filter in filters {
+            let had = self.delivery.unsubscribe(self.door, &self.client, filter);
+            codes.push(if had { reason::SUCCESS } else { reason::NO_SUBSCRIPTION_EXISTED });
+            if had && self.durable {
+                notes.push(Note::Unsubscribed { client: self.client.to_string(), filter: filter.clone() });
+            }
+        }
+        let plain = filters.iter().map(String::as_str).filter(|f| !is_shared(f));
+        self.door.router.unsubscribe(self.delivery.key(), plain);
+        codes
     }
 
     /// In the log before the filters change.

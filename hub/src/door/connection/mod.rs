@@ -35,7 +35,7 @@ use super::packet::control::Will;
 use super::packet::{Fault, kind, put_ack, reason};
 use super::seats::{Live, Taken};
 use super::share::Group;
-use super::socket::{Peer, Socket};
+use super::socket::{FAREWELL, Peer, Socket};
 use super::{Door, dead_letter, settled};
 use crate::engine::{Error, Haste, Outcome, Ticket};
 use crate::note::Note;
@@ -72,7 +72,9 @@ const IDLE_TICK: Duration = Duration::from_secs(30);
 
 /// Why a connection ends.
 enum End {
-    /// The client closed, or the network did.
+    /// The client closed its half: it may still listen.
+    Left,
+    /// The connection is broken.
     Gone,
     /// The client said so; `true`: its will is to be published all the same.
     Said { will: bool },
@@ -93,7 +95,8 @@ enum Offer {
 /// What follows when a note is written.
 enum After {
     Acked,
-    GroupAcked(Arc<Group>),
+    /// And the note's number.
+    GroupAcked(Arc<Group>, u64),
     Suback(Box<intake::Suback>),
 }
 
@@ -240,7 +243,7 @@ impl Connection<'_> {
         if self.may_read() && !self.leftover {
             match self.poll_read(cx) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(0)) => return Err(End::Gone),
+                Poll::Ready(Ok(0)) => return Err(End::Left),
                 Poll::Ready(Ok(n)) => {
                     *moved = true;
                     self.door.counters.bytes_in.add(n as u64);
@@ -276,6 +279,9 @@ impl Connection<'_> {
             self.door.counters.slowed.add(1);
             self.slowed = Some(Box::pin(tokio::time::sleep_until(at)));
             self.poll_slowed(cx);
+        } else if self.leftover {
+            // Taking them took as long as they had to wait; the rest waits for no news from the socket.
+            self.heard = now;
         }
     }
 
@@ -408,7 +414,7 @@ impl Connection<'_> {
                         put_ack(self.tongue.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
                     }
                 }
-                After::GroupAcked(group) => group.was_noted(written),
+                After::GroupAcked(group, number) => group.was_noted(number, written),
                 After::Suback(suback) => self.answer_suback(*suback, written),
             }
         }
@@ -445,6 +451,20 @@ impl Connection<'_> {
         Poll::Pending
     }
 
+    /// What the client asked and does not know yet. Ready when all is said, or nothing more can be.
+    fn poll_last_answers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut moved = true;
+        while std::mem::take(&mut moved) {
+            let going = self.poll_offers(cx, &mut moved).and_then(|()| self.poll_held(cx, &mut moved));
+            self.poll_notes(cx, &mut moved);
+            if going.and_then(|()| self.poll_write(cx, &mut moved)).is_err() {
+                return Poll::Ready(());
+            }
+        }
+        let is_all = self.offers.is_empty() && self.held.is_empty() && self.notes.is_empty() && self.output.is_empty();
+        if is_all { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// Leaves everything in order: what was taken is offered, the session is parked, the will said.
     /// True: the client was told why, and may not have read it yet.
     async fn end(&mut self, end: End) -> bool {
@@ -456,9 +476,13 @@ impl Connection<'_> {
             }
             // The next start says it.
             End::Closed(reason::SHUTTING_DOWN) => false,
-            End::Said { will: true } | End::Closed(_) | End::Gone | End::Fault(_) | End::Lost(..) => true,
+            End::Said { will: true } | End::Closed(_) | End::Left | End::Gone | End::Fault(_) | End::Lost(..) => true,
         };
         let last_word = match &end {
+            End::Left => {
+                let _ = tokio::time::timeout(FAREWELL, std::future::poll_fn(|cx| self.poll_last_answers(cx))).await;
+                None
+            }
             End::Gone | End::Said { .. } => None,
             End::Fault(fault) => {
                 door.counters.malformed.add(1);
@@ -494,7 +518,7 @@ impl Connection<'_> {
             if let Err(error) = &noted {
                 tracing::warn!(client = %self.client, %error, "A group's cursor could not be noted.");
             }
-            groups.iter().for_each(|g| g.was_noted(noted.is_ok()));
+            groups.iter().for_each(|(group, number)| group.was_noted(*number, noted.is_ok()));
         }
         if self.durable {
             self.leave_session().await;
@@ -551,10 +575,11 @@ impl Connection<'_> {
             self.door.core.jot(&self.client, upto);
         }
         if self.offers.is_empty()
-            && let Some((group, note)) = self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client, idle)?)))
+            && let Some((group, (number, note))) =
+                self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client, idle)?)))
         {
             let offering = self.door.core.note(vec![note], Haste::Lazy);
-            self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone())));
+            self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone(), number)));
             return true;
         }
         if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {

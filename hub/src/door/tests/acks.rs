@@ -192,6 +192,26 @@ async fn a_publish_and_a_goodbye_in_one_packet_are_both_heard() {
 }
 
 #[tokio::test]
+async fn a_client_that_floods_is_slowed_down_and_goes_on() {
+    let fake = Fake::new();
+    let broker = config::Broker { client_publishes_per_s_max: 2_000, ..Default::default() };
+    let house = House::with(&fake, broker, config::Access::default()).await;
+    let mut c = house.client(Version::V5, "c", true).await;
+    // All of it lies in the socket at once: taking a batch lasts longer than its last publish has to wait.
+    let mut all = Vec::new();
+    for _ in 0..3_000 {
+        all.extend_from_slice(&[0x30, 5, 0, 1, b'x', 0, b'1']);
+    }
+    c.socket.write_all(&all).await.unwrap();
+    c.publish("x", b"1", 1, 1, false).await;
+    assert_eq!(c.acked(kind::PUBACK, 1).await, 0);
+    assert!(house.door.counters.slowed.get() > 0);
+    drop(c);
+    until("its end is seen", || house.door.counters.connections.load(std::sync::atomic::Ordering::Relaxed) == 0).await;
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_client_that_is_too_fast_waits_and_loses_nothing() {
     let fake = Fake::new();
     let broker = config::Broker { client_publishes_per_s_max: 100, client_subscriptions_max: 2, ..Default::default() };
@@ -209,6 +229,28 @@ async fn a_client_that_is_too_fast_waits_and_loses_nothing() {
     assert!(house.door.counters.slowed.get() > 0);
     for (filter, code) in [("a", 0), ("b", 0), ("c", 0x97), ("a", 0)] {
         assert_eq!(c.subscribe(filter, 0).await, code, "{filter}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn who_has_closed_its_half_still_hears_its_answers() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    for version in BOTH {
+        fake.hold();
+        let mut c = house.dial(version).await;
+        let properties: &[u8] = if version == Version::V5 { &[0] } else { &[] };
+        let connect = [b"\0\x04MQTT", &[version.level(), 2, 0, 60][..], properties, b"\0\x01c"].concat();
+        c.send(0x10, &connect).await;
+        c.publish("x", b"1", 1, 1, false).await;
+        c.publish("x", b"2", 2, 2, false).await;
+        c.socket.shutdown().await.unwrap();
+        assert_eq!(c.packet().await.unwrap().0, 0x20);
+        fake.release();
+        c.acked(kind::PUBACK, 1).await;
+        c.acked(kind::PUBREC, 2).await;
+        assert_eq!(c.packet().await, None);
     }
     house.close().await;
 }

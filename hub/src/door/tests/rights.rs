@@ -64,6 +64,35 @@ async fn a_role_s_filters_are_all_that_its_users_may_and_the_rest_is_refused_and
 }
 
 #[tokio::test]
+async fn a_session_that_is_resumed_keeps_only_what_its_user_may_still_have() {
+    let fake = Fake::new();
+    let may = |filters: &[&str]| config::Access {
+        subscribe: Some(filters.iter().map(|f| (*f).to_owned()).collect()),
+        ..Default::default()
+    };
+    let house = House::with(&fake, config::Broker::default(), may(&["a", "b/#", "c"])).await;
+    let mut ann = house.client(Version::V5, "ann", false).await;
+    for filter in ["a", "b/#", "$share/g/b/1", "c"] {
+        assert_eq!(ann.subscribe(filter, 1).await, 1, "{filter}");
+    }
+    ann.leaves().await;
+    house.close().await;
+    let house = House::with(&fake, config::Broker::default(), may(&["a"])).await;
+    let mut other = house.client(Version::V5, "other", true).await;
+    for (id, topic) in [(1, "b/1"), (2, "c"), (3, "a")] {
+        other.publish_acked(topic, topic.as_bytes(), id).await;
+    }
+    let mut ann = house.client(Version::V5, "ann", false).await;
+    assert_eq!(ann.got_and_acked().await, "a");
+    other.publish_acked("b/1", b"later", 4).await;
+    ann.hears_nothing().await;
+    assert_eq!(house.door.counters.forbidden_subscriptions.get(), 3);
+    let session = fake.session("ann").unwrap();
+    assert_eq!(session.filters.keys().collect::<Vec<_>>(), ["a"], "also for the next time");
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_will_on_a_topic_that_its_user_may_not_use_is_a_dead_letter() {
     let fake = Fake::new();
     let access = config::Access { publish: Some(vec!["in/#".into()]), ..Default::default() };

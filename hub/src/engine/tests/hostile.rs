@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::state::{PRESENCE_TYPE, RECEIPT_TYPE};
-use citybrain_shared::limits::{ORIGINS_PER_CHILD_MAX, PRESENCE_BYTES_MAX};
+use citybrain_shared::limits::{HISTORIES_PER_NODE_MAX, ORIGINS_PER_CHILD_MAX, PRESENCE_BYTES_MAX};
 use citybrain_shared::record::{Origin, event_key};
 use citybrain_shared::{LogId, event};
 
@@ -229,12 +229,14 @@ fn origins_that_a_child_invents_are_bounded_and_its_true_ones_go_on() {
     let mut child = Child::new();
     let json = |n: u64| event(&n.to_string(), "").replace("city.test", "t");
     let mut n = 0;
-    // One more than there is room for, 256 a frame.
+    let of_one = HISTORIES_PER_NODE_MAX as u64;
+    // One more than there is room for, 256 a frame; of one node after the other as many as it may have.
     while n <= ORIGINS_PER_CHILD_MAX as u64 {
         let mut builder = FrameBuilder::default();
         for _ in 0..256 {
             let id = n.to_string();
-            let origin = Origin { address: "c/s/m", log: LogId(n.into()), pos: Pos(1) };
+            let node = format!("c/s/m{}", n / of_one);
+            let origin = Origin { address: &node, log: LogId(n.into()), pos: Pos(1) };
             builder.push(&up(Kind::Event, "t", &id, 1), origin, 0, json(n).as_bytes());
             n += 1;
         }
@@ -246,7 +248,7 @@ fn origins_that_a_child_invents_are_bounded_and_its_true_ones_go_on() {
     let parked = child.letters().len();
     // The history that the first record of all named is known.
     let mut builder = FrameBuilder::default();
-    let origin = Origin { address: "c/s/m", log: LogId(0), pos: Pos(2) };
+    let origin = Origin { address: "c/s/m0", log: LogId(0), pos: Pos(2) };
     builder.push(&up(Kind::Event, "t", &n.to_string(), 2), origin, 0, json(n).as_bytes());
     child.parent.receive("c/s", builder.finish(child.head(), |_| None));
     assert_eq!(child.letters().len(), parked);
@@ -255,6 +257,43 @@ fn origins_that_a_child_invents_are_bounded_and_its_true_ones_go_on() {
     child.upto += 1;
     child.send(&[(up(Kind::Presence, PRESENCE_TYPE, "p", 3), "c/s/m", &presence)]);
     assert_eq!(child.letters().len(), parked + 1);
+    child.parent.close();
+}
+
+#[test]
+fn histories_that_one_node_invents_are_not_to_the_cost_of_its_neighbours() {
+    let mut child = Child::new();
+    let json = |n: u64| event(&n.to_string(), "").replace("city.test", "t");
+    let most = HISTORIES_PER_NODE_MAX as u64;
+    let send = |child: &mut Child, address: &str, some: std::ops::Range<u64>| {
+        let mut builder = FrameBuilder::default();
+        for n in some {
+            let origin = Origin { address, log: LogId(n.into()), pos: Pos(1) };
+            builder.push(&up(Kind::Event, "t", &n.to_string(), 1), origin, 0, json(n).as_bytes());
+        }
+        let received = child.parent.receive("c/s", builder.finish(child.head(), |_| None));
+        assert!(matches!(received, Received::Ack(_)), "{received:?}");
+        child.upto += 1;
+        child.letters().len() as u64
+    };
+    for at in (0..most).step_by(256) {
+        assert_eq!(send(&mut child, "c/s/bad", at..at + 256), 0);
+    }
+    assert_eq!(send(&mut child, "c/s/bad", most..most + 10), 10);
+    assert_eq!(send(&mut child, "c/s/good", most + 10..most + 20), 10, "the neighbour's are taken");
+    child.parent.close();
+}
+
+#[test]
+fn an_event_that_brings_its_own_origin_is_parked() {
+    let mut child = Child::new();
+    let lie = event("1", r#","origin":"c/other""#).replace("city.test", "t");
+    let escaped = event("2", r#","\u006frigin":"c/other""#).replace("city.test", "t");
+    for (i, payload) in [lie, escaped].iter().enumerate() {
+        let id = (i + 1).to_string();
+        child.send(&[(up(Kind::Event, "t", &id, i as u64 + 1), "c/s", payload)]);
+    }
+    assert_eq!(child.letters(), ["poison"; 2]);
     child.parent.close();
 }
 

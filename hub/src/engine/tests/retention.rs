@@ -69,8 +69,21 @@ fn a_retired_child_holds_the_log_no_more_until_it_is_heard_of_again() {
     assert_eq!(node.hub.state(|s| needed(s, None).0), Pos(1));
     say(subtree(&me, &child, true, "c"));
     assert_eq!(node.hub.state(|s| needed(s, None).1), "nobody");
-    let cursor = Cursor { log: citybrain_shared::LogId(1), upto: Pos(2), chain: 0 };
-    node.note(vec![Note::PeerHas { peer: child, inc: Inc(7), lane: Lane::Urgent, cursor }]);
-    assert_eq!(node.hub.state(|s| needed(s, None)), (Pos(1), "c/s (routine)".into()));
+    // What it sends on under its old grant is not heard; it has to say hello.
+    let head = FrameHead {
+        from: party,
+        lease: 1,
+        log: citybrain_shared::LogId(1),
+        lane: Lane::Urgent,
+        after: Pos::ZERO,
+        upto: Pos(1),
+        after_chain: 0,
+        upto_chain: 1,
+        records: 0,
+    };
+    let frame = FrameBuilder::default().finish(head, |_| None);
+    assert!(matches!(node.receive("c/s", frame), Received::Refuse(_)));
+    node.note(vec![Note::Granted { child, party, lease: 2 }]);
+    assert_eq!(node.hub.state(|s| needed(s, None)), (Pos(1), "c/s (urgent)".into()));
     node.close();
 }

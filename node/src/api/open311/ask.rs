@@ -1,5 +1,6 @@
 //! What a client of GeoReport v2 asks: parameters, dates, pages, a new request.
 
+use super::super::cases::URL_MAX;
 use super::{Wrong, wrong};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use citybrain_shared::case::{Contact, Place};
@@ -42,9 +43,13 @@ impl Parameters {
     }
 
     fn short(&self, name: &str) -> Result<String, Wrong> {
+        self.within(name, FIELD_MAX)
+    }
+
+    fn within(&self, name: &str, chars_max: usize) -> Result<String, Wrong> {
         let text = self.get(name).unwrap_or_default();
-        if text.chars().count() > FIELD_MAX {
-            return Err(wrong(400, format!("{name} is longer than {FIELD_MAX} characters")));
+        if text.chars().count() > chars_max {
+            return Err(wrong(400, format!("{name} is longer than {chars_max} characters")));
         }
         Ok(text.to_owned())
     }
@@ -222,9 +227,11 @@ impl New {
         };
         let code =
             keep(p.get("service_code").map(str::to_owned).ok_or_else(|| wrong(400, "service_code was not provided")));
-        let [address, address_id, first, last, phone, email, media] =
-            ["address_string", "address_id", "first_name", "last_name", "phone", "email", "media_url"]
+        let [address, address_id, first, last, phone, email] =
+            ["address_string", "address_id", "first_name", "last_name", "phone", "email"]
                 .map(|name| keep(p.short(name)));
+        // A signed one is long.
+        let media = keep(p.within("media_url", URL_MAX));
         let description = p.get("description").unwrap_or_default().to_owned();
         if description.chars().count() > DESCRIPTION_MAX {
             all.push(wrong(400, format!("description is longer than {DESCRIPTION_MAX} characters")));
@@ -344,6 +351,9 @@ mod tests {
             ("9", "Ann Lee", "")
         );
         assert_eq!(new.media, ["https://x/1.jpg"]);
+        let signed = format!("https://x/1.jpg?signature={}", "a".repeat(800));
+        let new = New::parse(&of(&format!("service_code=x&address_id=9&media_url={signed}"))).unwrap();
+        assert_eq!(new.media, [signed]);
         let new =
             "service_code=x&address_id=9&attribute%5BSIZE%5D=2&attribute[KIND][]=a&attribute[KIND][]=b&attribute[E]=";
         let new = New::parse(&of(new)).unwrap();

@@ -91,7 +91,9 @@ fn requested(question: &[u8]) -> Result<Request, Refusal> {
             None => (rest, false),
         };
         let uri: Uri = path.parse().map_err(|_| unknown())?;
-        if uri.query().is_some_and(|q| q.split('&').any(|p| p == "follow=true")) {
+        if form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+            .any(|(key, is)| key == "follow" && is == "true")
+        {
             let hint = "ask again with --after, or ask the node itself";
             return Err(Refusal::bad("follow", "no stream stays open over the links", hint));
         }
@@ -156,7 +158,7 @@ async fn encode(response: Response, bytes_max: usize) -> Encoded {
     let read_max = if is_stream { bytes_max } else { 64 * bytes_max };
     let (body, is_over) = read(body, read_max).await;
     let mut head = Head { status: parts.status.as_u16(), content_type, ..Head::default() };
-    for name in [view::HEADER_NODE, view::HEADER_AS_OF, view::HEADER_AFTER] {
+    for name in [view::HEADER_NODE, view::HEADER_AS_OF, view::HEADER_AFTER, view::HEADER_HISTORY] {
         let value = text(&parts.headers, name);
         if !value.is_empty() {
             head.headers.push((name.into(), value));
@@ -321,5 +323,6 @@ mod tests {
         assert_eq!(asked(&format!("POST /v1/x\n{who}\n{{}}")).await.status, 405, "only what may be changed from above");
         assert_eq!(asked("POST /v1/reload\nsomebody\n").await.status, 400);
         assert_eq!(asked("GET /v1/long?follow=true").await.status, 400);
+        assert_eq!(asked("GET /v1/long?follow=%74rue").await.status, 400);
     }
 }

@@ -75,7 +75,7 @@ use letter::{Body, Letter, Pen, Step};
 use letters::Letters;
 use machine::{Book, Stepped};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 pub use succession::Awaited;
@@ -389,6 +389,7 @@ impl Cases {
         let (mut became, mut drafts) = (CasesImported::default(), Vec::new());
         // Two accounts of one case in one group: the second must see what the first has done.
         let mut newest: BTreeMap<String, Case> = BTreeMap::new();
+        let mut ids = None;
         let mut refuse = |told: &CaseAccount, Refusal { error, detail, .. }| {
             became.refused.push(AccountRefused { id: told.id.clone(), error: error.into(), detail });
         };
@@ -398,7 +399,12 @@ impl Cases {
                 refuse(told, refusal);
                 continue;
             }
-            let id = intake::id(self.calendar.day(told.opened), &told.source, &told.id);
+            // A day of opening that is told otherwise by now makes no other case of it.
+            let mut id = intake::id(self.calendar.day(told.opened), &told.source, &told.id);
+            if !newest.contains_key(&id) && !self.held.contains_key(&id) {
+                let there = (told.source.clone(), told.id.clone());
+                id = ids.get_or_insert_with(|| self.imported_ids()).entry(there).or_insert(id).clone();
+            }
             let known = newest.get(&id).or_else(|| self.held.get(&id).map(|h| &h.case));
             let is_new = known.is_none();
             let room = if is_new && told.status.is_open() { self.has_room(false) } else { Ok(()) };
@@ -421,6 +427,15 @@ impl Cases {
             }
         }
         (became, drafts)
+    }
+
+    /// By the system that they come from, and their number there.
+    fn imported_ids(&self) -> HashMap<(String, String), String> {
+        let from = |h: &Held| {
+            let there = h.case.imported.as_ref()?;
+            Some(((there.source.clone(), there.id.clone()), h.case.id.clone()))
+        };
+        self.held.values().filter_map(from).collect()
     }
 
     /// A wish made at this node: done if the case is ours, else sent to its owner. `wish` is a fresh id.

@@ -41,7 +41,11 @@ impl Screen {
                 // A view names its node itself; a stream does not.
                 let text = reply.json.as_ref().map_or(line.as_str(), |j| j.get());
                 writeln!(out, "{text}")?;
-                code = code.max(u8::from(reply.status >= 300));
+                // As its command judges it alone: an answer may say no.
+                code = code.max(match (many.show)(&reply) {
+                    Ok(output) => self.write(output, &mut io::sink())?,
+                    Err(fail) => fail.code,
+                });
             } else {
                 let shown = (many.show)(&reply);
                 // One line is worth no heading: a city has hundreds of them.
@@ -407,5 +411,38 @@ pub fn cut_note(lines_cut: bool, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "cut: more was there than comes over the links; ask on with `--after POS`")
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_many_nodes_mean_the_same_code_as_json_as_they_do_as_tables() {
+        let of = |is_ready: bool| {
+            let text = match is_ready {
+                true => {
+                    "{\"node\":\"c/s\",\"took_ms\":1,\"status\":200,\"json\":{\"schema\":\"citybrain.ready/1\",\"node\":\"c/s\",\"as_of\":\"2026-01-01T00:00:00Z\",\"ready\":true,\"reasons\":[]}}\n{\"schema\":\"citybrain.asked/1\",\"node\":\"c\",\"as_of\":\"2026-01-01T00:00:00Z\",\"selector\":\"c/**\",\"asked\":1,\"answered\":1,\"missing\":[],\"not_asked\":0}\n"
+                }
+                false => {
+                    "{\"node\":\"c/s\",\"took_ms\":1,\"status\":200,\"json\":{\"schema\":\"citybrain.ready/1\",\"node\":\"c/s\",\"as_of\":\"2026-01-01T00:00:00Z\",\"ready\":false,\"reasons\":[\"full\"]}}\n{\"schema\":\"citybrain.asked/1\",\"node\":\"c\",\"as_of\":\"2026-01-01T00:00:00Z\",\"selector\":\"c/**\",\"asked\":1,\"answered\":1,\"missing\":[],\"not_asked\":0}\n"
+                }
+            };
+            let show: Show = Box::new(|reply| {
+                let json = reply.json.as_ref().map_or("", |j| j.get());
+                let ready = Answer::<view::Ready>::parse(json.as_bytes()).expect("it is a view");
+                Ok(Output::Code(u8::from(!ready.body.ready)))
+            });
+            Many { lines: Lines::of("c", text), show }
+        };
+        for json in [false, true] {
+            let screen = Screen { json, color: false, color_stderr: false, width: None };
+            for (is_ready, code) in [(true, 0), (false, 1)] {
+                let mut out = Vec::new();
+                let Ok(found) = screen.many(of(is_ready), &mut out) else { panic!("it ends") };
+                assert_eq!(found, code, "json {json}: {}", String::from_utf8_lossy(&out));
+            }
+        }
     }
 }

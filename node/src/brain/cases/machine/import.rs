@@ -53,7 +53,7 @@ impl Book<'_> {
         self.describe(&mut turn.case, told);
         let case = &mut turn.case;
         case.status = told.status;
-        case.dispatched = Some(told.opened);
+        (case.opened, case.dispatched) = (told.opened, Some(told.opened));
         (case.closed, case.closed_reason) = (told.closed, told.reason.filter(|_| !told.status.is_open()));
         let said = (told.solved, told.satisfied);
         case.verdict = (said != (None, None)).then(|| Verdict {

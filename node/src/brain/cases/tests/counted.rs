@@ -97,6 +97,16 @@ fn what_another_system_tells_is_taken_once_and_in_its_own_time() {
     };
     assert_eq!((total(&world, "c").late, total(&world, "c").in_time), (1, 0));
 
+    // That system finds that it came in two days before: the same case, in its right time.
+    let earlier = |hours: i64| view::time_of(START + hours * 3_600_000_000);
+    let mended = CaseAccount { opened: earlier(-48), ..told("1", Status::Closed, 96, Some(72)) };
+    let again = CaseAccount { opened: earlier(-24), ..told("1", Status::Closed, 97, Some(72)) };
+    let became = import(&mut world, &[mended, again]);
+    assert_eq!((became.opened, became.changed), (0, 2));
+    assert_eq!(world.places["c"].cases.iter().next().unwrap().case.took().unwrap().num_hours(), 96);
+    let back = import(&mut world, &[told("1", Status::Closed, 98, Some(72))]);
+    assert_eq!((back.changed, world.places["c"].cases.iter().count()), (1, 1));
+
     // One that is open and late was missed there: nobody is called here. Once it is dealt with here, it
     // is no longer that system's.
     let became = import(&mut world, &[told("2", Status::Dispatched, 0, None)]);
