@@ -7,10 +7,11 @@
 # on a machine with a glibc no newer than the base image's (Debian 12's is 2.36). Nothing else is
 # needed from outside: no package is installed.
 #
-#     docker run -d --name shili --init \
+#     docker run -d --name shili --init --group-add "$(getent group citybrain | cut -d: -f3)" \
 #         -v /etc/citybrain:/etc/citybrain:ro -v shili-data:/var/lib/citybrain \
 #         -p 1883:1883 -p 127.0.0.1:8080:8080 --ulimit nofile=16384 --stop-timeout 20 citybrain
 #
+# (The group is the one that may look into /etc/citybrain, as docs/deploying.md makes it.)
 # In the config: `data = "/var/lib/citybrain"`, and `listen = "0.0.0.0:…"`, as a container has a
 # network of its own; the API then needs its `tokens_file`, and `cert_file` and `key_file` unless it
 # stays on loopback or inside a network of your own.

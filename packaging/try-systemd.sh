@@ -50,7 +50,7 @@ within 60 up || { cat "$log" >&2; echo "the container does not boot" >&2; exit 1
 
 say "install $deb"
 # What an earlier run has left.
-in_it sh -c "systemctl stop $unit; rm -rf /etc/citybrain/* /run/systemd/system/citybrain@.service.d" 2>/dev/null || true
+in_it sh -c "systemctl stop $unit; rm -rf /root/backup /etc/citybrain/* /run/systemd/system/citybrain@.service.d" 2>/dev/null || true
 cp "$deb" "$root/root/citybrain.deb"
 in_it dpkg --install /root/citybrain.deb
 [ "$(in_it stat -c '%a %G' /etc/citybrain)" = "2750 citybrain" ] || fail "/etc/citybrain is not for the group citybrain"
@@ -118,6 +118,14 @@ in_it systemctl stop "$unit" || fail "it does not stop"
 took=$(($(date +%s) - began))
 [ "$took" -le 5 ] || fail "it took $took s to stop"
 [ "$(is Result)" = success ] || fail "it ended with $(is Result)"
+
+say "restore: a backup is put back, and the unit starts on it"
+in_it citybrain store snapshot /var/lib/citybrain/try /root/backup >/dev/null || fail "no backup can be taken"
+in_it citybrain store restore --yes /root/backup /var/lib/citybrain/try >/dev/null || fail "it cannot be put back"
+[ -L "$root/var/lib/citybrain/try" ] || fail "the link to the data folder is gone"
+in_it systemctl start "$unit" || fail "it does not start on a restored folder"
+there first >/dev/null || fail "the restored event is not there"
+in_it systemctl stop "$unit" || fail "it does not stop"
 
 say "remove the package: config and data stay"
 in_it dpkg --purge citybrain >/dev/null

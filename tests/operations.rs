@@ -5,7 +5,7 @@ use crate::harness::certs::Ca;
 use crate::harness::mqtt::{Client, publish_all};
 use crate::harness::page::{self, answers};
 use crate::harness::ran::run;
-use crate::harness::{Tree, add_user, clock_ahead, free_port, wait_for, written_bytes};
+use crate::harness::{Signal, Tree, add_user, clock_ahead, free_port, wait_for, written_bytes};
 use citybrain_hub::log::{Log, Options};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, Origin, event_key};
 use citybrain_shared::{LogId, Pos, Tier};
@@ -428,7 +428,7 @@ fn a_child_that_takes_nothing_is_named_with_what_waits_for_it() {
     tree.wait_all_known();
     tree.wait_quiet();
     // As if its disk had no end of a write: the process is there, its connection too, and it does nothing.
-    tree.node(STREET).signal("STOP");
+    tree.node(STREET).signal(Signal::STOP);
     let city = tree.node(CITY).url();
     // Each a commit and a frame of its own, more than may be under way.
     for _ in 0..12 {
@@ -439,7 +439,7 @@ fn a_child_that_takes_nothing_is_named_with_what_waits_for_it() {
     answers(&tree, CITY, "Why does a child lag behind?", &line, 1, &words);
     let words = ["hello", "12"];
     answers(&tree, CITY, "What waits for a slow child?", "citybrain links", 0, &words);
-    tree.node(STREET).signal("CONT");
+    tree.node(STREET).signal(Signal::CONT);
     wait_for("it has them all", || {
         let had = tree.node(STREET).records().iter().filter(|r| r.event_type == "city.notice").count();
         (had == 12).then_some(())

@@ -1,7 +1,7 @@
 //! What other platforms lean on: tags of what they have seen, changes asked for twice, a supervisor's
 //! token, and a bound of requests.
 
-use crate::harness::{Node, Tree, clock_ahead};
+use crate::harness::{Node, Signal, Tree, clock_ahead};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Barrier;
@@ -290,7 +290,7 @@ fn a_change_whose_answer_a_kill_took_is_made_once_when_it_is_asked_for_again() {
             let node = tree.node("c");
             let asked = s.spawn(|| tried(node, "POST", &path, &[("idempotency-key", &word)], &body));
             std::thread::sleep(Duration::from_micros(300 * round));
-            node.signal("KILL");
+            node.signal(Signal::KILL);
             asked.join().expect("it ends");
         });
         tree.kill9("c");

@@ -121,6 +121,8 @@ pub fn take(dir: &Path, target: &Path, taken_at: String) -> Result<About, Error>
 /// [`Error::NoBackup`], [`Error::Damaged`], [`Error::InUse`], [`Error::Io`]; `dir` is then as it was.
 pub fn restore(backup: &Path, dir: &Path) -> Result<(About, Option<PathBuf>), Error> {
     let said = about(backup)?;
+    // Under systemd's DynamicUser it is a link to a folder elsewhere, which must stay a link.
+    let dir = &fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
     if log::is_in_use(&dir.join("log"))? {
         return Err(Error::InUse { path: dir.to_owned() });
     }
@@ -316,6 +318,22 @@ mod tests {
         assert_eq!(log::open_read_only(&dir.join("log")).unwrap().0.last(), Pos(50));
         forget_restored(&dir).unwrap();
         assert!(!is_restored(&dir));
+    }
+
+    #[test]
+    fn a_data_folder_that_is_a_link_stays_one_when_a_backup_is_put_back() {
+        let root = tempfile::tempdir().unwrap();
+        let (private, target) = (root.path().join("private"), root.path().join("backup"));
+        fs::create_dir(&private).unwrap();
+        let (real, link) = (private.join("data"), root.path().join("data"));
+        drop(fill(&real, 5));
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        take(&link, &target, String::new()).unwrap();
+        let (_, aside) = restore(&target, &link).unwrap();
+        assert_eq!(fs::read_link(&link).unwrap(), real);
+        assert!(is_restored(&real));
+        assert_eq!(aside.unwrap(), fs::canonicalize(&private).unwrap().join("data.before-restore-1"));
+        assert_eq!(log::open_read_only(&link.join("log")).unwrap().0.last(), Pos(5));
     }
 
     #[test]

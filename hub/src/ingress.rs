@@ -22,7 +22,7 @@ use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::selector::Selector;
 use citybrain_shared::{Address, Lane, topic};
 use discovery::{Announced, Said};
-use mapping::{Body, data_of, said, scalar_text, template};
+use mapping::{Body, data_of, is_exact, said, scalar_text, template};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::{PoisonError, RwLock};
@@ -295,7 +295,8 @@ impl Ingress {
             if left <= 0 {
                 return Err(Refusal::new("expired", "its expirytime is over", reason::PAYLOAD_FORMAT));
             }
-            header.ttl_ms = u32::try_from(left).unwrap_or(u32::MAX);
+            // More than 49 days ahead it is no bound on the way, rather than one that comes too soon.
+            header.ttl_ms = u32::try_from(left).unwrap_or(0);
         }
         // Subscribers of the topic get what was published, not what was made of it.
         let as_published;
@@ -374,7 +375,8 @@ impl Ingress {
             None => uuid::Uuid::now_v7().to_string(),
             Some(pointer) => match body.pointer(pointer) {
                 Some(Value::String(s)) if !s.is_empty() => s.clone(),
-                Some(Value::Number(n)) => n.to_string(),
+                Some(Value::Number(n)) if is_exact(n) => n.to_string(),
+                Some(Value::Number(n)) => return Err(bad("no-id", lossy(pointer, "id", n))),
                 _ => return Err(bad("no-id", format!("the payload has no id at `{pointer}`, the map's `id`"))),
             },
         };
@@ -386,7 +388,12 @@ impl Ingress {
         put("type", kind);
         match map.subject.as_deref() {
             Some(pointer) if pointer.starts_with('/') => {
-                if let Some(text) = body.pointer(pointer).and_then(scalar_text) {
+                let found = body.pointer(pointer);
+                // Rounded, two devices would be one.
+                if let Some(n) = found.and_then(Value::as_number).filter(|n| !is_exact(n)) {
+                    return Err(bad("bad-attribute", lossy(pointer, "subject", n)));
+                }
+                if let Some(text) = found.and_then(scalar_text) {
                     put("subject", text.into());
                 }
             }
@@ -439,6 +446,12 @@ impl crate::door::Ingress for Ingress {
             }
         }
     }
+}
+
+fn lossy(pointer: &str, key: &str, n: &serde_json::Number) -> String {
+    format!(
+        "what stands at `{pointer}`, the map's `{key}`, has more digits than a number keeps ({n}): send it as a string"
+    )
 }
 
 /// RFC 3339, or seconds or milliseconds since 1970 (told apart by size: 10^11 s is the year 5138).
@@ -640,6 +653,29 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_would_lose_digits_names_nothing() {
+        let node = ingress(
+            "[[map]]\nfilter = \"a\"\nformat = \"json\"\ntype = \"t\"\nid = \"/n\"\n\
+             [[map]]\nfilter = \"b\"\nformat = \"json\"\ntype = \"t\"\nsubject = \"/n\"\n\
+             [[map]]\nfilter = \"c\"\nformat = \"text\"\ntype = \"t\"\n",
+        );
+        let long = br#"{"n":89860012345678901234}"#;
+        for (topic, reason) in [("a", "no-id"), ("b", "bad-attribute")] {
+            let told = letter(&node.take(&publish(topic, long)));
+            assert_eq!(told.reason, reason);
+            assert!(told.detail.contains("send it as a string"), "{}", told.detail);
+        }
+        let made = |topic, payload: &[u8]| -> Value {
+            serde_json::from_slice(node.take(&publish(topic, payload)).draft.unwrap().payload()).unwrap()
+        };
+        assert_eq!(made("a", br#"{"n":18446744073709551615}"#)["id"], "18446744073709551615");
+        assert_eq!(made("b", br#"{"n":"89860012345678901234"}"#)["subject"], "89860012345678901234");
+        assert_eq!(made("c", b"89860012345678901234")["data"], "89860012345678901234");
+        assert_eq!(made("c", b"21.50")["data"], 21.5);
+        assert_eq!(made("c", b"-7")["data"], -7);
+    }
+
+    #[test]
     fn mqtt5_binary_mode_becomes_structured() {
         // User properties as on the wire: 0x26, then two strings.
         let mut raw = Vec::new();
@@ -673,6 +709,17 @@ mod tests {
         assert_eq!(t.draft.unwrap().header().direction, Direction::Down);
         let t = ingress("").take(&publish("in/x", with("c/**").as_bytes()));
         assert_eq!((letter(&t).reason.as_str(), t.reason), ("foreign-target", reason::NOT_AUTHORIZED));
+    }
+
+    #[test]
+    fn an_expiry_beyond_what_the_log_counts_comes_not_too_soon() {
+        let ttl = |days: i64| {
+            let at = (Utc::now() + chrono::TimeDelta::days(days)).to_rfc3339_opts(SecondsFormat::Millis, true);
+            let json = format!(r#"{{"specversion":"1.0","id":"1","source":"a","type":"t","expirytime":"{at}"}}"#);
+            ingress("").take(&publish("in/x", json.as_bytes())).draft.unwrap().header().ttl_ms
+        };
+        assert!((1..=86_400_000).contains(&ttl(1)));
+        assert_eq!(ttl(60), 0, "it does not expire on its way");
     }
 
     #[test]

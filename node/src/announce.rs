@@ -161,9 +161,9 @@ fn condition(ctx: &Ctx) -> Value {
     let (alarms, critical, cases, help, letters) = ctx.hub.state(|state| {
         let brain = Brain::of(state);
         let alarms = || brain.into_iter().flat_map(|b| b.rules.alarms.iter()).filter(|a| a.active);
-        let cases = || brain.into_iter().flat_map(|b| b.cases.open_ones()).map(|h| &h.case);
         let critical = alarms().filter(|a| a.severity == citybrain_shared::config::rules::Severity::Critical).count();
-        (alarms().count(), critical, cases().count(), cases().any(|c| c.urgent), state.dead_letters.len())
+        let (cases, help) = brain.map_or((0, false), |b| (b.cases.open_ones().len(), b.cases.help_is_wanted()));
+        (alarms().count(), critical, cases, help, state.dead_letters.len())
     });
     json!({
         "problem": on(!ready.ready),

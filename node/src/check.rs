@@ -4,8 +4,9 @@ use crate::config::{self, File, Invalid};
 use citybrain_hub::door::users;
 use citybrain_hub::tls;
 use citybrain_shared::config::rules::{Action, Rule};
-use citybrain_shared::config::{Config, Endpoint, Problem, Protocol, Variables, clash, closest, is_at};
+use citybrain_shared::config::{Config, Endpoint, Problem, Protocol, Variables, clash, closest, is_at, presets};
 use citybrain_shared::view;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -74,6 +75,7 @@ pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
         tree.certificates(i);
         tree.parent(i);
         tree.alarms(i);
+        tree.devices(i);
         for j in 0..i {
             tree.pair(j, i);
         }
@@ -88,10 +90,7 @@ pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
     let unread: Vec<String> =
         files.iter().filter(|f| f.config.is_none()).map(|f| f.path.display().to_string()).collect();
     if unread.is_empty() {
-        checked.push(
-            "files that are named exist, certificates and keys fit and are good now; data folders can be written"
-                .into(),
-        );
+        checked.push("files that are named exist, certificates and keys fit; data folders can be written".into());
     } else {
         notes.push(format!("not looked at further until it reads: {}", unread.join(", ")));
     }
@@ -125,9 +124,13 @@ impl Tree {
 
     fn folder(&mut self, i: usize) {
         let Some(data) = self.config(i).map(|c| c.node.data.clone()) else { return };
-        if let Err(why) = writable(&data) {
-            let help = "name a folder that the node's user may write to";
-            self.bad(i, "node.data", format!("cannot keep data in `{}`: {why}", data.display()), help);
+        let Err((kind, why)) = writable(&data) else { return };
+        let said = format!("cannot keep data in `{}`: {why}", data.display());
+        // On a full disk a node starts all the same, to serve what it has.
+        if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+            self.notes.push(format!("{}: {said}; a node here takes nothing until there is room", self.path(i)));
+        } else {
+            self.bad(i, "node.data", said, "name a folder that the node's user may write to");
         }
     }
 
@@ -143,7 +146,8 @@ impl Tree {
         self.notes.extend(notes);
     }
 
-    /// Certificates that are over, or will be soon. A node starts all the same.
+    /// Certificates that are over, or will be soon: notes. A node starts all the same, and must be let:
+    /// the unit checks before each start, and after a power cut it may be the clock that is wrong.
     fn certificates(&mut self, i: usize) {
         let Some(config) = self.config(i) else { return };
         let mut all: Vec<(String, PathBuf)> = config
@@ -157,17 +161,19 @@ impl Tree {
         let parent = config.parent.as_ref().and_then(|p| p.cert_file.clone());
         all.extend(parent.map(|c| ("parent.cert_file".to_owned(), c)));
         let now = SystemTime::now();
+        let mut notes = Vec::new();
         for (key, cert) in all {
             let Ok(validity) = tls::validity(&cert) else { continue };
             let day = |t: SystemTime| chrono::DateTime::<chrono::Utc>::from(t).format("%Y-%m-%d");
             let good = format!("is good from {} to {}", day(validity.from), day(validity.until));
+            let said = format!("{}: `{key}`: the certificate in `{}` {good}", self.path(i), cert.display());
             if !validity.holds(now) {
-                let help = "renew it, or see whether this machine's clock is right";
-                self.bad(i, &key, format!("the certificate in `{}` {good}", cert.display()), help);
+                notes.push(format!("{said}, and not now: renew it, or see whether this machine's clock is right"));
             } else if !validity.holds(now + EXPIRES_SOON) {
-                self.notes.push(format!("{}: the certificate in `{}` {good}", self.path(i), cert.display()));
+                notes.push(said);
             }
         }
+        self.notes.extend(notes);
     }
 
     /// What two files may not share.
@@ -199,6 +205,13 @@ impl Tree {
         for (key, message, help) in found {
             self.bad(i, &key, message, help);
         }
+    }
+
+    /// What a preset of the file does not get to see.
+    fn devices(&mut self, i: usize) {
+        let Some(config) = self.config(i) else { return };
+        let notes: Vec<String> = presets::unseen(config).iter().map(|n| format!("{}: {n}", self.path(i))).collect();
+        self.notes.extend(notes);
     }
 
     /// A rule may look at an alarm of a node whose file is not here; it may also have been meant otherwise.
@@ -353,7 +366,7 @@ impl Tree {
 }
 
 /// Where the node listens, with the keys that say so.
-fn listeners(config: &Config) -> Vec<(String, SocketAddr)> {
+pub(crate) fn listeners(config: &Config) -> Vec<(String, SocketAddr)> {
     let mut all = vec![("api.listen".to_owned(), config.api.listen)];
     if config.broker.url.is_none() {
         all.insert(0, ("broker.listen".to_owned(), config.broker.listen));
@@ -404,16 +417,18 @@ fn place(config: Option<&Config>) -> String {
 }
 
 /// Can files be made in `folder`, or, when it is not there yet, in the nearest folder above it?
-fn writable(folder: &Path) -> Result<(), String> {
+fn writable(folder: &Path) -> Result<(), (ErrorKind, String)> {
     let there = folder.ancestors().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
-    let Some(nearest) = there.into_iter().find(|p| p.exists()) else { return Err("no folder above it exists".into()) };
+    let Some(nearest) = there.into_iter().find(|p| p.exists()) else {
+        return Err((ErrorKind::NotFound, "no folder above it exists".into()));
+    };
     if !nearest.is_dir() {
-        return Err(format!("`{}` is no folder", nearest.display()));
+        return Err((ErrorKind::NotADirectory, format!("`{}` is no folder", nearest.display())));
     }
     let probe = nearest.join(format!(".citybrain-check-{}", std::process::id()));
     let made = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe);
     let _ = std::fs::remove_file(&probe);
-    made.map(drop).map_err(|e| format!("`{}`: {e}", nearest.display()))
+    made.map(drop).map_err(|e| (e.kind(), format!("`{}`: {e}", nearest.display())))
 }
 
 #[cfg(test)]

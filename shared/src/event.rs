@@ -117,6 +117,14 @@ pub fn is_type(text: &str) -> bool {
     !text.is_empty() && text.len() <= limits::TYPE_BYTES_MAX && !text.contains(is_bad)
 }
 
+/// May this be an event's source? A URI-reference: at most 1,024 bytes, not empty.
+pub fn is_source(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 1024 && !text.contains(NO_URI) && !text.contains(is_forbidden)
+}
+
+/// What stands in no URI.
+const NO_URI: [char; 10] = [' ', '"', '<', '>', '\\', '^', '`', '{', '|', '}'];
+
 /// What an event is told by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity<'a> {
@@ -333,7 +341,7 @@ impl<'de> Visitor<'de> for RawVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw<'de>, A::Error> {
         let mut raw = Raw::default();
-        // Names beyond the known ones are few; a list finds a repeated one.
+        // Names beyond the known ones are few, by their bound; a list finds a repeated one.
         let mut others: Vec<Cow<'de, str>> = Vec::new();
         let mut seen = 0u32;
         while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
@@ -344,7 +352,11 @@ impl<'de> Visitor<'de> for RawVisitor {
                     if std::mem::replace(twice, true) {
                         raw.wrong.get_or_insert_with(|| attribute(&key, "stands twice"));
                     }
-                    map.next_value::<IgnoredAny>()?;
+                    if key == "data" {
+                        map.next_value::<IgnoredAny>()?;
+                    } else if !matches!(map.next_value::<Value<'de>>()?, Value::Text(t) if is_base64(&t)) {
+                        raw.wrong.get_or_insert_with(|| attribute(&key, "must be a string of base64"));
+                    }
                     continue;
                 }
                 "id" => (0, Some(&mut e.id)),
@@ -368,10 +380,14 @@ impl<'de> Visitor<'de> for RawVisitor {
                     if key == "origin" {
                         e.has_origin = true;
                     }
-                    if let Some(why) = extension_fault(&key, &value, &others) {
-                        raw.wrong.get_or_insert_with(|| attribute(&key, why));
+                    if others.len() == limits::EXTENSIONS_MAX {
+                        raw.wrong.get_or_insert_with(|| attribute(&key, TOO_MANY));
+                    } else {
+                        if let Some(why) = extension_fault(&key, &value, &others) {
+                            raw.wrong.get_or_insert_with(|| attribute(&key, why));
+                        }
+                        others.push(key);
                     }
-                    others.push(key);
                     continue;
                 }
             };
@@ -413,6 +429,14 @@ fn is_forbidden(c: char) -> bool {
     n < 0x20 || (0x7f..0xa0).contains(&n) || (0xfdd0..=0xfdef).contains(&n) || n & 0xfffe == 0xfffe
 }
 
+/// The standard alphabet, padded (RFC 4648, section 4).
+fn is_base64(text: &str) -> bool {
+    let digits = text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text);
+    text.len().is_multiple_of(4) && digits.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
+}
+
+const TOO_MANY: &str = "is one too many: 64 of one's own may stand beside CloudEvents'; put further ones into `data`";
+
 fn extension_fault(name: &str, value: &Value<'_>, others: &[Cow<'_, str>]) -> Option<&'static str> {
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
         return Some("an attribute's name has only a-z and 0-9");
@@ -445,7 +469,7 @@ impl<'a> Raw<'a> {
         if !self.has_source {
             return Err(Error::Missing("source"));
         }
-        if e.source.contains([' ', '"', '<', '>', '\\', '^', '`', '{', '|', '}']) {
+        if e.source.contains(NO_URI) {
             return Err(attribute("source", "is not a URI-reference: percent-encode such characters"));
         }
         if !is_type(&e.kind) {
@@ -548,6 +572,32 @@ mod tests {
         }
         let big = format!("{{\"data\":\"{}\"}}", "x".repeat(limits::EVENT_BYTES_MAX));
         assert!(fault(&big).contains("bytes long"));
+    }
+
+    #[test]
+    fn bytes_are_base64() {
+        let with =
+            |value: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":{value}}}"#);
+        for good in [r#""/wABAg==""#, r#""AAEC""#, r#""""#, r#""AAE=""#] {
+            assert!(Envelope::parse(with(good).as_bytes()).is_ok(), "{good}");
+        }
+        for bad in ["5", r#""%%""#, r#""AAE""#, r#""A===""#, r#""AA-_""#, "null", "{}"] {
+            assert!(fault(&with(bad)).contains("`data_base64`: must be a string of base64"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn attributes_of_one_s_own_are_bounded_so_that_no_event_is_long_to_read() {
+        let with = |n: usize| {
+            let more: String = (0..n).map(|i| format!(",\"a{i}\":1")).collect();
+            format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"t"{more}}}"#)
+        };
+        assert!(Envelope::parse(with(limits::EXTENSIONS_MAX).as_bytes()).is_ok());
+        let told = fault(&with(limits::EXTENSIONS_MAX + 1));
+        assert!(told.contains("`a64`: is one too many: 64 "), "{told}");
+        assert!(fault(&with(20_000)).contains("`a64`: is one too many"));
+        let twice = with(limits::EXTENSIONS_MAX).replace("\"a63\"", "\"a62\"");
+        assert!(fault(&twice).contains("stands twice"));
     }
 
     #[test]

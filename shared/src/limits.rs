@@ -10,6 +10,10 @@ pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of an event's type. It becomes a topic, `events/TYPE`.
 pub const TYPE_BYTES_MAX: usize = 255;
 
+/// Attributes of one event beyond those that CloudEvents and a node know. The specification asks for
+/// few, and each is compared with all others; with 32,000 of them one message took seconds.
+pub const EXTENSIONS_MAX: usize = 64;
+
 /// Bytes of an MQTT packet at the front door: an event, its topic and properties.
 pub const PACKET_BYTES_MAX: usize = 512 * 1024;
 

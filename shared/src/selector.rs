@@ -55,6 +55,10 @@ impl Selector {
             None => (path, false),
         };
         let root = Address::parse(path).map_err(|_| fail(format!("`{path}` is not an address")))?;
+        if let Some(tier) = tier.filter(|t| t.depth() < root.depth() || (!deep && *t != root.tier())) {
+            let below = if !deep && tier > root.tier() { "; `ADDRESS/**@tier` means those below" } else { "" };
+            return Err(fail(format!("nobody is meant: `{root}` is a {}, no {tier}{below}", root.tier())));
+        }
         Ok(Selector { root, deep, tier, labels })
     }
 
@@ -118,7 +122,18 @@ mod tests {
         ] {
             assert_eq!(Selector::parse(s).unwrap().to_string(), s);
         }
-        for bad in ["", "**", "chengdu/*", "chengdu@moon", "chengdu[", "chengdu[x]", "chengdu[=1]", "c/**/d"] {
+        for bad in [
+            "",
+            "**",
+            "chengdu/*",
+            "chengdu@moon",
+            "chengdu[",
+            "chengdu[x]",
+            "chengdu[=1]",
+            "c/**/d",
+            "c@street",
+            "c/s/**@city",
+        ] {
             assert!(Selector::parse(bad).is_err(), "{bad}");
         }
     }

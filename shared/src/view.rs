@@ -836,7 +836,8 @@ pub struct Firing {
     pub at: DateTime<Utc>,
     pub rule: String,
     pub key: String,
-    /// `fired`, `changed`, `over`; `held` when a dependency held it back at its time.
+    /// `fired`, `changed`, `over`; `held` when a dependency held it back at its time; `lapsed` when its
+    /// window emptied before the condition had held for long enough.
     pub what: String,
     /// The id of the event that did it; empty for the passing of time.
     #[serde(default)]

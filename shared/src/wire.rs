@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize};
 pub const VERSION: u8 = 1;
 pub const VERSION_MIN: u8 = 1;
 
+/// Bytes that a compressed frame may unpack to. What is larger travels as it is.
+pub const UNPACKED_BYTES_MAX: usize = limits::FRAME_BYTES_MAX + 2 * limits::EVENT_BYTES_MAX;
+
 const CRITICAL: u16 = 0x8000;
 const FIELD_CORE: u16 = CRITICAL | 1;
 const FIELD_ORIGINS: u16 = CRITICAL | 2;
@@ -584,7 +587,7 @@ pub fn decode<'a>(
             let body = match plain_len {
                 None => r.rest.into(),
                 Some(n) => {
-                    let max = limits::FRAME_BYTES_MAX + 2 * limits::EVENT_BYTES_MAX;
+                    let max = UNPACKED_BYTES_MAX;
                     let plain = (n <= max).then(|| decompress(r.rest, n)).flatten();
                     plain.filter(|p| p.len() == n).ok_or(Error::Bomb { max })?.into()
                 }

@@ -2,6 +2,7 @@
 
 use super::certs::Ca;
 use super::{free_port, wait_for};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
@@ -71,7 +72,7 @@ impl Broker {
 
     fn start_as(kind: Kind, dir: &Path, tls: Option<Tls>) -> Option<Broker> {
         let Some(program) = kind.program() else {
-            eprintln!("SKIPPED: {kind:?} is not installed (README, \"Tests\", names the packages)");
+            eprintln!("SKIPPED: {kind:?} is not installed (README, \"Two commands\", names the packages)");
             return None;
         };
         let port = free_port();
@@ -99,7 +100,7 @@ impl Broker {
     /// not installed.
     pub fn nats_cluster(dir: &Path) -> Option<Vec<Broker>> {
         let Some(program) = Kind::Nats.program() else {
-            eprintln!("SKIPPED: Nats is not installed (README, \"Tests\", names the packages)");
+            eprintln!("SKIPPED: Nats is not installed (README, \"Two commands\", names the packages)");
             return None;
         };
         let routes: Vec<u16> = (0..3).map(|_| free_port()).collect();
@@ -234,7 +235,7 @@ impl Broker {
     /// SIGKILL for all of it.
     pub fn kill9(&mut self) {
         let mut child = self.process.take().expect("it runs");
-        let _ = Command::new("kill").args(["-9", "--", &format!("-{}", child.id())]).status();
+        kill_process_group(Pid::from_child(&child), Signal::KILL).expect("SIGKILL can be sent");
         child.wait().expect("it ends");
     }
 

@@ -8,6 +8,7 @@ pub mod page;
 pub mod ran;
 pub mod shape;
 
+use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+pub use rustix::process::Signal;
 
 /// How long anything may take that normally takes under a second; a machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -156,15 +159,14 @@ impl Node {
         child.wait().expect("it ends");
     }
 
-    pub fn signal(&self, signal: &str) {
-        let pid = self.process.as_ref().expect("it runs").id().to_string();
-        let done = Command::new("kill").args(["-s", signal, &pid]).status().expect("kill runs");
-        assert!(done.success(), "kill -s {signal} {pid}");
+    pub fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("it runs");
+        kill_process(Pid::from_child(process), signal).expect("a signal can be sent");
     }
 
     /// SIGTERM, and waits for a clean end.
     fn stop(&mut self) {
-        self.signal("TERM");
+        self.signal(Signal::TERM);
         let mut child = self.process.take().expect("it runs");
         let end = Instant::now() + Duration::from_secs(15);
         loop {
@@ -345,9 +347,10 @@ impl Tree {
         if !extra.contains("[store]") {
             let _ = write!(text, "[store]\nfree_bytes_min = 2000000\n");
         }
+        // Connections as every machine's limit of open files allows: a node warns where it is too low.
         let _ = match self.outside.get(address) {
             Some(port) => write!(text, "[broker]\nlisten = \"127.0.0.1:{mqtt}\"\nurl = \"mqtt://127.0.0.1:{port}\"\n"),
-            None => write!(text, "[broker]\nlisten = \"127.0.0.1:{mqtt}\"\n"),
+            None => write!(text, "[broker]\nlisten = \"127.0.0.1:{mqtt}\"\nconnections_max = 2000\n"),
         };
         if let Some((parent, _)) = address.rsplit_once('/') {
             let port = self.outside.get(parent).copied().unwrap_or_else(|| self.nodes[parent].mqtt);

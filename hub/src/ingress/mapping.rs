@@ -1,7 +1,7 @@
 //! How a `[[map]]` looks at a payload: what must be there, what becomes data, what templates say.
 
 use citybrain_shared::config::{Format, Map};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
@@ -17,15 +17,16 @@ impl<'a> Body<'a> {
     }
 
     /// What it says, in the format of an entry. Text is a number if it reads as one, else a word or a
-    /// line.
+    /// line; an integer too long for a number without loss is a word.
     ///
     /// # Errors
     /// What it is not, and what it should be.
     pub fn value(&self, format: Format) -> Result<Cow<'_, Value>, (&'static str, String)> {
         if format == Format::Text {
             let text = std::str::from_utf8(self.payload).map_err(|_| ("not-text", "UTF-8 text".to_owned()))?.trim();
-            let value = text.parse::<serde_json::Number>().map_or_else(|_| text.into(), Value::Number);
-            return Ok(Cow::Owned(value));
+            let is_integer = text.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit());
+            let number = text.parse::<Number>().ok().filter(|n| !is_integer || is_exact(n));
+            return Ok(Cow::Owned(number.map_or_else(|| text.into(), Value::Number)));
         }
         let json = self.json.get_or_init(|| serde_json::from_slice(self.payload));
         json.as_ref().map(Cow::Borrowed).map_err(|e| ("not-json", format!("JSON: {e}")))
@@ -44,6 +45,12 @@ impl<'a> Body<'a> {
             })
         })
     }
+}
+
+/// Is it surely the number that was written? An integer beyond 64 bits is kept as the nearest of few.
+pub fn is_exact(n: &Number) -> bool {
+    const INTEGERS_UP_TO: f64 = 9_007_199_254_740_992.0; // 2^53
+    !n.is_f64() || n.as_f64().is_some_and(|f| f.abs() < INTEGERS_UP_TO)
 }
 
 /// 1 and 1.0 are one number.
@@ -76,11 +83,18 @@ pub fn data_of<'t>(body: &Value, map: &'t Map, fill: &dyn Fn(&'t str) -> Cow<'t,
             data.extend(all.map(|(k, v)| (k.clone(), unwrapped(v))));
         } else if pointer.contains('{') && !pointer.starts_with('/') {
             data.insert(fill(name).into_owned(), fill(pointer).into());
-        } else if let Some(value) = each(body, pointer).first() {
+        } else if let Some(value) = told(body, pointer, map) {
             data.insert(fill(name).into_owned(), said(unwrapped(value), map));
         }
     }
     (!data.is_empty()).then_some(Value::Object(data))
+}
+
+/// What a pointer leads to: of several what the entry's `has` asked for there, else the first.
+fn told<'v>(body: &'v Value, pointer: &str, map: &Map) -> Option<&'v Value> {
+    let all = each(body, pointer);
+    let wanted = map.has.get(pointer).map_or(&[][..], Vec::as_slice);
+    all.iter().find(|v| wanted.iter().any(|w| is_wanted(w, v))).or(all.first()).copied()
 }
 
 /// What the map's `words` say that a word or number stands for; else itself.

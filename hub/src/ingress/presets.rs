@@ -329,3 +329,84 @@ fn home_assistant_s_states() {
         ],
     );
 }
+
+#[test]
+fn an_alarm_is_told_beside_what_is_none_in_whatever_order() {
+    const KINDS: [(&str, &str); 3] =
+        [("smoke", "city.smoke.reading.v1"), ("gas", "city.gas.reading.v1"), ("water_leak", "city.leak.reading.v1")];
+    let alink = |what: &str| match what {
+        "smoke" => "SmokeSensorState",
+        "gas" => "GasSensorState",
+        _ => "WaterSensorState",
+    };
+    type Say = Box<dyn Fn(&str, &str) -> String>;
+    let plain = |form: &'static str| -> Say {
+        Box::new(move |no, yes| form.replace('@', &format!(r#"{{"{no}":false,"{yes}":true}}"#)))
+    };
+    let telemetry = "v1/devices/me/telemetry";
+    let post = "/sys/p/d/thing/event/property/post";
+    let forms: [(&str, &str, Say); 10] = [
+        ("zigbee2mqtt", "zigbee2mqtt/k", plain("@")),
+        ("chirpstack", "application/1/device/2/event/up", plain(r#"{"deduplicationId":"1","object":@}"#)),
+        ("thingsboard", telemetry, plain("@")),
+        ("thingsboard", telemetry, plain(r#"{"ts":1451649600512,"values":@}"#)),
+        ("thingsboard", telemetry, plain("[@]")),
+        ("thingsboard", telemetry, plain(r#"[{"ts":1451649600512,"values":@}]"#)),
+        ("alink", post, Box::new(move |no, yes| format!(r#"{{"params":{{"{}":0,"{}":1}}}}"#, alink(no), alink(yes)))),
+        (
+            "alink",
+            post,
+            Box::new(move |no, yes| {
+                let (no, yes) = (alink(no), alink(yes));
+                format!(r#"{{"params":{{"{no}":{{"value":0,"time":1}},"{yes}":{{"value":1,"time":1}}}}}}"#)
+            }),
+        ),
+        ("huawei", "$oc/devices/d/sys/properties/report", plain(r#"{"services":[{"service_id":"a","properties":@}]}"#)),
+        (
+            "huawei",
+            "$oc/devices/d/sys/properties/report",
+            Box::new(|no, yes| {
+                format!(r#"{{"services":[{{"properties":{{"{no}":0,"{yes}":0}}}},{{"properties":{{"{yes}":1}}}}]}}"#)
+            }),
+        ),
+    ];
+    for (preset, topic, say) in &forms {
+        let node = node(&format!("\"{preset}\""));
+        for (yes, kind) in KINDS {
+            for (no, _) in KINDS.into_iter().filter(|(no, _)| *no != yes) {
+                let payload = say(no, yes);
+                let made = made(&node, topic, &payload);
+                assert!(made.starts_with(&format!("!{kind} ")), "{preset} {payload}: {made}");
+                assert!(made.contains(&format!("\"{yes}\":true")), "{preset} {payload}: {made}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_shelly_s_prefix_may_have_two_levels_and_one_of_an_sos_button_s() {
+    let says = |what: &str, alarm: bool| {
+        format!(r#"{{"method":"NotifyStatus","params":{{"ts":1700000000.5,"{what}:0":{{"id":0,"alarm":{alarm}}}}}}}"#)
+    };
+    all(
+        "\"shelly\"",
+        &[
+            (
+                "flat/kitchen/events/rpc",
+                &says("smoke", true),
+                r#"!city.smoke.reading.v1 flat/kitchen {"alarm":true,"id":0,"smoke":true}"#,
+            ),
+            (
+                "sos/7-301/events/rpc",
+                &says("flood", true),
+                r#"!city.leak.reading.v1 sos/7-301 {"alarm":true,"id":0,"water_leak":true}"#,
+            ),
+            (
+                "sos/7-301/events/rpc",
+                &says("smoke", false),
+                r#"city.smoke.reading.v1 sos/7-301 {"alarm":false,"id":0,"smoke":false}"#,
+            ),
+            ("flat/kitchen/events/rpc", "no json", "-"),
+        ],
+    );
+}

@@ -6,7 +6,7 @@ use crate::log::{Error as LogError, Reader};
 use crate::note::{DeadLetter, Note};
 use citybrain_shared::limits::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX};
 use citybrain_shared::record::{Direction, Header, Origin, TTL_OVER_MS};
-use citybrain_shared::wire::{Epoch, FrameBuilder, FrameHead, Party};
+use citybrain_shared::wire::{Epoch, FrameBuilder, FrameHead, Party, UNPACKED_BYTES_MAX};
 use citybrain_shared::{Address, Lane, Pos, Selector};
 use std::collections::VecDeque;
 
@@ -359,10 +359,11 @@ pub fn chain(reader: &Reader, session: &Session, lane: Lane, at: Pos) -> Result<
     }
 }
 
-/// zstd level 1, if that makes it smaller by at least an eighth.
+/// zstd level 1, if that makes it smaller by at least an eighth. A single record may be larger than what a
+/// receiver unpacks; it goes as it is.
 fn pack(body: &[u8]) -> Option<Vec<u8>> {
     const WORTH_IT_BYTES_MIN: usize = 256;
-    if body.len() < WORTH_IT_BYTES_MIN {
+    if !(WORTH_IT_BYTES_MIN..=UNPACKED_BYTES_MAX).contains(&body.len()) {
         return None;
     }
     zstd::bulk::compress(body, 1).ok().filter(|packed| packed.len() <= body.len() / 8 * 7)
@@ -439,6 +440,8 @@ mod tests {
         assert_eq!(unpack(&packed, body.len()), Some(body));
         assert_eq!(unpack(&packed, 100), None);
         assert_eq!(pack(b"short"), None);
+        // Nobody would unpack it, and the lane would stand still.
+        assert!(pack(&vec![7; UNPACKED_BYTES_MAX]).is_some() && pack(&vec![7; UNPACKED_BYTES_MAX + 1]).is_none());
         let noise: Vec<u8> =
             (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ (i >> 3) as u8).collect();
         if let Some(p) = pack(&noise) {

@@ -179,7 +179,13 @@ pub(super) fn unknown(id: &str) -> Refusal {
 
 pub async fn rules(From(ctx): From<Arc<Ctx>>) -> Response {
     let none = view::Rules { rules: Vec::new(), waiting: 0, dropped: 0 };
-    ctx.answer(ctx.hub.state(|state| Brain::of(state).map(|b| b.rules.view())).unwrap_or(none))
+    let mut all = ctx.hub.state(|state| Brain::of(state).map(|b| b.rules.view_of_none())).unwrap_or(none);
+    // One by one: each may have ten thousand keys to count, and commits wait for whoever reads.
+    while let Some(rule) = ctx.hub.state(|state| Brain::of(state)?.rules.view_of(all.rules.len())) {
+        all.rules.push(rule);
+        tokio::task::yield_now().await;
+    }
+    ctx.answer(all)
 }
 
 pub async fn reload(From(ctx): From<Arc<Ctx>>, who: Operator) -> Result<Response, Refusal> {

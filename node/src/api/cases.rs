@@ -31,7 +31,7 @@ const CASES_DEFAULT: usize = 100;
 const CASES_MAX: usize = 1000;
 /// Cases that are looked at in one go: the state stays locked for a millisecond or two.
 pub(super) const SLICE: usize = 2_000;
-/// References to pictures of one case, and characters of each.
+/// References to pictures of one case, and bytes of each.
 const MEDIA_MAX: usize = 10;
 pub(super) const URL_MAX: usize = 2_000;
 /// Accounts in one import: one group of records, a few milliseconds of work.
@@ -43,6 +43,7 @@ impl std::convert::From<cases::Refusal> for Refusal {
             "moved-on" => StatusCode::PRECONDITION_FAILED,
             "not-found" => StatusCode::NOT_FOUND,
             "missing" | "bad-request" | "bad-limit" | "which-assist" | "foreign-node" => StatusCode::BAD_REQUEST,
+            "full" => StatusCode::SERVICE_UNAVAILABLE,
             "not-your-role" | "handler" | "own-approval" | "not-the-caller" => StatusCode::FORBIDDEN,
             _ => StatusCode::CONFLICT,
         };
@@ -90,10 +91,8 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
             && (!wanted.reopened || c.reopened > 0)
             && (!wanted.urgent || c.urgent)
     };
-    let (all, open, overdue) = look(&ctx, |cases| {
-        let open = cases.open_ones();
-        (cases.count() as u64, open.len() as u64, open.filter(|h| h.case.is_overdue(now)).count() as u64)
-    })?;
+    let (all, open, overdue) =
+        look(&ctx, |cases| (cases.count() as u64, cases.open_ones().len() as u64, cases.overdue(now)))?;
     let only_open = wanted.overdue || status.map_or(wanted.status.as_deref() == Some("open"), Status::is_open);
     let is_any = wanted.is_any();
     let (mut page, mut fit, mut more): (Vec<Case>, u64, bool) = (Vec::new(), 0, false);
@@ -211,12 +210,12 @@ pub(super) fn on_earth(place: &Place) -> Result<(), Refusal> {
 fn on_the_web(media: &[String]) -> Result<(), Refusal> {
     let is_url = |url: &String| {
         let is_web = url.starts_with("https://") || url.starts_with("http://");
-        is_web && url.chars().count() <= URL_MAX && !url.contains(char::is_whitespace)
+        is_web && url.len() <= URL_MAX && !url.contains(char::is_whitespace)
     };
     if media.len() <= MEDIA_MAX && media.iter().all(is_url) {
         return Ok(());
     }
-    let detail = format!("`media` is at most {MEDIA_MAX} http or https URLs of at most {URL_MAX} characters");
+    let detail = format!("`media` is at most {MEDIA_MAX} http or https URLs of at most {URL_MAX} bytes");
     Err(Refusal::bad("bad-media", detail, "such as https://photos.example/1.jpg"))
 }
 
@@ -284,6 +283,7 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew, repeat: &Repeat) -> 
         if let Some((id, drafts)) = cases.pressed_again(&opening, &contact, now_us) {
             return Ok((Made::known(id), drafts));
         }
+        cases.has_room(opening.sos)?;
         let (case, drafts) = cases.open(opening, contact, now_us);
         Ok((Made { about: case.id, is_new: true, asked: None }, drafts))
     })

@@ -324,6 +324,34 @@ mod tests {
         assert_eq!(zhan.acts_as("li".into()).unwrap(), "zhan");
     }
 
+    #[tokio::test]
+    async fn a_certificate_does_not_speak_for_a_page_of_another_origin_and_a_token_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        std::fs::write(&path, format!("anna operator {}\n", crate::tokens::hash("secret"))).unwrap();
+        let limits = crate::tokens::Limits::of(&citybrain_shared::config::Api::default());
+        let tokens = Arc::new(Tokens::new(path, "here", limits));
+        let routes = axum::Router::new().route("/v1/status", axum::routing::get(|| async {}));
+        let routes = routes.layer(axum::middleware::from_fn_with_state(tokens, guard));
+        let peer = Peer { address: "127.0.0.1:1".parse().unwrap(), certified: Some("anna".into()) };
+        for (headers, status) in [
+            (&[][..], 200),
+            (&[("origin", "https://node:8080")], 200),
+            (&[("origin", "https://evil.example")], 403),
+            (&[("sec-fetch-site", "cross-site")], 403),
+            (&[("origin", "https://evil.example"), ("authorization", "Bearer secret")], 200),
+        ] {
+            let mut request = axum::http::Request::get("/v1/status").header("host", "node:8080");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let mut request = request.body(axum::body::Body::empty()).unwrap();
+            request.extensions_mut().insert(ConnectInfo(peer.clone()));
+            let answer = tower_service::Service::call(&mut routes.clone(), request).await.unwrap();
+            assert_eq!(answer.status(), status, "{headers:?}");
+        }
+    }
+
     #[test]
     fn a_token_comes_as_bearer_and_nothing_else() {
         let with = |text: &str| {

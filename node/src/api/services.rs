@@ -107,6 +107,7 @@ pub async fn request(
         if caller_speaks_for_others && contact.name.is_empty() {
             contact.name.clone_from(&opening.by);
         }
+        brain.cases.has_room(opening.sos)?;
         let (case, drafts) = brain.cases.open(opening, contact, now_us);
         Ok((Made { about: case.id, is_new: true, asked: None }, drafts))
     })

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 /// Characters of one answer; of a text.
 const ANSWER_MAX: usize = 500;
 const TEXT_MAX: usize = 4_000;
+/// Bytes of all answers of one form: they travel with their case.
+const ANSWERS_BYTES_MAX: usize = 32 * 1024;
 /// Questions of one form.
 const FIELDS_MAX: usize = 50;
 
@@ -42,6 +44,7 @@ pub fn answers(title: &str, form: &[Field], given: &BTreeMap<String, String>) ->
 /// The answers to `form` that are some, and everything that is wrong with the others.
 pub fn sorted(title: &str, form: &[Field], given: &BTreeMap<String, String>) -> (Answers, Vec<Fault>) {
     let mut all = Answers::default();
+    let mut bytes = 0;
     let mut faults = Vec::new();
     let mut fault = |name: &str, is_missing: bool, detail: String, hint: String| {
         faults.push(Fault { name: name.to_owned(), is_missing, detail, hint });
@@ -59,7 +62,12 @@ pub fn sorted(title: &str, form: &[Field], given: &BTreeMap<String, String>) -> 
             continue;
         }
         match value(field, answer) {
+            Ok(answer) if bytes + answer.len() > ANSWERS_BYTES_MAX => {
+                let detail = format!("the answers are more than {ANSWERS_BYTES_MAX} bytes together");
+                fault(name, false, detail, "say it shorter".into());
+            }
             Ok(answer) => {
+                bytes += answer.len();
                 let place = if field.personal { &mut all.personal } else { &mut all.open };
                 place.insert(name.clone(), answer);
             }
@@ -92,7 +100,12 @@ fn value(field: &Field, answer: &str) -> Result<String, (String, String)> {
         Err((format!("`{shown}` is no answer to `{}`", field.label()), hint))
     };
     if !field.choices.is_empty() {
-        let chosen: Vec<&str> = if field.multiple { answer.split(',').map(str::trim).collect() } else { vec![answer] };
+        let mut chosen: Vec<&str> = Vec::new();
+        for choice in if field.multiple { answer.split(',').map(str::trim).collect() } else { vec![answer] } {
+            if !chosen.contains(&choice) && chosen.len() <= field.choices.len() {
+                chosen.push(choice);
+            }
+        }
         if !chosen.iter().all(|c| field.choices.iter().any(|known| known == c)) {
             let of = if field.multiple { "some of" } else { "one of" };
             return none(format!("{of} {}", field.choices.join(", ")));
@@ -174,6 +187,19 @@ mod tests {
         assert_eq!(all.open["smell"], "c,a");
         assert_eq!((all.open["since"].as_str(), all.open["bags"].as_str()), ("2026-11-24T08:00:00+08:00", "2"));
         assert_eq!((all.personal["flat"].as_str(), all.open.len()), ("7-301", 4));
+    }
+
+    #[test]
+    fn answers_have_an_end_each_and_all_together() {
+        let many = "a,b,".repeat(20_000) + "c";
+        assert_eq!(asked(&[("size", "大"), ("smell", &many)]).unwrap().open["smell"], "a,b,c");
+        let fields = (0..50).map(|i| serde_json::json!({"name": format!("q{i}"), "kind": "text"}));
+        let form: Vec<Field> = serde_json::from_value(fields.collect()).unwrap();
+        let given = (0..50).map(|i| (format!("q{i}"), "垃".repeat(TEXT_MAX))).collect();
+        let (all, faults) = sorted("垃圾", &form, &given);
+        let bytes: usize = all.open.values().map(String::len).sum();
+        assert!(bytes <= ANSWERS_BYTES_MAX && all.open.len() == 2, "{bytes}");
+        assert_eq!((faults.len(), faults[0].detail.as_str()), (48, "the answers are more than 32768 bytes together"));
     }
 
     #[test]

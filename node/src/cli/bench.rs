@@ -67,6 +67,16 @@ struct Report {
     link_events_per_s: f64,
 }
 
+/// Ctrl-C ends the program at once, and leaves nothing in `dir` either.
+fn removed_when_interrupted(dir: PathBuf) {
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(crate::replay::told_to_stop());
+        let _ = std::fs::remove_dir_all(&dir);
+        std::process::exit(130);
+    });
+}
+
 impl Bench {
     pub fn act(self) -> Result<Output, Fail> {
         let fail = |what: String| Fail::no("bench", what, "`citybrain bench --dir DIR` writes to another disk");
@@ -81,6 +91,7 @@ impl Bench {
             let hint = "`citybrain bench --dir DIR` takes a folder that is not there yet, on the disk in question";
             Fail::usage(format!("cannot make `{}`: {e}", dir.display()), hint)
         })?;
+        removed_when_interrupted(dir.clone());
         if self.door {
             let load = door::Load::of(self.percent);
             let report = if self.slept { slept::measure(&dir, load, self.percent) } else { door::measure(&dir, load) };

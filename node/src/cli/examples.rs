@@ -22,7 +22,10 @@ const EXAMPLES: &[(&str, &str)] = &[
         "citybrain supervision --days 30    what is overdue, was reopened, and where the same is told again and again\n\
          citybrain supervision --under chengdu/liucheng --category SJ0102    of one street, of one kind",
     ),
-    ("bench", "citybrain bench --dir /var/lib/citybrain    how fast does this disk commit?"),
+    (
+        "bench",
+        "citybrain bench --dir /var/lib/citybrain-bench    how fast does this disk commit? In a new folder, removed again",
+    ),
     (
         "send",
         "citybrain send --target 'chengdu/**@neighbourhood' --type city.notice --data '{\"text\":\"停水\"}'    a notice\n\

@@ -85,6 +85,8 @@ pub struct Account {
     pub strayed: u64,
     /// Neighbourhoods that do not have exactly one copy of the notice.
     pub notice_wrong: u64,
+    /// Nodes whose process ended by itself.
+    pub ended: u64,
     pub notice: Notice,
     /// From the neighbourhood to the city.
     pub latency: Option<Latency>,
@@ -101,7 +103,7 @@ const FINDINGS: usize = 12;
 impl Account {
     pub fn is_good(&self) -> bool {
         self.acknowledged == self.published
-            && [self.missing, self.doubled, self.out_of_order, self.strayed, self.notice_wrong] == [0; 5]
+            && [self.missing, self.doubled, self.out_of_order, self.strayed, self.notice_wrong, self.ended] == [0; 6]
             && self.notice.delivered == self.notice.targets
     }
 

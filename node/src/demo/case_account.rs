@@ -24,7 +24,7 @@ pub struct CaseAccount {
     pub cases: u64,
     pub incidents: u64,
     pub open: u64,
-    /// Cases that some node above their owner does not have.
+    /// Cases that some node above their owner does not have, and those that no node has any more.
     pub missing: u64,
     /// Cases that some node above their owner has otherwise than the owner.
     pub different: u64,
@@ -40,8 +40,17 @@ impl CaseAccount {
     }
 }
 
+/// What must be there, by the nodes' own word when it was told to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Ids of cases.
+    pub opened: BTreeSet<String>,
+    /// How many there must be beside these.
+    pub brought: u64,
+}
+
 /// `held[i]` is what the tree's place `i` has.
-pub fn account(tree: &Tree, held: &[Copies]) -> CaseAccount {
+pub fn account(tree: &Tree, held: &[Copies], expected: &Expected) -> CaseAccount {
     let mut out = CaseAccount::default();
     let mut owners: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, copies) in held.iter().enumerate() {
@@ -56,6 +65,9 @@ pub fn account(tree: &Tree, held: &[Copies]) -> CaseAccount {
         let known: BTreeSet<&String> = tree.of_tier(tier).flat_map(|place| held[place].keys()).collect();
         out.at_tier.insert(tier.as_str(), known.len() as u64);
     }
+    let found = expected.opened.iter().filter(|id| owners.contains_key(id.as_str())).count();
+    let gone = expected.opened.len() - found;
+    out.missing = gone as u64 + expected.brought.saturating_sub((owners.len() - found) as u64);
     for (id, own) in owners {
         out.cases += 1;
         let [owner] = own.as_slice() else {
@@ -93,7 +105,7 @@ mod tests {
     #[test]
     fn a_whole_tree_has_a_good_account() {
         let (tree, held) = whole();
-        let a = account(&tree, &held);
+        let a = account(&tree, &held, &Expected::default());
         assert!(a.is_good(), "{a:?}");
         assert_eq!((a.cases, a.open, a.incidents), (8, 8, 8));
         assert!(Tier::ALL.iter().all(|tier| a.at_tier[tier.as_str()] == 8), "{a:?}");
@@ -104,12 +116,21 @@ mod tests {
         let (tree, mut held) = whole();
         let id = held[0].keys().next().unwrap().clone();
         held[0].remove(&id);
-        assert_eq!(account(&tree, &held).missing, 1);
+        assert_eq!(account(&tree, &held, &Expected::default()).missing, 1);
         let (_, mut held) = whole();
         held[0].get_mut(&id).unwrap().version = 2;
-        assert_eq!(account(&tree, &held).different, 1);
+        assert_eq!(account(&tree, &held, &Expected::default()).different, 1);
         let (_, mut held) = whole();
         held[0].get_mut(&id).unwrap().owner = tree.places[0].address.to_string();
-        assert_eq!(account(&tree, &held).owners_wrong, 1);
+        assert_eq!(account(&tree, &held, &Expected::default()).owners_wrong, 1);
+    }
+    #[test]
+    fn a_case_that_no_node_has_any_more_is_missing() {
+        let (tree, held) = whole();
+        let known = || held[0].keys().cloned();
+        let missing = |opened: BTreeSet<String>, brought| account(&tree, &held, &Expected { opened, brought }).missing;
+        assert_eq!(missing(known().take(3).collect(), 5), 0);
+        assert_eq!(missing(known().take(3).chain(["gone".into()]).collect(), 5), 1);
+        assert_eq!(missing(known().take(3).collect(), 7), 2);
     }
 }

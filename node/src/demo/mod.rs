@@ -34,7 +34,7 @@ use crate::cli::At;
 use crate::mqtt_publisher::{self, Message, Target};
 use crate::replay::{Skipped, chain, told_to_stop};
 use account::{Account, Committed, Latency, Notice, Published, Record};
-use case_account::CaseAccount;
+use case_account::{CaseAccount, Expected};
 use citybrain_shared::Tier;
 use citybrain_shared::view::CasesBrought;
 use data::Script;
@@ -44,7 +44,7 @@ use processes::Processes;
 use screen::{Moment, Screen};
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -191,9 +191,11 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
     let exe = std::env::current_exe().into_diagnostic().wrap_err("cannot find this program's own file")?;
     let mut processes = Processes::new(&exe, &dir, &script.tree).map_err(|e| miette!("{}", chain(&e)))?;
 
+    // One for the whole of it: a signal that comes while the account is written is not lost.
+    let mut stop = std::pin::pin!(told_to_stop());
     let played = tokio::select! {
         played = play(&script, &mut processes, &args) => played,
-        () = told_to_stop() => {
+        () = &mut stop => {
             processes.stop().await;
             remove(&dir, args.dir.is_some() || args.keep);
             eprintln!("\ninterrupted");
@@ -224,7 +226,7 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
     if args.keep {
         eprintln!("the tree is running; Ctrl-C stops it");
-        told_to_stop().await;
+        stop.await;
     }
     processes.stop().await;
     remove(&dir, stays);
@@ -295,7 +297,7 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
         screen.say(&line);
     }
     drop(work);
-    let Driven { published, notice, sos, killed } = driven?;
+    let Driven { published, notice, sos, opened, killed } = driven?;
     drop(watch);
 
     let brought = match &args.input {
@@ -306,7 +308,8 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
         _ => None,
     };
     screen.say("reading every node's cases");
-    let cases = settled_cases(tree, processes).await?;
+    let expected = Expected { opened, brought: brought.as_ref().map_or(0, |b| b.opened) };
+    let cases = settled_cases(tree, processes, &expected).await?;
     let city = processes.nodes[0].api.clone();
     let asked = move || Ok((city.get_json("/v1/rates?by=all")?, city.get_json("/v1/case-stats?by=status")?));
     let told = tokio::task::spawn_blocking(asked).await.into_diagnostic()?;
@@ -328,7 +331,9 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
     if !town.account.is_good() {
         account.findings.push(format!("the cases are not the same at every tier: {:?}", town.account));
     }
-    account.findings.extend(processes.ended());
+    let ended = processes.ended();
+    account.ended = ended.len() as u64;
+    account.findings.extend(ended);
     screen.say("done");
     let killed = killed.iter().map(|place| tree.places[*place].address.to_string()).collect();
     Ok(Played { account, town, killed })
@@ -349,6 +354,8 @@ struct Driven {
     published: Vec<Published>,
     notice: Notice,
     sos: Press,
+    /// Cases that a node said it has opened.
+    opened: BTreeSet<String>,
     killed: Vec<usize>,
 }
 
@@ -364,23 +371,20 @@ async fn drive(
     let begin = Instant::now();
     let mut publishers = publish(script, processes, shared, begin, Duration::from_secs(args.seconds));
     let events = script.events.len() as u64;
-    let part_published = async |share: f64| {
-        while (shared.published_count.load(Ordering::Relaxed) as f64) < events as f64 * share {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
+    let part = |share: f64| (events as f64 * share).ceil() as u64;
 
     let mut residents = town::Town::new(tree, processes);
     let opened = tokio::task::spawn_blocking(move || residents.open().map(|press| (residents, press)));
     let opened = opened.await.into_diagnostic()?;
     let (residents, sos) = opened.map_err(|e| miette!("a case does not open: {}", chain(&e)))?;
+    let opened = residents.cases().chain([&sos.case]).cloned().collect();
     shared.say(format!("sos at {}: known to the city after {} ms; accepted from the street", sos.at, sos.to_city_ms));
 
     let victims = if args.no_kill { Vec::new() } else { victims(script) };
     let mut notice = None;
     let mut killed = Vec::new();
     for (victim, share) in victims.into_iter().zip([0.3, 0.6]) {
-        part_published(share).await;
+        published(part(share), shared, &mut publishers, processes).await?;
         let place = &tree.places[victim];
         processes.kill(victim).await;
         killed.push(victim);
@@ -395,7 +399,7 @@ async fn drive(
         shared.say(format!("started {} again", place.address));
     }
     if notice.is_none() {
-        part_published(0.3).await;
+        published(part(0.3), shared, &mut publishers, processes).await?;
         notice = Some(send_notice(script, processes, shared).await?);
     }
     let mut notice = notice.expect("sent in one of two places");
@@ -403,13 +407,11 @@ async fn drive(
     let worked = tokio::task::spawn_blocking(move || residents.work()).await.into_diagnostic()?;
     worked.map_err(|e| miette!("a case is not dealt with: {}", chain(&e)))?;
 
-    part_published(1.0).await;
+    published(events, shared, &mut publishers, processes).await?;
     let settle = Instant::now() + SETTLE_MAX;
     shared.say("all is published; waiting for the last acknowledgements".into());
     while let Ok(Some(done)) = timeout_at(settle, publishers.join_next()).await {
-        let (leaf, done) = done.into_diagnostic()?;
-        let node = &processes.nodes[leaf];
-        done.map_err(|e| miette!("publishing at {}: {}; its log is {}", node.address, chain(&e), node.log.display()))?;
+        went_well(done, processes)?;
     }
     let published: Vec<Published> = script
         .events
@@ -443,7 +445,36 @@ async fn drive(
     }
     // Every neighbourhood was meant, whatever the city thinks.
     notice.targets = notice.targets.max(tree.of_tier(Tier::Neighbourhood).count() as u64);
-    Ok(Driven { published, notice, sos, killed })
+    Ok(Driven { published, notice, sos, opened, killed })
+}
+
+/// Until so many events are with their publishers.
+///
+/// # Errors
+/// When a publisher gives up, or a node ends by itself: then they never would be.
+async fn published(
+    goal: u64,
+    shared: &Shared,
+    publishers: &mut Publishing,
+    processes: &mut Processes,
+) -> miette::Result<()> {
+    while shared.published_count.load(Ordering::Relaxed) < goal {
+        while let Some(done) = publishers.try_join_next() {
+            went_well(done, processes)?;
+        }
+        if let Some(ended) = processes.ended().first() {
+            return Err(miette!("{ended}"));
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+fn went_well(done: Result<Done, tokio::task::JoinError>, processes: &Processes) -> miette::Result<()> {
+    let (leaf, done) = done.into_diagnostic()?;
+    let node = &processes.nodes[leaf];
+    done.map_err(|e| miette!("publishing at {}: {}; its log is {}", node.address, chain(&e), node.log.display()))?;
+    Ok(())
 }
 
 /// The file's rows as cases: told to the city, which passes each on to its node.
@@ -462,14 +493,14 @@ async fn bring(file: &Path, args: &DemoArgs, city: &str) -> miette::Result<Cases
 }
 
 /// The cases of every node, once they are the same at every tier, or as they are after a while.
-async fn settled_cases(tree: &tree::Tree, processes: &Processes) -> miette::Result<CaseAccount> {
+async fn settled_cases(tree: &tree::Tree, processes: &Processes, expected: &Expected) -> miette::Result<CaseAccount> {
     let settle = Instant::now() + SETTLE_MAX;
     loop {
         let apis: Vec<api::Api> = processes.nodes.iter().map(|n| n.api.clone()).collect();
         let read = move || apis.iter().map(api::Api::cases).collect::<Result<Vec<_>, _>>();
         let held = tokio::task::spawn_blocking(read).await.into_diagnostic()?;
         let held = held.map_err(|e| miette!("cannot read a node's cases: {}", chain(&e)))?;
-        let account = case_account::account(tree, &held);
+        let account = case_account::account(tree, &held, expected);
         // A step may be on its way while they are read.
         if account.is_good() || Instant::now() > settle {
             return Ok(account);
@@ -502,8 +533,9 @@ async fn send_notice(script: &Script, processes: &Processes, shared: &Shared) ->
     Ok(Notice { id, targets: 0, delivered: 0 })
 }
 
-/// Each with the place that it publishes at.
-type Publishing = JoinSet<(usize, Result<mqtt_publisher::Totals, mqtt_publisher::Error>)>;
+/// What became of a publisher, with the place that it publishes at.
+type Done = (usize, Result<mqtt_publisher::Totals, mqtt_publisher::Error>);
+type Publishing = JoinSet<Done>;
 
 /// One publisher for each neighbourhood with events, each at its own pace: one that waits for a
 /// node which is away holds up no other.
@@ -685,6 +717,30 @@ mod tests {
         assert_eq!(script.tree.places[community].address.tier(), Tier::Community);
         assert_eq!(script.tree.places[neighbourhood].address.tier(), Tier::Neighbourhood);
         assert!(script.tree.upward(neighbourhood).all(|up| up != community));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_ends_by_itself_ends_the_wait_for_its_events() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = chengdu::tree(15);
+        let mut processes = Processes::new(Path::new("/bin/false"), dir.path(), &tree).unwrap();
+        let shared = Shared {
+            acknowledged: Vec::new(),
+            due: Arc::default(),
+            published_count: AtomicU64::new(3),
+            doing: Mutex::default(),
+            said: Mutex::default(),
+        };
+        published(3, &shared, &mut JoinSet::new(), &mut processes).await.unwrap();
+        processes.start(7).unwrap();
+        let told = published(4, &shared, &mut JoinSet::new(), &mut processes).await.unwrap_err().to_string();
+        assert!(told.contains(&format!("{} ended by itself", processes.nodes[7].address)), "{told}");
+        processes.kill(7).await;
+        let mut publishers: Publishing = JoinSet::new();
+        let error = mqtt_publisher::Error::Refused { host: "h".into(), port: 1, reason: "nobody is there".into() };
+        publishers.spawn(async { (7, Err(error)) });
+        let told = published(4, &shared, &mut publishers, &mut processes).await.unwrap_err().to_string();
+        assert!(told.contains("publishing at"), "{told}");
     }
 
     #[test]

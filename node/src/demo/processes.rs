@@ -280,7 +280,7 @@ fn tail(log: &Path) -> String {
 /// Ports below the range that the kernel gives to outgoing connections: a node that was killed must
 /// find its port free again, and until then no client that tries to reach it may be given that very
 /// port as its own (and then be connected to itself).
-fn free_ports(n: usize) -> io::Result<Vec<u16>> {
+pub(crate) fn free_ports(n: usize) -> io::Result<Vec<u16>> {
     const FIRST: u16 = 15_000;
     const LAST: u16 = 32_000;
     let seed = getrandom::u64().map_err(|e| io::Error::other(e.to_string()))?;

@@ -89,6 +89,11 @@ impl Town {
         Ok(press)
     }
 
+    /// The appeals' cases.
+    pub fn cases(&self) -> impl Iterator<Item = &String> {
+        self.appeals.iter().map(|(_, case)| case)
+    }
+
     /// The communities, which took the appeals, work on them; the residents say what they think; every
     /// third is still being worked on in the end.
     pub fn work(&self) -> Result<(), Error> {

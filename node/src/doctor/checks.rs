@@ -390,7 +390,7 @@ fn exposure(f: &Facts) -> Answer {
     if c.broker_open && c.anonymous {
         return say(
             Warn,
-            format!("everybody who reaches {} may publish", c.broker_listen),
+            format!("everybody who reaches {} comes in, and may do what `[access]` allows", c.broker_listen),
             "`access.users_file`, and `access.anonymous = false`",
         );
     }

@@ -33,14 +33,16 @@ pub fn gather(config: &Config, reach: Reach) -> Host {
     let data = &config.node.data;
     let there =
         data.ancestors().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p }).find(|p| p.is_dir());
+    let (total, available) = (proc_kb("/proc/meminfo", "MemTotal:"), proc_kb("/proc/meminfo", "MemAvailable:"));
+    let group = group_memory();
     let mut host = Host {
         data: data.display().to_string(),
         now: Some(Utc::now()),
         program_at: program_at(),
         clock_synchronised: clock_synchronised(),
         files_max: files_max(),
-        memory_total_bytes: proc_kb("/proc/meminfo", "MemTotal:"),
-        memory_available_bytes: proc_kb("/proc/meminfo", "MemAvailable:"),
+        memory_total_bytes: total.map(|t| group.map_or(t, |(max, _)| t.min(max))),
+        memory_available_bytes: available.map(|a| group.map_or(a, |(_, left)| a.min(left))),
         memory_resident_bytes: proc_kb("/proc/self/status", "VmRSS:"),
         certificates: certificates(config),
         ..Host::default()
@@ -64,8 +66,7 @@ pub fn gather(config: &Config, reach: Reach) -> Host {
         }
     }
     if reach == Reach::Ports {
-        let broker = config.broker.url.is_none().then_some(("broker.listen", config.broker.listen));
-        for (key, at) in broker.into_iter().chain([("api.listen", config.api.listen)]) {
+        for (key, at) in crate::check::listeners(config) {
             host.ports.push((format!("{key} {at}"), TcpListener::bind(at).err().map(|e| e.to_string())));
         }
     }
@@ -114,13 +115,10 @@ fn program_at() -> Option<DateTime<Utc>> {
     Some(modified.into())
 }
 
+/// The hard limit: a node raises its own to it when it starts.
 fn files_max() -> Option<u64> {
-    let text = fs::read_to_string("/proc/self/limits").ok()?;
-    let line = text.lines().find(|l| l.starts_with("Max open files"))?;
-    match line["Max open files".len()..].split_whitespace().next()? {
-        "unlimited" => Some(u64::MAX),
-        n => n.parse().ok(),
-    }
+    use rustix::process::{Resource, getrlimit};
+    Some(getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX))
 }
 
 fn proc_kb(path: &str, key: &str) -> Option<u64> {
@@ -129,10 +127,30 @@ fn proc_kb(path: &str, key: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
 }
 
+/// The tightest bound of the control groups (v2) that this process is in, as a container or `MemoryMax=`
+/// sets it, and what is left below it, in bytes; `None`: there is none. Cached files give way, and so
+/// count as free.
+fn group_memory() -> Option<(u64, u64)> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = text.lines().find_map(|l| l.strip_prefix("0::/"))?;
+    let root = Path::new("/sys/fs/cgroup");
+    let bound = |folder: &Path| {
+        let number = |file: &str| fs::read_to_string(folder.join(file)).ok()?.trim().parse::<u64>().ok();
+        let (max, current) = (number("memory.max")?, number("memory.current")?);
+        let stat = fs::read_to_string(folder.join("memory.stat")).ok()?;
+        let cached = stat.lines().find_map(|l| l.strip_prefix("file ")?.parse::<u64>().ok()).unwrap_or(0);
+        Some((max, max.saturating_sub(current.saturating_sub(cached))))
+    };
+    let folder = root.join(own);
+    let bounds = folder.ancestors().take_while(|f| f.starts_with(root)).filter_map(bound);
+    bounds.reduce(|a, b| (a.0.min(b.0), a.1.min(b.1)))
+}
+
 fn certificates(config: &Config) -> Vec<Certificate> {
     let listeners = config.listener.iter().enumerate();
     let parent = config.parent.as_ref().and_then(|p| p.cert_file.as_ref());
     let lists = listeners.clone().map(|(n, l)| (format!("listener.{n}.client_crl_file"), l.client_crl_file.as_ref()));
+    let lists = lists.chain([("api.client_crl_file".into(), config.api.client_crl_file.as_ref())]);
     let files = listeners.map(|(n, l)| (format!("listener.{n}.cert_file"), l.cert_file.as_ref())).chain([
         ("api.cert_file".into(), config.api.cert_file.as_ref()),
         ("broker.cert_file".into(), config.broker.cert_file.as_ref()),
@@ -179,5 +197,22 @@ mod tests {
         assert!(host.filesystem.is_some_and(|f| !f.is_empty()));
         assert!(host.files_max.unwrap() > 0 && host.memory_total_bytes.unwrap() > 0 && host.program_at.is_some());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn every_port_that_a_start_would_need_is_tried() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = taken.local_addr().unwrap();
+        let text = format!(
+            "[node]\naddress = \"c\"\ndata = {:?}\n[broker]\nlisten = \"127.0.0.1:0\"\n[api]\nlisten = \"127.0.0.1:0\"\n\
+             [[listener]]\nlisten = \"{at}\"\nprotocol = \"ws\"\n",
+            dir.path().display().to_string()
+        );
+        let parsed = citybrain_shared::config::parse(&text, &Default::default());
+        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        let host = gather(&parsed.config.unwrap(), Reach::Ports);
+        let bad: Vec<&str> = host.ports.iter().filter(|(_, e)| e.is_some()).map(|(key, _)| key.as_str()).collect();
+        assert_eq!(bad, [format!("listener.0.listen {at}")]);
     }
 }

@@ -105,7 +105,7 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let log = reading.optional(&mut root, "log").unwrap_or_default();
     let runtime = reading.optional(&mut root, "runtime").unwrap_or_default();
     let mut access: super::Access = reading.optional(&mut root, "access").unwrap_or_default();
-    let role = reading.list(&mut root, "role");
+    let mut role: Vec<super::Role> = reading.list(&mut root, "role");
     reading.preset_names(&mut root);
     let preset: Vec<super::Preset> = reading.list(&mut root, "preset");
     let mut map: Vec<super::Map> = reading.list(&mut root, "map");
@@ -124,12 +124,15 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let own_maps = map.len();
     let tier = node.as_ref().map_or(crate::Tier::City, |n: &super::Node| n.address.tier());
     super::presets::expand(&preset, tier, &mut map, &mut rule);
-    let mut unless_given = access.unless_given();
+    let unless_given = access.unless_given();
     access.subscribe.get_or_insert_with(|| unless_given.clone());
-    if access.anonymous {
-        unless_given.extend(super::presets::dollar_filters(&map[own_maps..]));
+    // Who may publish everything may also publish what a preset listens to.
+    let dollar = super::presets::dollar_filters(&map[own_maps..]);
+    let publish = access.publish.get_or_insert(unless_given);
+    for list in role.iter_mut().map(|r| &mut r.publish).chain([publish]).filter(|l| l.iter().any(|f| f == "#")) {
+        let missing: Vec<String> = dollar.iter().filter(|d| !list.contains(d)).cloned().collect();
+        list.extend(missing);
     }
-    access.publish.get_or_insert(unless_given);
     let config = node.map(|node| Config {
         node,
         broker,

@@ -5,7 +5,7 @@
 //! behind this module knows of presets.
 
 use super::rules::{Action, Rule};
-use super::{Map, Preset};
+use super::{Config, Map, Preset};
 use crate::address::Tier;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -124,6 +124,60 @@ pub(super) fn dollar_filters(maps: &[Map]) -> Vec<String> {
     all
 }
 
+/// What keeps messages from a preset of the file, a sentence each: the file's own entries that come
+/// before it, and topics that nobody may publish to.
+pub fn unseen(config: &Config) -> Vec<String> {
+    let wanted = || config.preset.iter().filter_map(|p| Some((p, find(&p.name)?.maps(p.base.as_deref()))));
+    let own = config.map.len().saturating_sub(wanted().map(|(_, maps)| maps.len()).sum());
+    let mut told = Vec::new();
+    for (preset, maps) in wanted() {
+        // Who names a whole topic, or skips, has decided so.
+        let wide = |m: &Map| !m.skip && m.filter.contains(['+', '#']);
+        for (i, first) in config.map[..own].iter().enumerate().filter(|(_, m)| wide(m)) {
+            if maps.iter().any(|m| !m.skip && takes_from(&first.filter, &m.filter)) {
+                told.push(format!(
+                    "`{}` (`[[map]]`, entry {}) takes messages before preset `{}`, whose alarms then do not come; \
+                     give it `has` or another filter if that is not meant",
+                    first.filter,
+                    i + 1,
+                    preset.name
+                ));
+            }
+        }
+        let lists = || config.role.iter().map(|r| &r.publish).chain(&config.access.publish).flatten();
+        for filter in dollar_filters(&maps).iter().filter(|_| config.broker.url.is_none()) {
+            let stem = filter.trim_end_matches('#');
+            if !lists().any(|allowed| allowed.starts_with(stem)) {
+                told.push(format!(
+                    "nobody may publish what preset `{}` listens to: name `{filter}` in a `publish` of `[access]` or of a role",
+                    preset.name
+                ));
+            }
+        }
+    }
+    told
+}
+
+/// Are there topics that both filters match? Where one has a word in the first level and the other a
+/// wildcard, the word was chosen: `in/#` takes nothing from `+/status`.
+fn takes_from(own: &str, preset: &str) -> bool {
+    let (mut a, mut b) = (own.split('/'), preset.split('/'));
+    match (a.next(), b.next()) {
+        (Some("#" | "+"), Some(first)) if first.starts_with('$') => return false,
+        (Some("#"), _) => return true,
+        (Some("+"), Some(_)) => {}
+        (Some(word), Some(first)) if word == first => {}
+        _ => return false,
+    }
+    loop {
+        match (a.next(), b.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some(x), Some(y)) if x == y || x == "+" || y == "+" => {}
+            _ => return false,
+        }
+    }
+}
+
 /// `{2}` and `{2..}` of a template, `depth` levels further down.
 fn deeper(text: &str, depth: usize) -> Cow<'_, str> {
     if depth == 0 || !text.contains('{') {
@@ -239,6 +293,55 @@ mod tests {
         let closed = "[access]\nanonymous = false\nusers_file = \"u\"\n";
         let config = parse(&file("preset = \"huawei\"", closed), &Variables::new()).config.unwrap();
         assert_eq!(config.access.publish.unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn who_may_publish_everything_may_publish_what_a_preset_listens_to() {
+        let given = "[access]\npublish = [\"#\"]\n[[role]]\nname = \"all\"\npublish = [\"#\"]\n\
+                     [[role]]\nname = \"few\"\npublish = [\"in/#\"]\n";
+        let config = parse(&file("preset = \"huawei\"", given), &Variables::new()).config.unwrap();
+        let roles: Vec<&[String]> = config.role.iter().map(|r| r.publish.as_slice()).collect();
+        assert_eq!(config.access.publish.clone().unwrap(), ["#", "$oc/#"]);
+        assert_eq!(roles, [["#".to_owned(), "$oc/#".into()].as_slice(), &["in/#".into()]]);
+        assert_eq!(unseen(&config), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_preset_does_not_get_to_see_is_told() {
+        let told = |top: &str, more: &str| unseen(&parse(&file(top, more), &Variables::new()).config.unwrap());
+        let own = |filter: &str, more: &str| {
+            format!("[[map]]\nfilter = \"{filter}\"\nformat = \"json\"\ntype = \"my.door\"\n{more}")
+        };
+        for filter in ["zigbee2mqtt/+", "zigbee2mqtt/#", "+/kitchen", "#", "zigbee2mqtt/hall/+"] {
+            let found = told("preset = \"zigbee2mqtt\"", &own(filter, ""));
+            assert!(found.len() == 1 && found[0].contains("entry 1) takes messages before"), "{filter}: {found:?}");
+        }
+        for filter in ["zigbee2mqtt/door", "acme/+", "in/#", "other/#"] {
+            assert_eq!(told("preset = \"zigbee2mqtt\"", &own(filter, "")), [""; 0], "{filter}");
+        }
+        assert_eq!(told("preset = \"zigbee2mqtt\"", &own("zigbee2mqtt/+", "skip = true\n")), [""; 0]);
+        assert_eq!(told("preset = [\"esphome\", \"shelly\"]", &own("in/#", "")), [""; 0]);
+        assert_eq!(told("preset = \"huawei\"", &own("#", "")), [""; 0], "a wildcard covers no `$`");
+        let closed = "[access]\npublish = [\"in/#\"]\n";
+        let found = told("preset = \"huawei\"", closed);
+        assert!(found.len() == 1 && found[0].contains("name `$oc/#` in"), "{found:?}");
+        let open = "[access]\npublish = [\"in/#\", \"$oc/devices/#\"]\n";
+        assert_eq!(told("preset = \"huawei\"", open), [""; 0]);
+    }
+
+    #[test]
+    fn the_examples_leave_every_preset_its_messages() {
+        for text in [
+            include_str!("../../../config/city.toml"),
+            include_str!("../../../config/street.toml"),
+            include_str!("../../../config/community.toml"),
+            include_str!("../../../config/neighbourhood.toml"),
+        ] {
+            for name in names() {
+                let config = parse(&format!("preset = \"{name}\"\n{text}"), &Variables::new()).config.unwrap();
+                assert_eq!(unseen(&config), [""; 0], "{name} in {}", config.node.address);
+            }
+        }
     }
 
     #[test]

@@ -4,10 +4,10 @@ use super::TOKEN_ROLES;
 use super::parse::{Places, Problem, closest};
 use super::{Config, Format, Map, Preset, Role, presets};
 use crate::limits;
-use crate::{Selector, Tier, topic};
+use crate::{Selector, Tier, event, topic};
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 /// Judges what was read. The first `own_maps` entries of `map` are the file's own. `broken` are the
@@ -58,14 +58,20 @@ impl Judge<'_> {
             );
         }
         // It goes into the event in which the node tells who it is, whose bound each node above keeps.
-        let told: usize = node.name.len() + node.labels.iter().map(|(k, v)| k.len() + v.len() + 6).sum::<usize>();
+        let told = serde_json::to_string(&(&node.name, &node.code, &node.labels)).map_or(usize::MAX, |json| json.len());
         if told > limits::PRESENCE_BYTES_MAX / 2 {
             let max = limits::PRESENCE_BYTES_MAX / 2;
-            self.bad("node.labels", format!("name and labels have {told} bytes; at most {max} fit"), "shorten them");
+            let message = format!("name, code and labels have {told} bytes as JSON; at most {max} fit");
+            self.bad("node.labels", message, "shorten them");
         }
         for label in node.labels.keys().filter(|l| l.is_empty() || l.contains(['=', ',', '[', ']'])) {
             let path = format!("node.labels.{label}");
             self.bad(&path, format!("no selector can name the label `{label}`"), "leave out `=`, `,`, `[` and `]`");
+        }
+        let unnamed = |v: &&String| v.is_empty() || v.contains([',', ']']) || v.trim() != v.as_str();
+        for (label, value) in node.labels.iter().filter(|(_, v)| unnamed(v)) {
+            let help = "leave out `,`, `]` and blanks at its ends; not empty";
+            self.bad(&format!("node.labels.{label}"), format!("no selector can name the value `{value}`"), help);
         }
     }
 
@@ -230,7 +236,6 @@ impl Judge<'_> {
         const MIB: u64 = 1024 * KIB;
         let (b, l, s) = (&config.broker, &config.link, &config.store);
         let link_min = (limits::EVENT_BYTES_MAX + 64 * 1024) as u64;
-        let event_min = limits::EVENT_BYTES_MAX as u64;
         self.range("broker.connections_max", b.connections_max as u64, 1..=1_000_000, "");
         self.range("broker.receive_maximum", b.receive_maximum.into(), 1..=65_535, "");
         // What comes in must fit into one record of the log, beside its header.
@@ -238,9 +243,11 @@ impl Judge<'_> {
         self.range(
             "broker.packet_bytes_max",
             b.packet_bytes_max as u64,
-            event_min..=packet_max,
-            "the largest event must fit into a packet, and a packet into one record of the log",
+            link_min..=packet_max,
+            "the largest event must fit into a packet with its topic, and a packet into one record of the log",
         );
+        let help = "a SUBSCRIBE beyond it is refused; the default is 200000";
+        self.range("broker.client_subscriptions_max", b.client_subscriptions_max as u64, 1..=u64::MAX, help);
         self.range("link.window_frames", l.window_frames as u64, 1..=1024, "");
         self.range("link.resend_after_ms", l.resend_after_ms, 50..=600_000, "milliseconds; the default is 2000");
         self.range(
@@ -355,7 +362,12 @@ impl Judge<'_> {
         let prefix = &config.homeassistant.prefix;
         if let Err(e) = topic::check_topic(prefix) {
             self.bad("homeassistant.prefix", format!("`{prefix}` is no topic: {e}"), "the default is `homeassistant`");
-        } else if topic::is_link(&config.link.root, prefix) || prefix.starts_with('$') {
+        } else if let first = prefix.split('/').next().unwrap_or_default()
+            && (topic::is_link(&config.link.root, prefix)
+                || prefix.starts_with('$')
+                || first == "in"
+                || topic::OURS.contains(&first))
+        {
             let message = "the node's own topics are there already";
             self.bad("homeassistant.prefix", message, "the default is `homeassistant`");
         }
@@ -481,6 +493,17 @@ impl Judge<'_> {
                 _ => {}
             }
         }
+        for (key, value, is_good) in
+            [("type", &map.kind, event::is_type as fn(&str) -> bool), ("source", &map.source, event::is_source)]
+        {
+            // What a template fills in is judged when it is: here a letter stands for it.
+            let Some(value) = value.as_deref().filter(|v| !is_good(&filled(v))) else { continue };
+            let help = match key {
+                "type" => "1 to 255 bytes, without `+`, `#`, `/` and blanks, such as `city.air.reading.v1`",
+                _ => "1 to 1,024 bytes, without blanks and `\"<>\\^`|`, such as `/air/{2}`",
+            };
+            self.bad(&at(key), format!("`{value}` can be no event's {key}: every message would be refused"), help);
+        }
         let levels = (!map.filter.ends_with('#')).then(|| map.filter.split('/').count());
         for (key, value) in
             [("type", &map.kind), ("subject", &map.subject), ("source", &map.source), ("target", &map.target)]
@@ -531,7 +554,8 @@ impl Judge<'_> {
         for (i, reach) in config.reach.iter().enumerate() {
             let path = format!("reach.{i}.type");
             let stem = reach.kind.strip_suffix('*').unwrap_or(&reach.kind);
-            if reach.kind.is_empty() || stem.contains('*') {
+            let is_stem = stem.is_empty() || event::is_type(stem);
+            if reach.kind.is_empty() || stem.contains('*') || !is_stem {
                 self.bad(&path, "a type, or the beginning of one with `*` at its end", "such as `city.air.*`");
             }
             let before = &config.reach[..i];
@@ -571,6 +595,9 @@ impl Judge<'_> {
     fn filter(&mut self, path: &str, filter: &str) {
         if let Err(e) = topic::check_filter(filter) {
             self.bad(path, format!("`{filter}` is no topic filter: {e}"), "such as `in/air/+` or `in/#`");
+        } else if filter.starts_with("$share/") {
+            let help = "leave `$share/NAME/` out: who may use the filter may also share it";
+            self.bad(path, format!("no topic matches `{filter}`: it is how a client subscribes"), help);
         }
     }
 
@@ -599,6 +626,19 @@ impl Judge<'_> {
             }
         }
     }
+}
+
+/// A template with a letter in the place of each `{…}`.
+fn filled(template: &str) -> String {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some((before, behind)) = rest.split_once('{') {
+        let Some((_, after)) = behind.split_once('}') else { break };
+        out.push_str(before);
+        out.push('x');
+        rest = after;
+    }
+    out + rest
 }
 
 fn is_pointer(text: &str) -> bool {
@@ -670,13 +710,28 @@ fn host_port(rest: &str, default: u16) -> Result<(String, u16), String> {
         }
         _ => (rest, default),
     };
-    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    if host.is_empty() { Err("has no host".into()) } else { Ok((host.to_owned(), port)) }
+    let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let is_whole = match bracketed {
+        Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
+        None => !host.contains([':', '[', ']']),
+    };
+    if !is_whole {
+        return Err("has an IPv6 address that is none, or not in brackets: `[::1]:1883`".into());
+    }
+    match bracketed.unwrap_or(host) {
+        "" => Err("has no host".into()),
+        host => Ok((host.to_owned(), port)),
+    }
 }
 
 /// Would both want the same port? Port 0 is given out by the system and clashes with nothing.
 pub fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+    a.port() == b.port() && a.port() != 0 && (hears(a.ip(), b.ip()) || hears(b.ip(), a.ip()))
+}
+
+/// Does who listens at `listen` get what comes for `ip`? `0.0.0.0` is all of IPv4, `[::]` also IPv6.
+fn hears(listen: IpAddr, ip: IpAddr) -> bool {
+    listen == ip || (listen.is_unspecified() && (listen.is_ipv6() || ip.is_ipv4()))
 }
 
 /// Is `host:port` surely this listener, seen from the same machine?
@@ -684,9 +739,9 @@ pub fn is_at(listen: SocketAddr, host: &str, port: u16) -> bool {
     if listen.port() != port || port == 0 {
         return false;
     }
-    let loopback = |ip: std::net::IpAddr| ip.is_loopback() || ip.is_unspecified();
-    match host.parse::<std::net::IpAddr>() {
-        Ok(ip) => ip == listen.ip() || (ip.is_loopback() && listen.ip().is_unspecified()),
+    let loopback = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+    match host.parse::<IpAddr>() {
+        Ok(ip) => ip == listen.ip() || (ip.is_loopback() && hears(listen.ip(), ip)),
         Err(_) => host == "localhost" && loopback(listen.ip()),
     }
 }
@@ -749,6 +804,8 @@ mod tests {
         );
     }
 
+    const NO_IPV6: &str = "has an IPv6 address that is none, or not in brackets: `[::1]:1883`";
+
     #[test]
     fn urls_say_what_is_wrong_with_them() {
         for (url, want) in [
@@ -761,6 +818,9 @@ mod tests {
             ("ws://h:7", Err("begins with `ws://`, and only `mqtt://` and `mqtts://` are spoken")),
             ("h:7", Err("is no `mqtt://` address")),
             ("mqtt://:7", Err("has no host")),
+            ("mqtt://::1", Err(NO_IPV6)),
+            ("mqtt://[::1", Err(NO_IPV6)),
+            ("mqtt://[h]:7", Err(NO_IPV6)),
             ("mqtt://h:0", Err("has no port from 1 to 65535")),
             ("mqtt://u@h", Err("has more than a host and a port (a user goes into `username`)")),
         ] {
@@ -915,6 +975,41 @@ tier = "community"
     }
 
     #[test]
+    fn what_would_be_refused_message_by_message_or_never_fit_is_refused_at_once() {
+        let first = |rest: &str| problems(rest).first().cloned().unwrap_or_default();
+        let map = |key: &str, value: &str| {
+            let kind = if key == "type" { "" } else { "type = \"t\"\n" };
+            first(&format!("[[map]]\nfilter = \"a/+\"\nformat = \"json\"\n{kind}{key} = \"{value}\"\n"))
+        };
+        let long = "a".repeat(256);
+        for bad in ["a b", "a/b", "", "a#.{1}", &long] {
+            assert!(map("type", bad).contains("can be no event's type"), "{bad}: {}", map("type", bad));
+        }
+        assert!(map("source", "has space").contains("can be no event's source"));
+        for (key, good) in [("type", "a.{2}"), ("source", "/a/{1}/{2}"), ("source", "urn:x")] {
+            assert_eq!(map(key, good), "", "{key} {good}");
+        }
+        for (config, said) in [
+            ("[broker]\nclient_subscriptions_max = 0\n", "0 is out of bounds: at least 1"),
+            ("[broker]\npacket_bytes_max = 262144\n", "262144 is out of bounds: at least 327680"),
+            ("[access]\npublish = [\"$share/g/in/#\"]\n", "no topic matches `$share/g/in/#`"),
+            ("[[map]]\nfilter = \"$share/x/in/#\"\nskip = true\n", "no topic matches `$share/x/in/#`"),
+            ("[homeassistant]\nprefix = \"in\"\n", "the node's own topics"),
+            ("[homeassistant]\nprefix = \"events/x\"\n", "the node's own topics"),
+            ("[[reach]]\ntype = \"a b\"\ntier = \"city\"\n", "a type, or the beginning of one"),
+            ("[node.labels]\nkind = \"a,b\"\n", "no selector can name the value `a,b`"),
+            ("[node.labels]\nkind = \" a\"\n", "no selector can name the value ` a`"),
+        ] {
+            assert!(first(config).contains(said), "{config}: {}", first(config));
+        }
+        let code = format!("code = \"{}\"\n", "1".repeat(5_000));
+        assert!(first(&code).contains("name, code and labels have 50"), "{}", first(&code));
+        let quotes = format!("name = '{}'\n", "\"".repeat(2_000));
+        assert!(first(&quotes).contains("at most 2048 fit"), "{}", first(&quotes));
+        assert_eq!(first("[[reach]]\ntype = \"a.*\"\ntier = \"city\"\n"), "");
+    }
+
+    #[test]
     fn a_city_has_no_parent() {
         let text = "[node]\naddress = \"c\"\ndata = \"d\"\n[parent]\nurl = \"mqtt://h:1\"\n";
         let found = parse(text, &Variables::new()).problems;
@@ -929,5 +1024,7 @@ tier = "community"
         assert!(clash(at("0.0.0.0:5"), at("127.0.0.1:5")));
         assert!(!clash(at("127.0.0.2:5"), at("127.0.0.1:5")));
         assert!(!clash(at("127.0.0.1:0"), at("127.0.0.1:0")));
+        assert!(!clash(at("0.0.0.0:5"), at("[::1]:5")));
+        assert!(clash(at("[::]:5"), at("127.0.0.1:5")) && clash(at("[::]:5"), at("0.0.0.0:5")));
     }
 }

@@ -1,14 +1,48 @@
 //! Appointments and seats of this node's services: what is left, and the answer to a request.
 
-use super::Cases;
 use super::machine::Stepped;
+use super::{Cases, Dirty};
 use crate::brain::services::{hours, request};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{Booked, Booking, Case, Seat};
 use citybrain_shared::config::services::Service;
 use citybrain_shared::view;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// An activity, as long as it is not over: moved to another time it has the same seats. One of the same
+/// code that is offered once this is over is another, with seats of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Edition {
+    /// When it was to begin; the newest last. Seats were given under each.
+    begins: Vec<DateTime<Utc>>,
+    until: DateTime<Utc>,
+}
 
 impl Cases {
+    /// What this node offers from now on, as its own catalogue says.
+    pub(super) fn apply_offers(&mut self, services: &[Service], now: DateTime<Utc>) {
+        let offers = |code: &String| services.iter().any(|s| s.code == *code && s.starts.is_some());
+        for code in self.editions.keys().filter(|code| !offers(code)) {
+            self.dirty.insert((Dirty::Edition, code.clone()));
+        }
+        // One that is taken back for a while comes back with its seats.
+        self.editions.retain(|code, edition| offers(code) || edition.until > now);
+        for service in services {
+            let Some((starts, ends)) = request::activity(service, &self.calendar) else { continue };
+            let until = ends.unwrap_or(starts);
+            self.dirty.insert((Dirty::Edition, service.code.clone()));
+            match self.editions.get_mut(&service.code) {
+                Some(edition) if edition.until > now || edition.begins.contains(&starts) => {
+                    edition.begins.retain(|at| *at != starts);
+                    edition.begins.push(starts);
+                    edition.until = until;
+                }
+                _ => drop(self.editions.insert(service.code.clone(), Edition { begins: vec![starts], until })),
+            }
+        }
+    }
+
     /// The answer to a request for a service of this node that has none yet.
     pub(super) fn booked(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
         let booking = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Asked)?;
@@ -25,6 +59,11 @@ impl Cases {
         {
             return Some(format!("there is no appointment at {} any more", self.calendar.shown(at)));
         }
+        if let Some((starts, _)) = request::activity(service, &self.calendar)
+            && booking.at != Some(starts)
+        {
+            return Some(format!("it is at {} now: ask again", self.calendar.shown(starts)));
+        }
         if booking.until.or(booking.at).is_some_and(|end| end <= now) {
             return Some("it is over".into());
         }
@@ -37,10 +76,29 @@ impl Cases {
         })
     }
 
-    /// Seats that are left; `None` where nothing is counted.
+    /// Seats that are left; `None` where nothing is counted. An appointment has those that no other has
+    /// which it meets: its hours, or its length, may have been others when that was given.
     pub(super) fn left(&self, service: &Service, at: Option<DateTime<Utc>>, seat: Seat) -> Option<u32> {
-        let given = self.given.get(&(service.code.clone(), at, seat)).copied().unwrap_or(0);
-        Some(limit_of(service, seat)?.saturating_sub(given))
+        let limit = limit_of(service, seat)?;
+        let begins = |from, to| {
+            let place = |at| (service.code.clone(), Some(at), None, Seat::Visitor);
+            self.given.range(place(from)..place(to)).filter(move |((_, _, _, s), _)| *s == seat)
+        };
+        let given: u64 = match (service.slot, at) {
+            (Some(length), Some(at)) => {
+                let end = at + TimeDelta::seconds(request::length_s(length, &self.calendar).into());
+                let meets = |until: Option<DateTime<Utc>>| until.is_none_or(|until| until > at);
+                let near = begins(at - TimeDelta::days(1), end).filter(|((_, _, until, _), _)| meets(*until));
+                near.map(|(_, seats)| u64::from(*seats)).sum()
+            }
+            _ => {
+                let edition = self.editions.get(&service.code).into_iter().flat_map(|e| &e.begins).copied();
+                let all: BTreeSet<DateTime<Utc>> = edition.chain(at).collect();
+                let same = |at: DateTime<Utc>| begins(at, at + TimeDelta::microseconds(1));
+                all.into_iter().flat_map(same).map(|(_, seats)| u64::from(*seats)).sum()
+            }
+        };
+        Some(u32::try_from(u64::from(limit).saturating_sub(given)).unwrap_or(limit))
     }
 
     /// What is free of a service of this node.

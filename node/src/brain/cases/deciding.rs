@@ -2,8 +2,9 @@
 
 use super::letter::{self, Body, Letter, Pen, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
-use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, intake, is_true};
+use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, intake, is_true, kept};
 use chrono::{DateTime, Utc};
+use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb};
 use citybrain_shared::record::{Direction, Draft, Header};
@@ -22,7 +23,15 @@ impl Cases {
         intake::answered(&mut opening, &mut contact, category);
         match self.pressed_again(&opening, &contact, now_us) {
             Some((_, drafts)) => drafts,
-            None => self.open(opening, contact, now_us).1,
+            None => match self.has_room(opening.sos) {
+                Ok(()) => self.open(opening, contact, now_us).1,
+                // The event is in the log all the same; that nothing came of it is told.
+                Err(full) => {
+                    let event = machine::cut(opening.event.as_deref().unwrap_or_default(), 100);
+                    let detail = format!("event `{event}` opened no case: {}; {}", full.detail, full.hint);
+                    vec![Note::DeadLetter(DeadLetter::new("full", detail, "cases", "", b"")).draft()]
+                }
+            },
         }
     }
 
@@ -65,11 +74,13 @@ impl Cases {
     pub(super) fn is_same_matter(&self, held: &Held, opening: &Opening, contact: &Contact) -> bool {
         let named = opening.button.as_ref().is_some_and(|b| !b.starts_with(intake::SOURCE_ONLY));
         self.book().is_same_category(&held.case, opening)
-            && (named
-                || (opening.place == held.case.place
-                    && opening.title.starts_with(&held.case.title)
-                    && opening.description == held.case.description
-                    && held.contact.clone().unwrap_or_default() == *contact))
+            && (named || {
+                let (place, title, description) = machine::said(opening);
+                place == held.case.place
+                    && title.starts_with(&held.case.title)
+                    && description == held.case.description
+                    && held.contact.clone().unwrap_or_default() == kept(contact)
+            })
     }
 
     /// What a step, of this node or from below, asks of this node: calls, copies for others, a word to

@@ -2,9 +2,9 @@
 
 use super::letter::{Body, Letter, ON_ITS_WAY};
 use super::letters::Posted;
-use super::machine::{ASSIST, RESIDENT, is_name};
+use super::machine::{ASSIST, RESIDENT, TEXT_MAX, cut, is_name};
 use super::succession;
-use super::{CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISHES_MAX, Wish, is_hand_over, is_true};
+use super::{CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISHES_MAX, Wish, is_hand_over, is_true, spots};
 use citybrain_shared::Pos;
 use citybrain_shared::case::{Booked, Case, Entry, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
@@ -55,7 +55,8 @@ impl Cases {
             for entry in entries {
                 let key = |e: &Entry| (e.term, e.version);
                 if let Err(place) = held.history.binary_search_by_key(&key(entry), key) {
-                    held.history.insert(place, entry.clone());
+                    // A node of ours writes none that is longer.
+                    held.history.insert(place, Entry { text: cut(&entry.text, TEXT_MAX), ..entry.clone() });
                 }
             }
             if held.history.len() > HISTORY_MAX {
@@ -89,11 +90,27 @@ impl Cases {
         let given = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Booked);
         let is_given_back = matches!(case.status, Status::Withdrawn | Status::Rejected) || case.is_merged();
         if let Some(b) = given.filter(|_| !is_given_back) {
-            let seats = self.given.entry((b.service.clone(), b.at, b.seat)).or_default();
+            let seats = self.given.entry((b.service.clone(), b.at, b.until, b.seat)).or_default();
             *seats = if put { seats.saturating_add(b.seats) } else { seats.saturating_sub(b.seats) };
         }
         let changed = (case.changed.timestamp_micros(), id.to_owned());
+        let rest = id.split('-').nth(1).map(|rest| (rest.to_owned(), id.to_owned()));
+        let is_open = case.status.is_open();
+        let near = spots(case, 0).into_iter().filter(|_| is_open).map(|spot| (spot, id.to_owned()));
+        let limits = case.clocks.iter().filter(|c| is_open && c.name != "climb" && c.runs());
+        let limit = limits.filter_map(|c| c.due).min().map(|due| (due.timestamp_micros(), id.to_owned()));
+        let urgent = usize::from(is_open && case.urgent);
         if !put {
+            if let Some(rest) = rest {
+                self.rests.remove(&rest);
+            }
+            if let Some(limit) = limit {
+                self.limits.remove(&limit);
+            }
+            for near in near {
+                self.spots.remove(&near);
+            }
+            self.urgent = self.urgent.saturating_sub(urgent);
             self.changed.remove(&changed);
             self.open.remove(id);
             for timer in timers.chain(waits) {
@@ -106,6 +123,10 @@ impl Cases {
             self.uncalled.remove(id);
             return;
         }
+        self.rests.extend(rest);
+        self.limits.extend(limit);
+        self.spots.extend(near);
+        self.urgent += urgent;
         self.changed.insert(changed);
         self.buttons.extend(button);
         self.uncalled.extend((!held.uncalled.is_empty()).then(|| id.to_owned()));

@@ -25,6 +25,14 @@ pub fn may_name_persons(header: &Header<'_>, payload: &[u8]) -> bool {
     [super::letter::CONTACT, super::letter::LETTER].contains(&header.name) || opens_case(header, payload)
 }
 
+/// The same for those who have an event only as JSON: what is called like one that opens a case, or says
+/// `sos` in its data, counts as one whatever its lane.
+pub fn is_of_persons(event: &Value) -> bool {
+    let kind = event["type"].as_str().unwrap_or_default();
+    let is_call = case::is_call(kind) || kind.strip_prefix(APPEAL).is_some_and(|rest| rest.starts_with('.'));
+    is_call || case::is_letter(kind) || !event["data"]["sos"].is_null()
+}
+
 fn opens_case(header: &Header<'_>, payload: &[u8]) -> bool {
     case::opens_case(header.name, header.lane == Lane::Urgent, payload)
 }

@@ -33,10 +33,46 @@ pub const ON_ITS_WAY: &str = "on-its-way";
 
 /// Lines of history that travel with a hand-over or a copy.
 const HISTORY_SENT: usize = 100;
+/// Bytes of them as JSON; of those that a box gets back. The case itself comes beside them, and whom to
+/// call: together less than [`citybrain_shared::limits::EVENT_BYTES_MAX`], which every link takes.
+const HISTORY_SENT_BYTES: usize = 64 * 1024;
+const HISTORY_RETURNED_BYTES: usize = 128 * 1024;
 
 /// The newest lines of a history, as many as travel.
 pub fn sent(history: &[Entry]) -> Vec<Entry> {
-    history[history.len().saturating_sub(HISTORY_SENT)..].to_vec()
+    newest(&history[history.len().saturating_sub(HISTORY_SENT)..], HISTORY_SENT_BYTES)
+}
+
+/// As many as a box gets back.
+pub fn returned(history: &[Entry]) -> Vec<Entry> {
+    newest(history, HISTORY_RETURNED_BYTES)
+}
+
+fn newest(history: &[Entry], bytes_max: usize) -> Vec<Entry> {
+    let mut bytes = 0;
+    let fits = |entry: &&Entry| {
+        bytes += bytes_of(entry);
+        bytes <= bytes_max
+    };
+    let lines = history.iter().rev().take_while(fits).count();
+    history[history.len() - lines..].to_vec()
+}
+
+/// Bytes as JSON.
+pub fn bytes_of(value: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, value).expect("cases and lines have string keys only");
+    count.0
 }
 
 /// `data` of a step.

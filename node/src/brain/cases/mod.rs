@@ -38,7 +38,9 @@
 //! runs at its owner; while a hand-over is under way nobody steps, and what was missed meanwhile is
 //! acted on when it is taken.
 //!
-//! **Bounds.** [`CASES_MAX`] cases, the oldest closed ones give way; [`HISTORY_MAX`] lines of each.
+//! **Bounds.** [`CASES_MAX`] cases, the oldest closed ones give way; so many open ones, and no other is
+//! opened here but a call for help. [`HISTORY_MAX`] lines of each. A case, and
+//! each letter about one, is smaller than any event may be, so that every link takes it.
 
 mod booking;
 pub mod calendar;
@@ -59,8 +61,9 @@ pub mod watching;
 
 pub use machine::{Opening, Refusal};
 
+use booking::Edition;
 use calendar::Calendar;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Days, Utc};
 use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Seat, Status, Verb};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Cases as Settings, Category};
@@ -77,6 +80,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 pub use succession::Awaited;
 use succession::{Called, Owed, Succession};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Cases that a node holds, about 4 KB each. A city of 10,000 cases a day holds three weeks.
 const CASES_MAX: usize = 200_000;
@@ -84,6 +88,8 @@ const CASES_MAX: usize = 200_000;
 const HISTORY_MAX: usize = 300;
 /// Wishes of this node about one case whose fate is remembered.
 const WISHES_MAX: usize = 16;
+/// Characters of a name, a telephone number, an address.
+const CONTACT_MAX: usize = 200;
 /// Letters and timers in one group: a few milliseconds of work.
 const TOGETHER: usize = 64;
 /// Presses of one button that are recorded on its incident, so that one that is stuck does not push
@@ -91,6 +97,8 @@ const TOGETHER: usize = 64;
 const PRESSES_MAX: usize = 50;
 /// How the line of history begins that records one.
 const AGAIN: &str = "pressed again";
+/// Degrees that lie between two cases of the same matter at most: about 200 m.
+const NEAR: f64 = 0.002;
 /// A wish is sent after a case that has moved on so many times.
 const HOPS_MAX: u8 = 4;
 
@@ -155,10 +163,11 @@ enum Dirty {
     Succession,
     Owed,
     Roll,
+    Edition,
 }
 
-/// What a booking is counted under.
-type Place = (String, Option<DateTime<Utc>>, Seat);
+/// What a booking is counted under: the service, begin and end, and for what.
+type Place = (String, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Seat);
 
 pub struct Cases {
     me: Address,
@@ -184,7 +193,7 @@ pub struct Cases {
     rolls: BTreeMap<(Lane, Address), Called>,
     /// Clocks of cases that are this node's, and of hand-overs that it watches: µs since 1970, case, clock.
     due: BTreeSet<(i64, String, String)>,
-    /// Seats that were given of this node's services: by service, begin and kind.
+    /// Seats that were given of this node's services.
     given: BTreeMap<Place, u32>,
     /// Open cases.
     open: BTreeSet<String>,
@@ -196,6 +205,15 @@ pub struct Cases {
     buttons: BTreeSet<(String, String)>,
     /// Cases with calls that have not been made yet.
     uncalled: BTreeSet<String>,
+    /// All, by what stands behind the day in their ids.
+    rests: BTreeSet<(String, String)>,
+    /// Open cases by where they are, and by the first limit that they have not kept yet, µs since 1970.
+    spots: BTreeSet<(u64, String)>,
+    limits: BTreeSet<(i64, String)>,
+    /// Open calls for help.
+    urgent: usize,
+    /// Of this node's activities: when they were to begin, while that was ahead.
+    editions: BTreeMap<String, Edition>,
     dirty: HashSet<(Dirty, String)>,
 }
 
@@ -223,6 +241,11 @@ impl Cases {
             over: BTreeSet::new(),
             buttons: BTreeSet::new(),
             uncalled: BTreeSet::new(),
+            rests: BTreeSet::new(),
+            spots: BTreeSet::new(),
+            limits: BTreeSet::new(),
+            urgent: 0,
+            editions: BTreeMap::new(),
             given: BTreeMap::new(),
             dirty: HashSet::new(),
         }
@@ -289,12 +312,19 @@ impl Cases {
         if let Some(held) = self.held.get(text) {
             return Ok(held);
         }
-        let fits = |id: &str| id.starts_with(text) || id.split('-').nth(1).is_some_and(|rest| rest.starts_with(text));
-        let mut found = self.held.values().filter(|h| !text.is_empty() && fits(&h.case.id));
+        if text.is_empty() {
+            return Err(self.unknown(text));
+        }
+        let whole = self.held.range::<str, _>((Bound::Included(text), Bound::Unbounded)).map(|(id, _)| id);
+        let whole = whole.take_while(|id| id.starts_with(text)).take(2);
+        let rest = self.rests.range((text.to_owned(), String::new())..);
+        let rest = rest.take_while(|(rest, _)| rest.starts_with(text)).map(|(_, id)| id).take(3);
+        let found: BTreeSet<&String> = whole.chain(rest).collect();
+        let mut found = found.into_iter();
         match (found.next(), found.next()) {
-            (Some(one), None) => Ok(one),
+            (Some(one), None) => self.held.get(one).ok_or_else(|| self.unknown(text)),
             (Some(a), Some(b)) => {
-                let detail = format!("`{text}` may be {}, {} or another", a.case.id, b.case.id);
+                let detail = format!("`{text}` may be {a}, {b} or another");
                 Err(Refusal::new("ambiguous", detail, "write more of it"))
             }
             _ => Err(self.unknown(text)),
@@ -321,9 +351,22 @@ impl Cases {
         self.held.get(id).is_some_and(|h| h.case.owner == self.me && h.case.handing_to.is_none())
     }
 
+    /// Is there room for one more open case? A call for help is never refused.
+    ///
+    /// # Errors
+    /// [`Refusal`]: as many are open as a node holds.
+    pub fn has_room(&self, sos: bool) -> Result<(), Refusal> {
+        if sos || self.open.len() < CASES_MAX {
+            return Ok(());
+        }
+        let detail = format!("{} holds {} open cases, as many as a node may", self.me, self.open.len());
+        Err(Refusal::new("full", detail, "`citybrain case list --status open` shows them: some must be closed first"))
+    }
+
     /// Opens a case that no event brought; the contact stays here.
     pub fn open(&self, mut opening: Opening, contact: Contact, now_us: i64) -> (Case, Vec<Draft>) {
         let now = view::time_of(now_us);
+        let contact = kept(&contact);
         if !contact.name.is_empty() && contact.name.trim() == opening.by.trim() {
             opening.by = machine::RESIDENT.into();
         }
@@ -364,6 +407,11 @@ impl Cases {
             }
             let known = newest.get(&id).or_else(|| self.held.get(&id).map(|h| &h.case));
             let is_new = known.is_none();
+            let room = if is_new && told.status.is_open() { self.has_room(false) } else { Ok(()) };
+            if let Err(refusal) = room {
+                refuse(told, refusal);
+                continue;
+            }
             match self.book().import(&id, told, known, by, now) {
                 Ok(None) => became.known += 1,
                 Ok(Some(stepped)) => {
@@ -426,7 +474,7 @@ impl Cases {
         machine::act::is_as_seen(&held.case, ask)?;
         // Whoever gave it away asks for it back, and nobody else can.
         let to = if verb == Verb::Recall { &held.case.owner } else { held.case.bound_for() }.clone();
-        let body = Body::Ask { case: id.clone(), verb, ask: ask.clone(), hops: 0 };
+        let body = Body::Ask { case: id.clone(), verb, ask: machine::act::named(ask), hops: 0 };
         let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
         drafts.extend(Pen { me: &self.me, now }.letter(&letter));
         Ok((id, Told::Sent { to }, drafts))
@@ -450,8 +498,7 @@ impl Cases {
     pub fn similar(&self, case: &Case) -> Vec<&Case> {
         let near = |other: &Case| match (&case.place, &other.place) {
             (Some(a), Some(b)) => match (a.lat, a.lon, b.lat, b.lon) {
-                // 0.002 degrees are about 200 m.
-                (Some(a1), Some(a2), Some(b1), Some(b2)) => (a1 - b1).abs() < 0.002 && (a2 - b2).abs() < 0.002,
+                (Some(a1), Some(a2), Some(b1), Some(b2)) => (a1 - b1).abs() < NEAR && (a2 - b2).abs() < NEAR,
                 _ => !a.text.is_empty() && a.text == b.text && case.opened_at == other.opened_at,
             },
             _ => false,
@@ -462,7 +509,28 @@ impl Cases {
                 && (other.opened - case.opened).num_days().abs() <= 7
                 && near(other)
         };
-        self.open_ones().map(|h| &h.case).filter(fits).take(10).collect()
+        // Ids begin with the day: those of more than a week before need no look.
+        let day = case.opened.date_naive().checked_sub_days(Days::new(10));
+        let from = day.map(|day| day.format("%Y%m%d").to_string()).unwrap_or_default();
+        let of_spot = |spot: u64| {
+            let ids = self.spots.range((spot, from.clone())..).take_while(move |(s, _)| *s == spot);
+            ids.map(|(_, id)| &self.held[id].case).filter(fits).take(10)
+        };
+        let mut found: Vec<&Case> = spots(case, 1).into_iter().flat_map(of_spot).collect();
+        found.sort_unstable_by_key(|c| &c.id);
+        found.dedup_by_key(|c| &c.id);
+        found.truncate(10);
+        found
+    }
+
+    /// How many open cases are over a limit?
+    pub fn overdue(&self, now: DateTime<Utc>) -> u64 {
+        self.limits.range(..(now.timestamp_micros(), String::new())).count() as u64
+    }
+
+    /// Does anybody call for help?
+    pub fn help_is_wanted(&self) -> bool {
+        self.urgent > 0
     }
 
     fn step(
@@ -558,6 +626,31 @@ impl Cases {
             self.contact_draft(&held.case, &Contact { name: ask.by.trim().to_owned(), ..known }, now, drafts);
         }
     }
+}
+
+/// What a case is found by where another is near: each a hash. `around`: of the squares of [`NEAR`] about it,
+/// too, so many to each side.
+fn spots(case: &Case, around: i64) -> Vec<u64> {
+    let Some(place) = &case.place else { return Vec::new() };
+    let hash = |text: String| xxh3_64(format!("{}\0{text}", case.category).as_bytes());
+    let mut all = Vec::new();
+    if let (Some(lat), Some(lon)) = (place.lat, place.lon) {
+        let square = |degrees: f64| (degrees / NEAR).floor() as i64;
+        for (i, j) in (-around..=around).flat_map(|i| (-around..=around).map(move |j| (i, j))) {
+            all.push(hash(format!("{} {}", square(lat).saturating_add(i), square(lon).saturating_add(j))));
+        }
+    }
+    if !place.text.is_empty() {
+        all.push(hash(format!("{}\0{}", case.opened_at, place.text)));
+    }
+    all
+}
+
+/// Of whom to call, what is kept.
+fn kept(contact: &Contact) -> Contact {
+    let [name, phone, address] =
+        [&contact.name, &contact.phone, &contact.address].map(|t| machine::cut(t, CONTACT_MAX));
+    Contact { name, phone, address, more: contact.more.clone() }
 }
 
 /// Does a letter say truly where it comes from? Nobody gives away, or wants back, what is another's. On

@@ -200,6 +200,7 @@ impl Policy for Cases {
                     ([b"w", key.as_bytes()].concat(), letter.map(json))
                 }
                 Dirty::Succession => (b"s".to_vec(), Some(json(&self.succession))),
+                Dirty::Edition => ([b"e", key.as_bytes()].concat(), self.editions.get(&key).map(json)),
                 Dirty::Owed => {
                     let owed = key.parse().ok().and_then(|child: Address| self.owed.get(&child));
                     ([b"o", key.as_bytes()].concat(), owed.map(json))
@@ -235,6 +236,8 @@ impl Policy for Cases {
         } else if let Some((lane, node)) = text.strip_prefix('r').and_then(|rest| rest.split_once(' ')) {
             let key = roll_key(lane, node).ok_or("its key is no roll")?;
             self.rolls.insert(key, serde_json::from_slice(value).map_err(|e| e.to_string())?);
+        } else if let Some(code) = text.strip_prefix('e') {
+            self.editions.insert(code.to_owned(), serde_json::from_slice(value).map_err(|e| e.to_string())?);
         } else if text == "s" {
             self.succession = serde_json::from_slice(value).map_err(|e| e.to_string())?;
         } else if let Some(child) = text.strip_prefix('o') {
@@ -252,9 +255,12 @@ impl Policy for Cases {
 }
 
 impl Cases {
-    /// What a node above says that cases are about.
+    /// What a node above says that cases are about, or this node that it offers.
     fn apply_catalogue(&mut self, header: &Header<'_>, payload: &[u8]) {
-        let Some(Catalogue { node, categories, .. }) = letter::data::<Catalogue>(payload) else { return };
+        let Some(Catalogue { node, categories, services, .. }) = letter::data::<Catalogue>(payload) else { return };
+        if node == self.me && header.origin.is_none() {
+            return self.apply_offers(&services, view::time_of(header.committed_us));
+        }
         if header.direction != Direction::Down
             || header.origin.is_none()
             || node == self.me

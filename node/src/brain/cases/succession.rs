@@ -34,11 +34,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Cases in one group of an answer: about 1 MB with the longest histories, so that other commits need not wait.
+/// Cases in one group of an answer: 4 MB with the longest histories, so that other commits need not wait.
 const RETURNED_TOGETHER: usize = 16;
 
 /// Of cases that are over so many copies are returned from below: the last that was done.
 const OVER_RETURNED: usize = 100;
+/// Among so many of the last that are over: a millisecond for each part of an answer.
+const OVER_LOOKED_AT: usize = 10_000;
 
 /// Asks the parent for what it knows of this node's cases.
 pub const WANTED: &str = "wanted";
@@ -255,7 +257,7 @@ impl Cases {
 
     /// What this folder, `by`, knows of a case, for the folder `inc` of `to`.
     fn returned(&self, to: &Address, inc: Inc, by: Inc, held: &Held) -> Letter {
-        let (case, history) = (held.case.clone(), held.history.clone());
+        let (case, history) = (held.case.clone(), letter::returned(&held.history));
         let about = short("returned", &format!("{inc}.{by}"));
         let id = format!("{}.{}.{}.{about}", case.id, case.term, case.version);
         let urgent = case.urgent;
@@ -292,10 +294,12 @@ impl Cases {
             let may = roll.node.covers(owner) && !self.me.covers(owner) && may_return(&h.case, &self.me);
             may && letter::lane(h.case.urgent) == lane
         };
-        let over = self.over.iter().rev().map(|(_, id)| &self.held[id]).filter(is_theirs).take(OVER_RETURNED);
-        let theirs: BTreeMap<&str, &Held> =
-            self.open_ones().filter(is_theirs).chain(over).map(|h| (h.case.id.as_str(), h)).collect();
+        let over = self.over.iter().rev().take(OVER_LOOKED_AT).map(|(_, id)| &self.held[id]);
+        let over = over.filter(is_theirs).take(OVER_RETURNED);
         let from = called.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let open = self.open.range::<str, _>((from, Bound::Unbounded)).map(|id| &self.held[id]);
+        let open = open.filter(is_theirs).take(RETURNED_TOGETHER);
+        let theirs: BTreeMap<&str, &Held> = open.chain(over).map(|h| (h.case.id.as_str(), h)).collect();
         let theirs: Vec<&Held> =
             theirs.range::<str, _>((from, Bound::Unbounded)).map(|(_, h)| *h).take(RETURNED_TOGETHER).collect();
         let pen = Pen { me: &self.me, now };

@@ -1,5 +1,6 @@
 //! The machine alone, and trees of it with everything that links may do to records.
 
+mod bounds;
 mod counted;
 mod handing;
 mod life;
@@ -147,6 +148,10 @@ fn group_of(
         let more: Vec<Draft> = group[from..].iter().flat_map(decide).collect();
         from = group.len();
         group.extend(more.into_iter().map(|d| (None, d)));
+    }
+    for (_, draft) in &group {
+        let bytes = draft.parts().1.len();
+        assert!(bytes <= citybrain_shared::limits::EVENT_BYTES_MAX, "{bytes} bytes of {}", draft.header().name);
     }
     group
 }
@@ -350,6 +355,8 @@ impl World {
         assert_eq!((&from_rows.open, &from_rows.changed), (&place.cases.open, &place.cases.changed));
         assert_eq!((&from_rows.over, &from_rows.given), (&place.cases.over, &place.cases.given));
         assert_eq!(from_rows.buttons, place.cases.buttons);
+        assert_eq!((&from_rows.rests, &from_rows.spots), (&place.cases.rests, &place.cases.spots));
+        assert_eq!((&from_rows.limits, from_rows.urgent), (&place.cases.limits, place.cases.urgent));
         assert_eq!(from_rows.inbox.len(), place.cases.inbox.len());
         place.cases = from_rows;
     }

@@ -67,7 +67,7 @@ pub enum Step {
 pub fn step(old: Option<&Alarm>, who: &Identity, step: Step, now_us: i64) -> Option<(Alarm, &'static str)> {
     let now = view::time_of(now_us);
     // Ahead of the known one, and of whatever was forgotten: the clock stands in for memory.
-    let rev = old.map_or(0, |a| a.rev + 1).max(now_us);
+    let rev = old.map_or(0, |a| a.rev.saturating_add(1)).max(now_us);
     let changed = |a: &Alarm| Alarm { rev, asked: None, ..a.clone() };
     match (step, old) {
         (Step::Raise { severity, title, reach, rule, rule_key, .. }, Some(a)) if a.active => {

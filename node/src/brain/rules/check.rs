@@ -8,6 +8,11 @@ use citybrain_shared::{Selector, Tier};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+/// Is it of those that only the node itself writes, and others believe for that?
+pub fn is_reserved(kind: &str) -> bool {
+    ["city.brain.", "city.cap."].iter().any(|prefix| kind.starts_with(prefix))
+}
+
 /// Every problem with the rules of a file, with its place in the file's text.
 pub fn problems(config: &Config, places: &Places, text: &str) -> Vec<Problem> {
     let mut look = Look { config, places, text, found: Vec::new() };
@@ -99,6 +104,9 @@ impl Look<'_> {
                 "make two rules of it",
             );
         }
+        if rule.absent.is_some() && rule.clear.is_some() {
+            self.bad(&at("clear"), "an absence is over when something comes", "leave `clear` out");
+        }
         if rule.calm.is_some() && rule.clear.is_none() {
             self.bad(&at("calm"), "without `clear` nothing ends by itself", "add `clear = \"…\"`");
         }
@@ -106,6 +114,15 @@ impl Look<'_> {
             && quiet > Duration::parse("400d").unwrap_or(quiet)
         {
             self.bad(&at("quiet"), "longer than anything lasts", window.within.to_string());
+        }
+        let calls = rule.then.iter().filter_map(|a| match a {
+            Action::Case(x) if x.kind == "sos" => Some(&x.category),
+            _ => None,
+        });
+        let calls: Vec<&String> = calls.collect();
+        if (1..calls.len()).any(|n| calls[..n].contains(&calls[n])) {
+            let help = "one incident for one button: leave the second `case` out, or give it another category";
+            self.bad(&at("then"), "it would open two incidents of one category", help);
         }
         self.dependency(&at("unless_alarm"), rule.unless_alarm.as_deref());
         self.dependency(&at("while_alarm"), rule.while_alarm.as_deref());
@@ -189,7 +206,7 @@ impl Look<'_> {
                 self.alarm(&format!("{at}.clear.alarm"), &name);
             }
             Action::Emit(x) => {
-                if x.kind.starts_with("city.brain.") {
+                if is_reserved(&x.kind) {
                     let help = "give it a type of your own";
                     self.bad(&format!("{at}.emit.type"), "the node itself writes these types", help);
                 }
@@ -213,6 +230,10 @@ impl Look<'_> {
             }
             Action::Command(x) | Action::Notice(x) => {
                 let verb = if matches!(action, Action::Command(_)) { "command" } else { "notice" };
+                if x.kind.as_deref().is_some_and(is_reserved) {
+                    let help = "give it a type of your own";
+                    self.bad(&format!("{at}.{verb}.type"), "the node itself writes these types", help);
+                }
                 let Some(target) = x.target.as_deref().filter(|t| !t.contains("${")) else { return };
                 let path = format!("{at}.{verb}.target");
                 match Selector::parse(target) {

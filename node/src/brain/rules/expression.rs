@@ -11,10 +11,11 @@
 
 use super::cost::{self, TooDear};
 use super::window::Summary;
+use crate::brain::cases::intake;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
-use cel::{Context, Env, Program, Value};
+use cel::{Context, Env, ExecutionError, Program, Value};
 use serde_json::Value as Json;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -67,6 +68,13 @@ const FUNCTIONS: [&str; 22] = [
     "or",
     "max",
 ];
+
+/// Of a call for help (`event.data.phone`, `event.data.contact` …): what its data says is the case's alone,
+/// but for what every copy of the case shows.
+pub fn is_withheld(path: &str) -> bool {
+    const OPEN: [&str; 4] = ["event.data.category", "event.data.kind", "event.data.channel", "event.data.sos"];
+    path == "event" || (path.starts_with("event.data") && !OPEN.contains(&path))
+}
 
 /// What is wrong with an expression, and where in its text (bytes).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +149,12 @@ impl Expression {
         let scene = Scene { facts, window, may_go_on };
         let mut context = Context::with_env(ENV.clone());
         context.set_variable_resolver(&scene);
-        self.program.execute(&context).map_err(|e| format!("`{}`: {e}", self.text))
+        self.program.execute(&context).map_err(|e| match e {
+            ExecutionError::NoSuchKey(_) => format!("`{}`: {e}", self.text),
+            // Others may have values of the event in them.
+            _ if facts.is_of_persons => format!("`{}` cannot be evaluated on a call for help", self.text),
+            _ => format!("`{}`: {e}", self.text),
+        })
     }
 
     fn boxed_window(&self, s: &Summary) -> Box<dyn Val> {
@@ -172,7 +185,7 @@ impl Expression {
     pub fn truth_while(&self, facts: &Facts, window: Option<&Summary>, may_go_on: MayGoOn<'_>) -> Result<bool, String> {
         match self.run(facts, window, may_go_on)? {
             Value::Bool(b) => Ok(b),
-            other => Err(format!("`{}` gives {}, not true or false", self.text, shown(&other))),
+            other => Err(format!("`{}` gives a {}, not true or false", self.text, other.type_of())),
         }
     }
 
@@ -193,6 +206,13 @@ impl Expression {
     /// It is too dear to be run for others.
     pub fn judge_cost(&self) -> Result<(), TooDear> {
         cost::judge(self.program.expression())
+    }
+
+    /// Does it read of a call for help what is shown to nobody?
+    pub fn reads_withheld(&self) -> bool {
+        let mut all = Vec::new();
+        paths(self.program.expression(), &mut all);
+        all.iter().any(|path| is_withheld(path))
     }
 
     /// The paths into the variables that it reads, such as `event.data.level`: to show why.
@@ -226,6 +246,8 @@ pub struct Facts {
     event: Box<dyn Val>,
     node: Arc<NodeFacts>,
     pub json: Json,
+    /// Its data may name a person whom to call: it is shown to nobody.
+    pub is_of_persons: bool,
 }
 
 /// This node, as a variable; made once.
@@ -247,7 +269,8 @@ impl Facts {
         let object = json.as_object_mut()?;
         object.insert("origin".into(), origin.into());
         object.insert("at_ms".into(), (at_us / 1000).into());
-        Some(Facts { event: boxed(value_of(&json)), node: node.clone(), json })
+        let is_of_persons = intake::is_of_persons(&json);
+        Some(Facts { event: boxed(value_of(&json)), node: node.clone(), json, is_of_persons })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What follows from a record.
 
 use super::alarms::{self, id_of};
-use super::expression::Facts;
+use super::expression::{Expression, Facts};
 use super::keys::{Conclusion, Due, Held, Intent, KeyState, What};
 use super::rule::{Dependency, Rule};
 use super::speak::{FIRED, Said, SaidOf};
@@ -23,6 +23,8 @@ pub const HOPS: &str = "rulehops";
 const STALE_US: i64 = 600_000_000;
 /// Moments at which a window is looked at ahead, to know when it will be over.
 const LOOK_AHEAD: usize = 16;
+/// Bytes of an event about an alarm that is believed of another node: title, keys and some times. Fifty thousand are kept.
+const ALARM_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of what a rule keeps apart: names and addresses are shorter.
 const KEY_BYTES_MAX: usize = 256;
 
@@ -210,6 +212,9 @@ impl Rules {
                 }
             }
             alarms::RAISED | alarms::CHANGED | alarms::ACKNOWLEDGED | alarms::CLEARED => {
+                if header.origin.is_some() && payload.len() > ALARM_BYTES_MAX {
+                    return;
+                }
                 let Some(alarm) = data_of::<Alarm>(payload) else { return };
                 // The header's origin is what the links vouch for.
                 let owner = header.origin.map_or(self.me.as_str(), |o| o.address);
@@ -232,8 +237,10 @@ impl Rules {
         let Some(index) = self.index_of(rule) else { return };
         let Some(state) = self.memories[index as usize].keys.get_mut(key) else { return };
         let before = state.due;
-        (state.on, state.since_us, state.severity, state.held) = (false, None, None, None);
+        (state.on, state.since_us, state.severity) = (false, None, None);
+        // An absence is told with the last event that there was.
         state.due = state.due.filter(|d| d.what == What::Absent);
+        state.held = state.held.take().filter(|_| state.due.is_some());
         let after = state.due;
         self.set_due(index, key, before, after);
         self.dirty_keys.insert((index, key.to_owned()));
@@ -253,9 +260,11 @@ impl Rules {
     /// What was written down is no longer waiting.
     fn spoken(&mut self, said: Said) {
         let before = self.waiting.len();
-        while self.waiting.front().is_some_and(|i| i.pos <= said.upto) {
+        while self.waiting.front().is_some_and(|i| i.pos < said.upto) {
             self.waiting.pop_front();
         }
+        let of_last = self.waiting.iter().take_while(|i| i.pos == said.upto).count();
+        self.waiting.drain(..of_last.saturating_sub(said.but as usize));
         self.dirty_waiting |= before != self.waiting.len();
         for of in said.fired {
             self.spoken_of(of);
@@ -287,6 +296,7 @@ impl Rules {
             ("over", _) => {
                 (state.on, state.severity, state.held, state.due) = (false, None, None, None);
             }
+            ("lapsed", _) => (state.since_us, state.held, state.due) = (None, None, None),
             // Held back: looked at again when as much time has gone by once more.
             (_, What::Held) => {
                 state.since_us = Some(said.at_us);
@@ -376,7 +386,9 @@ fn advance(
         // What is said then should tell of the newest event.
         state.held = Some(held());
         if now - since < hold {
-            state.due = Some(Due { at_us: since + hold, what: What::Held });
+            let ends = rule.when.as_ref().and_then(|when| turns(rule, state, when, false, now));
+            let at_us = ends.filter(|at| *at < since + hold).unwrap_or(since + hold);
+            state.due = Some(Due { at_us, what: What::Held });
             return Ok(Step::Nothing);
         }
     }
@@ -393,16 +405,21 @@ fn advance(
     Ok(Step::Fire)
 }
 
-/// When the condition will be over by the window's emptying alone: found by looking ahead, so that
-/// no timer has to ask again and again.
+/// When the condition will be over by the window's emptying alone.
 fn fading(rule: &Rule, state: &KeyState, now: i64) -> Option<Due> {
-    let (w, clear, held) = (rule.window.as_ref()?, rule.clear.as_ref()?, state.held.as_ref()?);
-    if !clear.uses_window {
+    let at = turns(rule, state, rule.clear.as_ref()?, true, now)?;
+    Some(Due { at_us: at + rule.calm_us, what: What::Over })
+}
+
+/// When the window's emptying alone makes `asked` true, or false: found by looking ahead, so that no
+/// timer has to ask again and again.
+fn turns(rule: &Rule, state: &KeyState, asked: &Expression, to: bool, now: i64) -> Option<i64> {
+    let (w, held) = (rule.window.as_ref()?, state.held.as_ref()?);
+    if !asked.uses_window {
         return None;
     }
     let window = state.window.as_ref()?;
     let facts = Facts::new(held.event.as_bytes(), &held.origin, held.at_us, &rule.node)?;
-    let over = |at: &i64| clear.truth(&facts, Some(&window.summary(w.kind, w.within_us, *at))).unwrap_or(false);
-    let at = window.changes(w.kind, w.within_us, now, LOOK_AHEAD).into_iter().find(over)?;
-    Some(Due { at_us: at + rule.calm_us, what: What::Over })
+    let is = |at: &i64| asked.truth(&facts, Some(&window.summary(w.kind, w.within_us, *at))) == Ok(to);
+    window.changes(w.kind, w.within_us, now, LOOK_AHEAD).into_iter().find(is)
 }

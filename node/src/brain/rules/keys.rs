@@ -10,6 +10,8 @@ use std::collections::HashMap;
 /// Keys that one rule keeps apart: more than any tier has children or a neighbourhood devices.
 /// Beyond it the ones longest unheard of give way, those that are on last of all.
 pub const KEYS_MAX: usize = 10_000;
+/// Characters of an error that is shown: whatever an event holds, a row is written for each.
+const ERROR_MAX: usize = 300;
 /// Bytes of an event that is kept while its condition holds; of a larger one the data is left out.
 const HELD_BYTES_MAX: usize = 8 * 1024;
 
@@ -183,6 +185,6 @@ impl Memory {
 
     pub fn failed(&mut self, why: String) {
         self.tally.errors += 1;
-        self.tally.last_error = Some(why);
+        self.tally.last_error = Some(why.chars().take(ERROR_MAX).collect());
     }
 }

@@ -143,16 +143,23 @@ impl Rules {
         let fresh = Rules::with(self.slot.clone());
         let old = std::mem::replace(&mut self.set, fresh.set);
         let memories = std::mem::take(&mut self.memories);
+        // What gave way, and is not written yet, must not be there again at the next start.
+        for (index, key) in std::mem::take(&mut self.dirty_keys) {
+            let Some(rule) = old.rules.get(index as usize) else { continue };
+            if !memories[index as usize].keys.contains_key(&key) {
+                self.gone_rows.push(key_row(&rule.name, &key));
+            }
+        }
         let mut by_name: HashMap<String, Memory> = old.rules.into_iter().map(|r| r.name).zip(memories).collect();
         self.memories = self.set.rules.iter().map(|r| by_name.remove(&r.name).unwrap_or_default()).collect();
         for (name, memory) in by_name {
             self.gone_rows.extend(memory.keys.keys().map(|key| key_row(&name, key)));
             self.gone_rows.push(tally_row(&name));
         }
-        self.dirty_keys.clear();
         self.due.clear();
-        for (i, memory) in self.memories.iter().enumerate() {
-            for (key, state) in &memory.keys {
+        for (i, memory) in self.memories.iter_mut().enumerate() {
+            for (key, state) in &mut memory.keys {
+                state.due = state.due.filter(|due| self.set.rules[i].awaits(due.what));
                 self.dirty_keys.insert((i as u32, key.clone()));
                 self.due.extend(state.due.map(|d| (d.at_us, i as u32, key.clone())));
             }
@@ -177,9 +184,10 @@ impl Rules {
         }
     }
 
-    /// For `citybrain rule list`.
-    pub fn view(&self) -> view::Rules {
-        let rules = self.set.rules.iter().zip(&self.memories).map(|(r, m)| RuleState {
+    /// One of the rules, for `citybrain rule list`: its keys are counted, some microseconds for a thousand.
+    pub fn view_of(&self, index: usize) -> Option<RuleState> {
+        let rule = self.set.rules.iter().zip(&self.memories).nth(index);
+        rule.map(|(r, m)| RuleState {
             name: r.name.clone(),
             on: r.on.clone(),
             condition: r.in_words(),
@@ -192,8 +200,18 @@ impl Rules {
             last_error: m.tally.last_error.clone(),
             last_fired_at: m.tally.last_fired_us.map(view::time_of),
             keys_given_way: m.tally.given_way,
-        });
-        view::Rules { rules: rules.collect(), waiting: self.waiting.len() as u64, dropped: self.dropped }
+        })
+    }
+
+    /// All of them.
+    pub fn view(&self) -> view::Rules {
+        let rules = (0..).map_while(|index| self.view_of(index)).collect();
+        view::Rules { rules, ..self.view_of_none() }
+    }
+
+    /// What is to be said without any rule.
+    pub fn view_of_none(&self) -> view::Rules {
+        view::Rules { rules: Vec::new(), waiting: self.waiting.len() as u64, dropped: self.dropped }
     }
 }
 
@@ -278,9 +296,10 @@ impl Policy for Rules {
             }
             "k" => {
                 let (rule, by) = name.split_once('\0').ok_or("its key has no rule")?;
-                let state = KeyState::from_row(value)?;
+                let mut state = KeyState::from_row(value)?;
                 match self.index_of(rule) {
                     Some(i) => {
+                        state.due = state.due.filter(|due| self.set.rules[i as usize].awaits(due.what));
                         self.due.extend(state.due.map(|d| (d.at_us, i, by.to_owned())));
                         self.memories[i as usize].keys.insert(by.to_owned(), state);
                     }

@@ -1,6 +1,7 @@
 //! Rules as they run: compiled, and found by an event's type.
 
-use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants};
+use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants, is_withheld};
+use super::keys::What;
 use super::template::{JsonTemplate, Template};
 use super::window::Summary;
 use citybrain_shared::Tier;
@@ -9,6 +10,7 @@ use citybrain_shared::config::{Config, Priority};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Types whose rules are remembered; what a stranger invents beyond that is looked up again.
 const TYPES_REMEMBERED: usize = 1024;
@@ -71,9 +73,23 @@ pub enum Action {
 }
 
 impl Rule {
+    /// What it keeps apart. Of the data of a call for help a number that stands for it: keys are shown to
+    /// many, and climb with alarms.
+    ///
     /// # Errors
     /// When the expression cannot be evaluated on this event.
     pub fn key(&self, facts: &Facts) -> Result<String, String> {
+        let hides = match &self.by {
+            _ if !facts.is_of_persons => false,
+            By::Nothing => false,
+            By::Pointer(p, _) => is_withheld(&format!("event{}", p.replace('/', "."))),
+            By::Cel(cel) => cel.reads_withheld(),
+        };
+        let key = self.plain_key(facts)?;
+        Ok(if hides { format!("#{:016x}", xxh3_64(format!("{}\0{key}", self.name).as_bytes())) } else { key })
+    }
+
+    fn plain_key(&self, facts: &Facts) -> Result<String, String> {
         match &self.by {
             By::Nothing => Ok(String::new()),
             By::Pointer(p, _) => match facts.json.pointer(p) {
@@ -92,6 +108,15 @@ impl Rule {
     /// Fires once and then stays "on" until it is over.
     pub fn latches(&self) -> bool {
         self.raises() || self.hold_us.is_some() || self.absent_us.is_some() || self.clear.is_some()
+    }
+
+    /// May a timer of that kind be its own? One may be left from before the rule was edited.
+    pub fn awaits(&self, what: What) -> bool {
+        match what {
+            What::Held => self.hold_us.is_some(),
+            What::Absent => self.absent_us.is_some(),
+            What::Over => self.clear.is_some(),
+        }
     }
 
     /// The severity of its first alarm on these facts.
@@ -128,13 +153,14 @@ impl Rule {
         words.join("; ")
     }
 
-    /// What its expressions read, with the values that they found.
+    /// What its expressions read, with the values that they found; of a call for help without its data.
     pub fn why(&self, facts: &Facts, window: Option<&Summary>) -> BTreeMap<String, Json> {
         let cels = [self.only.as_ref(), self.when.as_ref(), self.clear.as_ref()].into_iter().flatten();
         let value = self.window.as_ref().and_then(|w| w.value.as_ref());
         let mut why = BTreeMap::new();
         for path in cels.chain(value).flat_map(Expression::paths) {
             let found = match path.split_once('.') {
+                Some(("event", _)) if facts.is_of_persons && is_withheld(&path) => Some("withheld".into()),
                 Some(("event", rest)) => facts.json.pointer(&format!("/{}", rest.replace('.', "/"))).cloned(),
                 Some(("window", field)) => window.and_then(|w| field_of(w, field)),
                 _ => None,

@@ -5,6 +5,7 @@
 
 use super::Rules;
 use super::alarms::{self, Identity, Step, id_of};
+use super::check::is_reserved;
 use super::expression::Facts;
 use super::fold::{AskData, HOPS, depends, quiet_over};
 use super::keys::{Conclusion, Held, What};
@@ -20,14 +21,13 @@ use citybrain_shared::view::{self, Alarm, Firing};
 use citybrain_shared::{Lane, Pos, Selector, Tier, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Type of the record that says what rules have concluded; stays on its node.
 pub const FIRED: &str = "city.brain.rule.fired";
 
 /// Conclusions in one group, and timers: a few milliseconds of work.
 const SPOKEN_MAX: usize = 256;
-/// Conclusions of one record are spoken together, whatever their number.
 const TIMERS_MAX: usize = 256;
 
 /// Characters of a title or a shown value: enough for people, whatever an event holds.
@@ -38,16 +38,24 @@ const AWAKE_AFTER_US: i64 = 60_000_000;
 /// `data` of [`FIRED`].
 #[derive(Serialize, Deserialize)]
 pub struct Said {
-    /// Conclusions from records up to here are done.
+    /// Conclusions from records up to here are done,
     pub upto: Pos,
+    /// but for so many, the last of those from that record.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub but: u32,
     pub fired: Vec<SaidOf>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_none(but: &u32) -> bool {
+    *but == 0
 }
 
 #[derive(Clone, Serialize, Deserialize)]
 pub struct SaidOf {
     pub rule: String,
     pub key: String,
-    /// `fired`, `changed`, `over`, or `held` back.
+    /// `fired`, `changed`, `over`, `held` back, or `lapsed`: it did not hold for long enough.
     pub what: String,
     pub at_us: i64,
     /// Of a timer: when it was due.
@@ -109,19 +117,38 @@ impl Rules {
     /// Everything that is to be written now: empty when nothing waits.
     pub(super) fn speak(&self, state: &State, now_us: i64) -> Vec<Draft> {
         let mut speaker = Speaker::new(self, now_us);
-        let mut upto = Pos::ZERO;
-        for (i, intent) in self.waiting.iter().enumerate() {
-            if i >= SPOKEN_MAX && intent.pos != upto {
+        let (mut upto, mut spoken) = (Pos::ZERO, 0);
+        // A second call for help with the same button ends the group: cases must know of the first before
+        // they are asked about it.
+        let mut called: HashSet<&str> = HashSet::new();
+        for intent in self.waiting.iter().take(SPOKEN_MAX) {
+            if let Conclusion::Fire { rule, key, .. } = &intent.what
+                && let Some(button) = self.index_of(rule).and_then(|rule| self.button(rule, key))
+                && !called.insert(button)
+            {
                 break;
             }
-            upto = intent.pos;
+            (upto, spoken) = (intent.pos, spoken + 1);
             speaker.conclusion(&intent.what, intent.at_us);
         }
+        let but = self.waiting.iter().skip(spoken).take_while(|intent| intent.pos == upto).count() as u32;
         if self.is_awake(state, now_us) {
             let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TIMERS_MAX);
-            due.for_each(|(at, rule, key)| speaker.timer(*at, *rule, key));
+            for (at, rule, key) in due {
+                if self.button(*rule, key).is_some_and(|button| !called.insert(button)) {
+                    break;
+                }
+                speaker.timer(*at, *rule, key);
+            }
         }
-        speaker.group(upto)
+        speaker.group(upto, but)
+    }
+
+    /// The subject of the call for help that this rule makes of that key, if it makes any.
+    fn button<'a>(&'a self, rule: u32, key: &'a str) -> Option<&'a str> {
+        let rule = self.set.rules.get(rule as usize)?;
+        let calls = rule.then.iter().any(|a| matches!(a, Action::Case { kind, .. } if kind == "sos"));
+        calls.then_some(if key.is_empty() { rule.name.as_str() } else { key })
     }
 
     /// Has this start of the node been told of? Only then are timers asked: what could not come while
@@ -189,14 +216,16 @@ impl<'a> Speaker<'a> {
         Speaker { rules, now, changed: BTreeMap::new(), drafts: Vec::new(), said: Vec::new(), any: false }
     }
 
-    fn group(mut self, upto: Pos) -> Vec<Draft> {
+    fn group(mut self, upto: Pos, but: u32) -> Vec<Draft> {
         if !self.any {
             return Vec::new();
         }
-        let said = Said { upto, fired: std::mem::take(&mut self.said) };
+        let said = Said { upto, but, fired: std::mem::take(&mut self.said) };
+        // Before they are taken out: no draft has that number.
+        let id = self.id("fired");
         let drafts = std::mem::take(&mut self.drafts);
         let data = serde_json::to_value(said).unwrap_or_default();
-        let event = self.event(FIRED, &format!("fired-{upto}"), data, 0);
+        let event = self.event(FIRED, &id, data, 0);
         self.draft(FIRED, Lane::Routine, Direction::Local, Tier::Neighbourhood, "", 0, event);
         self.drafts.extend(drafts);
         self.drafts
@@ -232,8 +261,9 @@ impl<'a> Speaker<'a> {
     fn timer(&mut self, due_us: i64, index: u32, key: &str) {
         let rule = &self.rules.set.rules[index as usize];
         let Some(state) = self.rules.memories[index as usize].keys.get(key) else { return };
-        let (Some(due), Some(held)) = (state.due.filter(|d| d.at_us == due_us), &state.held) else { return };
+        let Some(due) = state.due.filter(|d| d.at_us == due_us) else { return };
         self.any = true;
+        let Some(held) = &state.held else { return self.lapsed(&rule.name, key, due_us) };
         let w = rule.window.as_ref().zip(state.window.as_ref());
         let window = w.map(|(w, seen)| seen.summary(w.kind, w.within_us, due_us));
         let free = depends(rule, key, &self.rules.alarms) && quiet_over(rule, state, due_us);
@@ -242,8 +272,15 @@ impl<'a> Speaker<'a> {
             let truth = |f: &Facts| rule.when.as_ref().is_none_or(|w| w.truth(f, window.as_ref()).unwrap_or(false));
             facts.as_ref().is_some_and(truth)
         };
+        let has_ended = || {
+            let when = rule.when.as_ref().filter(|when| when.uses_window);
+            when.zip(self.facts(held)).is_some_and(|(when, facts)| when.truth(&facts, window.as_ref()) == Ok(false))
+        };
+        let is_long_enough = state.since_us.zip(rule.hold_us).is_none_or(|(since, hold)| due_us >= since + hold);
         let what = match due.what {
-            What::Held if free => "fired",
+            // Nothing came, and the window has emptied under the condition.
+            What::Held if has_ended() => "lapsed",
+            What::Held if free && is_long_enough => "fired",
             What::Absent if free && holds() => "fired",
             What::Held | What::Absent => "held",
             What::Over => "over",
@@ -251,6 +288,21 @@ impl<'a> Speaker<'a> {
         // Looked at again from now on, not from a moment long past.
         let at_us = if what == "held" { self.now } else { due_us };
         self.act(&rule.name, key, what, held, held, window.as_ref(), at_us, Some(due_us));
+    }
+
+    /// A timer of which nobody knows any more what it was to tell of: unspoken, it would be due for ever.
+    fn lapsed(&mut self, rule: &str, key: &str, due_us: i64) {
+        self.said.push(SaidOf {
+            rule: rule.to_owned(),
+            key: key.to_owned(),
+            what: "lapsed".into(),
+            at_us: self.now,
+            due_us: Some(due_us),
+            severity: None,
+            event: String::new(),
+            why: BTreeMap::new(),
+            done: Vec::new(),
+        });
     }
 
     /// What a rule does. `held` is the event that the alarm speaks of, `by` the one that did it.
@@ -267,7 +319,9 @@ impl<'a> Speaker<'a> {
         due_us: Option<i64>,
     ) {
         let Some(rule) = self.rule(name) else { return };
-        let (Some(facts), Some(cause)) = (self.facts(held), self.facts(by)) else { return };
+        let (Some(facts), Some(cause)) = (self.facts(held), self.facts(by)) else {
+            return due_us.into_iter().for_each(|due_us| self.lapsed(name, key, due_us));
+        };
         let id = cause.json["id"].as_str().unwrap_or_default().to_owned();
         let mut done = Vec::new();
         for action in &rule.then {
@@ -326,7 +380,7 @@ impl<'a> Speaker<'a> {
             }
             Action::Emit { kind, subject, urgent, reach, data } => {
                 let kind = kind.text(facts, window);
-                if kind.starts_with("city.brain.") || kind.is_empty() {
+                if is_reserved(&kind) || kind.is_empty() {
                     done.push(format!("nothing emitted: `{}` is no type for a rule", cut(kind)));
                     return;
                 }
@@ -364,7 +418,11 @@ impl<'a> Speaker<'a> {
                 let word = if *command { "command" } else { "notice" };
                 let below = Selector::parse(&target).is_ok_and(|s| self.rules.me.covers(&s.root));
                 if !below {
-                    done.push(format!("no {word}: `{target}` is not below this node"));
+                    done.push(format!("no {word}: `{}` is not below this node", cut(target)));
+                    return;
+                }
+                if is_reserved(&kind) || kind.is_empty() {
+                    done.push(format!("no {word}: `{}` is no type for a rule", cut(kind)));
                     return;
                 }
                 let data = data.fill(facts, window);
@@ -423,7 +481,7 @@ impl<'a> Speaker<'a> {
             && let Some(alarm) = self.alarm(id).cloned()
         {
             // Done already: said once more, so that whoever asked stops waiting.
-            let rev = alarm.rev + 1;
+            let rev = alarm.rev.saturating_add(1);
             self.tell(Alarm { rev, asked: None, ..alarm }, alarms::CHANGED, 0);
         }
     }
@@ -545,11 +603,10 @@ fn cut(text: String) -> String {
 
 /// Where an event says that it was, in degrees. What somebody calls for help with is the case's alone.
 fn place(event: &Json) -> Option<Place> {
-    let data = &event["data"];
-    if case::is_call(event["type"].as_str().unwrap_or_default()) || !data["sos"].is_null() {
+    if intake::is_of_persons(event) {
         return None;
     }
-    let place = intake::place(data)?;
+    let place = intake::place(&event["data"])?;
     let on_earth = |p: &Place| p.lat.is_some_and(|d| d.abs() <= 90.0) && p.lon.is_some_and(|d| d.abs() <= 180.0);
     on_earth(&place).then(|| Place { text: String::new(), ..place })
 }

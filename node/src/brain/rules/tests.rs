@@ -1,5 +1,7 @@
 //! Rules and alarms over a log in memory: live, killed, restarted, replayed.
 
+mod calls;
+
 use super::alarms::{self, Identity, Step, id_of};
 use super::speak::{FIRED, Said};
 use super::{Rules, Wish};
@@ -246,6 +248,48 @@ fn a_duration_must_be_unbroken_and_the_end_too() {
 }
 
 #[test]
+fn a_window_that_empties_while_a_rule_waits_breaks_the_duration() {
+    let rule = "[[rule]]\nname = \"busy\"\non = [\"city.door\"]\nwindow = { within = \"1m\" }\nwhen = \"window.count >= 3\"\nfor = \"5m\"\nclear = \"window.count < 3\"\nthen = [{ raise = { title = \"busy\" } }]\n";
+    let mut node = Node::new(rule);
+    let burst = |node: &mut Node| (0..3).for_each(|_| node.hear("city.door", "d", &json!({})));
+    // Busy for a minute, once and again: never for five.
+    for _ in 0..4 {
+        burst(&mut node);
+        node.wait(120 * S);
+    }
+    assert_eq!(node.fired("busy"), 0, "{:?}", node.said());
+    assert_eq!(node.rules.next_due_us(), None, "and nothing is asked again and again");
+    for _ in 0..20 {
+        burst(&mut node);
+        node.wait(20 * S);
+    }
+    assert_eq!(node.fired("busy"), 1, "{:?}", node.said());
+    assert!(node.said().iter().any(|(_, _, what)| what == "lapsed"));
+    node.wait(120 * S);
+    assert!(!node.alarm("busy", "").unwrap().active);
+}
+
+#[test]
+fn a_type_made_of_an_event_is_none_of_the_nodes_own() {
+    let rule = r#"
+[[rule]]
+name = "pass"
+on = ["door.*"]
+[[rule.then]]
+emit = { type = "${event.data.as}" }
+[[rule.then]]
+notice = { target = "c/s/**", type = "${event.data.as}" }
+"#;
+    let mut node = Node::new(rule);
+    for kind in ["city.cap.message", "city.brain.case.call", "city.brain.service.catalogue", ""] {
+        node.hear("door.open", "d", &json!({"as": kind}));
+        assert!(node.events(kind).is_empty(), "{kind}");
+    }
+    node.hear("door.open", "d", &json!({"as": "door.opened"}));
+    assert_eq!(node.events("door.opened").len(), 2);
+}
+
+#[test]
 fn nothing_for_long_enough_is_an_event_too() {
     let rule = "[[rule]]\nname = \"silent\"\non = [\"t\"]\nby = \"/subject\"\nabsent = \"10m\"\nthen = [{ raise = { title = \"${event.subject}\" } }]\n";
     let mut node = Node::new(rule);
@@ -260,6 +304,63 @@ fn nothing_for_long_enough_is_an_event_too() {
     assert!(!node.alarm("silent", "a").unwrap().active && node.alarm("silent", "b").unwrap().active);
     node.wait(601 * S);
     assert_eq!(node.alarm("silent", "a").unwrap().raises, 2);
+}
+
+const OFFLINE: &str = r#"
+[[rule]]
+name = "here"
+on = ["city.lamp"]
+by = "event.subject"
+then = [{ clear = { alarm = "offline" } }]
+[[rule]]
+name = "offline"
+on = ["city.lamp"]
+by = "event.subject"
+absent = "10m"
+then = [{ raise = { title = "silent" } }]
+"#;
+
+#[test]
+fn an_alarm_that_somebody_else_has_cleared_is_raised_by_the_next_absence() {
+    let mut node = Node::new(OFFLINE);
+    node.hear("city.lamp", "l", &json!({}));
+    node.wait(700 * S);
+    assert!(node.alarm("offline", "l").unwrap().active);
+    // One word, which another rule hears first; then it is dead.
+    node.hear("city.lamp", "l", &json!({}));
+    assert!(!node.alarm("offline", "l").unwrap().active);
+    node.write_rows();
+    node.restart();
+    node.wait(1_400 * S);
+    assert_eq!(node.fired("offline"), 2, "{:?}", node.said());
+    assert_eq!(node.rules.next_due_us(), None);
+}
+
+#[test]
+fn a_timer_of_which_nothing_is_known_is_spoken_once() {
+    let mut node = Node::new(OFFLINE);
+    node.hear("city.lamp", "l", &json!({}));
+    node.rules.memories[1].keys.get_mut("l").unwrap().held = None;
+    node.wait(1_400 * S);
+    assert_eq!((node.fired("offline"), node.rules.next_due_us()), (0, None));
+    node.hear("city.lamp", "l", &json!({}));
+    node.wait(700 * S);
+    assert_eq!(node.fired("offline"), 1);
+}
+
+#[test]
+fn a_rule_that_waits_for_nothing_any_more_has_no_timer() {
+    let mut node = Node::new(OFFLINE);
+    node.hear("city.lamp", "l", &json!({}));
+    node.write_rows();
+    node.config = config(&OFFLINE.replace("absent = \"10m\"", "when = \"event.data.volt < 3\""));
+    let slot = node.rules.slot();
+    slot.put(node.config.clone());
+    node.hear("city.lamp", "l", &json!({}));
+    assert_eq!(node.rules.next_due_us(), None);
+    node.restart();
+    node.wait(1_400 * S);
+    assert_eq!((node.fired("offline"), node.rules.next_due_us()), (0, None));
 }
 
 #[test]
@@ -401,6 +502,23 @@ fn what_was_never_spoken_under_other_rules_is_not_spoken_later() {
     node.rows_upto = 0;
     node.restart();
     assert_eq!(node.events(alarms::RAISED).len(), 0);
+}
+
+#[test]
+fn what_gave_way_before_a_reload_is_not_back_at_the_next_start() {
+    let mut node = Node::new(SMOKE);
+    for i in 0..super::keys::KEYS_MAX {
+        node.only_hear("city.smoke.v1", &format!("k{i}"), &json!({"on": false}));
+        node.now += 1;
+    }
+    node.write_rows();
+    node.hear("city.smoke.v1", "one more", &json!({"on": false}));
+    node.rules.slot().put(node.config.clone());
+    node.hear("city.smoke.v1", "and another", &json!({"on": false}));
+    node.write_rows();
+    let keys = node.rules.memories[0].keys.len();
+    node.restart();
+    assert_eq!(node.rules.memories[0].keys.len(), keys);
 }
 
 #[test]
@@ -587,9 +705,10 @@ fn a_word_about_an_alarm_counts_only_from_its_owner() {
         place: None,
     };
     let (alarm, kind) = alarms::step(None, &who, raise, 5).unwrap();
-    let payload = json!({"data": alarm}).to_string();
     let mut rules = Rules::new(&config(""));
-    for (from, known) in [("c/s/other", 0), ("c/s/m", 1)] {
+    let endless = Alarm { title: "t".repeat(20_000), ..alarm.clone() };
+    for (from, alarm, known) in [("c/s/other", &alarm, 0), ("c/s/m", &endless, 0), ("c/s/m", &alarm, 1)] {
+        let payload = json!({"data": alarm}).to_string();
         let origin = Some(Origin { address: from, log: LogId(1), pos: Pos(1) });
         rules.apply(Pos(1), &Header { origin, ..Header::local(Kind::Event, kind) }, payload.as_bytes());
         assert_eq!(rules.alarms.len(), known, "{from}");
@@ -636,7 +755,13 @@ then = [{ emit = { type = "w" } }, { clear = { alarm = "b" } }]
 name = "c"
 on = ["w*"]
 when = "size(event.subject)"
-then = [{ emit = { type = "u" } }, { notice = { target = "other/**" } }]
+then = [{ emit = { type = "u" } }, { notice = { target = "other/**", type = "city.cap.message" } }]
+[[rule]]
+name = "d"
+on = ["x"]
+clear = "true"
+absent = "1m"
+then = [{ case = { kind = "sos", category = "s", title = "t" } }, { case = { kind = "sos", category = "s", title = "u" } }]
 "#;
     let parsed = parse(text, &Variables::new());
     assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
@@ -656,10 +781,14 @@ then = [{ emit = { type = "u" } }, { notice = { target = "other/**" } }]
         "20:58 other is not below this node (a node sends only to `c/s` and below)",
         "7:7 unknown variable `evnt` (did you mean `event`?)",
         "8:29 unknown variable `windows` (did you mean `window`?)",
+        "24:9 an absence is over when something comes (leave `clear` out)",
         "9:32 `bad` is no severity (use one of critical, major, minor, warning, indeterminate)",
     ];
     for e in expected {
         assert!(found.iter().any(|f| f == e), "lacks {e}\n{}", found.join("\n"));
+    }
+    for (line, message) in [("20:", "the node itself writes these types"), ("26:", "two incidents of one category")] {
+        assert!(found.iter().any(|f| f.starts_with(line) && f.contains(message)), "{}", found.join("\n"));
     }
     assert!(found.iter().any(|f| f.contains("a circle: a → c → a")), "{}", found.join("\n"));
     assert!(found.iter().any(|f| f.starts_with("9:") && f.contains("not CEL")), "{}", found.join("\n"));

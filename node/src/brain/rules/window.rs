@@ -69,7 +69,7 @@ impl Window {
         let crowded = self.cells.len() >= EXACT;
         match self.cells.back_mut().filter(|_| crowded).filter(shares) {
             Some(c) => {
-                (c.at, c.n, c.sum) = (at, c.n + 1, c.sum + seen.value);
+                (c.at, c.n, c.sum) = (at, c.n + 1, added(c.sum, seen.value));
                 (c.min, c.max) = (c.min.min(seen.value), c.max.max(seen.value));
             }
             None => self.cells.push_back(Cell::of(at, seen.value)),
@@ -102,7 +102,7 @@ impl Window {
                 (s.min, s.max) = (c.min, c.max);
             }
             s.count += c.n;
-            s.sum += c.sum;
+            s.sum = added(s.sum, c.sum);
             (s.min, s.max) = (s.min.min(c.min), s.max.max(c.max));
         }
         s.distinct = self.distinct.values().filter(|at| **at >= from).count() as u64;
@@ -208,6 +208,11 @@ impl Cell {
     }
 }
 
+/// What is too much for a number is the largest one: JSON has no infinity, and rows must read back.
+fn added(sum: f64, value: f64) -> f64 {
+    (sum + value).clamp(f64::MIN, f64::MAX)
+}
+
 /// The first moment that counts. At `t + within` an event of `t` counts no more.
 fn begins(kind: WindowKind, within: i64, now: i64) -> i64 {
     match kind {
@@ -274,6 +279,18 @@ mod tests {
             prop_assert!(Window::decode(&bytes).is_some_and(|read| read == window));
             prop_assert!(Window::decode(&bytes[1..]).is_none_or(|read| read != window));
         }
+    }
+
+    #[test]
+    fn a_sum_that_is_too_much_stays_a_number() {
+        let mut window = Window::default();
+        for at in 0..200 {
+            window.add(WindowKind::Sliding, 6400, Seen { at, value: f64::MAX, hash: None });
+        }
+        let summary = window.summary(WindowKind::Sliding, 6400, 200);
+        assert_eq!(summary.sum, f64::MAX);
+        let row = serde_json::to_vec(&summary).unwrap();
+        assert_eq!(serde_json::from_slice::<Summary>(&row).unwrap(), summary);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::request::length_s;
 use crate::brain::cases::calendar::Calendar;
 use crate::brain::cases::check::GOVERNANCE;
 use crate::brain::form;
+use chrono::NaiveDate;
 use citybrain_shared::config::services::{Scene, Service};
 use citybrain_shared::config::{Config, Places, Problem, closest};
 use serde_json::Value;
@@ -84,6 +85,15 @@ impl Look<'_> {
             && !(60..=86_400).contains(&length_s(length, calendar))
         {
             self.bad(&at("slot"), format!("an appointment of {length}"), "one minute to one day");
+        }
+        if let Some(length) = s.slot {
+            let hours: Vec<Hours> = s.hours.iter().filter_map(|text| Hours::parse(text).ok()).collect();
+            let week = NaiveDate::default().iter_days().take(7);
+            let most = week.map(|day| hours::slots_of(&hours, length_s(length, calendar), day, calendar).len()).max();
+            if most.is_some_and(|most| most >= hours::SLOTS_MAX) {
+                let help = "less than 500 are given; make `slot` longer, or several services of it";
+                self.bad(&at("slot"), "500 appointments or more on one day", help);
+            }
         }
         if !(1..=10_000).contains(&s.capacity) {
             self.bad(&at("capacity"), format!("{} requests in one appointment", s.capacity), "1 to 10000");
@@ -196,6 +206,8 @@ mod tests {
         assert!(service("hours = [\"mon 9\"]")[0].contains("are no hours"));
         assert_eq!(service("places = 3"), ["`places` belong to an activity"]);
         assert_eq!(service("starts = \"2026-12-05 09:00\"\nends = \"2026-12-05 08:00\""), ["it ends before it starts"]);
+        let many = service("slot = \"1m\"\nhours = [\"mon-fri 09:00-18:00\"]");
+        assert_eq!(many, ["500 appointments or more on one day"]);
         assert_eq!(service("category = \"X\""), ["`X` is no category of this file"]);
         assert_eq!(service("slot = \"30m\"\nhours = [\"mon-fri 09:00-11:00\"]"), Vec::<String>::new());
         for place in ["lat = 103.8, lon = 30.7", "lat = nan, lon = 103.8", "lat = 30.7"] {

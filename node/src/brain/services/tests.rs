@@ -201,6 +201,61 @@ fn an_activity_counts_its_seats_and_its_volunteers_apart() {
     assert_eq!((free.places, free.volunteers), (Some(0), Some(0)));
 }
 
+/// The node starts again with this config, at that time, with all that it knew: `rows`, and `cases`.
+fn restart(rows: &mut BTreeMap<Vec<u8>, Vec<u8>>, cases: &mut Cases, text: &str, now: DateTime<Utc>) {
+    rows.extend(cases.take_rows().into_iter().map(|(key, value)| (key, value.unwrap())));
+    let config = config("c/s/m", text);
+    *cases = Cases::new(&config);
+    rows.iter().for_each(|(key, value)| cases.load_row(key, value).unwrap());
+    for mut draft in Services::new(&config).on_due(&State::default(), now.timestamp_micros()) {
+        draft.stamp(now.timestamp_micros(), 0);
+        let (header, payload) = draft.parts();
+        cases.apply(Pos(1), &header, payload);
+    }
+}
+
+#[test]
+fn an_appointment_meets_none_that_was_given_before_its_length_was_changed() {
+    let (mut rows, mut cases) = (BTreeMap::new(), Cases::new(&config("c/s/m", OFFERS)));
+    let first = request(&mut cases, "haircut", "20261120-0", &slot("2026-11-23 09:00")).unwrap();
+    assert_eq!(first.case.booking.unwrap().state, Booked::Booked);
+    let shorter = OFFERS.replace("slot = \"30m\"", "slot = \"20m\"");
+    restart(&mut rows, &mut cases, &shorter, now());
+    let free: Vec<(String, u32)> =
+        cases.free(&config("c/s/m", &shorter).service[0], now()).slots.into_iter().map(|s| (s.local, s.free)).collect();
+    let monday: Vec<(&str, u32)> =
+        free.iter().filter(|(at, _)| at.starts_with("2026-11-23")).map(|(at, n)| (&at[11..], *n)).collect();
+    assert_eq!(monday, [("09:00", 0), ("09:20", 0), ("09:40", 1)]);
+}
+
+#[test]
+fn an_activity_that_is_moved_keeps_the_seats_that_it_has_given() {
+    let at = |day: &str| OFFERS.replace("2026-12-05", day);
+    let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+    let seats = |n: u32| view::ServiceRequest { seats: Some(n), ..Default::default() };
+    let places = |cases: &Cases, text: &str| cases.free(&config("c/s/m", text).service.remove(1), now()).places;
+    let (mut rows, mut cases) = (BTreeMap::new(), Cases::new(&config("c/s/m", OFFERS)));
+    restart(&mut rows, &mut cases, OFFERS, now());
+    let old = request(&mut cases, "sports-day", "20261120-0", &seats(3)).unwrap();
+    assert_eq!(places(&cases, OFFERS), Some(2));
+    // Rain: twice.
+    for day in ["2026-12-12", "2026-12-19"] {
+        restart(&mut rows, &mut cases, &at(day), now());
+        assert_eq!(places(&cases, &at(day)), Some(2));
+    }
+    // One who asks by an old catalogue is told, and takes no seat.
+    assert_eq!(old.case.booking.unwrap().state, Booked::Booked);
+    let late = request(&mut cases, "sports-day", "20261120-1", &seats(1)).unwrap();
+    assert_eq!(late.history.last().unwrap().text, "it is at 2026-12-19 09:00 now: ask again");
+    assert_eq!(places(&cases, &at("2026-12-19")), Some(2));
+    // The day on which it was first to be is past, it itself is not: moved once more.
+    restart(&mut rows, &mut cases, &at("2026-12-20"), time("2026-12-19T03:59:00Z"));
+    assert_eq!(places(&cases, &at("2026-12-20")), Some(2));
+    // Over, and offered again: the next one has seats of its own.
+    restart(&mut rows, &mut cases, &at("2027-12-04"), time("2026-12-20T04:00:00Z"));
+    assert_eq!(places(&cases, &at("2027-12-04")), Some(5));
+}
+
 #[test]
 fn what_is_personal_in_a_form_stays_with_the_contact() {
     let mut cases = Cases::new(&config("c/s/m", OFFERS));

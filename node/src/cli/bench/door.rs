@@ -5,6 +5,7 @@
 //! read from `/proc`. The clients of this process share the machine with it: rates are of both
 //! together, memory and processor time of the broker alone.
 
+use crate::demo::processes::{STOP_WITH_STDIN, free_ports};
 use citybrain_hub::door::packet::{Head, Version, kind, publish, put_ack};
 use miette::{IntoDiagnostic, WrapErr};
 use std::path::{Path, PathBuf};
@@ -146,8 +147,7 @@ impl Drop for Broker {
 }
 
 fn free_port() -> miette::Result<u16> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").into_diagnostic()?;
-    Ok(listener.local_addr().into_diagnostic()?.port())
+    Ok(free_ports(1).into_diagnostic()?[0])
 }
 
 impl Broker {
@@ -167,7 +167,8 @@ impl Broker {
                     format!("{data}/data")
                 );
                 let mut command = Command::new(std::env::current_exe().into_diagnostic()?);
-                command.arg("run").arg("--config").arg(&path);
+                // It ends with this process, however that ends.
+                command.arg("run").arg("--config").arg(&path).env(STOP_WITH_STDIN, "1");
                 (text, command)
             }
             Which::Mosquitto => {
@@ -183,7 +184,7 @@ impl Broker {
             }
         };
         std::fs::write(&path, text).into_diagnostic()?;
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().into_diagnostic()?;
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().into_diagnostic()?;
         let mut broker = Broker { child, port };
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {

@@ -1,10 +1,17 @@
 //! A wish, done or refused.
 
-use super::turn::{NAME_MAX, TEXT_MAX, Turn, cut, missing};
+use super::turn::{LIST_MAX, NAME_MAX, TEXT_MAX, Turn, cut, missing};
 use super::{ASSIST, Book, Refusal, Stepped, allowed, fits, is_name, roles};
+use crate::brain::cases::letter::bytes_of;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Assist, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb, Verdict};
+
+/// Bytes of a case as JSON. With the lines that travel, and with whom to call, it is less than an event may
+/// have ([`citybrain_shared::limits::EVENT_BYTES_MAX`]): so every link takes it.
+const CASE_BYTES_MAX: usize = 96 * 1024;
+/// By so many bytes a step may make a case larger that has too many: a name and a few times.
+const MOVING_BYTES_MAX: usize = 512;
 
 impl Book<'_> {
     /// Does what is asked, if the owner may. `other` finds a second case of this owner, for a merge.
@@ -200,6 +207,7 @@ impl Book<'_> {
                 turn.case.excluded = Some(approved);
             }
         }
+        is_small(case, &turn.case)?;
         let mut all = vec![turn.done()];
         all.append(&mut more);
         Ok(all)
@@ -253,10 +261,32 @@ fn one_of(reason: ClosedReason, all: &[ClosedReason]) -> Result<(), Refusal> {
     Err(Refusal::new("bad-request", format!("`{reason}` is no reason here: one of {list}"), hint))
 }
 
-/// With names as they are compared: blanks around one make no other person.
+/// With names as they are compared, blanks around one make no other person; and with no more text than a
+/// step takes, so that it always fits into a letter.
 pub(in crate::brain::cases) fn named(ask: &Ask) -> Ask {
     let trimmed = |name: &String| cut(name, NAME_MAX);
-    Ask { by: trimmed(&ask.by), approved_by: ask.approved_by.as_ref().map(trimmed), ..ask.clone() }
+    Ask {
+        by: trimmed(&ask.by),
+        approved_by: ask.approved_by.as_ref().map(trimmed),
+        text: ask.text.as_ref().map(|text| cut(text, TEXT_MAX)),
+        unit: ask.unit.as_ref().map(trimmed),
+        evidence: ask.evidence.iter().take(LIST_MAX).map(|e| cut(e, 500)).collect(),
+        limit: ask.limit.as_ref().map(trimmed),
+        assist: ask.assist.as_ref().map(trimmed),
+        into: ask.into.as_ref().map(trimmed),
+        seen: ask.seen.iter().take(LIST_MAX).map(trimmed).collect(),
+        ..ask.clone()
+    }
+}
+
+/// Has the step left a case that still travels? What only closes it, or moves it on, always may.
+fn is_small(before: &Case, after: &Case) -> Result<(), Refusal> {
+    let bytes = bytes_of(after);
+    if bytes <= CASE_BYTES_MAX || bytes <= bytes_of(before) + MOVING_BYTES_MAX {
+        return Ok(());
+    }
+    let detail = format!("`{}` would be of {bytes} bytes; a case has at most {CASE_BYTES_MAX}", after.id);
+    Err(Refusal::new("too-large", detail, "say it shorter, or by reference (`--evidence NAME=URL`)"))
 }
 
 /// The one who summoned a unit rates it; or whoever supervises him, but never the unit itself.

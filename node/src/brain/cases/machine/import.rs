@@ -1,10 +1,10 @@
 //! A case as another system tells of it.
 
 use super::turn::{TEXT_MAX, Turn, cut};
-use super::{Book, Refusal, Stepped};
+use super::{Book, PLACE_MAX, Refusal, Stepped};
 use chrono::{DateTime, Datelike, Utc};
 use citybrain_shared::Tier;
-use citybrain_shared::case::{Case, Clock, Imported, Kind, Verdict};
+use citybrain_shared::case::{Case, Clock, Imported, Kind, Place, Verdict};
 use citybrain_shared::view::CaseAccount;
 
 /// The limit of a clock that was not ours to wind.
@@ -85,13 +85,17 @@ impl Book<'_> {
         case.category = category.map_or_else(|| cut(&told.category, 60), |c| c.code.clone());
         case.category_name = or(&told.category_name, category.map(|c| &c.name), 60);
         case.department = or(&told.department, category.map(|c| &c.department), 100);
-        case.governance = told.governance.clone().or_else(|| category.and_then(|c| c.governance.clone()));
+        case.governance = told
+            .governance
+            .as_ref()
+            .map(|text| cut(text, NAME_MAX))
+            .or_else(|| category.and_then(|c| c.governance.clone()));
         case.reach = category.map_or(Tier::City, |c| c.reach);
         case.kind = category.map_or(Kind::Appeal, |c| c.kind);
         case.title = or(&told.title, Some(&case.category_name), 200);
         case.description = cut(&told.description, TEXT_MAX);
         case.channel = or(&told.channel, Some(&"import".to_owned()), 60);
-        case.place.clone_from(&told.place);
+        case.place = told.place.clone().map(|p| Place { text: cut(&p.text, PLACE_MAX), ..p });
     }
 
     fn untold(&self, id: &str, told: &CaseAccount) -> Case {

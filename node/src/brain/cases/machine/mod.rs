@@ -28,13 +28,19 @@ use citybrain_shared::case::{Booked, Booking, Case, ClosedReason, Entry, Kind, P
 use citybrain_shared::config::cases::{Cases as Settings, Category, Limit, Missed, Unit};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
+use turn::{NAME_MAX, Turn};
 pub use turn::{RESIDENT, is_name};
-use turn::{TEXT_MAX, Turn, cut};
+pub(super) use turn::{TEXT_MAX, cut};
 
 /// Somebody is summoned.
 pub const ASSIST: &str = "assist";
 /// A hand-over came to nothing.
 pub const CAME_BACK: &str = "came-back";
+
+/// Characters of a title, of a place's name, and of a category's code or a channel.
+const TITLE_MAX: usize = 200;
+const PLACE_MAX: usize = 300;
+const CODE_MAX: usize = 60;
 
 /// What the machine knows beside the case: this node, its calendar, its categories.
 pub struct Book<'a> {
@@ -97,6 +103,12 @@ pub struct Opening {
     pub booking: Option<Booking>,
     /// For the first line of its history.
     pub note: String,
+}
+
+/// Place, title and description, as a case keeps them.
+pub fn said(opening: &Opening) -> (Option<Place>, String, String) {
+    let place = opening.place.clone().map(|p| Place { text: cut(&p.text, PLACE_MAX), ..p });
+    (place, cut(&opening.title, TITLE_MAX), cut(&opening.description, TEXT_MAX))
 }
 
 /// Which of its verbs a case would take now, whoever asks.
@@ -173,7 +185,7 @@ impl Book<'_> {
     /// Is that case of the category that this opening would have?
     pub fn is_same_category(&self, case: &Case, opening: &Opening) -> bool {
         let (code, known) = self.code(opening);
-        case.category == known.map_or(code, |c| &c.code)
+        case.category == known.map_or_else(|| cut(code, CODE_MAX), |c| c.code.clone())
     }
 
     /// Opens a case here; one of a category that another tier handles is handed there at once.
@@ -190,10 +202,10 @@ impl Book<'_> {
         case.kind = kind;
         case.urgent = sos;
         case.reach = category.map_or(case.reach, |c| c.reach);
-        case.category = category.map_or(code, |c| c.code.clone());
+        case.category = category.map_or(cut(&code, CODE_MAX), |c| c.code.clone());
         case.category_name = category.map(|c| c.name.clone()).unwrap_or_default();
         if case.title.is_empty() {
-            case.title = if case.category_name.is_empty() { named } else { case.category_name.clone() };
+            case.title = if case.category_name.is_empty() { cut(&named, CODE_MAX) } else { case.category_name.clone() };
         }
         case.department = category.map(|c| c.department.clone()).unwrap_or_default();
         case.governance = case.governance.take().or_else(|| category.and_then(|c| c.governance.clone()));
@@ -216,6 +228,7 @@ impl Book<'_> {
 
     /// A case of this node with which nothing has been done: what the opening itself says.
     fn blank(&self, opening: Opening, now: DateTime<Utc>) -> Case {
+        let (place, title, description) = said(&opening);
         Case {
             id: opening.id,
             term: 1,
@@ -232,14 +245,14 @@ impl Book<'_> {
             button: opening.button,
             urgent: false,
             reach: Tier::City,
-            category: opening.category,
+            category: cut(&opening.category, CODE_MAX),
             category_name: String::new(),
             department: String::new(),
-            governance: opening.governance,
-            channel: opening.channel,
-            title: cut(&opening.title, 200),
-            description: cut(&opening.description, TEXT_MAX),
-            place: opening.place,
+            governance: opening.governance.map(|text| cut(&text, NAME_MAX)),
+            channel: cut(&opening.channel, CODE_MAX),
+            title,
+            description,
+            place,
             form: opening.form,
             media: opening.media,
             has_contact: opening.has_contact,

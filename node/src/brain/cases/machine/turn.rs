@@ -7,13 +7,13 @@ use citybrain_shared::case::{Approved, Ask, Assist, Case, Clock, ClosedReason, E
 use citybrain_shared::config::cases::{Category, Limit, Unit};
 
 /// Characters of a reason, a result or a comment. What is longer belongs into an attachment.
-pub(super) const TEXT_MAX: usize = 2000;
+pub(in crate::brain::cases) const TEXT_MAX: usize = 2000;
 /// Who did it, where a resident did: the name is kept with the telephone number.
 pub const RESIDENT: &str = "resident";
 /// Characters of a person's or a unit's name.
 pub(super) const NAME_MAX: usize = 100;
 /// Summons, dispatchers, handlers, followers of one case, each.
-const LIST_MAX: usize = 64;
+pub(super) const LIST_MAX: usize = 64;
 
 /// One step being made.
 pub(super) struct Turn<'a> {
@@ -281,6 +281,7 @@ impl<'a> Turn<'a> {
         let limit = self.limit(ask)?;
         let id = format!("a{}", self.case.assists.len() + 1);
         self.start_clock(&format!("assist:{id}"), limit);
+        let unit = cut(&unit, NAME_MAX);
         self.entry.to = Some(format!("{id}: {unit}"));
         if let Some(node) = &ask.to {
             if let Some(top) = common(self.book.me, node) {
@@ -290,7 +291,7 @@ impl<'a> Turn<'a> {
         }
         self.case.assists.push(Assist {
             id,
-            unit: cut(&unit, NAME_MAX),
+            unit,
             node: ask.to.clone(),
             asked: self.now,
             by: ask.by.clone(),
@@ -353,8 +354,19 @@ pub(super) fn missing(field: &str, what: &str) -> Refusal {
     Refusal::new("missing", format!("`{field}` is missing: {what}"), format!("`--{flag} …`"))
 }
 
-pub(super) fn cut(text: &str, chars: usize) -> String {
-    text.trim().chars().take(chars).collect()
+/// So many characters, and three bytes for each at most (what Chinese has), without those that are no
+/// text: as JSON it is never more than twice as long. Cut again it is the same.
+pub(in crate::brain::cases) fn cut(text: &str, chars: usize) -> String {
+    let mut bytes = 0;
+    let fits = |c: &char| {
+        bytes += c.len_utf8();
+        bytes <= 3 * chars
+    };
+    let is_text = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
+    let text = text.chars().filter(is_text).skip_while(|c| c.is_whitespace());
+    let mut kept: String = text.take(chars).take_while(fits).collect();
+    kept.truncate(kept.trim_end().len());
+    kept
 }
 
 /// The kind of time that runs at the end of a limit: of one that was extended (`4wh+24h`) the last.
