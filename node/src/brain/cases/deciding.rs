@@ -252,6 +252,7 @@ impl Cases {
                 let taken = if is_old { book.recover(newest, now) } else { book.take(newest, now) };
                 self.take(&taken, letter, now)
             }
+            Body::Returned { .. } if !self.believes(letter) => vec![done(letter::NOT_BELIEVED)],
             Body::Returned { case, history, .. } => match (self.recovered(case, now), self.sent_on(case, history)) {
                 (Some(stepped), _) => self.take(&stepped, letter, now),
                 (None, Some(again)) => std::iter::once(done("sent on")).chain(pen.letter(&again)).collect(),

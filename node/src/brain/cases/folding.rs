@@ -156,14 +156,15 @@ impl Cases {
         self.categories = Arc::new(all);
     }
 
-    pub(super) fn settle(&mut self, answers: &str) {
+    /// `is_believed`: what a case that came back tells counts.
+    pub(super) fn settle(&mut self, answers: &str, is_believed: bool) {
         if let Some(pos) = self.inbox.place(answers) {
             self.inbox.remove(pos);
             self.dirty.insert((Dirty::Inbox, format!("{pos:020}")));
         } else if let Some(pos) = self.waiting.place(answers) {
             self.dirty.insert((Dirty::Waiting, format!("{pos:020}")));
             // Behind the step that it led to: what is older than that is history.
-            let was = self.waiting.remove(pos);
+            let was = self.waiting.remove(pos).filter(|_| is_believed);
             if let Some((Letter { body: Body::Returned { case, history, .. }, .. }, _)) = was {
                 self.fold(&case, &history);
                 self.were_called(&case.id, &history);
@@ -296,8 +297,11 @@ impl Cases {
                 self.post(pos, (letter, log), is_old);
             }
             Body::Ask { .. } | Body::SentBack { .. } => self.post(pos, (letter, log), is_old),
+            // Whether he knows of it is judged when everybody has spoken.
             Body::Returned { case, .. }
-                if header.direction == Direction::Up && !succession::may_return(case, letter.sender()) => {}
+                if header.direction == Direction::Up
+                    && case.owner != self.me
+                    && !succession::may_return(case, letter.sender()) => {}
             Body::Returned { inc, case, history } => {
                 if self.is_for(*inc) && self.was_here(case) {
                     self.post(pos, (letter, log), true);

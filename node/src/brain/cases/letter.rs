@@ -28,6 +28,9 @@ pub const CALL: &str = "city.brain.case.call";
 pub const CONTACT: &str = "city.brain.case.contact";
 pub const ANSWERED: &str = "city.brain.case.answered";
 
+/// What was decided about a case that came back from below, told by one who cannot know of it.
+pub const NOT_BELIEVED: &str = "not believed";
+
 /// Why responders are called: a hand-over has not been taken for too long.
 pub const ON_ITS_WAY: &str = "on-its-way";
 

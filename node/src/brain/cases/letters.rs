@@ -75,6 +75,12 @@ impl Letters {
         !self.back.is_empty()
     }
 
+    /// All that bring this case back.
+    pub fn back_of(&self, case: &str) -> impl Iterator<Item = &Letter> {
+        let back = self.back.range((case.to_owned(), 0)..=(case.to_owned(), u64::MAX));
+        back.map(|(_, pos)| &self.all[pos].0)
+    }
+
     /// Of each case that is brought back its newest word, for some cases.
     pub fn brought_back(&self, cases_max: usize) -> Vec<&Letter> {
         let order = |letter: &Letter| match &letter.body {

@@ -119,6 +119,8 @@ impl Policy for Cases {
             #[serde(default)]
             letter: String,
             #[serde(default)]
+            what: String,
+            #[serde(default)]
             why: String,
             #[serde(default)]
             term: u32,
@@ -156,7 +158,7 @@ impl Policy for Cases {
                 };
                 let Some(about) = letter::data::<About>(payload).filter(may) else { return };
                 if step == "answered" {
-                    self.settle(&about.letter);
+                    self.settle(&about.letter, about.what != letter::NOT_BELIEVED);
                 } else if step == "call" {
                     if about.why == letter::ON_ITS_WAY {
                         self.apply_called(&about.case, (about.term, about.version));
@@ -178,7 +180,7 @@ impl Policy for Cases {
                     self.note_call(&step.case, &step.entry);
                 }
                 if let Some(answers) = &step.answers {
-                    self.settle(answers);
+                    self.settle(answers, true);
                     self.granted(&step.case.id, answers);
                 }
             }

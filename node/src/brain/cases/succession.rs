@@ -291,8 +291,10 @@ impl Cases {
         // one that is left who has seen the newest.
         let is_theirs = |h: &&Held| {
             let owner = &h.case.owner;
-            let may = roll.node.covers(owner) && !self.me.covers(owner) && may_return(&h.case, &self.me);
-            may && letter::lane(h.case.urgent) == lane
+            // Whoever gave it to the lost box has heard that it was taken.
+            let was_here = h.history.iter().any(|e| e.node == self.me);
+            let may = roll.node.covers(owner) && !self.me.covers(owner);
+            may && (was_here || may_return(&h.case, &self.me)) && letter::lane(h.case.urgent) == lane
         };
         let over = self.over.iter().rev().take(OVER_LOOKED_AT).map(|(_, id)| &self.held[id]);
         let over = over.filter(is_theirs).take(OVER_RETURNED);
@@ -449,6 +451,29 @@ impl Cases {
     /// Does a case that came back concern the lost node itself? Others' are copies as any other.
     pub(super) fn was_here(&self, case: &Case) -> bool {
         case.owner == self.me || case.handing_to.as_ref().is_some_and(|to| self.me.covers(to))
+    }
+
+    /// May whoever tells of a case that came back know of it? Those above may; of those below whom it
+    /// concerns, and, if it was this node's own, who once had it: as the other copies here say, not his. He may
+    /// have given it to the lost box, and heard that it was taken, and nobody above has.
+    pub(super) fn believes(&self, letter: &Letter) -> bool {
+        let (Body::Returned { case, .. }, sender) = (&letter.body, letter.sender()) else { return false };
+        let had = |case: &Case, history: &[Entry]| {
+            case.owner == *sender
+                || case.handing_to.as_ref() == Some(sender)
+                || history.iter().any(|e| e.node == *sender)
+        };
+        let told = |other: &Letter| match &other.body {
+            Body::Returned { case: of, history, .. } => {
+                of.id == case.id && !self.me.covers(other.sender()) && had(of, history)
+            }
+            _ => false,
+        };
+        !self.me.covers(sender)
+            || may_return(case, sender)
+            || (case.owner == self.me
+                && (self.held.get(&case.id).is_some_and(|h| had(&h.case, &h.history))
+                    || self.waiting.back_of(&case.id).any(told)))
     }
 
     /// What a case that came back leads to, now that everybody has spoken; `None`: more is known of it.

@@ -387,6 +387,42 @@ fn two_neighbours_that_are_lost_at_once_agree_with_what_one_below_has_seen() {
 }
 
 #[test]
+fn a_case_that_came_back_unseen_from_above_is_known_from_the_box_in_place_of_its_giver() {
+    // Before the giver's new box has called, or when it has heard all.
+    for is_settled in [false, true] {
+        let mut net = accepted();
+        assert!(net.give("c/s/a", "c/s/a/n"));
+        net.settle();
+        net.cut("c/s/a");
+        assert!(net.give("c/s/a/n", "c/s/a"));
+        net.settle();
+        assert_eq!((net.owners(CASE), net.held("c").case.owner.as_str()), (vec!["c/s/a"], "c/s/a/n"));
+        let taken = net.held("c/s/a").case.order();
+        // What became of the hand-over comes again, and nothing else of it is left.
+        net.replace("c/s/a/n", 1);
+        drain(&mut net, "c/s/a", "c/s/a/n");
+        if is_settled {
+            net.settle();
+        }
+        assert_eq!((net.held("c/s/a/n").case.order(), net.held("c/s/a/n").case.owner.as_str()), (taken, "c/s/a"));
+        net.replace("c/s/a", 0);
+        net.cut.clear();
+        net.settle();
+        assert_eq!(net.owners(CASE), ["c/s/a"]);
+        let case = net.held("c/s/a").case.clone();
+        assert_eq!(case.order(), (taken.0 + 2, taken.1 + 1), "in a term that the lost box cannot have used");
+        let steps: Vec<&str> = net.held("c/s/a").history.iter().map(|e| e.step.as_str()).collect();
+        assert_eq!(steps, ["submitted", "accepted", "dispatched", "taken", "dispatched", "taken", "recovered"]);
+        for n in ["c", "c/s", "c/s/a/n"] {
+            assert_eq!(net.held(n).case, case, "{n}");
+        }
+        net.restart("c/s/a");
+        net.settle();
+        assert_eq!(net.owners(CASE), ["c/s/a"]);
+    }
+}
+
+#[test]
 fn nobody_below_says_how_a_case_stands_that_never_came_to_him() {
     let mut net = accepted();
     net.cut("c/s/a");
@@ -395,12 +431,16 @@ fn nobody_below_says_how_a_case_stands_that_never_came_to_him() {
     let inc = net.places["c/s/a"].inc;
     let mut case = net.held("c/s").case.clone();
     (case.term, case.status) = (99, Status::Withdrawn);
-    let body = letter::Body::Returned { inc, case, history: Vec::new() };
+    // It says of itself that it had it; nobody else does.
+    let mut history = net.held("c/s").history.clone();
+    history.iter_mut().for_each(|line| (line.node, line.term) = (a("c/s/a/n"), 98));
+    let body = letter::Body::Returned { inc, case, history };
     let letter = Letter { id: "f".into(), from: a("c/s/a/n"), via: None, to: a("c/s/a"), urgent: false, body };
     let draft = Pen { me: &a("c/s/a/n"), now: view::time_of(net.now) }.letter(&letter).unwrap();
     net.commit("c/s/a", vec![draft.clone()], Some(&Carried { n: 1 << 60, origin: "c/s/a/n".into(), draft }));
+    assert_eq!(net.places["c/s/a"].cases.waiting.len(), 1, "it is judged when everybody has spoken");
     net.cut.clear();
     net.settle();
     let held = net.held("c/s/a");
-    assert_eq!((held.case.status, held.case.term), (Status::Accepted, 3));
+    assert_eq!((held.case.status, held.case.term, held.history.len()), (Status::Accepted, 3, 3));
 }
