@@ -285,15 +285,15 @@ fn read(filter: &str, topic: &str, payload: &[u8], reach: Option<Tier>) -> Resul
             from.parts(&mut found);
         }
         Some(parts) => {
+            // What stands beside the parts holds for each of them.
+            let beside = |(key, _): &(&String, &Value)| !["components", "cmps"].contains(&key.as_str());
+            let common: Map<String, Value> =
+                whole.iter().filter(beside).map(|(key, value)| (key.clone(), value.clone())).collect();
             for (name, part) in parts.iter().take(PARTS_OF_ONE_MAX) {
                 // A part without more than its platform is one that is taken back.
                 let Some(part) = part.as_object().filter(|p| p.len() > 1) else { continue };
                 let Some(component) = get(part, "platform", "p").and_then(Value::as_str) else { continue };
-                // What stands beside the parts holds for each of them.
-                let mut said = whole.clone();
-                for key in ["components", "cmps"] {
-                    said.remove(key);
-                }
+                let mut said = common.clone();
                 said.extend(part.clone());
                 Announcement { by: topic, component, object: name, said: &said, reach }.parts(&mut found);
             }
