@@ -40,6 +40,9 @@ struct Figures {
     others_alone: Latency,
     others_while_it_sleeps: Latency,
     others_while_it_reads: Latency,
+    /// The same at a second broker that has nothing else to do, while the first one's slept session
+    /// is read: what the machine alone, with the bench's own clients on it, adds.
+    elsewhere_while_it_reads: Latency,
 }
 
 #[derive(Clone, Copy, Debug, serde::Serialize)]
@@ -89,7 +92,9 @@ async fn figures(which: Which, dir: &Path, messages: usize, bytes: usize) -> mie
     let published_s = began.elapsed().as_secs_f64();
     let others_while_it_sleeps = others.stop()?;
 
+    let idle = Broker::start(which, &dir.join(format!("{which:?}-idle").to_lowercase())).await?;
     let others = Others::start(broker.port);
+    let elsewhere = Others::start(idle.port);
     let began = Instant::now();
     let mut back = sleeper().await?;
     let reading_max = watch_memory(&broker, back.take_numbered(messages)).await?;
@@ -103,6 +108,7 @@ async fn figures(which: Which, dir: &Path, messages: usize, bytes: usize) -> mie
         others_alone,
         others_while_it_sleeps,
         others_while_it_reads: others.stop()?,
+        elsewhere_while_it_reads: elsewhere.stop()?,
     })
 }
 
