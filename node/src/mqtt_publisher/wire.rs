@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_of_5_0_says_whether_the_message_was_taken() {
-        let said = |body: &[u8]| puback(Version::V5, body).map(|(id, verdict)| (id, verdict));
+        let said = |body: &[u8]| puback(Version::V5, body);
         assert_eq!(said(&[0, 7]), Some((7, Verdict::Taken)));
         assert_eq!(said(&[0, 7, 0x10]), Some((7, Verdict::Taken)), "nobody listens: it is kept all the same");
         // A user property, and then the reason in words.
