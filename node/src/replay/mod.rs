@@ -375,7 +375,11 @@ fn read(
         let Some(row) = rows.next_row()? else { return Ok(true) };
         let played = match row {
             Err(bad) => Played { row: bad.number, line: bad.line, what: Err((bad.label, bad.reason)) },
-            Ok(row) => Played { row: row.number, line: row.line, what: event_of(mapping, &row) },
+            Ok(row) => {
+                // The rest of it may be what it lacks.
+                let unfinished = |(label, reason)| (if row.is_open { rows::UNFINISHED } else { label }, reason);
+                Played { row: row.number, line: row.line, what: event_of(mapping, &row).map_err(unfinished) }
+            }
         };
         if played.row <= after {
             continue;
@@ -608,7 +612,7 @@ mod tests {
         let line = |text: &str| {
             let value: serde_json::Map<_, _> = serde_json::from_str(text).unwrap();
             let fields = rows::Fields(value.into_iter().map(|(k, v)| (k.into(), v)).collect());
-            Row { number: 1, line: 1, fields, text: text.into() }
+            Row { number: 1, line: 1, fields, text: text.into(), ..Row::default() }
         };
         let with = |more: &str| line(&format!(r#"{{"specversion":"1.0","source":"/s","type":"t"{more}}}"#));
         let long = with(r#","id":"1","data":123456789012345678901234"#);
