@@ -638,7 +638,6 @@ impl Engine {
                 if let Err(e) = self.reload(&mut state) {
                     tracing::error!(error = %e, "The state cannot be read back yet.");
                 }
-                return;
             }
         }
     }
