@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use citybrain_hub::engine::{Haste, Outcome};
+use citybrain_hub::engine::Outcome;
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::operator;
 use citybrain_shared::event::{self, Envelope};
@@ -156,8 +156,9 @@ pub(super) async fn refuse(ctx: &Ctx, letter: DeadLetter) -> Refusal {
     let status = if letter.reason == "too-large" { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
     let hint = "it is kept: `citybrain dlq list` shows it";
     let refusal = Refusal::new(status, &letter.reason, letter.detail.clone(), hint);
-    // Whether the note is written does not change the answer: the event is refused.
-    let _ = ctx.hub.note(vec![Note::DeadLetter(letter)], Haste::Lazy).await;
+    // Whether it is written does not change the answer: the event is refused. Offered, as what comes in by
+    // MQTT is: a disk without room has none for it.
+    let _ = ctx.hub.offer(vec![Note::DeadLetter(letter).draft()]).await;
     refusal
 }
 
