@@ -93,7 +93,7 @@ pub struct ReplayArgs {
     /// Exit with 1 when a row could not be played.
     #[arg(long)]
     pub strict: bool,
-    /// Give up after this long without a connection, seconds.
+    /// Give up after this long without a connection or an answer, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub give_up_after: u64,
     /// One JSON object at the end.
@@ -605,6 +605,27 @@ mod tests {
         assert_eq!(pace.due(at("30")) - first, Duration::from_secs(2));
         assert_eq!(pace.due(at("20")) - first, Duration::from_secs(2), "an older row waits for its turn");
         assert_eq!(pace.due(at("40")) - first, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_last_row_that_the_mapping_refuses_is_not_finished_where_its_line_has_no_end() {
+        let mapping = "title = \"t\"\n[event]\nid = \"{id}\"\nsource = \"/s\"\ntype = \"t\"\n\
+                       time = { text = \"{at}\", format = \"%Y-%m-%d\" }\n";
+        let mapping = Mapping::parse("m", mapping, None).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let played = |text: &str| {
+            let path = dir.path().join("f.csv");
+            std::fs::write(&path, text).unwrap();
+            let (to, mut from) = mpsc::channel(8);
+            read(Rows::open(&path, Format::Csv, b',').unwrap(), Some(&mapping), 0, 9, &to).unwrap();
+            drop(to);
+            std::iter::from_fn(|| from.blocking_recv())
+                .map(|p| p.what.map_or_else(|(l, _)| l, |_| "played"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(played("id,at\n1,2026-01-02\n2,2026-0"), ["played", rows::UNFINISHED]);
+        assert_ne!(played("id,at\n1,2026-01-02\n2,2026-0\n")[1], rows::UNFINISHED);
+        assert_eq!(played("id,at\n1,2026-01-02\n2,2026-01-03"), ["played", "played"]);
     }
 
     #[test]
