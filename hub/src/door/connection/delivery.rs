@@ -8,11 +8,12 @@ use super::super::message::{Give, Item, Message};
 use super::super::packet::{kind, put_ack, reason};
 use super::super::route::{Inbox, Key, Next, OwnFilters, Router, Sub};
 use super::super::seats::Delivered;
-use super::super::share::{Group, Joining, is_shared};
+use super::super::share::{Group, Joining, Noting, is_shared};
 use super::super::window::{Window, packet_id};
 use super::super::{now_us, route, sys};
 use super::intake::cost;
 use super::{Connection, OUTPUT_BYTES_MAX};
+use crate::engine::Haste;
 use crate::note::Note;
 use citybrain_shared::{Pos, topic};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -157,8 +158,8 @@ pub struct Delivery {
     noted: Cursor,
     /// As last jotted.
     jotted: Pos,
-    /// PUBRECs that no note says yet, and those that the note on its way says. PUBREL follows it:
-    /// after PUBREL the client hands the message on, so that it must not come again after a kill.
+    /// PUBRECs that no note says yet, and those that the note on its way says. PUBREL follows its fsync:
+    /// after PUBREL the client hands the message on, so that it must not come again, whatever ends the node.
     releases: Vec<u16>,
     releases_noting: Vec<u16>,
     /// PUBRECs of groups' messages, of which the groups' notes say nothing yet.
@@ -250,7 +251,7 @@ impl Delivery {
     }
 
     /// `keep`: the session goes on without its client. What is to be noted of its groups is returned.
-    pub async fn leave(&mut self, door: &Door, client: &Arc<str>, keep: bool) -> Vec<((Arc<Group>, u64), Note)> {
+    pub async fn leave(&mut self, door: &Door, client: &Arc<str>, keep: bool) -> Vec<(Arc<Group>, Noting)> {
         let mut notes = Vec::new();
         let router = &door.router;
         for item in self.ready.iter().filter(|i| !i.again) {
@@ -272,8 +273,8 @@ impl Delivery {
         }
         for (_, group) in self.shares.drain() {
             door.shares.leave(door, &group, client, keep);
-            if let Some((number, note)) = group.to_note(client, false) {
-                notes.push(((group, number), note));
+            if let Some(noting) = group.to_note(client, false) {
+                notes.push((group, noting));
             }
         }
         let all: Vec<&str> = self.filters.keys().map(String::as_str).filter(|f| !is_shared(f)).collect();
@@ -503,6 +504,11 @@ impl Delivery {
         self.releases_noting.append(&mut self.releases);
         self.noted = cursor.clone();
         Some(cursor)
+    }
+
+    /// When the note that is on its way must be on disk.
+    pub fn note_haste(&self) -> Haste {
+        if self.releases_noting.is_empty() { Haste::Lazy } else { Haste::Now }
     }
 
     /// The note is written, or could not be; the ids whose PUBREL may now be sent.

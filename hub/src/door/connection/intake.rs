@@ -186,7 +186,7 @@ impl Connection<'_> {
         let mut letter =
             crate::note::DeadLetter::new("too-large", detail, format!("mqtt:{}", self.client), topic, payload);
         letter.payload_bytes = (size - (start.len() - payload.len()).min(size)) as u64;
-        self.drafts.push(Note::DeadLetter(letter).draft());
+        self.drafts.push(Note::DeadLetter(letter).draft().into());
         (id > 0).then_some(id)
     }
 
@@ -282,6 +282,7 @@ impl Connection<'_> {
             expiry_s: p.properties.expiry_s,
             door: &door,
         };
+        let before = self.drafts.len();
         let taken = match self.door.refusal(&self.user, &publish, p.properties.is_text, fits) {
             Some(r) => {
                 self.refuse(r.name, r.detail, topic, p.payload);
@@ -290,19 +291,20 @@ impl Connection<'_> {
             None => self.door.ingress.take(&publish),
         };
         match taken.draft {
-            Some(draft) => self.drafts.push(draft),
+            Some(draft) => self.drafts.push(draft.into()),
             None if taken.reason < reason::UNSPECIFIED => {
                 let payload = Bytes::copy_from_slice(p.payload);
                 self.door.router.live(live_message(topic, &door, payload, p.qos, p.retain, now_us()));
             }
             None => {}
         }
-        self.answer_publish(p.qos, p.id, taken.reason);
+        self.answer_publish(p.qos, p.id, taken.reason, before);
         Ok(())
     }
 
-    /// Puts the answer to a publish into the queue of those that wait.
-    fn answer_publish(&mut self, qos: u8, id: u16, reason: u8) {
+    /// Puts the answer to a publish into the queue of those that wait; what is kept of it are the drafts from
+    /// `from` on.
+    fn answer_publish(&mut self, qos: u8, id: u16, reason: u8, from: usize) {
         match qos {
             0 => return,
             1 => self.answers.push(Answer { kind: kind::PUBACK, id, reason, stands: false }),
@@ -311,8 +313,12 @@ impl Connection<'_> {
                 if reason < reason::UNSPECIFIED || self.tongue.version == Version::V4 {
                     self.received.insert(id);
                     if self.durable {
-                        // Behind the record: were it before, a crash between the two would lose it.
-                        self.drafts.push(Note::Qos2Held { client: self.client.to_string(), id }.draft());
+                        // In one group with the record: a power cut keeps both or neither.
+                        let held = Note::Qos2Held { client: self.client.to_string(), id }.draft();
+                        match self.drafts[from..].last_mut() {
+                            Some(kept) => kept.with = Some(held),
+                            None => self.drafts.push(held.into()),
+                        }
                     }
                 }
                 self.answers.push(Answer { kind: kind::PUBREC, id, reason, stands: false });
@@ -393,7 +399,8 @@ impl Connection<'_> {
                 self.received_before.remove(&ack.id);
                 if known && self.durable {
                     // Noted before PUBCOMP: after it the client may use the id for another message.
-                    self.drafts.push(Note::Qos2Released { client: self.client.to_string(), id: ack.id }.draft());
+                    let released = Note::Qos2Released { client: self.client.to_string(), id: ack.id };
+                    self.drafts.push(released.draft().into());
                 }
                 let reason = if known { reason::SUCCESS } else { reason::ID_NOT_FOUND };
                 self.answers.push(Answer { kind: kind::PUBCOMP, id: ack.id, reason, stands: false });

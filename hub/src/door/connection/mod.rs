@@ -37,11 +37,10 @@ use super::seats::{Live, Taken};
 use super::share::Group;
 use super::socket::{FAREWELL, Peer, Socket};
 use super::{Door, dead_letter, settled};
-use crate::engine::{Error, Haste, Outcome, Ticket};
+use crate::engine::{Error, Haste, Offered, Outcome, Ticket};
 use crate::note::Note;
 use bytes::BytesMut;
 use citybrain_shared::Pos;
-use citybrain_shared::record::Draft;
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -136,7 +135,7 @@ struct Connection<'a> {
     received_before: HashSet<u16>,
     held: Held,
     /// The publishes of this read, and their answers.
-    drafts: Vec<Draft>,
+    drafts: Vec<Offered>,
     answers: Vec<Answer>,
     /// Of the publishes: topics and payloads.
     batch_bytes: usize,
@@ -511,14 +510,15 @@ impl Connection<'_> {
         if let Some(handing) = self.handing_on.take() {
             handing.await;
         }
-        let (groups, notes): (Vec<_>, Vec<_>) =
-            self.delivery.leave(door, &self.client, self.durable && self.expiry_s > 0).await.into_iter().unzip();
-        if !notes.is_empty() {
-            let noted = settled(door.core.note(notes, Haste::Lazy).await).await;
+        let groups = self.delivery.leave(door, &self.client, self.durable && self.expiry_s > 0).await;
+        if !groups.is_empty() {
+            let haste = if groups.iter().any(|(_, n)| n.haste == Haste::Now) { Haste::Now } else { Haste::Lazy };
+            let notes = groups.iter().map(|(_, n)| n.note.clone()).collect();
+            let noted = settled(door.core.note(notes, haste).await).await;
             if let Err(error) = &noted {
                 tracing::warn!(client = %self.client, %error, "A group's cursor could not be noted.");
             }
-            groups.iter().for_each(|(group, number)| group.was_noted(*number, noted.is_ok()));
+            groups.iter().for_each(|(group, n)| group.was_noted(n.number, noted.is_ok()));
         }
         if self.durable {
             self.leave_session().await;
@@ -547,7 +547,7 @@ impl Connection<'_> {
 
     async fn leave_session(&mut self) {
         let client = self.client.to_string();
-        let mut notes = Vec::new();
+        let (mut notes, mut haste) = (Vec::new(), Haste::Lazy);
         if self.expiry_s == 0 {
             self.door.shares.session_ended(self.door, &self.client);
             notes.push(Note::SessionEnded { client, why: "its client left and asked for no more".into() });
@@ -555,13 +555,15 @@ impl Connection<'_> {
             if let Some(cursor) = self.delivery.cursor_to_note() {
                 notes.push(cursor.note(client.clone()));
             }
+            // The next connection sends PUBREL at once.
+            haste = self.delivery.note_haste();
             let delivered = self.delivery.delivered();
             let (given, unsure) = (delivered.upto, delivered.earlier.unsure());
             notes.push(Note::SessionLeft { client, expiry_s: self.expiry_s, given, unsure });
             self.door.seats.park(&self.client, self.expiry_s, delivered);
         }
         // Written, though perhaps not yet synced, before the next connection may take the session.
-        if let Err(error) = settled(self.door.core.note(notes, Haste::Lazy).await).await {
+        if let Err(error) = settled(self.door.core.note(notes, haste).await).await {
             tracing::warn!(client = %self.client, %error, "A session's end could not be noted.");
         }
     }
@@ -575,24 +577,24 @@ impl Connection<'_> {
             self.door.core.jot(&self.client, upto);
         }
         if self.offers.is_empty()
-            && let Some((group, (number, note))) =
-                self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client, idle)?)))
+            && let Some((group, n)) = self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client, idle)?)))
         {
-            let offering = self.door.core.note(vec![note], Haste::Lazy);
-            self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone(), number)));
+            let offering = self.door.core.note(vec![n.note], n.haste);
+            self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone(), n.number)));
             return true;
         }
         if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {
             return false;
         }
         let Some(cursor) = self.delivery.cursor_to_note() else { return false };
-        let offering = self.door.core.note(vec![cursor.note(self.client.to_string())], Haste::Lazy);
+        let haste = self.delivery.note_haste();
+        let offering = self.door.core.note(vec![cursor.note(self.client.to_string())], haste);
         self.offers.push_back(Offer::Note(offering, After::Acked));
         true
     }
 
     fn refuse(&mut self, reason: &str, detail: &str, topic: &str, payload: &[u8]) {
-        self.drafts.push(dead_letter(reason, detail, &self.client, topic, payload));
+        self.drafts.push(dead_letter(reason, detail, &self.client, topic, payload).into());
     }
 
     fn show_in_flight(&self) {
