@@ -20,6 +20,7 @@ use super::message::Item;
 use super::route::{Key, Next, OwnFilters, Sub};
 use super::window::Window;
 use crate::engine::Haste;
+use crate::log::Entry;
 use crate::note::{Apart, Note};
 use citybrain_shared::{Pos, topic};
 use parking_lot::Mutex;
@@ -294,9 +295,9 @@ impl Group {
         let (upto, beyond, apart, over) =
             found.unwrap_or_else(|| (*door.core.committed().borrow(), Vec::new(), Vec::new(), 0));
         door.counters.abandoned.add(over);
-        let sub = Sub { options: OPTIONS, id: None, since: upto };
+        let mut sub = Sub { options: OPTIONS, id: None, since: upto };
         let (key, inbox) = door.router.join(&name);
-        door.router.subscribe(key, [(filter, sub)].into_iter());
+        door.router.subscribe(key, &*door.core, [(filter, &mut sub)].into_iter());
         let mut inner = Inner {
             feed: Feed::new(inbox, Window::resume(upto, beyond)),
             own: OwnFilters::new([(filter, sub)].into_iter()),
@@ -640,7 +641,9 @@ impl Inner {
             Next::Item => true,
             Next::Behind => {
                 let own = &mut self.own;
-                self.feed.read_log(door, &mut self.ready, |entry| own.items(&door.me, entry, &group.name, |_| None));
+                // A member may have it for long.
+                let items = |entry: &Entry| own.items(&door.me, &entry.alone(), &group.name, |_| None);
+                self.feed.read_log(door, &mut self.ready, items);
                 if let Some((first, last)) = self.feed.lost.take() {
                     // Whom should it be told? The group goes on with what there is.
                     tracing::warn!(group = %group.name, first = first.0, last = last.0, "Records are gone that a group had not read.");

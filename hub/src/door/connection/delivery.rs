@@ -11,7 +11,7 @@ use super::super::seats::Delivered;
 use super::super::share::{Group, Joining, Noting, is_shared};
 use super::super::window::{Window, packet_id};
 use super::super::{now_us, route, sys};
-use super::intake::cost;
+use super::filters::cost;
 use super::{Connection, OUTPUT_BYTES_MAX};
 use crate::engine::Haste;
 use crate::note::Note;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 /// Filters added to or taken from the routes under one hold of their lock.
-const FILTERS_AT_ONCE: usize = 512;
+pub const FILTERS_AT_ONCE: usize = 512;
 
 /// Retained messages fetched, and topics looked at, under one look into the state.
 const RETAINED_AT_ONCE: usize = 64;
@@ -184,10 +184,10 @@ impl Delivery {
         packet_bytes_max: usize,
     ) -> Delivery {
         let (key, inbox) = door.router.join(client);
-        let all: Vec<(&str, Sub)> =
+        let mut all: Vec<(&str, Sub)> =
             filters.iter().filter(|(f, _)| !is_shared(f)).map(|(f, s)| (f.as_str(), *s)).collect();
-        for some in all.chunks(FILTERS_AT_ONCE) {
-            door.router.subscribe(key, some.iter().copied());
+        for some in all.chunks_mut(FILTERS_AT_ONCE) {
+            door.router.subscribe(key, &*door.core, some.iter_mut().map(|(f, s)| (*f, s)));
             tokio::task::yield_now().await;
         }
         let shared: Vec<(String, Sub)> =
@@ -246,8 +246,8 @@ impl Delivery {
     }
 
     /// The log knows the groups among these filters, and that this session, which lasts, is of them.
-    pub fn groups_are_durable(&self, filters: &[String]) {
-        filters.iter().filter_map(|f| self.shares.get(f)).for_each(|g| g.make_durable());
+    pub fn groups_are_durable<'a>(&self, filters: impl Iterator<Item = &'a str>) {
+        filters.filter_map(|f| self.shares.get(f)).for_each(|g| g.make_durable());
     }
 
     /// `keep`: the session goes on without its client. What is to be noted of its groups is returned.
@@ -284,6 +284,14 @@ impl Delivery {
         }
         router.leave(self.key);
         notes
+    }
+
+    /// Gives memory back that a burst has taken.
+    pub fn free_room(&mut self) {
+        if self.ready.is_empty() {
+            self.ready = VecDeque::new();
+        }
+        self.feed.inbox.free_room();
     }
 
     /// What retention took while this session was reading on: first and last position, told once.
@@ -347,6 +355,16 @@ impl Delivery {
             return;
         }
         if let Some(own) = &mut self.own {
+            own.insert(filter, sub);
+        }
+    }
+
+    /// Says of a filter that was just subscribed from where on it is.
+    pub fn set_sub(&mut self, filter: &str, sub: Sub) {
+        if let Some(known) = self.filters.get_mut(filter) {
+            *known = sub;
+        }
+        if let Some(own) = self.own.as_mut().filter(|_| !is_shared(filter)) {
             own.insert(filter, sub);
         }
     }

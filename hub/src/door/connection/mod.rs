@@ -5,6 +5,7 @@
 //! | here | the state of a connection, its loop, its end |
 //! | [`greet`] | CONNECT: who is it, which session does it get |
 //! | [`intake`] | packets that come in |
+//! | [`filters`] | SUBSCRIBE and UNSUBSCRIBE among them |
 //! | [`delivery`] | messages that go out |
 //! | [`aliases`] | topic aliases for them |
 //! | [`pace`] | how fast a client may send |
@@ -17,6 +18,7 @@
 
 mod aliases;
 mod delivery;
+mod filters;
 mod greet;
 mod intake;
 mod pace;
@@ -96,7 +98,7 @@ enum After {
     Acked,
     /// And the note's number.
     GroupAcked(Arc<Group>, u64),
-    Suback(Box<intake::Suback>),
+    Asked(Box<filters::Asked>),
 }
 
 struct Connection<'a> {
@@ -139,6 +141,12 @@ struct Connection<'a> {
     answers: Vec<Answer>,
     /// Of the publishes: topics and payloads.
     batch_bytes: usize,
+    /// Of the publishes that went directly, by this turn.
+    deliveries: usize,
+    /// Filters that come or go: some are left, and those before them are done.
+    asked: Option<Box<filters::Asked>>,
+    /// Some are left, wherever they are.
+    asks_more: bool,
     offers: VecDeque<Offer>,
     notes: VecDeque<(Ticket<()>, After)>,
     /// A link message for which the driver's queue has no room yet.
@@ -261,6 +269,10 @@ impl Connection<'_> {
         self.poll_offers(cx, moved)?;
         self.poll_held(cx, moved)?;
         self.poll_notes(cx, moved);
+        if let Some(asked) = self.asked.take() {
+            self.ask(asked);
+            *moved = true;
+        }
         *moved |= self.note_cursor(false);
         if self.deliver(cx) {
             *moved = true;
@@ -296,6 +308,7 @@ impl Connection<'_> {
             && (!self.after_held || self.held.is_empty())
             && self.slowed.is_none()
             && self.handing_on.is_none()
+            && !self.asks_more
             && self.held.len() < usize::from(self.door.broker.receive_maximum)
             && self.output.len() - self.written < OUTPUT_BYTES_MAX
     }
@@ -414,7 +427,7 @@ impl Connection<'_> {
                     }
                 }
                 After::GroupAcked(group, number) => group.was_noted(number, written),
-                After::Suback(suback) => self.answer_suback(*suback, written),
+                After::Asked(asked) => self.was_asked(asked, written),
             }
         }
     }
@@ -428,13 +441,13 @@ impl Connection<'_> {
         let mut next = IDLE_TICK;
         // A client that we do not read cannot be blamed for its silence, unless it does not read either.
         let is_stuck = self.output.len() - self.written >= OUTPUT_BYTES_MAX;
-        if let Some(limit) = self.keep_alive.filter(|_| is_stuck || self.may_read()) {
+        if let Some(limit) = self.keep_alive {
             let silent = now.duration_since(if is_stuck { self.heard.max(self.wrote) } else { self.heard });
-            if silent >= limit {
+            if silent >= limit && (is_stuck || self.may_read()) {
                 self.door.counters.keep_alive_timeouts.add(1);
                 return Poll::Ready(End::Closed(reason::KEEP_ALIVE));
             }
-            next = next.min(limit - silent);
+            next = next.min(limit.checked_sub(silent).filter(|left| !left.is_zero()).unwrap_or(limit));
         }
         if self.input.is_empty() {
             self.input = BytesMut::new();
@@ -443,6 +456,7 @@ impl Connection<'_> {
         if self.output.is_empty() {
             self.output = Vec::new();
         }
+        self.delivery.free_room();
         self.note_cursor(true);
         self.tick.as_mut().reset(now + next);
         // Polled once more, so that the deadline knows whom to wake.
@@ -458,6 +472,10 @@ impl Connection<'_> {
             self.poll_notes(cx, &mut moved);
             if going.and_then(|()| self.poll_write(cx, &mut moved)).is_err() {
                 return Poll::Ready(());
+            }
+            if let Some(asked) = self.asked.take() {
+                self.ask(asked);
+                return yield_turn(cx);
             }
         }
         let is_all = self.offers.is_empty() && self.held.is_empty() && self.notes.is_empty() && self.output.is_empty();
