@@ -1,6 +1,6 @@
 //! The engine's thread: takes what is queued, decides, appends, syncs, tells.
 
-use super::{Error, Haste, House, Job, Outcome, Received, Settled, Shared, history_of, open, receipts};
+use super::{Error, Haste, House, Job, Offered, Outcome, Received, Settled, Shared, history_of, open, receipts};
 use crate::log::{self, Disk, Log};
 use crate::note::{DeadLetter, Note};
 use crate::operator;
@@ -172,16 +172,16 @@ impl Engine {
             match job {
                 Job::Stop => stop = true,
                 _ if !self.takes(&job) => self.refuse(job),
-                Job::Offer { drafts, reply, room: _room } => {
+                Job::Offer { offered, reply, room: _room } => {
                     urgent_sync = true;
                     // All are looked up before any is taken: an offer is not half kept.
-                    match drafts.iter().map(|d| self.known(d)).collect::<Result<Vec<_>, _>>() {
+                    match offered.iter().map(|o| self.known(&o.draft)).collect::<Result<Vec<_>, _>>() {
                         Ok(known) => {
-                            let take = |(draft, known): (Draft, Option<Pos>)| {
-                                bytes += draft.bytes().len();
-                                self.decide_offer(&mut state, draft, known, Vec::new(), now)
+                            let take = |(o, known): (Offered, Option<Pos>)| {
+                                bytes += o.bytes();
+                                self.decide_offer(&mut state, o.draft, known, o.with.into_iter().collect(), now)
                             };
-                            let outcomes = drafts.into_iter().zip(known).map(take).collect();
+                            let outcomes = offered.into_iter().zip(known).map(take).collect();
                             replies.push(Reply::Offer(reply, outcomes));
                         }
                         Err(e) => drop(reply.send(Err(e))),
@@ -267,7 +267,7 @@ impl Engine {
             && self.space == Space::Short
             && match job {
                 Job::Note { .. } => true,
-                Job::Offer { drafts, .. } => drafts.iter().all(lets_log_go),
+                Job::Offer { offered, .. } => offered.iter().all(|o| o.with.is_none() && lets_log_go(&o.draft)),
                 _ => false,
             }
     }
