@@ -610,7 +610,7 @@ mod tests {
     #[test]
     fn a_last_row_that_the_mapping_refuses_is_not_finished_where_its_line_has_no_end() {
         let mapping = "title = \"t\"\n[event]\nid = \"{id}\"\nsource = \"/s\"\ntype = \"t\"\n\
-                       time = { text = \"{at}\", format = \"%Y-%m-%d\" }\n";
+                       time = { text = \"{at}\", format = \"%Y-%m-%d %H:%M\" }\n";
         let mapping = Mapping::parse("m", mapping, None).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let played = |text: &str| {
@@ -623,9 +623,9 @@ mod tests {
                 .map(|p| p.what.map_or_else(|(l, _)| l, |_| "played"))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(played("id,at\n1,2026-01-02\n2,2026-0"), ["played", rows::UNFINISHED]);
-        assert_ne!(played("id,at\n1,2026-01-02\n2,2026-0\n")[1], rows::UNFINISHED);
-        assert_eq!(played("id,at\n1,2026-01-02\n2,2026-01-03"), ["played", "played"]);
+        assert_eq!(played("id,at\n1,2026-01-02 03:04\n2,2026-0"), ["played", rows::UNFINISHED]);
+        assert_ne!(played("id,at\n1,2026-01-02 03:04\n2,2026-0\n")[1], rows::UNFINISHED);
+        assert_eq!(played("id,at\n1,2026-01-02 03:04\n2,2026-01-03 04:05"), ["played", "played"]);
     }
 
     #[test]
