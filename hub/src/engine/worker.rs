@@ -29,6 +29,8 @@ const TURN_EVERY: Duration = Duration::from_millis(500);
 const REOPEN_EVERY: Duration = Duration::from_millis(500);
 /// How long timers go on while somebody waits: a few commits of them.
 const DUE_MAX: Duration = Duration::from_millis(5);
+/// Groups of them in one turn, though nobody waits.
+const DUE_ROUNDS: u32 = 16;
 
 pub struct Engine {
     pub(super) log: Log,
@@ -436,15 +438,18 @@ impl Engine {
     fn fire_due(&mut self) {
         let shared = self.shared.clone();
         // A few rounds a turn, and none that somebody would wait for longer than for a commit or two, so
-        // that a flood of timers cannot keep the doors waiting.
+        // that a flood of timers cannot keep the doors waiting. Unless more would come than is said.
         let begun = Instant::now();
-        for _ in 0..16 {
-            if begun.elapsed() >= DUE_MAX && !self.jobs.is_empty() {
+        for round in 0.. {
+            let state = shared.state.read();
+            let enough = round >= DUE_ROUNDS || begun.elapsed() >= DUE_MAX && !self.jobs.is_empty();
+            if enough && !state.policy.is_behind() {
                 return;
             }
-            if self.refuses() || shared.state.read().policy.next_due_us().is_none_or(|due| due > now_us()) {
+            if self.refuses() || state.policy.next_due_us().is_none_or(|due| due > now_us()) {
                 return;
             }
+            drop(state);
             let mut state = shared.state.write();
             let now = now_us();
             let mut group = state.policy.on_due(&state, now);

@@ -315,3 +315,17 @@ fn what_is_forgotten_is_forgotten_also_where_only_one_node_knows_that_it_was() {
     world.settle();
     assert!(NODES.iter().all(|n| !has(&world, n)));
 }
+
+#[test]
+fn whom_to_call_stays_with_a_giver_only_until_the_case_was_taken() {
+    let mut world = sent_to("c/s/b");
+    let phone = |world: &World, at: &str| held(world, at).contact.is_some();
+    assert!(phone(&world, "c/s/a"), "it is still on its way");
+    world.settle();
+    assert!(phone(&world, "c/s/b") && !phone(&world, "c/s/a"));
+    world.restart("c/s/a");
+    assert!(!phone(&world, "c/s/a"));
+    world.ask("c/s/b", "20261120-0", Verb::Return, &by("h", Role::Worker), "");
+    world.settle();
+    assert!(phone(&world, "c/s/a") && !phone(&world, "c/s/b"));
+}
