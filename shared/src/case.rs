@@ -260,6 +260,12 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// Is it a limit of the case itself? That nobody came to a press at once is none, and a unit that was
+    /// summoned has its own.
+    pub fn is_limit(&self) -> bool {
+        self.name != "climb" && !self.name.starts_with("assist:")
+    }
+
     pub fn runs(&self) -> bool {
         self.stopped.is_none() && self.due.is_some()
     }
@@ -577,18 +583,18 @@ impl Case {
     }
 
     pub fn is_overdue(&self, now: DateTime<Utc>) -> bool {
-        self.clocks.iter().any(|c| c.name != "climb" && c.stopped.is_none() && c.is_over(now))
+        self.clocks.iter().any(|c| c.is_limit() && c.stopped.is_none() && c.is_over(now))
     }
 
-    /// Has a limit ever been missed, be it over by now? That nobody came to a press at once is none.
+    /// Has a limit ever been missed, be it over by now?
     pub fn was_late(&self) -> bool {
         let over = |c: &Clock| c.missed.is_some() || c.stopped.is_some_and(|s| c.is_over(s));
-        self.late || self.clocks.iter().any(|c| c.name != "climb" && over(c))
+        self.late || self.clocks.iter().any(|c| c.is_limit() && over(c))
     }
 
     /// The next limit that will pass.
     pub fn due(&self) -> Option<(&Clock, DateTime<Utc>)> {
-        let running = self.clocks.iter().filter(|c| c.runs() && c.name != "climb");
+        let running = self.clocks.iter().filter(|c| c.runs() && c.is_limit());
         running.filter_map(|c| Some((c, c.due?))).min_by_key(|(_, due)| *due)
     }
 

@@ -139,7 +139,12 @@ fn place_of(ctx: &Ctx, id: &str) -> Result<(i64, String), Refusal> {
     let place = look(ctx, |cases| cases.get(id).map(|held| cases::opened(&held.case)))?;
     place.ok_or_else(|| {
         let detail = format!("`after={id}` names no case of this node");
-        Refusal::new(StatusCode::BAD_REQUEST, "bad-request", detail, "give the `next` of the page before, or begin anew")
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "bad-request",
+            detail,
+            "give the `next` of the page before, or begin anew",
+        )
     })
 }
 

@@ -5,7 +5,8 @@ use super::letters::Posted;
 use super::machine::{ASSIST, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
 use super::{
-    CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISHES_MAX, Wish, is_hand_over, is_true, number_there, opened, spots,
+    CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISHES_MAX, Wish, is_hand_over, is_true, number_there,
+    opened, spots,
 };
 use citybrain_shared::Pos;
 use citybrain_shared::case::{Booked, Case, Entry, Role, Status, Verb};
@@ -110,7 +111,7 @@ impl Cases {
         let rest = id.split('-').nth(1).map(|rest| (rest.to_owned(), id.to_owned()));
         let is_open = case.status.is_open();
         let near = spots(case, 0).into_iter().filter(|_| is_open).map(|spot| (spot, id.to_owned()));
-        let limits = case.clocks.iter().filter(|c| is_open && c.name != "climb" && c.runs());
+        let limits = case.clocks.iter().filter(|c| is_open && c.is_limit() && c.runs());
         let limit = limits.filter_map(|c| c.due).min().map(|due| (due.timestamp_micros(), id.to_owned()));
         let urgent = usize::from(is_open && case.urgent);
         let imported = case.imported.as_ref().map(|there| number_there(&there.source, &there.id));
@@ -127,7 +128,8 @@ impl Cases {
             self.urgent = self.urgent.saturating_sub(urgent);
             imported.iter().for_each(|there| drop(self.imported.remove(there)));
             self.changed.remove(&changed);
-            self.open.remove(&opened);
+            self.open.remove(id);
+            self.open_since.remove(&opened);
             self.opened.remove(&opened);
             for timer in timers.chain(waits) {
                 self.due.remove(&timer);
@@ -152,7 +154,8 @@ impl Cases {
         }
         self.due.extend(waits);
         if case.status.is_open() {
-            self.open.insert(opened.clone());
+            self.open.insert(id.to_owned());
+            self.open_since.insert(opened.clone());
         } else {
             self.over.insert(over);
         }

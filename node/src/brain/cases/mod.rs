@@ -195,8 +195,10 @@ pub struct Cases {
     due: BTreeSet<(i64, String, String)>,
     /// Seats that were given of this node's services.
     given: BTreeMap<Place, u32>,
-    /// Open cases, and all of them, by when they were opened: µs since 1970.
-    open: BTreeSet<(i64, String)>,
+    /// Open cases.
+    open: BTreeSet<String>,
+    /// The same, and all cases, by when they were opened: µs since 1970.
+    open_since: BTreeSet<(i64, String)>,
     opened: BTreeSet<(i64, String)>,
     /// All, by when they last changed: µs since 1970.
     changed: BTreeSet<(i64, String)>,
@@ -240,6 +242,7 @@ impl Cases {
             rolls: BTreeMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),
+            open_since: BTreeSet::new(),
             opened: BTreeSet::new(),
             changed: BTreeSet::new(),
             over: BTreeSet::new(),
@@ -284,13 +287,13 @@ impl Cases {
 
     /// Open ones, the oldest first.
     pub fn open_ones(&self) -> impl ExactSizeIterator<Item = &Held> {
-        self.open.iter().map(|(_, id)| &self.held[id])
+        self.open_since.iter().map(|(_, id)| &self.held[id])
     }
 
     /// Cases that were opened before this moment (µs since 1970) or, in the same one, have a smaller id;
     /// the newest first; all of them, or the open ones.
     pub fn before(&self, then: Option<(i64, String)>, only_open: bool) -> impl Iterator<Item = &Held> {
-        let all = if only_open { &self.open } else { &self.opened };
+        let all = if only_open { &self.open_since } else { &self.opened };
         let range = (Bound::Unbounded, then.map_or(Bound::Unbounded, Bound::Excluded));
         all.range(range).rev().map(|(_, id)| &self.held[id])
     }

@@ -353,6 +353,7 @@ impl World {
         assert_eq!(from_rows.iter().collect::<Vec<_>>(), old);
         assert_eq!(from_rows.due, place.cases.due);
         assert_eq!((&from_rows.open, &from_rows.opened), (&place.cases.open, &place.cases.opened));
+        assert_eq!(from_rows.open_since, place.cases.open_since);
         assert_eq!((&from_rows.imported, &from_rows.changed), (&place.cases.imported, &place.cases.changed));
         assert_eq!((&from_rows.over, &from_rows.given), (&place.cases.over, &place.cases.given));
         assert_eq!(from_rows.buttons, place.cases.buttons);

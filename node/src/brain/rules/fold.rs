@@ -286,7 +286,7 @@ impl Rules {
         let Some(index) = self.index_of(rule) else { return };
         let Some(state) = self.memories[index as usize].keys.get_mut(key) else { return };
         let before = state.due;
-        (state.on, state.since_us, state.severity) = (false, None, None);
+        (state.on, state.since_us, state.severity, state.ended) = (false, None, None, None);
         // An absence is told with the last event that there was.
         state.due = state.due.filter(|d| d.what == What::Absent);
         state.held = state.held.take().filter(|_| state.due.is_some());
@@ -344,6 +344,7 @@ impl Rules {
             }
             ("over", _) => {
                 (state.on, state.severity, state.held, state.due) = (false, None, None, None);
+                state.ended = None;
             }
             ("lapsed", _) => (state.since_us, state.held, state.due) = (None, None, None),
             // Held back: looked at again when as much time has gone by once more.
@@ -410,8 +411,10 @@ fn advance(
         if over && rule.calm_us > 0 {
             let calm = Due { at_us: now + rule.calm_us, what: What::Over };
             state.due = Some(state.due.filter(|d| d.at_us < calm.at_us).unwrap_or(calm));
+            state.ended.get_or_insert_with(|| held().kept());
             return Ok(Step::Nothing);
         }
+        state.ended = None;
         if over {
             (state.on, state.severity, state.due) = (false, None, None);
             return Ok(Step::Over(state.held.take()));

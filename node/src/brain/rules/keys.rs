@@ -42,6 +42,9 @@ pub struct KeyState {
     pub held: Option<Held>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Due>,
+    /// The event since which the condition has been over, while that has to last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Held>,
 }
 
 impl KeyState {
@@ -62,7 +65,7 @@ impl KeyState {
             *at -= by;
         }
         self.due.iter_mut().for_each(|due| due.at_us -= by);
-        self.held.iter_mut().for_each(|held| held.at_us -= by);
+        self.held.iter_mut().chain(&mut self.ended).for_each(|held| held.at_us -= by);
         self.window.iter_mut().for_each(|window| window.shift(by));
     }
 

@@ -69,6 +69,12 @@ pub struct Dependency {
     pub any_key: bool,
 }
 
+impl std::fmt::Display for Dependency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.alarm, if self.any_key { "/*" } else { "" })
+    }
+}
+
 pub enum Action {
     Raise { alarm: String, key: Option<Template>, severity: Template, title: Template, reach: Tier },
     Clear { alarm: String, key: Option<Template> },
@@ -155,6 +161,8 @@ impl Rule {
         words.extend(self.clear.as_ref().map(|e| format!("clear {}", e.text)));
         words.extend((self.calm_us > 0).then(|| format!("calm {}", span(self.calm_us))));
         words.extend((self.quiet_us > 0).then(|| format!("quiet {}", span(self.quiet_us))));
+        words.extend(self.whilst.as_ref().map(|d| format!("while alarm {d}")));
+        words.extend(self.unless.as_ref().map(|d| format!("unless alarm {d}")));
         words.join("; ")
     }
 

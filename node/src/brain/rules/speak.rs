@@ -232,7 +232,15 @@ struct Speaker<'a> {
 
 impl<'a> Speaker<'a> {
     fn new(rules: &'a Rules, now: i64) -> Speaker<'a> {
-        Speaker { rules, now, changed: BTreeMap::new(), drafts: Vec::new(), said: Vec::new(), said_bytes: 0, any: false }
+        Speaker {
+            rules,
+            now,
+            changed: BTreeMap::new(),
+            drafts: Vec::new(),
+            said: Vec::new(),
+            said_bytes: 0,
+            any: false,
+        }
     }
 
     /// Has this group enough to say?
@@ -321,7 +329,8 @@ impl<'a> Speaker<'a> {
         };
         // Looked at again from now on, not from a moment long past.
         let at_us = if what == "held" { self.now } else { due_us };
-        self.act(&rule.name, key, what, held, held, window.as_ref(), at_us, Some(due_us));
+        let by = state.ended.as_ref().filter(|_| what == "over").unwrap_or(held);
+        self.act(&rule.name, key, what, held, by, window.as_ref(), at_us, Some(due_us));
     }
 
     /// A timer of which nobody knows any more what it was to tell of: unspoken, it would be due for ever.

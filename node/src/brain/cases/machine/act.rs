@@ -64,6 +64,9 @@ impl Book<'_> {
             Verb::Resolve => turn.resolve(ask)?,
             Verb::Verify => {
                 let passed = ask.passed.ok_or_else(|| missing("passed", "whether the check passed"))?;
+                if !passed {
+                    turn.need_text("what the check found")?;
+                }
                 turn.case.finding =
                     Some(Finding { by: ask.by.clone(), at: now, passed, text: turn.entry.text.clone() });
                 turn.entry.to = Some(if passed { "passed" } else { "failed" }.into());
@@ -189,7 +192,7 @@ impl Book<'_> {
                 if let Some(until) = until.filter(|until| now > *until) {
                     return Err(Refusal::new(
                         "too-late",
-                        format!("`{}` could be reopened until {until}", case.id),
+                        format!("`{}` could be reopened until {}", case.id, citybrain_shared::view::rfc3339(until)),
                         "open a new case: `citybrain case new`",
                     ));
                 }

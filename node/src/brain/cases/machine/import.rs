@@ -50,7 +50,8 @@ impl Book<'_> {
                 &new
             }
         };
-        let mut turn = Turn::new(self, known, "imported", by, None, None, told.updated.max(told.opened).max(known.changed));
+        let mut turn =
+            Turn::new(self, known, "imported", by, None, None, told.updated.max(told.opened).max(known.changed));
         let at = turn.now;
         self.describe(&mut turn.case, told);
         let case = &mut turn.case;

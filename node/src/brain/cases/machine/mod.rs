@@ -379,9 +379,9 @@ impl Book<'_> {
         }
         if let Some(c) = turn.case.clocks.iter_mut().find(|c| c.name == clock) {
             c.missed = Some(now);
+            turn.case.late |= c.is_limit();
         }
         turn.entry.clocks.push(format!("{clock} missed"));
-        turn.case.late = true;
         turn.entry.text = format!("the {clock} limit has passed");
         if let Some(imported) = &mut turn.case.imported
             && imported.version == case.version

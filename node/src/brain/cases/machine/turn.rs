@@ -90,7 +90,7 @@ impl<'a> Turn<'a> {
         self.entry.clocks.push(format!("{name} runs until {}", citybrain_shared::view::rfc3339(due)));
         match self.case.clocks.iter_mut().find(|c| c.name == name) {
             Some(old) => {
-                self.case.late |= name != CLIMB && (old.missed.is_some() || old.is_over(self.now));
+                self.case.late |= old.is_limit() && (old.missed.is_some() || old.is_over(self.now));
                 *old = clock;
             }
             None => self.case.clocks.push(clock),
@@ -102,7 +102,7 @@ impl<'a> Turn<'a> {
         let Some(clock) = self.case.clocks.iter_mut().find(|c| c.name == name && c.stopped.is_none()) else { return };
         clock.stopped = Some(now);
         let is_over = clock.is_over(now);
-        self.case.late |= is_over && name != CLIMB;
+        self.case.late |= is_over && clock.is_limit();
         let over = if is_over { ", too late" } else { "" };
         self.entry.clocks.push(format!("{name} stopped{over}"));
     }

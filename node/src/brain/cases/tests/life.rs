@@ -111,7 +111,7 @@ fn where_a_case_stands_is_told_in_others_words_through_rework_and_reopening() {
     d.act(Verb::Resolve, by("h", Role::Worker));
     is(&d, 5, "处理反馈", "答复", "fixed");
     d.act(Verb::Verify, Ask { passed: Some(false), ..by("boss", Role::Supervisor) });
-    is(&d, 4, "任务处理", "返工", "reopen");
+    is(&d, 4, "任务处理", "重办", "reopen");
     d.act(Verb::Resolve, by("h", Role::Worker)).act(Verb::Evaluate, by("r", Role::Resident));
     is(&d, 6, "核实结案", "回访", "fixed");
     d.act(Verb::Close, by("boss", Role::Supervisor));
@@ -366,7 +366,10 @@ fn a_line_of_history_keeps_what_shows_it_and_no_more_than_it_has_room_for() {
     let photo = || vec!["photo=https://e.example/1.jpg".to_owned()];
     let stepped = d.try_act(Verb::Comment, &Ask { evidence: photo(), ..by("w", Role::Worker) }).unwrap();
     assert_eq!(stepped[0].entry.evidence, photo());
-    assert_eq!(d.error(Verb::Comment, Ask { evidence: vec![photo()[0].clone(); 9], ..by("w", Role::Worker) }), "too-many");
+    assert_eq!(
+        d.error(Verb::Comment, Ask { evidence: vec![photo()[0].clone(); 9], ..by("w", Role::Worker) }),
+        "too-many"
+    );
     d.until_resolved();
 }
 
