@@ -34,6 +34,8 @@ const REOPEN_EVERY: Duration = Duration::from_millis(500);
 const SNAPSHOT_AGAIN_EVERY: Duration = Duration::from_secs(60);
 /// How long timers go on while somebody waits: a few commits of them.
 const DUE_MAX: Duration = Duration::from_millis(5);
+/// Groups of them in one turn, though nobody waits.
+const DUE_ROUNDS: u32 = 16;
 
 /// How much room the disk has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -481,15 +483,18 @@ impl Engine {
     fn fire_due(&mut self) {
         let shared = self.shared.clone();
         // A few rounds a turn, and none that somebody would wait for longer than for a commit or two, so
-        // that a flood of timers cannot keep the doors waiting.
+        // that a flood of timers cannot keep the doors waiting. Unless more would come than is said.
         let begun = Instant::now();
-        for _ in 0..16 {
-            if begun.elapsed() >= DUE_MAX && !self.jobs.is_empty() {
+        for round in 0.. {
+            let state = shared.state.read();
+            let enough = round >= DUE_ROUNDS || begun.elapsed() >= DUE_MAX && !self.jobs.is_empty();
+            if enough && !state.policy.is_behind() {
                 return;
             }
-            if self.refuses_new() || shared.state.read().policy.next_due_us().is_none_or(|due| due > now_us()) {
+            if self.refuses_new() || state.policy.next_due_us().is_none_or(|due| due > now_us()) {
                 return;
             }
+            drop(state);
             let mut state = shared.state.write();
             let now = now_us();
             let mut group = state.policy.on_due(&state, now);
