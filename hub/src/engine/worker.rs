@@ -1,6 +1,6 @@
 //! The engine's thread: takes what is queued, decides, appends, syncs, tells.
 
-use super::{Error, Haste, House, Job, Outcome, Received, Settled, Shared, history_of, open, receipts};
+use super::{Error, Haste, House, Job, Offered, Outcome, Received, Settled, Shared, history_of, open, receipts};
 use crate::log::{self, Disk, Log};
 use crate::note::{DeadLetter, Note};
 use crate::operator;
@@ -34,6 +34,8 @@ const REOPEN_EVERY: Duration = Duration::from_millis(500);
 const SNAPSHOT_AGAIN_EVERY: Duration = Duration::from_secs(60);
 /// How long timers go on while somebody waits: a few commits of them.
 const DUE_MAX: Duration = Duration::from_millis(5);
+/// Groups of them in one turn, though nobody waits.
+const DUE_ROUNDS: u32 = 16;
 
 /// How much room the disk has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,16 +174,16 @@ impl Engine {
             match job {
                 Job::Stop => stop = true,
                 _ if !self.takes(&job) => self.refuse(job),
-                Job::Offer { drafts, reply, room: _room } => {
+                Job::Offer { offered, reply, room: _room } => {
                     urgent_sync = true;
                     // All are looked up before any is taken: an offer is not half kept.
-                    match drafts.iter().map(|d| self.known(d)).collect::<Result<Vec<_>, _>>() {
+                    match offered.iter().map(|o| self.known(&o.draft)).collect::<Result<Vec<_>, _>>() {
                         Ok(known) => {
-                            let take = |(draft, known): (Draft, Option<Pos>)| {
-                                bytes += draft.bytes().len();
-                                self.decide_offer(&mut state, draft, known, Vec::new(), now)
+                            let take = |(o, known): (Offered, Option<Pos>)| {
+                                bytes += o.bytes();
+                                self.decide_offer(&mut state, o.draft, known, o.with.into_iter().collect(), now)
                             };
-                            let outcomes = drafts.into_iter().zip(known).map(take).collect();
+                            let outcomes = offered.into_iter().zip(known).map(take).collect();
                             replies.push(Reply::Offer(reply, outcomes));
                         }
                         Err(e) => drop(reply.send(Err(e))),
@@ -267,7 +269,7 @@ impl Engine {
             && self.space == Space::Short
             && match job {
                 Job::Note { .. } => true,
-                Job::Offer { drafts, .. } => drafts.iter().all(lets_log_go),
+                Job::Offer { offered, .. } => offered.iter().all(|o| o.with.is_none() && lets_log_go(&o.draft)),
                 _ => false,
             }
     }
@@ -481,15 +483,18 @@ impl Engine {
     fn fire_due(&mut self) {
         let shared = self.shared.clone();
         // A few rounds a turn, and none that somebody would wait for longer than for a commit or two, so
-        // that a flood of timers cannot keep the doors waiting.
+        // that a flood of timers cannot keep the doors waiting. Unless more would come than is said.
         let begun = Instant::now();
-        for _ in 0..16 {
-            if begun.elapsed() >= DUE_MAX && !self.jobs.is_empty() {
+        for round in 0.. {
+            let state = shared.state.read();
+            let enough = round >= DUE_ROUNDS || begun.elapsed() >= DUE_MAX && !self.jobs.is_empty();
+            if enough && !state.policy.is_behind() {
                 return;
             }
-            if self.refuses_new() || shared.state.read().policy.next_due_us().is_none_or(|due| due > now_us()) {
+            if self.refuses_new() || state.policy.next_due_us().is_none_or(|due| due > now_us()) {
                 return;
             }
+            drop(state);
             let mut state = shared.state.write();
             let now = now_us();
             let mut group = state.policy.on_due(&state, now);
