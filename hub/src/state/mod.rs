@@ -741,6 +741,14 @@ impl State {
                 self.wills.remove(&client);
                 self.dirty.insert(Key::Will(client));
             }
+            Note::RetainedExpired { topics } => {
+                for (topic, pos) in topics {
+                    if self.retained.get(&topic).is_some_and(|r| r.pos == pos) {
+                        self.forget_retained(&topic);
+                        self.dirty.insert(Key::Retained(topic));
+                    }
+                }
+            }
             // Found by their keys, in the log alone.
             Note::Made { .. } | Note::Answered { .. } => {}
         }
