@@ -346,7 +346,8 @@ impl Door {
         if expired.is_empty() {
             return;
         }
-        let ended = |(client, _): &(Arc<str>, _)| Note::SessionEnded { client: client.to_string(), why: "expired".into() };
+        let ended =
+            |(client, _): &(Arc<str>, _)| Note::SessionEnded { client: client.to_string(), why: "expired".into() };
         let noted = settled(self.core.note(expired.iter().map(ended).collect(), Haste::Lazy).await).await;
         if let Err(error) = &noted {
             tracing::warn!(%error, "Expired sessions could not be ended yet.");
