@@ -3,11 +3,13 @@
 use crate::harness::certs::{Ca, Pair};
 use crate::harness::mqtt::Client;
 use crate::harness::ran::{Ran, acts, run, run_with};
-use crate::harness::{Tree, wait_for};
+use crate::harness::{Tree, add_user, binary, wait_for};
 use citybrain_shared::view;
 use serde_json::json;
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// A city that asks who comes, running. The tokens' file is empty.
@@ -502,4 +504,16 @@ fn a_probe_asks_a_node_above_that_wants_to_know_who_comes() {
     let with = |line: &[&str]| run_with(line, &[("XDG_CONFIG_HOME", text(&home))]);
     with(&["context", "add", "city", &city, "--token-file", &anna]).says(0, &[]);
     with(&["trace", "--probe", "--above", "city", "--node", &street]).says(0, &["as high as it goes"]);
+}
+
+#[test]
+fn a_strict_umask_does_not_shut_out_the_group_that_was_let_in() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let users = dir.path().join("users");
+    add_user(&users, "ann", "secret", None);
+    std::fs::set_permissions(&users, Permissions::from_mode(0o640)).expect("it is changed");
+    let script = "umask 077; echo secret | \"$0\" user add bob --file \"$1\"";
+    let done = Command::new("sh").args(["-c", script, binary(), text(&users)]).output().expect("the shell runs");
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(std::fs::metadata(&users).expect("it is there").permissions().mode() & 0o777, 0o640);
 }

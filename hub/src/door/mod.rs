@@ -204,14 +204,16 @@ impl Door {
         self.seats.views(&*self.core, &self.router)
     }
 
-    /// Is there room for this retained message? What is there already may always be replaced or removed.
+    /// Is there room for this retained message? What is there already may always be removed, and
+    /// replaced by what is no larger.
     fn may_retain(&self, topic: &str, payload: &[u8]) -> bool {
         let max = self.broker.retained_bytes_max;
         payload.is_empty()
             || max == 0
             || self::core::look(&*self.core, |s| {
                 let old = s.retained.get(topic).map_or(0, |r| r.bytes(topic));
-                s.retained_bytes - old + Retained::cost(topic, payload.len()) <= max || old > 0
+                let new = Retained::cost(topic, payload.len());
+                new <= old || s.retained_bytes - old + new <= max
             })
     }
 

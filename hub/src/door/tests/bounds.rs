@@ -145,8 +145,9 @@ async fn retained_messages_have_a_bound_and_may_be_replaced_and_removed_at_it() 
     assert_eq!(publish(2, "b", &long).await, 0x97);
     assert_eq!(fake.letters(), ["retained"]);
     assert_eq!(publish(3, "a", &long).await, 0, "it is replaced");
-    assert_eq!(publish(4, "a", b"").await, 0, "it is removed");
-    assert_eq!(publish(5, "b", &long).await, 0, "there is room now");
+    assert_eq!(publish(4, "a", &[b'x'; 1200]).await, 0x97, "what takes its place has the same bound");
+    assert_eq!(publish(5, "a", b"").await, 0, "it is removed");
+    assert_eq!(publish(6, "b", &long).await, 0, "there is room now");
     house.close().await;
 }
 
