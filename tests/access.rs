@@ -3,11 +3,12 @@
 use crate::harness::certs::{Ca, Pair};
 use crate::harness::mqtt::Client;
 use crate::harness::ran::{Ran, acts, run, run_with};
-use crate::harness::{Tree, wait_for};
+use crate::harness::{Tree, binary, wait_for};
 use citybrain_shared::view;
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// A city that asks who comes, running. The tokens' file is empty.
 fn a_guarded_city() -> Tree {
@@ -47,9 +48,9 @@ fn a_bureaus_gateway_brings_warnings_and_fetches_alarms_and_does_nothing_else() 
         <certainty>Likely</certainty></info></alert>";
     std::fs::write(&storm, xml).expect("it is written");
     let ask = |token: &str, line: &[&str]| run(&[line, &["--node", &url, "--token-file", token]].concat());
-    ask(&gateway, &["cap", "send", text(&storm)]).says(0, &["taken: a@b,1,2100-01-01T00:00:00Z"]);
+    ask(&gateway, &["cap", "send", text(&storm), "--yes"]).says(0, &["taken: a@b,1,2100-01-01T00:00:00Z"]);
     ask(&gateway, &["cap", "list"]).says(0, &["暴雨"]);
-    ask(&worker, &["cap", "send", text(&storm)]).says(1, &["is of a worker"]);
+    ask(&worker, &["cap", "send", text(&storm), "--yes"]).says(1, &["is of a worker"]);
     for line in
         [&["status"][..], &["events"], &["case", "list"], &["cap", "cancel", "a@b", "--yes"], &["alarm", "list"]]
     {
@@ -488,4 +489,36 @@ fn a_probe_asks_a_node_above_that_wants_to_know_who_comes() {
     let with = |line: &[&str]| run_with(line, &[("XDG_CONFIG_HOME", text(&home))]);
     with(&["context", "add", "city", &city, "--token-file", &anna]).says(0, &[]);
     with(&["trace", "--probe", "--above", "city", "--node", &street]).says(0, &["as high as it goes"]);
+}
+
+#[test]
+fn users_and_tokens_that_are_added_at_once_are_all_in_the_file() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (users, tokens) = (dir.path().join("users"), dir.path().join("tokens"));
+    let add = |args: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("it starts")
+    };
+    let names: Vec<String> = (0..12).map(|i| format!("n{i}")).collect();
+    let adding: Vec<_> = names
+        .iter()
+        .flat_map(|name| {
+            [
+                add(&["user", "add", name, "--certificate", "--file", text(&users)]),
+                add(&["token", "add", name, "--role", "reader", "--file", text(&tokens)]),
+            ]
+        })
+        .collect();
+    for mut one in adding {
+        assert!(one.wait().expect("it ends").success());
+    }
+    for file in [&users, &tokens] {
+        let said = std::fs::read_to_string(file).expect("it reads");
+        let mut found: Vec<&str> = said.lines().filter_map(|line| line.split([':', ' ']).next()).collect();
+        let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
+        found.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(found, all, "{}", file.display());
+    }
 }

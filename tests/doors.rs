@@ -247,7 +247,7 @@ fn who_is_taken_out_of_the_users_file_comes_in_by_no_certificate() {
     assert_eq!(greet(&mut dial(None), &by_password), Some(0), "a certificate is not demanded here");
     assert_eq!(greet(&mut dial(None), &by_name), Some(0x87));
     assert_eq!(greet(&mut dial(Some(&ca.issue("eve", "eve"))), &by_name), Some(0x87));
-    let removed = Command::new(binary()).args(["user", "remove", "bob", "--file"]).arg(&users).status();
+    let removed = Command::new(binary()).args(["user", "remove", "bob", "--yes", "--file"]).arg(&users).status();
     assert!(removed.expect("it runs").success());
     assert_eq!(greet(&mut dial(Some(&bob)), &by_name), Some(0x87));
 }

@@ -301,7 +301,7 @@ fn promtool(args: &[&str], stdin: Option<&str>) {
     let mut command = Command::new("promtool");
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut child) = command.spawn() else {
-        eprintln!("SKIPPED: promtool is not installed (apt-get install prometheus): {args:?}");
+        crate::harness::skipped(&format!("promtool is not installed (apt-get install prometheus): {args:?}"));
         return;
     };
     if let Some(text) = stdin {

@@ -18,6 +18,9 @@
 //! | [`bring`] | cases of another system, brought into a tree |
 //! | [`replay`] | plays a file of rows into a running node |
 //! | [`mqtt_publisher`] | a sender that keeps what is not acknowledged |
+//! | [`webhook`] | events POSTed to another platform |
+//! | [`replace`] | a file of ours changed in one step |
+//! | `program_pages` | memory of the program's text that is given back |
 //! | [`cli`] | the command line: one file a noun, one that prints |
 //!
 //! Deliberately absent: how records are kept and moved (that is the hub's), and any second road to

@@ -95,7 +95,7 @@ fn more(facts: &Facts) -> Vec<Finding> {
             "lost-records",
             Bad,
             format!("{} records are recorded as lost", node.lost),
-            "`citybrain events --type city.brain.operator` and the node's log output say when; nothing brings them back from here",
+            "`citybrain audit` says at which link and how many, the node's log output when; nothing brings them back from here",
         );
     }
     if node.commits >= 100 && node.commits_over_100_ms * 100 > node.commits {
@@ -402,7 +402,11 @@ fn exposure(f: &Facts) -> Answer {
         );
     }
     let api = if c.api_open { "the API speaks TLS and asks for tokens" } else { "the API is on loopback" };
-    ok(format!("{api}, and the door asks who comes or is on loopback"))
+    let door = match &c.broker_url {
+        Some(_) => "who comes in by MQTT is asked by the outside broker",
+        None => "the door asks who comes or is on loopback",
+    };
+    ok(format!("{api}, and {door}"))
 }
 
 fn broker_kind(f: &Facts) -> Answer {
