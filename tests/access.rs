@@ -9,6 +9,7 @@ use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A city that asks who comes, running. The tokens' file is empty.
 fn a_guarded_city() -> Tree {
@@ -430,6 +431,19 @@ fn post_at(tree: &Tree, path: &str, body: &serde_json::Value) -> (u16, serde_jso
     let request = ureq::Agent::new_with_config(config).post(format!("{}{path}", tree.node("c").url()));
     let mut answer = request.header(view::HEADER_AT, "c/s/m").send_json(body).expect("the city answers");
     (answer.status().as_u16(), answer.body_mut().read_json().expect("it is JSON"))
+}
+
+#[test]
+fn a_stream_ends_when_the_token_of_its_reader_is_removed() {
+    let tree = a_guarded_city();
+    let tokens = tree.dir().join("tokens");
+    let mia = std::fs::read_to_string(a_token(&tree, "mia", "reader")).expect("it reads");
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(20))).build().into();
+    let stream = agent.get(format!("{}/v1/events?follow=true", tree.node("c").url()));
+    let stream = stream.header("authorization", format!("Bearer {}", mia.trim())).call().expect("it is answered");
+    run(&["token", "remove", "mia", "--file", text(&tokens), "--yes"]).says(0, &["removed mia"]);
+    let end = stream.into_body().read_to_string();
+    assert!(end.as_ref().is_err_and(|e| !matches!(e, ureq::Error::Timeout(_))), "it breaks off: {end:?}");
 }
 
 #[test]

@@ -289,6 +289,47 @@ fn a_warning_becomes_an_alarm_here_and_at_those_whom_it_names_until_it_is_cancel
 }
 
 #[test]
+fn one_cancellation_ends_all_that_it_refers_to_and_an_update_that_is_late_revives_nothing() {
+    let tree = city();
+    let (top, named) = (tree.node("c"), tree.node("c/s"));
+    let expires = at(3600);
+    let sent: Vec<String> = [-60, -50, -40, -20].map(at).to_vec();
+    let first = Warning {
+        id: "met-a",
+        sent: &sent[0],
+        status: "Actual",
+        kind: "Alert",
+        references: "",
+        severity: "Severe",
+        headline: "a",
+        expires: &expires,
+    };
+    let second = Warning { id: "met-b", sent: &sent[1], headline: "b", ..first };
+    for warning in [&first, &second] {
+        assert_eq!(post(top, &warning.xml()).status, 202);
+    }
+    for node in [top, named] {
+        wait_for("both are alarms", || (warned(node, "").len() == 2).then_some(()));
+    }
+    let both = format!("eoc@met.example,met-a,{} eoc@met.example,met-b,{} x@y,z,{}", sent[0], sent[1], sent[0]);
+    let cancel = Warning { id: "met-d", sent: &sent[3], kind: "Cancel", references: &both, ..first };
+    let taken = post(top, &cancel.xml()).json();
+    assert!(taken["note"].as_str().is_some_and(|n| n.contains("x@y,z,") && !n.contains("met-a")), "{taken}");
+    for node in [top, named] {
+        wait_for("both are over", || warned(node, "").is_empty().then_some(()));
+    }
+    // Sent before the cancellation, it comes behind it.
+    for (id, references) in [("met-a", &sent[0]), ("met-b", &sent[1])] {
+        let references = format!("eoc@met.example,{id},{references}");
+        let late = Warning { id: "met-c", sent: &sent[2], kind: "Update", references: &references, ..first };
+        let refused = post(top, &late.xml());
+        assert_eq!((refused.status, &refused.json()["error"]), (400, &json!("cancelled")), "{}", refused.text);
+    }
+    assert_eq!(post(top, &cancel.xml()).json()["duplicate"], true);
+    assert!(warned(top, "").is_empty() && warned(named, "").is_empty());
+}
+
+#[test]
 fn a_warning_that_expires_is_over_by_itself_also_where_the_line_is_cut() {
     let mut tree = city();
     let (sent, expires) = (at(-1), at(4));
@@ -334,6 +375,9 @@ fn what_is_no_warning_makes_none_and_is_told_why() {
         assert_eq!(taken["notified"], json!([]), "{taken}");
         assert!(taken["note"].as_str().is_some_and(|n| n.contains(status)), "{taken}");
     }
+    let from = good.xml().find("<info>").expect("an info");
+    let heartbeat = format!("{}</alert>", &good.xml()[..from]).replace("Actual", "System").replace("met-5", "beat");
+    assert_eq!(post(top, &heartbeat).status, 202, "a system asks whether another is there");
     let ack = Warning { kind: "Ack", references: "a@b,1,2026-07-01T08:00:00+08:00", ..good };
     assert!(post(top, &ack.xml()).json()["note"].as_str().is_some_and(|n| n.contains("nothing follows")));
     let unknown = Warning { kind: "Cancel", references: "a@b,1,2026-07-01T08:00:00+08:00", id: "met-6", ..good };

@@ -581,6 +581,31 @@ fn a_replay_that_was_killed_goes_on_where_it_was_and_no_row_is_there_twice() {
     assert_eq!(there(), ROWS, "the node knows the rows again");
 }
 
+#[test]
+fn rows_that_the_node_refuses_are_counted_by_mqtt_as_by_http() {
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    let node = tree.node("c");
+    let row = |id: &str, kind: &str| {
+        format!("{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/x\",\"type\":\"{kind}\"}}\n")
+    };
+    // The second is of a type that is the node's own; the third is no event at all.
+    let rows = [row("1", "city.x"), row("2", "city.brain.case.opened"), row("3", "a/b"), row("4", "city.x")].concat();
+    let file = write(tree.dir(), "day.ndjson", &rows);
+    for to in [["--mqtt", &format!("mqtt://127.0.0.1:{}", node.mqtt)], ["--http", &node.url()]] {
+        let mut command = citybrain();
+        command.arg("replay").arg(&file).args(to).args(["--restart", "--strict", "--json"]);
+        let played = Ran::from(command.output().expect("the binary starts"));
+        let report = played.json();
+        assert_eq!(played.code, 1, "{report}");
+        assert_eq!((&report["acknowledged"], &report["upto_row"]), (&json!(2), &json!(4)), "{report}");
+        assert_eq!(report["skipped"], json!({"no CloudEvent": 1, "refused by the node": 1}), "{report}");
+        let lines: Vec<&Value> =
+            report["first_skipped"].as_array().expect("a list").iter().map(|s| &s["line"]).collect();
+        assert!(lines.contains(&&json!(2)) && lines.contains(&&json!(3)), "{report}");
+    }
+}
+
 /// The slow one: fifteen nodes and two kills.
 #[test]
 fn the_demo_accounts_for_every_event() {

@@ -178,6 +178,37 @@ fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_foll
 }
 
 #[test]
+fn a_client_that_sends_the_state_it_knows_with_every_comment_is_never_refused_and_gives_one_verdict() {
+    let mut tree = Tree::with(&["c"], &HashMap::new(), CONFIG);
+    tree.start();
+    let c = Client::of(&tree, "c");
+    let id = c.post("requests.json", GOOD).json()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    let says = |status: &str| {
+        let form = format!("service_request_id={id}&status={status}&description=x");
+        c.post("servicerequestupdates.json", &form).status
+    };
+    let case = || tree.node("c").get(&format!("/v1/cases/{id}")).expect("shown")["case"].clone();
+    cli(&tree, "c", &["case", "accept", &id, "--by", "甲"]);
+    for state in ["INVESTIGATING", "IN_PROGRESS", "ACTION_SCHEDULED", "CLOSED", "REOPEN"] {
+        assert_eq!((says(state), &case()["status"]), (200, &json!("accepted")), "{state}");
+    }
+    for line in [
+        vec!["case", "dispatch", &id, "--by", "甲", "--unit", "环卫所"],
+        vec!["case", "start", &id, "--by", "乙"],
+        vec!["case", "resolve", &id, "--by", "乙", "--result", "已清运"],
+    ] {
+        cli(&tree, "c", &line);
+    }
+    // It was told that it is fixed; the resident says that it is not, and then only that he waits.
+    assert_eq!(says("REOPEN"), 200);
+    assert_eq!((&case()["status"], &case()["verdict"]["solved"]), (&json!("evaluated"), &json!("unsolved")));
+    for state in ["FIXED", "DUPLICATE", "CLOSED"] {
+        assert_eq!((says(state), &case()["verdict"]["solved"]), (200, &json!("unsolved")), "{state}");
+    }
+    assert_eq!(says("FISHED"), 400);
+}
+
+#[test]
 fn what_a_category_asks_are_attributes_at_every_node_below_and_answers_stay_with_the_case() {
     let form = r#"
 [[category]]

@@ -312,7 +312,7 @@ fn a_certificate_that_is_over_is_said_on_both_sides() {
     tree.start_node(CITY);
     tree.start_node(STREET);
     tree.wait_ready();
-    let question = "Is a certificate over?";
+    let question = "Has a certificate expired?";
     answers(&tree, STREET, question, "citybrain why", 1, &["certificate", "certificate expired", "citybrain doctor"]);
     let line = "citybrain doctor | grep certificates";
     answers(

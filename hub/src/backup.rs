@@ -2,8 +2,8 @@
 //!
 //! # Constraints
 //! - A backup is a prefix of the log: whatever was acknowledged before it began is in it.
-//! - It can be taken while the node runs: segments are append-only, and whatever tears at the end
-//!   of the copied newest one is cut at the next start like after a power cut.
+//! - It can be taken while the node runs: segments are append-only, and of the newest only so much is
+//!   copied as was read and found good before.
 //! - A backup is whole or not there: it is written beside its place, synced, then renamed.
 //! - A node that starts on a restored folder begins a new history ([`is_restored`]): it may give
 //!   positions to records that its peers know for others.
@@ -13,17 +13,27 @@
 //! left out: it is made again from snapshot and log.
 //!
 //! # Operation
-//! Snapshots first, then the log: retention never goes past the older of two snapshots, so the log
-//! that is copied afterwards always reaches back to the newest one copied. Sealed segments never
-//! change and are linked where the file system can; the newest is copied.
+//! Snapshots first, then the log, and a look whether it reaches back to one of them: if retention was
+//! faster, all once more. Sealed segments never change and are linked where the file system can; the
+//! newest is copied.
+//!
+//! A restore lays a synced copy beside the data folder before it touches that, and then exchanges the
+//! two names in one step, so that a power cut finds one of the two there and never none: a node that
+//! found none would begin anew.
 
-use crate::log::{self, Damage};
+use crate::log::{self, Damage, Reader};
+use crate::store;
 use citybrain_shared::Pos;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+/// How often a log that is written while it is copied is tried: once more is mostly enough.
+const TRIES: usize = 5;
 
 /// What a backup says of itself: `backup.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,8 +65,27 @@ pub enum Error {
     NoBackup { path: PathBuf },
     #[error("the log in `{path}` is damaged: {} of its records cannot be read, the first at {}", .damage.iter().map(|d| d.last.0 - d.first.0 + 1).sum::<u64>(), .damage.first().map_or(Pos::ZERO, |d| d.first))]
     Damaged { path: PathBuf, damage: Vec<Damage> },
+    #[error(
+        "the log in `{path}` begins at {first}, and no whole snapshot reaches that far: what came before it would be lost; try again after the node's next snapshot"
+    )]
+    Gap { path: PathBuf, first: Pos },
+    #[error("`{path}` is a mount point, so nothing can be put in its place; mount the folder above it instead")]
+    Mount { path: PathBuf },
     #[error(transparent)]
     Log(#[from] log::Error),
+}
+
+impl Error {
+    /// May it be gone when a log that is being written is looked at again?
+    fn is_of_the_moment(&self, newest: &Path) -> bool {
+        let gone = |source: &io::Error| source.kind() == io::ErrorKind::NotFound;
+        match self {
+            Error::Io { source, .. } | Error::Log(log::Error::Io { source, .. }) => gone(source),
+            Error::Damaged { damage, .. } => damage.iter().all(|d| d.segment.file_name() == newest.file_name()),
+            Error::Gap { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 const RESTORED: &str = "restored";
@@ -92,15 +121,17 @@ pub fn about(backup: &Path) -> Result<About, Error> {
 /// # Errors
 /// [`Error`]; nothing is at `target` then.
 pub fn take(dir: &Path, target: &Path, taken_at: String) -> Result<About, Error> {
-    let part = beside(target, "part")?;
-    let taken = (|| {
-        copy_folder(&dir.join("snapshots"), &part.join("snapshots"), Sealed::Link)?;
-        let bytes = copy_log(&dir.join("log"), &part.join("log"), Sealed::Link)?;
-        let (reader, _) = log::open_read_only(&part.join("log"))?;
-        let damage = reader.verify(|_, _| {})?;
-        if !damage.is_empty() {
-            return Err(Error::Damaged { path: dir.to_owned(), damage });
+    let mut part = beside(target, "part")?;
+    let mut tries = 0;
+    let copied = loop {
+        tries += 1;
+        let mut newest = PathBuf::new();
+        match copy(dir, &part, &mut newest) {
+            Err(error) if tries < TRIES && error.is_of_the_moment(&newest) => part = beside(target, "part")?,
+            done => break done,
         }
+    };
+    let taken = copied.and_then(|(reader, bytes)| {
         let about = About {
             format: 1,
             taken_at,
@@ -111,20 +142,63 @@ pub fn take(dir: &Path, target: &Path, taken_at: String) -> Result<About, Error>
         };
         write_synced(&part.join(ABOUT), &serde_json::to_vec_pretty(&about).map_err(|e| io_at(&part)(e.into()))?)?;
         Ok(about)
-    })();
+    });
     finish(&part, target, taken)
 }
 
-/// Puts a backup into the data folder `dir`. What is there is moved aside first; returns where to.
+/// Copies snapshots and log into `part` and reads all of that back; says the bytes of its segments, and
+/// in `newest` which was the newest.
+fn copy(dir: &Path, part: &Path, newest: &mut PathBuf) -> Result<(Reader, u64), Error> {
+    copy_folder(&dir.join("snapshots"), &part.join("snapshots"), Sealed::Link)?;
+    let files = look(&dir.join("log"))?.files();
+    newest.clone_from(&files[files.len() - 1].0);
+    let bytes = copy_log(&files, &part.join("log"), Sealed::Link)?;
+    let (reader, _) = log::open_read_only(&part.join("log"))?;
+    let damage = reader.verify(|_, _| {})?;
+    if !damage.is_empty() {
+        return Err(Error::Damaged { path: dir.to_owned(), damage });
+    }
+    let first = reader.first();
+    let reaches = store::newest_whole(part, |pos| pos.next() >= first && pos <= reader.last()).is_some();
+    if first > Pos(1) && !reaches {
+        return Err(Error::Gap { path: dir.to_owned(), first });
+    }
+    Ok((reader, bytes))
+}
+
+/// The log in this folder as it is now. What a node writes while it is read may look damaged once, not
+/// twice.
+pub(crate) fn look(log: &Path) -> Result<Reader, log::Error> {
+    let (mut reader, mut found) = log::open_read_only(log)?;
+    for _ in 1..TRIES {
+        if found.damage.is_empty() {
+            break;
+        }
+        let before = found.damage;
+        (reader, found) = log::open_read_only(log)?;
+        if found.damage == before {
+            break;
+        }
+    }
+    Ok(reader)
+}
+
+/// Puts a backup into the data folder `dir`. What is there is moved aside; returns where to. No node can
+/// start on `dir` meanwhile.
 ///
 /// # Errors
-/// [`Error::NoBackup`], [`Error::Damaged`], [`Error::InUse`], [`Error::Io`]; `dir` is then as it was.
+/// [`Error::NoBackup`], [`Error::Damaged`], [`Error::InUse`], [`Error::Mount`], [`Error::Io`]; `dir` is then
+/// as it was, unless the error is of the very last step, the sync of the folder above it.
 pub fn restore(backup: &Path, dir: &Path) -> Result<(About, Option<PathBuf>), Error> {
     let said = about(backup)?;
     // Under systemd's DynamicUser it is a link to a folder elsewhere, which must stay a link.
     let dir = &fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
-    if log::is_in_use(&dir.join("log"))? {
-        return Err(Error::InUse { path: dir.to_owned() });
+    let _held = match log::hold(&dir.join("log")) {
+        Err(log::Error::Locked { .. }) => return Err(Error::InUse { path: dir.to_owned() }),
+        held => held?,
+    };
+    if is_mount(dir) {
+        return Err(Error::Mount { path: dir.to_owned() });
     }
     let (reader, _) = log::open_read_only(&backup.join("log"))?;
     let damage = reader.verify(|_, _| {})?;
@@ -135,22 +209,57 @@ pub fn restore(backup: &Path, dir: &Path) -> Result<(About, Option<PathBuf>), Er
     let laid = (|| {
         // Always a copy: the node will write to what is newest here.
         copy_folder(&backup.join("snapshots"), &part.join("snapshots"), Sealed::Copy)?;
-        copy_log(&backup.join("log"), &part.join("log"), Sealed::Copy)?;
-        write_restored(&part, &format!("from {}, taken at {}\n", backup.display(), said.taken_at))
+        copy_log(&reader.files(), &part.join("log"), Sealed::Copy)?;
+        write_restored(&part, &format!("from {}, taken at {}\n", backup.display(), said.taken_at))?;
+        sync_all(&part)
     })();
-    if let Err(error) = laid {
+    let placed = laid.and_then(|()| put_in_place(&part, dir));
+    if placed.is_err() {
         let _ = fs::remove_dir_all(&part);
-        return Err(error);
     }
-    let mut aside = None;
-    if dir.exists() {
-        let place = (1..).map(|n| sibling(dir, &format!("before-restore-{n}"))).find(|p| !p.exists());
-        let place = place.expect("one of endless names is free");
-        fs::rename(dir, &place).map_err(io_at(dir))?;
-        aside = Some(place);
+    Ok((said, placed?))
+}
+
+fn is_mount(dir: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|m| m.dev()).ok();
+    dir.exists() && dir.parent().is_some_and(|above| device(above) != device(dir))
+}
+
+/// Puts the folder `part` where `dir` is, and what is there aside; returns where to.
+fn put_in_place(part: &Path, dir: &Path) -> Result<Option<PathBuf>, Error> {
+    if !dir.exists() {
+        fs::rename(part, dir).map_err(io_at(dir))?;
+        sync_above(dir)?;
+        return Ok(None);
     }
-    finish(&part, dir, Ok(()))?;
-    Ok((said, aside))
+    let place = (1..).map(|n| sibling(dir, &format!("before-restore-{n}"))).find(|p| !p.exists());
+    let place = place.expect("one of endless names is free");
+    // The copy gets the name that the old folder will have: `part` is what a try that failed has left, and
+    // is removed by the next.
+    fs::rename(part, &place).map_err(io_at(part))?;
+    if let Err(errno) = renameat_with(CWD, &place, CWD, dir, RenameFlags::EXCHANGE) {
+        fs::rename(&place, part).map_err(io_at(&place))?;
+        // Not every file system can.
+        if !matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) {
+            return Err(io_at(dir)(errno.into()));
+        }
+        put_one_after_the_other(part, dir, &place)?;
+    }
+    sync_above(dir)?;
+    Ok(Some(place))
+}
+
+fn put_one_after_the_other(part: &Path, dir: &Path, place: &Path) -> Result<(), Error> {
+    fs::rename(dir, place).map_err(io_at(dir))?;
+    fs::rename(part, dir).map_err(|source| {
+        // As it was: a node that finds nothing here begins anew.
+        let _ = fs::rename(place, dir);
+        io_at(dir)(source)
+    })
+}
+
+fn sync_above(path: &Path) -> Result<(), Error> {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), sync)
 }
 
 fn sibling(path: &Path, suffix: &str) -> PathBuf {
@@ -181,9 +290,7 @@ pub(crate) fn finish<T>(part: &Path, target: &Path, done: Result<T, Error>) -> R
     let renamed = done.and_then(|value| {
         sync_all(part)?;
         fs::rename(part, target).map_err(io_at(target))?;
-        if let Some(above) = target.parent().filter(|p| !p.as_os_str().is_empty()) {
-            sync(above)?;
-        }
+        sync_above(target)?;
         Ok(value)
     });
     if renamed.is_err() {
@@ -223,34 +330,48 @@ fn copy_folder(from: &Path, to: &Path, how: Sealed) -> Result<(), Error> {
     Ok(())
 }
 
-fn copy_log(from: &Path, to: &Path, how: Sealed) -> Result<u64, Error> {
+/// Copies these segments, oldest first, and of the newest no more than the bytes that it says.
+fn copy_log(files: &[(PathBuf, u64)], to: &Path, how: Sealed) -> Result<u64, Error> {
     fs::create_dir_all(to).map_err(io_at(to))?;
-    let mut segments: Vec<PathBuf> = Vec::new();
-    for item in fs::read_dir(from).map_err(io_at(from))? {
-        let path = item.map_err(io_at(from))?.path();
-        if path.extension().is_some_and(|e| e == "log") {
-            segments.push(path);
-        }
-    }
-    segments.sort();
-    let mut bytes = 0;
-    let newest = segments.len().saturating_sub(1);
-    for (i, path) in segments.iter().enumerate() {
+    let (mut bytes, mut copied) = (0, Vec::<PathBuf>::new());
+    for (i, (path, len)) in files.iter().enumerate() {
         let target = to.join(path.file_name().unwrap_or_default());
-        let how = if i == newest { Sealed::Copy } else { how };
-        match copy_file(path, &target, how) {
+        let is_newest = i + 1 == files.len();
+        let done = if is_newest { copy_start(path, &target, *len) } else { copy_file(path, &target, how) };
+        match done {
             Ok(n) => bytes += n,
-            // Retention took it meanwhile: the log begins later. Only ever the oldest go.
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && bytes == 0 => continue,
+            // Retention took it meanwhile, and before it all that are older: the log begins later.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && !is_newest => {
+                bytes = 0;
+                for file in copied.drain(..) {
+                    fs::remove_file(&file).map_err(io_at(&file))?;
+                }
+                continue;
+            }
             Err(error) => return Err(error),
         }
         let index = path.with_extension("idx");
-        if i != newest && index.exists() {
+        if !is_newest && index.exists() {
             // Only a help: it is made again where it is missing.
-            let _ = copy_file(&index, &target.with_extension("idx"), how);
+            let beside = target.with_extension("idx");
+            if copy_file(&index, &beside, how).is_ok() {
+                copied.push(beside);
+            }
         }
+        copied.push(target);
     }
     Ok(bytes)
+}
+
+/// The first `len` bytes of a file: behind them another process may be writing.
+fn copy_start(from: &Path, to: &Path, len: u64) -> Result<u64, Error> {
+    let file = File::open(from).map_err(io_at(from))?;
+    let mut out = File::create(to).map_err(io_at(to))?;
+    let copied = io::copy(&mut file.take(len), &mut out).map_err(io_at(to))?;
+    if copied < len {
+        return Err(io_at(from)(io::ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(copied)
 }
 
 /// Marks a folder so that its next start begins a new history.
@@ -318,6 +439,81 @@ mod tests {
         assert_eq!(log::open_read_only(&dir.join("log")).unwrap().0.last(), Pos(50));
         forget_restored(&dir).unwrap();
         assert!(!is_restored(&dir));
+    }
+
+    #[test]
+    fn a_log_that_grows_and_is_trimmed_while_it_is_copied_gives_a_whole_backup() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("data");
+        let (mut state, _) = store::Store::open(&dir, 1 << 20).unwrap();
+        let mut log = fill(&dir, 30);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (stop, dir) = (&stop, &dir);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    for _ in 0..30 {
+                        let header =
+                            citybrain_shared::record::Header::local(citybrain_shared::record::Kind::Event, "t");
+                        let draft = citybrain_shared::record::Draft::new(&header, &[b'x'; 300]).unwrap();
+                        log.append([draft.bytes()]);
+                        log.commit().unwrap();
+                    }
+                    state.write(vec![(b"k".to_vec(), Some(b"v".to_vec()))], log.last()).unwrap();
+                    state.snapshot(log.last()).unwrap();
+                    log.trim(state.trim_floor().next()).unwrap();
+                }
+            });
+            let taken: Vec<_> = (0..20).map(|n| take(dir, &root.path().join(n.to_string()), String::new())).collect();
+            stop.store(true, Ordering::Relaxed);
+            for (n, about) in taken.into_iter().enumerate() {
+                let (about, target) = (about.unwrap(), root.path().join(n.to_string()));
+                let first = about.first;
+                assert!(first == Pos(1) || store::newest_whole(&target, |pos| pos.next() >= first).is_some());
+            }
+        });
+    }
+
+    #[test]
+    fn what_retention_took_meanwhile_is_left_out_with_all_before_it() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, to) = (root.path().join("data"), root.path().join("to"));
+        let log = fill(&dir, 50);
+        let files = log.reader().files();
+        fs::remove_file(&files[2].0).unwrap();
+        // What comes behind the newest's counted bytes is not copied.
+        let mut more = File::options().append(true).open(&files[files.len() - 1].0).unwrap();
+        more.write_all(b"half an entry").unwrap();
+        let bytes = copy_log(&files, &to, Sealed::Link).unwrap();
+        let reader = log::open_read_only(&to).unwrap().0;
+        assert_eq!(reader.first(), log.segments()[3].first);
+        assert_eq!(reader.last(), Pos(50));
+        assert_eq!(bytes, files[3..].iter().map(|(_, n)| n).sum::<u64>());
+        // No snapshot reaches that far back.
+        let target = root.path().join("backup");
+        for (path, _) in &files[..2] {
+            fs::remove_file(path).unwrap();
+        }
+        assert!(matches!(take(&dir, &target, String::new()), Err(Error::Gap { .. })));
+        assert!(!target.exists() && !root.path().join("backup.part").exists());
+    }
+
+    #[test]
+    fn a_restore_that_cannot_be_put_in_place_leaves_the_folder_that_was_there() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir(at("data")).unwrap();
+        fs::write(at("data").join("old"), "").unwrap();
+        // The copy is not there: the second of two renames fails.
+        assert!(put_one_after_the_other(&at("part"), &at("data"), &at("aside")).is_err());
+        assert!(at("data").join("old").exists() && !at("aside").exists());
+        fs::create_dir(at("part")).unwrap();
+        put_one_after_the_other(&at("part"), &at("data"), &at("aside")).unwrap();
+        assert!(at("aside").join("old").exists() && !at("data").join("old").exists());
+        // The same in one step.
+        let place = put_in_place(&at("aside"), &at("data")).unwrap().unwrap();
+        assert!(at("data").join("old").exists() && !place.join("old").exists() && !at("aside").exists());
     }
 
     #[test]

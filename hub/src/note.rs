@@ -120,10 +120,10 @@ pub enum Note {
         /// Messages of QoS 2 (record and part) that the client has received and not completed.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         releasing: Vec<(Pos, u8)>,
-        /// Messages of QoS 2 that were given to it before a filter changed, and that it may have
-        /// received: they stay of QoS 2.
+        /// Messages (record, part and QoS) that were given to it before a filter changed, and that it may
+        /// have received: they go on with their QoS.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        begun: Vec<(Pos, u8)>,
+        begun: Vec<(Pos, u8, u8)>,
         /// Of a shared subscription: messages of QoS 2, which are settled for its cursor and go on here.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         apart: Vec<Apart>,

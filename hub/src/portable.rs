@@ -18,7 +18,7 @@
 //! | `{"pos":N,"chain":HEX,"record":BASE64}` | a record in its log form, one each, without gaps |
 //! | last | [`Foot`] |
 
-use crate::backup::{Error as BackupError, beside, finish, io_at, write_restored};
+use crate::backup::{self, Error as BackupError, beside, finish, io_at, write_restored};
 use crate::log::{self, Log, Options};
 use crate::store;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -89,6 +89,10 @@ pub enum Error {
         #[source]
         source: log::Error,
     },
+    #[error(
+        "the log begins at {first}, and no whole snapshot reaches that far: what came before it would be lost; try again after the node's next snapshot"
+    )]
+    Gap { first: Pos },
     #[error("the export cannot be written: {0}")]
     Write(io::Error),
     #[error("the export cannot be read: {0}")]
@@ -123,10 +127,10 @@ impl<W: Write> Lines<W> {
 /// Writes the log of the data folder `dir`. The node may run: what it commits meanwhile is left out.
 ///
 /// # Errors
-/// [`Error::Log`] also where the log is damaged: an export is whole or none.
+/// [`Error::Log`] also where the log is damaged: an export is whole or none. [`Error::Gap`].
 pub fn export(dir: &Path, exported_at: String, out: impl Write) -> Result<Done, Error> {
     let failed = |source| Error::Log { dir: dir.to_owned(), source };
-    let (reader, _) = log::open_read_only(&dir.join("log")).map_err(failed)?;
+    let reader = backup::look(&dir.join("log")).map_err(failed)?;
     let (first, last) = (reader.first(), reader.last());
     let before = reader.chain_at(Pos(first.0 - 1)).map_err(failed)?.unwrap_or(0);
     let of = dir.display().to_string();
@@ -193,11 +197,11 @@ fn is_zstd(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "zst")
 }
 
-/// The newest snapshot that the log continues, in pieces: without it, what was before the log's
+/// The newest whole snapshot that the log continues, in pieces: without it, what was before the log's
 /// first position would be lost.
 fn snapshot<W: Write>(dir: &Path, first: Pos, last: Pos, lines: &mut Lines<W>) -> Result<(), Error> {
-    let fits = |(pos, _): &(Pos, PathBuf)| pos.next() >= first && *pos <= last;
-    let Some((_, path)) = store::snapshots(dir).into_iter().find(fits) else { return Ok(()) };
+    let fits = |pos: Pos| pos.next() >= first && pos <= last;
+    let Some((_, path)) = store::newest_whole(dir, fits) else { return Err(Error::Gap { first }) };
     let bytes = fs::read(&path).map_err(io_at(&path))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     for piece in bytes.chunks(PIECE_BYTES) {
@@ -432,8 +436,15 @@ mod tests {
     fn a_log_that_was_trimmed_keeps_its_positions_and_takes_its_snapshot_along() {
         let dir = tempfile::tempdir().unwrap();
         let data = folder(dir.path(), 300);
-        fs::create_dir(data.join("snapshots")).unwrap();
-        fs::write(data.join("snapshots/00000000000000000150.snap"), vec![7; 3 << 20]).unwrap();
+        let (mut state, _) = store::Store::open(&data, 1 << 20).unwrap();
+        let rows = (0..60u32).map(|n| (n.to_be_bytes().to_vec(), Some(vec![7; 60_000])));
+        state.write(rows.collect(), Pos(150)).unwrap();
+        state.snapshot(Pos(150)).unwrap();
+        drop(state);
+        let whole = data.join("snapshots/00000000000000000150.snap");
+        let mut half = fs::read(&whole).unwrap();
+        half.truncate(2 << 20);
+        fs::write(data.join("snapshots/00000000000000000200.snap"), half).unwrap();
         fs::write(data.join("snapshots/00000000000000000900.snap"), b"of another log").unwrap();
         let mut log = Log::open(&data.join("log"), Options::default()).unwrap().log;
         log.trim(Pos(120)).unwrap();
@@ -446,7 +457,9 @@ mod tests {
         assert_eq!(all(&back), all(&data));
         let names: Vec<_> = fs::read_dir(back.join("snapshots")).unwrap().map(|f| f.unwrap().file_name()).collect();
         assert_eq!(names, ["00000000000000000150.snap"]);
-        assert_eq!(fs::read(back.join("snapshots/00000000000000000150.snap")).unwrap(), vec![7; 3 << 20]);
+        assert_eq!(fs::read(back.join("snapshots/00000000000000000150.snap")).unwrap(), fs::read(&whole).unwrap());
+        fs::remove_file(whole).unwrap();
+        assert!(matches!(export(&data, String::new(), io::sink()), Err(Error::Gap { .. })));
     }
 
     #[test]

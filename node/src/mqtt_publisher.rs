@@ -1,4 +1,5 @@
-//! Publishes by MQTT 3.1.1 at QoS 1 and keeps what is not acknowledged.
+//! Publishes by MQTT at QoS 1 and keeps what is not acknowledged: by 5.0, whose acknowledgements say also that
+//! a message is refused, and by 3.1.1 with a broker that says that it speaks only that.
 //!
 //! **Constraints.** A message leaves this module's memory only when its PUBACK came. After any break
 //! of the connection everything unacknowledged is sent again, in the first order and byte for byte:
@@ -12,7 +13,9 @@
 //! **Operation.** [`run`] owns one connection at a time. It ends when the channel of messages is
 //! closed and all is acknowledged, or with an [`Error`] that retrying does not cure.
 
-use bytes::{Buf, Bytes, BytesMut};
+mod wire;
+
+use bytes::{Bytes, BytesMut};
 use citybrain_hub::tls;
 use std::collections::VecDeque;
 use std::io;
@@ -22,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+use wire::{Granted, Greeting, Hello, Verdict, Version, take_packet};
 
 /// One publish. `number` is the caller's own and comes back with the acknowledgement.
 #[derive(Clone, Debug)]
@@ -43,6 +47,11 @@ pub enum Event {
     Acknowledged {
         number: u64,
     },
+    /// It will not have it, now or later. By 3.1.1 nobody says so.
+    Refused {
+        number: u64,
+        reason: String,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -53,7 +62,7 @@ pub struct Options {
     pub client_id: String,
     /// Messages under way, 1 to 32,768.
     pub window: usize,
-    /// Give up after this long without any connection; `None` tries for ever.
+    /// Give up after this long without any connection, or without a word to what was sent; `None` tries for ever.
     pub give_up_after: Option<Duration>,
 }
 
@@ -61,6 +70,7 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub acknowledged: u64,
+    pub refused: u64,
     /// Publishes written more than once, because a connection broke before their acknowledgement.
     pub sent_again: u64,
     pub connections: u64,
@@ -72,7 +82,7 @@ pub enum Error {
     Target { url: String, reason: &'static str },
     #[error("{host}:{port} refuses the connection: {reason}")]
     Refused { host: String, port: u16, reason: String },
-    #[error("no connection to {host}:{port} for {seconds} s, with {unacknowledged} messages unacknowledged: {reason}")]
+    #[error("{host}:{port} takes nothing for {seconds} s, with {unacknowledged} messages unacknowledged: {reason}")]
     Unreachable { host: String, port: u16, seconds: u64, unacknowledged: usize, reason: String },
 }
 
@@ -147,8 +157,9 @@ const QUIET_MAX: Duration = Duration::from_secs(4);
 const KEEP_ALIVE_S: u16 = 30;
 /// Bytes gathered for one write.
 const WRITE_BYTES: usize = 64 * 1024;
-/// The largest packet a broker may send us, bytes: we subscribe to nothing.
-const PACKET_BYTES_MAX: usize = 64 * 1024;
+/// Between two attempts, at first and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Publishes what comes through `messages`, in order; tells `events` what happens.
 ///
@@ -160,56 +171,105 @@ pub async fn run(
     mut messages: mpsc::Receiver<Message>,
     events: mpsc::Sender<Event>,
 ) -> Result<Totals, Error> {
-    let mut window = Window::new(options.window);
-    let mut totals = Totals::default();
-    let mut open = true;
-    let mut down_since = Instant::now();
-    let mut pause = Duration::from_millis(20);
+    let mut at = Course {
+        window: Window::new(options.window),
+        totals: Totals::default(),
+        open: true,
+        moved: Instant::now(),
+        pause: PAUSE_MIN,
+    };
+    let mut version = Version::V5;
     loop {
-        let reason = match connect(&options).await {
-            Ok(stream) => {
-                totals.connections += 1;
+        let reason = match connect(&options, version).await {
+            Ok(connection) => {
+                at.totals.connections += 1;
                 let _ = events.send(Event::Connected).await;
-                totals.sent_again += window.rewind();
-                match session(stream, &mut window, &mut messages, &mut open, &events, &mut totals).await {
-                    Ok(()) => return Ok(totals),
-                    Err(e) => {
-                        down_since = Instant::now();
-                        pause = Duration::from_millis(20);
-                        e.to_string()
-                    }
+                at.totals.sent_again += at.window.rewind();
+                match session(connection, &mut at, &mut messages, &events).await {
+                    Ok(()) => return Ok(at.totals),
+                    Err(e) => e.to_string(),
                 }
             }
-            Err(Connect::Refused(reason)) => {
+            Err(Connect::Version) if version == Version::V5 => {
+                version = Version::V4;
+                continue;
+            }
+            Err(connect @ (Connect::Version | Connect::Refused(_))) => {
+                let reason = match connect {
+                    Connect::Refused(reason) => reason,
+                    _ => "it speaks neither MQTT 5.0 nor 3.1.1".into(),
+                };
                 return Err(Error::Refused { host: options.target.host.clone(), port: options.target.port, reason });
             }
             Err(Connect::Again(reason)) => reason,
         };
         let _ = events.send(Event::Lost { reason: reason.clone() }).await;
-        if options.give_up_after.is_some_and(|max| down_since.elapsed() > max) {
+        if options.give_up_after.is_some_and(|max| at.moved.elapsed() > max) {
             return Err(Error::Unreachable {
                 host: options.target.host.clone(),
                 port: options.target.port,
-                seconds: down_since.elapsed().as_secs(),
-                unacknowledged: window.len(),
+                seconds: at.moved.elapsed().as_secs(),
+                unacknowledged: at.window.len(),
                 reason,
             });
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(500));
+        tokio::time::sleep(at.pause).await;
+        at.pause = (at.pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// What outlives a connection.
+struct Course {
+    window: Window,
+    totals: Totals,
+    /// There may be more to publish.
+    open: bool,
+    /// When something was last answered, or there was nothing to be answered. A broker that lets us in and takes
+    /// nothing is no better than one that is away.
+    moved: Instant,
+    pause: Duration,
+}
+
+impl Course {
+    /// Tells what became of the message of that packet id.
+    async fn settle(&mut self, id: u16, refused: Option<String>, events: &mpsc::Sender<Event>) {
+        let Some(number) = self.window.on_ack(id) else { return };
+        (self.moved, self.pause) = (Instant::now(), PAUSE_MIN);
+        let event = match refused {
+            None => {
+                self.totals.acknowledged += 1;
+                Event::Acknowledged { number }
+            }
+            Some(reason) => {
+                self.totals.refused += 1;
+                Event::Refused { number, reason }
+            }
+        };
+        // A caller that no longer listens still wants its messages delivered.
+        let _ = events.send(event).await;
     }
 }
 
 enum Connect {
+    /// It does not speak the version.
+    Version,
     Refused(String),
     Again(String),
+}
+
+struct Connection {
+    stream: Box<dyn Wire>,
+    version: Version,
+    granted: Granted,
+    /// What came behind its greeting.
+    input: BytesMut,
 }
 
 /// A connection, plain or by TLS.
 trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
-async fn connect(options: &Options) -> Result<Box<dyn Wire>, Connect> {
+async fn connect(options: &Options, version: Version) -> Result<Connection, Connect> {
     let target = &options.target;
     let attempt = async {
         let socket = TcpStream::connect((target.host.as_str(), target.port)).await?;
@@ -219,82 +279,114 @@ async fn connect(options: &Options) -> Result<Box<dyn Wire>, Connect> {
             Some(tls) => Box::new(tls.connect(&target.host, socket).await?),
             None => Box::new(socket),
         };
+        let hello = Hello {
+            version,
+            client_id: &options.client_id,
+            keep_alive_s: KEEP_ALIVE_S,
+            username: target.username.as_deref(),
+            password: target.password.as_deref(),
+        };
         let mut packet = Vec::new();
-        encode_connect(&mut packet, &options.client_id, target.username.as_deref(), target.password.as_deref());
+        hello.encode(&mut packet);
         stream.write_all(&packet).await?;
         stream.flush().await?;
-        let mut answer = [0u8; 4];
-        stream.read_exact(&mut answer).await?;
-        Ok::<_, io::Error>((stream, answer))
+        let mut input = BytesMut::with_capacity(4096);
+        loop {
+            if let Some((head, body)) = take_packet(&mut input)? {
+                return Ok::<_, io::Error>((stream, wire::greeting(version, head, &body), input));
+            }
+            if stream.read_buf(&mut input).await? == 0 {
+                return Err(closed());
+            }
+        }
     };
-    let (stream, answer) = match timeout(IO_MAX, attempt).await {
-        Err(_) => return Err(Connect::Again(format!("no answer within {} s", IO_MAX.as_secs()))),
-        Ok(Err(e)) if tls::is_final(&e) => return Err(Connect::Refused(e.to_string())),
-        Ok(Err(e)) => return Err(Connect::Again(e.to_string())),
-        Ok(Ok(done)) => done,
-    };
-    match answer {
-        [0x20, 2, _, 0] => Ok(stream),
-        [0x20, 2, _, 1] => Err(Connect::Refused("it does not speak MQTT 3.1.1".into())),
-        [0x20, 2, _, 2] => Err(Connect::Refused("it does not like the client id".into())),
-        [0x20, 2, _, 4] => Err(Connect::Refused("wrong user name or password".into())),
-        [0x20, 2, _, 5] => Err(Connect::Refused("not authorised".into())),
-        [0x20, 2, _, code] => Err(Connect::Again(format!("it is not available (code {code})"))),
-        _ => Err(Connect::Again("its answer is not MQTT".into())),
+    match timeout(IO_MAX, attempt).await {
+        Err(_) => Err(Connect::Again(format!("no answer within {} s", IO_MAX.as_secs()))),
+        Ok(Err(e)) if tls::is_final(&e) => Err(Connect::Refused(e.to_string())),
+        Ok(Err(e)) => Err(Connect::Again(e.to_string())),
+        Ok(Ok((stream, Greeting::Welcome(granted), input))) => Ok(Connection { stream, version, granted, input }),
+        Ok(Ok((_, Greeting::Version, _))) => Err(Connect::Version),
+        Ok(Ok((_, Greeting::Refused(why), _))) => Err(Connect::Refused(why)),
+        Ok(Ok((_, Greeting::Again(why), _))) => Err(Connect::Again(why)),
     }
 }
 
-/// One connection. `Ok` when all is published and acknowledged.
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed the connection")
+}
+
+/// One connection. `Ok` when all is published and answered.
 async fn session(
-    stream: Box<dyn Wire>,
-    window: &mut Window,
+    connection: Connection,
+    at: &mut Course,
     messages: &mut mpsc::Receiver<Message>,
-    open: &mut bool,
     events: &mpsc::Sender<Event>,
-    totals: &mut Totals,
 ) -> io::Result<()> {
+    let Connection { stream, version, granted, mut input } = connection;
     let (mut from, mut to) = tokio::io::split(stream);
-    let mut input = BytesMut::with_capacity(4096);
     let mut output = Vec::with_capacity(WRITE_BYTES);
     let mut heard = Instant::now();
     let mut pinged = Instant::now();
     let mut tick = tokio::time::interval(QUIET_MAX / 4);
     loop {
         output.clear();
+        let mut too_large = None;
         while output.len() < WRITE_BYTES
-            && let Some((packet_id, message)) = window.poll_send()
+            && too_large.is_none()
+            && at.window.sent < granted.under_way
+            && let Some((packet_id, message)) = at.window.poll_send()
         {
-            encode_publish(&mut output, packet_id, &message.topic, &message.payload);
+            // To send it all the same would end the connection, again and again.
+            if wire::publish_bytes(version, &message.topic, &message.payload) > granted.packet_bytes {
+                too_large = Some((packet_id, message.payload.len()));
+            } else {
+                wire::publish(&mut output, version, packet_id, &message.topic, &message.payload);
+            }
         }
-        let more_to_write = output.len() >= WRITE_BYTES;
+        let more_to_write = output.len() >= WRITE_BYTES || too_large.is_some();
         if !output.is_empty() {
             write(&mut to, &output).await?;
         }
-        if !*open && window.is_empty() {
-            return write(&mut to, &[0xE0, 0]).await;
+        if let Some((id, bytes)) = too_large {
+            let most = granted.packet_bytes;
+            let why = format!("it has {bytes} bytes, and the broker takes packets of {most}");
+            at.settle(id, Some(why), events).await;
+        }
+        if at.window.is_empty() {
+            at.moved = Instant::now();
+            if !at.open {
+                return write(&mut to, &[0xE0, 0]).await;
+            }
         }
         tokio::select! {
             n = from.read_buf(&mut input) => {
                 if n? == 0 {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed the connection"));
+                    return Err(closed());
                 }
                 heard = Instant::now();
                 while let Some((head, body)) = take_packet(&mut input)? {
-                    if head >> 4 == 4 && body.len() >= 2
-                        && let Some(number) = window.on_ack(u16::from_be_bytes([body[0], body[1]]))
-                    {
-                        totals.acknowledged += 1;
-                        // A caller that no longer listens still wants its messages delivered.
-                        let _ = events.send(Event::Acknowledged { number }).await;
+                    match head >> 4 {
+                        4 => match wire::puback(version, &body) {
+                            Some((id, Verdict::Taken)) => at.settle(id, None, events).await,
+                            Some((id, Verdict::Refused(why))) => at.settle(id, Some(why), events).await,
+                            // With a new connection it goes again in its order, after a pause.
+                            Some((_, Verdict::Again(why))) => return Err(io::Error::other(why)),
+                            None => return Err(io::Error::new(io::ErrorKind::InvalidData, "the broker sent no MQTT packet")),
+                        },
+                        14 => return Err(io::Error::other(wire::farewell(&body))),
+                        _ => {}
                     }
                 }
             }
-            message = messages.recv(), if *open && window.has_room() => match message {
-                None => *open = false,
+            message = messages.recv(), if at.open && at.window.has_room() => match message {
+                None => at.open = false,
                 Some(first) => {
-                    window.push(first);
-                    while window.has_room() && let Ok(next) = messages.try_recv() {
-                        window.push(next);
+                    if at.window.is_empty() {
+                        at.moved = Instant::now();
+                    }
+                    at.window.push(first);
+                    while at.window.has_room() && let Ok(next) = messages.try_recv() {
+                        at.window.push(next);
                     }
                 }
             },
@@ -379,78 +471,6 @@ impl Window {
     }
 }
 
-fn encode_connect(out: &mut Vec<u8>, client_id: &str, username: Option<&str>, password: Option<&str>) {
-    let mut flags = 0x02; // clean session: what is unacknowledged is kept here
-    let mut body = Vec::new();
-    text(&mut body, "MQTT");
-    body.push(4);
-    if username.is_some() {
-        flags |= 0x80;
-    }
-    if password.is_some() {
-        flags |= 0x40;
-    }
-    body.push(flags);
-    body.extend_from_slice(&KEEP_ALIVE_S.to_be_bytes());
-    text(&mut body, client_id);
-    for field in [username, password].into_iter().flatten() {
-        text(&mut body, field);
-    }
-    out.push(0x10);
-    length(out, body.len());
-    out.extend_from_slice(&body);
-}
-
-fn encode_publish(out: &mut Vec<u8>, packet_id: u16, topic: &str, payload: &[u8]) {
-    out.push(0x32); // PUBLISH, QoS 1
-    length(out, 2 + topic.len() + 2 + payload.len());
-    text(out, topic);
-    out.extend_from_slice(&packet_id.to_be_bytes());
-    out.extend_from_slice(payload);
-}
-
-fn text(out: &mut Vec<u8>, text: &str) {
-    let bytes = &text.as_bytes()[..text.len().min(usize::from(u16::MAX))];
-    out.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
-    out.extend_from_slice(bytes);
-}
-
-fn length(out: &mut Vec<u8>, mut n: usize) {
-    loop {
-        let byte = (n % 128) as u8;
-        n /= 128;
-        out.push(if n > 0 { byte | 0x80 } else { byte });
-        if n == 0 {
-            return;
-        }
-    }
-}
-
-/// The first whole packet in `input`: its first byte and its body.
-fn take_packet(input: &mut BytesMut) -> io::Result<Option<(u8, Bytes)>> {
-    let (mut n, mut used) = (0usize, 1);
-    loop {
-        let Some(byte) = input.get(used) else { return Ok(None) };
-        n |= usize::from(byte & 0x7F) << (7 * (used - 1));
-        used += 1;
-        if byte & 0x80 == 0 {
-            break;
-        }
-        if used > 4 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the broker sent no MQTT packet"));
-        }
-    }
-    if n > PACKET_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the broker sent a packet over 64 KiB"));
-    }
-    if input.len() < used + n {
-        return Ok(None);
-    }
-    let head = input[0];
-    input.advance(used);
-    Ok(Some((head, input.split_to(n).freeze())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -512,23 +532,6 @@ mod tests {
         assert_eq!(ids, [u16::MAX, 1, 2]);
     }
 
-    #[test]
-    fn packets_are_cut_out_of_the_stream_wherever_it_is_split() {
-        let mut stream = BytesMut::new();
-        let whole = [0x40, 2, 0, 7, 0xD0, 0];
-        for (i, byte) in whole.iter().enumerate() {
-            stream.extend_from_slice(&[*byte]);
-            match (i, take_packet(&mut stream).unwrap()) {
-                (3, Some((0x40, body))) => assert_eq!(&body[..], [0, 7]),
-                (5, Some((0xD0, body))) => assert!(body.is_empty()),
-                (3 | 5, other) => panic!("{other:?}"),
-                (_, none) => assert!(none.is_none()),
-            }
-        }
-        stream.extend_from_slice(&[0x40, 0xFF, 0xFF, 0xFF, 0xFF, 1]);
-        assert!(take_packet(&mut stream).is_err());
-    }
-
     /// Reads one packet as a broker would; `None` at the end of the stream.
     async fn read_packet(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<(u8, Bytes)> {
         loop {
@@ -552,12 +555,12 @@ mod tests {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut buffer = BytesMut::new();
                 assert_eq!(read_packet(&mut stream, &mut buffer).await.unwrap().0, 0x10);
-                stream.write_all(&[0x20, 2, 0, 0]).await.unwrap();
+                stream.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
                 for taken in 1..=takes {
                     match read_packet(&mut stream, &mut buffer).await {
                         Some((0x32, body)) => {
                             let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
-                            let payload = String::from_utf8(body[2 + topic + 2..].to_vec()).unwrap();
+                            let payload = String::from_utf8(body[2 + topic + 3..].to_vec()).unwrap();
                             if !committed.contains(&payload) {
                                 committed.push(payload);
                             }
@@ -601,6 +604,125 @@ mod tests {
         acknowledged.sort_unstable();
         assert_eq!(acknowledged, (0..100).collect::<Vec<_>>());
         assert!(totals.sent_again >= 3 && totals.connections > 2, "{totals:?}");
+    }
+
+    fn options(port: u16, give_up_after: Duration) -> Options {
+        Options {
+            target: Target::local(port),
+            tls: None,
+            client_id: "t".into(),
+            window: 8,
+            give_up_after: Some(give_up_after),
+        }
+    }
+
+    /// Connections of a broker that answers CONNECT with `greeting`, and PUBLISH with what `answers` makes of its
+    /// packet id; nothing: it closes. Returned: the first bytes of the CONNECTs' levels, and how they went on.
+    fn broker(
+        greeting: &'static [u8],
+        mut answers: impl FnMut(usize, u16) -> Vec<u8> + Send + 'static,
+    ) -> (u16, Arc<parking_lot::Mutex<Vec<u8>>>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let levels = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let known = levels.clone();
+        tokio::spawn(async move {
+            let mut publishes = 0;
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut buffer = BytesMut::new();
+                let Some((0x10, hello)) = read_packet(&mut stream, &mut buffer).await else { continue };
+                known.lock().push(hello[6]);
+                // One of 3.1.1 has no word for what came after it.
+                let is_strange = greeting.len() == 4 && hello[6] == 5;
+                let said = if is_strange { &[0x20, 2, 0, 1][..] } else { greeting };
+                stream.write_all(said).await.unwrap();
+                while let Some((0x32, body)) = read_packet(&mut stream, &mut buffer).await {
+                    let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
+                    let answer = answers(publishes, u16::from_be_bytes([body[2 + topic], body[3 + topic]]));
+                    publishes += 1;
+                    if answer.is_empty() {
+                        break;
+                    }
+                    stream.write_all(&answer).await.unwrap();
+                }
+            }
+        });
+        (port, levels)
+    }
+
+    /// Publishes so many, and says what became of them.
+    async fn publish(options: Options, many: u64) -> (Result<Totals, Error>, Vec<Event>) {
+        let (tx, rx) = mpsc::channel(16);
+        let (events_tx, mut events) = mpsc::channel(1024);
+        for n in 0..many {
+            tx.send(message(n)).await.unwrap();
+        }
+        drop(tx);
+        let ended = timeout(Duration::from_secs(20), run(options, rx, events_tx)).await.expect("it ends");
+        let mut all = Vec::new();
+        while let Some(event) = events.recv().await {
+            all.push(event);
+        }
+        (ended, all)
+    }
+
+    #[tokio::test]
+    async fn what_the_broker_refuses_is_told_and_what_it_cannot_take_now_goes_again() {
+        let ack = |id: u16, more: &[u8]| {
+            let [high, low] = id.to_be_bytes();
+            [&[0x40, 2 + more.len() as u8, high, low], more].concat()
+        };
+        // The first is refused, the second comes too early, and is then taken.
+        let (port, _) = broker(&[0x20, 3, 0, 0, 0], move |n, id| ack(id, [&[0x99][..], &[0x97, 0], &[]][n.min(2)]));
+        let one_by_one = Options { window: 1, ..options(port, Duration::from_secs(10)) };
+        let (ended, events) = publish(one_by_one, 2).await;
+        let totals = ended.unwrap();
+        assert_eq!((totals.acknowledged, totals.refused, totals.connections), (1, 1, 2), "{events:?}");
+        assert!(matches!(&events[1], Event::Refused { number: 0, reason } if reason.contains("0x99")), "{events:?}");
+        assert_eq!(events.last(), Some(&Event::Acknowledged { number: 1 }));
+    }
+
+    #[tokio::test]
+    async fn a_broker_of_3_1_1_is_spoken_to_in_3_1_1() {
+        let (port, levels) = broker(&[0x20, 2, 0, 0], |_, id| [&[0x40, 2][..], &id.to_be_bytes()].concat());
+        let (ended, _) = publish(options(port, Duration::from_secs(10)), 5).await;
+        assert_eq!(ended.unwrap().acknowledged, 5);
+        assert_eq!(*levels.lock(), [5, 4]);
+    }
+
+    #[tokio::test]
+    async fn what_is_larger_than_the_broker_takes_is_refused_and_the_rest_is_sent() {
+        let small = &[0x20, 8, 0, 0, 5, 0x27, 0, 0, 0, 24];
+        let (port, _) = broker(small, |_, id| [&[0x40, 2][..], &id.to_be_bytes()].concat());
+        let (tx, rx) = mpsc::channel(4);
+        let (events_tx, mut events) = mpsc::channel(16);
+        let large = Message { payload: Bytes::from(vec![b'x'; 100]), ..message(1) };
+        let little = |number| Message { payload: Bytes::from_static(b"{}"), ..message(number) };
+        for message in [little(0), large, little(2)] {
+            tx.send(message).await.unwrap();
+        }
+        drop(tx);
+        let totals = run(options(port, Duration::from_secs(10)), rx, events_tx).await.unwrap();
+        assert_eq!((totals.acknowledged, totals.refused, totals.connections), (2, 1, 1));
+        let mut refused = None;
+        while let Some(event) = events.recv().await {
+            if let Event::Refused { number, reason } = event {
+                refused = Some((number, reason));
+            }
+        }
+        assert_eq!(refused, Some((1, "it has 100 bytes, and the broker takes packets of 24".into())));
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_lets_us_in_and_closes_on_each_publish_is_given_up_and_not_asked_all_the_time() {
+        let (port, levels) = broker(&[0x20, 3, 0, 0, 0], |_, _| Vec::new());
+        let (ended, _) = publish(options(port, Duration::from_millis(600)), 3).await;
+        assert!(matches!(ended.unwrap_err(), Error::Unreachable { unacknowledged: 3, .. }));
+        // 20, 40, 80, 160, 320, 500 ms lie between them.
+        assert!(levels.lock().len() <= 8, "{:?}", levels.lock());
     }
 
     #[tokio::test]

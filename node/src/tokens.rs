@@ -197,6 +197,14 @@ pub fn rewrite<E>(path: &Path, change: impl FnOnce(String) -> Result<String, E>)
 pub struct Holder {
     pub name: String,
     pub role: Role,
+    /// Of his token: another one of the same name and role is another.
+    hash: String,
+}
+
+impl From<&Entry> for Holder {
+    fn from(entry: &Entry) -> Holder {
+        Holder { name: entry.name.clone(), role: entry.role, hash: entry.hash.clone() }
+    }
 }
 
 /// The file as a running node knows it.
@@ -298,20 +306,25 @@ impl Tokens {
     pub fn holder(&self, token: &str) -> Option<Holder> {
         let hash = hash(token);
         if hash == self.local {
-            return Some(Holder { name: LOCAL.into(), role: Role::Operator });
+            return Some(Holder { name: LOCAL.into(), role: Role::Operator, hash });
         }
-        let mut known = self.known.lock();
-        self.refresh(&mut known);
-        let entry = known.entries.iter().find(|e| e.hash == hash)?;
-        Some(Holder { name: entry.name.clone(), role: entry.role })
+        self.find(|e| e.hash == hash)
     }
 
     /// Who has shown a certificate of this name.
     pub fn named(&self, name: &str) -> Option<Holder> {
+        self.find(|e| e.name == name)
+    }
+
+    /// Is his token still in the file, with the same role?
+    pub fn knows(&self, holder: &Holder) -> bool {
+        holder.hash == self.local || self.find(|e| e.name == holder.name).as_ref() == Some(holder)
+    }
+
+    fn find(&self, which: impl FnMut(&&Entry) -> bool) -> Option<Holder> {
         let mut known = self.known.lock();
         self.refresh(&mut known);
-        let entry = known.entries.iter().find(|e| e.name == name)?;
-        Some(Holder { name: entry.name.clone(), role: entry.role })
+        known.entries.iter().find(which).map(Holder::from)
     }
 
     fn refresh(&self, known: &mut Known) {
@@ -386,9 +399,17 @@ mod tests {
         assert_eq!(tokens.holder("a").unwrap().role, Role::Operator);
         assert_eq!(tokens.holder("b").unwrap().name, "bob");
         assert_eq!(tokens.holder("c"), None);
+        let (anna, bob) = (tokens.holder("a").unwrap(), tokens.named("bob").unwrap());
+        assert!(tokens.knows(&anna) && tokens.knows(&bob));
+        rewrite(&path, &|_| line("anna", Role::Reader, "a") + &line("bob", Role::Reader, "new"));
+        assert!(!tokens.knows(&anna) && !tokens.knows(&bob), "another role, another token");
+        assert!(tokens.knows(&tokens.holder("here").unwrap()));
         fs::remove_file(&path).unwrap();
         assert_eq!(tokens.holder("a"), None);
-        assert_eq!(tokens.holder("here").unwrap(), Holder { name: LOCAL.into(), role: Role::Operator });
+        assert_eq!(
+            tokens.holder("here").unwrap(),
+            Holder { name: LOCAL.into(), role: Role::Operator, hash: hash("here") }
+        );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "no temporary file stays");
     }
 
@@ -400,7 +421,7 @@ mod tests {
             ..Api::default()
         };
         let tokens = Tokens::new(PathBuf::from("/none"), "here", Limits::of(&api));
-        let of = |name: &str, role| Holder { name: name.into(), role };
+        let of = |name: &str, role| Holder { name: name.into(), role, hash: String::new() };
         let (mia, li, began) = (of("mia", Role::Reader), of("li", Role::Worker), Instant::now());
         assert!((0..60).all(|_| tokens.admit(&mia, began).is_ok()));
         let wait = tokens.admit(&mia, began).unwrap_err();

@@ -143,6 +143,11 @@ impl Inbox {
         self.queue.lock().items.len()
     }
 
+    /// The record of the newest of them; 0: none.
+    pub fn newest(&self) -> Pos {
+        self.queue.lock().items.iter().map(|i| i.message.pos).max().unwrap_or(Pos::ZERO)
+    }
+
     pub fn is_live(&self) -> bool {
         self.queue.lock().live
     }
@@ -467,8 +472,14 @@ impl OwnFilters {
     }
 
     /// The messages of a record for this session, as the router would have found them; besides, the
-    /// parts whose QoS 2 exchange is `begun`, whatever the filters are now.
-    pub fn items(&mut self, me: &Me, entry: &crate::log::Entry, client: &str, begun: impl Fn(u8) -> bool) -> Vec<Item> {
+    /// parts whose exchange has begun, with the QoS that `begun` says, whatever the filters are now.
+    pub fn items(
+        &mut self,
+        me: &Me,
+        entry: &crate::log::Entry,
+        client: &str,
+        begun: impl Fn(u8) -> Option<u8>,
+    ) -> Vec<Item> {
         let Ok((header, payload)) = Header::decode(&entry.bytes) else { return Vec::new() };
         let publisher = Meta::decode(header.door).client;
         let mut items = Vec::new();
@@ -480,11 +491,11 @@ impl OwnFilters {
                     found.push(Found::new(Key(0), n, sub));
                 }
             });
-            let is_begun = begun(n);
-            if is_begun || !found.is_empty() {
+            let begun = begun(n);
+            if begun.is_some() || !found.is_empty() {
                 found.sort_unstable();
                 let item = merge(found, Arc::new(Message::of_record(me, entry, &header, payload, n, topic)));
-                items.push(if is_begun { Item { qos: 2, ..item } } else { item });
+                items.push(Item { qos: begun.unwrap_or(item.qos), ..item });
             }
         });
         items

@@ -121,8 +121,8 @@ pub struct Delivered {
     pub earlier: Earlier,
     /// QoS 2 messages that it received and has not completed: record and part.
     pub releasing: HashSet<(Pos, u8)>,
-    /// QoS 2 messages given before a filter changed.
-    pub begun: HashSet<(Pos, u8)>,
+    /// Messages given before a filter changed, with their QoS.
+    pub begun: HashMap<(Pos, u8), u8>,
     /// Ids of QoS 2 messages of no record that it has not completed.
     pub loose: Vec<u16>,
 }

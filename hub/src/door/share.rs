@@ -2,7 +2,7 @@
 //!
 //! **Constraints**: a message is given to one member at a time; what a member has not acknowledged
 //! is given again, to itself when it comes back or, when its session is over, to another; nobody's
-//! absence makes the group keep more than [`GAP_MAX`] positions in mind.
+//! absence makes the group keep more than [`GAP_MAX`] of its records in mind.
 //! **Format**: a group with a durable member is kept in the state as a session under its own whole
 //! name, which no client may have as its id. So its cursor is noted, held against trimming and shown
 //! like any other; the members' sessions name the group among their filters.
@@ -37,9 +37,9 @@ const HAND_MAX: usize = 128;
 /// The same of QoS 2: each is named in every note of the group, some 40 bytes.
 const EXCHANGES_MAX: usize = 32;
 
-/// Positions between the oldest unsettled record and the newest one handed out. With this many, what
-/// absent members hold goes to others, and what connected ones hold stops the group.
-const GAP_MAX: u64 = 4096;
+/// The group's records from the oldest unsettled one to the newest that was handed out. With this many,
+/// what absent members hold goes to others, and what connected ones hold stops the group.
+const GAP_MAX: usize = 4096;
 
 /// Records looked at before other work gets its turn.
 const LOOKED_AT_MAX: usize = 64;
@@ -419,6 +419,16 @@ impl Group {
         Some(given)
     }
 
+    /// What the client was to get next was not written to it, and it is leaving: others may have it.
+    pub fn take_back(&self, client: &str, at: At) {
+        let mut inner = self.inner.lock();
+        let member = inner.members.iter_mut().find(|m| *m.client == *client);
+        let of_member = member.and_then(|m| m.given.remove(&at));
+        if let Some(item) = of_member.or_else(|| inner.away.get_mut(client)?.remove(&at)) {
+            inner.give_back(vec![item]);
+        }
+    }
+
     /// The client has received a message of QoS 2.
     pub fn release(&self, client: &Arc<str>, at: At) {
         let mut inner = self.inner.lock();
@@ -542,7 +552,7 @@ impl Inner {
     fn resume(&mut self, door: &Door, name: &str, a: Apart) {
         let at = (a.pos, a.part);
         let record = door.core.get(a.pos).ok().flatten();
-        let items = record.map(|entry| self.own.items(&door.me, &entry, name, |n| n == a.part));
+        let items = record.map(|entry| self.own.items(&door.me, &entry, name, |n| (n == a.part).then_some(2)));
         let item = items.into_iter().flatten().find(|i| i.message.part == a.part);
         let client: Option<Arc<str>> = a.client.map(Into::into);
         match (item, &client) {
@@ -578,9 +588,7 @@ impl Inner {
                     return true;
                 }
                 looked_at += 1;
-                if self.feed.window.seen().0.saturating_sub(self.feed.window.upto().0) > GAP_MAX
-                    && !self.take_from_absent()
-                {
+                if self.feed.window.under_way() > GAP_MAX && !self.take_from_absent() {
                     return dealt;
                 }
                 if self.ready.is_empty() && !self.find(group, door) {
@@ -622,7 +630,7 @@ impl Inner {
             Next::Item => true,
             Next::Behind => {
                 let own = &mut self.own;
-                self.feed.read_log(door, &mut self.ready, |entry| own.items(&door.me, entry, &group.name, |_| false));
+                self.feed.read_log(door, &mut self.ready, |entry| own.items(&door.me, entry, &group.name, |_| None));
                 if let Some((first, last)) = self.feed.lost.take() {
                     // Whom should it be told? The group goes on with what there is.
                     tracing::warn!(group = %group.name, first = first.0, last = last.0, "Records are gone that a group had not read.");

@@ -78,7 +78,7 @@ pub fn note(client: &str, s: &Session, upto: Pos, last: Pos) -> Option<Note> {
         upto,
         beyond: s.beyond.iter().copied().filter(|pos| *pos > upto).collect(),
         releasing: s.releasing.iter().copied().filter(|(pos, _)| *pos > upto).collect(),
-        begun: s.begun.iter().copied().filter(|(pos, _)| *pos > upto).collect(),
+        begun: s.begun.iter().copied().filter(|(pos, ..)| *pos > upto).collect(),
         apart: s.apart.clone(),
     })
 }

@@ -58,13 +58,13 @@ pub fn open_offline(dir: &Path, cache_bytes: u64, policy: policy::Make) -> Resul
         }
     };
     let state = match stored {
-        Some(opened) => fold(opened.rows, opened.upto, &reader, policy())?,
+        Some(opened) => fold(opened.rows, opened.upto, &reader, policy())?.state,
         // The log has it all, if it reaches back to its beginning.
         None => {
             remarks.push(format!("the state was folded from the log, which begins at {}", reader.first()));
             let mut state = State::with(policy());
             state.skip_to(citybrain_shared::Pos(reader.first().0.saturating_sub(1)));
-            super::open::fold_onto(state, &reader)?
+            super::open::fold_onto(state, &reader)?.state
         }
     };
     let last = reader.get(reader.last()).ok().flatten();

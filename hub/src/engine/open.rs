@@ -1,7 +1,7 @@
 //! Starting: log, store and state, from whatever a kill or a power cut left.
 
 use super::jots::Jots;
-use super::worker::Engine;
+use super::worker::{Engine, Space};
 use super::{Hub, Shared, Work};
 use crate::log::{self, Log, Reader};
 use crate::note::Note;
@@ -64,15 +64,15 @@ pub struct Facts {
     pub took_ms: u64,
 }
 
-/// Free for this process on the file system of `dir`; a lot where that cannot be told.
-pub(super) fn free_bytes(dir: &std::path::Path) -> u64 {
-    rustix::fs::statvfs(dir).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
-}
-
 fn random() -> Result<u128, Error> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).map_err(|e| Error::Random(e.to_string()))?;
     Ok(u128::from_le_bytes(bytes))
+}
+
+/// A new history of the log, from `first` on.
+pub(super) fn epoch(first: Pos, why: &str) -> Result<Note, Error> {
+    Ok(Note::Epoch { log: LogId(random()?), first, why: why.into() })
 }
 
 /// Opens a node's data folder, commits this start's boot, and returns the handle, the engine (to be
@@ -100,7 +100,7 @@ pub(super) fn open_on(
         .map_err(|source| Error::Folder { dir: dir.clone(), source })?;
     let log_dir = dir.join("log");
     // On a full disk the ballast goes first: a node must start there, to serve what it has.
-    let is_full = free_bytes(dir) < limits::BALLAST_BYTES / 4;
+    let is_full = disk.free_bytes(dir) < limits::BALLAST_BYTES / 4;
     if is_full {
         tracing::error!(dir = %dir.display(), "The disk is full; the ballast is given up so that the node can start.");
         log::release_ballast(&log_dir)?;
@@ -108,7 +108,7 @@ pub(super) fn open_on(
     // Not made again before there is room: the engine sees to it.
     let ballast_bytes = if is_full { 0 } else { limits::BALLAST_BYTES };
     let options = log::Options { segment_bytes: config.store.segment_bytes, ballast_bytes, ..Default::default() };
-    let opened = Log::open_on(&log_dir, options, disk)?;
+    let opened = Log::open_on(&log_dir, options, disk.clone())?;
     let log = opened.log;
     let (mut store, found) = Store::open(dir, config.store.cache_bytes)?;
     let mut facts = Facts {
@@ -144,8 +144,8 @@ pub(super) fn open_on(
     if rows.is_empty() && reader.last() > Pos::ZERO && facts.rebuilt.is_none() {
         facts.rebuilt = Some("The state was empty, although the log is not; it was folded anew from the log.".into());
     }
-    let state = match fold(rows, upto, &reader, policy()) {
-        Ok(state) => state,
+    let folded = match fold(rows, upto, &reader, policy()) {
+        Ok(folded) => folded,
         // Rows that do not read are no loss while the log has everything that they came from.
         Err(Error::Rows(e)) if reader.first() <= Pos(1) => {
             facts.rebuilt = Some(format!("{e}; it was folded anew from the log."));
@@ -166,6 +166,10 @@ pub(super) fn open_on(
         }
         Err(e) => return Err(e),
     };
+    if folded.skipped {
+        unproven = unproven.or(Some(SKIPPED));
+    }
+    let state = folded.state;
     facts.replayed = state.applied.0 - upto.0;
     let shared = Arc::new(Shared {
         house: RwLock::default(),
@@ -180,7 +184,9 @@ pub(super) fn open_on(
     let mut engine = Engine {
         snapshot_at: store.newest_snapshot(),
         is_snapshot_due: false,
+        snapshot_failed: None,
         log,
+        disk,
         store: Some(store),
         shared: shared.clone(),
         jobs: queue,
@@ -197,7 +203,7 @@ pub(super) fn open_on(
         last_housekeeping: now,
         lazy_since: None,
         broken_since: None,
-        short_of_space: false,
+        space: Space::Enough,
         unwatched_bytes: 0,
         ballast_is_gone: is_full,
     };
@@ -226,9 +232,9 @@ impl Engine {
         let mut notes = vec![Note::Booted { inc, boot }];
         let first = self.log.last().next();
         if me.epochs.is_empty() {
-            notes.push(Note::Epoch { log: LogId(random()?), first, why: "the data folder is new".into() });
+            notes.push(epoch(first, "the data folder is new")?);
         } else if let Some(why) = unproven {
-            notes.push(Note::Epoch { log: LogId(random()?), first, why: why.into() });
+            notes.push(epoch(first, why)?);
         } else {
             notes.extend(Jots::left(&self.dir, me, self.log.last(), state.sessions.iter()));
         }
@@ -262,25 +268,36 @@ impl Engine {
     }
 }
 
+/// Why a log has a new history when some of it was passed over as the state was made of it: what stood
+/// there may have had numbers that the state does not know to be given.
+pub(super) const SKIPPED: &str = "records that the state is made of cannot be read";
+
+/// What the log adds up to.
+pub(super) struct Folded {
+    pub state: State,
+    /// Some of it could not be read.
+    pub skipped: bool,
+}
+
 /// The state as of the end of the log: rows as of `upto`, and what the log holds behind them.
 pub(super) fn fold(
     rows: Vec<(Vec<u8>, Vec<u8>)>,
     upto: Pos,
     reader: &Reader,
     policy: Box<dyn Policy>,
-) -> Result<State, Error> {
+) -> Result<Folded, Error> {
     fold_onto(State::load(rows, upto, policy)?, reader)
 }
 
-pub(super) fn fold_onto(mut state: State, reader: &Reader) -> Result<State, Error> {
-    let mut after = state.applied;
+pub(super) fn fold_onto(mut state: State, reader: &Reader) -> Result<Folded, Error> {
+    let (mut after, mut skipped) = (state.applied, false);
     while after < reader.last() {
         let entries = match reader.read(after, None, 4096, 1 << 20) {
             Ok(entries) => entries,
             Err(log::Error::Damaged { upto: bad, .. }) => {
                 // What the damaged records said is gone; what comes behind them still counts.
                 state.skip_to(bad);
-                after = bad;
+                (after, skipped) = (bad, true);
                 continue;
             }
             Err(e) => return Err(e.into()),
@@ -292,11 +309,12 @@ pub(super) fn fold_onto(mut state: State, reader: &Reader) -> Result<State, Erro
                 Header::decode(&entry.bytes).map_err(|e| Error::Record { pos: entry.pos, reason: e.to_string() })?;
             if entry.pos != state.applied.next() {
                 state.skip_to(Pos(entry.pos.0 - 1));
+                skipped = true;
             }
             state.apply(entry.pos, &header, payload);
         }
     }
-    Ok(state)
+    Ok(Folded { state, skipped })
 }
 
 /// Waits for a future on a thread that belongs to no runtime, but not longer than `wait`.

@@ -3,9 +3,11 @@
 //! A segment goes when all of it is older than the older snapshot, acknowledged by the parent and
 //! by every child that has had a session and was not retired since, read by every sleeping session, and either older than
 //! `keep_s` or over `log_bytes_max`. Only `log_bytes_hard_max` takes more, and then says so. So that
-//! snapshots do not hold it up, there is one for each quarter of `log_bytes_max`, too.
+//! snapshots do not hold it up, there is one for each quarter of `log_bytes_max`, too, and on a disk
+//! without room one for each segment that could go.
 
-use super::worker::Engine;
+use super::worker::{Engine, Space};
+use crate::log::Segment;
 use crate::note::Note;
 use crate::state::State;
 use crate::store::Store;
@@ -62,7 +64,11 @@ impl Engine {
             return;
         }
         let (needed, who) = self.needed();
-        let floor = self.store.as_ref().map_or(Pos::ZERO, Store::trim_floor).next().min(needed);
+        let short = self.space != Space::Enough;
+        if short {
+            self.snapshot_to_trim(needed);
+        }
+        let floor = self.trim_floor().next().min(needed);
         let now_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_micros() as i64;
         let keep_us = i64::try_from(self.config.keep_s).unwrap_or(i64::MAX).saturating_mul(1_000_000);
         let mut total = self.log.bytes();
@@ -70,7 +76,7 @@ impl Engine {
         for s in self.log.segments() {
             let old = now_us.saturating_sub(s.newest_us) > keep_us;
             // A disk smaller than the config believes: what nobody needs goes before nothing is taken.
-            let must = total > self.config.log_bytes_max || self.short_of_space;
+            let must = total > self.config.log_bytes_max || short;
             if s.last >= floor || !(old || must) {
                 break;
             }
@@ -85,6 +91,20 @@ impl Engine {
         }
     }
 
+    /// How far snapshots let the log go: up to the older of two. On a disk without room the newest, read
+    /// back, must do: where nothing is taken there may never be a second.
+    fn trim_floor(&mut self) -> Pos {
+        let short = self.space != Space::Enough;
+        self.store.as_mut().map_or(Pos::ZERO, |s| if short { s.checked_floor() } else { s.trim_floor() })
+    }
+
+    /// Has a snapshot made if nothing but that holds a segment.
+    fn snapshot_to_trim(&mut self, needed: Pos) {
+        let newest = self.store.as_ref().map_or(Pos::ZERO, Store::newest_snapshot);
+        let lets_go = |s: &Segment| s.sealed && s.last > newest && s.last < needed && s.last <= self.stored;
+        self.is_snapshot_due |= self.log.segments().iter().any(lets_go);
+    }
+
     fn trim(&mut self, keep_from: Pos) {
         match self.log.trim(keep_from) {
             Ok(Some((first, last))) => tracing::info!(first = first.0, upto = last.0, "Old segments were removed."),
@@ -95,8 +115,8 @@ impl Engine {
 
     /// Takes what somebody needs, because the disk's owner said so; recorded before it goes.
     fn retain_hard(&mut self, over: u64, needed: Pos, who: &str, mut keep_from: Pos) {
-        // Never past the older snapshot: the state could not be rebuilt.
-        let floor = self.store.as_ref().map_or(Pos::ZERO, Store::trim_floor).next();
+        // Never past the snapshots: the state could not be rebuilt.
+        let floor = self.trim_floor().next();
         let mut freed = 0;
         let first = self.log.reader().first();
         for s in self.log.segments() {

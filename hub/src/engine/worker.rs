@@ -1,9 +1,10 @@
 //! The engine's thread: takes what is queued, decides, appends, syncs, tells.
 
 use super::{Error, Haste, House, Job, Outcome, Received, Settled, Shared, history_of, open, receipts};
-use crate::log::{self, Log};
+use crate::log::{self, Disk, Log};
 use crate::note::{DeadLetter, Note};
-use crate::state::{State, class};
+use crate::operator;
+use crate::state::{RETIRED_TYPE, RETURNED_TYPE, State, class};
 use crate::store::Store;
 use citybrain_shared::config::Store as StoreConfig;
 use citybrain_shared::record::{Direction, Draft, Header};
@@ -27,11 +28,25 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(2);
 const TURN_EVERY: Duration = Duration::from_millis(500);
 /// After a failed write the log is opened again this often.
 const REOPEN_EVERY: Duration = Duration::from_millis(500);
+/// A snapshot that failed is tried again after so long: it may be as large as the state.
+const SNAPSHOT_AGAIN_EVERY: Duration = Duration::from_secs(60);
 /// How long timers go on while somebody waits: a few commits of them.
 const DUE_MAX: Duration = Duration::from_millis(5);
 
+/// How much room the disk has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Space {
+    Enough,
+    /// Less than `free_bytes_min`: nothing new is taken. What lets the log be trimmed is, or a log that
+    /// has filled the disk itself would stay for ever: who has what, who is there and who is gone.
+    Short,
+    /// Less than a quarter of that: nothing at all.
+    Spent,
+}
+
 pub struct Engine {
     pub(super) log: Log,
+    pub(super) disk: Arc<dyn Disk>,
     /// `None` after a failure, until it is opened again.
     pub(super) store: Option<Store>,
     pub(super) shared: Arc<Shared>,
@@ -50,13 +65,15 @@ pub struct Engine {
     pub(super) last_housekeeping: Instant,
     pub(super) lazy_since: Option<Instant>,
     pub(super) broken_since: Option<Instant>,
-    pub(super) short_of_space: bool,
+    pub(super) space: Space,
     /// Written since free space was last looked at.
     pub(super) unwatched_bytes: u64,
     pub(super) ballast_is_gone: bool,
     pub(super) snapshot_at: Pos,
     /// Before its number of records is reached: retention may take only what is behind two of them.
     pub(super) is_snapshot_due: bool,
+    /// When the last one failed, until one is written.
+    pub(super) snapshot_failed: Option<Instant>,
 }
 
 /// An answer that waits for the fsync.
@@ -120,7 +137,8 @@ impl Engine {
         }
         let busy = self.lazy_since.is_some() || self.broken_since.is_some() || self.stored < self.applied();
         let mut wait = if busy { LAZY_MAX } else { TURN_EVERY };
-        if let Some(due) = self.shared.state.read().policy.next_due_us() {
+        // Timers stand still while nothing is taken.
+        if let Some(due) = self.shared.state.read().policy.next_due_us().filter(|_| !self.refuses_new()) {
             wait = wait
                 .min(Duration::from_micros(u64::try_from(due - now_us()).unwrap_or(0)).max(Duration::from_millis(1)));
         }
@@ -145,7 +163,7 @@ impl Engine {
         while let Some(job) = next.take() {
             match job {
                 Job::Stop => stop = true,
-                _ if self.refuses() => self.refuse(job),
+                _ if !self.takes(&job) => self.refuse(job),
                 Job::Offer { drafts, reply, room: _room } => {
                     urgent_sync = true;
                     // All are looked up before any is taken: an offer is not half kept.
@@ -163,7 +181,9 @@ impl Engine {
                 }
                 Job::Note { notes, haste, reply } => {
                     urgent_sync |= haste == Haste::Now;
-                    self.append(&mut state, notes.iter().map(Note::draft).collect(), now);
+                    let drafts: Vec<Draft> = notes.iter().map(Note::draft).collect();
+                    bytes += drafts.iter().map(|d| d.bytes().len()).sum::<usize>();
+                    self.append(&mut state, drafts, now);
                     if haste == Haste::Lazy {
                         self.lazy_since.get_or_insert(started);
                     }
@@ -226,8 +246,22 @@ impl Engine {
         stop
     }
 
-    fn refuses(&self) -> bool {
-        self.broken_since.is_some() || self.short_of_space
+    /// Is nothing new taken at the moment?
+    fn refuses_new(&self) -> bool {
+        self.broken_since.is_some() || self.space != Space::Enough
+    }
+
+    fn takes(&self, job: &Job) -> bool {
+        if !self.refuses_new() {
+            return true;
+        }
+        self.broken_since.is_none()
+            && self.space == Space::Short
+            && match job {
+                Job::Note { .. } => true,
+                Job::Offer { drafts, .. } => drafts.iter().all(lets_log_go),
+                _ => false,
+            }
     }
 
     fn refuse(&self, job: Job) {
@@ -419,17 +453,19 @@ impl Engine {
         Error::Unwritable(why)
     }
 
-    fn reload(&mut self, state: &mut State) -> Result<(), super::OpenError> {
+    /// True: some of the log was passed over, because it does not read.
+    fn reload(&mut self, state: &mut State) -> Result<bool, super::OpenError> {
         // sled fails for good after a failure, and its rows may be of either side of it.
         self.store = None;
         let (store, found) = Store::open(&self.dir, self.config.cache_bytes)?;
         if let Some(why) = &found.rebuilt {
             tracing::warn!(reason = %why, "The state was rebuilt.");
         }
-        *state = open::fold(found.rows, found.upto, &self.log.reader(), (self.policy)())?;
+        let folded = open::fold(found.rows, found.upto, &self.log.reader(), (self.policy)())?;
+        *state = folded.state;
         self.stored = found.upto;
         self.store = Some(store);
-        Ok(())
+        Ok(folded.skipped)
     }
 
     /// Timers of the policy that are over.
@@ -442,7 +478,7 @@ impl Engine {
             if begun.elapsed() >= DUE_MAX && !self.jobs.is_empty() {
                 return;
             }
-            if self.refuses() || shared.state.read().policy.next_due_us().is_none_or(|due| due > now_us()) {
+            if self.refuses_new() || shared.state.read().policy.next_due_us().is_none_or(|due| due > now_us()) {
                 return;
             }
             let mut state = shared.state.write();
@@ -473,7 +509,7 @@ impl Engine {
             self.write_rows();
         }
         // A fast writer can fill what is left of a disk between two looks.
-        if self.unwatched_bytes > self.config.free_bytes_min / 4 {
+        if self.unwatched_bytes > self.config.free_bytes_min / 8 {
             self.watch_space();
         }
         if self.last_housekeeping.elapsed() >= HOUSEKEEPING_EVERY {
@@ -483,6 +519,7 @@ impl Engine {
             self.retain();
             self.look_around();
         }
+        self.snapshot();
     }
 
     /// Notes what lies on the disk, for whoever asks.
@@ -511,8 +548,19 @@ impl Engine {
         }
         let shared = self.shared.clone();
         let mut state = shared.state.write();
-        match self.reload(&mut state) {
-            Ok(()) => {
+        let reloaded = self.reload(&mut state).and_then(|skipped| {
+            // Numbers that were given there would be given again under the same name.
+            if skipped {
+                let note = open::epoch(state.applied.next(), open::SKIPPED)?;
+                self.append_note(&mut state, &note);
+            }
+            Ok(skipped)
+        });
+        match reloaded {
+            Ok(skipped) => {
+                if skipped && self.commit(&mut state).is_err() {
+                    return;
+                }
                 self.broken_since = None;
                 *self.shared.trouble.write() = None;
                 self.committed.send_replace(state.applied);
@@ -525,13 +573,13 @@ impl Engine {
         }
         drop(state);
         // It may still be short of space, and then says so.
-        self.short_of_space = false;
+        self.space = Space::Enough;
         self.watch_space();
     }
 
     pub(super) fn watch_space(&mut self) {
         self.unwatched_bytes = 0;
-        let free = open::free_bytes(&self.dir);
+        let free = self.disk.free_bytes(&self.dir);
         if self.ballast_is_gone
             && self.broken_since.is_none()
             && free > self.config.free_bytes_min + 2 * limits::BALLAST_BYTES
@@ -541,21 +589,26 @@ impl Engine {
                 Err(error) => tracing::warn!(%error, "The ballast could not be put back."),
             }
         }
-        let short = free < self.config.free_bytes_min;
-        if short != self.short_of_space && self.broken_since.is_none() {
-            *self.shared.trouble.write() = short.then(|| {
-                format!(
-                    "only {} MB are free in {}, less than store.free_bytes_min",
-                    free / 1_000_000,
-                    self.dir.display()
-                )
+        let space = match self.config.free_bytes_min {
+            min if free >= min => Space::Enough,
+            min if free >= min / 4 => Space::Short,
+            _ => Space::Spent,
+        };
+        if space != self.space && self.broken_since.is_none() {
+            let than = match space {
+                Space::Enough => None,
+                Space::Short => Some("store.free_bytes_min"),
+                Space::Spent => Some("a quarter of store.free_bytes_min: not even what was sent on is noted"),
+            };
+            *self.shared.trouble.write() = than.map(|than| {
+                format!("only {} MB are free in {}, less than {than}", free / 1_000_000, self.dir.display())
             });
-            if short {
-                tracing::error!(free_bytes = free, "The disk is nearly full; nothing is accepted until there is room.");
-            } else {
+            if space == Space::Enough {
                 tracing::info!(free_bytes = free, "There is room on the disk again.");
+            } else if space > self.space {
+                tracing::error!(free_bytes = free, "The disk is nearly full; nothing is accepted until there is room.");
             }
-            self.short_of_space = short;
+            self.space = space;
         }
     }
 
@@ -585,15 +638,38 @@ impl Engine {
                 if let Err(e) = self.reload(&mut state) {
                     tracing::error!(error = %e, "The state cannot be read back yet.");
                 }
-                return;
             }
         }
-        if upto.0 - self.snapshot_at.0 >= self.config.snapshot_records || self.is_snapshot_due {
-            match store.snapshot(upto) {
-                Ok(_) => self.snapshot_at = upto,
-                Err(e) => tracing::error!(error = %chain(&e), "A snapshot could not be written."),
+    }
+
+    /// Writes a snapshot of what is stored, if it is time.
+    fn snapshot(&mut self) {
+        let upto = self.stored;
+        let is_due = upto.0.saturating_sub(self.snapshot_at.0) >= self.config.snapshot_records || self.is_snapshot_due;
+        if !is_due
+            || upto == self.snapshot_at
+            || self.broken_since.is_some()
+            || self.snapshot_failed.is_some_and(|at| at.elapsed() < SNAPSHOT_AGAIN_EVERY)
+        {
+            return;
+        }
+        let Some(store) = &mut self.store else { return };
+        // It will be about as large as the last one. Half of one on a full disk would be written for nothing.
+        let (needs, free) = (store.snapshot_bytes(), self.disk.free_bytes(&self.dir));
+        let written = if free < needs + self.config.free_bytes_min / 4 {
+            Err(format!("it needs about {needs} bytes, and {free} are free"))
+        } else {
+            store.snapshot(upto).map_err(|e| chain(&e))
+        };
+        match written {
+            Ok(_) => {
+                (self.snapshot_at, self.snapshot_failed) = (upto, None);
+                self.is_snapshot_due = false;
             }
-            self.is_snapshot_due = false;
+            Err(error) => {
+                tracing::error!(%error, "A snapshot could not be written; it is tried again in a minute.");
+                self.snapshot_failed = Some(Instant::now());
+            }
         }
     }
 
@@ -605,6 +681,13 @@ impl Engine {
         }
         tracing::info!(upto = self.applied().0, "The engine has stopped.");
     }
+}
+
+/// An event that makes room: a child that is gone for good holds the log no more; and what an operator
+/// does about it, which is recorded first. Nobody outside can send one.
+fn lets_log_go(draft: &Draft) -> bool {
+    let header = draft.header();
+    header.origin.is_none() && [RETIRED_TYPE, RETURNED_TYPE, operator::TYPE].contains(&header.name)
 }
 
 enum Next {

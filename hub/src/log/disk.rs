@@ -1,4 +1,5 @@
-//! The few calls by which the log changes a disk, so that a test can make them fail.
+//! The few calls by which the log changes a disk, and how much room it has, so that a test can make
+//! them fail.
 
 use std::fs::File;
 use std::io;
@@ -24,6 +25,11 @@ pub trait Disk: Send + Sync {
 
     /// All written before is on the disk, with the file's length.
     fn sync(&self, path: &Path, file: &File) -> io::Result<()>;
+
+    /// Free for this process on the file system of `dir`, bytes; a lot where that cannot be told.
+    fn free_bytes(&self, dir: &Path) -> u64 {
+        rustix::fs::statvfs(dir).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
+    }
 }
 
 const PAGE_BYTES: u64 = 4096;
@@ -68,9 +74,15 @@ pub mod test {
         /// What of each file a power cut leaves for certain.
         synced: HashMap<PathBuf, Vec<u8>>,
         kind: Option<io::ErrorKind>,
+        /// Free, as this disk has it; `None`: as it is.
+        free_bytes: Option<u64>,
     }
 
     impl Faulty {
+        pub fn set_free(&self, bytes: u64) {
+            self.0.lock().free_bytes = Some(bytes);
+        }
+
         /// The n-th write from now fails half way (0: the next).
         pub fn fail_write(&self, n: u32, kind: io::ErrorKind) {
             let mut plan = self.0.lock();
@@ -141,6 +153,10 @@ pub mod test {
             }
             plan.synced.insert(path.to_owned(), std::fs::read(path)?);
             Ok(())
+        }
+
+        fn free_bytes(&self, dir: &Path) -> u64 {
+            self.0.lock().free_bytes.unwrap_or_else(|| Real.free_bytes(dir))
         }
     }
 }

@@ -135,16 +135,44 @@ pub fn tag(bytes: &[u8]) -> Tag {
 
 /// Is there an entry for `pos` at the start of `bytes`?
 pub fn parse(bytes: &[u8], salt: u32, pos: Pos) -> Parsed {
-    match parse_any(bytes, salt, pos, pos) {
-        Err(Some(need)) => Parsed::Short(need),
-        Err(None) => Parsed::Bad,
-        Ok((_, tag)) => Parsed::Good(tag),
-    }
+    let (tag, word, body) = match open(bytes) {
+        Ok(opened) => opened,
+        Err(Some(need)) => return Parsed::Short(need),
+        Err(None) => return Parsed::Bad,
+    };
+    if check(body, salt, pos, word, tag.chain) == word_at(bytes, 4) { Parsed::Good(tag) } else { Parsed::Bad }
 }
 
-/// Is there an entry for a position in `from..=upto` at the start of `bytes`? An error that holds a
-/// number says how many bytes it takes to know.
-pub fn parse_any(bytes: &[u8], salt: u32, from: Pos, upto: Pos) -> Result<(Pos, Tag), Option<usize>> {
+/// Is there an entry for a position in `from..=upto` at the start of `bytes`? The position is computed
+/// from the checksum, so that a wide range costs no more than a narrow one. By chance any bytes are an
+/// entry of a range with a probability of its length by 2^32.
+pub fn parse_any(bytes: &[u8], salt: u32, from: Pos, upto: Pos) -> Option<(Pos, Tag)> {
+    let (tag, word, body) = open(bytes).ok()?;
+    let stored = word_at(bytes, 4);
+    // The range is far narrower than 2^32: its ends have all the upper halves that there are in it.
+    let highs = [(from.0 >> 32) as u32, (upto.0 >> 32) as u32];
+    highs[..if highs[0] == highs[1] { 1 } else { 2 }].iter().find_map(|high| {
+        let mut rest = [0; 20];
+        rest[..4].copy_from_slice(&high.to_le_bytes());
+        rest[4..8].copy_from_slice(&word.to_le_bytes());
+        rest[8..16].copy_from_slice(&tag.chain.to_le_bytes());
+        rest[16..].copy_from_slice(&salt.to_le_bytes());
+        let low = word_before(body, &rest, stored);
+        let pos = Pos(u64::from(*high) << 32 | u64::from(low));
+        ((from..=upto).contains(&pos) && check(body, salt, pos, word, tag.chain) == stored).then_some((pos, tag))
+    })
+}
+
+/// Do `bytes` begin with an entry for `pos` that follows one whose chain hash is `before`?
+pub fn follows(bytes: &[u8], salt: u32, pos: Pos, before: u64) -> bool {
+    let Parsed::Good(tag) = parse(bytes, salt, pos) else { return false };
+    let record = &bytes[ENTRY_BYTES..ENTRY_BYTES + tag.len];
+    tag.chain == chain(before, pos, record, crc32c(record))
+}
+
+/// An entry's tag, its length with flags, and its record's crc32c. An error that holds a number says how
+/// many bytes it takes to know.
+fn open(bytes: &[u8]) -> Result<(Tag, u32, u32), Option<usize>> {
     if bytes.len() < ENTRY_BYTES {
         return Err(Some(ENTRY_BYTES));
     }
@@ -156,14 +184,39 @@ pub fn parse_any(bytes: &[u8], salt: u32, from: Pos, upto: Pos) -> Result<(Pos, 
     if bytes.len() < whole {
         return Err(Some(whole));
     }
-    let body = crc32c(&bytes[ENTRY_BYTES..whole]);
-    let stored = word_at(bytes, 4);
-    (from.0..=upto.0)
-        .map(Pos)
-        .find(|pos| check(body, salt, *pos, word, tag.chain) == stored)
-        .map(|pos| (pos, tag))
-        .ok_or(None)
+    Ok((tag, word, crc32c(&bytes[ENTRY_BYTES..whole])))
 }
+
+/// The four bytes (little-endian) that must stand between what has the crc32c `before` and `rest` for all
+/// to have the crc32c `after`: there is exactly one answer.
+///
+/// A step of the CRC is a shift by a byte and a table's entry, known by its top byte, so it goes backwards
+/// too. Undone over `rest` and four bytes of zero it gives the state that `before` and the wanted bytes,
+/// which are added to it bit by bit, must make.
+fn word_before(before: u32, rest: &[u8], after: u32) -> u32 {
+    let undo = |state: u32, byte: u8| (state << 8) ^ UNDO[(state >> 24) as usize] ^ u32::from(byte);
+    let state = rest.iter().rev().fold(!after, |state, byte| undo(state, *byte));
+    let state = [0; 4].iter().fold(state, |state, byte| undo(state, *byte));
+    state ^ !before
+}
+
+/// By the top byte of the CRC's table entry: that entry, shifted, and which it was.
+static UNDO: [u32; 256] = {
+    // Castagnoli, as in iSCSI (RFC 3720), bits reversed.
+    const POLYNOMIAL: u32 = 0x82F6_3B78;
+    let mut undo = [0; 256];
+    let mut byte = 0u32;
+    while byte < 256 {
+        let (mut entry, mut bit) = (byte, 0);
+        while bit < 8 {
+            entry = (entry >> 1) ^ (if entry & 1 == 1 { POLYNOMIAL } else { 0 });
+            bit += 1;
+        }
+        undo[(entry >> 24) as usize] = (entry << 8) ^ byte;
+        byte += 1;
+    }
+    undo
+};
 
 /// µs since 1970 at which the record was committed.
 pub fn committed_us(record: &[u8]) -> i64 {
@@ -182,6 +235,19 @@ mod tests {
         let two = chain(one, Pos(2), &record, crc32c(&record));
         assert_ne!(one, two);
         assert_eq!((one, two), (15_108_839_584_732_016_482, 3_364_726_039_268_340_695));
+    }
+
+    #[test]
+    fn the_position_is_found_by_the_checksum_alone_in_any_range() {
+        for pos in [1, 77, u64::from(u32::MAX), 1 << 32, (5 << 32) + 3] {
+            let mut out = Vec::new();
+            put(&mut out, 0xDEAD_BEEF, 9, Pos(pos), &[7; 61], true, true);
+            let found = |from, upto| parse_any(&out, 0xDEAD_BEEF, Pos(from), Pos(upto)).map(|(p, _)| p.0);
+            assert_eq!(found(pos, pos), Some(pos));
+            assert_eq!(found(pos.saturating_sub(1 << 20).max(1), pos + (1 << 20)), Some(pos));
+            assert_eq!(found(pos + 1, pos + (1 << 20)), None);
+            assert_eq!(parse_any(&out, 1, Pos(pos), Pos(pos)), None);
+        }
     }
 
     #[test]

@@ -400,7 +400,7 @@ impl Log {
     /// Removes whole sealed segments that lie wholly below `keep_from`; returns the positions that went.
     ///
     /// # Errors
-    /// [`Error::Io`]; segments removed before the failure stay removed.
+    /// [`Error::Io`]; segments removed before the failure stay removed, and what is left can be tried again.
     pub fn trim(&mut self, keep_from: Pos) -> Result<Option<(Pos, Pos)>, Error> {
         let gone: Vec<Arc<Sealed>> = {
             let inner = self.shared.inner.read();
@@ -409,17 +409,16 @@ impl Log {
         let (Some(first), Some(last)) = (gone.first(), gone.last()) else { return Ok(None) };
         self.join_sealer();
         // Readers first: they must not be led to a file that is about to go.
-        let keep: Vec<_> = self.shared.inner.read().sealed[gone.len()..].to_vec();
-        self.shared.inner.write().sealed = Arc::new(keep);
-        for segment in &gone {
+        let all = self.shared.inner.read().sealed.clone();
+        self.shared.inner.write().sealed = Arc::new(all[gone.len()..].to_vec());
+        for (n, segment) in gone.iter().enumerate() {
             let index = segment::index_path(&segment.path);
-            match fs::remove_file(&index) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::Io { path: index, source });
-                }
-                _ => {}
+            // The log first: without its index it is still whole.
+            if let Err(error) = remove(&segment.path).and_then(|()| remove(&index)) {
+                let left = n + usize::from(!segment.path.exists());
+                self.shared.inner.write().sealed = Arc::new(all[left..].to_vec());
+                return Err(error);
             }
-            fs::remove_file(&segment.path).map_err(|source| Error::Io { path: segment.path.clone(), source })?;
         }
         sync_dir(&self.dir).map_err(|source| Error::Io { path: self.dir.clone(), source })?;
         Ok(Some((first.about.first, last.about.last)))
@@ -639,6 +638,18 @@ pub fn is_in_use(dir: &Path) -> Result<bool, Error> {
     }
 }
 
+/// Keeps every node off the log in `dir` for as long as what it returns is held; `None` where there is
+/// no such folder.
+///
+/// # Errors
+/// [`Error::Locked`] while a node has it open; [`Error::Io`].
+pub fn hold(dir: &Path) -> Result<Option<File>, Error> {
+    if !dir.exists() {
+        return Ok(None);
+    }
+    lock(dir).map(Some)
+}
+
 struct Loaded {
     inner: Inner,
     found: Found,
@@ -741,6 +752,14 @@ fn list(dir: &Path, tidy: bool) -> Result<Vec<Pos>, Error> {
         }
     }
     Ok(kept)
+}
+
+/// Removes a file. That there is none is no error.
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Io { path: path.to_owned(), source }),
+        _ => Ok(()),
+    }
 }
 
 /// Begins a segment: durable, with its name, before it is used.

@@ -294,6 +294,13 @@ impl Reader {
 }
 
 impl Reader {
+    /// The segments' files, oldest first, and how many bytes of each count; of the newest none behind that.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, u64)> {
+        let inner = self.shared.inner.read();
+        let sealed = inner.sealed.iter().map(|s| (s.path.clone(), s.about.log_bytes));
+        sealed.chain([(inner.path.clone(), inner.bytes)]).collect()
+    }
+
     /// Reads and checks every retained record, segment by segment; `progress` is told how many
     /// segments are done, and of how many. Returns all damage, known before or not.
     ///

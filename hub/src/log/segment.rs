@@ -236,6 +236,9 @@ fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>
 /// Scans a sealed segment; everything in it was durable, so whatever is bad is damage.
 fn scan_sealed(path: &Path, first: Pos, last: Pos, before: Option<u64>) -> Result<(About, Fresh), Error> {
     let scan = scan(path, first, before, last, None)?;
+    if scan.head_bad && scan.last < first && before.is_none() {
+        return Err(Error::Headless { path: path.to_owned() });
+    }
     let Scan { mut fresh, before, mut holes, last: good, chain, end, rest, .. } = scan;
     if good < last {
         holes.push(Hole { after: good, upto: last, offset: rest.unwrap_or(end) });

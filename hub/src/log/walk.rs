@@ -9,9 +9,12 @@ use std::os::unix::fs::FileExt;
 
 /// Bytes that one search for the next good entry may checksum (about 50 ms). Beyond it only entries
 /// up to [`SEARCH_SMALL`] are tried, so that a payload made of what looks like lengths cannot stop
-/// the node.
+/// the node: 16 MiB of them, the largest payload, take some seconds.
 const SEARCH_BYTES: u64 = 256 * 1024 * 1024;
 const SEARCH_SMALL: usize = 1024;
+/// After so many positions that were thought possible, over all bytes tried, a checksum of 32 bits alone
+/// is no proof any more: up to here a search takes wrong bytes for an entry once in 2^20 times.
+const SEARCH_TRUSTED: u64 = 4096;
 
 /// Bytes that one look for zeros takes: usually one look is all.
 const ZEROS_BYTES: usize = 64 * 1024;
@@ -99,11 +102,12 @@ impl Walk {
     /// lost entry took some bytes, which bounds the positions that can follow.
     fn search(&mut self) -> io::Result<Step> {
         let bad = self.offset;
-        if self.zeros_from(bad)? == bad {
+        let written = self.zeros_from(bad)?;
+        if written == bad {
             self.limit = bad;
             return Ok(Step::End);
         }
-        let mut spent = 0;
+        let (mut spent, mut tried) = (0, 0);
         let mut at = bad + SMALLEST;
         while at + SMALLEST <= self.limit {
             self.fill(at, ENTRY_BYTES)?;
@@ -117,7 +121,10 @@ impl Walk {
                 self.fill(at, whole)?;
                 let from = self.next.next();
                 let upto = Pos(self.next.0 + (at - bad) / SMALLEST).min(self.upper);
-                if let Ok((pos, _)) = format::parse_any(self.at(at), self.salt, from, upto) {
+                tried += (upto.0 + 1).saturating_sub(from.0);
+                if let Some((pos, tag)) = format::parse_any(self.at(at), self.salt, from, upto)
+                    && (tried <= SEARCH_TRUSTED || self.goes_on(at + whole as u64, written, pos.next(), tag.chain)?)
+                {
                     let hole = Step::Hole { after: Pos(self.next.0 - 1), upto: Pos(pos.0 - 1), offset: bad };
                     self.next = pos;
                     self.offset = at;
@@ -128,6 +135,24 @@ impl Walk {
         }
         self.offset = self.limit;
         Ok(Step::Rest { offset: bad })
+    }
+
+    /// Is the entry that ends at `end` one of this log, because the next one follows from it, or because it is
+    /// the last?
+    fn goes_on(&mut self, end: u64, written: u64, next: Pos, chain: u64) -> io::Result<bool> {
+        if end >= written {
+            return Ok(true);
+        }
+        if end + ENTRY_BYTES as u64 > self.limit {
+            return Ok(false);
+        }
+        self.fill(end, ENTRY_BYTES)?;
+        let whole = ENTRY_BYTES + format::tag(self.at(end)).len;
+        if whole > ENTRY_BYTES + format::RECORD_BYTES_MAX || end + whole as u64 > self.limit {
+            return Ok(false);
+        }
+        self.fill(end, whole)?;
+        Ok(format::follows(self.at(end), self.salt, next, chain))
     }
 
     /// Where what was written ends, once the walk has ended: the last good entry's end, or behind it

@@ -161,9 +161,10 @@ pub struct Session {
     /// Messages of QoS 2 (record and part) that it has received and not completed.
     #[serde(default)]
     pub releasing: Vec<(Pos, u8)>,
-    /// Messages of QoS 2 given to it before a filter changed, whether it has received them or not.
+    /// Messages (record, part and QoS) given to it before a filter changed, whether it has received them
+    /// or not.
     #[serde(default)]
-    pub begun: Vec<(Pos, u8)>,
+    pub begun: Vec<(Pos, u8, u8)>,
     /// Of a shared subscription: messages of QoS 2 that its cursor has left behind.
     #[serde(default)]
     pub apart: Vec<Apart>,

@@ -90,6 +90,8 @@ pub struct Snapshot {
 pub struct Store {
     dir: PathBuf,
     table: Table,
+    /// The snapshot that was read back last.
+    checked: Pos,
 }
 
 impl Store {
@@ -119,7 +121,7 @@ impl Store {
                         sync(dir)?;
                     }
                     let opened = Opened { rows, upto: table.upto(), rebuilt: None };
-                    return Ok((Store { dir: dir.to_owned(), table }, opened));
+                    return Ok((Store { dir: dir.to_owned(), table, checked: Pos::ZERO }, opened));
                 }
                 Err(Fault::Error(error)) => return Err(error),
                 Err(Fault::Damaged(reason)) => reason,
@@ -132,7 +134,7 @@ impl Store {
             move_aside(dir)?;
         }
         let (table, _) = Table::open(&state, cache_bytes).map_err(Error::from)?;
-        let mut store = Store { dir: dir.to_owned(), table };
+        let mut store = Store { dir: dir.to_owned(), table, checked: Pos::ZERO };
         let (upto, rows) = snapshot::newest_good(&snapshots).unwrap_or_default();
         store.write(rows.iter().map(|(k, v)| (k.clone(), Some(v.clone()))).collect(), upto)?;
         sync_files(&state)?;
@@ -194,6 +196,26 @@ impl Store {
         snapshots(&self.dir).get(SNAPSHOTS_KEPT - 1).map_or(Pos::ZERO, |(pos, _)| *pos)
     }
 
+    /// As [`Store::trim_floor`], but the newest snapshot's position, if it reads back as it was written.
+    /// It is read once.
+    pub fn checked_floor(&mut self) -> Pos {
+        let Some((pos, path)) = snapshots(&self.dir).into_iter().next() else { return Pos::ZERO };
+        if self.checked != pos {
+            if let Err(error) = snapshot::check(&path) {
+                tracing::error!(%error, "A snapshot of the state is damaged.");
+                return self.trim_floor();
+            }
+            self.checked = pos;
+        }
+        pos
+    }
+
+    /// Bytes that the next snapshot takes, about: those of the newest, or of sled's file without one.
+    pub fn snapshot_bytes(&self) -> u64 {
+        let newest = snapshots(&self.dir).into_iter().next();
+        newest.and_then(|(_, path)| fs::metadata(path).ok()).map_or_else(|| self.bytes(), |m| m.len())
+    }
+
     /// The newest snapshot's position; zero without one.
     pub fn newest_snapshot(&self) -> Pos {
         snapshots(&self.dir).first().map_or(Pos::ZERO, |(pos, _)| *pos)
@@ -234,6 +256,11 @@ pub fn rewind(dir: &Path, log_end: Pos) -> Result<(), Error> {
 /// The snapshots in a node's data folder, newest first: their positions and files.
 pub fn snapshots(dir: &Path) -> Vec<(Pos, PathBuf)> {
     snapshot::list(&dir.join("snapshots"))
+}
+
+/// The newest snapshot in a node's data folder whose position `fits` and that is whole.
+pub fn newest_whole(dir: &Path, fits: impl Fn(Pos) -> bool) -> Option<(Pos, PathBuf)> {
+    snapshots(dir).into_iter().find(|(pos, path)| fits(*pos) && snapshot::check(path).is_ok())
 }
 
 /// What [`verify`] found in a stopped node's folder.

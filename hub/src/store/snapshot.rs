@@ -7,7 +7,7 @@ use super::{Error, Rows, take};
 use citybrain_shared::Pos;
 use crc32c::{crc32c, crc32c_append};
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"cbrainsn";
@@ -93,6 +93,34 @@ pub(super) fn read(path: &Path) -> Result<(Pos, Rows), Error> {
         .map_err(|source| Error::Io { path: path.to_owned(), source })?;
     decode(&bytes)
         .ok_or_else(|| Error::Snapshot { path: path.to_owned(), reason: "its checksum does not hold".to_owned() })
+}
+
+/// Is a snapshot file whole? Its checksum and head are looked at; memory: a buffer.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn check(path: &Path) -> Result<(), Error> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(io)?;
+    let len = file.metadata().map_err(io)?.len();
+    let bad = || Error::Snapshot { path: path.to_owned(), reason: "its checksum does not hold".to_owned() };
+    let mut body = BufReader::with_capacity(64 * 1024, file).take(len.checked_sub(4).ok_or_else(bad)?);
+    let (mut crc, mut head) = (0, [0; 12]);
+    body.read_exact(&mut head).map_err(io)?;
+    crc = crc32c_append(crc, &head);
+    loop {
+        let bytes = body.fill_buf().map_err(io)?;
+        if bytes.is_empty() {
+            break;
+        }
+        crc = crc32c_append(crc, bytes);
+        let n = bytes.len();
+        body.consume(n);
+    }
+    let mut stored = [0; 4];
+    body.into_inner().read_exact(&mut stored).map_err(io)?;
+    let is_ours = head[..8] == MAGIC && head[8..] == VERSION.to_le_bytes();
+    if is_ours && crc == u32::from_le_bytes(stored) { Ok(()) } else { Err(bad()) }
 }
 
 fn decode(bytes: &[u8]) -> Option<(Pos, Rows)> {

@@ -7,7 +7,7 @@ use super::ops::{Operator, operator};
 use super::{Ctx, Refusal, escape, etag};
 use crate::brain::Brain;
 use crate::brain::cases::calendar::Calendar;
-use crate::brain::warnings::Told;
+use crate::brain::warnings::{Read, Told};
 use crate::cap::alarms::{Origin, Speaker, updated};
 use crate::cap::{BYTES_MAX, CONTENT_TYPE, Message, read, write};
 use axum::extract::State as From;
@@ -25,6 +25,8 @@ use std::sync::Arc;
 const VIA: &str = "http:cap";
 /// Entries of the feed, the newest first.
 const ENTRIES_MAX: usize = 1_000;
+/// Unknown references that an answer names.
+const REFERENCES_TOLD: usize = 10;
 /// Characters of why a warning is cancelled.
 const NOTE_MAX: usize = 500;
 
@@ -183,21 +185,27 @@ pub async fn cancel(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
 async fn take_read(ctx: &Ctx, message: Message, body: &Bytes) -> Result<Response, Refusal> {
     let letter = |reason: &str, detail: String| DeadLetter::new(reason, detail, VIA, "", body);
     let xml = String::from_utf8_lossy(body);
-    let (told, is_known) = ctx
+    let (read, is_known, cancelled) = ctx
         .hub
         .state(|state| {
             let brain = Brain::of(state)?;
-            let told = brain.warnings.told(message, &xml, &known(&ctx.config, state));
-            let is_known = brain.warnings.is_known(&told.root);
-            Some((told, is_known))
+            let read = brain.warnings.read(message, &xml, &known(&ctx.config, state));
+            let (is_known, cancelled) =
+                (brain.warnings.is_known(&read.told.root), brain.warnings.cancelled(&read.told));
+            Some((read, is_known, cancelled))
         })
         .ok_or_else(super::cases::no_brain)?;
+    let told = &read.told;
     let now = super::now();
     if told.expires <= now && matches!(told.msg_type.as_str(), "Alert" | "Update") {
         let detail = format!("it has expired at {}", view::rfc3339(told.expires));
         return Err(refuse(ctx, letter("expired", detail)).await);
     }
-    let drafts = ctx.hub.state(|state| Brain::of(state).map(|b| b.warnings.drafts(&told, now.timestamp_micros())));
+    if let Some(at) = cancelled.filter(|_| told.urgent && told.msg_type == "Update") {
+        let detail = format!("what it updates was cancelled, by a message of {}, and it is older", view::rfc3339(at));
+        return Err(refuse(ctx, letter("cancelled", detail)).await);
+    }
+    let drafts = ctx.hub.state(|state| Brain::of(state).map(|b| b.warnings.drafts(&read, now.timestamp_micros())));
     let drafts = match drafts.ok_or_else(super::cases::no_brain)? {
         Ok(drafts) => drafts,
         Err(e) => return Err(refuse(ctx, letter("too-large", e)).await),
@@ -206,14 +214,15 @@ async fn take_read(ctx: &Ctx, message: Message, body: &Bytes) -> Result<Response
     let Some(outcome) = first else { return Err(super::cases::no_brain()) };
     let (pos, duplicate) = placed(outcome);
     let status = if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let note = remark(&told, is_known, now);
-    let Told { root, key, nodes, .. } = told;
+    let note = remark(&read, is_known, now);
+    let Told { root, key, nodes, .. } = read.told;
     let taken = view::CapTaken { id: key, about: root, pos, duplicate, notified: nodes, note };
     Ok(ctx.answer_with(status, taken))
 }
 
 /// What whoever sent it may not expect.
-fn remark(told: &Told, is_known: bool, now: chrono::DateTime<chrono::Utc>) -> String {
+fn remark(read: &Read, is_known: bool, now: chrono::DateTime<chrono::Utc>) -> String {
+    let told = &read.told;
     match told.msg_type.as_str() {
         "Ack" | "Error" => format!("an {} is kept, and nothing follows from it", told.msg_type),
         _ if told.status != "Actual" => {
@@ -221,6 +230,12 @@ fn remark(told: &Told, is_known: bool, now: chrono::DateTime<chrono::Utc>) -> St
         }
         "Update" | "Cancel" if !is_known => "it refers to nothing that is in force here".into(),
         "Cancel" if told.expires <= now => "what it cancels has expired".into(),
+        "Update" | "Cancel" if !read.unknown.is_empty() => {
+            let named: Vec<&str> = read.unknown.iter().take(REFERENCES_TOLD).map(String::as_str).collect();
+            let more = read.unknown.len() - named.len();
+            let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+            format!("not in force here, of what it refers to: {}{more}", named.join(" "))
+        }
         _ => String::new(),
     }
 }

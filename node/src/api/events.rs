@@ -1,7 +1,7 @@
 //! The log, read: events as lines, one event by its id, and short records for those who keep account.
 
 use super::filter::{Filter, Probe, Wanted, probe};
-use super::guard::Caller;
+use super::guard::{Caller, Leave};
 use super::input::{Path, query};
 use super::turns::{Streamed, Turns};
 use super::{Ctx, Refusal};
@@ -17,6 +17,7 @@ use citybrain_shared::{Address, Pos};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -33,18 +34,21 @@ const LAST_MAX: usize = 10_000;
 /// How far back an id without its source is looked for, records.
 const ID_BACK_RECORDS_MAX: u64 = 200_000;
 
+/// A stream that waits looks again whether its client may still read.
+const LEAVE_AGAIN: Duration = Duration::from_secs(1);
+
 /// Stands where data would that may name a person.
 pub(crate) const WITHHELD: &str =
     "it may name a person: it is shown to a token of the role worker or operator, by one node at a time";
 
 /// `GET /v1/events`: lines of [`view::Event`], oldest first.
-pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, uri: Uri) -> Result<Response, Refusal> {
+pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, leave: Leave, uri: Uri) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
     let filter = wanted.filter(&ctx, caller)?;
     let reader = ctx.hub.reader();
     // Before the first read, so that a commit between a read and the wait is not slept through.
     let committed = ctx.hub.committed();
-    let mut pump = Pump { reader, filter: Arc::new(filter), after: Pos::ZERO, left: wanted.limit };
+    let mut pump = Pump { reader, filter: Arc::new(filter), after: Pos::ZERO, left: wanted.limit, leave };
     let from = match wanted.last {
         None => {
             pump.after = start(&pump.reader, wanted.after)?;
@@ -74,12 +78,12 @@ pub struct Span {
 }
 
 /// `GET /v1/records`: lines of [`view::Record`] for every event record, in the order of the log.
-pub async fn records(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
+pub async fn records(From(ctx): From<Arc<Ctx>>, leave: Leave, uri: Uri) -> Result<Response, Refusal> {
     let span: Span = query(&uri)?;
     let reader = ctx.hub.reader();
     let after = start(&reader, span.after)?;
     let filter = Filter { own: ctx.address().to_owned(), short: true, presence: true, ..Filter::default() };
-    let pump = Pump { reader, filter: Arc::new(filter), after, left: span.limit };
+    let pump = Pump { reader, filter: Arc::new(filter), after, left: span.limit, leave };
     stream(&ctx, pump, after, None).await
 }
 
@@ -178,6 +182,7 @@ struct Pump {
     after: Pos,
     /// Lines that may still be sent.
     left: Option<usize>,
+    leave: Leave,
 }
 
 /// Why a stream breaks off.
@@ -212,8 +217,8 @@ async fn stream(ctx: &Ctx, pump: Pump, from: Pos, follow: Option<watch::Receiver
 
 impl Pump {
     /// Sends chunk after chunk; ends at the log's end unless it follows, when the client is gone, or
-    /// when the log does not read, or one event alone is too much for the condition: the body then breaks
-    /// off, so that nobody takes it for complete.
+    /// when the log does not read, or one event alone is too much for the condition, or whoever reads may no
+    /// more: the body then breaks off, so that nobody takes it for complete.
     async fn run(
         mut self,
         tx: mpsc::Sender<Result<Bytes, Broken>>,
@@ -223,6 +228,10 @@ impl Pump {
     ) {
         // Asked each time: where nothing fits, nothing is sent that could fail.
         while self.left != Some(0) && !tx.is_closed() {
+            if !self.leave.holds() {
+                let _ = tx.send(Err("the token was removed, or is of another role".into())).await;
+                return;
+            }
             if let Some(committed) = &mut follow {
                 committed.borrow_and_update();
             }
@@ -248,6 +257,7 @@ impl Pump {
                     changed = committed.changed() => if changed.is_err() { return },
                     _ = stop.wait_for(|stopping| *stopping) => return,
                     () = tx.closed() => return,
+                    () = tokio::time::sleep(LEAVE_AGAIN) => {}
                 }
             }
         }

@@ -51,7 +51,7 @@ pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: 
         Err(refused) => return refused,
     };
     if holder.role < needed && also != Some(holder.role) {
-        let Holder { name, role } = holder;
+        let Holder { name, role, .. } = holder;
         let detail = format!("the token `{name}` is of a {role}, and this needs the role {needed}");
         return forbidden(&detail, needed).into_response();
     }
@@ -59,8 +59,28 @@ pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: 
         return too_many(&holder, wait);
     }
     request.extensions_mut().insert(Caller::of(&holder));
+    request.extensions_mut().insert(Leave(Some((tokens, holder.clone()))));
     request.extensions_mut().insert(holder);
     next.run(request).await
+}
+
+/// That whoever asked may go on reading; a request that nobody has judged by a token keeps it.
+#[derive(Clone, Debug, Default)]
+pub struct Leave(Option<(Arc<Tokens>, Holder)>);
+
+impl Leave {
+    /// Asks the file, if it has changed.
+    pub fn holds(&self) -> bool {
+        self.0.as_ref().is_none_or(|(tokens, holder)| tokens.knows(holder))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Leave {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Leave, Self::Rejection> {
+        Ok(parts.extensions.get::<Leave>().cloned().unwrap_or_default())
+    }
 }
 
 /// What a request needs; `None`: nothing. What no row of the [`table`] is about is there for nobody,

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use citybrain_hub::engine::{Haste, Outcome};
+use citybrain_hub::engine::Outcome;
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::operator;
 use citybrain_shared::event::{self, Envelope};
@@ -154,8 +154,9 @@ fn identity(draft: &Draft) -> (String, String) {
 /// Keeps what is refused.
 pub(super) async fn refuse(ctx: &Ctx, letter: DeadLetter) -> Refusal {
     let refusal = Refusal::bad(&letter.reason, letter.detail.clone(), "it is kept: `citybrain dlq list` shows it");
-    // Whether the note is written does not change the answer: the event is refused.
-    let _ = ctx.hub.note(vec![Note::DeadLetter(letter)], Haste::Lazy).await;
+    // Whether it is written does not change the answer: the event is refused. Offered, as what comes in by
+    // MQTT is: a disk without room has none for it.
+    let _ = ctx.hub.offer(vec![Note::DeadLetter(letter).draft()]).await;
     refusal
 }
 

@@ -4,7 +4,8 @@
 //! **Bounds.** [`CONNECTIONS_MAX`] at a time; more wait in the kernel. A handshake, a request's head and an
 //! answer that nobody takes are given up after a time, and a body that comes too slowly; so whoever says
 //! nothing holds no place for long. A stream may be read as slowly as its client likes (a replay in real
-//! time): those have a bound of their own ([`turns`](super::turns)).
+//! time): those have a bound of their own ([`turns`](super::turns)). Whoever is gone without a word is asked by
+//! the kernel ([`ask_if_there`]).
 
 use super::turns::Streamed;
 use axum::Router;
@@ -15,6 +16,7 @@ use citybrain_hub::tls;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -36,6 +38,14 @@ pub const CONNECTIONS_MAX: usize = 256;
 const BODY_BYTES_PER_S: u64 = 1024;
 /// After the machine refused a connection (no file descriptor left): others may free some.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// After so long without a packet the kernel asks whether the other machine is still there, ...
+const QUIET: Duration = Duration::from_secs(60);
+/// ... again after each of these, ...
+const ASKED_EVERY: Duration = Duration::from_secs(10);
+/// ... and after so many without an answer the connection is over: two minutes in all, which no restart of a
+/// switch takes.
+const ASKED_TIMES: u32 = 6;
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +107,9 @@ async fn serve_with(
                 continue;
             }
         };
+        if let Err(error) = ask_if_there(&socket) {
+            tracing::debug!(peer = %address, %error, "Who is gone from the API without a word will not be noticed.");
+        }
         let (tls, router, stopped) = (tls.clone(), router.clone(), stopped.clone());
         connections.spawn(async move {
             let _place = place;
@@ -105,6 +118,17 @@ async fn serve_with(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// A machine that has lost its power or its line sends no end of the connection, and a stream that has
+/// nothing to say would keep its place for ever. Where something is under way the kernel's own retries end it
+/// (`tcp_retries2`, a quarter of an hour). Not `TCP_USER_TIMEOUT`: it would also cut whoever only reads
+/// slowly, and acknowledges that his window is full.
+fn ask_if_there(socket: &TcpStream) -> io::Result<()> {
+    sockopt::set_tcp_keepidle(socket, QUIET)?;
+    sockopt::set_tcp_keepintvl(socket, ASKED_EVERY)?;
+    sockopt::set_tcp_keepcnt(socket, ASKED_TIMES)?;
+    Ok(sockopt::set_socket_keepalive(socket, true)?)
 }
 
 async fn ending(stopped: &mut watch::Receiver<bool>) {
@@ -335,6 +359,19 @@ mod tests {
         assert!(said.starts_with(b"HTTP/1.1 200"), "answered, and let go when nothing more came");
         let said = rest(&served.client("POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc"));
         assert!(said.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&said));
+    }
+
+    #[tokio::test]
+    async fn the_kernel_asks_whether_a_quiet_client_is_still_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        ask_if_there(&socket).unwrap();
+        assert!(sockopt::socket_keepalive(&socket).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), QUIET);
+        assert_eq!(sockopt::tcp_keepintvl(&socket).unwrap(), ASKED_EVERY);
+        assert_eq!(sockopt::tcp_keepcnt(&socket).unwrap(), ASKED_TIMES);
+        assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), 0, "a full window is no absence");
     }
 
     #[test]

@@ -9,10 +9,13 @@
 //! **Operation.** A table of what is in force, by that first message, folded from these events: it says
 //! to which chain an update belongs, whom a cancellation must reach, and, by a timer, what has expired:
 //! that is an [`EXPIRED`] at every node for itself, so that it ends in time also where the line is cut.
+//! A message that refers to several warnings is an event of each. What was cancelled stays so: what was
+//! sent before the cancellation and comes after it ends as soon as it is there.
 //! Every true warning is urgent, whatever it says of its urgency: on two lanes an update that had grown
 //! worse would overtake its alert, and the alert would then take it back.
 //!
-//! **Bounds.** [`WARNINGS_MAX`] in force, those that end first give way; [`KEYS_MAX`] messages of each.
+//! **Bounds.** [`WARNINGS_MAX`] in force and as many cancelled, those that end first give way; [`KEYS_MAX`]
+//! messages of each, [`CHAINS_MAX`] that one message is about.
 
 use crate::brain::cases::letter::data;
 use crate::cap::{self, Message, alarms, areas, parts, text, values};
@@ -39,6 +42,8 @@ pub const EXPIRED: &str = "city.cap.expired";
 const WARNINGS_MAX: usize = 2_000;
 /// Messages of one chain that are known again when another refers to them.
 const KEYS_MAX: usize = 64;
+/// Warnings that one message ends or moves on, each by an event of its own.
+const CHAINS_MAX: usize = 64;
 /// So long a message holds that does not say, hours: a bureau's day.
 const HOLDS_HOURS: i64 = 24;
 /// Nodes that one message is sent to by name; of more, all are told.
@@ -84,6 +89,33 @@ struct Warning {
     keys: Vec<String>,
 }
 
+/// A warning that was cancelled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Cancelled {
+    /// When the cancellation was sent.
+    cancelled: DateTime<Utc>,
+    expires: DateTime<Utc>,
+    /// Messages of the chain.
+    keys: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Warning(Box<Warning>),
+    Cancelled(Cancelled),
+}
+
+/// A message as it came in, and what it is about beside its [`Told::root`].
+#[derive(Clone, Debug)]
+pub struct Read {
+    pub told: Told,
+    /// Further warnings in force, by their first messages.
+    pub also: Vec<String>,
+    /// What it refers to, and nothing in force here has come to.
+    pub unknown: Vec<String>,
+}
+
 pub struct Warnings {
     me: Address,
     notify: Notify,
@@ -91,6 +123,8 @@ pub struct Warnings {
     table: BTreeMap<String, Warning>,
     /// µs since 1970, and which.
     ends: BTreeSet<(i64, String)>,
+    /// By the first message.
+    cancelled: BTreeMap<String, Cancelled>,
     dirty: BTreeSet<String>,
 }
 
@@ -101,27 +135,39 @@ impl Warnings {
             notify: config.cap.notify,
             table: BTreeMap::new(),
             ends: BTreeSet::new(),
+            cancelled: BTreeMap::new(),
             dirty: BTreeSet::new(),
         }
     }
 
     /// What a message says and whom it concerns. `known`: this node and those below it, with their
     /// division codes.
-    pub fn told(&self, message: Message, xml: &str, known: &[(Address, Option<String>)]) -> Told {
+    pub fn read(&self, message: Message, xml: &str, known: &[(Address, Option<String>)]) -> Read {
         let word = |name: &str| text(&message, name).to_owned();
         // What was read has a good time, and references that read.
         let sent = cap::moment(text(&message, "sent")).unwrap_or_default();
         let key = cap::key(text(&message, "sender"), text(&message, "identifier"), sent);
         let earlier = cap::references(text(&message, "references")).unwrap_or_default();
-        let before = earlier.iter().find_map(|key| self.table.values().find(|w| w.keys.contains(key)));
         let msg_type = word("msgType");
+        let is_actual = text(&message, "status") == "Actual" && !matches!(msg_type.as_str(), "Ack" | "Error");
+        let mut chains: Vec<&Told> = Vec::new();
+        let mut unknown = Vec::new();
+        for key in &earlier {
+            match self.table.values().find(|w| w.keys.contains(key)) {
+                None => unknown.push(key.clone()),
+                Some(w) if chains.iter().all(|known| known.root != w.told.root) => chains.push(&w.told),
+                Some(_) => {}
+            }
+        }
+        chains.truncate(CHAINS_MAX);
+        let before = chains.first().copied();
         let root = match before {
             _ if msg_type == "Alert" => key.clone(),
-            Some(known) => known.told.root.clone(),
-            // The one that was sent first.
-            None => earlier.iter().min_by_key(|k| k.rsplit(',').next()).unwrap_or(&key).clone(),
+            Some(known) => known.root.clone(),
+            None => self.cancelled_of(&earlier).or_else(|| first(&earlier)).unwrap_or(&key).clone(),
         };
-        let before = before.map(|w| &w.told);
+        let is_step = is_actual && msg_type != "Alert";
+        let also = chains.iter().skip(1).filter(|_| is_step).map(|w| w.root.clone()).collect::<Vec<_>>();
         let info = || parts(&message, "info");
         let main = info().find(|i| text(i, "language").starts_with("zh")).or_else(|| info().next());
         let says = |name: &str| main.map(|i| text(i, name)).filter(|t| !t.is_empty());
@@ -136,29 +182,27 @@ impl Warnings {
         let expires = info().filter_map(|i| cap::moment(text(i, "expires")).ok()).max();
         let holds = sent.checked_add_signed(TimeDelta::hours(HOLDS_HOURS)).unwrap_or(sent);
         // A cancellation must reach whoever would still believe what it cancels, however late it comes.
-        let expires = match before.filter(|_| msg_type == "Cancel") {
-            Some(before) => expires.unwrap_or(holds).max(before.expires),
-            None => expires.unwrap_or(holds),
-        };
-        let is_actual = text(&message, "status") == "Actual" && !matches!(msg_type.as_str(), "Ack" | "Error");
-        Told {
+        let believed = chains.iter().filter(|_| msg_type == "Cancel").map(|before| before.expires);
+        let expires = believed.chain([expires.unwrap_or(holds)]).max().unwrap_or(holds);
+        let told = Told {
             sent,
             status: word("status"),
             level: level.or(before.map(|b| b.level)).unwrap_or(Severity::Indeterminate),
             headline: or(headline, before.map(|b| b.headline.as_str())),
             urgent: is_actual,
             expires,
-            nodes: if is_actual { self.concerned(&message, before, known) } else { Vec::new() },
+            nodes: if is_actual { self.concerned(&message, &chains, known) } else { Vec::new() },
             event,
             root,
             key,
             msg_type,
             message: Value::Object(message),
             xml: xml.to_owned(),
-        }
+        };
+        Read { told, also, unknown }
     }
 
-    fn concerned(&self, message: &Message, before: Option<&Told>, known: &[(Address, Option<String>)]) -> Vec<Address> {
+    fn concerned(&self, message: &Message, before: &[&Told], known: &[(Address, Option<String>)]) -> Vec<Address> {
         let mut nodes = match self.notify {
             Notify::Nobody => return Vec::new(),
             Notify::Subtree => return vec![self.me.clone()],
@@ -168,7 +212,7 @@ impl Warnings {
         nodes.extend(before.iter().flat_map(|b| b.nodes.iter().cloned()));
         nodes.sort();
         nodes.dedup();
-        if nodes.len() > TARGETS_MAX { vec![self.me.clone()] } else { nodes }
+        if nodes.len() * before.len().max(1) > TARGETS_MAX { vec![self.me.clone()] } else { nodes }
     }
 
     /// What is in force, and the messages that each has come to, oldest first.
@@ -181,11 +225,31 @@ impl Warnings {
         self.table.contains_key(root)
     }
 
-    /// The event of a message, and what is sent down of it.
+    /// The warning that was cancelled and has come to any of these messages, by its first.
+    fn cancelled_of(&self, keys: &[String]) -> Option<&String> {
+        self.cancelled.iter().find(|(_, c)| keys.iter().any(|key| c.keys.contains(key))).map(|(root, _)| root)
+    }
+
+    /// When the cancellation was sent that is newer than this message of the warning.
+    pub fn cancelled(&self, told: &Told) -> Option<DateTime<Utc>> {
+        self.cancelled.get(&told.root).map(|c| c.cancelled).filter(|at| told.sent <= *at)
+    }
+
+    /// The event of a message, and what is sent down of it; the same of each further warning.
     ///
     /// # Errors
     /// It does not fit into an event.
-    pub fn drafts(&self, told: &Told, now_us: i64) -> Result<Vec<Draft>, String> {
+    pub fn drafts(&self, read: &Read, now_us: i64) -> Result<Vec<Draft>, String> {
+        let mut drafts = self.drafts_of(&read.told, &read.told.key, now_us)?;
+        for root in &read.also {
+            // As it came it stands in the first.
+            let told = Told { root: root.clone(), xml: String::new(), ..read.told.clone() };
+            drafts.extend(self.drafts_of(&told, &format!("{}.also.{root}", told.key), now_us)?);
+        }
+        Ok(drafts)
+    }
+
+    fn drafts_of(&self, told: &Told, id: &str, now_us: i64) -> Result<Vec<Draft>, String> {
         let kind = match (told.msg_type.as_str(), told.status.as_str()) {
             ("Ack" | "Error", _) => ANSWER,
             (_, "Actual") => MESSAGE,
@@ -193,11 +257,11 @@ impl Warnings {
         };
         let source = source_of(told);
         let way = if self.me.tier() == Tier::City { Direction::Local } else { Direction::Up };
-        let first = Event { kind, id: &told.key, source: &source, way, target: "", told, now_us }.draft()?;
+        let first = Event { kind, id, source: &source, way, target: "", told, now_us }.draft()?;
         let mut drafts = vec![first];
         let below = Told { xml: String::new(), ..told.clone() };
         for node in &told.nodes {
-            let (target, id) = (format!("{node}/**"), format!("{}.for.{node}", told.key));
+            let (target, id) = (format!("{node}/**"), format!("{id}.for.{node}"));
             let source = format!("/{}", self.me);
             let way = Direction::Down;
             let event = Event { kind: NOTICE, id: &id, source: &source, way, target: &target, told: &below, now_us };
@@ -224,12 +288,36 @@ impl Warnings {
         }
     }
 
+    fn cancel(&mut self, told: &Told) {
+        let mut keys = self.table.get(&told.root).map(|w| w.keys.clone()).unwrap_or_default();
+        self.remove(&told.root);
+        let earlier = self.cancelled.remove(&told.root);
+        keys.extend(earlier.iter().flat_map(|c| c.keys.iter().cloned()).chain([told.root.clone(), told.key.clone()]));
+        keys.sort();
+        keys.dedup();
+        keys.truncate(KEYS_MAX);
+        let newest = earlier.map_or(told.sent, |c| c.cancelled.max(told.sent));
+        let cancelled = Cancelled { cancelled: newest, expires: told.expires, keys };
+        self.cancelled.insert(told.root.clone(), cancelled);
+        if self.cancelled.len() > WARNINGS_MAX
+            && let Some(first) = self.cancelled.iter().min_by_key(|(_, c)| c.expires).map(|(root, _)| root.clone())
+        {
+            self.cancelled.remove(&first);
+            self.dirty.insert(first);
+        }
+    }
+
     fn remove(&mut self, root: &str) {
         self.dirty.insert(root.to_owned());
         if let Some(old) = self.table.remove(root) {
             self.ends.remove(&(old.told.expires.timestamp_micros(), root.to_owned()));
         }
     }
+}
+
+/// The message that was sent first.
+fn first(keys: &[String]) -> Option<&String> {
+    keys.iter().min_by_key(|key| key.rsplit(',').next())
 }
 
 /// CloudEvents' `source` of a message: its sender, wherever it came in.
@@ -319,22 +407,35 @@ impl Policy for Warnings {
         };
         let Some(told) = data::<Told>(payload).filter(|_| counts && header.kind == Kind::Event) else { return };
         match (self.table.get(&told.root), told.msg_type.as_str()) {
-            (_, "Cancel" | "Expired") => self.remove(&told.root),
+            (_, "Cancel") => self.cancel(&told),
+            (_, "Expired") => self.remove(&told.root),
             (Some(known), _) if known.told.sent > told.sent => {}
-            _ => self.put(told),
+            // Rules have seen it by now: it is taken back at once.
+            _ if self.cancelled(&told).is_some() => self.put(Told { expires: told.sent, ..told }),
+            _ => {
+                self.cancelled.remove(&told.root);
+                self.put(told);
+            }
         }
     }
 
     fn take_rows(&mut self) -> Vec<Row> {
         let row = |root: String| {
-            let value = self.table.get(&root).map(|w| serde_json::to_vec(w).expect("rows have string keys only"));
-            (root.into_bytes(), value)
+            let warning = self.table.get(&root).map(|w| Kept::Warning(Box::new(w.clone())));
+            let kept = warning.or(self.cancelled.get(&root).cloned().map(Kept::Cancelled));
+            (root.into_bytes(), kept.map(|k| serde_json::to_vec(&k).expect("rows have string keys only")))
         };
         std::mem::take(&mut self.dirty).into_iter().map(row).collect()
     }
 
-    fn load_row(&mut self, _: &[u8], value: &[u8]) -> Result<(), String> {
-        let warning: Warning = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+    fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let warning = match serde_json::from_slice(value).map_err(|e| e.to_string())? {
+            Kept::Warning(warning) => *warning,
+            Kept::Cancelled(cancelled) => {
+                self.cancelled.insert(String::from_utf8_lossy(key).into_owned(), cancelled);
+                return Ok(());
+            }
+        };
         let root = warning.told.root.clone();
         self.ends.insert((warning.told.expires.timestamp_micros(), root.clone()));
         self.table.insert(root, warning);

@@ -254,8 +254,9 @@ fn whole(root: &Node, message: Message) -> Result<Message, Wrong> {
         ("Update" | "Cancel" | "Ack" | "Error", _) if say("references").is_empty() => "references",
         (_, "Restricted") if say("restriction").is_empty() => "restriction",
         (_, "Private") if say("addresses").is_empty() => "addresses",
-        // What an alert is about, and where, stands in it.
-        ("Alert" | "Update", _) if !message.contains_key("info") => "info",
+        // What an alert is about, and where, stands in it. CAP 1.2 lets it be missing everywhere: systems ask each
+        // other with less (`System`) whether they are there.
+        ("Alert" | "Update", _) if say("status") == "Actual" && !message.contains_key("info") => "info",
         _ => return Ok(message),
     };
     let why = format!("`{needed}` is missing: msgType {} and scope {} demand it", say("msgType"), say("scope"));
@@ -327,6 +328,15 @@ mod tests {
         assert_eq!(values(info, "parameter", "colour").collect::<Vec<_>>(), ["橙"]);
         // Written and read again it is the same.
         assert_eq!(read(write::write(&m).as_bytes()).unwrap(), m);
+    }
+
+    #[test]
+    fn a_heartbeat_has_no_info_and_a_warning_has() {
+        let from = SMALLEST.find("<info>").unwrap();
+        let empty = format!("{}</alert>", &SMALLEST[..from]);
+        assert!(read(empty.as_bytes()).is_ok());
+        assert!(read(empty.replace("Exercise", "System").as_bytes()).is_ok());
+        assert!(why(&empty.replace("Exercise", "Actual")).contains("`info` is missing"));
     }
 
     #[test]

@@ -582,11 +582,17 @@ fn publish(
         let path: Vec<usize> = script.tree.upward(leaf).collect();
         let listening = tokio::spawn(async move {
             while let Some(event) = told.recv().await {
-                if let mqtt_publisher::Event::Acknowledged { number } = event {
-                    ours.acknowledged[number as usize].store(true, Ordering::Relaxed);
-                    for place in &path {
-                        ours.due[*place].fetch_add(1, Ordering::Relaxed);
+                match event {
+                    mqtt_publisher::Event::Acknowledged { number } => {
+                        ours.acknowledged[number as usize].store(true, Ordering::Relaxed);
+                        for place in &path {
+                            ours.due[*place].fetch_add(1, Ordering::Relaxed);
+                        }
                     }
+                    mqtt_publisher::Event::Refused { number, reason } => {
+                        ours.say(format!("an event was refused (number {number}): {reason}"));
+                    }
+                    _ => {}
                 }
             }
         });

@@ -1,5 +1,6 @@
 //! Times of a file, made absolute: by the time zone of its place, or by an offset that stays the same.
 
+use chrono::format::{Fixed, Item, Parsed, StrftimeItems, parse};
 use chrono::{DateTime, FixedOffset, NaiveDateTime, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde::Deserialize;
@@ -10,7 +11,7 @@ use serde::Deserialize;
 pub struct Time {
     /// Template of the text, such as `{CreatedDate}`.
     pub text: String,
-    /// As in strftime; or `rfc3339`, `unix_s`, `unix_ms`.
+    /// As in strftime; or `rfc3339`, `unix_s`, `unix_ms`. One with an offset of its own (`%z`) needs no place.
     pub format: String,
     /// Whose local times they are: `America/Los_Angeles`. Of the hour that an autumn change repeats,
     /// the first pass is meant; what falls into the hour that a spring change leaves out is no time.
@@ -29,6 +30,8 @@ pub enum Error {
     Zone(String),
     #[error("a time has `zone` or `utc_offset`, not both")]
     Both,
+    #[error("the format `{0}` reads an offset: leave `zone`, `utc_offset` and `--utc-offset` out")]
+    Twice(String),
     #[error("the format `{0}` is not one: use strftime's letters, or rfc3339, unix_s, unix_ms")]
     Format(String),
 }
@@ -42,6 +45,8 @@ pub struct Clock {
 
 #[derive(Clone, Debug)]
 enum Place {
+    /// The text says it.
+    Text,
     Zone(Tz),
     Offset(FixedOffset),
 }
@@ -52,8 +57,13 @@ impl Clock {
     /// # Errors
     /// When a part of `time` cannot be read.
     pub fn new(time: &Time, forced: Option<&str>) -> Result<Clock, Error> {
-        if chrono::format::StrftimeItems::new(&time.format).any(|i| i == chrono::format::Item::Error) {
+        if StrftimeItems::new(&time.format).any(|i| i == Item::Error) {
             return Err(Error::Format(time.format.clone()));
+        }
+        let has_place = forced.is_some() || time.zone.is_some() || time.utc_offset.is_some();
+        if StrftimeItems::new(&time.format).any(|item| is_offset(&item)) {
+            let format = time.format.clone();
+            return if has_place { Err(Error::Twice(format)) } else { Ok(Clock { format, place: Place::Text }) };
         }
         let place = match (forced, &time.zone, &time.utc_offset) {
             (None, Some(_), Some(_)) => return Err(Error::Both),
@@ -68,6 +78,7 @@ impl Clock {
     /// `None` when `text` is no time of the format.
     pub fn read(&self, text: &str) -> Option<DateTime<FixedOffset>> {
         let utc = |utc: DateTime<Utc>| match &self.place {
+            Place::Text => utc.fixed_offset(),
             Place::Zone(zone) => utc.with_timezone(zone).fixed_offset(),
             Place::Offset(offset) => utc.with_timezone(offset),
         };
@@ -75,15 +86,25 @@ impl Clock {
             "rfc3339" => DateTime::parse_from_rfc3339(text).ok(),
             "unix_s" => DateTime::from_timestamp(text.parse().ok()?, 0).map(utc),
             "unix_ms" => DateTime::from_timestamp_millis(text.parse().ok()?).map(utc),
+            format if matches!(self.place, Place::Text) => DateTime::parse_from_str(text, format).ok(),
             format => {
                 let local = NaiveDateTime::parse_from_str(text, format).ok()?;
                 match &self.place {
+                    Place::Text => Some(local.and_utc().fixed_offset()),
                     Place::Zone(zone) => zone.from_local_datetime(&local).earliest().map(|t| t.fixed_offset()),
                     Place::Offset(offset) => offset.from_local_datetime(&local).single(),
                 }
             }
         }
     }
+}
+
+/// Does it read how far a clock is from UTC? `%Z`, a name, is read and says nothing.
+fn is_offset(item: &Item<'_>) -> bool {
+    // Not all kinds have a name outside chrono, so it is asked what it makes of one.
+    let mut parsed = Parsed::new();
+    let reads = parse(&mut parsed, "+08:00", std::iter::once(item)).is_ok() && parsed.offset().is_some();
+    reads || *item == Item::Fixed(Fixed::RFC3339)
 }
 
 fn offset(text: &str) -> Result<FixedOffset, Error> {
@@ -130,6 +151,30 @@ mod tests {
         assert_eq!(read("2011-11-06 02:00:00").as_deref(), Some("2011-11-06T02:00:00-05:00"));
         assert_eq!(read("2012-03-11 02:30:00"), None, "no clock has shown it");
         assert_eq!(clock("unix_s", "America/New_York").read("0").unwrap().to_rfc3339(), "1969-12-31T19:00:00-05:00");
+    }
+
+    #[test]
+    fn an_offset_in_the_text_counts_and_nothing_else_may_say_another() {
+        let time = |format: &str, zone: Option<&str>| Time {
+            text: "{t}".into(),
+            format: format.into(),
+            zone: zone.map(Into::into),
+            utc_offset: None,
+        };
+        let read = |format: &str, text: &str| {
+            Clock::new(&time(format, None), None).unwrap().read(text).map(|t| t.to_rfc3339())
+        };
+        let at = Some("2026-01-02T03:04:05+08:00".to_owned());
+        assert_eq!(read("%Y-%m-%d %H:%M:%S %z", "2026-01-02 03:04:05 +0800"), at);
+        assert_eq!(read("%Y-%m-%dT%H:%M:%S%:z", "2026-01-02T03:04:05+08:00"), at);
+        assert_eq!(read("%Y-%m-%dT%H:%M:%S%#z", "2026-01-02T03:04:05+08"), at);
+        assert_eq!(read("%+", "2026-01-02T03:04:05+08:00"), at);
+        assert_eq!(read("%Y-%m-%d %H:%M:%S %z", "2026-01-02 03:04:05"), None);
+        for (zone, forced) in [(Some("Asia/Shanghai"), None), (None, Some("+08:00"))] {
+            let twice = Clock::new(&time("%Y-%m-%d %H:%M:%S %z", zone), forced).unwrap_err();
+            assert!(matches!(twice, Error::Twice(_)), "{twice}");
+        }
+        assert!(Clock::new(&time("%Y-%m-%d %H:%M:%S %Z", Some("Asia/Shanghai")), None).is_ok());
     }
 
     #[test]

@@ -29,6 +29,7 @@ use bytes::Bytes;
 use checkpoint::{Checkpoint, Settled};
 use chrono::{DateTime, FixedOffset};
 use citybrain_hub::tls::Pair;
+use citybrain_shared::event::Envelope;
 use mapping::Mapping;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use rows::{Format, Row, Rows};
@@ -392,21 +393,23 @@ fn read(
 /// # Errors
 /// Why the row is no event.
 pub fn event_of(mapping: Option<&Mapping>, row: &Row) -> Result<Ready, (&'static str, String)> {
-    if let Some(mapping) = mapping {
-        return match mapping.apply(row) {
-            Ok(mapped) => Ok((mapped.time, mapped.json)),
-            Err(refused) => Err((refused.label(), refused.to_string())),
-        };
-    }
-    let text = |name: &str| row.fields.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
-    for name in ["specversion", "id", "source", "type"] {
-        // Without an id of its own an event that goes twice would be taken for two.
-        if text(name).is_empty() {
-            return Err(("no CloudEvent", format!("it has no `{name}`")));
+    let (time, json) = match mapping {
+        Some(mapping) => {
+            let mapped = mapping.apply(row).map_err(|refused| (refused.label(), refused.to_string()))?;
+            (mapped.time, mapped.json)
         }
+        None => {
+            let text = row.fields.get("time").and_then(serde_json::Value::as_str).unwrap_or_default();
+            (DateTime::parse_from_rfc3339(text).unwrap_or_default(), row.text.clone())
+        }
+    };
+    // As the node does: what it would refuse is known here with its line.
+    match Envelope::parse(&json) {
+        // Without an id of its own an event that goes twice would be taken for two.
+        Ok(event) if event.id.is_none() => Err(("no CloudEvent", "it has no `id`".into())),
+        Ok(_) => Ok((time, json)),
+        Err(wrong) => Err(("no CloudEvent", wrong.to_string())),
     }
-    let time = DateTime::parse_from_rfc3339(text("time")).unwrap_or_default();
-    Ok((time, serde_json::to_vec(&row.fields).expect("a row has only text keys")))
 }
 
 fn save(checkpoint: &mut Checkpoint, settled: &Settled, path: &Path) -> miette::Result<()> {
@@ -601,14 +604,29 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_cloudevent_is_skipped_with_what_it_lacks() {
-        let json = |text: &str| {
+    fn a_row_that_the_node_would_refuse_is_skipped_with_what_is_wrong() {
+        let line = |text: &str| {
             let value: serde_json::Map<_, _> = serde_json::from_str(text).unwrap();
-            Row { number: 1, line: 1, fields: rows::Fields(value.into_iter().map(|(k, v)| (k.into(), v)).collect()) }
+            let fields = rows::Fields(value.into_iter().map(|(k, v)| (k.into(), v)).collect());
+            Row { number: 1, line: 1, fields, text: text.into() }
         };
-        let good = json(r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#);
-        assert!(event_of(None, &good).is_ok());
-        let bad = json(r#"{"specversion":"1.0","source":"/s","type":"t"}"#);
-        assert_eq!(event_of(None, &bad).unwrap_err().1, "it has no `id`");
+        let with = |more: &str| line(&format!(r#"{{"specversion":"1.0","source":"/s","type":"t"{more}}}"#));
+        let long = with(r#","id":"1","data":123456789012345678901234"#);
+        assert_eq!(event_of(None, &long).unwrap().1, long.text, "it goes as it stands");
+        for (bad, why) in [
+            (with(""), "it has no `id`"),
+            (with(r#","id":"1","time":"yesterday""#), "`time`"),
+            (line(r#"{"id":"1","source":"/s","type":"t"}"#), "`specversion`"),
+        ] {
+            let (label, reason) = event_of(None, &bad).unwrap_err();
+            assert!(label == "no CloudEvent" && reason.contains(why), "{reason}");
+        }
+        let mapping = "title = \"t\"\n[event]\nid = \"{N}\"\nsource = \"/s\"\ntype = \"city.{T}\"\n\
+                       time = { text = \"{N}\", format = \"unix_s\" }\n";
+        let mapping = Mapping::parse("m", mapping, None).unwrap();
+        assert!(event_of(Some(&mapping), &line(r#"{"N":"1","T":"Bulky"}"#)).is_ok());
+        let (label, reason) =
+            event_of(Some(&mapping), &line(r#"{"N":"1","T":"Metal/Household Appliances"}"#)).unwrap_err();
+        assert!(label == "no CloudEvent" && reason.contains("`type`"), "{reason}");
     }
 }

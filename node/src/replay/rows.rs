@@ -29,6 +29,8 @@ pub struct Row {
     /// The line of the file where it begins, from 1.
     pub line: u64,
     pub fields: Fields,
+    /// As it stands in a file of NDJSON: a number has all its digits. Empty of CSV.
+    pub text: Vec<u8>,
 }
 
 /// Columns and their values, in the order of the file.
@@ -60,6 +62,9 @@ pub struct Bad {
     pub label: &'static str,
     pub reason: String,
 }
+
+/// U+FEFF in UTF-8.
+const BOM: &[u8] = &[0xEF, 0xBB, 0xBF];
 
 /// Label of a last row that is not there whole.
 pub const UNFINISHED: &str = "not finished";
@@ -161,8 +166,13 @@ impl Rows {
                         let reason = format!("it is longer than {ROW_BYTES_MAX} bytes");
                         break Err(Bad { number, line: *line, label: "too long", reason });
                     }
-                    Some(true) if text.trim_ascii().is_empty() => {}
-                    Some(true) => break json_row(&text, number, *line),
+                    Some(true) => {
+                        // Windows' programs write it before the first line.
+                        let text = text.strip_prefix(BOM).filter(|_| *line == 1).unwrap_or(&text).trim_ascii();
+                        if !text.is_empty() {
+                            break json_row(text.to_vec(), number, *line);
+                        }
+                    }
                 }
             },
         };
@@ -206,14 +216,14 @@ fn csv_row(header: &[Arc<str>], record: &csv::ByteRecord, number: u64, line: u64
         let text = std::str::from_utf8(value).map_err(|e| bad("not UTF-8", format!("column `{name}`: {e}")))?;
         fields.push((name.clone(), Value::String(text.to_owned())));
     }
-    Ok(Row { number, line, fields: Fields(fields) })
+    Ok(Row { number, line, fields: Fields(fields), text: Vec::new() })
 }
 
-fn json_row(text: &[u8], number: u64, line: u64) -> Result<Row, Bad> {
-    match serde_json::from_slice::<Value>(text) {
+fn json_row(text: Vec<u8>, number: u64, line: u64) -> Result<Row, Bad> {
+    match serde_json::from_slice::<Value>(&text) {
         Ok(Value::Object(map)) => {
             let fields = map.into_iter().map(|(name, value)| (name.into(), value)).collect();
-            Ok(Row { number, line, fields: Fields(fields) })
+            Ok(Row { number, line, fields: Fields(fields), text })
         }
         Ok(_) => Err(Bad { number, line, label: "no JSON object", reason: "it is JSON, but no object".into() }),
         Err(e) => Err(Bad { number, line, label: "not JSON", reason: e.to_string() }),
@@ -278,6 +288,13 @@ mod tests {
         let labels: Vec<_> = rows.iter().map(|r| r.as_ref().map_or_else(|b| b.label, |_| "ok")).collect();
         assert_eq!(labels, ["ok", "no JSON object", "not JSON", "too long", "ok"]);
         assert_eq!(rows[4].as_ref().unwrap().line, 6);
+    }
+
+    #[test]
+    fn a_byte_order_mark_costs_no_row_and_a_line_is_kept_as_it_stands() {
+        let (_, rows) = read("\u{feff}{\"a\":123456789012345678901234}\r\n\u{feff}{\"a\":2}\n", Format::Ndjson);
+        assert_eq!(rows[0].as_ref().unwrap().text, br#"{"a":123456789012345678901234}"#);
+        assert_eq!(rows[1].as_ref().unwrap_err().label, "not JSON", "only before the first line");
     }
 
     #[test]

@@ -72,6 +72,7 @@ pub fn mqtt(options: mqtt_publisher::Options) -> Sender {
                 mqtt_publisher::Event::Connected => Told::Connected,
                 mqtt_publisher::Event::Lost { reason } => Told::Lost(reason),
                 mqtt_publisher::Event::Acknowledged { number } => Told::Acknowledged(number),
+                mqtt_publisher::Event::Refused { number, reason } => Told::Refused { number, reason },
             };
             if tell.send(word).await.is_err() {
                 return;

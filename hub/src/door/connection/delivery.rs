@@ -62,9 +62,9 @@ pub struct Resumed {
     pub earlier: Earlier,
     /// QoS 2 messages that the client has received and not completed.
     pub releasing: HashSet<(Pos, u8)>,
-    /// QoS 2 messages given before a filter changed: the client may have received them, and would
-    /// take their ids for theirs for ever if they did not go on as QoS 2.
-    pub begun: HashSet<(Pos, u8)>,
+    /// Messages given before a filter changed, with the QoS by which they go on: the client may have
+    /// received them, and would keep an id of QoS 2 for ever if they did not.
+    pub begun: HashMap<(Pos, u8), u8>,
     /// Ids of QoS 2 messages of no record, which are not sent again: the client must not take another
     /// for one of them.
     pub loose: Vec<u16>,
@@ -79,7 +79,7 @@ impl Resumed {
             given_upto: Pos::ZERO,
             earlier: Earlier::NOTHING,
             releasing: HashSet::new(),
-            begun: HashSet::new(),
+            begun: HashMap::new(),
             loose: Vec::new(),
         }
     }
@@ -91,7 +91,7 @@ pub struct Cursor {
     upto: Pos,
     beyond: Vec<Pos>,
     releasing: Vec<(Pos, u8)>,
-    begun: Vec<(Pos, u8)>,
+    begun: Vec<(Pos, u8, u8)>,
 }
 
 impl Cursor {
@@ -110,7 +110,7 @@ struct Flight {
     qos: u8,
     /// QoS 2, and the client has received it.
     releasing: bool,
-    /// QoS 2, and a filter has changed since it was given.
+    /// It goes on with its QoS, whatever the filters are now.
     begun: bool,
     share: Option<Arc<Group>>,
 }
@@ -167,6 +167,10 @@ pub struct Delivery {
     acked: bool,
     /// A note is on its way.
     noting: bool,
+    /// Something of this record, and nothing of later ones, was written to the client.
+    given: Pos,
+    /// Records up to here may have been found by filters that have changed since.
+    begun_upto: Pos,
 }
 
 impl Delivery {
@@ -210,6 +214,8 @@ impl Delivery {
             next_id: 0,
             acked: false,
             noting: false,
+            given: Pos::ZERO,
+            begun_upto: Pos::ZERO,
         };
         for (filter, sub) in shared {
             delivery.join_group(door, client, &filter, sub);
@@ -247,6 +253,11 @@ impl Delivery {
     pub async fn leave(&mut self, door: &Door, client: &Arc<str>, keep: bool) -> Vec<((Arc<Group>, u64), Note)> {
         let mut notes = Vec::new();
         let router = &door.router;
+        for item in self.ready.iter().filter(|i| !i.again) {
+            if let Some(group) = &item.share {
+                group.take_back(client, (item.message.pos, item.message.part));
+            }
+        }
         let has_left = |group: &&Arc<Group>| !self.shares.values().any(|s| Arc::ptr_eq(s, group));
         for group in self.ready.iter().filter_map(|i| i.share.as_ref()).filter(has_left) {
             group.forget(door, client);
@@ -415,40 +426,39 @@ impl Delivery {
         });
     }
 
-    fn begun(&self) -> HashSet<(Pos, u8)> {
-        let flights = self.flights.values().filter(|f| f.begun && !f.releasing);
-        flights.map(|f| (f.pos, f.part)).chain(self.resumed.begun.iter().copied()).collect()
+    fn begun(&self) -> HashMap<(Pos, u8), u8> {
+        let flights = self.flights.values().filter(|f| f.begun && !f.releasing).map(|f| ((f.pos, f.part), f.qos));
+        flights.chain(self.resumed.begun.iter().map(|(at, qos)| (*at, *qos))).collect()
     }
 
-    /// A filter of QoS 2 changes or goes: what was given stays of QoS 2, by the next connection too.
+    /// A filter of QoS 1 or 2 changes or goes: what was given keeps its QoS, by the next connection too.
     /// The cursor that says so; `None`: nothing is under way.
     pub fn begin(&mut self) -> Option<Cursor> {
-        for f in self.flights.values_mut().filter(|f| f.qos == 2 && f.pos > Pos::ZERO && f.share.is_none()) {
+        for f in self.flights.values_mut().filter(|f| f.pos > Pos::ZERO && f.share.is_none()) {
             f.begun = true;
         }
         let cursor = self.cursor();
         (!cursor.begun.is_empty()).then_some(cursor)
     }
 
+    /// Filters have changed: what was found by the old ones, and not yet written, goes on as well.
+    pub fn filters_have_changed(&mut self) {
+        self.begun_upto = self.feed.window.seen().max(self.feed.inbox.newest());
+    }
+
     fn cursor(&self) -> Cursor {
-        let sorted = |set: HashSet<(Pos, u8)>| {
-            let mut all: Vec<_> = set.into_iter().collect();
-            all.sort_unstable();
-            all
-        };
-        Cursor {
-            upto: self.feed.window.upto(),
-            beyond: self.feed.window.beyond(),
-            releasing: sorted(self.releasing()),
-            begun: sorted(self.begun()),
-        }
+        let mut releasing: Vec<_> = self.releasing().into_iter().collect();
+        releasing.sort_unstable();
+        let mut begun: Vec<_> = self.begun().into_iter().map(|((pos, part), qos)| (pos, part, qos)).collect();
+        begun.sort_unstable();
+        Cursor { upto: self.feed.window.upto(), beyond: self.feed.window.beyond(), releasing, begun }
     }
 
     /// What the session's next connection must know. A connection may end before it has come as far
     /// as those before it.
     pub fn delivered(&self) -> Delivered {
         Delivered {
-            upto: self.feed.window.seen().max(self.resumed.given_upto),
+            upto: self.given.max(self.resumed.given_upto),
             earlier: self.resumed.earlier,
             releasing: self.releasing(),
             begun: self.begun(),
@@ -551,7 +561,8 @@ impl Delivery {
                 OwnFilters::new(filters.iter().filter(|(f, _)| !is_shared(f)).map(|(f, s)| (f.as_str(), *s)))
             });
             own.items(&door.me, entry, client, |n| {
-                releasing.contains(&(entry.pos, n)) || begun.contains(&(entry.pos, n))
+                let at = (entry.pos, n);
+                if releasing.contains(&at) { Some(2) } else { begun.get(&at).copied() }
             })
         });
         if live {
@@ -698,23 +709,34 @@ impl Connection<'_> {
             put_ack(self.tongue.version, kind::PUBREL, id, 0, &mut self.output);
             return true;
         }
-        let begun = qos == 2 && !shared && d.resumed.begun.remove(&(pos, part));
+        // What was found by the old filters is completed by the next connection too.
+        let mut begun = qos > 0 && !shared && pos > Pos::ZERO && pos <= d.begun_upto;
+        d.acked |= begun;
+        begun |= qos > 0 && !shared && d.resumed.begun.remove(&(pos, part)).is_some();
         // What was begun is completed: the client may wait for it, by its id.
         let expired = !(again && qos > 0) && item.message.has_expired(now_us);
-        let alias = if expired { None } else { self.aliases_out.of(item.message.topic_bytes()) };
-        let give = Give {
-            dup: again && qos > 0,
-            qos,
-            retain: item.retain,
-            id,
-            alias,
-            subscription_ids: &item.subscription_ids,
+        let mut put = |alias| {
+            let give = Give {
+                dup: again && qos > 0,
+                qos,
+                retain: item.retain,
+                id,
+                alias,
+                subscription_ids: &item.subscription_ids,
+            };
+            item.message.put(self.tongue.version, &give, now_us, d.packet_bytes_max, &mut self.output)
         };
-        if expired || !item.message.put(self.tongue.version, &give, now_us, d.packet_bytes_max, &mut self.output) {
+        let was_put = !expired && {
+            let alias = self.aliases_out.of(item.message.topic_bytes());
+            put(alias)
+                || (alias.is_some_and(|a| !a.known) && {
+                    // Without what makes the alias known it may fit.
+                    self.aliases_out.forget(item.message.topic_bytes());
+                    put(None)
+                })
+        };
+        if !was_put {
             if expired { &counters.expired } else { &counters.too_large_for_client }.add(1);
-            if alias.is_some_and(|a| !a.known) {
-                self.aliases_out.forget(item.message.topic_bytes());
-            }
             if let Some(group) = &item.share {
                 group.settle(&self.client, (pos, part));
             } else if qos > 0 && pos > Pos::ZERO {
@@ -724,6 +746,9 @@ impl Connection<'_> {
             return true;
         }
         counters.delivered.add(1);
+        if !shared {
+            d.given = d.given.max(pos);
+        }
         if again {
             counters.redelivered.add(1);
         }

@@ -298,7 +298,7 @@ pub async fn open<'a>(
         resumed.upto = lost.map_or(s.upto, |(_, last)| last.max(s.upto));
         resumed.beyond = s.beyond.clone();
         resumed.releasing = s.releasing.iter().copied().collect();
-        resumed.begun = s.begun.iter().copied().collect();
+        resumed.begun = s.begun.iter().map(|(pos, part, qos)| ((*pos, *part), *qos)).collect();
         match parked.and_then(|p| p.delivered) {
             Some(d) => {
                 resumed.given_upto = d.upto;

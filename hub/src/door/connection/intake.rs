@@ -412,7 +412,7 @@ impl Connection<'_> {
         let mut suback = Suback::default();
         let mut subs: Vec<(&str, Sub)> = Vec::new();
         let mut notes = Vec::new();
-        let mut changes_qos2 = false;
+        let mut changes = false;
         for (filter, options) in &s.entries {
             let options = match self.granted(filter, *options) {
                 Ok(options) => options,
@@ -437,7 +437,7 @@ impl Connection<'_> {
             }
             codes.push(options & 3);
             let sub = Sub { options, id: s.subscription_id, since: old.map_or(committed, |o| o.since) };
-            changes_qos2 |= old.is_some_and(|o| o.qos() == 2 && o != sub);
+            changes |= !is_shared(filter) && old.is_some_and(|o| o.qos() > 0 && o != sub);
             if old.is_none() {
                 suback.added.push(filter.clone());
             }
@@ -458,10 +458,13 @@ impl Connection<'_> {
             }
             self.delivery.subscribe(self.door, &self.client, filter, sub);
         }
-        if changes_qos2 {
+        if changes {
             self.begin(&mut notes);
         }
         self.door.router.subscribe(self.delivery.key(), subs.iter().copied());
+        if changes {
+            self.delivery.filters_have_changed();
+        }
         self.tongue.put_suback(0x90, s.id, &codes, &mut suback.packet);
         let failed: Vec<u8> = codes.iter().map(|c| if *c < 3 { reason::IMPLEMENTATION } else { *c }).collect();
         self.tongue.put_suback(0x90, s.id, &failed, &mut suback.failure);
@@ -537,7 +540,7 @@ impl Connection<'_> {
 
     /// What the client had of them, by its codes, and what is to be noted of it.
     fn drop_filters(&mut self, filters: &[String], notes: &mut Vec<Note>) -> Vec<u8> {
-        if filters.iter().any(|f| self.delivery.filter(f).is_some_and(|sub| sub.qos() == 2)) {
+        if filters.iter().any(|f| !is_shared(f) && self.delivery.filter(f).is_some_and(|sub| sub.qos() > 0)) {
             self.begin(notes);
         }
         let mut codes = Vec::with_capacity(filters.len());
@@ -550,6 +553,7 @@ impl Connection<'_> {
         }
         let plain = filters.iter().map(String::as_str).filter(|f| !is_shared(f));
         self.door.router.unsubscribe(self.delivery.key(), plain);
+        self.delivery.filters_have_changed();
         codes
     }
 

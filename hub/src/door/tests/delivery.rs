@@ -164,3 +164,28 @@ async fn a_client_that_takes_aliases_gets_short_frames() {
     assert_eq!((m.qos, m.topic, m.properties.alias), (2, "", Some(1)));
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_message_that_fits_without_a_new_alias_is_sent_without_one() {
+    let house = House::open(&Fake::new()).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    // Flags, length, topic, id, no properties, payload.
+    for payload in 1..=8 {
+        let bytes = 2 + 2 + 10 + 2 + 1 + payload;
+        let mut c = house.dial(Version::V5).await;
+        // At most 20 bytes, one alias.
+        c.send(0x10, b"\0\x04MQTT\x05\x02\0\x3c\x08\x27\0\0\0\x14\x22\0\x01\0\x01c").await;
+        c.packet().await.unwrap();
+        c.subscribe("long/topic", 1).await;
+        p.publish_acked("long/topic", &vec![b'x'; payload], 1).await;
+        if bytes <= 20 {
+            let (first, body) = c.packet().await.unwrap();
+            let m = parse_publish(Version::V5, first & 15, &body);
+            assert_eq!((m.topic, m.payload.len(), m.properties.alias.is_some()), ("long/topic", payload, bytes <= 17));
+        } else {
+            c.hears_nothing().await;
+        }
+        c.leaves().await;
+    }
+    house.close().await;
+}

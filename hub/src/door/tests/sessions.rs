@@ -507,3 +507,55 @@ async fn a_retained_message_does_not_come_under_the_id_of_an_exchange_that_is_no
     }
     house.close().await;
 }
+
+/// [MQTT-3.10.4-3], [MQTT-4.4.0-1].
+#[tokio::test]
+async fn a_qos1_message_under_way_is_sent_again_though_its_filter_has_gone_or_changed() {
+    for n in 0..12 {
+        let (restarts, asked, was_read) = (n & 1 > 0, [None, Some(0), Some(2)][n / 2 % 3], n < 6);
+        let fake = Fake::new();
+        let mut house = House::open(&fake).await;
+        // The second message waits for the first's acknowledgement.
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0, 0, 60, 8, 0x11, 0, 0, 0, 100, 0x21, 0, 1];
+        put_text("s", &mut body);
+        let mut s = house.dial(Version::V5).await;
+        s.send(0x10, &body).await;
+        assert_eq!(s.packet().await.expect("a CONNACK").1[1], 0);
+        s.subscribe("x", 1).await;
+        let mut p = house.client(Version::V4, "p", true).await;
+        for id in 1..=2u16 {
+            p.publish("x", id.to_string().as_bytes(), 2, id, false).await;
+            p.acked(kind::PUBREC, id).await;
+        }
+        let mut got = s.got().await;
+        match asked {
+            Some(qos) => assert_eq!(s.subscribe("x", qos).await, qos),
+            None => {
+                let mut body = vec![0, 9, 0];
+                put_text("x", &mut body);
+                s.send(0xa2, &body).await;
+                assert_eq!(s.packet().await.expect("an UNSUBACK").0, 0xb0);
+            }
+        }
+        if was_read {
+            // What was to come by the old filter may still do so, and is then completed like the first.
+            s.ack(kind::PUBACK, got.id).await;
+            got = s.got().await;
+        }
+        assert_eq!((got.qos, got.dup), (1, false));
+        s.leaves().await;
+        if restarts {
+            house.close().await;
+            house = House::open(&fake).await;
+        }
+        let mut s = house.client(Version::V4, "s", false).await;
+        assert_eq!(s.got().await, Got { dup: true, ..got.clone() }, "{n}");
+        s.ack(kind::PUBACK, got.id).await;
+        s.leaves().await;
+        let mut s = house.client(Version::V4, "s", false).await;
+        if asked != Some(2) || was_read {
+            s.hears_nothing().await;
+        }
+        house.close().await;
+    }
+}

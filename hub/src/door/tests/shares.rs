@@ -114,3 +114,60 @@ async fn no_local_with_a_group_and_a_groups_name_as_an_id_are_refused() {
     assert_eq!(connack[1], 0x85);
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_slow_member_stops_its_group_by_the_groups_messages_and_not_by_what_else_the_log_gets() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut slow = house.client(Version::V5, "slow", true).await;
+    slow.subscribe("$share/g/x", 1).await;
+    let mut p = house.client(Version::V5, "p", true).await;
+    p.publish_acked("x", b"1", 1).await;
+    let held = slow.got().await;
+    let mut other = house.client(Version::V5, "other", true).await;
+    other.subscribe("$share/g/x", 1).await;
+    let unrelated = Header { topic: "y", qos: 1, ..Header::local(Kind::Message, "") };
+    let unrelated = citybrain_shared::record::Draft::new(&unrelated, b"0").unwrap();
+    fake.commit(vec![unrelated; 5000]);
+    for id in 2..=5u16 {
+        p.publish_acked("x", id.to_string().as_bytes(), id).await;
+    }
+    let mut got = vec![other.got_and_acked().await, other.got_and_acked().await];
+    got.extend([slow.got_and_acked().await, slow.got_and_acked().await]);
+    got.sort_unstable();
+    assert_eq!(got, ["2", "3", "4", "5"]);
+    slow.ack(kind::PUBACK, held.id).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_a_client_was_to_get_and_never_did_comes_as_new() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0, 0, 60, 8, 0x11, 0, 0, 0, 100, 0x21, 0, 1];
+    put_text("a", &mut body);
+    for filters in [&["x", "y"][..], &["$share/g/x", "$share/g/y"], &["x", "$share/g/y"]] {
+        let mut a = house.dial(Version::V5).await;
+        a.send(0x10, &body).await;
+        assert_eq!(a.packet().await.expect("a CONNACK").1[1], 0);
+        for filter in filters {
+            a.subscribe(filter, 1).await;
+        }
+        let mut p = house.client(Version::V5, "p", true).await;
+        p.publish_acked("x", b"1", 1).await;
+        p.publish_acked("y", b"2", 2).await;
+        // With a receive maximum of 1 the other waits for its turn.
+        let first = a.got().await;
+        a.leaves().await;
+        let (mut a, _) = house.connect(Version::V5, "a", false, &[]).await;
+        for _ in 0..2 {
+            let got = a.got().await;
+            assert_eq!(got.dup, got.payload == first.payload, "{filters:?}: {got:?}");
+            a.ack(kind::PUBACK, got.id).await;
+        }
+        a.hears_nothing().await;
+        drop(a);
+        house.client(Version::V5, "a", true).await.leaves().await;
+    }
+    house.close().await;
+}

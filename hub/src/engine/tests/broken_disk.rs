@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 fn on_faulty(dir: &Path) -> (Node, Arc<Faulty>) {
+    on_faulty_with(dir, "")
+}
+
+fn on_faulty_with(dir: &Path, store: &str) -> (Node, Arc<Faulty>) {
     let disk = Arc::new(Faulty::default());
-    let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.display());
+    let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n[store]\n{store}", dir.display());
     let config: Config = toml::from_str(&text).unwrap();
     let (hub, engine, _) = super::super::open::open_on(&config, crate::policy::none(), disk.clone()).unwrap();
     (Node { hub, thread: Some(std::thread::spawn(|| engine.run())), config }, disk)
@@ -132,5 +136,129 @@ fn an_event_is_not_taken_for_new_because_the_log_does_not_read() {
     bytes[at] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     assert_eq!(try_offer(&node, "1").unwrap(), Outcome::Duplicate(pos));
+    node.close();
+}
+
+/// Until it is so, or 20 s have passed.
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+const MIN: u64 = 64 << 20;
+
+/// A node that holds its log for a child that is away, until the disk has no room left.
+fn filled_up(dir: &Path) -> (Node, Arc<Faulty>, Pos) {
+    let (node, disk) = on_faulty_with(dir, "segment_bytes = 65536\nlog_bytes_max = 131072\nkeep_s = 0\n");
+    let about = Presence {
+        address: Address::parse("c").unwrap(),
+        name: "x".into(),
+        code: None,
+        labels: Default::default(),
+        inc: Inc(1),
+        version: "0".into(),
+    };
+    run(async { wait(node.hub.offer(vec![presence(&about, Boot::default())]).await?).await }).unwrap();
+    node.note(vec![granted(1)]);
+    disk.set_free(4 * MIN);
+    let large = format!(r#","data":"{}""#, "x".repeat(20_000));
+    for n in 0..20 {
+        node.offer(&event(&n.to_string(), &large));
+    }
+    disk.set_free(MIN / 2);
+    wait_for("it says that it is short", || node.hub.trouble().is_some_and(|why| why.contains("free_bytes_min")));
+    assert!(matches!(try_offer(&node, "new"), Err(Error::Unwritable(_))));
+    let last = node.hub.reader().last();
+    (node, disk, last)
+}
+
+fn granted(lease: u64) -> Note {
+    Note::Granted { child: child(), party: Party { inc: Inc(7), boot: Boot::default() }, lease }
+}
+
+fn child() -> Address {
+    Address::parse("c/s").unwrap()
+}
+
+fn has(lane: Lane, upto: Pos) -> Note {
+    let cursor = Cursor { log: citybrain_shared::LogId(1), upto, chain: 0 };
+    Note::PeerHas { peer: child(), inc: Inc(7), lane, cursor }
+}
+
+#[test]
+fn a_log_that_has_filled_the_disk_goes_once_the_child_that_it_was_held_for_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, disk, last) = filled_up(dir.path());
+    assert_eq!(node.hub.reader().first(), Pos(1));
+    // A new session, and what was sent in it.
+    node.note(vec![granted(2)]);
+    node.note(Lane::ALL.map(|lane| has(lane, last)).into());
+    // No second snapshot will ever be made: nothing comes in.
+    wait_for("what it has is gone here", || node.hub.reader().first() > Pos(1) && node.hub.house().log_segments == 1);
+    disk.set_free(4 * MIN);
+    healed(&node, "after");
+    node.close();
+    let node = Node::open(dir.path(), "c");
+    assert!(node.hub.state(|s| s.peers[&child()].lease == 2));
+    node.close();
+}
+
+#[test]
+fn a_child_that_is_gone_for_good_can_be_retired_on_a_disk_without_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, disk, _) = filled_up(dir.path());
+    let me = Address::parse("c").unwrap();
+    let act = crate::operator::Act::claimed("root", "enrol retire", "c/s", String::new(), "here");
+    let say = |draft| run(async { wait(node.hub.offer(vec![draft]).await?).await });
+    say(crate::operator::draft(&me, &act)).unwrap();
+    say(subtree(&me, &child(), true, "gone")).unwrap();
+    wait_for("what was held for it is gone", || node.hub.reader().first() > Pos(1));
+    // The rest of the room is for a start and a snapshot.
+    disk.set_free(MIN / 8);
+    wait_for("it says so", || node.hub.trouble().is_some_and(|why| why.contains("a quarter of")));
+    assert!(matches!(lazily(&node, opened("app")), Err(Error::Unwritable(_))));
+    node.close();
+}
+
+#[test]
+fn a_log_with_a_hole_in_what_the_state_is_made_of_goes_on_under_a_new_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let harm = || {
+        let path = newest_segment(dir.path());
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(6).position(|w| w == b"\"sos-2").unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::remove_dir_all(dir.path().join("state")).unwrap();
+    };
+    let histories = |node: &Node| node.hub.state(|s| s.me.epochs.clone());
+    let (node, disk) = on_faulty(dir.path());
+    node.offer(&event("sos-1", ""));
+    node.offer(&event("sos-2", ""));
+    // More than the log keeps in memory.
+    let large = format!(r#","data":"{}""#, "x".repeat(200_000));
+    for n in 0..30 {
+        node.offer(&event(&n.to_string(), &large));
+    }
+    assert_eq!(histories(&node).len(), 1);
+    // While it runs: the state is read back after a failure of the disk.
+    harm();
+    disk.fail_sync(0);
+    assert!(try_offer(&node, "refused").is_err());
+    disk.heal();
+    let pos = healed(&node, "after");
+    let epochs = histories(&node);
+    assert!(epochs.len() == 2 && epochs[1].first < pos, "{epochs:?} {pos}");
+    node.close();
+    // At a start.
+    std::fs::remove_dir_all(dir.path().join("state")).unwrap();
+    let node = Node::open(dir.path(), "c");
+    assert_eq!(histories(&node).len(), 3);
+    node.close();
+    let node = Node::open(dir.path(), "c");
+    assert_eq!(histories(&node).len(), 3, "once for each time that it was passed over");
     node.close();
 }

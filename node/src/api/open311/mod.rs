@@ -23,6 +23,7 @@
 mod ask;
 pub(super) mod body;
 mod multipart;
+mod said;
 mod told;
 
 use super::cases::SLICE;
@@ -40,9 +41,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use body::{Body, Format};
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Case, Kind, Role, Solved, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Kind, Role, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::view::CaseNew;
+use said::Standing;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -429,37 +431,21 @@ impl Desk {
         if !media.is_empty() && !ask::is_url(media) {
             return no(400, "media_url is no http or https URL");
         }
-        let status = self.look(id, |held| held.case.status)?;
         let word = p.get("status").unwrap_or("UNCHANGED").to_ascii_uppercase();
-        let verb = match word.as_str() {
-            "OPEN" | "REOPEN" if !status.is_open() => Verb::Reopen,
-            "OPEN" | "UNCHANGED" => Verb::Comment,
-            "CANCELLED" => Verb::Withdraw,
-            "FIXED" if matches!(status, Status::Resolved | Status::Closed) => Verb::Evaluate,
-            "FIXED" => Verb::Comment,
-            other => {
-                return no(
-                    400,
-                    format!("status {other} is not a resident's to set: OPEN, REOPEN, FIXED, CANCELLED or UNCHANGED"),
-                );
-            }
-        };
         // Everybody may say something; the resident's word is for whoever brought it.
         let own = format!("open311:{holder}");
-        if is_app && verb != Verb::Comment && self.look(id, |held| held.history.first().is_none_or(|e| e.by != own))? {
+        let standing = self.look(id, |held| Standing::of(held, is_app.then_some(own.as_str())))?;
+        let Some((verb, solved)) = said::says(&word, standing) else {
+            return no(400, format!("status {word} is not known: one of {}", said::known()));
+        };
+        if verb != Verb::Comment && !standing.is_his {
             let detail = format!("{id} was not filed with this api_key: OPEN and UNCHANGED say something about it");
             return no(403, detail);
         }
         let said = if text.is_empty() { word.to_lowercase() } else { text.to_owned() };
         // A line of its own, which is how it is told again.
         let said = if media.is_empty() { said } else { format!("{said}\n{media}") };
-        let ask = Ask {
-            by: own,
-            role: Some(Role::Resident),
-            text: Some(said),
-            solved: (verb == Verb::Evaluate).then_some(Solved::Solved),
-            ..Ask::default()
-        };
+        let ask = Ask { by: own, role: Some(Role::Resident), text: Some(said), solved, ..Ask::default() };
         let wish = uuid::Uuid::now_v7().to_string();
         let once = Repeat::default();
         let made = cases::wish(&self.ctx, id.to_owned(), verb, ask, wish.clone(), &once).await.map_err(refused)?;

@@ -23,10 +23,10 @@ pub fn cases(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<()>
             s.mark(&c.id, c.urgent, Color::Red),
             s.mark(&clean(&c.standing()), c.status.is_open(), Color::Yellow),
             Cell::new(c.kind),
-            Cell::new(&clean(named(c))),
+            Cell::new(clean(named(c))),
             Cell::new(c.owner.as_str()),
             s.mark(&due, over, Color::Red),
-            Cell::new(&clean(&c.title)),
+            Cell::new(clean(&c.title)),
         ]);
     }
     print(&table, out)?;
@@ -184,8 +184,8 @@ fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()>
             Cell::new(short(e.at)),
             Cell::new(format!("{}{from}", e.node)),
             Cell::new(clean(&who)),
-            Cell::new(&clean(&what.join(": "))),
-            Cell::new(&clean(&e.clocks.join("; "))),
+            Cell::new(clean(&what.join(": "))),
+            Cell::new(clean(&e.clocks.join("; "))),
         ]);
     }
     print(&table, out)

@@ -80,7 +80,7 @@ impl Screen {
                 Cell::new(clean(&e.origin)),
                 Cell::new(clean(event.subject.as_deref().unwrap_or("-"))),
                 // A pretty-printed event is still one line.
-                Cell::new(&clean(&data.split_whitespace().collect::<Vec<_>>().join(" "))),
+                Cell::new(clean(&data.split_whitespace().collect::<Vec<_>>().join(" "))),
             ]);
         }
         print(&table, out)

@@ -18,9 +18,9 @@ pub(super) fn dead_letters(v: &view::DeadLetters, s: &Screen, out: &mut dyn Writ
             Cell::new(l.at.format("%m-%d %H:%M:%SZ")),
             s.mark(&l.reason, true, Color::Yellow),
             Cell::new(clean(&l.via)),
-            Cell::new(&clean(&l.topic)),
+            Cell::new(clean(&l.topic)),
             right(grouped(l.payload_bytes)),
-            Cell::new(&clean(&l.detail)),
+            Cell::new(clean(&l.detail)),
         ]);
     }
     print(&table, out)?;

@@ -13,10 +13,10 @@ pub fn services(v: &view::Services, s: &Screen, out: &mut dyn Write) -> io::Resu
     for o in &v.services {
         table.add_row(vec![
             Cell::new(clean(&o.service.code)),
-            Cell::new(&clean(&o.service.name)),
-            Cell::new(&clean(&o.service.provider)),
-            Cell::new(&clean(&when(&o.service))),
-            Cell::new(&clean(price(&o.service))),
+            Cell::new(clean(&o.service.name)),
+            Cell::new(clean(&o.service.provider)),
+            Cell::new(clean(&when(&o.service))),
+            Cell::new(clean(price(&o.service))),
             Cell::new(o.node.as_str()),
         ]);
     }
@@ -82,10 +82,10 @@ pub fn scenes(v: &view::Scenes, s: &Screen, out: &mut dyn Write) -> io::Result<(
     for o in &v.scenes {
         table.add_row(vec![
             Cell::new(clean(&o.scene.code)),
-            Cell::new(&clean(&o.scene.name)),
-            Cell::new(&clean(&o.scene.theme)),
+            Cell::new(clean(&o.scene.name)),
+            Cell::new(clean(&o.scene.theme)),
             Cell::new(o.scene.governance.join(", ")),
-            Cell::new(&clean(&o.scene.services.join(", "))),
+            Cell::new(clean(&o.scene.services.join(", "))),
             Cell::new(o.scene.rules.len()),
             Cell::new(o.scene.devices.len()),
             Cell::new(o.node.as_str()),

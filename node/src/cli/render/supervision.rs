@@ -77,8 +77,8 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
                 right(grouped(h.cases)),
                 right(grouped(h.open)),
                 Cell::new(day(h.newest)),
-                Cell::new(&clean(name)),
-                Cell::new(&clean(&h.place)),
+                Cell::new(clean(name)),
+                Cell::new(clean(&h.place)),
                 right(degrees(h.lat)),
                 right(degrees(h.lon)),
             ]);
@@ -116,11 +116,11 @@ fn list(cases: &[Case], now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> 
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
             Cell::new(clean(&c.standing())),
-            Cell::new(&clean(named(c))),
+            Cell::new(clean(named(c))),
             Cell::new(c.owner.as_str()),
             Cell::new(limit),
             right(over),
-            Cell::new(&clean(&c.title)),
+            Cell::new(clean(&c.title)),
         ]);
     }
     print(&table, out)

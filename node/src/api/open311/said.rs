@@ -1,0 +1,133 @@
+//! What the `status` of an update that is posted asks for.
+//!
+//! Clients of mySociety's extension (FixMyStreet) send with every comment the state that the report has on
+//! their side, most often the word that they were told last. So only [`ASKS`] ask for a step whatever the case
+//! is; a state is a step where it says what is not known yet, and a comment otherwise. Nothing that a client
+//! sends by itself may be refused: it would send it again for ever, and hold back what was said after it.
+//!
+//! Source: github.com/mysociety/fixmystreet, `perllib/Open311.pm`, `perllib/Open311/PostServiceRequestUpdates.pm`.
+
+use crate::brain::cases::Held;
+use citybrain_shared::case::{Solved, Status, Verb};
+
+/// A resident's own wish.
+const ASKS: [&str; 3] = ["REOPEN", "CANCELLED", "UNCHANGED"];
+/// What a report may be on the other side.
+const STATES: [&str; 14] = [
+    "OPEN",
+    "FIXED",
+    "CLOSED",
+    "INVESTIGATING",
+    "IN_PROGRESS",
+    "PLANNED",
+    "ACTION_SCHEDULED",
+    "FOR_TRIAGE",
+    "INTERNAL_REFERRAL",
+    "NO_FURTHER_ACTION",
+    "UNABLE_TO_FIX",
+    "NOT_COUNCILS_RESPONSIBILITY",
+    "NOT_RESPONSIBLE",
+    "DUPLICATE",
+];
+
+/// The words that are known, for an error.
+pub fn known() -> String {
+    [&ASKS[..], &STATES[..]].concat().join(", ")
+}
+
+/// What a case is to whoever says something of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    status: Status,
+    is_merged: bool,
+    is_judged: bool,
+    pub is_his: bool,
+}
+
+impl Standing {
+    /// `own`: his name in the case's history, where only what he brought is his; `None`: all is.
+    pub fn of(held: &Held, own: Option<&str>) -> Standing {
+        Standing {
+            status: held.case.status,
+            is_merged: held.case.is_merged(),
+            is_judged: held.case.verdict.as_ref().is_some_and(|v| v.solved.is_some()),
+            is_his: own.is_none_or(|own| held.history.first().is_none_or(|e| e.by == own)),
+        }
+    }
+}
+
+/// The step that `word` (in capitals) asks of such a case, and the verdict that comes with it; `None`: the
+/// word is not known.
+pub fn says(word: &str, of: Standing) -> Option<(Verb, Option<Solved>)> {
+    let comment = (Verb::Comment, None);
+    let is_done = matches!(of.status, Status::Resolved | Status::Evaluated);
+    let is_closed = of.status == Status::Closed && !of.is_merged;
+    Some(match word {
+        // He was told that it is fixed, and it is not.
+        "REOPEN" if is_done => (Verb::Evaluate, Some(Solved::Unsolved)),
+        "REOPEN" if of.status.is_open() => comment,
+        "REOPEN" => (Verb::Reopen, None),
+        "OPEN" if is_closed && of.is_his => (Verb::Reopen, None),
+        // Where he has given his verdict it may only be what he was told.
+        "FIXED" if of.is_his && (is_done || is_closed) && !of.is_judged => (Verb::Evaluate, Some(Solved::Solved)),
+        // Of one that is over it can only be its state.
+        "CANCELLED" if of.status.is_open() => (Verb::Withdraw, None),
+        word if ASKS.contains(&word) || STATES.contains(&word) => comment,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn his(status: Status) -> Standing {
+        Standing { status, is_merged: false, is_judged: false, is_his: true }
+    }
+
+    const COMMENT: Option<(Verb, Option<Solved>)> = Some((Verb::Comment, None));
+    const SOLVED: Option<(Verb, Option<Solved>)> = Some((Verb::Evaluate, Some(Solved::Solved)));
+    const UNSOLVED: Option<(Verb, Option<Solved>)> = Some((Verb::Evaluate, Some(Solved::Unsolved)));
+
+    #[test]
+    fn a_state_that_a_client_sends_by_itself_is_a_comment_and_never_refused() {
+        for status in Status::ALL {
+            for word in STATES {
+                let said = says(word, Standing { is_judged: true, ..his(*status) });
+                let reopens = word == "OPEN" && *status == Status::Closed;
+                assert_eq!(said, if reopens { Some((Verb::Reopen, None)) } else { COMMENT }, "{word} of {status}");
+            }
+        }
+        assert_eq!(says("FISHED", his(Status::Handling)), None);
+        assert!(known().contains("REOPEN") && known().contains("DUPLICATE"));
+    }
+
+    #[test]
+    fn whoever_says_that_it_is_not_fixed_is_heard_before_it_is_closed() {
+        assert_eq!(says("REOPEN", his(Status::Resolved)), UNSOLVED);
+        assert_eq!(says("REOPEN", Standing { is_judged: true, ..his(Status::Evaluated) }), UNSOLVED);
+        assert_eq!(says("REOPEN", his(Status::Closed)), Some((Verb::Reopen, None)));
+        assert_eq!(says("REOPEN", his(Status::Handling)), COMMENT);
+    }
+
+    #[test]
+    fn fixed_is_a_verdict_once_and_never_in_place_of_another() {
+        for status in [Status::Resolved, Status::Evaluated, Status::Closed] {
+            assert_eq!(says("FIXED", his(status)), SOLVED);
+            assert_eq!(says("FIXED", Standing { is_judged: true, ..his(status) }), COMMENT);
+        }
+        assert_eq!(says("FIXED", his(Status::Handling)), COMMENT);
+    }
+
+    #[test]
+    fn of_a_case_that_somebody_else_brought_or_that_follows_another_a_state_is_a_comment() {
+        for (word, status) in [("OPEN", Status::Closed), ("FIXED", Status::Resolved), ("CLOSED", Status::Closed)] {
+            assert_eq!(says(word, Standing { is_his: false, ..his(status) }), COMMENT, "{word}");
+        }
+        for word in ["OPEN", "FIXED", "DUPLICATE"] {
+            assert_eq!(says(word, Standing { is_merged: true, ..his(Status::Closed) }), COMMENT, "{word}");
+        }
+        assert_eq!(says("CANCELLED", his(Status::Withdrawn)), COMMENT);
+        assert_eq!(says("CANCELLED", his(Status::Handling)), Some((Verb::Withdraw, None)));
+    }
+}
