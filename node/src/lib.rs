@@ -6,6 +6,7 @@
 //! | [`config`] | config files from disk, and drawing what is wrong in them |
 //! | [`brain`] | rules, alarms, cases: what the node decides by itself |
 //! | [`cap`] | messages of the Common Alerting Protocol, read and written |
+//! | [`certificates`] | which certificates a config names, and until when they are good |
 //! | [`check`] | all that a start would find wrong, without starting |
 //! | [`announce`] | Home Assistant hears how the node is |
 //! | [`api`] | HTTP: health, metrics, the JSON API |
@@ -31,6 +32,7 @@ pub mod api;
 pub mod brain;
 pub mod bring;
 pub mod cap;
+pub mod certificates;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -2,6 +2,7 @@
 
 use super::Facts;
 use super::facts::{Host, Node};
+use crate::certificates::EXPIRES_SOON;
 use crate::run::FILES_LEFT;
 use citybrain_shared::view::{Doctor, Finding, Verdict};
 
@@ -11,9 +12,6 @@ type Check = fn(&Facts) -> Answer;
 type Answer = Option<(Verdict, String, String)>;
 
 use Verdict::{Bad, Note, Ok, Warn};
-
-/// Days: time to order a certificate from somebody who is on holiday.
-const DAYS_LEFT_MIN: i64 = 30;
 
 /// Every check by its stable id, in the order of the answer.
 pub const CHECKS: [(&str, Check); 26] = [
@@ -364,7 +362,7 @@ fn certificates(f: &Facts) -> Answer {
     let remedy = "renew it; the files are read again by themselves";
     if until <= now {
         say(Bad, format!("{} ended at {}: nobody who looks at it comes in", c.key, minute(until)), remedy)
-    } else if days < DAYS_LEFT_MIN {
+    } else if until < now + EXPIRES_SOON {
         say(Warn, format!("{} ends in {days} days, at {}", c.key, minute(until)), remedy)
     } else if let Some((until, list)) = old_list {
         let what =

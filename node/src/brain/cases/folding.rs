@@ -99,7 +99,18 @@ impl Cases {
         let near = spots(case, 0).into_iter().filter(|_| is_open).map(|spot| (spot, id.to_owned()));
         let limits = case.clocks.iter().filter(|c| is_open && c.name != "climb" && c.runs());
         let limit = limits.filter_map(|c| c.due).min().map(|due| (due.timestamp_micros(), id.to_owned()));
-        let urgent = usize::from(is_open && case.urgent);
+        let call = u64::from(is_open && case.urgent);
+        let unaccepted = u64::from(is_open && case.urgent && case.status == Status::Submitted);
+        let of_kind = &mut self.open_by_kind[case.kind as usize];
+        if put {
+            *of_kind += u64::from(is_open);
+            self.calls.open += call;
+            self.calls.unaccepted += unaccepted;
+        } else {
+            *of_kind = of_kind.saturating_sub(is_open.into());
+            self.calls.open = self.calls.open.saturating_sub(call);
+            self.calls.unaccepted = self.calls.unaccepted.saturating_sub(unaccepted);
+        }
         if !put {
             if let Some(rest) = rest {
                 self.rests.remove(&rest);
@@ -110,7 +121,6 @@ impl Cases {
             for near in near {
                 self.spots.remove(&near);
             }
-            self.urgent = self.urgent.saturating_sub(urgent);
             self.changed.remove(&changed);
             self.open.remove(id);
             for timer in timers.chain(waits) {
@@ -126,7 +136,6 @@ impl Cases {
         self.rests.extend(rest);
         self.limits.extend(limit);
         self.spots.extend(near);
-        self.urgent += urgent;
         self.changed.insert(changed);
         self.buttons.extend(button);
         self.uncalled.extend((!held.uncalled.is_empty()).then(|| id.to_owned()));
