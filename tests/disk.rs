@@ -206,6 +206,33 @@ fn old_segments_go_only_after_everybody_has_them() {
     check_order(&kept, &sent);
 }
 
+#[test]
+fn a_log_that_has_filled_the_disk_is_sent_on_and_trimmed_when_the_line_is_back() {
+    let store = "[store]\nsegment_bytes = 1048576\nlog_bytes_max = 2097152\nkeep_s = 0\nsnapshot_records = 1000\nfree_bytes_min = 2000000\n";
+    let mut tree = Tree::with_store(&[LEAF], store);
+    tree.start();
+    tree.stop_node("c/s/m");
+    let sent = publish(&tree, "cut", 12_000);
+    tree.stop_node(LEAF);
+    // As if it had filled the disk: so little is free as is left of what must be.
+    let disk = rustix::fs::statvfs(tree.dir()).expect("the disk is known");
+    let twice = disk.f_bavail * disk.f_frsize * 2;
+    tree.edit(LEAF, |text| text.replace("free_bytes_min = 2000000", &format!("free_bytes_min = {twice}")));
+    tree.start_node("c/s/m");
+    tree.start_node(LEAF);
+    wait_for("the city has all", || {
+        let there = tree.node("c").get("/v1/status")?["counters"]["received_up"].as_u64()?;
+        (there >= sent.len() as u64).then_some(())
+    });
+    wait_for("old segments are gone at the neighbourhood", || {
+        (segments(tree.node(LEAF)).first().is_some_and(|p| !p.ends_with("00000000000000000001.log"))).then_some(())
+    });
+    let node = tree.node(LEAF);
+    run(&["why", "--node", &node.url()]).says(1, &["disk-low", "less than store.free_bytes_min"]);
+    let mut device = Client::connect(node.mqtt, "device", true);
+    assert!(!device.publish("in/x", br#"{"specversion":"1.0","id":"new","source":"/x","type":"city.test"}"#));
+}
+
 /// What of `sent` is still kept is kept once, in order, up to the newest.
 fn check_order(kept: &[Record], sent: &[Sent]) {
     let kept: Vec<&str> = kept.iter().filter(|r| r.event_type == "city.test").map(|r| r.id.as_str()).collect();

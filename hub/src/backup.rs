@@ -5,8 +5,8 @@
 //! - It can be taken while the node runs: segments are append-only, and of the newest only so much is
 //!   copied as was read and found good before.
 //! - A backup is whole or not there: it is written beside its place, synced, then renamed.
-//! - A node that starts on a restored folder begins a new history ([`is_restored`]): it may give
-//!   positions to records that its peers know for others.
+//! - A node that starts on a restored folder begins a new history ([`mark`]): it may give positions to
+//!   records that its peers know for others.
 //!
 //! # Format
 //! `log/` (segments and indexes) and `snapshots/`, as in a data folder, and `backup.json`. sled's folder is
@@ -88,7 +88,9 @@ impl Error {
     }
 }
 
-const RESTORED: &str = "restored";
+const MARK: &str = "restored";
+/// Why, of a folder that was put back or made of an export.
+pub(crate) const RESTORED: &str = "restored from a backup";
 const ABOUT: &str = "backup.json";
 
 pub(crate) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -96,14 +98,24 @@ pub(crate) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> Error {
     |source| Error::Io { path, source }
 }
 
-/// Was this folder put back from a backup since the node's last start?
-pub(crate) fn is_restored(dir: &Path) -> bool {
-    dir.join(RESTORED).exists()
+/// Why the next start on this folder must begin a new history, if something since the last one says so.
+pub(crate) fn mark(dir: &Path) -> Option<String> {
+    let text = fs::read(dir.join(MARK)).ok()?;
+    Some(String::from_utf8_lossy(&text).lines().next().unwrap_or("restored").to_owned())
 }
 
-pub(crate) fn forget_restored(dir: &Path) -> io::Result<()> {
-    fs::remove_file(dir.join(RESTORED))?;
-    File::open(dir)?.sync_all()
+/// Marks a folder so; the mark survives a power cut.
+pub(crate) fn put_mark(dir: &Path, why: &str, from: &str) -> Result<(), Error> {
+    write_synced(&dir.join(MARK), format!("{why}\n{from}").as_bytes())?;
+    sync(dir)
+}
+
+/// That there is none is no error.
+pub(crate) fn forget_mark(dir: &Path) -> io::Result<()> {
+    match fs::remove_file(dir.join(MARK)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.and_then(|()| File::open(dir)?.sync_all()),
+    }
 }
 
 /// What a backup says of itself.
@@ -210,7 +222,7 @@ pub fn restore(backup: &Path, dir: &Path) -> Result<(About, Option<PathBuf>), Er
         // Always a copy: the node will write to what is newest here.
         copy_folder(&backup.join("snapshots"), &part.join("snapshots"), Sealed::Copy)?;
         copy_log(&reader.files(), &part.join("log"), Sealed::Copy)?;
-        write_restored(&part, &format!("from {}, taken at {}\n", backup.display(), said.taken_at))?;
+        put_mark(&part, RESTORED, &format!("from {}, taken at {}\n", backup.display(), said.taken_at))?;
         sync_all(&part)
     })();
     let placed = laid.and_then(|()| put_in_place(&part, dir));
@@ -374,11 +386,6 @@ fn copy_start(from: &Path, to: &Path, len: u64) -> Result<u64, Error> {
     Ok(copied)
 }
 
-/// Marks a folder so that its next start begins a new history.
-pub(crate) fn write_restored(dir: &Path, from: &str) -> Result<(), Error> {
-    write_synced(&dir.join(RESTORED), from.as_bytes())
-}
-
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut file = File::create(path).map_err(io_at(path))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_at(path))
@@ -435,10 +442,11 @@ mod tests {
         let (said, aside) = restore(&target, &dir).unwrap();
         assert_eq!(said, taken);
         assert!(aside.unwrap().join("log").is_dir());
-        assert!(is_restored(&dir));
+        assert_eq!(mark(&dir).as_deref(), Some(RESTORED));
         assert_eq!(log::open_read_only(&dir.join("log")).unwrap().0.last(), Pos(50));
-        forget_restored(&dir).unwrap();
-        assert!(!is_restored(&dir));
+        forget_mark(&dir).unwrap();
+        forget_mark(&dir).unwrap();
+        assert_eq!(mark(&dir), None);
     }
 
     #[test]
@@ -527,7 +535,7 @@ mod tests {
         take(&link, &target, String::new()).unwrap();
         let (_, aside) = restore(&target, &link).unwrap();
         assert_eq!(fs::read_link(&link).unwrap(), real);
-        assert!(is_restored(&real));
+        assert!(mark(&real).is_some());
         assert_eq!(aside.unwrap(), fs::canonicalize(&private).unwrap().join("data.before-restore-1"));
         assert_eq!(log::open_read_only(&link.join("log")).unwrap().0.last(), Pos(5));
     }
@@ -545,7 +553,7 @@ mod tests {
         fs::remove_file(&first).unwrap();
         fs::write(&first, bytes).unwrap();
         assert!(matches!(restore(&target, &dir), Err(Error::Damaged { .. })));
-        assert!(!is_restored(&dir));
+        assert_eq!(mark(&dir), None);
         assert!(matches!(about(root.path()), Err(Error::NoBackup { .. })));
     }
 }

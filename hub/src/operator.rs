@@ -88,12 +88,14 @@ pub fn leave(dir: &Path, act: &Act) -> io::Result<()> {
     line.push(b'\n');
     let mut file = File::options().create(true).append(true).open(path(dir))?;
     file.write_all(&line)?;
-    file.sync_all()
+    file.sync_all()?;
+    File::open(dir)?.sync_all()
 }
 
 /// What was left; a line that does not read is told as such, not dropped.
 pub(crate) fn left(dir: &Path) -> Vec<Act> {
-    let text = fs::read_to_string(path(dir)).unwrap_or_default();
+    let bytes = fs::read(path(dir)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
     let act = |line: &str| {
         serde_json::from_str(line).unwrap_or_else(|_| Act {
             what: "unreadable".into(),
@@ -119,10 +121,10 @@ mod tests {
         let act = Act::claimed("root@gate", "store restore", &"温".repeat(2000), "2026-01-01T00:00:00Z".into(), "x");
         assert!(act.detail.len() <= TEXT_BYTES_MAX && act.detail.chars().all(|c| c == '温'));
         leave(dir.path(), &act).unwrap();
-        fs::write(path(dir.path()), fs::read_to_string(path(dir.path())).unwrap() + "half a li").unwrap();
+        fs::write(path(dir.path()), [&fs::read(path(dir.path())).unwrap()[..], b"half a \xff li"].concat()).unwrap();
         let acts = left(dir.path());
         assert_eq!(acts[0], act);
-        assert_eq!(acts[1].what, "unreadable");
+        assert_eq!((acts.len(), acts[1].what.as_str()), (2, "unreadable"));
         forget(dir.path()).unwrap();
         assert_eq!(left(dir.path()), []);
     }

@@ -24,6 +24,11 @@ pub trait Policy: Any + Send + Sync {
     /// and [`Policy::next_due_us`] is not in the future.
     fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft>;
 
+    /// Does so much wait to be said that [`Policy::on_due`] must go on before more records come?
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// Folds a record in; called for every record that is no note, in order, each once, live and in
     /// a replay. The only way to change.
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]);

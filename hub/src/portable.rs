@@ -18,7 +18,7 @@
 //! | `{"pos":N,"chain":HEX,"record":BASE64}` | a record in its log form, one each, without gaps |
 //! | last | [`Foot`] |
 
-use crate::backup::{self, Error as BackupError, beside, finish, io_at, write_restored};
+use crate::backup::{self, Error as BackupError, RESTORED, beside, finish, io_at, put_mark};
 use crate::log::{self, Log, Options};
 use crate::store;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -234,7 +234,7 @@ pub fn import(from: impl BufRead, dir: &Path) -> Result<Done, Error> {
             Err(error)
         }
         Ok(done) => {
-            let marked = write_restored(&part, &why);
+            let marked = put_mark(&part, RESTORED, &why);
             Ok(finish(&part, dir, marked.map(|()| done))?)
         }
     }
@@ -418,7 +418,7 @@ mod tests {
             exported(&back).len(),
             text.len() - data.display().to_string().len() + back.display().to_string().len()
         );
-        assert!(crate::backup::is_restored(&back), "its next start begins a new history");
+        assert!(backup::mark(&back).is_some(), "its next start begins a new history");
         let packed = dir.path().join("log.ndjson.zst");
         export_file(&data, "2026-01-01T00:00:00Z".into(), &packed).unwrap();
         assert!(fs::metadata(&packed).unwrap().len() < text.len() as u64 / 2);

@@ -1,9 +1,9 @@
 //! A file of ours changed in one step: whoever reads it sees the old one or the new one, whole, after a
 //! power cut too.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 /// Who may read and write it, as in chmod.
@@ -45,6 +45,10 @@ pub fn replace(path: &Path, bytes: &[u8], rights: Rights) -> io::Result<()> {
         if let Some(about) = &before {
             // Only root can give a file away; anybody else owns it already or leaves it with himself.
             let _ = fchown(&file, Some(about.uid()), Some(about.gid()));
+        }
+        if before.is_some() || matches!(rights, Rights::Private) {
+            // What it was made with is masked: root's umask must not shut the node's own user out.
+            file.set_permissions(Permissions::from_mode(mode))?;
         }
         file.sync_all()?;
         fs::rename(&temporary, path)?;

@@ -260,6 +260,12 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// Is it a limit of the case itself? That nobody came to a press at once is none, and a unit that was
+    /// summoned has its own.
+    pub fn is_limit(&self) -> bool {
+        self.name != "climb" && !self.name.starts_with("assist:")
+    }
+
     pub fn runs(&self) -> bool {
         self.stopped.is_none() && self.due.is_some()
     }
@@ -497,6 +503,9 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub handlers: Vec<String>,
     pub clocks: Vec<Clock>,
+    /// A limit was missed, though its clock may have begun anew since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -574,18 +583,18 @@ impl Case {
     }
 
     pub fn is_overdue(&self, now: DateTime<Utc>) -> bool {
-        self.clocks.iter().any(|c| c.name != "climb" && c.stopped.is_none() && c.is_over(now))
+        self.clocks.iter().any(|c| c.is_limit() && c.stopped.is_none() && c.is_over(now))
     }
 
-    /// Has a limit ever been missed, be it over by now? That nobody came to a press at once is none.
+    /// Has a limit ever been missed, be it over by now?
     pub fn was_late(&self) -> bool {
         let over = |c: &Clock| c.missed.is_some() || c.stopped.is_some_and(|s| c.is_over(s));
-        self.clocks.iter().any(|c| c.name != "climb" && over(c))
+        self.late || self.clocks.iter().any(|c| c.is_limit() && over(c))
     }
 
     /// The next limit that will pass.
     pub fn due(&self) -> Option<(&Clock, DateTime<Utc>)> {
-        let running = self.clocks.iter().filter(|c| c.runs() && c.name != "climb");
+        let running = self.clocks.iter().filter(|c| c.runs() && c.is_limit());
         running.filter_map(|c| Some((c, c.due?))).min_by_key(|(_, due)| *due)
     }
 
@@ -635,10 +644,14 @@ impl Case {
             Status::Submitted => (1, "信息收集", "受理", "open"),
             Status::Accepted if self.reopened > 0 => (2, "案卷建立", "重办", "reopen"),
             Status::Accepted if self.returns > 0 => (2, "案卷建立", "退单", "for_triage"),
+            Status::Accepted if self.escalations > 0 => (2, "案卷建立", "督办", "internal_referral"),
             Status::Accepted => (2, "案卷建立", "登记", "investigating"),
+            Status::Dispatched if self.escalations > 0 => (3, "任务派遣", "督办", "internal_referral"),
             Status::Dispatched => (3, "任务派遣", "派单", "in_progress"),
             Status::Handling if self.suspended.is_some() => (4, "任务处理", "挂账", "planned"),
-            Status::Handling if self.finding.as_ref().is_some_and(|f| !f.passed) => (4, "任务处理", "返工", "reopen"),
+            Status::Handling if self.finding.as_ref().is_some_and(|f| !f.passed) => (4, "任务处理", "重办", "reopen"),
+            // Above they watch, and here it is being done: the resident hears the latter.
+            Status::Handling if self.escalations > 0 => (4, "任务处理", "督办", "in_progress"),
             Status::Handling => (4, "任务处理", "办理", "in_progress"),
             Status::Resolved => (5, "处理反馈", "答复", "fixed"),
             Status::Evaluated => (6, "核实结案", "回访", "fixed"),
@@ -695,6 +708,9 @@ pub struct Entry {
     /// Nodes whose responders are to be called.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Address>,
+    /// What shows it, `NAME=URL`; that of a solution stands in its [`Outcome`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
 }
 
 /// What somebody asks for. Which fields a verb needs, its refusal says.

@@ -18,7 +18,7 @@ pub const EXTENSIONS_MAX: usize = 64;
 /// Bytes of an MQTT packet at the front door: an event, its topic and properties.
 pub const PACKET_BYTES_MAX: usize = 512 * 1024;
 
-/// Bytes of an MQTT packet before its sender is authenticated: a CONNECT with a will fits, a
+/// Bytes of an MQTT packet before its sender is authenticated: a CONNECT with most wills fits, a
 /// stranger cannot make the node allocate more. (Through a WebSocket it can: one whole message.)
 pub const PACKET_BYTES_UNAUTHENTICATED_MAX: usize = 64 * 1024;
 

@@ -1,21 +1,20 @@
 //! What the front door needs of the rest of the hub. Behind a trait, so that its tests can hold
 //! back a commit, or let it fail.
 
-use crate::engine::{Error, Haste, Hub, Outcome, Ticket};
+use crate::engine::{Error, Haste, Hub, Offered, Outcome, Ticket};
 use crate::log::{self, Entry};
 use crate::note::Note;
 use crate::state::State;
 use citybrain_shared::Pos;
-use citybrain_shared::record::Draft;
 use std::future::Future;
 use std::pin::Pin;
 use tokio::sync::watch;
 
 pub type Offering<T> = Pin<Box<dyn Future<Output = Result<Ticket<T>, Error>> + Send>>;
 
-/// See the methods of the same names of [`Hub`] and [`log::Reader`].
+/// See the methods of the same names of [`Hub`] and [`log::Reader`]; to offer is [`Hub::offer_groups`].
 pub trait Core: Send + Sync {
-    fn offer(&self, drafts: Vec<Draft>) -> Offering<Vec<Outcome>>;
+    fn offer(&self, offered: Vec<Offered>) -> Offering<Vec<Outcome>>;
     fn note(&self, notes: Vec<Note>, haste: Haste) -> Offering<()>;
     fn jot(&self, client: &str, upto: Pos);
     fn first(&self) -> Pos;
@@ -26,9 +25,9 @@ pub trait Core: Send + Sync {
 }
 
 impl Core for Hub {
-    fn offer(&self, drafts: Vec<Draft>) -> Offering<Vec<Outcome>> {
+    fn offer(&self, offered: Vec<Offered>) -> Offering<Vec<Outcome>> {
         let hub = self.clone();
-        Box::pin(async move { hub.offer(drafts).await })
+        Box::pin(async move { hub.offer_groups(offered).await })
     }
 
     fn note(&self, notes: Vec<Note>, haste: Haste) -> Offering<()> {

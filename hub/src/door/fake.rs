@@ -2,7 +2,7 @@
 
 use super::core::{Core, Offering};
 use super::{Ingress, Publish, Taken};
-use crate::engine::{Error, Haste, Outcome, jots};
+use crate::engine::{Error, Haste, Offered, Outcome, jots};
 use crate::log::{self, Entry};
 use crate::note::Note;
 use crate::state::{Retained, Session, State, Subscription};
@@ -52,6 +52,8 @@ struct Inner {
     state: State,
     /// Commits wait here while they are held back.
     held: Option<Vec<Commit>>,
+    /// Only the fsync is held back: what is in no haste is written.
+    syncs_alone: bool,
     unwritable: bool,
     unreadable: bool,
     jots: HashMap<String, Pos>,
@@ -73,11 +75,12 @@ impl Fake {
     }
 
     /// The process is killed: of the commits that were held back the first `keep(their number)` have
-    /// reached the disk. Are they not all there, it was a power cut, and takes the jots with it.
+    /// reached the disk: each is one group. Are they not all there, it was a power cut, and takes the jots with it.
     /// What is returned is the log as the next process finds it.
     pub fn crash(&self, keep: impl FnOnce(usize) -> usize) -> Fake {
         let mut inner = self.inner.lock();
         self.alive.store(false, Ordering::SeqCst);
+        inner.syncs_alone = false;
         let held = inner.held.take().unwrap_or_default();
         let keep = keep(held.len());
         let is_power_cut = keep < held.len();
@@ -104,8 +107,15 @@ impl Fake {
         self.inner.lock().held.get_or_insert_default();
     }
 
+    /// From now on nothing is synced: what is in no haste is told that it is written. A power cut takes it.
+    pub fn hold_syncs(&self) {
+        self.hold();
+        self.inner.lock().syncs_alone = true;
+    }
+
     pub fn release(&self) {
         let mut inner = self.inner.lock();
+        inner.syncs_alone = false;
         for commit in inner.held.take().unwrap_or_default() {
             commit(&mut inner);
         }
@@ -160,7 +170,8 @@ impl Fake {
         self.inner.lock().state.sessions.get(client).cloned()
     }
 
-    fn submit<T: Send + 'static>(&self, drafts: Vec<Draft>, done: fn(Vec<Pos>) -> T) -> Offering<T> {
+    /// `early`: the ticket does not wait for the commit, if that is held back.
+    fn submit<T: Send + 'static>(&self, groups: Vec<Vec<Draft>>, early: bool, done: fn(Vec<Pos>) -> T) -> Offering<T> {
         let fake = self.clone();
         Box::pin(async move {
             let (tx, rx) = oneshot::channel();
@@ -169,25 +180,32 @@ impl Fake {
                 return Err(Error::Stopping);
             }
             inner.offers += 1;
-            let (early, tx) = if inner.flaw == Some(Flaw::EarlyTickets) && inner.held.is_some() {
-                (Some(tx), oneshot::channel().0)
-            } else {
-                (None, tx)
-            };
+            let early = early && inner.syncs_alone || inner.flaw == Some(Flaw::EarlyTickets);
+            let (early, tx) = if early && inner.held.is_some() { (Some(tx), oneshot::channel().0) } else { (None, tx) };
             if let Some(early) = early {
                 let _ = early.send(Ok(done(Vec::new())));
             }
-            let commit = move |inner: &mut Inner| {
-                let answer = if inner.unwritable {
-                    Err(Error::Unwritable("the test says so".into()))
-                } else {
-                    Ok(done(drafts.iter().map(|d| inner.append(d)).collect()))
+            let firsts: Arc<Mutex<Vec<Pos>>> = Arc::default();
+            let mut tx = Some(tx);
+            let last = groups.len() - 1;
+            for (n, group) in groups.into_iter().enumerate() {
+                let (firsts, tx) = (firsts.clone(), if n == last { tx.take() } else { None });
+                let commit = move |inner: &mut Inner| {
+                    if !inner.unwritable {
+                        let all: Vec<Pos> = group.iter().map(|d| inner.append(d)).collect();
+                        firsts.lock().extend(all.first());
+                    }
+                    let Some(tx) = tx else { return };
+                    let _ = tx.send(if inner.unwritable {
+                        Err(Error::Unwritable("the test says so".into()))
+                    } else {
+                        Ok(done(std::mem::take(&mut *firsts.lock())))
+                    });
                 };
-                let _ = tx.send(answer);
-            };
-            match &mut inner.held {
-                Some(held) => held.push(Box::new(commit)),
-                None => commit(&mut inner),
+                match &mut inner.held {
+                    Some(held) => held.push(Box::new(commit)),
+                    None => commit(&mut inner),
+                }
             }
             fake.committed.send_replace(inner.last());
             Ok(rx)
@@ -319,12 +337,13 @@ impl Inner {
 }
 
 impl Core for Fake {
-    fn offer(&self, drafts: Vec<Draft>) -> Offering<Vec<Outcome>> {
-        self.submit(drafts, |all| all.into_iter().map(Outcome::Committed).collect())
+    fn offer(&self, offered: Vec<Offered>) -> Offering<Vec<Outcome>> {
+        let groups = offered.into_iter().map(|o| std::iter::once(o.draft).chain(o.with).collect()).collect();
+        self.submit(groups, false, |all| all.into_iter().map(Outcome::Committed).collect())
     }
 
-    fn note(&self, notes: Vec<Note>, _haste: Haste) -> Offering<()> {
-        self.submit(notes.iter().map(Note::draft).collect(), |_| ())
+    fn note(&self, notes: Vec<Note>, haste: Haste) -> Offering<()> {
+        self.submit(vec![notes.iter().map(Note::draft).collect()], haste == Haste::Lazy, |_| ())
     }
 
     fn jot(&self, client: &str, upto: Pos) {

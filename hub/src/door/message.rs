@@ -70,6 +70,8 @@ pub struct Message {
     /// µs since 1970.
     expires_us: Option<i64>,
     expiry_was_asked: bool,
+    /// That it keeps in memory, nearly.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -132,11 +134,13 @@ impl Message {
             splice,
             expires_us: ttl_us.map(|t| header.committed_us.saturating_add(t)),
             expiry_was_asked: meta.expiry_s.is_some() && !is_event,
+            bytes: entry.bytes.len() + size_of::<Message>(),
         }
     }
 
     /// One that is in no log. `meta` as in [`Meta`], of the publisher.
     pub fn live(topic: &str, meta: &Meta<'_>, payload: Bytes, qos: u8, retain: bool, now_us: i64) -> Message {
+        let payload_bytes = payload.len();
         Message {
             pos: Pos::ZERO,
             part: 0,
@@ -150,6 +154,7 @@ impl Message {
             splice: None,
             expires_us: meta.expiry_s.map(|s| now_us.saturating_add(i64::from(s) * 1_000_000)),
             expiry_was_asked: meta.expiry_s.is_some(),
+            bytes: topic.len() + meta.client.len() + meta.forwarded.len() + payload_bytes + size_of::<Message>(),
         }
     }
 
@@ -170,6 +175,7 @@ impl Message {
             splice: None,
             expires_us: meta.expiry_s.map(|s| r.committed_us.saturating_add(i64::from(s) * 1_000_000)),
             expiry_was_asked: meta.expiry_s.is_some(),
+            bytes: topic.len() + r.payload.len() + r.door.len() + size_of::<Message>(),
         }
     }
 
@@ -183,7 +189,7 @@ impl Message {
 
     /// Bytes that it keeps in memory, nearly.
     pub fn bytes(&self) -> usize {
-        self.payload.len() + self.topic.len() + 64
+        self.bytes
     }
 
     pub fn has_expired(&self, now_us: i64) -> bool {

@@ -73,7 +73,7 @@ use self::seats::Seats;
 use self::share::Shares;
 use self::sys::Sys;
 use self::trie::LEVELS_MAX;
-use crate::engine::Ticket;
+use crate::engine::{Offered, Ticket};
 use crate::note::{DeadLetter, LastWill, Note};
 use crate::state::{Retained, State};
 use citybrain_shared::record::Draft;
@@ -154,6 +154,9 @@ pub struct Door {
     shares: Shares,
     sys: Sys,
     links: local::Links,
+    /// Held while wills go from the seats into the log: whoever opens a session meanwhile waits, so that
+    /// its old will is behind it.
+    wills_going: tokio::sync::Mutex<()>,
     stop: watch::Sender<bool>,
 }
 
@@ -188,6 +191,7 @@ impl Door {
             shares: Shares::default(),
             sys: Sys::default(),
             links: local::Links::new(&link.root),
+            wills_going: tokio::sync::Mutex::default(),
             stop: watch::Sender::new(false),
             core,
         });
@@ -204,14 +208,16 @@ impl Door {
         self.seats.views(&*self.core, &self.router)
     }
 
-    /// Is there room for this retained message? What is there already may always be replaced or removed.
+    /// Is there room for this retained message? What is there already may always be removed, and
+    /// replaced by what is no larger.
     fn may_retain(&self, topic: &str, payload: &[u8]) -> bool {
         let max = self.broker.retained_bytes_max;
         payload.is_empty()
             || max == 0
             || self::core::look(&*self.core, |s| {
                 let old = s.retained.get(topic).map_or(0, |r| r.bytes(topic));
-                s.retained_bytes - old + Retained::cost(topic, payload.len()) <= max || old > 0
+                let new = Retained::cost(topic, payload.len());
+                new <= old || s.retained_bytes - old + new <= max
             })
     }
 
@@ -269,20 +275,20 @@ impl Door {
 
     /// Publishes a will as its client would have done.
     async fn publish_will(&self, client: &str, user: &User, will: &Will) {
-        let drafts = self.will_drafts(client, user, will).await;
-        self.commit_wills(drafts).await;
+        let kept = self.keep_of_will(client, user, will).await;
+        self.commit_wills(kept.into_iter().collect()).await;
     }
 
-    async fn commit_wills(&self, drafts: Vec<Draft>) {
-        if !drafts.is_empty()
-            && let Err(error) = settled(self.core.offer(drafts).await).await
+    async fn commit_wills(&self, wills: Vec<Offered>) {
+        if !wills.is_empty()
+            && let Err(error) = settled(self.core.offer(wills).await).await
         {
             tracing::warn!(%error, "Last wills could not be committed.");
         }
     }
 
     /// What is to be committed of a will; what is not, is said here.
-    async fn will_drafts(&self, client: &str, user: &User, will: &Will) -> Vec<Draft> {
+    async fn keep_of_will(&self, client: &str, user: &User, will: &Will) -> Option<Offered> {
         self.counters.wills.add(1);
         // Whose account has changed since has the rights of today.
         let today = (!self.access.is_current(user)).then(|| self.access.formerly(&user.name));
@@ -291,7 +297,7 @@ impl Door {
             if self.access.may_link(user, &will.topic, true) {
                 self.links.take_patiently(client, &will.topic, will.payload.clone().into(), will.retain).await;
             }
-            return Vec::new();
+            return None;
         }
         let properties = Properties::parse(&will.properties).unwrap_or_default();
         let mut door = Vec::new();
@@ -316,21 +322,29 @@ impl Door {
             let payload = will.payload.clone().into();
             self.router.live(route::live_message(&will.topic, &door, payload, will.qos, will.retain, now_us()));
         }
-        // Whoever waits for it reads it from the log. Its end is behind it there: a kill between the
-        // two says it twice, and not never.
-        draft.into_iter().chain(self.will_ended(client).map(|n| n.draft())).collect()
+        // Whoever waits for it reads it from the log, where its end is with it.
+        let ended = self.will_ended(client).map(|n| n.draft());
+        match draft {
+            Some(draft) => Some(Offered { draft, with: ended }),
+            None => ended.map(Offered::from),
+        }
     }
 
-    /// Many together: after a power cut each device of a house has one, and each fsync may take long.
+    /// Many together: after a power cut each device of a house has one, and each fsync may take long. But no
+    /// more: whose will still waits may come back, and takes it along.
     async fn publish_wills_due(&self) {
-        let mut drafts = Vec::new();
-        for (client, user, will) in self.seats.wills_due() {
-            drafts.extend(self.will_drafts(&client, &user, &will).await);
-            if drafts.len() >= WILLS_AT_ONCE || drafts.iter().map(|d| d.bytes().len()).sum::<usize>() >= WILLS_BYTES {
-                self.commit_wills(std::mem::take(&mut drafts)).await;
+        loop {
+            let _going = self.wills_going.lock().await;
+            let due = self.seats.wills_due(WILLS_AT_ONCE, WILLS_BYTES);
+            if due.is_empty() {
+                return;
             }
+            let mut wills = Vec::new();
+            for (client, user, will) in due {
+                wills.extend(self.keep_of_will(&client, &user, &will).await);
+            }
+            self.commit_wills(wills).await;
         }
-        self.commit_wills(drafts).await;
     }
 
     /// Wills and expiries that are due.

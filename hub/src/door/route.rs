@@ -36,7 +36,7 @@ const LIVE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// about a millisecond.
 const CHUNK_RECORDS: usize = 256;
 const CHUNK_BYTES: usize = 256 * 1024;
-const CHUNK_DELIVERIES: usize = 4096;
+pub const CHUNK_DELIVERIES: usize = 4096;
 
 /// Before a log that could not be read is asked again.
 const BROKEN_PAUSE: Duration = Duration::from_secs(1);
@@ -52,6 +52,9 @@ pub struct Sub {
 }
 
 impl Sub {
+    /// To be made [`Sub::since`]: what is committed when the filter comes into the routes.
+    pub const FROM_NOW: Pos = Pos(u64::MAX);
+
     pub fn qos(&self) -> u8 {
         self.options & 3
     }
@@ -148,6 +151,14 @@ impl Inbox {
         self.queue.lock().items.iter().map(|i| i.message.pos).max().unwrap_or(Pos::ZERO)
     }
 
+    /// Gives memory back that a burst has taken.
+    pub fn free_room(&self) {
+        let mut q = self.queue.lock();
+        if q.items.is_empty() {
+            q.items = VecDeque::new();
+        }
+    }
+
     pub fn is_live(&self) -> bool {
         self.queue.lock().live
     }
@@ -227,16 +238,22 @@ impl Router {
         }
     }
 
-    /// Filters of one session, in one hold of the lock; the caller gives few at a time.
-    pub fn subscribe<'a>(&self, key: Key, subs: impl Iterator<Item = (&'a str, Sub)>) {
+    /// Filters of one session, in one hold of the lock; the caller gives few at a time. What is committed
+    /// then is returned, and put into those that are [`Sub::FROM_NOW`]: no later record was routed yet.
+    pub fn subscribe<'a>(&self, key: Key, core: &dyn Core, subs: impl Iterator<Item = (&'a str, &'a mut Sub)>) -> Pos {
         let mut r = self.routes.lock();
+        let now = *core.committed().borrow();
         for (filter, sub) in subs {
+            if sub.since == Sub::FROM_NOW {
+                sub.since = now;
+            }
             if topic::is_link(&self.link_root, filter) {
-                r.links.insert(filter, key, sub);
+                r.links.insert(filter, key, *sub);
             } else {
-                r.filters.insert(filter, key, sub);
+                r.filters.insert(filter, key, *sub);
             }
         }
+        now
     }
 
     pub fn unsubscribe<'a>(&self, key: Key, filters: impl Iterator<Item = &'a str>) {
@@ -267,8 +284,8 @@ impl Router {
         (q.live && q.items.is_empty()).then_some(r.routed)
     }
 
-    /// Hands a message that is in no log to whoever is there now.
-    pub fn live(&self, message: Message) {
+    /// Hands a message that is in no log to whoever is there now. How many filters it matched.
+    pub fn live(&self, message: Message) -> usize {
         let mut r = self.routes.lock();
         let mut found = std::mem::take(&mut r.found);
         let topic = message.topic();
@@ -294,8 +311,10 @@ impl Router {
                 }
             }
         }
+        let matched = found.len();
         found.clear();
         r.found = found;
+        matched
     }
 
     /// Routes what is committed, until the engine is gone or `stop` says so.
@@ -376,7 +395,7 @@ impl Routes {
 
     /// How many filters it matched.
     fn route(&mut self, router: &Router, entry: &crate::log::Entry) -> usize {
-        let Ok((header, payload)) = Header::decode(&entry.bytes) else {
+        let Ok((header, _)) = Header::decode(&entry.bytes) else {
             router.counters.unreadable.add(1);
             return 0;
         };
@@ -393,9 +412,12 @@ impl Routes {
         if !found.is_empty() {
             found.sort_unstable();
             let mut made: [Option<Arc<Message>>; 3] = [None, None, None];
+            // Else one that waits for a slow subscriber would keep the whole commit.
+            let alone = entry.alone();
+            let (header, payload) = Header::decode(&alone.bytes).expect("these bytes were decoded above");
             parts(&router.me, &header, &mut topic, |n, topic| {
                 if found.iter().any(|f| f.part == n) {
-                    let message = Message::of_record(&router.me, entry, &header, payload, n, topic);
+                    let message = Message::of_record(&router.me, &alone, &header, payload, n, topic);
                     made[n as usize] = Some(Arc::new(message));
                 }
             });

@@ -215,10 +215,19 @@ impl Seats {
         self.wills.lock().remove(client).map(|(_, user, will)| (user, will))
     }
 
-    pub fn wills_due(&self) -> Vec<(Arc<str>, User, Will)> {
+    /// So many of those that are due, of so many bytes together, nearly: at least one.
+    pub fn wills_due(&self, wills_max: usize, bytes_max: usize) -> Vec<(Arc<str>, User, Will)> {
         let now = Instant::now();
         let mut wills = self.wills.lock();
-        wills.extract_if(|_, (due, ..)| *due <= now).map(|(client, (_, user, will))| (client, user, will)).collect()
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        for (client, (_, user, will)) in wills.extract_if(|_, (due, ..)| *due <= now) {
+            bytes += will.topic.len() + will.payload.len() + will.properties.len();
+            taken.push((client, user, will));
+            if taken.len() == wills_max || bytes >= bytes_max {
+                break;
+            }
+        }
+        taken
     }
 
     /// Sessions whose client has been away for too long; they are forgotten here.

@@ -10,7 +10,7 @@
 //! members with room; the members' connections drive it.
 //! **QoS 2**: what is given as QoS 2 never goes to another member (MQTT 5, 4.8.2), since it may have been
 //! handed on. So it leaves the cursor and has an [`Exchange`] of its own, noted together with the cursor:
-//! whose it is before its PUBLISH, that it was received before its PUBREL. It is over with PUBCOMP, or
+//! and synced: whose it is before its PUBLISH, that it was received before its PUBREL. It is over with PUBCOMP, or
 //! with the member's session; then nobody gets it, and it is counted.
 
 use super::Door;
@@ -19,6 +19,8 @@ use super::feed::Feed;
 use super::message::Item;
 use super::route::{Key, Next, OwnFilters, Sub};
 use super::window::Window;
+use crate::engine::Haste;
+use crate::log::Entry;
 use crate::note::{Apart, Note};
 use citybrain_shared::{Pos, topic};
 use parking_lot::Mutex;
@@ -123,7 +125,7 @@ struct Inner {
     durable: bool,
     /// Since the last note.
     changed: bool,
-    noting: Option<Noting>,
+    noting: Option<UnderWay>,
     notes: u64,
 }
 
@@ -140,9 +142,16 @@ struct Exchange {
     noted: bool,
 }
 
+/// A note to be written, and when; with its number, for [`Group::was_noted`].
+pub struct Noting {
+    pub number: u64,
+    pub note: Note,
+    pub haste: Haste,
+}
+
 /// A note on its way.
 #[derive(Debug)]
-struct Noting {
+struct UnderWay {
     /// Told to whoever waits for it: a member may leave meanwhile, and another note anew.
     number: u64,
     /// Whose connection waits for it.
@@ -286,9 +295,9 @@ impl Group {
         let (upto, beyond, apart, over) =
             found.unwrap_or_else(|| (*door.core.committed().borrow(), Vec::new(), Vec::new(), 0));
         door.counters.abandoned.add(over);
-        let sub = Sub { options: OPTIONS, id: None, since: upto };
+        let mut sub = Sub { options: OPTIONS, id: None, since: upto };
         let (key, inbox) = door.router.join(&name);
-        door.router.subscribe(key, [(filter, sub)].into_iter());
+        door.router.subscribe(key, &*door.core, [(filter, &mut sub)].into_iter());
         let mut inner = Inner {
             feed: Feed::new(inbox, Window::resume(upto, beyond)),
             own: OwnFilters::new([(filter, sub)].into_iter()),
@@ -463,8 +472,8 @@ impl Group {
     }
 
     /// How far the group has come, if that is not known to the log and nobody is noting it. `idle`: also
-    /// what an earlier note should have said. With the note its number, for [`Group::was_noted`].
-    pub fn to_note(&self, client: &Arc<str>, idle: bool) -> Option<(u64, Note)> {
+    /// what an earlier note should have said.
+    pub fn to_note(&self, client: &Arc<str>, idle: bool) -> Option<Noting> {
         let mut inner = self.inner.lock();
         let is_due = inner.changed || (idle && inner.apart.values().any(|x| !x.noted));
         if !inner.durable || !is_due || inner.noting.is_some() {
@@ -475,7 +484,9 @@ impl Group {
         inner.notes += 1;
         let number = inner.notes;
         let said = inner.apart.iter().filter_map(said).collect();
-        inner.noting = Some(Noting { number, by: client.clone(), said });
+        inner.noting = Some(UnderWay { number, by: client.clone(), said });
+        // A PUBLISH or a PUBREL waits for it, and neither may be taken back by a power cut.
+        let haste = if inner.apart.values().any(|x| !x.noted) { Haste::Now } else { Haste::Lazy };
         let apart = |(at, x): (&At, &Exchange)| Apart {
             pos: at.0,
             part: at.1,
@@ -490,7 +501,7 @@ impl Group {
             begun: Vec::new(),
             apart: inner.apart.iter().map(apart).collect(),
         };
-        Some((number, note))
+        Some(Noting { number, note, haste })
     }
 
     /// The note on its way is written, or could not be. Then the next one says it again, whenever there
@@ -630,7 +641,9 @@ impl Inner {
             Next::Item => true,
             Next::Behind => {
                 let own = &mut self.own;
-                self.feed.read_log(door, &mut self.ready, |entry| own.items(&door.me, entry, &group.name, |_| None));
+                // A member may have it for long.
+                let items = |entry: &Entry| own.items(&door.me, &entry.alone(), &group.name, |_| None);
+                self.feed.read_log(door, &mut self.ready, items);
                 if let Some((first, last)) = self.feed.lost.take() {
                     // Whom should it be told? The group goes on with what there is.
                     tracing::warn!(group = %group.name, first = first.0, last = last.0, "Records are gone that a group had not read.");

@@ -46,6 +46,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+/// A record that is offered, with one that is written behind it in the same group, so that there is never
+/// the first alone: also where the first is a duplicate, and then the second alone.
+#[derive(Clone, Debug)]
+pub struct Offered {
+    pub draft: Draft,
+    pub with: Option<Draft>,
+}
+
+impl Offered {
+    pub fn bytes(&self) -> usize {
+        self.draft.bytes().len() + self.with.as_ref().map_or(0, |d| d.bytes().len())
+    }
+}
+
+impl From<Draft> for Offered {
+    fn from(draft: Draft) -> Offered {
+        Offered { draft, with: None }
+    }
+}
+
 /// What became of one offered record, after the fsync that covers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -102,7 +122,7 @@ pub enum Haste {
 pub type Decide = Box<dyn FnOnce(&State, i64) -> Vec<Draft> + Send>;
 
 enum Job {
-    Offer { drafts: Vec<Draft>, reply: oneshot::Sender<Result<Vec<Outcome>, Error>>, room: Room },
+    Offer { offered: Vec<Offered>, reply: oneshot::Sender<Result<Vec<Outcome>, Error>>, room: Room },
     Note { notes: Vec<Note>, haste: Haste, reply: oneshot::Sender<Result<(), Error>> },
     Decide { decide: Decide, reply: oneshot::Sender<Result<Pos, Error>> },
     Settle { letter: Pos, draft: Option<Draft>, extra: Vec<Draft>, reply: oneshot::Sender<Result<Settled, Error>> },
@@ -192,9 +212,17 @@ impl Hub {
     /// # Errors
     /// [`Error::Stopping`]; the ticket may still answer [`Error::Unwritable`].
     pub async fn offer(&self, drafts: Vec<Draft>) -> Result<Ticket<Vec<Outcome>>, Error> {
+        self.offer_groups(drafts.into_iter().map(Offered::from).collect()).await
+    }
+
+    /// As [`Hub::offer`], of records that may have another with them.
+    ///
+    /// # Errors
+    /// As [`Hub::offer`].
+    pub async fn offer_groups(&self, offered: Vec<Offered>) -> Result<Ticket<Vec<Outcome>>, Error> {
         let (reply, ticket) = oneshot::channel();
-        let room = self.room(drafts.iter().map(|d| d.bytes().len()).sum()).await?;
-        self.send(Job::Offer { drafts, reply, room }).await?;
+        let room = self.room(offered.iter().map(Offered::bytes).sum()).await?;
+        self.send(Job::Offer { offered, reply, room }).await?;
         Ok(ticket)
     }
 

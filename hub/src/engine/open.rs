@@ -14,7 +14,9 @@ use citybrain_shared::record::Header;
 use citybrain_shared::{Boot, Inc, LogId, Pos, limits};
 use parking_lot::RwLock;
 use std::collections::HashMap;
+use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -41,6 +43,8 @@ pub enum Error {
     Random(String),
     #[error("record {pos} of the log does not decode: {reason}")]
     Record { pos: Pos, reason: String },
+    #[error("cannot mark the data folder")]
+    Mark(#[source] Box<backup::Error>),
     #[error("the first commit failed")]
     FirstCommit(#[source] super::Error),
 }
@@ -70,6 +74,19 @@ fn random() -> Result<u128, Error> {
     Ok(u128::from_le_bytes(bytes))
 }
 
+/// Makes the data folder where it is not there, with those above it; their names survive a power cut, as all
+/// that will be in it must.
+fn make_folder(dir: &Path) -> std::io::Result<()> {
+    let new: Vec<&Path> = dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.exists()).collect();
+    // Residents' matters: a folder that it makes itself is not for every user of the machine.
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
+    for folder in new {
+        let above = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(above)?.sync_all()?;
+    }
+    Ok(())
+}
+
 /// A new history of the log, from `first` on.
 pub(super) fn epoch(first: Pos, why: &str) -> Result<Note, Error> {
     Ok(Note::Epoch { log: LogId(random()?), first, why: why.into() })
@@ -92,12 +109,7 @@ pub(super) fn open_on(
 ) -> Result<(Hub, Engine, Facts), Error> {
     let started = Instant::now();
     let dir = &config.node.data;
-    // Residents' matters: a folder that it makes itself is not for every user of the machine.
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o750)
-        .create(dir)
-        .map_err(|source| Error::Folder { dir: dir.clone(), source })?;
+    make_folder(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
     let log_dir = dir.join("log");
     // On a full disk the ballast goes first: a node must start there, to serve what it has.
     let is_full = disk.free_bytes(dir) < limits::BALLAST_BYTES / 4;
@@ -131,13 +143,17 @@ pub(super) fn open_on(
     let (mut rows, mut upto) = (found.rows, found.upto);
     // The store is written behind the log, so it can only be ahead if the log lost its end.
     // A backup is an older past: peers may hold positions that this log will give to other records.
-    let restored = backup::is_restored(dir);
-    let mut unproven = restored.then_some("restored from a backup");
+    let mut unproven = backup::mark(dir);
     if upto > reader.last() {
         facts.lost_end = Some((reader.last().next(), upto));
         facts.rebuilt = Some(format!("The log ends at {}, before the state, which ends at {upto}.", reader.last()));
+        // Before the state goes that shows it: a kill would have the next start know of nothing.
+        if unproven.is_none() {
+            let why = "the log had lost its end";
+            backup::put_mark(dir, why, "").map_err(|e| Error::Mark(Box::new(e)))?;
+            unproven = Some(why.into());
+        }
         (store, Opened { rows, upto, .. }) = again(reader.last(), store)?;
-        unproven = unproven.or(Some("the log had lost its end"));
     }
     // Every start writes rows: sled has gone back to before the first, which is all that it does on
     // some damage. The log has everything.
@@ -154,7 +170,7 @@ pub(super) fn open_on(
             fold(found.rows, found.upto, &reader, policy())?
         }
         Err(Error::Log(log::Error::Trimmed { first })) => {
-            unproven = unproven.or(Some("the state's beginning was lost"));
+            unproven = unproven.or(Some("the state's beginning was lost".into()));
             facts.rebuilt = Some(format!(
                 "{} The log begins at {first}: what the records before it said (cursors, sessions, counts) is lost.",
                 facts.rebuilt.as_deref().unwrap_or_default()
@@ -167,7 +183,7 @@ pub(super) fn open_on(
         Err(e) => return Err(e),
     };
     if folded.skipped {
-        unproven = unproven.or(Some(SKIPPED));
+        unproven = unproven.or(Some(SKIPPED.into()));
     }
     let state = folded.state;
     facts.replayed = state.applied.0 - upto.0;
@@ -184,7 +200,8 @@ pub(super) fn open_on(
     let mut engine = Engine {
         snapshot_at: store.newest_snapshot(),
         is_snapshot_due: false,
-        snapshot_failed: None,
+        snapshot_failed_at: None,
+        lent: None,
         log,
         disk,
         store: Some(store),
@@ -207,11 +224,11 @@ pub(super) fn open_on(
         unwatched_bytes: 0,
         ballast_is_gone: is_full,
     };
-    let jots = engine.boot(unproven)?;
+    let jots = engine.boot(unproven.as_deref())?;
     engine.tell_operators()?;
-    if restored {
+    if unproven.is_some() {
         // Only now: until the new history is committed, another start must begin it.
-        backup::forget_restored(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
+        backup::forget_mark(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
     }
     engine.watch_space();
     engine.look_around();

@@ -60,7 +60,8 @@ impl Engine {
     }
 
     pub(super) fn retain(&mut self) {
-        if self.broken_since.is_some() {
+        // While the store is lent nobody knows which of its snapshots are there.
+        if self.broken_since.is_some() || self.lent.is_some() {
             return;
         }
         let (needed, who) = self.needed();

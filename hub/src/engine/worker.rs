@@ -1,6 +1,6 @@
 //! The engine's thread: takes what is queued, decides, appends, syncs, tells.
 
-use super::{Error, Haste, House, Job, Outcome, Received, Settled, Shared, history_of, open, receipts};
+use super::{Error, Haste, House, Job, Offered, Outcome, Received, Settled, Shared, history_of, open, receipts};
 use crate::log::{self, Disk, Log};
 use crate::note::{DeadLetter, Note};
 use crate::operator;
@@ -14,6 +14,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -32,6 +34,8 @@ const REOPEN_EVERY: Duration = Duration::from_millis(500);
 const SNAPSHOT_AGAIN_EVERY: Duration = Duration::from_secs(60);
 /// How long timers go on while somebody waits: a few commits of them.
 const DUE_MAX: Duration = Duration::from_millis(5);
+/// Groups of them in one turn, though nobody waits.
+const DUE_ROUNDS: u32 = 16;
 
 /// How much room the disk has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,11 +48,17 @@ pub(super) enum Space {
     Spent,
 }
 
+/// What comes back from the thread that writes a snapshot. `None`: it was given no store.
+type Lent = JoinHandle<Option<(Store, Result<(), String>)>>;
+
 pub struct Engine {
     pub(super) log: Log,
     pub(super) disk: Arc<dyn Disk>,
-    /// `None` after a failure, until it is opened again.
+    /// `None` after a failure, until it is opened again, and while it is lent.
     pub(super) store: Option<Store>,
+    /// The store is with a thread that writes a snapshot of it, which takes as long as the state is large.
+    /// Commits go on meanwhile; what they change stays with the state until the store is back.
+    pub(super) lent: Option<Lent>,
     pub(super) shared: Arc<Shared>,
     pub(super) jobs: mpsc::Receiver<Job>,
     pub(super) committed: watch::Sender<Pos>,
@@ -73,7 +83,7 @@ pub struct Engine {
     /// Before its number of records is reached: retention may take only what is behind two of them.
     pub(super) is_snapshot_due: bool,
     /// When the last one failed, until one is written.
-    pub(super) snapshot_failed: Option<Instant>,
+    pub(super) snapshot_failed_at: Option<Instant>,
 }
 
 /// An answer that waits for the fsync.
@@ -164,16 +174,16 @@ impl Engine {
             match job {
                 Job::Stop => stop = true,
                 _ if !self.takes(&job) => self.refuse(job),
-                Job::Offer { drafts, reply, room: _room } => {
+                Job::Offer { offered, reply, room: _room } => {
                     urgent_sync = true;
                     // All are looked up before any is taken: an offer is not half kept.
-                    match drafts.iter().map(|d| self.known(d)).collect::<Result<Vec<_>, _>>() {
+                    match offered.iter().map(|o| self.known(&o.draft)).collect::<Result<Vec<_>, _>>() {
                         Ok(known) => {
-                            let take = |(draft, known): (Draft, Option<Pos>)| {
-                                bytes += draft.bytes().len();
-                                self.decide_offer(&mut state, draft, known, Vec::new(), now)
+                            let take = |(o, known): (Offered, Option<Pos>)| {
+                                bytes += o.bytes();
+                                self.decide_offer(&mut state, o.draft, known, o.with.into_iter().collect(), now)
                             };
-                            let outcomes = drafts.into_iter().zip(known).map(take).collect();
+                            let outcomes = offered.into_iter().zip(known).map(take).collect();
                             replies.push(Reply::Offer(reply, outcomes));
                         }
                         Err(e) => drop(reply.send(Err(e))),
@@ -259,7 +269,7 @@ impl Engine {
             && self.space == Space::Short
             && match job {
                 Job::Note { .. } => true,
-                Job::Offer { drafts, .. } => drafts.iter().all(lets_log_go),
+                Job::Offer { offered, .. } => offered.iter().all(|o| o.with.is_none() && lets_log_go(&o.draft)),
                 _ => false,
             }
     }
@@ -343,7 +353,7 @@ impl Engine {
         if key != 0 {
             // Those of its own offer are not in the log yet.
             if let Some(pos) = known.or_else(|| self.fresh_keys.get(&key).copied()) {
-                state.counters.duplicates += 1;
+                state.count_repeated();
                 if !extra.is_empty() {
                     self.append(state, extra, now);
                 }
@@ -456,6 +466,7 @@ impl Engine {
     /// True: some of the log was passed over, because it does not read.
     fn reload(&mut self, state: &mut State) -> Result<bool, super::OpenError> {
         // sled fails for good after a failure, and its rows may be of either side of it.
+        self.take_back();
         self.store = None;
         let (store, found) = Store::open(&self.dir, self.config.cache_bytes)?;
         if let Some(why) = &found.rebuilt {
@@ -472,15 +483,18 @@ impl Engine {
     fn fire_due(&mut self) {
         let shared = self.shared.clone();
         // A few rounds a turn, and none that somebody would wait for longer than for a commit or two, so
-        // that a flood of timers cannot keep the doors waiting.
+        // that a flood of timers cannot keep the doors waiting. Unless more would come than is said.
         let begun = Instant::now();
-        for _ in 0..16 {
-            if begun.elapsed() >= DUE_MAX && !self.jobs.is_empty() {
+        for round in 0.. {
+            let state = shared.state.read();
+            let enough = round >= DUE_ROUNDS || begun.elapsed() >= DUE_MAX && !self.jobs.is_empty();
+            if enough && !state.policy.is_behind() {
                 return;
             }
-            if self.refuses_new() || shared.state.read().policy.next_due_us().is_none_or(|due| due > now_us()) {
+            if self.refuses_new() || state.policy.next_due_us().is_none_or(|due| due > now_us()) {
                 return;
             }
+            drop(state);
             let mut state = shared.state.write();
             let now = now_us();
             let mut group = state.policy.on_due(&state, now);
@@ -505,6 +519,9 @@ impl Engine {
             // The error is told to the next who asks; lazy notes promised nothing.
             let _ = self.commit(&mut shared.state.write());
         }
+        if self.lent.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.take_back();
+        }
         if self.broken_since.is_none() && self.last_store.elapsed() >= STORE_EVERY && self.stored < self.applied() {
             self.write_rows();
         }
@@ -526,16 +543,20 @@ impl Engine {
     pub(super) fn look_around(&self) {
         let segments = self.log.segments();
         let (needed_pos, needed_by) = self.needed();
-        *self.shared.house.write() = House {
+        let mut house = self.shared.house.write();
+        *house = House {
             log_bytes: segments.iter().map(|s| s.bytes).sum(),
             log_segments: segments.len() as u64,
             oldest_segment_us: segments.first().map_or(0, |s| s.newest_us),
-            state_bytes: self.store.as_ref().map_or(0, Store::bytes),
-            state_rows: self.store.as_ref().map_or(0, Store::rows),
-            snapshot_pos: self.store.as_ref().map_or(Pos::ZERO, Store::newest_snapshot),
             needed_pos,
             needed_by,
+            // Of the store what was seen last, while it is lent.
+            ..*house
         };
+        if let Some(store) = &self.store {
+            (house.state_bytes, house.state_rows) = (store.bytes(), store.rows());
+            house.snapshot_pos = store.newest_snapshot();
+        }
     }
 
     fn mend(&mut self) {
@@ -615,6 +636,9 @@ impl Engine {
     /// Hands the changed rows to sled. Only what the log holds on disk.
     pub(super) fn write_rows(&mut self) {
         self.last_store = Instant::now();
+        if self.lent.is_some() {
+            return;
+        }
         let shared = self.shared.clone();
         let (rows, upto) = {
             let mut state = shared.state.write();
@@ -642,41 +666,72 @@ impl Engine {
         }
     }
 
-    /// Writes a snapshot of what is stored, if it is time.
+    /// Has a snapshot written of what is stored, if it is time.
     fn snapshot(&mut self) {
         let upto = self.stored;
         let is_due = upto.0.saturating_sub(self.snapshot_at.0) >= self.config.snapshot_records || self.is_snapshot_due;
         if !is_due
             || upto == self.snapshot_at
             || self.broken_since.is_some()
-            || self.snapshot_failed.is_some_and(|at| at.elapsed() < SNAPSHOT_AGAIN_EVERY)
+            || self.snapshot_failed_at.is_some_and(|at| at.elapsed() < SNAPSHOT_AGAIN_EVERY)
         {
             return;
         }
-        let Some(store) = &mut self.store else { return };
+        let Some(store) = &self.store else { return };
         // It will be about as large as the last one. Half of one on a full disk would be written for nothing.
         let (needs, free) = (store.snapshot_bytes(), self.disk.free_bytes(&self.dir));
-        let written = if free < needs + self.config.free_bytes_min / 4 {
-            Err(format!("it needs about {needs} bytes, and {free} are free"))
-        } else {
-            store.snapshot(upto).map_err(|e| chain(&e))
+        if free < needs + self.config.free_bytes_min / 4 {
+            return self.snapshot_failed(&format!("it needs about {needs} bytes, and {free} are free"));
+        }
+        let (give, take) = sync_channel::<Store>(1);
+        let write = move || {
+            let mut store = take.recv().ok()?;
+            let written = store.snapshot(upto).map(drop).map_err(|e| chain(&e));
+            Some((store, written))
         };
-        match written {
-            Ok(_) => {
-                (self.snapshot_at, self.snapshot_failed) = (upto, None);
-                self.is_snapshot_due = false;
+        match std::thread::Builder::new().name("snapshot".into()).spawn(write) {
+            Ok(thread) => {
+                self.lent = Some(thread);
+                // It waits for it, and there is room for one.
+                let _ = self.store.take().map(|store| give.send(store));
             }
-            Err(error) => {
-                tracing::error!(%error, "A snapshot could not be written; it is tried again in a minute.");
-                self.snapshot_failed = Some(Instant::now());
+            Err(error) => self.snapshot_failed(&error.to_string()),
+        }
+    }
+
+    /// Takes the store back from the thread that writes a snapshot; waits until it has.
+    fn take_back(&mut self) {
+        let Some(thread) = self.lent.take() else { return };
+        match thread.join() {
+            Ok(Some((store, written))) => {
+                match written {
+                    Ok(()) => {
+                        (self.snapshot_at, self.snapshot_failed_at) = (store.upto(), None);
+                        self.is_snapshot_due = false;
+                    }
+                    Err(error) => self.snapshot_failed(&error),
+                }
+                self.store = Some(store);
+            }
+            _ => {
+                // It went with its thread, which is a bug: it is opened anew, as after any other failure of it.
+                tracing::error!("The thread that writes snapshots has panicked.");
+                *self.shared.trouble.write() = Some("the state's store was lost".into());
+                self.broken_since = Some(Instant::now());
             }
         }
+    }
+
+    fn snapshot_failed(&mut self, error: &str) {
+        tracing::error!(error, "A snapshot could not be written; it is tried again in a minute.");
+        self.snapshot_failed_at = Some(Instant::now());
     }
 
     fn settle(&mut self) {
         if self.broken_since.is_none() {
             let shared = self.shared.clone();
             let _ = self.commit(&mut shared.state.write());
+            self.take_back();
             self.write_rows();
         }
         tracing::info!(upto = self.applied().0, "The engine has stopped.");

@@ -40,6 +40,13 @@ pub struct Entry {
     pub bytes: Bytes,
 }
 
+impl Entry {
+    /// A copy that keeps no more in memory than itself: `bytes` may be a slice of a whole commit.
+    pub fn alone(&self) -> Entry {
+        Entry { bytes: Bytes::copy_from_slice(&self.bytes), ..*self }
+    }
+}
+
 pub struct Shared {
     pub inner: RwLock<Inner>,
 }

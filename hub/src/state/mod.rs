@@ -1,7 +1,7 @@
 //! What the log adds up to.
 //!
 //! [`State::apply`] is the only way to change it, and knows no clock and no config: the same log
-//! gives the same state, live or at a start. It lives in memory; rows that changed are handed to
+//! gives the same state, live or at a start; but for one count ([`State::count_repeated`]). It lives in memory; rows that changed are handed to
 //! the store now and then ([`rows`]), always behind the log's fsync, and what the store has not seen
 //! is applied again at the next start.
 //!
@@ -441,6 +441,12 @@ impl State {
             self.take_directive(pos, header, payload);
         }
         self.policy.apply(pos, header, payload);
+    }
+
+    /// An event was offered again. Nothing of that is in the log, so a start counts what was stored.
+    pub fn count_repeated(&mut self) {
+        self.counters.duplicates += 1;
+        self.dirty.insert(Key::Counters);
     }
 
     /// Goes on behind `pos`: the records up to there cannot be read any more.

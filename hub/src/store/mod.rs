@@ -23,6 +23,7 @@ mod tests;
 use citybrain_shared::Pos;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use table::{Fault, Table};
@@ -33,6 +34,8 @@ pub type Row = (Vec<u8>, Option<Vec<u8>>);
 pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 const SNAPSHOTS_KEPT: usize = 2;
+/// Rows written at a time when all of them are.
+const ROWS_TOGETHER: usize = 4_096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -49,13 +52,6 @@ pub enum Error {
     Failed { reason: String },
     #[error("`{path}` is not a good snapshot: {reason}")]
     Snapshot { path: PathBuf, reason: String },
-}
-
-impl Error {
-    /// The disk is full: giving up the log's ballast may help.
-    pub fn is_full(&self) -> bool {
-        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
-    }
 }
 
 impl From<Fault> for Error {
@@ -136,7 +132,11 @@ impl Store {
         let (table, _) = Table::open(&state, cache_bytes).map_err(Error::from)?;
         let mut store = Store { dir: dir.to_owned(), table, checked: Pos::ZERO };
         let (upto, rows) = snapshot::newest_good(&snapshots).unwrap_or_default();
-        store.write(rows.iter().map(|(k, v)| (k.clone(), Some(v.clone()))).collect(), upto)?;
+        // A few at a time, so that memory holds them once. Until the position is there they count for nothing.
+        for some in rows.chunks(ROWS_TOGETHER) {
+            store.write(some.iter().map(|(k, v)| (k.clone(), Some(v.clone()))).collect(), Pos::ZERO)?;
+        }
+        store.write(Vec::new(), upto)?;
         sync_files(&state)?;
         fs::create_dir_all(&snapshots).map_err(io)?;
         sync(dir)?;
@@ -289,45 +289,61 @@ pub fn verify(dir: &Path, cache_bytes: u64) -> Result<Verdict, Error> {
     Ok(Verdict { state, snapshots })
 }
 
-/// Makes a stopped node's store anew from its newest good snapshot; the old one is moved aside.
-///
-/// # Errors
-/// As [`Store::open`].
-pub fn rebuild(dir: &Path, cache_bytes: u64) -> Result<Opened, Error> {
-    if dir.join("state").exists() {
-        move_aside(dir)?;
-    }
-    Ok(Store::open(dir, cache_bytes)?.1)
-}
-
 /// The rows of a stopped node. sled writes when it opens, so it is given a copy.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Failed`] when they are damaged.
 pub fn read(dir: &Path, cache_bytes: u64) -> Result<Opened, Error> {
-    let state = dir.join("state");
-    let copy = Scratch::new()?;
-    copy_folder(&state, &copy.0).map_err(|source| Error::Io { path: state.clone(), source })?;
+    let copy = Scratch::of(dir, &dir.join("state"))?;
     let (table, rows) = Table::open(&copy.0, cache_bytes).map_err(Error::from)?;
     Ok(Opened { rows, upto: table.upto(), rebuilt: None })
 }
 
-/// A folder that goes when it is dropped.
+/// A folder that goes when it is dropped. Residents' matters lie in it: it is for nobody else.
 struct Scratch(PathBuf);
 
+/// Begins the name of such a folder; behind it stands whose it is.
+const SCRATCH: &str = ".citybrain-state-";
+
 impl Scratch {
-    fn new() -> Result<Scratch, Error> {
+    /// A copy of this folder: beside the data folder `dir`, or where it finds no room or no leave there in
+    /// the folder for temporary files, which may be in memory.
+    fn of(dir: &Path, folder: &Path) -> Result<Scratch, Error> {
+        let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        let copy = |above: &Path| {
+            let copy = Scratch::make(above)?;
+            copy_folder(folder, &copy.0).map_err(|source| Error::Io { path: folder.to_owned(), source })?;
+            Ok(copy)
+        };
+        dir.parent().and_then(|above| copy(above).ok()).map_or_else(|| copy(&std::env::temp_dir()), Ok)
+    }
+
+    fn make(above: &Path) -> Result<Scratch, Error> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        Scratch::tidy(above);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("citybrain-state-{}-{n}", std::process::id()));
-        fs::create_dir(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        let path = above.join(format!("{SCRATCH}{}-{n}", std::process::id()));
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|source| Error::Io { path: path.clone(), source })?;
         Ok(Scratch(path))
+    }
+
+    /// Removes what processes have left that were killed.
+    fn tidy(above: &Path) {
+        for item in fs::read_dir(above).into_iter().flatten().flatten() {
+            let name = item.file_name();
+            let owner = name.to_str().and_then(|n| n.strip_prefix(SCRATCH)?.split('-').next()?.parse::<u32>().ok());
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+                // Another user's stays his.
+                let _ = fs::remove_dir_all(item.path());
+            }
+        }
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What stays behind is a copy in the folder for temporary files.
+        // What stays behind is for its owner alone, and goes with the next.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

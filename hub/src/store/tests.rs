@@ -100,7 +100,8 @@ fn a_deleted_folder_without_a_snapshot_is_told_too() {
 fn a_store_rebuilt_by_hand_begins_at_the_newest_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
-    let opened = rebuild(dir.path(), CACHE).unwrap();
+    rewind(dir.path(), Pos(u64::MAX)).unwrap();
+    let (_, opened) = open(dir.path());
     assert_eq!((opened.upto, opened.rows.len(), opened.rebuilt.is_some()), (Pos(20), 300, true));
     assert!(dir.path().join("state.damaged-1").exists());
 }
@@ -131,7 +132,7 @@ fn a_sled_that_went_back_behind_the_newest_snapshot_is_not_believed() {
     let (mut store, _) = open(dir.path());
     store.write(vec![row("a", b"1")], Pos(1)).unwrap();
     drop(store);
-    let old = Scratch::new().unwrap();
+    let old = Scratch::make(dir.path()).unwrap();
     copy_folder(&dir.path().join("state"), &old.0).unwrap();
     let (mut store, _) = open(dir.path());
     store.write(vec![row("a", b"2")], Pos(2)).unwrap();
@@ -143,6 +144,25 @@ fn a_sled_that_went_back_behind_the_newest_snapshot_is_not_believed() {
     let (upto, _, rebuilt) = at(dir.path());
     assert_eq!(upto, 2);
     assert!(rebuilt.unwrap().contains("before the newest good snapshot"));
+}
+
+#[test]
+fn the_copy_that_is_looked_at_is_for_its_owner_alone_and_does_not_stay() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("data");
+    fs::create_dir_all(dir.join("state")).unwrap();
+    let copy = Scratch::of(&dir, &dir.join("state")).unwrap();
+    assert_eq!(copy.0.parent().unwrap(), fs::canonicalize(root.path()).unwrap());
+    assert_eq!(fs::metadata(&copy.0).unwrap().permissions().mode() & 0o777, 0o700);
+    // Of a process that was killed; no number is that high.
+    let left = root.path().join(format!("{SCRATCH}4294967295-0"));
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("db"), "names").unwrap();
+    let second = Scratch::of(&dir, &dir.join("state")).unwrap();
+    assert!(!left.exists() && copy.0.exists());
+    drop((copy, second));
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub struct Wanted {
     reopened: bool,
     urgent: bool,
     limit: Option<usize>,
-    /// Cases older than this id.
+    /// Cases opened before the one with this id.
     after: Option<String>,
 }
 
@@ -96,17 +96,18 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
     let only_open = wanted.overdue || status.map_or(wanted.status.as_deref() == Some("open"), Status::is_open);
     let is_any = wanted.is_any();
     let (mut page, mut fit, mut more): (Vec<Case>, u64, bool) = (Vec::new(), 0, false);
-    let mut before = wanted.after.clone().filter(|_| is_any);
+    let after = wanted.after.as_ref().map(|id| place_of(&ctx, id)).transpose()?;
+    let mut before = after.clone().filter(|_| is_any);
     loop {
         let last = look(&ctx, |cases| {
             let (mut seen, mut last) = (0, None);
-            for case in cases.before(before.as_deref(), only_open).map(|h| &h.case).take(SLICE) {
-                (seen, last) = (seen + 1, Some(&case.id));
+            for case in cases.before(before.take(), only_open).map(|h| &h.case).take(SLICE) {
+                (seen, last) = (seen + 1, Some(case));
                 if !fits(case) {
                     continue;
                 }
                 fit += 1;
-                if wanted.after.as_ref().is_some_and(|after| case.id >= *after) {
+                if after.as_ref().is_some_and(|after| cases::opened(case) >= *after) {
                     continue;
                 }
                 if page.len() < limit {
@@ -118,7 +119,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
                     }
                 }
             }
-            last.filter(|_| seen == SLICE).cloned()
+            last.filter(|_| seen == SLICE).map(cases::opened)
         })?;
         let Some(last) = last else { break };
         before = Some(last);
@@ -131,6 +132,20 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
     let body = view::Cases { cases: page, fit, open, overdue, next: next.clone() };
     let response = etag::answer(&ctx, &headers, body);
     Ok(with_next(response, &uri, next))
+}
+
+/// Where in the list that case is.
+fn place_of(ctx: &Ctx, id: &str) -> Result<(i64, String), Refusal> {
+    let place = look(ctx, |cases| cases.get(id).map(|held| cases::opened(&held.case)))?;
+    place.ok_or_else(|| {
+        let detail = format!("`after={id}` names no case of this node");
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "bad-request",
+            detail,
+            "give the `next` of the page before, or begin anew",
+        )
+    })
 }
 
 impl Wanted {

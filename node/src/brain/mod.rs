@@ -83,8 +83,14 @@ impl Policy for Brain {
         self.parts().into_iter().filter_map(|(_, p)| p.next_due_us()).min()
     }
 
+    fn is_behind(&self) -> bool {
+        self.parts().into_iter().any(|(_, p)| p.is_behind())
+    }
+
     fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft> {
-        self.parts().into_iter().flat_map(|(_, p)| p.on_due(state, now_us)).collect()
+        // One part at a time: what a rule says may be a step of a case that has a timer of its own due.
+        let parts: [&dyn Policy; 4] = [&self.rules, &self.cases, &self.services, &self.warnings];
+        parts.into_iter().map(|p| p.on_due(state, now_us)).find(|group| !group.is_empty()).unwrap_or_default()
     }
 
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {

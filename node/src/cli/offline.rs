@@ -31,7 +31,6 @@ impl Folder {
     /// When a node runs on it, or when it is no node's folder or does not read.
     #[allow(clippy::result_large_err, reason = "a refused event is a dead letter, whose size is the door's matter")]
     pub fn open(dir: &Path) -> Result<Folder, Fail> {
-        let config = config(dir, "offline")?;
         let no = |detail: String, hint: &str| Err(Fail::no("not-found", detail, hint));
         match std::fs::metadata(dir.join("log")) {
             Ok(log) if log.is_dir() => {}
@@ -44,8 +43,8 @@ impl Folder {
                 return Err(Fail::usage(format!("`{}` is no node's folder: it has no log", dir.display()), hint));
             }
         }
-        let opened = engine::open_offline(dir, config.store.cache_bytes, Brain::make(&config));
-        let (hub, found) = opened.map_err(|e| match e {
+        let open = |config: &Config| engine::open_offline(dir, config.store.cache_bytes, Brain::make(config));
+        let unopened = |e: OpenError| match e {
             OpenError::InUse => Fail::no(
                 "in-use",
                 format!("a node is running on `{}`", dir.display()),
@@ -60,15 +59,18 @@ impl Folder {
                 format!("`{}` does not read: {e}", dir.display()),
                 "`citybrain store verify DIR` says what is damaged",
             ),
-        })?;
+        };
         // The node's own presence says who it is; its config is not in its folder.
-        let Some(address) = hub.state(|s| s.address.clone()) else {
+        let whose = open(&config(dir, "offline")?).map_err(unopened)?.0.state(|s| s.address.clone());
+        let Some(address) = whose else {
             return no(
                 format!("nothing in the log of `{}` says whose it is", dir.display()),
                 "its node stopped during its first start, or its log is lost: `citybrain store verify DIR`",
             );
         };
-        let mut config = self::config(dir, address.as_str())?;
+        // Which cases are its own, the brain knows only by that.
+        let mut config = config(dir, address.as_str())?;
+        let (hub, found) = open(&config).map_err(unopened)?;
         if let Some(known) = hub.state(|s| s.registry.get(&address).cloned()) {
             (config.node.name, config.node.code, config.node.labels) = (known.name, known.code, known.labels);
         }

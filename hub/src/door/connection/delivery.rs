@@ -8,11 +8,12 @@ use super::super::message::{Give, Item, Message};
 use super::super::packet::{kind, put_ack, reason};
 use super::super::route::{Inbox, Key, Next, OwnFilters, Router, Sub};
 use super::super::seats::Delivered;
-use super::super::share::{Group, Joining, is_shared};
+use super::super::share::{Group, Joining, Noting, is_shared};
 use super::super::window::{Window, packet_id};
 use super::super::{now_us, route, sys};
-use super::intake::cost;
+use super::filters::cost;
 use super::{Connection, OUTPUT_BYTES_MAX};
+use crate::engine::Haste;
 use crate::note::Note;
 use citybrain_shared::{Pos, topic};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 /// Filters added to or taken from the routes under one hold of their lock.
-const FILTERS_AT_ONCE: usize = 512;
+pub const FILTERS_AT_ONCE: usize = 512;
 
 /// Retained messages fetched, and topics looked at, under one look into the state.
 const RETAINED_AT_ONCE: usize = 64;
@@ -157,8 +158,8 @@ pub struct Delivery {
     noted: Cursor,
     /// As last jotted.
     jotted: Pos,
-    /// PUBRECs that no note says yet, and those that the note on its way says. PUBREL follows it:
-    /// after PUBREL the client hands the message on, so that it must not come again after a kill.
+    /// PUBRECs that no note says yet, and those that the note on its way says. PUBREL follows its fsync:
+    /// after PUBREL the client hands the message on, so that it must not come again, whatever ends the node.
     releases: Vec<u16>,
     releases_noting: Vec<u16>,
     /// PUBRECs of groups' messages, of which the groups' notes say nothing yet.
@@ -183,10 +184,10 @@ impl Delivery {
         packet_bytes_max: usize,
     ) -> Delivery {
         let (key, inbox) = door.router.join(client);
-        let all: Vec<(&str, Sub)> =
+        let mut all: Vec<(&str, Sub)> =
             filters.iter().filter(|(f, _)| !is_shared(f)).map(|(f, s)| (f.as_str(), *s)).collect();
-        for some in all.chunks(FILTERS_AT_ONCE) {
-            door.router.subscribe(key, some.iter().copied());
+        for some in all.chunks_mut(FILTERS_AT_ONCE) {
+            door.router.subscribe(key, &*door.core, some.iter_mut().map(|(f, s)| (*f, s)));
             tokio::task::yield_now().await;
         }
         let shared: Vec<(String, Sub)> =
@@ -245,12 +246,12 @@ impl Delivery {
     }
 
     /// The log knows the groups among these filters, and that this session, which lasts, is of them.
-    pub fn groups_are_durable(&self, filters: &[String]) {
-        filters.iter().filter_map(|f| self.shares.get(f)).for_each(|g| g.make_durable());
+    pub fn groups_are_durable<'a>(&self, filters: impl Iterator<Item = &'a str>) {
+        filters.filter_map(|f| self.shares.get(f)).for_each(|g| g.make_durable());
     }
 
     /// `keep`: the session goes on without its client. What is to be noted of its groups is returned.
-    pub async fn leave(&mut self, door: &Door, client: &Arc<str>, keep: bool) -> Vec<((Arc<Group>, u64), Note)> {
+    pub async fn leave(&mut self, door: &Door, client: &Arc<str>, keep: bool) -> Vec<(Arc<Group>, Noting)> {
         let mut notes = Vec::new();
         let router = &door.router;
         for item in self.ready.iter().filter(|i| !i.again) {
@@ -272,8 +273,8 @@ impl Delivery {
         }
         for (_, group) in self.shares.drain() {
             door.shares.leave(door, &group, client, keep);
-            if let Some((number, note)) = group.to_note(client, false) {
-                notes.push(((group, number), note));
+            if let Some(noting) = group.to_note(client, false) {
+                notes.push((group, noting));
             }
         }
         let all: Vec<&str> = self.filters.keys().map(String::as_str).filter(|f| !is_shared(f)).collect();
@@ -283,6 +284,14 @@ impl Delivery {
         }
         router.leave(self.key);
         notes
+    }
+
+    /// Gives memory back that a burst has taken.
+    pub fn free_room(&mut self) {
+        if self.ready.is_empty() {
+            self.ready = VecDeque::new();
+        }
+        self.feed.inbox.free_room();
     }
 
     /// What retention took while this session was reading on: first and last position, told once.
@@ -346,6 +355,16 @@ impl Delivery {
             return;
         }
         if let Some(own) = &mut self.own {
+            own.insert(filter, sub);
+        }
+    }
+
+    /// Says of a filter that was just subscribed from where on it is.
+    pub fn set_sub(&mut self, filter: &str, sub: Sub) {
+        if let Some(known) = self.filters.get_mut(filter) {
+            *known = sub;
+        }
+        if let Some(own) = self.own.as_mut().filter(|_| !is_shared(filter)) {
             own.insert(filter, sub);
         }
     }
@@ -503,6 +522,11 @@ impl Delivery {
         self.releases_noting.append(&mut self.releases);
         self.noted = cursor.clone();
         Some(cursor)
+    }
+
+    /// When the note that is on its way must be on disk.
+    pub fn note_haste(&self) -> Haste {
+        if self.releases_noting.is_empty() { Haste::Lazy } else { Haste::Now }
     }
 
     /// The note is written, or could not be; the ids whose PUBREL may now be sent.

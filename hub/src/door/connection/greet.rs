@@ -4,7 +4,7 @@ use super::super::access::{Denied, User};
 use super::super::core::look;
 use super::super::packet::answer::{Granted, Tongue};
 use super::super::packet::control::{Connect, Refusal};
-use super::super::packet::{Head, Version, kind, reason};
+use super::super::packet::{Fault, Head, Version, kind, reason};
 use super::super::route::Sub;
 use super::super::seats::Live;
 use super::super::share;
@@ -27,6 +27,9 @@ use tokio::time::Instant;
 
 /// From the first byte to a whole CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a CONNECT of MQTT 5 begins with.
+const NAME_AND_LEVEL: &[u8] = b"\0\x04MQTT\x05";
 
 /// Read at once before the session; most CONNECTs are smaller.
 const CONNECT_BYTES: usize = 512;
@@ -89,7 +92,8 @@ pub async fn first_packet(
         // 3.1.1's answer is understood by those before it; those after it ask again with an older.
         Err(Refusal::Level) => (Tongue::unknown(Version::V4), reason::UNSUPPORTED_VERSION, "an unknown protocol level"),
         Err(Refusal::Fault(version, fault)) => {
-            door.counters.malformed.add(1);
+            let is_large = fault.reason == reason::TOO_LARGE;
+            if is_large { &door.counters.oversized } else { &door.counters.malformed }.add(1);
             (Tongue::unknown(version), fault.reason, fault.what)
         }
     };
@@ -114,7 +118,14 @@ async fn read_connect(socket: &mut Socket, input: &mut BytesMut) -> Result<Resul
         }
         if let Some(head) = Head::parse(input).map_err(|_| "its first packet is malformed")? {
             if head.total_bytes() > PACKET_BYTES_UNAUTHENTICATED_MAX {
-                return Err("its CONNECT is too large");
+                // 3.1.1 has no word for it.
+                let begin = &input[head.head_bytes..input.len().min(head.head_bytes + NAME_AND_LEVEL.len())];
+                if begin == NAME_AND_LEVEL {
+                    let what = "a CONNECT above 64 KiB";
+                    return Ok(Err(Refusal::Fault(Version::V5, Fault { reason: reason::TOO_LARGE, what })));
+                } else if !NAME_AND_LEVEL.starts_with(begin) {
+                    return Err("its CONNECT is too large");
+                }
             }
             if input.len() >= head.total_bytes() {
                 let connect = Connect::parse(&input[head.head_bytes..head.total_bytes()]);
@@ -134,7 +145,8 @@ async fn admit(door: &Door, mut connect: Connect, peer: &Peer) -> Result<Hello, 
     let version = connect.version;
     let no = |reason, why| Err((reason, why));
     if *door.stop.borrow() {
-        return no(reason::SHUTTING_DOWN, "the node is stopping");
+        // CONNACK has no "shutting down".
+        return no(reason::UNAVAILABLE, "the node is stopping");
     }
     if connect.auth_method {
         return no(reason::BAD_AUTH_METHOD, "it asks for enhanced authentication");
@@ -252,6 +264,7 @@ pub async fn open<'a>(
         expiry_s: hello.expiry_s,
         clean,
     };
+    drop(door.wills_going.lock().await);
     match door.seats.take_will(&client) {
         // The old session is over, and its will's delay with it.
         Some((user, will)) if old.is_none() => door.publish_will(&client, &user, &will).await,
@@ -361,6 +374,9 @@ pub async fn open<'a>(
         drafts: Vec::new(),
         answers: Vec::new(),
         batch_bytes: 0,
+        deliveries: 0,
+        asked: None,
+        asks_more: false,
         offers: VecDeque::new(),
         notes: VecDeque::new(),
         handing_on: None,

@@ -1,32 +1,24 @@
 //! Packets that come in.
 
 use super::super::local::Full;
-use super::super::packet::answer::suback_bytes;
 use super::super::packet::control::{Disconnect, Subscribe, Unsubscribe};
 use super::super::packet::publish::In;
 use super::super::packet::{Ack, Fault, Head, Version, kind, put_ack, put_pingresp, reason};
-use super::super::route::{Sub, live_message};
-use super::super::share::{self, is_shared};
-use super::super::trie::LEVELS_MAX;
+use super::super::route::{CHUNK_DELIVERIES, live_message};
 use super::super::{Publish, Taken, meta, now_us};
-use super::delivery::RetainedScan;
 use super::{After, Answer, Connection, End, Offer};
-use crate::engine::Haste;
 use crate::note::Note;
 use bytes::{Buf, Bytes};
 use citybrain_shared::limits::DEAD_LETTER_BYTES_MAX;
 use citybrain_shared::topic;
 
-/// Packets taken before others have their turn. So many publishes fit into the inbox of a subscriber
+/// Packets taken before others have their turn, unless they make [`CHUNK_DELIVERIES`] before. So many publishes fit into the inbox of a subscriber
 /// that reads.
 const PACKETS_AT_ONCE: usize = 512;
 
 /// Bytes of topics and payloads offered to the log at once: by an alias a topic of 64 KiB costs its
 /// sender nine bytes.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
-
-/// Shared subscriptions of one session: each of its turns asks all of them.
-const SHARED_MAX: usize = 256;
 
 /// Topic aliases that a client may set.
 pub const ALIASES_MAX: u16 = 32;
@@ -41,22 +33,13 @@ pub struct Skip {
     kept: Vec<u8>,
 }
 
-/// An answer to SUBSCRIBE or UNSUBSCRIBE that waits until the session's note is committed.
-#[derive(Default)]
-pub struct Suback {
-    packet: Vec<u8>,
-    /// When the note cannot be written.
-    failure: Vec<u8>,
-    retained: Vec<RetainedScan>,
-    added: Vec<String>,
-}
-
 impl Connection<'_> {
     /// Takes whole packets from the input until there is none or the reading must stop; then offers
     /// what they made. True if there was any.
     pub(super) fn take_packets(&mut self) -> Result<bool, End> {
         let mut input = std::mem::take(&mut self.input);
         let (mut at, mut taken) = (0, 0);
+        self.deliveries = 0;
         self.leftover = false;
         self.after_held = false;
         let done = loop {
@@ -113,8 +96,10 @@ impl Connection<'_> {
 
     fn must_stop(&self) -> bool {
         self.handing_on.is_some()
+            || self.asks_more
+            || self.deliveries >= CHUNK_DELIVERIES
             || self.publish_pace.wait_until(self.heard).is_some()
-            || self.offers.iter().any(|o| matches!(o, Offer::Note(_, After::Suback(_))))
+            || self.offers.iter().any(|o| matches!(o, Offer::Note(_, After::Asked(_))))
             || self.held.len() + self.answers.len() >= usize::from(self.door.broker.receive_maximum)
             || self.batch_bytes >= BATCH_BYTES_MAX
     }
@@ -186,7 +171,7 @@ impl Connection<'_> {
         let mut letter =
             crate::note::DeadLetter::new("too-large", detail, format!("mqtt:{}", self.client), topic, payload);
         letter.payload_bytes = (size - (start.len() - payload.len()).min(size)) as u64;
-        self.drafts.push(Note::DeadLetter(letter).draft());
+        self.drafts.push(Note::DeadLetter(letter).draft().into());
         (id > 0).then_some(id)
     }
 
@@ -197,8 +182,8 @@ impl Connection<'_> {
                 let ack = Ack::parse(self.tongue.version, head.kind, body)?;
                 Ok(self.acknowledged(head.kind, ack)?)
             }
-            kind::SUBSCRIBE => self.subscribe(&Subscribe::parse(self.tongue.version, body)?),
-            kind::UNSUBSCRIBE => self.unsubscribe(&Unsubscribe::parse(self.tongue.version, body)?),
+            kind::SUBSCRIBE => self.subscribe(Subscribe::parse(self.tongue.version, body)?),
+            kind::UNSUBSCRIBE => self.unsubscribe(Unsubscribe::parse(self.tongue.version, body)?),
             kind::PINGREQ if body.is_empty() => {
                 put_pingresp(&mut self.output);
                 Ok(())
@@ -282,6 +267,7 @@ impl Connection<'_> {
             expiry_s: p.properties.expiry_s,
             door: &door,
         };
+        let before = self.drafts.len();
         let taken = match self.door.refusal(&self.user, &publish, p.properties.is_text, fits) {
             Some(r) => {
                 self.refuse(r.name, r.detail, topic, p.payload);
@@ -290,19 +276,21 @@ impl Connection<'_> {
             None => self.door.ingress.take(&publish),
         };
         match taken.draft {
-            Some(draft) => self.drafts.push(draft),
+            Some(draft) => self.drafts.push(draft.into()),
             None if taken.reason < reason::UNSPECIFIED => {
                 let payload = Bytes::copy_from_slice(p.payload);
-                self.door.router.live(live_message(topic, &door, payload, p.qos, p.retain, now_us()));
+                let message = live_message(topic, &door, payload, p.qos, p.retain, now_us());
+                self.deliveries += self.door.router.live(message);
             }
             None => {}
         }
-        self.answer_publish(p.qos, p.id, taken.reason);
+        self.answer_publish(p.qos, p.id, taken.reason, before);
         Ok(())
     }
 
-    /// Puts the answer to a publish into the queue of those that wait.
-    fn answer_publish(&mut self, qos: u8, id: u16, reason: u8) {
+    /// Puts the answer to a publish into the queue of those that wait; what is kept of it are the drafts from
+    /// `from` on.
+    fn answer_publish(&mut self, qos: u8, id: u16, reason: u8, from: usize) {
         match qos {
             0 => return,
             1 => self.answers.push(Answer { kind: kind::PUBACK, id, reason, stands: false }),
@@ -311,8 +299,12 @@ impl Connection<'_> {
                 if reason < reason::UNSPECIFIED || self.tongue.version == Version::V4 {
                     self.received.insert(id);
                     if self.durable {
-                        // Behind the record: were it before, a crash between the two would lose it.
-                        self.drafts.push(Note::Qos2Held { client: self.client.to_string(), id }.draft());
+                        // In one group with the record: a power cut keeps both or neither.
+                        let held = Note::Qos2Held { client: self.client.to_string(), id }.draft();
+                        match self.drafts[from..].last_mut() {
+                            Some(kept) => kept.with = Some(held),
+                            None => self.drafts.push(held.into()),
+                        }
                     }
                 }
                 self.answers.push(Answer { kind: kind::PUBREC, id, reason, stands: false });
@@ -393,7 +385,8 @@ impl Connection<'_> {
                 self.received_before.remove(&ack.id);
                 if known && self.durable {
                     // Noted before PUBCOMP: after it the client may use the id for another message.
-                    self.drafts.push(Note::Qos2Released { client: self.client.to_string(), id: ack.id }.draft());
+                    let released = Note::Qos2Released { client: self.client.to_string(), id: ack.id };
+                    self.drafts.push(released.draft().into());
                 }
                 let reason = if known { reason::SUCCESS } else { reason::ID_NOT_FOUND };
                 self.answers.push(Answer { kind: kind::PUBCOMP, id: ack.id, reason, stands: false });
@@ -402,202 +395,6 @@ impl Connection<'_> {
         self.show_in_flight();
         Ok(())
     }
-
-    fn subscribe(&mut self, s: &Subscribe) -> Result<(), End> {
-        self.check_answer(s.entries.len())?;
-        let committed = *self.door.core.committed().borrow();
-        let mut codes = Vec::with_capacity(s.entries.len());
-        // Retained messages are fetched for one filter after the other, as the client reads.
-        let mut waiting = self.delivery.retained_cost();
-        let mut suback = Suback::default();
-        let mut subs: Vec<(&str, Sub)> = Vec::new();
-        let mut notes = Vec::new();
-        let mut changes = false;
-        for (filter, options) in &s.entries {
-            let options = match self.granted(filter, *options) {
-                Ok(options) => options,
-                Err(refused) => {
-                    if refused == reason::NOT_AUTHORIZED {
-                        self.door.counters.forbidden_subscriptions.add(1);
-                    }
-                    codes.push(refused);
-                    continue;
-                }
-            };
-            let retain_handling = options >> 4 & 3;
-            let old = self.delivery.filter(filter);
-            let wants_retained =
-                !is_shared(filter) && (retain_handling == 0 || (retain_handling == 1 && old.is_none()));
-            if wants_retained {
-                waiting += cost(filter);
-                if waiting > self.door.broker.client_subscriptions_max {
-                    codes.push(reason::QUOTA);
-                    continue;
-                }
-            }
-            codes.push(options & 3);
-            let sub = Sub { options, id: s.subscription_id, since: old.map_or(committed, |o| o.since) };
-            changes |= !is_shared(filter) && old.is_some_and(|o| o.qos() > 0 && o != sub);
-            if old.is_none() {
-                suback.added.push(filter.clone());
-            }
-            if is_shared(filter) {
-                // Also where the session has it: its group may have gone for want of a durable member.
-                if self.durable {
-                    notes.extend(share::open_notes(filter));
-                }
-            } else if wants_retained {
-                suback.retained.push(RetainedScan::new(filter, sub, committed));
-            }
-            if self.durable && old != Some(sub) {
-                let client = self.client.to_string();
-                notes.push(Note::Subscribed { client, filter: filter.clone(), options, id: sub.id, since: sub.since });
-            }
-            if !is_shared(filter) {
-                subs.push((filter, sub));
-            }
-            self.delivery.subscribe(self.door, &self.client, filter, sub);
-        }
-        if changes {
-            self.begin(&mut notes);
-        }
-        self.door.router.subscribe(self.delivery.key(), subs.iter().copied());
-        if changes {
-            self.delivery.filters_have_changed();
-        }
-        self.tongue.put_suback(0x90, s.id, &codes, &mut suback.packet);
-        let failed: Vec<u8> = codes.iter().map(|c| if *c < 3 { reason::IMPLEMENTATION } else { *c }).collect();
-        self.tongue.put_suback(0x90, s.id, &failed, &mut suback.failure);
-        self.answer_when_noted(suback, notes);
-        Ok(())
-    }
-
-    /// # Errors
-    /// The reason code that refuses the subscription.
-    fn granted(&self, filter: &str, options: u8) -> Result<u8, u8> {
-        if topic::check_filter(filter).is_err() || filter.bytes().filter(|b| *b == b'/').count() >= LEVELS_MAX {
-            return Err(reason::FILTER_INVALID);
-        }
-        let shared = share::filter_of(filter).transpose().map_err(|()| reason::FILTER_INVALID)?;
-        if self.delivery.filter(filter).is_none()
-            && (self.delivery.filters_cost() + cost(filter) > self.door.broker.client_subscriptions_max
-                || (shared.is_some() && self.delivery.groups_len() >= SHARED_MAX))
-        {
-            return Err(reason::QUOTA);
-        }
-        match self.may_have(filter) {
-            false => Err(reason::NOT_AUTHORIZED),
-            // A link's own acknowledgements are its quality of service.
-            true if topic::is_link(&self.door.link.root, filter) => Ok(options & !3),
-            true => Ok(options),
-        }
-    }
-
-    /// By the user's rights as they are now.
-    fn may_have(&self, filter: &str) -> bool {
-        let (root, access) = (&self.door.link.root, &self.door.access);
-        match share::filter_of(filter) {
-            Some(Ok(of)) => !topic::is_link(root, of) && access.may_subscribe(&self.user, of),
-            Some(Err(())) => false,
-            None if topic::is_link(root, filter) => access.may_link(&self.user, filter, false),
-            None => access.may_subscribe(&self.user, filter),
-        }
-    }
-
-    /// Of a session that was resumed: what its user may no longer subscribe to is over.
-    pub(super) fn drop_forbidden(&mut self) {
-        let forbidden: Vec<String> = self.delivery.filters().filter(|f| !self.may_have(f)).map(str::to_owned).collect();
-        if forbidden.is_empty() {
-            return;
-        }
-        tracing::info!(client = %self.client, filters = ?forbidden, "A session loses subscriptions that its user may no longer have.");
-        self.door.counters.forbidden_subscriptions.add(forbidden.len() as u64);
-        let mut notes = Vec::new();
-        self.drop_filters(&forbidden, &mut notes);
-        self.answer_when_noted(Suback::default(), notes);
-    }
-
-    /// May a SUBACK or UNSUBACK with that many codes be sent?
-    fn check_answer(&self, codes: usize) -> Result<(), Fault> {
-        if self.tongue.version == Version::V5 && suback_bytes(codes) > self.delivery.packet_bytes_max() {
-            return Err(Fault { reason: reason::TOO_LARGE, what: "the answer would be larger than the client takes" });
-        }
-        Ok(())
-    }
-
-    fn unsubscribe(&mut self, u: &Unsubscribe) -> Result<(), End> {
-        self.check_answer(u.filters.len())?;
-        let mut notes = Vec::new();
-        let codes = self.drop_filters(&u.filters, &mut notes);
-        let mut suback = Suback::default();
-        self.tongue.put_suback(0xb0, u.id, &codes, &mut suback.packet);
-        let failed = vec![reason::IMPLEMENTATION; codes.len()];
-        // 3.1.1 cannot refuse to unsubscribe.
-        self.tongue.put_suback(0xb0, u.id, &failed, &mut suback.failure);
-        self.answer_when_noted(suback, notes);
-        Ok(())
-    }
-
-    /// What the client had of them, by its codes, and what is to be noted of it.
-    fn drop_filters(&mut self, filters: &[String], notes: &mut Vec<Note>) -> Vec<u8> {
-        if filters.iter().any(|f| !is_shared(f) && self.delivery.filter(f).is_some_and(|sub| sub.qos() > 0)) {
-            self.begin(notes);
-        }
-        let mut codes = Vec::with_capacity(filters.len());
-        for filter in filters {
-            let had = self.delivery.unsubscribe(self.door, &self.client, filter);
-            codes.push(if had { reason::SUCCESS } else { reason::NO_SUBSCRIPTION_EXISTED });
-            if had && self.durable {
-                notes.push(Note::Unsubscribed { client: self.client.to_string(), filter: filter.clone() });
-            }
-        }
-        let plain = filters.iter().map(String::as_str).filter(|f| !is_shared(f));
-        self.door.router.unsubscribe(self.delivery.key(), plain);
-        self.delivery.filters_have_changed();
-        codes
-    }
-
-    /// In the log before the filters change.
-    fn begin(&mut self, notes: &mut Vec<Note>) {
-        if self.durable
-            && let Some(cursor) = self.delivery.begin()
-        {
-            notes.insert(0, cursor.note(self.client.to_string()));
-        }
-    }
-
-    fn answer_when_noted(&mut self, suback: Suback, notes: Vec<Note>) {
-        self.show_in_flight();
-        if notes.is_empty() {
-            self.answer_suback(suback, true);
-        } else {
-            let offering = self.door.core.note(notes, Haste::Now);
-            self.offers.push_back(Offer::Note(offering, After::Suback(Box::new(suback))));
-        }
-    }
-
-    pub(super) fn answer_suback(&mut self, suback: Suback, written: bool) {
-        if written {
-            if self.durable {
-                self.delivery.groups_are_durable(&suback.added);
-            }
-            self.output.extend_from_slice(&suback.packet);
-            self.delivery.send_retained(suback.retained);
-            return;
-        }
-        self.output.extend_from_slice(&suback.failure);
-        for filter in &suback.added {
-            self.delivery.unsubscribe(self.door, &self.client, filter);
-        }
-        let added = suback.added.iter().map(String::as_str).filter(|f| !is_shared(f));
-        self.door.router.unsubscribe(self.delivery.key(), added);
-        self.show_in_flight();
-    }
-}
-
-/// How many usual filters one costs.
-pub fn cost(filter: &str) -> usize {
-    1 + filter.bytes().filter(|b| *b == b'/').count() / 8 + filter.len() / 256
 }
 
 impl From<Fault> for End {

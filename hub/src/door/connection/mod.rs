@@ -5,6 +5,7 @@
 //! | here | the state of a connection, its loop, its end |
 //! | [`greet`] | CONNECT: who is it, which session does it get |
 //! | [`intake`] | packets that come in |
+//! | [`filters`] | SUBSCRIBE and UNSUBSCRIBE among them |
 //! | [`delivery`] | messages that go out |
 //! | [`aliases`] | topic aliases for them |
 //! | [`pace`] | how fast a client may send |
@@ -17,6 +18,7 @@
 
 mod aliases;
 mod delivery;
+mod filters;
 mod greet;
 mod intake;
 mod pace;
@@ -37,11 +39,10 @@ use super::seats::{Live, Taken};
 use super::share::Group;
 use super::socket::{FAREWELL, Peer, Socket};
 use super::{Door, dead_letter, settled};
-use crate::engine::{Error, Haste, Outcome, Ticket};
+use crate::engine::{Error, Haste, Offered, Outcome, Ticket};
 use crate::note::Note;
 use bytes::BytesMut;
 use citybrain_shared::Pos;
-use citybrain_shared::record::Draft;
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -97,7 +98,7 @@ enum After {
     Acked,
     /// And the note's number.
     GroupAcked(Arc<Group>, u64),
-    Suback(Box<intake::Suback>),
+    Asked(Box<filters::Asked>),
 }
 
 struct Connection<'a> {
@@ -136,10 +137,16 @@ struct Connection<'a> {
     received_before: HashSet<u16>,
     held: Held,
     /// The publishes of this read, and their answers.
-    drafts: Vec<Draft>,
+    drafts: Vec<Offered>,
     answers: Vec<Answer>,
     /// Of the publishes: topics and payloads.
     batch_bytes: usize,
+    /// Of the publishes that went directly, by this turn.
+    deliveries: usize,
+    /// Filters that come or go: some are left, and those before them are done.
+    asked: Option<Box<filters::Asked>>,
+    /// Some are left, wherever they are.
+    asks_more: bool,
     offers: VecDeque<Offer>,
     notes: VecDeque<(Ticket<()>, After)>,
     /// A link message for which the driver's queue has no room yet.
@@ -262,6 +269,10 @@ impl Connection<'_> {
         self.poll_offers(cx, moved)?;
         self.poll_held(cx, moved)?;
         self.poll_notes(cx, moved);
+        if let Some(asked) = self.asked.take() {
+            self.ask(asked);
+            *moved = true;
+        }
         *moved |= self.note_cursor(false);
         if self.deliver(cx) {
             *moved = true;
@@ -297,6 +308,7 @@ impl Connection<'_> {
             && (!self.after_held || self.held.is_empty())
             && self.slowed.is_none()
             && self.handing_on.is_none()
+            && !self.asks_more
             && self.held.len() < usize::from(self.door.broker.receive_maximum)
             && self.output.len() - self.written < OUTPUT_BYTES_MAX
     }
@@ -415,7 +427,7 @@ impl Connection<'_> {
                     }
                 }
                 After::GroupAcked(group, number) => group.was_noted(number, written),
-                After::Suback(suback) => self.answer_suback(*suback, written),
+                After::Asked(asked) => self.was_asked(asked, written),
             }
         }
     }
@@ -429,13 +441,13 @@ impl Connection<'_> {
         let mut next = IDLE_TICK;
         // A client that we do not read cannot be blamed for its silence, unless it does not read either.
         let is_stuck = self.output.len() - self.written >= OUTPUT_BYTES_MAX;
-        if let Some(limit) = self.keep_alive.filter(|_| is_stuck || self.may_read()) {
+        if let Some(limit) = self.keep_alive {
             let silent = now.duration_since(if is_stuck { self.heard.max(self.wrote) } else { self.heard });
-            if silent >= limit {
+            if silent >= limit && (is_stuck || self.may_read()) {
                 self.door.counters.keep_alive_timeouts.add(1);
                 return Poll::Ready(End::Closed(reason::KEEP_ALIVE));
             }
-            next = next.min(limit - silent);
+            next = next.min(limit.checked_sub(silent).filter(|left| !left.is_zero()).unwrap_or(limit));
         }
         if self.input.is_empty() {
             self.input = BytesMut::new();
@@ -444,6 +456,7 @@ impl Connection<'_> {
         if self.output.is_empty() {
             self.output = Vec::new();
         }
+        self.delivery.free_room();
         self.note_cursor(true);
         self.tick.as_mut().reset(now + next);
         // Polled once more, so that the deadline knows whom to wake.
@@ -459,6 +472,10 @@ impl Connection<'_> {
             self.poll_notes(cx, &mut moved);
             if going.and_then(|()| self.poll_write(cx, &mut moved)).is_err() {
                 return Poll::Ready(());
+            }
+            if let Some(asked) = self.asked.take() {
+                self.ask(asked);
+                return yield_turn(cx);
             }
         }
         let is_all = self.offers.is_empty() && self.held.is_empty() && self.notes.is_empty() && self.output.is_empty();
@@ -511,14 +528,15 @@ impl Connection<'_> {
         if let Some(handing) = self.handing_on.take() {
             handing.await;
         }
-        let (groups, notes): (Vec<_>, Vec<_>) =
-            self.delivery.leave(door, &self.client, self.durable && self.expiry_s > 0).await.into_iter().unzip();
-        if !notes.is_empty() {
-            let noted = settled(door.core.note(notes, Haste::Lazy).await).await;
+        let groups = self.delivery.leave(door, &self.client, self.durable && self.expiry_s > 0).await;
+        if !groups.is_empty() {
+            let haste = if groups.iter().any(|(_, n)| n.haste == Haste::Now) { Haste::Now } else { Haste::Lazy };
+            let notes = groups.iter().map(|(_, n)| n.note.clone()).collect();
+            let noted = settled(door.core.note(notes, haste).await).await;
             if let Err(error) = &noted {
                 tracing::warn!(client = %self.client, %error, "A group's cursor could not be noted.");
             }
-            groups.iter().for_each(|(group, number)| group.was_noted(*number, noted.is_ok()));
+            groups.iter().for_each(|(group, n)| group.was_noted(n.number, noted.is_ok()));
         }
         if self.durable {
             self.leave_session().await;
@@ -547,7 +565,7 @@ impl Connection<'_> {
 
     async fn leave_session(&mut self) {
         let client = self.client.to_string();
-        let mut notes = Vec::new();
+        let (mut notes, mut haste) = (Vec::new(), Haste::Lazy);
         if self.expiry_s == 0 {
             self.door.shares.session_ended(self.door, &self.client);
             notes.push(Note::SessionEnded { client, why: "its client left and asked for no more".into() });
@@ -555,13 +573,15 @@ impl Connection<'_> {
             if let Some(cursor) = self.delivery.cursor_to_note() {
                 notes.push(cursor.note(client.clone()));
             }
+            // The next connection sends PUBREL at once.
+            haste = self.delivery.note_haste();
             let delivered = self.delivery.delivered();
             let (given, unsure) = (delivered.upto, delivered.earlier.unsure());
             notes.push(Note::SessionLeft { client, expiry_s: self.expiry_s, given, unsure });
             self.door.seats.park(&self.client, self.expiry_s, delivered);
         }
         // Written, though perhaps not yet synced, before the next connection may take the session.
-        if let Err(error) = settled(self.door.core.note(notes, Haste::Lazy).await).await {
+        if let Err(error) = settled(self.door.core.note(notes, haste).await).await {
             tracing::warn!(client = %self.client, %error, "A session's end could not be noted.");
         }
     }
@@ -575,24 +595,24 @@ impl Connection<'_> {
             self.door.core.jot(&self.client, upto);
         }
         if self.offers.is_empty()
-            && let Some((group, (number, note))) =
-                self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client, idle)?)))
+            && let Some((group, n)) = self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client, idle)?)))
         {
-            let offering = self.door.core.note(vec![note], Haste::Lazy);
-            self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone(), number)));
+            let offering = self.door.core.note(vec![n.note], n.haste);
+            self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone(), n.number)));
             return true;
         }
         if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {
             return false;
         }
         let Some(cursor) = self.delivery.cursor_to_note() else { return false };
-        let offering = self.door.core.note(vec![cursor.note(self.client.to_string())], Haste::Lazy);
+        let haste = self.delivery.note_haste();
+        let offering = self.door.core.note(vec![cursor.note(self.client.to_string())], haste);
         self.offers.push_back(Offer::Note(offering, After::Acked));
         true
     }
 
     fn refuse(&mut self, reason: &str, detail: &str, topic: &str, payload: &[u8]) {
-        self.drafts.push(dead_letter(reason, detail, &self.client, topic, payload));
+        self.drafts.push(dead_letter(reason, detail, &self.client, topic, payload).into());
     }
 
     fn show_in_flight(&self) {

@@ -20,7 +20,7 @@ use super::access::covers;
 use super::core::{Core, look, read_on};
 use super::message::{Me, Message, parts};
 use super::{Ingress, Publish};
-use crate::engine::{Error, Haste, Outcome, Ticket};
+use crate::engine::{Error, Haste, Offered, Outcome, Ticket};
 use crate::link::pipe::Broker;
 use crate::note::Note;
 use citybrain_shared::config::{Config, Map};
@@ -313,7 +313,7 @@ impl<C: Core> Outside<C> {
             if batch.is_empty() {
                 continue;
             }
-            let drafts: Vec<_> = batch.iter().filter_map(|m| self.take(m)).collect();
+            let drafts: Vec<_> = batch.iter().filter_map(|m| self.take(m)).map(Offered::from).collect();
             if !drafts.is_empty() {
                 match self.core.offer(drafts).await {
                     Ok(ticket) => held.push_back((ticket, batch)),

@@ -98,7 +98,7 @@ impl Tongue {
                     reason::NOT_AUTHORIZED => 5,
                     reason::CONNECTION_RATE
                     | reason::BUSY
-                    | reason::SHUTTING_DOWN
+                    | reason::UNAVAILABLE
                     | reason::QUOTA
                     | reason::UNSPECIFIED
                     | reason::IMPLEMENTATION => 3,

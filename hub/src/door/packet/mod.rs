@@ -45,6 +45,7 @@ pub mod reason {
     pub const CLIENT_ID: u8 = 0x85;
     pub const BAD_USER_OR_PASSWORD: u8 = 0x86;
     pub const NOT_AUTHORIZED: u8 = 0x87;
+    pub const UNAVAILABLE: u8 = 0x88;
     pub const BUSY: u8 = 0x89;
     pub const SHUTTING_DOWN: u8 = 0x8b;
     pub const BAD_AUTH_METHOD: u8 = 0x8c;

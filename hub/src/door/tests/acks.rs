@@ -254,3 +254,71 @@ async fn who_has_closed_its_half_still_hears_its_answers() {
     }
     house.close().await;
 }
+
+#[tokio::test]
+async fn no_qos2_message_is_handed_on_by_a_note_that_a_power_cut_could_take() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut s = house.client(Version::V5, "s", false).await;
+    s.subscribe("x", 2).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    p.publish("x", b"1", 2, 5, false).await;
+    p.acked(kind::PUBREC, 5).await;
+    let got = s.got().await;
+    fake.hold_syncs();
+    s.ack(kind::PUBREC, got.id).await;
+    s.hears_nothing().await;
+    fake.release();
+    s.acked(kind::PUBREL, got.id).await;
+    s.ack(kind::PUBCOMP, got.id).await;
+    // A group's member is to be told of a message only when the log knows whose it is.
+    s.subscribe("$share/g/y", 2).await;
+    let message = Header { topic: "y", qos: 2, ..Header::local(Kind::Message, "") };
+    let message = citybrain_shared::record::Draft::new(&message, b"2").unwrap();
+    fake.hold_syncs();
+    fake.commit(vec![message]);
+    s.hears_nothing().await;
+    fake.release();
+    let got = s.got().await;
+    assert_eq!((got.qos, got.payload.as_str()), (2, "2"));
+    // Nor does the next connection release it before the log knows that this one has it.
+    fake.hold_syncs();
+    s.ack(kind::PUBREC, got.id).await;
+    s.send(0xe0, &[]).await;
+    let connect = async {
+        let (mut s, _) = house.connect(Version::V5, "s", false, &[]).await;
+        s.acked(kind::PUBREL, got.id).await;
+    };
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        assert!(!fake.session("$share/g/y").unwrap().apart.iter().any(|a| a.releasing));
+        assert_eq!(house.door.counters.connects.get(), 2, "its session waits for the note");
+        fake.release();
+    };
+    tokio::join!(connect, release);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_power_cut_keeps_a_qos2_publish_with_its_id_or_neither() {
+    for topic in ["x", "in/x"] {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut p = house.client(Version::V4, "p", false).await;
+        fake.hold();
+        p.publish(topic, b"{}", 2, 5, false).await;
+        until("the publish is offered", || fake.offers() == 2).await;
+        let fake = fake.crash(|_| 1);
+        house.kill().await;
+        let house = House::open(&fake).await;
+        let (mut p, _) = house.connect(Version::V4, "p", false, &[]).await;
+        p.publish(topic, b"{}", 2, 5, false).await;
+        p.acked(kind::PUBREC, 5).await;
+        let mut messages = 0;
+        for entry in fake.read(Pos::ZERO, 100, usize::MAX).unwrap() {
+            messages += usize::from(Header::decode(&entry.bytes).unwrap().0.topic == topic);
+        }
+        assert_eq!(messages, 1);
+        house.close().await;
+    }
+}

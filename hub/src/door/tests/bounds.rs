@@ -1,5 +1,6 @@
 //! What one client may cost the node and the others.
 
+use super::super::route::{Next, Sub};
 use super::*;
 use crate::note::Note;
 
@@ -144,8 +145,9 @@ async fn retained_messages_have_a_bound_and_may_be_replaced_and_removed_at_it() 
     assert_eq!(publish(2, "b", &long).await, 0x97);
     assert_eq!(fake.letters(), ["retained"]);
     assert_eq!(publish(3, "a", &long).await, 0, "it is replaced");
-    assert_eq!(publish(4, "a", b"").await, 0, "it is removed");
-    assert_eq!(publish(5, "b", &long).await, 0, "there is room now");
+    assert_eq!(publish(4, "a", &[b'x'; 1200]).await, 0x97, "what takes its place has the same bound");
+    assert_eq!(publish(5, "a", b"").await, 0, "it is removed");
+    assert_eq!(publish(6, "b", &long).await, 0, "there is room now");
     house.close().await;
 }
 
@@ -215,5 +217,137 @@ async fn the_packet_size_that_connack_announces_is_the_one_that_holds() {
     let at = connack.windows(2).position(|w| w[0] == 0x27 && w[1] == 0).expect("a maximum packet size");
     let max = u32::from_be_bytes(connack[at + 1..at + 5].try_into().unwrap());
     assert_eq!(max as usize, config::Broker::default().packet_bytes_max);
+    house.close().await;
+}
+
+/// A SUBSCRIBE (or UNSUBSCRIBE) of so many filters.
+fn filters(first: u8, version: Version, n: usize) -> (u8, Vec<u8>) {
+    let mut body = vec![0, 9];
+    if version == Version::V5 {
+        body.push(0);
+    }
+    for i in 0..n {
+        put_text(&format!("f/{i}"), &mut body);
+        if first == 0x82 {
+            body.push(1);
+        }
+    }
+    (first, body)
+}
+
+#[tokio::test]
+async fn many_filters_in_one_packet_are_taken_some_at_a_time() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut c = house.client(version, "c", false).await;
+        let offers = fake.offers();
+        let (first, body) = filters(0x82, version, 3000);
+        c.send(first, &body).await;
+        c.send(0xc0, &[]).await;
+        // What came behind it is not forgotten, and may be answered when only the last note is waited for.
+        let mut heard = [c.packet().await.unwrap(), c.packet().await.unwrap()];
+        heard.sort();
+        let [(0x90, codes), (0xd0, _)] = heard else { panic!("{heard:?}") };
+        assert_eq!(codes.len(), 3000 + body_start(version));
+        assert!(codes[body_start(version)..].iter().all(|c| *c == 1));
+        assert!(fake.offers() - offers >= 6, "{}", fake.offers() - offers);
+        assert_eq!(fake.session("c").unwrap().filters.len(), 3000);
+        let mut p = house.client(version, "p", true).await;
+        p.publish_acked("f/2999", b"1", 1).await;
+        assert_eq!(c.got_and_acked().await, "1");
+        // Who says nothing more hears all the same.
+        let (first, body) = filters(0xa2, version, 3000);
+        c.send(first, &body).await;
+        c.socket.shutdown().await.unwrap();
+        assert_eq!(c.packet().await.unwrap().0, 0xb0);
+        until("it has gone", || house.door.counters.connections.load(Ordering::Relaxed) == 1).await;
+        assert_eq!(fake.session("c").unwrap().filters.len(), 0);
+        house.close().await;
+    }
+}
+
+/// Where the codes of a SUBACK begin.
+fn body_start(version: Version) -> usize {
+    if version == Version::V5 { 3 } else { 2 }
+}
+
+#[tokio::test]
+async fn filters_that_could_not_be_noted_are_as_they_were() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V5, "c", false).await;
+    assert_eq!(c.subscribe("x", 0).await, 0);
+    fake.break_disk(true);
+    assert_eq!(c.subscribe("x", 1).await, 0x83);
+    assert_eq!(c.subscribe("y", 1).await, 0x83);
+    let mut body = vec![0, 9, 0];
+    put_text("x", &mut body);
+    c.send(0xa2, &body).await;
+    assert_eq!(c.packet().await.unwrap().1.last(), Some(&0x83));
+    let (first, body) = filters(0x82, Version::V5, 1100);
+    c.send(first, &body).await;
+    let (_, codes) = c.packet().await.unwrap();
+    assert!(codes[codes.len() - 1100..].iter().all(|c| *c == 0x83));
+    fake.break_disk(false);
+    let mut p = house.client(Version::V4, "p", true).await;
+    for topic in ["f/1099", "y", "x"] {
+        p.publish_acked(topic, topic.as_bytes(), 1).await;
+    }
+    let got = c.got().await;
+    assert_eq!((got.payload.as_str(), got.qos), ("x", 0));
+    c.hears_nothing().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_turn_of_a_publisher_is_over_when_it_has_made_many_deliveries() {
+    let house = House::open(&Fake::new()).await;
+    let mut readers = Vec::new();
+    for n in 0..60 {
+        let mut reader = house.client(Version::V4, &format!("reader{n}"), true).await;
+        reader.subscribe("x", 0).await;
+        readers.push(reader);
+    }
+    let mut sender = house.client(Version::V4, "sender", true).await;
+    let sending = async {
+        sender.socket.write_all(&burst(3000)).await.unwrap();
+    };
+    let mut most = 0;
+    let reading = async {
+        let mut got = 0;
+        while got < 60 * 3000 {
+            let views = house.door.sessions();
+            most = views.iter().map(|v| v.queued).max().unwrap_or(0).max(most);
+            for reader in &mut readers {
+                while reader.at_hand().is_some() {
+                    got += 1;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(sending, timeout(PATIENCE * 4, reading)).1.expect("all come");
+    // 4,096 over 60 readers are 69 a turn.
+    assert!(most > 0 && most < 256, "{most}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_message_that_waits_does_not_keep_the_commit_in_which_it_came() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let (key, inbox) = house.door.router.join(&"slow".into());
+    let mut sub = Sub { options: 1, id: None, since: Sub::FROM_NOW };
+    house.door.router.subscribe(key, &fake, [("x", &mut sub)].into_iter());
+    assert!(house.door.router.go_live(&inbox, fake.last()));
+    let message = Header { topic: "x", qos: 1, ..Header::local(Kind::Message, "") };
+    fake.commit(vec![citybrain_shared::record::Draft::new(&message, b"1").unwrap()]);
+    until("it is routed", || inbox.queued() == 1).await;
+    let mut ready = std::collections::VecDeque::new();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert_eq!(inbox.poll(&mut cx, &mut ready), Next::Item);
+    let of_commit = fake.read(Pos::ZERO, 1, usize::MAX).unwrap()[0].bytes.as_ptr_range();
+    assert!(!of_commit.contains(&ready[0].message.topic_bytes().as_ptr()));
     house.close().await;
 }

@@ -48,9 +48,8 @@ async fn broken_packets_end_the_connection_with_the_right_reason() {
 async fn first_packets_that_are_no_connect_are_turned_away() {
     let fake = Fake::new();
     let house = House::open(&fake).await;
-    for bytes in
-        [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x30, 3, 0, 1, b'a'], &[0x10, 0xff, 0xff, 0xff, 0x7f], &[0x10, 2, 0, 0]]
-    {
+    let large = b"\x10\xff\xff\xff\x7f\0\x04MQTT\x04";
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x30, 3, 0, 1, b'a'], large, &[0x10, 2, 0, 0]] {
         let mut socket = TcpStream::connect(house.at).await.unwrap();
         socket.write_all(bytes).await.unwrap();
         let mut rest = Vec::new();

@@ -230,3 +230,25 @@ async fn what_an_earlier_connection_left_open_is_not_of_this_ones_receive_maximu
     assert_eq!(c.is_closed().await, Some(reason::RECEIVE_MAXIMUM));
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_connect_above_64_kib_is_refused_as_too_large() {
+    let house = House::open(&Fake::new()).await;
+    for version in BOTH {
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version.level(), 6, 0, 60];
+        if version == Version::V5 {
+            body.push(0);
+        }
+        put_text("c", &mut body);
+        if version == Version::V5 {
+            body.push(0);
+        }
+        put_text(&"t".repeat(600), &mut body);
+        put_text(&"x".repeat(65_000), &mut body);
+        let mut c = house.dial(version).await;
+        c.send(0x10, &body).await;
+        let answer = c.packet().await.map(|(first, body)| (first, body[..2].to_vec()));
+        assert_eq!(answer, (version == Version::V5).then(|| (0x20, vec![0, reason::TOO_LARGE])));
+    }
+    house.close().await;
+}

@@ -192,3 +192,50 @@ async fn a_will_is_refused_where_its_clients_publish_would_be() {
     assert_eq!(dies_with("w", &[0xff], &[1, 1]).await, "payload-format");
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_will_that_is_late_does_not_come_behind_what_its_client_says_when_it_is_back() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    fake.hold();
+    let id = |n: usize| format!("c{n}");
+    const CLIENTS: usize = WILLS_AT_ONCE + 50;
+    for n in 0..CLIENTS {
+        let will = Will {
+            topic: format!("will/{}", id(n)),
+            payload: b"gone".to_vec(),
+            qos: 1,
+            retain: true,
+            delay_s: 0,
+            properties: Vec::new(),
+        };
+        house.door.seats.put_will(id(n).into(), Duration::ZERO, house.door.access.formerly(""), will);
+    }
+    let door = house.door.clone();
+    let dying = tokio::spawn(async move { door.publish_wills_due().await });
+    until("the first of them are offered", || fake.offers() > 0).await;
+    let back = (0..CLIENTS).map(|n| {
+        let at = house.at;
+        tokio::spawn(async move {
+            let mut c =
+                Client { socket: TcpStream::connect(at).await.unwrap(), input: BytesMut::new(), version: Version::V4 };
+            let mut body = b"\0\x04MQTT\x04\x02\0\x3c".to_vec();
+            put_text(&id(n), &mut body);
+            c.send(0x10, &body).await;
+            c.packet().await.unwrap();
+            c.publish(&format!("will/{}", id(n)), b"here", 1, 1, true).await;
+            c.acked(kind::PUBACK, 1).await;
+        })
+    });
+    let back: Vec<_> = back.collect();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    fake.release();
+    for client in back {
+        client.await.unwrap();
+    }
+    dying.await.unwrap();
+    let mut gone = 0;
+    fake.state(&mut |s| gone = s.retained.values().filter(|r| r.payload != "here").count());
+    assert_eq!(gone, 0);
+    house.close().await;
+}

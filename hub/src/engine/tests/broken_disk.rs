@@ -262,3 +262,57 @@ fn a_log_with_a_hole_in_what_the_state_is_made_of_goes_on_under_a_new_name() {
     assert_eq!(histories(&node).len(), 3, "once for each time that it was passed over");
     node.close();
 }
+
+#[test]
+fn a_start_that_was_cut_off_after_the_state_had_gone_back_is_followed_by_one_that_knows_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path(), "c");
+    node.offer(&event("1", ""));
+    node.offer(&event("2", ""));
+    node.close();
+    let log = crate::log::open_read_only(&dir.path().join("log")).unwrap().0;
+    let (path, bytes) = log.files().remove(0);
+    std::fs::File::options().write(true).open(path).unwrap().set_len(bytes - 10).unwrap();
+    let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.path().display());
+    let config: Config = toml::from_str(&text).unwrap();
+    // The log's own write is the first; of the second, the boot's, half is there.
+    let disk = Arc::new(Faulty::default());
+    disk.fail_write(1, std::io::ErrorKind::Other);
+    let failed = super::super::open::open_on(&config, crate::policy::none(), disk).map(drop);
+    assert!(matches!(failed, Err(OpenError::FirstCommit(_))));
+    let node = Node::open(dir.path(), "c");
+    assert_eq!(node.hub.state(|s| s.me.epochs.len()), 2);
+    node.close();
+    let node = Node::open(dir.path(), "c");
+    assert_eq!(node.hub.state(|s| s.me.epochs.len()), 2, "and once is enough");
+    node.close();
+}
+
+#[test]
+fn commits_go_on_while_a_snapshot_is_written_and_nothing_of_them_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.path().display());
+    let config: Config = toml::from_str(&text).unwrap();
+    let (hub, mut engine, _) = open(&config, crate::policy::none()).unwrap();
+    let store = engine.store.take().unwrap();
+    let (done, wait_until) = std::sync::mpsc::channel::<()>();
+    engine.lent = Some(std::thread::spawn(move || {
+        wait_until.recv().ok();
+        Some((store, Ok(())))
+    }));
+    let node = Node { hub, thread: Some(std::thread::spawn(|| engine.run())), config };
+    let first = Instant::now();
+    node.note(vec![opened("app")]);
+    // More than one turn of the housekeeping and of what goes to sled.
+    while first.elapsed() < Duration::from_secs(3) {
+        assert!(matches!(node.offer(&event(&first.elapsed().as_nanos().to_string(), "")), Outcome::Committed(_)));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    done.send(()).unwrap();
+    let rows = node.hub.house().state_rows;
+    wait_for("the session is stored", || node.hub.house().state_rows > rows);
+    node.close();
+    std::fs::write(newest_segment(dir.path()), b"").unwrap();
+    let left = crate::store::read(dir.path(), 1 << 20).unwrap();
+    assert!(left.rows.iter().any(|(key, _)| key == b"sapp"), "it was in the state's own file");
+}

@@ -29,7 +29,7 @@ mod told;
 use super::cases::SLICE;
 use super::once::Repeat;
 use super::{Ctx, Refusal, cases, guard};
-use crate::brain::cases::{Cases, Held};
+use crate::brain::cases::{Cases, Held, opened};
 use crate::brain::form::{self, Fault};
 use crate::tokens::{Holder, Role as TokenRole, Tokens};
 use ask::{Filter, New, Parameters};
@@ -320,19 +320,19 @@ impl Desk {
         }
         let _turn = self.ctx.turns.sweep().await.map_err(refused)?;
         let mut skip = f.skip;
-        let mut before: Option<String> = None;
+        let mut before = None;
         while page.len() < f.page {
             let last = cases::look(&self.ctx, |all| {
                 let (mut seen, mut last) = (0, None);
-                for case in all.before(before.as_deref(), !f.closed).map(|h| &h.case).take(SLICE) {
-                    (seen, last) = (seen + 1, Some(&case.id));
+                for case in all.before(before.take(), !f.closed).map(|h| &h.case).take(SLICE) {
+                    (seen, last) = (seen + 1, Some(case));
                     match fits(case) {
                         true if skip > 0 => skip -= 1,
                         true if page.len() < f.page => page.push(request(case, extended)),
                         _ => {}
                     }
                 }
-                last.filter(|_| seen == SLICE).cloned()
+                last.filter(|_| seen == SLICE).map(opened)
             });
             before = last.map_err(refused)?;
             if before.is_none() {

@@ -79,7 +79,9 @@ impl Cases {
                 place == held.case.place
                     && title.starts_with(&held.case.title)
                     && description == held.case.description
-                    && held.contact.clone().unwrap_or_default() == kept(contact)
+                    // Whom to call went with a case that was handed on.
+                    && (held.case.owner != self.me && held.case.has_contact
+                        || held.contact.clone().unwrap_or_default() == kept(contact))
             })
     }
 

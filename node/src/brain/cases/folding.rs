@@ -2,9 +2,12 @@
 
 use super::letter::{Body, Letter, ON_ITS_WAY};
 use super::letters::Posted;
-use super::machine::{ASSIST, RESIDENT, TEXT_MAX, cut, is_name};
+use super::machine::{ASSIST, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
-use super::{CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISHES_MAX, Wish, is_hand_over, is_true, spots};
+use super::{
+    CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISHES_MAX, Wish, is_hand_over, is_true, number_there,
+    opened, spots,
+};
 use citybrain_shared::Pos;
 use citybrain_shared::case::{Booked, Case, Entry, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
@@ -33,6 +36,9 @@ impl Held {
 impl Cases {
     pub(super) fn fold(&mut self, case: &Case, entries: &[Entry]) {
         let id = case.id.clone();
+        let was_mine = self.held.get(&id).is_some_and(|held| held.case.owner == self.me);
+        let reach = self.book().category(&case.category).and_then(|c| c.contact_reach);
+        let is_for_those_above = self.me.covers(&case.owner) && reach.is_some_and(|reach| reach <= self.me.tier());
         self.index(&id, false);
         match self.held.get_mut(&id) {
             None => {
@@ -45,7 +51,10 @@ impl Cases {
             Some(_) => {}
         }
         if let Some(held) = self.held.get_mut(&id) {
-            if held.case.forgotten {
+            // The owner alone keeps it, beside those above him that the category names: who gives a case
+            // away has it no longer than until it is taken.
+            let was_given = was_mine && held.case.owner != self.me && held.case.handing_to.as_ref() != Some(&self.me);
+            if held.case.forgotten || was_given && !is_for_those_above {
                 held.contact = None;
             }
             if held.case.handing_to.is_none() {
@@ -56,7 +65,8 @@ impl Cases {
                 let key = |e: &Entry| (e.term, e.version);
                 if let Err(place) = held.history.binary_search_by_key(&key(entry), key) {
                     // A node of ours writes none that is longer.
-                    held.history.insert(place, Entry { text: cut(&entry.text, TEXT_MAX), ..entry.clone() });
+                    let (text, evidence) = (cut(&entry.text, TEXT_MAX), shown(&entry.evidence));
+                    held.history.insert(place, Entry { text, evidence, ..entry.clone() });
                 }
             }
             if held.history.len() > HISTORY_MAX {
@@ -83,7 +93,10 @@ impl Cases {
         let timers = timers.filter_map(|c| Some((c.due?.timestamp_micros(), id.to_owned(), c.name.clone())));
         let waits = Some((self.too_long(case).timestamp_micros(), id.to_owned(), ON_ITS_WAY.to_owned()));
         let waits = waits.filter(|_| self.watches(case) && held.called != Some(case.order()));
-        let button = case.button.clone().filter(|_| case.opened_at == self.me && case.status.is_open());
+        // Once help was there and has gone, the same button calls for it again.
+        let awaits_help =
+            matches!(case.status, Status::Submitted | Status::Accepted | Status::Dispatched | Status::Handling);
+        let button = case.button.clone().filter(|_| case.opened_at == self.me && awaits_help);
         let button = button.map(|b| (b, id.to_owned()));
         let over = (case.closed.unwrap_or(case.changed).timestamp_micros(), id.to_owned());
         // Once given, a seat is taken, whoever has the case by now, until it is given back.
@@ -94,10 +107,11 @@ impl Cases {
             *seats = if put { seats.saturating_add(b.seats) } else { seats.saturating_sub(b.seats) };
         }
         let changed = (case.changed.timestamp_micros(), id.to_owned());
+        let opened = opened(case);
         let rest = id.split('-').nth(1).map(|rest| (rest.to_owned(), id.to_owned()));
         let is_open = case.status.is_open();
         let near = spots(case, 0).into_iter().filter(|_| is_open).map(|spot| (spot, id.to_owned()));
-        let limits = case.clocks.iter().filter(|c| is_open && c.name != "climb" && c.runs());
+        let limits = case.clocks.iter().filter(|c| is_open && c.is_limit() && c.runs());
         let limit = limits.filter_map(|c| c.due).min().map(|due| (due.timestamp_micros(), id.to_owned()));
         let call = u64::from(is_open && case.urgent);
         let unaccepted = u64::from(is_open && case.urgent && case.status == Status::Submitted);
@@ -111,6 +125,7 @@ impl Cases {
             self.calls.open = self.calls.open.saturating_sub(call);
             self.calls.unaccepted = self.calls.unaccepted.saturating_sub(unaccepted);
         }
+        let imported = case.imported.as_ref().map(|there| number_there(&there.source, &there.id));
         if !put {
             if let Some(rest) = rest {
                 self.rests.remove(&rest);
@@ -121,8 +136,11 @@ impl Cases {
             for near in near {
                 self.spots.remove(&near);
             }
+            imported.iter().for_each(|there| drop(self.imported.remove(there)));
             self.changed.remove(&changed);
             self.open.remove(id);
+            self.open_since.remove(&opened);
+            self.opened.remove(&opened);
             for timer in timers.chain(waits) {
                 self.due.remove(&timer);
             }
@@ -136,6 +154,7 @@ impl Cases {
         self.rests.extend(rest);
         self.limits.extend(limit);
         self.spots.extend(near);
+        self.imported.extend(imported.map(|there| (there, id.to_owned())));
         self.changed.insert(changed);
         self.buttons.extend(button);
         self.uncalled.extend((!held.uncalled.is_empty()).then(|| id.to_owned()));
@@ -145,9 +164,11 @@ impl Cases {
         self.due.extend(waits);
         if case.status.is_open() {
             self.open.insert(id.to_owned());
+            self.open_since.insert(opened.clone());
         } else {
             self.over.insert(over);
         }
+        self.opened.insert(opened);
     }
 
     /// Puts together what cases may be about: the nearest node that says something of a code or a name

@@ -205,6 +205,9 @@ pub struct Cases {
     given: BTreeMap<Place, u32>,
     /// Open cases.
     open: BTreeSet<String>,
+    /// The same, and all cases, by when they were opened: µs since 1970.
+    open_since: BTreeSet<(i64, String)>,
+    opened: BTreeSet<(i64, String)>,
     /// All, by when they last changed: µs since 1970.
     changed: BTreeSet<(i64, String)>,
     /// Cases that are over, by when.
@@ -220,6 +223,8 @@ pub struct Cases {
     limits: BTreeSet<(i64, String)>,
     calls: Calls,
     open_by_kind: [u64; Kind::ALL.len()],
+    /// Those of other systems, by [`number_there`].
+    imported: HashMap<u64, String>,
     /// Of this node's activities: when they were to begin, while that was ahead.
     editions: BTreeMap<String, Edition>,
     dirty: HashSet<(Dirty, String)>,
@@ -245,6 +250,8 @@ impl Cases {
             rolls: BTreeMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),
+            open_since: BTreeSet::new(),
+            opened: BTreeSet::new(),
             changed: BTreeSet::new(),
             over: BTreeSet::new(),
             buttons: BTreeSet::new(),
@@ -254,6 +261,7 @@ impl Cases {
             limits: BTreeSet::new(),
             calls: Calls::default(),
             open_by_kind: Default::default(),
+            imported: HashMap::new(),
             editions: BTreeMap::new(),
             given: BTreeMap::new(),
             dirty: HashSet::new(),
@@ -286,18 +294,17 @@ impl Cases {
         self.held.len()
     }
 
-    /// Open ones, oldest id first.
+    /// Open ones, the oldest first.
     pub fn open_ones(&self) -> impl ExactSizeIterator<Item = &Held> {
-        self.open.iter().map(|id| &self.held[id])
+        self.open_since.iter().map(|(_, id)| &self.held[id])
     }
 
-    /// Cases before this id, newest first; all of them, or the open ones.
-    pub fn before<'a>(&'a self, id: Option<&str>, only_open: bool) -> Box<dyn Iterator<Item = &'a Held> + 'a> {
-        let ids = (Bound::Unbounded, id.map_or(Bound::Unbounded, Bound::Excluded));
-        if only_open {
-            return Box::new(self.open.range::<str, _>(ids).rev().map(|id| &self.held[id]));
-        }
-        Box::new(self.held.range::<str, _>(ids).rev().map(|(_, held)| held))
+    /// Cases that were opened before this moment (µs since 1970) or, in the same one, have a smaller id;
+    /// the newest first; all of them, or the open ones.
+    pub fn before(&self, then: Option<(i64, String)>, only_open: bool) -> impl Iterator<Item = &Held> {
+        let all = if only_open { &self.open_since } else { &self.opened };
+        let range = (Bound::Unbounded, then.map_or(Bound::Unbounded, Bound::Excluded));
+        all.range(range).rev().map(|(_, id)| &self.held[id])
     }
 
     /// Cases behind this id, oldest first.
@@ -398,21 +405,24 @@ impl Cases {
         let (mut became, mut drafts) = (CasesImported::default(), Vec::new());
         // Two accounts of one case in one group: the second must see what the first has done.
         let mut newest: BTreeMap<String, Case> = BTreeMap::new();
-        let mut ids = None;
+        let mut told_before: HashMap<(&str, &str), String> = HashMap::new();
         let mut refuse = |told: &CaseAccount, Refusal { error, detail, .. }| {
             became.refused.push(AccountRefused { id: told.id.clone(), error: error.into(), detail });
         };
         for told in told {
             // Before its day is looked up: no calendar has every time that can be written.
-            if let Err(refusal) = machine::import::check(told) {
+            if let Err(refusal) = machine::import::check(told, now) {
                 refuse(told, refusal);
                 continue;
             }
             // A day of opening that is told otherwise by now makes no other case of it.
             let mut id = intake::id(self.calendar.day(told.opened), &told.source, &told.id);
             if !newest.contains_key(&id) && !self.held.contains_key(&id) {
-                let there = (told.source.clone(), told.id.clone());
-                id = ids.get_or_insert_with(|| self.imported_ids()).entry(there).or_insert(id).clone();
+                let there = (told.source.as_str(), told.id.as_str());
+                if let Some(known) = told_before.get(&there).or_else(|| self.imported_as(there.0, there.1)) {
+                    id.clone_from(known);
+                }
+                told_before.insert(there, id.clone());
             }
             let known = newest.get(&id).or_else(|| self.held.get(&id).map(|h| &h.case));
             let is_new = known.is_none();
@@ -438,13 +448,11 @@ impl Cases {
         (became, drafts)
     }
 
-    /// By the system that they come from, and their number there.
-    fn imported_ids(&self) -> HashMap<(String, String), String> {
-        let from = |h: &Held| {
-            let there = h.case.imported.as_ref()?;
-            Some(((there.source.clone(), there.id.clone()), h.case.id.clone()))
-        };
-        self.held.values().filter_map(from).collect()
+    /// The case that another system's one is here.
+    fn imported_as(&self, source: &str, number: &str) -> Option<&String> {
+        let id = self.imported.get(&number_there(source, number))?;
+        let there = self.held.get(id)?.case.imported.as_ref()?;
+        (there.source == source && there.id == number).then_some(id)
     }
 
     /// A wish made at this node: done if the case is ours, else sent to its owner. `wish` is a fresh id.
@@ -644,6 +652,16 @@ impl Cases {
             self.contact_draft(&held.case, &Contact { name: ask.by.trim().to_owned(), ..known }, now, drafts);
         }
     }
+}
+
+/// By what cases are listed: when it was opened, µs since 1970, and its id.
+pub fn opened(case: &Case) -> (i64, String) {
+    (case.opened.timestamp_micros(), case.id.clone())
+}
+
+/// A hash of another system's name and its number of a case.
+fn number_there(source: &str, number: &str) -> u64 {
+    xxh3_64(format!("{source}\0{number}").as_bytes())
 }
 
 /// What a case is found by where another is near: each a hash. `around`: of the squares of [`NEAR`] about it,

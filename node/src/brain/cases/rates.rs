@@ -1,7 +1,7 @@
 //! Response, solution and satisfaction 响应率, 解决率, 满意率: counted, never estimated.
 //!
-//! A case counts once: at the node that owns it, in the period of its first dispatch. Reopened, it
-//! counts by the verdict that came last; merged, withdrawn, rejected or excluded, it counts as that
+//! A case counts once: at the node that owns it, in the period of its first dispatch. Reopened, it is
+//! unanswered until somebody is asked anew, and counts by that verdict; merged, withdrawn, rejected or excluded, it counts as that
 //! and in no rate. So the counts of a node are the sum of those of the nodes below it and of its own.
 
 use super::Cases;
@@ -111,9 +111,15 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
         None => c.response_without_limit = 1,
         Some(clock) => {
             c.response_of = 1;
-            // Its end stops every clock; without a word to the resident that is no response.
-            let is_answered = case.signed.is_some() && (case.contacted.is_some() || !case.has_contact);
-            c.response_kept = u64::from(clock.is_kept() && is_answered);
+            // Its end stops every clock; without a word to the resident that is no response, and a word
+            // after it was reopened none in time.
+            let answered = match (case.signed, case.contacted) {
+                (Some(signed), Some(contacted)) => Some(signed.max(contacted)),
+                (signed, None) => signed.filter(|_| !case.has_contact),
+                (None, Some(_)) => None,
+            };
+            let in_time = answered.zip(clock.due).is_some_and(|(answered, due)| answered <= due);
+            c.response_kept = u64::from(in_time);
             c.response_open = u64::from(clock.stopped.is_none() && !clock.is_over(now));
         }
     }

@@ -352,7 +352,9 @@ impl World {
         let old: Vec<&Held> = place.cases.iter().collect();
         assert_eq!(from_rows.iter().collect::<Vec<_>>(), old);
         assert_eq!(from_rows.due, place.cases.due);
-        assert_eq!((&from_rows.open, &from_rows.changed), (&place.cases.open, &place.cases.changed));
+        assert_eq!((&from_rows.open, &from_rows.opened), (&place.cases.open, &place.cases.opened));
+        assert_eq!(from_rows.open_since, place.cases.open_since);
+        assert_eq!((&from_rows.imported, &from_rows.changed), (&place.cases.imported, &place.cases.changed));
         assert_eq!((&from_rows.over, &from_rows.given), (&place.cases.over, &place.cases.given));
         assert_eq!(from_rows.buttons, place.cases.buttons);
         assert_eq!((&from_rows.rests, &from_rows.spots), (&place.cases.rests, &place.cases.spots));

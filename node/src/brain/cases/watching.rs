@@ -85,7 +85,7 @@ impl Watching {
             return;
         }
         if case.status.is_open() && case.is_overdue(self.now) {
-            let running = case.clocks.iter().filter(|k| k.stopped.is_none() && k.name != "climb");
+            let running = case.clocks.iter().filter(|k| k.stopped.is_none() && k.is_limit());
             self.overdue.push((running.filter_map(|k| k.due).min(), case.id.clone()));
         }
         if case.reopened > 0 {
@@ -107,7 +107,7 @@ impl Watching {
             }
         }
         if let Some(contact) = &held.contact {
-            let number: String = contact.phone.chars().filter(char::is_ascii_digit).collect();
+            let number = digits(&contact.phone);
             if !number.is_empty() {
                 self.callers.entry(number).or_default().add(case);
             }
@@ -229,4 +229,11 @@ fn cell_of(case: &Case) -> Option<Cell> {
     }
     let words = place.text.trim();
     (!words.is_empty()).then(|| Cell::Words(case.opened_at.clone(), words.to_owned()))
+}
+
+/// A telephone number as it is told from others: with the country's code in front it is no other one.
+fn digits(phone: &str) -> String {
+    let all: String = phone.chars().filter(char::is_ascii_digit).collect();
+    let national = all.strip_prefix("0086").or_else(|| all.strip_prefix("86").filter(|rest| rest.len() == 11));
+    national.map(str::to_owned).unwrap_or(all)
 }

@@ -6,8 +6,9 @@ use super::keys::{Conclusion, Due, Held, Intent, KeyState, What};
 use super::rule::{Dependency, Rule};
 use super::speak::{FIRED, Said, SaidOf};
 use super::window::{Seen, Summary};
-use super::{Rules, WAITING_MAX};
+use super::{Rules, WAITING_BYTES_MAX, WAITING_MAX};
 use citybrain_shared::Pos;
+use citybrain_shared::config::rules::Severity;
 use citybrain_shared::record::{Direction, Header, Kind};
 use citybrain_shared::view::{self, Alarm, AlarmAsked};
 use serde::Deserialize;
@@ -21,6 +22,9 @@ pub const HOPS: &str = "rulehops";
 /// A conclusion that was not written down for this long, by the records' own time, while others
 /// were: it comes from a replay under other rules than those that ran.
 const STALE_US: i64 = 600_000_000;
+/// How far the records' time may step back before what was written ahead of it is taken back, too. Less
+/// is an adjustment of the clock, and time stands still until it is made up for.
+const AHEAD_US: i64 = 600_000_000;
 /// Moments at which a window is looked at ahead, to know when it will be over.
 const LOOK_AHEAD: usize = 16;
 /// Bytes of an event about an alarm that is believed of another node: title, keys and some times. Fifty thousand are kept.
@@ -34,8 +38,8 @@ struct DataOf<T> {
 }
 
 /// `data` of [`alarms::ASK`].
-#[derive(serde::Serialize, Deserialize)]
-pub struct AskData {
+#[derive(Clone, Debug, PartialEq, serde::Serialize, Deserialize)]
+pub struct Ask {
     pub id: String,
     pub name: String,
     pub key: String,
@@ -43,6 +47,9 @@ pub struct AskData {
     pub by: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_us: Option<i64>,
+    /// What whoever asks had before him: how often it had been raised, and how bad it was.
+    pub raises: u64,
+    pub severity: Severity,
 }
 
 fn data_of<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {
@@ -51,6 +58,10 @@ fn data_of<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {
 
 impl Rules {
     pub(super) fn meet(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
+        if header.committed_us.saturating_add(AHEAD_US) < self.latest_us {
+            self.take_back(header.committed_us);
+            (self.latest_us, self.dirty_started) = (header.committed_us, true);
+        }
         match header.kind {
             Kind::Event => {}
             Kind::Presence if header.origin.is_none() => return self.start(header.committed_us, payload),
@@ -67,6 +78,10 @@ impl Rules {
         }
         let Some(rules) = self.set.on(header.name) else { return };
         self.forget_stale(header.committed_us);
+        // Coarse, so that not every record makes a row to write.
+        if header.committed_us >= self.latest_us.saturating_add(AHEAD_US / 10) {
+            (self.latest_us, self.dirty_started) = (header.committed_us, true);
+        }
         let me = self.me.clone();
         let origin = header.origin.map_or(me.as_str(), |o| o.address);
         let Some(facts) = Facts::new(payload, origin, header.committed_us, &self.set.node) else { return };
@@ -129,8 +144,8 @@ impl Rules {
             let number = value.as_ref().and_then(Json::as_f64).unwrap_or(0.0);
             let hash = w.distinct.then(|| xxh3_64(value.as_ref().map(Json::to_string).unwrap_or_default().as_bytes()));
             let window = state.window.get_or_insert_default();
-            window.add(w.kind, w.within_us, Seen { at: now, value: number, hash });
-            window.summary(w.kind, w.within_us, now)
+            window.add(w.span, Seen { at: now, value: number, hash });
+            window.summary(w.span, now)
         });
         let before = state.due;
         let free = depends(rule, &key, &self.alarms);
@@ -153,12 +168,45 @@ impl Rules {
     }
 
     fn conclude(&mut self, pos: Pos, at_us: i64, what: Conclusion) {
-        if self.waiting.len() >= WAITING_MAX {
-            self.waiting.pop_front();
+        let intent = Intent { pos, at_us, starts: 0, what };
+        self.waiting_bytes += intent.bytes();
+        self.waiting.push_back(intent);
+        while self.waiting.len() > WAITING_MAX || self.waiting_bytes > WAITING_BYTES_MAX && self.waiting.len() > 1 {
+            self.take_first();
             self.dropped += 1;
         }
-        self.waiting.push_back(Intent { pos, at_us, starts: 0, what });
         self.dirty_waiting = true;
+    }
+
+    fn take_first(&mut self) {
+        if let Some(first) = self.waiting.pop_front() {
+            self.waiting_bytes -= first.bytes();
+        }
+    }
+
+    /// The clock was ahead, and is right again: without this, windows would not empty, and timers not
+    /// come, until it is as late as it was said to be.
+    fn take_back(&mut self, now_us: i64) {
+        for index in 0..self.memories.len() {
+            let absent = self.set.rules[index].absent_us;
+            let rule = index as u32;
+            for (key, state) in &mut self.memories[index].keys {
+                let before = state.due;
+                if state.last_us > now_us + AHEAD_US {
+                    state.shift(state.last_us - now_us);
+                }
+                if let (Some(due), Some(absent)) = (&mut state.due, absent) {
+                    due.at_us = due.at_us.min(now_us + absent);
+                }
+                if state.due != before {
+                    if let Some(due) = before {
+                        self.due.remove(&(due.at_us, rule, key.clone()));
+                    }
+                    self.due.extend(state.due.map(|d| (d.at_us, rule, key.clone())));
+                }
+                self.dirty_keys.insert((rule, key.clone()));
+            }
+        }
     }
 
     /// The node has started again. A conclusion that three starts did not get rid of is not going to
@@ -174,6 +222,7 @@ impl Rules {
         let before = self.waiting.len();
         self.waiting.iter_mut().for_each(|i| i.starts += 1);
         self.waiting.retain(|i| i.starts < 3);
+        self.waiting_bytes = self.waiting.iter().map(Intent::bytes).sum();
         self.dropped += (before - self.waiting.len()) as u64;
         self.dirty_waiting |= before > 0;
         // Nothing could come while the node was down.
@@ -192,7 +241,7 @@ impl Rules {
 
     fn forget_stale(&mut self, now_us: i64) {
         while self.waiting.front().is_some_and(|i| i.at_us < now_us - STALE_US) {
-            self.waiting.pop_front();
+            self.take_first();
             self.dropped += 1;
             self.dirty_waiting = true;
         }
@@ -207,7 +256,7 @@ impl Rules {
                 }
             }
             alarms::ASK if header.direction == Direction::Down => {
-                if let Some(ask) = data_of::<AskData>(payload) {
+                if let Some(ask) = data_of::<Ask>(payload) {
                     self.asked(pos, header, ask);
                 }
             }
@@ -237,7 +286,7 @@ impl Rules {
         let Some(index) = self.index_of(rule) else { return };
         let Some(state) = self.memories[index as usize].keys.get_mut(key) else { return };
         let before = state.due;
-        (state.on, state.since_us, state.severity) = (false, None, None);
+        (state.on, state.since_us, state.severity, state.ended) = (false, None, None, None);
         // An absence is told with the last event that there was.
         state.due = state.due.filter(|d| d.what == What::Absent);
         state.held = state.held.take().filter(|_| state.due.is_some());
@@ -246,11 +295,9 @@ impl Rules {
         self.dirty_keys.insert((index, key.to_owned()));
     }
 
-    fn asked(&mut self, pos: Pos, header: &Header<'_>, ask: AskData) {
+    fn asked(&mut self, pos: Pos, header: &Header<'_>, ask: Ask) {
         if header.target == self.me.as_str() {
-            let AskData { id, name, key, action, by, until_us } = ask;
-            let what = Conclusion::Ask { id, name, alarm_key: key, action, by, until_us };
-            self.conclude(pos, header.committed_us, what);
+            self.conclude(pos, header.committed_us, Conclusion::Ask(ask));
         } else {
             let asked = AlarmAsked { action: ask.action, by: ask.by, at: view::time_of(header.received_us) };
             self.alarms.note_asked(&ask.id, asked);
@@ -261,10 +308,12 @@ impl Rules {
     fn spoken(&mut self, said: Said) {
         let before = self.waiting.len();
         while self.waiting.front().is_some_and(|i| i.pos < said.upto) {
-            self.waiting.pop_front();
+            self.take_first();
         }
         let of_last = self.waiting.iter().take_while(|i| i.pos == said.upto).count();
-        self.waiting.drain(..of_last.saturating_sub(said.but as usize));
+        for _ in 0..of_last.saturating_sub(said.but as usize) {
+            self.take_first();
+        }
         self.dirty_waiting |= before != self.waiting.len();
         for of in said.fired {
             self.spoken_of(of);
@@ -295,6 +344,7 @@ impl Rules {
             }
             ("over", _) => {
                 (state.on, state.severity, state.held, state.due) = (false, None, None, None);
+                state.ended = None;
             }
             ("lapsed", _) => (state.since_us, state.held, state.due) = (None, None, None),
             // Held back: looked at again when as much time has gone by once more.
@@ -344,7 +394,7 @@ fn advance(
     if let Some(absent) = rule.absent_us {
         let (was_on, first) = (state.on, state.held.take());
         state.on = false;
-        state.held = Some(held());
+        state.held = Some(held().kept());
         state.due = Some(Due { at_us: now + absent, what: What::Absent });
         return Ok(if was_on { Step::Over(first) } else { Step::Nothing });
     }
@@ -361,8 +411,10 @@ fn advance(
         if over && rule.calm_us > 0 {
             let calm = Due { at_us: now + rule.calm_us, what: What::Over };
             state.due = Some(state.due.filter(|d| d.at_us < calm.at_us).unwrap_or(calm));
+            state.ended.get_or_insert_with(|| held().kept());
             return Ok(Step::Nothing);
         }
+        state.ended = None;
         if over {
             (state.on, state.severity, state.due) = (false, None, None);
             return Ok(Step::Over(state.held.take()));
@@ -384,7 +436,7 @@ fn advance(
     if let Some(hold) = rule.hold_us {
         let since = *state.since_us.get_or_insert(now);
         // What is said then should tell of the newest event.
-        state.held = Some(held());
+        state.held = Some(held().kept());
         if now - since < hold {
             let ends = rule.when.as_ref().and_then(|when| turns(rule, state, when, false, now));
             let at_us = ends.filter(|at| *at < since + hold).unwrap_or(since + hold);
@@ -399,7 +451,7 @@ fn advance(
     if rule.latches() {
         state.on = true;
         state.severity = rule.severity(facts, window);
-        state.held = Some(held());
+        state.held = Some(held().kept());
         state.due = fading(rule, state, now);
     }
     Ok(Step::Fire)
@@ -420,6 +472,6 @@ fn turns(rule: &Rule, state: &KeyState, asked: &Expression, to: bool, now: i64) 
     }
     let window = state.window.as_ref()?;
     let facts = Facts::new(held.event.as_bytes(), &held.origin, held.at_us, &rule.node)?;
-    let is = |at: &i64| asked.truth(&facts, Some(&window.summary(w.kind, w.within_us, *at))) == Ok(to);
-    window.changes(w.kind, w.within_us, now, LOOK_AHEAD).into_iter().find(is)
+    let is = |at: &i64| asked.truth(&facts, Some(&window.summary(w.span, *at))) == Ok(to);
+    window.changes(w.span, now, LOOK_AHEAD).into_iter().find(is)
 }

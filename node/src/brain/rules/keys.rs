@@ -1,5 +1,6 @@
 //! What a rule remembers, apart for each value of its `by`.
 
+use super::fold::Ask;
 use super::window::{Summary, Window};
 use citybrain_shared::Pos;
 use citybrain_shared::config::rules::Severity;
@@ -12,8 +13,12 @@ use std::collections::HashMap;
 pub const KEYS_MAX: usize = 10_000;
 /// Characters of an error that is shown: whatever an event holds, a row is written for each.
 const ERROR_MAX: usize = 300;
-/// Bytes of an event that is kept while its condition holds; of a larger one the data is left out.
+/// Bytes of an event that is kept while its condition holds: ten thousand keys may each have one. Of a
+/// larger one, long texts and lists in its data are cut, and if that is not enough the data is left out.
 const HELD_BYTES_MAX: usize = 8 * 1024;
+/// Characters and items that are left then: a picture goes, a name or a reading stays.
+const HELD_TEXT_MAX: usize = 256;
+const HELD_ITEMS_MAX: usize = 16;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KeyState {
@@ -37,6 +42,9 @@ pub struct KeyState {
     pub held: Option<Held>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Due>,
+    /// The event since which the condition has been over, while that has to last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Held>,
 }
 
 impl KeyState {
@@ -48,6 +56,17 @@ impl KeyState {
             window.encode(&mut row);
         }
         row
+    }
+
+    /// What was written while the clock was ahead, as if it had been right: all of it comes `by` earlier.
+    pub fn shift(&mut self, by: i64) {
+        self.last_us -= by;
+        for at in [&mut self.since_us, &mut self.fired_us].into_iter().flatten() {
+            *at -= by;
+        }
+        self.due.iter_mut().for_each(|due| due.at_us -= by);
+        self.held.iter_mut().chain(&mut self.ended).for_each(|held| held.at_us -= by);
+        self.window.iter_mut().for_each(|window| window.shift(by));
     }
 
     /// # Errors
@@ -92,16 +111,42 @@ pub struct Held {
 }
 
 impl Held {
+    /// Whole, for what is said of it next.
     pub fn new(pos: Pos, at_us: i64, origin: &str, payload: &[u8]) -> Held {
-        let mut event = String::from_utf8_lossy(payload).into_owned();
-        if payload.len() > HELD_BYTES_MAX
-            && let Ok(Json::Object(mut all)) = serde_json::from_slice(payload)
-        {
-            all.remove("data");
-            all.remove("data_base64");
-            event = Json::Object(all).to_string();
-        }
+        let event = String::from_utf8_lossy(payload).into_owned();
         Held { pos, at_us, origin: origin.to_owned(), event }
+    }
+
+    /// For later, in bounded memory.
+    pub fn kept(mut self) -> Held {
+        if self.event.len() > HELD_BYTES_MAX
+            && let Ok(Json::Object(mut all)) = serde_json::from_str(&self.event)
+        {
+            all.remove("data_base64");
+            all.get_mut("data").into_iter().for_each(shorten);
+            self.event = Json::Object(all.clone()).to_string();
+            if self.event.len() > HELD_BYTES_MAX {
+                all.remove("data");
+                self.event = Json::Object(all).to_string();
+            }
+        }
+        self
+    }
+}
+
+fn shorten(value: &mut Json) {
+    match value {
+        Json::String(text) => {
+            if let Some((end, _)) = text.char_indices().nth(HELD_TEXT_MAX) {
+                text.truncate(end);
+            }
+        }
+        Json::Array(items) => {
+            items.truncate(HELD_ITEMS_MAX);
+            items.iter_mut().for_each(shorten);
+        }
+        Json::Object(members) => members.values_mut().for_each(shorten),
+        Json::Null | Json::Bool(_) | Json::Number(_) => {}
     }
 }
 
@@ -115,6 +160,17 @@ pub struct Intent {
     #[serde(default)]
     pub starts: u8,
     pub what: Conclusion,
+}
+
+impl Intent {
+    /// Bytes that it keeps in memory, nearly.
+    pub fn bytes(&self) -> usize {
+        256 + match &self.what {
+            Conclusion::Fire { held, .. } | Conclusion::Change { held, .. } => held.event.len(),
+            Conclusion::Over { held, over, .. } => held.event.len() + over.event.len(),
+            Conclusion::Ask(ask) => ask.key.len() + ask.by.len(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -141,14 +197,7 @@ pub enum Conclusion {
         over: Held,
         window: Option<Summary>,
     },
-    Ask {
-        id: String,
-        name: String,
-        alarm_key: String,
-        action: String,
-        by: String,
-        until_us: Option<i64>,
-    },
+    Ask(Ask),
 }
 
 /// All keys of one rule.

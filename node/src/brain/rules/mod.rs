@@ -56,9 +56,13 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Conclusions that wait to be written: two commits' worth. Only a disk that takes nothing lets them
-/// pile up, and then nothing is folded either.
-const WAITING_MAX: usize = 10_000;
+/// Conclusions that wait to be said before [`Policy::is_behind`] asks for time: some groups of them.
+const BEHIND: usize = 1_000;
+/// Conclusions that wait, and bytes of the events that they hold. One commit, of 4,096 records or
+/// frames, may bring some ten thousands with many rules on one type; what is beyond is dropped, the
+/// oldest first, and counted.
+const WAITING_MAX: usize = 100_000;
+const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub struct Rules {
     set: Set,
@@ -69,6 +73,7 @@ pub struct Rules {
     memories: Vec<Memory>,
     pub alarms: Table,
     waiting: VecDeque<Intent>,
+    waiting_bytes: usize,
     dropped: u64,
     /// When something is due, and for which rule and key.
     due: BTreeSet<(i64, u32, String)>,
@@ -80,6 +85,8 @@ pub struct Rules {
     adopted: u64,
     /// The counter of the start that was last told of.
     started: u64,
+    /// The newest record's time, to a minute.
+    latest_us: i64,
     dirty_started: bool,
     /// When this process first asked for what is due.
     first_asked_us: OnceLock<i64>,
@@ -167,6 +174,7 @@ impl Rules {
             config,
             alarms: Table::default(),
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             dropped: 0,
             due: BTreeSet::new(),
             dirty_keys: HashSet::new(),
@@ -176,6 +184,7 @@ impl Rules {
             slot,
             adopted,
             started: 0,
+            latest_us: 0,
             dirty_started: false,
             first_asked_us: OnceLock::new(),
         }
@@ -298,6 +307,10 @@ impl Policy for Rules {
         self.due.first().map(|(at, _, _)| *at)
     }
 
+    fn is_behind(&self) -> bool {
+        self.waiting.len() > BEHIND
+    }
+
     fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft> {
         self.speak(state, now_us)
     }
@@ -331,7 +344,7 @@ impl Policy for Rules {
             rows.push((b"w".to_vec(), Some(json(&(self.dropped, &self.waiting)))));
         }
         if std::mem::take(&mut self.dirty_started) {
-            rows.push((b"p".to_vec(), Some(json(&self.started))));
+            rows.push((b"p".to_vec(), Some(json(&(self.started, self.latest_us)))));
         }
         rows
     }
@@ -342,8 +355,11 @@ impl Policy for Rules {
         let said = |e: serde_json::Error| e.to_string();
         match letter {
             "a" => self.alarms.load(serde_json::from_slice(value).map_err(said)?),
-            "p" => self.started = serde_json::from_slice(value).map_err(said)?,
-            "w" => (self.dropped, self.waiting) = serde_json::from_slice(value).map_err(said)?,
+            "p" => (self.started, self.latest_us) = serde_json::from_slice(value).map_err(said)?,
+            "w" => {
+                (self.dropped, self.waiting) = serde_json::from_slice(value).map_err(said)?;
+                self.waiting_bytes = self.waiting.iter().map(Intent::bytes).sum();
+            }
             "t" => {
                 let tally: Tally = serde_json::from_slice(value).map_err(said)?;
                 match self.index_of(name) {

@@ -3,7 +3,7 @@
 use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants, is_withheld};
 use super::keys::What;
 use super::template::{JsonTemplate, Template};
-use super::window::Summary;
+use super::window::{Span, Summary};
 use citybrain_shared::Tier;
 use citybrain_shared::config::rules::{self as config, Severity, WindowKind};
 use citybrain_shared::config::{Config, Priority};
@@ -51,17 +51,28 @@ enum By {
 }
 
 pub struct Window {
-    pub kind: WindowKind,
-    pub within_us: i64,
+    pub span: Span,
     pub value: Option<Expression>,
     /// Some expression asks how many different values there were.
     pub distinct: bool,
+}
+
+/// How far the clocks on the walls are ahead of UTC.
+fn local_offset_us(config: &Config) -> i64 {
+    let offset = config.calendar.utc_offset.parse::<chrono::FixedOffset>();
+    offset.map_or(0, |offset| i64::from(offset.local_minus_utc()) * 1_000_000)
 }
 
 /// `NAME` or `NAME/*`.
 pub struct Dependency {
     pub alarm: String,
     pub any_key: bool,
+}
+
+impl std::fmt::Display for Dependency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.alarm, if self.any_key { "/*" } else { "" })
+    }
 }
 
 pub enum Action {
@@ -143,13 +154,15 @@ impl Rule {
             By::Cel(e) => words.push(format!("by {}", e.text)),
         }
         let span = |us: i64| super::span_in_words(us);
-        words.extend(self.window.as_ref().map(|w| format!("within {}", span(w.within_us))));
+        words.extend(self.window.as_ref().map(|w| format!("within {}", span(w.span.within()))));
         words.extend(self.when.as_ref().map(|e| format!("when {}", e.text)));
         words.extend(self.hold_us.map(|us| format!("for {}", span(us))));
         words.extend(self.absent_us.map(|us| format!("nothing for {}", span(us))));
         words.extend(self.clear.as_ref().map(|e| format!("clear {}", e.text)));
         words.extend((self.calm_us > 0).then(|| format!("calm {}", span(self.calm_us))));
         words.extend((self.quiet_us > 0).then(|| format!("quiet {}", span(self.quiet_us))));
+        words.extend(self.whilst.as_ref().map(|d| format!("while alarm {d}")));
+        words.extend(self.unless.as_ref().map(|d| format!("unless alarm {d}")));
         words.join("; ")
     }
 
@@ -290,8 +303,10 @@ impl Compiler {
         let then: Vec<Option<Action>> =
             r.then.iter().enumerate().map(|(i, a)| self.action(a, &format!("then.{i}"), scope, r, config)).collect();
         let window = r.window.as_ref().map(|w| Window {
-            kind: w.kind,
-            within_us: w.within.us(),
+            span: match w.kind {
+                WindowKind::Sliding => Span::Sliding { within: w.within.us() },
+                WindowKind::Tumbling => Span::Tumbling { within: w.within.us(), offset: local_offset_us(config) },
+            },
             value: cel(self, "window.value", &w.value, before, Wants::Anything),
             distinct: self.distinct || [&when, &clear].into_iter().flatten().any(|e| e.uses_distinct),
         });

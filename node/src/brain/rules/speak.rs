@@ -7,7 +7,7 @@ use super::Rules;
 use super::alarms::{self, Identity, Step, id_of};
 use super::check::is_reserved;
 use super::expression::Facts;
-use super::fold::{AskData, HOPS, depends, quiet_over};
+use super::fold::{Ask, HOPS, depends, quiet_over};
 use super::keys::{Conclusion, Held, What};
 use super::rule::{Action, Rule, severity};
 use super::template::Template;
@@ -29,6 +29,13 @@ pub const FIRED: &str = "city.brain.rule.fired";
 /// Conclusions in one group, and timers: a few milliseconds of work.
 const SPOKEN_MAX: usize = 256;
 const TIMERS_MAX: usize = 256;
+/// Bytes of what one group says is done, and of what follows from it: the first is an event of its own,
+/// of 256 KiB at most and never without its data; the second is what one commit should bring at most.
+/// What is left waits for the next group.
+const SAID_BYTES_MAX: usize = 128 * 1024;
+const GROUP_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one of them: room for 30 values of [`TEXT_MAX`]. Of a larger one, why it was is left out.
+const SAID_ONE_BYTES_MAX: usize = 64 * 1024;
 
 /// Characters of a title or a shown value: enough for people, whatever an event holds.
 const TEXT_MAX: usize = 300;
@@ -128,6 +135,9 @@ impl Rules {
             {
                 break;
             }
+            if speaker.is_full() {
+                break;
+            }
             (upto, spoken) = (intent.pos, spoken + 1);
             speaker.conclusion(&intent.what, intent.at_us);
         }
@@ -135,7 +145,7 @@ impl Rules {
         if self.is_awake(state, now_us) {
             let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TIMERS_MAX);
             for (at, rule, key) in due {
-                if self.button(*rule, key).is_some_and(|button| !called.insert(button)) {
+                if speaker.is_full() || self.button(*rule, key).is_some_and(|button| !called.insert(button)) {
                     break;
                 }
                 speaker.timer(*at, *rule, key);
@@ -192,8 +202,16 @@ impl Rules {
             return Ok((after, speaker.drafts));
         }
         let asked = view::AlarmAsked { action: word.to_owned(), by: by.to_owned(), at: view::time_of(now_us) };
-        let data =
-            AskData { id: id.to_owned(), name: who.name, key: who.key, action: word.into(), by: by.into(), until_us };
+        let data = Ask {
+            id: id.to_owned(),
+            name: who.name,
+            key: who.key,
+            action: word.into(),
+            by: by.into(),
+            until_us,
+            raises: alarm.raises,
+            severity: alarm.severity,
+        };
         let target = alarm.origin.to_string();
         let data = serde_json::to_value(data).unwrap_or_default();
         speaker.down(alarms::ASK, "command", &target, 0, alarm.severity.is_urgent(), data, 0);
@@ -208,12 +226,38 @@ struct Speaker<'a> {
     changed: BTreeMap<String, Alarm>,
     drafts: Vec<Draft>,
     said: Vec<SaidOf>,
+    said_bytes: usize,
     any: bool,
 }
 
 impl<'a> Speaker<'a> {
     fn new(rules: &'a Rules, now: i64) -> Speaker<'a> {
-        Speaker { rules, now, changed: BTreeMap::new(), drafts: Vec::new(), said: Vec::new(), any: false }
+        Speaker {
+            rules,
+            now,
+            changed: BTreeMap::new(),
+            drafts: Vec::new(),
+            said: Vec::new(),
+            said_bytes: 0,
+            any: false,
+        }
+    }
+
+    /// Has this group enough to say?
+    fn is_full(&self) -> bool {
+        self.said_bytes >= SAID_BYTES_MAX
+            || self.drafts.iter().map(|d| d.bytes().len()).sum::<usize>() >= GROUP_BYTES_MAX
+    }
+
+    /// One more that is done. Whatever an event held, it is small enough to be said.
+    fn say(&mut self, mut of: SaidOf) {
+        let bytes = |of: &SaidOf| serde_json::to_string(of).map_or(0, |text| text.len());
+        if bytes(&of) > SAID_ONE_BYTES_MAX {
+            (of.why, of.event) = (BTreeMap::new(), cut(of.event));
+            of.done.truncate(8);
+        }
+        self.said_bytes += bytes(&of);
+        self.said.push(of);
     }
 
     fn group(mut self, upto: Pos, but: u32) -> Vec<Draft> {
@@ -251,9 +295,7 @@ impl<'a> Speaker<'a> {
             Conclusion::Over { rule, key, held, over, window } => {
                 self.act(rule, key, "over", held, over, window.as_ref(), at_us, None);
             }
-            Conclusion::Ask { id, name, alarm_key, action, by, until_us } => {
-                self.asked(id, name, alarm_key, action, by, *until_us);
-            }
+            Conclusion::Ask(ask) => self.asked(ask),
         }
     }
 
@@ -265,7 +307,7 @@ impl<'a> Speaker<'a> {
         self.any = true;
         let Some(held) = &state.held else { return self.lapsed(&rule.name, key, due_us) };
         let w = rule.window.as_ref().zip(state.window.as_ref());
-        let window = w.map(|(w, seen)| seen.summary(w.kind, w.within_us, due_us));
+        let window = w.map(|(w, seen)| seen.summary(w.span, due_us));
         let free = depends(rule, key, &self.rules.alarms) && quiet_over(rule, state, due_us);
         let holds = || {
             let facts = self.facts(held);
@@ -287,12 +329,13 @@ impl<'a> Speaker<'a> {
         };
         // Looked at again from now on, not from a moment long past.
         let at_us = if what == "held" { self.now } else { due_us };
-        self.act(&rule.name, key, what, held, held, window.as_ref(), at_us, Some(due_us));
+        let by = state.ended.as_ref().filter(|_| what == "over").unwrap_or(held);
+        self.act(&rule.name, key, what, held, by, window.as_ref(), at_us, Some(due_us));
     }
 
     /// A timer of which nobody knows any more what it was to tell of: unspoken, it would be due for ever.
     fn lapsed(&mut self, rule: &str, key: &str, due_us: i64) {
-        self.said.push(SaidOf {
+        self.say(SaidOf {
             rule: rule.to_owned(),
             key: key.to_owned(),
             what: "lapsed".into(),
@@ -333,6 +376,7 @@ impl<'a> Speaker<'a> {
                 _ => {}
             }
         }
+        let done = done.into_iter().map(cut).collect();
         let severity = rule.severity(&facts, window).filter(|_| what == "fired");
         let event = if due_us.is_some() { String::new() } else { id };
         let mut why = rule.why(&cause, window);
@@ -343,7 +387,7 @@ impl<'a> Speaker<'a> {
             }
         }
         let (rule, key, what) = (name.to_owned(), key.to_owned(), what.to_owned());
-        self.said.push(SaidOf { rule, key, what, at_us, due_us, severity, event, why, done });
+        self.say(SaidOf { rule, key, what, at_us, due_us, severity, event, why, done });
     }
 
     fn action(
@@ -449,18 +493,19 @@ impl<'a> Speaker<'a> {
         }
     }
 
-    fn asked(&mut self, id: &str, name: &str, key: &str, action: &str, by: &str, until_us: Option<i64>) {
-        let who = Identity { owner: self.rules.me.clone(), name: name.to_owned(), key: key.to_owned() };
-        if id != id_of(&who.owner, name, key) {
+    fn asked(&mut self, ask: &Ask) {
+        let Ask { id, by, .. } = ask;
+        let who = Identity { owner: self.rules.me.clone(), name: ask.name.clone(), key: ask.key.clone() };
+        if *id != id_of(&who.owner, &who.name, &who.key) {
             return;
         }
-        let wish = match (action, until_us) {
+        let wish = match (ask.action.as_str(), ask.until_us) {
             ("ack", _) => Wish::Acknowledge,
             ("clear", _) => Wish::Clear,
             ("shelve", Some(until_us)) => Wish::Shelve { until_us },
             _ => return,
         };
-        if self.alarm(id).is_none() {
+        let Some(alarm) = self.alarm(id).cloned() else {
             // Forgotten here and still shown above: the answer is that it is over.
             let (title, reach) = (String::from("(not known to its node any more)"), Tier::City);
             let raise = Step::Raise {
@@ -472,15 +517,16 @@ impl<'a> Speaker<'a> {
                 place: None,
             };
             if let Some((alarm, _)) = alarms::step(None, &who, raise, self.now) {
-                self.changed.insert(id.to_owned(), alarm);
-                self.step(&who, Step::Clear { by: by.to_owned() }, 0);
+                self.changed.insert(id.clone(), alarm);
+                self.step(&who, Step::Clear { by: by.clone() }, 0);
             }
             return;
-        }
-        if self.step(&who, wish.step(by.to_owned()), 0).is_none()
-            && let Some(alarm) = self.alarm(id).cloned()
-        {
-            // Done already: said once more, so that whoever asked stops waiting.
+        };
+        // What was raised again, or got worse, on the way of the word down is not what somebody has seen.
+        let is_news = alarm.raises != ask.raises || alarm.severity < ask.severity;
+        let is_meant = !is_news || matches!(wish, Wish::Shelve { .. });
+        if !is_meant || self.step(&who, wish.step(by.clone()), 0).is_none() {
+            // As it is, said once more, so that whoever asked stops waiting.
             let rev = alarm.rev.saturating_add(1);
             self.tell(Alarm { rev, asked: None, ..alarm }, alarms::CHANGED, 0);
         }
@@ -582,7 +628,7 @@ impl<'a> Speaker<'a> {
         let key = event_key(source, id);
         let header = Header { lane, direction, reach, target, ttl_ms, key, ..Header::local(Kind::Event, kind) };
         let mut payload = serde_json::to_vec(&event).expect("a JSON value always serialises");
-        if payload.len() > limits::EVENT_BYTES_MAX {
+        if payload.len() > limits::EVENT_BYTES_MAX && kind != FIRED {
             // Larger than an event may be: a template took a whole event in, and added to it.
             let small = event.iter().filter(|(name, _)| *name != "data").map(|(n, v)| (n.clone(), v.clone()));
             payload = serde_json::to_vec(&small.collect::<Map<_, _>>()).expect("a JSON value always serialises");

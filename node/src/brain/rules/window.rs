@@ -5,7 +5,6 @@
 //! cell and leave together, with the last of them: the count is then too high by at most what came
 //! in one 64th. Time is the records' own; where it steps back, it stands still.
 
-use citybrain_shared::config::rules::WindowKind;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 
@@ -15,6 +14,31 @@ pub const EXACT: usize = 64;
 const PARTS: i64 = 64;
 /// Different values that are told apart; a rule that asks for more has a threshold below it.
 pub const DISTINCT_MAX: usize = 1024;
+
+/// Which events a window holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// Of the last so many µs.
+    Sliding { within: i64 },
+    /// Of the current one of periods that follow each other, each of so many µs; where the clocks on the
+    /// walls are `offset` µs ahead of UTC, so that a day begins at midnight there.
+    Tumbling { within: i64, offset: i64 },
+}
+
+impl Span {
+    pub fn within(self) -> i64 {
+        let (Span::Sliding { within } | Span::Tumbling { within, .. }) = self;
+        within
+    }
+
+    /// The first moment that counts. At `t + within` an event of `t` counts no more.
+    fn begins(self, now: i64) -> i64 {
+        match self {
+            Span::Sliding { within } => now - within + 1,
+            Span::Tumbling { within, offset } => now - (now + offset).rem_euclid(within),
+        }
+    }
+}
 
 /// What the cells add up to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -61,10 +85,10 @@ pub struct Seen {
 }
 
 impl Window {
-    pub fn add(&mut self, kind: WindowKind, within: i64, seen: Seen) {
+    pub fn add(&mut self, span: Span, seen: Seen) {
         let at = self.cells.back().map_or(seen.at, |c| c.at.max(seen.at));
-        self.trim(kind, within, at);
-        let part = (within / PARTS).max(1);
+        self.trim(span, at);
+        let part = (span.within() / PARTS).max(1);
         let shares = |c: &&mut Cell| c.at.div_euclid(part) == at.div_euclid(part);
         let crowded = self.cells.len() >= EXACT;
         match self.cells.back_mut().filter(|_| crowded).filter(shares) {
@@ -84,8 +108,8 @@ impl Window {
     }
 
     /// Drops what is over at `now`.
-    fn trim(&mut self, kind: WindowKind, within: i64, now: i64) {
-        let from = begins(kind, within, now);
+    fn trim(&mut self, span: Span, now: i64) {
+        let from = span.begins(now);
         while self.cells.front().is_some_and(|c| c.at < from) {
             self.cells.pop_front();
         }
@@ -93,10 +117,10 @@ impl Window {
     }
 
     /// As of `now`.
-    pub fn summary(&self, kind: WindowKind, within: i64, now: i64) -> Summary {
+    pub fn summary(&self, span: Span, now: i64) -> Summary {
         let now = self.cells.back().map_or(now, |c| c.at.max(now));
-        let from = begins(kind, within, now);
-        let mut s = Summary { within_us: within, ..Summary::default() };
+        let from = span.begins(now);
+        let mut s = Summary { within_us: span.within(), ..Summary::default() };
         for c in self.cells.iter().filter(|c| c.at >= from) {
             if s.count == 0 {
                 (s.min, s.max) = (c.min, c.max);
@@ -109,13 +133,19 @@ impl Window {
         s
     }
 
+    /// Takes all of it back by so much.
+    pub fn shift(&mut self, by: i64) {
+        self.cells.iter_mut().for_each(|c| c.at -= by);
+        self.distinct.values_mut().for_each(|at| *at -= by);
+    }
+
     /// Moments after `now` at which it changes if nothing more comes: when cells leave it, at most
     /// `max` of them, evenly chosen, the last always.
-    pub fn changes(&self, kind: WindowKind, within: i64, now: i64, max: usize) -> Vec<i64> {
-        let from = begins(kind, within, now);
-        let all: Vec<i64> = match kind {
-            WindowKind::Tumbling => vec![from + within],
-            WindowKind::Sliding => self.cells.iter().filter(|c| c.at >= from).map(|c| c.at + within).collect(),
+    pub fn changes(&self, span: Span, now: i64, max: usize) -> Vec<i64> {
+        let from = span.begins(now);
+        let all: Vec<i64> = match span {
+            Span::Tumbling { within, .. } => vec![from + within],
+            Span::Sliding { within } => self.cells.iter().filter(|c| c.at >= from).map(|c| c.at + within).collect(),
         };
         let step = all.len().div_ceil(max).max(1);
         // From the end, so that the last one, when the window is empty, is always among them.
@@ -213,14 +243,6 @@ fn added(sum: f64, value: f64) -> f64 {
     (sum + value).clamp(f64::MIN, f64::MAX)
 }
 
-/// The first moment that counts. At `t + within` an event of `t` counts no more.
-fn begins(kind: WindowKind, within: i64, now: i64) -> i64 {
-    match kind {
-        WindowKind::Sliding => now - within + 1,
-        WindowKind::Tumbling => now - now.rem_euclid(within),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,23 +251,23 @@ mod tests {
     proptest! {
         /// While there are few, both kinds say exactly what a list of all events says.
         #[test]
-        fn few_events_are_counted_exactly(steps in prop::collection::vec((0i64..50, -5i32..5), 1..EXACT), within in 1i64..300, tumbling: bool) {
-            let kind = if tumbling { WindowKind::Tumbling } else { WindowKind::Sliding };
+        fn few_events_are_counted_exactly(steps in prop::collection::vec((0i64..50, -5i32..5), 1..EXACT), within in 1i64..300, tumbling: bool, offset in -400i64..400) {
+            let span = if tumbling { Span::Tumbling { within, offset } } else { Span::Sliding { within } };
             let mut window = Window::default();
             let mut all: Vec<(i64, f64)> = Vec::new();
             let mut now = 1000;
             for (wait, value) in steps {
                 now += wait;
                 let value = f64::from(value);
-                window.add(kind, within, Seen { at: now, value, hash: Some(value.to_bits()) });
+                window.add(span, Seen { at: now, value, hash: Some(value.to_bits()) });
                 all.push((now, value));
                 let mut bytes = Vec::new();
                 window.encode(&mut bytes);
                 prop_assert!(Window::decode(&bytes).is_some_and(|read| read == window));
                 for later in [now, now + within / 2, now + within] {
-                    let from = if tumbling { later - later % within } else { later - within + 1 };
+                    let from = if tumbling { later - (later + offset).rem_euclid(within) } else { later - within + 1 };
                     let inside: Vec<f64> = all.iter().filter(|(at, _)| *at >= from).map(|(_, v)| *v).collect();
-                    let s = window.summary(kind, within, later);
+                    let s = window.summary(span, later);
                     prop_assert_eq!(s.count, inside.len() as u64);
                     prop_assert!((s.sum - inside.iter().sum::<f64>()).abs() < 1e-9);
                     if !inside.is_empty() {
@@ -266,11 +288,11 @@ mod tests {
             let (mut now, mut all) = (0, Vec::new());
             for wait in waits {
                 now += wait;
-                window.add(WindowKind::Sliding, within, Seen { at: now, value: 1.0, hash: None });
+                window.add(Span::Sliding { within }, Seen { at: now, value: 1.0, hash: None });
                 all.push(now);
             }
             let naive = |from: i64| all.iter().filter(|at| **at >= from).count() as u64;
-            let count = window.summary(WindowKind::Sliding, within, now).count;
+            let count = window.summary(Span::Sliding { within }, now).count;
             prop_assert!(count >= naive(now - within + 1));
             prop_assert!(count <= naive(now - within + 1 - within / 64));
             prop_assert!(window.cells() <= EXACT + 66, "{} cells", window.cells());
@@ -285,9 +307,9 @@ mod tests {
     fn a_sum_that_is_too_much_stays_a_number() {
         let mut window = Window::default();
         for at in 0..200 {
-            window.add(WindowKind::Sliding, 6400, Seen { at, value: f64::MAX, hash: None });
+            window.add(Span::Sliding { within: 6400 }, Seen { at, value: f64::MAX, hash: None });
         }
-        let summary = window.summary(WindowKind::Sliding, 6400, 200);
+        let summary = window.summary(Span::Sliding { within: 6400 }, 200);
         assert_eq!(summary.sum, f64::MAX);
         let row = serde_json::to_vec(&summary).unwrap();
         assert_eq!(serde_json::from_slice::<Summary>(&row).unwrap(), summary);
@@ -297,9 +319,9 @@ mod tests {
     fn a_clock_that_steps_back_makes_time_stand_still() {
         let mut window = Window::default();
         for at in [100, 40, 101] {
-            window.add(WindowKind::Sliding, 50, Seen { at, value: 1.0, hash: None });
+            window.add(Span::Sliding { within: 50 }, Seen { at, value: 1.0, hash: None });
         }
-        assert_eq!(window.summary(WindowKind::Sliding, 50, 60).count, 3);
-        assert_eq!(window.changes(WindowKind::Sliding, 50, 101, 8), [150, 151]);
+        assert_eq!(window.summary(Span::Sliding { within: 50 }, 60).count, 3);
+        assert_eq!(window.changes(Span::Sliding { within: 50 }, 101, 8), [150, 151]);
     }
 }

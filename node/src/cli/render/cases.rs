@@ -317,7 +317,7 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
         "resident_satisfied",
         "response_due",
         "solution_due",
-        "overdue",
+        "late",
         "returns",
         "reworks",
         "reopened",

@@ -1,7 +1,7 @@
 //! A wish, done or refused.
 
 use super::turn::{LIST_MAX, NAME_MAX, TEXT_MAX, Turn, cut, missing};
-use super::{ASSIST, Book, Refusal, Stepped, allowed, fits, is_name, roles};
+use super::{ASSIST, Book, Refusal, Stepped, allowed, fits, is_name, roles, watching};
 use crate::brain::cases::letter::bytes_of;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
@@ -32,6 +32,9 @@ impl Book<'_> {
         let from = (from != self.me).then(|| from.clone());
         let mut turn = Turn::new(self, case, past(verb), &ask.by, ask.role, from, now);
         turn.entry.text = cut(ask.text.as_deref().unwrap_or_default(), TEXT_MAX);
+        if verb != Verb::Resolve {
+            turn.show(&ask.evidence)?;
+        }
         let mut more = Vec::new();
         match verb {
             Verb::Accept => {
@@ -61,6 +64,9 @@ impl Book<'_> {
             Verb::Resolve => turn.resolve(ask)?,
             Verb::Verify => {
                 let passed = ask.passed.ok_or_else(|| missing("passed", "whether the check passed"))?;
+                if !passed {
+                    turn.need_text("what the check found")?;
+                }
                 turn.case.finding =
                     Some(Finding { by: ask.by.clone(), at: now, passed, text: turn.entry.text.clone() });
                 turn.entry.to = Some(if passed { "passed" } else { "failed" }.into());
@@ -170,7 +176,7 @@ impl Book<'_> {
             Verb::Escalate => {
                 turn.need_text("why it is escalated")?;
                 // Whoever takes it is the next one above its owner, however far up it is watched already.
-                let from = case.escalated_to.as_ref().filter(|_| !ask.hand_over).unwrap_or(&case.owner);
+                let from = watching(case).filter(|_| !ask.hand_over).unwrap_or(&case.owner);
                 let Some(above) = from.parent() else {
                     return Err(Refusal::new("nobody-above", format!("`{}` is at the top already", case.id), ""));
                 };
@@ -186,7 +192,7 @@ impl Book<'_> {
                 if let Some(until) = until.filter(|until| now > *until) {
                     return Err(Refusal::new(
                         "too-late",
-                        format!("`{}` could be reopened until {until}", case.id),
+                        format!("`{}` could be reopened until {}", case.id, citybrain_shared::view::rfc3339(until)),
                         "open a new case: `citybrain case new`",
                     ));
                 }
@@ -194,6 +200,7 @@ impl Book<'_> {
                 turn.case.status = Status::Accepted;
                 (turn.case.closed, turn.case.closed_reason) = (None, None);
                 (turn.case.outcome, turn.case.finding, turn.case.verdict) = (None, None, None);
+                turn.case.escalated_to = None;
                 turn.start_clock("dispatch", turn.category().and_then(|c| c.dispatch));
             }
             Verb::Withdraw => turn.end(Status::Withdrawn, ClosedReason::Withdrawn),
@@ -243,7 +250,8 @@ impl Book<'_> {
             let detail = format!("`{verb}` is for a {needed}, and {who} is a {role} here");
             return Err(Refusal::new("not-your-role", detail, format!("`--role {}`", roles(verb)[0])));
         }
-        let ends_it = matches!(verb, Verb::Verify | Verb::Evaluate | Verb::Close | Verb::Reject | Verb::Merge);
+        use Verb::{Close, Evaluate, Merge, Reject, Verify, Withdraw};
+        let ends_it = matches!(verb, Verify | Evaluate | Close | Reject | Merge | Withdraw);
         if ends_it && case.handlers.contains(&ask.by) {
             let detail = format!("{} has handled `{}`: who handles may not {verb}", ask.by, case.id);
             return Err(Refusal::new("handler", detail, "somebody else must: `--by NAME`"));

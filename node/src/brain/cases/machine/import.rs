@@ -2,13 +2,15 @@
 
 use super::turn::{TEXT_MAX, Turn, cut};
 use super::{Book, PLACE_MAX, Refusal, Stepped};
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use citybrain_shared::Tier;
 use citybrain_shared::case::{Case, Clock, Imported, Kind, Place, Verdict};
 use citybrain_shared::view::CaseAccount;
 
 /// The limit of a clock that was not ours to wind.
 const AS_TOLD: &str = "as-told";
+/// How far another system's clock, or its idea of where it is, may be ahead of ours.
+const AHEAD_MAX: TimeDelta = TimeDelta::days(1);
 /// Characters of a system's name, and of a number in it.
 const NAME_MAX: usize = 200;
 
@@ -48,7 +50,8 @@ impl Book<'_> {
                 &new
             }
         };
-        let mut turn = Turn::new(self, known, "imported", by, None, None, told.updated.max(told.opened));
+        let mut turn =
+            Turn::new(self, known, "imported", by, None, None, told.updated.max(told.opened).max(known.changed));
         let at = turn.now;
         self.describe(&mut turn.case, told);
         let case = &mut turn.case;
@@ -120,7 +123,7 @@ fn solution(told: &CaseAccount, due: DateTime<Utc>, now: DateTime<Utc>) -> Clock
 ///
 /// # Errors
 /// [`Refusal`]: what cannot.
-pub fn check(told: &CaseAccount) -> Result<(), Refusal> {
+pub fn check(told: &CaseAccount, now: DateTime<Utc>) -> Result<(), Refusal> {
     let wrong = |detail: String| Err(Refusal::new("bad-account", detail, ""));
     for (name, text) in [("source", &told.source), ("id", &told.id), ("category", &told.category)] {
         if text.trim().is_empty() || text.chars().count() > NAME_MAX {
@@ -130,6 +133,11 @@ pub fn check(told: &CaseAccount) -> Result<(), Refusal> {
     let times = [Some(told.opened), Some(told.updated), told.due, told.closed];
     if let Some(at) = times.into_iter().flatten().find(|at| !(1..=9999).contains(&at.year())) {
         return wrong(format!("{at} is no time of a case: years have four digits"));
+    }
+    // Every later step would bear that time, and no limit pass before it.
+    let past = [Some(told.opened), Some(told.updated), told.closed];
+    if let Some(at) = past.into_iter().flatten().find(|at| *at - now > AHEAD_MAX) {
+        return wrong(format!("{at} is more than a day ahead: what has happened has a time that is over"));
     }
     match (told.status.is_open(), told.closed) {
         (true, Some(_)) => wrong(format!("it is {}, and has a time of closing", told.status)),

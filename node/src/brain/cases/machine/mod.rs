@@ -28,9 +28,9 @@ use citybrain_shared::case::{Booked, Booking, Case, ClosedReason, Entry, Kind, P
 use citybrain_shared::config::cases::{Cases as Settings, Category, Limit, Missed, Unit};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
-use turn::{NAME_MAX, Turn};
+use turn::{CLIMB, NAME_MAX, Turn};
 pub use turn::{RESIDENT, is_name};
-pub(super) use turn::{TEXT_MAX, cut};
+pub(super) use turn::{TEXT_MAX, cut, shown};
 
 /// Somebody is summoned.
 pub const ASSIST: &str = "assist";
@@ -215,7 +215,7 @@ impl Book<'_> {
         if sos {
             if self.me.parent().is_some() {
                 let limit = Limit { amount: self.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) };
-                turn.start_clock("climb", Some(limit));
+                turn.start_clock(CLIMB, Some(limit));
             }
             turn.entry.calls.push(self.me.clone());
         } else if let Some(to) = case.booking.as_ref().map(|b| b.node.clone()) {
@@ -265,6 +265,7 @@ impl Book<'_> {
             contacted: None,
             handlers: Vec::new(),
             clocks: Vec::new(),
+            late: false,
             outcome: None,
             finding: None,
             verdict: None,
@@ -356,19 +357,20 @@ impl Book<'_> {
     /// A clock's time is over.
     pub fn timer(&self, case: &Case, clock: &str, now: DateTime<Utc>) -> Stepped {
         let mut turn = Turn::new(self, case, "escalated", "timer", None, None, now);
-        let takes = clock != "climb" && self.settings.missed == Missed::HandOver;
-        let above = case.escalated_to.as_ref().filter(|_| !takes).unwrap_or(&case.owner).parent();
-        if clock == "climb" {
+        let takes = clock != CLIMB && self.settings.missed == Missed::HandOver;
+        let watching = watching(case).filter(|_| !takes);
+        let above = watching.unwrap_or(&case.owner).parent();
+        if clock == CLIMB {
             match above.filter(|_| case.status == Status::Submitted) {
-                None => turn.stop_clock("climb"),
+                None => turn.stop_clock(CLIMB),
                 Some(above) => {
                     turn.entry.text = "nobody has accepted it yet".into();
                     if above.parent().is_some() {
                         let limit =
                             Limit { amount: self.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) };
-                        turn.start_clock("climb", Some(limit));
+                        turn.start_clock(CLIMB, Some(limit));
                     } else {
-                        turn.stop_clock("climb");
+                        turn.stop_clock(CLIMB);
                     }
                     turn.escalate(above);
                 }
@@ -377,10 +379,24 @@ impl Book<'_> {
         }
         if let Some(c) = turn.case.clocks.iter_mut().find(|c| c.name == clock) {
             c.missed = Some(now);
+            turn.case.late |= c.is_limit();
         }
         turn.entry.clocks.push(format!("{clock} missed"));
         turn.entry.text = format!("the {clock} limit has passed");
-        match above.filter(|_| !clock.starts_with("assist:")) {
+        if let Some(imported) = &mut turn.case.imported
+            && imported.version == case.version
+        {
+            // It is as much the other system's as before.
+            imported.version = turn.case.version;
+        }
+        if clock.starts_with("assist:") {
+            // Whoever summoned them hears of it; those above are not asked.
+            turn.entry.step = "missed".into();
+            turn.entry.calls.push(self.me.clone());
+            return turn.done();
+        }
+        // Watched at the top already, the top hears of it again.
+        match above.or_else(|| watching.cloned()) {
             Some(above) => {
                 turn.escalate(above.clone());
                 if takes {
@@ -391,6 +407,11 @@ impl Book<'_> {
         }
         turn.done()
     }
+}
+
+/// The highest that watches the case, of those above its owner: it may have come from another branch.
+fn watching(case: &Case) -> Option<&Address> {
+    case.escalated_to.as_ref().filter(|above| above.covers(&case.owner))
 }
 
 /// The ancestor of that tier, if it is one and not the node itself.

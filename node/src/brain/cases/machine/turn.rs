@@ -8,6 +8,13 @@ use citybrain_shared::config::cases::{Category, Limit, Unit};
 
 /// Characters of a reason, a result or a comment. What is longer belongs into an attachment.
 pub(in crate::brain::cases) const TEXT_MAX: usize = 2000;
+/// The clock of a press that nobody has accepted.
+pub(super) const CLIMB: &str = "climb";
+/// Less than this is an adjustment of a clock.
+const AHEAD_MAX: TimeDelta = TimeDelta::minutes(10);
+/// References that a line of history keeps, and characters of one.
+const SHOWN_MAX: usize = 8;
+const SHOWN_CHARS: usize = 300;
 /// Who did it, where a resident did: the name is kept with the telephone number.
 pub const RESIDENT: &str = "resident";
 /// Characters of a person's or a unit's name.
@@ -35,8 +42,9 @@ impl<'a> Turn<'a> {
     ) -> Turn<'a> {
         let mut case = case.clone();
         case.version += 1;
-        // A clock that was set back must not write a history that runs backwards.
-        let now = now.max(case.changed);
+        // A clock that is adjusted must not write a history that runs backwards; one that was far ahead,
+        // and is right again, must not leave limits behind that pass when it would have been right.
+        let now = if case.changed - now > AHEAD_MAX { now } else { now.max(case.changed) };
         case.changed = now;
         let entry = Entry {
             term: case.term,
@@ -52,6 +60,7 @@ impl<'a> Turn<'a> {
             to: None,
             clocks: Vec::new(),
             calls: Vec::new(),
+            evidence: Vec::new(),
         };
         Turn { book, case, entry, now }
     }
@@ -80,7 +89,10 @@ impl<'a> Turn<'a> {
         };
         self.entry.clocks.push(format!("{name} runs until {}", citybrain_shared::view::rfc3339(due)));
         match self.case.clocks.iter_mut().find(|c| c.name == name) {
-            Some(old) => *old = clock,
+            Some(old) => {
+                self.case.late |= old.is_limit() && (old.missed.is_some() || old.is_over(self.now));
+                *old = clock;
+            }
             None => self.case.clocks.push(clock),
         }
     }
@@ -89,7 +101,9 @@ impl<'a> Turn<'a> {
         let now = self.now;
         let Some(clock) = self.case.clocks.iter_mut().find(|c| c.name == name && c.stopped.is_none()) else { return };
         clock.stopped = Some(now);
-        let over = if clock.is_over(now) { ", too late" } else { "" };
+        let is_over = clock.is_over(now);
+        self.case.late |= is_over && clock.is_limit();
+        let over = if is_over { ", too late" } else { "" };
         self.entry.clocks.push(format!("{name} stopped{over}"));
     }
 
@@ -119,6 +133,7 @@ impl<'a> Turn<'a> {
         let Some(clock) = self.case.clocks.iter_mut().find(|c| c.name == name && c.runs()) else { return false };
         let Some(due) = clock.due else { return false };
         let later = calendar.due(due, limit);
+        self.case.late |= clock.missed.is_some() || now > due;
         clock.due = Some(later);
         clock.limit = format!("{}+{limit}", clock.limit);
         if later > now {
@@ -135,6 +150,16 @@ impl<'a> Turn<'a> {
     }
 
     // ---- parts of steps
+
+    /// What shows what was done or said; that of a solution is kept with it.
+    pub(super) fn show(&mut self, evidence: &[String]) -> Result<(), Refusal> {
+        if evidence.len() > SHOWN_MAX {
+            let detail = format!("{} references; a line of history has at most {SHOWN_MAX}", evidence.len());
+            return Err(Refusal::new("too-many", detail, "say the rest in another `comment`"));
+        }
+        self.entry.evidence = shown(evidence);
+        Ok(())
+    }
 
     pub(super) fn need_text(&self, what: &str) -> Result<(), Refusal> {
         if self.entry.text.trim().is_empty() { Err(missing("text", what)) } else { Ok(()) }
@@ -342,6 +367,11 @@ impl<'a> Turn<'a> {
         turn.entry.to = Some(self.case.id.clone());
         Ok(turn.done())
     }
+}
+
+/// References as a line of history keeps them.
+pub(in crate::brain::cases) fn shown(evidence: &[String]) -> Vec<String> {
+    evidence.iter().take(SHOWN_MAX).map(|e| cut(e, SHOWN_CHARS)).collect()
 }
 
 /// Is it a person's name, and not a part of this program that speaks (`event`, `open311:app-1`)?

@@ -210,6 +210,7 @@ fn what_a_lost_box_gets_back_fits_into_a_letter() {
             to: None,
             clocks: Vec::new(),
             calls: Vec::new(),
+            evidence: Vec::new(),
         };
         texts.iter().enumerate().map(entry).collect::<Vec<_>>()
     };

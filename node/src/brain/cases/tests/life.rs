@@ -111,7 +111,7 @@ fn where_a_case_stands_is_told_in_others_words_through_rework_and_reopening() {
     d.act(Verb::Resolve, by("h", Role::Worker));
     is(&d, 5, "处理反馈", "答复", "fixed");
     d.act(Verb::Verify, Ask { passed: Some(false), ..by("boss", Role::Supervisor) });
-    is(&d, 4, "任务处理", "返工", "reopen");
+    is(&d, 4, "任务处理", "重办", "reopen");
     d.act(Verb::Resolve, by("h", Role::Worker)).act(Verb::Evaluate, by("r", Role::Resident));
     is(&d, 6, "核实结案", "回访", "fixed");
     d.act(Verb::Close, by("boss", Role::Supervisor));
@@ -327,4 +327,75 @@ fn summons_have_clocks_and_ratings_of_their_own() {
     }
     d.act(Verb::Rate, rate("boss", Role::Supervisor)).act(Verb::Rate, rate("w", Role::Worker));
     assert_eq!(d.case.assists[1].rating, Some(4));
+}
+
+#[test]
+fn a_handler_does_not_take_his_case_out_of_the_rates_by_withdrawing_it() {
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    assert_eq!(d.error(Verb::Withdraw, by("h", Role::Supervisor)), "handler");
+    d.act(Verb::Withdraw, by("r", Role::Resident));
+    assert_eq!(d.case.status, Status::Withdrawn);
+}
+
+#[test]
+fn a_word_to_the_resident_after_a_case_was_reopened_is_no_response_in_time() {
+    let mut d = Desk::new("G");
+    d.case.has_contact = true;
+    d.until_resolved().act(Verb::Verify, Ask { passed: Some(true), ..by("boss", Role::Supervisor) });
+    d.act(Verb::Close, by("boss", Role::Supervisor));
+    assert_eq!(count(&d.case, d.now).response_kept, 0);
+    d.wait_h(72).act(Verb::Reopen, Ask { text: Some("still dark".into()), ..by("r", Role::Resident) });
+    d.act(Verb::Contact, by("w", Role::Worker));
+    assert_eq!((count(&d.case, d.now).response_of, count(&d.case, d.now).response_kept), (1, 0));
+}
+
+#[test]
+fn a_limit_that_was_missed_is_known_though_its_clock_began_anew() {
+    let mut d = Desk::new("G");
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    d.wait_h(24 * 30);
+    d.case = d.cases.book().timer(&d.case, "solution", d.now).case;
+    d.act(Verb::Return, by("h", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    assert!(d.case.clock("solution").unwrap().missed.is_none() && d.case.was_late());
+}
+
+#[test]
+fn a_line_of_history_keeps_what_shows_it_and_no_more_than_it_has_room_for() {
+    let mut d = Desk::new("G");
+    let photo = || vec!["photo=https://e.example/1.jpg".to_owned()];
+    let stepped = d.try_act(Verb::Comment, &Ask { evidence: photo(), ..by("w", Role::Worker) }).unwrap();
+    assert_eq!(stepped[0].entry.evidence, photo());
+    assert_eq!(
+        d.error(Verb::Comment, Ask { evidence: vec![photo()[0].clone(); 9], ..by("w", Role::Worker) }),
+        "too-many"
+    );
+    d.until_resolved();
+}
+
+#[test]
+fn a_missed_limit_calls_whoever_watches_above_the_owner_and_the_top_again() {
+    let cases = node("c/s/m");
+    let book = cases.book();
+    let mut case = book.open(opening("1", "G"), view::time_of(START)).case;
+    let missed = |case: &Case| book.timer(case, "response", view::time_of(START)).entry;
+    assert_eq!(missed(&case).calls, [a("c/s")]);
+    case.escalated_to = Some(a("c"));
+    assert_eq!((missed(&case).calls, missed(&case).step), (vec![a("c")], "escalated".into()));
+    case.escalated_to = Some(a("c/x"));
+    assert_eq!(missed(&case).calls, [a("c/s")], "it came from another branch");
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_leaves_no_limits_of_its_own() {
+    let mut d = Desk::new("G");
+    let right = d.now;
+    d.wait_h(24 * 365).act(Verb::Comment, by("w", Role::Worker));
+    d.now = right;
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    assert!(d.case.clock("solution").unwrap().due.unwrap() < right + chrono::TimeDelta::days(60));
+    d.now -= chrono::TimeDelta::minutes(5);
+    let before = d.case.changed;
+    d.act(Verb::Start, by("h", Role::Worker));
+    assert_eq!(d.case.changed, before, "an adjustment makes no history that runs backwards");
 }

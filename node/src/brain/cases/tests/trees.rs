@@ -253,7 +253,9 @@ fn a_button_pressed_again_is_the_same_incident_wherever_that_is_until_it_is_over
         assert_eq!(press(&mut world, &format!("s{i}"), "b", plain(), &none), ("1".into(), false));
     }
     assert_eq!(lines(&world, "c/s/b"), PRESSES_MAX);
-    world.ask("c/s/b", "1", Verb::Withdraw, &by("boss", Role::Supervisor), "");
+    // Help was there, and has gone: whoever presses now calls for it again.
+    world.ask("c/s/b", "1", Verb::Start, &by("w", Role::Worker), "");
+    world.ask("c/s/b", "1", Verb::Resolve, &by("w", Role::Worker), "");
     world.settle();
     assert_eq!(press(&mut world, "6", "b", plain(), &none), ("6".into(), true));
 }

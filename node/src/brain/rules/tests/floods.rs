@@ -1,0 +1,146 @@
+//! Much at once, large events, words that come late, and clocks that were wrong.
+
+use super::*;
+
+#[test]
+fn conclusions_with_long_reasons_are_each_spoken_once_in_groups_that_fit_an_event() {
+    let rule = "[[rule]]\nname = \"fire\"\non = [\"talk\"]\nwhen = 'event.data.text.contains(\"火\")'\n\
+                then = [{ emit = { type = \"heard.${event.data.kind}\" } }]\n";
+    let mut node = Node::new(rule);
+    for i in 0..300 {
+        let text = format!("{}{i}", "楼道里有火".repeat(80));
+        node.only_hear("talk", "x", &json!({"text": text, "kind": "长".repeat(2_000)}));
+    }
+    node.settle();
+    assert_eq!(node.fired("fire"), 300);
+    let says: Vec<usize> =
+        node.log.iter().filter(|bytes| Header::decode(bytes).unwrap().0.name == FIRED).map(Vec::len).collect();
+    assert!(says.len() > 1 && says.iter().all(|bytes| *bytes < 256 * 1024), "{says:?}");
+}
+
+#[test]
+fn an_event_whose_id_is_as_long_as_an_event_may_be_is_spoken_of_once() {
+    let rule = "[[rule]]\nname = \"r\"\non = [\"a\"]\nthen = [{ emit = { type = \"b\" } }]\n";
+    let mut node = Node::new(rule);
+    let event = json!({"specversion": "1.0", "id": "i".repeat(250_000), "source": "/t", "type": "a"});
+    let header = Header { direction: Direction::Up, ..Header::local(Kind::Event, "a") };
+    node.commit(Draft::new(&header, event.to_string().as_bytes()).unwrap());
+    node.settle();
+    assert_eq!((node.fired("r"), node.events("b").len()), (1, 1));
+}
+
+#[test]
+fn a_burst_asks_for_time_before_anything_it_concluded_is_dropped() {
+    let rule = "[[rule]]\nname = \"r\"\non = [\"a\"]\nthen = [{ emit = { type = \"b\" } }]\n";
+    let mut node = Node::new(rule);
+    assert!(!node.rules.is_behind());
+    for _ in 0..12_000 {
+        node.only_hear("a", "x", &json!({}));
+    }
+    assert!(node.rules.is_behind());
+    node.settle();
+    assert!(!node.rules.is_behind());
+    assert_eq!((node.fired("r"), node.rules.view().dropped), (12_000, 0));
+}
+
+/// A word from above, as it was asked of this alarm.
+fn word(alarm: &Alarm, action: &str) -> Draft {
+    let event = json!({"specversion": "1.0", "id": "w", "source": "/c", "type": alarms::ASK, "data": {
+        "id": alarm.id, "name": alarm.name, "key": alarm.key, "action": action, "by": "Wang",
+        "raises": alarm.raises, "severity": alarm.severity,
+    }});
+    let header =
+        Header { direction: Direction::Down, target: alarm.origin.as_str(), ..Header::local(Kind::Event, alarms::ASK) };
+    Draft::new(&header, event.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn a_late_word_does_not_end_an_alarm_that_nobody_has_seen() {
+    let rule = "[[rule]]\nname = \"water\"\non = [\"level\"]\nwhen = \"event.data >= 1\"\nclear = \"event.data == 0\"\n\
+                then = [{ raise = { severity = \"${event.data >= 2 ? 'critical' : 'minor'}\", title = \"water\" } }]\n";
+    let mut node = Node::new(rule);
+    let hear = |node: &mut Node, level: u8| {
+        node.now += S;
+        node.hear("level", "x", &json!(level));
+    };
+    hear(&mut node, 1);
+    let seen = node.alarm("water", "").unwrap().clone();
+    hear(&mut node, 2);
+    node.commit(word(&seen, "ack"));
+    node.settle();
+    assert!(!node.alarm("water", "").unwrap().acknowledged, "it is worse than what was seen");
+
+    let seen = node.alarm("water", "").unwrap().clone();
+    hear(&mut node, 0);
+    hear(&mut node, 2);
+    for action in ["ack", "clear"] {
+        let before = node.alarm("water", "").unwrap().rev;
+        node.commit(word(&seen, action));
+        node.settle();
+        let now = node.alarm("water", "").unwrap();
+        assert!(now.active && !now.acknowledged && now.raises == 2, "{action}");
+        assert!(now.rev > before, "whoever asked hears how it stands");
+    }
+    let seen = node.alarm("water", "").unwrap().clone();
+    node.commit(word(&seen, "ack"));
+    node.settle();
+    assert!(node.alarm("water", "").unwrap().acknowledged);
+}
+
+#[test]
+fn what_a_clock_a_year_ahead_left_behind_holds_nothing_up() {
+    let rules = "[[rule]]\nname = \"three\"\non = [\"n\"]\nwindow = { within = \"10m\" }\nwhen = \"window.count >= 3\"\n\
+                 clear = \"window.count < 3\"\nthen = [{ raise = { title = \"three\" } }]\n\
+                 [[rule]]\nname = \"gone\"\non = [\"n\"]\nby = \"event.subject\"\nabsent = \"5m\"\nthen = [{ raise = { title = \"gone\" } }]\n\
+                 [[rule]]\nname = \"once\"\non = [\"n\"]\nquiet = \"10m\"\nthen = [{ emit = { type = \"once\" } }]\n";
+    let mut node = Node::new(rules);
+    node.state.me.boot.counter = 1;
+    node.restart();
+    let (right, ahead) = (node.now, 365 * 86_400 * S);
+    node.now += ahead;
+    node.hear("n", "a", &json!({}));
+    node.hear("n", "b", &json!({}));
+    node.now = right + S;
+    node.hear("n", "a", &json!({}));
+    assert!(node.alarm("three", "").is_some_and(|a| a.active), "the two that came a moment ago count");
+    assert_eq!(node.events("once").len(), 1, "that was a moment ago, too");
+    node.write_rows();
+    node.restart();
+    assert_eq!(node.rows, node.folded_anew());
+    node.wait(6 * 60 * S);
+    assert!(node.alarm("gone", "b").is_some_and(|a| a.active), "nothing came of b for five minutes");
+    node.wait(5 * 60 * S);
+    assert!(!node.alarm("three", "").unwrap().active, "the window has emptied");
+    node.hear("n", "a", &json!({}));
+    assert_eq!(node.events("once").len(), 2);
+}
+
+#[test]
+fn of_a_large_event_everything_is_known_at_once_and_all_but_its_picture_later() {
+    let rule = "[[rule]]\nname = \"camera\"\non = [\"cam\"]\nwhen = \"event.data.smoke\"\nclear = \"!event.data.smoke\"\nby = \"event.subject\"\n\
+                then = [{ raise = { key = \"${event.data.room}\", title = \"smoke in ${event.data.room}, ${event.data.picture.size()}\" } }]\n";
+    let mut node = Node::new(rule);
+    let picture = "p".repeat(60_000);
+    node.hear("cam", "x", &json!({"smoke": true, "room": "3-1", "picture": picture}));
+    assert_eq!(node.alarm("camera", "3-1").unwrap().title, "smoke in 3-1, 60000");
+    let kept = node.rules.memories[0].keys["x"].held.as_ref().unwrap().event.len();
+    assert!(kept < 8 * 1024, "{kept}");
+    node.hear("cam", "x", &json!({"smoke": false}));
+    assert!(!node.alarm("camera", "3-1").unwrap().active, "its key is known though the event that ends it lacks it");
+}
+
+#[test]
+fn a_day_begins_at_midnight_where_the_node_is() {
+    let rule = "[[rule]]\nname = \"daily\"\non = [\"n\"]\nwindow = { kind = \"tumbling\", within = \"1d\" }\nwhen = \"window.count == 2\"\n\
+                then = [{ emit = { type = \"two\" } }]\n";
+    let mut node = Node::new(rule);
+    // 23:50 in China is ten to four in the afternoon, UTC.
+    node.now = (15 * 60 + 50) * 60 * S;
+    node.hear("n", "x", &json!({}));
+    node.wait(20 * 60 * S);
+    node.hear("n", "x", &json!({}));
+    assert_eq!(node.events("two").len(), 0, "yesterday's is over");
+    node.wait(8 * 3600 * S);
+    node.hear("n", "x", &json!({}));
+    assert_eq!(node.events("two").len(), 1);
+}
