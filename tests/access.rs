@@ -517,3 +517,35 @@ fn a_strict_umask_does_not_shut_out_the_group_that_was_let_in() {
     assert!(done.status.success(), "{done:?}");
     assert_eq!(std::fs::metadata(&users).expect("it is there").permissions().mode() & 0o777, 0o640);
 }
+
+#[test]
+fn users_and_tokens_that_are_added_at_once_are_all_in_the_file() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (users, tokens) = (dir.path().join("users"), dir.path().join("tokens"));
+    let add = |args: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("it starts")
+    };
+    let names: Vec<String> = (0..12).map(|i| format!("n{i}")).collect();
+    let adding: Vec<_> = names
+        .iter()
+        .flat_map(|name| {
+            [
+                add(&["user", "add", name, "--certificate", "--file", text(&users)]),
+                add(&["token", "add", name, "--role", "reader", "--file", text(&tokens)]),
+            ]
+        })
+        .collect();
+    for mut one in adding {
+        assert!(one.wait().expect("it ends").success());
+    }
+    for file in [&users, &tokens] {
+        let said = std::fs::read_to_string(file).expect("it reads");
+        let mut found: Vec<&str> = said.lines().filter_map(|line| line.split([':', ' ']).next()).collect();
+        let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
+        found.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(found, all, "{}", file.display());
+    }
+}

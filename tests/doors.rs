@@ -134,7 +134,7 @@ fn a_certificate_that_is_over_is_found_by_check_and_by_clients() {
     let (tree, port) = city("mqtts", Some(&ca.issue_until("node", "node", 2001)), "");
     let refused = certs::tls(port, ca.client(None)).expect_err("it is over").to_string();
     assert!(refused.contains("certificate expired"), "{refused}");
-    assert!(tree.node("c").output().contains("The certificate is not valid now"));
+    assert!(tree.node("c").output().contains("A certificate or a revocation list is not valid now"));
     let config = &tree.node("c").config;
     let check = Command::new(binary()).arg("check").arg(config).output().expect("it runs");
     let said = String::from_utf8_lossy(&check.stderr).into_owned() + &String::from_utf8_lossy(&check.stdout);
