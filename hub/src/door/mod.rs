@@ -27,8 +27,11 @@
 //! | [`access`] | users and rights |
 //! | [`users`] | accounts: a file of password hashes |
 //! | [`core`] | what is needed of the engine |
+//! | [`counters`] | what the door has counted since its start |
+//! | [`outside`] | the same node as a client of somebody else's broker |
 //!
-//! Deliberately absent: enhanced authentication. The door never looks into a payload.
+//! Deliberately absent: enhanced authentication. The door reads nothing of a payload; it
+//! only checks that one which says it is UTF-8 is.
 
 pub mod access;
 pub mod connection;

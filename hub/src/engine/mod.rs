@@ -7,6 +7,15 @@
 //! against the state, appends what follows from it as one atomic group, and applies it; one fsync
 //! covers them all; then the tickets complete. The state stays locked from the first decision to
 //! the fsync, so nobody ever sees a state that a power cut could take back.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`worker`] | the thread: batches, groups, tickets |
+//! | [`open`], [`offline`] | a data folder at a start, and one that is only read |
+//! | [`frames`] | what came over a link, judged and committed |
+//! | [`receipts`] | what the node writes about itself: its presence, receipts of directives |
+//! | [`retention`] | what the log may forget |
+//! | [`jots`] | how far sessions acknowledged, between two commits |
 
 mod frames;
 pub(crate) mod jots;

@@ -4,6 +4,12 @@
 //! gives the same state, live or at a start; but for one count ([`State::count_repeated`]). It lives in memory; rows that changed are handed to
 //! the store now and then ([`rows`]), always behind the log's fsync, and what the store has not seen
 //! is applied again at the next start.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`rows`] | the state as rows of the store, and back |
+//! | [`directives`] | what was sent down, and who answered |
+//! | [`runs`] | numbers seen, as runs without gaps |
 
 mod directives;
 pub mod rows;
