@@ -115,7 +115,7 @@ pub type Decide = Box<dyn FnOnce(&State, i64) -> Vec<Draft> + Send>;
 
 enum Job {
     Offer { offered: Vec<Offered>, reply: oneshot::Sender<Result<Vec<Outcome>, Error>>, room: Room },
-    Note { notes: Vec<Note>, haste: Haste, reply: oneshot::Sender<Result<(), Error>> },
+    Note { drafts: Vec<Draft>, haste: Haste, reply: oneshot::Sender<Result<(), Error>>, room: Room },
     Decide { decide: Decide, reply: oneshot::Sender<Result<Pos, Error>> },
     Settle { letter: Pos, draft: Option<Draft>, extra: Vec<Draft>, reply: oneshot::Sender<Result<Settled, Error>> },
     Frame { peer: Address, message: Bytes, reply: oneshot::Sender<Result<Received, Error>>, room: Room },
@@ -253,7 +253,9 @@ impl Hub {
     /// As [`Hub::offer`].
     pub async fn note(&self, notes: Vec<Note>, haste: Haste) -> Result<Ticket<()>, Error> {
         let (reply, ticket) = oneshot::channel();
-        self.send(Job::Note { notes, haste, reply }).await?;
+        let drafts: Vec<Draft> = notes.iter().map(Note::draft).collect();
+        let room = self.room(drafts.iter().map(|d| d.bytes().len()).sum()).await?;
+        self.send(Job::Note { drafts, haste, reply, room }).await?;
         Ok(ticket)
     }
 

@@ -191,9 +191,8 @@ impl Engine {
                         Err(e) => drop(reply.send(Err(e))),
                     }
                 }
-                Job::Note { notes, haste, reply } => {
+                Job::Note { drafts, haste, reply, room: _room } => {
                     urgent_sync |= haste == Haste::Now;
-                    let drafts: Vec<Draft> = notes.iter().map(Note::draft).collect();
                     bytes += drafts.iter().map(|d| d.bytes().len()).sum::<usize>();
                     self.append(&mut state, drafts, now);
                     if haste == Haste::Lazy {

@@ -241,8 +241,11 @@ pub async fn open<'a>(
         refuse(door, &mut socket, tongue, reason::NOT_AUTHORIZED, "the user's account has changed meanwhile").await;
         return None;
     }
+    let mut parked = door.seats.unpark(&client);
+    door.seats.nothing_ends(&client).await;
+    // Its end could not be written.
+    parked = parked.or_else(|| door.seats.unpark(&client));
     let (found, sessions) = look_ahead(&*door.core, |s| (s.sessions.get(&*client).cloned(), s.sessions.len()));
-    let parked = door.seats.unpark(&client);
     // Whoever comes under another name does not get what waits for the first.
     // Without being parked it is about to be ended, because its time is over.
     let old = found.as_ref().filter(|s| !hello.connect.clean && *s.user == *hello.user.name && parked.is_some());
@@ -264,8 +267,12 @@ pub async fn open<'a>(
         expiry_s: hello.expiry_s,
         clean,
     };
-    drop(door.wills_going.lock().await);
-    match door.seats.take_will(&client) {
+    let will_before = door.seats.take_will(&client);
+    if will_before.is_none() {
+        // It may just be on its way: what the client says now comes behind it.
+        door.seats.nothing_ends(&client).await;
+    }
+    match will_before {
         // The old session is over, and its will's delay with it.
         Some((user, will)) if old.is_none() => door.publish_will(&client, &user, &will).await,
         _ => {}
