@@ -213,7 +213,7 @@ impl Door {
         let max = self.broker.retained_bytes_max;
         payload.is_empty()
             || max == 0
-            || self::core::look(&*self.core, |s| {
+            || self::core::look_ahead(&*self.core, |s| {
                 let old = s.retained.get(topic).map_or(0, |r| r.bytes(topic));
                 let new = Retained::cost(topic, payload.len());
                 new <= old || s.retained_bytes - old + new <= max
@@ -268,7 +268,7 @@ impl Door {
 
     /// The note that ends what [`Door::will_to_keep`] began, if it did.
     fn will_ended(&self, client: &str) -> Option<Note> {
-        let is_kept = self::core::look(&*self.core, |s| s.wills.contains_key(client));
+        let is_kept = self::core::look_ahead(&*self.core, |s| s.wills.contains_key(client));
         is_kept.then(|| Note::WillEnded { client: client.to_owned() })
     }
 

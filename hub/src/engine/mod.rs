@@ -41,7 +41,8 @@ use bytes::Bytes;
 use citybrain_shared::record::Draft;
 use citybrain_shared::wire::{Ack, Epoch, Refuse};
 use citybrain_shared::{Address, Pos, limits};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -186,12 +187,41 @@ pub struct House {
 
 struct Shared {
     house: RwLock<House>,
+    /// Held for reading while there is nothing in the state that is not committed. Taken before `state`.
+    committed: RwLock<()>,
     state: RwLock<State>,
     /// [`history_of`] the committed state.
     history: AtomicU64,
     /// Why nothing can be written at the moment.
     trouble: RwLock<Option<String>>,
     work: Work,
+}
+
+/// The state in the hands of the engine, from the first change of a group to its commit.
+struct Change<'a> {
+    state: RwLockWriteGuard<'a, State>,
+    uncommitted: RwLockWriteGuard<'a, ()>,
+}
+
+impl Shared {
+    fn change(&self) -> Change<'_> {
+        let uncommitted = self.committed.write();
+        Change { state: self.state.write(), uncommitted }
+    }
+}
+
+impl Deref for Change<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Change<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
 }
 
 /// A cheap handle on the engine. Cloned into every door and link.
@@ -309,8 +339,16 @@ impl Hub {
         self.jots.put(client, upto.min(*self.committed.borrow()));
     }
 
-    /// Looks at the state as of the newest commit. Keep `look` short: the engine waits meanwhile.
+    /// Looks at the state as of the newest commit: if one is being made, after it. Keep `look` short: the
+    /// engine waits meanwhile.
     pub fn state<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        let _committed = self.shared.committed.read();
+        look(&self.shared.state.read())
+    }
+
+    /// As [`Hub::state`], but without waiting for an fsync: what is being committed is in it already, and
+    /// if the disk fails it never was. For whoever only decides what to ask of the engine next.
+    pub fn state_ahead<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         look(&self.shared.state.read())
     }
 
