@@ -1,7 +1,7 @@
 //! Cases and rates, for people; and as CSV.
 
 use super::table::{Cell, Color};
-use super::{Screen, clean, cut, grouped, print, right};
+use super::{Screen, clean, grouped, print, right};
 use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Case, Clock, Entry};
 use citybrain_shared::view;
@@ -23,10 +23,10 @@ pub fn cases(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<()>
             s.mark(&c.id, c.urgent, Color::Red),
             s.mark(&clean(&c.standing()), c.status.is_open(), Color::Yellow),
             Cell::new(c.kind),
-            Cell::new(cut(&clean(named(c)), 20)),
+            Cell::new(clean(named(c))),
             Cell::new(c.owner.as_str()),
             s.mark(&due, over, Color::Red),
-            Cell::new(cut(&clean(&c.title), 40)),
+            Cell::new(clean(&c.title)),
         ]);
     }
     print(&table, out)?;
@@ -77,7 +77,7 @@ pub fn case(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<
     let step = if w.step > 0 { format!(", step {} of 7", w.step) } else { String::new() };
     line(out, "elsewhere", format!("{}{step}; 12345: {}; Open311: {}, {}", w.urban, w.hotline, w.open311, w.update))?;
     if !c.description.is_empty() {
-        line(out, "described", cut(&c.description, 200))?;
+        line(out, "described", c.description.clone())?;
     }
     if let Some(i) = &c.imported {
         let here = if c.version > i.version { "; dealt with here since then" } else { "" };
@@ -184,8 +184,8 @@ fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()>
             Cell::new(short(e.at)),
             Cell::new(format!("{}{from}", e.node)),
             Cell::new(clean(&who)),
-            Cell::new(cut(&clean(&what.join(": ")), 60)),
-            Cell::new(cut(&clean(&e.clocks.join("; ")), 70)),
+            Cell::new(clean(&what.join(": "))),
+            Cell::new(clean(&e.clocks.join("; "))),
         ]);
     }
     print(&table, out)
