@@ -448,6 +448,40 @@ fn a_stream_ends_when_the_token_of_its_reader_is_removed() {
 }
 
 #[test]
+fn a_web_page_that_is_named_asks_first_and_then_with_its_token_and_another_reads_open311_alone() {
+    let mut tree = a_guarded_city();
+    tree.stop_node("c");
+    tree.edit("c", |t| t.replace("[api]\n", "[api]\norigins = [\"https://desk.example\"]\n"));
+    tree.start_node("c");
+    tree.wait_ready();
+    let mia = std::fs::read_to_string(a_token(&tree, "mia", "reader")).expect("it reads");
+    let token = format!("Bearer {}", mia.trim());
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let said = |response: ureq::http::Response<ureq::Body>| {
+        let allowed =
+            response.headers().get("access-control-allow-origin").map(|v| v.to_str().expect("ASCII").to_owned());
+        (response.status().as_u16(), allowed)
+    };
+    let url = |path: &str| format!("{}{path}", tree.node("c").url());
+    let (desk, evil) = ("https://desk.example", "https://evil.example");
+    let asks = |path: &str, origin: &str, method: &str| {
+        let request = agent.options(url(path)).header("origin", origin).header("access-control-request-method", method);
+        said(request.header("access-control-request-headers", "authorization").call().expect("an answer"))
+    };
+    let gets = |path: &str, origin: &str, token: &str| {
+        let request = agent.get(url(path)).header("origin", origin).header("authorization", token);
+        said(request.call().expect("an answer"))
+    };
+    let named = Some(desk.to_owned());
+    assert_eq!(asks("/v1/cases", desk, "POST"), (204, named.clone()));
+    assert_eq!(asks("/v1/cases", evil, "POST"), (401, None));
+    assert_eq!(gets("/v1/status", desk, &token), (200, named.clone()));
+    assert_eq!(gets("/v1/status", desk, "Bearer none"), (401, named));
+    assert_eq!(gets("/v1/status", evil, &token), (200, None), "its browser keeps the answer from it");
+    assert_eq!(gets("/open311/v2/services.json", evil, ""), (200, Some("*".into())));
+}
+
+#[test]
 fn without_tokens_other_peoples_web_pages_neither_change_nor_read_anything_and_programs_do() {
     let mut tree = Tree::new(&["c"]);
     tree.start();

@@ -418,7 +418,7 @@ fn http_answers_each_wrong_body_in_its_own_terms_and_keeps_what_was_no_event() {
         ("/v1/events", cloud, b"{}", 400, "not-cloudevents"),
         ("/v1/events", cloud, b"[]", 400, "not-cloudevents"),
         ("/v1/events", cloud, foreign.as_bytes(), 400, "foreign-target"),
-        ("/v1/events", cloud, big.as_bytes(), 400, "too-large"),
+        ("/v1/events", cloud, big.as_bytes(), 413, "too-large"),
         ("/v1/events", "text/plain", good.as_bytes(), 415, "content-type"),
         ("/v1/events", cloud, &huge, 413, "too-large"),
         ("/v1/send", "application/json", b"{broken", 400, "bad-request"),

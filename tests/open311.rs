@@ -368,6 +368,11 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
     }
     assert_eq!(c.post("requests.json", "").json().as_array().expect("a list").len(), 2, "all that is wrong at once");
     assert_eq!(c.post("services.json", "").status, 405);
+    for (path, wanted) in [("services.json", "GET, HEAD"), ("requests.json", "GET, HEAD, POST")] {
+        let refused = Client::agent().put(format!("{}{path}", c.0)).send("").expect("an answer");
+        let allowed = refused.headers().get("allow").and_then(|a| a.to_str().ok());
+        assert_eq!((refused.status().as_u16(), allowed), (405, Some(wanted)), "{path}");
+    }
     assert_eq!(c.post("requests.json", &format!("{GOOD}&device_id={}", "x".repeat(70_000))).status, 413);
     let multipart = |path: &str, body: &[u8]| {
         let request = Client::agent().post(format!("{}{path}", c.0));
@@ -396,6 +401,10 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
     let first = file("a");
     assert_eq!(first, file("a"));
     assert_ne!(first, file("b"));
+    let other = Client::agent().post(format!("{}requests.json", c.0)).header("idempotency-key", "a");
+    let other = other.header("content-type", "application/x-www-form-urlencoded").send(GOOD.replace("SJ0102", "LAMP"));
+    let (status, why) = Client::read(other.expect("an answer")).error();
+    assert!(status == 422 && why.contains("another request"), "{status} {why}");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use citybrain_shared::{Address, Lane, topic};
 use discovery::{Announced, Said};
 use mapping::{Body, data_of, is_exact, said, scalar_text, template};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::sync::{PoisonError, RwLock};
 
@@ -503,12 +504,19 @@ pub fn structured<'a>(
         json.insert("datacontenttype".into(), t.into());
     }
     let content = json.get("datacontenttype").and_then(Value::as_str).unwrap_or("application/json");
-    let subtype = content.split(';').next().unwrap_or_default().trim();
+    let subtype = content.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let bad = |detail: String| Refusal::new("not-json", detail, reason::PAYLOAD_FORMAT);
     if payload.is_empty() {
     } else if subtype.ends_with("/json") || subtype.ends_with("+json") {
-        let data: Value = serde_json::from_slice(payload).map_err(|e| bad(format!("the data is not JSON: {e}")))?;
-        json.insert("data".into(), data);
+        // As it stands: a number may have more digits than any of ours.
+        let data: &RawValue = serde_json::from_slice(payload).map_err(|e| bad(format!("the data is not JSON: {e}")))?;
+        json.remove("data");
+        let mut event = serde_json::to_vec(&json).map_err(|e| bad(e.to_string()))?;
+        event.pop();
+        event.extend_from_slice(if json.is_empty() { b"\"data\":" } else { b",\"data\":" });
+        event.extend_from_slice(data.get().as_bytes());
+        event.push(b'}');
+        return Ok(event);
     } else if let Ok(text) = std::str::from_utf8(payload) {
         json.insert("data".into(), text.into());
     } else {

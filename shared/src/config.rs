@@ -365,6 +365,8 @@ pub struct Api {
     pub client_crl_file: Option<PathBuf>,
     /// What in a certificate is the name.
     pub client_name: ClientName,
+    /// Web pages, as `https://HOST[:PORT]`, whose scripts may ask with a token, beside the node's own.
+    pub origins: Vec<String>,
     /// Of one token; more are answered 429. 0: no bound.
     pub requests_per_minute: u32,
     /// By role, where it is another one: `{ app = 600, operator = 0 }`.
@@ -384,6 +386,7 @@ impl Default for Api {
             client_ca_file: None,
             client_crl_file: None,
             client_name: ClientName::default(),
+            origins: Vec::new(),
             // 100 a second: a dashboard and a platform's feed fit, and a script gone wild does not hold up
             // the node's engine.
             requests_per_minute: 6_000,

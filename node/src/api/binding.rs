@@ -146,6 +146,13 @@ mod tests {
         let wanted = json!({"specversion": "1.0", "id": "1", "source": "/chengdu/erxianqiao", "type": "city.brain.smoke.v1",
             "subject": "二仙桥", "datacontenttype": "application/json", "data": {"smoke": true}});
         assert_eq!(read, wanted);
+        let body = Bytes::from_static(b" {\"n\":18446744073709551617.10} ");
+        let Ok(Carried::One(long)) = super::read(&headers(&with(&[("content-type", "Application/JSON")])), &body)
+        else {
+            panic!("it is an event");
+        };
+        let long = std::str::from_utf8(&long).unwrap();
+        assert!(long.ends_with(",\"data\":{\"n\":18446744073709551617.10}}"), "each digit as it came: {long}");
         let text = one(&with(&[("content-type", "text/plain; charset=utf-8")]), "温".as_bytes()).unwrap();
         assert_eq!((&text["data"], &text["datacontenttype"]), (&json!("温"), &json!("text/plain; charset=utf-8")));
         let bytes = one(&with(&[("content-type", "image/png")]), b"\xff\xfe").unwrap();

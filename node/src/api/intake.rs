@@ -153,7 +153,9 @@ fn identity(draft: &Draft) -> (String, String) {
 
 /// Keeps what is refused.
 pub(super) async fn refuse(ctx: &Ctx, letter: DeadLetter) -> Refusal {
-    let refusal = Refusal::bad(&letter.reason, letter.detail.clone(), "it is kept: `citybrain dlq list` shows it");
+    let status = if letter.reason == "too-large" { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+    let hint = "it is kept: `citybrain dlq list` shows it";
+    let refusal = Refusal::new(status, &letter.reason, letter.detail.clone(), hint);
     // Whether it is written does not change the answer: the event is refused. Offered, as what comes in by
     // MQTT is: a disk without room has none for it.
     let _ = ctx.hub.offer(vec![Note::DeadLetter(letter).draft()]).await;

@@ -1,7 +1,8 @@
 //! Where clients of the API come in: by TCP, or by TLS with the same care for renewed files as at
 //! the front door.
 //!
-//! **Bounds.** [`CONNECTIONS_MAX`] at a time; more wait in the kernel. A handshake, a request's head and an
+//! **Bounds.** [`CONNECTIONS_MAX`] at a time; more wait in the kernel. Others than this machine have all but
+//! [`OWN_PLACES`], and one address [`ADDRESS_CONNECTIONS_MAX`]; more of those are closed. A handshake, a request's head and an
 //! answer that nobody takes are given up after a time, and a body that comes too slowly; so whoever says
 //! nothing holds no place for long. A stream may be read as slowly as its client likes (a replay in real
 //! time): those have a bound of their own ([`turns`](super::turns)). Whoever is gone without a word is asked by
@@ -12,14 +13,17 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
+use citybrain_hub::door::crowd::network;
 use citybrain_hub::tls;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use rustix::net::sockopt;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +38,11 @@ use tower_service::Service;
 
 /// Connections at a time, handshakes among them: many desks and dashboards, and each is an open file.
 pub const CONNECTIONS_MAX: usize = 256;
+/// Kept for this machine itself: a command line, a watchdog that asks for health.
+const OWN_PLACES: usize = 16;
+/// From one address, or one IPv6 network: half of all. A proxy in front is one address; a stranger who opens
+/// sockets and says nothing is one, too, and leaves the other half.
+const ADDRESS_CONNECTIONS_MAX: usize = CONNECTIONS_MAX / 2;
 /// A body has a second more for each of these: the slowest of lines is faster.
 const BODY_BYTES_PER_S: u64 = 1024;
 /// After the machine refused a connection (no file descriptor left): others may free some.
@@ -87,6 +96,7 @@ async fn serve_with(
     mut stopped: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let guests = Arc::new(Guests::default());
     let tls = tls.map(Arc::new);
     let mut connections = JoinSet::new();
     loop {
@@ -107,17 +117,63 @@ async fn serve_with(
                 continue;
             }
         };
+        let Ok(guest) = guests.enter(address.ip()) else {
+            tracing::debug!(peer = %address, "A connection to the API was closed: others than this machine have too many.");
+            continue;
+        };
         if let Err(error) = ask_if_there(&socket) {
             tracing::debug!(peer = %address, %error, "Who is gone from the API without a word will not be noticed.");
         }
         let (tls, router, stopped) = (tls.clone(), router.clone(), stopped.clone());
         connections.spawn(async move {
-            let _place = place;
+            let _places = (place, guest);
             connection(patience, socket, address, tls, router, stopped).await;
         });
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// Connections of others than this machine, by address.
+#[derive(Debug, Default)]
+struct Guests(Mutex<HashMap<IpAddr, usize>>);
+
+/// Given back when dropped; `None`: this machine's own is not counted.
+#[derive(Debug)]
+struct Guest(Option<(Arc<Guests>, IpAddr)>);
+
+#[derive(Debug)]
+struct Full;
+
+impl Guests {
+    /// # Errors
+    /// All others together, or this address, have as many as they may.
+    fn enter(self: &Arc<Guests>, ip: IpAddr) -> Result<Guest, Full> {
+        if ip.to_canonical().is_loopback() {
+            return Ok(Guest(None));
+        }
+        let ip = network(ip);
+        let mut counts = self.0.lock();
+        let of_address = counts.get(&ip).copied().unwrap_or_default();
+        if of_address >= ADDRESS_CONNECTIONS_MAX || counts.values().sum::<usize>() >= CONNECTIONS_MAX - OWN_PLACES {
+            return Err(Full);
+        }
+        counts.insert(ip, of_address + 1);
+        Ok(Guest(Some((self.clone(), ip))))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let Some((guests, ip)) = &self.0 else { return };
+        let mut counts = guests.0.lock();
+        if let Some(count) = counts.get_mut(ip) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(ip);
+            }
+        }
+    }
 }
 
 /// A machine that has lost its power or its line sends no end of the connection, and a stream that has
@@ -359,6 +415,23 @@ mod tests {
         assert!(said.starts_with(b"HTTP/1.1 200"), "answered, and let go when nothing more came");
         let said = rest(&served.client("POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc"));
         assert!(said.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&said));
+    }
+
+    #[test]
+    fn one_address_has_half_of_the_places_all_others_leave_some_and_this_machine_is_not_counted() {
+        let guests = Arc::new(Guests::default());
+        let enter = |ip: &str| guests.enter(ip.parse().unwrap());
+        let stranger: Vec<Guest> = (0..ADDRESS_CONNECTIONS_MAX).map(|_| enter("10.0.0.1").unwrap()).collect();
+        assert!(enter("10.0.0.1").is_err() && enter("::ffff:10.0.0.1").is_err());
+        let rest = CONNECTIONS_MAX - OWN_PLACES - ADDRESS_CONNECTIONS_MAX;
+        let others: Vec<Guest> = (0..rest).map(|n| enter(&format!("10.0.1.{n}")).unwrap()).collect();
+        assert!(enter("10.0.2.1").is_err(), "what is left is this machine's");
+        let own: Vec<Guest> = (0..CONNECTIONS_MAX).map(|_| enter("127.0.0.1").unwrap()).collect();
+        drop((stranger, others, own));
+        assert!(guests.0.lock().is_empty());
+        let _network: Vec<Guest> =
+            (0..ADDRESS_CONNECTIONS_MAX).map(|n| enter(&format!("2001:db8::{n:x}")).unwrap()).collect();
+        assert!(enter("2001:db8::ffff").is_err() && enter("2001:db8:0:1::1").is_ok(), "one network");
     }
 
     #[tokio::test]

@@ -54,6 +54,7 @@ mod once;
 mod open311;
 pub mod ops;
 mod origin;
+mod pages;
 pub mod road;
 mod runs;
 mod services;
@@ -141,6 +142,7 @@ pub fn router(ctx: Arc<Ctx>) -> Router {
     let once = once::Once::new(ctx.clone());
     let all = road::before(routes(ctx.clone()), &ctx).layer(axum::middleware::from_fn_with_state(once, once::once));
     // It has its own way of saying who asks.
+    let origins: Arc<[String]> = ctx.config.api.origins.clone().into();
     let open311 = open311::router(ctx);
     let all = match tokens {
         None => all.layer(axum::Extension(guard::Caller::Operator)),
@@ -148,7 +150,7 @@ pub fn router(ctx: Arc<Ctx>) -> Router {
     };
     let all = open311.fallback_service(all);
     if is_guarded {
-        return all;
+        return all.layer(axum::middleware::from_fn_with_state(origins, pages::pages));
     }
     all.layer(axum::middleware::from_fn_with_state(origin::machine(), origin::own_pages))
 }

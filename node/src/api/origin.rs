@@ -53,8 +53,8 @@ pub fn check_page(headers: &HeaderMap) -> Result<(), Refusal> {
         (None, true) => "a web page of another site".to_owned(),
         (None, false) => return Ok(()),
     };
-    let hint = "a program that asks by itself sends neither `Origin` nor `Sec-Fetch-Site`; a page of yours takes a \
-                token: `[api] tokens_file`, `citybrain token add NAME --role reader --file FILE`";
+    let hint = "a program that asks by itself sends neither `Origin` nor `Sec-Fetch-Site`; a page of yours is \
+                named by `[api] origins`, beside a `tokens_file`, and brings a token of it";
     Err(Refusal::new(StatusCode::FORBIDDEN, "foreign-page", format!("{said} asks, and not this node's own"), hint))
 }
 

@@ -219,7 +219,7 @@ fn events_come_in_by_each_mode_of_the_http_binding() {
     assert_eq!(served.post(&format!("[{}]", "0,".repeat(1001) + "0"), "application/cloudevents-batch+json").0, 400);
     assert_eq!(served.post(&" ".repeat(1024 * 1024 + 1), "application/cloudevents-batch+json").0, 413);
     let large = event("large").replace('}', &format!(",\"data\":\"{}\"}}", "x".repeat(256 * 1024)));
-    assert_eq!(served.post(&large, "application/cloudevents+json").0, 400);
+    assert_eq!(served.post(&large, "application/cloudevents+json").0, 413);
 }
 
 #[test]

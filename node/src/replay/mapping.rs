@@ -504,7 +504,7 @@ mod tests {
 
     fn row(pairs: &[(&str, &str)]) -> Row {
         let fields = pairs.iter().map(|(name, value)| ((*name).into(), Value::from(*value))).collect();
-        Row { number: 1, line: 2, fields: Fields(fields), text: Vec::new() }
+        Row { number: 1, line: 2, fields: Fields(fields), ..Row::default() }
     }
 
     fn segments(mapped: &Mapped) -> [Option<&str>; 3] {

@@ -93,7 +93,7 @@ pub struct ReplayArgs {
     /// Exit with 1 when a row could not be played.
     #[arg(long)]
     pub strict: bool,
-    /// Give up after this long without a connection, seconds.
+    /// Give up after this long without a connection or an answer, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub give_up_after: u64,
     /// One JSON object at the end.
@@ -375,7 +375,11 @@ fn read(
         let Some(row) = rows.next_row()? else { return Ok(true) };
         let played = match row {
             Err(bad) => Played { row: bad.number, line: bad.line, what: Err((bad.label, bad.reason)) },
-            Ok(row) => Played { row: row.number, line: row.line, what: event_of(mapping, &row) },
+            Ok(row) => {
+                // The rest of it may be what it lacks.
+                let unfinished = |(label, reason)| (if row.is_open { rows::UNFINISHED } else { label }, reason);
+                Played { row: row.number, line: row.line, what: event_of(mapping, &row).map_err(unfinished) }
+            }
         };
         if played.row <= after {
             continue;
@@ -604,11 +608,32 @@ mod tests {
     }
 
     #[test]
+    fn a_last_row_that_the_mapping_refuses_is_not_finished_where_its_line_has_no_end() {
+        let mapping = "title = \"t\"\n[event]\nid = \"{id}\"\nsource = \"/s\"\ntype = \"t\"\n\
+                       time = { text = \"{at}\", format = \"%Y-%m-%d %H:%M\" }\n";
+        let mapping = Mapping::parse("m", mapping, None).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let played = |text: &str| {
+            let path = dir.path().join("f.csv");
+            std::fs::write(&path, text).unwrap();
+            let (to, mut from) = mpsc::channel(8);
+            read(Rows::open(&path, Format::Csv, b',').unwrap(), Some(&mapping), 0, 9, &to).unwrap();
+            drop(to);
+            std::iter::from_fn(|| from.blocking_recv())
+                .map(|p| p.what.map_or_else(|(l, _)| l, |_| "played"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(played("id,at\n1,2026-01-02 03:04\n2,2026-0"), ["played", rows::UNFINISHED]);
+        assert_ne!(played("id,at\n1,2026-01-02 03:04\n2,2026-0\n")[1], rows::UNFINISHED);
+        assert_eq!(played("id,at\n1,2026-01-02 03:04\n2,2026-01-03 04:05"), ["played", "played"]);
+    }
+
+    #[test]
     fn a_row_that_the_node_would_refuse_is_skipped_with_what_is_wrong() {
         let line = |text: &str| {
             let value: serde_json::Map<_, _> = serde_json::from_str(text).unwrap();
             let fields = rows::Fields(value.into_iter().map(|(k, v)| (k.into(), v)).collect());
-            Row { number: 1, line: 1, fields, text: text.into() }
+            Row { number: 1, line: 1, fields, text: text.into(), ..Row::default() }
         };
         let with = |more: &str| line(&format!(r#"{{"specversion":"1.0","source":"/s","type":"t"{more}}}"#));
         let long = with(r#","id":"1","data":123456789012345678901234"#);

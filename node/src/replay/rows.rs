@@ -29,6 +29,8 @@ pub struct Row {
     /// The line of the file where it begins, from 1.
     pub line: u64,
     pub fields: Fields,
+    /// It ends where the file does, without the end of a line: somebody may still be writing it.
+    pub is_open: bool,
     /// As it stands in a file of NDJSON: a number has all its digits. Empty of CSV.
     pub text: Vec<u8>,
 }
@@ -93,6 +95,7 @@ pub struct Rows {
     path: PathBuf,
     header: Vec<Arc<str>>,
     input: Input,
+    delimiter: u8,
     number: u64,
 }
 
@@ -122,7 +125,7 @@ impl Rows {
                 Input::Csv { reader: Box::new(reader), record: csv::ByteRecord::new() }
             }
         };
-        Ok(Rows { path: path.to_owned(), header, input, number: 0 })
+        Ok(Rows { path: path.to_owned(), header, input, delimiter, number: 0 })
     }
 
     /// The columns' names; none for NDJSON, whose rows name their own.
@@ -130,19 +133,22 @@ impl Rows {
         &self.header
     }
 
-    /// The next row; `None` at the end. A last line without its end that does not read is
-    /// [`UNFINISHED`]: somebody may still be writing it.
+    /// The next row; `None` at the end. A last line without its end that does not read, or ends within quotes,
+    /// is [`UNFINISHED`]: somebody may still be writing it.
     ///
     /// # Errors
     /// [`Error::Read`]: the file itself fails. A row that is only badly written is a [`Bad`] value.
     pub fn next_row(&mut self) -> Result<Option<Result<Row, Bad>>, Error> {
         let number = self.number + 1;
+        let delimiter = self.delimiter;
+        let mut begins = 0;
         let row = match &mut self.input {
             Input::Csv { reader, record } => {
                 let line = reader.position().line();
                 match reader.read_byte_record(record) {
                     Ok(false) => return Ok(None),
                     Ok(true) => {
+                        begins = record.position().map_or(0, csv::Position::byte);
                         let line = record.position().map_or(line, csv::Position::line);
                         csv_row(&self.header, record, number, line)
                     }
@@ -177,10 +183,25 @@ impl Rows {
             },
         };
         self.number = number;
+        if !self.is_unfinished() {
+            return Ok(Some(row));
+        }
         Ok(Some(match row {
-            Err(bad) if self.is_unfinished() => Err(Bad { label: UNFINISHED, ..bad }),
-            row => row,
+            Err(bad) => Err(Bad { label: UNFINISHED, ..bad }),
+            Ok(row) if self.is_within_quotes(begins, delimiter) => {
+                let reason = "a quote is not closed".into();
+                Err(Bad { number, line: row.line, label: UNFINISHED, reason })
+            }
+            Ok(row) => Ok(Row { is_open: true, ..row }),
         }))
+    }
+
+    /// Does the file's last CSV record, which begins there, end within quotes?
+    fn is_within_quotes(&self, begins: u64, delimiter: u8) -> bool {
+        let Input::Csv { reader, .. } = &self.input else { return false };
+        let length = reader.position().byte().saturating_sub(begins).min(ROW_BYTES_MAX as u64) as usize;
+        let mut text = vec![0; length];
+        reader.get_ref().read_exact_at(&mut text, begins).is_ok_and(|()| ends_within_quotes(&text, delimiter))
     }
 
     /// Is the file read to its end, and that not the end of a line?
@@ -202,6 +223,20 @@ impl Rows {
     }
 }
 
+/// Quotes count where a field begins with one, and there a doubled one is a character.
+fn ends_within_quotes(record: &[u8], delimiter: u8) -> bool {
+    let (mut is_quoted, mut begins_field) = (false, true);
+    for b in record {
+        match b {
+            // The second of two opens again what the first has closed.
+            b'"' if is_quoted || begins_field => (is_quoted, begins_field) = (!is_quoted, is_quoted),
+            _ if is_quoted => {}
+            b => begins_field = *b == delimiter || matches!(b, b'\r' | b'\n'),
+        }
+    }
+    is_quoted
+}
+
 fn csv_row(header: &[Arc<str>], record: &csv::ByteRecord, number: u64, line: u64) -> Result<Row, Bad> {
     let bad = |label, reason| Bad { number, line, label, reason };
     if record.len() != header.len() {
@@ -216,14 +251,14 @@ fn csv_row(header: &[Arc<str>], record: &csv::ByteRecord, number: u64, line: u64
         let text = std::str::from_utf8(value).map_err(|e| bad("not UTF-8", format!("column `{name}`: {e}")))?;
         fields.push((name.clone(), Value::String(text.to_owned())));
     }
-    Ok(Row { number, line, fields: Fields(fields), text: Vec::new() })
+    Ok(Row { number, line, fields: Fields(fields), is_open: false, text: Vec::new() })
 }
 
 fn json_row(text: Vec<u8>, number: u64, line: u64) -> Result<Row, Bad> {
     match serde_json::from_slice::<Value>(&text) {
         Ok(Value::Object(map)) => {
             let fields = map.into_iter().map(|(name, value)| (name.into(), value)).collect();
-            Ok(Row { number, line, fields: Fields(fields), text })
+            Ok(Row { number, line, fields: Fields(fields), is_open: false, text })
         }
         Ok(_) => Err(Bad { number, line, label: "no JSON object", reason: "it is JSON, but no object".into() }),
         Err(e) => Err(Bad { number, line, label: "not JSON", reason: e.to_string() }),
@@ -306,5 +341,10 @@ mod tests {
         assert_eq!(last("a,b\n1,2\n3", Format::Csv), UNFINISHED);
         assert_eq!(last("a,b\n1,2\n3\n", Format::Csv), "wrong number of fields");
         assert_eq!(last("a,b\n1,2\n3,4", Format::Csv), "ok");
+        assert_eq!(last("a,b\n1,2\n3,\"Gra", Format::Csv), UNFINISHED);
+        assert_eq!(last("a,b\n1,2\n3,\"Gra\"\"", Format::Csv), UNFINISHED);
+        for whole in ["3,\"Gra\"", "3,5\" pipe", "3,\"a \"\"b\"\"\"", "\"3\",\"\""] {
+            assert_eq!(last(&format!("a,b\n1,2\n{whole}"), Format::Csv), "ok", "{whole}");
+        }
     }
 }

@@ -149,11 +149,7 @@ impl Judge<'_> {
                 self.bad(&at("origins"), "there is no WebSocket here", "`protocol = \"ws\"` or `\"wss\"` has it");
             }
             for (j, origin) in l.origins.iter().enumerate() {
-                let good = origin == "*"
-                    || origin
-                        .split_once("://")
-                        .is_some_and(|(s, h)| !s.is_empty() && !h.is_empty() && !h.contains('/'));
-                if !good {
+                if origin != "*" && !is_origin(origin) {
                     let help = "write `https://HOST` or `https://HOST:PORT`, or `*`";
                     self.bad(&at(&format!("origins.{j}")), format!("`{origin}` is no web origin"), help);
                 }
@@ -186,6 +182,14 @@ impl Judge<'_> {
         if api.client_crl_file.is_some() && !certified {
             let help = "add `client_ca_file`, the certificates that sign clients' and the list";
             self.bad("api.client_crl_file", "no client shows a certificate here that could be revoked", help);
+        }
+        for (i, origin) in api.origins.iter().enumerate().filter(|(_, o)| !is_origin(o)) {
+            let help = "write `https://HOST` or `https://HOST:PORT`, in small letters, of each page";
+            self.bad(&format!("api.origins.{i}"), format!("`{origin}` is no web origin"), help);
+        }
+        if !api.origins.is_empty() && api.tokens_file.is_none() {
+            let help = "give `tokens_file`: a page of another origin brings a token of it";
+            self.bad("api.origins", "without tokens no page of another origin may ask", help);
         }
         for role in api.requests_per_minute_of.keys().filter(|r| !TOKEN_ROLES.contains(&r.as_str())) {
             let help = format!("roles of tokens are {}", TOKEN_ROLES.join(", "));
@@ -746,7 +750,6 @@ pub fn is_at(listen: SocketAddr, host: &str, port: u16) -> bool {
     }
 }
 
-/// A name as in the DNS.
 /// A host's name or address, perhaps with a port.
 fn is_place(text: &str) -> bool {
     let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
@@ -760,6 +763,13 @@ fn is_place(text: &str) -> bool {
     }
 }
 
+/// A web page's origin, as a browser sends it.
+fn is_origin(text: &str) -> bool {
+    let bad = |c: char| c == '/' || c == '*' || c.is_ascii_uppercase() || c.is_whitespace() || c.is_control();
+    text.split_once("://").is_some_and(|(scheme, host)| !scheme.is_empty() && !host.is_empty() && !host.contains(bad))
+}
+
+/// A name as in the DNS.
 fn is_host(text: &str) -> bool {
     let is_label = |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     text.len() <= 253 && text.split('.').all(is_label)
@@ -1026,5 +1036,17 @@ tier = "community"
         assert!(!clash(at("127.0.0.1:0"), at("127.0.0.1:0")));
         assert!(!clash(at("0.0.0.0:5"), at("[::1]:5")));
         assert!(clash(at("[::]:5"), at("127.0.0.1:5")) && clash(at("[::]:5"), at("0.0.0.0:5")));
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_named_as_browsers_do_and_need_tokens() {
+        let found =
+            problems("[api]\norigins = [\"https://desk.example\", \"desk.example\", \"https://Desk/\", \"*\"]\n");
+        assert_eq!(found.len(), 4, "{found:?}");
+        for said in ["`desk.example` is no web origin", "`https://Desk/` is no", "`*` is no", "without tokens no page"]
+        {
+            assert!(found.iter().any(|f| f.starts_with(said)), "{said}: {found:?}");
+        }
+        assert!(problems("[api]\ntokens_file = \"t\"\norigins = [\"http://[::1]:3000\"]\n").is_empty());
     }
 }

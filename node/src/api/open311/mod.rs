@@ -36,7 +36,7 @@ use ask::{Filter, New, Parameters};
 use axum::Router;
 use axum::body::Body as RequestBody;
 use axum::extract::{Path, State as From};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use body::{Body, Format};
@@ -111,6 +111,11 @@ async fn serve(
     };
     let mut response =
         (status, [(header::CONTENT_TYPE, format.content_type())], body.write(root, format)).into_response();
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let takes_posts = matches!(path, "requests" | "servicerequestupdates");
+        let allowed = if takes_posts { "GET, HEAD, POST" } else { "GET, HEAD" };
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    }
     if retry_after_s > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
     }
@@ -412,7 +417,12 @@ impl Desk {
             key: key.map(|key| format!("open311:{holder}:{key}")),
             ..CaseNew::default()
         };
+        let (category, description) = (case.category.clone(), case.description.clone());
         let made = cases::open_new(&self.ctx, case, &Repeat::default()).await.map_err(refused)?;
+        let is_same = |held: &Held| held.case.category == category && held.case.description == description;
+        if !made.is_new && key.is_some() && !self.look(&made.about, is_same)? {
+            return no(422, "the Idempotency-Key was used for another request: a new request takes a new key");
+        }
         let told = vec![
             ("service_request_id", Body::text(made.about)),
             ("service_notice", Body::text(if files > 0 { NOT_KEPT } else { "" })),

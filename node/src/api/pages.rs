@@ -1,0 +1,95 @@
+//! Web pages of other origins that may read what the node answers (Fetch standard, "CORS protocol"): those that
+//! `[api] origins` names, where there are tokens; Open311's answers are for every page.
+//!
+//! A browser asks before it sends a request with a token (a preflight, OPTIONS without one), so that is
+//! answered before the [guard](super::guard). Nothing is ever allowed with credentials: a page brings a token
+//! that it was given, and a browser's certificate stays out ([`super::origin`]).
+
+use axum::extract::{Request, State as From};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use citybrain_shared::view;
+use std::sync::Arc;
+
+/// A browser asks again after so long, seconds.
+const MAX_AGE_S: u64 = 600;
+/// What a page may send beside what every page may. `*` does not stand for `authorization`.
+const SENT: &str = "authorization, content-type, idempotency-key, if-match, if-none-match";
+
+/// Before the guard.
+pub async fn pages(From(origins): From<Arc<[String]>>, request: Request, next: Next) -> Response {
+    let Some(welcome) = welcome(&origins, request.method(), request.uri().path(), request.headers()) else {
+        return next.run(request).await;
+    };
+    let is_preflight = request.method() == Method::OPTIONS;
+    let mut response = match is_preflight {
+        true => StatusCode::NO_CONTENT.into_response(),
+        false => next.run(request).await,
+    };
+    let told = response.headers_mut();
+    if is_preflight {
+        told.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST"));
+        told.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(SENT));
+        told.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_S.into());
+    } else {
+        let mut seen = String::from("etag, link, retry-after");
+        for name in [view::HEADER_NODE, view::HEADER_AS_OF, view::HEADER_AFTER, view::HEADER_HISTORY] {
+            seen = format!("{seen}, {name}");
+        }
+        if let Ok(seen) = HeaderValue::try_from(seen) {
+            told.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, seen);
+        }
+    }
+    told.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, welcome);
+    // A cache must not give one page the answer to another.
+    told.append(header::VARY, HeaderValue::from_static("origin"));
+    response
+}
+
+/// Whom the answer is for; `None`: no page of another origin asks, or one that may not.
+fn welcome(origins: &[String], method: &Method, path: &str, headers: &HeaderMap) -> Option<HeaderValue> {
+    let origin = headers.get(header::ORIGIN)?;
+    let asked = headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let method = match (method, asked) {
+        (&Method::OPTIONS, Some(asked)) => asked.as_bytes(),
+        (&Method::OPTIONS, None) => return None,
+        (method, _) => method.as_str().as_bytes(),
+    };
+    if origins.iter().any(|known| known.as_bytes() == origin.as_bytes()) {
+        return Some(origin.clone());
+    }
+    // Whoever may read it without a key may do so from anywhere; what needs a key, a page must bring one for.
+    let is_read = matches!(method, b"GET" | b"HEAD");
+    (is_read && path.starts_with("/open311/v2/")).then(|| HeaderValue::from_static("*"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_known_origins_are_welcome_and_open311_is_read_by_all() {
+        let origins = ["https://desk.example".to_owned()];
+        let of = |method: &str, path: &str, headers: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.insert(*name, HeaderValue::from_static(value));
+            }
+            let said = welcome(&origins, &method.parse().unwrap(), path, &map)?;
+            Some(said.to_str().unwrap().to_owned())
+        };
+        let (desk, evil) = (("origin", "https://desk.example"), ("origin", "https://evil.example"));
+        let asks = |method| ("access-control-request-method", method);
+        assert_eq!(of("GET", "/v1/status", &[desk]).as_deref(), Some("https://desk.example"));
+        assert_eq!(of("OPTIONS", "/v1/cases", &[desk, asks("POST")]).as_deref(), Some("https://desk.example"));
+        assert_eq!(of("OPTIONS", "/v1/cases", &[desk]), None, "that is no preflight");
+        assert_eq!(of("GET", "/v1/status", &[]), None);
+        for (method, path) in [("GET", "/v1/status"), ("POST", "/open311/v2/requests.json")] {
+            assert_eq!(of(method, path, &[evil]), None, "{path}");
+        }
+        assert_eq!(of("GET", "/open311/v2/services.json", &[evil]).as_deref(), Some("*"));
+        assert_eq!(of("OPTIONS", "/open311/v2/services.json", &[evil, asks("GET")]).as_deref(), Some("*"));
+        assert_eq!(of("OPTIONS", "/open311/v2/requests.json", &[evil, asks("POST")]), None);
+    }
+}
