@@ -204,12 +204,12 @@ fn whom_to_call_is_told_by_the_tokens_role_and_not_by_what_the_caller_says() {
     step(&li, &["case", "close", &case, "--by", "anna", "--role", "supervisor"]).says(1, &["not as a supervisor"]);
     step(&li, &["case", "exclude", &case, "--role", "worker", "--approved-by", "anna"])
         .says(1, &["a second person's word"]);
-    step(&li, &["case", "forget", &case]).says(1, &["only an operator"]);
+    step(&li, &["case", "forget", &case, "--yes"]).says(1, &["only an operator"]);
     // Whoever has a worker's token acts in its name, whatever he says.
     step(&li, &["case", "accept", &case, "--by", "anna"]).says(0, &["accepted"]);
     let shown: serde_json::Value = serde_json::from_str(&get(&mia, &show, None).1).expect("JSON");
     assert_eq!(shown["case"]["accepted_by"], "li");
-    step(&anna, &["case", "forget", &case, "--by", "anna"]).says(0, &[]);
+    step(&anna, &["case", "forget", &case, "--by", "anna", "--yes"]).says(0, &[]);
     assert!(!get(&anna, &show, None).1.contains("13900000000"));
 }
 
@@ -369,6 +369,9 @@ fn a_context_is_a_name_for_a_node_and_its_token() {
     run_with(&["context", "add", "city", "city:1"], &env).says(2, &["no http:// or https:// address"]);
     run_with(&["context", "add", "city", &url, "--token-file", "/nowhere"], &env).says(2, &["cannot read the token"]);
     run_with(&["context", "add", "city", &url, "--token-file", &mia], &env).says(0, &["used from now on"]);
+    // With its token, which a second one of that name would have dropped.
+    run_with(&["context", "add", "city", &url], &env)
+        .says(2, &["there is a context `city` already", "context remove city"]);
     run_with(&["context", "add", "away", "http://127.0.0.1:9"], &env).says(0, &["citybrain context use away"]);
     run_with(&["status"], &env).says(0, &["c 节点 c (city)"]);
     run_with(&["context", "use", "away"], &env).says(0, &[]);

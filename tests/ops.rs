@@ -59,7 +59,7 @@ fn a_store_is_counted_verified_backed_up_and_put_back_with_a_new_history() {
     // While the node runs.
     let taken = run(&["store", "snapshot", text(&data), text(&backup), "--json"]);
     assert_eq!(taken.says(0, &[]).json()["schema"], "citybrain.store-change/1");
-    run(&["store", "snapshot", text(&data), text(&backup)]).says(1, &["is there already"]);
+    run(&["store", "snapshot", text(&data), text(&backup)]).says(2, &["is there already"]);
     run(&["store", "restore", text(&backup), text(&data), "--yes"]).says(1, &["a node is running", "SIGTERM"]);
     run(&["store", "rebuild", text(&data), "--yes"]).says(1, &["a node is running"]);
     let between = publish(&tree, "between", 30);
@@ -199,7 +199,7 @@ fn doctor_looks_at_a_running_node_a_stopped_one_and_a_bundle() {
 
     let bundle = tree.dir().join("street.tar");
     run(&["doctor", "bundle", text(&bundle), "--node", &url]).says(0, &["without secrets", "--bundle"]);
-    run(&["doctor", "bundle", text(&bundle), "--node", &url]).says(1, &["is there already"]);
+    run(&["doctor", "bundle", text(&bundle), "--node", &url]).says(2, &["is there already"]);
     let elsewhere = run(&["doctor", "--bundle", text(&bundle), "--json"]).json();
     assert_eq!(elsewhere["facts"]["node"]["address"], "c/s");
     run(&["doctor", "--bundle", text(&config)]).says(2, &["cannot read"]);

@@ -10,6 +10,7 @@ use axum::extract::{ConnectInfo, FromRequestParts, State as From};
 use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
+use citybrain_hub::door::users::RefusedLogin;
 use citybrain_hub::engine::{self, Facts};
 use citybrain_hub::link::view::LinkView;
 use citybrain_hub::operator::{self as record, Act};
@@ -32,6 +33,8 @@ pub struct Sources {
     pub found: Facts,
     /// The front door's counters by name; empty with an outside broker.
     pub door: Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
+    /// Accounts of the front door whose last login was refused lately.
+    pub refused_logins: Arc<dyn Fn() -> Vec<RefusedLogin> + Send + Sync>,
     pub links: Arc<dyn Fn() -> Vec<LinkView> + Send + Sync>,
     pub webhooks: Arc<[Arc<crate::webhook::Counters>]>,
     /// To send what one has refused again.
@@ -46,6 +49,7 @@ impl Default for Sources {
         Sources {
             found: Facts::default(),
             door: Arc::new(Vec::new),
+            refused_logins: Arc::new(Vec::new),
             links: Arc::new(Vec::new),
             webhooks: Arc::default(),
             posts: Arc::default(),

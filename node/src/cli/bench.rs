@@ -181,7 +181,7 @@ async fn link(child: &Config, hub: Hub, dir: &Path, events: usize) -> miette::Re
     let broker = pipe::Broker {
         servers: pipe::Servers::new([("127.0.0.1".into(), listener.local_addr().into_diagnostic()?.port())]),
         username: None,
-        password: None,
+        password_file: None,
         tls: None,
         keep_alive_s: config.link.keep_alive_s,
         message_bytes_max: config.link.message_bytes_max,

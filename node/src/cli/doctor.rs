@@ -106,7 +106,7 @@ fn bundled(path: &Path, at: &At) -> Result<Output, Fail> {
     }
     let fail = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::AlreadyExists => {
-            Fail::no("exists", format!("`{}` is there already", path.display()), "give a file that is not there yet")
+            Fail::usage(format!("`{}` is there already", path.display()), "give a file that is not there yet")
         }
         _ => Fail::usage(format!("cannot write `{}`: {e}", path.display()), "give a place that is yours to write to"),
     };

@@ -73,6 +73,8 @@ pub enum Output {
     Rules(Answer<view::Rules>),
     RulesTested(Answer<view::RulesTested>),
     Reloaded(Answer<view::Reloaded>),
+    /// What was asked of another node and was not answered in the time given: 3.
+    Unanswered(Box<Output>),
 }
 
 /// How to show it.
@@ -228,6 +230,7 @@ impl Screen {
             Output::Rules(a) => self.answer(&a, out, rules::rules)?,
             Output::RulesTested(a) => self.answer(&a, out, rules::rules_tested)?,
             Output::Reloaded(a) => self.answer(&a, out, rules::reloaded)?,
+            Output::Unanswered(output) => return self.write(*output, out).map(|_| 3),
         }
         Ok(0)
     }

@@ -18,6 +18,7 @@ pub use checks::examine;
 pub use facts::Facts;
 
 use crate::api::Ctx;
+use citybrain_hub::door::users::RefusedLogin;
 use citybrain_hub::engine::{COMMIT_BUCKETS_US, House};
 use citybrain_hub::log::Reader;
 use citybrain_shared::config::Config;
@@ -34,6 +35,12 @@ const RECORDS_LOOKED_AT: u64 = 500;
 pub struct Running {
     node: Node,
     reader: Reader,
+}
+
+/// `liucheng, 29 times, the last from 10.0.0.7: wrong user or password`
+pub fn login_in_words(login: &RefusedLogin) -> String {
+    let times = if login.times == 1 { "once".into() } else { format!("{} times", login.times) };
+    format!("{}, {times}, the last from {}: {}", login.name, login.peer, login.why.words())
 }
 
 impl Running {
@@ -73,6 +80,7 @@ impl Running {
                 })
                 .collect(),
             children,
+            refused_logins: (ctx.operations.refused_logins)().iter().map(login_in_words).collect(),
             dead_letters_open,
             lost,
             last_pos: reader.last(),

@@ -171,6 +171,15 @@ fn told(c: &Clock) -> String {
     format!("{} {} from {}{due}: {state}", c.name, c.limit, short(c.started))
 }
 
+/// What was said, and whole what shows it: a place on the web that was cut leads nowhere.
+fn said(what: &str, shows: &str) -> String {
+    match (what, shows) {
+        (what, "") => what.to_owned(),
+        ("", shows) => format!("[{shows}]"),
+        (what, shows) => format!("{what} [{shows}]"),
+    }
+}
+
 fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let mut table = s.table(&["STEP", "WHEN", "WHERE", "WHO", "WHAT", "CLOCKS"]);
     for e in entries {
@@ -178,13 +187,14 @@ fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()>
         let who = beside.map_or(e.by.clone(), |r| format!("{} ({r})", e.by));
         let from = e.from.as_ref().map_or(String::new(), |f| format!(", from {f}"));
         let what = [e.to.clone().unwrap_or_default(), e.text.clone()];
+        let shows = e.evidence.join(" ");
         let what: Vec<&str> = what.iter().map(String::as_str).filter(|w| !w.is_empty()).collect();
         table.add_row(vec![
             Cell::new(format!("{:>2} {}", e.version, e.step)),
             Cell::new(short(e.at)),
             Cell::new(format!("{}{from}", e.node)),
             Cell::new(clean(&who)),
-            Cell::new(cut(&clean(&what.join(": ")), 60)),
+            Cell::new(said(&cut(&clean(&what.join(": ")), 60), &clean(&shows))),
             Cell::new(cut(&clean(&e.clocks.join("; ")), 70)),
         ]);
     }

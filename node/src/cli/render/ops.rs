@@ -133,6 +133,11 @@ pub fn replayed(v: &view::LogReplayed) -> String {
     );
     for (count, what) in [
         (v.withheld, "events were not sent: this token may not see whom they name (a worker's or operator's may)"),
+        (
+            v.private,
+            "events were not sent: people say in them who they are (`--type TYPE` with exactly their type sends them), \
+             or nodes speak of cases with each other",
+        ),
         (v.refused, "events were refused"),
         (v.damaged, "records of the log are lost: `citybrain store verify DIR` says where"),
     ] {
@@ -269,6 +274,7 @@ fn stats(v: &view::StoreStats, now: chrono::DateTime<chrono::Utc>, s: &Screen, o
             format!("{} rows up to position {}, {}", grouped(rows), grouped(upto.0), bytes(v.state_bytes))
         }
         _ if v.in_use => format!("{}; a node is running on it, so its rows were not read", bytes(v.state_bytes)),
+        _ if v.state_bytes == 0 => "not there yet: the next start makes it".into(),
         _ => "does not read: `citybrain store verify DIR` says why".into(),
     };
     row("state", state);

@@ -205,6 +205,8 @@ impl Book<'_> {
             }
             Verb::Withdraw => turn.end(Status::Withdrawn, ClosedReason::Withdrawn),
             Verb::Merge => more.push(turn.merge(ask, other)?),
+            // A picture says it, too.
+            Verb::Comment if !turn.entry.evidence.is_empty() => {}
             Verb::Comment => turn.need_text("what you want to say")?,
             // It asks the other node and steps nothing: `Cases::recall`.
             Verb::Recall => {}
