@@ -296,7 +296,7 @@ fn a_password_that_is_wrong_is_said_on_both_sides() {
         &["login-refused", "BadUserNamePassword", "citybrain user list"],
     );
     let line = "citybrain why chengdu/liucheng";
-    let question = "Is the password at the parent's broker right?";
+    let question = "Whom does a parent not let in?";
     answers(&tree, CITY, question, line, 1, &["login-refused", "account liucheng", "the last from 127.0.0.1"]);
     let doctor = run(&["doctor", "--node", &tree.node(CITY).url()]);
     assert!(doctor.out.contains("refused-logins"), "{}", doctor.out);

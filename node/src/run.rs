@@ -412,9 +412,12 @@ fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc
         links: Arc::new(move || links.links()),
         webhooks: Arc::default(),
         posts: Arc::default(),
-        again: Arc::new(move |topic, payload| {
-            let again =
-                if topic.is_empty() { ingress.accept(payload).map(Some) } else { ingress.again(topic, payload) };
+        again: Arc::new(move |client, topic, payload| {
+            let again = if topic.is_empty() {
+                ingress.accept(payload).map(Some)
+            } else {
+                ingress.again(client, topic, payload)
+            };
             again.map_err(|r| (r.reason.to_owned(), r.detail))
         }),
         tokens: None,

@@ -22,9 +22,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Takes what was refused once again, on its topic; without a topic as from HTTP. `None`: a plain
+/// Takes what was refused once again, from its client and on its topic; without a topic as from HTTP. `None`: a plain
 /// message that nobody would keep.
-pub type Again = Arc<dyn Fn(&str, &Bytes) -> Result<Option<Draft>, (String, String)> + Send + Sync>;
+pub type Again = Arc<dyn Fn(&str, &str, &Bytes) -> Result<Option<Draft>, (String, String)> + Send + Sync>;
 
 /// Where these answers come from.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ impl Default for Sources {
             links: Arc::new(Vec::new),
             webhooks: Arc::default(),
             posts: Arc::default(),
-            again: Arc::new(|_, _| Ok(None)),
+            again: Arc::new(|_, _, _| Ok(None)),
             tokens: None,
         }
     }

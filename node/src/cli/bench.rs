@@ -87,7 +87,8 @@ impl Bench {
         if dir.exists() {
             return Err(fail(format!("`{}` exists already", dir.display())));
         }
-        std::fs::create_dir_all(&dir).map_err(|e| {
+        // The folder alone, because it alone is removed again.
+        std::fs::create_dir(&dir).map_err(|e| {
             let hint = "`citybrain bench --dir DIR` takes a folder that is not there yet, on the disk in question";
             Fail::usage(format!("cannot make `{}`: {e}", dir.display()), hint)
         })?;

@@ -451,7 +451,12 @@ impl New {
             by: self.by,
             key: self.key,
         };
-        self.at.node()?.post("/v1/cases", &new).map(|a| Output::Case(Box::new(a)))
+        let answer = self.at.node()?.post::<view::CaseShown>("/v1/cases", &new)?;
+        let (case, sent) = (&answer.body.case, new.title.trim());
+        if new.key.is_some() && !sent.is_empty() && case.title != sent {
+            eprintln!("nothing was opened: this key has opened {} before, with the title `{}`", case.id, case.title);
+        }
+        Ok(Output::Case(Box::new(answer)))
     }
 }
 

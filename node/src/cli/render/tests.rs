@@ -197,7 +197,7 @@ repeated  0 records came again and were dropped
 lost      2 records
 door      embedded 127.0.0.1:1884: 12 of 10,000 connections, 0 sessions
 links     to chengdu: up; 0 of 1 children up
-below     4 nodes have told of themselves
+below     4 nodes known to be there
 refused   1 dead letter open (`citybrain dlq list`)
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";
