@@ -33,6 +33,8 @@ pub const NOT_BELIEVED: &str = "not believed";
 
 /// Why responders are called: a hand-over has not been taken for too long.
 pub const ON_ITS_WAY: &str = "on-its-way";
+/// A call for help that its own box should have let climb by now.
+pub const UNANSWERED: &str = "unanswered";
 
 /// Lines of history that travel with a hand-over or a copy.
 const HISTORY_SENT: usize = 100;
@@ -170,14 +172,19 @@ impl Pen<'_> {
         self.event(CALL, &id, &case.id, lane(case.urgent), way, self.me.as_str(), more, data)
     }
 
-    /// Calls this node's own responders, because `case` has been on its way for too long.
+    /// Calls this node's own responders, because `case` has been on its way, or not been accepted, for too
+    /// long.
     pub fn call_waiting(&self, case: &Case) -> Draft {
         let to = case.bound_for();
+        let since = view::rfc3339(case.changed);
+        let (why, text) = match &case.handing_to {
+            Some(to) => (ON_ITS_WAY, format!("{to} has not taken it since {since}")),
+            None => (UNANSWERED, format!("nobody has accepted it, and {to} has not let it climb since {since}")),
+        };
         let data = json!({
             "case": case.id, "title": case.title, "kind": case.kind, "category": case.category,
             "place": case.place, "description": case.description, "owner": case.owner,
-            "opened_at": case.opened_at, "opened": case.opened, "why": ON_ITS_WAY,
-            "text": format!("{to} has not taken it since {}", view::rfc3339(case.changed)), "to": to,
+            "opened_at": case.opened_at, "opened": case.opened, "why": why, "text": text, "to": to,
             "term": case.term, "version": case.version,
         });
         let id = format!("{}.{}.{}.waits", case.id, case.term, case.version);

@@ -567,17 +567,37 @@ impl Cases {
         Ok(self.letter(id, case.bound_for(), case.urgent, body))
     }
 
-    /// Does this node look after the hand-over? Its giver does, and the node where its letter turns.
+    /// Does this node look after what the case waits for? After a hand-over its giver does, and the node
+    /// where its letter turns; after a press that nobody has accepted those above, until it has climbed to
+    /// them: the box that should let it climb may be what burns.
     fn watches(&self, case: &Case) -> bool {
-        let Some(to) = &case.handing_to else { return false };
-        case.owner == self.me || machine::common(&case.owner, to).as_ref() == Some(&self.me)
+        match &case.handing_to {
+            Some(to) => case.owner == self.me || machine::common(&case.owner, to).as_ref() == Some(&self.me),
+            None => {
+                let was_called = case.escalated_to.as_ref().is_some_and(|top| top.covers(&self.me));
+                case.urgent
+                    && case.status == Status::Submitted
+                    && case.owner != self.me
+                    && self.me.covers(&case.owner)
+                    && !was_called
+            }
+        }
     }
 
-    /// When a hand-over has been under way for too long.
+    /// When that has been so for too long: a press should have been here one step before.
     fn too_long(&self, case: &Case) -> DateTime<Utc> {
         let settings = &self.settings;
-        let most_s = if case.urgent { settings.sos_climb_s.max(1) } else { settings.on_its_way_s.max(1) };
-        case.changed.checked_add_signed(chrono::TimeDelta::seconds(most_s.into())).unwrap_or(case.changed)
+        let climb_s = i64::from(settings.sos_climb_s.max(1));
+        let most_s = match &case.handing_to {
+            None => {
+                let from = case.escalated_to.as_ref().unwrap_or(&case.owner).depth();
+                climb_s.saturating_mul(from.saturating_sub(self.me.depth()) as i64 + 1)
+            }
+            Some(_) if case.urgent => climb_s,
+            Some(_) => settings.on_its_way_s.max(1).into(),
+        };
+        let most = chrono::TimeDelta::try_seconds(most_s).unwrap_or_default();
+        case.changed.checked_add_signed(most).unwrap_or(case.changed)
     }
 
     /// The records of a step of this node: the step, and the hand-over that it may begin.

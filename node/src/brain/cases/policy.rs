@@ -160,7 +160,7 @@ impl Policy for Cases {
                 if step == "answered" {
                     self.settle(&about.letter, about.what != letter::NOT_BELIEVED);
                 } else if step == "call" {
-                    if about.why == letter::ON_ITS_WAY {
+                    if [letter::ON_ITS_WAY, letter::UNANSWERED].contains(&about.why.as_str()) {
                         self.apply_called(&about.case, (about.term, about.version));
                     } else {
                         self.apply_call(&about.case);

@@ -205,6 +205,30 @@ fn a_press_climbs_until_somebody_accepts_and_a_clock_fires_once() {
     assert!(!case.was_late() && case.clock("climb").unwrap().stopped.is_some(), "its category sets no limit");
 }
 
+#[test]
+fn a_press_whose_box_is_gone_calls_those_above_one_step_later() {
+    let mut world = World::new();
+    let new = Opening { sos: true, ..opening("20261120-0", "") };
+    let (_, drafts) = world.places["c/s/a/n"].cases.open(new, Contact::default(), START);
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    let why = |world: &World, at: &str| -> Vec<String> {
+        let calls = world.places[at].log.iter().filter(|(_, d)| d.header().name == letter::CALL);
+        calls.map(|(_, d)| letter::data::<serde_json::Value>(d.parts().1).unwrap()["why"].to_string()).collect()
+    };
+    // From here on nothing is heard of it.
+    for (seconds, called) in [(59, [0, 0, 0]), (1, [1, 0, 0]), (30, [1, 1, 0]), (30, [1, 1, 1]), (3600, [1, 1, 1])] {
+        world.now += seconds * 1_000_000;
+        for at in ["c/s/a", "c/s", "c"] {
+            while world.due(at) {}
+        }
+        assert_eq!(["c/s/a", "c/s", "c"].map(|at| why(&world, at).len()), called, "after {seconds} s more");
+    }
+    assert_eq!(why(&world, "c"), ["\"unanswered\""]);
+    world.restart("c");
+    assert!(!world.due("c"), "once");
+}
+
 /// Presses what is named so at `c/s/a/n`: the case, and whether it is new.
 fn press(world: &mut World, id: &str, button: &str, more: Opening, contact: &Contact) -> (String, bool) {
     let new = Opening { id: id.into(), button: Some(button.into()), sos: true, by: "event".into(), ..more };
