@@ -538,9 +538,8 @@ mod tests {
         };
         let refused = of_login(&a("c"), &me, &login);
         assert_eq!(refused.code, "login-refused");
-        let sentence =
-            "c refuses the login of c/s: account street, 29 times, the last from 10.0.0.7: wrong user or password";
-        assert_eq!(refused.sentence, sentence);
+        let last = "account street, refused in a row: 29, the last from 10.0.0.7: wrong user or password";
+        assert_eq!(refused.sentence, format!("c refuses the login of c/s: {last}"));
         let stuck = link("c/s", "hello", Some(NO_PROGRESS), 3, 0);
         assert_eq!(code(Some(&stuck), true).as_deref(), Some("takes-nothing"));
         assert_eq!(

@@ -115,6 +115,11 @@ const EXAMPLES: &[(&str, &str)] = &[
         "citybrain case exclude 20261129-59wv --by 小张 --reason 不可抗力 --approved-by 老李    left out of the rates",
     ),
     ("case forget", "citybrain case forget 20261129-59wv --by 老李    names and numbers go for good; it asks first"),
+    ("case stats", "citybrain case stats --by category    how many of each, and how long they took"),
+    (
+        "case import",
+        "citybrain case import old-system.csv --mapping old-system.toml    each to the node that it belongs to; again is harmless",
+    ),
     ("case export", "citybrain case export --status open    as CSV, for a spreadsheet"),
     ("rates", "citybrain rates --by node --period month    response, solution, satisfaction"),
     (

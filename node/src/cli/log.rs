@@ -509,7 +509,7 @@ mod tests {
     use super::*;
 
     fn event(kind: &str, priority: &str, data: &str) -> view::Event {
-        let event = format!(r#"{{"id":"1","source":"/x","type":"{kind}","data":{data}}}"#);
+        let event = format!(r#"{{"specversion":"1.0","id":"1","source":"/x","type":"{kind}","data":{data}}}"#);
         let text = format!(
             r#"{{"pos":1,"kind":"event","priority":"{priority}","direction":"up","origin":"c","origin_pos":1,
                "received_at":"2026-01-01T00:00:00Z","committed_at":"2026-01-01T00:00:00Z","reach":"city","event":{event}}}"#

@@ -37,10 +37,9 @@ pub struct Running {
     reader: Reader,
 }
 
-/// `liucheng, 29 times, the last from 10.0.0.7: wrong user or password`
+/// `liucheng, refused in a row: 29, the last from 10.0.0.7: wrong user or password`
 pub fn login_in_words(login: &RefusedLogin) -> String {
-    let times = if login.times == 1 { "once".into() } else { format!("{} times", login.times) };
-    format!("{}, {times}, the last from {}: {}", login.name, login.peer, login.why.words())
+    format!("{}, refused in a row: {}, the last from {}: {}", login.name, login.times, login.peer, login.why.words())
 }
 
 impl Running {
