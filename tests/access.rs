@@ -9,7 +9,7 @@ use serde_json::json;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A city that asks who comes, running. The tokens' file is empty.
@@ -50,9 +50,9 @@ fn a_bureaus_gateway_brings_warnings_and_fetches_alarms_and_does_nothing_else() 
         <certainty>Likely</certainty></info></alert>";
     std::fs::write(&storm, xml).expect("it is written");
     let ask = |token: &str, line: &[&str]| run(&[line, &["--node", &url, "--token-file", token]].concat());
-    ask(&gateway, &["cap", "send", text(&storm)]).says(0, &["taken: a@b,1,2100-01-01T00:00:00Z"]);
+    ask(&gateway, &["cap", "send", text(&storm), "--yes"]).says(0, &["taken: a@b,1,2100-01-01T00:00:00Z"]);
     ask(&gateway, &["cap", "list"]).says(0, &["暴雨"]);
-    ask(&worker, &["cap", "send", text(&storm)]).says(1, &["has the role worker"]);
+    ask(&worker, &["cap", "send", text(&storm), "--yes"]).says(1, &["has the role worker"]);
     for line in
         [&["status"][..], &["events"], &["case", "list"], &["cap", "cancel", "a@b", "--yes"], &["alarm", "list"]]
     {
@@ -520,4 +520,36 @@ fn a_strict_umask_does_not_shut_out_the_group_that_was_let_in() {
     let done = Command::new("sh").args(["-c", script, binary(), text(&users)]).output().expect("the shell runs");
     assert!(done.status.success(), "{done:?}");
     assert_eq!(std::fs::metadata(&users).expect("it is there").permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
+fn users_and_tokens_that_are_added_at_once_are_all_in_the_file() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (users, tokens) = (dir.path().join("users"), dir.path().join("tokens"));
+    let add = |args: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("it starts")
+    };
+    let names: Vec<String> = (0..12).map(|i| format!("n{i}")).collect();
+    let adding: Vec<_> = names
+        .iter()
+        .flat_map(|name| {
+            [
+                add(&["user", "add", name, "--certificate", "--file", text(&users)]),
+                add(&["token", "add", name, "--role", "reader", "--file", text(&tokens)]),
+            ]
+        })
+        .collect();
+    for mut one in adding {
+        assert!(one.wait().expect("it ends").success());
+    }
+    for file in [&users, &tokens] {
+        let said = std::fs::read_to_string(file).expect("it reads");
+        let mut found: Vec<&str> = said.lines().filter_map(|line| line.split([':', ' ']).next()).collect();
+        let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
+        found.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(found, all, "{}", file.display());
+    }
 }

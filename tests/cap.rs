@@ -272,7 +272,7 @@ fn a_warning_becomes_an_alarm_here_and_at_those_whom_it_names_until_it_is_cancel
     let url = top.url();
     let cap = |words: &[&str]| run(&[&["cap"], words, &["--node", &url]].concat());
     cap(&["list"]).says(0, &["no warning is in force"]);
-    cap(&["send", file.to_str().expect("UTF-8")]).says(0, &["taken: eoc@met.example,met-4", "told: c/s"]);
+    cap(&["send", file.to_str().expect("UTF-8"), "--yes"]).says(0, &["taken: eoc@met.example,met-4", "told: c/s"]);
     cap(&["list"]).says(0, &["major", "暴雨橙色预警", "eoc@met.example,met-4"]);
     cap(&["show", "met-4"]).says(0, &["told       c/s"]);
     cap(&["show", "met-5"]).says(1, &["no warning in force is `met-5`"]);
@@ -284,7 +284,7 @@ fn a_warning_becomes_an_alarm_here_and_at_those_whom_it_names_until_it_is_cancel
         wait_for("it is over", || warned(node, "").is_empty().then_some(()));
     }
     std::fs::write(&file, "<alert/>").expect("it is written");
-    cap(&["send", file.to_str().expect("UTF-8")]).says(1, &["line 1"]);
+    cap(&["send", file.to_str().expect("UTF-8"), "--yes"]).says(1, &["line 1"]);
     assert!(warned(other, "&active=false").is_empty(), "the other street was never told");
 }
 

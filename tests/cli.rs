@@ -149,7 +149,7 @@ fn a_node_in_which_nothing_happened_says_so() {
     let url = tree.node("c").url();
     for (line, said) in [
         ("events", "no events yet"),
-        ("dlq list", "no dead letters: nothing was refused"),
+        ("dlq list", "no open dead letters"),
         ("directives list", "nothing was sent down through this node yet"),
         ("links", "no links: no parent is configured, and no child has come yet"),
         ("tree", "c"),
@@ -348,7 +348,7 @@ fn a_tab_completes_commands_and_offers_files_only_where_a_file_may_stand() {
     };
     for shell in ["bash", "fish"] {
         if asked(shell, "citybrain st").is_none() {
-            eprintln!("SKIPPED: {shell} is not there (apt-get install {shell})");
+            crate::harness::skipped(&format!("{shell} is not there (apt-get install {shell})"));
             continue;
         }
         let is = |line: &str, want: &[&str]| {
@@ -379,7 +379,7 @@ fn a_tab_completes_commands_and_offers_files_only_where_a_file_may_stand() {
             assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
             assert_eq!(String::from_utf8_lossy(&done.stdout).trim(), "_citybrain");
         }
-        Err(_) => eprintln!("SKIPPED: zsh is not there (apt-get install zsh)"),
+        Err(_) => crate::harness::skipped("zsh is not there (apt-get install zsh)"),
     }
 }
 
@@ -465,7 +465,7 @@ fn colour_is_for_a_terminal_that_wants_it() {
         command.env(name, value).output().ok()
     };
     let Some(coloured) = on_terminal("TERM", "xterm") else {
-        eprintln!("SKIPPED: script is not there (apt-get install bsdutils)");
+        crate::harness::skipped("script is not there (apt-get install bsdutils)");
         return;
     };
     let is_coloured = |done: &Output| String::from_utf8_lossy(&done.stdout).contains("\x1b[");
@@ -497,7 +497,7 @@ fn no_table_is_wider_than_its_terminal_and_without_one_a_row_is_one_line() {
         Some(String::from_utf8_lossy(&done.stdout).replace('\r', ""))
     };
     if of("status", "80").is_none() {
-        eprintln!("SKIPPED: script is not there (apt-get install bsdutils)");
+        crate::harness::skipped("script is not there (apt-get install bsdutils)");
         return;
     }
     for columns in [60, 80, 132] {

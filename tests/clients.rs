@@ -14,7 +14,7 @@ pub fn is_there(program: &str, args: &[&str], how: &str) -> bool {
         Err(_) => false,
     };
     if !there {
-        eprintln!("SKIPPED: {program} is not there ({how})");
+        crate::harness::skipped(&format!("{program} is not there ({how})"));
     }
     there
 }

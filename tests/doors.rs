@@ -134,7 +134,7 @@ fn a_certificate_that_is_over_is_found_by_check_and_by_clients() {
     let (tree, port) = city("mqtts", Some(&ca.issue_until("node", "node", 2001)), "");
     let refused = certs::tls(port, ca.client(None)).expect_err("it is over").to_string();
     assert!(refused.contains("certificate expired"), "{refused}");
-    assert!(tree.node("c").output().contains("The certificate is not valid now"));
+    assert!(tree.node("c").output().contains("A certificate or a revocation list is not valid now"));
     let config = &tree.node("c").config;
     let check = Command::new(binary()).arg("check").arg(config).output().expect("it runs");
     let said = String::from_utf8_lossy(&check.stderr).into_owned() + &String::from_utf8_lossy(&check.stdout);
@@ -247,7 +247,7 @@ fn who_is_taken_out_of_the_users_file_comes_in_by_no_certificate() {
     assert_eq!(greet(&mut dial(None), &by_password), Some(0), "a certificate is not demanded here");
     assert_eq!(greet(&mut dial(None), &by_name), Some(0x87));
     assert_eq!(greet(&mut dial(Some(&ca.issue("eve", "eve"))), &by_name), Some(0x87));
-    let removed = Command::new(binary()).args(["user", "remove", "bob", "--file"]).arg(&users).status();
+    let removed = Command::new(binary()).args(["user", "remove", "bob", "--yes", "--file"]).arg(&users).status();
     assert!(removed.expect("it runs").success());
     assert_eq!(greet(&mut dial(Some(&bob)), &by_name), Some(0x87));
 }

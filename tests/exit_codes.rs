@@ -18,7 +18,7 @@ const ASKS_A_NODE: &[(&str, &str)] = &[
     ("cap alarm", "x"),
     ("cap cancel", "x --note so --yes"),
     ("cap list", ""),
-    ("cap send", "{file}"),
+    ("cap send", "{file} --yes"),
     ("cap show", "x"),
     ("case accept", "x"),
     ("case assist", "x --unit so --text so"),
@@ -119,7 +119,7 @@ const ASKS_NONE: &[(&str, &str, i32)] = &[
     ("user add", "x:y --file {new}", 2),
     ("user list", "--file {none}", 2),
     ("user passwd", "x --file {none}", 2),
-    ("user remove", "x --file {none}", 2),
+    ("user remove", "x --yes --file {none}", 2),
 ];
 
 struct Place {

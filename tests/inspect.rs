@@ -84,7 +84,7 @@ fn every_reading_command_reaches_any_node_below_through_the_links_alone() {
     ask(&tree, "c", "show none --at c/s/m/n").code(1);
     ask(&tree, "c", "events --at c/s/m/n --type city.test").code(0).has("city.test").has("c/s/m/n, its own record");
     ask(&tree, "c", "tree --at c/s/m").code(0).has("c/s/m ").has("  k ");
-    ask(&tree, "c", "dlq list --at c/s/m/k").code(0).has("no dead letters");
+    ask(&tree, "c", "dlq list --at c/s/m/k").code(0).has("no open dead letters");
     // Only downwards, only reading, and no stream stays open.
     let upwards = ask(&tree, "c/s", "status --at c");
     assert!(upwards.err.contains("c is not below c/s"), "{}", upwards.err);
@@ -502,7 +502,7 @@ fn a_stopped_nodes_folder_answers_and_a_running_ones_is_left_alone() {
     say(&["events", "--offline", &dir, "--type", "city.test"]).code(0).has("c/s/m/n").has("offline, from its folder");
     say(&["show", "e1", "--offline", &dir]).code(0).has("\"id\": \"e1\"");
     say(&["show", "e1", "--source", "/x", "--offline", &dir]).code(0).has("\"id\": \"e1\"");
-    say(&["dlq", "list", "--offline", &dir]).code(0).has("no dead letters");
+    say(&["dlq", "list", "--offline", &dir]).code(0).has("no open dead letters");
     say(&["tree", "--offline", &dir]).code(0).has("节点 c_s_m_n");
     let json = say(&["status", "--offline", &dir, "--json"]).json();
     assert_eq!((&json["offline"], &json["node"]), (&json!(true), &json!("c/s/m")));

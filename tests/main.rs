@@ -2,7 +2,7 @@
 //!
 //! | module | what it shows |
 //! |---|---|
-//! | `layers` | who may import whom, and where sled, rumqttc and the codec are named |
+//! | `layers` | who may import whom, and where sled and rumqttc are named |
 //! | `cap` | alarms out and warnings in by CAP, and what follows below |
 //! | `cases` | pressed, answered, handed over, closed and counted, whatever is cut or killed |
 //! | `real_input` | cities' own service requests as cases: every count and time as their files say |

@@ -354,4 +354,6 @@ fn refused(leaf: &Asker<'_>, worker: &Asker<'_>, nobody: &Asker<'_>) {
     }
     leaf.fails("GET", "/v1/nothing", 404);
     leaf.fails("DELETE", "/v1/status", 405);
+    let refused = leaf.fails("PATCH", "/v1/log-level", 405);
+    assert!(word(&refused, "/hint").starts_with("it takes GET, POST, HEAD"), "{refused}");
 }

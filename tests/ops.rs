@@ -1,8 +1,9 @@
 //! What keeps nodes running: stores by hand, dead letters settled, doctor, levels, config, metrics.
 
+use crate::harness::certs::Ca;
 use crate::harness::mqtt::{Client, publish_all};
 use crate::harness::ran::{Ran, acts, run};
-use crate::harness::{Sent, Tree, wait_for, written_bytes};
+use crate::harness::{Sent, Tree, free_port, wait_for, written_bytes};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -263,7 +264,31 @@ fn in_config(name: &str) -> String {
 
 #[test]
 fn alerts_and_dashboard_ask_only_for_what_a_node_exports() {
-    let tree = a_street(20);
+    let dir = tempfile::tempdir().expect("a folder");
+    let own = Ca::new(dir.path(), "ca").issue("street", "street");
+    let mut tree = Tree::new(&["c/s"]);
+    let door = format!(
+        "\n[[listener]]\nlisten = \"127.0.0.1:{}\"\nprotocol = \"mqtts\"\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
+        free_port(),
+        text(&own.cert),
+        text(&own.key)
+    );
+    tree.edit("c/s", |text| text + &door);
+    tree.start();
+    publish(&tree, "e", 20);
+    let pressed = json!({"sos": true, "by": "a", "place": {"text": "7栋301"}});
+    let (status, answer) = tree.node("c/s").post("/v1/cases", &pressed);
+    assert_eq!(status, 201, "{answer}");
+    let wanted = |accepted: &str, n: u32| format!("citybrain_help_wanted{{accepted=\"{accepted}\"}} {n}\n");
+    let id = answer["case"]["id"].as_str().expect("an id").to_owned();
+    let page = tree.node("c/s").get_text("/metrics").expect("metrics");
+    assert!(page.contains(&wanted("no", 1)) && page.contains(&wanted("yes", 0)), "{page}");
+    let kind = answer["case"]["kind"].as_str().expect("a kind");
+    assert!(page.contains(&format!("citybrain_cases_open{{kind=\"{kind}\"}} 1\n")), "{page}");
+    let (status, answer) = tree.node("c/s").post(&format!("/v1/cases/{id}/accept"), &json!({"by": "li"}));
+    assert_eq!(status, 200, "{answer}");
+    let page = tree.node("c/s").get_text("/metrics").expect("metrics");
+    assert!(page.contains(&wanted("no", 0)) && page.contains(&wanted("yes", 1)), "{page}");
     // With a round trip measured, so that its family has a sample.
     let text = wait_for("a round trip", || {
         let text = tree.node("c/s").get_text("/metrics")?;
@@ -301,7 +326,7 @@ fn promtool(args: &[&str], stdin: Option<&str>) {
     let mut command = Command::new("promtool");
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut child) = command.spawn() else {
-        eprintln!("SKIPPED: promtool is not installed (apt-get install prometheus): {args:?}");
+        crate::harness::skipped(&format!("promtool is not installed (apt-get install prometheus): {args:?}"));
         return;
     };
     if let Some(text) = stdin {

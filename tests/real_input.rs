@@ -36,7 +36,7 @@ const BOSTON: [&str; 6] = [
 
 fn public(name: &str) -> Option<PathBuf> {
     let Some(dir) = std::env::var_os("CITYBRAIN_PUBLIC_DATA") else {
-        eprintln!("skipped: CITYBRAIN_PUBLIC_DATA names no folder with {name}");
+        crate::harness::impossible(&format!("CITYBRAIN_PUBLIC_DATA names no folder with {name}"));
         return None;
     };
     let path = Path::new(&dir).join(name);
@@ -49,7 +49,7 @@ fn oracle(file: &Path, tree: &Tree) -> Option<HashMap<String, Value>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/requests.py");
     let child = Command::new("python3").arg(script).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let Ok(mut child) = child else {
-        eprintln!("skipped: python3 is not installed");
+        crate::harness::skipped("python3 is not installed");
         return None;
     };
     let nodes: Vec<&str> = tree.nodes.keys().map(String::as_str).collect();
@@ -58,7 +58,7 @@ fn oracle(file: &Path, tree: &Tree) -> Option<HashMap<String, Value>> {
     drop(stdin);
     let done = child.wait_with_output().expect("it ends");
     if done.status.code() == Some(77) {
-        eprintln!("skipped: this Python has no time zones");
+        crate::harness::skipped("this Python has no time zones");
         return None;
     }
     assert!(done.status.success(), "the script failed");
@@ -286,7 +286,7 @@ fn readings_of_air_drive_threshold_duration_and_absence_rules() {
     for file in files.into_iter().flatten() {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/air.py");
         let Ok(told) = Command::new("python3").arg(script).arg(&file).output() else {
-            eprintln!("skipped: python3 is not installed");
+            crate::harness::skipped("python3 is not installed");
             return;
         };
         assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));

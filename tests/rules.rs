@@ -199,8 +199,13 @@ fn rules_are_changed_without_a_stop_and_what_they_counted_stays() {
     let (status, answer) = node.post("/v1/reload", &json!({}));
     assert_eq!((status, answer["error"].as_str()), (409, Some("not-reloaded")), "{answer}");
     std::fs::write(&node.config, text.replace("window.count >= 10", "window.count >= 6")).expect("it is written");
+    let file = node.config.display().to_string();
+    let diff = || run(&["config", "diff", &file, "--node", &node.url()]);
+    diff().says(1, &["rule.", "window.count >= 6"]);
     let (status, answer) = node.post("/v1/reload", &json!({}));
     assert_eq!((status, answer["rules"].as_u64()), (200, Some(3)), "{answer}");
+    // What is shown as running is what runs.
+    diff().says(0, &["no difference"]);
     say(node, "n5", "city.noise", "x", &json!({}));
     let raised = wait_alarm(node, "counts on", |a| a["name"] == "noise");
     assert_eq!(raised["title"], "6 complaints");

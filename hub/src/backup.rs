@@ -24,12 +24,12 @@
 use crate::log::{self, Damage, Reader};
 use crate::store;
 use citybrain_shared::Pos;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{AtFlags, CWD, RenameFlags, StatxAttributes, StatxFlags, renameat_with, statx};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// How often a log that is written while it is copied is tried: once more is mostly enough.
@@ -233,8 +233,9 @@ pub fn restore(backup: &Path, dir: &Path) -> Result<(About, Option<PathBuf>), Er
 }
 
 fn is_mount(dir: &Path) -> bool {
-    let device = |path: &Path| fs::metadata(path).map(|m| m.dev()).ok();
-    dir.exists() && dir.parent().is_some_and(|above| device(above) != device(dir))
+    // Where the kernel does not say, the exchange of the names does.
+    statx(CWD, dir, AtFlags::empty(), StatxFlags::empty())
+        .is_ok_and(|about| about.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Puts the folder `part` where `dir` is, and what is there aside; returns where to.
@@ -505,6 +506,12 @@ mod tests {
         }
         assert!(matches!(take(&dir, &target, String::new()), Err(Error::Gap { .. })));
         assert!(!target.exists() && !root.path().join("backup.part").exists());
+    }
+
+    #[test]
+    fn a_mount_point_is_known_before_anything_is_copied() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(is_mount(Path::new("/proc")) && !is_mount(root.path()) && !is_mount(&root.path().join("none")));
     }
 
     #[test]

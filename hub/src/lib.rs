@@ -3,7 +3,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`log`] | the truth: append-only segment files, one writer, many readers |
-//! | [`store`] | sled, and snapshots of what is in it (the only file that names sled) |
+//! | [`store`] | sled, and snapshots of what is in it (the only folder that names sled) |
 //! | [`state`] | what the log adds up to: a fold, kept in memory, written behind to the store |
 //! | [`note`] | the node's own bookkeeping, as records of the log |
 //! | [`policy`] | where the node's own mind is plugged in |
@@ -17,8 +17,9 @@
 //! | [`door`] | MQTT 3.1.1 and 5.0 over the log |
 //! | [`link`] | child and parent: a pure protocol machine, and the driver that does its I/O |
 //!
-//! Deliberately absent: rules, tier policy, HTTP, the CLI. The hub never looks inside an event's
-//! `data`; it knows only the attributes that route.
+//! Deliberately absent: rules, tier policy, HTTP, the CLI. Of an event's
+//! `data` it reads one word, `sos`, because a press is urgent ([`ingress`]); for the rest it knows only the
+//! attributes that route.
 
 pub mod backup;
 pub mod door;

@@ -148,6 +148,11 @@ pub enum Note {
         client: String,
     },
 
+    /// Retained messages, topic and record, whose time is over.
+    RetainedExpired {
+        topics: Vec<(String, Pos)>,
+    },
+
     /// A change that may be asked for twice was made; in its group. Found by [`Note::made_key`].
     Made {
         /// Whose word it was made by, and the word.

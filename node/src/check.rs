@@ -1,5 +1,6 @@
 //! All that a start would find wrong, without starting: for one config file, or a tree of them.
 
+use crate::certificates::{self, EXPIRES_SOON};
 use crate::config::{self, File, Invalid};
 use citybrain_hub::door::users;
 use citybrain_hub::tls;
@@ -9,10 +10,7 @@ use citybrain_shared::view;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-
-/// A certificate that ends within this time is worth a note.
-const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
+use std::time::SystemTime;
 
 /// What a check found.
 #[derive(Debug)]
@@ -150,26 +148,18 @@ impl Tree {
     /// the unit checks before each start, and after a power cut it may be the clock that is wrong.
     fn certificates(&mut self, i: usize) {
         let Some(config) = self.config(i) else { return };
-        let mut all: Vec<(String, PathBuf)> = config
-            .listener
-            .iter()
-            .enumerate()
-            .filter_map(|(n, l)| Some((format!("listener.{n}.cert_file"), l.cert_file.clone()?)))
-            .collect();
-        all.extend(config.api.cert_file.clone().map(|c| ("api.cert_file".to_owned(), c)));
-        all.extend(config.broker.cert_file.clone().map(|c| ("broker.cert_file".to_owned(), c)));
-        let parent = config.parent.as_ref().and_then(|p| p.cert_file.clone());
-        all.extend(parent.map(|c| ("parent.cert_file".to_owned(), c)));
         let now = SystemTime::now();
         let mut notes = Vec::new();
-        for (key, cert) in all {
-            let Ok(validity) = tls::validity(&cert) else { continue };
+        for named in certificates::of(config) {
+            let Ok(validity) = named.validity() else { continue };
             let day = |t: SystemTime| chrono::DateTime::<chrono::Utc>::from(t).format("%Y-%m-%d");
+            let what = if named.is_list { "revocation list" } else { "certificate" };
             let good = format!("is good from {} to {}", day(validity.from), day(validity.until));
-            let said = format!("{}: `{key}`: the certificate in `{}` {good}", self.path(i), cert.display());
+            let said = format!("{}: `{}`: the {what} in `{}` {good}", self.path(i), named.key, named.file.display());
             if !validity.holds(now) {
                 notes.push(format!("{said}, and not now: renew it, or see whether this machine's clock is right"));
-            } else if !validity.holds(now + EXPIRES_SOON) {
+            } else if !named.is_list && !validity.holds(now + EXPIRES_SOON) {
+                // A list is renewed every few days, and ends as soon.
                 notes.push(said);
             }
         }
@@ -418,8 +408,7 @@ fn place(config: Option<&Config>) -> String {
 
 /// Can files be made in `folder`, or, when it is not there yet, in the nearest folder above it?
 fn writable(folder: &Path) -> Result<(), (ErrorKind, String)> {
-    let there = folder.ancestors().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
-    let Some(nearest) = there.into_iter().find(|p| p.exists()) else {
+    let Some(nearest) = config::above(folder).find(|p| p.exists()) else {
         return Err((ErrorKind::NotFound, "no folder above it exists".into()));
     };
     if !nearest.is_dir() {

@@ -315,3 +315,8 @@ impl Diagnostic for Drawn {
         Some(Box::new(std::iter::once(LabeledSpan::new_primary_with_span(Some("here".into()), span))))
     }
 }
+
+/// A folder and those above it, nearest first; where it is relative, the last is the present one.
+pub fn above(folder: &Path) -> impl Iterator<Item = &Path> {
+    folder.ancestors().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p })
+}

@@ -6,6 +6,7 @@
 //! | [`config`] | config files from disk, and drawing what is wrong in them |
 //! | [`brain`] | rules, alarms, cases: what the node decides by itself |
 //! | [`cap`] | messages of the Common Alerting Protocol, read and written |
+//! | [`certificates`] | which certificates a config names, and until when they are good |
 //! | [`check`] | all that a start would find wrong, without starting |
 //! | [`announce`] | Home Assistant hears how the node is |
 //! | [`api`] | HTTP: health, metrics, the JSON API |
@@ -18,6 +19,9 @@
 //! | [`bring`] | cases of another system, brought into a tree |
 //! | [`replay`] | plays a file of rows into a running node |
 //! | [`mqtt_publisher`] | a sender that keeps what is not acknowledged |
+//! | [`webhook`] | events POSTed to another platform |
+//! | [`replace`] | a file of ours changed in one step |
+//! | `program_pages` | memory of the program's text that is given back |
 //! | [`cli`] | the command line: one file a noun, one that prints |
 //!
 //! Deliberately absent: how records are kept and moved (that is the hub's), and any second road to
@@ -28,6 +32,7 @@ pub mod api;
 pub mod brain;
 pub mod bring;
 pub mod cap;
+pub mod certificates;
 pub mod check;
 pub mod cli;
 pub mod config;

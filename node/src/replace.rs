@@ -27,7 +27,7 @@ pub fn replace(path: &Path, bytes: &[u8], rights: Rights) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => return Err(e),
     };
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = folder_of(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = dir.join(format!(".{name}.{}", std::process::id()));
     let mode = match (rights, &before) {
@@ -58,6 +58,42 @@ pub fn replace(path: &Path, bytes: &[u8], rights: Rights) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     done
+}
+
+/// What kept an [`edit`] from being done; what was there stays.
+#[derive(Debug)]
+pub enum Stopped<E> {
+    Read(io::Error),
+    Write(io::Error),
+    /// The change itself had a reason.
+    Change(E),
+}
+
+/// Changes the text of a file by what it says now, `None` where there is no file: as [`replace`], and
+/// alone. Whoever else edits a file of that folder waits.
+///
+/// # Errors
+/// See [`Stopped`].
+pub fn edit<E>(
+    path: &Path,
+    rights: Rights,
+    change: impl FnOnce(Option<String>) -> Result<String, E>,
+) -> Result<(), Stopped<E>> {
+    // The file itself is another one after each change; a lock of its folder holds for all of them
+    // and leaves nothing beside them.
+    let folder = File::open(folder_of(path)).map_err(Stopped::Read)?;
+    folder.lock().map_err(Stopped::Write)?;
+    let before = match fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(Stopped::Read(e)),
+    };
+    let text = change(before).map_err(Stopped::Change)?;
+    replace(path, text.as_bytes(), rights).map_err(Stopped::Write)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

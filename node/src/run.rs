@@ -216,7 +216,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
     let tls = tls::ServerFiles::of_api(&config.api).map(tls::Server::open).transpose().into_diagnostic()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", listener.local_addr().into_diagnostic()?);
-    config.api.cert_file.iter().for_each(|cert| warn_of_expiry(cert));
+    warn_of_expiry(&config);
     tasks.spawn(listen::serve(listener, tls, api::router(ctx), stopped.clone()));
 
     let hooks = webhooks.run()?;
@@ -307,19 +307,17 @@ async fn entrances(config: &Config) -> miette::Result<Vec<Entrance>> {
         let socket = bind(listener.listen, &format!("listener.{i}.listen")).await?;
         all.push(Entrance::new(socket, listener).into_diagnostic()?);
         tracing::info!(listen = %listener.listen, protocol = listener.protocol.as_str(), "A further door is open.");
-        if let Some(cert) = &listener.cert_file {
-            warn_of_expiry(cert);
-        }
     }
     Ok(all)
 }
 
 /// `citybrain check` says it too. No reason not to start: all else works, and the clock may be wrong.
-fn warn_of_expiry(cert: &Path) {
-    if let Ok(validity) = citybrain_hub::tls::validity(cert)
-        && !validity.holds(SystemTime::now())
-    {
-        tracing::warn!(cert = %cert.display(), "The certificate is not valid now: clients will refuse it.");
+fn warn_of_expiry(config: &Config) {
+    for named in crate::certificates::of(config) {
+        if named.validity().is_ok_and(|v| !v.holds(SystemTime::now())) {
+            let (key, file) = (named.key, named.file.display().to_string());
+            tracing::warn!(key, file, "A certificate or a revocation list is not valid now: clients may be refused.");
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! The file is read again when it has changed. A line that does not read opens no door; a file
 //! that cannot be read opens none at all.
 
-use crate::replace::{Rights, replace};
+use crate::replace::{Rights, Stopped, edit};
 use citybrain_hub::stamp::Stamp;
 use citybrain_shared::config::{Api, TOKEN_ROLES};
 use parking_lot::Mutex;
@@ -186,14 +186,10 @@ pub fn read(path: &Path) -> io::Result<String> {
 /// Changes the file in one step: a node sees the old or the new one. Its owner and rights stay.
 ///
 /// # Errors
-/// When it cannot be read, written, synced or put in place.
-pub fn rewrite(path: &Path, change: impl FnOnce(String) -> String) -> io::Result<()> {
-    let text = match read(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-        read => read?,
-    };
+/// See [`Stopped`]; `change` is given what the file says, nothing where there is none.
+pub fn rewrite<E>(path: &Path, change: impl FnOnce(String) -> Result<String, E>) -> Result<(), Stopped<E>> {
     // Hashes open nothing; the node's own user must be able to read them.
-    replace(path, change(text).as_bytes(), Rights::Kept { new: 0o644 })
+    edit(path, Rights::Kept { new: 0o644 }, |text| change(text.unwrap_or_default()))
 }
 
 /// Whoever a token names.
@@ -394,15 +390,18 @@ mod tests {
             Entry { name: name.into(), role, hash: hash(token), created: None }.to_string() + "\n"
         };
         assert_eq!(tokens.holder("a"), None);
-        rewrite(&path, |text| text + &line("anna", Role::Reader, "a")).unwrap();
+        let rewrite = |path: &Path, change: &dyn Fn(String) -> String| {
+            super::rewrite(path, |text| Ok::<_, ()>(change(text))).unwrap();
+        };
+        rewrite(&path, &|text| text + &line("anna", Role::Reader, "a"));
         assert_eq!(tokens.holder("a").unwrap().role, Role::Reader);
-        rewrite(&path, |_| line("anna", Role::Operator, "a") + &line("bob", Role::Reader, "b")).unwrap();
+        rewrite(&path, &|_| line("anna", Role::Operator, "a") + &line("bob", Role::Reader, "b"));
         assert_eq!(tokens.holder("a").unwrap().role, Role::Operator);
         assert_eq!(tokens.holder("b").unwrap().name, "bob");
         assert_eq!(tokens.holder("c"), None);
         let (anna, bob) = (tokens.holder("a").unwrap(), tokens.named("bob").unwrap());
         assert!(tokens.knows(&anna) && tokens.knows(&bob));
-        rewrite(&path, |_| line("anna", Role::Reader, "a") + &line("bob", Role::Reader, "new")).unwrap();
+        rewrite(&path, &|_| line("anna", Role::Reader, "a") + &line("bob", Role::Reader, "new"));
         assert!(!tokens.knows(&anna) && !tokens.knows(&bob), "another role, another token");
         assert!(tokens.knows(&tokens.holder("here").unwrap()));
         fs::remove_file(&path).unwrap();
@@ -449,7 +448,7 @@ mod tests {
         let path = dir.path().join("tokens");
         fs::write(&path, "").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        rewrite(&path, |_| "# new\n".into()).unwrap();
+        rewrite(&path, |_| Ok::<_, ()>("# new\n".into())).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_to_string(&path).unwrap(), "# new\n");
     }

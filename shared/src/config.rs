@@ -121,8 +121,8 @@ pub struct Node {
 #[serde(deny_unknown_fields, default)]
 pub struct Broker {
     pub listen: SocketAddr,
-    /// `mqtt://host:port` or `mqtts://host:port`: use that broker for this node's children instead
-    /// of the embedded one.
+    /// `mqtt://host:port` or `mqtts://host:port`: use that broker instead of the embedded one:
+    /// devices, apps and child nodes are its clients.
     pub url: Option<String>,
     pub username: Option<String>,
     pub password_file: Option<PathBuf>,

@@ -10,7 +10,8 @@
 //! | [`topic`] | MQTT topics and filters: rules, matching, and the names of ours |
 //! | [`case`] | a matter that somebody must deal with: its facts, clocks and steps |
 //! | [`config`] | a node's TOML file, typed |
-//! | [`limits`] | every bound, with its unit and its reason |
+//! | [`ids`] | positions, lanes, incarnations, boots and logs, each a type of its own |
+//! | [`limits`] | bounds that several parts share, each with its unit and its reason |
 //! | [`view`] | answers: what the API and the CLI show |
 //!
 //! Deliberately absent: I/O, async, clocks and random sources. Whoever needs "now" passes it in.

@@ -1,4 +1,5 @@
-//! Every bound that is not config: its unit, and why this number.
+//! Bounds that several parts share: the unit of each, and why this number. The others stand where they
+//! hold.
 
 /// Bytes of one event's JSON. CloudEvents asks every intermediary to forward 64 KiB; four times
 /// that leaves room for a picture's thumbnail and keeps one event inside two frames' budget.

@@ -72,7 +72,9 @@ impl Broker {
 
     fn start_as(kind: Kind, dir: &Path, tls: Option<Tls>) -> Option<Broker> {
         let Some(program) = kind.program() else {
-            eprintln!("SKIPPED: {kind:?} is not installed (README, \"Two commands\", names the packages)");
+            crate::harness::skipped(&format!(
+                "{kind:?} is not installed (README, \"Two commands\", names the packages)"
+            ));
             return None;
         };
         let port = free_port();
@@ -100,7 +102,7 @@ impl Broker {
     /// not installed.
     pub fn nats_cluster(dir: &Path) -> Option<Vec<Broker>> {
         let Some(program) = Kind::Nats.program() else {
-            eprintln!("SKIPPED: Nats is not installed (README, \"Two commands\", names the packages)");
+            crate::harness::skipped("Nats is not installed (README, \"Two commands\", names the packages)");
             return None;
         };
         let routes: Vec<u16> = (0..3).map(|_| free_port()).collect();

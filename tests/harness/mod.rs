@@ -252,6 +252,22 @@ impl Node {
     }
 }
 
+/// Says that a test is not run because something that can be installed is not: past libtest, which keeps
+/// what a passing test prints to itself.
+///
+/// # Panics
+/// With `CITYBRAIN_ALL=1`, where all of it was installed.
+pub fn skipped(why: &str) {
+    assert!(std::env::var("CITYBRAIN_ALL").as_deref() != Ok("1"), "CITYBRAIN_ALL=1, and a test cannot run: {why}");
+    impossible(why);
+}
+
+/// As [`skipped`], for what no package brings: public data, the right to mount a disk.
+pub fn impossible(why: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(format!("SKIPPED: {why}\n").as_bytes());
+}
+
 /// What a node's environment needs for its wall clock to be ahead (`+25h`); `None`, and said aloud, where
 /// libfaketime is not installed.
 pub fn clock_ahead(by: &str) -> Option<Vec<(String, String)>> {
@@ -260,7 +276,7 @@ pub fn clock_ahead(by: &str) -> Option<Vec<(String, String)>> {
         .into_iter()
         .find(|path| Path::new(path).exists());
     let Some(library) = library else {
-        eprintln!("SKIPPED: libfaketime is not installed (apt-get install faketime)");
+        skipped("libfaketime is not installed (apt-get install faketime)");
         return None;
     };
     let all = [("LD_PRELOAD", library.as_str()), ("FAKETIME", by), ("DONT_FAKE_MONOTONIC", "1")];

@@ -22,6 +22,7 @@ pub trait Core: Send + Sync {
     fn get(&self, pos: Pos) -> Result<Option<Entry>, log::Error>;
     fn committed(&self) -> watch::Receiver<Pos>;
     fn state(&self, look: &mut dyn FnMut(&State));
+    fn state_ahead(&self, look: &mut dyn FnMut(&State));
 }
 
 impl Core for Hub {
@@ -58,6 +59,10 @@ impl Core for Hub {
     fn state(&self, look: &mut dyn FnMut(&State)) {
         Hub::state(self, |s| look(s));
     }
+
+    fn state_ahead(&self, look: &mut dyn FnMut(&State)) {
+        Hub::state_ahead(self, |s| look(s));
+    }
 }
 
 /// Looks at the state and returns what was seen.
@@ -66,6 +71,15 @@ pub fn look<R>(core: &dyn Core, look: impl FnOnce(&State) -> R) -> R {
     let mut seen = None;
     core.state(&mut |state| seen = look.take().map(|l| l(state)));
     seen.expect("`state` looks once")
+}
+
+/// As [`look`], without waiting for what is being committed: see [`Hub::state_ahead`]. All connections are
+/// on few threads, and one that waited for an fsync would hold up the others.
+pub fn look_ahead<R>(core: &dyn Core, look: impl FnOnce(&State) -> R) -> R {
+    let mut look = Some(look);
+    let mut seen = None;
+    core.state_ahead(&mut |state| seen = look.take().map(|l| l(state)));
+    seen.expect("`state_ahead` looks once")
 }
 
 /// Records after `after`, oldest first; what cannot be read is stepped over and counted.

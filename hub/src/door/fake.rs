@@ -381,6 +381,10 @@ impl Core for Fake {
     fn state(&self, look: &mut dyn FnMut(&State)) {
         look(&self.inner.lock().state);
     }
+
+    fn state_ahead(&self, look: &mut dyn FnMut(&State)) {
+        self.state(look);
+    }
 }
 
 fn broken() -> log::Error {

@@ -22,12 +22,16 @@
 //! | [`seats`] | who is connected, who has left a session behind |
 //! | [`crowd`] | how many connections an address and a user have |
 //! | [`sys`] | `$SYS/broker/…` |
+//! | [`expired`] | retained messages whose time is over |
 //! | [`local`] | link traffic between child nodes and this one |
 //! | [`access`] | users and rights |
 //! | [`users`] | accounts: a file of password hashes |
 //! | [`core`] | what is needed of the engine |
+//! | [`counters`] | what the door has counted since its start |
+//! | [`outside`] | the same node as a client of somebody else's broker |
 //!
-//! Deliberately absent: enhanced authentication. The door never looks into a payload.
+//! Deliberately absent: enhanced authentication. The door reads nothing of a payload; it
+//! only checks that one which says it is UTF-8 is.
 
 pub mod access;
 pub mod connection;
@@ -35,6 +39,7 @@ pub mod core;
 pub mod counters;
 pub mod crowd;
 pub mod entrance;
+pub mod expired;
 #[cfg(test)]
 mod fake;
 pub mod feed;
@@ -61,6 +66,7 @@ use self::core::Core;
 use self::counters::Counters;
 use self::crowd::Crowd;
 use self::entrance::Entrance;
+use self::expired::Expired;
 use self::message::Me;
 use self::packet::control::Will;
 use self::packet::publish::{Properties, UserProperties};
@@ -71,7 +77,7 @@ use self::share::Shares;
 use self::sys::Sys;
 use self::trie::LEVELS_MAX;
 use self::users::RefusedLogin;
-use crate::engine::{Offered, Ticket};
+use crate::engine::{Haste, Offered, Ticket};
 use crate::note::{DeadLetter, LastWill, Note};
 use crate::state::{Retained, State};
 use citybrain_shared::record::Draft;
@@ -79,7 +85,7 @@ use citybrain_shared::{config, topic};
 pub use local::{LocalClient, LocalMessage};
 pub use seats::SessionView;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -152,9 +158,6 @@ pub struct Door {
     shares: Shares,
     sys: Sys,
     links: local::Links,
-    /// Held while wills go from the seats into the log: whoever opens a session meanwhile waits, so that
-    /// its old will is behind it.
-    wills_going: tokio::sync::Mutex<()>,
     stop: watch::Sender<bool>,
 }
 
@@ -189,7 +192,6 @@ impl Door {
             shares: Shares::default(),
             sys: Sys::default(),
             links: local::Links::new(&link.root),
-            wills_going: tokio::sync::Mutex::default(),
             stop: watch::Sender::new(false),
             core,
         });
@@ -217,7 +219,7 @@ impl Door {
         let max = self.broker.retained_bytes_max;
         payload.is_empty()
             || max == 0
-            || self::core::look(&*self.core, |s| {
+            || self::core::look_ahead(&*self.core, |s| {
                 let old = s.retained.get(topic).map_or(0, |r| r.bytes(topic));
                 let new = Retained::cost(topic, payload.len());
                 new <= old || s.retained_bytes - old + new <= max
@@ -272,7 +274,7 @@ impl Door {
 
     /// The note that ends what [`Door::will_to_keep`] began, if it did.
     fn will_ended(&self, client: &str) -> Option<Note> {
-        let is_kept = self::core::look(&*self.core, |s| s.wills.contains_key(client));
+        let is_kept = self::core::look_ahead(&*self.core, |s| s.wills.contains_key(client));
         is_kept.then(|| Note::WillEnded { client: client.to_owned() })
     }
 
@@ -337,17 +339,38 @@ impl Door {
     /// more: whose will still waits may come back, and takes it along.
     async fn publish_wills_due(&self) {
         loop {
-            let _going = self.wills_going.lock().await;
             let due = self.seats.wills_due(WILLS_AT_ONCE, WILLS_BYTES);
             if due.is_empty() {
                 return;
             }
             let mut wills = Vec::new();
-            for (client, user, will) in due {
-                wills.extend(self.keep_of_will(&client, &user, &will).await);
+            for (client, user, will) in &due {
+                wills.extend(self.keep_of_will(client, user, will).await);
             }
             self.commit_wills(wills).await;
+            self.seats.have_ended(due.iter().map(|(client, ..)| client));
         }
+    }
+
+    async fn end_expired_sessions(&self) {
+        let expired = self.seats.expired();
+        if expired.is_empty() {
+            return;
+        }
+        let ended =
+            |(client, _): &(Arc<str>, _)| Note::SessionEnded { client: client.to_string(), why: "expired".into() };
+        let noted = settled(self.core.note(expired.iter().map(ended).collect(), Haste::Lazy).await).await;
+        if let Err(error) = &noted {
+            tracing::warn!(%error, "Expired sessions could not be ended yet.");
+        }
+        for (client, parked) in &expired {
+            match noted {
+                Ok(()) => self.shares.session_ended(self, client),
+                // Tried again by the next round.
+                Err(_) => self.seats.park_again(client, parked.clone()),
+            }
+        }
+        self.seats.have_ended(expired.iter().map(|(client, _)| client));
     }
 
     /// Wills and expiries that are due.
@@ -355,6 +378,7 @@ impl Door {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut accounts = self.access.generation();
+        let mut expired = Expired::default();
         let mut tell = tokio::time::interval_at(tokio::time::Instant::now() + sys::PERIOD, sys::PERIOD);
         loop {
             tokio::select! {
@@ -370,15 +394,13 @@ impl Door {
                 self.seats.kick_if(|user| !self.access.is_current(user), reason::ADMINISTRATIVE);
             }
             let mut notes = self.shares.sweep(self);
-            for client in self.seats.expired() {
-                self.shares.session_ended(self, &client);
-                notes.push(Note::SessionEnded { client: client.to_string(), why: "expired".into() });
-            }
+            notes.extend(self::core::look(&*self.core, |s| expired.next(&s.retained, Instant::now(), now_us())));
             if !notes.is_empty()
-                && let Err(error) = settled(self.core.note(notes, crate::engine::Haste::Lazy).await).await
+                && let Err(error) = settled(self.core.note(notes, Haste::Lazy).await).await
             {
-                tracing::warn!(%error, "Expired sessions could not be ended.");
+                tracing::warn!(%error, "What is over could not be forgotten.");
             }
+            self.end_expired_sessions().await;
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Seats {
     parked: Mutex<HashMap<Arc<str>, Parked>>,
     /// Of clients that are gone, with the time at which they are due.
     wills: Mutex<HashMap<Arc<str>, (Instant, User, Will)>>,
+    /// Clients of whom something was taken from `parked` or `wills` and is on its way into the log.
+    ending: watch::Sender<HashMap<Arc<str>, usize>>,
 }
 
 #[derive(Debug)]
@@ -215,13 +217,15 @@ impl Seats {
         self.wills.lock().remove(client).map(|(_, user, will)| (user, will))
     }
 
-    /// So many of those that are due, of so many bytes together, nearly: at least one.
+    /// So many of those that are due, of so many bytes together, nearly: at least one. Until
+    /// [`Seats::have_ended`] their clients wait.
     pub fn wills_due(&self, wills_max: usize, bytes_max: usize) -> Vec<(Arc<str>, User, Will)> {
         let now = Instant::now();
         let mut wills = self.wills.lock();
         let (mut taken, mut bytes) = (Vec::new(), 0);
         for (client, (_, user, will)) in wills.extract_if(|_, (due, ..)| *due <= now) {
             bytes += will.topic.len() + will.payload.len() + will.properties.len();
+            self.begin_to_end(&client);
             taken.push((client, user, will));
             if taken.len() == wills_max || bytes >= bytes_max {
                 break;
@@ -230,11 +234,36 @@ impl Seats {
         taken
     }
 
-    /// Sessions whose client has been away for too long; they are forgotten here.
-    pub fn expired(&self) -> Vec<Arc<str>> {
+    /// Sessions whose client has been away for too long; they are forgotten here. Until
+    /// [`Seats::have_ended`] their clients wait.
+    pub fn expired(&self) -> Vec<(Arc<str>, Parked)> {
         let now = Instant::now();
         let mut parked = self.parked.lock();
-        parked.extract_if(|_, p| p.until <= now).map(|(client, _)| client).collect()
+        parked.extract_if(|_, p| p.until <= now).inspect(|(client, _)| self.begin_to_end(client)).collect()
+    }
+
+    fn begin_to_end(&self, client: &Arc<str>) {
+        self.ending.send_modify(|all| *all.entry(client.clone()).or_default() += 1);
+    }
+
+    /// What was taken of these clients is in the log, or could not be.
+    pub fn have_ended<'a>(&self, clients: impl Iterator<Item = &'a Arc<str>>) {
+        self.ending.send_modify(|all| {
+            for client in clients {
+                if let Some(n) = all.get_mut(client) {
+                    *n -= 1;
+                    if *n == 0 {
+                        all.remove(client);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Waits until nothing of the client's is on its way into the log: it would come behind what it does now.
+    pub async fn nothing_ends(&self, client: &str) {
+        // Whoever sends is this.
+        let _ = self.ending.subscribe().wait_for(|all| !all.contains_key(client)).await;
     }
 
     pub fn views(&self, core: &dyn Core, router: &Router) -> Vec<SessionView> {

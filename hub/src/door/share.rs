@@ -14,7 +14,7 @@
 //! with the member's session; then nobody gets it, and it is counted.
 
 use super::Door;
-use super::core::look;
+use super::core::{look, look_ahead};
 use super::feed::Feed;
 use super::message::Item;
 use super::route::{Key, Next, OwnFilters, Sub};
@@ -206,7 +206,7 @@ impl Shares {
         let mut groups = self.groups.lock();
         door.counters.abandoned.add(group.leave(client, keep));
         self.changed.store(true, Ordering::Relaxed);
-        if group.is_idle() && !look(&*door.core, |s| s.sessions.contains_key(&*group.name)) {
+        if group.is_idle() && !look_ahead(&*door.core, |s| s.sessions.contains_key(&*group.name)) {
             groups.remove(&group.name);
             group.close(door);
         }
@@ -254,7 +254,8 @@ impl Shares {
                 group.inner.lock().durable = false;
             }
             let over = group.is_idle()
-                && (orphans.iter().any(|o| **o == **name) || !look(&*door.core, |s| s.sessions.contains_key(&**name)));
+                && (orphans.iter().any(|o| **o == **name)
+                    || !look_ahead(&*door.core, |s| s.sessions.contains_key(&**name)));
             if over {
                 group.close(door);
             }

@@ -7,6 +7,15 @@
 //! against the state, appends what follows from it as one atomic group, and applies it; one fsync
 //! covers them all; then the tickets complete. The state stays locked from the first decision to
 //! the fsync, so nobody ever sees a state that a power cut could take back.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`worker`] | the thread: batches, groups, tickets |
+//! | [`open`], [`offline`] | a data folder at a start, and one that is only read |
+//! | [`frames`] | what came over a link, judged and committed |
+//! | [`receipts`] | what the node writes about itself: its presence, receipts of directives |
+//! | [`retention`] | what the log may forget |
+//! | [`jots`] | how far sessions acknowledged, between two commits |
 
 mod frames;
 pub(crate) mod jots;
@@ -32,7 +41,8 @@ use bytes::Bytes;
 use citybrain_shared::record::Draft;
 use citybrain_shared::wire::{Ack, Epoch, Refuse};
 use citybrain_shared::{Address, Pos, limits};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -114,7 +124,7 @@ pub type Decide = Box<dyn FnOnce(&State, i64) -> Vec<Draft> + Send>;
 
 enum Job {
     Offer { offered: Vec<Offered>, reply: oneshot::Sender<Result<Vec<Outcome>, Error>>, room: Room },
-    Note { notes: Vec<Note>, haste: Haste, reply: oneshot::Sender<Result<(), Error>> },
+    Note { drafts: Vec<Draft>, haste: Haste, reply: oneshot::Sender<Result<(), Error>>, room: Room },
     Decide { decide: Decide, reply: oneshot::Sender<Result<Pos, Error>> },
     Settle { letter: Pos, draft: Option<Draft>, extra: Vec<Draft>, reply: oneshot::Sender<Result<Settled, Error>> },
     Frame { peer: Address, message: Bytes, reply: oneshot::Sender<Result<Received, Error>>, room: Room },
@@ -177,12 +187,41 @@ pub struct House {
 
 struct Shared {
     house: RwLock<House>,
+    /// Held for reading while there is nothing in the state that is not committed. Taken before `state`.
+    committed: RwLock<()>,
     state: RwLock<State>,
     /// [`history_of`] the committed state.
     history: AtomicU64,
     /// Why nothing can be written at the moment.
     trouble: RwLock<Option<String>>,
     work: Work,
+}
+
+/// The state in the hands of the engine, from the first change of a group to its commit.
+struct Change<'a> {
+    state: RwLockWriteGuard<'a, State>,
+    uncommitted: RwLockWriteGuard<'a, ()>,
+}
+
+impl Shared {
+    fn change(&self) -> Change<'_> {
+        let uncommitted = self.committed.write();
+        Change { state: self.state.write(), uncommitted }
+    }
+}
+
+impl Deref for Change<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Change<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
 }
 
 /// A cheap handle on the engine. Cloned into every door and link.
@@ -223,7 +262,9 @@ impl Hub {
     /// As [`Hub::offer`].
     pub async fn note(&self, notes: Vec<Note>, haste: Haste) -> Result<Ticket<()>, Error> {
         let (reply, ticket) = oneshot::channel();
-        self.send(Job::Note { notes, haste, reply }).await?;
+        let drafts: Vec<Draft> = notes.iter().map(Note::draft).collect();
+        let room = self.room(drafts.iter().map(|d| d.bytes().len()).sum()).await?;
+        self.send(Job::Note { drafts, haste, reply, room }).await?;
         Ok(ticket)
     }
 
@@ -298,8 +339,16 @@ impl Hub {
         self.jots.put(client, upto.min(*self.committed.borrow()));
     }
 
-    /// Looks at the state as of the newest commit. Keep `look` short: the engine waits meanwhile.
+    /// Looks at the state as of the newest commit: if one is being made, after it. Keep `look` short: the
+    /// engine waits meanwhile.
     pub fn state<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        let _committed = self.shared.committed.read();
+        look(&self.shared.state.read())
+    }
+
+    /// As [`Hub::state`], but without waiting for an fsync: what is being committed is in it already, and
+    /// if the disk fails it never was. For whoever only decides what to ask of the engine next.
+    pub fn state_ahead<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         look(&self.shared.state.read())
     }
 

@@ -75,6 +75,7 @@ pub fn open_offline(dir: &Path, cache_bytes: u64, policy: policy::Make) -> Resul
     let last = reader.get(reader.last()).ok().flatten();
     let as_of_us = last.and_then(|e| Header::decode(&e.bytes).ok().map(|(h, _)| h.committed_us)).unwrap_or(0);
     let shared = Arc::new(Shared {
+        committed: Default::default(),
         state: RwLock::new(state),
         trouble: RwLock::new(None),
         house: Default::default(),

@@ -189,6 +189,7 @@ pub(super) fn open_on(
     facts.replayed = state.applied.0 - upto.0;
     let shared = Arc::new(Shared {
         house: RwLock::default(),
+        committed: Default::default(),
         state: RwLock::new(state),
         trouble: RwLock::new(None),
         work: Work::default(),
@@ -242,7 +243,7 @@ impl Engine {
     /// Commits the notes that begin this start.
     fn boot(&mut self, unproven: Option<&str>) -> Result<Jots, Error> {
         let shared = self.shared.clone();
-        let mut state = shared.state.write();
+        let mut state = shared.change();
         let me = &state.me;
         let inc = if me.inc == Inc::default() { Inc(random()?) } else { me.inc };
         let boot = Boot { counter: me.boot.counter + 1, nonce: random()? as u64 };
@@ -258,9 +259,8 @@ impl Engine {
         for note in notes {
             self.append_note(&mut state, &note);
         }
-        self.commit(&mut state).map_err(Error::FirstCommit)?;
-        let jots = Jots::open(&self.dir, &state.me);
-        drop(state);
+        self.commit(state).map_err(Error::FirstCommit)?;
+        let jots = Jots::open(&self.dir, &shared.state.read().me);
         self.write_rows();
         Ok(jots)
     }
@@ -279,9 +279,9 @@ impl Engine {
     /// Commits a note of the engine's own.
     pub(super) fn record(&mut self, note: Note) -> Result<(), super::Error> {
         let shared = self.shared.clone();
-        let mut state = shared.state.write();
+        let mut state = shared.change();
         self.append_note(&mut state, &note);
-        self.commit(&mut state)
+        self.commit(state)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The engine's thread: takes what is queued, decides, appends, syncs, tells.
 
-use super::{Error, Haste, House, Job, Offered, Outcome, Received, Settled, Shared, history_of, open, receipts};
+use super::{
+    Change, Error, Haste, House, Job, Offered, Outcome, Received, Settled, Shared, history_of, open, receipts,
+};
 use crate::log::{self, Disk, Log};
 use crate::note::{DeadLetter, Note};
 use crate::operator;
@@ -163,7 +165,7 @@ impl Engine {
     fn turn(&mut self, first: Option<Job>) -> bool {
         let Some(first) = first else { return false };
         let shared = self.shared.clone();
-        let mut state = shared.state.write();
+        let mut state = shared.change();
         let before = state.applied;
         let started = Instant::now();
         let now = now_us();
@@ -189,9 +191,8 @@ impl Engine {
                         Err(e) => drop(reply.send(Err(e))),
                     }
                 }
-                Job::Note { notes, haste, reply } => {
+                Job::Note { drafts, haste, reply, room: _room } => {
                     urgent_sync |= haste == Haste::Now;
-                    let drafts: Vec<Draft> = notes.iter().map(Note::draft).collect();
                     bytes += drafts.iter().map(|d| d.bytes().len()).sum::<usize>();
                     self.append(&mut state, drafts, now);
                     if haste == Haste::Lazy {
@@ -239,13 +240,13 @@ impl Engine {
         }
         let records = state.applied.0 - before.0;
         let result = if records == 0 {
+            drop(state);
             Ok(())
         } else if urgent_sync {
-            self.commit(&mut state)
+            self.commit(state)
         } else {
-            self.log.write().map_err(|e| self.broke(&mut state, &e))
+            self.write(state)
         };
-        drop(state);
         self.unwatched_bytes += bytes as u64;
         if result.is_ok() && urgent_sync && records > 0 {
             self.shared.work.committed(started.elapsed().as_micros() as u64, records);
@@ -309,9 +310,9 @@ impl Engine {
 
     pub(super) fn record_drafts(&mut self, drafts: Vec<Draft>) -> Result<(), Error> {
         let shared = self.shared.clone();
-        let mut state = shared.state.write();
+        let mut state = shared.change();
         self.append(&mut state, drafts, now_us());
-        self.commit(&mut state)
+        self.commit(state)
     }
 
     fn settle_letter(
@@ -429,22 +430,37 @@ impl Engine {
         receipts::automatic(&self.me, header, payload, ttl_ms)
     }
 
-    pub(super) fn commit(&mut self, state: &mut State) -> Result<(), Error> {
-        match self.log.commit() {
+    pub(super) fn commit(&mut self, change: Change<'_>) -> Result<(), Error> {
+        let history = history_of(&change.me.epochs);
+        let Change { state, uncommitted } = change;
+        // An fsync may take long, and whoever looks ahead need not wait for it.
+        drop(state);
+        let done = match self.log.commit() {
             Ok(pos) => {
                 self.fresh_keys.clear();
                 self.lazy_since = None;
-                self.shared.history.store(history_of(&state.me.epochs), Ordering::Relaxed);
+                self.shared.history.store(history, Ordering::Relaxed);
                 // Whoever is woken by it sees the number above.
                 self.committed.send_replace(pos);
                 Ok(())
             }
-            Err(e) => Err(self.broke(state, &e)),
-        }
+            Err(e) => Err(self.broke(&e)),
+        };
+        drop(uncommitted);
+        done
+    }
+
+    /// Writes what is in no haste, without a sync.
+    fn write(&mut self, change: Change<'_>) -> Result<(), Error> {
+        let Change { state, uncommitted } = change;
+        drop(state);
+        let done = self.log.write().map_err(|e| self.broke(&e));
+        drop(uncommitted);
+        done
     }
 
     /// A write failed: nothing of the batch counts, the state goes back to what is on disk.
-    fn broke(&mut self, state: &mut State, e: &crate::log::Error) -> Error {
+    fn broke(&mut self, e: &crate::log::Error) -> Error {
         let why = chain(e);
         tracing::error!(error = %why, "The log cannot be written; nothing is acknowledged until it can.");
         *self.shared.trouble.write() = Some(why.clone());
@@ -457,7 +473,8 @@ impl Engine {
             Ok(()) => self.ballast_is_gone = true,
             Err(error) => tracing::error!(%error, "The ballast cannot be given up."),
         }
-        if let Err(e) = self.reload(state) {
+        let shared = self.shared.clone();
+        if let Err(e) = self.reload(&mut shared.state.write()) {
             tracing::error!(error = %e, "The state cannot be read back yet.");
         }
         Error::Unwritable(why)
@@ -495,7 +512,7 @@ impl Engine {
                 return;
             }
             drop(state);
-            let mut state = shared.state.write();
+            let mut state = shared.change();
             let now = now_us();
             let mut group = state.policy.on_due(&state, now);
             if group.is_empty() {
@@ -504,7 +521,7 @@ impl Engine {
             self.follow(&state, &mut group, now);
             self.append(&mut state, group, now);
             // The error is told to the next who asks; the timers are still due then.
-            let _ = self.commit(&mut state);
+            let _ = self.commit(state);
         }
     }
 
@@ -517,7 +534,7 @@ impl Engine {
         if self.lazy_since.is_some_and(|t| t.elapsed() >= LAZY_MAX) {
             let shared = self.shared.clone();
             // The error is told to the next who asks; lazy notes promised nothing.
-            let _ = self.commit(&mut shared.state.write());
+            let _ = self.commit(shared.change());
         }
         if self.lent.as_ref().is_some_and(JoinHandle::is_finished) {
             self.take_back();
@@ -568,7 +585,7 @@ impl Engine {
             return;
         }
         let shared = self.shared.clone();
-        let mut state = shared.state.write();
+        let mut state = shared.change();
         let reloaded = self.reload(&mut state).and_then(|skipped| {
             // Numbers that were given there would be given again under the same name.
             if skipped {
@@ -579,20 +596,20 @@ impl Engine {
         });
         match reloaded {
             Ok(skipped) => {
-                if skipped && self.commit(&mut state).is_err() {
+                let upto = state.applied;
+                if skipped && self.commit(state).is_err() {
                     return;
                 }
                 self.broken_since = None;
                 *self.shared.trouble.write() = None;
-                self.committed.send_replace(state.applied);
-                tracing::info!(upto = state.applied.0, "The log can be written again.");
+                self.committed.send_replace(upto);
+                tracing::info!(upto = upto.0, "The log can be written again.");
             }
             Err(e) => {
                 *self.shared.trouble.write() = Some(e.to_string());
                 return;
             }
         }
-        drop(state);
         // It may still be short of space, and then says so.
         self.space = Space::Enough;
         self.watch_space();
@@ -640,14 +657,12 @@ impl Engine {
             return;
         }
         let shared = self.shared.clone();
+        // Is something written and not synced? First that.
+        if self.log.reader().last() < self.applied() && self.commit(shared.change()).is_err() {
+            return;
+        }
         let (rows, upto) = {
             let mut state = shared.state.write();
-            if self.log.reader().last() < state.applied {
-                // Something is written and not synced: first that.
-                if self.commit(&mut state).is_err() {
-                    return;
-                }
-            }
             (state.take_rows(), state.applied)
         };
         let Some(store) = &mut self.store else { return };
@@ -730,7 +745,7 @@ impl Engine {
     fn settle(&mut self) {
         if self.broken_since.is_none() {
             let shared = self.shared.clone();
-            let _ = self.commit(&mut shared.state.write());
+            let _ = self.commit(shared.change());
             self.take_back();
             self.write_rows();
         }

@@ -141,8 +141,6 @@ pub struct Built {
     pub message: Option<Vec<u8>>,
     pub upto: Pos,
     pub records: u32,
-    /// Records that were skipped because their time had run out.
-    pub expired: u64,
     /// Dead letters for records that are too large for the peer, and ranges that do not read. To be
     /// on disk before the frame leaves.
     pub parked: Vec<Note>,
@@ -301,7 +299,6 @@ impl Press<'_> {
         }
         let spent_ms = ((self.now_us - h.committed_us).max(0) / 1000) as u64;
         let Some(ttl_ms) = left_ms(&h, spent_ms) else {
-            built.expired += 1;
             return true;
         };
         let address = h.origin.map_or(self.address.as_str(), |o| o.address);

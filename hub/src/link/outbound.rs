@@ -39,7 +39,6 @@ pub struct Outbound {
     has_acks: u32,
     sent_records: u64,
     sent_bytes: u64,
-    expired: u64,
     late_acks: u64,
 }
 
@@ -60,7 +59,6 @@ impl Outbound {
             has_acks: 0,
             sent_records: 0,
             sent_bytes: 0,
-            expired: 0,
             late_acks: 0,
         }
     }
@@ -136,12 +134,9 @@ impl Outbound {
             };
             let built = press.build(&mut self.builder, send, self.parked_upto[send.lane as usize])?;
             let (lane, upto) = (send.lane, built.upto);
-            if built.upto > self.sender.sent(send.lane) {
-                self.expired += built.expired;
-            }
             match built.message {
                 Some(message) => {
-                    self.sender.on_sent(now, send.lane, built.upto, built.records, message.len());
+                    self.sender.on_sent(now, send.lane, built.upto, message.len());
                     self.sent_records += u64::from(built.records);
                     self.sent_bytes += message.len() as u64;
                     return Ok(Some(Outgoing { message, parked: built.parked, lane, upto }));
@@ -193,18 +188,13 @@ impl Outbound {
     pub fn show(&self, view: &mut LinkView) {
         let lane = |lane| LaneView {
             acked_pos: self.sender.acked(lane),
-            sent_pos: self.sender.sent(lane),
             looked_pos: self.sender.looked(lane),
-            in_flight_frames: self.sender.frames_in_flight(lane),
-            in_flight_records: self.sender.records_in_flight(lane),
             credit_frames: self.sender.credit(lane),
         };
         (view.urgent, view.routine) = (lane(Lane::Urgent), lane(Lane::Routine));
         view.last_pos = self.sender.last();
-        let looked = self.sender.looked(Lane::Urgent).min(self.sender.looked(Lane::Routine));
-        view.unsent_positions_max = self.sender.last().0.saturating_sub(looked.0);
         (view.sent_records, view.sent_bytes) = (self.sent_records, self.sent_bytes);
-        (view.expired_records, view.late_acks) = (self.expired, self.late_acks);
+        view.late_acks = self.late_acks;
         view.resends = self.sender.resends();
         view.rtt_ms = self.sender.rtt_ms();
     }

@@ -1,4 +1,5 @@
-//! What carries link messages: an MQTT client, used as a pipe only. The one file that names rumqttc.
+//! What carries link messages: an MQTT client, used as a pipe only. Beside
+//! `door/outside/client.rs` the one file that names rumqttc.
 //!
 //! A pipe may lose, repeat and reorder; the link's own acknowledgements make good for it. One pipe
 //! is one connection: whoever holds it makes a new one after [`Event::Disconnected`], because a

@@ -65,7 +65,6 @@ pub enum Acked {
 #[derive(Clone, Copy, Debug)]
 struct Flight {
     upto: Pos,
-    records: u32,
     bytes: usize,
     sent_at: Ms,
     mark: Mark,
@@ -149,14 +148,14 @@ impl Sender {
     }
 
     /// A frame left. Call it for each [`Send`] that found records, or had `cover` set.
-    pub fn on_sent(&mut self, now: Ms, lane: Lane, upto: Pos, records: u32, bytes: usize) {
+    pub fn on_sent(&mut self, now: Ms, lane: Lane, upto: Pos, bytes: usize) {
         match lane {
             Lane::Urgent => self.urgent_run += 1,
             Lane::Routine => self.urgent_run = 0,
         }
         let mark = self.pace.mark(now);
         let line = &mut self.lines[lane as usize];
-        line.flight.push_back(Flight { upto, records, bytes, sent_at: now, mark, fresh: upto > line.sent_max });
+        line.flight.push_back(Flight { upto, bytes, sent_at: now, mark, fresh: upto > line.sent_max });
         let timeout = self.timeout_ms(lane);
         let line = &mut self.lines[lane as usize];
         line.base = upto;
@@ -298,10 +297,6 @@ impl Sender {
         self.lines[lane as usize].flight.len()
     }
 
-    pub fn records_in_flight(&self, lane: Lane) -> u64 {
-        self.lines[lane as usize].flight.iter().map(|f| u64::from(f.records)).sum()
-    }
-
     pub fn last(&self) -> Pos {
         self.last
     }
@@ -369,7 +364,7 @@ mod tests {
         let mut sent = Vec::new();
         while let Some(send) = s.poll_send(now) {
             if send.lane == lane {
-                s.on_sent(now, lane, send.after.next(), 1, 100);
+                s.on_sent(now, lane, send.after.next(), 100);
                 sent.push(send.after.next());
             } else {
                 s.on_skipped(now, send.lane, s.last());
@@ -406,7 +401,7 @@ mod tests {
             let send = s.poll_send(0).unwrap();
             order.push(if send.lane == Lane::Urgent { 'u' } else { 'r' });
             let upto = send.after.next();
-            s.on_sent(0, send.lane, upto, 1, 100);
+            s.on_sent(0, send.lane, upto, 100);
             s.on_ack(0, send.lane, upto, 8, false);
         }
         assert_eq!(order, "uuuuuuuuruuuuuuuuruu");
@@ -416,17 +411,17 @@ mod tests {
     fn what_the_line_needs_long_for_is_not_sent_again_meanwhile() {
         // 20 s of a line of 10 kB/s, before and after the rate is known.
         let mut s = sender(100);
-        s.on_sent(0, Lane::Routine, Pos(1), 1, 200_000);
+        s.on_sent(0, Lane::Routine, Pos(1), 200_000);
         assert!(!s.on_tick(20_000), "nothing is known of the line");
         s.on_ack(20_000, Lane::Routine, Pos(1), 8, false);
-        s.on_sent(20_000, Lane::Routine, Pos(2), 1, 200_000);
+        s.on_sent(20_000, Lane::Routine, Pos(2), 200_000);
         assert!(!s.on_tick(40_000));
         assert!(s.on_tick(100_000), "it is lost");
         // Small frames are soon asked for again, though little traffic has measured little.
         let mut s = sender(100);
-        s.on_sent(0, Lane::Routine, Pos(1), 1, 100);
+        s.on_sent(0, Lane::Routine, Pos(1), 100);
         s.on_ack(100, Lane::Routine, Pos(1), 8, false);
-        s.on_sent(100, Lane::Routine, Pos(2), 1, 4_000);
+        s.on_sent(100, Lane::Routine, Pos(2), 4_000);
         assert!(s.on_tick(2_100));
     }
 
@@ -481,7 +476,7 @@ mod tests {
         // A frame is made of the log as it is, which may have grown since this was told of it.
         let mut s = sender(10);
         assert!(s.poll_send(0).is_some());
-        s.on_sent(0, Lane::Routine, Pos(12), 12, 100);
+        s.on_sent(0, Lane::Routine, Pos(12), 100);
         assert_eq!(s.on_ack(5, Lane::Routine, Pos(12), 8, false), Acked::Progress);
         assert_eq!(s.on_ack(5, Lane::Routine, Pos(13), 8, false), Acked::Beyond);
     }

@@ -451,7 +451,7 @@ impl World {
                 records: records.len() as u32,
             };
             // Large ones, so that the pace has a say.
-            n.sender.on_sent(now, send.lane, upto, head.records, 5_000 * records.len());
+            n.sender.on_sent(now, send.lane, upto, 5_000 * records.len());
             self.send(1 - at, Msg::Frame(head, records));
         }
     }

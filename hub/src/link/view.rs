@@ -39,11 +39,8 @@ pub enum Stage {
 pub struct LaneView {
     /// The peer has everything up to here on disk.
     pub acked_pos: Pos,
-    pub sent_pos: Pos,
     /// The log was looked through for the peer up to here.
     pub looked_pos: Pos,
-    pub in_flight_frames: usize,
-    pub in_flight_records: u64,
     pub credit_frames: u16,
 }
 
@@ -57,14 +54,11 @@ pub struct LinkView {
     pub routine: LaneView,
     /// Newest position that the link knows of.
     pub last_pos: Pos,
-    /// Positions not looked at yet: no fewer than the records that are still to be sent.
-    pub unsent_positions_max: u64,
     pub sent_records: u64,
     pub sent_bytes: u64,
     pub received_frames: u64,
     pub received_bytes: u64,
     pub resends: u64,
-    pub expired_records: u64,
     /// Of an older connection or session.
     pub late_acks: u64,
     /// Messages that did not decode, or were not for this link.
@@ -98,13 +92,11 @@ impl LinkView {
             urgent: LaneView::default(),
             routine: LaneView::default(),
             last_pos: Pos::ZERO,
-            unsent_positions_max: 0,
             sent_records: 0,
             sent_bytes: 0,
             received_frames: 0,
             received_bytes: 0,
             resends: 0,
-            expired_records: 0,
             late_acks: 0,
             bad_messages: 0,
             rtt_ms: None,

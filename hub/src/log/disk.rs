@@ -59,12 +59,20 @@ pub mod test {
     use parking_lot::Mutex;
     use std::collections::HashMap;
     use std::path::PathBuf;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// What a disk writes at once.
     const SECTOR_BYTES: usize = 512;
 
     #[derive(Default)]
-    pub struct Faulty(Mutex<Plan>);
+    pub struct Faulty(Mutex<Plan>, Sync);
+
+    #[derive(Default)]
+    struct Sync {
+        /// Whoever holds it holds up every sync.
+        may: Mutex<()>,
+        is_waiting: AtomicBool,
+    }
 
     #[derive(Default)]
     struct Plan {
@@ -94,6 +102,16 @@ pub mod test {
             let mut plan = self.0.lock();
             plan.sync_in = Some(n);
             plan.kind = Some(io::ErrorKind::Other);
+        }
+
+        /// No sync comes to its end while what is returned is held.
+        pub fn hold_syncs(&self) -> impl Drop + '_ {
+            self.1.may.lock()
+        }
+
+        /// Has one begun since they were held?
+        pub fn is_syncing(&self) -> bool {
+            self.1.is_waiting.load(Ordering::SeqCst)
         }
 
         pub fn heal(&self) {
@@ -147,6 +165,9 @@ pub mod test {
         }
 
         fn sync(&self, path: &Path, _: &File) -> io::Result<()> {
+            self.1.is_waiting.store(true, Ordering::SeqCst);
+            drop(self.1.may.lock());
+            self.1.is_waiting.store(false, Ordering::SeqCst);
             let mut plan = self.0.lock();
             if due(&mut plan.sync_in) {
                 return Err(plan.kind.expect("set with the countdown").into());

@@ -38,6 +38,15 @@
 //! the last fsync, and the first entry after an fsync says so: whatever is bad before the last
 //! such entry is damage, and is kept as a hole; what is bad behind it, and the rest of its
 //! group and all that follows, is the torn part of the last commit, and is cut.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`format`] | heads, entries and the chain hash, as bytes |
+//! | [`segment`], [`walk`] | one file, and its entries one after the other |
+//! | [`index`] | where a key's and a lane's records are |
+//! | [`reader`], [`tail`] | what is committed, from files and from memory |
+//! | [`disk`] | writes and fsyncs, and in tests a disk that fails |
+//! | [`ballast`] | room that is kept for the last words on a full disk |
 
 mod ballast;
 mod disk;

@@ -234,13 +234,15 @@ fn a_segment_that_cannot_be_removed_is_not_forgotten() {
     fs::rename(&path, &aside).unwrap();
     fs::create_dir(&path).unwrap(); // no file can be removed there
     assert!(log.trim(segments[3].first).is_err());
-    assert_eq!(log.segments(), segments[1..]);
+    // By their positions: an index may have been written meanwhile, which counts among the bytes.
+    let firsts = |segments: &[Segment]| segments.iter().map(|s| s.first).collect::<Vec<_>>();
+    assert_eq!(firsts(&log.segments()), firsts(&segments[1..]));
     assert_eq!(log.reader().first(), segments[1].first);
     fs::remove_dir(&path).unwrap();
     fs::rename(&aside, &path).unwrap();
     assert_eq!(read_all(&log.reader(), None).1, []);
     assert_eq!(log.trim(segments[3].first).unwrap(), Some((segments[1].first, segments[2].last)));
-    assert_eq!(log.segments(), segments[3..]);
+    assert_eq!(firsts(&log.segments()), firsts(&segments[3..]));
 }
 
 #[test]

@@ -4,6 +4,12 @@
 //! gives the same state, live or at a start; but for one count ([`State::count_repeated`]). It lives in memory; rows that changed are handed to
 //! the store now and then ([`rows`]), always behind the log's fsync, and what the store has not seen
 //! is applied again at the next start.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`rows`] | the state as rows of the store, and back |
+//! | [`directives`] | what was sent down, and who answered |
+//! | [`runs`] | numbers seen, as runs without gaps |
 
 mod directives;
 pub mod rows;
@@ -147,6 +153,8 @@ pub struct Session {
     /// `connected`.
     #[serde(default)]
     pub left_us: i64,
+    /// In a row of their own: they are many, and change seldom.
+    #[serde(default, skip_serializing)]
     pub filters: BTreeMap<String, Subscription>,
     /// Everything up to here is settled for this session.
     pub upto: Pos,
@@ -706,6 +714,7 @@ impl State {
             Note::SessionOpened { client, user, version, expiry_s, clean } => {
                 if clean {
                     self.sessions.remove(&client);
+                    self.dirty.insert(Key::Filters(client.clone()));
                 }
                 let s =
                     self.sessions.entry(client.clone()).or_insert_with(|| Session { upto: pos, ..Session::default() });
@@ -714,18 +723,24 @@ impl State {
             }
             Note::SessionEnded { client, .. } => {
                 self.sessions.remove(&client);
-                self.dirty.insert(Key::Session(client));
+                self.dirty.extend([Key::Filters(client.clone()), Key::Session(client)]);
             }
             Note::SessionLeft { client, expiry_s, given, unsure } => self.session(client, |s| {
                 (s.connected, s.left_us, s.expiry_s) = (false, committed_us, expiry_s);
                 (s.given, s.unsure) = (given, unsure);
             }),
-            Note::Subscribed { client, filter, options, id, since } => self.session(client, |s| {
-                s.filters.insert(filter, Subscription { options, id, since });
-            }),
-            Note::Unsubscribed { client, filter } => self.session(client, |s| {
-                s.filters.remove(&filter);
-            }),
+            Note::Subscribed { client, filter, options, id, since } => {
+                if let Some(s) = self.sessions.get_mut(&client) {
+                    s.filters.insert(filter, Subscription { options, id, since });
+                    self.dirty.insert(Key::Filters(client));
+                }
+            }
+            Note::Unsubscribed { client, filter } => {
+                if let Some(s) = self.sessions.get_mut(&client) {
+                    s.filters.remove(&filter);
+                    self.dirty.insert(Key::Filters(client));
+                }
+            }
             Note::SessionAcked { client, upto, beyond, releasing, begun, apart } => self.session(client, |s| {
                 s.upto = s.upto.max(upto);
                 s.beyond = beyond;
@@ -746,6 +761,14 @@ impl State {
             Note::WillEnded { client } => {
                 self.wills.remove(&client);
                 self.dirty.insert(Key::Will(client));
+            }
+            Note::RetainedExpired { topics } => {
+                for (topic, pos) in topics {
+                    if self.retained.get(&topic).is_some_and(|r| r.pos == pos) {
+                        self.forget_retained(&topic);
+                        self.dirty.insert(Key::Retained(topic));
+                    }
+                }
             }
             // Found by their keys, in the log alone.
             Note::Made { .. } | Note::Answered { .. } => {}
@@ -788,6 +811,36 @@ mod tests {
         let draft = note.draft();
         let (header, payload) = draft.parts();
         state.apply(state.applied.next(), &Header { committed_us, ..header }, payload);
+    }
+
+    #[test]
+    fn an_acknowledgement_rewrites_no_filter_and_a_load_finds_both() {
+        let mut state = State::default();
+        let client = || "app".to_owned();
+        let opened =
+            Note::SessionOpened { client: client(), user: String::new(), version: 5, expiry_s: 60, clean: true };
+        apply(&mut state, 1, &opened);
+        for n in 0..100 {
+            let filter = format!("f/{n}");
+            apply(&mut state, 1, &Note::Subscribed { client: client(), filter, options: 1, id: None, since: Pos(1) });
+        }
+        let mut rows: BTreeMap<_, _> = state.take_rows().into_iter().collect();
+        apply(&mut state, 1, &Note::settled("app", Pos(3), Vec::new()));
+        let changed = state.take_rows();
+        assert!(changed.iter().map(|(_, v)| v.as_ref().map_or(0, Vec::len)).sum::<usize>() < 1000, "{changed:?}");
+        rows.extend(changed);
+        let load = |rows: &BTreeMap<Vec<u8>, Option<Vec<u8>>>, applied| {
+            let rows = rows.iter().filter_map(|(k, v)| Some((k.clone(), v.clone()?))).collect();
+            State::load(rows, applied, Box::new(policy::None)).unwrap()
+        };
+        assert_eq!(load(&rows, state.applied).sessions, state.sessions);
+        // Neither a clean start nor an end leaves any behind.
+        for note in [opened, Note::SessionEnded { client: client(), why: String::new() }] {
+            apply(&mut state, 1, &note);
+            rows.extend(state.take_rows());
+            assert_eq!(rows[&b"fapp"[..]], None);
+            assert_eq!(load(&rows, state.applied).sessions, state.sessions);
+        }
     }
 
     #[test]

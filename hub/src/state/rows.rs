@@ -3,7 +3,7 @@
 //! A key is a letter and a name; a value is JSON, except for retained messages, whose payload is
 //! bytes behind a JSON line.
 
-use super::{Counters, Directive, Known, Loss, Me, Peer, Retained, Session, State, Stream};
+use super::{Counters, Directive, Known, Loss, Me, Peer, Retained, Session, State, Stream, Subscription};
 use crate::note::LastWill;
 use crate::policy::Policy;
 use bytes::Bytes;
@@ -20,6 +20,8 @@ pub(super) enum Key {
     Losses,
     Peer(Address),
     Session(String),
+    /// Of a session.
+    Filters(String),
     Will(String),
     Retained(String),
     Known(Address),
@@ -37,6 +39,7 @@ impl Key {
             Key::Losses => b"l".to_vec(),
             Key::Peer(a) => format!("p{a}").into_bytes(),
             Key::Session(id) => format!("s{id}").into_bytes(),
+            Key::Filters(id) => format!("f{id}").into_bytes(),
             Key::Will(id) => format!("w{id}").into_bytes(),
             Key::Retained(topic) => format!("r{topic}").into_bytes(),
             Key::Known(a) => format!("k{a}").into_bytes(),
@@ -95,6 +98,7 @@ impl State {
             Key::Losses => Some(json(&self.losses)),
             Key::Peer(a) => self.peers.get(a).map(json),
             Key::Session(id) => self.sessions.get(id).map(json),
+            Key::Filters(id) => self.sessions.get(id).filter(|s| !s.filters.is_empty()).map(|s| json(&s.filters)),
             Key::Will(id) => self.wills.get(id).map(json),
             Key::Known(a) => self.registry.get(a).map(json),
             Key::Retired(a) => self.retired.get(a).map(json),
@@ -122,6 +126,7 @@ impl State {
     pub fn load(rows: Vec<(Vec<u8>, Vec<u8>)>, applied: Pos, policy: Box<dyn Policy>) -> Result<State, Error> {
         let mut state = State::with(policy);
         state.applied = applied;
+        let mut filters = Vec::new();
         for (key, value) in rows {
             if let Some(key) = key.strip_prefix(b"x") {
                 let name = || format!("x{}", String::from_utf8_lossy(key));
@@ -129,7 +134,19 @@ impl State {
                 continue;
             }
             let name = String::from_utf8_lossy(&key).into_owned();
+            if let Some(client) = name.strip_prefix('f') {
+                // Its session may come behind it.
+                let row: BTreeMap<String, Subscription> =
+                    serde_json::from_slice(&value).map_err(|e| Error { key: name.clone(), reason: e.to_string() })?;
+                filters.push((client.to_owned(), row));
+                continue;
+            }
             state.take_row(&name, &value).map_err(|reason| Error { key: name, reason })?;
+        }
+        for (client, row) in filters {
+            if let Some(session) = state.sessions.get_mut(&client) {
+                session.filters = row;
+            }
         }
         Ok(state)
     }

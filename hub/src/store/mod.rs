@@ -99,6 +99,7 @@ impl Store {
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<(Store, Opened), Error> {
         let (state, snapshots) = (dir.join("state"), dir.join("snapshots"));
         let io = |source| Error::Io { path: dir.to_owned(), source };
+        snapshot::tidy(&snapshots);
         // Made once sled's folder is there: if it is there alone, sled's folder has gone.
         let known = snapshots.exists();
         let existed = state.join("db").exists();

@@ -32,6 +32,16 @@ pub(super) fn list(dir: &Path) -> Vec<(Pos, PathBuf)> {
     all
 }
 
+/// Removes what a kill has left of snapshots that were being written: each is as large as the state.
+pub(super) fn tidy(dir: &Path) {
+    for item in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if item.path().extension().is_some_and(|e| e == "tmp") {
+            // What stays is in the way of nothing but room.
+            let _ = fs::remove_file(item.path());
+        }
+    }
+}
+
 /// The rows of the newest snapshot that is good.
 pub(super) fn newest_good(dir: &Path) -> Option<(Pos, Rows)> {
     list(dir).into_iter().find_map(|(_, path)| match read(&path) {

@@ -115,6 +115,16 @@ fn a_damaged_newest_snapshot_does_not_condemn_a_good_state() {
 }
 
 #[test]
+fn half_a_snapshot_that_a_kill_has_left_does_not_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let half = snapshot::path_of(&dir.path().join("snapshots"), Pos(99)).with_extension("tmp");
+    fs::write(&half, b"half of one").unwrap();
+    assert_eq!(at(dir.path()).0, 25);
+    assert!(!half.exists());
+}
+
+#[test]
 fn a_damaged_newest_snapshot_gives_way_to_the_older() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());

@@ -8,7 +8,7 @@ use super::once::{Made, Repeat};
 use super::ops::Operator;
 use super::{Ctx, Refusal, etag, now, several, with_next};
 use crate::brain::Brain;
-use crate::brain::rules::{AskError, Wish};
+use crate::brain::rules::{AskError, LOADED, Wish};
 use axum::extract::State as From;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
@@ -203,7 +203,10 @@ pub async fn rules(From(ctx): From<Arc<Ctx>>) -> Response {
 }
 
 pub async fn reload(From(ctx): From<Arc<Ctx>>, who: Operator) -> Result<Response, Refusal> {
-    let reloaded = reload_rules(&ctx.hub, &ctx.config).await.map_err(|why| {
+    // A task of its own: one who asks and goes away must not leave it half done.
+    let (hub, config) = (ctx.hub.clone(), ctx.config.clone());
+    let task = tokio::spawn(async move { reload_rules(&hub, &config).await });
+    let reloaded = task.await.unwrap_or_else(|e| Err(e.to_string())).map_err(|why| {
         let hint = "the running rules stay; `citybrain check FILE` draws what is wrong";
         Refusal::new(StatusCode::CONFLICT, "not-reloaded", why, hint)
     })?;
@@ -212,14 +215,15 @@ pub async fn reload(From(ctx): From<Arc<Ctx>>, who: Operator) -> Result<Response
     Ok(ctx.answer(reloaded))
 }
 
-/// Type of the record that says which rules are in force from here on.
-const LOADED: &str = "city.brain.rule.loaded";
+/// A second one waits: what a first one that fails goes back to must be what was before it.
+static RELOADING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Reads the config file again and puts its rules in force; all else in it waits for a start.
 ///
 /// # Errors
 /// A sentence; the running rules then stay.
 pub async fn reload_rules(hub: &Hub, running: &Config) -> Result<view::Reloaded, String> {
+    let _alone = RELOADING.lock().await;
     let from = running.read_from.as_ref().ok_or("this node was not started from a file")?;
     let fresh = crate::config::load(&from.path, &from.variables).map_err(|e| e.to_string())?;
     if fresh.node.address != running.node.address {
@@ -231,10 +235,10 @@ pub async fn reload_rules(hub: &Hub, running: &Config) -> Result<view::Reloaded,
         .ok_or("this node has no rules")?;
     let after = names(&fresh);
     let slot = hub.state(|s| Brain::of(s).map(|b| b.rules.slot())).ok_or("this node has no rules")?;
-    slot.put(Config { rule: fresh.rule, ..running.clone() });
+    let new = Arc::new(Config { rule: fresh.rule, ..running.clone() });
     // A record is what makes the fold take them over, at a place in the log that can be seen.
     let me = running.node.address.to_string();
-    let data = after.clone();
+    let (data, offer_to) = (after.clone(), slot.clone());
     let decide: engine::Decide = Box::new(move |_, now_us| {
         let (source, id) = (format!("/{me}"), format!("loaded-{now_us:x}"));
         let event = serde_json::json!({
@@ -242,10 +246,17 @@ pub async fn reload_rules(hub: &Hub, running: &Config) -> Result<view::Reloaded,
             "time": view::rfc3339(view::time_of(now_us)), "data": {"rules": data},
         });
         let header = Header { key: event_key(&source, &id), ..Header::local(Kind::Event, LOADED) };
+        offer_to.offer(header.key, new);
         Draft::new(&header, event.to_string().as_bytes()).into_iter().collect()
     });
-    let ticket = hub.decide(decide).await.map_err(|e| e.to_string())?;
-    engine::wait(ticket).await.map_err(|e| e.to_string())?;
+    let done = async { engine::wait(hub.decide(decide).await?).await }.await;
+    match done {
+        Ok(_) => slot.confirm(),
+        Err(e) => {
+            slot.withdraw();
+            return Err(e.to_string());
+        }
+    }
     Ok(view::Reloaded {
         rules: after.len() as u64,
         added: after.iter().filter(|n| !before.contains(n)).cloned().collect(),

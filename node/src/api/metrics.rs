@@ -5,19 +5,26 @@
 //! and nothing that came from outside is a label.
 
 use super::{Ctx, status};
+use crate::brain::Brain;
 use axum::extract::State as From;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use citybrain_hub::engine::{COMMIT_BUCKETS_US, House, Work};
 use citybrain_hub::link::view::LinkView;
+use citybrain_shared::case::Kind;
+use citybrain_shared::config::Config;
+use citybrain_shared::config::rules::Severity;
 use citybrain_shared::view::{self, LinkRole};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::UNIX_EPOCH;
 
 pub async fn text(From(ctx): From<Arc<Ctx>>) -> Response {
     let mut page = Page::default();
     node(&mut page, &ctx);
+    matters(&mut page, &ctx);
+    certificates(&mut page, &ctx.config);
     log(&mut page, &ctx, &ctx.hub.house());
     commits(&mut page, ctx.hub.work());
     door(&mut page, &(ctx.door)(), &(ctx.operations.door)());
@@ -46,6 +53,47 @@ fn node(page: &mut Page, ctx: &Ctx) {
     page.one("descendants", "gauge", "Nodes below that ever told of themselves.", descendants as f64);
     page.one("dead_letters_open", "gauge", "Refused, and nobody has looked yet.", open as f64);
     totals(page, &counters);
+}
+
+/// What the node is for, as it knows it: here and below. Numbers are kept as cases change; none is
+/// counted here but alarms, of which there are few.
+fn matters(page: &mut Page, ctx: &Ctx) {
+    let now = super::now();
+    let of = |brain: &Brain| {
+        let active = brain.rules.alarms.iter().filter(|a| a.active);
+        let mut alarms = [0_u64; Severity::ALL.len()];
+        active.for_each(|a| alarms[a.severity as usize] += 1);
+        (brain.cases.open_by_kind(), brain.cases.overdue(now), brain.cases.calls_for_help(), alarms)
+    };
+    let Some((open, overdue, calls, alarms)) = ctx.hub.state(|state| Brain::of(state).map(of)) else { return };
+    page.family("cases_open", "gauge", "Cases that are open, at this node and below.");
+    for (kind, count) in Kind::ALL.iter().zip(open) {
+        page.sample("cases_open", &[("kind", kind.as_str())], count as f64);
+    }
+    page.one("cases_overdue", "gauge", "Of them those over a limit.", overdue as f64);
+    page.family("help_wanted", "gauge", "Open calls for help, by whether somebody has accepted them.");
+    page.sample("help_wanted", &[("accepted", "no")], calls.unaccepted as f64);
+    page.sample("help_wanted", &[("accepted", "yes")], (calls.open - calls.unaccepted) as f64);
+    page.family("alarms_active", "gauge", "Conditions that hold now, at this node and below.");
+    for (severity, count) in Severity::ALL.iter().zip(alarms) {
+        page.sample("alarms_active", &[("severity", severity.as_str())], count as f64);
+    }
+}
+
+fn certificates(page: &mut Page, config: &Config) {
+    let all = crate::certificates::of(config);
+    if all.is_empty() {
+        return;
+    }
+    let name = "certificate_expiry_seconds";
+    page.family(name, "gauge", "When a certificate or a revocation list ends, seconds since 1970.");
+    for named in all {
+        // One that does not read is `doctor`'s to tell of.
+        let Ok(validity) = named.validity() else { continue };
+        let until = validity.until.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let what = if named.is_list { "revocations" } else { "certificate" };
+        page.sample(name, &[("key", &named.key), ("what", what)], until as f64);
+    }
 }
 
 fn webhooks(page: &mut Page, ctx: &Ctx) {

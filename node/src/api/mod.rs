@@ -16,8 +16,10 @@
 //! | [`enrol`] | children that wait for an operator's word |
 //! | [`road`] | any node below, through the links |
 //! | [`open311`] | cases for the apps that speak it |
+//! | [`filter`] | which events are asked for |
+//! | [`ledger`], [`runs`] | what a child holds that must climb, as runs of numbers |
 //! | [`input`], [`guard`], [`origin`], [`listen`] | how requests are read, who and whose pages may pass, where they come in |
-//! | [`asyncapi`] | the MQTT topics, described |
+//! | [`asyncapi`], [`describe`] | the MQTT topics and the routes, described |
 //! | [`etag`], [`once`] | what is known already, what was asked before |
 //! | [`turns`] | what those who ask may hold at a time |
 //!
@@ -70,7 +72,7 @@ pub(crate) use open311::body::escape;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -162,15 +164,23 @@ pub fn routes(ctx: Arc<Ctx>) -> Router {
 }
 
 async fn nothing_here(uri: Uri) -> Refusal {
-    Refusal::not_found(
-        format!("there is nothing at {}", uri.path()),
-        "the paths begin with /v1/: status, tree, links, events, trace/ID, why, audit",
-    )
+    Refusal::not_found(format!("there is nothing at {}", uri.path()), "GET /openapi.json names every path")
 }
 
-async fn wrong_method(uri: Uri) -> Refusal {
-    let detail = format!("{} does not take this method", uri.path());
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail, "use GET, or POST for /v1/send and /v1/events")
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let mut allowed = table::methods_at(uri.path());
+    // The router gives it wherever there is GET.
+    if allowed.contains(&Method::GET) {
+        allowed.push(Method::HEAD);
+    }
+    let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    let detail = format!("{} does not take {method}", uri.path());
+    let hint = format!("it takes {allowed}; GET /openapi.json says what each does");
+    let mut response = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail, hint).into_response();
+    if let Ok(value) = HeaderValue::try_from(allowed) {
+        response.headers_mut().insert(header::ALLOW, value);
+    }
+    response
 }
 
 #[allow(clippy::disallowed_methods, reason = "an answer says when it was given; nothing is decided from it")]
@@ -226,7 +236,7 @@ impl Refusal {
 /// The beginning of an id that fits more than one.
 fn several(text: &str, a: &str, b: &str) -> Refusal {
     let detail = format!("`{text}` may be {a}, {b} or another");
-    Refusal::new(StatusCode::CONFLICT, "ambiguous", detail, "write more of it")
+    Refusal::new(StatusCode::NOT_FOUND, "ambiguous", detail, "write more of it")
 }
 
 impl From<citybrain_hub::engine::Error> for Refusal {

@@ -3,6 +3,7 @@
 use super::input::{Sent, parse};
 use super::listen::Peer;
 use super::{Ctx, Refusal, now};
+use crate::brain::Brain;
 use crate::https::without_path;
 use crate::tokens::{Holder, Tokens};
 use crate::{doctor, logging};
@@ -133,7 +134,10 @@ pub async fn log_lines() -> String {
 pub async fn config(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {
     let hint = "`citybrain check FILE` reads the file; `citybrain config show` asks a node that runs";
     runs(&ctx, "a node's folder does not hold its config", hint)?;
-    Ok(ctx.answer(view::ConfigShown { effective: true, config: shown(&ctx.config) }))
+    // A reload changes the rules; they belong to the brain.
+    let rule = ctx.hub.state(|s| Brain::of(s).map(|b| b.rules.in_force().to_vec()));
+    let config = Config { rule: rule.unwrap_or_default(), ..ctx.config.clone() };
+    Ok(ctx.answer(view::ConfigShown { effective: true, config: shown(&config) }))
 }
 
 pub async fn version(From(ctx): From<Arc<Ctx>>) -> Response {

@@ -241,6 +241,14 @@ pub fn of(method: &Method, path: &str) -> Option<&'static Said> {
     said().iter().filter(fits).min_by_key(|said| said.path.matches('{').count())
 }
 
+/// What may be asked at a path, by [`said`].
+pub fn methods_at(path: &str) -> Vec<Method> {
+    let mut all: Vec<Method> = said().iter().filter(|s| is_of(s.path, path)).map(|s| s.method.clone()).collect();
+    all.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    all.dedup();
+    all
+}
+
 /// Is this a list that comes page by page?
 pub fn is_paged(path: &str) -> bool {
     of(&Method::GET, path).is_some_and(|said| said.is_paged)

@@ -1,7 +1,7 @@
 //! The routes over a real engine, asked by the CLI's own client.
 
 use super::{Ctx, router};
-use crate::cli::{At, Fail};
+use crate::cli::{Direct, Fail};
 use bytes::Bytes;
 use citybrain_hub::engine;
 use citybrain_hub::ingress::Ingress;
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 struct Served {
     hub: citybrain_hub::Hub,
-    at: At,
+    at: Direct,
     url: String,
     stop: watch::Sender<bool>,
     runtime: tokio::runtime::Runtime,
@@ -68,7 +68,7 @@ impl Served {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let ending = ctx.stop.clone();
         runtime.spawn(super::listen::serve(listener, None, router(Arc::new(ctx)), ending));
-        let at = At { node: Some(url.clone()), ..At::default() };
+        let at = Direct { node: Some(url.clone()), ..Direct::default() };
         Served { hub, at, url, stop, runtime, engine: Some(engine), _dir: dir }
     }
 

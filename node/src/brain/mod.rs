@@ -8,8 +8,9 @@
 //! | [`services`] | what is offered here and above: services, activities, scenes |
 //! | [`warnings`] | what came in by CAP, and when it is over |
 //!
-//! Pure, each part: [`Policy`] has no clock, no I/O and no random source. A part speaks to another
-//! only by events: a rule that opens a case writes an event that [`cases`] reads in the same commit.
+//! Pure, each part: [`Policy`] has no clock, no I/O and no random source. A part tells another
+//! something only by events: a rule that opens a case writes an event that [`cases`] reads in the same
+//! commit. What they share of [`cases`] is its calendar, its letters and its ids.
 
 pub mod cases;
 pub mod form;
@@ -35,7 +36,7 @@ pub struct Brain {
 impl Brain {
     /// For [`citybrain_hub::engine::open`].
     pub fn make(config: &Config) -> Make {
-        // One slot for all: a state that is read back anew has the newest rules too.
+        // One slot for all: a state that is read back anew has the rules in force too.
         let (config, slot) = (Arc::new(config.clone()), rules::Slot::new(config));
         Arc::new(move || {
             Box::new(Brain {

@@ -14,7 +14,7 @@
 pub mod plan;
 
 use crate::api::road::CHANGE_BYTES_MAX;
-use crate::cli::{At, Fail};
+use crate::cli::{Fail, Through};
 use crate::replay::{self, thousands};
 use chrono::Utc;
 use citybrain_shared::Address;
@@ -58,13 +58,13 @@ pub struct Import {
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub give_up_after: u64,
     #[command(flatten)]
-    pub at: At,
+    pub at: Through,
 }
 
 /// What the threads of one import share.
 struct Shared {
     done: Mutex<Done>,
-    at: At,
+    at: Through,
     nodes: Vec<Address>,
     give_up_after: Duration,
 }
@@ -115,7 +115,7 @@ impl Import {
         );
         let shared = Shared {
             done: Mutex::default(),
-            at: At { below: None, within: Some(WITHIN_MS), ..self.at.clone() },
+            at: Through { below: None, within: Some(WITHIN_MS), ..self.at.clone() },
             nodes: plan.nodes.clone(),
             give_up_after: Duration::from_secs(self.give_up_after),
         };
@@ -222,7 +222,7 @@ fn tell_all(shared: &Shared, batches: &Receiver<Batch>) {
 
 /// Tells one node, again and again while it is away.
 fn tell(shared: &Shared, to: &Address, body: &CaseImport) -> Result<CasesImported, Fail> {
-    let node = At { below: Some(to.to_string()), ..shared.at.clone() }.node()?;
+    let node = Through { below: Some(to.to_string()), ..shared.at.clone() }.node()?;
     let began = Instant::now();
     loop {
         let fail = match node.post::<CasesImported>("/v1/cases/import", body) {

@@ -1,7 +1,7 @@
 //! `citybrain alarm`
 
 use super::ask::{Wait, segment};
-use super::{At, Fail, Output};
+use super::{At, Direct, Fail, Output};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::{Address, view};
 use clap::{Args, Subcommand};
@@ -69,7 +69,7 @@ pub struct Act {
     #[command(flatten)]
     pub wait: Wait,
     #[command(flatten)]
-    pub at: At,
+    pub at: Direct,
 }
 
 impl Alarm {

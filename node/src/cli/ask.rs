@@ -29,79 +29,69 @@ const COMMIT_WAIT: Duration = Duration::from_secs(12);
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const WITHIN_MAX_MS: u64 = 10_000;
 
-/// Which node is asked.
+/// Which node is asked, by itself: all that a command which changes something there may take.
 #[derive(Clone, Debug, Default, Args)]
-pub struct At {
+pub struct Direct {
     /// The node's API, http:// or https:// [default: that of the context in use, or http://127.0.0.1:8080]
-    #[arg(long, value_name = "URL", env = "CITYBRAIN_NODE")]
+    #[arg(long, value_name = "URL", env = "CITYBRAIN_NODE", help_heading = WHICH)]
     pub node: Option<String>,
     /// Or: a node by the name that `citybrain context add` gave it (goes before --node)
-    #[arg(long, value_name = "NAME", env = "CITYBRAIN_CONTEXT")]
+    #[arg(long, value_name = "NAME", env = "CITYBRAIN_CONTEXT", help_heading = WHICH)]
     pub context: Option<String>,
     /// A file with a token that the node knows; a context has its own
-    #[arg(long, value_name = "FILE", env = "CITYBRAIN_TOKEN_FILE")]
+    #[arg(long, value_name = "FILE", env = "CITYBRAIN_TOKEN_FILE", help_heading = WHICH)]
     pub token_file: Option<PathBuf>,
     /// For https://: PEM file of the certificates that sign the node's [default: the context's, or whom this machine trusts]
-    #[arg(long = "ca", value_name = "FILE", env = "CITYBRAIN_CA")]
+    #[arg(long = "ca", value_name = "FILE", env = "CITYBRAIN_CA", help_heading = WHICH)]
     pub ca_file: Option<PathBuf>,
     /// For https://: PEM file of the certificate that is shown instead of a token
-    #[arg(long = "cert", value_name = "FILE", env = "CITYBRAIN_CERT", requires = "key_file")]
+    #[arg(long = "cert", value_name = "FILE", env = "CITYBRAIN_CERT", requires = "key_file", help_heading = WHICH)]
     pub cert_file: Option<PathBuf>,
     /// PEM file of the key that belongs to --cert
-    #[arg(long = "cert-key", value_name = "FILE", env = "CITYBRAIN_CERT_KEY", requires = "cert_file")]
+    #[arg(long = "cert-key", value_name = "FILE", env = "CITYBRAIN_CERT_KEY", requires = "cert_file", help_heading = WHICH)]
     pub key_file: Option<PathBuf>,
     /// Or: the data folder of a node that runs on this machine (goes before all others)
-    #[arg(long, value_name = "DIR", visible_alias = "data")]
+    #[arg(long, value_name = "DIR", help_heading = WHICH)]
     pub data_dir: Option<PathBuf>,
-    /// A node below that one, asked through its links; or many: `c/s/**@community`
-    #[arg(long = "at", value_name = "ADDRESS|SELECTOR", value_parser = selector)]
+}
+
+/// Which node is asked, or one below it through its links: the few changes that go that way.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Through {
+    #[command(flatten)]
+    pub direct: Direct,
+    /// A node below that one, through its links; of what is only read many: `c/s/**@community`
+    #[arg(long = "at", value_name = "ADDRESS|SELECTOR", value_parser = selector, help_heading = WHICH)]
     pub below: Option<String>,
     /// How long an answer through the links may take: `500ms`, `5s` [default: 2s, at most 10s]
-    #[arg(long, value_name = "TIME", value_parser = within_ms)]
+    #[arg(long, value_name = "TIME", value_parser = within_ms, help_heading = WHICH)]
     pub within: Option<u64>,
+}
+
+/// Which node is asked, of all that may be: of a command that only reads.
+#[derive(Clone, Debug, Default, Args)]
+pub struct At {
+    #[command(flatten)]
+    pub through: Through,
     /// Or: a stopped node's data folder, read and never written
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["data_dir", "below"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["data_dir", "below"], help_heading = WHICH)]
     pub offline: Option<PathBuf>,
 }
 
-/// As [`At`], for a command that changes something or whose `--data` is something else.
-#[derive(Clone, Debug, Default, Args)]
-pub struct AtOnly {
-    /// The node's API, http:// or https:// [default: that of the context in use, or http://127.0.0.1:8080]
-    #[arg(long, value_name = "URL", env = "CITYBRAIN_NODE")]
-    pub node: Option<String>,
-    /// Or: a node by the name that `citybrain context add` gave it (goes before --node)
-    #[arg(long, value_name = "NAME", env = "CITYBRAIN_CONTEXT")]
-    pub context: Option<String>,
-    /// A file with a token that the node knows; a context has its own
-    #[arg(long, value_name = "FILE", env = "CITYBRAIN_TOKEN_FILE")]
-    pub token_file: Option<PathBuf>,
-    /// For https://: PEM file of the certificates that sign the node's [default: the context's, or whom this machine trusts]
-    #[arg(long = "ca", value_name = "FILE", env = "CITYBRAIN_CA")]
-    pub ca_file: Option<PathBuf>,
-    /// For https://: PEM file of the certificate that is shown instead of a token
-    #[arg(long = "cert", value_name = "FILE", env = "CITYBRAIN_CERT", requires = "key_file")]
-    pub cert_file: Option<PathBuf>,
-    /// PEM file of the key that belongs to --cert
-    #[arg(long = "cert-key", value_name = "FILE", env = "CITYBRAIN_CERT_KEY", requires = "cert_file")]
-    pub key_file: Option<PathBuf>,
-    /// Or: the data folder of a node that runs on this machine (goes before all others)
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
+/// Above these flags in every `--help`: they are the same for nearly all commands.
+const WHICH: &str = "Which node";
+
+impl From<Through> for At {
+    fn from(through: Through) -> At {
+        At { through, offline: None }
+    }
 }
 
-impl From<AtOnly> for At {
-    fn from(at: AtOnly) -> At {
-        At {
-            node: at.node,
-            context: at.context,
-            token_file: at.token_file,
-            ca_file: at.ca_file,
-            cert_file: at.cert_file,
-            key_file: at.key_file,
-            data_dir: at.data_dir,
-            ..At::default()
-        }
+impl Direct {
+    /// # Errors
+    /// As [`Through::node`].
+    pub fn node(&self) -> Result<Node, Fail> {
+        self.connect(None, None)
     }
 }
 
@@ -176,7 +166,7 @@ impl At {
         query: &[(&str, String)],
         show: fn(Answer<T>) -> Output,
     ) -> Result<Output, Fail> {
-        match self.many() {
+        match self.through.many() {
             None => self.node()?.get(path, query).map(show),
             Some(selector) => self.ask_many(selector, path, query, move |reply| {
                 let json = reply.json.as_ref().map_or("", |j| j.get());
@@ -190,7 +180,7 @@ impl At {
     /// # Errors
     /// As [`Node::get`].
     pub fn stream(&self, path: &str, query: &[(&str, String)], show: fn(Lines) -> Output) -> Result<Output, Fail> {
-        match self.many() {
+        match self.through.many() {
             None => self.node()?.lines(path, query).map(show),
             Some(selector) => self.ask_many(selector, path, query, move |reply| match &reply.text {
                 Some(text) => Ok(show(Lines::of_reply(reply, text))),
@@ -206,12 +196,27 @@ impl At {
         query: &[(&str, String)],
         show: impl Fn(&view::Reply) -> Result<Output, Fail> + 'static,
     ) -> Result<Output, Fail> {
-        let node = At { below: None, ..self.clone() }.node()?;
+        let through = Through { below: None, ..self.through.clone() };
+        let node = At { through, offline: self.offline.clone() }.node()?;
         let wanted = [("selector", selector.to_owned()), ("path", format!("{path}{}", joined(query)))];
         let lines = node.lines("/v1/ask", &wanted)?;
         Ok(Output::Many(Many { lines, show: Box::new(show) }))
     }
 
+    /// # Errors
+    /// When its folder does not read, and as [`Through::node`].
+    pub fn node(&self) -> Result<Node, Fail> {
+        match &self.offline {
+            None => self.through.node(),
+            Some(dir) => {
+                let via = Via::Folder(Box::new(Folder::open(dir)?));
+                Ok(Node { via, below: None, within_ms: None, hint: String::new() })
+            }
+        }
+    }
+}
+
+impl Through {
     /// The selector, if it may name more than one node.
     fn many(&self) -> Option<&str> {
         self.below.as_deref().filter(|text| Address::parse(text).is_err())
@@ -224,10 +229,12 @@ impl At {
             let hint = "name one node, such as `--at chengdu/liucheng`";
             return Err(Fail::usage(format!("this command asks one node, and `{selector}` may be many"), hint));
         }
-        if let Some(dir) = &self.offline {
-            let via = Via::Folder(Box::new(Folder::open(dir)?));
-            return Ok(Node { via, below: None, within_ms: None, hint: String::new() });
-        }
+        self.direct.connect(self.below.clone(), self.within)
+    }
+}
+
+impl Direct {
+    fn connect(&self, below: Option<String>, within_ms: Option<u64>) -> Result<Node, Fail> {
         let Asked { url, token, trust, pair, hint } = self.asked()?;
         is_http(&url)?;
         let tls = trust.config_showing(&url, pair.as_ref());
@@ -237,11 +244,11 @@ impl At {
             .proxy(None)
             .tls_config(tls)
             .timeout_connect(Some(CONNECT_WAIT))
-            .timeout_recv_response(Some(ANSWER_WAIT + Duration::from_millis(self.within.unwrap_or(WITHIN_MAX_MS / 2))))
+            .timeout_recv_response(Some(ANSWER_WAIT + Duration::from_millis(within_ms.unwrap_or(WITHIN_MAX_MS / 2))))
             .build()
             .new_agent();
         let via = Via::Http { url: url.trim_end_matches('/').to_owned(), agent, token };
-        Ok(Node { via, below: self.below.clone(), within_ms: self.within, hint })
+        Ok(Node { via, below, within_ms, hint })
     }
 
     /// Where it is asked: its folder says so, a context, `--node`, the context in use, the default.
@@ -310,7 +317,7 @@ fn of_folder(dir: &Path) -> Result<Asked, Fail> {
 
 /// The deadline, for a question by which the node asked asks others: `--within` is then its own.
 pub(super) fn own_within(at: &At) -> Vec<(&'static str, String)> {
-    let ms = at.within.filter(|_| at.below.is_none() && at.offline.is_none());
+    let ms = at.through.within.filter(|_| at.through.below.is_none() && at.offline.is_none());
     ms.map(|ms| ("within_ms", ms.to_string())).into_iter().collect()
 }
 
@@ -593,7 +600,7 @@ mod tests {
     #[test]
     fn nobody_at_the_address_is_code_3_with_a_hint() {
         // Port 9 on loopback: nobody listens.
-        let at = At { node: Some("http://127.0.0.1:9".into()), ..At::default() };
+        let at = Direct { node: Some("http://127.0.0.1:9".into()), ..Direct::default() };
         let fail = at.node().unwrap().get::<view::Links>("/v1/links", &[]).unwrap_err();
         assert_eq!(fail.code, 3);
         assert!(
@@ -607,7 +614,7 @@ mod tests {
     #[test]
     fn a_folder_without_a_node_is_code_3() {
         let dir = tempfile::tempdir().unwrap();
-        let at = At { data_dir: Some(dir.path().into()), ..At::default() };
+        let at = Direct { data_dir: Some(dir.path().into()), ..Direct::default() };
         assert_eq!(at.node().err().unwrap().code, 3);
         std::fs::write(dir.path().join("api.json"), "{\"url\":\"http://127.0.0.1:9\",\"pid\":7,\"address\":\"c/s\"}")
             .unwrap();

@@ -18,8 +18,8 @@ const WITHIN_DEFAULT_MS: u64 = 10_000;
 
 impl Audit {
     pub fn act(self) -> Result<Output, Fail> {
-        let within = self.at.within.unwrap_or(WITHIN_DEFAULT_MS);
-        let at = At { within: Some(within), ..self.at };
+        let mut at = self.at;
+        at.through.within.get_or_insert(WITHIN_DEFAULT_MS);
         at.ask("/v1/audit", &super::ask::own_within(&at), Output::Audit)
     }
 }

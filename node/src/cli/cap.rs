@@ -1,7 +1,7 @@
 //! `citybrain cap`
 
 use super::confirm::Yes;
-use super::{At, Fail, Output};
+use super::{At, Direct, Fail, Output};
 use crate::cap::{BYTES_MAX, CONTENT_TYPE};
 use citybrain_shared::view;
 use clap::Subcommand;
@@ -27,7 +27,9 @@ pub enum Cap {
         /// The XML; `-` reads it from stdin
         file: PathBuf,
         #[command(flatten)]
-        at: At,
+        yes: Yes,
+        #[command(flatten)]
+        at: Direct,
     },
     /// It is over before its time, by this node's word; those who were told of it hear it
     Cancel {
@@ -39,7 +41,7 @@ pub enum Cap {
         #[command(flatten)]
         yes: Yes,
         #[command(flatten)]
-        at: At,
+        at: Direct,
     },
     /// The message that an alarm of this tree has come to, as XML
     Alarm {
@@ -63,9 +65,15 @@ impl Cap {
                 }
                 Ok(Output::CapShown(answer))
             }
-            Cap::Send { file, at } => {
+            Cap::Send { file, yes, at } => {
                 let xml = read(&file)?;
-                at.node()?.post_as("/v1/cap", CONTENT_TYPE, &xml).map(Output::CapTaken)
+                let node = at.node()?;
+                yes.confirm(&format!(
+                    "{} takes the message in `{}`: whoever it says it is for is warned. Who sent it is recorded.",
+                    node.place(),
+                    file.display()
+                ))?;
+                node.post_as("/v1/cap", CONTENT_TYPE, &xml).map(Output::CapTaken)
             }
             Cap::Cancel { id, note, yes, at } => {
                 let node = at.node()?;

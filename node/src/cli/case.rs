@@ -3,7 +3,7 @@
 use super::ask::{Wait, segment};
 use super::confirm::Yes;
 use super::whom::{Coordinates, Whom};
-use super::{At, Fail, Output};
+use super::{At, Direct, Fail, Output};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Case as View, ClosedReason, Kind, Role, Satisfied, Solved, Verb};
 use citybrain_shared::view;
@@ -15,7 +15,7 @@ pub enum Case {
     New(Box<New>),
     /// Cases that this node knows, newest first
     List(List),
-    /// One, with its history, its clocks, what it takes now, and (for workers and operators) whom to call
+    /// One, with its history, its clocks, what it takes now, and (for workers, supervisors and operators) whom to call
     Show {
         #[command(flatten)]
         id: Id,
@@ -30,7 +30,7 @@ pub enum Case {
         #[arg(long)]
         contacted: bool,
     },
-    /// 不予受理
+    /// 不予受理: it is no matter for us; closed, and whoever asked is told why
     Reject {
         #[command(flatten)]
         step: Step,
@@ -238,7 +238,7 @@ pub struct Step {
     #[command(flatten)]
     pub wait: Wait,
     #[command(flatten)]
-    pub at: At,
+    pub at: Direct,
 }
 
 #[derive(Debug, Args)]
@@ -281,7 +281,7 @@ pub struct New {
     #[arg(long, env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
     #[command(flatten)]
-    pub at: At,
+    pub at: Direct,
 }
 
 #[derive(Debug, Args)]

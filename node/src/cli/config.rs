@@ -2,7 +2,7 @@
 
 use super::confirm::Yes;
 use super::render::Ops;
-use super::{At, Fail, Output, Set, own};
+use super::{At, Fail, Output, Set, Through, own};
 use crate::api::ops::shown;
 use crate::config;
 use citybrain_shared::config::{Config as Parsed, Variables};
@@ -32,7 +32,7 @@ pub enum Config {
         #[command(flatten)]
         yes: Yes,
         #[command(flatten)]
-        at: At,
+        at: Through,
     },
     /// How a running node's config differs from a file's: what a restart would change; 1 if anything
     Diff {
@@ -78,7 +78,7 @@ impl Config {
 }
 
 /// `config reload` and `rule reload`.
-pub(super) fn reload(at: &At, yes: &Yes) -> Result<Output, Fail> {
+pub(super) fn reload(at: &Through, yes: &Yes) -> Result<Output, Fail> {
     let node = at.node()?;
     let place = node.place();
     yes.confirm(&format!(

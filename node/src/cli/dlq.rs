@@ -2,7 +2,7 @@
 
 use super::confirm::Yes;
 use super::render::Ops;
-use super::{At, Fail, Output};
+use super::{At, Fail, Output, Through};
 use citybrain_shared::{Pos, view};
 use clap::Subcommand;
 
@@ -33,7 +33,7 @@ pub enum Dlq {
         #[command(flatten)]
         yes: Yes,
         #[command(flatten)]
-        at: At,
+        at: Through,
     },
     /// Close them: they were looked at, and nothing is to be done
     Drop {
@@ -43,7 +43,7 @@ pub enum Dlq {
         #[command(flatten)]
         yes: Yes,
         #[command(flatten)]
-        at: At,
+        at: Through,
     },
 }
 
@@ -68,7 +68,7 @@ impl Dlq {
     }
 }
 
-fn settle(positions: &[u64], path: &str, yes: &Yes, at: &At, will: &str) -> Result<Output, Fail> {
+fn settle(positions: &[u64], path: &str, yes: &Yes, at: &Through, will: &str) -> Result<Output, Fail> {
     let node = at.node()?;
     let list: Vec<String> = positions.iter().map(u64::to_string).collect();
     let (list, place) = (list.join(", "), node.place());

@@ -2,7 +2,7 @@
 
 use super::confirm::Yes;
 use super::render::Ops;
-use super::{At, Fail, Output};
+use super::{At, Fail, Output, Through};
 use citybrain_shared::view::{self, Answer, EnrolledChild, Waiting};
 use citybrain_shared::{Address, Inc};
 use clap::{Args, Subcommand};
@@ -47,7 +47,7 @@ pub struct Retire {
     #[command(flatten)]
     yes: Yes,
     #[command(flatten)]
-    at: At,
+    at: Through,
 }
 
 #[derive(Debug, Args)]
@@ -64,7 +64,7 @@ pub struct Word {
     #[command(flatten)]
     yes: Yes,
     #[command(flatten)]
-    at: At,
+    at: Through,
 }
 
 fn address(text: &str) -> Result<Address, String> {

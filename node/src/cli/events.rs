@@ -126,7 +126,7 @@ const NEWEST_DEFAULT: usize = 20;
 
 impl Events {
     pub fn act(self) -> Result<Output, Fail> {
-        if self.follow && self.at.below.is_some() {
+        if self.follow && self.at.through.below.is_some() {
             let hint = "ask again with `--after POS`, or follow at the node itself with `--node URL`";
             return Err(Fail::usage("no stream stays open over the links", hint));
         }

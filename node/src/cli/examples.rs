@@ -40,7 +40,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("alarm shelve", "citybrain alarm shelve 7f3a --for 8h    out of sight for the night"),
     ("cap list", "citybrain cap list    which warnings are in force?"),
     ("cap show", "citybrain cap show met-1    one, with its messages and who was told"),
-    ("cap send", "citybrain cap send storm.xml    to those whom its areas name; `-` reads it from another program"),
+    (
+        "cap send",
+        "citybrain cap send storm.xml --yes    to those whom its areas name; `-` reads it from another program",
+    ),
     ("cap cancel", "citybrain cap cancel met-1 --note 雨停了    over before its time"),
     ("cap alarm", "citybrain cap alarm 7f3a    an alarm of ours, for those who speak CAP"),
     ("sos", "citybrain sos 7栋301 --note 老人摔倒 --phone 13900000000    at once to everybody who can help"),
@@ -150,7 +153,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("user passwd", "citybrain user passwd lamp-7 --file /etc/citybrain/users    another password"),
     ("user list", "citybrain user list --file /etc/citybrain/users    who may log in, and as what"),
-    ("user remove", "citybrain user remove lamp-7 --file /etc/citybrain/users    disconnected within a second"),
+    ("user remove", "citybrain user remove lamp-7 --yes --file /etc/citybrain/users    disconnected within a second"),
     ("preset list", "citybrain preset list    the devices that are known"),
     ("preset show", "citybrain preset show zigbee2mqtt    what to set at the devices"),
     (
@@ -176,7 +179,7 @@ const EXAMPLES: &[(&str, &str)] = &[
          citybrain log-level citybrain_hub::link=debug,info --at chengdu/liucheng    more of one street's links",
     ),
     ("config show", "citybrain config show --effective    with every default; passwords are left out"),
-    ("config reload", "citybrain config reload --yes    rules and categories of the file"),
+    ("config reload", "citybrain config reload --yes    the rules of the file, without a stop"),
     ("config diff", "citybrain config diff /etc/citybrain/city.toml    what would a restart change?"),
     (
         "context add",

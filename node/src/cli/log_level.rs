@@ -2,7 +2,7 @@
 
 use super::confirm::Yes;
 use super::render::Ops;
-use super::{At, Fail, Output};
+use super::{At, Fail, Output, Through};
 use citybrain_shared::view;
 use clap::Args;
 
@@ -13,13 +13,13 @@ pub struct LogLevel {
     #[command(flatten)]
     pub yes: Yes,
     #[command(flatten)]
-    pub at: At,
+    pub at: Through,
 }
 
 impl LogLevel {
     pub fn act(self) -> Result<Output, Fail> {
         match self.level {
-            None => self.at.ask("/v1/log-level", &[], |a| Output::Ops(Ops::LogLevel(a))),
+            None => At::from(self.at).ask("/v1/log-level", &[], |a| Output::Ops(Ops::LogLevel(a))),
             Some(level) => {
                 let node = self.at.node()?;
                 self.yes.confirm(&format!(

@@ -1,7 +1,8 @@
 //! The command line: `citybrain NOUN [VERB]`, one file a noun.
 //!
 //! A command returns an [`Output`], which holds a `citybrain_shared::view`, or a [`Fail`]; [`render`]
-//! alone prints, and only `main` ends the process.
+//! prints it, but for what goes on for long (`run`, `demo`, `replay`, `bench`, `top`); only `main` ends the
+//! process.
 //!
 //! | code | meaning |
 //! |---|---|
@@ -9,6 +10,7 @@
 //! | 1 | answered, and the answer is no: not found, refused, not ready |
 //! | 2 | usage or config |
 //! | 3 | unreachable, or too late: also a step that another node owns and did not answer within `--wait` |
+//! | 130 | interrupted |
 //!
 //! stdout carries the answer and stderr everything else. A closed pipe is success.
 
@@ -56,7 +58,7 @@ mod watch;
 mod whom;
 mod why;
 
-pub use ask::{At, Lines};
+pub use ask::{At, Direct, Lines, Through};
 pub use fail::Fail;
 pub use render::Output;
 
@@ -74,20 +76,20 @@ use std::process::ExitCode;
     version,
     propagate_version = true,
     after_help = "Examples:
-  citybrain demo                             a whole city on this machine, in a minute
+  citybrain demo                             a whole city on this machine, in about a minute
   citybrain check city.toml                  is this file right?
   citybrain run --config city.toml           a node
   citybrain why                              what is wrong with the node here?
   citybrain tree --at chengdu/liucheng       one below it, through the links
 Exit codes: 0 yes; 1 answered, and the answer is no; 2 typed wrong, or a file that cannot be used;
-3 unreachable or too late."
+3 unreachable or too late; 130 interrupted (demo, replay, bench)."
 )]
 pub struct Cli {
     /// One JSON object (streams: one a line) instead of a table
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
     /// Ask again every so many seconds (without a number 2) until ctrl-c; of commands that only read
-    #[arg(long, global = true, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = watch::seconds)]
+    #[arg(long, global = true, help_heading = "Output", value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = watch::seconds)]
     pub watch: Option<std::time::Duration>,
     #[command(subcommand)]
     pub command: Command,
@@ -122,7 +124,7 @@ pub enum Command {
     Trace(trace::Trace),
     /// Why does a node not report? One sentence, with a reason code and what to do
     Why(why::Why),
-    /// Does every link below account for every event?
+    /// Does every link below, and the one up, account for every event and directive?
     Audit(audit::Audit),
     /// Send a command or a notice to nodes below
     Send(send::Send),
@@ -165,7 +167,7 @@ pub enum Command {
     /// Who may log in: the file that `[access] users_file` names
     #[command(subcommand)]
     User(user::User),
-    /// A stopped node's data folder
+    /// A node's data folder: verify, measure, copy and export it, running or not; rebuild and restore it stopped
     #[command(subcommand)]
     Store(store::Store),
     /// What is wrong with a node or its host, and what to do; 1 if anything is bad
@@ -299,7 +301,9 @@ impl Command {
             Command::Token(c) => c.act(),
             Command::Man(c) => c.act(),
             Command::Completions(c) => c.act(),
-            Command::Version(v) if v.running || v.at.below.is_some() => v.at.ask("/v1/version", &[], Output::Version),
+            Command::Version(v) if v.running || v.at.through.below.is_some() => {
+                v.at.ask("/v1/version", &[], Output::Version)
+            }
             Command::Version(_) => Ok(Output::Version(own(view::Version {
                 version: env!("CARGO_PKG_VERSION").into(),
                 link_version_min: wire::VERSION_MIN,
@@ -351,9 +355,47 @@ mod tests {
     #[test]
     fn common_flags_stand_before_or_behind_the_command() {
         assert!(parse("citybrain --json status").unwrap().json);
-        let cli = parse("citybrain status --json --data /d").unwrap();
+        let cli = parse("citybrain status --json --data-dir /d").unwrap();
         let Command::Status(status) = cli.command else { panic!() };
-        assert_eq!(status.at.data_dir.unwrap().to_str(), Some("/d"));
+        assert_eq!(status.at.through.direct.data_dir.unwrap().to_str(), Some("/d"));
+    }
+
+    #[test]
+    fn a_command_takes_no_flag_that_its_node_would_always_refuse() {
+        let takes = |line: &str| parse(&format!("citybrain {line}")).is_ok();
+        for line in [
+            "case accept x",
+            "case new",
+            "sos here",
+            "alarm ack x",
+            "alarm shelve x",
+            "service request x",
+            "cap send f",
+            "cap cancel x",
+            "send --target c",
+        ] {
+            assert!(takes(line), "{line}");
+            assert!(!takes(&format!("{line} --at c/s")) && !takes(&format!("{line} --offline d")), "{line}");
+        }
+        for line in ["dlq drop 1", "dlq retry 1", "rule reload", "log-level", "enrol retire c/s", "case import f"] {
+            assert!(takes(&format!("{line} --at c/s")), "{line}");
+            assert!(!takes(&format!("{line} --offline d")), "{line}");
+        }
+        for line in ["case list", "case show x", "alarm list", "cap list", "dlq list"] {
+            assert!(takes(&format!("{line} --at c/s")) && takes(&format!("{line} --offline d")), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_says_which_node_is_asked_stands_apart_from_what_a_command_does() {
+        let mut command = Cli::command();
+        command.build();
+        let links = command.find_subcommand_mut("links").unwrap();
+        let help = links.render_help().to_string();
+        let (own, rest) = help.split_once("Which node:").unwrap();
+        assert!(!own.contains("--node") && rest.contains("--node") && rest.contains("--offline"), "{help}");
+        let (_, output) = help.split_once("Output:").unwrap();
+        assert!(output.contains("--json") && output.contains("--watch"), "{help}");
     }
 
     #[test]

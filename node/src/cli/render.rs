@@ -1,4 +1,4 @@
-//! Prints: the only file that does. A table for people, JSON for programs, from the same view.
+//! Prints what a command answers. A table for people, JSON for programs, from the same view.
 //!
 //! What came from outside (names, types, payloads) is stripped of control characters before it
 //! reaches a terminal; JSON escapes them itself.
@@ -332,11 +332,6 @@ fn or_dash(text: &str) -> &str {
 /// Without control characters, so that no payload can steer a terminal.
 fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-/// The first columns of it, and `…` for the rest.
-fn cut(text: &str, columns_max: usize) -> String {
-    table::cut(text, columns_max + 1)
 }
 
 /// 1,204,881

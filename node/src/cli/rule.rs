@@ -1,7 +1,7 @@
 //! `citybrain rule`
 
 use super::confirm::Yes;
-use super::{At, Fail, Output, Set, own};
+use super::{At, Fail, Output, Set, Through, own};
 use crate::brain::rules::rehearse::rehearse;
 use crate::{config, replay};
 use citybrain_shared::config::Config;
@@ -35,7 +35,7 @@ pub enum Rule {
         #[command(flatten)]
         yes: Yes,
         #[command(flatten)]
-        at: At,
+        at: Through,
     },
 }
 

@@ -1,8 +1,8 @@
 //! `citybrain send`
 
-use super::ask::{AtOnly, segment};
+use super::ask::segment;
 use super::confirm::Yes;
-use super::{At, Fail, Output};
+use super::{Direct, Fail, Output};
 use citybrain_shared::{Selector, view};
 use clap::{Args, ValueEnum};
 
@@ -29,7 +29,7 @@ pub struct Send {
     #[command(flatten)]
     pub yes: Yes,
     #[command(flatten)]
-    pub at: AtOnly,
+    pub at: Direct,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -41,7 +41,7 @@ pub enum Directive {
 impl Send {
     pub fn act(self) -> Result<Output, Fail> {
         let request = self.request()?;
-        let node = At::from(self.at).node()?;
+        let node = self.at.node()?;
         let word = request.directive.as_deref().unwrap_or("notice");
         self.yes.confirm(&format!(
             "A {word} `{}` goes from {} to {}. It cannot be called back. Who did it is recorded.",

@@ -2,7 +2,7 @@
 
 use super::ask::{Wait, segment};
 use super::whom::{Coordinates, Whom};
-use super::{At, Fail, Output};
+use super::{At, Direct, Fail, Output};
 use citybrain_shared::Address;
 use citybrain_shared::case::Booked;
 use citybrain_shared::view;
@@ -73,7 +73,7 @@ pub struct Request {
     #[command(flatten)]
     pub wait: Wait,
     #[command(flatten)]
-    pub at: At,
+    pub at: Direct,
 }
 
 #[derive(Debug, Subcommand)]

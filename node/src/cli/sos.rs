@@ -1,7 +1,7 @@
 //! `citybrain sos`: one press.
 
 use super::whom::{Coordinates, Whom};
-use super::{At, Fail, Output};
+use super::{Direct, Fail, Output};
 use citybrain_shared::view;
 use clap::Args;
 
@@ -21,7 +21,7 @@ pub struct Sos {
     #[arg(long, env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
     #[command(flatten)]
-    pub at: At,
+    pub at: Direct,
 }
 
 impl Sos {

@@ -3,6 +3,7 @@
 use super::confirm::Yes;
 use super::render::Ops;
 use super::{Fail, Output, own};
+use crate::replace::Stopped;
 use crate::tokens::{self, Entry, Role};
 use chrono::Utc;
 use citybrain_shared::view;
@@ -58,46 +59,48 @@ impl Token {
                 Ok(Output::Ops(Ops::Tokens(own(view::Tokens { tokens, unreadable }))))
             }
             Token::Remove { who, yes } => {
-                let text = tokens::read(&who.file).map_err(|e| unreadable(&who.file, &e))?;
-                if !tokens::parse(&text).0.iter().any(|e| e.name == who.name) {
-                    let hint = format!("`citybrain token list --file {}` shows all", who.file.display());
-                    return Err(Fail::no("not-found", format!("there is no token `{}`", who.name), hint));
-                }
-                yes.confirm(&format!("Whoever holds the token `{}` is refused from now on.", who.name))?;
-                let name = who.name.clone();
-                let kept = move |text: String| -> String {
-                    let is_its = |line: &&str| line.split_whitespace().next() == Some(&name);
-                    text.lines().filter(|l| !is_its(l)).map(|l| format!("{l}\n")).collect()
+                let without = |text: String| -> Result<String, Fail> {
+                    if !tokens::parse(&text).0.iter().any(|e| e.name == who.name) {
+                        let hint = format!("`citybrain token list --file {}` shows all", who.file.display());
+                        return Err(Fail::no("not-found", format!("there is no token `{}`", who.name), hint));
+                    }
+                    let is_its = |line: &&str| line.split_whitespace().next() == Some(&who.name);
+                    Ok(text.lines().filter(|l| !is_its(l)).map(|l| format!("{l}\n")).collect())
                 };
-                tokens::rewrite(&who.file, kept).map_err(|e| unwritable(&who.file, &e))?;
+                // Asked about what is there, and asked before the file is held.
+                without(tokens::read(&who.file).map_err(|e| unreadable(&who.file, &e))?)?;
+                yes.confirm(&format!("Whoever holds the token `{}` is refused from now on.", who.name))?;
+                rewrite(&who.file, without)?;
                 Ok(Output::Text(format!("removed {}\n", who.name)))
             }
         }
     }
 }
 
+fn rewrite(file: &Path, change: impl FnOnce(String) -> Result<String, Fail>) -> Result<(), Fail> {
+    tokens::rewrite(file, change).map_err(|stopped| match stopped {
+        Stopped::Read(e) => unreadable(file, &e),
+        Stopped::Write(e) => unwritable(file, &e),
+        Stopped::Change(fail) => fail,
+    })
+}
+
 #[allow(clippy::disallowed_methods, reason = "a token has a day on which it was made, for people")]
 fn add(who: &Who, role: Role) -> Result<Output, Fail> {
     tokens::check_name(&who.name).map_err(|e| Fail::usage(e, "such as `anna` or `prometheus`"))?;
-    let there = match tokens::read(&who.file) {
-        Ok(text) => tokens::parse(&text).0,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(e) => return Err(unreadable(&who.file, &e)),
-    };
-    if there.iter().any(|e| e.name == who.name) {
-        let hint = format!("`citybrain token remove {} --file {}` first", who.name, who.file.display());
-        return Err(Fail::no("exists", format!("there is a token `{}` already", who.name), hint));
-    }
     let token = tokens::mint().map_err(|e| Fail::no("random", e.to_string(), "try again"))?;
     let created = Utc::now().format("%Y-%m-%dT%H:%M:%SZ").to_string();
     let entry = Entry { name: who.name.clone(), role, hash: tokens::hash(&token), created: Some(created) };
-    let append = |mut text: String| {
+    rewrite(&who.file, |mut text| {
+        if tokens::parse(&text).0.iter().any(|e| e.name == who.name) {
+            let hint = format!("`citybrain token remove {} --file {}` first", who.name, who.file.display());
+            return Err(Fail::no("exists", format!("there is a token `{}` already", who.name), hint));
+        }
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        format!("{text}{entry}\n")
-    };
-    tokens::rewrite(&who.file, append).map_err(|e| unwritable(&who.file, &e))?;
+        Ok(format!("{text}{entry}\n"))
+    })?;
     // Alone on stdout, so that a shell can put it into a file.
     eprintln!("The token of {} ({role}); it is shown only now:", who.name);
     Ok(Output::Text(format!("{token}\n")))

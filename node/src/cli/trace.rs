@@ -1,7 +1,7 @@
 //! `citybrain trace`
 
 use super::ask::segment;
-use super::{At, Fail, Output};
+use super::{At, Direct, Fail, Output, Through};
 use citybrain_shared::view::{self, Answer};
 use clap::Args;
 use serde_json::json;
@@ -44,12 +44,14 @@ impl Trace {
     }
 
     /// A context has a token and certificates of its own; a URL is asked with those that were given here.
-    fn above(&self, above: &str) -> At {
-        let within = self.at.within;
-        if !above.contains("://") {
-            return At { context: Some(above.to_owned()), within, ..At::default() };
-        }
-        At { node: Some(above.to_owned()), context: None, data_dir: None, below: None, ..self.at.clone() }
+    fn above(&self, above: &str) -> Through {
+        let Through { within, direct, .. } = &self.at.through;
+        let direct = if above.contains("://") {
+            Direct { node: Some(above.to_owned()), context: None, data_dir: None, ..direct.clone() }
+        } else {
+            Direct { context: Some(above.to_owned()), ..Direct::default() }
+        };
+        Through { direct, below: None, within: *within }
     }
 
     /// Sends the probe and asks for its way until it has come as far as can be seen.

@@ -1,15 +1,16 @@
 //! `citybrain user`: the file of accounts that `[access] users_file` names.
 
+use super::confirm::Yes;
 use super::render::Ops;
 use super::{Fail, Output, own};
-use crate::replace::{Rights, replace};
+use crate::replace::{self, Rights, Stopped};
 use citybrain_hub::door::users;
 use citybrain_shared::Address;
 use citybrain_shared::config::Role;
 use citybrain_shared::view;
 use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
@@ -42,6 +43,8 @@ pub enum User {
     Remove {
         #[command(flatten)]
         who: Who,
+        #[command(flatten)]
+        yes: Yes,
     },
 }
 
@@ -69,25 +72,34 @@ impl User {
                 if let Some(bad) = roles.iter().find(|r| !Role::is_name(r)) {
                     return Err(Fail::usage(format!("`{bad}` is no name of a role"), "use a-z, 0-9 and `-`"));
                 }
-                let mut lines = Lines::read(&who.file, true)?;
-                if lines.find(&who.name).is_some() {
-                    let hint = format!("`citybrain user passwd {} --file …` gives another password", who.name);
-                    return Err(Fail::no("exists", format!("there is a user `{}` already", who.name), hint));
-                }
+                let is_new = |lines: &Lines| match lines.find(&who.name) {
+                    None => Ok(()),
+                    Some(_) => {
+                        let hint = format!("`citybrain user passwd {} --file …` gives another password", who.name);
+                        Err(Fail::no("exists", format!("there is a user `{}` already", who.name), hint))
+                    }
+                };
+                // Before a password is asked for in vain, and again when nobody else may write.
+                is_new(&Lines::read(&who.file, true)?)?;
                 let hash = if certificate { None } else { Some(asked_hash()?.into()) };
-                lines.all.push(users::Account { hash, child: address, roles }.line(&who.name));
-                lines.write(&who.file)?;
+                edit(&who.file, true, |lines| {
+                    is_new(lines)?;
+                    lines.all.push(users::Account { hash, child: address, roles }.line(&who.name));
+                    Ok(())
+                })?;
                 Ok(Output::Text(format!("added {}\n", who.name)))
             }
             User::Passwd { who } => {
-                let mut lines = Lines::read(&who.file, false)?;
-                let at = lines.must_find(&who.name)?;
-                let (mut known, _) = users::parse(&lines.all[at]);
-                let before = known.remove(&who.name);
-                let (child, roles) = before.map_or((None, Vec::new()), |a| (a.child, a.roles));
+                Lines::read(&who.file, false)?.must_find(&who.name)?;
                 let hash = Some(asked_hash()?.into());
-                lines.all[at] = users::Account { hash, child, roles }.line(&who.name);
-                lines.write(&who.file)?;
+                edit(&who.file, false, |lines| {
+                    let at = lines.must_find(&who.name)?;
+                    let (mut known, _) = users::parse(&lines.all[at]);
+                    let before = known.remove(&who.name);
+                    let (child, roles) = before.map_or((None, Vec::new()), |a| (a.child, a.roles));
+                    lines.all[at] = users::Account { hash, child, roles }.line(&who.name);
+                    Ok(())
+                })?;
                 Ok(Output::Text(format!("changed {}\n", who.name)))
             }
             User::List { file } => {
@@ -105,11 +117,14 @@ impl User {
                 let unreadable = bad.iter().map(ToString::to_string).collect();
                 Ok(Output::Ops(Ops::Users(own(view::Users { users, unreadable }))))
             }
-            User::Remove { who } => {
-                let mut lines = Lines::read(&who.file, false)?;
-                let at = lines.must_find(&who.name)?;
-                lines.all.remove(at);
-                lines.write(&who.file)?;
+            User::Remove { who, yes } => {
+                Lines::read(&who.file, false)?.must_find(&who.name)?;
+                yes.confirm(&format!("The user `{}` is refused from now on, and sent away where it is in.", who.name))?;
+                edit(&who.file, false, |lines| {
+                    let at = lines.must_find(&who.name)?;
+                    lines.all.remove(at);
+                    Ok(())
+                })?;
                 Ok(Output::Text(format!("removed {}\n", who.name)))
             }
         }
@@ -124,15 +139,40 @@ struct Lines {
     all: Vec<String>,
 }
 
+/// Whole or not at all, alone, and for its owner's eyes only.
+fn edit(path: &Path, may_be_new: bool, change: impl FnOnce(&mut Lines) -> Result<(), Fail>) -> Result<(), Fail> {
+    let changed = |text: Option<String>| {
+        if text.is_none() && !may_be_new {
+            return Err(unreadable(path, &ErrorKind::NotFound.into()));
+        }
+        let mut lines = Lines::of(&text.unwrap_or_default());
+        change(&mut lines)?;
+        Ok(lines.all.join("\n") + "\n")
+    };
+    replace::edit(path, Rights::Private, changed).map_err(|stopped| match stopped {
+        Stopped::Read(e) => unreadable(path, &e),
+        Stopped::Write(e) => {
+            Fail::usage(format!("cannot write `{}`: {e}", path.display()), "is the folder yours to write to?")
+        }
+        Stopped::Change(fail) => fail,
+    })
+}
+
+fn unreadable(path: &Path, e: &std::io::Error) -> Fail {
+    let hint = "give the file that `[access] users_file` of the node's config names; `user add` makes it";
+    Fail::usage(format!("cannot read `{}`: {e}", path.display()), hint)
+}
+
 impl Lines {
+    fn of(text: &str) -> Lines {
+        Lines { all: text.lines().map(str::to_owned).collect() }
+    }
+
     fn read(path: &Path, may_be_new: bool) -> Result<Lines, Fail> {
         match std::fs::read_to_string(path) {
-            Ok(text) => Ok(Lines { all: text.lines().map(str::to_owned).collect() }),
-            Err(e) if may_be_new && e.kind() == std::io::ErrorKind::NotFound => Ok(Lines { all: Vec::new() }),
-            Err(e) => {
-                let hint = "give the file that `[access] users_file` of the node's config names; `user add` makes it";
-                Err(Fail::usage(format!("cannot read `{}`: {e}", path.display()), hint))
-            }
+            Ok(text) => Ok(Lines::of(&text)),
+            Err(e) if may_be_new && e.kind() == ErrorKind::NotFound => Ok(Lines::of("")),
+            Err(e) => Err(unreadable(path, &e)),
         }
     }
 
@@ -144,15 +184,6 @@ impl Lines {
         let no =
             || Fail::no("not-found", format!("there is no user `{name}`"), "`citybrain user list --file …` shows all");
         self.find(name).ok_or_else(no)
-    }
-
-    /// Whole or not at all, and for its owner's eyes only.
-    fn write(&self, path: &Path) -> Result<(), Fail> {
-        let mut text = self.all.join("\n");
-        text.push('\n');
-        replace(path, text.as_bytes(), Rights::Private).map_err(|e| {
-            Fail::usage(format!("cannot write `{}`: {e}", path.display()), "is the folder yours to write to?")
-        })
     }
 }
 

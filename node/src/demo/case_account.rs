@@ -38,6 +38,13 @@ impl CaseAccount {
     pub fn is_good(&self) -> bool {
         [self.missing, self.different, self.owners_wrong] == [0; 3]
     }
+
+    pub fn wrong_in_words(&self) -> String {
+        let CaseAccount { missing, different, owners_wrong, .. } = self;
+        format!(
+            "{missing} missing at a node, {different} otherwise than at their owner, {owners_wrong} without one owner"
+        )
+    }
 }
 
 /// What must be there, by the nodes' own word when it was told to them.

@@ -30,7 +30,7 @@ pub mod tree;
 pub mod watch;
 
 use crate::bring::Import;
-use crate::cli::At;
+use crate::cli::{Direct, Through};
 use crate::mqtt_publisher::{self, Message, Target};
 use crate::replay::{Skipped, chain, told_to_stop};
 use account::{Account, Committed, Latency, Notice, Published, Record};
@@ -56,7 +56,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use town::Press;
 use watch::Watch;
 
-/// A whole city on this machine for half a minute: real processes, a generated or a real day, some of them killed, and an account.
+/// A whole city on this machine for about a minute: real processes, a generated or a real day, some of them killed, and an account.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoArgs {
     /// Play this CSV of service requests instead of a generated day.
@@ -329,7 +329,8 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
     }
     let mut account = account::account(tree, &published, &logs, &notice, &killed);
     if !town.account.is_good() {
-        account.findings.push(format!("the cases are not the same at every tier: {:?}", town.account));
+        let wrong = town.account.wrong_in_words();
+        account.findings.push(format!("the cases are not the same at every node above their owner: {wrong}"));
     }
     let ended = processes.ended();
     account.ended = ended.len() as u64;
@@ -486,7 +487,7 @@ async fn bring(file: &Path, args: &DemoArgs, city: &str) -> miette::Result<Cases
         here: false,
         last: true,
         give_up_after: SETTLE_MAX.as_secs(),
-        at: At { node: Some(city.to_owned()), ..At::default() },
+        at: Through { direct: Direct { node: Some(city.to_owned()), ..Direct::default() }, ..Through::default() },
     };
     let brought = tokio::task::spawn_blocking(move || import.bring()).await.into_diagnostic()?;
     brought.map(|answer| answer.body).map_err(|fail| miette!("the cases are not brought: {}", fail.failure.detail))

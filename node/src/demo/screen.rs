@@ -283,10 +283,29 @@ pub fn account(account: &Account, town: &Town, script: &Script, killed: &[String
     for finding in &account.findings {
         let _ = writeln!(out, "  ! {finding}");
     }
-    let verdict = match account.is_good() {
-        true => "Nothing lost, nothing doubled, everything in order: compared by id at every node.",
-        false => "The account does not close.",
-    };
-    let _ = writeln!(out, "\n{verdict}");
+    let _ = writeln!(out, "\n{}", verdict(account, &town.account));
     out
+}
+
+fn verdict(account: &Account, cases: &CaseAccount) -> &'static str {
+    match (account.is_good(), cases.is_good()) {
+        (true, true) => "Nothing lost, nothing doubled, everything in order: compared by id at every node.",
+        (true, false) => "No event was lost or doubled, but the cases are not the same at every node.",
+        (false, _) => "The account does not close.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_says_nothing_is_lost_only_where_the_cases_are_right_too() {
+        let (good, right) = (Account::default(), CaseAccount::default());
+        let gone = CaseAccount { missing: 2, owners_wrong: 1, ..CaseAccount::default() };
+        assert!(verdict(&good, &right).starts_with("Nothing lost"));
+        assert!(verdict(&good, &gone).contains("the cases are not the same"));
+        assert_eq!(verdict(&Account { missing: 1, ..Account::default() }, &right), "The account does not close.");
+        assert_eq!(gone.wrong_in_words(), "2 missing at a node, 0 otherwise than at their owner, 1 without one owner");
+    }
 }

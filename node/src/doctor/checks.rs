@@ -2,6 +2,7 @@
 
 use super::Facts;
 use super::facts::{Host, Node};
+use crate::certificates::EXPIRES_SOON;
 use crate::run::FILES_LEFT;
 use citybrain_shared::view::{Doctor, Finding, Verdict};
 
@@ -11,9 +12,6 @@ type Check = fn(&Facts) -> Answer;
 type Answer = Option<(Verdict, String, String)>;
 
 use Verdict::{Bad, Note, Ok, Warn};
-
-/// Days: time to order a certificate from somebody who is on holiday.
-const DAYS_LEFT_MIN: i64 = 30;
 
 /// Every check by its stable id, in the order of the answer.
 pub const CHECKS: [(&str, Check); 26] = [
@@ -95,7 +93,7 @@ fn more(facts: &Facts) -> Vec<Finding> {
             "lost-records",
             Bad,
             format!("{} records are recorded as lost", node.lost),
-            "`citybrain events --type city.brain.operator` and the node's log output say when; nothing brings them back from here",
+            "`citybrain audit` says at which link and how many, the node's log output when; nothing brings them back from here",
         );
     }
     if !node.refused_logins.is_empty() {
@@ -372,7 +370,7 @@ fn certificates(f: &Facts) -> Answer {
     let remedy = "renew it; the files are read again by themselves";
     if until <= now {
         say(Bad, format!("{} ended at {}: nobody who looks at it comes in", c.key, minute(until)), remedy)
-    } else if days < DAYS_LEFT_MIN {
+    } else if until < now + EXPIRES_SOON {
         say(Warn, format!("{} ends in {days} days, at {}", c.key, minute(until)), remedy)
     } else if let Some((until, list)) = old_list {
         let what =
@@ -410,7 +408,11 @@ fn exposure(f: &Facts) -> Answer {
         );
     }
     let api = if c.api_open { "the API speaks TLS and asks for tokens" } else { "the API is on loopback" };
-    ok(format!("{api}, and the door asks who comes or is on loopback"))
+    let door = match &c.broker_url {
+        Some(_) => "who comes in by MQTT is asked by the outside broker",
+        None => "the door asks who comes or is on loopback",
+    };
+    ok(format!("{api}, and {door}"))
 }
 
 fn broker_kind(f: &Facts) -> Answer {

@@ -1,14 +1,14 @@
 //! Facts of the machine: its disk, clock, limits and ports. Leaves nothing behind.
 
 use super::facts::{Certificate, Host};
+use crate::certificates;
 use chrono::{DateTime, Utc};
-use citybrain_hub::tls;
 use citybrain_shared::config::Config;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// Appends measured: enough for a median and a worst one, and under a second on a slow card.
@@ -31,8 +31,7 @@ pub enum Reach {
 pub fn gather(config: &Config, reach: Reach) -> Host {
     // A folder that is not there yet will be made in the nearest one above it.
     let data = &config.node.data;
-    let there =
-        data.ancestors().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p }).find(|p| p.is_dir());
+    let there = crate::config::above(data).find(|p| p.is_dir());
     let (total, available) = (proc_kb("/proc/meminfo", "MemTotal:"), proc_kb("/proc/meminfo", "MemAvailable:"));
     let group = group_memory();
     let mut host = Host {
@@ -147,25 +146,16 @@ fn group_memory() -> Option<(u64, u64)> {
 }
 
 fn certificates(config: &Config) -> Vec<Certificate> {
-    let listeners = config.listener.iter().enumerate();
-    let parent = config.parent.as_ref().and_then(|p| p.cert_file.as_ref());
-    let lists = listeners.clone().map(|(n, l)| (format!("listener.{n}.client_crl_file"), l.client_crl_file.as_ref()));
-    let lists = lists.chain([("api.client_crl_file".into(), config.api.client_crl_file.as_ref())]);
-    let files = listeners.map(|(n, l)| (format!("listener.{n}.cert_file"), l.cert_file.as_ref())).chain([
-        ("api.cert_file".into(), config.api.cert_file.as_ref()),
-        ("broker.cert_file".into(), config.broker.cert_file.as_ref()),
-        ("parent.cert_file".into(), parent),
-    ]);
-    let look = |is_list: bool, (key, file): (String, Option<&PathBuf>)| {
-        let validity = if is_list { tls::lists_validity(file?) } else { tls::validity(file?) };
-        Some(match validity {
+    let look = |named: certificates::Named| {
+        let (validity, key, is_list) = (named.validity(), named.key, named.is_list);
+        match validity {
             Ok(v) => {
                 Certificate { key, from: Some(v.from.into()), until: Some(v.until.into()), is_list, trouble: None }
             }
             Err(e) => Certificate { key, is_list, trouble: Some(e.to_string()), ..Certificate::default() },
-        })
+        }
     };
-    files.filter_map(|file| look(false, file)).chain(lists.filter_map(|file| look(true, file))).collect()
+    certificates::of(config).into_iter().map(look).collect()
 }
 
 /// The kernel's own flag, which whoever keeps the clock (chrony, ntpd, timesyncd) sets and lets lapse.

@@ -50,7 +50,7 @@ impl Running {
         let found = &ctx.operations.found;
         let work = ctx.hub.work();
         let commits = work.commits.load(Relaxed);
-        let slow: u64 = COMMIT_BUCKETS_US
+        let fast: u64 = COMMIT_BUCKETS_US
             .iter()
             .zip(&work.commit_buckets)
             .filter(|(bound, _)| **bound <= 100_000)
@@ -94,7 +94,7 @@ impl Running {
             lost_end: found.lost_end,
             rebuilt: found.rebuilt.clone(),
             commits,
-            commits_over_100_ms: commits.saturating_sub(slow),
+            commits_over_100_ms: commits.saturating_sub(fast),
             newest_record_us: 0,
             ahead: None,
         };
@@ -168,7 +168,7 @@ fn stopped(config: &Config) -> facts::Stopped {
     }
 }
 
-/// The node's word, or nothing: for a finding that needs only what the API tells.
+/// Nothing is bad. What only warns is no failure.
 pub fn ok(checks: &[view::Finding]) -> bool {
     checks.iter().all(|c| c.severity < view::Verdict::Bad)
 }

@@ -115,7 +115,7 @@ pub struct HotSpot {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "RepeatCaller"))]
 pub struct Caller {
-    /// Only for workers and operators.
+    /// Only for workers, supervisors and operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<Contact>,
     pub cases: u64,

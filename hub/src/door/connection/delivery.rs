@@ -116,6 +116,18 @@ struct Flight {
     share: Option<Arc<Group>>,
 }
 
+/// What a PUBREL waits for: the fsync of what says that the client has the message. After PUBREL it hands
+/// the message on, so that it must not come again, whatever ends the node.
+enum Until {
+    /// A note that is to be made.
+    Note,
+    /// The note that is on its way.
+    Noted,
+    /// The group's note.
+    Group(Arc<Group>),
+    Nothing,
+}
+
 /// Retained messages that a new subscription still gets.
 pub struct RetainedScan {
     filter: String,
@@ -158,12 +170,8 @@ pub struct Delivery {
     noted: Cursor,
     /// As last jotted.
     jotted: Pos,
-    /// PUBRECs that no note says yet, and those that the note on its way says. PUBREL follows its fsync:
-    /// after PUBREL the client hands the message on, so that it must not come again, whatever ends the node.
-    releases: Vec<u16>,
-    releases_noting: Vec<u16>,
-    /// PUBRECs of groups' messages, of which the groups' notes say nothing yet.
-    group_releases: Vec<(u16, Arc<Group>)>,
+    /// PUBRELs to be sent, in the order of their PUBRECs: one that waits holds up those behind it.
+    pubrels: VecDeque<(u16, Until)>,
     /// The client has acknowledged something since.
     acked: bool,
     /// A note is on its way.
@@ -205,9 +213,7 @@ impl Delivery {
             ready: VecDeque::new(),
             noted: Cursor { upto: resumed.upto, ..Cursor::default() },
             jotted: resumed.upto,
-            releases: Vec::new(),
-            releases_noting: Vec::new(),
-            group_releases: Vec::new(),
+            pubrels: VecDeque::new(),
             resumed,
             orphans: Vec::new(),
             retained: VecDeque::new(),
@@ -238,7 +244,7 @@ impl Delivery {
         for (pos, part) in releasing {
             let id = packet_id(pos, part);
             flights.entry(id).or_insert_with(|| {
-                self.group_releases.push((id, group.clone()));
+                self.pubrels.push_back((id, Until::Group(group.clone())));
                 Flight { pos, part, qos: 2, releasing: true, begun: false, share: Some(group.clone()) }
             });
         }
@@ -300,7 +306,11 @@ impl Delivery {
     }
 
     pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
-        self.shares.values().chain(self.group_releases.iter().map(|(_, g)| g))
+        let waited_for = self.pubrels.iter().filter_map(|(_, until)| match until {
+            Until::Group(group) => Some(group),
+            _ => None,
+        });
+        self.shares.values().chain(waited_for)
     }
 
     pub fn key(&self) -> Key {
@@ -410,20 +420,26 @@ impl Delivery {
         }
     }
 
-    /// PUBREC. The reason of the PUBREL to be sent now; `None`: it must wait for a note.
+    /// PUBREC. The reason of the PUBREL to be sent now; `None`: it comes when it may.
     pub fn release(&mut self, id: u16, client: &Arc<str>, durable: bool) -> Option<u8> {
         let Some(flight) = self.flights.get_mut(&id) else { return Some(reason::ID_NOT_FOUND) };
         let is_known = std::mem::replace(&mut flight.releasing, true);
-        if let Some(group) = flight.share.as_ref().filter(|_| !is_known) {
-            group.release(client, (flight.pos, flight.part));
-            self.group_releases.push((id, group.clone()));
-            return None;
-        }
-        if is_known || !durable || flight.pos == Pos::ZERO {
+        let until = match &flight.share {
+            _ if is_known => Until::Nothing,
+            Some(group) => {
+                group.release(client, (flight.pos, flight.part));
+                Until::Group(group.clone())
+            }
+            None if !durable || flight.pos == Pos::ZERO => Until::Nothing,
+            None => {
+                self.acked = true;
+                Until::Note
+            }
+        };
+        if matches!(until, Until::Nothing) && self.pubrels.is_empty() {
             return Some(reason::SUCCESS);
         }
-        self.releases.push(id);
-        self.acked = true;
+        self.pubrels.push_back((id, until));
         None
     }
 
@@ -432,17 +448,26 @@ impl Delivery {
         of_records.map(|f| (f.pos, f.part)).chain(self.resumed.releasing.iter().copied()).collect()
     }
 
-    /// What groups have noted since may be released.
-    fn poll_group_releases(&mut self, cx: &Context<'_>) {
-        let Delivery { group_releases, flights, orphans, .. } = self;
-        group_releases.retain(|(id, group)| {
-            let Some(flight) = flights.get(id) else { return false };
-            let may = group.poll_release((flight.pos, flight.part), cx);
-            if may {
-                orphans.push(*id);
+    /// PUBRELs that may be sent now.
+    fn poll_pubrels(&mut self, cx: &Context<'_>) {
+        while let Some((id, until)) = self.pubrels.front() {
+            let may = match (until, self.flights.get(id)) {
+                (Until::Nothing, _) => true,
+                (Until::Note | Until::Noted, _) => false,
+                (Until::Group(group), Some(flight)) => group.poll_release((flight.pos, flight.part), cx),
+                // It was completed by another way.
+                (Until::Group(_), None) => true,
+            };
+            if !may {
+                return;
             }
-            !may
-        });
+            self.orphans.push(*id);
+            self.pubrels.pop_front();
+        }
+    }
+
+    fn awaits_note(&self) -> bool {
+        self.pubrels.iter().any(|(_, until)| matches!(until, Until::Note))
     }
 
     fn begun(&self) -> HashMap<(Pos, u8), u8> {
@@ -506,7 +531,7 @@ impl Delivery {
                 self.feed.window.see(upto);
             }
             let moved = self.feed.window.upto().0 >= self.noted.upto.0 + IDLE_NOTE_RECORDS;
-            return self.acked || moved || !self.releases.is_empty();
+            return self.acked || moved || self.awaits_note();
         }
         self.acked
     }
@@ -515,31 +540,39 @@ impl Delivery {
     pub fn cursor_to_note(&mut self) -> Option<Cursor> {
         let cursor = self.cursor();
         self.acked = false;
-        if cursor == self.noted && self.releases.is_empty() {
+        if cursor == self.noted && !self.awaits_note() {
             return None;
         }
         self.noting = true;
-        self.releases_noting.append(&mut self.releases);
+        self.change_pubrels(|until| matches!(until, Until::Note).then_some(Until::Noted));
         self.noted = cursor.clone();
         Some(cursor)
     }
 
     /// When the note that is on its way must be on disk.
     pub fn note_haste(&self) -> Haste {
-        if self.releases_noting.is_empty() { Haste::Lazy } else { Haste::Now }
+        let waits = self.pubrels.iter().any(|(_, until)| matches!(until, Until::Noted));
+        if waits { Haste::Now } else { Haste::Lazy }
     }
 
-    /// The note is written, or could not be; the ids whose PUBREL may now be sent.
-    pub fn cursor_was_noted(&mut self, written: bool) -> Vec<u16> {
+    /// The note is written, or could not be.
+    pub fn cursor_was_noted(&mut self, written: bool) {
         self.noting = false;
-        if written {
-            return std::mem::take(&mut self.releases_noting);
+        if !written {
+            // The next note, whenever there is reason for one, says it again. Not at once: while the
+            // disk is full that would be a busy loop.
+            self.noted = Cursor::default();
         }
-        // The next note, whenever there is reason for one, says it again. Not at once: while the
-        // disk is full that would be a busy loop.
-        self.noted = Cursor::default();
-        self.releases.append(&mut self.releases_noting);
-        Vec::new()
+        let next = || if written { Until::Nothing } else { Until::Note };
+        self.change_pubrels(|until| matches!(until, Until::Noted).then(next));
+    }
+
+    fn change_pubrels(&mut self, change: impl Fn(&Until) -> Option<Until>) {
+        for (_, until) in &mut self.pubrels {
+            if let Some(new) = change(until) {
+                *until = new;
+            }
+        }
     }
 
     /// Takes the next record's messages, from wherever they are; false: none for now, and the task
@@ -678,7 +711,7 @@ impl Connection<'_> {
     pub(super) fn deliver(&mut self, cx: &mut Context<'_>) -> bool {
         let door = self.door;
         let (mut moved, mut looked_at, mut now) = (false, 0, None);
-        self.delivery.poll_group_releases(cx);
+        self.put_pubrels(cx);
         while self.output.len() - self.written < OUTPUT_BYTES_MAX {
             if self.delivery.ready.is_empty() {
                 if looked_at > READ_RECORDS {
@@ -695,13 +728,19 @@ impl Connection<'_> {
             }
             moved = true;
         }
-        for id in std::mem::take(&mut self.delivery.orphans) {
-            put_ack(self.tongue.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
-        }
+        self.put_pubrels(cx);
         if moved {
             self.show_in_flight();
         }
         moved
+    }
+
+    /// Writes PUBRELs that wait for nothing any more.
+    pub(super) fn put_pubrels(&mut self, cx: &Context<'_>) {
+        self.delivery.poll_pubrels(cx);
+        for id in std::mem::take(&mut self.delivery.orphans) {
+            put_ack(self.tongue.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
+        }
     }
 
     /// Writes the first message that is ready; false: it must wait for an acknowledgement.

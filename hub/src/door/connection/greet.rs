@@ -1,7 +1,7 @@
 //! CONNECT: who is it, and which session does it get.
 
 use super::super::access::{Denied, User};
-use super::super::core::look;
+use super::super::core::look_ahead;
 use super::super::packet::answer::{Granted, Tongue};
 use super::super::packet::control::{Connect, Refusal};
 use super::super::packet::{Fault, Head, Version, kind, reason};
@@ -242,8 +242,11 @@ pub async fn open<'a>(
         refuse(door, &mut socket, tongue, reason::NOT_AUTHORIZED, "the user's account has changed meanwhile").await;
         return None;
     }
-    let (found, sessions) = look(&*door.core, |s| (s.sessions.get(&*client).cloned(), s.sessions.len()));
-    let parked = door.seats.unpark(&client);
+    let mut parked = door.seats.unpark(&client);
+    door.seats.nothing_ends(&client).await;
+    // Its end could not be written.
+    parked = parked.or_else(|| door.seats.unpark(&client));
+    let (found, sessions) = look_ahead(&*door.core, |s| (s.sessions.get(&*client).cloned(), s.sessions.len()));
     // Whoever comes under another name does not get what waits for the first.
     // Without being parked it is about to be ended, because its time is over.
     let old = found.as_ref().filter(|s| !hello.connect.clean && *s.user == *hello.user.name && parked.is_some());
@@ -253,7 +256,7 @@ pub async fn open<'a>(
     if found.is_none()
         && hello.is_durable()
         && sessions >= sessions_max
-        && look(&*door.core, |s| s.sessions.keys().filter(of_clients).count()) >= sessions_max
+        && look_ahead(&*door.core, |s| s.sessions.keys().filter(of_clients).count()) >= sessions_max
     {
         refuse(door, &mut socket, tongue, reason::QUOTA, "the node keeps no more sessions").await;
         return None;
@@ -265,8 +268,12 @@ pub async fn open<'a>(
         expiry_s: hello.expiry_s,
         clean,
     };
-    drop(door.wills_going.lock().await);
-    match door.seats.take_will(&client) {
+    let will_before = door.seats.take_will(&client);
+    if will_before.is_none() {
+        // It may just be on its way: what the client says now comes behind it.
+        door.seats.nothing_ends(&client).await;
+    }
+    match will_before {
         // The old session is over, and its will's delay with it.
         Some((user, will)) if old.is_none() => door.publish_will(&client, &user, &will).await,
         _ => {}

@@ -34,7 +34,7 @@ use super::crowd::Place;
 use super::held::{Answer, Held};
 use super::packet::answer::{Tongue, lost_text};
 use super::packet::control::Will;
-use super::packet::{Fault, kind, put_ack, reason};
+use super::packet::{Fault, kind, reason};
 use super::seats::{Live, Taken};
 use super::share::Group;
 use super::socket::{FAREWELL, Peer, Socket};
@@ -421,11 +421,7 @@ impl Connection<'_> {
             *moved = true;
             let written = matches!(done, Ok(Ok(())));
             match after {
-                After::Acked => {
-                    for id in self.delivery.cursor_was_noted(written) {
-                        put_ack(self.tongue.version, kind::PUBREL, id, reason::SUCCESS, &mut self.output);
-                    }
-                }
+                After::Acked => self.delivery.cursor_was_noted(written),
                 After::GroupAcked(group, number) => group.was_noted(number, written),
                 After::Asked(asked) => self.was_asked(asked, written),
             }
@@ -470,6 +466,7 @@ impl Connection<'_> {
         while std::mem::take(&mut moved) {
             let going = self.poll_offers(cx, &mut moved).and_then(|()| self.poll_held(cx, &mut moved));
             self.poll_notes(cx, &mut moved);
+            self.put_pubrels(cx);
             if going.and_then(|()| self.poll_write(cx, &mut moved)).is_err() {
                 return Poll::Ready(());
             }

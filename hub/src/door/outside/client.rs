@@ -1,5 +1,5 @@
 //! The connection to an outside broker: MQTT 3.1.1, a session that the broker keeps, QoS 1 both
-//! ways, acknowledged by hand. Names rumqttc; nothing else here does.
+//! ways, acknowledged by hand. The one file of the door that names rumqttc.
 
 use crate::link::pipe::{self, Broker};
 use bytes::Bytes;

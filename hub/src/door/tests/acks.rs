@@ -322,3 +322,36 @@ async fn a_power_cut_keeps_a_qos2_publish_with_its_id_or_neither() {
         house.close().await;
     }
 }
+
+/// [MQTT-4.6.0-4].
+#[tokio::test]
+async fn a_release_that_waits_for_its_note_is_not_overtaken() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    p.publish("kept", b"r", 2, 1, true).await;
+    p.acked(kind::PUBREC, 1).await;
+    let mut s = house.client(Version::V5, "s", false).await;
+    s.subscribe("x", 2).await;
+    s.subscribe("$share/g/y", 2).await;
+    s.subscribe("kept", 2).await;
+    let kept = s.got().await;
+    for topic in ["x", "y"] {
+        p.publish(topic, b"1", 2, 2, false).await;
+        p.acked(kind::PUBREC, 2).await;
+        p.ack(kind::PUBREL, 2).await;
+        p.acked(kind::PUBCOMP, 2).await;
+    }
+    let (one, two) = (s.got().await, s.got().await);
+    fake.hold_syncs();
+    for got in [&two, &one, &kept] {
+        s.ack(kind::PUBREC, got.id).await;
+    }
+    s.hears_nothing().await;
+    fake.release();
+    for got in [two, one, kept] {
+        s.acked(kind::PUBREL, got.id).await;
+        s.ack(kind::PUBCOMP, got.id).await;
+    }
+    house.close().await;
+}

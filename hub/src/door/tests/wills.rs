@@ -197,6 +197,8 @@ async fn a_will_is_refused_where_its_clients_publish_would_be() {
 async fn a_will_that_is_late_does_not_come_behind_what_its_client_says_when_it_is_back() {
     let fake = Fake::new();
     let house = House::open(&fake).await;
+    // Its housekeeping has had its first turn then.
+    house.client(Version::V4, "first", true).await.leaves().await;
     fake.hold();
     let id = |n: usize| format!("c{n}");
     const CLIENTS: usize = WILLS_AT_ONCE + 50;
@@ -228,6 +230,7 @@ async fn a_will_that_is_late_does_not_come_behind_what_its_client_says_when_it_i
         })
     });
     let back: Vec<_> = back.collect();
+    // Those whose will is not on its way take it along, the others wait. Nothing says when all have come.
     tokio::time::sleep(Duration::from_millis(400)).await;
     fake.release();
     for client in back {
@@ -238,4 +241,45 @@ async fn a_will_that_is_late_does_not_come_behind_what_its_client_says_when_it_i
     fake.state(&mut |s| gone = s.retained.values().filter(|r| r.payload != "here").count());
     assert_eq!(gone, 0);
     house.close().await;
+}
+
+#[tokio::test]
+async fn a_session_whose_end_cannot_be_written_is_ended_when_it_can() {
+    for is_back in [false, true] {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut c = house.client(Version::V5, "c", false).await;
+        c.subscribe("x", 1).await;
+        // It asks for no time at all.
+        c.send(0xe0, &[0, 5, 0x11, 0, 0, 0, 1]).await;
+        c.is_closed().await;
+        until("it has left", || house.door.seats.connected() == 0).await;
+        fake.break_disk(true);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        house.door.end_expired_sessions().await;
+        assert!(fake.has_session("c"));
+        fake.break_disk(false);
+        if !is_back {
+            until("it is ended", || !fake.has_session("c")).await;
+            house.close().await;
+            continue;
+        }
+        // Whoever comes meanwhile gets a new one, and keeps it.
+        fake.hold();
+        let door = house.door.clone();
+        let ending = tokio::spawn(async move { door.end_expired_sessions().await });
+        let back = async {
+            let (mut c, connack) = house.connect(Version::V5, "c", false, &[]).await;
+            assert_eq!(connack[..2], [0, 0]);
+            assert_eq!(c.subscribe("y", 1).await, 1);
+        };
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            fake.release();
+        };
+        tokio::join!(back, release);
+        ending.await.unwrap();
+        assert_eq!(fake.session("c").unwrap().filters.keys().collect::<Vec<_>>(), ["y"]);
+        house.close().await;
+    }
 }

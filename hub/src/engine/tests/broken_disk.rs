@@ -3,6 +3,7 @@
 use super::*;
 use crate::log::Faulty;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 fn on_faulty(dir: &Path) -> (Node, Arc<Faulty>) {
@@ -315,4 +316,30 @@ fn commits_go_on_while_a_snapshot_is_written_and_nothing_of_them_is_lost() {
     std::fs::write(newest_segment(dir.path()), b"").unwrap();
     let left = crate::store::read(dir.path(), 1 << 20).unwrap();
     assert!(left.rows.iter().any(|(key, _)| key == b"sapp"), "it was in the state's own file");
+}
+
+#[test]
+fn whoever_looks_ahead_does_not_wait_for_a_sync_and_whoever_looks_sees_what_was_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, disk) = on_faulty(dir.path());
+    assert!(matches!(try_offer(&node, "first"), Ok(Outcome::Committed(_))));
+    let before = node.hub.state(|s| s.applied);
+    let may_sync = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let held = disk.hold_syncs();
+        let offered = scope.spawn(|| try_offer(&node, "slow"));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // It is in the state, and its sync goes on.
+        while !(disk.is_syncing() && node.hub.state_ahead(|s| s.applied) > before) {
+            assert!(Instant::now() < deadline, "nothing is synced");
+            std::thread::yield_now();
+        }
+        let looked = scope.spawn(|| (node.hub.state(|s| s.applied), may_sync.load(Ordering::SeqCst)));
+        may_sync.store(true, Ordering::SeqCst);
+        drop(held);
+        let (seen, was_synced) = looked.join().unwrap();
+        assert!(seen > before && was_synced);
+        assert!(matches!(offered.join().unwrap(), Ok(Outcome::Committed(_))));
+    });
+    node.close();
 }

@@ -113,7 +113,18 @@ impl Cases {
         let near = spots(case, 0).into_iter().filter(|_| is_open).map(|spot| (spot, id.to_owned()));
         let limits = case.clocks.iter().filter(|c| is_open && c.is_limit() && c.runs());
         let limit = limits.filter_map(|c| c.due).min().map(|due| (due.timestamp_micros(), id.to_owned()));
-        let urgent = usize::from(is_open && case.urgent);
+        let call = u64::from(is_open && case.urgent);
+        let unaccepted = u64::from(is_open && case.urgent && case.status == Status::Submitted);
+        let of_kind = &mut self.open_by_kind[case.kind as usize];
+        if put {
+            *of_kind += u64::from(is_open);
+            self.calls.open += call;
+            self.calls.unaccepted += unaccepted;
+        } else {
+            *of_kind = of_kind.saturating_sub(is_open.into());
+            self.calls.open = self.calls.open.saturating_sub(call);
+            self.calls.unaccepted = self.calls.unaccepted.saturating_sub(unaccepted);
+        }
         let imported = case.imported.as_ref().map(|there| number_there(&there.source, &there.id));
         if !put {
             if let Some(rest) = rest {
@@ -125,7 +136,6 @@ impl Cases {
             for near in near {
                 self.spots.remove(&near);
             }
-            self.urgent = self.urgent.saturating_sub(urgent);
             imported.iter().for_each(|there| drop(self.imported.remove(there)));
             self.changed.remove(&changed);
             self.open.remove(id);
@@ -144,7 +154,6 @@ impl Cases {
         self.rests.extend(rest);
         self.limits.extend(limit);
         self.spots.extend(near);
-        self.urgent += urgent;
         self.imported.extend(imported.map(|there| (there, id.to_owned())));
         self.changed.insert(changed);
         self.buttons.extend(button);

@@ -64,7 +64,7 @@ pub use machine::{Opening, Refusal};
 use booking::Edition;
 use calendar::Calendar;
 use chrono::{DateTime, Days, Utc};
-use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Seat, Status, Verb};
+use citybrain_shared::case::{Ask, Case, Contact, Entry, Kind, Role, Seat, Status, Verb};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
@@ -169,6 +169,14 @@ enum Dirty {
 /// What a booking is counted under: the service, begin and end, and for what.
 type Place = (String, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Seat);
 
+/// Urgent cases that are open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    pub open: u64,
+    /// Nobody has said yet that he comes.
+    pub unaccepted: u64,
+}
+
 pub struct Cases {
     me: Address,
     calendar: Calendar,
@@ -213,8 +221,8 @@ pub struct Cases {
     /// Open cases by where they are, and by the first limit that they have not kept yet, µs since 1970.
     spots: BTreeSet<(u64, String)>,
     limits: BTreeSet<(i64, String)>,
-    /// Open calls for help.
-    urgent: usize,
+    calls: Calls,
+    open_by_kind: [u64; Kind::ALL.len()],
     /// Those of other systems, by [`number_there`].
     imported: HashMap<u64, String>,
     /// Of this node's activities: when they were to begin, while that was ahead.
@@ -251,7 +259,8 @@ impl Cases {
             rests: BTreeSet::new(),
             spots: BTreeSet::new(),
             limits: BTreeSet::new(),
-            urgent: 0,
+            calls: Calls::default(),
+            open_by_kind: Default::default(),
             imported: HashMap::new(),
             editions: BTreeMap::new(),
             given: BTreeMap::new(),
@@ -538,7 +547,16 @@ impl Cases {
 
     /// Does anybody call for help?
     pub fn help_is_wanted(&self) -> bool {
-        self.urgent > 0
+        self.calls.open > 0
+    }
+
+    pub fn calls_for_help(&self) -> Calls {
+        self.calls
+    }
+
+    /// In the order of [`Kind::ALL`].
+    pub fn open_by_kind(&self) -> [u64; Kind::ALL.len()] {
+        self.open_by_kind
     }
 
     fn step(

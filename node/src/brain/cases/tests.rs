@@ -358,7 +358,16 @@ impl World {
         assert_eq!((&from_rows.over, &from_rows.given), (&place.cases.over, &place.cases.given));
         assert_eq!(from_rows.buttons, place.cases.buttons);
         assert_eq!((&from_rows.rests, &from_rows.spots), (&place.cases.rests, &place.cases.spots));
-        assert_eq!((&from_rows.limits, from_rows.urgent), (&place.cases.limits, place.cases.urgent));
+        assert_eq!((&from_rows.limits, from_rows.calls), (&place.cases.limits, place.cases.calls));
+        assert_eq!(from_rows.open_by_kind, place.cases.open_by_kind);
+        let counted = |fits: &dyn Fn(&citybrain_shared::case::Case) -> bool| {
+            place.cases.open_ones().filter(|h| fits(&h.case)).count() as u64
+        };
+        assert_eq!(place.cases.calls.open, counted(&|c| c.urgent));
+        assert_eq!(place.cases.calls.unaccepted, counted(&|c| c.urgent && c.status == Status::Submitted));
+        for (kind, open) in Kind::ALL.iter().zip(place.cases.open_by_kind) {
+            assert_eq!(open, counted(&|c| c.kind == *kind), "{kind}");
+        }
         assert_eq!(from_rows.inbox.len(), place.cases.inbox.len());
         place.cases = from_rows;
     }

@@ -66,6 +66,8 @@ const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub struct Rules {
     set: Set,
+    /// Where the set is from.
+    config: Arc<Config>,
     me: Address,
     /// By the rule's index in the set.
     memories: Vec<Memory>,
@@ -90,21 +92,70 @@ pub struct Rules {
     first_asked_us: OnceLock<i64>,
 }
 
-/// Where a newer set of rules is laid down for the running one to take over.
+/// Type of the record that says which rules are in force from here on.
+pub const LOADED: &str = "city.brain.rule.loaded";
+
+/// Which rules are in force, and where a newer set is laid down for the running one to take over.
+///
+/// A set that is [`offered`](Slot::offer) is taken over with the record that says so; what comes of
+/// that record's commit is told by [`confirm`](Slot::confirm) or [`withdraw`](Slot::withdraw). A state
+/// that is read back anew, because the commit failed, begins with what was confirmed.
 pub struct Slot {
+    /// Number of the set in force: a look at it costs no lock.
     version: AtomicU64,
-    config: parking_lot::Mutex<Arc<Config>>,
+    sets: parking_lot::Mutex<Sets>,
+}
+
+struct Sets {
+    in_force: Arc<Config>,
+    offered: Option<Offer>,
+    /// How many there have been, the first not counted.
+    numbered: u64,
+}
+
+#[derive(Clone)]
+struct Offer {
+    /// Of the record that puts it in force.
+    key: u64,
+    number: u64,
+    config: Arc<Config>,
 }
 
 impl Slot {
     pub fn new(config: &Config) -> Arc<Slot> {
-        Arc::new(Slot { version: AtomicU64::new(0), config: parking_lot::Mutex::new(Arc::new(config.clone())) })
+        let sets = Sets { in_force: Arc::new(config.clone()), offered: None, numbered: 0 };
+        Arc::new(Slot { version: AtomicU64::new(0), sets: parking_lot::Mutex::new(sets) })
     }
 
-    /// Taken over with the next record; windows and alarms of rules whose name stays are kept.
-    pub fn put(&self, config: Config) {
-        *self.config.lock() = Arc::new(config);
-        self.version.fetch_add(1, Ordering::Release);
+    /// Lays down a set, to be taken over with the [`LOADED`] record of this key; windows and alarms of
+    /// rules whose name stays are kept.
+    pub fn offer(&self, key: u64, config: Arc<Config>) {
+        let mut sets = self.sets.lock();
+        sets.numbered += 1;
+        sets.offered = Some(Offer { key, number: sets.numbered, config });
+    }
+
+    /// The record is on disk.
+    pub fn confirm(&self) {
+        let mut sets = self.sets.lock();
+        if let Some(offer) = sets.offered.take() {
+            sets.in_force = offer.config;
+            self.version.store(offer.number, Ordering::Release);
+        }
+    }
+
+    /// The record is not on disk.
+    pub fn withdraw(&self) {
+        self.sets.lock().offered = None;
+    }
+
+    fn in_force(&self) -> (u64, Arc<Config>) {
+        let sets = self.sets.lock();
+        (self.version.load(Ordering::Acquire), sets.in_force.clone())
+    }
+
+    fn offered(&self, key: u64) -> Option<(u64, Arc<Config>)> {
+        self.sets.lock().offered.as_ref().filter(|o| o.key == key).map(|o| (o.number, o.config.clone()))
     }
 }
 
@@ -114,13 +165,13 @@ impl Rules {
     }
 
     pub fn with(slot: Arc<Slot>) -> Rules {
-        let adopted = slot.version.load(Ordering::Acquire);
-        let config = slot.config.lock().clone();
+        let (adopted, config) = slot.in_force();
         let (set, _) = Set::compile(&config);
         Rules {
             memories: set.rules.iter().map(|_| Memory::default()).collect(),
             me: config.node.address.clone(),
             set,
+            config,
             alarms: Table::default(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -143,14 +194,16 @@ impl Rules {
         self.slot.clone()
     }
 
-    /// Takes over the newest set of rules, if there is one.
-    fn adopt(&mut self) {
-        let version = self.slot.version.load(Ordering::Acquire);
-        if version == self.adopted {
-            return;
-        }
-        let fresh = Rules::with(self.slot.clone());
-        let old = std::mem::replace(&mut self.set, fresh.set);
+    /// The rules in force, as a config file says them.
+    pub fn in_force(&self) -> &[citybrain_shared::config::rules::Rule] {
+        &self.config.rule
+    }
+
+    /// Takes over a newer set of rules.
+    fn adopt(&mut self, (version, config): (u64, Arc<Config>)) {
+        let (set, _) = Set::compile(&config);
+        let old = std::mem::replace(&mut self.set, set);
+        self.config = config;
         let memories = std::mem::take(&mut self.memories);
         // What gave way, and is not written yet, must not be there again at the next start.
         for (index, key) in std::mem::take(&mut self.dirty_keys) {
@@ -263,8 +316,12 @@ impl Policy for Rules {
     }
 
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
-        if self.slot.version.load(Ordering::Relaxed) != self.adopted {
-            self.adopt();
+        if header.name == LOADED
+            && let Some(offer) = self.slot.offered(header.key)
+        {
+            self.adopt(offer);
+        } else if self.slot.version.load(Ordering::Relaxed) > self.adopted {
+            self.adopt(self.slot.in_force());
         }
         self.meet(pos, header, payload);
     }

@@ -1,7 +1,7 @@
 //! Cases and rates, for people; and as CSV.
 
 use super::table::{Cell, Color};
-use super::{Screen, clean, cut, grouped, print, right};
+use super::{Screen, clean, grouped, print, right};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Case, Clock, Entry};
@@ -24,10 +24,10 @@ pub fn cases(v: &view::Cases, me: &str, s: &Screen, out: &mut dyn Write) -> io::
             s.mark(&c.id, c.urgent, Color::Red),
             s.mark(&clean(&c.standing()), c.status.is_open(), Color::Yellow),
             Cell::new(c.kind),
-            Cell::new(cut(&clean(named(c)), 20)),
+            Cell::new(clean(named(c))),
             Cell::new(format!("{}{}", c.owner, as_heard(c, me))),
             s.mark(&due, over, Color::Red),
-            Cell::new(cut(&clean(&c.title), 40)),
+            Cell::new(clean(&c.title)),
         ]);
     }
     print(&table, out)?;
@@ -89,7 +89,7 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
     let step = if w.step > 0 { format!(", step {} of 7", w.step) } else { String::new() };
     line(out, "elsewhere", format!("{}{step}; 12345: {}; Open311: {}, {}", w.urban, w.hotline, w.open311, w.update))?;
     if !c.description.is_empty() {
-        line(out, "described", cut(&c.description, 200))?;
+        line(out, "described", c.description.clone())?;
     }
     if let Some(i) = &c.imported {
         let here = if c.version > i.version { "; dealt with here since then" } else { "" };
@@ -207,8 +207,8 @@ fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()>
             Cell::new(short(e.at)),
             Cell::new(format!("{}{from}", e.node)),
             Cell::new(clean(&who)),
-            Cell::new(said(&cut(&clean(&what.join(": ")), 60), &clean(&shows))),
-            Cell::new(cut(&clean(&e.clocks.join("; ")), 70)),
+            Cell::new(clean(&said(&what.join(": "), &shows))),
+            Cell::new(clean(&e.clocks.join("; "))),
         ]);
     }
     print(&table, out)

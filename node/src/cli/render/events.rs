@@ -1,6 +1,6 @@
 //! Events as they come, and one of them whole.
 
-use super::{Cell, Color, Fail, Lines, Screen, Stop, clean, cut, footer, grouped, inspect, print, right};
+use super::{Cell, Color, Fail, Lines, Screen, Stop, clean, footer, grouped, inspect, print, right};
 use citybrain_shared::view::{self, Head};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -80,7 +80,7 @@ impl Screen {
                 Cell::new(clean(&e.origin)),
                 Cell::new(clean(event.subject.as_deref().unwrap_or("-"))),
                 // A pretty-printed event is still one line.
-                Cell::new(cut(&clean(&data.split_whitespace().collect::<Vec<_>>().join(" ")), 48)),
+                Cell::new(clean(&data.split_whitespace().collect::<Vec<_>>().join(" "))),
             ]);
         }
         print(&table, out)

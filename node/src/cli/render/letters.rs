@@ -1,13 +1,13 @@
 //! What was refused.
 
-use super::{Cell, Color, Screen, clean, cut, grouped, or_dash, print, right};
+use super::{Cell, Color, Screen, clean, grouped, or_dash, print, right};
 use citybrain_shared::view;
 use std::io::{self, Write};
 
 pub(super) fn dead_letters(v: &view::DeadLetters, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.dead_letters.is_empty() {
         return match v.open {
-            0 => writeln!(out, "no dead letters: nothing was refused"),
+            0 => writeln!(out, "no open dead letters"),
             n => writeln!(out, "none that fit, of {} open ones", grouped(n)),
         };
     }
@@ -18,9 +18,9 @@ pub(super) fn dead_letters(v: &view::DeadLetters, s: &Screen, out: &mut dyn Writ
             Cell::new(l.at.format("%m-%d %H:%M:%SZ")),
             s.mark(&l.reason, true, Color::Yellow),
             Cell::new(clean(&l.via)),
-            Cell::new(cut(&clean(&l.topic), 32)),
+            Cell::new(clean(&l.topic)),
             right(grouped(l.payload_bytes)),
-            Cell::new(cut(&clean(&l.detail), 64)),
+            Cell::new(clean(&l.detail)),
         ]);
     }
     print(&table, out)?;

@@ -132,7 +132,10 @@ pub fn replayed(v: &view::LogReplayed) -> String {
         v.wall_ms as f64 / 1e3
     );
     for (count, what) in [
-        (v.withheld, "events were not sent: this token may not see whom they name (a worker's or operator's may)"),
+        (
+            v.withheld,
+            "events were not sent: this token may not see whom they name (a worker's, supervisor's or operator's may)",
+        ),
         (
             v.private,
             "events were not sent: people say in them who they are (`--type TYPE` with exactly their type sends them), \

@@ -1,7 +1,7 @@
 //! Rules and alarms, for people.
 
 use super::table::{Cell, Color};
-use super::{Screen, clean, counted, cut, grouped, print, right};
+use super::{Screen, clean, counted, grouped, print, right};
 use chrono::{DateTime, Utc};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::view::{self, Alarm, Firing, RuleState};
@@ -26,8 +26,8 @@ pub fn alarms(v: &view::Alarms, now: DateTime<Utc>, s: &Screen, out: &mut dyn Wr
             Cell::new(a.raised_at.format("%m-%d %H:%M:%SZ")),
             right(grouped(a.raises)),
             Cell::new(a.origin.as_str()),
-            Cell::new(cut(&clean(&named(a)), 40)),
-            Cell::new(cut(&clean(&a.title), 60)),
+            Cell::new(clean(&named(a))),
+            Cell::new(clean(&a.title)),
         ]);
     }
     print(&table, out)?;
@@ -49,11 +49,11 @@ pub fn warnings(v: &view::CapWarnings, s: &Screen, out: &mut dyn Write) -> io::R
         let color = if w.level == Severity::Critical { Color::Red } else { Color::Yellow };
         table.add_row(vec![
             s.mark(w.level.as_str(), w.level.is_urgent(), color),
-            Cell::new(cut(&clean(&w.event), 20)),
+            Cell::new(clean(&w.event)),
             Cell::new(w.sent.format("%m-%d %H:%M:%SZ")),
             Cell::new(w.expires.format("%m-%d %H:%M:%SZ")),
             right(grouped(w.messages.len() as u64)),
-            Cell::new(cut(&clean(&w.headline), 40)),
+            Cell::new(clean(&w.headline)),
             Cell::new(clean(&w.about)),
         ]);
     }
@@ -144,9 +144,9 @@ fn rule_rows(rules: &[RuleState], s: &Screen, out: &mut dyn Write) -> io::Result
     for r in rules {
         let mut row = vec![
             Cell::new(clean(&r.name)),
-            Cell::new(cut(&clean(&r.on.join(" ")), 32)),
-            Cell::new(cut(&clean(&r.condition), 64)),
-            Cell::new(cut(&clean(&r.then.join(", ")), 32)),
+            Cell::new(clean(&r.on.join(" "))),
+            Cell::new(clean(&r.condition)),
+            Cell::new(clean(&r.then.join(", "))),
         ];
         row.extend([r.keys, r.on_keys, r.matched, r.fired, r.errors].map(|n| right(grouped(n))));
         table.add_row(row);
@@ -170,7 +170,7 @@ pub fn rules_tested(v: &view::RulesTested, s: &Screen, out: &mut dyn Write) -> i
             table.add_row(vec![
                 Cell::new(view::rfc3339(f.at)),
                 Cell::new(clean(&f.rule)),
-                Cell::new(cut(&clean(&f.key), 24)),
+                Cell::new(clean(&f.key)),
                 s.mark(&f.what, f.what == "fired", Color::Yellow),
                 Cell::new(clean(&because(f))),
                 Cell::new(clean(&f.done.join("; "))),

@@ -1,7 +1,7 @@
 //! Services and scenes, for people.
 
 use super::table::Cell;
-use super::{Screen, clean, cut, print};
+use super::{Screen, clean, print};
 use citybrain_shared::view;
 use std::io::{self, Write};
 
@@ -13,10 +13,10 @@ pub fn services(v: &view::Services, s: &Screen, out: &mut dyn Write) -> io::Resu
     for o in &v.services {
         table.add_row(vec![
             Cell::new(clean(&o.service.code)),
-            Cell::new(cut(&clean(&o.service.name), 30)),
-            Cell::new(cut(&clean(&o.service.provider), 24)),
-            Cell::new(cut(&clean(&when(&o.service)), 40)),
-            Cell::new(cut(&clean(price(&o.service)), 16)),
+            Cell::new(clean(&o.service.name)),
+            Cell::new(clean(&o.service.provider)),
+            Cell::new(clean(&when(&o.service))),
+            Cell::new(clean(price(&o.service))),
             Cell::new(o.node.as_str()),
         ]);
     }
@@ -82,10 +82,10 @@ pub fn scenes(v: &view::Scenes, s: &Screen, out: &mut dyn Write) -> io::Result<(
     for o in &v.scenes {
         table.add_row(vec![
             Cell::new(clean(&o.scene.code)),
-            Cell::new(cut(&clean(&o.scene.name), 30)),
-            Cell::new(cut(&clean(&o.scene.theme), 20)),
+            Cell::new(clean(&o.scene.name)),
+            Cell::new(clean(&o.scene.theme)),
             Cell::new(o.scene.governance.join(", ")),
-            Cell::new(cut(&clean(&o.scene.services.join(", ")), 40)),
+            Cell::new(clean(&o.scene.services.join(", "))),
             Cell::new(o.scene.rules.len()),
             Cell::new(o.scene.devices.len()),
             Cell::new(o.node.as_str()),

@@ -2,7 +2,7 @@
 
 use super::cases::named;
 use super::table::{Cell, Color};
-use super::{Screen, clean, cut, grouped, print, right};
+use super::{Screen, clean, grouped, print, right};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::Case;
 use citybrain_shared::view;
@@ -77,8 +77,8 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
                 right(grouped(h.cases)),
                 right(grouped(h.open)),
                 Cell::new(day(h.newest)),
-                Cell::new(cut(&clean(name), 30)),
-                Cell::new(cut(&clean(&h.place), 40)),
+                Cell::new(clean(name)),
+                Cell::new(clean(&h.place)),
                 right(degrees(h.lat)),
                 right(degrees(h.lon)),
             ]);
@@ -116,11 +116,11 @@ fn list(cases: &[Case], now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> 
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
             Cell::new(clean(&c.standing())),
-            Cell::new(cut(&clean(named(c)), 20)),
+            Cell::new(clean(named(c))),
             Cell::new(c.owner.as_str()),
             Cell::new(limit),
             right(over),
-            Cell::new(cut(&clean(&c.title), 30)),
+            Cell::new(clean(&c.title)),
         ]);
     }
     print(&table, out)

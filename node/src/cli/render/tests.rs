@@ -133,7 +133,7 @@ fn nothing_to_show_is_said() {
     assert!(events.starts_with("no events yet that fit\n"), "{events}");
     assert_eq!(code, 0);
     let none = view::DeadLetters { open: 0, dead_letters: vec![] };
-    assert!(text(PLAIN, Output::DeadLetters(answer(none))).0.starts_with("no dead letters"));
+    assert!(text(PLAIN, Output::DeadLetters(answer(none))).0.starts_with("no open dead letters"));
 }
 
 const EVENT: &str = "{\"pos\":7,\"kind\":\"event\",\"priority\":\"urgent\",\"direction\":\"up\",\"origin\":\"c/s\",\"origin_pos\":3,\"received_at\":\"2026-07-01T10:41:06Z\",\"committed_at\":\"2026-07-01T10:41:07Z\",\"reach\":\"city\",\"event\":{\"type\":\"city.sos\",\"subject\":\"\\u001b[2J7栋\",\"data\":{\"n\":1.10}}}\n";
