@@ -70,7 +70,7 @@ fn a_store_is_counted_verified_backed_up_and_put_back_with_a_new_history() {
     let stats = run(&["store", "stats", text(&data), "--json"]).json();
     assert!(stats["records"].as_u64().expect("a number") >= 80, "{stats}");
     assert_eq!((stats["in_use"].as_bool(), stats["damage"].as_array().map(Vec::len)), (Some(false), Some(0)));
-    run(&["store", "stats", text(&data)]).says(0, &["records", "segments", "rows up to position"]);
+    run(&["store", "stats", text(&data)]).says(0, &["records", "segment", "rows up to position"]);
     run(&["store", "verify", text(&data)]).says(0, &["every one good", "is good"]);
     run(&["store", "verify", "/nowhere"]).says(2, &["is no data folder"]);
 
