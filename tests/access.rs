@@ -52,11 +52,11 @@ fn a_bureaus_gateway_brings_warnings_and_fetches_alarms_and_does_nothing_else() 
     let ask = |token: &str, line: &[&str]| run(&[line, &["--node", &url, "--token-file", token]].concat());
     ask(&gateway, &["cap", "send", text(&storm), "--yes"]).says(0, &["taken: a@b,1,2100-01-01T00:00:00Z"]);
     ask(&gateway, &["cap", "list"]).says(0, &["暴雨"]);
-    ask(&worker, &["cap", "send", text(&storm), "--yes"]).says(1, &["is of a worker"]);
+    ask(&worker, &["cap", "send", text(&storm), "--yes"]).says(1, &["has the role worker"]);
     for line in
         [&["status"][..], &["events"], &["case", "list"], &["cap", "cancel", "a@b", "--yes"], &["alarm", "list"]]
     {
-        ask(&gateway, line).says(1, &["`met` is of a gateway"]);
+        ask(&gateway, line).says(1, &["`met` has the role gateway"]);
     }
 }
 
@@ -85,7 +85,7 @@ fn with_a_tokens_file_a_reader_reads_an_operator_changes_and_nobody_else_does_ei
     ask(&mia, "status").says(0, &["c 节点 c (city)"]);
     ask(&mia, "events").says(0, &[]);
     for line in ["log-level debug --yes", "send --target c --type t --yes", "config reload --yes", "dlq drop 1 --yes"] {
-        ask(&mia, line).says(1, &["`mia` is of a reader", "--role operator"]);
+        ask(&mia, line).says(1, &["`mia` has the role reader", "--role operator"]);
     }
     ask(&anna, "log-level info --yes").says(0, &["before: info"]);
     ask(&anna, "send --target c --type t --yes").says(0, &[]);
@@ -200,16 +200,16 @@ fn whom_to_call_is_told_by_the_tokens_role_and_not_by_what_the_caller_says() {
 
     let url = tree.node("c").url();
     let step = |token: &str, line: &[&str]| run(&[line, &["--node", &url, "--token-file", token]].concat());
-    step(&mia, &["case", "accept", &case, "--by", "li"]).says(1, &["`mia` is of a reader", "--role worker"]);
+    step(&mia, &["case", "accept", &case, "--by", "li"]).says(1, &["`mia` has the role reader", "--role worker"]);
     step(&li, &["case", "close", &case, "--by", "anna", "--role", "supervisor"]).says(1, &["not as a supervisor"]);
     step(&li, &["case", "exclude", &case, "--role", "worker", "--approved-by", "anna"])
         .says(1, &["a second person's word"]);
-    step(&li, &["case", "forget", &case]).says(1, &["only an operator"]);
+    step(&li, &["case", "forget", &case, "--yes"]).says(1, &["only an operator"]);
     // Whoever has a worker's token acts in its name, whatever he says.
     step(&li, &["case", "accept", &case, "--by", "anna"]).says(0, &["accepted"]);
     let shown: serde_json::Value = serde_json::from_str(&get(&mia, &show, None).1).expect("JSON");
     assert_eq!(shown["case"]["accepted_by"], "li");
-    step(&anna, &["case", "forget", &case, "--by", "anna"]).says(0, &[]);
+    step(&anna, &["case", "forget", &case, "--by", "anna", "--yes"]).says(0, &[]);
     assert!(!get(&anna, &show, None).1.contains("13900000000"));
 }
 
@@ -332,12 +332,13 @@ fn who_shows_a_certificate_is_the_holder_of_the_token_of_that_name_and_of_its_ro
         run(&args)
     };
     showing(&mia, "status").says(0, &["c 节点 c (city)"]);
-    showing(&mia, "log-level debug --yes").says(1, &["the token `mia` is of a reader"]);
+    showing(&mia, "log-level debug --yes").says(1, &["the token `mia` has the role reader"]);
     showing(&anna, "log-level debug --yes").says(0, &["before: info"]);
     let done = run(&["events", "--type", "city.brain.operator", "--json", "--data-dir", text(&here)]);
     assert!(done.out.contains("\"who\":\"anna"), "{}", done.out);
     // A token goes before a certificate; neither is as before.
-    showing(&anna, &format!("log-level info --yes --token-file {mias}")).says(1, &["the token `mia` is of a reader"]);
+    showing(&anna, &format!("log-level info --yes --token-file {mias}"))
+        .says(1, &["the token `mia` has the role reader"]);
     showing(&mia, &format!("log-level info --yes --token-file {annas}")).says(0, &["before: debug"]);
     showing(&nobody, "status").says(1, &["no token of the name `nobody`"]);
     showing(&foreign, "status").says(3, &["UnknownCA"]);
@@ -369,6 +370,9 @@ fn a_context_is_a_name_for_a_node_and_its_token() {
     run_with(&["context", "add", "city", "city:1"], &env).says(2, &["no http:// or https:// address"]);
     run_with(&["context", "add", "city", &url, "--token-file", "/nowhere"], &env).says(2, &["cannot read the token"]);
     run_with(&["context", "add", "city", &url, "--token-file", &mia], &env).says(0, &["used from now on"]);
+    // With its token, which a second one of that name would have dropped.
+    run_with(&["context", "add", "city", &url], &env)
+        .says(2, &["there is a context `city` already", "context remove city"]);
     run_with(&["context", "add", "away", "http://127.0.0.1:9"], &env).says(0, &["citybrain context use away"]);
     run_with(&["status"], &env).says(0, &["c 节点 c (city)"]);
     run_with(&["context", "use", "away"], &env).says(0, &[]);

@@ -296,7 +296,7 @@ fn an_exported_log_is_imported_bit_for_bit_and_its_node_goes_on_with_a_new_histo
     let (plain, packed) = (tree.dir().join("s.ndjson"), tree.dir().join("s.ndjson.zst"));
     // While the node runs.
     run(&["store", "export", text(&data), text(&plain)]).says(0, &["records exported", "only its owner"]);
-    run(&["store", "export", text(&data), text(&plain)]).says(1, &["is there already"]);
+    run(&["store", "export", text(&data), text(&plain)]).says(2, &["is there already"]);
     run(&["store", "export", "/nowhere", text(&packed)]).says(2, &["is no data folder"]);
     let sent = publish_all("c/s", tree.node("c/s").mqtt, "late", 20, false);
     tree.wait_all_up(&sent);
@@ -309,7 +309,7 @@ fn an_exported_log_is_imported_bit_for_bit_and_its_node_goes_on_with_a_new_histo
     assert_eq!(out.out.lines().count() as u64, head["last"].as_u64().expect("a number") + 2);
 
     // Only into nothing, and only what is whole.
-    run(&["store", "import", text(&packed), text(&data), "--yes"]).says(1, &["holds something already"]);
+    run(&["store", "import", text(&packed), text(&data), "--yes"]).says(2, &["holds something already"]);
     let other = tree.dir().join("other");
     run(&["store", "import", text(&packed), text(&other)]).says(2, &["begins a new history", "--yes"]);
     let cut = tree.dir().join("cut.ndjson");

@@ -392,7 +392,7 @@ fn the_command_line_does_and_shows_it() {
         vec!["case", "verify", &short, "--by", "丙", "--passed"],
         vec!["case", "evaluate", &short, "--by", "居民", "--solved", "partly", "--satisfied", "no"],
         vec!["case", "close", &short, "--by", "丙"],
-        vec!["case", "forget", &short, "--by", "丙"],
+        vec!["case", "forget", &short, "--by", "丙", "--yes"],
         vec!["case", "show", &short],
         vec!["case", "list", "--status", "closed"],
         vec!["case", "export"],

@@ -209,11 +209,11 @@ fn every_question_has_a_table_and_one_json_object_that_says_whose_and_of_when() 
         ("status", "citybrain.status/1", vec!["ready", "节点 c", "1 dead letter open", "1 of 1 children up"]),
         ("tree", "citybrain.tree/1", vec!["节点 c_s_m", "HEALTH", "well"]),
         ("tree --known", "citybrain.tree/1", vec!["节点 c_s_m", "street", "known"]),
-        ("links", "citybrain.links/1", vec!["LINK", "down", "…/s", "up", "OLDEST"]),
+        ("links", "citybrain.links/1", vec!["LINK", "down", "c/s", "up", "OLDEST"]),
         ("show 街灯/1", "citybrain.event/1", vec!["街灯不亮", "began at c/s/m"]),
         (&show, "citybrain.event/1", vec!["for c/**@street", "city.notice"]),
         ("directives list", "citybrain.directives/1", vec![&id, "c/**@street", "DELIVERED"]),
-        (&directive, "citybrain.directive/1", vec!["1 nodes expected: 1 delivered", "0 silent"]),
+        (&directive, "citybrain.directive/1", vec!["1 node expected: 1 delivered", "0 silent"]),
         ("dlq list", "citybrain.dlq/1", vec!["unmapped", "mqtt:app", "in/x"]),
         (&dead, "citybrain.dead-letter/1", vec!["unmapped", "rubbish"]),
     ];

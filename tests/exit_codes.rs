@@ -31,7 +31,7 @@ const ASKS_A_NODE: &[(&str, &str)] = &[
     ("case exclude", "x --approved-by so --text so"),
     ("case export", ""),
     ("case extend", "x --limit 2wd --approved-by so --text so"),
-    ("case forget", "x"),
+    ("case forget", "x --yes"),
     ("case import", "{requests}"),
     ("case list", ""),
     ("case merge", "x --into y"),

@@ -79,7 +79,7 @@ fn every_reading_command_reaches_any_node_below_through_the_links_alone() {
     at_the_city(&tree, "e1");
     let status = ask(&tree, "c", "status --at c/s/m/n");
     status.code(0).has("c/s/m/n 节点 c_s_m_n (neighbourhood)").has("c/s/m/n, its own record, as of ");
-    ask(&tree, "c", "links --at c/s").code(0).has("…/m").has("c/s, its own record");
+    ask(&tree, "c", "links --at c/s").code(0).has("c/s/m").has("c/s, its own record");
     ask(&tree, "c", "show e1 --at c/s/m/n").code(0).has("\"id\": \"e1\"").has("began at c/s/m/n");
     ask(&tree, "c", "show none --at c/s/m/n").code(1);
     ask(&tree, "c", "events --at c/s/m/n --type city.test").code(0).has("city.test").has("c/s/m/n, its own record");
@@ -515,13 +515,9 @@ fn a_stopped_nodes_folder_answers_and_a_running_ones_is_left_alone() {
     assert!(!doctor.out.contains("disk-fsync") && !doctor.out.contains("broker-kind"), "{}", doctor.out);
     assert_eq!(changed(), before, "a folder is only read");
     say(&["why", "--offline", &dir]).code(1).has("stopped").has("c/s/m is stopped; its last record is of ");
-    for (line, words) in
-        [(&["config", "show"][..], "does not hold its config"), (&["log-level"], "writes no log output")]
-    {
-        let ran = say(&[line, &["--offline", &dir]].concat());
-        ran.code(1);
-        assert!(ran.err.contains(words), "{}", ran.err);
-    }
+    let ran = say(&["config", "show", "--offline", &dir]);
+    ran.code(1);
+    assert!(ran.err.contains("does not hold its config"), "{}", ran.err);
     say(&["audit", "--offline", &dir]).code(3).has("its folder asks nobody");
     assert_eq!(say(&["status", "--offline", "/nowhere"]).code, 2);
     tree.start_node("c/s/m");

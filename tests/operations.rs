@@ -295,6 +295,14 @@ fn a_password_that_is_wrong_is_said_on_both_sides() {
         1,
         &["login-refused", "BadUserNamePassword", "citybrain user list"],
     );
+    let line = "citybrain why chengdu/liucheng";
+    let question = "Whom does a parent not let in?";
+    answers(&tree, CITY, question, line, 1, &["login-refused", "account liucheng", "the last from 127.0.0.1"]);
+    let doctor = run(&["doctor", "--node", &tree.node(CITY).url()]);
+    assert!(doctor.out.contains("refused-logins"), "{}", doctor.out);
+    // Read again at the next try.
+    std::fs::write(tree.dir().join("password"), "right\n").expect("it is written");
+    tree.wait_linked();
 }
 
 #[test]

@@ -212,13 +212,14 @@ impl Ingress {
         self.event(json, None, Defaults::default())
     }
 
-    /// What was refused once, on its topic again; `None`: a plain message that nobody would keep.
+    /// What was refused once, on its topic again and in the name of the client that had sent it; `None`: a
+    /// plain message that nobody would keep.
     ///
     /// # Errors
     /// As [`Ingress::accept`].
-    pub fn again(&self, topic: &str, payload: &[u8]) -> Result<Option<Draft>, Refusal> {
+    pub fn again(&self, client: &str, topic: &str, payload: &[u8]) -> Result<Option<Draft>, Refusal> {
         self.try_take(&Publish {
-            client: "dlq",
+            client,
             user: "",
             topic,
             qos: 1,

@@ -127,7 +127,13 @@ fn on_disk(config: &mut Config, places: &Places) -> Vec<Problem> {
     for (key, path) in files(config) {
         if let Err(e) = std::fs::read(&*path) {
             let message = format!("cannot read `{}`: {e}", path.display());
-            problems.push(Problem::new(message, places.value(&key), "paths are relative to the config file's folder"));
+            let help = match e.kind() {
+                std::io::ErrorKind::PermissionDenied => {
+                    "the user that the node runs as must read it: `chgrp citybrain FILE`, `chmod 640 FILE`"
+                }
+                _ => "paths are relative to the config file's folder",
+            };
+            problems.push(Problem::new(message, places.value(&key), help));
         } else if key.ends_with(".secret_file")
             && let Some(Err(why)) = std::fs::read_to_string(&*path).ok().map(|text| crate::webhook::secret(&text))
         {

@@ -321,14 +321,6 @@ fn warn_of_expiry(config: &Config) {
     }
 }
 
-fn password(file: Option<&Path>) -> miette::Result<Option<String>> {
-    let Some(file) = file else { return Ok(None) };
-    let text = std::fs::read_to_string(file)
-        .into_diagnostic()
-        .wrap_err_with(|| format!("cannot read the password file `{}`", file.display()))?;
-    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-}
-
 fn broker(
     config: &Config,
     url: &str,
@@ -340,10 +332,12 @@ fn broker(
     if servers.iter().any(|s| s.is_tls) && tls.is_none() {
         return Err(miette!("`{url}` needs `ca_file`"));
     }
+    // It is read again for each connection; one that cannot be is said at the start.
+    file.map(pipe::password_in).transpose().map_err(|why| miette!("{why}"))?;
     Ok(Broker {
         servers: Servers::new(servers.into_iter().map(|s| (s.host, s.port))),
         username,
-        password: password(file)?,
+        password_file: file.map(Path::to_owned),
         tls,
         keep_alive_s: config.link.keep_alive_s,
         message_bytes_max: config.link.message_bytes_max,
@@ -402,18 +396,26 @@ fn ctx(
     })
 }
 
+/// A login that was refused longer ago is no longer news.
+const REFUSED_LATELY: Duration = Duration::from_secs(600);
+
 /// What only whoever keeps the node running asks for.
 fn operations(facts: Facts, links: &Links, door: Option<Arc<Door>>, ingress: Arc<Ingress>) -> api::ops::Sources {
     let links = links.clone();
+    let logins = door.clone();
     api::ops::Sources {
         found: facts,
+        refused_logins: Arc::new(move || logins.as_ref().map_or_else(Vec::new, |d| d.refused_logins(REFUSED_LATELY))),
         door: Arc::new(move || door.as_ref().map_or_else(Vec::new, |door| door.counters().all())),
         links: Arc::new(move || links.links()),
         webhooks: Arc::default(),
         posts: Arc::default(),
-        again: Arc::new(move |topic, payload| {
-            let again =
-                if topic.is_empty() { ingress.accept(payload).map(Some) } else { ingress.again(topic, payload) };
+        again: Arc::new(move |client, topic, payload| {
+            let again = if topic.is_empty() {
+                ingress.accept(payload).map(Some)
+            } else {
+                ingress.again(client, topic, payload)
+            };
             again.map_err(|r| (r.reason.to_owned(), r.detail))
         }),
         tokens: None,

@@ -25,7 +25,7 @@ use citybrain_hub::engine::{self, Haste};
 use citybrain_hub::log;
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::WEBHOOK;
-use citybrain_shared::case;
+use citybrain_shared::case::{self, Outside};
 use citybrain_shared::config::{Config, Webhook};
 use citybrain_shared::record::{Direction, Header, Kind, event_key};
 use citybrain_shared::{Lane, Pos, event};
@@ -505,17 +505,15 @@ enum Answer {
 /// Prefixes of types and of sources; none: all.
 fn fits(types: &[String], sources: &[String], header: &Header<'_>, payload: &[u8]) -> bool {
     let kind = header.name;
-    if header.kind != Kind::Event || header.direction == Direction::Down || case::is_letter(kind) {
+    if header.kind != Kind::Event || header.direction == Direction::Down {
         return false;
     }
-    let is_named = types.iter().any(|t| t == kind);
-    // In what opens a case, or is called like an appeal, people say who and where they are: it goes
-    // only to a webhook that names exactly this type.
-    let is_appeal = kind.strip_prefix(case::APPEAL).is_some_and(|rest| rest.starts_with('.'));
-    if is_appeal || case::opens_case(kind, header.lane == Lane::Urgent, payload) {
-        return is_named && is_from(sources, payload);
-    }
-    (types.is_empty() || types.iter().any(|t| kind.starts_with(t.as_str()))) && is_from(sources, payload)
+    let is_meant = match case::outside(kind, header.lane == Lane::Urgent, payload) {
+        Outside::Anybody => types.is_empty() || types.iter().any(|t| kind.starts_with(t.as_str())),
+        Outside::ByName => types.iter().any(|t| t == kind),
+        Outside::Nobody => false,
+    };
+    is_meant && is_from(sources, payload)
 }
 
 fn is_from(sources: &[String], payload: &[u8]) -> bool {

@@ -63,6 +63,28 @@ pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {
             .is_ok_and(|e| matches!(e.data.sos, serde_json::Value::Bool(true)) || e.data.sos.as_i64() == Some(1))
 }
 
+/// Who gets an event outside of the tree of nodes, a webhook's endpoint or the sink of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    Anybody,
+    /// People say in it who and where they are: only who names exactly its type.
+    ByName,
+    /// What nodes say to each other of cases.
+    Nobody,
+}
+
+/// The one rule for all that leaves the tree.
+pub fn outside(kind: &str, is_urgent: bool, payload: &[u8]) -> Outside {
+    let is_appeal = kind.strip_prefix(APPEAL).is_some_and(|rest| rest.starts_with('.'));
+    if is_letter(kind) {
+        Outside::Nobody
+    } else if is_appeal || opens_case(kind, is_urgent, payload) {
+        Outside::ByName
+    } else {
+        Outside::Anybody
+    }
+}
+
 /// Gives an enum its words: in JSON, on the command line, and for people.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),* $(,)? }) => {

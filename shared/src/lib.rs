@@ -22,6 +22,7 @@ pub mod config;
 pub mod event;
 pub mod ids;
 pub mod limits;
+pub mod prefix;
 pub mod record;
 #[cfg(feature = "schema")]
 mod schema;

@@ -826,6 +826,8 @@ pub struct RulesTested {
     pub events: u64,
     /// Lines that are no event with a time, with their numbers; at most 100.
     pub unread: Vec<String>,
+    /// How many more could not be read than `unread` says.
+    pub unread_more: u64,
     pub fired: Vec<Firing>,
     pub rules: Vec<RuleState>,
 }

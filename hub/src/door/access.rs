@@ -1,10 +1,11 @@
 //! Who may connect, and what they may publish and subscribe to.
 
 use super::socket::Peer;
-use super::users::{Account, Refused, Users};
+use super::users::{Account, Refused, RefusedLogin, Users};
 use citybrain_shared::{Address, config, topic};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What stands for the user's name in a filter of config.
 const USER: &str = "{user}";
@@ -65,6 +66,11 @@ impl User {
 }
 
 impl Access {
+    /// Accounts whose last login was refused less than `within` ago.
+    pub fn refused_logins(&self, within: Duration) -> Vec<RefusedLogin> {
+        self.users.as_ref().map_or_else(Vec::new, |users| users.refused(within))
+    }
+
     pub fn new(config: &config::Access, roles: &[config::Role], link_root: &str) -> Access {
         let given = |list: &Option<Vec<String>>| list.clone().unwrap_or_else(|| config.unless_given());
         let everyone = Patterns { publish: given(&config.publish), subscribe: given(&config.subscribe) };

@@ -76,6 +76,7 @@ use self::seats::Seats;
 use self::share::Shares;
 use self::sys::Sys;
 use self::trie::LEVELS_MAX;
+use self::users::RefusedLogin;
 use crate::engine::{Haste, Offered, Ticket};
 use crate::note::{DeadLetter, LastWill, Note};
 use crate::state::{Retained, State};
@@ -200,6 +201,11 @@ impl Door {
 
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Accounts whose last login was refused less than `within` ago.
+    pub fn refused_logins(&self, within: Duration) -> Vec<RefusedLogin> {
+        self.access.refused_logins(within)
     }
 
     /// All sessions: connected ones, and those that wait for their client.

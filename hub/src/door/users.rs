@@ -43,7 +43,22 @@ pub struct Users {
     key: [u8; 32],
     good: Mutex<HashMap<String, Good>>,
     failures: Mutex<HashMap<IpAddr, (Instant, u32)>>,
+    /// By account: its logins that were refused since its last one that was not.
+    refused: Mutex<BTreeMap<String, RefusedLogin>>,
     hashing: Semaphore,
+}
+
+/// Logins of one account that were refused, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedLogin {
+    pub name: String,
+    /// Whose account it is, if it is a child node's.
+    pub child: Option<Address>,
+    /// Where the last one came from.
+    pub peer: IpAddr,
+    pub times: u64,
+    pub last: Instant,
+    pub why: Refused,
 }
 
 /// A password that was right.
@@ -97,6 +112,15 @@ pub enum Refused {
     Wrong,
     /// This peer has been wrong too often.
     TooOften,
+}
+
+impl Refused {
+    pub fn words(self) -> &'static str {
+        match self {
+            Refused::Wrong => "wrong user or password",
+            Refused::TooOften => "its address had too many wrong passwords",
+        }
+    }
 }
 
 /// Stands for the hash of an account that is only for a certificate.
@@ -189,6 +213,7 @@ impl Users {
             key,
             good: Mutex::default(),
             failures: Mutex::default(),
+            refused: Mutex::default(),
             hashing: Semaphore::new(HASHING_MAX),
         }
     }
@@ -211,6 +236,37 @@ impl Users {
     /// Why not.
     pub async fn login(&self, peer: IpAddr, name: &str, password: &[u8]) -> Result<Account, Refused> {
         let account = self.account(name);
+        let judged = self.judge(peer, name, password, account.clone()).await;
+        match &judged {
+            Ok(_) => drop(self.refused.lock().remove(name)),
+            // Of names that nobody has only the log tells: there is no end of them.
+            Err(why) => account.iter().for_each(|a| self.note_refused(peer, name, a, *why)),
+        }
+        judged
+    }
+
+    /// Accounts whose last login was refused less than `within` ago, by name.
+    pub fn refused(&self, within: Duration) -> Vec<RefusedLogin> {
+        self.refused.lock().values().filter(|r| r.last.elapsed() < within).cloned().collect()
+    }
+
+    fn note_refused(&self, peer: IpAddr, name: &str, account: &Account, why: Refused) {
+        let mut refused = self.refused.lock();
+        if refused.len() >= REMEMBERED_MAX {
+            refused.clear();
+        }
+        let times = refused.get(name).map_or(0, |r| r.times) + 1;
+        let (child, last) = (account.child.clone(), Instant::now());
+        refused.insert(name.to_owned(), RefusedLogin { name: name.to_owned(), child, peer, times, last, why });
+    }
+
+    async fn judge(
+        &self,
+        from: IpAddr,
+        name: &str,
+        password: &[u8],
+        account: Option<Account>,
+    ) -> Result<Account, Refused> {
         let digest = self.digest(name, password);
         if let Some(account) = &account
             && self
@@ -221,7 +277,7 @@ impl Users {
         {
             return Ok(account.clone());
         }
-        let peer = network(peer);
+        let peer = network(from);
         if self.has_failed_often(peer) {
             return Err(Refused::TooOften);
         }
@@ -245,7 +301,17 @@ impl Users {
                 Ok(account)
             }
             None => {
-                self.note_failure(peer);
+                match self.note_failure(peer) {
+                    1 => tracing::warn!(user = name, peer = %from, "A login was refused: wrong user or password."),
+                    FAILURES_MAX => tracing::warn!(
+                        user = name,
+                        peer = %from,
+                        failures = FAILURES_MAX,
+                        "Too many wrong passwords came from this address: for the rest of the minute only those are \
+                         let in from there who have been before.",
+                    ),
+                    _ => {}
+                }
                 Err(Refused::Wrong)
             }
         }
@@ -265,7 +331,8 @@ impl Users {
         failures.get(&peer).is_some_and(|(since, n)| *n >= FAILURES_MAX && since.elapsed() < FAILURES_WITHIN)
     }
 
-    fn note_failure(&self, peer: IpAddr) {
+    /// How many it has made within the time.
+    fn note_failure(&self, peer: IpAddr) -> u32 {
         let mut failures = self.failures.lock();
         if failures.len() >= REMEMBERED_MAX {
             failures.retain(|_, (since, _)| since.elapsed() < FAILURES_WITHIN);
@@ -278,6 +345,7 @@ impl Users {
             *entry = (Instant::now(), 0);
         }
         entry.1 += 1;
+        entry.1
     }
 }
 
@@ -359,7 +427,11 @@ mod tests {
         let path = dir.path().join("users");
         std::fs::write(&path, format!("ann:{}\n", hash(b"a").unwrap())).unwrap();
         let users = Users::new(&path, &[]);
+        assert_eq!(users.login(PEER, "ann", b"wrong").await, Err(Refused::Wrong));
+        let refused = users.refused(Duration::from_secs(60));
+        assert_eq!(refused.iter().map(|r| (r.name.as_str(), r.times, r.peer)).collect::<Vec<_>>(), [("ann", 1, PEER)]);
         assert!(users.login(PEER, "ann", b"a").await.is_ok());
+        assert!(users.refused(Duration::from_secs(60)).is_empty());
         for _ in 0..FAILURES_MAX {
             users.note_failure(PEER);
         }

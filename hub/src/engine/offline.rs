@@ -50,6 +50,11 @@ pub fn open_offline(dir: &Path, cache_bytes: u64, policy: policy::Make) -> Resul
             remarks.push(format!("the log has lost its end: the state knows of records {first} to {last}"));
             None
         }
+        // After `store rebuild`, `restore` and `import`.
+        Err(_) if !dir.join("state").exists() => {
+            remarks.push("the state is not there yet: the next start makes it".to_owned());
+            None
+        }
         Err(e) => {
             let why = format!("the state does not read: {e}");
             facts.rebuilt = Some(format!("{why}; a start makes it anew"));

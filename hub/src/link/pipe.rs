@@ -12,6 +12,7 @@ use rumqttc::{
     AsyncClient, Event as Mqtt, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, QoS, SubscribeFilter,
     TlsConfiguration, Transport,
 };
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -224,7 +225,8 @@ impl std::fmt::Display for Servers {
 pub struct Broker {
     pub servers: Servers,
     pub username: Option<String>,
-    pub password: Option<String>,
+    /// Read for each connection, so that a corrected one counts.
+    pub password_file: Option<PathBuf>,
     /// Read for each connection.
     pub tls: Option<ClientFiles>,
     pub keep_alive_s: u16,
@@ -232,17 +234,28 @@ pub struct Broker {
     pub message_bytes_max: usize,
 }
 
+/// The password in its file, without the line's end.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn password_in(path: &Path) -> Result<String, String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|e| format!("cannot read the password in {}: {e}", path.display()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
 /// What every connection to a broker has in common.
 ///
 /// # Errors
-/// Why the TLS files cannot be used.
+/// Why the files of TLS or of the password cannot be used.
 pub(crate) fn options(broker: &Broker, client_id: String, packet_bytes_max: usize) -> Result<MqttOptions, String> {
     let (host, port) = broker.servers.next();
     let mut options = MqttOptions::new(client_id, host, port);
     options.set_keep_alive(Duration::from_secs(broker.keep_alive_s.max(1).into()));
     options.set_max_packet_size(packet_bytes_max, packet_bytes_max);
     if let Some(user) = &broker.username {
-        options.set_credentials(user.clone(), broker.password.clone().unwrap_or_default());
+        let password = broker.password_file.as_deref().map(password_in).transpose()?;
+        options.set_credentials(user.clone(), password.unwrap_or_default());
     }
     if let Some(files) = &broker.tls {
         let config = files.config().map_err(|e| e.to_string())?;

@@ -82,6 +82,16 @@ fn unreadable(e: Error) -> End {
     End::Again(e.to_string())
 }
 
+/// In MQTT 3.1.1 a broker that was given too many wrong passwords only says that it is unavailable: what it
+/// said of the password before stands in front of that.
+fn with_login(why: String, before: Option<String>) -> String {
+    const LOGIN: &str = "BadUserNamePassword";
+    match before {
+        Some(before) if why.contains("ServiceUnavailable") && before.contains(LOGIN) => before,
+        _ => why,
+    }
+}
+
 struct Link {
     up: Uplink,
     cx: Arc<Context>,
@@ -254,7 +264,7 @@ impl Link {
         self.out.down();
         self.awaiting = false;
         self.hello_at = now;
-        self.view.last_reason = Some(why);
+        self.view.last_reason = Some(with_login(why, self.view.last_reason.take()));
     }
 
     /// As `again`; from the second time in a row on, not at once.

@@ -1,8 +1,10 @@
 //! Receipts of directives, folded into counts.
 
+use citybrain_shared::prefix::{self, Named};
 use citybrain_shared::{Address, Pos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// What a node says of a directive. A later word does not undo an earlier one: `done` follows
 /// `delivered`.
@@ -130,6 +132,12 @@ pub struct Directives {
 impl Directives {
     pub fn get(&self, id: &str) -> Option<&Directive> {
         self.by_id.get(id)
+    }
+
+    /// By the beginning of its id.
+    pub fn named(&self, text: &str) -> Named<(&str, &Directive)> {
+        let rest = self.by_id.range::<str, _>((Bound::Included(text), Bound::Unbounded));
+        prefix::named(text, rest.map(|(id, d)| (id.as_str(), (id.as_str(), d))))
     }
 
     pub fn get_mut(&mut self, id: &str) -> Option<&mut Directive> {

@@ -6,7 +6,7 @@
 use super::input::{Path, Sent, parse, query};
 use super::once::{Made, Repeat};
 use super::ops::Operator;
-use super::{Ctx, Refusal, etag, now, with_next};
+use super::{Ctx, Refusal, etag, now, several, with_next};
 use crate::brain::Brain;
 use crate::brain::rules::{AskError, LOADED, Wish};
 use axum::extract::State as From;
@@ -15,6 +15,7 @@ use axum::response::Response;
 use citybrain_hub::Hub;
 use citybrain_hub::engine;
 use citybrain_shared::config::rules::Severity;
+use citybrain_shared::prefix::Named;
 use citybrain_shared::record::{Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, Alarm};
 use citybrain_shared::{Address, config::Config};
@@ -133,6 +134,8 @@ pub async fn change(
     if repeat.made(&ctx)?.is_some() {
         return Ok(changed(&ctx, known(&ctx, &id)?));
     }
+    // What it names now: another may begin so later.
+    let id = known(&ctx, &id)?.id;
     let word = repeat.clone();
     let told: Arc<Mutex<Option<Result<Alarm, AskError>>>> = Arc::default();
     let (tell, asked) = (told.clone(), id.clone());
@@ -169,12 +172,23 @@ fn changed(ctx: &Ctx, alarm: Alarm) -> Response {
     ctx.answer_with(status, view::AlarmShown { alarm })
 }
 
-fn known(ctx: &Ctx, id: &str) -> Result<Alarm, Refusal> {
-    ctx.hub.state(|state| Brain::of(state).and_then(|b| b.rules.alarms.get(id).cloned())).ok_or_else(|| unknown(id))
+/// By the beginning of its id.
+pub(super) fn known(ctx: &Ctx, id: &str) -> Result<Alarm, Refusal> {
+    let found = ctx.hub.state(|state| {
+        Ok(match Brain::of(state).map(|b| b.rules.alarms.named(id)) {
+            Some(Named::One(alarm)) => Some(alarm.clone()),
+            Some(Named::Several(a, b)) => return Err(several(id, &a.id, &b.id)),
+            Some(Named::Nothing) | None => None,
+        })
+    })?;
+    found.ok_or_else(|| unknown(id))
 }
 
-pub(super) fn unknown(id: &str) -> Refusal {
-    Refusal::not_found(format!("no alarm `{id}` is known here"), "`citybrain alarm list --all` shows all that are")
+fn unknown(id: &str) -> Refusal {
+    Refusal::not_found(
+        format!("no alarm `{id}` is known here"),
+        "`citybrain alarm list --all --shelved` shows all that are",
+    )
 }
 
 pub async fn rules(From(ctx): From<Arc<Ctx>>) -> Response {

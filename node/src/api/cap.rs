@@ -33,11 +33,8 @@ const NOTE_MAX: usize = 500;
 /// `GET /v1/alarms/{id}/cap`: the newest message that the alarm has come to.
 pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>) -> Result<Response, Refusal> {
     let speaker = Speaker { cap: &ctx.config.cap, offset: offset(&ctx.config) };
-    let found = ctx.hub.state(|state| {
-        let alarm = Brain::of(state)?.rules.alarms.get(&id)?;
-        Some(speaker.message(alarm, &origin(&ctx.config, state, &alarm.origin)))
-    });
-    let message = found.ok_or_else(|| super::alarms::unknown(&id))?;
+    let alarm = super::alarms::known(&ctx, &id)?;
+    let message = ctx.hub.state(|state| speaker.message(&alarm, &origin(&ctx.config, state, &alarm.origin)));
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], write::write(&message)).into_response())
 }
 

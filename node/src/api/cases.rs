@@ -34,6 +34,8 @@ pub(super) const SLICE: usize = 2_000;
 /// References to pictures of one case, and bytes of each.
 const MEDIA_MAX: usize = 10;
 pub(super) const URL_MAX: usize = 2_000;
+/// A reference in a case's history, characters: it travels with the case, and is never cut.
+const EVIDENCE_CHARS_MAX: usize = 300;
 /// Accounts in one import: one group of records, a few milliseconds of work.
 const ACCOUNTS_MAX: usize = 256;
 
@@ -222,12 +224,41 @@ pub(super) fn on_earth(place: &Place) -> Result<(), Refusal> {
     Err(Refusal::bad("bad-place", detail, "such as 30.698 and 103.8368"))
 }
 
-fn on_the_web(media: &[String]) -> Result<(), Refusal> {
-    let is_url = |url: &String| {
-        let is_web = url.starts_with("https://") || url.starts_with("http://");
-        is_web && url.len() <= URL_MAX && !url.contains(char::is_whitespace)
+/// Something that a browser may be led to: no `javascript:`, and nothing that splits into two.
+fn is_on_the_web(url: &str) -> bool {
+    let is_web = url.starts_with("https://") || url.starts_with("http://");
+    is_web && url.len() <= URL_MAX && !url.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+/// `NAME=REFERENCE`, or a reference alone. One that has a scheme is an http or https URL; any other is a
+/// name that means something to whoever gave it.
+fn is_evidence(text: &str) -> bool {
+    let reference = match text.split_once('=') {
+        Some((name, rest)) if !name.contains([':', '/']) => rest,
+        _ => text,
     };
-    if media.len() <= MEDIA_MAX && media.iter().all(is_url) {
+    let scheme = reference.trim().split_once(':').map_or("", |(scheme, _)| scheme);
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let is_word = !is_scheme && !reference.contains(char::is_control);
+    text.chars().count() <= EVIDENCE_CHARS_MAX && (is_on_the_web(reference) || is_word)
+}
+
+fn are_evidence(evidence: &[String]) -> Result<(), Refusal> {
+    match evidence.iter().find(|e| !is_evidence(e)) {
+        None => Ok(()),
+        Some(bad) => {
+            let shown: String = bad.chars().take(60).collect();
+            let detail = format!(
+                "`{shown}` is neither `NAME=URL` nor an http or https URL, of at most {EVIDENCE_CHARS_MAX} characters"
+            );
+            Err(Refusal::bad("bad-media", detail, "such as photo-after=https://photos.example/1.jpg"))
+        }
+    }
+}
+
+fn on_the_web(media: &[String]) -> Result<(), Refusal> {
+    if media.len() <= MEDIA_MAX && media.iter().all(|url| is_on_the_web(url)) {
         return Ok(());
     }
     let detail = format!("`media` is at most {MEDIA_MAX} http or https URLs of at most {URL_MAX} bytes");
@@ -375,6 +406,7 @@ pub(super) async fn wish(
     if let Some(to) = &ask.to {
         is_somebody(ctx, to)?;
     }
+    are_evidence(&ask.evidence)?;
     make(ctx, repeat, move |brain, now_us| {
         let (about, told, drafts) = brain.cases.ask(&id, verb, &ask, &wish, now_us)?;
         let asked = match told {
@@ -473,4 +505,32 @@ async fn decide<T: Send + 'static>(
     }
     let answer = told.lock().take();
     answer.unwrap_or_else(|| Err(no_brain()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_is_a_name_or_a_place_on_the_web() {
+        for good in [
+            "photo-after=https://p.example/1.jpg?a=b",
+            "https://p.example/1.jpg?a=b",
+            "photo-after=IMG_7",
+            "档案 7",
+            "照片 12:30",
+        ] {
+            assert!(is_evidence(good), "{good}");
+        }
+        for bad in [
+            "javascript:alert(1)",
+            " JavaScript:alert(1)",
+            "photo=javascript:alert(1)",
+            "photo=https://p.example/a b",
+            "a\nb",
+            "file:///x",
+        ] {
+            assert!(!is_evidence(bad), "{bad}");
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! What was sent down through or from this node, and who answered.
 
 use super::input::{Path, query};
-use super::{Ctx, Refusal, etag, with_next};
+use super::{Ctx, Refusal, etag, several, with_next};
 use axum::extract::State as From;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use citybrain_hub::state::{Directive, Known, State};
+use citybrain_shared::prefix::Named;
 use citybrain_shared::{Pos, view};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -38,7 +39,11 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
 }
 
 pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let found = ctx.hub.state(|state| state.directives.get(&id).map(|d| directive_view(state, &id, d)));
+    let found = ctx.hub.state(|state| match state.directives.named(&id) {
+        Named::One((whole, d)) => Ok(Some(directive_view(state, whole, d))),
+        Named::Nothing => Ok(None),
+        Named::Several((a, _), (b, _)) => Err(several(&id, a, b)),
+    })?;
     match found {
         Some(directive) => Ok(etag::answer(&ctx, &headers, directive)),
         None => Err(Refusal::not_found(

@@ -52,7 +52,7 @@ pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: 
     };
     if holder.role < needed && also != Some(holder.role) {
         let Holder { name, role, .. } = holder;
-        let detail = format!("the token `{name}` is of a {role}, and this needs the role {needed}");
+        let detail = format!("the token `{name}` has the role {role}, and this needs the role {needed}");
         return forbidden(&detail, needed).into_response();
     }
     if let Err(wait) = tokens.admit(&holder, Instant::now()) {

@@ -12,7 +12,12 @@ use serde::de::DeserializeOwned;
 /// The query string, typed.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
     let wrong = |e: axum::extract::rejection::QueryRejection| {
-        Refusal::bad("bad-query", e.body_text(), "times and counts are whole numbers")
+        let text = e.body_text();
+        let hint = match text.contains("invalid digit") {
+            true => "times and counts are whole numbers",
+            false => "`GET /openapi.json` says what each question takes; the commands' `--help` does, too",
+        };
+        Refusal::bad("bad-query", text, hint)
     };
     Query::try_from_uri(uri).map(|Query(q)| q).map_err(wrong)
 }

@@ -235,6 +235,12 @@ impl Refusal {
     }
 }
 
+/// The beginning of an id that fits more than one.
+fn several(text: &str, a: &str, b: &str) -> Refusal {
+    let detail = format!("`{text}` may be {a}, {b} or another");
+    Refusal::new(StatusCode::NOT_FOUND, "ambiguous", detail, "write more of it")
+}
+
 impl From<citybrain_hub::engine::Error> for Refusal {
     fn from(error: citybrain_hub::engine::Error) -> Refusal {
         let word = match error {

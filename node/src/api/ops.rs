@@ -11,6 +11,7 @@ use axum::extract::{ConnectInfo, FromRequestParts, State as From};
 use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
+use citybrain_hub::door::users::RefusedLogin;
 use citybrain_hub::engine::{self, Facts};
 use citybrain_hub::link::view::LinkView;
 use citybrain_hub::operator::{self as record, Act};
@@ -22,9 +23,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Takes what was refused once again, on its topic; without a topic as from HTTP. `None`: a plain
+/// Takes what was refused once again, from its client and on its topic; without a topic as from HTTP. `None`: a plain
 /// message that nobody would keep.
-pub type Again = Arc<dyn Fn(&str, &Bytes) -> Result<Option<Draft>, (String, String)> + Send + Sync>;
+pub type Again = Arc<dyn Fn(&str, &str, &Bytes) -> Result<Option<Draft>, (String, String)> + Send + Sync>;
 
 /// Where these answers come from.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub struct Sources {
     pub found: Facts,
     /// The front door's counters by name; empty with an outside broker.
     pub door: Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
+    /// Accounts of the front door whose last login was refused lately.
+    pub refused_logins: Arc<dyn Fn() -> Vec<RefusedLogin> + Send + Sync>,
     pub links: Arc<dyn Fn() -> Vec<LinkView> + Send + Sync>,
     pub webhooks: Arc<[Arc<crate::webhook::Counters>]>,
     /// To send what one has refused again.
@@ -47,10 +50,11 @@ impl Default for Sources {
         Sources {
             found: Facts::default(),
             door: Arc::new(Vec::new),
+            refused_logins: Arc::new(Vec::new),
             links: Arc::new(Vec::new),
             webhooks: Arc::default(),
             posts: Arc::default(),
-            again: Arc::new(|_, _| Ok(None)),
+            again: Arc::new(|_, _, _| Ok(None)),
             tokens: None,
         }
     }

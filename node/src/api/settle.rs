@@ -130,7 +130,9 @@ fn again(ctx: &Ctx, letter: &view::DeadLetter) -> Result<Draft, (&'static str, S
             ),
         )
     })?;
-    match (ctx.operations.again)(&letter.topic, &Bytes::from(payload)) {
+    // A mapping may make the subject of it.
+    let client = letter.via.strip_prefix("mqtt:").unwrap_or_default();
+    match (ctx.operations.again)(client, &letter.topic, &Bytes::from(payload)) {
         Ok(Some(draft)) => Ok(draft),
         Ok(None) => Err(("not-retryable", "it is a plain message that nobody keeps".into())),
         Err((reason, detail)) => Err(("refused", format!("still {reason}: {detail}"))),

@@ -7,9 +7,11 @@
 use super::input::query;
 use super::{Ctx, Refusal, road};
 use crate::brain::Brain;
+use crate::doctor::login_in_words;
 use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
+use citybrain_hub::door::users::RefusedLogin;
 use citybrain_hub::engine;
 use citybrain_hub::link::NO_PROGRESS;
 use citybrain_shared::view::{self, LinkRole, Looked, Severity, Symptom};
@@ -59,7 +61,13 @@ fn find(ctx: &Ctx, child: Option<&Address>) -> Vec<Symptom> {
         let links = (ctx.links)();
         let link = links.iter().find(|l| l.role == LinkRole::Down && l.peer == *child);
         let known = ctx.hub.state(|s| s.registry.contains_key(child));
-        found.extend(of_child(&ctx.config.node.address, child, link, known));
+        let is_up = link.is_some_and(|l| l.state == "up");
+        let logins = (ctx.operations.refused_logins)();
+        let login = logins.iter().find(|l| !is_up && l.child.as_ref() == Some(child));
+        found.extend(match login {
+            Some(login) => Some(of_login(me, child, login)),
+            None => of_child(me, child, link, known),
+        });
     }
     found
 }
@@ -249,19 +257,27 @@ fn of_parent(me: &Address, link: &view::Link) -> Option<Symptom> {
         }
         "up" => return of_flow(me, parent, link, "parent"),
         state => {
-            // rumqttc's words for what CONNACK said; a broker that was tried too often answers ServiceUnavailable instead.
+            // rumqttc's words for what CONNACK said.
             let is_certificate = why.starts_with("TLS") && why.contains("certificate");
             let is_login = ["BadUserNamePassword", "NotAuthorized"].iter().any(|w| why.contains(w));
+            let is_unavailable = why.contains("ServiceUnavailable");
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
             let sentence = format!("{me} cannot reach {parent} (the link is {state}{why}), {heard}{behind}");
             if is_login {
                 let remedy = "parent.username and parent.password_file here must be an account there: `citybrain user \
-                              list --file USERS` at the parent";
+                              list --file USERS` at the parent; a corrected file counts at the next try, which after \
+                              ten wrong ones is let in a minute later";
                 ("login-refused".into(), Severity::Stuck, sentence, remedy.into())
             } else if is_certificate {
                 let remedy = "`citybrain doctor`, here and at the parent, looks at certificates; parent.ca_file must \
                               have the one that signed the parent's, and both clocks must be right";
                 ("certificate".into(), Severity::Stuck, sentence, remedy.into())
+            } else if is_unavailable {
+                let remedy = format!(
+                    "{parent} runs and lets nobody in now: it is stopping, or full, or had too many wrong passwords from \
+                     this address within a minute (its log says so); it is tried again by itself"
+                );
+                ("parent-unreachable".into(), Severity::Stuck, sentence, remedy)
             } else {
                 let remedy = format!("it tries again by itself; is {parent} running, and is parent.url right?");
                 ("parent-unreachable".into(), Severity::Stuck, sentence, remedy)
@@ -299,6 +315,16 @@ fn of_flow(me: &Address, peer: &Address, link: &view::Link, what: &str) -> Optio
         return None;
     };
     Some(Symptom { code: code.into(), severity, node: me.clone(), by: me.clone(), sentence, remedy })
+}
+
+/// A child that knocks, with a password that its parent does not know.
+fn of_login(me: &Address, child: &Address, login: &RefusedLogin) -> Symptom {
+    let sentence = format!("{me} refuses the login of {child}: account {}", login_in_words(login));
+    let remedy = format!(
+        "`citybrain user passwd {} --file USERS` at {me}, and the same in parent.password_file of {child}",
+        login.name
+    );
+    Symptom { by: me.clone(), ..stuck(child, "login-refused", sentence, &remedy) }
 }
 
 /// A child, as its parent sees it.
@@ -491,6 +517,8 @@ mod tests {
         assert_eq!(code(&link("c", "connecting", Some("refused"), 0, 0)).as_deref(), Some("parent-unreachable"));
         let wrong = "Connection refused, return code: `BadUserNamePassword`";
         assert_eq!(code(&link("c", "connecting", Some(wrong), 0, 0)).as_deref(), Some("login-refused"));
+        let later = of_parent(&me, &link("c", "connecting", Some("return code: `ServiceUnavailable`"), 0, 0)).unwrap();
+        assert!(later.remedy.contains("too many wrong passwords"), "{}", later.remedy);
         let over = "TLS: I/O: invalid peer certificate: certificate expired";
         assert_eq!(code(&link("c", "connecting", Some(over), 0, 0)).as_deref(), Some("certificate"));
         let refused = of_parent(&me, &link("c", "refused", Some("duplicate: c/s is held by another"), 7, 0)).unwrap();
@@ -500,6 +528,18 @@ mod tests {
         assert_eq!(code(None, false).as_deref(), Some("never-came"));
         assert_eq!(code(None, true).as_deref(), Some("away"));
         assert_eq!(code(Some(&link("c/s", "away", None, 0, 0)), true).as_deref(), Some("away"));
+        let login = RefusedLogin {
+            name: "street".into(),
+            child: Some(me.clone()),
+            peer: [10, 0, 0, 7].into(),
+            times: 29,
+            last: std::time::Instant::now(),
+            why: citybrain_hub::door::users::Refused::Wrong,
+        };
+        let refused = of_login(&a("c"), &me, &login);
+        assert_eq!(refused.code, "login-refused");
+        let last = "account street, refused in a row: 29, the last from 10.0.0.7: wrong user or password";
+        assert_eq!(refused.sentence, format!("c refuses the login of c/s: {last}"));
         let stuck = link("c/s", "hello", Some(NO_PROGRESS), 3, 0);
         assert_eq!(code(Some(&stuck), true).as_deref(), Some("takes-nothing"));
         assert_eq!(

@@ -12,6 +12,7 @@ pub enum Alarm {
     List(List),
     /// One, with all that is known of it
     Show {
+        /// The alarm's id, or enough of it
         id: String,
         #[command(flatten)]
         at: At,
@@ -60,7 +61,7 @@ pub struct List {
 
 #[derive(Debug, Args)]
 pub struct Act {
-    /// As `alarm list` shows it
+    /// The alarm's id, or enough of it
     pub id: String,
     /// Who does it [default: the user of this shell]
     #[arg(long, env = "USER", default_value = "cli")]
@@ -98,7 +99,9 @@ impl Act {
         let node = self.at.node()?;
         let answer = node.post::<view::AlarmShown>(&format!("/v1/alarms/{}/{action}", segment(&self.id)), &body)?;
         let path = format!("/v1/alarms/{}", segment(&answer.body.alarm.id));
-        node.until(&path, answer, self.wait, |shown| shown.alarm.asked.is_some()).map(Output::Alarm)
+        let answer = node.until(&path, answer, self.wait, |shown| shown.alarm.asked.is_some())?;
+        let is_open = answer.body.alarm.asked.is_some();
+        Ok(self.wait.shown(Output::Alarm(answer), is_open))
     }
 }
 

@@ -2,7 +2,7 @@
 //! stopped, from its folder.
 
 use super::context::{self, Place};
-use super::offline::Folder;
+use super::offline::{Folder, no_rights};
 use super::render::Many;
 use super::{Fail, Output};
 use crate::https::Trust;
@@ -107,9 +107,17 @@ fn within_ms(text: &str) -> Result<u64, String> {
 /// How long to wait for the word of the node whose case or alarm it is, where that is another one.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Wait {
-    /// How long to wait for the node whose it is, if that is another one: `0s`, `500ms`, `10s`
+    /// How long to wait for the node whose it is, if that is another one: `0s`, `500ms`, `10s`; exit code 3
+    /// if it has not answered then
     #[arg(long = "wait", value_name = "TIME", default_value = "3s", value_parser = wait_ms)]
     pub wait_ms: u32,
+}
+
+impl Wait {
+    /// What is shown of a step: 3 if its owner was waited for, and has not answered.
+    pub fn shown(self, output: Output, is_on_its_way: bool) -> Output {
+        if is_on_its_way && self.wait_ms > 0 { Output::Unanswered(Box::new(output)) } else { output }
+    }
 }
 
 fn wait_ms(text: &str) -> Result<u32, String> {
@@ -296,8 +304,9 @@ fn of_folder(dir: &Path) -> Result<Asked, Fail> {
         "`citybrain run --config FILE` starts its node; `--offline {}` reads the folder of a stopped one",
         dir.display()
     );
-    let text = std::fs::read(&path).map_err(|e| {
-        Fail::unreachable(format!("no node runs on `{}`: {}: {e}", dir.display(), path.display()), hint.clone())
+    let text = std::fs::read(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::PermissionDenied => no_rights(dir, &e),
+        _ => Fail::unreachable(format!("no node runs on `{}`: {}: {e}", dir.display(), path.display()), hint.clone()),
     })?;
     let file: ApiFile = serde_json::from_slice(&text)
         .map_err(|e| Fail::unreachable(format!("`{}` does not read: {e}", path.display()), hint))?;

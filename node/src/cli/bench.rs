@@ -87,7 +87,8 @@ impl Bench {
         if dir.exists() {
             return Err(fail(format!("`{}` exists already", dir.display())));
         }
-        std::fs::create_dir_all(&dir).map_err(|e| {
+        // The folder alone, because it alone is removed again.
+        std::fs::create_dir(&dir).map_err(|e| {
             let hint = "`citybrain bench --dir DIR` takes a folder that is not there yet, on the disk in question";
             Fail::usage(format!("cannot make `{}`: {e}", dir.display()), hint)
         })?;
@@ -181,7 +182,7 @@ async fn link(child: &Config, hub: Hub, dir: &Path, events: usize) -> miette::Re
     let broker = pipe::Broker {
         servers: pipe::Servers::new([("127.0.0.1".into(), listener.local_addr().into_diagnostic()?.port())]),
         username: None,
-        password: None,
+        password_file: None,
         tls: None,
         keep_alive_s: config.link.keep_alive_s,
         message_bytes_max: config.link.message_bytes_max,

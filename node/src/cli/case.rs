@@ -1,6 +1,7 @@
 //! `citybrain case`
 
 use super::ask::{Wait, segment};
+use super::confirm::Yes;
 use super::whom::{Coordinates, Whom};
 use super::{At, Direct, Fail, Output};
 use citybrain_shared::Address;
@@ -65,9 +66,8 @@ pub enum Case {
         /// solved (default), partly, unsolved
         #[arg(long)]
         outcome: Option<Solved>,
-        /// What shows it: `photo-after=https://…`; may be repeated
-        #[arg(long, value_name = "NAME=REFERENCE")]
-        evidence: Vec<String>,
+        #[command(flatten)]
+        evidence: Evidence,
     },
     /// 核查: what a check on the spot found
     Verify {
@@ -79,6 +79,8 @@ pub enum Case {
         /// It did not: back to work
         #[arg(long)]
         failed: bool,
+        #[command(flatten)]
+        evidence: Evidence,
     },
     /// 回访, 评价: what the resident says; also after it was closed
     Evaluate {
@@ -140,6 +142,8 @@ pub enum Case {
         /// Which summons, if there are several
         #[arg(long, value_name = "ID")]
         assist: Option<String>,
+        #[command(flatten)]
+        evidence: Evidence,
     },
     /// Rate a summoned unit
     Rate {
@@ -173,9 +177,8 @@ pub enum Case {
     Comment {
         #[command(flatten)]
         step: Step,
-        /// A picture or another attachment, elsewhere; may be repeated
-        #[arg(long, value_name = "URL")]
-        media: Vec<String>,
+        #[command(flatten)]
+        evidence: Evidence,
     },
     /// 收回: asks for a case back that is on its way to another node and that nobody has begun there
     Recall(Step),
@@ -187,7 +190,12 @@ pub enum Case {
         approved_by: Option<String>,
     },
     /// Remove names and telephone numbers from every node that has them; the history stays
-    Forget(Step),
+    Forget {
+        #[command(flatten)]
+        step: Step,
+        #[command(flatten)]
+        yes: Yes,
+    },
     /// How many there are of each status, category, department, …, and how long they took
     Stats(super::supervision::Stats),
     /// Bring cases that another system ran, from a CSV or NDJSON file, each to the node that it belongs to
@@ -205,6 +213,13 @@ pub enum Case {
 pub struct Id {
     /// The case's id, or enough of it
     pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Evidence {
+    /// What shows it: `photo-after=https://…`, or a URL; may be repeated
+    #[arg(long, visible_alias = "media", value_name = "[NAME=]URL")]
+    evidence: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -340,9 +355,11 @@ impl Case {
             Case::Start { step, contacted } => step.send(Verb::Start, Ask { contacted, ..none() }),
             Case::Contact(step) => step.send(Verb::Contact, none()),
             Case::Resolve { step, outcome, evidence } => {
-                step.send(Verb::Resolve, Ask { solved: outcome, evidence, ..none() })
+                step.send(Verb::Resolve, Ask { solved: outcome, evidence: evidence.evidence, ..none() })
             }
-            Case::Verify { step, passed, .. } => step.send(Verb::Verify, Ask { passed: Some(passed), ..none() }),
+            Case::Verify { step, passed, evidence, .. } => {
+                step.send(Verb::Verify, Ask { passed: Some(passed), evidence: evidence.evidence, ..none() })
+            }
             Case::Evaluate { step, solved, satisfied } => {
                 step.send(Verb::Evaluate, Ask { solved, satisfied, ..none() })
             }
@@ -352,21 +369,24 @@ impl Case {
             Case::Resume(step) => step.send(Verb::Resume, none()),
             Case::Extend { step, limit, approved_by } => step.send(Verb::Extend, Ask { limit, approved_by, ..none() }),
             Case::Assist { step, unit, to, limit } => step.send(Verb::Assist, Ask { unit, to, limit, ..none() }),
-            Case::Report { step, assist } => step.send(Verb::Report, Ask { assist, ..none() }),
+            Case::Report { step, assist, evidence } => {
+                step.send(Verb::Report, Ask { assist, evidence: evidence.evidence, ..none() })
+            }
             Case::Rate { step, assist, rating } => step.send(Verb::Rate, Ask { assist, rating, ..none() }),
             Case::Escalate { step, hand_over } => step.send(Verb::Escalate, Ask { hand_over, ..none() }),
             Case::Reopen(step) => step.send(Verb::Reopen, none()),
             Case::Withdraw(step) => step.send(Verb::Withdraw, none()),
             Case::Merge { step, into } => step.send(Verb::Merge, Ask { into, ..none() }),
-            Case::Comment { mut step, media } => {
-                // A line of its own for each, as Open311's updates tell them.
-                let lines = step.text.take().into_iter().chain(media).collect::<Vec<_>>();
-                step.text = (!lines.is_empty()).then(|| lines.join("\n"));
-                step.send(Verb::Comment, none())
-            }
+            Case::Comment { step, evidence } => step.send(Verb::Comment, Ask { evidence: evidence.evidence, ..none() }),
             Case::Recall(step) => step.send(Verb::Recall, none()),
             Case::Exclude { step, approved_by } => step.send(Verb::Exclude, Ask { approved_by, ..none() }),
-            Case::Forget(step) => step.send(Verb::Forget, none()),
+            Case::Forget { step, yes } => {
+                yes.confirm(&format!(
+                    "The names and telephone numbers of case {} are removed from every node that has them, for good.",
+                    step.id.id
+                ))?;
+                step.send(Verb::Forget, none())
+            }
             Case::Stats(stats) => stats.act(),
             Case::Import(import) => import.bring().map(Output::CasesBrought),
             Case::Export { which, at } => export(&which, &at),
@@ -400,7 +420,8 @@ impl Step {
         let before = refusals(&answer.body).len();
         let id = answer.body.case.id.clone();
         let mut answer = node.until(&format!("/v1/cases/{}", segment(&id)), answer, self.wait, is_on_its_way)?;
-        if is_on_its_way(&answer.body) {
+        let is_open = is_on_its_way(&answer.body);
+        if is_open {
             answer.body.asked = Some(to);
         } else if let Some(why) = refusals(&answer.body).into_iter().nth(before) {
             return Err(Fail::no(
@@ -409,7 +430,7 @@ impl Step {
                 format!("`citybrain case show {id}`"),
             ));
         }
-        Ok(Output::Case(Box::new(answer)))
+        Ok(self.wait.shown(Output::Case(Box::new(answer)), is_open))
     }
 }
 
@@ -430,7 +451,12 @@ impl New {
             by: self.by,
             key: self.key,
         };
-        self.at.node()?.post("/v1/cases", &new).map(|a| Output::Case(Box::new(a)))
+        let answer = self.at.node()?.post::<view::CaseShown>("/v1/cases", &new)?;
+        let (case, sent) = (&answer.body.case, new.title.trim());
+        if new.key.is_some() && !sent.is_empty() && case.title != sent {
+            eprintln!("nothing was opened: this key has opened {} before, with the title `{}`", case.id, case.title);
+        }
+        Ok(Output::Case(Box::new(answer)))
     }
 }
 

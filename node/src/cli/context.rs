@@ -82,6 +82,12 @@ impl Context {
                 if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
                     return Err(Fail::usage(format!("`{name}` is no name"), "a word, such as `city`"));
                 }
+                if let Some(known) = all.context.get(&name) {
+                    return Err(Fail::usage(
+                        format!("there is a context `{name}` already: {}", known.url),
+                        format!("another name, or first `citybrain context remove {name}`"),
+                    ));
+                }
                 super::ask::is_http(&url)?;
                 // From another folder the file has to be found, too.
                 let absolute = |f: PathBuf| std::path::absolute(&f).unwrap_or(f);
@@ -94,9 +100,8 @@ impl Context {
                 }
                 let url = url.trim_end_matches('/').to_owned();
                 let place = Place { url, token_file, ca_file, cert_file, key_file };
-                if all.context.insert(name.clone(), place).is_some() {
-                    format!("{name} is changed\n")
-                } else if all.current.is_none() {
+                all.context.insert(name.clone(), place);
+                if all.current.is_none() {
                     all.current = Some(name.clone());
                     format!("{name} is added, and used from now on\n")
                 } else {

@@ -18,6 +18,7 @@ pub enum Directives {
     },
     /// One, with the nodes that have not answered
     Show {
+        /// The directive's id, or enough of it
         id: String,
         #[command(flatten)]
         at: At,

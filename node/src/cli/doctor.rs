@@ -106,12 +106,16 @@ fn bundled(path: &Path, at: &At) -> Result<Output, Fail> {
     }
     let fail = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::AlreadyExists => {
-            Fail::no("exists", format!("`{}` is there already", path.display()), "give a file that is not there yet")
+            Fail::usage(format!("`{}` is there already", path.display()), "give a file that is not there yet")
         }
         _ => Fail::usage(format!("cannot write `{}`: {e}", path.display()), "give a place that is yours to write to"),
     };
     let out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
-    bundle::write(out, &files, Utc::now().timestamp() as u64).map_err(fail)?;
+    bundle::write(out, &files, Utc::now().timestamp() as u64).map_err(|e| {
+        // Half a bundle is none, and would be in the way of the next try.
+        let _ = std::fs::remove_file(path);
+        fail(e)
+    })?;
     let mut text = format!(
         "{}: {} files of {}; without secrets, without what was sent\n`citybrain doctor --bundle {}` looks at it anywhere\n",
         path.display(),

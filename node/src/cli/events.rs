@@ -2,7 +2,7 @@
 
 use super::{At, Fail, Output};
 use chrono::{DateTime, TimeDelta, Utc};
-use citybrain_shared::view;
+use citybrain_shared::{Address, view};
 use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ pub struct Fits {
     #[arg(long)]
     pub source: Option<String>,
     /// Only what began at this node; `chengdu/liucheng/*` for all that begin so
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = origin)]
     pub origin: Option<String>,
     /// Only this kind of governance: 党建, 自治, 德治, 法治
     #[arg(long)]
@@ -96,6 +96,15 @@ fn moment(text: &str) -> Result<Moment, String> {
             .to_utc(),
     };
     Ok(Moment { typed: text.to_owned(), at })
+}
+
+/// An address, or the beginning of one with `*` behind it.
+fn origin(text: &str) -> Result<String, String> {
+    let stem = text.strip_suffix('*').map(|stem| stem.trim_end_matches('/'));
+    match stem {
+        Some("") => Ok(text.to_owned()),
+        _ => Address::parse(stem.unwrap_or(text)).map(|_| text.to_owned()).map_err(|e| e.to_string()),
+    }
 }
 
 /// Said before anybody is asked.

@@ -4,7 +4,7 @@
 //! **Promise.** In the order of the log; each event that fits is acknowledged by the sink, or counted
 //! with its reason. With a state file a replay that was stopped or killed goes on behind the last
 //! position up to which all were settled; what goes twice because of that has the same `source` and
-//! `id`.
+//! `id`. Whom to call goes to nobody who has not named its type, as with webhooks.
 
 use super::ask::{At, Lines, Node};
 use super::events::Fits;
@@ -20,8 +20,9 @@ use crate::replay::sender::{self, Place, Sender, Told};
 use crate::tokens::{TOKEN_HINT, token_in};
 use bytes::Bytes;
 use citybrain_hub::tls::Pair;
+use citybrain_shared::case::{self, Outside};
 use citybrain_shared::view::{self, LogReplayed, RefusedEvent};
-use citybrain_shared::{Pos, event, topic};
+use citybrain_shared::{Lane, Pos, event, topic};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -49,6 +50,8 @@ pub enum Log {
   citybrain log replay --to mqtt://broker:1883 --topic 'archive/{type}' --after 12000 --upto 15000 --rate 200
   citybrain log replay --to mqtts://broker:8883 --sink-ca ca.pem --sink-cert me.pem --sink-key me-key.pem
   citybrain log replay --offline /var/lib/citybrain/city --to http://127.0.0.1:8080/v1/events
+Events in which people say who they are (`city.appeal`, `city.sos`, …) go only if --type names exactly
+their type; what nodes tell each other of cases and of whom to call never goes.
 With --state the same command goes on where it was stopped. A citybrain node that gets an event
 again knows it by its source and id.")]
     Replay(Box<Replay>),
@@ -231,7 +234,7 @@ impl Replay {
         let Some(path) = &self.state else { return Ok(()) };
         let text = serde_json::to_vec(state).expect("its keys are strings");
         replace(path, &text, Rights::Kept { new: 0o644 }).map_err(|e| {
-            Fail::no("unwritable", format!("cannot write `{}`: {e}", path.display()), "name another place with --state")
+            Fail::usage(format!("cannot write `{}`: {e}", path.display()), "name another place with --state")
         })
     }
 
@@ -343,7 +346,9 @@ impl Replay {
                     return Ok(());
                 }
                 told.events += 1;
-                if is_withheld(&event) {
+                if !may_leave(self.fits.event_type.as_deref(), &event) {
+                    told.private += 1;
+                } else if is_withheld(&event) {
                     told.withheld += 1;
                 } else if !take(told, event.pos, &event)? {
                     return Ok(());
@@ -475,6 +480,17 @@ fn bytes_of(event: &view::Event) -> Vec<u8> {
     event::with_origin(event.event.get().as_bytes(), &event.origin)
 }
 
+/// Whoever reads the sink need not be one who may see whom to call.
+fn may_leave(named: Option<&str>, event: &view::Event) -> bool {
+    let payload = event.event.get().as_bytes();
+    let Ok(envelope) = event::Envelope::parse(payload) else { return false };
+    match case::outside(&envelope.kind, event.priority == Lane::Urgent.as_str(), payload) {
+        Outside::Anybody => true,
+        Outside::ByName => named == Some(&*envelope.kind),
+        Outside::Nobody => false,
+    }
+}
+
 /// Does a word of the node stand where the data was?
 fn is_withheld(event: &view::Event) -> bool {
     #[derive(Deserialize)]
@@ -486,4 +502,36 @@ fn is_withheld(event: &view::Event) -> bool {
         data: Data,
     }
     serde_json::from_str::<Held>(event.event.get()).is_ok_and(|held| held.data.withheld == WITHHELD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: &str, priority: &str, data: &str) -> view::Event {
+        let event = format!(r#"{{"specversion":"1.0","id":"1","source":"/x","type":"{kind}","data":{data}}}"#);
+        let text = format!(
+            r#"{{"pos":1,"kind":"event","priority":"{priority}","direction":"up","origin":"c","origin_pos":1,
+               "received_at":"2026-01-01T00:00:00Z","committed_at":"2026-01-01T00:00:00Z","reach":"city","event":{event}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn whom_to_call_leaves_the_tree_only_if_its_type_is_named_and_letters_never() {
+        let air = event("city.air.v1", "routine", "{}");
+        assert!(may_leave(None, &air) && may_leave(Some("city.*"), &air));
+        let press = event("acme.button", "urgent", r#"{"sos":true}"#);
+        for (call, exact) in [
+            (event("city.appeal", "routine", "{}"), "city.appeal"),
+            (event("city.sos.pressed.v1", "urgent", "{}"), "city.sos.pressed.v1"),
+            (press, "acme.button"),
+        ] {
+            assert!(!may_leave(None, &call) && !may_leave(Some("city.*"), &call), "{exact}");
+            assert!(may_leave(Some(exact), &call), "{exact}");
+        }
+        for letter in ["city.brain.case.contact", "city.brain.case.letter"] {
+            assert!(!may_leave(Some(letter), &event(letter, "routine", "{}")), "{letter}");
+        }
+    }
 }

@@ -9,7 +9,7 @@
 //! | 0 | yes |
 //! | 1 | answered, and the answer is no: not found, refused, not ready |
 //! | 2 | usage or config |
-//! | 3 | unreachable, or too late |
+//! | 3 | unreachable, or too late: also a step that another node owns and did not answer within `--wait` |
 //! | 130 | interrupted |
 //!
 //! stdout carries the answer and stderr everything else. A closed pipe is success.

@@ -26,23 +26,32 @@ pub struct Folder {
     runtime: Arc<Runtime>,
 }
 
+/// # Errors
+/// 2: there is none, or whoever asks may not look.
+pub fn is_data_folder(dir: &Path) -> Result<(), Fail> {
+    match std::fs::read_dir(dir.join("log")) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(no_rights(dir, &e)),
+        Err(_) => {
+            let detail = format!("`{}` is no data folder: it has no `log`", dir.display());
+            Err(Fail::usage(detail, "give the `data` folder of a node's config"))
+        }
+    }
+}
+
+/// It is there, and not for everybody.
+pub fn no_rights(path: &Path, e: &io::Error) -> Fail {
+    let hint = "ask as root, or as the user that the node runs as";
+    Fail::usage(format!("`{}` may not be read: {e}", path.display()), hint)
+}
+
 impl Folder {
     /// # Errors
     /// When a node runs on it, or when it is no node's folder or does not read.
     #[allow(clippy::result_large_err, reason = "a refused event is a dead letter, whose size is the door's matter")]
     pub fn open(dir: &Path) -> Result<Folder, Fail> {
         let no = |detail: String, hint: &str| Err(Fail::no("not-found", detail, hint));
-        match std::fs::metadata(dir.join("log")) {
-            Ok(log) if log.is_dir() => {}
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                let hint = "ask as root, or as the user that the node runs as";
-                return Err(Fail::usage(format!("`{}` may not be read: {e}", dir.display()), hint));
-            }
-            _ => {
-                let hint = "give the `data` folder of a node's config";
-                return Err(Fail::usage(format!("`{}` is no node's folder: it has no log", dir.display()), hint));
-            }
-        }
+        is_data_folder(dir)?;
         let open = |config: &Config| engine::open_offline(dir, config.store.cache_bytes, Brain::make(config));
         let unopened = |e: OpenError| match e {
             OpenError::InUse => Fail::no(

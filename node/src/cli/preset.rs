@@ -101,7 +101,7 @@ fn tried(config: &Config, topic: &str, payload: &[u8]) -> view::Tried {
             return none(outcome, (!lines.is_empty()).then(|| lines.join("\n")));
         }
     }
-    let draft = match ingress.again(topic, payload) {
+    let draft = match ingress.again("client", topic, payload) {
         Err(refusal) => return none("refused", Some(format!("{}: {}", refusal.reason, refusal.detail))),
         Ok(draft) => draft,
     };

@@ -73,6 +73,8 @@ pub enum Output {
     Rules(Answer<view::Rules>),
     RulesTested(Answer<view::RulesTested>),
     Reloaded(Answer<view::Reloaded>),
+    /// What was asked of another node and was not answered in the time given: 3.
+    Unanswered(Box<Output>),
 }
 
 /// How to show it.
@@ -180,8 +182,8 @@ impl Screen {
             }
             Output::Links(a) => self.answer(&a, out, node::links)?,
             Output::Events { lines, follow } => self.events(lines, follow, out)?,
-            Output::Cases(a) => self.answer(&a, out, cases::cases)?,
-            Output::Case(a) => self.answer(&a, out, cases::case)?,
+            Output::Cases(a) => self.answer(&a, out, |v, s, out| cases::cases(v, &a.head.node, s, out))?,
+            Output::Case(a) => self.answer(&a, out, |v, s, out| cases::case(v, &a.head.node, s, out))?,
             Output::CasesExport(all) if self.json => {
                 for case in &all {
                     serde_json::to_writer(&mut *out, case).map_err(io::Error::from)?;
@@ -220,14 +222,19 @@ impl Screen {
                 return Ok(inspect::audit_code(&a.body));
             }
             Output::Many(many) => return self.many(many, out),
-            Output::Alarms(a) => self.answer(&a, out, rules::alarms)?,
-            Output::Alarm(a) => self.answer(&a, out, rules::alarm)?,
+            Output::Alarms(a) => self.answer(&a, out, |v, s, out| rules::alarms(v, a.head.as_of, s, out))?,
+            Output::Alarm(a) => self.answer(&a, out, |v, _, out| rules::alarm(v, a.head.as_of, out))?,
             Output::CapWarnings(a) => self.answer(&a, out, rules::warnings)?,
             Output::CapShown(a) => self.answer(&a, out, rules::warning)?,
             Output::CapTaken(a) => self.answer(&a, out, rules::cap_taken)?,
             Output::Rules(a) => self.answer(&a, out, rules::rules)?,
-            Output::RulesTested(a) => self.answer(&a, out, rules::rules_tested)?,
+            Output::RulesTested(a) => {
+                self.answer(&a, out, rules::rules_tested)?;
+                // Nothing could be read: that is no test.
+                return Ok(u8::from(a.body.events == 0 && !a.body.unread.is_empty()));
+            }
             Output::Reloaded(a) => self.answer(&a, out, rules::reloaded)?,
+            Output::Unanswered(output) => return self.write(*output, out).map(|_| 3),
         }
         Ok(0)
     }

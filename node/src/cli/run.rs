@@ -30,7 +30,7 @@ impl Fail {
         let causes: Vec<String> = report.chain().map(ToString::to_string).collect();
         let hint = match report.help() {
             Some(help) => help.to_string(),
-            None => format!("`citybrain check {}` says what a start needs", config.display()),
+            None => format!("`citybrain doctor --config {}` looks at all that a start needs", config.display()),
         };
         Fail::no("start", causes.join(": "), hint)
     }

@@ -1,5 +1,6 @@
 //! `citybrain send`
 
+use super::ask::segment;
 use super::confirm::Yes;
 use super::{Direct, Fail, Output};
 use citybrain_shared::{Selector, view};
@@ -48,7 +49,13 @@ impl Send {
             node.place(),
             request.target
         ))?;
-        node.post("/v1/send", &request).map(Output::Sent)
+        let sent = node.post::<view::Sent>("/v1/send", &request)?;
+        let path = format!("/v1/directives/{}", segment(&sent.body.id));
+        // It waits for whoever comes; a mistyped address does, too.
+        if node.get::<view::Directive>(&path, &[]).is_ok_and(|d| d.body.expected == 0) {
+            eprintln!("nobody is meant by `{}` yet: `citybrain tree` shows who is there", request.target);
+        }
+        Ok(Output::Sent(sent))
     }
 
     pub(super) fn request(&self) -> Result<view::Send, Fail> {

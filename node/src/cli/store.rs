@@ -1,6 +1,7 @@
 //! `citybrain store`: a stopped node's data folder.
 
 use super::confirm::{Yes, who};
+use super::offline::is_data_folder;
 use super::render::Ops;
 use super::{Fail, Output, own};
 use chrono::Utc;
@@ -11,7 +12,7 @@ use citybrain_hub::{portable, store};
 use citybrain_shared::record::Header;
 use citybrain_shared::{Pos, view};
 use clap::Subcommand;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 /// sled's cache while a state is read, bytes.
@@ -93,14 +94,6 @@ fn now() -> String {
     view::rfc3339(Utc::now())
 }
 
-fn folder(dir: &Path) -> Result<(), Fail> {
-    if dir.join("log").is_dir() {
-        return Ok(());
-    }
-    let detail = format!("`{}` is no data folder: it has no `log`", dir.display());
-    Err(Fail::usage(detail, "give the `data` folder of a node's config"))
-}
-
 fn failed(e: &dyn std::error::Error) -> Fail {
     let mut detail = e.to_string();
     let mut next = e.source();
@@ -110,6 +103,18 @@ fn failed(e: &dyn std::error::Error) -> Fail {
         next = cause.source();
     }
     Fail::no("store", detail, "`citybrain store verify DIR` says what is damaged")
+}
+
+/// Does this say that something cannot be written? Reading meets none of these.
+fn is_of_target(e: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    [FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull].contains(&e.kind())
+}
+
+/// What was read is sound.
+fn unwritten(target: &Path, e: &io::Error) -> Fail {
+    let hint = "make room there, or name a place on another disk; what was read is untouched";
+    Fail::no("unwritable", format!("`{}` cannot be written: {e}", target.display()), hint)
 }
 
 fn is_in_use(dir: &Path) -> Result<bool, Fail> {
@@ -162,7 +167,7 @@ fn committed_at(reader: &Reader, pos: Pos) -> Option<chrono::DateTime<Utc>> {
 }
 
 fn stats(dir: &Path) -> Result<view::StoreStats, Fail> {
-    folder(dir)?;
+    is_data_folder(dir)?;
     let in_use = is_in_use(dir)?;
     let (reader, found) = log::open_read_only(&dir.join("log")).map_err(|e| failed(&e))?;
     let (segments, log_bytes) = segments(dir);
@@ -188,7 +193,7 @@ fn stats(dir: &Path) -> Result<view::StoreStats, Fail> {
 }
 
 fn verify(dir: &Path) -> Result<view::StoreVerify, Fail> {
-    folder(dir)?;
+    is_data_folder(dir)?;
     let in_use = is_in_use(dir)?;
     let (reader, found) = log::open_read_only(&dir.join("log")).map_err(|e| failed(&e))?;
     let tell = std::io::stderr().is_terminal();
@@ -249,7 +254,7 @@ fn verify(dir: &Path) -> Result<view::StoreVerify, Fail> {
 }
 
 fn rebuild(dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail> {
-    folder(dir)?;
+    is_data_folder(dir)?;
     stopped(dir)?;
     let (reader, _) = log::open_read_only(&dir.join("log")).map_err(|e| failed(&e))?;
     let good = store::verify(dir, CACHE_BYTES).ok().and_then(|v| {
@@ -282,10 +287,12 @@ fn rebuild(dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail> {
 }
 
 fn snapshot(dir: &Path, target: &Path) -> Result<view::StoreChange, Fail> {
-    folder(dir)?;
-    let about = backup::take(dir, target, now()).map_err(|e| match e {
-        backup::Error::Exists { .. } => Fail::no("exists", e.to_string(), "give a folder that is not there yet"),
-        e => failed(&e),
+    is_data_folder(dir)?;
+    let about = backup::take(dir, target, now()).map_err(|e| match &e {
+        backup::Error::Exists { .. } => Fail::usage(e.to_string(), "give a folder that is not there yet"),
+        // Whatever the copy was of: only the backup is written.
+        backup::Error::Io { source, .. } if is_of_target(source) => unwritten(target, source),
+        e => failed(e),
     })?;
     let notes = vec![
         "every record of it was read back".into(),
@@ -303,7 +310,7 @@ fn snapshot(dir: &Path, target: &Path) -> Result<view::StoreChange, Fail> {
 }
 
 fn export(dir: &Path, file: &Path) -> Result<Output, Fail> {
-    folder(dir)?;
+    is_data_folder(dir)?;
     let is_stdout = file.as_os_str() == "-";
     let done = if is_stdout {
         portable::export(dir, now(), std::io::BufWriter::new(std::io::stdout().lock()))
@@ -318,8 +325,9 @@ fn export(dir: &Path, file: &Path) -> Result<Output, Fail> {
         }
         Err(portable::Error::Write(e)) if e.kind() == std::io::ErrorKind::AlreadyExists => {
             let detail = format!("`{}` is there already", file.display());
-            return Err(Fail::no("exists", detail, "give a file that is not there yet"));
+            return Err(Fail::usage(detail, "give a file that is not there yet"));
         }
+        Err(portable::Error::Write(e)) => return Err(unwritten(file, &e)),
         Err(e) => return Err(failed(&e)),
     };
     if is_stdout {
@@ -344,7 +352,7 @@ fn import(file: &Path, dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail>
     let is_taken = std::fs::read_dir(dir).map_or_else(|_| dir.exists(), |mut d| d.next().is_some());
     if is_taken {
         let hint = "give a folder that is not there yet, or move what is in it away";
-        return Err(Fail::no("exists", format!("`{shown}` holds something already"), hint));
+        return Err(Fail::usage(format!("`{shown}` holds something already"), hint));
     }
     if file.as_os_str() != "-" {
         std::fs::File::open(file).map_err(|e| {
@@ -362,7 +370,12 @@ fn import(file: &Path, dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail>
     };
     let done = done.map_err(|e| {
         let hint = "`citybrain store export DIR FILE` makes it again; nothing was left behind";
-        Fail { failure: view::Failure { hint: hint.into(), ..failed(&e).failure }, ..failed(&e) }
+        match e {
+            portable::Error::Foreign(_) => {
+                Fail::usage(e.to_string(), "give a file that `citybrain store export` made, or `-` for standard input")
+            }
+            e => Fail { failure: view::Failure { hint: hint.into(), ..failed(&e).failure }, ..failed(&e) },
+        }
     })?;
     let mut notes = vec![
         "every record has the position, the bytes and the chain hash that it had".to_owned(),
@@ -418,5 +431,28 @@ fn restore(from: &Path, dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail
 fn leave(dir: &Path, what: &str, detail: &str, notes: &mut Vec<String>) {
     if let Err(e) = operator::leave(dir, &Act::claimed(&who(), what, detail, now(), "this machine")) {
         notes.push(format!("who did it could not be noted: {e}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_said_of_the_place_that_is_full() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        assert!(is_of_target(&full) && !is_of_target(&io::Error::from(io::ErrorKind::NotFound)));
+        let fail = unwritten(Path::new("/backup/x"), &full);
+        assert!(fail.failure.detail.contains("/backup/x") && !fail.failure.hint.contains("verify"), "{fail:?}");
+    }
+
+    #[test]
+    fn a_folder_that_may_not_be_read_is_not_one_that_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = is_data_folder(dir.path()).unwrap_err();
+        assert!(missing.failure.detail.contains("is no data folder"), "{missing:?}");
+        let denied = super::super::offline::no_rights(dir.path(), &io::ErrorKind::PermissionDenied.into());
+        assert_eq!(denied.code, 2);
+        assert!(denied.failure.hint.contains("as root"), "{denied:?}");
     }
 }

@@ -112,9 +112,6 @@ fn unreadable(path: &Path, e: &io::Error) -> Fail {
 }
 
 fn unwritable(path: &Path, e: &io::Error) -> Fail {
-    Fail::no(
-        "unwritable",
-        format!("cannot write `{}`: {e}", path.display()),
-        "run it as the owner of the file's folder",
-    )
+    let hint = "give a place that is yours to write to: run it as the owner of the file's folder";
+    Fail::usage(format!("cannot write `{}`: {e}", path.display()), hint)
 }

@@ -131,6 +131,9 @@ impl User {
     }
 }
 
+/// Of a password in a CONNECT (MQTT 5.0, 1.5.6: binary data).
+const PASSWORD_BYTES_MAX: usize = 65_535;
+
 /// The file's lines, comments and all.
 struct Lines {
     all: Vec<String>,
@@ -188,6 +191,10 @@ fn asked_hash() -> Result<String, Fail> {
     let password = ask().map_err(|e| Fail::no("input", format!("no password: {e}"), "give it as a line on stdin"))?;
     if password.is_empty() {
         return Err(Fail::usage("the password is empty", "give it as a line on standard input"));
+    }
+    if password.len() > PASSWORD_BYTES_MAX {
+        let detail = format!("the password has {} bytes; MQTT carries {PASSWORD_BYTES_MAX}", password.len());
+        return Err(Fail::usage(detail, "give a shorter one"));
     }
     users::hash(password.as_bytes()).map_err(|e| Fail::no("hash", e, "try again"))
 }

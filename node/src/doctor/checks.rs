@@ -96,6 +96,14 @@ fn more(facts: &Facts) -> Vec<Finding> {
             "`citybrain audit` says at which link and how many, the node's log output when; nothing brings them back from here",
         );
     }
+    if !node.refused_logins.is_empty() {
+        add(
+            "refused-logins",
+            Warn,
+            format!("accounts are refused at the front door: {}", node.refused_logins.join("; ")),
+            "`citybrain user passwd NAME --file USERS` here, and the same in the password file there",
+        );
+    }
     if node.commits >= 100 && node.commits_over_100_ms * 100 > node.commits {
         add(
             "commit-time",
@@ -726,6 +734,7 @@ mod tests {
             ("links-to-children", Warn, |f| node(f).links[1].state = "away".into()),
             ("versions", Warn, |f| node(f).children[0].1 = "0.10.0".into()),
             ("dead-letters", Warn, |f| node(f).dead_letters_open = 1),
+            ("refused-logins", Warn, |f| node(f).refused_logins.push("ann, once, the last from ::1: wrong".into())),
             ("lost-records", Bad, |f| node(f).lost = 1),
             ("commit-time", Warn, |f| (node(f).commits, node(f).commits_over_100_ms) = (1000, 50)),
         ];

@@ -99,6 +99,8 @@ pub struct Node {
     pub links: Vec<Link>,
     /// Direct children and their versions.
     pub children: Vec<(String, String)>,
+    /// Accounts whose last login was refused within ten minutes, with how often and from where.
+    pub refused_logins: Vec<String>,
     pub dead_letters_open: u64,
     pub lost: u64,
     pub last_pos: Pos,

@@ -18,6 +18,7 @@ pub use checks::examine;
 pub use facts::Facts;
 
 use crate::api::Ctx;
+use citybrain_hub::door::users::RefusedLogin;
 use citybrain_hub::engine::{COMMIT_BUCKETS_US, House};
 use citybrain_hub::log::Reader;
 use citybrain_shared::config::Config;
@@ -34,6 +35,11 @@ const RECORDS_LOOKED_AT: u64 = 500;
 pub struct Running {
     node: Node,
     reader: Reader,
+}
+
+/// `liucheng, refused in a row: 29, the last from 10.0.0.7: wrong user or password`
+pub fn login_in_words(login: &RefusedLogin) -> String {
+    format!("{}, refused in a row: {}, the last from {}: {}", login.name, login.times, login.peer, login.why.words())
 }
 
 impl Running {
@@ -73,6 +79,7 @@ impl Running {
                 })
                 .collect(),
             children,
+            refused_logins: (ctx.operations.refused_logins)().iter().map(login_in_words).collect(),
             dead_letters_open,
             lost,
             last_pos: reader.last(),

@@ -173,7 +173,9 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
         None => Checkpoint::begin(&args.file, &target).into_diagnostic()?,
     };
     // Written at once, so that a folder which takes no state file is known before the first event.
-    checkpoint.save(&state).map_err(|e| miette!(help = "name another place with --state FILE", "{}", chain(&e)))?;
+    checkpoint
+        .save(&state)
+        .map_err(|e| miette!(code = USAGE, help = "name another place with --state FILE", "{}", chain(&e)))?;
     let after = checkpoint.row;
     eprintln!("{}: {mapping_name}", args.file.display());
     match resumed {

@@ -109,6 +109,11 @@ impl Rows {
     /// [`Error::Open`], [`Error::Header`].
     pub fn open(path: &Path, format: Format, delimiter: u8) -> Result<Rows, Error> {
         let file = File::open(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        // It opens, and only reading it fails, with words that say nothing of a folder.
+        if file.metadata().is_ok_and(|about| about.is_dir()) {
+            let source = io::ErrorKind::IsADirectory.into();
+            return Err(Error::Open { path: path.to_owned(), source });
+        }
         let mut header = Vec::new();
         let input = match format {
             Format::Ndjson => Input::Ndjson { reader: BufReader::new(file), line: 0 },

@@ -87,6 +87,8 @@ pub struct LogReplayed {
     pub acknowledged: u64,
     /// Whose data this token may not see: not sent.
     pub withheld: u64,
+    /// That may name people and whose type was not named, or that nodes say to each other: not sent.
+    pub private: u64,
     /// That the sink will not have, now or later.
     pub refused: u64,
     /// The first 20 of them.

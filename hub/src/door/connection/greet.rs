@@ -9,6 +9,7 @@ use super::super::route::Sub;
 use super::super::seats::Live;
 use super::super::share;
 use super::super::socket::{Peer, Socket};
+use super::super::users::Refused;
 use super::super::{Door, settled};
 use super::delivery::{Delivery, Earlier, Resumed};
 use super::intake::ALIASES_MAX;
@@ -156,8 +157,8 @@ async fn admit(door: &Door, mut connect: Connect, peer: &Peer) -> Result<Hello, 
         Err(denied) => {
             door.counters.logins_failed.add(1);
             let (reason, why) = match denied {
-                Denied::BadUserOrPassword => (reason::BAD_USER_OR_PASSWORD, "wrong user or password"),
-                Denied::TooOften => (reason::CONNECTION_RATE, "its address had too many wrong passwords"),
+                Denied::BadUserOrPassword => (reason::BAD_USER_OR_PASSWORD, Refused::Wrong.words()),
+                Denied::TooOften => (reason::CONNECTION_RATE, Refused::TooOften.words()),
                 Denied::OtherName => (reason::NOT_AUTHORIZED, "it gives another user than its certificate does"),
                 Denied::NoAccount => (reason::NOT_AUTHORIZED, "its certificate names no user of the users file"),
                 Denied::Anonymous => (reason::NOT_AUTHORIZED, "it gives no user, and anonymous access is off"),

@@ -68,7 +68,7 @@ impl Client {
     /// Dials. `id` names the session that the broker keeps between connections.
     ///
     /// # Errors
-    /// Why the TLS files cannot be used. Those that are being replaced are better the next time.
+    /// Why the files cannot be used. Those that are being replaced are better the next time.
     pub fn connect(broker: &Broker, id: &str, filters: Vec<String>, packet_bytes_max: usize) -> Result<Client, String> {
         let mut options = pipe::options(broker, id.to_owned(), packet_bytes_max)?;
         options.set_clean_session(false);
@@ -178,7 +178,7 @@ mod tests {
         let broker = Broker {
             servers: Servers::new([("127.0.0.1".to_owned(), 1)]),
             username: None,
-            password: None,
+            password_file: None,
             tls: Some(ClientFiles { ca: "/nowhere/ca.pem".into(), pair: None }),
             keep_alive_s: 5,
             message_bytes_max: 1 << 20,

@@ -122,7 +122,10 @@ pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
         _ => (text, ""),
     };
     let shown = case.outcome.as_ref().filter(|o| e.step == "resolved" && o.at == e.at);
-    let shown = shown.into_iter().flat_map(|o| &o.evidence).filter_map(|r| r.split_once('=').map(|(_, url)| url));
+    let own = (is_answer || e.role == Some(Role::Resident)).then_some(&e.evidence);
+    let shown = shown.map(|o| &o.evidence).into_iter().chain(own).flatten();
+    // `NAME=URL`, or the URL alone.
+    let shown = shown.map(|r| if ask::is_url(r) { r } else { r.split_once('=').map_or("", |(_, url)| url) });
     let media = Some(media).filter(|m| !m.is_empty()).or_else(|| shown.into_iter().find(|url| ask::is_url(url)));
     Body::Object(vec![
         ("update_id", Body::text(update_id(&case.id, e.term, e.version))),

@@ -7,9 +7,11 @@
 
 use citybrain_shared::case::Place;
 use citybrain_shared::config::rules::Severity;
+use citybrain_shared::prefix::{self, Named};
 use citybrain_shared::view::{self, Alarm};
 use citybrain_shared::{Address, Tier};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub const RAISED: &str = "city.brain.alarm.raised";
@@ -145,6 +147,12 @@ pub struct Table {
 impl Table {
     pub fn get(&self, id: &str) -> Option<&Alarm> {
         self.all.get(id)
+    }
+
+    /// By the beginning of its id.
+    pub fn named(&self, text: &str) -> Named<&Alarm> {
+        let rest = self.all.range::<str, _>((Bound::Included(text), Bound::Unbounded));
+        prefix::named(text, rest.map(|(id, alarm)| (id.as_str(), alarm)))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Alarm> {

@@ -90,7 +90,8 @@ impl Look<'_> {
                 self.bad(&at(&format!("on.{n}")), format!("`{pattern}` is no pattern"), help);
             }
         }
-        if rule.then.is_empty() {
+        // One that does not read is said already.
+        if rule.then.is_empty() && !self.places.contains(&at("then")) {
             self.bad(
                 &at("then"),
                 "nothing follows from it",

@@ -320,6 +320,11 @@ fn syntax(text: &str, error: &cel::ParseError) -> Fault {
     let rest = &text[before.min(text.len())..];
     let skip = usize::try_from(column - 1).unwrap_or(0);
     let start = before + rest.char_indices().nth(skip).map_or(rest.len(), |(i, _)| i);
+    if error.msg.contains("argument to has()") {
+        let message = "`has()` takes a field with a dot before it".to_owned();
+        let help = "of a name that is no word: `'PM_US Post' in event.data`".into();
+        return Fault { message, at: 0..text.len(), help };
+    }
     // The parser's own words list every token that it would have liked.
     let said = error.msg.lines().next().unwrap_or_default();
     let said = said.split(" expecting ").next().unwrap_or(said).trim();

@@ -17,7 +17,7 @@ const UNREAD_MAX: usize = 100;
 /// each with its number in the file. One that could not even be read says why.
 pub fn rehearse(config: &Config, lines: impl Iterator<Item = (u64, Result<String, String>)>) -> RulesTested {
     let mut stage = Stage { rules: Rules::new(config), state: State::default(), pos: Pos::ZERO, fired: Vec::new() };
-    let (mut events, mut unread, mut clock) = (0, Vec::new(), i64::MIN);
+    let (mut events, mut unread, mut unread_more, mut clock) = (0, Vec::new(), 0, i64::MIN);
     for (number, line) in lines {
         if line.as_ref().is_ok_and(|l| l.trim().is_empty()) {
             continue;
@@ -30,10 +30,10 @@ pub fn rehearse(config: &Config, lines: impl Iterator<Item = (u64, Result<String
                 events += 1;
             }
             Err(why) if unread.len() < UNREAD_MAX => unread.push(format!("line {number}: {why}")),
-            Err(_) => {}
+            Err(_) => unread_more += 1,
         }
     }
-    RulesTested { events, unread, fired: stage.fired, rules: stage.rules.view().rules }
+    RulesTested { events, unread, unread_more, fired: stage.fired, rules: stage.rules.view().rules }
 }
 
 struct Event {

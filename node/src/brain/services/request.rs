@@ -96,6 +96,11 @@ fn times(service: &Service, slot: Option<&str>, calendar: &Calendar, now: DateTi
                 "see what else is offered",
             ));
         }
+        // Whoever names another time does not mean this.
+        if let Some(text) = slot.filter(|text| hours::moment(text, calendar) != Some(starts)) {
+            let detail = format!("{} is on {}, not at {text}", service.name, calendar.shown(starts));
+            return Err(Refusal::new("no-slot", detail, "leave `--slot` out: it has one time"));
+        }
         return Ok((Some(starts), ends));
     }
     let Some(length_s) = service.slot.map(|l| length_s(l, calendar)) else {
@@ -109,7 +114,11 @@ fn times(service: &Service, slot: Option<&str>, calendar: &Calendar, now: DateTi
     let next = || {
         let ahead = hours::slots_ahead(&hours_of(service), length_s, now, service.ahead_days, calendar);
         let shown: Vec<String> = ahead.iter().take(3).map(|at| calendar.shown(*at)).collect();
-        if shown.is_empty() { "none is given".to_owned() } else { format!("such as `--slot '{}'`", shown.join("', '")) }
+        match shown.as_slice() {
+            [] => "none is given".to_owned(),
+            [one] => format!("`--slot '{one}'`"),
+            [one, others @ ..] => format!("such as `--slot '{one}'`; also {}", others.join(", ")),
+        }
     };
     let Some(text) = slot else {
         return Err(Refusal::new(

@@ -3,11 +3,12 @@
 use super::table::{Cell, Color};
 use super::{Screen, clean, grouped, print, right};
 use chrono::{DateTime, Utc};
+use citybrain_shared::Address;
 use citybrain_shared::case::{Case, Clock, Entry};
 use citybrain_shared::view;
 use std::io::{self, Write};
 
-pub fn cases(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+pub fn cases(v: &view::Cases, me: &str, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.cases.is_empty() {
         return writeln!(
             out,
@@ -24,7 +25,7 @@ pub fn cases(v: &view::Cases, s: &Screen, out: &mut dyn Write) -> io::Result<()>
             s.mark(&clean(&c.standing()), c.status.is_open(), Color::Yellow),
             Cell::new(c.kind),
             Cell::new(clean(named(c))),
-            Cell::new(c.owner.as_str()),
+            Cell::new(format!("{}{}", c.owner, as_heard(c, me))),
             s.mark(&due, over, Color::Red),
             Cell::new(clean(&c.title)),
         ]);
@@ -53,6 +54,17 @@ pub(super) fn named(c: &Case) -> &str {
     }
 }
 
+/// Those above the owner, and where the case was opened, hear of every step. Others that had it hear when it
+/// is closed: until then it may have another owner.
+fn as_heard(c: &Case, me: &str) -> &'static str {
+    let is_sure = me.is_empty() || !c.status.is_open() || hears_all(me, &c.owner, &c.opened_at);
+    if is_sure { "" } else { " (as last heard)" }
+}
+
+fn hears_all(me: &str, owner: &Address, opened_at: &Address) -> bool {
+    Address::parse(me).is_ok_and(|me| me.covers(owner) || me == *opened_at)
+}
+
 fn due(c: &Case) -> (String, bool) {
     match c.due() {
         Some((clock, at)) => {
@@ -67,7 +79,7 @@ fn short(at: DateTime<Utc>) -> String {
     at.format("%m-%d %H:%M:%SZ").to_string()
 }
 
-pub fn case(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let c = &v.case;
     writeln!(out, "{}  {}{}  {}", c.id, c.standing(), if v.overdue { ", overdue" } else { "" }, clean(&c.title))?;
     let line = |out: &mut dyn Write, word: &str, text: String| writeln!(out, "{word:<12}{}", clean(&text));
@@ -98,7 +110,8 @@ pub fn case(v: &view::CaseShown, s: &Screen, out: &mut dyn Write) -> io::Result<
         line(out, "media", c.media.join(" "))?;
     }
     let unit = if c.unit.is_empty() { String::new() } else { format!(", {}", c.unit) };
-    line(out, "owner", format!("{}{unit}; opened at {} {}", c.owner, c.opened_at, short(c.opened)))?;
+    let heard = as_heard(c, me);
+    line(out, "owner", format!("{}{heard}{unit}; opened at {} {}", c.owner, c.opened_at, short(c.opened)))?;
     if let Some(b) = &c.booking {
         let at = b.at.map_or(String::new(), |at| format!(", {}", short(at)));
         let seats = if b.seats > 1 { format!(", {} seats", b.seats) } else { String::new() };
@@ -171,6 +184,15 @@ fn told(c: &Clock) -> String {
     format!("{} {} from {}{due}: {state}", c.name, c.limit, short(c.started))
 }
 
+/// What was said, and whole what shows it: a place on the web that was cut leads nowhere.
+fn said(what: &str, shows: &str) -> String {
+    match (what, shows) {
+        (what, "") => what.to_owned(),
+        ("", shows) => format!("[{shows}]"),
+        (what, shows) => format!("{what} [{shows}]"),
+    }
+}
+
 fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let mut table = s.table(&["STEP", "WHEN", "WHERE", "WHO", "WHAT", "CLOCKS"]);
     for e in entries {
@@ -178,13 +200,14 @@ fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()>
         let who = beside.map_or(e.by.clone(), |r| format!("{} ({r})", e.by));
         let from = e.from.as_ref().map_or(String::new(), |f| format!(", from {f}"));
         let what = [e.to.clone().unwrap_or_default(), e.text.clone()];
+        let shows = e.evidence.join(" ");
         let what: Vec<&str> = what.iter().map(String::as_str).filter(|w| !w.is_empty()).collect();
         table.add_row(vec![
             Cell::new(format!("{:>2} {}", e.version, e.step)),
             Cell::new(short(e.at)),
             Cell::new(format!("{}{from}", e.node)),
             Cell::new(clean(&who)),
-            Cell::new(clean(&what.join(": "))),
+            Cell::new(clean(&said(&what.join(": "), &shows))),
             Cell::new(clean(&e.clocks.join("; "))),
         ]);
     }
@@ -290,6 +313,11 @@ pub fn brought(v: &view::CasesBrought, out: &mut dyn Write) -> io::Result<()> {
 
 /// One line a case, for a spreadsheet.
 pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
+    // The library's own conversion forgets that it was a closed pipe.
+    let io = |e: csv::Error| match e.into_kind() {
+        csv::ErrorKind::Io(e) => e,
+        other => io::Error::other(format!("{other:?}")),
+    };
     let mut csv = csv::Writer::from_writer(out);
     let head = [
         "id",
@@ -326,7 +354,7 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
         "lon",
         "place",
     ];
-    csv.write_record(head)?;
+    csv.write_record(head).map_err(io)?;
     let time = |t: Option<DateTime<Utc>>| t.map(view::rfc3339).unwrap_or_default();
     for c in cases {
         let due = |name: &str| time(c.clock(name).and_then(|c| c.due));
@@ -366,7 +394,21 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
             number(place.lat),
             number(place.lon),
             place.text,
-        ])?;
+        ])
+        .map_err(io)?;
     }
     csv.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_of_a_case_is_hearsay_where_its_steps_are_not_told() {
+        let [owner, opened_at] = ["c/t/n", "c/s"].map(|a| Address::parse(a).unwrap());
+        for (me, want) in [("c", true), ("c/t", true), ("c/t/n", true), ("c/s", true), ("c/t/m", false)] {
+            assert_eq!(hears_all(me, &owner, &opened_at), want, "{me}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What was sent down, and who answered.
 
-use super::{Cell, Screen, clean, grouped, print, right};
+use super::{Cell, Screen, clean, counted, grouped, print, right};
 use citybrain_shared::view;
 use std::io::{self, Write};
 
@@ -34,8 +34,8 @@ pub(super) fn directive(v: &view::Directive, _: &Screen, out: &mut dyn Write) ->
     writeln!(out, "issued by {} {}, position {} here", clean(&v.origin), view::rfc3339(v.issued_at), grouped(v.pos.0))?;
     writeln!(
         out,
-        "{} nodes expected: {} delivered, {} done, {} failed, {} expired, {} silent",
-        grouped(v.expected),
+        "{} expected: {} delivered, {} done, {} failed, {} expired, {} silent",
+        counted(v.expected, "node"),
         grouped(v.delivered),
         grouped(v.done),
         grouped(v.failed),

@@ -1,7 +1,9 @@
 //! How answers about a tree look: many nodes' blocks, the way of an event, why, the books.
 
 use super::directives::directive;
-use super::{Cell, Color, Fail, Lines, Output, Screen, Stop, ago, clean, footer, grouped, or_dash, print, right, span};
+use super::{
+    Cell, Color, Fail, Lines, Output, Screen, Stop, ago, clean, counted, footer, grouped, or_dash, print, right, span,
+};
 use citybrain_shared::view::{self, Answer, Severity};
 use std::io::{self, Write};
 
@@ -255,7 +257,7 @@ pub fn audit(v: &view::Audit, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     }
     let verdict = match (v.adds_up, v.unasked.len()) {
         (true, 0) => "it adds up: everything accepted is above, waiting, or on record".to_owned(),
-        (true, n) => format!("what could be asked adds up; {n} nodes could not"),
+        (true, n) => format!("what could be asked adds up; {} could not", counted(n as u64, "node")),
         (false, _) => format!(
             "it does not add up: {} records are missing and nobody accounts for them",
             grouped(v.totals.missing + v.down.missing)
@@ -327,11 +329,22 @@ pub fn counts(v: &view::Counts, s: &Screen, out: &mut dyn Write) -> io::Result<(
         ]);
     }
     print(&table, out)?;
-    let names = if v.names_cut { format!("more than {}", grouped(v.names)) } else { grouped(v.names) };
+    let what = match v.by {
+        view::CountBy::Source => "source",
+        view::CountBy::Type => "type",
+        view::CountBy::Origin => "origin",
+        view::CountBy::Priority => "lane",
+    };
+    let more = if v.names_cut { "more than " } else { "" };
+    let names = format!("{more}{}", counted(v.names, what));
+    let left = v.names.saturating_sub(v.rows.len() as u64);
+    if left > 0 {
+        writeln!(out, "{} of {names} shown: `--limit N` shows more", grouped(v.rows.len() as u64))?;
+    }
     writeln!(
         out,
-        "{} events of {names} in {:.1} s, positions {} to {}",
-        grouped(v.events),
+        "{} of {names} in {:.1} s, positions {} to {}",
+        counted(v.events, "event"),
         v.span_ms as f64 / 1e3,
         grouped(v.after_pos.next().0),
         grouped(v.upto_pos.0)

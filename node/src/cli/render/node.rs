@@ -83,7 +83,7 @@ pub(super) fn status(head: &Head, v: &view::Status, s: &Screen, out: &mut dyn Wr
     };
     row("door", Cell::new(door));
     row("links", Cell::new(links_in_short(&v.links)));
-    row("below", Cell::new(format!("{} have told of themselves", counted(v.descendants, "node"))));
+    row("below", Cell::new(format!("{} known to be there", counted(v.descendants, "node"))));
     let look = if v.dead_letters_open > 0 { " (`citybrain dlq list`)" } else { "" };
     row("refused", Cell::new(format!("{} open{look}", counted(v.dead_letters_open, "dead letter"))));
     print(&table, out)
@@ -120,6 +120,8 @@ pub(super) fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Res
     for l in &v.links {
         let (way, peer) = match l.role {
             LinkRole::Up => ("up", l.peer.to_string()),
+            // Whole for a program; for people it is below this node anyway.
+            LinkRole::Down if s.width.is_none() => ("down", l.peer.to_string()),
             LinkRole::Down => ("down", format!("…/{}", l.peer.leaf())),
         };
         let (all, at_most) = (l.urgent.unsent + l.routine.unsent, if l.behind().1 { "≤ " } else { "" });

@@ -1,7 +1,7 @@
 //! What is for whoever keeps nodes running: stores, doctor, levels, config.
 
 use super::table::{Cell, Color};
-use super::{Screen, ago, clean, grouped, print, right};
+use super::{Screen, ago, clean, counted, grouped, print, right};
 use citybrain_shared::view::{self, Answer, Verdict};
 use std::io::{self, Write};
 
@@ -136,6 +136,11 @@ pub fn replayed(v: &view::LogReplayed) -> String {
             v.withheld,
             "events were not sent: this token may not see whom they name (a worker's, supervisor's or operator's may)",
         ),
+        (
+            v.private,
+            "events were not sent: people say in them who they are (`--type TYPE` with exactly their type sends them), \
+             or nodes speak of cases with each other",
+        ),
         (v.refused, "events were refused"),
         (v.damaged, "records of the log are lost: `citybrain store verify DIR` says where"),
     ] {
@@ -263,7 +268,7 @@ fn stats(v: &view::StoreStats, now: chrono::DateTime<chrono::Utc>, s: &Screen, o
     row("records", grouped(v.records));
     row("first", format!("position {}, {}", grouped(v.first_pos.0), when(v.first_at)));
     row("last", format!("position {}, {}", grouped(v.last_pos.0), when(v.last_at)));
-    row("log", format!("{} segments, {}", grouped(v.segments), bytes(v.log_bytes)));
+    row("log", format!("{}, {}", counted(v.segments, "segment"), bytes(v.log_bytes)));
     if v.torn_bytes > 0 {
         row("torn", torn(v.torn_bytes));
     }
@@ -272,6 +277,7 @@ fn stats(v: &view::StoreStats, now: chrono::DateTime<chrono::Utc>, s: &Screen, o
             format!("{} rows up to position {}, {}", grouped(rows), grouped(upto.0), bytes(v.state_bytes))
         }
         _ if v.in_use => format!("{}; a node is running on it, so its rows were not read", bytes(v.state_bytes)),
+        _ if v.state_bytes == 0 => "not there yet: the next start makes it".into(),
         _ => "does not read: `citybrain store verify DIR` says why".into(),
     };
     row("state", state);
@@ -310,7 +316,7 @@ fn verify(v: &view::StoreVerify, s: &Screen, out: &mut dyn Write) -> io::Result<
     };
     let lost: u64 = v.damage.iter().map(|d| d.last_pos.0 + 1 - d.first_pos.0).sum();
     let log = match lost {
-        0 => format!("{} records in {} segments, every one good", grouped(v.records), grouped(v.segments)),
+        0 => format!("{} in {}, every one good", counted(v.records, "record"), counted(v.segments, "segment")),
         n => format!("{} records cannot be read; the others are good", grouped(n)),
     };
     row("log", log, lost > 0);

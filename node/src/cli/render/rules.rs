@@ -1,12 +1,13 @@
 //! Rules and alarms, for people.
 
 use super::table::{Cell, Color};
-use super::{Screen, clean, grouped, print, right};
+use super::{Screen, clean, counted, grouped, print, right};
+use chrono::{DateTime, Utc};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::view::{self, Alarm, Firing, RuleState};
 use std::io::{self, Write};
 
-pub fn alarms(v: &view::Alarms, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+pub fn alarms(v: &view::Alarms, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.alarms.is_empty() {
         let others = if v.active > 0 { format!("; {} are active in all", grouped(v.active)) } else { String::new() };
         return writeln!(out, "no alarms that fit{others}");
@@ -21,7 +22,7 @@ pub fn alarms(v: &view::Alarms, s: &Screen, out: &mut dyn Write) -> io::Result<(
                 urgent,
                 if a.severity == Severity::Critical { Color::Red } else { Color::Yellow },
             ),
-            s.mark(&state(a), a.active && !a.acknowledged, Color::Yellow),
+            s.mark(&state(a, now), a.active && !a.acknowledged, Color::Yellow),
             Cell::new(a.raised_at.format("%m-%d %H:%M:%SZ")),
             right(grouped(a.raises)),
             Cell::new(a.origin.as_str()),
@@ -89,20 +90,20 @@ fn named(a: &Alarm) -> String {
 }
 
 /// Two words: does it hold, and has anybody seen it.
-fn state(a: &Alarm) -> String {
+fn state(a: &Alarm, now: DateTime<Utc>) -> String {
     let held = if a.active { "active" } else { "cleared" };
     let seen = match (&a.asked, a.acknowledged) {
         (Some(asked), _) => format!(", {} asked", clean(&asked.action)),
         (None, true) => ", acked".into(),
         (None, false) => String::new(),
     };
-    let shelf = if a.shelved_until.is_some() { ", shelved" } else { "" };
+    let shelf = if a.shelved_until.is_some_and(|until| until > now) { ", shelved" } else { "" };
     format!("{held}{seen}{shelf}")
 }
 
-pub fn alarm(v: &view::AlarmShown, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+pub fn alarm(v: &view::AlarmShown, now: DateTime<Utc>, out: &mut dyn Write) -> io::Result<()> {
     let a = &v.alarm;
-    writeln!(out, "{}  {} {}  {}", a.id, a.severity.as_str(), state(a), clean(&a.title))?;
+    writeln!(out, "{}  {} {}  {}", a.id, a.severity.as_str(), state(a, now), clean(&a.title))?;
     writeln!(out, "alarm      {} of {}, seen up to the {}", clean(&named(a)), a.origin, a.reach)?;
     let times = if a.raises == 1 { "once".into() } else { format!("{} times", grouped(a.raises)) };
     writeln!(out, "raised     {}, {times} since {}", view::rfc3339(a.raised_at), view::rfc3339(a.first_raised_at))?;
@@ -112,7 +113,8 @@ pub fn alarm(v: &view::AlarmShown, _: &Screen, out: &mut dyn Write) -> io::Resul
     };
     line(out, "acked      ", a.acknowledged_at, &a.acknowledged_by)?;
     line(out, "cleared    ", a.cleared_at, &a.cleared_by)?;
-    line(out, "shelved to ", a.shelved_until, &a.shelved_by)?;
+    // One that is over says nothing of now.
+    line(out, "shelved to ", a.shelved_until.filter(|until| *until > now), &a.shelved_by)?;
     match &a.asked {
         Some(asked) => writeln!(
             out,
@@ -178,8 +180,12 @@ pub fn rules_tested(v: &view::RulesTested, s: &Screen, out: &mut dyn Write) -> i
         writeln!(out)?;
     }
     rule_rows(&v.rules, s, out)?;
-    writeln!(out, "{} events, {} firings", grouped(v.events), grouped(v.fired.len() as u64))?;
-    v.unread.iter().try_for_each(|u| writeln!(out, "left out, {}", clean(u)))
+    writeln!(out, "{}, {}", counted(v.events, "event"), counted(v.fired.len() as u64, "firing"))?;
+    v.unread.iter().try_for_each(|u| writeln!(out, "left out, {}", clean(u)))?;
+    match v.unread_more {
+        0 => Ok(()),
+        more => writeln!(out, "left out, and {} more", counted(more, "line")),
+    }
 }
 
 fn because(f: &Firing) -> String {
@@ -193,5 +199,9 @@ fn because(f: &Firing) -> String {
 pub fn reloaded(v: &view::Reloaded, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{} rules in force", grouped(v.rules))?;
     v.added.iter().try_for_each(|n| writeln!(out, "added    {}", clean(n)))?;
-    v.removed.iter().try_for_each(|n| writeln!(out, "removed  {}", clean(n)))
+    v.removed.iter().try_for_each(|n| writeln!(out, "removed  {}", clean(n)))?;
+    if v.removed.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "an alarm that a removed rule raised stays until somebody clears it: `citybrain alarm list`")
 }

@@ -61,9 +61,9 @@ fn two_links() -> view::Links {
 #[test]
 fn links_stand_in_a_table_that_says_whose_it_is() {
     let want = "\
-LINK  PEER        STATE    UNSENT   IN FLIGHT  BYTES     OLDEST   CREDIT  ROUND TRIP  LAST HEARD
-up    chengdu     up             0          3    1.2 MB  1 m 1 s       8      0.4 ms  0.4 s ago
-down  …/guanghua  waiting  ≤ 4,210          3  > 1.2 MB  1 m 1 s       -           -  7 m 12 s ago
+LINK  PEER                       STATE    UNSENT   IN FLIGHT  BYTES     OLDEST   CREDIT  ROUND TRIP  LAST HEARD
+up    chengdu                    up             0          3    1.2 MB  1 m 1 s       8      0.4 ms  0.4 s ago
+down  chengdu/liucheng/guanghua  waiting  ≤ 4,210          3  > 1.2 MB  1 m 1 s       -           -  7 m 12 s ago
 chengdu/liucheng/guanghua: the broker refused the connection
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";
@@ -197,7 +197,7 @@ repeated  0 records came again and were dropped
 lost      2 records
 door      embedded 127.0.0.1:1884: 12 of 10,000 connections, 0 sessions
 links     to chengdu: up; 0 of 1 children up
-below     4 nodes have told of themselves
+below     4 nodes known to be there
 refused   1 dead letter open (`citybrain dlq list`)
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";

@@ -205,6 +205,8 @@ impl Book<'_> {
             }
             Verb::Withdraw => turn.end(Status::Withdrawn, ClosedReason::Withdrawn),
             Verb::Merge => more.push(turn.merge(ask, other)?),
+            // A picture says it, too.
+            Verb::Comment if !turn.entry.evidence.is_empty() => {}
             Verb::Comment => turn.need_text("what you want to say")?,
             // It asks the other node and steps nothing: `Cases::recall`.
             Verb::Recall => {}
@@ -232,7 +234,8 @@ impl Book<'_> {
         is_as_seen(case, ask)?;
         if let Some(to) = case.handing_to.as_ref().filter(|_| verb != Verb::Recall) {
             let detail = format!("`{}` is on its way to {to}: nobody steps until it has been taken there", case.id);
-            let hint = format!("`citybrain why {to}` says what holds it up; `recall` asks for it back");
+            let why = if self.me.covers(to) && to != self.me { format!("why {to}") } else { "why".to_owned() };
+            let hint = format!("`citybrain {why}` says what holds it up; `recall` asks for it back");
             return Err(Refusal::new("on-its-way", detail, hint));
         }
         if let Err(why) = fits(case, verb)
@@ -306,7 +309,7 @@ fn may_rate(assist: &Assist, ask: &Ask) -> Result<(), Refusal> {
         return Ok(());
     }
     let detail = format!("{} was summoned by {}, who rates it; {} may not", assist.unit, assist.by, ask.by);
-    Err(Refusal::new("not-the-caller", detail, "`--by` whoever summoned it, or `--role supervisor`"))
+    Err(Refusal::new("not-the-caller", detail, "`--by` whoever summoned it; or a supervisor does it"))
 }
 
 /// Has it moved on since whoever asks has looked at it?
