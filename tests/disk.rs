@@ -258,10 +258,13 @@ fn a_state_that_is_gone_with_its_snapshots_is_folded_anew_and_its_counters_are_t
         Some((all?, status["dead_letters_open"].as_u64()?))
     };
     for victim in [LEAF, "c/s/m", "c"] {
+        let data = tree.node(victim).data.clone();
+        // It is written beside the commits, and takes its time.
+        wait_for(&format!("{victim} makes a snapshot"), || {
+            data.join("snapshots").read_dir().ok()?.flatten().find(|f| f.path().extension() != Some("tmp".as_ref()))
+        });
         let before = counters(&tree, victim).expect("it answers");
         tree.stop_node(victim);
-        let data = tree.node(victim).data.clone();
-        assert!(data.join("snapshots").read_dir().is_ok_and(|mut d| d.next().is_some()), "{victim} made a snapshot");
         std::fs::remove_dir_all(data.join("snapshots")).expect("it is removed");
         std::fs::remove_dir_all(data.join("state")).expect("it is removed");
         tree.start_node(victim);
