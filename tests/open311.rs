@@ -304,6 +304,15 @@ form = [
     let pages: Vec<Value> = (1..=3).flat_map(|page| told(&format!("?page={page}&page_size=2"))).collect();
     assert_eq!(pages, all, "page by page it is the same");
     assert_eq!(c.get("servicerequestupdates.json?page_size=0").error().0, 400);
+    // What is sent again under the sender's own id is the same update, also when more was said since.
+    let again = format!("service_request_id={id}&update_id=upd-7&description=still");
+    let first = c.post("servicerequestupdates.json", &again).json();
+    assert_eq!(c.post("servicerequestupdates.json", &again.replace("upd-7", "upd-8")).status, 200);
+    assert_eq!(told("").len(), all.len() + 2);
+    let second = c.post("servicerequestupdates.json", &again.replace("still", "again")).json();
+    assert_eq!(told("").len(), all.len() + 2);
+    assert!(first[0]["update_id"].is_string() && second[0]["update_id"].is_string(), "{first} {second}");
+    assert_eq!(c.post("servicerequestupdates.json", &format!("service_request_id={id}")).error().0, 400);
 }
 
 #[test]

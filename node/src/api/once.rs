@@ -111,7 +111,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Repeat {
 }
 
 impl Repeat {
-    #[cfg(test)]
+    /// Of a word that another protocol has for it; `name` tells it from all others.
     pub fn of(name: &str) -> Repeat {
         Repeat(Some(Arc::new(Word { name: name.to_owned(), request: String::new(), _place: None })))
     }

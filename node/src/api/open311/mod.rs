@@ -41,7 +41,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use body::{Body, Format};
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Case, Kind, Role, Verb};
+use citybrain_shared::case::{Ask, Case, Entry, Kind, Role, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::view::CaseNew;
 use said::Standing;
@@ -50,6 +50,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio_stream::StreamExt;
 use told::{allowed, definition, is_public, request, service, update, update_id, update_status, updated};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// When what discovery says last changed its shape.
 const CHANGESET: &str = "2026-11-24T00:00:00Z";
@@ -441,6 +442,10 @@ impl Desk {
         if !media.is_empty() && !ask::is_url(media) {
             return no(400, "media_url is no http or https URL");
         }
+        let given = p.get("update_id").filter(|word| !word.is_empty());
+        if given.is_none() && text.is_empty() && media.is_empty() && p.get("status").is_none() {
+            return no(400, "nothing is said: description, status or media_url");
+        }
         let word = p.get("status").unwrap_or("UNCHANGED").to_ascii_uppercase();
         // Everybody may say something; the resident's word is for whoever brought it.
         let own = format!("open311:{holder}");
@@ -455,13 +460,24 @@ impl Desk {
         let said = if text.is_empty() { word.to_lowercase() } else { text.to_owned() };
         // A line of its own, which is how it is told again.
         let said = if media.is_empty() { said } else { format!("{said}\n{media}") };
-        let ask = Ask { by: own, role: Some(Role::Resident), text: Some(said), solved, ..Ask::default() };
-        let wish = uuid::Uuid::now_v7().to_string();
-        let once = Repeat::default();
-        let made = cases::wish(&self.ctx, id.to_owned(), verb, ask, wish.clone(), &once).await.map_err(refused)?;
+        let (by, text) = (own.clone(), Some(said.clone()));
+        let ask = Ask { by, role: Some(Role::Resident), text, solved, ..Ask::default() };
+        // Sent again under the sender's own id it is the same update.
+        let name = given.map(|word| format!("{:032x}", xxh3_128(format!("{holder}\0{id}\0{word}").as_bytes())));
+        let once = name.as_deref().map_or_else(Repeat::default, Repeat::of);
+        let wish = name.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let made = match once.made(&self.ctx).map_err(refused)? {
+            Some(made) => made,
+            None => cases::wish(&self.ctx, id.to_owned(), verb, ask, wish.clone(), &once).await.map_err(refused)?,
+        };
         let update_id = match made.asked {
             Some(_) => wish,
-            None => self.look(id, |held| update_id(&held.case.id, held.case.term, held.case.version))?,
+            None => self.look(id, |held| {
+                let is_it = |e: &&Entry| e.by == own && !e.text.is_empty() && said.starts_with(&e.text);
+                let at = held.history.iter().rev().find(is_it).map(|e| (e.term, e.version));
+                let (term, version) = at.unwrap_or((held.case.term, held.case.version));
+                update_id(&held.case.id, term, version)
+            })?,
         };
         let told = Body::Object(vec![("update_id", Body::text(update_id))]);
         Ok(("service_request_updates", Body::List("request_update", vec![told])))
