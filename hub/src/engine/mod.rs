@@ -124,7 +124,7 @@ pub type Decide = Box<dyn FnOnce(&State, i64) -> Vec<Draft> + Send>;
 
 enum Job {
     Offer { offered: Vec<Offered>, reply: oneshot::Sender<Result<Vec<Outcome>, Error>>, room: Room },
-    Note { drafts: Vec<Draft>, haste: Haste, reply: oneshot::Sender<Result<(), Error>>, room: Room },
+    Note { drafts: Vec<Draft>, haste: Haste, reply: oneshot::Sender<Result<(), Error>>, room: Option<Room> },
     Decide { decide: Decide, reply: oneshot::Sender<Result<Pos, Error>> },
     Settle { letter: Pos, draft: Option<Draft>, extra: Vec<Draft>, reply: oneshot::Sender<Result<Settled, Error>> },
     Frame { peer: Address, message: Bytes, reply: oneshot::Sender<Result<Received, Error>>, room: Room },
@@ -136,6 +136,9 @@ type Room = OwnedSemaphorePermit;
 
 /// The share is counted in these, bytes.
 const ROOM_BYTES: usize = 1024;
+
+/// Notes of one call that take no room in the queue: with as many jobs as it holds they are one mebibyte.
+const NOTE_BYTES_MAX: usize = 4096;
 
 /// Upper bounds of the buckets of [`Work::commit_buckets`], µs: from a good NVMe's fsync to a disk
 /// that is in trouble, two or three a decade.
@@ -263,7 +266,10 @@ impl Hub {
     pub async fn note(&self, notes: Vec<Note>, haste: Haste) -> Result<Ticket<()>, Error> {
         let (reply, ticket) = oneshot::channel();
         let drafts: Vec<Draft> = notes.iter().map(Note::draft).collect();
-        let room = self.room(drafts.iter().map(|d| d.bytes().len()).sum()).await?;
+        let bytes: usize = drafts.iter().map(|d| d.bytes().len()).sum();
+        // A few that tell how far somebody is do not wait behind a backlog for room: what is urgent may
+        // wait for them.
+        let room = if bytes > NOTE_BYTES_MAX { Some(self.room(bytes).await?) } else { None };
         self.send(Job::Note { drafts, haste, reply, room }).await?;
         Ok(ticket)
     }
