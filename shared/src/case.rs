@@ -281,11 +281,14 @@ pub struct Clock {
     pub missed: Option<DateTime<Utc>>,
 }
 
+/// The clock of a press that nobody has accepted.
+pub const CLIMB: &str = "climb";
+
 impl Clock {
     /// Is it a limit of the case itself? That nobody came to a press at once is none, and a unit that was
     /// summoned has its own.
     pub fn is_limit(&self) -> bool {
-        self.name != "climb" && !self.name.starts_with("assist:")
+        self.name != CLIMB && !self.name.starts_with("assist:")
     }
 
     pub fn runs(&self) -> bool {

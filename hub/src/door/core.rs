@@ -67,19 +67,21 @@ impl Core for Hub {
 
 /// Looks at the state and returns what was seen.
 pub fn look<R>(core: &dyn Core, look: impl FnOnce(&State) -> R) -> R {
-    let mut look = Some(look);
-    let mut seen = None;
-    core.state(&mut |state| seen = look.take().map(|l| l(state)));
-    seen.expect("`state` looks once")
+    looked(look, |once| core.state(once))
 }
 
 /// As [`look`], without waiting for what is being committed: see [`Hub::state_ahead`]. All connections are
 /// on few threads, and one that waited for an fsync would hold up the others.
 pub fn look_ahead<R>(core: &dyn Core, look: impl FnOnce(&State) -> R) -> R {
+    looked(look, |once| core.state_ahead(once))
+}
+
+/// What `look` sees of the state that `at` shows once.
+fn looked<R>(look: impl FnOnce(&State) -> R, at: impl FnOnce(&mut dyn FnMut(&State))) -> R {
     let mut look = Some(look);
     let mut seen = None;
-    core.state_ahead(&mut |state| seen = look.take().map(|l| l(state)));
-    seen.expect("`state_ahead` looks once")
+    at(&mut |state| seen = look.take().map(|l| l(state)));
+    seen.expect("the state is shown once")
 }
 
 /// Records after `after`, oldest first; what cannot be read is stepped over and counted.

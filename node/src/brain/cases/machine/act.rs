@@ -5,7 +5,9 @@ use super::{ASSIST, Book, Refusal, Stepped, allowed, fits, is_name, roles, watch
 use crate::brain::cases::letter::bytes_of;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Ask, Assist, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb, Verdict};
+use citybrain_shared::case::{
+    Ask, Assist, CLIMB, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb, Verdict,
+};
 
 /// Bytes of a case as JSON. With the lines that travel, and with whom to call, it is less than an event may
 /// have ([`citybrain_shared::limits::EVENT_BYTES_MAX`]): so every link takes it.
@@ -40,7 +42,7 @@ impl Book<'_> {
             Verb::Accept => {
                 turn.case.status = Status::Accepted;
                 turn.case.accepted_by = Some(ask.by.clone());
-                turn.stop_clock("climb");
+                turn.stop_clock(CLIMB);
                 turn.start_clock("dispatch", turn.category().and_then(|c| c.dispatch));
                 if case.kind == Kind::Incident {
                     turn.case.signed.get_or_insert(now);

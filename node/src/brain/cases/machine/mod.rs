@@ -24,11 +24,11 @@ mod turn;
 use super::calendar::Calendar;
 use crate::brain::form::Fault;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Booked, Booking, Case, ClosedReason, Entry, Kind, Place, Role, Status, Verb};
+use citybrain_shared::case::{Booked, Booking, CLIMB, Case, ClosedReason, Entry, Kind, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::{Cases as Settings, Category, Limit, Missed, Unit};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
-use turn::{CLIMB, NAME_MAX, Turn};
+use turn::{NAME_MAX, Turn};
 pub use turn::{RESIDENT, is_name};
 pub(super) use turn::{TEXT_MAX, cut, shown};
 
