@@ -12,7 +12,7 @@ pub use ops::*;
 use crate::case::Place;
 use crate::config::rules::Severity as AlarmSeverity;
 use crate::selector::Labels;
-use crate::{Address, Pos, Tier};
+use crate::{Address, Pos, Tier, words};
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -282,18 +282,6 @@ pub struct TreeNode {
     pub alarms: u64,
 }
 
-/// Two units at most: `0.4 s`, `7 m 12 s`, `3 h 5 m`, `2 d 4 h`.
-pub fn span(ms: u64) -> String {
-    let s = ms / 1000;
-    match s {
-        0..10 => format!("{}.{} s", s, ms % 1000 / 100),
-        10..60 => format!("{s} s"),
-        60..3600 => format!("{} m {} s", s / 60, s % 60),
-        3600..86_400 => format!("{} h {} m", s / 3600, s % 3600 / 60),
-        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
-    }
-}
-
 // ---- links -------------------------------------------------------------------------------------
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -349,10 +337,10 @@ pub struct Link {
 impl Link {
     /// `for 12 s, last heard 7 m 36 s ago`: since when it is as it is.
     pub fn since_in_words(&self) -> String {
-        let down = self.down_ms.map_or_else(String::new, |ms| format!("for {}, ", span(ms)));
+        let down = self.down_ms.map_or_else(String::new, |ms| format!("for {}, ", words::span(ms)));
         match self.last_heard_ms_ago {
             None => format!("{down}never heard since this start"),
-            Some(ms) => format!("{down}last heard {} ago", span(ms)),
+            Some(ms) => format!("{down}last heard {} ago", words::span(ms)),
         }
     }
 

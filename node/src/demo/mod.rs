@@ -32,11 +32,12 @@ pub mod watch;
 use crate::bring::Import;
 use crate::cli::{Direct, Through};
 use crate::mqtt_publisher::{self, Message, Target};
-use crate::replay::{Skipped, chain, told_to_stop};
+use crate::replay::{Skipped, told_to_stop};
 use account::{Account, Committed, Latency, Notice, Published, Record};
 use case_account::{CaseAccount, Expected};
 use citybrain_shared::Tier;
 use citybrain_shared::view::CasesBrought;
+use citybrain_shared::words::with_causes;
 use data::Script;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use parking_lot::Mutex;
@@ -189,7 +190,7 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
     eprintln!("{}", screen::introduce(&script, args.input.is_some(), args.seed));
     let dir = folder(args.dir.as_deref())?;
     let exe = std::env::current_exe().into_diagnostic().wrap_err("cannot find this program's own file")?;
-    let mut processes = Processes::new(&exe, &dir, &script.tree).map_err(|e| miette!("{}", chain(&e)))?;
+    let mut processes = Processes::new(&exe, &dir, &script.tree).map_err(|e| miette!("{}", with_causes(&e)))?;
 
     // One for the whole of it: a signal that comes while the account is written is not lost.
     let mut stop = std::pin::pin!(told_to_stop());
@@ -260,7 +261,7 @@ impl Shared {
 async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> miette::Result<Played> {
     let tree = &script.tree;
     let mut screen = Screen::default();
-    let plain = |e: processes::Error| miette!("{}", chain(&e));
+    let plain = |e: processes::Error| miette!("{}", with_causes(&e));
     screen.say(&format!("starting {} nodes", tree.places.len()));
     for node in 0..tree.places.len() {
         processes.start(node).map_err(plain)?;
@@ -313,7 +314,7 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
     let city = processes.nodes[0].api.clone();
     let asked = move || Ok((city.get_json("/v1/rates?by=all")?, city.get_json("/v1/case-stats?by=status")?));
     let told = tokio::task::spawn_blocking(asked).await.into_diagnostic()?;
-    let (mut rates, stats) = told.map_err(|e: api::Error| miette!("the city does not count: {}", chain(&e)))?;
+    let (mut rates, stats) = told.map_err(|e: api::Error| miette!("the city does not count: {}", with_causes(&e)))?;
     let by_status = stats["rows"].as_array().into_iter().flatten();
     let by_status = by_status.filter_map(|r| Some((r["key"].as_str()?.to_owned(), r["cases"].as_u64()?))).collect();
     let town = Town { sos, brought, account: cases, by_status, rates: rates["total"].take() };
@@ -325,7 +326,9 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
             let mut log: Vec<Record> = Vec::new();
             api.records(0, |record| log.push(record)).map(|_| log)
         });
-        logs.push(read.await.into_diagnostic()?.map_err(|e| miette!("cannot read {}: {}", node.address, chain(&e)))?);
+        logs.push(
+            read.await.into_diagnostic()?.map_err(|e| miette!("cannot read {}: {}", node.address, with_causes(&e)))?,
+        );
     }
     let mut account = account::account(tree, &published, &logs, &notice, &killed);
     if !town.account.is_good() {
@@ -377,7 +380,7 @@ async fn drive(
     let mut residents = town::Town::new(tree, processes);
     let opened = tokio::task::spawn_blocking(move || residents.open().map(|press| (residents, press)));
     let opened = opened.await.into_diagnostic()?;
-    let (residents, sos) = opened.map_err(|e| miette!("a case does not open: {}", chain(&e)))?;
+    let (residents, sos) = opened.map_err(|e| miette!("a case does not open: {}", with_causes(&e)))?;
     let opened = residents.cases().chain([&sos.case]).cloned().collect();
     shared.say(format!("sos at {}: known to the city after {} ms; accepted from the street", sos.at, sos.to_city_ms));
 
@@ -396,7 +399,7 @@ async fn drive(
             notice = Some(send_notice(script, processes, shared).await?);
         }
         sleep_until(back).await;
-        processes.start(victim).map_err(|e| miette!("{}", chain(&e)))?;
+        processes.start(victim).map_err(|e| miette!("{}", with_causes(&e)))?;
         shared.say(format!("started {} again", place.address));
     }
     if notice.is_none() {
@@ -406,7 +409,7 @@ async fn drive(
     let mut notice = notice.expect("sent in one of two places");
     shared.say("communities work on the appeals".into());
     let worked = tokio::task::spawn_blocking(move || residents.work()).await.into_diagnostic()?;
-    worked.map_err(|e| miette!("a case is not dealt with: {}", chain(&e)))?;
+    worked.map_err(|e| miette!("a case is not dealt with: {}", with_causes(&e)))?;
 
     published(events, shared, &mut publishers, processes).await?;
     let settle = Instant::now() + SETTLE_MAX;
@@ -433,7 +436,7 @@ async fn drive(
         let (api, id) = (processes.nodes[0].api.clone(), notice.id.clone());
         match tokio::task::spawn_blocking(move || api.directive(&id)).await.into_diagnostic()? {
             Ok(now) => notice = now,
-            Err(e) => trouble = Some(chain(&e)),
+            Err(e) => trouble = Some(with_causes(&e)),
         }
         let has_all = shared.due.iter().enumerate().all(|(i, due)| watch.count(i) >= due.load(Ordering::Relaxed));
         if has_all && notice.targets > 0 && notice.delivered == notice.targets {
@@ -474,7 +477,9 @@ async fn published(
 fn went_well(done: Result<Done, tokio::task::JoinError>, processes: &Processes) -> miette::Result<()> {
     let (leaf, done) = done.into_diagnostic()?;
     let node = &processes.nodes[leaf];
-    done.map_err(|e| miette!("publishing at {}: {}; its log is {}", node.address, chain(&e), node.log.display()))?;
+    done.map_err(|e| {
+        miette!("publishing at {}: {}; its log is {}", node.address, with_causes(&e), node.log.display())
+    })?;
     Ok(())
 }
 
@@ -500,7 +505,7 @@ async fn settled_cases(tree: &tree::Tree, processes: &Processes, expected: &Expe
         let apis: Vec<api::Api> = processes.nodes.iter().map(|n| n.api.clone()).collect();
         let read = move || apis.iter().map(api::Api::cases).collect::<Result<Vec<_>, _>>();
         let held = tokio::task::spawn_blocking(read).await.into_diagnostic()?;
-        let held = held.map_err(|e| miette!("cannot read a node's cases: {}", chain(&e)))?;
+        let held = held.map_err(|e| miette!("cannot read a node's cases: {}", with_causes(&e)))?;
         let account = case_account::account(tree, &held, expected);
         // A step may be on its way while they are read.
         if account.is_good() || Instant::now() > settle {
@@ -529,7 +534,7 @@ async fn send_notice(script: &Script, processes: &Processes, shared: &Shared) ->
     let api = processes.nodes[0].api.clone();
     let data = serde_json::json!({ "text": "暴雨橙色预警：请检查地下车库和井盖 / Heavy rain: look after garages and manholes" });
     let sent = tokio::task::spawn_blocking(move || api.send_notice(&city, &data)).await.into_diagnostic()?;
-    let id = sent.map_err(|e| miette!("the city does not take the notice: {}", chain(&e)))?;
+    let id = sent.map_err(|e| miette!("the city does not take the notice: {}", with_causes(&e)))?;
     shared.say(format!("the city sent a notice to its {targets} neighbourhoods"));
     Ok(Notice { id, targets: 0, delivered: 0 })
 }

@@ -5,6 +5,7 @@ use super::facts::{Host, Node};
 use crate::certificates::EXPIRES_SOON;
 use crate::run::FILES_LEFT;
 use citybrain_shared::view::{Doctor, Finding, Verdict};
+use citybrain_shared::words::{bytes, span};
 
 type Check = fn(&Facts) -> Answer;
 
@@ -137,7 +138,7 @@ fn node_ready(f: &Facts) -> Answer {
         };
     };
     if node.ready {
-        return ok(format!("{} takes events, up {}", node.address, citybrain_shared::view::span(node.uptime_s * 1000)));
+        return ok(format!("{} takes events, up {}", node.address, span(node.uptime_s * 1000)));
     }
     say(
         Bad,
@@ -591,14 +592,6 @@ fn number(version: &str) -> Vec<u64> {
 
 fn us(us: u64) -> String {
     if us < 1000 { format!("{us} µs") } else { format!("{:.1} ms", us as f64 / 1000.0) }
-}
-
-fn bytes(n: u64) -> String {
-    match n {
-        0..1_000_000 => format!("{} kB", n / 1000),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.1} GB", n as f64 / 1e9),
-    }
 }
 
 fn minute(at: chrono::DateTime<chrono::Utc>) -> String {
