@@ -6,6 +6,7 @@
 use citybrain_hub::door::users;
 use citybrain_hub::tls;
 use citybrain_shared::config::{self, Config, Places, Problem, Variables};
+use citybrain_shared::words;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -255,8 +256,7 @@ impl Invalid {
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let n = self.drawn.len();
-        write!(f, "{} has {n} problem{}", self.path.display(), if n == 1 { "" } else { "s" })
+        write!(f, "{} has {}", self.path.display(), words::counted(self.drawn.len() as u64, "problem"))
     }
 }
 

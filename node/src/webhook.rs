@@ -28,7 +28,7 @@ use citybrain_hub::state::WEBHOOK;
 use citybrain_shared::case::{self, Outside};
 use citybrain_shared::config::{Config, Webhook};
 use citybrain_shared::record::{Direction, Header, Kind, event_key};
-use citybrain_shared::{Lane, Pos, event};
+use citybrain_shared::{Lane, Pos, event, words};
 use hmac::{Hmac, Mac};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use sha2::Sha256;
@@ -422,7 +422,7 @@ impl Post {
         let status = response.status();
         // Reading it to its end keeps the connection for the next event.
         let text = response.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
-        let said = format!("{status} {}", text.chars().take(200).collect::<String>()).trim().to_owned();
+        let said = format!("{status} {}", words::beginning(&text, 200)).trim().to_owned();
         match status.as_u16() {
             200..=299 => Answer::Taken,
             410 => Answer::Gone(said),

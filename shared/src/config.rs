@@ -8,14 +8,15 @@
 
 pub mod cap;
 pub mod cases;
+mod endpoint;
 mod parse;
 pub mod presets;
 pub mod rules;
 pub mod services;
 mod validate;
 
+pub use endpoint::{Endpoint, clash, is_at};
 pub use parse::{Parsed, Places, Problem, all_keys, closest, parse};
-pub use validate::{Endpoint, clash, is_at};
 
 use crate::address::{Address, Tier};
 use crate::selector::Labels;

@@ -9,6 +9,7 @@
 use crate::address::Tier;
 use crate::limits;
 use crate::selector::{self, Selector};
+use crate::words;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -420,7 +421,7 @@ impl<'de> Visitor<'de> for RawVisitor {
 }
 
 fn attribute(name: &str, reason: impl Into<String>) -> Error {
-    Error::Attribute { name: name.chars().take(64).collect(), reason: reason.into() }
+    Error::Attribute { name: words::short(name).into(), reason: reason.into() }
 }
 
 /// CloudEvents: no U+0000–001F, U+007F–009F, noncharacters (lone surrogates are no `char`).
@@ -460,7 +461,9 @@ impl<'a> Raw<'a> {
         let e = self.envelope;
         match self.specversion.as_deref() {
             Some("1.0") => {}
-            Some(v) => return Err(attribute("specversion", format!("`{}` is not spoken here, only `1.0`", short(v)))),
+            Some(v) => {
+                return Err(attribute("specversion", format!("`{}` is not spoken here, only `1.0`", words::short(v))));
+            }
             None => return Err(Error::Missing("specversion")),
         }
         if !self.has_kind {
@@ -485,7 +488,7 @@ impl<'a> Raw<'a> {
             if let Some(t) = value
                 && chrono::DateTime::parse_from_rfc3339(t).is_err()
             {
-                return Err(attribute(name, format!("`{}` is not an RFC 3339 time", short(t))));
+                return Err(attribute(name, format!("`{}` is not an RFC 3339 time", words::short(t))));
             }
         }
         one_of("priority", &e.priority, &["routine", "urgent"])?;
@@ -502,14 +505,10 @@ impl<'a> Raw<'a> {
 fn one_of(name: &str, value: &Option<Cow<'_, str>>, allowed: &[&str]) -> Result<(), Error> {
     match value {
         Some(v) if !allowed.contains(&v.as_ref()) => {
-            Err(attribute(name, format!("`{}` is not one of {}", short(v), allowed.join(", "))))
+            Err(attribute(name, format!("`{}` is not one of {}", words::short(v), allowed.join(", "))))
         }
         _ => Ok(()),
     }
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(40).collect()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! | [`ids`] | positions, lanes, incarnations, boots and logs, each a type of its own |
 //! | [`limits`] | bounds that several parts share, each with its unit and its reason |
 //! | [`view`] | answers: what the API and the CLI show |
+//! | [`words`] | numbers, lengths of time, sizes, texts from outside and errors, as people are shown them |
 //!
 //! Deliberately absent: I/O, async, clocks and random sources. Whoever needs "now" passes it in.
 
@@ -30,6 +31,7 @@ pub mod selector;
 pub mod topic;
 pub mod view;
 pub mod wire;
+pub mod words;
 
 pub use address::{Address, Tier};
 pub use ids::{Boot, Inc, Lane, LogId, Pos};

@@ -11,6 +11,7 @@ use crate::store::Store;
 use citybrain_shared::config::Store as StoreConfig;
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::selector::{Labels, Selector};
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, Pos, event, limits};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -405,7 +406,7 @@ impl Engine {
             return Ok(Some(*pos));
         }
         let unreadable =
-            |e: log::Error| Error::Unwritable(format!("what is there already cannot be read: {}", chain(&e)));
+            |e: log::Error| Error::Unwritable(format!("what is there already cannot be read: {}", with_causes(&e)));
         let reader = self.log.reader();
         let Some(pos) = reader.find(key).map_err(unreadable)? else { return Ok(None) };
         let entry = match reader.get(pos) {
@@ -461,7 +462,7 @@ impl Engine {
 
     /// A write failed: nothing of the batch counts, the state goes back to what is on disk.
     fn broke(&mut self, e: &crate::log::Error) -> Error {
-        let why = chain(e);
+        let why = with_causes(e);
         tracing::error!(error = %why, "The log cannot be written; nothing is acknowledged until it can.");
         *self.shared.trouble.write() = Some(why.clone());
         self.broken_since = Some(Instant::now());
@@ -581,7 +582,7 @@ impl Engine {
         // Notes that were written and not synced kept their positions over the failure: the state must
         // know them before anything follows them.
         if let Err(e) = self.log.reopen().and_then(|()| self.log.commit()) {
-            *self.shared.trouble.write() = Some(chain(&e));
+            *self.shared.trouble.write() = Some(with_causes(&e));
             return;
         }
         let shared = self.shared.clone();
@@ -671,9 +672,9 @@ impl Engine {
             Err(e) => {
                 // The rows that were taken are only in memory now: fold them again from the log.
                 let mut state = shared.state.write();
-                *self.shared.trouble.write() = Some(chain(&e));
+                *self.shared.trouble.write() = Some(with_causes(&e));
                 self.broken_since = Some(Instant::now());
-                tracing::error!(error = %chain(&e), "The state cannot be stored; it is read back from the log.");
+                tracing::error!(error = %with_causes(&e), "The state cannot be stored; it is read back from the log.");
                 if let Err(e) = self.reload(&mut state) {
                     tracing::error!(error = %e, "The state cannot be read back yet.");
                 }
@@ -701,7 +702,7 @@ impl Engine {
         let (give, take) = sync_channel::<Store>(1);
         let write = move || {
             let mut store = take.recv().ok()?;
-            let written = store.snapshot(upto).map(drop).map_err(|e| chain(&e));
+            let written = store.snapshot(upto).map(drop).map_err(|e| with_causes(&e));
             Some((store, written))
         };
         match std::thread::Builder::new().name("snapshot".into()).spawn(write) {
@@ -789,16 +790,4 @@ pub(super) fn stamp(state: &State, drafts: &mut [Draft], now: i64) {
         }
         draft.stamp(now, seq);
     }
-}
-
-/// An error and its causes, in one line.
-fn chain(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut next = e.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -9,6 +9,7 @@
 use citybrain_shared::limits::PRESENCE_BYTES_MAX;
 use citybrain_shared::record::{Direction, Kind, event_key};
 use citybrain_shared::wire::Carried;
+use citybrain_shared::words::short;
 use citybrain_shared::{Address, event};
 
 /// 9999-12-31T23:59:59Z in µs since 1970: RFC 3339 writes no later time.
@@ -69,9 +70,4 @@ fn is_sound(r: &Carried<'_>) -> Result<(), String> {
         return Err("its key is not that of its event's source and id".into());
     }
     Ok(())
-}
-
-/// Enough of a text from outside to recognise it by.
-fn short(text: &str) -> String {
-    text.chars().take(64).collect()
 }

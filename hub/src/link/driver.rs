@@ -2,7 +2,7 @@
 
 use super::frames::unpack;
 use super::handshake::{Mint, Own, Terms};
-use super::pipe::{self, Outlet};
+use super::pipe::Outlet;
 use super::sender::{self, Ms};
 use super::view::Links;
 use crate::engine::{Error, Haste, Hub, Received, Ticket};
@@ -12,6 +12,7 @@ use crate::state::Me;
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
 use citybrain_shared::wire::{self, Ack, Message};
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, LogId, Pos, config};
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
@@ -90,7 +91,7 @@ impl Context {
             // Gone for good, as if it were trimmed.
             Err(log::Error::Damaged { .. }) => None,
             Err(e) => {
-                *failed.borrow_mut() = Some(pipe::reason(&e));
+                *failed.borrow_mut() = Some(with_causes(&e));
                 None
             }
         };

@@ -8,6 +8,7 @@
 use crate::door::LocalClient;
 use crate::tls::ClientFiles;
 use bytes::Bytes;
+use citybrain_shared::words::with_causes;
 use rumqttc::{
     AsyncClient, Event as Mqtt, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, QoS, SubscribeFilter,
     TlsConfiguration, Transport,
@@ -346,24 +347,9 @@ async fn poll(
             }
             Ok(Mqtt::Incoming(Packet::Disconnect)) => break "the broker ended the connection".into(),
             Ok(_) => {}
-            Err(e) => break reason(&e),
+            Err(e) => break with_causes(&e),
         }
     };
     // If the inbox is full the end of the channel says the same.
     let _ = tx.try_send(Event::Disconnected(why));
-}
-
-/// An error with what is behind it.
-pub(crate) fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(c) = cause {
-        let c_text = c.to_string();
-        if !text.contains(&c_text) {
-            text.push_str(": ");
-            text.push_str(&c_text);
-        }
-        cause = c.source();
-    }
-    text
 }

@@ -18,7 +18,7 @@ use chrono::FixedOffset;
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::State;
 use citybrain_shared::view::{self, Alarm};
-use citybrain_shared::{Address, config::Config};
+use citybrain_shared::{Address, config::Config, words};
 use std::sync::Arc;
 
 /// Where messages of this door come from, in dead letters.
@@ -170,7 +170,7 @@ pub async fn cancel(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
         set("restriction", cap.restriction.clone());
     }
     if !wanted.note.trim().is_empty() {
-        set("note", wanted.note.trim().chars().take(NOTE_MAX).collect());
+        set("note", words::beginning(wanted.note.trim(), NOTE_MAX).into());
     }
     set("references", warning.messages.iter().filter_map(reference).collect::<Vec<_>>().join(" "));
     operator(&ctx, &who, "cap cancel", &warning.about).await?;

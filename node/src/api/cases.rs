@@ -22,7 +22,7 @@ use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Case, Place, Role, Status, Verb};
 use citybrain_shared::config::closest;
 use citybrain_shared::record::Draft;
-use citybrain_shared::view;
+use citybrain_shared::{view, words};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -248,7 +248,7 @@ fn are_evidence(evidence: &[String]) -> Result<(), Refusal> {
     match evidence.iter().find(|e| !is_evidence(e)) {
         None => Ok(()),
         Some(bad) => {
-            let shown: String = bad.chars().take(60).collect();
+            let shown = words::short(bad);
             let detail = format!(
                 "`{shown}` is neither `NAME=URL` nor an http or https URL, of at most {EVIDENCE_CHARS_MAX} characters"
             );

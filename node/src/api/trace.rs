@@ -16,7 +16,7 @@ use citybrain_hub::log::{self, Reader};
 use citybrain_hub::note::Note;
 use citybrain_shared::record::{Header, Kind};
 use citybrain_shared::view::{self, Caused, LinkRole, Missing, Onward, TraceHop};
-use citybrain_shared::{Address, Lane, Pos, Selector, Tier};
+use citybrain_shared::{Address, Lane, Pos, Selector, Tier, words};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -278,8 +278,8 @@ fn not_found(ctx: &Ctx, id: &str, by_source: bool, looked: usize, silent: &BTree
         (None, false) => "`--source SOURCE` finds older ones too".into(),
         (None, true) => format!("`citybrain events --at {}/** --source …` shows what there is", ctx.address()),
     };
-    let s = if looked == 1 { "" } else { "s" };
-    let detail = format!("{how} `{id}` at {looked} node{s} from {} down{unasked}", ctx.address());
+    let detail =
+        format!("{how} `{id}` at {} from {} down{unasked}", words::counted(looked as u64, "node"), ctx.address());
     // Who did not answer may have it: this is no "no".
     if silent.is_empty() {
         Refusal::not_found(detail, hint)

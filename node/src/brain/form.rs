@@ -3,6 +3,7 @@
 use chrono::DateTime;
 use citybrain_shared::config::services::{Answer, Field};
 use citybrain_shared::config::{Places, Problem};
+use citybrain_shared::words;
 use std::collections::BTreeMap;
 
 /// Characters of one answer; of a text.
@@ -89,14 +90,14 @@ pub fn lacking(form: &[Field], faults: &[Fault]) -> String {
     let one = |f: &Fault| match label(f) {
         Some(label) if f.is_missing => format!("`{label}` was not answered"),
         Some(label) => format!("the answer to `{label}` is none"),
-        None => format!("`{}` is not asked", f.name.chars().take(60).collect::<String>()),
+        None => format!("`{}` is not asked", words::short(&f.name)),
     };
     faults.iter().take(FIELDS_MAX).map(one).collect::<Vec<_>>().join("; ")
 }
 
 fn value(field: &Field, answer: &str) -> Result<String, (String, String)> {
     let none = |hint: String| {
-        let shown: String = answer.chars().take(60).collect();
+        let shown = words::short(answer);
         Err((format!("`{shown}` is no answer to `{}`", field.label()), hint))
     };
     if !field.choices.is_empty() {

@@ -26,7 +26,7 @@ use citybrain_shared::config::Config;
 use citybrain_shared::config::cap::Notify;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
-use citybrain_shared::{Address, Lane, Pos, Tier, limits, view};
+use citybrain_shared::{Address, Lane, Pos, Tier, limits, view, words};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::any::Any;
@@ -173,7 +173,7 @@ impl Warnings {
         let says = |name: &str| main.map(|i| text(i, name)).filter(|t| !t.is_empty());
         // It is held as long as the warning is; the whole of it stands in the message.
         let or = |given: Option<&str>, known: Option<&str>| {
-            given.or(known).unwrap_or_default().chars().take(WORDS_MAX).collect::<String>()
+            words::beginning(given.or(known).unwrap_or_default(), WORDS_MAX).to_owned()
         };
         let own_level = main.and_then(|i| values(i, "parameter", cap::SEVERITY).find_map(Severity::parse));
         let level = own_level.or_else(|| says("severity").map(alarms::level));

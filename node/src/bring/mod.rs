@@ -15,10 +15,11 @@ pub mod plan;
 
 use crate::api::road::CHANGE_BYTES_MAX;
 use crate::cli::{Fail, Through};
-use crate::replay::{self, thousands};
+use crate::replay;
 use chrono::Utc;
 use citybrain_shared::Address;
 use citybrain_shared::view::{self, Answer, CaseAccount, CaseImport, CasesBrought, CasesImported, SkippedRow};
+use citybrain_shared::words::{grouped, with_causes};
 use clap::Args;
 use parking_lot::Mutex;
 use plan::Plan;
@@ -104,14 +105,14 @@ impl Import {
         })?;
         let known = tree.body.nodes.into_iter().map(|n| n.address).collect();
         let plan = Plan::read(rows, &mapping, &root, if self.here { None } else { Some(known) }, self.last)
-            .map_err(|e| Fail::usage(replay::chain(&e), "is the file whole?"))?;
+            .map_err(|e| Fail::usage(with_causes(&e), "is the file whole?"))?;
         eprintln!(
             "{}: {}; cases: {}, nodes: {}, accounts to tell: {}",
             self.file.display(),
             mapping.title,
-            thousands(plan.cases() as u64),
+            grouped(plan.cases() as u64),
             plan.nodes.len(),
-            thousands(plan.len() as u64)
+            grouped(plan.len() as u64)
         );
         let shared = Shared {
             done: Mutex::default(),
@@ -133,7 +134,7 @@ impl Import {
         });
         let Done { told, became, refused, failed, .. } = shared.done.into_inner();
         if let Some(fail) = failed {
-            eprintln!("{} accounts were taken before that; the same command goes on", thousands(told));
+            eprintln!("{} accounts were taken before that; the same command goes on", grouped(told));
             return Err(fail);
         }
         let body = CasesBrought {
@@ -182,7 +183,7 @@ fn deal(plan: &Plan, lanes: &[SyncSender<Batch>], shared: &Shared) {
             said = Instant::now();
             let done = shared.done.lock();
             let trouble = done.trouble.as_deref().map(|t| format!("; {t}")).unwrap_or_default();
-            eprintln!("{} of {} accounts are taken{trouble}", thousands(done.told), thousands(plan.len() as u64));
+            eprintln!("{} of {} accounts are taken{trouble}", grouped(done.told), grouped(plan.len() as u64));
         }
     }
     for (node, (_, batch)) in waiting {

@@ -22,6 +22,7 @@ pub mod read;
 pub mod write;
 
 use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
+use citybrain_shared::words::short;
 use serde_json::{Map, Value};
 
 pub const NAMESPACE: &str = "urn:oasis:names:tc:emergency:cap:1.2";
@@ -202,10 +203,6 @@ pub fn parts<'m>(message: &'m Map<String, Value>, name: &str) -> impl Iterator<I
 /// Values of `parameter` or `geocode` by this name.
 pub fn values<'m>(within: &'m Map<String, Value>, list: &str, name: &str) -> impl Iterator<Item = &'m str> {
     parts(within, list).filter(move |pair| text(pair, "valueName") == name).map(|pair| text(pair, "value"))
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(60).collect()
 }
 
 #[cfg(test)]

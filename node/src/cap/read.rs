@@ -5,7 +5,8 @@
 //! namespaces (a signature), attributes, comments. No entity but XML's own five and those by number is
 //! known, so nothing is ever expanded.
 
-use super::{ALERT, BYTES_MAX, Element, Holds, Message, NAMESPACE, Often, moment, references, short};
+use super::{ALERT, BYTES_MAX, Element, Holds, Message, NAMESPACE, Often, moment, references};
+use citybrain_shared::words::short;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
 use quick_xml::name::ResolveResult;
@@ -85,8 +86,8 @@ fn tree(text: &str) -> Result<Node, Wrong> {
             Event::Decl(decl) => {
                 let encoding = decl.encoding().and_then(Result::ok);
                 if let Some(other) = encoding.filter(|e| !e.eq_ignore_ascii_case(b"utf-8")) {
-                    let name = short(&String::from_utf8_lossy(&other));
-                    return Err((at, format!("the encoding `{name}` is not read: write it in UTF-8")));
+                    let name = String::from_utf8_lossy(&other);
+                    return Err((at, format!("the encoding `{}` is not read: write it in UTF-8", short(&name))));
                 }
             }
             Event::DocType(_) => {
@@ -103,7 +104,7 @@ fn tree(text: &str) -> Result<Node, Wrong> {
                     (true, true) if name == "alert" => {}
                     (true, _) => {
                         let space = match space {
-                            ResolveResult::Bound(ns) => short(&String::from_utf8_lossy(ns.as_ref())),
+                            ResolveResult::Bound(ns) => short(&String::from_utf8_lossy(ns.as_ref())).to_owned(),
                             _ => "none".into(),
                         };
                         let detail = format!(

@@ -22,7 +22,8 @@ pub use ops::{Ops, replayed};
 
 use super::{Fail, Lines};
 use crate::config::Invalid;
-use citybrain_shared::view::{self, Answer, Head, View, span};
+use citybrain_shared::view::{self, Answer, Head, View};
+use citybrain_shared::words::{clean, counted, grouped, span};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use std::io::{self, IsTerminal, Write};
 use table::{Cell, Color, Table};
@@ -327,29 +328,6 @@ fn right(text: String) -> Cell {
 
 fn or_dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
-}
-
-/// Without control characters, so that no payload can steer a terminal.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-/// 1,204,881
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
-}
-
-/// 1 node, 1,204 nodes
-fn counted(n: u64, what: &str) -> String {
-    format!("{} {what}{}", grouped(n), if n == 1 { "" } else { "s" })
 }
 
 fn ago(ms: Option<u64>) -> String {

@@ -5,6 +5,7 @@ use super::{At, Fail, Output, Set, Through, own};
 use crate::brain::rules::rehearse::rehearse;
 use crate::{config, replay};
 use citybrain_shared::config::Config;
+use citybrain_shared::words::with_causes;
 use clap::Subcommand;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -82,7 +83,7 @@ fn rows(config: &Config, file: &Path, mapping: Option<&Path>) -> Result<Output, 
     let lines = std::iter::from_fn(|| match rows.next_row() {
         Ok(row) => row,
         Err(e) => {
-            broken = Some(replay::chain(&e));
+            broken = Some(with_causes(&e));
             None
         }
     });

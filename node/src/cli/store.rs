@@ -10,6 +10,7 @@ use citybrain_hub::log::{self, Damage, Reader};
 use citybrain_hub::operator::{self, Act};
 use citybrain_hub::{portable, store};
 use citybrain_shared::record::Header;
+use citybrain_shared::words::with_causes;
 use citybrain_shared::{Pos, view};
 use clap::Subcommand;
 use std::io::{self, IsTerminal};
@@ -95,14 +96,7 @@ fn now() -> String {
 }
 
 fn failed(e: &dyn std::error::Error) -> Fail {
-    let mut detail = e.to_string();
-    let mut next = e.source();
-    while let Some(cause) = next {
-        detail.push_str(": ");
-        detail.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    Fail::no("store", detail, "`citybrain store verify DIR` says what is damaged")
+    Fail::no("store", with_causes(e), "`citybrain store verify DIR` says what is damaged")
 }
 
 /// Does this say that something cannot be written? Reading meets none of these.

@@ -2,6 +2,7 @@
 
 use super::account::{Notice, Record};
 use super::case_account::{Copies, Copy};
+use citybrain_shared::words;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -168,7 +169,7 @@ impl Api {
             return Ok(answer);
         }
         let text = answer.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
-        Err(Error::Status { url: url.to_owned(), status, text: text.chars().take(300).collect() })
+        Err(Error::Status { url: url.to_owned(), status, text: words::beginning(&text, 300).into() })
     }
 
     fn json(&self, path: &str, mut answer: ureq::http::Response<ureq::Body>) -> Result<Value, Error> {

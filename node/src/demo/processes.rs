@@ -6,6 +6,7 @@
 use super::api::Api;
 use super::tree::{Place, Tree};
 use citybrain_shared::Tier;
+use citybrain_shared::words::with_causes;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
@@ -182,7 +183,7 @@ impl Processes {
                 let answer = tokio::task::spawn_blocking(move || api.is_ready()).await;
                 let reason = match answer {
                     Ok(Ok(())) => break,
-                    Ok(Err(e)) => crate::replay::chain(&e),
+                    Ok(Err(e)) => with_causes(&e),
                     Err(e) => e.to_string(),
                 };
                 if let Some(child) = &mut node.child

@@ -1,12 +1,12 @@
 //! What a demo shows: progress on stderr, the account on stdout.
 
-use super::Town;
 use super::account::{Account, Latency};
 use super::case_account::CaseAccount;
 use super::data::Script;
+use super::report::Town;
 use super::town::Press;
-use crate::replay::thousands;
 use citybrain_shared::Tier;
+use citybrain_shared::words::grouped;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
@@ -81,9 +81,9 @@ impl Screen {
         let Moment { events, published, acknowledged, .. } = moment;
         let head = format!(
             "{seconds:5.1} s  published {} of {}, acknowledged {}",
-            thousands(*published),
-            thousands(*events),
-            thousands(*acknowledged)
+            grouped(*published),
+            grouped(*events),
+            grouped(*acknowledged)
         );
         if self.is_terminal {
             let mut lines = vec![
@@ -95,9 +95,9 @@ impl Screen {
                     "         {:<14}{:>6}{:>11}{:>8.0}{:>8}",
                     tier.as_str(),
                     moment.nodes[i],
-                    thousands(moment.at_tier[i].0),
+                    grouped(moment.at_tier[i].0),
                     self.rates[i],
-                    thousands(moment.at_tier[i].1)
+                    grouped(moment.at_tier[i].1)
                 ));
             }
             lines.push(format!("         {}", moment.doing));
@@ -106,9 +106,9 @@ impl Screen {
         } else {
             let _ = write!(out, "{head}; committed");
             for (i, tier) in Tier::ALL.into_iter().enumerate().rev() {
-                let _ = write!(out, " {tier} {}", thousands(moment.at_tier[i].0));
+                let _ = write!(out, " {tier} {}", grouped(moment.at_tier[i].0));
             }
-            let _ = writeln!(out, ", {:.0}/s, the city {} behind", self.rates[0], thousands(moment.at_tier[0].1));
+            let _ = writeln!(out, ", {:.0}/s, the city {} behind", self.rates[0], grouped(moment.at_tier[0].1));
         }
         let _ = std::io::stderr().write_all(out.as_bytes());
     }
@@ -134,25 +134,25 @@ pub fn introduce(script: &Script, has_file: bool, seed: u64) -> String {
             out,
             "{}: {} rows read, {} become events, {} skipped",
             script.input,
-            thousands(script.rows),
-            thousands(script.events.len() as u64),
-            thousands(skipped)
+            grouped(script.rows),
+            grouped(script.events.len() as u64),
+            grouped(skipped)
         );
         for (label, n) in &script.skipped {
-            let _ = writeln!(out, "  skipped: {} {label}", thousands(*n));
+            let _ = writeln!(out, "  skipped: {} {label}", grouped(*n));
         }
         for s in script.first_skipped.iter().take(5) {
             let _ = writeln!(out, "    line {}: {}", s.line, s.reason);
         }
         if !script.holes.is_empty() {
-            let holes: Vec<String> = script.holes.iter().map(|(c, n)| format!("{c} {}", thousands(*n))).collect();
+            let holes: Vec<String> = script.holes.iter().map(|(c, n)| format!("{c} {}", grouped(*n))).collect();
             let _ = writeln!(out, "  rows without a value: {}", holes.join(", "));
         }
     } else {
         let _ = writeln!(
             out,
             "{} events, made up: another day with `--seed {}`, a real one with `--input FILE.csv`",
-            thousands(script.events.len() as u64),
+            grouped(script.events.len() as u64),
             seed.wrapping_add(1)
         );
     }
@@ -172,12 +172,12 @@ pub fn introduce(script: &Script, has_file: bool, seed: u64) -> String {
             notes.push(place.code.clone());
         }
         if place.holes > 0 {
-            notes.push(format!("of these rows {} do not say which", thousands(place.holes)));
+            notes.push(format!("of these rows {} do not say which", grouped(place.holes)));
         }
         let _ = writeln!(
             out,
             "{:>8}  {}{}  ({})",
-            thousands(place.events),
+            grouped(place.events),
             "  ".repeat(depth),
             place.address.leaf(),
             notes.join(", ")
@@ -217,8 +217,8 @@ pub fn account(account: &Account, town: &Town, script: &Script, killed: &[String
     ];
     for (tier, n) in committed {
         let nodes = script.tree.of_tier(tier).count();
-        let cases = thousands(town.account.at_tier.get(tier.as_str()).copied().unwrap_or_default());
-        let row = row(tier.as_str(), &nodes.to_string(), &thousands(n), &thousands(account.acknowledged), &cases);
+        let cases = grouped(town.account.at_tier.get(tier.as_str()).copied().unwrap_or_default());
+        let row = row(tier.as_str(), &nodes.to_string(), &grouped(n), &grouped(account.acknowledged), &cases);
         let _ = writeln!(out, "{row}");
     }
     out.push('\n');
@@ -229,16 +229,16 @@ pub fn account(account: &Account, town: &Town, script: &Script, killed: &[String
     let mut line = |name: &str, value: String| {
         let _ = writeln!(out, "{name:<14}  {value}");
     };
-    line("published", format!("{}, of them {} urgent", thousands(account.published), account.urgent));
-    line("acknowledged", thousands(account.acknowledged));
-    line("missing", format!("{}  (acknowledged, and not at every node on its way up)", thousands(account.missing)));
-    line("doubled", format!("{}  (more than once in one node's log)", thousands(account.doubled)));
+    line("published", format!("{}, of them {} urgent", grouped(account.published), account.urgent));
+    line("acknowledged", grouped(account.acknowledged));
+    line("missing", format!("{}  (acknowledged, and not at every node on its way up)", grouped(account.missing)));
+    line("doubled", format!("{}  (more than once in one node's log)", grouped(account.doubled)));
     line(
         "out of order",
-        format!("{}  (per origin and lane, and per publisher and lane)", thousands(account.out_of_order)),
+        format!("{}  (per origin and lane, and per publisher and lane)", grouped(account.out_of_order)),
     );
     if account.strayed > 0 {
-        line("strayed", format!("{}  (at a node that is not on its way up)", thousands(account.strayed)));
+        line("strayed", format!("{}  (at a node that is not on its way up)", grouped(account.strayed)));
     }
     line(
         "notice",
@@ -260,15 +260,15 @@ pub fn account(account: &Account, town: &Town, script: &Script, killed: &[String
         "cases",
         format!(
             "{}, of them {incidents} incidents; {open} open; {wrong} not the same at every node above their owner",
-            thousands(*cases)
+            grouped(*cases)
         ),
     );
-    let stand = town.by_status.iter().map(|(status, n)| format!("{} {status}", thousands(*n)));
+    let stand = town.by_status.iter().map(|(status, n)| format!("{} {status}", grouped(*n)));
     line("  stand", stand.collect::<Vec<_>>().join(", "));
     if let Some(b) = &town.brought {
         let skipped: u64 = b.skipped.values().sum();
-        let rest = format!("{} rows are none, {} were refused", thousands(skipped), thousands(b.refused));
-        line("  brought", format!("{} of {}, to {} nodes; {rest}", thousands(b.opened), b.file, b.nodes.len()));
+        let rest = format!("{} rows are none, {} were refused", grouped(skipped), grouped(b.refused));
+        line("  brought", format!("{} of {}, to {} nodes; {rest}", grouped(b.opened), b.file, b.nodes.len()));
     }
     line("rates", rates(&town.rates));
     if !killed.is_empty() {

@@ -30,6 +30,7 @@ use checkpoint::{Checkpoint, Settled};
 use chrono::{DateTime, FixedOffset};
 use citybrain_hub::tls::Pair;
 use citybrain_shared::event::Envelope;
+use citybrain_shared::words::{grouped, with_causes};
 use mapping::Mapping;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use rows::{Format, Row, Rows};
@@ -175,11 +176,11 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
     // Written at once, so that a folder which takes no state file is known before the first event.
     checkpoint
         .save(&state)
-        .map_err(|e| miette!(code = USAGE, help = "name another place with --state FILE", "{}", chain(&e)))?;
+        .map_err(|e| miette!(code = USAGE, help = "name another place with --state FILE", "{}", with_causes(&e)))?;
     let after = checkpoint.row;
     eprintln!("{}: {mapping_name}", args.file.display());
     match resumed {
-        true => eprintln!("goes on behind row {} (as {} says) to {target}", thousands(after), state.display()),
+        true => eprintln!("goes on behind row {} (as {} says) to {target}", grouped(after), state.display()),
         false => eprintln!("from its first row to {target}"),
     }
 
@@ -282,14 +283,14 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
     if interrupted {
         task.abort();
         finish(&report, args.json);
-        eprintln!("interrupted; the same command goes on behind row {}", thousands(report.upto_row));
+        eprintln!("interrupted; the same command goes on behind row {}", grouped(report.upto_row));
         return Ok(130);
     }
     let sent = (&mut task).await.into_diagnostic()?;
     if let Err(e) = sent {
         finish(&report, args.json);
         let help = e.hint("--token-file", "--ca");
-        return Err(miette!(code = UNREACHABLE, help = help, "{}", chain(&e)));
+        return Err(miette!(code = UNREACHABLE, help = help, "{}", with_causes(&e)));
     }
     report.finished =
         reader.await.into_diagnostic()?.into_diagnostic().wrap_err("the file could not be read to its end")?;
@@ -445,25 +446,25 @@ fn finish(report: &Report, json: bool) {
     let _ = writeln!(
         out,
         "{} rows: {} acknowledged, {} skipped; all up to row {}{end}; {:.1} s",
-        thousands(report.rows),
-        thousands(report.acknowledged),
-        thousands(skipped),
-        thousands(report.upto_row),
+        grouped(report.rows),
+        grouped(report.acknowledged),
+        grouped(skipped),
+        grouped(report.upto_row),
         report.wall_s
     );
     for (label, n) in &report.skipped {
-        let _ = writeln!(out, "  {} {label}", thousands(*n));
+        let _ = writeln!(out, "  {} {label}", grouped(*n));
     }
     for s in &report.first_skipped {
         let _ = writeln!(out, "  line {}: {}", s.line, s.reason);
     }
     if skipped > report.first_skipped.len() as u64 {
-        let _ = writeln!(out, "  and {} more", thousands(skipped - report.first_skipped.len() as u64));
+        let _ = writeln!(out, "  and {} more", grouped(skipped - report.first_skipped.len() as u64));
     }
 }
 
 fn other_replay(e: checkpoint::Error) -> miette::Report {
-    miette!(help = "--restart begins at the first row again; --state FILE keeps both", "{}", chain(&e))
+    miette!(help = "--restart begins at the first row again; --state FILE keeps both", "{}", with_causes(&e))
 }
 
 /// Completes with Ctrl-C or SIGTERM.
@@ -475,30 +476,6 @@ pub async fn told_to_stop() {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-}
-
-/// An error and its causes on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        text = format!("{text}: {e}");
-        cause = e.source();
-    }
-    text
-}
-
-/// 12345 as `12,345`.
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
 }
 
 /// Nothing waits longer for its turn, whatever the rate or the file's clock say: a hundred years, which
@@ -565,9 +542,9 @@ impl Progress {
         let skipped: u64 = report.skipped.values().sum();
         let line = format!(
             "row {}  acknowledged {}  under way {under_way}  skipped {}  {rate:.0}/s{}",
-            thousands(report.after_row + report.rows),
-            thousands(report.acknowledged),
-            thousands(skipped),
+            grouped(report.after_row + report.rows),
+            grouped(report.acknowledged),
+            grouped(skipped),
             trouble.map(|t| format!("  no connection: {t}")).unwrap_or_default()
         );
         if self.is_terminal { eprint!("\r\x1b[2K{line}") } else { eprintln!("{line}") }
@@ -592,11 +569,6 @@ mod tests {
             assert!(pace.due(at(0)) <= Instant::now());
             assert!(pace.due(at(1)) > Instant::now() + Duration::from_secs(3_600), "{rate:?} {clock:?}");
         }
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use crate::https::Trust;
 use crate::mqtt_publisher::{self, Message};
 use citybrain_hub::tls::Pair;
+use citybrain_shared::words;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -148,7 +149,7 @@ fn post(
                 let status = answer.status();
                 // Reading it to its end keeps the connection for the next event.
                 let text = answer.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
-                let line = format!("{status}: {}", text.chars().take(300).collect::<String>());
+                let line = format!("{status}: {}", words::beginning(&text, 300));
                 match status.as_u16() {
                     200..=299 => return Ok(Ok(())),
                     408 | 429 | 500..=599 => line,

@@ -6,6 +6,7 @@
 use super::picture::{Answers, Picture};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::view::{Alarm, LinkRole};
+use citybrain_shared::words::clean;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -211,11 +212,6 @@ fn tail(a: &Answers, frame: &mut Frame, area: Rect) {
         })
         .collect();
     frame.render_widget(Paragraph::new(lines).block(block(" newest events ")), area);
-}
-
-/// Without control characters: names and types come from outside.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn span(s: u64) -> String {

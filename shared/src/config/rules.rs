@@ -209,6 +209,11 @@ pub struct Duration {
 }
 
 impl Duration {
+    /// One that was read and checked before, to be shown.
+    pub fn of_us(us: i64) -> Duration {
+        Duration { us }
+    }
+
     pub fn us(self) -> i64 {
         self.us
     }

@@ -3,6 +3,7 @@
 
 use crate::link::pipe::{self, Broker};
 use bytes::Bytes;
+use citybrain_shared::words::with_causes;
 use rumqttc::{AsyncClient, Event as Mqtt, EventLoop, Outgoing, Packet, QoS};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -158,7 +159,7 @@ async fn poll(mut events: EventLoop, client: AsyncClient, filters: Vec<String>, 
             Ok(Mqtt::Incoming(Packet::Disconnect)) => Event::Ended("the broker ended the connection".into()),
             Ok(Mqtt::Outgoing(Outgoing::Publish(id))) => Event::Sent(id),
             Ok(_) => continue,
-            Err(e) => Event::Ended(pipe::reason(&e)),
+            Err(e) => Event::Ended(with_causes(&e)),
         };
         let is_end = matches!(event, Event::Ended(_));
         if tx.send(event).await.is_err() || is_end {

@@ -4,6 +4,7 @@ use super::super::cases::URL_MAX;
 use super::{Wrong, wrong};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use citybrain_shared::case::{Contact, Place};
+use citybrain_shared::words;
 use std::collections::BTreeMap;
 
 /// The specification's bounds of an answer.
@@ -85,7 +86,7 @@ impl Parameters {
             let Some(rest) = name.strip_prefix("attribute[") else { continue };
             let code = rest.strip_suffix("[]").unwrap_or(rest).strip_suffix(']').filter(|c| !c.is_empty());
             let Some(code) = code.filter(|c| !c.contains(['[', ']'])) else {
-                let shown: String = name.chars().take(80).collect();
+                let shown = words::short(name);
                 return Err(wrong(400, format!("{shown} is no attribute: write attribute[CODE] or attribute[CODE][]")));
             };
             let known = all.entry(code.to_owned()).or_default();

@@ -44,6 +44,7 @@ use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Ask, Case, Entry, Kind, Role, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::view::CaseNew;
+use citybrain_shared::words;
 use said::Standing;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -407,7 +408,7 @@ impl Desk {
         let key = headers.get("idempotency-key").and_then(|v| v.to_str().ok());
         let case = CaseNew {
             category: category.code.clone(),
-            title: if first.is_empty() { category.name.clone() } else { first.chars().take(60).collect() },
+            title: if first.is_empty() { category.name.clone() } else { words::beginning(first, 60).into() },
             description: new.description.clone(),
             place: Some(new.place),
             channel: "open311".into(),

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use citybrain_hub::link::ask::AskError;
 use citybrain_shared::view::{self, Answer, Failure, LinkRole};
-use citybrain_shared::{Address, Selector};
+use citybrain_shared::{Address, Selector, words};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -258,7 +258,7 @@ async fn last_known(ctx: &Ctx, to: &Address) -> Option<Answer<view::Known>> {
 /// What is known of a node, in one sentence.
 pub fn sentence(known: &Answer<view::Known>) -> String {
     let (by, k) = (&known.head.node, &known.body);
-    let ago = |ms: u64| format!("{} ago", view::span(ms));
+    let ago = |ms: u64| format!("{} ago", words::span(ms));
     match &k.link {
         Some(link) => {
             let since = link.since_in_words();

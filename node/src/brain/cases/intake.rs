@@ -5,11 +5,11 @@
 
 use super::machine::Opening;
 use crate::brain::form;
-use citybrain_shared::Lane;
 use citybrain_shared::case::{self, APPEAL, Contact, Place};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::event::Envelope;
 use citybrain_shared::record::{Header, Kind};
+use citybrain_shared::{Lane, words};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_128;
@@ -66,7 +66,7 @@ pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Opti
         place: place(&data),
         form: given(&data["form"]),
         media: Vec::new(),
-        channel: if channel.is_empty() { "event".into() } else { channel.chars().take(60).collect() },
+        channel: if channel.is_empty() { "event".into() } else { words::beginning(&channel, 60).into() },
         governance: envelope.governance.as_deref().map(str::to_owned),
         has_contact: !contact.is_empty(),
         booking: None,
@@ -126,7 +126,7 @@ fn contact(data: &Value) -> Contact {
     let at = |name: &str| {
         let nested = data["contact"][name].as_str().or_else(|| data["reporter"][name].as_str());
         let flat = if name == "phone" { data["phone"].as_str() } else { None };
-        nested.or(flat).unwrap_or_default().chars().take(200).collect()
+        words::beginning(nested.or(flat).unwrap_or_default(), 200).into()
     };
     Contact { name: at("name"), phone: at("phone"), address: at("address"), ..Contact::default() }
 }
@@ -139,7 +139,7 @@ pub fn place(data: &Value) -> Option<Place> {
     let on_earth = |at: (f64, f64)| at.0.abs() <= 90.0 && at.1.abs() <= 180.0 && at != (0.0, 0.0);
     let at = number(["lat", "latitude"]).zip(number(["lon", "long"])).filter(|at| on_earth(*at));
     let place = Place {
-        text: text.unwrap_or_default().chars().take(300).collect(),
+        text: words::beginning(text.unwrap_or_default(), 300).into(),
         lat: at.map(|at| at.0),
         lon: at.map(|at| at.1),
     };

@@ -2,8 +2,8 @@
 
 use super::fold::Ask;
 use super::window::{Summary, Window};
-use citybrain_shared::Pos;
 use citybrain_shared::config::rules::Severity;
+use citybrain_shared::{Pos, words};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::HashMap;
@@ -234,6 +234,6 @@ impl Memory {
 
     pub fn failed(&mut self, why: String) {
         self.tally.errors += 1;
-        self.tally.last_error = Some(why.chars().take(ERROR_MAX).collect());
+        self.tally.last_error = Some(words::beginning(&why, ERROR_MAX).into());
     }
 }

@@ -277,11 +277,6 @@ impl Rules {
     }
 }
 
-fn span_in_words(us: i64) -> String {
-    let units = [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms")];
-    units.into_iter().find(|(n, _)| us % n == 0).map_or_else(|| format!("{us}us"), |(n, u)| format!("{}{u}", us / n))
-}
-
 fn key_row(rule: &str, key: &str) -> Vec<u8> {
     format!("k{rule}\0{key}").into_bytes()
 }

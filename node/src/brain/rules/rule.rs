@@ -153,7 +153,7 @@ impl Rule {
             By::Pointer(_, text) => words.push(format!("by {text}")),
             By::Cel(e) => words.push(format!("by {}", e.text)),
         }
-        let span = |us: i64| super::span_in_words(us);
+        let span = config::Duration::of_us;
         words.extend(self.window.as_ref().map(|w| format!("within {}", span(w.span.within()))));
         words.extend(self.when.as_ref().map(|e| format!("when {}", e.text)));
         words.extend(self.hold_us.map(|us| format!("for {}", span(us))));

@@ -1,7 +1,8 @@
 //! One node: its config, its health, its links.
 
-use super::{Cell, Color, Screen, ago, clean, counted, grouped, ops, or_dash, print, right, span};
+use super::{Cell, Color, Screen, ago, clean, counted, grouped, or_dash, print, right, span};
 use citybrain_shared::view::{self, Head, LinkRole};
+use citybrain_shared::words::{beginning, bytes};
 use std::io::{self, Write};
 
 pub(super) fn version(v: &view::Version, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -42,7 +43,7 @@ pub(super) fn status(head: &Head, v: &view::Status, s: &Screen, out: &mut dyn Wr
     let why =
         if v.ready.reasons.is_empty() { String::new() } else { format!(": {}", clean(&v.ready.reasons.join("; "))) };
     row("state", s.mark(&format!("{ready}{why}"), true, if v.ready.ready { Color::Green } else { Color::Red }));
-    let short: String = v.incarnation.chars().take(8).collect();
+    let short = beginning(&v.incarnation, 8);
     let process = match v.pid {
         0 => format!("none, the node is stopped; its latest start was number {} of incarnation {short}", v.boots),
         pid => {
@@ -131,8 +132,8 @@ pub(super) fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Res
         };
         let waiting = l.behind().0 > 0;
         let size = match l.urgent.bytes + l.routine.bytes {
-            n if waiting && l.behind().1 => format!("> {}", ops::bytes(n)),
-            n if waiting => ops::bytes(n),
+            n if waiting && l.behind().1 => format!("> {}", bytes(n)),
+            n if waiting => bytes(n),
             _ => "-".into(),
         };
         let oldest = l.urgent.oldest_ms.max(l.routine.oldest_ms).map_or("-".into(), span);

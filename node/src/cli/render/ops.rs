@@ -3,6 +3,7 @@
 use super::table::{Cell, Color};
 use super::{Screen, ago, clean, counted, grouped, print, right};
 use citybrain_shared::view::{self, Answer, Verdict};
+use citybrain_shared::words::bytes;
 use std::io::{self, Write};
 
 pub enum Ops {
@@ -415,13 +416,4 @@ fn doctor(v: &view::Doctor, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     }
     print(&table, out)?;
     writeln!(out, "{} bad, {} to look at, {} noted, {} well", count[3], count[2], count[1], count[0])
-}
-
-pub(super) fn bytes(n: u64) -> String {
-    match n {
-        0..1_000 => format!("{n} bytes"),
-        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.1} GB", n as f64 / 1e9),
-    }
 }

@@ -222,13 +222,3 @@ fn a_config_problem_is_drawn_in_its_file() {
 ";
     assert_eq!(got, want);
 }
-
-#[test]
-fn spans_have_two_units_at_most() {
-    for (ms, want) in
-        [(0, "0.0 s"), (9_950, "9.9 s"), (59_999, "59 s"), (3_599_000, "59 m 59 s"), (90_000_000, "1 d 1 h")]
-    {
-        assert_eq!(span(ms), want);
-    }
-    assert_eq!((grouped(0), grouped(999), grouped(1_000)), ("0".into(), "999".into(), "1,000".into()));
-}

@@ -1,0 +1,124 @@
+//! Numbers, lengths of time, sizes and texts from outside, as people are shown them; and errors in one line.
+
+use std::error::Error;
+
+/// An error and its causes, in one line. A cause that a message before it has said already is not said
+/// again: other people's errors often carry it in their own text.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !line.contains(&said) {
+            line.push_str(": ");
+            line.push_str(&said);
+        }
+        next = cause.source();
+    }
+    line
+}
+
+/// 1204881 as `1,204,881`.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// `1 node`, `1,204 nodes`.
+pub fn counted(n: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(n), if n == 1 { "" } else { "s" })
+}
+
+/// Milliseconds in two units at most: `0.4 s`, `7 m 12 s`, `3 h 5 m`, `2 d 4 h`.
+pub fn span(ms: u64) -> String {
+    let s = ms / 1000;
+    match s {
+        0..10 => format!("{}.{} s", s, ms % 1000 / 100),
+        10..60 => format!("{s} s"),
+        60..3600 => format!("{} m {} s", s / 60, s % 60),
+        3600..86_400 => format!("{} h {} m", s / 3600, s % 3600 / 60),
+        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
+/// A size: `512 bytes`, `1.5 kB`, `20.0 MB`, `1.2 GB`, each a thousand of the one before.
+pub fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
+    }
+}
+
+/// A text from outside without control characters, so that it cannot steer a terminal.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// So many characters are enough to recognise a text by.
+const SHORT_CHARS: usize = 64;
+
+/// As much of a text from outside as an error shows of it.
+pub fn short(text: &str) -> &str {
+    beginning(text, SHORT_CHARS)
+}
+
+/// At most so many characters of a text.
+pub fn beginning(text: &str, chars_max: usize) -> &str {
+    text.char_indices().nth(chars_max).map_or(text, |(end, _)| &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{said}")]
+    struct Said {
+        said: &'static str,
+        #[source]
+        cause: Option<Box<Said>>,
+    }
+
+    fn said(words: &[&'static str]) -> Said {
+        let (first, rest) = words.split_first().expect("an error says something");
+        Said { said: first, cause: (!rest.is_empty()).then(|| Box::new(said(rest))) }
+    }
+
+    #[test]
+    fn causes_follow_in_one_line_and_none_is_said_twice() {
+        assert_eq!(with_causes(&said(&["no link"])), "no link");
+        assert_eq!(with_causes(&said(&["no link", "no socket", "port in use"])), "no link: no socket: port in use");
+        assert_eq!(with_causes(&said(&["no link: refused", "refused", "by whom"])), "no link: refused: by whom");
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 1, 1204].map(|n| counted(n, "node")), ["0 nodes", "1 node", "1,204 nodes"]);
+    }
+
+    #[test]
+    fn spans_have_two_units_at_most() {
+        for (ms, want) in
+            [(0, "0.0 s"), (9_950, "9.9 s"), (59_999, "59 s"), (3_599_000, "59 m 59 s"), (90_000_000, "1 d 1 h")]
+        {
+            assert_eq!(span(ms), want);
+        }
+    }
+
+    #[test]
+    fn a_text_from_outside_is_cut_between_characters_and_steers_no_terminal() {
+        assert_eq!([0, 2, 3, 9].map(|n| beginning("路灯 7", n)), ["", "路灯", "路灯 ", "路灯 7"]);
+        assert_eq!(short(&"灯".repeat(65)), "灯".repeat(64));
+        assert_eq!(clean("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    }
+}
