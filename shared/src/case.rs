@@ -114,6 +114,9 @@ pub struct Case {
     pub finding: Option<Finding>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// What residents said of it in rounds that are over: a case that is reopened begins another.
+    #[serde(default, skip_serializing_if = "Tally::is_empty")]
+    pub judged_before: Tally,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<Approved>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,6 +140,10 @@ pub struct Case {
     pub reopened: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged_into: Option<String>,
+    /// How the case ended that this one follows, as its history last said; `None`: that one is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_ended: Option<Ending>,
+    /// Those that were merged into this one itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub followers: Vec<String>,
     /// Of a case that asks for a service.
@@ -192,6 +199,16 @@ impl Case {
     pub fn was_late(&self) -> bool {
         let over = |c: &Clock| c.missed.is_some() || c.stopped.is_some_and(|s| c.is_over(s));
         self.late || self.clocks.iter().any(|c| c.is_limit() && over(c))
+    }
+
+    /// When somebody had signed for it and, if there is anybody to call, had called: the response. That its
+    /// clock has stopped says less, as the end of a case stops all of them.
+    pub fn responded(&self) -> Option<DateTime<Utc>> {
+        match (self.signed, self.contacted) {
+            (Some(signed), Some(contacted)) => Some(signed.max(contacted)),
+            (signed, None) => signed.filter(|_| !self.has_contact),
+            (None, Some(_)) => None,
+        }
     }
 
     /// The next limit that will pass.

@@ -1,6 +1,6 @@
 //! What is known of a case: its clocks, its place, and who said what of it.
 
-use super::{Booked, Satisfied, Seat, Solved};
+use super::{Booked, ClosedReason, Satisfied, Seat, Solved, Status};
 use crate::Address;
 use chrono::{DateTime, Datelike, Utc};
 use serde::de::Error as _;
@@ -121,6 +121,58 @@ pub struct Verdict {
     pub satisfied: Option<Satisfied>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+}
+
+/// Verdicts, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "VerdictTally"))]
+#[serde(default)]
+pub struct Tally {
+    pub solved: u32,
+    pub partly_solved: u32,
+    pub unsolved: u32,
+    pub satisfied: u32,
+    pub mostly_satisfied: u32,
+    pub dissatisfied: u32,
+}
+
+impl Tally {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+    pub fn is_empty(&self) -> bool {
+        *self == Tally::default()
+    }
+
+    pub fn add(&mut self, verdict: &Verdict) {
+        let one = |n: &mut u32| *n = n.saturating_add(1);
+        match verdict.solved {
+            Some(Solved::Solved) => one(&mut self.solved),
+            Some(Solved::Partly) => one(&mut self.partly_solved),
+            Some(Solved::Unsolved) => one(&mut self.unsolved),
+            None => {}
+        }
+        match verdict.satisfied {
+            Some(Satisfied::Yes) => one(&mut self.satisfied),
+            Some(Satisfied::Mostly) => one(&mut self.mostly_satisfied),
+            Some(Satisfied::No) => one(&mut self.dissatisfied),
+            None => {}
+        }
+    }
+}
+
+/// How a case ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "CaseEnding"))]
+pub struct Ending {
+    pub status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<ClosedReason>,
+}
+
+impl Ending {
+    /// Has somebody worked on the matter, with whatever result? Otherwise it was taken back or refused.
+    pub fn is_dealt_with(&self) -> bool {
+        self.status == Status::Closed && matches!(self.reason, Some(ClosedReason::Solved | ClosedReason::Unsolved))
+    }
 }
 
 /// Something that needs a second person's word.

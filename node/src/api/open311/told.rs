@@ -114,7 +114,7 @@ pub fn update_id(case: &str, term: u32, version: u32) -> String {
 
 pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
     // What is said among those who handle it stays among them.
-    let is_answer = matches!(e.step.as_str(), "resolved" | "rejected" | "closed");
+    let is_answer = matches!(e.step.as_str(), "resolved" | "rejected" | "closed" | "followed" | "unmerged");
     let text = if is_answer || e.role == Some(Role::Resident) { e.text.as_str() } else { "" };
     // A resident's picture stands behind his words; the handler's is what shows that it is done.
     let (text, media) = match text.rsplit_once('\n') {
@@ -151,6 +151,13 @@ pub fn update_status(case: &Case, e: &Entry) -> Option<&'static str> {
         "reopened" => "reopen",
         "withdrawn" => "cancelled",
         "merged" => "duplicate",
+        // How the case ended that it follows.
+        "followed" => match e.to.as_deref() {
+            Some("solved") => "fixed",
+            Some(_) => "no_further_action",
+            None => "reopen",
+        },
+        "unmerged" => "open",
         "closed" => case.closed_word(),
         "comment" if e.role == Some(Role::Resident) => "unchanged",
         _ => return None,

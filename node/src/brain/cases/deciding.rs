@@ -116,7 +116,10 @@ impl Cases {
         to.extend(case.booking.as_ref().map(|b| &b.node));
         // Whoever had it may still know whom to call, and would see it open, and overdue, for ever.
         let known = self.held.get(&case.id).map(|h| h.history.as_slice()).unwrap_or_default();
-        if case.forgotten || !case.status.is_open() || entry.step == "reopened" {
+        if case.forgotten
+            || !case.status.is_open()
+            || ["reopened", machine::following::UNMERGED].contains(&entry.step.as_str())
+        {
             to.extend(known.iter().map(|e| &e.node));
         }
         to.sort_unstable();

@@ -76,12 +76,27 @@ impl Cases {
             held.forget_needless_calls();
         }
         self.index(&id, true);
+        self.look_at_followers(&id);
         self.dirty.insert((Dirty::Case, id));
         while self.held.len() > CASES_MAX {
             let Some((_, id)) = self.over.first().cloned() else { break };
             self.index(&id, false);
-            self.held.remove(&id);
+            let followers = self.held.remove(&id).map(|held| held.case.followers).unwrap_or_default();
+            followers.iter().chain([&id]).for_each(|id| self.look_at_follower(id));
             self.dirty.insert((Dirty::Case, id));
+        }
+    }
+
+    /// A case has changed: it may follow another, or others may follow it.
+    pub(super) fn look_at_followers(&mut self, id: &str) {
+        let followers = self.held.get(id).map(|held| held.case.followers.clone()).unwrap_or_default();
+        followers.iter().map(String::as_str).chain([id]).for_each(|id| self.look_at_follower(id));
+    }
+
+    fn look_at_follower(&mut self, id: &str) {
+        match self.held.get(id).is_some_and(|held| self.leader(&held.case).is_some()) {
+            true => drop(self.led.insert(id.to_owned())),
+            false => drop(self.led.remove(id)),
         }
     }
 
@@ -274,6 +289,8 @@ impl Cases {
             {
                 let by = if is_resident(&letter.body) { RESIDENT.to_owned() } else { by.clone() };
                 let wish = Wish { id: letter.id.clone(), verb, by, to: letter.to.clone(), refused: None };
+                // Asked again, the answer to come is the one that counts.
+                held.wishes.retain(|w| w.verb != verb || w.refused.is_none());
                 held.wishes.push(wish);
                 let extra = held.wishes.len().saturating_sub(WISHES_MAX);
                 held.wishes.drain(..extra);

@@ -216,6 +216,8 @@ pub struct Cases {
     buttons: BTreeSet<(String, String)>,
     /// Cases with calls that have not been made yet.
     uncalled: BTreeSet<String>,
+    /// Cases of this node that follow another and have not been told yet how that one stands.
+    led: BTreeSet<String>,
     /// All, by what stands behind the day in their ids.
     rests: BTreeSet<(String, String)>,
     /// Open cases by where they are, and by the first limit that they have not kept yet, µs since 1970.
@@ -256,6 +258,7 @@ impl Cases {
             over: BTreeSet::new(),
             buttons: BTreeSet::new(),
             uncalled: BTreeSet::new(),
+            led: BTreeSet::new(),
             rests: BTreeSet::new(),
             spots: BTreeSet::new(),
             limits: BTreeSet::new(),
@@ -572,6 +575,12 @@ impl Cases {
             (held.case.owner == self.me).then(|| held.case.clone())
         };
         self.book().act(&held.case, verb, ask, from, &other, now)
+    }
+
+    /// The case that this one of this node follows, if that one stands otherwise than was told here.
+    fn leader(&self, case: &Case) -> Option<&Case> {
+        let leader = &self.held.get(case.merged_into.as_ref()?)?.case;
+        (case.owner == self.me && machine::following::is_owed_a_word(case, leader)).then_some(leader)
     }
 
     /// The letter that asks for a case back which is on its way from here. Nothing is stepped: it is

@@ -62,7 +62,7 @@ impl Policy for Cases {
     }
 
     fn next_due_us(&self) -> Option<i64> {
-        if !self.inbox.is_empty() || self.succeeds() {
+        if !self.inbox.is_empty() || !self.led.is_empty() || self.succeeds() {
             return Some(0);
         }
         self.due.first().map(|(at, _, _)| *at)
@@ -105,6 +105,18 @@ impl Policy for Cases {
             }
             let stepped = self.book().timer(&held.case, clock, now);
             self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
+        }
+        for id in self.led.iter().take(TOGETHER) {
+            let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
+            let Some(leader) = self.leader(&held.case) else { continue };
+            if held.case.booking.as_ref().is_some_and(|b| !booked.insert(&b.service)) {
+                continue;
+            }
+            let told = self.book().follow(&held.case, leader, now);
+            self.write(&told, held.contact.as_ref(), None, now, &mut drafts);
+            if let Some(answer) = self.booked(&told.case, now) {
+                self.write(&answer, held.contact.as_ref(), None, now, &mut drafts);
+            }
         }
         drafts
     }
@@ -225,6 +237,7 @@ impl Policy for Cases {
             let held: Held = serde_json::from_slice(value).map_err(|e| e.to_string())?;
             self.held.insert(id.to_owned(), held);
             self.index(id, true);
+            self.look_at_followers(id);
         } else if let Some(pos) = text.strip_prefix('i') {
             let pos: u64 = pos.parse().map_err(|_| "its key is no position")?;
             self.inbox.insert(pos, serde_json::from_slice(value).map_err(|e| e.to_string())?);

@@ -1,15 +1,17 @@
 //! Response, solution and satisfaction 响应率, 解决率, 满意率: counted, never estimated.
 //!
-//! A case counts once: at the node that owns it, in the period of its first dispatch. Reopened, it is
-//! unanswered until somebody is asked anew, and counts by that verdict; merged, withdrawn, rejected or excluded, it counts as that
-//! and in no rate. So the counts of a node are the sum of those of the nodes below it and of its own.
+//! A case counts once: at the node that owns it, in the period of its first dispatch. Merged, withdrawn,
+//! rejected or excluded, it counts as that and in no rate of the work on it. What residents have said counts
+//! by rounds: a case that is reopened begins another, and the last verdict of each counts. So no step that one
+//! person can make alone takes a verdict out of the rates: that needs an exclusion, which is counted, too.
+//! The counts of a node are the sum of those of the nodes below it and of its own.
 
 use super::Cases;
 use super::calendar::Calendar;
 use super::counts::{District, key_of};
 use chrono::{DateTime, Datelike, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Case, Satisfied, Solved, Status};
+use citybrain_shared::case::{Case, Status};
 use citybrain_shared::config::cases::Cases as Settings;
 use citybrain_shared::view::{GroupBy, RateCounts, RatePeriod, RateRow};
 use std::collections::BTreeMap;
@@ -59,9 +61,18 @@ impl Counting {
     }
 
     /// Rows by period and key, and their sum.
+    ///
+    /// A score is made of those rates that the sum has, the same for every row; a row that lacks one of
+    /// them has no score, so that nobody comes first by what was never asked of him.
     pub fn done(self, settings: &Settings) -> (Vec<RateRow>, RateRow) {
-        let row = |((period, key), counts)| row(period, key, counts, settings);
-        (self.rows.into_iter().map(row).collect(), self::row(String::new(), "all".into(), self.total, settings))
+        let mut total = row(String::new(), "all".into(), self.total, settings);
+        let made_of = rates_of(&total).map(|rate| rate.is_some());
+        total.score = score(&total, made_of, settings);
+        let row = |((period, key), counts)| {
+            let row = row(period, key, counts, settings);
+            RateRow { score: score(&row, made_of, settings), ..row }
+        };
+        (self.rows.into_iter().map(row).collect(), total)
     }
 }
 
@@ -101,41 +112,31 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
         _ if case.is_merged() => Some(&mut c.merged),
         _ => None,
     };
-    if let Some(left_out) = left_out {
-        *left_out = 1;
+    let is_left_out = left_out.is_some();
+    left_out.into_iter().for_each(|n| *n = 1);
+    if case.excluded.is_none() {
+        let mut said = case.judged_before;
+        case.verdict.iter().for_each(|verdict| said.add(verdict));
+        (c.solved, c.partly_solved, c.unsolved) = (said.solved.into(), said.partly_solved.into(), said.unsolved.into());
+        (c.satisfied, c.mostly_satisfied, c.dissatisfied) =
+            (said.satisfied.into(), said.mostly_satisfied.into(), said.dissatisfied.into());
+    }
+    if is_left_out {
         return c;
     }
+    // Asked, but without an answer, is as if never asked.
+    c.unanswered = u64::from(case.verdict.as_ref().is_none_or(|v| v.solved.is_none()));
     c.closed = u64::from(!case.status.is_open());
     c.overdue = u64::from(case.clocks.iter().any(|c| c.name == "solution" && c.is_over(now)));
     match case.clock("response") {
         None => c.response_without_limit = 1,
         Some(clock) => {
             c.response_of = 1;
-            // Its end stops every clock; without a word to the resident that is no response, and a word
-            // after it was reopened none in time.
-            let answered = match (case.signed, case.contacted) {
-                (Some(signed), Some(contacted)) => Some(signed.max(contacted)),
-                (signed, None) => signed.filter(|_| !case.has_contact),
-                (None, Some(_)) => None,
-            };
-            let in_time = answered.zip(clock.due).is_some_and(|(answered, due)| answered <= due);
+            // A word after it was reopened is none in time.
+            let in_time = case.responded().zip(clock.due).is_some_and(|(answered, due)| answered <= due);
             c.response_kept = u64::from(in_time);
             c.response_open = u64::from(clock.stopped.is_none() && !clock.is_over(now));
         }
-    }
-    // Asked, but without an answer, is as if never asked.
-    let verdict = case.verdict.as_ref();
-    match verdict.and_then(|v| v.solved) {
-        Some(Solved::Solved) => c.solved = 1,
-        Some(Solved::Partly) => c.partly_solved = 1,
-        Some(Solved::Unsolved) => c.unsolved = 1,
-        None => c.unanswered = 1,
-    }
-    match verdict.and_then(|v| v.satisfied) {
-        Some(Satisfied::Yes) => c.satisfied = 1,
-        Some(Satisfied::Mostly) => c.mostly_satisfied = 1,
-        Some(Satisfied::No) => c.dissatisfied = 1,
-        None => {}
     }
     c
 }
@@ -155,17 +156,22 @@ fn row(period: String, key: String, counts: RateCounts, settings: &Settings) -> 
         c.solved + c.partly_solved + c.unsolved,
     );
     let satisfaction = ratio((c.satisfied + mostly) as f64, c.satisfied + c.mostly_satisfied + c.dissatisfied);
-    // A rate that cannot be told yet weighs nothing.
-    let parts = [
-        (response, settings.weight_response),
-        (solution, settings.weight_solution),
-        (satisfaction, settings.weight_satisfaction),
-    ];
-    let known = || parts.iter().filter_map(|(rate, weight)| rate.map(|r| (r, weight)));
-    let weight: f64 = known().map(|(_, w)| w).sum();
-    let score = (weight > 0.0).then(|| {
-        let sum: f64 = known().map(|(r, w)| r * w).sum();
-        (sum / weight * 10_000.0).round() / 100.0
-    });
-    RateRow { period, key, counts, response, solution, satisfaction, score }
+    RateRow { period, key, counts, response, solution, satisfaction, score: None }
+}
+
+fn rates_of(row: &RateRow) -> [Option<f64>; 3] {
+    [row.response, row.solution, row.satisfaction]
+}
+
+/// Of 100; `None`: it lacks a rate of those that scores are made of, and that weighs something.
+fn score(row: &RateRow, made_of: [bool; 3], settings: &Settings) -> Option<f64> {
+    let weights = [settings.weight_response, settings.weight_solution, settings.weight_satisfaction];
+    let (mut sum, mut of) = (0.0, 0.0);
+    for ((rate, weight), _) in
+        rates_of(row).into_iter().zip(weights).zip(made_of).filter(|((_, w), is)| *is && *w > 0.0)
+    {
+        sum += rate? * weight;
+        of += weight;
+    }
+    (of > 0.0).then(|| (sum / of * 10_000.0).round() / 100.0)
 }

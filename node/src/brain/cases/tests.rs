@@ -2,6 +2,7 @@
 
 mod bounds;
 mod counted;
+mod following;
 mod handing;
 mod life;
 mod succession;
@@ -356,7 +357,7 @@ impl World {
         assert_eq!(from_rows.open_since, place.cases.open_since);
         assert_eq!((&from_rows.imported, &from_rows.changed), (&place.cases.imported, &place.cases.changed));
         assert_eq!((&from_rows.over, &from_rows.given), (&place.cases.over, &place.cases.given));
-        assert_eq!(from_rows.buttons, place.cases.buttons);
+        assert_eq!((&from_rows.buttons, &from_rows.led), (&place.cases.buttons, &place.cases.led));
         assert_eq!((&from_rows.rests, &from_rows.spots), (&place.cases.rests, &place.cases.spots));
         assert_eq!((&from_rows.limits, from_rows.calls), (&place.cases.limits, place.cases.calls));
         assert_eq!(from_rows.open_by_kind, place.cases.open_by_kind);

@@ -140,6 +140,19 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         let text = if w.text.is_empty() { String::new() } else { format!(": {}", w.text) };
         line(out, "resident", format!("solved: {solved}, satisfied: {satisfied}{by}{text}"))?;
     }
+    let j = &c.judged_before;
+    let said = [
+        ("solved", j.solved),
+        ("partly solved", j.partly_solved),
+        ("unsolved", j.unsolved),
+        ("satisfied", j.satisfied),
+        ("mostly satisfied", j.mostly_satisfied),
+        ("not satisfied", j.dissatisfied),
+    ];
+    let said: Vec<String> = said.iter().filter(|(_, n)| *n > 0).map(|(word, n)| format!("{word} {n}")).collect();
+    if !said.is_empty() {
+        line(out, "before", format!("{}: what was said in rounds that are over, and stays counted", said.join(", ")))?;
+    }
     for a in &c.assists {
         let done =
             a.reported.map_or("has not reported".to_owned(), |at| format!("reported {}: {}", short(at), a.result));
@@ -147,19 +160,21 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         line(out, "assist", format!("{} {}: {}; {done}{rated}", a.id, a.unit, a.reason))?;
     }
     if let Some(main) = &c.merged_into {
-        line(out, "follows", main.clone())?;
+        let ended = c.leader_ended.map(|e| e.reason.map_or(e.status.to_string(), |reason| reason.to_string()));
+        line(
+            out,
+            "follows",
+            format!("{main}{}", ended.map_or(String::new(), |how| format!(", which is over: {how}"))),
+        )?;
     }
     if !c.followers.is_empty() {
         line(out, "followers", c.followers.join(", "))?;
     }
     for clock in &c.clocks {
-        line(out, "clock", told(clock))?;
+        line(out, "clock", told(c, clock))?;
     }
     history(&v.history, s, out)?;
-    for w in &v.wishes {
-        let answer = w.refused.clone().map_or("no answer yet".to_owned(), |why| format!("refused: {why}"));
-        line(out, "asked", format!("{} by {} of {}: {answer}", w.verb, w.by, w.to))?;
-    }
+    wishes(&v.wishes, out)?;
     if !v.similar.is_empty() {
         line(out, "similar", v.similar.join(", "))?;
     }
@@ -170,8 +185,39 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
     line(out, "takes", if takes.is_empty() { "nothing until it has been taken".into() } else { takes.join(", ") })
 }
 
-fn told(c: &Clock) -> String {
+/// Refusals that are shown, the newest, and characters of each: all of them are in `--json`.
+const REFUSALS_SHOWN: usize = 3;
+const REFUSAL_CHARS: usize = 120;
+
+/// What this node has asked for: what has no answer yet, and why the newest others were refused.
+fn wishes(all: &[view::CaseWish], out: &mut dyn Write) -> io::Result<()> {
+    let refusals = all.iter().filter(|w| w.refused.is_some()).count();
+    let mut older = refusals.saturating_sub(REFUSALS_SHOWN);
+    if older > 0 {
+        writeln!(out, "{:<12}{older} more that were refused before (`--json` has them)", "asked")?;
+    }
+    for w in all {
+        let answer = match &w.refused {
+            None => "no answer yet".to_owned(),
+            Some(_) if older > 0 => {
+                older -= 1;
+                continue;
+            }
+            Some(why) => match why.char_indices().nth(REFUSAL_CHARS) {
+                Some((cut, _)) => format!("refused: {}…", &why[..cut]),
+                None => format!("refused: {why}"),
+            },
+        };
+        writeln!(out, "{:<12}{}", "asked", clean(&format!("{} by {} of {}: {answer}", w.verb, w.by, w.to)))?;
+    }
+    Ok(())
+}
+
+fn told(case: &Case, c: &Clock) -> String {
     let state = match (c.stopped, c.due, c.missed) {
+        (Some(at), _, _) if c.name == "response" && case.responded().is_none() => {
+            format!("stopped {}, without a response", short(at))
+        }
         (Some(at), Some(due), _) => {
             format!("stopped {}, {}", short(at), if at <= due { "in time" } else { "too late" })
         }
@@ -262,10 +308,8 @@ pub fn rates(v: &view::Rates, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     let (w, t) = (&v.weights, &v.total.counts);
     writeln!(
         out,
-        "score = {}·response + {}·solution + {}·satisfaction, partly solved counts {}; left out: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident",
-        w.response,
-        w.solution,
-        w.satisfaction,
+        "{}, partly solved counts {}; left out: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident",
+        made_of(v),
         w.partly_solved,
         t.excluded,
         t.withdrawn,
@@ -273,6 +317,25 @@ pub fn rates(v: &view::Rates, s: &Screen, out: &mut dyn Write) -> io::Result<()>
         t.merged,
         t.unanswered
     )
+}
+
+/// How the scores were made: of the rates that there are, for every row alike.
+fn made_of(v: &view::Rates) -> String {
+    let (w, t) = (&v.weights, &v.total);
+    let parts = [
+        ("response", w.response, t.response),
+        ("solution", w.solution, t.solution),
+        ("satisfaction", w.satisfaction, t.satisfaction),
+    ];
+    let used = || parts.iter().filter(|(_, weight, rate)| *weight > 0.0 && rate.is_some());
+    if used().count() == 0 {
+        return "no score yet: no rate that weighs something".into();
+    }
+    let sum = used().map(|(name, weight, _)| format!("{weight}·{name}")).collect::<Vec<_>>().join(" + ");
+    let of = (used().map(|(_, weight, _)| weight).sum::<f64>() * 1e6).round() / 1e6;
+    let score = if (of - 1.0).abs() < 1e-9 { format!("score = {sum}") } else { format!("score = ({sum}) / {of}") };
+    let lacks = v.rows.iter().filter(|r| r.score.is_none()).count();
+    if lacks == 0 { score } else { format!("{score}; without one of these rates, none: {lacks}") }
 }
 
 /// What came of a file of another system's cases.

@@ -1,6 +1,6 @@
 //! A wish, done or refused.
 
-use super::turn::{LIST_MAX, NAME_MAX, TEXT_MAX, Turn, cut, missing};
+use super::turn::{LIST_MAX, NAME_MAX, TEXT_MAX, Turn, cut, is_same_person, missing};
 use super::{ASSIST, Book, Refusal, Stepped, allowed, fits, is_name, roles, watching};
 use crate::brain::cases::letter::bytes_of;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -199,11 +199,7 @@ impl Book<'_> {
                     ));
                 }
                 turn.case.reopened += 1;
-                turn.case.status = Status::Accepted;
-                (turn.case.closed, turn.case.closed_reason) = (None, None);
-                (turn.case.outcome, turn.case.finding, turn.case.verdict) = (None, None, None);
-                turn.case.escalated_to = None;
-                turn.start_clock("dispatch", turn.category().and_then(|c| c.dispatch));
+                turn.begin_again(Status::Accepted);
             }
             Verb::Withdraw => turn.end(Status::Withdrawn, ClosedReason::Withdrawn),
             Verb::Merge => more.push(turn.merge(ask, other)?),
@@ -257,7 +253,7 @@ impl Book<'_> {
         }
         use Verb::{Close, Evaluate, Merge, Reject, Verify, Withdraw};
         let ends_it = matches!(verb, Verify | Evaluate | Close | Reject | Merge | Withdraw);
-        if ends_it && case.handlers.contains(&ask.by) {
+        if ends_it && case.handlers.iter().any(|handler| is_same_person(handler, &ask.by)) {
             let detail = format!("{} has handled `{}`: who handles may not {verb}", ask.by, case.id);
             return Err(Refusal::new("handler", detail, "somebody else must: `--by NAME`"));
         }
@@ -304,10 +300,10 @@ fn is_small(before: &Case, after: &Case) -> Result<(), Refusal> {
 
 /// The one who summoned a unit rates it; or whoever supervises him, but never the unit itself.
 fn may_rate(assist: &Assist, ask: &Ask) -> Result<(), Refusal> {
-    if assist.by == ask.by || assist.by.is_empty() {
+    if is_same_person(&assist.by, &ask.by) || assist.by.is_empty() {
         return Ok(());
     }
-    if ask.role == Some(Role::Supervisor) && assist.reported_by != ask.by {
+    if ask.role == Some(Role::Supervisor) && !is_same_person(&assist.reported_by, &ask.by) {
         return Ok(());
     }
     let detail = format!("{} was summoned by {}, who rates it; {} may not", assist.unit, assist.by, ask.by);

@@ -14,18 +14,22 @@
 //! |---|---|
 //! | here | what is known beside the case; how one begins, changes hands, and meets its time limits |
 //! | [`act`] | a wish, done or refused |
+//! | [`following`] | what becomes of a case that was merged into another |
 //! | [`import`] | a case as another system tells of it |
 //! | [`turn`] | one step being made: clocks, and the parts that steps share |
 
 pub(super) mod act;
+pub mod following;
 pub mod import;
 mod turn;
 
 use super::calendar::Calendar;
 use crate::brain::form::Fault;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Booked, Booking, CLIMB, Case, ClosedReason, Entry, Kind, Place, Role, Status, Verb};
-use citybrain_shared::config::cases::{Cases as Settings, Category, Limit, Missed, Unit};
+use citybrain_shared::case::{
+    Booked, Booking, CLIMB, Case, ClosedReason, Entry, Kind, Place, Role, Status, Tally, Verb,
+};
+use citybrain_shared::config::cases::{Cases as Settings, Category, Missed};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
 use turn::{NAME_MAX, Turn};
@@ -164,7 +168,7 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
 fn roles(verb: Verb) -> &'static [Role] {
     use Role::{Resident, Supervisor, Worker};
     match verb {
-        Verb::Verify | Verb::Close | Verb::Exclude | Verb::Forget => &[Supervisor],
+        Verb::Verify | Verb::Close | Verb::Forget => &[Supervisor],
         Verb::Evaluate | Verb::Withdraw | Verb::Reopen => &[Resident, Supervisor],
         Verb::Comment => &[Resident, Worker, Supervisor],
         _ => &[Worker, Supervisor],
@@ -214,8 +218,7 @@ impl Book<'_> {
         turn.start_clock("response", category.and_then(|c| c.response));
         if sos {
             if self.me.parent().is_some() {
-                let limit = Limit { amount: self.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) };
-                turn.start_clock(CLIMB, Some(limit));
+                turn.start_clock(CLIMB, Some(turn.climb()));
             }
             turn.entry.calls.push(self.me.clone());
         } else if let Some(to) = case.booking.as_ref().map(|b| b.node.clone()) {
@@ -269,6 +272,7 @@ impl Book<'_> {
             outcome: None,
             finding: None,
             verdict: None,
+            judged_before: Tally::default(),
             suspended: None,
             extended: None,
             excluded: None,
@@ -280,6 +284,7 @@ impl Book<'_> {
             reworks: 0,
             reopened: 0,
             merged_into: None,
+            leader_ended: None,
             followers: Vec::new(),
             booking: opening.booking,
             closed: None,
@@ -366,9 +371,7 @@ impl Book<'_> {
                 Some(above) => {
                     turn.entry.text = "nobody has accepted it yet".into();
                     if above.parent().is_some() {
-                        let limit =
-                            Limit { amount: self.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) };
-                        turn.start_clock(CLIMB, Some(limit));
+                        turn.start_clock(CLIMB, Some(turn.climb()));
                     } else {
                         turn.stop_clock(CLIMB);
                     }
