@@ -394,7 +394,11 @@ impl Door {
                 self.seats.kick_if(|user| !self.access.is_current(user), reason::ADMINISTRATIVE);
             }
             let mut notes = self.shares.sweep(self);
-            notes.extend(self::core::look(&*self.core, |s| expired.next(&s.retained, Instant::now(), now_us())));
+            let now_us = now_us();
+            // The note names topic and record: what the log does not get to know of is passed over there.
+            if expired.is_time(Instant::now(), now_us) {
+                notes.extend(self::core::look_ahead(&*self.core, |s| expired.next(&s.retained, now_us)));
+            }
             if !notes.is_empty()
                 && let Err(error) = settled(self.core.note(notes, Haste::Lazy).await).await
             {

@@ -82,6 +82,16 @@ pub enum Error {
     /// Disk full, read-only or failing. Nothing of the offer is kept.
     #[error("the node cannot write its log: {0}")]
     Unwritable(String),
+    /// A record of so many bytes; nothing of the offer is kept, and nothing would be of the same again.
+    #[error("a record of {0} bytes does not fit into the log: at most {max} do; send less at a time", max = limits::RECORD_BYTES_MAX)]
+    TooLarge(usize),
+}
+
+/// # Errors
+/// [`Error::TooLarge`]: one of them has no place in the log.
+fn all_fit<'a>(drafts: impl IntoIterator<Item = &'a Draft>) -> Result<(), Error> {
+    let sizes = drafts.into_iter().map(|d| d.bytes().len());
+    sizes.max().filter(|bytes| *bytes > limits::RECORD_BYTES_MAX).map_or(Ok(()), |bytes| Err(Error::TooLarge(bytes)))
 }
 
 /// What became of a dead letter.
@@ -243,7 +253,7 @@ impl Hub {
     /// engine's queue is full: that is the back-pressure.
     ///
     /// # Errors
-    /// [`Error::Stopping`]; the ticket may still answer [`Error::Unwritable`].
+    /// [`Error::Stopping`], [`Error::TooLarge`]; the ticket may still answer [`Error::Unwritable`].
     pub async fn offer(&self, drafts: Vec<Draft>) -> Result<Ticket<Vec<Outcome>>, Error> {
         self.offer_groups(drafts.into_iter().map(Offered::from).collect()).await
     }
@@ -253,6 +263,7 @@ impl Hub {
     /// # Errors
     /// As [`Hub::offer`].
     pub async fn offer_groups(&self, offered: Vec<Offered>) -> Result<Ticket<Vec<Outcome>>, Error> {
+        all_fit(offered.iter().flat_map(|o| [&o.draft].into_iter().chain(&o.with)))?;
         let (reply, ticket) = oneshot::channel();
         let room = self.room(offered.iter().map(Offered::bytes).sum()).await?;
         self.send(Job::Offer { offered, reply, room }).await?;
@@ -266,6 +277,7 @@ impl Hub {
     pub async fn note(&self, notes: Vec<Note>, haste: Haste) -> Result<Ticket<()>, Error> {
         let (reply, ticket) = oneshot::channel();
         let drafts: Vec<Draft> = notes.iter().map(Note::draft).collect();
+        all_fit(&drafts)?;
         let bytes: usize = drafts.iter().map(|d| d.bytes().len()).sum();
         // A few that tell how far somebody is do not wait behind a backlog for room: what is urgent may
         // wait for them.
@@ -304,6 +316,7 @@ impl Hub {
     /// # Errors
     /// As [`Hub::offer`].
     pub async fn settle(&self, letter: Pos, draft: Option<Draft>, extra: Vec<Draft>) -> Result<Ticket<Settled>, Error> {
+        all_fit(draft.iter().chain(&extra))?;
         let (reply, ticket) = oneshot::channel();
         self.send(Job::Settle { letter, draft, extra, reply }).await?;
         Ok(ticket)

@@ -407,7 +407,7 @@ impl Connection<'_> {
     fn unwritable(&self, error: &Error) -> End {
         match error {
             Error::Stopping => End::Closed(reason::SHUTTING_DOWN),
-            Error::Unwritable(_) => {
+            Error::Unwritable(_) | Error::TooLarge(_) => {
                 tracing::warn!(client = %self.client, %error, "Ended a connection that cannot be told of a failed commit.");
                 End::Closed(reason::IMPLEMENTATION)
             }
