@@ -134,7 +134,14 @@ pub type Decide = Box<dyn FnOnce(&State, i64) -> Vec<Draft> + Send>;
 
 enum Job {
     Offer { offered: Vec<Offered>, reply: oneshot::Sender<Result<Vec<Outcome>, Error>>, room: Room },
-    Note { drafts: Vec<Draft>, haste: Haste, reply: oneshot::Sender<Result<(), Error>>, room: Option<Room> },
+    Note {
+        drafts: Vec<Draft>,
+        /// All of them let the log go: see [`Note::lets_go`].
+        let_go: bool,
+        haste: Haste,
+        reply: oneshot::Sender<Result<(), Error>>,
+        room: Option<Room>,
+    },
     Decide { decide: Decide, reply: oneshot::Sender<Result<Pos, Error>> },
     Settle { letter: Pos, draft: Option<Draft>, extra: Vec<Draft>, reply: oneshot::Sender<Result<Settled, Error>> },
     Frame { peer: Address, message: Bytes, reply: oneshot::Sender<Result<Received, Error>>, room: Room },
@@ -282,7 +289,8 @@ impl Hub {
         // A few that tell how far somebody is do not wait behind a backlog for room: what is urgent may
         // wait for them.
         let room = if bytes > NOTE_BYTES_MAX { Some(self.room(bytes).await?) } else { None };
-        self.send(Job::Note { drafts, haste, reply, room }).await?;
+        let let_go = notes.iter().all(Note::lets_go);
+        self.send(Job::Note { drafts, let_go, haste, reply, room }).await?;
         Ok(ticket)
     }
 

@@ -44,10 +44,13 @@ const DUE_ROUNDS: u32 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Space {
     Enough,
-    /// Less than `free_bytes_min`: nothing new is taken. What lets the log be trimmed is, or a log that
-    /// has filled the disk itself would stay for ever: who has what, who is there and who is gone.
+    /// Less than `free_bytes_min`: nothing new is taken. Notes are, or a log that has filled the disk itself
+    /// would stay for ever: who has what, who is there and who is gone.
     Short,
-    /// Less than a quarter of that: nothing at all.
+    /// Less than half of that: of them only those that let the log go ([`Note::lets_go`]). Clients that come
+    /// and are sent away for hours must not use up the room that these need.
+    Scarce,
+    /// Less than a quarter: nothing at all.
     Spent,
 }
 
@@ -192,7 +195,7 @@ impl Engine {
                         Err(e) => drop(reply.send(Err(e))),
                     }
                 }
-                Job::Note { drafts, haste, reply, room: _room } => {
+                Job::Note { drafts, haste, reply, room: _room, .. } => {
                     urgent_sync |= haste == Haste::Now;
                     bytes += drafts.iter().map(|d| d.bytes().len()).sum::<usize>();
                     self.append(&mut state, drafts, now);
@@ -268,9 +271,9 @@ impl Engine {
             return true;
         }
         self.broken_since.is_none()
-            && self.space == Space::Short
+            && self.space < Space::Spent
             && match job {
-                Job::Note { .. } => true,
+                Job::Note { let_go, .. } => *let_go || self.space == Space::Short,
                 Job::Offer { offered, .. } => offered.iter().all(|o| o.with.is_none() && lets_log_go(&o.draft)),
                 _ => false,
             }
@@ -630,13 +633,15 @@ impl Engine {
         }
         let space = match self.config.free_bytes_min {
             min if free >= min => Space::Enough,
-            min if free >= min / 4 => Space::Short,
+            min if free >= min / 2 => Space::Short,
+            min if free >= min / 4 => Space::Scarce,
             _ => Space::Spent,
         };
         if space != self.space && self.broken_since.is_none() {
             let than = match space {
                 Space::Enough => None,
                 Space::Short => Some("store.free_bytes_min"),
+                Space::Scarce => Some("half of store.free_bytes_min: nobody new is let in"),
                 Space::Spent => Some("a quarter of store.free_bytes_min: not even what was sent on is noted"),
             };
             *self.shared.trouble.write() = than.map(|than| {
