@@ -230,7 +230,7 @@ impl Shares {
             return Vec::new();
         }
         let mut groups = self.groups.lock();
-        let mut orphans: Vec<String> = look(&*door.core, |s| {
+        let mut orphans: Vec<String> = look_ahead(&*door.core, |s| {
             let from = (Bound::Included(PREFIX), Bound::Unbounded);
             let named: HashSet<&str> = s
                 .sessions
@@ -290,7 +290,7 @@ impl Group {
     fn open(door: &Door, name: &str) -> Arc<Group> {
         let name: Arc<str> = name.into();
         let filter = filter_of(&name).and_then(Result::ok).unwrap_or_default();
-        let found = look(&*door.core, |s| {
+        let found = look_ahead(&*door.core, |s| {
             let session = s.sessions.get(&*name)?;
             let lasts = |a: &Apart| a.client.as_ref().is_none_or(|c| s.sessions.contains_key(c));
             let (apart, over): (Vec<Apart>, Vec<Apart>) = session.apart.iter().cloned().partition(lasts);
