@@ -133,7 +133,11 @@ pub enum Haste {
 pub type Decide = Box<dyn FnOnce(&State, i64) -> Vec<Draft> + Send>;
 
 enum Job {
-    Offer { offered: Vec<Offered>, reply: oneshot::Sender<Result<Vec<Outcome>, Error>>, room: Room },
+    Offer {
+        offered: Vec<Offered>,
+        reply: oneshot::Sender<Result<Vec<Outcome>, Error>>,
+        room: Room,
+    },
     Note {
         drafts: Vec<Draft>,
         /// All of them let the log go: see [`Note::lets_go`].
@@ -142,9 +146,22 @@ enum Job {
         reply: oneshot::Sender<Result<(), Error>>,
         room: Option<Room>,
     },
-    Decide { decide: Decide, reply: oneshot::Sender<Result<Pos, Error>> },
-    Settle { letter: Pos, draft: Option<Draft>, extra: Vec<Draft>, reply: oneshot::Sender<Result<Settled, Error>> },
-    Frame { peer: Address, message: Bytes, reply: oneshot::Sender<Result<Received, Error>>, room: Room },
+    Decide {
+        decide: Decide,
+        reply: oneshot::Sender<Result<Pos, Error>>,
+    },
+    Settle {
+        letter: Pos,
+        draft: Option<Draft>,
+        extra: Vec<Draft>,
+        reply: oneshot::Sender<Result<Settled, Error>>,
+    },
+    Frame {
+        peer: Address,
+        message: Bytes,
+        reply: oneshot::Sender<Result<Received, Error>>,
+        room: Room,
+    },
     Stop,
 }
 

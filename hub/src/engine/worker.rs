@@ -784,9 +784,19 @@ pub(super) fn decided(state: &State, now: i64, header: &Header<'_>, payload: &[u
 fn park_if_unfit(draft: &mut Draft) {
     let (header, payload) = draft.parts();
     let (reason, detail) = if draft.bytes().len() > limits::RECORD_BYTES_MAX {
-        ("too-large", format!("a rule made a record of {} bytes; the log takes {}", draft.bytes().len(), limits::RECORD_BYTES_MAX))
+        (
+            "too-large",
+            format!(
+                "a rule made a record of {} bytes; the log takes {}",
+                draft.bytes().len(),
+                limits::RECORD_BYTES_MAX
+            ),
+        )
     } else if header.kind.is_event() && !event::is_type(header.name) {
-        ("bad-attribute", "a rule made an event whose type is none: at most 255 bytes and none of `+`, `#`, `/` and space".into())
+        (
+            "bad-attribute",
+            "a rule made an event whose type is none: at most 255 bytes and none of `+`, `#`, `/` and space".into(),
+        )
     } else {
         return;
     };

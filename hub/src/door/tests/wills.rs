@@ -293,7 +293,10 @@ async fn a_will_that_cannot_be_committed_is_said_once_it_can() {
     fake.break_disk(true);
     let offers = fake.offers();
     drop((now, late, back));
-    until("all were tried", || fake.offers() > offers + 2 && house.door.counters.connections.load(Ordering::Relaxed) == 0).await;
+    until("all were tried", || {
+        fake.offers() > offers + 2 && house.door.counters.connections.load(Ordering::Relaxed) == 0
+    })
+    .await;
     // Of one that is back and not let in, too.
     let (mut refused, connack) = house.connect(Version::V5, "back", false, &[]).await;
     assert_ne!(connack[1], 0);

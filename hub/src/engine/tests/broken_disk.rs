@@ -242,7 +242,11 @@ fn clients_that_come_and_go_on_a_disk_without_room_leave_what_the_childs_return_
         delay_s: 0,
         properties: Vec::new(),
     };
-    let came = [opened("other"), Note::WillSet { client: "other".into(), will }, Note::DeadLetter(DeadLetter::new("x", "", "", "", b""))];
+    let came = [
+        opened("other"),
+        Note::WillSet { client: "other".into(), will },
+        Note::DeadLetter(DeadLetter::new("x", "", "", "", b"")),
+    ];
     for note in came {
         assert!(matches!(lazily(&node, note), Err(Error::Unwritable(_))));
     }
