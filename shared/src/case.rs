@@ -123,6 +123,10 @@ pub struct Case {
     pub extended: Option<Approved>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excluded: Option<Approved>,
+    /// A limit was missed, and this node takes the case (提级) as soon as it has heard of it: until then its
+    /// owner works on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered_to: Option<Address>,
     /// The highest node that supervises it or was called for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalated_to: Option<Address>,
@@ -227,6 +231,9 @@ impl Case {
         if self.suspended.is_some() {
             beside.push("suspended".into());
         }
+        if let Some(to) = &self.offered_to {
+            beside.push(format!("offered to {to}"));
+        }
         if self.status.is_open() && self.escalations > 0 {
             beside.push("escalated".into());
         }
@@ -255,6 +262,9 @@ pub struct Entry {
     /// Where it was asked for, if elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Address>,
+    /// Of what a resident said at another node: the id of that wish, by which whoever said it knows it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wish: Option<String>,
     /// A person, or `timer`, `event`.
     pub by: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -212,6 +212,22 @@ pub struct Assist {
     pub rating: Option<u8>,
 }
 
+/// Somebody comes to a press whose own box has not said so: it may be dead, or cut off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Coming {
+    /// Where it was accepted.
+    pub node: Address,
+    pub by: String,
+    #[serde(deserialize_with = "moment")]
+    pub at: DateTime<Utc>,
+    /// Of the letter that asks the owner to accept it.
+    pub wish: String,
+    /// The case as it was known there.
+    pub term: u32,
+    pub version: u32,
+}
+
 /// A requested service, and the appointment or the seats that go with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

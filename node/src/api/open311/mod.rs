@@ -475,9 +475,8 @@ impl Desk {
             Some(_) => wish,
             None => self.look(id, |held| {
                 let is_it = |e: &&Entry| e.by == own && !e.text.is_empty() && said.starts_with(&e.text);
-                let at = held.history.iter().rev().find(is_it).map(|e| (e.term, e.version));
-                let (term, version) = at.unwrap_or((held.case.term, held.case.version));
-                update_id(&held.case.id, term, version)
+                let said = held.history.iter().rev().find(is_it).or(held.history.last());
+                said.map_or_else(|| held.case.id.clone(), |e| update_id(&held.case.id, e))
             })?,
         };
         let told = Body::Object(vec![("update_id", Body::text(update_id))]);

@@ -108,8 +108,10 @@ pub fn request(c: &Case, extended: bool) -> Body {
     Body::Object(fields)
 }
 
-pub fn update_id(case: &str, term: u32, version: u32) -> String {
-    format!("{case}.{term}.{version}")
+/// By what an update is known: whoever posted it where the case was another node's has been told the id of
+/// his wish, before it had a place in the case's history.
+pub fn update_id(case: &str, e: &Entry) -> String {
+    e.wish.clone().unwrap_or_else(|| format!("{case}.{}.{}", e.term, e.version))
 }
 
 pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
@@ -128,7 +130,7 @@ pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
     let shown = shown.map(|r| if ask::is_url(r) { r } else { r.split_once('=').map_or("", |(_, url)| url) });
     let media = Some(media).filter(|m| !m.is_empty()).or_else(|| shown.into_iter().find(|url| ask::is_url(url)));
     Body::Object(vec![
-        ("update_id", Body::text(update_id(&case.id, e.term, e.version))),
+        ("update_id", Body::text(update_id(&case.id, e))),
         ("service_request_id", Body::text(case.id.clone())),
         ("status", Body::text(status)),
         ("updated_datetime", Body::text(w3c(e.at))),

@@ -2,7 +2,7 @@
 
 use super::letter::{self, Body, Letter, Pen, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
-use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, intake, is_true, kept};
+use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, intake, is_true, kept};
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::State;
@@ -103,6 +103,14 @@ impl Cases {
         }
         if entry.calls.contains(&self.me) && !self.is_from_before(header) {
             drafts.push(pen.call(case, entry));
+        }
+        // A limit was missed below, and this node is to take the case: it asks for it now that it knows, so that
+        // nobody waits for it where it is dead.
+        if case.offered_to.as_ref() == Some(&self.me) && entry.by == machine::TIMER && entry.step == "escalated" {
+            let ask = Ask { by: machine::TIMER.into(), role: Some(Role::Worker), hand_over: true, ..Ask::default() };
+            let body = Body::Ask { case: case.id.clone(), verb: Verb::Escalate, ask, hops: 0 };
+            let id = format!("{}.{}.{}.take", case.id, case.term, case.version);
+            drafts.extend(pen.letter(&self.letter(id, &case.owner, case.urgent, body)));
         }
         let mut to: Vec<&Address> = vec![&case.opened_at];
         // Who asked for it; of a case that was taken: who gave it.
@@ -307,7 +315,12 @@ impl Cases {
                 }
                 match self.step(held, *verb, ask, &letter.from, now) {
                     Err(refusal) => refused(refusal),
-                    Ok(all) => {
+                    Ok(mut all) => {
+                        if ask.role == Some(Role::Resident) {
+                            all.iter_mut()
+                                .take(1)
+                                .for_each(|first| first.entry.wish = Some(machine::cut(&letter.id, WISH_ID_MAX)));
+                        }
                         let mut drafts = Vec::new();
                         for (i, stepped) in all.iter().enumerate() {
                             let answers = (i == 0).then_some(letter.id.as_str());

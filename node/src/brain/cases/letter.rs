@@ -7,13 +7,15 @@
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
 //! | `city.brain.case.contact` | local, or up to the category's `contact_reach` | whom to call |
 //! | `city.brain.case.answered` | local | what was decided about a letter |
+//! | `city.brain.case.coming` | up to the case's reach | somebody comes to a press; its own box may be dead |
+//! | `city.brain.case.forget` | local | whom to call is forgotten here, before the owner has heard of it |
 //! | `city.brain.case.wanted`, `.told`, `.roll`, `.present` | to the parent, to the child, to all below, back up | what a box with an empty disk learns ([`super::succession`]) |
 //!
 //! A letter goes up to the lowest node that is above both ends; there it is sent down anew. Nodes on
 //! the way only pass it on.
 
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Case, Contact, Entry, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::{Address, Inc, Lane, Tier, view};
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,10 @@ pub const LETTER: &str = "city.brain.case.letter";
 pub const CALL: &str = "city.brain.case.call";
 pub const CONTACT: &str = "city.brain.case.contact";
 pub const ANSWERED: &str = "city.brain.case.answered";
+/// Somebody comes to a press whose own box has not answered yet.
+pub const COMING: &str = "city.brain.case.coming";
+/// Somebody wants a person forgotten, and this node does so at once, whoever owns the case.
+pub const FORGET: &str = "city.brain.case.forget";
 
 /// What was decided about a case that came back from below, told by one who cannot know of it.
 pub const NOT_BELIEVED: &str = "not believed";
@@ -191,6 +197,14 @@ impl Pen<'_> {
         let way = (Direction::Down, Tier::Neighbourhood);
         let more = json!({"correlationid": case.id, "directive": "command"});
         self.event(CALL, &id, &case.id, lane(case.urgent), way, self.me.as_str(), more, data)
+    }
+
+    /// Somebody comes, and those above need not be called: they cannot wait for the press's own box to say so.
+    pub fn coming(&self, case: &Case, coming: &Coming) -> Draft {
+        let id = format!("{}.coming.{}", case.id, coming.wish);
+        let data = json!({"case": case.id, "coming": coming});
+        let more = json!({"correlationid": case.event.as_deref().unwrap_or(&case.id)});
+        self.event(COMING, &id, &case.id, lane(case.urgent), self.way_up(case.reach), "", more, data)
     }
 
     /// Whom to call.

@@ -175,6 +175,7 @@ impl Rule {
             let found = match path.split_once('.') {
                 Some(("event", _)) if facts.is_of_persons && is_withheld(&path) => Some("withheld".into()),
                 Some(("event", rest)) => facts.json.pointer(&format!("/{}", rest.replace('.', "/"))).cloned(),
+                Some(("node", rest)) => facts.of_node(rest).cloned(),
                 Some(("window", field)) => window.and_then(|w| field_of(w, field)),
                 _ => None,
             };
@@ -212,7 +213,12 @@ impl Action {
 
 /// A severity that a template gives; a word that is none is `indeterminate`.
 pub fn severity(template: &Template, facts: &Facts, window: Option<&Summary>) -> Severity {
-    Severity::parse(&template.text(facts, window)).unwrap_or(Severity::Indeterminate)
+    let word = template.text(facts, window);
+    Severity::parse(&word).unwrap_or_else(|| {
+        let word = if facts.is_of_persons { "what it gives".into() } else { format!("`{word}`") };
+        facts.lacks(format!("{word} is no severity"));
+        Severity::Indeterminate
+    })
 }
 
 impl Set {

@@ -174,6 +174,14 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         line(out, "clock", told(c, clock))?;
     }
     history(&v.history, s, out)?;
+    for who in &v.coming {
+        let text =
+            format!("{} of {}, since {}; the press's own box has not answered yet", who.by, who.node, short(who.at));
+        line(out, "coming", text)?;
+    }
+    if v.forgotten_here {
+        line(out, "forgotten", "here, at once; its owner was asked to".into())?;
+    }
     wishes(&v.wishes, out)?;
     if !v.similar.is_empty() {
         line(out, "similar", v.similar.join(", "))?;

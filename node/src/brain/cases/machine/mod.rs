@@ -36,6 +36,8 @@ use turn::{NAME_MAX, Turn};
 pub use turn::{RESIDENT, is_name};
 pub(super) use turn::{TEXT_MAX, cut, shown};
 
+/// Who acts when a limit has passed.
+pub const TIMER: &str = "timer";
 /// Somebody is summoned.
 pub const ASSIST: &str = "assist";
 /// A hand-over came to nothing.
@@ -276,6 +278,7 @@ impl Book<'_> {
             suspended: None,
             extended: None,
             excluded: None,
+            offered_to: None,
             escalated_to: None,
             assists: Vec::new(),
             suspensions: 0,
@@ -361,7 +364,7 @@ impl Book<'_> {
 
     /// A clock's time is over.
     pub fn timer(&self, case: &Case, clock: &str, now: DateTime<Utc>) -> Stepped {
-        let mut turn = Turn::new(self, case, "escalated", "timer", None, None, now);
+        let mut turn = Turn::new(self, case, "escalated", TIMER, None, None, now);
         let takes = clock != CLIMB && self.settings.missed == Missed::HandOver;
         let watching = watching(case).filter(|_| !takes);
         let above = watching.unwrap_or(&case.owner).parent();
@@ -403,7 +406,7 @@ impl Book<'_> {
             Some(above) => {
                 turn.escalate(above.clone());
                 if takes {
-                    turn.hand_to(above);
+                    turn.case.offered_to = Some(above);
                 }
             }
             None => turn.entry.step = "missed".into(),

@@ -51,6 +51,7 @@ impl<'a> Turn<'a> {
             at: now,
             node: book.me.clone(),
             from,
+            wish: None,
             // Copies of this line go to all tiers, and a resident's name does not.
             by: if role == Some(Role::Resident) && is_name(by) { RESIDENT.to_owned() } else { cut(by, NAME_MAX) },
             role,
@@ -213,6 +214,7 @@ impl<'a> Turn<'a> {
         }
         self.entry.to = Some(to.to_string());
         self.case.handing_to = Some(to);
+        self.case.offered_to = None;
     }
 
     pub(super) fn escalate(&mut self, above: Address) {
@@ -251,6 +253,7 @@ impl<'a> Turn<'a> {
         self.case.closed = Some(self.now);
         self.case.closed_reason = Some(reason);
         self.case.suspended = None;
+        self.case.offered_to = None;
         self.entry.to = Some(reason.to_string());
         self.stop_all();
     }
@@ -304,6 +307,7 @@ impl<'a> Turn<'a> {
         }
         self.handled()?;
         self.case.status = Status::Resolved;
+        self.case.offered_to = None;
         self.case.finding = None;
         self.case.outcome = Some(Outcome {
             by: ask.by.clone(),
