@@ -151,16 +151,22 @@ async fn qos2_is_once_both_ways() {
     }
 }
 
-#[tokio::test]
-async fn a_release_waits_until_the_log_knows_that_the_client_has_the_message() {
-    let fake = Fake::new();
-    let house = House::open(&fake).await;
-    let mut s = house.client(Version::V4, "s", false).await;
+/// A client whose session lasts, and a message of QoS 2 that it has got and not answered.
+async fn given_qos2(house: &House, version: Version) -> (Client, Got) {
+    let mut s = house.client(version, "s", false).await;
     s.subscribe("x", 2).await;
     let mut p = house.client(Version::V4, "p", true).await;
     p.publish("x", b"1", 2, 5, false).await;
     p.acked(kind::PUBREC, 5).await;
     let got = s.got().await;
+    (s, got)
+}
+
+#[tokio::test]
+async fn a_release_waits_until_the_log_knows_that_the_client_has_the_message() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let (mut s, got) = given_qos2(&house, Version::V4).await;
     fake.hold();
     s.ack(kind::PUBREC, got.id).await;
     s.hears_nothing().await;
@@ -251,12 +257,7 @@ async fn who_has_closed_its_half_still_hears_its_answers() {
 async fn no_qos2_message_is_handed_on_by_a_note_that_a_power_cut_could_take() {
     let fake = Fake::new();
     let house = House::open(&fake).await;
-    let mut s = house.client(Version::V5, "s", false).await;
-    s.subscribe("x", 2).await;
-    let mut p = house.client(Version::V4, "p", true).await;
-    p.publish("x", b"1", 2, 5, false).await;
-    p.acked(kind::PUBREC, 5).await;
-    let got = s.got().await;
+    let (mut s, got) = given_qos2(&house, Version::V5).await;
     fake.hold_syncs();
     s.ack(kind::PUBREC, got.id).await;
     s.hears_nothing().await;
