@@ -307,6 +307,10 @@ impl Delivery {
     /// not under way means nothing.
     pub fn complete(&mut self, id: u16, client: &str) {
         let Some(flight) = self.flights.remove(&id) else { return };
+        // A client that does not wait for its PUBREL needs none.
+        if flight.releasing {
+            self.pubrels.retain(|(i, _)| *i != id);
+        }
         if let Some(group) = flight.share {
             group.settle(client, (flight.pos, flight.part));
         } else if flight.pos > Pos::ZERO {

@@ -99,6 +99,10 @@ impl Delivery {
     pub fn release(&mut self, id: u16, client: &Arc<str>, durable: bool) -> Option<u8> {
         let Some(flight) = self.flights.get_mut(&id) else { return Some(reason::ID_NOT_FOUND) };
         let is_known = std::mem::replace(&mut flight.releasing, true);
+        // Its PUBREL is on its way: a client that asks again and again adds nothing.
+        if is_known && self.pubrels.iter().any(|(i, _)| *i == id) {
+            return None;
+        }
         let until = match &flight.share {
             _ if is_known => Until::Nothing,
             Some(group) => {

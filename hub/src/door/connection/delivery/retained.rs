@@ -1,7 +1,7 @@
 //! Retained messages that a new subscription brings, some at a time.
 
 use super::Delivery;
-use crate::door::core::look;
+use crate::door::core::look_ahead;
 use crate::door::message::{Item, Message};
 use crate::door::route::Sub;
 use crate::door::{Door, now_us, route, sys};
@@ -86,7 +86,8 @@ impl Delivery {
             ready.extend(door.sys.now(door, &scan.filter, &scan.sub));
             true
         } else {
-            look(&*door.core, |state| scan.collect(&state.retained, ready))
+            // What is being committed is newer than what this scan looks for, and comes by the log.
+            look_ahead(&*door.core, |state| scan.collect(&state.retained, ready))
         };
         if done && let Some(scan) = self.retained.pop_front() {
             self.retained_cost -= cost(&scan.filter);
