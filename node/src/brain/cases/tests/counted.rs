@@ -194,30 +194,3 @@ fn the_rates_of_a_month_are_those_of_its_days() {
     assert_eq!(rated(RatePeriod::Day, "2026-11"), (vec!["2026-11-20".into(), "2026-11-22".into()], 2));
     assert_eq!(rated(RatePeriod::Year, "2026"), (vec!["2026".into()], 3));
 }
-
-#[test]
-fn a_unit_that_nobody_has_judged_has_no_score_beside_those_that_were() {
-    let mut world = World::new();
-    let mut dealt = |at: &str, id: &str, judged: bool| {
-        let (_, drafts) = world.places[at].cases.open(opening(id, "L"), Contact::default(), START);
-        world.commit(at, drafts, None);
-        for (verb, who) in [(Verb::Accept, "w"), (Verb::Dispatch, "w"), (Verb::Start, "h"), (Verb::Resolve, "h")] {
-            assert!(world.ask(at, id, verb, &by(who, Role::Worker), ""));
-        }
-        if judged {
-            let said =
-                Ask { solved: Some(Solved::Partly), satisfied: Some(Satisfied::Mostly), ..by("r", Role::Resident) };
-            assert!(world.ask(at, id, Verb::Evaluate, &said, ""));
-        }
-        world.settle();
-        let scores = |world: &World| {
-            let (rows, _) = rates_of(&world.places["c"].cases, None);
-            rows.into_iter().map(|r| (r.key, r.score)).collect::<Vec<_>>()
-        };
-        scores(&world)
-    };
-    assert_eq!(dealt("c/s/b", "1", false), [("c/s/b".to_owned(), None)]);
-    let scores = dealt("c/s/a", "2", true);
-    assert!(scores[0].1.is_some_and(|s| s < 100.0), "{scores:?}");
-    assert_eq!(scores[1], ("c/s/b".to_owned(), None));
-}

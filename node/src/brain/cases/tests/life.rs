@@ -446,7 +446,7 @@ fn a_name_written_otherwise_is_no_other_person() {
             "handler",
             "{same}"
         );
-        let own = Ask { approved_by: Some(same.into()), ..by("Bob Li", Role::Worker) };
+        let own = Ask { approved_by: Some(same.into()), ..by("Bob Li", Role::Supervisor) };
         assert_eq!(d.error(Verb::Exclude, own), "own-approval", "{same}");
     }
 }
