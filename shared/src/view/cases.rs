@@ -2,7 +2,7 @@
 
 use super::GroupBy;
 use crate::Address;
-use crate::case::{Case, Contact, Entry, Kind, Place, Verb, Words};
+use crate::case::{Case, Coming, Contact, Entry, Kind, Place, Verb, Words};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -212,7 +212,9 @@ impl Cases {
             self.uncalled.remove(id);
             self.forgetting.remove(id);
             self.forgotten.remove(id);
-            case.button.iter().for_each(|b| drop(self.forgotten_buttons.remove(&(b.clone(), id.to_owned()))));
+            if let Some(button) = &case.button {
+                self.forgotten_buttons.remove(&(button.clone(), id.to_owned()));
+            }
             return;
         }
         self.rests.extend(rest);
@@ -342,11 +344,11 @@ impl Cases {
                 && let Some(held) = self.held.get_mut(case)
             {
                 let by = if is_resident(&letter.body) { RESIDENT.to_owned() } else { by.clone() };
-                let wish = Wish { id: letter.id.clone(), verb, by, to: letter.to.clone(), refused: None };
                 // What the node does by itself is nobody's wish.
                 if by == machine::TIMER {
                     return;
                 }
+                let wish = Wish { id: letter.id.clone(), verb, by, to: letter.to.clone(), refused: None };
                 // Asked again, the answer to come is the one that counts.
                 held.wishes.retain(|w| w.verb != verb || w.refused.is_none());
                 held.wishes.push(wish);

@@ -124,7 +124,8 @@ impl Rule {
     /// May a timer of that kind be its own? One may be left from before the rule was edited.
     pub fn awaits(&self, what: What) -> bool {
         match what {
-            What::Held => self.hold_us.is_some(),
+            // It has not held for long enough, or is quiet still.
+            What::Held => self.hold_us.is_some() || self.quiet_us > 0 && self.raises(),
             What::Absent => self.absent_us.is_some(),
             What::Over => self.clear.is_some(),
         }

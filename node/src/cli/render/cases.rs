@@ -172,8 +172,12 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
     }
     history(&v.history, s, out)?;
     for who in &v.coming {
-        let text =
-            format!("{} of {}, since {}; the press's own box has not answered yet", who.by, who.node, short(who.at));
+        let text = format!(
+            "{} of {}, since {}; the press's own box has not answered yet",
+            who.by,
+            who.node,
+            time_of_year(who.at)
+        );
         line(out, "coming", text)?;
     }
     if v.forgotten_here {
@@ -221,7 +225,7 @@ fn wishes(all: &[view::CaseWish], out: &mut dyn Write) -> io::Result<()> {
 fn told(case: &Case, c: &Clock) -> String {
     let state = match (c.stopped, c.due, c.missed) {
         (Some(at), _, _) if c.name == "response" && case.responded().is_none() => {
-            format!("stopped {}, without a response", short(at))
+            format!("stopped {}, without a response", time_of_year(at))
         }
         (Some(at), Some(due), _) => {
             format!("stopped {}, {}", time_of_year(at), if at <= due { "in time" } else { "too late" })
