@@ -187,13 +187,14 @@ impl Pen<'_> {
     pub fn call_waiting(&self, case: &Case) -> Draft {
         let to = case.bound_for();
         let since = view::rfc3339(case.changed);
+        let place = case.place_again.as_ref().or(case.place.as_ref());
         let (why, text) = match &case.handing_to {
             Some(to) => (ON_ITS_WAY, format!("{to} has not taken it since {since}")),
             None => (UNANSWERED, format!("nobody has accepted it, and {to} has not let it climb since {since}")),
         };
         let data = json!({
             "case": case.id, "title": case.title, "kind": case.kind, "category": case.category,
-            "place": case.place, "description": case.description, "owner": case.owner,
+            "place": place, "description": case.description, "owner": case.owner,
             "opened_at": case.opened_at, "opened": case.opened, "why": why, "text": text, "to": to,
             "term": case.term, "version": case.version,
         });
