@@ -75,6 +75,9 @@ pub struct Case {
     pub description: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// Of an incident: where it was said to be last, if elsewhere than at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place_again: Option<Place>,
     /// Answers to its category's form that are nobody's secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub form: BTreeMap<String, String>,
@@ -97,6 +100,9 @@ pub struct Case {
     pub dispatched: Option<DateTime<Utc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_by: Option<String>,
+    /// Where it was accepted, if not at its owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_from: Option<Address>,
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub signed: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
@@ -271,6 +277,9 @@ pub struct Entry {
     pub role: Option<Role>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+    /// Where it is said to be, if that is news.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// To whom: a node or a unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
@@ -296,6 +305,9 @@ pub struct Ask {
     /// A reason, a result, a comment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// With a comment: where it is, if elsewhere than was said before. Of a call for help, responders are called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// A node to dispatch or hand to, or one to summon.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<Address>,

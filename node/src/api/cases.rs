@@ -409,6 +409,9 @@ pub(super) async fn wish(
         is_somebody(ctx, to)?;
     }
     are_evidence(&ask.evidence)?;
+    if let Some(place) = &ask.place {
+        on_earth(place)?;
+    }
     make(ctx, repeat, move |brain, now_us| {
         let (about, told, drafts) = brain.cases.ask(&id, verb, &ask, &wish, now_us)?;
         let asked = match told {

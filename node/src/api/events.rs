@@ -5,8 +5,7 @@ use super::guard::{Caller, Leave};
 use super::input::{Path, query};
 use super::turns::{Streamed, Turns};
 use super::{Ctx, Refusal};
-use crate::brain::Brain;
-use crate::brain::cases::intake;
+use crate::brain;
 use axum::body::Body;
 use axum::extract::State as From;
 use axum::http::{StatusCode, Uri, header};
@@ -60,11 +59,7 @@ impl Forgotten {
         if !caller.may_read(header, payload) {
             return Some(WITHHELD);
         }
-        // Few name persons, and only for those the state is looked at.
-        let hub = self.0.as_ref().filter(|_| intake::may_name_persons(header, payload))?;
-        let is_forgotten =
-            hub.state(|state| Brain::of(state).is_some_and(|brain| brain.cases.is_forgotten(header, payload)));
-        is_forgotten.then_some(FORGOTTEN)
+        self.0.as_ref().is_some_and(|hub| brain::is_forgotten(hub, header, payload)).then_some(FORGOTTEN)
     }
 }
 

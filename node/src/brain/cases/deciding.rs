@@ -48,13 +48,22 @@ impl Cases {
         if held.contact.is_none() {
             self.contact_draft(&held.case, contact, now, &mut drafts);
         }
-        if held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count() >= PRESSES_MAX {
+        let (place, _, words) = machine::said(opening);
+        let known = held.case.place_again.as_ref().or(held.case.place.as_ref());
+        let place = place.filter(|place| Some(place) != known);
+        // Where somebody is now is news, however often the button was pressed.
+        let most = if place.is_some() { 2 * PRESSES_MAX } else { PRESSES_MAX };
+        if held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count() >= most {
             return Some((id, drafts));
         }
-        let said = [opening.description.as_str()].into_iter().filter(|t| !t.is_empty());
-        let text = std::iter::once(AGAIN).chain(said).collect::<Vec<_>>().join(": ");
+        let at = place.as_ref().map_or(String::new(), |p| match (p.text.as_str(), p.lat, p.lon) {
+            ("", Some(lat), Some(lon)) => format!(" at {lat}, {lon}"),
+            (text, ..) => format!(" at {text}"),
+        });
+        let said = [format!("{AGAIN}{at}"), words].into_iter().filter(|t| !t.is_empty());
+        let text = said.collect::<Vec<_>>().join(": ");
         let role = if machine::is_name(&opening.by) { Role::Worker } else { Role::Resident };
-        let ask = Ask { by: opening.by.clone(), role: Some(role), text: Some(text), ..Ask::default() };
+        let ask = Ask { by: opening.by.clone(), role: Some(role), text: Some(text), place, ..Ask::default() };
         if self.may_step(&id) {
             for mut stepped in self.step(held, Verb::Comment, &ask, &self.me, now).unwrap_or_default() {
                 stepped.because.clone_from(&opening.event);

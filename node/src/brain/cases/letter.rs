@@ -39,6 +39,8 @@ pub const NOT_BELIEVED: &str = "not believed";
 
 /// Why responders are called: a hand-over has not been taken for too long.
 pub const ON_ITS_WAY: &str = "on-its-way";
+/// Somebody calls for help again, from another place.
+pub const AGAIN: &str = "again";
 /// A call for help that its own box should have let climb by now.
 pub const UNANSWERED: &str = "unanswered";
 
@@ -167,11 +169,13 @@ impl Pen<'_> {
 
     /// Calls this node's own responders: on `events/…` and on `cmd/…`.
     pub fn call(&self, case: &Case, entry: &Entry) -> Draft {
+        let why = if entry.place.is_some() { AGAIN } else { &entry.step };
+        let place = entry.place.as_ref().or(case.place_again.as_ref()).or(case.place.as_ref());
         let id = format!("{}.{}.{}.call", case.id, case.term, case.version);
         let data = json!({
             "case": case.id, "title": case.title, "kind": case.kind, "category": case.category,
-            "place": case.place, "description": case.description, "owner": case.owner,
-            "opened_at": case.opened_at, "opened": case.opened, "why": entry.step, "text": entry.text, "to": entry.to,
+            "place": place, "description": case.description, "owner": case.owner,
+            "opened_at": case.opened_at, "opened": case.opened, "why": why, "text": entry.text, "to": entry.to,
         });
         let way = (Direction::Down, Tier::Neighbourhood);
         let more = json!({"correlationid": case.id, "directive": "command"});
@@ -183,13 +187,14 @@ impl Pen<'_> {
     pub fn call_waiting(&self, case: &Case) -> Draft {
         let to = case.bound_for();
         let since = view::rfc3339(case.changed);
+        let place = case.place_again.as_ref().or(case.place.as_ref());
         let (why, text) = match &case.handing_to {
             Some(to) => (ON_ITS_WAY, format!("{to} has not taken it since {since}")),
             None => (UNANSWERED, format!("nobody has accepted it, and {to} has not let it climb since {since}")),
         };
         let data = json!({
             "case": case.id, "title": case.title, "kind": case.kind, "category": case.category,
-            "place": case.place, "description": case.description, "owner": case.owner,
+            "place": place, "description": case.description, "owner": case.owner,
             "opened_at": case.opened_at, "opened": case.opened, "why": why, "text": text, "to": to,
             "term": case.term, "version": case.version,
         });

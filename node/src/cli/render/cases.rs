@@ -91,12 +91,13 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         let here = if c.version > i.version { "; dealt with here since then" } else { "" };
         line(out, "from", format!("{} of {}, as of {}{here}", i.id, i.source, view::rfc3339(i.updated)))?;
     }
-    if let Some(p) = &c.place {
+    for (word, place) in [("where", &c.place), ("now at", &c.place_again)] {
+        let Some(p) = place else { continue };
         let at = match (p.lat, p.lon) {
             (Some(lat), Some(lon)) => format!(" ({lat}, {lon})"),
             _ => String::new(),
         };
-        line(out, "where", format!("{}{at}", p.text).trim().to_owned())?;
+        line(out, word, format!("{}{at}", p.text).trim().to_owned())?;
     }
     if !c.form.is_empty() {
         let form: Vec<String> = c.form.iter().map(|(name, answer)| format!("{name}: {answer}")).collect();

@@ -37,11 +37,15 @@ impl Book<'_> {
         if verb != Verb::Resolve {
             turn.show(&ask.evidence)?;
         }
+        if verb == Verb::Comment {
+            turn.moved(ask.place.as_ref());
+        }
         let mut more = Vec::new();
         match verb {
             Verb::Accept => {
                 turn.case.status = Status::Accepted;
                 turn.case.accepted_by = Some(ask.by.clone());
+                turn.case.accepted_from.clone_from(&from);
                 turn.stop_clock(CLIMB);
                 turn.start_clock("dispatch", turn.category().and_then(|c| c.dispatch));
                 if case.kind == Kind::Incident {
@@ -305,6 +309,7 @@ pub(in crate::brain::cases) fn named(ask: &Ask) -> Ask {
         limit: ask.limit.as_ref().map(trimmed),
         assist: ask.assist.as_ref().map(trimmed),
         into: ask.into.as_ref().map(trimmed),
+        place: ask.place.as_ref().map(super::placed),
         seen: ask.seen.iter().take(LIST_MAX).map(trimmed).collect(),
         ..ask.clone()
     }

@@ -111,10 +111,14 @@ pub struct Opening {
     pub note: String,
 }
 
+/// A place as a case keeps it.
+fn placed(place: &Place) -> Place {
+    Place { text: cut(&place.text, PLACE_MAX), ..place.clone() }
+}
+
 /// Place, title and description, as a case keeps them.
 pub fn said(opening: &Opening) -> (Option<Place>, String, String) {
-    let place = opening.place.clone().map(|p| Place { text: cut(&p.text, PLACE_MAX), ..p });
-    (place, cut(&opening.title, TITLE_MAX), cut(&opening.description, TEXT_MAX))
+    (opening.place.as_ref().map(placed), cut(&opening.title, TITLE_MAX), cut(&opening.description, TEXT_MAX))
 }
 
 /// Which of its verbs a case would take now, whoever asks.
@@ -258,6 +262,7 @@ impl Book<'_> {
             title,
             description,
             place,
+            place_again: None,
             form: opening.form,
             media: opening.media,
             has_contact: opening.has_contact,
@@ -266,6 +271,7 @@ impl Book<'_> {
             dispatched_by: Vec::new(),
             dispatched: None,
             accepted_by: None,
+            accepted_from: None,
             signed: None,
             contacted: None,
             handlers: Vec::new(),

@@ -3,7 +3,9 @@
 use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Role, Solved, Status};
+use citybrain_shared::case::{
+    Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Place, Role, Solved, Status,
+};
 use citybrain_shared::config::cases::{Category, Limit, Unit};
 
 /// Characters of a reason, a result or a comment. What is longer belongs into an attachment.
@@ -56,6 +58,7 @@ impl<'a> Turn<'a> {
             by: if role == Some(Role::Resident) && is_name(by) { RESIDENT.to_owned() } else { cut(by, NAME_MAX) },
             role,
             text: String::new(),
+            place: None,
             to: None,
             clocks: Vec::new(),
             calls: Vec::new(),
@@ -158,6 +161,18 @@ impl<'a> Turn<'a> {
         }
         self.entry.evidence = shown(evidence);
         Ok(())
+    }
+
+    /// It is said to be elsewhere than was known: whoever is called for it, or comes already, must hear of it.
+    pub(super) fn moved(&mut self, place: Option<&Place>) {
+        let known = self.case.place_again.as_ref().or(self.case.place.as_ref());
+        let Some(place) = place.filter(|place| Some(*place) != known).cloned() else { return };
+        self.entry.place = Some(place.clone());
+        self.case.place_again = Some(place);
+        if self.case.urgent && self.case.status.is_open() {
+            self.entry.calls.push(self.book.me.clone());
+            self.entry.calls.extend(self.case.accepted_from.clone().filter(|node| node != self.book.me));
+        }
     }
 
     pub(super) fn need_text(&self, what: &str) -> Result<(), Refusal> {
