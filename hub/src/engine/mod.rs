@@ -5,8 +5,9 @@
 //!
 //! **Operation**: a thread of its own ([`worker`]) takes what is queued, decides each request
 //! against the state, appends what follows from it as one atomic group, and applies it; one fsync
-//! covers them all; then the tickets complete. The state stays locked from the first decision to
-//! the fsync, so nobody ever sees a state that a power cut could take back.
+//! covers them all; then the tickets complete. From the first decision to the fsync whoever looks waits
+//! ([`Hub::state`]), so that a power cut takes back nothing that was seen but notes that were in no haste;
+//! only who asks for it sees what is being committed ([`Hub::state_ahead`]).
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -224,7 +225,8 @@ pub struct House {
 
 struct Shared {
     house: RwLock<House>,
-    /// Held for reading while there is nothing in the state that is not committed. Taken before `state`.
+    /// Held for reading while nothing in the state waits for an fsync but notes that are in no haste
+    /// ([`Haste::Lazy`]), which are written. Taken before `state`.
     committed: RwLock<()>,
     state: RwLock<State>,
     /// [`history_of`] the committed state.
@@ -383,8 +385,8 @@ impl Hub {
         self.jots.put(client, upto.min(*self.committed.borrow()));
     }
 
-    /// Looks at the state as of the newest commit: if one is being made, after it. Keep `look` short: the
-    /// engine waits meanwhile.
+    /// Looks at the state as of the newest commit, and of the notes written since that are in no haste: if one
+    /// is being made, after it. Keep `look` short: the engine waits meanwhile.
     pub fn state<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         let _committed = self.shared.committed.read();
         look(&self.shared.state.read())

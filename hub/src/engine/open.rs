@@ -163,7 +163,7 @@ pub(super) fn open_on(
     let folded = match fold(rows, upto, &reader, policy()) {
         Ok(folded) => folded,
         // Rows that do not read are no loss while the log has everything that they came from.
-        Err(Error::Rows(e)) if reader.first() <= Pos(1) => {
+        Err(Error::Rows(e @ rows::Error::Row { .. })) if reader.first() <= Pos(1) => {
             facts.rebuilt = Some(format!("{e}; it was folded anew from the log."));
             let (new, found) = again(Pos::ZERO, store)?;
             (store, upto) = (new, found.upto);

@@ -476,6 +476,8 @@ impl Engine {
             Ok(()) => self.ballast_is_gone = true,
             Err(error) => tracing::error!(%error, "The ballast cannot be given up."),
         }
+        // Before the state is held: the thread that writes a snapshot may be long about it.
+        self.take_back();
         let shared = self.shared.clone();
         if let Err(e) = self.reload(&mut shared.state.write()) {
             tracing::error!(error = %e, "The state cannot be read back yet.");
@@ -485,8 +487,8 @@ impl Engine {
 
     /// True: some of the log was passed over, because it does not read.
     fn reload(&mut self, state: &mut State) -> Result<bool, super::OpenError> {
+        debug_assert!(self.lent.is_none(), "whoever holds the state waits for nobody");
         // sled fails for good after a failure, and its rows may be of either side of it.
-        self.take_back();
         self.store = None;
         let (store, found) = Store::open(&self.dir, self.config.cache_bytes)?;
         if let Some(why) = &found.rebuilt {
@@ -588,6 +590,7 @@ impl Engine {
             *self.shared.trouble.write() = Some(with_causes(&e));
             return;
         }
+        self.take_back();
         let shared = self.shared.clone();
         let mut state = shared.change();
         let reloaded = self.reload(&mut state).and_then(|skipped| {
@@ -601,7 +604,9 @@ impl Engine {
         match reloaded {
             Ok(skipped) => {
                 let upto = state.applied;
-                if skipped && self.commit(state).is_err() {
+                if !skipped {
+                    drop(state);
+                } else if self.commit(state).is_err() {
                     return;
                 }
                 self.broken_since = None;
