@@ -1,5 +1,6 @@
 //! The engine over a real log in a temporary folder.
 
+mod behind;
 mod broken_disk;
 mod hostile;
 mod retention;

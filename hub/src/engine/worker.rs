@@ -1,7 +1,8 @@
 //! The engine's thread: takes what is queued, decides, appends, syncs, tells.
 
 use super::{
-    Change, Error, Haste, House, Job, Offered, Outcome, Received, Settled, Shared, all_fit, history_of, open, receipts,
+    Change, Error, Haste, House, Job, Offered, Outcome, Received, Settled, Shared, Waiting, all_fit, history_of, open,
+    receipts,
 };
 use crate::log::{self, Disk, Log};
 use crate::note::{DeadLetter, Note};
@@ -14,13 +15,14 @@ use citybrain_shared::selector::{Labels, Selector};
 use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, Pos, event, limits};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 /// Rows go to sled at least this often while anything changes: what is not there is folded again
 /// at a start, and half a second of records folds in a few milliseconds.
@@ -66,7 +68,7 @@ pub struct Engine {
     /// Commits go on meanwhile; what they change stays with the state until the store is back.
     pub(super) lent: Option<Lent>,
     pub(super) shared: Arc<Shared>,
-    pub(super) jobs: mpsc::Receiver<Job>,
+    pub(super) waiting: Waiting,
     pub(super) committed: watch::Sender<Pos>,
     pub(super) config: StoreConfig,
     pub(super) dir: PathBuf,
@@ -134,7 +136,7 @@ impl Engine {
                 Next::Nothing => None,
                 Next::Closed => break,
             };
-            let stop = self.turn(first);
+            let stop = first.is_some_and(|job| self.turn(job, Waiting::next));
             self.fire_due();
             self.keep_house();
             if stop {
@@ -146,10 +148,8 @@ impl Engine {
 
     /// Waits for a job, but not longer than the next duty.
     fn next_job(&mut self) -> Next {
-        match self.jobs.try_recv() {
-            Ok(job) => return Next::Job(job),
-            Err(mpsc::error::TryRecvError::Disconnected) => return Next::Closed,
-            Err(mpsc::error::TryRecvError::Empty) => {}
+        if let Some(job) = self.waiting.next() {
+            return Next::Job(job);
         }
         let busy = self.lazy_since.is_some() || self.broken_since.is_some() || self.stored < self.applied();
         let mut wait = if busy { LAZY_MAX } else { TURN_EVERY };
@@ -158,16 +158,17 @@ impl Engine {
             wait = wait
                 .min(Duration::from_micros(u64::try_from(due - now_us()).unwrap_or(0)).max(Duration::from_millis(1)));
         }
-        open::block_on_timeout(self.jobs.recv(), wait).map_or(Next::Nothing, |job| job.map_or(Next::Closed, Next::Job))
+        open::block_on_timeout(poll_fn(|cx| self.waiting.poll_next(cx)), wait)
+            .map_or(Next::Nothing, |job| job.map_or(Next::Closed, Next::Job))
     }
 
     fn applied(&self) -> Pos {
         self.shared.state.read().applied
     }
 
-    /// One batch: from the first decision to the answers. True when it is time to stop.
-    fn turn(&mut self, first: Option<Job>) -> bool {
-        let Some(first) = first else { return false };
+    /// One batch, with what of the others that wait is `also` to be in it: from the first decision to the
+    /// answers. True when it is time to stop.
+    fn turn(&mut self, first: Job, also: fn(&mut Waiting) -> Option<Job>) -> bool {
         let shared = self.shared.clone();
         let mut state = shared.change();
         let before = state.applied;
@@ -240,7 +241,7 @@ impl Engine {
             if stop || records >= limits::COMMIT_RECORDS_MAX as u64 || bytes >= limits::COMMIT_BYTES_MAX {
                 break;
             }
-            next = self.jobs.try_recv().ok();
+            next = also(&mut self.waiting);
         }
         let records = state.applied.0 - before.0;
         let result = if records == 0 {
@@ -505,11 +506,18 @@ impl Engine {
     fn fire_due(&mut self) {
         let shared = self.shared.clone();
         // A few rounds a turn, and none that somebody would wait for longer than for a commit or two, so
-        // that a flood of timers cannot keep the doors waiting. Unless more would come than is said.
+        // that a flood of timers cannot keep the doors waiting. Unless more would come than is said: then
+        // only a press for help and the like do not wait.
         let begun = Instant::now();
         for round in 0.. {
+            if round > 0 {
+                self.shared.work.turns.fetch_add(1, Ordering::Relaxed);
+                if let Some(urgent) = self.waiting.next_urgent() {
+                    self.turn(urgent, Waiting::next_urgent);
+                }
+            }
             let state = shared.state.read();
-            let enough = round >= DUE_ROUNDS || begun.elapsed() >= DUE_MAX && !self.jobs.is_empty();
+            let enough = round >= DUE_ROUNDS || begun.elapsed() >= DUE_MAX && !self.waiting.is_empty();
             if enough && !state.policy.is_behind() {
                 return;
             }

@@ -146,7 +146,8 @@ impl State {
         let mut state = State::with(policy);
         state.applied = applied;
         // Before any other row can be taken for damaged.
-        let me = rows.iter().find(|(key, _)| key == b"m").and_then(|(_, row)| serde_json::from_slice::<MeRow>(row).ok());
+        let me =
+            rows.iter().find(|(key, _)| key == b"m").and_then(|(_, row)| serde_json::from_slice::<MeRow>(row).ok());
         if let Some(MeRow { format: found, .. }) = me.filter(|row| row.format != FORMAT) {
             return Err(Error::Format { found });
         }
@@ -160,8 +161,8 @@ impl State {
             let name = String::from_utf8_lossy(&key).into_owned();
             if let Some(client) = name.strip_prefix('f') {
                 // Its session may come behind it.
-                let row: BTreeMap<String, Subscription> =
-                    serde_json::from_slice(&value).map_err(|e| Error::Row { key: name.clone(), reason: e.to_string() })?;
+                let row: BTreeMap<String, Subscription> = serde_json::from_slice(&value)
+                    .map_err(|e| Error::Row { key: name.clone(), reason: e.to_string() })?;
                 filters.push((client.to_owned(), row));
                 continue;
             }

@@ -355,7 +355,7 @@ fn change(
     if let Some(old) = &old {
         meta.rows -= 1;
         meta.sum = meta.sum.wrapping_sub(old.hash);
-        meta.bytes -= old.bytes(&stored);
+        meta.bytes = meta.bytes.saturating_sub(old.bytes(&stored));
     }
     if let Some(value) = value {
         let long = key.len() > KEY_BYTES;
