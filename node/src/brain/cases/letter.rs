@@ -113,6 +113,7 @@ pub struct Letter {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "letter", rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant, reason = "a letter is read or written, and gone")]
 pub enum Body {
     /// The case is yours.
     HandOver { case: Case, history: Vec<Entry>, contact: Option<Contact> },
