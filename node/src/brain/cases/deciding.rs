@@ -10,6 +10,9 @@ use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb};
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::{Address, view};
 
+/// Of those who press one button again, how many numbers are kept beside the first.
+const NUMBERS_MAX: usize = 8;
+
 impl Cases {
     pub(super) fn opened_by(&self, header: &Header<'_>, payload: &[u8], now_us: i64) -> Vec<Draft> {
         let now = view::time_of(now_us);
@@ -45,8 +48,12 @@ impl Cases {
         let now = view::time_of(now_us);
         let id = held.case.id.clone();
         let mut drafts = Vec::new();
-        if held.contact.is_none() {
-            self.contact_draft(&held.case, contact, now, &mut drafts);
+        match &held.contact {
+            None => self.contact_draft(&held.case, contact, now, &mut drafts),
+            Some(known) => {
+                let both = beside(known, contact, now).filter(|_| self.may_step(&id));
+                both.iter().for_each(|both| self.contact_draft(&held.case, both, now, &mut drafts));
+            }
         }
         let (place, _, words) = machine::said(opening);
         let known = held.case.place_again.as_ref().or(held.case.place.as_ref());
@@ -375,4 +382,22 @@ impl Cases {
             Body::Copy { .. } | Body::Refused { .. } => vec![done("known")],
         }
     }
+}
+
+/// Another number for the same call for help, beside the one that is known; `None`: it is no other, or there are
+/// [`NUMBERS_MAX`] already.
+fn beside(known: &Contact, new: &Contact, now: DateTime<Utc>) -> Option<Contact> {
+    let new = kept(new);
+    let is_news = |new: &str, known: &str| !new.is_empty() && new != known;
+    let pairs = [(&new.name, &known.name), (&new.phone, &known.phone), (&new.address, &known.address)];
+    let said: Vec<&str> = pairs.iter().map(|(new, _)| new.as_str()).filter(|word| !word.is_empty()).collect();
+    let said = said.join(", ");
+    let again = known.more.keys().filter(|key| key.starts_with(AGAIN)).count();
+    let is_known = known.more.values().any(|known| *known == said);
+    if !pairs.iter().any(|(new, known)| is_news(new, known)) || is_known || again >= NUMBERS_MAX {
+        return None;
+    }
+    let mut both = known.clone();
+    both.more.insert(format!("{AGAIN} {}", view::rfc3339(now)), said);
+    Some(both)
 }

@@ -301,6 +301,25 @@ fn a_further_press_from_another_place_calls_those_who_come_there() {
 }
 
 #[test]
+fn another_number_of_a_further_press_is_kept_beside_the_first() {
+    let mut world = World::new();
+    let phone = |phone: &str| Contact { phone: phone.into(), ..Contact::default() };
+    let contact = |world: &World| world.places["c/s/a/n"].cases.get("1").unwrap().contact.clone().unwrap();
+    press(&mut world, "1", "b", Opening::default(), &phone("139"));
+    for (i, number) in ["139", "138", "138", ""].into_iter().enumerate() {
+        world.now += 1_000_000;
+        assert!(!press(&mut world, &format!("p{i}"), "b", Opening::default(), &phone(number)).1);
+    }
+    let kept = contact(&world);
+    assert_eq!((kept.phone.as_str(), kept.more.values().collect::<Vec<_>>()), ("139", vec!["138"]));
+    for i in 0..20 {
+        world.now += 1_000_000;
+        press(&mut world, &format!("q{i}"), "b", Opening::default(), &phone(&format!("1{i}")));
+    }
+    assert_eq!(contact(&world).more.len(), 8);
+}
+
+#[test]
 fn behind_a_source_without_a_subject_another_place_or_number_is_another_matter() {
     let mut world = World::new();
     let (b, none) = (intake::button("/app", ""), Contact::default());
