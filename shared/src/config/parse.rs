@@ -124,6 +124,10 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let own_maps = map.len();
     let tier = node.as_ref().map_or(crate::Tier::City, |n: &super::Node| n.address.tier());
     super::presets::expand(&preset, tier, &mut map, &mut rule);
+    if !reading.places.contains("access.anonymous") {
+        let doors = std::iter::once(broker.listen).chain(listener.iter().map(|l: &super::Listener| l.listen));
+        access.anonymous = doors.clone().all(|d| d.ip().is_loopback());
+    }
     let unless_given = access.unless_given();
     access.subscribe.get_or_insert_with(|| unless_given.clone());
     // Who may publish everything may also publish what a preset listens to.

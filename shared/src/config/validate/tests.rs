@@ -84,6 +84,21 @@ fn tls_on_a_link_has_all_that_it_needs_or_nothing() {
 }
 
 #[test]
+fn a_door_to_a_network_must_say_who_may_come_in() {
+    let open = "0.0.0.0:1883 is not on loopback, and no `[access]` says who may come in";
+    let is_open = |text: &str| problems(text).iter().any(|p| p.contains(open));
+    assert!(is_open("[broker]\nlisten = \"0.0.0.0:1883\"\n"));
+    assert!(is_open("[[listener]]\nlisten = \"0.0.0.0:1883\"\nprotocol = \"ws\"\n[access]\npublish = [\"#\"]\n"));
+    assert!(!is_open("[broker]\nlisten = \"0.0.0.0:1883\"\n[access]\nanonymous = true\n"));
+    assert!(!is_open("[broker]\nlisten = \"127.0.0.1:1883\"\n[[listener]]\nlisten = \"[::1]:1884\"\nprotocol = \"mqtt\"\n"));
+    let access = |text: &str| {
+        let text = format!("[node]\naddress = \"c\"\ndata = \"/x\"\n[broker]\nlisten = \"{text}:1883\"\n[access]\nusers_file = \"u\"\n");
+        parse(&text, &Variables::new()).config.expect("a config").access.anonymous
+    };
+    assert!(access("127.0.0.1") && !access("10.0.0.1"));
+}
+
+#[test]
 fn what_does_not_go_together_is_refused() {
     let found = problems(
         r##"
