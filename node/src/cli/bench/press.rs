@@ -46,7 +46,8 @@ struct Report {
 /// # Errors
 /// When a node does not start, or a press is not at the city within a minute.
 pub fn measure(dir: &Path, percent: u8) -> miette::Result<String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().into_diagnostic()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().into_diagnostic()?;
     let report = runtime.block_on(press(dir, BACKLOG * usize::from(percent) / 100))?;
     serde_json::to_string_pretty(&report).into_diagnostic()
 }

@@ -163,7 +163,11 @@ impl Judge<'_> {
                 Some((path, listen)) if !self.places.contains("access.anonymous") => {
                     let help = "in `[access]` write `anonymous = false` and a `users_file` (`citybrain user add` \
                                 makes one); or `anonymous = true`, if whoever reaches it may publish and read everything";
-                    self.bad(&path, format!("{listen} is not on loopback, and no `[access]` says who may come in"), help);
+                    self.bad(
+                        &path,
+                        format!("{listen} is not on loopback, and no `[access]` says who may come in"),
+                        help,
+                    );
                 }
                 _ => {
                     let help = "give `users_file`, a listener with `client_ca_file`, or `anonymous = true`";
