@@ -1,8 +1,9 @@
 //! `citybrain bench`: what this machine's disk and processor make of a node: first commits alone,
 //! then one link alone (a parent that catches up with a child's whole log). With `--door` the front
-//! door under load, beside Mosquitto ([`door`]).
+//! door under load, beside Mosquitto ([`door`]); with `--press` a whole tree ([`press`]).
 
 mod door;
+mod press;
 mod slept;
 
 use super::{Fail, Output};
@@ -45,8 +46,12 @@ pub struct Bench {
     /// 700 MB of disk)
     #[arg(long, requires = "door")]
     pub slept: bool,
-    /// Per cent of `--door`'s load
-    #[arg(long, default_value_t = 100, requires = "door", value_parser = clap::value_parser!(u8).range(1..=100))]
+    /// Measure a press for help, from its publish to its commit at the city, while 100,000 events wait on
+    /// each of the three hops between (100 presses; about a minute)
+    #[arg(long, conflicts_with_all = ["events", "size", "inflight", "door"])]
+    pub press: bool,
+    /// Per cent of the load of `--door`, or of what waits with `--press`
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub percent: u8,
 }
 
@@ -93,6 +98,11 @@ impl Bench {
             Fail::usage(format!("cannot make `{}`: {e}", dir.display()), hint)
         })?;
         removed_when_interrupted(dir.clone());
+        if self.press {
+            let report = press::measure(&dir, self.percent).map_err(|e| fail(format!("{e:#}")));
+            let _ = std::fs::remove_dir_all(&dir);
+            return Ok(Output::Text(report? + "\n"));
+        }
         if self.door {
             let load = door::Load::of(self.percent);
             let report = if self.slept { slept::measure(&dir, load, self.percent) } else { door::measure(&dir, load) };

@@ -532,8 +532,19 @@ impl Client {
 
     /// The same on one topic, each with its number from 0 in its first 8 bytes.
     pub async fn publish_numbered(&mut self, n: usize, window: usize, bytes: usize, topic: &str) -> miette::Result<()> {
-        let number = |n: usize, payload: &mut [u8]| payload[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        let number = |n: usize, payload: &mut Vec<u8>| payload[..8].copy_from_slice(&(n as u64).to_be_bytes());
         self.publish_each(n, window, bytes.max(8), |_| topic.into(), number).await
+    }
+
+    /// The same with these payloads.
+    pub async fn publish_texts(
+        &mut self,
+        n: usize,
+        window: usize,
+        topic: &str,
+        text: impl Fn(usize) -> Vec<u8>,
+    ) -> miette::Result<()> {
+        self.publish_each(n, window, 0, |_| topic.into(), |i, payload| *payload = text(i)).await
     }
 
     async fn publish_each(
@@ -542,7 +553,7 @@ impl Client {
         window: usize,
         bytes: usize,
         topic: impl Fn(usize) -> String,
-        fill: impl Fn(usize, &mut [u8]),
+        fill: impl Fn(usize, &mut Vec<u8>),
     ) -> miette::Result<()> {
         let mut payload = vec![b'x'; bytes];
         let (mut sent, mut acknowledged) = (0, 0);
