@@ -101,7 +101,9 @@ fn rabbitmq_killed_in_mid_stream_and_robbed_of_its_data_loses_and_doubles_nothin
 /// comes back without its data is served again.
 fn devices_and_apps_are_served_through_it(kind: Kind) {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let (Some(mut low), Some(high)) = (Broker::start(kind, dir.path()), Broker::start(kind, dir.path())) else { return };
+    let (Some(mut low), Some(high)) = (Broker::start(kind, dir.path()), Broker::start(kind, dir.path())) else {
+        return;
+    };
     let outside = HashMap::from([("c/s".to_owned(), low.port), ("c".to_owned(), high.port)]);
     let mut tree = Tree::with(&["c/s"], &outside, "");
     // Mosquitto knows dots within a level.
