@@ -378,6 +378,13 @@ fn the_command_line_does_and_shows_it() {
     assert!(code == 1 && err.contains("knows no node c/s/m/nn"), "{err}");
     let (code, _, err) = cli(node, &["case", "close", &short, "--by", "x"]);
     assert!(code == 1 && err.contains("it takes accept, reject"), "{err}");
+    // Whether it was opened is what the node says, whatever became of the title.
+    let long = "长".repeat(201);
+    for (title, is_new) in [(long.as_str(), true), (&long, false), ("另一件", false)] {
+        let new = ["case", "new", "--category", "暴露垃圾", "--by", "前台", "--key", "k", "--title", title];
+        let (code, _, err) = cli(node, &new);
+        assert_eq!((code, err.contains("nothing was opened: this key has opened ")), (0, !is_new), "{err}");
+    }
     for line in [
         vec!["case", "accept", &short, "--by", "甲"],
         vec!["case", "dispatch", &short, "--by", "甲", "--unit", "环卫所"],

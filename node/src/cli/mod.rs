@@ -10,6 +10,7 @@
 //! | 1 | answered, and the answer is no: not found, refused, not ready |
 //! | 2 | usage or config |
 //! | 3 | unreachable, or too late: also a step that another node owns and did not answer within `--wait` |
+//! | 75 | `run`: another process has its folder or a port; to be tried again (`EX_TEMPFAIL` of sysexits.h) |
 //! | 130 | interrupted |
 //!
 //! stdout carries the answer and stderr everything else. A closed pipe is success.
@@ -66,6 +67,7 @@ use chrono::Utc;
 use citybrain_shared::config::Variables;
 use citybrain_shared::view::{self, Answer};
 use citybrain_shared::wire;
+use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -82,7 +84,8 @@ use std::process::ExitCode;
   citybrain why                              what is wrong with the node here?
   citybrain tree --at chengdu/liucheng       one below it, through the links
 Exit codes: 0 yes; 1 answered, and the answer is no; 2 typed wrong, or a file that cannot be used;
-3 unreachable or too late; 130 interrupted (demo, replay, bench)."
+3 unreachable or too late; 75 the folder or a port of `run` is taken, to be tried again;
+130 interrupted (demo, replay, bench)."
 )]
 pub struct Cli {
     /// One JSON object (streams: one a line) instead of a table
@@ -195,7 +198,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Version {
-    /// Of the running node instead of this program; of nodes below it with `--at`
+    /// Of the running node instead of this program; so it is where a node is named, too
     #[arg(long)]
     pub running: bool,
     #[command(flatten)]
@@ -223,6 +226,9 @@ fn variable(text: &str) -> Result<(String, String), String> {
         _ => Err("write NAME=VALUE".into()),
     }
 }
+
+/// `EX_TEMPFAIL` of sysexits.h.
+pub const TRY_AGAIN: u8 = 75;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -253,7 +259,13 @@ pub fn main() -> ExitCode {
 fn parsed(args: &[std::ffi::OsString]) -> Result<Cli, clap::Error> {
     let mut command = examples::with(Cli::command());
     let matches = command.try_get_matches_from_mut(args)?;
-    Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command))
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command))?;
+    if let (Command::Version(version), Some((_, of_version))) = (&mut cli.command, matches.subcommand()) {
+        // Whoever names a node means that one; a name in the environment says nothing of what is asked here.
+        let typed = |name: &&str| of_version.value_source(name) == Some(ValueSource::CommandLine);
+        version.running |= ["node", "context", "data_dir", "below", "offline"].iter().any(typed);
+    }
+    Ok(cli)
 }
 
 impl Command {
@@ -301,9 +313,7 @@ impl Command {
             Command::Token(c) => c.act(),
             Command::Man(c) => c.act(),
             Command::Completions(c) => c.act(),
-            Command::Version(v) if v.running || v.at.through.below.is_some() => {
-                v.at.ask("/v1/version", &[], Output::Version)
-            }
+            Command::Version(v) if v.running => v.at.ask("/v1/version", &[], Output::Version),
             Command::Version(_) => Ok(Output::Version(own(view::Version {
                 version: env!("CARGO_PKG_VERSION").into(),
                 link_version_min: wire::VERSION_MIN,
@@ -411,6 +421,21 @@ mod tests {
             assert!(!watch::only_reads(&parse(&format!("citybrain {line}")).unwrap().command), "{line}");
         }
         assert_eq!(parse("citybrain links --watch=0").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_version_is_that_of_the_node_that_is_named() {
+        let is_of_a_node = |line: &str| {
+            let args: Vec<_> = line.split(' ').map(std::ffi::OsString::from).collect();
+            let Command::Version(version) = parsed(&args).unwrap().command else { panic!() };
+            version.running
+        };
+        assert!(!is_of_a_node("citybrain version"));
+        for which in
+            ["--running", "--node http://127.0.0.1:9", "--context city", "--data-dir d", "--at c/s", "--offline d"]
+        {
+            assert!(is_of_a_node(&format!("citybrain version {which}")), "{which}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use citybrain_shared::case::{Approved, Ask, Assist, Case, Clock, ClosedReason, E
 use citybrain_shared::config::cases::{Category, Limit, Unit};
 
 /// Characters of a reason, a result or a comment. What is longer belongs into an attachment.
-pub(in crate::brain::cases) const TEXT_MAX: usize = 2000;
+pub const TEXT_MAX: usize = 2000;
 /// Less than this is an adjustment of a clock.
 const AHEAD_MAX: TimeDelta = TimeDelta::minutes(10);
 /// References that a line of history keeps, and characters of one.
