@@ -206,6 +206,13 @@ pub struct LastWill {
     pub properties: Vec<u8>,
 }
 
+impl LastWill {
+    /// What it keeps in memory, nearly: here and in its connection.
+    pub fn bytes(&self) -> usize {
+        2 * (self.topic.len() + self.payload.len() + self.properties.len())
+    }
+}
+
 mod in_base64 {
     use base64::Engine;
     use base64::prelude::BASE64_STANDARD;

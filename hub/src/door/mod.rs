@@ -184,7 +184,7 @@ impl Door {
             broker: broker.clone(),
             access,
             link: link.clone(),
-            router: Router::new(me.clone(), counters.clone(), &link.root, opened_at),
+            router: Router::new(me.clone(), counters.clone(), &link.root, broker.waiting_bytes_max, opened_at),
             me,
             counters,
             seats,
@@ -211,6 +211,23 @@ impl Door {
     /// All sessions: connected ones, and those that wait for their client.
     pub fn sessions(&self) -> Vec<SessionView> {
         self.seats.views(&*self.core, &self.router)
+    }
+
+    /// Bytes that filters and last wills may still take.
+    fn room_of_sessions(&self) -> usize {
+        match self.broker.sessions_bytes_max {
+            0 => usize::MAX,
+            max => {
+                let kept = self::core::look_ahead(&*self.core, |s| s.sessions.bytes());
+                max.saturating_sub(kept + self.router.filter_bytes())
+            }
+        }
+    }
+
+    /// Is there room for this client's last will? It takes the place of the one that it may have had.
+    fn may_leave_will(&self, client: &str, will: &LastWill) -> bool {
+        let before = self::core::look_ahead(&*self.core, |s| s.sessions.wills().get(client).map_or(0, LastWill::bytes));
+        will.bytes() <= self.room_of_sessions().saturating_add(before)
     }
 
     /// Is there room for this retained message? What is there already may always be removed, and
@@ -263,18 +280,16 @@ impl Door {
 
     /// The note that keeps a will over the node's end. A child node's hello is not kept: the link sees
     /// for itself who is there.
-    fn will_to_keep(&self, client: &str, user: &User, will: &Will) -> Option<Note> {
+    fn will_to_keep(&self, user: &User, will: &Will) -> Option<LastWill> {
         let Will { topic, payload, qos, retain, delay_s, properties } = will.clone();
         let user = user.name.to_string();
-        (!topic::is_link(&self.link.root, &topic)).then(|| Note::WillSet {
-            client: client.to_owned(),
-            will: LastWill { user, topic, payload, qos, retain, delay_s, properties },
-        })
+        let is_link = topic::is_link(&self.link.root, &topic);
+        (!is_link).then_some(LastWill { user, topic, payload, qos, retain, delay_s, properties })
     }
 
     /// The note that ends what [`Door::will_to_keep`] began, if it did.
     fn will_ended(&self, client: &str) -> Option<Note> {
-        let is_kept = self::core::look_ahead(&*self.core, |s| s.wills.contains_key(client));
+        let is_kept = self::core::look_ahead(&*self.core, |s| s.sessions.wills().contains_key(client));
         is_kept.then(|| Note::WillEnded { client: client.to_owned() })
     }
 
@@ -439,7 +454,7 @@ pub async fn serve(entrances: Vec<Entrance>, door: Arc<Door>, shutdown: watch::R
 /// The wills of clients that the node's end cut off, or that were waiting then. Their delay counts
 /// from when the client was last there, as far as the log knows.
 fn restore_wills(state: &State, seats: &Seats, access: &Access) {
-    for (client, will) in &state.wills {
+    for (client, will) in state.sessions.wills() {
         let session = state.sessions.get(client);
         let away = Duration::from_micros(session.map_or(0, |s| now_us() - s.left_us).try_into().unwrap_or(0));
         // A session that has ended takes its will's delay with it.

@@ -242,6 +242,11 @@ pub async fn open<'a>(
         refuse(door, &mut socket, tongue, reason::NOT_AUTHORIZED, "the user's account has changed meanwhile").await;
         return None;
     }
+    let will = hello.connect.will.as_ref().and_then(|will| door.will_to_keep(&hello.user, will));
+    if will.as_ref().is_some_and(|will| !door.may_leave_will(&client, will)) {
+        refuse(door, &mut socket, tongue, reason::QUOTA, "the node keeps no more last wills").await;
+        return None;
+    }
     let mut parked = door.seats.unpark(&client);
     door.seats.nothing_ends(&client).await;
     // Its end could not be written.
@@ -287,11 +292,14 @@ pub async fn open<'a>(
         (None, _, false) => (None, Haste::Now),
         (None, true, true) => unreachable!("what was not found is not resumed"),
     };
-    let will = hello.connect.will.as_ref().and_then(|will| door.will_to_keep(&client, &hello.user, will));
     if will.is_some() {
         haste = Haste::Now;
     }
-    let notes: Vec<Note> = note.into_iter().chain(will.or_else(|| door.will_ended(&client))).collect();
+    let will = match will {
+        Some(will) => Some(Note::WillSet { client: client.to_string(), will }),
+        None => door.will_ended(&client),
+    };
+    let notes: Vec<Note> = note.into_iter().chain(will).collect();
     if !notes.is_empty()
         && let Err(error) = settled(door.core.note(notes, haste).await).await
     {

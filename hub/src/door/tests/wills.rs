@@ -20,7 +20,7 @@ fn said(fake: &Fake) -> (Vec<String>, Vec<String>) {
     let mut all = (Vec::new(), Vec::new());
     fake.state(&mut |s| {
         let topics = s.retained.keys().filter_map(|t| t.strip_prefix("will/"));
-        let mut kept: Vec<_> = s.wills.keys().cloned().collect();
+        let mut kept: Vec<_> = s.sessions.wills().keys().cloned().collect();
         kept.sort();
         all = (topics.map(str::to_owned).collect(), kept);
     });

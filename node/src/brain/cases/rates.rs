@@ -6,7 +6,7 @@
 
 use super::Cases;
 use super::calendar::Calendar;
-use super::supervision::{District, key_of};
+use super::counts::{District, key_of};
 use chrono::{DateTime, Datelike, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Case, Satisfied, Solved, Status};
