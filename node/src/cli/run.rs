@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The node's TOML file; examples are in `config/`
+    /// The node's TOML file; examples: `config/` of the source, /usr/share/doc/citybrain/examples of the package
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
     #[command(flatten)]

@@ -19,7 +19,7 @@ pub fn cases(v: &view::Cases, me: &str, s: &Screen, out: &mut dyn Write) -> io::
     }
     let mut table = s.table(&["CASE", "STANDS", "KIND", "CATEGORY", "OWNER", "DUE", "TITLE"]);
     for c in &v.cases {
-        let (due, over) = due(c);
+        let (due, over) = due(c, s);
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
             s.mark(&clean(&c.standing()), c.status.is_open(), Color::Yellow),
@@ -65,18 +65,14 @@ fn hears_all(me: &str, owner: &Address, opened_at: &Address) -> bool {
     Address::parse(me).is_ok_and(|me| me.covers(owner) || me == *opened_at)
 }
 
-fn due(c: &Case) -> (String, bool) {
+fn due(c: &Case, s: &Screen) -> (String, bool) {
     match c.due() {
         Some((clock, at)) => {
             let missed = if clock.missed.is_some() { ", missed" } else { "" };
-            (format!("{} {}{missed}", clock.name, short(at)), clock.missed.is_some())
+            (format!("{} {}{missed}", clock.name, s.zone.short(at)), clock.missed.is_some())
         }
         None => ("-".into(), false),
     }
-}
-
-fn short(at: DateTime<Utc>) -> String {
-    at.format("%m-%d %H:%M:%SZ").to_string()
 }
 
 pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -93,7 +89,7 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
     }
     if let Some(i) = &c.imported {
         let here = if c.version > i.version { "; dealt with here since then" } else { "" };
-        line(out, "from", format!("{} of {}, as of {}{here}", i.id, i.source, view::rfc3339(i.updated)))?;
+        line(out, "from", format!("{} of {}, as of {}{here}", i.id, i.source, s.zone.whole(i.updated)))?;
     }
     if let Some(p) = &c.place {
         let at = match (p.lat, p.lon) {
@@ -111,9 +107,9 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
     }
     let unit = if c.unit.is_empty() { String::new() } else { format!(", {}", c.unit) };
     let heard = as_heard(c, me);
-    line(out, "owner", format!("{}{heard}{unit}; opened at {} {}", c.owner, c.opened_at, short(c.opened)))?;
+    line(out, "owner", format!("{}{heard}{unit}; opened at {} {}", c.owner, c.opened_at, s.zone.short(c.opened)))?;
     if let Some(b) = &c.booking {
-        let at = b.at.map_or(String::new(), |at| format!(", {}", short(at)));
+        let at = b.at.map_or(String::new(), |at| format!(", {}", s.zone.short(at)));
         let seats = if b.seats > 1 { format!(", {} seats", b.seats) } else { String::new() };
         let helps = if b.seat == citybrain_shared::case::Seat::Volunteer { ", as a volunteer" } else { "" };
         let form: Vec<String> = b.form.iter().map(|(name, answer)| format!("{name}: {answer}")).collect();
@@ -141,8 +137,9 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         line(out, "resident", format!("solved: {solved}, satisfied: {satisfied}{by}{text}"))?;
     }
     for a in &c.assists {
-        let done =
-            a.reported.map_or("has not reported".to_owned(), |at| format!("reported {}: {}", short(at), a.result));
+        let done = a
+            .reported
+            .map_or("has not reported".to_owned(), |at| format!("reported {}: {}", s.zone.short(at), a.result));
         let rated = a.rating.map_or(String::new(), |r| format!("; rated {r} of 5"));
         line(out, "assist", format!("{} {}: {}; {done}{rated}", a.id, a.unit, a.reason))?;
     }
@@ -153,7 +150,7 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         line(out, "followers", c.followers.join(", "))?;
     }
     for clock in &c.clocks {
-        line(out, "clock", told(clock))?;
+        line(out, "clock", told(clock, s))?;
     }
     history(&v.history, s, out)?;
     for w in &v.wishes {
@@ -170,18 +167,18 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
     line(out, "takes", if takes.is_empty() { "nothing until it has been taken".into() } else { takes.join(", ") })
 }
 
-fn told(c: &Clock) -> String {
+fn told(c: &Clock, s: &Screen) -> String {
     let state = match (c.stopped, c.due, c.missed) {
         (Some(at), Some(due), _) => {
-            format!("stopped {}, {}", short(at), if at <= due { "in time" } else { "too late" })
+            format!("stopped {}, {}", s.zone.short(at), if at <= due { "in time" } else { "too late" })
         }
-        (Some(at), None, _) => format!("stopped {}", short(at)),
+        (Some(at), None, _) => format!("stopped {}", s.zone.short(at)),
         (None, None, _) => "paused".into(),
-        (None, Some(_), Some(at)) => format!("missed, seen {}", short(at)),
+        (None, Some(_), Some(at)) => format!("missed, seen {}", s.zone.short(at)),
         (None, Some(_), None) => "runs".into(),
     };
-    let due = c.due.map_or(String::new(), |d| format!(", due {}", short(d)));
-    format!("{} {} from {}{due}: {state}", c.name, c.limit, short(c.started))
+    let due = c.due.map_or(String::new(), |d| format!(", due {}", s.zone.short(d)));
+    format!("{} {} from {}{due}: {state}", c.name, c.limit, s.zone.short(c.started))
 }
 
 /// What was said, and whole what shows it: a place on the web that was cut leads nowhere.
@@ -204,7 +201,7 @@ fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()>
         let what: Vec<&str> = what.iter().map(String::as_str).filter(|w| !w.is_empty()).collect();
         table.add_row(vec![
             Cell::new(format!("{:>2} {}", e.version, e.step)),
-            Cell::new(short(e.at)),
+            Cell::new(s.zone.short(e.at)),
             Cell::new(format!("{}{from}", e.node)),
             Cell::new(clean(&who)),
             Cell::new(clean(&said(&what.join(": "), &shows))),
