@@ -42,6 +42,8 @@ mod downward;
 mod enrol;
 mod etag;
 mod events;
+#[cfg(test)]
+mod examples;
 pub mod filter;
 pub mod guard;
 mod input;
