@@ -97,7 +97,7 @@ impl State {
             Key::Losses => Some(json(&self.losses)),
             Key::Peer(a) => self.peers.get(a).map(json),
             Key::Session(id) => self.sessions.get(id).map(json),
-            Key::Filters(id) => self.sessions.get(id).filter(|s| !s.filters.is_empty()).map(|s| json(&s.filters)),
+            Key::Filters(id) => self.sessions.get(id).filter(|s| !s.filters.is_empty()).map(|s| json(&*s.filters)),
             Key::Will(id) => self.sessions.wills().get(id).map(json),
             Key::Known(a) => self.registry.get(a).map(json),
             Key::Retired(a) => self.retired.get(a).map(json),

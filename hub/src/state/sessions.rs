@@ -9,6 +9,7 @@ use citybrain_shared::Pos;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Deref;
+use std::sync::Arc;
 
 /// Sessions whose ids begin so belong to the node's own webhooks.
 pub const WEBHOOK: &str = "$webhook/";
@@ -40,9 +41,10 @@ pub struct Session {
     /// `connected`.
     #[serde(default)]
     pub left_us: i64,
-    /// In a row of their own: they are many, and change seldom.
-    #[serde(default, skip_serializing)]
-    pub filters: BTreeMap<String, Subscription>,
+    /// In a row of their own: they are many, and change seldom. Shared, so that a connection can look at
+    /// all of them without holding up the state.
+    #[serde(skip)]
+    pub filters: Arc<BTreeMap<String, Subscription>>,
     /// Everything up to here is settled for this session.
     pub upto: Pos,
     /// Settled beyond `upto`.
@@ -122,7 +124,7 @@ impl Sessions {
     pub(super) fn load_filters(&mut self, client: &str, filters: BTreeMap<String, Subscription>) {
         if let Some(s) = self.all.get_mut(client) {
             self.bytes += filters.keys().map(|f| bytes_of_filter(f)).sum::<usize>();
-            s.filters = filters;
+            s.filters = Arc::new(filters);
         }
     }
 
@@ -182,7 +184,7 @@ impl Sessions {
             Note::Subscribed { client, filter, options, id, since } => {
                 if let Some(s) = self.all.get_mut(&client) {
                     let bytes = bytes_of_filter(&filter);
-                    if s.filters.insert(filter, Subscription { options, id, since }).is_none() {
+                    if Arc::make_mut(&mut s.filters).insert(filter, Subscription { options, id, since }).is_none() {
                         self.bytes += bytes;
                     }
                     dirty.insert(Key::Filters(client));
@@ -190,7 +192,7 @@ impl Sessions {
             }
             Note::Unsubscribed { client, filter } => {
                 if let Some(s) = self.all.get_mut(&client) {
-                    if s.filters.remove(&filter).is_some() {
+                    if Arc::make_mut(&mut s.filters).remove(&filter).is_some() {
                         self.bytes -= bytes_of_filter(&filter);
                     }
                     dirty.insert(Key::Filters(client));
