@@ -429,6 +429,7 @@ pub fn cut_note(lines_cut: bool, out: &mut dyn Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Zone;
     use super::*;
 
     #[test]
