@@ -88,6 +88,8 @@ fn an_alarm_climbs_is_acknowledged_at_the_city_and_clears_by_its_rule() {
         assert!(acked.get("asked").is_none(), "{acked}");
     }
     let (status, answer) = city.post(&format!("/v1/alarms/{id}/ack"), &json!({}));
+    assert_eq!((status, &answer["error"]), (400, &json!("missing")), "nothing is done in nobody's name");
+    let (status, answer) = city.post(&format!("/v1/alarms/{id}/ack"), &json!({"by": "Li"}));
     assert_eq!((status, answer["error"].as_str()), (409, Some("nothing-to-do")));
 
     say(leaf, "s9", "city.smoke", "flat-3", &json!({"smoke": false}));

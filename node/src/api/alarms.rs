@@ -3,6 +3,7 @@
 //! A change is decided on the state of its own commit; where the alarm's node is further down, what
 //! is committed here is the word to it, and the answer says so in `asked`.
 
+use super::guard::Name;
 use super::input::{Path, Sent, parse, query};
 use super::once::{Made, Repeat};
 use super::ops::Operator;
@@ -109,6 +110,7 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: He
 
 pub async fn change(
     From(ctx): From<Arc<Ctx>>,
+    Name(token): Name,
     repeat: Repeat,
     Path((id, action)): Path<(String, String)>,
     Sent(body): Sent,
@@ -117,7 +119,9 @@ pub async fn change(
     if wanted.by.len() > 200 {
         return Err(Refusal::bad("bad-request", "`by` is longer than 200 bytes", "a name is enough"));
     }
-    let by = if wanted.by.is_empty() { "api".to_owned() } else { wanted.by };
+    // Nothing is done in nobody's name: a token has one, if nobody says another.
+    let by = [wanted.by.trim(), &token].into_iter().find(|by| !by.is_empty()).map(str::to_owned);
+    let by = by.ok_or_else(|| Refusal::bad("missing", "`by` is missing: who does it", "`--by NAME`"))?;
     let for_s = wanted.for_s;
     let wish = move |now_us: i64| match action.as_str() {
         "ack" => Some(Wish::Acknowledge),

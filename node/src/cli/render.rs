@@ -79,6 +79,8 @@ pub enum Output {
     Reloaded(Answer<view::Reloaded>),
     /// What was asked of another node and was not answered in the time given: 3.
     Unanswered(Box<Output>),
+    /// What was asked for was refused: 1.
+    Refused(Box<Output>),
 }
 
 /// Figures of a bench: for programs, and as rows for people, of which the first column says what it is.
@@ -251,6 +253,7 @@ impl Screen {
             }
             Output::Reloaded(a) => self.answer(&a, out, rules::reloaded)?,
             Output::Unanswered(output) => return self.write(*output, out).map(|_| 3),
+            Output::Refused(output) => return self.write(*output, out).map(|_| 1),
         }
         Ok(0)
     }

@@ -46,7 +46,7 @@ use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Ask, Case, Kind, Role, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::view::CaseNew;
-use citybrain_shared::words;
+use citybrain_shared::{Address, words};
 use said::Standing;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -219,7 +219,12 @@ impl Desk {
         let node = &self.ctx.config.node;
         match p.get("jurisdiction_id") {
             Some(id) if id != node.address.as_str() && node.code.as_deref() != Some(id) => {
-                no(404, format!("jurisdiction_id {id} was not found; this is {}", node.address))
+                let below = self.ctx.hub.state(|s| {
+                    let is_it = |a: &Address, code: Option<&str>| a.as_str() == id || code == Some(id);
+                    s.registry.iter().any(|(a, known)| is_it(a, known.code.as_deref()))
+                });
+                let hint = if below { ": it is below this one, and has an endpoint of its own" } else { "" };
+                no(404, format!("jurisdiction_id {id} was not found{hint}; this is {}", node.address))
             }
             _ => Ok(()),
         }

@@ -141,7 +141,9 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
             .reported
             .map_or("has not reported".to_owned(), |at| format!("reported {}: {}", s.zone.short(at), a.result));
         let rated = a.rating.map_or(String::new(), |r| format!("; rated {r} of 5"));
-        line(out, "assist", format!("{} {}: {}; {done}{rated}", a.id, a.unit, a.reason))?;
+        let node = a.node.as_ref().map(ToString::to_string).filter(|node| *node != a.unit);
+        let node = node.map_or(String::new(), |node| format!(" ({node})"));
+        line(out, "assist", format!("{} {}{node}: {}; {done}{rated}", a.id, a.unit, a.reason))?;
     }
     if let Some(main) = &c.merged_into {
         line(out, "follows", main.clone())?;
@@ -257,6 +259,13 @@ pub fn rates(v: &view::Rates, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     }
     print(&table, out)?;
     let (w, t) = (&v.weights, &v.total.counts);
+    let is_part = |r: &view::RateRow| [r.response, r.solution, r.satisfaction].iter().any(Option::is_none);
+    if v.rows.iter().any(|r| r.score.is_some() && is_part(r)) {
+        writeln!(
+            out,
+            "a rate that is not known (-) weighs nothing; a score without it stands below those that are whole"
+        )?;
+    }
     writeln!(
         out,
         "score = {}·response + {}·solution + {}·satisfaction, partly solved counts {}; left out: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident",
@@ -306,6 +315,12 @@ pub fn brought(v: &view::CasesBrought, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{:>9}  {node}", grouped(*n))?;
     }
     Ok(())
+}
+
+/// What somebody has written, so that no spreadsheet takes it for a formula (OWASP, "CSV Injection").
+fn as_text(written: &str) -> String {
+    let is_formula = written.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    format!("{}{written}", if is_formula { "'" } else { "" })
 }
 
 /// One line a case, for a spreadsheet.
@@ -362,14 +377,14 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
             c.kind.to_string(),
             c.status.to_string(),
             c.closed_reason.map(|r| r.to_string()).unwrap_or_default(),
-            c.category.clone(),
-            c.category_name.clone(),
-            c.department.clone(),
-            c.governance.clone().unwrap_or_default(),
-            c.channel.clone(),
-            c.title.clone(),
+            as_text(&c.category),
+            as_text(&c.category_name),
+            as_text(&c.department),
+            as_text(c.governance.as_deref().unwrap_or_default()),
+            as_text(&c.channel),
+            as_text(&c.title),
             c.owner.to_string(),
-            c.unit.clone(),
+            as_text(&c.unit),
             c.opened_at.to_string(),
             view::rfc3339(c.opened),
             time(c.dispatched),
@@ -390,7 +405,7 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
             c.merged_into.clone().unwrap_or_default(),
             number(place.lat),
             number(place.lon),
-            place.text,
+            as_text(&place.text),
         ])
         .map_err(io)?;
     }
@@ -400,6 +415,15 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_text_of_a_csv_is_a_formula() {
+        for (written, wanted) in
+            [("=HYPERLINK(\"http://x\")", "'=HYPERLINK(\"http://x\")"), ("@a", "'@a"), ("7-301", "7-301")]
+        {
+            assert_eq!(as_text(written), wanted);
+        }
+    }
 
     #[test]
     fn the_owner_of_a_case_is_hearsay_where_its_steps_are_not_told() {

@@ -253,7 +253,8 @@ fn tried(v: &view::Tried, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
             let lane = if v.urgent { ", urgent" } else { "" };
             let far = v.reach.map_or("stays at its node".to_owned(), |tier| format!("travels to the {tier}"));
             writeln!(out, "event {}, subject {}{lane}; {far}", text("type"), text("subject"))?;
-            writeln!(out, "{}", clean(&event["data"].to_string()))
+            writeln!(out, "{}", clean(&event["data"].to_string()))?;
+            v.why.as_ref().map_or(Ok(()), |why| writeln!(out, "{}", clean(why)))
         }
         ("refused", _) => writeln!(out, "refused, {}", clean(v.why.as_deref().unwrap_or("-"))),
         ("announcement", _) => {

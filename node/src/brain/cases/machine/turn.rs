@@ -305,7 +305,10 @@ impl<'a> Turn<'a> {
         let id = format!("a{}", self.case.assists.len() + 1);
         self.start_clock(&format!("assist:{id}"), limit);
         let unit = cut(&unit, NAME_MAX);
-        self.entry.to = Some(format!("{id}: {unit}"));
+        let node = ask.to.as_ref().map(ToString::to_string).filter(|node| *node != unit);
+        let node = node.map_or(String::new(), |node| format!(" ({node})"));
+        let until = limit.map_or(String::new(), |limit| format!(", within {limit}"));
+        self.entry.to = Some(format!("{id}: {unit}{node}{until}"));
         if let Some(node) = &ask.to {
             if let Some(top) = common(self.book.me, node) {
                 self.case.reach = self.case.reach.min(top.tier());
