@@ -248,7 +248,11 @@ impl From<citybrain_hub::engine::Error> for Refusal {
     fn from(error: citybrain_hub::engine::Error) -> Refusal {
         let word = match error {
             citybrain_hub::engine::Error::Stopping => "stopping",
-            _ => "unwritable",
+            citybrain_hub::engine::Error::Unwritable(_) => "unwritable",
+            citybrain_hub::engine::Error::TooLarge(_) => {
+                let hint = "nothing of it is kept; send less at a time";
+                return Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", error.to_string(), hint);
+            }
         };
         let hint = "nothing of it is kept; send it again later, `citybrain status` says when the node is ready";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, word, error.to_string(), hint)

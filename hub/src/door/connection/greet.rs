@@ -10,7 +10,7 @@ use super::super::seats::Live;
 use super::super::share;
 use super::super::socket::{Peer, Socket};
 use super::super::users::Refused;
-use super::super::{Door, settled};
+use super::super::{Door, WILLS_AGAIN_AFTER, settled};
 use super::delivery::{Delivery, Earlier, Resumed};
 use super::intake::ALIASES_MAX;
 use super::{Aliases, Connection, Pace, READ_BYTES_MIN};
@@ -278,11 +278,14 @@ pub async fn open<'a>(
         // It may just be on its way: what the client says now comes behind it.
         door.seats.nothing_ends(&client).await;
     }
-    match will_before {
+    let unsaid = match will_before {
         // The old session is over, and its will's delay with it.
-        Some((user, will)) if old.is_none() => door.publish_will(&client, &user, &will).await,
-        _ => {}
-    }
+        Some((_, user, will)) if old.is_none() => {
+            let is_said = door.publish_will(&client, &user, &will).await;
+            (!is_said).then_some((WILLS_AGAIN_AFTER, user, will))
+        }
+        before => before,
+    };
     let (note, mut haste) = match (&found, old.is_some(), hello.is_durable()) {
         (Some(_), true, _) => (Some(opened(false)), Haste::Lazy),
         (_, false, true) => (Some(opened(true)), Haste::Now),
@@ -306,6 +309,9 @@ pub async fn open<'a>(
         tracing::warn!(client = %client, %error, "A session could not be opened.");
         if let Some(parked) = parked {
             door.seats.park_again(&client, parked);
+        }
+        if let Some((delay, user, will)) = unsaid {
+            door.seats.put_will(client, delay, user, will);
         }
         refuse(door, &mut socket, tongue, reason::IMPLEMENTATION, reason::text(reason::IMPLEMENTATION)).await;
         return None;

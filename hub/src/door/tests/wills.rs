@@ -283,3 +283,27 @@ async fn a_session_whose_end_cannot_be_written_is_ended_when_it_can() {
         house.close().await;
     }
 }
+
+#[tokio::test]
+async fn a_will_that_cannot_be_committed_is_said_once_it_can() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let back = doomed(&house, "back", 1).await;
+    let (now, late) = (doomed(&house, "now", 0).await, doomed(&house, "late", 1).await);
+    fake.break_disk(true);
+    let offers = fake.offers();
+    drop((now, late, back));
+    until("all were tried", || {
+        fake.offers() > offers + 2 && house.door.counters.connections.load(Ordering::Relaxed) == 0
+    })
+    .await;
+    // Of one that is back and not let in, too.
+    let (mut refused, connack) = house.connect(Version::V5, "back", false, &[]).await;
+    assert_ne!(connack[1], 0);
+    refused.is_closed().await;
+    assert_eq!(said(&fake), (names(&[]), names(&["back", "late", "now"])));
+    fake.break_disk(false);
+    until("they are said", || said(&fake) == (names(&["back", "late", "now"]), names(&[]))).await;
+    assert_eq!(house.door.counters.wills.get(), 3);
+    house.close().await;
+}

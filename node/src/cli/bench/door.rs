@@ -109,11 +109,13 @@ impl Report {
     /// As README's table has them.
     fn rows(&self) -> Vec<Vec<String>> {
         let (l, n) = (&self.load, |n: usize| grouped(n as u64));
-        let per_s: fn(f64) -> String = super::rate;
-        let mb: fn(f64) -> String = |mb| format!("{mb:.1} MB");
-        let each: fn(f64) -> String = |bytes| format!("{} B", grouped(bytes as u64));
-        let us: fn(f64) -> String = |us| format!("{us:.1} µs");
-        let of: [(String, fn(&Figures) -> f64, fn(f64) -> String); 13] = [
+        type Shown = fn(f64) -> String;
+        type Row = (String, fn(&Figures) -> f64, Shown);
+        let per_s: Shown = super::rate;
+        let mb: Shown = |mb| format!("{mb:.1} MB");
+        let each: Shown = |bytes| format!("{} B", grouped(bytes as u64));
+        let us: Shown = |us| format!("{us:.1} µs");
+        let of: [Row; 13] = [
             (format!("connects, {} clients", n(l.connections)), |f| f.connects_per_s, per_s),
             ("memory with them idle".into(), |f| f.idle_mb, mb),
             ("of one of them".into(), |f| f.idle_bytes_per_connection, each),
@@ -128,7 +130,7 @@ impl Report {
             ("QoS 1 acknowledged, 100 under way on one connection".into(), |f| f.one_connection_per_s, per_s),
             ("the same, one under way on each of 100".into(), |f| f.hundred_connections_per_s, per_s),
         ];
-        let row = |(what, figure, shown): (String, fn(&Figures) -> f64, fn(f64) -> String)| {
+        let row = |(what, figure, shown): Row| {
             let mosquitto = self.mosquitto.as_ref().map_or("-".into(), |m| shown(figure(m)));
             let ratio = self.ratios.as_ref().map_or("-".into(), |r| format!("{:.2}", figure(r)));
             vec![what, shown(figure(&self.citybrain)), mosquitto, ratio]

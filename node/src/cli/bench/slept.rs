@@ -83,7 +83,8 @@ impl Report {
     fn rows(&self) -> Vec<Vec<String>> {
         let mb = |mb: f64| format!("{mb:.1} MB");
         let waits = |l: &Latency| format!("{:.2} / {:.1} ms", l.median_us / 1e3, l.p99_us / 1e3);
-        let of: [(String, &dyn Fn(&Figures) -> String); 8] = [
+        type Row<'a> = (String, &'a dyn Fn(&Figures) -> String);
+        let of: [Row<'_>; 8] = [
             (format!("published, {} messages", grouped(self.messages as u64)), &|f| super::rate(f.published_per_s)),
             ("read".into(), &|f| super::rate(f.read_per_s)),
             ("memory while it sleeps, at most".into(), &|f| mb(f.memory_mb_asleep_max)),
@@ -93,7 +94,7 @@ impl Report {
             ("while it reads".into(), &|f| waits(&f.others_while_it_reads)),
             ("at a second broker meanwhile".into(), &|f| waits(&f.elsewhere_while_it_reads)),
         ];
-        let row = |(what, shown): (String, &dyn Fn(&Figures) -> String)| {
+        let row = |(what, shown): Row<'_>| {
             vec![what, shown(&self.citybrain), self.mosquitto.as_ref().map_or("-".into(), shown)]
         };
         of.into_iter().map(row).collect()
