@@ -110,7 +110,7 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: He
 
 pub async fn change(
     From(ctx): From<Arc<Ctx>>,
-    Name(token): Name,
+    token: Name,
     repeat: Repeat,
     Path((id, action)): Path<(String, String)>,
     Sent(body): Sent,
@@ -120,7 +120,7 @@ pub async fn change(
         return Err(Refusal::bad("bad-request", "`by` is longer than 200 bytes", "a name is enough"));
     }
     // Nothing is done in nobody's name: a token has one, if nobody says another.
-    let by = [wanted.by.trim(), &token].into_iter().find(|by| !by.is_empty()).map(str::to_owned);
+    let by = [wanted.by.trim(), token.as_str()].into_iter().find(|by| !by.is_empty()).map(str::to_owned);
     let by = by.ok_or_else(|| Refusal::bad("missing", "`by` is missing: who does it", "`--by NAME`"))?;
     let for_s = wanted.for_s;
     let wish = move |now_us: i64| match action.as_str() {

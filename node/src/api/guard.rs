@@ -213,6 +213,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 pub struct Name(String);
 
 impl Name {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// No token's name has a blank in it.
     pub fn own(&self, key: String) -> String {
         if self.0.is_empty() { key } else { format!("{} {key}", self.0) }
