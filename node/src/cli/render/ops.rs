@@ -1,7 +1,7 @@
 //! What is for whoever keeps nodes running: stores, doctor, levels, config.
 
 use super::table::{Cell, Color};
-use super::{Screen, ago, clean, counted, grouped, print, right, time};
+use super::{Screen, ago, clean, counted, grouped, print, right};
 use citybrain_shared::view::{self, Answer, Verdict};
 use citybrain_shared::words::{bytes, span};
 use std::io::{self, Write};
