@@ -480,7 +480,7 @@ services = ["opera"]
     assert_eq!(nodes, [LEAF, COMMUNITY, "c/s", "c"]);
     let map: Value = serde_json::from_str(&leaf.get_text("/v1/scenes.geojson").expect("a map")).expect("JSON");
     assert_eq!((map["type"].as_str(), map["features"].as_array().map(Vec::len)), (Some("FeatureCollection"), Some(4)));
-    let request = |by: &str| {
+    let request = |by: &str, wanted: i32| {
         let line = [
             "service",
             "request",
@@ -496,10 +496,11 @@ services = ["opera"]
             "--json",
         ];
         let (code, out, err) = cli(leaf, &line);
-        assert_eq!(code, 0, "{err}");
+        assert_eq!(code, wanted, "{err}");
         id(&serde_json::from_str::<Value>(&out).expect("JSON")["case"])
     };
-    let (first, second) = (request("王大妈"), request("李大爷"));
+    // The second is told no: there was one seat.
+    let (first, second) = (request("王大妈", 0), request("李大爷", 1));
     let booked = |case: &str, state: &str| {
         wait_case(leaf, "hears of its booking", |c| c["id"] == case && c["booking"]["state"] == state)
     };
