@@ -259,11 +259,11 @@ pub fn rates(v: &view::Rates, s: &Screen, out: &mut dyn Write) -> io::Result<()>
     }
     print(&table, out)?;
     let (w, t) = (&v.weights, &v.total.counts);
-    let is_part = |r: &view::RateRow| [r.response, r.solution, r.satisfaction].iter().any(Option::is_none);
+    let is_part = |r: &view::RateRow| r.solution.is_none() || r.satisfaction.is_none();
     if v.rows.iter().any(|r| r.score.is_some() && is_part(r)) {
         writeln!(
             out,
-            "a rate that is not known (-) weighs nothing; a score without it stands below those that are whole"
+            "a rate that is not known (-) weighs nothing; a score without verdicts stands below those that have some"
         )?;
     }
     writeln!(
