@@ -70,6 +70,13 @@ pub fn allowed(c: &Category, fault: &Fault) -> String {
     }
 }
 
+/// What has a title alone (from a rule, from a desk) says there what it is about; of a request that was filed
+/// without a word that is its service's name.
+fn words_of(c: &Case) -> String {
+    let title = if c.title == c.category_name { "" } else { &c.title };
+    if c.description.is_empty() { title.to_owned() } else { c.description.clone() }
+}
+
 pub fn request(c: &Case, extended: bool) -> Body {
     let place = c.place.clone().unwrap_or_default();
     let notes = match (&c.outcome, c.closed_reason) {
@@ -86,7 +93,7 @@ pub fn request(c: &Case, extended: bool) -> Body {
         ("status_notes", Body::text(notes)),
         ("service_name", Body::text(name.clone())),
         ("service_code", Body::text(c.category.clone())),
-        ("description", Body::text(c.description.clone())),
+        ("description", Body::text(words_of(c))),
         ("agency_responsible", Body::text(agency)),
         ("service_notice", Body::Null),
         ("requested_datetime", Body::text(w3c(c.opened))),
@@ -108,10 +115,14 @@ pub fn request(c: &Case, extended: bool) -> Body {
     Body::Object(fields)
 }
 
+pub fn update_id(case: &str, term: u32, version: u32) -> String {
+    format!("{case}.{term}.{version}")
+}
+
 /// By what an update is known: whoever posted it where the case was another node's has been told the id of
 /// his wish, before it had a place in the case's history.
-pub fn update_id(case: &str, e: &Entry) -> String {
-    e.wish.clone().unwrap_or_else(|| format!("{case}.{}.{}", e.term, e.version))
+fn id_of(case: &str, e: &Entry) -> String {
+    e.wish.clone().unwrap_or_else(|| update_id(case, e.term, e.version))
 }
 
 pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
@@ -130,7 +141,7 @@ pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
     let shown = shown.map(|r| if ask::is_url(r) { r } else { r.split_once('=').map_or("", |(_, url)| url) });
     let media = Some(media).filter(|m| !m.is_empty()).or_else(|| shown.into_iter().find(|url| ask::is_url(url)));
     Body::Object(vec![
-        ("update_id", Body::text(update_id(&case.id, e))),
+        ("update_id", Body::text(id_of(&case.id, e))),
         ("service_request_id", Body::text(case.id.clone())),
         ("status", Body::text(status)),
         ("updated_datetime", Body::text(w3c(e.at))),

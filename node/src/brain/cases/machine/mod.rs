@@ -32,9 +32,10 @@ use citybrain_shared::case::{
 use citybrain_shared::config::cases::{Cases as Settings, Category, Missed};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
+pub use turn::TEXT_MAX;
 use turn::{NAME_MAX, Turn};
 pub use turn::{RESIDENT, is_name};
-pub(super) use turn::{TEXT_MAX, cut, shown};
+pub(super) use turn::{cut, shown};
 
 /// Who acts when a limit has passed.
 pub const TIMER: &str = "timer";
@@ -114,6 +115,11 @@ pub struct Opening {
 /// A place as a case keeps it.
 fn placed(place: &Place) -> Place {
     Place { text: cut(&place.text, PLACE_MAX), ..place.clone() }
+}
+
+/// A description, or what is said of a step, as a case keeps it where `beside` characters more must fit.
+pub fn kept(text: &str, beside: usize) -> String {
+    cut(text, TEXT_MAX.saturating_sub(beside))
 }
 
 /// Place, title and description, as a case keeps them.
