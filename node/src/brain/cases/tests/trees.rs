@@ -311,7 +311,7 @@ fn another_number_of_a_further_press_is_kept_beside_the_first() {
         assert!(!press(&mut world, &format!("p{i}"), "b", Opening::default(), &phone(number)).1);
     }
     let kept = contact(&world);
-    assert_eq!((kept.phone.as_str(), kept.more.values().collect::<Vec<_>>()), ("139", vec!["138"]));
+    assert_eq!((kept.phone.as_str(), kept.more.values().map(String::as_str).collect::<Vec<_>>()), ("139", vec!["138"]));
     for i in 0..20 {
         world.now += 1_000_000;
         press(&mut world, &format!("q{i}"), "b", Opening::default(), &phone(&format!("1{i}")));
