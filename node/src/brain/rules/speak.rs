@@ -135,19 +135,31 @@ impl Rules {
             {
                 break;
             }
-            if speaker.is_full() {
+            // A quarter is for timers: what comes without end must not keep them back.
+            if speaker.is_full(3) {
                 break;
             }
             (upto, spoken) = (intent.pos, spoken + 1);
             speaker.conclusion(&intent.what, intent.at_us);
         }
         let but = self.waiting.iter().skip(spoken).take_while(|intent| intent.pos == upto).count() as u32;
-        if self.is_awake(state, now_us) {
-            let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TIMERS_MAX);
-            for (at, rule, key) in due {
-                if speaker.is_full() || self.button(*rule, key).is_some_and(|button| !called.insert(button)) {
+        if self.is_awake(state, now_us) && self.due.first().is_some_and(|(at, _, _)| *at <= now_us) {
+            // What began must be said before its end.
+            let left: HashSet<(&str, &str)> =
+                self.waiting.iter().skip(spoken).filter_map(|intent| intent.what.of()).collect();
+            let name = |rule: u32| self.set.rules.get(rule as usize).map_or("", |rule| &rule.name);
+            let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us);
+            let due = due.filter(|(_, rule, key)| left.is_empty() || !left.contains(&(name(*rule), key.as_str())));
+            let mut timers = 0;
+            for (at, rule, key) in due.take(TIMERS_MAX) {
+                // One at least, however much there was to say before it.
+                if timers > 0 && speaker.is_full(4) {
                     break;
                 }
+                if self.button(*rule, key).is_some_and(|button| !called.insert(button)) {
+                    continue;
+                }
+                timers += 1;
                 speaker.timer(*at, *rule, key);
             }
         }
@@ -243,10 +255,10 @@ impl<'a> Speaker<'a> {
         }
     }
 
-    /// Has this group enough to say?
-    fn is_full(&self) -> bool {
-        self.said_bytes >= SAID_BYTES_MAX
-            || self.drafts.iter().map(|d| d.bytes().len()).sum::<usize>() >= GROUP_BYTES_MAX
+    /// Has this group said so many quarters of what it may say?
+    fn is_full(&self, quarters: usize) -> bool {
+        let bytes = self.drafts.iter().map(|d| d.bytes().len()).sum::<usize>();
+        self.said_bytes >= SAID_BYTES_MAX / 4 * quarters || bytes >= GROUP_BYTES_MAX / 4 * quarters
     }
 
     /// One more that is done. Whatever an event held, it is small enough to be said.

@@ -144,3 +144,32 @@ fn a_day_begins_at_midnight_where_the_node_is() {
     node.hear("n", "x", &json!({}));
     assert_eq!(node.events("two").len(), 1);
 }
+
+#[test]
+fn a_flood_of_conclusions_leaves_room_for_timers_and_a_beginning_is_said_before_its_end() {
+    let rules = "[[rule]]\nname = \"flood\"\non = [\"a\"]\nwhen = 'event.data.text != \"\"'\n\
+                 then = [{ emit = { type = \"b\", data = { text = \"${event.data.text}\" } } }]\n\
+                 [[rule]]\nname = \"gone\"\non = [\"n\"]\nby = \"event.subject\"\nabsent = \"1m\"\nthen = [{ raise = { title = \"gone\" } }]\n\
+                 [[rule]]\nname = \"calm\"\non = [\"level\"]\nwindow = { within = \"1m\" }\nwhen = \"window.count >= 1\"\n\
+                 clear = \"window.count < 1\"\nthen = [{ raise = { title = \"calm\" } }]\n";
+    let mut node = Node::new(rules);
+    node.hear("n", "x", &json!({}));
+    node.now += 61 * S;
+    let long = "楼道里有火".repeat(2_000);
+    let flood = |node: &mut Node| (0..300).for_each(|_| node.only_hear("a", "x", &json!({"text": long})));
+    flood(&mut node);
+    node.only_hear("level", "x", &json!({}));
+    // The window of `calm` has emptied before its beginning was said.
+    node.now += 61 * S;
+    for _ in 0..3 {
+        flood(&mut node);
+        let drafts = node.rules.on_due(&node.state, node.now);
+        drafts.into_iter().for_each(|d| node.commit(d));
+    }
+    assert!(node.alarm("gone", "x").is_some_and(|a| a.active), "it waits behind nobody's flood");
+    assert!(node.alarm("calm", "").is_none());
+    node.settle();
+    let calm: Vec<String> = node.said().into_iter().filter(|(rule, ..)| rule == "calm").map(|(.., what)| what).collect();
+    assert_eq!(calm, ["fired", "over"]);
+    assert!(!node.alarm("calm", "").unwrap().active);
+}
