@@ -507,6 +507,9 @@ pub struct Case {
     /// There is somebody to call; the response then counts from the call.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_contact: bool,
+    /// That has come to the owner with the case, all that was known of it: whoever gave it away need not keep it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contact_came: bool,
     /// Whom to call is to be forgotten, by every node that ever held it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forgotten: bool,
@@ -623,6 +626,11 @@ impl Case {
         running.filter_map(|c| Some((c, c.due?))).min_by_key(|(_, due)| *due)
     }
 
+    /// Does somebody above its owner supervise it 督办, or was called for it?
+    pub fn is_watched(&self) -> bool {
+        self.escalated_to.as_ref().is_some_and(|top| *top != self.owner && top.covers(&self.owner))
+    }
+
     /// Status and what stands beside it, for people.
     pub fn standing(&self) -> String {
         let mut text = self.status.to_string();
@@ -633,7 +641,7 @@ impl Case {
         if self.suspended.is_some() {
             beside.push("suspended".into());
         }
-        if self.status.is_open() && self.escalations > 0 {
+        if self.status.is_open() && self.is_watched() {
             beside.push("escalated".into());
         }
         if let Some(reason) = self.closed_reason.filter(|_| self.status == Status::Closed) {
@@ -669,14 +677,14 @@ impl Case {
             Status::Submitted => (1, "信息收集", "受理", "open"),
             Status::Accepted if self.reopened > 0 => (2, "案卷建立", "重办", "reopen"),
             Status::Accepted if self.returns > 0 => (2, "案卷建立", "退单", "for_triage"),
-            Status::Accepted if self.escalations > 0 => (2, "案卷建立", "督办", "internal_referral"),
+            Status::Accepted if self.is_watched() => (2, "案卷建立", "督办", "internal_referral"),
             Status::Accepted => (2, "案卷建立", "登记", "investigating"),
-            Status::Dispatched if self.escalations > 0 => (3, "任务派遣", "督办", "internal_referral"),
+            Status::Dispatched if self.is_watched() => (3, "任务派遣", "督办", "internal_referral"),
             Status::Dispatched => (3, "任务派遣", "派单", "in_progress"),
             Status::Handling if self.suspended.is_some() => (4, "任务处理", "挂账", "planned"),
             Status::Handling if self.finding.as_ref().is_some_and(|f| !f.passed) => (4, "任务处理", "重办", "reopen"),
             // Above they watch, and here it is being done: the resident hears the latter.
-            Status::Handling if self.escalations > 0 => (4, "任务处理", "督办", "in_progress"),
+            Status::Handling if self.is_watched() => (4, "任务处理", "督办", "in_progress"),
             Status::Handling => (4, "任务处理", "办理", "in_progress"),
             Status::Resolved => (5, "处理反馈", "答复", "fixed"),
             Status::Evaluated => (6, "核实结案", "回访", "fixed"),

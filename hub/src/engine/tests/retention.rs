@@ -31,6 +31,83 @@ fn a_log_of_few_and_large_records_is_kept_to_its_size() {
     node.close();
 }
 
+/// A policy whose one row is of some form.
+#[derive(Debug)]
+struct Form(&'static str, bool);
+
+impl Form {
+    fn make(form: &'static str) -> crate::policy::Make {
+        std::sync::Arc::new(move || Box::new(Form(form, false)))
+    }
+}
+
+impl crate::policy::Policy for Form {
+    fn decide(&self, _: &State, _: i64, _: &Header<'_>, _: &[u8]) -> Vec<Draft> {
+        Vec::new()
+    }
+
+    fn next_due_us(&self) -> Option<i64> {
+        None
+    }
+
+    fn on_due(&self, _: &State, _: i64) -> Vec<Draft> {
+        Vec::new()
+    }
+
+    fn apply(&mut self, _: Pos, _: &Header<'_>, _: &[u8]) {
+        self.1 = true;
+    }
+
+    fn take_rows(&mut self) -> Vec<crate::policy::Row> {
+        let row = || (b"f".to_vec(), Some(self.0.as_bytes().to_vec()));
+        std::mem::take(&mut self.1).then(row).into_iter().collect()
+    }
+
+    fn load_row(&mut self, _: &[u8], value: &[u8]) -> Result<(), String> {
+        if value == self.0.as_bytes() { Ok(()) } else { Err("it is of another form".into()) }
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
+
+#[test]
+fn a_folder_of_another_version_is_folded_anew_or_refused_with_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[node]\naddress = \"c\"\ndata = \"{}\"\n[store]\nsegment_bytes = 65536\nlog_bytes_max = 524288\n",
+        dir.path().display()
+    );
+    let config: Config = toml::from_str(&text).unwrap();
+    let start = |form: &'static str| {
+        open(&config, Form::make(form)).map(|(hub, engine, facts)| {
+            let thread = Some(std::thread::spawn(|| engine.run()));
+            (Node { hub, thread, config: config.clone() }, facts)
+        })
+    };
+    start("old").unwrap().0.close();
+    let (node, facts) = start("new").unwrap();
+    assert!(facts.rebuilt.is_some_and(|why| why.contains("another form")), "the log has everything");
+    let large = format!(r#","data":"{}""#, "x".repeat(20_000));
+    let (mut n, deadline) = (0, Instant::now() + Duration::from_secs(60));
+    while node.hub.reader().first() == Pos(1) {
+        assert!(Instant::now() < deadline, "nothing was trimmed: {:?}", node.hub.house());
+        node.offer(&event(&n.to_string(), &large));
+        n += 1;
+    }
+    node.close();
+    let refused = start("newer").err().unwrap();
+    assert!(matches!(refused, OpenError::OtherVersion { first, .. } if first > Pos(1)), "{refused}");
+    // It is left as it was.
+    start("new").unwrap().0.close();
+    // What its help says.
+    for folder in ["state", "snapshots"] {
+        std::fs::rename(dir.path().join(folder), dir.path().join(format!("{folder}.old"))).unwrap();
+    }
+    start("newer").unwrap().0.close();
+}
+
 #[test]
 fn who_is_no_child_of_this_node_does_not_hold_its_log() {
     let mut state = State::default();

@@ -149,7 +149,8 @@ fn group_of(
         from = group.len();
         group.extend(more.into_iter().map(|d| (None, d)));
     }
-    for (_, draft) in &group {
+    for (_, draft) in &mut group {
+        draft.stamp(now, 0);
         let bytes = draft.parts().1.len();
         assert!(bytes <= citybrain_shared::limits::EVENT_BYTES_MAX, "{bytes} bytes of {}", draft.header().name);
     }
@@ -234,6 +235,8 @@ struct World {
     /// After a restore there are two for a while; nothing below the restored node's own word can help.
     restored: bool,
     has_registry: bool,
+    /// µs by which a node's clock is ahead.
+    ahead: BTreeMap<&'static str, i64>,
 }
 
 const NODES: [&str; 5] = ["c", "c/s", "c/s/a", "c/s/b", "c/s/a/n"];
@@ -243,7 +246,19 @@ impl World {
         let place =
             |a: &str| Place { cases: node(a), log: Vec::new(), pos: 0, called: HashSet::new(), crossed: Vec::new() };
         let places = NODES.iter().map(|a| ((*a).to_owned(), place(a))).collect();
-        World { places, lines: BTreeMap::new(), now: START, restored: false, has_registry: false }
+        World {
+            places,
+            lines: BTreeMap::new(),
+            now: START,
+            restored: false,
+            has_registry: false,
+            ahead: BTreeMap::new(),
+        }
+    }
+
+    /// What the clock of that node says.
+    fn now_at(&self, at: &str) -> i64 {
+        self.now + self.ahead.get(at).copied().unwrap_or_default()
     }
 
     /// With a registry, if the world has one: every node has heard of those below it.
@@ -258,7 +273,7 @@ impl World {
     /// Commits a group at a node: what was decided, what follows from it, and then the timers.
     fn commit(&mut self, at: &str, drafts: Vec<Draft>, origin: Option<&str>) {
         let state = self.state(at);
-        let group = group_of(&self.places[at].cases, &state, self.now, drafts, origin);
+        let group = group_of(&self.places[at].cases, &state, self.now_at(at), drafts, origin);
         let place = self.places.get_mut(at).unwrap();
         for (origin, draft) in &group {
             place.pos += 1;
@@ -284,10 +299,11 @@ impl World {
 
     fn due(&mut self, at: &str) -> bool {
         let cases = &self.places[at].cases;
-        if cases.next_due_us().is_none_or(|due| due > self.now) {
+        let now = self.now_at(at);
+        if cases.next_due_us().is_none_or(|due| due > now) {
             return false;
         }
-        let drafts = cases.on_due(&State::default(), self.now);
+        let drafts = cases.on_due(&State::default(), now);
         assert!(!drafts.is_empty(), "{at} says that something is due and does nothing");
         self.commit(at, drafts, None);
         true
@@ -327,7 +343,7 @@ impl World {
     }
 
     fn ask(&mut self, at: &str, id: &str, verb: Verb, ask: &Ask, wish: &str) -> bool {
-        match self.places[at].cases.ask(id, verb, ask, wish, self.now) {
+        match self.places[at].cases.ask(id, verb, ask, wish, self.now_at(at)) {
             Ok((_, _, drafts)) => {
                 self.commit(at, drafts, None);
                 true

@@ -221,8 +221,8 @@ impl Rules {
             action: word.into(),
             by: by.into(),
             until_us,
-            raises: alarm.raises,
-            severity: alarm.severity,
+            raises: Some(alarm.raises),
+            severity: Some(alarm.severity),
         };
         let target = alarm.origin.to_string();
         let data = serde_json::to_value(data).unwrap_or_default();
@@ -499,9 +499,19 @@ impl<'a> Speaker<'a> {
         done: &mut Vec<String>,
     ) {
         let Action::Raise { alarm, key: own, .. } = action else { return };
-        let who = self.identity(alarm, own.as_ref(), key, facts, window);
-        if self.step(&who, Step::Clear { by: format!("rule:{}", rule.name) }, 1).is_some() {
-            done.push(format!("cleared {}", named(&who)));
+        let mut all = vec![self.identity(alarm, own.as_ref(), key, facts, window)];
+        // Of a large event not everything is kept that has made an alarm's key; the alarm knows who raised it.
+        let now = self.changed.values().filter(|a| a.active && a.rule == rule.name && a.rule_key == key);
+        for a in self.rules.alarms.raised_by(&rule.name, key).chain(now) {
+            let who = Identity { owner: a.origin.clone(), name: a.name.clone(), key: a.key.clone() };
+            if a.origin == self.rules.me && a.name == *alarm && !all.contains(&who) {
+                all.push(who);
+            }
+        }
+        for who in all {
+            if self.step(&who, Step::Clear { by: format!("rule:{}", rule.name) }, 1).is_some() {
+                done.push(format!("cleared {}", named(&who)));
+            }
         }
     }
 
@@ -535,7 +545,7 @@ impl<'a> Speaker<'a> {
             return;
         };
         // What was raised again, or got worse, on the way of the word down is not what somebody has seen.
-        let is_news = alarm.raises != ask.raises || alarm.severity < ask.severity;
+        let is_news = ask.raises.is_some_and(|r| r != alarm.raises) || ask.severity.is_some_and(|s| alarm.severity < s);
         let is_meant = !is_news || matches!(wish, Wish::Shelve { .. });
         if !is_meant || self.step(&who, wish.step(by.clone()), 0).is_none() {
             // As it is, said once more, so that whoever asked stops waiting.

@@ -129,6 +129,26 @@ fn what_another_system_tells_is_taken_once_and_in_its_own_time() {
 }
 
 #[test]
+fn an_account_that_says_it_was_in_time_takes_back_that_it_was_late() {
+    let mut world = World::new();
+    let import = |world: &mut World, told: &CaseAccount| {
+        let (_, drafts) = world.places["c/s/a"].cases.import(std::slice::from_ref(told), "op", world.now);
+        world.commit("c/s/a", drafts, None);
+        world.settle();
+    };
+    import(&mut world, &told("1", Status::Dispatched, 0, None));
+    // Its limit passes; at night it is told that it was closed an hour before.
+    world.now += 60 * 3_600_000_000;
+    world.settle();
+    let late = |world: &World| world.places["c"].cases.iter().next().unwrap().case.was_late();
+    assert!(late(&world));
+    import(&mut world, &told("1", Status::Closed, 47, Some(47)));
+    assert!(!late(&world));
+    import(&mut world, &told("1", Status::Closed, 50, Some(49)));
+    assert!(late(&world));
+}
+
+#[test]
 fn a_key_is_the_same_one_behind_midnight() {
     let mut world = World::new();
     let now = world.now;

@@ -269,21 +269,26 @@ fn what_is_forgotten_is_forgotten_by_everybody_who_had_it() {
     world.commit("c/s/a/n", drafts, None);
     world.settle();
     let mut at = "c/s/a/n";
+    let has = |world: &World, n: &str| world.places[n].cases.get(&case.id).is_some_and(|h| h.contact.is_some());
     for (i, to) in ["c/s/a", "c/s/b"].iter().enumerate() {
         if i == 0 {
             assert!(world.ask(at, &case.id, Verb::Accept, &by("w", Role::Worker), "acc"));
         }
         let ask = Ask { to: Some(a(to)), ..by("w", Role::Worker) };
         assert!(world.ask(at, &case.id, Verb::Dispatch, &ask, &format!("d{i}")));
+        if i == 1 {
+            deaf(&mut world, at);
+        }
         world.settle();
         at = to;
     }
-    let has = |world: &World, n: &str| world.places[n].cases.get(&case.id).is_some_and(|h| h.contact.is_some());
-    assert!(NODES.iter().all(|n| has(&world, n) == (*n == "c/s/b")), "it went with the case");
+    let keeps = ["c/s/a", "c/s/b"];
+    assert!(NODES.iter().all(|n| has(&world, n) == keeps.contains(n)), "one has not heard that it was taken");
     // Asked for at the city, which holds a copy only.
     assert!(world.ask("c", &case.id, Verb::Forget, &by("boss", Role::Supervisor), "f"));
     world.settle();
     for n in NODES {
+        assert!(world.places[n].cases.get(&case.id).unwrap().case.forgotten, "{n} has not heard of it");
         assert!(!has(&world, n), "{n} still knows whom to call");
         world.restart(n);
         assert!(!has(&world, n), "{n} knows it again after a restart");
@@ -304,17 +309,123 @@ fn what_is_forgotten_is_forgotten_also_where_only_one_node_knows_that_it_was() {
     assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to("c/s/a/n"), ""));
     world.settle();
     assert!(world.ask("c/s/a/n", &case.id, Verb::Return, &by("h", Role::Worker), ""));
+    deaf(&mut world, "c/s/a/n");
     world.settle();
     // Nobody above the community has seen any of this.
     assert!(world.places["c/s"].cases.get(&case.id).is_none());
     assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to("c/s/b"), ""));
     world.settle();
     let has = |world: &World, n: &str| world.places[n].cases.get(&case.id).is_some_and(|h| h.contact.is_some());
-    // The one that had it in between may never have heard that it is gone.
-    assert!(has(&world, "c/s/b"));
+    // The one that had it in between has never heard that it was taken.
+    assert!(has(&world, "c/s/b") && has(&world, "c/s/a/n") && !has(&world, "c/s/a"));
     assert!(world.ask("c/s/b", &case.id, Verb::Forget, &by("boss", Role::Supervisor), ""));
     world.settle();
     assert!(NODES.iter().all(|n| !has(&world, n)));
+    for n in ["c/s/a/n", "c/s/a", "c/s", "c/s/b"] {
+        assert!(world.places[n].cases.get(&case.id).unwrap().case.forgotten, "{n}");
+    }
+}
+
+/// Everything that is under way comes in, but nothing to this node.
+fn deaf(world: &mut World, at: &str) {
+    for _ in 0..300 {
+        lose(world, at);
+        for n in NODES {
+            world.due(n);
+        }
+        let line = world.lines.iter().find(|((_, to), q)| to != at && !q.is_empty()).map(|(k, _)| k.clone());
+        if let Some(key) = line {
+            let flying = world.lines.get_mut(&key).unwrap().remove(0);
+            world.arrive(&key.1, flying);
+        }
+    }
+    lose(world, at);
+}
+
+/// Nodes whose contacts travel, or not.
+fn travelling(world: &mut World, at: &str, travels: bool) {
+    world.places.get_mut(at).unwrap().cases.settings.contact_travels = travels;
+}
+
+fn with_phone(world: &mut World, at: &str, category: &str) {
+    let phone = Contact { phone: "139".into(), ..Contact::default() };
+    let new = Opening { has_contact: true, ..opening(CASE, category) };
+    let (_, drafts) = world.places[at].cases.open(new, phone, START);
+    world.commit(at, drafts, None);
+    assert!(world.ask(at, CASE, Verb::Accept, &by("w", Role::Worker), ""));
+    world.settle();
+}
+
+fn knowing(world: &World) -> Vec<&'static str> {
+    let knows = |n: &&str| world.places[*n].cases.get(CASE).is_some_and(|h| h.contact.is_some());
+    NODES.into_iter().filter(knows).collect()
+}
+
+#[test]
+fn whom_to_call_is_kept_where_it_was_said_if_it_does_not_travel() {
+    let mut world = World::new();
+    travelling(&mut world, "c/s/a", false);
+    with_phone(&mut world, "c/s/a", "L");
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    world.settle();
+    assert_eq!((owner(&world), knowing(&world)), (vec!["c/s/b"], vec!["c/s/a"]));
+    assert!(world.ask("c/s/b", CASE, Verb::Return, &by("h", Role::Worker), ""));
+    world.settle();
+    assert_eq!((owner(&world), knowing(&world)), (vec!["c/s/a"], vec!["c/s/a"]));
+}
+
+#[test]
+fn whoever_gave_a_number_has_it_again_with_the_case_that_is_returned() {
+    let mut world = World::new();
+    travelling(&mut world, "c/s/b", false);
+    with_phone(&mut world, "c/s/a", "L");
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    world.settle();
+    assert_eq!(knowing(&world), ["c/s/b"]);
+    assert!(world.ask("c/s/b", CASE, Verb::Return, &by("h", Role::Worker), ""));
+    world.settle();
+    assert_eq!((owner(&world), knowing(&world)), (vec!["c/s/a"], vec!["c/s/a"]));
+}
+
+#[test]
+fn a_hand_over_that_comes_behind_its_recall_leaves_no_number_behind() {
+    let mut world = World::new();
+    with_phone(&mut world, "c/s/a", "L");
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    let line = ("c/s/a".to_owned(), "c/s".to_owned());
+    let late: Vec<Flying> = std::mem::take(world.lines.get_mut(&line).unwrap());
+    assert!(recall(&mut world, "c/s/a"));
+    world.settle();
+    for flying in late {
+        world.arrive("c/s", flying);
+    }
+    world.settle();
+    assert_eq!((owner(&world), knowing(&world)), (vec!["c/s/a"], vec!["c/s/a"]));
+}
+
+#[test]
+fn a_number_that_a_later_press_brings_goes_to_whoever_has_the_case() {
+    let mut world = World::new();
+    let press = |world: &mut World, id: &str, contact: &Contact| {
+        let new =
+            Opening { id: id.into(), button: Some("b".into()), sos: true, by: "event".into(), ..Opening::default() };
+        let cases = &world.places["c/s/a"].cases;
+        let drafts = match cases.pressed_again(&new, contact, world.now) {
+            Some((_, drafts)) => drafts,
+            None => cases.open(new, contact.clone(), world.now).1,
+        };
+        world.commit("c/s/a", drafts, None);
+        world.settle();
+    };
+    press(&mut world, CASE, &Contact::default());
+    assert!(world.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    world.settle();
+    press(&mut world, "20261120-1", &Contact { phone: "139".into(), ..Contact::default() });
+    assert_eq!((owner(&world), knowing(&world)), (vec!["c/s/b"], vec!["c/s/b"]));
+    for (_, draft) in &world.places["c"].log {
+        assert!(!String::from_utf8_lossy(draft.parts().1).contains("139"));
+    }
 }
 
 #[test]
