@@ -253,6 +253,8 @@ words! {
         Unsolved = "unsolved",
         Duplicate = "duplicate",
         NotOurs = "not-ours",
+        /// 转紧急: passed on to 110, 119 or 120 at once; it is theirs.
+        Emergency = "emergency",
         Refused = "refused",
         Withdrawn = "withdrawn",
     }
@@ -689,6 +691,9 @@ impl Case {
             Status::Resolved => (5, "处理反馈", "答复", "fixed"),
             Status::Evaluated => (6, "核实结案", "回访", "fixed"),
             Status::Closed => (7, "综合评价", "办结", self.closed_word()),
+            Status::Rejected if self.closed_reason == Some(ClosedReason::Emergency) => {
+                (0, "不予立案", "转紧急", "not_councils_responsibility")
+            }
             Status::Rejected => (0, "不予立案", "不予受理", "not_councils_responsibility"),
             Status::Withdrawn => (0, "作废", "撤单", "cancelled"),
         };
@@ -702,7 +707,7 @@ impl Case {
         match self.closed_reason {
             Some(ClosedReason::Solved) => "fixed",
             Some(ClosedReason::Duplicate) => "duplicate",
-            Some(ClosedReason::NotOurs) => "not_councils_responsibility",
+            Some(ClosedReason::NotOurs | ClosedReason::Emergency) => "not_councils_responsibility",
             Some(ClosedReason::Withdrawn) => "cancelled",
             Some(ClosedReason::Unsolved | ClosedReason::Refused) => "no_further_action",
             // It was reopened since.

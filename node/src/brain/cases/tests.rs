@@ -75,12 +75,19 @@ fn with_origin<R>(draft: &Draft, origin: Option<&str>, look: impl FnOnce(&Header
 }
 
 fn rates_of(cases: &Cases, under: Option<&str>) -> (Vec<view::RateRow>, RateCounts) {
+    let by = GroupBy::Node;
     let question =
-        Question { by: GroupBy::Node, period: RatePeriod::Day, of: None, under: under.map(a), category: None };
-    let mut counting = rates::Counting::new(question);
-    cases.iter().for_each(|h| counting.add(cases, &h.case, &|_| None, view::time_of(START)));
-    let (rows, total) = counting.done(&cases.settings);
+        Question { by, period: RatePeriod::Day, of: None, under: under.map(a), category: None, compare: false };
+    let (rows, total) = rated(cases, question);
     (rows, total.counts)
+}
+
+/// Long after all limits.
+fn rated(cases: &Cases, question: Question) -> (Vec<view::RateRow>, view::RateRow) {
+    let mut counting = rates::Counting::new(question);
+    let late = view::time_of(START + 400 * 86_400_000_000);
+    cases.iter().for_each(|h| counting.add(cases, &h.case, &|_| None, late));
+    counting.done(&cases.settings, &|key| (key == "all").then_some(20_000))
 }
 
 fn stats_of(cases: &Cases, by: GroupBy, now: DateTime<Utc>) -> (Vec<view::StatsRow>, view::StatsRow) {
@@ -207,6 +214,18 @@ fn rates_add_up<'n>(nodes: &[&'n str], cases_of: &dyn Fn(&str) -> &'n Cases) -> 
         let mut by_row = RateCounts::default();
         rows.iter().for_each(|r| add(&mut by_row, &r.counts));
         prop_assert_eq!(&by_row, &whole);
+        // What was a day before is as exact, whichever parts have nothing by now.
+        let of = |day: &str, compare| {
+            let (by, of) = (GroupBy::Category, Some(day.to_owned()));
+            rated(cases_of(n), Question { by, period: RatePeriod::Day, of, under: None, category: None, compare })
+        };
+        let (rows, total) = of("2026-11-21", true);
+        let before = of("2026-11-20", false).1.counts;
+        let mut sum = RateCounts::default();
+        rows.iter().filter_map(|r| r.before.as_ref()).for_each(|then| add(&mut sum, &then.counts));
+        prop_assert_eq!(&sum, &before);
+        prop_assert_eq!(total.before.map(|then| then.counts).unwrap_or_default(), before);
+        prop_assert_eq!(&total.counts, &of("2026-11-21", false).1.counts);
     }
     Ok(())
 }

@@ -140,6 +140,20 @@ fn who_has_watched_a_case_that_was_reopened_or_taken_over_watches_it_no_more() {
 }
 
 #[test]
+fn what_belongs_to_110_119_or_120_is_rejected_as_passed_on() {
+    let mut d = Desk::new("L");
+    let ask = Ask { reason: Some(ClosedReason::Emergency), ..by("w", Role::Worker) };
+    d.act(Verb::Reject, ask);
+    let words = d.case.words();
+    assert_eq!((words.step, words.hotline.as_str(), words.open311.as_str()), (0, "转紧急", "closed"));
+    assert_eq!(words.update, "not_councils_responsibility");
+    let mut d = Desk::new("L");
+    d.until_resolved().act(Verb::Evaluate, by("r", Role::Resident));
+    let ask = Ask { reason: Some(ClosedReason::Emergency), ..by("boss", Role::Supervisor) };
+    assert_eq!(d.error(Verb::Close, ask), "bad-request", "it was dealt with here");
+}
+
+#[test]
 fn whoever_could_not_be_remembered_as_a_handler_does_not_handle() {
     let mut d = Desk::new("L");
     d.act(Verb::Accept, by("w", Role::Worker));
