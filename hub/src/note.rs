@@ -206,6 +206,13 @@ pub struct LastWill {
     pub properties: Vec<u8>,
 }
 
+impl LastWill {
+    /// What it keeps in memory, nearly: here and in its connection.
+    pub fn bytes(&self) -> usize {
+        2 * (self.topic.len() + self.payload.len() + self.properties.len())
+    }
+}
+
 mod in_base64 {
     use base64::Engine;
     use base64::prelude::BASE64_STANDARD;
@@ -307,6 +314,37 @@ impl Note {
         };
         Draft::new(&Header { key, ..Header::local(Kind::Note, "") }, &json)
             .expect("a note has no text field in its header")
+    }
+
+    /// Does it let the log be trimmed, or forget something? A disk without room still takes it: what it holds
+    /// would otherwise stay there for ever. There is an end to those: each is about something that came
+    /// before.
+    pub fn lets_go(&self) -> bool {
+        match self {
+            Note::Epoch { .. }
+            | Note::PeerHas { .. }
+            | Note::Granted { .. }
+            | Note::CursorSet { .. }
+            | Note::Lost { .. }
+            | Note::DeadLetterClosed { .. }
+            | Note::SessionEnded { .. }
+            | Note::SessionLeft { .. }
+            | Note::Unsubscribed { .. }
+            | Note::SessionAcked { .. }
+            | Note::Qos2Released { .. }
+            | Note::WillEnded { .. }
+            | Note::RetainedExpired { .. } => true,
+            Note::Booted { .. }
+            | Note::Received { .. }
+            | Note::Enrolled { .. }
+            | Note::DeadLetter(_)
+            | Note::SessionOpened { .. }
+            | Note::Subscribed { .. }
+            | Note::Qos2Held { .. }
+            | Note::WillSet { .. }
+            | Note::Made { .. }
+            | Note::Answered { .. } => false,
+        }
     }
 
     /// Under which the log's index has the newest [`Note::Made`] of this name. No event can be there: no

@@ -273,10 +273,10 @@ impl Sender {
             match self.handle.block_on(all) {
                 Ok(()) => return Ok(()),
                 Err(engine::Error::Stopping) => return Err(Ended),
-                Err(engine::Error::Unwritable(reason)) => {
+                Err(error) => {
                     if pause == PAUSE_FIRST {
                         let webhook = &self.config.name;
-                        tracing::warn!(webhook, reason, "A webhook waits until the node can write again.");
+                        tracing::warn!(webhook, %error, "A webhook waits until the node can write again.");
                     }
                 }
             }

@@ -8,14 +8,15 @@
 
 pub mod cap;
 pub mod cases;
+mod endpoint;
 mod parse;
 pub mod presets;
 pub mod rules;
 pub mod services;
 mod validate;
 
+pub use endpoint::{Endpoint, clash, is_at};
 pub use parse::{Parsed, Places, Problem, all_keys, closest, parse};
-pub use validate::{Endpoint, clash, is_at};
 
 use crate::address::{Address, Tier};
 use crate::selector::Labels;
@@ -149,9 +150,15 @@ pub struct Broker {
     pub client_publishes_per_s_max: u64,
     /// The same for bytes.
     pub client_bytes_per_s_max: u64,
-    /// Filters of one session, of 8 levels and 256 bytes; larger ones count as several. Each costs about
-    /// 650 bytes.
+    /// Filters of one session, of 8 levels and 256 bytes; larger ones count as several.
     pub client_subscriptions_max: usize,
+    /// What filters and last wills of all sessions may keep in memory, bytes: a usual filter counts as
+    /// 1,000 for a session that lasts, and as 1,000 more while its client is connected; a will twice. 0: no
+    /// limit.
+    pub sessions_bytes_max: usize,
+    /// Bytes of messages of QoS 0 that wait for clients which read too slowly. Beyond it each client has
+    /// 64 KiB of its own. 0: no limit.
+    pub waiting_bytes_max: usize,
     /// Bytes of retained messages with their topics, and 200 for each; 0: no limit. All are in memory.
     pub retained_bytes_max: usize,
 }
@@ -177,6 +184,8 @@ impl Default for Broker {
             client_publishes_per_s_max: 0,
             client_bytes_per_s_max: 0,
             client_subscriptions_max: 200_000,
+            sessions_bytes_max: 512 * 1024 * 1024,
+            waiting_bytes_max: 64 * 1024 * 1024,
             retained_bytes_max: 64 * 1024 * 1024,
         }
     }

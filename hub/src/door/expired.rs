@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 /// Looked at under one look into the state: less than a millisecond.
 const LOOKED_AT: usize = 4096;
 
+/// Bytes of topics in one note, nearly. As JSON they are six times as much at worst, and a record of the
+/// log has an end.
+const NOTE_BYTES: usize = 1024 * 1024;
+
 /// For so long the clock has gone evenly before it is believed. Whoever sets it wrong mends it by then.
 const STEADY: Duration = Duration::from_secs(600);
 
@@ -30,8 +34,8 @@ pub struct Expired {
 }
 
 impl Expired {
-    /// What of the next topics is over at `now_us`, µs since 1970; `now` goes evenly.
-    pub fn next(&mut self, all: &BTreeMap<String, Retained>, now: Instant, now_us: i64) -> Option<Note> {
+    /// Is the clock to be believed? `now` goes evenly, `now_us` is what it says, µs since 1970. Ask each second.
+    pub fn is_time(&mut self, now: Instant, now_us: i64) -> bool {
         let went_evenly = self.last.replace((now, now_us)).is_some_and(|(then, then_us)| {
             let passed = i64::try_from(now.duration_since(then).as_micros()).unwrap_or(i64::MAX);
             (now_us - then_us).abs_diff(passed) <= JUMP_US.unsigned_abs()
@@ -39,16 +43,19 @@ impl Expired {
         if !went_evenly {
             self.steady_since = Some(now);
         }
-        if self.steady_since.is_none_or(|since| now.duration_since(since) < STEADY) {
-            return None;
-        }
+        self.steady_since.is_some_and(|since| now.duration_since(since) >= STEADY)
+    }
+
+    /// What of the next topics is over at `now_us`, µs since 1970.
+    pub fn next(&mut self, all: &BTreeMap<String, Retained>, now_us: i64) -> Option<Note> {
         let from = self.after.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut topics = Vec::new();
+        let (mut topics, mut bytes) = (Vec::new(), 0);
         for (n, (topic, r)) in all.range((from, Bound::Unbounded)).enumerate() {
             if is_over(r, now_us) {
                 topics.push((topic.clone(), r.pos));
+                bytes += topic.len();
             }
-            if n + 1 == LOOKED_AT {
+            if n + 1 == LOOKED_AT || bytes >= NOTE_BYTES {
                 self.after = Some(topic.clone());
                 break;
             }
@@ -70,6 +77,7 @@ mod tests {
     use crate::state::State;
     use bytes::Bytes;
     use citybrain_shared::Pos;
+    use citybrain_shared::limits::RECORD_BYTES_MAX;
 
     fn kept(pos: u64, expiry_s: Option<u32>) -> Retained {
         let mut door = Vec::new();
@@ -87,14 +95,15 @@ mod tests {
         let start = Instant::now();
         let at = |s: u64| start + Duration::from_secs(s);
         let us = |s: i64| s * 1_000_000;
-        assert_eq!(expired.next(&state.retained, at(0), us(10)), None, "just started");
-        assert_eq!(expired.next(&state.retained, at(601), us(5000)), None, "it was set");
-        assert_eq!(expired.next(&state.retained, at(602), us(11)), None, "and mended");
-        assert_eq!(expired.next(&state.retained, at(1201), us(610)), None, "not long enough");
+        assert!(!expired.is_time(at(0), us(10)), "just started");
+        assert!(!expired.is_time(at(601), us(5000)), "it was set");
+        assert!(!expired.is_time(at(602), us(11)), "and mended");
+        assert!(!expired.is_time(at(1201), us(610)), "not long enough");
         // One of them comes anew before the note is written.
         let mut forgotten = 0;
         for n in 0..4 {
-            let Some(note) = expired.next(&state.retained, at(1203 + n), us(612 + n as i64)) else { continue };
+            assert!(expired.is_time(at(1203 + n), us(612 + n as i64)));
+            let Some(note) = expired.next(&state.retained, us(612 + n as i64)) else { continue };
             let Note::RetainedExpired { topics } = &note else { panic!("{note:?}") };
             forgotten += topics.len();
             if n == 0 {
@@ -106,5 +115,25 @@ mod tests {
         }
         assert_eq!(forgotten, 3333 + 1, "the new one is looked at by the second round");
         assert_eq!(state.retained.len(), 10_000 - 3333);
+    }
+
+    #[test]
+    fn what_is_over_on_the_longest_topics_fits_into_the_log() {
+        let mut state = State::default();
+        for n in 0..400u64 {
+            // As JSON each of these takes six bytes.
+            let topic = format!("{n:03}{}", "\u{1}".repeat(65_500));
+            state.keep_retained(&topic, kept(n, Some(1)));
+        }
+        let mut expired = Expired::default();
+        let mut rounds = 0;
+        while !state.retained.is_empty() {
+            let draft = expired.next(&state.retained, 5_000_000).unwrap().draft();
+            assert!(draft.bytes().len() <= RECORD_BYTES_MAX, "{} bytes", draft.bytes().len());
+            let (header, payload) = draft.parts();
+            state.apply(state.applied.next(), &header, payload);
+            rounds += 1;
+        }
+        assert_eq!(rounds, 24, "seventeen at a time");
     }
 }

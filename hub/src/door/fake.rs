@@ -5,7 +5,7 @@ use super::{Ingress, Publish, Taken};
 use crate::engine::{Error, Haste, Offered, Outcome, jots};
 use crate::log::{self, Entry};
 use crate::note::Note;
-use crate::state::{Retained, Session, State, Subscription};
+use crate::state::{Session, State};
 use bytes::Bytes;
 use citybrain_shared::Pos;
 use citybrain_shared::record::{Draft, Header, Kind};
@@ -89,15 +89,14 @@ impl Fake {
         }
         // As the engine and the state do it at a start.
         let last = inner.last();
-        for (client, upto) in std::mem::take(&mut inner.jots) {
-            let session = inner.state.sessions.get(&client).filter(|_| !is_power_cut);
-            if let Some(note) = session.and_then(|s| jots::note(&client, s, upto, last)) {
-                inner.fold(last, super::now_us(), note);
-            }
-        }
-        for session in inner.state.sessions.values_mut().filter(|s| s.connected) {
-            (session.connected, session.left_us, session.unsure) = (false, super::now_us(), last);
-        }
+        let jots = std::mem::take(&mut inner.jots);
+        let sessions = &inner.state.sessions;
+        let jotted = jots
+            .iter()
+            .filter(|_| !is_power_cut)
+            .filter_map(|(client, upto)| jots::note(client, sessions.get(client)?, *upto, last));
+        let jotted = jotted.collect();
+        inner.state.start_again(jotted, super::now_us());
         let committed = watch::Sender::new(inner.last());
         Fake { inner: self.inner.clone(), committed, alive: Arc::new(AtomicBool::new(true)) }
     }
@@ -232,9 +231,7 @@ impl Fake {
     /// Makes the client have left so much earlier.
     pub fn left_earlier(&self, client: &str, by: Duration) {
         let mut inner = self.inner.lock();
-        let session = inner.state.sessions.get_mut(client).unwrap();
-        assert!(!session.connected && session.left_us > 0);
-        session.left_us -= by.as_micros() as i64;
+        inner.state.sessions.left_earlier(client, by);
     }
 }
 
@@ -249,89 +246,46 @@ impl Inner {
         draft.stamp(super::now_us(), pos.0);
         let entry = Entry { pos, chain: 0, bytes: Bytes::copy_from_slice(draft.bytes()) };
         let (header, payload) = Header::decode(&entry.bytes).unwrap();
-        if header.retain {
-            if payload.is_empty() {
-                self.state.forget_retained(header.topic);
-            } else {
-                let retained = Retained {
-                    pos,
-                    qos: header.qos,
-                    payload: entry.bytes.slice_ref(payload),
-                    door: if header.door.is_empty() { Bytes::new() } else { entry.bytes.slice_ref(header.door) },
-                    committed_us: header.committed_us,
-                };
-                self.state.keep_retained(header.topic, retained);
-            }
+        match (header.kind, self.flaw) {
+            (Kind::Note, Some(flaw)) => match flaw.spoils(Note::parse(payload).unwrap()) {
+                Some(note) => {
+                    let spoilt = note.draft();
+                    let committed_us = header.committed_us;
+                    let (header, payload) = spoilt.parts();
+                    self.state.apply(pos, &Header { committed_us, ..header }, payload);
+                }
+                None => self.state.applied = pos,
+            },
+            _ => self.state.apply(pos, &header, payload),
         }
-        if header.kind == Kind::Note {
-            self.fold(pos, header.committed_us, Note::parse(payload).unwrap());
-        }
-        self.state.applied = pos;
         self.log.push(entry);
         pos
     }
+}
 
-    fn fold(&mut self, pos: Pos, committed_us: i64, note: Note) {
-        let flaw = self.flaw;
-        let sessions = &mut self.state.sessions;
-        match note {
-            Note::SessionAcked { .. } if flaw == Some(Flaw::ForgetsCursors) => {}
-            Note::Subscribed { .. } if flaw == Some(Flaw::ForgetsSubscriptions) => {}
-            Note::Qos2Held { .. } if flaw == Some(Flaw::ForgetsReceived) => {}
-            Note::WillSet { .. } if flaw == Some(Flaw::ForgetsWills) => {}
-            Note::WillEnded { .. } if flaw == Some(Flaw::ForgetsGoodbyes) => {}
-            Note::SessionOpened { client, user, version, expiry_s, clean } => {
-                if clean {
-                    sessions.remove(&client);
-                }
-                let s = sessions.entry(client).or_insert_with(|| Session { upto: pos, ..Session::default() });
-                (s.user, s.version, s.expiry_s, s.connected) = (user, version, expiry_s, true);
-            }
-            Note::SessionEnded { client, .. } => drop(sessions.remove(&client)),
-            Note::SessionLeft { client, expiry_s, given, unsure } => {
-                if let Some(s) = sessions.get_mut(&client) {
-                    (s.connected, s.left_us, s.expiry_s) = (false, committed_us, expiry_s);
-                    (s.given, s.unsure) = (given, unsure);
-                }
-            }
-            Note::Subscribed { client, filter, options, id, since } => {
-                if let Some(s) = sessions.get_mut(&client) {
-                    s.filters.insert(filter, Subscription { options, id, since });
-                }
-            }
-            Note::Unsubscribed { client, filter } => {
-                if let Some(s) = sessions.get_mut(&client) {
-                    s.filters.remove(&filter);
-                }
-            }
-            Note::SessionAcked { client, mut upto, beyond, mut releasing, begun, mut apart } => {
-                match flaw {
-                    Some(Flaw::HastyCursors) => upto = upto.next(),
-                    Some(Flaw::ForgetsReleasing) => {
+impl Flaw {
+    /// What such an engine makes of a note.
+    fn spoils(self, note: Note) -> Option<Note> {
+        match (self, note) {
+            (Flaw::ForgetsCursors, Note::SessionAcked { .. })
+            | (Flaw::ForgetsSubscriptions, Note::Subscribed { .. })
+            | (Flaw::ForgetsReceived, Note::Qos2Held { .. })
+            | (Flaw::ForgetsWills, Note::WillSet { .. })
+            | (Flaw::ForgetsGoodbyes, Note::WillEnded { .. }) => None,
+            (_, Note::SessionAcked { client, mut upto, beyond, mut releasing, begun, mut apart }) => {
+                match self {
+                    Flaw::HastyCursors => upto = upto.next(),
+                    Flaw::ForgetsReleasing => {
                         releasing.clear();
                         apart.iter_mut().for_each(|a| a.releasing = false);
                     }
-                    Some(Flaw::ForgetsOwners) => apart.iter_mut().for_each(|a| a.client = None),
-                    Some(Flaw::ForgetsApart) => apart.clear(),
+                    Flaw::ForgetsOwners => apart.iter_mut().for_each(|a| a.client = None),
+                    Flaw::ForgetsApart => apart.clear(),
                     _ => {}
                 }
-                if let Some(s) = sessions.get_mut(&client) {
-                    (s.upto, s.beyond, s.releasing, s.begun, s.apart) = (upto, beyond, releasing, begun, apart);
-                }
+                Some(Note::SessionAcked { client, upto, beyond, releasing, begun, apart })
             }
-            Note::Qos2Held { client, id } => {
-                if let Some(s) = sessions.get_mut(&client) {
-                    s.held.push(id);
-                }
-            }
-            Note::Qos2Released { client, id } => {
-                if let Some(s) = sessions.get_mut(&client) {
-                    s.held.retain(|h| *h != id);
-                }
-            }
-            Note::WillSet { client, will } => drop(self.state.wills.insert(client, will)),
-            Note::WillEnded { client } => drop(self.state.wills.remove(&client)),
-            _ => {}
+            (_, other) => Some(other),
         }
     }
 }

@@ -15,6 +15,7 @@ use citybrain_shared::{Address, Pos, Selector, event};
 use citybrain_shared::{case, config};
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The messages that one record may give, in the order in which they are delivered.
 pub mod part {
@@ -72,6 +73,35 @@ pub struct Message {
     expiry_was_asked: bool,
     /// That it keeps in memory, nearly.
     bytes: usize,
+    /// Where they are counted, while it waits for somebody.
+    counted: Option<Waiting>,
+}
+
+/// Bytes of messages that wait for somebody, each counted once however many wait for it, and of their
+/// places in inboxes.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn sub(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        if let Some(counted) = &self.counted {
+            counted.sub(self.bytes);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -135,6 +165,7 @@ impl Message {
             expires_us: ttl_us.map(|t| header.committed_us.saturating_add(t)),
             expiry_was_asked: meta.expiry_s.is_some() && !is_event,
             bytes: entry.bytes.len() + size_of::<Message>(),
+            counted: None,
         }
     }
 
@@ -155,6 +186,7 @@ impl Message {
             expires_us: meta.expiry_s.map(|s| now_us.saturating_add(i64::from(s) * 1_000_000)),
             expiry_was_asked: meta.expiry_s.is_some(),
             bytes: topic.len() + meta.client.len() + meta.forwarded.len() + payload_bytes + size_of::<Message>(),
+            counted: None,
         }
     }
 
@@ -176,7 +208,15 @@ impl Message {
             expires_us: meta.expiry_s.map(|s| r.committed_us.saturating_add(i64::from(s) * 1_000_000)),
             expiry_was_asked: meta.expiry_s.is_some(),
             bytes: topic.len() + r.payload.len() + r.door.len() + size_of::<Message>(),
+            counted: None,
         }
+    }
+
+    /// To be shared by all for whom it waits.
+    pub fn shared(mut self, waiting: &Waiting) -> Arc<Message> {
+        waiting.add(self.bytes);
+        self.counted = Some(waiting.clone());
+        Arc::new(self)
     }
 
     pub fn topic_bytes(&self) -> &Bytes {

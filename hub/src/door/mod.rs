@@ -143,6 +143,16 @@ struct Refusal {
 const WILLS_AT_ONCE: usize = 256;
 const WILLS_BYTES: usize = 1024 * 1024;
 
+/// Those that could not be committed are tried again after so long.
+const WILLS_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What is to be done about a will: committed, and then told to those who are there.
+#[derive(Default)]
+struct Saying {
+    offered: Option<Offered>,
+    live: Option<message::Message>,
+}
+
 /// The front door of one node.
 pub struct Door {
     core: Arc<dyn Core>,
@@ -184,7 +194,7 @@ impl Door {
             broker: broker.clone(),
             access,
             link: link.clone(),
-            router: Router::new(me.clone(), counters.clone(), &link.root, opened_at),
+            router: Router::new(me.clone(), counters.clone(), &link.root, broker.waiting_bytes_max, opened_at),
             me,
             counters,
             seats,
@@ -211,6 +221,23 @@ impl Door {
     /// All sessions: connected ones, and those that wait for their client.
     pub fn sessions(&self) -> Vec<SessionView> {
         self.seats.views(&*self.core, &self.router)
+    }
+
+    /// Bytes that filters and last wills may still take.
+    fn room_of_sessions(&self) -> usize {
+        match self.broker.sessions_bytes_max {
+            0 => usize::MAX,
+            max => {
+                let kept = self::core::look_ahead(&*self.core, |s| s.sessions.bytes());
+                max.saturating_sub(kept + self.router.filter_bytes())
+            }
+        }
+    }
+
+    /// Is there room for this client's last will? It takes the place of the one that it may have had.
+    fn may_leave_will(&self, client: &str, will: &LastWill) -> bool {
+        let before = self::core::look_ahead(&*self.core, |s| s.sessions.wills().get(client).map_or(0, LastWill::bytes));
+        will.bytes() <= self.room_of_sessions().saturating_add(before)
     }
 
     /// Is there room for this retained message? What is there already may always be removed, and
@@ -263,38 +290,51 @@ impl Door {
 
     /// The note that keeps a will over the node's end. A child node's hello is not kept: the link sees
     /// for itself who is there.
-    fn will_to_keep(&self, client: &str, user: &User, will: &Will) -> Option<Note> {
+    fn will_to_keep(&self, user: &User, will: &Will) -> Option<LastWill> {
         let Will { topic, payload, qos, retain, delay_s, properties } = will.clone();
         let user = user.name.to_string();
-        (!topic::is_link(&self.link.root, &topic)).then(|| Note::WillSet {
-            client: client.to_owned(),
-            will: LastWill { user, topic, payload, qos, retain, delay_s, properties },
-        })
+        let is_link = topic::is_link(&self.link.root, &topic);
+        (!is_link).then_some(LastWill { user, topic, payload, qos, retain, delay_s, properties })
     }
 
     /// The note that ends what [`Door::will_to_keep`] began, if it did.
     fn will_ended(&self, client: &str) -> Option<Note> {
-        let is_kept = self::core::look_ahead(&*self.core, |s| s.wills.contains_key(client));
+        let is_kept = self::core::look_ahead(&*self.core, |s| s.sessions.wills().contains_key(client));
         is_kept.then(|| Note::WillEnded { client: client.to_owned() })
     }
 
-    /// Publishes a will as its client would have done.
-    async fn publish_will(&self, client: &str, user: &User, will: &Will) {
-        let kept = self.keep_of_will(client, user, will).await;
-        self.commit_wills(kept.into_iter().collect()).await;
+    /// Publishes a will as its client would have done; false: it could not be committed.
+    async fn publish_will(&self, client: &str, user: &User, will: &Will) -> bool {
+        let said = self.saying(client, user, will).await;
+        self.say_wills(vec![said]).await
     }
 
-    async fn commit_wills(&self, wills: Vec<Offered>) {
-        if !wills.is_empty()
-            && let Err(error) = settled(self.core.offer(wills).await).await
-        {
-            tracing::warn!(%error, "Last wills could not be committed.");
+    /// Publishes it, or has it tried again: its client is gone.
+    async fn say_will(&self, client: &Arc<str>, user: User, will: Will) {
+        if !self.publish_will(client, &user, &will).await {
+            self.seats.put_will(client.clone(), WILLS_AGAIN_AFTER, user, will);
         }
     }
 
-    /// What is to be committed of a will; what is not, is said here.
-    async fn keep_of_will(&self, client: &str, user: &User, will: &Will) -> Option<Offered> {
-        self.counters.wills.add(1);
+    async fn say_wills(&self, all: Vec<Saying>) -> bool {
+        let (wills, live): (Vec<_>, Vec<_>) = all.into_iter().map(|s| (s.offered, s.live)).unzip();
+        let number = live.len() as u64;
+        let wills: Vec<Offered> = wills.into_iter().flatten().collect();
+        if !wills.is_empty()
+            && let Err(error) = settled(self.core.offer(wills).await).await
+        {
+            tracing::warn!(%error, "Last wills could not be committed yet.");
+            return false;
+        }
+        self.counters.wills.add(number);
+        for message in live.into_iter().flatten() {
+            self.router.live(message);
+        }
+        true
+    }
+
+    /// What is to be done about a will. One for a link is handed on here: the log has nothing of it.
+    async fn saying(&self, client: &str, user: &User, will: &Will) -> Saying {
         // Whose account has changed since has the rights of today.
         let today = (!self.access.is_current(user)).then(|| self.access.formerly(&user.name));
         let user = today.as_ref().unwrap_or(user);
@@ -302,7 +342,7 @@ impl Door {
             if self.access.may_link(user, &will.topic, true) {
                 self.links.take_patiently(client, &will.topic, will.payload.clone().into(), will.retain).await;
             }
-            return None;
+            return Saying::default();
         }
         let properties = Properties::parse(&will.properties).unwrap_or_default();
         let mut door = Vec::new();
@@ -323,16 +363,17 @@ impl Door {
             Some(r) => Some(dead_letter(r.name, &format!("a will: {}", r.detail), client, &will.topic, &will.payload)),
             None => self.ingress.take(&publish).draft,
         };
-        if draft.is_none() {
+        let live = draft.is_none().then(|| {
             let payload = will.payload.clone().into();
-            self.router.live(route::live_message(&will.topic, &door, payload, will.qos, will.retain, now_us()));
-        }
+            route::live_message(&will.topic, &door, payload, will.qos, will.retain, now_us())
+        });
         // Whoever waits for it reads it from the log, where its end is with it.
         let ended = self.will_ended(client).map(|n| n.draft());
-        match draft {
+        let offered = match draft {
             Some(draft) => Some(Offered { draft, with: ended }),
             None => ended.map(Offered::from),
-        }
+        };
+        Saying { offered, live }
     }
 
     /// Many together: after a power cut each device of a house has one, and each fsync may take long. But no
@@ -345,10 +386,19 @@ impl Door {
             }
             let mut wills = Vec::new();
             for (client, user, will) in &due {
-                wills.extend(self.keep_of_will(client, user, will).await);
+                wills.push(self.saying(client, user, will).await);
             }
-            self.commit_wills(wills).await;
-            self.seats.have_ended(due.iter().map(|(client, ..)| client));
+            let are_said = self.say_wills(wills).await;
+            let clients: Vec<Arc<str>> = due.iter().map(|(client, ..)| client.clone()).collect();
+            if !are_said {
+                for (client, user, will) in due {
+                    self.seats.put_will(client, WILLS_AGAIN_AFTER, user, will);
+                }
+            }
+            self.seats.have_ended(clients.iter());
+            if !are_said {
+                return;
+            }
         }
     }
 
@@ -394,7 +444,11 @@ impl Door {
                 self.seats.kick_if(|user| !self.access.is_current(user), reason::ADMINISTRATIVE);
             }
             let mut notes = self.shares.sweep(self);
-            notes.extend(self::core::look(&*self.core, |s| expired.next(&s.retained, Instant::now(), now_us())));
+            let now_us = now_us();
+            // The note names topic and record: what the log does not get to know of is passed over there.
+            if expired.is_time(Instant::now(), now_us) {
+                notes.extend(self::core::look_ahead(&*self.core, |s| expired.next(&s.retained, now_us)));
+            }
             if !notes.is_empty()
                 && let Err(error) = settled(self.core.note(notes, Haste::Lazy).await).await
             {
@@ -439,7 +493,7 @@ pub async fn serve(entrances: Vec<Entrance>, door: Arc<Door>, shutdown: watch::R
 /// The wills of clients that the node's end cut off, or that were waiting then. Their delay counts
 /// from when the client was last there, as far as the log knows.
 fn restore_wills(state: &State, seats: &Seats, access: &Access) {
-    for (client, will) in &state.wills {
+    for (client, will) in state.sessions.wills() {
         let session = state.sessions.get(client);
         let away = Duration::from_micros(session.map_or(0, |s| now_us() - s.left_us).try_into().unwrap_or(0));
         // A session that has ended takes its will's delay with it.

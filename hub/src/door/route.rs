@@ -10,9 +10,10 @@
 
 use super::core::{Core, read_on};
 use super::counters::Counters;
-use super::message::{Item, Me, Message, parts};
+use super::message::{Item, Me, Message, Waiting, parts};
 use super::meta::Meta;
 use super::trie::Trie;
+use crate::state::{FILTER_BYTES, filter_cost};
 use bytes::Bytes;
 use citybrain_shared::record::Header;
 use citybrain_shared::{Pos, topic};
@@ -31,6 +32,10 @@ const RECORD_BYTES_MAX: usize = 512 * 1024;
 /// what several publishers send in their turns before this session has its own.
 const LIVE_MAX: usize = 4096;
 const LIVE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What every inbox may hold, whatever waits in all of them: those that read fast enough to have no more
+/// are to notice nothing of those that do not.
+const OWN_BYTES: usize = 64 * 1024;
 
 /// Records routed under one hold of the lock, and deliveries after which no further record is begun:
 /// about a millisecond.
@@ -82,6 +87,14 @@ pub struct Key(u32);
 pub struct Inbox {
     client: Arc<str>,
     queue: Mutex<Queue>,
+    /// Of all inboxes together.
+    waiting: Waiting,
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.waiting.sub(self.queue.get_mut().items.len() * size_of::<Item>());
+    }
 }
 
 #[derive(Debug, Default)]
@@ -132,12 +145,14 @@ impl Inbox {
         };
         q.bytes -= first.bytes();
         let pos = first.message.pos;
+        let before = ready.len();
         ready.push_back(first);
         while pos > Pos::ZERO && q.items.front().is_some_and(|i| i.message.pos == pos) {
             let item = q.items.pop_front().expect("it was looked at");
             q.bytes -= item.bytes();
             ready.push_back(item);
         }
+        self.waiting.sub((ready.len() - before) * size_of::<Item>());
         Next::Item
     }
 
@@ -170,6 +185,9 @@ pub struct Router {
     me: Arc<Me>,
     counters: Arc<Counters>,
     link_root: String,
+    /// What waits in all inboxes, and how much may before each is held to [`OWN_BYTES`]; 0: no limit.
+    waiting: Waiting,
+    waiting_bytes_max: usize,
     routes: Mutex<Routes>,
 }
 
@@ -178,6 +196,8 @@ struct Routes {
     filters: Trie<Key, Sub>,
     /// Filters below the link root; link traffic is seen through no other.
     links: Trie<Key, Sub>,
+    /// What both keep in memory, bytes, nearly.
+    filter_bytes: usize,
     sessions: Vec<Option<Arc<Inbox>>>,
     free: Vec<u32>,
     /// Records up to here have been routed.
@@ -203,18 +223,33 @@ struct FoundSub {
 
 impl Router {
     /// Routes what is committed behind `routed`.
-    pub fn new(me: Arc<Me>, counters: Arc<Counters>, link_root: &str, routed: Pos) -> Router {
+    pub fn new(me: Arc<Me>, counters: Arc<Counters>, link_root: &str, waiting_bytes_max: usize, routed: Pos) -> Router {
         let routes = Mutex::new(Routes { routed, ..Routes::default() });
-        Router { me, counters, link_root: link_root.to_owned(), routes }
+        let waiting = Waiting::default();
+        Router { me, counters, link_root: link_root.to_owned(), waiting, waiting_bytes_max, routes }
+    }
+
+    /// What one inbox may hold, that may hold `alone` where little waits in the others.
+    fn inbox_bytes_max(&self, alone: usize) -> usize {
+        match self.waiting_bytes_max {
+            0 => alone,
+            max if self.waiting.bytes() <= max => alone,
+            _ => OWN_BYTES,
+        }
     }
 
     pub fn routed(&self) -> Pos {
         self.routes.lock().routed
     }
 
+    /// Bytes that the filters of connected sessions keep in memory here, nearly.
+    pub fn filter_bytes(&self) -> usize {
+        self.routes.lock().filter_bytes
+    }
+
     /// A session that is not live yet.
     pub fn join(&self, client: &Arc<str>) -> (Key, Arc<Inbox>) {
-        let inbox = Arc::new(Inbox { client: client.clone(), queue: Mutex::default() });
+        let inbox = Arc::new(Inbox { client: client.clone(), queue: Mutex::default(), waiting: self.waiting.clone() });
         let mut r = self.routes.lock();
         let key = match r.free.pop() {
             Some(i) => {
@@ -247,10 +282,9 @@ impl Router {
             if sub.since == Sub::FROM_NOW {
                 sub.since = now;
             }
-            if topic::is_link(&self.link_root, filter) {
-                r.links.insert(filter, key, *sub);
-            } else {
-                r.filters.insert(filter, key, *sub);
+            let trie = if topic::is_link(&self.link_root, filter) { &mut r.links } else { &mut r.filters };
+            if trie.insert(filter, key, *sub).is_none() {
+                r.filter_bytes += filter_cost(filter) * FILTER_BYTES;
             }
         }
         now
@@ -259,10 +293,9 @@ impl Router {
     pub fn unsubscribe<'a>(&self, key: Key, filters: impl Iterator<Item = &'a str>) {
         let mut r = self.routes.lock();
         for filter in filters {
-            if topic::is_link(&self.link_root, filter) {
-                r.links.remove(filter, key);
-            } else {
-                r.filters.remove(filter, key);
+            let trie = if topic::is_link(&self.link_root, filter) { &mut r.links } else { &mut r.filters };
+            if trie.remove(filter, key).is_some() {
+                r.filter_bytes -= filter_cost(filter) * FILTER_BYTES;
             }
         }
     }
@@ -297,12 +330,14 @@ impl Router {
         });
         if !found.is_empty() {
             found.sort_unstable();
-            let message = Arc::new(message);
+            let message = message.shared(&self.waiting);
+            let bytes_max = self.inbox_bytes_max(LIVE_BYTES_MAX);
             for of_session in found.chunk_by(|a, b| a.key == b.key) {
                 let Some(inbox) = r.inbox(of_session[0].key) else { continue };
                 let item = merge(of_session, message.clone());
                 let mut q = inbox.queue.lock();
-                if q.has_room(1, LIVE_MAX, LIVE_BYTES_MAX) {
+                if q.has_room(1, LIVE_MAX, bytes_max) {
+                    self.waiting.add(size_of::<Item>());
                     q.bytes += item.bytes();
                     q.items.push_back(item);
                     q.wake();
@@ -418,7 +453,7 @@ impl Routes {
             parts(&router.me, &header, &mut topic, |n, topic| {
                 if found.iter().any(|f| f.part == n) {
                     let message = Message::of_record(&router.me, &alone, &header, payload, n, topic);
-                    made[n as usize] = Some(Arc::new(message));
+                    made[n as usize] = Some(message.shared(&router.waiting));
                 }
             });
             for of_session in found.chunk_by(|a, b| a.key == b.key) {
@@ -445,8 +480,9 @@ fn put(router: &Router, inbox: &Inbox, found: &[Found], made: &[Option<Arc<Messa
         let message = made[same[0].part as usize].as_ref()?;
         Some(merge(same, message.clone()))
     });
-    if q.has_room(3, RECORDS_MAX, RECORD_BYTES_MAX) {
+    if q.has_room(3, RECORDS_MAX, router.inbox_bytes_max(RECORD_BYTES_MAX)) {
         for item in items {
+            router.waiting.add(size_of::<Item>());
             q.bytes += item.bytes();
             q.items.push_back(item);
         }

@@ -212,9 +212,10 @@ impl Seats {
         self.wills.lock().insert(client, (Instant::now() + delay, user, will));
     }
 
-    /// The client is back in time, if there is one.
-    pub fn take_will(&self, client: &str) -> Option<(User, Will)> {
-        self.wills.lock().remove(client).map(|(_, user, will)| (user, will))
+    /// The client is back in time, if there is one. With what was left of its delay.
+    pub fn take_will(&self, client: &str) -> Option<(Duration, User, Will)> {
+        let (due, user, will) = self.wills.lock().remove(client)?;
+        Some((due.saturating_duration_since(Instant::now()), user, will))
     }
 
     /// So many of those that are due, of so many bytes together, nearly: at least one. Until

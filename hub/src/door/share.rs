@@ -39,6 +39,10 @@ const HAND_MAX: usize = 128;
 /// The same of QoS 2: each is named in every note of the group, some 40 bytes.
 const EXCHANGES_MAX: usize = 32;
 
+/// And of all members together: with ids of 512 bytes, each six as JSON, they still fit into one record of
+/// the log. With this many the group waits.
+const APART_MAX: usize = 4096;
+
 /// The group's records from the oldest unsettled one to the newest that was handed out. With this many,
 /// what absent members hold goes to others, and what connected ones hold stops the group.
 const GAP_MAX: usize = 4096;
@@ -226,7 +230,7 @@ impl Shares {
             return Vec::new();
         }
         let mut groups = self.groups.lock();
-        let mut orphans: Vec<String> = look(&*door.core, |s| {
+        let mut orphans: Vec<String> = look_ahead(&*door.core, |s| {
             let from = (Bound::Included(PREFIX), Bound::Unbounded);
             let named: HashSet<&str> = s
                 .sessions
@@ -286,7 +290,7 @@ impl Group {
     fn open(door: &Door, name: &str) -> Arc<Group> {
         let name: Arc<str> = name.into();
         let filter = filter_of(&name).and_then(Result::ok).unwrap_or_default();
-        let found = look(&*door.core, |s| {
+        let found = look_ahead(&*door.core, |s| {
             let session = s.sessions.get(&*name)?;
             let lasts = |a: &Apart| a.client.as_ref().is_none_or(|c| s.sessions.contains_key(c));
             let (apart, over): (Vec<Apart>, Vec<Apart>) = session.apart.iter().cloned().partition(lasts);
@@ -600,6 +604,10 @@ impl Inner {
                     return true;
                 }
                 looked_at += 1;
+                // The parts of one more record fit in any case.
+                if self.apart.len() >= APART_MAX {
+                    return dealt;
+                }
                 if self.feed.window.under_way() > GAP_MAX && !self.take_from_absent() {
                     return dealt;
                 }

@@ -37,23 +37,11 @@ impl Socket {
     /// nothing to be read an empty `input` holds no memory.
     pub fn poll_input(&mut self, cx: &mut Context<'_>, input: &mut BytesMut, want: usize) -> Poll<io::Result<usize>> {
         match self {
-            Socket::Tcp(socket) => loop {
+            Socket::Tcp(socket) => {
                 ready!(socket.poll_read_ready(cx))?;
-                input.reserve(want);
-                match socket.try_read_buf(&mut (&mut *input).limit(want)) {
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    done => return Poll::Ready(done),
-                }
-            },
-            // Keeps nothing between polls, so it may be made anew for each.
-            Socket::Wrapped(socket) => {
-                input.reserve(want);
-                let read = pin!(socket.read_buf(&mut (&mut *input).limit(want))).poll(cx);
-                if read.is_pending() && input.is_empty() {
-                    *input = BytesMut::new();
-                }
-                read
+                read_some(socket, cx, input, want)
             }
+            Socket::Wrapped(socket) => read_some(socket, cx, input, want),
         }
     }
 
@@ -88,6 +76,23 @@ impl Socket {
             Socket::Wrapped(socket) => Pin::new(socket).poll_write(cx, output),
         }
     }
+}
+
+/// A read that brings less than `want` tells tokio that there is no more for now, which `try_read` does not:
+/// that would be asked again in vain.
+fn read_some<S: AsyncRead + Unpin>(
+    socket: &mut S,
+    cx: &mut Context<'_>,
+    input: &mut BytesMut,
+    want: usize,
+) -> Poll<io::Result<usize>> {
+    input.reserve(want);
+    // It keeps nothing between polls, so it may be made anew for each.
+    let read = pin!(socket.read_buf(&mut (&mut *input).limit(want))).poll(cx);
+    if read.is_pending() && input.is_empty() {
+        *input = BytesMut::new();
+    }
+    read
 }
 
 impl AsyncRead for Socket {

@@ -1,7 +1,7 @@
 //! What becomes of a peer's frame: judged, its records admitted one by one, and committed with the
 //! new cursor in one group.
 
-use super::worker::{Engine, stamp};
+use super::worker::{Engine, decided, stamp};
 use super::{Error, Received};
 use crate::link::admit::admit;
 use crate::link::frames::unpack;
@@ -140,13 +140,13 @@ impl Engine {
             records: taken,
             dropped,
         };
-        let mut decided = Vec::new();
+        let mut made = Vec::new();
         for bytes in &group {
             let (header, payload) = Header::decode(bytes).expect("encoded a few lines above");
-            decided.extend(state.policy.decide(state, now, &header, payload));
+            made.extend(decided(state, now, &header, payload));
         }
-        self.follow(state, &mut decided, now);
-        extra.extend(decided);
+        self.follow(state, &mut made, now);
+        extra.extend(made);
         extra.insert(0, note.draft());
         stamp(state, &mut extra, now);
         self.fresh_keys.extend(here.keys);

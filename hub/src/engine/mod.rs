@@ -82,6 +82,16 @@ pub enum Error {
     /// Disk full, read-only or failing. Nothing of the offer is kept.
     #[error("the node cannot write its log: {0}")]
     Unwritable(String),
+    /// A record of so many bytes; nothing of the offer is kept, and nothing would be of the same again.
+    #[error("a record of {0} bytes does not fit into the log: at most {max} do; send less at a time", max = limits::RECORD_BYTES_MAX)]
+    TooLarge(usize),
+}
+
+/// # Errors
+/// [`Error::TooLarge`]: one of them has no place in the log.
+fn all_fit<'a>(drafts: impl IntoIterator<Item = &'a Draft>) -> Result<(), Error> {
+    let sizes = drafts.into_iter().map(|d| d.bytes().len());
+    sizes.max().filter(|bytes| *bytes > limits::RECORD_BYTES_MAX).map_or(Ok(()), |bytes| Err(Error::TooLarge(bytes)))
 }
 
 /// What became of a dead letter.
@@ -123,11 +133,35 @@ pub enum Haste {
 pub type Decide = Box<dyn FnOnce(&State, i64) -> Vec<Draft> + Send>;
 
 enum Job {
-    Offer { offered: Vec<Offered>, reply: oneshot::Sender<Result<Vec<Outcome>, Error>>, room: Room },
-    Note { drafts: Vec<Draft>, haste: Haste, reply: oneshot::Sender<Result<(), Error>>, room: Option<Room> },
-    Decide { decide: Decide, reply: oneshot::Sender<Result<Pos, Error>> },
-    Settle { letter: Pos, draft: Option<Draft>, extra: Vec<Draft>, reply: oneshot::Sender<Result<Settled, Error>> },
-    Frame { peer: Address, message: Bytes, reply: oneshot::Sender<Result<Received, Error>>, room: Room },
+    Offer {
+        offered: Vec<Offered>,
+        reply: oneshot::Sender<Result<Vec<Outcome>, Error>>,
+        room: Room,
+    },
+    Note {
+        drafts: Vec<Draft>,
+        /// All of them let the log go: see [`Note::lets_go`].
+        let_go: bool,
+        haste: Haste,
+        reply: oneshot::Sender<Result<(), Error>>,
+        room: Option<Room>,
+    },
+    Decide {
+        decide: Decide,
+        reply: oneshot::Sender<Result<Pos, Error>>,
+    },
+    Settle {
+        letter: Pos,
+        draft: Option<Draft>,
+        extra: Vec<Draft>,
+        reply: oneshot::Sender<Result<Settled, Error>>,
+    },
+    Frame {
+        peer: Address,
+        message: Bytes,
+        reply: oneshot::Sender<Result<Received, Error>>,
+        room: Room,
+    },
     Stop,
 }
 
@@ -243,7 +277,7 @@ impl Hub {
     /// engine's queue is full: that is the back-pressure.
     ///
     /// # Errors
-    /// [`Error::Stopping`]; the ticket may still answer [`Error::Unwritable`].
+    /// [`Error::Stopping`], [`Error::TooLarge`]; the ticket may still answer [`Error::Unwritable`].
     pub async fn offer(&self, drafts: Vec<Draft>) -> Result<Ticket<Vec<Outcome>>, Error> {
         self.offer_groups(drafts.into_iter().map(Offered::from).collect()).await
     }
@@ -253,6 +287,7 @@ impl Hub {
     /// # Errors
     /// As [`Hub::offer`].
     pub async fn offer_groups(&self, offered: Vec<Offered>) -> Result<Ticket<Vec<Outcome>>, Error> {
+        all_fit(offered.iter().flat_map(|o| [&o.draft].into_iter().chain(&o.with)))?;
         let (reply, ticket) = oneshot::channel();
         let room = self.room(offered.iter().map(Offered::bytes).sum()).await?;
         self.send(Job::Offer { offered, reply, room }).await?;
@@ -266,11 +301,13 @@ impl Hub {
     pub async fn note(&self, notes: Vec<Note>, haste: Haste) -> Result<Ticket<()>, Error> {
         let (reply, ticket) = oneshot::channel();
         let drafts: Vec<Draft> = notes.iter().map(Note::draft).collect();
+        all_fit(&drafts)?;
         let bytes: usize = drafts.iter().map(|d| d.bytes().len()).sum();
         // A few that tell how far somebody is do not wait behind a backlog for room: what is urgent may
         // wait for them.
         let room = if bytes > NOTE_BYTES_MAX { Some(self.room(bytes).await?) } else { None };
-        self.send(Job::Note { drafts, haste, reply, room }).await?;
+        let let_go = notes.iter().all(Note::lets_go);
+        self.send(Job::Note { drafts, let_go, haste, reply, room }).await?;
         Ok(ticket)
     }
 
@@ -304,6 +341,7 @@ impl Hub {
     /// # Errors
     /// As [`Hub::offer`].
     pub async fn settle(&self, letter: Pos, draft: Option<Draft>, extra: Vec<Draft>) -> Result<Ticket<Settled>, Error> {
+        all_fit(draft.iter().chain(&extra))?;
         let (reply, ticket) = oneshot::channel();
         self.send(Job::Settle { letter, draft, extra, reply }).await?;
         Ok(ticket)

@@ -39,7 +39,7 @@ pub fn needed(state: &State, parent: Option<&Address>) -> (Pos, String) {
     {
         need(Pos(1), &|| format!("{parent}, which has not been reached yet"));
     }
-    for (client, session) in &state.sessions {
+    for (client, session) in state.sessions.iter() {
         // For a shared filter the group's own session speaks.
         if session.filters.keys().any(|f| !f.starts_with(crate::door::share::PREFIX)) {
             need(session.needs_from(), &|| format!("the session of `{client}`"));

@@ -3,6 +3,7 @@
 mod broken_disk;
 mod hostile;
 mod retention;
+mod too_large;
 
 use super::*;
 use crate::ingress::Ingress;

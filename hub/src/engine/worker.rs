@@ -1,7 +1,7 @@
 //! The engine's thread: takes what is queued, decides, appends, syncs, tells.
 
 use super::{
-    Change, Error, Haste, House, Job, Offered, Outcome, Received, Settled, Shared, history_of, open, receipts,
+    Change, Error, Haste, House, Job, Offered, Outcome, Received, Settled, Shared, all_fit, history_of, open, receipts,
 };
 use crate::log::{self, Disk, Log};
 use crate::note::{DeadLetter, Note};
@@ -44,10 +44,13 @@ const DUE_ROUNDS: u32 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Space {
     Enough,
-    /// Less than `free_bytes_min`: nothing new is taken. What lets the log be trimmed is, or a log that
-    /// has filled the disk itself would stay for ever: who has what, who is there and who is gone.
+    /// Less than `free_bytes_min`: nothing new is taken. Notes are, or a log that has filled the disk itself
+    /// would stay for ever: who has what, who is there and who is gone.
     Short,
-    /// Less than a quarter of that: nothing at all.
+    /// Less than half of that: of them only those that let the log go ([`Note::lets_go`]). Clients that come
+    /// and are sent away for hours must not use up the room that these need.
+    Scarce,
+    /// Less than a quarter: nothing at all.
     Spent,
 }
 
@@ -192,7 +195,7 @@ impl Engine {
                         Err(e) => drop(reply.send(Err(e))),
                     }
                 }
-                Job::Note { drafts, haste, reply, room: _room } => {
+                Job::Note { drafts, haste, reply, room: _room, .. } => {
                     urgent_sync |= haste == Haste::Now;
                     bytes += drafts.iter().map(|d| d.bytes().len()).sum::<usize>();
                     self.append(&mut state, drafts, now);
@@ -202,16 +205,16 @@ impl Engine {
                     replies.push(Reply::Note(reply));
                 }
                 Job::Decide { decide, reply } => {
-                    let drafts = decide(&state, now);
-                    urgent_sync |= !drafts.is_empty();
-                    let first = if drafts.is_empty() {
-                        state.applied
+                    let mut group = decide(&state, now);
+                    if let Err(e) = all_fit(&group) {
+                        drop(reply.send(Err(e)));
+                    } else if group.is_empty() {
+                        replies.push(Reply::Decide(reply, state.applied));
                     } else {
-                        let mut group = drafts;
+                        urgent_sync = true;
                         self.follow(&state, &mut group, now);
-                        self.append(&mut state, group, now)
-                    };
-                    replies.push(Reply::Decide(reply, first));
+                        replies.push(Reply::Decide(reply, self.append(&mut state, group, now)));
+                    }
                 }
                 Job::Settle { letter, draft, extra, reply } => {
                     urgent_sync = true;
@@ -268,9 +271,9 @@ impl Engine {
             return true;
         }
         self.broken_since.is_none()
-            && self.space == Space::Short
+            && self.space < Space::Spent
             && match job {
-                Job::Note { .. } => true,
+                Job::Note { let_go, .. } => *let_go || self.space == Space::Short,
                 Job::Offer { offered, .. } => offered.iter().all(|o| o.with.is_none() && lets_log_go(&o.draft)),
                 _ => false,
             }
@@ -380,12 +383,11 @@ impl Engine {
                 if header.direction == Direction::Down {
                     next.extend(self.receipt_for(&header, payload, header.ttl_ms));
                 }
-                next.extend(state.policy.decide(state, now, &header, payload));
+                next.extend(decided(state, now, &header, payload));
             }
             if next.is_empty() {
                 return;
             }
-            next.iter_mut().for_each(park_if_untyped);
             if depth == crate::policy::DEPTH_MAX {
                 tracing::error!(drafts = next.len(), "Decisions go in a circle; the deepest were left out.");
                 return;
@@ -516,6 +518,7 @@ impl Engine {
             let mut state = shared.change();
             let now = now_us();
             let mut group = state.policy.on_due(&state, now);
+            group.iter_mut().for_each(park_if_unfit);
             if group.is_empty() {
                 return;
             }
@@ -630,13 +633,15 @@ impl Engine {
         }
         let space = match self.config.free_bytes_min {
             min if free >= min => Space::Enough,
-            min if free >= min / 4 => Space::Short,
+            min if free >= min / 2 => Space::Short,
+            min if free >= min / 4 => Space::Scarce,
             _ => Space::Spent,
         };
         if space != self.space && self.broken_since.is_none() {
             let than = match space {
                 Space::Enough => None,
                 Space::Short => Some("store.free_bytes_min"),
+                Space::Scarce => Some("half of store.free_bytes_min: nobody new is let in"),
                 Space::Spent => Some("a quarter of store.free_bytes_min: not even what was sent on is noted"),
             };
             *self.shared.trouble.write() = than.map(|than| {
@@ -767,14 +772,35 @@ enum Next {
     Closed,
 }
 
-/// A rule makes a type of whatever came in. One that is no topic would end the connections of those
-/// who get it.
-fn park_if_untyped(draft: &mut Draft) {
+/// What the policy makes of a record.
+pub(super) fn decided(state: &State, now: i64, header: &Header<'_>, payload: &[u8]) -> Vec<Draft> {
+    let mut drafts = state.policy.decide(state, now, header, payload);
+    drafts.iter_mut().for_each(park_if_unfit);
+    drafts
+}
+
+/// A rule makes types and texts of whatever came in. A type that is no topic would end the connections of
+/// those who get it, and what is larger than a record has no place in the log.
+fn park_if_unfit(draft: &mut Draft) {
     let (header, payload) = draft.parts();
-    if header.kind.is_event() && !event::is_type(header.name) {
-        let detail = "a rule made an event whose type is none: at most 255 bytes and none of `+`, `#`, `/` and space";
-        *draft = Note::DeadLetter(DeadLetter::new("bad-attribute", detail, "policy", "", payload)).draft();
-    }
+    let (reason, detail) = if draft.bytes().len() > limits::RECORD_BYTES_MAX {
+        (
+            "too-large",
+            format!(
+                "a rule made a record of {} bytes; the log takes {}",
+                draft.bytes().len(),
+                limits::RECORD_BYTES_MAX
+            ),
+        )
+    } else if header.kind.is_event() && !event::is_type(header.name) {
+        (
+            "bad-attribute",
+            "a rule made an event whose type is none: at most 255 bytes and none of `+`, `#`, `/` and space".into(),
+        )
+    } else {
+        return;
+    };
+    *draft = Note::DeadLetter(DeadLetter::new(reason, detail, "policy", "", payload)).draft();
 }
 
 /// Sets the times, and counts the upward records that begin here.

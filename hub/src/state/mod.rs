@@ -8,17 +8,20 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`rows`] | the state as rows of the store, and back |
+//! | [`sessions`] | MQTT sessions and last wills |
 //! | [`directives`] | what was sent down, and who answered |
 //! | [`runs`] | numbers seen, as runs without gaps |
 
 mod directives;
 pub mod rows;
 mod runs;
+mod sessions;
 
 pub use directives::{Directive, Directives, Nodes, Status};
 pub use runs::Runs;
+pub use sessions::{FILTER_BYTES, OUTSIDE, Session, Sessions, Subscription, WEBHOOK, filter_cost, is_own_session};
 
-use crate::note::{Apart, LastWill, Note};
+use crate::note::Note;
 use crate::policy::{self, Policy};
 use bytes::Bytes;
 use citybrain_shared::address::Tier;
@@ -49,10 +52,8 @@ pub struct State {
     pub address: Option<Address>,
     /// Peers by address: children and the parent, also former ones.
     pub peers: BTreeMap<Address, Peer>,
-    /// Durable MQTT sessions by client id.
-    pub sessions: HashMap<String, Session>,
-    /// Wills of MQTT clients that are connected, or gone for less than their delay; by client id.
-    pub wills: HashMap<String, LastWill>,
+    /// Durable MQTT sessions by client id, and last wills.
+    pub sessions: Sessions,
     /// Retained messages by topic.
     pub retained: BTreeMap<String, Retained>,
     /// What they keep in memory, nearly.
@@ -130,69 +131,6 @@ pub struct Peer {
     /// An operator has said that it will not come back, and it has not since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retired: bool,
-}
-
-/// Sessions whose ids begin so belong to the node's own webhooks.
-pub const WEBHOOK: &str = "$webhook/";
-/// The session that is the cursor of an outside broker.
-pub const OUTSIDE: &str = "$outside-broker";
-
-/// Is this session's cursor the node's own? No client may have such an id.
-pub fn is_own_session(id: &str) -> bool {
-    id == OUTSIDE || id.starts_with(WEBHOOK)
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Session {
-    pub user: String,
-    /// MQTT protocol level: 4 or 5.
-    pub version: u8,
-    pub expiry_s: u32,
-    pub connected: bool,
-    /// When its client left, or was found to be gone at a start; µs since 1970. Meaningless while
-    /// `connected`.
-    #[serde(default)]
-    pub left_us: i64,
-    /// In a row of their own: they are many, and change seldom.
-    #[serde(default, skip_serializing)]
-    pub filters: BTreeMap<String, Subscription>,
-    /// Everything up to here is settled for this session.
-    pub upto: Pos,
-    /// Settled beyond `upto`.
-    pub beyond: Vec<Pos>,
-    /// Messages of QoS 2 (record and part) that it has received and not completed.
-    #[serde(default)]
-    pub releasing: Vec<(Pos, u8)>,
-    /// Messages (record, part and QoS) given to it before a filter changed, whether it has received them
-    /// or not.
-    #[serde(default)]
-    pub begun: Vec<(Pos, u8, u8)>,
-    /// Of a shared subscription: messages of QoS 2 that its cursor has left behind.
-    #[serde(default)]
-    pub apart: Vec<Apart>,
-    /// QoS 2 publishes received from it and not yet released.
-    pub held: Vec<u16>,
-    /// Records up to here were given to it when its client left.
-    #[serde(default)]
-    pub given: Pos,
-    /// Beyond `given`, some up to here may have been given when a process was killed; 0: none.
-    #[serde(default)]
-    pub unsure: Pos,
-}
-
-impl Session {
-    /// The oldest record that it may still read.
-    pub fn needs_from(&self) -> Pos {
-        self.apart.iter().map(|a| a.pos).chain([self.upto.next()]).min().unwrap_or_default()
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Subscription {
-    pub options: u8,
-    pub id: Option<u32>,
-    /// Only records after this position.
-    pub since: Pos,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -323,8 +261,7 @@ impl State {
             me: Me::default(),
             address: None,
             peers: BTreeMap::new(),
-            sessions: HashMap::new(),
-            wills: HashMap::new(),
+            sessions: Sessions::default(),
             retained: BTreeMap::new(),
             retained_bytes: 0,
             registry: BTreeMap::new(),
@@ -643,10 +580,7 @@ impl State {
                 self.me.boots.drain(..extra);
                 // Whoever was connected is not any more. A clock that has not been set yet is behind the log.
                 let committed_us = committed_us.max(before_us);
-                for (client, session) in self.sessions.iter_mut().filter(|(_, s)| s.connected) {
-                    (session.connected, session.left_us, session.unsure) = (false, committed_us, pos);
-                    self.dirty.insert(Key::Session(client.clone()));
-                }
+                self.sessions.nobody_is_there(pos, committed_us, &mut self.dirty);
                 self.dirty.insert(Key::Me);
             }
             Note::Epoch { log, first, .. } => {
@@ -711,57 +645,6 @@ impl State {
                 self.dead_letters.remove(&pos);
                 self.dirty.insert(Key::DeadLetters);
             }
-            Note::SessionOpened { client, user, version, expiry_s, clean } => {
-                if clean {
-                    self.sessions.remove(&client);
-                    self.dirty.insert(Key::Filters(client.clone()));
-                }
-                let s =
-                    self.sessions.entry(client.clone()).or_insert_with(|| Session { upto: pos, ..Session::default() });
-                (s.user, s.version, s.expiry_s, s.connected) = (user, version, expiry_s, true);
-                self.dirty.insert(Key::Session(client));
-            }
-            Note::SessionEnded { client, .. } => {
-                self.sessions.remove(&client);
-                self.dirty.extend([Key::Filters(client.clone()), Key::Session(client)]);
-            }
-            Note::SessionLeft { client, expiry_s, given, unsure } => self.session(client, |s| {
-                (s.connected, s.left_us, s.expiry_s) = (false, committed_us, expiry_s);
-                (s.given, s.unsure) = (given, unsure);
-            }),
-            Note::Subscribed { client, filter, options, id, since } => {
-                if let Some(s) = self.sessions.get_mut(&client) {
-                    s.filters.insert(filter, Subscription { options, id, since });
-                    self.dirty.insert(Key::Filters(client));
-                }
-            }
-            Note::Unsubscribed { client, filter } => {
-                if let Some(s) = self.sessions.get_mut(&client) {
-                    s.filters.remove(&filter);
-                    self.dirty.insert(Key::Filters(client));
-                }
-            }
-            Note::SessionAcked { client, upto, beyond, releasing, begun, apart } => self.session(client, |s| {
-                s.upto = s.upto.max(upto);
-                s.beyond = beyond;
-                s.releasing = releasing;
-                s.begun = begun;
-                s.apart = apart;
-            }),
-            Note::Qos2Held { client, id } => self.session(client, |s| {
-                if !s.held.contains(&id) {
-                    s.held.push(id);
-                }
-            }),
-            Note::Qos2Released { client, id } => self.session(client, |s| s.held.retain(|h| *h != id)),
-            Note::WillSet { client, will } => {
-                self.wills.insert(client.clone(), will);
-                self.dirty.insert(Key::Will(client));
-            }
-            Note::WillEnded { client } => {
-                self.wills.remove(&client);
-                self.dirty.insert(Key::Will(client));
-            }
             Note::RetainedExpired { topics } => {
                 for (topic, pos) in topics {
                     if self.retained.get(&topic).is_some_and(|r| r.pos == pos) {
@@ -772,13 +655,7 @@ impl State {
             }
             // Found by their keys, in the log alone.
             Note::Made { .. } | Note::Answered { .. } => {}
-        }
-    }
-
-    fn session(&mut self, client: String, change: impl FnOnce(&mut Session)) {
-        if let Some(s) = self.sessions.get_mut(&client) {
-            change(s);
-            self.dirty.insert(Key::Session(client));
+            of_a_session => self.sessions.apply(pos, committed_us, of_a_session, &mut self.dirty),
         }
     }
 }
@@ -800,62 +677,5 @@ fn meet(peer: &mut Peer, party: Party) {
         peer.boots.push(party.boot);
         let extra = peer.boots.len().saturating_sub(limits::BOOTS_KEPT);
         peer.boots.drain(..extra);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn apply(state: &mut State, committed_us: i64, note: &Note) {
-        let draft = note.draft();
-        let (header, payload) = draft.parts();
-        state.apply(state.applied.next(), &Header { committed_us, ..header }, payload);
-    }
-
-    #[test]
-    fn an_acknowledgement_rewrites_no_filter_and_a_load_finds_both() {
-        let mut state = State::default();
-        let client = || "app".to_owned();
-        let opened =
-            Note::SessionOpened { client: client(), user: String::new(), version: 5, expiry_s: 60, clean: true };
-        apply(&mut state, 1, &opened);
-        for n in 0..100 {
-            let filter = format!("f/{n}");
-            apply(&mut state, 1, &Note::Subscribed { client: client(), filter, options: 1, id: None, since: Pos(1) });
-        }
-        let mut rows: BTreeMap<_, _> = state.take_rows().into_iter().collect();
-        apply(&mut state, 1, &Note::settled("app", Pos(3), Vec::new()));
-        let changed = state.take_rows();
-        assert!(changed.iter().map(|(_, v)| v.as_ref().map_or(0, Vec::len)).sum::<usize>() < 1000, "{changed:?}");
-        rows.extend(changed);
-        let load = |rows: &BTreeMap<Vec<u8>, Option<Vec<u8>>>, applied| {
-            let rows = rows.iter().filter_map(|(k, v)| Some((k.clone(), v.clone()?))).collect();
-            State::load(rows, applied, Box::new(policy::None)).unwrap()
-        };
-        assert_eq!(load(&rows, state.applied).sessions, state.sessions);
-        // Neither a clean start nor an end leaves any behind.
-        for note in [opened, Note::SessionEnded { client: client(), why: String::new() }] {
-            apply(&mut state, 1, &note);
-            rows.extend(state.take_rows());
-            assert_eq!(rows[&b"fapp"[..]], None);
-            assert_eq!(load(&rows, state.applied).sessions, state.sessions);
-        }
-    }
-
-    #[test]
-    fn a_start_whose_clock_is_not_set_yet_makes_no_session_old() {
-        let mut state = State::default();
-        let opened =
-            Note::SessionOpened { client: "app".into(), user: String::new(), version: 5, expiry_s: 60, clean: true };
-        apply(&mut state, 5_000_000, &opened);
-        let rows: Vec<_> = state.take_rows().into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
-        let mut state = State::load(rows, state.applied, Box::new(policy::None)).unwrap();
-        apply(&mut state, 1_000, &Note::Booted { inc: Inc(1), boot: Boot::default() });
-        let session = &state.sessions["app"];
-        assert_eq!((session.connected, session.left_us), (false, 5_000_000));
-        apply(&mut state, 9_000_000, &opened);
-        apply(&mut state, 9_500_000, &Note::Booted { inc: Inc(1), boot: Boot::default() });
-        assert_eq!(state.sessions["app"].left_us, 9_500_000);
     }
 }

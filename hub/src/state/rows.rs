@@ -3,8 +3,7 @@
 //! A key is a letter and a name; a value is JSON, except for retained messages, whose payload is
 //! bytes behind a JSON line.
 
-use super::{Counters, Directive, Known, Loss, Me, Peer, Retained, Session, State, Stream, Subscription};
-use crate::note::LastWill;
+use super::{Counters, Directive, Known, Loss, Me, Peer, Retained, State, Stream, Subscription};
 use crate::policy::Policy;
 use bytes::Bytes;
 use citybrain_shared::{Address, LogId, Pos};
@@ -98,8 +97,8 @@ impl State {
             Key::Losses => Some(json(&self.losses)),
             Key::Peer(a) => self.peers.get(a).map(json),
             Key::Session(id) => self.sessions.get(id).map(json),
-            Key::Filters(id) => self.sessions.get(id).filter(|s| !s.filters.is_empty()).map(|s| json(&s.filters)),
-            Key::Will(id) => self.wills.get(id).map(json),
+            Key::Filters(id) => self.sessions.get(id).filter(|s| !s.filters.is_empty()).map(|s| json(&*s.filters)),
+            Key::Will(id) => self.sessions.wills().get(id).map(json),
             Key::Known(a) => self.registry.get(a).map(json),
             Key::Retired(a) => self.retired.get(a).map(json),
             Key::Directive(id) => self.directives.get(id).map(json),
@@ -144,9 +143,7 @@ impl State {
             state.take_row(&name, &value).map_err(|reason| Error { key: name, reason })?;
         }
         for (client, row) in filters {
-            if let Some(session) = state.sessions.get_mut(&client) {
-                session.filters = row;
-            }
+            state.sessions.load_filters(&client, row);
         }
         Ok(state)
     }
@@ -168,8 +165,8 @@ impl State {
             'q' => self.dead_letters = json::<Vec<(Pos, String)>>(value)?.into_iter().collect::<BTreeMap<_, _>>(),
             'l' => self.losses = json::<Vec<Loss>>(value)?,
             'p' => drop(self.peers.insert(address()?, json::<Peer>(value)?)),
-            's' => drop(self.sessions.insert(name.to_owned(), json::<Session>(value)?)),
-            'w' => drop(self.wills.insert(name.to_owned(), json::<LastWill>(value)?)),
+            's' => self.sessions.load(name.to_owned(), json(value)?),
+            'w' => self.sessions.set_will(name.to_owned(), json(value)?),
             'k' => drop(self.registry.insert(address()?, json::<Known>(value)?)),
             'g' => drop(self.retired.insert(address()?, json::<Known>(value)?)),
             'd' => drop(self.directives.insert(name.to_owned(), json::<Directive>(value)?, usize::MAX)),

@@ -8,7 +8,7 @@
 //! | [`status`], [`links`], [`metrics`], [`ops`] | the node itself |
 //! | [`events`], [`counts`] | its log, read |
 //! | [`intake`], [`binding`] | events and directives that come in; answered after the fsync |
-//! | [`letters`], [`settle`] | what was refused, and an operator's word on it |
+//! | [`dead_letters`], [`settle`] | what was refused, and an operator's word on it |
 //! | [`directives`] | what was sent down, and who answered |
 //! | [`alarms`], [`cases`], [`services`], [`supervision`] | what the brain knows |
 //! | [`trace`], [`why`], [`audit`], [`downward`] | where an event is, why something does not move, do the books add up |
@@ -34,6 +34,7 @@ mod binding;
 mod cap;
 mod cases;
 mod counts;
+mod dead_letters;
 #[cfg(test)]
 mod describe;
 mod directives;
@@ -46,7 +47,6 @@ pub mod guard;
 mod input;
 mod intake;
 mod ledger;
-mod letters;
 pub mod links;
 pub mod listen;
 pub mod metrics;
@@ -245,7 +245,11 @@ impl From<citybrain_hub::engine::Error> for Refusal {
     fn from(error: citybrain_hub::engine::Error) -> Refusal {
         let word = match error {
             citybrain_hub::engine::Error::Stopping => "stopping",
-            _ => "unwritable",
+            citybrain_hub::engine::Error::Unwritable(_) => "unwritable",
+            citybrain_hub::engine::Error::TooLarge(_) => {
+                let hint = "nothing of it is kept; send less at a time";
+                return Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", error.to_string(), hint);
+            }
         };
         let hint = "nothing of it is kept; send it again later, `citybrain status` says when the node is ready";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, word, error.to_string(), hint)

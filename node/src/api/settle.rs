@@ -4,7 +4,7 @@
 
 use super::input::{Sent, parse};
 use super::ops::Operator;
-use super::{Ctx, Refusal, letters};
+use super::{Ctx, Refusal, dead_letters};
 use crate::webhook;
 use axum::extract::State as From;
 use axum::response::Response;
@@ -52,7 +52,7 @@ async fn one(ctx: &Ctx, who: &Operator, pos: Pos, what: &str) -> Result<SettledL
     if !ctx.hub.state(|s| s.dead_letters.contains_key(&pos)) {
         return say("not-open", "no open dead letter is at this position".into(), None);
     }
-    let Some(letter) = letters::read(&ctx.hub.reader(), pos)? else {
+    let Some(letter) = dead_letters::read(&ctx.hub.reader(), pos)? else {
         return say("not-open", "no dead letter is at this position".into(), None);
     };
     let mut sent = false;
@@ -91,7 +91,7 @@ async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), 
         return Err(("not-retryable", format!("config has no webhook `{name}` any more")));
     };
     let from_log = || {
-        let (origin, payload) = letters::record_of(&ctx.hub.reader(), letter.pos)?;
+        let (origin, payload) = dead_letters::record_of(&ctx.hub.reader(), letter.pos)?;
         Some(event::with_origin(&payload, origin.as_deref().unwrap_or(ctx.config.node.address.as_str())))
     };
     // What is too long for a letter is in the log, as long as that goes back so far.

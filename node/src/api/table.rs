@@ -6,8 +6,8 @@
 //! What only the document needs of a row (the types) is kept in tests alone.
 
 use super::{
-    Ctx, alarms, asyncapi, audit, cap, cases, counts, directives, downward, enrol, events, filter, intake, ledger,
-    letters, links, metrics, ops, road, services, settle, status, supervision, trace, why,
+    Ctx, alarms, asyncapi, audit, cap, cases, counts, dead_letters, directives, downward, enrol, events, filter,
+    intake, ledger, links, metrics, ops, road, services, settle, status, supervision, trace, why,
 };
 use crate::tokens::Role;
 use axum::Router;
@@ -354,10 +354,12 @@ fn log() -> Vec<Row<Arc<Ctx>>> {
             .query::<filter::Wanted>()
             .gives::<view::Counts>(200)
             .or(&[422]),
-        read("/v1/dlq", "What was refused and nobody has settled: dead letters", letters::list)
-            .query::<letters::Wanted>()
+        read("/v1/dlq", "What was refused and nobody has settled: dead letters", dead_letters::list)
+            .query::<dead_letters::Wanted>()
             .gives::<view::DeadLetters>(200),
-        read("/v1/dlq/{pos}", "A dead letter by its position", letters::show).gives::<view::DeadLetter>(200).or(&[404]),
+        read("/v1/dlq/{pos}", "A dead letter by its position", dead_letters::show)
+            .gives::<view::DeadLetter>(200)
+            .or(&[404]),
         change(Operator, "/v1/dlq/retry", "Take dead letters again, as they came in", settle::retry)
             .takes::<view::DlqSettle>()
             .gives::<view::DlqSettled>(200),

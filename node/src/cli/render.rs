@@ -4,10 +4,10 @@
 //! reaches a terminal; JSON escapes them itself.
 
 mod cases;
+mod dead_letters;
 mod directives;
 mod events;
 mod inspect;
-mod letters;
 mod node;
 mod ops;
 mod rates;
@@ -208,8 +208,8 @@ impl Screen {
             Output::Sent(a) => self.answer(&a, out, directives::sent)?,
             Output::Directives(a) => self.answer(&a, out, directives::directives)?,
             Output::Directive(a) => self.answer(&a, out, directives::directive)?,
-            Output::DeadLetters(a) => self.answer(&a, out, letters::dead_letters)?,
-            Output::DeadLetter(a) => self.answer(&a, out, letters::dead_letter)?,
+            Output::DeadLetters(a) => self.answer(&a, out, dead_letters::list)?,
+            Output::DeadLetter(a) => self.answer(&a, out, dead_letters::one)?,
             Output::Ops(ops) => return Ok(self.ops(ops, out)?),
             Output::Trace(a) => {
                 self.answer(&a, out, inspect::trace)?;

@@ -12,7 +12,9 @@
 //! | [`case_account`] | is every case the same at every tier: pure |
 //! | [`watch`] | who has what while it goes on |
 //! | [`account`] | who has what at the end: pure |
+//! | `drive` | the day itself: publishing, kills, the notice, and waiting until all has settled |
 //! | [`screen`] | what is shown |
+//! | `report` | the same for programs |
 //!
 //! The nodes are told nothing that a real one would not be: devices publish by MQTT, QoS 1, at the
 //! neighbourhoods; an engineer sends a notice from the city; the account reads each node's own API.
@@ -22,8 +24,10 @@ pub mod api;
 pub mod case_account;
 pub mod chengdu;
 pub mod data;
+mod drive;
 pub mod generate;
 pub mod processes;
+mod report;
 pub mod screen;
 pub mod town;
 pub mod tree;
@@ -31,30 +35,24 @@ pub mod watch;
 
 use crate::bring::Import;
 use crate::cli::{Direct, Through};
-use crate::mqtt_publisher::{self, Message, Target};
-use crate::replay::{Skipped, told_to_stop};
-use account::{Account, Committed, Latency, Notice, Published, Record};
+use crate::replay::told_to_stop;
+use account::{Account, Record};
 use case_account::{CaseAccount, Expected};
 use citybrain_shared::Tier;
 use citybrain_shared::view::CasesBrought;
 use citybrain_shared::words::with_causes;
 use data::Script;
+use drive::{Driven, Shared};
 use miette::{IntoDiagnostic, WrapErr, miette};
-use parking_lot::Mutex;
 use processes::Processes;
+use report::Town;
 use screen::{Moment, Screen};
-use serde::Serialize;
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use town::Press;
+use tokio::time::{Instant, sleep};
 use watch::Watch;
 
 /// A whole city on this machine for about a minute: real processes, a generated or a real day, some of them killed, and an account.
@@ -100,77 +98,6 @@ pub struct DemoArgs {
 const EVENTS: usize = 4_000;
 /// From the last publish until all is acknowledged, and from then until the city has all.
 const SETTLE_MAX: Duration = Duration::from_secs(30);
-/// A killed node stays away this long: links notice, publishers queue.
-const AWAY: Duration = Duration::from_millis(1_500);
-/// Messages that one publisher has under way.
-const WINDOW: usize = 256;
-
-/// `--json`.
-#[derive(Serialize)]
-struct Report<'a> {
-    schema: &'static str,
-    input: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
-    ok: bool,
-    nodes: usize,
-    rows: u64,
-    published: u64,
-    urgent: u64,
-    acknowledged: u64,
-    committed: &'a Committed,
-    missing: u64,
-    doubled: u64,
-    out_of_order: u64,
-    strayed: u64,
-    notice: NoticeReport,
-    cases: &'a Town,
-    killed: &'a [String],
-    latency_ms: Option<Latency>,
-    latency_urgent_ms: Option<Latency>,
-    latency_undisturbed_ms: Option<Latency>,
-    skipped: &'a BTreeMap<String, u64>,
-    first_skipped: &'a [Skipped],
-    holes: BTreeMap<&'a str, u64>,
-    findings: &'a [String],
-    tree: Vec<NodeReport<'a>>,
-    /// The folder, if it is still there.
-    dir: Option<String>,
-    wall_s: f64,
-}
-
-/// What was done with cases, and what the nodes say of it in the end.
-#[derive(Debug, Default, Serialize)]
-pub struct Town {
-    pub sos: Press,
-    /// The file's rows as cases, if they are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub brought: Option<CasesBrought>,
-    #[serde(flatten)]
-    pub account: CaseAccount,
-    /// How many stand how, at the city.
-    pub by_status: BTreeMap<String, u64>,
-    /// The city's, as `citybrain rates` gives them.
-    pub rates: Value,
-}
-
-#[derive(Serialize)]
-struct NoticeReport {
-    targets: u64,
-    delivered: u64,
-    /// Neighbourhoods without exactly one copy.
-    wrong: u64,
-}
-
-#[derive(Serialize)]
-struct NodeReport<'a> {
-    address: &'a str,
-    name: &'a str,
-    events: u64,
-    mqtt_port: u16,
-    api_port: u16,
-}
-
 /// Plays a day and gives account of it. Exit codes: 0 the account closes; 1 it does not;
 /// 130 interrupted. No node outlives this call.
 ///
@@ -216,7 +143,7 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
     // What is wrong can only be looked into while the logs are there.
     let stays = args.keep || args.dir.is_some() || !is_good;
     let mut text = if args.json {
-        report(&script, &args, (&account, &town), &killed, &processes, stays.then_some(dir.as_path()), wall_s)
+        report::json(&script, &args, (&account, &town), &killed, &processes, stays.then_some(dir.as_path()), wall_s)
     } else {
         screen::account(&account, &town, &script, &killed, wall_s)
     };
@@ -240,24 +167,6 @@ struct Played {
     killed: Vec<String>,
 }
 
-/// What the tasks of a running demo share.
-struct Shared {
-    acknowledged: Vec<AtomicBool>,
-    /// For each place of the tree, what was acknowledged at or below it.
-    due: Arc<Vec<AtomicU64>>,
-    published_count: AtomicU64,
-    doing: Mutex<String>,
-    /// Lines to be shown above the moving picture.
-    said: Mutex<Vec<String>>,
-}
-
-impl Shared {
-    fn say(&self, text: String) {
-        self.doing.lock().clone_from(&text);
-        self.said.lock().push(text);
-    }
-}
-
 async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> miette::Result<Played> {
     let tree = &script.tree;
     let mut screen = Screen::default();
@@ -273,15 +182,9 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
 
     let numbers: watch::Numbers =
         Arc::new(script.events.iter().enumerate().map(|(i, e)| ((e.source.clone(), e.id.clone()), i)).collect());
-    let shared = Arc::new(Shared {
-        acknowledged: script.events.iter().map(|_| AtomicBool::new(false)).collect(),
-        due: Arc::new(tree.places.iter().map(|_| AtomicU64::new(0)).collect()),
-        published_count: AtomicU64::new(0),
-        doing: Mutex::new("publishing".into()),
-        said: Mutex::new(Vec::new()),
-    });
+    let shared = Arc::new(Shared::new(script));
     let watch = Watch::begin(processes.nodes.iter().map(|n| n.api.clone()).collect(), &numbers, &shared.due);
-    let mut work = Box::pin(drive(script, processes, &watch, &shared, args));
+    let mut work = Box::pin(drive::drive(script, processes, &watch, &shared, args));
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     let driven = loop {
         tokio::select! {
@@ -354,135 +257,6 @@ fn moment(script: &Script, watch: &Watch, shared: &Shared) -> Moment {
     }
 }
 
-struct Driven {
-    published: Vec<Published>,
-    notice: Notice,
-    sos: Press,
-    /// Cases that a node said it has opened.
-    opened: BTreeSet<String>,
-    killed: Vec<usize>,
-}
-
-/// Publishes, kills, sends the notice, and waits until all has settled or the deadline has passed.
-async fn drive(
-    script: &Script,
-    processes: &mut Processes,
-    watch: &Watch,
-    shared: &Arc<Shared>,
-    args: &DemoArgs,
-) -> miette::Result<Driven> {
-    let tree = &script.tree;
-    let begin = Instant::now();
-    let mut publishers = publish(script, processes, shared, begin, Duration::from_secs(args.seconds));
-    let events = script.events.len() as u64;
-    let part = |share: f64| (events as f64 * share).ceil() as u64;
-
-    let mut residents = town::Town::new(tree, processes);
-    let opened = tokio::task::spawn_blocking(move || residents.open().map(|press| (residents, press)));
-    let opened = opened.await.into_diagnostic()?;
-    let (residents, sos) = opened.map_err(|e| miette!("a case does not open: {}", with_causes(&e)))?;
-    let opened = residents.cases().chain([&sos.case]).cloned().collect();
-    shared.say(format!("sos at {}: known to the city after {} ms; accepted from the street", sos.at, sos.to_city_ms));
-
-    let victims = if args.no_kill { Vec::new() } else { victims(script) };
-    let mut notice = None;
-    let mut killed = Vec::new();
-    for (victim, share) in victims.into_iter().zip([0.3, 0.6]) {
-        published(part(share), shared, &mut publishers, processes).await?;
-        let place = &tree.places[victim];
-        processes.kill(victim).await;
-        killed.push(victim);
-        let back = Instant::now() + AWAY;
-        shared.say(format!("killed -9 {} ({}, {})", place.address, place.name, place.address.tier()));
-        if notice.is_none() {
-            // While one community is away: its neighbourhoods must get it all the same.
-            notice = Some(send_notice(script, processes, shared).await?);
-        }
-        sleep_until(back).await;
-        processes.start(victim).map_err(|e| miette!("{}", with_causes(&e)))?;
-        shared.say(format!("started {} again", place.address));
-    }
-    if notice.is_none() {
-        published(part(0.3), shared, &mut publishers, processes).await?;
-        notice = Some(send_notice(script, processes, shared).await?);
-    }
-    let mut notice = notice.expect("sent in one of two places");
-    shared.say("communities work on the appeals".into());
-    let worked = tokio::task::spawn_blocking(move || residents.work()).await.into_diagnostic()?;
-    worked.map_err(|e| miette!("a case is not dealt with: {}", with_causes(&e)))?;
-
-    published(events, shared, &mut publishers, processes).await?;
-    let settle = Instant::now() + SETTLE_MAX;
-    shared.say("all is published; waiting for the last acknowledgements".into());
-    while let Ok(Some(done)) = timeout_at(settle, publishers.join_next()).await {
-        went_well(done, processes)?;
-    }
-    let published: Vec<Published> = script
-        .events
-        .iter()
-        .zip(&shared.acknowledged)
-        .map(|(event, acknowledged)| Published {
-            leaf: event.leaf,
-            source: event.source.clone(),
-            id: event.id.clone(),
-            urgent: event.urgent,
-            acknowledged: acknowledged.load(Ordering::Relaxed),
-        })
-        .collect();
-    shared.say("waiting until the city has all, and every receipt".into());
-    let settle = Instant::now() + SETTLE_MAX;
-    let mut trouble = None;
-    while Instant::now() < settle {
-        let (api, id) = (processes.nodes[0].api.clone(), notice.id.clone());
-        match tokio::task::spawn_blocking(move || api.directive(&id)).await.into_diagnostic()? {
-            Ok(now) => notice = now,
-            Err(e) => trouble = Some(with_causes(&e)),
-        }
-        let has_all = shared.due.iter().enumerate().all(|(i, due)| watch.count(i) >= due.load(Ordering::Relaxed));
-        if has_all && notice.targets > 0 && notice.delivered == notice.targets {
-            break;
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-    if let (0, Some(trouble)) = (notice.targets, trouble) {
-        shared.say(format!("the notice's receipts are not known: {trouble}"));
-    }
-    // Every neighbourhood was meant, whatever the city thinks.
-    notice.targets = notice.targets.max(tree.of_tier(Tier::Neighbourhood).count() as u64);
-    Ok(Driven { published, notice, sos, opened, killed })
-}
-
-/// Until so many events are with their publishers.
-///
-/// # Errors
-/// When a publisher gives up, or a node ends by itself: then they never would be.
-async fn published(
-    goal: u64,
-    shared: &Shared,
-    publishers: &mut Publishing,
-    processes: &mut Processes,
-) -> miette::Result<()> {
-    while shared.published_count.load(Ordering::Relaxed) < goal {
-        while let Some(done) = publishers.try_join_next() {
-            went_well(done, processes)?;
-        }
-        if let Some(ended) = processes.ended().first() {
-            return Err(miette!("{ended}"));
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
-}
-
-fn went_well(done: Result<Done, tokio::task::JoinError>, processes: &Processes) -> miette::Result<()> {
-    let (leaf, done) = done.into_diagnostic()?;
-    let node = &processes.nodes[leaf];
-    done.map_err(|e| {
-        miette!("publishing at {}: {}; its log is {}", node.address, with_causes(&e), node.log.display())
-    })?;
-    Ok(())
-}
-
 /// The file's rows as cases: told to the city, which passes each on to its node.
 async fn bring(file: &Path, args: &DemoArgs, city: &str) -> miette::Result<CasesBrought> {
     let import = Import {
@@ -514,155 +288,6 @@ async fn settled_cases(tree: &tree::Tree, processes: &Processes, expected: &Expe
         sleep(Duration::from_millis(200)).await;
     }
 }
-
-/// The busiest community, and the busiest neighbourhood that is not below it.
-fn victims(script: &Script) -> Vec<usize> {
-    let tree = &script.tree;
-    let busiest = |tier: Tier, not_below: Option<usize>| {
-        tree.of_tier(tier)
-            .filter(|place| not_below.is_none_or(|other| !tree.upward(*place).any(|up| up == other)))
-            .max_by_key(|place| (tree.places[*place].events, std::cmp::Reverse(*place)))
-    };
-    let community = busiest(Tier::Community, None);
-    let neighbourhood = busiest(Tier::Neighbourhood, community).or_else(|| busiest(Tier::Neighbourhood, None));
-    community.into_iter().chain(neighbourhood).collect()
-}
-
-async fn send_notice(script: &Script, processes: &Processes, shared: &Shared) -> miette::Result<Notice> {
-    let city = script.tree.places[0].address.to_string();
-    let targets = script.tree.of_tier(Tier::Neighbourhood).count() as u64;
-    let api = processes.nodes[0].api.clone();
-    let data = serde_json::json!({ "text": "暴雨橙色预警：请检查地下车库和井盖 / Heavy rain: look after garages and manholes" });
-    let sent = tokio::task::spawn_blocking(move || api.send_notice(&city, &data)).await.into_diagnostic()?;
-    let id = sent.map_err(|e| miette!("the city does not take the notice: {}", with_causes(&e)))?;
-    shared.say(format!("the city sent a notice to its {targets} neighbourhoods"));
-    Ok(Notice { id, targets: 0, delivered: 0 })
-}
-
-/// What became of a publisher, with the place that it publishes at.
-type Done = (usize, Result<mqtt_publisher::Totals, mqtt_publisher::Error>);
-type Publishing = JoinSet<Done>;
-
-/// One publisher for each neighbourhood with events, each at its own pace: one that waits for a
-/// node which is away holds up no other.
-fn publish(
-    script: &Script,
-    processes: &Processes,
-    shared: &Arc<Shared>,
-    begin: Instant,
-    within: Duration,
-) -> Publishing {
-    let mut publishers = JoinSet::new();
-    let span_ms = script.events.iter().map(|e| e.at_ms).max().unwrap_or(0).max(1);
-    let mut queues: BTreeMap<usize, Vec<(Instant, Message)>> = BTreeMap::new();
-    let mut latest = 0;
-    for (number, event) in script.events.iter().enumerate() {
-        // A row older than the one before it is played in its turn all the same.
-        latest = event.at_ms.max(latest);
-        let due = begin + within.mul_f64(latest as f64 / span_ms as f64);
-        let message = Message { number: number as u64, topic: event.topic.clone(), payload: event.payload.clone() };
-        queues.entry(event.leaf).or_default().push((due, message));
-    }
-    for (leaf, queue) in queues {
-        let (messages, outbox) = mpsc::channel(WINDOW);
-        let (tell, mut told) = mpsc::channel(WINDOW);
-        let options = mqtt_publisher::Options {
-            target: Target::local(processes.nodes[leaf].mqtt),
-            tls: None,
-            client_id: format!("demo-{}", script.tree.places[leaf].address.leaf()),
-            window: WINDOW,
-            give_up_after: Some(SETTLE_MAX),
-        };
-        let ours = shared.clone();
-        tokio::spawn(async move {
-            for (due, message) in queue {
-                sleep_until(due).await;
-                if messages.send(message).await.is_err() {
-                    return;
-                }
-                ours.published_count.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        let ours = shared.clone();
-        let path: Vec<usize> = script.tree.upward(leaf).collect();
-        let listening = tokio::spawn(async move {
-            while let Some(event) = told.recv().await {
-                match event {
-                    mqtt_publisher::Event::Acknowledged { number } => {
-                        ours.acknowledged[number as usize].store(true, Ordering::Relaxed);
-                        for place in &path {
-                            ours.due[*place].fetch_add(1, Ordering::Relaxed);
-                        }
-                    }
-                    mqtt_publisher::Event::Refused { number, reason } => {
-                        ours.say(format!("an event was refused (number {number}): {reason}"));
-                    }
-                    _ => {}
-                }
-            }
-        });
-        publishers.spawn(async move {
-            let done = mqtt_publisher::run(options, outbox, tell).await;
-            // Its last acknowledgements are told, but perhaps not noted yet.
-            let _ = listening.await;
-            (leaf, done)
-        });
-    }
-    publishers
-}
-
-fn report(
-    script: &Script,
-    args: &DemoArgs,
-    (account, town): (&Account, &Town),
-    killed: &[String],
-    processes: &Processes,
-    dir: Option<&Path>,
-    wall_s: f64,
-) -> String {
-    let tree = script.tree.places.iter().zip(&processes.nodes).map(|(place, node)| NodeReport {
-        address: place.address.as_str(),
-        name: &place.name,
-        events: place.events,
-        mqtt_port: node.mqtt,
-        api_port: node.api_port,
-    });
-    let report = Report {
-        schema: "citybrain.demo/1",
-        input: &script.input,
-        seed: args.input.is_none().then_some(args.seed),
-        ok: account.is_good() && town.account.is_good(),
-        nodes: script.tree.places.len(),
-        rows: script.rows,
-        published: account.published,
-        urgent: account.urgent,
-        acknowledged: account.acknowledged,
-        committed: &account.committed,
-        missing: account.missing,
-        doubled: account.doubled,
-        out_of_order: account.out_of_order,
-        strayed: account.strayed,
-        notice: NoticeReport {
-            targets: account.notice.targets,
-            delivered: account.notice.delivered,
-            wrong: account.notice_wrong,
-        },
-        cases: town,
-        killed,
-        latency_ms: account.latency,
-        latency_urgent_ms: account.latency_urgent,
-        latency_undisturbed_ms: account.latency_undisturbed,
-        skipped: &script.skipped,
-        first_skipped: &script.first_skipped,
-        holes: script.holes.iter().map(|(column, n)| (column.as_str(), *n)).collect(),
-        findings: &account.findings,
-        tree: tree.collect(),
-        dir: dir.map(|d| d.display().to_string()),
-        wall_s,
-    };
-    serde_json::to_string(&report).expect("a report has only text keys")
-}
-
 fn what_next(args: &DemoArgs, script: &Script, processes: &Processes, dir: &Path, stays: bool) -> String {
     let mut lines = vec![String::new()];
     if args.keep {
@@ -721,39 +346,6 @@ fn remove(dir: &Path, stays: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_victims_are_a_community_and_a_neighbourhood_elsewhere() {
-        let script = data::generated(1, 500, 22);
-        let [community, neighbourhood] = victims(&script)[..] else { panic!("two victims") };
-        assert_eq!(script.tree.places[community].address.tier(), Tier::Community);
-        assert_eq!(script.tree.places[neighbourhood].address.tier(), Tier::Neighbourhood);
-        assert!(script.tree.upward(neighbourhood).all(|up| up != community));
-    }
-
-    #[tokio::test]
-    async fn a_node_that_ends_by_itself_ends_the_wait_for_its_events() {
-        let dir = tempfile::tempdir().unwrap();
-        let tree = chengdu::tree(15);
-        let mut processes = Processes::new(Path::new("/bin/false"), dir.path(), &tree).unwrap();
-        let shared = Shared {
-            acknowledged: Vec::new(),
-            due: Arc::default(),
-            published_count: AtomicU64::new(3),
-            doing: Mutex::default(),
-            said: Mutex::default(),
-        };
-        published(3, &shared, &mut JoinSet::new(), &mut processes).await.unwrap();
-        processes.start(7).unwrap();
-        let told = published(4, &shared, &mut JoinSet::new(), &mut processes).await.unwrap_err().to_string();
-        assert!(told.contains(&format!("{} ended by itself", processes.nodes[7].address)), "{told}");
-        processes.kill(7).await;
-        let mut publishers: Publishing = JoinSet::new();
-        let error = mqtt_publisher::Error::Refused { host: "h".into(), port: 1, reason: "nobody is there".into() };
-        publishers.spawn(async { (7, Err(error)) });
-        let told = published(4, &shared, &mut publishers, &mut processes).await.unwrap_err().to_string();
-        assert!(told.contains("publishing at"), "{told}");
-    }
 
     #[test]
     fn a_folder_with_something_in_it_is_refused() {

@@ -1,9 +1,9 @@
 //! What a demo shows: progress on stderr, the account on stdout.
 
-use super::Town;
 use super::account::{Account, Latency};
 use super::case_account::CaseAccount;
 use super::data::Script;
+use super::report::Town;
 use super::town::Press;
 use citybrain_shared::Tier;
 use citybrain_shared::words::grouped;

@@ -1,18 +1,14 @@
 //! Cases that another system ran, or runs: what it says of them, and what a node makes of that.
 
-use super::View;
 use crate::Address;
 use crate::case::{ClosedReason, Place, Satisfied, Solved, Status};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-impl View for CasesImported {
-    const SCHEMA: &'static str = "citybrain.cases-imported/1";
-}
-
-impl View for CasesBrought {
-    const SCHEMA: &'static str = "citybrain.cases-brought/1";
+views! {
+    CasesImported = "citybrain.cases-imported/1",
+    CasesBrought = "citybrain.cases-brought/1",
 }
 
 /// What another system says of one of its cases, as it stood at `updated`. Its times are its own.

@@ -1,17 +1,11 @@
 //! Cases and their rates.
 
-use super::{GroupBy, View};
+use super::GroupBy;
 use crate::Address;
 use crate::case::{Case, Contact, Entry, Kind, Place, Verb, Words};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-macro_rules! views {
-    ($($view:ty = $schema:literal),* $(,)?) => {
-        $(impl View for $view { const SCHEMA: &'static str = $schema; })*
-    };
-}
 
 views! {
     Cases = "citybrain.cases/1",

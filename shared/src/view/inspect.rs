@@ -1,7 +1,7 @@
 //! Answers to questions about a tree: who answered for whom, the way of an event, why something
 //! does not move, and whether the books add up.
 
-use super::{Directive, Failure, Link, View};
+use super::{Directive, Failure, Link};
 use crate::{Address, Pos, Tier};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -18,12 +18,6 @@ pub const HEADER_TOOK_MS: &str = "citybrain-took-ms";
 pub fn segment(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-}
-
-macro_rules! views {
-    ($($view:ty = $schema:literal),* $(,)?) => {
-        $(impl View for $view { const SCHEMA: &'static str = $schema; })*
-    };
 }
 
 views! {

@@ -1,9 +1,30 @@
-//! Answers for whoever keeps nodes running: stores, dead letters settled, levels, config, doctor.
+//! Answers for whoever keeps nodes running: stores, config, levels, enrolment, doctor, accounts, presets.
 
 use crate::{Address, Pos};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+views! {
+    StoreStats = "citybrain.store-stats/1",
+    StoreVerify = "citybrain.store-verify/1",
+    StoreChange = "citybrain.store-change/1",
+    LogReplayed = "citybrain.log-replayed/1",
+    Check = "citybrain.check/1",
+    LogLevel = "citybrain.log-level/1",
+    ConfigShown = "citybrain.config/1",
+    ConfigDiff = "citybrain.config-diff/1",
+    Enrolments = "citybrain.enrolments/1",
+    Enrolled = "citybrain.enrolled/1",
+    Retired = "citybrain.retired/1",
+    Doctor = "citybrain.doctor/1",
+    Tokens = "citybrain.tokens/1",
+    Users = "citybrain.users/1",
+    Contexts = "citybrain.contexts/1",
+    Presets = "citybrain.presets/1",
+    PresetShown = "citybrain.preset/1",
+    Tried = "citybrain.tried/1",
+}
 
 /// Request header: who asks, `user@host`, as the asking side says of itself.
 pub const HEADER_OPERATOR: &str = "citybrain-operator";
@@ -105,35 +126,37 @@ pub struct RefusedEvent {
     pub reason: String,
 }
 
-// ---- dead letters ------------------------------------------------------------------------------
+// ---- config files ------------------------------------------------------------------------------
 
-/// `POST /v1/dlq/retry`, `POST /v1/dlq/drop`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct DlqSettle {
-    pub positions: Vec<Pos>,
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    pub ok: bool,
+    pub files: Vec<CheckedFile>,
+    /// What was looked at, a sentence each.
+    pub checked: Vec<String>,
+    /// Worth knowing, and no reason to refuse a start.
+    pub notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct DlqSettled {
-    pub letters: Vec<SettledLetter>,
-    /// Dead letters that are still open.
-    pub open: u64,
+pub struct CheckedFile {
+    pub path: String,
+    pub address: Option<Address>,
+    pub name: String,
+    pub broker: String,
+    pub api: String,
+    /// The parent's address, or the URL of one that is not among the files; empty without one.
+    pub parent: String,
+    pub data: String,
+    pub problems: Vec<FileProblem>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct SettledLetter {
-    pub pos: Pos,
-    /// `committed`, `duplicate`, `delivered`, `dropped`; or still open: `refused`, `cut`, `not-retryable`; or
-    /// `not-open`.
-    pub outcome: String,
-    pub detail: String,
-    /// Where its payload is now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub now_at_pos: Option<Pos>,
+pub struct FileProblem {
+    pub line: Option<usize>,
+    pub column: Option<usize>,
+    pub message: String,
+    pub help: Option<String>,
 }
 
 // ---- a running node ----------------------------------------------------------------------------

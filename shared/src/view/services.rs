@@ -1,6 +1,5 @@
 //! Services, activities and scenes.
 
-use super::View;
 use crate::Address;
 use crate::case::{Contact, Place};
 use crate::config::services::{Scene, Service};
@@ -8,16 +7,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-impl View for Services {
-    const SCHEMA: &'static str = "citybrain.services/1";
-}
-
-impl View for ServiceShown {
-    const SCHEMA: &'static str = "citybrain.service/1";
-}
-
-impl View for Scenes {
-    const SCHEMA: &'static str = "citybrain.scenes/1";
+views! {
+    Services = "citybrain.services/1",
+    ServiceShown = "citybrain.service/1",
+    Scenes = "citybrain.scenes/1",
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

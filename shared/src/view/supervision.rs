@@ -1,16 +1,12 @@
 //! Counts of cases, and what whoever supervises looks at.
 
-use super::View;
 use crate::case::{Case, Contact};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-impl View for CaseStats {
-    const SCHEMA: &'static str = "citybrain.case-stats/1";
-}
-
-impl View for Supervision {
-    const SCHEMA: &'static str = "citybrain.supervision/1";
+views! {
+    CaseStats = "citybrain.case-stats/1",
+    Supervision = "citybrain.supervision/1",
 }
 
 /// What rows are made for.

@@ -1,7 +1,7 @@
 //! Messages that go out: from the inbox while the session is live, from the log while it is behind.
 
 use super::super::Door;
-use super::super::core::look;
+use super::super::core::look_ahead;
 use super::super::counters::Counters;
 use super::super::feed::{Feed, READ_RECORDS};
 use super::super::message::{Give, Item, Message};
@@ -11,10 +11,10 @@ use super::super::seats::Delivered;
 use super::super::share::{Group, Joining, Noting, is_shared};
 use super::super::window::{Window, packet_id};
 use super::super::{now_us, route, sys};
-use super::filters::cost;
 use super::{Connection, OUTPUT_BYTES_MAX};
 use crate::engine::Haste;
 use crate::note::Note;
+use crate::state::filter_cost as cost;
 use citybrain_shared::{Pos, topic};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Bound;
@@ -412,6 +412,10 @@ impl Delivery {
     /// not under way means nothing.
     pub fn complete(&mut self, id: u16, client: &str) {
         let Some(flight) = self.flights.remove(&id) else { return };
+        // A client that does not wait for its PUBREL needs none.
+        if flight.releasing {
+            self.pubrels.retain(|(i, _)| *i != id);
+        }
         if let Some(group) = flight.share {
             group.settle(client, (flight.pos, flight.part));
         } else if flight.pos > Pos::ZERO {
@@ -424,6 +428,10 @@ impl Delivery {
     pub fn release(&mut self, id: u16, client: &Arc<str>, durable: bool) -> Option<u8> {
         let Some(flight) = self.flights.get_mut(&id) else { return Some(reason::ID_NOT_FOUND) };
         let is_known = std::mem::replace(&mut flight.releasing, true);
+        // Its PUBREL is on its way: a client that asks again and again adds nothing.
+        if is_known && self.pubrels.iter().any(|(i, _)| *i == id) {
+            return None;
+        }
         let until = match &flight.share {
             _ if is_known => Until::Nothing,
             Some(group) => {
@@ -646,7 +654,8 @@ impl Delivery {
             ready.extend(door.sys.now(door, &scan.filter, &scan.sub));
             true
         } else {
-            look(&*door.core, |state| scan.collect(&state.retained, ready))
+            // What is being committed is newer than what this scan looks for, and comes by the log.
+            look_ahead(&*door.core, |state| scan.collect(&state.retained, ready))
         };
         if done && let Some(scan) = self.retained.pop_front() {
             self.retained_cost -= cost(&scan.filter);

@@ -15,6 +15,7 @@ use super::delivery::{FILTERS_AT_ONCE, RetainedScan};
 use super::{After, Connection, End, Offer};
 use crate::engine::Haste;
 use crate::note::Note;
+use crate::state::{FILTER_BYTES, filter_cost as cost};
 use citybrain_shared::topic;
 
 /// Shared subscriptions of one session: each of its turns asks all of them.
@@ -176,8 +177,9 @@ impl Connection<'_> {
         }
         let door = self.door;
         let mut new: Vec<New> = Vec::with_capacity(some.len());
+        let mut room = door.room_of_sessions();
         for (filter, options) in some {
-            let options = match self.granted(&filter, options) {
+            let options = match self.granted(&filter, options, &mut room) {
                 Ok(options) => options,
                 Err(refused) => {
                     if refused == reason::NOT_AUTHORIZED {
@@ -240,7 +242,7 @@ impl Connection<'_> {
 
     /// # Errors
     /// The reason code that refuses the subscription.
-    fn granted(&self, filter: &str, options: u8) -> Result<u8, u8> {
+    fn granted(&self, filter: &str, options: u8, room: &mut usize) -> Result<u8, u8> {
         if topic::check_filter(filter).is_err() || filter.bytes().filter(|b| *b == b'/').count() >= LEVELS_MAX {
             return Err(reason::FILTER_INVALID);
         }
@@ -251,12 +253,18 @@ impl Connection<'_> {
         {
             return Err(reason::QUOTA);
         }
-        match self.may_have(filter) {
-            false => Err(reason::NOT_AUTHORIZED),
-            // A link's own acknowledgements are its quality of service.
-            true if topic::is_link(&self.door.link.root, filter) => Ok(options & !3),
-            true => Ok(options),
+        if !self.may_have(filter) {
+            return Err(reason::NOT_AUTHORIZED);
         }
+        if topic::is_link(&self.door.link.root, filter) {
+            // A link's own acknowledgements are its quality of service. Its few filters always have room.
+            return Ok(options & !3);
+        }
+        if self.delivery.filter(filter).is_none() {
+            let places = if self.durable { 2 } else { 1 };
+            *room = room.checked_sub(cost(filter) * FILTER_BYTES * places).ok_or(reason::QUOTA)?;
+        }
+        Ok(options)
     }
 
     /// By the user's rights as they are now.
@@ -304,9 +312,4 @@ impl Connection<'_> {
             notes.insert(0, cursor.note(self.client.to_string()));
         }
     }
-}
-
-/// How many usual filters one costs.
-pub fn cost(filter: &str) -> usize {
-    1 + filter.bytes().filter(|b| *b == b'/').count() / 8 + filter.len() / 256
 }

@@ -10,7 +10,7 @@ use super::super::seats::Live;
 use super::super::share;
 use super::super::socket::{Peer, Socket};
 use super::super::users::Refused;
-use super::super::{Door, settled};
+use super::super::{Door, WILLS_AGAIN_AFTER, settled};
 use super::delivery::{Delivery, Earlier, Resumed};
 use super::intake::ALIASES_MAX;
 use super::{Aliases, Connection, Pace, READ_BYTES_MIN};
@@ -242,6 +242,11 @@ pub async fn open<'a>(
         refuse(door, &mut socket, tongue, reason::NOT_AUTHORIZED, "the user's account has changed meanwhile").await;
         return None;
     }
+    let will = hello.connect.will.as_ref().and_then(|will| door.will_to_keep(&hello.user, will));
+    if will.as_ref().is_some_and(|will| !door.may_leave_will(&client, will)) {
+        refuse(door, &mut socket, tongue, reason::QUOTA, "the node keeps no more last wills").await;
+        return None;
+    }
     let mut parked = door.seats.unpark(&client);
     door.seats.nothing_ends(&client).await;
     // Its end could not be written.
@@ -273,11 +278,14 @@ pub async fn open<'a>(
         // It may just be on its way: what the client says now comes behind it.
         door.seats.nothing_ends(&client).await;
     }
-    match will_before {
+    let unsaid = match will_before {
         // The old session is over, and its will's delay with it.
-        Some((user, will)) if old.is_none() => door.publish_will(&client, &user, &will).await,
-        _ => {}
-    }
+        Some((_, user, will)) if old.is_none() => {
+            let is_said = door.publish_will(&client, &user, &will).await;
+            (!is_said).then_some((WILLS_AGAIN_AFTER, user, will))
+        }
+        before => before,
+    };
     let (note, mut haste) = match (&found, old.is_some(), hello.is_durable()) {
         (Some(_), true, _) => (Some(opened(false)), Haste::Lazy),
         (_, false, true) => (Some(opened(true)), Haste::Now),
@@ -287,17 +295,23 @@ pub async fn open<'a>(
         (None, _, false) => (None, Haste::Now),
         (None, true, true) => unreachable!("what was not found is not resumed"),
     };
-    let will = hello.connect.will.as_ref().and_then(|will| door.will_to_keep(&client, &hello.user, will));
     if will.is_some() {
         haste = Haste::Now;
     }
-    let notes: Vec<Note> = note.into_iter().chain(will.or_else(|| door.will_ended(&client))).collect();
+    let will = match will {
+        Some(will) => Some(Note::WillSet { client: client.to_string(), will }),
+        None => door.will_ended(&client),
+    };
+    let notes: Vec<Note> = note.into_iter().chain(will).collect();
     if !notes.is_empty()
         && let Err(error) = settled(door.core.note(notes, haste).await).await
     {
         tracing::warn!(client = %client, %error, "A session could not be opened.");
         if let Some(parked) = parked {
             door.seats.park_again(&client, parked);
+        }
+        if let Some((delay, user, will)) = unsaid {
+            door.seats.put_will(client, delay, user, will);
         }
         refuse(door, &mut socket, tongue, reason::IMPLEMENTATION, reason::text(reason::IMPLEMENTATION)).await;
         return None;

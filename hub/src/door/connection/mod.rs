@@ -407,7 +407,7 @@ impl Connection<'_> {
     fn unwritable(&self, error: &Error) -> End {
         match error {
             Error::Stopping => End::Closed(reason::SHUTTING_DOWN),
-            Error::Unwritable(_) => {
+            Error::Unwritable(_) | Error::TooLarge(_) => {
                 tracing::warn!(client = %self.client, %error, "Ended a connection that cannot be told of a failed commit.");
                 End::Closed(reason::IMPLEMENTATION)
             }
@@ -551,7 +551,7 @@ impl Connection<'_> {
                 let delay = Duration::from_secs(delay_s.into());
                 door.seats.put_will(self.client.clone(), delay, self.user.clone(), will);
             } else {
-                door.publish_will(&self.client, &self.user, &will).await;
+                door.say_will(&self.client, self.user.clone(), will).await;
             }
         }
         if let Some(topic) = self.link_topic.take() {

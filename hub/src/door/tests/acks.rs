@@ -355,3 +355,28 @@ async fn a_release_that_waits_for_its_note_is_not_overtaken() {
     }
     house.close().await;
 }
+
+#[tokio::test]
+async fn however_often_a_client_says_that_it_has_a_message_it_is_told_once_to_release_it() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut app = house.client(version, "app", false).await;
+        app.subscribe("x", 2).await;
+        let message = Draft::new(&Header { topic: "x", qos: 2, ..Header::local(Kind::Message, "") }, b"1").unwrap();
+        fake.commit(vec![message]);
+        let got = app.got().await;
+        // The note that it has it is under way for long.
+        fake.hold();
+        for _ in 0..2000 {
+            app.ack(kind::PUBREC, got.id).await;
+        }
+        app.hears_nothing().await;
+        fake.release();
+        app.acked(kind::PUBREL, got.id).await;
+        app.hears_nothing().await;
+        app.ack(kind::PUBCOMP, got.id).await;
+        until("it is complete", || house.door.sessions()[0].in_flight == 0).await;
+        house.close().await;
+    }
+}

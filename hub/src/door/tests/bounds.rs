@@ -3,6 +3,7 @@
 use super::super::route::{Next, Sub};
 use super::*;
 use crate::note::Note;
+use crate::state::FILTER_BYTES;
 
 /// So many publishes of QoS 0 in one write.
 fn burst(n: usize) -> Vec<u8> {
@@ -98,6 +99,101 @@ async fn a_deep_filter_counts_as_several() {
     assert_eq!(c.subscribe(&["b"; 60].join("/"), 0).await, 0x97);
     assert_eq!(c.subscribe("b", 0).await, 0);
     house.close().await;
+}
+
+#[tokio::test]
+async fn all_sessions_together_have_so_much_room_for_filters() {
+    let broker = config::Broker { sessions_bytes_max: 10 * FILTER_BYTES, ..Default::default() };
+    let house = House::with(&Fake::new(), broker, config::Access::default()).await;
+    let mut lasting = house.client(Version::V5, "lasting", false).await;
+    let mut passing = house.client(Version::V5, "passing", true).await;
+    for n in 0..4 {
+        assert_eq!(lasting.subscribe(&format!("l/{n}"), 1).await, 1, "in the log and in the routes");
+    }
+    for n in 0..2 {
+        assert_eq!(passing.subscribe(&format!("p/{n}"), 0).await, 0, "in the routes alone");
+    }
+    assert_eq!(passing.subscribe("p/2", 0).await, 0x97);
+    assert_eq!(passing.subscribe("p/1", 1).await, 1, "one that it has may change");
+    // What waits for its client is in the log only, and who is gone for good needs nothing.
+    drop(lasting);
+    until("it is gone", || house.door.router.filter_bytes() == 2 * FILTER_BYTES).await;
+    for n in 2..6 {
+        assert_eq!(passing.subscribe(&format!("p/{n}"), 0).await, 0);
+    }
+    assert_eq!(passing.subscribe("p/6", 0).await, 0x97);
+    house.client(Version::V5, "lasting", true).await;
+    until("the other has room", || house.door.room_of_sessions() == 4 * FILTER_BYTES).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_last_will_needs_room_as_well() {
+    let broker = config::Broker { sessions_bytes_max: 1000, ..Default::default() };
+    let fake = Fake::new();
+    let house = House::with(&fake, broker, config::Access::default()).await;
+    let dying = |id: &str, payload: usize| {
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0b110, 0, 60, 0];
+        put_text(id, &mut body);
+        body.push(0);
+        put_text("gone", &mut body);
+        put_text(&"x".repeat(payload), &mut body);
+        body
+    };
+    let mut there = Vec::new();
+    // (id, bytes of the payload, the answer): a will takes the place of the one before.
+    for (id, payload, reason) in [("a", 300, 0), ("b", 300, 0x97), ("a", 400, 0), ("b", 40, 0), ("c", 100, 0x97)] {
+        let mut client = house.dial(Version::V5).await;
+        client.send(0x10, &dying(id, payload)).await;
+        assert_eq!(client.packet().await.unwrap().1[1], reason, "{id} {payload}");
+        there.push(client);
+    }
+    there.pop();
+    there.pop().unwrap().send(0xe0, &[]).await;
+    until("its will is over", || core::look(&fake, |s| s.sessions.wills().len()) == 1).await;
+    let mut client = house.dial(Version::V5).await;
+    client.send(0x10, &dying("c", 60)).await;
+    assert_eq!(client.packet().await.unwrap().1[1], 0);
+    house.close().await;
+}
+
+#[test]
+fn who_reads_has_room_of_its_own_where_others_have_taken_all() {
+    let counters = Arc::new(counters::Counters::default());
+    let me = Arc::new(message::tests::me());
+    let core = Fake::new();
+    let router = route::Router::new(me, counters.clone(), "$cb", 1024 * 1024, Pos::ZERO);
+    let mut sub = Sub { options: 0, id: None, since: Pos::ZERO };
+    let mut join = |name: &str| {
+        let (key, inbox) = router.join(&name.into());
+        router.subscribe(key, &core, std::iter::once((name, &mut sub)));
+        router.go_live(&inbox, Pos::ZERO);
+        (key, inbox)
+    };
+    let (deaf, deaf_inbox) = join("deaf");
+    let (_, hearing) = join("hearing");
+    let say = |topic: &str| {
+        let payload = Bytes::from(vec![0; 16 * 1024]);
+        router.live(route::live_message(topic, &[], payload, 0, false, 0));
+        counters.qos0_dropped.get()
+    };
+    let mut n = 0;
+    while say("deaf") == 0 {
+        n += 1;
+    }
+    assert!((60..=64).contains(&n), "1 MiB in all, long before 4 MiB of its own: {n}");
+    for _ in 0..4 {
+        assert_eq!(say("hearing"), 1, "64 KiB of its own");
+    }
+    assert_eq!(say("hearing"), 2);
+    assert_eq!(hearing.queued(), 4);
+    // Who is gone holds nothing.
+    router.unsubscribe(deaf, std::iter::once("deaf"));
+    router.leave(deaf);
+    drop(deaf_inbox);
+    for _ in 0..8 {
+        assert_eq!(say("hearing"), 2);
+    }
 }
 
 #[tokio::test]

@@ -171,3 +171,31 @@ async fn what_a_client_was_to_get_and_never_did_comes_as_new() {
     }
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_group_sets_no_more_apart_than_a_record_of_the_log_can_name() {
+    const APART_MAX: usize = 4096;
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut members = Vec::new();
+    // Each may have 32 at a time.
+    for n in 0..=APART_MAX / 32 {
+        let mut m = house.client(Version::V4, &format!("m{n}"), true).await;
+        assert_eq!(m.subscribe("$share/g/x", 2).await, 2);
+        members.push(m);
+    }
+    let mut other = house.client(Version::V4, "other", true).await;
+    other.subscribe("y", 0).await;
+    let in_flight = || house.door.sessions().iter().map(|s| s.in_flight).sum::<usize>();
+    let of = |topic, qos| Draft::new(&Header { topic, qos, ..Header::local(Kind::Message, "") }, b"1").unwrap();
+    fake.commit(vec![of("x", 2); APART_MAX + 100]);
+    until("they have what they may have", || in_flight() >= APART_MAX).await;
+    fake.commit(vec![of("y", 0)]);
+    assert_eq!(other.got().await.topic, "y");
+    assert_eq!(in_flight(), APART_MAX);
+    // What one had goes to nobody, and the others get what comes then.
+    drop(members.pop());
+    until("the others have theirs", || in_flight() == members.len() * 32).await;
+    drop(members);
+    house.close().await;
+}

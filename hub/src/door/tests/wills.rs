@@ -20,7 +20,7 @@ fn said(fake: &Fake) -> (Vec<String>, Vec<String>) {
     let mut all = (Vec::new(), Vec::new());
     fake.state(&mut |s| {
         let topics = s.retained.keys().filter_map(|t| t.strip_prefix("will/"));
-        let mut kept: Vec<_> = s.wills.keys().cloned().collect();
+        let mut kept: Vec<_> = s.sessions.wills().keys().cloned().collect();
         kept.sort();
         all = (topics.map(str::to_owned).collect(), kept);
     });
@@ -282,4 +282,28 @@ async fn a_session_whose_end_cannot_be_written_is_ended_when_it_can() {
         assert_eq!(fake.session("c").unwrap().filters.keys().collect::<Vec<_>>(), ["y"]);
         house.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_will_that_cannot_be_committed_is_said_once_it_can() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let back = doomed(&house, "back", 1).await;
+    let (now, late) = (doomed(&house, "now", 0).await, doomed(&house, "late", 1).await);
+    fake.break_disk(true);
+    let offers = fake.offers();
+    drop((now, late, back));
+    until("all were tried", || {
+        fake.offers() > offers + 2 && house.door.counters.connections.load(Ordering::Relaxed) == 0
+    })
+    .await;
+    // Of one that is back and not let in, too.
+    let (mut refused, connack) = house.connect(Version::V5, "back", false, &[]).await;
+    assert_ne!(connack[1], 0);
+    refused.is_closed().await;
+    assert_eq!(said(&fake), (names(&[]), names(&["back", "late", "now"])));
+    fake.break_disk(false);
+    until("they are said", || said(&fake) == (names(&["back", "late", "now"]), names(&[]))).await;
+    assert_eq!(house.door.counters.wills.get(), 3);
+    house.close().await;
 }

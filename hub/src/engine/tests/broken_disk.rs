@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::log::Faulty;
+use crate::note::{DeadLetter, LastWill};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -221,6 +222,39 @@ fn a_child_that_is_gone_for_good_can_be_retired_on_a_disk_without_room() {
     disk.set_free(MIN / 8);
     wait_for("it says so", || node.hub.trouble().is_some_and(|why| why.contains("a quarter of")));
     assert!(matches!(lazily(&node, opened("app")), Err(Error::Unwritable(_))));
+    node.close();
+}
+
+#[test]
+fn clients_that_come_and_go_on_a_disk_without_room_leave_what_the_childs_return_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, disk, last) = filled_up(dir.path());
+    // Whoever sleeps may come for what is kept for it.
+    lazily(&node, opened("app")).unwrap();
+    disk.set_free(MIN / 3);
+    wait_for("it says so", || node.hub.trouble().is_some_and(|why| why.contains("half of")));
+    let will = LastWill {
+        user: String::new(),
+        topic: "t".into(),
+        payload: Vec::new(),
+        qos: 0,
+        retain: false,
+        delay_s: 0,
+        properties: Vec::new(),
+    };
+    let came = [
+        opened("other"),
+        Note::WillSet { client: "other".into(), will },
+        Note::DeadLetter(DeadLetter::new("x", "", "", "", b"")),
+    ];
+    for note in came {
+        assert!(matches!(lazily(&node, note), Err(Error::Unwritable(_))));
+    }
+    let left = Note::SessionLeft { client: "app".into(), expiry_s: 60, given: Pos::ZERO, unsure: Pos::ZERO };
+    lazily(&node, left).unwrap();
+    node.note(vec![granted(2)]);
+    node.note(Lane::ALL.map(|lane| has(lane, last)).into());
+    wait_for("what it has is gone here", || node.hub.reader().first() > Pos(1));
     node.close();
 }
 

@@ -13,8 +13,8 @@
 //! | [`letters`] | letters that wait |
 //! | [`intake`] | events that open cases |
 //! | [`succession`] | what a box with an empty disk learns of the one before it |
-//! | [`supervision`] | counts and times |
-//! | [`watching`] | what is overdue, came back, or is reported again and again |
+//! | [`counts`] | how many there are of what, and how long they took |
+//! | [`supervision`] | what is overdue, came back, or is reported again and again |
 //! | [`rates`] | response, solution, satisfaction, counted |
 //!
 //! **Promises.** (1) At any moment at most one node may step a case, whatever is cut, killed, delayed
@@ -45,6 +45,7 @@
 mod booking;
 pub mod calendar;
 pub mod check;
+pub mod counts;
 mod deciding;
 mod folding;
 pub mod intake;
@@ -57,7 +58,6 @@ mod succession;
 pub mod supervision;
 #[cfg(test)]
 mod tests;
-pub mod watching;
 
 pub use machine::{Opening, Refusal};
 

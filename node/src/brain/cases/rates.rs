@@ -6,7 +6,7 @@
 //! So the counts of a node are the sum of those of the nodes below it and of its own.
 
 use super::Cases;
-use super::supervision::{District, key_of};
+use super::counts::{District, key_of};
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Case, Kind, Satisfied, Solved, Status};

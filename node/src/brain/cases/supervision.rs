@@ -1,129 +1,239 @@
-//! What whoever supervises counts: how many there are of what, and how long they took.
+//! What needs a look: what is overdue, what came back, where the same is reported again and again, who
+//! calls again and again.
 //!
-//! As in [`super::rates`] a case counts once, at the node that owns it: the parts below a node, and its
-//! own, add up to the whole.
+//! [`Watching`] is shown every case once and remembers of each only what ranks it; what is told of the
+//! few that are shown is looked up at the end. So nobody has to hold all cases still meanwhile.
 
-use super::Cases;
-use chrono::{DateTime, TimeDelta, Utc};
+use super::counts::Scope;
+use super::{Cases, Held};
+use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Case, Status};
-use citybrain_shared::view::{GroupBy, StatsRow, Took};
+use citybrain_shared::case::{Case, Place, Status};
+use citybrain_shared::view::{Caller, HotSpot, Supervision};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// Which district a node is of, if its config or that of one above it says so.
-pub type District<'a> = &'a dyn Fn(&Address) -> Option<String>;
+/// Cells of about 200 m: what is nearer is one spot.
+const CELL_DEGREES: f64 = 0.002;
+/// Ids of one row that are told.
+const IDS_MAX: usize = 10;
 
-/// Which cases are looked at.
-#[derive(Clone, Debug, Default)]
-pub struct Scope {
-    /// Only those owned by this node or below it.
-    pub under: Option<Address>,
-    /// Code or name.
-    pub category: Option<String>,
-    /// Only those opened at or after.
-    pub since: Option<DateTime<Utc>>,
+/// Which cases are watched, and which of them are told.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub scope: Scope,
+    /// Reports of one place, or of one person, from which on it is told.
+    pub again: u64,
+    /// Entries of each list.
+    pub limit: usize,
+    /// With names and telephone numbers.
+    pub shown: bool,
 }
 
-impl Scope {
-    pub(super) fn holds(&self, me: &Address, case: &Case) -> bool {
-        // What was handed to a node above or beside is counted there.
-        me.covers(&case.owner)
-            && self.under.as_ref().is_none_or(|u| u.covers(&case.owner))
-            && self.category.as_ref().is_none_or(|c| *c == case.category || *c == case.category_name)
-            && self.since.is_none_or(|since| case.opened >= since)
-    }
+pub struct Watching {
+    question: Question,
+    now: DateTime<Utc>,
+    /// By the limit that passed first.
+    overdue: Vec<(Option<DateTime<Utc>>, String)>,
+    /// By when they last changed.
+    reopened: Vec<(DateTime<Utc>, String)>,
+    spots: BTreeMap<(String, Cell), Spot>,
+    /// By the digits of the telephone number that this node keeps.
+    callers: BTreeMap<String, Pile>,
 }
 
-/// What a case is counted under.
-pub fn key_of(case: &Case, by: GroupBy, me: &Address, district: District<'_>) -> String {
-    let some = |s: &str| if s.is_empty() { "-".to_owned() } else { s.to_owned() };
-    match by {
-        GroupBy::Node => case.owner.to_string(),
-        GroupBy::Child => me.child_towards(&case.owner).unwrap_or_else(|| me.clone()).to_string(),
-        GroupBy::District => some(&district(&case.owner).unwrap_or_default()),
-        GroupBy::Category => some(&case.category),
-        GroupBy::Department => some(&case.department),
-        GroupBy::Governance => some(case.governance.as_deref().unwrap_or_default()),
-        GroupBy::Channel => some(&case.channel),
-        GroupBy::Kind => case.kind.to_string(),
-        GroupBy::Status => case.status.to_string(),
-        GroupBy::All => "all".into(),
-    }
+/// A square of the map, or words that say where, at one node.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Cell {
+    At(i64, i64),
+    Words(Address, String),
 }
 
-/// How many there are of each, and how long they took, counted case by case.
-pub struct Counting {
-    by: GroupBy,
-    scope: Scope,
-    groups: BTreeMap<String, Pile>,
-    all: Pile,
+/// Cases that belong together.
+#[derive(Default)]
+struct Pile {
+    cases: u64,
+    open: u64,
+    /// The newest, latest first.
+    newest: Vec<(DateTime<Utc>, String)>,
 }
 
-impl Counting {
-    pub fn new(by: GroupBy, scope: Scope) -> Counting {
-        Counting { by, scope, groups: BTreeMap::new(), all: Pile::default() }
-    }
+#[derive(Default)]
+struct Spot {
+    pile: Pile,
+    /// In degrees; of `places` cases.
+    lat_sum: f64,
+    lon_sum: f64,
+    places: u32,
+}
 
-    pub fn add(&mut self, cases: &Cases, case: &Case, district: District<'_>, now: DateTime<Utc>) {
-        if self.scope.holds(&cases.me, case) {
-            self.groups.entry(key_of(case, self.by, &cases.me, district)).or_default().add(case, now);
-            self.all.add(case, now);
+impl Watching {
+    pub fn new(question: Question, now: DateTime<Utc>) -> Watching {
+        Watching {
+            question,
+            now,
+            overdue: Vec::new(),
+            reopened: Vec::new(),
+            spots: BTreeMap::new(),
+            callers: BTreeMap::new(),
         }
     }
 
-    /// By key, and of all.
-    pub fn done(self) -> (Vec<StatsRow>, StatsRow) {
-        (self.groups.into_iter().map(|(key, pile)| pile.row(key)).collect(), self.all.row("all".into()))
+    pub fn add(&mut self, cases: &Cases, held: &Held) {
+        let case = &held.case;
+        if !self.question.scope.holds(&cases.me, case) {
+            return;
+        }
+        if case.status.is_open() && case.is_overdue(self.now) {
+            let running = case.clocks.iter().filter(|k| k.stopped.is_none() && k.is_limit());
+            self.overdue.push((running.filter_map(|k| k.due).min(), case.id.clone()));
+        }
+        if case.reopened > 0 {
+            self.reopened.push((case.changed, case.id.clone()));
+        }
+        // An appointment is what a service is for, and no complaint.
+        if case.booking.is_some() {
+            return;
+        }
+        let gone = matches!(case.status, Status::Withdrawn | Status::Rejected);
+        // What was merged into another is the same report, and a spot's worth all the more.
+        if let Some(cell) = cell_of(case).filter(|_| !gone && case.excluded.is_none()) {
+            let spot = self.spots.entry((case.category.clone(), cell)).or_default();
+            spot.pile.add(case);
+            if let Some((lat, lon)) = case.place.as_ref().and_then(|p| p.lat.zip(p.lon)) {
+                spot.lat_sum += lat;
+                spot.lon_sum += lon;
+                spot.places += 1;
+            }
+        }
+        if let Some(contact) = &held.contact {
+            let number = digits(&contact.phone);
+            if !number.is_empty() {
+                self.callers.entry(number).or_default().add(case);
+            }
+        }
+    }
+
+    /// Ranks what was seen; without looking at a case again.
+    pub fn ranked(mut self) -> Ranked {
+        let Question { again, limit, shown, .. } = self.question;
+        let in_all = (self.overdue.len() as u64, self.reopened.len() as u64);
+        self.overdue.sort_unstable();
+        self.reopened.sort_unstable_by(|a, b| b.cmp(a));
+        let few = |ids: Vec<String>| ids.into_iter().take(limit).collect();
+        let mut spots: Vec<_> = self.spots.into_iter().filter(|(_, s)| s.pile.cases >= again).collect();
+        spots.sort_by_cached_key(|(_, s)| s.pile.rank());
+        let mut callers: Vec<Pile> = self.callers.into_values().filter(|c| c.cases >= again).collect();
+        callers.sort_by_cached_key(|c| (Reverse(c.cases), c.ids()));
+        spots.truncate(limit);
+        callers.truncate(limit);
+        Ranked {
+            overdue: few(self.overdue.into_iter().map(|(_, id)| id).collect()),
+            reopened: few(self.reopened.into_iter().map(|(_, id)| id).collect()),
+            in_all,
+            spots: spots.into_iter().map(|((category, _), spot)| (category, spot)).collect(),
+            callers,
+            shown,
+            now: self.now,
+        }
     }
 }
 
-/// Cases of one key, being counted.
-#[derive(Default)]
-struct Pile {
-    row: StatsRow,
-    took: Vec<TimeDelta>,
+/// What is told, by ids.
+pub struct Ranked {
+    overdue: Vec<String>,
+    reopened: Vec<String>,
+    in_all: (u64, u64),
+    spots: Vec<(String, Spot)>,
+    callers: Vec<Pile>,
+    shown: bool,
+    now: DateTime<Utc>,
+}
+
+impl Ranked {
+    /// The lists, with what the cases in them are now.
+    pub fn told(self, cases: &Cases) -> Supervision {
+        let now_as = |ids: Vec<String>| ids.iter().filter_map(|id| cases.get(id)).map(|h| h.case.clone()).collect();
+        Supervision {
+            overdue: now_as(self.overdue),
+            overdue_in_all: self.in_all.0,
+            reopened: now_as(self.reopened),
+            reopened_in_all: self.in_all.1,
+            hot_spots: self.spots.into_iter().map(|(category, s)| s.told(category, cases)).collect(),
+            repeat_callers: self.callers.into_iter().map(|c| c.told(cases, self.shown)).collect(),
+            at: self.now,
+        }
+    }
 }
 
 impl Pile {
-    fn add(&mut self, case: &Case, now: DateTime<Utc>) {
-        let r = &mut self.row;
-        r.cases += 1;
-        r.reopened += u64::from(case.reopened > 0);
-        r.returned += u64::from(case.returns > 0);
-        match case.status {
-            Status::Closed => r.closed += 1,
-            Status::Rejected => r.rejected += 1,
-            Status::Withdrawn => r.withdrawn += 1,
-            _ => r.open += 1,
-        }
-        r.overdue += u64::from(case.status.is_open() && case.is_overdue(now));
-        if let Some(clock) = case.clock("solution").filter(|c| c.due.is_some()) {
-            r.with_limit += 1;
-            r.in_time += u64::from(clock.is_kept());
-            r.late += u64::from(clock.stopped.is_some() && !clock.is_kept());
-        }
-        if case.status == Status::Closed {
-            self.took.extend(case.took());
+    fn add(&mut self, case: &Case) {
+        self.cases += 1;
+        self.open += u64::from(case.status.is_open());
+        let this = (case.opened, case.id.clone());
+        let at = self.newest.partition_point(|known| *known > this);
+        if at < IDS_MAX {
+            self.newest.insert(at, this);
+            self.newest.truncate(IDS_MAX);
         }
     }
 
-    fn row(mut self, key: String) -> StatsRow {
-        self.took.sort_unstable();
-        let seconds = |t: &TimeDelta| t.num_seconds();
-        // Nearest rank: a time that some case really took.
-        let at = |share: f64| {
-            let rank = (share * self.took.len() as f64).ceil() as usize;
-            self.took.get(rank.saturating_sub(1)).map(seconds)
-        };
-        let took = || {
-            Some(Took {
-                p50_s: at(0.5)?,
-                p90_s: at(0.9)?,
-                p99_s: at(0.99)?,
-                max_s: at(1.0)?,
-                sum_s: self.took.iter().map(seconds).sum(),
-            })
-        };
-        StatsRow { took: took(), key, ..self.row }
+    fn ids(&self) -> Vec<String> {
+        self.newest.iter().map(|(_, id)| id.clone()).collect()
     }
+
+    /// Most cases first, then the latest.
+    fn rank(&self) -> impl Ord + use<> {
+        (Reverse(self.cases), Reverse(self.newest.first().map(|(at, _)| *at)), self.ids())
+    }
+
+    fn first<'c>(&self, cases: &'c Cases) -> Option<&'c Held> {
+        self.newest.first().and_then(|(_, id)| cases.get(id))
+    }
+
+    fn opened(&self) -> DateTime<Utc> {
+        self.newest.first().map(|(at, _)| *at).unwrap_or_default()
+    }
+
+    fn told(self, cases: &Cases, shown: bool) -> Caller {
+        let contact = self.first(cases).and_then(|h| h.contact.clone()).filter(|_| shown);
+        Caller { contact, cases: self.cases, open: self.open, newest: self.opened(), ids: self.ids() }
+    }
+}
+
+impl Spot {
+    fn told(self, category: String, cases: &Cases) -> HotSpot {
+        let newest = self.pile.first(cases).map(|h| &h.case);
+        let place: Place = newest.and_then(|c| c.place.clone()).unwrap_or_default();
+        // In the middle of them all, as it is no secret where a lamp is broken.
+        let mean = |sum: f64| (self.places > 0).then(|| (sum / f64::from(self.places) * 1e5).round() / 1e5);
+        HotSpot {
+            category,
+            category_name: newest.map(|c| c.category_name.clone()).unwrap_or_default(),
+            place: place.text,
+            lat: mean(self.lat_sum),
+            lon: mean(self.lon_sum),
+            cases: self.pile.cases,
+            open: self.pile.open,
+            newest: self.pile.opened(),
+            ids: self.pile.ids(),
+        }
+    }
+}
+
+fn cell_of(case: &Case) -> Option<Cell> {
+    let place = case.place.as_ref()?;
+    if let (Some(lat), Some(lon)) = (place.lat, place.lon) {
+        let cell = |degrees: f64| (degrees / CELL_DEGREES).floor() as i64;
+        return Some(Cell::At(cell(lat), cell(lon)));
+    }
+    let words = place.text.trim();
+    (!words.is_empty()).then(|| Cell::Words(case.opened_at.clone(), words.to_owned()))
+}
+
+/// A telephone number as it is told from others: with the country's code in front it is no other one.
+fn digits(phone: &str) -> String {
+    let all: String = phone.chars().filter(char::is_ascii_digit).collect();
+    let national = all.strip_prefix("0086").or_else(|| all.strip_prefix("86").filter(|rest| rest.len() == 11));
+    national.map(str::to_owned).unwrap_or(all)
 }

@@ -7,10 +7,10 @@ mod life;
 mod succession;
 mod trees;
 
+use super::counts::Scope;
 use super::letter::PREFIX;
 use super::machine::{Opening, allowed};
 use super::rates::{Question, add, count};
-use super::supervision::Scope;
 use super::*;
 use citybrain_hub::policy::Policy as _;
 use citybrain_hub::state::{Known, State};
@@ -91,7 +91,7 @@ fn rated(cases: &Cases, question: Question) -> (Vec<view::RateRow>, view::RateRo
 }
 
 fn stats_of(cases: &Cases, by: GroupBy, now: DateTime<Utc>) -> (Vec<view::StatsRow>, view::StatsRow) {
-    let mut counting = supervision::Counting::new(by, Scope::default());
+    let mut counting = counts::Counting::new(by, Scope::default());
     cases.iter().for_each(|h| counting.add(cases, &h.case, &district, now));
     counting.done()
 }

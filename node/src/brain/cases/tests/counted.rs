@@ -175,8 +175,8 @@ fn the_same_report_again_is_a_hot_spot_and_the_same_number_a_repeat_caller() {
     world.settle();
     let watched = |at: &str, shown: bool| {
         let cases = &world.places[at].cases;
-        let question = watching::Question { scope: Scope::default(), again: 2, limit: 10, shown };
-        let mut watching = watching::Watching::new(question, view::time_of(world.now));
+        let question = supervision::Question { scope: Scope::default(), again: 2, limit: 10, shown };
+        let mut watching = supervision::Watching::new(question, view::time_of(world.now));
         cases.iter().for_each(|held| watching.add(cases, held));
         watching.ranked().told(cases)
     };

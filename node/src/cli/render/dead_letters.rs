@@ -4,7 +4,7 @@ use super::{Cell, Color, Screen, clean, grouped, or_dash, print, right};
 use citybrain_shared::view;
 use std::io::{self, Write};
 
-pub(super) fn dead_letters(v: &view::DeadLetters, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn list(v: &view::DeadLetters, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if v.dead_letters.is_empty() {
         return match v.open {
             0 => writeln!(out, "no open dead letters"),
@@ -28,7 +28,7 @@ pub(super) fn dead_letters(v: &view::DeadLetters, s: &Screen, out: &mut dyn Writ
     if v.open > shown { writeln!(out, "{} of {} open ones", grouped(shown), grouped(v.open)) } else { Ok(()) }
 }
 
-pub(super) fn dead_letter(v: &view::DeadLetter, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn one(v: &view::DeadLetter, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}: {}", clean(&v.reason), clean(&v.detail))?;
     writeln!(out, "came {} by {} on topic {}", view::rfc3339(v.at), clean(&v.via), or_dash(&clean(&v.topic)))?;
     let kept = if v.payload_is_hex { v.payload.len() / 2 } else { v.payload.len() };

@@ -1,0 +1,196 @@
+//! What is known of a case: its clocks, its place, and who said what of it.
+
+use super::{Booked, Satisfied, Seat, Solved};
+use crate::Address;
+use chrono::{DateTime, Datelike, Utc};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
+
+/// A time of a case, from whoever says it. What lies beyond the years that people write would be counted
+/// on with, and past the end of the calendar.
+pub(super) fn moment<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>, D::Error> {
+    let at = DateTime::<Utc>::deserialize(from)?;
+    if (1..=9999).contains(&at.year()) { Ok(at) } else { Err(D::Error::custom("its year is not 1 to 9999")) }
+}
+
+pub(super) fn some_moment<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Moment(#[serde(deserialize_with = "moment")] DateTime<Utc>);
+    Option::<Moment>::deserialize(from).map(|at| at.map(|Moment(at)| at))
+}
+
+/// A clock of a case. The limits are those of its category at the node that started it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Clock {
+    /// `response`, `dispatch`, `solution`, `climb`, `assist:ID`.
+    pub name: String,
+    /// As in config: `4wh`, `2wd`, `24h`.
+    pub limit: String,
+    #[serde(deserialize_with = "moment")]
+    pub started: DateTime<Utc>,
+    /// `None` while it is suspended.
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
+    pub due: Option<DateTime<Utc>>,
+    /// What was left of it when it was suspended, in the time of its own kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_us: Option<i64>,
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<DateTime<Utc>>,
+    /// Its limit passed while it ran; when that was seen.
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
+    pub missed: Option<DateTime<Utc>>,
+}
+
+/// The clock of a press that nobody has accepted.
+pub const CLIMB: &str = "climb";
+
+impl Clock {
+    /// Is it a limit of the case itself? That nobody came to a press at once is none, and a unit that was
+    /// summoned has its own.
+    pub fn is_limit(&self) -> bool {
+        self.name != CLIMB && !self.name.starts_with("assist:")
+    }
+
+    pub fn runs(&self) -> bool {
+        self.stopped.is_none() && self.due.is_some()
+    }
+
+    /// Stopped in time.
+    pub fn is_kept(&self) -> bool {
+        matches!((self.stopped, self.due), (Some(stopped), Some(due)) if stopped <= due)
+    }
+
+    /// Over its limit: it ran past it, or runs past it now.
+    pub fn is_over(&self, now: DateTime<Utc>) -> bool {
+        self.due.is_some_and(|due| self.stopped.unwrap_or(now) > due)
+    }
+}
+
+/// Where it is. WGS84.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Place {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lat: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lon: Option<f64>,
+}
+
+/// What the handler reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Outcome {
+    pub by: String,
+    #[serde(deserialize_with = "moment")]
+    pub at: DateTime<Utc>,
+    pub solved: Solved,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// `photo-after=https://…`: references, not the things.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+}
+
+/// What the verifier found on the spot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "CaseFinding"))]
+pub struct Finding {
+    pub by: String,
+    #[serde(deserialize_with = "moment")]
+    pub at: DateTime<Utc>,
+    pub passed: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+}
+
+/// What the resident says. Without `solved` nobody could be asked, or nobody answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "CaseVerdict"))]
+pub struct Verdict {
+    pub by: String,
+    #[serde(deserialize_with = "moment")]
+    pub at: DateTime<Utc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub solved: Option<Solved>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub satisfied: Option<Satisfied>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+}
+
+/// Something that needs a second person's word.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Approved {
+    pub by: String,
+    pub approved_by: String,
+    #[serde(deserialize_with = "moment")]
+    pub at: DateTime<Utc>,
+    pub reason: String,
+}
+
+/// A unit that was summoned 吹哨; its clock is `assist:ID`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Assist {
+    pub id: String,
+    pub unit: String,
+    /// The unit's node, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Address>,
+    #[serde(deserialize_with = "moment")]
+    pub asked: DateTime<Utc>,
+    /// Who summoned it, and so rates it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    pub reason: String,
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
+    pub reported: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reported_by: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub result: String,
+    /// 1 (bad) to 5 (good), by the one who summoned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rating: Option<u8>,
+}
+
+/// A requested service, and the appointment or the seats that go with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Booking {
+    /// Whose service it is; it alone counts.
+    pub node: Address,
+    pub service: String,
+    pub name: String,
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
+    pub at: Option<DateTime<Utc>>,
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    pub seat: Seat,
+    pub seats: u32,
+    /// Answers that are nobody's secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub form: BTreeMap<String, String>,
+    pub state: Booked,
+}
+
+/// Where a case comes from that another system ran, or runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Imported {
+    /// That system, as events' `source` names it.
+    pub source: String,
+    /// Its number there.
+    pub id: String,
+    /// When it was last changed there.
+    #[serde(deserialize_with = "moment")]
+    pub updated: DateTime<Utc>,
+    /// The case's version since then; a higher one means that it is now dealt with here.
+    pub version: u32,
+}

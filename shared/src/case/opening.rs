@@ -1,0 +1,86 @@
+//! Which events open a case, and who may hear of them outside of the tree.
+
+use serde::Deserialize;
+
+/// An event of exactly this type opens a case where it enters.
+pub const APPEAL: &str = "city.appeal";
+/// An event of this type, or of one that goes on behind a dot (`city.sos.pressed.v1`), opens an incident.
+pub const SOS: &str = "city.sos";
+
+/// Does an event of this type open a case, whatever its data says?
+pub fn is_call(kind: &str) -> bool {
+    kind == APPEAL || kind.strip_prefix(SOS).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Is this what nodes say to each other of their cases, with the people whom to call in it? Such events
+/// are for no subscriber; what there is to know of a case comes as its steps.
+pub fn is_letter(kind: &str) -> bool {
+    let step = kind.strip_prefix("city.brain.case.").unwrap_or_default();
+    matches!(step, "letter" | "contact" | "answered" | "wanted" | "told" | "roll" | "present")
+}
+
+/// Does an event open a case? Those of the types above; and what is urgent and says so in its data
+/// (`"sos": true`, or 1), whatever its type, except the node's own. Whoever called may be named in it.
+pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Event {
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        sos: serde_json::Value,
+    }
+    if is_call(kind) {
+        return true;
+    }
+    // Only what has the word is read at all.
+    is_urgent
+        && !kind.starts_with("city.brain.")
+        && payload.windows(5).any(|w| w == b"\"sos\"")
+        && serde_json::from_slice::<Event>(payload)
+            .is_ok_and(|e| matches!(e.data.sos, serde_json::Value::Bool(true)) || e.data.sos.as_i64() == Some(1))
+}
+
+/// Who gets an event outside of the tree of nodes, a webhook's endpoint or the sink of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    Anybody,
+    /// People say in it who and where they are: only who names exactly its type.
+    ByName,
+    /// What nodes say to each other of cases.
+    Nobody,
+}
+
+/// The one rule for all that leaves the tree.
+pub fn outside(kind: &str, is_urgent: bool, payload: &[u8]) -> Outside {
+    let is_appeal = kind.strip_prefix(APPEAL).is_some_and(|rest| rest.starts_with('.'));
+    if is_letter(kind) {
+        Outside::Nobody
+    } else if is_appeal || opens_case(kind, is_urgent, payload) {
+        Outside::ByName
+    } else {
+        Outside::Anybody
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn appeals_presses_and_urgent_events_that_say_so_open_cases() {
+        for kind in ["city.appeal", "city.sos", "city.sos.pressed.v1"] {
+            assert!(opens_case(kind, false, b"{}"), "{kind}");
+        }
+        for kind in ["city.sosx", "city.appeal.heating.v1", "city.brain.x"] {
+            assert!(!opens_case(kind, true, b"{}"), "{kind}");
+        }
+        for (yes, says) in [(true, "true"), (true, "1"), (false, "false"), (false, "0"), (false, "\"yes\"")] {
+            let payload = format!("{{\"data\":{{\"sos\":{says}}}}}");
+            assert_eq!(opens_case("acme.button", true, payload.as_bytes()), yes, "{says}");
+            assert!(!opens_case("acme.button", false, payload.as_bytes()), "not urgent");
+        }
+        assert!(is_letter("city.brain.case.letter") && !is_letter("city.brain.case.call"));
+        assert!(!opens_case("city.brain.case.letter", true, b"{\"data\":{\"sos\":true}}"));
+    }
+}

@@ -1,0 +1,64 @@
+//! What others call it: digital urban management (GB/T 30428), the 12345 hotline, Open311 and mySociety.
+
+use super::{Case, ClosedReason, Status};
+use serde::{Deserialize, Serialize};
+
+/// What others call it that a case stands where it does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Words {
+    /// Of the seven steps of digital urban management (GB/T 30428), 1 to 7; 0: it left that way.
+    pub step: u8,
+    /// Its name there: 任务处理.
+    pub urban: String,
+    /// The hotline's (12345): 办理.
+    pub hotline: String,
+    /// Open311's status: `open` or `closed`.
+    pub open311: String,
+    /// mySociety's: `in_progress`.
+    pub update: String,
+}
+
+impl Case {
+    /// Where it stands, in the words of those who work by other standards.
+    pub fn words(&self) -> Words {
+        let (step, urban, hotline, update) = match self.status {
+            Status::Submitted => (1, "信息收集", "受理", "open"),
+            Status::Accepted if self.reopened > 0 => (2, "案卷建立", "重办", "reopen"),
+            Status::Accepted if self.returns > 0 => (2, "案卷建立", "退单", "for_triage"),
+            Status::Accepted if self.is_watched() => (2, "案卷建立", "督办", "internal_referral"),
+            Status::Accepted => (2, "案卷建立", "登记", "investigating"),
+            Status::Dispatched if self.is_watched() => (3, "任务派遣", "督办", "internal_referral"),
+            Status::Dispatched => (3, "任务派遣", "派单", "in_progress"),
+            Status::Handling if self.suspended.is_some() => (4, "任务处理", "挂账", "planned"),
+            Status::Handling if self.finding.as_ref().is_some_and(|f| !f.passed) => (4, "任务处理", "重办", "reopen"),
+            // Above they watch, and here it is being done: the resident hears the latter.
+            Status::Handling if self.is_watched() => (4, "任务处理", "督办", "in_progress"),
+            Status::Handling => (4, "任务处理", "办理", "in_progress"),
+            Status::Resolved => (5, "处理反馈", "答复", "fixed"),
+            Status::Evaluated => (6, "核实结案", "回访", "fixed"),
+            Status::Closed => (7, "综合评价", "办结", self.closed_word()),
+            Status::Rejected if self.closed_reason == Some(ClosedReason::Emergency) => {
+                (0, "不予立案", "转紧急", "not_councils_responsibility")
+            }
+            Status::Rejected => (0, "不予立案", "不予受理", "not_councils_responsibility"),
+            Status::Withdrawn => (0, "作废", "撤单", "cancelled"),
+        };
+        let open311 = if self.status.is_open() { "open" } else { "closed" };
+        let own = str::to_owned;
+        Words { step, urban: own(urban), hotline: own(hotline), open311: own(open311), update: own(update) }
+    }
+
+    /// mySociety's word for why it was closed.
+    pub fn closed_word(&self) -> &'static str {
+        match self.closed_reason {
+            Some(ClosedReason::Solved) => "fixed",
+            Some(ClosedReason::Duplicate) => "duplicate",
+            Some(ClosedReason::NotOurs | ClosedReason::Emergency) => "not_councils_responsibility",
+            Some(ClosedReason::Withdrawn) => "cancelled",
+            Some(ClosedReason::Unsolved | ClosedReason::Refused) => "no_further_action",
+            // It was reopened since.
+            None => "closed",
+        }
+    }
+}

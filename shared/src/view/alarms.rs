@@ -1,0 +1,241 @@
+//! Conditions that hold: alarms of rules, and the rules themselves; warnings that came in by CAP.
+
+use crate::case::Place;
+use crate::config::rules::Severity as AlarmSeverity;
+use crate::{Address, Pos, Tier};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+views! {
+    Alarms = "citybrain.alarms/1",
+    AlarmShown = "citybrain.alarm/1",
+    Rules = "citybrain.rules/1",
+    RulesTested = "citybrain.rules-tested/1",
+    Reloaded = "citybrain.reloaded/1",
+    CapWarnings = "citybrain.cap/1",
+    CapTaken = "citybrain.cap-taken/1",
+}
+
+/// A condition that holds or has ended. The same object travels in the events of an alarm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Alarm {
+    /// The same on every node: made of origin, name and key.
+    pub id: String,
+    /// The node that owns it: the only one that changes it.
+    pub origin: Address,
+    pub name: String,
+    pub key: String,
+    pub severity: AlarmSeverity,
+    pub title: String,
+    pub active: bool,
+    pub acknowledged: bool,
+    pub reach: Tier,
+    /// The last time it was raised.
+    pub raised_at: DateTime<Utc>,
+    pub first_raised_at: DateTime<Utc>,
+    /// How often it was raised.
+    pub raises: u64,
+    /// When its severity or title has changed since it was raised, oldest first; the 32 newest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed_at: Vec<DateTime<Utc>>,
+    /// Where what it was raised for says that it is, without words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_at: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared_at: Option<DateTime<Utc>>,
+    /// A person, or `rule:NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared_by: Option<String>,
+    /// Not shown in lists by default until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shelved_until: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shelved_by: Option<String>,
+    /// The rule that raised it, and the `by` it was raised for.
+    #[serde(default)]
+    pub rule: String,
+    #[serde(default)]
+    pub rule_key: String,
+    /// Grows with each change.
+    pub rev: i64,
+    /// A change that was asked for here or above and that its owner has not made yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<AlarmAsked>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AlarmAsked {
+    /// `ack`, `clear` or `shelve`.
+    pub action: String,
+    pub by: String,
+    pub at: DateTime<Utc>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Alarms {
+    /// All that are active in the node's subtree, whatever was asked for.
+    pub active: u64,
+    /// Of them, those that nobody has acknowledged.
+    pub unacknowledged: u64,
+    /// Worst first, then newest first.
+    pub alarms: Vec<Alarm>,
+    /// Where the next page goes on: `after=…`; none on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AlarmShown {
+    pub alarm: Alarm,
+}
+
+/// `POST /v1/alarms/{id}/ack` and its siblings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct AlarmAction {
+    /// Who does it.
+    pub by: String,
+    /// Of `shelve`: for how long, seconds; 0 takes it off the shelf.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Rules {
+    pub rules: Vec<RuleState>,
+    /// Firings that are decided and not yet written.
+    pub waiting: u64,
+    /// Firings given up because they were too many or too old.
+    pub dropped: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RuleState {
+    pub name: String,
+    pub on: Vec<String>,
+    /// In words: what it waits for.
+    pub condition: String,
+    /// What it does, a word each.
+    pub then: Vec<String>,
+    /// Values of `by` that are kept apart.
+    pub keys: u64,
+    /// Of them, those for which it is on.
+    pub on_keys: u64,
+    /// Events that it looked at, since the data folder was made.
+    pub matched: u64,
+    pub fired: u64,
+    /// Evaluations that failed, and why the last one did.
+    pub errors: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fired_at: Option<DateTime<Utc>>,
+    /// Keys that gave way to newer ones.
+    pub keys_given_way: u64,
+}
+
+/// What rules make of recorded events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RulesTested {
+    pub events: u64,
+    /// Lines that are no event with a time, with their numbers; at most 100.
+    pub unread: Vec<String>,
+    /// How many more could not be read than `unread` says.
+    pub unread_more: u64,
+    pub fired: Vec<Firing>,
+    pub rules: Vec<RuleState>,
+}
+
+/// A rule that fired or came to its end, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Firing {
+    pub at: DateTime<Utc>,
+    pub rule: String,
+    pub key: String,
+    /// `fired`, `changed`, `over`; `held` when a dependency held it back at its time; `lapsed` when its
+    /// window emptied before the condition had held for long enough.
+    pub what: String,
+    /// The id of the event that did it; empty for the passing of time.
+    #[serde(default)]
+    pub event: String,
+    /// What the expressions read, with its values.
+    pub why: std::collections::BTreeMap<String, serde_json::Value>,
+    /// What was done, in words.
+    #[serde(default)]
+    pub done: Vec<String>,
+}
+
+/// `POST /v1/reload`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Reloaded {
+    pub rules: u64,
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+}
+
+/// Warnings that came in by CAP and are in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CapWarnings {
+    /// Worst first.
+    pub warnings: Vec<CapWarning>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CapWarning {
+    /// The first message of its chain: `sender,identifier,sent`, the time in UTC.
+    pub about: String,
+    pub level: AlarmSeverity,
+    /// What it is about: 暴雨.
+    pub event: String,
+    pub headline: String,
+    pub sent: DateTime<Utc>,
+    /// In force until then.
+    pub expires: DateTime<Utc>,
+    /// Nodes that were told, each with all below it.
+    pub nodes: Vec<Address>,
+    /// Its messages, oldest first, as `about` names the first.
+    pub messages: Vec<String>,
+}
+
+/// A warning is over before its time, by this node's own word.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct CapCancel {
+    /// Which: as [`CapWarning::about`] has it.
+    pub about: String,
+    /// Why, for those who were told.
+    pub note: String,
+}
+
+/// What became of a message of CAP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CapTaken {
+    /// `sender,identifier,sent`, the time in UTC: the event's id.
+    pub id: String,
+    /// The same of the first message of its chain: the event's subject.
+    pub about: String,
+    pub pos: Pos,
+    /// It was there before.
+    pub duplicate: bool,
+    /// Nodes that are told, each with all below it.
+    pub notified: Vec<Address>,
+    /// What the sender may not expect; often nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}

@@ -1,0 +1,238 @@
+//! A node as it stands: its state, its place in the tree, and its links.
+
+use crate::selector::Labels;
+use crate::{Address, Pos, Tier, words};
+use serde::{Deserialize, Serialize};
+
+views! {
+    Status = "citybrain.status/1",
+    Ready = "citybrain.ready/1",
+    Tree = "citybrain.tree/1",
+    Links = "citybrain.links/1",
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Status {
+    pub name: String,
+    pub tier: Tier,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    #[serde(default)]
+    pub labels: Labels,
+    pub version: String,
+    pub pid: u32,
+    pub uptime_s: u64,
+    /// Incarnation: minted with the data folder.
+    pub incarnation: String,
+    /// Starts of this incarnation.
+    pub boots: u64,
+    pub data: String,
+    pub ready: Ready,
+    pub log: Log,
+    pub counters: Counters,
+    pub door: Door,
+    pub links: Vec<Link>,
+    /// Descendants that ever told who they are.
+    pub descendants: u64,
+    pub dead_letters_open: u64,
+}
+
+/// Can the node do its work: take events, make them durable, answer?
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Ready {
+    pub ready: bool,
+    /// Why not; or, when ready, what is worth knowing.
+    pub reasons: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Log {
+    pub first_pos: Pos,
+    pub last_pos: Pos,
+    /// The state is folded up to here.
+    pub applied_pos: Pos,
+    /// The name of the log's present history.
+    pub history: String,
+}
+
+/// Totals since the data folder was made: a restart does not reset them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Counters {
+    /// Events that began here.
+    pub accepted: u64,
+    /// Of them and of those received, the urgent ones.
+    pub urgent: u64,
+    /// Events received from children.
+    pub received_up: u64,
+    /// Events received from the parent.
+    pub received_down: u64,
+    /// Plain MQTT messages kept.
+    pub messages: u64,
+    /// Records received again and dropped.
+    pub duplicates: u64,
+    pub dead_letters: u64,
+    pub receipts: u64,
+    /// Directives for this node that came too late.
+    pub expired: u64,
+    /// Positions recorded as lost.
+    pub lost: u64,
+}
+
+/// The front door since the start of the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Door {
+    /// `embedded` or `outside`.
+    pub kind: String,
+    /// `127.0.0.1:1883`, or an outside broker's URL.
+    pub address: String,
+    pub connections: u64,
+    pub connections_max: u64,
+    /// Durable sessions, connected or not.
+    pub sessions: u64,
+    /// Publishes taken.
+    pub received: u64,
+    /// Publishes sent to subscribers.
+    pub delivered: u64,
+    /// QoS 0 publishes that a slow subscriber did not get.
+    pub dropped: u64,
+    /// Connections and publishes turned away.
+    pub refused: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Tree {
+    /// The node itself first, then all that it ever heard of below it, by address.
+    pub nodes: Vec<TreeNode>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TreeNode {
+    pub address: Address,
+    pub name: String,
+    pub tier: Tier,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    #[serde(default)]
+    pub labels: Labels,
+    pub version: String,
+    /// `self`; for a child the state of its link; for who was asked and is further down what it says of
+    /// its link up; `known` for all others.
+    pub state: String,
+    /// Since its last word reached this node; `None` for the node itself.
+    pub last_heard_ms_ago: Option<u64>,
+    /// `well`, or why not; its own word, so `None` for whom nobody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// Records that its parent does not have yet, at most; its own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
+    /// Active alarms that it raised, as known at the node asked.
+    #[serde(default)]
+    pub alarms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Links {
+    pub links: Vec<Link>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum LinkRole {
+    /// To the parent.
+    Up,
+    /// To a child.
+    Down,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Link {
+    /// What the peer is to this node's log: `up` is the parent, `down` a child.
+    pub role: LinkRole,
+    pub peer: Address,
+    /// One word: `up` when records flow; else what it waits for (`connecting`, `waiting`, `refused`, …).
+    pub state: String,
+    /// Why, when it is not up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// `None`: never in this process's life. A peer that has nothing else to say says that it is there, every
+    /// `link.keep_alive_s` of its own and at least every four minutes.
+    pub last_heard_ms_ago: Option<u64>,
+    /// For so long it has not been up; `None`: it is, or it never was in this process's life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_ms: Option<u64>,
+    pub urgent: LinkLane,
+    pub routine: LinkLane,
+    /// Fencing number of the session.
+    #[serde(default)]
+    pub lease: u64,
+    /// Records received, and of them those that were there already.
+    #[serde(default)]
+    pub received: u64,
+    #[serde(default)]
+    pub dropped: u64,
+    /// Frames sent again.
+    #[serde(default)]
+    pub resent_frames: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
+}
+
+impl Link {
+    /// `for 12 s, last heard 7 m 36 s ago`: since when it is as it is.
+    pub fn since_in_words(&self) -> String {
+        let down = self.down_ms.map_or_else(String::new, |ms| format!("for {}, ", words::span(ms)));
+        match self.last_heard_ms_ago {
+            None => format!("{down}never heard since this start"),
+            Some(ms) => format!("{down}last heard {} ago", words::span(ms)),
+        }
+    }
+
+    /// Records for the peer that are not on its disk, and whether they are only known to be no more.
+    pub fn behind(&self) -> (u64, bool) {
+        let lanes = [&self.urgent, &self.routine];
+        (lanes.iter().map(|l| l.unsent + l.in_flight).sum(), lanes.iter().any(|l| l.at_most))
+    }
+
+    /// As words: `7`, `at most 7`.
+    pub fn behind_in_words(&self) -> String {
+        let (records, at_most) = self.behind();
+        format!("{}{records}", if at_most { "at most " } else { "" })
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct LinkLane {
+    /// Records for the peer that are not yet on their way.
+    pub unsent: u64,
+    /// Sent and not yet acknowledged.
+    pub in_flight: u64,
+    /// Bytes of all these in the log.
+    pub bytes: u64,
+    /// How long the oldest of them has been on this node's disk; none without any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_ms: Option<u64>,
+    /// Too many positions to look through now: the numbers are at most so high, `bytes` is of the
+    /// newest only.
+    pub at_most: bool,
+    /// Everything of ours up to here is on the peer's disk.
+    pub durable_at_peer_pos: Pos,
+    /// Everything of the peer's up to here is on our disk.
+    pub durable_here_pos: Pos,
+    /// Frames that the peer takes before it has acknowledged any; 0 while frames wait: it is busy.
+    pub credit_frames: u16,
+}
