@@ -86,7 +86,9 @@ fn a_folder_of_another_version_is_folded_anew_or_refused_with_why() {
             (Node { hub, thread, config: config.clone() }, facts)
         })
     };
-    start("old").unwrap().0.close();
+    let (node, _) = start("old").unwrap();
+    node.offer(&event("first", ""));
+    node.close();
     let (node, facts) = start("new").unwrap();
     assert!(facts.rebuilt.is_some_and(|why| why.contains("another form")), "the log has everything");
     let large = format!(r#","data":"{}""#, "x".repeat(20_000));
