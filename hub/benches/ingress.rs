@@ -8,18 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 
 fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
-    Publish {
-        client: "bench",
-        user: "",
-        topic,
-        qos: 1,
-        retain: false,
-        payload,
-        content_type: None,
-        user_properties: Default::default(),
-        expiry_s: None,
-        door: &[],
-    }
+    Publish::plain("bench", topic, payload)
 }
 
 fn benches(c: &mut Criterion) {

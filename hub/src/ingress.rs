@@ -5,15 +5,19 @@
 //! in silence, and nothing here can fail for another client.
 
 mod discovery;
+mod making;
 mod mapping;
 #[cfg(test)]
 mod presets;
+#[cfg(test)]
+mod tests;
+
+pub use making::structured;
 
 use crate::door::packet::reason;
 use crate::door::{Publish, Taken};
 use crate::note::{DeadLetter, Note};
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use citybrain_shared::address::Tier;
 use citybrain_shared::case;
 use citybrain_shared::config::{Config, Format, Map, Priority as ConfigPriority};
@@ -21,11 +25,9 @@ use citybrain_shared::event::{self, Envelope};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::selector::Selector;
 use citybrain_shared::{Address, Lane, topic};
-use discovery::{Announced, Said};
-use mapping::{Body, data_of, is_exact, said, scalar_text, template};
-use serde_json::Value;
-use serde_json::value::RawValue;
-use std::borrow::Cow;
+use discovery::Announced;
+use making::binary_mode;
+use mapping::Body;
 use std::sync::{PoisonError, RwLock};
 
 /// Why something is refused.
@@ -218,18 +220,7 @@ impl Ingress {
     /// # Errors
     /// As [`Ingress::accept`].
     pub fn again(&self, client: &str, topic: &str, payload: &[u8]) -> Result<Option<Draft>, Refusal> {
-        self.try_take(&Publish {
-            client,
-            user: "",
-            topic,
-            qos: 1,
-            retain: false,
-            payload,
-            content_type: None,
-            user_properties: Default::default(),
-            expiry_s: None,
-            door: &[],
-        })
+        self.try_take(&Publish::plain(client, topic, payload))
     }
 
     fn event(&self, json: &[u8], p: Option<&Publish<'_>>, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
@@ -346,94 +337,6 @@ impl Ingress {
         });
         hit.map_or(Tier::City, |(_, tier)| *tier)
     }
-
-    /// A device's own format, by a `[[map]]`.
-    fn mapped(&self, p: &Publish<'_>, body: &Body<'_>, map: &Map, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
-        let bad = |reason, detail: String| Refusal::new(reason, detail, reason::PAYLOAD_FORMAT);
-        let body = body
-            .value(map.format)
-            .map_err(|(reason, wanted)| bad(reason, format!("the map for `{}` expects {wanted}", map.filter)))?;
-        let levels: Vec<&str> = p.topic.split('/').collect();
-        let fill = |text| template(text, &levels, p.client);
-        let data = match &map.value {
-            None if map.data.is_empty() => said(body.clone().into_owned(), map),
-            None => data_of(&body, map, &fill).ok_or_else(|| {
-                let wanted = map.data.values().map(String::as_str).collect::<Vec<_>>().join("`, `");
-                bad("no-value", format!("the payload has nothing at `{wanted}`, the map's `data`"))
-            })?,
-            Some(pointer) => {
-                let value = body.pointer(pointer).cloned().ok_or_else(|| {
-                    bad("no-value", format!("the payload has nothing at `{pointer}`, the map's `value`"))
-                })?;
-                said(value, map)
-            }
-        };
-        let kind = fill(map.kind.as_deref().unwrap_or("city.reading"));
-        let source = match &map.source {
-            Some(s) => fill(s),
-            None => percent_encode(&format!("/{}/{}", self.me, p.topic)).into(),
-        };
-        let id = match &map.id {
-            None => uuid::Uuid::now_v7().to_string(),
-            Some(pointer) => match body.pointer(pointer) {
-                Some(Value::String(s)) if !s.is_empty() => s.clone(),
-                Some(Value::Number(n)) if is_exact(n) => n.to_string(),
-                Some(Value::Number(n)) => return Err(bad("no-id", lossy(pointer, "id", n))),
-                _ => return Err(bad("no-id", format!("the payload has no id at `{pointer}`, the map's `id`"))),
-            },
-        };
-        let mut json = serde_json::Map::new();
-        let mut put = |k: &str, v: Cow<'_, str>| json.insert(k.to_owned(), Value::String(v.into_owned()));
-        put("specversion", "1.0".into());
-        put("id", id.into());
-        put("source", source);
-        put("type", kind);
-        match map.subject.as_deref() {
-            Some(pointer) if pointer.starts_with('/') => {
-                let found = body.pointer(pointer);
-                // Rounded, two devices would be one.
-                if let Some(n) = found.and_then(Value::as_number).filter(|n| !is_exact(n)) {
-                    return Err(bad("bad-attribute", lossy(pointer, "subject", n)));
-                }
-                if let Some(text) = found.and_then(scalar_text) {
-                    put("subject", text.into());
-                }
-            }
-            Some(text) => match fill(text) {
-                // A CloudEvents subject may be absent, not empty.
-                subject if subject.is_empty() => {}
-                subject => drop(put("subject", subject)),
-            },
-            None => {}
-        }
-        if let Some(pointer) = &map.time
-            && let Some(value) = body.pointer(pointer)
-        {
-            let time = time_of(value).ok_or_else(|| {
-                bad("bad-time", format!("what stands at `{pointer}`, the map's `time`, is no time: {value}"))
-            })?;
-            put("time", time.into());
-        }
-        json.insert("data".into(), data);
-        let json = serde_json::to_vec(&json).map_err(|e| bad("not-json", e.to_string()))?;
-        self.event(&json, Some(p), defaults)
-    }
-}
-
-impl Ingress {
-    /// What a device said as it had announced, as an event.
-    fn reading(&self, p: &Publish<'_>, said: Said) -> Result<Draft, Refusal> {
-        let json = serde_json::json!({
-            "specversion": "1.0",
-            "id": uuid::Uuid::now_v7().to_string(),
-            "source": percent_encode(&format!("/{}/{}", self.me, p.topic)),
-            "type": said.kind,
-            "subject": said.subject,
-            "data": said.data,
-        });
-        let defaults = Defaults { urgent: said.urgent, reach: said.reach, target: None };
-        self.event(json.to_string().as_bytes(), Some(p), defaults)
-    }
 }
 
 impl crate::door::Ingress for Ingress {
@@ -447,295 +350,5 @@ impl crate::door::Ingress for Ingress {
                 Taken { draft: Some(Note::DeadLetter(letter).draft()), reason: refusal.code }
             }
         }
-    }
-}
-
-fn lossy(pointer: &str, key: &str, n: &serde_json::Number) -> String {
-    format!(
-        "what stands at `{pointer}`, the map's `{key}`, has more digits than a number keeps ({n}): send it as a string"
-    )
-}
-
-/// RFC 3339, or seconds or milliseconds since 1970 (told apart by size: 10^11 s is the year 5138).
-fn time_of(v: &Value) -> Option<String> {
-    match v {
-        Value::String(s) => {
-            DateTime::parse_from_rfc3339(s).ok().map(|t| t.to_rfc3339_opts(SecondsFormat::AutoSi, true))
-        }
-        Value::Number(n) => {
-            let n = n.as_f64()?;
-            let ms = if n.abs() < 1e11 { n * 1000.0 } else { n };
-            DateTime::<Utc>::from_timestamp_millis(ms as i64).map(|t| t.to_rfc3339_opts(SecondsFormat::Millis, true))
-        }
-        _ => None,
-    }
-}
-
-fn percent_encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for b in text.bytes() {
-        match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => out.push(b as char),
-            _ => out.push_str(&format!("%{b:02X}")),
-        }
-    }
-    out
-}
-
-/// CloudEvents' MQTT 5 binding, binary mode: attributes are user properties without a prefix, the
-/// payload is the data and its content type the data's.
-fn binary_mode(p: &Publish<'_>) -> Result<Vec<u8>, Refusal> {
-    structured(p.user_properties.iter(), p.content_type, p.payload)
-}
-
-/// An event whose attributes came beside its data, as one CloudEvents JSON object.
-///
-/// # Errors
-/// When the content type says JSON and the data is none.
-pub fn structured<'a>(
-    attributes: impl Iterator<Item = (&'a str, &'a str)>,
-    content_type: Option<&str>,
-    payload: &[u8],
-) -> Result<Vec<u8>, Refusal> {
-    let mut json = serde_json::Map::new();
-    for (k, v) in attributes {
-        json.insert(k.to_owned(), v.into());
-    }
-    if let Some(t) = content_type {
-        json.insert("datacontenttype".into(), t.into());
-    }
-    let content = json.get("datacontenttype").and_then(Value::as_str).unwrap_or("application/json");
-    let subtype = content.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let bad = |detail: String| Refusal::new("not-json", detail, reason::PAYLOAD_FORMAT);
-    if payload.is_empty() {
-    } else if subtype.ends_with("/json") || subtype.ends_with("+json") {
-        // As it stands: a number may have more digits than any of ours.
-        let data: &RawValue = serde_json::from_slice(payload).map_err(|e| bad(format!("the data is not JSON: {e}")))?;
-        json.remove("data");
-        let mut event = serde_json::to_vec(&json).map_err(|e| bad(e.to_string()))?;
-        event.pop();
-        event.extend_from_slice(if json.is_empty() { b"\"data\":" } else { b",\"data\":" });
-        event.extend_from_slice(data.get().as_bytes());
-        event.push(b'}');
-        return Ok(event);
-    } else if let Ok(text) = std::str::from_utf8(payload) {
-        json.insert("data".into(), text.into());
-    } else {
-        json.insert("data_base64".into(), BASE64_STANDARD.encode(payload).into());
-    }
-    serde_json::to_vec(&json).map_err(|e| bad(e.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::door::Ingress as _;
-    use crate::door::packet::publish::Properties;
-
-    fn ingress(extra: &str) -> Ingress {
-        let text = format!("{extra}\n[node]\naddress = \"c/s\"\ndata = \"d\"\n");
-        Ingress::new(&toml::from_str::<Config>(&text).unwrap())
-    }
-
-    #[test]
-    fn what_may_name_a_person_stays_where_it_enters_unless_its_type_is_named() {
-        let plain = ingress("");
-        let reach = |of: &Ingress, kind: &str| of.reach_of(kind, false, b"{}");
-        for kind in ["city.appeal", "city.sos", "city.sos.pressed.v1"] {
-            assert_eq!(reach(&plain, kind), Tier::Neighbourhood, "{kind}");
-        }
-        for kind in ["city.sosx", "city.appeal.heating.v1"] {
-            assert_eq!(reach(&plain, kind), Tier::City, "{kind} opens no case");
-        }
-        let says = b"{\"data\":{\"sos\":true,\"phone\":\"1\"}}";
-        assert_eq!(plain.reach_of("acme.button", true, says), Tier::Neighbourhood, "what it says counts");
-        assert_eq!(plain.reach_of("acme.button", false, says), Tier::City, "only what is urgent opens one");
-        let wide = ingress("[[reach]]\ntype = \"city.*\"\ntier = \"street\"\n");
-        assert_eq!(reach(&wide, "city.sos.pressed.v1"), Tier::Neighbourhood);
-        let named = ingress("[[reach]]\ntype = \"city.sos.pressed.v1\"\ntier = \"street\"\n");
-        assert_eq!(reach(&named, "city.sos.pressed.v1"), Tier::Street);
-    }
-
-    #[test]
-    fn a_retained_message_below_in_can_be_taken_back() {
-        let map = "[[map]]\nfilter = \"in/meter/#\"\nformat = \"text\"\ntype = \"acme.reading\"\n";
-        for extra in ["", map] {
-            let removal = Publish { retain: true, ..publish("in/meter/w", b"") };
-            let taken = ingress(extra).take(&removal);
-            let draft = taken.draft.expect("a record that removes it");
-            let header = draft.header();
-            assert_eq!(
-                (taken.reason, header.kind, header.topic, header.retain),
-                (0, Kind::Message, "in/meter/w", true)
-            );
-        }
-    }
-
-    #[test]
-    fn a_mapped_payload_is_kept_as_it_came_or_refused() {
-        let map = "[[map]]\nfilter = \"in/meter/#\"\nformat = \"text\"\ntype = \"acme.reading\"\n";
-        let large = vec![b'x'; 70_000];
-        let take = |n: usize| ingress(map).take(&Publish { door: &[0; 4], ..publish("in/meter/w", &large[..n]) });
-        assert_eq!((take(70_000).reason, take(60_000).reason), (reason::QUOTA, 0));
-    }
-
-    fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
-        Publish {
-            client: "dev",
-            user: "",
-            topic,
-            qos: 1,
-            retain: false,
-            payload,
-            content_type: None,
-            user_properties: Default::default(),
-            expiry_s: None,
-            door: &[],
-        }
-    }
-
-    fn letter(t: &Taken) -> DeadLetter {
-        match Note::parse(t.draft.as_ref().unwrap().payload()).unwrap() {
-            Note::DeadLetter(d) => d,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    const EVENT: &[u8] = br#"{"specversion":"1.0","id":"1","source":"a","type":"lamp.failed","data":{}}"#;
-
-    #[test]
-    fn a_cloudevent_is_kept_byte_for_byte() {
-        let t = ingress("").take(&publish("in/lamp", EVENT));
-        let d = t.draft.unwrap();
-        assert_eq!(d.payload(), EVENT);
-        let h = d.header();
-        assert_eq!(
-            (h.kind, h.direction, h.reach, h.name, h.topic),
-            (Kind::Event, Direction::Up, Tier::City, "lamp.failed", "in/lamp")
-        );
-        assert_eq!(h.key, event_key("a", "1"));
-    }
-
-    #[test]
-    fn an_event_without_id_gets_one_and_a_false_origin_goes() {
-        let json = br#"{"specversion":"1.0","source":"a","type":"t","origin":"city/of/lies"}"#;
-        let d = ingress("").take(&publish("in/x", json)).draft.unwrap();
-        let v: Value = serde_json::from_slice(d.payload()).unwrap();
-        assert!(v["id"].as_str().unwrap().len() == 36 && v.get("origin").is_none());
-    }
-
-    #[test]
-    fn rubbish_becomes_a_dead_letter_with_its_reason() {
-        let i = ingress("[[map]]\nfilter = \"in/json\"\nformat = \"json\"\nvalue = \"/a\"\n");
-        for (topic, payload, reason, code) in [
-            ("in/x", b"hello".as_slice(), "unmapped", reason::PAYLOAD_FORMAT),
-            ("in/x", b"{}", "not-cloudevents", reason::PAYLOAD_FORMAT),
-            ("in/x", b"\xff\xfe", "unmapped", reason::PAYLOAD_FORMAT),
-            ("in/json", b"{", "not-json", reason::PAYLOAD_FORMAT),
-            ("in/json", b"{\"b\":1}", "no-value", reason::PAYLOAD_FORMAT),
-            ("events/x", EVENT, "forbidden", reason::TOPIC_INVALID),
-        ] {
-            let t = i.take(&publish(topic, payload));
-            assert_eq!((letter(&t).reason.as_str(), t.reason), (reason, code), "{topic} {payload:?}");
-        }
-    }
-
-    #[test]
-    fn a_device_s_own_format_becomes_an_event() {
-        let i = ingress(
-            "[[map]]\nfilter = \"zigbee2mqtt/+\"\nformat = \"json\"\ntype = \"city.sensor.{1}\"\nsubject = \"{2}\"\ntime = \"/ts\"\nid = \"/n\"\n\
-             [[map]]\nfilter = \"meter/#\"\nformat = \"text\"\npriority = \"urgent\"\nreach = \"street\"\n",
-        );
-        let d = i.take(&publish("zigbee2mqtt/door", br#"{"contact":false,"ts":1700000000,"n":7}"#)).draft.unwrap();
-        let v: Value = serde_json::from_slice(d.payload()).unwrap();
-        assert_eq!(v["type"], "city.sensor.zigbee2mqtt");
-        assert_eq!(v["subject"], "door");
-        assert_eq!(v["time"], "2023-11-14T22:13:20.000Z");
-        assert_eq!(v["id"], "7");
-        assert_eq!(v["source"], "/c/s/zigbee2mqtt/door");
-        assert_eq!(v["data"]["contact"], false);
-        let d = i.take(&publish("meter/1", b" 21.5 ")).draft.unwrap();
-        let v: Value = serde_json::from_slice(d.payload()).unwrap();
-        assert_eq!(v["data"], 21.5);
-        // This node is a street: an event that reaches the street stays.
-        assert_eq!((d.header().lane, d.header().direction), (Lane::Urgent, Direction::Local));
-    }
-
-    #[test]
-    fn a_number_that_would_lose_digits_names_nothing() {
-        let node = ingress(
-            "[[map]]\nfilter = \"a\"\nformat = \"json\"\ntype = \"t\"\nid = \"/n\"\n\
-             [[map]]\nfilter = \"b\"\nformat = \"json\"\ntype = \"t\"\nsubject = \"/n\"\n\
-             [[map]]\nfilter = \"c\"\nformat = \"text\"\ntype = \"t\"\n",
-        );
-        let long = br#"{"n":89860012345678901234}"#;
-        for (topic, reason) in [("a", "no-id"), ("b", "bad-attribute")] {
-            let told = letter(&node.take(&publish(topic, long)));
-            assert_eq!(told.reason, reason);
-            assert!(told.detail.contains("send it as a string"), "{}", told.detail);
-        }
-        let made = |topic, payload: &[u8]| -> Value {
-            serde_json::from_slice(node.take(&publish(topic, payload)).draft.unwrap().payload()).unwrap()
-        };
-        assert_eq!(made("a", br#"{"n":18446744073709551615}"#)["id"], "18446744073709551615");
-        assert_eq!(made("b", br#"{"n":"89860012345678901234"}"#)["subject"], "89860012345678901234");
-        assert_eq!(made("c", b"89860012345678901234")["data"], "89860012345678901234");
-        assert_eq!(made("c", b"21.50")["data"], 21.5);
-        assert_eq!(made("c", b"-7")["data"], -7);
-    }
-
-    #[test]
-    fn mqtt5_binary_mode_becomes_structured() {
-        // User properties as on the wire: 0x26, then two strings.
-        let mut raw = Vec::new();
-        for pair in [("specversion", "1.0"), ("id", "1"), ("source", "/x"), ("type", "t"), ("subject", "二仙桥")] {
-            raw.push(0x26);
-            for text in [pair.0, pair.1] {
-                raw.extend_from_slice(&(text.len() as u16).to_be_bytes());
-                raw.extend_from_slice(text.as_bytes());
-            }
-        }
-        let props = Properties::parse(&raw).unwrap().user();
-        let p = Publish {
-            content_type: Some("application/json"),
-            user_properties: props,
-            ..publish("in/x", b"{\"smoke\":true}")
-        };
-        let d = ingress("").take(&p).draft.unwrap();
-        let v: Value = serde_json::from_slice(d.payload()).unwrap();
-        assert_eq!((v["subject"].as_str(), v["data"]["smoke"].as_bool()), (Some("二仙桥"), Some(true)));
-        let p =
-            Publish { content_type: Some("image/png"), user_properties: props, ..publish("in/x", b"\xff\x00\x01\x02") };
-        let v: Value = serde_json::from_slice(ingress("").take(&p).draft.unwrap().payload()).unwrap();
-        assert_eq!(v["data_base64"], "/wABAg==");
-    }
-
-    #[test]
-    fn a_directive_goes_only_below_its_node() {
-        let with =
-            |target: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"a","type":"t","target":"{target}"}}"#);
-        let t = ingress("").take(&publish("in/x", with("c/s/**@neighbourhood").as_bytes()));
-        assert_eq!(t.draft.unwrap().header().direction, Direction::Down);
-        let t = ingress("").take(&publish("in/x", with("c/**").as_bytes()));
-        assert_eq!((letter(&t).reason.as_str(), t.reason), ("foreign-target", reason::NOT_AUTHORIZED));
-    }
-
-    #[test]
-    fn an_expiry_beyond_what_the_log_counts_comes_not_too_soon() {
-        let ttl = |days: i64| {
-            let at = (Utc::now() + chrono::TimeDelta::days(days)).to_rfc3339_opts(SecondsFormat::Millis, true);
-            let json = format!(r#"{{"specversion":"1.0","id":"1","source":"a","type":"t","expirytime":"{at}"}}"#);
-            ingress("").take(&publish("in/x", json.as_bytes())).draft.unwrap().header().ttl_ms
-        };
-        assert!((1..=86_400_000).contains(&ttl(1)));
-        assert_eq!(ttl(60), 0, "it does not expire on its way");
-    }
-
-    #[test]
-    fn plain_messages_stay_messages() {
-        let t = ingress("").take(&publish("chat/room", b"hi"));
-        assert_eq!(t.draft.unwrap().header().kind, Kind::Message);
-        let t = ingress("").take(&Publish { qos: 0, ..publish("chat/room", b"hi") });
-        assert!(t.draft.is_none() && t.reason == 0);
     }
 }

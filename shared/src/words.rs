@@ -1,5 +1,6 @@
 //! Numbers, lengths of time, sizes and texts from outside, as people are shown them; and errors in one line.
 
+use chrono::{DateTime, Utc};
 use std::error::Error;
 
 /// An error and its causes, in one line. A cause that a message before it has said already is not said
@@ -46,6 +47,16 @@ pub fn span(ms: u64) -> String {
         3600..86_400 => format!("{} h {} m", s / 3600, s % 3600 / 60),
         _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
     }
+}
+
+/// A moment, to the second: `2026-11-20 10:00:00Z`.
+pub fn time(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// The same in a narrow column, where the year is known: `11-20 10:00:00Z`.
+pub fn time_of_year(at: DateTime<Utc>) -> String {
+    at.format("%m-%d %H:%M:%SZ").to_string()
 }
 
 /// A size: `512 bytes`, `1.5 kB`, `20.0 MB`, `1.2 GB`, each a thousand of the one before.

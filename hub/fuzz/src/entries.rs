@@ -185,16 +185,12 @@ pub fn ingress(data: &[u8]) {
     let (raw, payload) = rest.split_at(usize::from(*properties_bytes).min(rest.len()));
     let properties = Properties::parse(raw).unwrap_or_default();
     let publish = Publish {
-        client: "fuzz",
-        user: "",
-        topic: TOPICS[usize::from(how & 7)],
         qos: how >> 3 & 1,
         retain: how >> 4 & 1 == 1,
-        payload,
         content_type: CONTENT_TYPES[usize::from(how >> 5 & 3)],
         user_properties: properties.user(),
         expiry_s: properties.expiry_s,
-        door: &[],
+        ..Publish::plain("fuzz", TOPICS[usize::from(how & 7)], payload)
     };
     let taken = NODE.take(&publish);
     let Some(draft) = taken.draft else {

@@ -114,7 +114,23 @@ pub struct Publish<'a> {
     pub door: &'a [u8],
 }
 
-impl Publish<'_> {
+impl<'a> Publish<'a> {
+    /// One with QoS 1 of a client without a user, and with nothing besides.
+    pub fn plain(client: &'a str, topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
+        Publish {
+            client,
+            user: "",
+            topic,
+            qos: 1,
+            retain: false,
+            payload,
+            content_type: None,
+            user_properties: UserProperties::default(),
+            expiry_s: None,
+            door: &[],
+        }
+    }
+
     /// `door`, with the payload as published in it. `None`: too large for a record's header.
     pub fn door_with_payload(&self) -> Option<Vec<u8>> {
         meta::with_payload(self.door, self.payload)

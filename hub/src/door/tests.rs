@@ -28,6 +28,7 @@ mod retained;
 mod rights;
 mod sessions;
 mod shares;
+mod stage;
 mod wills;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -167,6 +168,17 @@ impl Client {
         }
     }
 
+    /// A packet that is here already.
+    fn at_hand(&mut self) -> Option<(u8, Vec<u8>)> {
+        while self.socket.try_read_buf(&mut self.input).is_ok_and(|n| n > 0) {}
+        let head = Head::parse(&self.input).expect("the door writes whole packets")?;
+        (self.input.len() >= head.total_bytes()).then(|| {
+            let first = self.input[0];
+            self.input.advance(head.head_bytes);
+            (first, self.input.split_to(head.body_bytes).to_vec())
+        })
+    }
+
     /// Nothing comes for a while.
     async fn hears_nothing(&mut self) {
         let silence = Duration::from_millis(80);
@@ -176,20 +188,11 @@ impl Client {
     }
 
     async fn publish(&mut self, topic: &str, payload: &[u8], qos: u8, id: u16, retain: bool) {
+        self.put(publish::Out { qos, retain, id, ..out(topic, payload) }).await;
+    }
+
+    async fn put(&mut self, p: publish::Out<'_>) {
         let mut out = Vec::new();
-        let p = publish::Out {
-            dup: false,
-            qos,
-            retain,
-            topic,
-            alias: None,
-            id,
-            forwarded: &[],
-            content_type: None,
-            expiry_s: None,
-            subscription_ids: &[],
-            payload: [payload, &[], &[]],
-        };
         p.put(self.version, &mut out);
         self.socket.write_all(&out).await.unwrap();
     }
@@ -250,9 +253,31 @@ impl Client {
         reason
     }
 
+    async fn pings(&mut self) {
+        self.send(0xc0, &[]).await;
+        assert_eq!(self.packet().await, Some((0xd0, Vec::new())));
+    }
+
     async fn leaves(mut self) {
         self.send(0xe0, &[]).await;
         self.is_closed().await;
+    }
+}
+
+/// A PUBLISH of QoS 0 with nothing besides.
+fn out<'a>(topic: &'a str, payload: &'a [u8]) -> publish::Out<'a> {
+    publish::Out {
+        dup: false,
+        qos: 0,
+        retain: false,
+        topic,
+        alias: None,
+        id: 0,
+        forwarded: &[],
+        content_type: None,
+        expiry_s: None,
+        subscription_ids: &[],
+        payload: [payload, &[], &[]],
     }
 }
 

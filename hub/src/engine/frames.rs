@@ -1,7 +1,8 @@
 //! What becomes of a peer's frame: judged, its records admitted one by one, and committed with the
 //! new cursor in one group.
 
-use super::worker::{Engine, decided, stamp};
+use super::deciding::{decided, stamp};
+use super::worker::Engine;
 use super::{Error, Received};
 use crate::link::admit::admit;
 use crate::link::frames::unpack;

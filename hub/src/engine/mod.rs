@@ -11,12 +11,15 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`worker`] | the thread: batches, groups, tickets |
+//! | [`deciding`] | what becomes of what is offered, and what follows from it |
+//! | [`upkeep`] | between batches: rows, snapshots, room on the disk, the log after a failure |
 //! | [`open`], [`offline`] | a data folder at a start, and one that is only read |
 //! | [`frames`] | what came over a link, judged and committed |
 //! | [`receipts`] | what the node writes about itself: its presence, receipts of directives |
 //! | [`retention`] | what the log may forget |
 //! | [`jots`] | how far sessions acknowledged, between two commits |
 
+mod deciding;
 mod frames;
 pub(crate) mod jots;
 mod offline;
@@ -25,6 +28,7 @@ mod receipts;
 mod retention;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod worker;
 
 pub use offline::{Offline, open_offline};

@@ -1,7 +1,8 @@
 //! Starting: log, store and state, from whatever a kill or a power cut left.
 
 use super::jots::Jots;
-use super::worker::{Engine, Space};
+use super::upkeep::Space;
+use super::worker::Engine;
 use super::{Hub, Shared, Work};
 use crate::log::{self, Log, Reader};
 use crate::note::Note;

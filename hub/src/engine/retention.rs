@@ -6,7 +6,8 @@
 //! snapshots do not hold it up, there is one for each quarter of `log_bytes_max`, too, and on a disk
 //! without room one for each segment that could go.
 
-use super::worker::{Engine, Space};
+use super::upkeep::Space;
+use super::worker::Engine;
 use crate::log::Segment;
 use crate::note::Note;
 use crate::state::State;

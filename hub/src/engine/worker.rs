@@ -1,61 +1,32 @@
 //! The engine's thread: takes what is queued, decides, appends, syncs, tells.
 
-use super::{
-    Change, Error, Haste, House, Job, Offered, Outcome, Received, Settled, Shared, all_fit, history_of, open, receipts,
-};
+use super::deciding::{lets_log_go, park_if_unfit, stamp};
+use super::upkeep::{Lent, Space};
+use super::{Change, Error, Haste, Job, Offered, Outcome, Received, Settled, Shared, all_fit, history_of, open};
 use crate::log::{self, Disk, Log};
-use crate::note::{DeadLetter, Note};
-use crate::operator;
-use crate::state::{RETIRED_TYPE, RETURNED_TYPE, State, class};
+use crate::note::Note;
+use crate::state::State;
 use crate::store::Store;
 use citybrain_shared::config::Store as StoreConfig;
-use citybrain_shared::record::{Direction, Draft, Header};
-use citybrain_shared::selector::{Labels, Selector};
+use citybrain_shared::record::{Draft, Header};
+use citybrain_shared::selector::Labels;
 use citybrain_shared::words::with_causes;
-use citybrain_shared::{Address, Pos, event, limits};
+use citybrain_shared::{Address, Pos, limits};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Rows go to sled at least this often while anything changes: what is not there is folded again
-/// at a start, and half a second of records folds in a few milliseconds.
-const STORE_EVERY: Duration = Duration::from_millis(500);
 /// Lazy notes wait at most this long for a commit of somebody else.
-const LAZY_MAX: Duration = Duration::from_millis(200);
-/// How often retention and free space are looked at.
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(2);
+pub(super) const LAZY_MAX: Duration = Duration::from_millis(200);
 /// An idle engine turns at least this often, so that a watchdog sees it alive.
 const TURN_EVERY: Duration = Duration::from_millis(500);
-/// After a failed write the log is opened again this often.
-const REOPEN_EVERY: Duration = Duration::from_millis(500);
-/// A snapshot that failed is tried again after so long: it may be as large as the state.
-const SNAPSHOT_AGAIN_EVERY: Duration = Duration::from_secs(60);
 /// How long timers go on while somebody waits: a few commits of them.
 const DUE_MAX: Duration = Duration::from_millis(5);
 /// Groups of them in one turn, though nobody waits.
 const DUE_ROUNDS: u32 = 16;
-
-/// How much room the disk has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Space {
-    Enough,
-    /// Less than `free_bytes_min`: nothing new is taken. Notes are, or a log that has filled the disk itself
-    /// would stay for ever: who has what, who is there and who is gone.
-    Short,
-    /// Less than half of that: of them only those that let the log go ([`Note::lets_go`]). Clients that come
-    /// and are sent away for hours must not use up the room that these need.
-    Scarce,
-    /// Less than a quarter: nothing at all.
-    Spent,
-}
-
-/// What comes back from the thread that writes a snapshot. `None`: it was given no store.
-type Lent = JoinHandle<Option<(Store, Result<(), String>)>>;
 
 pub struct Engine {
     pub(super) log: Log,
@@ -161,7 +132,7 @@ impl Engine {
         open::block_on_timeout(self.jobs.recv(), wait).map_or(Next::Nothing, |job| job.map_or(Next::Closed, Next::Job))
     }
 
-    fn applied(&self) -> Pos {
+    pub(super) fn applied(&self) -> Pos {
         self.shared.state.read().applied
     }
 
@@ -293,7 +264,7 @@ impl Engine {
     }
 
     /// Appends drafts as one group and folds them in.
-    fn append(&mut self, state: &mut State, mut drafts: Vec<Draft>, now: i64) -> Pos {
+    pub(super) fn append(&mut self, state: &mut State, mut drafts: Vec<Draft>, now: i64) -> Pos {
         stamp(state, &mut drafts, now);
         self.append_group(state, drafts.iter().map(Draft::bytes))
     }
@@ -319,145 +290,33 @@ impl Engine {
         self.commit(state)
     }
 
-    fn settle_letter(
-        &mut self,
-        state: &mut State,
-        letter: Pos,
-        draft: Option<(Draft, Option<Pos>)>,
-        mut extra: Vec<Draft>,
-        now: i64,
-    ) -> Settled {
-        if !state.dead_letters.contains_key(&letter) {
-            return Settled::NotOpen;
-        }
-        extra.insert(0, Note::DeadLetterClosed { pos: letter, retried: draft.is_some() }.draft());
-        let Some((draft, known)) = draft else {
-            self.append(state, extra, now);
-            return Settled::Closed;
-        };
-        Settled::Taken(self.decide_offer(state, draft, known, extra, now))
-    }
-
-    /// Where an event that is offered is already.
-    fn known(&self, draft: &Draft) -> Result<Option<Pos>, Error> {
-        let (header, payload) = draft.parts();
-        if header.key == 0 { Ok(None) } else { self.find_same(header.key, payload) }
-    }
-
-    /// `known`: where the log has it. `extra` is recorded with it, in its group, also when it is a
-    /// duplicate.
-    fn decide_offer(
-        &mut self,
-        state: &mut State,
-        draft: Draft,
-        known: Option<Pos>,
-        extra: Vec<Draft>,
-        now: i64,
-    ) -> Outcome {
-        let key = draft.header().key;
-        if key != 0 {
-            // Those of its own offer are not in the log yet.
-            if let Some(pos) = known.or_else(|| self.fresh_keys.get(&key).copied()) {
-                state.count_repeated();
-                if !extra.is_empty() {
-                    self.append(state, extra, now);
-                }
-                return Outcome::Duplicate(pos);
-            }
-            self.fresh_keys.insert(key, state.applied.next());
-        }
-        let mut group = vec![draft];
-        self.follow(state, &mut group, now);
-        group.extend(extra);
-        Outcome::Committed(self.append(state, group, now))
-    }
-
-    /// Adds this node's receipts for drafts that are for itself, and what the policy makes of the
-    /// drafts, and of what it makes of them.
-    pub(super) fn follow(&self, state: &State, group: &mut Vec<Draft>, now: i64) {
-        let mut from = 0;
-        for depth in 0..=crate::policy::DEPTH_MAX {
-            let mut next = Vec::new();
-            for draft in &group[from..] {
-                let (header, payload) = draft.parts();
-                if header.direction == Direction::Down {
-                    next.extend(self.receipt_for(&header, payload, header.ttl_ms));
-                }
-                next.extend(decided(state, now, &header, payload));
-            }
-            if next.is_empty() {
-                return;
-            }
-            if depth == crate::policy::DEPTH_MAX {
-                tracing::error!(drafts = next.len(), "Decisions go in a circle; the deepest were left out.");
-                return;
-            }
-            from = group.len();
-            group.append(&mut next);
-        }
-    }
-
-    /// The position of an event with this key and, indeed, this source and id. Where that record is
-    /// damaged the key alone says so: two events share one by chance of 2^-64.
-    ///
-    /// # Errors
-    /// [`Error::Unwritable`] when the log cannot be read: then nobody knows whether the event is new.
-    pub(super) fn find_same(&self, key: u64, payload: &[u8]) -> Result<Option<Pos>, Error> {
-        if let Some(pos) = self.fresh_keys.get(&key) {
-            // Two events of one batch whose 64-bit hashes meet by chance: 10^-13 for 1,000 events.
-            return Ok(Some(*pos));
-        }
-        let unreadable =
-            |e: log::Error| Error::Unwritable(format!("what is there already cannot be read: {}", with_causes(&e)));
-        let reader = self.log.reader();
-        let Some(pos) = reader.find(key).map_err(unreadable)? else { return Ok(None) };
-        let entry = match reader.get(pos) {
-            Ok(Some(entry)) => entry,
-            Ok(None) => return Ok(None), // trimmed meanwhile
-            Err(log::Error::Damaged { .. }) => return Ok(Some(pos)),
-            Err(e) => return Err(unreadable(e)),
-        };
-        let same = Header::decode(&entry.bytes).is_ok_and(|(_, known)| {
-            let (a, b) = (event::identity(known), event::identity(payload));
-            matches!((a, b), (Ok(a), Ok(b)) if (&a.source, &a.id) == (&b.source, &b.id))
-        });
-        Ok(same.then_some(pos))
-    }
-
-    /// A downward event that is for this node is answered in the commit that takes it.
-    pub(super) fn receipt_for(&self, header: &Header<'_>, payload: &[u8], ttl_ms: u32) -> Option<Draft> {
-        let selector = Selector::parse(header.target).ok()?;
-        if !selector.matches(&self.me, &self.labels) {
-            return None;
-        }
-        receipts::automatic(&self.me, header, payload, ttl_ms)
-    }
-
     pub(super) fn commit(&mut self, change: Change<'_>) -> Result<(), Error> {
         let history = history_of(&change.me.epochs);
-        let Change { state, uncommitted } = change;
-        // An fsync may take long, and whoever looks ahead need not wait for it.
-        drop(state);
-        let done = match self.log.commit() {
-            Ok(pos) => {
-                self.fresh_keys.clear();
-                self.lazy_since = None;
-                self.shared.history.store(history, Ordering::Relaxed);
-                // Whoever is woken by it sees the number above.
-                self.committed.send_replace(pos);
-                Ok(())
-            }
-            Err(e) => Err(self.broke(&e)),
-        };
-        drop(uncommitted);
-        done
+        self.put(change, |engine| {
+            let pos = engine.log.commit()?;
+            engine.fresh_keys.clear();
+            engine.lazy_since = None;
+            engine.shared.history.store(history, Ordering::Relaxed);
+            // Whoever is woken by it sees the number above.
+            engine.committed.send_replace(pos);
+            Ok(())
+        })
     }
 
     /// Writes what is in no haste, without a sync.
     fn write(&mut self, change: Change<'_>) -> Result<(), Error> {
+        self.put(change, |engine| engine.log.write())
+    }
+
+    fn put(
+        &mut self,
+        change: Change<'_>,
+        to_disk: impl FnOnce(&mut Engine) -> Result<(), log::Error>,
+    ) -> Result<(), Error> {
         let Change { state, uncommitted } = change;
+        // An fsync may take long, and whoever looks ahead need not wait for it.
         drop(state);
-        let done = self.log.write().map_err(|e| self.broke(&e));
+        let done = to_disk(self).map_err(|e| self.broke(&e));
         drop(uncommitted);
         done
     }
@@ -481,22 +340,6 @@ impl Engine {
             tracing::error!(error = %e, "The state cannot be read back yet.");
         }
         Error::Unwritable(why)
-    }
-
-    /// True: some of the log was passed over, because it does not read.
-    fn reload(&mut self, state: &mut State) -> Result<bool, super::OpenError> {
-        // sled fails for good after a failure, and its rows may be of either side of it.
-        self.take_back();
-        self.store = None;
-        let (store, found) = Store::open(&self.dir, self.config.cache_bytes)?;
-        if let Some(why) = &found.rebuilt {
-            tracing::warn!(reason = %why, "The state was rebuilt.");
-        }
-        let folded = open::fold(found.rows, found.upto, &self.log.reader(), (self.policy)())?;
-        *state = folded.state;
-        self.stored = found.upto;
-        self.store = Some(store);
-        Ok(folded.skipped)
     }
 
     /// Timers of the policy that are over.
@@ -529,225 +372,6 @@ impl Engine {
         }
     }
 
-    fn keep_house(&mut self) {
-        if let Some(since) = self.broken_since
-            && since.elapsed() >= REOPEN_EVERY
-        {
-            self.mend();
-        }
-        if self.lazy_since.is_some_and(|t| t.elapsed() >= LAZY_MAX) {
-            let shared = self.shared.clone();
-            // The error is told to the next who asks; lazy notes promised nothing.
-            let _ = self.commit(shared.change());
-        }
-        if self.lent.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.take_back();
-        }
-        if self.broken_since.is_none() && self.last_store.elapsed() >= STORE_EVERY && self.stored < self.applied() {
-            self.write_rows();
-        }
-        // A fast writer can fill what is left of a disk between two looks.
-        if self.unwatched_bytes > self.config.free_bytes_min / 8 {
-            self.watch_space();
-        }
-        if self.last_housekeeping.elapsed() >= HOUSEKEEPING_EVERY {
-            self.last_housekeeping = Instant::now();
-            self.watch_space();
-            self.is_snapshot_due |= self.log_since(self.snapshot_at) >= self.config.log_bytes_max / 4;
-            self.retain();
-            self.look_around();
-        }
-        self.snapshot();
-    }
-
-    /// Notes what lies on the disk, for whoever asks.
-    pub(super) fn look_around(&self) {
-        let segments = self.log.segments();
-        let (needed_pos, needed_by) = self.needed();
-        let mut house = self.shared.house.write();
-        *house = House {
-            log_bytes: segments.iter().map(|s| s.bytes).sum(),
-            log_segments: segments.len() as u64,
-            oldest_segment_us: segments.first().map_or(0, |s| s.newest_us),
-            needed_pos,
-            needed_by,
-            // Of the store what was seen last, while it is lent.
-            ..*house
-        };
-        if let Some(store) = &self.store {
-            (house.state_bytes, house.state_rows) = (store.bytes(), store.rows());
-            house.snapshot_pos = store.newest_snapshot();
-        }
-    }
-
-    fn mend(&mut self) {
-        self.broken_since = Some(Instant::now());
-        // Notes that were written and not synced kept their positions over the failure: the state must
-        // know them before anything follows them.
-        if let Err(e) = self.log.reopen().and_then(|()| self.log.commit()) {
-            *self.shared.trouble.write() = Some(with_causes(&e));
-            return;
-        }
-        let shared = self.shared.clone();
-        let mut state = shared.change();
-        let reloaded = self.reload(&mut state).and_then(|skipped| {
-            // Numbers that were given there would be given again under the same name.
-            if skipped {
-                let note = open::epoch(state.applied.next(), open::SKIPPED)?;
-                self.append_note(&mut state, &note);
-            }
-            Ok(skipped)
-        });
-        match reloaded {
-            Ok(skipped) => {
-                let upto = state.applied;
-                if skipped && self.commit(state).is_err() {
-                    return;
-                }
-                self.broken_since = None;
-                *self.shared.trouble.write() = None;
-                self.committed.send_replace(upto);
-                tracing::info!(upto = upto.0, "The log can be written again.");
-            }
-            Err(e) => {
-                *self.shared.trouble.write() = Some(e.to_string());
-                return;
-            }
-        }
-        // It may still be short of space, and then says so.
-        self.space = Space::Enough;
-        self.watch_space();
-    }
-
-    pub(super) fn watch_space(&mut self) {
-        self.unwatched_bytes = 0;
-        let free = self.disk.free_bytes(&self.dir);
-        if self.ballast_is_gone
-            && self.broken_since.is_none()
-            && free > self.config.free_bytes_min + 2 * limits::BALLAST_BYTES
-        {
-            match self.log.restore_ballast(limits::BALLAST_BYTES) {
-                Ok(()) => self.ballast_is_gone = false,
-                Err(error) => tracing::warn!(%error, "The ballast could not be put back."),
-            }
-        }
-        let space = match self.config.free_bytes_min {
-            min if free >= min => Space::Enough,
-            min if free >= min / 2 => Space::Short,
-            min if free >= min / 4 => Space::Scarce,
-            _ => Space::Spent,
-        };
-        if space != self.space && self.broken_since.is_none() {
-            let than = match space {
-                Space::Enough => None,
-                Space::Short => Some("store.free_bytes_min"),
-                Space::Scarce => Some("half of store.free_bytes_min: nobody new is let in"),
-                Space::Spent => Some("a quarter of store.free_bytes_min: not even what was sent on is noted"),
-            };
-            *self.shared.trouble.write() = than.map(|than| {
-                format!("only {} MB are free in {}, less than {than}", free / 1_000_000, self.dir.display())
-            });
-            if space == Space::Enough {
-                tracing::info!(free_bytes = free, "There is room on the disk again.");
-            } else if space > self.space {
-                tracing::error!(free_bytes = free, "The disk is nearly full; nothing is accepted until there is room.");
-            }
-            self.space = space;
-        }
-    }
-
-    /// Hands the changed rows to sled. Only what the log holds on disk.
-    pub(super) fn write_rows(&mut self) {
-        self.last_store = Instant::now();
-        if self.lent.is_some() {
-            return;
-        }
-        let shared = self.shared.clone();
-        // Is something written and not synced? First that.
-        if self.log.reader().last() < self.applied() && self.commit(shared.change()).is_err() {
-            return;
-        }
-        let (rows, upto) = {
-            let mut state = shared.state.write();
-            (state.take_rows(), state.applied)
-        };
-        let Some(store) = &mut self.store else { return };
-        match store.write(rows, upto) {
-            Ok(()) => self.stored = upto,
-            Err(e) => {
-                // The rows that were taken are only in memory now: fold them again from the log.
-                let mut state = shared.state.write();
-                *self.shared.trouble.write() = Some(with_causes(&e));
-                self.broken_since = Some(Instant::now());
-                tracing::error!(error = %with_causes(&e), "The state cannot be stored; it is read back from the log.");
-                if let Err(e) = self.reload(&mut state) {
-                    tracing::error!(error = %e, "The state cannot be read back yet.");
-                }
-            }
-        }
-    }
-
-    /// Has a snapshot written of what is stored, if it is time.
-    fn snapshot(&mut self) {
-        let upto = self.stored;
-        let is_due = upto.0.saturating_sub(self.snapshot_at.0) >= self.config.snapshot_records || self.is_snapshot_due;
-        if !is_due
-            || upto == self.snapshot_at
-            || self.broken_since.is_some()
-            || self.snapshot_failed_at.is_some_and(|at| at.elapsed() < SNAPSHOT_AGAIN_EVERY)
-        {
-            return;
-        }
-        let Some(store) = &self.store else { return };
-        // It will be about as large as the last one. Half of one on a full disk would be written for nothing.
-        let (needs, free) = (store.snapshot_bytes(), self.disk.free_bytes(&self.dir));
-        if free < needs + self.config.free_bytes_min / 4 {
-            return self.snapshot_failed(&format!("it needs about {needs} bytes, and {free} are free"));
-        }
-        let (give, take) = sync_channel::<Store>(1);
-        let write = move || {
-            let mut store = take.recv().ok()?;
-            let written = store.snapshot(upto).map(drop).map_err(|e| with_causes(&e));
-            Some((store, written))
-        };
-        match std::thread::Builder::new().name("snapshot".into()).spawn(write) {
-            Ok(thread) => {
-                self.lent = Some(thread);
-                // It waits for it, and there is room for one.
-                let _ = self.store.take().map(|store| give.send(store));
-            }
-            Err(error) => self.snapshot_failed(&error.to_string()),
-        }
-    }
-
-    /// Takes the store back from the thread that writes a snapshot; waits until it has.
-    fn take_back(&mut self) {
-        let Some(thread) = self.lent.take() else { return };
-        match thread.join() {
-            Ok(Some((store, written))) => {
-                match written {
-                    Ok(()) => {
-                        (self.snapshot_at, self.snapshot_failed_at) = (store.upto(), None);
-                        self.is_snapshot_due = false;
-                    }
-                    Err(error) => self.snapshot_failed(&error),
-                }
-                self.store = Some(store);
-            }
-            _ => {
-                // It went with its thread, which is a bug: it is opened anew, as after any other failure of it.
-                tracing::error!("The thread that writes snapshots has panicked.");
-                *self.shared.trouble.write() = Some("the state's store was lost".into());
-                self.broken_since = Some(Instant::now());
-            }
-        }
-    }
-
-    fn snapshot_failed(&mut self, error: &str) {
-        tracing::error!(error, "A snapshot could not be written; it is tried again in a minute.");
-        self.snapshot_failed_at = Some(Instant::now());
-    }
-
     fn settle(&mut self) {
         if self.broken_since.is_none() {
             let shared = self.shared.clone();
@@ -759,61 +383,8 @@ impl Engine {
     }
 }
 
-/// An event that makes room: a child that is gone for good holds the log no more; and what an operator
-/// does about it, which is recorded first. Nobody outside can send one.
-fn lets_log_go(draft: &Draft) -> bool {
-    let header = draft.header();
-    header.origin.is_none() && [RETIRED_TYPE, RETURNED_TYPE, operator::TYPE].contains(&header.name)
-}
-
 enum Next {
     Job(Job),
     Nothing,
     Closed,
-}
-
-/// What the policy makes of a record.
-pub(super) fn decided(state: &State, now: i64, header: &Header<'_>, payload: &[u8]) -> Vec<Draft> {
-    let mut drafts = state.policy.decide(state, now, header, payload);
-    drafts.iter_mut().for_each(park_if_unfit);
-    drafts
-}
-
-/// A rule makes types and texts of whatever came in. A type that is no topic would end the connections of
-/// those who get it, and what is larger than a record has no place in the log.
-fn park_if_unfit(draft: &mut Draft) {
-    let (header, payload) = draft.parts();
-    let (reason, detail) = if draft.bytes().len() > limits::RECORD_BYTES_MAX {
-        (
-            "too-large",
-            format!(
-                "a rule made a record of {} bytes; the log takes {}",
-                draft.bytes().len(),
-                limits::RECORD_BYTES_MAX
-            ),
-        )
-    } else if header.kind.is_event() && !event::is_type(header.name) {
-        (
-            "bad-attribute",
-            "a rule made an event whose type is none: at most 255 bytes and none of `+`, `#`, `/` and space".into(),
-        )
-    } else {
-        return;
-    };
-    *draft = Note::DeadLetter(DeadLetter::new(reason, detail, "policy", "", payload)).draft();
-}
-
-/// Sets the times, and counts the upward records that begin here.
-pub(super) fn stamp(state: &State, drafts: &mut [Draft], now: i64) {
-    let mut seqs = state.me.seqs;
-    for draft in drafts {
-        let header = draft.header();
-        let mut seq = 0;
-        if header.origin.is_none() && header.direction == Direction::Up {
-            let place = &mut seqs[class(header.lane, header.reach) as usize];
-            *place += 1;
-            seq = *place;
-        }
-        draft.stamp(now, seq);
-    }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::door::Ingress as _;
 use citybrain_shared::config::{Variables, parse};
+use serde_json::Value;
 
 fn node(presets: &str) -> Ingress {
     let text = format!("preset = {presets}\n[node]\naddress = \"c/s/m/n\"\ndata = \"d\"\n");
@@ -12,18 +13,7 @@ fn node(presets: &str) -> Ingress {
 }
 
 fn publish<'a>(topic: &'a str, payload: &'a str) -> Publish<'a> {
-    Publish {
-        client: "meter-7",
-        user: "A1_TEST_TOKEN",
-        topic,
-        qos: 0,
-        retain: false,
-        payload: payload.as_bytes(),
-        content_type: None,
-        user_properties: Default::default(),
-        expiry_s: None,
-        door: &[],
-    }
+    Publish { user: "A1_TEST_TOKEN", qos: 0, ..Publish::plain("meter-7", topic, payload.as_bytes()) }
 }
 
 /// `TYPE SUBJECT DATA`, and `!` in front of what is urgent; `-` for what is no event.

@@ -1,10 +1,27 @@
-//! Receipts of directives, folded into counts.
+//! Directives, and their receipts folded into counts.
 
+use super::State;
+use super::rows::Key;
+use citybrain_shared::event::{self, Envelope};
 use citybrain_shared::prefix::{self, Named};
-use citybrain_shared::{Address, Pos};
+use citybrain_shared::record::Header;
+use citybrain_shared::selector::Selector;
+use citybrain_shared::{Address, Pos, limits};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Bound;
+
+/// Type of the event that answers a directive.
+pub const RECEIPT_TYPE: &str = "city.brain.receipt";
+
+/// The body of a receipt's `data`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub node: Address,
+    pub status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
 
 /// What a node says of a directive. A later word does not undo an earlier one: `done` follows
 /// `delivered`.
@@ -188,6 +205,62 @@ impl Directives {
         let gone = self.by_age.remove(&pos)?;
         self.by_id.remove(&gone);
         Some(gone)
+    }
+}
+
+impl State {
+    pub(super) fn take_directive(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
+        let Ok(event) = Envelope::parse(payload) else { return };
+        let (Some(id), Ok(selector)) = (event.id.clone(), Selector::parse(header.target)) else { return };
+        let origin = match header.origin {
+            Some(o) => Address::parse(o.address).ok(),
+            None => self.address.clone(),
+        };
+        let Some(origin) = origin else { return };
+        let mut expected = Nodes::default();
+        for (address, known) in &self.registry {
+            if selector.matches(address, &known.labels) {
+                expected.insert(known.ordinal);
+            }
+        }
+        let directive = Directive {
+            pos,
+            kind: header.name.to_owned(),
+            origin,
+            target: header.target.to_owned(),
+            is_command: event.directive() == event::Directive::Command,
+            issued_us: header.received_us,
+            expected,
+            delivered: Nodes::default(),
+            done: Nodes::default(),
+            failed: Nodes::default(),
+            expired: Nodes::default(),
+        };
+        let gone = self.directives.insert(id.clone().into_owned(), directive, limits::DIRECTIVES_KEPT);
+        self.dirty.insert(Key::Directive(id.into_owned()));
+        self.dirty.extend(gone.map(Key::Directive));
+    }
+
+    pub(super) fn take_receipt(&mut self, header: &Header<'_>, payload: &[u8]) {
+        #[derive(Deserialize)]
+        struct Event {
+            correlationid: String,
+            data: Receipt,
+        }
+        let Ok(event) = serde_json::from_slice::<Event>(payload) else { return };
+        // A node answers for itself. The door sees to it for those that begin here.
+        if header.origin.is_some_and(|o| o.address != event.data.node.as_str()) {
+            return;
+        }
+        let Some(known) = self.registry.get(&event.data.node) else { return };
+        let ordinal = known.ordinal;
+        if let Some(d) = self.directives.get_mut(&event.correlationid) {
+            d.take(ordinal, event.data.status);
+            self.dirty.insert(Key::Directive(event.correlationid));
+        }
+        if event.data.status == Status::Expired && self.address.as_ref() == Some(&event.data.node) {
+            self.counters.expired += 1;
+        }
     }
 }
 

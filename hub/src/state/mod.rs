@@ -1,23 +1,29 @@
 //! What the log adds up to.
 //!
 //! [`State::apply`] is the only way to change it, and knows no clock and no config: the same log
-//! gives the same state, live or at a start; but for one count ([`State::count_repeated`]). It lives in memory; rows that changed are handed to
-//! the store now and then ([`rows`]), always behind the log's fsync, and what the store has not seen
-//! is applied again at the next start.
+//! gives the same state, live or at a start; but for one count ([`State::count_repeated`]). It lives
+//! in memory; rows that changed are handed to the store now and then ([`rows`]), always behind the
+//! log's fsync, and what the store has not seen is applied again at the next start.
 //!
 //! | module | what it owns |
 //! |---|---|
 //! | [`rows`] | the state as rows of the store, and back |
 //! | [`sessions`] | MQTT sessions and last wills |
+//! | [`peers`] | who this node is, and what its peers hold of it and it of them |
+//! | [`registry`] | the nodes below, as they told of themselves |
 //! | [`directives`] | what was sent down, and who answered |
 //! | [`runs`] | numbers seen, as runs without gaps |
 
 mod directives;
+mod peers;
+mod registry;
 pub mod rows;
 mod runs;
 mod sessions;
 
-pub use directives::{Directive, Directives, Nodes, Status};
+pub use directives::{Directive, Directives, Nodes, RECEIPT_TYPE, Receipt, Status};
+pub use peers::{Me, Peer};
+pub use registry::{Known, PRESENCE_TYPE, Presence, RETIRED_TYPE, RETURNED_TYPE, Subtree};
 pub use runs::Runs;
 pub use sessions::{FILTER_BYTES, OUTSIDE, Session, Sessions, Subscription, WEBHOOK, filter_cost, is_own_session};
 
@@ -27,23 +33,13 @@ use bytes::Bytes;
 use citybrain_shared::address::Tier;
 use citybrain_shared::limits;
 use citybrain_shared::record::{Direction, Header, Kind};
-use citybrain_shared::selector::{Labels, Selector};
-use citybrain_shared::wire::{BootMark, Cursor, Epoch, Party};
-use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
+use citybrain_shared::wire::{BootMark, Epoch, Party};
+use citybrain_shared::{Address, Boot, Lane, LogId, Pos};
+use peers::EPOCHS_KEPT;
 use rows::Key;
 use serde::{Deserialize, Serialize};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
-
-/// Type of the event in which a node tells who it is.
-pub const PRESENCE_TYPE: &str = "city.brain.node";
-/// Type of the event in which a parent says that a child, with all below it, is gone for good.
-pub const RETIRED_TYPE: &str = "city.brain.node.retired";
-/// Type of the event in which it says that the child has come back all the same.
-pub const RETURNED_TYPE: &str = "city.brain.node.returned";
-/// Type of the event that answers a directive.
-pub const RECEIPT_TYPE: &str = "city.brain.receipt";
-
 pub struct State {
     /// The newest record that is in here.
     pub applied: Pos,
@@ -80,59 +76,6 @@ pub struct State {
     dirty: HashSet<Key>,
 }
 
-/// Histories of one log whose names are kept. One is normal; each restored backup adds one or two.
-const EPOCHS_KEPT: usize = 64;
-
-/// This node's identity.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Me {
-    pub inc: Inc,
-    pub boot: Boot,
-    /// Latest starts, oldest first, at most [`limits::BOOTS_KEPT`].
-    pub boots: Vec<BootMark>,
-    /// All histories of this log, oldest first; never empty once the node has started.
-    pub epochs: Vec<Epoch>,
-    /// Last seq given, by lane and reach (`class`).
-    pub seqs: [u64; 8],
-}
-
-impl Me {
-    /// The history that a position of this log belongs to.
-    pub fn log_at(&self, pos: Pos) -> LogId {
-        self.epochs.iter().rev().find(|e| e.first <= pos).or(self.epochs.first()).map_or(LogId(0), |e| e.log)
-    }
-
-    /// The present history.
-    pub fn epoch(&self) -> Epoch {
-        self.epochs.last().copied().unwrap_or(Epoch { log: LogId(0), first: Pos(1) })
-    }
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Peer {
-    /// Who spoke last.
-    pub party: Option<Party>,
-    /// Starts of the present incarnation that were seen, oldest first.
-    pub boots: Vec<Boot>,
-    /// Incarnations before this one.
-    pub former: Vec<Inc>,
-    /// The newest lease agreed on.
-    pub lease: u64,
-    /// What we hold of it, by lane.
-    pub has: [Option<Cursor>; 2],
-    /// What it holds of us, by lane, and which incarnation said so.
-    pub peer_has: [Option<Cursor>; 2],
-    pub peer_has_inc: Option<Inc>,
-    pub received: u64,
-    pub dropped: u64,
-    /// An operator's last word on an incarnation of it, and whether that may come in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub enrolled: Option<(Inc, bool)>,
-    /// An operator has said that it will not come back, and it has not since.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub retired: bool,
-}
-
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retained {
     pub pos: Pos,
@@ -152,20 +95,6 @@ impl Retained {
     pub fn cost(topic: &str, payload_bytes: usize) -> usize {
         topic.len() + payload_bytes + 200
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Known {
-    /// Stable number of this node in sets.
-    pub ordinal: u32,
-    pub name: String,
-    pub tier: Tier,
-    pub code: Option<String>,
-    pub labels: Labels,
-    pub inc: Inc,
-    pub version: String,
-    /// When its presence was committed at itself, µs since 1970 by its clock.
-    pub last_heard_us: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -216,35 +145,6 @@ pub fn class(lane: Lane, reach: Tier) -> u8 {
 /// Which lane's place in a pair.
 pub fn slot(lane: Lane) -> usize {
     lane as usize
-}
-
-/// The body of a receipt's `data`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Receipt {
-    pub node: Address,
-    pub status: Status,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-}
-
-/// The body of a presence's `data`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Presence {
-    pub address: Address,
-    pub name: String,
-    #[serde(default)]
-    pub code: Option<String>,
-    #[serde(default)]
-    pub labels: Labels,
-    pub inc: Inc,
-    pub version: String,
-}
-
-/// The body of a retirement's `data`, and of a return's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Subtree {
-    /// It, and all below it.
-    pub address: Address,
 }
 
 impl Default for State {
@@ -441,134 +341,6 @@ impl State {
         }
     }
 
-    fn take_presence(&mut self, header: &Header<'_>, payload: &[u8]) {
-        #[derive(Deserialize)]
-        struct Event {
-            data: Presence,
-        }
-        let Ok(Event { data }) = serde_json::from_slice(payload) else { return };
-        match header.origin {
-            // The header's origin is what the links vouch for.
-            Some(o) if o.address != data.address.as_str() => return,
-            Some(_) => {}
-            None => self.address = Some(data.address.clone()),
-        }
-        let ordinal = match self.registry.get(&data.address) {
-            Some(known) => known.ordinal,
-            None => match self.retired.remove(&data.address) {
-                Some(known) => {
-                    self.dirty.insert(Key::Retired(data.address.clone()));
-                    known.ordinal
-                }
-                None => (self.registry.len() + self.retired.len()) as u32,
-            },
-        };
-        let known = Known {
-            ordinal,
-            name: data.name,
-            tier: data.address.tier(),
-            code: data.code,
-            labels: data.labels,
-            inc: data.inc,
-            version: data.version,
-            last_heard_us: header.received_us,
-        };
-        self.dirty.insert(Key::Known(data.address.clone()));
-        self.dirty.insert(Key::Me);
-        self.registry.insert(data.address, known);
-    }
-
-    /// A node's word that a child of it is gone for good, with all below it, or is back.
-    fn take_subtree(&mut self, header: &Header<'_>, payload: &[u8], is_gone: bool) {
-        #[derive(Deserialize)]
-        struct Event {
-            data: Subtree,
-        }
-        let Ok(Event { data: Subtree { address } }) = serde_json::from_slice(payload) else { return };
-        if header.direction == Direction::Down {
-            return;
-        }
-        let by = match header.origin {
-            Some(o) => Address::parse(o.address).ok(),
-            None => self.address.clone(),
-        };
-        if by.is_none() || by != address.parent() {
-            return;
-        }
-        let (from, to) =
-            if is_gone { (&mut self.registry, &mut self.retired) } else { (&mut self.retired, &mut self.registry) };
-        let moved: Vec<(Address, Known)> = from.extract_if(.., |a, _| address.covers(a)).collect();
-        for (address, known) in moved {
-            if is_gone {
-                self.dirty.extend(self.directives.excuse(known.ordinal).into_iter().map(Key::Directive));
-            }
-            self.dirty.extend([Key::Known(address.clone()), Key::Retired(address.clone())]);
-            to.insert(address, known);
-        }
-        if is_gone && header.origin.is_none() && self.peers.contains_key(&address) {
-            self.peer(&address).retired = true;
-        }
-    }
-
-    fn take_directive(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {
-        let Ok(event) = citybrain_shared::event::Envelope::parse(payload) else { return };
-        let (Some(id), Ok(selector)) = (event.id.clone(), Selector::parse(header.target)) else { return };
-        let origin = match header.origin {
-            Some(o) => Address::parse(o.address).ok(),
-            None => self.address.clone(),
-        };
-        let Some(origin) = origin else { return };
-        let mut expected = Nodes::default();
-        for (address, known) in &self.registry {
-            if selector.matches(address, &known.labels) {
-                expected.insert(known.ordinal);
-            }
-        }
-        let directive = Directive {
-            pos,
-            kind: header.name.to_owned(),
-            origin,
-            target: header.target.to_owned(),
-            is_command: event.directive() == citybrain_shared::event::Directive::Command,
-            issued_us: header.received_us,
-            expected,
-            delivered: Nodes::default(),
-            done: Nodes::default(),
-            failed: Nodes::default(),
-            expired: Nodes::default(),
-        };
-        let gone = self.directives.insert(id.clone().into_owned(), directive, limits::DIRECTIVES_KEPT);
-        self.dirty.insert(Key::Directive(id.into_owned()));
-        self.dirty.extend(gone.map(Key::Directive));
-    }
-
-    fn take_receipt(&mut self, header: &Header<'_>, payload: &[u8]) {
-        #[derive(Deserialize)]
-        struct Event {
-            correlationid: String,
-            data: Receipt,
-        }
-        let Ok(event) = serde_json::from_slice::<Event>(payload) else { return };
-        // A node answers for itself. The door sees to it for those that begin here.
-        if header.origin.is_some_and(|o| o.address != event.data.node.as_str()) {
-            return;
-        }
-        let Some(known) = self.registry.get(&event.data.node) else { return };
-        let ordinal = known.ordinal;
-        if let Some(d) = self.directives.get_mut(&event.correlationid) {
-            d.take(ordinal, event.data.status);
-            self.dirty.insert(Key::Directive(event.correlationid));
-        }
-        if event.data.status == Status::Expired && self.address.as_ref() == Some(&event.data.node) {
-            self.counters.expired += 1;
-        }
-    }
-
-    fn peer(&mut self, address: &Address) -> &mut Peer {
-        self.dirty.insert(Key::Peer(address.clone()));
-        self.peers.entry(address.clone()).or_default()
-    }
-
     /// `before_us`: when the record before it was committed.
     fn apply_note(&mut self, pos: Pos, committed_us: i64, before_us: i64, note: Note) {
         match note {
@@ -598,7 +370,7 @@ impl State {
                 p.has[slot(lane)] = Some(cursor);
                 p.received += u64::from(records);
                 p.dropped += u64::from(dropped);
-                meet(p, from);
+                p.meet(from);
             }
             Note::PeerHas { peer, inc, lane, cursor } => {
                 let p = self.peer(&peer);
@@ -612,7 +384,7 @@ impl State {
             }
             Note::Granted { child, party, lease } => {
                 let p = self.peer(&child);
-                meet(p, party);
+                p.meet(party);
                 p.retired = false;
                 p.lease = p.lease.max(lease);
             }
@@ -620,7 +392,7 @@ impl State {
             Note::CursorSet { peer, inc, lane, cursor, .. } => {
                 let p = self.peer(&peer);
                 if p.party.is_some_and(|old| old.inc != inc) {
-                    meet(p, Party { inc, boot: Boot::default() });
+                    p.meet(Party { inc, boot: Boot::default() });
                 }
                 p.has[slot(lane)] = Some(cursor);
             }
@@ -657,25 +429,5 @@ impl State {
             Note::Made { .. } | Note::Answered { .. } => {}
             of_a_session => self.sessions.apply(pos, committed_us, of_a_session, &mut self.dirty),
         }
-    }
-}
-
-/// Notes that `party` spoke for a peer; a new incarnation starts from nothing.
-fn meet(peer: &mut Peer, party: Party) {
-    match peer.party {
-        Some(old) if old.inc != party.inc => {
-            peer.former.push(old.inc);
-            let extra = peer.former.len().saturating_sub(limits::BOOTS_KEPT);
-            peer.former.drain(..extra);
-            peer.boots.clear();
-            peer.has = [None, None];
-        }
-        _ => {}
-    }
-    peer.party = Some(party);
-    if party.boot != Boot::default() && !peer.boots.contains(&party.boot) {
-        peer.boots.push(party.boot);
-        let extra = peer.boots.len().saturating_sub(limits::BOOTS_KEPT);
-        peer.boots.drain(..extra);
     }
 }

@@ -24,7 +24,7 @@ pub use ops::{Ops, replayed};
 use super::{Fail, Lines};
 use crate::config::Invalid;
 use citybrain_shared::view::{self, Answer, Head, View};
-use citybrain_shared::words::{clean, counted, grouped, span};
+use citybrain_shared::words::{clean, counted, grouped, span, time, time_of_year};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use std::io::{self, IsTerminal, Write};
 use table::{Cell, Color, Table};
@@ -295,7 +295,7 @@ fn footer(head: &Head, out: &mut dyn Write) -> io::Result<()> {
     }
     let Head { node, as_of, .. } = head;
     if head.offline {
-        return writeln!(out, "{node}, offline, from its folder, as of {}", as_of.format("%Y-%m-%d %H:%M:%SZ"));
+        return writeln!(out, "{node}, offline, from its folder, as of {}", time(*as_of));
     }
     writeln!(out, "{node}, its own record, as of {}", as_of.format("%H:%M:%SZ"))
 }

@@ -337,16 +337,9 @@ impl<C: Core> Outside<C> {
         }
         self.seen.received.fetch_add(1, Ordering::Relaxed);
         let taken = self.ingress.take(&Publish {
-            client: &self.client_id,
-            user: "",
-            topic: at,
             qos: message.qos(),
             retain: message.retain(),
-            payload: message.payload(),
-            content_type: None,
-            user_properties: Default::default(),
-            expiry_s: None,
-            door: &[],
+            ..Publish::plain(&self.client_id, at, message.payload())
         });
         if taken.reason >= 0x80 {
             self.seen.refused.fetch_add(1, Ordering::Relaxed);

@@ -10,20 +10,7 @@ fn burst(n: usize) -> Vec<u8> {
     let mut out = Vec::new();
     for i in 0..n {
         let number = i.to_string();
-        let p = publish::Out {
-            dup: false,
-            qos: 0,
-            retain: false,
-            topic: "x",
-            alias: None,
-            id: 0,
-            forwarded: &[],
-            content_type: None,
-            expiry_s: None,
-            subscription_ids: &[],
-            payload: [number.as_bytes(), &[], &[]],
-        };
-        p.put(Version::V4, &mut out);
+        super::out("x", number.as_bytes()).put(Version::V4, &mut out);
     }
     out
 }
@@ -50,20 +37,8 @@ async fn a_long_topic_under_an_alias_is_offered_in_bounded_batches() {
     let topic = "t".repeat(60_000);
     let mut out = Vec::new();
     for i in 0..200 {
-        let p = publish::Out {
-            dup: false,
-            qos: 0,
-            retain: true,
-            topic: if i == 0 { &topic } else { "" },
-            alias: Some(1),
-            id: 0,
-            forwarded: &[],
-            content_type: None,
-            expiry_s: None,
-            subscription_ids: &[],
-            payload: [b"1", &[], &[]],
-        };
-        p.put(Version::V5, &mut out);
+        let topic = if i == 0 { &topic } else { "" };
+        publish::Out { retain: true, alias: Some(1), ..super::out(topic, b"1") }.put(Version::V5, &mut out);
     }
     c.socket.write_all(&out).await.unwrap();
     until("all are committed", || fake.last() == Pos(200)).await;

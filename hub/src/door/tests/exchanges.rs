@@ -9,7 +9,7 @@
 //! A failure prints its seed; `CITYBRAIN_MODEL_SEED=n` runs that one alone.
 
 use super::groups::{id_of, name};
-use super::model::{Rng, each_is_noticed, play, seeds};
+use super::stage::{Stage, each_is_noticed, play, seeds};
 use super::*;
 use crate::door::fake::Flaw;
 use std::collections::{HashMap, VecDeque};
@@ -38,11 +38,9 @@ struct Member {
 }
 
 struct World {
-    rng: Rng,
+    stage: Stage,
     /// No session ends.
     all_last: bool,
-    fake: Fake,
-    house: Option<House>,
     publisher: Option<Client>,
     /// Publishes that are not answered.
     open: VecDeque<usize>,
@@ -50,40 +48,26 @@ struct World {
     messages: Vec<Message>,
     /// By earlier processes.
     abandoned: u64,
-    held: bool,
-    patience: Duration,
-    story: Vec<String>,
 }
 
 impl World {
     async fn new(seed: u64, flaw: Option<Flaw>) -> World {
-        let fake = Fake::with_flaw(flaw);
-        let house = Some(House::open(&fake).await);
         let mut world = World {
-            rng: Rng(seed),
+            stage: Stage::new(seed, flaw).await,
             all_last: seed.is_multiple_of(2),
-            fake,
-            house,
             publisher: None,
             open: VecDeque::new(),
             members: (0..MEMBERS).map(|_| Member::default()).collect(),
             messages: Vec::new(),
             abandoned: 0,
-            held: false,
-            patience: if flaw.is_some() { Duration::from_millis(200) } else { PATIENCE },
-            story: Vec::new(),
         };
         world.join(0).await;
         world
     }
 
-    fn house(&self) -> &House {
-        self.house.as_ref().expect("it is open between steps")
-    }
-
     async fn step(&mut self) -> Result<(), String> {
-        let who = self.rng.below(MEMBERS);
-        match self.rng.below(100) {
+        let who = self.stage.rng.below(MEMBERS);
+        match self.stage.rng.below(100) {
             0..4 => self.crash().await,
             4..9 => self.hold().await,
             9..16 => self.fall(who),
@@ -92,48 +76,35 @@ impl World {
             32..70 => self.answer(who).await,
             _ => self.publish().await,
         }
-        let other = self.rng.below(MEMBERS);
+        let other = self.stage.rng.below(MEMBERS);
         self.hear(other).await?;
         let gone = self.abandoned();
-        self.story.push(format!("({gone} abandoned)"));
+        self.stage.tell(format!("({gone} abandoned)"));
         Ok(())
     }
 
     async fn crash(&mut self) {
-        let rng = &mut self.rng;
-        self.fake = self.fake.crash(|held| rng.below(held + 1));
-        (self.held, self.publisher) = (false, None);
+        self.publisher = None;
         self.open.clear();
         for who in 0..MEMBERS {
             self.fall(who);
         }
-        if let Some(house) = self.house.take() {
-            let door = house.door.clone();
-            house.kill().await;
-            self.abandoned += door.counters.abandoned.get();
-        }
-        self.house = Some(House::open(&self.fake).await);
-        self.story.push("the node is killed".into());
+        self.abandoned += self.stage.crash().await.counters.abandoned.get();
     }
 
     fn abandoned(&self) -> u64 {
-        self.abandoned + self.house().door.counters.abandoned.get()
+        self.abandoned + self.stage.house().door.counters.abandoned.get()
     }
 
     async fn hold(&mut self) {
-        if self.held {
+        if self.stage.held {
             return self.release().await;
         }
-        self.fake.hold();
-        self.held = true;
-        self.story.push("commits are held back".into());
+        self.stage.hold();
     }
 
     async fn release(&mut self) {
-        if std::mem::take(&mut self.held) {
-            self.fake.release();
-            self.story.push("commits are released".into());
-        }
+        self.stage.release();
         while let (Some(n), Some(p)) = (self.open.pop_front(), &mut self.publisher) {
             let m = &mut self.messages[n];
             p.acked(if m.qos == 1 { kind::PUBACK } else { kind::PUBREC }, id_of(n)).await;
@@ -148,7 +119,7 @@ impl World {
             if !m.lasts {
                 (m.exists, m.received) = (false, HashMap::new());
             }
-            self.story.push(format!("{who} falls, lasting {}", m.lasts));
+            self.stage.tell(format!("{who} falls, lasting {}", m.lasts));
         }
     }
 
@@ -157,10 +128,10 @@ impl World {
         if who > 0 && !self.all_last && self.members[who].exists {
             self.release().await;
             self.fall(who);
-            self.house().client(Version::V5, &name(who), true).await.leaves().await;
+            self.stage.house().client(Version::V5, &name(who), true).await.leaves().await;
             let m = &mut self.members[who];
             (m.exists, m.received) = (false, HashMap::new());
-            self.story.push(format!("{who}'s session is ended"));
+            self.stage.tell(format!("{who}'s session is ended"));
         }
     }
 
@@ -169,45 +140,45 @@ impl World {
             return;
         }
         self.release().await;
-        let lasts = who == 0 || self.all_last || self.members[who].exists || self.rng.below(2) == 0;
-        let version = if lasts { BOTH[self.rng.below(2)] } else { Version::V5 };
-        let (mut wire, connack) = self.house().connect(version, &name(who), !lasts, &[]).await;
+        let lasts = who == 0 || self.all_last || self.members[who].exists || self.stage.rng.below(2) == 0;
+        let version = if lasts { BOTH[self.stage.rng.below(2)] } else { Version::V5 };
+        let (mut wire, connack) = self.stage.house().connect(version, &name(who), !lasts, &[]).await;
         let m = &mut self.members[who];
         assert_eq!(connack[..2], [u8::from(m.exists), 0], "{who} comes");
         if !m.exists {
             assert_eq!(wire.subscribe(NAME, 2).await, 2);
         }
         (m.wire, m.lasts, m.exists) = (Some(wire), lasts, true);
-        self.story.push(format!("{who} comes by {version:?}, lasting {lasts}"));
+        self.stage.tell(format!("{who} comes by {version:?}, lasting {lasts}"));
     }
 
     async fn publish(&mut self) {
         if self.publisher.is_none() {
-            self.publisher = Some(self.house().client(Version::V4, "publisher", true).await);
+            self.publisher = Some(self.stage.house().client(Version::V4, "publisher", true).await);
         }
-        for _ in 0..1 + self.rng.below(4) {
-            let (n, qos) = (self.messages.len(), if self.rng.below(4) == 0 { 1 } else { 2 });
+        for _ in 0..1 + self.stage.rng.below(4) {
+            let (n, qos) = (self.messages.len(), if self.stage.rng.below(4) == 0 { 1 } else { 2 });
             let wire = self.publisher.as_mut().expect("it has just come");
             // Its exchange is never completed: this is about what comes out.
             wire.publish("work/x", n.to_string().as_bytes(), qos, id_of(n), false).await;
             self.messages.push(Message { qos, must: false, handed_on: 0 });
             self.open.push_back(n);
-            self.story.push(format!("{n} is published as QoS {qos}"));
+            self.stage.tell(format!("{n} is published as QoS {qos}"));
         }
-        if !self.held {
+        if !self.stage.held {
             self.release().await;
         }
     }
 
     /// Some of what a member owes, in any order for different messages.
     async fn answer(&mut self, who: usize) {
-        let some = 1 + self.rng.below(6);
+        let some = 1 + self.stage.rng.below(6);
         let m = &mut self.members[who];
         let Some(wire) = &mut m.wire else { return };
         for _ in 0..some.min(m.owes.len()) {
-            let (kind, id) = m.owes.remove(self.rng.below(m.owes.len())).expect("counted");
+            let (kind, id) = m.owes.remove(self.stage.rng.below(m.owes.len())).expect("counted");
             wire.ack(kind, id).await;
-            self.story.push(format!("{who} answers {kind:x} for {id}"));
+            self.stage.tell(format!("{who} answers {kind:x} for {id}"));
         }
     }
 
@@ -231,7 +202,7 @@ impl World {
 
     fn take(&mut self, who: usize, got: &Got) -> Result<(), String> {
         let n: usize = got.payload.parse().map_err(|_| format!("{got:?} is nobody's"))?;
-        self.story.push(format!("{who} gets {n} as {}{}", got.id, if got.dup { ", again" } else { "" }));
+        self.stage.tell(format!("{who} gets {n} as {}{}", got.id, if got.dup { ", again" } else { "" }));
         let qos = self.messages[n].qos;
         if got.qos != qos {
             return Err(format!("{n} was published as QoS {qos}: {got:?}"));
@@ -261,7 +232,7 @@ impl World {
         let m = &mut self.members[who];
         if let Some(n) = m.received.remove(&id) {
             self.messages[n].handed_on += 1;
-            self.story.push(format!("{who} hands {n} on"));
+            self.stage.tell(format!("{who} hands {n} on"));
         }
         m.owes.push_back((kind::PUBCOMP, id));
     }
@@ -289,7 +260,7 @@ impl World {
             if missing.len() != last {
                 (since, last) = (std::time::Instant::now(), missing.len());
             }
-            if since.elapsed() > self.patience {
+            if since.elapsed() > self.stage.patience {
                 return Err(format!("{missing:?} are missing, and {} were abandoned", self.abandoned()));
             }
         }
@@ -304,12 +275,8 @@ impl World {
 }
 
 async fn run(seed: u64, flaw: Option<Flaw>) -> Result<(), String> {
-    let (mut world, outcome) = play(World::new(seed, flaw).await, STEPS, World::step, World::settle).await;
-    if let Some(house) = world.house.take() {
-        house.kill().await;
-    }
-    let notes: Vec<_> = world.fake.notes().iter().map(|n| format!("{n:?}")).collect();
-    outcome.map_err(|e| format!("seed {seed}: {e}\n{}\n{}", world.story.join("\n"), notes.join("\n")))
+    let (world, outcome) = play(World::new(seed, flaw).await, STEPS, World::step, World::settle).await;
+    world.stage.end(seed, outcome).await
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@
 //!
 //! A failure prints its seed; `CITYBRAIN_MODEL_SEED=n` runs that one alone.
 
-use super::model::{Rng, each_is_noticed, play, seeds};
+use super::stage::{Stage, each_is_noticed, play, seeds};
 use super::*;
 use crate::door::fake::Flaw;
 use std::collections::VecDeque;
@@ -58,9 +58,7 @@ struct Member {
 }
 
 struct World {
-    rng: Rng,
-    fake: Fake,
-    house: Option<House>,
+    stage: Stage,
     publisher: Option<Client>,
     /// Packet ids of publishes that are not answered.
     open: VecDeque<usize>,
@@ -70,40 +68,26 @@ struct World {
     calm: usize,
     /// Somebody fell, and the door may not know of it.
     stirred: bool,
-    held: bool,
-    patience: Duration,
-    story: Vec<String>,
 }
 
 impl World {
     async fn new(seed: u64, flaw: Option<Flaw>) -> World {
-        let fake = Fake::with_flaw(flaw);
-        let house = Some(House::open(&fake).await);
         let mut world = World {
-            rng: Rng(seed),
-            fake,
-            house,
+            stage: Stage::new(seed, flaw).await,
             publisher: None,
             open: VecDeque::new(),
             members: (0..MEMBERS).map(|_| Member::default()).collect(),
             messages: Vec::new(),
             calm: 0,
             stirred: false,
-            held: false,
-            patience: if flaw.is_some() { Duration::from_millis(200) } else { PATIENCE },
-            story: Vec::new(),
         };
         world.join(0).await;
         world
     }
 
-    fn house(&self) -> &House {
-        self.house.as_ref().expect("it is open between steps")
-    }
-
     async fn step(&mut self) -> Result<(), String> {
-        let who = self.rng.below(MEMBERS);
-        match self.rng.below(100) {
+        let who = self.stage.rng.below(MEMBERS);
+        match self.stage.rng.below(100) {
             0..3 => self.crash().await,
             3..8 => self.hold().await,
             8..14 => self.fall(who),
@@ -113,14 +97,12 @@ impl World {
             60..75 => self.look_around().await?,
             _ => self.publish().await,
         }
-        let other = self.rng.below(MEMBERS);
+        let other = self.stage.rng.below(MEMBERS);
         self.hear(other).await
     }
 
     async fn crash(&mut self) {
-        let rng = &mut self.rng;
-        self.fake = self.fake.crash(|held| rng.below(held + 1));
-        (self.held, self.publisher) = (false, None);
+        self.publisher = None;
         self.open.clear();
         for m in &mut self.members {
             (m.wire, m.exists) = (None, m.exists && m.lasts);
@@ -134,27 +116,18 @@ impl World {
             };
         }
         self.stirred = true;
-        if let Some(house) = self.house.take() {
-            house.kill().await;
-        }
-        self.house = Some(House::open(&self.fake).await);
-        self.story.push("the node is killed".into());
+        self.stage.crash().await;
     }
 
     async fn hold(&mut self) {
-        if self.held {
+        if self.stage.held {
             return self.release().await;
         }
-        self.fake.hold();
-        self.held = true;
-        self.story.push("commits are held back".into());
+        self.stage.hold();
     }
 
     async fn release(&mut self) {
-        if std::mem::take(&mut self.held) {
-            self.fake.release();
-            self.story.push("commits are released".into());
-        }
+        self.stage.release();
         while let (Some(n), Some(p)) = (self.open.pop_front(), &mut self.publisher) {
             p.acked(kind::PUBACK, id_of(n)).await;
             self.messages[n].must = true;
@@ -169,7 +142,7 @@ impl World {
         m.held.clear();
         m.exists &= m.lasts;
         let lasts = m.lasts;
-        self.story.push(format!("{who} falls, lasting {lasts}"));
+        self.stage.tell(format!("{who} falls, lasting {lasts}"));
         self.bereave(who, lasts);
     }
 
@@ -193,11 +166,11 @@ impl World {
         if who > 0 && self.members[who].exists {
             self.release().await;
             self.fall(who);
-            let wire = self.house().client(Version::V5, &name(who), true).await;
+            let wire = self.stage.house().client(Version::V5, &name(who), true).await;
             wire.leaves().await;
             self.members[who].exists = false;
             self.bereave(who, false);
-            self.story.push(format!("{who}'s session is ended"));
+            self.stage.tell(format!("{who}'s session is ended"));
         }
     }
 
@@ -206,36 +179,36 @@ impl World {
             return;
         }
         self.release().await;
-        let lasts = who == 0 || self.members[who].exists || self.rng.below(2) == 0;
-        let version = if lasts { BOTH[self.rng.below(2)] } else { Version::V5 };
-        let (mut wire, connack) = self.house().connect(version, &name(who), !lasts, &[]).await;
+        let lasts = who == 0 || self.members[who].exists || self.stage.rng.below(2) == 0;
+        let version = if lasts { BOTH[self.stage.rng.below(2)] } else { Version::V5 };
+        let (mut wire, connack) = self.stage.house().connect(version, &name(who), !lasts, &[]).await;
         let m = &mut self.members[who];
         assert_eq!(connack[..2], [u8::from(m.exists), 0], "{who} comes");
         if !m.exists {
             assert_eq!(wire.subscribe(NAME, 1).await, 1);
         }
         (m.wire, m.lasts, m.exists, m.newest) = (Some(wire), lasts, true, None);
-        self.story.push(format!("{who} comes by {version:?}, lasting {lasts}"));
+        self.stage.tell(format!("{who} comes by {version:?}, lasting {lasts}"));
     }
 
     async fn publish(&mut self) {
         if self.publisher.is_none() {
-            self.publisher = Some(self.house().client(Version::V4, "publisher", true).await);
+            self.publisher = Some(self.stage.house().client(Version::V4, "publisher", true).await);
         }
         if self.stirred {
             let here = 1 + self.members.iter().filter(|m| m.wire.is_some()).count() as u64;
-            self.stirred = self.house().door.counters.connections.load(Ordering::Relaxed) != here;
+            self.stirred = self.stage.house().door.counters.connections.load(Ordering::Relaxed) != here;
             self.calm = self.messages.len();
         }
-        for _ in 0..1 + self.rng.below(4) {
+        for _ in 0..1 + self.stage.rng.below(4) {
             let n = self.messages.len();
             let wire = self.publisher.as_mut().expect("it has just come");
             wire.publish("work/x", n.to_string().as_bytes(), 1, id_of(n), false).await;
             self.messages.push(Message { at: At::Nobody, must: false, given: 0, excuses: 0 });
             self.open.push_back(n);
-            self.story.push(format!("{n} is published"));
+            self.stage.tell(format!("{n} is published"));
         }
-        if !self.held {
+        if !self.stage.held {
             return self.release().await;
         }
         // Held back, none should come; what comes all the same is a promise.
@@ -250,15 +223,15 @@ impl World {
     }
 
     async fn acknowledge(&mut self, who: usize) {
-        let some = 1 + self.rng.below(4);
+        let some = 1 + self.stage.rng.below(4);
         let m = &mut self.members[who];
         let Some(wire) = &mut m.wire else { return };
         for _ in 0..some.min(m.held.len()) {
             // In any order, as a client with many hands does.
-            let (id, n) = m.held.remove(self.rng.below(m.held.len())).expect("counted");
+            let (id, n) = m.held.remove(self.stage.rng.below(m.held.len())).expect("counted");
             wire.ack(kind::PUBACK, id).await;
             self.messages[n].at = At::Acknowledged(who);
-            self.story.push(format!("{who} acknowledges {n}"));
+            self.stage.tell(format!("{who} acknowledges {n}"));
         }
     }
 
@@ -270,7 +243,7 @@ impl World {
             }
         }
         // A note is made by a connection; without any there is none.
-        if !self.held && self.members.iter().any(|m| m.wire.is_some()) {
+        if !self.stage.held && self.members.iter().any(|m| m.wire.is_some()) {
             for m in self.messages.iter_mut().filter(|m| m.at == At::Settled) {
                 m.at = At::Noted;
             }
@@ -306,7 +279,7 @@ impl World {
     fn take(&mut self, who: usize, got: &Got) -> Result<(), String> {
         let n: usize = got.payload.parse().map_err(|_| format!("{got:?} is nobody's"))?;
         let (m, member) = (&mut self.messages[n], &mut self.members[who]);
-        self.story.push(format!("{who} gets {n}{}", if got.dup { ", again" } else { "" }));
+        self.stage.tell(format!("{who} gets {n}{}", if got.dup { ", again" } else { "" }));
         match m.at {
             At::With(other) | At::Acknowledged(other) | At::Perhaps(Some(other)) if other != who => {
                 return Err(format!("{who} gets {n}, which is with {other}"));
@@ -353,7 +326,7 @@ impl World {
             if done != last {
                 (since, last) = (std::time::Instant::now(), done);
             }
-            if since.elapsed() > self.patience {
+            if since.elapsed() > self.stage.patience {
                 return Err(format!("{missing} is missing: {:?}", self.messages[missing].at));
             }
         }
@@ -369,11 +342,8 @@ pub(super) fn id_of(n: usize) -> u16 {
 }
 
 async fn run(seed: u64, flaw: Option<Flaw>) -> Result<(), String> {
-    let (mut world, outcome) = play(World::new(seed, flaw).await, STEPS, World::step, World::settle).await;
-    if let Some(house) = world.house.take() {
-        house.kill().await;
-    }
-    outcome.map_err(|e| format!("seed {seed}: {e}\n{}", world.story.join("\n")))
+    let (world, outcome) = play(World::new(seed, flaw).await, STEPS, World::step, World::settle).await;
+    world.stage.end(seed, outcome).await
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@
 //! A failure prints its seed; `CITYBRAIN_MODEL_SEED=n` runs that one alone, `CITYBRAIN_MODEL_RUNS=n`
 //! more of them. The tasks behind the sockets are not seeded, so that a seed is nearly a replay.
 
+use super::stage::{Stage, each_is_noticed, play, seeds};
 use super::*;
 use crate::door::fake::Flaw;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -23,22 +24,6 @@ const STEPS: usize = 120;
 const RUNS: u64 = 60;
 /// Publishes that a client has under way, at most; the door takes more.
 const FLYING_MAX: usize = 12;
-
-pub(super) struct Rng(pub u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-}
 
 /// A published message; its number in [`World::messages`] is its payload.
 struct Message {
@@ -234,42 +219,23 @@ impl Party {
 }
 
 struct World {
-    rng: Rng,
-    fake: Fake,
-    house: Option<House>,
+    stage: Stage,
     parties: Vec<Party>,
     messages: Vec<Message>,
-    held: bool,
-    /// With nothing coming, while something is missing at the end.
-    patience: Duration,
-    story: Vec<String>,
 }
 
 impl World {
     async fn new(seed: u64, flaw: Option<Flaw>) -> World {
-        let fake = Fake::with_flaw(flaw);
-        let house = Some(House::open(&fake).await);
-        // What a flaw has lost will not come, however long one waits.
-        let patience = if flaw.is_some() { Duration::from_millis(200) } else { PATIENCE };
         World {
-            rng: Rng(seed),
-            fake,
-            house,
+            stage: Stage::new(seed, flaw).await,
             parties: (0..CLIENTS).map(Party::new).collect(),
             messages: Vec::new(),
-            held: false,
-            patience,
-            story: Vec::new(),
         }
     }
 
-    fn tell(&mut self, what: impl FnOnce() -> String) {
-        self.story.push(what());
-    }
-
     async fn step(&mut self) -> Result<(), String> {
-        let who = self.rng.below(CLIENTS);
-        match self.rng.below(100) {
+        let who = self.stage.rng.below(CLIENTS);
+        match self.stage.rng.below(100) {
             0..3 => self.crash().await,
             3..8 => self.drop_connection(who),
             8..10 => self.say_goodbye(who).await?,
@@ -281,14 +247,11 @@ impl World {
             60..62 => self.connect(who).await,
             _ => self.publish(who).await,
         }
-        let other = self.rng.below(CLIENTS);
+        let other = self.stage.rng.below(CLIENTS);
         self.hear(other).await
     }
 
     async fn crash(&mut self) {
-        let rng = &mut self.rng;
-        self.fake = self.fake.crash(|held| rng.below(held + 1));
-        self.held = false;
         let fallen: Vec<_> = (0..CLIENTS).filter(|who| self.parties[*who].phase != Phase::Down).collect();
         let phases: Vec<_> = fallen.iter().map(|who| self.parties[*who].phase).collect();
         for p in &mut self.parties {
@@ -298,11 +261,7 @@ impl World {
         for (who, phase) in fallen.into_iter().zip(phases) {
             self.leave_will(who, phase);
         }
-        if let Some(house) = self.house.take() {
-            house.kill().await;
-        }
-        self.house = Some(House::open(&self.fake).await);
-        self.tell(|| "the node is killed".into());
+        self.stage.crash().await;
     }
 
     fn drop_connection(&mut self, who: usize) {
@@ -310,7 +269,7 @@ impl World {
         if phase != Phase::Down {
             self.parties[who].fall();
             self.leave_will(who, phase);
-            self.tell(|| format!("{who} falls"));
+            self.stage.tell(format!("{who} falls"));
         }
     }
 
@@ -329,7 +288,7 @@ impl World {
 
     /// With nothing held back, its will is forgotten when the door closes the connection.
     async fn say_goodbye(&mut self, who: usize) -> Result<(), String> {
-        if self.parties[who].phase != Phase::Up || self.held {
+        if self.parties[who].phase != Phase::Up || self.stage.held {
             return Ok(());
         }
         let wire = self.parties[who].wire.as_mut().expect("it is up");
@@ -343,30 +302,22 @@ impl World {
         }
         self.parties[who].fall();
         self.parties[who].will = None;
-        self.tell(|| format!("{who} says goodbye"));
+        self.stage.tell(format!("{who} says goodbye"));
         Ok(())
     }
 
     fn hold(&mut self) {
-        self.held = !self.held;
-        if self.held {
-            self.fake.hold()
-        } else {
-            self.fake.release()
-        }
-        let held = self.held;
-        self.tell(|| format!("commits are {}", if held { "held back" } else { "released" }));
+        if self.stage.held { self.stage.release() } else { self.stage.hold() }
     }
 
     async fn connect(&mut self, who: usize) {
-        let version = BOTH[self.rng.below(2)];
-        let kind = self.rng.below(8);
-        let will =
-            (self.rng.below(2) == 0).then(|| (TOPICS[self.rng.below(TOPICS.len())], 1 + self.rng.below(2) as u8));
+        let version = BOTH[self.stage.rng.below(2)];
+        let kind = self.stage.rng.below(8);
+        let will = (self.stage.rng.below(2) == 0)
+            .then(|| (TOPICS[self.stage.rng.below(TOPICS.len())], 1 + self.stage.rng.below(2) as u8));
         // Where it is connected already, the new connection ends the old.
         self.drop_connection(who);
-        let at = self.house.as_ref().expect("it is open between steps");
-        let mut client = at.dial(version).await;
+        let mut client = self.stage.house().dial(version).await;
         let p = &mut self.parties[who];
         p.will = will.map(|(topic, qos)| {
             self.messages.push(Message { source: CLIENTS + who, topic, qos, sent: 0, acked: false });
@@ -392,17 +343,18 @@ impl World {
         (p.wire, p.phase) = (Some(client), Phase::Coming);
         p.connection += 1;
         let what = format!("{who} connects by {version:?}, clean {}, lasting {}, will {:?}", p.clean, p.lasts, p.will);
-        self.tell(|| what);
+        self.stage.tell(what);
     }
 
     async fn ask(&mut self, who: usize) {
-        let filter = FILTERS[self.rng.below(FILTERS.len())];
-        let qos = self.rng.below(3) as u8;
+        let filter = FILTERS[self.stage.rng.below(FILTERS.len())];
+        let qos = self.stage.rng.below(3) as u8;
         let p = &mut self.parties[who];
         if p.phase != Phase::Up || p.asked.is_some() {
             return;
         }
-        let asked = if self.rng.below(4) > 0 { Asked::Subscribe(filter, qos) } else { Asked::Unsubscribe(filter) };
+        let asked =
+            if self.stage.rng.below(4) > 0 { Asked::Subscribe(filter, qos) } else { Asked::Unsubscribe(filter) };
         let wire = p.wire.as_mut().expect("it is up");
         let mut body = vec![0, 9];
         if wire.version == Version::V5 {
@@ -426,12 +378,12 @@ impl World {
         }
         p.asked = Some(asked);
         p.regrade(filter, old.is_some(), &self.messages);
-        self.tell(|| format!("{who} asks: {asked:?}"));
+        self.stage.tell(format!("{who} asks: {asked:?}"));
     }
 
     async fn publish(&mut self, who: usize) {
-        let topic = TOPICS[self.rng.below(TOPICS.len())];
-        let qos = self.rng.below(8).div_ceil(3).min(2) as u8;
+        let topic = TOPICS[self.stage.rng.below(TOPICS.len())];
+        let qos = self.stage.rng.below(8).div_ceil(3).min(2) as u8;
         if self.parties[who].phase != Phase::Up || self.parties[who].flying.len() >= FLYING_MAX {
             return;
         }
@@ -448,7 +400,7 @@ impl World {
             p.flying.push_back(flying);
         }
         self.send(who, flying).await;
-        self.tell(|| format!("{who} publishes {n} on {topic} with QoS {qos}"));
+        self.stage.tell(format!("{who} publishes {n} on {topic} with QoS {qos}"));
     }
 
     /// For the first time or again.
@@ -459,28 +411,14 @@ impl World {
         }
         let m = &mut self.messages[f.message];
         let payload = f.message.to_string();
-        let out = publish::Out {
-            dup: m.sent > 0,
-            qos: m.qos,
-            retain: false,
-            topic: m.topic,
-            alias: None,
-            id: f.id,
-            forwarded: &[],
-            content_type: None,
-            expiry_s: None,
-            subscription_ids: &[],
-            payload: [payload.as_bytes(), &[], &[]],
-        };
+        let dup = m.sent > 0;
         m.sent += 1;
-        let mut bytes = Vec::new();
-        out.put(wire.version, &mut bytes);
-        wire.socket.write_all(&bytes).await.expect("the door ends no connection by itself");
+        wire.put(publish::Out { dup, qos: m.qos, id: f.id, ..out(m.topic, payload.as_bytes()) }).await;
     }
 
     /// Gives some of the acknowledgements that are due, oldest first.
     async fn acknowledge(&mut self, who: usize) {
-        let some = 1 + self.rng.below(4);
+        let some = 1 + self.stage.rng.below(4);
         let p = &mut self.parties[who];
         let (Some(wire), Phase::Up) = (&mut p.wire, p.phase) else { return };
         for _ in 0..some.min(p.owed.len()) {
@@ -496,7 +434,7 @@ impl World {
         if self.parties[who].phase == Phase::Down {
             return Ok(());
         }
-        if self.held && waits(&self.parties[who]) {
+        if self.stage.held && waits(&self.parties[who]) {
             for _ in 0..8 {
                 tokio::task::yield_now().await;
             }
@@ -584,7 +522,7 @@ impl World {
         for f in p.flying.clone() {
             self.send(who, f).await;
         }
-        self.tell(|| format!("{who} is there, session present: {present}"));
+        self.stage.tell(format!("{who} is there, session present: {present}"));
         Ok(())
     }
 
@@ -608,9 +546,8 @@ impl World {
 
     /// Everybody comes back and takes what there is; then nothing may be missing.
     async fn settle(&mut self) -> Result<(), String> {
-        self.fake.release();
-        self.held = false;
-        self.tell(|| "all come back".into());
+        self.stage.release();
+        self.stage.tell("all come back");
         for who in 0..CLIENTS {
             if self.parties[who].phase == Phase::Down {
                 self.connect(who).await;
@@ -637,83 +574,22 @@ impl World {
             }
             match self.parties.iter().find_map(open) {
                 None => return Ok(()),
-                Some(open) if since.elapsed() > self.patience => return Err(open),
+                Some(open) if since.elapsed() > self.stage.patience => return Err(open),
                 Some(_) => {}
             }
         }
     }
 }
 
-impl Client {
-    /// A packet that is here already.
-    pub(super) fn at_hand(&mut self) -> Option<(u8, Vec<u8>)> {
-        while self.socket.try_read_buf(&mut self.input).is_ok_and(|n| n > 0) {}
-        let head = Head::parse(&self.input).expect("the door writes whole packets")?;
-        (self.input.len() >= head.total_bytes()).then(|| {
-            let first = self.input[0];
-            self.input.advance(head.head_bytes);
-            (first, self.input.split_to(head.body_bytes).to_vec())
-        })
-    }
-}
-
 async fn run(seed: u64, flaw: Option<Flaw>) -> Result<(), String> {
-    let (mut world, outcome) = play(World::new(seed, flaw).await, STEPS, World::step, World::settle).await;
-    if let Some(house) = world.house.take() {
-        house.kill().await;
-    }
-    let notes: Vec<_> = world.fake.notes().iter().map(|n| format!("{n:?}")).collect();
-    outcome.map_err(|e| format!("seed {seed}: {e}\n{}\n{}", world.story.join("\n"), notes.join("\n")))
-}
-
-/// Plays a world: so many steps, then what must hold in the end.
-pub(super) async fn play<W>(
-    mut world: W,
-    steps: usize,
-    step: impl AsyncFn(&mut W) -> Result<(), String>,
-    settle: impl AsyncFn(&mut W) -> Result<(), String>,
-) -> (W, Result<(), String>) {
-    for _ in 0..steps {
-        if let Err(why) = step(&mut world).await {
-            return (world, Err(why));
-        }
-    }
-    let outcome = settle(&mut world).await;
-    (world, outcome)
-}
-
-/// The seeds to be run: as the environment says, or the first so many.
-pub(super) fn seeds(runs: u64) -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
-    match number("CITYBRAIN_MODEL_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("CITYBRAIN_MODEL_RUNS").unwrap_or(runs),
-    }
+    let (world, outcome) = play(World::new(seed, flaw).await, STEPS, World::step, World::settle).await;
+    world.stage.end(seed, outcome).await
 }
 
 #[tokio::test]
 async fn sessions_do_what_the_model_says_whatever_happens_to_them() {
     for seed in seeds(RUNS) {
         run(seed, None).await.unwrap_or_else(|e| panic!("{e}"));
-    }
-}
-
-/// Runs a model with each flaw, by so many seeds at most, until it has failed.
-pub(super) async fn each_is_noticed<F: Future<Output = Result<(), String>>>(
-    flaws: &[Flaw],
-    runs: u64,
-    run: impl Fn(u64, Option<Flaw>) -> F,
-) {
-    for flaw in flaws {
-        let mut caught = false;
-        for seed in 0..runs {
-            if let Err(why) = run(seed, Some(*flaw)).await {
-                eprintln!("{flaw:?}: {}", why.lines().next().unwrap_or_default());
-                caught = true;
-                break;
-            }
-        }
-        assert!(caught, "{flaw:?} goes unnoticed");
     }
 }
 

@@ -5,7 +5,7 @@
 //! retain flag, at most once and of the QoS that both sides allow; an old one by its retain handling.
 //! What is published meanwhile comes without the flag, or with it where the subscription says so.
 
-use super::model::{Rng, seeds};
+use super::stage::{Rng, seeds};
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 

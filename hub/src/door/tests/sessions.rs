@@ -283,8 +283,7 @@ async fn a_qos2_message_that_was_received_is_released_though_its_filter_has_gone
         }
         s.acked(kind::PUBREL, got.id).await;
         s.ack(kind::PUBCOMP, got.id).await;
-        s.send(0xc0, &[]).await;
-        assert_eq!(s.packet().await.expect("a PINGRESP").0, 0xd0);
+        s.pings().await;
         s.leaves().await;
         let mut s = house.client(Version::V4, "s", false).await;
         s.hears_nothing().await;
@@ -418,26 +417,12 @@ async fn what_was_begun_is_completed_though_it_has_expired_since() {
     let mut c = house.client(Version::V5, "c", false).await;
     c.subscribe("x", 2).await;
     let mut p = house.client(Version::V5, "p", true).await;
-    let out = publish::Out {
-        dup: false,
-        qos: 2,
-        retain: false,
-        topic: "x",
-        alias: None,
-        id: 1,
-        forwarded: &[],
-        content_type: None,
-        expiry_s: Some(1),
-        subscription_ids: &[],
-        payload: [b"1", &[], &[]],
-    };
-    let mut bytes = Vec::new();
-    out.put(Version::V5, &mut bytes);
-    p.socket.write_all(&bytes).await.unwrap();
+    p.put(publish::Out { qos: 2, id: 1, expiry_s: Some(1), ..out("x", b"1") }).await;
+    let expires_us = now_us() + 1_000_000;
     p.acked(kind::PUBREC, 1).await;
     let first = c.got().await;
     drop(c);
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    until("it has expired", || now_us() > expires_us).await;
     let (mut c, _) = house.connect(Version::V5, "c", false, &[]).await;
     assert_eq!(c.got().await, Got { dup: true, ..first });
     house.close().await;

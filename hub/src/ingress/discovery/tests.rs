@@ -16,18 +16,8 @@ fn node() -> Ingress {
 
 /// `TYPE SUBJECT DATA`, and `!` in front of what is urgent; `-` for what is no event.
 fn says(node: &Ingress, topic: &str, payload: &str) -> String {
-    let publish = Publish {
-        client: "gateway",
-        user: "",
-        topic,
-        qos: 1,
-        retain: topic.ends_with("/config"),
-        payload: payload.as_bytes(),
-        content_type: None,
-        user_properties: Default::default(),
-        expiry_s: None,
-        door: &[],
-    };
+    let retain = topic.ends_with("/config");
+    let publish = Publish { retain, ..Publish::plain("gateway", topic, payload.as_bytes()) };
     let draft = node.take(&publish).draft.expect("a record");
     let header = draft.header();
     if header.kind != Kind::Event {

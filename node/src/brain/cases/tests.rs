@@ -309,6 +309,25 @@ impl World {
         self.check();
     }
 
+    /// Opens a case at a node, at the start.
+    fn open(&mut self, at: &str, new: Opening, contact: Contact) -> Case {
+        let (case, drafts) = self.places[at].cases.open(new, contact, START);
+        self.commit(at, drafts, None);
+        case
+    }
+
+    /// The node's disk is again as it was when its log was this.
+    fn restore(&mut self, at: &str, backup: Vec<(Option<String>, Draft)>) {
+        self.restored = true;
+        self.now += 1_000_000;
+        let mut old = node(at);
+        for (i, (origin, draft)) in backup.iter().enumerate() {
+            with_origin(draft, origin.as_deref(), |h, p| old.apply(Pos(i as u64 + 1), h, p));
+        }
+        let place = self.places.get_mut(at).unwrap();
+        (place.cases, place.log) = (old, backup);
+    }
+
     fn send(&mut self, at: &str, origin: String, draft: Draft) {
         for next in next_of(&NODES, at, &draft) {
             let flying = Flying { origin: origin.clone(), draft: draft.clone() };

@@ -1,7 +1,7 @@
 //! Cases and rates, for people; and as CSV.
 
 use super::table::{Cell, Color};
-use super::{Screen, clean, grouped, print};
+use super::{Screen, clean, grouped, print, time_of_year};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Case, Clock, Entry};
@@ -69,14 +69,10 @@ fn due(c: &Case) -> (String, bool) {
     match c.due() {
         Some((clock, at)) => {
             let missed = if clock.missed.is_some() { ", missed" } else { "" };
-            (format!("{} {}{missed}", clock.name, short(at)), clock.missed.is_some())
+            (format!("{} {}{missed}", clock.name, time_of_year(at)), clock.missed.is_some())
         }
         None => ("-".into(), false),
     }
-}
-
-fn short(at: DateTime<Utc>) -> String {
-    at.format("%m-%d %H:%M:%SZ").to_string()
 }
 
 pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -111,9 +107,9 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
     }
     let unit = if c.unit.is_empty() { String::new() } else { format!(", {}", c.unit) };
     let heard = as_heard(c, me);
-    line(out, "owner", format!("{}{heard}{unit}; opened at {} {}", c.owner, c.opened_at, short(c.opened)))?;
+    line(out, "owner", format!("{}{heard}{unit}; opened at {} {}", c.owner, c.opened_at, time_of_year(c.opened)))?;
     if let Some(b) = &c.booking {
-        let at = b.at.map_or(String::new(), |at| format!(", {}", short(at)));
+        let at = b.at.map_or(String::new(), |at| format!(", {}", time_of_year(at)));
         let seats = if b.seats > 1 { format!(", {} seats", b.seats) } else { String::new() };
         let helps = if b.seat == citybrain_shared::case::Seat::Volunteer { ", as a volunteer" } else { "" };
         let form: Vec<String> = b.form.iter().map(|(name, answer)| format!("{name}: {answer}")).collect();
@@ -141,8 +137,9 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         line(out, "resident", format!("solved: {solved}, satisfied: {satisfied}{by}{text}"))?;
     }
     for a in &c.assists {
-        let done =
-            a.reported.map_or("has not reported".to_owned(), |at| format!("reported {}: {}", short(at), a.result));
+        let done = a
+            .reported
+            .map_or("has not reported".to_owned(), |at| format!("reported {}: {}", time_of_year(at), a.result));
         let rated = a.rating.map_or(String::new(), |r| format!("; rated {r} of 5"));
         line(out, "assist", format!("{} {}: {}; {done}{rated}", a.id, a.unit, a.reason))?;
     }
@@ -173,15 +170,15 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
 fn told(c: &Clock) -> String {
     let state = match (c.stopped, c.due, c.missed) {
         (Some(at), Some(due), _) => {
-            format!("stopped {}, {}", short(at), if at <= due { "in time" } else { "too late" })
+            format!("stopped {}, {}", time_of_year(at), if at <= due { "in time" } else { "too late" })
         }
-        (Some(at), None, _) => format!("stopped {}", short(at)),
+        (Some(at), None, _) => format!("stopped {}", time_of_year(at)),
         (None, None, _) => "paused".into(),
-        (None, Some(_), Some(at)) => format!("missed, seen {}", short(at)),
+        (None, Some(_), Some(at)) => format!("missed, seen {}", time_of_year(at)),
         (None, Some(_), None) => "runs".into(),
     };
-    let due = c.due.map_or(String::new(), |d| format!(", due {}", short(d)));
-    format!("{} {} from {}{due}: {state}", c.name, c.limit, short(c.started))
+    let due = c.due.map_or(String::new(), |d| format!(", due {}", time_of_year(d)));
+    format!("{} {} from {}{due}: {state}", c.name, c.limit, time_of_year(c.started))
 }
 
 /// What was said, and whole what shows it: a place on the web that was cut leads nowhere.
@@ -204,7 +201,7 @@ fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()>
         let what: Vec<&str> = what.iter().map(String::as_str).filter(|w| !w.is_empty()).collect();
         table.add_row(vec![
             Cell::new(format!("{:>2} {}", e.version, e.step)),
-            Cell::new(short(e.at)),
+            Cell::new(time_of_year(e.at)),
             Cell::new(format!("{}{from}", e.node)),
             Cell::new(clean(&who)),
             Cell::new(clean(&said(&what.join(": "), &shows))),

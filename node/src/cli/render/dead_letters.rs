@@ -1,6 +1,6 @@
 //! What was refused.
 
-use super::{Cell, Color, Screen, clean, grouped, or_dash, print, right};
+use super::{Cell, Color, Screen, clean, grouped, or_dash, print, right, time_of_year};
 use citybrain_shared::view;
 use std::io::{self, Write};
 
@@ -15,7 +15,7 @@ pub(super) fn list(v: &view::DeadLetters, s: &Screen, out: &mut dyn Write) -> io
     for l in &v.dead_letters {
         table.add_row(vec![
             right(grouped(l.pos.0)),
-            Cell::new(l.at.format("%m-%d %H:%M:%SZ")),
+            Cell::new(time_of_year(l.at)),
             s.mark(&l.reason, true, Color::Yellow),
             Cell::new(clean(&l.via)),
             Cell::new(clean(&l.topic)),

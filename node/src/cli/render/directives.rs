@@ -1,6 +1,6 @@
 //! What was sent down, and who answered.
 
-use super::{Cell, Screen, clean, counted, grouped, print, right};
+use super::{Cell, Screen, clean, counted, grouped, print, right, time_of_year};
 use citybrain_shared::view;
 use std::io::{self, Write};
 
@@ -17,7 +17,7 @@ pub(super) fn directives(v: &view::Directives, s: &Screen, out: &mut dyn Write) 
         s.table(&["ISSUED", "ID", "TYPE", "TARGET", "EXPECTED", "DELIVERED", "DONE", "FAILED", "EXPIRED", "SILENT"]);
     for d in &v.directives {
         let mut row = vec![
-            Cell::new(d.issued_at.format("%m-%d %H:%M:%SZ")),
+            Cell::new(time_of_year(d.issued_at)),
             Cell::new(clean(&d.id)),
             Cell::new(clean(&d.event_type)),
             Cell::new(clean(&d.target)),

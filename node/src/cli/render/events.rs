@@ -1,6 +1,6 @@
 //! Events as they come, and one of them whole.
 
-use super::{Cell, Color, Fail, Lines, Screen, Stop, clean, footer, grouped, inspect, print, right};
+use super::{Cell, Color, Fail, Lines, Screen, Stop, clean, footer, grouped, inspect, print, right, time_of_year};
 use citybrain_shared::view::{self, Head};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -74,7 +74,7 @@ impl Screen {
             let urgent = e.priority == "urgent";
             table.add_row(vec![
                 right(grouped(e.pos.0)),
-                Cell::new(e.committed_at.format("%m-%d %H:%M:%SZ")),
+                Cell::new(time_of_year(e.committed_at)),
                 self.mark(&e.priority, urgent, Color::Red),
                 Cell::new(clean(&event.kind)),
                 Cell::new(clean(&e.origin)),

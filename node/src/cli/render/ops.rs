@@ -1,7 +1,7 @@
 //! What is for whoever keeps nodes running: stores, doctor, levels, config.
 
 use super::table::{Cell, Color};
-use super::{Screen, ago, clean, counted, grouped, print, right};
+use super::{Screen, ago, clean, counted, grouped, print, right, time};
 use citybrain_shared::view::{self, Answer, Verdict};
 use citybrain_shared::words::bytes;
 use std::io::{self, Write};
@@ -261,7 +261,7 @@ fn stats(v: &view::StoreStats, now: chrono::DateTime<chrono::Utc>, s: &Screen, o
     let when = |at: Option<chrono::DateTime<chrono::Utc>>| match at {
         Some(at) => {
             let ms = u64::try_from((now - at).num_milliseconds()).ok();
-            format!("{} ({})", at.format("%Y-%m-%d %H:%M:%SZ"), ago(ms))
+            format!("{} ({})", time(at), ago(ms))
         }
         None => "-".into(),
     };

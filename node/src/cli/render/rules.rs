@@ -1,7 +1,7 @@
 //! Rules and alarms, for people.
 
 use super::table::{Cell, Color};
-use super::{Screen, clean, counted, grouped, print, right};
+use super::{Screen, clean, counted, grouped, print, right, time_of_year};
 use chrono::{DateTime, Utc};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::view::{self, Alarm, Firing, RuleState};
@@ -23,7 +23,7 @@ pub fn alarms(v: &view::Alarms, now: DateTime<Utc>, s: &Screen, out: &mut dyn Wr
                 if a.severity == Severity::Critical { Color::Red } else { Color::Yellow },
             ),
             s.mark(&state(a, now), a.active && !a.acknowledged, Color::Yellow),
-            Cell::new(a.raised_at.format("%m-%d %H:%M:%SZ")),
+            Cell::new(time_of_year(a.raised_at)),
             right(grouped(a.raises)),
             Cell::new(a.origin.as_str()),
             Cell::new(clean(&named(a))),
@@ -50,8 +50,8 @@ pub fn warnings(v: &view::CapWarnings, s: &Screen, out: &mut dyn Write) -> io::R
         table.add_row(vec![
             s.mark(w.level.as_str(), w.level.is_urgent(), color),
             Cell::new(clean(&w.event)),
-            Cell::new(w.sent.format("%m-%d %H:%M:%SZ")),
-            Cell::new(w.expires.format("%m-%d %H:%M:%SZ")),
+            Cell::new(time_of_year(w.sent)),
+            Cell::new(time_of_year(w.expires)),
             right(grouped(w.messages.len() as u64)),
             Cell::new(clean(&w.headline)),
             Cell::new(clean(&w.about)),

@@ -6,7 +6,7 @@ use crate::doctor::Facts;
 use crate::doctor::facts::Host;
 use crate::run::FILES_LEFT;
 use citybrain_shared::view::Verdict::{Bad, Warn};
-use citybrain_shared::words::bytes;
+use citybrain_shared::words::{bytes, time};
 
 pub(super) fn data_folder(f: &Facts) -> Answer {
     match &f.host.unwritable {
@@ -151,18 +151,18 @@ pub(super) fn clock_sane(f: &Facts) -> Answer {
     if let Some(built) = f.host.program_at
         && now < built
     {
-        return say(Bad, format!("it is {}, and the program file is from {}", minute(now), minute(built)), remedy);
+        return say(Bad, format!("it is {}, and the program file is from {}", time(now), time(built)), remedy);
     }
     let behind_us = newest - now.timestamp_micros();
     if behind_us > 5_000_000 {
         let newest = citybrain_shared::view::time_of(newest);
         return say(
             Bad,
-            format!("it is {}, and the newest record is from {}: the clock went back", minute(now), minute(newest)),
+            format!("it is {}, and the newest record is from {}: the clock went back", time(now), time(newest)),
             remedy,
         );
     }
-    ok(minute(now))
+    ok(time(now))
 }
 
 pub(super) fn clock_sync(f: &Facts) -> Answer {
@@ -198,7 +198,7 @@ pub(super) fn certificates(f: &Facts) -> Answer {
         return say(Bad, format!("{}: {why}", c.key), "put the certificate there, readable by the node's user");
     }
     if let Some(c) = all.iter().find(|c| c.from.is_some_and(|from| now < from)) {
-        let from = c.from.map_or_else(String::new, minute);
+        let from = c.from.map_or_else(String::new, time);
         return say(Bad, format!("{} is not good before {from}", c.key), "set the clock, if that is what is wrong");
     }
     let ends = |is_list| {
@@ -212,12 +212,11 @@ pub(super) fn certificates(f: &Facts) -> Answer {
     let days = (until - now).num_days();
     let remedy = "renew it; the files are read again by themselves";
     if until <= now {
-        say(Bad, format!("{} ended at {}: nobody who looks at it comes in", c.key, minute(until)), remedy)
+        say(Bad, format!("{} ended at {}: nobody who looks at it comes in", c.key, time(until)), remedy)
     } else if until < now + EXPIRES_SOON {
-        say(Warn, format!("{} ends in {days} days, at {}", c.key, minute(until)), remedy)
+        say(Warn, format!("{} ends in {days} days, at {}", c.key, time(until)), remedy)
     } else if let Some((until, list)) = old_list {
-        let what =
-            format!("{} should have been renewed by {}: who was revoked since comes in", list.key, minute(until));
+        let what = format!("{} should have been renewed by {}: who was revoked since comes in", list.key, time(until));
         say(Warn, what, "get the newest list from whoever signs the clients' certificates; it is read by itself")
     } else {
         ok(format!("{}, the first to end in {days} days", all.iter().filter(|c| !c.is_list).count()))
@@ -226,8 +225,4 @@ pub(super) fn certificates(f: &Facts) -> Answer {
 
 fn us(us: u64) -> String {
     if us < 1000 { format!("{us} µs") } else { format!("{:.1} ms", us as f64 / 1000.0) }
-}
-
-fn minute(at: chrono::DateTime<chrono::Utc>) -> String {
-    at.format("%Y-%m-%d %H:%M:%SZ").to_string()
 }

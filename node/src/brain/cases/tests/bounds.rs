@@ -21,8 +21,7 @@ fn the_longest_case_with_the_longest_history_comes_where_it_is_sent() {
     let mut world = World::new();
     let wordy = Opening { description: long()[1].clone(), title: long()[0].clone(), ..opening(CASE, "L") };
     let contact = Contact { name: long()[0].clone(), phone: long()[3].clone(), ..Contact::default() };
-    let (_, drafts) = world.places["c/s/a"].cases.open(wordy, contact, START);
-    world.commit("c/s/a", drafts, None);
+    world.open("c/s/a", wordy, contact);
     assert!(world.ask("c/s/a", CASE, Verb::Accept, &says("t"), ""));
     let mut summoned = 0;
     for i in 0..130 {

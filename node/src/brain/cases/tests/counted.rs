@@ -6,8 +6,7 @@ use super::*;
 fn two_cases_become_one_and_are_counted_as_one() {
     let mut world = World::new();
     for id in ["20261120-0", "20261120-1"] {
-        let (_, drafts) = world.places["c/s/a"].cases.open(opening(id, "L"), Contact::default(), START);
-        world.commit("c/s/a", drafts, None);
+        world.open("c/s/a", opening(id, "L"), Contact::default());
         world.ask("c/s/a", id, Verb::Accept, &by("w", Role::Worker), "");
         world.ask("c/s/a", id, Verb::Dispatch, &by("w", Role::Worker), "");
     }
@@ -26,8 +25,7 @@ fn two_cases_become_one_and_are_counted_as_one() {
 fn a_case_never_follows_itself_and_what_is_short_for_an_id_here_is_no_other_one_there() {
     let mut world = World::new();
     let open = |world: &mut World, at: &str, id: &str| {
-        let (_, drafts) = world.places[at].cases.open(opening(id, "L"), Contact::default(), START);
-        world.commit(at, drafts, None);
+        world.open(at, opening(id, "L"), Contact::default());
     };
     open(&mut world, "c/s/a", "20261120-abc1");
     let into = |id: &str| Ask { into: Some(id.into()), ..by("w", Role::Worker) };
@@ -169,8 +167,7 @@ fn the_same_report_again_is_a_hot_spot_and_the_same_number_a_repeat_caller() {
     {
         let new = Opening { place: Some(spot(*lat)), has_contact: true, ..opening(&format!("20261120-{i}"), "L") };
         let contact = Contact { name: "王大妈".into(), phone: (*phone).into(), ..Contact::default() };
-        let (_, drafts) = world.places["c/s/a/n"].cases.open(new, contact, START);
-        world.commit("c/s/a/n", drafts, None);
+        world.open("c/s/a/n", new, contact);
     }
     world.settle();
     let watched = |at: &str, shown: bool| {
@@ -200,8 +197,7 @@ fn the_rates_of_a_month_are_those_of_its_days() {
     let mut world = World::new();
     for (i, days) in [0, 2, 40].into_iter().enumerate() {
         let id = format!("20261120-{i}");
-        let (_, drafts) = world.places["c/s/a"].cases.open(opening(&id, "L"), Contact::default(), START);
-        world.commit("c/s/a", drafts, None);
+        world.open("c/s/a", opening(&id, "L"), Contact::default());
         world.now = START + days * 86_400_000_000;
         world.ask("c/s/a", &id, Verb::Accept, &by("w", Role::Worker), "");
         world.ask("c/s/a", &id, Verb::Dispatch, &by("w", Role::Worker), "");

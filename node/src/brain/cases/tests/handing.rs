@@ -8,8 +8,7 @@ const CASE: &str = "20261120-0";
 /// A case of `c/s/a` that was sent to `to`, whose letter is still on its way.
 fn sent_to(to: &str) -> World {
     let mut world = World::new();
-    let (_, drafts) = world.places["c/s/a"].cases.open(opening(CASE, "L"), Contact::default(), START);
-    world.commit("c/s/a", drafts, None);
+    world.open("c/s/a", opening(CASE, "L"), Contact::default());
     assert!(world.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker), ""));
     world.settle();
     assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &Ask { to: Some(a(to)), ..by("w", Role::Worker) }, ""));
@@ -18,6 +17,16 @@ fn sent_to(to: &str) -> World {
 
 fn held<'w>(world: &'w World, at: &str) -> &'w Held {
     world.places[at].cases.get(CASE).unwrap()
+}
+
+/// Opens the case of somebody who can be called.
+fn open_with_contact(world: &mut World, at: &str, category: &str) {
+    let contact = Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
+    world.open(at, Opening { has_contact: true, ..opening(CASE, category) }, contact);
+}
+
+fn knows_whom_to_call(world: &World, at: &str) -> bool {
+    world.places[at].cases.get(CASE).is_some_and(|h| h.contact.is_some())
 }
 
 fn owner(world: &World) -> Vec<&'static str> {
@@ -149,10 +158,8 @@ fn a_residents_name_goes_no_further_than_whom_to_call() {
     let mut world = World::new();
     let contact = Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
     let new = Opening { by: "王大妈".into(), has_contact: true, ..opening(CASE, "G") };
-    let (_, drafts) = world.places["c/s/a"].cases.open(new, contact, START);
-    world.commit("c/s/a", drafts, None);
-    let (_, drafts) = world.places["c/s/a"].cases.open(opening("20261120-1", "G"), Contact::default(), START);
-    world.commit("c/s/a", drafts, None);
+    world.open("c/s/a", new, contact);
+    world.open("c/s/a", opening("20261120-1", "G"), Contact::default());
     // One without a name on record says it with her word; asked at home, and elsewhere.
     assert!(world.ask("c/s/a", "20261120-1", Verb::Comment, &by("李大爷", Role::Resident), "1"));
     world.settle();
@@ -180,8 +187,7 @@ fn whom_to_call_goes_up_only_as_far_as_the_category_needs_it() {
         world.places.get_mut(n).unwrap().cases = Cases::new(&config.unwrap());
     }
     let contact = Contact { phone: "139".into(), ..Contact::default() };
-    let (_, drafts) = world.places["c/s/a/n"].cases.open(opening(CASE, "L"), contact.clone(), START);
-    world.commit("c/s/a/n", drafts, None);
+    world.open("c/s/a/n", opening(CASE, "L"), contact.clone());
     world.settle();
     let phone = |world: &World, at: &str| held(world, at).contact.as_ref().map(|c| c.phone.clone());
     for (at, knows) in [("c/s/a/n", true), ("c/s/a", true), ("c/s", true), ("c", false)] {
@@ -201,8 +207,7 @@ fn whom_to_call_goes_up_only_as_far_as_the_category_needs_it() {
 #[test]
 fn a_supervisor_urges_tier_by_tier_and_the_clock_below_runs_on() {
     let mut world = World::new();
-    let (_, drafts) = world.places["c/s/a/n"].cases.open(opening(CASE, "G"), Contact::default(), START);
-    world.commit("c/s/a/n", drafts, None);
+    world.open("c/s/a/n", opening(CASE, "G"), Contact::default());
     world.settle();
     let due = held(&world, "c").case.clock("response").unwrap().due;
     let urge = |world: &mut World, n: u32| {
@@ -234,12 +239,11 @@ fn a_supervisor_urges_tier_by_tier_and_the_clock_below_runs_on() {
 #[test]
 fn a_case_sent_to_a_node_that_never_was_comes_back_with_the_reason() {
     let mut world = World { has_registry: true, ..World::new() };
-    let (case, drafts) = world.places["c/s/a"].cases.open(opening("20261120-0", "G"), Contact::default(), START);
-    world.commit("c/s/a", drafts, None);
-    assert!(world.ask("c/s/a", &case.id, Verb::Accept, &by("w", Role::Worker), "1"));
+    let case = world.open("c/s/a", opening("20261120-0", "G"), Contact::default());
+    assert!(world.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker), "1"));
     let to = |node: &str| Ask { to: Some(a(node)), ..by("w", Role::Worker) };
     for (i, nowhere) in ["c/s/x", "c/t/x", "c/s/a/never"].iter().enumerate() {
-        assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to(nowhere), &format!("d{i}")), "{nowhere}");
+        assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &to(nowhere), &format!("d{i}")), "{nowhere}");
         world.settle();
         let held = world.places["c/s/a"].cases.get(&case.id).unwrap();
         assert!(world.places["c/s/a"].cases.may_step(&case.id), "{nowhere}: {:?}", held.case.handing_to);
@@ -255,7 +259,7 @@ fn a_case_sent_to_a_node_that_never_was_comes_back_with_the_reason() {
         world.arrive("c/s", flying);
     }
     world.settle();
-    assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to("c/s/b"), "good"));
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &to("c/s/b"), "good"));
     world.settle();
     assert!(world.places["c/s/b"].cases.may_step(&case.id));
 }
@@ -263,19 +267,15 @@ fn a_case_sent_to_a_node_that_never_was_comes_back_with_the_reason() {
 #[test]
 fn what_is_forgotten_is_forgotten_by_everybody_who_had_it() {
     let mut world = World::new();
-    let contact = Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
-    let new = Opening { has_contact: true, ..opening("20261120-0", "L") };
-    let (case, drafts) = world.places["c/s/a/n"].cases.open(new, contact, START);
-    world.commit("c/s/a/n", drafts, None);
+    open_with_contact(&mut world, "c/s/a/n", "L");
     world.settle();
     let mut at = "c/s/a/n";
-    let has = |world: &World, n: &str| world.places[n].cases.get(&case.id).is_some_and(|h| h.contact.is_some());
     for (i, to) in ["c/s/a", "c/s/b"].iter().enumerate() {
         if i == 0 {
-            assert!(world.ask(at, &case.id, Verb::Accept, &by("w", Role::Worker), "acc"));
+            assert!(world.ask(at, CASE, Verb::Accept, &by("w", Role::Worker), "acc"));
         }
         let ask = Ask { to: Some(a(to)), ..by("w", Role::Worker) };
-        assert!(world.ask(at, &case.id, Verb::Dispatch, &ask, &format!("d{i}")));
+        assert!(world.ask(at, CASE, Verb::Dispatch, &ask, &format!("d{i}")));
         if i == 1 {
             deaf(&mut world, at);
         }
@@ -283,46 +283,49 @@ fn what_is_forgotten_is_forgotten_by_everybody_who_had_it() {
         at = to;
     }
     let keeps = ["c/s/a", "c/s/b"];
-    assert!(NODES.iter().all(|n| has(&world, n) == keeps.contains(n)), "one has not heard that it was taken");
+    assert!(
+        NODES.iter().all(|n| knows_whom_to_call(&world, n) == keeps.contains(n)),
+        "one has not heard that it was taken"
+    );
     // Asked for at the city, which holds a copy only.
-    assert!(world.ask("c", &case.id, Verb::Forget, &by("boss", Role::Supervisor), "f"));
+    assert!(world.ask("c", CASE, Verb::Forget, &by("boss", Role::Supervisor), "f"));
     world.settle();
     for n in NODES {
-        assert!(world.places[n].cases.get(&case.id).unwrap().case.forgotten, "{n} has not heard of it");
-        assert!(!has(&world, n), "{n} still knows whom to call");
+        assert!(world.places[n].cases.get(CASE).unwrap().case.forgotten, "{n} has not heard of it");
+        assert!(!knows_whom_to_call(&world, n), "{n} still knows whom to call");
         world.restart(n);
-        assert!(!has(&world, n), "{n} knows it again after a restart");
+        assert!(!knows_whom_to_call(&world, n), "{n} knows it again after a restart");
     }
-    assert!(world.places["c/s/b"].cases.get(&case.id).unwrap().history.len() >= 6, "the history is whole");
-    assert!(!world.ask("c/s/b", &case.id, Verb::Forget, &by("boss", Role::Supervisor), "f2"), "once is enough");
+    assert!(world.places["c/s/b"].cases.get(CASE).unwrap().history.len() >= 6, "the history is whole");
+    assert!(!world.ask("c/s/b", CASE, Verb::Forget, &by("boss", Role::Supervisor), "f2"), "once is enough");
 }
 
 #[test]
 fn what_is_forgotten_is_forgotten_also_where_only_one_node_knows_that_it_was() {
     let mut world = World::new();
-    let contact = Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
-    let new = Opening { has_contact: true, ..opening("20261120-0", "N") };
-    let (case, drafts) = world.places["c/s/a"].cases.open(new, contact, START);
-    world.commit("c/s/a", drafts, None);
+    open_with_contact(&mut world, "c/s/a", "N");
     let to = |node: &str| Ask { to: Some(a(node)), ..by("w", Role::Worker) };
-    assert!(world.ask("c/s/a", &case.id, Verb::Accept, &by("w", Role::Worker), ""));
-    assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to("c/s/a/n"), ""));
+    assert!(world.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &to("c/s/a/n"), ""));
     world.settle();
-    assert!(world.ask("c/s/a/n", &case.id, Verb::Return, &by("h", Role::Worker), ""));
+    assert!(world.ask("c/s/a/n", CASE, Verb::Return, &by("h", Role::Worker), ""));
     deaf(&mut world, "c/s/a/n");
     world.settle();
     // Nobody above the community has seen any of this.
-    assert!(world.places["c/s"].cases.get(&case.id).is_none());
-    assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to("c/s/b"), ""));
+    assert!(world.places["c/s"].cases.get(CASE).is_none());
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &to("c/s/b"), ""));
     world.settle();
-    let has = |world: &World, n: &str| world.places[n].cases.get(&case.id).is_some_and(|h| h.contact.is_some());
     // The one that had it in between has never heard that it was taken.
-    assert!(has(&world, "c/s/b") && has(&world, "c/s/a/n") && !has(&world, "c/s/a"));
-    assert!(world.ask("c/s/b", &case.id, Verb::Forget, &by("boss", Role::Supervisor), ""));
+    assert!(
+        knows_whom_to_call(&world, "c/s/b")
+            && knows_whom_to_call(&world, "c/s/a/n")
+            && !knows_whom_to_call(&world, "c/s/a")
+    );
+    assert!(world.ask("c/s/b", CASE, Verb::Forget, &by("boss", Role::Supervisor), ""));
     world.settle();
-    assert!(NODES.iter().all(|n| !has(&world, n)));
+    assert!(NODES.iter().all(|n| !knows_whom_to_call(&world, n)));
     for n in ["c/s/a/n", "c/s/a", "c/s", "c/s/b"] {
-        assert!(world.places[n].cases.get(&case.id).unwrap().case.forgotten, "{n}");
+        assert!(world.places[n].cases.get(CASE).unwrap().case.forgotten, "{n}");
     }
 }
 
@@ -347,18 +350,15 @@ fn travelling(world: &mut World, at: &str, travels: bool) {
     world.places.get_mut(at).unwrap().cases.settings.contact_travels = travels;
 }
 
+/// A case with somebody to call that was accepted there.
 fn with_phone(world: &mut World, at: &str, category: &str) {
-    let phone = Contact { phone: "139".into(), ..Contact::default() };
-    let new = Opening { has_contact: true, ..opening(CASE, category) };
-    let (_, drafts) = world.places[at].cases.open(new, phone, START);
-    world.commit(at, drafts, None);
+    open_with_contact(world, at, category);
     assert!(world.ask(at, CASE, Verb::Accept, &by("w", Role::Worker), ""));
     world.settle();
 }
 
 fn knowing(world: &World) -> Vec<&'static str> {
-    let knows = |n: &&str| world.places[*n].cases.get(CASE).is_some_and(|h| h.contact.is_some());
-    NODES.into_iter().filter(knows).collect()
+    NODES.into_iter().filter(|n| knows_whom_to_call(world, n)).collect()
 }
 
 #[test]
@@ -431,19 +431,15 @@ fn a_number_that_a_later_press_brings_goes_to_whoever_has_the_case() {
 #[test]
 fn whom_to_call_stays_with_a_giver_only_until_the_case_was_taken() {
     let mut world = World::new();
-    let phone = Contact { phone: "139".into(), ..Contact::default() };
-    let new = Opening { has_contact: true, ..opening(CASE, "G") };
-    let (_, drafts) = world.places["c/s/a"].cases.open(new, phone, START);
-    world.commit("c/s/a", drafts, None);
+    open_with_contact(&mut world, "c/s/a", "G");
     assert!(world.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker), ""));
     world.settle();
     assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
-    let knows = |world: &World, at: &str| held(world, at).contact.is_some();
-    assert!(knows(&world, "c/s/a"), "it is still on its way");
+    assert!(knows_whom_to_call(&world, "c/s/a"), "it is still on its way");
     world.settle();
-    assert!(knows(&world, "c/s/b") && !knows(&world, "c/s/a"));
+    assert!(knows_whom_to_call(&world, "c/s/b") && !knows_whom_to_call(&world, "c/s/a"));
     world.restart("c/s/a");
-    assert!(!knows(&world, "c/s/a"));
+    assert!(!knows_whom_to_call(&world, "c/s/a"));
     assert!(world.ask(
         "c/s/b",
         CASE,
@@ -452,5 +448,5 @@ fn whom_to_call_stays_with_a_giver_only_until_the_case_was_taken() {
         ""
     ));
     world.settle();
-    assert!(knows(&world, "c/s/a") && !knows(&world, "c/s/b"));
+    assert!(knows_whom_to_call(&world, "c/s/a") && !knows_whom_to_call(&world, "c/s/b"));
 }

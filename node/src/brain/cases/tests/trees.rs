@@ -59,8 +59,7 @@ proptest! {
 #[test]
 fn a_wish_from_afar_is_done_or_refused_once_and_its_maker_learns_it() {
     let mut world = World::new();
-    let (_, drafts) = world.places["c/s/a/n"].cases.open(opening("20261120-0", "G"), Contact::default(), START);
-    world.commit("c/s/a/n", drafts, None);
+    world.open("c/s/a/n", opening("20261120-0", "G"), Contact::default());
     world.settle();
     assert!(world.places["c/s/a"].cases.may_step("20261120-0"));
     // The resident withdraws where she is; before that, a worker there asks for what does not fit.
@@ -77,8 +76,7 @@ fn a_wish_from_afar_is_done_or_refused_once_and_its_maker_learns_it() {
 #[test]
 fn a_wish_for_an_old_sight_of_a_case_is_refused_by_whoever_owns_it() {
     let mut world = World::new();
-    let (_, drafts) = world.places["c/s/a/n"].cases.open(opening("20261120-0", "G"), Contact::default(), START);
-    world.commit("c/s/a/n", drafts, None);
+    world.open("c/s/a/n", opening("20261120-0", "G"), Contact::default());
     world.settle();
     let seen = |world: &World, at: &str| world.places[at].cases.get("20261120-0").unwrap().case.stamp();
     let old = seen(&world, "c/s/a/n");
@@ -102,22 +100,14 @@ fn a_wish_for_an_old_sight_of_a_case_is_refused_by_whoever_owns_it() {
 #[test]
 fn a_node_restored_from_yesterday_learns_that_the_case_is_gone() {
     let mut world = World::new();
-    let (_, drafts) = world.places["c/s/a"].cases.open(opening("20261120-0", "L"), Contact::default(), START);
-    world.commit("c/s/a", drafts, None);
+    world.open("c/s/a", opening("20261120-0", "L"), Contact::default());
     world.settle();
     let backup = world.places["c/s/a"].log.clone();
     world.ask("c/s/a", "20261120-0", Verb::Accept, &by("w", Role::Worker), "");
     let to = Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) };
     world.ask("c/s/a", "20261120-0", Verb::Dispatch, &to, "");
     world.settle();
-    world.restored = true;
-    world.now += 1_000_000;
-    let place = world.places.get_mut("c/s/a").unwrap();
-    let mut old = node("c/s/a");
-    for (i, (origin, draft)) in backup.iter().enumerate() {
-        with_origin(draft, origin.as_deref(), |h, p| old.apply(Pos(i as u64 + 1), h, p));
-    }
-    (place.cases, place.log) = (old, backup);
+    world.restore("c/s/a", backup);
     // It believes that the case is its own until its first word reaches one who knows better.
     assert!(world.ask("c/s/a", "20261120-0", Verb::Accept, &by("w", Role::Worker), ""));
     world.settle();
@@ -129,8 +119,7 @@ fn a_node_restored_from_yesterday_learns_that_the_case_is_gone() {
 #[test]
 fn what_a_restored_node_gives_away_that_is_not_its_own_any_more_goes_no_further() {
     let mut world = World::new();
-    let (_, drafts) = world.places["c/s/a"].cases.open(opening("20261120-0", "L"), Contact::default(), START);
-    world.commit("c/s/a", drafts, None);
+    world.open("c/s/a", opening("20261120-0", "L"), Contact::default());
     world.ask("c/s/a", "20261120-0", Verb::Accept, &by("w", Role::Worker), "");
     world.settle();
     let backup = world.places["c/s/a"].log.clone();
@@ -139,14 +128,7 @@ fn what_a_restored_node_gives_away_that_is_not_its_own_any_more_goes_no_further(
     world.settle();
     world.ask("c/s/b", "20261120-0", Verb::Start, &by("h", Role::Worker), "");
     world.settle();
-    world.restored = true;
-    world.now += 1_000_000;
-    let place = world.places.get_mut("c/s/a").unwrap();
-    let mut old = node("c/s/a");
-    for (i, (origin, draft)) in backup.iter().enumerate() {
-        with_origin(draft, origin.as_deref(), |h, p| old.apply(Pos(i as u64 + 1), h, p));
-    }
-    (place.cases, place.log) = (old, backup);
+    world.restore("c/s/a", backup);
     assert!(world.ask("c/s/a", "20261120-0", Verb::Dispatch, &to("c/s"), ""));
     world.settle();
     let owners: Vec<&str> = NODES.into_iter().filter(|n| world.places[*n].cases.may_step("20261120-0")).collect();
@@ -156,8 +138,7 @@ fn what_a_restored_node_gives_away_that_is_not_its_own_any_more_goes_no_further(
 #[test]
 fn whoever_has_had_a_case_hears_how_it_ended_wherever_it_went() {
     let mut world = World::new();
-    let (_, drafts) = world.places["c/s/a/n"].cases.open(opening("20261120-0", "G"), Contact::default(), START);
-    world.commit("c/s/a/n", drafts, None);
+    world.open("c/s/a/n", opening("20261120-0", "G"), Contact::default());
     world.settle();
     assert!(world.places["c/s/a"].cases.may_step("20261120-0"), "its category is a community's");
     let up = Ask { hand_over: true, ..by("w", Role::Worker) };
@@ -179,8 +160,7 @@ fn whoever_has_had_a_case_hears_how_it_ended_wherever_it_went() {
 fn a_press_climbs_until_somebody_accepts_and_a_clock_fires_once() {
     let mut world = World::new();
     let new = Opening { sos: true, ..opening("20261120-0", "") };
-    let (_, drafts) = world.places["c/s/a/n"].cases.open(new, Contact::default(), START);
-    world.commit("c/s/a/n", drafts, None);
+    world.open("c/s/a/n", new, Contact::default());
     let calls = |world: &World, at: &str| {
         world.places[at].log.iter().filter(|(_, d)| d.header().name == "city.brain.case.call").count()
     };
@@ -209,8 +189,7 @@ fn a_press_climbs_until_somebody_accepts_and_a_clock_fires_once() {
 fn a_press_whose_box_is_gone_calls_those_above_one_step_later() {
     let mut world = World::new();
     let new = Opening { sos: true, ..opening("20261120-0", "") };
-    let (_, drafts) = world.places["c/s/a/n"].cases.open(new, Contact::default(), START);
-    world.commit("c/s/a/n", drafts, None);
+    world.open("c/s/a/n", new, Contact::default());
     world.settle();
     let why = |world: &World, at: &str| -> Vec<String> {
         let calls = world.places[at].log.iter().filter(|(_, d)| d.header().name == letter::CALL);
@@ -374,8 +353,7 @@ fn two_nodes_want_the_last_seat_and_one_of_them_gets_it() {
             state: Booked::Asked,
         };
         let new = Opening { booking: Some(booking), ..opening(&format!("20261120-{i}"), "") };
-        let (_, drafts) = world.places[*at].cases.open(new, Contact::default(), START);
-        world.commit(at, drafts, None);
+        world.open(at, new, Contact::default());
     }
     // All four are in the inbox before the first is decided.
     while let Some(key) = world.lines.iter().find(|(_, q)| !q.is_empty()).map(|(k, _)| k.clone()) {

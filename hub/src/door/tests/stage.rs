@@ -1,0 +1,127 @@
+//! What the models stand on: a door over an engine in memory that can be held back and killed, the seeds of what
+//! happens, and its story.
+
+use super::*;
+use crate::door::fake::Flaw;
+
+pub(super) struct Stage {
+    pub rng: Rng,
+    pub fake: Fake,
+    house: Option<House>,
+    /// Commits are held back.
+    pub held: bool,
+    /// With nothing coming, while something is missing at the end.
+    pub patience: Duration,
+    story: Vec<String>,
+}
+
+impl Stage {
+    pub async fn new(seed: u64, flaw: Option<Flaw>) -> Stage {
+        let fake = Fake::with_flaw(flaw);
+        let house = Some(House::open(&fake).await);
+        // What a flaw has lost will not come, however long one waits.
+        let patience = if flaw.is_some() { Duration::from_millis(200) } else { PATIENCE };
+        Stage { rng: Rng(seed), fake, house, held: false, patience, story: Vec::new() }
+    }
+
+    pub fn house(&self) -> &House {
+        self.house.as_ref().expect("it is open between steps")
+    }
+
+    pub fn tell(&mut self, what: impl Into<String>) {
+        self.story.push(what.into());
+    }
+
+    pub fn hold(&mut self) {
+        self.fake.hold();
+        self.held = true;
+        self.tell("commits are held back");
+    }
+
+    pub fn release(&mut self) {
+        if std::mem::take(&mut self.held) {
+            self.fake.release();
+            self.tell("commits are released");
+        }
+    }
+
+    /// Kills the node and starts it again. The door that is gone.
+    pub async fn crash(&mut self) -> Arc<Door> {
+        let rng = &mut self.rng;
+        self.fake = self.fake.crash(|held| rng.below(held + 1));
+        self.held = false;
+        let house = self.house.take().expect("it is open between steps");
+        let door = house.door.clone();
+        house.kill().await;
+        self.house = Some(House::open(&self.fake).await);
+        self.tell("the node is killed");
+        door
+    }
+
+    /// The last of it; a failure with all that led to it.
+    pub async fn end(self, seed: u64, outcome: Result<(), String>) -> Result<(), String> {
+        self.house.expect("it is open between steps").kill().await;
+        let notes: Vec<_> = self.fake.notes().iter().map(|n| format!("{n:?}")).collect();
+        outcome.map_err(|e| format!("seed {seed}: {e}\n{}\n{}", self.story.join("\n"), notes.join("\n")))
+    }
+}
+
+pub(super) struct Rng(pub u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+}
+
+/// Plays a world: so many steps, then what must hold in the end.
+pub(super) async fn play<W>(
+    mut world: W,
+    steps: usize,
+    step: impl AsyncFn(&mut W) -> Result<(), String>,
+    settle: impl AsyncFn(&mut W) -> Result<(), String>,
+) -> (W, Result<(), String>) {
+    for _ in 0..steps {
+        if let Err(why) = step(&mut world).await {
+            return (world, Err(why));
+        }
+    }
+    let outcome = settle(&mut world).await;
+    (world, outcome)
+}
+
+/// The seeds to be run: as the environment says, or the first so many.
+pub(super) fn seeds(runs: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
+    match number("CITYBRAIN_MODEL_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("CITYBRAIN_MODEL_RUNS").unwrap_or(runs),
+    }
+}
+
+/// Runs a model with each flaw, by so many seeds at most, until it has failed.
+pub(super) async fn each_is_noticed<F: Future<Output = Result<(), String>>>(
+    flaws: &[Flaw],
+    runs: u64,
+    run: impl Fn(u64, Option<Flaw>) -> F,
+) {
+    for flaw in flaws {
+        let mut caught = false;
+        for seed in 0..runs {
+            if let Err(why) = run(seed, Some(*flaw)).await {
+                eprintln!("{flaw:?}: {}", why.lines().next().unwrap_or_default());
+                caught = true;
+                break;
+            }
+        }
+        assert!(caught, "{flaw:?} goes unnoticed");
+    }
+}

@@ -1,0 +1,185 @@
+//! Events that a publish is made into: of a device's own format by a `[[map]]`, of what it had announced, and of
+//! CloudEvents' binary mode.
+
+use super::discovery::Said;
+use super::mapping::{Body, data_of, is_exact, said, scalar_text, template};
+use super::{Defaults, Ingress, Refusal};
+use crate::door::Publish;
+use crate::door::packet::reason;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use chrono::{DateTime, SecondsFormat, Utc};
+use citybrain_shared::config::Map;
+use citybrain_shared::record::Draft;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+impl Ingress {
+    /// A device's own format, by a `[[map]]`.
+    pub(super) fn mapped(
+        &self,
+        p: &Publish<'_>,
+        body: &Body<'_>,
+        map: &Map,
+        defaults: Defaults<'_>,
+    ) -> Result<Draft, Refusal> {
+        let bad = |reason, detail: String| Refusal::new(reason, detail, reason::PAYLOAD_FORMAT);
+        let body = body
+            .value(map.format)
+            .map_err(|(reason, wanted)| bad(reason, format!("the map for `{}` expects {wanted}", map.filter)))?;
+        let levels: Vec<&str> = p.topic.split('/').collect();
+        let fill = |text| template(text, &levels, p.client);
+        let data = match &map.value {
+            None if map.data.is_empty() => said(body.clone().into_owned(), map),
+            None => data_of(&body, map, &fill).ok_or_else(|| {
+                let wanted = map.data.values().map(String::as_str).collect::<Vec<_>>().join("`, `");
+                bad("no-value", format!("the payload has nothing at `{wanted}`, the map's `data`"))
+            })?,
+            Some(pointer) => {
+                let value = body.pointer(pointer).cloned().ok_or_else(|| {
+                    bad("no-value", format!("the payload has nothing at `{pointer}`, the map's `value`"))
+                })?;
+                said(value, map)
+            }
+        };
+        let kind = fill(map.kind.as_deref().unwrap_or("city.reading"));
+        let source = match &map.source {
+            Some(s) => fill(s),
+            None => percent_encode(&format!("/{}/{}", self.me, p.topic)).into(),
+        };
+        let id = match &map.id {
+            None => uuid::Uuid::now_v7().to_string(),
+            Some(pointer) => match body.pointer(pointer) {
+                Some(Value::String(s)) if !s.is_empty() => s.clone(),
+                Some(Value::Number(n)) if is_exact(n) => n.to_string(),
+                Some(Value::Number(n)) => return Err(bad("no-id", lossy(pointer, "id", n))),
+                _ => return Err(bad("no-id", format!("the payload has no id at `{pointer}`, the map's `id`"))),
+            },
+        };
+        let mut json = serde_json::Map::new();
+        let mut put = |k: &str, v: Cow<'_, str>| json.insert(k.to_owned(), Value::String(v.into_owned()));
+        put("specversion", "1.0".into());
+        put("id", id.into());
+        put("source", source);
+        put("type", kind);
+        match map.subject.as_deref() {
+            Some(pointer) if pointer.starts_with('/') => {
+                let found = body.pointer(pointer);
+                // Rounded, two devices would be one.
+                if let Some(n) = found.and_then(Value::as_number).filter(|n| !is_exact(n)) {
+                    return Err(bad("bad-attribute", lossy(pointer, "subject", n)));
+                }
+                if let Some(text) = found.and_then(scalar_text) {
+                    put("subject", text.into());
+                }
+            }
+            Some(text) => match fill(text) {
+                // A CloudEvents subject may be absent, not empty.
+                subject if subject.is_empty() => {}
+                subject => drop(put("subject", subject)),
+            },
+            None => {}
+        }
+        if let Some(pointer) = &map.time
+            && let Some(value) = body.pointer(pointer)
+        {
+            let time = time_of(value).ok_or_else(|| {
+                bad("bad-time", format!("what stands at `{pointer}`, the map's `time`, is no time: {value}"))
+            })?;
+            put("time", time.into());
+        }
+        json.insert("data".into(), data);
+        let json = serde_json::to_vec(&json).map_err(|e| bad("not-json", e.to_string()))?;
+        self.event(&json, Some(p), defaults)
+    }
+
+    /// What a device said as it had announced, as an event.
+    pub(super) fn reading(&self, p: &Publish<'_>, said: Said) -> Result<Draft, Refusal> {
+        let json = serde_json::json!({
+            "specversion": "1.0",
+            "id": uuid::Uuid::now_v7().to_string(),
+            "source": percent_encode(&format!("/{}/{}", self.me, p.topic)),
+            "type": said.kind,
+            "subject": said.subject,
+            "data": said.data,
+        });
+        let defaults = Defaults { urgent: said.urgent, reach: said.reach, target: None };
+        self.event(json.to_string().as_bytes(), Some(p), defaults)
+    }
+}
+
+fn lossy(pointer: &str, key: &str, n: &serde_json::Number) -> String {
+    format!(
+        "what stands at `{pointer}`, the map's `{key}`, has more digits than a number keeps ({n}): send it as a string"
+    )
+}
+
+/// RFC 3339, or seconds or milliseconds since 1970 (told apart by size: 10^11 s is the year 5138).
+fn time_of(v: &Value) -> Option<String> {
+    match v {
+        Value::String(s) => {
+            DateTime::parse_from_rfc3339(s).ok().map(|t| t.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+        }
+        Value::Number(n) => {
+            let n = n.as_f64()?;
+            let ms = if n.abs() < 1e11 { n * 1000.0 } else { n };
+            DateTime::<Utc>::from_timestamp_millis(ms as i64).map(|t| t.to_rfc3339_opts(SecondsFormat::Millis, true))
+        }
+        _ => None,
+    }
+}
+
+fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => out.push(b as char),
+            _ => out.push_str(&format!("%{b:02X}")),
+        }
+    }
+    out
+}
+
+/// CloudEvents' MQTT 5 binding, binary mode: attributes are user properties without a prefix, the
+/// payload is the data and its content type the data's.
+pub(super) fn binary_mode(p: &Publish<'_>) -> Result<Vec<u8>, Refusal> {
+    structured(p.user_properties.iter(), p.content_type, p.payload)
+}
+
+/// An event whose attributes came beside its data, as one CloudEvents JSON object.
+///
+/// # Errors
+/// When the content type says JSON and the data is none.
+pub fn structured<'a>(
+    attributes: impl Iterator<Item = (&'a str, &'a str)>,
+    content_type: Option<&str>,
+    payload: &[u8],
+) -> Result<Vec<u8>, Refusal> {
+    let mut json = serde_json::Map::new();
+    for (k, v) in attributes {
+        json.insert(k.to_owned(), v.into());
+    }
+    if let Some(t) = content_type {
+        json.insert("datacontenttype".into(), t.into());
+    }
+    let content = json.get("datacontenttype").and_then(Value::as_str).unwrap_or("application/json");
+    let subtype = content.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let bad = |detail: String| Refusal::new("not-json", detail, reason::PAYLOAD_FORMAT);
+    if payload.is_empty() {
+    } else if subtype.ends_with("/json") || subtype.ends_with("+json") {
+        // As it stands: a number may have more digits than any of ours.
+        let data: &RawValue = serde_json::from_slice(payload).map_err(|e| bad(format!("the data is not JSON: {e}")))?;
+        json.remove("data");
+        let mut event = serde_json::to_vec(&json).map_err(|e| bad(e.to_string()))?;
+        event.pop();
+        event.extend_from_slice(if json.is_empty() { b"\"data\":" } else { b",\"data\":" });
+        event.extend_from_slice(data.get().as_bytes());
+        event.push(b'}');
+        return Ok(event);
+    } else if let Ok(text) = std::str::from_utf8(payload) {
+        json.insert("data".into(), text.into());
+    } else {
+        json.insert("data_base64".into(), BASE64_STANDARD.encode(payload).into());
+    }
+    serde_json::to_vec(&json).map_err(|e| bad(e.to_string()))
+}

@@ -1,0 +1,197 @@
+use super::*;
+use crate::door::Ingress as _;
+use crate::door::packet::publish::Properties;
+use chrono::SecondsFormat;
+use serde_json::Value;
+
+fn ingress(extra: &str) -> Ingress {
+    let text = format!("{extra}\n[node]\naddress = \"c/s\"\ndata = \"d\"\n");
+    Ingress::new(&toml::from_str::<Config>(&text).unwrap())
+}
+
+#[test]
+fn what_may_name_a_person_stays_where_it_enters_unless_its_type_is_named() {
+    let plain = ingress("");
+    let reach = |of: &Ingress, kind: &str| of.reach_of(kind, false, b"{}");
+    for kind in ["city.appeal", "city.sos", "city.sos.pressed.v1"] {
+        assert_eq!(reach(&plain, kind), Tier::Neighbourhood, "{kind}");
+    }
+    for kind in ["city.sosx", "city.appeal.heating.v1"] {
+        assert_eq!(reach(&plain, kind), Tier::City, "{kind} opens no case");
+    }
+    let says = b"{\"data\":{\"sos\":true,\"phone\":\"1\"}}";
+    assert_eq!(plain.reach_of("acme.button", true, says), Tier::Neighbourhood, "what it says counts");
+    assert_eq!(plain.reach_of("acme.button", false, says), Tier::City, "only what is urgent opens one");
+    let wide = ingress("[[reach]]\ntype = \"city.*\"\ntier = \"street\"\n");
+    assert_eq!(reach(&wide, "city.sos.pressed.v1"), Tier::Neighbourhood);
+    let named = ingress("[[reach]]\ntype = \"city.sos.pressed.v1\"\ntier = \"street\"\n");
+    assert_eq!(reach(&named, "city.sos.pressed.v1"), Tier::Street);
+}
+
+#[test]
+fn a_retained_message_below_in_can_be_taken_back() {
+    let map = "[[map]]\nfilter = \"in/meter/#\"\nformat = \"text\"\ntype = \"acme.reading\"\n";
+    for extra in ["", map] {
+        let removal = Publish { retain: true, ..publish("in/meter/w", b"") };
+        let taken = ingress(extra).take(&removal);
+        let draft = taken.draft.expect("a record that removes it");
+        let header = draft.header();
+        assert_eq!((taken.reason, header.kind, header.topic, header.retain), (0, Kind::Message, "in/meter/w", true));
+    }
+}
+
+#[test]
+fn a_mapped_payload_is_kept_as_it_came_or_refused() {
+    let map = "[[map]]\nfilter = \"in/meter/#\"\nformat = \"text\"\ntype = \"acme.reading\"\n";
+    let large = vec![b'x'; 70_000];
+    let take = |n: usize| ingress(map).take(&Publish { door: &[0; 4], ..publish("in/meter/w", &large[..n]) });
+    assert_eq!((take(70_000).reason, take(60_000).reason), (reason::QUOTA, 0));
+}
+
+fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
+    Publish::plain("dev", topic, payload)
+}
+
+fn letter(t: &Taken) -> DeadLetter {
+    match Note::parse(t.draft.as_ref().unwrap().payload()).unwrap() {
+        Note::DeadLetter(d) => d,
+        other => panic!("{other:?}"),
+    }
+}
+
+const EVENT: &[u8] = br#"{"specversion":"1.0","id":"1","source":"a","type":"lamp.failed","data":{}}"#;
+
+#[test]
+fn a_cloudevent_is_kept_byte_for_byte() {
+    let t = ingress("").take(&publish("in/lamp", EVENT));
+    let d = t.draft.unwrap();
+    assert_eq!(d.payload(), EVENT);
+    let h = d.header();
+    assert_eq!(
+        (h.kind, h.direction, h.reach, h.name, h.topic),
+        (Kind::Event, Direction::Up, Tier::City, "lamp.failed", "in/lamp")
+    );
+    assert_eq!(h.key, event_key("a", "1"));
+}
+
+#[test]
+fn an_event_without_id_gets_one_and_a_false_origin_goes() {
+    let json = br#"{"specversion":"1.0","source":"a","type":"t","origin":"city/of/lies"}"#;
+    let d = ingress("").take(&publish("in/x", json)).draft.unwrap();
+    let v: Value = serde_json::from_slice(d.payload()).unwrap();
+    assert!(v["id"].as_str().unwrap().len() == 36 && v.get("origin").is_none());
+}
+
+#[test]
+fn rubbish_becomes_a_dead_letter_with_its_reason() {
+    let i = ingress("[[map]]\nfilter = \"in/json\"\nformat = \"json\"\nvalue = \"/a\"\n");
+    for (topic, payload, reason, code) in [
+        ("in/x", b"hello".as_slice(), "unmapped", reason::PAYLOAD_FORMAT),
+        ("in/x", b"{}", "not-cloudevents", reason::PAYLOAD_FORMAT),
+        ("in/x", b"\xff\xfe", "unmapped", reason::PAYLOAD_FORMAT),
+        ("in/json", b"{", "not-json", reason::PAYLOAD_FORMAT),
+        ("in/json", b"{\"b\":1}", "no-value", reason::PAYLOAD_FORMAT),
+        ("events/x", EVENT, "forbidden", reason::TOPIC_INVALID),
+    ] {
+        let t = i.take(&publish(topic, payload));
+        assert_eq!((letter(&t).reason.as_str(), t.reason), (reason, code), "{topic} {payload:?}");
+    }
+}
+
+#[test]
+fn a_device_s_own_format_becomes_an_event() {
+    let i = ingress(
+        "[[map]]\nfilter = \"zigbee2mqtt/+\"\nformat = \"json\"\ntype = \"city.sensor.{1}\"\nsubject = \"{2}\"\ntime = \"/ts\"\nid = \"/n\"\n\
+             [[map]]\nfilter = \"meter/#\"\nformat = \"text\"\npriority = \"urgent\"\nreach = \"street\"\n",
+    );
+    let d = i.take(&publish("zigbee2mqtt/door", br#"{"contact":false,"ts":1700000000,"n":7}"#)).draft.unwrap();
+    let v: Value = serde_json::from_slice(d.payload()).unwrap();
+    assert_eq!(v["type"], "city.sensor.zigbee2mqtt");
+    assert_eq!(v["subject"], "door");
+    assert_eq!(v["time"], "2023-11-14T22:13:20.000Z");
+    assert_eq!(v["id"], "7");
+    assert_eq!(v["source"], "/c/s/zigbee2mqtt/door");
+    assert_eq!(v["data"]["contact"], false);
+    let d = i.take(&publish("meter/1", b" 21.5 ")).draft.unwrap();
+    let v: Value = serde_json::from_slice(d.payload()).unwrap();
+    assert_eq!(v["data"], 21.5);
+    // This node is a street: an event that reaches the street stays.
+    assert_eq!((d.header().lane, d.header().direction), (Lane::Urgent, Direction::Local));
+}
+
+#[test]
+fn a_number_that_would_lose_digits_names_nothing() {
+    let node = ingress(
+        "[[map]]\nfilter = \"a\"\nformat = \"json\"\ntype = \"t\"\nid = \"/n\"\n\
+             [[map]]\nfilter = \"b\"\nformat = \"json\"\ntype = \"t\"\nsubject = \"/n\"\n\
+             [[map]]\nfilter = \"c\"\nformat = \"text\"\ntype = \"t\"\n",
+    );
+    let long = br#"{"n":89860012345678901234}"#;
+    for (topic, reason) in [("a", "no-id"), ("b", "bad-attribute")] {
+        let told = letter(&node.take(&publish(topic, long)));
+        assert_eq!(told.reason, reason);
+        assert!(told.detail.contains("send it as a string"), "{}", told.detail);
+    }
+    let made = |topic, payload: &[u8]| -> Value {
+        serde_json::from_slice(node.take(&publish(topic, payload)).draft.unwrap().payload()).unwrap()
+    };
+    assert_eq!(made("a", br#"{"n":18446744073709551615}"#)["id"], "18446744073709551615");
+    assert_eq!(made("b", br#"{"n":"89860012345678901234"}"#)["subject"], "89860012345678901234");
+    assert_eq!(made("c", b"89860012345678901234")["data"], "89860012345678901234");
+    assert_eq!(made("c", b"21.50")["data"], 21.5);
+    assert_eq!(made("c", b"-7")["data"], -7);
+}
+
+#[test]
+fn mqtt5_binary_mode_becomes_structured() {
+    // User properties as on the wire: 0x26, then two strings.
+    let mut raw = Vec::new();
+    for pair in [("specversion", "1.0"), ("id", "1"), ("source", "/x"), ("type", "t"), ("subject", "二仙桥")] {
+        raw.push(0x26);
+        for text in [pair.0, pair.1] {
+            raw.extend_from_slice(&(text.len() as u16).to_be_bytes());
+            raw.extend_from_slice(text.as_bytes());
+        }
+    }
+    let props = Properties::parse(&raw).unwrap().user();
+    let p = Publish {
+        content_type: Some("application/json"),
+        user_properties: props,
+        ..publish("in/x", b"{\"smoke\":true}")
+    };
+    let d = ingress("").take(&p).draft.unwrap();
+    let v: Value = serde_json::from_slice(d.payload()).unwrap();
+    assert_eq!((v["subject"].as_str(), v["data"]["smoke"].as_bool()), (Some("二仙桥"), Some(true)));
+    let p = Publish { content_type: Some("image/png"), user_properties: props, ..publish("in/x", b"\xff\x00\x01\x02") };
+    let v: Value = serde_json::from_slice(ingress("").take(&p).draft.unwrap().payload()).unwrap();
+    assert_eq!(v["data_base64"], "/wABAg==");
+}
+
+#[test]
+fn a_directive_goes_only_below_its_node() {
+    let with =
+        |target: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"a","type":"t","target":"{target}"}}"#);
+    let t = ingress("").take(&publish("in/x", with("c/s/**@neighbourhood").as_bytes()));
+    assert_eq!(t.draft.unwrap().header().direction, Direction::Down);
+    let t = ingress("").take(&publish("in/x", with("c/**").as_bytes()));
+    assert_eq!((letter(&t).reason.as_str(), t.reason), ("foreign-target", reason::NOT_AUTHORIZED));
+}
+
+#[test]
+fn an_expiry_beyond_what_the_log_counts_comes_not_too_soon() {
+    let ttl = |days: i64| {
+        let at = (Utc::now() + chrono::TimeDelta::days(days)).to_rfc3339_opts(SecondsFormat::Millis, true);
+        let json = format!(r#"{{"specversion":"1.0","id":"1","source":"a","type":"t","expirytime":"{at}"}}"#);
+        ingress("").take(&publish("in/x", json.as_bytes())).draft.unwrap().header().ttl_ms
+    };
+    assert!((1..=86_400_000).contains(&ttl(1)));
+    assert_eq!(ttl(60), 0, "it does not expire on its way");
+}
+
+#[test]
+fn plain_messages_stay_messages() {
+    let t = ingress("").take(&publish("chat/room", b"hi"));
+    assert_eq!(t.draft.unwrap().header().kind, Kind::Message);
+    let t = ingress("").take(&Publish { qos: 0, ..publish("chat/room", b"hi") });
+    assert!(t.draft.is_none() && t.reason == 0);
+}

@@ -1,0 +1,121 @@
+//! The nodes below, as they told of themselves, and those that are taken for gone.
+
+use super::State;
+use super::rows::Key;
+use citybrain_shared::address::Tier;
+use citybrain_shared::record::{Direction, Header};
+use citybrain_shared::selector::Labels;
+use citybrain_shared::{Address, Inc};
+use serde::{Deserialize, Serialize};
+
+/// Type of the event in which a node tells who it is.
+pub const PRESENCE_TYPE: &str = "city.brain.node";
+/// Type of the event in which a parent says that a child, with all below it, is gone for good.
+pub const RETIRED_TYPE: &str = "city.brain.node.retired";
+/// Type of the event in which it says that the child has come back all the same.
+pub const RETURNED_TYPE: &str = "city.brain.node.returned";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// Stable number of this node in sets.
+    pub ordinal: u32,
+    pub name: String,
+    pub tier: Tier,
+    pub code: Option<String>,
+    pub labels: Labels,
+    pub inc: Inc,
+    pub version: String,
+    /// When its presence was committed at itself, µs since 1970 by its clock.
+    pub last_heard_us: i64,
+}
+
+/// The body of a presence's `data`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Presence {
+    pub address: Address,
+    pub name: String,
+    #[serde(default)]
+    pub code: Option<String>,
+    #[serde(default)]
+    pub labels: Labels,
+    pub inc: Inc,
+    pub version: String,
+}
+
+/// The body of a retirement's `data`, and of a return's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Subtree {
+    /// It, and all below it.
+    pub address: Address,
+}
+
+impl State {
+    pub(super) fn take_presence(&mut self, header: &Header<'_>, payload: &[u8]) {
+        #[derive(Deserialize)]
+        struct Event {
+            data: Presence,
+        }
+        let Ok(Event { data }) = serde_json::from_slice(payload) else { return };
+        match header.origin {
+            // The header's origin is what the links vouch for.
+            Some(o) if o.address != data.address.as_str() => return,
+            Some(_) => {}
+            None => self.address = Some(data.address.clone()),
+        }
+        let ordinal = match self.registry.get(&data.address) {
+            Some(known) => known.ordinal,
+            None => match self.retired.remove(&data.address) {
+                Some(known) => {
+                    self.dirty.insert(Key::Retired(data.address.clone()));
+                    known.ordinal
+                }
+                None => (self.registry.len() + self.retired.len()) as u32,
+            },
+        };
+        let known = Known {
+            ordinal,
+            name: data.name,
+            tier: data.address.tier(),
+            code: data.code,
+            labels: data.labels,
+            inc: data.inc,
+            version: data.version,
+            last_heard_us: header.received_us,
+        };
+        self.dirty.insert(Key::Known(data.address.clone()));
+        self.dirty.insert(Key::Me);
+        self.registry.insert(data.address, known);
+    }
+
+    /// A node's word that a child of it is gone for good, with all below it, or is back.
+    pub(super) fn take_subtree(&mut self, header: &Header<'_>, payload: &[u8], is_gone: bool) {
+        #[derive(Deserialize)]
+        struct Event {
+            data: Subtree,
+        }
+        let Ok(Event { data: Subtree { address } }) = serde_json::from_slice(payload) else { return };
+        if header.direction == Direction::Down {
+            return;
+        }
+        let by = match header.origin {
+            Some(o) => Address::parse(o.address).ok(),
+            None => self.address.clone(),
+        };
+        if by.is_none() || by != address.parent() {
+            return;
+        }
+        let (from, to) =
+            if is_gone { (&mut self.registry, &mut self.retired) } else { (&mut self.retired, &mut self.registry) };
+        let moved: Vec<(Address, Known)> = from.extract_if(.., |a, _| address.covers(a)).collect();
+        for (address, known) in moved {
+            if is_gone {
+                self.dirty.extend(self.directives.excuse(known.ordinal).into_iter().map(Key::Directive));
+            }
+            self.dirty.extend([Key::Known(address.clone()), Key::Retired(address.clone())]);
+            to.insert(address, known);
+        }
+        if is_gone && header.origin.is_none() && self.peers.contains_key(&address) {
+            self.peer(&address).retired = true;
+        }
+    }
+}
