@@ -2,7 +2,7 @@
 
 use crate::harness::certs::{Ca, Pair};
 use crate::harness::mqtt::Client;
-use crate::harness::ran::{Ran, acts, run, run_with};
+use crate::harness::ran::{Ran, acts, run, run_with, text, token};
 use crate::harness::{Tree, add_user, binary, wait_for};
 use citybrain_shared::view;
 use serde_json::json;
@@ -24,17 +24,10 @@ fn a_guarded_city() -> Tree {
     tree
 }
 
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a temporary folder's name is UTF-8")
-}
-
 /// Makes a token and keeps it in a file, whose name is given back.
 fn a_token(tree: &Tree, name: &str, role: &str) -> String {
-    let tokens = tree.dir().join("tokens");
-    let made = run(&["token", "add", name, "--role", role, "--file", text(&tokens)]);
-    made.says(0, &["citybrain_", "shown only now"]);
     let file = tree.dir().join(format!("{name}.token"));
-    std::fs::write(&file, &made.out).expect("it is written");
+    std::fs::write(&file, token(tree, name, role)).expect("it is written");
     text(&file).to_owned()
 }
 

@@ -2,19 +2,14 @@
 
 use crate::harness::certs::{Ca, Pair};
 use crate::harness::mqtt::{Client, publish_all};
-use crate::harness::ran::{Ran, acts, run};
+use crate::harness::ran::{Ran, acts, run, text};
 use crate::harness::{Tree, free_port, wait_for};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a temporary folder's name is UTF-8")
-}
 
 fn a_street(events: usize) -> Tree {
     let mut tree = Tree::new(&["c/s"]);

@@ -3,7 +3,7 @@
 
 use crate::harness::mqtt::Client;
 use crate::harness::openapi::document;
-use crate::harness::ran::run;
+use crate::harness::ran::token;
 use crate::harness::{Node, ONE_OF_EACH, Tree, wait_for};
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -90,20 +90,13 @@ fn a_tree() -> Tree {
     tree
 }
 
-fn a_token(tree: &Tree, role: &str) -> String {
-    let tokens = tree.dir().join("tokens");
-    let made = run(&["token", "add", role, "--role", role, "--file", tokens.to_str().expect("UTF-8")]);
-    made.says(0, &["citybrain_"]);
-    made.out.trim().to_owned()
-}
-
 #[test]
 fn every_route_answers_as_the_document_says_well_or_not() {
     let mut tree = a_tree();
     let seen = RefCell::default();
     {
         let of = |node: &str, role: &str| {
-            let token = if role.is_empty() { String::new() } else { a_token(&tree, role) };
+            let token = if role.is_empty() { String::new() } else { token(&tree, role, role) };
             Asker { node: tree.node(node), token, seen: &seen }
         };
         let (leaf, city) = (of(LEAF, "operator"), of("c", ""));

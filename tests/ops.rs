@@ -2,16 +2,12 @@
 
 use crate::harness::certs::Ca;
 use crate::harness::mqtt::{Client, publish_all};
-use crate::harness::ran::{Ran, acts, run};
+use crate::harness::ran::{Ran, acts, run, text};
 use crate::harness::{Sent, Tree, free_port, wait_for, written_bytes};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a temporary folder's name is UTF-8")
-}
 
 /// A street with some events in its log, running.
 fn a_street(events: usize) -> Tree {

@@ -1,9 +1,9 @@
 //! What other platforms lean on: tags of what they have seen, changes asked for twice, a supervisor's
 //! token, and a bound of requests.
 
+use crate::harness::ran::token;
 use crate::harness::{Node, Signal, Tree, clock_ahead};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::sync::Barrier;
 use std::time::Duration;
 use ureq::http::{HeaderMap, Request};
@@ -17,17 +17,6 @@ fn a_city(api: &str) -> Tree {
     tree.start_node("c");
     tree.wait_ready();
     tree
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a temporary folder's name is UTF-8")
-}
-
-fn a_token(tree: &Tree, name: &str, role: &str) -> String {
-    let made =
-        crate::harness::ran::run(&["token", "add", name, "--role", role, "--file", text(&tree.dir().join("tokens"))]);
-    made.says(0, &["citybrain_"]);
-    made.out.trim().to_owned()
 }
 
 struct Told {
@@ -212,7 +201,7 @@ fn events_without_an_id_are_taken_once_under_one_key_though_the_answer_was_not_k
 fn two_systems_that_number_alike_open_a_case_each() {
     let tree = a_city("tokens_file = \"tokens\"");
     let node = tree.node("c");
-    let (li, mia) = (a_token(&tree, "li", "worker"), a_token(&tree, "mia", "worker"));
+    let (li, mia) = (token(&tree, "li", "worker"), token(&tree, "mia", "worker"));
     let open = |token: &str| {
         let new = json!({"category": "暴露垃圾", "title": "三号门", "by": "a", "key": "4711"});
         let told = ask(node, "POST", "/v1/cases", &[("authorization", &format!("Bearer {token}"))], new);
@@ -311,7 +300,7 @@ fn a_change_whose_answer_a_kill_took_is_made_once_when_it_is_asked_for_again() {
 fn a_supervisor_s_token_does_what_supervision_means_and_nothing_to_nodes() {
     let tree = a_city("tokens_file = \"tokens\"");
     let node = tree.node("c");
-    let bearer = |name: &str, role: &str| format!("Bearer {}", a_token(&tree, name, role));
+    let bearer = |name: &str, role: &str| format!("Bearer {}", token(&tree, name, role));
     let (li, zhan) = (bearer("li", "worker"), bearer("zhan", "supervisor"));
     let post = |who: &str, path: &str, body: Value| ask(node, "POST", path, &[("authorization", who)], body);
     let new =
@@ -363,7 +352,7 @@ fn a_supervisor_s_token_does_what_supervision_means_and_nothing_to_nodes() {
 fn more_requests_than_a_token_s_minute_allows_are_answered_429_and_counted() {
     let tree = a_city("tokens_file = \"tokens\"\nrequests_per_minute = 30\nrequests_per_minute_of = { operator = 0 }");
     let node = tree.node("c");
-    let bearer = |name: &str, role: &str| format!("Bearer {}", a_token(&tree, name, role));
+    let bearer = |name: &str, role: &str| format!("Bearer {}", token(&tree, name, role));
     let (mia, anna) = (bearer("mia", "reader"), bearer("anna", "operator"));
     let get = |who: &str, path: &str| ask(node, "GET", path, &[("authorization", who)], json!(null));
     let all: Vec<Told> = (0..40).map(|_| get(&mia, "/v1/version")).collect();

@@ -2,13 +2,13 @@
 //! shape that is kept in `tests/schemas`.
 
 use crate::harness::mqtt::Client;
-use crate::harness::ran::{run, run_with};
+use crate::harness::ran::{run, run_with, text};
 use crate::harness::shape::{self, Seen};
 use crate::harness::{ONE_OF_EACH, Tree, add_user, wait_for};
 use citybrain_shared::record::event_key;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const LEAF: &str = "c/s/m";
 
@@ -42,10 +42,6 @@ const ELSEWHERE: [&str; 9] = [
     "citybrain.log-replay-state/1",
     "citybrain.log-export/1",
 ];
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a temporary folder's name is UTF-8")
-}
 
 /// Answers by their schemas.
 #[derive(Default)]

@@ -37,10 +37,12 @@ pub const WINDOW_FRAMES: usize = 8;
 pub const COMMIT_RECORDS_MAX: usize = 4096;
 pub const COMMIT_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Requests waiting for the engine. Full means back-pressure: the doors stop reading.
+/// Requests waiting for the engine. Full means back-pressure: the doors stop reading. As many may be urgent
+/// ones, beside these.
 pub const ENGINE_QUEUE_MAX: usize = 256;
 
-/// Bytes of records in them: some 10 s of a slow memory card. Full means the same.
+/// Bytes of records in them: some 10 s of a slow memory card. Full means the same. Urgent ones have a quarter
+/// of this beside it.
 pub const ENGINE_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes of the log kept in memory for links and live subscribers: about 7,500 records, more than

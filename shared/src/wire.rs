@@ -211,6 +211,26 @@ pub fn decode<'a>(
     })
 }
 
+/// The lane of a frame, without checking or unpacking it; `None`: it is none that reads.
+pub fn lane_of(message: &[u8]) -> Option<Lane> {
+    let [b'C', b'B', _, 4, rest @ ..] = message else { return None };
+    let mut r = Reader::new(rest);
+    r.bytes(4).ok()?; // the checksum
+    loop {
+        let tag = u16::from_le_bytes(r.array().ok()?);
+        if tag == 0 {
+            return None;
+        }
+        let len = u16::from_le_bytes(r.array().ok()?).into();
+        let mut value = Reader::new(r.bytes(len).ok()?);
+        if tag == FIELD_CORE {
+            take_party(&mut value).ok()?;
+            value.bytes(8 + 16).ok()?; // lease and log
+            return take_lane(&mut value).ok();
+        }
+    }
+}
+
 fn open(kind: u8, capacity: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(capacity);
     out.extend_from_slice(&[b'C', b'B', VERSION, kind, 0, 0, 0, 0]);

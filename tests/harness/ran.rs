@@ -1,7 +1,8 @@
 //! Runs the binary as an engineer would, and keeps what it said.
 
-use super::binary;
+use super::{Tree, binary};
 use serde_json::Value;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// What a command printed on both streams, and its exit code.
@@ -45,6 +46,18 @@ pub fn run_with(args: &[&str], env: &[(&str, &str)]) -> Ran {
     }
     command.stdin(Stdio::null()).envs(env.iter().copied());
     command.args(args).output().expect("the binary starts").into()
+}
+
+/// A path for a command line.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("a temporary folder's name is UTF-8")
+}
+
+/// A new token of the tree's file `tokens`.
+pub fn token(tree: &Tree, name: &str, role: &str) -> String {
+    let made = run(&["token", "add", name, "--role", role, "--file", text(&tree.dir().join("tokens"))]);
+    made.says(0, &["citybrain_", "shown only now"]);
+    made.out.trim().to_owned()
 }
 
 /// What operators did, oldest first: `what`, `who`, `who_is`.

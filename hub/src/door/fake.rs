@@ -7,8 +7,8 @@ use crate::log::{self, Entry};
 use crate::note::Note;
 use crate::state::{Session, State};
 use bytes::Bytes;
-use citybrain_shared::Pos;
 use citybrain_shared::record::{Draft, Header, Kind};
+use citybrain_shared::{Lane, Pos};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -346,7 +346,7 @@ fn broken() -> log::Error {
 }
 
 /// Every QoS 1 or 2 publish, and every retained one, is a message; below `in/` it is an event of
-/// the type `t`, unless its payload is no object.
+/// the type `t`, unless its payload is no object; below `in/sos/` an urgent one.
 pub struct Plain;
 
 impl Ingress for Plain {
@@ -360,7 +360,9 @@ impl Ingress for Plain {
         if p.qos == 0 && !p.retain && !event {
             return Taken { draft: None, reason: 0 };
         }
-        let header = Header { topic: p.topic, qos: p.qos, retain: p.retain, door: p.door, ..Header::local(kind, name) };
+        let lane = if p.topic.starts_with("in/sos/") { Lane::Urgent } else { Lane::Routine };
+        let header =
+            Header { lane, topic: p.topic, qos: p.qos, retain: p.retain, door: p.door, ..Header::local(kind, name) };
         Taken { draft: Some(Draft::new(&header, p.payload).unwrap()), reason: 0 }
     }
 }

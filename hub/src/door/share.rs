@@ -537,14 +537,14 @@ impl Inner {
         self.changed = true;
     }
 
-    /// Another has never seen it.
-    fn give_back(&mut self, mut items: Vec<Item>) {
-        items.sort_by_key(at);
-        for item in items.into_iter().rev() {
+    /// Another has never seen it: each goes back to where it stood in the log.
+    fn give_back(&mut self, items: Vec<Item>) {
+        for item in items {
             if let Some(x) = self.apart.get_mut(&at(&item)) {
                 *x = Exchange { client: None, releasing: false, noted: true };
             }
-            self.ready.push_front(Item { again: false, ..item });
+            let place = self.ready.partition_point(|r| at(r) < at(&item));
+            self.ready.insert(place, Item { again: false, ..item });
         }
     }
 

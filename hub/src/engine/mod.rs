@@ -5,8 +5,9 @@
 //!
 //! **Operation**: a thread of its own ([`worker`]) takes what is queued, decides each request
 //! against the state, appends what follows from it as one atomic group, and applies it; one fsync
-//! covers them all; then the tickets complete. The state stays locked from the first decision to
-//! the fsync, so nobody ever sees a state that a power cut could take back.
+//! covers them all; then the tickets complete. From the first decision to the fsync whoever looks waits
+//! ([`Hub::state`]), so that a power cut takes back nothing that was seen but notes that were in no haste;
+//! only who asks for it sees what is being committed ([`Hub::state_ahead`]).
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -42,13 +43,14 @@ use crate::log::Reader;
 use crate::note::Note;
 use crate::state::State;
 use bytes::Bytes;
-use citybrain_shared::record::Draft;
-use citybrain_shared::wire::{Ack, Epoch, Refuse};
-use citybrain_shared::{Address, Pos, limits};
+use citybrain_shared::record::{self, Draft};
+use citybrain_shared::wire::{self, Ack, Epoch, Refuse};
+use citybrain_shared::{Address, Lane, Pos, limits};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// A record that is offered, with one that is written behind it in the same group, so that there is never
@@ -60,6 +62,10 @@ pub struct Offered {
 }
 
 impl Offered {
+    pub fn lane(&self) -> Lane {
+        record::lane_of(self.draft.bytes())
+    }
+
     pub fn bytes(&self) -> usize {
         self.draft.bytes().len() + self.with.as_ref().map_or(0, |d| d.bytes().len())
     }
@@ -169,7 +175,7 @@ enum Job {
     Stop,
 }
 
-/// A request's share of [`limits::ENGINE_QUEUE_BYTES_MAX`], given back when it is done.
+/// A request's share of what a [`Queue`] holds, given back when it is done.
 type Room = OwnedSemaphorePermit;
 
 /// The share is counted in these, bytes.
@@ -228,7 +234,8 @@ pub struct House {
 
 struct Shared {
     house: RwLock<House>,
-    /// Held for reading while there is nothing in the state that is not committed. Taken before `state`.
+    /// Held for reading while nothing in the state waits for an fsync but notes that are in no haste
+    /// ([`Haste::Lazy`]), which are written. Taken before `state`.
     committed: RwLock<()>,
     state: RwLock<State>,
     /// [`history_of`] the committed state.
@@ -265,11 +272,91 @@ impl DerefMut for Change<'_> {
     }
 }
 
+/// Where requests wait for the engine: at most [`limits::ENGINE_QUEUE_MAX`] of so many bytes.
+#[derive(Clone)]
+struct Queue {
+    jobs: mpsc::Sender<Job>,
+    room: Arc<Semaphore>,
+    bytes_max: usize,
+}
+
+impl Queue {
+    fn new(bytes_max: usize) -> (Queue, mpsc::Receiver<Job>) {
+        let (jobs, waiting) = mpsc::channel(limits::ENGINE_QUEUE_MAX);
+        (Queue { jobs, room: Arc::new(Semaphore::new(bytes_max / ROOM_BYTES)), bytes_max }, waiting)
+    }
+
+    async fn room(&self, bytes: usize) -> Result<Room, Error> {
+        let share = bytes.min(self.bytes_max).div_ceil(ROOM_BYTES) as u32;
+        self.room.clone().acquire_many_owned(share).await.map_err(|_| Error::Stopping)
+    }
+
+    async fn send(&self, job: Job) -> Result<(), Error> {
+        self.jobs.send(job).await.map_err(|_| Error::Stopping)
+    }
+}
+
+/// Requests that wait, as the engine takes them.
+struct Waiting {
+    urgent: mpsc::Receiver<Job>,
+    routine: mpsc::Receiver<Job>,
+    /// Urgent ones taken since a routine one was.
+    in_a_row: u32,
+}
+
+/// As many urgent requests before a routine one, if both wait: so that neither starves.
+const URGENT_IN_A_ROW: u32 = 8;
+
+impl Waiting {
+    /// Two queues, so that a press for help has a place though a flood has filled the other.
+    fn queues() -> (Queue, Queue, Waiting) {
+        let (urgent, u) = Queue::new(limits::ENGINE_QUEUE_BYTES_MAX / 4);
+        let (routine, r) = Queue::new(limits::ENGINE_QUEUE_BYTES_MAX);
+        (urgent, routine, Waiting { urgent: u, routine: r, in_a_row: 0 })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.routine.is_empty()
+    }
+
+    /// What is urgent alone.
+    fn next_urgent(&mut self) -> Option<Job> {
+        self.urgent.try_recv().ok()
+    }
+
+    /// Without waiting.
+    fn next(&mut self) -> Option<Job> {
+        if self.in_a_row < URGENT_IN_A_ROW
+            && let Some(job) = self.next_urgent()
+        {
+            self.in_a_row += 1;
+            return Some(job);
+        }
+        self.in_a_row = 0;
+        self.routine.try_recv().ok().or_else(|| self.next_urgent())
+    }
+
+    /// `Ready(None)`: every handle is gone, and everything taken.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Job>> {
+        if let Some(job) = self.next() {
+            return Poll::Ready(Some(job));
+        }
+        let urgent = self.urgent.poll_recv(cx);
+        if matches!(urgent, Poll::Ready(Some(_))) {
+            return urgent;
+        }
+        match self.routine.poll_recv(cx) {
+            Poll::Ready(None) => urgent,
+            routine => routine,
+        }
+    }
+}
+
 /// A cheap handle on the engine. Cloned into every door and link.
 #[derive(Clone)]
 pub struct Hub {
-    jobs: mpsc::Sender<Job>,
-    room: Arc<Semaphore>,
+    urgent: Queue,
+    routine: Queue,
     shared: Arc<Shared>,
     reader: Reader,
     committed: watch::Receiver<Pos>,
@@ -278,7 +365,7 @@ pub struct Hub {
 
 impl Hub {
     /// Offers records, each decided and committed on its own, in this order. Waits while the
-    /// engine's queue is full: that is the back-pressure.
+    /// engine's queue is full: that is the back-pressure. Where all are urgent they go before what is not.
     ///
     /// # Errors
     /// [`Error::Stopping`], [`Error::TooLarge`]; the ticket may still answer [`Error::Unwritable`].
@@ -293,8 +380,9 @@ impl Hub {
     pub async fn offer_groups(&self, offered: Vec<Offered>) -> Result<Ticket<Vec<Outcome>>, Error> {
         all_fit(offered.iter().flat_map(|o| [&o.draft].into_iter().chain(&o.with)))?;
         let (reply, ticket) = oneshot::channel();
-        let room = self.room(offered.iter().map(Offered::bytes).sum()).await?;
-        self.send(Job::Offer { offered, reply, room }).await?;
+        let queue = self.queue(offered.iter().all(|o| o.lane() == Lane::Urgent));
+        let room = queue.room(offered.iter().map(Offered::bytes).sum()).await?;
+        queue.send(Job::Offer { offered, reply, room }).await?;
         Ok(ticket)
     }
 
@@ -309,9 +397,9 @@ impl Hub {
         let bytes: usize = drafts.iter().map(|d| d.bytes().len()).sum();
         // A few that tell how far somebody is do not wait behind a backlog for room: what is urgent may
         // wait for them.
-        let room = if bytes > NOTE_BYTES_MAX { Some(self.room(bytes).await?) } else { None };
+        let room = if bytes > NOTE_BYTES_MAX { Some(self.routine.room(bytes).await?) } else { None };
         let let_go = notes.iter().all(Note::lets_go);
-        self.send(Job::Note { drafts, let_go, haste, reply, room }).await?;
+        self.routine.send(Job::Note { drafts, let_go, haste, reply, room }).await?;
         Ok(ticket)
     }
 
@@ -324,7 +412,7 @@ impl Hub {
     /// As [`Hub::offer`].
     pub async fn decide(&self, decide: Decide) -> Result<Ticket<Pos>, Error> {
         let (reply, ticket) = oneshot::channel();
-        self.send(Job::Decide { decide, reply }).await?;
+        self.routine.send(Job::Decide { decide, reply }).await?;
         Ok(ticket)
     }
 
@@ -334,8 +422,10 @@ impl Hub {
     /// As [`Hub::offer`].
     pub async fn receive(&self, peer: Address, message: Bytes) -> Result<Ticket<Received>, Error> {
         let (reply, ticket) = oneshot::channel();
-        let room = self.room(message.len()).await?;
-        self.send(Job::Frame { peer, message, reply, room }).await?;
+        // Each lane has a cursor of its own.
+        let queue = self.queue(wire::lane_of(&message) == Some(Lane::Urgent));
+        let room = queue.room(message.len()).await?;
+        queue.send(Job::Frame { peer, message, reply, room }).await?;
         Ok(ticket)
     }
 
@@ -347,27 +437,18 @@ impl Hub {
     pub async fn settle(&self, letter: Pos, draft: Option<Draft>, extra: Vec<Draft>) -> Result<Ticket<Settled>, Error> {
         all_fit(draft.iter().chain(&extra))?;
         let (reply, ticket) = oneshot::channel();
-        self.send(Job::Settle { letter, draft, extra, reply }).await?;
+        self.routine.send(Job::Settle { letter, draft, extra, reply }).await?;
         Ok(ticket)
     }
 
-    async fn room(&self, bytes: usize) -> Result<Room, Error> {
-        let share = bytes.min(limits::ENGINE_QUEUE_BYTES_MAX).div_ceil(ROOM_BYTES) as u32;
-        self.room.clone().acquire_many_owned(share).await.map_err(|_| Error::Stopping)
-    }
-
-    fn queue_room() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(limits::ENGINE_QUEUE_BYTES_MAX / ROOM_BYTES))
-    }
-
-    async fn send(&self, job: Job) -> Result<(), Error> {
-        self.jobs.send(job).await.map_err(|_| Error::Stopping)
+    fn queue(&self, is_urgent: bool) -> &Queue {
+        if is_urgent { &self.urgent } else { &self.routine }
     }
 
     /// Asks the engine to commit what it has and to end. Returns at once; join its thread.
     pub async fn stop(&self) {
         // A closed channel means that it has ended already.
-        let _ = self.jobs.send(Job::Stop).await;
+        let _ = self.routine.send(Job::Stop).await;
     }
 
     /// Reads the log, as far as it is durable. Clone it into each task that reads.
@@ -387,8 +468,8 @@ impl Hub {
         self.jots.put(client, upto.min(*self.committed.borrow()));
     }
 
-    /// Looks at the state as of the newest commit: if one is being made, after it. Keep `look` short: the
-    /// engine waits meanwhile.
+    /// Looks at the state as of the newest commit, and of the notes written since that are in no haste: if one
+    /// is being made, after it. Keep `look` short: the engine waits meanwhile.
     pub fn state<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         let _committed = self.shared.committed.read();
         look(&self.shared.state.read())

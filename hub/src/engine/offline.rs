@@ -1,7 +1,7 @@
 //! A stopped node's folder, read-only: the same handle, on an engine that never runs.
 
 use super::open::{Error, Facts, fold};
-use super::{Hub, Shared, Work};
+use super::{Hub, Shared, Waiting, Work};
 use crate::policy;
 use crate::state::State;
 use crate::{log, store};
@@ -9,7 +9,7 @@ use citybrain_shared::record::Header;
 use parking_lot::RwLock;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// What was found in the folder.
 #[derive(Clone, Debug, Default)]
@@ -83,10 +83,7 @@ pub fn open_offline(dir: &Path, cache_bytes: u64, policy: policy::Make) -> Resul
         history: Default::default(),
     });
     // Nobody listens at the other ends: offers are refused as by a node that is stopping.
-    let (jobs, _) = mpsc::channel(1);
+    let (urgent, routine, _) = Waiting::queues();
     let (_, committed) = watch::channel(reader.last());
-    Ok((
-        Hub { jobs, room: Hub::queue_room(), shared, reader, committed, jots: Arc::default() },
-        Offline { as_of_us, facts, remarks },
-    ))
+    Ok((Hub { urgent, routine, shared, reader, committed, jots: Arc::default() }, Offline { as_of_us, facts, remarks }))
 }

@@ -3,7 +3,7 @@
 use super::jots::Jots;
 use super::upkeep::Space;
 use super::worker::Engine;
-use super::{Hub, Shared, Work};
+use super::{Hub, Shared, Waiting, Work};
 use crate::log::{self, Log, Reader};
 use crate::note::Note;
 use crate::policy::{self, Policy};
@@ -20,7 +20,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -173,7 +173,7 @@ pub(super) fn open_on(
     let folded = match fold(rows, upto, &reader, policy()) {
         Ok(folded) => folded,
         // Rows that do not read are no loss while the log has everything that they came from.
-        Err(Error::Rows(e)) if reader.first() <= Pos(1) => {
+        Err(Error::Rows(e @ rows::Error::Row { .. })) if reader.first() <= Pos(1) => {
             facts.rebuilt = Some(format!("{e}; it was folded anew from the log."));
             let (new, found) = again(Pos::ZERO, store)?;
             (store, upto) = (new, found.upto);
@@ -206,7 +206,7 @@ pub(super) fn open_on(
         work: Work::default(),
         history: Default::default(),
     });
-    let (jobs, queue) = mpsc::channel(limits::ENGINE_QUEUE_MAX);
+    let (urgent, routine, waiting) = Waiting::queues();
     let (committed, watcher) = watch::channel(reader.last());
     let now = Instant::now();
     let mut engine = Engine {
@@ -218,7 +218,7 @@ pub(super) fn open_on(
         disk,
         store: Some(store),
         shared: shared.clone(),
-        jobs: queue,
+        waiting,
         committed,
         config: config.store.clone(),
         dir: dir.clone(),
@@ -247,7 +247,7 @@ pub(super) fn open_on(
     (facts.first, facts.last) = (reader.first(), reader.last());
     facts.records = facts.last.0 + 1 - facts.first.0;
     facts.took_ms = started.elapsed().as_millis() as u64;
-    Ok((Hub { jobs, room: Hub::queue_room(), shared, reader, committed: watcher, jots: Arc::new(jots) }, engine, facts))
+    Ok((Hub { urgent, routine, shared, reader, committed: watcher, jots: Arc::new(jots) }, engine, facts))
 }
 
 impl Engine {

@@ -1,5 +1,6 @@
 //! The engine over a real log in a temporary folder.
 
+mod behind;
 mod broken_disk;
 mod hostile;
 mod retention;
@@ -416,4 +417,30 @@ fn a_jot_never_says_more_than_what_is_durable() {
     let node = Node::open(dir.path(), "c");
     assert_eq!(cursor(&node, "app"), durable);
     node.close();
+}
+
+#[test]
+fn a_folder_of_another_builds_format_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path(), "c");
+    node.offer(&event("1", ""));
+    let config = node.config.clone();
+    node.close();
+    let (mut store, found) = crate::store::Store::open(dir.path(), 1 << 20).unwrap();
+    let (_, row) = found.rows.iter().find(|(key, _)| key == b"m").unwrap();
+    let mut row: serde_json::Value = serde_json::from_slice(row).unwrap();
+    assert_eq!(row["format"], crate::state::rows::FORMAT);
+    // As it was before formats were counted; the log has everything, and its notes are as old.
+    row.as_object_mut().unwrap().remove("format");
+    store.write(vec![(b"m".to_vec(), Some(serde_json::to_vec(&row).unwrap()))], found.upto).unwrap();
+    drop(store);
+    for _ in 0..2 {
+        let refused = open(&config, crate::policy::none()).map(drop).unwrap_err();
+        let OpenError::Rows(why) = refused else { panic!("{refused}") };
+        assert_eq!(
+            why.to_string(),
+            "the data folder is of format 1, and this build reads format 2: run the build that wrote it, or begin with another folder"
+        );
+    }
+    assert!(!dir.path().join("state.damaged-1").exists());
 }

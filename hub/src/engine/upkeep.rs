@@ -98,6 +98,8 @@ impl Engine {
             *self.shared.trouble.write() = Some(with_causes(&e));
             return;
         }
+        // Before the state is held: the thread that writes a snapshot may be long about it.
+        self.take_back();
         let shared = self.shared.clone();
         let mut state = shared.change();
         let reloaded = self.reload(&mut state).and_then(|skipped| {
@@ -111,7 +113,9 @@ impl Engine {
         match reloaded {
             Ok(skipped) => {
                 let upto = state.applied;
-                if skipped && self.commit(state).is_err() {
+                if !skipped {
+                    drop(state);
+                } else if self.commit(state).is_err() {
                     return;
                 }
                 self.broken_since = None;
@@ -131,8 +135,8 @@ impl Engine {
 
     /// True: some of the log was passed over, because it does not read.
     pub(super) fn reload(&mut self, state: &mut State) -> Result<bool, super::OpenError> {
+        debug_assert!(self.lent.is_none(), "whoever holds the state waits for nobody");
         // sled fails for good after a failure, and its rows may be of either side of it.
-        self.take_back();
         self.store = None;
         let (store, found) = Store::open(&self.dir, self.config.cache_bytes)?;
         if let Some(why) = &found.rebuilt {

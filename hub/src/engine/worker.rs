@@ -2,7 +2,9 @@
 
 use super::deciding::{lets_log_go, park_if_unfit, stamp};
 use super::upkeep::{Lent, Space};
-use super::{Change, Error, Haste, Job, Offered, Outcome, Received, Settled, Shared, all_fit, history_of, open};
+use super::{
+    Change, Error, Haste, Job, Offered, Outcome, Received, Settled, Shared, Waiting, all_fit, history_of, open,
+};
 use crate::log::{self, Disk, Log};
 use crate::note::Note;
 use crate::state::State;
@@ -13,11 +15,12 @@ use citybrain_shared::selector::Labels;
 use citybrain_shared::words::with_causes;
 use citybrain_shared::{Address, Pos, limits};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 /// Lazy notes wait at most this long for a commit of somebody else.
 pub(super) const LAZY_MAX: Duration = Duration::from_millis(200);
@@ -37,7 +40,7 @@ pub struct Engine {
     /// Commits go on meanwhile; what they change stays with the state until the store is back.
     pub(super) lent: Option<Lent>,
     pub(super) shared: Arc<Shared>,
-    pub(super) jobs: mpsc::Receiver<Job>,
+    pub(super) waiting: Waiting,
     pub(super) committed: watch::Sender<Pos>,
     pub(super) config: StoreConfig,
     pub(super) dir: PathBuf,
@@ -105,7 +108,7 @@ impl Engine {
                 Next::Nothing => None,
                 Next::Closed => break,
             };
-            let stop = self.turn(first);
+            let stop = first.is_some_and(|job| self.turn(job, Waiting::next));
             self.fire_due();
             self.keep_house();
             if stop {
@@ -117,10 +120,8 @@ impl Engine {
 
     /// Waits for a job, but not longer than the next duty.
     fn next_job(&mut self) -> Next {
-        match self.jobs.try_recv() {
-            Ok(job) => return Next::Job(job),
-            Err(mpsc::error::TryRecvError::Disconnected) => return Next::Closed,
-            Err(mpsc::error::TryRecvError::Empty) => {}
+        if let Some(job) = self.waiting.next() {
+            return Next::Job(job);
         }
         let busy = self.lazy_since.is_some() || self.broken_since.is_some() || self.stored < self.applied();
         let mut wait = if busy { LAZY_MAX } else { TURN_EVERY };
@@ -129,16 +130,17 @@ impl Engine {
             wait = wait
                 .min(Duration::from_micros(u64::try_from(due - now_us()).unwrap_or(0)).max(Duration::from_millis(1)));
         }
-        open::block_on_timeout(self.jobs.recv(), wait).map_or(Next::Nothing, |job| job.map_or(Next::Closed, Next::Job))
+        open::block_on_timeout(poll_fn(|cx| self.waiting.poll_next(cx)), wait)
+            .map_or(Next::Nothing, |job| job.map_or(Next::Closed, Next::Job))
     }
 
     pub(super) fn applied(&self) -> Pos {
         self.shared.state.read().applied
     }
 
-    /// One batch: from the first decision to the answers. True when it is time to stop.
-    fn turn(&mut self, first: Option<Job>) -> bool {
-        let Some(first) = first else { return false };
+    /// One batch, with what of the others that wait is `also` to be in it: from the first decision to the
+    /// answers. True when it is time to stop.
+    fn turn(&mut self, first: Job, also: fn(&mut Waiting) -> Option<Job>) -> bool {
         let shared = self.shared.clone();
         let mut state = shared.change();
         let before = state.applied;
@@ -211,7 +213,7 @@ impl Engine {
             if stop || records >= limits::COMMIT_RECORDS_MAX as u64 || bytes >= limits::COMMIT_BYTES_MAX {
                 break;
             }
-            next = self.jobs.try_recv().ok();
+            next = also(&mut self.waiting);
         }
         let records = state.applied.0 - before.0;
         let result = if records == 0 {
@@ -335,6 +337,8 @@ impl Engine {
             Ok(()) => self.ballast_is_gone = true,
             Err(error) => tracing::error!(%error, "The ballast cannot be given up."),
         }
+        // Before the state is held: the thread that writes a snapshot may be long about it.
+        self.take_back();
         let shared = self.shared.clone();
         if let Err(e) = self.reload(&mut shared.state.write()) {
             tracing::error!(error = %e, "The state cannot be read back yet.");
@@ -346,11 +350,18 @@ impl Engine {
     fn fire_due(&mut self) {
         let shared = self.shared.clone();
         // A few rounds a turn, and none that somebody would wait for longer than for a commit or two, so
-        // that a flood of timers cannot keep the doors waiting. Unless more would come than is said.
+        // that a flood of timers cannot keep the doors waiting. Unless more would come than is said: then
+        // only a press for help and the like do not wait.
         let begun = Instant::now();
         for round in 0.. {
+            if round > 0 {
+                self.shared.work.turns.fetch_add(1, Ordering::Relaxed);
+                if let Some(urgent) = self.waiting.next_urgent() {
+                    self.turn(urgent, Waiting::next_urgent);
+                }
+            }
             let state = shared.state.read();
-            let enough = round >= DUE_ROUNDS || begun.elapsed() >= DUE_MAX && !self.jobs.is_empty();
+            let enough = round >= DUE_ROUNDS || begun.elapsed() >= DUE_MAX && !self.waiting.is_empty();
             if enough && !state.policy.is_behind() {
                 return;
             }

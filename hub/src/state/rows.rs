@@ -49,8 +49,19 @@ impl Key {
     }
 }
 
+/// The form of the rows, the policy's too, and of the notes in the log. Raised whenever one of them changes
+/// so that a build from before would read less in it, or one from after would in what is there.
+pub const FORMAT: u32 = 2;
+
+/// Folders from before it was counted do not say it.
+fn first_format() -> u32 {
+    1
+}
+
 #[derive(Serialize, Deserialize)]
 struct MeRow {
+    #[serde(default = "first_format")]
+    format: u32,
     me: Me,
     address: Option<Address>,
     #[serde(default)]
@@ -65,12 +76,15 @@ struct RetainedRow {
     door_bytes: usize,
 }
 
-/// A stored row that does not read.
 #[derive(Debug, thiserror::Error)]
-#[error("the state's row `{key}` does not read: {reason}")]
-pub struct Error {
-    pub key: String,
-    pub reason: String,
+pub enum Error {
+    /// A stored row that does not read.
+    #[error("the state's row `{key}` does not read: {reason}")]
+    Row { key: String, reason: String },
+    #[error(
+        "the data folder is of format {found}, and this build reads format {FORMAT}: run the build that wrote it, or begin with another folder"
+    )]
+    Format { found: u32 },
 }
 
 impl State {
@@ -91,7 +105,12 @@ impl State {
             serde_json::to_vec(v).expect("state has only string keys")
         }
         match key {
-            Key::Me => Some(json(&MeRow { me: self.me.clone(), address: self.address.clone(), last_us: self.last_us })),
+            Key::Me => Some(json(&MeRow {
+                format: FORMAT,
+                me: self.me.clone(),
+                address: self.address.clone(),
+                last_us: self.last_us,
+            })),
             Key::Counters => Some(json(&self.counters)),
             Key::DeadLetters => Some(json(&self.dead_letters.iter().collect::<Vec<_>>())),
             Key::Losses => Some(json(&self.losses)),
@@ -121,26 +140,33 @@ impl State {
     /// The state that the rows of a store make, as of `applied`.
     ///
     /// # Errors
-    /// The first row that does not read. The store is then to be rebuilt from snapshot and log.
+    /// The first row that does not read: the store is then to be rebuilt from snapshot and log. Or that all
+    /// are of another build's format: that helps nothing then, the log's notes are as old.
     pub fn load(rows: Vec<(Vec<u8>, Vec<u8>)>, applied: Pos, policy: Box<dyn Policy>) -> Result<State, Error> {
         let mut state = State::with(policy);
         state.applied = applied;
+        // Before any other row can be taken for damaged.
+        let me =
+            rows.iter().find(|(key, _)| key == b"m").and_then(|(_, row)| serde_json::from_slice::<MeRow>(row).ok());
+        if let Some(MeRow { format: found, .. }) = me.filter(|row| row.format != FORMAT) {
+            return Err(Error::Format { found });
+        }
         let mut filters = Vec::new();
         for (key, value) in rows {
             if let Some(key) = key.strip_prefix(b"x") {
                 let name = || format!("x{}", String::from_utf8_lossy(key));
-                state.policy.load_row(key, &value).map_err(|reason| Error { key: name(), reason })?;
+                state.policy.load_row(key, &value).map_err(|reason| Error::Row { key: name(), reason })?;
                 continue;
             }
             let name = String::from_utf8_lossy(&key).into_owned();
             if let Some(client) = name.strip_prefix('f') {
                 // Its session may come behind it.
-                let row: BTreeMap<String, Subscription> =
-                    serde_json::from_slice(&value).map_err(|e| Error { key: name.clone(), reason: e.to_string() })?;
+                let row: BTreeMap<String, Subscription> = serde_json::from_slice(&value)
+                    .map_err(|e| Error::Row { key: name.clone(), reason: e.to_string() })?;
                 filters.push((client.to_owned(), row));
                 continue;
             }
-            state.take_row(&name, &value).map_err(|reason| Error { key: name, reason })?;
+            state.take_row(&name, &value).map_err(|reason| Error::Row { key: name, reason })?;
         }
         for (client, row) in filters {
             state.sessions.load_filters(&client, row);

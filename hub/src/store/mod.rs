@@ -211,10 +211,9 @@ impl Store {
         pos
     }
 
-    /// Bytes that the next snapshot takes, about: those of the newest, or of sled's file without one.
+    /// Bytes that the next snapshot takes, about.
     pub fn snapshot_bytes(&self) -> u64 {
-        let newest = snapshots(&self.dir).into_iter().next();
-        newest.and_then(|(_, path)| fs::metadata(path).ok()).map_or_else(|| self.bytes(), |m| m.len())
+        self.table.row_bytes()
     }
 
     /// The newest snapshot's position; zero without one.

@@ -98,6 +98,11 @@ impl Table {
         self.meta.rows
     }
 
+    /// Bytes of all rows with their keys, nearly. sled's file may be many times as large.
+    pub fn row_bytes(&self) -> u64 {
+        self.meta.bytes
+    }
+
     /// Bytes of sled's file.
     pub fn bytes(&self) -> u64 {
         self.file.metadata().map_or(0, |m| m.len())
@@ -211,6 +216,8 @@ struct Meta {
     rows: u64,
     sum: u64,
     staged: u32,
+    /// Of the rows with their keys, nearly; not stored, but counted when they are read.
+    bytes: u64,
 }
 
 impl Meta {
@@ -232,6 +239,7 @@ impl Meta {
             rows: u64::from_le_bytes(take(&mut rest)?),
             sum: u64::from_le_bytes(take(&mut rest)?),
             staged: u32::from_le_bytes(take(&mut rest)?),
+            bytes: 0,
         };
         (meta.encode() == bytes).then_some(meta)
     }
@@ -244,7 +252,7 @@ fn each_row(db: &sled::Db, mut see: impl FnMut(&[u8], &[u8]) -> Result<(), Error
     let Some(meta) = db.get(META).map_err(sled)? else {
         return if db.is_empty() { Ok(Meta::default()) } else { Err(bad("it has rows and no position")) };
     };
-    let meta = Meta::decode(&meta).ok_or_else(|| bad("its position does not decode"))?;
+    let mut meta = Meta::decode(&meta).ok_or_else(|| bad("its position does not decode"))?;
     let (mut rows, mut sum) = (0_u64, 0_u64);
     let mut blob = Vec::new();
     for item in db.scan_prefix(b"r") {
@@ -262,6 +270,7 @@ fn each_row(db: &sled::Db, mut see: impl FnMut(&[u8], &[u8]) -> Result<(), Error
         }
         rows += 1;
         sum = sum.wrapping_add(head.hash);
+        meta.bytes += head.bytes(stored_key);
         let (key, value) = if head.long {
             blob.split_first_chunk()
                 .and_then(|(len, rest)| rest.split_at_checked(u32::from_le_bytes(*len) as usize))
@@ -295,6 +304,11 @@ impl Head {
             hash: u64::from_le_bytes(take(&mut rest)?),
             len: u32::from_le_bytes(take(&mut rest)?),
         })
+    }
+
+    /// What it takes with its key and two lengths, nearly.
+    fn bytes(&self, stored_key: &[u8]) -> u64 {
+        u64::from(self.len) + stored_key.len() as u64 + 8
     }
 
     fn pieces(&self) -> u32 {
@@ -341,6 +355,7 @@ fn change(
     if let Some(old) = &old {
         meta.rows -= 1;
         meta.sum = meta.sum.wrapping_sub(old.hash);
+        meta.bytes = meta.bytes.saturating_sub(old.bytes(&stored));
     }
     if let Some(value) = value {
         let long = key.len() > KEY_BYTES;
@@ -348,6 +363,7 @@ fn change(
         let head = Head { long, hash: hash(&stored, &blob), len: blob.len() as u32 };
         meta.rows += 1;
         meta.sum = meta.sum.wrapping_add(head.hash);
+        meta.bytes += head.bytes(&stored);
         pieces = head.pieces();
         let mut chunks = blob.chunks(PIECE_BYTES);
         let mut first = vec![u8::from(long)];

@@ -128,3 +128,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_frames_lane_is_known_without_reading_the_rest_of_it() {
+    for lane in Lane::ALL {
+        let mut b = FrameBuilder::default();
+        b.push(&Header::local(Kind::Event, "t"), Origin { address: "c/s", log: LogId(2), pos: Pos(1) }, 0, b"one");
+        let bytes = b.finish(FrameHead { lane, ..head() }, |_| None);
+        assert_eq!(lane_of(&bytes), Some(lane));
+        for cut in 0..bytes.len() {
+            assert!(lane_of(&bytes[..cut]).is_none_or(|l| l == lane));
+        }
+    }
+    assert_eq!(lane_of(&Message::Alive(party()).encode()), None);
+}

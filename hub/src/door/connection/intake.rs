@@ -7,6 +7,7 @@ use super::super::packet::{Ack, Fault, Head, Version, kind, put_ack, put_pingres
 use super::super::route::{CHUNK_DELIVERIES, live_message};
 use super::super::{Publish, Taken, meta, now_us};
 use super::{After, Answer, Connection, End, Offer};
+use crate::engine::Offered;
 use crate::note::Note;
 use bytes::{Buf, Bytes};
 use citybrain_shared::limits::DEAD_LETTER_BYTES_MAX;
@@ -16,7 +17,7 @@ use citybrain_shared::topic;
 /// that reads.
 const PACKETS_AT_ONCE: usize = 512;
 
-/// Bytes of topics and payloads offered to the log at once: by an alias a topic of 64 KiB costs its
+/// Bytes of topics and payloads taken at once: by an alias a topic of 64 KiB costs its
 /// sender nine bytes.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
@@ -91,6 +92,7 @@ impl Connection<'_> {
         input.advance(at);
         self.input = input;
         self.offer_batch();
+        self.batch_bytes = 0;
         done.map(|()| at > 0)
     }
 
@@ -106,7 +108,6 @@ impl Connection<'_> {
 
     fn offer_batch(&mut self) {
         let answers = std::mem::take(&mut self.answers);
-        self.batch_bytes = 0;
         if self.drafts.is_empty() {
             self.held.push(None, answers);
         } else {
@@ -267,7 +268,7 @@ impl Connection<'_> {
             expiry_s: p.properties.expiry_s,
             door: &door,
         };
-        let before = self.drafts.len();
+        let mut before = self.drafts.len();
         let taken = match self.door.refusal(&self.user, &publish, p.properties.is_text, fits) {
             Some(r) => {
                 self.refuse(r.name, r.detail, topic, p.payload);
@@ -276,7 +277,15 @@ impl Connection<'_> {
             None => self.door.ingress.take(&publish),
         };
         match taken.draft {
-            Some(draft) => self.drafts.push(draft.into()),
+            Some(draft) => {
+                let offered = Offered::from(draft);
+                // What is urgent does not wait with what is not.
+                if self.drafts.last().is_some_and(|d| d.lane() != offered.lane()) {
+                    self.offer_batch();
+                    before = 0;
+                }
+                self.drafts.push(offered);
+            }
             None if taken.reason < reason::UNSPECIFIED => {
                 let payload = Bytes::copy_from_slice(p.payload);
                 let message = live_message(topic, &door, payload, p.qos, p.retain, now_us());

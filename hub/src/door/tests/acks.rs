@@ -373,3 +373,25 @@ async fn however_often_a_client_says_that_it_has_a_message_it_is_told_once_to_re
         house.close().await;
     }
 }
+
+#[tokio::test]
+async fn what_is_urgent_among_other_publishes_is_offered_by_itself_and_acknowledged_in_its_place() {
+    for (topics, offers) in [(["in/a", "in/sos/b", "in/c"], 3), (["in/sos/a", "in/sos/b", "in/sos/c"], 1)] {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut p = house.client(Version::V4, "p", true).await;
+        let mut all = Vec::new();
+        for (topic, id) in topics.iter().zip(1u8..) {
+            all.extend([0x32, 2 + topic.len() as u8 + 4, 0, topic.len() as u8]);
+            all.extend_from_slice(topic.as_bytes());
+            all.extend([0, id, b'{', b'}']);
+        }
+        let before = fake.offers();
+        p.socket.write_all(&all).await.unwrap();
+        for id in 1..=3 {
+            p.acked(kind::PUBACK, id).await;
+        }
+        assert_eq!(fake.offers() - before, offers);
+        house.close().await;
+    }
+}

@@ -243,8 +243,7 @@ impl World {
         for who in 0..MEMBERS {
             self.join(who).await;
         }
-        let mut since = std::time::Instant::now();
-        let mut last = 0;
+        let mut patience = self.stage.patience();
         loop {
             for who in 0..MEMBERS {
                 self.hear(who).await?;
@@ -257,10 +256,7 @@ impl World {
             if missing.iter().all(is_rest) && missing.len() as u64 <= self.abandoned() {
                 break;
             }
-            if missing.len() != last {
-                (since, last) = (std::time::Instant::now(), missing.len());
-            }
-            if since.elapsed() > self.stage.patience {
+            if patience.is_over(missing.len()) {
                 return Err(format!("{missing:?} are missing, and {} were abandoned", self.abandoned()));
             }
         }

@@ -312,8 +312,7 @@ impl World {
         for who in 0..MEMBERS {
             self.join(who).await;
         }
-        let mut since = std::time::Instant::now();
-        let mut last = 0;
+        let mut patience = self.stage.patience();
         loop {
             for who in 0..MEMBERS {
                 self.hear(who).await?;
@@ -323,10 +322,7 @@ impl World {
             let missing = self.messages.iter().position(|m| m.must && !is_done(m));
             let Some(missing) = missing else { return Ok(()) };
             let done = self.messages.iter().filter(|m| is_done(m)).count();
-            if done != last {
-                (since, last) = (std::time::Instant::now(), done);
-            }
-            if since.elapsed() > self.stage.patience {
+            if patience.is_over(done) {
                 return Err(format!("{missing} is missing: {:?}", self.messages[missing].at));
             }
         }

@@ -553,7 +553,7 @@ impl World {
                 self.connect(who).await;
             }
         }
-        let (mut since, mut last) = (std::time::Instant::now(), 0);
+        let mut patience = self.stage.patience();
         loop {
             for who in 0..CLIENTS {
                 self.hear(who).await?;
@@ -568,13 +568,10 @@ impl World {
             };
             let seen: u32 = self.parties.iter().flat_map(|p| p.hopes.values()).map(|h| h.seen).sum();
             let busy = |p: &Party| p.flying.len() + p.received.len() + p.owed.len();
-            let now = seen as usize * 1000 + self.parties.iter().map(busy).sum::<usize>();
-            if now != last {
-                (since, last) = (std::time::Instant::now(), now);
-            }
+            let is_over = patience.is_over(seen as usize * 1000 + self.parties.iter().map(busy).sum::<usize>());
             match self.parties.iter().find_map(open) {
                 None => return Ok(()),
-                Some(open) if since.elapsed() > self.stage.patience => return Err(open),
+                Some(open) if is_over => return Err(open),
                 Some(_) => {}
             }
         }

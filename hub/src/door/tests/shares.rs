@@ -199,3 +199,35 @@ async fn a_group_sets_no_more_apart_than_a_record_of_the_log_can_name() {
     drop(members);
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_worker_that_comes_back_gets_its_groups_messages_in_the_order_of_the_log() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut w = house.client(Version::V4, "w", false).await;
+    w.subscribe("y", 1).await;
+    w.subscribe("$share/g/x", 1).await;
+    let of = |topic, payload: &str| {
+        let header = Header { topic, qos: 1, ..Header::local(Kind::Message, "") };
+        Draft::new(&header, payload.as_bytes()).unwrap()
+    };
+    // All that may be under way to it is of the other filter.
+    const IN_FLIGHT_MAX: usize = 1024;
+    fake.commit(vec![of("y", "y"); IN_FLIGHT_MAX]);
+    for _ in 0..IN_FLIGHT_MAX {
+        assert_eq!(w.got().await.payload, "y");
+    }
+    fake.commit((1..=4).map(|n| of("x", &n.to_string())).collect());
+    w.hears_nothing().await;
+    drop(w);
+    let (mut w, _) = house.connect(Version::V4, "w", false, &[]).await;
+    let mut got = Vec::new();
+    for _ in 0..IN_FLIGHT_MAX + 4 {
+        let payload = w.got_and_acked().await;
+        if payload != "y" {
+            got.push(payload);
+        }
+    }
+    assert_eq!(got, ["1", "2", "3", "4"]);
+    house.close().await;
+}

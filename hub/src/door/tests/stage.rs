@@ -11,7 +11,7 @@ pub(super) struct Stage {
     /// Commits are held back.
     pub held: bool,
     /// With nothing coming, while something is missing at the end.
-    pub patience: Duration,
+    patience: Duration,
     story: Vec<String>,
 }
 
@@ -30,6 +30,10 @@ impl Stage {
 
     pub fn tell(&mut self, what: impl Into<String>) {
         self.story.push(what.into());
+    }
+
+    pub fn patience(&self) -> Patience {
+        Patience { max: self.patience, since: std::time::Instant::now(), seen: None }
     }
 
     pub fn hold(&mut self) {
@@ -63,6 +67,23 @@ impl Stage {
         self.house.expect("it is open between steps").kill().await;
         let notes: Vec<_> = self.fake.notes().iter().map(|n| format!("{n:?}")).collect();
         outcome.map_err(|e| format!("seed {seed}: {e}\n{}\n{}", self.story.join("\n"), notes.join("\n")))
+    }
+}
+
+/// Waits for as long as something still changes.
+pub(super) struct Patience {
+    max: Duration,
+    since: std::time::Instant,
+    seen: Option<usize>,
+}
+
+impl Patience {
+    /// `so_far`: any number that changes with what comes.
+    pub fn is_over(&mut self, so_far: usize) -> bool {
+        if self.seen.replace(so_far) != Some(so_far) {
+            self.since = std::time::Instant::now();
+        }
+        self.since.elapsed() > self.max
     }
 }
 

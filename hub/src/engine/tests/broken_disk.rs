@@ -369,6 +369,9 @@ fn whoever_looks_ahead_does_not_wait_for_a_sync_and_whoever_looks_sees_what_was_
             std::thread::yield_now();
         }
         let looked = scope.spawn(|| (node.hub.state(|s| s.applied), may_sync.load(Ordering::SeqCst)));
+        // As long as nothing is on the disk it has seen nothing.
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!looked.is_finished());
         may_sync.store(true, Ordering::SeqCst);
         drop(held);
         let (seen, was_synced) = looked.join().unwrap();

@@ -1,0 +1,103 @@
+//! A mind that has much to say, and who waits for it meanwhile.
+
+use super::*;
+use crate::policy::{Policy, Row};
+use std::any::Any;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// Always has something to say, and is behind, until it is told to be still.
+struct Talker(Arc<AtomicBool>);
+
+impl Policy for Talker {
+    fn decide(&self, _: &State, _: i64, _: &Header<'_>, _: &[u8]) -> Vec<Draft> {
+        Vec::new()
+    }
+    fn next_due_us(&self) -> Option<i64> {
+        self.is_behind().then_some(0)
+    }
+    fn on_due(&self, _: &State, _: i64) -> Vec<Draft> {
+        if self.is_behind() { vec![message(Lane::Routine, b"said")] } else { Vec::new() }
+    }
+    fn is_behind(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+    fn apply(&mut self, _: Pos, _: &Header<'_>, _: &[u8]) {}
+    fn take_rows(&mut self) -> Vec<Row> {
+        Vec::new()
+    }
+    fn load_row(&mut self, _: &[u8], _: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn message(lane: Lane, payload: &[u8]) -> Draft {
+    Draft::new(&Header { lane, ..Header::local(Kind::Message, "") }, payload).unwrap()
+}
+
+#[test]
+fn a_press_for_help_does_not_wait_for_what_the_rules_have_to_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.path().display());
+    let config: Config = toml::from_str(&text).unwrap();
+    let talks = Arc::new(AtomicBool::new(true));
+    let minds = talks.clone();
+    let (hub, engine, _) = open(&config, Arc::new(move || Box::new(Talker(minds.clone())))).unwrap();
+    let node = Node { hub, thread: Some(std::thread::spawn(|| engine.run())), config };
+    let said = || node.hub.work().turns.load(Ordering::SeqCst);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let begun = said();
+    while said() < begun + 10 {
+        assert!(Instant::now() < deadline, "a watchdog would take it for stuck");
+        std::thread::yield_now();
+    }
+    // More than its queue holds: whoever floods waits.
+    let mut routine: Vec<Ticket<Vec<Outcome>>> = Vec::new();
+    run(async {
+        for _ in 0..limits::ENGINE_QUEUE_MAX {
+            routine.push(node.hub.offer(vec![message(Lane::Routine, b"flood")]).await.unwrap());
+        }
+    });
+    let patient = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let press = || {
+        let press = async { wait(node.hub.offer(vec![message(Lane::Urgent, b"sos")]).await?).await };
+        patient
+            .block_on(async { tokio::time::timeout(Duration::from_secs(20), press).await })
+            .expect("it waits")
+            .unwrap()
+    };
+    let (one, two) = (press()[0], press()[0]);
+    assert!(matches!((one, two), (Outcome::Committed(a), Outcome::Committed(b)) if a < b));
+    assert!(routine.last_mut().unwrap().try_recv().is_err(), "it is not its turn");
+    talks.store(false, Ordering::SeqCst);
+    for ticket in routine {
+        assert!(matches!(run(wait(ticket)).unwrap()[0], Outcome::Committed(_)));
+    }
+    node.close();
+}
+
+#[test]
+fn urgent_requests_come_first_and_starve_nobody() {
+    let (urgent, routine, mut waiting) = Waiting::queues();
+    let offer = |lane| async move {
+        let (reply, _) = oneshot::channel();
+        (vec![Offered::from(message(lane, b"1"))], reply)
+    };
+    run(async {
+        for (queue, lane) in [(&routine, Lane::Routine), (&urgent, Lane::Urgent)] {
+            for _ in 0..20 {
+                let (offered, reply) = offer(lane).await;
+                let room = queue.room(100).await.unwrap();
+                queue.send(Job::Offer { offered, reply, room }).await.unwrap();
+            }
+        }
+    });
+    let mut taken = String::new();
+    while let Some(Job::Offer { offered, .. }) = waiting.next() {
+        taken.push(if offered[0].lane() == Lane::Urgent { 'u' } else { 'r' });
+    }
+    assert_eq!(taken, format!("{0}{0}uuuu{1}", "uuuuuuuur", "r".repeat(18)));
+}
