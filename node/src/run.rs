@@ -52,7 +52,7 @@ pub fn run(mut config: Config) -> miette::Result<()> {
     leave_files(&mut config);
     let started = Instant::now();
     let (hub, engine, facts) = engine::open(&config, Brain::make(&config))
-        .map_err(unopened)
+        .into_diagnostic()
         .wrap_err_with(|| format!("cannot open the data folder `{}`", config.node.data.display()))?;
     tell(&config, &facts);
     let thread = std::thread::Builder::new()
@@ -66,18 +66,6 @@ pub fn run(mut config: Config) -> miette::Result<()> {
     runtime.shutdown_timeout(STOP_WITHIN);
     thread.join().map_err(|_| miette!("the engine panicked; what was acknowledged is on disk"))?;
     served
-}
-
-/// With what to do, where that is not plain.
-fn unopened(error: engine::OpenError) -> miette::Report {
-    let engine::OpenError::OtherVersion { first, row } = &error else {
-        return Err::<(), _>(error).into_diagnostic().expect_err("it is one");
-    };
-    let help = format!(
-        "start the version that wrote it. Or go on with what the log has: move `state` and `snapshots` out of the \
-         folder and start; what records before {first} said (open cases, sessions, cursors) is lost"
-    );
-    miette!(help = help, "{error}: {row}")
 }
 
 /// Files that a node opens beside its door's connections: those of the API, and as many again for log,

@@ -40,15 +40,6 @@ pub enum Error {
     StoreClosed,
     #[error("the state does not read back")]
     Rows(#[from] rows::Error),
-    #[error(
-        "the state was written by another version of citybrain, and the log begins at {first}: what was before \
-         cannot be folded anew"
-    )]
-    OtherVersion {
-        first: Pos,
-        #[source]
-        row: rows::Error,
-    },
     #[error("no random numbers from the operating system: {0}")]
     Random(String),
     #[error("record {pos} of the log does not decode: {reason}")]
@@ -179,7 +170,6 @@ pub(super) fn open_on(
             (store, upto) = (new, found.upto);
             fold(found.rows, found.upto, &reader, policy())?
         }
-        Err(Error::Rows(row)) => return Err(Error::OtherVersion { first: reader.first(), row }),
         Err(Error::Log(log::Error::Trimmed { first })) => {
             unproven = unproven.or(Some("the state's beginning was lost".into()));
             facts.rebuilt = Some(format!(
