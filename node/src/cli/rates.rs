@@ -84,9 +84,9 @@ impl Rates {
             query.push(("compare", "true".into()));
         }
         let show = match self.show {
-            Show::Rates => |a| Output::Rates(a, Show::Rates),
-            Show::Closing => |a| Output::Rates(a, Show::Closing),
-            Show::Appeals => |a| Output::Rates(a, Show::Appeals),
+            Show::Rates => |a| Output::Rates(Box::new(a), Show::Rates),
+            Show::Closing => |a| Output::Rates(Box::new(a), Show::Closing),
+            Show::Appeals => |a| Output::Rates(Box::new(a), Show::Appeals),
         };
         self.at.ask("/v1/rates", &query, show)
     }

@@ -52,7 +52,7 @@ pub enum Output {
     CaseStats(Answer<view::CaseStats>),
     Supervision(Box<Answer<view::Supervision>>),
     CasesBrought(Answer<view::CasesBrought>),
-    Rates(Answer<view::Rates>, super::rates::Show),
+    Rates(Box<Answer<view::Rates>>, super::rates::Show),
     Services(Answer<view::Services>),
     Service(Box<Answer<view::ServiceShown>>),
     Scenes(Answer<view::Scenes>),

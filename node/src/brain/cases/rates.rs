@@ -28,6 +28,9 @@ pub struct Question {
     pub compare: bool,
 }
 
+/// Counts of a period, of the one before it, and of a year before it, each with its name.
+type Three = [Option<(String, RateCounts)>; 3];
+
 /// Rates being counted, case by case.
 pub struct Counting {
     question: Question,
@@ -66,7 +69,7 @@ impl Counting {
         let Counting { question: q, rows: counted } = self;
         let is_asked = |period: &String| q.of.as_ref().is_none_or(|of| period.starts_with(of.as_str()));
         let periods: BTreeSet<&String> = counted.keys().map(|(period, _)| period).filter(|p| is_asked(p)).collect();
-        let mut rows: BTreeMap<(&String, &String), [Option<(String, RateCounts)>; 3]> = BTreeMap::new();
+        let mut rows: BTreeMap<(&String, &String), Three> = BTreeMap::new();
         // A key that had something then and has nothing now is a row, too: so the parts of then make its whole.
         let named = q.of.as_ref().filter(|of| span_of(of) == Some(q.period));
         let shown: BTreeSet<&String> = periods.into_iter().chain(named).collect();
@@ -80,7 +83,7 @@ impl Counting {
                 }
             }
         }
-        let mut total: [Option<(String, RateCounts)>; 3] = Default::default();
+        let mut total = Three::default();
         let then_of = |period: &str, i: usize| match i {
             0 => Some(period.to_owned()),
             1 => before(period),
@@ -240,13 +243,7 @@ fn ratio(n: f64, of: u64) -> Option<f64> {
 }
 
 /// `of`: the period's counts, those of the one before, and of a year before.
-fn row(
-    period: String,
-    key: String,
-    of: [Option<(String, RateCounts)>; 3],
-    settings: &Settings,
-    people: Option<u64>,
-) -> RateRow {
+fn row(period: String, key: String, of: Three, settings: &Settings, people: Option<u64>) -> RateRow {
     let [now, before, year_before] = of.map(|part| part.map(|(period, counts)| then(period, counts, settings)));
     let now = now.unwrap_or_else(|| then(String::new(), RateCounts::default(), settings));
     let people = people.filter(|n| *n > 0);
