@@ -476,6 +476,23 @@ fn a_web_page_that_is_named_asks_first_and_then_with_its_token_and_another_reads
     assert_eq!(gets("/v1/status", desk, "Bearer none"), (401, named));
     assert_eq!(gets("/v1/status", evil, &token), (200, None), "its browser keeps the answer from it");
     assert_eq!(gets("/open311/v2/services.json", evil, ""), (200, Some("*".into())));
+    // What a page has to send and to see, as a program has.
+    let told = |response: ureq::http::Response<ureq::Body>, name: &str| {
+        response.headers().get(name).map(|v| v.to_str().expect("ASCII").to_owned()).unwrap_or_default()
+    };
+    let request =
+        agent.options(url("/v1/events")).header("origin", desk).header("access-control-request-method", "POST");
+    let request = request.header("access-control-request-headers", "authorization,ce-id,ce-source,ce-own7,x-other");
+    let sent = told(request.call().expect("an answer"), "access-control-allow-headers");
+    for name in ["authorization", "x-citybrain-at", "ce-id", "ce-source", "ce-own7"] {
+        assert!(sent.split(", ").any(|n| n == name), "{name}: {sent}");
+    }
+    assert!(!sent.contains("x-other"), "{sent}");
+    let request = agent.get(url("/v1/status")).header("origin", desk).header("authorization", &token);
+    let seen = told(request.call().expect("an answer"), "access-control-expose-headers");
+    for name in ["etag", "citybrain-node", "citybrain-cut", "citybrain-took-ms"] {
+        assert!(seen.split(", ").any(|n| n == name), "{name}: {seen}");
+    }
 }
 
 #[test]
@@ -546,7 +563,14 @@ fn a_strict_umask_does_not_shut_out_the_group_that_was_let_in() {
     let script = "umask 077; echo secret | \"$0\" user add bob --file \"$1\"";
     let done = Command::new("sh").args(["-c", script, binary(), text(&users)]).output().expect("the shell runs");
     assert!(done.status.success(), "{done:?}");
-    assert_eq!(std::fs::metadata(&users).expect("it is there").permissions().mode() & 0o777, 0o640);
+    let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode(&users), 0o640);
+    // Of a first file, too, which the node's own user has to read: it names tokens by their hashes.
+    let tokens = dir.path().join("tokens");
+    let script = "umask 077; \"$0\" token add mia --role reader --file \"$1\"";
+    let done = Command::new("sh").args(["-c", script, binary(), text(&tokens)]).output().expect("the shell runs");
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(mode(&tokens), 0o644);
 }
 
 #[test]

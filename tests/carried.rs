@@ -168,7 +168,7 @@ fn a_replay_to_a_broker_by_tls_shows_its_certificate_and_looks_at_the_brokers() 
         .expect("it is written");
     let rows = ["replay", text(&file), "--mqtt", &sink, "--ca", text(&ca.pem)];
     run(&[&rows[..], &["--give-up-after", "1"]].concat()).says(3, &["CertificateRequired"]);
-    run(&[&rows[..], &["--cert", text(&me.cert), "--key", text(&me.key)]].concat()).says(0, &[]);
+    run(&[&rows[..], &["--cert", text(&me.cert), "--cert-key", text(&me.key)]].concat()).says(0, &[]);
     assert!(other.node("d").records().iter().any(|r| r.id == "row"));
 }
 

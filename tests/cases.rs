@@ -378,6 +378,13 @@ fn the_command_line_does_and_shows_it() {
     assert!(code == 1 && err.contains("knows no node c/s/m/nn"), "{err}");
     let (code, _, err) = cli(node, &["case", "close", &short, "--by", "x"]);
     assert!(code == 1 && err.contains("it takes accept, reject"), "{err}");
+    // Whether it was opened is what the node says, whatever became of the title.
+    let long = "长".repeat(201);
+    for (title, is_new) in [(long.as_str(), true), (&long, false), ("另一件", false)] {
+        let new = ["case", "new", "--category", "暴露垃圾", "--by", "前台", "--key", "k", "--title", title];
+        let (code, _, err) = cli(node, &new);
+        assert_eq!((code, err.contains("nothing was opened: this key has opened ")), (0, !is_new), "{err}");
+    }
     for line in [
         vec!["case", "accept", &short, "--by", "甲"],
         vec!["case", "dispatch", &short, "--by", "甲", "--unit", "环卫所"],
@@ -473,7 +480,7 @@ services = ["opera"]
     assert_eq!(nodes, [LEAF, COMMUNITY, "c/s", "c"]);
     let map: Value = serde_json::from_str(&leaf.get_text("/v1/scenes.geojson").expect("a map")).expect("JSON");
     assert_eq!((map["type"].as_str(), map["features"].as_array().map(Vec::len)), (Some("FeatureCollection"), Some(4)));
-    let request = |by: &str| {
+    let request = |by: &str, wanted: i32| {
         let line = [
             "service",
             "request",
@@ -489,10 +496,11 @@ services = ["opera"]
             "--json",
         ];
         let (code, out, err) = cli(leaf, &line);
-        assert_eq!(code, 0, "{err}");
+        assert_eq!(code, wanted, "{err}");
         id(&serde_json::from_str::<Value>(&out).expect("JSON")["case"])
     };
-    let (first, second) = (request("王大妈"), request("李大爷"));
+    // The second is told no: there was one seat.
+    let (first, second) = (request("王大妈", 0), request("李大爷", 1));
     let booked = |case: &str, state: &str| {
         wait_case(leaf, "hears of its booking", |c| c["id"] == case && c["booking"]["state"] == state)
     };

@@ -475,6 +475,17 @@ fn colour_is_for_a_terminal_that_wants_it() {
         assert!(!is_coloured(&done), "{name}={value}: {done:?}");
         assert!(String::from_utf8_lossy(&done.stdout).contains("ready"), "{name}={value}: {done:?}");
     }
+    // Times too are for whoever sits there, and say their offset; in a pipe they are UTC.
+    let last = |done: Output| {
+        let text = String::from_utf8(done.stdout).expect("UTF-8");
+        text.lines().last().expect("a line").trim_end().to_owned()
+    };
+    let here = last(on_terminal("TZ", "CST-8").expect("it started before"));
+    assert!(here.starts_with("c, its own record, as of ") && here.ends_with("+08"), "{here}");
+    let mut piped = citybrain();
+    let piped = piped.args(["status", "--node", &tree.node("c").url()]).env("TZ", "CST-8").output().expect("it starts");
+    let piped = last(piped);
+    assert!(piped.starts_with("c, its own record, as of ") && piped.ends_with('Z'), "{piped}");
 }
 
 #[test]
@@ -632,7 +643,7 @@ fn the_demo_accounts_for_every_event() {
 
 #[test]
 fn the_bench_of_the_front_door_measures_every_load() {
-    let done = citybrain().args(["bench", "--door", "--percent", "1"]).output().expect("it runs");
+    let done = citybrain().args(["bench", "--door", "--percent", "1", "--json"]).output().expect("it runs");
     let report = Ran::from(done).json();
     assert_eq!((&report["schema"], &report["load"]["connections"]), (&json!("citybrain.bench-door/1"), &json!(99)));
     // Processor time is counted in steps of 10 ms, which this load may stay below.
@@ -650,4 +661,7 @@ fn the_bench_of_the_front_door_measures_every_load() {
         assert!(n > 0.0, "{figure}: {report}");
     }
     assert_eq!(report["mosquitto"].is_null(), report["ratios"].is_null());
+    // For people it is a table, as of other commands.
+    let done = citybrain().args(["bench", "--events", "200"]).output().expect("it runs");
+    Ran::from(done).says("bench", 0, &["200 of 400 bytes", "committed", "/s", "taken by a parent"]);
 }

@@ -318,3 +318,29 @@ fn what_a_node_does_not_have_is_code_1_and_what_it_was_badly_asked_is_2() {
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
+
+#[test]
+fn whoever_starts_a_node_can_tell_a_wrong_config_from_what_may_be_tried_again() {
+    let place = Place::new();
+    let start = |name: &str, port: u16, more: &str| {
+        let data = place.dir.path().join(name);
+        let text = format!(
+            "[node]\naddress = \"c\"\ndata = {data:?}\n[broker]\nlisten = \"127.0.0.1:{port}\"\n[api]\nlisten = \"127.0.0.1:0\"\n{more}"
+        );
+        std::fs::write(place.dir.path().join("run.toml"), text).expect("a file");
+        let (code, out, err) = place.run(&format!("run --config {}", place.dir.path().join("run.toml").display()), &[]);
+        (code, format!("{out}{err}"))
+    };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (code, said) = start("port", taken.local_addr().expect("an address").port(), "");
+    assert!(code == 75 && said.contains("broker.listen") && said.contains("hint: "), "{code}: {said}");
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    let (code, said) = start(&tree.node("c").data.display().to_string(), free_port(), "");
+    assert!(code == 75 && said.contains("cannot open the data folder") && said.contains("hint: "), "{code}: {said}");
+    let none = "cert_file = \"none.pem\"\nkey_file = \"none.key\"\n";
+    let (code, said) = start("certificate", free_port(), none);
+    assert!(code == 2 && said.contains("none.pem") && said.contains("hint: "), "{code}: {said}");
+    let (code, said) = start("key", free_port(), "no_such_key = 1\n");
+    assert!(code == 2 && said.contains("no_such_key"), "{code}: {said}");
+}

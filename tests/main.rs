@@ -13,6 +13,7 @@
 //! | `clients` | MQTT clients that we did not write |
 //! | `devices` | devices from a shop, Home Assistant |
 //! | `doors` | TLS, client certificates, WebSocket, links by TLS |
+//! | `pages` | links between the pages for people, here and in the Debian package |
 //! | `outside_broker` | the same tree over Mosquitto, NATS and RabbitMQ, killed in mid-stream |
 //! | `disk` | damaged and deleted state, torn and flipped log |
 //! | `limits` | a long backlog, a time budget that is over, one address claimed twice, nothing to warn of |
@@ -51,6 +52,7 @@ mod openapi;
 mod operations;
 mod ops;
 mod outside_broker;
+mod pages;
 mod platforms;
 mod real_input;
 mod rules;

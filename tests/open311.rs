@@ -305,13 +305,42 @@ form = [
     assert_eq!(pages, all, "page by page it is the same");
     assert_eq!(c.get("servicerequestupdates.json?page_size=0").error().0, 400);
     // What is sent again under the sender's own id is the same update, also when more was said since.
-    let again = format!("service_request_id={id}&update_id=upd-7&description=still");
-    let first = c.post("servicerequestupdates.json", &again).json();
-    assert_eq!(c.post("servicerequestupdates.json", &again.replace("upd-7", "upd-8")).status, 200);
-    assert_eq!(told("").len(), all.len() + 2);
-    let second = c.post("servicerequestupdates.json", &again.replace("still", "again")).json();
-    assert_eq!(told("").len(), all.len() + 2);
-    assert!(first[0]["update_id"].is_string() && second[0]["update_id"].is_string(), "{first} {second}");
+    let named = |word: &str, text: &str| format!("service_request_id={id}&update_id={word}&description={text}");
+    let posted = |form: &str| {
+        let got = c.post("servicerequestupdates.json", form);
+        assert_eq!(got.status, 200, "{}", got.text);
+        got.json()[0]["update_id"].as_str().expect("an id").to_owned()
+    };
+    let newest = || told("").last().expect("an update")["update_id"].as_str().expect("an id").to_owned();
+    let mut ids = Vec::new();
+    for (word, text) in [("upd-7", "still"), ("upd-8", "still"), ("upd-9", "a%0D%0Ab")] {
+        ids.push(posted(&named(word, text)));
+        assert_eq!(ids.last(), Some(&newest()), "{word}");
+    }
+    assert_eq!(told("").len(), all.len() + 3);
+    let again =
+        [posted(&named("upd-7", "again")), posted(&named("upd-8", "still")), posted(&named("upd-9", "a%0D%0Ab"))];
+    assert_eq!(again.as_slice(), ids.as_slice());
+    assert_eq!(told("").len(), all.len() + 3);
+    // A picture stands behind a text that is longer than what is kept.
+    let long = format!("{}&media_url=https://photos.example/4.jpg", named("upd-10", &"y".repeat(3_000)));
+    posted(&long);
+    let kept = told("").pop().expect("an update");
+    assert_eq!(kept["media_url"], "https://photos.example/4.jpg");
+    assert!(kept["description"].as_str().is_some_and(|d| d.len() > 1_900 && d.chars().all(|c| c == 'y')), "{kept}");
+    // And at once: the others are told that it is under way, or what it became.
+    let (before, at_once) = (told("").len(), named("upd-11", "at once"));
+    let heard: Vec<(u16, String)> = std::thread::scope(|scope| {
+        let one = || {
+            let got = c.post("servicerequestupdates.json", &at_once);
+            (got.status, got.json()[0]["update_id"].as_str().unwrap_or_default().to_owned())
+        };
+        let asking: Vec<_> = (0..12).map(|_| scope.spawn(one)).collect();
+        asking.into_iter().map(|one| one.join().expect("it is answered")).collect()
+    });
+    assert_eq!(told("").len(), before + 1, "{heard:?}");
+    assert!(heard.iter().any(|(status, _)| *status == 200), "{heard:?}");
+    assert!(heard.iter().all(|(status, id)| *status == 409 || (*status == 200 && *id == newest())), "{heard:?}");
     assert_eq!(c.post("servicerequestupdates.json", &format!("service_request_id={id}")).error().0, 400);
 }
 
@@ -402,18 +431,30 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
     assert_eq!(multipart("requests.json", format!("{texts}{picture}").as_bytes()).status, 400, "it breaks off");
 
     // The same key files it once.
-    let file = |key: &str| {
+    let file = |key: &str, form: &str| {
         let request = Client::agent().post(format!("{}requests.json", c.0)).header("idempotency-key", key);
         let request = request.header("content-type", "application/x-www-form-urlencoded");
-        Client::read(request.send(GOOD).expect("an answer")).json()[0]["service_request_id"].clone()
+        Client::read(request.send(form).expect("an answer"))
     };
-    let first = file("a");
-    assert_eq!(first, file("a"));
-    assert_ne!(first, file("b"));
-    let other = Client::agent().post(format!("{}requests.json", c.0)).header("idempotency-key", "a");
-    let other = other.header("content-type", "application/x-www-form-urlencoded").send(GOOD.replace("SJ0102", "LAMP"));
-    let (status, why) = Client::read(other.expect("an answer")).error();
-    assert!(status == 422 && why.contains("another request"), "{status} {why}");
+    let id_of = |got: &Got| got.json()[0]["service_request_id"].as_str().expect("an id").to_owned();
+    let first = id_of(&file("a", GOOD));
+    assert_eq!(first, id_of(&file("a", GOOD)));
+    assert_ne!(first, id_of(&file("b", GOOD)));
+    for other in [GOOD.replace("SJ0102", "LAMP"), GOOD.replace("30.6980", "30.6981"), format!("{GOOD}&phone=1")] {
+        let (status, why) = file("a", &other).error();
+        assert!(status == 422 && why.contains("another request"), "{status} {why}");
+    }
+    // As a page's text field sends it, and longer than what is kept: a retry is a retry all the same.
+    let place = "service_code=LAMP&address_string=x&description=";
+    let long = "%E9%95%BF".repeat(2_500);
+    for (key, text, is_cut) in [("c", "a%0D%0Ab", false), ("d", long.as_str(), true)] {
+        let form = format!("{place}{text}");
+        let filed = file(key, &form);
+        assert_eq!(filed.status, 200, "{}", filed.text);
+        assert_eq!(filed.json()[0]["service_notice"].as_str().is_some_and(|n| n.contains("2000")), is_cut, "{key}");
+        assert_eq!(id_of(&filed), id_of(&file(key, &form)), "{key}");
+    }
+    assert_eq!(file("no word", GOOD).error().0, 400);
 }
 
 #[test]

@@ -350,3 +350,48 @@ fn refused(leaf: &Asker<'_>, worker: &Asker<'_>, nobody: &Asker<'_>) {
     let refused = leaf.fails("PATCH", "/v1/log-level", 405);
     assert!(word(&refused, "/hint").starts_with("it takes GET, POST, HEAD"), "{refused}");
 }
+
+#[test]
+fn every_example_of_the_document_is_taken_by_a_node() {
+    let mut tree = Tree::new(&["c/s"]);
+    let sos = "[[category]]\ncode = \"sos\"\nname = \"一键求助\"\nkind = \"incident\"\n";
+    tree.edit("c", |text| format!("{ONE_OF_EACH}{sos}{text}"));
+    tree.start();
+    tree.wait_all_known();
+    let seen = RefCell::default();
+    let city = Asker { node: tree.node("c"), token: String::new(), seen: &seen };
+    let examples = document().examples();
+    assert!(examples.len() > 15, "{}", examples.len());
+    let sent: RefCell<BTreeSet<(String, String)>> = RefCell::default();
+    let send = |path: &str, place: &str, name: &str, wanted: u16| {
+        let found = examples.iter().find(|(method, p, _, n, _)| method == "POST" && p == path && n == name);
+        let (_, _, kind, _, body) = found.unwrap_or_else(|| panic!("{path} has no example `{name}`"));
+        let text = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
+        sent.borrow_mut().insert((path.to_owned(), name.to_owned()));
+        city.ask("POST", place, &[("content-type", kind)], &text, wanted)
+    };
+    let here = |path: &str, name: &str, wanted: u16| send(path, path, name, wanted);
+    here("/v1/events", "a smoke alarm", 202);
+    here("/v1/events", "two readings", 202);
+    here("/v1/send", "a notice to all below", 202);
+    here("/v1/send", "a command that is over in a minute", 202);
+    here("/v1/cap", "a storm", 202);
+    here("/v1/log-level", "more of the links", 200);
+    here("/v1/dlq/drop", "two dead letters", 200);
+    here("/v1/cases", "a call for help", 201);
+    let case = word(&here("/v1/cases", "a report", 201), "/case/id");
+    for step in ["accept", "dispatch", "start", "resolve", "evaluate"] {
+        send("/v1/cases/{id}/{step}", &format!("/v1/cases/{case}/{step}"), step, 200);
+    }
+    send("/v1/services/{code}/requests", "/v1/services/sports-day/requests", "a seat", 201);
+    let alarm = wait_for("the smoke is an alarm", || {
+        let all = city.get("/v1/alarms");
+        Some(all["alarms"].as_array()?.iter().find(|a| a["name"] == "smoke")?["id"].as_str()?.to_owned())
+    });
+    for action in ["ack", "shelve"] {
+        send("/v1/alarms/{id}/{action}", &format!("/v1/alarms/{alarm}/{action}"), action, 200);
+    }
+    let sent = sent.borrow();
+    let left = examples.iter().filter(|(_, path, _, name, _)| !sent.contains(&(path.clone(), name.clone())));
+    assert_eq!(left.map(|(_, path, _, name, _)| format!("{path}: {name}")).collect::<Vec<_>>(), [""; 0]);
+}

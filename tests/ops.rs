@@ -198,7 +198,14 @@ fn doctor_looks_at_a_running_node_a_stopped_one_and_a_bundle() {
     run(&["doctor", "bundle", text(&bundle), "--node", &url]).says(0, &["without secrets", "--bundle"]);
     run(&["doctor", "bundle", text(&bundle), "--node", &url]).says(2, &["is there already"]);
     let elsewhere = run(&["doctor", "--bundle", text(&bundle), "--json"]).json();
-    assert_eq!(elsewhere["facts"]["node"]["address"], "c/s");
+    assert_eq!((&elsewhere["facts"]["node"]["address"], &elsewhere["node"]), (&json!("c/s"), &json!("c/s")));
+    // An older one says how old it is.
+    let made = elsewhere["as_of"].as_str().expect("a time");
+    let packed = std::fs::read(&bundle).expect("it reads");
+    let old = String::from_utf8(packed).expect("text").replace(made, &format!("2020{}", &made[4..]));
+    std::fs::write(&bundle, old).expect("it is written");
+    let told = run(&["doctor", "--bundle", text(&bundle)]).out;
+    assert!(told.contains("when the bundle was made: 2020-") && told.contains(" h ago"), "{told}");
     run(&["doctor", "--bundle", text(&config)]).says(2, &["cannot read"]);
 
     tree.stop_node("c/s");

@@ -88,6 +88,8 @@ fn an_alarm_climbs_is_acknowledged_at_the_city_and_clears_by_its_rule() {
         assert!(acked.get("asked").is_none(), "{acked}");
     }
     let (status, answer) = city.post(&format!("/v1/alarms/{id}/ack"), &json!({}));
+    assert_eq!((status, &answer["error"]), (400, &json!("missing")), "nothing is done in nobody's name");
+    let (status, answer) = city.post(&format!("/v1/alarms/{id}/ack"), &json!({"by": "Li"}));
     assert_eq!((status, answer["error"].as_str()), (409, Some("nothing-to-do")));
 
     say(leaf, "s9", "city.smoke", "flat-3", &json!({"smoke": false}));
@@ -225,9 +227,9 @@ fn the_command_line_shows_and_changes_alarms() {
     assert!(code == Some(0) && table.contains(&id) && table.contains("Smoke at flat-3"), "{table}");
     let (code, shown) = run(&["alarm", "ack", &id, "--by", "Wang"]);
     assert!(code == Some(0) && shown.contains("by Wang"), "{shown}");
-    assert_eq!(run(&["alarm", "ack", &id]).0, Some(1));
+    assert_eq!(run(&["alarm", "ack", &id, "--by", "Wang"]).0, Some(1));
     assert!(run(&["alarm", "list", "--unacknowledged"]).1.starts_with("no alarms that fit; 1 are active"));
-    assert_eq!(run(&["alarm", "shelve", &id, "--for", "1h"]).0, Some(0));
+    assert_eq!(run(&["alarm", "shelve", &id, "--for", "1h", "--by", "Wang"]).0, Some(0));
     assert!(run(&["alarm", "list"]).1.starts_with("no alarms that fit"));
     assert_eq!(run(&["alarm", "clear", &id, "--by", "Wang"]).0, Some(0));
     let (_, json) = run(&["alarm", "show", &id, "--json"]);

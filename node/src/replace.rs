@@ -9,8 +9,10 @@ use std::path::Path;
 /// Who may read and write it, as in chmod.
 #[derive(Clone, Copy, Debug)]
 pub enum Rights {
-    /// As it was; `new` if there was none.
+    /// As it was; if there was none, `new` less what the umask takes.
     Kept { new: u32 },
+    /// As it was; if there was none, for everybody to read, whatever the umask: the node's own user has to.
+    Public,
     /// For its owner's eyes only, and its group's where that was let in before, or where the folder says that
     /// all in it is the group's (setgid): how a service's own user gets to read it.
     Private,
@@ -34,8 +36,9 @@ pub fn replace(path: &Path, bytes: &[u8], rights: Rights) -> io::Result<()> {
         (Rights::Private, Some(about)) => 0o600 | about.mode() & 0o040,
         (Rights::Private, None) if fs::metadata(dir)?.mode() & 0o2000 != 0 => 0o640,
         (Rights::Private, None) => 0o600,
-        (Rights::Kept { .. }, Some(about)) => about.mode() & 0o777,
+        (Rights::Kept { .. } | Rights::Public, Some(about)) => about.mode() & 0o777,
         (Rights::Kept { new }, None) => new,
+        (Rights::Public, None) => 0o644,
     };
     // Of a process of this number that was killed; in a container it is always the same.
     let _ = fs::remove_file(&temporary);
@@ -46,7 +49,7 @@ pub fn replace(path: &Path, bytes: &[u8], rights: Rights) -> io::Result<()> {
             // Only root can give a file away; anybody else owns it already or leaves it with himself.
             let _ = fchown(&file, Some(about.uid()), Some(about.gid()));
         }
-        if before.is_some() || matches!(rights, Rights::Private) {
+        if before.is_some() || !matches!(rights, Rights::Kept { .. }) {
             // What it was made with is masked: root's umask must not shut the node's own user out.
             file.set_permissions(Permissions::from_mode(mode))?;
         }

@@ -43,17 +43,25 @@ const HOOKS_EVERY: Duration = Duration::from_millis(5);
 /// How often a node that could not write when it started looks whether it can.
 const PRESENCE_EVERY: Duration = Duration::from_secs(2);
 
+/// Code of a report: somebody else has what the node needs, the folder or a port, and may let go of it.
+pub const BUSY: &str = "busy";
+/// Code of a report: what the config names cannot be used, and trying again changes nothing.
+pub const UNUSABLE: &str = "unusable";
+
 /// Runs a node.
 ///
 /// # Errors
-/// When it cannot start, or can no longer keep its promises.
+/// When it cannot start, or can no longer keep its promises: [`BUSY`], [`UNUSABLE`], or without a code.
 pub fn run(mut config: Config) -> miette::Result<()> {
     crate::logging::start(&config.log);
     leave_files(&mut config);
     let started = Instant::now();
-    let (hub, engine, facts) = engine::open(&config, Brain::make(&config))
-        .into_diagnostic()
-        .wrap_err_with(|| format!("cannot open the data folder `{}`", config.node.data.display()))?;
+    let opened = match engine::open(&config, Brain::make(&config)) {
+        Err(e) if e.is_in_use() => Err(coded(BUSY, &e)),
+        opened => opened.into_diagnostic(),
+    };
+    let (hub, engine, facts) =
+        opened.wrap_err_with(|| format!("cannot open the data folder `{}`", config.node.data.display()))?;
     tell(&config, &facts);
     let thread = std::thread::Builder::new()
         .name("engine".into())
@@ -213,7 +221,7 @@ async fn serve(config: Config, hub: Hub, facts: Facts, started: Instant) -> miet
         tasks.spawn(say_presence_later(config.clone(), hub.clone(), stopped.clone()));
     }
     let listener = bind(config.api.listen, "api.listen").await?;
-    let tls = tls::ServerFiles::of_api(&config.api).map(tls::Server::open).transpose().into_diagnostic()?;
+    let tls = usable(tls::ServerFiles::of_api(&config.api).map(tls::Server::open).transpose())?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", listener.local_addr().into_diagnostic()?);
     warn_of_expiry(&config);
@@ -294,10 +302,23 @@ impl Front {
 }
 
 async fn bind(address: std::net::SocketAddr, key: &str) -> miette::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .into_diagnostic()
-        .wrap_err_with(|| format!("cannot listen on {address} ({key}); is another node running there?"))
+    TcpListener::bind(address).await.map_err(|e| {
+        let is_taken = e.kind() == std::io::ErrorKind::AddrInUse;
+        let whose = if is_taken { "; is another node running there?" } else { "" };
+        coded(if is_taken { BUSY } else { UNUSABLE }, &e).wrap_err(format!("cannot listen on {address} ({key}){whose}"))
+    })
+}
+
+/// A report with a code for whoever started the node.
+fn coded(code: &str, error: &dyn std::error::Error) -> miette::Report {
+    let causes = std::iter::successors(error.source(), |e| e.source());
+    let said = causes.fold(error.to_string(), |said, cause| format!("{said}: {cause}"));
+    miette!(code = code, "{said}")
+}
+
+/// What the config names, read.
+fn usable<T, E: std::error::Error>(read: Result<T, E>) -> miette::Result<T> {
+    read.map_err(|e| coded(UNUSABLE, &e))
 }
 
 /// The doors of the embedded broker.
@@ -305,7 +326,7 @@ async fn entrances(config: &Config) -> miette::Result<Vec<Entrance>> {
     let mut all = vec![Entrance::plain(bind(config.broker.listen, "broker.listen").await?)];
     for (i, listener) in config.listener.iter().enumerate() {
         let socket = bind(listener.listen, &format!("listener.{i}.listen")).await?;
-        all.push(Entrance::new(socket, listener).into_diagnostic()?);
+        all.push(usable(Entrance::new(socket, listener))?);
         tracing::info!(listen = %listener.listen, protocol = listener.protocol.as_str(), "A further door is open.");
     }
     Ok(all)
@@ -328,12 +349,12 @@ fn broker(
     file: Option<&Path>,
     tls: Option<ClientFiles>,
 ) -> miette::Result<Broker> {
-    let servers = Endpoint::parse_all(url).map_err(|why| miette!("`{url}` {why}"))?;
+    let servers = Endpoint::parse_all(url).map_err(|why| miette!(code = UNUSABLE, "`{url}` {why}"))?;
     if servers.iter().any(|s| s.is_tls) && tls.is_none() {
-        return Err(miette!("`{url}` needs `ca_file`"));
+        return Err(miette!(code = UNUSABLE, "`{url}` needs `ca_file`"));
     }
     // It is read again for each connection; one that cannot be is said at the start.
-    file.map(pipe::password_in).transpose().map_err(|why| miette!("{why}"))?;
+    file.map(pipe::password_in).transpose().map_err(|why| miette!(code = UNUSABLE, "{why}"))?;
     Ok(Broker {
         servers: Servers::new(servers.into_iter().map(|s| (s.host, s.port))),
         username,

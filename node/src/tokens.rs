@@ -189,7 +189,7 @@ pub fn read(path: &Path) -> io::Result<String> {
 /// See [`Stopped`]; `change` is given what the file says, nothing where there is none.
 pub fn rewrite<E>(path: &Path, change: impl FnOnce(String) -> Result<String, E>) -> Result<(), Stopped<E>> {
     // Hashes open nothing; the node's own user must be able to read them.
-    edit(path, Rights::Kept { new: 0o644 }, |text| change(text.unwrap_or_default()))
+    edit(path, Rights::Public, |text| change(text.unwrap_or_default()))
 }
 
 /// Whoever a token names.

@@ -31,7 +31,7 @@ use citybrain_shared::config::{Config, Webhook};
 use citybrain_shared::record::{Direction, Header, Kind, event_key};
 use citybrain_shared::{Lane, Pos, event, words};
 use hmac::{Hmac, Mac};
-use miette::{IntoDiagnostic, WrapErr, miette};
+use miette::{IntoDiagnostic, Report, miette};
 use sha2::Sha256;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -98,12 +98,19 @@ pub struct Post {
 /// All webhooks of a node.
 pub struct Webhooks(Vec<Sender>);
 
+fn unusable(why: String) -> Report {
+    miette!(code = crate::run::UNUSABLE, "{why}")
+}
+
 impl Webhooks {
     /// Makes them ready, and ends the cursors of those that config no longer has: they would keep
     /// the log from being trimmed.
     ///
     /// # Errors
     /// When a secret does not read, or the node cannot write.
+    ///
+    /// # Errors
+    /// [`UNUSABLE`]: a secret or a certificate that does not read; or the log cannot be written.
     pub async fn open(config: &Config, hub: &Hub, stop: &watch::Receiver<bool>) -> miette::Result<Webhooks> {
         let is_known = |client: &str| {
             client.strip_prefix(WEBHOOK).is_none_or(|name| config.webhook.iter().any(|w| w.name == name))
@@ -123,12 +130,12 @@ impl Webhooks {
         let address = config.node.address.as_str();
         let sender = |w: &Webhook| {
             let secret = w.secret_file.as_ref().map(|file| {
-                let text = std::fs::read_to_string(file).into_diagnostic();
-                let text = text.wrap_err_with(|| format!("cannot read the secret `{}`", file.display()))?;
-                secret(&text).map_err(|why| miette!("`{}`: {why}", file.display()))
+                let text = std::fs::read_to_string(file);
+                let text = text.map_err(|e| unusable(format!("cannot read the secret `{}`: {e}", file.display())))?;
+                secret(&text).map_err(|why| unusable(format!("`{}`: {why}", file.display())))
             });
             let trust = Trust::of(w.ca_file.as_deref());
-            let tls = trust.config(&w.url).map_err(|why| miette!("webhook `{}`: {why}", w.name))?;
+            let tls = trust.config(&w.url).map_err(|why| unusable(format!("webhook `{}`: {why}", w.name)))?;
             Ok(Sender::new(hub, w, secret.transpose()?, tls, address, stop.clone()))
         };
         config.webhook.iter().map(sender).collect::<miette::Result<Vec<Sender>>>().map(Webhooks)

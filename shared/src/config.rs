@@ -501,10 +501,11 @@ impl Default for Runtime {
     }
 }
 
-/// Who may connect. Without users and with `anonymous = true` everybody on the listener's network.
+/// Who may connect. Without users and with `anonymous = true` everybody on the listeners' networks.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Access {
+    /// Default: true while all listeners are on loopback, else false.
     pub anonymous: bool,
     /// `user:HASH` a line, `user:ADDRESS:HASH` for a child node's account, `user:@ROLE,ROLE:HASH`.
     pub users_file: Option<PathBuf>,

@@ -49,14 +49,9 @@ pub fn span(ms: u64) -> String {
     }
 }
 
-/// A moment, to the second: `2026-11-20 10:00:00Z`.
+/// A moment, to the second, where it is not known who will read it: `2026-11-20 10:00:00Z`.
 pub fn time(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%SZ").to_string()
-}
-
-/// The same in a narrow column, where the year is known: `11-20 10:00:00Z`.
-pub fn time_of_year(at: DateTime<Utc>) -> String {
-    at.format("%m-%d %H:%M:%SZ").to_string()
 }
 
 /// A size: `512 bytes`, `1.5 kB`, `20.0 MB`, `1.2 GB`, each a thousand of the one before.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Without persistence.
+    /// With persistence, saved every second.
     Mosquitto,
     /// MQTT over JetStream.
     Nats,
@@ -144,13 +144,14 @@ impl Broker {
     }
 
     fn lay_mosquitto(&mut self, tls: Option<Tls>) {
-        // Started by root it would change to a user who may not read this folder.
         let more = tls.map_or_else(String::new, |Tls { ca, cert, key }| {
-            format!("cafile {ca}\ncertfile {cert}\nkeyfile {key}\nrequire_certificate true\nuser root\n")
+            format!("cafile {ca}\ncertfile {cert}\nkeyfile {key}\nrequire_certificate true\n")
         });
+        // Started by root it would change to a user who may not use this folder.
         let text = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nmessage_size_limit 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\n{more}",
-            self.port
+            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nautosave_interval 1\nmax_queued_messages 0\nmessage_size_limit 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\nuser root\n{more}",
+            self.port,
+            self.dir.join("data").display()
         );
         self.command.1 = vec!["-c".into(), self.write("mosquitto.conf", &text)];
     }

@@ -13,7 +13,7 @@ const LINES_MAX: usize = 100;
 pub struct Document {
     pub json: Value,
     schemas: Schemas,
-    /// Method, path, status, content type.
+    /// Method, path, status (of a request 0), content type.
     places: BTreeMap<(String, String, u16, String), SchemaIndex>,
 }
 
@@ -34,6 +34,10 @@ impl Document {
         let mut answers = Map::new();
         for (path, methods) in json["paths"].as_object().expect("paths") {
             for (method, operation) in methods.as_object().expect("methods") {
+                for (kind, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
+                    answers.insert(keys.len().to_string(), content["schema"].clone());
+                    keys.push((method.to_uppercase(), path.clone(), 0, kind.clone()));
+                }
                 for (status, response) in operation["responses"].as_object().expect("responses") {
                     let response = resolved(&json, response);
                     for (kind, content) in response["content"].as_object().into_iter().flatten() {
@@ -75,6 +79,23 @@ impl Document {
                 }
         };
         paths.keys().filter(fits).min_by_key(|t| t.matches('{').count()).map(String::as_str)
+    }
+
+    /// Examples of what may be sent: method, path, content type, name, and the body. Each is what its schema says.
+    pub fn examples(&self) -> Vec<(String, String, String, String, Value)> {
+        let mut all = Vec::new();
+        let requests = self.places.iter().filter(|((_, _, status, _), _)| *status == 0);
+        for ((method, path, _, kind), index) in requests {
+            let content = &self.json["paths"][path][method.to_lowercase()]["requestBody"]["content"][kind];
+            for (name, example) in content["examples"].as_object().into_iter().flatten() {
+                let value = example["value"].clone();
+                if let Err(error) = self.schemas.validate(&value, *index) {
+                    panic!("{method} {path}: the example `{name}` is not what the document says: {error:#}\n{value:#}");
+                }
+                all.push((method.clone(), path.clone(), kind.clone(), name.clone(), value));
+            }
+        }
+        all
     }
 
     /// # Panics

@@ -23,6 +23,7 @@ mod groups;
 mod links;
 mod model;
 mod packets;
+mod passing;
 mod refusals;
 mod retained;
 mod rights;

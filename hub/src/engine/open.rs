@@ -50,6 +50,14 @@ pub enum Error {
     FirstCommit(#[source] super::Error),
 }
 
+impl Error {
+    /// Somebody else has the folder open, and may let go of it.
+    pub fn is_in_use(&self) -> bool {
+        let locked = matches!(self, Error::Log(log::Error::Locked { .. }) | Error::Store(store::Error::Locked { .. }));
+        locked || matches!(self, Error::InUse)
+    }
+}
+
 /// What was found at the start; for the log and for `status`.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {

@@ -3,6 +3,7 @@
 //! A change is decided on the state of its own commit; where the alarm's node is further down, what
 //! is committed here is the word to it, and the answer says so in `asked`.
 
+use super::guard::Name;
 use super::input::{Path, Sent, parse, query};
 use super::once::{Made, Repeat};
 use super::ops::Operator;
@@ -109,6 +110,7 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: He
 
 pub async fn change(
     From(ctx): From<Arc<Ctx>>,
+    token: Name,
     repeat: Repeat,
     Path((id, action)): Path<(String, String)>,
     Sent(body): Sent,
@@ -117,7 +119,9 @@ pub async fn change(
     if wanted.by.len() > 200 {
         return Err(Refusal::bad("bad-request", "`by` is longer than 200 bytes", "a name is enough"));
     }
-    let by = if wanted.by.is_empty() { "api".to_owned() } else { wanted.by };
+    // Nothing is done in nobody's name: a token has one, if nobody says another.
+    let by = [wanted.by.trim(), token.as_str()].into_iter().find(|by| !by.is_empty()).map(str::to_owned);
+    let by = by.ok_or_else(|| Refusal::bad("missing", "`by` is missing: who does it", "`--by NAME`"))?;
     let for_s = wanted.for_s;
     let wish = move |now_us: i64| match action.as_str() {
         "ack" => Some(Wish::Acknowledge),
@@ -131,8 +135,8 @@ pub async fn change(
     if wish(0).is_none() {
         return Err(Refusal::not_found("an alarm takes ack, clear and shelve", "POST /v1/alarms/ID/ack"));
     }
-    if repeat.made(&ctx)?.is_some() {
-        return Ok(changed(&ctx, known(&ctx, &id)?));
+    if let Some(made) = repeat.made(&ctx)? {
+        return Ok(changed(&ctx, known(&ctx, &made.about)?));
     }
     // What it names now: another may begin so later.
     let id = known(&ctx, &id)?.id;
@@ -203,16 +207,23 @@ pub async fn rules(From(ctx): From<Arc<Ctx>>) -> Response {
 }
 
 pub async fn reload(From(ctx): From<Arc<Ctx>>, who: Operator) -> Result<Response, Refusal> {
-    // A task of its own: one who asks and goes away must not leave it half done.
-    let (hub, config) = (ctx.hub.clone(), ctx.config.clone());
-    let task = tokio::spawn(async move { reload_rules(&hub, &config).await });
-    let reloaded = task.await.unwrap_or_else(|e| Err(e.to_string())).map_err(|why| {
-        let hint = "the running rules stay; `citybrain check FILE` draws what is wrong";
-        Refusal::new(StatusCode::CONFLICT, "not-reloaded", why, hint)
-    })?;
-    let detail = format!("{} rules in force; new: {:?}, gone: {:?}", reloaded.rules, reloaded.added, reloaded.removed);
-    super::ops::operator(&ctx, &who, "reload", &detail).await?;
+    // A task of its own: one who asks and goes away must not leave it half done, nor without a record of him.
+    let of_task = ctx.clone();
+    let task = tokio::spawn(async move {
+        let ctx = of_task;
+        let reloaded = reload_rules(&ctx.hub, &ctx.config).await.map_err(not_reloaded)?;
+        let detail =
+            format!("{} rules in force; new: {:?}, gone: {:?}", reloaded.rules, reloaded.added, reloaded.removed);
+        super::ops::operator(&ctx, &who, "reload", &detail).await?;
+        Ok(reloaded)
+    });
+    let reloaded = task.await.unwrap_or_else(|e| Err(not_reloaded(e.to_string())))?;
     Ok(ctx.answer(reloaded))
+}
+
+fn not_reloaded(why: String) -> Refusal {
+    let hint = "the running rules stay; `citybrain check FILE` draws what is wrong";
+    Refusal::new(StatusCode::CONFLICT, "not-reloaded", why, hint)
 }
 
 /// A second one waits: what a first one that fails goes back to must be what was before it.

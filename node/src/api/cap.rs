@@ -4,10 +4,10 @@
 use super::input::{Path, Sent, parse};
 use super::intake::{offer, placed, refuse};
 use super::ops::{Operator, operator};
-use super::{Ctx, Refusal, escape, etag};
+use super::{Ctx, Refusal, escape, etag, events};
 use crate::brain::Brain;
 use crate::brain::cases::calendar::Calendar;
-use crate::brain::warnings::{Read, Told};
+use crate::brain::warnings::{Read, Told, source_of};
 use crate::cap::alarms::{Origin, Speaker, updated};
 use crate::cap::{BYTES_MAX, CONTENT_TYPE, Message, read, write};
 use axum::extract::State as From;
@@ -17,8 +17,9 @@ use bytes::Bytes;
 use chrono::FixedOffset;
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::State;
+use citybrain_shared::record::{Header, event_key};
 use citybrain_shared::view::{self, Alarm};
-use citybrain_shared::{Address, config::Config, words};
+use citybrain_shared::{Address, Pos, config::Config, words};
 use std::sync::Arc;
 
 /// Where messages of this door come from, in dead letters.
@@ -195,12 +196,24 @@ async fn take_read(ctx: &Ctx, message: Message, body: &Bytes) -> Result<Response
         .ok_or_else(super::cases::no_brain)?;
     let told = &read.told;
     let now = super::now();
-    if told.expires <= now && matches!(told.msg_type.as_str(), "Alert" | "Update") {
+    let is_new = matches!(told.msg_type.as_str(), "Alert" | "Update");
+    let expired = is_new && told.expires <= now;
+    let cancelled = cancelled.filter(|_| is_new && told.urgent);
+    if expired || cancelled.is_some() {
+        // A gateway reads its feed again and again: what was taken once is no fault of anybody.
+        if let Some(pos) = taken(ctx, told)? {
+            let Told { root, key, .. } = read.told;
+            let note = String::new();
+            let known = view::CapTaken { id: key, about: root, pos, duplicate: true, notified: Vec::new(), note };
+            return Ok(ctx.answer(known));
+        }
+    }
+    if expired {
         let detail = format!("it has expired at {}", view::rfc3339(told.expires));
         return Err(refuse(ctx, letter("expired", detail)).await);
     }
-    if let Some(at) = cancelled.filter(|_| told.urgent && told.msg_type == "Update") {
-        let detail = format!("what it updates was cancelled, by a message of {}, and it is older", view::rfc3339(at));
+    if let Some(at) = cancelled {
+        let detail = format!("it was cancelled by a message of {}, and is older", view::rfc3339(at));
         return Err(refuse(ctx, letter("cancelled", detail)).await);
     }
     let drafts = ctx.hub.state(|state| Brain::of(state).map(|b| b.warnings.drafts(&read, now.timestamp_micros())));
@@ -222,6 +235,21 @@ async fn take_read(ctx: &Ctx, message: Message, body: &Bytes) -> Result<Response
     let Told { root, key, nodes, .. } = read.told;
     let taken = view::CapTaken { id: key, about: root, pos, duplicate, notified: nodes, note };
     Ok(ctx.answer_with(status, taken))
+}
+
+/// Where its event is, if it was taken before.
+fn taken(ctx: &Ctx, told: &Told) -> Result<Option<Pos>, Refusal> {
+    let (reader, source) = (ctx.hub.reader(), source_of(told));
+    let read = || {
+        let Some(pos) = reader.find(event_key(&source, &told.key))? else { return Ok(None) };
+        Ok(reader.get(pos)?.map(|entry| (pos, entry)))
+    };
+    let found = read().map_err(|e| Refusal::log(&e))?;
+    Ok(found.and_then(|(pos, entry)| {
+        let (_, payload) = Header::decode(&entry.bytes).ok()?;
+        let (id, of) = events::identity(&String::from_utf8_lossy(payload))?;
+        (id == told.key && of == source).then_some(pos)
+    }))
 }
 
 /// What whoever sent it may not expect.

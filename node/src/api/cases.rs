@@ -231,17 +231,19 @@ fn is_on_the_web(url: &str) -> bool {
 }
 
 /// `NAME=REFERENCE`, or a reference alone. One that has a scheme is an http or https URL; any other is a
-/// name that means something to whoever gave it.
+/// name that means something to whoever gave it. Whoever shows it splits at the first `=`, so that what stands
+/// behind that is judged whatever the name is; a URL's own is none.
 fn is_evidence(text: &str) -> bool {
-    let reference = match text.split_once('=') {
-        Some((name, rest)) if !name.contains([':', '/']) => rest,
-        _ => text,
-    };
-    let scheme = reference.trim().split_once(':').map_or("", |(scheme, _)| scheme);
+    let is_url = text.starts_with("https://") || text.starts_with("http://");
+    let named = text.split_once('=').filter(|_| !is_url).map(|(_, reference)| reference);
+    text.chars().count() <= EVIDENCE_CHARS_MAX && [Some(text), named].into_iter().flatten().all(is_reference)
+}
+
+fn is_reference(text: &str) -> bool {
+    let scheme = text.trim().split_once(':').map_or("", |(scheme, _)| scheme);
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-    let is_word = !is_scheme && !reference.contains(char::is_control);
-    text.chars().count() <= EVIDENCE_CHARS_MAX && (is_on_the_web(reference) || is_word)
+    is_on_the_web(text) || (!is_scheme && !text.contains(char::is_control))
 }
 
 fn are_evidence(evidence: &[String]) -> Result<(), Refusal> {
@@ -410,7 +412,7 @@ pub(super) async fn wish(
     make(ctx, repeat, move |brain, now_us| {
         let (about, told, drafts) = brain.cases.ask(&id, verb, &ask, &wish, now_us)?;
         let asked = match told {
-            Told::Done => None,
+            Told::Done { .. } => None,
             Told::Sent { to } => Some(to),
         };
         Ok((Made { about, is_new: false, asked }, drafts))
@@ -526,6 +528,10 @@ mod tests {
             "javascript:alert(1)",
             " JavaScript:alert(1)",
             "photo=javascript:alert(1)",
+            "a/b=javascript:alert(1)",
+            "/= javascript:alert(1)",
+            "=javascript:alert(1)",
+            "a:b=javascript:alert(1)",
             "photo=https://p.example/a b",
             "a\nb",
             "file:///x",

@@ -52,7 +52,8 @@ pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: 
     };
     if holder.role < needed && also != Some(holder.role) {
         let Holder { name, role, .. } = holder;
-        let detail = format!("the token `{name}` has the role {role}, and this needs the role {needed}");
+        let or = also.map_or(String::new(), |also| format!(" or {also}"));
+        let detail = format!("the token `{name}` has the role {role}, and this needs the role {needed}{or}");
         return forbidden(&detail, needed).into_response();
     }
     if let Err(wait) = tokens.admit(&holder, Instant::now()) {
@@ -183,8 +184,8 @@ fn as_supervisor(name: &str, verb: Verb, ask: Ask) -> Result<Ask, Refusal> {
         let detail = format!("a supervisor's token acts as a supervisor or a worker, not as a {role}");
         return Err(forbidden(&detail, Role::Operator));
     }
-    let role = Some(ask.role.unwrap_or(case::Role::Supervisor));
     if !verb.needs_two() {
+        let role = Some(ask.role.unwrap_or(case::Role::Supervisor));
         if ask.approved_by.is_some() {
             return Err(forbidden("only what needs two persons is approved", Role::Operator));
         }
@@ -193,6 +194,8 @@ fn as_supervisor(name: &str, verb: Verb, ask: Ask) -> Result<Ask, Refusal> {
     if ask.approved_by.as_deref().is_some_and(|by| by != name) {
         return Err(forbidden("a supervisor's token approves in its own name only", Role::Operator));
     }
+    // The role is the asker's, who is somebody else.
+    let role = Some(ask.role.unwrap_or_else(|| verb.usual_role()));
     Ok(Ask { role, approved_by: Some(name.to_owned()), ..ask })
 }
 
@@ -210,6 +213,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 pub struct Name(String);
 
 impl Name {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// No token's name has a blank in it.
     pub fn own(&self, key: String) -> String {
         if self.0.is_empty() { key } else { format!("{} {key}", self.0) }

@@ -151,15 +151,17 @@ fn identity(draft: &Draft) -> (String, String) {
     events::identity(&String::from_utf8_lossy(draft.payload())).unwrap_or_default()
 }
 
-/// Keeps what is refused.
+/// Keeps what is refused, and says so only if it did: a disk without room has none for it. Whether it is written
+/// does not change the answer: the event is refused.
 pub(super) async fn refuse(ctx: &Ctx, letter: DeadLetter) -> Refusal {
     let status = if letter.reason == "too-large" { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-    let hint = "it is kept: `citybrain dlq list` shows it";
-    let refusal = Refusal::new(status, &letter.reason, letter.detail.clone(), hint);
-    // Whether it is written does not change the answer: the event is refused. Offered, as what comes in by
-    // MQTT is: a disk without room has none for it.
-    let _ = ctx.hub.offer(vec![Note::DeadLetter(letter).draft()]).await;
-    refusal
+    let (word, detail) = (letter.reason.clone(), letter.detail.clone());
+    // Offered, as what comes in by MQTT is: what is decided would be taken without room, too.
+    let hint = match offer(ctx, vec![Note::DeadLetter(letter).draft()], "the dead letter").await {
+        Ok(_) => "it is kept: `citybrain dlq list` shows it",
+        Err(_) => "it is not kept: the node could not write it down",
+    };
+    Refusal::new(status, &word, detail, hint)
 }
 
 /// The position, and whether the event was there before.

@@ -55,8 +55,8 @@ fn node(page: &mut Page, ctx: &Ctx) {
     totals(page, &counters);
 }
 
-/// What the node is for, as it knows it: here and below. Numbers are kept as cases change; none is
-/// counted here but alarms, of which there are few.
+/// What the node is for, as it knows it: here and below. Numbers are kept as cases change; counted here are
+/// alarms, of which there are few, and cases over a limit, which stand side by side in an index by time.
 fn matters(page: &mut Page, ctx: &Ctx) {
     let now = super::now();
     let of = |brain: &Brain| {

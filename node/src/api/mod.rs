@@ -42,6 +42,8 @@ mod downward;
 mod enrol;
 mod etag;
 mod events;
+#[cfg(test)]
+mod examples;
 pub mod filter;
 pub mod guard;
 mod input;
@@ -140,10 +142,11 @@ pub fn router(ctx: Arc<Ctx>) -> Router {
     let tokens = ctx.operations.tokens.clone();
     let is_guarded = tokens.is_some();
     let once = once::Once::new(ctx.clone());
-    let all = road::before(routes(ctx.clone()), &ctx).layer(axum::middleware::from_fn_with_state(once, once::once));
+    let all = road::before(routes(ctx.clone()), &ctx);
+    let all = all.layer(axum::middleware::from_fn_with_state(once.clone(), once::once));
     // It has its own way of saying who asks.
     let origins: Arc<[String]> = ctx.config.api.origins.clone().into();
-    let open311 = open311::router(ctx);
+    let open311 = open311::router(ctx, once);
     let all = match tokens {
         None => all.layer(axum::Extension(guard::Caller::Operator)),
         Some(tokens) => all.layer(axum::middleware::from_fn_with_state(tokens, guard::guard)),

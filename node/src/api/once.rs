@@ -41,7 +41,7 @@ const WORD_BYTES_MAX: usize = 200;
 /// Longer answers are not kept: made again, they are found by what was made.
 const ANSWER_BYTES_MAX: usize = 128 * 1024;
 
-const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Requests under way.
 pub struct Once {
@@ -59,6 +59,33 @@ impl Once {
     pub fn new(ctx: Arc<Ctx>) -> Arc<Once> {
         Arc::new(Once { ctx, running: Mutex::default() })
     }
+
+    /// Takes the place of a word, of this door or of another protocol that has one, for as long as the
+    /// [`Repeat`] lives. `name` tells it from all others, `request` says what is asked for.
+    ///
+    /// # Errors
+    /// 409: it is under way. 422: it was used for another request. Or the log does not read.
+    pub fn take(self: &Arc<Once>, name: String, request: String, word: &str) -> Result<Repeat, Refusal> {
+        if !self.running.lock().insert(name.clone()) {
+            let detail = format!("a request with the idempotency key `{word}` is under way");
+            return Err(Refusal::new(StatusCode::CONFLICT, UNDER_WAY, detail, "ask again in a moment"));
+        }
+        let place = Place(self.clone(), name.clone());
+        let repeat = Repeat(Some(Arc::new(Word { name, request, _place: place })));
+        match repeat.noted(&self.ctx)? {
+            Some((of, _)) if !repeat.is_of(&of) => Err(other(word)),
+            _ => Ok(repeat),
+        }
+    }
+}
+
+pub const UNDER_WAY: &str = "under-way";
+pub const KEY_USED: &str = "key-used";
+
+fn other(word: &str) -> Refusal {
+    let detail = format!("the idempotency key `{word}` was used for another request");
+    let hint = "a new request takes a new key; the same request keeps its own";
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, KEY_USED, detail, hint)
 }
 
 /// A place among those under way, until it is dropped: when the request is answered, and what it asked
@@ -82,7 +109,7 @@ struct Word {
     name: String,
     /// What was asked for, as a hash.
     request: String,
-    _place: Option<Place>,
+    _place: Place,
 }
 
 /// What an earlier attempt has made.
@@ -111,9 +138,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Repeat {
 }
 
 impl Repeat {
-    /// Of a word that another protocol has for it; `name` tells it from all others.
-    pub fn of(name: &str) -> Repeat {
-        Repeat(Some(Arc::new(Word { name: name.to_owned(), request: String::new(), _place: None })))
+    /// What was asked for under this word, and what was made of it.
+    fn noted(&self, ctx: &Ctx) -> Result<Option<(String, Made)>, Refusal> {
+        let Some(word) = &self.0 else { return Ok(None) };
+        Ok(match find(ctx, Note::made_key(&word.name))? {
+            Some(Note::Made { name, request, about, is_new, asked }) if name == word.name => {
+                Some((request, Made { about, is_new, asked }))
+            }
+            _ => None,
+        })
+    }
+
+    fn is_of(&self, request: &str) -> bool {
+        self.0.as_ref().is_some_and(|word| word.request == request)
     }
 
     /// What was made under this word already.
@@ -121,13 +158,7 @@ impl Repeat {
     /// # Errors
     /// The log does not read.
     pub fn made(&self, ctx: &Ctx) -> Result<Option<Made>, Refusal> {
-        let Some(word) = &self.0 else { return Ok(None) };
-        Ok(match find(ctx, Note::made_key(&word.name))? {
-            Some(Note::Made { name, about, is_new, asked, .. }) if name == word.name => {
-                Some(Made { about, is_new, asked })
-            }
-            _ => None,
-        })
+        Ok(self.noted(ctx)?.map(|(_, made)| made))
     }
 
     /// Goes into the group of the change.
@@ -169,30 +200,14 @@ async fn answer(once: Arc<Once>, request: Request, next: Next) -> Result<Respons
     let name = format!("{who} {word}");
     let body = axum::body::to_bytes(body, intake::BATCH_BYTES_MAX).await.map_err(|_| too_large())?;
     let asked = fingerprint(&parts.uri, &parts.headers, &body);
-    if !once.running.lock().insert(name.clone()) {
-        let detail = format!("a request with the idempotency key `{word}` is under way");
-        return Err(Refusal::new(StatusCode::CONFLICT, "under-way", detail, "ask again in a moment"));
-    }
-    let place = Place(once.clone(), name.clone());
-    let other = || {
-        let detail = format!("the idempotency key `{word}` was used for another request");
-        let hint = "a new request takes a new key; the same request keeps its own";
-        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "key-used", detail, hint)
-    };
+    let repeat = once.take(name.clone(), asked.clone(), &word)?;
     match find(&once.ctx, Note::answered_key(&name))? {
-        Some(Note::Answered { name: of, request, .. }) if of == name && request != asked => return Err(other()),
+        Some(Note::Answered { name: of, request, .. }) if of == name && request != asked => return Err(other(&word)),
         Some(Note::Answered { name: of, status, headers, body, .. }) if of == name => {
             return Ok(again(status, &headers, body));
         }
         _ => {}
     }
-    if let Some(Note::Made { name: of, request, .. }) = find(&once.ctx, Note::made_key(&name))?
-        && of == name
-        && request != asked
-    {
-        return Err(other());
-    }
-    let repeat = Repeat(Some(Arc::new(Word { name: name.clone(), request: asked.clone(), _place: Some(place) })));
     parts.extensions.insert(repeat.clone());
     // A task of its own goes on when the client goes away: whoever asks again meets it, or what it made.
     let made = tokio::spawn(async move {
@@ -208,7 +223,10 @@ async fn answer(once: Arc<Once>, request: Request, next: Next) -> Result<Respons
 }
 
 /// The word, as a structured field's string (`"…"`) or bare.
-fn word_of(headers: &HeaderMap) -> Result<String, Refusal> {
+///
+/// # Errors
+/// There are several, or it is no such word.
+pub fn word_of(headers: &HeaderMap) -> Result<String, Refusal> {
     let wrong = || {
         let detail = format!("`Idempotency-Key` is one word of 1 to {WORD_BYTES_MAX} visible ASCII characters");
         Refusal::bad("bad-key", detail, "a UUID in quotes: `Idempotency-Key: \"8e03978e-40d5-43dd-bc93-6894a57f9324\"`")

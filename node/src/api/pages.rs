@@ -23,6 +23,7 @@ pub async fn pages(From(origins): From<Arc<[String]>>, request: Request, next: N
         return next.run(request).await;
     };
     let is_preflight = request.method() == Method::OPTIONS;
+    let sent = may_send(request.headers());
     let mut response = match is_preflight {
         true => StatusCode::NO_CONTENT.into_response(),
         false => next.run(request).await,
@@ -30,11 +31,14 @@ pub async fn pages(From(origins): From<Arc<[String]>>, request: Request, next: N
     let told = response.headers_mut();
     if is_preflight {
         told.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST"));
-        told.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(SENT));
+        if let Ok(sent) = HeaderValue::try_from(sent) {
+            told.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, sent);
+        }
         told.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_S.into());
     } else {
         let mut seen = String::from("etag, link, retry-after");
-        for name in [view::HEADER_NODE, view::HEADER_AS_OF, view::HEADER_AFTER, view::HEADER_HISTORY] {
+        let of_streams = [view::HEADER_AFTER, view::HEADER_CUT, view::HEADER_TOOK_MS];
+        for name in [view::HEADER_NODE, view::HEADER_AS_OF, view::HEADER_HISTORY].into_iter().chain(of_streams) {
             seen = format!("{seen}, {name}");
         }
         if let Ok(seen) = HeaderValue::try_from(seen) {
@@ -45,6 +49,16 @@ pub async fn pages(From(origins): From<Arc<[String]>>, request: Request, next: N
     // A cache must not give one page the answer to another.
     told.append(header::VARY, HeaderValue::from_static("origin"));
     response
+}
+
+/// Of what a page asks to send, what it may: an event in binary mode has headers of any name that begins so.
+fn may_send(headers: &HeaderMap) -> String {
+    let asked = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let is_attribute = |name: &&str| {
+        name.strip_prefix("ce-").is_some_and(|n| n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
+    };
+    let of_event = asked.split(',').map(str::trim).filter(is_attribute);
+    of_event.fold(format!("{SENT}, {}", view::HEADER_AT), |all, name| format!("{all}, {name}"))
 }
 
 /// Whom the answer is for; `None`: no page of another origin asks, or one that may not.

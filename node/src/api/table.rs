@@ -243,7 +243,11 @@ pub fn of(method: &Method, path: &str) -> Option<&'static Said> {
 
 /// What may be asked at a path, by [`said`].
 pub fn methods_at(path: &str) -> Vec<Method> {
-    let mut all: Vec<Method> = said().iter().filter(|s| is_of(s.path, path)).map(|s| s.method.clone()).collect();
+    let fitting: Vec<&Said> = said().iter().filter(|said| is_of(said.path, path)).collect();
+    // The router goes by the path alone: of those that fit it takes the one with the fewest variables.
+    let nearest = fitting.iter().map(|said| said.path).min_by_key(|path| path.matches('{').count());
+    let mut all: Vec<Method> =
+        fitting.iter().filter(|said| Some(said.path) == nearest).map(|said| said.method.clone()).collect();
     all.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     all.dedup();
     all

@@ -284,8 +284,8 @@ impl Warnings {
         if !keys.contains(&told.key) {
             keys.push(told.key.clone());
         }
-        keys.drain(..keys.len().saturating_sub(KEYS_MAX));
         let root = told.root.clone();
+        bound(&mut keys, &root);
         self.remove(&root);
         self.ends.insert((told.expires.timestamp_micros(), root.clone()));
         self.table.insert(root, Warning { told, keys });
@@ -301,9 +301,9 @@ impl Warnings {
         self.remove(&told.root);
         let earlier = self.cancelled.remove(&told.root);
         keys.extend(earlier.iter().flat_map(|c| c.keys.iter().cloned()).chain([told.root.clone(), told.key.clone()]));
-        keys.sort();
+        keys.sort_by(|a, b| (sent_at(a), a).cmp(&(sent_at(b), b)));
         keys.dedup();
-        keys.truncate(KEYS_MAX);
+        bound(&mut keys, &told.root);
         let newest = earlier.map_or(told.sent, |c| c.cancelled.max(told.sent));
         let cancelled = Cancelled { cancelled: newest, expires: told.expires, keys };
         self.cancelled.insert(told.root.clone(), cancelled);
@@ -325,7 +325,22 @@ impl Warnings {
 
 /// The message that was sent first.
 fn first(keys: &[String]) -> Option<&String> {
-    keys.iter().min_by_key(|key| key.rsplit(',').next())
+    keys.iter().min_by_key(|key| sent_at(key))
+}
+
+/// The time of a message, which sorts as text.
+fn sent_at(key: &str) -> Option<&str> {
+    key.rsplit(',').next()
+}
+
+/// Of a chain too long, what is referred to is kept: its root, and the newest of its messages, which come last.
+fn bound(keys: &mut Vec<String>, root: &str) {
+    let mut over = keys.len().saturating_sub(KEYS_MAX);
+    keys.retain(|key| {
+        let goes = over > 0 && key != root;
+        over -= usize::from(goes);
+        !goes
+    });
 }
 
 /// CloudEvents' `source` of a message: its sender, wherever it came in.
@@ -453,5 +468,20 @@ impl Policy for Warnings {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_chain_the_first_message_and_the_newest_are_known() {
+        let at = |i: usize| format!("a@b,{},2026-07-01T{:02}:{:02}:00.000Z", KEYS_MAX * 3 - i, i / 60, i % 60);
+        let mut keys: Vec<String> = (0..KEYS_MAX + 10).map(at).collect();
+        bound(&mut keys, &at(0));
+        let wanted: Vec<String> = std::iter::once(at(0)).chain((11..KEYS_MAX + 10).map(at)).collect();
+        assert_eq!(keys, wanted);
+        assert_eq!(first(&keys), Some(&at(0)));
     }
 }

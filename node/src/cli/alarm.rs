@@ -64,7 +64,7 @@ pub struct Act {
     /// The alarm's id, or enough of it
     pub id: String,
     /// Who does it [default: the user of this shell]
-    #[arg(long, env = "USER", default_value = "cli")]
+    #[arg(long, env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
     #[command(flatten)]
     pub wait: Wait,

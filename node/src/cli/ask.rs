@@ -371,7 +371,16 @@ impl Node {
     /// # Errors
     /// As [`Node::get`].
     pub fn post<T: View>(&self, path: &str, body: &impl Serialize) -> Result<Answer<T>, Fail> {
-        self.post_by(path, |request| request.send_json(body))
+        Ok(self.post_new(path, body)?.0)
+    }
+
+    /// Also whether something new was made of it (201).
+    ///
+    /// # Errors
+    /// As [`Node::get`].
+    pub fn post_new<T: View>(&self, path: &str, body: &impl Serialize) -> Result<(Answer<T>, bool), Fail> {
+        let (status, answer) = self.post_by(path, |request| request.send_json(body))?;
+        Ok((answer, status == 201))
     }
 
     /// A body of another content type.
@@ -379,7 +388,7 @@ impl Node {
     /// # Errors
     /// As [`Node::get`].
     pub fn post_as<T: View>(&self, path: &str, content_type: &str, body: &[u8]) -> Result<Answer<T>, Fail> {
-        self.post_by(path, |request| request.header("content-type", content_type).send(body))
+        Ok(self.post_by(path, |request| request.header("content-type", content_type).send(body))?.1)
     }
 
     fn post_by<T: View>(
@@ -388,7 +397,7 @@ impl Node {
         send: impl FnOnce(
             ureq::RequestBuilder<ureq::typestate::WithBody>,
         ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<Answer<T>, Fail> {
+    ) -> Result<(u16, Answer<T>), Fail> {
         let Via::Http { url, agent, token } = &self.via else {
             return Err(Fail::usage("a folder is only read", "start its node, and change it there"));
         };
@@ -404,7 +413,8 @@ impl Node {
         let mut response = send(request).map_err(|e| self.unreachable(&e))?;
         let reader = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
         let body = reader.read_to_vec().map_err(|e| self.unreachable(&e))?;
-        parse(url, response.status().as_u16(), &body)
+        let status = response.status().as_u16();
+        Ok((status, parse(url, status, &body)?))
     }
 
     /// A stream, line by line as it comes.

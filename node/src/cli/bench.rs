@@ -1,10 +1,12 @@
 //! `citybrain bench`: what this machine's disk and processor make of a node: first commits alone,
 //! then one link alone (a parent that catches up with a child's whole log). With `--door` the front
-//! door under load, beside Mosquitto ([`door`]).
+//! door under load, beside Mosquitto ([`door`]); with `--press` a whole tree ([`press`]).
 
 mod door;
+mod press;
 mod slept;
 
+use super::render::Measured;
 use super::{Fail, Output};
 use crate::run::open_bare;
 use citybrain_hub::Hub;
@@ -14,6 +16,7 @@ use citybrain_hub::engine::{self, Outcome};
 use citybrain_hub::ingress::Ingress;
 use citybrain_hub::link::{Context, Downlinks, Links, Uplink, ask, pipe};
 use citybrain_shared::config::Config;
+use citybrain_shared::words::grouped;
 use clap::Args;
 use miette::IntoDiagnostic;
 use std::path::{Path, PathBuf};
@@ -45,8 +48,12 @@ pub struct Bench {
     /// 700 MB of disk)
     #[arg(long, requires = "door")]
     pub slept: bool,
-    /// Per cent of `--door`'s load
-    #[arg(long, default_value_t = 100, requires = "door", value_parser = clap::value_parser!(u8).range(1..=100))]
+    /// Measure a press for help, from its publish to its commit at the city, while 100,000 events wait on
+    /// each of the three hops between (100 presses; about a minute)
+    #[arg(long, conflicts_with_all = ["events", "size", "inflight", "door"])]
+    pub press: bool,
+    /// Per cent of the load of `--door`, or of what waits with `--press`
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub percent: u8,
 }
 
@@ -65,6 +72,28 @@ struct Report {
     reopen_ms: u64,
     /// Committed at the parent, and acknowledged to the child, over MQTT on loopback.
     link_events_per_s: f64,
+}
+
+impl Report {
+    fn measured(&self) -> miette::Result<Measured> {
+        let events = grouped(self.events as u64);
+        let row = |what: &str, found: String| vec![what.to_owned(), found];
+        let rows = vec![
+            row("events", format!("{events} of {} bytes, {} under way", self.event_bytes, self.inflight)),
+            row("committed", rate(self.events_per_s)),
+            row("a commit, median / p99", format!("{:.1} / {:.1} ms", self.commit_ms_p50, self.commit_ms_p99)),
+            row("commits", format!("{}, of {:.1} events", grouped(self.commits), self.events_per_commit)),
+            row("opened again in", format!("{} ms", grouped(self.reopen_ms))),
+            row("taken by a parent", rate(self.link_events_per_s)),
+        ];
+        let json = serde_json::to_value(self).into_diagnostic()?;
+        Ok(Measured { json, head: Vec::new(), rows })
+    }
+}
+
+/// `12,345/s`
+fn rate(per_s: f64) -> String {
+    format!("{}/s", grouped(per_s as u64))
 }
 
 /// Ctrl-C ends the program at once, and leaves nothing in `dir` either.
@@ -93,18 +122,21 @@ impl Bench {
             Fail::usage(format!("cannot make `{}`: {e}", dir.display()), hint)
         })?;
         removed_when_interrupted(dir.clone());
+        if self.press {
+            let report = press::measure(&dir, self.percent).map_err(|e| fail(format!("{e:#}")));
+            let _ = std::fs::remove_dir_all(&dir);
+            return Ok(Output::Text(report? + "\n"));
+        }
         if self.door {
             let load = door::Load::of(self.percent);
             let report = if self.slept { slept::measure(&dir, load, self.percent) } else { door::measure(&dir, load) };
             let report = report.map_err(|e| fail(format!("{e:#}")));
             let _ = std::fs::remove_dir_all(&dir);
-            return Ok(Output::Text(report? + "\n"));
+            return Ok(Output::Measured(Box::new(report?)));
         }
-        let report = self.measure(&dir).map_err(|e| fail(format!("{e:#}")));
+        let report = self.measure(&dir).and_then(|report| report.measured()).map_err(|e| fail(format!("{e:#}")));
         let _ = std::fs::remove_dir_all(&dir);
-        let report = report?;
-        let json = serde_json::to_string(&report).map_err(|e| fail(e.to_string()))?;
-        Ok(Output::Text(format!("{json}\n")))
+        Ok(Output::Measured(Box::new(report?)))
     }
 
     fn measure(&self, dir: &Path) -> miette::Result<Report> {

@@ -451,10 +451,15 @@ impl New {
             by: self.by,
             key: self.key,
         };
-        let answer = self.at.node()?.post::<view::CaseShown>("/v1/cases", &new)?;
-        let (case, sent) = (&answer.body.case, new.title.trim());
-        if new.key.is_some() && !sent.is_empty() && case.title != sent {
-            eprintln!("nothing was opened: this key has opened {} before, with the title `{}`", case.id, case.title);
+        let (answer, is_new) = self.at.node()?.post_new::<view::CaseShown>("/v1/cases", &new)?;
+        if !is_new {
+            let (id, title) = (&answer.body.case.id, &answer.body.case.title);
+            let why = match (new.sos, new.key.is_some()) {
+                (false, _) => format!("this key has opened {id} before, with the title `{title}`"),
+                (true, false) => format!("{id} is open at that place, and the call is a line of its history"),
+                (true, true) => format!("this key, or another call from that place, has opened {id} before"),
+            };
+            eprintln!("nothing was opened: {why}");
         }
         Ok(Output::Case(Box::new(answer)))
     }

@@ -1,7 +1,7 @@
 //! `citybrain directives`
 
 use super::ask::segment;
-use super::{At, Fail, Output};
+use super::{At, Fail, Output, position};
 use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
@@ -11,7 +11,7 @@ pub enum Directives {
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
         /// Only those from before this position in the log
-        #[arg(long, value_name = "POS")]
+        #[arg(long, value_name = "POS", value_parser = position)]
         after: Option<u64>,
         #[command(flatten)]
         at: At,

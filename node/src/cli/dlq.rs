@@ -2,7 +2,7 @@
 
 use super::confirm::Yes;
 use super::render::Ops;
-use super::{At, Fail, Output, Through};
+use super::{At, Fail, Output, Through, position};
 use citybrain_shared::{Pos, view};
 use clap::Subcommand;
 
@@ -21,6 +21,7 @@ pub enum Dlq {
     /// One, with what was sent
     Show {
         /// Its position
+        #[arg(value_parser = position)]
         pos: u64,
         #[command(flatten)]
         at: At,
@@ -28,7 +29,7 @@ pub enum Dlq {
     /// Try again what was sent, on its topic, now that the config or the sender is right
     Retry {
         /// Positions, from `dlq list`
-        #[arg(required = true, value_name = "POS")]
+        #[arg(required = true, value_name = "POS", value_parser = position)]
         positions: Vec<u64>,
         #[command(flatten)]
         yes: Yes,
@@ -38,7 +39,7 @@ pub enum Dlq {
     /// Close them: they were looked at, and nothing is to be done
     Drop {
         /// Positions, from `dlq list`
-        #[arg(required = true, value_name = "POS")]
+        #[arg(required = true, value_name = "POS", value_parser = position)]
         positions: Vec<u64>,
         #[command(flatten)]
         yes: Yes,

@@ -55,7 +55,7 @@ impl Doctor {
         let answer = match (self.verb, self.config, self.bundle) {
             (Some(Verb::Bundle { file, at }), _, _) => return bundled(&file, &at),
             (None, Some(config), _) => own(stopped(&config, &self.set)?),
-            (None, None, Some(file)) => own(read(&file)?),
+            (None, None, Some(file)) => return read(&file),
             (None, None, None) => {
                 return self.at.ask("/v1/doctor", &[], |a| Output::Ops(Ops::Doctor(a)));
             }
@@ -80,12 +80,18 @@ fn stopped(path: &Path, set: &Set) -> Result<view::Doctor, Fail> {
     Ok(doctor::examine(&facts))
 }
 
-fn read(path: &Path) -> Result<view::Doctor, Fail> {
+/// Whose it is and of when says the bundle.
+#[allow(clippy::disallowed_methods, reason = "how old a bundle is depends on now")]
+fn read(path: &Path) -> Result<Output, Fail> {
     let fail = |e: std::io::Error| {
         Fail::usage(format!("cannot read `{}`: {e}", path.display()), "`citybrain doctor bundle FILE` makes one")
     };
     let file = File::open(path).map_err(fail)?;
-    bundle::read(BufReader::new(file)).map(|facts| doctor::examine(&facts)).map_err(fail)
+    let (facts, head) = bundle::read(BufReader::new(file)).map_err(fail)?;
+    let age_ms = u64::try_from((Utc::now() - head.as_of).num_milliseconds()).unwrap_or(0);
+    let mut answer = Answer::new(&head.node, head.as_of, doctor::examine(&facts));
+    answer.head.offline = head.offline;
+    Ok(Output::Ops(Ops::Bundle(answer, age_ms)))
 }
 
 #[allow(clippy::disallowed_methods, reason = "files in an archive have a time")]

@@ -1,6 +1,6 @@
 //! `citybrain events`
 
-use super::{At, Fail, Output};
+use super::{At, Fail, Output, position};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::{Address, view};
 use clap::{Args, ValueEnum};
@@ -17,7 +17,7 @@ pub struct Events {
     #[command(flatten)]
     pub fits: Fits,
     /// What came after this position, oldest first, instead of the newest
-    #[arg(long, value_name = "POS")]
+    #[arg(long, value_name = "POS", value_parser = position)]
     pub after: Option<u64>,
     /// At most this many [default: the newest 20; with --after all]
     #[arg(long, value_name = "N")]

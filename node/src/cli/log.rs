@@ -9,7 +9,7 @@
 use super::ask::{At, Lines, Node};
 use super::events::Fits;
 use super::render::{Ops, replayed};
-use super::{Fail, Output, own};
+use super::{Fail, Output, own, position};
 use crate::api::WITHHELD;
 use crate::https::Trust;
 use crate::mqtt_publisher::{self, Message, Target};
@@ -66,10 +66,10 @@ pub struct Replay {
     #[arg(long, default_value = "events/{type}")]
     topic: String,
     /// Begin behind this position [default: the oldest that is kept]
-    #[arg(long, value_name = "POS")]
+    #[arg(long, value_name = "POS", value_parser = position)]
     after: Option<u64>,
     /// End with this position [default: the newest]
-    #[arg(long, value_name = "POS")]
+    #[arg(long, value_name = "POS", value_parser = position)]
     upto: Option<u64>,
     /// At most this many events
     #[arg(long, value_name = "N")]

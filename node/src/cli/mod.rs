@@ -10,6 +10,7 @@
 //! | 1 | answered, and the answer is no: not found, refused, not ready |
 //! | 2 | usage or config |
 //! | 3 | unreachable, or too late: also a step that another node owns and did not answer within `--wait` |
+//! | 75 | `run`: another process has its folder or a port; to be tried again (`EX_TEMPFAIL` of sysexits.h) |
 //! | 130 | interrupted |
 //!
 //! stdout carries the answer and stderr everything else. A closed pipe is success.
@@ -66,6 +67,8 @@ use chrono::Utc;
 use citybrain_shared::config::Variables;
 use citybrain_shared::view::{self, Answer};
 use citybrain_shared::wire;
+use clap::error::{ContextKind, ContextValue};
+use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -82,7 +85,8 @@ use std::process::ExitCode;
   citybrain why                              what is wrong with the node here?
   citybrain tree --at chengdu/liucheng       one below it, through the links
 Exit codes: 0 yes; 1 answered, and the answer is no; 2 typed wrong, or a file that cannot be used;
-3 unreachable or too late; 130 interrupted (demo, replay, bench)."
+3 unreachable or too late; 75 the folder or a port of `run` is taken, to be tried again;
+130 interrupted (demo, replay, bench)."
 )]
 pub struct Cli {
     /// One JSON object (streams: one a line) instead of a table
@@ -195,7 +199,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Version {
-    /// Of the running node instead of this program; of nodes below it with `--at`
+    /// Of the running node instead of this program; so it is where a node is named, too
     #[arg(long)]
     pub running: bool,
     #[command(flatten)]
@@ -222,6 +226,20 @@ fn variable(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE".into()),
     }
+}
+
+/// `EX_TEMPFAIL` of sysexits.h.
+pub const TRY_AGAIN: u8 = 75;
+
+/// A position as it is printed, `1,212`, or without commas.
+fn position(text: &str) -> Result<u64, String> {
+    let mut groups = text.split(',');
+    let first = groups.next().unwrap_or_default();
+    let is_grouped = text.contains(',');
+    let fits = (!is_grouped || (1..=3).contains(&first.len())) && groups.all(|group| group.len() == 3);
+    let is_number = text.bytes().all(|b| b.is_ascii_digit() || b == b',');
+    let number = text.replace(',', "").parse().ok().filter(|_| fits && is_number);
+    number.ok_or_else(|| "a position is a whole number, such as 1212 or 1,212".to_owned())
 }
 
 /// Runs the command line of this process.
@@ -252,8 +270,28 @@ pub fn main() -> ExitCode {
 /// The command line as somebody typed it.
 fn parsed(args: &[std::ffi::OsString]) -> Result<Cli, clap::Error> {
     let mut command = examples::with(Cli::command());
-    let matches = command.try_get_matches_from_mut(args)?;
-    Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command))
+    let matches = command.try_get_matches_from_mut(args).map_err(|e| told(e, args))?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command))?;
+    if let (Command::Version(version), Some((_, of_version))) = (&mut cli.command, matches.subcommand()) {
+        // Whoever names a node means that one; a name in the environment says nothing of what is asked here.
+        let typed = |name: &&str| of_version.value_source(name) == Some(ValueSource::CommandLine);
+        version.running |= ["node", "context", "data_dir", "below", "offline"].iter().any(typed);
+    }
+    Ok(cli)
+}
+
+/// A flag that other commands have for the node below: what is done by its owner needs no way to it.
+fn told(mut error: clap::Error, args: &[std::ffi::OsString]) -> clap::Error {
+    let is_at = args.iter().any(|arg| arg == "--at" || arg.to_string_lossy().starts_with("--at="));
+    let unknown = error.get(ContextKind::InvalidArg).is_some_and(|v| v.to_string() == "--at");
+    if is_at && unknown {
+        error.remove(ContextKind::SuggestedArg);
+        error.remove(ContextKind::Usage);
+        let way =
+            "where it is asked for it goes to whose it is by itself; `--node URL` or `--context NAME` asks elsewhere";
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![way.into()]));
+    }
+    error
 }
 
 impl Command {
@@ -301,9 +339,7 @@ impl Command {
             Command::Token(c) => c.act(),
             Command::Man(c) => c.act(),
             Command::Completions(c) => c.act(),
-            Command::Version(v) if v.running || v.at.through.below.is_some() => {
-                v.at.ask("/v1/version", &[], Output::Version)
-            }
+            Command::Version(v) if v.running => v.at.ask("/v1/version", &[], Output::Version),
             Command::Version(_) => Ok(Output::Version(own(view::Version {
                 version: env!("CARGO_PKG_VERSION").into(),
                 link_version_min: wire::VERSION_MIN,
@@ -414,6 +450,34 @@ mod tests {
     }
 
     #[test]
+    fn a_way_that_a_command_does_not_take_is_told_apart_from_a_slip() {
+        let said = |line: &str| {
+            let args: Vec<_> = line.split(' ').map(std::ffi::OsString::from).collect();
+            parsed(&args).unwrap_err().to_string()
+        };
+        for line in ["citybrain alarm ack x --at c/s", "citybrain case accept x --at=c/s"] {
+            let said = said(line);
+            assert!(said.contains("goes to whose it is") && !said.contains("--watch"), "{said}");
+        }
+        assert!(said("citybrain alarm ack x --wacht").contains("--watch"));
+    }
+
+    #[test]
+    fn a_version_is_that_of_the_node_that_is_named() {
+        let is_of_a_node = |line: &str| {
+            let args: Vec<_> = line.split(' ').map(std::ffi::OsString::from).collect();
+            let Command::Version(version) = parsed(&args).unwrap().command else { panic!() };
+            version.running
+        };
+        assert!(!is_of_a_node("citybrain version"));
+        for which in
+            ["--running", "--node http://127.0.0.1:9", "--context city", "--data-dir d", "--at c/s", "--offline d"]
+        {
+            assert!(is_of_a_node(&format!("citybrain version {which}")), "{which}");
+        }
+    }
+
+    #[test]
     fn variables_are_pairs_and_the_last_one_wins() {
         let cli = parse("citybrain run --config f --set A=1 --set B=x=y --set A=2").unwrap();
         let Command::Run(run) = cli.command else { panic!() };
@@ -431,6 +495,20 @@ mod tests {
         assert_eq!(request.priority.as_deref(), Some("urgent"));
         assert_eq!(request.data, Some(serde_json::json!({"a": 1})));
         assert_eq!(parse("citybrain send --target c --ttl soon").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_position_is_typed_as_it_is_printed() {
+        for (text, wanted) in [("0", 0), ("1212", 1212), ("1,212", 1212), ("12,345,678", 12_345_678)] {
+            assert_eq!(position(text), Ok(wanted), "{text}");
+        }
+        for text in ["", ",", "1,2", "1,2123", ",123", "1234,567", "+1", "1,212,", "-1", "1.5", "99999999999999999999"]
+        {
+            assert!(position(text).is_err(), "{text}");
+        }
+        for line in ["dlq show 1,212", "dlq retry 1,212 7", "dlq drop 1,212", "events --after 1,200"] {
+            assert!(parse(&format!("citybrain {line}")).is_ok(), "{line}");
+        }
     }
 
     #[test]

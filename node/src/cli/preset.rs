@@ -51,11 +51,16 @@ impl Preset {
                 Ok(Output::Ops(Ops::Preset(own(shown))))
             }
             Preset::Try { topic, payload, preset, config, set } => {
+                let is_any = config.is_none() && preset.is_empty();
                 let config = match config {
                     Some(path) => config::load(&path, &set.variables())?,
                     None => with(&preset)?,
                 };
-                Ok(Output::Ops(Ops::Tried(own(tried(&config, &topic, payload.as_bytes())))))
+                let mut tried = tried(&config, &topic, payload.as_bytes());
+                if is_any && tried.outcome == "event" {
+                    tried.why = whose(&topic, payload.as_bytes())?;
+                }
+                Ok(Output::Ops(Ops::Tried(own(tried))))
             }
         }
     }
@@ -85,6 +90,20 @@ fn with(names: &[String]) -> Result<Config, Fail> {
     let text = format!("preset = {names:?}\n[node]\naddress = \"c/s/m/n\"\ndata = \".\"\n");
     let parsed = citybrain_shared::config::parse(&text, &Variables::new());
     Ok(parsed.config.expect("it has an address and a data folder"))
+}
+
+/// Which presets would make an event of it, where that is not one alone: what a node has decides.
+fn whose(topic: &str, payload: &[u8]) -> Result<Option<String>, Fail> {
+    let mut all = Vec::new();
+    for name in presets::names() {
+        let made = tried(&with(&[name.to_owned()])?, topic, payload);
+        all.extend((made.outcome == "event").then_some(name));
+    }
+    let (Some(first), true) = (all.first(), all.len() > 1) else { return Ok(None) };
+    let others = all[1..].join("`, `");
+    Ok(Some(format!(
+        "so says preset `{first}`; `{others}` takes it, too: `--preset NAME` or `--config FILE` says what a node has"
+    )))
 }
 
 fn tried(config: &Config, topic: &str, payload: &[u8]) -> view::Tried {

@@ -4,6 +4,7 @@
 //! reaches a terminal; JSON escapes them itself.
 
 mod cases;
+mod clock;
 mod dead_letters;
 mod directives;
 mod events;
@@ -18,13 +19,14 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use clock::Zone;
 pub use inspect::Many;
 pub use ops::{Ops, replayed};
 
 use super::{Fail, Lines};
 use crate::config::Invalid;
 use citybrain_shared::view::{self, Answer, Head, View};
-use citybrain_shared::words::{clean, counted, grouped, span, time, time_of_year};
+use citybrain_shared::words::{clean, counted, grouped, span};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use std::io::{self, IsTerminal, Write};
 use table::{Cell, Color, Table};
@@ -35,6 +37,7 @@ pub enum Output {
     /// Everything was printed on the way; the process ends with this code.
     Code(u8),
     Text(String),
+    Measured(Box<Measured>),
     Version(Answer<view::Version>),
     Check(Answer<view::Check>, Vec<Invalid>),
     Status(Answer<view::Status>),
@@ -77,6 +80,16 @@ pub enum Output {
     Reloaded(Answer<view::Reloaded>),
     /// What was asked of another node and was not answered in the time given: 3.
     Unanswered(Box<Output>),
+    /// What was asked for was refused: 1.
+    Refused(Box<Output>),
+}
+
+/// Figures of a bench: for programs, and as rows for people, of which the first column says what it is.
+#[derive(Debug)]
+pub struct Measured {
+    pub json: serde_json::Value,
+    pub head: Vec<&'static str>,
+    pub rows: Vec<Vec<String>>,
 }
 
 /// How to show it.
@@ -87,6 +100,8 @@ pub struct Screen {
     pub color_stderr: bool,
     /// Columns of the terminal that stdout is.
     pub width: Option<usize>,
+    /// Of the times it shows.
+    pub zone: Zone,
 }
 
 impl Screen {
@@ -98,6 +113,7 @@ impl Screen {
             color: !plain && !json && io::stdout().is_terminal(),
             color_stderr: !plain && io::stderr().is_terminal(),
             width: columns(),
+            zone: if io::stdout().is_terminal() { Zone::Machine } else { Zone::Utc },
         }
     }
 
@@ -169,6 +185,7 @@ impl Screen {
             Output::Nothing => {}
             Output::Code(code) => return Ok(code),
             Output::Text(text) => out.write_all(text.as_bytes())?,
+            Output::Measured(m) => self.measured(&m, out)?,
             Output::Version(a) => self.answer(&a, out, node::version)?,
             Output::Check(a, _) => {
                 self.answer(&a, out, |v, s, out| node::check(v, s, out))?;
@@ -225,7 +242,7 @@ impl Screen {
             }
             Output::Many(many) => return self.many(many, out),
             Output::Alarms(a) => self.answer(&a, out, |v, s, out| rules::alarms(v, a.head.as_of, s, out))?,
-            Output::Alarm(a) => self.answer(&a, out, |v, _, out| rules::alarm(v, a.head.as_of, out))?,
+            Output::Alarm(a) => self.answer(&a, out, |v, s, out| rules::alarm(v, a.head.as_of, s, out))?,
             Output::CapWarnings(a) => self.answer(&a, out, rules::warnings)?,
             Output::CapShown(a) => self.answer(&a, out, rules::warning)?,
             Output::CapTaken(a) => self.answer(&a, out, rules::cap_taken)?,
@@ -237,6 +254,7 @@ impl Screen {
             }
             Output::Reloaded(a) => self.answer(&a, out, rules::reloaded)?,
             Output::Unanswered(output) => return self.write(*output, out).map(|_| 3),
+            Output::Refused(output) => return self.write(*output, out).map(|_| 1),
         }
         Ok(0)
     }
@@ -253,7 +271,20 @@ impl Screen {
             return writeln!(out);
         }
         table(&answer.body, self, out)?;
-        if answer.head.node.is_empty() { Ok(()) } else { footer(&answer.head, out) }
+        if answer.head.node.is_empty() { Ok(()) } else { footer(&answer.head, self, out) }
+    }
+
+    fn measured(&self, m: &Measured, out: &mut dyn Write) -> io::Result<()> {
+        if self.json {
+            serde_json::to_writer(&mut *out, &m.json)?;
+            return writeln!(out);
+        }
+        let mut table = self.table(&m.head);
+        for row in &m.rows {
+            let cell = |(i, text): (usize, &String)| if i == 0 { Cell::new(clean(text)) } else { right(clean(text)) };
+            table.add_row(row.iter().enumerate().map(cell));
+        }
+        print(&table, out)
     }
 
     fn table(&self, head: &[&str]) -> Table {
@@ -288,16 +319,16 @@ impl From<io::Error> for Stop {
 }
 
 /// Whose record it was, and how old.
-fn footer(head: &Head, out: &mut dyn Write) -> io::Result<()> {
+fn footer(head: &Head, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     if let Some(cut) = &head.cut {
         let (kept, of, list) = (grouped(cut.kept), grouped(cut.of), clean(&cut.list));
         writeln!(out, "cut: {kept} of {of} {list} came over the links; ask the node itself for all")?;
     }
     let Head { node, as_of, .. } = head;
     if head.offline {
-        return writeln!(out, "{node}, offline, from its folder, as of {}", time(*as_of));
+        return writeln!(out, "{node}, offline, from its folder, as of {}", s.zone.with_year(*as_of));
     }
-    writeln!(out, "{node}, its own record, as of {}", as_of.format("%H:%M:%SZ"))
+    writeln!(out, "{node}, its own record, as of {}", s.zone.time(*as_of))
 }
 
 fn print(table: &Table, out: &mut dyn Write) -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The node's TOML file; examples are in `config/`
+    /// The node's TOML file; examples: `config/` of the source, /usr/share/doc/citybrain/examples of the package
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
     #[command(flatten)]
@@ -32,6 +32,14 @@ impl Fail {
             Some(help) => help.to_string(),
             None => format!("`citybrain doctor --config {}` looks at all that a start needs", config.display()),
         };
-        Fail::no("start", causes.join(": "), hint)
+        let detail = causes.join(": ");
+        match report.code().map(|code| code.to_string()).as_deref() {
+            Some(crate::run::BUSY) => {
+                let hint = "stop the one that has it, or wait for its end: this may be tried again as it is";
+                Fail::new(super::TRY_AGAIN, "busy", detail, hint)
+            }
+            Some(crate::run::UNUSABLE) => Fail::new(2, "config", detail, hint),
+            _ => Fail::no("start", detail, hint),
+        }
     }
 }

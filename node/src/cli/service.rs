@@ -124,7 +124,11 @@ impl Request {
         let is_asked = |shown: &view::CaseShown| {
             shown.case.status.is_open() && shown.case.booking.as_ref().is_some_and(|b| b.state == Booked::Asked)
         };
-        node.until(&path, answer, self.wait, is_asked).map(|a| Output::Case(Box::new(a)))
+        let answer = node.until(&path, answer, self.wait, is_asked)?;
+        let is_open = is_asked(&answer.body);
+        let is_refused = answer.body.case.booking.as_ref().is_some_and(|b| b.state == Booked::Refused);
+        let shown = Output::Case(Box::new(answer));
+        Ok(if is_refused { Output::Refused(Box::new(shown)) } else { self.wait.shown(shown, is_open) })
     }
 }
 

@@ -171,13 +171,13 @@ impl Processes {
         gone
     }
 
-    /// Until every node answers that it is ready.
+    /// Until every node that was started answers that it is ready.
     ///
     /// # Errors
     /// [`Error::Ended`], [`Error::NotReady`].
     pub async fn wait_ready(&mut self) -> Result<(), Error> {
         let until = Instant::now() + READY_MAX;
-        for node in &mut self.nodes {
+        for node in self.nodes.iter_mut().filter(|n| n.child.is_some()) {
             loop {
                 let api = node.api.clone();
                 let answer = tokio::task::spawn_blocking(move || api.is_ready()).await;

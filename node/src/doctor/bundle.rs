@@ -12,6 +12,7 @@
 use super::Facts;
 use crate::https::without_path;
 use crate::webhook;
+use citybrain_shared::view::Head;
 use std::io::{self, Read, Write};
 
 /// A bundle larger than this is none of ours.
@@ -33,21 +34,34 @@ pub fn write(out: impl Write, files: &[(String, Vec<u8>)], mtime_s: u64) -> io::
     tar.into_inner()?.flush()
 }
 
-/// The facts in a bundle.
+/// The facts in a bundle, and the head of the answer that they came with: whose they are, and of when.
 ///
 /// # Errors
 /// When it is no bundle.
-pub fn read(from: impl Read) -> io::Result<Facts> {
+pub fn read(from: impl Read) -> io::Result<(Facts, Head)> {
     let mut tar = tar::Archive::new(from);
+    let (mut facts, mut head) = (None, None);
     for entry in tar.entries()? {
         let entry = entry?;
-        if entry.path()?.as_os_str() == "facts.json" {
-            let mut text = Vec::new();
-            entry.take(ENTRY_BYTES_MAX).read_to_end(&mut text)?;
-            return serde_json::from_slice(&text).map_err(io::Error::from);
+        let name = entry.path()?.into_owned();
+        let mut text = Vec::new();
+        match name.to_str() {
+            Some("facts.json") => {
+                entry.take(ENTRY_BYTES_MAX).read_to_end(&mut text)?;
+                facts = Some(serde_json::from_slice(&text)?);
+            }
+            Some("doctor.json") => {
+                entry.take(ENTRY_BYTES_MAX).read_to_end(&mut text)?;
+                head = Some(serde_json::from_slice(&text)?);
+            }
+            _ => {}
         }
     }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "it has no `facts.json`: it is no bundle of `citybrain doctor`"))
+    let no = |name| {
+        let why = format!("it has no `{name}`: it is no bundle of `citybrain doctor`");
+        io::Error::new(io::ErrorKind::InvalidData, why)
+    };
+    Ok((facts.ok_or_else(|| no("facts.json"))?, head.ok_or_else(|| no("doctor.json"))?))
 }
 
 /// Takes what was sent out of a list of dead letters, and what receivers said to it.
@@ -89,11 +103,17 @@ mod tests {
     #[test]
     fn a_bundle_reads_back_and_anything_else_is_refused() {
         let facts = Facts { version: "9".into(), ..Facts::default() };
-        let files =
-            [("a.txt".to_owned(), b"x".to_vec()), ("facts.json".to_owned(), serde_json::to_vec(&facts).unwrap())];
+        let head = br#"{"schema":"citybrain.doctor/1","node":"c/s","as_of":"2026-07-01T08:00:00Z","ok":true}"#;
+        let files = [
+            ("a.txt".to_owned(), b"x".to_vec()),
+            ("facts.json".to_owned(), serde_json::to_vec(&facts).unwrap()),
+            ("doctor.json".to_owned(), head.to_vec()),
+        ];
         let mut out = Vec::new();
         write(&mut out, &files, 0).unwrap();
-        assert_eq!(read(out.as_slice()).unwrap(), facts);
+        let (back, whose) = read(out.as_slice()).unwrap();
+        assert_eq!((back, whose.node.as_str()), (facts, "c/s"));
+        assert_eq!(whose.as_of, "2026-07-01T08:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().unwrap());
         assert!(read(&b"no tar at all"[..]).is_err());
         let mut other = Vec::new();
         write(&mut other, &files[..1], 0).unwrap();

@@ -68,7 +68,7 @@ pub struct ReplayArgs {
     #[arg(long = "cert", value_name = "FILE", requires = "key_file")]
     pub cert_file: Option<PathBuf>,
     /// PEM file of the key that belongs to --cert.
-    #[arg(long = "key", value_name = "FILE", requires = "cert_file")]
+    #[arg(long = "cert-key", value_name = "FILE", requires = "cert_file")]
     pub key_file: Option<PathBuf>,
     /// How rows become events; without it a known header chooses a built-in mapping.
     #[arg(long, value_name = "TOML")]

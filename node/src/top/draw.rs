@@ -4,6 +4,7 @@
 //! small for anything says so.
 
 use super::picture::{Answers, Picture};
+use crate::cli::render::Zone;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::view::{Alarm, LinkRole};
 use citybrain_shared::words::clean;
@@ -40,8 +41,8 @@ pub fn draw(p: &Picture, frame: &mut Frame) {
     let [rates_area, links_area, alarms_area, tail_area] = Layout::vertical(heights).areas(right);
     rates(p, answers, frame, rates_area);
     draw_links(answers, frame, links_area);
-    draw_alarms(answers, frame, alarms_area);
-    tail(answers, frame, tail_area);
+    draw_alarms(answers, p.zone, frame, alarms_area);
+    tail(answers, p.zone, frame, tail_area);
 }
 
 fn dim() -> Style {
@@ -170,7 +171,7 @@ fn draw_links(a: &Answers, frame: &mut Frame, area: Rect) {
     frame.render_widget(Paragraph::new(lines).block(block(" links ")), area);
 }
 
-fn draw_alarms(a: &Answers, frame: &mut Frame, area: Rect) {
+fn draw_alarms(a: &Answers, zone: Zone, frame: &mut Frame, area: Rect) {
     let name = match (a.alarms.active, a.alarms.unacknowledged) {
         (0, _) => " alarms: none ".to_owned(),
         (active, 0) => format!(" alarms: {active}, all seen "),
@@ -179,7 +180,7 @@ fn draw_alarms(a: &Answers, frame: &mut Frame, area: Rect) {
     let row = |alarm: &Alarm| {
         let color = if alarm.severity <= Severity::Major { Color::Red } else { Color::Yellow };
         Line::from(vec![
-            Span::styled(alarm.raised_at.format(" %H:%M:%S ").to_string(), dim()),
+            Span::styled(format!(" {} ", zone.time(alarm.raised_at)), dim()),
             Span::styled(alarm.severity.as_str(), Style::new().fg(color)),
             Span::raw(format!(" {} {}", alarm.origin.leaf(), clean(&alarm.title))),
         ])
@@ -188,7 +189,7 @@ fn draw_alarms(a: &Answers, frame: &mut Frame, area: Rect) {
     frame.render_widget(Paragraph::new(lines).block(block(&name)), area);
 }
 
-fn tail(a: &Answers, frame: &mut Frame, area: Rect) {
+fn tail(a: &Answers, zone: Zone, frame: &mut Frame, area: Rect) {
     let rows = area.height.saturating_sub(1) as usize;
     let from = a.tail.len().saturating_sub(rows);
     let lines: Vec<Line> = a.tail[from..]
@@ -205,7 +206,7 @@ fn tail(a: &Answers, frame: &mut Frame, area: Rect) {
             let style = if e.priority == "urgent" { Style::new().fg(Color::Red) } else { Style::new() };
             let origin = e.origin.rsplit('/').next().unwrap_or_default();
             Line::from(vec![
-                Span::styled(e.committed_at.format(" %H:%M:%S ").to_string(), dim()),
+                Span::styled(format!(" {} ", zone.time(e.committed_at)), dim()),
                 Span::styled(clean(&short.kind), style),
                 Span::raw(format!(" {} {}", clean(origin), clean(&short.subject))),
             ])

@@ -12,6 +12,7 @@
 pub mod draw;
 pub mod picture;
 
+use crate::cli::render::Zone;
 use picture::{Answers, Picture};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use std::io;
@@ -59,7 +60,7 @@ fn watch(
     terminal: &mut ratatui::DefaultTerminal,
     answers: &mpsc::Receiver<(Instant, Result<Answers, String>)>,
 ) -> io::Result<()> {
-    let mut picture = Picture::default();
+    let mut picture = Picture { zone: Zone::Machine, ..Picture::default() };
     let started = Instant::now();
     loop {
         while let Ok((at, answer)) = answers.try_recv() {

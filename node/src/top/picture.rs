@@ -1,5 +1,6 @@
 //! What is known of a node at one moment. Rates come from two answers; time is an argument.
 
+use crate::cli::render::Zone;
 use citybrain_shared::view::{Alarms, Event, Status, TreeNode};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Picture {
     pub paused: bool,
     /// First row of the tree that is shown.
     pub scroll: usize,
+    /// Of the times it shows.
+    pub zone: Zone,
 }
 
 impl Picture {

@@ -96,8 +96,8 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
             None
         }
     };
-    let broker = reading.optional(&mut root, "broker").unwrap_or_default();
-    let listener = reading.list(&mut root, "listener");
+    let broker: super::Broker = reading.optional(&mut root, "broker").unwrap_or_default();
+    let listener: Vec<super::Listener> = reading.list(&mut root, "listener");
     let parent = reading.optional(&mut root, "parent");
     let link = reading.optional(&mut root, "link").unwrap_or_default();
     let store = reading.optional(&mut root, "store").unwrap_or_default();
@@ -124,6 +124,10 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let own_maps = map.len();
     let tier = node.as_ref().map_or(crate::Tier::City, |n: &super::Node| n.address.tier());
     super::presets::expand(&preset, tier, &mut map, &mut rule);
+    if !reading.places.contains("access.anonymous") {
+        let doors = std::iter::once(broker.listen).chain(listener.iter().map(|l| l.listen));
+        access.anonymous = doors.clone().all(|d| d.ip().is_loopback());
+    }
     let unless_given = access.unless_given();
     access.subscribe.get_or_insert_with(|| unless_given.clone());
     // Who may publish everything may also publish what a preset listens to.

@@ -130,7 +130,22 @@ pub fn unseen(config: &Config) -> Vec<String> {
     let wanted = || config.preset.iter().filter_map(|p| Some((p, find(&p.name)?.maps(p.base.as_deref()))));
     let own = config.map.len().saturating_sub(wanted().map(|(_, maps)| maps.len()).sum());
     let mut told = Vec::new();
-    for (preset, maps) in wanted() {
+    let all: Vec<_> = wanted().collect();
+    for (i, (later, maps)) in all.iter().enumerate() {
+        // A filter that ends in `#` covers more than its devices send.
+        let listens = |m: &&Map| !m.skip && !m.filter.ends_with('#');
+        for (first, earlier) in &all[..i] {
+            let takes = |m: &&Map| !m.skip && maps.iter().filter(listens).any(|of| takes_from(&m.filter, &of.filter));
+            if let Some(taken) = earlier.iter().find(takes) {
+                told.push(format!(
+                    "`{}` of preset `{}` takes messages before preset `{}`, whose events then do not come; \
+                     name `{1}` behind `{2}` if that is not meant",
+                    taken.filter, first.name, later.name
+                ));
+            }
+        }
+    }
+    for (preset, maps) in all {
         // Who names a whole topic, or skips, has decided so.
         let wide = |m: &Map| !m.skip && m.filter.contains(['+', '#']);
         for (i, first) in config.map[..own].iter().enumerate().filter(|(_, m)| wide(m)) {
@@ -321,6 +336,10 @@ mod tests {
         }
         assert_eq!(told("preset = \"zigbee2mqtt\"", &own("zigbee2mqtt/+", "skip = true\n")), [""; 0]);
         assert_eq!(told("preset = [\"esphome\", \"shelly\"]", &own("in/#", "")), [""; 0]);
+        let found = told("preset = [\"esphome\", \"homeassistant\"]", "");
+        assert!(found.len() == 1 && found[0].contains("name `esphome` behind `homeassistant`"), "{found:?}");
+        assert_eq!(told("preset = [\"homeassistant\", \"esphome\"]", ""), [""; 0]);
+        assert_eq!(told("preset = [\"zigbee2mqtt\", \"tasmota\", \"shelly\", \"esphome\"]", ""), [""; 0]);
         assert_eq!(told("preset = \"huawei\"", &own("#", "")), [""; 0], "a wildcard covers no `$`");
         let closed = "[access]\npublish = [\"in/#\"]\n";
         let found = told("preset = \"huawei\"", closed);

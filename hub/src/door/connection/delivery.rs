@@ -325,12 +325,14 @@ impl Delivery {
         // Behind what earlier connections were given: those messages keep their ids, and the client would
         // take a new one under one of them for a repetition.
         let earlier = self.resumed.given_upto.max(self.resumed.earlier.unsure());
-        if self.feed.window.seen() >= earlier && self.next_retained(door) {
-            *looked_at += RETAINED_AT_ONCE;
-            return true;
-        }
-        for group in self.shares.values() {
-            self.ready.extend(group.poll_next(door, client, cx));
+        if self.feed.window.seen() >= earlier {
+            if self.next_retained(door) {
+                *looked_at += RETAINED_AT_ONCE;
+                return true;
+            }
+            for group in self.shares.values() {
+                self.ready.extend(group.poll_next(door, client, cx));
+            }
         }
         let before = self.ready.len();
         if self.feed.window.under_way() > self.flights.len() + before + BEYOND_MAX {
@@ -471,7 +473,8 @@ impl Connection<'_> {
             item.message.put(self.tongue.version, &give, now_us, d.packet_bytes_max, &mut self.output)
         };
         let was_put = !expired && {
-            let alias = self.aliases_out.of(item.message.topic_bytes());
+            // A widely used client hands QoS 2 on at PUBREL, with the topic as it was on the wire: none.
+            let alias = (qos < 2).then(|| self.aliases_out.of(item.message.topic_bytes())).flatten();
             put(alias)
                 || (alias.is_some_and(|a| !a.known) && {
                     // Without what makes the alias known it may fit.

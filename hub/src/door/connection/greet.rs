@@ -406,6 +406,7 @@ pub async fn open<'a>(
         output,
         written: 0,
         durable: hello.expiry_s > 0 || old.is_some(),
+        resumed: old.is_some(),
         expiry_s: hello.expiry_s,
         will: hello.connect.will,
         delivery,

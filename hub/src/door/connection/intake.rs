@@ -3,7 +3,7 @@
 use super::super::local::Full;
 use super::super::packet::control::{Disconnect, Subscribe, Unsubscribe};
 use super::super::packet::publish::In;
-use super::super::packet::{Ack, Fault, Head, Version, kind, put_ack, put_pingresp, reason};
+use super::super::packet::{Ack, Fault, Head, LONG, Version, kind, put_ack, put_pingresp, reason};
 use super::super::route::{CHUNK_DELIVERIES, live_message};
 use super::super::{Publish, Taken, meta, now_us};
 use super::{After, Answer, Connection, End, Offer};
@@ -59,6 +59,9 @@ impl Connection<'_> {
                 break Err(Fault::protocol("a packet that no client may send").into());
             }
             let head = match Head::parse(rest) {
+                Ok(Some(head)) if self.tongue.version == Version::V5 && !head.is_shortest() => {
+                    break Err(LONG.into());
+                }
                 Ok(Some(head)) => head,
                 Ok(None) => break Ok(()),
                 Err(fault) => break Err(End::Fault(fault)),
@@ -397,7 +400,9 @@ impl Connection<'_> {
                     let released = Note::Qos2Released { client: self.client.to_string(), id: ack.id };
                     self.drafts.push(released.draft().into());
                 }
-                let reason = if known { reason::SUCCESS } else { reason::ID_NOT_FOUND };
+                // After a reconnect it is no error: the client repeats what it has not seen completed, and
+                // some take 0x92 for a message that was not delivered.
+                let reason = if known || self.resumed { reason::SUCCESS } else { reason::ID_NOT_FOUND };
                 self.answers.push(Answer { kind: kind::PUBCOMP, id: ack.id, reason, stands: false });
             }
         }

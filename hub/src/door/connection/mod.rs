@@ -158,6 +158,8 @@ struct Connection<'a> {
     written: usize,
 
     durable: bool,
+    /// The session was there before this connection.
+    resumed: bool,
     expiry_s: u32,
     will: Option<Will>,
     delivery: Delivery,

@@ -167,9 +167,13 @@ impl Will {
 }
 
 fn filter<'a>(f: &mut Fields<'a>) -> Result<&'a str, Fault> {
-    match f.text()? {
-        "" => Err(Fault::malformed("a filter is empty")),
-        filter => Ok(filter),
+    let filter = f.text()?;
+    match topic::check_filter(filter) {
+        Err(topic::Error::Empty) => Err(Fault::malformed("a filter is empty")),
+        // [MQTT-4.7.1-1], [MQTT-4.7.1-2]
+        Err(topic::Error::Hash | topic::Error::Plus) => Err(Fault::malformed("a wildcard does not stand alone")),
+        // Of a shared subscription's name the answer says that it is wrong.
+        Ok(()) | Err(_) => Ok(filter),
     }
 }
 
@@ -184,7 +188,7 @@ fn packet_id(f: &mut Fields<'_>) -> Result<u16, Fault> {
 pub struct Subscribe {
     pub id: u16,
     pub subscription_id: Option<u32>,
-    /// Filter (unchecked) and options: QoS in bits 0-1, no-local 2, retain-as-published 3,
+    /// Filter (well formed, as far as it is not of a shared subscription) and options: QoS in bits 0-1, no-local 2, retain-as-published 3,
     /// retain handling 4-5.
     pub entries: Vec<(String, u8)>,
 }

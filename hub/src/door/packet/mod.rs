@@ -235,6 +235,12 @@ impl Head {
     pub fn total_bytes(&self) -> usize {
         self.head_bytes + self.body_bytes
     }
+
+    /// Its length has no more bytes than it takes. MQTT 5 asks for that; 3.1.1 does not, and small devices
+    /// leave room for the length of what they have not put together yet.
+    pub fn is_shortest(&self) -> bool {
+        self.head_bytes == 1 + varint_bytes(self.body_bytes)
+    }
 }
 
 /// A variable byte integer and its length; `None`: more bytes are needed.
@@ -277,6 +283,8 @@ struct Fields<'a> {
 }
 
 const SHORT: Fault = Fault::malformed("the packet is shorter than its fields");
+/// [MQTT-1.5.5-1]
+pub const LONG: Fault = Fault::malformed("a length with more bytes than it takes");
 
 impl<'a> Fields<'a> {
     fn u8(&mut self) -> Result<u8, Fault> {
@@ -299,6 +307,9 @@ impl<'a> Fields<'a> {
 
     fn varint(&mut self) -> Result<u32, Fault> {
         let (value, len) = varint(self.rest)?.ok_or(SHORT)?;
+        if len > varint_bytes(value as usize) {
+            return Err(LONG);
+        }
         self.rest = &self.rest[len..];
         Ok(value)
     }

@@ -284,10 +284,20 @@ async fn a_refused_link_publish_of_qos_2_leaves_its_id_free() {
 #[tokio::test]
 async fn the_packet_size_that_connack_announces_is_the_one_that_holds() {
     let house = House::open(&Fake::new()).await;
-    let (_, connack) = house.connect(Version::V5, "c", true, &[]).await;
+    let (mut c, connack) = house.connect(Version::V5, "c", true, &[]).await;
     let at = connack.windows(2).position(|w| w[0] == 0x27 && w[1] == 0).expect("a maximum packet size");
     let max = u32::from_be_bytes(connack[at + 1..at + 5].try_into().unwrap());
     assert_eq!(max as usize, config::Broker::default().packet_bytes_max);
+    // 4 bytes of head, and in the body topic, id and the length of no properties: 6.
+    let largest = vec![b'x'; max as usize - 10];
+    c.publish_acked("x", &largest, 1).await;
+    c.publish("x", &[&largest[..], b"x"].concat(), 1, 2, false).await;
+    // The message alone is refused, as [`refusals`] has it, or the connection ends with 0x95.
+    let (first, body) = c.packet().await.unwrap();
+    assert!(
+        (first, body.last()) == (0x40, Some(&0x95)) || (first, body.first()) == (0xe0, Some(&0x95)),
+        "{first:x} {body:x?}"
+    );
     house.close().await;
 }
 

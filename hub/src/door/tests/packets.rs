@@ -29,16 +29,37 @@ async fn broken_packets_end_the_connection_with_the_right_reason() {
         (0x82, &[0, 1, 0, 0, 0, 0], 0x81),
         (0xa2, &[0, 1, 0, 0, 1, 0], 0x81),
         (0xc0, &[1], 0x81),
+        (0x82, &[0, 1, 0, 0, 3, b'a', b'/', b'+', 0], 0),
+        (0x82, &[0, 1, 0, 0, 2, b'a', b'+', 0], 0x81),
+        (0x82, &[0, 1, 0, 0, 5, b'a', b'/', b'#', b'/', b'b', 0], 0x81),
+        (0xa2, &[0, 1, 0, 0, 2, b'#', b'a'], 0x81),
+        (0x82, &[0, 1, 2, 0x0b, 0x85, 0, 0, 1, b'a', 0], 0x81),
     ];
     let fake = Fake::new();
     let house = House::open(&fake).await;
     for (n, (first, body, want)) in cases.iter().enumerate() {
         let mut c = house.client(Version::V5, &format!("c{n}"), true).await;
         c.send(*first, body).await;
+        if *want == 0 {
+            assert_eq!(c.packet().await.unwrap().0, 0x90, "{first:x} {body:x?}");
+            continue;
+        }
         assert_eq!(c.is_closed().await, Some(*want), "{first:x} {body:x?}");
         let mut c = house.client(Version::V4, &format!("d{n}"), true).await;
-        c.send(*first, if body.contains(&b'#') { body } else { &[] }).await;
+        // 3.1.1 has no properties: to it the topic with a wildcard is in a whole message.
+        let body = if n == 0 || *first == 0xc0 { body } else { &[][..] };
+        c.send(*first, body).await;
+        assert_eq!(c.is_closed().await, None, "3.1.1, {first:x}");
     }
+    for length in [&[0x30, 0x85, 0][..], &[0x30, 0xff, 0xff, 0xff, 0xff, 1], &[0xc0, 0x80, 0]] {
+        let mut c = house.client(Version::V5, "length", true).await;
+        c.socket.write_all(length).await.unwrap();
+        assert_eq!(c.is_closed().await, Some(0x81), "{length:x?}");
+    }
+    // 3.1.1 does not ask for the shortest.
+    let mut c = house.client(Version::V4, "length", true).await;
+    c.socket.write_all(&[0xc0, 0x80, 0]).await.unwrap();
+    assert_eq!(c.packet().await.unwrap().0, 0xd0);
     assert!(fake.notes().iter().any(|n| matches!(n, Note::DeadLetter(d) if d.reason == "topic" && d.topic == "a/#")));
     assert!(house.door.counters().malformed.get() >= cases.len() as u64);
     house.close().await;

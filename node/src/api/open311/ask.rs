@@ -12,7 +12,7 @@ pub const SPAN_DAYS_MAX: i64 = 90;
 pub const PAGE_MAX: usize = 1_000;
 /// Entries that pages reach: of each that is passed over something must be remembered.
 const BEHIND_MAX: usize = 100_000;
-/// Characters of a description.
+/// Characters of a description, the specification's bound; of a longer one than a case keeps it is said.
 pub const DESCRIPTION_MAX: usize = 4_000;
 /// Characters of any other field.
 const FIELD_MAX: usize = 300;
@@ -41,6 +41,13 @@ impl Parameters {
     /// The first of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
+    }
+
+    /// All of them but whose they are, in an order that is always the same.
+    pub fn written(&self) -> String {
+        let mut all: Vec<&(String, String)> = self.0.iter().filter(|(name, _)| name != "api_key").collect();
+        all.sort();
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(all).finish()
     }
 
     fn short(&self, name: &str) -> Result<String, Wrong> {

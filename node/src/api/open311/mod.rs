@@ -27,9 +27,11 @@ mod said;
 mod told;
 
 use super::cases::SLICE;
-use super::once::Repeat;
+use super::once::{self, Made, Once, Repeat};
 use super::{Ctx, Refusal, cases, guard};
-use crate::brain::cases::{Cases, Held, opened};
+use crate::brain::Brain;
+use crate::brain::cases::machine::{TEXT_MAX, kept};
+use crate::brain::cases::{Cases, Held, Told, opened};
 use crate::brain::form::{self, Fault};
 use crate::tokens::{Holder, Role as TokenRole, Tokens};
 use ask::{Filter, New, Parameters};
@@ -41,10 +43,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use body::{Body, Format};
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Case, Entry, Kind, Role, Verb};
+use citybrain_shared::case::{Ask, Case, Kind, Role, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::view::CaseNew;
-use citybrain_shared::words;
+use citybrain_shared::{Address, words};
 use said::Standing;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -59,6 +61,9 @@ const CHANGESET: &str = "2026-11-24T00:00:00Z";
 const FORM_BYTES_MAX: usize = 64 * 1024;
 /// Of a form with pictures, which are read and let go.
 const PICTURES_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of a reference to a picture in an update: it stands behind the text, and half of that is the text's.
+const UPDATE_URL_MAX: usize = TEXT_MAX / 2;
 
 /// What whoever sent a picture is told.
 const NOT_KEPT: &str = "The picture was not kept: refer to one elsewhere by media_url.";
@@ -81,12 +86,13 @@ type Answer = Result<(&'static str, Body), Vec<Wrong>>;
 
 struct Desk {
     ctx: Arc<Ctx>,
+    once: Arc<Once>,
     tokens: Option<Arc<Tokens>>,
 }
 
-pub fn router(ctx: Arc<Ctx>) -> Router {
+pub fn router(ctx: Arc<Ctx>, once: Arc<Once>) -> Router {
     let tokens = ctx.operations.tokens.clone();
-    Router::new().route("/open311/v2/{*path}", any(serve)).with_state(Arc::new(Desk { ctx, tokens }))
+    Router::new().route("/open311/v2/{*path}", any(serve)).with_state(Arc::new(Desk { ctx, once, tokens }))
 }
 
 async fn serve(
@@ -98,7 +104,14 @@ async fn serve(
     body: RequestBody,
 ) -> Response {
     let (path, format) = format_of(&path, &headers);
-    let answer = desk.answer(&method, path, &uri, &headers, body).await;
+    let answer = if method == Method::POST {
+        // A task of its own goes on when the client goes away: whoever asks again meets it, or what it made.
+        let path = path.to_owned();
+        let posted = tokio::spawn(async move { desk.answer(&method, &path, &uri, &headers, body).await });
+        posted.await.unwrap_or_else(|e| no(500, format!("the request broke off: {e}")))
+    } else {
+        desk.answer(&method, path, &uri, &headers, body).await
+    };
     let retry_after_s = answer.as_ref().err().and_then(|all| all.first()).map_or(0, |w| w.retry_after_s);
     let (status, root, body) = match answer {
         Ok((root, body)) => (StatusCode::OK, root, body),
@@ -184,7 +197,7 @@ impl Desk {
             (true, ["requests"]) => {
                 let (p, files) = posted(headers, body).await.map_err(|w| vec![w])?;
                 let (p, holder, _) = self.writer(query, p, headers)?;
-                self.file(&p, &holder, headers, files).await
+                self.file(p, &holder, headers, files).await
             }
             (true, ["servicerequestupdates"]) => {
                 let (p, files) = posted(headers, body).await.map_err(|w| vec![w])?;
@@ -206,7 +219,12 @@ impl Desk {
         let node = &self.ctx.config.node;
         match p.get("jurisdiction_id") {
             Some(id) if id != node.address.as_str() && node.code.as_deref() != Some(id) => {
-                no(404, format!("jurisdiction_id {id} was not found; this is {}", node.address))
+                let below = self.ctx.hub.state(|s| {
+                    let is_it = |a: &Address, code: Option<&str>| a.as_str() == id || code == Some(id);
+                    s.registry.iter().any(|(a, known)| is_it(a, known.code.as_deref()))
+                });
+                let hint = if below { ": it is below this one, and has an endpoint of its own" } else { "" };
+                no(404, format!("jurisdiction_id {id} was not found{hint}; this is {}", node.address))
             }
             _ => Ok(()),
         }
@@ -398,14 +416,13 @@ impl Desk {
 
     // ---- writing ---------------------------------------------------------------------------
 
-    async fn file(&self, p: &Parameters, holder: &str, headers: &HeaderMap, files: usize) -> Answer {
-        let new = New::parse(p)?;
+    async fn file(&self, p: Parameters, holder: &str, headers: &HeaderMap, files: usize) -> Answer {
+        let new = New::parse(&p)?;
         let category = self.service(&new.service_code)?;
         let named = |f: Fault| wrong(400, format!("attribute[{}]: {}; {}", f.name, f.detail, allowed(&category, &f)));
         form::answers(&category.name, &category.form, &new.attributes)
             .map_err(|faults| faults.into_iter().map(named).collect::<Vec<_>>())?;
         let first = new.description.lines().next().unwrap_or_default();
-        let key = headers.get("idempotency-key").and_then(|v| v.to_str().ok());
         let case = CaseNew {
             category: category.code.clone(),
             title: if first.is_empty() { category.name.clone() } else { words::beginning(first, 60).into() },
@@ -416,18 +433,29 @@ impl Desk {
             media: new.media,
             contact: new.contact,
             by: format!("open311:{holder}"),
-            key: key.map(|key| format!("open311:{holder}:{key}")),
             ..CaseNew::default()
         };
-        let (category, description) = (case.category.clone(), case.description.clone());
-        let made = cases::open_new(&self.ctx, case, &Repeat::default()).await.map_err(refused)?;
-        let is_same = |held: &Held| held.case.category == category && held.case.description == description;
-        if !made.is_new && key.is_some() && !self.look(&made.about, is_same)? {
-            return no(422, "the Idempotency-Key was used for another request: a new request takes a new key");
+        let once = if headers.contains_key(once::HEADER) {
+            let word = once::word_of(headers).map_err(refused)?;
+            let request = format!("{:032x}", xxh3_128(format!("{files} {}", p.written()).as_bytes()));
+            self.once.take(format!("open311 {holder} {word}"), request, &word).map_err(refused)?
+        } else {
+            Repeat::default()
+        };
+        let made = match once.made(&self.ctx).map_err(refused)? {
+            Some(made) => made,
+            None => cases::open_new(&self.ctx, case, &once).await.map_err(refused)?,
+        };
+        let mut notice = Vec::new();
+        if shortened(&new.description) {
+            notice.push(format!("Of the description the first {TEXT_MAX} characters are kept."));
+        }
+        if files > 0 {
+            notice.push(NOT_KEPT.to_owned());
         }
         let told = vec![
             ("service_request_id", Body::text(made.about)),
-            ("service_notice", Body::text(if files > 0 { NOT_KEPT } else { "" })),
+            ("service_notice", Body::text(notice.join(" "))),
             ("account_id", Body::Null),
         ];
         Ok(("service_requests", Body::List("request", vec![Body::Object(told)])))
@@ -442,6 +470,9 @@ impl Desk {
         let media = p.get("media_url").unwrap_or_default();
         if !media.is_empty() && !ask::is_url(media) {
             return no(400, "media_url is no http or https URL");
+        }
+        if media.len() > UPDATE_URL_MAX {
+            return no(400, format!("media_url is longer than {UPDATE_URL_MAX} bytes"));
         }
         let given = p.get("update_id").filter(|word| !word.is_empty());
         if given.is_none() && text.is_empty() && media.is_empty() && p.get("status").is_none() {
@@ -460,29 +491,39 @@ impl Desk {
         }
         let said = if text.is_empty() { word.to_lowercase() } else { text.to_owned() };
         // A line of its own, which is how it is told again.
-        let said = if media.is_empty() { said } else { format!("{said}\n{media}") };
-        let (by, text) = (own.clone(), Some(said.clone()));
-        let ask = Ask { by, role: Some(Role::Resident), text, solved, ..Ask::default() };
-        // Sent again under the sender's own id it is the same update.
+        let said = if media.is_empty() { said } else { format!("{}\n{media}", kept(&said, media.chars().count() + 1)) };
+        let ask = Ask { by: own, role: Some(Role::Resident), text: Some(said), solved, ..Ask::default() };
+        // Sent again under the sender's own id it is the same update, whatever it says.
         let name = given.map(|word| format!("{:032x}", xxh3_128(format!("{holder}\0{id}\0{word}").as_bytes())));
-        let once = name.as_deref().map_or_else(Repeat::default, Repeat::of);
-        let wish = name.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let once = match (&name, given) {
+            (Some(name), Some(word)) => self.once.take(name.clone(), String::new(), word).map_err(refused)?,
+            _ => Repeat::default(),
+        };
         let made = match once.made(&self.ctx).map_err(refused)? {
             Some(made) => made,
-            None => cases::wish(&self.ctx, id.to_owned(), verb, ask, wish.clone(), &once).await.map_err(refused)?,
+            None => {
+                let (id, wish) = (id.to_owned(), name.unwrap_or_else(|| uuid::Uuid::now_v7().to_string()));
+                let step = move |brain: &Brain, now_us| {
+                    let (case, told, drafts) = brain.cases.ask(&id, verb, &ask, &wish, now_us)?;
+                    let (about, asked) = match told {
+                        Told::Done { term, version } => (update_id(&case, term, version), None),
+                        Told::Sent { to } => (wish, Some(to)),
+                    };
+                    Ok((Made { about, is_new: false, asked }, drafts))
+                };
+                cases::make(&self.ctx, &once, step).await.map_err(refused)?
+            }
         };
-        let update_id = match made.asked {
-            Some(_) => wish,
-            None => self.look(id, |held| {
-                let is_it = |e: &&Entry| e.by == own && !e.text.is_empty() && said.starts_with(&e.text);
-                let at = held.history.iter().rev().find(is_it).map(|e| (e.term, e.version));
-                let (term, version) = at.unwrap_or((held.case.term, held.case.version));
-                update_id(&held.case.id, term, version)
-            })?,
-        };
+        let update_id = made.about;
         let told = Body::Object(vec![("update_id", Body::text(update_id))]);
         Ok(("service_request_updates", Body::List("request_update", vec![told])))
     }
+}
+
+/// Is it longer than what a case keeps? What is no text in it does not count.
+fn shortened(description: &str) -> bool {
+    let chars = |text: &str| text.chars().filter(|c| !c.is_control()).count();
+    chars(&kept(description, 0)) < chars(description)
 }
 
 /// What is posted, and how many files were with it.
@@ -521,10 +562,11 @@ fn no<T>(code: u16, description: impl Into<String>) -> Result<T, Vec<Wrong>> {
 }
 
 /// The node's own refusals, in the specification's words: 404 for what is not there, 503 and 504 for
-/// a node that cannot, 400 for all else.
+/// a node that cannot, 409 and 422 for a word that is taken, 400 for all else.
 fn refused(r: Refusal) -> Vec<Wrong> {
     let code = match r.status.as_u16() {
         code @ (403 | 404 | 500..) => code,
+        code if [once::UNDER_WAY, once::KEY_USED].contains(&r.failure.error.as_str()) => code,
         _ => 400,
     };
     let parts = [r.failure.detail, r.failure.hint];

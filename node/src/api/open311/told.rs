@@ -70,6 +70,13 @@ pub fn allowed(c: &Category, fault: &Fault) -> String {
     }
 }
 
+/// What has a title alone (from a rule, from a desk) says there what it is about; of a request that was filed
+/// without a word that is its service's name.
+fn words_of(c: &Case) -> String {
+    let title = if c.title == c.category_name { "" } else { &c.title };
+    if c.description.is_empty() { title.to_owned() } else { c.description.clone() }
+}
+
 pub fn request(c: &Case, extended: bool) -> Body {
     let place = c.place.clone().unwrap_or_default();
     let notes = match (&c.outcome, c.closed_reason) {
@@ -86,7 +93,7 @@ pub fn request(c: &Case, extended: bool) -> Body {
         ("status_notes", Body::text(notes)),
         ("service_name", Body::text(name.clone())),
         ("service_code", Body::text(c.category.clone())),
-        ("description", Body::text(c.description.clone())),
+        ("description", Body::text(words_of(c))),
         ("agency_responsible", Body::text(agency)),
         ("service_notice", Body::Null),
         ("requested_datetime", Body::text(w3c(c.opened))),

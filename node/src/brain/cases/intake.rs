@@ -44,15 +44,18 @@ pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Opti
     let event = envelope.id.clone()?.into_owned();
     let data = super::letter::data::<Value>(payload).unwrap_or(Value::Null);
     let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
-    let contact = contact(&data);
+    let is_appeal = header.name == APPEAL;
+    let contact = contact(&data, is_appeal);
+    // Words alone are words, too: nothing that somebody says is lost.
+    let said = [text("description"), text("text"), data.as_str().unwrap_or_default().to_owned()];
     let source = envelope.source.as_ref();
     let channel = text("channel");
-    let title = if text("title").is_empty() && header.name != APPEAL {
+    let title = if text("title").is_empty() && !is_appeal {
         envelope.subject.as_deref().unwrap_or_default().to_owned()
     } else {
         text("title")
     };
-    let sos = header.name != APPEAL;
+    let sos = !is_appeal;
     let opening = Opening {
         id: id(day, source, &event),
         event: Some(event),
@@ -62,7 +65,7 @@ pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Opti
         kind: text("kind").parse().ok(),
         category: text("category"),
         title: if title.is_empty() && sos { "SOS".into() } else { title },
-        description: text("description"),
+        description: said.into_iter().find(|said| !said.trim().is_empty()).unwrap_or_default(),
         place: place(&data),
         form: given(&data["form"]),
         media: Vec::new(),
@@ -122,10 +125,11 @@ fn given(form: &Value) -> BTreeMap<String, String> {
     form.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), text(value))).collect()
 }
 
-fn contact(data: &Value) -> Contact {
+/// A name at the top of the data is a device's, where no resident speaks.
+fn contact(data: &Value, is_appeal: bool) -> Contact {
     let at = |name: &str| {
         let nested = data["contact"][name].as_str().or_else(|| data["reporter"][name].as_str());
-        let flat = if name == "phone" { data["phone"].as_str() } else { None };
+        let flat = if is_appeal || name == "phone" { data[name].as_str() } else { None };
         words::beginning(nested.or(flat).unwrap_or_default(), 200).into()
     };
     Contact { name: at("name"), phone: at("phone"), address: at("address"), ..Contact::default() }
@@ -144,4 +148,30 @@ pub fn place(data: &Value) -> Option<Place> {
         lon: at.map(|at| at.1),
     };
     (place != Place::default()).then_some(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn of(kind: &str, data: &Value) -> (Opening, Contact) {
+        let event = json!({"specversion": "1.0", "id": "1", "source": "/app", "type": kind, "data": data}).to_string();
+        let header = Header::local(Kind::Event, kind);
+        read(&header, event.as_bytes(), chrono::NaiveDate::MIN).unwrap()
+    }
+
+    #[test]
+    fn what_a_resident_says_and_who_says_it_is_taken_wherever_it_stands() {
+        for data in [json!("太吵"), json!({"text": "太吵"}), json!({"description": "太吵", "text": "x"})] {
+            assert_eq!(of(APPEAL, &data).0.description, "太吵", "{data}");
+        }
+        let flat = json!({"name": "王女士", "phone": "139", "address": "7栋301"});
+        let wanted =
+            Contact { name: "王女士".into(), phone: "139".into(), address: "7栋301".into(), ..Contact::default() };
+        assert_eq!(of(APPEAL, &flat).1, wanted);
+        assert_eq!(of(APPEAL, &json!({"contact": flat, "name": "another"})).1, wanted);
+        let pressed = of("city.sos.pressed.v1", &flat);
+        assert_eq!(pressed.1, Contact { phone: "139".into(), ..Contact::default() }, "a button has a name, too");
+    }
 }

@@ -151,11 +151,10 @@ pub struct Wish {
 /// What became of a wish at this node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
-    Done,
+    /// It is this entry of the case's history.
+    Done { term: u32, version: u32 },
     /// The owner was asked.
-    Sent {
-        to: Address,
-    },
+    Sent { to: Address },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -485,11 +484,14 @@ impl Cases {
                 drafts.extend(Pen { me: &self.me, now }.letter(&letter));
                 return Ok((id, Told::Sent { to: letter.to }, drafts));
             }
-            for stepped in self.step(held, verb, ask, &self.me, now)? {
-                self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
+            let steps = self.step(held, verb, ask, &self.me, now)?;
+            let own = steps.iter().find(|stepped| stepped.case.id == id).map(|stepped| &stepped.entry);
+            let (term, version) = own.map_or((held.case.term, held.case.version), |e| (e.term, e.version));
+            for stepped in &steps {
+                self.write(stepped, held.contact.as_ref(), None, now, &mut drafts);
             }
             self.keep_name(held, ask, now, &mut drafts);
-            return Ok((id, Told::Done, drafts));
+            return Ok((id, Told::Done { term, version }, drafts));
         }
         if ask.by.trim().is_empty() {
             return Err(Refusal::new("missing", "`by` is missing: who does it", "`--by NAME`"));

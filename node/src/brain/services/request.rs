@@ -92,7 +92,7 @@ fn times(service: &Service, slot: Option<&str>, calendar: &Calendar, now: DateTi
         if ends.unwrap_or(starts) <= now {
             return Err(Refusal::new(
                 "too-late",
-                format!("{} was on {starts}", service.name),
+                format!("{} was on {}", service.name, calendar.shown(starts)),
                 "see what else is offered",
             ));
         }

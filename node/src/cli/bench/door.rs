@@ -5,8 +5,10 @@
 //! read from `/proc`. The clients of this process share the machine with it: rates are of both
 //! together, memory and processor time of the broker alone.
 
+use crate::cli::render::Measured;
 use crate::demo::processes::{STOP_WITH_STDIN, free_ports};
 use citybrain_hub::door::packet::{Head, Version, kind, publish, put_ack};
+use citybrain_shared::words::grouped;
 use miette::{IntoDiagnostic, WrapErr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -81,7 +83,7 @@ struct Report {
 
 /// # Errors
 /// When a broker does not start or answer, or fewer files may be open than there are connections.
-pub fn measure(dir: &Path, load: Load) -> miette::Result<String> {
+pub fn measure(dir: &Path, load: Load) -> miette::Result<Measured> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
     let one = |which: Which| {
         runtime.block_on(figures(which, dir, load)).wrap_err_with(|| format!("the bench of {which:?} failed"))
@@ -96,7 +98,45 @@ pub fn measure(dir: &Path, load: Load) -> miette::Result<String> {
         mosquitto,
         ratios: mosquitto.map(|m| citybrain.over(&m)),
     };
-    serde_json::to_string_pretty(&report).into_diagnostic()
+    Ok(Measured {
+        json: serde_json::to_value(&report).into_diagnostic()?,
+        head: vec!["LOAD", "CITYBRAIN", "MOSQUITTO", "RATIO"],
+        rows: report.rows(),
+    })
+}
+
+impl Report {
+    /// As README's table has them.
+    fn rows(&self) -> Vec<Vec<String>> {
+        let (l, n) = (&self.load, |n: usize| grouped(n as u64));
+        type Shown = fn(f64) -> String;
+        type Row = (String, fn(&Figures) -> f64, Shown);
+        let per_s: Shown = super::rate;
+        let mb: Shown = |mb| format!("{mb:.1} MB");
+        let each: Shown = |bytes| format!("{} B", grouped(bytes as u64));
+        let us: Shown = |us| format!("{us:.1} µs");
+        let of: [Row; 13] = [
+            (format!("connects, {} clients", n(l.connections)), |f| f.connects_per_s, per_s),
+            ("memory with them idle".into(), |f| f.idle_mb, mb),
+            ("of one of them".into(), |f| f.idle_bytes_per_connection, each),
+            (format!("deliveries to {} subscribers, QoS 1", n(l.subscribers)), |f| f.fan_out_deliveries_per_s, per_s),
+            ("CPU of a delivery".into(), |f| f.fan_out_cpu_us_per_delivery, us),
+            (format!("memory with {} filters", n(l.filters)), |f| f.filters_mb, mb),
+            ("of one of them".into(), |f| f.filters_bytes_each, each),
+            ("publishes beside them, QoS 1".into(), |f| f.filters_publishes_per_s, per_s),
+            ("CPU of a publish".into(), |f| f.filters_cpu_us_per_publish, us),
+            ("QoS 1 through to a durable session".into(), |f| f.through_per_s, per_s),
+            ("CPU of a message through".into(), |f| f.through_cpu_us, us),
+            ("QoS 1 acknowledged, 100 under way on one connection".into(), |f| f.one_connection_per_s, per_s),
+            ("the same, one under way on each of 100".into(), |f| f.hundred_connections_per_s, per_s),
+        ];
+        let row = |(what, figure, shown): Row| {
+            let mosquitto = self.mosquitto.as_ref().map_or("-".into(), |m| shown(figure(m)));
+            let ratio = self.ratios.as_ref().map_or("-".into(), |r| format!("{:.2}", figure(r)));
+            vec![what, shown(figure(&self.citybrain)), mosquitto, ratio]
+        };
+        of.into_iter().map(row).collect()
+    }
 }
 
 impl Figures {
@@ -532,8 +572,19 @@ impl Client {
 
     /// The same on one topic, each with its number from 0 in its first 8 bytes.
     pub async fn publish_numbered(&mut self, n: usize, window: usize, bytes: usize, topic: &str) -> miette::Result<()> {
-        let number = |n: usize, payload: &mut [u8]| payload[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        let number = |n: usize, payload: &mut Vec<u8>| payload[..8].copy_from_slice(&(n as u64).to_be_bytes());
         self.publish_each(n, window, bytes.max(8), |_| topic.into(), number).await
+    }
+
+    /// The same with these payloads.
+    pub async fn publish_texts(
+        &mut self,
+        n: usize,
+        window: usize,
+        topic: &str,
+        text: impl Fn(usize) -> Vec<u8>,
+    ) -> miette::Result<()> {
+        self.publish_each(n, window, 0, |_| topic.into(), |i, payload| *payload = text(i)).await
     }
 
     async fn publish_each(
@@ -542,7 +593,7 @@ impl Client {
         window: usize,
         bytes: usize,
         topic: impl Fn(usize) -> String,
-        fill: impl Fn(usize, &mut [u8]),
+        fill: impl Fn(usize, &mut Vec<u8>),
     ) -> miette::Result<()> {
         let mut payload = vec![b'x'; bytes];
         let (mut sent, mut acknowledged) = (0, 0);

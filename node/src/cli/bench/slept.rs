@@ -3,6 +3,8 @@
 //! message at a time, and show whether anybody else notices.
 
 use super::door::{Broker, Client, Load, Which, megabytes, mosquitto_path, tenths};
+use crate::cli::render::Measured;
+use citybrain_shared::words::grouped;
 use miette::{IntoDiagnostic, WrapErr};
 use std::path::Path;
 use std::sync::Arc;
@@ -54,7 +56,7 @@ struct Latency {
 
 /// # Errors
 /// When a broker does not start or answer, or a message is missing, twice or out of order.
-pub fn measure(dir: &Path, load: Load, percent: u8) -> miette::Result<String> {
+pub fn measure(dir: &Path, load: Load, percent: u8) -> miette::Result<Measured> {
     let messages = MESSAGES * usize::from(percent) / 100;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
     let one = |which: Which| {
@@ -69,7 +71,34 @@ pub fn measure(dir: &Path, load: Load, percent: u8) -> miette::Result<String> {
         citybrain: one(Which::Citybrain)?,
         mosquitto: mosquitto_path().map(|_| one(Which::Mosquitto)).transpose()?,
     };
-    serde_json::to_string_pretty(&report).into_diagnostic()
+    Ok(Measured {
+        json: serde_json::to_value(&report).into_diagnostic()?,
+        head: vec!["LOAD", "CITYBRAIN", "MOSQUITTO"],
+        rows: report.rows(),
+    })
+}
+
+impl Report {
+    /// As README's table has them.
+    fn rows(&self) -> Vec<Vec<String>> {
+        let mb = |mb: f64| format!("{mb:.1} MB");
+        let waits = |l: &Latency| format!("{:.2} / {:.1} ms", l.median_us / 1e3, l.p99_us / 1e3);
+        type Row<'a> = (String, &'a dyn Fn(&Figures) -> String);
+        let of: [Row<'_>; 8] = [
+            (format!("published, {} messages", grouped(self.messages as u64)), &|f| super::rate(f.published_per_s)),
+            ("read".into(), &|f| super::rate(f.read_per_s)),
+            ("memory while it sleeps, at most".into(), &|f| mb(f.memory_mb_asleep_max)),
+            ("memory while it reads, at most".into(), &|f| mb(f.memory_mb_reading_max)),
+            ("others' round trip, median / p99: alone".into(), &|f| waits(&f.others_alone)),
+            ("while it sleeps".into(), &|f| waits(&f.others_while_it_sleeps)),
+            ("while it reads".into(), &|f| waits(&f.others_while_it_reads)),
+            ("at a second broker meanwhile".into(), &|f| waits(&f.elsewhere_while_it_reads)),
+        ];
+        let row = |(what, shown): Row<'_>| {
+            vec![what, shown(&self.citybrain), self.mosquitto.as_ref().map_or("-".into(), shown)]
+        };
+        of.into_iter().map(row).collect()
+    }
 }
 
 async fn figures(which: Which, dir: &Path, messages: usize, bytes: usize) -> miette::Result<Figures> {

@@ -1,7 +1,7 @@
 //! Cases and rates, for people; and as CSV.
 
 use super::table::{Cell, Color};
-use super::{Screen, clean, grouped, print, time_of_year};
+use super::{Screen, clean, grouped, print};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Case, Clock, Entry};
@@ -19,7 +19,7 @@ pub fn cases(v: &view::Cases, me: &str, s: &Screen, out: &mut dyn Write) -> io::
     }
     let mut table = s.table(&["CASE", "STANDS", "KIND", "CATEGORY", "OWNER", "DUE", "TITLE"]);
     for c in &v.cases {
-        let (due, over) = due(c);
+        let (due, over) = due(c, s);
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
             s.mark(&clean(&c.standing()), c.status.is_open(), Color::Yellow),
@@ -65,11 +65,11 @@ fn hears_all(me: &str, owner: &Address, opened_at: &Address) -> bool {
     Address::parse(me).is_ok_and(|me| me.covers(owner) || me == *opened_at)
 }
 
-fn due(c: &Case) -> (String, bool) {
+fn due(c: &Case, s: &Screen) -> (String, bool) {
     match c.due() {
         Some((clock, at)) => {
             let missed = if clock.missed.is_some() { ", missed" } else { "" };
-            (format!("{} {}{missed}", clock.name, time_of_year(at)), clock.missed.is_some())
+            (format!("{} {}{missed}", clock.name, s.zone.short(at)), clock.missed.is_some())
         }
         None => ("-".into(), false),
     }
@@ -89,7 +89,7 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
     }
     if let Some(i) = &c.imported {
         let here = if c.version > i.version { "; dealt with here since then" } else { "" };
-        line(out, "from", format!("{} of {}, as of {}{here}", i.id, i.source, view::rfc3339(i.updated)))?;
+        line(out, "from", format!("{} of {}, as of {}{here}", i.id, i.source, s.zone.whole(i.updated)))?;
     }
     if let Some(p) = &c.place {
         let at = match (p.lat, p.lon) {
@@ -107,9 +107,9 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
     }
     let unit = if c.unit.is_empty() { String::new() } else { format!(", {}", c.unit) };
     let heard = as_heard(c, me);
-    line(out, "owner", format!("{}{heard}{unit}; opened at {} {}", c.owner, c.opened_at, time_of_year(c.opened)))?;
+    line(out, "owner", format!("{}{heard}{unit}; opened at {} {}", c.owner, c.opened_at, s.zone.short(c.opened)))?;
     if let Some(b) = &c.booking {
-        let at = b.at.map_or(String::new(), |at| format!(", {}", time_of_year(at)));
+        let at = b.at.map_or(String::new(), |at| format!(", {}", s.zone.short(at)));
         let seats = if b.seats > 1 { format!(", {} seats", b.seats) } else { String::new() };
         let helps = if b.seat == citybrain_shared::case::Seat::Volunteer { ", as a volunteer" } else { "" };
         let form: Vec<String> = b.form.iter().map(|(name, answer)| format!("{name}: {answer}")).collect();
@@ -139,9 +139,11 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
     for a in &c.assists {
         let done = a
             .reported
-            .map_or("has not reported".to_owned(), |at| format!("reported {}: {}", time_of_year(at), a.result));
+            .map_or("has not reported".to_owned(), |at| format!("reported {}: {}", s.zone.short(at), a.result));
         let rated = a.rating.map_or(String::new(), |r| format!("; rated {r} of 5"));
-        line(out, "assist", format!("{} {}: {}; {done}{rated}", a.id, a.unit, a.reason))?;
+        let node = a.node.as_ref().map(ToString::to_string).filter(|node| *node != a.unit);
+        let node = node.map_or(String::new(), |node| format!(" ({node})"));
+        line(out, "assist", format!("{} {}{node}: {}; {done}{rated}", a.id, a.unit, a.reason))?;
     }
     if let Some(main) = &c.merged_into {
         line(out, "follows", main.clone())?;
@@ -150,7 +152,7 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         line(out, "followers", c.followers.join(", "))?;
     }
     for clock in &c.clocks {
-        line(out, "clock", told(clock))?;
+        line(out, "clock", told(clock, s))?;
     }
     history(&v.history, s, out)?;
     for w in &v.wishes {
@@ -167,18 +169,18 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
     line(out, "takes", if takes.is_empty() { "nothing until it has been taken".into() } else { takes.join(", ") })
 }
 
-fn told(c: &Clock) -> String {
+fn told(c: &Clock, s: &Screen) -> String {
     let state = match (c.stopped, c.due, c.missed) {
         (Some(at), Some(due), _) => {
-            format!("stopped {}, {}", time_of_year(at), if at <= due { "in time" } else { "too late" })
+            format!("stopped {}, {}", s.zone.short(at), if at <= due { "in time" } else { "too late" })
         }
-        (Some(at), None, _) => format!("stopped {}", time_of_year(at)),
+        (Some(at), None, _) => format!("stopped {}", s.zone.short(at)),
         (None, None, _) => "paused".into(),
-        (None, Some(_), Some(at)) => format!("missed, seen {}", time_of_year(at)),
+        (None, Some(_), Some(at)) => format!("missed, seen {}", s.zone.short(at)),
         (None, Some(_), None) => "runs".into(),
     };
-    let due = c.due.map_or(String::new(), |d| format!(", due {}", time_of_year(d)));
-    format!("{} {} from {}{due}: {state}", c.name, c.limit, time_of_year(c.started))
+    let due = c.due.map_or(String::new(), |d| format!(", due {}", s.zone.short(d)));
+    format!("{} {} from {}{due}: {state}", c.name, c.limit, s.zone.short(c.started))
 }
 
 /// What was said, and whole what shows it: a place on the web that was cut leads nowhere.
@@ -201,7 +203,7 @@ fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()>
         let what: Vec<&str> = what.iter().map(String::as_str).filter(|w| !w.is_empty()).collect();
         table.add_row(vec![
             Cell::new(format!("{:>2} {}", e.version, e.step)),
-            Cell::new(time_of_year(e.at)),
+            Cell::new(s.zone.short(e.at)),
             Cell::new(format!("{}{from}", e.node)),
             Cell::new(clean(&who)),
             Cell::new(clean(&said(&what.join(": "), &shows))),
@@ -245,6 +247,12 @@ pub fn brought(v: &view::CasesBrought, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{:>9}  {node}", grouped(*n))?;
     }
     Ok(())
+}
+
+/// What somebody has written, so that no spreadsheet takes it for a formula (OWASP, "CSV Injection").
+fn as_text(written: &str) -> String {
+    let is_formula = written.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    format!("{}{written}", if is_formula { "'" } else { "" })
 }
 
 /// One line a case, for a spreadsheet.
@@ -301,14 +309,14 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
             c.kind.to_string(),
             c.status.to_string(),
             c.closed_reason.map(|r| r.to_string()).unwrap_or_default(),
-            c.category.clone(),
-            c.category_name.clone(),
-            c.department.clone(),
-            c.governance.clone().unwrap_or_default(),
-            c.channel.clone(),
-            c.title.clone(),
+            as_text(&c.category),
+            as_text(&c.category_name),
+            as_text(&c.department),
+            as_text(c.governance.as_deref().unwrap_or_default()),
+            as_text(&c.channel),
+            as_text(&c.title),
             c.owner.to_string(),
-            c.unit.clone(),
+            as_text(&c.unit),
             c.opened_at.to_string(),
             view::rfc3339(c.opened),
             time(c.dispatched),
@@ -329,7 +337,7 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
             c.merged_into.clone().unwrap_or_default(),
             number(place.lat),
             number(place.lon),
-            place.text,
+            as_text(&place.text),
         ])
         .map_err(io)?;
     }
@@ -339,6 +347,15 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_text_of_a_csv_is_a_formula() {
+        for (written, wanted) in
+            [("=HYPERLINK(\"http://x\")", "'=HYPERLINK(\"http://x\")"), ("@a", "'@a"), ("7-301", "7-301")]
+        {
+            assert_eq!(as_text(written), wanted);
+        }
+    }
 
     #[test]
     fn the_owner_of_a_case_is_hearsay_where_its_steps_are_not_told() {

@@ -1,6 +1,6 @@
 //! What was refused.
 
-use super::{Cell, Color, Screen, clean, grouped, or_dash, print, right, time_of_year};
+use super::{Cell, Color, Screen, clean, grouped, or_dash, print, right};
 use citybrain_shared::view;
 use std::io::{self, Write};
 
@@ -15,7 +15,7 @@ pub(super) fn list(v: &view::DeadLetters, s: &Screen, out: &mut dyn Write) -> io
     for l in &v.dead_letters {
         table.add_row(vec![
             right(grouped(l.pos.0)),
-            Cell::new(time_of_year(l.at)),
+            Cell::new(s.zone.short(l.at)),
             s.mark(&l.reason, true, Color::Yellow),
             Cell::new(clean(&l.via)),
             Cell::new(clean(&l.topic)),
@@ -28,9 +28,9 @@ pub(super) fn list(v: &view::DeadLetters, s: &Screen, out: &mut dyn Write) -> io
     if v.open > shown { writeln!(out, "{} of {} open ones", grouped(shown), grouped(v.open)) } else { Ok(()) }
 }
 
-pub(super) fn one(v: &view::DeadLetter, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn one(v: &view::DeadLetter, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}: {}", clean(&v.reason), clean(&v.detail))?;
-    writeln!(out, "came {} by {} on topic {}", view::rfc3339(v.at), clean(&v.via), or_dash(&clean(&v.topic)))?;
+    writeln!(out, "came {} by {} on topic {}", s.zone.whole(v.at), clean(&v.via), or_dash(&clean(&v.topic)))?;
     let kept = if v.payload_is_hex { v.payload.len() / 2 } else { v.payload.len() };
     let part = if (kept as u64) < v.payload_bytes {
         format!(", the first {} kept", grouped(kept as u64))

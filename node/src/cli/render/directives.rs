@@ -1,6 +1,6 @@
 //! What was sent down, and who answered.
 
-use super::{Cell, Screen, clean, counted, grouped, print, right, time_of_year};
+use super::{Cell, Screen, clean, counted, grouped, print, right};
 use citybrain_shared::view;
 use std::io::{self, Write};
 
@@ -17,7 +17,7 @@ pub(super) fn directives(v: &view::Directives, s: &Screen, out: &mut dyn Write) 
         s.table(&["ISSUED", "ID", "TYPE", "TARGET", "EXPECTED", "DELIVERED", "DONE", "FAILED", "EXPIRED", "SILENT"]);
     for d in &v.directives {
         let mut row = vec![
-            Cell::new(time_of_year(d.issued_at)),
+            Cell::new(s.zone.short(d.issued_at)),
             Cell::new(clean(&d.id)),
             Cell::new(clean(&d.event_type)),
             Cell::new(clean(&d.target)),
@@ -29,9 +29,9 @@ pub(super) fn directives(v: &view::Directives, s: &Screen, out: &mut dyn Write) 
     v.next.map_or(Ok(()), |next| writeln!(out, "`--after {next}` shows older ones"))
 }
 
-pub(super) fn directive(v: &view::Directive, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn directive(v: &view::Directive, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{} {} for {}", v.directive, clean(&v.event_type), clean(&v.target))?;
-    writeln!(out, "issued by {} {}, position {} here", clean(&v.origin), view::rfc3339(v.issued_at), grouped(v.pos.0))?;
+    writeln!(out, "issued by {} {}, position {} here", clean(&v.origin), s.zone.whole(v.issued_at), grouped(v.pos.0))?;
     writeln!(
         out,
         "{} expected: {} delivered, {} done, {} failed, {} expired, {} silent",

@@ -1,6 +1,6 @@
 //! Events as they come, and one of them whole.
 
-use super::{Cell, Color, Fail, Lines, Screen, Stop, clean, footer, grouped, inspect, print, right, time_of_year};
+use super::{Cell, Color, Fail, Lines, Screen, Stop, Zone, clean, footer, grouped, inspect, print, right};
 use citybrain_shared::view::{self, Head};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -58,7 +58,7 @@ impl Screen {
             writeln!(out, "no events yet{since} that fit")?;
         }
         inspect::cut_note(is_cut, out)?;
-        Ok(footer(&Head { schema: String::new(), node, as_of, offline, cut: None }, out)?)
+        Ok(footer(&Head { schema: String::new(), node, as_of, offline, cut: None }, self, out)?)
     }
 
     fn event_rows(&self, events: &mut Vec<view::Event>, first: bool, out: &mut dyn Write) -> io::Result<()> {
@@ -67,14 +67,16 @@ impl Screen {
         }
         let head = ["POS", "COMMITTED", "PRIORITY", "TYPE", "ORIGIN", "SUBJECT", "DATA"];
         // Rows that are printed apart must still stand under each other.
-        let mut table = self.table(&head).one_of_many(first, &[10, 15, 8, 28, 24, 14, 49]);
+        // A time of another zone ends in `+08`.
+        let floors = if self.zone == Zone::Utc { &[10, 15, 8, 28, 24, 14, 49] } else { &[10, 17, 8, 28, 24, 14, 49] };
+        let mut table = self.table(&head).one_of_many(first, floors);
         for e in events.drain(..) {
             let event: Attributes<'_> = serde_json::from_str(e.event.get()).unwrap_or_default();
             let data = event.data.map(RawValue::get).unwrap_or_default();
             let urgent = e.priority == "urgent";
             table.add_row(vec![
                 right(grouped(e.pos.0)),
-                Cell::new(time_of_year(e.committed_at)),
+                Cell::new(self.zone.short(e.committed_at)),
                 self.mark(&e.priority, urgent, Color::Red),
                 Cell::new(clean(&event.kind)),
                 Cell::new(clean(&e.origin)),
@@ -108,7 +110,7 @@ pub(super) fn damaged(line: &str) -> Option<view::Damaged> {
     line.starts_with("{\"damaged\"").then(|| serde_json::from_str::<Line>(line).ok())?.map(|l| l.damaged)
 }
 
-pub(super) fn shown(v: &view::Shown, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn shown(v: &view::Shown, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let r = &v.record;
     writeln!(out, "{}", clean(r.event.get()))?;
     writeln!(out, "{} {}, {}, reach {}", r.priority, r.kind, r.direction, r.reach)?;
@@ -122,8 +124,8 @@ pub(super) fn shown(v: &view::Shown, _: &Screen, out: &mut dyn Write) -> io::Res
         out,
         "began at {} {}, position {}",
         clean(&r.origin),
-        view::rfc3339(r.received_at),
+        s.zone.whole(r.received_at),
         grouped(r.origin_pos.0)
     )?;
-    writeln!(out, "committed here {}, position {}", view::rfc3339(r.committed_at), grouped(r.pos.0))
+    writeln!(out, "committed here {}, position {}", s.zone.whole(r.committed_at), grouped(r.pos.0))
 }

@@ -116,7 +116,7 @@ pub fn known(answer: &Answer<view::Known>, s: &Screen, out: &mut dyn Write) -> i
         row("told", "never of itself".into());
     }
     print(&table, out)?;
-    footer(&answer.head, out)
+    footer(&answer.head, s, out)
 }
 
 pub fn trace(v: &view::Trace, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -136,7 +136,7 @@ pub fn trace(v: &view::Trace, s: &Screen, out: &mut dyn Write) -> io::Result<()>
             Cell::new(&h.node),
             s.mark(&h.state, !good, color),
             right(h.pos.map_or("-".into(), |p| grouped(p.0))),
-            Cell::new(h.committed_at.map_or("-".into(), |t| t.format("%m-%d %H:%M:%S%.3fZ").to_string())),
+            Cell::new(h.committed_at.map_or("-".into(), |t| s.zone.short_ms(t))),
             right(hop),
             // What the last line says as a sentence is not said here as well.
             Cell::new(clean(h.detail.as_deref().filter(|d| *d != v.sentence).unwrap_or_default())),
@@ -429,6 +429,7 @@ pub fn cut_note(lines_cut: bool, out: &mut dyn Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Zone;
     use super::*;
 
     #[test]
@@ -450,7 +451,7 @@ mod tests {
             Many { lines: Lines::of("c", text), show }
         };
         for json in [false, true] {
-            let screen = Screen { json, color: false, color_stderr: false, width: None };
+            let screen = Screen { json, color: false, color_stderr: false, width: None, zone: Zone::Utc };
             for (is_ready, code) in [(true, 0), (false, 1)] {
                 let mut out = Vec::new();
                 let Ok(found) = screen.many(of(is_ready), &mut out) else { panic!("it ends") };

@@ -125,10 +125,12 @@ pub(super) fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Res
             LinkRole::Down if s.width.is_none() => ("down", l.peer.to_string()),
             LinkRole::Down => ("down", format!("…/{}", l.peer.leaf())),
         };
-        let (all, at_most) = (l.urgent.unsent + l.routine.unsent, if l.behind().1 { "≤ " } else { "" });
+        // By positions there are no more records than that; where there are none, it is known.
+        let most = |n: u64| format!("{}{}", if l.behind().1 && n > 0 { "≤ " } else { "" }, grouped(n));
+        let all = l.urgent.unsent + l.routine.unsent;
         let unsent = match l.urgent.unsent {
-            0 => format!("{at_most}{}", grouped(all)),
-            urgent => format!("{at_most}{} ({} urgent)", grouped(all), grouped(urgent)),
+            0 => most(all),
+            urgent => format!("{} ({} urgent)", most(all), grouped(urgent)),
         };
         let waiting = l.behind().0 > 0;
         let size = match l.urgent.bytes + l.routine.bytes {
@@ -146,7 +148,7 @@ pub(super) fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Res
             Cell::new(peer),
             s.state(&l.state),
             right(unsent),
-            right(grouped(l.urgent.in_flight + l.routine.in_flight)),
+            right(most(l.urgent.in_flight + l.routine.in_flight)),
             right(size),
             right(oldest),
             right(credit),

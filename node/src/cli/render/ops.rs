@@ -1,9 +1,9 @@
 //! What is for whoever keeps nodes running: stores, doctor, levels, config.
 
 use super::table::{Cell, Color};
-use super::{Screen, ago, clean, counted, grouped, print, right, time};
+use super::{Screen, ago, clean, counted, grouped, print, right};
 use citybrain_shared::view::{self, Answer, Verdict};
-use citybrain_shared::words::bytes;
+use citybrain_shared::words::{bytes, span};
 use std::io::{self, Write};
 
 pub enum Ops {
@@ -15,6 +15,8 @@ pub enum Ops {
     ConfigShown(Answer<view::ConfigShown>),
     ConfigDiff(Answer<view::ConfigDiff>),
     Doctor(Answer<view::Doctor>),
+    /// From a bundle, with its age in milliseconds.
+    Bundle(Answer<view::Doctor>, u64),
     Tokens(Answer<view::Tokens>),
     Users(Answer<view::Users>),
     Contexts(Answer<view::Contexts>),
@@ -63,6 +65,19 @@ impl Screen {
             Ops::Tried(a) => {
                 let means_something = ["event", "announcement"].contains(&a.body.outcome.as_str());
                 self.answer(&a, out, tried).map(|()| u8::from(!means_something))
+            }
+            Ops::Bundle(a, age_ms) => {
+                let made = a.head.as_of;
+                self.answer(&a, out, |v, s, out| {
+                    doctor(v, s, out)?;
+                    writeln!(
+                        out,
+                        "so it was {} ago, when the bundle was made: {}",
+                        span(age_ms),
+                        s.zone.with_year(made)
+                    )
+                })?;
+                Ok(u8::from(!a.body.ok))
             }
             Ops::Doctor(a) => self.answer(&a, out, doctor).map(|()| u8::from(!a.body.ok)),
         }
@@ -238,7 +253,8 @@ fn tried(v: &view::Tried, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
             let lane = if v.urgent { ", urgent" } else { "" };
             let far = v.reach.map_or("stays at its node".to_owned(), |tier| format!("travels to the {tier}"));
             writeln!(out, "event {}, subject {}{lane}; {far}", text("type"), text("subject"))?;
-            writeln!(out, "{}", clean(&event["data"].to_string()))
+            writeln!(out, "{}", clean(&event["data"].to_string()))?;
+            v.why.as_ref().map_or(Ok(()), |why| writeln!(out, "{}", clean(why)))
         }
         ("refused", _) => writeln!(out, "refused, {}", clean(v.why.as_deref().unwrap_or("-"))),
         ("announcement", _) => {
@@ -261,7 +277,7 @@ fn stats(v: &view::StoreStats, now: chrono::DateTime<chrono::Utc>, s: &Screen, o
     let when = |at: Option<chrono::DateTime<chrono::Utc>>| match at {
         Some(at) => {
             let ms = u64::try_from((now - at).num_milliseconds()).ok();
-            format!("{} ({})", time(at), ago(ms))
+            format!("{} ({})", s.zone.with_year(at), ago(ms))
         }
         None => "-".into(),
     };

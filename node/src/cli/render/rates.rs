@@ -129,6 +129,13 @@ pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io
     }
     print(&table, out)?;
     let (w, t) = (&v.weights, &v.total.counts);
+    let is_part = |r: &RateRow| r.solution.is_none() || r.satisfaction.is_none();
+    if show == Show::Rates && v.rows.iter().any(|r| r.score.is_some() && is_part(r)) {
+        writeln!(
+            out,
+            "a rate that is not known (-) weighs nothing; a score without verdicts stands below those that have some"
+        )?;
+    }
     match show {
         Show::Rates => writeln!(
             out,

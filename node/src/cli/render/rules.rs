@@ -1,7 +1,7 @@
 //! Rules and alarms, for people.
 
 use super::table::{Cell, Color};
-use super::{Screen, clean, counted, grouped, print, right, time_of_year};
+use super::{Screen, clean, counted, grouped, print, right};
 use chrono::{DateTime, Utc};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::view::{self, Alarm, Firing, RuleState};
@@ -23,7 +23,7 @@ pub fn alarms(v: &view::Alarms, now: DateTime<Utc>, s: &Screen, out: &mut dyn Wr
                 if a.severity == Severity::Critical { Color::Red } else { Color::Yellow },
             ),
             s.mark(&state(a, now), a.active && !a.acknowledged, Color::Yellow),
-            Cell::new(time_of_year(a.raised_at)),
+            Cell::new(s.zone.short(a.raised_at)),
             right(grouped(a.raises)),
             Cell::new(a.origin.as_str()),
             Cell::new(clean(&named(a))),
@@ -50,8 +50,8 @@ pub fn warnings(v: &view::CapWarnings, s: &Screen, out: &mut dyn Write) -> io::R
         table.add_row(vec![
             s.mark(w.level.as_str(), w.level.is_urgent(), color),
             Cell::new(clean(&w.event)),
-            Cell::new(time_of_year(w.sent)),
-            Cell::new(time_of_year(w.expires)),
+            Cell::new(s.zone.short(w.sent)),
+            Cell::new(s.zone.short(w.expires)),
             right(grouped(w.messages.len() as u64)),
             Cell::new(clean(&w.headline)),
             Cell::new(clean(&w.about)),
@@ -60,11 +60,11 @@ pub fn warnings(v: &view::CapWarnings, s: &Screen, out: &mut dyn Write) -> io::R
     print(&table, out)
 }
 
-pub fn warning(v: &view::CapWarnings, _: &Screen, out: &mut dyn Write) -> io::Result<()> {
+pub fn warning(v: &view::CapWarnings, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     for w in &v.warnings {
         writeln!(out, "{}  {} {}", clean(&w.about), w.level.as_str(), clean(&w.headline))?;
         writeln!(out, "event      {}", clean(&w.event))?;
-        writeln!(out, "in force   from {} to {}", view::rfc3339(w.sent), view::rfc3339(w.expires))?;
+        writeln!(out, "in force   from {} to {}", s.zone.whole(w.sent), s.zone.whole(w.expires))?;
         let nodes: Vec<&str> = w.nodes.iter().map(|n| n.as_str()).collect();
         writeln!(out, "told       {}", if nodes.is_empty() { "nobody below".into() } else { nodes.join(", ") })?;
         for message in &w.messages {
@@ -101,14 +101,14 @@ fn state(a: &Alarm, now: DateTime<Utc>) -> String {
     format!("{held}{seen}{shelf}")
 }
 
-pub fn alarm(v: &view::AlarmShown, now: DateTime<Utc>, out: &mut dyn Write) -> io::Result<()> {
+pub fn alarm(v: &view::AlarmShown, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let a = &v.alarm;
     writeln!(out, "{}  {} {}  {}", a.id, a.severity.as_str(), state(a, now), clean(&a.title))?;
     writeln!(out, "alarm      {} of {}, seen up to the {}", clean(&named(a)), a.origin, a.reach)?;
     let times = if a.raises == 1 { "once".into() } else { format!("{} times", grouped(a.raises)) };
-    writeln!(out, "raised     {}, {times} since {}", view::rfc3339(a.raised_at), view::rfc3339(a.first_raised_at))?;
+    writeln!(out, "raised     {}, {times} since {}", s.zone.whole(a.raised_at), s.zone.whole(a.first_raised_at))?;
     let line = |out: &mut dyn Write, word: &str, at: Option<_>, by: &Option<String>| match at {
-        Some(at) => writeln!(out, "{word}{} by {}", view::rfc3339(at), clean(by.as_deref().unwrap_or("?"))),
+        Some(at) => writeln!(out, "{word}{} by {}", s.zone.whole(at), clean(by.as_deref().unwrap_or("?"))),
         None => Ok(()),
     };
     line(out, "acked      ", a.acknowledged_at, &a.acknowledged_by)?;
@@ -121,7 +121,7 @@ pub fn alarm(v: &view::AlarmShown, now: DateTime<Utc>, out: &mut dyn Write) -> i
             "asked      {} by {} at {}; {} has not answered yet",
             clean(&asked.action),
             clean(&asked.by),
-            view::rfc3339(asked.at),
+            s.zone.whole(asked.at),
             a.origin
         ),
         None => Ok(()),
@@ -168,7 +168,7 @@ pub fn rules_tested(v: &view::RulesTested, s: &Screen, out: &mut dyn Write) -> i
         let mut table = s.table(&["TIME", "RULE", "KEY", "WHAT", "BECAUSE", "DONE"]);
         for f in &v.fired {
             table.add_row(vec![
-                Cell::new(view::rfc3339(f.at)),
+                Cell::new(s.zone.whole(f.at)),
                 Cell::new(clean(&f.rule)),
                 Cell::new(clean(&f.key)),
                 s.mark(&f.what, f.what == "fired", Color::Yellow),

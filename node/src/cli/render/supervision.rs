@@ -76,7 +76,7 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
             table.add_row(vec![
                 right(grouped(h.cases)),
                 right(grouped(h.open)),
-                Cell::new(day(h.newest)),
+                Cell::new(s.zone.day(h.newest)),
                 Cell::new(clean(name)),
                 Cell::new(clean(&h.place)),
                 right(degrees(h.lat)),
@@ -94,7 +94,7 @@ pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io
             table.add_row(vec![
                 right(grouped(c.cases)),
                 right(grouped(c.open)),
-                Cell::new(day(c.newest)),
+                Cell::new(s.zone.day(c.newest)),
                 Cell::new(clean(who.trim())),
                 Cell::new(newest),
             ]);
@@ -124,8 +124,4 @@ fn list(cases: &[Case], now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> 
         ]);
     }
     print(&table, out)
-}
-
-fn day(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%d").to_string()
 }

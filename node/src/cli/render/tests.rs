@@ -2,7 +2,7 @@ use super::*;
 use citybrain_shared::view::{LinkLane, LinkRole, TreeNode, time_of};
 use citybrain_shared::{Address, Pos};
 
-const PLAIN: Screen = Screen { json: false, color: false, color_stderr: false, width: None };
+const PLAIN: Screen = Screen { json: false, color: false, color_stderr: false, width: None, zone: Zone::Utc };
 const JSON: Screen = Screen { json: true, ..PLAIN };
 
 fn text(screen: Screen, output: Output) -> (String, u8) {
@@ -63,7 +63,7 @@ fn links_stand_in_a_table_that_says_whose_it_is() {
     let want = "\
 LINK  PEER                       STATE    UNSENT   IN FLIGHT  BYTES     OLDEST   CREDIT  ROUND TRIP  LAST HEARD
 up    chengdu                    up             0          3    1.2 MB  1 m 1 s       8      0.4 ms  0.4 s ago
-down  chengdu/liucheng/guanghua  waiting  ≤ 4,210          3  > 1.2 MB  1 m 1 s       -           -  7 m 12 s ago
+down  chengdu/liucheng/guanghua  waiting  ≤ 4,210        ≤ 3  > 1.2 MB  1 m 1 s       -           -  7 m 12 s ago
 chengdu/liucheng/guanghua: the broker refused the connection
 chengdu/liucheng, its own record, as of 10:41:07Z
 ";

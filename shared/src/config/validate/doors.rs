@@ -157,8 +157,23 @@ impl Judge<'_> {
         let access = &config.access;
         let certified = config.listener.iter().any(|l| l.client_ca_file.is_some());
         if !access.anonymous && access.users_file.is_none() && config.broker.url.is_none() && !certified {
-            let help = "give `users_file`, a listener with `client_ca_file`, or `anonymous = true`";
-            self.bad("access.anonymous", "nobody could connect", help);
+            let doors = config.listener.iter().enumerate().map(|(i, l)| (format!("listener.{i}.listen"), l.listen));
+            let mut doors = std::iter::once(("broker.listen".to_owned(), config.broker.listen)).chain(doors);
+            match doors.find(|(_, listen)| !listen.ip().is_loopback()) {
+                Some((path, listen)) if !self.places.contains("access.anonymous") => {
+                    let help = "in `[access]` write `anonymous = false` and a `users_file` (`citybrain user add` \
+                                makes one); or `anonymous = true`, if whoever reaches it may publish and read everything";
+                    self.bad(
+                        &path,
+                        format!("{listen} is not on loopback, and no `[access]` says who may come in"),
+                        help,
+                    );
+                }
+                _ => {
+                    let help = "give `users_file`, a listener with `client_ca_file`, or `anonymous = true`";
+                    self.bad("access.anonymous", "nobody could connect", help);
+                }
+            }
         }
         let (publish, subscribe) = (access.publish.as_deref(), access.subscribe.as_deref());
         self.rights("access", publish.unwrap_or_default(), subscribe.unwrap_or_default());

@@ -61,6 +61,7 @@ origins = ["*"]
             "no client shows a certificate here that could be revoked (add `client_ca_file`, the certificates that sign clients' and the list)",
             "`app.example` is no web origin (write `https://HOST` or `https://HOST:PORT`, or `*`)",
             "`0.0.0.0:8880` is another `[[listener]]` already (give each a port of its own)",
+            "0.0.0.0:8880 is not on loopback, and no `[access]` says who may come in (in `[access]` write `anonymous = false` and a `users_file` (`citybrain user add` makes one); or `anonymous = true`, if whoever reaches it may publish and read everything)",
             "there is no WebSocket here (`protocol = \"ws\"` or `\"wss\"` has it)",
         ]
     );
@@ -81,6 +82,25 @@ fn tls_on_a_link_has_all_that_it_needs_or_nothing() {
         with("url = \"mqtt://h\"\nca_file = \"ca\""),
         ["there is no TLS on this link (write `mqtts://` in `url`)"]
     );
+}
+
+#[test]
+fn a_door_to_a_network_must_say_who_may_come_in() {
+    let open = "0.0.0.0:1883 is not on loopback, and no `[access]` says who may come in";
+    let is_open = |text: &str| problems(text).iter().any(|p| p.contains(open));
+    assert!(is_open("[broker]\nlisten = \"0.0.0.0:1883\"\n"));
+    assert!(is_open("[[listener]]\nlisten = \"0.0.0.0:1883\"\nprotocol = \"ws\"\n[access]\npublish = [\"#\"]\n"));
+    assert!(!is_open("[broker]\nlisten = \"0.0.0.0:1883\"\n[access]\nanonymous = true\n"));
+    assert!(!is_open(
+        "[broker]\nlisten = \"127.0.0.1:1883\"\n[[listener]]\nlisten = \"[::1]:1884\"\nprotocol = \"mqtt\"\n"
+    ));
+    let access = |text: &str| {
+        let text = format!(
+            "[node]\naddress = \"c\"\ndata = \"/x\"\n[broker]\nlisten = \"{text}:1883\"\n[access]\nusers_file = \"u\"\n"
+        );
+        parse(&text, &Variables::new()).config.expect("a config").access.anonymous
+    };
+    assert!(access("127.0.0.1") && !access("10.0.0.1"));
 }
 
 #[test]

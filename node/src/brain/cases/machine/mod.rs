@@ -28,9 +28,10 @@ use citybrain_shared::case::{Booked, Booking, CLIMB, Case, ClosedReason, Entry, 
 use citybrain_shared::config::cases::{Cases as Settings, Category, Limit, Missed, Unit};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
+pub use turn::TEXT_MAX;
 use turn::{NAME_MAX, Turn};
 pub use turn::{RESIDENT, is_name};
-pub(super) use turn::{TEXT_MAX, cut, shown};
+pub(super) use turn::{cut, shown};
 
 /// Somebody is summoned.
 pub const ASSIST: &str = "assist";
@@ -103,6 +104,11 @@ pub struct Opening {
     pub booking: Option<Booking>,
     /// For the first line of its history.
     pub note: String,
+}
+
+/// A description, or what is said of a step, as a case keeps it where `beside` characters more must fit.
+pub fn kept(text: &str, beside: usize) -> String {
+    cut(text, TEXT_MAX.saturating_sub(beside))
 }
 
 /// Place, title and description, as a case keeps them.

@@ -7,7 +7,7 @@ use citybrain_shared::case::{Approved, Ask, Assist, Case, Clock, ClosedReason, E
 use citybrain_shared::config::cases::{Category, Limit, Unit};
 
 /// Characters of a reason, a result or a comment. What is longer belongs into an attachment.
-pub(in crate::brain::cases) const TEXT_MAX: usize = 2000;
+pub const TEXT_MAX: usize = 2000;
 /// Less than this is an adjustment of a clock.
 const AHEAD_MAX: TimeDelta = TimeDelta::minutes(10);
 /// References that a line of history keeps, and characters of one.
@@ -305,7 +305,10 @@ impl<'a> Turn<'a> {
         let id = format!("a{}", self.case.assists.len() + 1);
         self.start_clock(&format!("assist:{id}"), limit);
         let unit = cut(&unit, NAME_MAX);
-        self.entry.to = Some(format!("{id}: {unit}"));
+        let node = ask.to.as_ref().map(ToString::to_string).filter(|node| *node != unit);
+        let node = node.map_or(String::new(), |node| format!(" ({node})"));
+        let until = limit.map_or(String::new(), |limit| format!(", within {limit}"));
+        self.entry.to = Some(format!("{id}: {unit}{node}{until}"));
         if let Some(node) = &ask.to {
             if let Some(top) = common(self.book.me, node) {
                 self.case.reach = self.case.reach.min(top.tier());
