@@ -203,7 +203,12 @@ fn whom_to_call_is_told_by_the_tokens_role_and_not_by_what_the_caller_says() {
     let shown: serde_json::Value = serde_json::from_str(&get(&mia, &show, None).1).expect("JSON");
     assert_eq!(shown["case"]["accepted_by"], "li");
     step(&anna, &["case", "forget", &case, "--by", "anna", "--yes"]).says(0, &[]);
-    assert!(!get(&anna, &show, None).1.contains("13900000000"));
+    for (path, at) in ways.iter().filter(|(path, _)| path != "/v1/dlq") {
+        let (status, text) = get(&anna, path, *at);
+        let is_gone = !text.contains("13900000000") && !text.contains("王大妈");
+        assert!(status == 200 && is_gone, "to nobody any more: {path}: {status} {text}");
+    }
+    assert!(get(&anna, "/v1/events/p1", Some("c")).1.contains("about a person who is forgotten"));
 }
 
 #[test]

@@ -395,7 +395,17 @@ fn the_command_line_does_and_shows_it() {
         vec!["case", "assist", &short, "--by", "乙", "--reason", "要车", "--unit", "车队", "--limit", "2h"],
         vec!["case", "report", &short, "--by", "丁", "--result", "车已到"],
         vec!["case", "rate", &short, "--by", "乙", "--rating", "5"],
-        vec!["case", "resolve", &short, "--by", "乙", "--result", "已清", "--evidence", "photo-after=u"],
+        vec![
+            "case",
+            "resolve",
+            &short,
+            "--by",
+            "乙",
+            "--result",
+            "已清",
+            "--evidence",
+            "photo-after=https://p.example/u",
+        ],
         vec!["case", "verify", &short, "--by", "丙", "--passed"],
         vec!["case", "evaluate", &short, "--by", "居民", "--solved", "partly", "--satisfied", "no"],
         vec!["case", "close", &short, "--by", "丙"],
@@ -442,7 +452,7 @@ fn a_step_asked_for_above_waits_for_the_answer_of_the_node_whose_case_it_is() {
     for line in [
         vec!["dispatch", &case, "--by", "甲"],
         vec!["start", &case, "--by", "乙"],
-        vec!["resolve", &case, "--by", "乙", "--result", "已清", "--evidence", "photo-after=u"],
+        vec!["resolve", &case, "--by", "乙", "--result", "已清", "--evidence", "photo-after=https://p.example/u"],
     ] {
         let (code, _, err) = cli(owner, &[&["case"], &line[..]].concat());
         assert_eq!(code, 0, "{line:?}: {err}");

@@ -18,7 +18,7 @@
 //! **Operation.** A thread each: the client blocks, and a receiver that hangs holds up nobody else.
 //! The cursor is noted after each burst, so a kill repeats at most [`BURST`] events.
 
-use crate::brain::cases::letter::CALL;
+use crate::brain::{self, cases::letter::CALL};
 use crate::https::{Trust, without_path};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use citybrain_hub::Hub;
@@ -241,6 +241,7 @@ impl Sender {
             for entry in entries {
                 if let Ok((header, payload)) = Header::decode(&entry.bytes)
                     && fits(&self.config.types, &self.config.sources, &header, payload)
+                    && !brain::is_forgotten(&self.hub, &header, payload)
                 {
                     if let Err(ended) = self.deliver(entry.pos, &header, payload) {
                         // Of an orderly end nothing comes twice.

@@ -75,6 +75,9 @@ pub struct Case {
     pub description: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// Of an incident: where it was said to be last, if elsewhere than at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place_again: Option<Place>,
     /// Answers to its category's form that are nobody's secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub form: BTreeMap<String, String>,
@@ -100,6 +103,9 @@ pub struct Case {
     pub dispatched: Option<DateTime<Utc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_by: Option<String>,
+    /// Where it was accepted, if not at its owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_from: Option<Address>,
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub signed: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
@@ -117,12 +123,19 @@ pub struct Case {
     pub finding: Option<Finding>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// What residents said of it in rounds that are over: a case that is reopened begins another.
+    #[serde(default, skip_serializing_if = "Tally::is_empty")]
+    pub judged_before: Tally,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<Approved>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extended: Option<Approved>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excluded: Option<Approved>,
+    /// A limit was missed, and this node takes the case (提级) as soon as it has heard of it: until then its
+    /// owner works on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered_to: Option<Address>,
     /// The highest node that supervises it or was called for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalated_to: Option<Address>,
@@ -140,6 +153,10 @@ pub struct Case {
     pub reopened: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged_into: Option<String>,
+    /// How the case ended that this one follows, as its history last said; `None`: that one is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_ended: Option<Ending>,
+    /// Those that were merged into this one itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub followers: Vec<String>,
     /// Of a case that asks for a service.
@@ -197,6 +214,16 @@ impl Case {
         self.late || self.clocks.iter().any(|c| c.is_limit() && over(c))
     }
 
+    /// When somebody had signed for it and, if there is anybody to call, had called: the response. That its
+    /// clock has stopped says less, as the end of a case stops all of them.
+    pub fn responded(&self) -> Option<DateTime<Utc>> {
+        match (self.signed, self.contacted) {
+            (Some(signed), Some(contacted)) => Some(signed.max(contacted)),
+            (signed, None) => signed.filter(|_| !self.has_contact),
+            (None, Some(_)) => None,
+        }
+    }
+
     /// The next limit that will pass.
     pub fn due(&self) -> Option<(&Clock, DateTime<Utc>)> {
         let running = self.clocks.iter().filter(|c| c.runs() && c.is_limit());
@@ -217,6 +244,9 @@ impl Case {
         }
         if self.suspended.is_some() {
             beside.push("suspended".into());
+        }
+        if let Some(to) = &self.offered_to {
+            beside.push(format!("offered to {to}"));
         }
         if self.status.is_open() && self.is_watched() {
             beside.push("escalated".into());
@@ -246,12 +276,18 @@ pub struct Entry {
     /// Where it was asked for, if elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Address>,
+    /// Of what a resident said at another node: the id of that wish, by which whoever said it knows it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wish: Option<String>,
     /// A person, or `timer`, `event`.
     pub by: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+    /// Where it is said to be, if that is news.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// To whom: a node or a unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
@@ -277,6 +313,9 @@ pub struct Ask {
     /// A reason, a result, a comment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// With a comment: where it is, if elsewhere than was said before. Of a call for help, responders are called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// A node to dispatch or hand to, or one to summon.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<Address>,

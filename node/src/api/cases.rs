@@ -191,6 +191,8 @@ fn of_held(cases: &Cases, held: &Held, caller: &Caller, asked: Option<Address>, 
         allowed: allowed(&held.case),
         asked,
         wishes: held.wishes.iter().map(wish).collect(),
+        coming: held.coming.clone(),
+        forgotten_here: held.to_forget.is_some(),
         contact: held.contact.clone().filter(|_| caller.sees_persons()),
         similar: cases.similar(&held.case).into_iter().map(|c| c.id.clone()).collect(),
     }
@@ -409,6 +411,9 @@ pub(super) async fn wish(
         is_somebody(ctx, to)?;
     }
     are_evidence(&ask.evidence)?;
+    if let Some(place) = &ask.place {
+        on_earth(place)?;
+    }
     make(ctx, repeat, move |brain, now_us| {
         let (about, told, drafts) = brain.cases.ask(&id, verb, &ask, &wish, now_us)?;
         let asked = match told {

@@ -5,6 +5,7 @@ use super::guard::{Caller, Leave};
 use super::input::{Path, query};
 use super::turns::{Streamed, Turns};
 use super::{Ctx, Refusal};
+use crate::brain;
 use axum::body::Body;
 use axum::extract::State as From;
 use axum::http::{StatusCode, Uri, header};
@@ -40,6 +41,27 @@ const LEAVE_AGAIN: Duration = Duration::from_secs(1);
 /// Stands where data would that may name a person.
 pub(crate) const WITHHELD: &str =
     "it may name a person: it is shown to a token of the role worker or operator, by one node at a time";
+
+/// Stands where data would about somebody who is to be forgotten.
+pub(crate) const FORGOTTEN: &str = "it was about a person who is forgotten: it is shown to nobody";
+
+/// Says which records are about persons who are forgotten here: nobody reads their data any more.
+#[derive(Clone, Default)]
+pub(super) struct Forgotten(Option<citybrain_hub::Hub>);
+
+impl Forgotten {
+    pub(super) fn of(hub: &citybrain_hub::Hub) -> Forgotten {
+        Forgotten(Some(hub.clone()))
+    }
+
+    /// A word in place of the data that this caller may not read; `None`: he may.
+    pub(super) fn withheld(&self, caller: &Caller, header: &Header<'_>, payload: &[u8]) -> Option<&'static str> {
+        if !caller.may_read(header, payload) {
+            return Some(WITHHELD);
+        }
+        self.0.as_ref().is_some_and(|hub| brain::is_forgotten(hub, header, payload)).then_some(FORGOTTEN)
+    }
+}
 
 /// `GET /v1/events`: lines of [`view::Event`], oldest first.
 pub async fn list(From(ctx): From<Arc<Ctx>>, caller: Caller, leave: Leave, uri: Uri) -> Result<Response, Refusal> {
@@ -106,7 +128,9 @@ pub async fn show(
     let own = ctx.address().to_owned();
     let wanted = id.clone();
     let by_source = which.source.is_some();
-    let found = ctx.turns.read(move || find(&reader, &wanted, which.source.as_deref(), &own, &caller)).await?;
+    let forgotten = Forgotten::of(&ctx.hub);
+    let found =
+        ctx.turns.read(move || find(&reader, &wanted, which.source.as_deref(), &own, &caller, &forgotten)).await?;
     match found {
         Some(record) => Ok(ctx.answer(view::Shown { record })),
         None if by_source => Err(Refusal::not_found(
@@ -126,12 +150,13 @@ pub(super) fn find(
     source: Option<&str>,
     own: &str,
     caller: &Caller,
+    forgotten: &Forgotten,
 ) -> Result<Option<view::Event>, log::Error> {
     if let Some(source) = source {
         let Some(pos) = reader.find(event_key(source, id))? else { return Ok(None) };
         let entry = reader.get(pos)?;
         return Ok(entry
-            .and_then(|e| event_of(&e, own, caller))
+            .and_then(|e| event_of(&e, own, caller, forgotten))
             .filter(|e| identity(e.event.get()).is_some_and(|i| i == (id.into(), source.into()))));
     }
     let first = reader.first().0.max(reader.last().0.saturating_sub(ID_BACK_RECORDS_MAX) + 1);
@@ -147,7 +172,7 @@ pub(super) fn find(
             }
         })?;
         if let Some(entry) = found {
-            return Ok(event_of(&entry, own, caller));
+            return Ok(event_of(&entry, own, caller, forgotten));
         }
         upto = from;
     }
@@ -353,7 +378,8 @@ impl Filter {
             if !self.wants_payload(&header, payload) {
                 return false;
             }
-            serde_json::to_writer(&mut *out, &event_from(entry.pos, &header, payload, &self.own, &self.caller))
+            let withheld = self.forgotten.withheld(&self.caller, &header, payload);
+            serde_json::to_writer(&mut *out, &event_from(entry.pos, &header, payload, &self.own, withheld))
         };
         match written {
             Ok(()) => out.push(b'\n'),
@@ -393,12 +419,14 @@ fn record_of<'a>(pos: Pos, header: &Header<'a>, probe: Probe<'a>, own: &'a str) 
     }
 }
 
-fn event_of(entry: &Entry, own: &str, caller: &Caller) -> Option<view::Event> {
+fn event_of(entry: &Entry, own: &str, caller: &Caller, forgotten: &Forgotten) -> Option<view::Event> {
     let (header, payload) = Header::decode(&entry.bytes).ok()?;
-    header.kind.is_event().then(|| event_from(entry.pos, &header, payload, own, caller))
+    let withheld = || forgotten.withheld(caller, &header, payload);
+    header.kind.is_event().then(|| event_from(entry.pos, &header, payload, own, withheld()))
 }
 
-fn event_from(pos: Pos, header: &Header<'_>, payload: &[u8], own: &str, caller: &Caller) -> view::Event {
+/// `withheld`: the word that stands in place of its data.
+fn event_from(pos: Pos, header: &Header<'_>, payload: &[u8], own: &str, withheld: Option<&str>) -> view::Event {
     let (origin, origin_pos) = header.origin.map_or((own, pos), |o| (o.address, o.pos));
     // What stays has no reach on disk: it goes no higher than here.
     let here = || Address::parse(own).map_or(header.reach, |a| a.tier());
@@ -415,7 +443,7 @@ fn event_from(pos: Pos, header: &Header<'_>, payload: &[u8], own: &str, caller: 
         target: header.target.to_owned(),
         topic: header.topic.to_owned(),
         ttl_ms: (header.ttl_ms != 0).then_some(header.ttl_ms),
-        event: if caller.may_read(header, payload) { raw(payload) } else { without_data(payload) },
+        event: withheld.map_or_else(|| raw(payload), |why| without_data(payload, why)),
     }
 }
 
@@ -428,13 +456,13 @@ fn raw(payload: &[u8]) -> Box<RawValue> {
 }
 
 /// The event with a word in place of its data.
-pub(super) fn without_data(payload: &[u8]) -> Box<RawValue> {
+pub(super) fn without_data(payload: &[u8], why: &str) -> Box<RawValue> {
     let Ok(mut event) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(payload) else {
         return RawValue::NULL.to_owned();
     };
     // `subject` and extensions stay: they say which device or case, not who.
     event.remove("data_base64");
-    event.insert("data".into(), serde_json::json!({ "withheld": WITHHELD }));
+    event.insert("data".into(), serde_json::json!({ "withheld": why }));
     serde_json::value::to_raw_value(&event).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 

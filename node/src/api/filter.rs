@@ -69,6 +69,7 @@ impl Wanted {
             short: false,
             condition,
             caller,
+            forgotten: events::Forgotten::of(&ctx.hub),
         })
     }
 }
@@ -152,6 +153,7 @@ pub(super) struct Filter {
     pub(super) short: bool,
     pub(super) condition: Option<Condition>,
     pub(super) caller: Caller,
+    pub(super) forgotten: events::Forgotten,
 }
 
 impl Filter {
@@ -205,9 +207,9 @@ impl Filter {
                 return false;
             }
         }
-        self.condition.as_ref().is_none_or(|condition| match self.caller.may_read(header, payload) {
-            true => condition.holds(header, payload, &self.own),
-            false => condition.holds(header, events::without_data(payload).get().as_bytes(), &self.own),
+        self.condition.as_ref().is_none_or(|condition| match self.forgotten.withheld(&self.caller, header, payload) {
+            None => condition.holds(header, payload, &self.own),
+            Some(why) => condition.holds(header, events::without_data(payload, why).get().as_bytes(), &self.own),
         })
     }
 

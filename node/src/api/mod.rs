@@ -70,7 +70,7 @@ mod trace;
 pub mod turns;
 mod why;
 
-pub(crate) use events::WITHHELD;
+pub(crate) use events::{FORGOTTEN, WITHHELD};
 pub(crate) use open311::body::escape;
 
 use axum::Router;

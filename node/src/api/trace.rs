@@ -53,7 +53,9 @@ async fn look(ctx: &Ctx, id: &str, source: Option<&str>) -> Result<view::Hop, Re
     let own = ctx.address().to_owned();
     let (wanted, of) = (id.to_owned(), source.map(str::to_owned));
     let found = ctx.turns.read(move || {
-        let Some(event) = events::find(&reader, &wanted, of.as_deref(), &own, &Caller::Reader)? else {
+        let Some(event) =
+            events::find(&reader, &wanted, of.as_deref(), &own, &Caller::Reader, &events::Forgotten::default())?
+        else {
             return Ok(None);
         };
         let caused = caused(&reader, event.pos, &wanted, &own)?;

@@ -80,6 +80,13 @@ pub(crate) fn found(
     problems(&parsed.config.unwrap(), &parsed.places).into_iter().map(|p| p.message).collect()
 }
 
+/// Is this a record about a person who is forgotten at this node? Few name persons, and only for those the
+/// state is looked at.
+pub fn is_forgotten(hub: &citybrain_hub::Hub, header: &Header<'_>, payload: &[u8]) -> bool {
+    cases::intake::may_name_persons(header, payload)
+        && hub.state(|state| Brain::of(state).is_some_and(|brain| brain.cases.is_forgotten(header, payload)))
+}
+
 impl Policy for Brain {
     fn decide(&self, state: &State, now_us: i64, header: &Header<'_>, payload: &[u8]) -> Vec<Draft> {
         self.parts().into_iter().flat_map(|(_, p)| p.decide(state, now_us, header, payload)).collect()

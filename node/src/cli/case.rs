@@ -382,7 +382,8 @@ impl Case {
             Case::Exclude { step, approved_by } => step.send(Verb::Exclude, Ask { approved_by, ..none() }),
             Case::Forget { step, yes } => {
                 yes.confirm(&format!(
-                    "The names and telephone numbers of case {} are removed from every node that has them, for good.",
+                    "The names and telephone numbers of case {} are removed from every node that has them, for good, and \
+                     no screen shows the events that brought them. What was typed into descriptions and comments stays.",
                     step.id.id
                 ))?;
                 step.send(Verb::Forget, none())

@@ -10,7 +10,7 @@ use super::ask::{At, Lines, Node};
 use super::events::Fits;
 use super::render::{Ops, replayed};
 use super::{Fail, Output, own, position};
-use crate::api::WITHHELD;
+use crate::api::{FORGOTTEN, WITHHELD};
 use crate::https::Trust;
 use crate::mqtt_publisher::{self, Message, Target};
 use crate::replace::{Rights, replace};
@@ -348,7 +348,7 @@ impl Replay {
                 told.events += 1;
                 if !may_leave(self.fits.event_type.as_deref(), &event) {
                     told.private += 1;
-                } else if is_withheld(&event) {
+                } else if is_withheld(&event, WITHHELD) {
                     told.withheld += 1;
                 } else if !take(told, event.pos, &event)? {
                     return Ok(());
@@ -486,13 +486,13 @@ fn may_leave(named: Option<&str>, event: &view::Event) -> bool {
     let Ok(envelope) = event::Envelope::parse(payload) else { return false };
     match case::outside(&envelope.kind, event.priority == Lane::Urgent.as_str(), payload) {
         Outside::Anybody => true,
-        Outside::ByName => named == Some(&*envelope.kind),
+        Outside::ByName => named == Some(&*envelope.kind) && !is_withheld(event, FORGOTTEN),
         Outside::Nobody => false,
     }
 }
 
-/// Does a word of the node stand where the data was?
-fn is_withheld(event: &view::Event) -> bool {
+/// Does this word of the node stand where the data was?
+fn is_withheld(event: &view::Event, word: &str) -> bool {
     #[derive(Deserialize)]
     struct Data {
         withheld: String,
@@ -501,7 +501,7 @@ fn is_withheld(event: &view::Event) -> bool {
     struct Held {
         data: Data,
     }
-    serde_json::from_str::<Held>(event.event.get()).is_ok_and(|held| held.data.withheld == WITHHELD)
+    serde_json::from_str::<Held>(event.event.get()).is_ok_and(|held| held.data.withheld == word)
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ pub enum Rule {
     Test {
         /// The node's TOML file
         file: PathBuf,
-        /// CloudEvents, one JSON object a line, each with its `time`; `-` is standard input. Or rows that a
+        /// What `citybrain events --json` prints: its events come at the moments when the node had them. Or
+        /// CloudEvents, one JSON object a line, each with its `time`. `-` is standard input. Or rows that a
         /// mapping makes events of, as for `citybrain replay`: CSV, with a known header or --mapping
         #[arg(long, value_name = "FILE")]
         events: PathBuf,

@@ -1,6 +1,6 @@
 //! What is known of a case: its clocks, its place, and who said what of it.
 
-use super::{Booked, Satisfied, Seat, Solved};
+use super::{Booked, ClosedReason, Satisfied, Seat, Solved, Status};
 use crate::Address;
 use chrono::{DateTime, Datelike, Utc};
 use serde::de::Error as _;
@@ -123,6 +123,58 @@ pub struct Verdict {
     pub text: String,
 }
 
+/// Verdicts, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "VerdictTally"))]
+#[serde(default)]
+pub struct Tally {
+    pub solved: u32,
+    pub partly_solved: u32,
+    pub unsolved: u32,
+    pub satisfied: u32,
+    pub mostly_satisfied: u32,
+    pub dissatisfied: u32,
+}
+
+impl Tally {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+    pub fn is_empty(&self) -> bool {
+        *self == Tally::default()
+    }
+
+    pub fn add(&mut self, verdict: &Verdict) {
+        let one = |n: &mut u32| *n = n.saturating_add(1);
+        match verdict.solved {
+            Some(Solved::Solved) => one(&mut self.solved),
+            Some(Solved::Partly) => one(&mut self.partly_solved),
+            Some(Solved::Unsolved) => one(&mut self.unsolved),
+            None => {}
+        }
+        match verdict.satisfied {
+            Some(Satisfied::Yes) => one(&mut self.satisfied),
+            Some(Satisfied::Mostly) => one(&mut self.mostly_satisfied),
+            Some(Satisfied::No) => one(&mut self.dissatisfied),
+            None => {}
+        }
+    }
+}
+
+/// How a case ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "CaseEnding"))]
+pub struct Ending {
+    pub status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<ClosedReason>,
+}
+
+impl Ending {
+    /// Has somebody worked on the matter, with whatever result? Otherwise it was taken back or refused.
+    pub fn is_dealt_with(&self) -> bool {
+        self.status == Status::Closed && matches!(self.reason, Some(ClosedReason::Solved | ClosedReason::Unsolved))
+    }
+}
+
 /// Something that needs a second person's word.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -158,6 +210,22 @@ pub struct Assist {
     /// 1 (bad) to 5 (good), by the one who summoned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rating: Option<u8>,
+}
+
+/// Somebody comes to a press whose own box has not said so: it may be dead, or cut off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Coming {
+    /// Where it was accepted.
+    pub node: Address,
+    pub by: String,
+    #[serde(deserialize_with = "moment")]
+    pub at: DateTime<Utc>,
+    /// Of the letter that asks the owner to accept it.
+    pub wish: String,
+    /// The case as it was known there.
+    pub term: u32,
+    pub version: u32,
 }
 
 /// A requested service, and the appointment or the seats that go with it.

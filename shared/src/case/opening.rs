@@ -16,7 +16,7 @@ pub fn is_call(kind: &str) -> bool {
 /// are for no subscriber; what there is to know of a case comes as its steps.
 pub fn is_letter(kind: &str) -> bool {
     let step = kind.strip_prefix("city.brain.case.").unwrap_or_default();
-    matches!(step, "letter" | "contact" | "answered" | "wanted" | "told" | "roll" | "present")
+    matches!(step, "letter" | "contact" | "answered" | "forget" | "wanted" | "told" | "roll" | "present")
 }
 
 /// Does an event open a case? Those of the types above; and what is urgent and says so in its data

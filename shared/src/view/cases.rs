@@ -2,7 +2,7 @@
 
 use super::GroupBy;
 use crate::Address;
-use crate::case::{Case, Contact, Entry, Kind, Place, Verb, Words};
+use crate::case::{Case, Coming, Contact, Entry, Kind, Place, Verb, Words};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -46,6 +46,12 @@ pub struct CaseShown {
     /// What this node asked for and has no good answer to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wishes: Vec<CaseWish>,
+    /// Who comes to a press whose owner has not answered yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coming: Vec<Coming>,
+    /// Whom to call is forgotten here; the case's owner has not answered yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forgotten_here: bool,
     /// Only for workers and supervisors, and only where it is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<Contact>,

@@ -119,9 +119,15 @@ pub fn update_id(case: &str, term: u32, version: u32) -> String {
     format!("{case}.{term}.{version}")
 }
 
+/// By what an update is known: whoever posted it where the case was another node's has been told the id of
+/// his wish, before it had a place in the case's history.
+fn id_of(case: &str, e: &Entry) -> String {
+    e.wish.clone().unwrap_or_else(|| update_id(case, e.term, e.version))
+}
+
 pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
     // What is said among those who handle it stays among them.
-    let is_answer = matches!(e.step.as_str(), "resolved" | "rejected" | "closed");
+    let is_answer = matches!(e.step.as_str(), "resolved" | "rejected" | "closed" | "followed" | "unmerged");
     let text = if is_answer || e.role == Some(Role::Resident) { e.text.as_str() } else { "" };
     // A resident's picture stands behind his words; the handler's is what shows that it is done.
     let (text, media) = match text.rsplit_once('\n') {
@@ -135,7 +141,7 @@ pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
     let shown = shown.map(|r| if ask::is_url(r) { r } else { r.split_once('=').map_or("", |(_, url)| url) });
     let media = Some(media).filter(|m| !m.is_empty()).or_else(|| shown.into_iter().find(|url| ask::is_url(url)));
     Body::Object(vec![
-        ("update_id", Body::text(update_id(&case.id, e.term, e.version))),
+        ("update_id", Body::text(id_of(&case.id, e))),
         ("service_request_id", Body::text(case.id.clone())),
         ("status", Body::text(status)),
         ("updated_datetime", Body::text(w3c(e.at))),
@@ -158,6 +164,13 @@ pub fn update_status(case: &Case, e: &Entry) -> Option<&'static str> {
         "reopened" => "reopen",
         "withdrawn" => "cancelled",
         "merged" => "duplicate",
+        // How the case ended that it follows.
+        "followed" => match e.to.as_deref() {
+            Some("solved") => "fixed",
+            Some(_) => "no_further_action",
+            None => "reopen",
+        },
+        "unmerged" => "open",
         "closed" => case.closed_word(),
         "comment" if e.role == Some(Role::Resident) => "unchanged",
         _ => return None,

@@ -2,13 +2,16 @@
 
 use super::letter::{self, Body, Letter, Pen, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
-use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, intake, is_true, kept};
+use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, intake, is_true, kept};
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::State;
 use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb};
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::{Address, view};
+
+/// Of those who press one button again, how many numbers are kept beside the first.
+const NUMBERS_MAX: usize = 8;
 
 impl Cases {
     pub(super) fn opened_by(&self, header: &Header<'_>, payload: &[u8], now_us: i64) -> Vec<Draft> {
@@ -47,18 +50,34 @@ impl Cases {
         let mut drafts = Vec::new();
         // Who else has the case has, or gets, whom to call.
         let (may_step, travels) = (self.may_step(&id), self.settings.contact_travels);
-        let news = Some(contact).filter(|c| held.contact.is_none() && !held.case.forgotten && !c.is_empty());
-        let sent = news.filter(|_| !may_step && travels && !held.case.has_contact).cloned();
-        if let Some(contact) = news.filter(|_| may_step || !travels) {
-            self.contact_draft(&held.case, contact, now, &mut drafts);
+        let news = Some(contact).filter(|c| !held.is_forgotten() && !c.is_empty());
+        let sent = news.filter(|_| !may_step && travels).cloned();
+        match &held.contact {
+            None => {
+                let here = news.filter(|_| may_step || !travels);
+                here.iter().for_each(|contact| self.contact_draft(&held.case, contact, now, &mut drafts));
+            }
+            Some(known) => {
+                let both = beside(known, contact, now).filter(|_| may_step);
+                both.iter().for_each(|both| self.contact_draft(&held.case, both, now, &mut drafts));
+            }
         }
-        if sent.is_none() && held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count() >= PRESSES_MAX {
+        let (place, _, words) = machine::said(opening);
+        let known = held.case.place_again.as_ref().or(held.case.place.as_ref());
+        let place = place.filter(|place| Some(place) != known);
+        // Where somebody is now, and whom to call, is news, however often the button was pressed.
+        let most = if place.is_some() || sent.is_some() { 2 * PRESSES_MAX } else { PRESSES_MAX };
+        if held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count() >= most {
             return Some((id, drafts));
         }
-        let said = [opening.description.as_str()].into_iter().filter(|t| !t.is_empty());
-        let text = std::iter::once(AGAIN).chain(said).collect::<Vec<_>>().join(": ");
+        let at = place.as_ref().map_or(String::new(), |p| match (p.text.as_str(), p.lat, p.lon) {
+            ("", Some(lat), Some(lon)) => format!(" at {lat}, {lon}"),
+            (text, ..) => format!(" at {text}"),
+        });
+        let said = [format!("{AGAIN}{at}"), words].into_iter().filter(|t| !t.is_empty());
+        let text = said.collect::<Vec<_>>().join(": ");
         let role = if machine::is_name(&opening.by) { Role::Worker } else { Role::Resident };
-        let ask = Ask { by: opening.by.clone(), role: Some(role), text: Some(text), ..Ask::default() };
+        let ask = Ask { by: opening.by.clone(), role: Some(role), text: Some(text), place, ..Ask::default() };
         if may_step {
             for mut stepped in self.step(held, Verb::Comment, &ask, &self.me, now).unwrap_or_default() {
                 stepped.because.clone_from(&opening.event);
@@ -108,6 +127,14 @@ impl Cases {
         if entry.calls.contains(&self.me) && !self.is_from_before(header) {
             drafts.push(pen.call(case, entry));
         }
+        // A limit was missed below, and this node is to take the case: it asks for it now that it knows, so that
+        // nobody waits for it where it is dead.
+        if case.offered_to.as_ref() == Some(&self.me) && entry.by == machine::TIMER && entry.step == "escalated" {
+            let ask = Ask { by: machine::TIMER.into(), role: Some(Role::Worker), hand_over: true, ..Ask::default() };
+            let body = Body::Ask { case: case.id.clone(), verb: Verb::Escalate, ask, hops: 0, contact: None };
+            let id = format!("{}.{}.{}.take", case.id, case.term, case.version);
+            drafts.extend(pen.letter(&self.letter(id, &case.owner, case.urgent, body)));
+        }
         let mut to: Vec<&Address> = vec![&case.opened_at];
         // Who asked for it; of a case that was taken: who gave it.
         to.extend(entry.from.as_ref());
@@ -120,7 +147,10 @@ impl Cases {
         to.extend(case.booking.as_ref().map(|b| &b.node));
         // Whoever had it may still know whom to call, and would see it open, and overdue, for ever.
         let known = self.held.get(&case.id).map(|h| h.history.as_slice()).unwrap_or_default();
-        if case.forgotten || !case.status.is_open() || entry.step == "reopened" {
+        if case.forgotten
+            || !case.status.is_open()
+            || ["reopened", machine::following::UNMERGED].contains(&entry.step.as_str())
+        {
             to.extend(known.iter().map(|e| &e.node));
         }
         to.sort_unstable();
@@ -318,15 +348,24 @@ impl Cases {
                 }
                 match self.step(held, *verb, ask, &letter.from, now) {
                     Err(refusal) => refused(refusal),
-                    Ok(all) => {
+                    Ok(mut all) => {
+                        if ask.role == Some(Role::Resident) {
+                            all.iter_mut()
+                                .take(1)
+                                .for_each(|first| first.entry.wish = Some(machine::cut(&letter.id, WISH_ID_MAX)));
+                        }
                         let mut drafts = Vec::new();
                         for (i, stepped) in all.iter().enumerate() {
                             let answers = (i == 0).then_some(letter.id.as_str());
                             self.write(stepped, held.contact.as_ref(), answers, now, &mut drafts);
                         }
                         self.keep_name(held, ask, now, &mut drafts);
-                        if let Some(contact) = contact.as_ref().filter(|_| held.contact.is_none()) {
-                            self.contact_draft(&held.case, contact, now, &mut drafts);
+                        if let Some(contact) = contact {
+                            let both = held
+                                .contact
+                                .as_ref()
+                                .map_or(Some(contact.clone()), |known| beside(known, contact, now));
+                            both.iter().for_each(|both| self.contact_draft(&held.case, both, now, &mut drafts));
                         }
                         drafts
                     }
@@ -367,4 +406,22 @@ impl Cases {
             Body::Copy { .. } | Body::Refused { .. } => vec![done("known")],
         }
     }
+}
+
+/// Another number for the same call for help, beside the one that is known; `None`: it is no other, or there are
+/// [`NUMBERS_MAX`] already.
+fn beside(known: &Contact, new: &Contact, now: DateTime<Utc>) -> Option<Contact> {
+    let new = kept(new);
+    let is_news = |new: &str, known: &str| !new.is_empty() && new != known;
+    let pairs = [(&new.name, &known.name), (&new.phone, &known.phone), (&new.address, &known.address)];
+    let said: Vec<&str> = pairs.iter().map(|(new, _)| new.as_str()).filter(|word| !word.is_empty()).collect();
+    let said = said.join(", ");
+    let again = known.more.keys().filter(|key| key.starts_with(AGAIN)).count();
+    let is_known = known.more.values().any(|known| *known == said);
+    if !pairs.iter().any(|(new, known)| is_news(new, known)) || is_known || again >= NUMBERS_MAX {
+        return None;
+    }
+    let mut both = known.clone();
+    both.more.insert(format!("{AGAIN} {}", view::rfc3339(now)), said);
+    Some(both)
 }

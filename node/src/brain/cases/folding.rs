@@ -2,16 +2,16 @@
 
 use super::letter::{Body, Letter, ON_ITS_WAY};
 use super::letters::Posted;
-use super::machine::{ASSIST, RESIDENT, TEXT_MAX, cut, is_name, shown};
+use super::machine::{self, ASSIST, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
 use super::{
-    CASES_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISHES_MAX, Wish, is_hand_over, is_true, number_there,
-    opened, spots,
+    CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish, is_hand_over,
+    is_true, number_there, opened, spots,
 };
-use citybrain_shared::Pos;
-use citybrain_shared::case::{Booked, Case, Entry, Role, Status, Verb};
+use citybrain_shared::case::{Booked, Case, Coming, Entry, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
+use citybrain_shared::{Pos, view};
 
 use std::sync::Arc;
 
@@ -45,8 +45,10 @@ impl Cases {
             None => {
                 let (history, wishes) = (Vec::new(), Vec::new());
                 let (sent_back, called, uncalled) = (None, None, Vec::new());
+                let (coming, to_forget, contact) = (Vec::new(), None, None);
                 let (case, heard_us) = (case.clone(), self.now_us);
-                let held = Held { case, heard_us, history, contact: None, sent_back, called, uncalled, wishes };
+                let held =
+                    Held { case, heard_us, history, contact, sent_back, called, uncalled, coming, to_forget, wishes };
                 self.held.insert(id.clone(), held);
             }
             Some(held) if case.order() > held.case.order() => {
@@ -60,7 +62,7 @@ impl Cases {
             let is_given = held.case.owner != self.me && held.case.handing_to.as_ref() != Some(&self.me);
             let has_come = held.case.contact_came || !held.case.has_contact;
             let stays = is_for_those_above || !travels && held.case.opened_at == self.me;
-            if held.case.forgotten || was_mine && is_given && has_come && !stays {
+            if held.is_forgotten() || was_mine && is_given && has_come && !stays {
                 held.contact = None;
             }
             if held.case.handing_to.is_none() {
@@ -79,15 +81,75 @@ impl Cases {
                 let extra = held.history.len() - HISTORY_MAX;
                 held.history.drain(1..=extra);
             }
+            if held.case.status != Status::Submitted {
+                held.coming.clear();
+            }
+            if held.case.forgotten {
+                held.to_forget = None;
+                held.wishes.retain(|w| w.verb != Verb::Forget);
+            }
             held.forget_needless_calls();
         }
         self.index(&id, true);
+        self.look_at_followers(&id);
         self.dirty.insert((Dirty::Case, id));
         while self.held.len() > CASES_MAX {
             let Some((_, id)) = self.over.first().cloned() else { break };
             self.index(&id, false);
-            self.held.remove(&id);
+            let followers = self.held.remove(&id).map(|held| held.case.followers).unwrap_or_default();
+            followers.iter().chain([&id]).for_each(|id| self.look_at_follower(id));
             self.dirty.insert((Dirty::Case, id));
+        }
+    }
+
+    /// Somebody comes to a press; nobody here, nor above, needs to be called for it.
+    pub(super) fn note_coming(&mut self, id: &str, coming: Coming) {
+        if self.held.get(id).is_none_or(|held| held.case.status != Status::Submitted) {
+            return;
+        }
+        let (by, wish) = (cut(&coming.by, WISH_ID_MAX), cut(&coming.wish, WISH_ID_MAX));
+        let coming = Coming { by, wish, ..coming };
+        self.index(id, false);
+        if let Some(held) = self.held.get_mut(id) {
+            held.coming.retain(|c| c.wish != coming.wish);
+            held.coming.push(coming);
+            let extra = held.coming.len().saturating_sub(COMING_MAX);
+            held.coming.drain(..extra);
+            self.dirty.insert((Dirty::Case, id.to_owned()));
+        }
+        self.index(id, true);
+    }
+
+    /// Its owner has said that he does not come after all.
+    fn comes_not(&mut self, id: &str, wish: &str) {
+        self.index(id, false);
+        if let Some(held) = self.held.get_mut(id) {
+            held.coming.retain(|c| c.wish != wish);
+        }
+        self.index(id, true);
+    }
+
+    /// A person is forgotten here, whoever owns the case.
+    pub(super) fn forget_here(&mut self, id: &str, by: String) {
+        self.index(id, false);
+        if let Some(held) = self.held.get_mut(id) {
+            held.contact = None;
+            held.to_forget = Some(by).filter(|_| !held.case.forgotten);
+            self.dirty.insert((Dirty::Case, id.to_owned()));
+        }
+        self.index(id, true);
+    }
+
+    /// A case has changed: it may follow another, or others may follow it.
+    pub(super) fn look_at_followers(&mut self, id: &str) {
+        let followers = self.held.get(id).map(|held| held.case.followers.clone()).unwrap_or_default();
+        followers.iter().map(String::as_str).chain([id]).for_each(|id| self.look_at_follower(id));
+    }
+
+    fn look_at_follower(&mut self, id: &str) {
+        match self.held.get(id).is_some_and(|held| self.leader(&held.case).is_some()) {
+            true => drop(self.led.insert(id.to_owned())),
+            false => drop(self.led.remove(id)),
         }
     }
 
@@ -99,7 +161,7 @@ impl Cases {
         let timers: Vec<_> =
             timers.filter_map(|c| Some((self.due_us(held, c)?, id.to_owned(), c.name.clone()))).collect();
         let waits = Some((self.too_long(held), id.to_owned(), ON_ITS_WAY.to_owned()));
-        let waits = waits.filter(|_| self.watches(case) && held.called != Some(case.order()));
+        let waits = waits.filter(|_| self.watches(held) && held.called != Some(case.order()));
         // Once help was there and has gone, the same button calls for it again.
         let awaits_help =
             matches!(case.status, Status::Submitted | Status::Accepted | Status::Dispatched | Status::Handling);
@@ -121,7 +183,7 @@ impl Cases {
         let limits = case.clocks.iter().filter(|c| is_open && c.is_limit() && c.runs());
         let limit = limits.filter_map(|c| c.due).min().map(|due| (due.timestamp_micros(), id.to_owned()));
         let call = u64::from(is_open && case.urgent);
-        let unaccepted = u64::from(is_open && case.urgent && case.status == Status::Submitted);
+        let unaccepted = u64::from(is_open && case.urgent && held.is_unanswered());
         let of_kind = &mut self.open_by_kind[case.kind as usize];
         if put {
             *of_kind += u64::from(is_open);
@@ -156,6 +218,11 @@ impl Cases {
                 self.buttons.remove(&button);
             }
             self.uncalled.remove(id);
+            self.forgetting.remove(id);
+            self.forgotten.remove(id);
+            if let Some(button) = &case.button {
+                self.forgotten_buttons.remove(&(button.clone(), id.to_owned()));
+            }
             return;
         }
         self.rests.extend(rest);
@@ -167,6 +234,11 @@ impl Cases {
         self.uncalled.extend((!held.uncalled.is_empty()).then(|| id.to_owned()));
         if case.owner == self.me && case.handing_to.is_none() {
             self.due.extend(timers);
+            self.forgetting.extend(held.to_forget.as_ref().map(|_| id.to_owned()));
+        }
+        if held.is_forgotten() {
+            self.forgotten.insert(id.to_owned());
+            self.forgotten_buttons.extend(case.button.clone().map(|b| (b, id.to_owned())));
         }
         self.due.extend(waits);
         if case.status.is_open() {
@@ -216,7 +288,7 @@ impl Cases {
         let Some((Letter { body: Body::HandOver { case: given, contact: Some(contact), .. }, .. }, _)) = was else {
             return;
         };
-        let Some(held) = self.held.get_mut(&given.id).filter(|h| h.case.owner == self.me && !h.case.forgotten) else {
+        let Some(held) = self.held.get_mut(&given.id).filter(|h| h.case.owner == self.me && !h.is_forgotten()) else {
             return;
         };
         // One that comes again, or late, tells nothing newer than what is known.
@@ -297,7 +369,13 @@ impl Cases {
                 && let Some(held) = self.held.get_mut(case)
             {
                 let by = if is_resident(&letter.body) { RESIDENT.to_owned() } else { by.clone() };
+                // What the node does by itself is nobody's wish.
+                if by == machine::TIMER {
+                    return;
+                }
                 let wish = Wish { id: letter.id.clone(), verb, by, to: letter.to.clone(), refused: None };
+                // Asked again, the answer to come is the one that counts.
+                held.wishes.retain(|w| w.verb != verb || w.refused.is_none());
                 held.wishes.push(wish);
                 let extra = held.wishes.len().saturating_sub(WISHES_MAX);
                 held.wishes.drain(..extra);
@@ -311,6 +389,14 @@ impl Cases {
             }
             // On its way down: those between must know as much as those below.
             match &letter.body {
+                // Somebody comes, and this node is between him and the press, or above both.
+                Body::Ask { case, verb: Verb::Accept, ask, .. } if is_true(header, &letter) => {
+                    if let Some((term, version)) = self.held.get(case).map(|h| h.case.order()) {
+                        let (at, by) = (view::time_of(header.committed_us), ask.by.clone());
+                        let (node, wish) = (letter.from.clone(), letter.id.clone());
+                        self.note_coming(case, Coming { node, by, at, wish, term, version });
+                    }
+                }
                 Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
                     self.fold_copy(case, entry, history);
                 }
@@ -356,6 +442,7 @@ impl Cases {
                 }
             }
             Body::Refused { case, answers, detail, .. } => {
+                self.comes_not(case, answers);
                 if let Some(held) = self.held.get_mut(case)
                     && let Some(wish) = held.wishes.iter_mut().find(|w| w.id == *answers)
                 {

@@ -7,13 +7,15 @@
 //! | `city.brain.case.call` | directive for the node itself | responders are called |
 //! | `city.brain.case.contact` | local, or up to the category's `contact_reach` | whom to call |
 //! | `city.brain.case.answered` | local | what was decided about a letter |
+//! | `city.brain.case.coming` | up to the case's reach | somebody comes to a press; its own box may be dead |
+//! | `city.brain.case.forget` | local | whom to call is forgotten here, before the owner has heard of it |
 //! | `city.brain.case.wanted`, `.told`, `.roll`, `.present` | to the parent, to the child, to all below, back up | what a box with an empty disk learns ([`super::succession`]) |
 //!
 //! A letter goes up to the lowest node that is above both ends; there it is sent down anew. Nodes on
 //! the way only pass it on.
 
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Case, Contact, Entry, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::{Address, Inc, Lane, Tier, view};
 use serde::{Deserialize, Serialize};
@@ -27,12 +29,18 @@ pub const LETTER: &str = "city.brain.case.letter";
 pub const CALL: &str = "city.brain.case.call";
 pub const CONTACT: &str = "city.brain.case.contact";
 pub const ANSWERED: &str = "city.brain.case.answered";
+/// Somebody comes to a press whose own box has not answered yet.
+pub const COMING: &str = "city.brain.case.coming";
+/// Somebody wants a person forgotten, and this node does so at once, whoever owns the case.
+pub const FORGET: &str = "city.brain.case.forget";
 
 /// What was decided about a case that came back from below, told by one who cannot know of it.
 pub const NOT_BELIEVED: &str = "not believed";
 
 /// Why responders are called: a hand-over has not been taken for too long.
 pub const ON_ITS_WAY: &str = "on-its-way";
+/// Somebody calls for help again, from another place.
+pub const AGAIN: &str = "again";
 /// A call for help that its own box should have let climb by now.
 pub const UNANSWERED: &str = "unanswered";
 
@@ -105,6 +113,7 @@ pub struct Letter {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "letter", rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant, reason = "a letter is read or written, and gone")]
 pub enum Body {
     /// The case is yours.
     HandOver { case: Case, history: Vec<Entry>, contact: Option<Contact> },
@@ -169,11 +178,13 @@ impl Pen<'_> {
 
     /// Calls this node's own responders: on `events/…` and on `cmd/…`.
     pub fn call(&self, case: &Case, entry: &Entry) -> Draft {
+        let why = if entry.place.is_some() { AGAIN } else { &entry.step };
+        let place = entry.place.as_ref().or(case.place_again.as_ref()).or(case.place.as_ref());
         let id = format!("{}.{}.{}.call", case.id, case.term, case.version);
         let data = json!({
             "case": case.id, "title": case.title, "kind": case.kind, "category": case.category,
-            "place": case.place, "description": case.description, "owner": case.owner,
-            "opened_at": case.opened_at, "opened": case.opened, "why": entry.step, "text": entry.text, "to": entry.to,
+            "place": place, "description": case.description, "owner": case.owner,
+            "opened_at": case.opened_at, "opened": case.opened, "why": why, "text": entry.text, "to": entry.to,
         });
         let way = (Direction::Down, Tier::Neighbourhood);
         let more = json!({"correlationid": case.id, "directive": "command"});
@@ -185,13 +196,14 @@ impl Pen<'_> {
     pub fn call_waiting(&self, case: &Case, since: DateTime<Utc>) -> Draft {
         let to = case.bound_for();
         let since = view::rfc3339(since);
+        let place = case.place_again.as_ref().or(case.place.as_ref());
         let (why, text) = match &case.handing_to {
             Some(to) => (ON_ITS_WAY, format!("{to} has not taken it since {since}")),
             None => (UNANSWERED, format!("nobody has accepted it, and {to} has not let it climb since {since}")),
         };
         let data = json!({
             "case": case.id, "title": case.title, "kind": case.kind, "category": case.category,
-            "place": case.place, "description": case.description, "owner": case.owner,
+            "place": place, "description": case.description, "owner": case.owner,
             "opened_at": case.opened_at, "opened": case.opened, "why": why, "text": text, "to": to,
             "term": case.term, "version": case.version,
         });
@@ -199,6 +211,14 @@ impl Pen<'_> {
         let way = (Direction::Down, Tier::Neighbourhood);
         let more = json!({"correlationid": case.id, "directive": "command"});
         self.event(CALL, &id, &case.id, lane(case.urgent), way, self.me.as_str(), more, data)
+    }
+
+    /// Somebody comes, and those above need not be called: they cannot wait for the press's own box to say so.
+    pub fn coming(&self, case: &Case, coming: &Coming) -> Draft {
+        let id = format!("{}.coming.{}", case.id, coming.wish);
+        let data = json!({"case": case.id, "coming": coming});
+        let more = json!({"correlationid": case.event.as_deref().unwrap_or(&case.id)});
+        self.event(COMING, &id, &case.id, lane(case.urgent), self.way_up(case.reach), "", more, data)
     }
 
     /// Whom to call.

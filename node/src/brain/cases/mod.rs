@@ -64,10 +64,11 @@ pub use machine::{Opening, Refusal};
 use booking::Edition;
 use calendar::Calendar;
 use chrono::{DateTime, Days, Utc};
-use citybrain_shared::case::{Ask, CLIMB, Case, Clock, Contact, Entry, Kind, Role, Seat, Status, Verb};
+use citybrain_shared::case::{Ask, CLIMB, Case, Clock, Coming, Contact, Entry, Kind, Role, Seat, Status, Verb};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
+use citybrain_shared::event::Envelope;
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::view::{self, AccountRefused, CaseAccount, CasesImported};
 use citybrain_shared::{Address, Lane, Tier};
@@ -101,6 +102,10 @@ const AGAIN: &str = "pressed again";
 const NEAR: f64 = 0.002;
 /// How far records' time may step back before what waits is counted from then; less than anybody called waits.
 const AHEAD_US: i64 = 10_000_000;
+/// Characters of a wish's id that are kept; this program's have 36 at most.
+const WISH_ID_MAX: usize = 100;
+/// Of those who come to one press, how many are remembered.
+const COMING_MAX: usize = 8;
 /// A wish is sent after a case that has moved on so many times.
 const HOPS_MAX: u8 = 4;
 
@@ -123,9 +128,28 @@ pub struct Held {
     /// Calls for this node's responders that have not been made yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uncalled: Vec<Uncalled>,
+    /// Who comes to it, as long as its owner has not said that it is accepted; oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coming: Vec<Coming>,
+    /// Who wants the person forgotten, who is forgotten here already; the owner may not have heard of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_forget: Option<String>,
     /// What this node has asked the owner for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wishes: Vec<Wish>,
+}
+
+impl Held {
+    /// Does nobody come yet, as far as is known? What its own box has said since is newer.
+    pub fn is_unanswered(&self) -> bool {
+        let is_newer = |c: &Coming| (c.term, c.version) >= self.case.order();
+        self.case.status == Status::Submitted && !self.coming.iter().any(is_newer)
+    }
+
+    /// Is nobody here to know any more whom it is about?
+    pub fn is_forgotten(&self) -> bool {
+        self.case.forgotten || self.to_forget.is_some()
+    }
 }
 
 /// A step that calls this node, and came when it was not sure whether the box before it had called.
@@ -219,6 +243,13 @@ pub struct Cases {
     buttons: BTreeSet<(String, String)>,
     /// Cases with calls that have not been made yet.
     uncalled: BTreeSet<String>,
+    /// Cases of this node that follow another and have not been told yet how that one stands.
+    led: BTreeSet<String>,
+    /// Cases of this node whose person is forgotten here and not by the others yet.
+    forgetting: BTreeSet<String>,
+    /// Cases whose persons are forgotten; by their buttons.
+    forgotten: BTreeSet<String>,
+    forgotten_buttons: BTreeSet<(String, String)>,
     /// All, by what stands behind the day in their ids.
     rests: BTreeSet<(String, String)>,
     /// Open cases by where they are, and by the first limit that they have not kept yet, µs since 1970.
@@ -261,6 +292,10 @@ impl Cases {
             over: BTreeSet::new(),
             buttons: BTreeSet::new(),
             uncalled: BTreeSet::new(),
+            led: BTreeSet::new(),
+            forgetting: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+            forgotten_buttons: BTreeSet::new(),
             rests: BTreeSet::new(),
             spots: BTreeSet::new(),
             limits: BTreeSet::new(),
@@ -366,6 +401,33 @@ impl Cases {
             None if self.held.contains_key(&id) => Ok(id),
             None => Err(id),
         }
+    }
+
+    /// Is this a record about a person who is forgotten here? A letter about his case, or the event that
+    /// opened it or was one more press of its button.
+    pub fn is_forgotten(&self, header: &Header<'_>, payload: &[u8]) -> bool {
+        if self.forgotten.is_empty() || !intake::may_name_persons(header, payload) {
+            return false;
+        }
+        let Ok(envelope) = Envelope::parse(payload) else { return false };
+        let subject = envelope.subject.as_deref().unwrap_or_default();
+        if [letter::LETTER, letter::CONTACT].contains(&header.name) {
+            return self.forgotten.contains(subject);
+        }
+        let (source, event) = (envelope.source.as_ref(), envelope.id.as_deref().unwrap_or_default());
+        let came = view::time_of(header.received_us);
+        // Where it entered it may have been another day already.
+        let days = [-1, 0, 1].map(|d| came.checked_add_signed(chrono::TimeDelta::days(d)).unwrap_or(came));
+        let opened = days.map(|at| intake::id(self.calendar.day(at), source, event));
+        if opened.iter().any(|id| self.forgotten.contains(id)) {
+            return true;
+        }
+        let button = intake::button(source, subject);
+        let presses = self.forgotten_buttons.range((button.clone(), String::new())..).take_while(|(b, _)| *b == button);
+        presses.filter_map(|(_, id)| self.held.get(id)).any(|held| {
+            let until = held.case.closed.unwrap_or(held.case.changed);
+            (held.case.opened..=until).contains(&came)
+        })
     }
 
     /// May this node step the case?
@@ -478,7 +540,16 @@ impl Cases {
         let id = held.case.id.clone();
         let ask = &self.with_whole_ids(ask)?;
         let mut drafts = Vec::new();
-        if held.case.owner == self.me {
+        let is_here = self.may_step(&id);
+        if verb == Verb::Forget && !is_here {
+            // At once, and not when the case has come to where it is bound for: that box may be dead.
+            machine::act::may(Verb::Forget, ask)?;
+            if !held.is_forgotten() {
+                let data = serde_json::json!({"case": id, "by": ask.by.trim()});
+                drafts.push(Pen { me: &self.me, now }.local(letter::FORGET, &format!("{id}.forget.{wish}"), &id, data));
+            }
+        }
+        if held.case.owner == self.me && (is_here || verb != Verb::Forget) {
             if verb == Verb::Recall {
                 let letter = self.recall(held, ask, wish.to_owned())?;
                 drafts.extend(Pen { me: &self.me, now }.letter(&letter));
@@ -498,6 +569,13 @@ impl Cases {
         }
         // The owner looks again: it knows of what this copy does not.
         machine::act::is_as_seen(&held.case, ask)?;
+        if verb == Verb::Accept && held.case.urgent && held.case.status == Status::Submitted {
+            machine::act::may(verb, ask)?;
+            let (term, version) = held.case.order();
+            let by = machine::act::named(ask).by;
+            let coming = Coming { node: self.me.clone(), by, at: now, wish: wish.to_owned(), term, version };
+            drafts.push(Pen { me: &self.me, now }.coming(&held.case, &coming));
+        }
         // Whoever gave it away asks for it back, and nobody else can.
         let to = if verb == Verb::Recall { &held.case.owner } else { held.case.bound_for() }.clone();
         let body = Body::Ask { case: id.clone(), verb, ask: machine::act::named(ask), hops: 0, contact: None };
@@ -583,6 +661,12 @@ impl Cases {
         self.book().act(&held.case, verb, ask, from, &other, now)
     }
 
+    /// The case that this one of this node follows, if that one stands otherwise than was told here.
+    fn leader(&self, case: &Case) -> Option<&Case> {
+        let leader = &self.held.get(case.merged_into.as_ref()?)?.case;
+        (case.owner == self.me && machine::following::is_owed_a_word(case, leader)).then_some(leader)
+    }
+
     /// The letter that asks for a case back which is on its way from here. Nothing is stepped: it is
     /// this node's again when the other one has answered.
     fn recall(&self, held: &Held, ask: &Ask, id: String) -> Result<Letter, Refusal> {
@@ -597,13 +681,14 @@ impl Cases {
     /// Does this node look after what the case waits for? After a hand-over its giver does, and the node
     /// where its letter turns; after a press that nobody has accepted those above, until it has climbed to
     /// them: the box that should let it climb may be what burns.
-    fn watches(&self, case: &Case) -> bool {
+    fn watches(&self, held: &Held) -> bool {
+        let case = &held.case;
         match &case.handing_to {
             Some(to) => case.owner == self.me || machine::common(&case.owner, to).as_ref() == Some(&self.me),
             None => {
                 let was_called = case.escalated_to.as_ref().is_some_and(|top| top.covers(&self.me));
                 case.urgent
-                    && case.status == Status::Submitted
+                    && held.is_unanswered()
                     && case.owner != self.me
                     && self.me.covers(&case.owner)
                     && !was_called
@@ -691,7 +776,7 @@ impl Cases {
 
     /// Whom to call: here, and as far up as the category needs it.
     fn contact_draft(&self, case: &Case, contact: &Contact, now: DateTime<Utc>, drafts: &mut Vec<Draft>) {
-        if contact.is_empty() || case.forgotten {
+        if contact.is_empty() || case.forgotten || self.held.get(&case.id).is_some_and(Held::is_forgotten) {
             return;
         }
         let needed = self.book().category(&case.category).and_then(|c| c.contact_reach);

@@ -5,7 +5,7 @@ use super::{Cases, Dirty, Held, TOGETHER, intake, is_hand_over, is_of_its_node, 
 use crate::brain::services::{CATALOGUE, Catalogue};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
-use citybrain_shared::case::{Ask, Case, Contact};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Role, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
 use citybrain_shared::{Address, Lane, Pos, view};
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,7 @@ impl Policy for Cases {
                     _ => Vec::new(),
                 }
             }
-            "call" | "contact" | "answered" => Vec::new(),
+            "call" | "contact" | "answered" | "forget" | "coming" => Vec::new(),
             succession::WANTED | succession::TOLD | succession::ROLL | succession::PRESENT => Vec::new(),
             _ => match letter::data::<Step>(payload) {
                 Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, header, now),
@@ -62,7 +62,7 @@ impl Policy for Cases {
     }
 
     fn next_due_us(&self) -> Option<i64> {
-        if !self.inbox.is_empty() || self.succeeds() {
+        if !self.inbox.is_empty() || !self.led.is_empty() || !self.forgetting.is_empty() || self.succeeds() {
             return Some(0);
         }
         self.due.first().map(|(at, _, _)| *at)
@@ -107,6 +107,26 @@ impl Policy for Cases {
             let stepped = self.book().timer(&held.case, clock, now);
             self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
         }
+        for id in self.forgetting.iter().take(TOGETHER) {
+            let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
+            let by = held.to_forget.clone().unwrap_or_default();
+            let ask = Ask { by, role: Some(Role::Supervisor), ..Ask::default() };
+            for stepped in self.step(held, Verb::Forget, &ask, &self.me, now).unwrap_or_default() {
+                self.write(&stepped, None, None, now, &mut drafts);
+            }
+        }
+        for id in self.led.iter().take(TOGETHER) {
+            let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
+            let Some(leader) = self.leader(&held.case) else { continue };
+            if held.case.booking.as_ref().is_some_and(|b| !booked.insert(&b.service)) {
+                continue;
+            }
+            let told = self.book().follow(&held.case, leader, now);
+            self.write(&told, held.contact.as_ref(), None, now, &mut drafts);
+            if let Some(answer) = self.booked(&told.case, now) {
+                self.write(&answer, held.contact.as_ref(), None, now, &mut drafts);
+            }
+        }
         drafts
     }
 
@@ -119,6 +139,8 @@ impl Policy for Cases {
             contact: Contact,
             #[serde(default)]
             letter: String,
+            #[serde(default)]
+            by: String,
             #[serde(default)]
             what: String,
             #[serde(default)]
@@ -147,7 +169,19 @@ impl Policy for Cases {
             succession::WANTED | succession::TOLD | succession::ROLL | succession::PRESENT => {
                 self.apply_succession(step, pos, header, payload);
             }
-            "call" | "contact" | "answered" => {
+            "coming" => {
+                #[derive(Deserialize)]
+                struct Told {
+                    case: String,
+                    coming: Coming,
+                }
+                let origin = header.origin.map_or(self.me.as_str(), |o| o.address);
+                let told = letter::data::<Told>(payload).filter(|_| header.direction != Direction::Down);
+                if let Some(Told { case, coming }) = told.filter(|t| t.coming.node.as_str() == origin) {
+                    self.note_coming(&case, coming);
+                }
+            }
+            "call" | "contact" | "answered" | "forget" => {
                 // Of the node's own words only whom to call comes from below, too.
                 let may = |about: &About| match header.origin {
                     None => true,
@@ -167,7 +201,9 @@ impl Policy for Cases {
                     } else {
                         self.apply_call(&about.case);
                     }
-                } else if let Some(held) = self.held.get_mut(&about.case).filter(|h| !h.case.forgotten) {
+                } else if step == "forget" {
+                    self.forget_here(&about.case, about.by);
+                } else if let Some(held) = self.held.get_mut(&about.case).filter(|h| !h.is_forgotten()) {
                     held.contact = Some(about.contact);
                     self.dirty.insert((Dirty::Case, about.case));
                 }
@@ -228,6 +264,7 @@ impl Policy for Cases {
             self.now_us = self.now_us.max(held.heard_us);
             self.held.insert(id.to_owned(), held);
             self.index(id, true);
+            self.look_at_followers(id);
         } else if let Some(pos) = text.strip_prefix('i') {
             let pos: u64 = pos.parse().map_err(|_| "its key is no position")?;
             self.inbox.insert(pos, serde_json::from_slice(value).map_err(|e| e.to_string())?);

@@ -1,15 +1,17 @@
 //! Response, solution and satisfaction 响应率, 解决率, 满意率: counted, never estimated.
 //!
-//! A case counts once: at the node that owns it, in the period of its first dispatch. Reopened, it is
-//! unanswered until somebody is asked anew, and counts by that verdict; merged, withdrawn, rejected or excluded, it counts as that
-//! and in no rate. Closing 结案率 alone goes by another period: that in which the limit for the solution fell.
-//! So the counts of a node are the sum of those of the nodes below it and of its own.
+//! A case counts once: at the node that owns it, in the period of its first dispatch. Merged, withdrawn,
+//! rejected or excluded, it counts as that and in no rate of the work on it. What residents have said counts
+//! by rounds: a case that is reopened begins another, and the last verdict of each counts. So no step that one
+//! person can make alone takes a verdict out of the rates: that needs an exclusion, which is counted, too.
+//! Closing 结案率 alone goes by another period: that in which the limit for the solution fell.
+//! The counts of a node are the sum of those of the nodes below it and of its own.
 
 use super::Cases;
 use super::counts::{District, key_of};
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Case, Kind, Satisfied, Solved, Status};
+use citybrain_shared::case::{Case, Kind, Status};
 use citybrain_shared::config::cases::Cases as Settings;
 use citybrain_shared::view::{GroupBy, RateCounts, RatePeriod, RateRow, RateThen};
 use std::collections::{BTreeMap, BTreeSet};
@@ -194,41 +196,31 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
         _ if case.is_merged() => Some(&mut c.merged),
         _ => None,
     };
-    if let Some(left_out) = left_out {
-        *left_out = 1;
+    let is_left_out = left_out.is_some();
+    left_out.into_iter().for_each(|n| *n = 1);
+    if case.excluded.is_none() {
+        let mut said = case.judged_before;
+        case.verdict.iter().for_each(|verdict| said.add(verdict));
+        (c.solved, c.partly_solved, c.unsolved) = (said.solved.into(), said.partly_solved.into(), said.unsolved.into());
+        (c.satisfied, c.mostly_satisfied, c.dissatisfied) =
+            (said.satisfied.into(), said.mostly_satisfied.into(), said.dissatisfied.into());
+    }
+    if is_left_out {
         return c;
     }
+    // Asked, but without an answer, is as if never asked.
+    c.unanswered = u64::from(case.verdict.as_ref().is_none_or(|v| v.solved.is_none()));
     c.closed = u64::from(!case.status.is_open());
     c.overdue = u64::from(case.clocks.iter().any(|c| c.name == "solution" && c.is_over(now)));
     match case.clock("response") {
         None => c.response_without_limit = 1,
         Some(clock) => {
             c.response_of = 1;
-            // Its end stops every clock; without a word to the resident that is no response, and a word
-            // after it was reopened none in time.
-            let answered = match (case.signed, case.contacted) {
-                (Some(signed), Some(contacted)) => Some(signed.max(contacted)),
-                (signed, None) => signed.filter(|_| !case.has_contact),
-                (None, Some(_)) => None,
-            };
-            let in_time = answered.zip(clock.due).is_some_and(|(answered, due)| answered <= due);
+            // A word after it was reopened is none in time.
+            let in_time = case.responded().zip(clock.due).is_some_and(|(answered, due)| answered <= due);
             c.response_kept = u64::from(in_time);
             c.response_open = u64::from(clock.stopped.is_none() && !clock.is_over(now));
         }
-    }
-    // Asked, but without an answer, is as if never asked.
-    let verdict = case.verdict.as_ref();
-    match verdict.and_then(|v| v.solved) {
-        Some(Solved::Solved) => c.solved = 1,
-        Some(Solved::Partly) => c.partly_solved = 1,
-        Some(Solved::Unsolved) => c.unsolved = 1,
-        None => c.unanswered = 1,
-    }
-    match verdict.and_then(|v| v.satisfied) {
-        Some(Satisfied::Yes) => c.satisfied = 1,
-        Some(Satisfied::Mostly) => c.mostly_satisfied = 1,
-        Some(Satisfied::No) => c.dissatisfied = 1,
-        None => {}
     }
     c
 }

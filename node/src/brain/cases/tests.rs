@@ -1,7 +1,9 @@
 //! The machine alone, and trees of it with everything that links may do to records.
 
+mod apart;
 mod bounds;
 mod counted;
+mod following;
 mod handing;
 mod life;
 mod succession;
@@ -410,7 +412,10 @@ impl World {
         assert_eq!(from_rows.open_since, place.cases.open_since);
         assert_eq!((&from_rows.imported, &from_rows.changed), (&place.cases.imported, &place.cases.changed));
         assert_eq!((&from_rows.over, &from_rows.given), (&place.cases.over, &place.cases.given));
-        assert_eq!(from_rows.buttons, place.cases.buttons);
+        assert_eq!((&from_rows.buttons, &from_rows.led), (&place.cases.buttons, &place.cases.led));
+        assert_eq!(from_rows.forgetting, place.cases.forgetting);
+        assert_eq!(from_rows.forgotten, place.cases.forgotten);
+        assert_eq!(from_rows.forgotten_buttons, place.cases.forgotten_buttons);
         assert_eq!((&from_rows.rests, &from_rows.spots), (&place.cases.rests, &place.cases.spots));
         assert_eq!((&from_rows.limits, from_rows.calls), (&place.cases.limits, place.cases.calls));
         assert_eq!(from_rows.open_by_kind, place.cases.open_by_kind);
@@ -418,7 +423,8 @@ impl World {
             place.cases.open_ones().filter(|h| fits(&h.case)).count() as u64
         };
         assert_eq!(place.cases.calls.open, counted(&|c| c.urgent));
-        assert_eq!(place.cases.calls.unaccepted, counted(&|c| c.urgent && c.status == Status::Submitted));
+        let waits = place.cases.open_ones().filter(|h| h.case.urgent && h.is_unanswered()).count() as u64;
+        assert_eq!(place.cases.calls.unaccepted, waits);
         for (kind, open) in Kind::ALL.iter().zip(place.cases.open_by_kind) {
             assert_eq!(open, counted(&|c| c.kind == *kind), "{kind}");
         }

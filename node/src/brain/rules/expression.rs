@@ -19,7 +19,7 @@ use cel::{Context, Env, ExecutionError, Program, Value};
 use serde_json::Value as Json;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
@@ -248,17 +248,22 @@ pub struct Facts {
     pub json: Json,
     /// Its data may name a person whom to call: it is shown to nobody.
     pub is_of_persons: bool,
+    /// The first thing that a template wanted of it and that it has not.
+    lacking: OnceLock<String>,
 }
 
 /// This node, as a variable; made once.
-pub struct NodeFacts(Box<dyn Val>);
+pub struct NodeFacts {
+    value: Box<dyn Val>,
+    json: Json,
+}
 
 impl NodeFacts {
     pub fn new(node: &citybrain_shared::config::Node) -> NodeFacts {
         let json = serde_json::json!({
             "address": node.address, "name": node.name, "tier": node.address.tier(), "labels": node.labels,
         });
-        NodeFacts(boxed(value_of(&json)))
+        NodeFacts { value: boxed(value_of(&json)), json }
     }
 }
 
@@ -270,7 +275,23 @@ impl Facts {
         object.insert("origin".into(), origin.into());
         object.insert("at_ms".into(), (at_us / 1000).into());
         let is_of_persons = intake::is_of_persons(&json);
-        Some(Facts { event: boxed(value_of(&json)), node: node.clone(), json, is_of_persons })
+        let event = boxed(value_of(&json));
+        Some(Facts { event, node: node.clone(), json, is_of_persons, lacking: OnceLock::new() })
+    }
+
+    /// Something could not be filled in.
+    pub fn lacks(&self, why: impl Into<String>) {
+        self.lacking.get_or_init(|| why.into());
+    }
+
+    /// What could not be filled in, the first of it.
+    pub fn lacking(&self) -> Option<&str> {
+        self.lacking.get().map(String::as_str)
+    }
+
+    /// What there is at `node.PATH`, dots between its parts.
+    pub fn of_node(&self, path: &str) -> Option<&Json> {
+        self.node.json.pointer(&format!("/{}", path.replace('.', "/")))
     }
 }
 
@@ -305,7 +326,7 @@ impl VariableResolver for Scene<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         match variable {
             "event" => (self.may_go_on)().then(|| CowVal::Borrowed(self.facts.event.as_ref())),
-            "node" => Some(CowVal::Borrowed(self.facts.node.0.as_ref())),
+            "node" => Some(CowVal::Borrowed(self.facts.node.value.as_ref())),
             "window" => self.window.as_deref().map(CowVal::Borrowed),
             _ => None,
         }

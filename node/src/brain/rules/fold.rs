@@ -327,6 +327,9 @@ impl Rules {
         let memory = &mut self.memories[index as usize];
         let rule = &self.set.rules[index as usize];
         self.dirty_tallies.insert(index);
+        if let Some(why) = said.error {
+            memory.failed(why);
+        }
         if said.what == "fired" {
             memory.tally.fired += 1;
             memory.tally.last_fired_us = Some(said.at_us);
@@ -352,7 +355,8 @@ impl Rules {
             // Held back: looked at again when as much time has gone by once more.
             (_, What::Held) => {
                 state.since_us = Some(said.at_us);
-                state.due = rule.hold_us.map(|hold| Due { at_us: said.at_us + hold, what: What::Held });
+                let again = rule.hold_us.or_else(|| Some(rule.quiet_us).filter(|us| *us > 0));
+                state.due = again.map(|us| Due { at_us: said.at_us + us, what: What::Held });
             }
             (_, What::Absent) => {
                 state.due = rule.absent_us.map(|absent| Due { at_us: said.at_us + absent, what: What::Absent });
@@ -447,6 +451,12 @@ fn advance(
         }
     }
     if !quiet_over(rule, state, now) {
+        // An alarm is wanted while the condition holds, also if nothing more is heard: as soon as it may be.
+        if rule.raises() {
+            state.held = Some(held().kept());
+            let at_us = state.fired_us.map_or(now, |fired| fired + rule.quiet_us);
+            state.due = Some(Due { at_us, what: What::Held });
+        }
         return Ok(Step::Nothing);
     }
     (state.since_us, state.due, state.fired_us) = (None, None, Some(now));

@@ -1,4 +1,5 @@
-//! Rules over recorded events: what would have fired, and why. The events' own `time` is the clock.
+//! Rules over recorded events: what would have fired, and why. The events' own `time` is the clock; of what
+//! a node has recorded, when it was committed there, which is what its rules went by.
 
 use super::Rules;
 use super::speak::{FIRED, Said};
@@ -52,7 +53,8 @@ fn read(line: &str) -> Result<Event, String> {
     };
     let text = |of: &Json, name: &str| of.get(name).and_then(Json::as_str).map(str::to_owned);
     let kind = text(event, "type").ok_or("it has no `type`")?;
-    let time = text(event, "time").or_else(|| outer.and_then(|o| text(o, "committed_at"))).ok_or("it has no `time`")?;
+    let time = outer.and_then(|o| text(o, "committed_at")).or_else(|| text(event, "time"));
+    let time = time.ok_or("it has no `time`: record with `citybrain events --json`, which says when each came")?;
     let at = DateTime::parse_from_rfc3339(&time).map_err(|e| format!("its time `{time}`: {e}"))?;
     let origin = text(event, "origin").or_else(|| outer.and_then(|o| text(o, "origin")));
     Ok(Event { kind, origin, at_us: at.timestamp_micros(), payload: event.to_string().into_bytes() })

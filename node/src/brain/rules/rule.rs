@@ -124,7 +124,8 @@ impl Rule {
     /// May a timer of that kind be its own? One may be left from before the rule was edited.
     pub fn awaits(&self, what: What) -> bool {
         match what {
-            What::Held => self.hold_us.is_some(),
+            // It has not held for long enough, or is quiet still.
+            What::Held => self.hold_us.is_some() || self.quiet_us > 0 && self.raises(),
             What::Absent => self.absent_us.is_some(),
             What::Over => self.clear.is_some(),
         }
@@ -175,6 +176,7 @@ impl Rule {
             let found = match path.split_once('.') {
                 Some(("event", _)) if facts.is_of_persons && is_withheld(&path) => Some("withheld".into()),
                 Some(("event", rest)) => facts.json.pointer(&format!("/{}", rest.replace('.', "/"))).cloned(),
+                Some(("node", rest)) => facts.of_node(rest).cloned(),
                 Some(("window", field)) => window.and_then(|w| field_of(w, field)),
                 _ => None,
             };
@@ -212,7 +214,12 @@ impl Action {
 
 /// A severity that a template gives; a word that is none is `indeterminate`.
 pub fn severity(template: &Template, facts: &Facts, window: Option<&Summary>) -> Severity {
-    Severity::parse(&template.text(facts, window)).unwrap_or(Severity::Indeterminate)
+    let word = template.text(facts, window);
+    Severity::parse(&word).unwrap_or_else(|| {
+        let word = if facts.is_of_persons { "what it gives".into() } else { format!("`{word}`") };
+        facts.lacks(format!("{word} is no severity"));
+        Severity::Indeterminate
+    })
 }
 
 impl Set {

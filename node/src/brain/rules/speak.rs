@@ -77,6 +77,9 @@ pub struct SaidOf {
     /// What was done, a few words each.
     #[serde(default)]
     pub done: Vec<String>,
+    /// What could not be filled in, the first of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 impl From<SaidOf> for Firing {
@@ -357,6 +360,7 @@ impl<'a> Speaker<'a> {
             event: String::new(),
             why: BTreeMap::new(),
             done: Vec::new(),
+            error: None,
         });
     }
 
@@ -399,7 +403,8 @@ impl<'a> Speaker<'a> {
             }
         }
         let (rule, key, what) = (name.to_owned(), key.to_owned(), what.to_owned());
-        self.say(SaidOf { rule, key, what, at_us, due_us, severity, event, why, done });
+        let error = facts.lacking().map(|why| cut(why.to_owned()));
+        self.say(SaidOf { rule, key, what, at_us, due_us, severity, event, why, done, error });
     }
 
     fn action(

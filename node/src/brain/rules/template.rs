@@ -53,11 +53,15 @@ impl Template {
         self.parts.iter().any(|p| matches!(p, Part::Cel(cel) if cel.uses_distinct))
     }
 
-    /// What cannot be filled in becomes `?`: an alarm with a hole in its title is better than none.
+    /// What cannot be filled in becomes `?`, and counts as an error of the rule: an alarm with a hole in its
+    /// title is better than none.
     pub fn text(&self, facts: &Facts, window: Option<&Summary>) -> String {
         let part = |p: &Part| match p {
             Part::Text(t) => t.clone(),
-            Part::Cel(cel) => cel.text(facts, window).unwrap_or_else(|_| "?".into()),
+            Part::Cel(cel) => cel.text(facts, window).unwrap_or_else(|why| {
+                facts.lacks(why);
+                "?".into()
+            }),
         };
         self.parts.iter().map(part).collect()
     }
@@ -65,7 +69,10 @@ impl Template {
     /// A text that is one expression keeps that expression's type.
     fn json(&self, facts: &Facts, window: Option<&Summary>) -> Json {
         match &self.parts[..] {
-            [Part::Cel(cel)] => cel.json(facts, window).unwrap_or(Json::Null),
+            [Part::Cel(cel)] => cel.json(facts, window).unwrap_or_else(|why| {
+                facts.lacks(why);
+                Json::Null
+            }),
             _ => self.text(facts, window).into(),
         }
     }

@@ -438,6 +438,76 @@ then = [{ emit = { type = "lamp.out", reach = "street", data = { at = "${event.s
 }
 
 #[test]
+fn an_alarm_whose_condition_holds_when_it_has_been_quiet_long_enough_is_raised_then() {
+    let rules = r#"
+[[rule]]
+name = "gas"
+on = ["gas"]
+when = "event.data > 10"
+clear = "event.data < 5"
+quiet = "6s"
+then = [{ raise = { title = "${event.data}" } }, { emit = { type = "told", reach = "street" } }]
+"#;
+    let mut node = Node::new(rules);
+    for level in [20, 1, 30] {
+        node.hear("gas", "x", &json!(level));
+    }
+    assert!(!node.alarm("gas", "").unwrap().active);
+    // Nothing more is heard; a kill in between changes nothing.
+    node.write_rows();
+    node.restart();
+    node.wait(7 * S);
+    let alarm = node.alarm("gas", "").unwrap();
+    assert_eq!((alarm.active, alarm.raises, alarm.title.as_str()), (true, 2, "30"));
+    assert_eq!(node.events("told").len(), 2);
+    // Over before that, it stays quiet.
+    for level in [1, 20, 1] {
+        node.hear("gas", "x", &json!(level));
+    }
+    node.wait(60 * S);
+    assert!(!node.alarm("gas", "").unwrap().active);
+    assert_eq!(node.events("told").len(), 2);
+    node.hear("gas", "x", &json!(50));
+    assert!(node.alarm("gas", "").unwrap().active);
+}
+
+#[test]
+fn what_a_template_cannot_fill_in_is_counted_as_an_error() {
+    let rules = r#"
+[[rule]]
+name = "holes"
+on = ["t"]
+when = "node.address != ''"
+then = [
+    { raise = { severity = "${event.data.how}", title = "${event.data.title}" } },
+    { emit = { type = "u", reach = "street", data = { n = "${event.data.n}" } } },
+]
+"#;
+    let mut node = Node::new(rules);
+    let errors = |node: &Node| {
+        let rule = &node.rules.view().rules[0];
+        (rule.errors, rule.last_error.clone().unwrap_or_default())
+    };
+    node.hear("t", "x", &json!({"how": "major", "title": "t", "n": 1}));
+    assert_eq!(errors(&node).0, 0);
+    node.hear("t", "x", &json!({"how": "major", "title": "t"}));
+    assert_eq!(errors(&node).0, 0, "it is on already: nothing is done");
+    let fired = node.events(FIRED);
+    assert_eq!(fired[0]["data"]["fired"][0]["why"]["node.address"], "c/s");
+    for (data, about) in [
+        (json!({"how": "purple", "title": "t", "n": 1}), "`purple` is no severity"),
+        (json!({"how": "major", "n": 1}), "title"),
+        (json!({"how": "major", "title": "t"}), "event.data.n"),
+    ] {
+        let mut node = Node::new(rules);
+        node.hear("t", "x", &data);
+        let (count, last) = errors(&node);
+        assert!(count == 1 && last.contains(about), "{count} {last}");
+        assert!(node.alarm("holes", "").unwrap().active, "an alarm with a hole is better than none");
+    }
+}
+
+#[test]
 fn a_circle_that_a_template_hides_comes_to_an_end() {
     let rule = "[[rule]]\nname = \"echo\"\non = [\"a.*\"]\nthen = [{ emit = { type = \"${event.type}\", reach = \"street\" } }]\n";
     let mut node = Node::new(rule);

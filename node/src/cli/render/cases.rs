@@ -91,12 +91,13 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         let here = if c.version > i.version { "; dealt with here since then" } else { "" };
         line(out, "from", format!("{} of {}, as of {}{here}", i.id, i.source, s.zone.whole(i.updated)))?;
     }
-    if let Some(p) = &c.place {
+    for (word, place) in [("where", &c.place), ("now at", &c.place_again)] {
+        let Some(p) = place else { continue };
         let at = match (p.lat, p.lon) {
             (Some(lat), Some(lon)) => format!(" ({lat}, {lon})"),
             _ => String::new(),
         };
-        line(out, "where", format!("{}{at}", p.text).trim().to_owned())?;
+        line(out, word, format!("{}{at}", p.text).trim().to_owned())?;
     }
     if !c.form.is_empty() {
         let form: Vec<String> = c.form.iter().map(|(name, answer)| format!("{name}: {answer}")).collect();
@@ -136,6 +137,19 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         let text = if w.text.is_empty() { String::new() } else { format!(": {}", w.text) };
         line(out, "resident", format!("solved: {solved}, satisfied: {satisfied}{by}{text}"))?;
     }
+    let j = &c.judged_before;
+    let said = [
+        ("solved", j.solved),
+        ("partly solved", j.partly_solved),
+        ("unsolved", j.unsolved),
+        ("satisfied", j.satisfied),
+        ("mostly satisfied", j.mostly_satisfied),
+        ("not satisfied", j.dissatisfied),
+    ];
+    let said: Vec<String> = said.iter().filter(|(_, n)| *n > 0).map(|(word, n)| format!("{word} {n}")).collect();
+    if !said.is_empty() {
+        line(out, "before", format!("{}: what was said in rounds that are over, and stays counted", said.join(", ")))?;
+    }
     for a in &c.assists {
         let done = a
             .reported
@@ -146,19 +160,33 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         line(out, "assist", format!("{} {}{node}: {}; {done}{rated}", a.id, a.unit, a.reason))?;
     }
     if let Some(main) = &c.merged_into {
-        line(out, "follows", main.clone())?;
+        let ended = c.leader_ended.map(|e| e.reason.map_or(e.status.to_string(), |reason| reason.to_string()));
+        line(
+            out,
+            "follows",
+            format!("{main}{}", ended.map_or(String::new(), |how| format!(", which is over: {how}"))),
+        )?;
     }
     if !c.followers.is_empty() {
         line(out, "followers", c.followers.join(", "))?;
     }
     for clock in &c.clocks {
-        line(out, "clock", told(clock, s))?;
+        line(out, "clock", told(c, clock, s))?;
     }
     history(&v.history, s, out)?;
-    for w in &v.wishes {
-        let answer = w.refused.clone().map_or("no answer yet".to_owned(), |why| format!("refused: {why}"));
-        line(out, "asked", format!("{} by {} of {}: {answer}", w.verb, w.by, w.to))?;
+    for who in &v.coming {
+        let text = format!(
+            "{} of {}, since {}; the press's own box has not answered yet",
+            who.by,
+            who.node,
+            s.zone.short(who.at)
+        );
+        line(out, "coming", text)?;
     }
+    if v.forgotten_here {
+        line(out, "forgotten", "here, at once; its owner was asked to".into())?;
+    }
+    wishes(&v.wishes, out)?;
     if !v.similar.is_empty() {
         line(out, "similar", v.similar.join(", "))?;
     }
@@ -169,8 +197,39 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
     line(out, "takes", if takes.is_empty() { "nothing until it has been taken".into() } else { takes.join(", ") })
 }
 
-fn told(c: &Clock, s: &Screen) -> String {
+/// Refusals that are shown, the newest, and characters of each: all of them are in `--json`.
+const REFUSALS_SHOWN: usize = 3;
+const REFUSAL_CHARS: usize = 120;
+
+/// What this node has asked for: what has no answer yet, and why the newest others were refused.
+fn wishes(all: &[view::CaseWish], out: &mut dyn Write) -> io::Result<()> {
+    let refusals = all.iter().filter(|w| w.refused.is_some()).count();
+    let mut older = refusals.saturating_sub(REFUSALS_SHOWN);
+    if older > 0 {
+        writeln!(out, "{:<12}{older} more that were refused before (`--json` has them)", "asked")?;
+    }
+    for w in all {
+        let answer = match &w.refused {
+            None => "no answer yet".to_owned(),
+            Some(_) if older > 0 => {
+                older -= 1;
+                continue;
+            }
+            Some(why) => match why.char_indices().nth(REFUSAL_CHARS) {
+                Some((cut, _)) => format!("refused: {}…", &why[..cut]),
+                None => format!("refused: {why}"),
+            },
+        };
+        writeln!(out, "{:<12}{}", "asked", clean(&format!("{} by {} of {}: {answer}", w.verb, w.by, w.to)))?;
+    }
+    Ok(())
+}
+
+fn told(case: &Case, c: &Clock, s: &Screen) -> String {
     let state = match (c.stopped, c.due, c.missed) {
+        (Some(at), _, _) if c.name == "response" && case.responded().is_none() => {
+            format!("stopped {}, without a response", s.zone.short(at))
+        }
         (Some(at), Some(due), _) => {
             format!("stopped {}, {}", s.zone.short(at), if at <= due { "in time" } else { "too late" })
         }

@@ -1,7 +1,7 @@
 //! A wish, done or refused.
 
-use super::turn::{LIST_MAX, NAME_MAX, TEXT_MAX, Turn, cut, missing};
-use super::{ASSIST, Book, Refusal, Stepped, allowed, fits, is_name, roles, watching};
+use super::turn::{LIST_MAX, NAME_MAX, TEXT_MAX, Turn, cut, is_same_person, missing};
+use super::{ASSIST, Book, Refusal, Stepped, TIMER, allowed, fits, is_name, roles, watching};
 use crate::brain::cases::letter::bytes_of;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
@@ -32,16 +32,20 @@ impl Book<'_> {
         let ask = &named(ask);
         self.check(case, verb, ask)?;
         let from = (from != self.me).then(|| from.clone());
-        let mut turn = Turn::new(self, case, past(verb), &ask.by, ask.role, from, now);
+        let mut turn = Turn::new(self, case, past(verb), &ask.by, ask.role, from.clone(), now);
         turn.entry.text = cut(ask.text.as_deref().unwrap_or_default(), TEXT_MAX);
         if verb != Verb::Resolve {
             turn.show(&ask.evidence)?;
+        }
+        if verb == Verb::Comment {
+            turn.moved(ask.place.as_ref());
         }
         let mut more = Vec::new();
         match verb {
             Verb::Accept => {
                 turn.case.status = Status::Accepted;
                 turn.case.accepted_by = Some(ask.by.clone());
+                turn.case.accepted_from.clone_from(&from);
                 turn.stop_clock(CLIMB);
                 turn.start_clock("dispatch", turn.category().and_then(|c| c.dispatch));
                 if case.kind == Kind::Incident {
@@ -175,6 +179,16 @@ impl Book<'_> {
                 }
                 turn.entry.to = Some(format!("{id}: {rating} of 5"));
             }
+            // Whoever it was offered to takes it.
+            Verb::Escalate if ask.by == TIMER => {
+                let taker = turn.case.offered_to.take().filter(|to| from.as_ref() == Some(to));
+                let Some(taker) = taker else {
+                    let detail = format!("`{}` is not offered any more", case.id);
+                    return Err(Refusal::new("not-now", detail, "it was dealt with, or taken, since the limit passed"));
+                };
+                turn.entry.text = "a limit has passed, and it takes over".into();
+                turn.hand_to(taker);
+            }
             Verb::Escalate => {
                 turn.need_text("why it is escalated")?;
                 // Whoever takes it is the next one above its owner, however far up it is watched already.
@@ -199,11 +213,7 @@ impl Book<'_> {
                     ));
                 }
                 turn.case.reopened += 1;
-                turn.case.status = Status::Accepted;
-                (turn.case.closed, turn.case.closed_reason) = (None, None);
-                (turn.case.outcome, turn.case.finding, turn.case.verdict) = (None, None, None);
-                turn.case.escalated_to = None;
-                turn.start_clock("dispatch", turn.category().and_then(|c| c.dispatch));
+                turn.begin_again(Status::Accepted);
             }
             Verb::Withdraw => turn.end(Status::Withdrawn, ClosedReason::Withdrawn),
             Verb::Merge => more.push(turn.merge(ask, other)?),
@@ -230,9 +240,7 @@ impl Book<'_> {
     /// [`Refusal`], naming the steps that are allowed.
     pub(in crate::brain::cases) fn check(&self, case: &Case, verb: Verb, ask: &Ask) -> Result<(), Refusal> {
         let list = |verbs: Vec<Verb>| verbs.iter().map(|v| v.as_str()).collect::<Vec<_>>().join(", ");
-        if ask.by.trim().is_empty() {
-            return Err(missing("by", "who does it"));
-        }
+        is_named(ask)?;
         is_as_seen(case, ask)?;
         if let Some(to) = case.handing_to.as_ref().filter(|_| verb != Verb::Recall) {
             let detail = format!("`{}` is on its way to {to}: nobody steps until it has been taken there", case.id);
@@ -247,22 +255,36 @@ impl Book<'_> {
             let detail = format!("`{}` is {} and does not take `{verb}`{why}", case.id, case.standing());
             return Err(Refusal::new("not-now", detail, format!("it takes {}", list(allowed(case)))));
         }
-        let role = ask.role.unwrap_or(Role::Worker);
-        if !roles(verb).contains(&role) {
-            let needed = roles(verb).iter().map(|r| r.as_str()).collect::<Vec<_>>().join(" or ");
-            // Others read the answer to a wish, and a resident's name is not for them.
-            let who = if role == Role::Resident && is_name(&ask.by) { "whoever asks" } else { &ask.by };
-            let detail = format!("`{verb}` is for a {needed}, and {who} is a {role} here");
-            return Err(Refusal::new("not-your-role", detail, format!("`--role {}`", roles(verb)[0])));
-        }
+        may(verb, ask)?;
         use Verb::{Close, Evaluate, Merge, Reject, Verify, Withdraw};
         let ends_it = matches!(verb, Verify | Evaluate | Close | Reject | Merge | Withdraw);
-        if ends_it && case.handlers.contains(&ask.by) {
+        if ends_it && case.handlers.iter().any(|handler| is_same_person(handler, &ask.by)) {
             let detail = format!("{} has handled `{}`: who handles may not {verb}", ask.by, case.id);
             return Err(Refusal::new("handler", detail, "somebody else must: `--by NAME`"));
         }
         Ok(())
     }
+}
+
+fn is_named(ask: &Ask) -> Result<(), Refusal> {
+    if ask.by.trim().is_empty() { Err(missing("by", "who does it")) } else { Ok(()) }
+}
+
+/// May somebody of his role ask for that, wherever the case stands?
+///
+/// # Errors
+/// [`Refusal`]: nobody says who he is, or it is for others.
+pub(in crate::brain::cases) fn may(verb: Verb, ask: &Ask) -> Result<(), Refusal> {
+    is_named(ask)?;
+    let role = ask.role.unwrap_or(Role::Worker);
+    if roles(verb).contains(&role) {
+        return Ok(());
+    }
+    let needed = roles(verb).iter().map(|r| r.as_str()).collect::<Vec<_>>().join(" or ");
+    // Others read the answer to a wish, and a resident's name is not for them.
+    let who = if role == Role::Resident && is_name(&ask.by) { "whoever asks" } else { &ask.by };
+    let detail = format!("`{verb}` is for a {needed}, and {who} is a {role} here");
+    Err(Refusal::new("not-your-role", detail, format!("`--role {}`", roles(verb)[0])))
 }
 
 fn one_of(reason: ClosedReason, all: &[ClosedReason]) -> Result<(), Refusal> {
@@ -287,6 +309,7 @@ pub(in crate::brain::cases) fn named(ask: &Ask) -> Ask {
         limit: ask.limit.as_ref().map(trimmed),
         assist: ask.assist.as_ref().map(trimmed),
         into: ask.into.as_ref().map(trimmed),
+        place: ask.place.as_ref().map(super::placed),
         seen: ask.seen.iter().take(LIST_MAX).map(trimmed).collect(),
         ..ask.clone()
     }
@@ -304,10 +327,10 @@ fn is_small(before: &Case, after: &Case) -> Result<(), Refusal> {
 
 /// The one who summoned a unit rates it; or whoever supervises him, but never the unit itself.
 fn may_rate(assist: &Assist, ask: &Ask) -> Result<(), Refusal> {
-    if assist.by == ask.by || assist.by.is_empty() {
+    if is_same_person(&assist.by, &ask.by) || assist.by.is_empty() {
         return Ok(());
     }
-    if ask.role == Some(Role::Supervisor) && assist.reported_by != ask.by {
+    if ask.role == Some(Role::Supervisor) && !is_same_person(&assist.reported_by, &ask.by) {
         return Ok(());
     }
     let detail = format!("{} was summoned by {}, who rates it; {} may not", assist.unit, assist.by, ask.by);

@@ -14,18 +14,22 @@
 //! |---|---|
 //! | here | what is known beside the case; how one begins, changes hands, and meets its time limits |
 //! | [`act`] | a wish, done or refused |
+//! | [`following`] | what becomes of a case that was merged into another |
 //! | [`import`] | a case as another system tells of it |
 //! | [`turn`] | one step being made: clocks, and the parts that steps share |
 
 pub(super) mod act;
+pub mod following;
 pub mod import;
 mod turn;
 
 use super::calendar::Calendar;
 use crate::brain::form::Fault;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Booked, Booking, CLIMB, Case, ClosedReason, Entry, Kind, Place, Role, Status, Verb};
-use citybrain_shared::config::cases::{Cases as Settings, Category, Limit, Missed, Unit};
+use citybrain_shared::case::{
+    Booked, Booking, CLIMB, Case, ClosedReason, Entry, Kind, Place, Role, Status, Tally, Verb,
+};
+use citybrain_shared::config::cases::{Cases as Settings, Category, Missed};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
 pub use turn::TEXT_MAX;
@@ -33,6 +37,8 @@ use turn::{NAME_MAX, Turn};
 pub use turn::{RESIDENT, is_name};
 pub(super) use turn::{cut, shown};
 
+/// Who acts when a limit has passed.
+pub const TIMER: &str = "timer";
 /// Somebody is summoned.
 pub const ASSIST: &str = "assist";
 /// A hand-over came to nothing.
@@ -106,6 +112,11 @@ pub struct Opening {
     pub note: String,
 }
 
+/// A place as a case keeps it.
+fn placed(place: &Place) -> Place {
+    Place { text: cut(&place.text, PLACE_MAX), ..place.clone() }
+}
+
 /// A description, or what is said of a step, as a case keeps it where `beside` characters more must fit.
 pub fn kept(text: &str, beside: usize) -> String {
     cut(text, TEXT_MAX.saturating_sub(beside))
@@ -113,8 +124,7 @@ pub fn kept(text: &str, beside: usize) -> String {
 
 /// Place, title and description, as a case keeps them.
 pub fn said(opening: &Opening) -> (Option<Place>, String, String) {
-    let place = opening.place.clone().map(|p| Place { text: cut(&p.text, PLACE_MAX), ..p });
-    (place, cut(&opening.title, TITLE_MAX), cut(&opening.description, TEXT_MAX))
+    (opening.place.as_ref().map(placed), cut(&opening.title, TITLE_MAX), cut(&opening.description, TEXT_MAX))
 }
 
 /// Which of its verbs a case would take now, whoever asks.
@@ -220,8 +230,7 @@ impl Book<'_> {
         turn.start_clock("response", category.and_then(|c| c.response));
         if sos {
             if self.me.parent().is_some() {
-                let limit = Limit { amount: self.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) };
-                turn.start_clock(CLIMB, Some(limit));
+                turn.start_clock(CLIMB, Some(turn.climb()));
             }
             turn.entry.calls.push(self.me.clone());
         } else if let Some(to) = case.booking.as_ref().map(|b| b.node.clone()) {
@@ -259,6 +268,7 @@ impl Book<'_> {
             title,
             description,
             place,
+            place_again: None,
             form: opening.form,
             media: opening.media,
             has_contact: opening.has_contact,
@@ -268,6 +278,7 @@ impl Book<'_> {
             dispatched_by: Vec::new(),
             dispatched: None,
             accepted_by: None,
+            accepted_from: None,
             signed: None,
             contacted: None,
             handlers: Vec::new(),
@@ -276,9 +287,11 @@ impl Book<'_> {
             outcome: None,
             finding: None,
             verdict: None,
+            judged_before: Tally::default(),
             suspended: None,
             extended: None,
             excluded: None,
+            offered_to: None,
             escalated_to: None,
             assists: Vec::new(),
             suspensions: 0,
@@ -287,6 +300,7 @@ impl Book<'_> {
             reworks: 0,
             reopened: 0,
             merged_into: None,
+            leader_ended: None,
             followers: Vec::new(),
             booking: opening.booking,
             closed: None,
@@ -363,7 +377,7 @@ impl Book<'_> {
 
     /// A clock's time is over.
     pub fn timer(&self, case: &Case, clock: &str, now: DateTime<Utc>) -> Stepped {
-        let mut turn = Turn::new(self, case, "escalated", "timer", None, None, now);
+        let mut turn = Turn::new(self, case, "escalated", TIMER, None, None, now);
         let takes = clock != CLIMB && self.settings.missed == Missed::HandOver;
         let watching = watching(case).filter(|_| !takes);
         let above = watching.unwrap_or(&case.owner).parent();
@@ -373,9 +387,7 @@ impl Book<'_> {
                 Some(above) => {
                     turn.entry.text = "nobody has accepted it yet".into();
                     if above.parent().is_some() {
-                        let limit =
-                            Limit { amount: self.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) };
-                        turn.start_clock(CLIMB, Some(limit));
+                        turn.start_clock(CLIMB, Some(turn.climb()));
                     } else {
                         turn.stop_clock(CLIMB);
                     }
@@ -407,7 +419,7 @@ impl Book<'_> {
             Some(above) => {
                 turn.escalate(above.clone());
                 if takes {
-                    turn.hand_to(above);
+                    turn.case.offered_to = Some(above);
                 }
             }
             None => turn.entry.step = "missed".into(),

@@ -3,7 +3,9 @@
 use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Role, Solved, Status};
+use citybrain_shared::case::{
+    Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Place, Role, Solved, Status,
+};
 use citybrain_shared::config::cases::{Category, Limit, Unit};
 
 /// Characters of a reason, a result or a comment. What is longer belongs into an attachment.
@@ -51,10 +53,12 @@ impl<'a> Turn<'a> {
             at: now,
             node: book.me.clone(),
             from,
+            wish: None,
             // Copies of this line go to all tiers, and a resident's name does not.
             by: if role == Some(Role::Resident) && is_name(by) { RESIDENT.to_owned() } else { cut(by, NAME_MAX) },
             role,
             text: String::new(),
+            place: None,
             to: None,
             clocks: Vec::new(),
             calls: Vec::new(),
@@ -159,6 +163,18 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
+    /// It is said to be elsewhere than was known: whoever is called for it, or comes already, must hear of it.
+    pub(super) fn moved(&mut self, place: Option<&Place>) {
+        let known = self.case.place_again.as_ref().or(self.case.place.as_ref());
+        let Some(place) = place.filter(|place| Some(*place) != known).cloned() else { return };
+        self.entry.place = Some(place.clone());
+        self.case.place_again = Some(place);
+        if self.case.urgent && self.case.status.is_open() {
+            self.entry.calls.push(self.book.me.clone());
+            self.entry.calls.extend(self.case.accepted_from.clone().filter(|node| node != self.book.me));
+        }
+    }
+
     pub(super) fn need_text(&self, what: &str) -> Result<(), Refusal> {
         if self.entry.text.trim().is_empty() { Err(missing("text", what)) } else { Ok(()) }
     }
@@ -167,7 +183,7 @@ impl<'a> Turn<'a> {
         self.need_text(what)?;
         let approved_by = ask.approved_by.clone().filter(|a| !a.trim().is_empty());
         let approved_by = approved_by.ok_or_else(|| missing("approved_by", "who approved it"))?;
-        if approved_by == ask.by {
+        if is_same_person(&approved_by, &ask.by) {
             return Err(Refusal::new("own-approval", "nobody approves what they ask for", "`--approved-by` another"));
         }
         self.entry.to = Some(format!("approved by {approved_by}"));
@@ -181,7 +197,7 @@ impl<'a> Turn<'a> {
     /// Whoever handles is remembered: one who could not be must not handle, or he could close it.
     pub(super) fn handled(&mut self) -> Result<(), Refusal> {
         let by = self.entry.by.clone();
-        if self.case.handlers.contains(&by) {
+        if self.case.handlers.iter().any(|known| is_same_person(known, &by)) {
             return Ok(());
         }
         if self.case.handlers.len() >= LIST_MAX {
@@ -194,10 +210,11 @@ impl<'a> Turn<'a> {
 
     /// Signed for, and the resident called, if there is one: then the response is there.
     pub(super) fn responded(&mut self, contacted: bool) {
-        if contacted {
-            self.case.contacted.get_or_insert(self.now);
+        if contacted && self.case.contacted.is_none() {
+            self.case.contacted = Some(self.now);
+            self.entry.to.get_or_insert_with(|| "the resident was called".into());
         }
-        if self.case.signed.is_some() && (self.case.contacted.is_some() || !self.case.has_contact) {
+        if self.case.responded().is_some() {
             self.stop_clock("response");
         }
     }
@@ -212,6 +229,7 @@ impl<'a> Turn<'a> {
         }
         self.entry.to = Some(to.to_string());
         self.case.handing_to = Some(to);
+        self.case.offered_to = None;
     }
 
     pub(super) fn escalate(&mut self, above: Address) {
@@ -225,11 +243,32 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// How long a press waits at each tier.
+    pub(super) fn climb(&self) -> Limit {
+        Limit { amount: self.book.settings.sos_climb_s.max(1), unit: Unit::Clock("s", 1_000_000) }
+    }
+
+    /// Another round begins. What was said of the one before stays counted.
+    pub(super) fn begin_again(&mut self, status: Status) {
+        let case = &mut self.case;
+        case.status = status;
+        (case.closed, case.closed_reason) = (None, None);
+        (case.outcome, case.finding) = (None, None);
+        if let Some(verdict) = case.verdict.take() {
+            case.judged_before.add(&verdict);
+        }
+        case.escalated_to = None;
+        if status == Status::Accepted {
+            self.start_clock("dispatch", self.category().and_then(|c| c.dispatch));
+        }
+    }
+
     pub(super) fn end(&mut self, status: Status, reason: ClosedReason) {
         self.case.status = status;
         self.case.closed = Some(self.now);
         self.case.closed_reason = Some(reason);
         self.case.suspended = None;
+        self.case.offered_to = None;
         self.entry.to = Some(reason.to_string());
         self.stop_all();
     }
@@ -266,18 +305,24 @@ impl<'a> Turn<'a> {
 
     pub(super) fn resolve(&mut self, ask: &Ask) -> Result<(), Refusal> {
         self.need_text("what was done")?;
-        let has = |name: &str| {
-            ask.evidence.iter().any(|e| e.split_once('=').is_some_and(|(n, v)| n == name && !v.is_empty()))
+        // Whoever is to believe it must be able to look at it.
+        let shows = |text: &str| {
+            let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+            rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(|c: char| c.is_whitespace() || c.is_control()))
         };
+        let has =
+            |name: &str| ask.evidence.iter().any(|e| e.split_once('=').is_some_and(|(n, v)| n == name && shows(v)));
         let needed = self.category().map(|c| c.evidence.as_slice()).unwrap_or_default();
         let lacking: Vec<&str> = needed.iter().map(String::as_str).filter(|n| !has(n)).collect();
         let solved = ask.solved.unwrap_or(Solved::Solved);
         if let Some(first) = lacking.first().filter(|_| solved == Solved::Solved) {
-            let detail = format!("{} must show {}", self.case.category_name, lacking.join(", "));
+            let detail =
+                format!("{} must show {}, each by an http or https URL", self.case.category_name, lacking.join(", "));
             return Err(Refusal::new("no-evidence", detail, format!("`--evidence {first}=URL`")));
         }
         self.handled()?;
         self.case.status = Status::Resolved;
+        self.case.offered_to = None;
         self.case.finding = None;
         self.case.outcome = Some(Outcome {
             by: ask.by.clone(),
@@ -355,16 +400,17 @@ impl<'a> Turn<'a> {
         if !main.status.is_open() || main.handing_to.is_some() {
             return Err(refuse(format!("`{into}` is {}", main.standing())));
         }
-        if main.followers.len() + 1 + self.case.followers.len() > LIST_MAX {
+        if main.followers.len() >= LIST_MAX {
             return Err(refuse(format!("`{into}` has {LIST_MAX} followers already")));
         }
         self.end(Status::Closed, ClosedReason::Duplicate);
         self.case.merged_into = Some(main.id.clone());
         self.entry.to = Some(main.id.clone());
-        let followers = std::mem::take(&mut self.case.followers);
         let mut turn = Turn::new(self.book, &main, "joined", &ask.by, ask.role, self.entry.from.clone(), self.now);
-        turn.case.followers.push(self.case.id.clone());
-        turn.case.followers.extend(followers);
+        // One that came back from it may be merged into it again.
+        if !turn.case.followers.contains(&self.case.id) {
+            turn.case.followers.push(self.case.id.clone());
+        }
         turn.entry.to = Some(self.case.id.clone());
         Ok(turn.done())
     }
@@ -378,6 +424,19 @@ pub(in crate::brain::cases) fn shown(evidence: &[String]) -> Vec<String> {
 /// Is it a person's name, and not a part of this program that speaks (`event`, `open311:app-1`)?
 pub fn is_name(by: &str) -> bool {
     !(by.is_empty() || by == "event" || by == RESIDENT || by.contains(':'))
+}
+
+/// Are these two ways to write one name? Capitals, blanks and the wide letters of Chinese keyboards make no
+/// other person.
+pub(super) fn is_same_person(a: &str, b: &str) -> bool {
+    let plain = |c: char| match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(c as u32 - 0xfee0).unwrap_or(c),
+        c => c,
+    };
+    let letters = |name: &str| -> String {
+        name.chars().map(plain).filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect()
+    };
+    letters(a) == letters(b)
 }
 
 pub(super) fn missing(field: &str, what: &str) -> Refusal {

@@ -203,6 +203,8 @@ fn what_a_lost_box_gets_back_fits_into_a_letter() {
             at: view::time_of(START),
             node: a("c"),
             from: None,
+            place: None,
+            wish: None,
             by: "w".into(),
             role: None,
             text: text.clone(),

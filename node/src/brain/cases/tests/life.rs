@@ -335,7 +335,8 @@ fn a_case_is_reopened_in_time_and_only_in_time() {
     let closed = d.case.clone();
     d.wait_h(14 * 24).act(Verb::Reopen, by("r", Role::Resident));
     assert_eq!((d.case.status, d.case.reopened, &d.case.verdict), (Status::Accepted, 1, &None));
-    assert_eq!(count(&d.case, d.now).solved, 0, "an old verdict does not count for new work");
+    let counts = count(&d.case, d.now);
+    assert_eq!((counts.solved, counts.unanswered), (1, 1), "it stays counted with its round, and another begins");
     d.case = closed;
     d.wait_h(2 * 24);
     assert_eq!(d.error(Verb::Reopen, by("r", Role::Resident)), "too-late");
@@ -431,4 +432,85 @@ fn a_clock_that_was_far_ahead_leaves_no_limits_of_its_own() {
     let before = d.case.changed;
     d.act(Verb::Start, by("h", Role::Worker));
     assert_eq!(d.case.changed, before, "an adjustment makes no history that runs backwards");
+}
+
+#[test]
+fn no_step_of_one_person_takes_a_residents_word_out_of_the_rates() {
+    let no = Ask { solved: Some(Solved::Unsolved), satisfied: Some(Satisfied::No), ..by("r", Role::Resident) };
+    let mut d = Desk::new("L");
+    d.until_resolved().act(Verb::Evaluate, no);
+    d.act(Verb::Close, by("boss", Role::Supervisor)).act(Verb::Reopen, by("boss", Role::Supervisor));
+    let said = |d: &Desk| {
+        let c = count(&d.case, d.now);
+        (c.solved, c.unsolved, c.satisfied, c.dissatisfied, c.unanswered)
+    };
+    assert_eq!(said(&d), (0, 1, 0, 1, 1));
+    let reopened = d.case.clone();
+    for (verb, ask) in [(Verb::Withdraw, by("boss", Role::Supervisor)), (Verb::Reject, by("boss", Role::Supervisor))] {
+        d.act(verb, ask);
+        assert_eq!(said(&d), (0, 1, 0, 1, 0), "{verb}");
+        d.case = reopened.clone();
+    }
+    // Done again and nobody asked: closed by a check.
+    d.act(Verb::Dispatch, by("w", Role::Worker)).act(Verb::Start, by("h", Role::Worker));
+    d.act(Verb::Resolve, by("h", Role::Worker));
+    d.act(Verb::Verify, Ask { passed: Some(true), ..by("boss", Role::Supervisor) });
+    d.act(Verb::Close, by("boss", Role::Supervisor));
+    assert_eq!(said(&d), (0, 1, 0, 1, 1));
+    // What is said of the second round counts beside it, and the last word of a round is that round's.
+    for solved in [Solved::Partly, Solved::Solved] {
+        let yes = Ask { solved: Some(solved), satisfied: Some(Satisfied::Yes), ..by("r", Role::Resident) };
+        d.act(Verb::Evaluate, yes);
+    }
+    assert_eq!(said(&d), (1, 1, 1, 1, 0));
+    d.act(Verb::Exclude, Ask { approved_by: Some("two".into()), ..by("boss", Role::Supervisor) });
+    assert_eq!((said(&d), count(&d.case, d.now).excluded), ((0, 0, 0, 0, 0), 1), "that needs two");
+}
+
+#[test]
+fn a_name_written_otherwise_is_no_other_person() {
+    let mut d = Desk::new("L");
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    d.act(Verb::Start, by("Bob Li", Role::Worker)).act(Verb::Resolve, by("bob li", Role::Worker));
+    assert_eq!(d.case.handlers, ["Bob Li"]);
+    for same in ["bob li", " BOB  LI ", "ＢｏｂLi"] {
+        assert_eq!(
+            d.error(Verb::Verify, Ask { passed: Some(true), ..by(same, Role::Supervisor) }),
+            "handler",
+            "{same}"
+        );
+        let own = Ask { approved_by: Some(same.into()), ..by("Bob Li", Role::Supervisor) };
+        assert_eq!(d.error(Verb::Exclude, own), "own-approval", "{same}");
+    }
+}
+
+#[test]
+fn that_the_resident_was_called_is_a_line_and_no_response_is_told_as_none() {
+    let mut d = Desk::new("G");
+    d.case.has_contact = true;
+    let line = d.try_act(Verb::Accept, &Ask { contacted: true, ..by("w", Role::Worker) }).unwrap();
+    assert_eq!(line[0].entry.to.as_deref(), Some("the resident was called"));
+    d.act(Verb::Withdraw, by("boss", Role::Supervisor));
+    assert!(d.case.clock("response").unwrap().stopped.is_some() && d.case.responded().is_none());
+}
+
+#[test]
+fn what_must_be_shown_is_something_that_can_be_looked_at() {
+    let mut cases = node("c/s/m");
+    let text =
+        "[node]\naddress = \"c/s/m\"\ndata = \"d\"\n[[category]]\ncode = \"G\"\nname = \"g\"\nevidence = [\"photo\"]\n";
+    cases.own_categories = parse(text, &Variables::new()).config.unwrap().category.into();
+    cases.inherit();
+    let mut d = Desk {
+        case: cases.book().open(opening("1", "G"), view::time_of(START)).case,
+        now: view::time_of(START),
+        cases,
+    };
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    d.act(Verb::Start, by("h", Role::Worker));
+    let with = |e: &str| Ask { evidence: vec![e.into()], ..by("h", Role::Worker) };
+    for none in ["photo=notaurl", "photo=https://", "photo=https://a b", "other=https://p.example/1.jpg"] {
+        assert_eq!(d.error(Verb::Resolve, with(none)), "no-evidence", "{none}");
+    }
+    d.act(Verb::Resolve, with("photo=https://p.example/1.jpg"));
 }

@@ -313,6 +313,62 @@ fn a_button_pressed_again_is_the_same_incident_wherever_that_is_until_it_is_over
 }
 
 #[test]
+fn a_further_press_from_another_place_calls_those_who_come_there() {
+    let mut world = World::new();
+    let at = |text: &str, said: &str| Opening {
+        place: Some(citybrain_shared::case::Place { text: text.into(), ..Default::default() }),
+        description: said.into(),
+        ..Opening::default()
+    };
+    let none = Contact::default();
+    let calls = |world: &World, at: &str| -> Vec<serde_json::Value> {
+        let calls = world.places[at].log.iter().filter(|(_, d)| d.header().name == letter::CALL);
+        calls.map(|(_, d)| letter::data::<serde_json::Value>(d.parts().1).unwrap()).collect()
+    };
+    assert!(press(&mut world, "1", "b", at("A楼", ""), &none).1);
+    assert!(world.ask("c/s/a", "1", Verb::Accept, &by("w", Role::Worker), "w1"));
+    world.settle();
+    assert!(!press(&mut world, "2", "b", at("B楼", "我在B楼"), &none).1);
+    let held = world.places["c"].cases.get("1").unwrap();
+    let line = held.history.last().unwrap();
+    assert_eq!(
+        (line.text.as_str(), line.place.as_ref().unwrap().text.as_str()),
+        ("pressed again at B楼: 我在B楼", "B楼")
+    );
+    assert_eq!(held.case.place_again.as_ref().unwrap().text, "B楼");
+    for node in ["c/s/a/n", "c/s/a"] {
+        let last = calls(&world, node).pop().unwrap();
+        assert_eq!((last["why"].as_str(), last["place"]["text"].as_str()), (Some("again"), Some("B楼")), "{node}");
+    }
+    let before = calls(&world, "c/s/a/n").len();
+    assert!(calls(&world, "c").is_empty());
+    // The same place again is a line, and no call.
+    assert!(!press(&mut world, "3", "b", at("B楼", ""), &none).1);
+    assert_eq!(calls(&world, "c/s/a/n").len(), before);
+    assert!(!press(&mut world, "4", "b", at("A楼", ""), &none).1, "back again is news");
+    assert_eq!(calls(&world, "c/s/a/n").len(), before + 1);
+}
+
+#[test]
+fn another_number_of_a_further_press_is_kept_beside_the_first() {
+    let mut world = World::new();
+    let phone = |phone: &str| Contact { phone: phone.into(), ..Contact::default() };
+    let contact = |world: &World| world.places["c/s/a/n"].cases.get("1").unwrap().contact.clone().unwrap();
+    press(&mut world, "1", "b", Opening::default(), &phone("139"));
+    for (i, number) in ["139", "138", "138", ""].into_iter().enumerate() {
+        world.now += 1_000_000;
+        assert!(!press(&mut world, &format!("p{i}"), "b", Opening::default(), &phone(number)).1);
+    }
+    let kept = contact(&world);
+    assert_eq!((kept.phone.as_str(), kept.more.values().map(String::as_str).collect::<Vec<_>>()), ("139", vec!["138"]));
+    for i in 0..20 {
+        world.now += 1_000_000;
+        press(&mut world, &format!("q{i}"), "b", Opening::default(), &phone(&format!("1{i}")));
+    }
+    assert_eq!(contact(&world).more.len(), 8);
+}
+
+#[test]
 fn behind_a_source_without_a_subject_another_place_or_number_is_another_matter() {
     let mut world = World::new();
     let (b, none) = (intake::button("/app", ""), Contact::default());

@@ -1,0 +1,207 @@
+//! Boxes that are dead or cut off: who comes, who works on, and who is forgotten all the same.
+
+use super::*;
+
+const ID: &str = "20261120-0";
+
+fn press(world: &mut World, at: &str) {
+    let new = Opening { sos: true, button: Some("b".into()), has_contact: true, ..opening(ID, "") };
+    let phone = Contact { phone: "139".into(), ..Contact::default() };
+    let (_, drafts) = world.places[at].cases.open(new, phone, world.now);
+    world.commit(at, drafts, None);
+    world.settle();
+}
+
+/// Everything comes in and everything is done, but at this node.
+fn without(world: &mut World, dead: &str) {
+    for _ in 0..300 {
+        for n in NODES.iter().filter(|n| **n != dead) {
+            world.due(n);
+        }
+        let line = world.lines.iter().find(|((_, to), q)| to != dead && !q.is_empty()).map(|(k, _)| k.clone());
+        let Some(key) = line else { continue };
+        let flying = world.lines.get_mut(&key).unwrap().remove(0);
+        world.arrive(&key.1, flying);
+    }
+}
+
+fn calls(world: &World, at: &str) -> usize {
+    world.places[at].log.iter().filter(|(_, d)| d.header().name == letter::CALL).count()
+}
+
+fn held<'w>(world: &'w World, at: &str) -> &'w Held {
+    world.places[at].cases.get(ID).unwrap()
+}
+
+#[test]
+fn whoever_comes_to_a_press_of_a_dead_box_is_known_above_and_nobody_else_is_called() {
+    for (at, called) in [("c/s/a", ["c/s", "c"]), ("c/s", ["c/s/a", "c"])] {
+        let mut world = World::new();
+        press(&mut world, "c/s/a/n");
+        assert!(world.ask(at, ID, Verb::Accept, &by("社区值班", Role::Worker), "w1"), "{at} has a copy");
+        without(&mut world, "c/s/a/n");
+        for seconds in [59, 31, 31, 3600] {
+            world.now += seconds * 1_000_000;
+            without(&mut world, "c/s/a/n");
+        }
+        for above in called {
+            assert_eq!(calls(&world, above), 0, "accepted at {at}: {above}");
+            let who = &held(&world, above).coming[0];
+            assert_eq!((who.by.as_str(), who.node.as_str()), ("社区值班", at), "{above}");
+            assert_eq!(world.places[above].cases.calls_for_help().unaccepted, 0);
+            world.restart(above);
+        }
+        // It is back: its own timer is over, and the word of who comes is there at once.
+        world.settle();
+        for n in ["c/s/a/n", "c/s/a", "c/s", "c"] {
+            assert_eq!((held(&world, n).case.status, held(&world, n).coming.len()), (Status::Accepted, 0), "{n}");
+        }
+        assert_eq!(held(&world, "c").case.accepted_by.as_deref(), Some("社区值班"));
+        assert_eq!(owners_of(world.places.iter().map(|(n, p)| (n.as_str(), &p.cases)), ID), ["c/s/a/n"]);
+    }
+}
+
+#[test]
+fn a_resident_does_not_keep_a_press_from_climbing_and_a_box_that_speaks_again_is_watched_again() {
+    let mut world = World::new();
+    press(&mut world, "c/s/a/n");
+    assert!(!world.ask("c/s/a", ID, Verb::Accept, &by("r", Role::Resident), "w0"));
+    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), "w1"));
+    // The line down is cut; the box lives, nobody has come there, and it climbs.
+    world.lines.clear();
+    world.now += 30_000_000;
+    while world.due("c/s/a/n") {}
+    let up: Vec<Flying> = world.lines.values_mut().flat_map(std::mem::take).collect();
+    up.into_iter().for_each(|flying| world.arrive("c/s/a", flying));
+    assert_eq!(calls(&world, "c/s/a"), 1, "the box itself says that nobody has accepted");
+    world.restart("c/s/a");
+}
+
+#[test]
+fn a_missed_limit_leaves_the_work_where_it_is_until_the_tier_above_takes_it() {
+    let mut world = World::new();
+    for place in world.places.values_mut() {
+        place.cases.settings.missed = citybrain_shared::config::cases::Missed::HandOver;
+    }
+    let (_, drafts) = world.places["c/s/a"].cases.open(opening(ID, "G"), Contact::default(), START);
+    world.commit("c/s/a", drafts, None);
+    world.settle();
+    world.now += 3 * 3_600_000_000;
+    without(&mut world, "c/s");
+    let case = &held(&world, "c/s/a").case;
+    assert_eq!((case.offered_to.as_ref(), &case.handing_to), (Some(&a("c/s")), &None));
+    assert!(case.standing().contains("offered to c/s") && case.clock("response").unwrap().missed.is_some());
+    // The street is dead: here they go on.
+    for (verb, who) in [(Verb::Accept, "w"), (Verb::Dispatch, "w"), (Verb::Start, "h")] {
+        assert!(world.ask("c/s/a", ID, verb, &by(who, Role::Worker), ""), "{verb}");
+    }
+    world.settle();
+    let case = &held(&world, "c").case;
+    assert_eq!((&case.owner, case.status, &case.offered_to), (&a("c/s"), Status::Handling, &None));
+    assert_eq!(case.escalations, 1);
+    assert_eq!(calls(&world, "c/s"), 1);
+}
+
+#[test]
+fn what_was_dealt_with_before_the_tier_above_has_heard_of_it_stays() {
+    let mut world = World::new();
+    for place in world.places.values_mut() {
+        place.cases.settings.missed = citybrain_shared::config::cases::Missed::HandOver;
+    }
+    let (_, drafts) = world.places["c/s/a"].cases.open(opening(ID, "G"), Contact::default(), START);
+    world.commit("c/s/a", drafts, None);
+    world.now += 3 * 3_600_000_000;
+    without(&mut world, "c/s");
+    for (verb, who) in [(Verb::Accept, "w"), (Verb::Dispatch, "w"), (Verb::Start, "h"), (Verb::Resolve, "h")] {
+        assert!(world.ask("c/s/a", ID, verb, &by(who, Role::Worker), ""), "{verb}");
+    }
+    world.settle();
+    let at_street = held(&world, "c/s");
+    assert_eq!((&at_street.case.owner, at_street.case.status), (&a("c/s/a"), Status::Resolved));
+    assert!(at_street.wishes.is_empty(), "what a node does by itself is nobody's wish");
+}
+
+#[test]
+fn a_person_is_forgotten_at_once_where_he_is_known_also_while_the_case_is_on_its_way() {
+    for back in [false, true] {
+        let mut world = World::new();
+        world.has_registry = true;
+        let new = Opening { has_contact: true, ..opening(ID, "L") };
+        let phone = Contact { phone: "139".into(), ..Contact::default() };
+        let (_, drafts) = world.places["c/s/a"].cases.open(new, phone, START);
+        world.commit("c/s/a", drafts, None);
+        assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
+        assert!(world.ask("c/s/a", ID, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+        without(&mut world, "c/s/b");
+        assert!(held(&world, "c/s/a").contact.is_some());
+        assert!(!world.ask("c/s/a", ID, Verb::Forget, &by("w", Role::Worker), "f0"), "not for a worker");
+        assert!(world.ask("c/s/a", ID, Verb::Forget, &by("boss", Role::Supervisor), "f"));
+        assert!(held(&world, "c/s/a").contact.is_none() && held(&world, "c/s/a").is_forgotten());
+        world.restart("c/s/a");
+        if back {
+            // It comes back from a box that has never been: nobody there was asked.
+            let lines = std::mem::take(&mut world.lines);
+            drop(lines);
+            let why = Ask { text: Some("wrong".into()), ..by("w", Role::Worker) };
+            assert!(world.ask("c/s/a", ID, Verb::Recall, &why, "r"));
+        }
+        world.settle();
+        for n in NODES {
+            let Some(held) = world.places[n].cases.get(ID) else { continue };
+            // Who has never had it hears nothing of it, and has nothing.
+            let never = back && n == "c/s/b";
+            assert!(held.contact.is_none() && held.to_forget.is_none() && (held.case.forgotten || never), "{n} {back}");
+            assert!(held.wishes.iter().all(|w| w.verb != Verb::Forget));
+        }
+    }
+}
+
+#[test]
+fn records_about_a_person_who_is_forgotten_are_known_and_others_are_not() {
+    let mut world = World::new();
+    let event = |id: &str, phone: &str| {
+        let event = serde_json::json!({"specversion": "1.0", "id": id, "source": "/btn", "subject": "7", "type": "city.sos.pressed.v1",
+            "data": {"phone": phone}});
+        let header = Header {
+            lane: Lane::Urgent,
+            ..Header::local(citybrain_shared::record::Kind::Event, "city.sos.pressed.v1")
+        };
+        Draft::new(&header, event.to_string().as_bytes()).unwrap()
+    };
+    let hear = |world: &mut World, id: &str, phone: &str| {
+        let mut draft = event(id, phone);
+        draft.stamp(world.now, 0);
+        world.commit("c/s/a/n", vec![draft.clone()], None);
+        world.settle();
+        world.now += 1_000_000;
+        draft
+    };
+    let first = hear(&mut world, "1", "139");
+    let again = hear(&mut world, "2", "138");
+    let id = world.places["c/s/a/n"].cases.iter().next().unwrap().case.id.clone();
+    let is = |world: &World, draft: &Draft| {
+        with_origin(draft, None, |h, p| {
+            let h = Header { received_us: START, ..*h };
+            world.places["c/s/a/n"].cases.is_forgotten(&h, p)
+        })
+    };
+    assert!(!is(&world, &first));
+    assert!(world.ask("c/s/a/n", &id, Verb::Withdraw, &by("boss", Role::Supervisor), ""));
+    assert!(world.ask("c/s/a/n", &id, Verb::Forget, &by("boss", Role::Supervisor), ""));
+    world.settle();
+    assert!(is(&world, &first) && is(&world, &again), "the press, and the one after it");
+    for (origin, draft) in &world.places["c/s/a/n"].log {
+        let names = [letter::LETTER, letter::CONTACT].contains(&draft.header().name);
+        assert!(
+            !names || with_origin(draft, origin.as_deref(), |h, p| world.places["c/s/a/n"].cases.is_forgotten(h, p))
+        );
+    }
+    // The same button, later: another matter, and somebody else perhaps.
+    world.now += 3_600_000_000;
+    let later = hear(&mut world, "3", "137");
+    let later_came = world.now;
+    let is_later = with_origin(&later, None, |h, p| {
+        world.places["c/s/a/n"].cases.is_forgotten(&Header { received_us: later_came, ..*h }, p)
+    });
+    assert!(!is_later);
+}

@@ -1,0 +1,153 @@
+//! Cases that were merged into others, and what becomes of them.
+
+use super::*;
+
+const AT: &str = "c/s/a";
+
+fn open(world: &mut World, ids: &[&str], category: &str) {
+    for id in ids {
+        let (_, drafts) = world.places[AT].cases.open(opening(id, category), Contact::default(), START);
+        world.commit(AT, drafts, None);
+        assert!(world.ask(AT, id, Verb::Accept, &by("w", Role::Worker), ""));
+    }
+    world.settle();
+}
+
+fn merge(world: &mut World, id: &str, into: &str) {
+    assert!(world.ask(AT, id, Verb::Merge, &Ask { into: Some(into.into()), ..by("w", Role::Worker) }, ""), "{id}");
+    world.settle();
+}
+
+fn case<'w>(world: &'w World, at: &str, id: &str) -> &'w Held {
+    world.places[at].cases.get(id).unwrap()
+}
+
+fn last<'w>(world: &'w World, at: &str, id: &str) -> (&'w str, &'w str) {
+    let entry = case(world, at, id).history.last().unwrap();
+    (entry.step.as_str(), entry.text.as_str())
+}
+
+#[test]
+fn followers_of_a_case_that_nobody_deals_with_are_work_again() {
+    let end = |verb: Verb| match verb {
+        Verb::Withdraw => by("r", Role::Resident),
+        _ => by("boss", Role::Supervisor),
+    };
+    for verb in [Verb::Withdraw, Verb::Reject] {
+        let mut world = World::new();
+        open(&mut world, &["p", "q", "r"], "L");
+        merge(&mut world, "q", "p");
+        merge(&mut world, "p", "r");
+        assert!(world.ask(AT, "r", verb, &end(verb), ""));
+        world.settle();
+        let p = &case(&world, "c", "p").case;
+        assert_eq!((p.status, &p.merged_into, p.closed, p.reopened), (Status::Accepted, &None, None, 0));
+        assert!(allowed(p).contains(&Verb::Dispatch));
+        let (step, text) = last(&world, "c", "p");
+        assert!(step == "unmerged" && text.starts_with("r, which it followed, is "), "{text}");
+        assert_eq!(owners_of(world.places.iter().map(|(n, p)| (n.as_str(), &p.cases)), "p"), [AT]);
+        // What follows it follows it still, until it ends itself.
+        let q = &case(&world, "c", "q").case;
+        assert_eq!((q.status, q.merged_into.as_deref()), (Status::Closed, Some("p")));
+        assert!(world.ask(AT, "p", verb, &end(verb), ""));
+        world.settle();
+        assert_eq!(case(&world, "c", "q").case.status, Status::Accepted);
+        world.restart(AT);
+        assert!(!world.due(AT), "once");
+    }
+}
+
+#[test]
+fn followers_hear_how_their_leader_ended_wherever_it_went_and_that_it_is_open_again() {
+    let mut world = World::new();
+    open(&mut world, &["p", "q", "r"], "L");
+    merge(&mut world, "q", "p");
+    assert!(world.ask(AT, "p", Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    world.settle();
+    assert!(world.ask("c/s/b", "p", Verb::Start, &by("h", Role::Worker), ""));
+    let done = Ask { text: Some("已修好".into()), ..by("h", Role::Worker) };
+    assert!(world.ask("c/s/b", "p", Verb::Resolve, &done, ""));
+    assert!(world.ask(
+        "c/s/b",
+        "p",
+        Verb::Evaluate,
+        &Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) },
+        ""
+    ));
+    assert!(world.ask("c/s/b", "p", Verb::Close, &by("boss", Role::Supervisor), ""));
+    world.settle();
+    assert_eq!(last(&world, "c", "q"), ("followed", "p, which it follows, is closed (solved): 已修好"));
+    assert_eq!(case(&world, "c", "q").history.last().unwrap().to.as_deref(), Some("solved"));
+    assert!(world.ask("c/s/b", "p", Verb::Reopen, &by("r", Role::Resident), ""));
+    world.settle();
+    assert_eq!(last(&world, "c", "q"), ("followed", "p, which it follows, is open again"));
+    // Found to be nobody's business at the second look.
+    assert!(world.ask("c/s/b", "p", Verb::Reject, &by("boss", Role::Supervisor), ""));
+    world.settle();
+    assert_eq!((last(&world, "c", "q").0, case(&world, "c", "q").case.status), ("unmerged", Status::Accepted));
+    let lines = case(&world, AT, "q").history.len();
+    for n in NODES {
+        world.restart(n);
+    }
+    world.settle();
+    assert_eq!(case(&world, AT, "q").history.len(), lines);
+}
+
+#[test]
+fn a_call_for_help_that_followed_a_false_alarm_calls_again() {
+    let mut world = World::new();
+    for id in ["p", "q"] {
+        let new = Opening { sos: true, ..opening(id, "") };
+        let (_, drafts) = world.places[AT].cases.open(new, Contact::default(), START);
+        world.commit(AT, drafts, None);
+    }
+    world.settle();
+    merge(&mut world, "q", "p");
+    assert_eq!(world.places["c"].cases.calls_for_help().unaccepted, 1);
+    let calls =
+        |world: &World, at: &str| world.places[at].log.iter().filter(|(_, d)| d.header().name == letter::CALL).count();
+    let before = calls(&world, AT);
+    assert!(world.ask(AT, "p", Verb::Withdraw, &by("r", Role::Resident), ""));
+    world.settle();
+    assert_eq!((case(&world, "c", "q").case.status, calls(&world, AT)), (Status::Submitted, before + 1));
+    world.now += 30_000_000;
+    world.settle();
+    assert_eq!((calls(&world, "c/s"), case(&world, "c", "q").case.escalations), (1, 1), "it climbs");
+}
+
+#[test]
+fn a_seat_that_a_follower_gave_back_is_asked_for_anew() {
+    let mut world = World::new();
+    let at = view::time_of(START) + chrono::TimeDelta::days(15);
+    let ask = |id: &str| {
+        let booking = Booking {
+            node: a("c/s"),
+            service: "S".into(),
+            name: "理发".into(),
+            at: Some("2026-12-05T01:00:00Z".parse().unwrap_or(at)),
+            until: None,
+            seat: Seat::Visitor,
+            seats: 1,
+            form: BTreeMap::new(),
+            state: Booked::Asked,
+        };
+        Opening { booking: Some(booking), ..opening(id, "S") }
+    };
+    let request = |world: &mut World, id: &str| {
+        let (_, drafts) = world.places["c/s"].cases.open(ask(id), Contact::default(), START);
+        world.commit("c/s", drafts, None);
+        world.settle();
+        case(world, "c/s", id).case.booking.as_ref().unwrap().state
+    };
+    assert_eq!(request(&mut world, "q"), Booked::Booked);
+    open(&mut world, &["x"], "L");
+    let (_, drafts) = world.places["c/s"].cases.open(opening("p", "L"), Contact::default(), START);
+    world.commit("c/s", drafts, None);
+    assert!(world.ask("c/s", "q", Verb::Merge, &Ask { into: Some("p".into()), ..by("w", Role::Worker) }, ""));
+    world.settle();
+    assert_eq!(request(&mut world, "z"), Booked::Booked, "there is one seat, and it is free again");
+    assert!(world.ask("c/s", "p", Verb::Withdraw, &by("r", Role::Resident), ""));
+    world.settle();
+    let q = &case(&world, "c/s", "q").case;
+    assert_eq!((q.status, q.booking.as_ref().unwrap().state), (Status::Rejected, Booked::Refused));
+}
