@@ -31,10 +31,11 @@ const OPEN: [&str; 14] = [
 ];
 
 /// Answers that take a load or a whole city to make, and files: their own tests look into them.
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 10] = [
     "citybrain.bench/1",
     "citybrain.bench-door/1",
     "citybrain.bench-slept/1",
+    "citybrain.bench-press/1",
     "citybrain.cases-brought/1",
     "citybrain.cases-imported/1",
     "citybrain.demo/1",

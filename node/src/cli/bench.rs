@@ -125,7 +125,7 @@ impl Bench {
         if self.press {
             let report = press::measure(&dir, self.percent).map_err(|e| fail(format!("{e:#}")));
             let _ = std::fs::remove_dir_all(&dir);
-            return Ok(Output::Text(report? + "\n"));
+            return Ok(Output::Measured(Box::new(report?)));
         }
         if self.door {
             let load = door::Load::of(self.percent);

@@ -117,6 +117,17 @@ impl Api {
         Ok(Notice { id: id.to_owned(), targets: count("expected")?, delivered: count("delivered")? })
     }
 
+    /// An answer of JSON lines.
+    pub fn get_lines(&self, path: &str) -> Result<Vec<Value>, Error> {
+        let mut answer = self.get(path)?;
+        let lines = BufReader::new(answer.body_mut().as_reader()).lines();
+        let parse = |line: std::io::Result<String>| {
+            let line = line.map_err(|e| self.wrong(path, e))?;
+            serde_json::from_str(&line).map_err(|e| self.wrong(path, e))
+        };
+        lines.map(parse).collect()
+    }
+
     pub fn get_json(&self, path: &str) -> Result<Value, Error> {
         self.json(path, self.get(path)?)
     }

@@ -6,10 +6,12 @@
 //! presses again and again at the neighbourhood. All are on this machine, so one clock tells both ends.
 
 use super::door::{Client, tenths};
+use crate::cli::render::Measured;
 use crate::demo::processes::Processes;
 use crate::demo::tree::Tree;
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
+use citybrain_shared::words::grouped;
 use miette::{Context, IntoDiagnostic};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -45,11 +47,27 @@ struct Report {
 
 /// # Errors
 /// When a node does not start, or a press is not at the city within a minute.
-pub fn measure(dir: &Path, percent: u8) -> miette::Result<String> {
+pub fn measure(dir: &Path, percent: u8) -> miette::Result<Measured> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().into_diagnostic()?;
     let report = runtime.block_on(press(dir, BACKLOG * usize::from(percent) / 100))?;
-    serde_json::to_string_pretty(&report).into_diagnostic()
+    Ok(Measured { json: serde_json::to_value(&report).into_diagnostic()?, head: Vec::new(), rows: report.rows() })
+}
+
+impl Report {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let row = |what: &str, found: String| vec![what.to_owned(), found];
+        let hops = |all: &[u64]| all.iter().map(|n| grouped(*n)).collect::<Vec<_>>().join(" / ");
+        vec![
+            row("waited at street / community / neighbourhood, first press", hops(&self.waited_at_first)),
+            row("last press", hops(&self.waited_at_last)),
+            row("presses", grouped(self.presses as u64)),
+            row("to the city's commit, median", format!("{:.1} ms", self.median_ms)),
+            row("p90", format!("{:.1} ms", self.p90_ms)),
+            row("p99", format!("{:.1} ms", self.p99_ms)),
+            row("longest", format!("{:.1} ms", self.longest_ms)),
+        ]
+    }
 }
 
 async fn press(dir: &Path, backlog: usize) -> miette::Result<Report> {
@@ -159,8 +177,9 @@ async fn until_committed(nodes: &Processes, pressed: &HashMap<String, DateTime<U
     let until = Instant::now() + PATIENCE;
     loop {
         let path = format!("/v1/events?type=city.brain.case.submitted&limit={}", pressed.len() * 2);
-        let found = get(nodes, 0, path).await?;
-        let events = found["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let api = nodes.nodes[0].api.clone();
+        let events = tokio::task::spawn_blocking(move || api.get_lines(&path)).await.into_diagnostic()?;
+        let events = events.into_diagnostic()?;
         let took = events.iter().filter_map(|e| {
             let began = pressed.get(e["event"]["data"]["case"]["title"].as_str()?)?;
             let committed: DateTime<Utc> = e["committed_at"].as_str()?.parse().ok()?;
