@@ -346,6 +346,44 @@ fn one_cancellation_ends_all_that_it_refers_to_and_an_update_that_is_late_revive
 }
 
 #[test]
+fn a_cancellation_that_an_update_has_overtaken_ends_nothing() {
+    let tree = city();
+    let (top, named) = (tree.node("c"), tree.node("c/s"));
+    let expires = at(3600);
+    let sent: Vec<String> = [-60, -40, -20].map(at).to_vec();
+    let alert = Warning {
+        id: "met-a",
+        sent: &sent[0],
+        status: "Actual",
+        kind: "Alert",
+        references: "",
+        severity: "Severe",
+        headline: "a",
+        expires: &expires,
+    };
+    let references = format!("eoc@met.example,met-a,{}", sent[0]);
+    let cancel = Warning { id: "met-b", sent: &sent[1], kind: "Cancel", references: &references, ..alert };
+    let update =
+        Warning { id: "met-c", sent: &sent[2], kind: "Update", references: &references, headline: "b", ..alert };
+    for warning in [&alert, &update] {
+        assert_eq!(post(top, &warning.xml()).status, 202);
+    }
+    let taken = post(top, &cancel.xml());
+    assert_eq!(taken.status, 202, "{}", taken.text);
+    assert!(taken.json()["note"].as_str().is_some_and(|n| n.contains("sent after it is in force")), "{}", taken.text);
+    assert!(taken.json()["notified"].as_array().is_none_or(Vec::is_empty), "{}", taken.text);
+    // Whoever was told of the alert hears of the update behind it, and of no end.
+    let newer = Warning { id: "met-d", sent: &at(-5), severity: "Extreme", ..update };
+    assert_eq!(post(top, &newer.xml()).status, 202);
+    for node in [top, named] {
+        let is_newest = |w: &Value| w["severity"] == "critical";
+        wait_for("the newest is in force", || warned(node, "").iter().any(is_newest).then_some(()));
+        let now = warned(node, "");
+        assert_eq!((now.len(), &now[0]["raises"]), (1, &json!(1)), "it has never ended");
+    }
+}
+
+#[test]
 fn a_warning_that_expires_is_over_by_itself_also_where_the_line_is_cut() {
     let mut tree = city();
     let (sent, expires) = (at(-1), at(4));

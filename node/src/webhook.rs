@@ -18,7 +18,7 @@
 //! **Operation.** A thread each: the client blocks, and a receiver that hangs holds up nobody else.
 //! The cursor is noted after each burst, so a kill repeats at most [`BURST`] events.
 
-use crate::brain;
+use crate::brain::{self, cases::letter::CALL};
 use crate::https::{Trust, without_path};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use citybrain_hub::Hub;
@@ -514,10 +514,13 @@ enum Answer {
 /// Prefixes of types and of sources; none: all.
 fn fits(types: &[String], sources: &[String], header: &Header<'_>, payload: &[u8]) -> bool {
     let kind = header.name;
-    if header.kind != Kind::Event || header.direction == Direction::Down {
+    // Of what goes down only this node's own calls: no step says that nobody has answered.
+    let is_call = kind == CALL && header.origin.is_none();
+    if header.kind != Kind::Event || header.direction == Direction::Down && !is_call {
         return false;
     }
     let is_meant = match case::outside(kind, header.lane == Lane::Urgent, payload) {
+        Outside::Anybody if is_call => types.iter().any(|t| t == kind),
         Outside::Anybody => types.is_empty() || types.iter().any(|t| kind.starts_with(t.as_str())),
         Outside::ByName => types.iter().any(|t| t == kind),
         Outside::Nobody => false,
@@ -615,6 +618,13 @@ mod tests {
         );
         assert!(!all(&["city."], &[], "city.appeal", "/a"));
         assert!(!all(&["city.brain.case.contact"], &[], "city.brain.case.contact", "/a"));
+        // Its own calls are for who names them, and no other directive is for anybody.
+        let down = |types: &[&str], kind: &str| {
+            let header = Header { direction: Direction::Down, ..Header::local(Kind::Event, kind) };
+            fits(&types.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>(), &[], &header, b"{}")
+        };
+        assert!(down(&[CALL], CALL) && down(&["x", CALL], CALL));
+        assert!(!down(&[], CALL) && !down(&["city.brain.case."], CALL) && !down(&["city.siren"], "city.siren"));
         let note = Header::local(Kind::Note, "");
         assert!(!fits(&[], &[], &note, b"{}"));
     }

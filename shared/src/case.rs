@@ -87,6 +87,9 @@ pub struct Case {
     /// There is somebody to call; the response then counts from the call.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_contact: bool,
+    /// That has come to the owner with the case, all that was known of it: whoever gave it away need not keep it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contact_came: bool,
     /// Whom to call is to be forgotten, by every node that ever held it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forgotten: bool,
@@ -227,6 +230,11 @@ impl Case {
         running.filter_map(|c| Some((c, c.due?))).min_by_key(|(_, due)| *due)
     }
 
+    /// Does somebody above its owner supervise it 督办, or was called for it?
+    pub fn is_watched(&self) -> bool {
+        self.escalated_to.as_ref().is_some_and(|top| *top != self.owner && top.covers(&self.owner))
+    }
+
     /// Status and what stands beside it, for people.
     pub fn standing(&self) -> String {
         let mut text = self.status.to_string();
@@ -240,7 +248,7 @@ impl Case {
         if let Some(to) = &self.offered_to {
             beside.push(format!("offered to {to}"));
         }
-        if self.status.is_open() && self.escalations > 0 {
+        if self.status.is_open() && self.is_watched() {
             beside.push("escalated".into());
         }
         if let Some(reason) = self.closed_reason.filter(|_| self.status == Status::Closed) {

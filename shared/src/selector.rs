@@ -9,6 +9,9 @@ use std::fmt;
 
 pub type Labels = BTreeMap<String, String>;
 
+/// The label that says how many people live at a node and below it.
+pub const POPULATION: &str = "population";
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a selector: {reason}; write ADDRESS or ADDRESS/**, then optionally @tier and [label=value,…]")]
 pub struct Error {

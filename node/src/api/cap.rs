@@ -183,14 +183,15 @@ pub async fn cancel(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
 async fn take_read(ctx: &Ctx, message: Message, body: &Bytes) -> Result<Response, Refusal> {
     let letter = |reason: &str, detail: String| DeadLetter::new(reason, detail, VIA, "", body);
     let xml = String::from_utf8_lossy(body);
-    let (read, is_known, cancelled) = ctx
+    let (mut read, is_known, cancelled, is_late) = ctx
         .hub
         .state(|state| {
             let brain = Brain::of(state)?;
             let read = brain.warnings.read(message, &xml, &known(&ctx.config, state));
             let (is_known, cancelled) =
                 (brain.warnings.is_known(&read.told.root), brain.warnings.cancelled(&read.told));
-            Some((read, is_known, cancelled))
+            let is_late = read.told.msg_type == "Cancel" && brain.warnings.is_overtaken(&read.told);
+            Some((read, is_known, cancelled, is_late))
         })
         .ok_or_else(super::cases::no_brain)?;
     let told = &read.told;
@@ -224,7 +225,13 @@ async fn take_read(ctx: &Ctx, message: Message, body: &Bytes) -> Result<Response
     let Some(outcome) = first else { return Err(super::cases::no_brain()) };
     let (pos, duplicate) = placed(outcome);
     let status = if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let note = remark(&read, is_known, now);
+    let note = match is_late {
+        true => "an update that was sent after it is in force: it is kept, and that goes on".into(),
+        false => remark(&read, is_known, now),
+    };
+    if is_late {
+        read.told.nodes.clear();
+    }
     let Told { root, key, nodes, .. } = read.told;
     let taken = view::CapTaken { id: key, about: root, pos, duplicate, notified: nodes, note };
     Ok(ctx.answer_with(status, taken))

@@ -14,8 +14,10 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use chrono::TimeDelta;
 use citybrain_shared::Address;
+use citybrain_shared::selector::{self, Labels};
 use citybrain_shared::view::{self, GroupBy, RatePeriod};
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Rows of one answer, some megabytes. What is cut off would be missing in silence.
@@ -36,16 +38,19 @@ pub struct Rated {
     of: Option<String>,
     under: Option<Address>,
     category: Option<String>,
+    /// With the period before and a year before.
+    compare: bool,
 }
 
 impl Default for Rated {
     fn default() -> Self {
-        Rated { by: GroupBy::Node, period: RatePeriod::All, of: None, under: None, category: None }
+        let (under, category) = (None, None);
+        Rated { by: GroupBy::Node, period: RatePeriod::All, of: None, under, category, compare: false }
     }
 }
 
 pub async fn rated(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refusal> {
-    let Rated { by, mut period, of, under, category } = query(&uri)?;
+    let Rated { by, mut period, of, under, category, compare } = query(&uri)?;
     if let Some(of) = &of {
         let Some(named) = rates::span_of(of) else {
             let hint = "such as `2026-11-23`, `2026-11` or `2026`";
@@ -55,11 +60,23 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refu
             period = named;
         }
     }
+    if compare && period == RatePeriod::All {
+        let hint = "`--of 2026-11`, or `--period month`";
+        return Err(Refusal::bad("bad-query", "of all time there is no period before", hint));
+    }
     let now = ctx.as_of();
-    let mut counting = rates::Counting::new(rates::Question { by, period, of, under, category });
+    let whole = under.clone().unwrap_or_else(|| ctx.config.node.address.clone());
+    let mut counting = rates::Counting::new(rates::Question { by, period, of, under, category, compare });
     sweep(&ctx, |cases, held, district| counting.add(cases, &held.case, district, now)).await?;
     let s = look(&ctx, |cases, _| cases.settings.clone())?;
-    let (mut rows, total) = counting.done(&s);
+    let people = people(&ctx);
+    let of = |key: &str| match by {
+        _ if key == "all" => people.get(&whole).copied(),
+        // A row of the node itself, and each by its owner, is of a part of those who live there.
+        GroupBy::Child => Address::parse(key).ok().filter(|a| *a != whole).and_then(|a| people.get(&a).copied()),
+        _ => None,
+    };
+    let (mut rows, total) = counting.done(&s, &of);
     few_enough(rows.len())?;
     // Without a verdict of any resident the response alone is the score: it stands below those that have one.
     let is_judged = |r: &view::RateRow| r.solution.is_some() && r.satisfaction.is_some();
@@ -172,6 +189,18 @@ async fn sweep(ctx: &Ctx, mut each: impl FnMut(&Cases, &Held, District<'_>)) -> 
         }
         tokio::task::yield_now().await;
     }
+}
+
+/// How many live where, as this node and those below it say.
+fn people(ctx: &Ctx) -> HashMap<Address, u64> {
+    let own = (&ctx.config.node.address, &ctx.config.node.labels);
+    ctx.hub.state(|state| {
+        let known = state.registry.iter().map(|(address, known)| (address, &known.labels));
+        let said = |(address, labels): (&Address, &Labels)| {
+            Some((address.clone(), labels.get(selector::POPULATION)?.parse().ok()?))
+        };
+        known.chain([own]).filter_map(said).collect()
+    })
 }
 
 /// Looks at the cases, with what is known of the nodes' districts.

@@ -16,6 +16,8 @@ pub mod cases;
 pub mod form;
 pub mod rules;
 pub mod services;
+#[cfg(test)]
+mod tests;
 pub mod warnings;
 
 use citybrain_hub::policy::{Make, Policy, Row};
@@ -25,12 +27,15 @@ use citybrain_shared::config::Config;
 use citybrain_shared::record::{Draft, Header};
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub struct Brain {
     pub cases: cases::Cases,
     pub rules: rules::Rules,
     pub services: services::Services,
     pub warnings: warnings::Warnings,
+    /// Which part has its turn to say what is due: no state, only manners.
+    turn: AtomicUsize,
 }
 
 impl Brain {
@@ -44,6 +49,7 @@ impl Brain {
                 rules: rules::Rules::with(slot.clone()),
                 services: services::Services::new(&config),
                 warnings: warnings::Warnings::new(&config),
+                turn: AtomicUsize::new(0),
             })
         })
     }
@@ -95,9 +101,18 @@ impl Policy for Brain {
     }
 
     fn on_due(&self, state: &State, now_us: i64) -> Vec<Draft> {
-        // One part at a time: what a rule says may be a step of a case that has a timer of its own due.
+        // One part at a time: what a rule says may be a step of a case that has a timer of its own due. In
+        // turn, so that rules that always have something to say keep no call for help from climbing.
         let parts: [&dyn Policy; 4] = [&self.rules, &self.cases, &self.services, &self.warnings];
-        parts.into_iter().map(|p| p.on_due(state, now_us)).find(|group| !group.is_empty()).unwrap_or_default()
+        let first = self.turn.load(Ordering::Relaxed);
+        for i in (0..parts.len()).map(|i| (first + i) % parts.len()) {
+            let group = parts[i].on_due(state, now_us);
+            if !group.is_empty() {
+                self.turn.store(i + 1, Ordering::Relaxed);
+                return group;
+            }
+        }
+        Vec::new()
     }
 
     fn apply(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) {

@@ -10,7 +10,8 @@
 //! to which chain an update belongs, whom a cancellation must reach, and, by a timer, what has expired:
 //! that is an [`EXPIRED`] at every node for itself, so that it ends in time also where the line is cut.
 //! A message that refers to several warnings is an event of each. What was cancelled stays so: what was
-//! sent before the cancellation and comes after it ends as soon as it is there.
+//! sent before the cancellation and comes after it ends as soon as it is there. And a cancellation that is
+//! older than the update in force is no more than an [`ANSWER`].
 //! Every true warning is urgent, whatever it says of its urgency: on two lanes an update that had grown
 //! worse would overtake its alert, and the alert would then take it back.
 //!
@@ -235,6 +236,11 @@ impl Warnings {
         self.cancelled.get(&told.root).map(|c| c.cancelled).filter(|at| told.sent <= *at)
     }
 
+    /// Is what is in force of the warning newer than this message of it?
+    pub fn is_overtaken(&self, told: &Told) -> bool {
+        self.table.get(&told.root).is_some_and(|known| known.told.sent > told.sent)
+    }
+
     /// The event of a message, and what is sent down of it; the same of each further warning.
     ///
     /// # Errors
@@ -250,8 +256,10 @@ impl Warnings {
     }
 
     fn drafts_of(&self, told: &Told, id: &str, now_us: i64) -> Result<Vec<Draft>, String> {
+        let is_late = told.msg_type == "Cancel" && self.is_overtaken(told);
         let kind = match (told.msg_type.as_str(), told.status.as_str()) {
             ("Ack" | "Error", _) => ANSWER,
+            (_, "Actual") if is_late => ANSWER,
             (_, "Actual") => MESSAGE,
             _ => TEST,
         };
@@ -260,7 +268,7 @@ impl Warnings {
         let first = Event { kind, id, source: &source, way, target: "", told, now_us }.draft()?;
         let mut drafts = vec![first];
         let below = Told { xml: String::new(), ..told.clone() };
-        for node in &told.nodes {
+        for node in told.nodes.iter().filter(|_| !is_late) {
             let (target, id) = (format!("{node}/**"), format!("{id}.for.{node}"));
             let source = format!("/{}", self.me);
             let way = Direction::Down;
@@ -422,6 +430,7 @@ impl Policy for Warnings {
         };
         let Some(told) = data::<Told>(payload).filter(|_| counts && header.kind == Kind::Event) else { return };
         match (self.table.get(&told.root), told.msg_type.as_str()) {
+            (_, "Cancel") if self.is_overtaken(&told) => {}
             (_, "Cancel") => self.cancel(&told),
             (_, "Expired") => self.remove(&told.root),
             (Some(known), _) if known.told.sent > told.sent => {}

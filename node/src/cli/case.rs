@@ -34,7 +34,7 @@ pub enum Case {
     Reject {
         #[command(flatten)]
         step: Step,
-        /// not-ours (default), refused
+        /// not-ours (default), refused, emergency 转紧急 (110, 119 or 120 has it)
         #[arg(long)]
         closed_reason: Option<ClosedReason>,
     },

@@ -124,7 +124,12 @@ const EXAMPLES: &[(&str, &str)] = &[
         "citybrain case import old-system.csv --mapping old-system.toml    each to the node that it belongs to; again is harmless",
     ),
     ("case export", "citybrain case export --status open    as CSV, for a spreadsheet"),
-    ("rates", "citybrain rates --by node --period month    response, solution, satisfaction"),
+    (
+        "rates",
+        "citybrain rates --by node --period month    response, solution, satisfaction\n\
+         citybrain rates --by child --of 2026-11 --compare    and how it was in October, and a year ago\n\
+         citybrain rates --by child --show closing    结案率: closed, and in time, of those that were due",
+    ),
     (
         "service",
         "citybrain service list --search 理发    what is offered here and above\n\

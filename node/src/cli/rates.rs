@@ -22,8 +22,24 @@ pub struct Rates {
     /// Code or name
     #[arg(long)]
     pub category: Option<String>,
+    /// With the period before 环比 and a year before 同比
+    #[arg(long)]
+    pub compare: bool,
+    /// Which columns; `--json` has all
+    #[arg(long, default_value = "rates")]
+    pub show: Show,
     #[command(flatten)]
     pub at: At,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Show {
+    /// Response, solution, satisfaction, score
+    Rates,
+    /// Cases whose limit has passed: 结案率, 按期结案率
+    Closing,
+    /// 万人诉求比 (by child, where nodes have the label `population`) and 准确派单率
+    Appeals,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -64,6 +80,14 @@ impl Rates {
         query.extend(self.of.map(|of| ("of", of)));
         query.extend(self.under.map(|u| ("under", u.to_string())));
         query.extend(self.category.map(|c| ("category", c)));
-        self.at.ask("/v1/rates", &query, Output::Rates)
+        if self.compare {
+            query.push(("compare", "true".into()));
+        }
+        let show = match self.show {
+            Show::Rates => |a| Output::Rates(Box::new(a), Show::Rates),
+            Show::Closing => |a| Output::Rates(Box::new(a), Show::Closing),
+            Show::Appeals => |a| Output::Rates(Box::new(a), Show::Appeals),
+        };
+        self.at.ask("/v1/rates", &query, show)
     }
 }

@@ -11,6 +11,7 @@ mod events;
 mod inspect;
 mod node;
 mod ops;
+mod rates;
 mod rules;
 mod services;
 mod supervision;
@@ -54,7 +55,7 @@ pub enum Output {
     CaseStats(Answer<view::CaseStats>),
     Supervision(Box<Answer<view::Supervision>>),
     CasesBrought(Answer<view::CasesBrought>),
-    Rates(Answer<view::Rates>),
+    Rates(Box<Answer<view::Rates>>, super::rates::Show),
     Services(Answer<view::Services>),
     Service(Box<Answer<view::ServiceShown>>),
     Scenes(Answer<view::Scenes>),
@@ -215,7 +216,7 @@ impl Screen {
                 self.answer(&a, out, |v, _, out| cases::brought(v, out))?;
                 return Ok(u8::from(a.body.refused > 0));
             }
-            Output::Rates(a) => self.answer(&a, out, cases::rates)?,
+            Output::Rates(a, show) => self.answer(&a, out, |v, s, out| rates::rates(v, show, s, out))?,
             Output::Services(a) => self.answer(&a, out, services::services)?,
             Output::Service(a) => self.answer(&a, out, |v, _, out| services::service(v, out))?,
             Output::Scenes(a) => self.answer(&a, out, services::scenes)?,

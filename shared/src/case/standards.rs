@@ -26,18 +26,21 @@ impl Case {
             Status::Submitted => (1, "信息收集", "受理", "open"),
             Status::Accepted if self.reopened > 0 => (2, "案卷建立", "重办", "reopen"),
             Status::Accepted if self.returns > 0 => (2, "案卷建立", "退单", "for_triage"),
-            Status::Accepted if self.escalations > 0 => (2, "案卷建立", "督办", "internal_referral"),
+            Status::Accepted if self.is_watched() => (2, "案卷建立", "督办", "internal_referral"),
             Status::Accepted => (2, "案卷建立", "登记", "investigating"),
-            Status::Dispatched if self.escalations > 0 => (3, "任务派遣", "督办", "internal_referral"),
+            Status::Dispatched if self.is_watched() => (3, "任务派遣", "督办", "internal_referral"),
             Status::Dispatched => (3, "任务派遣", "派单", "in_progress"),
             Status::Handling if self.suspended.is_some() => (4, "任务处理", "挂账", "planned"),
             Status::Handling if self.finding.as_ref().is_some_and(|f| !f.passed) => (4, "任务处理", "重办", "reopen"),
             // Above they watch, and here it is being done: the resident hears the latter.
-            Status::Handling if self.escalations > 0 => (4, "任务处理", "督办", "in_progress"),
+            Status::Handling if self.is_watched() => (4, "任务处理", "督办", "in_progress"),
             Status::Handling => (4, "任务处理", "办理", "in_progress"),
             Status::Resolved => (5, "处理反馈", "答复", "fixed"),
             Status::Evaluated => (6, "核实结案", "回访", "fixed"),
             Status::Closed => (7, "综合评价", "办结", self.closed_word()),
+            Status::Rejected if self.closed_reason == Some(ClosedReason::Emergency) => {
+                (0, "不予立案", "转紧急", "not_councils_responsibility")
+            }
             Status::Rejected => (0, "不予立案", "不予受理", "not_councils_responsibility"),
             Status::Withdrawn => (0, "作废", "撤单", "cancelled"),
         };
@@ -51,7 +54,7 @@ impl Case {
         match self.closed_reason {
             Some(ClosedReason::Solved) => "fixed",
             Some(ClosedReason::Duplicate) => "duplicate",
-            Some(ClosedReason::NotOurs) => "not_councils_responsibility",
+            Some(ClosedReason::NotOurs | ClosedReason::Emergency) => "not_councils_responsibility",
             Some(ClosedReason::Withdrawn) => "cancelled",
             Some(ClosedReason::Unsolved | ClosedReason::Refused) => "no_further_action",
             // It was reopened since.

@@ -171,6 +171,8 @@ words! {
         Unsolved = "unsolved",
         Duplicate = "duplicate",
         NotOurs = "not-ours",
+        /// 转紧急: passed on to 110, 119 or 120 at once; it is theirs.
+        Emergency = "emergency",
         Refused = "refused",
         Withdrawn = "withdrawn",
     }

@@ -72,6 +72,11 @@ impl Judge<'_> {
             let message = format!("name, code and labels have {told} bytes as JSON; at most {max} fit");
             self.bad("node.labels", message, "shorten them");
         }
+        let people = node.labels.get(crate::selector::POPULATION);
+        if let Some(people) = people.filter(|n| !n.parse::<u64>().is_ok_and(|n| n > 0)) {
+            let message = format!("`{people}` is no number of people");
+            self.bad("node.labels.population", message, "say how many live here and below: `population = \"12000\"`");
+        }
         for label in node.labels.keys().filter(|l| l.is_empty() || l.contains(['=', ',', '[', ']'])) {
             let path = format!("node.labels.{label}");
             self.bad(&path, format!("no selector can name the label `{label}`"), "leave out `=`, `,`, `[` and `]`");

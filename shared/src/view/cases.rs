@@ -150,6 +150,37 @@ pub struct RateRow {
     pub satisfaction: Option<f64>,
     /// 0 to 100.
     pub score: Option<f64>,
+    /// 准确派单率: those that nobody has sent back, of all that were dispatched.
+    pub accurate_dispatch: Option<f64>,
+    /// 结案率, 按期结案率: closed, and closed in time, of those whose limit fell in the period.
+    pub closing: Option<f64>,
+    pub closing_in_time: Option<f64>,
+    /// 万人诉求比: appeals to 10,000 people, where the key's node says how many live there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub appeals_per_10000: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub people: Option<u64>,
+    /// The same of the period before 环比, and of a year before 同比, where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<RateThen>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub year_before: Option<RateThen>,
+}
+
+/// A row's rates of another period.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RateThen {
+    pub period: String,
+    #[serde(flatten)]
+    pub counts: RateCounts,
+    pub response: Option<f64>,
+    pub solution: Option<f64>,
+    pub satisfaction: Option<f64>,
+    pub score: Option<f64>,
+    pub closing: Option<f64>,
+    pub closing_in_time: Option<f64>,
+    pub accurate_dispatch: Option<f64>,
 }
 
 macro_rules! counts {
@@ -173,7 +204,7 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Dispatched for the first time in the period; everything below is of these.
+    /// Dispatched for the first time in the period; everything below but the last three is of these.
     dispatched,
     /// Not counted in any rate: 剔除, withdrawn, rejected, merged into another.
     excluded,
@@ -201,4 +232,11 @@ counts! {
     returned,
     reworked,
     reopened,
+    /// Residents' appeals, the ones not counted in rates among them.
+    appeals,
+    /// 应结案: the limit for their solution fell in the period, and has passed. Not those left out of rates.
+    due,
+    due_closed,
+    /// Closed before that limit.
+    due_closed_in_time,
 }

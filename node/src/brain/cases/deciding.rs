@@ -48,18 +48,25 @@ impl Cases {
         let now = view::time_of(now_us);
         let id = held.case.id.clone();
         let mut drafts = Vec::new();
+        // Who else has the case has, or gets, whom to call.
+        let (may_step, travels) = (self.may_step(&id), self.settings.contact_travels);
+        let news = Some(contact).filter(|c| !held.is_forgotten() && !c.is_empty());
+        let sent = news.filter(|_| !may_step && travels).cloned();
         match &held.contact {
-            None => self.contact_draft(&held.case, contact, now, &mut drafts),
+            None => {
+                let here = news.filter(|_| may_step || !travels);
+                here.iter().for_each(|contact| self.contact_draft(&held.case, contact, now, &mut drafts));
+            }
             Some(known) => {
-                let both = beside(known, contact, now).filter(|_| self.may_step(&id));
+                let both = beside(known, contact, now).filter(|_| may_step);
                 both.iter().for_each(|both| self.contact_draft(&held.case, both, now, &mut drafts));
             }
         }
         let (place, _, words) = machine::said(opening);
         let known = held.case.place_again.as_ref().or(held.case.place.as_ref());
         let place = place.filter(|place| Some(place) != known);
-        // Where somebody is now is news, however often the button was pressed.
-        let most = if place.is_some() { 2 * PRESSES_MAX } else { PRESSES_MAX };
+        // Where somebody is now, and whom to call, is news, however often the button was pressed.
+        let most = if place.is_some() || sent.is_some() { 2 * PRESSES_MAX } else { PRESSES_MAX };
         if held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count() >= most {
             return Some((id, drafts));
         }
@@ -71,14 +78,14 @@ impl Cases {
         let text = said.collect::<Vec<_>>().join(": ");
         let role = if machine::is_name(&opening.by) { Role::Worker } else { Role::Resident };
         let ask = Ask { by: opening.by.clone(), role: Some(role), text: Some(text), place, ..Ask::default() };
-        if self.may_step(&id) {
+        if may_step {
             for mut stepped in self.step(held, Verb::Comment, &ask, &self.me, now).unwrap_or_default() {
                 stepped.because.clone_from(&opening.event);
                 self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
             }
         } else {
             let to = held.case.bound_for();
-            let body = Body::Ask { case: id.clone(), verb: Verb::Comment, ask, hops: 0 };
+            let body = Body::Ask { case: id.clone(), verb: Verb::Comment, ask, hops: 0, contact: sent };
             let letter = self.letter(format!("{id}.press.{}", opening.id), to, held.case.urgent, body);
             drafts.extend(Pen { me: &self.me, now }.letter(&letter));
         }
@@ -95,9 +102,9 @@ impl Cases {
                 place == held.case.place
                     && title.starts_with(&held.case.title)
                     && description == held.case.description
-                    // Whom to call went with a case that was handed on.
-                    && (held.case.owner != self.me && held.case.has_contact
-                        || held.contact.clone().unwrap_or_default() == kept(contact))
+                    // Where nobody here knows any more whom to call, it may be somebody else who calls now.
+                    && (held.contact.is_some() || !held.case.has_contact)
+                    && held.contact.clone().unwrap_or_default() == kept(contact)
             })
     }
 
@@ -124,7 +131,7 @@ impl Cases {
         // nobody waits for it where it is dead.
         if case.offered_to.as_ref() == Some(&self.me) && entry.by == machine::TIMER && entry.step == "escalated" {
             let ask = Ask { by: machine::TIMER.into(), role: Some(Role::Worker), hand_over: true, ..Ask::default() };
-            let body = Body::Ask { case: case.id.clone(), verb: Verb::Escalate, ask, hops: 0 };
+            let body = Body::Ask { case: case.id.clone(), verb: Verb::Escalate, ask, hops: 0, contact: None };
             let id = format!("{}.{}.{}.take", case.id, case.term, case.version);
             drafts.extend(pen.letter(&self.letter(id, &case.owner, case.urgent, body)));
         }
@@ -223,15 +230,24 @@ impl Cases {
     /// The records of a case that has come here, by that letter.
     fn take(&self, taken: &Stepped, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
         let mut drafts = Vec::new();
-        let case = &taken.case;
-        let mut history = self.held.get(&case.id).map(|h| h.history.clone()).unwrap_or_default();
+        let mut taken = taken.clone();
+        let known = self.held.get(&taken.case.id);
+        let came = match &letter.body {
+            Body::HandOver { contact: Some(contact), .. } => Some(contact),
+            _ => known.and_then(|h| h.contact.as_ref()),
+        };
+        // What one on the way has kept back is not here, also when the next one keeps nothing back.
+        let was_whole = taken.case.contact_came || taken.case.opened_at == self.me;
+        taken.case.contact_came = taken.case.has_contact && was_whole && came.is_some();
+        let (case, taken) = (&taken.case, &taken);
+        let mut history = known.map(|h| h.history.clone()).unwrap_or_default();
         if let Body::Returned { history: theirs, .. } = &letter.body {
             history.clone_from(theirs);
         }
         self.write_after(&history, taken, None, Some(&letter.id), now, &mut drafts);
         // Those above this node need it as much as those above the one that gave it.
         let needed = self.book().category(&case.category).is_some_and(|c| c.contact_reach.is_some());
-        if let Some(contact) = self.held.get(&case.id).and_then(|h| h.contact.as_ref()).filter(|_| needed) {
+        if let Some(contact) = came.filter(|_| needed) {
             self.contact_draft(case, contact, now, &mut drafts);
         }
         if let Some(answer) = self.booked(case, now) {
@@ -287,7 +303,7 @@ impl Cases {
                 (None, Some(again)) => std::iter::once(done("sent on")).chain(pen.letter(&again)).collect(),
                 (None, None) => vec![done("known")],
             },
-            Body::Ask { case, verb, ask, hops } => {
+            Body::Ask { case, verb, ask, hops, contact } => {
                 let refused = |r: Refusal| {
                     let body = Body::Refused {
                         case: case.clone(),
@@ -318,7 +334,8 @@ impl Cases {
                     if *hops >= HOPS_MAX || to == letter.from {
                         return refused(Refusal::new("not-owner", format!("`{case}` is at {to}"), "ask there"));
                     }
-                    let body = Body::Ask { case: case.clone(), verb: *verb, ask: ask.clone(), hops: hops + 1 };
+                    let (hops, contact) = (hops + 1, contact.clone());
+                    let body = Body::Ask { case: case.clone(), verb: *verb, ask: ask.clone(), hops, contact };
                     let mut drafts = vec![done("sent on")];
                     drafts.extend(pen.letter(&Letter { to, body, via: Some(self.me.clone()), ..letter.clone() }));
                     return drafts;
@@ -343,6 +360,13 @@ impl Cases {
                             self.write(stepped, held.contact.as_ref(), answers, now, &mut drafts);
                         }
                         self.keep_name(held, ask, now, &mut drafts);
+                        if let Some(contact) = contact {
+                            let both = held
+                                .contact
+                                .as_ref()
+                                .map_or(Some(contact.clone()), |known| beside(known, contact, now));
+                            both.iter().for_each(|both| self.contact_draft(&held.case, both, now, &mut drafts));
+                        }
                         drafts
                     }
                 }

@@ -39,23 +39,30 @@ impl Cases {
         let was_mine = self.held.get(&id).is_some_and(|held| held.case.owner == self.me);
         let reach = self.book().category(&case.category).and_then(|c| c.contact_reach);
         let is_for_those_above = self.me.covers(&case.owner) && reach.is_some_and(|reach| reach <= self.me.tier());
+        let travels = self.settings.contact_travels;
         self.index(&id, false);
         match self.held.get_mut(&id) {
             None => {
                 let (history, wishes) = (Vec::new(), Vec::new());
                 let (sent_back, called, uncalled) = (None, None, Vec::new());
-                let (coming, to_forget, contact, case) = (Vec::new(), None, None, case.clone());
-                let held = Held { case, history, contact, sent_back, called, uncalled, coming, to_forget, wishes };
+                let (coming, to_forget, contact) = (Vec::new(), None, None);
+                let (case, heard_us) = (case.clone(), self.now_us);
+                let held =
+                    Held { case, heard_us, history, contact, sent_back, called, uncalled, coming, to_forget, wishes };
                 self.held.insert(id.clone(), held);
             }
-            Some(held) if case.order() > held.case.order() => held.case = case.clone(),
+            Some(held) if case.order() > held.case.order() => {
+                (held.case, held.heard_us) = (case.clone(), self.now_us);
+            }
             Some(_) => {}
         }
         if let Some(held) = self.held.get_mut(&id) {
             // The owner alone keeps it, beside those above him that the category names: who gives a case
-            // away has it no longer than until it is taken.
-            let was_given = was_mine && held.case.owner != self.me && held.case.handing_to.as_ref() != Some(&self.me);
-            if held.is_forgotten() || was_given && !is_for_those_above {
+            // away has it no longer than until it was taken, and it has come with the case.
+            let is_given = held.case.owner != self.me && held.case.handing_to.as_ref() != Some(&self.me);
+            let has_come = held.case.contact_came || !held.case.has_contact;
+            let stays = is_for_those_above || !travels && held.case.opened_at == self.me;
+            if held.is_forgotten() || was_mine && is_given && has_come && !stays {
                 held.contact = None;
             }
             if held.case.handing_to.is_none() {
@@ -151,8 +158,9 @@ impl Cases {
         let Some(held) = self.held.get(id) else { return };
         let case = &held.case;
         let timers = case.clocks.iter().filter(|c| c.runs() && c.missed.is_none());
-        let timers = timers.filter_map(|c| Some((c.due?.timestamp_micros(), id.to_owned(), c.name.clone())));
-        let waits = Some((self.too_long(case).timestamp_micros(), id.to_owned(), ON_ITS_WAY.to_owned()));
+        let timers: Vec<_> =
+            timers.filter_map(|c| Some((self.due_us(held, c)?, id.to_owned(), c.name.clone()))).collect();
+        let waits = Some((self.too_long(held), id.to_owned(), ON_ITS_WAY.to_owned()));
         let waits = waits.filter(|_| self.watches(held) && held.called != Some(case.order()));
         // Once help was there and has gone, the same button calls for it again.
         let awaits_help =
@@ -202,7 +210,7 @@ impl Cases {
             self.open.remove(id);
             self.open_since.remove(&opened);
             self.opened.remove(&opened);
-            for timer in timers.chain(waits) {
+            for timer in timers.into_iter().chain(waits) {
                 self.due.remove(&timer);
             }
             self.over.remove(&over);
@@ -260,16 +268,33 @@ impl Cases {
     /// `is_believed`: what a case that came back tells counts.
     pub(super) fn settle(&mut self, answers: &str, is_believed: bool) {
         if let Some(pos) = self.inbox.place(answers) {
-            self.inbox.remove(pos);
+            let was = self.inbox.remove(pos);
             self.dirty.insert((Dirty::Inbox, format!("{pos:020}")));
+            self.keep_contact(was);
         } else if let Some(pos) = self.waiting.place(answers) {
             self.dirty.insert((Dirty::Waiting, format!("{pos:020}")));
             // Behind the step that it led to: what is older than that is history.
             let was = self.waiting.remove(pos).filter(|_| is_believed);
-            if let Some((Letter { body: Body::Returned { case, history, .. }, .. }, _)) = was {
-                self.fold(&case, &history);
-                self.were_called(&case.id, &history);
+            if let Some((Letter { body: Body::Returned { case, history, .. }, .. }, _)) = &was {
+                self.fold(case, history);
+                self.were_called(&case.id, history);
             }
+            self.keep_contact(was);
+        }
+    }
+
+    /// Whom to call, as a hand-over brought it: kept by whoever has taken the case, and by nobody else.
+    fn keep_contact(&mut self, was: Option<Posted>) {
+        let Some((Letter { body: Body::HandOver { case: given, contact: Some(contact), .. }, .. }, _)) = was else {
+            return;
+        };
+        let Some(held) = self.held.get_mut(&given.id).filter(|h| h.case.owner == self.me && !h.is_forgotten()) else {
+            return;
+        };
+        // One that comes again, or late, tells nothing newer than what is known.
+        if held.contact.is_none() || held.case.version == given.version + 1 {
+            held.contact = Some(contact);
+            self.dirty.insert((Dirty::Case, given.id));
         }
     }
 
@@ -398,16 +423,7 @@ impl Cases {
                     self.granted(&case.id, wish);
                 }
             }
-            Body::HandOver { case, history, contact } => {
-                self.fold(case, history);
-                if let (Some(contact), Some(held)) = (contact, self.held.get_mut(&case.id))
-                    && !held.is_forgotten()
-                {
-                    held.contact = Some(contact.clone());
-                }
-                self.post(pos, (letter, log), is_old);
-            }
-            Body::Recall { case, history, .. } => {
+            Body::HandOver { case, history, .. } | Body::Recall { case, history, .. } => {
                 self.fold(case, history);
                 self.post(pos, (letter, log), is_old);
             }

@@ -120,7 +120,15 @@ pub enum Body {
     /// For your information; `entry` is the newest line.
     Copy { case: Case, entry: Entry, history: Vec<Entry>, answers: Option<String> },
     /// Somebody at `from` wants a step.
-    Ask { case: String, verb: Verb, ask: Ask, hops: u8 },
+    Ask {
+        case: String,
+        verb: Verb,
+        ask: Ask,
+        hops: u8,
+        /// Whom to call, as a later press says it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        contact: Option<Contact>,
+    },
     /// The case cannot be handed over: the hand-over of that (term, version) went no further.
     SentBack { case: String, term: u32, version: u32, why: String },
     /// Its giver wants the case again, which `case` shows on its way.
@@ -184,10 +192,10 @@ impl Pen<'_> {
     }
 
     /// Calls this node's own responders, because `case` has been on its way, or not been accepted, for too
-    /// long.
-    pub fn call_waiting(&self, case: &Case) -> Draft {
+    /// long: `since` by this node's own clock.
+    pub fn call_waiting(&self, case: &Case, since: DateTime<Utc>) -> Draft {
         let to = case.bound_for();
-        let since = view::rfc3339(case.changed);
+        let since = view::rfc3339(since);
         let place = case.place_again.as_ref().or(case.place.as_ref());
         let (why, text) = match &case.handing_to {
             Some(to) => (ON_ITS_WAY, format!("{to} has not taken it since {since}")),

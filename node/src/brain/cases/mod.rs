@@ -64,7 +64,7 @@ pub use machine::{Opening, Refusal};
 use booking::Edition;
 use calendar::Calendar;
 use chrono::{DateTime, Days, Utc};
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Kind, Role, Seat, Status, Verb};
+use citybrain_shared::case::{Ask, CLIMB, Case, Clock, Coming, Contact, Entry, Kind, Role, Seat, Status, Verb};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
@@ -100,6 +100,8 @@ const PRESSES_MAX: usize = 50;
 const AGAIN: &str = "pressed again";
 /// Degrees that lie between two cases of the same matter at most: about 200 m.
 const NEAR: f64 = 0.002;
+/// How far records' time may step back before what waits is counted from then; less than anybody called waits.
+const AHEAD_US: i64 = 10_000_000;
 /// Characters of a wish's id that are kept; this program's have 36 at most.
 const WISH_ID_MAX: usize = 100;
 /// Of those who come to one press, how many are remembered.
@@ -111,6 +113,8 @@ const HOPS_MAX: u8 = 4;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Held {
     pub case: Case,
+    /// When this came here, by this node's own clock: µs since 1970. Others' clocks may be wrong.
+    pub heard_us: i64,
     /// Oldest first; each (term, version) once.
     pub history: Vec<Entry>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -255,6 +259,8 @@ pub struct Cases {
     open_by_kind: [u64; Kind::ALL.len()],
     /// Those of other systems, by [`number_there`].
     imported: HashMap<u64, String>,
+    /// The newest record's time.
+    now_us: i64,
     /// Of this node's activities: when they were to begin, while that was ahead.
     editions: BTreeMap<String, Edition>,
     dirty: HashSet<(Dirty, String)>,
@@ -296,6 +302,7 @@ impl Cases {
             calls: Calls::default(),
             open_by_kind: Default::default(),
             imported: HashMap::new(),
+            now_us: 0,
             editions: BTreeMap::new(),
             given: BTreeMap::new(),
             dirty: HashSet::new(),
@@ -571,7 +578,7 @@ impl Cases {
         }
         // Whoever gave it away asks for it back, and nobody else can.
         let to = if verb == Verb::Recall { &held.case.owner } else { held.case.bound_for() }.clone();
-        let body = Body::Ask { case: id.clone(), verb, ask: machine::act::named(ask), hops: 0 };
+        let body = Body::Ask { case: id.clone(), verb, ask: machine::act::named(ask), hops: 0, contact: None };
         let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
         drafts.extend(Pen { me: &self.me, now }.letter(&letter));
         Ok((id, Told::Sent { to }, drafts))
@@ -689,11 +696,11 @@ impl Cases {
         }
     }
 
-    /// When that has been so for too long: a press should have been here one step before.
-    fn too_long(&self, case: &Case) -> DateTime<Utc> {
-        let settings = &self.settings;
+    /// When that has been so for too long, µs since 1970: a press should have been here one step before.
+    fn too_long(&self, held: &Held) -> i64 {
+        let (settings, case) = (&self.settings, &held.case);
         let climb_s = i64::from(settings.sos_climb_s.max(1));
-        let most_s = match &case.handing_to {
+        let most_s: i64 = match &case.handing_to {
             None => {
                 let from = case.escalated_to.as_ref().unwrap_or(&case.owner).depth();
                 climb_s.saturating_mul(from.saturating_sub(self.me.depth()) as i64 + 1)
@@ -701,8 +708,33 @@ impl Cases {
             Some(_) if case.urgent => climb_s,
             Some(_) => settings.on_its_way_s.max(1).into(),
         };
-        let most = chrono::TimeDelta::try_seconds(most_s).unwrap_or_default();
-        case.changed.checked_add_signed(most).unwrap_or(case.changed)
+        held.heard_us.saturating_add(most_s.saturating_mul(1_000_000))
+    }
+
+    /// When a clock's time is over, µs since 1970. A press climbs no later than by this node's own time, whatever
+    /// the clock said when it came.
+    fn due_us(&self, held: &Held, clock: &Clock) -> Option<i64> {
+        let due = clock.due?.timestamp_micros();
+        let climb_us = i64::from(self.settings.sos_climb_s.max(1)) * 1_000_000;
+        Some(if clock.name == CLIMB { due.min(held.heard_us.saturating_add(climb_us)) } else { due })
+    }
+
+    /// A record of that time comes. If the clock was ahead and is right again, what waits here waits from now on.
+    fn at(&mut self, now_us: i64) {
+        let latest = std::mem::replace(&mut self.now_us, now_us);
+        if latest <= now_us.saturating_add(AHEAD_US) {
+            return;
+        }
+        let is_ahead = |id: &&String| self.held[*id].heard_us > now_us.saturating_add(AHEAD_US);
+        let ahead: Vec<String> = self.open.iter().filter(is_ahead).cloned().collect();
+        for id in ahead {
+            self.index(&id, false);
+            if let Some(held) = self.held.get_mut(&id) {
+                held.heard_us = now_us;
+            }
+            self.index(&id, true);
+            self.dirty.insert((Dirty::Case, id));
+        }
     }
 
     /// The records of a step of this node: the step, and the hand-over that it may begin.
@@ -733,7 +765,9 @@ impl Cases {
         let Some(to) = &stepped.case.handing_to else { return };
         let mut history = letter::sent(known);
         history.push(stepped.entry.clone());
-        let may_travel = self.settings.contact_travels && !stepped.case.forgotten;
+        // Whoever had it with the case learns nothing new when it is returned.
+        let had = stepped.case.opened_at == *to || known.iter().any(|e| e.node == *to);
+        let may_travel = (self.settings.contact_travels || had) && !stepped.case.forgotten;
         let contact = contact.filter(|c| may_travel && !c.is_empty()).cloned();
         let id = format!("{}.{}.{}.hand-over", stepped.case.id, stepped.case.term, stepped.case.version);
         let body = Body::HandOver { case: stepped.case.clone(), history, contact };

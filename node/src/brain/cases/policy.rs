@@ -100,7 +100,8 @@ impl Policy for Cases {
         for (_, id, clock) in self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
             if clock == ON_ITS_WAY {
-                drafts.push(Pen { me: &self.me, now }.call_waiting(&held.case));
+                let since = view::time_of(held.heard_us);
+                drafts.push(Pen { me: &self.me, now }.call_waiting(&held.case, since));
                 continue;
             }
             let stepped = self.book().timer(&held.case, clock, now);
@@ -149,6 +150,7 @@ impl Policy for Cases {
             #[serde(default)]
             version: u32,
         }
+        self.at(header.committed_us);
         if header.name == CATALOGUE && header.kind == Kind::Event {
             return self.apply_catalogue(header, payload);
         }
@@ -259,6 +261,7 @@ impl Policy for Cases {
         let text = std::str::from_utf8(key).map_err(|e| e.to_string())?;
         if let Some(id) = text.strip_prefix('k') {
             let held: Held = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+            self.now_us = self.now_us.max(held.heard_us);
             self.held.insert(id.to_owned(), held);
             self.index(id, true);
             self.look_at_followers(id);

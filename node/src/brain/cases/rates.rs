@@ -4,17 +4,17 @@
 //! rejected or excluded, it counts as that and in no rate of the work on it. What residents have said counts
 //! by rounds: a case that is reopened begins another, and the last verdict of each counts. So no step that one
 //! person can make alone takes a verdict out of the rates: that needs an exclusion, which is counted, too.
+//! Closing 结案率 alone goes by another period: that in which the limit for the solution fell.
 //! The counts of a node are the sum of those of the nodes below it and of its own.
 
 use super::Cases;
-use super::calendar::Calendar;
 use super::counts::{District, key_of};
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Case, Status};
+use citybrain_shared::case::{Case, Kind, Status};
 use citybrain_shared::config::cases::Cases as Settings;
-use citybrain_shared::view::{GroupBy, RateCounts, RatePeriod, RateRow};
-use std::collections::BTreeMap;
+use citybrain_shared::view::{GroupBy, RateCounts, RatePeriod, RateRow, RateThen};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a question about rates asks for.
 #[derive(Clone, Debug)]
@@ -26,18 +26,22 @@ pub struct Question {
     /// Only cases owned by this node or below it.
     pub under: Option<Address>,
     pub category: Option<String>,
+    /// With the period before, and a year before.
+    pub compare: bool,
 }
+
+/// Counts of a period, of the one before it, and of a year before it, each with its name.
+type Three = [Option<(String, RateCounts)>; 3];
 
 /// Rates being counted, case by case.
 pub struct Counting {
     question: Question,
     rows: BTreeMap<(String, String), RateCounts>,
-    total: RateCounts,
 }
 
 impl Counting {
     pub fn new(question: Question) -> Counting {
-        Counting { question, rows: BTreeMap::new(), total: RateCounts::default() }
+        Counting { question, rows: BTreeMap::new() }
     }
 
     pub fn add(&mut self, cases: &Cases, case: &Case, district: District<'_>, now: DateTime<Utc>) {
@@ -50,20 +54,62 @@ impl Counting {
         if q.category.as_ref().is_some_and(|c| *c != case.category && *c != case.category_name) {
             return;
         }
-        let Some(period) = period_of(case, q.period, &cases.calendar) else { return };
-        let day = || period_of(case, RatePeriod::Day, &cases.calendar).unwrap_or_default();
-        if q.of.as_ref().is_some_and(|of| !day().starts_with(of.as_str())) {
-            return;
+        let parts = [(case.dispatched, count(case, now)), (due(case, now), closing(case))];
+        for (at, counts) in parts {
+            let q = &self.question;
+            let Some(day) = at.map(|at| cases.calendar.day(at)) else { continue };
+            let is_asked = || q.of.as_ref().is_none_or(|of| day.to_string().starts_with(of.as_str()));
+            if q.compare || is_asked() {
+                let key = (period_of(day, q.period), key_of(case, q.by, &cases.me, district));
+                add(self.rows.entry(key).or_default(), &counts);
+            }
         }
-        let counts = count(case, now);
-        add(&mut self.total, &counts);
-        add(self.rows.entry((period, key_of(case, q.by, &cases.me, district))).or_default(), &counts);
     }
 
-    /// Rows by period and key, and their sum.
-    pub fn done(self, settings: &Settings) -> (Vec<RateRow>, RateRow) {
-        let row = |((period, key), counts)| row(period, key, counts, settings);
-        (self.rows.into_iter().map(row).collect(), self::row(String::new(), "all".into(), self.total, settings))
+    /// Rows by period and key, and their sum. `people`: how many live under a key; of the sum, under `all`.
+    pub fn done(self, settings: &Settings, people: &dyn Fn(&str) -> Option<u64>) -> (Vec<RateRow>, RateRow) {
+        let Counting { question: q, rows: counted } = self;
+        let is_asked = |period: &String| q.of.as_ref().is_none_or(|of| period.starts_with(of.as_str()));
+        let periods: BTreeSet<&String> = counted.keys().map(|(period, _)| period).filter(|p| is_asked(p)).collect();
+        let mut rows: BTreeMap<(&String, &String), Three> = BTreeMap::new();
+        // A key that had something then and has nothing now is a row, too: so the parts of then make its whole.
+        let named = q.of.as_ref().filter(|of| span_of(of) == Some(q.period));
+        let shown: BTreeSet<&String> = periods.into_iter().chain(named).collect();
+        for period in shown {
+            let then = [Some(period.clone()), before(period), year_before(period)];
+            for (i, then) in then.into_iter().enumerate().take(if q.compare { 3 } else { 1 }) {
+                let Some(then) = then else { continue };
+                let from = (then.clone(), String::new());
+                for ((_, key), counts) in counted.range(from..).take_while(|((p, _), _)| *p == then) {
+                    rows.entry((period, key)).or_default()[i] = Some((then.clone(), counts.clone()));
+                }
+            }
+        }
+        let mut total = Three::default();
+        let then_of = |period: &str, i: usize| match i {
+            0 => Some(period.to_owned()),
+            1 => before(period),
+            _ => year_before(period),
+        };
+        let mut done = Vec::new();
+        for ((period, key), mut of) in rows {
+            for (i, part) in of.iter_mut().enumerate().take(if q.compare { 3 } else { 1 }) {
+                if part.is_none() {
+                    *part = then_of(period, i).map(|then| (then, RateCounts::default()));
+                }
+            }
+            for (sum, part) in total.iter_mut().zip(&of) {
+                if let Some((then, counts)) = part {
+                    add(&mut sum.get_or_insert((then.clone(), RateCounts::default())).1, counts);
+                }
+            }
+            done.push(row(period.clone(), key.clone(), of, settings, people(key)));
+        }
+        // Of several periods the sum has no one before it.
+        if named.is_none() {
+            (total[1], total[2]) = (None, None);
+        }
+        (done, row(String::new(), "all".into(), total, settings, people("all")))
     }
 }
 
@@ -80,14 +126,60 @@ pub fn span_of(text: &str) -> Option<RatePeriod> {
     reads.then_some(period)
 }
 
-fn period_of(case: &Case, period: RatePeriod, calendar: &Calendar) -> Option<String> {
-    let day = calendar.day(case.dispatched?);
-    Some(match period {
+fn period_of(day: NaiveDate, period: RatePeriod) -> String {
+    match period {
         RatePeriod::Day => day.to_string(),
         RatePeriod::Month => format!("{:04}-{:02}", day.year(), day.month()),
         RatePeriod::Year => format!("{:04}", day.year()),
         RatePeriod::All => "all".into(),
+    }
+}
+
+/// The period of that kind which was before this one.
+fn before(period: &str) -> Option<String> {
+    shifted(period, |first, kind| match kind {
+        RatePeriod::Day => first.pred_opt(),
+        RatePeriod::Month => first.checked_sub_months(Months::new(1)),
+        RatePeriod::Year | RatePeriod::All => first.checked_sub_months(Months::new(12)),
     })
+}
+
+/// The same period of the year before: none of a leap day, nor of a year, whose one it is already.
+fn year_before(period: &str) -> Option<String> {
+    shifted(period, |first, kind| match kind {
+        RatePeriod::Year => None,
+        _ => first.with_year(first.year() - 1),
+    })
+}
+
+fn shifted(period: &str, to: impl Fn(NaiveDate, RatePeriod) -> Option<NaiveDate>) -> Option<String> {
+    let kind = span_of(period)?;
+    let first = format!("{period}{}", &"0000-01-01"[period.len()..]).parse().ok()?;
+    Some(period_of(to(first, kind)?, kind))
+}
+
+/// Is it in no rate?
+fn left_out(case: &Case) -> bool {
+    case.excluded.is_some() || case.is_merged() || matches!(case.status, Status::Withdrawn | Status::Rejected)
+}
+
+/// When the limit for its solution has passed, of a case that counts.
+fn due(case: &Case, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let due = case.clock("solution").and_then(|c| c.due).filter(|due| *due <= now)?;
+    (!left_out(case)).then_some(due)
+}
+
+/// What a case whose limit has passed adds to the period of that limit.
+fn closing(case: &Case) -> RateCounts {
+    let due = case.clock("solution").and_then(|c| c.due);
+    let closed = case.closed.filter(|_| case.status == Status::Closed);
+    let in_time = closed.zip(due).is_some_and(|(closed, due)| closed <= due);
+    RateCounts {
+        due: 1,
+        due_closed: closed.is_some().into(),
+        due_closed_in_time: in_time.into(),
+        ..RateCounts::default()
+    }
 }
 
 /// What one case adds.
@@ -96,6 +188,7 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
     c.returned = u64::from(case.returns > 0);
     c.reworked = u64::from(case.reworks > 0);
     c.reopened = u64::from(case.reopened > 0);
+    c.appeals = u64::from(case.kind == Kind::Appeal);
     let left_out = match case.status {
         _ if case.excluded.is_some() => Some(&mut c.excluded),
         Status::Withdrawn => Some(&mut c.withdrawn),
@@ -137,9 +230,35 @@ pub fn add(sum: &mut RateCounts, c: &RateCounts) {
     pairs.for_each(|(sum, n)| *sum += n);
 }
 
-fn row(period: String, key: String, counts: RateCounts, settings: &Settings) -> RateRow {
+fn ratio(n: f64, of: u64) -> Option<f64> {
+    (of > 0).then(|| (n / of as f64 * 10_000.0).round() / 10_000.0)
+}
+
+/// `of`: the period's counts, those of the one before, and of a year before.
+fn row(period: String, key: String, of: Three, settings: &Settings, people: Option<u64>) -> RateRow {
+    let [now, before, year_before] = of.map(|part| part.map(|(period, counts)| then(period, counts, settings)));
+    let now = now.unwrap_or_else(|| then(String::new(), RateCounts::default(), settings));
+    let people = people.filter(|n| *n > 0);
+    RateRow {
+        period,
+        key,
+        response: now.response,
+        solution: now.solution,
+        satisfaction: now.satisfaction,
+        score: now.score,
+        accurate_dispatch: now.accurate_dispatch,
+        closing: now.closing,
+        closing_in_time: now.closing_in_time,
+        appeals_per_10000: people.map(|n| (now.counts.appeals as f64 / n as f64 * 1e6).round() / 100.0),
+        people,
+        counts: now.counts,
+        before,
+        year_before,
+    }
+}
+
+fn then(period: String, counts: RateCounts, settings: &Settings) -> RateThen {
     let c = &counts;
-    let ratio = |n: f64, of: u64| (of > 0).then(|| (n / of as f64 * 10_000.0).round() / 10_000.0);
     let mostly = if settings.mostly_is_satisfied { c.mostly_satisfied } else { 0 };
     let response = ratio(c.response_kept as f64, c.response_of);
     let solution = ratio(
@@ -159,5 +278,8 @@ fn row(period: String, key: String, counts: RateCounts, settings: &Settings) -> 
         let sum: f64 = known().map(|(r, w)| r * w).sum();
         (sum / weight * 10_000.0).round() / 100.0
     });
-    RateRow { period, key, counts, response, solution, satisfaction, score }
+    let closing = ratio(c.due_closed as f64, c.due);
+    let closing_in_time = ratio(c.due_closed_in_time as f64, c.due);
+    let accurate_dispatch = ratio(c.dispatched.saturating_sub(c.returned) as f64, c.dispatched);
+    RateThen { period, counts, response, solution, satisfaction, score, closing, closing_in_time, accurate_dispatch }
 }

@@ -77,12 +77,19 @@ fn with_origin<R>(draft: &Draft, origin: Option<&str>, look: impl FnOnce(&Header
 }
 
 fn rates_of(cases: &Cases, under: Option<&str>) -> (Vec<view::RateRow>, RateCounts) {
+    let by = GroupBy::Node;
     let question =
-        Question { by: GroupBy::Node, period: RatePeriod::Day, of: None, under: under.map(a), category: None };
-    let mut counting = rates::Counting::new(question);
-    cases.iter().for_each(|h| counting.add(cases, &h.case, &|_| None, view::time_of(START)));
-    let (rows, total) = counting.done(&cases.settings);
+        Question { by, period: RatePeriod::Day, of: None, under: under.map(a), category: None, compare: false };
+    let (rows, total) = rated(cases, question);
     (rows, total.counts)
+}
+
+/// Long after all limits.
+fn rated(cases: &Cases, question: Question) -> (Vec<view::RateRow>, view::RateRow) {
+    let mut counting = rates::Counting::new(question);
+    let late = view::time_of(START + 400 * 86_400_000_000);
+    cases.iter().for_each(|h| counting.add(cases, &h.case, &|_| None, late));
+    counting.done(&cases.settings, &|key| (key == "all").then_some(20_000))
 }
 
 fn stats_of(cases: &Cases, by: GroupBy, now: DateTime<Utc>) -> (Vec<view::StatsRow>, view::StatsRow) {
@@ -151,7 +158,8 @@ fn group_of(
         from = group.len();
         group.extend(more.into_iter().map(|d| (None, d)));
     }
-    for (_, draft) in &group {
+    for (_, draft) in &mut group {
+        draft.stamp(now, 0);
         let bytes = draft.parts().1.len();
         assert!(bytes <= citybrain_shared::limits::EVENT_BYTES_MAX, "{bytes} bytes of {}", draft.header().name);
     }
@@ -208,6 +216,18 @@ fn rates_add_up<'n>(nodes: &[&'n str], cases_of: &dyn Fn(&str) -> &'n Cases) -> 
         let mut by_row = RateCounts::default();
         rows.iter().for_each(|r| add(&mut by_row, &r.counts));
         prop_assert_eq!(&by_row, &whole);
+        // What was a day before is as exact, whichever parts have nothing by now.
+        let of = |day: &str, compare| {
+            let (by, of) = (GroupBy::Category, Some(day.to_owned()));
+            rated(cases_of(n), Question { by, period: RatePeriod::Day, of, under: None, category: None, compare })
+        };
+        let (rows, total) = of("2026-11-21", true);
+        let before = of("2026-11-20", false).1.counts;
+        let mut sum = RateCounts::default();
+        rows.iter().filter_map(|r| r.before.as_ref()).for_each(|then| add(&mut sum, &then.counts));
+        prop_assert_eq!(&sum, &before);
+        prop_assert_eq!(total.before.map(|then| then.counts).unwrap_or_default(), before);
+        prop_assert_eq!(&total.counts, &of("2026-11-21", false).1.counts);
     }
     Ok(())
 }
@@ -236,6 +256,8 @@ struct World {
     /// After a restore there are two for a while; nothing below the restored node's own word can help.
     restored: bool,
     has_registry: bool,
+    /// µs by which a node's clock is ahead.
+    ahead: BTreeMap<&'static str, i64>,
 }
 
 const NODES: [&str; 5] = ["c", "c/s", "c/s/a", "c/s/b", "c/s/a/n"];
@@ -245,7 +267,19 @@ impl World {
         let place =
             |a: &str| Place { cases: node(a), log: Vec::new(), pos: 0, called: HashSet::new(), crossed: Vec::new() };
         let places = NODES.iter().map(|a| ((*a).to_owned(), place(a))).collect();
-        World { places, lines: BTreeMap::new(), now: START, restored: false, has_registry: false }
+        World {
+            places,
+            lines: BTreeMap::new(),
+            now: START,
+            restored: false,
+            has_registry: false,
+            ahead: BTreeMap::new(),
+        }
+    }
+
+    /// What the clock of that node says.
+    fn now_at(&self, at: &str) -> i64 {
+        self.now + self.ahead.get(at).copied().unwrap_or_default()
     }
 
     /// With a registry, if the world has one: every node has heard of those below it.
@@ -260,7 +294,7 @@ impl World {
     /// Commits a group at a node: what was decided, what follows from it, and then the timers.
     fn commit(&mut self, at: &str, drafts: Vec<Draft>, origin: Option<&str>) {
         let state = self.state(at);
-        let group = group_of(&self.places[at].cases, &state, self.now, drafts, origin);
+        let group = group_of(&self.places[at].cases, &state, self.now_at(at), drafts, origin);
         let place = self.places.get_mut(at).unwrap();
         for (origin, draft) in &group {
             place.pos += 1;
@@ -305,10 +339,11 @@ impl World {
 
     fn due(&mut self, at: &str) -> bool {
         let cases = &self.places[at].cases;
-        if cases.next_due_us().is_none_or(|due| due > self.now) {
+        let now = self.now_at(at);
+        if cases.next_due_us().is_none_or(|due| due > now) {
             return false;
         }
-        let drafts = cases.on_due(&State::default(), self.now);
+        let drafts = cases.on_due(&State::default(), now);
         assert!(!drafts.is_empty(), "{at} says that something is due and does nothing");
         self.commit(at, drafts, None);
         true
@@ -348,7 +383,7 @@ impl World {
     }
 
     fn ask(&mut self, at: &str, id: &str, verb: Verb, ask: &Ask, wish: &str) -> bool {
-        match self.places[at].cases.ask(id, verb, ask, wish, self.now) {
+        match self.places[at].cases.ask(id, verb, ask, wish, self.now_at(at)) {
             Ok((_, _, drafts)) => {
                 self.commit(at, drafts, None);
                 true

@@ -10,7 +10,7 @@ use citybrain_shared::config::rules::Severity;
 use citybrain_shared::prefix::{self, Named};
 use citybrain_shared::view::{self, Alarm};
 use citybrain_shared::{Address, Tier};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -31,6 +31,10 @@ const CHANGES_MAX: usize = 32;
 /// 16 hex digits, the same on every node.
 pub fn id_of(owner: &Address, name: &str, key: &str) -> String {
     format!("{:016x}", xxh3_64(format!("{owner}\0{name}\0{key}").as_bytes()))
+}
+
+fn raiser(rule: &str, key: &str) -> u64 {
+    xxh3_64(format!("{rule}\0{key}").as_bytes())
 }
 
 /// What makes an alarm what it is.
@@ -140,6 +144,8 @@ pub struct Table {
     all: BTreeMap<String, Alarm>,
     /// Active ones by name and key.
     active: HashMap<String, HashMap<String, u32>>,
+    /// Active ones by a hash of the rule, and its key, that have raised them.
+    raised: BTreeSet<(u64, String)>,
     dirty: HashSet<String>,
     pub given_way: u64,
 }
@@ -171,6 +177,13 @@ impl Table {
         self.active.get(name).is_some_and(|keys| key.is_none_or(|k| keys.contains_key(k)))
     }
 
+    /// Active ones that this rule has raised for this key.
+    pub fn raised_by<'a>(&'a self, rule: &'a str, key: &'a str) -> impl Iterator<Item = &'a Alarm> {
+        let hash = raiser(rule, key);
+        let ids = self.raised.range((hash, String::new())..).take_while(move |(h, _)| *h == hash);
+        ids.filter_map(|(_, id)| self.all.get(id)).filter(move |a| a.rule == rule && a.rule_key == key)
+    }
+
     /// Takes an owner's word; false if a newer one is known.
     pub fn fold(&mut self, alarm: Alarm) -> bool {
         if self.all.get(&alarm.id).is_some_and(|a| a.rev >= alarm.rev) {
@@ -185,15 +198,20 @@ impl Table {
 
     fn put(&mut self, alarm: Alarm) {
         self.dirty.insert(alarm.id.clone());
-        if alarm.active {
-            *self.active.entry(alarm.name.clone()).or_default().entry(alarm.key.clone()).or_default() += 1;
-        }
-        if let Some(old) = self.all.insert(alarm.id.clone(), alarm) {
+        if let Some(old) = self.all.remove(&alarm.id) {
             self.not_active(&old);
         }
+        if alarm.active {
+            self.raised.insert((raiser(&alarm.rule, &alarm.rule_key), alarm.id.clone()));
+            *self.active.entry(alarm.name.clone()).or_default().entry(alarm.key.clone()).or_default() += 1;
+        }
+        self.all.insert(alarm.id.clone(), alarm);
     }
 
     fn not_active(&mut self, old: &Alarm) {
+        if old.active {
+            self.raised.remove(&(raiser(&old.rule, &old.rule_key), old.id.clone()));
+        }
         let Some(keys) = self.active.get_mut(&old.name).filter(|_| old.active) else { return };
         if let Some(n) = keys.get_mut(&old.key) {
             *n -= 1;

@@ -48,8 +48,10 @@ pub struct Ask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_us: Option<i64>,
     /// What whoever asks had before him: how often it had been raised, and how bad it was.
-    pub raises: u64,
-    pub severity: Severity,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raises: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
 }
 
 fn data_of<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {

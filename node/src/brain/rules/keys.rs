@@ -200,6 +200,18 @@ pub enum Conclusion {
     Ask(Ask),
 }
 
+impl Conclusion {
+    /// The rule and the key that it is of.
+    pub fn of(&self) -> Option<(&str, &str)> {
+        match self {
+            Conclusion::Fire { rule, key, .. }
+            | Conclusion::Change { rule, key, .. }
+            | Conclusion::Over { rule, key, .. } => Some((rule, key)),
+            Conclusion::Ask(_) => None,
+        }
+    }
+}
+
 /// All keys of one rule.
 #[derive(Debug, Default)]
 pub struct Memory {

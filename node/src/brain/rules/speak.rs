@@ -138,19 +138,31 @@ impl Rules {
             {
                 break;
             }
-            if speaker.is_full() {
+            // A quarter is for timers: what comes without end must not keep them back.
+            if speaker.is_full(3) {
                 break;
             }
             (upto, spoken) = (intent.pos, spoken + 1);
             speaker.conclusion(&intent.what, intent.at_us);
         }
         let but = self.waiting.iter().skip(spoken).take_while(|intent| intent.pos == upto).count() as u32;
-        if self.is_awake(state, now_us) {
-            let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TIMERS_MAX);
-            for (at, rule, key) in due {
-                if speaker.is_full() || self.button(*rule, key).is_some_and(|button| !called.insert(button)) {
+        if self.is_awake(state, now_us) && self.due.first().is_some_and(|(at, _, _)| *at <= now_us) {
+            // What began must be said before its end.
+            let left: HashSet<(&str, &str)> =
+                self.waiting.iter().skip(spoken).filter_map(|intent| intent.what.of()).collect();
+            let name = |rule: u32| self.set.rules.get(rule as usize).map_or("", |rule| &rule.name);
+            let due = self.due.iter().take_while(|(at, _, _)| *at <= now_us);
+            let due = due.filter(|(_, rule, key)| left.is_empty() || !left.contains(&(name(*rule), key.as_str())));
+            let mut timers = 0;
+            for (at, rule, key) in due.take(TIMERS_MAX) {
+                // One at least, however much there was to say before it.
+                if timers > 0 && speaker.is_full(4) {
                     break;
                 }
+                if self.button(*rule, key).is_some_and(|button| !called.insert(button)) {
+                    continue;
+                }
+                timers += 1;
                 speaker.timer(*at, *rule, key);
             }
         }
@@ -212,8 +224,8 @@ impl Rules {
             action: word.into(),
             by: by.into(),
             until_us,
-            raises: alarm.raises,
-            severity: alarm.severity,
+            raises: Some(alarm.raises),
+            severity: Some(alarm.severity),
         };
         let target = alarm.origin.to_string();
         let data = serde_json::to_value(data).unwrap_or_default();
@@ -246,10 +258,10 @@ impl<'a> Speaker<'a> {
         }
     }
 
-    /// Has this group enough to say?
-    fn is_full(&self) -> bool {
-        self.said_bytes >= SAID_BYTES_MAX
-            || self.drafts.iter().map(|d| d.bytes().len()).sum::<usize>() >= GROUP_BYTES_MAX
+    /// Has this group said so many quarters of what it may say?
+    fn is_full(&self, quarters: usize) -> bool {
+        let bytes = self.drafts.iter().map(|d| d.bytes().len()).sum::<usize>();
+        self.said_bytes >= SAID_BYTES_MAX / 4 * quarters || bytes >= GROUP_BYTES_MAX / 4 * quarters
     }
 
     /// One more that is done. Whatever an event held, it is small enough to be said.
@@ -492,9 +504,19 @@ impl<'a> Speaker<'a> {
         done: &mut Vec<String>,
     ) {
         let Action::Raise { alarm, key: own, .. } = action else { return };
-        let who = self.identity(alarm, own.as_ref(), key, facts, window);
-        if self.step(&who, Step::Clear { by: format!("rule:{}", rule.name) }, 1).is_some() {
-            done.push(format!("cleared {}", named(&who)));
+        let mut all = vec![self.identity(alarm, own.as_ref(), key, facts, window)];
+        // Of a large event not everything is kept that has made an alarm's key; the alarm knows who raised it.
+        let now = self.changed.values().filter(|a| a.active && a.rule == rule.name && a.rule_key == key);
+        for a in self.rules.alarms.raised_by(&rule.name, key).chain(now) {
+            let who = Identity { owner: a.origin.clone(), name: a.name.clone(), key: a.key.clone() };
+            if a.origin == self.rules.me && a.name == *alarm && !all.contains(&who) {
+                all.push(who);
+            }
+        }
+        for who in all {
+            if self.step(&who, Step::Clear { by: format!("rule:{}", rule.name) }, 1).is_some() {
+                done.push(format!("cleared {}", named(&who)));
+            }
         }
     }
 
@@ -528,7 +550,7 @@ impl<'a> Speaker<'a> {
             return;
         };
         // What was raised again, or got worse, on the way of the word down is not what somebody has seen.
-        let is_news = alarm.raises != ask.raises || alarm.severity < ask.severity;
+        let is_news = ask.raises.is_some_and(|r| r != alarm.raises) || ask.severity.is_some_and(|s| alarm.severity < s);
         let is_meant = !is_news || matches!(wish, Wish::Shelve { .. });
         if !is_meant || self.step(&who, wish.step(by.clone()), 0).is_none() {
             // As it is, said once more, so that whoever asked stops waiting.

@@ -1,7 +1,7 @@
 //! Cases and rates, for people; and as CSV.
 
 use super::table::{Cell, Color};
-use super::{Screen, clean, grouped, print, right};
+use super::{Screen, clean, grouped, print};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Case, Clock, Entry};
@@ -270,74 +270,6 @@ fn history(entries: &[Entry], s: &Screen, out: &mut dyn Write) -> io::Result<()>
         ]);
     }
     print(&table, out)
-}
-
-pub fn rates(v: &view::Rates, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
-    if v.rows.is_empty() {
-        return writeln!(out, "no case that fits was dispatched yet");
-    }
-    let mut table = s.table(&[
-        "PERIOD",
-        "KEY",
-        "CASES",
-        "LEFT OUT",
-        "RESPONSE",
-        "SOLUTION",
-        "SATISFACTION",
-        "SCORE",
-        "OVERDUE",
-        "RETURNED",
-        "REOPENED",
-    ]);
-    for r in v.rows.iter().chain(std::iter::once(&v.total)) {
-        let c = &r.counts;
-        let of = |rate: Option<f64>, n: String, of: u64| match rate {
-            Some(rate) => format!("{:.1} % ({n}/{})", rate * 100.0, grouped(of)),
-            None => "-".into(),
-        };
-        let solved = if c.partly_solved > 0 {
-            format!("{}+{}p", grouped(c.solved), grouped(c.partly_solved))
-        } else {
-            grouped(c.solved)
-        };
-        let satisfied = c.satisfied + if v.weights.mostly_is_satisfied { c.mostly_satisfied } else { 0 };
-        let left_out = c.excluded + c.withdrawn + c.rejected + c.merged;
-        table.add_row(vec![
-            Cell::new(&r.period),
-            Cell::new(clean(&r.key)),
-            right(grouped(c.dispatched)),
-            right(grouped(left_out)),
-            right(of(r.response, grouped(c.response_kept), c.response_of)),
-            right(of(r.solution, solved, c.solved + c.partly_solved + c.unsolved)),
-            right(of(r.satisfaction, grouped(satisfied), c.satisfied + c.mostly_satisfied + c.dissatisfied)),
-            right(r.score.map_or("-".into(), |s| format!("{s:.1}"))),
-            right(grouped(c.overdue)),
-            right(grouped(c.returned)),
-            right(grouped(c.reopened)),
-        ]);
-    }
-    print(&table, out)?;
-    let (w, t) = (&v.weights, &v.total.counts);
-    let is_part = |r: &view::RateRow| r.solution.is_none() || r.satisfaction.is_none();
-    if v.rows.iter().any(|r| r.score.is_some() && is_part(r)) {
-        writeln!(
-            out,
-            "a rate that is not known (-) weighs nothing; a score without verdicts stands below those that have some"
-        )?;
-    }
-    writeln!(
-        out,
-        "score = {}·response + {}·solution + {}·satisfaction, partly solved counts {}; left out: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident",
-        w.response,
-        w.solution,
-        w.satisfaction,
-        w.partly_solved,
-        t.excluded,
-        t.withdrawn,
-        t.rejected,
-        t.merged,
-        t.unanswered
-    )
 }
 
 /// What came of a file of another system's cases.

@@ -211,6 +211,7 @@ fn what_would_be_refused_message_by_message_or_never_fit_is_refused_at_once() {
         ("[homeassistant]\nprefix = \"events/x\"\n", "the node's own topics"),
         ("[[reach]]\ntype = \"a b\"\ntier = \"city\"\n", "a type, or the beginning of one"),
         ("[node.labels]\nkind = \"a,b\"\n", "no selector can name the value `a,b`"),
+        ("[node.labels]\npopulation = \"many\"\n", "`many` is no number of people"),
         ("[node.labels]\nkind = \" a\"\n", "no selector can name the value ` a`"),
     ] {
         assert!(first(config).contains(said), "{config}: {}", first(config));

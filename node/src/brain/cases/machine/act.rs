@@ -56,7 +56,7 @@ impl Book<'_> {
             Verb::Reject => {
                 turn.need_text("why it is rejected")?;
                 let reason = ask.reason.unwrap_or(ClosedReason::NotOurs);
-                one_of(reason, &[ClosedReason::NotOurs, ClosedReason::Refused])?;
+                one_of(reason, &[ClosedReason::NotOurs, ClosedReason::Refused, ClosedReason::Emergency])?;
                 turn.end(Status::Rejected, reason);
             }
             Verb::Dispatch => turn.dispatch(ask)?,

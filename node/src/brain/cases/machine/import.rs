@@ -56,6 +56,8 @@ impl Book<'_> {
         self.describe(&mut turn.case, told);
         let case = &mut turn.case;
         case.status = told.status;
+        // Whether a limit was missed is told anew, with its clock.
+        case.late = false;
         (case.opened, case.dispatched) = (told.opened, Some(told.opened));
         (case.closed, case.closed_reason) = (told.closed, told.reason.filter(|_| !told.status.is_open()));
         let said = (told.solved, told.satisfied);

@@ -272,6 +272,7 @@ impl Book<'_> {
             form: opening.form,
             media: opening.media,
             has_contact: opening.has_contact,
+            contact_came: opening.has_contact,
             forgotten: false,
             unit: String::new(),
             dispatched_by: Vec::new(),

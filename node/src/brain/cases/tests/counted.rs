@@ -127,6 +127,26 @@ fn what_another_system_tells_is_taken_once_and_in_its_own_time() {
 }
 
 #[test]
+fn an_account_that_says_it_was_in_time_takes_back_that_it_was_late() {
+    let mut world = World::new();
+    let import = |world: &mut World, told: &CaseAccount| {
+        let (_, drafts) = world.places["c/s/a"].cases.import(std::slice::from_ref(told), "op", world.now);
+        world.commit("c/s/a", drafts, None);
+        world.settle();
+    };
+    import(&mut world, &told("1", Status::Dispatched, 0, None));
+    // Its limit passes; at night it is told that it was closed an hour before.
+    world.now += 60 * 3_600_000_000;
+    world.settle();
+    let late = |world: &World| world.places["c"].cases.iter().next().unwrap().case.was_late();
+    assert!(late(&world));
+    import(&mut world, &told("1", Status::Closed, 47, Some(47)));
+    assert!(!late(&world));
+    import(&mut world, &told("1", Status::Closed, 50, Some(49)));
+    assert!(late(&world));
+}
+
+#[test]
 fn a_key_is_the_same_one_behind_midnight() {
     let mut world = World::new();
     let now = world.now;
@@ -183,14 +203,96 @@ fn the_rates_of_a_month_are_those_of_its_days() {
         world.ask("c/s/a", &id, Verb::Dispatch, &by("w", Role::Worker), "");
     }
     let rated = |period, of: &str| {
-        let question = Question { by: GroupBy::All, period, of: Some(of.into()), under: None, category: None };
-        let cases = &world.places["c/s/a"].cases;
-        let mut counting = rates::Counting::new(question);
-        cases.iter().for_each(|h| counting.add(cases, &h.case, &|_| None, view::time_of(world.now)));
-        let (rows, total) = counting.done(&cases.settings);
-        (rows.into_iter().map(|r| r.period).collect::<Vec<_>>(), total.counts.dispatched)
+        let (by, of) = (GroupBy::All, Some(of.into()));
+        let question = Question { by, period, of, under: None, category: None, compare: false };
+        let (rows, total) = rated(&world.places["c/s/a"].cases, question);
+        let rows = rows.into_iter().filter(|r| r.counts.dispatched > 0);
+        (rows.map(|r| r.period).collect::<Vec<_>>(), total.counts.dispatched)
     };
     assert_eq!(rated(RatePeriod::Month, "2026-11"), (vec!["2026-11".into()], 2));
     assert_eq!(rated(RatePeriod::Day, "2026-11"), (vec!["2026-11-20".into(), "2026-11-22".into()], 2));
     assert_eq!(rated(RatePeriod::Year, "2026"), (vec!["2026".into()], 3));
+}
+
+#[test]
+fn closing_goes_by_the_period_of_the_limit_and_comparison_by_the_periods_before() {
+    let mut world = World::new();
+    let day = 86_400_000_000;
+    // Friday; one working day: due on Monday the 23rd, the other two in December.
+    for (i, at) in [0, 10, 11].into_iter().enumerate() {
+        let id = format!("20261120-{i}");
+        world.now = START + at * day;
+        let (_, drafts) = world.places["c/s/a"].cases.open(opening(&id, "L"), Contact::default(), world.now);
+        world.commit("c/s/a", drafts, None);
+        for (verb, who) in [(Verb::Accept, "w"), (Verb::Dispatch, "w"), (Verb::Start, "h"), (Verb::Resolve, "h")] {
+            assert!(world.ask("c/s/a", &id, verb, &by(who, Role::Worker), ""), "{verb}");
+        }
+        if i < 2 {
+            world.now += i64::from(i == 1) * 20 * day;
+            let said = Ask { solved: Some(Solved::Solved), ..by("boss", Role::Supervisor) };
+            assert!(world.ask("c/s/a", &id, Verb::Evaluate, &said, ""));
+            assert!(world.ask("c/s/a", &id, Verb::Close, &by("boss", Role::Supervisor), ""));
+        }
+    }
+    let of = |period, of: &str| {
+        let (by, of) = (GroupBy::All, Some(of.into()));
+        rated(&world.places["c/s/a"].cases, Question { by, period, of, under: None, category: None, compare: true })
+    };
+    let (rows, total) = of(RatePeriod::Month, "2026-11");
+    assert_eq!((rows.len(), total.counts.dispatched, total.counts.appeals), (1, 2, 2));
+    assert_eq!((total.counts.due, total.closing, total.closing_in_time), (1, Some(1.0), Some(1.0)));
+    assert_eq!((total.appeals_per_10000, total.accurate_dispatch), (Some(1.0), Some(1.0)));
+    let (rows, total) = of(RatePeriod::Month, "2026-12");
+    assert_eq!((total.counts.dispatched, total.counts.due, total.counts.due_closed), (1, 2, 1));
+    assert_eq!((total.closing, total.closing_in_time), (Some(0.5), Some(0.0)));
+    let before = rows[0].before.as_ref().unwrap();
+    assert_eq!((before.period.as_str(), before.counts.dispatched, before.closing), ("2026-11", 2, Some(1.0)));
+    assert_eq!(rows[0].year_before.as_ref().map(|y| (y.period.as_str(), y.counts.dispatched)), Some(("2025-12", 0)));
+    assert_eq!(total.before.as_ref().map(|b| &b.counts), Some(&before.counts));
+    // Then there was something, now there is nothing: it is a row all the same.
+    let (rows, total) = of(RatePeriod::Month, "2027-11");
+    assert_eq!((rows.len(), rows[0].counts.dispatched), (1, 0));
+    assert_eq!(total.year_before.unwrap().counts.dispatched, 2);
+    // A leap day has none a year before it, and days of a month have each their own day before.
+    let (rows, total) = of(RatePeriod::Day, "2026-12");
+    assert!(total.before.is_none() && rows.iter().all(|r| r.before.is_some() && r.year_before.is_some()));
+    assert!(of(RatePeriod::Day, "2028-02-29").1.year_before.is_none());
+}
+
+#[test]
+fn closing_rates_are_those_that_a_city_has_published() {
+    // Tianmen, December 2016: 972 due, 911 closed, 737 of them in time.
+    let cases = node("c");
+    let mut counting = rates::Counting::new(Question {
+        by: GroupBy::All,
+        period: RatePeriod::All,
+        of: None,
+        under: None,
+        category: None,
+        compare: false,
+    });
+    let opened = cases.book().open(opening("1", "L"), view::time_of(START)).case;
+    let at = |h: i64| view::time_of(START + h * 3_600_000_000);
+    for i in 0..972 {
+        let mut case = opened.clone();
+        case.clocks = vec![citybrain_shared::case::Clock {
+            name: "solution".into(),
+            limit: "1wd".into(),
+            started: at(0),
+            due: Some(at(24)),
+            left_us: None,
+            stopped: None,
+            missed: None,
+        }];
+        if i < 911 {
+            (case.status, case.closed) = (Status::Closed, Some(if i < 737 { at(24) } else { at(25) }));
+        }
+        counting.add(&cases, &case, &|_| None, at(100));
+    }
+    // Not those that are not due yet, nor those that count in no rate.
+    let mut case = opened;
+    case.status = Status::Withdrawn;
+    counting.add(&cases, &case, &|_| None, at(100));
+    let total = counting.done(&cases.settings, &|_| None).1;
+    assert_eq!((total.counts.due, total.closing, total.closing_in_time), (972, Some(0.9372), Some(0.7582)));
 }

@@ -240,10 +240,10 @@ fn a_supervisor_urges_tier_by_tier_and_the_clock_below_runs_on() {
 fn a_case_sent_to_a_node_that_never_was_comes_back_with_the_reason() {
     let mut world = World { has_registry: true, ..World::new() };
     let case = world.open("c/s/a", opening("20261120-0", "G"), Contact::default());
-    assert!(world.ask("c/s/a", &case.id, Verb::Accept, &by("w", Role::Worker), "1"));
+    assert!(world.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker), "1"));
     let to = |node: &str| Ask { to: Some(a(node)), ..by("w", Role::Worker) };
     for (i, nowhere) in ["c/s/x", "c/t/x", "c/s/a/never"].iter().enumerate() {
-        assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to(nowhere), &format!("d{i}")), "{nowhere}");
+        assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &to(nowhere), &format!("d{i}")), "{nowhere}");
         world.settle();
         let held = world.places["c/s/a"].cases.get(&case.id).unwrap();
         assert!(world.places["c/s/a"].cases.may_step(&case.id), "{nowhere}: {:?}", held.case.handing_to);
@@ -259,7 +259,7 @@ fn a_case_sent_to_a_node_that_never_was_comes_back_with_the_reason() {
         world.arrive("c/s", flying);
     }
     world.settle();
-    assert!(world.ask("c/s/a", &case.id, Verb::Dispatch, &to("c/s/b"), "good"));
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &to("c/s/b"), "good"));
     world.settle();
     assert!(world.places["c/s/b"].cases.may_step(&case.id));
 }
@@ -276,14 +276,22 @@ fn what_is_forgotten_is_forgotten_by_everybody_who_had_it() {
         }
         let ask = Ask { to: Some(a(to)), ..by("w", Role::Worker) };
         assert!(world.ask(at, CASE, Verb::Dispatch, &ask, &format!("d{i}")));
+        if i == 1 {
+            deaf(&mut world, at);
+        }
         world.settle();
         at = to;
     }
-    assert!(NODES.iter().all(|n| knows_whom_to_call(&world, n) == (*n == "c/s/b")), "it went with the case");
+    let keeps = ["c/s/a", "c/s/b"];
+    assert!(
+        NODES.iter().all(|n| knows_whom_to_call(&world, n) == keeps.contains(n)),
+        "one has not heard that it was taken"
+    );
     // Asked for at the city, which holds a copy only.
     assert!(world.ask("c", CASE, Verb::Forget, &by("boss", Role::Supervisor), "f"));
     world.settle();
     for n in NODES {
+        assert!(world.places[n].cases.get(CASE).unwrap().case.forgotten, "{n} has not heard of it");
         assert!(!knows_whom_to_call(&world, n), "{n} still knows whom to call");
         world.restart(n);
         assert!(!knows_whom_to_call(&world, n), "{n} knows it again after a restart");
@@ -301,16 +309,123 @@ fn what_is_forgotten_is_forgotten_also_where_only_one_node_knows_that_it_was() {
     assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &to("c/s/a/n"), ""));
     world.settle();
     assert!(world.ask("c/s/a/n", CASE, Verb::Return, &by("h", Role::Worker), ""));
+    deaf(&mut world, "c/s/a/n");
     world.settle();
     // Nobody above the community has seen any of this.
     assert!(world.places["c/s"].cases.get(CASE).is_none());
     assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &to("c/s/b"), ""));
     world.settle();
-    // The one that had it in between may never have heard that it is gone.
-    assert!(knows_whom_to_call(&world, "c/s/b"));
+    // The one that had it in between has never heard that it was taken.
+    assert!(
+        knows_whom_to_call(&world, "c/s/b")
+            && knows_whom_to_call(&world, "c/s/a/n")
+            && !knows_whom_to_call(&world, "c/s/a")
+    );
     assert!(world.ask("c/s/b", CASE, Verb::Forget, &by("boss", Role::Supervisor), ""));
     world.settle();
     assert!(NODES.iter().all(|n| !knows_whom_to_call(&world, n)));
+    for n in ["c/s/a/n", "c/s/a", "c/s", "c/s/b"] {
+        assert!(world.places[n].cases.get(CASE).unwrap().case.forgotten, "{n}");
+    }
+}
+
+/// Everything that is under way comes in, but nothing to this node.
+fn deaf(world: &mut World, at: &str) {
+    for _ in 0..300 {
+        lose(world, at);
+        for n in NODES {
+            world.due(n);
+        }
+        let line = world.lines.iter().find(|((_, to), q)| to != at && !q.is_empty()).map(|(k, _)| k.clone());
+        if let Some(key) = line {
+            let flying = world.lines.get_mut(&key).unwrap().remove(0);
+            world.arrive(&key.1, flying);
+        }
+    }
+    lose(world, at);
+}
+
+/// Nodes whose contacts travel, or not.
+fn travelling(world: &mut World, at: &str, travels: bool) {
+    world.places.get_mut(at).unwrap().cases.settings.contact_travels = travels;
+}
+
+/// A case with somebody to call that was accepted there.
+fn with_phone(world: &mut World, at: &str, category: &str) {
+    open_with_contact(world, at, category);
+    assert!(world.ask(at, CASE, Verb::Accept, &by("w", Role::Worker), ""));
+    world.settle();
+}
+
+fn knowing(world: &World) -> Vec<&'static str> {
+    NODES.into_iter().filter(|n| knows_whom_to_call(world, n)).collect()
+}
+
+#[test]
+fn whom_to_call_is_kept_where_it_was_said_if_it_does_not_travel() {
+    let mut world = World::new();
+    travelling(&mut world, "c/s/a", false);
+    with_phone(&mut world, "c/s/a", "L");
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    world.settle();
+    assert_eq!((owner(&world), knowing(&world)), (vec!["c/s/b"], vec!["c/s/a"]));
+    assert!(world.ask("c/s/b", CASE, Verb::Return, &by("h", Role::Worker), ""));
+    world.settle();
+    assert_eq!((owner(&world), knowing(&world)), (vec!["c/s/a"], vec!["c/s/a"]));
+}
+
+#[test]
+fn whoever_gave_a_number_has_it_again_with_the_case_that_is_returned() {
+    let mut world = World::new();
+    travelling(&mut world, "c/s/b", false);
+    with_phone(&mut world, "c/s/a", "L");
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    world.settle();
+    assert_eq!(knowing(&world), ["c/s/b"]);
+    assert!(world.ask("c/s/b", CASE, Verb::Return, &by("h", Role::Worker), ""));
+    world.settle();
+    assert_eq!((owner(&world), knowing(&world)), (vec!["c/s/a"], vec!["c/s/a"]));
+}
+
+#[test]
+fn a_hand_over_that_comes_behind_its_recall_leaves_no_number_behind() {
+    let mut world = World::new();
+    with_phone(&mut world, "c/s/a", "L");
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    let line = ("c/s/a".to_owned(), "c/s".to_owned());
+    let late: Vec<Flying> = std::mem::take(world.lines.get_mut(&line).unwrap());
+    assert!(recall(&mut world, "c/s/a"));
+    world.settle();
+    for flying in late {
+        world.arrive("c/s", flying);
+    }
+    world.settle();
+    assert_eq!((owner(&world), knowing(&world)), (vec!["c/s/a"], vec!["c/s/a"]));
+}
+
+#[test]
+fn a_number_that_a_later_press_brings_goes_to_whoever_has_the_case() {
+    let mut world = World::new();
+    let press = |world: &mut World, id: &str, contact: &Contact| {
+        let new =
+            Opening { id: id.into(), button: Some("b".into()), sos: true, by: "event".into(), ..Opening::default() };
+        let cases = &world.places["c/s/a"].cases;
+        let drafts = match cases.pressed_again(&new, contact, world.now) {
+            Some((_, drafts)) => drafts,
+            None => cases.open(new, contact.clone(), world.now).1,
+        };
+        world.commit("c/s/a", drafts, None);
+        world.settle();
+    };
+    press(&mut world, CASE, &Contact::default());
+    assert!(world.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    world.settle();
+    press(&mut world, "20261120-1", &Contact { phone: "139".into(), ..Contact::default() });
+    assert_eq!((owner(&world), knowing(&world)), (vec!["c/s/b"], vec!["c/s/b"]));
+    for (_, draft) in &world.places["c"].log {
+        assert!(!String::from_utf8_lossy(draft.parts().1).contains("139"));
+    }
 }
 
 #[test]

@@ -121,6 +121,39 @@ fn where_a_case_stands_is_told_in_others_words_through_rework_and_reopening() {
 }
 
 #[test]
+fn who_has_watched_a_case_that_was_reopened_or_taken_over_watches_it_no_more() {
+    let mut d = Desk::new("L");
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Escalate, by("w", Role::Worker));
+    let words = |d: &Desk| (d.case.words().hotline, d.case.words().update);
+    assert_eq!(words(&d), ("督办".into(), "internal_referral".into()));
+    // The tier above takes it: nobody above that watches.
+    let above = node("c/s");
+    let mut taken = above.book().take(&d.case, d.now).case;
+    taken.owner = a("c/s");
+    assert_eq!((taken.words().hotline.as_str(), taken.standing().as_str()), ("登记", "accepted"));
+    d.act(Verb::Dispatch, by("w", Role::Worker));
+    assert_eq!(words(&d), ("督办".into(), "internal_referral".into()));
+    d.act(Verb::Start, by("h", Role::Worker)).act(Verb::Resolve, by("h", Role::Worker));
+    d.act(Verb::Evaluate, by("r", Role::Resident)).act(Verb::Close, by("boss", Role::Supervisor));
+    d.act(Verb::Reopen, by("r", Role::Resident)).act(Verb::Dispatch, by("w", Role::Worker));
+    assert_eq!(words(&d), ("派单".into(), "in_progress".into()));
+}
+
+#[test]
+fn what_belongs_to_110_119_or_120_is_rejected_as_passed_on() {
+    let mut d = Desk::new("L");
+    let ask = Ask { reason: Some(ClosedReason::Emergency), ..by("w", Role::Worker) };
+    d.act(Verb::Reject, ask);
+    let words = d.case.words();
+    assert_eq!((words.step, words.hotline.as_str(), words.open311.as_str()), (0, "转紧急", "closed"));
+    assert_eq!(words.update, "not_councils_responsibility");
+    let mut d = Desk::new("L");
+    d.until_resolved().act(Verb::Evaluate, by("r", Role::Resident));
+    let ask = Ask { reason: Some(ClosedReason::Emergency), ..by("boss", Role::Supervisor) };
+    assert_eq!(d.error(Verb::Close, ask), "bad-request", "it was dealt with here");
+}
+
+#[test]
 fn whoever_could_not_be_remembered_as_a_handler_does_not_handle() {
     let mut d = Desk::new("L");
     d.act(Verb::Accept, by("w", Role::Worker));

@@ -208,6 +208,55 @@ fn a_press_whose_box_is_gone_calls_those_above_one_step_later() {
     assert!(!world.due("c"), "once");
 }
 
+/// How often responders were called at these.
+fn calls_at<const N: usize>(world: &World, nodes: [&str; N]) -> [usize; N] {
+    let is_call = |(_, d): &&(Option<String>, Draft)| d.header().name == letter::CALL;
+    nodes.map(|at| world.places[at].log.iter().filter(is_call).count())
+}
+
+#[test]
+fn a_box_whose_clock_is_wrong_calls_those_above_neither_early_nor_late() {
+    for ahead_s in [-1_795_140_000, -150, 3_600] {
+        let mut world = World::new();
+        world.ahead.insert("c/s/a/n", ahead_s * 1_000_000);
+        let new = Opening { sos: true, ..opening("20261120-0", "") };
+        let (_, drafts) = world.places["c/s/a/n"].cases.open(new, Contact::default(), world.now_at("c/s/a/n"));
+        world.commit("c/s/a/n", drafts, None);
+        world.settle();
+        let above = ["c/s/a", "c/s", "c"];
+        assert_eq!(calls_at(&world, above), [0, 0, 0], "nobody has waited yet, {ahead_s} s ahead");
+        // From here on nothing is heard of it.
+        for (seconds, called) in [(59, [0, 0, 0]), (1, [1, 0, 0]), (30, [1, 1, 0]), (30, [1, 1, 1])] {
+            world.now += seconds * 1_000_000;
+            above.iter().for_each(|at| while world.due(at) {});
+            assert_eq!(calls_at(&world, above), called, "after {seconds} s more, {ahead_s} s ahead");
+        }
+    }
+}
+
+#[test]
+fn a_press_climbs_in_time_though_the_clock_was_ahead_when_it_came() {
+    let mut world = World::new();
+    world.ahead.insert("c/s/a/n", 3_600_000_000);
+    let new = Opening { sos: true, ..opening("20261120-0", "") };
+    let (_, drafts) = world.places["c/s/a/n"].cases.open(new, Contact::default(), world.now_at("c/s/a/n"));
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    // It is set right, and something else is written.
+    world.ahead.clear();
+    let (_, drafts) = world.places["c/s/a/n"].cases.open(opening("20261120-1", "L"), Contact::default(), world.now);
+    world.commit("c/s/a/n", drafts, None);
+    world.settle();
+    assert_eq!(calls_at(&world, ["c/s/a", "c/s"]), [0, 0]);
+    world.restart("c/s/a/n");
+    world.now += 30_000_000;
+    world.settle();
+    assert_eq!(calls_at(&world, ["c/s/a", "c/s"]), [1, 0]);
+    world.now += 30_000_000;
+    world.settle();
+    assert_eq!(calls_at(&world, ["c/s/a", "c/s"]), [1, 1]);
+}
+
 /// Presses what is named so at `c/s/a/n`: the case, and whether it is new.
 fn press(world: &mut World, id: &str, button: &str, more: Opening, contact: &Contact) -> (String, bool) {
     let new = Opening { id: id.into(), button: Some(button.into()), sos: true, by: "event".into(), ..more };
@@ -332,6 +381,14 @@ fn behind_a_source_without_a_subject_another_place_or_number_is_another_matter()
     assert_eq!(press(&mut world, "2", &b, at("7栋301"), &none), ("1".into(), false));
     assert!(press(&mut world, "3", &b, at("9栋502"), &none).1);
     assert!(press(&mut world, "4", &b, at("7栋301"), &phone).1);
+    // Also while somebody else has the case, and with it the number.
+    world.ask("c/s/a/n", "4", Verb::Accept, &by("w", Role::Worker), "");
+    world.ask("c/s/a/n", "4", Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, "");
+    world.settle();
+    assert!(world.places["c/s/a/n"].cases.get("4").unwrap().contact.is_none(), "it went with the case");
+    let another = Contact { phone: "138".into(), ..Contact::default() };
+    assert!(press(&mut world, "5", &b, at("7栋301"), &another).1);
+    assert_eq!(world.places["c/s/a/n"].cases.get("5").unwrap().contact, Some(another));
     assert_ne!(intake::button("/app", "a"), intake::button("/app", "b"));
 }
 

@@ -43,6 +43,20 @@ fn a_burst_asks_for_time_before_anything_it_concluded_is_dropped() {
     assert_eq!((node.fired("r"), node.rules.view().dropped), (12_000, 0));
 }
 
+#[test]
+fn a_word_from_a_node_of_an_earlier_version_counts() {
+    let rule = "[[rule]]\nname = \"fire\"\non = [\"smoke\"]\nthen = [{ raise = { title = \"fire\" } }]\n";
+    let mut node = Node::new(rule);
+    node.hear("smoke", "x", &json!({}));
+    let id = node.alarm("fire", "").unwrap().id.clone();
+    let data = json!({"id": id, "name": "fire", "key": "", "action": "ack", "by": "Wang"});
+    let event = json!({"specversion": "1.0", "id": "w", "source": "/c", "type": alarms::ASK, "data": data});
+    let header = Header { direction: Direction::Down, target: "c/s", ..Header::local(Kind::Event, alarms::ASK) };
+    node.commit(Draft::new(&header, event.to_string().as_bytes()).unwrap());
+    node.settle();
+    assert!(node.alarm("fire", "").unwrap().acknowledged);
+}
+
 /// A word from above, as it was asked of this alarm.
 fn word(alarm: &Alarm, action: &str) -> Draft {
     let event = json!({"specversion": "1.0", "id": "w", "source": "/c", "type": alarms::ASK, "data": {
@@ -130,6 +144,24 @@ fn of_a_large_event_everything_is_known_at_once_and_all_but_its_picture_later() 
 }
 
 #[test]
+fn an_alarm_of_an_event_that_was_too_large_to_keep_ends_with_what_raised_it() {
+    let rule = "[[rule]]\nname = \"camera\"\non = [\"cam\"]\nwhen = \"event.data.smoke\"\nclear = \"!event.data.smoke\"\nby = \"event.subject\"\n\
+                then = [{ raise = { key = \"${event.data.room}\", title = \"smoke\" } }]\n";
+    let mut node = Node::new(rule);
+    let mut data: serde_json::Map<String, Json> =
+        (0..1_000).map(|i| (format!("reading-{i}"), json!("a dozen words that say something of it"))).collect();
+    data.extend([("smoke".into(), true.into()), ("room".into(), "3-1".into())]);
+    node.hear("cam", "x", &data.into());
+    assert!(!node.rules.memories[0].keys["x"].held.as_ref().unwrap().event.contains("3-1"), "it was too large");
+    node.hear("cam", "y", &json!({"smoke": true, "room": "3-2"}));
+    node.write_rows();
+    node.restart();
+    node.hear("cam", "x", &json!({"smoke": false}));
+    assert!(!node.alarm("camera", "3-1").unwrap().active);
+    assert!(node.alarm("camera", "3-2").unwrap().active, "another's is another's");
+}
+
+#[test]
 fn a_day_begins_at_midnight_where_the_node_is() {
     let rule = "[[rule]]\nname = \"daily\"\non = [\"n\"]\nwindow = { kind = \"tumbling\", within = \"1d\" }\nwhen = \"window.count == 2\"\n\
                 then = [{ emit = { type = \"two\" } }]\n";
@@ -143,4 +175,34 @@ fn a_day_begins_at_midnight_where_the_node_is() {
     node.wait(8 * 3600 * S);
     node.hear("n", "x", &json!({}));
     assert_eq!(node.events("two").len(), 1);
+}
+
+#[test]
+fn a_flood_of_conclusions_leaves_room_for_timers_and_a_beginning_is_said_before_its_end() {
+    let rules = "[[rule]]\nname = \"flood\"\non = [\"a\"]\nwhen = 'event.data.text != \"\"'\n\
+                 then = [{ emit = { type = \"b\", data = { text = \"${event.data.text}\" } } }]\n\
+                 [[rule]]\nname = \"gone\"\non = [\"n\"]\nby = \"event.subject\"\nabsent = \"1m\"\nthen = [{ raise = { title = \"gone\" } }]\n\
+                 [[rule]]\nname = \"calm\"\non = [\"level\"]\nwindow = { within = \"1m\" }\nwhen = \"window.count >= 1\"\n\
+                 clear = \"window.count < 1\"\nthen = [{ raise = { title = \"calm\" } }]\n";
+    let mut node = Node::new(rules);
+    node.hear("n", "x", &json!({}));
+    node.now += 61 * S;
+    let long = "楼道里有火".repeat(2_000);
+    let flood = |node: &mut Node| (0..300).for_each(|_| node.only_hear("a", "x", &json!({"text": long})));
+    flood(&mut node);
+    node.only_hear("level", "x", &json!({}));
+    // The window of `calm` has emptied before its beginning was said.
+    node.now += 61 * S;
+    for _ in 0..3 {
+        flood(&mut node);
+        let drafts = node.rules.on_due(&node.state, node.now);
+        drafts.into_iter().for_each(|d| node.commit(d));
+    }
+    assert!(node.alarm("gone", "x").is_some_and(|a| a.active), "it waits behind nobody's flood");
+    assert!(node.alarm("calm", "").is_none());
+    node.settle();
+    let calm: Vec<String> =
+        node.said().into_iter().filter(|(rule, ..)| rule == "calm").map(|(.., what)| what).collect();
+    assert_eq!(calm, ["fired", "over"]);
+    assert!(!node.alarm("calm", "").unwrap().active);
 }

@@ -1,0 +1,162 @@
+//! Rates, and what they are made of.
+
+use super::table::Cell;
+use super::{Screen, clean, grouped, print, right};
+use crate::cli::rates::Show;
+use citybrain_shared::view::{self, RateRow, RateThen};
+use std::io::{self, Write};
+
+/// A row's own rates.
+fn now(r: &RateRow) -> RateThen {
+    RateThen {
+        period: r.period.clone(),
+        counts: r.counts.clone(),
+        response: r.response,
+        solution: r.solution,
+        satisfaction: r.satisfaction,
+        score: r.score,
+        closing: r.closing,
+        closing_in_time: r.closing_in_time,
+        accurate_dispatch: r.accurate_dispatch,
+    }
+}
+
+/// How many of what a table shows.
+fn base(show: Show, r: &RateThen) -> u64 {
+    match show {
+        Show::Rates => r.counts.dispatched,
+        Show::Closing => r.counts.due,
+        Show::Appeals => r.counts.appeals.max(r.counts.dispatched),
+    }
+}
+
+fn of(rate: Option<f64>, n: String, of: u64) -> Cell {
+    right(match rate {
+        Some(rate) => format!("{:.1} % ({n}/{})", rate * 100.0, grouped(of)),
+        None => "-".into(),
+    })
+}
+
+fn head(show: Show) -> &'static [&'static str] {
+    match show {
+        Show::Rates => {
+            &["CASES", "LEFT OUT", "RESPONSE", "SOLUTION", "SATISFACTION", "SCORE", "OVERDUE", "RETURNED", "REOPENED"]
+        }
+        Show::Closing => &["DUE", "CLOSED", "IN TIME"],
+        Show::Appeals => &["CASES", "APPEALS", "PEOPLE", "PER 10,000", "WELL DISPATCHED"],
+    }
+}
+
+fn cells(show: Show, v: &view::Rates, r: &RateThen, people: Option<u64>) -> Vec<Cell> {
+    let c = &r.counts;
+    match show {
+        Show::Rates => {
+            let solved = match c.partly_solved {
+                0 => grouped(c.solved),
+                partly => format!("{}+{}p", grouped(c.solved), grouped(partly)),
+            };
+            let satisfied = c.satisfied + if v.weights.mostly_is_satisfied { c.mostly_satisfied } else { 0 };
+            vec![
+                right(grouped(c.dispatched)),
+                right(grouped(c.excluded + c.withdrawn + c.rejected + c.merged)),
+                of(r.response, grouped(c.response_kept), c.response_of),
+                of(r.solution, solved, c.solved + c.partly_solved + c.unsolved),
+                of(r.satisfaction, grouped(satisfied), c.satisfied + c.mostly_satisfied + c.dissatisfied),
+                right(r.score.map_or("-".into(), |s| format!("{s:.1}"))),
+                right(grouped(c.overdue)),
+                right(grouped(c.returned)),
+                right(grouped(c.reopened)),
+            ]
+        }
+        Show::Closing => vec![
+            right(grouped(c.due)),
+            of(r.closing, grouped(c.due_closed), c.due),
+            of(r.closing_in_time, grouped(c.due_closed_in_time), c.due),
+        ],
+        Show::Appeals => vec![
+            right(grouped(c.dispatched)),
+            right(grouped(c.appeals)),
+            right(people.map_or("-".into(), grouped)),
+            right(people.map_or("-".into(), |n| format!("{:.2}", c.appeals as f64 / n as f64 * 10_000.0))),
+            of(r.accurate_dispatch, grouped(c.dispatched.saturating_sub(c.returned)), c.dispatched),
+        ],
+    }
+}
+
+/// How it has changed since then: numbers in per cent, rates in points.
+fn change(show: Show, now: &RateThen, then: &RateThen) -> String {
+    let (n, before) = (base(show, now), base(show, then));
+    let mut said = Vec::new();
+    if before > 0 {
+        said.push(format!("{:+.1} %", (n as f64 / before as f64 - 1.0) * 100.0));
+    }
+    let points = match show {
+        Show::Rates => now.score.zip(then.score),
+        Show::Closing => now.closing.zip(then.closing).map(|(a, b)| (a * 100.0, b * 100.0)),
+        Show::Appeals => now.accurate_dispatch.zip(then.accurate_dispatch).map(|(a, b)| (a * 100.0, b * 100.0)),
+    };
+    said.extend(points.map(|(a, b)| format!("{:+.1} points", a - b)));
+    if said.is_empty() { "-".into() } else { said.join(", ") }
+}
+
+pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+    let rows = v.rows.iter().chain(std::iter::once(&v.total));
+    let parts = |r: &RateRow| [Some(now(r)), r.before.clone(), r.year_before.clone()];
+    let is_shown = |r: &&RateRow| parts(r).iter().flatten().any(|part| base(show, part) > 0);
+    let rows: Vec<&RateRow> = rows.filter(is_shown).collect();
+    if rows.is_empty() {
+        let none = match show {
+            Show::Closing => "no limit of a case that fits has passed yet",
+            _ => "no case that fits was dispatched yet",
+        };
+        return writeln!(out, "{none}");
+    }
+    let compares = rows.iter().any(|r| r.before.is_some() || r.year_before.is_some());
+    let more: &[&str] = if compares { &["SINCE THEN"] } else { &[] };
+    let mut table = s.table(&[&["PERIOD", "KEY"], head(show), more].concat());
+    for r in rows {
+        let own = now(r);
+        for (i, part) in parts(r).iter().enumerate() {
+            let Some(part) = part else { continue };
+            let key = if i == 0 { clean(&r.key) } else { String::new() };
+            let mut row = vec![Cell::new(&part.period), Cell::new(key)];
+            row.extend(cells(show, v, part, r.people));
+            if compares {
+                row.push(Cell::new(if i == 0 { String::new() } else { change(show, &own, part) }));
+            }
+            table.add_row(row);
+        }
+    }
+    print(&table, out)?;
+    let (w, t) = (&v.weights, &v.total.counts);
+    let is_part = |r: &RateRow| r.solution.is_none() || r.satisfaction.is_none();
+    if show == Show::Rates && v.rows.iter().any(|r| r.score.is_some() && is_part(r)) {
+        writeln!(
+            out,
+            "a rate that is not known (-) weighs nothing; a score without verdicts stands below those that have some"
+        )?;
+    }
+    match show {
+        Show::Rates => writeln!(
+            out,
+            "score = {}·response + {}·solution + {}·satisfaction, partly solved counts {}; left out: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident",
+            w.response,
+            w.solution,
+            w.satisfaction,
+            w.partly_solved,
+            t.excluded,
+            t.withdrawn,
+            t.rejected,
+            t.merged,
+            t.unanswered
+        ),
+        Show::Closing => writeln!(
+            out,
+            "due: the limit for the solution fell in the period and has passed; in time: closed before it; not those left out of rates"
+        ),
+        Show::Appeals => writeln!(
+            out,
+            "of what was first dispatched in the period; well dispatched: sent back by nobody; people: the label `population` of a child, or of all"
+        ),
+    }
+}
