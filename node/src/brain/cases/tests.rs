@@ -455,14 +455,14 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         3 => (0usize..5, 0usize..3, verb, 0usize..5).prop_map(|(n, c, v, to)| Move::Ask(n, c, v, to)),
         6 => (0usize..5, 0usize..3, Just(Verb::Dispatch), 0usize..5).prop_map(|(n, c, v, to)| Move::Ask(n, c, v, to)),
         3 => (0usize..5, 0usize..3, Just(Verb::Accept), 0usize..5).prop_map(|(n, c, v, to)| Move::Ask(n, c, v, to)),
-        12 => (0usize..3).prop_map(Move::Next),
+        30 => (0usize..3).prop_map(Move::Next),
         20 => (0usize..8, 0usize..4, any::<bool>()).prop_map(|(l, i, again)| Move::Carry(l, i, again)),
         3 => (0usize..5, any::<usize>()).prop_map(|(n, i)| Move::Again(n, i)),
         10 => (0usize..5).prop_map(Move::Due),
         2 => (1u32..100_000).prop_map(Move::Wait),
         1 => (0usize..5).prop_map(Move::Restart),
     ];
-    prop::collection::vec(one, 20..140)
+    prop::collection::vec(one, 20..200)
 }
 
 /// Everything that a wish could need, so that every verb has its chance.
@@ -485,8 +485,8 @@ fn anything(to: usize, i: usize) -> Ask {
     }
 }
 
-/// What takes a case on, the later steps first; each by one who may. Of every eight one is asked for nothing
-/// more before it is closed, and one that is over is begun again.
+/// What takes a case on, the later steps first; each by one who may. Now and then it is closed before anybody
+/// is asked, begun again, left out, given back or over in another way.
 fn steps_on(i: usize) -> Vec<(Verb, Ask)> {
     let (worker, boss) = (|| by("w", Role::Worker), || by("boss", Role::Supervisor));
     let says =
@@ -494,7 +494,7 @@ fn steps_on(i: usize) -> Vec<(Verb, Ask)> {
     let mut all = vec![
         (Verb::Evaluate, says),
         (Verb::Close, boss()),
-        (Verb::Verify, Ask { passed: Some(!i.is_multiple_of(5)), ..boss() }),
+        (Verb::Verify, Ask { passed: Some(!i.is_multiple_of(3)), ..boss() }),
         (Verb::Resolve, worker()),
         (Verb::Start, Ask { contacted: true, ..worker() }),
         (Verb::Dispatch, worker()),
@@ -502,8 +502,18 @@ fn steps_on(i: usize) -> Vec<(Verb, Ask)> {
     ];
     match i % 8 {
         0 => all.swap(0, 1),
+        3 | 7 => all.swap(0, 2),
         1 => all.insert(0, (Verb::Reopen, by("r", Role::Resident))),
-        2 => all.insert(0, (Verb::Exclude, Ask { approved_by: Some("chief".into()), ..boss() })),
+        2 => {
+            let ends = [
+                (Verb::Exclude, Ask { approved_by: Some("chief".into()), ..boss() }),
+                (Verb::Return, worker()),
+                (Verb::Merge, Ask { into: Some(format!("20261120-{}", i % 3)), ..worker() }),
+                (Verb::Withdraw, by("r", Role::Resident)),
+                (Verb::Reject, worker()),
+            ];
+            all.splice(0..0, ends.into_iter().cycle().skip(i / 8 % 5).take(1));
+        }
         _ => {}
     }
     all
