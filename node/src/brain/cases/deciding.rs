@@ -143,6 +143,8 @@ impl Cases {
         let bound = entry.to.as_deref().filter(|_| entry.step == machine::CAME_BACK).map(Address::parse);
         let bound = bound.and_then(Result::ok);
         to.extend(bound.as_ref());
+        // Whoever was summoned works on it, too, and would else see it open for ever.
+        to.extend(case.assists.iter().filter_map(|a| a.node.as_ref()));
         // Who gives the seat counts it.
         to.extend(case.booking.as_ref().map(|b| &b.node));
         // Whoever had it may still know whom to call, and would see it open, and overdue, for ever.

@@ -283,3 +283,51 @@ fn then(period: String, counts: RateCounts, settings: &Settings) -> RateThen {
     let accurate_dispatch = ratio(c.dispatched.saturating_sub(c.returned) as f64, c.dispatched);
     RateThen { period, counts, response, solution, satisfaction, score, closing, closing_in_time, accurate_dispatch }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_divided_by_those_that_count_and_weighed_as_the_config_says() {
+        let settings = Settings {
+            weight_response: 0.2,
+            weight_solution: 0.5,
+            weight_satisfaction: 0.3,
+            partly_solved: 0.5,
+            mostly_is_satisfied: true,
+            ..Settings::default()
+        };
+        let counts = RateCounts {
+            dispatched: 20,
+            returned: 4,
+            response_of: 4,
+            response_kept: 3,
+            response_without_limit: 9,
+            solved: 6,
+            partly_solved: 2,
+            unsolved: 2,
+            unanswered: 5,
+            satisfied: 5,
+            mostly_satisfied: 2,
+            dissatisfied: 3,
+            due: 8,
+            due_closed: 6,
+            due_closed_in_time: 5,
+            ..RateCounts::default()
+        };
+        let of = |counts: &RateCounts, settings: &Settings| {
+            let row = then(String::new(), counts.clone(), settings);
+            (row.response, row.solution, row.satisfaction, row.score)
+        };
+        assert_eq!(of(&counts, &settings), (Some(0.75), Some(0.7), Some(0.7), Some(71.0)));
+        let strict = Settings { mostly_is_satisfied: false, partly_solved: 0.0, ..settings.clone() };
+        assert_eq!(of(&counts, &strict), (Some(0.75), Some(0.6), Some(0.5), Some(60.0)));
+        // What nobody could have kept, or said, weighs nothing.
+        let unlimited = RateCounts { response_of: 0, response_kept: 0, ..counts.clone() };
+        assert_eq!(of(&unlimited, &settings), (None, Some(0.7), Some(0.7), Some(70.0)));
+        assert_eq!(of(&RateCounts::default(), &settings), (None, None, None, None));
+        let row = then(String::new(), counts, &settings);
+        assert_eq!((row.closing, row.closing_in_time, row.accurate_dispatch), (Some(0.75), Some(0.625), Some(0.8)));
+    }
+}

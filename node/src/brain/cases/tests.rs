@@ -437,6 +437,8 @@ impl World {
 enum Move {
     Open(usize, bool),
     Ask(usize, usize, Verb, usize),
+    /// The case's owner does what comes next, or one of the steps that may.
+    Next(usize),
     /// A record of a line comes in: which line, which place in it, and whether it stays to come again.
     Carry(usize, usize, bool),
     /// A record that came in before comes in again.
@@ -453,13 +455,14 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         3 => (0usize..5, 0usize..3, verb, 0usize..5).prop_map(|(n, c, v, to)| Move::Ask(n, c, v, to)),
         6 => (0usize..5, 0usize..3, Just(Verb::Dispatch), 0usize..5).prop_map(|(n, c, v, to)| Move::Ask(n, c, v, to)),
         3 => (0usize..5, 0usize..3, Just(Verb::Accept), 0usize..5).prop_map(|(n, c, v, to)| Move::Ask(n, c, v, to)),
+        30 => (0usize..3).prop_map(Move::Next),
         20 => (0usize..8, 0usize..4, any::<bool>()).prop_map(|(l, i, again)| Move::Carry(l, i, again)),
         3 => (0usize..5, any::<usize>()).prop_map(|(n, i)| Move::Again(n, i)),
         10 => (0usize..5).prop_map(Move::Due),
         2 => (1u32..100_000).prop_map(Move::Wait),
         1 => (0usize..5).prop_map(Move::Restart),
     ];
-    prop::collection::vec(one, 20..140)
+    prop::collection::vec(one, 20..200)
 }
 
 /// Everything that a wish could need, so that every verb has its chance.
@@ -482,6 +485,40 @@ fn anything(to: usize, i: usize) -> Ask {
     }
 }
 
+/// What takes a case on, the later steps first; each by one who may. Now and then it is closed before anybody
+/// is asked, begun again, left out, given back or over in another way.
+fn steps_on(i: usize) -> Vec<(Verb, Ask)> {
+    let (worker, boss) = (|| by("w", Role::Worker), || by("boss", Role::Supervisor));
+    let says =
+        Ask { solved: Some(Solved::ALL[i % 3]), satisfied: Some(Satisfied::ALL[i / 3 % 3]), ..by("r", Role::Resident) };
+    let mut all = vec![
+        (Verb::Evaluate, says),
+        (Verb::Close, boss()),
+        (Verb::Verify, Ask { passed: Some(!i.is_multiple_of(3)), ..boss() }),
+        (Verb::Resolve, worker()),
+        (Verb::Start, Ask { contacted: true, ..worker() }),
+        (Verb::Dispatch, worker()),
+        (Verb::Accept, worker()),
+    ];
+    match i % 8 {
+        0 => all.swap(0, 1),
+        3 | 7 => all.swap(0, 2),
+        1 => all.insert(0, (Verb::Reopen, by("r", Role::Resident))),
+        2 => {
+            let ends = [
+                (Verb::Exclude, Ask { approved_by: Some("chief".into()), ..boss() }),
+                (Verb::Return, worker()),
+                (Verb::Merge, Ask { into: Some(format!("20261120-{}", i % 3)), ..worker() }),
+                (Verb::Withdraw, by("r", Role::Resident)),
+                (Verb::Reject, worker()),
+            ];
+            all.splice(0..0, ends.into_iter().cycle().skip(i / 8 % 5).take(1));
+        }
+        _ => {}
+    }
+    all
+}
+
 fn play(world: &mut World, moves: &[Move]) {
     let mut opened = 0;
     for (i, one) in moves.iter().enumerate() {
@@ -489,7 +526,9 @@ fn play(world: &mut World, moves: &[Move]) {
             Move::Open(n, sos) if opened < 3 => {
                 let id = format!("20261120-{opened}");
                 opened += 1;
-                let new = Opening { sos: *sos, ..opening(&id, if i % 2 == 0 { "G" } else { "L" }) };
+                let category = if i % 2 == 0 { "G" } else { "L" };
+                let (channel, governance) = (["app", "12345"][i % 2].into(), (i % 3 == 0).then(|| "法治".into()));
+                let new = Opening { sos: *sos, channel, governance, ..opening(&id, category) };
                 let contact = Contact { phone: "1".into(), ..Contact::default() };
                 let (_, drafts) = world.places[NODES[*n]].cases.open(new, contact, world.now);
                 world.commit(NODES[*n], drafts, None);
@@ -497,6 +536,15 @@ fn play(world: &mut World, moves: &[Move]) {
             Move::Open(..) => {}
             Move::Ask(n, c, verb, to) => {
                 world.ask(NODES[*n], &format!("20261120-{c}"), *verb, &anything(*to, i), &format!("w{i}"));
+            }
+            Move::Next(c) => {
+                let id = format!("20261120-{c}");
+                let Some(owner) = NODES.into_iter().find(|n| world.places[*n].cases.may_step(&id)) else { continue };
+                for (verb, ask) in steps_on(i) {
+                    if world.ask(owner, &id, verb, &ask, "") {
+                        break;
+                    }
+                }
             }
             Move::Carry(line, place, again) => {
                 let keys: Vec<_> = world.lines.iter().filter(|(_, q)| !q.is_empty()).map(|(k, _)| k.clone()).collect();

@@ -64,6 +64,28 @@ fn a_case_that_nobody_has_begun_comes_back_when_it_is_called_back() {
 }
 
 #[test]
+fn whoever_was_summoned_hears_how_the_case_goes_on() {
+    let mut world = World::new();
+    world.open("c/s/a", opening(CASE, "L"), Contact::default());
+    assert!(world.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker), ""));
+    let summons =
+        Ask { unit: Some("消防".into()), to: Some(a("c/s/b")), limit: Some("2h".into()), ..by("w", Role::Worker) };
+    assert!(world.ask("c/s/a", CASE, Verb::Assist, &summons, ""));
+    world.settle();
+    assert_eq!((calls(&world, "c/s/b"), held(&world, "c/s/b").case.assists.len()), (1, 1), "it is called");
+    // It reports from where it is, and hears its rating and the end.
+    assert!(world.ask("c/s/b", CASE, Verb::Report, &Ask { assist: Some("a1".into()), ..by("x", Role::Worker) }, "w1"));
+    world.settle();
+    let rating = Ask { assist: Some("a1".into()), rating: Some(5), ..by("w", Role::Worker) };
+    assert!(world.ask("c/s/a", CASE, Verb::Rate, &rating, ""));
+    assert!(world.ask("c/s/a", CASE, Verb::Withdraw, &by("boss", Role::Supervisor), ""));
+    world.settle();
+    let there = held(&world, "c/s/b");
+    assert_eq!((there.case.status, there.case.assists[0].rating), (Status::Withdrawn, Some(5)));
+    assert_eq!(world.places["c/s/b"].cases.open_ones().count(), 0);
+}
+
+#[test]
 fn whoever_watches_from_above_calls_back_what_is_still_on_its_way() {
     let mut world = sent_to("c/s/b");
     // The step has climbed, the letter has not come down.

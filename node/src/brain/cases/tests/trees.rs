@@ -1,6 +1,7 @@
 //! Trees of nodes with everything that links may do to records: late, twice, out of order; nodes killed.
 
 use super::*;
+use proptest::strategy::ValueTree as _;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
@@ -54,6 +55,22 @@ proptest! {
             }
         }
     }
+}
+
+/// What the properties are about must come up in them.
+#[test]
+fn the_moves_bring_verdicts_and_ends_of_every_kind() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut sum = RateCounts::default();
+    for _ in 0..100 {
+        let mut world = World::new();
+        play(&mut world, &moves().new_tree(&mut runner).unwrap().current());
+        world.settle();
+        add(&mut sum, &rates_of(&world.places["c"].cases, None).1);
+    }
+    let said = [sum.solved, sum.partly_solved, sum.unsolved, sum.satisfied, sum.mostly_satisfied, sum.dissatisfied];
+    let ends = [sum.closed, sum.reopened, sum.excluded, sum.withdrawn, sum.returned, sum.reworked];
+    assert!(said.iter().chain(&ends).all(|n| *n > 3), "{sum:?}");
 }
 
 #[test]
