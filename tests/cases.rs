@@ -131,7 +131,8 @@ fn one_press_is_seen_everywhere_climbs_and_is_answered_from_above() {
     let seen = wait_case(city, "sees the incident", |c| c["kind"] == "incident");
     assert_eq!((seen["owner"].as_str(), seen["opened_at"].as_str()), (Some(LEAF), Some(LEAF)));
     let case = id(&seen);
-    assert!(!city.get_text("/v1/records?limit=10000").unwrap_or_default().contains("13800000000"));
+    let above = city.get_text("/v1/events?last=1000").expect("events");
+    assert!(above.contains(&case) && !above.contains("13800000000"), "{above}");
     assert!(!seen.to_string().contains("13800000000"));
     // Nobody at the neighbourhood answers: the community is called, and its responders too.
     wait_case(community, "is called", |c| c["escalated_to"] == COMMUNITY || c["escalations"].as_u64() > Some(0));
