@@ -87,7 +87,11 @@ struct Warning<'a> {
     expires: &'a str,
 }
 
-impl Warning<'_> {
+impl<'a> Warning<'a> {
+    fn alert(id: &'a str, sent: &'a str, headline: &'a str, expires: &'a str) -> Warning<'a> {
+        Warning { id, sent, status: "Actual", kind: "Alert", references: "", severity: "Severe", headline, expires }
+    }
+
     fn xml(&self) -> String {
         let Warning { id, sent, status, kind, references, severity, headline, expires } = self;
         let references =
@@ -208,16 +212,7 @@ fn a_warning_becomes_an_alarm_here_and_at_those_whom_it_names_until_it_is_cancel
     let tree = city();
     let (top, named, below, other) = (tree.node("c"), tree.node("c/s"), tree.node("c/s/m"), tree.node("c/t"));
     let (sent, expires) = (at(-60), at(3600));
-    let first = Warning {
-        id: "met-1",
-        sent: &sent,
-        status: "Actual",
-        kind: "Alert",
-        references: "",
-        severity: "Severe",
-        headline: "暴雨橙色预警",
-        expires: &expires,
-    };
+    let first = Warning::alert("met-1", &sent, "暴雨橙色预警", &expires);
     let taken = post(top, &first.xml());
     assert_eq!(taken.status, 202, "{}", taken.text);
     let taken = taken.json();
@@ -294,16 +289,7 @@ fn one_cancellation_ends_all_that_it_refers_to_and_an_update_that_is_late_revive
     let (top, named) = (tree.node("c"), tree.node("c/s"));
     let expires = at(3600);
     let sent: Vec<String> = [-60, -50, -40, -20].map(at).to_vec();
-    let first = Warning {
-        id: "met-a",
-        sent: &sent[0],
-        status: "Actual",
-        kind: "Alert",
-        references: "",
-        severity: "Severe",
-        headline: "a",
-        expires: &expires,
-    };
+    let first = Warning::alert("met-a", &sent[0], "a", &expires);
     let second = Warning { id: "met-b", sent: &sent[1], headline: "b", ..first };
     for warning in [&first, &second] {
         assert_eq!(post(top, &warning.xml()).status, 202);
@@ -351,16 +337,7 @@ fn a_cancellation_that_an_update_has_overtaken_ends_nothing() {
     let (top, named) = (tree.node("c"), tree.node("c/s"));
     let expires = at(3600);
     let sent: Vec<String> = [-60, -40, -20].map(at).to_vec();
-    let alert = Warning {
-        id: "met-a",
-        sent: &sent[0],
-        status: "Actual",
-        kind: "Alert",
-        references: "",
-        severity: "Severe",
-        headline: "a",
-        expires: &expires,
-    };
+    let alert = Warning::alert("met-a", &sent[0], "a", &expires);
     let references = format!("eoc@met.example,met-a,{}", sent[0]);
     let cancel = Warning { id: "met-b", sent: &sent[1], kind: "Cancel", references: &references, ..alert };
     let update =
@@ -420,16 +397,7 @@ fn what_is_no_warning_makes_none_and_is_told_why() {
     let tree = city();
     let top = tree.node("c");
     let (sent, expires, past) = (at(-60), at(3600), at(-30));
-    let good = Warning {
-        id: "met-5",
-        sent: &sent,
-        status: "Actual",
-        kind: "Alert",
-        references: "",
-        severity: "Severe",
-        headline: "x",
-        expires: &expires,
-    };
+    let good = Warning::alert("met-5", &sent, "x", &expires);
     for status in ["Exercise", "System", "Test", "Draft"] {
         let id = format!("met-{status}");
         let taken = post(top, &Warning { status, id: &id, ..good }.xml()).json();

@@ -95,6 +95,19 @@ impl House {
         Client { socket, input: BytesMut::new(), version }
     }
 
+    /// By MQTT 5; `flags`, the properties (below 128 bytes) and what follows the client id are the caller's.
+    async fn connect_with(&self, id: &str, flags: u8, properties: &[u8], tail: &[u8]) -> (Client, Vec<u8>) {
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, flags, 0, 60, properties.len() as u8];
+        body.extend_from_slice(properties);
+        put_text(id, &mut body);
+        body.extend_from_slice(tail);
+        let mut client = self.dial(Version::V5).await;
+        client.send(0x10, &body).await;
+        let (first, connack) = client.packet().await.unwrap();
+        assert_eq!(first, 0x20);
+        (client, connack)
+    }
+
     /// `tail`: what comes behind the client id. The CONNACK's body is returned.
     async fn connect(&self, version: Version, id: &str, clean: bool, tail: &[u8]) -> (Client, Vec<u8>) {
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version.level()];
@@ -306,27 +319,48 @@ async fn until(what: &str, mut yes: impl FnMut() -> bool) {
     }
 }
 
-/// The reason string of a CONNACK or DISCONNECT of MQTT 5; the properties begin at `at`.
-fn reason_string(body: &[u8], at: usize) -> Option<String> {
-    let (low, high) = (usize::from(*body.get(at)?), usize::from(*body.get(at + 1)?));
-    let properties = if low < 128 { &body[at + 1..][..low] } else { &body[at + 2..][..low - 128 + high * 128] };
-    let (mut p, mut found) = (properties, None);
-    while let Some((id, rest)) = p.split_first() {
-        let text = |at: usize| usize::from(u16::from_be_bytes([rest[at], rest[at + 1]]));
-        let len = match id {
-            0x1f => {
-                found = Some(String::from_utf8(rest[2..2 + text(0)].to_vec()).unwrap());
-                2 + text(0)
-            }
-            0x12 => 2 + text(0),
-            0x26 => 4 + text(0) + text(2 + text(0)),
-            0x11 | 0x27 => 4,
-            0x13 | 0x21 | 0x22 => 2,
-            _ => panic!("{id:x}"),
+/// Takes a length before it, and so many bytes.
+fn text<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+    let n = usize::from(u16::from_be_bytes(take(rest)));
+    let (text, after) = rest.split_at(n);
+    *rest = after;
+    text
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+    let (head, after) = rest.split_first_chunk().unwrap();
+    *rest = after;
+    *head
+}
+
+/// The properties of MQTT 5 with their length, by identifier, in their order. Read by hand, not by the door's
+/// own reader.
+fn properties(rest: &mut &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let [low] = take(rest);
+    let high = if low < 128 { 0 } else { take::<1>(rest)[0] };
+    assert!(high < 128, "below 16 KiB all lengths have two bytes");
+    let (mut some, after) = rest.split_at(usize::from(low & 0x7f) + usize::from(high) * 128);
+    *rest = after;
+    let mut found = Vec::new();
+    while !some.is_empty() {
+        let [id] = take(&mut some);
+        let value = match id {
+            0x01 | 0x0b | 0x24 | 0x25 | 0x28 | 0x29 | 0x2a => take::<1>(&mut some).to_vec(),
+            0x13 | 0x21 | 0x22 | 0x23 => take::<2>(&mut some).to_vec(),
+            0x02 | 0x11 | 0x27 => take::<4>(&mut some).to_vec(),
+            0x26 => [text(&mut some), b"=", text(&mut some)].concat(),
+            _ => text(&mut some).to_vec(),
         };
-        p = &rest[len..];
+        found.push((id, value));
     }
     found
+}
+
+/// The reason string among the properties, which begin at `at`.
+fn reason_string(body: &[u8], at: usize) -> Option<String> {
+    let all = properties(&mut body.get(at..).filter(|rest| !rest.is_empty())?);
+    let (_, text) = all.into_iter().find(|(id, _)| *id == 0x1f)?;
+    Some(String::from_utf8(text).unwrap())
 }
 
 const BOTH: [Version; 2] = [Version::V4, Version::V5];

@@ -79,9 +79,9 @@ pub async fn rated(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refu
     let (mut rows, total) = counting.done(&s, &of);
     few_enough(rows.len())?;
     // Without a verdict of any resident the response alone is the score: it stands below those that have one.
-    let is_judged = |r: &view::RateRow| r.solution.is_some() && r.satisfaction.is_some();
-    let rank = |r: &view::RateRow| std::cmp::Reverse((is_judged(r), r.score.map(|s| (s * 100.0).round() as i64)));
-    rows.sort_by(|a, b| (&a.period, rank(a), &a.key).cmp(&(&b.period, rank(b), &b.key)));
+    let is_judged = |r: &view::RateRow| r.now.solution.is_some() && r.now.satisfaction.is_some();
+    let rank = |r: &view::RateRow| std::cmp::Reverse((is_judged(r), r.now.score.map(|s| (s * 100.0).round() as i64)));
+    rows.sort_by(|a, b| (&a.now.period, rank(a), &a.key).cmp(&(&b.now.period, rank(b), &b.key)));
     let weights = view::RateWeights {
         response: s.weight_response,
         solution: s.weight_solution,

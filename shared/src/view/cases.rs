@@ -140,8 +140,26 @@ pub struct RateWeights {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RateRow {
-    pub period: String,
     pub key: String,
+    #[serde(flatten)]
+    pub now: PeriodRates,
+    /// 万人诉求比: appeals to 10,000 people, where the key's node says how many live there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub appeals_per_10000: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub people: Option<u64>,
+    /// The same of the period before 环比, and of a year before 同比, where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<PeriodRates>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub year_before: Option<PeriodRates>,
+}
+
+/// The rates of one period.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PeriodRates {
+    pub period: String,
     #[serde(flatten)]
     pub counts: RateCounts,
     /// 0 to 1; none while nothing can be divided by.
@@ -155,32 +173,6 @@ pub struct RateRow {
     /// 结案率, 按期结案率: closed, and closed in time, of those whose limit fell in the period.
     pub closing: Option<f64>,
     pub closing_in_time: Option<f64>,
-    /// 万人诉求比: appeals to 10,000 people, where the key's node says how many live there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub appeals_per_10000: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub people: Option<u64>,
-    /// The same of the period before 环比, and of a year before 同比, where that is asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<RateThen>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub year_before: Option<RateThen>,
-}
-
-/// A row's rates of another period.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct RateThen {
-    pub period: String,
-    #[serde(flatten)]
-    pub counts: RateCounts,
-    pub response: Option<f64>,
-    pub solution: Option<f64>,
-    pub satisfaction: Option<f64>,
-    pub score: Option<f64>,
-    pub closing: Option<f64>,
-    pub closing_in_time: Option<f64>,
-    pub accurate_dispatch: Option<f64>,
 }
 
 macro_rules! counts {

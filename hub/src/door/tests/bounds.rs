@@ -107,28 +107,25 @@ async fn a_last_will_needs_room_as_well() {
     let broker = config::Broker { sessions_bytes_max: 1000, ..Default::default() };
     let fake = Fake::new();
     let house = House::with(&fake, broker, config::Access::default()).await;
-    let dying = |id: &str, payload: usize| {
-        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0b110, 0, 60, 0];
-        put_text(id, &mut body);
-        body.push(0);
-        put_text("gone", &mut body);
-        put_text(&"x".repeat(payload), &mut body);
-        body
+    let dying = async |id: &str, payload: usize| {
+        let mut will = vec![0];
+        put_text("gone", &mut will);
+        put_text(&"x".repeat(payload), &mut will);
+        let (client, connack) = house.connect_with(id, 0b110, &[], &will).await;
+        (client, connack[1])
     };
     let mut there = Vec::new();
     // (id, bytes of the payload, the answer): a will takes the place of the one before.
     for (id, payload, reason) in [("a", 300, 0), ("b", 300, 0x97), ("a", 400, 0), ("b", 40, 0), ("c", 100, 0x97)] {
-        let mut client = house.dial(Version::V5).await;
-        client.send(0x10, &dying(id, payload)).await;
-        assert_eq!(client.packet().await.unwrap().1[1], reason, "{id} {payload}");
+        let (client, answer) = dying(id, payload).await;
+        assert_eq!(answer, reason, "{id} {payload}");
         there.push(client);
     }
     there.pop();
     there.pop().unwrap().send(0xe0, &[]).await;
     until("its will is over", || core::look(&fake, |s| s.sessions.wills().len()) == 1).await;
-    let mut client = house.dial(Version::V5).await;
-    client.send(0x10, &dying("c", 60)).await;
-    assert_eq!(client.packet().await.unwrap().1[1], 0);
+    let (_client, answer) = dying("c", 60).await;
+    assert_eq!(answer, 0);
     house.close().await;
 }
 

@@ -34,41 +34,6 @@ impl Seen {
     }
 }
 
-/// Takes a length before it, and so many bytes.
-fn text<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
-    let n = usize::from(u16::from_be_bytes(take(rest)));
-    let (text, after) = rest.split_at(n);
-    *rest = after;
-    text
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
-    let (head, after) = rest.split_first_chunk().unwrap();
-    *rest = after;
-    *head
-}
-
-/// Below 128 all lengths have one byte.
-fn properties(rest: &mut &[u8]) -> Vec<(u8, Vec<u8>)> {
-    let [n] = take(rest);
-    assert!(n < 128);
-    let (mut some, after) = rest.split_at(n.into());
-    *rest = after;
-    let mut found = Vec::new();
-    while !some.is_empty() {
-        let [id] = take(&mut some);
-        let value = match id {
-            0x01 | 0x0b | 0x24 | 0x25 | 0x28 | 0x29 | 0x2a => take::<1>(&mut some).to_vec(),
-            0x13 | 0x21 | 0x22 | 0x23 => take::<2>(&mut some).to_vec(),
-            0x02 | 0x11 | 0x27 => take::<4>(&mut some).to_vec(),
-            0x26 => [text(&mut some), b"=", text(&mut some)].concat(),
-            _ => text(&mut some).to_vec(),
-        };
-        found.push((id, value));
-    }
-    found
-}
-
 impl Client {
     async fn seen(&mut self) -> Seen {
         let (first, body) = self.packet().await.expect("a message");
@@ -109,21 +74,6 @@ impl Client {
         body.push(options);
         self.send(0x82, &body).await;
         assert_eq!(self.packet().await.unwrap().0, 0x90);
-    }
-}
-
-impl House {
-    /// `flags`, the properties and what follows the client id are the caller's.
-    async fn connect_with(&self, id: &str, flags: u8, properties: &[u8], tail: &[u8]) -> (Client, Vec<u8>) {
-        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, flags, 0, 60, properties.len() as u8];
-        body.extend_from_slice(properties);
-        put_text(id, &mut body);
-        body.extend_from_slice(tail);
-        let mut client = self.dial(Version::V5).await;
-        client.send(0x10, &body).await;
-        let (first, connack) = client.packet().await.unwrap();
-        assert_eq!(first, 0x20);
-        (client, connack)
     }
 }
 

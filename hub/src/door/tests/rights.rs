@@ -132,19 +132,11 @@ async fn who_is_taken_out_of_the_users_file_is_put_out_and_others_stay() {
 #[tokio::test]
 async fn enhanced_authentication_is_refused_in_the_protocol_s_own_words() {
     let house = House::open(&Fake::new()).await;
-    let connect = |properties: &[u8]| {
-        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, properties.len() as u8];
-        body.extend_from_slice(properties);
-        put_text("c", &mut body);
-        body
-    };
     let method: &[u8] = &[0x15, 0, 5, b'S', b'C', b'R', b'A', b'M'];
     let data: &[u8] = &[0x16, 0, 1, 7];
     for (properties, code) in [(method.to_vec(), 0x8c), ([method, data].concat(), 0x8c), (data.to_vec(), 0x82)] {
-        let mut client = house.dial(Version::V5).await;
-        client.send(0x10, &connect(&properties)).await;
-        let (first, connack) = client.packet().await.expect("a CONNACK");
-        assert_eq!((first, connack[1]), (0x20, code), "{properties:x?}");
+        let (mut client, connack) = house.connect_with("c", 2, &properties, &[]).await;
+        assert_eq!(connack[1], code, "{properties:x?}");
         assert_eq!(client.packet().await, None);
     }
     // AUTH, of its three shapes, in a session that began without a method.

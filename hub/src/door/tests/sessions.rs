@@ -196,11 +196,8 @@ async fn a_message_given_again_says_so_however_short_the_connection_between() {
             house = House::open(&fake).await;
         }
         // One message fits into its socket's end of the line; it leaves before the others come.
-        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0, 0, 60, 8, 0x11, 0, 0, 0, 100, 0x21, 0, 1];
-        put_text("s", &mut body);
-        let mut short = house.dial(Version::V5).await;
-        short.send(0x10, &body).await;
-        assert_eq!(short.packet().await.expect("a CONNACK").1[..2], [1, 0]);
+        let (mut short, connack) = house.connect_with("s", 0, &[0x11, 0, 0, 0, 100, 0x21, 0, 1], &[]).await;
+        assert_eq!(connack[..2], [1, 0]);
         assert!(short.got().await.dup);
         short.leaves().await;
         let mut last = house.client(Version::V4, "s", false).await;
@@ -501,11 +498,8 @@ async fn a_qos1_message_under_way_is_sent_again_though_its_filter_has_gone_or_ch
         let fake = Fake::new();
         let mut house = House::open(&fake).await;
         // The second message waits for the first's acknowledgement.
-        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0, 0, 60, 8, 0x11, 0, 0, 0, 100, 0x21, 0, 1];
-        put_text("s", &mut body);
-        let mut s = house.dial(Version::V5).await;
-        s.send(0x10, &body).await;
-        assert_eq!(s.packet().await.expect("a CONNACK").1[1], 0);
+        let (mut s, connack) = house.connect_with("s", 0, &[0x11, 0, 0, 0, 100, 0x21, 0, 1], &[]).await;
+        assert_eq!(connack[1], 0);
         s.subscribe("x", 1).await;
         let mut p = house.client(Version::V4, "p", true).await;
         for id in 1..=2u16 {

@@ -144,12 +144,9 @@ async fn a_slow_member_stops_its_group_by_the_groups_messages_and_not_by_what_el
 async fn what_a_client_was_to_get_and_never_did_comes_as_new() {
     let fake = Fake::new();
     let house = House::open(&fake).await;
-    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0, 0, 60, 8, 0x11, 0, 0, 0, 100, 0x21, 0, 1];
-    put_text("a", &mut body);
     for filters in [&["x", "y"][..], &["$share/g/x", "$share/g/y"], &["x", "$share/g/y"]] {
-        let mut a = house.dial(Version::V5).await;
-        a.send(0x10, &body).await;
-        assert_eq!(a.packet().await.expect("a CONNACK").1[1], 0);
+        let (mut a, connack) = house.connect_with("a", 0, &[0x11, 0, 0, 0, 100, 0x21, 0, 1], &[]).await;
+        assert_eq!(connack[1], 0);
         for filter in filters {
             a.subscribe(filter, 1).await;
         }

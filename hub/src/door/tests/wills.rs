@@ -4,15 +4,10 @@ use super::*;
 
 /// A client with a session of 100 s whose will is its own name on `will/NAME`, QoS 1, retained.
 async fn doomed(house: &House, id: &str, delay_s: u8) -> Client {
-    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0x2c, 0, 60, 5, 0x11, 0, 0, 0, 100];
-    put_text(id, &mut body);
-    body.extend([5, 0x18, 0, 0, 0, delay_s]);
-    put_text(&format!("will/{id}"), &mut body);
-    put_text(id, &mut body);
-    let mut client = house.dial(Version::V5).await;
-    client.send(0x10, &body).await;
-    assert_eq!(client.packet().await.unwrap().0, 0x20);
-    client
+    let mut will = vec![5, 0x18, 0, 0, 0, delay_s];
+    put_text(&format!("will/{id}"), &mut will);
+    put_text(id, &mut will);
+    house.connect_with(id, 0x2c, &[0x11, 0, 0, 0, 100], &will).await.0
 }
 
 /// What is retained below `will/`, and so was published; with the client ids of the wills still kept.
@@ -172,16 +167,13 @@ async fn a_will_is_refused_where_its_clients_publish_would_be() {
     let fake = Fake::new();
     let house = House::with(&fake, broker, config::Access::default()).await;
     let dies_with = async |topic: &str, payload: &[u8], properties: &[u8]| {
-        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0x2e, 0, 60, 0];
-        put_text("c", &mut body);
-        body.push(properties.len() as u8);
-        body.extend_from_slice(properties);
-        put_text(topic, &mut body);
-        body.extend((payload.len() as u16).to_be_bytes());
-        body.extend_from_slice(payload);
-        let mut c = house.dial(Version::V5).await;
-        c.send(0x10, &body).await;
-        assert_eq!(c.packet().await.unwrap().1[1], 0);
+        let mut will = vec![properties.len() as u8];
+        will.extend_from_slice(properties);
+        put_text(topic, &mut will);
+        will.extend((payload.len() as u16).to_be_bytes());
+        will.extend_from_slice(payload);
+        let (c, connack) = house.connect_with("c", 0x2e, &[], &will).await;
+        assert_eq!(connack[1], 0);
         let letters = fake.letters().len();
         drop(c);
         until("the will is a dead letter", || fake.letters().len() > letters).await;

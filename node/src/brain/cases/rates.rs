@@ -13,7 +13,7 @@ use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Case, Kind, Status};
 use citybrain_shared::config::cases::Cases as Settings;
-use citybrain_shared::view::{GroupBy, RateCounts, RatePeriod, RateRow, RateThen};
+use citybrain_shared::view::{GroupBy, PeriodRates, RateCounts, RatePeriod, RateRow};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a question about rates asks for.
@@ -76,8 +76,7 @@ impl Counting {
         let named = q.of.as_ref().filter(|of| span_of(of) == Some(q.period));
         let shown: BTreeSet<&String> = periods.into_iter().chain(named).collect();
         for period in shown {
-            let then = [Some(period.clone()), before(period), year_before(period)];
-            for (i, then) in then.into_iter().enumerate().take(if q.compare { 3 } else { 1 }) {
+            for (i, then) in three(period, q.compare).into_iter().enumerate() {
                 let Some(then) = then else { continue };
                 let from = (then.clone(), String::new());
                 for ((_, key), counts) in counted.range(from..).take_while(|((p, _), _)| *p == then) {
@@ -86,16 +85,11 @@ impl Counting {
             }
         }
         let mut total = Three::default();
-        let then_of = |period: &str, i: usize| match i {
-            0 => Some(period.to_owned()),
-            1 => before(period),
-            _ => year_before(period),
-        };
         let mut done = Vec::new();
         for ((period, key), mut of) in rows {
-            for (i, part) in of.iter_mut().enumerate().take(if q.compare { 3 } else { 1 }) {
+            for (part, then) in of.iter_mut().zip(three(period, q.compare)) {
                 if part.is_none() {
-                    *part = then_of(period, i).map(|then| (then, RateCounts::default()));
+                    *part = then.map(|then| (then, RateCounts::default()));
                 }
             }
             for (sum, part) in total.iter_mut().zip(&of) {
@@ -135,6 +129,12 @@ fn period_of(day: NaiveDate, period: RatePeriod) -> String {
     }
 }
 
+/// The period, and where they are asked for the one before it and that of a year before.
+fn three(period: &str, compare: bool) -> [Option<String>; 3] {
+    let asked = |of: fn(&str) -> Option<String>| if compare { of(period) } else { None };
+    [Some(period.to_owned()), asked(before), asked(year_before)]
+}
+
 /// The period of that kind which was before this one.
 fn before(period: &str) -> Option<String> {
     shifted(period, |first, kind| match kind {
@@ -158,15 +158,22 @@ fn shifted(period: &str, to: impl Fn(NaiveDate, RatePeriod) -> Option<NaiveDate>
     Some(period_of(to(first, kind)?, kind))
 }
 
-/// Is it in no rate?
-fn left_out(case: &Case) -> bool {
-    case.excluded.is_some() || case.is_merged() || matches!(case.status, Status::Withdrawn | Status::Rejected)
+/// What counts a case that is in no rate.
+fn left_out(case: &Case) -> Option<fn(&mut RateCounts) -> &mut u64> {
+    let counted: fn(&mut RateCounts) -> &mut u64 = match case.status {
+        _ if case.excluded.is_some() => |c| &mut c.excluded,
+        Status::Withdrawn => |c| &mut c.withdrawn,
+        Status::Rejected => |c| &mut c.rejected,
+        _ if case.is_merged() => |c| &mut c.merged,
+        _ => return None,
+    };
+    Some(counted)
 }
 
 /// When the limit for its solution has passed, of a case that counts.
 fn due(case: &Case, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let due = case.clock("solution").and_then(|c| c.due).filter(|due| *due <= now)?;
-    (!left_out(case)).then_some(due)
+    left_out(case).is_none().then_some(due)
 }
 
 /// What a case whose limit has passed adds to the period of that limit.
@@ -189,15 +196,6 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
     c.reworked = u64::from(case.reworks > 0);
     c.reopened = u64::from(case.reopened > 0);
     c.appeals = u64::from(case.kind == Kind::Appeal);
-    let left_out = match case.status {
-        _ if case.excluded.is_some() => Some(&mut c.excluded),
-        Status::Withdrawn => Some(&mut c.withdrawn),
-        Status::Rejected => Some(&mut c.rejected),
-        _ if case.is_merged() => Some(&mut c.merged),
-        _ => None,
-    };
-    let is_left_out = left_out.is_some();
-    left_out.into_iter().for_each(|n| *n = 1);
     if case.excluded.is_none() {
         let mut said = case.judged_before;
         case.verdict.iter().for_each(|verdict| said.add(verdict));
@@ -205,7 +203,8 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
         (c.satisfied, c.mostly_satisfied, c.dissatisfied) =
             (said.satisfied.into(), said.mostly_satisfied.into(), said.dissatisfied.into());
     }
-    if is_left_out {
+    if let Some(counted) = left_out(case) {
+        *counted(&mut c) = 1;
         return c;
     }
     // Asked, but without an answer, is as if never asked.
@@ -239,25 +238,11 @@ fn row(period: String, key: String, of: Three, settings: &Settings, people: Opti
     let [now, before, year_before] = of.map(|part| part.map(|(period, counts)| then(period, counts, settings)));
     let now = now.unwrap_or_else(|| then(String::new(), RateCounts::default(), settings));
     let people = people.filter(|n| *n > 0);
-    RateRow {
-        period,
-        key,
-        response: now.response,
-        solution: now.solution,
-        satisfaction: now.satisfaction,
-        score: now.score,
-        accurate_dispatch: now.accurate_dispatch,
-        closing: now.closing,
-        closing_in_time: now.closing_in_time,
-        appeals_per_10000: people.map(|n| (now.counts.appeals as f64 / n as f64 * 1e6).round() / 100.0),
-        people,
-        counts: now.counts,
-        before,
-        year_before,
-    }
+    let appeals_per_10000 = people.map(|n| (now.counts.appeals as f64 / n as f64 * 1e6).round() / 100.0);
+    RateRow { key, now: PeriodRates { period, ..now }, appeals_per_10000, people, before, year_before }
 }
 
-fn then(period: String, counts: RateCounts, settings: &Settings) -> RateThen {
+fn then(period: String, counts: RateCounts, settings: &Settings) -> PeriodRates {
     let c = &counts;
     let mostly = if settings.mostly_is_satisfied { c.mostly_satisfied } else { 0 };
     let response = ratio(c.response_kept as f64, c.response_of);
@@ -281,7 +266,7 @@ fn then(period: String, counts: RateCounts, settings: &Settings) -> RateThen {
     let closing = ratio(c.due_closed as f64, c.due);
     let closing_in_time = ratio(c.due_closed_in_time as f64, c.due);
     let accurate_dispatch = ratio(c.dispatched.saturating_sub(c.returned) as f64, c.dispatched);
-    RateThen { period, counts, response, solution, satisfaction, score, closing, closing_in_time, accurate_dispatch }
+    PeriodRates { period, counts, response, solution, satisfaction, score, closing, closing_in_time, accurate_dispatch }
 }
 
 #[cfg(test)]

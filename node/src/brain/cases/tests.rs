@@ -81,7 +81,7 @@ fn rates_of(cases: &Cases, under: Option<&str>) -> (Vec<view::RateRow>, RateCoun
     let question =
         Question { by, period: RatePeriod::Day, of: None, under: under.map(a), category: None, compare: false };
     let (rows, total) = rated(cases, question);
-    (rows, total.counts)
+    (rows, total.now.counts)
 }
 
 /// Long after all limits.
@@ -206,7 +206,7 @@ fn rates_add_up<'n>(nodes: &[&'n str], cases_of: &dyn Fn(&str) -> &'n Cases) -> 
     for n in nodes {
         let (rows, whole) = rates_of(cases_of(n), None);
         let mut sum = RateCounts::default();
-        rows.iter().filter(|r| r.key == *n).for_each(|r| add(&mut sum, &r.counts));
+        rows.iter().filter(|r| r.key == *n).for_each(|r| add(&mut sum, &r.now.counts));
         for child in nodes.iter().filter(|c| a(c).is_child_of(&a(n))) {
             let (_, part) = rates_of(cases_of(child), None);
             prop_assert_eq!(&part, &rates_of(cases_of(n), Some(child)).1, "{} of {}", n, child);
@@ -214,7 +214,7 @@ fn rates_add_up<'n>(nodes: &[&'n str], cases_of: &dyn Fn(&str) -> &'n Cases) -> 
         }
         prop_assert_eq!(&sum, &whole, "at {}", n);
         let mut by_row = RateCounts::default();
-        rows.iter().for_each(|r| add(&mut by_row, &r.counts));
+        rows.iter().for_each(|r| add(&mut by_row, &r.now.counts));
         prop_assert_eq!(&by_row, &whole);
         // What was a day before is as exact, whichever parts have nothing by now.
         let of = |day: &str, compare| {
@@ -222,12 +222,12 @@ fn rates_add_up<'n>(nodes: &[&'n str], cases_of: &dyn Fn(&str) -> &'n Cases) -> 
             rated(cases_of(n), Question { by, period: RatePeriod::Day, of, under: None, category: None, compare })
         };
         let (rows, total) = of("2026-11-21", true);
-        let before = of("2026-11-20", false).1.counts;
+        let before = of("2026-11-20", false).1.now.counts;
         let mut sum = RateCounts::default();
         rows.iter().filter_map(|r| r.before.as_ref()).for_each(|then| add(&mut sum, &then.counts));
         prop_assert_eq!(&sum, &before);
         prop_assert_eq!(total.before.map(|then| then.counts).unwrap_or_default(), before);
-        prop_assert_eq!(&total.counts, &of("2026-11-21", false).1.counts);
+        prop_assert_eq!(&total.now.counts, &of("2026-11-21", false).1.now.counts);
     }
     Ok(())
 }

@@ -3,26 +3,16 @@
 use super::table::Cell;
 use super::{Screen, clean, grouped, print, right};
 use crate::cli::rates::Show;
-use citybrain_shared::view::{self, RateRow, RateThen};
+use citybrain_shared::view::{self, PeriodRates, RateRow};
 use std::io::{self, Write};
 
-/// A row's own rates.
-fn now(r: &RateRow) -> RateThen {
-    RateThen {
-        period: r.period.clone(),
-        counts: r.counts.clone(),
-        response: r.response,
-        solution: r.solution,
-        satisfaction: r.satisfaction,
-        score: r.score,
-        closing: r.closing,
-        closing_in_time: r.closing_in_time,
-        accurate_dispatch: r.accurate_dispatch,
-    }
+/// A row's period, the one before it and the one of a year before.
+fn parts(r: &RateRow) -> [Option<&PeriodRates>; 3] {
+    [Some(&r.now), r.before.as_ref(), r.year_before.as_ref()]
 }
 
 /// How many of what a table shows.
-fn base(show: Show, r: &RateThen) -> u64 {
+fn base(show: Show, r: &PeriodRates) -> u64 {
     match show {
         Show::Rates => r.counts.dispatched,
         Show::Closing => r.counts.due,
@@ -47,7 +37,7 @@ fn head(show: Show) -> &'static [&'static str] {
     }
 }
 
-fn cells(show: Show, v: &view::Rates, r: &RateThen, people: Option<u64>) -> Vec<Cell> {
+fn cells(show: Show, v: &view::Rates, r: &PeriodRates, people: Option<u64>) -> Vec<Cell> {
     let c = &r.counts;
     match show {
         Show::Rates => {
@@ -84,7 +74,7 @@ fn cells(show: Show, v: &view::Rates, r: &RateThen, people: Option<u64>) -> Vec<
 }
 
 /// How it has changed since then: numbers in per cent, rates in points.
-fn change(show: Show, now: &RateThen, then: &RateThen) -> String {
+fn change(show: Show, now: &PeriodRates, then: &PeriodRates) -> String {
     let (n, before) = (base(show, now), base(show, then));
     let mut said = Vec::new();
     if before > 0 {
@@ -101,8 +91,7 @@ fn change(show: Show, now: &RateThen, then: &RateThen) -> String {
 
 pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let rows = v.rows.iter().chain(std::iter::once(&v.total));
-    let parts = |r: &RateRow| [Some(now(r)), r.before.clone(), r.year_before.clone()];
-    let is_shown = |r: &&RateRow| parts(r).iter().flatten().any(|part| base(show, part) > 0);
+    let is_shown = |r: &&RateRow| parts(r).into_iter().flatten().any(|part| base(show, part) > 0);
     let rows: Vec<&RateRow> = rows.filter(is_shown).collect();
     if rows.is_empty() {
         let none = match show {
@@ -115,22 +104,21 @@ pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io
     let more: &[&str] = if compares { &["SINCE THEN"] } else { &[] };
     let mut table = s.table(&[&["PERIOD", "KEY"], head(show), more].concat());
     for r in rows {
-        let own = now(r);
-        for (i, part) in parts(r).iter().enumerate() {
+        for (i, part) in parts(r).into_iter().enumerate() {
             let Some(part) = part else { continue };
             let key = if i == 0 { clean(&r.key) } else { String::new() };
             let mut row = vec![Cell::new(&part.period), Cell::new(key)];
             row.extend(cells(show, v, part, r.people));
             if compares {
-                row.push(Cell::new(if i == 0 { String::new() } else { change(show, &own, part) }));
+                row.push(Cell::new(if i == 0 { String::new() } else { change(show, &r.now, part) }));
             }
             table.add_row(row);
         }
     }
     print(&table, out)?;
-    let (w, t) = (&v.weights, &v.total.counts);
-    let is_part = |r: &RateRow| r.solution.is_none() || r.satisfaction.is_none();
-    if show == Show::Rates && v.rows.iter().any(|r| r.score.is_some() && is_part(r)) {
+    let (w, t) = (&v.weights, &v.total.now.counts);
+    let is_part = |r: &PeriodRates| r.solution.is_none() || r.satisfaction.is_none();
+    if show == Show::Rates && v.rows.iter().any(|r| r.now.score.is_some() && is_part(&r.now)) {
         writeln!(
             out,
             "a rate that is not known (-) weighs nothing; a score without verdicts stands below those that have some"

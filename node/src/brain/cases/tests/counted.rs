@@ -206,8 +206,8 @@ fn the_rates_of_a_month_are_those_of_its_days() {
         let (by, of) = (GroupBy::All, Some(of.into()));
         let question = Question { by, period, of, under: None, category: None, compare: false };
         let (rows, total) = rated(&world.places["c/s/a"].cases, question);
-        let rows = rows.into_iter().filter(|r| r.counts.dispatched > 0);
-        (rows.map(|r| r.period).collect::<Vec<_>>(), total.counts.dispatched)
+        let rows = rows.into_iter().filter(|r| r.now.counts.dispatched > 0);
+        (rows.map(|r| r.now.period).collect::<Vec<_>>(), total.now.counts.dispatched)
     };
     assert_eq!(rated(RatePeriod::Month, "2026-11"), (vec!["2026-11".into()], 2));
     assert_eq!(rated(RatePeriod::Day, "2026-11"), (vec!["2026-11-20".into(), "2026-11-22".into()], 2));
@@ -239,19 +239,19 @@ fn closing_goes_by_the_period_of_the_limit_and_comparison_by_the_periods_before(
         rated(&world.places["c/s/a"].cases, Question { by, period, of, under: None, category: None, compare: true })
     };
     let (rows, total) = of(RatePeriod::Month, "2026-11");
-    assert_eq!((rows.len(), total.counts.dispatched, total.counts.appeals), (1, 2, 2));
-    assert_eq!((total.counts.due, total.closing, total.closing_in_time), (1, Some(1.0), Some(1.0)));
-    assert_eq!((total.appeals_per_10000, total.accurate_dispatch), (Some(1.0), Some(1.0)));
+    assert_eq!((rows.len(), total.now.counts.dispatched, total.now.counts.appeals), (1, 2, 2));
+    assert_eq!((total.now.counts.due, total.now.closing, total.now.closing_in_time), (1, Some(1.0), Some(1.0)));
+    assert_eq!((total.appeals_per_10000, total.now.accurate_dispatch), (Some(1.0), Some(1.0)));
     let (rows, total) = of(RatePeriod::Month, "2026-12");
-    assert_eq!((total.counts.dispatched, total.counts.due, total.counts.due_closed), (1, 2, 1));
-    assert_eq!((total.closing, total.closing_in_time), (Some(0.5), Some(0.0)));
+    assert_eq!((total.now.counts.dispatched, total.now.counts.due, total.now.counts.due_closed), (1, 2, 1));
+    assert_eq!((total.now.closing, total.now.closing_in_time), (Some(0.5), Some(0.0)));
     let before = rows[0].before.as_ref().unwrap();
     assert_eq!((before.period.as_str(), before.counts.dispatched, before.closing), ("2026-11", 2, Some(1.0)));
     assert_eq!(rows[0].year_before.as_ref().map(|y| (y.period.as_str(), y.counts.dispatched)), Some(("2025-12", 0)));
     assert_eq!(total.before.as_ref().map(|b| &b.counts), Some(&before.counts));
     // Then there was something, now there is nothing: it is a row all the same.
     let (rows, total) = of(RatePeriod::Month, "2027-11");
-    assert_eq!((rows.len(), rows[0].counts.dispatched), (1, 0));
+    assert_eq!((rows.len(), rows[0].now.counts.dispatched), (1, 0));
     assert_eq!(total.year_before.unwrap().counts.dispatched, 2);
     // A leap day has none a year before it, and days of a month have each their own day before.
     let (rows, total) = of(RatePeriod::Day, "2026-12");
@@ -294,5 +294,5 @@ fn closing_rates_are_those_that_a_city_has_published() {
     case.status = Status::Withdrawn;
     counting.add(&cases, &case, &|_| None, at(100));
     let total = counting.done(&cases.settings, &|_| None).1;
-    assert_eq!((total.counts.due, total.closing, total.closing_in_time), (972, Some(0.9372), Some(0.7582)));
+    assert_eq!((total.now.counts.due, total.now.closing, total.now.closing_in_time), (972, Some(0.9372), Some(0.7582)));
 }
