@@ -194,7 +194,11 @@ fn a_stream_over_kills(library: &Library, tree: &mut Tree, version: &str) {
     let mut publisher = library.connect(port, version, "another", false, &[]);
     publisher.publish(2, false, "chat/two", "two-last");
     app.wait("the end has come", |heard| heard.has("two-last"));
-    let came: Vec<String> = app.heard().messages.iter().map(id_of).collect();
+    let mut came: Vec<String> = app.heard().messages.iter().map(id_of).collect();
+    if !library.is_whole {
+        // It may have left before it had answered this one.
+        came.retain(|id| id != "two-end");
+    }
     let order: Vec<&String> = came.iter().filter(|id| !id.starts_with("one")).collect();
     assert_eq!(came.len(), 61, "MQTT {version}: each once, also of QoS 1: {came:?}");
     assert!(order.is_sorted_by_key(|id| &id[id.len() - 6..]), "MQTT {version}: {order:?}");
