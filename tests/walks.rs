@@ -83,7 +83,7 @@ fn a_stranger_s_first_commands_do_what_the_readme_says() {
 fn the_desk_hears_of_a_press_deals_with_it_and_hands_over_the_shift() {
     let old = ["citybrain run", "export", "cat > old.", "citybrain case import"];
     Walk::of("docs/duty.md")
-        .as_left_by("docs/brain.md", &old)
+        .with_what_is_left_by("docs/brain.md", &old)
         .stands_for("ID", "citybrain case list --kind incident | grep -o '^[0-9]*-[0-9a-z]*' | tail -1")
         .go();
 }

@@ -89,7 +89,7 @@ impl Walk {
     }
 
     /// What the files and these commands of another page have made is there.
-    pub fn as_left_by(mut self, page: &str, commands: &[&str]) -> Walk {
+    pub fn with_what_is_left_by(mut self, page: &str, commands: &[&str]) -> Walk {
         let text = std::fs::read_to_string(root().join(page)).expect("the page is there");
         let is_given = |step: &Step| match step {
             Step::File { .. } => true,
