@@ -88,7 +88,8 @@ async fn half_a_character_of_utf_16_is_no_text() {
             assert_eq!(c.is_closed().await, (version == Version::V5).then_some(0x81), "a topic, {version:?}");
         }
         let value = [&[0, 1, b'k'][..], &text].concat();
-        for (what, id, value) in [("content type", 3, &text), ("response topic", 8, &text), ("user property", 0x26, &value)]
+        for (what, id, value) in
+            [("content type", 3, &text), ("response topic", 8, &text), ("user property", 0x26, &value)]
         {
             let mut c = house.client(Version::V5, "c", true).await;
             let body = [&[0, 1, b'a', 1 + value.len() as u8, id], &value[..], b"m"].concat();
