@@ -118,6 +118,13 @@ pub struct Parked {
     pub delivered: Option<Delivered>,
 }
 
+impl Parked {
+    /// Its time is over, though nobody has ended it yet.
+    pub fn is_over(&self) -> bool {
+        self.until <= Instant::now()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Delivered {
     /// Records up to here were given to the client.
