@@ -489,6 +489,15 @@ impl Connection<'_> {
         };
         if !was_put {
             if expired { &counters.expired } else { &counters.too_large_for_client }.add(1);
+            if again && qos == 2 {
+                // An earlier connection, which took more, may have brought it: then the client waits for its end, and
+                // would take another message under the same id for a repetition.
+                d.flights.insert(id, Flight { pos, part, qos, releasing: false, begun, share: item.share });
+                if let Some(reason) = d.release(id, &self.client, self.durable) {
+                    put_ack(self.tongue.version, kind::PUBREL, id, reason, &mut self.output);
+                }
+                return true;
+            }
             if let Some(group) = &item.share {
                 group.settle(&self.client, (pos, part));
             } else if qos > 0 && pos > Pos::ZERO {

@@ -191,3 +191,52 @@ async fn a_message_that_fits_without_a_new_alias_is_sent_without_one() {
     }
     house.close().await;
 }
+
+/// [MQTT-3.1.2-25]: it is as if it had been completed, and the client has its id again.
+#[tokio::test]
+async fn a_qos_2_message_that_is_too_large_for_the_next_connection_is_released() {
+    for restarts in [false, true] {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut c = house.client(Version::V5, "c", false).await;
+        c.subscribe("x", 2).await;
+        let mut p = house.client(Version::V5, "p", true).await;
+        for (id, payload) in [(1, &[b'l'; 200][..]), (2, b"small")] {
+            p.publish("x", payload, 2, id, false).await;
+            p.acked(kind::PUBREC, id).await;
+        }
+        let large = c.got().await;
+        c.got().await;
+        drop(c);
+        let (fake, house) = if restarts {
+            house.kill().await;
+            let fake = fake.crash(|n| n);
+            (fake.clone(), House::open(&fake).await)
+        } else {
+            (fake, house)
+        };
+        // It takes 100 bytes.
+        let come = async |house: &House| house.connect_with("c", 0, &[0x11, 0, 0, 0, 100, 0x27, 0, 0, 0, 100], &[]).await.0;
+        let mut c = come(&house).await;
+        let mut is_released = false;
+        let small = loop {
+            let (first, body) = c.packet().await.unwrap();
+            match first >> 4 {
+                kind::PUBREL => is_released |= Ack::parse(Version::V5, kind::PUBREL, &body).unwrap().id == large.id,
+                _ => break got(Version::V5, first, &body),
+            }
+        };
+        assert_eq!((&*small.payload, small.dup), ("small", true));
+        if !is_released {
+            assert_eq!(c.acked(kind::PUBREL, large.id).await, 0);
+        }
+        // From now on it is released, by whatever connection: it has been handed on.
+        house.kill().await;
+        let house = House::open(&fake.crash(|n| n)).await;
+        let mut c = house.client(Version::V5, "c", false).await;
+        assert_eq!(c.acked(kind::PUBREL, large.id).await, 0);
+        c.ack(kind::PUBCOMP, large.id).await;
+        assert_eq!(c.got().await.payload, "small");
+        house.close().await;
+    }
+}

@@ -226,6 +226,9 @@ pub struct Party {
     released: HashSet<u16>,
     /// Released by this one.
     completed: HashSet<u16>,
+    /// A connection of this session took no large messages: those of QoS 2 that an earlier one may have brought
+    /// were released instead.
+    was_small: bool,
     /// Under way to it by this connection.
     open: HashSet<u16>,
     /// Acknowledgements that the client has not given yet.
@@ -258,6 +261,7 @@ impl Party {
             received: HashMap::new(),
             released: HashSet::new(),
             completed: HashSet::new(),
+            was_small: false,
             open: HashSet::new(),
             owed: VecDeque::new(),
             next_id: 0,
@@ -271,6 +275,7 @@ impl Party {
         (self.wire, self.phase, self.terms) = (Some(wire), Phase::Coming, terms);
         self.connection += 1;
         self.is_away = false;
+        self.was_small |= !self.terms.takes_large();
         for (n, hope) in &mut self.hopes {
             hope.waits = false;
             // What is too large for this connection is done with as soon as it would be its turn.
@@ -308,6 +313,7 @@ impl Party {
         self.received.clear();
         self.released.clear();
         self.completed.clear();
+        self.was_small = !self.terms.takes_large();
         self.owed.clear();
     }
 
@@ -528,7 +534,7 @@ impl Party {
     /// Nobody asked for it.
     pub fn releases(&mut self, ack: Ack) -> Result<(), String> {
         let was_asked = !self.owed.contains(&(kind::PUBREC, ack.id));
-        let is_known = self.received.remove(&ack.id).is_some() || self.released.remove(&ack.id);
+        let is_known = self.received.remove(&ack.id).is_some() || self.released.remove(&ack.id) || self.was_small;
         if ack.reason != 0 || !was_asked || !is_known {
             return Err(format!("{} did not ask for {ack:?}", self.name));
         }
