@@ -337,6 +337,7 @@ pub async fn open<'a>(
                 resumed.earlier = d.earlier;
                 resumed.releasing = d.releasing;
                 resumed.begun = d.begun;
+                resumed.before = d.before;
                 resumed.loose = d.loose;
             }
             None => {

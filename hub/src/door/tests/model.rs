@@ -136,7 +136,8 @@ impl World {
         let is_5 = p.terms.version == Version::V5;
         let says_will = is_5 && self.stage.rng.below(3) == 0;
         // Another expiry: 0, or longer; a session that does not last cannot be made to.
-        let expiry_s = [None, Some(0), Some(200)][self.stage.rng.below(3)].filter(|s| is_5 && (p.terms.lasts || *s == 0));
+        let expiry_s =
+            [None, Some(0), Some(200)][self.stage.rng.below(3)].filter(|s| is_5 && (p.terms.lasts || *s == 0));
         let mut body = Vec::new();
         if says_will || expiry_s.is_some() {
             body.push(if says_will { 4 } else { 0 });

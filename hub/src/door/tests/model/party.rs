@@ -323,6 +323,10 @@ impl Party {
             // Opened or not: a session that is there is empty, or what it was.
             self.unsure |= self.terms.clean || self.terms.lasts != self.exists;
         }
+        if is_kill && !self.is_away {
+            // What may have been given when the process was killed comes again, though it has expired.
+            self.hopes.values_mut().for_each(|hope| hope.is_over = false);
+        }
         self.wire = None;
         self.owed.clear();
         self.open.clear();
@@ -377,7 +381,9 @@ impl Party {
     /// What is wrong with it.
     pub fn is_answered(&mut self, first: u8, body: &[u8]) -> Result<(), String> {
         let heard = format!("{first:x} {body:x?}");
-        let Some(asked) = self.asked.take() else { return Err(format!("{} asked nothing and heard {heard}", self.name)) };
+        let Some(asked) = self.asked.take() else {
+            return Err(format!("{} asked nothing and heard {heard}", self.name));
+        };
         let wrong = || Err(format!("{} asked {asked:?} and heard {heard}", self.name));
         if first != if asked.subscribes { 0x90 } else { 0xb0 } {
             return wrong();
