@@ -380,7 +380,7 @@ impl World {
             }
             let open = |p: &Party| {
                 let missing = p.must_have(&self.messages);
-                let open = missing.is_some() || !p.flying.is_empty() || !p.received.is_empty() || !p.owed.is_empty();
+                let open = missing.is_some() || !p.flying.is_empty() || p.waits_for_release() || !p.owed.is_empty();
                 open.then(|| {
                     format!("{} lacks {missing:?}; unacknowledged {:?}, unreleased {:?}", p.name, p.flying, p.received)
                 })

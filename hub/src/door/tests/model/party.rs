@@ -222,6 +222,10 @@ pub struct Party {
     pub flying: VecDeque<Flying>,
     /// QoS 2 messages received and not released, by packet id.
     pub received: HashMap<u16, usize>,
+    /// Of those: their filter may have changed before their turn came, and then the node was killed.
+    excused: HashSet<u16>,
+    /// This connection has asked for filters.
+    has_asked: bool,
     /// Released by an earlier connection: what became of its PUBCOMP is not known.
     released: HashSet<u16>,
     /// Released by this one.
@@ -259,6 +263,8 @@ impl Party {
             newest: [None; 2 * CLIENTS],
             flying: VecDeque::new(),
             received: HashMap::new(),
+            excused: HashSet::new(),
+            has_asked: false,
             released: HashSet::new(),
             completed: HashSet::new(),
             was_small: false,
@@ -311,6 +317,7 @@ impl Party {
         self.newest = [None; 2 * CLIENTS];
         self.flying.clear();
         self.received.clear();
+        self.excused.clear();
         self.released.clear();
         self.completed.clear();
         self.was_small = !self.terms.takes_large();
@@ -327,6 +334,10 @@ impl Party {
             // What may have been given when the process was killed comes again, though it has expired.
             self.hopes.values_mut().for_each(|hope| hope.is_over = false);
         }
+        if is_kill && self.has_asked {
+            self.excused.extend(self.received.keys().filter(|id| !self.open.contains(id)));
+        }
+        self.has_asked = false;
         self.wire = None;
         self.owed.clear();
         self.open.clear();
@@ -358,6 +369,7 @@ impl Party {
 
     /// SUBSCRIBE or UNSUBSCRIBE is sent.
     pub fn asks(&mut self, subscribes: bool, filters: Vec<(&'static str, u8)>, messages: &[Message]) {
+        self.has_asked = true;
         let mut were_there = Vec::new();
         for (filter, options) in &filters {
             let old = self.filters.get(filter).copied();
@@ -548,6 +560,11 @@ impl Party {
         self.open.insert(ack.id);
         self.owed.push_back((kind::PUBCOMP, ack.id));
         Ok(())
+    }
+
+    /// Messages that are to be released.
+    pub fn waits_for_release(&self) -> bool {
+        self.received.keys().any(|id| !self.excused.contains(id))
     }
 
     /// Gives the acknowledgement that it owes longest.
