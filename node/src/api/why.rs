@@ -519,11 +519,13 @@ mod tests {
         assert_eq!(code(&link("c", "connecting", Some("refused"), 0, 0)).as_deref(), Some("parent-unreachable"));
         let wrong = "Connection refused, return code: `BadUserNamePassword`";
         assert_eq!(code(&link("c", "connecting", Some(wrong), 0, 0)).as_deref(), Some("login-refused"));
-        let later = of_parent(&me, &link("c", "connecting", Some("return code: `ServiceUnavailable`"), 0, 0), 30_000).unwrap();
+        let later =
+            of_parent(&me, &link("c", "connecting", Some("return code: `ServiceUnavailable`"), 0, 0), 30_000).unwrap();
         assert!(later.remedy.contains("too many wrong passwords"), "{}", later.remedy);
         let over = "TLS: I/O: invalid peer certificate: certificate expired";
         assert_eq!(code(&link("c", "connecting", Some(over), 0, 0)).as_deref(), Some("certificate"));
-        let refused = of_parent(&me, &link("c", "refused", Some("duplicate: c/s is held by another"), 7, 0), 30_000).unwrap();
+        let refused =
+            of_parent(&me, &link("c", "refused", Some("duplicate: c/s is held by another"), 7, 0), 30_000).unwrap();
         assert_eq!(refused.code, "refused-duplicate");
         assert_eq!(refused.sentence, "c refuses c/s (duplicate): c/s is held by another; records waiting: 7");
         let code = |l: Option<&view::Link>, known| of_child(&a("c"), &me, l, known, 30_000).map(|s| s.code);

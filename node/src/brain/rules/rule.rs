@@ -2,11 +2,11 @@
 
 use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants, is_withheld};
 use super::keys::What;
+use super::template::{JsonTemplate, Template};
+use super::window::{Span, Summary};
 use crate::brain::cases::calendar::Calendar;
 use crate::brain::services::hours::{self, Hours};
 use chrono::DateTime;
-use super::template::{JsonTemplate, Template};
-use super::window::{Span, Summary};
 use citybrain_shared::Tier;
 use citybrain_shared::config::rules::{self as config, Severity, WindowKind};
 use citybrain_shared::config::{Config, Priority};
