@@ -50,6 +50,7 @@ fn a_node_without_the_category_asks_for_its_evidence_and_sets_its_clocks_also_af
     let held = case(b, &id, "has it still", |c| c["owner"] == "c/s/b");
     assert_eq!(held["terms"], json!({"dispatch": "1h", "solution": "4h", "evidence": ["photo-after"]}));
     step(b, &id, "start", &json!({"by": "乙"}));
+    run(&["case", "show", &id, "--node", &b.url()]).says(0, &["to show     photo-after, when it is solved"]);
     let (status, refused) = b.post(&format!("/v1/cases/{id}/resolve"), &json!({"by": "乙", "text": "清运"}));
     assert_eq!((status, &refused["error"]), (409, &json!("no-evidence")), "{refused}");
     let shown = json!({"by": "乙", "text": "清运", "evidence": ["photo-after=https://x.example/1.jpg"]});
@@ -162,7 +163,7 @@ fn a_request_that_is_filed_at_the_city_for_a_node_below_goes_there_also_if_that_
     }
     assert_eq!(listed(city, "?jurisdiction_id=c/s/b"), [""; 0]);
     assert_eq!(listed(city, ""), sorted(&[&below, &by_code, &own]));
-    assert_eq!(listed(city, &format!("?jurisdiction_id=c/s/a&service_request_id={own},{below}")), [below.clone()]);
+    assert_eq!(listed(city, &format!("?jurisdiction_id=c/s/a&service_request_id={own},{below}")), [below.as_str()]);
     let one = |id: &str| city.get(&format!("/open311/v2/requests/{id}.json?jurisdiction_id=c/s/a")).is_some();
     assert!(one(&below) && !one(&own));
     // Acknowledged means owned: it waits for that box, and nobody else steps it meanwhile.

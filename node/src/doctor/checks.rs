@@ -52,7 +52,7 @@ pub const CHECKS: [(&str, Check); 27] = [
 ];
 
 /// What a folder that is only read cannot tell: it depends on the config, on a write, or on a running process.
-const BEYOND_A_FOLDER: [&str; 14] = [
+const BEYOND_A_FOLDER: [&str; 15] = [
     "node-ready",
     "data-folder",
     "disk-fsync",
@@ -67,6 +67,7 @@ const BEYOND_A_FOLDER: [&str; 14] = [
     "log-size",
     "link-to-parent",
     "links-to-children",
+    "calendar",
 ];
 
 fn folder_alone() -> Answer {
