@@ -110,7 +110,8 @@ impl Cases {
                 drafts.push(Pen { me: &self.me, now }.local(letter::FORGET, &format!("{id}.forget.{wish}"), &id, data));
             }
         }
-        if held.case.owner == self.me && (is_here || verb != Verb::Forget) {
+        let next = self.sends_on(held, verb, ask);
+        if next.is_none() && (is_here || verb != Verb::Forget) {
             if verb == Verb::Recall {
                 let letter = self.recall(held, ask, wish.to_owned())?;
                 drafts.extend(Pen { me: &self.me, now }.letter(&letter));
@@ -138,7 +139,8 @@ impl Cases {
             drafts.push(Pen { me: &self.me, now }.coming(&held.case, &coming));
         }
         // Whoever gave it away asks for it back, and nobody else can.
-        let to = if verb == Verb::Recall { &held.case.owner } else { held.case.bound_for() }.clone();
+        let to = if verb == Verb::Recall { &held.case.owner } else { next.unwrap_or(held.case.bound_for()) }.clone();
+        drafts.extend(self.called_again(held, ask, wish, now));
         let body = Body::Ask { case: id.clone(), verb, ask: machine::act::named(ask), hops: 0, contact: None };
         let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
         drafts.extend(Pen { me: &self.me, now }.letter(&letter));

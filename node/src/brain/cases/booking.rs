@@ -51,14 +51,14 @@ impl Cases {
     }
 
     pub(super) fn look_at_booking(&mut self, id: &str) {
-        match self.held.get(id).is_some_and(|held| self.moved_to(&held.case).is_some()) {
-            true => drop(self.moved.insert(id.to_owned())),
-            false => drop(self.moved.remove(id)),
+        match self.held.get(id).is_some_and(|held| self.new_time(&held.case).is_some()) {
+            true => drop(self.to_reschedule.insert(id.to_owned())),
+            false => drop(self.to_reschedule.remove(id)),
         }
     }
 
     /// When the activity is now that this case of this node has seats of, begin and end, if it was moved since.
-    fn moved_to(&self, case: &Case) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    fn new_time(&self, case: &Case) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
         let booking = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Booked)?;
         let edition = self.editions.get(&booking.service)?;
         let (now, at) = (*edition.begins.last()?, booking.at?);
@@ -68,7 +68,7 @@ impl Cases {
 
     /// Tells a case that the activity was moved which it has seats of.
     pub(super) fn reschedule(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
-        let (at, until) = self.moved_to(case)?;
+        let (at, until) = self.new_time(case)?;
         let before = case.booking.as_ref().and_then(|b| b.at).map(|at| self.calendar.shown(at)).unwrap_or_default();
         Some(self.book().reschedule(case, (at, until), &self.calendar.shown(at), &before, now))
     }

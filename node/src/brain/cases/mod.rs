@@ -34,9 +34,10 @@
 //! back when its giver asks for it (`recall`), by the word of the node that it was for. Until then nobody
 //! steps, but responders are called where it has been under way for too long.
 //!
-//! **Operation.** Opening and calling happen in the commit that takes their cause. Whatever depends on
-//! the newest copy (wishes from other nodes, cases handed here, timers) waits in an inbox that is
-//! folded from the log too, and is decided one by one right after that commit. The clock of a case
+//! **Operation.** Opening, and calling for a node's own steps, happen in the commit that takes their cause.
+//! Whatever depends on the newest copy (wishes from other nodes, cases handed here, timers, calls for others'
+//! steps) is folded from the log too, and is decided one by one right after that commit: what is over when
+//! it comes calls nobody. The clock of a case
 //! runs at its owner; while a hand-over is under way nobody steps, and what was missed meanwhile is
 //! acted on when it is taken.
 //!
@@ -71,7 +72,7 @@ use asking::kept;
 use booking::Edition;
 use calendar::Calendar;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{CLIMB, Case, Clock, Coming, Contact, Entry, Kind, Seat, Status, Verb};
+use citybrain_shared::case::{CLIMB, Case, Clock, Coming, Contact, Entry, Kind, Place, Seat, Status, Verb};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Calendar as Days, Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
@@ -132,6 +133,9 @@ pub struct Held {
     /// Who wants the person forgotten, who is forgotten here already; the owner may not have heard of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_forget: Option<String>,
+    /// Where a call for help is by a word that was seen here, and that the owner has not answered yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<Place>,
     /// What this node has asked the owner for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wishes: Vec<Wish>,
@@ -144,19 +148,28 @@ impl Held {
         self.case.status == Status::Submitted && !self.coming.iter().any(is_newer)
     }
 
+    /// Where it is, as it was said last.
+    pub fn place_now(&self) -> Option<&Place> {
+        self.moved_to.as_ref().or(self.case.place_again.as_ref()).or(self.case.place.as_ref())
+    }
+
     /// Is nobody here to know any more whom it is about?
     pub fn is_forgotten(&self) -> bool {
         self.case.forgotten || self.to_forget.is_some()
     }
 }
 
-/// A step that calls this node, and came when it was not sure whether the box before it had called.
+/// A step from elsewhere that calls this node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Uncalled {
     term: u32,
     version: u32,
-    /// Nobody needs to come once the case has moved on from there; `None`: unless it is over.
-    stood: Option<Status>,
+    /// Of a press that nobody has accepted: somebody has by now, and nobody else needs to come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    climbs: bool,
+    /// The box before this one may have called.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_old: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -192,7 +205,7 @@ enum Dirty {
 }
 
 /// What a booking is counted under: the service, begin and end, and for what.
-type Place = (String, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Seat);
+type Slot = (String, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Seat);
 
 /// Urgent cases that are open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -239,7 +252,7 @@ pub struct Cases {
     /// Clocks of cases that are this node's, and of hand-overs that it watches: µs since 1970, case, clock.
     due: BTreeSet<(i64, String, String)>,
     /// Seats that were given of this node's services.
-    given: BTreeMap<Place, u32>,
+    given: BTreeMap<Slot, u32>,
     /// Open cases.
     open: BTreeSet<String>,
     /// The same, and all cases, by when they were opened: µs since 1970.
@@ -274,7 +287,7 @@ pub struct Cases {
     /// Of this node's activities: when they were to begin, while that was ahead.
     editions: BTreeMap<String, Edition>,
     /// Cases of this node with seats of one that was moved since, and have not been told.
-    moved: BTreeSet<String>,
+    to_reschedule: BTreeSet<String>,
     dirty: HashSet<(Dirty, String)>,
 }
 
@@ -318,7 +331,7 @@ impl Cases {
             imported: HashMap::new(),
             now_us: 0,
             editions: BTreeMap::new(),
-            moved: BTreeSet::new(),
+            to_reschedule: BTreeSet::new(),
             given: BTreeMap::new(),
             dirty: HashSet::new(),
         }
