@@ -22,12 +22,6 @@ fn mqtt_js_finds_every_flow_and_loses_nothing_over_kills() {
 }
 
 #[test]
-fn paho_s_cpp_client_finds_every_flow_and_its_session_behind_a_kill() {
-    let dir = tempfile::tempdir().expect("a folder");
-    every_flow(Library::paho_cpp(dir.path()));
-}
-
-#[test]
 fn paho_s_go_client_finds_every_flow_and_its_session_behind_a_kill() {
     let dir = tempfile::tempdir().expect("a folder");
     every_flow(Library::paho_go(dir.path()));

@@ -28,7 +28,7 @@ pub struct Library {
     first: Option<PathBuf>,
     pub versions: &'static [&'static str],
     /// Its line may break while it publishes and is given messages. Where it may not, the fault is its own:
-    /// Debian's Paho for C++ then sends rubbish in place of a message, its Paho for Go crashes.
+    /// Debian's Paho for Go then crashes.
     pub survives: bool,
 }
 
@@ -61,16 +61,6 @@ impl Library {
                 survives: true,
             },
         )
-    }
-
-    /// Compiled into `dir`, over Paho's library for C.
-    pub fn paho_cpp(dir: &Path) -> Option<Library> {
-        let program = dir.join("paho-cpp");
-        let mut compile = Command::new("c++");
-        compile.args(["-std=c++14", "-o"]).arg(&program).arg(script("client.cpp"));
-        compile.args(["-lpaho-mqttpp3", "-lpaho-mqtt3a"]);
-        compiles(compile, "Paho's C++ client: apt-get install g++ libpaho-mqtt-dev libpaho-mqttpp-dev")
-            .then_some(Library { program, first: None, versions: &["4", "5"], survives: true })
     }
 
     /// Compiled into `dir`; Debian's is of 2018, knows 3.1.1 alone.
