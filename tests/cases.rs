@@ -1,4 +1,15 @@
 //! Cases over a tree of real processes: pressed, answered, handed over, closed, counted.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | here | the ways of cases between nodes, whatever is cut, killed or lost |
+//! | `clocks` | limits on a calendar, and what follows from one that has passed |
+//! | `lists` | second pages of cases, alarms and directives; all cases as a table |
+//! | `verbs` | each step that is typed, on the screen, for programs, in every history |
+
+mod clocks;
+mod lists;
+mod verbs;
 
 use crate::harness::mqtt::Client;
 use crate::harness::{Node, Tree, binary, wait_for};

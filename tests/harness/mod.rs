@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 pub use rustix::process::Signal;
 
 /// How long anything may take that normally takes under a second; a machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(6);
 
 pub fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_citybrain")
