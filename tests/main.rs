@@ -25,6 +25,7 @@
 //! | `webhooks` | events POSTed to other platforms, over failures and kills |
 //! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
 //! | `schemas` | answers for programs keep their shape |
+//! | `standards` | our documents of the API and the events against the schemas of OpenAPI and AsyncAPI |
 //! | `exit_codes` | every command: wrong, not there, not found; each error says what to type next |
 //! | `cli` | the commands, their answers and their exit codes |
 //! | `enrol` | boxes that wait until an operator lets them in |
@@ -57,5 +58,6 @@ mod platforms;
 mod real_input;
 mod rules;
 mod schemas;
+mod standards;
 mod tree;
 mod webhooks;

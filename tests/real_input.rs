@@ -207,7 +207,8 @@ fn made_up_boston(dir: &Path, rows: u64) -> PathBuf {
         let (part, ward, precinct) = places[(n * 5 % 8) as usize];
         let (kind, department) = kinds[(n % 3) as usize];
         // By day, so that no time is one of the hour that came twice.
-        let opened = first + chrono::TimeDelta::days((n % 14) as i64) + chrono::TimeDelta::seconds((n * 53 % 28_800) as i64);
+        let opened =
+            first + chrono::TimeDelta::days((n % 14) as i64) + chrono::TimeDelta::seconds((n * 53 % 28_800) as i64);
         let due = opened + chrono::TimeDelta::days((n * 7 % 11) as i64);
         let far_from = chrono::TimeDelta::days((n * 3 % 9 + 1) as i64);
         let second = chrono::TimeDelta::seconds(1);

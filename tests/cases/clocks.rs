@@ -117,7 +117,12 @@ response = "2wd"
     let put_off = time(&clock(&on["case"], "solution")["due"]) - before;
     assert!((TimeDelta::zero()..TimeDelta::minutes(5)).contains(&put_off), "{put_off}");
     // One day more: the week after that.
-    let more = step(node, &id(&one["case"]), "extend", &json!({"by": "甲", "text": "量大", "approved_by": "乙", "limit": "1wd"}));
+    let more = step(
+        node,
+        &id(&one["case"]),
+        "extend",
+        &json!({"by": "甲", "text": "量大", "approved_by": "乙", "limit": "1wd"}),
+    );
     let more = time(&clock(&more["case"], "solution")["due"]) - time(&clock(&on["case"], "solution")["due"]);
     assert_eq!(more, TimeDelta::days(7));
 }
@@ -150,7 +155,9 @@ fn limits_of_many_months_pass_when_the_calendar_says_so_day_by_day() {
         "[calendar]\nutc_offset = \"+08:00\"\nhours = [\"09:00-12:00\", \"13:00-17:30\"]\ndays_file = \"days.csv\"\n",
     );
     for limit in LIMITS {
-        config += &format!("[[category]]\ncode = \"L{limit}\"\nname = \"{limit}\"\nresponse = \"{limit}\"\nsolution = \"{limit}\"\n");
+        config += &format!(
+            "[[category]]\ncode = \"L{limit}\"\nname = \"{limit}\"\nresponse = \"{limit}\"\nsolution = \"{limit}\"\n"
+        );
     }
     let mut tree = Tree::with(&["c"], &HashMap::new(), &config);
     // Every few weeks some days off, and a weekend day before each made up.
@@ -228,7 +235,11 @@ fn a_summoned_unit_that_does_not_report_in_time_is_told_to_whoever_summoned_it_o
     tree.wait_ready();
     for at in [COMMUNITY, "c/s", "c", there] {
         let c = late(tree.node(at));
-        assert_eq!((&c["escalations"], &c["late"], &c["owner"]), (&Value::Null, &Value::Null, &json!(COMMUNITY)), "{at}");
+        assert_eq!(
+            (&c["escalations"], &c["late"], &c["owner"]),
+            (&Value::Null, &Value::Null, &json!(COMMUNITY)),
+            "{at}"
+        );
     }
     wait_for("who summoned it is called", || (calls(tree.node(COMMUNITY), &case) == ["missed"]).then_some(()));
     let missed: Vec<_> = lines(tree.node("c"), &case).into_iter().filter(|l| l.0 == "missed").collect();

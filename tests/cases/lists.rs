@@ -107,7 +107,12 @@ raise = { severity = "${event.data.is}", title = "${event.subject}" }
     let second = city.get("/v1/alarms?limit=2").expect("alarms")["next"].as_str().expect("a next").to_owned();
     let second = run(&["alarm", "list", "--limit", "2", "--after", &second, "--node", &city.url()]);
     let titles = |out: &str, all: [&str; 5]| all.map(|t| out.lines().any(|l| l.trim_end().ends_with(t)));
-    assert_eq!(titles(&second.out, ["a0", "a1", "a2", "a3", "a4"]), [false, false, true, true, false], "{}", second.out);
+    assert_eq!(
+        titles(&second.out, ["a0", "a1", "a2", "a3", "a4"]),
+        [false, false, true, true, false],
+        "{}",
+        second.out
+    );
 
     let mut sent = Vec::new();
     for n in 0..5 {
@@ -141,9 +146,30 @@ fn all_cases_are_exported_as_a_table_and_as_lines_also_through_the_links() {
     let tree = tree(&[COMMUNITY]);
     let (owner, city) = (tree.node(COMMUNITY), tree.node("c"));
     let line = [
-        "case", "new", "--category", "暴露垃圾", "--title", "=1+1, \"三号门\"", "--location=-三号门", "--lat", "30.698",
-        "--lon", "103.8368", "--channel", "12345", "--governance", "law", "--name", "王大妈", "--phone", "13900000000", "--by", "前台",
-        "--json", "--node", &owner.url(),
+        "case",
+        "new",
+        "--category",
+        "暴露垃圾",
+        "--title",
+        "=1+1, \"三号门\"",
+        "--location=-三号门",
+        "--lat",
+        "30.698",
+        "--lon",
+        "103.8368",
+        "--channel",
+        "12345",
+        "--governance",
+        "law",
+        "--name",
+        "王大妈",
+        "--phone",
+        "13900000000",
+        "--by",
+        "前台",
+        "--json",
+        "--node",
+        &owner.url(),
     ];
     let full = id(&run(&line).json()["case"]);
     let bare = open(owner, "t");

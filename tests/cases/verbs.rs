@@ -39,10 +39,12 @@ fn same_at(tree: &Tree, at: &[&str], case: &str) -> Value {
     })
 }
 
-/// Has this part all that is wanted, with these values? What else it has is not asked; null: it has not.
+/// Has this part all that is wanted, with these values? What else it has is not asked; null: it has not. What
+/// begins with `/` leads further down.
 fn holds(part: &Value, wanted: &Value) {
     for (name, value) in wanted.as_object().expect("an object") {
-        assert_eq!(&part[name], value, "{name} of {part:#}");
+        let has = if name.starts_with('/') { part.pointer(name).unwrap_or(&Value::Null) } else { &part[name] };
+        assert_eq!(has, value, "{name} of {part:#}");
     }
 }
 
@@ -132,7 +134,8 @@ fn each_step_that_is_typed_is_on_the_screen_in_the_answer_and_in_the_history_her
             says: &["approved by 局长: 台风", "站长 (supervisor)"],
             entry: json!({"step": "excluded", "by": "站长", "role": "supervisor", "text": "台风",
                 "to": "approved by 局长"}),
-            case: json!({"status": "closed", "closed_reason": "solved"}),
+            case: json!({"status": "closed", "closed_reason": "solved", "/excluded/by": "站长",
+                "/excluded/approved_by": "局长", "/excluded/reason": "台风"}),
         },
         Typed {
             before: closed(),
@@ -272,8 +275,14 @@ fn a_case_that_nobody_has_begun_is_called_back_by_hand_and_a_returned_one_comes_
     let lines = known["history"].as_array().expect("a history");
     let told: Vec<(&str, &str)> =
         lines.iter().map(|l| (l["step"].as_str().unwrap_or(""), l["node"].as_str().unwrap_or(""))).collect();
-    let wanted =
-        [("submitted", here), ("accepted", here), ("dispatched", here), ("taken", there), ("recalled", there), ("taken", here)];
+    let wanted = [
+        ("submitted", here),
+        ("accepted", here),
+        ("dispatched", here),
+        ("taken", there),
+        ("recalled", there),
+        ("taken", here),
+    ];
     assert_eq!(told, wanted);
     holds(&lines[4], &json!({"by": "甲", "text": "派错了", "to": here}));
     ran(tree.node(here), &["case", "show", &case]).says(0, &["recalled", "派错了"]);
@@ -284,7 +293,9 @@ fn a_case_that_nobody_has_begun_is_called_back_by_hand_and_a_returned_one_comes_
     wait_case(tree.node(there), "took it", |c| c["owner"] == there && c["handing_to"].is_null());
     let (code, first, all) = away(&case, tree.node(there), &["return", "--by", "小刘", "--reason", "不在我社区"]);
     assert_eq!((code, first), (0, format!("{case}  accepted (on its way to {here})  三号门")), "{all}");
-    wait_case(tree.node(here), "has it again", |c| c["owner"] == here && c["handing_to"].is_null() && c["returns"] == 1);
+    wait_case(tree.node(here), "has it again", |c| {
+        c["owner"] == here && c["handing_to"].is_null() && c["returns"] == 1
+    });
     let known = same_at(&tree, &[here, "c"], &case);
     let last = known["history"].as_array().map(|l| l[l.len() - 2].clone()).expect("lines");
     holds(&last, &json!({"step": "returned", "node": there, "by": "小刘", "text": "不在我社区", "to": here}));

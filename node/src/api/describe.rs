@@ -104,8 +104,9 @@ fn document() -> String {
             operation["requestBody"] =
                 json!({"content": {"application/json": {"schema": input(&takes(&mut asked).to_value())}}});
         }
-        if said.method == Method::POST {
-            super::examples::put(said.path, &mut operation["requestBody"]);
+        // One that takes no body has none to show.
+        if let Some(body) = operation.get_mut("requestBody").filter(|_| said.method == Method::POST) {
+            super::examples::put(said.path, body);
         }
         for query in &said.types.query {
             operation["x-query"].as_array_mut().unwrap().push(input(&query(&mut asked).to_value()));
