@@ -377,6 +377,7 @@ fn cloud_event() -> Value {
         "type": "object",
         "description": "A CloudEvent. Attributes of its own are allowed: lower-case letters and digits.",
         "required": ["specversion", "id", "source", "type"],
+        "additionalProperties": true,
         "properties": {
             "specversion": {"const": "1.0"},
             "id": text("With `source` it names the event: sent twice, it is there once."),
@@ -391,6 +392,7 @@ fn cloud_event() -> Value {
             "priority": {"enum": ["urgent", "routine"], "description": "Urgent overtakes everything on every hop."},
             "reach": {"enum": ["city", "street", "community", "neighbourhood"],
                 "description": "The highest tier that it climbs to."},
+            "governance": {"enum": ["party", "autonomy", "virtue", "law"]},
         },
     })
 }
