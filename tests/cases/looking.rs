@@ -132,22 +132,22 @@ fn what_is_overdue_reopened_urgent_or_ones_own_is_listed_at_every_tier() {
         assert_eq!((ids(&told["reopened"]), &told["reopened_in_all"]), (reopened.to_vec(), &json!(2)), "{at}");
         let few = watched(node, "limit=1");
         assert_eq!((ids(&few["overdue"]), &few["overdue_in_all"]), (overdue[..1].to_vec(), &json!(3)), "{at}");
-        assert_eq!(ids(&watched(node, "category=QUICK")["overdue"]), [quick.clone()], "{at}");
-        assert_eq!(ids(&watched(node, "days=3")["overdue"]), [quick.clone()], "{at}: of the last days");
+        assert_eq!(ids(&watched(node, "category=QUICK")["overdue"]), [&*quick], "{at}");
+        assert_eq!(ids(&watched(node, "days=3")["overdue"]), [&*quick], "{at}: of the last days");
         let sorted = |mut ids: Vec<String>| {
             ids.sort_unstable();
             ids
         };
         assert_eq!(sorted(listed(node, "overdue=true")), sorted(overdue.to_vec()), "{at}");
         assert_eq!(sorted(listed(node, "reopened=true")), sorted(reopened.to_vec()), "{at}");
-        assert_eq!(listed(node, "reopened=true&status=open"), [back.clone()], "{at}");
-        assert_eq!(listed(node, "urgent=true"), [press.clone()], "{at}");
+        assert_eq!(listed(node, "reopened=true&status=open"), [&*back], "{at}");
+        assert_eq!(listed(node, "urgent=true"), [&*press], "{at}");
         assert_eq!(listed(node, "overdue=true&urgent=true"), [""; 0], "{at}");
         let all = node.get("/v1/cases").expect("cases");
         assert_eq!(&all["overdue"], &json!(3), "{at}");
     }
     // What a node has to do itself.
-    assert_eq!(listed(city, "mine=true"), [at_city.clone()]);
+    assert_eq!(listed(city, "mine=true"), [&*at_city]);
     assert_eq!((listed(owner, "mine=true").len(), listed(tree.node("c/s"), "mine=true").len()), (10, 0));
     assert_eq!(listed(city, "owner=c/s").len(), 10);
     let screen = |node: &Node, line: &[&str]| run(&[line, &["--node", &node.url()]].concat());

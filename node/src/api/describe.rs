@@ -376,11 +376,11 @@ fn cloud_event() -> Value {
     json!({
         "type": "object",
         "description": "A CloudEvent. Attributes of its own are allowed: lower-case letters and digits.",
-        "required": ["specversion", "id", "source", "type"],
+        "required": ["specversion", "source", "type"],
         "additionalProperties": true,
         "properties": {
             "specversion": {"const": "1.0"},
-            "id": text("With `source` it names the event: sent twice, it is there once."),
+            "id": text("With `source` it names the event: sent twice, it is there once. Without one it gets one."),
             "source": text("Who says so."),
             "type": text("What happened, such as `city.lamp.failed`."),
             "subject": {"type": "string"},
