@@ -271,7 +271,7 @@ listen = \"127.0.0.1:PORT\"
     /// A command whose answer is not on the page: it must succeed.
     fn types(&mut self, command: &str, at: &str) {
         let real = self.real(command, at);
-        let run = Regex::new(r"^citybrain run --config ([^ ]+) &$").expect("a pattern");
+        let run = Regex::new(r"^citybrain run --config ([^ ]+)(?: 2> [^ ]+)? &$").expect("a pattern");
         if let Some(file) = run.captures(&real) {
             return self.starts(&file[1], at);
         }
