@@ -6,6 +6,7 @@
 //! | `cap` | alarms out and warnings in by CAP, and what follows below |
 //! | `cases` | pressed, answered, handed over, closed and counted, whatever is cut or killed |
 //! | `real_input` | cities' own service requests as cases: every count and time as their files say |
+//! | `rights` | who may connect, publish and subscribe by MQTT, to the code and the counter |
 //! | `rules` | rules fire, alarms climb, are acknowledged and cleared, whatever is killed |
 //! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
@@ -26,6 +27,7 @@
 //! | `webhooks` | events POSTed to other platforms, over failures and kills |
 //! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
 //! | `schemas` | answers for programs keep their shape |
+//! | `handed_on` | terms, calendars and requests that go to other nodes, and letters that are not for all eyes |
 //! | `exit_codes` | every command: wrong, not there, not found; each error says what to type next |
 //! | `cli` | the commands, their answers and their exit codes |
 //! | `enrol` | boxes that wait until an operator lets them in |
@@ -45,6 +47,7 @@ mod disk;
 mod doors;
 mod enrol;
 mod exit_codes;
+mod handed_on;
 mod inspect;
 mod layers;
 mod limits;
@@ -56,6 +59,7 @@ mod outside_broker;
 mod pages;
 mod platforms;
 mod real_input;
+mod rights;
 mod rules;
 mod schemas;
 mod tree;

@@ -7,7 +7,7 @@ use super::Rules;
 use super::alarms::{self, Identity, Step, id_of};
 use super::check::is_reserved;
 use super::expression::Facts;
-use super::fold::{Ask, HOPS, depends, quiet_over};
+use super::fold::{Ask, HOPS, depends, is_time};
 use super::keys::{Conclusion, Held, What};
 use super::rule::{Action, Rule, severity};
 use super::template::Template;
@@ -229,7 +229,7 @@ impl Rules {
         };
         let target = alarm.origin.to_string();
         let data = serde_json::to_value(data).unwrap_or_default();
-        speaker.down(alarms::ASK, "command", &target, 0, alarm.severity.is_urgent(), data, 0);
+        speaker.down(alarms::ASK, "command", &target, None, 0, alarm.severity.is_urgent(), data, 0);
         Ok((Alarm { asked: Some(asked), ..alarm.clone() }, speaker.drafts))
     }
 }
@@ -323,7 +323,7 @@ impl<'a> Speaker<'a> {
         let Some(held) = &state.held else { return self.lapsed(&rule.name, key, due_us) };
         let w = rule.window.as_ref().zip(state.window.as_ref());
         let window = w.map(|(w, seen)| seen.summary(w.span, due_us));
-        let free = depends(rule, key, &self.rules.alarms) && quiet_over(rule, state, due_us);
+        let free = depends(rule, key, &self.rules.alarms) && is_time(rule, state, due_us);
         let holds = || {
             let facts = self.facts(held);
             let truth = |f: &Facts| rule.when.as_ref().is_none_or(|w| w.truth(f, window.as_ref()).unwrap_or(false));
@@ -333,14 +333,19 @@ impl<'a> Speaker<'a> {
             let when = rule.when.as_ref().filter(|when| when.uses_window);
             when.zip(self.facts(held)).is_some_and(|(when, facts)| when.truth(&facts, window.as_ref()) == Ok(false))
         };
+        // It was planned for the window's emptying; events that share a cell have come since.
+        let goes_on = || {
+            let clear = rule.clear.as_ref().filter(|clear| clear.uses_window && state.ended.is_none());
+            clear.zip(self.facts(held)).is_some_and(|(clear, facts)| clear.truth(&facts, window.as_ref()) == Ok(false))
+        };
         let is_long_enough = state.since_us.zip(rule.hold_us).is_none_or(|(since, hold)| due_us >= since + hold);
         let what = match due.what {
             // Nothing came, and the window has emptied under the condition.
             What::Held if has_ended() => "lapsed",
             What::Held if free && is_long_enough => "fired",
             What::Absent if free && holds() => "fired",
-            What::Held | What::Absent => "held",
-            What::Over => "over",
+            What::Over if !goes_on() => "over",
+            What::Held | What::Absent | What::Over => "held",
         };
         // Looked at again from now on, not from a moment long past.
         let at_us = if what == "held" { self.now } else { due_us };
@@ -474,7 +479,7 @@ impl<'a> Speaker<'a> {
                 self.draft(event_type, lane(urgent), Direction::Local, Tier::Neighbourhood, "", 0, event);
                 done.push(format!("opened a case of {category}"));
             }
-            Action::Send { command, target, kind, ttl_ms, urgent, data } => {
+            Action::Send { command, target, subject, kind, ttl_ms, urgent, data } => {
                 let (target, kind) = (target.text(facts, window), kind.text(facts, window));
                 let word = if *command { "command" } else { "notice" };
                 let below = Selector::parse(&target).is_ok_and(|s| self.rules.me.covers(&s.root));
@@ -487,7 +492,8 @@ impl<'a> Speaker<'a> {
                     return;
                 }
                 let data = data.fill(facts, window);
-                self.down(&kind, word, &target, *ttl_ms, *urgent, data, hops);
+                let subject = subject.as_ref().map(|s| s.text(facts, window)).filter(|s| !s.is_empty());
+                self.down(&kind, word, &target, subject, *ttl_ms, *urgent, data, hops);
                 done.push(format!("sent {word} {kind} to {target}"));
             }
         }
@@ -599,8 +605,21 @@ impl<'a> Speaker<'a> {
     }
 
     #[allow(clippy::too_many_arguments, reason = "one call with all that a directive is made of")]
-    fn down(&mut self, kind: &str, word: &str, target: &str, ttl_ms: u32, urgent: bool, data: Json, hops: u64) {
+    fn down(
+        &mut self,
+        kind: &str,
+        word: &str,
+        target: &str,
+        subject: Option<String>,
+        ttl_ms: u32,
+        urgent: bool,
+        data: Json,
+        hops: u64,
+    ) {
         let mut event = self.event(kind, &self.id(word), data, hops);
+        if let Some(subject) = subject {
+            event.insert("subject".into(), subject.into());
+        }
         event.insert("target".into(), target.into());
         event.insert("directive".into(), word.into());
         if urgent {
