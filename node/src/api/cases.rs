@@ -218,8 +218,7 @@ pub async fn open(
 }
 
 pub(super) fn on_earth(place: &Place) -> Result<(), Refusal> {
-    let within = |degrees: Option<f64>, most: f64| degrees.is_none_or(|d| d.abs() <= most);
-    if within(place.lat, 90.0) && within(place.lon, 180.0) && place.lat.is_some() == place.lon.is_some() {
+    if place.is_one() {
         return Ok(());
     }
     let detail = "`lat` is -90 to 90 and `lon` -180 to 180 degrees, both or neither";

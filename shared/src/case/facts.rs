@@ -111,6 +111,22 @@ impl Terms {
     }
 }
 
+impl Place {
+    /// Has it both degrees or neither, and such as there are?
+    pub fn is_one(&self) -> bool {
+        match (self.lat, self.lon) {
+            (Some(lat), Some(lon)) => is_on_earth(lat, lon),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Latitude -90 to 90, longitude -180 to 180 degrees.
+pub fn is_on_earth(lat: f64, lon: f64) -> bool {
+    lat.abs() <= 90.0 && lon.abs() <= 180.0
+}
+
 /// What the handler reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
