@@ -369,13 +369,13 @@ impl Cases {
                         Ok(recall) => std::iter::once(done("asked for")).chain(pen.letter(&recall)).collect(),
                     };
                 }
-                let done = self.step(held, *verb, ask, &letter.from, now).or_else(|refusal| {
+                let made = self.step(held, *verb, ask, &letter.from, now).or_else(|refusal| {
                     // Who said it by another program was told that it will be read, and waits for no answer.
                     let stays = ask.role == Some(Role::Resident) && !machine::is_name(&ask.by);
                     let said = stays.then(|| self.step(held, Verb::Comment, ask, &letter.from, now).ok());
                     said.flatten().ok_or(refusal)
                 });
-                match done {
+                match made {
                     Err(refusal) => refused(refusal),
                     Ok(mut all) => {
                         if ask.role == Some(Role::Resident) {
