@@ -166,9 +166,9 @@ impl Held {
 pub struct Uncalled {
     term: u32,
     version: u32,
-    /// Of a press that nobody has accepted: somebody has by now, and nobody else needs to come.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    climbs: bool,
+    /// Nobody needs to come once the case has moved on from there; `None`: unless it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stood: Option<Status>,
     /// The box before this one may have called.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_old: bool,
