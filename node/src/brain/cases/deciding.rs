@@ -369,7 +369,13 @@ impl Cases {
                         Ok(recall) => std::iter::once(done("asked for")).chain(pen.letter(&recall)).collect(),
                     };
                 }
-                match self.step(held, *verb, ask, &letter.from, now) {
+                let made = self.step(held, *verb, ask, &letter.from, now).or_else(|refusal| {
+                    // Who said it by another program was told that it will be read, and waits for no answer.
+                    let stays = ask.role == Some(Role::Resident) && !machine::is_name(&ask.by);
+                    let said = stays.then(|| self.step(held, Verb::Comment, ask, &letter.from, now).ok());
+                    said.flatten().ok_or(refusal)
+                });
+                match made {
                     Err(refusal) => refused(refusal),
                     Ok(mut all) => {
                         if ask.role == Some(Role::Resident) {
@@ -417,8 +423,10 @@ impl Cases {
                     let back = pen.letter(&self.letter(id, &case.owner, letter.urgent, body));
                     return std::iter::once(done("sent back")).chain(back).collect();
                 }
-                // Taken, and nothing else.
-                if self.may_step(&case.id) && newest.term > term && newest.version == version + 1 {
+                // Taken, and nothing done: what people say of it meanwhile begins no work.
+                let begins = |e: &Entry| e.version > version + 1 && e.step != "comment";
+                let is_begun = newest.term == term || held.history.iter().any(begins);
+                if self.may_step(&case.id) && !is_begun {
                     let mut drafts = Vec::new();
                     let back = self.book().give_back(newest, &case.owner, by, why.trim_start_matches(": "), now);
                     self.write(&back, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);

@@ -166,9 +166,9 @@ impl Held {
 pub struct Uncalled {
     term: u32,
     version: u32,
-    /// Of a press that nobody has accepted: somebody has by now, and nobody else needs to come.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    climbs: bool,
+    /// Nobody needs to come once the case has moved on from there; `None`: unless it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stood: Option<Status>,
     /// The box before this one may have called.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_old: bool,
@@ -274,6 +274,8 @@ pub struct Cases {
     imported: HashMap<u64, String>,
     /// The newest record's time.
     now_us: i64,
+    /// The latest of all records' since the clock was last seen to be ahead.
+    latest_us: i64,
     /// Of this node's activities: when they were to begin, while that was ahead.
     editions: BTreeMap<String, Edition>,
     dirty: HashSet<(Dirty, String)>,
@@ -316,6 +318,7 @@ impl Cases {
             open_by_kind: Default::default(),
             imported: HashMap::new(),
             now_us: 0,
+            latest_us: 0,
             editions: BTreeMap::new(),
             given: BTreeMap::new(),
             dirty: HashSet::new(),
@@ -551,14 +554,14 @@ impl Cases {
         let now = view::time_of(now_us);
         let held = self.find(id)?;
         let id = held.case.id.clone();
-        let ask = &self.with_whole_ids(ask)?;
+        let ask = &machine::act::named(&self.with_whole_ids(ask)?);
         let mut drafts = Vec::new();
         let is_here = self.may_step(&id);
         if verb == Verb::Forget && !is_here {
             // At once, and not when the case has come to where it is bound for: that box may be dead.
             machine::act::may(Verb::Forget, ask)?;
             if !held.is_forgotten() {
-                let data = serde_json::json!({"case": id, "by": ask.by.trim()});
+                let data = serde_json::json!({"case": id, "by": ask.by});
                 drafts.push(Pen { me: &self.me, now }.local(letter::FORGET, &format!("{id}.forget.{wish}"), &id, data));
             }
         }
@@ -578,22 +581,20 @@ impl Cases {
             self.keep_name(held, ask, now, &mut drafts);
             return Ok((id, Told::Done { term, version }, drafts));
         }
-        if ask.by.trim().is_empty() {
-            return Err(Refusal::new("missing", "`by` is missing: who does it", "`--by NAME`"));
-        }
+        machine::act::is_named(ask)?;
         // The owner looks again: it knows of what this copy does not.
         machine::act::is_as_seen(&held.case, ask)?;
         if verb == Verb::Accept && held.case.urgent && held.case.status == Status::Submitted {
             machine::act::may(verb, ask)?;
             let (term, version) = held.case.order();
-            let by = machine::act::named(ask).by;
-            let coming = Coming { node: self.me.clone(), by, at: now, wish: wish.to_owned(), term, version };
+            let coming =
+                Coming { node: self.me.clone(), by: ask.by.clone(), at: now, wish: wish.to_owned(), term, version };
             drafts.push(Pen { me: &self.me, now }.coming(&held.case, &coming));
         }
         // Whoever gave it away asks for it back, and nobody else can.
         let to = if verb == Verb::Recall { &held.case.owner } else { next.unwrap_or(held.case.bound_for()) }.clone();
         drafts.extend(self.called_again(held, ask, wish, now));
-        let body = Body::Ask { case: id.clone(), verb, ask: machine::act::named(ask), hops: 0, contact: None };
+        let body = Body::Ask { case: id.clone(), verb, ask: ask.clone(), hops: 0, contact: None };
         let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
         drafts.extend(Pen { me: &self.me, now }.letter(&letter));
         Ok((id, Told::Sent { to }, drafts))
@@ -736,10 +737,13 @@ impl Cases {
 
     /// A record of that time comes. If the clock was ahead and is right again, what waits here waits from now on.
     fn at(&mut self, now_us: i64) {
-        let latest = std::mem::replace(&mut self.now_us, now_us);
-        if latest <= now_us.saturating_add(AHEAD_US) {
+        self.now_us = now_us;
+        // Set back in small steps it is ahead as well.
+        if self.latest_us <= now_us.saturating_add(AHEAD_US) {
+            self.latest_us = self.latest_us.max(now_us);
             return;
         }
+        self.latest_us = now_us;
         let is_ahead = |id: &&String| self.held[*id].heard_us > now_us.saturating_add(AHEAD_US);
         let ahead: Vec<String> = self.open.iter().filter(is_ahead).cloned().collect();
         for id in ahead {

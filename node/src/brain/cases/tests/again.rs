@@ -174,3 +174,20 @@ fn those_who_said_that_they_come_hear_of_another_place_wherever_the_case_has_gon
     }
     all_know(&world, "c/s/a");
 }
+
+#[test]
+fn a_clock_that_is_set_back_in_small_steps_leaves_nothing_ahead_of_it() {
+    let mut world = World::new();
+    world.open("c/s/a", opening("20261120-0", "L"), Contact::default());
+    world.open("c/s/a", opening("20261120-1", "L"), Contact::default());
+    world.settle();
+    for i in 0..4 {
+        world.now -= 9_000_000;
+        assert!(world.ask("c/s/a", "20261120-1", Verb::Comment, &by("w", Role::Worker), &format!("w{i}")));
+        world.settle();
+        // What is held has come at a time that is not ahead of the clock by more than a few seconds.
+        let heard = world.places["c/s/a"].cases.get("20261120-0").unwrap().heard_us;
+        assert!(heard - world.now <= AHEAD_US, "{}", heard - world.now);
+    }
+    world.restart("c/s/a");
+}

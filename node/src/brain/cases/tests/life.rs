@@ -514,3 +514,28 @@ fn what_must_be_shown_is_something_that_can_be_looked_at() {
     }
     d.act(Verb::Resolve, with("photo=https://p.example/1.jpg"));
 }
+
+#[test]
+fn nobody_elses_word_takes_a_residents_place_and_what_adds_to_it_is_no_second_one() {
+    let said = |solved, satisfied, who: &str, role| Ask { solved, satisfied, ..by(who, role) };
+    let counts = |d: &Desk| {
+        let c = count(&d.case, d.now);
+        (c.solved, c.unsolved, c.satisfied, c.dissatisfied, c.unanswered)
+    };
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    d.act(Verb::Evaluate, said(Some(Solved::Unsolved), None, "open311:app", Role::Resident));
+    // On the telephone she says the same, and how she was treated.
+    d.act(Verb::Evaluate, said(Some(Solved::Unsolved), Some(Satisfied::No), "boss", Role::Supervisor));
+    assert_eq!(counts(&d), (0, 1, 0, 1, 0));
+    for _ in 0..3 {
+        d.act(Verb::Evaluate, said(Some(Solved::Solved), Some(Satisfied::Yes), "boss", Role::Supervisor));
+        assert_eq!(counts(&d), (1, 1, 1, 1, 0), "both count, and each once");
+    }
+    // She herself may say otherwise, in place of her own word.
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    d.act(Verb::Evaluate, said(Some(Solved::Unsolved), None, "r", Role::Resident));
+    d.act(Verb::Evaluate, said(Some(Solved::Solved), None, "r", Role::Resident));
+    assert_eq!(counts(&d), (1, 0, 0, 0, 0));
+}
