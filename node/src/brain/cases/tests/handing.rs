@@ -504,6 +504,7 @@ fn a_return_that_was_called_back_goes_to_the_same_node_when_it_is_made_again() {
     late.into_iter().for_each(|flying| world.arrive("c/s", flying));
     world.settle();
     assert_eq!((owner(&world), &held(&world, "c/s/b").case.dispatched_by), (vec!["c/s/b"], &vec![a("c/s/a")]));
+    assert!(world.ask("c/s/b", CASE, Verb::Dispatch, &by("w", Role::Worker), ""));
     assert!(world.ask("c/s/b", CASE, Verb::Return, &by("h", Role::Worker), ""));
     world.settle();
     assert_eq!((owner(&world), held(&world, "c/s/a").case.dispatched_by.len()), (vec!["c/s/a"], 0));

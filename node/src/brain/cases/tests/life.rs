@@ -306,10 +306,10 @@ fn what_the_resident_has_said_stays_where_nothing_else_is_said() {
     let said = Ask { solved: Some(Solved::Unsolved), satisfied: Some(Satisfied::No), ..by("r", Role::Resident) };
     d.act(Verb::Evaluate, said);
     assert_eq!(d.error(Verb::Evaluate, Ask { text: None, ..by("boss", Role::Supervisor) }), "missing");
-    d.act(Verb::Evaluate, Ask { solved: Some(Solved::Solved), text: None, ..by("boss", Role::Supervisor) });
+    d.act(Verb::Evaluate, Ask { solved: Some(Solved::Solved), text: None, ..by("r", Role::Resident) });
     let verdict = d.case.verdict.clone().unwrap();
     assert_eq!((verdict.solved, verdict.satisfied), (Some(Solved::Solved), Some(Satisfied::No)));
-    assert_eq!((verdict.by.as_str(), verdict.text.as_str()), ("boss", "t"));
+    assert_eq!((verdict.by.as_str(), verdict.text.as_str()), ("resident", "t"));
 }
 
 #[test]
