@@ -419,7 +419,7 @@ impl Cases {
                 }
                 let wish = Wish { id: letter.id.clone(), verb, by, to: letter.to.clone(), refused: None };
                 // Asked again, the answer to come is the one that counts.
-                held.wishes.retain(|w| w.verb != verb || w.refused.is_none());
+                held.wishes.retain(|w| w.id != letter.id && (w.verb != verb || w.refused.is_none()));
                 held.wishes.push(wish);
                 let extra = held.wishes.len().saturating_sub(WISHES_MAX);
                 held.wishes.drain(..extra);
