@@ -406,13 +406,13 @@ impl Hub {
     /// Decides on the state as it is at its turn, and commits what is decided as one group: for steps
     /// that are right or wrong by what was committed before them. The closure tells its caller what
     /// it found by whatever it captured; it must be quick, the engine waits. The ticket holds the
-    /// first position of the group (or the newest one, if nothing was decided).
+    /// first position of the group (or the newest one, if nothing was decided). `lane`: of what it is about.
     ///
     /// # Errors
     /// As [`Hub::offer`].
-    pub async fn decide(&self, decide: Decide) -> Result<Ticket<Pos>, Error> {
+    pub async fn decide(&self, lane: Lane, decide: Decide) -> Result<Ticket<Pos>, Error> {
         let (reply, ticket) = oneshot::channel();
-        self.routine.send(Job::Decide { decide, reply }).await?;
+        self.queue(lane == Lane::Urgent).send(Job::Decide { decide, reply }).await?;
         Ok(ticket)
     }
 
@@ -445,7 +445,8 @@ impl Hub {
         if is_urgent { &self.urgent } else { &self.routine }
     }
 
-    /// Asks the engine to commit what it has and to end. Returns at once; join its thread.
+    /// Asks the engine to commit what it has and to end, behind all that was asked before that is not urgent.
+    /// Waits while its queue is full; join its thread.
     pub async fn stop(&self) {
         // A closed channel means that it has ended already.
         let _ = self.routine.send(Job::Stop).await;
@@ -469,7 +470,8 @@ impl Hub {
     }
 
     /// Looks at the state as of the newest commit, and of the notes written since that are in no haste: if one
-    /// is being made, after it. Keep `look` short: the engine waits meanwhile.
+    /// is being made, after it. Keep `look` short: the engine waits meanwhile. While nothing can be written
+    /// ([`Hub::trouble`]) what was refused last may be in it, until it is read back from the disk.
     pub fn state<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         let _committed = self.shared.committed.read();
         look(&self.shared.state.read())

@@ -46,7 +46,7 @@ impl Context {
             name: node.name.clone(),
             message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
             enrol: config.enrol,
-            credit: u16::try_from(config.window_frames).unwrap_or(u16::MAX),
+            credit: config.credit(),
         };
         Context { hub, address: node.address.clone(), terms, config, links, started: Instant::now() }
     }

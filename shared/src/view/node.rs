@@ -233,6 +233,6 @@ pub struct LinkLane {
     pub durable_at_peer_pos: Pos,
     /// Everything of the peer's up to here is on our disk.
     pub durable_here_pos: Pos,
-    /// Frames that the peer takes before it has acknowledged any; 0 while frames wait: it is busy.
+    /// Frames that the peer lets be under way; 0 before the first session.
     pub credit_frames: u16,
 }

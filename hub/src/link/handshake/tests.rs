@@ -1,6 +1,7 @@
 //! Each situation of the table, by its name.
 
 use super::*;
+use citybrain_shared::wire::Epoch;
 use citybrain_shared::Inc;
 
 const CHILD: Inc = Inc(1);
