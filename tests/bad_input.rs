@@ -158,11 +158,11 @@ fn half_a_packet_and_five_megabytes_hold_up_nobody() {
 
     let mut huge = Client::connect(port, "huge", true);
     let bytes = publish_packet("in/huge", 1, false, false, 1, &vec![b'x'; 5_000_000]);
-    // The node may close before all of it is sent; either way it is kept as a dead letter.
-    let _ = huge.send(&bytes);
-    wait_for("the 5 MB are a dead letter", || {
-        letters(tree.node(leaf)).contains(&("too-large".into(), "in/huge".into())).then_some(())
-    });
+    huge.send(&bytes).expect("all of it is read");
+    // 3.1.1 has no word for it, and a closed connection would bring it again for ever.
+    assert_eq!(huge.read(SOON).map(|p| (p.kind, p.body)), Some((4, vec![0, 1])), "it is acknowledged");
+    assert!(letters(tree.node(leaf)).contains(&("too-large".into(), "in/huge".into())), "and kept as a dead letter");
+    assert!(huge.publish("in/x", event("behind-huge", false).as_bytes()), "the connection goes on");
     is_well(&tree, leaf, "after-huge");
 }
 
@@ -289,15 +289,11 @@ fn mqtt5_hears_why_its_connection_ends() {
     ];
     for (what, bytes, want) in cases {
         let mut bad = five(port, "bad", None);
-        // The node may hang up before it has read all.
-        let _ = bad.send(&bytes);
-        let said = bad.read(SOON);
-        // With unread bytes under way, the reset may overtake the last word.
-        if what != "five megabytes" || said.is_some() {
-            let said = said.unwrap_or_else(|| panic!("a DISCONNECT after {what}"));
-            assert_eq!(said.kind, 14, "{what}");
-            assert!(want.contains(&said.body[0]), "{what}: {:#x}", said.body[0]);
-        }
+        // It reads on for a moment behind its last word, so that none of this is reset before it is heard.
+        bad.send(&bytes).unwrap_or_else(|e| panic!("{what} is sent: {e}"));
+        let said = bad.read(SOON).unwrap_or_else(|| panic!("a DISCONNECT after {what}"));
+        assert_eq!(said.kind, 14, "{what}");
+        assert!(want.contains(&said.body[0]), "{what}: {:#x}", said.body[0]);
         assert!(bad.is_closed(SOON), "{what}");
     }
     let mut level = Client::dial(port).expect("the port is open");

@@ -22,6 +22,7 @@
 //! | `open311` | GeoReport v2: golden answers, wrong input, keys, a request's whole life |
 //! | `openapi` | every route of the API asked, every answer compared with its document |
 //! | `platforms` | tags, changes asked for twice, a supervisor's token, a bound of requests |
+//! | `walks` | README and pages of docs typed command by command, each answer compared |
 //! | `webhooks` | events POSTed to other platforms, over failures and kills |
 //! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
 //! | `schemas` | answers for programs keep their shape |
@@ -58,4 +59,5 @@ mod real_input;
 mod rules;
 mod schemas;
 mod tree;
+mod walks;
 mod webhooks;

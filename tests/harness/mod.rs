@@ -7,6 +7,8 @@ pub mod openapi;
 pub mod page;
 pub mod ran;
 pub mod shape;
+pub mod steps;
+pub mod walk;
 
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;

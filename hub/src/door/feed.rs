@@ -37,6 +37,11 @@ impl Feed {
         Feed { inbox, log: VecDeque::new(), log_upto: window.seen(), window, lost: None, broken: false }
     }
 
+    /// Records in memory that were not looked at.
+    pub fn fetched(&self) -> usize {
+        self.log.len()
+    }
+
     /// Puts the next record's messages behind `ready`. [`Next::Item`]: a record was looked at, and may
     /// have had none.
     pub fn poll(&mut self, cx: &mut Context<'_>, ready: &mut VecDeque<Item>) -> Next {

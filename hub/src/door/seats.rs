@@ -42,6 +42,8 @@ pub struct Live {
     pub inbox: Mutex<Option<Arc<Inbox>>>,
     pub filters: AtomicUsize,
     pub in_flight: AtomicUsize,
+    /// Found for the client, or fetched from the log, and not written yet.
+    pub fetched: AtomicUsize,
     kicked: AtomicU8,
     waker: Mutex<Option<Waker>>,
 }
@@ -55,6 +57,7 @@ impl Live {
             inbox: Mutex::new(None),
             filters: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
+            fetched: AtomicUsize::new(0),
             kicked: AtomicU8::new(0),
             waker: Mutex::new(None),
         })
@@ -299,7 +302,7 @@ impl Seats {
                 connected: true,
                 filters: live.filters.load(Ordering::Relaxed),
                 in_flight: live.in_flight.load(Ordering::Relaxed),
-                queued: inbox.as_ref().map_or(0, |i| i.queued()),
+                queued: inbox.as_ref().map_or(0, |i| i.queued()) + live.fetched.load(Ordering::Relaxed),
                 behind: inbox.as_ref().is_some_and(|i| !i.is_live()),
                 upto,
             };

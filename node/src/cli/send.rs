@@ -91,7 +91,8 @@ pub(super) fn duration_ms(text: &str) -> Result<u32, String> {
         "s" => 1000,
         "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err("write a whole number and ms, s, m or h, such as 60s".into()),
+        "d" => 86_400_000,
+        _ => return Err("write a whole number and ms, s, m, h or d, such as 60s".into()),
     };
     let ms = number.parse::<u32>().ok().and_then(|n| n.checked_mul(factor)).filter(|ms| *ms > 0);
     ms.ok_or_else(|| "it must be more than nothing and at most 1193h".into())
@@ -105,7 +106,8 @@ mod tests {
     fn durations_have_a_unit_and_a_bound() {
         assert_eq!(duration_ms("500ms"), Ok(500));
         assert_eq!(duration_ms("2h"), Ok(7_200_000));
-        for bad in ["", "5", "s", "0s", "9999h", "-1s", "1.5s"] {
+        assert_eq!(duration_ms("1d"), Ok(86_400_000));
+        for bad in ["", "5", "s", "0s", "9999h", "50d", "-1s", "1.5s"] {
             assert!(duration_ms(bad).is_err(), "{bad}");
         }
     }

@@ -256,6 +256,11 @@ impl Delivery {
         self.flights.len()
     }
 
+    /// In memory for the client, and not written yet, beside what its inbox holds.
+    pub fn fetched(&self) -> usize {
+        self.ready.len() + self.feed.fetched()
+    }
+
     pub fn subscribe(&mut self, door: &Door, client: &Arc<str>, filter: &str, sub: Sub) {
         if self.filters.insert(filter.to_owned(), sub).is_none() {
             self.filters_cost += cost(filter);
@@ -398,7 +403,7 @@ impl Connection<'_> {
         while self.output.len() - self.written < OUTPUT_BYTES_MAX {
             if self.delivery.ready.is_empty() {
                 if looked_at > READ_RECORDS {
-                    return true;
+                    break;
                 }
                 if !self.delivery.find(door, &self.client, cx, &mut looked_at) {
                     break;

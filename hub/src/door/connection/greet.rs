@@ -76,7 +76,7 @@ pub async fn first_packet(
             Ok(connect) => connect?,
             Err(_) => return Err("no CONNECT came in time"),
         },
-        _ = stop.wait_for(|s| *s) => return Err("the node is stopping"),
+        _ = stop.wait_for(|s| *s) => return Err(super::STOPPING),
     };
     let (tongue, refused, why) = match connect {
         Ok(connect) => {
@@ -145,10 +145,6 @@ async fn read_connect(socket: &mut Socket, input: &mut BytesMut) -> Result<Resul
 async fn admit(door: &Door, mut connect: Connect, peer: &Peer) -> Result<Hello, (u8, &'static str)> {
     let version = connect.version;
     let no = |reason, why| Err((reason, why));
-    if *door.stop.borrow() {
-        // CONNACK has no "shutting down".
-        return no(reason::UNAVAILABLE, "the node is stopping");
-    }
     if connect.auth_method {
         return no(reason::BAD_AUTH_METHOD, "it asks for enhanced authentication");
     }

@@ -60,6 +60,9 @@ const READ_BYTES_MAX: usize = 128 * 1024;
 /// While more than this waits to be written, the connection reads nothing and delivers nothing.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
+/// CONNACK has no "shutting down".
+const STOPPING: &str = "the node is stopping";
+
 /// Ends a turn: the next one comes when every other task that is ready has had its own, and the
 /// sockets of all were looked at. (A task that wakes itself is run again at once, up to 61 times.)
 fn yield_turn<T>(cx: &mut Context<'_>) -> Poll<T> {
@@ -214,6 +217,12 @@ async fn admit(door: &Door, mut socket: Socket, peer: Peer) -> Option<Box<Admitt
     let (seat, took_over) = door.seats.take(&client, &live, reason::TAKEN_OVER).await;
     if took_over {
         door.counters.taken_over.add(1);
+    }
+    // Whoever had a seat when the node began to stop is told so by that; who took one since is told here, and so
+    // is who was still waiting for his.
+    if *door.stop.borrow() {
+        greet::refuse(door, &mut socket, Tongue::of(&hello.connect), reason::UNAVAILABLE, STOPPING).await;
+        return None;
     }
     if live.is_kicked() {
         tracing::debug!(client = %client, "A newer connection of the same client came while this one waited.");
@@ -616,6 +625,7 @@ impl Connection<'_> {
 
     fn show_in_flight(&self) {
         self.live.in_flight.store(self.delivery.in_flight(), Ordering::Relaxed);
+        self.live.fetched.store(self.delivery.fetched(), Ordering::Relaxed);
         self.live.filters.store(self.delivery.filters_len(), Ordering::Relaxed);
     }
 }

@@ -12,7 +12,7 @@ use super::groups::{id_of, name};
 use super::stage::{Stage, each_is_noticed, play, seeds};
 use super::*;
 use crate::door::fake::Flaw;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 const NAME: &str = "$share/g/work/+";
 const MEMBERS: usize = 3;
@@ -33,8 +33,23 @@ struct Member {
     exists: bool,
     /// Received and not released, by packet id: kept as long as the session.
     received: HashMap<u16, usize>,
+    /// Released by an earlier connection: what became of its PUBCOMP is not known.
+    released: HashSet<u16>,
+    /// Released by this one.
+    completed: HashSet<u16>,
     /// Answers that it has not sent.
     owes: VecDeque<(u8, u16)>,
+}
+
+impl Member {
+    /// Its connection is gone.
+    fn fall(&mut self) {
+        self.owes.clear();
+        self.released.extend(self.completed.drain());
+        if !self.lasts {
+            *self = Member::default();
+        }
+    }
 }
 
 struct World {
@@ -115,11 +130,9 @@ impl World {
     fn fall(&mut self, who: usize) {
         let m = &mut self.members[who];
         if m.wire.take().is_some() {
-            m.owes.clear();
-            if !m.lasts {
-                (m.exists, m.received) = (false, HashMap::new());
-            }
-            self.stage.tell(format!("{who} falls, lasting {}", m.lasts));
+            let lasts = m.lasts;
+            m.fall();
+            self.stage.tell(format!("{who} falls, lasting {lasts}"));
         }
     }
 
@@ -129,8 +142,7 @@ impl World {
             self.release().await;
             self.fall(who);
             self.stage.house().client(Version::V5, &name(who), true).await.leaves().await;
-            let m = &mut self.members[who];
-            (m.exists, m.received) = (false, HashMap::new());
+            self.members[who] = Member::default();
             self.stage.tell(format!("{who}'s session is ended"));
         }
     }
@@ -194,7 +206,7 @@ impl World {
             match first >> 4 {
                 13 => return Ok(()),
                 kind::PUBLISH => self.take(who, &got(version, first, &body))?,
-                kind::PUBREL => self.hand_on(who, Ack::parse(version, kind::PUBREL, &body).unwrap().id),
+                kind::PUBREL => self.hand_on(who, Ack::parse(version, kind::PUBREL, &body).unwrap())?,
                 _ => return Err(format!("{who} does not expect {first:x} {body:x?}")),
             }
         }
@@ -228,13 +240,22 @@ impl World {
         Ok(())
     }
 
-    fn hand_on(&mut self, who: usize, id: u16) {
+    fn hand_on(&mut self, who: usize, ack: Ack) -> Result<(), String> {
         let m = &mut self.members[who];
-        if let Some(n) = m.received.remove(&id) {
-            self.messages[n].handed_on += 1;
-            self.stage.tell(format!("{who} hands {n} on"));
+        if m.owes.contains(&(kind::PUBREC, ack.id)) {
+            return Err(format!("{who} has not said that it has {ack:?}"));
         }
-        m.owes.push_back((kind::PUBCOMP, id));
+        match m.received.remove(&ack.id) {
+            Some(n) if ack.reason == 0 => {
+                self.messages[n].handed_on += 1;
+                self.stage.tell(format!("{who} hands {n} on"));
+            }
+            None if ack.reason == 0 && m.released.remove(&ack.id) => {}
+            had => return Err(format!("{who} did not ask for {ack:?}, has {had:?} under it")),
+        }
+        m.completed.insert(ack.id);
+        m.owes.push_back((kind::PUBCOMP, ack.id));
+        Ok(())
     }
 
     /// All come back and answer all that there is; then nothing may be missing.

@@ -17,8 +17,48 @@ const RUNS: u64 = 40;
 /// Payload and QoS.
 type Kept = BTreeMap<&'static str, (String, u8)>;
 
-async fn reader(house: &House, version: Version) -> (Client, BTreeMap<&'static str, u8>) {
-    (house.client(version, "reader", true).await, BTreeMap::new())
+/// A client with its filters.
+struct Reader {
+    wire: Client,
+    filters: BTreeMap<&'static str, u8>,
+    /// Ids of QoS 2 messages that it has and that were not released.
+    open: BTreeSet<u16>,
+}
+
+impl Reader {
+    async fn come(house: &House, version: Version) -> Reader {
+        let wire = house.client(version, "reader", true).await;
+        Reader { wire, filters: BTreeMap::new(), open: BTreeSet::new() }
+    }
+
+    /// The next packet that is no PUBREL; those are answered.
+    async fn packet(&mut self, at: &str) -> (u8, Vec<u8>) {
+        loop {
+            let (first, body) = self.wire.packet().await.unwrap_or_else(|| panic!("{at}: the connection ended"));
+            if first >> 4 != kind::PUBREL {
+                return (first, body);
+            }
+            let ack = Ack::parse(self.wire.version, kind::PUBREL, &body).unwrap();
+            assert!(self.open.remove(&ack.id) && ack.reason == 0, "{at}: {ack:?}, of {:?}", self.open);
+            self.wire.ack(kind::PUBCOMP, ack.id).await;
+        }
+    }
+
+    /// The next message, acknowledged.
+    async fn message(&mut self, at: &str) -> Got {
+        let (first, body) = self.packet(at).await;
+        assert_eq!(first >> 4, kind::PUBLISH, "{at}: {first:x} {body:x?}");
+        let got = got(self.wire.version, first, &body);
+        match got.qos {
+            0 => {}
+            1 => self.wire.ack(kind::PUBACK, got.id).await,
+            _ => {
+                assert!(self.open.insert(got.id), "{at}: {got:?} has the id of one that is not released");
+                self.wire.ack(kind::PUBREC, got.id).await;
+            }
+        }
+        got
+    }
 }
 
 async fn run(seed: u64) {
@@ -27,7 +67,7 @@ async fn run(seed: u64) {
     let mut house = House::open(&fake).await;
     let mut kept = Kept::new();
     let mut writer = house.client(Version::V5, "writer", true).await;
-    let (mut c, mut filters) = reader(&house, Version::V5).await;
+    let mut c = Reader::come(&house, Version::V5).await;
     for step in 0..STEPS {
         let at = format!("seed {seed}, step {step}");
         match rng.below(10) {
@@ -36,7 +76,7 @@ async fn run(seed: u64) {
                 house.kill().await;
                 house = House::open(&fake).await;
                 writer = house.client(BOTH[rng.below(2)], "writer", true).await;
-                (c, filters) = reader(&house, BOTH[rng.below(2)]).await;
+                c = Reader::come(&house, BOTH[rng.below(2)]).await;
             }
             1..6 => {
                 let (topic, qos) = (TOPICS[rng.below(TOPICS.len())], rng.below(3) as u8);
@@ -57,12 +97,12 @@ async fn run(seed: u64) {
                 }
                 // All that match make one message, of the best QoS; its flag stays if one says so.
                 let matching: Vec<u8> =
-                    filters.iter().filter(|(f, _)| topic::matches(f, topic)).map(|(_, options)| *options).collect();
+                    c.filters.iter().filter(|(f, _)| topic::matches(f, topic)).map(|(_, options)| *options).collect();
                 if let Some(best) = matching.iter().map(|o| o & 3).max() {
-                    let got = message(&mut c, &at).await;
+                    let got = c.message(&at).await;
                     assert_eq!((&*got.topic, &*got.payload, got.qos), (topic, &*payload, best.min(qos)), "{at}");
                     let flags: BTreeSet<bool> = matching.iter().map(|o| o & 8 != 0).collect();
-                    assert!(flags.contains(&got.retain), "{at}: {got:?}, {filters:?}");
+                    assert!(flags.contains(&got.retain), "{at}: {got:?}, {:?}", c.filters);
                 }
                 if payload.is_empty() {
                     kept.remove(topic);
@@ -73,12 +113,12 @@ async fn run(seed: u64) {
             6..9 => {
                 let filter = FILTERS[rng.below(FILTERS.len())];
                 let (qos, handling, as_published) = (rng.below(3) as u8, rng.below(3) as u8, rng.below(2) as u8);
-                let options = match c.version {
+                let options = match c.wire.version {
                     Version::V4 => qos,
                     Version::V5 => qos | as_published << 3 | handling << 4,
                 };
-                let is_new = filters.insert(filter, options).is_none();
-                assert_eq!(c.subscribe(filter, options).await, qos, "{at}");
+                let is_new = c.filters.insert(filter, options).is_none();
+                assert_eq!(c.wire.subscribe(filter, options).await, qos, "{at}");
                 let brings = match options >> 4 {
                     0 => true,
                     1 => is_new,
@@ -88,7 +128,7 @@ async fn run(seed: u64) {
                 expected.retain(|topic, _| topic::matches(filter, topic));
                 let mut brought = BTreeMap::new();
                 for _ in 0..expected.len() {
-                    let got = message(&mut c, &at).await;
+                    let got = c.message(&at).await;
                     assert!(got.retain && !got.dup, "{at}: {got:?}");
                     assert_eq!(brought.insert(got.topic, (got.payload, got.qos)), None, "{at}: twice");
                 }
@@ -97,49 +137,24 @@ async fn run(seed: u64) {
                 assert_eq!(brought, expected, "{at}");
             }
             _ => {
-                if let Some(filter) = filters.keys().next().copied() {
+                if let Some(filter) = c.filters.keys().next().copied() {
                     let mut body = vec![0, 9];
-                    if c.version == Version::V5 {
+                    if c.wire.version == Version::V5 {
                         body.push(0);
                     }
                     put_text(filter, &mut body);
-                    c.send(0xa2, &body).await;
-                    assert_eq!(c.packet().await.unwrap().0, 0xb0, "{at}");
-                    filters.remove(filter);
+                    c.wire.send(0xa2, &body).await;
+                    assert_eq!(c.packet(&at).await.0, 0xb0, "{at}");
+                    c.filters.remove(filter);
                 }
             }
         }
         // Nothing else has come.
-        c.send(0xc0, &[]).await;
-        let (first, body) = packet(&mut c, &at).await;
+        c.wire.send(0xc0, &[]).await;
+        let (first, body) = c.packet(&at).await;
         assert_eq!(first, 0xd0, "{at}: {body:x?}");
     }
     house.kill().await;
-}
-
-/// The next packet that is no PUBREL; those are answered.
-async fn packet(c: &mut Client, at: &str) -> (u8, Vec<u8>) {
-    loop {
-        let (first, body) = c.packet().await.unwrap_or_else(|| panic!("{at}: the connection ended"));
-        if first >> 4 != kind::PUBREL {
-            return (first, body);
-        }
-        let ack = Ack::parse(c.version, kind::PUBREL, &body).unwrap();
-        c.ack(kind::PUBCOMP, ack.id).await;
-    }
-}
-
-/// The next message, acknowledged.
-async fn message(c: &mut Client, at: &str) -> Got {
-    let (first, body) = packet(c, at).await;
-    assert_eq!(first >> 4, kind::PUBLISH, "{at}: {first:x} {body:x?}");
-    let got = got(c.version, first, &body);
-    match got.qos {
-        0 => {}
-        1 => c.ack(kind::PUBACK, got.id).await,
-        _ => c.ack(kind::PUBREC, got.id).await,
-    }
-    got
 }
 
 #[tokio::test]

@@ -228,3 +228,113 @@ async fn a_worker_that_comes_back_gets_its_groups_messages_in_the_order_of_the_l
     assert_eq!(got, ["1", "2", "3", "4"]);
     house.close().await;
 }
+
+/// [MQTT-4.8.2-6]
+#[tokio::test]
+async fn a_message_that_a_member_refuses_goes_to_nobody_else() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut a = house.client(Version::V5, "a", false).await;
+    a.subscribe("$share/g/x", 2).await;
+    let mut p = house.client(Version::V5, "p", true).await;
+    for (id, qos) in [(1, 1), (2, 2)] {
+        p.publish("x", b"unwelcome", qos, id, false).await;
+        p.acked(if qos == 1 { kind::PUBACK } else { kind::PUBREC }, id).await;
+        let got = a.got().await;
+        assert_eq!(got.qos, qos);
+        let mut refusal = Vec::new();
+        put_ack(Version::V5, if qos == 1 { kind::PUBACK } else { kind::PUBREC }, got.id, 0x83, &mut refusal);
+        a.socket.write_all(&refusal).await.unwrap();
+    }
+    a.pings().await;
+    let mut b = house.client(Version::V4, "b", false).await;
+    b.subscribe("$share/g/x", 2).await;
+    // Nor when its session ends, nor in the next process.
+    a.leaves().await;
+    house.client(Version::V5, "a", true).await.leaves().await;
+    b.hears_nothing().await;
+    house.kill().await;
+    let house = House::open(&fake.crash(|n| n)).await;
+    let mut b = house.client(Version::V4, "b", false).await;
+    let mut p = house.client(Version::V5, "p", true).await;
+    p.publish_acked("x", b"next", 3).await;
+    assert_eq!(b.got_and_acked().await, "next");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_group_s_message_names_the_member_s_own_subscription() {
+    let house = House::open(&Fake::new()).await;
+    let mut members = Vec::new();
+    for number in [3, 4] {
+        let mut c = house.client(Version::V5, &format!("c{number}"), true).await;
+        let mut body = vec![0, 9, 2, 0x0b, number];
+        put_text("$share/g/x", &mut body);
+        body.push(0);
+        c.send(0x82, &body).await;
+        assert_eq!(c.packet().await.unwrap().0, 0x90);
+        members.push((number, c));
+    }
+    let mut p = house.client(Version::V5, "p", true).await;
+    for id in 1..=2 {
+        p.publish_acked("x", b"m", id).await;
+    }
+    for (number, c) in &mut members {
+        let (_, body) = c.packet().await.expect("its share");
+        let mut rest = &body[..];
+        text(&mut rest);
+        assert_eq!(properties(&mut rest), [(0x0b, vec![*number])]);
+    }
+    house.close().await;
+}
+
+/// [MQTT-2.2.1-4]: two records that lie 65,535 apart have the same id.
+#[tokio::test]
+async fn a_group_s_message_does_not_come_under_the_id_of_one_of_an_earlier_connection_that_is_not_released() {
+    use crate::door::window::packet_id;
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V4, "c", false).await;
+    c.subscribe("a", 2).await;
+    c.subscribe("$share/g/w", 2).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    // Each of the large ones is a turn of the connection, so that the last comes some turns later.
+    let large = "x".repeat(70_000);
+    let mut begun = Vec::new();
+    for id in 1..=9 {
+        p.publish("a", if id < 9 { large.as_bytes() } else { b"open" }, 2, id, false).await;
+        p.acked(kind::PUBREC, id).await;
+        begun.push(c.got().await);
+    }
+    let open = begun.last().expect("the last").clone();
+    drop(c);
+    until("it has left", || fake.session("c").is_some_and(|s| !s.connected)).await;
+    // What is committed last lies at `upto`.
+    let commit = |upto: u64, topic: &'static str, qos: u8| {
+        let record = |topic: &'static str| {
+            let header = Header { topic, qos, ..Header::local(Kind::Message, "") };
+            citybrain_shared::record::Draft::new(&header, topic.as_bytes()).unwrap()
+        };
+        fake.commit((fake.last().0 + 1..upto).map(|_| record("other")).chain([record(topic)]).collect());
+    };
+    // A member reads on with the group, and leaves before the record comes that has the same id.
+    let mut b = house.client(Version::V4, "b", true).await;
+    b.subscribe("$share/g/w", 2).await;
+    let same = (fake.last().0 + 1..).find(|n| packet_id(Pos(*n), 0) == open.id).expect("within 65,535");
+    commit(same - 100, "w", 1);
+    assert_eq!(b.got_and_acked().await, "w");
+    b.leaves().await;
+    until("it has left", || house.door.seats.connected() == 1).await;
+    commit(same, "w", 2);
+    let mut c = house.client(Version::V4, "c", false).await;
+    for earlier in begun {
+        assert_eq!(c.got().await, Got { dup: true, ..earlier });
+    }
+    c.hears_nothing().await;
+    c.ack(kind::PUBREC, open.id).await;
+    assert_eq!(c.acked(kind::PUBREL, open.id).await, 0);
+    c.ack(kind::PUBCOMP, open.id).await;
+    let of_group = c.got().await;
+    assert_eq!((&*of_group.payload, of_group.id, of_group.dup), ("w", open.id, false));
+    house.close().await;
+}
