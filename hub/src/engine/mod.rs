@@ -403,6 +403,18 @@ impl Hub {
         Ok(ticket)
     }
 
+    /// A place in the queue for notes, if there is one: for what may as well be noted later.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`]
+    pub fn place(&self) -> Result<Option<Place<'_>>, Error> {
+        match self.routine.jobs.try_reserve() {
+            Ok(place) => Ok(Some(Place(place))),
+            Err(mpsc::error::TrySendError::Full(())) => Ok(None),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(Error::Stopping),
+        }
+    }
+
     /// Decides on the state as it is at its turn, and commits what is decided as one group: for steps
     /// that are right or wrong by what was committed before them. The closure tells its caller what
     /// it found by whatever it captured; it must be quick, the engine waits. The ticket holds the
@@ -502,6 +514,21 @@ impl Hub {
     /// What lies on the disk, a few seconds ago.
     pub fn house(&self) -> House {
         self.shared.house.read().clone()
+    }
+}
+
+/// See [`Hub::place`]. Given back where nothing is put there.
+pub struct Place<'a>(mpsc::Permit<'a, Job>);
+
+impl Place<'_> {
+    /// As [`Hub::note`] in no haste, of a few that tell how far somebody is. Nobody hears what becomes of them.
+    pub fn note_lazily(self, notes: &[Note]) {
+        let drafts: Vec<Draft> = notes.iter().map(Note::draft).collect();
+        debug_assert!(drafts.iter().map(|d| d.bytes().len()).sum::<usize>() <= NOTE_BYTES_MAX, "they have no room");
+        if !drafts.is_empty() {
+            let (let_go, reply) = (notes.iter().all(Note::lets_go), oneshot::channel().0);
+            self.0.send(Job::Note { drafts, let_go, haste: Haste::Lazy, reply, room: None });
+        }
     }
 }
 

@@ -256,8 +256,7 @@ impl Sender {
         if !self.up {
             return None;
         }
-        let line =
-            |l: &Line| [l.resend_at, l.cover_at.filter(|_| l.flight.is_empty())].into_iter().flatten().min();
+        let line = |l: &Line| [l.resend_at, l.cover_at.filter(|_| l.flight.is_empty())].into_iter().flatten().min();
         self.lines.iter().filter_map(line).min()
     }
 

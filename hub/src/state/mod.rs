@@ -137,7 +137,8 @@ pub struct Counters {
     pub expired: u64,
     /// Positions recorded as lost.
     pub lost: u64,
-    /// Times that an interval set gave up a hole.
+    /// Times that an interval set gave up its lowest hole: it had more than
+    /// [`limits::RUNS_PER_STREAM_MAX`] of them. Records whose time was over on their way leave such holes.
     pub runs_joined: u64,
 }
 

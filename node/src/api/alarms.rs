@@ -149,17 +149,18 @@ pub async fn change(
         .decide(
             lane,
             Box::new(move |state, now_us| {
-            let (Some(brain), Some(wish)) = (Brain::of(state), wish(now_us)) else { return Vec::new() };
-            let (answer, drafts) = match brain.rules.ask(&asked, wish, &by, now_us) {
-                Ok((alarm, mut drafts)) => {
-                    drafts.extend(word.mark(&Made::known(alarm.id.clone())));
-                    (Ok(alarm), drafts)
-                }
-                Err(e) => (Err(e), Vec::new()),
-            };
-            *tell.lock() = Some(answer);
-            drafts
-        }))
+                let (Some(brain), Some(wish)) = (Brain::of(state), wish(now_us)) else { return Vec::new() };
+                let (answer, drafts) = match brain.rules.ask(&asked, wish, &by, now_us) {
+                    Ok((alarm, mut drafts)) => {
+                        drafts.extend(word.mark(&Made::known(alarm.id.clone())));
+                        (Ok(alarm), drafts)
+                    }
+                    Err(e) => (Err(e), Vec::new()),
+                };
+                *tell.lock() = Some(answer);
+                drafts
+            }),
+        )
         .await?;
     engine::wait(ticket).await?;
     let answer = told.lock().take();

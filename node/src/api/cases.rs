@@ -503,11 +503,12 @@ async fn decide<T: Send + 'static>(
         .decide(
             lane,
             Box::new(move |state, now_us| {
-            let Some(brain) = Brain::of(state) else { return Vec::new() };
-            let (answer, drafts) = work(brain, now_us);
-            *tell.lock() = Some(answer);
-            drafts
-        }))
+                let Some(brain) = Brain::of(state) else { return Vec::new() };
+                let (answer, drafts) = work(brain, now_us);
+                *tell.lock() = Some(answer);
+                drafts
+            }),
+        )
         .await?;
     let mut committed = Box::pin(engine::wait(ticket));
     match tokio::time::timeout(COMMIT_WAIT, &mut committed).await {

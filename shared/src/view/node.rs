@@ -186,6 +186,9 @@ pub struct Link {
     /// Frames sent again.
     #[serde(default)]
     pub resent_frames: u64,
+    /// Records that were not sent because their time (`expirytime`) was over, since this node started.
+    #[serde(default)]
+    pub expired_records: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_us: Option<u64>,
 }

@@ -1,8 +1,8 @@
 //! Each situation of the table, by its name.
 
 use super::*;
-use citybrain_shared::wire::Epoch;
 use citybrain_shared::Inc;
+use citybrain_shared::wire::Epoch;
 
 const CHILD: Inc = Inc(1);
 const PARENT: Inc = Inc(2);
