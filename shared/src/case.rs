@@ -103,7 +103,7 @@ pub struct Case {
     pub dispatched: Option<DateTime<Utc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_by: Option<String>,
-    /// Where it was accepted, if not at its owner.
+    /// Where it was accepted: who comes is there, wherever the case goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_from: Option<Address>,
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]

@@ -50,21 +50,21 @@ impl Cases {
         let mut drafts = Vec::new();
         // Who else has the case has, or gets, whom to call.
         let (may_step, travels) = (self.may_step(&id), self.settings.contact_travels);
+        let stays = may_step || !travels;
         let news = Some(contact).filter(|c| !held.is_forgotten() && !c.is_empty());
-        let sent = news.filter(|_| !may_step && travels).cloned();
+        let sent = news.filter(|_| !stays).cloned();
         match &held.contact {
             None => {
-                let here = news.filter(|_| may_step || !travels);
+                let here = news.filter(|_| stays);
                 here.iter().for_each(|contact| self.contact_draft(&held.case, contact, now, &mut drafts));
             }
             Some(known) => {
-                let both = beside(known, contact, now).filter(|_| may_step);
+                let both = beside(known, contact, now).filter(|_| stays);
                 both.iter().for_each(|both| self.contact_draft(&held.case, both, now, &mut drafts));
             }
         }
         let (place, _, words) = machine::said(opening);
-        let known = held.case.place_again.as_ref().or(held.case.place.as_ref());
-        let place = place.filter(|place| Some(place) != known);
+        let place = place.filter(|place| Some(place) != held.place_now());
         // Where somebody is now, and whom to call, is news, however often the button was pressed.
         let most = if place.is_some() || sent.is_some() { 2 * PRESSES_MAX } else { PRESSES_MAX };
         if held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count() >= most {
@@ -84,12 +84,33 @@ impl Cases {
                 self.write(&stepped, held.contact.as_ref(), None, now, &mut drafts);
             }
         } else {
-            let to = held.case.bound_for();
+            let to = self.sends_on(held, Verb::Comment, &ask).unwrap_or(held.case.bound_for());
+            let wish = format!("{id}.press.{}", opening.id);
+            drafts.extend(self.called_again(held, &ask, &wish, now));
             let body = Body::Ask { case: id.clone(), verb: Verb::Comment, ask, hops: 0, contact: sent };
-            let letter = self.letter(format!("{id}.press.{}", opening.id), to, held.case.urgent, body);
-            drafts.extend(Pen { me: &self.me, now }.letter(&letter));
+            drafts.extend(Pen { me: &self.me, now }.letter(&self.letter(wish, to, held.case.urgent, body)));
         }
         Some((id, drafts))
+    }
+
+    /// Where a wish goes on to; `None`: it is for this node to do or to refuse.
+    pub(super) fn sends_on<'h>(&self, held: &'h Held, verb: Verb, ask: &Ask) -> Option<&'h Address> {
+        let case = &held.case;
+        let follows = follows(verb, ask);
+        if case.owner == self.me {
+            return case.handing_to.as_ref().filter(|_| follows);
+        }
+        // Whoever gives it writes behind the case what it sends on; and has it again if it came back.
+        let is_on_its_way = case.handing_to.as_ref() == Some(&self.me) || held.sent_back == Some(case.order());
+        Some(if follows && is_on_its_way { &case.owner } else { case.bound_for() })
+    }
+
+    /// Somebody calls for help from another place, and another node has the case: whoever is on duty here
+    /// hears of it at once, those there when they do.
+    pub(super) fn called_again(&self, held: &Held, ask: &Ask, wish: &str, now: DateTime<Utc>) -> Option<Draft> {
+        let place = ask.place.as_ref().filter(|place| Some(*place) != held.place_now())?;
+        let is_wanted = held.case.urgent && held.case.status.is_open();
+        is_wanted.then(|| Pen { me: &self.me, now }.call_again(&held.case, place, ask, wish))
     }
 
     /// A button with a name of its own is one matter while its incident is open; behind a source
@@ -108,9 +129,9 @@ impl Cases {
             })
     }
 
-    /// What a step, of this node or from below, asks of this node: calls, copies for others, a word to
-    /// one who did not know that the case is gone.
-    pub(super) fn seen(&self, step: &Step, header: &Header<'_>, now: DateTime<Utc>) -> Vec<Draft> {
+    /// What a step, of this node or from below, asks of this node: a call for a step of its own, copies for
+    /// others, a word to one who did not know that the case is gone.
+    pub(super) fn seen(&self, step: &Step, now: DateTime<Utc>) -> Vec<Draft> {
         let pen = Pen { me: &self.me, now };
         let Step { case, entry, answers } = step;
         let mut drafts = Vec::new();
@@ -124,7 +145,7 @@ impl Cases {
             }
             return drafts;
         }
-        if entry.calls.contains(&self.me) && !self.is_from_before(header) {
+        if entry.node == self.me && entry.calls.contains(&self.me) {
             drafts.push(pen.call(case, entry));
         }
         // A limit was missed below, and this node is to take the case: it asks for it now that it knows, so that
@@ -327,19 +348,19 @@ impl Cases {
                     ));
                 }
                 let Some(held) = self.held.get(case) else { return refused(self.unknown(case)) };
-                if held.case.owner != self.me {
-                    let to = held.case.bound_for().clone();
-                    if to == self.me {
+                if let Some(to) = self.sends_on(held, *verb, ask) {
+                    if *to == self.me {
                         let detail = format!("`{case}` is on its way to {to} and has not been taken yet");
                         return refused(Refusal::new("on-its-way", detail, "ask again in a moment"));
                     }
-                    if *hops >= HOPS_MAX || to == letter.from {
+                    if *hops >= HOPS_MAX || *to == letter.from && !follows(*verb, ask) {
                         return refused(Refusal::new("not-owner", format!("`{case}` is at {to}"), "ask there"));
                     }
                     let (hops, contact) = (hops + 1, contact.clone());
                     let body = Body::Ask { case: case.clone(), verb: *verb, ask: ask.clone(), hops, contact };
                     let mut drafts = vec![done("sent on")];
-                    drafts.extend(pen.letter(&Letter { to, body, via: Some(self.me.clone()), ..letter.clone() }));
+                    let (to, via) = (to.clone(), Some(self.me.clone()));
+                    drafts.extend(pen.letter(&Letter { to, body, via, ..letter.clone() }));
                     return drafts;
                 }
                 if *verb == Verb::Recall {
@@ -408,6 +429,12 @@ impl Cases {
             Body::Copy { .. } | Body::Refused { .. } => vec![done("known")],
         }
     }
+}
+
+/// Does such a wish go after a case that changes hands? For a comment, and for what a resident wants: whoever
+/// says it cannot know that he should say it again.
+fn follows(verb: Verb, ask: &Ask) -> bool {
+    verb == Verb::Comment || ask.role == Some(Role::Resident)
 }
 
 /// Another number for the same call for help, beside the one that is known; `None`: it is no other, or there are

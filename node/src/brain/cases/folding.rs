@@ -2,13 +2,13 @@
 
 use super::letter::{Body, Letter, ON_ITS_WAY};
 use super::letters::Posted;
-use super::machine::{self, ASSIST, RESIDENT, TEXT_MAX, cut, is_name, shown};
+use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
 use super::{
     CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish, is_hand_over,
     is_true, number_there, opened, spots,
 };
-use citybrain_shared::case::{Booked, Case, Coming, Entry, Role, Status, Verb};
+use citybrain_shared::case::{Ask, Booked, Case, Coming, Entry, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::record::{Direction, Header};
 use citybrain_shared::{Pos, view};
@@ -27,7 +27,7 @@ impl Held {
         let (history, calls) = (&self.history, &mut self.uncalled);
         calls.retain(|u| {
             now.is_open()
-                && u.stood.is_none_or(|stood| stood == now)
+                && !(u.climbs && now != Status::Submitted)
                 && history.binary_search_by_key(&(u.term, u.version), key).is_ok()
         });
     }
@@ -45,13 +45,25 @@ impl Cases {
             None => {
                 let (history, wishes) = (Vec::new(), Vec::new());
                 let (sent_back, called, uncalled) = (None, None, Vec::new());
-                let (coming, to_forget, contact) = (Vec::new(), None, None);
+                let (coming, to_forget, contact, moved_to) = (Vec::new(), None, None, None);
                 let (case, heard_us) = (case.clone(), self.now_us);
-                let held =
-                    Held { case, heard_us, history, contact, sent_back, called, uncalled, coming, to_forget, wishes };
+                let held = Held {
+                    case,
+                    heard_us,
+                    history,
+                    contact,
+                    sent_back,
+                    called,
+                    uncalled,
+                    coming,
+                    to_forget,
+                    moved_to,
+                    wishes,
+                };
                 self.held.insert(id.clone(), held);
             }
             Some(held) if case.order() > held.case.order() => {
+                held.moved_to.take_if(|_| case.place_again != held.case.place_again);
                 (held.case, held.heard_us) = (case.clone(), self.now_us);
             }
             Some(_) => {}
@@ -115,6 +127,21 @@ impl Cases {
             held.coming.push(coming);
             let extra = held.coming.len().saturating_sub(COMING_MAX);
             held.coming.drain(..extra);
+            self.dirty.insert((Dirty::Case, id.to_owned()));
+        }
+        self.index(id, true);
+    }
+
+    /// Somebody calls for help from there, and the owner may not hear of it soon. Who was called for a case on
+    /// its way is called for it anew; `own`: has heard of it by now.
+    fn note_moved(&mut self, id: &str, place: &Place, own: bool) {
+        if self.held.get(id).is_none_or(|held| held.place_now() == Some(place)) {
+            return;
+        }
+        self.index(id, false);
+        if let Some(held) = self.held.get_mut(id) {
+            held.moved_to = Some(Place { text: cut(&place.text, TEXT_MAX), ..place.clone() });
+            held.called.take_if(|_| !own);
             self.dirty.insert((Dirty::Case, id.to_owned()));
         }
         self.index(id, true);
@@ -298,16 +325,17 @@ impl Cases {
         }
     }
 
-    /// A step from elsewhere calls this node. Whoever was called in the commit that took it is off the
-    /// list again in the same one.
-    pub(super) fn note_call(&mut self, case: &Case, entry: &Entry) {
+    /// A step from elsewhere calls this node. It does right behind the commit that took it: what came with
+    /// it may say that nobody needs to come any more.
+    pub(super) fn note_call(&mut self, case: &Case, entry: &Entry, header: &Header<'_>) {
         if entry.node == self.me || !entry.calls.contains(&self.me) {
             return;
         }
-        let stood = Some(case.status).filter(|_| entry.step != ASSIST);
+        let climbs = case.urgent && case.status == Status::Submitted && entry.by == machine::TIMER;
+        let is_old = self.is_from_before(header);
         self.index(&case.id, false);
         if let Some(held) = self.held.get_mut(&case.id) {
-            held.uncalled.push(Uncalled { term: entry.term, version: entry.version, stood });
+            held.uncalled.push(Uncalled { term: entry.term, version: entry.version, climbs, is_old });
             held.forget_needless_calls();
         }
         self.index(&case.id, true);
@@ -348,6 +376,12 @@ impl Cases {
 
     pub(super) fn apply_letter(&mut self, pos: Pos, header: &Header<'_>, letter: Letter) {
         let (own, log) = (header.origin.is_none(), header.origin.map(|o| o.log));
+        if let Body::Ask { case, verb: Verb::Comment, ask: Ask { place: Some(place), .. }, .. } = &letter.body
+            && is_true(header, &letter)
+            && !self.may_step(case)
+        {
+            self.note_moved(case, place, own);
+        }
         // This node's own word, or one that goes past it: a hand-over that went back is over.
         if let Body::SentBack { case, term, version, .. } = &letter.body
             && letter.to != self.me
@@ -417,7 +451,7 @@ impl Cases {
                 let is_new = self.held.get(&case.id).is_none_or(|h| !h.history.contains(entry));
                 self.fold_copy(case, entry, history);
                 if is_new {
-                    self.note_call(case, entry);
+                    self.note_call(case, entry, header);
                 }
                 if let Some(wish) = answers {
                     self.granted(&case.id, wish);
@@ -447,6 +481,7 @@ impl Cases {
                     && let Some(wish) = held.wishes.iter_mut().find(|w| w.id == *answers)
                 {
                     wish.refused = Some(detail.clone());
+                    held.moved_to.take_if(|_| wish.verb == Verb::Comment);
                     self.dirty.insert((Dirty::Case, case.clone()));
                 }
             }

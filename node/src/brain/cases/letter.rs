@@ -15,12 +15,14 @@
 //! the way only pass it on.
 
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Verb};
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Place, Verb};
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::{Address, Inc, Lane, Tier, view};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
 
+use super::Held;
 use super::machine::{Stepped, common};
 
 /// How every type of this part begins.
@@ -171,7 +173,11 @@ impl Pen<'_> {
             ((Direction::Up, top.tier()), "")
         };
         // Sent on from another node it is another event; its `data` stays the same.
-        let id = if letter.from == *self.me { letter.id.clone() } else { format!("{}/{}", letter.id, self.me) };
+        let id = if letter.from == *self.me && letter.via.is_none() {
+            letter.id.clone()
+        } else {
+            format!("{}/{}", letter.id, self.me)
+        };
         let lane = lane(letter.urgent);
         Some(self.event(LETTER, &id, letter.body.case(), lane, way, target, json!({}), json!(letter)))
     }
@@ -180,37 +186,48 @@ impl Pen<'_> {
     pub fn call(&self, case: &Case, entry: &Entry) -> Draft {
         let why = if entry.place.is_some() { AGAIN } else { &entry.step };
         let place = entry.place.as_ref().or(case.place_again.as_ref()).or(case.place.as_ref());
-        let id = format!("{}.{}.{}.call", case.id, case.term, case.version);
-        let data = json!({
+        let id = format!("{}.{}.{}.call", case.id, entry.term, entry.version);
+        self.called(&id, case, place, json!({"why": why, "text": entry.text, "to": entry.to}))
+    }
+
+    /// The same, because this `wish` says that the call for help is at that place now; another node has the case.
+    pub fn call_again(&self, case: &Case, place: &Place, ask: &Ask, wish: &str) -> Draft {
+        let more = json!({"why": AGAIN, "text": ask.text, "to": case.bound_for()});
+        self.called(&format!("{wish}.call"), case, Some(place), more)
+    }
+
+    fn called(&self, id: &str, case: &Case, place: Option<&Place>, more: Value) -> Draft {
+        let mut data = json!({
             "case": case.id, "title": case.title, "kind": case.kind, "category": case.category,
             "place": place, "description": case.description, "owner": case.owner,
-            "opened_at": case.opened_at, "opened": case.opened, "why": why, "text": entry.text, "to": entry.to,
+            "opened_at": case.opened_at, "opened": case.opened,
         });
+        if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
+            data.extend(more);
+        }
         let way = (Direction::Down, Tier::Neighbourhood);
-        let more = json!({"correlationid": case.id, "directive": "command"});
-        self.event(CALL, &id, &case.id, lane(case.urgent), way, self.me.as_str(), more, data)
+        let related = json!({"correlationid": case.id, "directive": "command"});
+        self.event(CALL, id, &case.id, lane(case.urgent), way, self.me.as_str(), related, data)
     }
 
     /// Calls this node's own responders, because `case` has been on its way, or not been accepted, for too
-    /// long: `since` by this node's own clock.
-    pub fn call_waiting(&self, case: &Case, since: DateTime<Utc>) -> Draft {
+    /// long: since it was heard of here.
+    pub fn call_waiting(&self, held: &Held) -> Draft {
+        let case = &held.case;
         let to = case.bound_for();
-        let since = view::rfc3339(since);
-        let place = case.place_again.as_ref().or(case.place.as_ref());
+        let since = view::rfc3339(view::time_of(held.heard_us));
         let (why, text) = match &case.handing_to {
             Some(to) => (ON_ITS_WAY, format!("{to} has not taken it since {since}")),
             None => (UNANSWERED, format!("nobody has accepted it, and {to} has not let it climb since {since}")),
         };
-        let data = json!({
-            "case": case.id, "title": case.title, "kind": case.kind, "category": case.category,
-            "place": place, "description": case.description, "owner": case.owner,
-            "opened_at": case.opened_at, "opened": case.opened, "why": why, "text": text, "to": to,
-            "term": case.term, "version": case.version,
-        });
-        let id = format!("{}.{}.{}.waits", case.id, case.term, case.version);
-        let way = (Direction::Down, Tier::Neighbourhood);
-        let more = json!({"correlationid": case.id, "directive": "command"});
-        self.event(CALL, &id, &case.id, lane(case.urgent), way, self.me.as_str(), more, data)
+        // Somewhere else they are called for it anew.
+        let moved = held
+            .moved_to
+            .as_ref()
+            .map_or(String::new(), |place| format!(".{:016x}", xxh3_64(json!(place).to_string().as_bytes())));
+        let id = format!("{}.{}.{}.waits{moved}", case.id, case.term, case.version);
+        let more = json!({"why": why, "text": text, "to": to, "term": case.term, "version": case.version});
+        self.called(&id, case, held.place_now(), more)
     }
 
     /// Somebody comes, and those above need not be called: they cannot wait for the press's own box to say so.

@@ -32,9 +32,10 @@
 //! back when its giver asks for it (`recall`), by the word of the node that it was for. Until then nobody
 //! steps, but responders are called where it has been under way for too long.
 //!
-//! **Operation.** Opening and calling happen in the commit that takes their cause. Whatever depends on
-//! the newest copy (wishes from other nodes, cases handed here, timers) waits in an inbox that is
-//! folded from the log too, and is decided one by one right after that commit. The clock of a case
+//! **Operation.** Opening, and calling for a node's own steps, happen in the commit that takes their cause.
+//! Whatever depends on the newest copy (wishes from other nodes, cases handed here, timers, calls for others'
+//! steps) is folded from the log too, and is decided one by one right after that commit: what is over when
+//! it comes calls nobody. The clock of a case
 //! runs at its owner; while a hand-over is under way nobody steps, and what was missed meanwhile is
 //! acted on when it is taken.
 //!
@@ -64,7 +65,7 @@ pub use machine::{Opening, Refusal};
 use booking::Edition;
 use calendar::Calendar;
 use chrono::{DateTime, Days, Utc};
-use citybrain_shared::case::{Ask, CLIMB, Case, Clock, Coming, Contact, Entry, Kind, Role, Seat, Status, Verb};
+use citybrain_shared::case::{Ask, CLIMB, Case, Clock, Coming, Contact, Entry, Kind, Place, Role, Seat, Status, Verb};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
@@ -134,6 +135,9 @@ pub struct Held {
     /// Who wants the person forgotten, who is forgotten here already; the owner may not have heard of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_forget: Option<String>,
+    /// Where a call for help is by a word that was seen here, and that the owner has not answered yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<Place>,
     /// What this node has asked the owner for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wishes: Vec<Wish>,
@@ -146,19 +150,28 @@ impl Held {
         self.case.status == Status::Submitted && !self.coming.iter().any(is_newer)
     }
 
+    /// Where it is, as it was said last.
+    pub fn place_now(&self) -> Option<&Place> {
+        self.moved_to.as_ref().or(self.case.place_again.as_ref()).or(self.case.place.as_ref())
+    }
+
     /// Is nobody here to know any more whom it is about?
     pub fn is_forgotten(&self) -> bool {
         self.case.forgotten || self.to_forget.is_some()
     }
 }
 
-/// A step that calls this node, and came when it was not sure whether the box before it had called.
+/// A step from elsewhere that calls this node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Uncalled {
     term: u32,
     version: u32,
-    /// Nobody needs to come once the case has moved on from there; `None`: unless it is over.
-    stood: Option<Status>,
+    /// Of a press that nobody has accepted: somebody has by now, and nobody else needs to come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    climbs: bool,
+    /// The box before this one may have called.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_old: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -194,7 +207,7 @@ enum Dirty {
 }
 
 /// What a booking is counted under: the service, begin and end, and for what.
-type Place = (String, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Seat);
+type Slot = (String, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Seat);
 
 /// Urgent cases that are open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -229,7 +242,7 @@ pub struct Cases {
     /// Clocks of cases that are this node's, and of hand-overs that it watches: µs since 1970, case, clock.
     due: BTreeSet<(i64, String, String)>,
     /// Seats that were given of this node's services.
-    given: BTreeMap<Place, u32>,
+    given: BTreeMap<Slot, u32>,
     /// Open cases.
     open: BTreeSet<String>,
     /// The same, and all cases, by when they were opened: µs since 1970.
@@ -549,7 +562,8 @@ impl Cases {
                 drafts.push(Pen { me: &self.me, now }.local(letter::FORGET, &format!("{id}.forget.{wish}"), &id, data));
             }
         }
-        if held.case.owner == self.me && (is_here || verb != Verb::Forget) {
+        let next = self.sends_on(held, verb, ask);
+        if next.is_none() && (is_here || verb != Verb::Forget) {
             if verb == Verb::Recall {
                 let letter = self.recall(held, ask, wish.to_owned())?;
                 drafts.extend(Pen { me: &self.me, now }.letter(&letter));
@@ -577,7 +591,8 @@ impl Cases {
             drafts.push(Pen { me: &self.me, now }.coming(&held.case, &coming));
         }
         // Whoever gave it away asks for it back, and nobody else can.
-        let to = if verb == Verb::Recall { &held.case.owner } else { held.case.bound_for() }.clone();
+        let to = if verb == Verb::Recall { &held.case.owner } else { next.unwrap_or(held.case.bound_for()) }.clone();
+        drafts.extend(self.called_again(held, ask, wish, now));
         let body = Body::Ask { case: id.clone(), verb, ask: machine::act::named(ask), hops: 0, contact: None };
         let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
         drafts.extend(Pen { me: &self.me, now }.letter(&letter));

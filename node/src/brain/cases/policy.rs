@@ -29,10 +29,6 @@ impl Policy for Cases {
                     if let Body::Copy { case, entry, .. } = &letter.body
                         && is_true(header, &letter)
                     {
-                        let is_news = self.held.get(&case.id).is_none_or(|h| !h.history.contains(entry));
-                        if is_news && entry.calls.contains(&self.me) && !self.is_from_before(header) {
-                            drafts.push(Pen { me: &self.me, now }.call(case, entry));
-                        }
                         drafts.extend(self.forgotten_below(case, entry, now));
                     }
                     return drafts;
@@ -55,7 +51,7 @@ impl Policy for Cases {
             "call" | "contact" | "answered" | "forget" | "coming" => Vec::new(),
             succession::WANTED | succession::TOLD | succession::ROLL | succession::PRESENT => Vec::new(),
             _ => match letter::data::<Step>(payload) {
-                Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, header, now),
+                Some(step) if is_of_its_node(&self.me, header, &step) => self.seen(&step, now),
                 _ => Vec::new(),
             },
         }
@@ -100,8 +96,7 @@ impl Policy for Cases {
         for (_, id, clock) in self.due.iter().take_while(|(at, _, _)| *at <= now_us).take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
             if clock == ON_ITS_WAY {
-                let since = view::time_of(held.heard_us);
-                drafts.push(Pen { me: &self.me, now }.call_waiting(&held.case, since));
+                drafts.push(Pen { me: &self.me, now }.call_waiting(held));
                 continue;
             }
             let stepped = self.book().timer(&held.case, clock, now);
@@ -215,7 +210,7 @@ impl Policy for Cases {
                 let is_new = self.held.get(&step.case.id).is_none_or(|h| h.case.order() < step.case.order());
                 self.fold(&step.case, std::slice::from_ref(&step.entry));
                 if is_new {
-                    self.note_call(&step.case, &step.entry);
+                    self.note_call(&step.case, &step.entry, header);
                 }
                 if let Some(answers) = &step.answers {
                     self.settle(answers, true);

@@ -319,16 +319,20 @@ impl Cases {
         drafts
     }
 
-    /// May responders be called for what came from before this folder? Once it is known what the box that
-    /// was here had heard; a call for help waits only for whatever its own side has to say of it.
+    /// May responders be called? For what came from before this folder once it is known what the box that was
+    /// here had heard; a call for help waits only for whatever its own side has to say of it.
     fn may_call(&self, id: &str) -> bool {
-        let Some(case) = self.held.get(id).map(|h| &h.case) else { return false };
+        let Some(held) = self.held.get(id) else { return false };
+        if held.uncalled.iter().any(|u| !u.is_old) {
+            return true;
+        }
+        let case = &held.case;
         let below = self.me.child_towards(&case.owner);
         let has_spoken = |child| self.succession.present.contains(&(child, Lane::Urgent));
         self.may_tell() || (case.urgent && below.is_some_and(has_spoken))
     }
 
-    /// Calls that were put off: one a case, of its newest step that calls.
+    /// Calls for steps from elsewhere: one a case, of its newest step that calls.
     pub(super) fn late_calls(&self, now: DateTime<Utc>) -> Vec<Draft> {
         let pen = Pen { me: &self.me, now };
         let call = |id: &String| {

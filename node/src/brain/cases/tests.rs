@@ -1,5 +1,6 @@
 //! The machine alone, and trees of it with everything that links may do to records.
 
+mod again;
 mod apart;
 mod bounds;
 mod counted;

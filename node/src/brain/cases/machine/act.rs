@@ -45,7 +45,7 @@ impl Book<'_> {
             Verb::Accept => {
                 turn.case.status = Status::Accepted;
                 turn.case.accepted_by = Some(ask.by.clone());
-                turn.case.accepted_from.clone_from(&from);
+                turn.case.accepted_from = Some(from.as_ref().unwrap_or(self.me).clone());
                 turn.stop_clock(CLIMB);
                 turn.start_clock("dispatch", turn.category().and_then(|c| c.dispatch));
                 if case.kind == Kind::Incident {

@@ -171,7 +171,9 @@ impl<'a> Turn<'a> {
         self.case.place_again = Some(place);
         if self.case.urgent && self.case.status.is_open() {
             self.entry.calls.push(self.book.me.clone());
-            self.entry.calls.extend(self.case.accepted_from.clone().filter(|node| node != self.book.me));
+            // Where it was said they have heard of it.
+            let is_new = |node: &Address| node != self.book.me && self.entry.from.as_ref() != Some(node);
+            self.entry.calls.extend(self.case.accepted_from.clone().filter(is_new));
         }
     }
 

@@ -73,6 +73,7 @@ fn a_resident_does_not_keep_a_press_from_climbing_and_a_box_that_speaks_again_is
     while world.due("c/s/a/n") {}
     let up: Vec<Flying> = world.lines.values_mut().flat_map(std::mem::take).collect();
     up.into_iter().for_each(|flying| world.arrive("c/s/a", flying));
+    while world.due("c/s/a") {}
     assert_eq!(calls(&world, "c/s/a"), 1, "the box itself says that nobody has accepted");
     world.restart("c/s/a");
 }
@@ -204,4 +205,51 @@ fn records_about_a_person_who_is_forgotten_are_known_and_others_are_not() {
         world.places["c/s/a/n"].cases.is_forgotten(&Header { received_us: later_came, ..*h }, p)
     });
     assert!(!is_later);
+}
+
+/// A box that was cut off for hours: all that it has to say comes in one frame, at each node on the way.
+fn comes_back_at_once(world: &mut World, is_killed: bool) {
+    for (from, to) in [("c/s/a/n", "c/s/a"), ("c/s/a", "c/s"), ("c/s", "c")] {
+        let line = world.lines.get_mut(&(from.to_owned(), to.to_owned())).map(std::mem::take).unwrap_or_default();
+        let (theirs, own): (Vec<Flying>, Vec<Flying>) = line.into_iter().partition(|f| f.origin == "c/s/a/n");
+        world.commit(to, theirs.into_iter().map(|f| f.draft).collect(), Some("c/s/a/n"));
+        if is_killed {
+            world.restart(to);
+        }
+        own.into_iter().for_each(|flying| world.arrive(to, flying));
+    }
+    world.settle();
+}
+
+#[test]
+fn a_box_that_comes_back_calls_nobody_for_what_is_over_and_everybody_for_what_is_not() {
+    for is_killed in [false, true] {
+        for (steps, called) in [
+            (&[][..], 1),
+            (&[(Verb::Accept, "w")][..], 0),
+            (&[(Verb::Accept, "w"), (Verb::Reject, "w")][..], 0),
+            // Whoever asked for the one above wants it to hear of that, whatever was done since.
+            (&[(Verb::Accept, "w"), (Verb::Escalate, "w"), (Verb::Dispatch, "w"), (Verb::Start, "h")][..], 1),
+        ] {
+            let mut world = World::new();
+            let new = Opening { sos: true, ..opening(ID, "") };
+            let (_, drafts) = world.places["c/s/a/n"].cases.open(new, Contact::default(), world.now);
+            world.commit("c/s/a/n", drafts, None);
+            let urged = steps.iter().any(|(verb, _)| *verb == Verb::Escalate);
+            let climbs = if urged { 1 } else { 3 };
+            for _ in 0..climbs {
+                world.now += 30_000_000;
+                while world.due("c/s/a/n") {}
+            }
+            assert_eq!(held(&world, "c/s/a/n").case.escalations, climbs);
+            for (verb, who) in steps {
+                assert!(world.ask("c/s/a/n", ID, *verb, &by(who, Role::Worker), ""), "{verb}");
+            }
+            world.now += 4 * 3_600_000_000;
+            comes_back_at_once(&mut world, is_killed);
+            let expected = if urged { [0, called, 0] } else { [called; 3] };
+            assert_eq!(["c/s/a", "c/s", "c"].map(|n| calls(&world, n)), expected, "{steps:?}, killed: {is_killed}");
+            assert_eq!(held(&world, "c").case, held(&world, "c/s/a/n").case);
+        }
+    }
 }

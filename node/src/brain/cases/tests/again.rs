@@ -1,0 +1,176 @@
+//! A button that is pressed again while its case is with others, or on its way to them.
+
+use super::*;
+
+const ID: &str = "1";
+
+fn at(text: &str) -> citybrain_shared::case::Place {
+    citybrain_shared::case::Place { text: text.into(), ..Default::default() }
+}
+
+/// The button at `c/s/b` is pressed there, and somebody says that number.
+fn press(world: &mut World, id: &str, place: &str, phone: &str) {
+    let (button, by) = (Some("b".to_owned()), "event".to_owned());
+    let new = Opening { id: id.into(), button, by, sos: true, place: Some(at(place)), ..Opening::default() };
+    let phone = Contact { phone: phone.into(), ..Contact::default() };
+    let cases = &world.places["c/s/b"].cases;
+    let drafts = match cases.pressed_again(&new, &phone, world.now) {
+        Some((_, drafts)) => drafts,
+        None => cases.open(Opening { has_contact: true, ..new }, phone, world.now).1,
+    };
+    world.commit("c/s/b", drafts, None);
+}
+
+/// The case of that button is with this node, and everybody has heard of it.
+fn pressed_and_dispatched_to(to: &str) -> World {
+    let mut world = World::new();
+    press(&mut world, ID, "A楼", "139");
+    assert!(world.ask("c/s/b", ID, Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s/b", ID, Verb::Dispatch, &Ask { to: Some(a(to)), ..by("w", Role::Worker) }, ""));
+    world.settle();
+    assert!(world.places[to].cases.may_step(ID));
+    world
+}
+
+/// Everything comes in and everything is done, but at these.
+fn without(world: &mut World, dead: &[&str]) {
+    loop {
+        let busy = NODES.iter().filter(|n| !dead.contains(n)).any(|n| world.due(n));
+        let open = |(_, to): &(String, String)| !dead.contains(&to.as_str());
+        let line = world.lines.iter().find(|(line, q)| open(line) && !q.is_empty()).map(|(line, _)| line.clone());
+        let Some(line) = line else {
+            if busy {
+                continue;
+            }
+            return;
+        };
+        let flying = world.lines.get_mut(&line).unwrap().remove(0);
+        world.arrive(&line.1, flying);
+    }
+}
+
+fn give(world: &mut World, from: &str, to: &str) {
+    assert!(world.ask(from, ID, Verb::Dispatch, &Ask { to: Some(a(to)), ..by("w", Role::Worker) }, ""));
+}
+
+/// Why responders were called at a node, and where to.
+fn calls(world: &World, node: &str) -> Vec<(String, String)> {
+    let calls = world.places[node].log.iter().filter(|(_, d)| d.header().name == letter::CALL);
+    let calls = calls.map(|(_, d)| letter::data::<serde_json::Value>(d.parts().1).unwrap());
+    let word = |v: &serde_json::Value| v.as_str().unwrap_or_default().to_owned();
+    calls.map(|call| (word(&call["why"]), word(&call["place"]["text"]))).collect()
+}
+
+fn of(why: &str, place: &str) -> (String, String) {
+    (why.into(), place.into())
+}
+
+/// Every copy has the words, and is told where it is now; whoever owns it has both numbers.
+fn all_know(world: &World, owner: &str) {
+    for node in ["c", "c/s", "c/s/b", owner] {
+        let held = world.places[node].cases.get(ID).unwrap();
+        let lines = held.history.iter().filter(|e| e.text.starts_with("pressed again at B楼")).count();
+        assert_eq!(lines, 1, "{node}: {:#?}", held.history);
+        assert_eq!(held.case.place_again, Some(at("B楼")), "{node}");
+        assert_eq!((&held.moved_to, held.wishes.len()), (&None, 0), "{node}");
+    }
+    let contact = world.places[owner].cases.get(ID).unwrap().contact.clone().unwrap();
+    assert_eq!((contact.phone.as_str(), contact.more.len()), ("139", 1));
+    assert!(contact.more.values().any(|number| number == "138"));
+}
+
+#[test]
+fn a_further_press_goes_on_to_the_node_that_its_owner_has_given_the_case_to() {
+    let mut world = pressed_and_dispatched_to("c/s/a");
+    // The one it goes to is off, and where the button is they have not heard that it is on its way.
+    give(&mut world, "c/s/a", "c/s/a/n");
+    without(&mut world, &["c/s/b", "c/s/a/n"]);
+    press(&mut world, "2", "B楼", "138");
+    assert_eq!(calls(&world, "c/s/b").last(), Some(&of("again", "B楼")), "those who know the place, at once");
+    without(&mut world, &["c/s/b", "c/s/a/n"]);
+    for node in NODES {
+        world.restart(node);
+    }
+    // Its giver still looks after it, and knows where to go.
+    world.now += 30_000_000;
+    without(&mut world, &["c/s/b", "c/s/a/n"]);
+    assert_eq!(calls(&world, "c/s/a").last(), Some(&of("on-its-way", "B楼")));
+    world.settle();
+    all_know(&world, "c/s/a/n");
+    assert_eq!(calls(&world, "c/s/b").iter().filter(|call| call.0 == "again").count(), 1, "of one press once");
+}
+
+#[test]
+fn whoever_was_called_for_a_case_on_its_way_is_called_anew_where_the_press_is_from_elsewhere() {
+    let mut world = pressed_and_dispatched_to("c/s/b");
+    give(&mut world, "c/s/b", "c/s/a/n");
+    let dead = ["c/s/a/n"];
+    without(&mut world, &dead);
+    world.now += 30_000_000;
+    without(&mut world, &dead);
+    let before = ["c/s", "c/s/b"].map(|n| calls(&world, n).len());
+    assert_eq!(calls(&world, "c/s").last(), Some(&of("on-its-way", "A楼")), "where the letter turns");
+    for id in ["2", "3"] {
+        press(&mut world, id, "B楼", "138");
+        without(&mut world, &dead);
+    }
+    assert_eq!(calls(&world, "c/s").last(), Some(&of("on-its-way", "B楼")));
+    assert_eq!(calls(&world, "c/s/b").last(), Some(&of("again", "B楼")));
+    assert_eq!(["c/s", "c/s/b"].map(|n| calls(&world, n).len()), before.map(|n| n + 1), "once each");
+    world.settle();
+    let held = world.places["c"].cases.get(ID).unwrap();
+    assert_eq!((held.case.owner.as_str(), &held.case.place_again), ("c/s/a/n", &Some(at("B楼"))));
+}
+
+#[test]
+fn a_further_press_follows_a_case_that_comes_back_from_where_it_was_to_go() {
+    let mut world = pressed_and_dispatched_to("c/s/b");
+    give(&mut world, "c/s/b", "c/s/a/n");
+    // The case itself is still on the line when it is called back.
+    without(&mut world, &["c/s/a/n"]);
+    let hand_over = std::mem::take(world.lines.get_mut(&("c/s/a".to_owned(), "c/s/a/n".to_owned())).unwrap());
+    assert!(world.ask("c/s/b", ID, Verb::Recall, &by("w", Role::Worker), "r"));
+    press(&mut world, "2", "B楼", "138");
+    world.settle();
+    hand_over.into_iter().for_each(|flying| world.arrive("c/s/a/n", flying));
+    world.settle();
+    assert!(world.places["c/s/b"].cases.may_step(ID));
+    all_know(&world, "c/s/b");
+}
+
+#[test]
+fn a_further_press_that_comes_before_the_case_itself_waits_for_it_at_its_giver() {
+    let mut world = pressed_and_dispatched_to("c/s/a");
+    give(&mut world, "c/s/a", "c/s");
+    // The step is heard of, and the line breaks before the letter behind it.
+    let line = world.lines.get_mut(&("c/s/a".to_owned(), "c/s".to_owned())).unwrap();
+    let letter = line.iter().position(|f| f.draft.header().name == letter::LETTER).unwrap();
+    let behind = line.split_off(letter);
+    without(&mut world, &[]);
+    press(&mut world, "2", "B楼", "138");
+    without(&mut world, &["c/s/a"]);
+    let up = world.lines.entry(("c/s/a".to_owned(), "c/s".to_owned())).or_default();
+    *up = [behind, std::mem::take(up)].concat();
+    world.settle();
+    all_know(&world, "c/s");
+}
+
+#[test]
+fn those_who_said_that_they_come_hear_of_another_place_wherever_the_case_has_gone() {
+    let mut world = World::new();
+    press(&mut world, ID, "A楼", "139");
+    // The street takes it over, says that it comes, and gives it on.
+    let hand_over = Ask { hand_over: true, ..by("w", Role::Worker) };
+    assert!(world.ask("c/s/b", ID, Verb::Escalate, &hand_over, ""));
+    world.settle();
+    assert!(world.ask("c/s", ID, Verb::Accept, &by("x", Role::Worker), ""));
+    give(&mut world, "c/s", "c/s/a");
+    world.settle();
+    press(&mut world, "2", "B楼", "138");
+    world.settle();
+    for node in ["c/s/b", "c/s", "c/s/a"] {
+        let again = calls(&world, node).into_iter().filter(|call| *call == of("again", "B楼")).count();
+        assert_eq!(again, 1, "{node}: {:?}", calls(&world, node));
+    }
+    all_know(&world, "c/s/a");
+}
