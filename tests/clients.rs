@@ -1,5 +1,6 @@
 //! MQTT clients that we did not write: Mosquitto's here; Eclipse Paho's and MQTT.js in `foreign`.
 
+mod apps;
 mod flows;
 mod foreign;
 

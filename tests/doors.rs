@@ -105,26 +105,34 @@ fn mosquitto_s_clients_come_in_by_tls() {
 
 #[test]
 fn a_renewed_certificate_is_shown_to_the_next_client_and_a_broken_one_to_none() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let ca = Ca::new(dir.path(), "city-ca");
-    let first = ca.issue("node", "node");
-    let (tree, port) = city("mqtts", Some(&first), "");
-    let shown = || {
-        let stream = certs::tls(port, ca.client(None)).expect("a TLS connection");
-        stream.conn.peer_certificates().expect("a certificate")[0].to_vec()
-    };
-    let before = shown();
-    let mut open = Client::over(certs::tls(port, ca.client(None)).expect("a TLS connection"));
-    assert_eq!(greet(&mut open, &connect_packet("open", true)), Some(0));
-    // The files that config names, with other contents.
-    ca.issue("node", "node");
-    let after = shown();
-    assert_ne!(before, after, "the new one is shown");
-    assert_eq!(shown(), after);
-    std::fs::write(&first.key, "rubbish").expect("it is written");
-    assert_eq!(shown(), after, "the last good one stays");
-    assert!(tree.node("c").output().contains("The changed TLS files are of no use"));
-    assert!(open.publish("in/x", event("open", false).as_bytes()), "who was here before goes on");
+    for protocol in ["mqtts", "wss"] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ca = Ca::new(dir.path(), "city-ca");
+        let first = ca.issue("node", "node");
+        let (tree, port) = city(protocol, Some(&first), "");
+        let dial = || -> (Vec<u8>, Client) {
+            let stream = certs::tls(port, ca.client(None)).expect("a TLS connection");
+            let shown = stream.conn.peer_certificates().expect("a certificate")[0].to_vec();
+            let mut client = match protocol {
+                "wss" => Client::over(certs::web(stream, Some("mqtt"), None).expect("it is let in")),
+                _ => Client::over(stream),
+            };
+            assert_eq!(greet(&mut client, &connect_packet(&format!("of-{port}"), true)), Some(0), "{protocol}");
+            (shown, client)
+        };
+        let (before, mut open) = dial();
+        // The files that config names, with other contents.
+        ca.issue("node", "node");
+        assert!(open.publish("in/x", event("open", false).as_bytes()), "{protocol}: who was here before goes on");
+        let (after, _) = dial();
+        assert_ne!(before, after, "{protocol}: the new one is shown");
+        assert_eq!(dial().0, after, "{protocol}");
+        std::fs::write(&first.key, "rubbish").expect("it is written");
+        let (last, mut client) = dial();
+        assert_eq!(last, after, "{protocol}: the last good one stays");
+        assert!(tree.node("c").output().contains("The changed TLS files are of no use"), "{protocol}");
+        assert!(client.publish("in/x", event("last", false).as_bytes()), "{protocol}");
+    }
 }
 
 #[test]
@@ -296,6 +304,45 @@ fn packets_come_in_web_socket_messages_of_any_cut() {
     let mut client = Client::over(text);
     assert_eq!(client.read(SOON).map(|p| p.kind), Some(2));
     assert!(client.is_closed(SOON));
+}
+
+#[test]
+fn a_web_socket_message_holds_a_packet_and_64_kib_and_one_byte_more_ends_its_connection_alone() {
+    // `broker.packet_bytes_max` as it is by default, and the room beside it.
+    const BYTES_MAX: usize = 512 * 1024 + 64 * 1024;
+    let (tree, port) = city("ws", None, "");
+    let dial = |id: &str| {
+        let socket = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
+        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        let mut web = certs::web(socket, Some("mqtt"), None).expect("it is let in");
+        web.send(Message::Binary(connect_packet(id, true).into()));
+        web
+    };
+    // Two packets of this many bytes together.
+    let two = |bytes: usize| {
+        let first = publish_packet("chat/x", 1, false, false, 1, &[b'x'; 400_000]);
+        let head = publish_packet("chat/x", 1, false, false, 2, &[b'x'; 100_000]).len() - 100_000;
+        let second = publish_packet("chat/x", 1, false, false, 2, &vec![b'x'; bytes - first.len() - head]);
+        let both = [first, second].concat();
+        assert_eq!(both.len(), bytes);
+        both
+    };
+    let mut bystander = Client::over(dial("bystander"));
+    assert_eq!(bystander.read(SOON).map(|p| p.kind), Some(2));
+    let mut web = dial("full");
+    web.send(Message::Binary(two(BYTES_MAX).into()));
+    let mut client = Client::over(web);
+    let kinds: Vec<u8> = (0..3).map(|_| client.read(SOON).expect("an answer").kind).collect();
+    assert_eq!(kinds, [2, 4, 4], "as much as it may hold is taken");
+
+    let mut client = Client::over(dial("over"));
+    assert_eq!(client.read(SOON).map(|p| p.kind), Some(2));
+    // Each write is one message. The connection may end before all of it is written.
+    let _ = client.send(&two(BYTES_MAX + 1));
+    assert_eq!(client.read(SOON), None, "nothing of it is taken");
+    assert!(client.is_closed(SOON));
+    assert!(bystander.publish("in/x", event("beside", false).as_bytes()));
+    assert_eq!(tree.node("c").get("/v1/status").expect("an answer")["counters"]["messages"], 2);
 }
 
 const PAHO_WEB: &str = r#"

@@ -6,6 +6,7 @@
 //! | `cap` | alarms out and warnings in by CAP, and what follows below |
 //! | `cases` | pressed, answered, handed over, closed and counted, whatever is cut or killed |
 //! | `real_input` | cities' own service requests as cases: every count and time as their files say |
+//! | `rights` | who may connect, publish and subscribe by MQTT, to the code and the counter |
 //! | `rules` | rules fire, alarms climb, are acknowledged and cleared, whatever is killed |
 //! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
 //! | `bad_input` | rubbish at the front door: answered, kept, counted, and nobody else is disturbed |
@@ -56,6 +57,7 @@ mod outside_broker;
 mod pages;
 mod platforms;
 mod real_input;
+mod rights;
 mod rules;
 mod schemas;
 mod tree;

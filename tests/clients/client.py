@@ -36,7 +36,11 @@ else:
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, name, protocol=mqtt.MQTTv311, clean_session=not keeps)
     begin = {}
 if len(sys.argv) > 5:
-    client.will_set(sys.argv[5], sys.argv[6], 1, True)
+    will = None
+    if len(sys.argv) > 7:
+        will = Properties(PacketTypes.WILLMESSAGE)
+        will.WillDelayInterval = int(sys.argv[7])
+    client.will_set(sys.argv[5], sys.argv[6], 1, True, will)
 client.reconnect_delay_set(0.1, 0.2)
 client.on_pre_connect = wait_for_node
 client.on_connect = lambda c, u, flags, reason, p: say("connected", int(flags.session_present))
@@ -53,6 +57,8 @@ for line in sys.stdin:
     elif what == "subscribe":
         qos, topic = rest[0].split(" ")
         client.subscribe(topic, int(qos))
+    elif what == "drop":
+        client.socket().shutdown(socket.SHUT_RDWR)
     elif what == "leave":
         client.disconnect()
         client.loop_stop()

@@ -51,8 +51,8 @@ fn every_flow(library: Option<Library>) {
 }
 
 fn each_qos_both_ways(library: &Library, port: u16, version: &str) {
-    let mut subscriber = library.connect(port, version, "subscriber", false, None);
-    let mut publisher = library.connect(port, version, "publisher", false, None);
+    let mut subscriber = library.connect(port, version, "subscriber", false, &[]);
+    let mut publisher = library.connect(port, version, "publisher", false, &[]);
     for granted in 0..3 {
         assert_eq!(subscriber.subscribe(granted, &format!("chat/{granted}/+")), granted, "MQTT {version}");
     }
@@ -83,9 +83,9 @@ fn each_qos_both_ways(library: &Library, port: u16, version: &str) {
 }
 
 fn retained_messages_and_a_will(library: &Library, port: u16, version: &str) {
-    let mut publisher = library.connect(port, version, "publisher", false, None);
+    let mut publisher = library.connect(port, version, "publisher", false, &[]);
     let newcomer = |id: &str, last: &str| {
-        let mut newcomer = library.connect(port, version, id, false, None);
+        let mut newcomer = library.connect(port, version, id, false, &[]);
         assert_eq!(newcomer.subscribe(2, "state/#"), 2);
         newcomer.wait("the retained one is there", |heard| heard.has(last));
         newcomer
@@ -112,7 +112,7 @@ fn retained_messages_and_a_will(library: &Library, port: u16, version: &str) {
     assert_eq!(short(&mut first)[6..], [(2, false, "state/now live".to_owned())], "MQTT {version}");
     first.leave();
 
-    let doomed = library.connect(port, version, "doomed", false, Some(["state/doomed", "gone"]));
+    let doomed = library.connect(port, version, "doomed", false, &["state/doomed", "gone"]);
     publisher.publish(1, true, "state/lamp", "on");
     let mut second = newcomer("second", "on");
     doomed.kill();
@@ -120,7 +120,7 @@ fn retained_messages_and_a_will(library: &Library, port: u16, version: &str) {
     let wanted = [(1, true, "state/lamp on".to_owned()), (1, false, "state/doomed gone".to_owned())];
     assert_eq!(short(&mut second), wanted, "MQTT {version}");
     // Who leaves in good order has none.
-    let polite = library.connect(port, version, "polite", false, Some(["state/polite", "gone"]));
+    let polite = library.connect(port, version, "polite", false, &["state/polite", "gone"]);
     polite.leave();
     publisher.publish(1, false, "state/end", "end");
     second.wait("the end has come", |heard| heard.has("end"));
@@ -147,11 +147,11 @@ fn publish_one(publisher: &mut Foreign, i: usize) {
 
 fn a_stream_over_kills(library: &Library, tree: &mut Tree, version: &str) {
     let port = tree.node("c").mqtt;
-    let mut app = library.connect(port, version, "app", true, None);
+    let mut app = library.connect(port, version, "app", true, &[]);
     for filter in ["events/city.test", "chat/+"] {
         assert_eq!(app.subscribe(2, filter), 2);
     }
-    let mut publisher = library.connect(port, version, "device", true, None);
+    let mut publisher = library.connect(port, version, "device", true, &[]);
     let (mut sent, mut killed) = (0, 0);
     while publisher.heard().published < MESSAGES {
         let published = publisher.heard().published;
@@ -189,12 +189,16 @@ fn a_stream_over_kills(library: &Library, tree: &mut Tree, version: &str) {
     tree.kill9("c");
     tree.start_node("c");
     tree.wait_ready();
-    let mut app = library.connect(port, version, "app", true, None);
+    let mut app = library.connect(port, version, "app", true, &[]);
     assert!(["1", "-"].contains(&app.heard().connected[0].as_str()), "MQTT {version}: its session is there");
-    let mut publisher = library.connect(port, version, "another", false, None);
+    let mut publisher = library.connect(port, version, "another", false, &[]);
     publisher.publish(2, false, "chat/two", "two-last");
     app.wait("the end has come", |heard| heard.has("two-last"));
-    let came: Vec<String> = app.heard().messages.iter().map(id_of).collect();
+    let mut came: Vec<String> = app.heard().messages.iter().map(id_of).collect();
+    if !library.is_whole {
+        // It may have left before it had answered this one.
+        came.retain(|id| id != "two-end");
+    }
     let order: Vec<&String> = came.iter().filter(|id| !id.starts_with("one")).collect();
     assert_eq!(came.len(), 61, "MQTT {version}: each once, also of QoS 1: {came:?}");
     assert!(order.is_sorted_by_key(|id| &id[id.len() - 6..]), "MQTT {version}: {order:?}");

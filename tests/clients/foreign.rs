@@ -2,8 +2,8 @@
 //! what is done with it, and what must come of it, is written once.
 //!
 //! A program is started with a port, the version (`4` or `5`), a client id, `1` to keep its session or
-//! `0`, and perhaps the topic and the payload of a will (QoS 1, retained). It connects, and again
-//! whenever it is cut off. It reads, and says:
+//! `0`, and perhaps the topic and the payload of a will (QoS 1, retained) and its delay in seconds
+//! (Python's alone). It connects, and again whenever it is cut off. It reads, and says:
 //!
 //! | reads | says |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | `subscribe QOS FILTER` | `subscribed QOS` |
 //! | `publish QOS RETAIN TOPIC PAYLOAD` | `published` once it is acknowledged, of QoS 0 once it is sent |
 //! | | `message QOS RETAIN DUP TOPIC PAYLOAD` |
+//! | `drop` | nothing: its line breaks (Python's alone) |
 //! | `leave` | DISCONNECT, and ends |
 
 use super::is_there;
@@ -31,7 +32,8 @@ pub struct Library {
     pub is_whole: bool,
 }
 
-fn script(name: &str) -> PathBuf {
+/// A file of `tests/clients`.
+pub fn script(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/clients")).join(name)
 }
 
@@ -67,12 +69,8 @@ impl Library {
         let mut compile = Command::new("c++");
         compile.args(["-std=c++14", "-o"]).arg(&program).arg(script("client.cpp"));
         compile.args(["-lpaho-mqttpp3", "-lpaho-mqtt3a"]);
-        compiles(compile, "Paho's C++ client: apt-get install g++ libpaho-mqttpp-dev").then_some(Library {
-            program,
-            first: None,
-            versions: &["4", "5"],
-            is_whole: true,
-        })
+        compiles(compile, "Paho's C++ client: apt-get install g++ libpaho-mqtt-dev libpaho-mqttpp-dev")
+            .then_some(Library { program, first: None, versions: &["4", "5"], is_whole: true })
     }
 
     /// Compiled into `dir`; Debian's is of 2018, knows 3.1.1 alone, and forgets what a broken line took.
@@ -86,10 +84,10 @@ impl Library {
     }
 
     /// Starts it and waits until it is connected. It keeps its session after it has left if it is told so.
-    pub fn connect(&self, port: u16, version: &str, id: &str, keeps: bool, will: Option<[&str; 2]>) -> Foreign {
+    pub fn connect(&self, port: u16, version: &str, id: &str, keeps: bool, will: &[&str]) -> Foreign {
         let mut command = Command::new(&self.program);
         command.args(&self.first).args([port.to_string().as_str(), version, id, if keeps { "1" } else { "0" }]);
-        command.args(will.iter().flatten()).env("NODE_PATH", NODE_PATH);
+        command.args(will).env("NODE_PATH", NODE_PATH);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
         let out = BufReader::new(child.stdout.take().expect("it is a pipe"));
         let (said, lines) = channel();
@@ -203,6 +201,11 @@ impl Foreign {
         let before = self.heard().published;
         self.publish_later(qos, retain, topic, payload);
         self.wait("it has published", |heard| heard.published > before);
+    }
+
+    /// Its line breaks, without a word, and it connects again.
+    pub fn drop_line(&mut self) {
+        self.tell("drop");
     }
 
     /// In good order.

@@ -287,8 +287,13 @@ pub fn clock_ahead(by: &str) -> Option<Vec<(String, String)>> {
 
 /// `citybrain user add`: an account, of a child node if there is an `address`.
 pub fn add_user(file: &Path, name: &str, password: &str, address: Option<&str>) {
+    add_user_as(file, name, password, address.map(|a| format!("--address={a}")).as_deref());
+}
+
+/// As [`add_user`], with an option of that command.
+pub fn add_user_as(file: &Path, name: &str, password: &str, option: Option<&str>) {
     let mut command = Command::new(binary());
-    command.args(["user", "add", name, "--file"]).arg(file).args(address.map(|a| format!("--address={a}")));
+    command.args(["user", "add", name, "--file"]).arg(file).args(option);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary starts");
     let mut stdin = child.stdin.take().expect("it is a pipe");
     std::io::Write::write_all(&mut stdin, format!("{password}\n").as_bytes()).expect("it reads the password");

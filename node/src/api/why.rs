@@ -25,8 +25,10 @@ use std::time::Duration;
 const CLOCK_OFF_MS: i64 = 2_000;
 /// So many records behind is more than the work of a moment.
 const BEHIND_RECORDS: u64 = 1_000;
-/// Nothing heard for so long while records wait: three keep-alives.
-const SILENT_MS: u64 = 30_000;
+/// Nothing heard for so many keep-alives while records wait.
+const SILENT_KEEP_ALIVES: u64 = 3;
+/// Dead letters that are not somebody's input: what a link could not carry or take.
+const OF_LINKS: [&str; 3] = ["too-large-for-link", "poison", "foreign"];
 /// As long, with nothing to wait for: a node in session says at least every four minutes that it is there.
 const SILENT_IDLE_MS: u64 = 600_000;
 const STARTING_S: u64 = 10;
@@ -66,7 +68,7 @@ fn find(ctx: &Ctx, child: Option<&Address>) -> Vec<Symptom> {
         let login = logins.iter().find(|l| !is_up && l.child.as_ref() == Some(child));
         found.extend(match login {
             Some(login) => Some(of_login(me, child, login)),
-            None => of_child(me, child, link, known),
+            None => of_child(me, child, link, known, silent_ms(ctx)),
         });
     }
     found
@@ -117,7 +119,7 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
             "`citybrain doctor --config FILE` says whether it can start, `citybrain run --config FILE` starts it";
         found.push(stuck(me, "stopped", sentence, remedy));
     } else if let Some(link) = (ctx.links)().into_iter().find(|l| l.role == LinkRole::Up) {
-        found.extend(of_parent(me, &link));
+        found.extend(of_parent(me, &link, silent_ms(ctx)));
     } else if let Some(parent) = me.parent().filter(|_| ctx.config.parent.is_some()) {
         found.push(stuck(
             me,
@@ -180,7 +182,7 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
             "bring that reader back, or end its session; store.log_bytes_hard_max is the last resort",
         );
     }
-    for reason in ["too-large-for-link", "poison", "foreign"] {
+    for reason in OF_LINKS {
         if let Some(n) = letters.get(reason) {
             let sentence = format!("{n} records are set aside at {me} on a link ({reason})");
             tell("parked", Severity::Slow, sentence, &format!("`citybrain dlq list --reason {reason}` shows them"));
@@ -190,13 +192,9 @@ fn own(ctx: &Ctx) -> Vec<Symptom> {
         let sentence = format!("{me} has recorded {lost} positions as lost, the latest because {}", loss.reason);
         tell("lost", Severity::Note, sentence, "`citybrain audit` says whose they were");
     }
-    let refused: u64 = letters
-        .iter()
-        .filter(|(r, _)| !["too-large-for-link", "poison", "foreign"].contains(&r.as_str()))
-        .map(|(_, n)| n)
-        .sum();
-    if refused > 0 {
-        let word = letters.iter().max_by_key(|(_, n)| **n).map_or("", |(r, _)| r.as_str());
+    let inputs = || letters.iter().filter(|(reason, _)| !OF_LINKS.contains(&reason.as_str()));
+    let refused: u64 = inputs().map(|(_, n)| n).sum();
+    if let Some((word, _)) = inputs().max_by_key(|(_, n)| **n) {
         let sentence = format!("{me} has refused {refused} inputs, most of them as `{word}`");
         tell("refused-input", Severity::Note, sentence, "`citybrain dlq list` shows them");
     }
@@ -241,7 +239,7 @@ fn remedy_of(reason: &str) -> &'static str {
 }
 
 /// The link up, as the child sees it.
-fn of_parent(me: &Address, link: &view::Link) -> Option<Symptom> {
+fn of_parent(me: &Address, link: &view::Link, silent_ms: u64) -> Option<Symptom> {
     let parent = &link.peer;
     let why = link.why.clone().unwrap_or_default();
     let heard = link.since_in_words();
@@ -255,7 +253,7 @@ fn of_parent(me: &Address, link: &view::Link) -> Option<Symptom> {
             let sentence = format!("{who} refuses {me} ({reason}): {detail}{behind}");
             (format!("refused-{reason}"), Severity::Stuck, sentence, remedy_of(reason).to_owned())
         }
-        "up" => return of_flow(me, parent, link, "parent"),
+        "up" => return of_flow(me, parent, link, "parent", silent_ms),
         state => {
             // rumqttc's words for what CONNACK said.
             let is_certificate = why.starts_with("TLS") && why.contains("certificate");
@@ -287,12 +285,16 @@ fn of_parent(me: &Address, link: &view::Link) -> Option<Symptom> {
     Some(Symptom { code, severity, node: me.clone(), by: me.clone(), sentence, remedy })
 }
 
+fn silent_ms(ctx: &Ctx) -> u64 {
+    u64::from(ctx.config.link.keep_alive_s) * 1000 * SILENT_KEEP_ALIVES
+}
+
 /// A link in session on which records wait.
-fn of_flow(me: &Address, peer: &Address, link: &view::Link, what: &str) -> Option<Symptom> {
+fn of_flow(me: &Address, peer: &Address, link: &view::Link, what: &str, silent_ms: u64) -> Option<Symptom> {
     let lanes = [&link.urgent, &link.routine];
     let waits = lanes.into_iter().map(|l| l.unsent + l.in_flight).max()?;
     let words = link.behind_in_words();
-    let (code, severity, sentence, remedy) = if waits > 0 && link.last_heard_ms_ago.is_none_or(|ms| ms > SILENT_MS) {
+    let (code, severity, sentence, remedy) = if waits > 0 && link.last_heard_ms_ago.is_none_or(|ms| ms > silent_ms) {
         let sentence = format!("{peer} is silent, {}; records waiting for it: {words}", link.since_in_words());
         ("silent", Severity::Stuck, sentence, "the link is built anew by itself within seconds".to_owned())
     } else if link.last_heard_ms_ago.is_some_and(|ms| ms > SILENT_IDLE_MS) {
@@ -320,7 +322,7 @@ fn of_login(me: &Address, child: &Address, login: &RefusedLogin) -> Symptom {
 }
 
 /// A child, as its parent sees it.
-fn of_child(me: &Address, child: &Address, link: Option<&view::Link>, known: bool) -> Option<Symptom> {
+fn of_child(me: &Address, child: &Address, link: Option<&view::Link>, known: bool, silent_ms: u64) -> Option<Symptom> {
     let tell = |code: String, sentence: String, remedy: String| {
         Some(Symptom { code, severity: Severity::Stuck, node: child.clone(), by: me.clone(), sentence, remedy })
     };
@@ -340,7 +342,7 @@ fn of_child(me: &Address, child: &Address, link: Option<&view::Link>, known: boo
     let heard = link.since_in_words();
     let why = link.why.clone().unwrap_or_default();
     match link.state.as_str() {
-        "up" if why.is_empty() => of_flow(me, child, link, "child"),
+        "up" if why.is_empty() => of_flow(me, child, link, "child", silent_ms),
         "up" => {
             let sentence = format!("{child} is up, but another node with its address was turned away: {why}");
             let symptom = tell("refused-another".into(), sentence, remedy_of("duplicate").into())?;
@@ -500,7 +502,7 @@ mod tests {
     #[test]
     fn each_state_of_a_link_has_its_code() {
         let me = a("c/s");
-        let code = |l: &view::Link| of_parent(&me, l).map(|s| s.code);
+        let code = |l: &view::Link| of_parent(&me, l, 30_000).map(|s| s.code);
         assert_eq!(code(&link("c", "up", None, 3)), None);
         assert_eq!(code(&link("c", "up", None, 5_000)).as_deref(), Some("catching-up"));
         let idle = |ms| view::Link { last_heard_ms_ago: Some(ms), ..link("c", "up", None, 0) };
@@ -509,14 +511,16 @@ mod tests {
         assert_eq!(code(&link("c", "connecting", Some("refused"), 0)).as_deref(), Some("parent-unreachable"));
         let wrong = "Connection refused, return code: `BadUserNamePassword`";
         assert_eq!(code(&link("c", "connecting", Some(wrong), 0)).as_deref(), Some("login-refused"));
-        let later = of_parent(&me, &link("c", "connecting", Some("return code: `ServiceUnavailable`"), 0)).unwrap();
+        let later =
+            of_parent(&me, &link("c", "connecting", Some("return code: `ServiceUnavailable`"), 0), 30_000).unwrap();
         assert!(later.remedy.contains("too many wrong passwords"), "{}", later.remedy);
         let over = "TLS: I/O: invalid peer certificate: certificate expired";
         assert_eq!(code(&link("c", "connecting", Some(over), 0)).as_deref(), Some("certificate"));
-        let refused = of_parent(&me, &link("c", "refused", Some("duplicate: c/s is held by another"), 7)).unwrap();
+        let refused =
+            of_parent(&me, &link("c", "refused", Some("duplicate: c/s is held by another"), 7), 30_000).unwrap();
         assert_eq!(refused.code, "refused-duplicate");
         assert_eq!(refused.sentence, "c refuses c/s (duplicate): c/s is held by another; records waiting: 7");
-        let code = |l: Option<&view::Link>, known| of_child(&a("c"), &me, l, known).map(|s| s.code);
+        let code = |l: Option<&view::Link>, known| of_child(&a("c"), &me, l, known, 30_000).map(|s| s.code);
         assert_eq!(code(None, false).as_deref(), Some("never-came"));
         assert_eq!(code(None, true).as_deref(), Some("away"));
         assert_eq!(code(Some(&link("c/s", "away", None, 0)), true).as_deref(), Some("away"));

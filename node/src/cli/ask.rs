@@ -63,7 +63,7 @@ pub struct Through {
     /// A node below that one, through its links; of what is only read many: `c/s/**@community`
     #[arg(long = "at", value_name = "ADDRESS|SELECTOR", value_parser = selector, help_heading = WHICH)]
     pub below: Option<String>,
-    /// How long an answer through the links may take: `500ms`, `5s` [default: 2s, at most 10s]
+    /// How long an answer through the links may take: `500ms`, `5s` [default: 2s; 5s for a change, 10s for `audit`; at most 10s]
     #[arg(long, value_name = "TIME", value_parser = within_ms, help_heading = WHICH)]
     pub within: Option<u64>,
 }

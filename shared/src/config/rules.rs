@@ -40,6 +40,10 @@ pub struct Rule {
     /// At least this long between two firings for the same `by`.
     #[serde(default)]
     pub quiet: Option<Duration>,
+    /// Local hours in which it may fire, `mon-fri 09:00-17:00`, `workdays 08:00-12:00` or `06:00-22:00`
+    /// each; what holds outside of them fires when they begin. Default: always.
+    #[serde(default)]
+    pub hours: Vec<String>,
     /// Not while this alarm is active: `NAME` for the same `by`, `NAME/*` for any.
     #[serde(default)]
     pub unless_alarm: Option<String>,

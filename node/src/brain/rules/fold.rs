@@ -19,9 +19,11 @@ use xxhash_rust::xxh3::xxh3_64;
 pub const HOPS_MAX: u64 = 4;
 /// The attribute that counts them.
 pub const HOPS: &str = "rulehops";
-/// A conclusion that was not written down for this long, by the records' own time, while others
-/// were: it comes from a replay under other rules than those that ran.
+/// A conclusion that was not written down for this long, by the records' own time, while others were:
+/// it comes from a replay under other rules than those that ran. So many records came since then, each a
+/// second or more behind the one before: a disk that takes nothing for hours brings none.
 const STALE_US: i64 = 600_000_000;
+const STALE_RECORDS: u32 = 5;
 /// How far the records' time may step back before what was written ahead of it is taken back, too. Less
 /// is an adjustment of the clock, and time stands still until it is made up for.
 const AHEAD_US: i64 = 600_000_000;
@@ -63,6 +65,7 @@ impl Rules {
         if header.committed_us.saturating_add(AHEAD_US) < self.latest_us {
             self.take_back(header.committed_us);
             (self.latest_us, self.dirty_started) = (header.committed_us, true);
+            self.late = (0, 0);
         }
         match header.kind {
             Kind::Event => {}
@@ -142,16 +145,17 @@ impl Rules {
         self.dirty_keys.insert((index, key.clone()));
         let now = at_us.max(state.last_us);
         state.last_us = now;
+        let mut grew = false;
         let window = rule.window.as_ref().map(|w| {
             let number = value.as_ref().and_then(Json::as_f64).unwrap_or(0.0);
             let hash = w.distinct.then(|| xxh3_64(value.as_ref().map(Json::to_string).unwrap_or_default().as_bytes()));
             let window = state.window.get_or_insert_default();
-            window.add(w.span, Seen { at: now, value: number, hash });
+            grew = window.add(w.span, Seen { at: now, value: number, hash });
             window.summary(w.span, now)
         });
         let before = state.due;
         let free = depends(rule, &key, &self.alarms);
-        let step = advance(rule, state, facts, window.as_ref(), held, now, free);
+        let step = advance(rule, state, &Met { facts, window: window.as_ref(), grew, held, now, free });
         let after = state.due;
         self.set_due(index, &key, before, after);
         let rule = &self.set.rules[index as usize];
@@ -242,7 +246,12 @@ impl Rules {
     }
 
     fn forget_stale(&mut self, now_us: i64) {
-        while self.waiting.front().is_some_and(|i| i.at_us < now_us - STALE_US) {
+        let is_late = |i: &Intent| i.at_us < now_us - STALE_US;
+        if !self.waiting.front().is_some_and(is_late) || now_us < self.late.1 + 1_000_000 {
+            return;
+        }
+        self.late = (self.late.0 + 1, now_us);
+        while self.late.0 > STALE_RECORDS && self.waiting.front().is_some_and(is_late) {
             self.take_first();
             self.dropped += 1;
             self.dirty_waiting = true;
@@ -309,6 +318,7 @@ impl Rules {
     /// What was written down is no longer waiting.
     fn spoken(&mut self, said: Said) {
         let before = self.waiting.len();
+        self.late = (0, 0);
         while self.waiting.front().is_some_and(|i| i.pos < said.upto) {
             self.take_first();
         }
@@ -352,16 +362,11 @@ impl Rules {
                 state.ended = None;
             }
             ("lapsed", _) => (state.since_us, state.held, state.due) = (None, None, None),
-            // Held back: looked at again when as much time has gone by once more.
-            (_, What::Held) => {
-                state.since_us = Some(said.at_us);
-                let again = rule.hold_us.or_else(|| Some(rule.quiet_us).filter(|us| *us > 0));
-                state.due = again.map(|us| Due { at_us: said.at_us + us, what: What::Held });
+            (_, what @ (What::Held | What::Absent)) => {
+                state.due = again(rule, state, due, said.at_us).map(|at_us| Due { at_us, what });
             }
-            (_, What::Absent) => {
-                state.due = rule.absent_us.map(|absent| Due { at_us: said.at_us + absent, what: What::Absent });
-            }
-            (_, What::Over) => state.due = None,
+            // Events that shared a cell have come since it was planned.
+            (_, What::Over) => state.due = fading(rule, state, said.at_us),
         }
         let after = state.due;
         self.set_due(index, &said.key, Some(due), after);
@@ -383,20 +388,32 @@ pub fn depends(rule: &Rule, key: &str, alarms: &super::Table) -> bool {
     !rule.unless.as_ref().is_some_and(is_active) && rule.whilst.as_ref().is_none_or(is_active)
 }
 
-/// Has the rule been quiet long enough?
-pub fn quiet_over(rule: &Rule, state: &KeyState, now: i64) -> bool {
-    state.fired_us.is_none_or(|at| now - at >= rule.quiet_us || at > now)
+/// Has the rule been quiet long enough, and is it within its hours?
+pub fn is_time(rule: &Rule, state: &KeyState, now: i64) -> bool {
+    time_to_fire(rule, state, now) == Some(now)
 }
 
-fn advance(
-    rule: &Rule,
-    state: &mut KeyState,
-    facts: &Facts,
-    window: Option<&Summary>,
-    held: &dyn Fn() -> Held,
+/// The first moment from `now` on at which it may fire, as far as time alone goes; `None`: within a year
+/// there is none.
+fn time_to_fire(rule: &Rule, state: &KeyState, now: i64) -> Option<i64> {
+    let quiet_until = state.fired_us.filter(|at| *at <= now).map_or(now, |at| at + rule.quiet_us);
+    rule.next_open_us(quiet_until.max(now))
+}
+
+/// An event as one rule meets it.
+struct Met<'a> {
+    facts: &'a Facts,
+    window: Option<&'a Summary>,
+    /// The window has a cell more than before it.
+    grew: bool,
+    held: &'a dyn Fn() -> Held,
     now: i64,
+    /// No other alarm keeps the rule from firing.
     free: bool,
-) -> Result<Step, String> {
+}
+
+fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, String> {
+    let Met { facts, window, grew, held, now, free } = *met;
     if let Some(absent) = rule.absent_us {
         let (was_on, first) = (state.on, state.held.take());
         state.on = false;
@@ -420,12 +437,14 @@ fn advance(
             state.ended.get_or_insert_with(|| held().kept());
             return Ok(Step::Nothing);
         }
-        state.ended = None;
+        let was_ending = state.ended.take().is_some();
         if over {
             (state.on, state.severity, state.due) = (false, None, None);
             return Ok(Step::Over(state.held.take()));
         }
-        state.due = fading(rule, state, now);
+        if grew || was_ending {
+            state.due = fading(rule, state, now);
+        }
         if holds && rule.severity_varies() {
             let severity = rule.severity(facts, window);
             if severity != state.severity {
@@ -444,18 +463,17 @@ fn advance(
         // What is said then should tell of the newest event.
         state.held = Some(held().kept());
         if now - since < hold {
-            let ends = rule.when.as_ref().and_then(|when| turns(rule, state, when, false, now));
-            let at_us = ends.filter(|at| *at < since + hold).unwrap_or(since + hold);
-            state.due = Some(Due { at_us, what: What::Held });
+            if grew || state.due.is_none() {
+                state.due = Some(holding(rule, state, since + hold, now));
+            }
             return Ok(Step::Nothing);
         }
     }
-    if !quiet_over(rule, state, now) {
+    if !is_time(rule, state, now) {
         // An alarm is wanted while the condition holds, also if nothing more is heard: as soon as it may be.
         if rule.raises() {
             state.held = Some(held().kept());
-            let at_us = state.fired_us.map_or(now, |fired| fired + rule.quiet_us);
-            state.due = Some(Due { at_us, what: What::Held });
+            state.due = time_to_fire(rule, state, now).map(|at_us| Due { at_us, what: What::Held });
         }
         return Ok(Step::Nothing);
     }
@@ -467,6 +485,34 @@ fn advance(
         state.due = fading(rule, state, now);
     }
     Ok(Step::Fire)
+}
+
+/// When a timer is asked again that has come and could not fire at `now`.
+fn again(rule: &Rule, state: &mut KeyState, due: Due, now: i64) -> Option<i64> {
+    let long_enough = state.since_us.zip(rule.hold_us).map(|(since, hold)| since + hold);
+    if let Some(end) = long_enough.filter(|end| due.at_us < *end && due.what == What::Held) {
+        // It was planned for the window's emptying; events that share a cell have come since.
+        return Some(holding(rule, state, end, now).at_us);
+    }
+    // Outside its hours it has held, or nothing has come, all the same.
+    if rule.next_open_us(now) != Some(now) {
+        return rule.next_open_us(now);
+    }
+    // Another alarm holds it back: looked at again when as much time has gone by once more.
+    let wait = match due.what {
+        What::Absent => rule.absent_us,
+        _ => {
+            state.since_us = Some(now);
+            rule.hold_us.or(Some(rule.quiet_us).filter(|us| *us > 0))
+        }
+    };
+    wait.map(|us| now + us)
+}
+
+/// When the condition will have held long enough, which is at `end`, or has ended by the window's emptying.
+fn holding(rule: &Rule, state: &KeyState, end: i64, now: i64) -> Due {
+    let ends = rule.when.as_ref().and_then(|when| turns(rule, state, when, false, now));
+    Due { at_us: ends.filter(|at| *at < end).unwrap_or(end), what: What::Held }
 }
 
 /// When the condition will be over by the window's emptying alone.

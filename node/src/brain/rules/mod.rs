@@ -75,6 +75,8 @@ pub struct Rules {
     waiting: VecDeque<Intent>,
     waiting_bytes: usize,
     dropped: u64,
+    /// Records that came while what waits was late already, and when the last of them did.
+    late: (u32, i64),
     /// When something is due, and for which rule and key.
     due: BTreeSet<(i64, u32, String)>,
     dirty_keys: HashSet<(u32, String)>,
@@ -176,6 +178,7 @@ impl Rules {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             dropped: 0,
+            late: (0, 0),
             due: BTreeSet::new(),
             dirty_keys: HashSet::new(),
             dirty_tallies: HashSet::new(),

@@ -4,6 +4,9 @@ use super::expression::{Expression, Facts, Fault, NodeFacts, Scope, Wants, is_wi
 use super::keys::What;
 use super::template::{JsonTemplate, Template};
 use super::window::{Span, Summary};
+use crate::brain::cases::calendar::Calendar;
+use crate::brain::services::hours::{self, Hours};
+use chrono::DateTime;
 use citybrain_shared::Tier;
 use citybrain_shared::config::rules::{self as config, Severity, WindowKind};
 use citybrain_shared::config::{Config, Priority};
@@ -37,6 +40,9 @@ pub struct Rule {
     pub clear: Option<Expression>,
     pub calm_us: i64,
     pub quiet_us: i64,
+    /// When it may fire, local time; none at all: always.
+    hours: Vec<Hours>,
+    calendar: Arc<Calendar>,
     pub unless: Option<Dependency>,
     pub whilst: Option<Dependency>,
     pub then: Vec<Action>,
@@ -124,11 +130,21 @@ impl Rule {
     /// May a timer of that kind be its own? One may be left from before the rule was edited.
     pub fn awaits(&self, what: What) -> bool {
         match what {
-            // It has not held for long enough, or is quiet still.
-            What::Held => self.hold_us.is_some() || self.quiet_us > 0 && self.raises(),
+            // It has not held for long enough, or it is not the time to say so.
+            What::Held => self.hold_us.is_some() || self.raises() && (self.quiet_us > 0 || !self.hours.is_empty()),
             What::Absent => self.absent_us.is_some(),
             What::Over => self.clear.is_some(),
         }
+    }
+
+    /// The first moment from `at` on, both µs since 1970, that lies in its hours; `None`: within a year none
+    /// does.
+    pub fn next_open_us(&self, at: i64) -> Option<i64> {
+        if self.hours.is_empty() {
+            return Some(at);
+        }
+        let from = DateTime::from_timestamp_micros(at)?;
+        hours::next_open(&self.hours, from, &self.calendar).map(|at| at.timestamp_micros())
     }
 
     /// The severity of its first alarm on these facts.
@@ -162,6 +178,7 @@ impl Rule {
         words.extend(self.clear.as_ref().map(|e| format!("clear {}", e.text)));
         words.extend((self.calm_us > 0).then(|| format!("calm {}", span(self.calm_us))));
         words.extend((self.quiet_us > 0).then(|| format!("quiet {}", span(self.quiet_us))));
+        words.extend((!self.hours.is_empty()).then(|| format!("in {}", hours::in_words(&self.hours))));
         words.extend(self.whilst.as_ref().map(|d| format!("while alarm {d}")));
         words.extend(self.unless.as_ref().map(|d| format!("unless alarm {d}")));
         words.join("; ")
@@ -238,8 +255,11 @@ impl Set {
     pub fn compile(config: &Config) -> (Set, Vec<(String, Fault)>) {
         let mut set = Set::empty(config);
         let mut all = Vec::new();
+        // A calendar that does not read is told where it stands.
+        let calendar = Arc::new(Calendar::new(&config.calendar).unwrap_or_default());
         for (i, rule) in config.rule.iter().enumerate() {
-            let mut compiler = Compiler { faults: Vec::new(), node: set.node.clone(), distinct: false };
+            let (node, calendar) = (set.node.clone(), calendar.clone());
+            let mut compiler = Compiler { faults: Vec::new(), node, calendar, distinct: false };
             let compiled = compiler.rule(rule, config);
             if let (Some(compiled), true) = (compiled, compiler.faults.is_empty()) {
                 set.add(compiled);
@@ -284,6 +304,7 @@ impl Set {
 
 struct Compiler {
     node: Arc<NodeFacts>,
+    calendar: Arc<Calendar>,
     faults: Vec<(String, Fault)>,
     /// Something that the rule says tells how many different values its window has.
     distinct: bool,
@@ -317,6 +338,7 @@ impl Compiler {
             value: cel(self, "window.value", &w.value, before, Wants::Anything),
             distinct: self.distinct || [&when, &clear].into_iter().flatten().any(|e| e.uses_distinct),
         });
+        let hours = self.hours(&r.hours);
         Some(Rule {
             name: r.name.clone(),
             on: r.on.clone(),
@@ -329,11 +351,27 @@ impl Compiler {
             clear,
             calm_us: r.calm.map_or(0, |d| d.us()),
             quiet_us: r.quiet.map_or(0, |d| d.us()),
+            hours: hours?,
+            calendar: self.calendar.clone(),
             unless: r.unless_alarm.as_deref().map(dependency),
             whilst: r.while_alarm.as_deref().map(dependency),
             then: then.into_iter().collect::<Option<_>>()?,
             node: self.node.clone(),
         })
+    }
+
+    fn hours(&mut self, texts: &[String]) -> Option<Vec<Hours>> {
+        let mut all = Vec::new();
+        for (n, text) in texts.iter().enumerate() {
+            match Hours::parse(text) {
+                Ok(hours) => all.push(hours),
+                Err(message) => {
+                    let fault = Fault { message, at: 0..text.len(), help: String::new() };
+                    self.faults.push((format!("hours.{n}"), fault));
+                }
+            }
+        }
+        (all.len() == texts.len()).then_some(all)
     }
 
     fn cel(&mut self, path: &str, text: &str, scope: Scope, wants: Wants) -> Option<Expression> {

@@ -7,7 +7,7 @@ use super::Rules;
 use super::alarms::{self, Identity, Step, id_of};
 use super::check::is_reserved;
 use super::expression::Facts;
-use super::fold::{Ask, HOPS, depends, quiet_over};
+use super::fold::{Ask, HOPS, depends, is_time};
 use super::keys::{Conclusion, Held, What};
 use super::rule::{Action, Rule, severity};
 use super::template::Template;
@@ -323,7 +323,7 @@ impl<'a> Speaker<'a> {
         let Some(held) = &state.held else { return self.lapsed(&rule.name, key, due_us) };
         let w = rule.window.as_ref().zip(state.window.as_ref());
         let window = w.map(|(w, seen)| seen.summary(w.span, due_us));
-        let free = depends(rule, key, &self.rules.alarms) && quiet_over(rule, state, due_us);
+        let free = depends(rule, key, &self.rules.alarms) && is_time(rule, state, due_us);
         let holds = || {
             let facts = self.facts(held);
             let truth = |f: &Facts| rule.when.as_ref().is_none_or(|w| w.truth(f, window.as_ref()).unwrap_or(false));
@@ -333,14 +333,19 @@ impl<'a> Speaker<'a> {
             let when = rule.when.as_ref().filter(|when| when.uses_window);
             when.zip(self.facts(held)).is_some_and(|(when, facts)| when.truth(&facts, window.as_ref()) == Ok(false))
         };
+        // It was planned for the window's emptying; events that share a cell have come since.
+        let goes_on = || {
+            let clear = rule.clear.as_ref().filter(|clear| clear.uses_window && state.ended.is_none());
+            clear.zip(self.facts(held)).is_some_and(|(clear, facts)| clear.truth(&facts, window.as_ref()) == Ok(false))
+        };
         let is_long_enough = state.since_us.zip(rule.hold_us).is_none_or(|(since, hold)| due_us >= since + hold);
         let what = match due.what {
             // Nothing came, and the window has emptied under the condition.
             What::Held if has_ended() => "lapsed",
             What::Held if free && is_long_enough => "fired",
             What::Absent if free && holds() => "fired",
-            What::Held | What::Absent => "held",
-            What::Over => "over",
+            What::Over if !goes_on() => "over",
+            What::Held | What::Absent | What::Over => "held",
         };
         // Looked at again from now on, not from a moment long past.
         let at_us = if what == "held" { self.now } else { due_us };

@@ -2,6 +2,7 @@
 
 mod calls;
 mod floods;
+mod times;
 
 use super::alarms::{self, Identity, Step, id_of};
 use super::speak::{FIRED, Said};
@@ -435,40 +436,6 @@ then = [{ emit = { type = "lamp.out", reach = "street", data = { at = "${event.s
     node.hear("power", "x", &json!(1));
     node.hear("lamp", "4", &json!({}));
     assert_eq!(node.events("lamp.out").len(), 2);
-}
-
-#[test]
-fn an_alarm_whose_condition_holds_when_it_has_been_quiet_long_enough_is_raised_then() {
-    let rules = r#"
-[[rule]]
-name = "gas"
-on = ["gas"]
-when = "event.data > 10"
-clear = "event.data < 5"
-quiet = "6s"
-then = [{ raise = { title = "${event.data}" } }, { emit = { type = "told", reach = "street" } }]
-"#;
-    let mut node = Node::new(rules);
-    for level in [20, 1, 30] {
-        node.hear("gas", "x", &json!(level));
-    }
-    assert!(!node.alarm("gas", "").unwrap().active);
-    // Nothing more is heard; a kill in between changes nothing.
-    node.write_rows();
-    node.restart();
-    node.wait(7 * S);
-    let alarm = node.alarm("gas", "").unwrap();
-    assert_eq!((alarm.active, alarm.raises, alarm.title.as_str()), (true, 2, "30"));
-    assert_eq!(node.events("told").len(), 2);
-    // Over before that, it stays quiet.
-    for level in [1, 20, 1] {
-        node.hear("gas", "x", &json!(level));
-    }
-    node.wait(60 * S);
-    assert!(!node.alarm("gas", "").unwrap().active);
-    assert_eq!(node.events("told").len(), 2);
-    node.hear("gas", "x", &json!(50));
-    assert!(node.alarm("gas", "").unwrap().active);
 }
 
 #[test]

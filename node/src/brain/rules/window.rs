@@ -85,13 +85,17 @@ pub struct Seen {
 }
 
 impl Window {
-    pub fn add(&mut self, span: Span, seen: Seen) {
+    /// True when it has a cell of its own: what is planned by the cells is to be planned anew. Where it
+    /// shares one, a plan is off by what comes in one 64th of the window at most.
+    pub fn add(&mut self, span: Span, seen: Seen) -> bool {
         let at = self.cells.back().map_or(seen.at, |c| c.at.max(seen.at));
         self.trim(span, at);
         let part = (span.within() / PARTS).max(1);
         let shares = |c: &&mut Cell| c.at.div_euclid(part) == at.div_euclid(part);
         let crowded = self.cells.len() >= EXACT;
-        match self.cells.back_mut().filter(|_| crowded).filter(shares) {
+        let shared = self.cells.back_mut().filter(|_| crowded).filter(shares);
+        let grew = shared.is_none();
+        match shared {
             Some(c) => {
                 (c.at, c.n, c.sum) = (at, c.n + 1, added(c.sum, seen.value));
                 (c.min, c.max) = (c.min.min(seen.value), c.max.max(seen.value));
@@ -105,6 +109,7 @@ impl Window {
             }
             self.distinct.insert(hash, at);
         }
+        grew
     }
 
     /// Drops what is over at `now`.

@@ -9,6 +9,7 @@ pub const SLOTS_MAX: usize = 500;
 /// `mon-fri 09:00-11:30`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hours {
+    text: String,
     days: On,
     /// Seconds since midnight.
     from_s: u32,
@@ -38,7 +39,10 @@ impl Hours {
         };
         let (from, to) = span.split_once('-').ok_or_else(wrong)?;
         let (from_s, to_s) = (seconds(from).ok_or_else(wrong)?, seconds(to).ok_or_else(wrong)?);
-        if from_s >= to_s { Err(wrong()) } else { Ok(Hours { days, from_s, to_s }) }
+        if from_s > to_s {
+            return Err(format!("`{text}` goes over midnight: write two, `{from}-24:00` and `00:00-{to}`"));
+        }
+        if from_s == to_s { Err(wrong()) } else { Ok(Hours { text: text.to_owned(), days, from_s, to_s }) }
     }
 
     fn opens(&self, day: NaiveDate, calendar: &Calendar) -> bool {
@@ -47,6 +51,21 @@ impl Hours {
             On::Workdays => calendar.works(day),
         }
     }
+}
+
+/// As they were written.
+pub fn in_words(hours: &[Hours]) -> String {
+    hours.iter().map(|h| h.text.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// The first moment from `at` on that lies within them; `None`: within 400 days there is none.
+pub fn next_open(hours: &[Hours], at: DateTime<Utc>, calendar: &Calendar) -> Option<DateTime<Utc>> {
+    calendar.day(at).iter_days().take(400).find_map(|day| {
+        let midnight = calendar.begin(day);
+        let spans = hours.iter().filter(|h| h.opens(day, calendar));
+        let moment = |s: u32| midnight + TimeDelta::seconds(s.into());
+        spans.filter(|h| at < moment(h.to_s)).map(|h| at.max(moment(h.from_s))).min()
+    })
 }
 
 fn week(text: &str) -> Option<[bool; 7]> {

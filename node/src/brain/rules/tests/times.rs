@@ -1,0 +1,224 @@
+//! When rules may fire, and when what they raised is over: quiet, hours, windows that empty.
+
+use super::*;
+
+#[test]
+fn an_alarm_whose_condition_holds_when_it_has_been_quiet_long_enough_is_raised_then() {
+    let rules = r#"
+[[rule]]
+name = "gas"
+on = ["gas"]
+when = "event.data > 10"
+clear = "event.data < 5"
+quiet = "6s"
+then = [{ raise = { title = "${event.data}" } }, { emit = { type = "told", reach = "street" } }]
+"#;
+    let mut node = Node::new(rules);
+    for level in [20, 1, 30] {
+        node.hear("gas", "x", &json!(level));
+    }
+    assert!(!node.alarm("gas", "").unwrap().active);
+    // Nothing more is heard; a kill in between changes nothing.
+    node.write_rows();
+    node.restart();
+    node.wait(7 * S);
+    let alarm = node.alarm("gas", "").unwrap();
+    assert_eq!((alarm.active, alarm.raises, alarm.title.as_str()), (true, 2, "30"));
+    assert_eq!(node.events("told").len(), 2);
+    // Over before that, it stays quiet.
+    for level in [1, 20, 1] {
+        node.hear("gas", "x", &json!(level));
+    }
+    node.wait(60 * S);
+    assert!(!node.alarm("gas", "").unwrap().active);
+    assert_eq!(node.events("told").len(), 2);
+    node.hear("gas", "x", &json!(50));
+    assert!(node.alarm("gas", "").unwrap().active);
+}
+
+/// 1970-01-01 was a Thursday; the default calendar is 8 hours ahead of UTC.
+const DAY: i64 = 86_400;
+const MIDNIGHT: i64 = 4 * DAY - 8 * 3600;
+
+/// At so many hours of that Monday.
+fn monday(rules: &str, hour: i64) -> Node {
+    let mut node = Node::new(rules);
+    node.now = (MIDNIGHT + hour * 3600) * S;
+    node
+}
+
+#[test]
+fn what_holds_outside_a_rules_hours_is_raised_when_they_begin() {
+    let rules = r#"
+[[rule]]
+name = "noise"
+on = ["noise"]
+when = "event.data > 55"
+clear = "event.data < 50"
+hours = ["mon-fri 06:00-12:00", "14:00-22:00"]
+then = [{ raise = { title = "${event.data}" } }]
+[[rule]]
+name = "told"
+on = ["noise"]
+when = "event.data > 55"
+hours = ["06:00-12:00", "14:00-22:00"]
+then = [{ emit = { type = "loud", reach = "street" } }]
+"#;
+    let mut node = monday(rules, 5);
+    node.hear("noise", "x", &json!(60));
+    assert_eq!((node.alarm("noise", "").is_none(), node.events("loud").len()), (true, 0));
+    node.write_rows();
+    node.restart();
+    node.wait(3599 * S);
+    assert!(node.alarm("noise", "").is_none(), "not before six");
+    node.wait(2 * S);
+    assert!(node.alarm("noise", "").unwrap().active);
+    assert_eq!(node.events("loud").len(), 0, "a message is for its moment");
+    // At one in the afternoon: what is on is cleared at any time, and begins again at two.
+    node.wait(7 * 3600 * S);
+    node.hear("noise", "x", &json!(40));
+    assert!(!node.alarm("noise", "").unwrap().active);
+    node.hear("noise", "x", &json!(70));
+    assert!(!node.alarm("noise", "").unwrap().active);
+    node.wait(3600 * S);
+    let alarm = node.alarm("noise", "").unwrap();
+    assert_eq!((alarm.active, alarm.title.as_str()), (true, "70"));
+    node.hear("noise", "x", &json!(71));
+    assert_eq!(node.events("loud").len(), 1);
+    // Over before they begin: nothing is told. Saturday has an afternoon only.
+    node.now = (MIDNIGHT + 4 * DAY + 23 * 3600) * S;
+    for level in [40, 60, 40] {
+        node.hear("noise", "x", &json!(level));
+    }
+    node.wait(8 * 3600 * S);
+    assert_eq!(node.alarm("noise", "").unwrap().raises, 2);
+    node.hear("noise", "x", &json!(60));
+    node.wait(6 * 3600 * S);
+    assert!(!node.alarm("noise", "").unwrap().active);
+    node.wait(3600 * S);
+    assert_eq!(node.alarm("noise", "").unwrap().raises, 3);
+}
+
+#[test]
+fn time_that_a_condition_has_held_and_silence_count_outside_hours() {
+    let rules = r#"
+[[rule]]
+name = "long"
+on = ["t"]
+when = "event.data > 1"
+for = "30m"
+hours = ["08:00-18:00"]
+then = [{ emit = { type = "long", reach = "street" } }]
+[[rule]]
+name = "silent"
+on = ["t"]
+absent = "4h"
+hours = ["08:00-18:00"]
+then = [{ raise = { title = "nothing" } }]
+"#;
+    let mut node = monday(rules, 3);
+    node.hear("t", "x", &json!(2));
+    node.wait(5 * 3600 * S - S);
+    assert_eq!((node.events("long").len(), node.alarm("silent", "").is_none()), (0, true));
+    node.wait(2 * S);
+    assert_eq!((node.events("long").len(), node.alarm("silent", "").unwrap().active), (1, true));
+}
+
+#[test]
+fn hours_that_do_not_read_or_go_over_midnight_are_told_with_their_place() {
+    for (hours, about) in [("22:00-06:00", "`22:00-24:00` and `00:00-06:00`"), ("night", "are no hours")] {
+        let text = format!(
+            "[node]\naddress = \"c/s\"\ndata = \"/nowhere\"\n[[rule]]\nname = \"r\"\non = [\"t\"]\nhours = [\"06:00-08:00\", \"{hours}\"]\nthen = [{{ raise = {{ title = \"x\" }} }}]\n"
+        );
+        let parsed = parse(&text, &Variables::new());
+        let found = super::super::check::problems(&parsed.config.unwrap(), &parsed.places, &text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].message.contains(about), "{found:?}");
+        assert_eq!(&text[found[0].span.clone().unwrap()], hours);
+    }
+}
+
+/// Many events share a cell of a window, so what is planned by the cells is only nearly right: it is
+/// looked at again when its time has come.
+#[test]
+fn an_alarm_over_a_crowded_window_is_over_when_the_window_says_so() {
+    let rules = r#"
+[[rule]]
+name = "busy"
+on = ["t"]
+window = { within = "640s" }
+when = "window.count >= 200"
+clear = "window.count < 100"
+then = [{ raise = { title = "busy" } }]
+"#;
+    let (mut early, mut looked_again) = (0, 0);
+    for burst in 1..=9 {
+        let mut node = Node::new(rules);
+        let mut all = Vec::new();
+        // Steady at first; the last of them all in one 64th, behind the plan that its first one made.
+        for n in 0..400 {
+            node.wait(if n < 300 { 2 * S } else { S * burst / 100 });
+            node.hear("t", "x", &json!({}));
+            all.push(node.now);
+        }
+        let counted = |at: i64| all.iter().filter(|t| **t > at - 640 * S).count();
+        while counted(node.now - 60 * S) > 0 {
+            let active = node.alarm("busy", "").unwrap().active;
+            early += u64::from(!active && counted(node.now) >= 100);
+            // Sixteen moments are looked at ahead.
+            assert!(!active || counted(node.now - 50 * S) >= 100, "burst {burst}: it is over by now");
+            node.wait(S);
+        }
+        looked_again += node.said().iter().filter(|(_, _, what)| what == "held").count();
+    }
+    assert_eq!(early, 0, "ended while the window still had a hundred");
+    assert!(looked_again > 0, "a plan that was too early has been seen");
+}
+
+#[test]
+fn what_holds_over_a_crowded_window_for_long_enough_is_told_in_time() {
+    let rules = r#"
+[[rule]]
+name = "busy"
+on = ["t"]
+window = { within = "640s" }
+when = "window.count >= 100"
+for = "30m"
+then = [{ raise = { title = "busy" } }]
+"#;
+    for step_ms in [2_000, 3_000, 4_000, 5_000, 5_500, 6_000, 6_200] {
+        let mut node = Node::new(rules);
+        let (mut since, mut all) = (None, Vec::new());
+        for _ in 0..900 {
+            node.wait(step_ms * 1000);
+            let inside = all.iter().filter(|t| **t > node.now - 640 * S).count() + 1;
+            node.hear("t", "x", &json!({}));
+            all.push(node.now);
+            if inside >= 100 {
+                since.get_or_insert(node.now);
+            }
+            let raised = node.alarm("busy", "").is_some();
+            match since {
+                Some(since) if node.now >= since + 1_800 * S + 2 * step_ms * 1000 => {
+                    assert!(raised, "every {step_ms} ms");
+                    break;
+                }
+                Some(since) => assert!(!raised || node.now >= since + 1_800 * S),
+                None => assert!(!raised),
+            }
+        }
+        assert!(since.is_some());
+    }
+}
+
+#[test]
+fn conclusions_outlast_a_disk_that_took_nothing_for_an_hour() {
+    let rules = "[[rule]]\nname = \"smoke\"\non = [\"smoke\"]\nby = \"event.subject\"\nthen = [{ raise = { title = \"smoke\" } }]\n";
+    let mut node = Node::new(rules);
+    node.only_hear("smoke", "kitchen", &json!({}));
+    node.now += 3_600 * S;
+    // The next event is folded before anything that waits is said.
+    node.only_hear("smoke", "cellar", &json!({}));
+    node.settle();
+    assert!(node.alarm("smoke", "kitchen").unwrap().active && node.alarm("smoke", "cellar").unwrap().active);
+}
