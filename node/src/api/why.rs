@@ -292,18 +292,10 @@ fn silent_ms(ctx: &Ctx) -> u64 {
 
 /// A link in session on which records wait.
 fn of_flow(me: &Address, peer: &Address, link: &view::Link, what: &str, silent_ms: u64) -> Option<Symptom> {
-    let lanes = [("urgent", &link.urgent), ("routine", &link.routine)];
-    let (name, lane) = lanes.into_iter().max_by_key(|(_, l)| l.unsent + l.in_flight)?;
-    let (waits, words) = (lane.unsent + lane.in_flight, link.behind_in_words());
-    let (code, severity, sentence, remedy) = if waits > 0 && lane.credit_frames == 0 {
-        let sentence = format!("{peer} gives {me} no credit: {waits} {name} records wait");
-        (
-            "no-credit",
-            Severity::Slow,
-            sentence,
-            format!("{peer} is busy or cannot write: `citybrain why` there says more"),
-        )
-    } else if waits > 0 && link.last_heard_ms_ago.is_none_or(|ms| ms > silent_ms) {
+    let lanes = [&link.urgent, &link.routine];
+    let waits = lanes.into_iter().map(|l| l.unsent + l.in_flight).max()?;
+    let words = link.behind_in_words();
+    let (code, severity, sentence, remedy) = if waits > 0 && link.last_heard_ms_ago.is_none_or(|ms| ms > silent_ms) {
         let sentence = format!("{peer} is silent, {}; records waiting for it: {words}", link.since_in_words());
         ("silent", Severity::Stuck, sentence, "the link is built anew by itself within seconds".to_owned())
     } else if link.last_heard_ms_ago.is_some_and(|ms| ms > SILENT_IDLE_MS) {
@@ -468,7 +460,7 @@ fn verdict(address: Address, mut symptoms: Vec<Symptom>, looked: Vec<Looked>) ->
         .collect();
     symptoms.retain(|s| s.code != "no-answer" || !named.contains(&s.node));
     // What is wrong with others than the one in question counts only if it is in the way.
-    symptoms.retain(|s| s.node == address || s.severity == Severity::Stuck || s.code == "no-credit");
+    symptoms.retain(|s| s.node == address || s.severity == Severity::Stuck);
     symptoms.sort_by_key(|s| (s.severity, s.node.depth()));
     let worst = symptoms.iter().find(|s| s.severity != Severity::Note);
     let (code, sentence, remedy) = match worst {
@@ -489,7 +481,7 @@ mod tests {
         Address::parse(s).unwrap()
     }
 
-    fn link(peer: &str, state: &str, why: Option<&str>, unsent: u64, credit_frames: u16) -> view::Link {
+    fn link(peer: &str, state: &str, why: Option<&str>, unsent: u64) -> view::Link {
         view::Link {
             role: LinkRole::Up,
             peer: a(peer),
@@ -498,11 +490,12 @@ mod tests {
             last_heard_ms_ago: Some(1_200),
             down_ms: (state == "away").then_some(400),
             urgent: LinkLane::default(),
-            routine: LinkLane { unsent, credit_frames, ..LinkLane::default() },
+            routine: LinkLane { unsent, ..LinkLane::default() },
             lease: 1,
             received: 0,
             dropped: 0,
             resent_frames: 0,
+            expired_records: 0,
             round_trip_us: None,
         }
     }
@@ -511,28 +504,27 @@ mod tests {
     fn each_state_of_a_link_has_its_code() {
         let me = a("c/s");
         let code = |l: &view::Link| of_parent(&me, l, 30_000).map(|s| s.code);
-        assert_eq!(code(&link("c", "up", None, 3, 8)), None);
-        assert_eq!(code(&link("c", "up", None, 3, 0)).as_deref(), Some("no-credit"));
-        assert_eq!(code(&link("c", "up", None, 5_000, 8)).as_deref(), Some("catching-up"));
-        let idle = |ms| view::Link { last_heard_ms_ago: Some(ms), ..link("c", "up", None, 0, 8) };
+        assert_eq!(code(&link("c", "up", None, 3)), None);
+        assert_eq!(code(&link("c", "up", None, 5_000)).as_deref(), Some("catching-up"));
+        let idle = |ms| view::Link { last_heard_ms_ago: Some(ms), ..link("c", "up", None, 0) };
         assert_eq!(code(&idle(5 * 60_000)), None, "it may say that it is there every four minutes only");
         assert_eq!(code(&idle(11 * 60_000)).as_deref(), Some("silent"));
-        assert_eq!(code(&link("c", "connecting", Some("refused"), 0, 0)).as_deref(), Some("parent-unreachable"));
+        assert_eq!(code(&link("c", "connecting", Some("refused"), 0)).as_deref(), Some("parent-unreachable"));
         let wrong = "Connection refused, return code: `BadUserNamePassword`";
-        assert_eq!(code(&link("c", "connecting", Some(wrong), 0, 0)).as_deref(), Some("login-refused"));
+        assert_eq!(code(&link("c", "connecting", Some(wrong), 0)).as_deref(), Some("login-refused"));
         let later =
-            of_parent(&me, &link("c", "connecting", Some("return code: `ServiceUnavailable`"), 0, 0), 30_000).unwrap();
+            of_parent(&me, &link("c", "connecting", Some("return code: `ServiceUnavailable`"), 0), 30_000).unwrap();
         assert!(later.remedy.contains("too many wrong passwords"), "{}", later.remedy);
         let over = "TLS: I/O: invalid peer certificate: certificate expired";
-        assert_eq!(code(&link("c", "connecting", Some(over), 0, 0)).as_deref(), Some("certificate"));
+        assert_eq!(code(&link("c", "connecting", Some(over), 0)).as_deref(), Some("certificate"));
         let refused =
-            of_parent(&me, &link("c", "refused", Some("duplicate: c/s is held by another"), 7, 0), 30_000).unwrap();
+            of_parent(&me, &link("c", "refused", Some("duplicate: c/s is held by another"), 7), 30_000).unwrap();
         assert_eq!(refused.code, "refused-duplicate");
         assert_eq!(refused.sentence, "c refuses c/s (duplicate): c/s is held by another; records waiting: 7");
         let code = |l: Option<&view::Link>, known| of_child(&a("c"), &me, l, known, 30_000).map(|s| s.code);
         assert_eq!(code(None, false).as_deref(), Some("never-came"));
         assert_eq!(code(None, true).as_deref(), Some("away"));
-        assert_eq!(code(Some(&link("c/s", "away", None, 0, 0)), true).as_deref(), Some("away"));
+        assert_eq!(code(Some(&link("c/s", "away", None, 0)), true).as_deref(), Some("away"));
         let login = RefusedLogin {
             name: "street".into(),
             child: Some(me.clone()),
@@ -545,10 +537,10 @@ mod tests {
         assert_eq!(refused.code, "login-refused");
         let last = "account street, refused in a row: 29, the last from 10.0.0.7: wrong user or password";
         assert_eq!(refused.sentence, format!("c refuses the login of c/s: {last}"));
-        let stuck = link("c/s", "hello", Some(NO_PROGRESS), 3, 0);
+        let stuck = link("c/s", "hello", Some(NO_PROGRESS), 3);
         assert_eq!(code(Some(&stuck), true).as_deref(), Some("takes-nothing"));
         assert_eq!(
-            code(Some(&link("c/s", "up", Some("refused another: x"), 0, 8)), true).as_deref(),
+            code(Some(&link("c/s", "up", Some("refused another: x"), 0)), true).as_deref(),
             Some("refused-another")
         );
     }

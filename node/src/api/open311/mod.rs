@@ -521,6 +521,7 @@ impl Desk {
         let made = match once.made(&self.ctx).map_err(refused)? {
             Some(made) => made,
             None => {
+                let lane = cases::lane_of(&self.ctx, id);
                 let (id, wish) = (id.to_owned(), name.unwrap_or_else(|| uuid::Uuid::now_v7().to_string()));
                 let step = move |brain: &Brain, now_us| {
                     let (case, told, drafts) = brain.cases.ask(&id, verb, &ask, &wish, now_us)?;
@@ -530,7 +531,7 @@ impl Desk {
                     };
                     Ok((Made { about, is_new: false, asked }, drafts))
                 };
-                cases::make(&self.ctx, &once, step).await.map_err(refused)?
+                cases::make(&self.ctx, lane, &once, step).await.map_err(refused)?
             }
         };
         let update_id = made.about;
