@@ -110,7 +110,7 @@ fn session(block: &str, from: usize, first: usize) -> Vec<Step> {
 /// group, or all of it if it has none. In this order.
 const MASKS: [(&str, &str); 10] = [
     // A time of commit, by its day and its second.
-    (r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?Z", "TIME"),
+    (r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|\+08:00)", "TIME"),
     (r"[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}Z", "TIME"),
     (r"[0-9]{2}:[0-9]{2}:[0-9]{2}Z", "TIME"),
     // Appointments that are free, and how many more of those are left of today.

@@ -184,8 +184,10 @@ impl<'a> Walker<'a> {
         let files = if walk.has_config { config() } else { Vec::new() };
         let texts = texts.chain(scripts).chain(files.iter().map(|(_, text)| text.clone()));
         let ports = Ports::of(&format!("{page}\n127.0.0.1:8080\n{}", texts.collect::<Vec<_>>().join("\n")));
-        // Who names no node asks port 8080.
-        shell.run(&ports.of_run("export CITYBRAIN_NODE=http://127.0.0.1:8080"));
+        if walk.has_config {
+            // Who names no node asks port 8080.
+            shell.run(&ports.of_run("export CITYBRAIN_NODE=http://127.0.0.1:8080"));
+        }
         for (name, text) in &files {
             let path = shell.folder.join("config").join(name);
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder is made");
@@ -271,7 +273,7 @@ listen = \"127.0.0.1:PORT\"
     /// A command whose answer is not on the page: it must succeed.
     fn types(&mut self, command: &str, at: &str) {
         let real = self.real(command, at);
-        let run = Regex::new(r"^citybrain run --config ([^ ]+) &$").expect("a pattern");
+        let run = Regex::new(r"^citybrain run --config ([^ ]+)(?: 2> [^ ]+)? &$").expect("a pattern");
         if let Some(file) = run.captures(&real) {
             return self.starts(&file[1], at);
         }

@@ -294,7 +294,8 @@ pub(super) fn is_http(url: &str) -> Result<(), Fail> {
     if url.starts_with("http://") || url.starts_with("https://") {
         return Ok(());
     }
-    Err(Fail::usage(format!("`{url}` is no http:// or https:// address"), format!("such as `{URL_DEFAULT}`")))
+    let such = if url.contains("://") || url.is_empty() { URL_DEFAULT.to_owned() } else { format!("http://{url}") };
+    Err(Fail::usage(format!("`{url}` is no http:// or https:// address"), format!("such as `{such}`")))
 }
 
 /// The URL that the node running on this folder has written there, and whom that concerns.
@@ -493,9 +494,12 @@ impl Node {
             _ if error.to_string().contains("certificate") => {
                 "`--ca FILE` says whose certificates to trust; `citybrain doctor` there looks at the node's".to_owned()
             }
-            // What a server of TLS does when somebody speaks plainly.
+            // Nobody listens.
+            ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => self.hint.clone(),
+            // What a server of TLS does when somebody speaks plainly; and a broker.
             ureq::Error::Io(_) | ureq::Error::Protocol(_) if self.name().starts_with("http://") => {
-                format!("{}; if it speaks TLS, write https://", self.hint)
+                "if it speaks TLS, write https://; is it the port of the node's `[api]`, and not its broker's?"
+                    .to_owned()
             }
             _ => self.hint.clone(),
         };
@@ -618,7 +622,27 @@ mod tests {
             "{}",
             fail.failure.detail
         );
-        assert!(fail.failure.hint.contains("citybrain run --config"));
+        assert!(fail.failure.hint.contains("citybrain run --config") && !fail.failure.hint.contains("TLS"));
+    }
+
+    #[test]
+    fn an_address_without_its_scheme_is_shown_with_it() {
+        assert_eq!(is_http("10.0.0.5:8080").unwrap_err().failure.hint, "such as `http://10.0.0.5:8080`");
+        for other in ["ftp://a", ""] {
+            assert_eq!(is_http(other).unwrap_err().failure.hint, format!("such as `{URL_DEFAULT}`"));
+        }
+    }
+
+    #[test]
+    fn who_asks_at_a_port_that_speaks_something_else_is_asked_which_it_is() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", other.local_addr().unwrap());
+        let turned_away = std::thread::spawn(move || drop(other.accept().unwrap()));
+        let at = Direct { node: Some(url), ..Direct::default() };
+        let fail = at.node().unwrap().get::<view::Links>("/v1/links", &[]).unwrap_err();
+        turned_away.join().unwrap();
+        assert_eq!(fail.code, 3);
+        assert!(fail.failure.hint.contains("not its broker's"), "{}", fail.failure.hint);
     }
 
     #[test]

@@ -280,17 +280,25 @@ fn parsed(args: &[std::ffi::OsString]) -> Result<Cli, clap::Error> {
     Ok(cli)
 }
 
-/// A flag that other commands have for the node below: what is done by its owner needs no way to it.
+/// Says what to type where the parser alone knows only that it does not know this.
 fn told(mut error: clap::Error, args: &[std::ffi::OsString]) -> clap::Error {
     let is_at = args.iter().any(|arg| arg == "--at" || arg.to_string_lossy().starts_with("--at="));
-    let unknown = error.get(ContextKind::InvalidArg).is_some_and(|v| v.to_string() == "--at");
-    if is_at && unknown {
-        error.remove(ContextKind::SuggestedArg);
-        error.remove(ContextKind::Usage);
-        let way =
-            "where it is asked for it goes to whose it is by itself; `--node URL` or `--context NAME` asks elsewhere";
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![way.into()]));
-    }
+    let unknown = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    let no_command = error.get(ContextKind::InvalidSubcommand).map(ToString::to_string).unwrap_or_default();
+    let is = |command: &str| args.get(1).is_some_and(|arg| arg == command);
+    let way = if is_at && unknown == "--at" {
+        // A flag that other commands have for the node below: what is done by its owner needs no way to it.
+        "where it is asked for it goes to whose it is by itself; `--node URL` or `--context NAME` asks elsewhere".into()
+    } else if is("run") && unknown.ends_with(".toml") {
+        format!("`citybrain run --config {unknown}`")
+    } else if is("case") && no_command.contains('-') && no_command.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("`citybrain case show {no_command}` shows it; a step stands before the id, as in `case accept ID`")
+    } else {
+        return error;
+    };
+    error.remove(ContextKind::SuggestedArg);
+    error.remove(ContextKind::Usage);
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![way.into()]));
     error
 }
 
@@ -460,6 +468,11 @@ mod tests {
             assert!(said.contains("goes to whose it is") && !said.contains("--watch"), "{said}");
         }
         assert!(said("citybrain alarm ack x --wacht").contains("--watch"));
+        // `check` takes a bare file, and `case show` a bare id.
+        assert!(said("citybrain run city.toml").contains("`citybrain run --config city.toml`"));
+        let id = "20261129-fe5sz7djvj";
+        assert!(said(&format!("citybrain case {id}")).contains(&format!("`citybrain case show {id}`")));
+        assert!(said("citybrain case accpet").contains("'accept'"));
     }
 
     #[test]

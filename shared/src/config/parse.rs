@@ -458,13 +458,20 @@ pub fn all_keys() -> Vec<(&'static str, &'static [&'static str])> {
     ]
 }
 
-/// The candidate that was probably meant: the nearest, if a third of it or less is different.
+/// The candidate that was probably meant: the nearest, if a third of it or less is different; or else the
+/// nearest that only goes on.
 pub fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = candidates.map(|c| (distance(word, c), c)).min_by_key(|(d, _)| *d)?;
+    let all: Vec<(usize, &str)> = candidates.map(|c| (distance(word, c), c)).collect();
+    let nearest = |fits: &dyn Fn(&str) -> bool| all.iter().filter(|(_, c)| fits(c)).min_by_key(|(d, _)| *d);
+    // `listn` for `listen`.
+    let near = nearest(&|_| true)?;
     let longest = word.chars().count().max(near.1.chars().count());
-    // `listn` for `listen`, and `resend_after` for `resend_after_ms`: a forgotten unit is common.
-    let forgot_unit = near.1.starts_with(word) && word.len() >= 4;
-    (near.0 * 3 <= longest || forgot_unit).then_some(near.1)
+    if near.0 * 3 <= longest {
+        return Some(near.1);
+    }
+    // `resend_after` for `resend_after_ms`, `zigbee` for `zigbee2mqtt`.
+    let goes_on = nearest(&|c| c.starts_with(word) && word.len() >= 4)?;
+    Some(goes_on.1)
 }
 
 /// How many letters must be put in, taken out, changed, or swapped with their neighbour.
@@ -527,6 +534,16 @@ mod tests {
 
     fn problems(text: &str) -> Vec<String> {
         with(text, &Variables::new())
+    }
+
+    #[test]
+    fn what_was_meant_is_the_nearest_or_what_only_goes_on() {
+        let names = ["alink", "tasmota", "zigbee2mqtt", "resend_after_ms", "listen"];
+        let meant = |word: &str| closest(word, names.into_iter());
+        assert_eq!(meant("listn"), Some("listen"));
+        assert_eq!(meant("resend_after"), Some("resend_after_ms"));
+        assert_eq!(meant("zigbee"), Some("zigbee2mqtt"));
+        assert_eq!((meant("zig"), meant("knx")), (None, None));
     }
 
     /// Each problem as `LINE:COLUMN message (help)`.

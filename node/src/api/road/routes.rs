@@ -222,6 +222,9 @@ pub fn below(own: &Address, address: &str) -> Result<Address, Refusal> {
         return Ok(to);
     }
     let hint = match to.parent() {
+        _ if to.segments().next() != own.segments().next() => {
+            format!("an address is whole, from the city on: such as `{own}`")
+        }
         Some(parent) => format!("ask it at a node above it, such as {parent}, or ask it itself: `--node URL`"),
         None => "nobody is above it: ask it itself, with `--node URL`".to_owned(),
     };
@@ -399,5 +402,7 @@ mod tests {
         assert_eq!(below(&own, "c/s/m").unwrap().as_str(), "c/s/m");
         assert_eq!(below(&own, "c").unwrap_err().failure.error, "not-below");
         assert_eq!(below(&own, "c/S").unwrap_err().failure.error, "bad-address");
+        assert!(below(&own, "s").unwrap_err().failure.hint.contains("whole, from the city on: such as `c/s`"));
+        assert!(below(&own, "c").unwrap_err().failure.hint.contains("nobody is above it"));
     }
 }

@@ -318,7 +318,11 @@ impl<'a> Turn<'a> {
         let Some(to) = ask.to.as_ref().filter(|to| *to != self.book.me) else { return Ok(()) };
         if common(self.book.me, to).is_none() {
             let detail = format!("{to} is in another tree than {}", self.book.me);
-            return Err(Refusal::new("foreign-node", detail, "a case stays in its city"));
+            return Err(Refusal::new(
+                "foreign-node",
+                detail,
+                "a case stays in its city; an address is whole, from the city on",
+            ));
         }
         // Of more, the oldest give way: a return goes to the latest.
         if self.case.dispatched_by.len() >= LIST_MAX {
@@ -370,7 +374,11 @@ impl<'a> Turn<'a> {
         let unit = ask.unit.clone().or_else(|| ask.to.as_ref().map(ToString::to_string));
         let unit = unit.ok_or_else(|| missing("unit", "who is summoned, or `to`: its node"))?;
         if ask.to.as_ref().is_some_and(|to| common(self.book.me, to).is_none()) {
-            return Err(Refusal::new("foreign-node", "that node is in another tree", "a case stays in its city"));
+            return Err(Refusal::new(
+                "foreign-node",
+                "that node is in another tree",
+                "a case stays in its city; an address is whole, from the city on",
+            ));
         }
         if self.case.assists.len() >= LIST_MAX {
             return Err(Refusal::new("too-many", format!("{LIST_MAX} units were summoned already"), ""));
