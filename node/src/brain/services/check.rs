@@ -135,11 +135,9 @@ impl Look<'_> {
         if let Some(word) = &s.governance {
             self.governance(&at("governance"), word);
         }
-        if let Some(place) = &s.place {
-            if !place.is_one() {
-                let help = "`lat` is -90 to 90 and `lon` -180 to 180 degrees, both or neither";
-                self.bad(&at("place"), "that is no place on the earth", help);
-            }
+        if s.place.as_ref().is_some_and(|place| !place.is_one()) {
+            let help = "`lat` is -90 to 90 and `lon` -180 to 180 degrees, both or neither";
+            self.bad(&at("place"), "that is no place on the earth", help);
         }
         self.found.extend(form::problems(&s.form, &at("form"), self.places));
     }
