@@ -63,6 +63,8 @@ struct Inner {
     /// Retention took everything up to here.
     trimmed: Pos,
     offers: usize,
+    /// There is no room for what is not urgent.
+    full: bool,
     flaw: Option<Flaw>,
 }
 
@@ -122,6 +124,16 @@ impl Fake {
             commit(&mut inner);
         }
         self.committed.send_replace(inner.last());
+    }
+
+    /// From now on there is no room for what is not urgent, until [`Fake::make_room`].
+    pub fn fill_up(&self) {
+        self.inner.lock().full = true;
+    }
+
+    pub fn make_room(&self) {
+        self.inner.lock().full = false;
+        self.committed.send_modify(|_| ());
     }
 
     /// The engine ends before the door does.
@@ -306,9 +318,21 @@ impl Flaw {
 }
 
 impl Core for Fake {
+    /// # Panics
+    /// Where some are urgent and some are not: they would wait for each other.
     fn offer(&self, offered: Vec<Offered>) -> Offering<Vec<Outcome>> {
+        assert!(offered.windows(2).all(|two| two[0].lane() == two[1].lane()), "both lanes in one offer");
+        let is_urgent = offered.iter().all(|o| o.lane() == Lane::Urgent);
         let groups = offered.into_iter().map(|o| std::iter::once(o.draft).chain(o.with).collect()).collect();
-        self.submit(groups, false, |all| all.into_iter().map(Outcome::Committed).collect())
+        let submitted = self.submit(groups, false, |all| all.into_iter().map(Outcome::Committed).collect());
+        let fake = self.clone();
+        Box::pin(async move {
+            let mut changes = fake.committed.subscribe();
+            while !is_urgent && fake.inner.lock().full {
+                let _ = changes.changed().await; // its sender is here
+            }
+            submitted.await
+        })
     }
 
     fn note(&self, notes: Vec<Note>, haste: Haste) -> Offering<()> {
