@@ -27,6 +27,7 @@
 //! | `webhooks` | events POSTed to other platforms, over failures and kills |
 //! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
 //! | `schemas` | answers for programs keep their shape |
+//! | `handed_on` | terms, calendars and requests that go to other nodes, and letters that are not for all eyes |
 //! | `exit_codes` | every command: wrong, not there, not found; each error says what to type next |
 //! | `cli` | the commands, their answers and their exit codes |
 //! | `enrol` | boxes that wait until an operator lets them in |
@@ -46,6 +47,7 @@ mod disk;
 mod doors;
 mod enrol;
 mod exit_codes;
+mod handed_on;
 mod inspect;
 mod layers;
 mod limits;

@@ -446,12 +446,17 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
     }
     // As a page's text field sends it, and longer than what is kept: a retry is a retry all the same.
     let place = "service_code=LAMP&address_string=x&description=";
-    let long = "%E9%95%BF".repeat(2_500);
-    for (key, text, is_cut) in [("c", "a%0D%0Ab", false), ("d", long.as_str(), true)] {
+    // What has four bytes, as pictures of faces have, counts for more than a character.
+    let (long, faces) = ("%E9%95%BF".repeat(4_000), "%F0%9F%98%80".repeat(4_000));
+    for (key, text, is_cut) in [("c", "a%0D%0Ab", false), ("d", long.as_str(), false), ("e", faces.as_str(), true)] {
         let form = format!("{place}{text}");
         let filed = file(key, &form);
         assert_eq!(filed.status, 200, "{}", filed.text);
-        assert_eq!(filed.json()[0]["service_notice"].as_str().is_some_and(|n| n.contains("2000")), is_cut, "{key}");
+        assert_eq!(
+            filed.json()[0]["service_notice"].as_str().is_some_and(|n| n.contains("first 3000 ch")),
+            is_cut,
+            "{key}"
+        );
         assert_eq!(id_of(&filed), id_of(&file(key, &form)), "{key}");
     }
     assert_eq!(file("no word", GOOD).error().0, 400);

@@ -1,5 +1,7 @@
 //! All that a start would find wrong, without starting: for one config file, or a tree of them.
 
+mod calendars;
+
 use crate::certificates::{self, EXPIRES_SOON};
 use crate::config::{self, File, Invalid};
 use citybrain_hub::door::users;
@@ -78,6 +80,7 @@ pub fn check(paths: &[PathBuf], variables: &Variables) -> Checked {
             tree.pair(j, i);
         }
     }
+    tree.notes.extend(calendars::notes(&tree.files));
     let Tree { mut files, found, parents, notes } = tree;
     for (file, more) in files.iter_mut().zip(found) {
         file.problems.extend(more);

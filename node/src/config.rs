@@ -74,11 +74,12 @@ fn resolve(config: &mut Config, folder: &Path) {
 
 /// Reads the calendar's file of days into the calendar.
 fn days(config: &mut Config, places: &Places) -> Option<Problem> {
-    let path = config.calendar.days_file.as_ref()?;
+    let calendar = config.calendar.as_mut()?;
+    let path = calendar.days_file.as_ref()?;
     // That it cannot be read was said with the other files.
     let text = std::fs::read_to_string(path).ok()?;
     let shown = path.display().to_string();
-    let (line, why) = config.calendar.add_days(&text).err()?;
+    let (line, why) = calendar.add_days(&text).err()?;
     let help = "a line each: `2026-10-01..2026-10-07,holiday,words`";
     Some(Problem::new(format!("{shown}:{line}: {why}"), places.value("calendar.days_file"), help))
 }
@@ -97,7 +98,7 @@ fn files(config: &mut Config) -> Vec<(String, &mut PathBuf)> {
         ("api.key_file".into(), config.api.key_file.as_mut()),
         ("api.client_ca_file".into(), config.api.client_ca_file.as_mut()),
         ("api.client_crl_file".into(), config.api.client_crl_file.as_mut()),
-        ("calendar.days_file".into(), config.calendar.days_file.as_mut()),
+        ("calendar.days_file".into(), config.calendar.as_mut().and_then(|c| c.days_file.as_mut())),
     ];
     if let Some(p) = &mut config.parent {
         files.extend([

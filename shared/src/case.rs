@@ -113,6 +113,10 @@ pub struct Case {
     /// Who has handled it: none of them may verify or close it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub handlers: Vec<String>,
+    /// What its category asks of whoever deals with it. Fixed by the first of its owners that knew that category;
+    /// `None`: none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
     pub clocks: Vec<Clock>,
     /// A limit was missed, though its clock may have begun anew since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -68,7 +68,8 @@ pub struct Config {
     #[serde(default)]
     pub category: Vec<cases::Category>,
     #[serde(default)]
-    pub calendar: cases::Calendar,
+    /// Without one it is the nearest ancestor's that counts.
+    pub calendar: Option<cases::Calendar>,
     #[serde(default)]
     pub cases: cases::Cases,
     /// What is offered to residents of this node and of all below it.

@@ -33,7 +33,7 @@ const NOTE_MAX: usize = 500;
 
 /// `GET /v1/alarms/{id}/cap`: the newest message that the alarm has come to.
 pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>) -> Result<Response, Refusal> {
-    let speaker = Speaker { cap: &ctx.config.cap, offset: offset(&ctx.config) };
+    let speaker = Speaker { cap: &ctx.config.cap, offset: offset(&ctx) };
     let alarm = super::alarms::known(&ctx, &id)?;
     let message = ctx.hub.state(|state| speaker.message(&alarm, &origin(&ctx.config, state, &alarm.origin)));
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], write::write(&message)).into_response())
@@ -152,7 +152,7 @@ pub async fn cancel(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
         _ => return Err(Refusal::bad("ambiguous", format!("`{}` may be several warnings", wanted.about), hint)),
     };
     let now = super::now();
-    let (offset, cap, me) = (offset(&ctx.config), &ctx.config.cap, ctx.address());
+    let (offset, cap, me) = (offset(&ctx), &ctx.config.cap, ctx.address());
     let reference = |key: &String| {
         let (name, sent) = key.rsplit_once(',')?;
         Some(format!("{name},{}", crate::cap::time(sent.parse().ok()?, offset)))
@@ -293,6 +293,8 @@ fn origin(config: &Config, state: &State, address: &Address) -> Origin {
     known.map(|k| Origin { name: k.name.clone(), code: k.code.clone() }).unwrap_or_default()
 }
 
-fn offset(config: &Config) -> FixedOffset {
-    Calendar::new(&config.calendar).unwrap_or_default().offset()
+/// Of the calendar in force.
+fn offset(ctx: &Ctx) -> FixedOffset {
+    let brains = |state: &State| Brain::of(state).map(|brain| brain.cases.calendar().offset());
+    ctx.hub.state(brains).unwrap_or_else(|| Calendar::default().offset())
 }

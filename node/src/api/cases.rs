@@ -212,7 +212,7 @@ pub async fn open(
     new.key = new.key.map(|key| name.own(key));
     let made = match repeat.made(&ctx)? {
         Some(made) => made,
-        None => open_new(&ctx, new, &repeat).await?,
+        None => open_new(&ctx, new, None, &repeat).await?,
     };
     answer_made(&ctx, &caller, made)
 }
@@ -270,7 +270,12 @@ fn on_the_web(media: &[String]) -> Result<(), Refusal> {
 }
 
 /// Opens a case after the fsync.
-pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew, repeat: &Repeat) -> Result<Made, Refusal> {
+pub(super) async fn open_new(
+    ctx: &Ctx,
+    new: view::CaseNew,
+    bound_for: Option<Address>,
+    repeat: &Repeat,
+) -> Result<Made, Refusal> {
     let known = look(ctx, Cases::categories)?;
     let named = |c: &&citybrain_shared::config::cases::Category| c.code == new.category || c.name == new.category;
     if !known.is_empty() && !new.sos && known.iter().find(named).is_none() {
@@ -323,6 +328,7 @@ pub(super) async fn open_new(ctx: &Ctx, new: view::CaseNew, repeat: &Repeat) -> 
         governance: new.governance.clone(),
         has_contact,
         booking: None,
+        bound_for: bound_for.clone(),
         note: String::new(),
     };
     make(ctx, lane, repeat, move |brain, now_us| {

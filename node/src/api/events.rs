@@ -45,7 +45,11 @@ pub(crate) const WITHHELD: &str =
 /// Stands where data would about somebody who is to be forgotten.
 pub(crate) const FORGOTTEN: &str = "it was about a person who is forgotten: it is shown to nobody";
 
-/// Says which records are about persons who are forgotten here: nobody reads their data any more.
+/// Stands where data would that only passes through this node on its way to another.
+pub(crate) const PASSING: &str = "it goes from one node to another, about a case that is none of this one's: it is shown to a token of the role operator";
+
+/// Says which records are about persons who are forgotten here, whose data nobody reads any more, and which only
+/// pass through.
 #[derive(Clone, Default)]
 pub(super) struct Forgotten(Option<citybrain_hub::Hub>);
 
@@ -59,7 +63,11 @@ impl Forgotten {
         if !caller.may_read(header, payload) {
             return Some(WITHHELD);
         }
-        self.0.as_ref().is_some_and(|hub| brain::is_forgotten(hub, header, payload)).then_some(FORGOTTEN)
+        let hub = self.0.as_ref()?;
+        match *caller != Caller::Operator && brain::is_passing(hub, header, payload) {
+            true => Some(PASSING),
+            false => brain::is_forgotten(hub, header, payload).then_some(FORGOTTEN),
+        }
     }
 }
 

@@ -24,16 +24,21 @@ pub struct Wanted {
     of: Option<Address>,
     /// Only activities.
     activities: bool,
+    /// Activities that are over, too.
+    past: bool,
 }
 
 pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
     let word = wanted.search.unwrap_or_default().to_lowercase();
+    let now = ctx.as_of();
     let services = look_by(&ctx, |brain| {
+        let calendar = brain.cases.calendar();
         let fits = |(node, s): &(&Address, &citybrain_shared::config::services::Service)| {
             let texts = [&s.code, &s.name, &s.description, &s.provider];
             wanted.of.as_ref().is_none_or(|of| of == *node)
                 && (!wanted.activities || s.starts.is_some())
+                && (wanted.past || !request::is_over(s, calendar, now))
                 && texts.iter().any(|t| t.to_lowercase().contains(&word))
         };
         let offer = |(node, s): (&Address, &citybrain_shared::config::services::Service)| view::Offer {

@@ -87,6 +87,12 @@ pub fn is_forgotten(hub: &citybrain_hub::Hub, header: &Header<'_>, payload: &[u8
         && hub.state(|state| Brain::of(state).is_some_and(|brain| brain.cases.is_forgotten(header, payload)))
 }
 
+/// Is this a letter that only passes through this node, about a case that it never had?
+pub fn is_passing(hub: &citybrain_hub::Hub, header: &Header<'_>, payload: &[u8]) -> bool {
+    header.name == cases::letter::LETTER
+        && hub.state(|state| Brain::of(state).is_some_and(|brain| brain.cases.is_passing(header, payload)))
+}
+
 impl Policy for Brain {
     fn decide(&self, state: &State, now_us: i64, header: &Header<'_>, payload: &[u8]) -> Vec<Draft> {
         self.parts().into_iter().flat_map(|(_, p)| p.decide(state, now_us, header, payload)).collect()

@@ -52,7 +52,7 @@ impl Config {
                 let mut answer: Answer<view::ConfigShown> = match config {
                     Some(path) => {
                         let config = config::load(&path, &set.variables())?;
-                        own(view::ConfigShown { effective: true, config: shown(&config) })
+                        own(view::ConfigShown { effective: true, config: shown(&config), calendar: None })
                     }
                     None => at.node()?.get("/v1/config", &[])?,
                 };

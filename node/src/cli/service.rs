@@ -21,6 +21,9 @@ pub enum Service {
         /// Only those with a date
         #[arg(long)]
         activities: bool,
+        /// Activities that are over, too
+        #[arg(long)]
+        past: bool,
         #[command(flatten)]
         at: At,
     },
@@ -85,11 +88,14 @@ pub enum Scene {
 impl Service {
     pub fn act(self) -> Result<Output, Fail> {
         match self {
-            Service::List { search, of, activities, at } => {
+            Service::List { search, of, activities, past, at } => {
                 let mut query: Vec<(&str, String)> = search.map(|s| ("search", s)).into_iter().collect();
                 query.extend(of.map(|of| ("of", of.to_string())));
                 if activities {
                     query.push(("activities", "true".into()));
+                }
+                if past {
+                    query.push(("past", "true".into()));
                 }
                 at.ask("/v1/services", &query, Output::Services)
             }

@@ -21,7 +21,7 @@ type Answer = Option<(Verdict, String, String)>;
 use Verdict::{Bad, Note, Ok, Warn};
 
 /// Every check by its stable id, in the order of the answer.
-pub const CHECKS: [(&str, Check); 26] = [
+pub const CHECKS: [(&str, Check); 27] = [
     ("node-ready", node::node_ready),
     ("config", node::config),
     ("data-folder", machine::data_folder),
@@ -48,10 +48,11 @@ pub const CHECKS: [(&str, Check); 26] = [
     ("links-to-children", node::links_to_children),
     ("versions", node::versions),
     ("dead-letters", node::dead_letters),
+    ("calendar", node::calendar),
 ];
 
 /// What a folder that is only read cannot tell: it depends on the config, on a write, or on a running process.
-const BEYOND_A_FOLDER: [&str; 14] = [
+const BEYOND_A_FOLDER: [&str; 15] = [
     "node-ready",
     "data-folder",
     "disk-fsync",
@@ -66,6 +67,7 @@ const BEYOND_A_FOLDER: [&str; 14] = [
     "log-size",
     "link-to-parent",
     "links-to-children",
+    "calendar",
 ];
 
 fn folder_alone() -> Answer {

@@ -101,6 +101,9 @@ pub struct Node {
     pub children: Vec<(String, String)>,
     /// Accounts whose last login was refused within ten minutes, with how often and from where.
     pub refused_logins: Vec<String>,
+    /// By what working time is counted, and whose `[calendar]` that is.
+    pub calendar: String,
+    pub calendar_of: Option<String>,
     pub dead_letters_open: u64,
     pub lost: u64,
     pub last_pos: Pos,

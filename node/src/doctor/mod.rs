@@ -18,6 +18,7 @@ pub use checks::examine;
 pub use facts::Facts;
 
 use crate::api::Ctx;
+use crate::brain::Brain;
 use citybrain_hub::door::users::RefusedLogin;
 use citybrain_hub::engine::{COMMIT_BUCKETS_US, House};
 use citybrain_hub::log::Reader;
@@ -56,10 +57,11 @@ impl Running {
             .filter(|(bound, _)| **bound <= 100_000)
             .map(|(_, n)| n.load(Relaxed))
             .sum();
-        let (children, dead_letters_open, lost) = ctx.hub.state(|state| {
+        let (children, calendar, dead_letters_open, lost) = ctx.hub.state(|state| {
             let below = state.registry.iter().filter(|(a, _)| a.parent().as_ref() == Some(&ctx.config.node.address));
             let children = below.map(|(a, k)| (a.to_string(), k.version.clone())).collect();
-            (children, state.dead_letters.len() as u64, state.counters.lost)
+            let calendar = Brain::of(state).map(|brain| brain.cases.calendar_shown());
+            (children, calendar, state.dead_letters.len() as u64, state.counters.lost)
         });
         let node = Node {
             address: ctx.config.node.address.to_string(),
@@ -80,6 +82,8 @@ impl Running {
                 .collect(),
             children,
             refused_logins: (ctx.operations.refused_logins)().iter().map(login_in_words).collect(),
+            calendar: calendar.as_ref().map(|c| c.words.clone()).unwrap_or_default(),
+            calendar_of: calendar.and_then(|c| c.of).map(|of| of.to_string()),
             dead_letters_open,
             lost,
             last_pos: reader.last(),

@@ -1,7 +1,8 @@
 //! What is known of a case: its clocks, its place, and who said what of it.
 
 use super::{Booked, ClosedReason, Satisfied, Seat, Solved, Status};
-use crate::Address;
+use crate::config::cases::{Category, Limit};
+use crate::{Address, Tier};
 use chrono::{DateTime, Datelike, Utc};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -79,6 +80,35 @@ pub struct Place {
     pub lat: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lon: Option<f64>,
+}
+
+/// What a category asked of whoever deals with its cases, when this one was opened: it goes with the case, and no
+/// node asks its own catalogue again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "CaseTerms"))]
+pub struct Terms {
+    /// From submission, until somebody has signed for it and called the resident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<Limit>,
+    /// From acceptance, or a return, until dispatch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispatch: Option<Limit>,
+    /// From dispatch, or a check that failed, until the handler's answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub solution: Option<Limit>,
+    /// What the handler must show, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+    /// The highest tier that is told whom to call; default: only nodes that have the case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact_reach: Option<Tier>,
+}
+
+impl Terms {
+    pub fn of(category: &Category) -> Terms {
+        let Category { response, dispatch, solution, contact_reach, .. } = *category;
+        Terms { response, dispatch, solution, evidence: category.evidence.clone(), contact_reach }
+    }
 }
 
 /// What the handler reports.

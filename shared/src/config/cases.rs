@@ -3,6 +3,7 @@
 
 use crate::address::Tier;
 use crate::case::Kind;
+use chrono::NaiveDate;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -58,6 +59,7 @@ fn city() -> Tier {
 
 /// When people work. Times are local, at `utc_offset`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Calendar {
     /// `+08:00`
@@ -88,6 +90,7 @@ impl Calendar {
             }
             let mut cells = line.split(',').map(str::trim);
             let days = cells.next().unwrap_or_default().to_owned();
+            days_of(&days).map_err(|why| (i + 1, why))?;
             match cells.next() {
                 Some("holiday") => holidays.push(days),
                 Some("makeup") => makeup_days.push(days),
@@ -103,6 +106,18 @@ impl Calendar {
         self.makeup_days.append(&mut makeup_days);
         Ok(())
     }
+}
+
+/// First and last of `2026-10-01..2026-10-07`, or of one day; 367 days at most.
+///
+/// # Errors
+/// In words: how to write them.
+pub fn days_of(text: &str) -> Result<(NaiveDate, NaiveDate), String> {
+    let wrong = || format!("`{text}` is no day: write 2026-10-01, or 2026-10-01..2026-10-07");
+    let (first, last) = text.split_once("..").unwrap_or((text, text));
+    let day = |t: &str| t.trim().parse::<NaiveDate>().map_err(|_| wrong());
+    let (first, last) = (day(first)?, day(last)?);
+    if (0..=366).contains(&(last - first).num_days()) { Ok((first, last)) } else { Err(wrong()) }
 }
 
 impl Default for Calendar {
@@ -240,6 +255,27 @@ impl Serialize for Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_days_names_the_line_of_a_day_that_is_none() {
+        let read = |text: &str| {
+            let mut calendar = Calendar::default();
+            let read = calendar.add_days(text);
+            (read, calendar.holidays, calendar.makeup_days)
+        };
+        let good = "# 2026\n2026-10-01..2026-10-07,holiday,国庆节\n\n2026-10-10,makeup\n";
+        assert_eq!(read(good), (Ok(()), vec!["2026-10-01..2026-10-07".to_owned()], vec!["2026-10-10".to_owned()]));
+        for (line, said) in [
+            ("2026-02-30,holiday", "`2026-02-30` is no day"),
+            ("2026-10-07..2026-10-01,holiday", "`2026-10-07..2026-10-01` is no day"),
+            ("2026-10-01..2027-12-01,holiday", "is no day"),
+            ("2026-10-01,free", "is no line of it"),
+        ] {
+            let (read, holidays, _) = read(&format!("2026-01-01,holiday\n{line}\n"));
+            let (at, why) = read.unwrap_err();
+            assert!(at == 2 && why.contains(said) && holidays.is_empty(), "{at}: {why}");
+        }
+    }
 
     #[test]
     fn limits_print_as_they_were_written() {

@@ -112,7 +112,7 @@ pub fn parse(text: &str, variables: &Variables) -> Parsed {
     let reach = reading.list(&mut root, "reach");
     let mut rule: Vec<super::rules::Rule> = reading.list(&mut root, "rule");
     let category = reading.list(&mut root, "category");
-    let calendar = reading.optional(&mut root, "calendar").unwrap_or_default();
+    let calendar: Option<super::cases::Calendar> = reading.optional(&mut root, "calendar");
     let cases = reading.optional(&mut root, "cases").unwrap_or_default();
     let service = reading.list(&mut root, "service");
     let scene = reading.list(&mut root, "scene");

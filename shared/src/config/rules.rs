@@ -148,6 +148,9 @@ pub struct Directive {
     /// A selector at or below this node; default: this node and all below.
     #[serde(default)]
     pub target: Option<String>,
+    /// The device that it is for: the event's `subject`.
+    #[serde(default)]
+    pub subject: Option<String>,
     #[serde(default, rename = "type")]
     pub kind: Option<String>,
     /// Not to be executed after this long.

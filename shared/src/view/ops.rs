@@ -178,6 +178,20 @@ pub struct ConfigShown {
     /// Defaults are in it, too.
     pub effective: bool,
     pub config: Value,
+    /// By what working time is counted; not of a file, which cannot know what the nodes above say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<CalendarShown>,
+}
+
+/// The calendar in force at a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CalendarShown {
+    /// The node whose `[calendar]` it is: this one, or the nearest above that has one. `None`: nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Address>,
+    /// `+08:00, Mon,Tue,Wed,Thu,Fri 09:00-12:00,13:00-17:00, 7 days off, 1 made up`
+    pub words: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -18,6 +18,9 @@
 //! everybody, the rest of what is read also where `[open311] public` says so; who posts must have
 //! the role `app` or `operator`.
 //!
+//! `jurisdiction_id` may name a node below. What is filed for it is opened here, in a category of this node, and
+//! handed to that one in the same commit: what is acknowledged is owned, also while that node is away.
+//!
 //! Sources: wiki.open311.org/GeoReport_v2; github.com/mysociety/open311-adapter.
 
 mod ask;
@@ -30,7 +33,7 @@ use super::cases::SLICE;
 use super::once::{self, Made, Once, Repeat};
 use super::{Ctx, Refusal, cases, guard};
 use crate::brain::Brain;
-use crate::brain::cases::machine::{TEXT_MAX, kept};
+use crate::brain::cases::machine::{TEXT_MAX, described, kept};
 use crate::brain::cases::{Cases, Held, Told, opened};
 use crate::brain::form::{self, Fault};
 use crate::tokens::{Holder, Role as TokenRole, Tokens};
@@ -83,6 +86,16 @@ fn wrong(code: u16, description: impl Into<String>) -> Wrong {
 }
 
 type Answer = Result<(&'static str, Body), Vec<Wrong>>;
+
+/// Of all that this node knows: what concerns one node below it; `None`: everything.
+struct Part(Option<Address>);
+
+impl Part {
+    /// Was it filed there, or is it there by now, or on its way there?
+    fn has(&self, case: &Case) -> bool {
+        self.0.as_ref().is_none_or(|part| part.covers(&case.opened_at) || part.covers(case.bound_for()))
+    }
+}
 
 struct Desk {
     ctx: Arc<Ctx>,
@@ -175,37 +188,37 @@ impl Desk {
                 Ok(("service_definition", definition(&category)))
             }
             (false, ["requests"]) => {
-                self.reader(&query, headers)?;
-                self.list(&query).await
+                let part = self.reader(&query, headers)?;
+                self.list(&query, &part).await
             }
             (false, ["requests", id]) => {
-                self.reader(&query, headers)?;
+                let part = self.reader(&query, headers)?;
                 let extended = query.get("extensions") == Some("true");
-                let found = self.look(id, |held| request(&held.case, extended))?;
+                let found = self.look(id, &part, |held| request(&held.case, extended))?;
                 Ok(("service_requests", Body::List("request", vec![found])))
             }
             (false, ["tokens", token]) => {
-                self.reader(&query, headers)?;
-                let id = self.look(token, |held| held.case.id.clone())?;
+                let part = self.reader(&query, headers)?;
+                let id = self.look(token, &part, |held| held.case.id.clone())?;
                 let pair = vec![("service_request_id", Body::text(id.clone())), ("token", Body::text(id))];
                 Ok(("service_requests", Body::List("request", vec![Body::Object(pair)])))
             }
             (false, ["servicerequestupdates"]) => {
-                self.reader(&query, headers)?;
-                self.updates(&query).await
+                let part = self.reader(&query, headers)?;
+                self.updates(&query, &part).await
             }
             (true, ["requests"]) => {
                 let (p, files) = posted(headers, body).await.map_err(|w| vec![w])?;
-                let (p, holder, _) = self.writer(query, p, headers)?;
-                self.file(p, &holder, headers, files).await
+                let (p, part, holder, _) = self.writer(query, p, headers)?;
+                self.file(p, part, &holder, headers, files).await
             }
             (true, ["servicerequestupdates"]) => {
                 let (p, files) = posted(headers, body).await.map_err(|w| vec![w])?;
-                let (p, holder, is_app) = self.writer(query, p, headers)?;
+                let (p, part, holder, is_app) = self.writer(query, p, headers)?;
                 if files > 0 {
                     return no(400, "a file is not taken: refer to it by media_url");
                 }
-                self.update(&p, &holder, is_app).await
+                self.update(&p, &part, &holder, is_app).await
             }
             (true, _) => no(405, format!("nothing can be posted to {path}; requests can")),
             (false, _) => no(404, format!("there is nothing at {path}: see discovery")),
@@ -214,19 +227,20 @@ impl Desk {
 
     // ---- who and where ---------------------------------------------------------------------
 
-    /// The node is one jurisdiction: its address, or its division code. It may be left out.
-    fn jurisdiction(&self, p: &Parameters) -> Result<(), Vec<Wrong>> {
+    /// Which part of the city is meant: this node with all below it, or one of those.
+    fn jurisdiction(&self, p: &Parameters) -> Result<Part, Vec<Wrong>> {
         let node = &self.ctx.config.node;
+        let is = |id: &str, a: &Address, code: Option<&str>| a.as_str() == id || code == Some(id);
         match p.get("jurisdiction_id") {
-            Some(id) if id != node.address.as_str() && node.code.as_deref() != Some(id) => {
+            Some(id) if !is(id, &node.address, node.code.as_deref()) => {
                 let below = self.ctx.hub.state(|s| {
-                    let is_it = |a: &Address, code: Option<&str>| a.as_str() == id || code == Some(id);
-                    s.registry.iter().any(|(a, known)| is_it(a, known.code.as_deref()))
+                    let mut known = s.registry.iter().filter(|(a, _)| node.address.covers(a));
+                    known.find(|(a, known)| is(id, a, known.code.as_deref())).map(|(a, _)| a.clone())
                 });
-                let hint = if below { ": it is below this one, and has an endpoint of its own" } else { "" };
-                no(404, format!("jurisdiction_id {id} was not found{hint}; this is {}", node.address))
+                let detail = || format!("jurisdiction_id {id} was not found: this is {}, with all below", node.address);
+                below.map(|below| Part(Some(below))).ok_or_else(|| vec![wrong(404, detail())])
             }
-            _ => Ok(()),
+            _ => Ok(Part(None)),
         }
     }
 
@@ -235,7 +249,7 @@ impl Desk {
         p.get("api_key").or_else(|| super::guard::bearer(headers)).and_then(|token| tokens.holder(token))
     }
 
-    fn reader(&self, p: &Parameters, headers: &HeaderMap) -> Result<(), Vec<Wrong>> {
+    fn reader(&self, p: &Parameters, headers: &HeaderMap) -> Result<Part, Vec<Wrong>> {
         match self.holder(p, headers) {
             Some(holder) => self.admit(&holder)?,
             None if self.tokens.is_some() && !self.ctx.config.open311.public => {
@@ -254,13 +268,13 @@ impl Desk {
         Err(vec![Wrong { code: 429, description, retry_after_s }])
     }
 
-    /// All parameters, who posts them, and whether that is one app among others.
+    /// All parameters, for which part, who posts them, and whether that is one app among others.
     fn writer(
         &self,
         query: Parameters,
         form: Parameters,
         headers: &HeaderMap,
-    ) -> Result<(Parameters, String, bool), Vec<Wrong>> {
+    ) -> Result<(Parameters, Part, String, bool), Vec<Wrong>> {
         let p = form.and(query);
         let (name, is_app) = match (&self.tokens, self.holder(&p, headers)) {
             (None, _) => ("anybody".to_owned(), false),
@@ -272,8 +286,8 @@ impl Desk {
             (Some(_), None) if p.get("api_key").is_none() => return no(403, "api_key was not provided"),
             (Some(_), None) => return no(403, "Invalid api_key"),
         };
-        self.jurisdiction(&p)?;
-        Ok((p, name, is_app))
+        let part = self.jurisdiction(&p)?;
+        Ok((p, part, name, is_app))
     }
 
     // ---- reading ---------------------------------------------------------------------------
@@ -316,18 +330,20 @@ impl Desk {
         found.ok_or_else(|| vec![wrong(404, format!("service_code {code} was not found"))])
     }
 
-    fn look<T>(&self, id: &str, look: impl FnOnce(&Held) -> T) -> Result<T, Vec<Wrong>> {
-        let found = cases::look(&self.ctx, |all| all.get(id).filter(|held| is_public(&held.case)).map(look));
+    fn look<T>(&self, id: &str, part: &Part, look: impl FnOnce(&Held) -> T) -> Result<T, Vec<Wrong>> {
+        let is_shown = |held: &&Held| is_public(&held.case) && part.has(&held.case);
+        let found = cases::look(&self.ctx, |all| all.get(id).filter(is_shown).map(look));
         found.map_err(refused)?.ok_or_else(|| vec![wrong(404, format!("service_request_id {id} was not found"))])
     }
 
     /// Newest first.
-    async fn list(&self, p: &Parameters) -> Answer {
+    async fn list(&self, p: &Parameters, part: &Part) -> Answer {
         let f = Filter::parse(p, self.ctx.as_of()).map_err(|w| vec![w])?;
         let extended = p.get("extensions") == Some("true");
         let within = |at: DateTime<Utc>, (from, to): (DateTime<Utc>, DateTime<Utc>)| from <= at && at <= to;
         let fits = |c: &Case| {
             is_public(c)
+                && part.has(c)
                 && f.codes.as_ref().is_none_or(|codes| codes.contains(&c.category))
                 && (if c.status.is_open() { f.open } else { f.closed })
                 && within(c.opened, f.requested)
@@ -337,7 +353,8 @@ impl Desk {
         // Ids override all else.
         if let Some(ids) = &f.ids {
             let found = cases::look(&self.ctx, |all| {
-                let known = ids.iter().filter_map(|id| all.get(id)).map(|h| &h.case).filter(|c| is_public(c));
+                let known = ids.iter().filter_map(|id| all.get(id)).map(|h| &h.case);
+                let known = known.filter(|c| is_public(c) && part.has(c));
                 known.map(|c| request(c, extended)).collect()
             });
             page = found.map_err(refused)?;
@@ -369,7 +386,7 @@ impl Desk {
     }
 
     /// Oldest first: whoever polls goes on from the last one's time, or with the next page.
-    async fn updates(&self, p: &Parameters) -> Answer {
+    async fn updates(&self, p: &Parameters, part: &Part) -> Answer {
         let date = |name| p.date(name).map_err(|w| vec![w]);
         let ends = (("start_date", date("start_date")?), ("end_date", date("end_date")?));
         let (from, to) = ask::span(ends.0, ends.1, self.ctx.as_of()).map_err(|w| vec![w])?;
@@ -384,7 +401,8 @@ impl Desk {
                 for (at, held) in all.changed_behind(behind.clone()).take(SLICE) {
                     (seen, last) = (seen + 1, Some(at));
                     let steps = held.history.iter().filter(|e| from <= e.at && e.at <= to);
-                    for e in steps.filter(|e| is_public(&held.case) && update_status(&held.case, e).is_some()) {
+                    let is_told = is_public(&held.case) && part.has(&held.case);
+                    for e in steps.filter(|e| is_told && update_status(&held.case, e).is_some()) {
                         // Most are behind the page: they cost no more than a look.
                         if found.len() >= skip + size && found.last().is_some_and(|(at, ..)| *at < e.at) {
                             continue;
@@ -416,7 +434,7 @@ impl Desk {
 
     // ---- writing ---------------------------------------------------------------------------
 
-    async fn file(&self, p: Parameters, holder: &str, headers: &HeaderMap, files: usize) -> Answer {
+    async fn file(&self, p: Parameters, part: Part, holder: &str, headers: &HeaderMap, files: usize) -> Answer {
         let new = New::parse(&p)?;
         let category = self.service(&new.service_code)?;
         let named = |f: Fault| wrong(400, format!("attribute[{}]: {}; {}", f.name, f.detail, allowed(&category, &f)));
@@ -444,11 +462,11 @@ impl Desk {
         };
         let made = match once.made(&self.ctx).map_err(refused)? {
             Some(made) => made,
-            None => cases::open_new(&self.ctx, case, &once).await.map_err(refused)?,
+            None => cases::open_new(&self.ctx, case, part.0, &once).await.map_err(refused)?,
         };
         let mut notice = Vec::new();
-        if shortened(&new.description) {
-            notice.push(format!("Of the description the first {TEXT_MAX} characters are kept."));
+        if let Some(chars) = shortened(&new.description) {
+            notice.push(format!("Of the description the first {chars} characters are kept."));
         }
         if files > 0 {
             notice.push(NOT_KEPT.to_owned());
@@ -461,7 +479,7 @@ impl Desk {
         Ok(("service_requests", Body::List("request", vec![Body::Object(told)])))
     }
 
-    async fn update(&self, p: &Parameters, holder: &str, is_app: bool) -> Answer {
+    async fn update(&self, p: &Parameters, part: &Part, holder: &str, is_app: bool) -> Answer {
         let Some(id) = p.get("service_request_id") else { return no(400, "service_request_id was not provided") };
         let text = p.get("description").unwrap_or_default();
         if text.chars().count() > ask::DESCRIPTION_MAX {
@@ -481,7 +499,7 @@ impl Desk {
         let word = p.get("status").unwrap_or("UNCHANGED").to_ascii_uppercase();
         // Everybody may say something; the resident's word is for whoever brought it.
         let own = format!("open311:{holder}");
-        let standing = self.look(id, |held| Standing::of(held, is_app.then_some(own.as_str())))?;
+        let standing = self.look(id, part, |held| Standing::of(held, is_app.then_some(own.as_str())))?;
         let Some((verb, solved)) = said::says(&word, standing) else {
             return no(400, format!("status {word} is not known: one of {}", said::known()));
         };
@@ -521,10 +539,11 @@ impl Desk {
     }
 }
 
-/// Is it longer than what a case keeps? What is no text in it does not count.
-fn shortened(description: &str) -> bool {
+/// How many characters a case keeps of one that has more; what is no text in it does not count.
+fn shortened(description: &str) -> Option<usize> {
     let chars = |text: &str| text.chars().filter(|c| !c.is_control()).count();
-    chars(&kept(description, 0)) < chars(description)
+    let kept = chars(&described(description));
+    (kept < chars(description)).then_some(kept)
 }
 
 /// What is posted, and how many files were with it.

@@ -41,6 +41,36 @@ impl Cases {
                 _ => drop(self.editions.insert(service.code.clone(), Edition { begins: vec![starts], until })),
             }
         }
+        self.look_at_bookings();
+    }
+
+    /// An activity may have been moved: every case of this node that is open may have to say so.
+    pub(super) fn look_at_bookings(&mut self) {
+        let open: Vec<String> = self.open.iter().cloned().collect();
+        open.iter().for_each(|id| self.look_at_booking(id));
+    }
+
+    pub(super) fn look_at_booking(&mut self, id: &str) {
+        match self.held.get(id).is_some_and(|held| self.new_time(&held.case).is_some()) {
+            true => drop(self.to_reschedule.insert(id.to_owned())),
+            false => drop(self.to_reschedule.remove(id)),
+        }
+    }
+
+    /// When the activity is now that this case of this node has seats of, begin and end, if it was moved since.
+    fn new_time(&self, case: &Case) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        let booking = case.booking.as_ref().filter(|b| b.node == self.me && b.state == Booked::Booked)?;
+        let edition = self.editions.get(&booking.service)?;
+        let (now, at) = (*edition.begins.last()?, booking.at?);
+        let is_mine = case.status.is_open() && case.owner == self.me && case.handing_to.is_none();
+        (is_mine && at != now && edition.begins.contains(&at)).then_some((now, edition.until))
+    }
+
+    /// Tells a case that the activity was moved which it has seats of.
+    pub(super) fn reschedule(&self, case: &Case, now: DateTime<Utc>) -> Option<Stepped> {
+        let (at, until) = self.new_time(case)?;
+        let before = case.booking.as_ref().and_then(|b| b.at).map(|at| self.calendar.shown(at)).unwrap_or_default();
+        Some(self.book().reschedule(case, (at, until), &self.calendar.shown(at), &before, now))
     }
 
     /// The answer to a request for a service of this node that has none yet.

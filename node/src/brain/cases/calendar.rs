@@ -5,7 +5,7 @@
 //! taken in one step, so a limit of a year costs about as much as one of a week.
 
 use chrono::{DateTime, Datelike, Days, FixedOffset, NaiveDate, NaiveTime, Utc, Weekday};
-use citybrain_shared::config::cases::{Calendar as Config, Limit, Unit};
+use citybrain_shared::config::cases::{Calendar as Config, Limit, Unit, days_of};
 use std::collections::BTreeMap;
 
 /// A working calendar never reaches further than this, days: what is due later is due never.
@@ -53,18 +53,24 @@ impl Calendar {
         let mut exceptions = BTreeMap::new();
         for (key, list, works) in [("holidays", &config.holidays, false), ("makeup_days", &config.makeup_days, true)] {
             for text in list {
-                let wrong = || (key, format!("`{text}` is no day: write 2026-10-01, or 2026-10-01..2026-10-07"));
-                let (first, last) = text.split_once("..").unwrap_or((text, text));
-                let day = |t: &str| t.trim().parse::<NaiveDate>().map_err(|_| wrong());
-                let (first, last) = (day(first)?, day(last)?);
-                if last < first || (last - first).num_days() > 366 {
-                    return Err(wrong());
-                }
+                let (first, last) = days_of(text).map_err(|why| (key, why))?;
                 exceptions.extend(first.iter_days().take_while(|d| *d <= last).map(|d| (d, works)));
             }
         }
         let day_us = hours.iter().map(|(from, to)| to - from).sum();
         Ok(Calendar { offset, hours, day_us, week, exceptions })
+    }
+
+    /// `+08:00, Mon,Tue,Wed,Thu,Fri 09:00-12:00,13:00-17:00, 7 days off, 1 made up`
+    pub fn words(&self) -> String {
+        let days = (0..7u8).filter(|d| self.week[usize::from(*d)]).filter_map(|d| Weekday::try_from(d).ok());
+        let days: Vec<String> = days.map(|d| d.to_string()).collect();
+        let time = |us: i64| format!("{:02}:{:02}", us / 3_600_000_000, us / 60_000_000 % 60);
+        let hours: Vec<String> = self.hours.iter().map(|(from, to)| format!("{}-{}", time(*from), time(*to))).collect();
+        let made_up = self.exceptions.values().filter(|works| **works).count();
+        let off = self.exceptions.len() - made_up;
+        let plural = if off == 1 { "day" } else { "days" };
+        format!("{}, {} {}, {off} {plural} off, {made_up} made up", self.offset, days.join(","), hours.join(","))
     }
 
     /// Of local time.

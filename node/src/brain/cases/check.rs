@@ -9,13 +9,21 @@ use std::collections::BTreeMap;
 /// 党建, 自治, 德治, 法治.
 pub const GOVERNANCE: [&str; 4] = ["party", "autonomy", "virtue", "law"];
 
+/// Things that a category's handlers must show: they go with each of its cases, which must travel.
+const EVIDENCE_MAX: usize = 16;
+
+/// Can a handler name it, as in `--evidence NAME=URL`?
+fn is_evidence(name: &str) -> bool {
+    (1..=60).contains(&name.chars().count()) && name.trim() == name && !name.contains('=')
+}
+
 /// Every problem, with its place in the file.
 pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
     let (mut found, mut forms) = (Vec::new(), Vec::new());
     let mut bad = |path: &str, message: String, help: &str| {
         found.push(Problem::new(message, places.value(path), help));
     };
-    if let Err((key, why)) = Calendar::new(&config.calendar) {
+    if let Some(Err((key, why))) = config.calendar.as_ref().map(Calendar::new) {
         bad(&format!("calendar.{key}"), why, "");
     }
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
@@ -38,6 +46,17 @@ pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
                 None => format!("one of {}", GOVERNANCE.join(", ")),
             };
             bad(&path("governance"), format!("`{word}` is no kind of governance"), &help);
+        }
+        if category.evidence.len() > EVIDENCE_MAX {
+            let message = format!("{} things must be shown; at most {EVIDENCE_MAX} may be", category.evidence.len());
+            bad(&path("evidence"), message, "they go with each case of the category");
+        }
+        if let Some(name) = category.evidence.iter().find(|n| !is_evidence(n)) {
+            bad(
+                &path("evidence"),
+                format!("`{name}` is no name of what must be shown"),
+                "1 to 60 characters without `=`",
+            );
         }
         forms.extend(form::problems(&category.form, &path("form"), places));
         if let Some(tier) = category.tier
@@ -105,6 +124,16 @@ mod tests {
         assert_eq!(found(deep), ["the city handles it and would not see it: `reach` is street"]);
         let word = "[[category]]\ncode = \"A\"\nname = \"a\"\ngovernance = \"virtu\"\n";
         assert_eq!(found(word), ["`virtu` is no kind of governance"]);
+    }
+
+    #[test]
+    fn what_must_be_shown_has_names_that_can_be_given() {
+        let evidence =
+            |names: &str| found(&format!("[[category]]\ncode = \"A\"\nname = \"a\"\nevidence = [{names}]\n"));
+        assert_eq!(evidence("\"photo-after\", \"invoice\""), [""; 0]);
+        assert_eq!(evidence("\"a=b\""), ["`a=b` is no name of what must be shown"]);
+        assert_eq!(evidence("\" \""), ["` ` is no name of what must be shown"]);
+        assert_eq!(evidence(&["\"p\""; 17].join(",")), ["17 things must be shown; at most 16 may be"]);
     }
 
     #[test]

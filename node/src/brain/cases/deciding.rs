@@ -269,7 +269,7 @@ impl Cases {
         }
         self.write_after(&history, taken, None, Some(&letter.id), now, &mut drafts);
         // Those above this node need it as much as those above the one that gave it.
-        let needed = self.book().category(&case.category).is_some_and(|c| c.contact_reach.is_some());
+        let needed = case.terms.as_ref().is_some_and(|t| t.contact_reach.is_some());
         if let Some(contact) = came.filter(|_| needed) {
             self.contact_draft(case, contact, now, &mut drafts);
         }

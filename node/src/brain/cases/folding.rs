@@ -1,5 +1,6 @@
 //! Records folded into what this node holds: the only way to change it.
 
+use super::calendar::Calendar;
 use super::letter::{Body, Letter, ON_ITS_WAY};
 use super::letters::Posted;
 use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
@@ -37,7 +38,7 @@ impl Cases {
     pub(super) fn fold(&mut self, case: &Case, entries: &[Entry]) {
         let id = case.id.clone();
         let was_mine = self.held.get(&id).is_some_and(|held| held.case.owner == self.me);
-        let reach = self.book().category(&case.category).and_then(|c| c.contact_reach);
+        let reach = case.terms.as_ref().and_then(|t| t.contact_reach);
         let is_for_those_above = self.me.covers(&case.owner) && reach.is_some_and(|reach| reach <= self.me.tier());
         let travels = self.settings.contact_travels;
         self.index(&id, false);
@@ -104,11 +105,13 @@ impl Cases {
         }
         self.index(&id, true);
         self.look_at_followers(&id);
+        self.look_at_booking(&id);
         self.dirty.insert((Dirty::Case, id));
         while self.held.len() > CASES_MAX {
             let Some((_, id)) = self.over.first().cloned() else { break };
             self.index(&id, false);
             let followers = self.held.remove(&id).map(|held| held.case.followers).unwrap_or_default();
+            self.look_at_booking(&id);
             followers.iter().chain([&id]).for_each(|id| self.look_at_follower(id));
             self.dirty.insert((Dirty::Case, id));
         }
@@ -277,12 +280,12 @@ impl Cases {
         self.opened.insert(opened);
     }
 
-    /// Puts together what cases may be about: the nearest node that says something of a code or a name
-    /// is the one that counts.
+    /// Puts together what cases may be about, and when people work: the nearest node that says something of a
+    /// code or a name, or has a calendar, is the one that counts.
     pub(super) fn inherit(&mut self) {
         let mut all: Vec<Category> = self.own_categories.to_vec();
         // Deeper nodes sort behind those that they begin with.
-        for category in self.inherited.values().rev().flatten() {
+        for category in self.inherited.values().rev().flat_map(|above| &above.categories) {
             let is_taken =
                 |c: &Category| [&category.code, &category.name].iter().any(|w| [&c.code, &c.name].contains(w));
             if !all.iter().any(is_taken) {
@@ -290,6 +293,10 @@ impl Cases {
             }
         }
         self.categories = Arc::new(all);
+        let own = self.own_calendar.iter().map(|calendar| (&self.me, calendar));
+        let above = self.inherited.iter().rev().filter_map(|(of, above)| Some((of, above.calendar.as_ref()?)));
+        let nearest = own.chain(above).find_map(|(of, days)| Some((of.clone(), Calendar::new(days).ok()?)));
+        (self.calendar_of, self.calendar) = nearest.map(|(of, calendar)| (Some(of), calendar)).unwrap_or_default();
     }
 
     /// `is_believed`: what a case that came back tells counts.

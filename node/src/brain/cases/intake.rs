@@ -73,6 +73,7 @@ pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Opti
         governance: envelope.governance.as_deref().map(str::to_owned),
         has_contact: !contact.is_empty(),
         booking: None,
+        bound_for: None,
         note: String::new(),
     };
     Some((opening, contact))

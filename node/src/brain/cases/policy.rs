@@ -1,7 +1,7 @@
 //! How the engine sees cases: records in, drafts, timers and rows out.
 
 use super::letter::{self, Body, Letter, ON_ITS_WAY, Pen, Step};
-use super::{Cases, Dirty, Held, TOGETHER, intake, is_hand_over, is_of_its_node, is_true, succession};
+use super::{Above, Cases, Dirty, Held, TOGETHER, intake, is_hand_over, is_of_its_node, is_true, succession};
 use crate::brain::services::{CATALOGUE, Catalogue};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
@@ -58,7 +58,8 @@ impl Policy for Cases {
     }
 
     fn next_due_us(&self) -> Option<i64> {
-        if !self.inbox.is_empty() || !self.led.is_empty() || !self.forgetting.is_empty() || self.succeeds() {
+        let owes_words = !self.led.is_empty() || !self.forgetting.is_empty() || !self.to_reschedule.is_empty();
+        if !self.inbox.is_empty() || owes_words || self.succeeds() {
             return Some(0);
         }
         self.due.first().map(|(at, _, _)| *at)
@@ -120,6 +121,12 @@ impl Policy for Cases {
             self.write(&told, held.contact.as_ref(), None, now, &mut drafts);
             if let Some(answer) = self.booked(&told.case, now) {
                 self.write(&answer, held.contact.as_ref(), None, now, &mut drafts);
+            }
+        }
+        for id in self.to_reschedule.iter().take(TOGETHER) {
+            let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
+            if let Some(told) = self.reschedule(&held.case, now) {
+                self.write(&told, held.contact.as_ref(), None, now, &mut drafts);
             }
         }
         drafts
@@ -260,6 +267,7 @@ impl Policy for Cases {
             self.held.insert(id.to_owned(), held);
             self.index(id, true);
             self.look_at_followers(id);
+            self.look_at_booking(id);
         } else if let Some(pos) = text.strip_prefix('i') {
             let pos: u64 = pos.parse().map_err(|_| "its key is no position")?;
             self.inbox.insert(pos, serde_json::from_slice(value).map_err(|e| e.to_string())?);
@@ -275,6 +283,7 @@ impl Policy for Cases {
             self.rolls.insert(key, serde_json::from_slice(value).map_err(|e| e.to_string())?);
         } else if let Some(code) = text.strip_prefix('e') {
             self.editions.insert(code.to_owned(), serde_json::from_slice(value).map_err(|e| e.to_string())?);
+            self.look_at_bookings();
         } else if text == "s" {
             self.succession = serde_json::from_slice(value).map_err(|e| e.to_string())?;
         } else if let Some(child) = text.strip_prefix('o') {
@@ -292,22 +301,25 @@ impl Policy for Cases {
 }
 
 impl Cases {
-    /// What a node above says that cases are about, or this node that it offers.
+    /// What a node above says that cases are about and when people work, or this node that it offers.
     fn apply_catalogue(&mut self, header: &Header<'_>, payload: &[u8]) {
-        let Some(Catalogue { node, categories, services, .. }) = letter::data::<Catalogue>(payload) else { return };
+        let Some(Catalogue { node, categories, services, calendar, .. }) = letter::data::<Catalogue>(payload) else {
+            return;
+        };
         if node == self.me && header.origin.is_none() {
             return self.apply_offers(&services, view::time_of(header.committed_us));
         }
+        let above = Above { categories, calendar };
         if header.direction != Direction::Down
             || header.origin.is_none()
             || node == self.me
             || !node.covers(&self.me)
-            || self.inherited.get(&node) == Some(&categories)
+            || self.inherited.get(&node) == Some(&above)
         {
             return;
         }
         self.dirty.insert((Dirty::Inherited, node.to_string()));
-        self.inherited.insert(node, categories);
+        self.inherited.insert(node, above);
         self.inherit();
     }
 }

@@ -8,20 +8,21 @@ mod following;
 mod handing;
 mod life;
 mod succession;
+mod terms;
 mod trees;
 
 use super::counts::Scope;
-use super::letter::PREFIX;
-use super::machine::{Opening, allowed};
+use super::letter::{PREFIX, Pen};
+use super::machine::{Opening, Stepped, allowed};
 use super::rates::{Question, add, count};
 use super::*;
 use citybrain_hub::policy::Policy as _;
 use citybrain_hub::state::{Known, State};
-use citybrain_shared::case::{Booked, Booking, ClosedReason, Kind, Role, Satisfied, Solved, Status};
+use citybrain_shared::case::{Ask, Booked, Booking, ClosedReason, Kind, Role, Satisfied, Solved, Status};
 use citybrain_shared::config::{Variables, parse};
-use citybrain_shared::record::Origin;
-use citybrain_shared::view::{GroupBy, RateCounts, RatePeriod};
-use citybrain_shared::{LogId, Pos, Selector};
+use citybrain_shared::record::{Draft, Origin};
+use citybrain_shared::view::{self, CaseAccount, GroupBy, RateCounts, RatePeriod};
+use citybrain_shared::{LogId, Pos, Selector, Tier};
 use proptest::prelude::*;
 
 const CATEGORIES: &str = r#"

@@ -65,7 +65,7 @@ pub struct Window {
 
 /// How far the clocks on the walls are ahead of UTC.
 fn local_offset_us(config: &Config) -> i64 {
-    let offset = config.calendar.utc_offset.parse::<chrono::FixedOffset>();
+    let offset = config.calendar.clone().unwrap_or_default().utc_offset.parse::<chrono::FixedOffset>();
     offset.map_or(0, |offset| i64::from(offset.local_minus_utc()) * 1_000_000)
 }
 
@@ -82,11 +82,39 @@ impl std::fmt::Display for Dependency {
 }
 
 pub enum Action {
-    Raise { alarm: String, key: Option<Template>, severity: Template, title: Template, reach: Tier },
-    Clear { alarm: String, key: Option<Template> },
-    Emit { kind: Template, subject: Option<Template>, urgent: bool, reach: Tier, data: JsonTemplate },
-    Case { kind: String, category: Template, title: Template, data: Vec<(String, JsonTemplate)> },
-    Send { command: bool, target: Template, kind: Template, ttl_ms: u32, urgent: bool, data: JsonTemplate },
+    Raise {
+        alarm: String,
+        key: Option<Template>,
+        severity: Template,
+        title: Template,
+        reach: Tier,
+    },
+    Clear {
+        alarm: String,
+        key: Option<Template>,
+    },
+    Emit {
+        kind: Template,
+        subject: Option<Template>,
+        urgent: bool,
+        reach: Tier,
+        data: JsonTemplate,
+    },
+    Case {
+        kind: String,
+        category: Template,
+        title: Template,
+        data: Vec<(String, JsonTemplate)>,
+    },
+    Send {
+        command: bool,
+        target: Template,
+        subject: Option<Template>,
+        kind: Template,
+        ttl_ms: u32,
+        urgent: bool,
+        data: JsonTemplate,
+    },
 }
 
 impl Rule {
@@ -256,7 +284,8 @@ impl Set {
         let mut set = Set::empty(config);
         let mut all = Vec::new();
         // A calendar that does not read is told where it stands.
-        let calendar = Arc::new(Calendar::new(&config.calendar).unwrap_or_default());
+        let own = config.calendar.as_ref().and_then(|c| Calendar::new(c).ok());
+        let calendar = Arc::new(own.unwrap_or_default());
         for (i, rule) in config.rule.iter().enumerate() {
             let (node, calendar) = (set.node.clone(), calendar.clone());
             let mut compiler = Compiler { faults: Vec::new(), node, calendar, distinct: false };
@@ -470,6 +499,10 @@ impl Compiler {
         Some(Action::Send {
             command,
             target: self.template(format!("{at}.target"), x.target.as_deref().unwrap_or(&all), scope)?,
+            subject: match &x.subject {
+                None => None,
+                Some(subject) => Some(self.template(format!("{at}.subject"), subject, scope)?),
+            },
             kind: self.template(format!("{at}.type"), kind, scope)?,
             ttl_ms: x.ttl.map_or(0, |d| u32::try_from(d.us() / 1000).unwrap_or(u32::MAX)),
             urgent: x.priority == Some(Priority::Urgent),

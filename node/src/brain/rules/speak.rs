@@ -229,7 +229,7 @@ impl Rules {
         };
         let target = alarm.origin.to_string();
         let data = serde_json::to_value(data).unwrap_or_default();
-        speaker.down(alarms::ASK, "command", &target, 0, alarm.severity.is_urgent(), data, 0);
+        speaker.down(alarms::ASK, "command", &target, None, 0, alarm.severity.is_urgent(), data, 0);
         Ok((Alarm { asked: Some(asked), ..alarm.clone() }, speaker.drafts))
     }
 }
@@ -479,7 +479,7 @@ impl<'a> Speaker<'a> {
                 self.draft(event_type, lane(urgent), Direction::Local, Tier::Neighbourhood, "", 0, event);
                 done.push(format!("opened a case of {category}"));
             }
-            Action::Send { command, target, kind, ttl_ms, urgent, data } => {
+            Action::Send { command, target, subject, kind, ttl_ms, urgent, data } => {
                 let (target, kind) = (target.text(facts, window), kind.text(facts, window));
                 let word = if *command { "command" } else { "notice" };
                 let below = Selector::parse(&target).is_ok_and(|s| self.rules.me.covers(&s.root));
@@ -492,7 +492,8 @@ impl<'a> Speaker<'a> {
                     return;
                 }
                 let data = data.fill(facts, window);
-                self.down(&kind, word, &target, *ttl_ms, *urgent, data, hops);
+                let subject = subject.as_ref().map(|s| s.text(facts, window)).filter(|s| !s.is_empty());
+                self.down(&kind, word, &target, subject, *ttl_ms, *urgent, data, hops);
                 done.push(format!("sent {word} {kind} to {target}"));
             }
         }
@@ -604,8 +605,21 @@ impl<'a> Speaker<'a> {
     }
 
     #[allow(clippy::too_many_arguments, reason = "one call with all that a directive is made of")]
-    fn down(&mut self, kind: &str, word: &str, target: &str, ttl_ms: u32, urgent: bool, data: Json, hops: u64) {
+    fn down(
+        &mut self,
+        kind: &str,
+        word: &str,
+        target: &str,
+        subject: Option<String>,
+        ttl_ms: u32,
+        urgent: bool,
+        data: Json,
+        hops: u64,
+    ) {
         let mut event = self.event(kind, &self.id(word), data, hops);
+        if let Some(subject) = subject {
+            event.insert("subject".into(), subject.into());
+        }
         event.insert("target".into(), target.into());
         event.insert("directive".into(), word.into());
         if urgent {

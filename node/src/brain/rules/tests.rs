@@ -1,6 +1,7 @@
 //! Rules and alarms over a log in memory: live, killed, restarted, replayed.
 
 mod calls;
+mod commands;
 mod floods;
 mod times;
 

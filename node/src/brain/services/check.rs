@@ -16,7 +16,7 @@ const CATALOGUE_BYTES_MAX: usize = 200 * 1024;
 
 /// Every problem, with its place in the file.
 pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
-    let calendar = Calendar::new(&config.calendar).unwrap_or_default();
+    let calendar = config.calendar.as_ref().and_then(|c| Calendar::new(c).ok()).unwrap_or_default();
     let mut look = Look { places, found: Vec::new() };
     let mut codes = BTreeMap::new();
     for (i, service) in config.service.iter().enumerate() {
@@ -30,10 +30,11 @@ pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
         look.unique(&at("code"), &mut codes, &scene.code, i);
         look.scene(&at, scene, config);
     }
-    let all = (&config.service, &config.scene, &config.category);
+    let all = (&config.service, &config.scene, &config.category, &config.calendar);
     let size = serde_json::to_vec(&all).map_or(0, |text| text.len());
     if size > CATALOGUE_BYTES_MAX {
-        let message = format!("services, scenes and categories are {size} bytes together; they travel as one event");
+        let message =
+            format!("services, scenes, categories and calendar are {size} bytes together; they travel as one event");
         let first = ["service", "scene", "category"].map(|s| format!("{s}.0.code"));
         look.bad(
             first.iter().find(|path| places.contains(path)).unwrap_or(&first[0]),

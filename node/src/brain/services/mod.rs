@@ -6,8 +6,8 @@
 //! | [`request`] | a request, checked, as a case that opens |
 //! | [`check`] | what is wrong with `[[service]]` and `[[scene]]` before a start |
 //!
-//! **Format.** `city.brain.service.catalogue`: what one node's config offers, and its categories, sent down to all below
-//! it whenever it has changed. `city.brain.service.wanted`: a node that is new asks its parent, which
+//! **Format.** `city.brain.service.catalogue`: what one node's config offers, its categories and its calendar, sent
+//! down to all below it whenever it has changed. `city.brain.service.wanted`: a node that is new asks its parent, which
 //! answers with its own catalogue and those that it has inherited. The newest catalogue of each
 //! ancestor is kept.
 //!
@@ -25,7 +25,7 @@ use crate::brain::cases::letter::{Pen, data};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
 use citybrain_shared::config::Config;
-use citybrain_shared::config::cases::Category;
+use citybrain_shared::config::cases::{Calendar, Category};
 use citybrain_shared::config::closest;
 use citybrain_shared::config::services::{Scene, Service};
 use citybrain_shared::record::{Direction, Draft, Header, Kind};
@@ -50,11 +50,14 @@ pub struct Catalogue {
     /// What cases are about, for [`super::cases`].
     #[serde(default)]
     pub categories: Vec<Category>,
+    /// When people work there, and at all nodes below that do not say it themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<Calendar>,
 }
 
 impl Catalogue {
     fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.scenes.is_empty() && self.categories.is_empty()
+        self.services.is_empty() && self.scenes.is_empty() && self.categories.is_empty() && self.calendar.is_none()
     }
 }
 
@@ -76,6 +79,8 @@ impl Services {
             services: config.service.clone(),
             scenes: config.scene.clone(),
             categories: config.category.clone(),
+            // The days of its file are in it already.
+            calendar: config.calendar.clone().map(|c| Calendar { days_file: None, ..c }),
         };
         // As it will be read again: what JSON has no word for must not be news for ever.
         let own = serde_json::to_value(&own).and_then(serde_json::from_value).unwrap_or(own);

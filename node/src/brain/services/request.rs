@@ -69,6 +69,7 @@ pub fn opening(
         governance: service.governance.clone(),
         has_contact: !contact.is_empty(),
         booking: Some(booking),
+        bound_for: None,
         note: String::new(),
     };
     Ok((opening, contact))
@@ -89,7 +90,7 @@ type Span = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
 
 fn times(service: &Service, slot: Option<&str>, calendar: &Calendar, now: DateTime<Utc>) -> Result<Span, Refusal> {
     if let Some((starts, ends)) = activity(service, calendar) {
-        if ends.unwrap_or(starts) <= now {
+        if is_over(service, calendar, now) {
             return Err(Refusal::new(
                 "too-late",
                 format!("{} was on {}", service.name, calendar.shown(starts)),
@@ -140,6 +141,11 @@ fn times(service: &Service, slot: Option<&str>, calendar: &Calendar, now: DateTi
 pub fn activity(service: &Service, calendar: &Calendar) -> Option<Span2> {
     let starts = hours::moment(service.starts.as_deref()?, calendar)?;
     Some((starts, service.ends.as_deref().and_then(|t| hours::moment(t, calendar))))
+}
+
+/// Is it an activity that has been?
+pub fn is_over(service: &Service, calendar: &Calendar, now: DateTime<Utc>) -> bool {
+    activity(service, calendar).is_some_and(|(starts, ends)| ends.unwrap_or(starts) <= now)
 }
 
 type Span2 = (DateTime<Utc>, Option<DateTime<Utc>>);

@@ -256,6 +256,92 @@ fn an_activity_that_is_moved_keeps_the_seats_that_it_has_given() {
     assert_eq!(places(&cases, &at("2027-12-04")), Some(5));
 }
 
+/// What is due is done, and what of it are steps of cases: case and step.
+fn due_steps(cases: &mut Cases, now: DateTime<Utc>) -> Vec<(String, String)> {
+    let mut steps = Vec::new();
+    for _ in 0..10 {
+        if cases.next_due_us().is_none_or(|due| due > now.timestamp_micros()) {
+            return steps;
+        }
+        for mut draft in cases.on_due(&State::default(), now.timestamp_micros()) {
+            draft.stamp(now.timestamp_micros(), 0);
+            let (header, payload) = draft.parts();
+            let step = header.name.strip_prefix(crate::brain::cases::letter::PREFIX).unwrap_or_default().to_owned();
+            steps.push((
+                data::<serde_json::Value>(payload).unwrap()["case"]["id"].as_str().unwrap_or("").to_owned(),
+                step,
+            ));
+            cases.apply(Pos(1), &header, payload);
+        }
+    }
+    panic!("it never settles: {steps:?}");
+}
+
+#[test]
+fn whoever_has_a_seat_of_an_activity_that_is_moved_is_told_once_and_its_case_has_the_new_time() {
+    let at = |day: &str| OFFERS.replace("2026-12-05", day);
+    let moment = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+    let (mut rows, mut cases) = (BTreeMap::new(), Cases::new(&config("c/s/m", OFFERS)));
+    restart(&mut rows, &mut cases, OFFERS, now());
+    let ask = |cases: &mut Cases, word: &str, id: &str, wanted: &view::ServiceRequest| {
+        request(cases, word, id, wanted).unwrap();
+    };
+    ask(&mut cases, "sports-day", "20261120-0", &view::ServiceRequest::default());
+    ask(&mut cases, "sports-day", "20261120-1", &view::ServiceRequest { volunteer: true, ..Default::default() });
+    ask(&mut cases, "sports-day", "20261120-2", &view::ServiceRequest::default());
+    ask(&mut cases, "haircut", "20261120-3", &slot("2026-11-23 09:00"));
+    // One has given the seat back.
+    let withdraw = citybrain_shared::case::Ask {
+        by: "r".into(),
+        role: Some(citybrain_shared::case::Role::Resident),
+        ..Default::default()
+    };
+    let (_, _, drafts) = cases.ask("20261120-2", Verb::Withdraw, &withdraw, "w", now().timestamp_micros()).unwrap();
+    drafts.iter().for_each(|d| {
+        let (h, p) = d.parts();
+        cases.apply(Pos(1), &h, p)
+    });
+    assert_eq!(due_steps(&mut cases, now()), []);
+
+    restart(&mut rows, &mut cases, &at("2026-12-06"), now());
+    // A start before it was told changes nothing.
+    restart(&mut rows, &mut cases, &at("2026-12-06"), now());
+    let told = |id: &str| (id.to_owned(), "rescheduled".to_owned());
+    assert_eq!(due_steps(&mut cases, now()), [told("20261120-0"), told("20261120-1")]);
+    let held = cases.get("20261120-0").unwrap();
+    let (booking, line) = (held.case.booking.clone().unwrap(), held.history.last().unwrap());
+    assert_eq!(
+        (booking.at, booking.until),
+        (Some(moment("2026-12-06T01:00:00Z")), Some(moment("2026-12-06T04:00:00Z")))
+    );
+    assert_eq!(
+        (line.to.as_deref(), line.text.as_str()),
+        (Some("2026-12-06 09:00"), "it was to be at 2026-12-05 09:00")
+    );
+    // The same seats, and nothing more to say.
+    let service = config("c/s/m", &at("2026-12-06")).service.remove(1);
+    assert_eq!((cases.free(&service, now()).places, cases.free(&service, now()).volunteers), (Some(4), Some(0)));
+    restart(&mut rows, &mut cases, &at("2026-12-06"), now());
+    assert_eq!(due_steps(&mut cases, now()), []);
+    // And back again.
+    restart(&mut rows, &mut cases, OFFERS, now());
+    assert_eq!(due_steps(&mut cases, now()), [told("20261120-0"), told("20261120-1")]);
+    assert_eq!(
+        cases.get("20261120-1").unwrap().case.booking.as_ref().unwrap().at,
+        Some(moment("2026-12-05T01:00:00Z"))
+    );
+}
+
+#[test]
+fn an_activity_is_over_when_it_has_ended() {
+    let services = config("c/s/m", OFFERS).service;
+    let calendar = crate::brain::cases::calendar::Calendar::default();
+    let over =
+        |at: &str| services.iter().map(|s| request::is_over(s, &calendar, at.parse().unwrap())).collect::<Vec<_>>();
+    assert_eq!(over("2026-12-05T03:59:00Z"), [false, false]);
+    assert_eq!(over("2026-12-05T04:00:00Z"), [false, true]);
+}
+
 #[test]
 fn what_is_personal_in_a_form_stays_with_the_contact() {
     let mut cases = Cases::new(&config("c/s/m", OFFERS));
@@ -263,4 +349,80 @@ fn what_is_personal_in_a_form_stays_with_the_contact() {
     assert_eq!(held.contact.unwrap().more["illness"], "糖尿病");
     assert!(!serde_json::to_string(&held.case).unwrap().contains("糖尿病"));
     assert_eq!(held.case.booking.unwrap().form["floor"], "1");
+}
+
+/// A node's cases hear of the catalogue that this text makes at a node above.
+fn tell(cases: &mut Cases, from: &str, text: &str) {
+    let own = Services::new(&config(from, text)).own;
+    let sender = Services::new(&config(from, ""));
+    let sent = sender.sent(&own, &format!("{from}/**"), "k", now().timestamp_micros());
+    let (header, payload) = sent.parts();
+    let origin = Origin { address: from, log: LogId(1), pos: Pos(1) };
+    cases.apply(Pos(1), &Header { origin: Some(origin), ..header }, payload);
+}
+
+/// When a working day is over that begins on Wednesday 2026-09-30 at 16:00 in Chengdu.
+fn due(cases: &Cases) -> String {
+    let at = "2026-09-30T08:00:00Z".parse().unwrap();
+    cases.calendar().shown(cases.calendar().due(at, citybrain_shared::config::cases::Limit::parse("1wd").unwrap()))
+}
+
+#[test]
+fn working_time_goes_by_the_nearest_calendar_above_where_a_node_has_none() {
+    let national_day = "[calendar]\nholidays = [\"2026-10-01..2026-10-07\"]\n";
+    let made_up = "[calendar]\nholidays = [\"2026-10-01..2026-10-07\"]\nmakeup_days = [\"2026-10-04\"]\n";
+    let of = |cases: &Cases| cases.calendar_shown().of.map(|of| of.to_string());
+    let mut cases = Cases::new(&config("c/s/m", OFFERS));
+    assert_eq!((due(&cases).as_str(), of(&cases)), ("2026-10-01 16:00", None));
+
+    tell(&mut cases, "c", national_day);
+    assert_eq!((due(&cases).as_str(), of(&cases).as_deref()), ("2026-10-08 16:00", Some("c")));
+    tell(&mut cases, "c/s", made_up);
+    assert_eq!((due(&cases).as_str(), of(&cases).as_deref()), ("2026-10-04 16:00", Some("c/s")), "the nearest");
+    tell(&mut cases, "c/x", "[calendar]\nutc_offset = \"+00:00\"\n");
+    assert_eq!(of(&cases).as_deref(), Some("c/s"), "not of one that is not above");
+
+    // A start finds it as it was.
+    let mut rows = BTreeMap::new();
+    restart(&mut rows, &mut cases, OFFERS, now());
+    assert_eq!((due(&cases).as_str(), of(&cases).as_deref()), ("2026-10-04 16:00", Some("c/s")));
+
+    tell(&mut cases, "c/s", "");
+    assert_eq!((due(&cases).as_str(), of(&cases).as_deref()), ("2026-10-08 16:00", Some("c")), "taken back");
+    let mut own = Cases::new(&config("c/s/m", "[calendar]\n"));
+    tell(&mut own, "c", national_day);
+    assert_eq!((due(&own).as_str(), of(&own).as_deref()), ("2026-10-01 16:00", Some("c/s/m")), "its own comes first");
+}
+
+#[test]
+fn a_clock_that_is_set_keeps_its_moment_when_the_calendar_changes() {
+    let litter = "[[category]]\ncode = \"L\"\nname = \"l\"\nresponse = \"1wd\"\n";
+    let mut cases = Cases::new(&config("c/s/m", litter));
+    let open = |cases: &mut Cases, id: &str| {
+        let opening = Opening { id: id.into(), by: "w".into(), category: "L".into(), ..Opening::default() };
+        let (case, drafts) = cases.open(opening, Contact::default(), now().timestamp_micros());
+        for draft in &drafts {
+            let (header, payload) = draft.parts();
+            cases.apply(Pos(1), &header, payload);
+        }
+        case.clock("response").unwrap().due.unwrap()
+    };
+    let monday: DateTime<Utc> = "2026-11-23T02:00:00Z".parse().unwrap();
+    assert_eq!(open(&mut cases, "20261120-0"), monday);
+    tell(&mut cases, "c", "[calendar]\nholidays = [\"2026-11-23\"]\n");
+    assert_eq!(cases.get("20261120-0").unwrap().case.clock("response").unwrap().due, Some(monday));
+    assert_eq!(open(&mut cases, "20261120-1"), monday + chrono::TimeDelta::days(1));
+}
+
+#[test]
+fn a_calendar_is_news_and_goes_down_without_the_file_that_it_was_read_from() {
+    let mut calendar = config("c", "[calendar]\nholidays = [\"2026-10-01\"]\n");
+    if let Some(calendar) = &mut calendar.calendar {
+        calendar.days_file = Some("days.csv".into());
+    }
+    let services = Services::new(&calendar);
+    let sent = services.on_due(&State::default(), now().timestamp_micros());
+    let sent = sent.iter().find(|d| d.header().name == CATALOGUE).unwrap();
+    let sent = data::<Catalogue>(sent.parts().1).unwrap().calendar.unwrap();
+    assert_eq!((sent.holidays, sent.days_file), (vec!["2026-10-01".to_owned()], None));
 }

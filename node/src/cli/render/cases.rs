@@ -123,6 +123,10 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         let words: Vec<String> = words.filter(|w| !w.is_empty()).collect();
         line(out, "to call", words.join(", "))?;
     }
+    let to_show = c.terms.as_ref().map(|t| t.evidence.join(", ")).filter(|names| !names.is_empty());
+    if let Some(names) = to_show.filter(|_| c.status.is_open() && c.outcome.is_none()) {
+        line(out, "to show", format!("{names}, when it is solved"))?;
+    }
     if let Some(o) = &c.outcome {
         let shown = if o.evidence.is_empty() { String::new() } else { format!(" [{}]", o.evidence.join(" ")) };
         line(out, "handler", format!("{} ({}): {}{shown}", o.solved, o.by, o.text))?;

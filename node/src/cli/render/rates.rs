@@ -11,6 +11,11 @@ fn parts(r: &RateRow) -> [Option<&PeriodRates>; 3] {
     [Some(&r.now), r.before.as_ref(), r.year_before.as_ref()]
 }
 
+/// Does its score lack a rate?
+fn is_part(r: &PeriodRates) -> bool {
+    [r.response, r.solution, r.satisfaction].iter().any(Option::is_none)
+}
+
 /// How many of what a table shows.
 fn base(show: Show, r: &PeriodRates) -> u64 {
     match show {
@@ -52,7 +57,7 @@ fn cells(show: Show, v: &view::Rates, r: &PeriodRates, people: Option<u64>) -> V
                 of(r.response, grouped(c.response_kept), c.response_of),
                 of(r.solution, solved, c.solved + c.partly_solved + c.unsolved),
                 of(r.satisfaction, grouped(satisfied), c.satisfied + c.mostly_satisfied + c.dissatisfied),
-                right(r.score.map_or("-".into(), |s| format!("{s:.1}"))),
+                right(r.score.map_or("-".into(), |s| format!("{s:.1}{}", if is_part(r) { "*" } else { "" }))),
                 right(grouped(c.overdue)),
                 right(grouped(c.returned)),
                 right(grouped(c.reopened)),
@@ -117,17 +122,18 @@ pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io
     }
     print(&table, out)?;
     let (w, t) = (&v.weights, &v.total.now.counts);
-    let is_part = |r: &PeriodRates| r.solution.is_none() || r.satisfaction.is_none();
-    if show == Show::Rates && v.rows.iter().any(|r| r.now.score.is_some() && is_part(&r.now)) {
+    let is_marked = |r: &PeriodRates| r.score.is_some() && is_part(r);
+    let all = v.rows.iter().chain([&v.total]);
+    if show == Show::Rates && all.flat_map(parts).flatten().any(is_marked) {
         writeln!(
             out,
-            "a rate that is not known (-) weighs nothing; a score without verdicts stands below those that have some"
+            "* of fewer than three rates: one that is not known (-) weighs nothing; a score without verdicts stands below those that have some"
         )?;
     }
     match show {
         Show::Rates => writeln!(
             out,
-            "score = {}·response + {}·solution + {}·satisfaction, partly solved counts {}; left out: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident",
+            "score = {}·response + {}·solution + {}·satisfaction, partly solved counts {}; left out: {} excluded, {} withdrawn, {} rejected, {} merged; {} without an answer of the resident; {} without a limit for the response, {} with one that still runs",
             w.response,
             w.solution,
             w.satisfaction,
@@ -136,7 +142,9 @@ pub fn rates(v: &view::Rates, show: Show, s: &Screen, out: &mut dyn Write) -> io
             t.withdrawn,
             t.rejected,
             t.merged,
-            t.unanswered
+            t.unanswered,
+            t.response_without_limit,
+            t.response_open
         ),
         Show::Closing => writeln!(
             out,

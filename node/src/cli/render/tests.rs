@@ -223,3 +223,54 @@ fn a_config_problem_is_drawn_in_its_file() {
 ";
     assert_eq!(got, want);
 }
+
+#[test]
+fn a_score_that_lacks_a_rate_is_marked_and_what_no_rate_counts_is_told() {
+    let counts = view::RateCounts {
+        dispatched: 100,
+        response_of: 3,
+        response_kept: 1,
+        response_open: 2,
+        response_without_limit: 97,
+        ..Default::default()
+    };
+    let rates = |solution: Option<f64>| view::PeriodRates {
+        period: "all".into(),
+        counts: counts.clone(),
+        response: Some(1.0 / 3.0),
+        solution,
+        satisfaction: solution,
+        score: Some(33.3),
+        accurate_dispatch: None,
+        closing: None,
+        closing_in_time: None,
+    };
+    let row = |key: &str, now: view::PeriodRates| view::RateRow {
+        key: key.into(),
+        now,
+        appeals_per_10000: None,
+        people: None,
+        before: None,
+        year_before: None,
+    };
+    let shown = |rows: Vec<view::RateRow>| {
+        let weights = view::RateWeights {
+            response: 0.2,
+            solution: 0.4,
+            satisfaction: 0.4,
+            partly_solved: 0.5,
+            mostly_is_satisfied: true,
+        };
+        let (by, period) = (view::GroupBy::Child, view::RatePeriod::All);
+        let total = row("all", rates(Some(0.5)));
+        let rates = view::Rates { by, period, rows, total, weights, at: time_of(0) };
+        text(PLAIN, Output::Rates(Box::new(answer(rates)), crate::cli::rates::Show::Rates)).0
+    };
+    let marked = shown(vec![row("a", rates(Some(0.5))), row("b", rates(None))]);
+    let line = |key: &str| marked.lines().find(|l| l.contains(key)).unwrap_or_else(|| panic!("{marked}")).to_owned();
+    assert!(line("  b ").contains("33.3*") && !line("  a ").contains("33.3*"), "{marked}");
+    assert!(marked.contains("* of fewer than three rates"), "{marked}");
+    assert!(marked.contains("97 without a limit for the response, 2 with one that still runs"), "{marked}");
+    let whole = shown(vec![row("a", rates(Some(0.5)))]);
+    assert!(!whole.contains('*'), "{whole}");
+}

@@ -246,6 +246,18 @@ pub(super) fn dead_letters(f: &Facts) -> Answer {
     }
 }
 
+pub(super) fn calendar(f: &Facts) -> Answer {
+    let node = f.node.as_ref()?;
+    match &node.calendar_of {
+        Some(of) => ok(format!("working time goes by the `[calendar]` of {of}: {}", node.calendar)),
+        None => say(
+            Note,
+            format!("neither this node nor one above it has a `[calendar]`: working time is {}", node.calendar),
+            "`[calendar]` in the city's file, with its days off: all below it go by it",
+        ),
+    }
+}
+
 fn number(version: &str) -> Vec<u64> {
     version.split(['.', '-', '+']).map_while(|p| p.parse().ok()).collect()
 }

@@ -47,7 +47,7 @@ impl Book<'_> {
                 turn.case.accepted_by = Some(ask.by.clone());
                 turn.case.accepted_from = Some(from.as_ref().unwrap_or(self.me).clone());
                 turn.stop_clock(CLIMB);
-                turn.start_clock("dispatch", turn.category().and_then(|c| c.dispatch));
+                turn.start_clock("dispatch", turn.limit_of(|t| t.dispatch));
                 if case.kind == Kind::Incident {
                     turn.case.signed.get_or_insert(now);
                 }
@@ -79,7 +79,7 @@ impl Book<'_> {
                 if !passed {
                     turn.case.status = Status::Handling;
                     turn.case.reworks += 1;
-                    turn.start_clock("solution", turn.category().and_then(|c| c.solution));
+                    turn.start_clock("solution", turn.limit_of(|t| t.solution));
                 }
             }
             Verb::Evaluate => {
@@ -126,7 +126,7 @@ impl Book<'_> {
                 turn.case.unit.clear();
                 turn.case.suspended = None;
                 turn.stop_clock("solution");
-                turn.start_clock("dispatch", turn.category().and_then(|c| c.dispatch));
+                turn.start_clock("dispatch", turn.limit_of(|t| t.dispatch));
                 if let Some(to) = turn.case.dispatched_by.pop() {
                     turn.hand_to(to);
                 }

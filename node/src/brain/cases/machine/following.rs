@@ -62,7 +62,7 @@ impl Turn<'_> {
         let was_accepted = self.case.accepted_by.is_some();
         self.begin_again(if was_accepted { Status::Accepted } else { Status::Submitted });
         if self.case.responded().is_none() {
-            self.start_clock("response", self.category().and_then(|c| c.response));
+            self.start_clock("response", self.limit_of(|t| t.response));
         }
         if self.case.urgent {
             if !was_accepted && self.book.me.parent().is_some() {

@@ -1,10 +1,10 @@
 //! A case as another system tells of it.
 
-use super::turn::{TEXT_MAX, Turn, cut};
-use super::{Book, PLACE_MAX, Refusal, Stepped};
+use super::turn::{Turn, cut};
+use super::{Book, PLACE_MAX, Refusal, Stepped, described};
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use citybrain_shared::Tier;
-use citybrain_shared::case::{Case, Clock, Imported, Kind, Place, Verdict};
+use citybrain_shared::case::{Case, Clock, Imported, Kind, Place, Terms, Verdict};
 use citybrain_shared::view::CaseAccount;
 
 /// The limit of a clock that was not ours to wind.
@@ -95,10 +95,11 @@ impl Book<'_> {
             .as_ref()
             .map(|text| cut(text, NAME_MAX))
             .or_else(|| category.and_then(|c| c.governance.clone()));
+        case.terms = category.map(Terms::of);
         case.reach = category.map_or(Tier::City, |c| c.reach);
         case.kind = category.map_or(Kind::Appeal, |c| c.kind);
         case.title = or(&told.title, Some(&case.category_name), 200);
-        case.description = cut(&told.description, TEXT_MAX);
+        case.description = described(&told.description);
         case.channel = or(&told.channel, Some(&"import".to_owned()), 60);
         case.place = told.place.clone().map(|p| Place { text: cut(&p.text, PLACE_MAX), ..p });
     }

@@ -44,6 +44,8 @@ pub const ASSIST: &str = "assist";
 /// A hand-over came to nothing.
 pub const CAME_BACK: &str = "came-back";
 
+/// Characters of a description, as Open311 takes them.
+const DESCRIPTION_MAX: usize = 4_000;
 /// Characters of a title, of a place's name, and of a category's code or a channel.
 const TITLE_MAX: usize = 200;
 const PLACE_MAX: usize = 300;
@@ -108,6 +110,8 @@ pub struct Opening {
     pub has_contact: bool,
     /// Of a request for a service.
     pub booking: Option<Booking>,
+    /// The node below that it was filed for.
+    pub bound_for: Option<Address>,
     /// For the first line of its history.
     pub note: String,
 }
@@ -117,14 +121,19 @@ fn placed(place: &Place) -> Place {
     Place { text: cut(&place.text, PLACE_MAX), ..place.clone() }
 }
 
-/// A description, or what is said of a step, as a case keeps it where `beside` characters more must fit.
+/// A description, as a case keeps it.
+pub fn described(text: &str) -> String {
+    cut(text, DESCRIPTION_MAX)
+}
+
+/// What is said of a step, as a case keeps it where `beside` characters more must fit.
 pub fn kept(text: &str, beside: usize) -> String {
     cut(text, TEXT_MAX.saturating_sub(beside))
 }
 
 /// Place, title and description, as a case keeps them.
 pub fn said(opening: &Opening) -> (Option<Place>, String, String) {
-    (opening.place.as_ref().map(placed), cut(&opening.title, TITLE_MAX), cut(&opening.description, TEXT_MAX))
+    (opening.place.as_ref().map(placed), cut(&opening.title, TITLE_MAX), described(&opening.description))
 }
 
 /// Which of its verbs a case would take now, whoever asks.
@@ -213,7 +222,7 @@ impl Book<'_> {
             false => opening.kind.or(category.map(|c| c.kind)).unwrap_or(Kind::Appeal),
         };
         let (by, sos, named) = (opening.by.clone(), opening.sos, opening.category.clone());
-        let note = cut(&opening.note, TEXT_MAX);
+        let (note, bound_for) = (cut(&opening.note, TEXT_MAX), opening.bound_for.clone());
         let mut case = self.blank(opening, now);
         case.kind = kind;
         case.urgent = sos;
@@ -227,12 +236,14 @@ impl Book<'_> {
         case.governance = case.governance.take().or_else(|| category.and_then(|c| c.governance.clone()));
         let mut turn = Turn::new(self, &case, "submitted", &by, None, None, now);
         turn.entry.text = note;
-        turn.start_clock("response", category.and_then(|c| c.response));
+        turn.start_clock("response", turn.limit_of(|t| t.response));
         if sos {
             if self.me.parent().is_some() {
                 turn.start_clock(CLIMB, Some(turn.climb()));
             }
             turn.entry.calls.push(self.me.clone());
+        } else if let Some(to) = bound_for {
+            turn.hand_to(to);
         } else if let Some(to) = case.booking.as_ref().map(|b| b.node.clone()) {
             turn.hand_to(to);
         } else if let Some(to) = category.and_then(|c| c.tier).and_then(|tier| ancestor(self.me, tier)) {
@@ -282,6 +293,7 @@ impl Book<'_> {
             signed: None,
             contacted: None,
             handlers: Vec::new(),
+            terms: None,
             clocks: Vec::new(),
             late: false,
             outcome: None,
@@ -372,6 +384,24 @@ impl Book<'_> {
             turn.entry.text = why;
             turn.end(Status::Rejected, ClosedReason::Refused);
         }
+        turn.done()
+    }
+
+    /// The activity that a case has seats of was moved by the node that offers it, from `before` to `shown`.
+    pub fn reschedule(
+        &self,
+        case: &Case,
+        (at, until): (DateTime<Utc>, DateTime<Utc>),
+        shown: &str,
+        before: &str,
+        now: DateTime<Utc>,
+    ) -> Stepped {
+        let mut turn = Turn::new(self, case, "rescheduled", "booking", None, None, now);
+        if let Some(booking) = &mut turn.case.booking {
+            (booking.at, booking.until) = (Some(at), Some(until).filter(|until| *until != at));
+        }
+        turn.entry.to = Some(shown.to_owned());
+        turn.entry.text = format!("it was to be at {before}");
         turn.done()
     }
 

@@ -4,9 +4,9 @@ use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Place, Role, Solved, Status,
+    Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Place, Role, Solved, Status, Terms,
 };
-use citybrain_shared::config::cases::{Category, Limit, Unit};
+use citybrain_shared::config::cases::{Limit, Unit};
 
 /// Characters of a reason, a result or a comment. What is longer belongs into an attachment.
 pub const TEXT_MAX: usize = 2000;
@@ -42,6 +42,10 @@ impl<'a> Turn<'a> {
     ) -> Turn<'a> {
         let mut case = case.clone();
         case.version += 1;
+        // From here on it is what counts, wherever the case goes.
+        if case.terms.is_none() {
+            case.terms = book.category(&case.category).map(Terms::of);
+        }
         // A clock that is adjusted must not write a history that runs backwards; one that was far ahead,
         // and is right again, must not leave limits behind that pass when it would have been right.
         let now = if case.changed - now > AHEAD_MAX { now } else { now.max(case.changed) };
@@ -71,8 +75,9 @@ impl<'a> Turn<'a> {
         Stepped { case: self.case, entry: self.entry, because: None }
     }
 
-    pub(super) fn category(&self) -> Option<&'a Category> {
-        self.book.category(&self.case.category)
+    /// One of the limits that the case was opened with.
+    pub(super) fn limit_of(&self, which: impl FnOnce(&Terms) -> Option<Limit>) -> Option<Limit> {
+        self.case.terms.as_ref().and_then(which)
     }
 
     // ---- clocks
@@ -261,7 +266,7 @@ impl<'a> Turn<'a> {
         }
         case.escalated_to = None;
         if status == Status::Accepted {
-            self.start_clock("dispatch", self.category().and_then(|c| c.dispatch));
+            self.start_clock("dispatch", self.limit_of(|t| t.dispatch));
         }
     }
 
@@ -285,7 +290,7 @@ impl<'a> Turn<'a> {
         self.stop_clock("dispatch");
         // A transfer goes on with the clock that runs.
         if self.case.clock("solution").is_none_or(|c| c.stopped.is_some()) {
-            self.start_clock("solution", self.category().and_then(|c| c.solution));
+            self.start_clock("solution", self.limit_of(|t| t.solution));
         }
         self.entry.to = Some(if self.case.unit.is_empty() { self.book.me.to_string() } else { self.case.unit.clone() });
         let Some(to) = ask.to.as_ref().filter(|to| *to != self.book.me) else { return Ok(()) };
@@ -314,7 +319,7 @@ impl<'a> Turn<'a> {
         };
         let has =
             |name: &str| ask.evidence.iter().any(|e| e.split_once('=').is_some_and(|(n, v)| n == name && shows(v)));
-        let needed = self.category().map(|c| c.evidence.as_slice()).unwrap_or_default();
+        let needed = self.case.terms.as_ref().map(|t| t.evidence.as_slice()).unwrap_or_default();
         let lacking: Vec<&str> = needed.iter().map(String::as_str).filter(|n| !has(n)).collect();
         let solved = ask.solved.unwrap_or(Solved::Solved);
         if let Some(first) = lacking.first().filter(|_| solved == Solved::Solved) {

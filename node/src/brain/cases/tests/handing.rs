@@ -472,3 +472,35 @@ fn whom_to_call_stays_with_a_giver_only_until_the_case_was_taken() {
     world.settle();
     assert!(knows_whom_to_call(&world, "c/s/a") && !knows_whom_to_call(&world, "c/s/b"));
 }
+
+/// Where a letter with a telephone number lies in the log and is of a case that the node never had.
+fn passing(world: &World) -> Vec<&'static str> {
+    let is_passing = |cases: &Cases, (origin, draft): &(Option<String>, Draft)| {
+        with_origin(draft, origin.as_deref(), |h, p| {
+            String::from_utf8_lossy(p).contains("\"phone\":\"139\"") && cases.is_passing(h, p)
+        })
+    };
+    let lies = |n: &&str| world.places[*n].log.iter().any(|record| is_passing(&world.places[*n].cases, record));
+    NODES.into_iter().filter(lies).collect()
+}
+
+fn reading(world: &World) -> Vec<&'static str> {
+    let has = |(_, draft): &(Option<String>, Draft)| {
+        let (header, payload) = draft.parts();
+        header.name == letter::LETTER && String::from_utf8_lossy(payload).contains("\"phone\":\"139\"")
+    };
+    NODES.into_iter().filter(|n| world.places[*n].log.iter().any(has)).collect()
+}
+
+#[test]
+fn a_letter_that_passes_through_is_known_as_one_where_the_case_never_was() {
+    let mut world = World::new();
+    open_with_contact(&mut world, "c/s/a/n", "L");
+    assert!(world.ask("c/s/a/n", CASE, Verb::Accept, &by("w", Role::Worker), ""));
+    let to_b = Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) };
+    assert!(world.ask("c/s/a/n", CASE, Verb::Dispatch, &to_b, ""));
+    world.settle();
+    assert_eq!(owner(&world), ["c/s/b"]);
+    assert_eq!(reading(&world), ["c/s", "c/s/a", "c/s/b", "c/s/a/n"]);
+    assert_eq!(passing(&world), ["c/s", "c/s/a"], "giver and taker have it; those between do not");
+}

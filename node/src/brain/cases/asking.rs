@@ -1,0 +1,253 @@
+//! What people and other systems ask this node for: cases that open, steps, and what is written of them.
+
+use super::letter::{self, Body, Letter, Pen};
+use super::machine::{self, Opening, Refusal, Stepped};
+use super::{Cases, Held, Told, intake};
+use chrono::{DateTime, Utc};
+use citybrain_shared::Address;
+use citybrain_shared::Tier;
+use citybrain_shared::case::{Ask, Case, Coming, Contact, Entry, Role, Status, Verb};
+use citybrain_shared::record::Draft;
+use citybrain_shared::view::{self, AccountRefused, CaseAccount, CasesImported};
+use std::collections::{BTreeMap, HashMap};
+
+/// Characters of a name, a telephone number, an address.
+const CONTACT_MAX: usize = 200;
+
+impl Cases {
+    /// Opens a case that no event brought; the contact stays here.
+    pub fn open(&self, mut opening: Opening, contact: Contact, now_us: i64) -> (Case, Vec<Draft>) {
+        let now = view::time_of(now_us);
+        let contact = kept(&contact);
+        if !contact.name.is_empty() && contact.name.trim() == opening.by.trim() {
+            opening.by = machine::RESIDENT.into();
+        }
+        let stepped = self.book().open(opening, now);
+        let mut drafts = Vec::new();
+        self.write(&stepped, Some(&contact), None, now, &mut drafts);
+        self.contact_draft(&stepped.case, &contact, now, &mut drafts);
+        let answer = self.booked(&stepped.case, now);
+        if let Some(answer) = &answer {
+            self.write(answer, Some(&contact), None, now, &mut drafts);
+        }
+        (answer.unwrap_or(stepped).case, drafts)
+    }
+
+    /// Takes what another system tells of its cases, in this order; each is this node's own from then
+    /// on. Told twice, it is taken once.
+    pub fn import(&self, told: &[CaseAccount], by: &str, now_us: i64) -> (CasesImported, Vec<Draft>) {
+        let now = view::time_of(now_us);
+        let pen = Pen { me: &self.me, now };
+        let (mut became, mut drafts) = (CasesImported::default(), Vec::new());
+        // Two accounts of one case in one group: the second must see what the first has done.
+        let mut newest: BTreeMap<String, Case> = BTreeMap::new();
+        let mut told_before: HashMap<(&str, &str), String> = HashMap::new();
+        let mut refuse = |told: &CaseAccount, Refusal { error, detail, .. }| {
+            became.refused.push(AccountRefused { id: told.id.clone(), error: error.into(), detail });
+        };
+        for told in told {
+            // Before its day is looked up: no calendar has every time that can be written.
+            if let Err(refusal) = machine::import::check(told, now) {
+                refuse(told, refusal);
+                continue;
+            }
+            // A day of opening that is told otherwise by now makes no other case of it.
+            let mut id = intake::id(self.calendar.day(told.opened), &told.source, &told.id);
+            if !newest.contains_key(&id) && !self.held.contains_key(&id) {
+                let there = (told.source.as_str(), told.id.as_str());
+                if let Some(known) = told_before.get(&there).or_else(|| self.imported_as(there.0, there.1)) {
+                    id.clone_from(known);
+                }
+                told_before.insert(there, id.clone());
+            }
+            let known = newest.get(&id).or_else(|| self.held.get(&id).map(|h| &h.case));
+            let is_new = known.is_none();
+            let room = if is_new && told.status.is_open() { self.has_room(false) } else { Ok(()) };
+            if let Err(refusal) = room {
+                refuse(told, refusal);
+                continue;
+            }
+            match self.book().import(&id, told, known, by, now) {
+                Ok(None) => became.known += 1,
+                Ok(Some(stepped)) => {
+                    if is_new {
+                        became.opened += 1
+                    } else {
+                        became.changed += 1
+                    }
+                    drafts.push(pen.step(&stepped, None));
+                    newest.insert(id, stepped.case);
+                }
+                Err(refusal) => refuse(told, refusal),
+            }
+        }
+        (became, drafts)
+    }
+
+    /// A wish made at this node: done if the case is ours, else sent to its owner. `wish` is a fresh id.
+    ///
+    /// # Errors
+    /// [`Refusal`], in words for whoever asked.
+    pub fn ask(
+        &self,
+        id: &str,
+        verb: Verb,
+        ask: &Ask,
+        wish: &str,
+        now_us: i64,
+    ) -> Result<(String, Told, Vec<Draft>), Refusal> {
+        let now = view::time_of(now_us);
+        let held = self.find(id)?;
+        let id = held.case.id.clone();
+        let ask = &self.with_whole_ids(ask)?;
+        let mut drafts = Vec::new();
+        let is_here = self.may_step(&id);
+        if verb == Verb::Forget && !is_here {
+            // At once, and not when the case has come to where it is bound for: that box may be dead.
+            machine::act::may(Verb::Forget, ask)?;
+            if !held.is_forgotten() {
+                let data = serde_json::json!({"case": id, "by": ask.by.trim()});
+                drafts.push(Pen { me: &self.me, now }.local(letter::FORGET, &format!("{id}.forget.{wish}"), &id, data));
+            }
+        }
+        let next = self.sends_on(held, verb, ask);
+        if next.is_none() && (is_here || verb != Verb::Forget) {
+            if verb == Verb::Recall {
+                let letter = self.recall(held, ask, wish.to_owned())?;
+                drafts.extend(Pen { me: &self.me, now }.letter(&letter));
+                return Ok((id, Told::Sent { to: letter.to }, drafts));
+            }
+            let steps = self.step(held, verb, ask, &self.me, now)?;
+            let own = steps.iter().find(|stepped| stepped.case.id == id).map(|stepped| &stepped.entry);
+            let (term, version) = own.map_or((held.case.term, held.case.version), |e| (e.term, e.version));
+            for stepped in &steps {
+                self.write(stepped, held.contact.as_ref(), None, now, &mut drafts);
+            }
+            self.keep_name(held, ask, now, &mut drafts);
+            return Ok((id, Told::Done { term, version }, drafts));
+        }
+        if ask.by.trim().is_empty() {
+            return Err(Refusal::new("missing", "`by` is missing: who does it", "`--by NAME`"));
+        }
+        // The owner looks again: it knows of what this copy does not.
+        machine::act::is_as_seen(&held.case, ask)?;
+        if verb == Verb::Accept && held.case.urgent && held.case.status == Status::Submitted {
+            machine::act::may(verb, ask)?;
+            let (term, version) = held.case.order();
+            let by = machine::act::named(ask).by;
+            let coming = Coming { node: self.me.clone(), by, at: now, wish: wish.to_owned(), term, version };
+            drafts.push(Pen { me: &self.me, now }.coming(&held.case, &coming));
+        }
+        // Whoever gave it away asks for it back, and nobody else can.
+        let to = if verb == Verb::Recall { &held.case.owner } else { next.unwrap_or(held.case.bound_for()) }.clone();
+        drafts.extend(self.called_again(held, ask, wish, now));
+        let body = Body::Ask { case: id.clone(), verb, ask: machine::act::named(ask), hops: 0, contact: None };
+        let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
+        drafts.extend(Pen { me: &self.me, now }.letter(&letter));
+        Ok((id, Told::Sent { to }, drafts))
+    }
+
+    /// What is short for an id here may be short for another one where the wish is done.
+    pub(super) fn with_whole_ids(&self, ask: &Ask) -> Result<Ask, Refusal> {
+        let mut ask = ask.clone();
+        if let Some(into) = &mut ask.into {
+            match self.find(into) {
+                Ok(held) => into.clone_from(&held.case.id),
+                Err(refusal) if refusal.error == "ambiguous" => return Err(refusal),
+                // Whoever owns the one may know of the other.
+                Err(_) => {}
+            }
+        }
+        Ok(ask)
+    }
+
+    pub(super) fn step(
+        &self,
+        held: &Held,
+        verb: Verb,
+        ask: &Ask,
+        from: &Address,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Stepped>, Refusal> {
+        let other = |id: &str| {
+            let held = self.held.get(id)?;
+            (held.case.owner == self.me).then(|| held.case.clone())
+        };
+        self.book().act(&held.case, verb, ask, from, &other, now)
+    }
+
+    /// The letter that asks for a case back which is on its way from here. Nothing is stepped: it is
+    /// this node's again when the other one has answered.
+    pub(super) fn recall(&self, held: &Held, ask: &Ask, id: String) -> Result<Letter, Refusal> {
+        let ask = machine::act::named(ask);
+        let case = &held.case;
+        self.book().check(case, Verb::Recall, &ask)?;
+        let history = letter::sent(&held.history);
+        let body = Body::Recall { case: case.clone(), history, by: ask.by, why: ask.text.unwrap_or_default() };
+        Ok(self.letter(id, case.bound_for(), case.urgent, body))
+    }
+
+    /// The records of a step of this node: the step, and the hand-over that it may begin.
+    pub(super) fn write(
+        &self,
+        stepped: &Stepped,
+        contact: Option<&Contact>,
+        answers: Option<&str>,
+        now: DateTime<Utc>,
+        drafts: &mut Vec<Draft>,
+    ) {
+        let known = self.held.get(&stepped.case.id).map(|h| h.history.as_slice()).unwrap_or_default();
+        self.write_after(known, stepped, contact, answers, now, drafts);
+    }
+
+    /// As [`Cases::write`], `known` being the case's history so far.
+    pub(super) fn write_after(
+        &self,
+        known: &[Entry],
+        stepped: &Stepped,
+        contact: Option<&Contact>,
+        answers: Option<&str>,
+        now: DateTime<Utc>,
+        drafts: &mut Vec<Draft>,
+    ) {
+        let pen = Pen { me: &self.me, now };
+        drafts.push(pen.step(stepped, answers));
+        let Some(to) = &stepped.case.handing_to else { return };
+        let mut history = letter::sent(known);
+        history.push(stepped.entry.clone());
+        // Whoever had it with the case learns nothing new when it is returned.
+        let had = stepped.case.opened_at == *to || known.iter().any(|e| e.node == *to);
+        let may_travel = (self.settings.contact_travels || had) && !stepped.case.forgotten;
+        let contact = contact.filter(|c| may_travel && !c.is_empty()).cloned();
+        let id = format!("{}.{}.{}.hand-over", stepped.case.id, stepped.case.term, stepped.case.version);
+        let body = Body::HandOver { case: stepped.case.clone(), history, contact };
+        drafts.extend(pen.letter(&self.letter(id, to, stepped.case.urgent, body)));
+    }
+
+    /// Whom to call: here, and as far up as the category needs it.
+    pub(super) fn contact_draft(&self, case: &Case, contact: &Contact, now: DateTime<Utc>, drafts: &mut Vec<Draft>) {
+        if contact.is_empty() || case.forgotten || self.held.get(&case.id).is_some_and(Held::is_forgotten) {
+            return;
+        }
+        let needed = case.terms.as_ref().and_then(|t| t.contact_reach);
+        // No further than the case itself.
+        let reach = needed.map_or(Tier::Neighbourhood, |needed| needed.max(case.reach));
+        let data = serde_json::json!({"case": case.id, "contact": contact});
+        drafts.push(Pen { me: &self.me, now }.contact(&case.id, case.urgent, reach, data));
+    }
+
+    /// A resident's step says `resident`; the name is kept where the telephone number is.
+    pub(super) fn keep_name(&self, held: &Held, ask: &Ask, now: DateTime<Utc>, drafts: &mut Vec<Draft>) {
+        let known = held.contact.clone().unwrap_or_default();
+        if ask.role == Some(Role::Resident) && machine::is_name(&ask.by) && known.name.is_empty() {
+            self.contact_draft(&held.case, &Contact { name: ask.by.trim().to_owned(), ..known }, now, drafts);
+        }
+    }
+}
+
+/// Of whom to call, what is kept.
+pub(super) fn kept(contact: &Contact) -> Contact {
+    let [name, phone, address] =
+        [&contact.name, &contact.phone, &contact.address].map(|t| machine::cut(t, CONTACT_MAX));
+    Contact { name, phone, address, more: contact.more.clone() }
+}

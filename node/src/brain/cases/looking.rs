@@ -1,0 +1,264 @@
+//! What is held, looked up: one case, lists in an order, numbers.
+
+use super::calendar::Calendar;
+use super::letter::Letter;
+use super::machine::{Book, Refusal};
+use super::{CASES_MAX, Calls, Cases, Held, intake, letter};
+use chrono::{DateTime, Days, Utc};
+use citybrain_shared::case::{Case, Kind};
+use citybrain_shared::config::cases::Category;
+use citybrain_shared::event::Envelope;
+use citybrain_shared::record::Header;
+use citybrain_shared::view;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Degrees that lie between two cases of the same matter at most: about 200 m.
+const NEAR: f64 = 0.002;
+
+impl Cases {
+    pub fn book(&self) -> Book<'_> {
+        Book { me: &self.me, calendar: &self.calendar, categories: &self.categories, settings: &self.settings }
+    }
+
+    /// When people work here.
+    pub fn calendar(&self) -> &Calendar {
+        &self.calendar
+    }
+
+    /// That, and whose it is.
+    pub fn calendar_shown(&self) -> view::CalendarShown {
+        view::CalendarShown { of: self.calendar_of.clone(), words: self.calendar.words() }
+    }
+
+    /// What cases may be about here: the node's own categories, then those of the nodes above it.
+    pub fn categories(&self) -> Arc<Vec<Category>> {
+        self.categories.clone()
+    }
+
+    pub fn get(&self, id: &str) -> Option<&Held> {
+        self.held.get(id)
+    }
+
+    /// All cases, oldest id first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Held> {
+        self.held.values()
+    }
+
+    pub fn count(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Open ones, the oldest first.
+    pub fn open_ones(&self) -> impl ExactSizeIterator<Item = &Held> {
+        self.open_since.iter().map(|(_, id)| &self.held[id])
+    }
+
+    /// Cases that were opened before this moment (µs since 1970) or, in the same one, have a smaller id;
+    /// the newest first; all of them, or the open ones.
+    pub fn before(&self, then: Option<(i64, String)>, only_open: bool) -> impl Iterator<Item = &Held> {
+        let all = if only_open { &self.open_since } else { &self.opened };
+        let range = (Bound::Unbounded, then.map_or(Bound::Unbounded, Bound::Excluded));
+        all.range(range).rev().map(|(_, id)| &self.held[id])
+    }
+
+    /// Cases behind this id, oldest first.
+    pub fn behind(&self, id: Option<&str>) -> impl Iterator<Item = &Held> {
+        self.held
+            .range::<str, _>((id.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
+            .map(|(_, held)| held)
+    }
+
+    /// Cases that have changed behind this moment and id, the longest unchanged first; each with its own.
+    pub fn changed_behind(&self, then: (i64, String)) -> impl Iterator<Item = (&(i64, String), &Held)> {
+        let range = (Bound::Excluded(then), Bound::Unbounded);
+        self.changed.range(range).map(|at| (at, &self.held[&at.1]))
+    }
+
+    /// The one case whose id is this, begins with this, or ends with this after the day.
+    ///
+    /// # Errors
+    /// None, or several.
+    pub fn find(&self, text: &str) -> Result<&Held, Refusal> {
+        if let Some(held) = self.held.get(text) {
+            return Ok(held);
+        }
+        if text.is_empty() {
+            return Err(self.unknown(text));
+        }
+        let whole = self.held.range::<str, _>((Bound::Included(text), Bound::Unbounded)).map(|(id, _)| id);
+        let whole = whole.take_while(|id| id.starts_with(text)).take(2);
+        let rest = self.rests.range((text.to_owned(), String::new())..);
+        let rest = rest.take_while(|(rest, _)| rest.starts_with(text)).map(|(_, id)| id).take(3);
+        let found: BTreeSet<&String> = whole.chain(rest).collect();
+        let mut found = found.into_iter();
+        match (found.next(), found.next()) {
+            (Some(one), None) => self.held.get(one).ok_or_else(|| self.unknown(text)),
+            (Some(a), Some(b)) => {
+                let detail = format!("`{text}` may be {a}, {b} or another");
+                Err(Refusal::new("ambiguous", detail, "write more of it"))
+            }
+            _ => Err(self.unknown(text)),
+        }
+    }
+
+    /// The case that this key has opened, today or yesterday (a key is no other one at midnight).
+    ///
+    /// # Errors
+    /// There is none: the id of the one that it is to open.
+    pub fn keyed(&self, source: &str, key: &str, now: DateTime<Utc>) -> Result<String, String> {
+        let today = self.calendar.day(now);
+        let before = today.pred_opt().map(|day| intake::id(day, source, key));
+        let id = intake::id(today, source, key);
+        match before.filter(|id| self.held.contains_key(id)) {
+            Some(known) => Ok(known),
+            None if self.held.contains_key(&id) => Ok(id),
+            None => Err(id),
+        }
+    }
+
+    /// Is this a record about a person who is forgotten here? A letter about his case, or the event that
+    /// opened it or was one more press of its button.
+    pub fn is_forgotten(&self, header: &Header<'_>, payload: &[u8]) -> bool {
+        if self.forgotten.is_empty() || !intake::may_name_persons(header, payload) {
+            return false;
+        }
+        let Ok(envelope) = Envelope::parse(payload) else { return false };
+        let subject = envelope.subject.as_deref().unwrap_or_default();
+        if [letter::LETTER, letter::CONTACT].contains(&header.name) {
+            return self.forgotten.contains(subject);
+        }
+        let (source, event) = (envelope.source.as_ref(), envelope.id.as_deref().unwrap_or_default());
+        let came = view::time_of(header.received_us);
+        // Where it entered it may have been another day already.
+        let days = [-1, 0, 1].map(|d| came.checked_add_signed(chrono::TimeDelta::days(d)).unwrap_or(came));
+        let opened = days.map(|at| intake::id(self.calendar.day(at), source, event));
+        if opened.iter().any(|id| self.forgotten.contains(id)) {
+            return true;
+        }
+        let button = intake::button(source, subject);
+        let presses = self.forgotten_buttons.range((button.clone(), String::new())..).take_while(|(b, _)| *b == button);
+        presses.filter_map(|(_, id)| self.held.get(id)).any(|held| {
+            let until = held.case.closed.unwrap_or(held.case.changed);
+            (held.case.opened..=until).contains(&came)
+        })
+    }
+
+    /// Is this a letter of others about a case that this node never had? Whoever works here has nothing to do with
+    /// the people in it.
+    pub fn is_passing(&self, header: &Header<'_>, payload: &[u8]) -> bool {
+        if header.name != letter::LETTER {
+            return false;
+        }
+        let Some(letter) = letter::data::<Letter>(payload) else { return true };
+        let had = |held: &Held| {
+            let case = &held.case;
+            let owned = case.owner == self.me || held.history.iter().any(|e| e.node == self.me);
+            // Or its category has it told whom to call.
+            owned || case.opened_at == self.me || held.contact.is_some()
+        };
+        letter.from != self.me && letter.to != self.me && !self.held.get(letter.body.case()).is_some_and(had)
+    }
+
+    /// May this node step the case?
+    pub fn may_step(&self, id: &str) -> bool {
+        self.held.get(id).is_some_and(|h| h.case.owner == self.me && h.case.handing_to.is_none())
+    }
+
+    /// Is there room for one more open case? A call for help is never refused.
+    ///
+    /// # Errors
+    /// [`Refusal`]: as many are open as a node holds.
+    pub fn has_room(&self, sos: bool) -> Result<(), Refusal> {
+        if sos || self.open.len() < CASES_MAX {
+            return Ok(());
+        }
+        let detail = format!("{} holds {} open cases, as many as a node may", self.me, self.open.len());
+        Err(Refusal::new("full", detail, "`citybrain case list --status open` shows them: some must be closed first"))
+    }
+
+    /// The case that another system's one is here.
+    pub(super) fn imported_as(&self, source: &str, number: &str) -> Option<&String> {
+        let id = self.imported.get(&number_there(source, number))?;
+        let there = self.held.get(id)?.case.imported.as_ref()?;
+        (there.source == source && there.id == number).then_some(id)
+    }
+
+    /// Cases that may be about the same: same category, open within a week of each other, and near.
+    pub fn similar(&self, case: &Case) -> Vec<&Case> {
+        let near = |other: &Case| match (&case.place, &other.place) {
+            (Some(a), Some(b)) => match (a.lat, a.lon, b.lat, b.lon) {
+                (Some(a1), Some(a2), Some(b1), Some(b2)) => (a1 - b1).abs() < NEAR && (a2 - b2).abs() < NEAR,
+                _ => !a.text.is_empty() && a.text == b.text && case.opened_at == other.opened_at,
+            },
+            _ => false,
+        };
+        let fits = |other: &&Case| {
+            other.id != case.id
+                && other.category == case.category
+                && (other.opened - case.opened).num_days().abs() <= 7
+                && near(other)
+        };
+        // Ids begin with the day: those of more than a week before need no look.
+        let day = case.opened.date_naive().checked_sub_days(Days::new(10));
+        let from = day.map(|day| day.format("%Y%m%d").to_string()).unwrap_or_default();
+        let of_spot = |spot: u64| {
+            let ids = self.spots.range((spot, from.clone())..).take_while(move |(s, _)| *s == spot);
+            ids.map(|(_, id)| &self.held[id].case).filter(fits).take(10)
+        };
+        let mut found: Vec<&Case> = spots(case, 1).into_iter().flat_map(of_spot).collect();
+        found.sort_unstable_by_key(|c| &c.id);
+        found.dedup_by_key(|c| &c.id);
+        found.truncate(10);
+        found
+    }
+
+    /// How many open cases are over a limit?
+    pub fn overdue(&self, now: DateTime<Utc>) -> u64 {
+        self.limits.range(..(now.timestamp_micros(), String::new())).count() as u64
+    }
+
+    /// Does anybody call for help?
+    pub fn help_is_wanted(&self) -> bool {
+        self.calls.open > 0
+    }
+
+    pub fn calls_for_help(&self) -> Calls {
+        self.calls
+    }
+
+    /// In the order of [`Kind::ALL`].
+    pub fn open_by_kind(&self) -> [u64; Kind::ALL.len()] {
+        self.open_by_kind
+    }
+}
+
+/// By what cases are listed: when it was opened, µs since 1970, and its id.
+pub fn opened(case: &Case) -> (i64, String) {
+    (case.opened.timestamp_micros(), case.id.clone())
+}
+
+/// A hash of another system's name and its number of a case.
+pub(super) fn number_there(source: &str, number: &str) -> u64 {
+    xxh3_64(format!("{source}\0{number}").as_bytes())
+}
+
+/// What a case is found by where another is near: each a hash. `around`: of the squares of [`NEAR`] about it,
+/// too, so many to each side.
+pub(super) fn spots(case: &Case, around: i64) -> Vec<u64> {
+    let Some(place) = &case.place else { return Vec::new() };
+    let hash = |text: String| xxh3_64(format!("{}\0{text}", case.category).as_bytes());
+    let mut all = Vec::new();
+    if let (Some(lat), Some(lon)) = (place.lat, place.lon) {
+        let square = |degrees: f64| (degrees / NEAR).floor() as i64;
+        for (i, j) in (-around..=around).flat_map(|i| (-around..=around).map(move |j| (i, j))) {
+            all.push(hash(format!("{} {}", square(lat).saturating_add(i), square(lon).saturating_add(j))));
+        }
+    }
+    if !place.text.is_empty() {
+        all.push(hash(format!("{}\0{}", case.opened_at, place.text)));
+    }
+    all
+}

@@ -1,0 +1,182 @@
+//! What goes with a case to another node, and what goes down to all: terms, calendars, requests that were filed
+//! above, and whose eyes a letter is not for.
+
+use crate::harness::ran::{run, text, token};
+use crate::harness::{Node, Tree, wait_for};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+const LITTER: &str = "[[category]]\ncode = \"litter\"\nname = \"暴露垃圾\"\ndispatch = \"1h\"\nsolution = \"4h\"\n\
+                      evidence = [\"photo-after\"]\n";
+
+fn case(node: &Node, id: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    wait_for(&format!("{}: {what}\n{}", node.address, node.output()), || {
+        Some(node.get(&format!("/v1/cases/{id}"))?["case"].take()).filter(&fits)
+    })
+}
+
+fn step(node: &Node, id: &str, verb: &str, ask: &Value) {
+    let (status, answer) = node.post(&format!("/v1/cases/{id}/{verb}"), ask);
+    assert!((200..300).contains(&status), "{verb}: {status} {answer}");
+}
+
+/// A case of litter with somebody to call, opened at `c/s/a` and sent to `c/s/b`.
+fn sent(tree: &Tree) -> String {
+    let a = tree.node("c/s/a");
+    let new = json!({"category": "litter", "title": "三号门", "by": "王大妈", "contact": {"name": "王大妈", "phone": "13900000000"}});
+    let (status, opened) = a.post("/v1/cases", &new);
+    assert_eq!(status, 201, "{opened}");
+    let id = opened["case"]["id"].as_str().expect("an id").to_owned();
+    step(a, &id, "accept", &json!({"by": "甲"}));
+    step(a, &id, "dispatch", &json!({"by": "甲", "to": "c/s/b"}));
+    id
+}
+
+fn tree(leaves: &[&str]) -> Tree {
+    let tree = Tree::with(leaves, &HashMap::new(), "");
+    tree.edit("c/s/a", |text| format!("{LITTER}{text}"));
+    tree
+}
+
+#[test]
+fn a_node_without_the_category_asks_for_its_evidence_and_sets_its_clocks_also_after_a_kill() {
+    let mut tree = tree(&["c/s/a", "c/s/b"]);
+    tree.start();
+    let id = sent(&tree);
+    case(tree.node("c/s/b"), &id, "has it", |c| c["owner"] == "c/s/b");
+    tree.kill9("c/s/b");
+    tree.start_node("c/s/b");
+    let b = tree.node("c/s/b");
+    let held = case(b, &id, "has it still", |c| c["owner"] == "c/s/b");
+    assert_eq!(held["terms"], json!({"dispatch": "1h", "solution": "4h", "evidence": ["photo-after"]}));
+    step(b, &id, "start", &json!({"by": "乙"}));
+    run(&["case", "show", &id, "--node", &b.url()]).says(0, &["to show     photo-after, when it is solved"]);
+    let (status, refused) = b.post(&format!("/v1/cases/{id}/resolve"), &json!({"by": "乙", "text": "清运"}));
+    assert_eq!((status, &refused["error"]), (409, &json!("no-evidence")), "{refused}");
+    let shown = json!({"by": "乙", "text": "清运", "evidence": ["photo-after=https://x.example/1.jpg"]});
+    step(b, &id, "resolve", &shown);
+    step(b, &id, "verify", &json!({"by": "丙", "role": "supervisor", "passed": false, "text": "还在"}));
+    let runs = |c: &Value, name: &str, limit: &str| {
+        let clocks = c["clocks"].as_array().map(Vec::as_slice).unwrap_or_default();
+        clocks.iter().any(|k| k["name"] == name && k["limit"] == limit && k["stopped"].is_null())
+    };
+    case(b, &id, "is rework, with a limit", |c| runs(c, "solution", "4h"));
+    step(b, &id, "return", &json!({"by": "乙", "text": "不是我们的"}));
+    case(tree.node("c/s/a"), &id, "has it back, with a limit", |c| c["owner"] == "c/s/a" && runs(c, "dispatch", "1h"));
+}
+
+#[test]
+fn a_letter_on_its_way_is_for_the_eyes_of_operators_where_the_case_never_was() {
+    let mut tree = tree(&["c/s/a", "c/s/b"]);
+    std::fs::write(tree.dir().join("tokens"), "").expect("it is written");
+    tree.edit("c/s", |t| t.replace("[api]\n", "[api]\ntokens_file = \"tokens\"\n"));
+    let (worker, operator) = (token(&tree, "li", "worker"), token(&tree, "mia", "operator"));
+    for address in ["c", "c/s", "c/s/a", "c/s/b"] {
+        tree.start_node(address);
+    }
+    wait_for("the leaves take cases", || tree.node("c/s/a").get("/readyz").and(tree.node("c/s/b").get("/readyz")));
+    let id = sent(&tree);
+    case(tree.node("c/s/b"), &id, "has it", |c| c["owner"] == "c/s/b");
+    let letters = |name: &str, token: &str| {
+        let file = tree.dir().join(format!("{name}.token"));
+        std::fs::write(&file, token).expect("it is written");
+        let line = ["events", "--type", "city.brain.case.letter", "--json", "--node", &tree.node("c/s").url()];
+        let ran = run(&[&line[..], &["--token-file", text(&file)]].concat());
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.out
+    };
+    let seen = letters("mia", &operator);
+    assert!(seen.contains("13900000000"), "{seen}");
+    let seen = letters("li", &worker);
+    assert!(seen.contains(&id) && seen.contains("hand-over") && seen.contains("withheld"), "{seen}");
+    assert!(!seen.contains("13900000000") && !seen.contains("王大妈"), "{seen}");
+}
+
+#[test]
+fn working_time_goes_by_the_nearest_calendar_above_and_check_doctor_and_config_say_whose() {
+    let mut tree = tree(&["c/s/a"]);
+    let days = "[calendar]\ndays_file = \"days.csv\"\n";
+    std::fs::write(tree.dir().join("days.csv"), "2100-10-01..2100-10-07,holiday\n2100-10-10,makeup\n")
+        .expect("written");
+    tree.edit("c", |text| format!("{days}{text}"));
+    let files: Vec<String> = ["c", "c/s", "c/s/a"].iter().map(|a| text(&tree.node(a).config).to_owned()).collect();
+    let line: Vec<&str> = std::iter::once("check").chain(files.iter().map(String::as_str)).collect();
+    run(&line).says(0, &["note: c/s, c/s/a go by the `[calendar]` of c ("]);
+    tree.start();
+    let words = "+08:00, Mon,Tue,Wed,Thu,Fri 09:00-12:00,13:00-17:00, 7 days off, 1 made up";
+    let leaf = tree.node("c/s/a").url();
+    wait_for("the leaf has the city's calendar", || {
+        let shown = run(&["config", "show", "--node", &leaf]);
+        shown.out.contains(&format!("# working time goes by the `[calendar]` of c: {words}")).then_some(())
+    });
+    let doctor = run(&["doctor", "--node", &leaf]).out;
+    assert!(doctor.contains(&format!("working time goes by the `[calendar]` of c: {words}")), "{doctor}");
+    // What a restart would change is another question.
+    run(&["config", "diff", &files[2], "--node", &leaf]).says(0, &["no difference"]);
+    // A bad day is named by its line.
+    std::fs::write(tree.dir().join("days.csv"), "2100-10-01,holiday\n2100-02-30,holiday\n").expect("written");
+    run(&["check", &files[0]]).says(2, &["days.csv:2: `2100-02-30` is no day"]);
+}
+
+#[test]
+fn a_request_that_is_filed_at_the_city_for_a_node_below_goes_there_also_if_that_is_away() {
+    let category = "[[category]]\ncode = \"LAMP\"\nname = \"路灯\"\nsolution = \"4h\"\n";
+    let mut tree = Tree::with(&["c/s/a", "c/s/b"], &HashMap::new(), "");
+    tree.edit("c", |text| format!("{category}{text}"));
+    tree.edit("c/s/a", |text| text.replace("[node]\n", "[node]\ncode = \"510115001001\"\n"));
+    tree.start();
+    tree.wait_all_known();
+    tree.kill9("c/s/a");
+    let city = tree.node("c");
+    let post = |form: &str| {
+        let request = ureq::http::Request::post(format!("{}/open311/v2/requests.json", city.url()));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let (status, answer) = city.ask(request, form.to_owned()).expect("an answer");
+        (status, serde_json::from_str::<Value>(&answer).expect("JSON")[0].clone())
+    };
+    let file = |where_to: &str| {
+        let (status, filed) = post(&format!("service_code=LAMP&address_string=x&description=dark&phone=139{where_to}"));
+        assert_eq!(status, 200, "{filed}");
+        filed["service_request_id"].as_str().expect("an id").to_owned()
+    };
+    let (below, by_code, own) = (file("&jurisdiction_id=c/s/a"), file("&jurisdiction_id=510115001001"), file(""));
+    let (status, none) = post("service_code=LAMP&address_string=x&jurisdiction_id=c/x");
+    assert!(status == 404 && none["description"].as_str().is_some_and(|d| d.contains("c/x")), "{none}");
+    let listed = |node: &Node, query: &str| -> Vec<String> {
+        let all = node.get(&format!("/open311/v2/requests.json{query}")).expect("a list");
+        let mut ids: Vec<String> = all
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|r| r["service_request_id"].as_str().expect("an id").to_owned())
+            .collect();
+        ids.sort();
+        ids
+    };
+    let sorted = |ids: &[&String]| {
+        let mut ids: Vec<String> = ids.iter().map(|id| (*id).clone()).collect();
+        ids.sort();
+        ids
+    };
+    for part in ["?jurisdiction_id=c/s/a", "?jurisdiction_id=c/s"] {
+        assert_eq!(listed(city, part), sorted(&[&below, &by_code]), "{part}");
+    }
+    assert_eq!(listed(city, "?jurisdiction_id=c/s/b"), [""; 0]);
+    assert_eq!(listed(city, ""), sorted(&[&below, &by_code, &own]));
+    assert_eq!(listed(city, &format!("?jurisdiction_id=c/s/a&service_request_id={own},{below}")), [below.as_str()]);
+    let one = |id: &str| city.get(&format!("/open311/v2/requests/{id}.json?jurisdiction_id=c/s/a")).is_some();
+    assert!(one(&below) && !one(&own));
+    // Acknowledged means owned: it waits for that box, and nobody else steps it meanwhile.
+    assert_eq!(case(city, &below, "waits", |_| true)["handing_to"], "c/s/a");
+    tree.start_node("c/s/a");
+    for id in [&below, &by_code] {
+        let there = case(tree.node("c/s/a"), id, "has come", |c| c["owner"] == "c/s/a");
+        assert_eq!((&there["opened_at"], &there["terms"]["solution"]), (&json!("c"), &json!("4h")));
+    }
+    let contact = tree.node("c/s/a").get(&format!("/v1/cases/{below}")).expect("shown")["contact"].clone();
+    assert_eq!(contact["phone"], "139");
+    wait_for("the city knows that it has come", || {
+        let done = tree.node("c").get(&format!("/v1/cases/{below}"))?;
+        (done["case"]["owner"] == "c/s/a").then_some(())
+    });
+}
