@@ -1,4 +1,21 @@
 //! Cases over a tree of real processes: pressed, answered, handed over, closed, counted.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | here | the ways of cases between nodes, whatever is cut, killed or lost |
+//! | `clocks` | limits on a calendar, and what follows from one that has passed |
+//! | `lists` | second pages of cases, alarms and directives; all cases as a table |
+//! | `looking` | overdue, reopened, urgent, one's own; hot spots and repeat callers |
+//! | `rates` | rates over three tiers, counted and divided by hand |
+//! | `services` | services, activities and scenes |
+//! | `verbs` | each step that is typed, on the screen, for programs, in every history |
+
+mod clocks;
+mod lists;
+mod looking;
+mod rates;
+mod services;
+mod verbs;
 
 use crate::harness::mqtt::Client;
 use crate::harness::{Node, Tree, binary, wait_for};
@@ -463,72 +480,4 @@ fn a_step_asked_for_above_waits_for_the_answer_of_the_node_whose_case_it_is() {
     assert_eq!((code, first(&out)), (0, format!("{case}  evaluated  垃圾")), "{err}");
     let (code, out, err) = at_city(&["close", "--by", "丙", "--wait", "0s"]);
     assert!(code == 0 && out.contains("owns it and was asked"), "{code} {out} {err}");
-}
-
-#[test]
-fn a_service_is_inherited_requested_below_and_its_last_seat_given_once() {
-    let config = r#"
-[[service]]
-code = "opera"
-name = "川剧"
-starts = "2099-12-05 09:00"
-places = 1
-form = [{ name = "health", personal = true }]
-[[scene]]
-code = "silver"
-name = "银发乐园"
-geometry = { type = "Point", coordinates = [103.83, 30.69] }
-services = ["opera"]
-"#;
-    let mut tree = Tree::with(&[LEAF], &HashMap::new(), config);
-    tree.start();
-    let leaf = tree.node(LEAF);
-    let offered = wait_for("the leaf has inherited from all three above", || {
-        let all = leaf.get("/v1/services")?["services"].as_array()?.clone();
-        (all.len() == 4).then_some(all)
-    });
-    let nodes: Vec<&str> = offered.iter().filter_map(|o| o["node"].as_str()).collect();
-    assert_eq!(nodes, [LEAF, COMMUNITY, "c/s", "c"]);
-    let map: Value = serde_json::from_str(&leaf.get_text("/v1/scenes.geojson").expect("a map")).expect("JSON");
-    assert_eq!((map["type"].as_str(), map["features"].as_array().map(Vec::len)), (Some("FeatureCollection"), Some(4)));
-    let request = |by: &str, wanted: i32| {
-        let line = [
-            "service",
-            "request",
-            "opera",
-            "--of",
-            COMMUNITY,
-            "--by",
-            by,
-            "--form",
-            "health=轮椅",
-            "--phone",
-            "139",
-            "--json",
-        ];
-        let (code, out, err) = cli(leaf, &line);
-        assert_eq!(code, wanted, "{err}");
-        id(&serde_json::from_str::<Value>(&out).expect("JSON")["case"])
-    };
-    // The second is told no: there was one seat.
-    let (first, second) = (request("王大妈", 0), request("李大爷", 1));
-    let booked = |case: &str, state: &str| {
-        wait_case(leaf, "hears of its booking", |c| c["id"] == case && c["booking"]["state"] == state)
-    };
-    assert_eq!(booked(&first, "booked")["owner"], COMMUNITY);
-    assert_eq!(booked(&second, "refused")["status"], "rejected");
-    let (code, out, _) = cli(tree.node(COMMUNITY), &["service", "show", "opera"]);
-    assert!(code == 0 && out.contains("seats left  0"), "{out}");
-    // Given back, it is free again; who asked with what is known only where it is needed.
-    step(leaf, &first, "withdraw", &json!({"by": "王大妈", "role": "resident"}));
-    wait_for("the seat is free", || {
-        (tree.node(COMMUNITY).get("/v1/services/opera")?["free"]["places"] == 1).then_some(())
-    });
-    assert!(!tree.node("c").get_text("/v1/cases").expect("cases").contains("轮椅"));
-    let (code, _, err) = cli(leaf, &["service", "request", "oprea", "--by", "x"]);
-    assert!(code == 1 && err.contains("did you mean `opera`?"), "{err}");
-    for line in [vec!["service", "list"], vec!["scene", "list"], vec!["service", "show", "opera", "--of", "c"]] {
-        let (code, out, err) = cli(leaf, &line);
-        assert!(code == 0 && (out.contains("川剧") || out.contains("银发乐园")), "{line:?}: {out}{err}");
-    }
 }

@@ -27,6 +27,7 @@
 //! | `webhooks` | events POSTed to other platforms, over failures and kills |
 //! | `access` | who may ask a node over HTTP and change it, contexts, changes through the links |
 //! | `schemas` | answers for programs keep their shape |
+//! | `standards` | our documents of the API and the events against the schemas of OpenAPI and AsyncAPI |
 //! | `handed_on` | terms, calendars and requests that go to other nodes, and letters that are not for all eyes |
 //! | `exit_codes` | every command: wrong, not there, not found; each error says what to type next |
 //! | `cli` | the commands, their answers and their exit codes |
@@ -62,6 +63,7 @@ mod real_input;
 mod rights;
 mod rules;
 mod schemas;
+mod standards;
 mod tree;
 mod walks;
 mod webhooks;

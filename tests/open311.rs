@@ -132,7 +132,10 @@ fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_foll
     wait_for("the city sees it resolved", || (city.one(&id)["status_notes"] == "已清运").then_some(()));
     let said = city.post(
         "servicerequestupdates.json",
-        &format!("service_request_id={id}&status=FIXED&description=%E8%B0%A2%E8%B0%A2"),
+        &format!(
+            "service_request_id={id}&status=FIXED&description=%E8%B0%A2%E8%B0%A2&first_name=%E5%B0%8F&last_name=%E7%8E%8B\
+             &phone=13900000001&email=w2%40x&account_id=77"
+        ),
     );
     assert_eq!(said.status, 200, "{}", said.text);
     assert!(said.json()[0]["update_id"].is_string());
@@ -175,6 +178,24 @@ fn a_request_filed_by_open311_is_handled_on_the_command_line_and_its_status_foll
     assert_eq!(again.status, 200, "{}", again.text);
     assert!(again.text.contains("<service_request_updates><request_update><update_id>"), "{}", again.text);
     assert_eq!(here.one(&id)["status"], "open");
+    let named =
+        "&description=%E8%B0%A2%E8%B0%A2%E5%90%84%E4%BD%8D&first_name=%E5%B0%8F&last_name=%E7%8E%8B&phone=13900000002";
+    assert_eq!(city.post("servicerequestupdates.json", &format!("service_request_id={id}{named}")).status, 200);
+    // Now that the resident and those who handle it have spoken: what they said is told, and no name of them.
+    for client in [&here, &city] {
+        wait_for("the words are told", || {
+            let all: String =
+                ["requests.xml?extensions=true", "servicerequestupdates.xml", "servicerequestupdates.json"]
+                    .map(|path| client.get(path).text)
+                    .concat();
+            for hidden in ["1390000000", "王小", "小王", "w@x", "w2@x", "小李", "甲", "乙", "丙"] {
+                assert!(!all.contains(hidden), "{hidden}: {all}");
+            }
+            (all.matches("谢谢各位").count() == 2 && all.matches("已清运").count() == 2).then_some(())
+        });
+    }
+    let above = tree.node("c").get_text("/v1/events?last=1000").expect("events");
+    assert!(above.contains("谢谢各位") && !above.contains("1390000000"), "{above}");
 }
 
 #[test]
@@ -377,6 +398,36 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
 
     let (status, why) = c.get("services.json?jurisdiction_id=sfgov.org").error();
     assert!(status == 404 && why.contains("sfgov.org"), "{why}");
+    // Filed under the name or the number of the jurisdiction, or under none; under another one it is not.
+    for named in ["", "&jurisdiction_id=c", "&jurisdiction_id=510115001"] {
+        let filed = c.post("requests.xml", &format!("{GOOD}{named}"));
+        let (head, tail) = (
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<service_requests><request><service_request_id>",
+            "</service_request_id><service_notice/><account_id/></request></service_requests>\n",
+        );
+        let id = filed
+            .text
+            .strip_prefix(head)
+            .and_then(|rest| rest.strip_suffix(tail))
+            .unwrap_or_else(|| panic!("{named}: {}", filed.text));
+        assert_eq!((filed.status, filed.content_type.as_str()), (200, "text/xml; charset=utf-8"));
+        for path in ["requests", "tokens"] {
+            let at = |jurisdiction: &str| c.get(&format!("{path}/{id}.xml?jurisdiction_id={jurisdiction}"));
+            assert!(at("510115001").status == 200 && at("c").text.contains(id), "{path}: {}", at("c").text);
+            assert_eq!(at("sfgov.org").status, 404, "{path}");
+        }
+        let update = |jurisdiction: &str| {
+            let form = format!("service_request_id={id}&description=x&jurisdiction_id={jurisdiction}");
+            c.post("servicerequestupdates.xml", &form)
+        };
+        assert_eq!((update("c").status, update("sfgov.org").status), (200, 404));
+    }
+    let before = c.get("requests.json").json().as_array().map(Vec::len);
+    let refused = c.post("requests.xml", &format!("{GOOD}&jurisdiction_id=sfgov.org"));
+    let told = refused.text.strip_prefix("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<errors><error><code>404</code><description>jurisdiction_id sfgov.org was not found");
+    assert!(refused.status == 404 && told.is_some(), "{} {}", refused.status, refused.text);
+    assert_eq!(c.get("requests.json").json().as_array().map(Vec::len), before, "nothing was filed");
+    assert_eq!(c.get("services.xml?jurisdiction_id=sfgov.org").status, 404);
     for (path, wanted) in [
         ("services/NONE.json", 404),
         ("services/LAMP.json", 404),

@@ -1,4 +1,6 @@
-//! Rules and alarms over a tree of real processes.
+//! Rules and alarms over a tree of real processes; what rules do beside raising them is in `actions`.
+
+mod actions;
 
 use crate::harness::mqtt::Client;
 use crate::harness::ran::run;
@@ -58,6 +60,10 @@ fn say(node: &Node, id: &str, kind: &str, subject: &str, data: &Value) {
         json!({"specversion": "1.0", "id": id, "source": "/test", "type": kind, "subject": subject, "data": data});
     let mut device = Client::connect(node.mqtt, id, true);
     assert!(device.publish("in/x", event.to_string().as_bytes()));
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }
 
 fn alarms(node: &Node) -> Vec<Value> {

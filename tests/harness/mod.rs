@@ -223,6 +223,10 @@ impl Node {
         let agent = ureq::Agent::new_with_config(config);
         let request = request.body(body).expect("it is a request");
         let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+        let asked =
+            (request.uri().path_and_query().map_or_else(String::new, ToString::to_string), request.body().clone());
+        let sent_as =
+            request.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         let is_get = method == "GET";
         let answer = match is_get {
             true => agent.run(request.map(|_| ())),
@@ -232,6 +236,9 @@ impl Node {
         let text = body.with_config().limit(1 << 30).read_to_string().ok()?;
         let kind = parts.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
         openapi::document().check(&method, &path, parts.status.as_u16(), kind, &text);
+        if parts.status.is_success() {
+            openapi::document().check_asked(&method, &asked.0, &sent_as, if is_get { "" } else { &asked.1 });
+        }
         Some((parts, text))
     }
 

@@ -1,5 +1,6 @@
-//! Answers compared with `docs/openapi.json`: every status that comes must be there, and every body
-//! be what its schema says, without a key that the schema does not know.
+//! Questions and answers compared with `docs/openapi.json`: every status that comes must be there, and every
+//! body be what its schema says, without a key that the schema does not know; and what a node takes, its query
+//! and its body, must be what the document says may be asked.
 
 use boon::{Compiler, Draft, SchemaIndex, Schemas};
 use serde_json::{Map, Value, json};
@@ -15,6 +16,8 @@ pub struct Document {
     schemas: Schemas,
     /// Method, path, status (of a request 0), content type.
     places: BTreeMap<(String, String, u16, String), SchemaIndex>,
+    /// Method, path, name of what stands in the query.
+    queries: BTreeMap<(String, String, String), SchemaIndex>,
 }
 
 /// The document in the sources, which is the one that a node serves.
@@ -30,13 +33,23 @@ impl Document {
         compiler.set_default_draft(Draft::V2020_12);
         compiler.enable_format_assertions();
         // Each schema of an answer under a number, beside what they refer to.
-        let mut keys = Vec::new();
-        let mut answers = Map::new();
+        let (mut keys, mut asked) = (Vec::new(), Vec::new());
+        let (mut answers, mut parameters) = (Map::new(), Map::new());
         for (path, methods) in json["paths"].as_object().expect("paths") {
-            for (method, operation) in methods.as_object().expect("methods") {
+            for (method, operation) in methods.as_object().expect("methods").iter().filter(|(m, _)| *m != "parameters")
+            {
                 for (kind, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
                     answers.insert(keys.len().to_string(), content["schema"].clone());
                     keys.push((method.to_uppercase(), path.clone(), 0, kind.clone()));
+                }
+                let of_both = [&methods["parameters"], &operation["parameters"]];
+                for parameter in of_both.into_iter().filter_map(Value::as_array).flatten() {
+                    let parameter = resolved(&json, parameter);
+                    if parameter["in"] == "query" {
+                        let name = parameter["name"].as_str().expect("it has a name").to_owned();
+                        parameters.insert(asked.len().to_string(), parameter["schema"].clone());
+                        asked.push((method.to_uppercase(), path.clone(), name));
+                    }
                 }
                 for (status, response) in operation["responses"].as_object().expect("responses") {
                     let response = resolved(&json, response);
@@ -50,16 +63,16 @@ impl Document {
                 }
             }
         }
-        let root = json!({"$defs": answers, "components": {"schemas": closed(&json["components"]["schemas"])}});
+        let root = json!({"$defs": answers, "asked": parameters, "components": {"schemas": closed(&json["components"]["schemas"])}});
         compiler.add_resource(ROOT, root).expect("the schemas are a resource");
-        let compile = |at: usize| {
-            compiler
-                .compile(&format!("{ROOT}#/$defs/{at}"), &mut schemas)
-                .unwrap_or_else(|e| panic!("{:?}: {e:#}", keys[at]))
+        let mut compile = |at: String| {
+            compiler.compile(&format!("{ROOT}#/{at}"), &mut schemas).unwrap_or_else(|e| panic!("{at}: {e:#}"))
         };
-        let indexes: Vec<SchemaIndex> = (0..keys.len()).map(compile).collect();
+        let indexes: Vec<SchemaIndex> = (0..keys.len()).map(|i| compile(format!("$defs/{i}"))).collect();
         let places = keys.into_iter().zip(indexes).collect();
-        Document { json, schemas, places }
+        let indexes: Vec<SchemaIndex> = (0..asked.len()).map(|i| compile(format!("asked/{i}"))).collect();
+        let queries = asked.into_iter().zip(indexes).collect();
+        Document { json, schemas, places, queries }
     }
 
     /// The path as the document has it.
@@ -96,6 +109,43 @@ impl Document {
             }
         }
         all
+    }
+
+    /// What a node has taken: everything in the query, and the body.
+    ///
+    /// # Panics
+    /// When the document does not say that it may be asked so.
+    pub fn check_asked(&self, method: &str, uri: &str, content_type: &str, body: &str) {
+        let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+        let Some(template) = self.template(method, path) else { return };
+        for (name, text) in form_urlencoded::parse(query.as_bytes()) {
+            let Some(index) = self.queries.get(&(method.to_owned(), template.to_owned(), name.to_string())) else {
+                panic!("{method} {uri} was taken, and the document knows no `{name}`");
+            };
+            // A number or a yes, as the query writes it, or a text.
+            let read = serde_json::from_str::<Value>(&text).ok().filter(|v| !v.is_object() && !v.is_array());
+            let fits = |value: &Value| self.schemas.validate(value, *index).is_ok();
+            let text = Value::String(text.into_owned());
+            assert!(
+                read.is_some_and(|v| fits(&v)) || fits(&text),
+                "{method} {uri}: `{name}` is not as the document says"
+            );
+        }
+        let kind = content_type.split(';').next().filter(|kind| !kind.is_empty()).unwrap_or("application/json");
+        let place = |kind: &str| self.places.get(&(method.to_owned(), template.to_owned(), 0, kind.to_owned()));
+        // Who says nothing says nothing wrong.
+        let has_body = !self.json["paths"][template][method.to_lowercase()]["requestBody"].is_null();
+        if body.is_empty() || (body == "{}" && !has_body) {
+            return;
+        }
+        // JSON is read as what it is, whatever a client calls it.
+        let Some(index) = place(kind).or_else(|| place("*/*")).or_else(|| place("application/json")) else {
+            panic!("{method} {path} took a body as `{kind}`, and the document knows none");
+        };
+        let value = serde_json::from_str(body).unwrap_or_else(|_| body.into());
+        if let Err(error) = self.schemas.validate(&value, *index) {
+            panic!("{method} {path} was taken, and is not what the document says: {error:#}\n{value:#}");
+        }
     }
 
     /// # Panics

@@ -43,7 +43,8 @@ def main():
         else:
             since, is_held = None, False
     holes = sum(1 for _, value in readings if value is None)
-    print(json.dumps({"readings": len(readings), "holes": holes, "foul": foul, "foul-for-long": held, "silent": silent}))
+    said = {"readings": len(readings), "holes": holes, "foul": foul, "is_foul": is_foul}
+    print(json.dumps({**said, "foul-for-long": held, "silent": silent}))
 
 
 main()

@@ -11,6 +11,7 @@ import json
 import math
 import re
 import sys
+import time as clock
 from collections import Counter, defaultdict
 from datetime import datetime
 
@@ -48,6 +49,7 @@ def los_angeles(row):
         "closed": at("ClosedDate"),
         "due": None,
         "flag": None,
+        "number": row["SRNumber"],
     }
 
 
@@ -69,6 +71,8 @@ def boston(row):
         "due": at("target_dt"),
         # Only where both times exist does the city's flag compare them.
         "flag": row["ontime"] if row["closed_dt"].strip() and row["target_dt"].strip() else None,
+        "own_flag": row["ontime"],
+        "number": row["case_enquiry_id"],
     }
 
 
@@ -114,6 +118,9 @@ def facts(rows, node):
         "with_limit": len(limited),
         "in_time": sum(1 for r in limited if r["closed"] is not None and r["closed"] <= r["due"]),
         "late": sum(1 for r in limited if r["closed"] is not None and r["closed"] > r["due"]),
+        "overdue": sum(1 for r in limited if r["closed"] is None and r["due"] < clock.time()),
+        # Each row's flag, by its number there.
+        "rows": {r["number"]: r.get("own_flag") for r in rows},
         "flags": dict(Counter(r["flag"] for r in rows if r["flag"] is not None)),
     }
 

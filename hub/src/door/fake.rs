@@ -44,6 +44,9 @@ pub enum Flaw {
     ForgetsGoodbyes,
 }
 
+/// Where a record says when it was committed, see `shared/src/record.rs`.
+const COMMITTED_AT: std::ops::Range<usize> = 12..20;
+
 type Commit = Box<dyn FnOnce(&mut Inner) + Send>;
 
 #[derive(Default)]
@@ -136,6 +139,18 @@ impl Fake {
     /// The engine ends before the door does.
     pub fn stop(&self) {
         self.alive.store(false, Ordering::SeqCst);
+    }
+
+    /// So much time passes: all that is in the log was committed so much earlier.
+    pub fn age(&self, by: Duration) {
+        for entry in &mut self.inner.lock().log {
+            let mut bytes = entry.bytes.to_vec();
+            let mut committed_us = [0; 8];
+            committed_us.copy_from_slice(&bytes[COMMITTED_AT]);
+            let earlier_us = i64::from_le_bytes(committed_us) - by.as_micros() as i64;
+            bytes[COMMITTED_AT].copy_from_slice(&earlier_us.to_le_bytes());
+            entry.bytes = bytes.into();
+        }
     }
 
     pub fn break_disk(&self, broken: bool) {

@@ -1,7 +1,7 @@
 //! Who is connected, and who has left a session behind.
 
 use super::access::User;
-use super::connection::Earlier;
+use super::connection::{Before, Earlier};
 use super::core::{Core, look};
 use super::packet::control::Will;
 use super::route::{Inbox, Router};
@@ -118,6 +118,13 @@ pub struct Parked {
     pub delivered: Option<Delivered>,
 }
 
+impl Parked {
+    /// Its time is over, though nobody has ended it yet.
+    pub fn is_over(&self) -> bool {
+        self.until <= Instant::now()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Delivered {
     /// Records up to here were given to the client.
@@ -128,6 +135,8 @@ pub struct Delivered {
     pub releasing: HashSet<(Pos, u8)>,
     /// Messages given before a filter changed, with their QoS.
     pub begun: HashMap<(Pos, u8), u8>,
+    /// The filters by which they were given, where they have changed since.
+    pub before: Option<Before>,
     /// Ids of QoS 2 messages of no record that it has not completed.
     pub loose: Vec<u16>,
 }

@@ -104,8 +104,9 @@ fn document() -> String {
             operation["requestBody"] =
                 json!({"content": {"application/json": {"schema": input(&takes(&mut asked).to_value())}}});
         }
-        if said.method == Method::POST {
-            super::examples::put(said.path, &mut operation["requestBody"]);
+        // One that takes no body has none to show.
+        if let Some(body) = operation.get_mut("requestBody").filter(|_| said.method == Method::POST) {
+            super::examples::put(said.path, body);
         }
         for query in &said.types.query {
             operation["x-query"].as_array_mut().unwrap().push(input(&query(&mut asked).to_value()));
@@ -375,10 +376,11 @@ fn cloud_event() -> Value {
     json!({
         "type": "object",
         "description": "A CloudEvent. Attributes of its own are allowed: lower-case letters and digits.",
-        "required": ["specversion", "id", "source", "type"],
+        "required": ["specversion", "source", "type"],
+        "additionalProperties": true,
         "properties": {
             "specversion": {"const": "1.0"},
-            "id": text("With `source` it names the event: sent twice, it is there once."),
+            "id": text("With `source` it names the event: sent twice, it is there once. Without one it gets one."),
             "source": text("Who says so."),
             "type": text("What happened, such as `city.lamp.failed`."),
             "subject": {"type": "string"},
@@ -390,6 +392,7 @@ fn cloud_event() -> Value {
             "priority": {"enum": ["urgent", "routine"], "description": "Urgent overtakes everything on every hop."},
             "reach": {"enum": ["city", "street", "community", "neighbourhood"],
                 "description": "The highest tier that it climbs to."},
+            "governance": {"enum": ["party", "autonomy", "virtue", "law"]},
         },
     })
 }

@@ -9,7 +9,7 @@
 mod cursor;
 mod retained;
 
-pub use cursor::{Cursor, Earlier, Resumed};
+pub use cursor::{Before, Cursor, Earlier, Resumed};
 pub use retained::RetainedScan;
 
 use super::super::counters::Counters;
@@ -105,6 +105,8 @@ impl Delivery {
         }
         let shared: Vec<(String, Sub)> =
             filters.iter().filter(|(f, _)| is_shared(f)).map(|(f, s)| (f.clone(), *s)).collect();
+        // What is read by the filters of before goes on as it began.
+        let begun_upto = if resumed.before.is_some() { resumed.upto_given() } else { Pos::ZERO };
         let mut delivery = Delivery {
             key,
             feed: Feed::new(inbox, Window::resume(resumed.upto, std::mem::take(&mut resumed.beyond))),
@@ -127,7 +129,7 @@ impl Delivery {
             acked: false,
             noting: false,
             given: Pos::ZERO,
-            begun_upto: Pos::ZERO,
+            begun_upto,
         };
         for (filter, sub) in shared {
             delivery.join_group(door, client, &filter, sub);
@@ -269,9 +271,14 @@ impl Delivery {
             self.join_group(door, client, filter, sub);
             return;
         }
-        if let Some(own) = &mut self.own {
+        if let Some(own) = self.own_now() {
             own.insert(filter, sub);
         }
+    }
+
+    /// Built already, and by the filters as they are now.
+    fn own_now(&mut self) -> Option<&mut OwnFilters> {
+        self.own.as_mut().filter(|_| self.resumed.before.is_none())
     }
 
     /// Says of a filter that was just subscribed from where on it is.
@@ -279,7 +286,7 @@ impl Delivery {
         if let Some(known) = self.filters.get_mut(filter) {
             *known = sub;
         }
-        if let Some(own) = self.own.as_mut().filter(|_| !is_shared(filter)) {
+        if let Some(own) = self.own_now().filter(|_| !is_shared(filter)) {
             own.insert(filter, sub);
         }
     }
@@ -289,7 +296,7 @@ impl Delivery {
             // What is under way is still the client's to acknowledge.
             door.shares.leave(door, &group, client, true);
         }
-        if let Some(own) = &mut self.own {
+        if let Some(own) = self.own_now() {
             own.remove(filter);
         }
         let had = self.filters.remove(filter).is_some();
@@ -329,8 +336,7 @@ impl Delivery {
     fn find(&mut self, door: &Door, client: &Arc<str>, cx: &mut Context<'_>, looked_at: &mut usize) -> bool {
         // Behind what earlier connections were given: those messages keep their ids, and the client would
         // take a new one under one of them for a repetition.
-        let earlier = self.resumed.given_upto.max(self.resumed.earlier.unsure());
-        if self.feed.window.seen() >= earlier {
+        if self.feed.window.seen() >= self.resumed.upto_given() {
             if self.next_retained(door) {
                 *looked_at += RETAINED_AT_ONCE;
                 return true;
@@ -359,14 +365,19 @@ impl Delivery {
     /// Looks at one record of the log, or fetches some, or goes live.
     fn read_log(&mut self, door: &Door, client: &Arc<str>) {
         let Delivery { feed, filters, shares, own, ready, resumed, orphans, .. } = self;
-        let Resumed { releasing, begun, .. } = resumed;
-        if filters.len() == shares.len() && releasing.is_empty() && begun.is_empty() {
+        let upto_given = resumed.upto_given();
+        let Resumed { releasing, begun, before, .. } = resumed;
+        if filters.len() == shares.len() && releasing.is_empty() && begun.is_empty() && before.is_none() {
             // Nothing in it is for this session.
             feed.window.see(*door.core.committed().borrow());
         }
         let live = feed.read_log(door, ready, |entry| {
+            if entry.pos > upto_given && before.take().is_some() {
+                *own = None;
+            }
             let own = own.get_or_insert_with(|| {
-                OwnFilters::new(filters.iter().filter(|(f, _)| !is_shared(f)).map(|(f, s)| (f.as_str(), *s)))
+                let all = before.as_deref().unwrap_or(filters).iter();
+                OwnFilters::new(all.filter(|(f, _)| !is_shared(f)).map(|(f, s)| (f.as_str(), *s)))
             });
             own.items(&door.me, entry, client, |n| {
                 let at = (entry.pos, n);
@@ -375,7 +386,7 @@ impl Delivery {
         });
         if live {
             // Kept only while it is used: it doubles what the filters cost.
-            *own = None;
+            (*own, *before) = (None, None);
             // Their records are gone; without PUBREL the client would take another message, under
             // the same id, for a repetition.
             begun.clear();
@@ -489,6 +500,15 @@ impl Connection<'_> {
         };
         if !was_put {
             if expired { &counters.expired } else { &counters.too_large_for_client }.add(1);
+            if again && qos == 2 {
+                // An earlier connection, which took more, may have brought it: then the client waits for its end, and
+                // would take another message under the same id for a repetition.
+                d.flights.insert(id, Flight { pos, part, qos, releasing: false, begun, share: item.share });
+                if let Some(reason) = d.release(id, &self.client, self.durable) {
+                    put_ack(self.tongue.version, kind::PUBREL, id, reason, &mut self.output);
+                }
+                return true;
+            }
             if let Some(group) = &item.share {
                 group.settle(&self.client, (pos, part));
             } else if qos > 0 && pos > Pos::ZERO {

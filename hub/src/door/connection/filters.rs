@@ -77,6 +77,8 @@ impl Connection<'_> {
 
     /// Of a session that was resumed: what its user may no longer subscribe to is over.
     pub(super) fn drop_forbidden(&mut self) {
+        let before = self.delivery.kept_filters().take();
+        *self.delivery.kept_filters() = before.filter(|all| all.keys().all(|f| self.may_have(f)));
         let forbidden: Vec<_> =
             self.delivery.filters().filter(|f| !self.may_have(f)).map(|f| (f.to_owned(), 0)).collect();
         if forbidden.is_empty() {
@@ -212,6 +214,7 @@ impl Connection<'_> {
         let mut notes = Vec::new();
         if changes {
             self.begin(&mut notes);
+            self.delivery.keep_filters(&asked.before);
         }
         let unshared = new.iter_mut().filter(|n| !is_shared(&n.filter)).map(|n| (n.filter.as_str(), &mut n.sub));
         let now = door.router.subscribe(self.delivery.key(), &*door.core, unshared);
@@ -284,6 +287,10 @@ impl Connection<'_> {
             some.iter().any(|(f, _)| !is_shared(f) && self.delivery.filter(f).is_some_and(|sub| sub.qos() > 0));
         if changes {
             self.begin(&mut notes);
+            // What its user may no longer have does not come again, whoever gave it.
+            if asked.what != What::Drop {
+                self.delivery.keep_filters(&[]);
+            }
         }
         let plain = some.iter().map(|(f, _)| f.as_str()).filter(|f| !is_shared(f));
         self.door.router.unsubscribe(self.delivery.key(), plain);

@@ -250,7 +250,8 @@ pub async fn open<'a>(
     let (found, sessions) = look_ahead(&*door.core, |s| (s.sessions.get(&*client).cloned(), s.sessions.len()));
     // Whoever comes under another name does not get what waits for the first.
     // Without being parked it is about to be ended, because its time is over.
-    let old = found.as_ref().filter(|s| !hello.connect.clean && *s.user == *hello.user.name && parked.is_some());
+    let is_kept = parked.as_ref().is_some_and(|p| !p.is_over());
+    let old = found.as_ref().filter(|s| !hello.connect.clean && *s.user == *hello.user.name && is_kept);
     let sessions_max = door.broker.connections_max.saturating_mul(SESSIONS_PER_CONNECTION);
     // Those of groups and of the node itself are no client's.
     let of_clients = |c: &&String| !share::is_shared(c) && !crate::state::is_own_session(c);
@@ -336,6 +337,7 @@ pub async fn open<'a>(
                 resumed.earlier = d.earlier;
                 resumed.releasing = d.releasing;
                 resumed.begun = d.begun;
+                resumed.before = d.before;
                 resumed.loose = d.loose;
             }
             None => {

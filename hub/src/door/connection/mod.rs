@@ -26,7 +26,7 @@ mod pace;
 pub use self::aliases::Alias;
 use self::aliases::Aliases;
 use self::delivery::Delivery;
-pub use self::delivery::Earlier;
+pub use self::delivery::{Before, Earlier};
 use self::pace::Pace;
 use super::access::User;
 use super::core::Offering;

@@ -191,3 +191,118 @@ async fn a_message_that_fits_without_a_new_alias_is_sent_without_one() {
     }
     house.close().await;
 }
+
+/// [MQTT-3.10.4-3], [MQTT-4.4.0-1]: the client has them, and waits for their end.
+#[tokio::test]
+async fn what_earlier_connections_gave_goes_on_as_it_began_though_its_filter_changes_before_its_turn() {
+    for n in 0..6 {
+        let (restarts, asked) = (n % 2 > 0, [None, Some(0), Some(1)][n / 2]);
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut s = house.client(Version::V5, "s", false).await;
+        s.subscribe("x", 2).await;
+        let mut p = house.client(Version::V4, "p", true).await;
+        let mut given = Vec::new();
+        for id in 1..=3u16 {
+            p.publish("x", id.to_string().as_bytes(), 2, id, false).await;
+            p.acked(kind::PUBREC, id).await;
+            given.push(s.got().await);
+        }
+        drop(s);
+        let house = if restarts {
+            house.kill().await;
+            House::open(&fake.crash(|n| n)).await
+        } else {
+            house
+        };
+        // One at a time, so that it has not come to the others when the filter changes.
+        let come = async || house.connect_with("s", 0, &[0x11, 0, 0, 0, 100, 0x21, 0, 1], &[]).await.0;
+        let mut s = come().await;
+        let again = |got: &Got| Got { dup: true, ..got.clone() };
+        assert_eq!(s.got().await, again(&given[0]));
+        match asked {
+            Some(qos) => assert_eq!(s.subscribe("x", qos).await, qos),
+            None => {
+                let mut body = vec![0, 9, 0];
+                put_text("x", &mut body);
+                s.send(0xa2, &body).await;
+                assert_eq!(s.packet().await.expect("an UNSUBACK").0, 0xb0);
+            }
+        }
+        for (n, got) in given.iter().enumerate() {
+            if n == 1 {
+                // Nor does it matter that the client falls once more.
+                drop(s);
+                s = come().await;
+            }
+            if n > 0 {
+                assert_eq!(s.got().await, again(got), "{asked:?}");
+            }
+            s.ack(kind::PUBREC, got.id).await;
+            assert_eq!(s.acked(kind::PUBREL, got.id).await, 0);
+            s.ack(kind::PUBCOMP, got.id).await;
+        }
+        // What comes by the filter as it is now, if there is one.
+        let mut p = house.client(Version::V4, "p", true).await;
+        p.publish("x", b"4", 2, 4, false).await;
+        p.acked(kind::PUBREC, 4).await;
+        match asked {
+            Some(qos) => {
+                let got = s.got().await;
+                assert_eq!((&*got.payload, got.qos), ("4", qos));
+            }
+            None => s.hears_nothing().await,
+        }
+        house.close().await;
+    }
+}
+
+/// [MQTT-3.1.2-25]: it is as if it had been completed, and the client has its id again.
+#[tokio::test]
+async fn a_qos_2_message_that_is_too_large_for_the_next_connection_is_released() {
+    for restarts in [false, true] {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut c = house.client(Version::V5, "c", false).await;
+        c.subscribe("x", 2).await;
+        let mut p = house.client(Version::V5, "p", true).await;
+        for (id, payload) in [(1, &[b'l'; 200][..]), (2, b"small")] {
+            p.publish("x", payload, 2, id, false).await;
+            p.acked(kind::PUBREC, id).await;
+        }
+        let large = c.got().await;
+        c.got().await;
+        drop(c);
+        let (fake, house) = if restarts {
+            house.kill().await;
+            let fake = fake.crash(|n| n);
+            (fake.clone(), House::open(&fake).await)
+        } else {
+            (fake, house)
+        };
+        // It takes 100 bytes.
+        let come =
+            async |house: &House| house.connect_with("c", 0, &[0x11, 0, 0, 0, 100, 0x27, 0, 0, 0, 100], &[]).await.0;
+        let mut c = come(&house).await;
+        let mut is_released = false;
+        let small = loop {
+            let (first, body) = c.packet().await.unwrap();
+            match first >> 4 {
+                kind::PUBREL => is_released |= Ack::parse(Version::V5, kind::PUBREL, &body).unwrap().id == large.id,
+                _ => break got(Version::V5, first, &body),
+            }
+        };
+        assert_eq!((&*small.payload, small.dup), ("small", true));
+        if !is_released {
+            assert_eq!(c.acked(kind::PUBREL, large.id).await, 0);
+        }
+        // From now on it is released, by whatever connection: it has been handed on.
+        house.kill().await;
+        let house = House::open(&fake.crash(|n| n)).await;
+        let mut c = house.client(Version::V5, "c", false).await;
+        assert_eq!(c.acked(kind::PUBREL, large.id).await, 0);
+        c.ack(kind::PUBCOMP, large.id).await;
+        assert_eq!(c.got().await.payload, "small");
+        house.close().await;
+    }
+}

@@ -77,6 +77,24 @@ async fn a_session_s_expiry_above_the_limit_is_shortened_and_that_is_what_counts
     }
 }
 
+/// Its client has said that it ends with its connection, and the kill has ended that.
+#[tokio::test]
+async fn a_session_that_was_resumed_for_no_time_is_not_there_after_a_kill() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = house.client(Version::V5, "c", false).await;
+    c.subscribe("x", 1).await;
+    c.leaves().await;
+    let (_c, connack) = house.connect_with("c", 0, &[], &[]).await;
+    assert_eq!(connack[..2], [1, 0]);
+    house.kill().await;
+    let house = House::open(&fake.crash(|n| n)).await;
+    let (_c, connack) = house.connect(Version::V5, "c", false, &[]).await;
+    assert_eq!(connack[..2], [0, 0]);
+    assert!(fake.session("c").unwrap().filters.is_empty());
+    house.close().await;
+}
+
 #[tokio::test]
 async fn a_will_s_delay_ends_with_its_session_whoever_ends_it() {
     let fake = Fake::new();

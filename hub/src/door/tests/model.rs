@@ -5,218 +5,39 @@
 //! the session from before it was sent. **Once**: QoS 2 in both directions. **Order**: of each
 //! publisher's messages, as they come for the first time. A filter that comes or goes while a
 //! message is on its way makes of "must" a "may". **Wills**: of each connection that ended without a
-//! goodbye, once, also when it was the node that ended it; of no other.
+//! goodbye, once, also when it was the node that ended it, and with a delay when the session ends; of
+//! no other. **Terms**: no more is under way, nothing is larger and no alias higher than the client takes;
+//! nothing of its own comes by a filter with No Local, and nothing that expired before its turn.
 //!
 //! A failure prints its seed; `CITYBRAIN_MODEL_SEED=n` runs that one alone, `CITYBRAIN_MODEL_RUNS=n`
 //! more of them. The tasks behind the sockets are not seeded, so that a seed is nearly a replay.
 
-use super::stage::{Stage, each_is_noticed, play, seeds};
+mod party;
+
+use super::stage::{Rng, Stage, each_is_noticed, play, seeds};
 use super::*;
 use crate::door::fake::Flaw;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use party::{Flying, Message, Party, Phase, Terms};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-const TOPICS: [&str; 4] = ["a", "a/b", "a/c", "b"];
-const FILTERS: [&str; 6] = ["a", "a/b", "a/+", "a/#", "#", "b"];
+/// Long enough that an alias is worth it.
+const TOPICS: [&str; 4] = ["area", "area/b", "area/c", "bells"];
+const FILTERS: [&str; 6] = ["area", "area/b", "area/+", "area/#", "#", "bells"];
 const CLIENTS: usize = 3;
-/// In whose order messages come: what a client publishes, and its wills.
-const SOURCES: usize = 2 * CLIENTS;
 const STEPS: usize = 120;
 const RUNS: u64 = 60;
-/// Publishes that a client has under way, at most; the door takes more.
+/// The door's receive maximum.
+const TAKEN_MAX: usize = 6;
+/// Publishes that a client of 3.1.1 has under way, at most: it cannot be told of the maximum.
 const FLYING_MAX: usize = 12;
-
-/// A published message; its number in [`World::messages`] is its payload.
-struct Message {
-    /// A client; or that and [`CLIENTS`], for its wills.
-    source: usize,
-    topic: &'static str,
-    qos: u8,
-    /// A QoS 1 message that was not acknowledged is sent again, and may be there as often. 0: a will
-    /// whose time has not come.
-    sent: u32,
-    acked: bool,
-}
-
-/// What a session may expect of one message.
-#[derive(Clone, Copy, Debug, Default)]
-struct Hope {
-    /// At least and at most this QoS; `None`: not at all.
-    low: Option<u8>,
-    high: Option<u8>,
-    seen: u32,
-    /// As often without the mark of a repetition.
-    fresh: u32,
-    /// How often by the connection with this number.
-    seen_now: (u32, u32),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Down,
-    /// CONNECT is sent.
-    Coming,
-    Up,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Subscribe(&'static str, u8),
-    Unsubscribe(&'static str),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Flying {
-    id: u16,
-    message: usize,
-    /// QoS 2: PUBREC has come.
-    released: bool,
-}
-
-/// A client with its session's state on both sides.
-struct Party {
-    name: String,
-    phase: Phase,
-    wire: Option<Client>,
-    connection: u32,
-    /// How it came this time: with a clean start, and with a session that lasts.
-    clean: bool,
-    lasts: bool,
-    /// The message that its will is, this time.
-    will: Option<usize>,
-    /// The node has a session of it.
-    exists: bool,
-    /// A clean start was asked for, and no answer heard: nobody knows which session there is.
-    unsure: bool,
-    asked: Option<Asked>,
-    /// Granted at least, and at most.
-    filters: BTreeMap<&'static str, (Option<u8>, Option<u8>)>,
-    hopes: BTreeMap<usize, Hope>,
-    /// Newest message of each source.
-    newest: [Option<usize>; SOURCES],
-    flying: VecDeque<Flying>,
-    /// QoS 2 messages received and not released, by packet id.
-    received: HashMap<u16, usize>,
-    /// Acknowledgements that the client has not given yet.
-    owed: VecDeque<(u8, u16)>,
-    next_id: u16,
-}
-
-impl Party {
-    fn new(n: usize) -> Party {
-        Party {
-            name: format!("party-{n}"),
-            phase: Phase::Down,
-            wire: None,
-            connection: 0,
-            clean: false,
-            lasts: false,
-            will: None,
-            exists: false,
-            unsure: false,
-            asked: None,
-            filters: BTreeMap::new(),
-            hopes: BTreeMap::new(),
-            newest: [None; SOURCES],
-            flying: VecDeque::new(),
-            received: HashMap::new(),
-            owed: VecDeque::new(),
-            next_id: 0,
-        }
-    }
-
-    /// The session and everything in it is over.
-    fn forget(&mut self) {
-        self.filters.clear();
-        self.hopes.clear();
-        self.newest = [None; SOURCES];
-        self.flying.clear();
-        self.received.clear();
-        self.owed.clear();
-    }
-
-    /// The connection is gone, by whoever's doing.
-    fn fall(&mut self) {
-        self.unsure |= self.phase == Phase::Coming && self.clean;
-        if self.phase == Phase::Coming && self.lasts {
-            // Opened or not: a session that is there is empty, or what it was.
-            self.unsure |= !self.exists;
-        }
-        self.wire = None;
-        self.owed.clear();
-        self.asked = None;
-        if self.phase == Phase::Up && !self.lasts {
-            self.forget();
-            self.exists = false;
-        }
-        self.phase = Phase::Down;
-    }
-
-    fn grade(&self, topic: &str, qos: u8) -> (Option<u8>, Option<u8>) {
-        let matching = || self.filters.iter().filter(|(f, _)| topic::matches(f, topic)).map(|(_, g)| *g);
-        let of = |grant: Option<u8>| grant.map(|q| q.min(qos));
-        (of(matching().map(|g| g.0).max().flatten()), of(matching().map(|g| g.1).max().flatten()))
-    }
-
-    /// `filter` has changed: what is on its way may come by the old or the new. Another that matches
-    /// promises nothing here, as it may have come behind the message.
-    fn regrade(&mut self, filter: &str, was_there: bool, messages: &[Message]) {
-        let grant = self.filters.get(filter).copied().unwrap_or_default();
-        for (n, m) in messages.iter().enumerate().filter(|(_, m)| m.sent > 0 && topic::matches(filter, m.topic)) {
-            let (low, high) = (grant.0.map(|q| q.min(m.qos)), grant.1.map(|q| q.min(m.qos)));
-            match self.hopes.get_mut(&n) {
-                Some(hope) => {
-                    hope.high = hope.high.max(high);
-                    if was_there {
-                        hope.low = hope.low.min(low);
-                    }
-                }
-                None if !m.acked => drop(self.hopes.insert(n, Hope { high, ..Hope::default() })),
-                None => {}
-            }
-        }
-    }
-
-    /// A message has come, and is no repetition that QoS 2 tells.
-    fn take(&mut self, n: usize, m: &Message, got: &Got) -> Result<(), String> {
-        let connection = self.connection;
-        let hope = self.hopes.get_mut(&n).ok_or_else(|| format!("{got:?} was never asked for"))?;
-        if hope.high.is_none_or(|high| got.qos > high) || hope.low.is_some_and(|low| got.qos < low) {
-            return Err(format!("{got:?} is not of the QoS that was granted: {hope:?}"));
-        }
-        if got.qos == 0 {
-            return Ok(());
-        }
-        hope.seen += 1;
-        hope.fresh += u32::from(!got.dup);
-        hope.seen_now = if hope.seen_now.0 == connection { (connection, hope.seen_now.1 + 1) } else { (connection, 1) };
-        let copies = if m.qos == 2 { 1 } else { m.sent };
-        if hope.low == Some(2) && hope.seen > 1 {
-            return Err(format!("{got:?} came twice"));
-        }
-        if hope.seen_now.1 > copies {
-            return Err(format!("{got:?} came {} times by one connection", hope.seen_now.1));
-        }
-        if hope.fresh > copies {
-            return Err(format!("{got:?} came again and does not say so"));
-        }
-        // Where a filter came meanwhile, an older message may come only when it is sent again; where
-        // one was raised from QoS 0, what was given may come once more.
-        if hope.seen == 1 && hope.low.is_some_and(|low| low > 0) {
-            let newest = &mut self.newest[m.source];
-            if newest.is_some_and(|newest| newest > n) {
-                return Err(format!("{got:?} came behind {newest:?}"));
-            }
-            *newest = Some(n);
-        }
-        Ok(())
-    }
-
-    fn must_have(&self, messages: &[Message]) -> Option<usize> {
-        let missing =
-            |(n, h): (&usize, &Hope)| (messages[*n].acked && h.low.is_some_and(|q| q > 0) && h.seen == 0).then_some(*n);
-        self.hopes.iter().find_map(missing)
-    }
-}
+/// Payloads that are too large for some clients, and the packets that those take.
+const LARGE_BYTES: usize = 200;
+const SMALL_BYTES: usize = 120;
+/// Of messages that expire when time passes, and of those that do not.
+const BRIEF_S: u32 = 10;
+const LONG_S: u32 = 100_000;
+/// Of a subscription's options.
+const NO_LOCAL: u8 = 4;
 
 struct World {
     stage: Stage,
@@ -226,8 +47,9 @@ struct World {
 
 impl World {
     async fn new(seed: u64, flaw: Option<Flaw>) -> World {
+        let broker = config::Broker { receive_maximum: TAKEN_MAX as u16, ..Default::default() };
         World {
-            stage: Stage::new(seed, flaw).await,
+            stage: Stage::with(seed, flaw, broker).await,
             parties: (0..CLIENTS).map(Party::new).collect(),
             messages: Vec::new(),
         }
@@ -238,12 +60,13 @@ impl World {
         match self.stage.rng.below(100) {
             0..3 => self.crash().await,
             3..8 => self.drop_connection(who),
-            8..10 => self.say_goodbye(who).await?,
-            10..18 => self.hold(),
-            18..28 => self.ask(who).await,
-            28..50 => self.acknowledge(who).await,
-            50..60 => self.hear(who).await?,
-            _ if self.parties[who].phase == Phase::Down => self.connect(who).await,
+            8..12 => self.say_goodbye(who).await?,
+            12..16 => self.let_time_pass(),
+            16..21 => self.hold(),
+            21..31 => self.ask(who).await,
+            31..52 => self.acknowledge(who).await,
+            52..60 => self.hear(who).await?,
+            60..80 if self.parties[who].phase == Phase::Down => self.connect(who).await,
             60..62 => self.connect(who).await,
             _ => self.publish(who).await,
         }
@@ -252,13 +75,12 @@ impl World {
     }
 
     async fn crash(&mut self) {
-        let fallen: Vec<_> = (0..CLIENTS).filter(|who| self.parties[*who].phase != Phase::Down).collect();
-        let phases: Vec<_> = fallen.iter().map(|who| self.parties[*who].phase).collect();
+        let fallen: Vec<_> = self.parties.iter().map(|p| p.phase).collect();
         for p in &mut self.parties {
-            p.fall();
+            p.fall(true);
         }
         // Said by the next start: whose session ended with the connection is no longer there.
-        for (who, phase) in fallen.into_iter().zip(phases) {
+        for (who, phase) in fallen.into_iter().enumerate() {
             self.leave_will(who, phase);
         }
         self.stage.crash().await;
@@ -267,23 +89,43 @@ impl World {
     fn drop_connection(&mut self, who: usize) {
         let phase = self.parties[who].phase;
         if phase != Phase::Down {
-            self.parties[who].fall();
+            self.parties[who].fall(false);
             self.leave_will(who, phase);
             self.stage.tell(format!("{who} falls"));
         }
     }
 
-    /// The connection has ended in this phase without a goodbye: now its will is a message like any.
+    /// The connection has ended in this phase without a goodbye: now its will is a message like any, or waits
+    /// for its delay. Whether the door has heard of it is not known before CONNACK.
     fn leave_will(&mut self, who: usize, phase: Phase) {
-        let Some(n) = self.parties[who].will.take() else { return };
-        let m = &mut self.messages[n];
-        // Whether the node had heard of it is not known before CONNACK.
-        (m.sent, m.acked) = (1, phase == Phase::Up);
-        let (topic, qos) = (m.topic, m.qos);
-        for p in &mut self.parties {
-            let (low, high) = p.grade(topic, qos);
-            p.hopes.insert(n, Hope { low, high, ..Hope::default() });
+        let p = &mut self.parties[who];
+        if phase == Phase::Coming {
+            // What waited may have been taken back, and may not.
+            p.pending.iter_mut().for_each(|(_, is_sure)| *is_sure &= p.terms.clean);
         }
+        let Some(n) = p.will.take() else { return };
+        if p.terms.delays_will() {
+            p.pending.push((n, phase == Phase::Up));
+        } else {
+            self.is_sent(n, phase == Phase::Up);
+        }
+    }
+
+    /// A will is said now; `acked`: it is sure to be.
+    fn is_sent(&mut self, n: usize, acked: bool) {
+        let m = &mut self.messages[n];
+        (m.sent, m.acked) = (1, acked);
+        for p in &mut self.parties {
+            p.hopes_for(n, m);
+        }
+    }
+
+    fn let_time_pass(&mut self) {
+        self.stage.fake.age(Duration::from_secs(u64::from(BRIEF_S) + 1));
+        for p in &mut self.parties {
+            p.grows_older(&self.messages);
+        }
+        self.stage.tell("time passes");
     }
 
     /// With nothing held back, its will is forgotten when the door closes the connection.
@@ -291,8 +133,20 @@ impl World {
         if self.parties[who].phase != Phase::Up || self.stage.held {
             return Ok(());
         }
-        let wire = self.parties[who].wire.as_mut().expect("it is up");
-        wire.send(0xe0, &[]).await;
+        let p = &mut self.parties[who];
+        let is_5 = p.terms.version == Version::V5;
+        let says_will = is_5 && self.stage.rng.below(3) == 0;
+        // Another expiry: 0, or longer; a session that does not last cannot be made to.
+        let expiry_s =
+            [None, Some(0), Some(200)][self.stage.rng.below(3)].filter(|s| is_5 && (p.terms.lasts || *s == 0));
+        let mut body = Vec::new();
+        if says_will || expiry_s.is_some() {
+            body.push(if says_will { 4 } else { 0 });
+        }
+        if let Some(s) = expiry_s {
+            body.extend([5, 0x11, 0, 0, 0, s]);
+        }
+        p.wire.as_mut().expect("it is up").send(0xe0, &body).await;
         loop {
             let packet = timeout(PATIENCE, self.parties[who].wire.as_mut().expect("it is up").packet()).await;
             match packet.map_err(|_| format!("{who}'s goodbye is not heard"))? {
@@ -300,9 +154,15 @@ impl World {
                 None => break,
             }
         }
-        self.parties[who].fall();
+        let p = &mut self.parties[who];
+        p.terms.lasts &= expiry_s != Some(0);
+        p.fall(false);
+        p.is_away = true;
+        if says_will {
+            self.leave_will(who, Phase::Up);
+        }
         self.parties[who].will = None;
-        self.stage.tell(format!("{who} says goodbye"));
+        self.stage.tell(format!("{who} says goodbye, with its will {says_will}, expiry {expiry_s:?}"));
         Ok(())
     }
 
@@ -311,126 +171,126 @@ impl World {
     }
 
     async fn connect(&mut self, who: usize) {
-        let version = BOTH[self.stage.rng.below(2)];
-        let kind = self.stage.rng.below(8);
-        let will = (self.stage.rng.below(2) == 0)
-            .then(|| (TOPICS[self.stage.rng.below(TOPICS.len())], 1 + self.stage.rng.below(2) as u8));
+        let rng = &mut self.stage.rng;
+        let will = (rng.below(2) == 0).then(|| (TOPICS[rng.below(TOPICS.len())], 1 + rng.below(2) as u8));
         // Where it is connected already, the new connection ends the old.
         self.drop_connection(who);
-        let mut client = self.stage.house().dial(version).await;
-        let p = &mut self.parties[who];
-        p.will = will.map(|(topic, qos)| {
-            self.messages.push(Message { source: CLIENTS + who, topic, qos, sent: 0, acked: false });
-            self.messages.len() - 1
-        });
-        p.clean = p.unsure || kind < 2;
-        // 3.1.1 has no clean start with a session that lasts.
-        p.lasts = !p.clean || (version == Version::V5 && kind != 0);
-        let flags = u8::from(p.clean) << 1 | will.map_or(0, |(_, qos)| 4 | qos << 3);
-        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version.level(), flags, 0, 60];
-        if version == Version::V5 {
-            body.extend_from_slice(if p.lasts { &[5, 0x11, 0, 0, 0, 100] } else { &[0] });
+        let terms = Terms::roll(&mut self.stage.rng, self.parties[who].unsure);
+        let mut client = self.stage.house().dial(terms.version).await;
+        let n = self.messages.len();
+        if let Some((topic, qos)) = will {
+            self.messages.push(Message::new(CLIENTS + who, topic, qos));
+            self.parties[who].will = Some(n);
         }
-        put_text(&p.name, &mut body);
-        if let (Some((topic, _)), Some(n)) = (will, p.will) {
-            if version == Version::V5 {
-                body.push(0);
+        let payload = n.to_string();
+        let will = will.map(|(topic, qos)| (topic, qos, &*payload));
+        client.send(0x10, &terms.connect(&self.parties[who].name, will)).await;
+        self.stage.tell(format!("{who} comes: {terms:?}, will {will:?}"));
+        let is_end = terms.clean;
+        self.parties[who].comes(client, terms, &self.messages);
+        if is_end {
+            // The old session is over, and with it the delay of what waits. Not sure before CONNACK.
+            for (n, _) in self.parties[who].pending.clone() {
+                if self.messages[n].sent == 0 {
+                    self.is_sent(n, false);
+                }
             }
-            put_text(topic, &mut body);
-            put_text(&n.to_string(), &mut body);
         }
-        client.send(0x10, &body).await;
-        (p.wire, p.phase) = (Some(client), Phase::Coming);
-        p.connection += 1;
-        let what = format!("{who} connects by {version:?}, clean {}, lasting {}, will {:?}", p.clean, p.lasts, p.will);
-        self.stage.tell(what);
     }
 
     async fn ask(&mut self, who: usize) {
-        let filter = FILTERS[self.stage.rng.below(FILTERS.len())];
-        let qos = self.stage.rng.below(3) as u8;
+        let rng = &mut self.stage.rng;
         let p = &mut self.parties[who];
         if p.phase != Phase::Up || p.asked.is_some() {
             return;
         }
-        let asked =
-            if self.stage.rng.below(4) > 0 { Asked::Subscribe(filter, qos) } else { Asked::Unsubscribe(filter) };
-        let wire = p.wire.as_mut().expect("it is up");
+        let is_5 = p.terms.version == Version::V5;
+        let subscribes = rng.below(4) > 0;
+        let mut filters: Vec<(&str, u8)> = Vec::new();
+        for _ in 0..1 + rng.below(3) {
+            let filter = FILTERS[rng.below(FILTERS.len())];
+            let no_local = if is_5 && rng.below(4) == 0 { NO_LOCAL } else { 0 };
+            if filters.iter().all(|(f, _)| *f != filter) {
+                filters.push((filter, rng.below(3) as u8 | no_local));
+            }
+        }
         let mut body = vec![0, 9];
-        if wire.version == Version::V5 {
-            body.push(0);
+        body.extend(vec![0; usize::from(is_5)]);
+        for (filter, options) in &filters {
+            put_text(filter, &mut body);
+            body.extend(subscribes.then_some(*options));
         }
-        put_text(filter, &mut body);
-        let old = p.filters.get(filter).copied();
-        match asked {
-            Asked::Subscribe(..) => {
-                body.push(qos);
-                wire.send(0x82, &body).await;
-                let old = old.unwrap_or_default();
-                p.filters.insert(filter, (old.0.min(Some(qos)), old.1.max(Some(qos))));
-            }
-            Asked::Unsubscribe(_) => {
-                wire.send(0xa2, &body).await;
-                if let Some((_, high)) = old {
-                    p.filters.insert(filter, (None, high));
-                }
-            }
-        }
-        p.asked = Some(asked);
-        p.regrade(filter, old.is_some(), &self.messages);
-        self.stage.tell(format!("{who} asks: {asked:?}"));
+        p.wire.as_mut().expect("it is up").send(if subscribes { 0x82 } else { 0xa2 }, &body).await;
+        p.asks(subscribes, filters, &self.messages);
+        self.stage.tell(format!("{who} asks: {:?}", p.asked));
     }
 
     async fn publish(&mut self, who: usize) {
-        let topic = TOPICS[self.stage.rng.below(TOPICS.len())];
-        let qos = self.stage.rng.below(8).div_ceil(3).min(2) as u8;
-        if self.parties[who].phase != Phase::Up || self.parties[who].flying.len() >= FLYING_MAX {
+        let rng = &mut self.stage.rng;
+        let topic = TOPICS[rng.below(TOPICS.len())];
+        let qos = rng.below(8).div_ceil(3).min(2) as u8;
+        let p = &mut self.parties[who];
+        let is_5 = p.terms.version == Version::V5;
+        if p.phase != Phase::Up || p.flying.len() >= if is_5 { TAKEN_MAX } else { FLYING_MAX } {
             return;
         }
         let n = self.messages.len();
-        self.messages.push(Message { source: who, topic, qos, sent: 0, acked: false });
-        for p in &mut self.parties {
-            let (low, high) = p.grade(topic, qos);
-            p.hopes.insert(n, Hope { low, high, ..Hope::default() });
-        }
-        let p = &mut self.parties[who];
+        let expiry_s = [None, None, Some(BRIEF_S), Some(LONG_S)][rng.below(4)].filter(|_| is_5);
+        let m = Message { is_large: rng.below(6) == 0, expiry_s, ..Message::new(who, topic, qos) };
         p.next_id = p.next_id % 1000 + 1;
         let flying = Flying { id: p.next_id, message: n, released: false };
         if qos > 0 {
             p.flying.push_back(flying);
         }
+        for p in &mut self.parties {
+            p.hopes_for(n, &m);
+        }
+        let how = if m.is_large { "large, " } else { "" };
+        self.stage.tell(format!("{who} publishes {n} on {topic} with QoS {qos}, {how}expiry {expiry_s:?}"));
+        self.messages.push(m);
         self.send(who, flying).await;
-        self.stage.tell(format!("{who} publishes {n} on {topic} with QoS {qos}"));
     }
 
     /// For the first time or again.
     async fn send(&mut self, who: usize, f: Flying) {
-        let wire = self.parties[who].wire.as_mut().expect("it is up");
+        let p = &mut self.parties[who];
+        let wire = p.wire.as_mut().expect("it is up");
         if f.released {
             return wire.ack(kind::PUBREL, f.id).await;
         }
         let m = &mut self.messages[f.message];
-        let payload = f.message.to_string();
+        let payload = m.payload(f.message);
         let dup = m.sent > 0;
         m.sent += 1;
-        wire.put(publish::Out { dup, qos: m.qos, id: f.id, ..out(m.topic, payload.as_bytes()) }).await;
+        // By an alias, which may be new or stand for another topic until now.
+        let alias = self.stage.rng.below(4);
+        let is_5 = wire.version == Version::V5;
+        let (alias, topic) = match p.aliases.get_mut(alias).filter(|_| is_5) {
+            None => (None, m.topic),
+            Some(known) => (Some(alias as u16 + 1), if known.replace(m.topic) == Some(m.topic) { "" } else { m.topic }),
+        };
+        let expiry_s = m.expiry_s.filter(|_| is_5);
+        m.is_mixed |= expiry_s != m.expiry_s;
+        wire.put(publish::Out { dup, qos: m.qos, id: f.id, alias, expiry_s, ..out(topic, payload.as_bytes()) }).await;
     }
 
     /// Gives some of the acknowledgements that are due, oldest first.
     async fn acknowledge(&mut self, who: usize) {
         let some = 1 + self.stage.rng.below(4);
         let p = &mut self.parties[who];
-        let (Some(wire), Phase::Up) = (&mut p.wire, p.phase) else { return };
+        if p.phase != Phase::Up {
+            return;
+        }
         for _ in 0..some.min(p.owed.len()) {
-            let (kind, id) = p.owed.pop_front().expect("counted");
-            wire.ack(kind, id).await;
+            p.acknowledges().await;
         }
     }
 
     /// Takes what has come. Without a commit to wait for, everything that the door has read so far
     /// is answered then.
     async fn hear(&mut self, who: usize) -> Result<(), String> {
-        let waits = |p: &Party| p.phase == Phase::Coming || p.asked.is_some();
+        // While as many answers are held as may be, the door reads nothing more.
+        let waits = |p: &Party| p.phase == Phase::Coming || p.asked.is_some() || p.flying.len() >= TAKEN_MAX;
         if self.parties[who].phase == Phase::Down {
             return Ok(());
         }
@@ -462,29 +322,15 @@ impl World {
 
     async fn heard(&mut self, who: usize, first: u8, body: &[u8]) -> Result<(), String> {
         let p = &mut self.parties[who];
-        let version = p.wire.as_ref().expect("it speaks").version;
+        let version = p.terms.version;
+        if 2 + body.len() > p.terms.packet_bytes_max {
+            return Err(format!("{who} takes no packet of more than {} bytes: {body:x?}", p.terms.packet_bytes_max));
+        }
         match first >> 4 {
             2 => self.welcome(who, body).await,
-            kind::PUBLISH => {
-                let got = got(version, first, body);
-                self.received(who, &got)
-            }
-            9 | 11 => {
-                match p.asked.take() {
-                    Some(Asked::Subscribe(f, qos)) if first == 0x90 && body.last() == Some(&qos) => {
-                        p.filters.insert(f, (Some(qos), Some(qos)));
-                    }
-                    Some(Asked::Unsubscribe(f)) if first == 0xb0 => drop(p.filters.remove(f)),
-                    asked => return Err(format!("{who} asked {asked:?} and heard {first:x} {body:x?}")),
-                }
-                Ok(())
-            }
-            kind::PUBREL => {
-                let ack = Ack::parse(version, kind::PUBREL, body).map_err(|e| e.to_string())?;
-                p.received.remove(&ack.id);
-                p.owed.push_back((kind::PUBCOMP, ack.id));
-                Ok(())
-            }
+            kind::PUBLISH => p.gets(first, body, &self.messages),
+            9 | 11 => p.is_answered(first, body),
+            kind::PUBREL => p.releases(Ack::parse(version, kind::PUBREL, body).map_err(|e| e.to_string())?),
             kind @ (kind::PUBACK | kind::PUBREC | kind::PUBCOMP) => {
                 let ack = Ack::parse(version, kind, body).map_err(|e| e.to_string())?;
                 let Some(i) = p.flying.iter().position(|f| f.id == ack.id) else {
@@ -508,40 +354,14 @@ impl World {
 
     async fn welcome(&mut self, who: usize, body: &[u8]) -> Result<(), String> {
         let p = &mut self.parties[who];
-        let present = body[0] & 1 == 1;
-        if body[1] != 0 || present != (p.exists && !p.clean) {
-            return Err(format!(
-                "{who} comes to a session that {} there: {body:x?}",
-                if p.exists { "is" } else { "is not" }
-            ));
+        for n in p.is_welcome(body)? {
+            self.messages[n].acked = true;
         }
-        if !present {
-            p.forget();
-        }
-        (p.phase, p.exists, p.unsure) = (Phase::Up, p.lasts, false);
         for f in p.flying.clone() {
             self.send(who, f).await;
         }
-        self.stage.tell(format!("{who} is there, session present: {present}"));
+        self.stage.tell(format!("{who} is there, session present: {}", body[0]));
         Ok(())
-    }
-
-    fn received(&mut self, who: usize, got: &Got) -> Result<(), String> {
-        let p = &mut self.parties[who];
-        let n: usize = got.payload.parse().map_err(|_| format!("{got:?} is nobody's"))?;
-        match got.qos {
-            0 => {}
-            1 => p.owed.push_back((kind::PUBACK, got.id)),
-            _ => {
-                p.owed.push_back((kind::PUBREC, got.id));
-                match p.received.insert(got.id, n) {
-                    Some(old) if old == n && got.dup => return Ok(()),
-                    Some(old) => return Err(format!("{got:?} has the id of {old}, which is not released")),
-                    None => {}
-                }
-            }
-        }
-        p.take(n, &self.messages[n], got).map_err(|e| format!("{who}: {e}"))
     }
 
     /// Everybody comes back and takes what there is; then nothing may be missing.
@@ -561,7 +381,7 @@ impl World {
             }
             let open = |p: &Party| {
                 let missing = p.must_have(&self.messages);
-                let open = missing.is_some() || !p.flying.is_empty() || !p.received.is_empty() || !p.owed.is_empty();
+                let open = missing.is_some() || !p.flying.is_empty() || p.waits_for_release() || !p.owed.is_empty();
                 open.then(|| {
                     format!("{} lacks {missing:?}; unacknowledged {:?}, unreleased {:?}", p.name, p.flying, p.received)
                 })

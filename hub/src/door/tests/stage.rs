@@ -7,6 +7,7 @@ use crate::door::fake::Flaw;
 pub(super) struct Stage {
     pub rng: Rng,
     pub fake: Fake,
+    broker: config::Broker,
     house: Option<House>,
     /// Commits are held back.
     pub held: bool,
@@ -17,11 +18,15 @@ pub(super) struct Stage {
 
 impl Stage {
     pub async fn new(seed: u64, flaw: Option<Flaw>) -> Stage {
+        Stage::with(seed, flaw, config::Broker::default()).await
+    }
+
+    pub async fn with(seed: u64, flaw: Option<Flaw>, broker: config::Broker) -> Stage {
         let fake = Fake::with_flaw(flaw);
-        let house = Some(House::open(&fake).await);
+        let house = Some(House::with(&fake, broker.clone(), config::Access::default()).await);
         // What a flaw has lost will not come, however long one waits.
         let patience = if flaw.is_some() { Duration::from_millis(200) } else { PATIENCE };
-        Stage { rng: Rng(seed), fake, house, held: false, patience, story: Vec::new() }
+        Stage { rng: Rng(seed), fake, broker, house, held: false, patience, story: Vec::new() }
     }
 
     pub fn house(&self) -> &House {
@@ -57,7 +62,7 @@ impl Stage {
         let house = self.house.take().expect("it is open between steps");
         let door = house.door.clone();
         house.kill().await;
-        self.house = Some(House::open(&self.fake).await);
+        self.house = Some(House::with(&self.fake, self.broker.clone(), config::Access::default()).await);
         self.tell("the node is killed");
         door
     }

@@ -2,9 +2,9 @@
 
 use super::Delivery;
 use crate::door::packet::reason;
-use crate::door::route::Router;
+use crate::door::route::{Router, Sub};
 use crate::door::seats::Delivered;
-use crate::door::share::Group;
+use crate::door::share::{Group, is_shared};
 use crate::engine::Haste;
 use crate::note::Note;
 use citybrain_shared::Pos;
@@ -46,12 +46,23 @@ pub struct Resumed {
     /// Messages given before a filter changed, with the QoS by which they go on: the client may have
     /// received them, and would keep an id of QoS 2 for ever if they did not.
     pub begun: HashMap<(Pos, u8), u8>,
+    /// The unshared filters of when those records were given, if they have changed since: those that this
+    /// connection has not come to are read by them, and go on as they began.
+    pub before: Option<Before>,
     /// Ids of QoS 2 messages of no record, which are not sent again: the client must not take another
     /// for one of them.
     pub loose: Vec<u16>,
 }
 
+/// Filters that have changed since, see [`Resumed`].
+pub type Before = Arc<HashMap<String, Sub>>;
+
 impl Resumed {
+    /// Records up to here may have been given by an earlier connection.
+    pub fn upto_given(&self) -> Pos {
+        self.given_upto.max(self.earlier.unsure())
+    }
+
     /// A new session.
     pub fn new(upto: Pos) -> Resumed {
         Resumed {
@@ -61,6 +72,7 @@ impl Resumed {
             earlier: Earlier::NOTHING,
             releasing: HashSet::new(),
             begun: HashMap::new(),
+            before: None,
             loose: Vec::new(),
         }
     }
@@ -167,6 +179,32 @@ impl Delivery {
     /// Filters have changed: what was found by the old ones, and not yet written, goes on as well.
     pub fn filters_have_changed(&mut self) {
         self.begun_upto = self.feed.window.seen().max(self.feed.inbox.newest());
+        if self.resumed.before.is_some() {
+            self.begun_upto = self.begun_upto.max(self.resumed.upto_given());
+        }
+    }
+
+    /// What [`Delivery::keep_filters`] has kept.
+    pub fn kept_filters(&mut self) -> &mut Option<Before> {
+        &mut self.resumed.before
+    }
+
+    /// Filters change, of which `changed` tells what those were that have changed already: what earlier
+    /// connections gave, and this one has not come to, goes on by the old ones.
+    pub fn keep_filters(&mut self, changed: &[(String, Option<Sub>)]) {
+        if self.resumed.before.is_some() || self.feed.window.seen() >= self.resumed.upto_given() {
+            return;
+        }
+        let mut before = self.filters.clone();
+        for (filter, old) in changed {
+            match old {
+                Some(old) => drop(before.insert(filter.clone(), *old)),
+                None => drop(before.remove(filter)),
+            }
+        }
+        before.retain(|f, _| !is_shared(f));
+        self.resumed.before = Some(before.into());
+        self.own = None;
     }
 
     fn cursor(&self) -> Cursor {
@@ -185,6 +223,7 @@ impl Delivery {
             earlier: self.resumed.earlier,
             releasing: self.releasing(),
             begun: self.begun(),
+            before: self.resumed.before.clone(),
             loose: self.flights.iter().filter(|(_, f)| f.qos == 2 && f.pos == Pos::ZERO).map(|(id, _)| *id).collect(),
         }
     }

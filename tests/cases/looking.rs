@@ -1,0 +1,224 @@
+//! What whoever supervises looks at: what is overdue, what came back, where and by whom the same is reported
+//! again and again.
+
+use super::{COMMUNITY, id, say, step, wait_case};
+use crate::harness::ran::run;
+use crate::harness::{Node, Tree, wait_for};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+const CONFIG: &str = r#"
+[[category]]
+code = "SLOW"
+name = "慢"
+response = "30d"
+solution = "30d"
+[[category]]
+code = "QUICK"
+name = "急修"
+response = "1s"
+[cases]
+sos_climb_s = 600
+"#;
+
+fn tree() -> Tree {
+    let mut tree = Tree::with(&[COMMUNITY], &HashMap::new(), CONFIG);
+    tree.start();
+    tree
+}
+
+fn open(node: &Node, more: &Value) -> String {
+    let mut new = json!({"category": "SLOW", "title": "t", "by": "前台"});
+    for (name, value) in more.as_object().expect("an object") {
+        new[name] = value.clone();
+    }
+    let (status, made) = node.post("/v1/cases", &new);
+    assert_eq!(status, 201, "{made}");
+    id(&made["case"])
+}
+
+/// From acceptance to its close.
+fn close(node: &Node, case: &str) {
+    for (verb, ask) in [
+        ("accept", json!({"by": "甲"})),
+        ("dispatch", json!({"by": "甲", "unit": "环卫所"})),
+        ("start", json!({"by": "老赵"})),
+        ("resolve", json!({"by": "老赵", "text": "好了"})),
+        ("evaluate", json!({"by": "r", "role": "resident", "solved": "solved"})),
+        ("close", json!({"by": "站长", "role": "supervisor"})),
+    ] {
+        step(node, case, verb, &ask);
+    }
+}
+
+fn ids(list: &Value) -> Vec<String> {
+    list.as_array().expect("a list").iter().map(id).collect()
+}
+
+fn listed(node: &Node, query: &str) -> Vec<String> {
+    ids(&node.get(&format!("/v1/cases?{query}")).expect("cases")["cases"])
+}
+
+fn watched(node: &Node, query: &str) -> Value {
+    node.get(&format!("/v1/supervision?{query}")).expect("supervision")
+}
+
+#[test]
+fn what_is_overdue_reopened_urgent_or_ones_own_is_listed_at_every_tier() {
+    let tree = tree();
+    let (owner, city) = (tree.node(COMMUNITY), tree.node("c"));
+    // By an old limit of another system, the first to pass; by one of our own; and two that are not over.
+    let told = |n: &str, status: &str, due: &str, closed: Option<&str>| {
+        let mut told = json!({"source": "/old", "id": n, "category": "SLOW", "status": status, "due": due,
+            "opened": "2018-03-01T00:00:00Z", "updated": "2018-03-05T00:00:00Z"});
+        if let Some(closed) = closed {
+            told["closed"] = closed.into();
+        }
+        told
+    };
+    let old = [
+        told("1", "dispatched", "2018-03-09T00:00:00Z", None),
+        told("2", "handling", "2018-03-08T00:00:00Z", None),
+        told("3", "dispatched", "2099-01-01T00:00:00Z", None),
+        told("4", "closed", "2018-03-02T00:00:00Z", Some("2018-03-05T00:00:00Z")),
+    ];
+    let (status, became) = owner.post("/v1/cases/import", &json!({"cases": old}));
+    assert_eq!((status, &became["opened"]), (200, &json!(4)), "{became}");
+    let known: HashMap<String, String> = super::cases(owner)
+        .iter()
+        .map(|c| (c["imported"]["id"].as_str().expect("a number").to_owned(), id(c)))
+        .collect();
+    let quick = open(owner, &json!({"category": "QUICK"}));
+    let [back, back_twice, closed, open_one] = [(); 4].map(|()| open(owner, &json!({})));
+    for case in [&back, &back_twice, &closed] {
+        close(owner, case);
+    }
+    let again = json!({"by": "r", "role": "resident", "text": "又来了"});
+    step(owner, &back, "reopen", &again);
+    step(owner, &back_twice, "reopen", &again);
+    for (verb, ask) in [
+        ("dispatch", json!({"by": "甲", "unit": "环卫所"})),
+        ("start", json!({"by": "老赵"})),
+        ("resolve", json!({"by": "老赵", "text": "好了"})),
+        ("verify", json!({"by": "站长", "role": "supervisor", "passed": true})),
+        ("close", json!({"by": "站长", "role": "supervisor"})),
+    ] {
+        step(owner, &back_twice, verb, &ask);
+    }
+    say(owner, "p-1", "city.sos", &json!({"title": "7栋", "location": "7栋301"}));
+    let press = id(&wait_case(owner, "is opened", |c| c["urgent"] == true));
+    let at_city = open(city, &json!({}));
+    wait_case(owner, "is over its limit", |c| c["id"] == quick.as_str() && c["escalations"] == 1);
+    wait_for("the city knows all", || {
+        let cases = city.get("/v1/cases?limit=1000")?;
+        let is_known = |case: &str, name: &str, is: Value| {
+            cases["cases"].as_array()?.iter().any(|c| c["id"] == case && c[name] == is).then_some(())
+        };
+        is_known(&quick, "escalations", json!(1))?;
+        is_known(&back_twice, "status", json!("closed"))?;
+        is_known(&back, "status", json!("accepted"))?;
+        is_known(&press, "urgent", json!(true))?;
+        is_known(&open_one, "status", json!("submitted"))?;
+        is_known(&known["4"], "status", json!("closed"))
+    });
+    for node in [owner, city] {
+        let at = &node.address;
+        // The longest over first; what is over and closed is no matter any more.
+        let overdue = [known["2"].clone(), known["1"].clone(), quick.clone()];
+        let told = watched(node, "");
+        assert_eq!((ids(&told["overdue"]), &told["overdue_in_all"]), (overdue.to_vec(), &json!(3)), "{at}");
+        // The latest change first.
+        let reopened = [back_twice.clone(), back.clone()];
+        assert_eq!((ids(&told["reopened"]), &told["reopened_in_all"]), (reopened.to_vec(), &json!(2)), "{at}");
+        let few = watched(node, "limit=1");
+        assert_eq!((ids(&few["overdue"]), &few["overdue_in_all"]), (overdue[..1].to_vec(), &json!(3)), "{at}");
+        assert_eq!(ids(&watched(node, "category=QUICK")["overdue"]), [&*quick], "{at}");
+        assert_eq!(ids(&watched(node, "days=3")["overdue"]), [&*quick], "{at}: of the last days");
+        let sorted = |mut ids: Vec<String>| {
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!(sorted(listed(node, "overdue=true")), sorted(overdue.to_vec()), "{at}");
+        assert_eq!(sorted(listed(node, "reopened=true")), sorted(reopened.to_vec()), "{at}");
+        assert_eq!(listed(node, "reopened=true&status=open"), [&*back], "{at}");
+        assert_eq!(listed(node, "urgent=true"), [&*press], "{at}");
+        assert_eq!(listed(node, "overdue=true&urgent=true"), [""; 0], "{at}");
+        let all = node.get("/v1/cases").expect("cases");
+        assert_eq!(&all["overdue"], &json!(3), "{at}");
+    }
+    // What a node has to do itself.
+    assert_eq!(listed(city, "mine=true"), [&*at_city]);
+    assert_eq!((listed(owner, "mine=true").len(), listed(tree.node("c/s"), "mine=true").len()), (10, 0));
+    assert_eq!(listed(city, "owner=c/s").len(), 10);
+    let screen = |node: &Node, line: &[&str]| run(&[line, &["--node", &node.url()]].concat());
+    screen(city, &["case", "list", "--mine"]).says(0, &["1 of 1 that fit", &at_city]);
+    screen(city, &["case", "list", "--urgent"]).says(0, &["1 of 1 that fit", &press]);
+    let told = screen(city, &["supervision"]);
+    told.says(0, &["overdue: 3\n", "reopened: 2\n", "hot spots: 0\n", "repeat callers: 0\n"]);
+    let rows: Vec<&str> =
+        told.out.lines().filter(|l| l.starts_with("20")).filter_map(|l| l.split(' ').next()).collect();
+    assert_eq!(rows, [&known["2"], &known["1"], &quick, &back_twice, &back]);
+}
+
+#[test]
+fn one_person_s_calls_and_one_place_s_reports_are_told_however_they_are_written() {
+    let tree = tree();
+    let (owner, city) = (tree.node(COMMUNITY), tree.node("c"));
+    let by_phone = |phone: &str| open(owner, &json!({"contact": {"name": "王大妈", "phone": phone}}));
+    // One number in five spellings; another twice; and two that only look like the first.
+    let mut often: Vec<String> =
+        ["13900000001", "+86 139-0000-0001", "0086 139 0000 0001", "8613900000001", "(139) 0000 0001"]
+            .map(by_phone)
+            .to_vec();
+    let twice: Vec<String> = ["02887654321", "028-8765 4321"].map(by_phone).to_vec();
+    let apart = ["8613900", "13900"].map(by_phone);
+    close(owner, &often[0]);
+    let callers = |node: &Node, again: u32| {
+        let told = watched(node, &format!("again={again}"));
+        let of = |c: &Value| {
+            let ids = c["ids"].as_array().expect("ids").iter().map(|i| i.as_str().expect("text").to_owned()).collect();
+            (c["cases"].as_u64().expect("a count"), c["open"].as_u64().expect("a count"), ids)
+        };
+        told["repeat_callers"].as_array().expect("a list").iter().map(of).collect::<Vec<(u64, u64, Vec<String>)>>()
+    };
+    often.reverse();
+    let twice: Vec<String> = twice.into_iter().rev().collect();
+    assert_eq!(callers(owner, 2), [(5, 4, often.clone()), (2, 2, twice)]);
+    assert_eq!(callers(owner, 3), [(5, 4, often.clone())]);
+    assert_eq!(callers(owner, 6), []);
+    let shown = watched(owner, "again=3")["repeat_callers"][0]["contact"].clone();
+    assert_eq!((&shown["name"], &shown["phone"]), (&json!("王大妈"), &json!("(139) 0000 0001")), "as it was last told");
+    let screen = run(&["supervision", "--again", "3", "--node", &owner.url()]);
+    screen.says(0, &["repeat callers: 1\n", "(139) 0000 0001"]);
+    wait_for("the city has all", || (city.get("/v1/cases")?["fit"] == 9).then_some(()));
+    assert_eq!(callers(city, 2), [], "numbers are compared where they are kept");
+    assert!(!apart.contains(&often[0]));
+
+    // Within one square of 0.002 degrees, in the middle of them; the same words at the same node; and what is
+    // near to nobody. Who took it back did not report it; a duplicate did.
+    let at = |lat: f64, lon: f64| open(owner, &json!({"place": {"text": "三号门", "lat": lat, "lon": lon}}));
+    let mut spot = vec![at(30.6981, 103.8361), at(30.6985, 103.8369), at(30.6997, 103.8379)];
+    let gone = at(30.699, 103.837);
+    let _other_square = at(30.7001, 103.8361);
+    let mut words: Vec<String> =
+        [" 五号门", "五号门", "五号门 "].map(|text| open(owner, &json!({"place": {"text": text}}))).to_vec();
+    let _elsewhere = open(owner, &json!({"place": {"text": "六号门"}}));
+    step(owner, &gone, "withdraw", &json!({"by": "r", "role": "resident"}));
+    step(owner, &spot[1], "merge", &json!({"by": "甲", "into": spot[0]}));
+    spot.reverse();
+    words.reverse();
+    wait_for("the city has all", || (city.get("/v1/cases?status=withdrawn")?["fit"] == 1).then_some(()));
+    wait_for("the city has all", || (city.get("/v1/cases?status=closed")?["fit"] == 2).then_some(()));
+    for node in [owner, city] {
+        let told = watched(node, "");
+        let of = |s: &Value| json!([s["category"], s["place"], s["lat"], s["lon"], s["cases"], s["open"], s["ids"]]);
+        let spots: Vec<Value> = told["hot_spots"].as_array().expect("a list").iter().map(of).collect();
+        // (30.6981 + 30.6985 + 30.6997) / 3 and (103.8361 + 103.8369 + 103.8379) / 3, with five places.
+        let wanted = [
+            json!(["SLOW", "五号门", null, null, 3, 3, words]),
+            json!(["SLOW", "三号门", 30.69877, 103.83697, 3, 2, spot]),
+        ];
+        assert_eq!(spots, wanted, "{}", node.address);
+        assert_eq!(watched(node, "again=4")["hot_spots"], json!([]), "{}", node.address);
+    }
+}

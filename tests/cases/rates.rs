@@ -1,0 +1,294 @@
+//! Rates over three tiers, against numbers that were counted and divided by hand.
+
+use super::{id, step, wait_case};
+use crate::harness::ran::run;
+use crate::harness::{Node, Tree, wait_for};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+const CONFIG: &str = r#"
+[[category]]
+code = "litter"
+name = "垃圾"
+department = "环卫"
+governance = "autonomy"
+response = "1h"
+[[category]]
+code = "calm"
+name = "不急"
+department = "环卫"
+governance = "autonomy"
+response = "1h"
+[[category]]
+code = "hurry"
+name = "急"
+department = "环卫"
+governance = "autonomy"
+response = "1s"
+"#;
+
+const M: &str = "c/s/m";
+const M2: &str = "c/s/m2";
+const K: &str = "c/t/k";
+
+/// Cases of another system that are over: so many of each, at a node, opened on a day.
+struct Old {
+    at: &'static str,
+    n: usize,
+    day: &'static str,
+    /// Category, department, channel.
+    what: [&'static str; 3],
+    governance: Option<&'static str>,
+    /// Solved, satisfied.
+    said: Option<[&'static str; 2]>,
+}
+
+fn old(
+    at: &'static str,
+    n: usize,
+    day: &'static str,
+    what: [&'static str; 3],
+    governance: Option<&'static str>,
+    said: Option<[&'static str; 2]>,
+) -> Old {
+    Old { at, n, day, what, governance, said }
+}
+
+fn all_old() -> Vec<Old> {
+    let (law, autonomy) = (Some("law"), Some("autonomy"));
+    vec![
+        old(M, 4, "2018-03-10", ["litter", "环卫", "12345"], autonomy, Some(["solved", "yes"])),
+        old(M, 2, "2018-03-20", ["litter", "环卫", "app"], autonomy, Some(["partly", "mostly"])),
+        old(M, 2, "2018-04-02", ["stall", "城管", "12345"], law, Some(["unsolved", "no"])),
+        old(M2, 3, "2018-03-05", ["stall", "城管", "app"], law, Some(["solved", "mostly"])),
+        old(M2, 3, "2018-04-09", ["stall", "城管", "app"], law, Some(["unsolved", "no"])),
+        old(K, 5, "2018-04-11", ["lamp", "路灯所", "12345"], Some("virtue"), Some(["solved", "yes"])),
+        old(K, 1, "2018-04-12", ["lamp", "路灯所", "app"], None, None),
+    ]
+}
+
+fn bring(tree: &Tree) {
+    let mut number = 0;
+    for old in all_old() {
+        let account = || {
+            number += 1;
+            let at = format!("{}T02:00:00Z", old.day);
+            let mut account = json!({"source": "/old", "id": number.to_string(), "category": old.what[0],
+                "department": old.what[1], "channel": old.what[2], "status": "closed", "opened": at, "updated": at,
+                "closed": at});
+            if let Some(governance) = old.governance {
+                account["governance"] = governance.into();
+            }
+            if let Some([solved, satisfied]) = old.said {
+                (account["solved"], account["satisfied"]) = (solved.into(), satisfied.into());
+            }
+            account
+        };
+        let cases: Vec<Value> = std::iter::repeat_with(account).take(old.n).collect();
+        let (status, became) = tree.node(old.at).post("/v1/cases/import", &json!({"cases": cases}));
+        assert_eq!((status, &became["opened"]), (200, &json!(old.n)), "{became}");
+    }
+}
+
+/// A case that came by 12345 and was dispatched.
+fn dispatched(node: &Node, category: &str) -> String {
+    let new = json!({"category": category, "title": category, "by": "前台", "channel": "12345"});
+    let (status, made) = node.post("/v1/cases", &new);
+    assert_eq!(status, 201, "{made}");
+    let case = id(&made["case"]);
+    step(node, &case, "accept", &json!({"by": "甲"}));
+    step(node, &case, "dispatch", &json!({"by": "甲", "unit": "环卫所"}));
+    case
+}
+
+fn rates(node: &Node, query: &str) -> Value {
+    node.get(&format!("/v1/rates?{query}")).expect("rates")
+}
+
+/// What a row counts: dispatched, excluded; with a response limit, kept, still in time; solved, partly, not;
+/// satisfied, mostly, not; without an answer.
+fn counts(row: &Value) -> [u64; 12] {
+    [
+        "dispatched",
+        "excluded",
+        "response_of",
+        "response_kept",
+        "response_open",
+        "solved",
+        "partly_solved",
+        "unsolved",
+        "satisfied",
+        "mostly_satisfied",
+        "dissatisfied",
+        "unanswered",
+    ]
+    .map(|name| row[name].as_u64().unwrap_or_else(|| panic!("no {name}: {row}")))
+}
+
+/// Response, solution, satisfaction and score; below 0: there is none.
+fn parts(row: &Value) -> [f64; 4] {
+    ["response", "solution", "satisfaction", "score"].map(|name| row[name].as_f64().unwrap_or(-1.0))
+}
+
+/// The rows, in their order, are these and no other.
+fn are(node: &Node, query: &str, wanted: &[(&str, [u64; 12], [f64; 4])]) {
+    let told = rates(node, query);
+    let rows = told["rows"].as_array().expect("rows");
+    let all: Vec<(&str, [u64; 12], [f64; 4])> =
+        rows.iter().map(|r| (r["key"].as_str().expect("a key"), counts(r), parts(r))).collect();
+    assert_eq!(all, wanted, "{} {query}", node.address);
+    // Whatever it is cut by, it is the same whole.
+    let sum = all.iter().fold([0; 12], |sum, (_, counts, _)| std::array::from_fn(|i| sum[i] + counts[i]));
+    assert_eq!(counts(&told["total"]), sum, "{} {query}", node.address);
+}
+
+/// A tree with districts, old cases at three communities, and four new ones at the first: two that were answered
+/// in time, one that was not, and one that may still be.
+fn a_city() -> (Tree, String) {
+    let mut tree = Tree::with(&[M, M2, K], &HashMap::new(), CONFIG);
+    for (street, district) in [("c/s", "温江区"), ("c/t", "武侯区")] {
+        tree.edit(street, |text| format!("{text}\n[node.labels]\ndistrict = \"{district}\"\n"));
+    }
+    tree.start();
+    tree.wait_all_known();
+    bring(&tree);
+    let node = tree.node(M);
+    let late = dispatched(node, "hurry");
+    for category in ["litter", "calm"] {
+        let case = dispatched(node, category);
+        step(node, &case, "start", &json!({"by": "老赵"}));
+    }
+    dispatched(node, "litter");
+    wait_case(node, "is answered by nobody in time", |c| c["id"] == late.as_str() && c["escalations"] == 1);
+    step(node, &late, "start", &json!({"by": "老赵"}));
+    for (at, n) in [("c/s", 18), ("c", 24)] {
+        wait_for("all are known above, as they stand", || {
+            let total = rates(tree.node(at), "by=all")["total"].clone();
+            (total["dispatched"] == n && total["response_open"] == 1 && total["response_kept"] == 2).then_some(())
+        });
+        wait_case(tree.node(at), "it is begun too late", |c| c["id"] == late.as_str() && c["status"] == "handling");
+    }
+    (tree, late)
+}
+
+#[test]
+fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_is_cut() {
+    let (tree, late) = a_city();
+    //          dispatched, excluded; response of, kept, open; solved; satisfied; unanswered
+    let m = (M, [12, 0, 4, 2, 1, 4, 2, 2, 4, 2, 2, 4], [0.5, 0.625, 0.75, 65.0]);
+    let m2 = (M2, [6, 0, 0, 0, 0, 3, 0, 3, 0, 3, 3, 0], [-1.0, 0.5, 0.5, 50.0]);
+    let k = (K, [6, 0, 0, 0, 0, 5, 0, 0, 5, 0, 0, 1], [-1.0, 1.0, 1.0, 100.0]);
+    let street = ([18, 0, 4, 2, 1, 7, 2, 5, 4, 5, 5, 4], [0.5, 0.5714, 0.6429, 58.57]);
+    let city = ([24, 0, 4, 2, 1, 12, 2, 5, 9, 5, 5, 5], [0.5, 0.6842, 0.7368, 66.84]);
+    are(tree.node(M), "by=node", &[m]);
+    are(tree.node("c/s"), "by=node", &[m, m2]);
+    are(tree.node("c"), "by=node", &[k, m, m2]);
+    are(tree.node("c"), "by=node&under=c/s", &[m, m2]);
+    are(tree.node("c"), "by=child", &[("c/t", k.1, k.2), ("c/s", street.0, street.1)]);
+    are(tree.node("c/s"), "by=child", &[m, m2]);
+    are(tree.node("c"), "by=all", &[("all", city.0, city.1)]);
+    are(tree.node("c"), "by=district", &[("武侯区", k.1, k.2), ("温江区", street.0, street.1)]);
+    are(
+        tree.node("c"),
+        "by=department",
+        &[
+            ("路灯所", k.1, k.2),
+            ("环卫", [10, 0, 4, 2, 1, 4, 2, 0, 4, 2, 0, 4], [0.5, 0.8333, 1.0, 83.33]),
+            ("城管", [8, 0, 0, 0, 0, 3, 0, 5, 0, 3, 5, 0], [-1.0, 0.375, 0.375, 37.5]),
+        ],
+    );
+    are(
+        tree.node("c"),
+        "by=governance",
+        &[
+            ("virtue", [5, 0, 0, 0, 0, 5, 0, 0, 5, 0, 0, 0], [-1.0, 1.0, 1.0, 100.0]),
+            ("autonomy", [10, 0, 4, 2, 1, 4, 2, 0, 4, 2, 0, 4], [0.5, 0.8333, 1.0, 83.33]),
+            ("law", [8, 0, 0, 0, 0, 3, 0, 5, 0, 3, 5, 0], [-1.0, 0.375, 0.375, 37.5]),
+            ("-", [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], [-1.0, -1.0, -1.0, -1.0]),
+        ],
+    );
+    are(
+        tree.node("c"),
+        "by=channel",
+        &[
+            ("12345", [15, 0, 4, 2, 1, 9, 0, 2, 9, 0, 2, 4], [0.5, 0.8182, 0.8182, 75.46]),
+            ("app", [9, 0, 0, 0, 0, 3, 2, 3, 0, 5, 3, 1], [-1.0, 0.5, 0.625, 56.25]),
+        ],
+    );
+    // A score of answers alone stands below those that residents have a part in.
+    let litter = ("litter", [8, 0, 2, 1, 1, 4, 2, 0, 4, 2, 0, 2], [0.5, 0.8333, 1.0, 83.33]);
+    are(
+        tree.node("c"),
+        "by=category",
+        &[
+            ("lamp", k.1, k.2),
+            litter,
+            ("stall", [8, 0, 0, 0, 0, 3, 0, 5, 0, 3, 5, 0], [-1.0, 0.375, 0.375, 37.5]),
+            ("calm", [1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1], [1.0, -1.0, -1.0, 100.0]),
+            ("hurry", [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1], [0.0, -1.0, -1.0, 0.0]),
+        ],
+    );
+    are(tree.node("c/s"), "by=category&category=垃圾", &[litter]);
+    // By the month of the first dispatch.
+    are(
+        tree.node("c"),
+        "by=node&of=2018-04",
+        &[
+            k,
+            (M, [2, 0, 0, 0, 0, 0, 0, 2, 0, 0, 2, 0], [-1.0, 0.0, 0.0, 0.0]),
+            (M2, [3, 0, 0, 0, 0, 0, 0, 3, 0, 0, 3, 0], [-1.0, 0.0, 0.0, 0.0]),
+        ],
+    );
+    are(
+        tree.node("c"),
+        "by=governance&of=2018-03",
+        &[
+            ("law", [3, 0, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0], [-1.0, 1.0, 1.0, 100.0]),
+            ("autonomy", [6, 0, 0, 0, 0, 4, 2, 0, 4, 2, 0, 0], [-1.0, 0.8333, 1.0, 91.67]),
+        ],
+    );
+    let monthly = rates(tree.node("c"), "by=all&period=month");
+    let months = monthly["rows"].as_array().expect("rows").iter();
+    let months: Vec<(&str, u64)> =
+        months.map(|r| (r["period"].as_str().expect("a month"), r["dispatched"].as_u64().expect("a count"))).collect();
+    assert_eq!(months[..2], [("2018-03", 9), ("2018-04", 11)]);
+    assert_eq!(months.iter().skip(2).map(|m| m.1).sum::<u64>(), 4, "and what came now: {months:?}");
+
+    // 剔除: what is excluded is counted beside the rates, and in none of them; two unsolved ones move one node
+    // past the other.
+    let at_m2: Vec<Value> = super::cases(tree.node(M2));
+    let unsolved = at_m2.iter().filter(|c| c["verdict"]["solved"] == "unsolved").map(id).take(2);
+    let typed = |case: &str, at: &str| {
+        let line = ["case", "exclude", case, "--by", "站长", "--reason", "台风", "--approved-by", "局长"];
+        run(&[&line[..], &["--node", &tree.node(at).url()]].concat())
+    };
+    for case in unsolved {
+        typed(&case, M2).says(0, &["approved by 局长: 台风"]);
+        typed(&case, M2).says(1, &["it is excluded already"]);
+    }
+    let line = ["case", "exclude", &late, "--by", "站长", "--reason", "台风", "--approved-by", " 站长"];
+    run(&[&line[..], &["--node", &tree.node("c").url()]].concat()).says(1, &["nobody approves what they ask for"]);
+    typed(&late, "c").says(0, &["approved by 局长: 台风"]);
+    let m = (M, [12, 1, 3, 2, 1, 4, 2, 2, 4, 2, 2, 3], [0.6667, 0.625, 0.75, 68.33]);
+    let m2 = (M2, [6, 2, 0, 0, 0, 3, 0, 1, 0, 3, 1, 0], [-1.0, 0.75, 0.75, 75.0]);
+    let street = ([18, 3, 3, 2, 1, 7, 2, 3, 4, 5, 3, 3], [0.6667, 0.6667, 0.75, 70.0]);
+    for at in ["c/s", "c"] {
+        wait_for("it knows what is excluded", || {
+            (rates(tree.node(at), "by=all")["total"]["excluded"] == 3).then_some(())
+        });
+    }
+    are(tree.node("c/s"), "by=node", &[m2, m]);
+    are(tree.node("c"), "by=node", &[k, m2, m]);
+    are(tree.node("c"), "by=child", &[("c/t", k.1, k.2), ("c/s", street.0, street.1)]);
+    are(tree.node(M2), "by=node", &[m2]);
+    let screen = run(&["rates", "--by", "node", "--node", &tree.node("c").url()]);
+    screen.says(0, &["left out: 3 excluded, 0 withdrawn, 0 rejected, 0 merged"]);
+    let rows: Vec<String> =
+        screen.out.lines().skip(1).map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).take(3).collect();
+    let wanted = [
+        "all c/t/k 6 0 - 100.0 % (5/5) 100.0 % (5/5) 100.0* 0 0 0",
+        "all c/s/m2 6 2 - 75.0 % (3/4) 75.0 % (3/4) 75.0* 0 0 0",
+        "all c/s/m 12 1 66.7 % (2/3) 62.5 % (4+2p/8) 75.0 % (6/8) 68.3 0 0 0",
+    ];
+    assert_eq!(rows, wanted, "{}", screen.out);
+}

@@ -1,0 +1,260 @@
+//! Services, activities and scenes: inherited, found, requested, booked, on a map.
+
+use super::{COMMUNITY, LEAF, cli, id, step, wait_case};
+use crate::harness::ran::{Ran, run};
+use crate::harness::{Node, Tree, wait_for};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+#[test]
+fn a_service_is_inherited_requested_below_and_its_last_seat_given_once() {
+    let config = r#"
+[[service]]
+code = "opera"
+name = "川剧"
+starts = "2099-12-05 09:00"
+places = 1
+form = [{ name = "health", personal = true }]
+[[scene]]
+code = "silver"
+name = "银发乐园"
+geometry = { type = "Point", coordinates = [103.83, 30.69] }
+services = ["opera"]
+"#;
+    let mut tree = Tree::with(&[LEAF], &HashMap::new(), config);
+    tree.start();
+    let leaf = tree.node(LEAF);
+    let offered = wait_for("the leaf has inherited from all three above", || {
+        let all = leaf.get("/v1/services")?["services"].as_array()?.clone();
+        (all.len() == 4).then_some(all)
+    });
+    let nodes: Vec<&str> = offered.iter().filter_map(|o| o["node"].as_str()).collect();
+    assert_eq!(nodes, [LEAF, COMMUNITY, "c/s", "c"]);
+    let map: Value = serde_json::from_str(&leaf.get_text("/v1/scenes.geojson").expect("a map")).expect("JSON");
+    assert_eq!((map["type"].as_str(), map["features"].as_array().map(Vec::len)), (Some("FeatureCollection"), Some(4)));
+    let request = |by: &str, wanted: i32| {
+        let line = [
+            "service",
+            "request",
+            "opera",
+            "--of",
+            COMMUNITY,
+            "--by",
+            by,
+            "--form",
+            "health=轮椅",
+            "--phone",
+            "139",
+            "--json",
+        ];
+        let (code, out, err) = cli(leaf, &line);
+        assert_eq!(code, wanted, "{err}");
+        id(&serde_json::from_str::<Value>(&out).expect("JSON")["case"])
+    };
+    // The second is told no: there was one seat.
+    let (first, second) = (request("王大妈", 0), request("李大爷", 1));
+    let booked = |case: &str, state: &str| {
+        wait_case(leaf, "hears of its booking", |c| c["id"] == case && c["booking"]["state"] == state)
+    };
+    assert_eq!(booked(&first, "booked")["owner"], COMMUNITY);
+    assert_eq!(booked(&second, "refused")["status"], "rejected");
+    let (code, out, _) = cli(tree.node(COMMUNITY), &["service", "show", "opera"]);
+    assert!(code == 0 && out.contains("seats left  0"), "{out}");
+    // Given back, it is free again; who asked with what is known only where it is needed.
+    step(leaf, &first, "withdraw", &json!({"by": "王大妈", "role": "resident"}));
+    wait_for("the seat is free", || {
+        (tree.node(COMMUNITY).get("/v1/services/opera")?["free"]["places"] == 1).then_some(())
+    });
+    assert!(!tree.node("c").get_text("/v1/cases").expect("cases").contains("轮椅"));
+    let (code, _, err) = cli(leaf, &["service", "request", "oprea", "--by", "x"]);
+    assert!(code == 1 && err.contains("did you mean `opera`?"), "{err}");
+    for line in [vec!["service", "list"], vec!["scene", "list"], vec!["service", "show", "opera", "--of", "c"]] {
+        let (code, out, err) = cli(leaf, &line);
+        assert!(code == 0 && (out.contains("川剧") || out.contains("银发乐园")), "{line:?}: {out}{err}");
+    }
+}
+
+/// Of the city and of the community.
+const CITY: &str = r#"
+[[service]]
+code = "notary"
+name = "公证"
+provider = "Notary Office"
+description = "遗嘱、委托"
+hours = ["mon-fri 09:00-17:00"]
+[[scene]]
+code = "green"
+name = "绿道"
+geometry = { type = "LineString", coordinates = [[103.83, 30.69], [103.84, 30.7]] }
+"#;
+const HERE: &str = r#"
+[[rule]]
+name = "fall"
+on = ["city.fall"]
+then = [{ emit = { type = "t.fall" } }]
+[[service]]
+code = "haircut"
+name = "义务理发"
+provider = "张师傅"
+description = "Every Saturday, for the old"
+place = { text = "活动室", lat = 30.698, lon = 103.8368 }
+[[service]]
+code = "sports-day"
+name = "社区运动会"
+provider = "社工站"
+governance = "autonomy"
+starts = "2099-12-05 09:00"
+ends = "2099-12-05 12:00"
+places = 2
+volunteers = 2
+[[service]]
+code = "opera"
+name = "川剧"
+starts = "2099-11-05 19:00"
+[[scene]]
+code = "silver"
+name = "银发乐园"
+theme = "养老"
+description = "For whoever is over 60"
+governance = ["autonomy", "virtue"]
+geometry = { type = "Polygon", coordinates = [[[103.83, 30.69], [103.84, 30.69], [103.84, 30.7], [103.83, 30.69]]] }
+services = ["haircut", "sports-day", "notary"]
+rules = ["fall"]
+devices = ["btn-7", "mat-301"]
+"#;
+
+fn neighbourhood() -> Tree {
+    let mut tree = Tree::new(&[LEAF]);
+    tree.edit("c", |text| format!("{CITY}{text}"));
+    tree.edit(COMMUNITY, |text| format!("{HERE}{text}"));
+    tree.start();
+    wait_for("the leaf has inherited all", || {
+        (tree.node(LEAF).get("/v1/services")?["services"].as_array()?.len() == 4).then_some(())
+    });
+    tree
+}
+
+fn ran(node: &Node, line: &[&str]) -> Ran {
+    run(&[line, &["--node", &node.url()]].concat())
+}
+
+#[test]
+fn a_service_is_found_by_a_word_of_its_code_name_description_or_provider_and_activities_alone() {
+    let tree = neighbourhood();
+    let leaf = tree.node(LEAF);
+    let found = |query: &str| {
+        let all = leaf.get(&format!("/v1/services?{query}")).expect("services")["services"].clone();
+        let all = all.as_array().expect("a list").iter();
+        all.map(|s| format!("{} of {}", s["code"].as_str().unwrap_or(""), s["node"].as_str().unwrap_or("")))
+            .collect::<Vec<_>>()
+    };
+    let [notary, haircut, sports, opera] =
+        ["notary of c", "haircut of c/s/m", "sports-day of c/s/m", "opera of c/s/m"].map(str::to_owned);
+    assert_eq!(found(""), [haircut.clone(), sports.clone(), opera.clone(), notary.clone()]);
+    for (word, wanted) in [
+        ("search=HAIR", vec![&haircut]),
+        ("search=%E7%90%86%E5%8F%91", vec![&haircut]), // 理发
+        ("search=saturday", vec![&haircut]),
+        ("search=%E5%BC%A0%E5%B8%88%E5%82%85", vec![&haircut]), // 张师傅
+        ("search=office", vec![&notary]),
+        ("search=o", vec![&haircut, &sports, &opera, &notary]),
+        ("search=activity-room", vec![]),
+        ("activities=true", vec![&sports, &opera]),
+        ("activities=true&search=sports", vec![&sports]),
+        ("activities=true&of=c", vec![]),
+        ("of=c", vec![&notary]),
+        ("of=c/s/m&search=o", vec![&haircut, &sports, &opera]),
+    ] {
+        assert_eq!(found(word).iter().collect::<Vec<_>>(), wanted, "{word}");
+    }
+    let screen = |line: &[&str]| {
+        let done = ran(leaf, &[&["service", "list"], line].concat());
+        done.says(0, &[]);
+        let rows = done.out.lines().filter(|l| l.contains("  c")).map(|l| l.split(' ').next().unwrap_or("").to_owned());
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(screen(&["--search", "理发"]), ["haircut"]);
+    assert_eq!(screen(&["--search", "NOTARY office"]), ["notary"]);
+    assert_eq!(screen(&["--activities"]), ["sports-day", "opera"]);
+    assert_eq!(screen(&["--activities", "--search", "opera", "--of", COMMUNITY]), ["opera"]);
+    ran(leaf, &["service", "list", "--search", "火箭"]).says(0, &["nothing that fits is offered here or above"]);
+    let json = ran(leaf, &["service", "list", "--activities", "--json"]).json();
+    assert_eq!(json["services"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn volunteers_are_counted_apart_from_visitors_whether_a_program_or_a_person_asks_for_them() {
+    let tree = neighbourhood();
+    let (leaf, community) = (tree.node(LEAF), tree.node(COMMUNITY));
+    let free = || {
+        let free = community.get("/v1/services/sports-day").expect("shown")["free"].clone();
+        (free["places"].as_u64().expect("seats"), free["volunteers"].as_u64().expect("volunteers"))
+    };
+    let wait_free = |wanted: (u64, u64)| wait_for(&format!("{wanted:?} are free"), || (free() == wanted).then_some(()));
+    assert_eq!(free(), (2, 2));
+    let (status, asked) =
+        leaf.post("/v1/services/sports-day/requests", &json!({"by": "小李", "volunteer": true, "text": "可搬椅子"}));
+    assert_eq!((status, &asked["case"]["booking"]["seat"]), (201, &json!("volunteer")), "{asked}");
+    let first = id(&asked["case"]);
+    let booked = wait_case(leaf, "is booked", |c| c["id"] == first.as_str() && c["booking"]["state"] == "booked");
+    assert_eq!((&booked["owner"], &booked["kind"]), (&json!(COMMUNITY), &json!("service")));
+    assert_eq!((&booked["governance"], &booked["description"]), (&json!("autonomy"), &json!("可搬椅子")));
+    assert_eq!(free(), (2, 1));
+    let typed = |more: &[&str]| ran(leaf, &[&["service", "request", "sports-day", "--by", "小张"], more].concat());
+    let done = typed(&["--volunteer"]);
+    done.says(0, &["社区运动会 of c/s/m, ", ", as a volunteer: booked"]);
+    wait_free((2, 0));
+    ran(community, &["service", "show", "sports-day"]).says(0, &["seats left  2\n", "volunteers  0 still wanted\n"]);
+    // There is no place for a third who helps, and there is for one who comes.
+    let done = typed(&["--volunteer", "--json"]);
+    done.says(1, &[]);
+    let refused = done.json();
+    assert_eq!(
+        (&refused["case"]["status"], &refused["case"]["booking"]["state"]),
+        (&json!("rejected"), &json!("refused"))
+    );
+    typed(&["--seats", "2"]).says(0, &[", 2 seats: booked"]);
+    wait_free((0, 0));
+    typed(&[]).says(1, &["refused"]);
+    // Whoever cannot help after all gives his place back, and nobody else's.
+    step(leaf, &first, "withdraw", &json!({"by": "小李", "role": "resident"}));
+    wait_free((0, 1));
+    let (status, answer) = leaf.post("/v1/services/haircut/requests", &json!({"by": "小李", "volunteer": true}));
+    assert_eq!((status, &answer["error"]), (400, &json!("bad-request")), "{answer}");
+    assert_eq!(answer["detail"], "义务理发 asks for no volunteers");
+    ran(leaf, &["service", "request", "haircut", "--volunteer", "--by", "x"]).says(1, &["asks for no volunteers"]);
+}
+
+#[test]
+fn a_scene_is_on_the_map_with_all_that_belongs_to_it() {
+    let tree = neighbourhood();
+    for at in [LEAF, COMMUNITY] {
+        let map: Value =
+            serde_json::from_str(&tree.node(at).get_text("/v1/scenes.geojson").expect("a map")).expect("JSON");
+        // RFC 7946: longitude first, the ring closed.
+        let wanted = json!({"type": "FeatureCollection", "features": [
+            {"type": "Feature", "id": "c/s/m/silver",
+                "geometry": {"type": "Polygon",
+                    "coordinates": [[[103.83, 30.69], [103.84, 30.69], [103.84, 30.7], [103.83, 30.69]]]},
+                "properties": {"node": "c/s/m", "code": "silver", "name": "银发乐园", "theme": "养老",
+                    "description": "For whoever is over 60", "governance": ["autonomy", "virtue"],
+                    "services": ["haircut", "sports-day", "notary"], "rules": ["fall"], "devices": ["btn-7", "mat-301"]}},
+            {"type": "Feature", "id": "c/green",
+                "geometry": {"type": "LineString", "coordinates": [[103.83, 30.69], [103.84, 30.7]]},
+                "properties": {"node": "c", "code": "green", "name": "绿道", "theme": "", "description": "",
+                    "governance": [], "services": [], "rules": [], "devices": []}},
+        ]});
+        assert_eq!(map, wanted, "{at}");
+    }
+    let city: Value =
+        serde_json::from_str(&tree.node("c").get_text("/v1/scenes.geojson").expect("a map")).expect("JSON");
+    assert_eq!(city["features"].as_array().map(Vec::len), Some(1), "nothing goes up");
+    let request = ureq::http::Request::get(format!("{}/v1/scenes.geojson", tree.node("c").url()));
+    let (parts, _) = tree.node("c").answer(request, String::new()).expect("the node answers");
+    assert_eq!(parts.headers.get("content-type").and_then(|t| t.to_str().ok()), Some("application/geo+json"));
+    let told = ran(tree.node(LEAF), &["scene", "list"]);
+    told.says(0, &["autonomy, virtue", "haircut, sports-day, notary"]);
+    let row = told.out.lines().find(|l| l.starts_with("silver")).expect("a row");
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(words[words.len() - 3..], ["1", "2", "c/s/m"], "a rule, two devices, whose");
+}
