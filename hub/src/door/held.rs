@@ -127,8 +127,6 @@ impl Held {
                     Lane::Urgent => self.waiting_urgent -= 1,
                     Lane::Routine => self.waiting_bytes -= *bytes,
                 }
-                // Also where it failed it is not asked again.
-                batch.offer = Offer::Nothing;
                 batch.offer = Offer::Taken(ticket?);
             }
         }
