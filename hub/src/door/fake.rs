@@ -63,8 +63,6 @@ struct Inner {
     /// Retention took everything up to here.
     trimmed: Pos,
     offers: usize,
-    /// There is no room for what is not urgent.
-    full: bool,
     flaw: Option<Flaw>,
 }
 
@@ -124,16 +122,6 @@ impl Fake {
             commit(&mut inner);
         }
         self.committed.send_replace(inner.last());
-    }
-
-    /// From now on there is no room for what is not urgent, until [`Fake::make_room`].
-    pub fn fill_up(&self) {
-        self.inner.lock().full = true;
-    }
-
-    pub fn make_room(&self) {
-        self.inner.lock().full = false;
-        self.committed.send_modify(|_| ());
     }
 
     /// The engine ends before the door does.
@@ -322,17 +310,8 @@ impl Core for Fake {
     /// Where some are urgent and some are not: they would wait for each other.
     fn offer(&self, offered: Vec<Offered>) -> Offering<Vec<Outcome>> {
         assert!(offered.windows(2).all(|two| two[0].lane() == two[1].lane()), "both lanes in one offer");
-        let is_urgent = offered.iter().all(|o| o.lane() == Lane::Urgent);
         let groups = offered.into_iter().map(|o| std::iter::once(o.draft).chain(o.with).collect()).collect();
-        let submitted = self.submit(groups, false, |all| all.into_iter().map(Outcome::Committed).collect());
-        let fake = self.clone();
-        Box::pin(async move {
-            let mut changes = fake.committed.subscribe();
-            while !is_urgent && fake.inner.lock().full {
-                let _ = changes.changed().await; // its sender is here
-            }
-            submitted.await
-        })
+        self.submit(groups, false, |all| all.into_iter().map(Outcome::Committed).collect())
     }
 
     fn note(&self, notes: Vec<Note>, haste: Haste) -> Offering<()> {

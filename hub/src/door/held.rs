@@ -1,10 +1,8 @@
 //! Acknowledgements that wait for a commit, and leave in the order in which the publishes came.
 
-use super::core::Offering;
 use super::packet::answer::Tongue;
 use super::packet::{Version, kind, reason};
 use crate::engine::{Error, Outcome, Ticket};
-use citybrain_shared::Lane;
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -21,33 +19,18 @@ pub struct Answer {
     pub stands: bool,
 }
 
-/// A client is read on while no more than this of what is not urgent waits for room with the engine, so that
-/// what is urgent behind it is found.
-const READ_ON_BYTES: usize = 64 * 1024;
-
-/// The answers to one offer, or to publishes of which nothing is kept: given then, but not before those ahead
-/// of them.
+/// The answers of one socket read, given when its ticket completes; without one at once, but not
+/// before those ahead of them.
+#[derive(Debug)]
 struct Batch {
-    offer: Offer,
+    ticket: Option<Ticket<Vec<Outcome>>>,
     answers: Vec<Answer>,
 }
 
-enum Offer {
-    /// There is none.
-    Nothing,
-    /// The engine's queue was full a moment ago. With its lane and bytes.
-    Waits(Offering<Vec<Outcome>>, Lane, usize),
-    Taken(Ticket<Vec<Outcome>>),
-}
-
 /// A connection's held answers, first in, first out.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Held {
     batches: VecDeque<Batch>,
-    /// How many of them wait for room, how many of these are urgent, and the others' bytes.
-    waiting: usize,
-    waiting_urgent: usize,
-    waiting_bytes: usize,
     /// Packet ids of publishes whose answer is held. A client that sends one again before its
     /// answer gets that one answer.
     ids: HashSet<u16>,
@@ -74,65 +57,12 @@ impl Held {
         self.ids.insert(id);
     }
 
-    /// Answers that wait only for those before them.
-    pub fn push(&mut self, answers: Vec<Answer>) {
-        if !answers.is_empty() {
-            self.put(Offer::Nothing, answers);
+    pub fn push(&mut self, ticket: Option<Ticket<Vec<Outcome>>>, answers: Vec<Answer>) {
+        if ticket.is_none() && answers.is_empty() {
+            return;
         }
-    }
-
-    /// Answers to an offer: so many bytes, all of one lane.
-    pub fn push_offer(&mut self, lane: Lane, bytes: usize, offering: Offering<Vec<Outcome>>, answers: Vec<Answer>) {
-        self.waiting += 1;
-        match lane {
-            Lane::Urgent => self.waiting_urgent += 1,
-            Lane::Routine => self.waiting_bytes += bytes,
-        }
-        self.put(Offer::Waits(offering, lane, bytes), answers);
-    }
-
-    fn put(&mut self, offer: Offer, answers: Vec<Answer>) {
         self.len += answers.len();
-        self.batches.push_back(Batch { offer, answers });
-    }
-
-    /// May more be read, though the engine's queue may be full?
-    pub fn is_room(&self) -> bool {
-        self.waiting_urgent == 0 && self.waiting_bytes <= READ_ON_BYTES
-    }
-
-    /// Those that are left wait for nobody's answer any more; what was offered is offered all the same.
-    pub async fn offer_all(&mut self) {
-        for batch in self.batches.drain(..) {
-            if let Offer::Waits(offering, ..) = batch.offer {
-                drop(offering.await);
-            }
-        }
-    }
-
-    /// Asks for room for what waits, each lane's in their order. True: there was some.
-    ///
-    /// # Errors
-    /// As the engine says.
-    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
-        let before = self.waiting;
-        if before == 0 {
-            return Ok(false);
-        }
-        for batch in &mut self.batches {
-            let Offer::Waits(offering, lane, bytes) = &mut batch.offer else { continue };
-            if let Poll::Ready(ticket) = offering.as_mut().poll(cx) {
-                self.waiting -= 1;
-                match lane {
-                    Lane::Urgent => self.waiting_urgent -= 1,
-                    Lane::Routine => self.waiting_bytes -= *bytes,
-                }
-                // Also where it failed it is not asked again.
-                batch.offer = Offer::Nothing;
-                batch.offer = Offer::Taken(ticket?);
-            }
-        }
-        Ok(self.waiting < before)
+        self.batches.push_back(Batch { ticket, answers });
     }
 
     /// Writes the answers of the oldest batch if its commit is done. `Ready(Ok(true))`: call again.
@@ -149,10 +79,9 @@ impl Held {
         mut failed: impl FnMut(&Answer),
     ) -> Poll<Result<bool, Error>> {
         let Some(batch) = self.batches.front_mut() else { return Poll::Ready(Ok(false)) };
-        let done = match &mut batch.offer {
-            Offer::Nothing => Ok(()),
-            Offer::Waits(..) => return Poll::Pending,
-            Offer::Taken(ticket) => match Pin::new(ticket).poll(cx) {
+        let done = match &mut batch.ticket {
+            None => Ok(()),
+            Some(ticket) => match Pin::new(ticket).poll(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Ok(_))) => Ok(()),
                 Poll::Ready(Ok(Err(e))) => Err(e),
@@ -195,15 +124,9 @@ mod tests {
         Answer { kind: kind::PUBACK, id, reason: 0, stands: false }
     }
 
-    /// For which there is room at once.
-    fn offered(ticket: Ticket<Vec<Outcome>>) -> Offering<Vec<Outcome>> {
-        Box::pin(async { Ok(ticket) })
-    }
-
     fn drain(held: &mut Held, version: Version) -> Result<Vec<u8>, Error> {
         let mut out = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());
-        held.poll_room(&mut cx)?;
         while let Poll::Ready(more) = held.poll(Tongue::unknown(version), &mut cx, &mut out, |_| {}) {
             if !more? {
                 break;
@@ -220,7 +143,7 @@ mod tests {
             let mut held = Held::default();
             let (tx, rx) = oneshot::channel();
             held.take(7);
-            held.push_offer(Lane::Routine, 1, offered(rx), vec![answer(7)]);
+            held.push(Some(rx), vec![answer(7)]);
             tx.send(Err(Error::Unwritable("full".into()))).unwrap();
             assert_eq!(drain(&mut held, version).ok(), want);
         }
@@ -231,11 +154,10 @@ mod tests {
         let mut held = Held::default();
         let (tx, rx) = oneshot::channel();
         let again = Answer { kind: kind::PUBREC, stands: true, ..answer(3) };
-        held.push_offer(Lane::Routine, 1, offered(rx), vec![again, answer(7)]);
+        held.push(Some(rx), vec![again, answer(7)]);
         tx.send(Err(Error::Unwritable("full".into()))).unwrap();
         let (mut out, mut failed) = (Vec::new(), Vec::new());
         let mut cx = Context::from_waker(Waker::noop());
-        held.poll_room(&mut cx).unwrap();
         let _ = held.poll(Tongue::unknown(Version::V5), &mut cx, &mut out, |a| failed.push(a.id));
         assert_eq!((&out[..4], &failed[..]), (&[0x50, 2, 0, 3][..], &[7][..]));
     }
@@ -244,7 +166,7 @@ mod tests {
     fn an_engine_that_vanished_acknowledges_nothing() {
         let mut held = Held::default();
         let (tx, rx) = oneshot::channel();
-        held.push_offer(Lane::Routine, 1, offered(rx), vec![answer(7)]);
+        held.push(Some(rx), vec![answer(7)]);
         drop(tx);
         assert!(drain(&mut held, Version::V5).is_err());
     }
@@ -262,13 +184,8 @@ mod tests {
             for (n, waits) in sizes {
                 let answers: Vec<_> = (0..n).map(|_| { id += 1; answer(id) }).collect();
                 want.extend(answers.iter().flat_map(|a| [0x40, 2, 0, a.id as u8]));
-                if waits {
-                    let (tx, rx) = oneshot::channel();
-                    open.push(tx);
-                    held.push_offer(Lane::Routine, 1, offered(rx), answers);
-                } else {
-                    held.push(answers);
-                }
+                let ticket = waits.then(|| { let (tx, rx) = oneshot::channel(); open.push(tx); rx });
+                held.push(ticket, answers);
             }
             let mut got = Vec::new();
             let mut seed = order;

@@ -6,7 +6,7 @@ use super::super::packet::publish::In;
 use super::super::packet::{Ack, Fault, Head, LONG, Version, kind, put_ack, put_pingresp, reason};
 use super::super::route::{CHUNK_DELIVERIES, live_message};
 use super::super::{Publish, Taken, meta, now_us};
-use super::{Answer, Connection, End};
+use super::{After, Answer, Connection, End, Offer};
 use crate::engine::Offered;
 use crate::note::Note;
 use bytes::{Buf, Bytes};
@@ -105,7 +105,7 @@ impl Connection<'_> {
             || self.asks_more
             || self.deliveries >= CHUNK_DELIVERIES
             || self.publish_pace.wait_until(self.heard).is_some()
-            || self.is_asking()
+            || self.offers.iter().any(|o| matches!(o, Offer::Note(_, After::Asked(_))))
             || self.held.len() + self.answers.len() >= usize::from(self.door.broker.receive_maximum)
             || self.batch_bytes >= BATCH_BYTES_MAX
     }
@@ -122,11 +122,10 @@ impl Connection<'_> {
     fn offer_batch(&mut self) {
         let answers = std::mem::take(&mut self.answers);
         if self.drafts.is_empty() {
-            self.held.push(answers);
+            self.held.push(None, answers);
         } else {
-            let drafts = std::mem::take(&mut self.drafts);
-            let (lane, bytes) = (drafts[0].lane(), drafts.iter().map(Offered::bytes).sum());
-            self.held.push_offer(lane, bytes, self.door.core.offer(drafts), answers);
+            let offering = self.door.core.offer(std::mem::take(&mut self.drafts));
+            self.offers.push_back(Offer::Publishes(offering, answers));
         }
     }
 

@@ -12,9 +12,9 @@
 //!
 //! One task owns all of it, and never waits for one thing alone: reading, writing, commits,
 //! messages and deadlines are polled in turn. It stops reading, which is the back-pressure towards
-//! its client, exactly while the engine's queue is full (but for the first 64 KiB of what is not urgent, so that
-//! a press behind it is found) or the link driver's is, as many acknowledgements are held as the client was
-//! allowed, the client is faster than it may be, or it does not read.
+//! its client, exactly while the engine's queue or the link driver's is full, as many
+//! acknowledgements are held as the client was allowed, the client is faster than it may be, or it
+//! does not read.
 
 mod aliases;
 mod delivery;
@@ -39,7 +39,7 @@ use super::seats::{Live, Taken};
 use super::share::Group;
 use super::socket::{FAREWELL, Peer, Socket};
 use super::{Door, dead_letter, settled};
-use crate::engine::{Error, Haste, Offered, Ticket};
+use crate::engine::{Error, Haste, Offered, Outcome, Ticket};
 use crate::note::Note;
 use bytes::BytesMut;
 use citybrain_shared::Pos;
@@ -88,6 +88,12 @@ enum End {
     Closed(u8),
     /// What it was to get next, from the first to the last of these, is gone.
     Lost(Pos, Pos),
+}
+
+/// A request to the engine whose queue was full a moment ago.
+enum Offer {
+    Publishes(Offering<Vec<Outcome>>, Vec<Answer>),
+    Note(Offering<()>, After),
 }
 
 /// What follows when a note is written.
@@ -144,8 +150,7 @@ struct Connection<'a> {
     asked: Option<Box<filters::Asked>>,
     /// Some are left, wherever they are.
     asks_more: bool,
-    /// Notes for which the engine's queue was full a moment ago.
-    offers: VecDeque<(Offering<()>, After)>,
+    offers: VecDeque<Offer>,
     notes: VecDeque<(Ticket<()>, After)>,
     /// A link message for which the driver's queue has no room yet.
     handing_on: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -310,19 +315,13 @@ impl Connection<'_> {
     }
 
     fn may_read(&self) -> bool {
-        !self.is_asking()
-            && self.held.is_room()
+        self.offers.is_empty()
             && (!self.after_held || self.held.is_empty())
             && self.slowed.is_none()
             && self.handing_on.is_none()
             && !self.asks_more
             && self.held.len() < usize::from(self.door.broker.receive_maximum)
             && self.output.len() - self.written < OUTPUT_BYTES_MAX
-    }
-
-    /// Filters are being asked for: what comes behind them waits.
-    fn is_asking(&self) -> bool {
-        self.offers.iter().any(|(_, after)| matches!(after, After::Asked(_)))
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
@@ -368,14 +367,32 @@ impl Connection<'_> {
             self.handing_on = None;
             *moved = true;
         }
-        match self.held.poll_room(cx) {
-            Ok(was_room) => *moved |= was_room,
-            Err(error) => return Err(self.unwritable(&error)),
-        }
-        while let Some((offering, _)) = self.offers.front_mut() {
-            let Poll::Ready(ticket) = offering.as_mut().poll(cx) else { return Ok(()) };
-            let Some((_, after)) = self.offers.pop_front() else { return Ok(()) };
-            self.notes.push_back((ticket.map_err(|error| self.unwritable(&error))?, after));
+        while let Some(offer) = self.offers.front_mut() {
+            let stopped = match offer {
+                Offer::Publishes(offering, answers) => match offering.as_mut().poll(cx) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(Ok(ticket)) => {
+                        self.held.push(Some(ticket), std::mem::take(answers));
+                        None
+                    }
+                    Poll::Ready(Err(e)) => Some(e),
+                },
+                Offer::Note(offering, _) => match offering.as_mut().poll(cx) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(Ok(ticket)) => {
+                        if let Some(Offer::Note(_, after)) = self.offers.pop_front() {
+                            self.notes.push_back((ticket, after));
+                        }
+                        *moved = true;
+                        continue;
+                    }
+                    Poll::Ready(Err(e)) => Some(e),
+                },
+            };
+            self.offers.pop_front();
+            if let Some(error) = stopped {
+                return Err(self.unwritable(&error));
+            }
             *moved = true;
         }
         Ok(())
@@ -510,9 +527,11 @@ impl Connection<'_> {
             self.socket.say_last(&[]).await;
         }
         // A publish directly before the end, with nobody left to hear its answer, counts as well.
-        self.held.offer_all().await;
-        for (offering, _) in std::mem::take(&mut self.offers) {
-            drop(offering.await);
+        for offer in std::mem::take(&mut self.offers) {
+            match offer {
+                Offer::Publishes(offering, _) => drop(offering.await),
+                Offer::Note(offering, _) => drop(offering.await),
+            }
         }
         if let Some(handing) = self.handing_on.take() {
             handing.await;
@@ -587,7 +606,7 @@ impl Connection<'_> {
             && let Some((group, n)) = self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client, idle)?)))
         {
             let offering = self.door.core.note(vec![n.note], n.haste);
-            self.offers.push_back((offering, After::GroupAcked(group.clone(), n.number)));
+            self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone(), n.number)));
             return true;
         }
         if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {
@@ -596,7 +615,7 @@ impl Connection<'_> {
         let Some(cursor) = self.delivery.cursor_to_note() else { return false };
         let haste = self.delivery.note_haste();
         let offering = self.door.core.note(vec![cursor.note(self.client.to_string())], haste);
-        self.offers.push_back((offering, After::Acked));
+        self.offers.push_back(Offer::Note(offering, After::Acked));
         true
     }
 

@@ -407,34 +407,6 @@ async fn what_is_urgent_is_offered_without_the_notes_and_dead_letters_that_came_
 }
 
 #[tokio::test]
-async fn a_press_is_found_behind_a_publish_for_which_there_is_no_room() {
-    // More than is read on behind: then the press waits, and nothing is lost.
-    for (routine_bytes, is_found) in [(10, true), (100_000, false)] {
-        let fake = Fake::new();
-        let house = House::open(&fake).await;
-        let mut gateway = house.client(Version::V5, "gateway", true).await;
-        let mut other = house.client(Version::V5, "other", true).await;
-        fake.fill_up();
-        let before = fake.last();
-        gateway.publish("x", &vec![b'1'; routine_bytes], 1, 1, false).await;
-        gateway.hears_nothing().await;
-        gateway.publish("in/sos/b", b"{}", 1, 2, false).await;
-        gateway.hears_nothing().await;
-        if is_found {
-            until("the press is on disk", || fake.last() == before.next()).await;
-        } else {
-            other.pings().await;
-            assert_eq!(fake.last(), before);
-        }
-        fake.make_room();
-        for id in [1, 2] {
-            assert_eq!(gateway.acked(kind::PUBACK, id).await, 0, "in their order");
-        }
-        house.close().await;
-    }
-}
-
-#[tokio::test]
 async fn what_is_urgent_among_other_publishes_is_offered_by_itself_and_acknowledged_in_its_place() {
     for (topics, offers) in [(["in/a", "in/sos/b", "in/c"], 3), (["in/sos/a", "in/sos/b", "in/sos/c"], 1)] {
         let fake = Fake::new();
