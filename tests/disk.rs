@@ -315,3 +315,48 @@ fn a_log_that_lost_its_end_goes_on_under_a_new_name_and_is_healed_from_below() {
         assert_eq!(there, sent.len() + new.len(), "{above} has what was cut below, and the new");
     }
 }
+
+#[test]
+fn a_city_with_an_old_or_empty_disk_reaches_its_streets_in_the_first_session_with_it() {
+    let mut tree = Tree::new(&["c/s"]);
+    tree.start();
+    let lease = |tree: &Tree| {
+        let links = tree.node("c").get("/v1/links")?;
+        let street = links["links"].as_array()?.iter().find(|l| l["peer"] == "c/s" && l["state"] == "up")?.clone();
+        street["lease"].as_u64()
+    };
+    let backup = tree.dir().join("backup");
+    for old in [None, Some(&backup)] {
+        wait_for("the street has a session", || lease(&tree));
+        if old.is_some() {
+            tree.stop_node("c");
+            copy_folder(&tree.node("c").data, &backup);
+            tree.start_node("c");
+            tree.wait_ready();
+        }
+        // Each session has a lease of its own.
+        let mut before = wait_for("the street has a session", || lease(&tree));
+        for _ in 0..6 {
+            tree.kill9("c/s");
+            tree.start_node("c/s");
+            before = wait_for("the next one", || lease(&tree).filter(|lease| *lease > before));
+        }
+        tree.kill9("c");
+        std::fs::remove_dir_all(&tree.node("c").data).expect("the disk is gone");
+        if let Some(backup) = old {
+            copy_folder(backup, &tree.node("c").data);
+        }
+        tree.start_node("c");
+        let begun = wait_for("the street has a session with the new disk", || lease(&tree));
+        let notice = serde_json::json!({"target": "c/s", "type": "city.notice", "directive": "notice"});
+        let (status, sent) = tree.node("c").post("/v1/send", &notice);
+        assert_eq!(status, 202, "{sent}");
+        let id = sent["id"].as_str().expect("an id");
+        wait_for("the street has it", || {
+            (tree.node("c").get(&format!("/v1/directives/{id}"))?["delivered"] == 1).then_some(())
+        });
+        // Where the street takes no frame of a session, the city ends it after ten seconds and grants the next.
+        let last = wait_for("the session goes on", || lease(&tree));
+        assert!(last <= begun + 1 && last < before, "{begun} to {last}, and {before} before");
+    }
+}

@@ -187,6 +187,22 @@ fn a_receiver_that_cannot_is_asked_again_and_one_that_will_not_leaves_a_dead_let
 }
 
 #[test]
+fn whoever_is_forgotten_is_no_longer_sent_to_a_receiver_that_could_not_take_it() {
+    let receiver = Receiver::start();
+    let tree = tree(&receiver, "types = [\"city.sos.pressed\", \"city.lamp\"]");
+    receiver.answer(|got| if got.id() == "0" { UNABLE } else { OK });
+    let node = tree.node("c");
+    say(node, 0..1, "city.sos.pressed");
+    wait_for("it is asked in vain", || metric(node, "retries_total").filter(|n| *n >= 1.0));
+    let case = node.get("/v1/cases").expect("cases")["cases"][0]["id"].as_str().expect("the press is one").to_owned();
+    let (status, answer) = node.post(&format!("/v1/cases/{case}/forget"), &json!({"by": "boss"}));
+    assert!(status < 300, "{answer}");
+    say(node, 1..2, "city.lamp.failed");
+    wait_for("the next one's turn comes", || (!receiver.ids().is_empty()).then_some(()));
+    assert_eq!(receiver.ids(), ["1"]);
+}
+
+#[test]
 fn a_receiver_is_asked_first_where_config_says_so_and_gets_no_more_than_it_wants() {
     let receiver = Receiver::start();
     let mut asked = 0;

@@ -17,9 +17,8 @@
 //! | [`door`] | MQTT 3.1.1 and 5.0 over the log |
 //! | [`link`] | child and parent: a pure protocol machine, and the driver that does its I/O |
 //!
-//! Deliberately absent: rules, tier policy, HTTP, the CLI. Of an event's
-//! `data` it reads one word, `sos`, because a press is urgent ([`ingress`]); for the rest it knows only the
-//! attributes that route.
+//! Deliberately absent: rules, tier policy, HTTP, the CLI. It knows the attributes that route; what it reads of
+//! an event's `data` all the same is listed in ARCHITECTURE.md, "Deliberately absent".
 
 pub mod backup;
 pub mod door;

@@ -3,7 +3,7 @@
 //! State is a fold over the log, so whatever must survive a restart and is no event is a note.
 //! Notes never leave their node.
 
-use citybrain_shared::record::{self, Draft, Header, Kind, event_key};
+use citybrain_shared::record::{Draft, Header, Kind, event_key};
 use citybrain_shared::wire::{Cursor, Party};
 use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
 use serde::{Deserialize, Serialize};
@@ -363,9 +363,4 @@ impl Note {
     pub fn parse(payload: &[u8]) -> Result<Note, serde_json::Error> {
         serde_json::from_slice(payload)
     }
-}
-
-/// The draft of an event or message; a failure means that a text field is over its bound.
-pub fn draft(header: &Header<'_>, payload: &[u8]) -> Result<Draft, record::Error> {
-    Draft::new(header, payload)
 }

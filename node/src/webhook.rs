@@ -107,10 +107,8 @@ impl Webhooks {
     /// the log from being trimmed.
     ///
     /// # Errors
-    /// When a secret does not read, or the node cannot write.
-    ///
-    /// # Errors
-    /// [`UNUSABLE`]: a secret or a certificate that does not read; or the log cannot be written.
+    /// [`UNUSABLE`](crate::run::UNUSABLE): a secret or a certificate that does not read; or the log cannot be
+    /// written.
     pub async fn open(config: &Config, hub: &Hub, stop: &watch::Receiver<bool>) -> miette::Result<Webhooks> {
         let is_known = |client: &str| {
             client.strip_prefix(WEBHOOK).is_none_or(|name| config.webhook.iter().any(|w| w.name == name))
@@ -241,7 +239,6 @@ impl Sender {
             for entry in entries {
                 if let Ok((header, payload)) = Header::decode(&entry.bytes)
                     && fits(&self.config.types, &self.config.sources, &header, payload)
-                    && !brain::is_forgotten(&self.hub, &header, payload)
                 {
                     if let Err(ended) = self.deliver(entry.pos, &header, payload) {
                         // Of an orderly end nothing comes twice.
@@ -343,7 +340,8 @@ impl Sender {
         }
     }
 
-    /// Until the receiver has it, or has refused it.
+    /// Until the receiver has it, or has refused it, or nobody may have it any more: whom it is about may be
+    /// forgotten while the receiver is away.
     fn deliver(&mut self, pos: Pos, header: &Header<'_>, payload: &[u8]) -> Result<(), Ended> {
         let origin = header.origin.map_or(self.own_origin.as_str(), |o| o.address);
         let body = event::with_origin(payload, origin);
@@ -351,6 +349,9 @@ impl Sender {
         loop {
             if *self.stop.borrow() {
                 return Err(Ended);
+            }
+            if brain::is_forgotten(&self.hub, header, payload) {
+                return Ok(());
             }
             let (why, after) = match self.post.send(header.key, &body) {
                 Answer::Taken => {

@@ -197,6 +197,11 @@ impl Case {
         self.handing_to.as_ref().unwrap_or(&self.owner)
     }
 
+    /// May anybody see it? Somebody's emergency, or appointment, is nobody else's business.
+    pub fn is_public(&self) -> bool {
+        self.kind != Kind::Incident && self.booking.is_none()
+    }
+
     /// From opening to the end; never less than nothing, whatever another system's clock said.
     pub fn took(&self) -> Option<chrono::TimeDelta> {
         Some((self.closed? - self.opened).max(chrono::TimeDelta::zero()))

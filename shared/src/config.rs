@@ -288,7 +288,8 @@ pub struct Link {
     pub root: String,
     /// zstd level 1 on frames: 3 to 5 times fewer bytes for about 0.4 µs CPU a record.
     pub compress: bool,
-    /// Frames under way on one lane.
+    /// Frames under way on one lane: those of this node, and those that it lets its peers have. Of the two
+    /// ends of a link the smaller number counts.
     pub window_frames: usize,
     /// No acknowledgement for this long while frames are under way: go back and send again, ms.
     pub resend_after_ms: u64,
@@ -298,6 +299,13 @@ pub struct Link {
     pub enrol: Enrol,
     /// Largest link message, bytes.
     pub message_bytes_max: usize,
+}
+
+impl Link {
+    /// What a peer is told that it may have under way.
+    pub fn credit(&self) -> u16 {
+        u16::try_from(self.window_frames).unwrap_or(u16::MAX)
+    }
 }
 
 impl Default for Link {

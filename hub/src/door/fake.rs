@@ -306,7 +306,10 @@ impl Flaw {
 }
 
 impl Core for Fake {
+    /// # Panics
+    /// Where some are urgent and some are not: they would wait for each other.
     fn offer(&self, offered: Vec<Offered>) -> Offering<Vec<Outcome>> {
+        assert!(offered.windows(2).all(|two| two[0].lane() == two[1].lane()), "both lanes in one offer");
         let groups = offered.into_iter().map(|o| std::iter::once(o.draft).chain(o.with).collect()).collect();
         self.submit(groups, false, |all| all.into_iter().map(Outcome::Committed).collect())
     }

@@ -3,7 +3,6 @@
 
 use super::route::live_message;
 use super::{Door, now_us, packet::reason};
-use crate::link::pipe::LocalPipe;
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
 use parking_lot::Mutex;
@@ -175,34 +174,5 @@ impl LocalClient {
             Some(m) => Some(m),
             None => self.queue.recv().await,
         }
-    }
-}
-
-impl From<LocalClient> for LocalPipe {
-    /// The same as a pipe, for a driver that speaks to any broker. Ends when either side drops it.
-    fn from(mut client: LocalClient) -> LocalPipe {
-        let (tx, mut from_driver) = mpsc::channel::<(String, Bytes, bool)>(QUEUE_MAX);
-        let (to_driver, rx) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(async move {
-            let mut waiting = None;
-            loop {
-                tokio::select! {
-                    sent = from_driver.recv() => match sent {
-                        Some((topic, payload, retain)) => client.publish(&topic, payload, retain),
-                        None => return,
-                    },
-                    room = to_driver.reserve(), if waiting.is_some() => match room {
-                        Ok(room) => if let Some(m) = waiting.take() { room.send(m) },
-                        Err(_) => return,
-                    },
-                    // That a connection is gone is said by the child's last will.
-                    next = client.recv(), if waiting.is_none() => match next {
-                        Some(m) => waiting = (!m.closed).then_some((m.topic, m.payload)),
-                        None => return,
-                    },
-                }
-            }
-        });
-        LocalPipe { tx, rx }
     }
 }

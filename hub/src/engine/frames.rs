@@ -57,7 +57,7 @@ impl Engine {
         }
         let unknown = Default::default();
         let known = state.peers.get(peer).unwrap_or(&unknown);
-        let answer = judge::answer(verdict, known, me, &frame.head);
+        let answer = judge::answer(verdict, known, me, self.credit, &frame.head);
         if answer == Received::Ignore {
             self.shared.work.frames_ignored.fetch_add(1, Ordering::Relaxed);
         }

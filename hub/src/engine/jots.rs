@@ -2,7 +2,7 @@
 //!
 //! A session's cursor is a note in the log, and a note waits for the commit that is being synced.
 //! What a client acknowledges in that time would be sent to it again after a kill. A jot is one
-//! write of 24 bytes beside the log, without a sync: it survives a kill, not a power cut. The next
+//! write of 20 bytes beside the log, without a sync: it survives a kill, not a power cut. The next
 //! start makes a note of what is jotted and not noted; from then on the log alone counts.
 //!
 //! A jot is a help and never needed: without it a message is repeated, as QoS 1 allows. So it is

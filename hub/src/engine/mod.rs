@@ -403,16 +403,28 @@ impl Hub {
         Ok(ticket)
     }
 
+    /// A place in the queue for notes, if there is one: for what may as well be noted later.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`]
+    pub fn place(&self) -> Result<Option<Place<'_>>, Error> {
+        match self.routine.jobs.try_reserve() {
+            Ok(place) => Ok(Some(Place(place))),
+            Err(mpsc::error::TrySendError::Full(())) => Ok(None),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(Error::Stopping),
+        }
+    }
+
     /// Decides on the state as it is at its turn, and commits what is decided as one group: for steps
     /// that are right or wrong by what was committed before them. The closure tells its caller what
     /// it found by whatever it captured; it must be quick, the engine waits. The ticket holds the
-    /// first position of the group (or the newest one, if nothing was decided).
+    /// first position of the group (or the newest one, if nothing was decided). `lane`: of what it is about.
     ///
     /// # Errors
     /// As [`Hub::offer`].
-    pub async fn decide(&self, decide: Decide) -> Result<Ticket<Pos>, Error> {
+    pub async fn decide(&self, lane: Lane, decide: Decide) -> Result<Ticket<Pos>, Error> {
         let (reply, ticket) = oneshot::channel();
-        self.routine.send(Job::Decide { decide, reply }).await?;
+        self.queue(lane == Lane::Urgent).send(Job::Decide { decide, reply }).await?;
         Ok(ticket)
     }
 
@@ -445,7 +457,8 @@ impl Hub {
         if is_urgent { &self.urgent } else { &self.routine }
     }
 
-    /// Asks the engine to commit what it has and to end. Returns at once; join its thread.
+    /// Asks the engine to commit what it has and to end, behind all that was asked before that is not urgent.
+    /// Waits while its queue is full; join its thread.
     pub async fn stop(&self) {
         // A closed channel means that it has ended already.
         let _ = self.routine.send(Job::Stop).await;
@@ -469,7 +482,8 @@ impl Hub {
     }
 
     /// Looks at the state as of the newest commit, and of the notes written since that are in no haste: if one
-    /// is being made, after it. Keep `look` short: the engine waits meanwhile.
+    /// is being made, after it. Keep `look` short: the engine waits meanwhile. While nothing can be written
+    /// ([`Hub::trouble`]) what was refused last may be in it, until it is read back from the disk.
     pub fn state<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         let _committed = self.shared.committed.read();
         look(&self.shared.state.read())
@@ -500,6 +514,21 @@ impl Hub {
     /// What lies on the disk, a few seconds ago.
     pub fn house(&self) -> House {
         self.shared.house.read().clone()
+    }
+}
+
+/// See [`Hub::place`]. Given back where nothing is put there.
+pub struct Place<'a>(mpsc::Permit<'a, Job>);
+
+impl Place<'_> {
+    /// As [`Hub::note`] in no haste, of a few that tell how far somebody is. Nobody hears what becomes of them.
+    pub fn note_lazily(self, notes: &[Note]) {
+        let drafts: Vec<Draft> = notes.iter().map(Note::draft).collect();
+        debug_assert!(drafts.iter().map(|d| d.bytes().len()).sum::<usize>() <= NOTE_BYTES_MAX, "they have no room");
+        if !drafts.is_empty() {
+            let (let_go, reply) = (notes.iter().all(Note::lets_go), oneshot::channel().0);
+            self.0.send(Job::Note { drafts, let_go, haste: Haste::Lazy, reply, room: None });
+        }
     }
 }
 

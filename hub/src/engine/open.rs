@@ -223,6 +223,7 @@ pub(super) fn open_on(
         me: config.node.address.clone(),
         labels: config.node.labels.clone(),
         parent: config.node.address.parent().filter(|_| config.parent.is_some()),
+        credit: config.link.credit(),
         policy,
         fresh_keys: HashMap::new(),
         stored: upto,

@@ -23,8 +23,13 @@ struct Node {
 
 impl Node {
     fn open(dir: &std::path::Path, address: &str) -> Node {
+        Node::open_with(dir, address, "")
+    }
+
+    /// `more`: TOML behind its own.
+    fn open_with(dir: &std::path::Path, address: &str, more: &str) -> Node {
         let parent = if address.contains('/') { "[parent]\nurl = \"mqtt://127.0.0.1:1\"\n" } else { "" };
-        let text = format!("[node]\naddress = \"{address}\"\ndata = \"{}\"\n{parent}", dir.display());
+        let text = format!("[node]\naddress = \"{address}\"\ndata = \"{}\"\n{parent}{more}", dir.display());
         let config: Config = toml::from_str(&text).unwrap();
         let (hub, engine, _) = open(&config, crate::policy::none()).unwrap();
         Node { hub, thread: Some(std::thread::spawn(|| engine.run())), config }
@@ -142,7 +147,7 @@ fn a_directive_that_the_node_decides_on_for_itself_and_those_below_is_answered_b
     let node = Node::open(dir.path(), "c");
     let json = event("n1", r#","target":"c/**""#);
     let draft = Ingress::new(&node.config).accept(json.as_bytes()).unwrap();
-    run(async { wait(node.hub.decide(Box::new(move |_, _| vec![draft])).await?).await }).unwrap();
+    run(async { wait(node.hub.decide(Lane::Routine, Box::new(move |_, _| vec![draft])).await?).await }).unwrap();
     let kinds: Vec<Kind> = node.events().into_iter().map(|(k, _)| k).collect();
     assert_eq!(kinds, [Kind::Event, Kind::Receipt]);
     node.close();
@@ -190,6 +195,18 @@ fn grant(parent: &Node, child: &Node, lease: u64) {
         notes.push(Note::CursorSet { peer: address.clone(), inc: party.inc, lane, cursor, why: "test".into() });
     }
     parent.note(notes);
+}
+
+#[test]
+fn what_a_receiver_lets_be_under_way_is_what_its_config_says() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let child = Node::open(a.path(), "c/s");
+    let parent = Node::open_with(b.path(), "c", "[link]\nwindow_frames = 3\n");
+    grant(&parent, &child, 1);
+    let Received::Ack(ack) = parent.receive("c/s", frame(&child, Pos::ZERO, 1).0) else { panic!("refused") };
+    assert_eq!(ack.credit, 3);
+    child.close();
+    parent.close();
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Engine {
             // The error is told to the next who asks; lazy notes promised nothing.
             let _ = self.commit(shared.change());
         }
-        if self.lent.as_ref().is_some_and(JoinHandle::is_finished) {
+        if !self.is_lent_out() {
             self.take_back();
         }
         if self.broken_since.is_none() && self.last_store.elapsed() >= STORE_EVERY && self.stored < self.applied() {
@@ -92,13 +92,16 @@ impl Engine {
 
     fn mend(&mut self) {
         self.broken_since = Some(Instant::now());
+        // The state is read back from the store, and commits wait for nobody else.
+        if self.is_lent_out() {
+            return;
+        }
         // Notes that were written and not synced kept their positions over the failure: the state must
         // know them before anything follows them.
         if let Err(e) = self.log.reopen().and_then(|()| self.log.commit()) {
             *self.shared.trouble.write() = Some(with_causes(&e));
             return;
         }
-        // Before the state is held: the thread that writes a snapshot may be long about it.
         self.take_back();
         let shared = self.shared.clone();
         let mut state = shared.change();
@@ -205,6 +208,8 @@ impl Engine {
         match store.write(rows, upto) {
             Ok(()) => self.stored = upto,
             Err(e) => {
+                // Of a disk that others have filled sled may be the first to hear.
+                self.give_up_ballast();
                 // The rows that were taken are only in memory now: fold them again from the log.
                 let mut state = shared.state.write();
                 *self.shared.trouble.write() = Some(with_causes(&e));
@@ -214,6 +219,14 @@ impl Engine {
                     tracing::error!(error = %e, "The state cannot be read back yet.");
                 }
             }
+        }
+    }
+
+    /// sled needs room to open, on a disk that may have none left.
+    pub(super) fn give_up_ballast(&mut self) {
+        match self.log.release_ballast() {
+            Ok(()) => self.ballast_is_gone = true,
+            Err(error) => tracing::error!(%error, "The ballast cannot be given up."),
         }
     }
 
@@ -248,6 +261,11 @@ impl Engine {
             }
             Err(error) => self.snapshot_failed(&error.to_string()),
         }
+    }
+
+    /// Does the thread that writes a snapshot still have the store?
+    pub(super) fn is_lent_out(&self) -> bool {
+        self.lent.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// Takes the store back from the thread that writes a snapshot; waits until it has.

@@ -47,6 +47,8 @@ pub struct Engine {
     pub(super) me: Address,
     pub(super) labels: Labels,
     pub(super) parent: Option<Address>,
+    /// Frames that a peer may have under way on a lane.
+    pub(super) credit: u16,
     pub(super) policy: crate::policy::Make,
     /// Events in the batch that is not committed yet, by key.
     pub(super) fresh_keys: HashMap<u64, Pos>,
@@ -332,12 +334,11 @@ impl Engine {
         self.fresh_keys.clear();
         self.lazy_since = None;
         self.log.rollback();
-        // sled needs room to open, on a disk that may have none left.
-        match self.log.release_ballast() {
-            Ok(()) => self.ballast_is_gone = true,
-            Err(error) => tracing::error!(%error, "The ballast cannot be given up."),
+        self.give_up_ballast();
+        // Whoever looks at the state waits now, and the thread that writes a snapshot may be long about it.
+        if self.is_lent_out() {
+            return Error::Unwritable(why);
         }
-        // Before the state is held: the thread that writes a snapshot may be long about it.
         self.take_back();
         let shared = self.shared.clone();
         if let Err(e) = self.reload(&mut shared.state.write()) {

@@ -1,11 +1,11 @@
 //! The driver of the links to all children: this node as a client of its own broker.
 //!
-//! One task owns all children. What waits (handshakes, which need an fsync; answers to frames) runs
+//! One task owns all children. What waits (handshakes, which need an fsync; frames and their answers) runs
 //! in tasks of its own, so that no child waits for another.
 
 use super::NO_PROGRESS;
 use super::ask::{self, ANSWER_BYTES_MAX, AskError, OUTSTANDING_MAX, Question};
-use super::driver::{self, Backoff, Context, End, Pending, SHOW_EVERY_MS, TICKETS_MAX, random_u128};
+use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS, random_u128};
 use super::frames::{Audience, Outbox};
 use super::handshake::{self, Holder, OnHello, Session};
 use super::outbound::Outbound;
@@ -209,9 +209,7 @@ impl Driver {
 
     async fn connection(&mut self, stop: &mut watch::Receiver<bool>, backoff: &mut Backoff) -> End {
         let Pipe { outlet, mut inlet } = (self.dial)();
-        let (answers, pending) = mpsc::channel::<Pending>(TICKETS_MAX);
-        // Ends by itself once `answers` is dropped.
-        tokio::spawn(driver::answer((*self.cx).clone(), outlet.clone(), Verb::UpAck, pending, None));
+        let intake = Intake::new(&self.cx, &outlet, Verb::UpAck, None);
         let mut committed = self.cx.hub.committed();
         loop {
             let now = self.cx.now();
@@ -226,7 +224,7 @@ impl Driver {
                     Event::Disconnected(why) => return End::Again(why),
                     Event::Dropped(n) => self.cx.ignored(n),
                     Event::Message { topic, payload } => {
-                        if let Err(end) = self.take(&topic, payload, &outlet, &answers).await {
+                        if let Err(end) = self.take(&topic, payload, &outlet, &intake).await {
                             return end;
                         }
                     }
@@ -276,7 +274,6 @@ impl Driver {
             self.shown_at = if is_show { now } else { self.shown_at };
             self.wake_at = self.shown_at + SHOW_EVERY_MS;
         }
-        let mut notes = Vec::new();
         // Most messages are of one child, and there may be thousands.
         let due: Vec<Address> =
             if is_for_all { self.children.keys().cloned().collect() } else { touched.into_iter().collect() };
@@ -284,7 +281,9 @@ impl Driver {
             let Some(child) = self.children.get_mut(address) else { continue };
             child.out.sender.on_log_grew(goal);
             child.out.sender.on_tick(now);
-            notes.extend(child.out.due_notes(now, &reader));
+            if child.out.note_due(now, &cx.hub).is_err() {
+                return Err(End::Stop);
+            }
             let limit = PROGRESS_AFTER_MS.max(3 * cx.config.resend_after_ms).max(2 * child.out.sender.patience_ms());
             if child.out.sender.waiting_ms(now) > limit && !child.is_greeting {
                 child.ask_for_hello(&cx, address, outlet, NO_PROGRESS).await?;
@@ -295,7 +294,7 @@ impl Driver {
                     Ok(Some(outgoing)) => {
                         // On disk before the frame that skips it.
                         match cx.commit(outgoing.parked, Haste::Now).await {
-                            Ok(()) => child.out.on_parked(outgoing.lane, outgoing.upto),
+                            Ok(()) => child.out.on_told(outgoing.lane, outgoing.upto),
                             Err(Error::Stopping) => return Err(End::Stop),
                             Err(e) => {
                                 child.ask_for_hello(&cx, address, outlet, &e.to_string()).await?;
@@ -324,9 +323,6 @@ impl Driver {
                 cx.links.set(&child.view, child.heard);
             }
             self.wake_at = child.out.poll_timeout().map_or(self.wake_at, |at| self.wake_at.min(at));
-        }
-        if !notes.is_empty() && cx.hub.note(notes, Haste::Lazy).await.is_err() {
-            return Err(End::Stop);
         }
         let late: Vec<u64> = self.waiting.iter().filter(|(_, w)| w.until <= now).map(|(id, _)| *id).collect();
         for id in late {
@@ -359,13 +355,7 @@ impl Driver {
         self.children.get_mut(address)
     }
 
-    async fn take(
-        &mut self,
-        topic: &str,
-        payload: Bytes,
-        outlet: &Outlet,
-        answers: &mpsc::Sender<Pending>,
-    ) -> Result<(), End> {
+    async fn take(&mut self, topic: &str, payload: Bytes, outlet: &Outlet, intake: &Intake) -> Result<(), End> {
         let cx = self.cx.clone();
         let Some((verb, address)) = topic::parse_link(&cx.config.root, topic).filter(|(v, _)| v.is_from_child()) else {
             cx.ignored(1);
@@ -394,7 +384,7 @@ impl Driver {
                 child.hear(now);
                 child.view.received_frames += 1;
                 child.view.received_bytes += payload.len() as u64;
-                return driver::receive(&cx, &address, &address, payload, answers).await;
+                return intake.take(&address, &address, payload);
             }
             Verb::Answer => {
                 if let Some((id, answer)) = ask::decode_answer(payload)

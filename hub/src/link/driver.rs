@@ -13,15 +13,20 @@ use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
 use citybrain_shared::wire::{self, Ack, Message};
 use citybrain_shared::words::with_causes;
-use citybrain_shared::{Address, LogId, Pos, config};
+use citybrain_shared::{Address, Lane, LogId, Pos, config};
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
-/// Frames that were handed to the engine and are not answered yet, all peers together.
-pub const TICKETS_MAX: usize = 256;
+/// Frames of a lane that were handed to the engine and are not answered yet, all peers together.
+const TICKETS_MAX: usize = 256;
+/// Frames of a lane that wait for the engine, all peers together; and their bytes: the windows of sixteen
+/// children that are far behind.
+const INTAKE_FRAMES_MAX: usize = 1024;
+const INTAKE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How often a link's row for engineers is renewed, ms.
 pub const SHOW_EVERY_MS: Ms = 250;
 
@@ -46,7 +51,7 @@ impl Context {
             name: node.name.clone(),
             message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
             enrol: config.enrol,
-            credit: u16::try_from(config.window_frames).unwrap_or(u16::MAX),
+            credit: config.credit(),
         };
         Context { hub, address: node.address.clone(), terms, config, links, started: Instant::now() }
     }
@@ -171,17 +176,16 @@ pub fn decode(payload: &[u8]) -> Result<Message<'_>, wire::Error> {
 }
 
 /// A frame that the engine has, and whose it is.
-pub struct Pending {
-    /// Of the link: names the topic of the answer.
-    pub child: Address,
-    pub ticket: Ticket<Received>,
+struct Pending {
+    child: Address,
+    ticket: Ticket<Received>,
 }
 
-/// Sends the engine's answers to frames, in order, only the newest of a lane when several are ready.
+/// Sends the engine's answers to a lane's frames, in order, of each peer only the newest when several are ready.
 ///
 /// `verb`: where acknowledgements go. A refusal goes there too if this node is the parent; a child
 /// cannot refuse, it says hello again: `refused` tells its driver.
-pub async fn answer(
+async fn answer(
     cx: Context,
     outlet: Outlet,
     verb: Verb,
@@ -200,7 +204,7 @@ pub async fn answer(
         let mut acks: Vec<(Address, Ack)> = Vec::new();
         let mut messages: Vec<(Address, Vec<u8>)> = Vec::new();
         let mut take = |child: Address, received: Received| match received {
-            Received::Ack(ack) => match acks.iter_mut().find(|(c, a)| *c == child && a.lane == ack.lane) {
+            Received::Ack(ack) => match acks.iter_mut().find(|(c, _)| *c == child) {
                 Some((_, newest)) => *newest = ack,
                 None => acks.push((child, ack)),
             },
@@ -234,22 +238,75 @@ pub async fn answer(
     }
 }
 
-/// Hands a frame to the engine and queues its answer. Waits while the engine is busy: that is the
-/// back-pressure.
-///
-/// # Errors
-/// [`End::Stop`] when the engine has ended, [`End::Again`] when nobody sends answers any more: the
-/// connection broke, and what it had brought was still queued.
-pub async fn receive(
-    cx: &Context,
-    peer: &Address,
-    child: &Address,
+/// Frames on their way to the engine, over one connection. Those of each lane wait for its queue there by
+/// themselves, and so do their answers: neither lane waits for the other, and the driver for none.
+pub struct Intake {
+    cx: Context,
+    ways: [Way; 2],
+}
+
+struct Way {
+    frames: mpsc::Sender<Came>,
+    /// In KiB.
+    room: Arc<Semaphore>,
+}
+
+struct Came {
+    peer: Address,
+    /// Of the link: names the topic of the answer.
+    child: Address,
     payload: Bytes,
-    answers: &mpsc::Sender<Pending>,
-) -> Result<(), End> {
-    let ticket = cx.hub.receive(peer.clone(), payload).await.map_err(|_| End::Stop)?;
-    let gone = |_| End::Again("answers can no longer be sent".into());
-    answers.send(Pending { child: child.clone(), ticket }).await.map_err(gone)
+    room: OwnedSemaphorePermit,
+}
+
+impl Intake {
+    /// `verb`, `refused`: as for [`answer`]. What is spawned ends with this or with the connection.
+    pub fn new(cx: &Context, outlet: &Outlet, verb: Verb, refused: Option<mpsc::Sender<String>>) -> Intake {
+        let ways = Lane::ALL.map(|_| {
+            let (frames, came) = mpsc::channel(INTAKE_FRAMES_MAX);
+            let (answers, pending) = mpsc::channel(TICKETS_MAX);
+            tokio::spawn(hand_in(cx.hub.clone(), came, answers));
+            tokio::spawn(answer(cx.clone(), outlet.clone(), verb, pending, refused.clone()));
+            Way { frames, room: Arc::new(Semaphore::new(INTAKE_BYTES_MAX / 1024)) }
+        });
+        Intake { cx: cx.clone(), ways }
+    }
+
+    /// Takes a frame of a peer. Where too many wait it is dropped and counted: its sender goes back to it.
+    ///
+    /// # Errors
+    /// [`End::Again`] when nobody sends answers any more: the connection broke, and what it had brought was
+    /// still queued.
+    pub fn take(&self, peer: &Address, child: &Address, payload: Bytes) -> Result<(), End> {
+        let is_urgent = wire::lane_of(&payload) == Some(Lane::Urgent);
+        let way = &self.ways[if is_urgent { Lane::Urgent } else { Lane::Routine } as usize];
+        let share = payload.len().min(INTAKE_BYTES_MAX).div_ceil(1024) as u32;
+        let Ok(room) = way.room.clone().try_acquire_many_owned(share) else {
+            self.cx.ignored(1);
+            return Ok(());
+        };
+        let came = Came { peer: peer.clone(), child: child.clone(), payload, room };
+        match way.frames.try_send(came) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => self.cx.ignored(1),
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                return Err(End::Again("answers can no longer be sent".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hands frames to the engine in their order, and queues their answers.
+async fn hand_in(hub: Hub, mut frames: mpsc::Receiver<Came>, answers: mpsc::Sender<Pending>) {
+    while let Some(Came { peer, child, payload, room }) = frames.recv().await {
+        // The engine has ended.
+        let Ok(ticket) = hub.receive(peer, payload).await else { return };
+        drop(room);
+        if answers.send(Pending { child, ticket }).await.is_err() {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -141,6 +141,8 @@ pub struct Built {
     pub message: Option<Vec<u8>>,
     pub upto: Pos,
     pub records: u32,
+    /// Records that were left out because their time was over, and nobody waits for an answer.
+    pub expired: u64,
     /// Dead letters for records that are too large for the peer, and ranges that do not read. To be
     /// on disk before the frame leaves.
     pub parked: Vec<Note>,
@@ -156,19 +158,19 @@ pub enum Error {
 }
 
 impl Press<'_> {
-    /// Builds the frame that `send` asks for. Records at or below `parked_upto` that are too large
-    /// are skipped without another dead letter.
+    /// Builds the frame that `send` asks for. Records at or below `told_upto` that are too large are skipped
+    /// without another dead letter, and those whose time was over are counted already.
     ///
     /// # Errors
     /// See [`Error`]; nothing is skipped then.
-    pub fn build(&self, builder: &mut FrameBuilder, send: Send, parked_upto: Pos) -> Result<Built, Error> {
+    pub fn build(&self, builder: &mut FrameBuilder, send: Send, told_upto: Pos) -> Result<Built, Error> {
         let mut built = Built { upto: send.looked, ..Built::default() };
         // A frame that could not be finished is of a lane, and of a session, that may be over.
         builder.clear();
         let budget =
             FRAME_BYTES_MAX.min((self.session.message_bytes_max as usize).saturating_sub(FRAME_OVERHEAD_BYTES));
         if !send.cover {
-            self.gather(builder, send, parked_upto, budget, &mut built)?;
+            self.gather(builder, send, told_upto, budget, &mut built)?;
         }
         if builder.is_empty() && !send.cover {
             return Ok(built);
@@ -193,7 +195,7 @@ impl Press<'_> {
         &self,
         builder: &mut FrameBuilder,
         send: Send,
-        parked_upto: Pos,
+        told_upto: Pos,
         budget: usize,
         built: &mut Built,
     ) -> Result<(), Error> {
@@ -208,12 +210,12 @@ impl Press<'_> {
                     Ok(Some(entry)) => entry,
                     Ok(None) => return Err(Error::Trimmed(pos)),
                     Err(LogError::Damaged { .. }) => {
-                        self.hole(send.lane, Pos(pos.0 - 1), pos, parked_upto, built);
+                        self.hole(send.lane, Pos(pos.0 - 1), pos, told_upto, built);
                         continue;
                     }
                     Err(e) => return Err(Error::Log(e)),
                 };
-                if !self.add(builder, pos, &entry.bytes, budget, &mut bytes, parked_upto, built) {
+                if !self.add(builder, pos, &entry.bytes, budget, &mut bytes, told_upto, built) {
                     return Ok(());
                 }
                 built.upto = pos;
@@ -236,7 +238,7 @@ impl Press<'_> {
             let entries = match self.reader.read(built.upto, Some(send.lane), FRAME_RECORDS_MAX, FRAME_BYTES_MAX) {
                 Ok(entries) => entries,
                 Err(LogError::Damaged { after, upto, .. }) if upto > built.upto => {
-                    self.hole(send.lane, after, upto, parked_upto, built);
+                    self.hole(send.lane, after, upto, told_upto, built);
                     continue;
                 }
                 Err(e) => return Err(Error::Log(e)),
@@ -246,7 +248,7 @@ impl Press<'_> {
                 return Ok(());
             }
             for e in &entries {
-                if !self.add(builder, e.pos, &e.bytes, budget, &mut bytes, parked_upto, built) {
+                if !self.add(builder, e.pos, &e.bytes, budget, &mut bytes, told_upto, built) {
                     return Ok(());
                 }
                 built.upto = e.pos;
@@ -263,9 +265,9 @@ impl Press<'_> {
 
     /// Records that were durable and cannot be read any more: written down and passed over, for the
     /// lane must go on.
-    fn hole(&self, lane: Lane, after: Pos, upto: Pos, parked_upto: Pos, built: &mut Built) {
+    fn hole(&self, lane: Lane, after: Pos, upto: Pos, told_upto: Pos, built: &mut Built) {
         built.upto = built.upto.max(upto);
-        if upto > parked_upto {
+        if upto > told_upto {
             built.parked.push(Note::Lost {
                 peer: Some(self.audience.peer().clone()),
                 lane: Some(lane),
@@ -285,7 +287,7 @@ impl Press<'_> {
         record: &[u8],
         budget: usize,
         bytes: &mut usize,
-        parked_upto: Pos,
+        told_upto: Pos,
         built: &mut Built,
     ) -> bool {
         if builder.is_full() {
@@ -299,13 +301,14 @@ impl Press<'_> {
         }
         let spent_ms = ((self.now_us - h.committed_us).max(0) / 1000) as u64;
         let Some(ttl_ms) = left_ms(&h, spent_ms) else {
+            built.expired += u64::from(pos > told_upto);
             return true;
         };
         let address = h.origin.map_or(self.address.as_str(), |o| o.address);
         let size = RECORD_OVERHEAD_BYTES + h.name.len() + h.target.len() + 2 * address.len() + payload.len();
         let message_budget = (self.session.message_bytes_max as usize).saturating_sub(FRAME_OVERHEAD_BYTES);
         if size > message_budget {
-            if pos > parked_upto {
+            if pos > told_upto {
                 built.parked.push(Note::DeadLetter(DeadLetter::new(
                     "too-large-for-link",
                     format!(

@@ -3,7 +3,6 @@
 use crate::engine::Received;
 use crate::state::{Peer, slot};
 use citybrain_shared::Pos;
-use citybrain_shared::limits::WINDOW_FRAMES;
 use citybrain_shared::wire::{Ack, Cursor, FrameHead, Party, Reason, Refuse};
 
 /// What to do with a frame.
@@ -65,8 +64,9 @@ pub fn taken(head: &FrameHead) -> Cursor {
     Cursor { log: head.log, upto: head.upto, chain: head.upto_chain }
 }
 
-/// What goes back to the sender. `peer` is the state after the commit, `me` the receiver.
-pub fn answer(verdict: Verdict, peer: &Peer, me: Party, head: &FrameHead) -> Received {
+/// What goes back to the sender. `peer` is the state after the commit, `me` the receiver, `credit` how many
+/// frames it lets be under way.
+pub fn answer(verdict: Verdict, peer: &Peer, me: Party, credit: u16, head: &FrameHead) -> Received {
     let ack = |gap| {
         let upto = peer.has[slot(head.lane)].map_or(Pos::ZERO, |c| c.upto);
         Received::Ack(Ack {
@@ -76,7 +76,7 @@ pub fn answer(verdict: Verdict, peer: &Peer, me: Party, head: &FrameHead) -> Rec
             log: head.log,
             lane: head.lane,
             upto,
-            credit: WINDOW_FRAMES as u16,
+            credit,
             gap,
         })
     };
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn the_answer_always_says_what_is_durable_here() {
         let h = head((11, 110), (12, 120));
-        let Received::Ack(ack) = answer(Verdict::Gap, &peer(), HERE, &h) else { panic!("no ack") };
-        assert_eq!((ack.upto, ack.gap, ack.lease, ack.to), (Pos(10), true, 5, HERE.boot));
+        let Received::Ack(ack) = answer(Verdict::Gap, &peer(), HERE, 3, &h) else { panic!("no ack") };
+        assert_eq!((ack.upto, ack.gap, ack.lease, ack.to, ack.credit), (Pos(10), true, 5, HERE.boot, 3));
     }
 }

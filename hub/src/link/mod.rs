@@ -3,7 +3,8 @@
 //! **Promises.** Every record that is for the peer arrives there, once, in order within its lane,
 //! whatever the network, the broker between them, or a crash of either side does; and a restored
 //! backup of either side is noticed before it can do harm. What cannot be kept is recorded: a range
-//! as `lost`, a record that is too large as a dead letter, an expired one as a count.
+//! as `lost`, a record that is too large as a dead letter. One whose time was over before it could be sent is
+//! only counted ([`view::LinkView::expired_records`], since the start): whoever made it said that nobody needs it then.
 //!
 //! **How.** A sender covers its log's positions lane by lane with frames, each beginning where the
 //! one before ended; a receiver takes only the frame that begins at its cursor and commits records

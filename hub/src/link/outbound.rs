@@ -5,7 +5,7 @@ use super::frames::{self, Audience, Outbox, Press};
 use super::handshake::Session;
 use super::sender::{Acked, Ms, Sender, Terms};
 use super::view::{LaneView, LinkView};
-use crate::engine::{Hub, history_of};
+use crate::engine::{Error, Hub, history_of};
 use crate::log::Reader;
 use crate::note::Note;
 use citybrain_shared::wire::{Ack, Cursor, Epoch, FrameBuilder, Party};
@@ -33,11 +33,14 @@ pub struct Outbound {
     builder: FrameBuilder,
     me: Party,
     epochs: Vec<Epoch>,
-    parked_upto: [Pos; 2],
+    /// Up to here what is not sent is parked, or counted.
+    told_upto: [Pos; 2],
     has_changed: [bool; 2],
     has_at: Option<Ms>,
     has_acks: u32,
     sent_records: u64,
+    /// Not sent: their time was over.
+    expired: u64,
     sent_bytes: u64,
     late_acks: u64,
 }
@@ -53,11 +56,12 @@ impl Outbound {
             builder: FrameBuilder::default(),
             me: Party::default(),
             epochs: Vec::new(),
-            parked_upto: [Pos::ZERO; 2],
+            told_upto: [Pos::ZERO; 2],
             has_changed: [false; 2],
             has_at: None,
             has_acks: 0,
             sent_records: 0,
+            expired: 0,
             sent_bytes: 0,
             late_acks: 0,
         }
@@ -132,8 +136,9 @@ impl Outbound {
                 compress,
                 now_us: chrono::Utc::now().timestamp_micros(),
             };
-            let built = press.build(&mut self.builder, send, self.parked_upto[send.lane as usize])?;
+            let built = press.build(&mut self.builder, send, self.told_upto[send.lane as usize])?;
             let (lane, upto) = (send.lane, built.upto);
+            self.expired += built.expired;
             match built.message {
                 Some(message) => {
                     self.sender.on_sent(now, send.lane, built.upto, message.len());
@@ -146,6 +151,8 @@ impl Outbound {
                     if !built.parked.is_empty() {
                         return Ok(Some(Outgoing { message: Vec::new(), parked: built.parked, lane, upto }));
                     }
+                    let told = &mut self.told_upto[lane as usize];
+                    *told = upto.max(*told);
                 }
             }
         }
@@ -153,18 +160,28 @@ impl Outbound {
     }
 
     /// What an [`Outgoing`] parked is on disk: it is not parked again.
-    pub fn on_parked(&mut self, lane: Lane, upto: Pos) {
-        let parked = &mut self.parked_upto[lane as usize];
-        *parked = upto.max(*parked);
+    pub fn on_told(&mut self, lane: Lane, upto: Pos) {
+        let told = &mut self.told_upto[lane as usize];
+        *told = upto.max(*told);
     }
 
-    /// What the peer has, to be noted lazily; empty while it is too early.
-    pub fn due_notes(&mut self, now: Ms, reader: &Reader) -> Vec<Note> {
-        let is_due = self.has_at.is_some_and(|at| at <= now) || self.has_acks >= HAS_ACKS_MAX;
-        if is_due { self.notes(reader) } else { Vec::new() }
+    /// Notes lazily what the peer has, if it is time; where the engine has no place for it, a while later:
+    /// nothing waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`]
+    pub fn note_due(&mut self, now: Ms, hub: &Hub) -> Result<(), Error> {
+        if self.has_at.is_none_or(|at| at > now) && self.has_acks < HAS_ACKS_MAX {
+            return Ok(());
+        }
+        match hub.place()? {
+            Some(place) => place.note_lazily(&self.notes(&hub.reader())),
+            None => self.has_at = Some(now + HAS_AFTER_MS),
+        }
+        Ok(())
     }
 
-    /// As [`Outbound::due_notes`], early or not: the node stops, and may be started under another
+    /// What the peer has and is not noted, early or not: the node stops, and may be started under another
     /// address, where what is sent again has another origin.
     pub fn notes(&mut self, reader: &Reader) -> Vec<Note> {
         let Some(session) = self.session.as_ref() else { return Vec::new() };
@@ -194,6 +211,7 @@ impl Outbound {
         (view.urgent, view.routine) = (lane(Lane::Urgent), lane(Lane::Routine));
         view.last_pos = self.sender.last();
         (view.sent_records, view.sent_bytes) = (self.sent_records, self.sent_bytes);
+        view.expired_records = self.expired;
         view.late_acks = self.late_acks;
         view.resends = self.sender.resends();
         view.rtt_ms = self.sender.rtt_ms();
@@ -205,8 +223,8 @@ mod tests {
     use super::*;
     use citybrain_shared::LogId;
 
-    #[test]
-    fn a_link_without_a_session_wakes_nobody() {
+    /// In session, with an acknowledgement that came at 100 ms.
+    fn acked() -> Outbound {
         let terms = Terms { window_frames: 8, resend_after_ms: 2000 };
         let child = Address::parse("c/s").unwrap();
         let mut out = Outbound::new(Address::parse("c").unwrap(), terms, Audience::Down(child));
@@ -221,13 +239,45 @@ mod tests {
             lease: 1,
             log: start.log,
             lane: Lane::Routine,
-            upto: Pos(5),
+            upto: Pos(1),
             credit: 8,
             gap: false,
         };
         assert_eq!(out.on_ack(100, &ack), Acked::Progress);
+        out
+    }
+
+    #[test]
+    fn a_link_without_a_session_wakes_nobody() {
+        let mut out = acked();
         assert!(out.poll_timeout().is_some());
         out.down();
         assert_eq!(out.poll_timeout(), None);
+    }
+
+    #[test]
+    fn what_the_peer_has_is_noted_later_where_the_engine_has_no_place_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.path().display());
+        let config = toml::from_str(&text).unwrap();
+        let (hub, engine, _) = crate::engine::open(&config, crate::policy::none()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut tickets = Vec::new();
+        while hub.place().unwrap().is_some() {
+            let decide = hub.decide(Lane::Routine, Box::new(|_, _| Vec::new()));
+            tickets.push(runtime.block_on(decide).unwrap());
+        }
+        let mut out = acked();
+        out.note_due(100 + HAS_AFTER_MS, &hub).unwrap();
+        assert_eq!(out.poll_timeout(), Some(100 + 2 * HAS_AFTER_MS), "nobody waits, and nobody is woken at once");
+        let thread = std::thread::spawn(|| engine.run());
+        for ticket in tickets {
+            ticket.blocking_recv().unwrap().unwrap();
+        }
+        out.note_due(100 + 2 * HAS_AFTER_MS, &hub).unwrap();
+        runtime.block_on(hub.stop());
+        thread.join().unwrap();
+        let has = hub.state(|s| s.peers[&Address::parse("c/s").unwrap()].peer_has[Lane::Routine as usize]);
+        assert_eq!(has.map(|c| c.upto), Some(Pos(1)));
     }
 }

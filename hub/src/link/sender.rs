@@ -82,8 +82,6 @@ struct Line {
     credit: u16,
     resend_at: Option<Ms>,
     cover_at: Option<Ms>,
-    /// Credit is 0: a single frame may ask again then.
-    probe_at: Ms,
     tries: u32,
     /// When the lane last went back, and to where: the frames that were under way then all report
     /// the same gap.
@@ -122,7 +120,7 @@ impl Sender {
     /// way in the session before counts for nothing.
     pub fn on_welcome(&mut self, has: [Pos; 2], last: Pos, credit: u16) {
         for (line, at) in self.lines.iter_mut().zip(has) {
-            *line = Line { acked: at, base: at, looked: at, sent_max: at, credit, ..Line::default() };
+            *line = Line { acked: at, base: at, looked: at, sent_max: at, credit: credit.max(1), ..Line::default() };
         }
         self.last = self.last.max(last);
         self.urgent_run = 0;
@@ -162,7 +160,6 @@ impl Sender {
         line.looked = line.looked.max(upto);
         line.sent_max = line.sent_max.max(upto);
         line.cover_at = None;
-        line.probe_at = now + timeout;
         line.resend_at.get_or_insert(now + timeout);
         line.waiting_since.get_or_insert(now);
         self.on_log_grew(upto);
@@ -186,7 +183,8 @@ impl Sender {
             return Acked::Beyond;
         }
         let line = &mut self.lines[lane as usize];
-        line.credit = credit;
+        // Never none: what the peer has no room for it drops, and nobody else would tell when there is some.
+        line.credit = credit.max(1);
         let mut measured = None;
         let progress = upto > line.acked;
         if progress {
@@ -258,10 +256,7 @@ impl Sender {
         if !self.up {
             return None;
         }
-        let line = |l: &Line| {
-            let probe = (l.credit == 0 && l.flight.is_empty() && l.looked < self.last).then_some(l.probe_at);
-            [l.resend_at, l.cover_at.filter(|_| l.flight.is_empty()), probe].into_iter().flatten().min()
-        };
+        let line = |l: &Line| [l.resend_at, l.cover_at.filter(|_| l.flight.is_empty())].into_iter().flatten().min();
         self.lines.iter().filter_map(line).min()
     }
 
@@ -312,10 +307,7 @@ impl Sender {
 
     fn wants(&self, now: Ms, lane: Lane) -> Option<Send> {
         let line = &self.lines[lane as usize];
-        let window = match line.credit {
-            0 if line.flight.is_empty() && line.probe_at <= now => 1,
-            n => self.terms.window_frames.min(n.into()),
-        };
+        let window = self.terms.window_frames.min(line.credit.into());
         let bytes: usize = line.flight.iter().map(|f| f.bytes).sum();
         if line.flight.len() >= window || bytes >= self.pace.window() {
             return None;
@@ -382,15 +374,13 @@ mod tests {
     }
 
     #[test]
-    fn less_credit_makes_a_smaller_window_and_none_leaves_one_probe() {
+    fn less_credit_makes_a_smaller_window_and_none_still_lets_one_frame_go() {
         let mut s = sender(100);
         drain(&mut s, 0, Lane::Routine);
         s.on_ack(1, Lane::Routine, Pos(8), 2, false);
         assert_eq!(drain(&mut s, 1, Lane::Routine).len(), 2);
         s.on_ack(2, Lane::Routine, Pos(10), 0, false);
-        assert_eq!(drain(&mut s, 3, Lane::Routine), []);
-        let at = s.poll_timeout().unwrap();
-        assert_eq!(drain(&mut s, at, Lane::Routine), [Pos(11)]);
+        assert_eq!(drain(&mut s, 3, Lane::Routine), [Pos(11)]);
     }
 
     #[test]

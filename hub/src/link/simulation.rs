@@ -9,9 +9,9 @@ use super::judge::{self, Verdict};
 use super::sender::{self, Ms, Sender};
 use crate::engine::Received;
 use crate::note::Note;
-use crate::state::{Me, Peer, slot};
+use crate::state::{Me, Peer, State, slot};
 use citybrain_shared::config::Enrol;
-use citybrain_shared::wire::{Ack, BootMark, Cursor, Epoch, FrameHead, Hello, Refuse, Welcome};
+use citybrain_shared::wire::{Ack, Cursor, Epoch, FrameHead, Hello, Refuse, Welcome};
 use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
 use std::collections::{BTreeMap, HashSet};
 
@@ -95,16 +95,21 @@ struct Rec {
 }
 
 /// A log and what it adds up to.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Disk {
     log: Vec<Rec>,
     me: Me,
-    /// The one peer that each has here.
+    /// The one peer that each has here, and its address.
     peer: Peer,
+    other: Address,
     origins: HashSet<(LogId, Pos)>,
 }
 
 impl Disk {
+    fn new(other: Address) -> Disk {
+        Disk { log: Vec::new(), me: Me::default(), peer: Peer::default(), other, origins: HashSet::new() }
+    }
+
     fn last(&self) -> Pos {
         Pos(self.log.len() as u64)
     }
@@ -130,7 +135,7 @@ impl Disk {
         let pos = self.last().next();
         match &body {
             Body::Came { log, pos, .. } => drop(self.origins.insert((*log, *pos))),
-            Body::Note(note) => self.apply(pos, note),
+            Body::Note(note) => self.fold(pos, note),
             Body::Own { .. } => {}
         }
         self.log.push(Rec { chain, lane, body });
@@ -140,33 +145,18 @@ impl Disk {
         self.append(Lane::Routine, Body::Note(note));
     }
 
-    fn apply(&mut self, pos: Pos, note: &Note) {
-        match note {
-            Note::Booted { inc, boot } => {
-                (self.me.inc, self.me.boot) = (*inc, *boot);
-                self.me.boots.push(BootMark { boot: *boot, first: pos });
-            }
-            Note::Epoch { log, first, .. } => self.me.epochs.push(Epoch { log: *log, first: *first }),
-            Note::Granted { party, lease, .. } => {
-                let peer = &mut self.peer;
-                if peer.party.is_some_and(|p| p.inc != party.inc) {
-                    (peer.boots, peer.has) = (Vec::new(), [None; 2]);
-                }
-                peer.party = Some(*party);
-                peer.lease = *lease;
-                if !peer.boots.contains(&party.boot) {
-                    peer.boots.push(party.boot);
-                }
-            }
-            Note::CursorSet { lane, cursor, .. } | Note::Received { lane, cursor, .. } => {
-                self.peer.has[slot(*lane)] = Some(*cursor);
-            }
-            Note::PeerHas { inc, lane, cursor, .. } => {
-                self.peer.peer_has[slot(*lane)] = Some(*cursor);
-                self.peer.peer_has_inc = Some(*inc);
-            }
-            _ => {}
-        }
+    /// As a node does it.
+    fn fold(&mut self, pos: Pos, note: &Note) {
+        let mut state = State::default();
+        state.skip_to(Pos(pos.0 - 1));
+        state.me = std::mem::take(&mut self.me);
+        state.peers.insert(self.other.clone(), std::mem::take(&mut self.peer));
+        let draft = note.draft();
+        let (header, payload) = draft.parts();
+        state.apply(pos, &header, payload);
+        self.me = state.me;
+        self.peer = state.peers.remove(&self.other).unwrap_or_default();
+        assert!(state.peers.is_empty(), "the note is of another peer: {note:?}");
     }
 }
 
@@ -201,12 +191,13 @@ struct Node {
 
 impl Node {
     fn new(address: &str, other: &str, is_child: bool, rng: &mut Rng) -> Node {
+        let other = Address::parse(other).unwrap();
         let mut node = Node {
             address: Address::parse(address).unwrap(),
-            other: Address::parse(other).unwrap(),
+            disk: Disk::new(other.clone()),
+            durable: Disk::new(other.clone()),
+            other,
             is_child,
-            disk: Disk::default(),
-            durable: Disk::default(),
             backup: None,
             restores: 0,
             sender: Sender::new(terms()),
@@ -272,6 +263,8 @@ struct World {
     scene: Scene,
     broken: Broken,
     payload: u64,
+    /// What must never be, and was.
+    wrong: Option<String>,
 }
 
 /// A child that hears nothing for so long takes its session for over. (Peers with nothing to say send
@@ -282,7 +275,7 @@ const SILENCE_MS: Ms = 2_000;
 fn run(seed: u64, scene: Scene, broken: Broken) -> Result<(), String> {
     let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let nodes = [Node::new("c/s", "c", true, &mut rng), Node::new("c", "c/s", false, &mut rng)];
-    let mut w = World { rng, now: 0, nodes, pipe: Vec::new(), retained: None, scene, broken, payload: 0 };
+    let mut w = World { rng, now: 0, nodes, pipe: Vec::new(), retained: None, scene, broken, payload: 0, wrong: None };
     for step in 0..600 {
         let at = w.rng.below(2) as usize;
         match w.rng.below(if step < 400 { 12 } else { 8 }) {
@@ -584,6 +577,11 @@ impl World {
             }
         }
         let mut verdict = judge::judge(&n.disk.peer, judge::granted(&n.disk.peer), &head);
+        let session = n.session.as_ref().map(|s| (s.party, s.lease));
+        if verdict == Verdict::Stale && session == Some((head.from, head.lease)) {
+            let why = format!("{} drops the frames of its session under lease {} in silence", n.address, head.lease);
+            self.wrong.get_or_insert(why);
+        }
         if verdict == Verdict::Gap && broken == Broken::IgnoreGap {
             verdict = Verdict::Take;
         }
@@ -598,7 +596,7 @@ impl World {
             }
         }
         let me = n.disk.me_party();
-        match judge::answer(verdict, &n.disk.peer, me, &head) {
+        match judge::answer(verdict, &n.disk.peer, me, hello_terms().credit, &head) {
             Received::Ack(a) => n.answers.push(Msg::Ack(a)),
             Received::Refuse(r) => n.answers.push(Msg::Refuse(r)),
             Received::Ignore => {}
@@ -637,6 +635,9 @@ impl World {
     }
 
     fn check(&self) -> Result<(), String> {
+        if let Some(why) = &self.wrong {
+            return Err(why.clone());
+        }
         for at in 0..2 {
             let (from, to) = (&self.nodes[at].disk, &self.nodes[1 - at].disk);
             let name = if at == 0 { "up" } else { "down" };

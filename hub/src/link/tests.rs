@@ -6,14 +6,15 @@ use super::driver::Context;
 use super::pipe::{LocalPipe, Pipe};
 use super::uplink::{self, Uplink};
 use super::view::{LinkView, Links, Stage};
-use crate::engine::{self, Hub};
+use crate::engine::{self, Haste, Hub};
 use crate::ingress::Ingress;
+use crate::note::Note;
 use bytes::Bytes;
 use citybrain_shared::config::Config;
 use citybrain_shared::record::Header;
 use citybrain_shared::topic::Verb;
-use citybrain_shared::wire::{FrameBuilder, FrameHead, Message, Party};
-use citybrain_shared::{Address, Lane, LogId, Pos, topic};
+use citybrain_shared::wire::{Cursor, FrameBuilder, FrameHead, Message, Party};
+use citybrain_shared::{Address, Lane, LogId, Pos, limits, topic};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -189,6 +190,85 @@ fn events_go_up_and_directives_down_once_and_in_order_over_a_pipe_that_loses() {
     });
 }
 
+/// Of a child's first session: no records, up to position 1.
+fn first_frame(lane: Lane) -> Vec<u8> {
+    let head = FrameHead {
+        from: Party::default(),
+        lease: 1,
+        log: LogId(1),
+        lane,
+        after: Pos::ZERO,
+        upto: Pos(1),
+        after_chain: 0,
+        upto_chain: 1,
+        records: 0,
+    };
+    FrameBuilder::default().finish(head, |_| None)
+}
+
+#[test]
+fn an_urgent_frame_does_not_wait_behind_one_for_which_the_engine_has_no_room() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.path().display());
+        let config: Config = toml::from_str(&text).unwrap();
+        let (hub, engine, _) = engine::open(&config, crate::policy::none()).unwrap();
+        let thread = std::thread::spawn(|| engine.run());
+        let mut notes = vec![Note::Granted { child: a("c/s"), party: Party::default(), lease: 1 }];
+        for lane in Lane::ALL {
+            let cursor = Cursor { log: LogId(1), upto: Pos::ZERO, chain: 0 };
+            let (peer, inc) = (a("c/s"), Party::default().inc);
+            notes.push(Note::CursorSet { peer, inc, lane, cursor, why: "test".into() });
+        }
+        engine::wait(hub.note(notes, Haste::Now).await.unwrap()).await.unwrap();
+        let links = Links::default();
+        let cx = Context::new(hub.clone(), &config.node, config.link.clone(), links.clone());
+        let (stop, stopped) = watch::channel(false);
+        let (tx, mut out) = mpsc::channel(64);
+        let (inbox, rx) = mpsc::channel(64);
+        let mut pipe = Some(LocalPipe { tx, rx }.into());
+        let (_down, driver) = Downlinks::new(cx, Box::new(move || pipe.take().expect("one connection")));
+        let driver = tokio::spawn(driver.run(stopped));
+        // The engine stands still, its queue is full, and others wait for a place in it.
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let wait = Arc::new(Mutex::new(wait));
+        for _ in 0..limits::ENGINE_QUEUE_MAX + 50 {
+            let (hub, wait) = (hub.clone(), wait.clone());
+            let decide: engine::Decide = Box::new(move |_, _| {
+                let _ = wait.lock().recv(); // an error: it may go on
+                Vec::new()
+            });
+            tokio::spawn(async move { hub.decide(Lane::Routine, decide).await.map(drop) });
+        }
+        tokio::task::yield_now().await;
+        for lane in [Lane::Routine, Lane::Urgent] {
+            let topic = topic::link(&config.link.root, Verb::Up, &a("c/s"));
+            inbox.send((topic, first_frame(lane).into())).await.unwrap();
+        }
+        let frames = || links.links().first().map_or(0, |l| l.received_frames);
+        until("the driver has read both", || frames() == 2).await;
+        drop(go);
+        let mut acked = Vec::new();
+        while acked.len() < 2 {
+            let (_, payload, _) = out.recv().await.unwrap();
+            if let Ok(Message::Ack(ack)) = super::driver::decode(&payload) {
+                assert_eq!((ack.upto, ack.gap), (Pos(1), false));
+                acked.push(ack.lane);
+            }
+        }
+        let entries = hub.reader().read(Pos::ZERO, None, 1000, usize::MAX).unwrap();
+        let taken = entries.iter().filter_map(|e| match Note::parse(Header::decode(&e.bytes).unwrap().1) {
+            Ok(Note::Received { lane, .. }) => Some(lane),
+            _ => None,
+        });
+        assert_eq!(taken.collect::<Vec<_>>(), [Lane::Urgent, Lane::Routine]);
+        stop.send_replace(true);
+        driver.await.unwrap();
+        hub.stop().await;
+        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+    });
+}
+
 #[test]
 fn a_connection_that_breaks_with_frames_still_queued_is_made_anew() {
     run(async {
@@ -212,18 +292,7 @@ fn a_connection_that_breaks_with_frames_still_queued_is_made_anew() {
         let (_down, driver) = Downlinks::new(cx, Box::new(dial));
         let driver = tokio::spawn(driver.run(stopped));
         let (inbox, _) = inboxes.recv().await.unwrap();
-        let head = FrameHead {
-            from: Party::default(),
-            lease: 1,
-            log: LogId(1),
-            lane: Lane::Routine,
-            after: Pos::ZERO,
-            upto: Pos(1),
-            after_chain: 0,
-            upto_chain: 1,
-            records: 0,
-        };
-        let frame = FrameBuilder::default().finish(head, |_| None);
+        let frame = first_frame(Lane::Routine);
         let topic = topic::link(&config.link.root, Verb::Up, &a("c/s"));
         while inbox.send((topic.clone(), frame.clone().into())).await.is_ok() {}
         assert!(inboxes.recv().await.is_some(), "the driver has ended");
@@ -251,6 +320,29 @@ fn a_child_whose_session_a_late_will_has_ended_gets_a_new_one() {
         until("it has a session again", || both.iter().all(is_up)).await;
         parent.offer(5000..5003, r#","target":"c/s""#).await;
         until("what is for it goes down", || child.ids() == [5000, 5001, 5002]).await;
+        child.close().await;
+        parent.close().await;
+    });
+}
+
+#[test]
+fn what_is_not_sent_because_its_time_was_over_is_counted() {
+    run(async {
+        let (city, street, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Broker::default());
+        let child = Node::start(street.path(), "c/s", &broker);
+        let over = chrono::Utc::now() + chrono::TimeDelta::milliseconds(300);
+        child.offer(0..3, &format!(r#","expirytime":"{}""#, over.to_rfc3339())).await;
+        child.offer(3..5, "").await;
+        until("their time is over", || chrono::Utc::now() > over).await;
+        let parent = Node::start(city.path(), "c", &broker);
+        until("the others came", || parent.ids() == [3, 4]).await;
+        until("they are counted", || child.link().is_some_and(|l| l.expired_records == 3)).await;
+        parent.close().await;
+        // They are looked at once more in the next session, and counted once.
+        let parent = Node::start(city.path(), "c", &broker);
+        child.offer(5..6, "").await;
+        until("what is new came", || parent.ids() == [3, 4, 5]).await;
+        assert_eq!(child.link().map(|l| l.expired_records), Some(3));
         child.close().await;
         parent.close().await;
     });

@@ -6,7 +6,7 @@
 use super::NO_PROGRESS;
 use super::ask::{self, AskError, Handler, OUTSTANDING_MAX, Question};
 use super::downlinks::Downlinks;
-use super::driver::{self, Backoff, Context, End, Pending, SHOW_EVERY_MS, TICKETS_MAX};
+use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS};
 use super::frames::Audience;
 use super::handshake::{self, OnRefuse, OnWelcome, Saying};
 use super::outbound::Outbound;
@@ -163,10 +163,8 @@ impl Link {
             },
             () = driver::stopped(stop) => return End::Stop,
         }
-        let (answers, pending) = mpsc::channel::<Pending>(TICKETS_MAX);
         let (refuse, mut refused) = mpsc::channel(1);
-        // Ends by itself once `answers` is dropped.
-        tokio::spawn(driver::answer((*cx).clone(), outlet.clone(), Verb::DownAck, pending, Some(refuse)));
+        let intake = Intake::new(&cx, &outlet, Verb::DownAck, Some(refuse));
         let mut committed = cx.hub.committed();
         let reader = cx.hub.reader();
         (self.hellos, self.stalls, self.hello_at) = (0, 0, cx.now());
@@ -186,7 +184,7 @@ impl Link {
             tokio::select! {
                 event = inlet.recv() => match event {
                     Event::Message { topic, payload } => {
-                        if let Err(end) = self.take(&topic, payload, &outlet, &answers).await {
+                        if let Err(end) = self.take(&topic, payload, &outlet, &intake).await {
                             return end;
                         }
                     }
@@ -234,8 +232,7 @@ impl Link {
             }
             self.again(now, NO_PROGRESS.into());
         }
-        let notes = self.out.due_notes(now, &self.cx().hub.reader());
-        if !notes.is_empty() && self.cx().hub.note(notes, Haste::Lazy).await.is_err() {
+        if self.out.note_due(now, &self.cx.hub).is_err() {
             return Err(End::Stop);
         }
         if self.out.session().is_none() && now >= self.hello_at {
@@ -308,7 +305,7 @@ impl Link {
                 Ok(Some(outgoing)) => {
                     // On disk before the frame that skips it: otherwise a crash would lose it in silence.
                     match cx.commit(outgoing.parked, Haste::Now).await {
-                        Ok(()) => self.out.on_parked(outgoing.lane, outgoing.upto),
+                        Ok(()) => self.out.on_told(outgoing.lane, outgoing.upto),
                         Err(Error::Stopping) => return Err(End::Stop),
                         Err(e) => return Err(End::Again(e.to_string())),
                     }
@@ -327,13 +324,7 @@ impl Link {
         }
     }
 
-    async fn take(
-        &mut self,
-        topic: &str,
-        payload: Bytes,
-        outlet: &Outlet,
-        answers: &mpsc::Sender<Pending>,
-    ) -> Result<(), End> {
+    async fn take(&mut self, topic: &str, payload: Bytes, outlet: &Outlet, intake: &Intake) -> Result<(), End> {
         let cx = self.cx();
         self.heard = Some(std::time::Instant::now());
         let verb = topic::parse_link(&cx.config.root, topic).filter(|(_, child)| *child == cx.address).map(|(v, _)| v);
@@ -341,7 +332,7 @@ impl Link {
             Some(Verb::Down) => {
                 self.view.received_frames += 1;
                 self.view.received_bytes += payload.len() as u64;
-                return driver::receive(&cx, &self.up.parent, &cx.address, payload, answers).await;
+                return intake.take(&self.up.parent, &cx.address, payload);
             }
             Some(Verb::Ask) => {
                 // Who has no session does not answer: the question is for whoever holds the address.

@@ -56,6 +56,8 @@ pub struct LinkView {
     pub last_pos: Pos,
     pub sent_records: u64,
     pub sent_bytes: u64,
+    /// Their time was over before they could be sent.
+    pub expired_records: u64,
     pub received_frames: u64,
     pub received_bytes: u64,
     pub resends: u64,
@@ -94,6 +96,7 @@ impl LinkView {
             last_pos: Pos::ZERO,
             sent_records: 0,
             sent_bytes: 0,
+            expired_records: 0,
             received_frames: 0,
             received_bytes: 0,
             resends: 0,

@@ -40,6 +40,14 @@ use rows::Key;
 use serde::{Deserialize, Serialize};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Losses that are remembered one by one, about 200 bytes each; `counters.lost` has all of them.
+const LOSSES_KEPT: usize = 1000;
+
+/// Open dead letters that are known, about 100 bytes each, and as many as anybody looks through. With one more
+/// the oldest is no longer open; what it held stays in the log.
+const DEAD_LETTERS_OPEN_MAX: usize = 10_000;
+
 pub struct State {
     /// The newest record that is in here.
     pub applied: Pos,
@@ -129,7 +137,8 @@ pub struct Counters {
     pub expired: u64,
     /// Positions recorded as lost.
     pub lost: u64,
-    /// Times that an interval set gave up a hole.
+    /// Times that an interval set gave up its lowest hole: it had more than
+    /// [`limits::RUNS_PER_STREAM_MAX`] of them. Records whose time was over on their way leave such holes.
     pub runs_joined: u64,
 }
 
@@ -386,7 +395,9 @@ impl State {
                 let p = self.peer(&child);
                 p.meet(party);
                 p.retired = false;
-                p.lease = p.lease.max(lease);
+                // A grantor's own only grows, unless its disk is an older or an empty one: then it counts from
+                // there, and its frames of before are of another start.
+                p.lease = lease;
             }
             Note::Enrolled { child, inc, is_admitted } => self.peer(&child).enrolled = Some((inc, is_admitted)),
             Note::CursorSet { peer, inc, lane, cursor, .. } => {
@@ -399,7 +410,7 @@ impl State {
             Note::Lost { peer, lane, after, upto, reason } => {
                 self.counters.lost += upto.0.saturating_sub(after.0);
                 self.losses.push(Loss { pos, peer, lane, after, upto, reason });
-                let extra = self.losses.len().saturating_sub(1000);
+                let extra = self.losses.len().saturating_sub(LOSSES_KEPT);
                 self.losses.drain(..extra);
                 self.dirty.insert(Key::Losses);
                 self.dirty.insert(Key::Counters);
@@ -407,7 +418,7 @@ impl State {
             Note::DeadLetter(letter) => {
                 self.counters.dead_letters += 1;
                 self.dead_letters.insert(pos, letter.reason);
-                if self.dead_letters.len() > 10_000 {
+                if self.dead_letters.len() > DEAD_LETTERS_OPEN_MAX {
                     self.dead_letters.pop_first();
                 }
                 self.dirty.insert(Key::DeadLetters);

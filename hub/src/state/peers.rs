@@ -24,11 +24,6 @@ pub struct Me {
 }
 
 impl Me {
-    /// The history that a position of this log belongs to.
-    pub fn log_at(&self, pos: Pos) -> LogId {
-        self.epochs.iter().rev().find(|e| e.first <= pos).or(self.epochs.first()).map_or(LogId(0), |e| e.log)
-    }
-
     /// The present history.
     pub fn epoch(&self) -> Epoch {
         self.epochs.last().copied().unwrap_or(Epoch { log: LogId(0), first: Pos(1) })

@@ -88,9 +88,22 @@ pub struct Store {
     table: Table,
     /// The snapshot that was read back last.
     checked: Pos,
+    /// The next write fails, as on a disk that others have filled.
+    #[cfg(test)]
+    pub(crate) fails: bool,
 }
 
 impl Store {
+    fn of(dir: &Path, table: Table) -> Store {
+        Store {
+            dir: dir.to_owned(),
+            table,
+            checked: Pos::ZERO,
+            #[cfg(test)]
+            fails: false,
+        }
+    }
+
     /// Opens the store in a node's data folder, or begins one. `cache_bytes`: sled's cache.
     ///
     /// # Errors
@@ -118,7 +131,7 @@ impl Store {
                         sync(dir)?;
                     }
                     let opened = Opened { rows, upto: table.upto(), rebuilt: None };
-                    return Ok((Store { dir: dir.to_owned(), table, checked: Pos::ZERO }, opened));
+                    return Ok((Store::of(dir, table), opened));
                 }
                 Err(Fault::Error(error)) => return Err(error),
                 Err(Fault::Damaged(reason)) => reason,
@@ -131,7 +144,7 @@ impl Store {
             move_aside(dir)?;
         }
         let (table, _) = Table::open(&state, cache_bytes).map_err(Error::from)?;
-        let mut store = Store { dir: dir.to_owned(), table, checked: Pos::ZERO };
+        let mut store = Store::of(dir, table);
         let (upto, rows) = snapshot::newest_good(&snapshots).unwrap_or_default();
         // A few at a time, so that memory holds them once. Until the position is there they count for nothing.
         for some in rows.chunks(ROWS_TOGETHER) {
@@ -160,6 +173,10 @@ impl Store {
     /// [`Error::Io`], [`Error::Failed`]: the rows may be at either position. sled fails from then
     /// on; drop the store and open it again.
     pub fn write(&mut self, rows: Vec<Row>, upto: Pos) -> Result<(), Error> {
+        #[cfg(test)]
+        if std::mem::take(&mut self.fails) {
+            return Err(Error::Failed { reason: "a test says so".into() });
+        }
         self.table.write(rows, upto)
     }
 

@@ -19,7 +19,7 @@ use citybrain_shared::config::rules::Severity;
 use citybrain_shared::prefix::Named;
 use citybrain_shared::record::{Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, Alarm};
-use citybrain_shared::{Address, config::Config};
+use citybrain_shared::{Address, Lane, config::Config};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use std::cmp::Reverse;
@@ -139,24 +139,28 @@ pub async fn change(
         return Ok(changed(&ctx, known(&ctx, &made.about)?));
     }
     // What it names now: another may begin so later.
-    let id = known(&ctx, &id)?.id;
+    let alarm = known(&ctx, &id)?;
+    let (id, lane) = (alarm.id, if alarm.severity.is_urgent() { Lane::Urgent } else { Lane::Routine });
     let word = repeat.clone();
     let told: Arc<Mutex<Option<Result<Alarm, AskError>>>> = Arc::default();
     let (tell, asked) = (told.clone(), id.clone());
     let ticket = ctx
         .hub
-        .decide(Box::new(move |state, now_us| {
-            let (Some(brain), Some(wish)) = (Brain::of(state), wish(now_us)) else { return Vec::new() };
-            let (answer, drafts) = match brain.rules.ask(&asked, wish, &by, now_us) {
-                Ok((alarm, mut drafts)) => {
-                    drafts.extend(word.mark(&Made::known(alarm.id.clone())));
-                    (Ok(alarm), drafts)
-                }
-                Err(e) => (Err(e), Vec::new()),
-            };
-            *tell.lock() = Some(answer);
-            drafts
-        }))
+        .decide(
+            lane,
+            Box::new(move |state, now_us| {
+                let (Some(brain), Some(wish)) = (Brain::of(state), wish(now_us)) else { return Vec::new() };
+                let (answer, drafts) = match brain.rules.ask(&asked, wish, &by, now_us) {
+                    Ok((alarm, mut drafts)) => {
+                        drafts.extend(word.mark(&Made::known(alarm.id.clone())));
+                        (Ok(alarm), drafts)
+                    }
+                    Err(e) => (Err(e), Vec::new()),
+                };
+                *tell.lock() = Some(answer);
+                drafts
+            }),
+        )
         .await?;
     engine::wait(ticket).await?;
     let answer = told.lock().take();
@@ -260,7 +264,7 @@ pub async fn reload_rules(hub: &Hub, running: &Config) -> Result<view::Reloaded,
         offer_to.offer(header.key, new);
         Draft::new(&header, event.to_string().as_bytes()).into_iter().collect()
     });
-    let done = async { engine::wait(hub.decide(decide).await?).await }.await;
+    let done = async { engine::wait(hub.decide(Lane::Routine, decide).await?).await }.await;
     match done {
         Ok(_) => slot.confirm(),
         Err(e) => {

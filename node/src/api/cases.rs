@@ -11,18 +11,18 @@ use super::ops::Operator;
 use super::{Ctx, Refusal, etag, with_next};
 use crate::brain::Brain;
 use crate::brain::cases::machine::allowed;
-use crate::brain::cases::{self, Cases, Held, Opening, Told, intake};
+use crate::brain::cases::{self, Cases, Held, Opening, Told, intake, letter};
 use crate::brain::form;
 use axum::extract::State as From;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use chrono::{DateTime, Utc};
+use citybrain_hub::state::State;
 use citybrain_hub::{engine, operator};
-use citybrain_shared::Address;
 use citybrain_shared::case::{Ask, Case, Place, Role, Status, Verb};
 use citybrain_shared::config::closest;
 use citybrain_shared::record::Draft;
-use citybrain_shared::{view, words};
+use citybrain_shared::{Address, Lane, view, words};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -218,8 +218,7 @@ pub async fn open(
 }
 
 pub(super) fn on_earth(place: &Place) -> Result<(), Refusal> {
-    let within = |degrees: Option<f64>, most: f64| degrees.is_none_or(|d| d.abs() <= most);
-    if within(place.lat, 90.0) && within(place.lon, 180.0) && place.lat.is_some() == place.lon.is_some() {
+    if place.is_one() {
         return Ok(());
     }
     let detail = "`lat` is -90 to 90 and `lon` -180 to 180 degrees, both or neither";
@@ -310,6 +309,7 @@ pub(super) async fn open_new(
     let place = new.place.as_ref().map_or("", |p| p.text.trim());
     let button = (new.sos && !place.is_empty()).then(|| intake::button(&source, place));
     let channel = if new.channel.is_empty() { "api".into() } else { new.channel.clone() };
+    let lane = letter::lane(new.sos);
     let opening = move |id| Opening {
         id,
         event: None,
@@ -330,7 +330,7 @@ pub(super) async fn open_new(
         bound_for: bound_for.clone(),
         note: String::new(),
     };
-    make(ctx, repeat, move |brain, now_us| {
+    make(ctx, lane, repeat, move |brain, now_us| {
         let cases = &brain.cases;
         let opening = match cases.keyed(&source, &key, view::time_of(now_us)) {
             Ok(known) => return Ok((Made::known(known), Vec::new())),
@@ -354,7 +354,7 @@ pub async fn import(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
         return Err(Refusal::bad("bad-request", detail, "send them in parts; what was sent twice is taken once"));
     }
     let me = ctx.config.node.address.clone();
-    let became = decide(&ctx, &Repeat::default(), move |brain, now_us| {
+    let became = decide(&ctx, Lane::Routine, &Repeat::default(), move |brain, now_us| {
         let (became, mut drafts) = brain.cases.import(&wanted.cases, &who.who, now_us);
         if !drafts.is_empty() {
             let detail = format!("{} cases opened, {} changed", became.opened, became.changed);
@@ -420,7 +420,7 @@ pub(super) async fn wish(
     if let Some(place) = &ask.place {
         on_earth(place)?;
     }
-    make(ctx, repeat, move |brain, now_us| {
+    make(ctx, lane_of(ctx, &id), repeat, move |brain, now_us| {
         let (about, told, drafts) = brain.cases.ask(&id, verb, &ask, &wish, now_us)?;
         let asked = match told {
             Told::Done { .. } => None,
@@ -471,14 +471,21 @@ pub(super) fn look_by<T>(ctx: &Ctx, look: impl FnOnce(&Brain) -> T) -> Result<T,
     ctx.hub.state(|state| Brain::of(state).map(look)).ok_or_else(no_brain)
 }
 
+/// The lane of what concerns this case: a call for help does not wait behind a backlog.
+pub(super) fn lane_of(ctx: &Ctx, id: &str) -> Lane {
+    let is_urgent = |state: &State| Some(Brain::of(state)?.cases.find(id).ok()?.case.urgent);
+    letter::lane(ctx.hub.state_ahead(is_urgent).unwrap_or(false))
+}
+
 /// Decides at the engine's turn, and waits for the fsync; marks what is made with the request's word.
 pub(super) async fn make(
     ctx: &Ctx,
+    lane: Lane,
     repeat: &Repeat,
     work: impl FnOnce(&Brain, i64) -> Result<(Made, Vec<Draft>), cases::Refusal> + Send + 'static,
 ) -> Result<Made, Refusal> {
     let word = repeat.clone();
-    decide(ctx, repeat, move |brain, now_us| match work(brain, now_us) {
+    decide(ctx, lane, repeat, move |brain, now_us| match work(brain, now_us) {
         Ok((made, mut drafts)) => {
             drafts.extend(word.mark(&made));
             (Ok(made), drafts)
@@ -490,6 +497,7 @@ pub(super) async fn make(
 
 async fn decide<T: Send + 'static>(
     ctx: &Ctx,
+    lane: Lane,
     repeat: &Repeat,
     work: impl FnOnce(&Brain, i64) -> (Result<T, Refusal>, Vec<Draft>) + Send + 'static,
 ) -> Result<T, Refusal> {
@@ -497,12 +505,15 @@ async fn decide<T: Send + 'static>(
     let tell = told.clone();
     let ticket = ctx
         .hub
-        .decide(Box::new(move |state, now_us| {
-            let Some(brain) = Brain::of(state) else { return Vec::new() };
-            let (answer, drafts) = work(brain, now_us);
-            *tell.lock() = Some(answer);
-            drafts
-        }))
+        .decide(
+            lane,
+            Box::new(move |state, now_us| {
+                let Some(brain) = Brain::of(state) else { return Vec::new() };
+                let (answer, drafts) = work(brain, now_us);
+                *tell.lock() = Some(answer);
+                drafts
+            }),
+        )
         .await?;
     let mut committed = Box::pin(engine::wait(ticket));
     match tokio::time::timeout(COMMIT_WAIT, &mut committed).await {

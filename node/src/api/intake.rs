@@ -15,7 +15,7 @@ use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::operator;
 use citybrain_shared::event::{self, Envelope};
 use citybrain_shared::record::Draft;
-use citybrain_shared::{Address, Pos, Selector, view};
+use citybrain_shared::{Address, Lane, Pos, Selector, view};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub async fn send(
         let kind = request.directive.as_deref().unwrap_or("notice");
         let detail = format!("{kind} `{}` to {target}, id {id}", request.event_type);
         let act = operator::draft(&ctx.config.node.address, &who.act("send", &detail));
-        repeat.begin(&ctx, &id, vec![act]).await?;
+        repeat.begin(&ctx, draft.header().lane, &id, vec![act]).await?;
     }
     let (pos, _) = commit(&ctx, draft, &id).await?;
     let sent = view::Sent { id, source, pos, target: target.to_string(), event_type: request.event_type };
@@ -87,7 +87,7 @@ async fn one(ctx: &Ctx, repeat: &Repeat, event: Bytes) -> Result<Response, Refus
         Err(letter) => return Err(refuse(ctx, letter).await),
     };
     if let Some(ids) = begun {
-        repeat.begin(ctx, &ids, Vec::new()).await?;
+        repeat.begin(ctx, draft.header().lane, &ids, Vec::new()).await?;
     }
     let (id, source) = identity(&draft);
     let (pos, duplicate) = commit(ctx, draft, &id).await?;
@@ -134,7 +134,10 @@ async fn batch(ctx: &Ctx, repeat: &Repeat, events: Vec<Bytes>) -> Result<Respons
         }
     }
     if let Some(ids) = begun {
-        repeat.begin(ctx, &ids, Vec::new()).await?;
+        // As they are offered.
+        let is_urgent = drafts.iter().all(|d| d.header().lane == Lane::Urgent);
+        let lane = if is_urgent { Lane::Urgent } else { Lane::Routine };
+        repeat.begin(ctx, lane, &ids, Vec::new()).await?;
     }
     let named: Vec<(String, String)> = drafts.iter().map(identity).collect();
     let outcomes = if drafts.is_empty() { Vec::new() } else { offer(ctx, drafts, "the batch").await? };

@@ -88,6 +88,7 @@ fn row(link: &LinkView, peer: &Peer, waits: &[Wait<'_>], found: &[Backlog], now_
         received: peer.received,
         dropped: peer.dropped,
         resent_frames: link.resends,
+        expired_records: link.expired_records,
         round_trip_us: link.rtt_ms.map(|ms| (ms * 1000.0) as u64),
     }
 }

@@ -274,13 +274,16 @@ fn links(page: &mut Page, links: &[view::Link], details: &[LinkView]) {
             }
         }
     }
-    let more: [Figure<LinkView>; 7] = [
+    let more: [Figure<LinkView>; 8] = [
         ("link_sent_records_total", "counter", "Records sent, again included, since the start.", |l| {
             Some(l.sent_records as f64)
         }),
         ("link_sent_bytes_total", "counter", "Bytes of frames sent.", |l| Some(l.sent_bytes as f64)),
         ("link_received_bytes_total", "counter", "Bytes of frames received.", |l| Some(l.received_bytes as f64)),
         ("link_resends_total", "counter", "Times that it went back and sent again.", |l| Some(l.resends as f64)),
+        ("link_expired_records_total", "counter", "Records not sent because their time was over.", |l| {
+            Some(l.expired_records as f64)
+        }),
         ("link_reconnects_total", "counter", "Connections after the first.", |l| Some(l.reconnects as f64)),
         ("link_bad_messages_total", "counter", "Messages that did not decode, or were not for this link.", |l| {
             Some(l.bad_messages as f64)

@@ -28,7 +28,7 @@ use axum::response::{IntoResponse, Response};
 use citybrain_hub::engine::{self, Haste};
 use citybrain_hub::note::Note;
 use citybrain_shared::record::{Draft, Header};
-use citybrain_shared::view;
+use citybrain_shared::{Lane, view};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -173,14 +173,14 @@ impl Repeat {
     }
 
     /// Notes, before it is made, the name of what will be made under this word, in one group with `also`:
-    /// for what is known by that name however often it is made.
+    /// for what is known by that name however often it is made. `lane`: of what will be made.
     ///
     /// # Errors
     /// It could not be written.
-    pub async fn begin(&self, ctx: &Ctx, name: &str, also: Vec<Draft>) -> Result<(), Refusal> {
+    pub async fn begin(&self, ctx: &Ctx, lane: Lane, name: &str, also: Vec<Draft>) -> Result<(), Refusal> {
         let made = Made { about: name.to_owned(), is_new: true, asked: None };
         let group: Vec<Draft> = also.into_iter().chain(self.mark(&made)).collect();
-        engine::wait(ctx.hub.decide(Box::new(move |_, _| group)).await?).await?;
+        engine::wait(ctx.hub.decide(lane, Box::new(move |_, _| group)).await?).await?;
         Ok(())
     }
 }

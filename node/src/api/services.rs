@@ -9,8 +9,7 @@ use crate::brain::services::request;
 use axum::extract::State as From;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
-use citybrain_shared::Address;
-use citybrain_shared::view;
+use citybrain_shared::{Address, Lane, view};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
@@ -99,7 +98,7 @@ pub async fn request(
         return answer_made(&ctx, &caller, made);
     }
     let caller_speaks_for_others = caller == Caller::Operator;
-    let made = make(&ctx, &repeat, move |brain, now_us| {
+    let made = make(&ctx, Lane::Routine, &repeat, move |brain, now_us| {
         let now = view::time_of(now_us);
         let calendar = brain.cases.calendar();
         let id = match brain.cases.keyed(&source, &key, now) {

@@ -15,7 +15,7 @@ use citybrain_hub::door::users::RefusedLogin;
 use citybrain_hub::engine;
 use citybrain_hub::link::NO_PROGRESS;
 use citybrain_shared::view::{self, LinkRole, Looked, Severity, Symptom};
-use citybrain_shared::{Address, Pos};
+use citybrain_shared::{Address, Pos, words};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +32,6 @@ const OF_LINKS: [&str; 3] = ["too-large-for-link", "poison", "foreign"];
 /// As long, with nothing to wait for: a node in session says at least every four minutes that it is there.
 const SILENT_IDLE_MS: u64 = 600_000;
 const STARTING_S: u64 = 10;
-const MB: u64 = 1_000_000;
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -76,128 +75,130 @@ fn find(ctx: &Ctx, child: Option<&Address>) -> Vec<Symptom> {
 
 /// What may be wrong with a node, as it finds it itself.
 fn own(ctx: &Ctx) -> Vec<Symptom> {
-    let me = &ctx.config.node.address;
     let mut found = Vec::new();
-    let mut tell = |code: &str, severity, sentence: String, remedy: &str| {
-        found.push(Symptom {
-            code: code.into(),
-            severity,
-            node: me.clone(),
-            by: me.clone(),
-            sentence,
-            remedy: remedy.into(),
-        });
-    };
-    let data = ctx.config.node.data.display();
+    found.extend(of_disk(ctx));
+    found.extend(of_way_up(ctx));
+    found.extend(of_start(ctx));
+    found.extend(of_lost_cases(ctx));
+    found.extend(of_retention(ctx));
+    found.extend(of_letters(ctx));
+    found
+}
+
+/// Of the node that is asked.
+fn mine(ctx: &Ctx, code: &str, severity: Severity, sentence: String, remedy: &str) -> Symptom {
+    let me = &ctx.config.node.address;
+    Symptom { severity, ..stuck(me, code, sentence, remedy) }
+}
+
+fn of_disk(ctx: &Ctx) -> Option<Symptom> {
+    let (me, data) = (&ctx.config.node.address, ctx.config.node.data.display());
     match ctx.hub.trouble() {
         Some(why) if why.contains("free_bytes_min") => {
             let remedy = format!("make room on the disk of {data}; it goes on by itself");
-            tell("disk-low", Severity::Stuck, format!("{me} takes nothing: {why}"), &remedy);
+            return Some(stuck(me, "disk-low", format!("{me} takes nothing: {why}"), &remedy));
         }
         Some(why) => {
             let remedy =
                 format!("look at the disk of {data} (`citybrain doctor`); it goes on by itself once it can write");
-            tell("unwritable", Severity::Stuck, format!("{me} cannot write its log: {why}"), &remedy);
+            return Some(stuck(me, "unwritable", format!("{me} cannot write its log: {why}"), &remedy));
         }
-        None => {
-            let free = rustix::fs::statvfs(&ctx.config.node.data).map_or(u64::MAX, |s| s.f_bavail * s.f_frsize);
-            let min = ctx.config.store.free_bytes_min;
-            // How much must be free is in the config, which a folder alone does not have.
-            if ctx.offline.is_none() && free < 2 * min {
-                let sentence = format!(
-                    "the disk of {me} is nearly full: {} MB are free, below {} MB it takes nothing",
-                    free / MB,
-                    min / MB
-                );
-                tell("disk-nearly-full", Severity::Note, sentence, "make room, or lower store.log_bytes_max");
-            }
-        }
+        None => {}
     }
+    let free = rustix::fs::statvfs(&ctx.config.node.data).map_or(u64::MAX, |s| s.f_bavail * s.f_frsize);
+    let min = ctx.config.store.free_bytes_min;
+    // How much must be free is in the config, which a folder alone does not have.
+    if ctx.offline.is_some() || free >= 2 * min {
+        return None;
+    }
+    let sentence = format!(
+        "the disk of {me} is nearly full: {} are free, below {} it takes nothing",
+        words::bytes(free),
+        words::bytes(min)
+    );
+    Some(mine(ctx, "disk-nearly-full", Severity::Note, sentence, "make room, or lower store.log_bytes_max"))
+}
+
+fn of_way_up(ctx: &Ctx) -> Option<Symptom> {
+    let me = &ctx.config.node.address;
     if let Some(since) = ctx.offline {
         let sentence = format!("{me} is stopped; its last record is of {}", view::rfc3339(since));
         let remedy =
             "`citybrain doctor --config FILE` says whether it can start, `citybrain run --config FILE` starts it";
-        found.push(stuck(me, "stopped", sentence, remedy));
-    } else if let Some(link) = (ctx.links)().into_iter().find(|l| l.role == LinkRole::Up) {
-        found.extend(of_parent(me, &link, silent_ms(ctx)));
-    } else if let Some(parent) = me.parent().filter(|_| ctx.config.parent.is_some()) {
-        found.push(stuck(
-            me,
-            "parent-unreachable",
-            format!("{me} has not tried to reach {parent} yet"),
-            "wait a moment",
-        ));
+        return Some(stuck(me, "stopped", sentence, remedy));
     }
-    let mut tell = |code: &str, severity, sentence: String, remedy: &str| {
-        found.push(Symptom {
-            code: code.into(),
-            severity,
-            node: me.clone(),
-            by: me.clone(),
-            sentence,
-            remedy: remedy.into(),
-        });
-    };
-    if ctx.offline.is_none() && ctx.started.elapsed().as_secs() < STARTING_S {
-        let s = ctx.started.elapsed().as_secs();
-        tell(
-            "starting",
-            Severity::Note,
-            format!("{me} started {s} s ago and may still be catching up"),
-            "wait a moment",
-        );
+    if let Some(link) = (ctx.links)().into_iter().find(|l| l.role == LinkRole::Up) {
+        return of_parent(me, &link, silent_ms(ctx));
     }
+    let parent = me.parent().filter(|_| ctx.config.parent.is_some())?;
+    let sentence = format!("{me} has not tried to reach {parent} yet");
+    Some(stuck(me, "parent-unreachable", sentence, "wait a moment"))
+}
+
+fn of_start(ctx: &Ctx) -> Option<Symptom> {
+    let s = ctx.started.elapsed().as_secs();
+    if ctx.offline.is_some() || s >= STARTING_S {
+        return None;
+    }
+    let sentence = format!("{} started {s} s ago and may still be catching up", ctx.config.node.address);
+    Some(mine(ctx, "starting", Severity::Note, sentence, "wait a moment"))
+}
+
+fn of_lost_cases(ctx: &Ctx) -> Option<Symptom> {
+    let awaited = ctx.hub.state(|s| Brain::of(s).and_then(|b| b.cases.awaited())).filter(|a| a.cases > 0)?;
+    let sentence = format!(
+        "{} is in place of a box that lost its disk; cases of that: {}; {}",
+        ctx.config.node.address,
+        awaited.cases,
+        awaited.sentence()
+    );
+    let remedy = "bring those nodes back; for one that is gone for good, an empty box under its address will do";
+    Some(mine(ctx, "cases-not-recovered", Severity::Slow, sentence, remedy))
+}
+
+fn of_retention(ctx: &Ctx) -> Option<Symptom> {
+    let me = &ctx.config.node.address;
     let parent = me.parent().filter(|_| ctx.config.parent.is_some());
-    let log_bytes = log_bytes(ctx);
-    let (letters, losses, lost, needed, applied) = ctx.hub.state(|s| {
+    let ((from, reader), applied) = ctx.hub.state(|s| (engine::needed(s, parent.as_ref()), s.applied));
+    let (bytes, max) = (log_bytes(ctx), ctx.config.store.log_bytes_max);
+    if bytes <= max || from > applied || from == Pos::ZERO || reader == "nobody" {
+        return None;
+    }
+    let sentence = format!(
+        "the log of {me} has {}, more than its {}, because {reader} has not taken what comes from position {from} on",
+        words::bytes(bytes),
+        words::bytes(max)
+    );
+    let remedy = "bring that reader back, or end its session; store.log_bytes_hard_max is the last resort";
+    Some(mine(ctx, "retention-blocked", Severity::Slow, sentence, remedy))
+}
+
+/// What was set aside, lost or refused.
+fn of_letters(ctx: &Ctx) -> Vec<Symptom> {
+    let me = &ctx.config.node.address;
+    let (letters, loss, lost) = ctx.hub.state(|s| {
         let mut letters: BTreeMap<String, u64> = BTreeMap::new();
         for reason in s.dead_letters.values() {
             *letters.entry(reason.clone()).or_default() += 1;
         }
-        (letters, s.losses.last().cloned(), s.counters.lost, engine::needed(s, parent.as_ref()), s.applied)
+        (letters, s.losses.last().cloned(), s.counters.lost)
     });
-    let awaited = ctx.hub.state(|s| Brain::of(s).and_then(|b| b.cases.awaited()));
-    if let Some(awaited) = awaited.filter(|a| a.cases > 0) {
-        let sentence = format!(
-            "{me} is in place of a box that lost its disk; cases of that: {}; {}",
-            awaited.cases,
-            awaited.sentence()
-        );
-        let remedy = "bring those nodes back; for one that is gone for good, an empty box under its address will do";
-        tell("cases-not-recovered", Severity::Slow, sentence, remedy);
+    let mut found = Vec::new();
+    for (reason, n) in OF_LINKS.iter().filter_map(|reason| letters.get_key_value(*reason)) {
+        let sentence = format!("{n} records are set aside at {me} on a link ({reason})");
+        let remedy = format!("`citybrain dlq list --reason {reason}` shows them");
+        found.push(mine(ctx, "parked", Severity::Slow, sentence, &remedy));
     }
-    let max = ctx.config.store.log_bytes_max;
-    if log_bytes > max && needed.0 <= applied && needed.0 > Pos::ZERO && needed.1 != "nobody" {
-        let sentence = format!(
-            "the log of {me} has {} MB, more than its {} MB, because {} has not taken what comes from position {} on",
-            log_bytes / MB,
-            max / MB,
-            needed.1,
-            needed.0
-        );
-        tell(
-            "retention-blocked",
-            Severity::Slow,
-            sentence,
-            "bring that reader back, or end its session; store.log_bytes_hard_max is the last resort",
-        );
-    }
-    for reason in OF_LINKS {
-        if let Some(n) = letters.get(reason) {
-            let sentence = format!("{n} records are set aside at {me} on a link ({reason})");
-            tell("parked", Severity::Slow, sentence, &format!("`citybrain dlq list --reason {reason}` shows them"));
-        }
-    }
-    if let Some(loss) = losses {
+    found.extend(loss.map(|loss| {
         let sentence = format!("{me} has recorded {lost} positions as lost, the latest because {}", loss.reason);
-        tell("lost", Severity::Note, sentence, "`citybrain audit` says whose they were");
-    }
+        mine(ctx, "lost", Severity::Note, sentence, "`citybrain audit` says whose they were")
+    }));
     let inputs = || letters.iter().filter(|(reason, _)| !OF_LINKS.contains(&reason.as_str()));
     let refused: u64 = inputs().map(|(_, n)| n).sum();
-    if let Some((word, _)) = inputs().max_by_key(|(_, n)| **n) {
-        let sentence = format!("{me} has refused {refused} inputs, most of them as `{word}`");
-        tell("refused-input", Severity::Note, sentence, "`citybrain dlq list` shows them");
-    }
+    found.extend(inputs().max_by_key(|(_, n)| **n).map(|(most, _)| {
+        let sentence = format!("{me} has refused {refused} inputs, most of them as `{most}`");
+        mine(ctx, "refused-input", Severity::Note, sentence, "`citybrain dlq list` shows them")
+    }));
     found
 }
 
@@ -291,18 +292,10 @@ fn silent_ms(ctx: &Ctx) -> u64 {
 
 /// A link in session on which records wait.
 fn of_flow(me: &Address, peer: &Address, link: &view::Link, what: &str, silent_ms: u64) -> Option<Symptom> {
-    let lanes = [("urgent", &link.urgent), ("routine", &link.routine)];
-    let (name, lane) = lanes.into_iter().max_by_key(|(_, l)| l.unsent + l.in_flight)?;
-    let (waits, words) = (lane.unsent + lane.in_flight, link.behind_in_words());
-    let (code, severity, sentence, remedy) = if waits > 0 && lane.credit_frames == 0 {
-        let sentence = format!("{peer} gives {me} no credit: {waits} {name} records wait");
-        (
-            "no-credit",
-            Severity::Slow,
-            sentence,
-            format!("{peer} is busy or cannot write: `citybrain why` there says more"),
-        )
-    } else if waits > 0 && link.last_heard_ms_ago.is_none_or(|ms| ms > silent_ms) {
+    let lanes = [&link.urgent, &link.routine];
+    let waits = lanes.into_iter().map(|l| l.unsent + l.in_flight).max()?;
+    let words = link.behind_in_words();
+    let (code, severity, sentence, remedy) = if waits > 0 && link.last_heard_ms_ago.is_none_or(|ms| ms > silent_ms) {
         let sentence = format!("{peer} is silent, {}; records waiting for it: {words}", link.since_in_words());
         ("silent", Severity::Stuck, sentence, "the link is built anew by itself within seconds".to_owned())
     } else if link.last_heard_ms_ago.is_some_and(|ms| ms > SILENT_IDLE_MS) {
@@ -467,7 +460,7 @@ fn verdict(address: Address, mut symptoms: Vec<Symptom>, looked: Vec<Looked>) ->
         .collect();
     symptoms.retain(|s| s.code != "no-answer" || !named.contains(&s.node));
     // What is wrong with others than the one in question counts only if it is in the way.
-    symptoms.retain(|s| s.node == address || s.severity == Severity::Stuck || s.code == "no-credit");
+    symptoms.retain(|s| s.node == address || s.severity == Severity::Stuck);
     symptoms.sort_by_key(|s| (s.severity, s.node.depth()));
     let worst = symptoms.iter().find(|s| s.severity != Severity::Note);
     let (code, sentence, remedy) = match worst {
@@ -488,7 +481,7 @@ mod tests {
         Address::parse(s).unwrap()
     }
 
-    fn link(peer: &str, state: &str, why: Option<&str>, unsent: u64, credit_frames: u16) -> view::Link {
+    fn link(peer: &str, state: &str, why: Option<&str>, unsent: u64) -> view::Link {
         view::Link {
             role: LinkRole::Up,
             peer: a(peer),
@@ -497,11 +490,12 @@ mod tests {
             last_heard_ms_ago: Some(1_200),
             down_ms: (state == "away").then_some(400),
             urgent: LinkLane::default(),
-            routine: LinkLane { unsent, credit_frames, ..LinkLane::default() },
+            routine: LinkLane { unsent, ..LinkLane::default() },
             lease: 1,
             received: 0,
             dropped: 0,
             resent_frames: 0,
+            expired_records: 0,
             round_trip_us: None,
         }
     }
@@ -510,28 +504,27 @@ mod tests {
     fn each_state_of_a_link_has_its_code() {
         let me = a("c/s");
         let code = |l: &view::Link| of_parent(&me, l, 30_000).map(|s| s.code);
-        assert_eq!(code(&link("c", "up", None, 3, 8)), None);
-        assert_eq!(code(&link("c", "up", None, 3, 0)).as_deref(), Some("no-credit"));
-        assert_eq!(code(&link("c", "up", None, 5_000, 8)).as_deref(), Some("catching-up"));
-        let idle = |ms| view::Link { last_heard_ms_ago: Some(ms), ..link("c", "up", None, 0, 8) };
+        assert_eq!(code(&link("c", "up", None, 3)), None);
+        assert_eq!(code(&link("c", "up", None, 5_000)).as_deref(), Some("catching-up"));
+        let idle = |ms| view::Link { last_heard_ms_ago: Some(ms), ..link("c", "up", None, 0) };
         assert_eq!(code(&idle(5 * 60_000)), None, "it may say that it is there every four minutes only");
         assert_eq!(code(&idle(11 * 60_000)).as_deref(), Some("silent"));
-        assert_eq!(code(&link("c", "connecting", Some("refused"), 0, 0)).as_deref(), Some("parent-unreachable"));
+        assert_eq!(code(&link("c", "connecting", Some("refused"), 0)).as_deref(), Some("parent-unreachable"));
         let wrong = "Connection refused, return code: `BadUserNamePassword`";
-        assert_eq!(code(&link("c", "connecting", Some(wrong), 0, 0)).as_deref(), Some("login-refused"));
+        assert_eq!(code(&link("c", "connecting", Some(wrong), 0)).as_deref(), Some("login-refused"));
         let later =
-            of_parent(&me, &link("c", "connecting", Some("return code: `ServiceUnavailable`"), 0, 0), 30_000).unwrap();
+            of_parent(&me, &link("c", "connecting", Some("return code: `ServiceUnavailable`"), 0), 30_000).unwrap();
         assert!(later.remedy.contains("too many wrong passwords"), "{}", later.remedy);
         let over = "TLS: I/O: invalid peer certificate: certificate expired";
-        assert_eq!(code(&link("c", "connecting", Some(over), 0, 0)).as_deref(), Some("certificate"));
+        assert_eq!(code(&link("c", "connecting", Some(over), 0)).as_deref(), Some("certificate"));
         let refused =
-            of_parent(&me, &link("c", "refused", Some("duplicate: c/s is held by another"), 7, 0), 30_000).unwrap();
+            of_parent(&me, &link("c", "refused", Some("duplicate: c/s is held by another"), 7), 30_000).unwrap();
         assert_eq!(refused.code, "refused-duplicate");
         assert_eq!(refused.sentence, "c refuses c/s (duplicate): c/s is held by another; records waiting: 7");
         let code = |l: Option<&view::Link>, known| of_child(&a("c"), &me, l, known, 30_000).map(|s| s.code);
         assert_eq!(code(None, false).as_deref(), Some("never-came"));
         assert_eq!(code(None, true).as_deref(), Some("away"));
-        assert_eq!(code(Some(&link("c/s", "away", None, 0, 0)), true).as_deref(), Some("away"));
+        assert_eq!(code(Some(&link("c/s", "away", None, 0)), true).as_deref(), Some("away"));
         let login = RefusedLogin {
             name: "street".into(),
             child: Some(me.clone()),
@@ -544,10 +537,10 @@ mod tests {
         assert_eq!(refused.code, "login-refused");
         let last = "account street, refused in a row: 29, the last from 10.0.0.7: wrong user or password";
         assert_eq!(refused.sentence, format!("c refuses the login of c/s: {last}"));
-        let stuck = link("c/s", "hello", Some(NO_PROGRESS), 3, 0);
+        let stuck = link("c/s", "hello", Some(NO_PROGRESS), 3);
         assert_eq!(code(Some(&stuck), true).as_deref(), Some("takes-nothing"));
         assert_eq!(
-            code(Some(&link("c/s", "up", Some("refused another: x"), 0, 8)), true).as_deref(),
+            code(Some(&link("c/s", "up", Some("refused another: x"), 0)), true).as_deref(),
             Some("refused-another")
         );
     }

@@ -6,6 +6,7 @@
 //! known, so nothing is ever expanded.
 
 use super::{ALERT, BYTES_MAX, Element, Holds, Message, NAMESPACE, Often, moment, references};
+use citybrain_shared::case::is_on_earth;
 use citybrain_shared::words::short;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
@@ -245,7 +246,7 @@ fn value(node: &Node, holds: Holds) -> Result<String, Wrong> {
 pub fn point(text: &str) -> Option<(f64, f64)> {
     let (lat, lon) = text.split_once(',')?;
     let (lat, lon) = (lat.parse::<f64>().ok()?, lon.parse::<f64>().ok()?);
-    (lat.abs() <= 90.0 && lon.abs() <= 180.0).then_some((lat, lon))
+    is_on_earth(lat, lon).then_some((lat, lon))
 }
 
 /// What one element demands of another.

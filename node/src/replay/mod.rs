@@ -9,11 +9,13 @@
 //! | [`slug`] | address segments from names |
 //! | [`sender`] | MQTT or HTTP |
 //! | [`checkpoint`] | how far it has come |
+//! | [`account`] | what it added up to, for people and as JSON |
 //!
 //! **Promise.** Each row is acknowledged by the node, or counted with its line and reason. A replay
 //! that was stopped, or killed, goes on behind the last row up to which all were settled; rows that
 //! go twice because of that carry the same id, and the node knows them.
 
+mod account;
 pub mod case;
 pub mod checkpoint;
 pub mod local_time;
@@ -25,6 +27,8 @@ pub mod slug;
 use crate::https::Trust;
 use crate::mqtt_publisher::{self, Message, Target};
 use crate::tokens::token_in;
+use account::{Progress, Report};
+pub use account::{SKIPPED_LISTED, Skipped};
 use bytes::Bytes;
 use checkpoint::{Checkpoint, Settled};
 use chrono::{DateTime, FixedOffset};
@@ -35,9 +39,7 @@ use mapping::Mapping;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use rows::{Format, Row, Rows};
 use sender::{Place, Sender, Told};
-use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,34 +104,6 @@ pub struct ReplayArgs {
     pub json: bool,
 }
 
-/// What a run added up to.
-#[derive(Debug, Serialize)]
-struct Report {
-    schema: &'static str,
-    file: String,
-    mapping: String,
-    target: String,
-    /// Row after which this run began.
-    after_row: u64,
-    rows: u64,
-    acknowledged: u64,
-    skipped: BTreeMap<String, u64>,
-    first_skipped: Vec<Skipped>,
-    /// Everything up to this row is settled.
-    upto_row: u64,
-    finished: bool,
-    wall_s: f64,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Skipped {
-    pub row: u64,
-    pub line: u64,
-    pub reason: String,
-}
-
-/// Skipped rows listed one by one; the others are counted.
-pub const SKIPPED_LISTED: usize = 20;
 /// Messages under way by MQTT. The node acknowledges in groups, one fsync each: hundreds fill one.
 const WINDOW: usize = 512;
 
@@ -161,57 +135,23 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
     let mapping_name = mapping.as_ref().map_or_else(|| "CloudEvents, as they are".to_owned(), |m| m.title.clone());
     let (target, Sender { messages, mut told, mut task }) = sender(&args).map_err(usage)?;
 
-    let state = args.state.clone().unwrap_or_else(|| {
-        let mut name = args.file.clone().into_os_string();
-        name.push(".replay-state");
-        name.into()
-    });
-    let saved =
-        if args.restart { None } else { Checkpoint::load(&state, &args.file, &target).map_err(other_replay)? };
-    let resumed = saved.is_some();
-    let mut checkpoint = match saved {
-        Some(saved) => saved,
-        None => Checkpoint::begin(&args.file, &target).into_diagnostic()?,
-    };
-    // Written at once, so that a folder which takes no state file is known before the first event.
-    checkpoint
-        .save(&state)
-        .map_err(|e| miette!(code = USAGE, help = "name another place with --state FILE", "{}", with_causes(&e)))?;
-    let after = checkpoint.row;
     eprintln!("{}: {mapping_name}", args.file.display());
-    match resumed {
-        true => eprintln!("goes on behind row {} (as {} says) to {target}", grouped(after), state.display()),
-        false => eprintln!("from its first row to {target}"),
-    }
+    let (mut checkpoint, state) = begin(&args, &target)?;
+    let after = checkpoint.row;
 
     let (played_tx, mut played) = mpsc::channel(256);
     let limit = args.limit.unwrap_or(u64::MAX);
     let reader = tokio::task::spawn_blocking(move || read(rows, mapping.as_ref(), after, limit, &played_tx));
 
-    let mut report = Report {
-        schema: "citybrain.replay/1",
-        file: args.file.display().to_string(),
-        mapping: mapping_name,
-        target: target.clone(),
-        after_row: after,
-        rows: 0,
-        acknowledged: 0,
-        skipped: BTreeMap::new(),
-        first_skipped: Vec::new(),
-        upto_row: after,
-        finished: false,
-        wall_s: 0.0,
-    };
-    let mut settled = Settled::after(after);
+    let report = Report::new(args.file.display().to_string(), mapping_name, target, after);
+    let mut course = Course { report, settled: Settled::after(after), lines: BTreeMap::new(), trouble: None };
     let mut pace = Pace::new(args.rate, args.clock);
     let topic: Arc<str> = args.topic.as_str().into();
-    let mut lines = BTreeMap::new();
     let mut next: Option<(Instant, Message)> = None;
     let mut messages = Some(messages);
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut progress = Progress::new();
-    let mut trouble: Option<String> = None;
     let mut interrupted = false;
     // One listener for the whole run: a signal between two turns of the loop must not be lost.
     let mut stop = std::pin::pin!(told_to_stop());
@@ -223,24 +163,10 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
             row = played.recv(), if next.is_none() && messages.is_some() => match row {
                 // Without a sender left the connection ends once all is acknowledged.
                 None => messages = None,
-                Some(Played { row, line, what }) => {
-                    report.rows += 1;
-                    settled.begin(row);
-                    match what {
-                        Ok((time, json)) => {
-                            lines.insert(row, line);
-                            let message = Message { number: row, topic: topic.clone(), payload: Bytes::from(json) };
-                            next = Some((pace.due(time), message));
-                        }
-                        Err((label, reason)) => {
-                            skip(&mut report, label, Skipped { row, line, reason });
-                            // Where the file grows, the next run finds the rest of it.
-                            if label != rows::UNFINISHED {
-                                settled.settle(row);
-                            }
-                        }
-                    }
-                }
+                Some(played) => next = course.on_row(played).map(|(row, (time, json))| {
+                    let message = Message { number: row, topic: topic.clone(), payload: Bytes::from(json) };
+                    (pace.due(time), message)
+                }),
             },
             () = tokio::time::sleep_until(due), if next.is_some() && !is_due => {}
             permit = async move { slot.expect("guarded below").reserve_owned().await },
@@ -251,23 +177,11 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
             },
             word = told.recv() => match word {
                 None => break,
-                Some(Told::Connected) => trouble = None,
-                Some(Told::Lost(reason)) => trouble = Some(reason),
-                Some(Told::Acknowledged(row)) => {
-                    trouble = None;
-                    lines.remove(&row);
-                    report.acknowledged += 1;
-                    settled.settle(row);
-                }
-                Some(Told::Refused { number, reason }) => {
-                    let line = lines.remove(&number).unwrap_or_default();
-                    skip(&mut report, "refused by the node", Skipped { row: number, line, reason });
-                    settled.settle(number);
-                }
+                Some(word) => course.on_told(word),
             },
             _ = tick.tick() => {
-                save(&mut checkpoint, &settled, &state)?;
-                progress.show(&report, lines.len(), trouble.as_deref());
+                save(&mut checkpoint, &course.settled, &state)?;
+                progress.show(&course.report, course.lines.len(), course.trouble.as_deref());
             }
             () = &mut stop => {
                 interrupted = true;
@@ -276,26 +190,102 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
         }
     }
     progress.end();
-    save(&mut checkpoint, &settled, &state)?;
+    save(&mut checkpoint, &course.settled, &state)?;
     drop(played);
-    report.upto_row = settled.upto();
+    let mut report = course.report;
+    report.upto_row = course.settled.upto();
     report.wall_s = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
     if interrupted {
         task.abort();
-        finish(&report, args.json);
+        report.print(args.json);
         eprintln!("interrupted; the same command goes on behind row {}", grouped(report.upto_row));
         return Ok(130);
     }
     let sent = (&mut task).await.into_diagnostic()?;
     if let Err(e) = sent {
-        finish(&report, args.json);
+        report.print(args.json);
         let help = e.hint("--token-file", "--ca");
         return Err(miette!(code = UNREACHABLE, help = help, "{}", with_causes(&e)));
     }
     report.finished =
         reader.await.into_diagnostic()?.into_diagnostic().wrap_err("the file could not be read to its end")?;
-    finish(&report, args.json);
+    report.print(args.json);
     Ok(u8::from(args.strict && !report.skipped.is_empty()))
+}
+
+/// What of the file is under way, and what has become of the rest.
+struct Course {
+    report: Report,
+    settled: Settled,
+    /// Lines of the rows that the node has not answered.
+    lines: BTreeMap<u64, u64>,
+    /// Why there is no connection.
+    trouble: Option<String>,
+}
+
+impl Course {
+    /// The row's number and its event, if it is one.
+    fn on_row(&mut self, Played { row, line, what }: Played) -> Option<(u64, Ready)> {
+        self.report.rows += 1;
+        self.settled.begin(row);
+        match what {
+            Ok(ready) => {
+                self.lines.insert(row, line);
+                Some((row, ready))
+            }
+            Err((label, reason)) => {
+                self.report.skip(label, Skipped { row, line, reason });
+                // Where the file grows, the next run finds the rest of it.
+                if label != rows::UNFINISHED {
+                    self.settled.settle(row);
+                }
+                None
+            }
+        }
+    }
+
+    fn on_told(&mut self, word: Told) {
+        match word {
+            Told::Connected => self.trouble = None,
+            Told::Lost(reason) => self.trouble = Some(reason),
+            Told::Acknowledged(row) => {
+                self.trouble = None;
+                self.lines.remove(&row);
+                self.report.acknowledged += 1;
+                self.settled.settle(row);
+            }
+            Told::Refused { number, reason } => {
+                let line = self.lines.remove(&number).unwrap_or_default();
+                self.report.skip("refused by the node", Skipped { row: number, line, reason });
+                self.settled.settle(number);
+            }
+        }
+    }
+}
+
+/// Where it goes on, and the file that says so.
+fn begin(args: &ReplayArgs, target: &str) -> miette::Result<(Checkpoint, PathBuf)> {
+    let state = args.state.clone().unwrap_or_else(|| {
+        let mut name = args.file.clone().into_os_string();
+        name.push(".replay-state");
+        name.into()
+    });
+    let saved = if args.restart { None } else { Checkpoint::load(&state, &args.file, target).map_err(other_replay)? };
+    match &saved {
+        Some(saved) => {
+            eprintln!("goes on behind row {} (as {} says) to {target}", grouped(saved.row), state.display());
+        }
+        None => eprintln!("from its first row to {target}"),
+    }
+    let checkpoint = match saved {
+        Some(saved) => saved,
+        None => Checkpoint::begin(&args.file, target).into_diagnostic()?,
+    };
+    // Written at once, so that a folder which takes no state file is known before the first event.
+    checkpoint
+        .save(&state)
+        .map_err(|e| miette!(code = USAGE, help = "name another place with --state FILE", "{}", with_causes(&e)))?;
+    Ok((checkpoint, state))
 }
 
 /// The code of a report that means: it cannot be done as it was typed.
@@ -427,42 +417,6 @@ fn save(checkpoint: &mut Checkpoint, settled: &Settled, path: &Path) -> miette::
     Ok(())
 }
 
-fn skip(report: &mut Report, label: &str, skipped: Skipped) {
-    *report.skipped.entry(label.to_owned()).or_default() += 1;
-    if report.first_skipped.len() < SKIPPED_LISTED {
-        report.first_skipped.push(skipped);
-    }
-}
-
-fn finish(report: &Report, json: bool) {
-    let mut out = std::io::stdout().lock();
-    // A closed pipe is no failure of the replay.
-    if json {
-        let _ = writeln!(out, "{}", serde_json::to_string(report).expect("a report has only text keys"));
-        return;
-    }
-    let skipped: u64 = report.skipped.values().sum();
-    let end = if report.finished { ", the end of the file" } else { "" };
-    let _ = writeln!(
-        out,
-        "{} rows: {} acknowledged, {} skipped; all up to row {}{end}; {:.1} s",
-        grouped(report.rows),
-        grouped(report.acknowledged),
-        grouped(skipped),
-        grouped(report.upto_row),
-        report.wall_s
-    );
-    for (label, n) in &report.skipped {
-        let _ = writeln!(out, "  {} {label}", grouped(*n));
-    }
-    for s in &report.first_skipped {
-        let _ = writeln!(out, "  line {}: {}", s.line, s.reason);
-    }
-    if skipped > report.first_skipped.len() as u64 {
-        let _ = writeln!(out, "  and {} more", grouped(skipped - report.first_skipped.len() as u64));
-    }
-}
-
 fn other_replay(e: checkpoint::Error) -> miette::Report {
     miette!(help = "--restart begins at the first row again; --state FILE keeps both", "{}", with_causes(&e))
 }
@@ -515,45 +469,6 @@ impl Pace {
         let due = self.last.map_or(due, |last| due.max(last));
         self.last = Some(due);
         due
-    }
-}
-
-/// One line on stderr: redrawn on a terminal, a new one every five seconds elsewhere.
-struct Progress {
-    is_terminal: bool,
-    shown: Option<Instant>,
-    before: (Instant, u64),
-}
-
-impl Progress {
-    fn new() -> Progress {
-        Progress { is_terminal: std::io::stderr().is_terminal(), shown: None, before: (Instant::now(), 0) }
-    }
-
-    fn show(&mut self, report: &Report, under_way: usize, trouble: Option<&str>) {
-        let every = Duration::from_millis(if self.is_terminal { 500 } else { 5000 });
-        let (at, before) = self.before;
-        if at.elapsed() < every {
-            return;
-        }
-        let rate = (report.acknowledged - before) as f64 / at.elapsed().as_secs_f64();
-        self.before = (Instant::now(), report.acknowledged);
-        self.shown = Some(Instant::now());
-        let skipped: u64 = report.skipped.values().sum();
-        let line = format!(
-            "row {}  acknowledged {}  under way {under_way}  skipped {}  {rate:.0}/s{}",
-            grouped(report.after_row + report.rows),
-            grouped(report.acknowledged),
-            grouped(skipped),
-            trouble.map(|t| format!("  no connection: {t}")).unwrap_or_default()
-        );
-        if self.is_terminal { eprint!("\r\x1b[2K{line}") } else { eprintln!("{line}") }
-    }
-
-    fn end(&self) {
-        if self.is_terminal && self.shown.is_some() {
-            eprintln!();
-        }
     }
 }
 

@@ -247,6 +247,7 @@ mod tests {
             received: 0,
             dropped: 0,
             resent_frames: 0,
+            expired_records: 0,
             round_trip_us: None,
         }
     }

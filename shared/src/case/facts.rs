@@ -31,7 +31,7 @@ pub struct Clock {
     pub limit: String,
     #[serde(deserialize_with = "moment")]
     pub started: DateTime<Utc>,
-    /// `None` while it is suspended.
+    /// `None` while it is suspended, and when it was sent back in time.
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub due: Option<DateTime<Utc>>,
     /// What was left of it when it was suspended, in the time of its own kind.
@@ -42,6 +42,12 @@ pub struct Clock {
     /// Its limit passed while it ran; when that was seen.
     #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
     pub missed: Option<DateTime<Utc>>,
+    /// A limit that had passed when the clock was begun anew, the first of them: the period in which it counts.
+    #[serde(default, deserialize_with = "some_moment", skip_serializing_if = "Option::is_none")]
+    pub due_before: Option<DateTime<Utc>>,
+    /// It was missed before it was begun anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missed_before: bool,
 }
 
 /// The clock of a press that nobody has accepted.
@@ -58,9 +64,14 @@ impl Clock {
         self.stopped.is_none() && self.due.is_some()
     }
 
-    /// Stopped in time.
+    /// Stopped in time, and never missed.
     pub fn is_kept(&self) -> bool {
-        matches!((self.stopped, self.due), (Some(stopped), Some(due)) if stopped <= due)
+        !self.missed_before && matches!((self.stopped, self.due), (Some(stopped), Some(due)) if stopped <= due)
+    }
+
+    /// By which limit it is counted: whoever begins the clock anew takes none that has passed out of its period.
+    pub fn counted_due(&self) -> Option<DateTime<Utc>> {
+        self.due_before.or(self.due)
     }
 
     /// Over its limit: it ran past it, or runs past it now.
@@ -111,6 +122,22 @@ impl Terms {
     }
 }
 
+impl Place {
+    /// Has it both degrees or neither, and such as there are?
+    pub fn is_one(&self) -> bool {
+        match (self.lat, self.lon) {
+            (Some(lat), Some(lon)) => is_on_earth(lat, lon),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Latitude -90 to 90, longitude -180 to 180 degrees.
+pub fn is_on_earth(lat: f64, lon: f64) -> bool {
+    lat.abs() <= 90.0 && lon.abs() <= 180.0
+}
+
 /// What the handler reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -143,6 +170,9 @@ pub struct Finding {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "CaseVerdict"))]
 pub struct Verdict {
     pub by: String,
+    /// A resident said so; otherwise somebody notes what is thought.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_residents: bool,
     #[serde(deserialize_with = "moment")]
     pub at: DateTime<Utc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

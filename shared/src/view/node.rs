@@ -186,6 +186,9 @@ pub struct Link {
     /// Frames sent again.
     #[serde(default)]
     pub resent_frames: u64,
+    /// Records that were not sent because their time (`expirytime`) was over, since this node started.
+    #[serde(default)]
+    pub expired_records: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_us: Option<u64>,
 }
@@ -233,6 +236,6 @@ pub struct LinkLane {
     pub durable_at_peer_pos: Pos,
     /// Everything of the peer's up to here is on our disk.
     pub durable_here_pos: Pos,
-    /// Frames that the peer takes before it has acknowledged any; 0 while frames wait: it is busy.
+    /// Frames that the peer lets be under way; 0 before the first session.
     pub credit_frames: u16,
 }

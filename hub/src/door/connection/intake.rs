@@ -11,6 +11,7 @@ use crate::engine::Offered;
 use crate::note::Note;
 use bytes::{Buf, Bytes};
 use citybrain_shared::limits::DEAD_LETTER_BYTES_MAX;
+use citybrain_shared::record::Draft;
 use citybrain_shared::topic;
 
 /// Packets taken before others have their turn, unless they make [`CHUNK_DELIVERIES`] before. So many publishes fit into the inbox of a subscriber
@@ -109,6 +110,15 @@ impl Connection<'_> {
             || self.batch_bytes >= BATCH_BYTES_MAX
     }
 
+    /// Puts a draft to those that are offered next. What is urgent does not wait with what is not.
+    pub(super) fn put_draft(&mut self, draft: Draft) {
+        let offered = Offered::from(draft);
+        if self.drafts.last().is_some_and(|d| d.lane() != offered.lane()) {
+            self.offer_batch();
+        }
+        self.drafts.push(offered);
+    }
+
     fn offer_batch(&mut self) {
         let answers = std::mem::take(&mut self.answers);
         if self.drafts.is_empty() {
@@ -175,7 +185,7 @@ impl Connection<'_> {
         let mut letter =
             crate::note::DeadLetter::new("too-large", detail, format!("mqtt:{}", self.client), topic, payload);
         letter.payload_bytes = (size - (start.len() - payload.len()).min(size)) as u64;
-        self.drafts.push(Note::DeadLetter(letter).draft().into());
+        self.put_draft(Note::DeadLetter(letter).draft());
         (id > 0).then_some(id)
     }
 
@@ -271,24 +281,18 @@ impl Connection<'_> {
             expiry_s: p.properties.expiry_s,
             door: &door,
         };
-        let mut before = self.drafts.len();
-        let taken = match self.door.refusal(&self.user, &publish, p.properties.is_text, fits) {
+        let refusal = self.door.refusal(&self.user, &publish, p.properties.is_text, fits);
+        let is_refused = refusal.is_some();
+        let taken = match refusal {
             Some(r) => {
                 self.refuse(r.name, r.detail, topic, p.payload);
                 Taken { draft: None, reason: r.reason }
             }
             None => self.door.ingress.take(&publish),
         };
+        let is_kept = is_refused || taken.draft.is_some();
         match taken.draft {
-            Some(draft) => {
-                let offered = Offered::from(draft);
-                // What is urgent does not wait with what is not.
-                if self.drafts.last().is_some_and(|d| d.lane() != offered.lane()) {
-                    self.offer_batch();
-                    before = 0;
-                }
-                self.drafts.push(offered);
-            }
+            Some(draft) => self.put_draft(draft),
             None if taken.reason < reason::UNSPECIFIED => {
                 let payload = Bytes::copy_from_slice(p.payload);
                 let message = live_message(topic, &door, payload, p.qos, p.retain, now_us());
@@ -296,13 +300,13 @@ impl Connection<'_> {
             }
             None => {}
         }
-        self.answer_publish(p.qos, p.id, taken.reason, before);
+        self.answer_publish(p.qos, p.id, taken.reason, is_kept);
         Ok(())
     }
 
-    /// Puts the answer to a publish into the queue of those that wait; what is kept of it are the drafts from
-    /// `from` on.
-    fn answer_publish(&mut self, qos: u8, id: u16, reason: u8, from: usize) {
+    /// Puts the answer to a publish into the queue of those that wait; `is_kept`: the last draft is what is kept
+    /// of it.
+    fn answer_publish(&mut self, qos: u8, id: u16, reason: u8, is_kept: bool) {
         match qos {
             0 => return,
             1 => self.answers.push(Answer { kind: kind::PUBACK, id, reason, stands: false }),
@@ -313,9 +317,9 @@ impl Connection<'_> {
                     if self.durable {
                         // In one group with the record: a power cut keeps both or neither.
                         let held = Note::Qos2Held { client: self.client.to_string(), id }.draft();
-                        match self.drafts[from..].last_mut() {
+                        match self.drafts.last_mut().filter(|_| is_kept) {
                             Some(kept) => kept.with = Some(held),
-                            None => self.drafts.push(held.into()),
+                            None => self.put_draft(held),
                         }
                     }
                 }
@@ -398,7 +402,7 @@ impl Connection<'_> {
                 if known && self.durable {
                     // Noted before PUBCOMP: after it the client may use the id for another message.
                     let released = Note::Qos2Released { client: self.client.to_string(), id: ack.id };
-                    self.drafts.push(released.draft().into());
+                    self.put_draft(released.draft());
                 }
                 // After a reconnect it is no error: the client repeats what it has not seen completed, and
                 // some take 0x92 for a message that was not delivered.

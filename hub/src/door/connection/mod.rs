@@ -620,7 +620,7 @@ impl Connection<'_> {
     }
 
     fn refuse(&mut self, reason: &str, detail: &str, topic: &str, payload: &[u8]) {
-        self.drafts.push(dead_letter(reason, detail, &self.client, topic, payload).into());
+        self.put_draft(dead_letter(reason, detail, &self.client, topic, payload));
     }
 
     fn show_in_flight(&self) {

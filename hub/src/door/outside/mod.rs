@@ -14,13 +14,15 @@
 //! exchange without us.
 
 mod client;
+mod kept;
 
 use self::client::{Client, Event, WINDOW};
+use self::kept::Kept;
 use super::access::covers;
 use super::core::{Core, look, read_on};
 use super::message::{Me, Message, parts};
 use super::{Ingress, Publish};
-use crate::engine::{Error, Haste, Offered, Outcome, Ticket};
+use crate::engine::{Error, Haste, Offered};
 use crate::link::pipe::Broker;
 use crate::note::Note;
 use citybrain_shared::config::{Config, Map};
@@ -28,6 +30,7 @@ use citybrain_shared::record::Header;
 use citybrain_shared::{Pos, topic};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -52,6 +55,9 @@ const READ_BYTES: usize = 256 * 1024;
 /// [`RETRY_MAX`]: a broker that ends each one soon is not asked five times a second.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// The note of a cursor, until it is written.
+type Noting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What `status` shows.
 #[derive(Debug, Default)]
@@ -217,9 +223,9 @@ impl<C: Core> Outside<C> {
         let mut committed = self.core.committed();
         let mut flights = Flights::default();
         let mut ready: VecDeque<(Pos, String, Vec<u8>)> = VecDeque::new();
-        let mut held: VecDeque<(Ticket<Vec<Outcome>>, Vec<client::Message>)> = VecDeque::new();
+        let mut held: Kept<client::Message> = Kept::new();
         let mut settled: Option<Pos> = None;
-        let mut noting: Option<Ticket<()>> = None;
+        let mut noting: Option<Noting> = None;
         let mut is_due = false;
         let mut clock = tokio::time::interval(NOTE_WITHIN);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -247,11 +253,10 @@ impl<C: Core> Outside<C> {
                 && let Some(upto) = settled.take_if(|upto| is_due || upto.0 >= noted.0 + NOTE_RECORDS)
             {
                 is_due = false;
-                let note = Note::settled(SESSION, upto, Vec::new());
-                match self.core.note(vec![note], Haste::Lazy).await {
-                    Ok(ticket) => (noting, noted) = (Some(ticket), upto),
-                    Err(error) => return error.to_string(),
-                }
+                let offering = self.core.note(vec![Note::settled(SESSION, upto, Vec::new())], Haste::Lazy);
+                noted = upto;
+                // A note that was not written only means that some is published again.
+                noting = Some(Box::pin(async move { drop(super::settled(offering.await).await) }));
             }
             let mut batch = Vec::new();
             let next = async {
@@ -262,9 +267,8 @@ impl<C: Core> Outside<C> {
             };
             tokio::select! {
                 biased;
-                done = front(&mut held), if !held.is_empty() => match done {
-                    Ok(_) => {
-                        let Some((_, messages)) = held.pop_front() else { continue };
+                done = held.next(), if !held.is_empty() => match done {
+                    Ok(messages) => {
                         if messages.iter().any(|m| client.acknowledge(m).is_err()) {
                             return client.why_busy().await;
                         }
@@ -313,18 +317,9 @@ impl<C: Core> Outside<C> {
             if batch.is_empty() {
                 continue;
             }
+            // Also where nothing was made of them: acknowledgements keep the order of the messages.
             let drafts: Vec<_> = batch.iter().filter_map(|m| self.take(m)).map(Offered::from).collect();
-            if !drafts.is_empty() {
-                match self.core.offer(drafts).await {
-                    Ok(ticket) => held.push_back((ticket, batch)),
-                    Err(error) => return error.to_string(),
-                }
-            } else if let Some((_, waiting)) = held.back_mut() {
-                // Acknowledgements keep the order of the messages.
-                waiting.append(&mut batch);
-            } else if batch.iter().any(|m| client.acknowledge(m).is_err()) {
-                return client.why_busy().await;
-            }
+            held.put(&self.core, drafts, batch);
         }
     }
 
@@ -391,17 +386,9 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|s| *s).await;
 }
 
-async fn front(held: &mut VecDeque<(Ticket<Vec<Outcome>>, Vec<client::Message>)>) -> Result<(), Error> {
-    match held.front_mut() {
-        Some((ticket, _)) => ticket.await.unwrap_or(Err(Error::Stopping)).map(|_| ()),
-        None => std::future::pending().await,
-    }
-}
-
-async fn written(noting: &mut Option<Ticket<()>>) {
-    if let Some(ticket) = noting {
-        // A note that was not written only means that some is published again.
-        let _ = ticket.await;
+async fn written(noting: &mut Option<Noting>) {
+    if let Some(noting) = noting {
+        noting.await;
     }
 }
 

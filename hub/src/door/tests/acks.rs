@@ -375,6 +375,38 @@ async fn however_often_a_client_says_that_it_has_a_message_it_is_told_once_to_re
 }
 
 #[tokio::test]
+async fn what_is_urgent_is_offered_without_the_notes_and_dead_letters_that_came_with_it() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut p = house.client(Version::V4, "p", false).await;
+    let publish = |topic: &str, payload: &[u8], qos, id| {
+        let mut bytes = Vec::new();
+        publish::Out { qos, id, ..super::out(topic, payload) }.put(Version::V4, &mut bytes);
+        bytes
+    };
+    p.socket.write_all(&publish("in/a", b"{}", 2, 1)).await.unwrap();
+    p.acked(kind::PUBREC, 1).await;
+    let before = fake.offers();
+    // A press, the release of another message, a press that is a dead letter, and one that is none.
+    let release = [0x62, 2, 0, 1];
+    let all = [
+        publish("in/sos/b", b"{}", 2, 2),
+        release.to_vec(),
+        publish("in/sos/c", b"no object", 2, 3),
+        publish("in/sos/d", b"{}", 1, 4),
+    ];
+    p.socket.write_all(&all.concat()).await.unwrap();
+    assert_eq!(p.acked(kind::PUBREC, 2).await, 0);
+    p.acked(kind::PUBCOMP, 1).await;
+    p.acked(kind::PUBREC, 3).await;
+    p.acked(kind::PUBACK, 4).await;
+    assert_eq!(fake.offers() - before, 3);
+    let held = |id| fake.notes().iter().filter(|n| matches!(n, Note::Qos2Held { id: of, .. } if *of == id)).count();
+    assert_eq!([held(1), held(2), held(3)], [1; 3]);
+    house.close().await;
+}
+
+#[tokio::test]
 async fn what_is_urgent_among_other_publishes_is_offered_by_itself_and_acknowledged_in_its_place() {
     for (topics, offers) in [(["in/a", "in/sos/b", "in/c"], 3), (["in/sos/a", "in/sos/b", "in/sos/c"], 1)] {
         let fake = Fake::new();

@@ -71,6 +71,13 @@ fn a_press_for_help_does_not_wait_for_what_the_rules_have_to_say() {
     };
     let (one, two) = (press()[0], press()[0]);
     assert!(matches!((one, two), (Outcome::Committed(a), Outcome::Committed(b)) if a < b));
+    // What is decided about it neither.
+    let accept = async {
+        let decide: Decide = Box::new(|_, _| vec![message(Lane::Urgent, b"coming")]);
+        wait(node.hub.decide(Lane::Urgent, decide).await?).await
+    };
+    let accepted = patient.block_on(async { tokio::time::timeout(Duration::from_secs(20), accept).await });
+    assert!(accepted.expect("it waits").is_ok());
     assert!(routine.last_mut().unwrap().try_recv().is_err(), "it is not its turn");
     talks.store(false, Ordering::SeqCst);
     for ticket in routine {

@@ -12,10 +12,16 @@ fn on_faulty(dir: &Path) -> (Node, Arc<Faulty>) {
 }
 
 fn on_faulty_with(dir: &Path, store: &str) -> (Node, Arc<Faulty>) {
+    on_faulty_where(dir, store, |_| ())
+}
+
+/// `change`: something about the engine before it runs.
+fn on_faulty_where(dir: &Path, store: &str, change: impl FnOnce(&mut Engine)) -> (Node, Arc<Faulty>) {
     let disk = Arc::new(Faulty::default());
     let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n[store]\n{store}", dir.display());
     let config: Config = toml::from_str(&text).unwrap();
-    let (hub, engine, _) = super::super::open::open_on(&config, crate::policy::none(), disk.clone()).unwrap();
+    let (hub, mut engine, _) = super::super::open::open_on(&config, crate::policy::none(), disk.clone()).unwrap();
+    change(&mut engine);
     (Node { hub, thread: Some(std::thread::spawn(|| engine.run())), config }, disk)
 }
 
@@ -350,6 +356,56 @@ fn commits_go_on_while_a_snapshot_is_written_and_nothing_of_them_is_lost() {
     std::fs::write(newest_segment(dir.path()), b"").unwrap();
     let left = crate::store::read(dir.path(), 1 << 20).unwrap();
     assert!(left.rows.iter().any(|(key, _)| key == b"sapp"), "it was in the state's own file");
+}
+
+#[test]
+fn a_write_that_fails_while_a_snapshot_is_written_keeps_nobody_waiting_for_the_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (done, wait_until) = std::sync::mpsc::channel::<()>();
+    let is_done = Arc::new(AtomicBool::new(false));
+    let ended = is_done.clone();
+    let (node, disk) = on_faulty_where(dir.path(), "", |engine| {
+        let store = engine.store.take().unwrap();
+        engine.lent = Some(std::thread::spawn(move || {
+            let _ = wait_until.recv_timeout(Duration::from_secs(20));
+            ended.store(true, Ordering::SeqCst);
+            Some((store, Ok(())))
+        }));
+    });
+    assert!(matches!(try_offer(&node, "before"), Ok(Outcome::Committed(_))));
+    disk.fail_sync(0);
+    assert!(matches!(try_offer(&node, "refused"), Err(Error::Unwritable(_))));
+    node.hub.state(|s| s.applied);
+    disk.heal();
+    let tried = Instant::now();
+    // More than one try to open the log again: the state cannot be read back yet.
+    while tried.elapsed() < Duration::from_secs(2) {
+        assert!(matches!(try_offer(&node, "early"), Err(Error::Unwritable(_))));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!is_done.load(Ordering::SeqCst), "somebody has waited for the snapshot");
+    done.send(()).unwrap();
+    let pos = healed(&node, "after");
+    assert!(node.hub.state(|s| s.applied >= pos));
+    assert_eq!(node.events().len(), 2, "what was refused is not there");
+    node.close();
+}
+
+#[test]
+fn a_state_that_cannot_be_stored_gives_up_the_ballast_as_a_log_does_that_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let ballast = dir.path().join("log/ballast");
+    let (node, disk) = on_faulty_where(dir.path(), "", |engine| engine.store.as_mut().unwrap().fails = true);
+    assert!(ballast.exists());
+    // Enough to go on, and not enough for it to be made again.
+    disk.set_free(node.config.store.free_bytes_min);
+    assert!(matches!(try_offer(&node, "before"), Ok(Outcome::Committed(_))));
+    wait_for("the ballast is given up", || !ballast.exists());
+    healed(&node, "after");
+    assert!(!ballast.exists());
+    disk.set_free(2 * node.config.store.free_bytes_min);
+    wait_for("the ballast is there again", || ballast.exists());
+    node.close();
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn a_record_that_has_no_place_in_the_log_is_refused_and_the_node_goes_on() {
     refused(run(async { wait(node.hub.offer_groups(vec![with]).await?).await.map(drop) }));
     refused(run(async { wait(node.hub.settle(Pos(1), Some(draft.clone()), Vec::new()).await?).await.map(drop) }));
     let decide: Decide = Box::new(move |_, _| vec![small, draft]);
-    refused(run(async { wait(node.hub.decide(decide).await?).await.map(drop) }));
+    refused(run(async { wait(node.hub.decide(Lane::Routine, decide).await?).await.map(drop) }));
     assert_eq!(node.hub.reader().last(), last);
     assert!(matches!(node.offer(&event("after", "")), Outcome::Committed(_)));
     node.close();

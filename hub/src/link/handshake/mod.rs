@@ -9,7 +9,7 @@
 //! (*epoch*) from the first start that the receiver never saw; its records from there on have new
 //! names, and what the receiver holds beyond keeps the old ones.
 //!
-//! **Situations and outcomes** (each has a test of that name):
+//! **Situations and outcomes** (played in `tests.rs`):
 //!
 //! | situation | outcome |
 //! |---|---|
@@ -38,7 +38,7 @@ use crate::note::Note;
 use crate::state::{Me, Peer, slot};
 use citybrain_shared::config::Enrol;
 use citybrain_shared::limits::BOOTS_KEPT;
-use citybrain_shared::wire::{self, BootMark, Cursor, Epoch, Hello, Party, Reason, Refuse, Welcome};
+use citybrain_shared::wire::{self, BootMark, Cursor, Hello, Party, Reason, Refuse, Welcome};
 use citybrain_shared::{Address, Boot, Lane, LogId, Pos};
 pub use history::log_at;
 use history::{At, Fit, History, Shown};
@@ -165,7 +165,7 @@ pub fn hello<'a>(
             acked = Some((address, peer));
         }
     }
-    let epoch = own.epoch();
+    let epoch = own.me.epoch();
     let prove = |at: &Pos| (*at, own.shown(*at));
     // Proving what the parent is known to hold saves a round trip in nearly every case.
     let known = acked.iter().flat_map(|(_, p)| p.peer_has.iter().flatten()).map(|c| c.upto).filter(|p| *p <= own.last);
@@ -390,7 +390,7 @@ pub fn on_hello(
             version,
             message_bytes_max: terms.message_bytes_max,
             lease,
-            epoch: own.epoch(),
+            epoch: own.me.epoch(),
             first: own.first,
             last: own.last,
             has,
@@ -445,7 +445,7 @@ fn downward(
     if lost_some {
         let first = own.unseen_since(&hello.peer_boots, None);
         if !own.me.epochs.iter().any(|e| e.first == first) {
-            let held = own.epoch().log;
+            let held = own.me.epoch().log;
             return Err(Mint {
                 firsts: vec![first],
                 held,
@@ -469,7 +469,7 @@ fn downward(
                 At { upto: at, chain: own.shown(at).unwrap_or(0), lost_after: None }
             }
         };
-        down[slot(lane)] = Some(Cursor { log: own.epoch().log, upto: fit.upto, chain: fit.chain });
+        down[slot(lane)] = Some(Cursor { log: own.me.epoch().log, upto: fit.upto, chain: fit.chain });
     }
     Ok(down)
 }
@@ -513,7 +513,7 @@ pub fn on_welcome(
     if peer.map_or([None; 2], |p| p.has) != said.has {
         return OnWelcome::Again("frames of the session before came in meanwhile".into());
     }
-    let log = own.epoch().log;
+    let log = own.me.epoch().log;
     for cursor in &welcome.has {
         let unlike = own.shown(cursor.upto).is_some_and(|chain| chain != cursor.chain);
         if cursor.log != log || cursor.upto > own.last || cursor.upto.next() < own.first || unlike {
@@ -575,7 +575,7 @@ pub fn on_refuse(own: &Own<'_>, said: &Hello, awaiting: bool, refuse: &Refuse) -
         Reason::Unknown => OnRefuse::Again,
         Reason::Past | Reason::Forked if refuse.answers == 0 => OnRefuse::Again,
         Reason::Past | Reason::Forked => {
-            let held = refuse.held.iter().flatten().next().map_or_else(|| own.epoch().log, |c| c.log);
+            let held = refuse.held.iter().flatten().next().map_or_else(|| own.me.epoch().log, |c| c.log);
             let why = format!("refused by the parent: {}", refuse.detail);
             OnRefuse::Mint(own.mint(&refuse.held, held, &refuse.boots, said.minted_for, why))
         }
@@ -612,11 +612,6 @@ impl Own<'_> {
         Party { inc: self.me.inc, boot: self.me.boot }
     }
 
-    /// The present history.
-    pub fn epoch(&self) -> Epoch {
-        self.me.epochs.last().copied().unwrap_or(Epoch { log: LogId::default(), first: Pos(1) })
-    }
-
     fn shown(&self, at: Pos) -> Option<u64> {
         if at == Pos::ZERO { Some(0) } else { (self.chain)(at) }
     }
@@ -631,7 +626,7 @@ impl Own<'_> {
         why: String,
     ) -> Mint {
         // Minted already, and still no fit: the peer saw starts whose records differ. Go further back.
-        let before = (minted_for == Some(held)).then(|| self.epoch().first);
+        let before = (minted_for == Some(held)).then(|| self.me.epoch().first);
         let first = self.unseen_since(seen, before);
         let mut firsts = vec![first];
         if !self.me.epochs.iter().any(|e| e.log == held) {

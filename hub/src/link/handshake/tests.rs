@@ -2,6 +2,7 @@
 
 use super::*;
 use citybrain_shared::Inc;
+use citybrain_shared::wire::Epoch;
 
 const CHILD: Inc = Inc(1);
 const PARENT: Inc = Inc(2);

@@ -55,7 +55,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_stream::StreamExt;
-use told::{allowed, definition, is_public, request, service, update, update_id, update_status, updated};
+use told::{allowed, definition, request, service, update, update_id, update_status, updated};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// When what discovery says last changed its shape.
@@ -194,12 +194,12 @@ impl Desk {
             (false, ["requests", id]) => {
                 let part = self.reader(&query, headers)?;
                 let extended = query.get("extensions") == Some("true");
-                let found = self.look(id, &part, |held| request(&held.case, extended))?;
+                let found = self.look(id, &part, |_, held| request(&held.case, extended))?;
                 Ok(("service_requests", Body::List("request", vec![found])))
             }
             (false, ["tokens", token]) => {
                 let part = self.reader(&query, headers)?;
-                let id = self.look(token, &part, |held| held.case.id.clone())?;
+                let id = self.look(token, &part, |_, held| held.case.id.clone())?;
                 let pair = vec![("service_request_id", Body::text(id.clone())), ("token", Body::text(id))];
                 Ok(("service_requests", Body::List("request", vec![Body::Object(pair)])))
             }
@@ -330,9 +330,9 @@ impl Desk {
         found.ok_or_else(|| vec![wrong(404, format!("service_code {code} was not found"))])
     }
 
-    fn look<T>(&self, id: &str, part: &Part, look: impl FnOnce(&Held) -> T) -> Result<T, Vec<Wrong>> {
-        let is_shown = |held: &&Held| is_public(&held.case) && part.has(&held.case);
-        let found = cases::look(&self.ctx, |all| all.get(id).filter(is_shown).map(look));
+    fn look<T>(&self, id: &str, part: &Part, look: impl FnOnce(&Cases, &Held) -> T) -> Result<T, Vec<Wrong>> {
+        let is_shown = |held: &&Held| held.case.is_public() && part.has(&held.case);
+        let found = cases::look(&self.ctx, |all| all.get(id).filter(is_shown).map(|held| look(all, held)));
         found.map_err(refused)?.ok_or_else(|| vec![wrong(404, format!("service_request_id {id} was not found"))])
     }
 
@@ -342,7 +342,7 @@ impl Desk {
         let extended = p.get("extensions") == Some("true");
         let within = |at: DateTime<Utc>, (from, to): (DateTime<Utc>, DateTime<Utc>)| from <= at && at <= to;
         let fits = |c: &Case| {
-            is_public(c)
+            c.is_public()
                 && part.has(c)
                 && f.codes.as_ref().is_none_or(|codes| codes.contains(&c.category))
                 && (if c.status.is_open() { f.open } else { f.closed })
@@ -354,7 +354,7 @@ impl Desk {
         if let Some(ids) = &f.ids {
             let found = cases::look(&self.ctx, |all| {
                 let known = ids.iter().filter_map(|id| all.get(id)).map(|h| &h.case);
-                let known = known.filter(|c| is_public(c) && part.has(c));
+                let known = known.filter(|c| c.is_public() && part.has(c));
                 known.map(|c| request(c, extended)).collect()
             });
             page = found.map_err(refused)?;
@@ -401,7 +401,7 @@ impl Desk {
                 for (at, held) in all.changed_behind(behind.clone()).take(SLICE) {
                     (seen, last) = (seen + 1, Some(at));
                     let steps = held.history.iter().filter(|e| from <= e.at && e.at <= to);
-                    let is_told = is_public(&held.case) && part.has(&held.case);
+                    let is_told = held.case.is_public() && part.has(&held.case);
                     for e in steps.filter(|e| is_told && update_status(&held.case, e).is_some()) {
                         // Most are behind the page: they cost no more than a look.
                         if found.len() >= skip + size && found.last().is_some_and(|(at, ..)| *at < e.at) {
@@ -499,7 +499,8 @@ impl Desk {
         let word = p.get("status").unwrap_or("UNCHANGED").to_ascii_uppercase();
         // Everybody may say something; the resident's word is for whoever brought it.
         let own = format!("open311:{holder}");
-        let standing = self.look(id, part, |held| Standing::of(held, is_app.then_some(own.as_str())))?;
+        let (his, now) = (is_app.then_some(own.as_str()), self.ctx.as_of());
+        let standing = self.look(id, part, |all, held| Standing::of(all, held, his, now))?;
         let Some((verb, solved)) = said::says(&word, standing) else {
             return no(400, format!("status {word} is not known: one of {}", said::known()));
         };
@@ -520,6 +521,7 @@ impl Desk {
         let made = match once.made(&self.ctx).map_err(refused)? {
             Some(made) => made,
             None => {
+                let lane = cases::lane_of(&self.ctx, id);
                 let (id, wish) = (id.to_owned(), name.unwrap_or_else(|| uuid::Uuid::now_v7().to_string()));
                 let step = move |brain: &Brain, now_us| {
                     let (case, told, drafts) = brain.cases.ask(&id, verb, &ask, &wish, now_us)?;
@@ -529,7 +531,7 @@ impl Desk {
                     };
                     Ok((Made { about, is_new: false, asked }, drafts))
                 };
-                cases::make(&self.ctx, &once, step).await.map_err(refused)?
+                cases::make(&self.ctx, lane, &once, step).await.map_err(refused)?
             }
         };
         let update_id = made.about;

@@ -3,11 +3,15 @@
 //! Clients of mySociety's extension (FixMyStreet) send with every comment the state that the report has on
 //! their side, most often the word that they were told last. So only [`ASKS`] ask for a step whatever the case
 //! is; a state is a step where it says what is not known yet, and a comment otherwise. Nothing that a client
-//! sends by itself may be refused: it would send it again for ever, and hold back what was said after it.
+//! sends by itself may be refused: it would send it again for ever, and hold back what was said after it. So a
+//! case that cannot be reopened any more takes a comment, and so does an owner elsewhere who finds that it
+//! cannot do what was asked.
 //!
 //! Source: github.com/mysociety/fixmystreet, `perllib/Open311.pm`, `perllib/Open311/PostServiceRequestUpdates.pm`.
 
-use crate::brain::cases::Held;
+use crate::brain::cases::machine::allowed;
+use crate::brain::cases::{Cases, Held};
+use chrono::{DateTime, Utc};
 use citybrain_shared::case::{Solved, Status, Verb};
 
 /// A resident's own wish.
@@ -39,6 +43,7 @@ pub fn known() -> String {
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
     status: Status,
+    may_reopen: bool,
     is_merged: bool,
     is_judged: bool,
     pub is_his: bool,
@@ -46,11 +51,13 @@ pub struct Standing {
 
 impl Standing {
     /// `own`: his name in the case's history, where only what he brought is his; `None`: all is.
-    pub fn of(held: &Held, own: Option<&str>) -> Standing {
+    pub fn of(cases: &Cases, held: &Held, own: Option<&str>, now: DateTime<Utc>) -> Standing {
+        let (case, book) = (&held.case, cases.book());
         Standing {
-            status: held.case.status,
-            is_merged: held.case.is_merged(),
-            is_judged: held.case.verdict.as_ref().is_some_and(|v| v.solved.is_some()),
+            status: case.status,
+            may_reopen: allowed(case).contains(&Verb::Reopen) && now <= book.reopen_until(case),
+            is_merged: case.is_merged(),
+            is_judged: case.verdict.as_ref().is_some_and(|v| v.solved.is_some()),
             is_his: own.is_none_or(|own| held.history.first().is_none_or(|e| e.by == own)),
         }
     }
@@ -65,9 +72,8 @@ pub fn says(word: &str, of: Standing) -> Option<(Verb, Option<Solved>)> {
     Some(match word {
         // He was told that it is fixed, and it is not.
         "REOPEN" if is_done => (Verb::Evaluate, Some(Solved::Unsolved)),
-        "REOPEN" if of.status.is_open() => comment,
-        "REOPEN" => (Verb::Reopen, None),
-        "OPEN" if is_closed && of.is_his => (Verb::Reopen, None),
+        "REOPEN" if of.may_reopen => (Verb::Reopen, None),
+        "OPEN" if of.may_reopen && of.is_his => (Verb::Reopen, None),
         // Where he has given his verdict it may only be what he was told.
         "FIXED" if of.is_his && (is_done || is_closed) && !of.is_judged => (Verb::Evaluate, Some(Solved::Solved)),
         // Of one that is over it can only be its state.
@@ -82,7 +88,8 @@ mod tests {
     use super::*;
 
     fn his(status: Status) -> Standing {
-        Standing { status, is_merged: false, is_judged: false, is_his: true }
+        let may_reopen = status == Status::Closed;
+        Standing { status, may_reopen, is_merged: false, is_judged: false, is_his: true }
     }
 
     const COMMENT: Option<(Verb, Option<Solved>)> = Some((Verb::Comment, None));
@@ -111,6 +118,15 @@ mod tests {
     }
 
     #[test]
+    fn whoever_would_reopen_what_cannot_be_reopened_any_more_says_so_all_the_same() {
+        for status in [Status::Closed, Status::Rejected, Status::Withdrawn] {
+            for word in ["OPEN", "REOPEN"] {
+                assert_eq!(says(word, Standing { may_reopen: false, ..his(status) }), COMMENT, "{word} of {status}");
+            }
+        }
+    }
+
+    #[test]
     fn fixed_is_a_verdict_once_and_never_in_place_of_another() {
         for status in [Status::Resolved, Status::Evaluated, Status::Closed] {
             assert_eq!(says("FIXED", his(status)), SOLVED);
@@ -125,7 +141,8 @@ mod tests {
             assert_eq!(says(word, Standing { is_his: false, ..his(status) }), COMMENT, "{word}");
         }
         for word in ["OPEN", "FIXED", "DUPLICATE"] {
-            assert_eq!(says(word, Standing { is_merged: true, ..his(Status::Closed) }), COMMENT, "{word}");
+            let merged = Standing { is_merged: true, may_reopen: false, ..his(Status::Closed) };
+            assert_eq!(says(word, merged), COMMENT, "{word}");
         }
         assert_eq!(says("CANCELLED", his(Status::Withdrawn)), COMMENT);
         assert_eq!(says("CANCELLED", his(Status::Handling)), Some((Verb::Withdraw, None)));

@@ -4,14 +4,9 @@ use super::ask::{self, w3c};
 use super::body::Body;
 use crate::brain::form::Fault;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Case, Entry, Kind, Role};
+use citybrain_shared::case::{Case, Entry, Role};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::services::{Answer as Type, Field};
-
-/// Somebody's emergency, or appointment, is nobody else's business.
-pub fn is_public(case: &Case) -> bool {
-    case.kind != Kind::Incident && case.booking.is_none()
-}
 
 pub fn updated(case: &Case) -> DateTime<Utc> {
     case.closed.filter(|_| !case.status.is_open()).unwrap_or(case.changed)

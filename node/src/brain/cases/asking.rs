@@ -99,14 +99,14 @@ impl Cases {
         let now = view::time_of(now_us);
         let held = self.find(id)?;
         let id = held.case.id.clone();
-        let ask = &self.with_whole_ids(ask)?;
+        let ask = &machine::act::named(&self.with_whole_ids(ask)?);
         let mut drafts = Vec::new();
         let is_here = self.may_step(&id);
         if verb == Verb::Forget && !is_here {
             // At once, and not when the case has come to where it is bound for: that box may be dead.
             machine::act::may(Verb::Forget, ask)?;
             if !held.is_forgotten() {
-                let data = serde_json::json!({"case": id, "by": ask.by.trim()});
+                let data = serde_json::json!({"case": id, "by": ask.by});
                 drafts.push(Pen { me: &self.me, now }.local(letter::FORGET, &format!("{id}.forget.{wish}"), &id, data));
             }
         }
@@ -126,22 +126,20 @@ impl Cases {
             self.keep_name(held, ask, now, &mut drafts);
             return Ok((id, Told::Done { term, version }, drafts));
         }
-        if ask.by.trim().is_empty() {
-            return Err(Refusal::new("missing", "`by` is missing: who does it", "`--by NAME`"));
-        }
+        machine::act::is_named(ask)?;
         // The owner looks again: it knows of what this copy does not.
         machine::act::is_as_seen(&held.case, ask)?;
         if verb == Verb::Accept && held.case.urgent && held.case.status == Status::Submitted {
             machine::act::may(verb, ask)?;
             let (term, version) = held.case.order();
-            let by = machine::act::named(ask).by;
-            let coming = Coming { node: self.me.clone(), by, at: now, wish: wish.to_owned(), term, version };
+            let coming =
+                Coming { node: self.me.clone(), by: ask.by.clone(), at: now, wish: wish.to_owned(), term, version };
             drafts.push(Pen { me: &self.me, now }.coming(&held.case, &coming));
         }
         // Whoever gave it away asks for it back, and nobody else can.
         let to = if verb == Verb::Recall { &held.case.owner } else { next.unwrap_or(held.case.bound_for()) }.clone();
         drafts.extend(self.called_again(held, ask, wish, now));
-        let body = Body::Ask { case: id.clone(), verb, ask: machine::act::named(ask), hops: 0, contact: None };
+        let body = Body::Ask { case: id.clone(), verb, ask: ask.clone(), hops: 0, contact: None };
         let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
         drafts.extend(Pen { me: &self.me, now }.letter(&letter));
         Ok((id, Told::Sent { to }, drafts))

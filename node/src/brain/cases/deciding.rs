@@ -232,7 +232,15 @@ impl Cases {
     /// Where a letter turns down: on to a node that there is, or, a case, back to where it came from.
     pub(super) fn send_down(&self, letter: &Letter, state: &State, now: DateTime<Utc>) -> Option<Draft> {
         let pen = Pen { me: &self.me, now };
-        let Body::HandOver { case, .. } = &letter.body else { return pen.letter(letter) };
+        // Whoever has ever come up has told of itself, also to this folder, once it knows all that was before.
+        // (A node without any word of itself has no children.)
+        let may_be_there = !self.is_settled() || state.registry.is_empty() || state.registry.contains_key(&letter.to);
+        let Body::HandOver { case, .. } = &letter.body else {
+            // What follows a case that comes back from nowhere comes back with it.
+            let giver = self.held.get(letter.body.case()).map(|h| &h.case.owner).filter(|_| !may_be_there);
+            let again = giver.and_then(|giver| self.sent_after(letter, giver));
+            return pen.letter(again.as_ref().unwrap_or(letter));
+        };
         let (term, version) = case.order();
         let known = self.held.get(&case.id);
         // It comes a second time, and its owner has it again already; or from a box that was restored,
@@ -240,14 +248,23 @@ impl Cases {
         if known.is_some_and(|h| h.sent_back == Some((term, version)) || h.case.order() > (term, version)) {
             return None;
         }
-        // Whoever has ever come up has told of itself, also to this folder, once it knows all that was before.
-        // (A node without any word of itself has no children.)
-        if !self.is_settled() || state.registry.is_empty() || state.registry.contains_key(&letter.to) {
+        if may_be_there {
             return pen.letter(letter);
         }
         let why = format!("{} knows no node {}", self.me, letter.to);
         let body = Body::SentBack { case: case.id.clone(), term, version, why };
         pen.letter(&self.letter(format!("{}.sent-back", letter.id), &letter.from, letter.urgent, body))
+    }
+
+    /// A wish that goes after its case to another node; `None`: it does not, or has done so too often.
+    fn sent_after(&self, letter: &Letter, to: &Address) -> Option<Letter> {
+        let Body::Ask { case, verb, ask, hops, contact } = &letter.body else { return None };
+        if *hops >= HOPS_MAX || *to == letter.from && !follows(*verb, ask) {
+            return None;
+        }
+        let (case, ask, contact) = (case.clone(), ask.clone(), contact.clone());
+        let body = Body::Ask { case, verb: *verb, ask, hops: hops + 1, contact };
+        Some(Letter { to: to.clone(), via: Some(self.me.clone()), body, ..letter.clone() })
     }
 
     /// The records of a case that has come here, by that letter.
@@ -326,7 +343,7 @@ impl Cases {
                 (None, Some(again)) => std::iter::once(done("sent on")).chain(pen.letter(&again)).collect(),
                 (None, None) => vec![done("known")],
             },
-            Body::Ask { case, verb, ask, hops, contact } => {
+            Body::Ask { case, verb, ask, contact, .. } => {
                 let refused = |r: Refusal| {
                     let body = Body::Refused {
                         case: case.clone(),
@@ -347,21 +364,25 @@ impl Cases {
                         "look at the case, and ask again if it is still wanted",
                     ));
                 }
-                let Some(held) = self.held.get(case) else { return refused(self.unknown(case)) };
+                let sent_on = |again: Letter| std::iter::once(done("sent on")).chain(pen.letter(&again)).collect();
+                let Some(held) = self.held.get(case) else {
+                    // It may have overtaken the case: who sent it here knows who has given that away.
+                    let is_first = follows(*verb, ask) && letter.via.is_none() && letter.from != self.me;
+                    let back = self.sent_after(letter, &letter.from).filter(|_| is_first);
+                    return back.map_or_else(|| refused(self.unknown(case)), sent_on);
+                };
                 if let Some(to) = self.sends_on(held, *verb, ask) {
                     if *to == self.me {
                         let detail = format!("`{case}` is on its way to {to} and has not been taken yet");
                         return refused(Refusal::new("on-its-way", detail, "ask again in a moment"));
                     }
-                    if *hops >= HOPS_MAX || *to == letter.from && !follows(*verb, ask) {
-                        return refused(Refusal::new("not-owner", format!("`{case}` is at {to}"), "ask there"));
-                    }
-                    let (hops, contact) = (hops + 1, contact.clone());
-                    let body = Body::Ask { case: case.clone(), verb: *verb, ask: ask.clone(), hops, contact };
-                    let mut drafts = vec![done("sent on")];
-                    let (to, via) = (to.clone(), Some(self.me.clone()));
-                    drafts.extend(pen.letter(&Letter { to, body, via, ..letter.clone() }));
-                    return drafts;
+                    // Where it is not yet it will be behind its giver's word.
+                    let is_early = to == letter.sender() && held.case.owner != self.me && follows(*verb, ask);
+                    let to = if is_early { &held.case.owner } else { to };
+                    return self.sent_after(letter, to).map_or_else(
+                        || refused(Refusal::new("not-owner", format!("`{case}` is at {to}"), "ask there")),
+                        sent_on,
+                    );
                 }
                 if *verb == Verb::Recall {
                     return match self.recall(held, ask, format!("{}.recall", letter.id)) {
@@ -369,7 +390,13 @@ impl Cases {
                         Ok(recall) => std::iter::once(done("asked for")).chain(pen.letter(&recall)).collect(),
                     };
                 }
-                match self.step(held, *verb, ask, &letter.from, now) {
+                let made = self.step(held, *verb, ask, &letter.from, now).or_else(|refusal| {
+                    // Who said it by another program was told that it will be read, and waits for no answer.
+                    let stays = ask.role == Some(Role::Resident) && !machine::is_name(&ask.by);
+                    let said = stays.then(|| self.step(held, Verb::Comment, ask, &letter.from, now).ok());
+                    said.flatten().ok_or(refusal)
+                });
+                match made {
                     Err(refusal) => refused(refusal),
                     Ok(mut all) => {
                         if ask.role == Some(Role::Resident) {
@@ -417,8 +444,10 @@ impl Cases {
                     let back = pen.letter(&self.letter(id, &case.owner, letter.urgent, body));
                     return std::iter::once(done("sent back")).chain(back).collect();
                 }
-                // Taken, and nothing else.
-                if self.may_step(&case.id) && newest.term > term && newest.version == version + 1 {
+                // Taken, and nothing done: what people say of it meanwhile begins no work.
+                let begins = |e: &Entry| e.version > version + 1 && e.step != "comment";
+                let is_begun = newest.term == term || held.history.iter().any(begins);
+                if self.may_step(&case.id) && !is_begun {
                     let mut drafts = Vec::new();
                     let back = self.book().give_back(newest, &case.owner, by, why.trim_start_matches(": "), now);
                     self.write(&back, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);

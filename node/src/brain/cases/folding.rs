@@ -3,7 +3,7 @@
 use super::calendar::Calendar;
 use super::letter::{Body, Letter, ON_ITS_WAY};
 use super::letters::Posted;
-use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
+use super::machine::{self, ASSIST, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
 use super::{
     CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish, is_hand_over,
@@ -28,7 +28,7 @@ impl Held {
         let (history, calls) = (&self.history, &mut self.uncalled);
         calls.retain(|u| {
             now.is_open()
-                && !(u.climbs && now != Status::Submitted)
+                && u.stood.is_none_or(|stood| stood == now)
                 && history.binary_search_by_key(&(u.term, u.version), key).is_ok()
         });
     }
@@ -338,11 +338,14 @@ impl Cases {
         if entry.node == self.me || !entry.calls.contains(&self.me) {
             return;
         }
-        let climbs = case.urgent && case.status == Status::Submitted && entry.by == machine::TIMER;
         let is_old = self.is_from_before(header);
+        // A press climbs until somebody comes. All else is for whoever is called, whatever was done since; but
+        // what the box before this one may have called for.
+        let climbs = case.urgent && case.status == Status::Submitted && entry.by == machine::TIMER;
+        let stood = Some(case.status).filter(|_| climbs || is_old && entry.step != ASSIST);
         self.index(&case.id, false);
         if let Some(held) = self.held.get_mut(&case.id) {
-            held.uncalled.push(Uncalled { term: entry.term, version: entry.version, climbs, is_old });
+            held.uncalled.push(Uncalled { term: entry.term, version: entry.version, stood, is_old });
             held.forget_needless_calls();
         }
         self.index(&case.id, true);
@@ -416,7 +419,7 @@ impl Cases {
                 }
                 let wish = Wish { id: letter.id.clone(), verb, by, to: letter.to.clone(), refused: None };
                 // Asked again, the answer to come is the one that counts.
-                held.wishes.retain(|w| w.verb != verb || w.refused.is_none());
+                held.wishes.retain(|w| w.id != letter.id && (w.verb != verb || w.refused.is_none()));
                 held.wishes.push(wish);
                 let extra = held.wishes.len().saturating_sub(WISHES_MAX);
                 held.wishes.drain(..extra);

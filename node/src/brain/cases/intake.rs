@@ -141,8 +141,8 @@ pub fn place(data: &Value) -> Option<Place> {
     let number = |names: [&str; 2]| names.iter().find_map(|n| location[*n].as_f64().or_else(|| data[*n].as_f64()));
     let text = location.as_str().or_else(|| location["text"].as_str()).or_else(|| location["address"].as_str());
     // A device that knows no better says 0/0, half of it, or something beyond the poles; the words count then.
-    let on_earth = |at: (f64, f64)| at.0.abs() <= 90.0 && at.1.abs() <= 180.0 && at != (0.0, 0.0);
-    let at = number(["lat", "latitude"]).zip(number(["lon", "long"])).filter(|at| on_earth(*at));
+    let says = |at: &(f64, f64)| case::is_on_earth(at.0, at.1) && *at != (0.0, 0.0);
+    let at = number(["lat", "latitude"]).zip(number(["lon", "long"])).filter(says);
     let place = Place {
         text: words::beginning(text.unwrap_or_default(), 300).into(),
         lat: at.map(|at| at.0),

@@ -164,9 +164,9 @@ impl Held {
 pub struct Uncalled {
     term: u32,
     version: u32,
-    /// Of a press that nobody has accepted: somebody has by now, and nobody else needs to come.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    climbs: bool,
+    /// Nobody needs to come once the case has moved on from there; `None`: unless it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stood: Option<Status>,
     /// The box before this one may have called.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_old: bool,
@@ -284,6 +284,8 @@ pub struct Cases {
     imported: HashMap<u64, String>,
     /// The newest record's time.
     now_us: i64,
+    /// The latest of all records' since the clock was last seen to be ahead.
+    latest_us: i64,
     /// Of this node's activities: when they were to begin, while that was ahead.
     editions: BTreeMap<String, Edition>,
     /// Cases of this node with seats of one that was moved since, and have not been told.
@@ -330,6 +332,7 @@ impl Cases {
             open_by_kind: Default::default(),
             imported: HashMap::new(),
             now_us: 0,
+            latest_us: 0,
             editions: BTreeMap::new(),
             to_reschedule: BTreeSet::new(),
             given: BTreeMap::new(),
@@ -386,10 +389,13 @@ impl Cases {
 
     /// A record of that time comes. If the clock was ahead and is right again, what waits here waits from now on.
     fn at(&mut self, now_us: i64) {
-        let latest = std::mem::replace(&mut self.now_us, now_us);
-        if latest <= now_us.saturating_add(AHEAD_US) {
+        self.now_us = now_us;
+        // Set back in small steps it is ahead as well.
+        if self.latest_us <= now_us.saturating_add(AHEAD_US) {
+            self.latest_us = self.latest_us.max(now_us);
             return;
         }
+        self.latest_us = now_us;
         let is_ahead = |id: &&String| self.held[*id].heard_us > now_us.saturating_add(AHEAD_US);
         let ahead: Vec<String> = self.open.iter().filter(is_ahead).cloned().collect();
         for id in ahead {

@@ -1,7 +1,7 @@
 //! How the engine sees cases: records in, drafts, timers and rows out.
 
 use super::letter::{self, Body, Letter, ON_ITS_WAY, Pen, Step};
-use super::{Above, Cases, Dirty, Held, TOGETHER, intake, is_hand_over, is_of_its_node, is_true, succession};
+use super::{Above, Cases, Dirty, Held, TOGETHER, intake, is_hand_over, is_of_its_node, is_true, machine, succession};
 use crate::brain::services::{CATALOGUE, Catalogue};
 use citybrain_hub::policy::{Policy, Row};
 use citybrain_hub::state::State;
@@ -106,7 +106,11 @@ impl Policy for Cases {
         for id in self.forgetting.iter().take(TOGETHER) {
             let Some(held) = self.held.get(id).filter(|_| touched.insert(id)) else { continue };
             let by = held.to_forget.clone().unwrap_or_default();
-            let ask = Ask { by, role: Some(Role::Supervisor), ..Ask::default() };
+            let mut ask = machine::act::named(&Ask { by, role: Some(Role::Supervisor), ..Ask::default() });
+            // A record may have any name; without one no step is made, and this would be due for ever.
+            if ask.by.is_empty() {
+                ask.by = Role::Supervisor.as_str().into();
+            }
             for stepped in self.step(held, Verb::Forget, &ask, &self.me, now).unwrap_or_default() {
                 self.write(&stepped, None, None, now, &mut drafts);
             }
@@ -263,7 +267,8 @@ impl Policy for Cases {
         let text = std::str::from_utf8(key).map_err(|e| e.to_string())?;
         if let Some(id) = text.strip_prefix('k') {
             let held: Held = serde_json::from_slice(value).map_err(|e| e.to_string())?;
-            self.now_us = self.now_us.max(held.heard_us);
+            self.latest_us = self.latest_us.max(held.heard_us);
+            self.now_us = self.latest_us;
             self.held.insert(id.to_owned(), held);
             self.index(id, true);
             self.look_at_followers(id);

@@ -2,16 +2,19 @@
 //!
 //! A case counts once: at the node that owns it, in the period of its first dispatch. Merged, withdrawn,
 //! rejected or excluded, it counts as that and in no rate of the work on it. What residents have said counts
-//! by rounds: a case that is reopened begins another, and the last verdict of each counts. So no step that one
-//! person can make alone takes a verdict out of the rates: that needs an exclusion, which is counted, too.
-//! Closing 结案率 alone goes by another period: that in which the limit for the solution fell.
+//! by rounds: a case that is reopened begins another, and the last verdict of each counts; where somebody else
+//! notes otherwise after a resident has spoken, both count. So no step that one person can make alone takes a
+//! verdict out of the rates: that needs an exclusion, which is counted, too.
+//! Closing 结案率 alone goes by another period: that in which the limit for the solution fell. A clock that is
+//! begun anew (returned, reworked, reopened) takes no limit that has passed out of its period, and what was
+//! missed stays missed.
 //! The counts of a node are the sum of those of the nodes below it and of its own.
 
 use super::Cases;
 use super::counts::{District, key_of};
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Case, Kind, Status};
+use citybrain_shared::case::{Case, Clock, Kind, Status};
 use citybrain_shared::config::cases::Cases as Settings;
 use citybrain_shared::view::{GroupBy, PeriodRates, RateCounts, RatePeriod, RateRow};
 use std::collections::{BTreeMap, BTreeSet};
@@ -172,13 +175,13 @@ fn left_out(case: &Case) -> Option<fn(&mut RateCounts) -> &mut u64> {
 
 /// When the limit for its solution has passed, of a case that counts.
 fn due(case: &Case, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let due = case.clock("solution").and_then(|c| c.due).filter(|due| *due <= now)?;
+    let due = case.clock("solution").and_then(Clock::counted_due).filter(|due| *due <= now)?;
     left_out(case).is_none().then_some(due)
 }
 
 /// What a case whose limit has passed adds to the period of that limit.
 fn closing(case: &Case) -> RateCounts {
-    let due = case.clock("solution").and_then(|c| c.due);
+    let due = case.clock("solution").and_then(Clock::counted_due);
     let closed = case.closed.filter(|_| case.status == Status::Closed);
     let in_time = closed.zip(due).is_some_and(|(closed, due)| closed <= due);
     RateCounts {
@@ -210,14 +213,14 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
     // Asked, but without an answer, is as if never asked.
     c.unanswered = u64::from(case.verdict.as_ref().is_none_or(|v| v.solved.is_none()));
     c.closed = u64::from(!case.status.is_open());
-    c.overdue = u64::from(case.clocks.iter().any(|c| c.name == "solution" && c.is_over(now)));
+    c.overdue = u64::from(case.clock("solution").is_some_and(|c| c.missed_before || c.is_over(now)));
     match case.clock("response") {
         None => c.response_without_limit = 1,
         Some(clock) => {
             c.response_of = 1;
             // A word after it was reopened is none in time.
             let in_time = case.responded().zip(clock.due).is_some_and(|(answered, due)| answered <= due);
-            c.response_kept = u64::from(in_time);
+            c.response_kept = u64::from(in_time && !clock.missed_before);
             c.response_open = u64::from(clock.stopped.is_none() && !clock.is_over(now));
         }
     }

@@ -7,6 +7,7 @@ mod counted;
 mod following;
 mod handing;
 mod life;
+mod said;
 mod succession;
 mod terms;
 mod trees;

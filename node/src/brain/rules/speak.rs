@@ -699,8 +699,7 @@ fn place(event: &Json) -> Option<Place> {
         return None;
     }
     let place = intake::place(&event["data"])?;
-    let on_earth = |p: &Place| p.lat.is_some_and(|d| d.abs() <= 90.0) && p.lon.is_some_and(|d| d.abs() <= 180.0);
-    on_earth(&place).then(|| Place { text: String::new(), ..place })
+    place.lat.is_some().then(|| Place { text: String::new(), ..place })
 }
 
 fn lane(urgent: bool) -> Lane {

@@ -6,6 +6,7 @@ use crate::brain::cases::calendar::Calendar;
 use crate::brain::cases::check::GOVERNANCE;
 use crate::brain::form;
 use chrono::NaiveDate;
+use citybrain_shared::case::is_on_earth;
 use citybrain_shared::config::services::{Scene, Service};
 use citybrain_shared::config::{Config, Places, Problem, closest};
 use serde_json::Value;
@@ -134,13 +135,9 @@ impl Look<'_> {
         if let Some(word) = &s.governance {
             self.governance(&at("governance"), word);
         }
-        if let Some(place) = &s.place {
-            let within = |degrees: Option<f64>, most: f64| degrees.is_none_or(|d| d.abs() <= most);
-            let is_one = within(place.lat, 90.0) && within(place.lon, 180.0);
-            if !is_one || place.lat.is_some() != place.lon.is_some() {
-                let help = "`lat` is -90 to 90 and `lon` -180 to 180 degrees, both or neither";
-                self.bad(&at("place"), "that is no place on the earth", help);
-            }
+        if s.place.as_ref().is_some_and(|place| !place.is_one()) {
+            let help = "`lat` is -90 to 90 and `lon` -180 to 180 degrees, both or neither";
+            self.bad(&at("place"), "that is no place on the earth", help);
         }
         self.found.extend(form::problems(&s.form, &at("form"), self.places));
     }
@@ -181,7 +178,7 @@ fn positions(value: &Value, depth: usize, is_polygon: bool) -> Result<(), String
     if depth == 0 {
         let number = |i: usize| all.get(i).and_then(Value::as_f64);
         return match (number(0), number(1)) {
-            (Some(lon), Some(lat)) if lon.abs() <= 180.0 && lat.abs() <= 90.0 => Ok(()),
+            (Some(lon), Some(lat)) if is_on_earth(lat, lon) => Ok(()),
             (Some(_), Some(_)) => Err(format!("{value} is no longitude and latitude")),
             _ => Err("its coordinates are not nested as its type says".into()),
         };

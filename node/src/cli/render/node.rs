@@ -159,7 +159,9 @@ pub(super) fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Res
     print(&table, out)?;
     for l in &v.links {
         let down = l.down_ms.map(|ms| format!("{} for {}", l.state, span(ms)));
-        let told: Vec<_> = l.why.as_ref().map(|w| clean(w)).into_iter().chain(down).collect();
+        let expired = (l.expired_records > 0)
+            .then(|| format!("{} records were not sent, their time was over", grouped(l.expired_records)));
+        let told: Vec<_> = l.why.as_ref().map(|w| clean(w)).into_iter().chain(down).chain(expired).collect();
         if !told.is_empty() {
             writeln!(out, "{}: {}", l.peer, told.join("; "))?;
         }

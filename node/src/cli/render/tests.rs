@@ -46,6 +46,7 @@ fn link(role: LinkRole, peer: &str, state: &str, unsent: u64, heard: Option<u64>
         received: 0,
         dropped: 0,
         resent_frames: 0,
+        expired_records: 0,
         round_trip_us: (state == "up").then_some(410),
     }
 }
@@ -77,7 +78,7 @@ fn json_is_one_object_with_its_schema_in_front() {
         \"links\":[{\"role\":\"up\",\"peer\":\"chengdu\",\"state\":\"up\",\"last_heard_ms_ago\":400,\
         \"urgent\":{\"unsent\":0,\"in_flight\":0,\"bytes\":0,\"at_most\":false,\"durable_at_peer_pos\":0,\"durable_here_pos\":0,\"credit_frames\":0},\
         \"routine\":{\"unsent\":0,\"in_flight\":3,\"bytes\":1204881,\"oldest_ms\":61000,\"at_most\":false,\"durable_at_peer_pos\":1204881,\"durable_here_pos\":0,\"credit_frames\":8},\
-        \"lease\":1,\"received\":0,\"dropped\":0,\"resent_frames\":0,\"round_trip_us\":410}]}\n";
+        \"lease\":1,\"received\":0,\"dropped\":0,\"resent_frames\":0,\"expired_records\":0,\"round_trip_us\":410}]}\n";
     assert_eq!(text(JSON, Output::Links(answer(links))).0, want);
 }
 

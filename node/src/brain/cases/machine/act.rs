@@ -3,7 +3,7 @@
 use super::turn::{LIST_MAX, NAME_MAX, TEXT_MAX, Turn, cut, is_same_person, missing};
 use super::{ASSIST, Book, Refusal, Stepped, TIMER, allowed, fits, is_name, roles, watching};
 use crate::brain::cases::letter::bytes_of;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
     Ask, Assist, CLIMB, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb, Verdict,
@@ -89,11 +89,22 @@ impl Book<'_> {
                 if case.verdict.is_some() && ask.solved.is_none() && ask.satisfied.is_none() {
                     return Err(missing("solved", "what is said otherwise now, or `--satisfied`"));
                 }
-                // What is not asked again stays as it was said.
-                let before = case.verdict.as_ref();
+                // What is not asked again stays as it was said. Nobody else's word takes a resident's place: where
+                // they differ both count.
+                let is_residents = ask.role == Some(Role::Resident);
+                let is_other = |v: &Verdict| {
+                    ask.solved.is_some_and(|said| v.solved.is_some_and(|known| known != said))
+                        || ask.satisfied.is_some_and(|said| v.satisfied.is_some_and(|known| known != said))
+                };
+                let mut before = case.verdict.as_ref();
+                if let Some(theirs) = before.filter(|v| v.is_residents && !is_residents && is_other(v)) {
+                    turn.case.judged_before.add(theirs);
+                    before = None;
+                }
                 let text = Some(&turn.entry.text).filter(|t| !t.is_empty()).or(before.map(|v| &v.text));
                 turn.case.verdict = Some(Verdict {
                     by: turn.entry.by.clone(),
+                    is_residents: is_residents || before.is_some_and(|v| v.is_residents),
                     at: now,
                     solved: ask.solved.or(before.and_then(|v| v.solved)),
                     satisfied: ask.satisfied.or(before.and_then(|v| v.satisfied)),
@@ -126,8 +137,10 @@ impl Book<'_> {
                 turn.case.unit.clear();
                 turn.case.suspended = None;
                 turn.stop_clock("solution");
+                turn.void_clock("solution");
                 turn.start_clock("dispatch", turn.limit_of(|t| t.dispatch));
-                if let Some(to) = turn.case.dispatched_by.pop() {
+                // It stays on the list until it has come there: called back, it is returned there again.
+                if let Some(to) = turn.case.dispatched_by.last().cloned() {
                     turn.hand_to(to);
                 }
             }
@@ -203,9 +216,8 @@ impl Book<'_> {
             }
             Verb::Reopen => {
                 turn.need_text("why it is reopened")?;
-                let most = TimeDelta::days(self.settings.reopen_days.into());
-                let until = case.closed.unwrap_or(case.changed).checked_add_signed(most);
-                if let Some(until) = until.filter(|until| now > *until) {
+                let until = self.reopen_until(case);
+                if now > until {
                     return Err(Refusal::new(
                         "too-late",
                         format!("`{}` could be reopened until {}", case.id, citybrain_shared::view::rfc3339(until)),
@@ -266,7 +278,9 @@ impl Book<'_> {
     }
 }
 
-fn is_named(ask: &Ask) -> Result<(), Refusal> {
+/// # Errors
+/// [`Refusal`]: nobody says who he is.
+pub(in crate::brain::cases) fn is_named(ask: &Ask) -> Result<(), Refusal> {
     if ask.by.trim().is_empty() { Err(missing("by", "who does it")) } else { Ok(()) }
 }
 

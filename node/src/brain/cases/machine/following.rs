@@ -40,6 +40,9 @@ impl Book<'_> {
             None => turn.entry.text = format!("{}, which it follows, is open again", leader.id),
             Some(end) if end.is_dealt_with() => {
                 let result = leader.outcome.as_ref().map(|o| o.text.as_str()).filter(|text| !text.is_empty());
+                // What became of one is told to nobody who may not see that one itself.
+                let may_know = (leader.is_public() || !case.is_public()) && leader.reach <= case.reach;
+                let result = result.filter(|_| may_know);
                 let result = result.map_or(String::new(), |text| format!(": {text}"));
                 turn.entry.text = format!("{}, which it follows, is {}{result}", leader.id, leader.standing());
             }

@@ -63,6 +63,7 @@ impl Book<'_> {
         let said = (told.solved, told.satisfied);
         case.verdict = (said != (None, None)).then(|| Verdict {
             by: told.source.clone(),
+            is_residents: true,
             at,
             solved: told.solved,
             satisfied: told.satisfied,
@@ -119,6 +120,8 @@ fn solution(told: &CaseAccount, due: DateTime<Utc>, now: DateTime<Utc>) -> Clock
         left_us: None,
         stopped: told.closed,
         missed: Some(due).filter(|due| *due < told.closed.unwrap_or(now)),
+        due_before: None,
+        missed_before: false,
     }
 }
 

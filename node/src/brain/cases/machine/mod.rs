@@ -25,7 +25,7 @@ mod turn;
 
 use super::calendar::Calendar;
 use crate::brain::form::Fault;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{
     Booked, Booking, CLIMB, Case, ClosedReason, Entry, Kind, Place, Role, Status, Tally, Verb,
 };
@@ -213,6 +213,12 @@ impl Book<'_> {
         case.category == known.map_or_else(|| cut(code, CODE_MAX), |c| c.code.clone())
     }
 
+    /// Until when a case that is closed may be reopened.
+    pub fn reopen_until(&self, case: &Case) -> DateTime<Utc> {
+        let most = TimeDelta::days(self.settings.reopen_days.into());
+        case.closed.unwrap_or(case.changed).checked_add_signed(most).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
     /// Opens a case here; one of a category that another tier handles is handed there at once.
     pub fn open(&self, opening: Opening, now: DateTime<Utc>) -> Stepped {
         let (code, category) = self.code(&opening);
@@ -323,8 +329,7 @@ impl Book<'_> {
     /// Takes a case that was handed here; `case` is what came with the hand-over.
     pub fn take(&self, case: &Case, now: DateTime<Utc>) -> Stepped {
         let mut turn = Turn::new(self, case, "taken", "hand-over", None, Some(case.owner.clone()), now);
-        turn.case.owner = self.me.clone();
-        turn.case.handing_to = None;
+        turn.arrive();
         turn.case.term += 1;
         turn.entry.term = turn.case.term;
         turn.done()
@@ -336,8 +341,7 @@ impl Book<'_> {
     pub fn recover(&self, case: &Case, now: DateTime<Utc>) -> Stepped {
         let from = (case.owner != *self.me).then(|| case.owner.clone());
         let mut turn = Turn::new(self, case, "recovered", "succession", None, from, now);
-        turn.case.owner = self.me.clone();
-        turn.case.handing_to = None;
+        turn.arrive();
         turn.case.term += 2;
         turn.entry.term = turn.case.term;
         turn.entry.text = "the box that was here has lost its disk".into();
@@ -355,7 +359,6 @@ impl Book<'_> {
     /// Gives back to `to` a case that was taken here and not begun, because its giver wants it again.
     pub fn give_back(&self, case: &Case, to: &Address, by: &str, why: &str, now: DateTime<Utc>) -> Stepped {
         let mut turn = Turn::new(self, case, "recalled", by, None, Some(to.clone()), now);
-        turn.case.dispatched_by.pop_if(|last| last == to);
         turn.entry.text = why.to_owned();
         turn.hand_to(to.clone());
         turn.done()

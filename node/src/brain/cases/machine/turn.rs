@@ -93,13 +93,19 @@ impl<'a> Turn<'a> {
             left_us: None,
             stopped: None,
             missed: None,
+            due_before: None,
+            missed_before: false,
         };
         self.entry.clocks.push(format!("{name} runs until {}", citybrain_shared::view::rfc3339(due)));
         match self.case.clocks.iter_mut().find(|c| c.name == name) {
-            Some(old) => {
-                self.case.late |= old.is_limit() && (old.missed.is_some() || old.is_over(self.now));
-                *old = clock;
+            Some(old) if old.is_limit() => {
+                let was_missed = old.missed.is_some() || old.is_over(self.now);
+                let passed = old.due.filter(|due| self.now > *due).or(old.missed);
+                self.case.late |= was_missed;
+                let (due_before, missed_before) = (old.due_before.or(passed), old.missed_before || was_missed);
+                *old = Clock { due_before, missed_before, ..clock };
             }
+            Some(old) => *old = clock,
             None => self.case.clocks.push(clock),
         }
     }
@@ -112,6 +118,15 @@ impl<'a> Turn<'a> {
         self.case.late |= is_over && clock.is_limit();
         let over = if is_over { ", too late" } else { "" };
         self.entry.clocks.push(format!("{name} stopped{over}"));
+    }
+
+    /// Sent back in time it is due no more: whoever gets it has a limit of his own.
+    pub(super) fn void_clock(&mut self, name: &str) {
+        let now = self.now;
+        let in_time = |c: &&mut Clock| c.name == name && c.missed.is_none() && !c.is_over(now);
+        if let Some(clock) = self.case.clocks.iter_mut().find(in_time) {
+            clock.due = None;
+        }
     }
 
     pub(super) fn pause_clock(&mut self, name: &str) {
@@ -224,6 +239,13 @@ impl<'a> Turn<'a> {
         if self.case.responded().is_some() {
             self.stop_clock("response");
         }
+    }
+
+    /// It is this node's now. Whoever was to return it here has done so.
+    pub(super) fn arrive(&mut self) {
+        self.case.owner = self.book.me.clone();
+        self.case.handing_to = None;
+        self.case.dispatched_by.pop_if(|last| last == self.book.me);
     }
 
     pub(super) fn hand_to(&mut self, to: Address) {

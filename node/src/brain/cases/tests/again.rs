@@ -10,15 +10,19 @@ fn at(text: &str) -> citybrain_shared::case::Place {
 
 /// The button at `c/s/b` is pressed there, and somebody says that number.
 fn press(world: &mut World, id: &str, place: &str, phone: &str) {
+    press_at(world, "c/s/b", id, place, phone);
+}
+
+fn press_at(world: &mut World, node: &str, id: &str, place: &str, phone: &str) {
     let (button, by) = (Some("b".to_owned()), "event".to_owned());
     let new = Opening { id: id.into(), button, by, sos: true, place: Some(at(place)), ..Opening::default() };
     let phone = Contact { phone: phone.into(), ..Contact::default() };
-    let cases = &world.places["c/s/b"].cases;
+    let cases = &world.places[node].cases;
     let drafts = match cases.pressed_again(&new, &phone, world.now) {
         Some((_, drafts)) => drafts,
         None => cases.open(Opening { has_contact: true, ..new }, phone, world.now).1,
     };
-    world.commit("c/s/b", drafts, None);
+    world.commit(node, drafts, None);
 }
 
 /// The case of that button is with this node, and everybody has heard of it.
@@ -173,4 +177,53 @@ fn those_who_said_that_they_come_hear_of_another_place_wherever_the_case_has_gon
         assert_eq!(again, 1, "{node}: {:?}", calls(&world, node));
     }
     all_know(&world, "c/s/a");
+}
+
+#[test]
+fn a_clock_that_is_set_back_in_small_steps_leaves_nothing_ahead_of_it() {
+    let mut world = World::new();
+    world.open("c/s/a", opening("20261120-0", "L"), Contact::default());
+    world.open("c/s/a", opening("20261120-1", "L"), Contact::default());
+    world.settle();
+    for i in 0..4 {
+        world.now -= 9_000_000;
+        assert!(world.ask("c/s/a", "20261120-1", Verb::Comment, &by("w", Role::Worker), &format!("w{i}")));
+        world.settle();
+        // What is held has come at a time that is not ahead of the clock by more than a few seconds.
+        let heard = world.places["c/s/a"].cases.get("20261120-0").unwrap().heard_us;
+        assert!(heard - world.now <= AHEAD_US, "{}", heard - world.now);
+    }
+    world.restart("c/s/a");
+}
+
+#[test]
+fn a_further_press_comes_back_with_a_case_that_was_given_to_a_node_that_never_was() {
+    let mut world = pressed_and_dispatched_to("c/s/b");
+    world.has_registry = true;
+    give(&mut world, "c/s/b", "c/s/x");
+    press(&mut world, "2", "B楼", "138");
+    world.settle();
+    assert!(world.places["c/s/b"].cases.may_step(ID));
+    all_know(&world, "c/s/b");
+}
+
+#[test]
+fn a_further_press_that_comes_where_nobody_has_heard_of_the_case_yet_comes_again_behind_it() {
+    let mut world = World::new();
+    press_at(&mut world, "c/s/a", ID, "A楼", "139");
+    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
+    give(&mut world, "c/s/a", "c/s/a/n");
+    world.settle();
+    give(&mut world, "c/s/a/n", "c/s/b");
+    let line = world.lines.get_mut(&("c/s/a/n".to_owned(), "c/s/a".to_owned())).unwrap();
+    let letter = line.iter().position(|f| f.draft.header().name == letter::LETTER).unwrap();
+    let behind = line.split_off(letter);
+    without(&mut world, &[]);
+    press_at(&mut world, "c/s/a", "2", "B楼", "138");
+    without(&mut world, &["c/s/a/n"]);
+    assert!(world.places["c/s/b"].cases.get(ID).is_none());
+    world.lines.entry(("c/s/a/n".to_owned(), "c/s/a".to_owned())).or_default().extend(behind);
+    world.settle();
+    all_know(&world, "c/s/b");
+    assert!(world.places["c/s/a"].cases.get(ID).unwrap().wishes.is_empty());
 }

@@ -253,3 +253,26 @@ fn a_box_that_comes_back_calls_nobody_for_what_is_over_and_everybody_for_what_is
         }
     }
 }
+
+#[test]
+fn a_person_is_forgotten_by_nobody_without_a_name_and_such_a_wish_does_not_come_up_for_ever() {
+    let mut world = World::new();
+    let new = Opening { has_contact: true, ..opening(ID, "L") };
+    world.open("c/s/a", new, Contact { phone: "139".into(), ..Contact::default() });
+    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    let no_name = by("\u{1}", Role::Supervisor);
+    let refused = world.places["c/s/a"].cases.ask(ID, Verb::Forget, &no_name, "f", world.now).unwrap_err();
+    assert_eq!(refused.error, "missing");
+    // One that is in the log all the same, from before this was asked.
+    let pen = Pen { me: &a("c/s/a"), now: view::time_of(world.now) };
+    let data = serde_json::json!({"case": ID, "by": "\u{1}"});
+    world.commit("c/s/a", vec![pen.local(letter::FORGET, "f", ID, data)], None);
+    assert!(held(&world, "c/s/a").is_forgotten());
+    let why = by("w", Role::Worker);
+    assert!(world.ask("c/s/a", ID, Verb::Recall, &why, "r"));
+    world.settle();
+    assert_eq!((held(&world, "c/s/a").case.forgotten, held(&world, "c").case.forgotten), (true, true));
+    assert_eq!(held(&world, "c").history.last().unwrap().by, "supervisor");
+    assert!(!world.due("c/s/a"));
+}

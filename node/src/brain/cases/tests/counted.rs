@@ -283,6 +283,8 @@ fn closing_rates_are_those_that_a_city_has_published() {
             left_us: None,
             stopped: None,
             missed: None,
+            due_before: None,
+            missed_before: false,
         }];
         if i < 911 {
             (case.status, case.closed) = (Status::Closed, Some(if i < 737 { at(24) } else { at(25) }));
@@ -295,4 +297,75 @@ fn closing_rates_are_those_that_a_city_has_published() {
     counting.add(&cases, &case, &|_| None, at(100));
     let total = counting.done(&cases.settings, &|_| None).1;
     assert_eq!((total.now.counts.due, total.now.closing, total.now.closing_in_time), (972, Some(0.9372), Some(0.7582)));
+}
+
+/// The month that a case is due in, whether it was closed in time, and whether it was ever overdue.
+fn closing_of(world: &World, month: &str) -> (u64, u64, u64) {
+    let (by, period, of) = (GroupBy::All, RatePeriod::Month, Some(month.to_owned()));
+    let question = Question { by, period, of, under: None, category: None, compare: false };
+    let counts = rated(&world.places["c/s/a"].cases, question).1.now.counts;
+    (counts.due, counts.due_closed_in_time, counts.overdue)
+}
+
+#[test]
+fn a_limit_that_was_missed_stays_missed_in_its_month_whoever_begins_the_clock_anew() {
+    let day = 86_400_000_000;
+    let id = "20261120-0";
+    let step = |world: &mut World, verb: Verb| {
+        let (who, role) = match verb {
+            Verb::Accept | Verb::Dispatch | Verb::Return => ("w", Role::Worker),
+            Verb::Evaluate | Verb::Close | Verb::Reopen => ("boss", Role::Supervisor),
+            _ => ("h", Role::Worker),
+        };
+        assert!(world.ask("c/s/a", id, verb, &by(who, role), ""), "{verb}");
+        world.settle();
+    };
+    let to_the_end = [Verb::Dispatch, Verb::Start, Verb::Resolve, Verb::Evaluate, Verb::Close];
+    // One worker sends it back to himself; one supervisor reopens what was closed late.
+    for again in [&[Verb::Return][..], &[Verb::Resolve, Verb::Evaluate, Verb::Close, Verb::Reopen]] {
+        let mut world = World::new();
+        world.open("c/s/a", opening(id, "L"), Contact::default());
+        [Verb::Accept, Verb::Dispatch, Verb::Start].into_iter().for_each(|verb| step(&mut world, verb));
+        world.now += 8 * day;
+        world.settle();
+        again.iter().for_each(|verb| step(&mut world, *verb));
+        world.now += 4 * day;
+        to_the_end.into_iter().for_each(|verb| step(&mut world, verb));
+        assert_eq!(closing_of(&world, "2026-11"), (1, 0, 1), "{again:?}");
+        assert_eq!(closing_of(&world, "2026-12"), (0, 0, 0), "{again:?}");
+        let stats = stats_of(&world.places["c"].cases, GroupBy::All, view::time_of(world.now)).1;
+        assert_eq!((stats.in_time, stats.late), (0, 1), "{again:?}");
+        world.restart("c/s/a");
+    }
+    // What was sent back in time has a new limit, and nothing was missed.
+    let mut world = World::new();
+    world.open("c/s/a", opening(id, "L"), Contact::default());
+    [Verb::Accept, Verb::Dispatch, Verb::Return].into_iter().for_each(|verb| step(&mut world, verb));
+    world.now += 12 * day;
+    to_the_end.into_iter().for_each(|verb| step(&mut world, verb));
+    assert_eq!((closing_of(&world, "2026-11"), closing_of(&world, "2026-12")), ((0, 0, 0), (1, 1, 0)));
+}
+
+#[test]
+fn a_response_that_was_missed_is_not_kept_by_merging_the_case_and_taking_that_back() {
+    let mut world = World::new();
+    for id in ["p", "q"] {
+        world.open("c/s/a", opening(id, "G"), Contact::default());
+    }
+    let step = |world: &mut World, id: &str, verb: Verb, ask: Ask| {
+        assert!(world.ask("c/s/a", id, verb, &ask, ""), "{verb}");
+        world.settle();
+    };
+    step(&mut world, "q", Verb::Accept, by("w", Role::Worker));
+    world.now += 3 * 3_600_000_000;
+    world.settle();
+    step(&mut world, "q", Verb::Merge, Ask { into: Some("p".into()), ..by("w", Role::Worker) });
+    step(&mut world, "p", Verb::Reject, by("w", Role::Worker));
+    for verb in [Verb::Dispatch, Verb::Start] {
+        step(&mut world, "q", verb, by("w", Role::Worker));
+    }
+    let case = &world.places["c"].cases.get("q").unwrap().case;
+    assert!(case.responded() <= case.clock("response").unwrap().due, "by the new limit it is in time");
+    let counts = count(case, view::time_of(world.now));
+    assert_eq!((counts.response_of, counts.response_kept, counts.response_open), (1, 0, 0));
 }

@@ -151,3 +151,26 @@ fn a_seat_that_a_follower_gave_back_is_asked_for_anew() {
     let q = &case(&world, "c/s", "q").case;
     assert_eq!((q.status, q.booking.as_ref().unwrap().state), (Status::Rejected, Booked::Refused));
 }
+
+#[test]
+fn what_became_of_somebodys_emergency_is_told_to_none_of_its_public_followers() {
+    // Each follower may be seen by anybody up to the city.
+    for (private, word) in [("incident", false), ("below", false), ("", true)] {
+        let mut world = World::new();
+        open(&mut world, &["q"], "L");
+        let leads = Opening { sos: private == "incident", ..opening("p", if private == "below" { "N" } else { "L" }) };
+        world.open(AT, leads, Contact::default());
+        assert!(world.ask(AT, "p", Verb::Accept, &by("w", Role::Worker), ""));
+        merge(&mut world, "q", "p");
+        assert!(world.ask(AT, "p", Verb::Dispatch, &by("w", Role::Worker), ""));
+        assert!(world.ask(AT, "p", Verb::Start, &by("h", Role::Worker), ""));
+        let done = Ask { text: Some("7栋301老人已送医".into()), ..by("h", Role::Worker) };
+        assert!(world.ask(AT, "p", Verb::Resolve, &done, ""));
+        assert!(world.ask(AT, "p", Verb::Evaluate, &by("r", Role::Resident), ""));
+        assert!(world.ask(AT, "p", Verb::Close, &by("boss", Role::Supervisor), ""));
+        world.settle();
+        let (step, text) = last(&world, AT, "q");
+        assert_eq!((step, text.contains("已送医")), ("followed", word), "{private}: {text}");
+        assert!(text.starts_with("p, which it follows, is closed (solved)"), "{text}");
+    }
+}

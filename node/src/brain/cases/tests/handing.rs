@@ -473,6 +473,43 @@ fn whom_to_call_stays_with_a_giver_only_until_the_case_was_taken() {
     assert!(knows_whom_to_call(&world, "c/s/a") && !knows_whom_to_call(&world, "c/s/b"));
 }
 
+#[test]
+fn what_people_say_of_a_case_that_was_taken_keeps_nobody_from_calling_it_back() {
+    let mut world = sent_to("c/s/b");
+    // Its giver has not heard that it was taken.
+    let line = ("c/s".to_owned(), "c/s/a".to_owned());
+    while world.lines.iter().any(|(l, q)| *l != line && !q.is_empty()) || NODES.iter().any(|n| world.due(n)) {
+        let key = world.lines.iter().find(|(l, q)| **l != line && !q.is_empty()).map(|(l, _)| l.clone());
+        let Some(key) = key else { continue };
+        let flying = world.lines.get_mut(&key).unwrap().remove(0);
+        world.arrive(&key.1, flying);
+    }
+    assert_eq!(owner(&world), ["c/s/b"]);
+    assert!(world.ask("c/s/b", CASE, Verb::Comment, &by("r", Role::Resident), ""));
+    assert!(recall(&mut world, "c/s/a"));
+    world.settle();
+    assert_eq!((owner(&world), held(&world, "c/s/a").case.dispatched_by.len()), (vec!["c/s/a"], 0));
+}
+
+#[test]
+fn a_return_that_was_called_back_goes_to_the_same_node_when_it_is_made_again() {
+    let mut world = sent_to("c/s/b");
+    world.settle();
+    let back = ("c/s/b".to_owned(), "c/s".to_owned());
+    assert!(world.ask("c/s/b", CASE, Verb::Return, &by("h", Role::Worker), ""));
+    // Called back before it has come.
+    let late = std::mem::take(world.lines.get_mut(&back).unwrap());
+    assert!(recall(&mut world, "c/s/b"));
+    world.settle();
+    late.into_iter().for_each(|flying| world.arrive("c/s", flying));
+    world.settle();
+    assert_eq!((owner(&world), &held(&world, "c/s/b").case.dispatched_by), (vec!["c/s/b"], &vec![a("c/s/a")]));
+    assert!(world.ask("c/s/b", CASE, Verb::Dispatch, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s/b", CASE, Verb::Return, &by("h", Role::Worker), ""));
+    world.settle();
+    assert_eq!((owner(&world), held(&world, "c/s/a").case.dispatched_by.len()), (vec!["c/s/a"], 0));
+}
+
 /// Where a letter with a telephone number lies in the log and is of a case that the node never had.
 fn passing(world: &World) -> Vec<&'static str> {
     let is_passing = |cases: &Cases, (origin, draft): &(Option<String>, Draft)| {

@@ -306,10 +306,10 @@ fn what_the_resident_has_said_stays_where_nothing_else_is_said() {
     let said = Ask { solved: Some(Solved::Unsolved), satisfied: Some(Satisfied::No), ..by("r", Role::Resident) };
     d.act(Verb::Evaluate, said);
     assert_eq!(d.error(Verb::Evaluate, Ask { text: None, ..by("boss", Role::Supervisor) }), "missing");
-    d.act(Verb::Evaluate, Ask { solved: Some(Solved::Solved), text: None, ..by("boss", Role::Supervisor) });
+    d.act(Verb::Evaluate, Ask { solved: Some(Solved::Solved), text: None, ..by("r", Role::Resident) });
     let verdict = d.case.verdict.clone().unwrap();
     assert_eq!((verdict.solved, verdict.satisfied), (Some(Solved::Solved), Some(Satisfied::No)));
-    assert_eq!((verdict.by.as_str(), verdict.text.as_str()), ("boss", "t"));
+    assert_eq!((verdict.by.as_str(), verdict.text.as_str()), ("resident", "t"));
 }
 
 #[test]
@@ -513,4 +513,29 @@ fn what_must_be_shown_is_something_that_can_be_looked_at() {
         assert_eq!(d.error(Verb::Resolve, with(none)), "no-evidence", "{none}");
     }
     d.act(Verb::Resolve, with("photo=https://p.example/1.jpg"));
+}
+
+#[test]
+fn nobody_elses_word_takes_a_residents_place_and_what_adds_to_it_is_no_second_one() {
+    let said = |solved, satisfied, who: &str, role| Ask { solved, satisfied, ..by(who, role) };
+    let counts = |d: &Desk| {
+        let c = count(&d.case, d.now);
+        (c.solved, c.unsolved, c.satisfied, c.dissatisfied, c.unanswered)
+    };
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    d.act(Verb::Evaluate, said(Some(Solved::Unsolved), None, "open311:app", Role::Resident));
+    // On the telephone she says the same, and how she was treated.
+    d.act(Verb::Evaluate, said(Some(Solved::Unsolved), Some(Satisfied::No), "boss", Role::Supervisor));
+    assert_eq!(counts(&d), (0, 1, 0, 1, 0));
+    for _ in 0..3 {
+        d.act(Verb::Evaluate, said(Some(Solved::Solved), Some(Satisfied::Yes), "boss", Role::Supervisor));
+        assert_eq!(counts(&d), (1, 1, 1, 1, 0), "both count, and each once");
+    }
+    // She herself may say otherwise, in place of her own word.
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    d.act(Verb::Evaluate, said(Some(Solved::Unsolved), None, "r", Role::Resident));
+    d.act(Verb::Evaluate, said(Some(Solved::Solved), None, "r", Role::Resident));
+    assert_eq!(counts(&d), (1, 0, 0, 0, 0));
 }

@@ -1,0 +1,69 @@
+//! What residents say of a case that another node owns, by a program that waits for no answer.
+
+use super::*;
+
+const ID: &str = "20261120-0";
+
+/// As Open311 asks, at the neighbourhood; its street owns the case.
+fn says(world: &mut World, verb: Verb, text: &str, wish: &str) {
+    let ask = Ask { text: Some(text.into()), ..by("open311:app", Role::Resident) };
+    assert!(world.ask("c/s/a/n", ID, verb, &ask, wish), "{verb}");
+}
+
+fn opened() -> World {
+    let mut world = World::new();
+    world.open("c/s/a/n", opening(ID, "G"), Contact::default());
+    world.settle();
+    assert!(world.places["c/s/a"].cases.may_step(ID));
+    world
+}
+
+/// What the line is that has this wish's id, at the node where it was said.
+fn line<'w>(world: &'w World, wish: &str) -> (&'w str, &'w str) {
+    let held = world.places["c/s/a/n"].cases.get(ID).unwrap();
+    assert!(held.wishes.is_empty(), "{:?}", held.wishes);
+    let line = held.history.iter().find(|e| e.wish.as_deref() == Some(wish)).unwrap();
+    (line.step.as_str(), line.text.as_str())
+}
+
+#[test]
+fn what_a_resident_says_stands_though_what_was_asked_with_it_cannot_be_done() {
+    let mut world = opened();
+    for (verb, who) in [(Verb::Accept, "w"), (Verb::Dispatch, "w"), (Verb::Start, "h"), (Verb::Resolve, "h")] {
+        assert!(world.ask("c/s/a", ID, verb, &by(who, Role::Worker), ""), "{verb}");
+    }
+    let said = Ask { solved: Some(Solved::Solved), ..by("boss", Role::Supervisor) };
+    assert!(world.ask("c/s/a", ID, Verb::Evaluate, &said, ""));
+    assert!(world.ask("c/s/a", ID, Verb::Close, &by("boss", Role::Supervisor), ""));
+    world.settle();
+    // Too late for that, as the owner has it.
+    world.now += 20 * 86_400_000_000;
+    says(&mut world, Verb::Reopen, "又坏了", "w1");
+    world.settle();
+    assert_eq!(line(&world, "w1"), ("comment", "又坏了"));
+    assert_eq!(world.places["c"].cases.get(ID).unwrap().case.status, Status::Closed);
+    // Whoever asks by name waits for the answer, and is told that it was not done.
+    let ask = Ask { text: Some("又坏了".into()), ..by("王大妈", Role::Resident) };
+    assert!(world.ask("c/s/a/n", ID, Verb::Reopen, &ask, "w2"));
+    world.settle();
+    let wishes = &world.places["c/s/a/n"].cases.get(ID).unwrap().wishes;
+    assert!(wishes[0].refused.as_ref().unwrap().contains("could be reopened until"), "{wishes:?}");
+}
+
+#[test]
+fn what_a_resident_says_follows_a_case_that_changes_hands() {
+    let mut world = opened();
+    assert!(world.ask("c/s/a", ID, Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s/a", ID, Verb::Dispatch, &Ask { to: Some(a("c/s/b")), ..by("w", Role::Worker) }, ""));
+    says(&mut world, Verb::Comment, "在三号门", "w1");
+    // At the node that gives it away, too.
+    let ask = Ask { text: Some("也是".into()), ..by("open311:app", Role::Resident) };
+    assert!(world.ask("c/s/a", ID, Verb::Comment, &ask, "w2"));
+    says(&mut world, Verb::Withdraw, "不用了", "w3");
+    world.settle();
+    assert_eq!(line(&world, "w1"), ("comment", "在三号门"));
+    assert_eq!(line(&world, "w2"), ("comment", "也是"));
+    assert_eq!(line(&world, "w3"), ("withdrawn", "不用了"));
+    let case = &world.places["c"].cases.get(ID).unwrap().case;
+    assert_eq!((case.owner.as_str(), case.status), ("c/s/b", Status::Withdrawn));
+}
