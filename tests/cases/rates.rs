@@ -178,8 +178,8 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
     let m = (M, [12, 0, 4, 2, 1, 4, 2, 2, 4, 2, 2, 4], [0.5, 0.625, 0.75, 65.0]);
     let m2 = (M2, [6, 0, 0, 0, 0, 3, 0, 3, 0, 3, 3, 0], [-1.0, 0.5, 0.5, 50.0]);
     let k = (K, [6, 0, 0, 0, 0, 5, 0, 0, 5, 0, 0, 1], [-1.0, 1.0, 1.0, 100.0]);
-    let street = ([18, 0, 4, 2, 1, 7, 2, 5, 4, 5, 5, 4], [0.5, 0.5714, 0.6429, 58.57]);
-    let city = ([24, 0, 4, 2, 1, 12, 2, 5, 9, 5, 5, 5], [0.5, 0.6842, 0.7368, 66.84]);
+    let street = ([18, 0, 4, 2, 1, 7, 2, 5, 4, 5, 5, 4], [0.5, 0.571429, 0.642857, 58.57]);
+    let city = ([24, 0, 4, 2, 1, 12, 2, 5, 9, 5, 5, 5], [0.5, 0.684211, 0.736842, 66.84]);
     are(tree.node(M), "by=node", &[m]);
     are(tree.node("c/s"), "by=node", &[m, m2]);
     are(tree.node("c"), "by=node", &[k, m, m2]);
@@ -193,7 +193,7 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
         "by=department",
         &[
             ("路灯所", k.1, k.2),
-            ("环卫", [10, 0, 4, 2, 1, 4, 2, 0, 4, 2, 0, 4], [0.5, 0.8333, 1.0, 83.33]),
+            ("环卫", [10, 0, 4, 2, 1, 4, 2, 0, 4, 2, 0, 4], [0.5, 0.833333, 1.0, 83.33]),
             ("城管", [8, 0, 0, 0, 0, 3, 0, 5, 0, 3, 5, 0], [-1.0, 0.375, 0.375, 37.5]),
         ],
     );
@@ -202,7 +202,7 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
         "by=governance",
         &[
             ("virtue", [5, 0, 0, 0, 0, 5, 0, 0, 5, 0, 0, 0], [-1.0, 1.0, 1.0, 100.0]),
-            ("autonomy", [10, 0, 4, 2, 1, 4, 2, 0, 4, 2, 0, 4], [0.5, 0.8333, 1.0, 83.33]),
+            ("autonomy", [10, 0, 4, 2, 1, 4, 2, 0, 4, 2, 0, 4], [0.5, 0.833333, 1.0, 83.33]),
             ("law", [8, 0, 0, 0, 0, 3, 0, 5, 0, 3, 5, 0], [-1.0, 0.375, 0.375, 37.5]),
             ("-", [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], [-1.0, -1.0, -1.0, -1.0]),
         ],
@@ -211,12 +211,12 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
         tree.node("c"),
         "by=channel",
         &[
-            ("12345", [15, 0, 4, 2, 1, 9, 0, 2, 9, 0, 2, 4], [0.5, 0.8182, 0.8182, 75.46]),
+            ("12345", [15, 0, 4, 2, 1, 9, 0, 2, 9, 0, 2, 4], [0.5, 0.818182, 0.818182, 75.45]),
             ("app", [9, 0, 0, 0, 0, 3, 2, 3, 0, 5, 3, 1], [-1.0, 0.5, 0.625, 56.25]),
         ],
     );
     // A score of answers alone stands below those that residents have a part in.
-    let litter = ("litter", [8, 0, 2, 1, 1, 4, 2, 0, 4, 2, 0, 2], [0.5, 0.8333, 1.0, 83.33]);
+    let litter = ("litter", [8, 0, 2, 1, 1, 4, 2, 0, 4, 2, 0, 2], [0.5, 0.833333, 1.0, 83.33]);
     are(
         tree.node("c"),
         "by=category",
@@ -244,7 +244,7 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
         "by=governance&of=2018-03",
         &[
             ("law", [3, 0, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0], [-1.0, 1.0, 1.0, 100.0]),
-            ("autonomy", [6, 0, 0, 0, 0, 4, 2, 0, 4, 2, 0, 0], [-1.0, 0.8333, 1.0, 91.67]),
+            ("autonomy", [6, 0, 0, 0, 0, 4, 2, 0, 4, 2, 0, 0], [-1.0, 0.833333, 1.0, 91.67]),
         ],
     );
     let monthly = rates(tree.node("c"), "by=all&period=month");
@@ -269,9 +269,9 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
     let line = ["case", "exclude", &late, "--by", "站长", "--reason", "台风", "--approved-by", " 站长"];
     run(&[&line[..], &["--node", &tree.node("c").url()]].concat()).says(1, &["nobody approves what they ask for"]);
     typed(&late, "c").says(0, &["approved by 局长: 台风"]);
-    let m = (M, [12, 1, 3, 2, 1, 4, 2, 2, 4, 2, 2, 3], [0.6667, 0.625, 0.75, 68.33]);
+    let m = (M, [12, 1, 3, 2, 1, 4, 2, 2, 4, 2, 2, 3], [0.666667, 0.625, 0.75, 68.33]);
     let m2 = (M2, [6, 2, 0, 0, 0, 3, 0, 1, 0, 3, 1, 0], [-1.0, 0.75, 0.75, 75.0]);
-    let street = ([18, 3, 3, 2, 1, 7, 2, 3, 4, 5, 3, 3], [0.6667, 0.6667, 0.75, 70.0]);
+    let street = ([18, 3, 3, 2, 1, 7, 2, 3, 4, 5, 3, 3], [0.666667, 0.666667, 0.75, 70.0]);
     for at in ["c/s", "c"] {
         wait_for("it knows what is excluded", || {
             (rates(tree.node(at), "by=all")["total"]["excluded"] == 3).then_some(())

@@ -233,7 +233,7 @@ pub fn add(sum: &mut RateCounts, c: &RateCounts) {
 }
 
 fn ratio(n: f64, of: u64) -> Option<f64> {
-    (of > 0).then(|| (n / of as f64 * 10_000.0).round() / 10_000.0)
+    (of > 0).then(|| (n / of as f64 * 1e6).round() / 1e6)
 }
 
 /// `of`: the period's counts, those of the one before, and of a year before.
