@@ -296,7 +296,10 @@ fn closing_rates_are_those_that_a_city_has_published() {
     case.status = Status::Withdrawn;
     counting.add(&cases, &case, &|_| None, at(100));
     let total = counting.done(&cases.settings, &|_| None).1;
-    assert_eq!((total.now.counts.due, total.now.closing, total.now.closing_in_time), (972, Some(0.937243), Some(0.75823)));
+    assert_eq!(
+        (total.now.counts.due, total.now.closing, total.now.closing_in_time),
+        (972, Some(0.937243), Some(0.75823))
+    );
 }
 
 /// The month that a case is due in, whether it was closed in time, and whether it was ever overdue.
