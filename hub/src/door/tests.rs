@@ -234,6 +234,16 @@ impl Client {
         self.acked(kind::PUBACK, id).await;
     }
 
+    async fn unsubscribe(&mut self, filter: &str) {
+        let mut body = vec![0, 9];
+        if self.version == Version::V5 {
+            body.push(0);
+        }
+        put_text(filter, &mut body);
+        self.send(0xa2, &body).await;
+        assert_eq!(self.packet().await.expect("an UNSUBACK").0, 0xb0);
+    }
+
     async fn subscribe(&mut self, filter: &str, options: u8) -> u8 {
         let mut body = vec![0, 9];
         if self.version == Version::V5 {

@@ -206,14 +206,18 @@ fn first_frame(lane: Lane) -> Vec<u8> {
     FrameBuilder::default().finish(head, |_| None)
 }
 
+/// The city's engine in that folder, running.
+fn city(dir: &Path) -> (Config, Hub, std::thread::JoinHandle<()>) {
+    let config: Config = toml::from_str(&format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.display())).unwrap();
+    let (hub, engine, _) = engine::open(&config, crate::policy::none()).unwrap();
+    (config, hub, std::thread::spawn(|| engine.run()))
+}
+
 #[test]
 fn an_urgent_frame_does_not_wait_behind_one_for_which_the_engine_has_no_room() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
-        let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.path().display());
-        let config: Config = toml::from_str(&text).unwrap();
-        let (hub, engine, _) = engine::open(&config, crate::policy::none()).unwrap();
-        let thread = std::thread::spawn(|| engine.run());
+        let (config, hub, thread) = city(dir.path());
         let mut notes = vec![Note::Granted { child: a("c/s"), party: Party::default(), lease: 1 }];
         for lane in Lane::ALL {
             let cursor = Cursor { log: LogId(1), upto: Pos::ZERO, chain: 0 };
@@ -273,10 +277,7 @@ fn an_urgent_frame_does_not_wait_behind_one_for_which_the_engine_has_no_room() {
 fn a_connection_that_breaks_with_frames_still_queued_is_made_anew() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
-        let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.path().display());
-        let config: Config = toml::from_str(&text).unwrap();
-        let (hub, engine, _) = engine::open(&config, crate::policy::none()).unwrap();
-        let thread = std::thread::spawn(|| engine.run());
+        let (config, hub, thread) = city(dir.path());
         let cx = Context::new(hub.clone(), &config.node, config.link.clone(), Links::default());
         let (stop, stopped) = watch::channel(false);
         // The inbox of each connection; nothing can be sent over the first, as when its broker died.
