@@ -255,7 +255,7 @@ impl Ingress {
             return Err(Refusal::new("forbidden", detail, reason::NOT_AUTHORIZED));
         }
         header.key = event_key(&e.source, e.id.as_deref().unwrap_or_default());
-        if defaults.urgent || e.priority() == event::Priority::Urgent {
+        if defaults.urgent || e.priority() == event::Priority::Urgent || case::is_sos(&e.kind) {
             header.lane = Lane::Urgent;
         }
         match target {

@@ -120,6 +120,22 @@ fn a_device_s_own_format_becomes_an_event() {
 }
 
 #[test]
+fn a_call_for_help_is_urgent_whatever_it_says() {
+    let i = ingress("");
+    let lane = |kind: &str, more: &str| {
+        let event = format!(r#"{{"specversion":"1.0","id":"1","source":"/b","type":"{kind}"{more}}}"#);
+        i.take(&publish("in/x", event.as_bytes())).draft.unwrap().header().lane
+    };
+    for kind in ["city.sos", "city.sos.pressed.v1"] {
+        assert_eq!(lane(kind, ""), Lane::Urgent);
+        assert_eq!(lane(kind, r#","priority":"routine""#), Lane::Urgent);
+    }
+    for kind in ["city.appeal", "city.sosage", "city.test"] {
+        assert_eq!(lane(kind, ""), Lane::Routine);
+    }
+}
+
+#[test]
 fn a_number_that_would_lose_digits_names_nothing() {
     let node = ingress(
         "[[map]]\nfilter = \"a\"\nformat = \"json\"\ntype = \"t\"\nid = \"/n\"\n\

@@ -7,9 +7,14 @@ pub const APPEAL: &str = "city.appeal";
 /// An event of this type, or of one that goes on behind a dot (`city.sos.pressed.v1`), opens an incident.
 pub const SOS: &str = "city.sos";
 
+/// Is an event of this type a call for help? It is urgent, whatever else it says.
+pub fn is_sos(kind: &str) -> bool {
+    kind.strip_prefix(SOS).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// Does an event of this type open a case, whatever its data says?
 pub fn is_call(kind: &str) -> bool {
-    kind == APPEAL || kind.strip_prefix(SOS).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    kind == APPEAL || is_sos(kind)
 }
 
 /// Is this what nodes say to each other of their cases, with the people whom to call in it? Such events
