@@ -132,6 +132,8 @@ pub enum Note {
     Qos2Held {
         client: String,
         id: u16,
+        /// Of topic and payload ([`Note::print_of`]): tells a repetition from another message.
+        print: u32,
     },
     Qos2Released {
         client: String,
@@ -345,6 +347,16 @@ impl Note {
             | Note::Made { .. }
             | Note::Answered { .. } => false,
         }
+    }
+
+    /// What a publish is recognised by if it comes again under its packet id: 32 bits of the xxh3 of both.
+    pub fn print_of(topic: &str, payload: &[u8]) -> u32 {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        hash.update(topic.as_bytes());
+        // No topic has a zero in it.
+        hash.update(&[0]);
+        hash.update(payload);
+        hash.digest() as u32
     }
 
     /// Under which the log's index has the newest [`Note::Made`] of this name. No event can be there: no

@@ -6,7 +6,7 @@ use crate::log;
 use crate::note::{DeadLetter, Note};
 use crate::operator;
 use crate::state::{RETIRED_TYPE, RETURNED_TYPE, State, class};
-use citybrain_shared::record::{Direction, Draft, Header};
+use citybrain_shared::record::{Direction, Draft, Header, Kind};
 use citybrain_shared::selector::Selector;
 use citybrain_shared::words::with_causes;
 use citybrain_shared::{Pos, event, limits};
@@ -127,10 +127,14 @@ impl Engine {
     }
 }
 
-/// An event that makes room: a child that is gone for good holds the log no more; and what an operator
-/// does about it, which is recorded first. Nobody outside can send one.
+/// What makes room: the event that a child is gone for good, and holds the log no more; what an operator
+/// does about it, which is recorded first; and a note of who has what, which the door offers in its order
+/// between publishes. Nobody outside can send one.
 pub(super) fn lets_log_go(draft: &Draft) -> bool {
     let header = draft.header();
+    if header.kind == Kind::Note {
+        return Note::parse(draft.payload()).is_ok_and(|note| note.lets_go());
+    }
     header.origin.is_none() && [RETIRED_TYPE, RETURNED_TYPE, operator::TYPE].contains(&header.name)
 }
 

@@ -59,8 +59,8 @@ pub struct Session {
     /// Of a shared subscription: messages of QoS 2 that its cursor has left behind.
     #[serde(default)]
     pub apart: Vec<Apart>,
-    /// QoS 2 publishes received from it and not yet released.
-    pub held: Vec<u16>,
+    /// QoS 2 publishes received from it and not yet released: packet id and [`Note::print_of`].
+    pub held: Vec<(u16, u32)>,
     /// Records up to here were given to it when its client left.
     #[serde(default)]
     pub given: Pos,
@@ -158,14 +158,15 @@ impl Sessions {
                     (s.beyond, s.releasing, s.begun, s.apart) = (beyond, releasing, begun, apart);
                 }
             }
-            Note::Qos2Held { client, id } => {
-                if let Some(s) = self.known(client, dirty).filter(|s| !s.held.contains(&id)) {
-                    s.held.push(id);
+            Note::Qos2Held { client, id, print } => {
+                if let Some(s) = self.known(client, dirty) {
+                    s.held.retain(|(held, _)| *held != id);
+                    s.held.push((id, print));
                 }
             }
             Note::Qos2Released { client, id } => {
                 if let Some(s) = self.known(client, dirty) {
-                    s.held.retain(|h| *h != id);
+                    s.held.retain(|(held, _)| *held != id);
                 }
             }
             Note::SessionOpened { client, user, version, expiry_s, clean } => {

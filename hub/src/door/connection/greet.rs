@@ -20,7 +20,7 @@ use crate::state::Session;
 use bytes::{Buf, BytesMut};
 use citybrain_shared::Pos;
 use citybrain_shared::limits::PACKET_BYTES_UNAUTHENTICATED_MAX;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -319,12 +319,12 @@ pub async fn open<'a>(
     let committed = door.core.committed();
     let mut resumed = Resumed::new(*committed.borrow());
     let mut filters = HashMap::new();
-    let mut received = HashSet::new();
+    let mut received_before = HashMap::new();
     let mut lost = None;
     if let Some(s) = old {
         let sub = |s: &crate::state::Subscription| Sub { options: s.options, id: s.id, since: s.since };
         filters = s.filters.iter().map(|(f, s)| (f.clone(), sub(s))).collect();
-        received = s.held.iter().copied().collect();
+        received_before = s.held.iter().copied().collect();
         // What retention took from it is over, and it is told.
         lost = gone(s, door.core.first());
         resumed.upto = lost.map_or(s.upto, |(_, last)| last.max(s.upto));
@@ -388,8 +388,8 @@ pub async fn open<'a>(
         publish_pace: Pace::new(door.broker.client_publishes_per_s_max, now),
         bytes_pace: Pace::new(door.broker.client_bytes_per_s_max, now),
         slowed: None,
-        received_before: received.clone(),
-        received,
+        received: received_before.keys().copied().collect(),
+        received_before,
         held: Default::default(),
         drafts: Vec::new(),
         answers: Vec::new(),

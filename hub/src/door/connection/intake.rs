@@ -248,6 +248,14 @@ impl Connection<'_> {
             self.refuse("topic", &format!("the topic is not one: {why}"), topic, p.payload);
             return Err(Fault::malformed("a topic that is none").into());
         }
+        let print = if p.qos == 2 { Note::print_of(topic, p.payload) } else { 0 };
+        // A client that came back without its memory counts its ids from the beginning, and never releases
+        // those of before. What it says for the first time under one of them is another message; some
+        // clients repeat without DUP, but then the same.
+        if !p.dup && self.received_before.get(&p.id).is_some_and(|before| p.qos == 2 && *before != print) {
+            self.received_before.remove(&p.id);
+            self.received.remove(&p.id);
+        }
         if p.qos > 0 && (self.held.holds(p.id) || (p.qos == 2 && self.received.contains(&p.id))) {
             counters.repeats.add(1);
             // Held: the one answer is on its way. Committed: it was given, and is given again.
@@ -300,13 +308,13 @@ impl Connection<'_> {
             }
             None => {}
         }
-        self.answer_publish(p.qos, p.id, taken.reason, is_kept);
+        self.answer_publish(p.qos, p.id, print, taken.reason, is_kept);
         Ok(())
     }
 
     /// Puts the answer to a publish into the queue of those that wait; `is_kept`: the last draft is what is kept
     /// of it.
-    fn answer_publish(&mut self, qos: u8, id: u16, reason: u8, is_kept: bool) {
+    fn answer_publish(&mut self, qos: u8, id: u16, print: u32, reason: u8, is_kept: bool) {
         match qos {
             0 => return,
             1 => self.answers.push(Answer { kind: kind::PUBACK, id, reason, stands: false }),
@@ -316,7 +324,7 @@ impl Connection<'_> {
                     self.received.insert(id);
                     if self.durable {
                         // In one group with the record: a power cut keeps both or neither.
-                        let held = Note::Qos2Held { client: self.client.to_string(), id }.draft();
+                        let held = Note::Qos2Held { client: self.client.to_string(), id, print }.draft();
                         match self.drafts.last_mut().filter(|_| is_kept) {
                             Some(kept) => kept.with = Some(held),
                             None => self.put_draft(held),

@@ -43,7 +43,7 @@ use crate::engine::{Error, Haste, Offered, Outcome, Ticket};
 use crate::note::Note;
 use bytes::BytesMut;
 use citybrain_shared::Pos;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -136,8 +136,9 @@ struct Connection<'a> {
     slowed: Option<Pin<Box<Sleep>>>,
     /// QoS 2 publishes of the client, received and not released.
     received: HashSet<u16>,
-    /// Those of them that an earlier connection brought: a receive maximum is one connection's.
-    received_before: HashSet<u16>,
+    /// Those of them that an earlier connection brought, with what they are recognised by: a receive maximum
+    /// is one connection's.
+    received_before: HashMap<u16, u32>,
     held: Held,
     /// The publishes of this read, and their answers.
     drafts: Vec<Offered>,

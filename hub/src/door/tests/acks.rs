@@ -151,6 +151,47 @@ async fn qos2_is_once_both_ways() {
     }
 }
 
+/// A device that kept its ids in memory alone, and lost power before it could release one: it counts from the
+/// beginning, and what it says next under that id is no repetition.
+#[tokio::test]
+async fn another_message_under_an_id_that_was_never_released_is_kept() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut s = house.client(version, "s", false).await;
+        s.subscribe("x", 1).await;
+        let mut p = house.client(version, "p", false).await;
+        p.publish("x", b"1", 2, 5, false).await;
+        p.acked(kind::PUBREC, 5).await;
+        drop(p);
+        let (mut p, _) = house.connect(version, "p", false, &[]).await;
+        p.publish("x", b"2", 2, 5, false).await;
+        p.acked(kind::PUBREC, 5).await;
+        drop((p, s));
+        house.close().await;
+        let house = House::open(&fake).await;
+        let (mut p, _) = house.connect(version, "p", false, &[]).await;
+        // The second is known as well as the first was, and what is called a repetition is one.
+        p.publish("x", b"2", 2, 5, false).await;
+        p.acked(kind::PUBREC, 5).await;
+        p.put(publish::Out { qos: 2, id: 5, dup: true, ..out("x", b"3") }).await;
+        p.acked(kind::PUBREC, 5).await;
+        p.publish("x", b"4", 2, 5, false).await;
+        p.acked(kind::PUBREC, 5).await;
+        p.ack(kind::PUBREL, 5).await;
+        p.acked(kind::PUBCOMP, 5).await;
+        assert!(fake.session("p").unwrap().held.is_empty());
+        let (mut s, _) = house.connect(version, "s", false, &[]).await;
+        for wanted in ["1", "2", "4"] {
+            let got = s.got().await;
+            assert_eq!(got.payload, wanted.as_bytes(), "MQTT {version:?}");
+            s.ack(kind::PUBACK, got.id).await;
+        }
+        s.hears_nothing().await;
+        house.close().await;
+    }
+}
+
 /// A client whose session lasts, and a message of QoS 2 that it has got and not answered.
 async fn given_qos2(house: &House, version: Version) -> (Client, Got) {
     let mut s = house.client(version, "s", false).await;

@@ -232,6 +232,20 @@ fn a_child_that_is_gone_for_good_can_be_retired_on_a_disk_without_room() {
 }
 
 #[test]
+fn a_client_that_completes_what_it_sent_is_heard_on_a_disk_without_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _disk, last) = filled_up(dir.path());
+    let offer = |note: Note| run(async { wait(node.hub.offer(vec![note.draft()]).await?).await });
+    let client = || "app".to_owned();
+    // As the door says it: between publishes, in their order.
+    let held = offer(Note::Qos2Held { client: client(), id: 7, print: 1 });
+    assert!(matches!(held, Err(Error::Unwritable(_))), "it stands for something new");
+    offer(Note::Qos2Released { client: client(), id: 7 }).unwrap();
+    assert!(node.hub.reader().last() > last);
+    node.close();
+}
+
+#[test]
 fn clients_that_come_and_go_on_a_disk_without_room_leave_what_the_childs_return_needs() {
     let dir = tempfile::tempdir().unwrap();
     let (node, disk, last) = filled_up(dir.path());
