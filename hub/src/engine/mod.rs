@@ -44,7 +44,7 @@ use crate::note::Note;
 use crate::state::State;
 use bytes::Bytes;
 use citybrain_shared::record::{self, Draft};
-use citybrain_shared::wire::{self, Ack, Epoch, Refuse};
+use citybrain_shared::wire::{Ack, Epoch, Refuse};
 use citybrain_shared::{Address, Lane, Pos, limits};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use std::ops::{Deref, DerefMut};
@@ -294,12 +294,54 @@ impl Queue {
     async fn send(&self, job: Job) -> Result<(), Error> {
         self.jobs.send(job).await.map_err(|_| Error::Stopping)
     }
+
+    /// A place for a request of so many bytes, if there is one now.
+    fn place(&self, bytes: usize) -> Result<Option<(mpsc::Permit<'_, Job>, Room)>, Error> {
+        let share = bytes.min(self.bytes_max).div_ceil(ROOM_BYTES) as u32;
+        let Ok(room) = self.room.clone().try_acquire_many_owned(share) else { return Ok(None) };
+        match self.jobs.try_reserve() {
+            Ok(place) => Ok(Some((place, room))),
+            Err(mpsc::error::TrySendError::Full(())) => Ok(None),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(Error::Stopping),
+        }
+    }
+}
+
+/// One for each lane, so that a press for help has a place though a flood has filled the other; and one for
+/// notes of how far somebody is ([`Hub::place`]), which wait behind no flood and hold up nobody.
+#[derive(Clone)]
+struct Queues {
+    urgent: Queue,
+    routine: Queue,
+    lazy: mpsc::Sender<Job>,
+}
+
+/// Requests that wait in the last of them.
+const LAZY_QUEUE_MAX: usize = 16;
+/// As many notes are enough for one of them: some 20 KB.
+pub const LAZY_NOTES: usize = 64;
+
+impl Queues {
+    fn new() -> (Queues, Waiting) {
+        let (urgent, u) = Queue::new(limits::ENGINE_QUEUE_BYTES_MAX / 4);
+        let (routine, r) = Queue::new(limits::ENGINE_QUEUE_BYTES_MAX);
+        let (lazy, l) = mpsc::channel(LAZY_QUEUE_MAX);
+        (Queues { urgent, routine, lazy }, Waiting { urgent: u, routine: r, lazy: l, in_a_row: 0 })
+    }
+
+    fn of(&self, lane: Lane) -> &Queue {
+        match lane {
+            Lane::Urgent => &self.urgent,
+            Lane::Routine => &self.routine,
+        }
+    }
 }
 
 /// Requests that wait, as the engine takes them.
 struct Waiting {
     urgent: mpsc::Receiver<Job>,
     routine: mpsc::Receiver<Job>,
+    lazy: mpsc::Receiver<Job>,
     /// Urgent ones taken since a routine one was.
     in_a_row: u32,
 }
@@ -308,15 +350,13 @@ struct Waiting {
 const URGENT_IN_A_ROW: u32 = 8;
 
 impl Waiting {
-    /// Two queues, so that a press for help has a place though a flood has filled the other.
-    fn queues() -> (Queue, Queue, Waiting) {
-        let (urgent, u) = Queue::new(limits::ENGINE_QUEUE_BYTES_MAX / 4);
-        let (routine, r) = Queue::new(limits::ENGINE_QUEUE_BYTES_MAX);
-        (urgent, routine, Waiting { urgent: u, routine: r, in_a_row: 0 })
+    fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.routine.is_empty() && self.lazy.is_empty()
     }
 
-    fn is_empty(&self) -> bool {
-        self.urgent.is_empty() && self.routine.is_empty()
+    /// What is not urgent: a note in no haste first, since a handshake that is asked for after it relies on it.
+    fn next_routine(&mut self) -> Option<Job> {
+        self.lazy.try_recv().or_else(|_| self.routine.try_recv()).ok()
     }
 
     /// What is urgent alone.
@@ -333,7 +373,7 @@ impl Waiting {
             return Some(job);
         }
         self.in_a_row = 0;
-        self.routine.try_recv().ok().or_else(|| self.next_urgent())
+        self.next_routine().or_else(|| self.next_urgent())
     }
 
     /// `Ready(None)`: every handle is gone, and everything taken.
@@ -345,18 +385,19 @@ impl Waiting {
         if matches!(urgent, Poll::Ready(Some(_))) {
             return urgent;
         }
-        match self.routine.poll_recv(cx) {
-            Poll::Ready(None) => urgent,
-            routine => routine,
+        for others in [&mut self.lazy, &mut self.routine] {
+            if let Poll::Ready(Some(job)) = others.poll_recv(cx) {
+                return Poll::Ready(Some(job));
+            }
         }
+        urgent
     }
 }
 
 /// A cheap handle on the engine. Cloned into every door and link.
 #[derive(Clone)]
 pub struct Hub {
-    urgent: Queue,
-    routine: Queue,
+    queues: Queues,
     shared: Arc<Shared>,
     reader: Reader,
     committed: watch::Receiver<Pos>,
@@ -380,7 +421,8 @@ impl Hub {
     pub async fn offer_groups(&self, offered: Vec<Offered>) -> Result<Ticket<Vec<Outcome>>, Error> {
         all_fit(offered.iter().flat_map(|o| [&o.draft].into_iter().chain(&o.with)))?;
         let (reply, ticket) = oneshot::channel();
-        let queue = self.queue(offered.iter().all(|o| o.lane() == Lane::Urgent));
+        let is_urgent = offered.iter().all(|o| o.lane() == Lane::Urgent);
+        let queue = self.queues.of(if is_urgent { Lane::Urgent } else { Lane::Routine });
         let room = queue.room(offered.iter().map(Offered::bytes).sum()).await?;
         queue.send(Job::Offer { offered, reply, room }).await?;
         Ok(ticket)
@@ -397,18 +439,19 @@ impl Hub {
         let bytes: usize = drafts.iter().map(|d| d.bytes().len()).sum();
         // A few that tell how far somebody is do not wait behind a backlog for room: what is urgent may
         // wait for them.
-        let room = if bytes > NOTE_BYTES_MAX { Some(self.routine.room(bytes).await?) } else { None };
+        let room = if bytes > NOTE_BYTES_MAX { Some(self.queues.routine.room(bytes).await?) } else { None };
         let let_go = notes.iter().all(Note::lets_go);
-        self.routine.send(Job::Note { drafts, let_go, haste, reply, room }).await?;
+        self.queues.routine.send(Job::Note { drafts, let_go, haste, reply, room }).await?;
         Ok(ticket)
     }
 
-    /// A place in the queue for notes, if there is one: for what may as well be noted later.
+    /// A place for a few notes that tell how far somebody is, if there is one: they may as well be noted later.
+    /// They come before whatever is not urgent and asked for after them.
     ///
     /// # Errors
     /// [`Error::Stopping`]
     pub fn place(&self) -> Result<Option<Place<'_>>, Error> {
-        match self.routine.jobs.try_reserve() {
+        match self.queues.lazy.try_reserve() {
             Ok(place) => Ok(Some(Place(place))),
             Err(mpsc::error::TrySendError::Full(())) => Ok(None),
             Err(mpsc::error::TrySendError::Closed(())) => Err(Error::Stopping),
@@ -424,21 +467,37 @@ impl Hub {
     /// As [`Hub::offer`].
     pub async fn decide(&self, lane: Lane, decide: Decide) -> Result<Ticket<Pos>, Error> {
         let (reply, ticket) = oneshot::channel();
-        self.queue(lane == Lane::Urgent).send(Job::Decide { decide, reply }).await?;
+        self.queues.of(lane).send(Job::Decide { decide, reply }).await?;
         Ok(ticket)
     }
 
-    /// Hands in a frame (a whole wire message) of a peer: a child, or the parent.
+    /// Hands in a frame (a whole wire message) of a peer: a child, or the parent. Each lane, which is the
+    /// frame's, has a cursor of its own.
     ///
     /// # Errors
     /// As [`Hub::offer`].
-    pub async fn receive(&self, peer: Address, message: Bytes) -> Result<Ticket<Received>, Error> {
+    pub async fn receive(&self, peer: Address, lane: Lane, message: Bytes) -> Result<Ticket<Received>, Error> {
         let (reply, ticket) = oneshot::channel();
-        // Each lane has a cursor of its own.
-        let queue = self.queue(wire::lane_of(&message) == Some(Lane::Urgent));
+        let queue = self.queues.of(lane);
         let room = queue.room(message.len()).await?;
         queue.send(Job::Frame { peer, message, reply, room }).await?;
         Ok(ticket)
+    }
+
+    /// As [`Hub::receive`]; `None` where it would have to wait.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`]
+    pub fn try_receive(
+        &self,
+        peer: &Address,
+        lane: Lane,
+        message: &Bytes,
+    ) -> Result<Option<Ticket<Received>>, Error> {
+        let Some((place, room)) = self.queues.of(lane).place(message.len())? else { return Ok(None) };
+        let (reply, ticket) = oneshot::channel();
+        place.send(Job::Frame { peer: peer.clone(), message: message.clone(), reply, room });
+        Ok(Some(ticket))
     }
 
     /// Closes a dead letter, takes `draft` (what it held) as [`Hub::offer`] would, and records `extra`:
@@ -449,19 +508,15 @@ impl Hub {
     pub async fn settle(&self, letter: Pos, draft: Option<Draft>, extra: Vec<Draft>) -> Result<Ticket<Settled>, Error> {
         all_fit(draft.iter().chain(&extra))?;
         let (reply, ticket) = oneshot::channel();
-        self.routine.send(Job::Settle { letter, draft, extra, reply }).await?;
+        self.queues.routine.send(Job::Settle { letter, draft, extra, reply }).await?;
         Ok(ticket)
-    }
-
-    fn queue(&self, is_urgent: bool) -> &Queue {
-        if is_urgent { &self.urgent } else { &self.routine }
     }
 
     /// Asks the engine to commit what it has and to end, behind all that was asked before that is not urgent.
     /// Waits while its queue is full; join its thread.
     pub async fn stop(&self) {
         // A closed channel means that it has ended already.
-        let _ = self.routine.send(Job::Stop).await;
+        let _ = self.queues.routine.send(Job::Stop).await;
     }
 
     /// Reads the log, as far as it is durable. Clone it into each task that reads.
@@ -521,10 +576,9 @@ impl Hub {
 pub struct Place<'a>(mpsc::Permit<'a, Job>);
 
 impl Place<'_> {
-    /// As [`Hub::note`] in no haste, of a few that tell how far somebody is. Nobody hears what becomes of them.
+    /// As [`Hub::note`] in no haste. Nobody hears what becomes of them.
     pub fn note_lazily(self, notes: &[Note]) {
         let drafts: Vec<Draft> = notes.iter().map(Note::draft).collect();
-        debug_assert!(drafts.iter().map(|d| d.bytes().len()).sum::<usize>() <= NOTE_BYTES_MAX, "they have no room");
         if !drafts.is_empty() {
             let (let_go, reply) = (notes.iter().all(Note::lets_go), oneshot::channel().0);
             self.0.send(Job::Note { drafts, let_go, haste: Haste::Lazy, reply, room: None });

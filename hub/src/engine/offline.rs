@@ -1,7 +1,7 @@
 //! A stopped node's folder, read-only: the same handle, on an engine that never runs.
 
 use super::open::{Error, Facts, fold};
-use super::{Hub, Shared, Waiting, Work};
+use super::{Hub, Queues, Shared, Work};
 use crate::policy;
 use crate::state::State;
 use crate::{log, store};
@@ -83,7 +83,7 @@ pub fn open_offline(dir: &Path, cache_bytes: u64, policy: policy::Make) -> Resul
         history: Default::default(),
     });
     // Nobody listens at the other ends: offers are refused as by a node that is stopping.
-    let (urgent, routine, _) = Waiting::queues();
+    let (queues, _) = Queues::new();
     let (_, committed) = watch::channel(reader.last());
-    Ok((Hub { urgent, routine, shared, reader, committed, jots: Arc::default() }, Offline { as_of_us, facts, remarks }))
+    Ok((Hub { queues, shared, reader, committed, jots: Arc::default() }, Offline { as_of_us, facts, remarks }))
 }

@@ -3,7 +3,7 @@
 use super::jots::Jots;
 use super::upkeep::Space;
 use super::worker::Engine;
-use super::{Hub, Shared, Waiting, Work};
+use super::{Hub, Queues, Shared, Work};
 use crate::log::{self, Log, Reader};
 use crate::note::Note;
 use crate::policy::{self, Policy};
@@ -204,7 +204,7 @@ pub(super) fn open_on(
         work: Work::default(),
         history: Default::default(),
     });
-    let (urgent, routine, waiting) = Waiting::queues();
+    let (queues, waiting) = Queues::new();
     let (committed, watcher) = watch::channel(reader.last());
     let now = Instant::now();
     let mut engine = Engine {
@@ -246,7 +246,7 @@ pub(super) fn open_on(
     (facts.first, facts.last) = (reader.first(), reader.last());
     facts.records = facts.last.0 + 1 - facts.first.0;
     facts.took_ms = started.elapsed().as_millis() as u64;
-    Ok((Hub { urgent, routine, shared, reader, committed: watcher, jots: Arc::new(jots) }, engine, facts))
+    Ok((Hub { queues, shared, reader, committed: watcher, jots: Arc::new(jots) }, engine, facts))
 }
 
 impl Engine {

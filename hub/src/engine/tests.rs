@@ -50,7 +50,7 @@ impl Node {
 
     fn receive(&self, peer: &str, message: Vec<u8>) -> Received {
         let peer = Address::parse(peer).unwrap();
-        run(async { wait(self.hub.receive(peer, message.into()).await?).await }).unwrap()
+        run(async { wait(self.hub.receive(peer, Lane::Routine, message.into()).await?).await }).unwrap()
     }
 
     /// Kinds and names of the events in the log.

@@ -12,7 +12,7 @@ use super::outbound::Outbound;
 use super::pipe::{Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
 use super::view::{Asking, LinkView, Role, Stage};
-use crate::engine::{self, Error, Haste};
+use crate::engine::{self, Error, Haste, LAZY_NOTES};
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
 use citybrain_shared::wire::{Hello, Message, Party, Reason, Refuse, Welcome};
@@ -277,13 +277,14 @@ impl Driver {
         // Most messages are of one child, and there may be thousands.
         let due: Vec<Address> =
             if is_for_all { self.children.keys().cloned().collect() } else { touched.into_iter().collect() };
+        // All that they have by now is one job of the engine's.
+        let (place, mut has) = (cx.hub.place().map_err(|_| End::Stop)?, Vec::new());
         for address in &due {
             let Some(child) = self.children.get_mut(address) else { continue };
             child.out.sender.on_log_grew(goal);
             child.out.sender.on_tick(now);
-            if child.out.note_due(now, &cx.hub).is_err() {
-                return Err(End::Stop);
-            }
+            let is_place = place.is_some() && has.len() < LAZY_NOTES;
+            child.out.note_due(now, &reader, is_place.then_some(&mut has));
             let limit = PROGRESS_AFTER_MS.max(3 * cx.config.resend_after_ms).max(2 * child.out.sender.patience_ms());
             if child.out.sender.waiting_ms(now) > limit && !child.is_greeting {
                 child.ask_for_hello(&cx, address, outlet, NO_PROGRESS).await?;
@@ -323,6 +324,9 @@ impl Driver {
                 cx.links.set(&child.view, child.heard);
             }
             self.wake_at = child.out.poll_timeout().map_or(self.wake_at, |at| self.wake_at.min(at));
+        }
+        if let Some(place) = place {
+            place.note_lazily(&has);
         }
         let late: Vec<u64> = self.waiting.iter().filter(|(_, w)| w.until <= now).map(|(id, _)| *id).collect();
         for id in late {

@@ -23,10 +23,14 @@ use tokio::time::Instant;
 
 /// Frames of a lane that were handed to the engine and are not answered yet, all peers together.
 const TICKETS_MAX: usize = 256;
-/// Frames of a lane that wait for the engine, all peers together; and their bytes: the windows of sixteen
-/// children that are far behind.
-const INTAKE_FRAMES_MAX: usize = 1024;
+/// Bytes of a lane's frames that wait for the engine, all peers together: the windows of sixteen children that
+/// are far behind. Where half of it is taken each peer is asked for a frame at a time.
 const INTAKE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What a frame counts as at least: it costs more than its bytes.
+const FRAME_BYTES_MIN: usize = 4 * 1024;
+/// Room for frames is counted in so many bytes.
+const SHARE_BYTES: usize = 1024;
+const SHARES: usize = INTAKE_BYTES_MAX / SHARE_BYTES;
 /// How often a link's row for engineers is renewed, ms.
 pub const SHOW_EVERY_MS: Ms = 250;
 
@@ -184,12 +188,13 @@ struct Pending {
 /// Sends the engine's answers to a lane's frames, in order, of each peer only the newest when several are ready.
 ///
 /// `verb`: where acknowledgements go. A refusal goes there too if this node is the parent; a child
-/// cannot refuse, it says hello again: `refused` tells its driver.
+/// cannot refuse, it says hello again: `refused` tells its driver. `room`: what is left for frames.
 async fn answer(
     cx: Context,
     outlet: Outlet,
     verb: Verb,
     mut pending: mpsc::Receiver<Pending>,
+    room: Arc<Semaphore>,
     refused: Option<mpsc::Sender<String>>,
 ) {
     let mut next: Option<Pending> = None;
@@ -229,7 +234,13 @@ async fn answer(
                 }
             }
         }
-        messages.extend(acks.into_iter().map(|(child, ack)| (child, Message::Ack(ack).encode())));
+        let is_crowded = room.available_permits() < SHARES / 2;
+        for (child, mut ack) in acks {
+            if is_crowded {
+                ack.credit = ack.credit.min(1);
+            }
+            messages.push((child, Message::Ack(ack).encode()));
+        }
         for (child, message) in messages {
             if outlet.publish(cx.topic(verb, &child), message, false).await.is_err() {
                 return;
@@ -246,9 +257,10 @@ pub struct Intake {
 }
 
 struct Way {
-    frames: mpsc::Sender<Came>,
-    /// In KiB.
+    /// In [`SHARE_BYTES`]. All of it is free where nothing waits here.
     room: Arc<Semaphore>,
+    frames: mpsc::UnboundedSender<Came>,
+    answers: mpsc::Sender<Pending>,
 }
 
 struct Came {
@@ -262,12 +274,14 @@ struct Came {
 impl Intake {
     /// `verb`, `refused`: as for [`answer`]. What is spawned ends with this or with the connection.
     pub fn new(cx: &Context, outlet: &Outlet, verb: Verb, refused: Option<mpsc::Sender<String>>) -> Intake {
-        let ways = Lane::ALL.map(|_| {
-            let (frames, came) = mpsc::channel(INTAKE_FRAMES_MAX);
+        let ways = Lane::ALL.map(|lane| {
+            // Bounded by `room`.
+            let (frames, came) = mpsc::unbounded_channel();
             let (answers, pending) = mpsc::channel(TICKETS_MAX);
-            tokio::spawn(hand_in(cx.hub.clone(), came, answers));
-            tokio::spawn(answer(cx.clone(), outlet.clone(), verb, pending, refused.clone()));
-            Way { frames, room: Arc::new(Semaphore::new(INTAKE_BYTES_MAX / 1024)) }
+            let room = Arc::new(Semaphore::new(SHARES));
+            tokio::spawn(hand_in(cx.hub.clone(), lane, came, answers.clone()));
+            tokio::spawn(answer(cx.clone(), outlet.clone(), verb, pending, room.clone(), refused.clone()));
+            Way { room, frames, answers }
         });
         Intake { cx: cx.clone(), ways }
     }
@@ -275,37 +289,39 @@ impl Intake {
     /// Takes a frame of a peer. Where too many wait it is dropped and counted: its sender goes back to it.
     ///
     /// # Errors
-    /// [`End::Again`] when nobody sends answers any more: the connection broke, and what it had brought was
-    /// still queued.
+    /// [`End::Stop`] when the engine has ended, [`End::Again`] when nobody sends answers any more: the
+    /// connection broke, and what it had brought was still queued.
     pub fn take(&self, peer: &Address, child: &Address, payload: Bytes) -> Result<(), End> {
-        let is_urgent = wire::lane_of(&payload) == Some(Lane::Urgent);
-        let way = &self.ways[if is_urgent { Lane::Urgent } else { Lane::Routine } as usize];
-        let share = payload.len().min(INTAKE_BYTES_MAX).div_ceil(1024) as u32;
+        let lane = wire::lane_of(&payload).unwrap_or(Lane::Routine);
+        let way = &self.ways[lane as usize];
+        // At once, where the engine has a place: it need not hear of the frame by a task of its own.
+        if way.room.available_permits() == SHARES
+            && let Ok(answer) = way.answers.try_reserve()
+            && let Some(ticket) = self.cx.hub.try_receive(peer, lane, &payload).map_err(|_| End::Stop)?
+        {
+            answer.send(Pending { child: child.clone(), ticket });
+            return Ok(());
+        }
+        let share = payload.len().clamp(FRAME_BYTES_MIN, INTAKE_BYTES_MAX).div_ceil(SHARE_BYTES) as u32;
         let Ok(room) = way.room.clone().try_acquire_many_owned(share) else {
             self.cx.ignored(1);
             return Ok(());
         };
         let came = Came { peer: peer.clone(), child: child.clone(), payload, room };
-        match way.frames.try_send(came) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => self.cx.ignored(1),
-            Err(mpsc::error::TrySendError::Closed(_)) => {
-                return Err(End::Again("answers can no longer be sent".into()));
-            }
-        }
-        Ok(())
+        way.frames.send(came).map_err(|_| End::Again("answers can no longer be sent".into()))
     }
 }
 
-/// Hands frames to the engine in their order, and queues their answers.
-async fn hand_in(hub: Hub, mut frames: mpsc::Receiver<Came>, answers: mpsc::Sender<Pending>) {
+/// Hands a lane's frames to the engine in their order, and queues their answers.
+async fn hand_in(hub: Hub, lane: Lane, mut frames: mpsc::UnboundedReceiver<Came>, answers: mpsc::Sender<Pending>) {
     while let Some(Came { peer, child, payload, room }) = frames.recv().await {
         // The engine has ended.
-        let Ok(ticket) = hub.receive(peer, payload).await else { return };
-        drop(room);
+        let Ok(ticket) = hub.receive(peer, lane, payload).await else { return };
         if answers.send(Pending { child, ticket }).await.is_err() {
             return;
         }
+        // Only now may the next one be handed in without waiting here.
+        drop(room);
     }
 }
 

@@ -5,7 +5,7 @@ use super::frames::{self, Audience, Outbox, Press};
 use super::handshake::Session;
 use super::sender::{Acked, Ms, Sender, Terms};
 use super::view::{LaneView, LinkView};
-use crate::engine::{Error, Hub, history_of};
+use crate::engine::{Hub, history_of};
 use crate::log::Reader;
 use crate::note::Note;
 use citybrain_shared::wire::{Ack, Cursor, Epoch, FrameBuilder, Party};
@@ -165,20 +165,16 @@ impl Outbound {
         *told = upto.max(*told);
     }
 
-    /// Notes lazily what the peer has, if it is time; where the engine has no place for it, a while later:
-    /// nothing waits for it.
-    ///
-    /// # Errors
-    /// [`Error::Stopping`]
-    pub fn note_due(&mut self, now: Ms, hub: &Hub) -> Result<(), Error> {
+    /// Adds to `notes` what the peer has, if it is time to note it; where there is no place for it, a while
+    /// later: nothing waits for it.
+    pub fn note_due(&mut self, now: Ms, reader: &Reader, notes: Option<&mut Vec<Note>>) {
         if self.has_at.is_none_or(|at| at > now) && self.has_acks < HAS_ACKS_MAX {
-            return Ok(());
+            return;
         }
-        match hub.place()? {
-            Some(place) => place.note_lazily(&self.notes(&hub.reader())),
+        match notes {
+            Some(notes) => notes.extend(self.notes(reader)),
             None => self.has_at = Some(now + HAS_AFTER_MS),
         }
-        Ok(())
     }
 
     /// What the peer has and is not noted, early or not: the node stops, and may be started under another
@@ -256,25 +252,25 @@ mod tests {
     }
 
     #[test]
-    fn what_the_peer_has_is_noted_later_where_the_engine_has_no_place_for_it() {
+    fn what_the_peer_has_is_noted_though_a_flood_waits_and_later_where_there_is_no_place_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.path().display());
         let config = toml::from_str(&text).unwrap();
         let (hub, engine, _) = crate::engine::open(&config, crate::policy::none()).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut tickets = Vec::new();
-        while hub.place().unwrap().is_some() {
-            let decide = hub.decide(Lane::Routine, Box::new(|_, _| Vec::new()));
-            tickets.push(runtime.block_on(decide).unwrap());
-        }
-        let mut out = acked();
-        out.note_due(100 + HAS_AFTER_MS, &hub).unwrap();
+        let (reader, mut out) = (hub.reader(), acked());
+        out.note_due(100 + HAS_AFTER_MS, &reader, None);
         assert_eq!(out.poll_timeout(), Some(100 + 2 * HAS_AFTER_MS), "nobody waits, and nobody is woken at once");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let flood: Vec<_> = (0..citybrain_shared::limits::ENGINE_QUEUE_MAX)
+            .map(|_| runtime.block_on(hub.decide(Lane::Routine, Box::new(|_, _| Vec::new()))).unwrap())
+            .collect();
+        let mut notes = Vec::new();
+        out.note_due(100 + 2 * HAS_AFTER_MS, &reader, Some(&mut notes));
+        hub.place().unwrap().expect("the flood has another queue").note_lazily(&notes);
         let thread = std::thread::spawn(|| engine.run());
-        for ticket in tickets {
+        for ticket in flood {
             ticket.blocking_recv().unwrap().unwrap();
         }
-        out.note_due(100 + 2 * HAS_AFTER_MS, &hub).unwrap();
         runtime.block_on(hub.stop());
         thread.join().unwrap();
         let has = hub.state(|s| s.peers[&Address::parse("c/s").unwrap()].peer_has[Lane::Routine as usize]);

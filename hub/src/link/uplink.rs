@@ -232,8 +232,13 @@ impl Link {
             }
             self.again(now, NO_PROGRESS.into());
         }
-        if self.out.note_due(now, &self.cx.hub).is_err() {
-            return Err(End::Stop);
+        match self.cx.hub.place().map_err(|_| End::Stop)? {
+            Some(place) => {
+                let mut notes = Vec::new();
+                self.out.note_due(now, &self.cx.hub.reader(), Some(&mut notes));
+                place.note_lazily(&notes);
+            }
+            None => self.out.note_due(now, &self.cx.hub.reader(), None),
         }
         if self.out.session().is_none() && now >= self.hello_at {
             if self.awaiting && self.hellos >= HELLOS_MAX {

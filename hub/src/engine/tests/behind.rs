@@ -88,17 +88,17 @@ fn a_press_for_help_does_not_wait_for_what_the_rules_have_to_say() {
 
 #[test]
 fn urgent_requests_come_first_and_starve_nobody() {
-    let (urgent, routine, mut waiting) = Waiting::queues();
+    let (queues, mut waiting) = Queues::new();
     let offer = |lane| async move {
         let (reply, _) = oneshot::channel();
         (vec![Offered::from(message(lane, b"1"))], reply)
     };
     run(async {
-        for (queue, lane) in [(&routine, Lane::Routine), (&urgent, Lane::Urgent)] {
+        for lane in Lane::ALL {
             for _ in 0..20 {
                 let (offered, reply) = offer(lane).await;
-                let room = queue.room(100).await.unwrap();
-                queue.send(Job::Offer { offered, reply, room }).await.unwrap();
+                let room = queues.of(lane).room(100).await.unwrap();
+                queues.of(lane).send(Job::Offer { offered, reply, room }).await.unwrap();
             }
         }
     });
