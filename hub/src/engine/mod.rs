@@ -488,12 +488,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`Error::Stopping`]
-    pub fn try_receive(
-        &self,
-        peer: &Address,
-        lane: Lane,
-        message: &Bytes,
-    ) -> Result<Option<Ticket<Received>>, Error> {
+    pub fn try_receive(&self, peer: &Address, lane: Lane, message: &Bytes) -> Result<Option<Ticket<Received>>, Error> {
         let Some((place, room)) = self.queues.of(lane).place(message.len())? else { return Ok(None) };
         let (reply, ticket) = oneshot::channel();
         place.send(Job::Frame { peer: peer.clone(), message: message.clone(), reply, room });
@@ -537,8 +532,8 @@ impl Hub {
     }
 
     /// Looks at the state as of the newest commit, and of the notes written since that are in no haste: if one
-    /// is being made, after it. Keep `look` short: the engine waits meanwhile. While nothing can be written
-    /// ([`Hub::trouble`]) what was refused last may be in it, until it is read back from the disk.
+    /// is being made, after it. Keep `look` short: the engine waits meanwhile. Where it could not be read back
+    /// after a write that failed ([`Hub::trouble`]), what was refused may be in it until it can.
     pub fn state<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         let _committed = self.shared.committed.read();
         look(&self.shared.state.read())

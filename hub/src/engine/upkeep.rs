@@ -7,6 +7,8 @@ use crate::state::State;
 use crate::store::Store;
 use citybrain_shared::limits;
 use citybrain_shared::words::with_causes;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -35,8 +37,13 @@ pub(super) enum Space {
     Spent,
 }
 
-/// What comes back from the thread that writes a snapshot. `None`: it was given no store.
-pub(super) type Lent = JoinHandle<Option<(Store, Result<(), String>)>>;
+/// The store is with the thread that writes a snapshot.
+pub(super) struct Lent {
+    /// `None`: it was given no store.
+    pub thread: JoinHandle<Option<(Store, Result<(), String>)>>,
+    /// Set, it ends soon.
+    pub given_up: Arc<AtomicBool>,
+}
 
 impl Engine {
     pub(super) fn keep_house(&mut self) {
@@ -50,7 +57,7 @@ impl Engine {
             // The error is told to the next who asks; lazy notes promised nothing.
             let _ = self.commit(shared.change());
         }
-        if !self.is_lent_out() {
+        if self.lent.as_ref().is_some_and(|lent| lent.thread.is_finished()) {
             self.take_back();
         }
         if self.broken_since.is_none() && self.last_store.elapsed() >= STORE_EVERY && self.stored < self.applied() {
@@ -92,17 +99,12 @@ impl Engine {
 
     fn mend(&mut self) {
         self.broken_since = Some(Instant::now());
-        // The state is read back from the store, and commits wait for nobody else.
-        if self.is_lent_out() {
-            return;
-        }
         // Notes that were written and not synced kept their positions over the failure: the state must
         // know them before anything follows them.
         if let Err(e) = self.log.reopen().and_then(|()| self.log.commit()) {
             *self.shared.trouble.write() = Some(with_causes(&e));
             return;
         }
-        self.take_back();
         let shared = self.shared.clone();
         let mut state = shared.change();
         let reloaded = self.reload(&mut state).and_then(|skipped| {
@@ -248,14 +250,16 @@ impl Engine {
             return self.snapshot_failed(&format!("it needs about {needs} bytes, and {free} are free"));
         }
         let (give, take) = sync_channel::<Store>(1);
+        let given_up = Arc::new(AtomicBool::new(false));
+        let until = given_up.clone();
         let write = move || {
             let mut store = take.recv().ok()?;
-            let written = store.snapshot(upto).map(drop).map_err(|e| with_causes(&e));
+            let written = store.snapshot_unless(upto, &until).map(drop).map_err(|e| with_causes(&e));
             Some((store, written))
         };
         match std::thread::Builder::new().name("snapshot".into()).spawn(write) {
             Ok(thread) => {
-                self.lent = Some(thread);
+                self.lent = Some(Lent { thread, given_up });
                 // It waits for it, and there is room for one.
                 let _ = self.store.take().map(|store| give.send(store));
             }
@@ -263,15 +267,10 @@ impl Engine {
         }
     }
 
-    /// Does the thread that writes a snapshot still have the store?
-    pub(super) fn is_lent_out(&self) -> bool {
-        self.lent.as_ref().is_some_and(|thread| !thread.is_finished())
-    }
-
     /// Takes the store back from the thread that writes a snapshot; waits until it has.
     pub(super) fn take_back(&mut self) {
-        let Some(thread) = self.lent.take() else { return };
-        match thread.join() {
+        let Some(lent) = self.lent.take() else { return };
+        match lent.thread.join() {
             Ok(Some((store, written))) => {
                 match written {
                     Ok(()) => {

@@ -335,9 +335,10 @@ impl Engine {
         self.lazy_since = None;
         self.log.rollback();
         self.give_up_ballast();
-        // Whoever looks at the state waits now, and the thread that writes a snapshot may be long about it.
-        if self.is_lent_out() {
-            return Error::Unwritable(why);
+        // Whoever looks at the state waits until what was refused is out of it, for which the store is needed: a
+        // snapshot may come later, and on a full disk its room is given back.
+        if let Some(lent) = &self.lent {
+            lent.given_up.store(true, Ordering::Relaxed);
         }
         self.take_back();
         let shared = self.shared.clone();

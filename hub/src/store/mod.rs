@@ -25,7 +25,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use table::{Fault, Table};
 
 /// A key, and its value; `None` removes it.
@@ -50,6 +50,8 @@ pub enum Error {
     /// The store is to be closed and opened again.
     #[error("the state's store has failed: {reason}")]
     Failed { reason: String },
+    #[error("the snapshot was given up")]
+    GivenUp,
     #[error("`{path}` is not a good snapshot: {reason}")]
     Snapshot { path: PathBuf, reason: String },
 }
@@ -180,12 +182,17 @@ impl Store {
         self.table.write(rows, upto)
     }
 
+    #[cfg(test)]
+    pub fn snapshot(&mut self, upto: Pos) -> Result<Snapshot, Error> {
+        self.snapshot_unless(upto, &AtomicBool::new(false))
+    }
+
     /// Writes all rows to a snapshot file and keeps the newest two. `upto` must be where the rows
-    /// are: the position of the last [`Store::write`].
+    /// are: the position of the last [`Store::write`]. Stops at the next row once `given_up` is set.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Failed`]; the older snapshots are untouched then.
-    pub fn snapshot(&mut self, upto: Pos) -> Result<Snapshot, Error> {
+    /// [`Error::Io`], [`Error::Failed`], [`Error::GivenUp`]; the older snapshots are untouched then.
+    pub fn snapshot_unless(&mut self, upto: Pos, given_up: &AtomicBool) -> Result<Snapshot, Error> {
         assert_eq!(upto, self.table.upto(), "a snapshot is of what was written");
         let dir = self.dir.join("snapshots");
         let path = snapshot::path_of(&dir, upto);
@@ -193,7 +200,10 @@ impl Store {
         let io = |source| Error::Io { path: path.clone(), source };
         let written: Result<u64, Error> = (|| {
             let mut out = snapshot::Writing::create(&temporary, upto, self.table.rows()).map_err(io)?;
-            self.table.each_row(|key, value| out.put_row(key, value).map_err(io))?;
+            self.table.each_row(|key, value| match given_up.load(Ordering::Relaxed) {
+                false => out.put_row(key, value).map_err(io),
+                true => Err(Error::GivenUp),
+            })?;
             let bytes = out.finish().map_err(io)?;
             fs::rename(&temporary, &path).map_err(io)?;
             sync(&dir)?;

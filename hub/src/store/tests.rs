@@ -221,6 +221,16 @@ fn a_row_that_cannot_be_snapshotted_leaves_the_older_snapshots() {
     assert!(!snapshot::path_of(&dir.path().join("snapshots"), Pos(25)).with_extension("tmp").exists());
 }
 
+#[test]
+fn a_snapshot_that_is_given_up_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let (mut store, _) = open(dir.path());
+    assert!(matches!(store.snapshot_unless(Pos(25), &AtomicBool::new(true)), Err(Error::GivenUp)));
+    assert_eq!(store.trim_floor(), Pos(10));
+    assert!(!snapshot::path_of(&dir.path().join("snapshots"), Pos(25)).with_extension("tmp").exists());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
