@@ -142,7 +142,7 @@ pub struct Built {
     pub upto: Pos,
     pub records: u32,
     /// Records that were left out because their time was over, and nobody waits for an answer.
-    pub expired: u64,
+    pub expired: Vec<Pos>,
     /// Dead letters for records that are too large for the peer, and ranges that do not read. To be
     /// on disk before the frame leaves.
     pub parked: Vec<Note>,
@@ -301,7 +301,7 @@ impl Press<'_> {
         }
         let spent_ms = ((self.now_us - h.committed_us).max(0) / 1000) as u64;
         let Some(ttl_ms) = left_ms(&h, spent_ms) else {
-            built.expired += u64::from(pos > told_upto);
+            built.expired.push(pos);
             return true;
         };
         let address = h.origin.map_or(self.address.as_str(), |o| o.address);

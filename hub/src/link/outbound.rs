@@ -10,6 +10,7 @@ use crate::log::Reader;
 use crate::note::Note;
 use citybrain_shared::wire::{Ack, Cursor, Epoch, FrameBuilder, Party};
 use citybrain_shared::{Address, Lane, Pos};
+use std::collections::BTreeSet;
 
 /// An acknowledgement is written down after so long, or so many; what is lost of it is only sent
 /// again.
@@ -33,16 +34,46 @@ pub struct Outbound {
     builder: FrameBuilder,
     me: Party,
     epochs: Vec<Epoch>,
-    /// Up to here what is not sent is parked, or counted.
+    /// Up to here what is not sent is parked.
     told_upto: [Pos; 2],
     has_changed: [bool; 2],
     has_at: Option<Ms>,
     has_acks: u32,
     sent_records: u64,
-    /// Not sent: their time was over.
-    expired: u64,
+    expired: Expired,
     sent_bytes: u64,
     late_acks: u64,
+}
+
+/// Records that were not sent because their time was over: each once, however often the line goes back.
+#[derive(Default)]
+struct Expired {
+    settled: u64,
+    /// Beyond what the peer has acknowledged: they are looked at again if the line goes back.
+    open: [BTreeSet<Pos>; 2],
+}
+
+/// Of a lane that are remembered, 24 bytes each or so; of more the oldest may be counted twice.
+const EXPIRED_OPEN_MAX: usize = 16_384;
+
+impl Expired {
+    fn see(&mut self, lane: Lane, positions: Vec<Pos>) {
+        let open = &mut self.open[lane as usize];
+        open.extend(positions);
+        while open.len() > EXPIRED_OPEN_MAX && open.pop_first().is_some() {
+            self.settled += 1;
+        }
+    }
+
+    fn settle(&mut self, lane: Lane, upto: Pos) {
+        let open = &mut self.open[lane as usize];
+        let later = open.split_off(&upto.next());
+        self.settled += std::mem::replace(open, later).len() as u64;
+    }
+
+    fn count(&self) -> u64 {
+        self.settled + self.open.iter().map(|open| open.len() as u64).sum::<u64>()
+    }
 }
 
 impl Outbound {
@@ -61,7 +92,7 @@ impl Outbound {
             has_at: None,
             has_acks: 0,
             sent_records: 0,
-            expired: 0,
+            expired: Expired::default(),
             sent_bytes: 0,
             late_acks: 0,
         }
@@ -72,6 +103,7 @@ impl Outbound {
     }
 
     pub fn up(&mut self, session: Session, me: Party, last: Pos) {
+        Lane::ALL.into_iter().zip(session.starts).for_each(|(lane, start)| self.expired.settle(lane, start.upto));
         self.sender.on_welcome(session.starts.map(|c| c.upto), last, session.credit);
         self.me = me;
         self.session = Some(session);
@@ -97,6 +129,7 @@ impl Outbound {
         }
         let acked = self.sender.on_ack(now, ack.lane, ack.upto, ack.credit, ack.gap);
         if acked == Acked::Progress {
+            self.expired.settle(ack.lane, ack.upto);
             self.has_changed[ack.lane as usize] = true;
             self.has_at.get_or_insert(now + HAS_AFTER_MS);
             self.has_acks += 1;
@@ -138,7 +171,7 @@ impl Outbound {
             };
             let built = press.build(&mut self.builder, send, self.told_upto[send.lane as usize])?;
             let (lane, upto) = (send.lane, built.upto);
-            self.expired += built.expired;
+            self.expired.see(lane, built.expired);
             match built.message {
                 Some(message) => {
                     self.sender.on_sent(now, send.lane, built.upto, message.len());
@@ -151,8 +184,6 @@ impl Outbound {
                     if !built.parked.is_empty() {
                         return Ok(Some(Outgoing { message: Vec::new(), parked: built.parked, lane, upto }));
                     }
-                    let told = &mut self.told_upto[lane as usize];
-                    *told = upto.max(*told);
                 }
             }
         }
@@ -207,7 +238,7 @@ impl Outbound {
         (view.urgent, view.routine) = (lane(Lane::Urgent), lane(Lane::Routine));
         view.last_pos = self.sender.last();
         (view.sent_records, view.sent_bytes) = (self.sent_records, self.sent_bytes);
-        view.expired_records = self.expired;
+        view.expired_records = self.expired.count();
         view.late_acks = self.late_acks;
         view.resends = self.sender.resends();
         view.rtt_ms = self.sender.rtt_ms();
@@ -241,6 +272,20 @@ mod tests {
         };
         assert_eq!(out.on_ack(100, &ack), Acked::Progress);
         out
+    }
+
+    #[test]
+    fn what_expires_under_way_is_counted_once_though_the_line_goes_back() {
+        let mut expired = Expired::default();
+        expired.see(Lane::Routine, vec![Pos(3), Pos(9)]);
+        assert_eq!(expired.count(), 2);
+        // It goes back behind 5, where one more has expired since; the other lane has positions of its own.
+        expired.settle(Lane::Routine, Pos(5));
+        expired.see(Lane::Routine, vec![Pos(7), Pos(9)]);
+        expired.see(Lane::Urgent, vec![Pos(8)]);
+        assert_eq!(expired.count(), 4);
+        expired.settle(Lane::Routine, Pos(9));
+        assert_eq!((expired.count(), expired.open[Lane::Routine as usize].len()), (4, 0));
     }
 
     #[test]

@@ -3,19 +3,29 @@
 
 use super::super::core::{Core, Offering};
 use crate::engine::{Error, Offered, Outcome, Ticket};
-use citybrain_shared::Lane;
+use citybrain_shared::{Lane, limits};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+/// Batches that are kept at a time; and their bytes, as many as the engine's queue takes: while nothing can be
+/// offered the broker is not read.
+const BATCHES_MAX: usize = 64;
+const BYTES_MAX: usize = limits::ENGINE_QUEUE_BYTES_MAX;
+
 /// First in, first out. `M`: a message.
-pub struct Kept<M>(VecDeque<Batch<M>>);
+pub struct Kept<M> {
+    batches: VecDeque<Batch<M>>,
+    bytes: usize,
+}
 
 struct Batch<M> {
     /// An offer for each lane that has something.
     offers: Vec<Offer>,
     messages: Vec<M>,
+    /// Of what is offered.
+    bytes: usize,
 }
 
 enum Offer {
@@ -26,25 +36,31 @@ enum Offer {
 
 impl<M> Kept<M> {
     pub fn new() -> Kept<M> {
-        Kept(VecDeque::new())
+        Kept { batches: VecDeque::new(), bytes: 0 }
     }
 
-    /// Batches that are kept.
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// May more be put?
+    pub fn has_room(&self) -> bool {
+        self.batches.len() < BATCHES_MAX && self.bytes < BYTES_MAX
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.batches.is_empty()
     }
 
     /// Offers what was made of `messages`. What is urgent waits neither for room with what is not, nor for
     /// what came before.
     pub fn put(&mut self, core: &dyn Core, drafts: Vec<Offered>, messages: Vec<M>) {
+        let bytes = drafts.iter().map(Offered::bytes).sum();
         let (urgent, routine): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|d| d.lane() == Lane::Urgent);
         let offers = [urgent, routine].into_iter().filter(|of_lane| !of_lane.is_empty());
         let offers = offers.map(|of_lane| Offer::Waits(core.offer(of_lane))).collect();
-        self.0.push_back(Batch { offers, messages });
+        self.push(Batch { offers, messages, bytes });
+    }
+
+    fn push(&mut self, batch: Batch<M>) {
+        self.bytes += batch.bytes;
+        self.batches.push_back(batch);
     }
 
     /// The oldest messages, once all of theirs is on disk; never where nothing is kept. Cancel-safe.
@@ -57,7 +73,7 @@ impl<M> Kept<M> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<M>, Error>> {
         // Each lane's in their order: the engine's queue for it is one.
-        for offer in self.0.iter_mut().flat_map(|batch| &mut batch.offers) {
+        for offer in self.batches.iter_mut().flat_map(|batch| &mut batch.offers) {
             if let Offer::Waits(offering) = offer
                 && let Poll::Ready(ticket) = offering.as_mut().poll(cx)
             {
@@ -67,7 +83,7 @@ impl<M> Kept<M> {
                 }
             }
         }
-        let Some(oldest) = self.0.front_mut() else { return Poll::Pending };
+        let Some(oldest) = self.batches.front_mut() else { return Poll::Pending };
         while let Some(Offer::Taken(ticket)) = oldest.offers.last_mut() {
             match Pin::new(ticket).poll(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -79,7 +95,9 @@ impl<M> Kept<M> {
         if !oldest.offers.is_empty() {
             return Poll::Pending;
         }
-        Poll::Ready(Ok(self.0.pop_front().map_or_else(Vec::new, |batch| batch.messages)))
+        let Some(done) = self.batches.pop_front() else { return Poll::Pending };
+        self.bytes -= done.bytes;
+        Poll::Ready(Ok(done.messages))
     }
 }
 
@@ -108,12 +126,12 @@ mod tests {
         let mut kept = Kept::new();
         let ((first, first_room, first_reply), (second, second_room, second_reply)) = (offer(), offer());
         let (press, press_room, press_reply) = offer();
-        kept.0.push_back(Batch { offers: vec![first], messages: vec![1] });
-        kept.0.push_back(Batch { offers: vec![press, second], messages: vec![2, 3] });
+        kept.push(Batch { offers: vec![first], messages: vec![1], bytes: 10 });
+        kept.push(Batch { offers: vec![press, second], messages: vec![2, 3], bytes: 10 });
         let cx = &mut Context::from_waker(Waker::noop());
         press_room.send(()).unwrap();
         assert!(kept.poll(cx).is_pending());
-        assert!(is_taken(&kept.0[1].offers[0]) && !is_taken(&kept.0[0].offers[0]));
+        assert!(is_taken(&kept.batches[1].offers[0]) && !is_taken(&kept.batches[0].offers[0]));
         let done = || Ok(vec![Outcome::Committed(Pos(1))]);
         press_reply.send(done()).unwrap();
         first_room.send(()).unwrap();
@@ -128,10 +146,23 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_read_while_what_waits_for_the_engine_is_large() {
+        let mut kept = Kept::new();
+        let (large, room, reply) = offer();
+        kept.push(Batch { offers: vec![large], messages: vec![1], bytes: BYTES_MAX });
+        assert!(!kept.has_room());
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(kept.poll(cx).is_pending());
+        room.send(()).unwrap();
+        reply.send(Ok(Vec::new())).unwrap();
+        assert!(kept.poll(cx).is_ready() && kept.has_room());
+    }
+
+    #[test]
     fn a_batch_of_which_something_is_not_kept_is_not_acknowledged() {
         let mut kept = Kept::new();
         let ((press, press_room, press_reply), (other, other_room, other_reply)) = (offer(), offer());
-        kept.0.push_back(Batch { offers: vec![press, other], messages: vec![1, 2] });
+        kept.push(Batch { offers: vec![press, other], messages: vec![1, 2], bytes: 10 });
         for room in [press_room, other_room] {
             room.send(()).unwrap();
         }

@@ -44,10 +44,9 @@ const SESSION: &str = crate::state::OUTSIDE;
 const NOTE_RECORDS: u64 = 4096;
 const NOTE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Commits whose messages wait to be acknowledged.
-const HELD_MAX: usize = 64;
-/// Messages offered in one commit.
+/// Messages offered in one commit, and bytes of their payloads after which no more join it.
 const BATCH: usize = 128;
+const BATCH_BYTES: usize = 1024 * 1024;
 /// Records looked at at once.
 const READ_RECORDS: usize = 256;
 const READ_BYTES: usize = 256 * 1024;
@@ -291,7 +290,7 @@ impl<C: Core> Outside<C> {
                     }
                     continue;
                 }
-                event = next, if held.len() < HELD_MAX => match event {
+                event = next, if held.has_room() => match event {
                     Event::Connected => {}
                     Event::Message(message) => batch.push(message),
                     Event::Sent(id) => flights.sent(id),
@@ -304,9 +303,13 @@ impl<C: Core> Outside<C> {
                 },
             }
             // What has come meanwhile joins the commit.
-            while !batch.is_empty() && batch.len() < BATCH {
+            let mut bytes = 0;
+            while !batch.is_empty() && batch.len() < BATCH && bytes < BATCH_BYTES {
                 match client.event_now() {
-                    Some(Event::Message(message)) => batch.push(message),
+                    Some(Event::Message(message)) => {
+                        bytes += message.payload().len();
+                        batch.push(message);
+                    }
                     Some(other) => {
                         first = Some(other);
                         break;
