@@ -328,6 +328,44 @@ async fn hand_in(hub: Hub, lane: Lane, mut frames: mpsc::UnboundedReceiver<Came>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::pipe::{LocalPipe, Pipe};
+    use citybrain_shared::wire::Party;
+
+    #[tokio::test]
+    async fn where_many_frames_wait_each_peer_is_asked_for_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("[node]\naddress = \"c\"\ndata = \"{}\"\n", dir.path().display());
+        let config: config::Config = toml::from_str(&text).unwrap();
+        let (hub, _engine, _) = crate::engine::open(&config, crate::policy::none()).unwrap();
+        let cx = Context::new(hub, &config.node, config.link.clone(), Links::default());
+        let ((tx, mut published), (_inbox, rx)) = (mpsc::channel(8), mpsc::channel(8));
+        let Pipe { outlet, .. } = LocalPipe { tx, rx }.into();
+        let room = Arc::new(Semaphore::new(SHARES));
+        let (answers, pending) = mpsc::channel(8);
+        tokio::spawn(answer(cx, outlet, Verb::UpAck, pending, room.clone(), None));
+        let party = Party::default();
+        let full = Ack {
+            from: party,
+            to: party.boot,
+            lease: 1,
+            log: LogId(1),
+            lane: Lane::Routine,
+            upto: Pos(1),
+            credit: 8,
+            gap: false,
+        };
+        let child = Address::parse("c/s").unwrap();
+        for (free, credit) in [(SHARES, 8), (SHARES / 2 - 1, 1), (SHARES, 8)] {
+            let waiting = room.clone().try_acquire_many_owned((SHARES - free) as u32).unwrap();
+            let (reply, ticket) = tokio::sync::oneshot::channel();
+            reply.send(Ok(Received::Ack(full.clone()))).unwrap();
+            answers.send(Pending { child: child.clone(), ticket }).await.ok().unwrap();
+            let (_, message, _) = published.recv().await.unwrap();
+            let Ok(Message::Ack(ack)) = decode(&message) else { panic!("no acknowledgement") };
+            assert_eq!(ack.credit, credit);
+            drop(waiting);
+        }
+    }
 
     #[test]
     fn waits_grow_to_five_seconds_and_differ() {

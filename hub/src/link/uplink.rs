@@ -461,7 +461,7 @@ impl Link {
         self.awaiting = false;
         self.view.reconnects += 1;
         tracing::debug!(peer = %self.up.parent, reason = %why, "The connection to the parent's broker ended.");
-        self.view.last_reason = Some(why);
+        self.view.last_reason = Some(with_login(why, self.view.last_reason.take()));
         // Also when it was connecting before: the newest reason is the one that counts.
         self.view.stage = Stage::Connecting;
         self.show(self.cx().now());
