@@ -3,7 +3,6 @@
 //! One task owns all children. What waits (handshakes, which need an fsync; frames and their answers) runs
 //! in tasks of its own, so that no child waits for another.
 
-use super::NO_PROGRESS;
 use super::ask::{self, ANSWER_BYTES_MAX, AskError, OUTSTANDING_MAX, Question};
 use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS, random_u128};
 use super::frames::{Audience, Outbox};
@@ -11,7 +10,7 @@ use super::handshake::{self, Holder, OnHello, Session};
 use super::outbound::Outbound;
 use super::pipe::{Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
-use super::view::{Asking, LinkView, Role, Stage};
+use super::view::{Asking, LinkView, Lost, Role, Stage};
 use crate::engine::{self, Error, Haste, LAZY_NOTES};
 use bytes::Bytes;
 use citybrain_shared::topic::{self, Verb};
@@ -192,7 +191,7 @@ impl Driver {
             match self.connection(&mut stop, &mut backoff).await {
                 End::Stop => return,
                 End::Again(why) => {
-                    tracing::warn!(reason = %why, "The connection to this node's own broker ended.");
+                    tracing::warn!(reason = %why.text, "The connection to this node's own broker ended.");
                     for child in self.children.values_mut() {
                         child.end(Stage::Connecting, why.clone());
                         child.view.reconnects += 1;
@@ -287,7 +286,7 @@ impl Driver {
             child.out.note_due(now, &reader, is_place.then_some(&mut has));
             let limit = PROGRESS_AFTER_MS.max(3 * cx.config.resend_after_ms).max(2 * child.out.sender.patience_ms());
             if child.out.sender.waiting_ms(now) > limit && !child.is_greeting {
-                child.ask_for_hello(&cx, address, outlet, NO_PROGRESS).await?;
+                child.ask_for_hello(&cx, address, outlet, Lost::no_progress()).await?;
             }
             loop {
                 match child.out.next(cx.now(), &cx.hub, &reader, Some(&self.outbox), cx.config.compress) {
@@ -298,7 +297,7 @@ impl Driver {
                             Ok(()) => child.out.on_told(outgoing.lane, outgoing.upto),
                             Err(Error::Stopping) => return Err(End::Stop),
                             Err(e) => {
-                                child.ask_for_hello(&cx, address, outlet, &e.to_string()).await?;
+                                child.ask_for_hello(&cx, address, outlet, e.to_string()).await?;
                                 break;
                             }
                         }
@@ -308,7 +307,7 @@ impl Driver {
                     }
                     Err(e) => {
                         tracing::warn!(peer = %address, error = %e, "The session ends because the log cannot serve it.");
-                        child.ask_for_hello(&cx, address, outlet, &e.to_string()).await?;
+                        child.ask_for_hello(&cx, address, outlet, e.to_string()).await?;
                         break;
                     }
                 }
@@ -477,7 +476,7 @@ impl Driver {
             Ok(Greeting::Welcome { hello, welcome, session }) => {
                 child.hear(now);
                 child.is_gone = false;
-                child.view.asking = None;
+                (child.view.asking, child.view.refused_another) = (None, None);
                 child.view.reconnects += u64::from(child.view.stage != Stage::Connecting);
                 child.view.stage = Stage::Up;
                 child.out.up(session, welcome.from, cx.hub.reader().last());
@@ -494,13 +493,13 @@ impl Driver {
                     child.view.asking = (reason == Reason::Unenrolled).then_some(asking);
                     child.view.stage = Stage::Refused { reason, detail };
                 } else if refuse.reason != Reason::Prove {
-                    child.view.last_reason = Some(format!("refused another: {}", refuse.detail));
+                    child.view.refused_another = Some(refuse.detail.clone());
                 }
                 Message::Refuse(*refuse)
             }
             Err(Error::Stopping) => return Err(End::Stop),
             Err(e) => {
-                child.view.last_reason = Some(e.to_string());
+                child.view.last_reason = Some(e.to_string().into());
                 return Ok(());
             }
         };
@@ -556,25 +555,32 @@ impl Child {
         self.heard_ms = Some(now);
     }
 
-    fn end(&mut self, stage: Stage, why: String) {
+    fn end(&mut self, stage: Stage, why: Lost) {
         self.out.down();
         self.view.stage = stage;
-        self.view.last_reason = Some(why);
+        (self.view.last_reason, self.view.refused_another) = (Some(why), None);
         self.shown = false;
     }
 
     /// Ends the session; the child begins a new one.
-    async fn ask_for_hello(&mut self, cx: &Context, address: &Address, outlet: &Outlet, why: &str) -> Result<(), End> {
+    async fn ask_for_hello(
+        &mut self,
+        cx: &Context,
+        address: &Address,
+        outlet: &Outlet,
+        why: impl Into<Lost>,
+    ) -> Result<(), End> {
         let Some(to) = self.out.session().map(|s| s.party.boot) else { return Ok(()) };
-        self.end(Stage::Hello, why.to_owned());
+        let why = why.into();
         let me = cx.hub.state(|s| Party { inc: s.me.inc, boot: s.me.boot });
-        let refuse = Message::Refuse(Refuse::new(me, to, Reason::Unknown, why)).encode();
+        let refuse = Message::Refuse(Refuse::new(me, to, Reason::Unknown, &why.text)).encode();
+        self.end(Stage::Hello, why);
         publish(outlet, cx.topic(Verb::UpAck, address), refuse).await
     }
 }
 
 async fn publish(outlet: &Outlet, topic: String, payload: impl Into<Bytes>) -> Result<(), End> {
-    outlet.publish(topic, payload, false).await.map_err(|e| End::Again(e.to_string()))
+    outlet.publish(topic, payload, false).await.map_err(End::again)
 }
 
 /// Asks the pure handshake, mints if it demands it, and commits what it says.

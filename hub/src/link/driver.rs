@@ -4,7 +4,7 @@ use super::frames::unpack;
 use super::handshake::{Mint, Own, Terms};
 use super::pipe::Outlet;
 use super::sender::{self, Ms};
-use super::view::Links;
+use super::view::{Links, Lost};
 use crate::engine::{Error, Haste, Hub, Received, Ticket};
 use crate::log;
 use crate::note::Note;
@@ -171,7 +171,13 @@ pub enum End {
     /// The node stops.
     Stop,
     /// The connection is gone; a new one is made.
-    Again(String),
+    Again(Lost),
+}
+
+impl End {
+    pub fn again(why: impl std::fmt::Display) -> End {
+        End::Again(why.to_string().into())
+    }
 }
 
 /// Reads a link message.
@@ -308,7 +314,7 @@ impl Intake {
             return Ok(());
         };
         let came = Came { peer: peer.clone(), child: child.clone(), payload, room };
-        way.frames.send(came).map_err(|_| End::Again("answers can no longer be sent".into()))
+        way.frames.send(came).map_err(|_| End::again("answers can no longer be sent"))
     }
 }
 

@@ -54,9 +54,6 @@ mod tests;
 pub mod uplink;
 pub mod view;
 
-/// Why a session is begun anew although the connection stands: the peer has acknowledged nothing.
-pub const NO_PROGRESS: &str = "frames were not acknowledged in time";
-
 pub use downlinks::Downlinks;
 pub use driver::Context;
 pub use uplink::Uplink;

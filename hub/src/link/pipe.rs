@@ -5,13 +5,14 @@
 //! is one connection: whoever holds it makes a new one after [`Event::Disconnected`], because a
 //! client that reconnects by itself silently forgets what it had accepted.
 
+use super::view::{Cause, Lost};
 use crate::door::LocalClient;
-use crate::tls::ClientFiles;
+use crate::tls::{self, ClientFiles};
 use bytes::Bytes;
 use citybrain_shared::words::with_causes;
 use rumqttc::{
-    AsyncClient, Event as Mqtt, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, QoS, SubscribeFilter,
-    TlsConfiguration, Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event as Mqtt, EventLoop, LastWill, MqttOptions, NetworkOptions,
+    Packet, QoS, StateError, SubscribeFilter, TlsConfiguration, TlsError, Transport,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +42,7 @@ pub enum Event {
     /// So many messages were thrown away, because the driver was behind.
     Dropped(u64),
     /// The end of this pipe.
-    Disconnected(String),
+    Disconnected(Lost),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,14 +79,14 @@ enum InletKind {
         is_new: bool,
     },
     /// There was nothing to dial with.
-    Refused(String),
+    Refused(Lost),
 }
 
 impl Pipe {
     /// One that ends at once, as a connection does that cannot be made.
     fn refused(why: String) -> Pipe {
         let (closed, _) = mpsc::channel(1);
-        Pipe { outlet: Outlet(OutletKind::Local(closed)), inlet: Inlet(InletKind::Refused(why)) }
+        Pipe { outlet: Outlet(OutletKind::Local(closed)), inlet: Inlet(InletKind::Refused(why.into())) }
     }
 }
 
@@ -305,6 +306,24 @@ pub fn connect(broker: &Broker, client_id: String, will: Option<(String, Vec<u8>
     Pipe { outlet: Outlet(OutletKind::Mqtt(client)), inlet: Inlet(InletKind::Mqtt { rx, queued_bytes, dropped, task }) }
 }
 
+fn lost(error: &ConnectionError) -> Lost {
+    let cause = match error {
+        ConnectionError::ConnectionRefused(
+            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+        ) => Cause::Login,
+        ConnectionError::ConnectionRefused(ConnectReturnCode::ServiceUnavailable) => Cause::Unavailable,
+        ConnectionError::Tls(TlsError::Io(e))
+        | ConnectionError::Io(e)
+        | ConnectionError::MqttState(StateError::Io(e))
+            if tls::is_final(e) =>
+        {
+            Cause::Certificate
+        }
+        _ => Cause::Other,
+    };
+    Lost { cause, text: with_causes(error) }
+}
+
 /// Awaits nothing but the connection.
 async fn poll(
     mut events: EventLoop,
@@ -314,7 +333,7 @@ async fn poll(
     queued_bytes: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
 ) {
-    let why = loop {
+    let why: Lost = loop {
         match events.poll().await {
             Ok(Mqtt::Incoming(Packet::ConnAck(_))) => {
                 let keep_alive = events.mqtt_options.keep_alive();
@@ -347,7 +366,7 @@ async fn poll(
             }
             Ok(Mqtt::Incoming(Packet::Disconnect)) => break "the broker ended the connection".into(),
             Ok(_) => {}
-            Err(e) => break with_causes(&e),
+            Err(e) => break lost(&e),
         }
     };
     // If the inbox is full the end of the channel says the same.

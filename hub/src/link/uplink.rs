@@ -3,7 +3,6 @@
 //! One task owns the link; `select!` over pipe, log, timer and shutdown; facts into the machines,
 //! effects out of them, notes before frames.
 
-use super::NO_PROGRESS;
 use super::ask::{self, AskError, Handler, OUTSTANDING_MAX, Question};
 use super::downlinks::Downlinks;
 use super::driver::{self, Backoff, Context, End, Intake, SHOW_EVERY_MS};
@@ -12,7 +11,7 @@ use super::handshake::{self, OnRefuse, OnWelcome, Saying};
 use super::outbound::Outbound;
 use super::pipe::{self, Broker, Event, Outlet, Pipe};
 use super::sender::{Acked, Ms};
-use super::view::{LinkView, Role, Stage};
+use super::view::{LinkView, Lost, Role, Stage};
 use crate::engine::{Error, Haste};
 use crate::state::Me;
 use bytes::Bytes;
@@ -79,17 +78,7 @@ impl Uplink {
 
 /// The log may be readable again at the next connection.
 fn unreadable(e: Error) -> End {
-    End::Again(e.to_string())
-}
-
-/// In MQTT 3.1.1 a broker that was given too many wrong passwords only says that it is unavailable: what it
-/// said of the password before stands in front of that.
-fn with_login(why: String, before: Option<String>) -> String {
-    const LOGIN: &str = "BadUserNamePassword";
-    match before {
-        Some(before) if why.contains("ServiceUnavailable") && before.contains(LOGIN) => before,
-        _ => why,
-    }
+    End::again(e)
 }
 
 struct Link {
@@ -159,7 +148,7 @@ impl Link {
             e = tokio::time::timeout(within, inlet.recv()) => match e {
                 Ok(Event::Connected) => {}
                 Ok(Event::Disconnected(why)) => return End::Again(why),
-                Ok(Event::Message { .. } | Event::Dropped(_)) | Err(_) => return End::Again("the broker does not answer".into()),
+                Ok(Event::Message { .. } | Event::Dropped(_)) | Err(_) => return End::again("the broker does not answer"),
             },
             () = driver::stopped(stop) => return End::Stop,
         }
@@ -228,9 +217,9 @@ impl Link {
         if self.out.sender.waiting_ms(now) > limit {
             self.stalls += 1;
             if self.stalls >= HELLOS_MAX {
-                return Err(End::Again("frames are not acknowledged, session after session".into()));
+                return Err(End::again("frames are not acknowledged, session after session"));
             }
-            self.again(now, NO_PROGRESS.into());
+            self.again(now, Lost::no_progress());
         }
         match self.cx.hub.place().map_err(|_| End::Stop)? {
             Some(place) => {
@@ -243,7 +232,7 @@ impl Link {
         if self.out.session().is_none() && now >= self.hello_at {
             if self.awaiting && self.hellos >= HELLOS_MAX {
                 self.awaiting = false;
-                return Err(End::Again("the parent does not answer".into()));
+                return Err(End::again("the parent does not answer"));
             }
             self.hello(now, outlet).await?;
         }
@@ -253,7 +242,7 @@ impl Link {
             let party = Party { inc: self.me.inc, boot: self.me.boot };
             let topic = self.cx.topic(Verb::DownAck, &self.cx.address);
             let said = outlet.publish(topic, Message::Alive(party).encode(), false).await;
-            said.map_err(|e| End::Again(e.to_string()))?;
+            said.map_err(End::again)?;
         }
         if now >= self.shown_at + SHOW_EVERY_MS {
             self.show(now);
@@ -262,15 +251,15 @@ impl Link {
     }
 
     /// Ends the session, if any, and has a hello said at once.
-    fn again(&mut self, now: Ms, why: String) {
+    fn again(&mut self, now: Ms, why: impl Into<Lost>) {
         self.out.down();
         self.awaiting = false;
         self.hello_at = now;
-        self.view.last_reason = Some(with_login(why, self.view.last_reason.take()));
+        self.view.last_reason = Some(why.into().or_login(self.view.last_reason.take()));
     }
 
     /// As `again`; from the second time in a row on, not at once.
-    fn bounced(&mut self, now: Ms, why: String) {
+    fn bounced(&mut self, now: Ms, why: impl Into<Lost>) {
         self.again(now, why);
         self.bounces += 1;
         if self.bounces > 1 {
@@ -299,7 +288,7 @@ impl Link {
             self.stage(Stage::Hello);
         }
         let topic = cx.topic(Verb::Hello, &cx.address);
-        outlet.publish(topic, message, true).await.map_err(|e| End::Again(e.to_string()))
+        outlet.publish(topic, message, true).await.map_err(End::again)
     }
 
     async fn send(&mut self, outlet: &Outlet, reader: &crate::log::Reader) -> Result<(), End> {
@@ -312,11 +301,11 @@ impl Link {
                     match cx.commit(outgoing.parked, Haste::Now).await {
                         Ok(()) => self.out.on_told(outgoing.lane, outgoing.upto),
                         Err(Error::Stopping) => return Err(End::Stop),
-                        Err(e) => return Err(End::Again(e.to_string())),
+                        Err(e) => return Err(End::again(e)),
                     }
                     if !outgoing.message.is_empty() {
                         let topic = cx.topic(Verb::Up, &cx.address);
-                        outlet.publish(topic, outgoing.message, false).await.map_err(|e| End::Again(e.to_string()))?;
+                        outlet.publish(topic, outgoing.message, false).await.map_err(End::again)?;
                     }
                 }
                 Err(e) => {
@@ -357,7 +346,7 @@ impl Link {
             Ok(Message::Ack(ack)) => match self.out.on_ack(now, &ack) {
                 Acked::Progress => (self.stalls, self.bounces) = (0, 0),
                 Acked::Nothing => {}
-                Acked::Beyond => self.again(now, "the parent acknowledged more than there is".into()),
+                Acked::Beyond => self.again(now, "the parent acknowledged more than there is"),
             },
             Ok(Message::Welcome(welcome)) => {
                 let Some(said) = &self.said else { return Ok(()) };
@@ -376,7 +365,7 @@ impl Link {
                     }
                     OnWelcome::Up { notes, session } => {
                         if let Err(e) = cx.commit(notes, Haste::Lazy).await {
-                            return Err(End::Again(e.to_string()));
+                            return Err(End::again(e));
                         }
                         self.saying = Saying { id: self.saying.id, ..Saying::default() };
                         (self.awaiting, self.hellos) = (false, 0);
@@ -402,7 +391,7 @@ impl Link {
                     }
                     OnRefuse::Mint(mint) => {
                         if let Err(e) = cx.mint(&mint).await {
-                            return Err(End::Again(e.to_string()));
+                            return Err(End::again(e));
                         }
                         self.saying.minted_for = Some(mint.held);
                         self.again(now, refuse.detail);
@@ -424,7 +413,7 @@ impl Link {
             // That it was heard is all it is for, if it is the one in session.
             Ok(Message::Alive(party)) => {
                 if self.out.session().is_some_and(|s| s.party != party) {
-                    self.again(now, "the parent has started anew".into());
+                    self.again(now, "the parent has started anew");
                 }
             }
             Ok(_) | Err(_) => self.view.bad_messages += 1,
@@ -456,12 +445,12 @@ impl Link {
         });
     }
 
-    fn ended(&mut self, why: String) {
+    fn ended(&mut self, why: Lost) {
         self.out.down();
         self.awaiting = false;
         self.view.reconnects += 1;
-        tracing::debug!(peer = %self.up.parent, reason = %why, "The connection to the parent's broker ended.");
-        self.view.last_reason = Some(with_login(why, self.view.last_reason.take()));
+        tracing::debug!(peer = %self.up.parent, reason = %why.text, "The connection to the parent's broker ended.");
+        self.view.last_reason = Some(why.or_login(self.view.last_reason.take()));
         // Also when it was connecting before: the newest reason is the one that counts.
         self.view.stage = Stage::Connecting;
         self.show(self.cx().now());

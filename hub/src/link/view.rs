@@ -3,13 +3,11 @@
 use citybrain_shared::wire::Reason;
 use citybrain_shared::{Address, Inc, Pos};
 use parking_lot::RwLock;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The link to the parent.
     Up,
@@ -17,8 +15,7 @@ pub enum Role {
     Down,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(tag = "state", rename_all = "lowercase")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Stage {
     /// No connection to the broker, or waiting to try again.
     #[default]
@@ -35,7 +32,60 @@ pub enum Stage {
     Away,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// Why a connection or a session ended, as far as it is known what to do about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    #[default]
+    Other,
+    /// The broker does not take the user name or the password.
+    Login,
+    /// The broker takes nobody now.
+    Unavailable,
+    /// One side does not trust the other's certificate.
+    Certificate,
+    /// Frames were not acknowledged in time.
+    NoProgress,
+}
+
+impl Cause {
+    /// `None`: nothing to be done.
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Cause::Other => None,
+            Cause::Login => Some("login"),
+            Cause::Unavailable => Some("unavailable"),
+            Cause::Certificate => Some("certificate"),
+            Cause::NoProgress => Some("no-progress"),
+        }
+    }
+}
+
+/// The end of a connection or a session: for programs, and for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lost {
+    pub cause: Cause,
+    pub text: String,
+}
+
+impl Lost {
+    pub(crate) fn no_progress() -> Lost {
+        Lost { cause: Cause::NoProgress, text: "frames were not acknowledged in time".into() }
+    }
+
+    /// In MQTT 3.1.1 a broker that was given too many wrong passwords only says that it is unavailable: what it
+    /// said of the password before goes on to count.
+    pub(crate) fn or_login(self, before: Option<Lost>) -> Lost {
+        before.filter(|before| self.cause == Cause::Unavailable && before.cause == Cause::Login).unwrap_or(self)
+    }
+}
+
+impl<T: Into<String>> From<T> for Lost {
+    fn from(text: T) -> Lost {
+        Lost { cause: Cause::Other, text: text.into() }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LaneView {
     /// The peer has everything up to here on disk.
     pub acked_pos: Pos,
@@ -44,11 +94,10 @@ pub struct LaneView {
     pub credit_frames: u16,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LinkView {
     pub peer: Address,
     pub role: Role,
-    #[serde(flatten)]
     pub stage: Stage,
     pub urgent: LaneView,
     pub routine: LaneView,
@@ -72,13 +121,15 @@ pub struct LinkView {
     pub down_ms: Option<u64>,
     pub reconnects: u64,
     /// Why the last session or connection ended.
-    pub last_reason: Option<String>,
+    pub last_reason: Option<Lost>,
+    /// Why another node was turned away that has this child's address.
+    pub refused_another: Option<String>,
     /// A child that an operator has to let in, for as long as it is connected.
     pub asking: Option<Asking>,
 }
 
 /// Who wants to be enrolled.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Asking {
     pub inc: Inc,
     /// As it says of itself.
@@ -107,6 +158,7 @@ impl LinkView {
             down_ms: None,
             reconnects: 0,
             last_reason: None,
+            refused_another: None,
             asking: None,
         }
     }

@@ -63,13 +63,18 @@ fn wait<'a>(link: &LinkView, audience: &'a Audience, lane: Lane, seen: &LaneView
 }
 
 fn row(link: &LinkView, peer: &Peer, waits: &[Wait<'_>], found: &[Backlog], now_us: i64) -> view::Link {
-    let (state, why) = match &link.stage {
-        Stage::Connecting => ("connecting", link.last_reason.clone()),
-        Stage::Hello => ("hello", link.last_reason.clone()),
-        // Of a session that is up, only that somebody else claims the same address.
-        Stage::Up => ("up", link.last_reason.clone().filter(|r| r.starts_with("refused another"))),
-        Stage::Refused { reason, detail } => ("refused", Some(format!("{}: {detail}", reason.as_str()))),
-        Stage::Away => ("away", link.last_reason.clone()),
+    let lost = |state| {
+        let lost = link.last_reason.as_ref();
+        (state, lost.map(|l| l.text.clone()), lost.and_then(|l| l.cause.word()))
+    };
+    let (state, why, code) = match &link.stage {
+        Stage::Connecting => lost("connecting"),
+        Stage::Hello => lost("hello"),
+        Stage::Up => ("up", link.refused_another.clone(), link.refused_another.as_ref().map(|_| "refused-another")),
+        Stage::Refused { reason, detail } => {
+            ("refused", Some(format!("{}: {detail}", reason.as_str())), Some(reason.as_str()))
+        }
+        Stage::Away => lost("away"),
     };
     let lane = |slot: usize, seen: &LaneView| lane(&found[slot], waits[slot].acked, peer, slot, seen, now_us);
     view::Link {
@@ -80,6 +85,7 @@ fn row(link: &LinkView, peer: &Peer, waits: &[Wait<'_>], found: &[Backlog], now_
         peer: link.peer.clone(),
         state: state.into(),
         why,
+        code: code.map(Into::into),
         last_heard_ms_ago: link.last_heard_ms_ago,
         down_ms: link.down_ms,
         urgent: lane(0, &link.urgent),

@@ -223,6 +223,7 @@ mod tests {
             peer: Address::parse("c/a").unwrap(),
             state: "up".into(),
             why: None,
+            code: None,
             last_heard_ms_ago: Some(7),
             down_ms: None,
             urgent: LinkLane::default(),

@@ -13,7 +13,6 @@ use axum::http::Uri;
 use axum::response::Response;
 use citybrain_hub::door::users::RefusedLogin;
 use citybrain_hub::engine;
-use citybrain_hub::link::NO_PROGRESS;
 use citybrain_shared::view::{self, LinkRole, Looked, Severity, Symptom};
 use citybrain_shared::{Address, Pos, words};
 use serde::Deserialize;
@@ -246,9 +245,10 @@ fn of_parent(me: &Address, link: &view::Link, silent_ms: u64) -> Option<Symptom>
     let heard = link.since_in_words();
     let waits = link.behind().0;
     let behind = if waits > 0 { format!("; records waiting: {}", link.behind_in_words()) } else { String::new() };
+    let code = link.code.as_deref().unwrap_or_default();
     let (code, severity, sentence, remedy) = match link.state.as_str() {
         "refused" => {
-            let (reason, detail) = why.split_once(": ").unwrap_or((why.as_str(), ""));
+            let (reason, detail) = (code, detail(code, &why));
             // Who answers there is then another node.
             let who = if reason == "wrong-parent" { "the node at parent.url" } else { parent.as_str() };
             let sentence = format!("{who} refuses {me} ({reason}): {detail}{behind}");
@@ -256,22 +256,18 @@ fn of_parent(me: &Address, link: &view::Link, silent_ms: u64) -> Option<Symptom>
         }
         "up" => return of_flow(me, parent, link, "parent", silent_ms),
         state => {
-            // rumqttc's words for what CONNACK said.
-            let is_certificate = why.starts_with("TLS") && why.contains("certificate");
-            let is_login = ["BadUserNamePassword", "NotAuthorized"].iter().any(|w| why.contains(w));
-            let is_unavailable = why.contains("ServiceUnavailable");
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
             let sentence = format!("{me} cannot reach {parent} (the link is {state}{why}), {heard}{behind}");
-            if is_login {
+            if code == "login" {
                 let remedy = "parent.username and parent.password_file here must be an account there: `citybrain user \
                               list --file USERS` at the parent; a corrected file counts at the next try, which after \
                               ten wrong ones is let in a minute later";
                 ("login-refused".into(), Severity::Stuck, sentence, remedy.into())
-            } else if is_certificate {
+            } else if code == "certificate" {
                 let remedy = "`citybrain doctor`, here and at the parent, looks at certificates; parent.ca_file must \
                               have the one that signed the parent's, and both clocks must be right";
                 ("certificate".into(), Severity::Stuck, sentence, remedy.into())
-            } else if is_unavailable {
+            } else if code == "unavailable" {
                 let remedy = format!(
                     "{parent} runs and lets nobody in now: it is stopping, or full, or had too many wrong passwords from \
                      this address within a minute (its log says so); it is tried again by itself"
@@ -284,6 +280,11 @@ fn of_parent(me: &Address, link: &view::Link, silent_ms: u64) -> Option<Symptom>
         }
     };
     Some(Symptom { code, severity, node: me.clone(), by: me.clone(), sentence, remedy })
+}
+
+/// What a refusal says behind its reason.
+fn detail<'a>(reason: &str, why: &'a str) -> &'a str {
+    why.strip_prefix(reason).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(why)
 }
 
 fn silent_ms(ctx: &Ctx) -> u64 {
@@ -342,23 +343,21 @@ fn of_child(me: &Address, child: &Address, link: Option<&view::Link>, known: boo
     };
     let heard = link.since_in_words();
     let why = link.why.clone().unwrap_or_default();
+    let code = link.code.as_deref().unwrap_or_default();
     match link.state.as_str() {
-        "up" if why.is_empty() => of_flow(me, child, link, "child", silent_ms),
+        "up" if code.is_empty() => of_flow(me, child, link, "child", silent_ms),
         "up" => {
             let sentence = format!("{child} is up, but another node with its address was turned away: {why}");
             let symptom = tell("refused-another".into(), sentence, remedy_of("duplicate").into())?;
             Some(Symptom { severity: Severity::Slow, ..symptom })
         }
-        "refused" => {
-            let (reason, detail) = why.split_once(": ").unwrap_or((why.as_str(), ""));
-            tell(
-                format!("refused-{reason}"),
-                format!("{me} refuses {child} ({reason}): {detail}"),
-                remedy_of(reason).into(),
-            )
-        }
+        "refused" => tell(
+            format!("refused-{code}"),
+            format!("{me} refuses {child} ({code}): {}", detail(code, &why)),
+            remedy_of(code).into(),
+        ),
         // Its connection stands, and nothing is heard on it.
-        "hello" if why == NO_PROGRESS => {
+        "hello" if code == "no-progress" => {
             let sentence = format!(
                 "{child} takes nothing from {me}: {why}, {heard}; records waiting for it: {}",
                 link.behind_in_words()
@@ -481,12 +480,14 @@ mod tests {
         Address::parse(s).unwrap()
     }
 
-    fn link(peer: &str, state: &str, why: Option<&str>, unsent: u64) -> view::Link {
+    /// `why`: code and text.
+    fn link(peer: &str, state: &str, why: Option<(&str, &str)>, unsent: u64) -> view::Link {
         view::Link {
             role: LinkRole::Up,
             peer: a(peer),
             state: state.into(),
-            why: why.map(Into::into),
+            why: why.map(|(_, text)| text.into()),
+            code: why.map(|(code, _)| code.into()),
             last_heard_ms_ago: Some(1_200),
             down_ms: (state == "away").then_some(400),
             urgent: LinkLane::default(),
@@ -509,16 +510,20 @@ mod tests {
         let idle = |ms| view::Link { last_heard_ms_ago: Some(ms), ..link("c", "up", None, 0) };
         assert_eq!(code(&idle(5 * 60_000)), None, "it may say that it is there every four minutes only");
         assert_eq!(code(&idle(11 * 60_000)).as_deref(), Some("silent"));
-        assert_eq!(code(&link("c", "connecting", Some("refused"), 0)).as_deref(), Some("parent-unreachable"));
-        let wrong = "Connection refused, return code: `BadUserNamePassword`";
+        assert_eq!(
+            code(&view::Link { code: None, ..link("c", "connecting", Some(("", "refused")), 0) }).as_deref(),
+            Some("parent-unreachable")
+        );
+        let wrong = ("login", "Connection refused");
         assert_eq!(code(&link("c", "connecting", Some(wrong), 0)).as_deref(), Some("login-refused"));
         let later =
-            of_parent(&me, &link("c", "connecting", Some("return code: `ServiceUnavailable`"), 0), 30_000).unwrap();
+            of_parent(&me, &link("c", "connecting", Some(("unavailable", "Connection refused")), 0), 30_000).unwrap();
         assert!(later.remedy.contains("too many wrong passwords"), "{}", later.remedy);
-        let over = "TLS: I/O: invalid peer certificate: certificate expired";
+        let over = ("certificate", "certificate expired");
         assert_eq!(code(&link("c", "connecting", Some(over), 0)).as_deref(), Some("certificate"));
         let refused =
-            of_parent(&me, &link("c", "refused", Some("duplicate: c/s is held by another"), 7), 30_000).unwrap();
+            of_parent(&me, &link("c", "refused", Some(("duplicate", "duplicate: c/s is held by another")), 7), 30_000)
+                .unwrap();
         assert_eq!(refused.code, "refused-duplicate");
         assert_eq!(refused.sentence, "c refuses c/s (duplicate): c/s is held by another; records waiting: 7");
         let code = |l: Option<&view::Link>, known| of_child(&a("c"), &me, l, known, 30_000).map(|s| s.code);
@@ -537,10 +542,10 @@ mod tests {
         assert_eq!(refused.code, "login-refused");
         let last = "account street, refused in a row: 29, the last from 10.0.0.7: wrong user or password";
         assert_eq!(refused.sentence, format!("c refuses the login of c/s: {last}"));
-        let stuck = link("c/s", "hello", Some(NO_PROGRESS), 3);
+        let stuck = link("c/s", "hello", Some(("no-progress", "frames were not acknowledged in time")), 3);
         assert_eq!(code(Some(&stuck), true).as_deref(), Some("takes-nothing"));
         assert_eq!(
-            code(Some(&link("c/s", "up", Some("refused another: x"), 0)), true).as_deref(),
+            code(Some(&link("c/s", "up", Some(("refused-another", "x")), 0)), true).as_deref(),
             Some("refused-another")
         );
     }

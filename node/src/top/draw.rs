@@ -239,6 +239,7 @@ mod tests {
             peer: Address::parse(peer).unwrap(),
             state: state.into(),
             why: None,
+            code: None,
             last_heard_ms_ago: Some(100),
             down_ms: None,
             urgent: Default::default(),

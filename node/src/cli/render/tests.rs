@@ -29,6 +29,7 @@ fn link(role: LinkRole, peer: &str, state: &str, unsent: u64, heard: Option<u64>
         peer: a(peer),
         state: state.into(),
         why: (state != "up").then(|| "the broker refused the connection".into()),
+        code: None,
         last_heard_ms_ago: heard,
         down_ms: None,
         urgent: LinkLane::default(),
