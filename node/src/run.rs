@@ -402,7 +402,7 @@ fn ctx(
         links: Arc::new(move || api::links::views(&link_views.links(), &link_hub)),
         door: Arc::new(move || door_view(&broker, &front, &door_hub)),
         ready: Arc::new(move || match ready_hub.trouble() {
-            Some(why) => view::Ready { ready: false, reasons: vec![why] },
+            Some(why) => view::Ready { ready: false, reasons: vec![why.to_string()] },
             None => view::Ready { ready: true, reasons: Vec::new() },
         }),
         accept: Arc::new(move |json, via| {

@@ -85,6 +85,17 @@ pub enum Outcome {
     Duplicate(Pos),
 }
 
+/// Why a node takes nothing at the moment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// Its disk has too little room.
+    #[error("{0}")]
+    Short(String),
+    /// Its log or its store cannot be written.
+    #[error("{0}")]
+    Broken(String),
+}
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     #[error("the node is stopping")]
@@ -241,7 +252,7 @@ struct Shared {
     /// [`history_of`] the committed state.
     history: AtomicU64,
     /// Why nothing can be written at the moment.
-    trouble: RwLock<Option<String>>,
+    trouble: RwLock<Option<Trouble>>,
     work: Work,
 }
 
@@ -553,7 +564,7 @@ impl Hub {
     }
 
     /// Why the node takes nothing at the moment; `None` is well.
-    pub fn trouble(&self) -> Option<String> {
+    pub fn trouble(&self) -> Option<Trouble> {
         self.shared.trouble.read().clone()
     }
 

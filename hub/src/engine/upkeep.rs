@@ -2,7 +2,7 @@
 //! failure.
 
 use super::worker::{Engine, LAZY_MAX};
-use super::{House, open};
+use super::{House, Trouble, open};
 use crate::state::State;
 use crate::store::Store;
 use citybrain_shared::limits;
@@ -102,7 +102,7 @@ impl Engine {
         // Notes that were written and not synced kept their positions over the failure: the state must
         // know them before anything follows them.
         if let Err(e) = self.log.reopen().and_then(|()| self.log.commit()) {
-            *self.shared.trouble.write() = Some(with_causes(&e));
+            *self.shared.trouble.write() = Some(Trouble::Broken(with_causes(&e)));
             return;
         }
         let shared = self.shared.clone();
@@ -129,7 +129,7 @@ impl Engine {
                 tracing::info!(upto = upto.0, "The log can be written again.");
             }
             Err(e) => {
-                *self.shared.trouble.write() = Some(e.to_string());
+                *self.shared.trouble.write() = Some(Trouble::Broken(e.to_string()));
                 return;
             }
         }
@@ -180,7 +180,8 @@ impl Engine {
                 Space::Spent => Some("a quarter of store.free_bytes_min: not even what was sent on is noted"),
             };
             *self.shared.trouble.write() = than.map(|than| {
-                format!("only {} MB are free in {}, less than {than}", free / 1_000_000, self.dir.display())
+                let free_mb = free / 1_000_000;
+                Trouble::Short(format!("only {free_mb} MB are free in {}, less than {than}", self.dir.display()))
             });
             if space == Space::Enough {
                 tracing::info!(free_bytes = free, "There is room on the disk again.");
@@ -214,7 +215,7 @@ impl Engine {
                 self.give_up_ballast();
                 // The rows that were taken are only in memory now: fold them again from the log.
                 let mut state = shared.state.write();
-                *self.shared.trouble.write() = Some(with_causes(&e));
+                *self.shared.trouble.write() = Some(Trouble::Broken(with_causes(&e)));
                 self.broken_since = Some(Instant::now());
                 tracing::error!(error = %with_causes(&e), "The state cannot be stored; it is read back from the log.");
                 if let Err(e) = self.reload(&mut state) {
@@ -284,7 +285,7 @@ impl Engine {
             _ => {
                 // It went with its thread, which is a bug: it is opened anew, as after any other failure of it.
                 tracing::error!("The thread that writes snapshots has panicked.");
-                *self.shared.trouble.write() = Some("the state's store was lost".into());
+                *self.shared.trouble.write() = Some(Trouble::Broken("the state's store was lost".into()));
                 self.broken_since = Some(Instant::now());
             }
         }

@@ -3,7 +3,7 @@
 use super::deciding::{lets_log_go, park_if_unfit, stamp};
 use super::upkeep::{Lent, Space};
 use super::{
-    Change, Error, Haste, Job, Offered, Outcome, Received, Settled, Shared, Waiting, all_fit, history_of, open,
+    Change, Error, Haste, Job, Offered, Outcome, Received, Settled, Shared, Trouble, Waiting, all_fit, history_of, open,
 };
 use crate::log::{self, Disk, Log};
 use crate::note::Note;
@@ -255,7 +255,7 @@ impl Engine {
     }
 
     fn refuse(&self, job: Job) {
-        let why = self.shared.trouble.read().clone().unwrap_or_else(|| "the log is not open".into());
+        let why = self.shared.trouble.read().as_ref().map_or_else(|| "the log is not open".into(), ToString::to_string);
         let error = Err(Error::Unwritable(why));
         match job {
             Job::Offer { reply, .. } => Reply::Offer(reply, Vec::new()).send(&error),
@@ -329,7 +329,7 @@ impl Engine {
     fn broke(&mut self, e: &crate::log::Error) -> Error {
         let why = with_causes(e);
         tracing::error!(error = %why, "The log cannot be written; nothing is acknowledged until it can.");
-        *self.shared.trouble.write() = Some(why.clone());
+        *self.shared.trouble.write() = Some(Trouble::Broken(why.clone()));
         self.broken_since = Some(Instant::now());
         self.fresh_keys.clear();
         self.lazy_since = None;

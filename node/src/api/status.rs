@@ -82,7 +82,7 @@ pub async fn tree(From(ctx): From<Arc<Ctx>>, uri: Uri) -> Result<Response, Refus
                 say(node, health);
                 node.last_heard_ms_ago = Some(0);
             } else if let Some(detail) = missing.get(&node.address) {
-                node.health = Some(format!("no answer: {detail}"));
+                (node.health, node.silent) = (Some(format!("no answer: {detail}")), true);
             }
         }
     }
@@ -158,6 +158,7 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
         state: "self".into(),
         last_heard_ms_ago: None,
         health: None,
+        silent: false,
         behind: None,
         alarms: 0,
     };
@@ -176,6 +177,7 @@ pub fn tree_nodes(state: &State, config: &Config, links: &[view::Link], at_us: i
             state: link.map_or("known", |l| l.state.as_str()).to_owned(),
             last_heard_ms_ago: Some(link.and_then(|l| l.last_heard_ms_ago).unwrap_or(since_presence)),
             health: None,
+            silent: false,
             behind: None,
             alarms: 0,
         });

@@ -13,6 +13,7 @@ use axum::http::Uri;
 use axum::response::Response;
 use citybrain_hub::door::users::RefusedLogin;
 use citybrain_hub::engine;
+use citybrain_hub::engine::Trouble;
 use citybrain_shared::view::{self, LinkRole, Looked, Severity, Symptom};
 use citybrain_shared::{Address, Pos, words};
 use serde::Deserialize;
@@ -93,11 +94,11 @@ fn mine(ctx: &Ctx, code: &str, severity: Severity, sentence: String, remedy: &st
 fn of_disk(ctx: &Ctx) -> Option<Symptom> {
     let (me, data) = (&ctx.config.node.address, ctx.config.node.data.display());
     match ctx.hub.trouble() {
-        Some(why) if why.contains("free_bytes_min") => {
+        Some(Trouble::Short(why)) => {
             let remedy = format!("make room on the disk of {data}; it goes on by itself");
             return Some(stuck(me, "disk-low", format!("{me} takes nothing: {why}"), &remedy));
         }
-        Some(why) => {
+        Some(Trouble::Broken(why)) => {
             let remedy =
                 format!("look at the disk of {data} (`citybrain doctor`); it goes on by itself once it can write");
             return Some(stuck(me, "unwritable", format!("{me} cannot write its log: {why}"), &remedy));

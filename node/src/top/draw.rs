@@ -94,7 +94,7 @@ fn tree(p: &Picture, a: &Answers, frame: &mut Frame, area: Rect) {
         .map(|n| {
             // Its own word first, and of whom nobody has asked yet what its parent sees.
             let (sign, color) = match (n.state.as_str(), n.health.as_deref()) {
-                (_, Some(health)) if health.starts_with("no answer") => ("○", Color::Red),
+                _ if n.silent => ("○", Color::Red),
                 (_, Some(health)) if health != "well" => ("●", Color::Yellow),
                 ("self" | "up", _) | (_, Some(_)) => ("●", Color::Green),
                 ("known", None) => ("·", Color::DarkGray),
@@ -266,6 +266,7 @@ mod tests {
             last_heard_ms_ago: heard,
             behind: Default::default(),
             health: Default::default(),
+            silent: false,
             alarms: u64::from(state == "known"),
         }
     }
@@ -380,7 +381,7 @@ mod tests {
         tree[0].health = Some("cut off: its parent's link is connecting".into());
         tree[0].behind = Some(42);
         (tree[1].state, tree[1].health, tree[1].behind) = ("up".into(), Some("well".into()), Some(0));
-        tree[2].health = Some("no answer: no session".into());
+        (tree[2].health, tree[2].silent) = (Some("no answer: no session".into()), true);
         let got = screen(&p, 80, 24);
         let row = |y: usize| got[y].split('│').next().unwrap().trim_end().to_owned();
         assert_eq!(

@@ -132,6 +132,9 @@ pub struct TreeNode {
     /// `well`, or why not; its own word, so `None` for whom nobody asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
+    /// It was asked and did not answer; `health` says why.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silent: bool,
     /// Records that its parent does not have yet, at most; its own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<u64>,

@@ -178,7 +178,9 @@ fn filled_up(dir: &Path) -> (Node, Arc<Faulty>, Pos) {
         node.offer(&event(&n.to_string(), &large));
     }
     disk.set_free(MIN / 2);
-    wait_for("it says that it is short", || node.hub.trouble().is_some_and(|why| why.contains("free_bytes_min")));
+    wait_for("it says that it is short", || {
+        node.hub.trouble().is_some_and(|why| why.to_string().contains("free_bytes_min"))
+    });
     assert!(matches!(try_offer(&node, "new"), Err(Error::Unwritable(_))));
     let last = node.hub.reader().last();
     (node, disk, last)
@@ -227,7 +229,7 @@ fn a_child_that_is_gone_for_good_can_be_retired_on_a_disk_without_room() {
     wait_for("what was held for it is gone", || node.hub.reader().first() > Pos(1));
     // The rest of the room is for a start and a snapshot.
     disk.set_free(MIN / 8);
-    wait_for("it says so", || node.hub.trouble().is_some_and(|why| why.contains("a quarter of")));
+    wait_for("it says so", || node.hub.trouble().is_some_and(|why| why.to_string().contains("a quarter of")));
     assert!(matches!(lazily(&node, opened("app")), Err(Error::Unwritable(_))));
     node.close();
 }
@@ -253,7 +255,7 @@ fn clients_that_come_and_go_on_a_disk_without_room_leave_what_the_childs_return_
     // Whoever sleeps may come for what is kept for it.
     lazily(&node, opened("app")).unwrap();
     disk.set_free(MIN / 3);
-    wait_for("it says so", || node.hub.trouble().is_some_and(|why| why.contains("half of")));
+    wait_for("it says so", || node.hub.trouble().is_some_and(|why| why.to_string().contains("half of")));
     let will = LastWill {
         user: String::new(),
         topic: "t".into(),

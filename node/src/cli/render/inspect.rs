@@ -415,8 +415,7 @@ pub fn tree(v: &view::Tree, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
 
 /// 3 if some did not answer who were asked.
 pub fn tree_code(v: &view::Tree) -> u8 {
-    let is_silent = |n: &view::TreeNode| n.health.as_ref().is_some_and(|h| h.starts_with("no answer"));
-    if v.nodes.iter().any(is_silent) { 3 } else { 0 }
+    if v.nodes.iter().any(|n| n.silent) { 3 } else { 0 }
 }
 
 pub fn cut_note(lines_cut: bool, out: &mut dyn Write) -> io::Result<()> {

@@ -95,6 +95,7 @@ fn names_in_any_script_keep_the_columns_straight() {
         state: state.into(),
         last_heard_ms_ago: heard,
         health: (state == "self").then(|| "well".into()),
+        silent: false,
         behind: (state == "self").then_some(4210),
         alarms: u64::from(state == "up"),
     };
@@ -115,7 +116,7 @@ chengdu/liucheng, its own record, as of 10:41:07Z
     // Each asked, and one that is of another version.
     (nodes[1].health, nodes[1].behind) = (Some("well".into()), Some(3));
     nodes[2].version = "0.2.0".into();
-    nodes[2].health = Some("no answer: no session".into());
+    (nodes[2].health, nodes[2].silent) = (Some("no answer: no session".into()), true);
     let want = "\
 NODE              NAME      LINK   ALARMS  BEHIND  HEALTH     VERSION
 chengdu/liucheng  柳城街道  self        0   4,210  well       0.1.0
