@@ -6,6 +6,7 @@
 //! | `cap` | alarms out and warnings in by CAP, and what follows below |
 //! | `cases` | pressed, answered, handed over, closed and counted, whatever is cut or killed |
 //! | `real_input` | cities' own service requests as cases: every count and time as their files say |
+//! | `residents` | a citizens' app: press, book, follow, cancel, judge, and nothing of others' |
 //! | `rights` | who may connect, publish and subscribe by MQTT, to the code and the counter |
 //! | `rules` | rules fire, alarms climb, are acknowledged and cleared, whatever is killed |
 //! | `tree` | events up, directives down, receipts, urgency, a cut and a restart at each tier |
@@ -60,6 +61,7 @@ mod outside_broker;
 mod pages;
 mod platforms;
 mod real_input;
+mod residents;
 mod rights;
 mod rules;
 mod schemas;

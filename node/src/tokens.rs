@@ -34,7 +34,8 @@ pub const LOCAL: &str = "local";
 /// What somebody may do. An operator may all that the others may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
 pub enum Role {
-    /// Files and reads requests by Open311, and nothing else.
+    /// What a resident may: sees what is offered, brings cases, books, calls for help, and follows, judges and takes
+    /// back what it brought itself; by the API and by Open311.
     App,
     /// Brings warnings by CAP, and fetches this node's alarms by it: a bureau's gateway.
     Gateway,

@@ -8,9 +8,9 @@ use super::input::{Path, Sent, parse, query};
 use super::intake::COMMIT_WAIT;
 use super::once::{Made, Repeat};
 use super::ops::Operator;
-use super::{Ctx, Refusal, etag, with_next};
+use super::{Ctx, Refusal, etag, resident, with_next};
 use crate::brain::Brain;
-use crate::brain::cases::machine::allowed;
+use crate::brain::cases::machine::{self, allowed};
 use crate::brain::cases::{self, Cases, Held, Opening, Told, intake, letter};
 use crate::brain::form;
 use axum::extract::State as From;
@@ -75,7 +75,12 @@ pub struct Wanted {
     after: Option<String>,
 }
 
-pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
+pub async fn list(
+    From(ctx): From<Arc<Ctx>>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let wanted: Wanted = query(&uri)?;
     let limit = wanted.limit.unwrap_or(CASES_DEFAULT).clamp(1, CASES_MAX);
     let status = wanted.status.as_deref().filter(|s| !["open", "all"].contains(s));
@@ -93,18 +98,31 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
             && (!wanted.reopened || c.reopened > 0)
             && (!wanted.urgent || c.urgent)
     };
-    let (all, open, overdue) =
+    let (all, mut open, mut overdue) =
         look(&ctx, |cases| (cases.count() as u64, cases.open_ones().len() as u64, cases.overdue(now)))?;
     let only_open = wanted.overdue || status.map_or(wanted.status.as_deref() == Some("open"), Status::is_open);
-    let is_any = wanted.is_any();
+    // What there is for an app is only found by looking at all.
+    let sees_all = !matches!(caller, Caller::App(_));
+    if !sees_all {
+        (open, overdue) = (0, 0);
+    }
+    let is_any = sees_all && wanted.is_any();
     let (mut page, mut fit, mut more): (Vec<Case>, u64, bool) = (Vec::new(), 0, false);
-    let after = wanted.after.as_ref().map(|id| place_of(&ctx, id)).transpose()?;
+    let after = wanted.after.as_ref().map(|id| place_of(&ctx, &caller, id)).transpose()?;
     let mut before = after.clone().filter(|_| is_any);
     loop {
         let last = look(&ctx, |cases| {
             let (mut seen, mut last) = (0, None);
-            for case in cases.before(before.take(), only_open).map(|h| &h.case).take(SLICE) {
+            for held in cases.before(before.take(), only_open).take(SLICE) {
+                let case = &held.case;
                 (seen, last) = (seen + 1, Some(case));
+                if !caller.sees(held, &me) {
+                    continue;
+                }
+                if !sees_all && case.status.is_open() {
+                    open += 1;
+                    overdue += u64::from(case.is_overdue(now));
+                }
                 if !fits(case) {
                     continue;
                 }
@@ -113,7 +131,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
                     continue;
                 }
                 if page.len() < limit {
-                    page.push(case.clone());
+                    page.push(if sees_all { case.clone() } else { resident::case(held) });
                 } else {
                     more = true;
                     if is_any {
@@ -137,8 +155,10 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
 }
 
 /// Where in the list that case is.
-fn place_of(ctx: &Ctx, id: &str) -> Result<(i64, String), Refusal> {
-    let place = look(ctx, |cases| cases.get(id).map(|held| cases::opened(&held.case)))?;
+fn place_of(ctx: &Ctx, caller: &Caller, id: &str) -> Result<(i64, String), Refusal> {
+    let me = &ctx.config.node.address;
+    let seen = |held: &&Held| caller.sees(held, me);
+    let place = look(ctx, |cases| cases.get(id).filter(seen).map(|held| cases::opened(&held.case)))?;
     place.ok_or_else(|| {
         let detail = format!("`after={id}` names no case of this node");
         Refusal::new(
@@ -174,6 +194,16 @@ pub async fn show(
     let Nothing {} = query(&uri)?;
     let (shown, tag) = shown(&ctx, &caller, &id, None)?;
     Ok(if etag::is_known(&headers, &tag) { etag::unchanged(tag) } else { etag::tagged(ctx.answer(shown), tag) })
+}
+
+/// The case that is meant. An app names one of its own, and whole: what else there is must not show in a refusal.
+fn find<'c>(cases: &'c Cases, caller: &Caller, me: &Address, id: &str) -> Result<&'c Held, cases::Refusal> {
+    let Caller::App(_) = caller else { return cases.find(id) };
+    let own = cases.get(id).filter(|held| caller.sees(held, me));
+    own.ok_or_else(|| {
+        let detail = format!("this token has brought no case `{id}` to {me}");
+        cases::Refusal::new("not-found", detail, "`citybrain case list` shows those that it brought")
+    })
 }
 
 fn of_held(cases: &Cases, held: &Held, caller: &Caller, asked: Option<Address>, now: DateTime<Utc>) -> view::CaseShown {
@@ -307,7 +337,9 @@ pub(super) async fn open_new(
     let source = format!("/{}/cases", ctx.address());
     let key = new.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let place = new.place.as_ref().map_or("", |p| p.text.trim());
-    let button = (new.sos && !place.is_empty()).then(|| intake::button(&source, place));
+    // Who presses through an app is shown what it brought: it joins no press of somebody else's.
+    let pressed = if new.by.starts_with(machine::APP) { format!("{source} {}", new.by) } else { source.clone() };
+    let button = (new.sos && !place.is_empty()).then(|| intake::button(&pressed, place));
     let channel = if new.channel.is_empty() { "api".into() } else { new.channel.clone() };
     let lane = letter::lane(new.sos);
     let opening = move |id| Opening {
@@ -382,6 +414,10 @@ pub async fn step(
         ask.role = ask.role.or(Some(Role::Supervisor));
     }
     ask.seen.extend(etag::seen(&headers)?);
+    // Before anything is said of it.
+    if let Caller::App(_) = caller {
+        look(&ctx, |cases| find(cases, &caller, &ctx.config.node.address, &id).map(|_| ()))??;
+    }
     let ask = caller.asks(verb, ask)?;
     let made = match repeat.made(&ctx)? {
         Some(made) => made,
@@ -439,7 +475,12 @@ fn shown(
     asked: Option<Address>,
 ) -> Result<(view::CaseShown, HeaderValue), Refusal> {
     let now = ctx.as_of();
-    let shown = look(ctx, |cases| cases.find(id).map(|held| of_held(cases, held, caller, asked, now)))??;
+    let me = &ctx.config.node.address;
+    let shown = look(ctx, |cases| {
+        let held = find(cases, caller, me, id)?;
+        let shown = of_held(cases, held, caller, asked, now);
+        Ok::<_, cases::Refusal>(if let Caller::App(_) = caller { resident::shown(held, shown, now) } else { shown })
+    })??;
     let tag = etag::tag(&format!("{}-", shown.case.stamp()), &shown);
     Ok((shown, tag))
 }

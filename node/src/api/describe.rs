@@ -261,9 +261,10 @@ fn operation(said: &Said) -> Value {
             "pos" => (json!({"type": "integer", "format": "uint64", "minimum": 0}), "Its position in the log."),
             "address" => (json!({"type": "string"}), "The node's address; each `/` in it as it is, or as `%2F`."),
             "code" => (json!({"type": "string"}), "The service's code."),
-            _ if said.path.contains("cases") => {
-                (json!({"type": "string"}), "The case's id, or so much of it that no other case is meant.")
-            }
+            _ if said.path.contains("cases") => (
+                json!({"type": "string"}),
+                "The case's id, or so much of it that no other case is meant; an app names it whole.",
+            ),
             _ => (json!({"type": "string"}), "Its id."),
         };
         parameters.push(json!({"name": name, "in": "path", "required": true, "schema": schema, "description": about}));

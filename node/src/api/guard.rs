@@ -1,21 +1,23 @@
 //! Who may pass: the door before every route, where the config names a tokens file.
 //!
 //! What a route needs stands in the [`table`]: health checks pass without a token; a reader may read; a
-//! worker may also open and step cases; a supervisor means more by it; an app has only Open311, which
-//! asks for itself; a gateway brings and fetches messages of CAP; whatever else changes something needs an operator.
+//! worker may also open and step cases; a supervisor means more by it; an app does what a resident may, with
+//! the cases that it brought, here and by Open311, which asks for itself; a gateway brings and fetches messages of CAP; whatever else changes something needs an operator.
 //! A question to a node below is judged here, where it comes in: the nodes of a tree trust those
 //! above them. [`Caller`] is what of cases somebody may see and do.
 
 use super::listen::Peer;
 use super::origin::check_page;
 use super::{Refusal, table};
-use crate::brain::cases::intake;
+use crate::brain::cases::machine::{APP, app_of, is_residents};
+use crate::brain::cases::{Held, intake};
 use crate::tokens::{Holder, Role, Tokens};
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State as From};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use citybrain_shared::Address;
 use citybrain_shared::case::{self, Ask, Verb};
 use citybrain_shared::record::Header;
 use citybrain_shared::view;
@@ -31,6 +33,8 @@ pub async fn guard(From(tokens): From<Arc<Tokens>>, mut request: Request, next: 
     let Some((needed, also)) = needed(request.method(), request.uri().path()).or(at_least) else {
         return next.run(request).await;
     };
+    // A node below shows whoever asks from above what a reader sees, and an app's cases are this node's.
+    let also = also.filter(|also| !is_elsewhere || *also != Role::App);
     let peer = request.extensions().get::<ConnectInfo<Peer>>();
     let certified = peer.and_then(|ConnectInfo(peer)| peer.certified.as_deref());
     // A browser shows its certificate for whatever page asks, as it never does with a token.
@@ -101,6 +105,8 @@ fn needed(method: &Method, path: &str) -> Option<(Role, Option<Role>)> {
 pub enum Caller {
     #[default]
     Reader,
+    /// Speaks for residents, of the cases that it brought itself, and sees no others.
+    App(String),
     /// Acts only as a worker, and only in the token's own name.
     Worker(String),
     /// Acts in the token's own name, as a supervisor or as a worker, and gives a second person's word.
@@ -113,7 +119,8 @@ pub enum Caller {
 impl Caller {
     fn of(holder: &Holder) -> Caller {
         match holder.role {
-            Role::App | Role::Gateway | Role::Reader => Caller::Reader,
+            Role::Gateway | Role::Reader => Caller::Reader,
+            Role::App => Caller::App(holder.name.clone()),
             Role::Worker => Caller::Worker(holder.name.clone()),
             Role::Supervisor => Caller::Supervisor(holder.name.clone()),
             Role::Operator => Caller::Operator,
@@ -122,7 +129,15 @@ impl Caller {
 
     /// Names, telephone numbers, and what else says whom to call.
     pub fn sees_persons(&self) -> bool {
-        *self != Caller::Reader
+        matches!(self, Caller::Worker(_) | Caller::Supervisor(_) | Caller::Operator)
+    }
+
+    /// Is this case there for him? `me`: this node.
+    pub fn sees(&self, held: &Held, me: &Address) -> bool {
+        match self {
+            Caller::App(name) => is_of_app(held, me, name),
+            _ => true,
+        }
     }
 
     /// Is this record's data for him? Contact data comes in with such events, and goes on in letters.
@@ -137,6 +152,7 @@ impl Caller {
     pub fn acts_as(&self, said: String) -> Result<String, Refusal> {
         match self {
             Caller::Reader => Err(forbidden("a reader opens and steps no case", Role::Worker)),
+            Caller::App(name) => Ok(format!("{APP}{name}")),
             Caller::Worker(name) | Caller::Supervisor(name) => Ok(name.clone()),
             Caller::Operator => Ok(said),
         }
@@ -149,6 +165,7 @@ impl Caller {
     pub fn asks(&self, verb: Verb, ask: Ask) -> Result<Ask, Refusal> {
         let by = self.acts_as(ask.by.clone())?;
         match self {
+            Caller::App(_) => as_resident(by, verb, ask),
             Caller::Supervisor(name) => as_supervisor(name, verb, ask),
             Caller::Worker(_) => {
                 if let Some(role) = ask.role.filter(|r| *r != case::Role::Worker) {
@@ -176,6 +193,24 @@ impl Caller {
             _ => Err(forbidden("only an operator may do this", Role::Operator)),
         }
     }
+}
+
+/// Did the app with the token of this name bring it, at this node, by whichever of its two ways?
+pub fn is_of_app(held: &Held, me: &Address, name: &str) -> bool {
+    held.opener(me).and_then(app_of) == Some(name)
+}
+
+/// An app says what a resident may say, and nothing else.
+fn as_resident(by: String, verb: Verb, ask: Ask) -> Result<Ask, Refusal> {
+    if !is_residents(verb) {
+        let detail = format!("`{verb}` is not for residents, and an app's token acts as one");
+        return Err(forbidden(&detail, Role::Worker));
+    }
+    if let Some(role) = ask.role.filter(|r| *r != case::Role::Resident) {
+        return Err(forbidden(&format!("an app's token acts as a resident, not as a {role}"), Role::Worker));
+    }
+    let Ask { text, place, solved, satisfied, evidence, seen, .. } = ask;
+    Ok(Ask { by, role: Some(case::Role::Resident), text, place, solved, satisfied, evidence, seen, ..Ask::default() })
 }
 
 /// A supervisor's token is one person. What needs two is asked for by somebody else, and approved by it.
@@ -377,6 +412,52 @@ mod tests {
             let answer = tower_service::Service::call(&mut routes.clone(), request).await.unwrap();
             assert_eq!(answer.status(), status, "{headers:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_an_app_is_that_app_within_its_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        std::fs::write(&path, format!("citizens app {}\n", crate::tokens::hash("secret"))).unwrap();
+        let api = citybrain_shared::config::Api {
+            requests_per_minute_of: [("app".to_owned(), 2)].into(),
+            ..Default::default()
+        };
+        let tokens = Arc::new(Tokens::new(path, "here", crate::tokens::Limits::of(&api)));
+        let who = |caller: Caller| async move { format!("{caller:?}") };
+        let routes = axum::Router::new().route("/v1/cases", axum::routing::get(who));
+        let routes = routes.layer(axum::middleware::from_fn_with_state(tokens, guard));
+        let peer = Peer { address: "127.0.0.1:1".parse().unwrap(), certified: Some("citizens".into()) };
+        let ask = |at: Option<&'static str>| {
+            let mut request = axum::http::Request::get("/v1/cases");
+            if let Some(at) = at {
+                request = request.header(view::HEADER_AT, at);
+            }
+            let mut request = request.body(axum::body::Body::empty()).unwrap();
+            request.extensions_mut().insert(ConnectInfo(peer.clone()));
+            tower_service::Service::call(&mut routes.clone(), request)
+        };
+        for _ in 0..2 {
+            let body = ask(None).await.unwrap().into_body();
+            assert_eq!(axum::body::to_bytes(body, 100).await.unwrap(), "App(\"citizens\")");
+        }
+        assert_eq!(ask(None).await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(ask(Some("c/s")).await.unwrap().status(), StatusCode::FORBIDDEN);
+    }
+
+    #[test]
+    fn an_app_says_what_residents_say_and_carries_nothing_else() {
+        let app = Caller::App("citizens".into());
+        let said = Ask { by: "li".into(), text: Some("x".into()), unit: Some("u".into()), ..Ask::default() };
+        for verb in Verb::ALL {
+            let asked = app.asks(*verb, said.clone());
+            let theirs = [Verb::Evaluate, Verb::Reopen, Verb::Withdraw, Verb::Comment].contains(verb);
+            assert_eq!(asked.is_ok(), theirs, "{verb}");
+            let Ok(asked) = asked else { continue };
+            assert_eq!((asked.by.as_str(), asked.role, asked.unit), ("app:citizens", Some(case::Role::Resident), None));
+        }
+        assert!(app.asks(Verb::Comment, Ask { role: Some(case::Role::Worker), ..said }).is_err());
+        assert!(!app.sees_persons() && app.is_operator().is_err());
     }
 
     #[test]

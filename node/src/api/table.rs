@@ -412,7 +412,7 @@ fn log() -> Vec<Row<Arc<Ctx>>> {
 }
 
 fn brain() -> Vec<Row<Arc<Ctx>>> {
-    use Role::{Operator, Worker};
+    use Role::{App, Operator, Worker};
     vec![
         read("/v1/rules", "Rules in force", alarms::rules).gives::<view::Rules>(200),
         read("/v1/alarms", "Alarms of the node and of all below it, worst first", alarms::list)
@@ -426,13 +426,15 @@ fn brain() -> Vec<Row<Arc<Ctx>>> {
             .gives::<view::AlarmShown>(200)
             .gives::<view::AlarmShown>(202)
             .or(&[404, 409]),
-        read("/v1/cases", "Cases, newest first", cases::list)
+        read("/v1/cases", "Cases, newest first; for an app those that it brought", cases::list)
+            .also(App)
             .query::<cases::Wanted>()
             .gives::<view::Cases>(200)
             .tagged()
             .paged()
             .or(&[404]),
         change(Worker, "/v1/cases", "Open a case", cases::open)
+            .also(App)
             .takes::<view::CaseNew>()
             .gives::<view::CaseShown>(201)
             .gives::<view::CaseShown>(200)
@@ -442,10 +444,12 @@ fn brain() -> Vec<Row<Arc<Ctx>>> {
             .gives::<view::CasesImported>(200)
             .or(&[404]),
         read("/v1/cases/{id}", "A case, with its history", cases::show)
+            .also(App)
             .gives::<view::CaseShown>(200)
             .tagged()
             .or(&[404, 409]),
         change(Worker, "/v1/cases/{id}/{step}", "Step a case, or ask its owner to", cases::step)
+            .also(App)
             .takes::<Ask>()
             .stepped()
             .gives::<view::CaseShown>(200)
@@ -464,11 +468,13 @@ fn brain() -> Vec<Row<Arc<Ctx>>> {
             .gives::<view::Supervision>(200)
             .or(&[404]),
         read("/v1/services", "Services and activities of the node and of those above it", services::list)
+            .also(App)
             .query::<services::Wanted>()
             .gives::<view::Services>(200)
             .tagged()
             .or(&[404]),
         read("/v1/services/{code}", "A service, with what is free at the node that offers it", services::show)
+            .also(App)
             .query::<services::Whose>()
             .gives::<view::ServiceShown>(200)
             .tagged()
@@ -479,12 +485,18 @@ fn brain() -> Vec<Row<Arc<Ctx>>> {
             "Request a service: a case of the node that offers it",
             services::request,
         )
+        .also(App)
         .takes::<view::ServiceRequest>()
         .gives::<view::CaseShown>(201)
         .gives::<view::CaseShown>(200)
         .or(&[404, 409]),
-        read("/v1/scenes", "What belongs to a theme", services::scenes).gives::<view::Scenes>(200).tagged().or(&[404]),
+        read("/v1/scenes", "What belongs to a theme", services::scenes)
+            .also(App)
+            .gives::<view::Scenes>(200)
+            .tagged()
+            .or(&[404]),
         read("/v1/scenes.geojson", "Scenes on a map", services::geojson)
+            .also(App)
             .gives_as("application/geo+json", "RFC 7946, a feature each")
             .or(&[404]),
     ]
@@ -528,6 +540,29 @@ fn tree() -> Vec<Row<Arc<Ctx>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_app_has_what_a_resident_needs_and_no_other_route() {
+        let may = |said: &&Said| said.also == Some(Role::App) || said.needs == Some(Role::App);
+        let mut routes: Vec<String> =
+            said().iter().filter(may).map(|said| format!("{} {}", said.method, said.path)).collect();
+        routes.sort();
+        assert_eq!(
+            routes,
+            [
+                "GET /v1/cases",
+                "GET /v1/cases/{id}",
+                "GET /v1/scenes",
+                "GET /v1/scenes.geojson",
+                "GET /v1/services",
+                "GET /v1/services/{code}",
+                "POST /v1/cases",
+                "POST /v1/cases/{id}/{step}",
+                "POST /v1/services/{code}/requests",
+            ]
+        );
+        assert!(Role::ALL.iter().all(|role| *role >= Role::App), "so that no route has it by its rank");
+    }
 
     #[test]
     fn a_word_in_its_place_goes_before_a_variable_and_what_is_not_there_is_nobodys() {

@@ -27,13 +27,13 @@ mod ask;
 pub(super) mod body;
 mod multipart;
 mod said;
-mod told;
+pub(super) mod told;
 
 use super::cases::SLICE;
 use super::once::{self, Made, Once, Repeat};
 use super::{Ctx, Refusal, cases, guard};
 use crate::brain::Brain;
-use crate::brain::cases::machine::{TEXT_MAX, described, kept};
+use crate::brain::cases::machine::{OPEN311, TEXT_MAX, described, kept};
 use crate::brain::cases::{Cases, Held, Told, opened};
 use crate::brain::form::{self, Fault};
 use crate::tokens::{Holder, Role as TokenRole, Tokens};
@@ -450,7 +450,7 @@ impl Desk {
             form: new.attributes,
             media: new.media,
             contact: new.contact,
-            by: format!("open311:{holder}"),
+            by: format!("{OPEN311}{holder}"),
             ..CaseNew::default()
         };
         let once = if headers.contains_key(once::HEADER) {
@@ -498,8 +498,8 @@ impl Desk {
         }
         let word = p.get("status").unwrap_or("UNCHANGED").to_ascii_uppercase();
         // Everybody may say something; the resident's word is for whoever brought it.
-        let own = format!("open311:{holder}");
-        let (his, now) = (is_app.then_some(own.as_str()), self.ctx.as_of());
+        let own = format!("{OPEN311}{holder}");
+        let (his, now) = (is_app.then_some(holder), self.ctx.as_of());
         let standing = self.look(id, part, |all, held| Standing::of(all, held, his, now))?;
         let Some((verb, solved)) = said::says(&word, standing) else {
             return no(400, format!("status {word} is not known: one of {}", said::known()));

@@ -9,6 +9,7 @@
 //!
 //! Source: github.com/mysociety/fixmystreet, `perllib/Open311.pm`, `perllib/Open311/PostServiceRequestUpdates.pm`.
 
+use crate::api::guard;
 use crate::brain::cases::machine::allowed;
 use crate::brain::cases::{Cases, Held};
 use chrono::{DateTime, Utc};
@@ -50,7 +51,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// `own`: his name in the case's history, where only what he brought is his; `None`: all is.
+    /// `own`: the name of his token, where only what he brought is his; `None`: all is.
     pub fn of(cases: &Cases, held: &Held, own: Option<&str>, now: DateTime<Utc>) -> Standing {
         let (case, book) = (&held.case, cases.book());
         Standing {
@@ -58,7 +59,7 @@ impl Standing {
             may_reopen: allowed(case).contains(&Verb::Reopen) && now <= book.reopen_until(case),
             is_merged: case.is_merged(),
             is_judged: case.verdict.as_ref().is_some_and(|v| v.solved.is_some()),
-            is_his: own.is_none_or(|own| held.history.first().is_none_or(|e| e.by == own)),
+            is_his: own.is_none_or(|own| guard::is_of_app(held, book.me, own)),
         }
     }
 }

@@ -120,21 +120,29 @@ fn id_of(case: &str, e: &Entry) -> String {
     e.wish.clone().unwrap_or_else(|| update_id(case, e.term, e.version))
 }
 
-pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
-    // What is said among those who handle it stays among them.
+/// Is its text for residents? What is said among those who handle a case stays among them.
+pub fn is_for_residents(e: &Entry) -> bool {
     let is_answer = matches!(e.step.as_str(), "resolved" | "rejected" | "closed" | "followed" | "unmerged");
-    let text = if is_answer || e.role == Some(Role::Resident) { e.text.as_str() } else { "" };
+    is_answer || e.role == Some(Role::Resident)
+}
+
+/// Where a reference leads: `NAME=URL`, or the URL alone.
+pub fn url_of(reference: &str) -> Option<&str> {
+    let named = reference.split_once('=').map(|(_, url)| url);
+    [Some(reference), named].into_iter().flatten().find(|url| ask::is_url(url))
+}
+
+pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
+    let text = if is_for_residents(e) { e.text.as_str() } else { "" };
     // A resident's picture stands behind his words; the handler's is what shows that it is done.
     let (text, media) = match text.rsplit_once('\n') {
         Some((words, url)) if ask::is_url(url) => (words, url),
         _ => (text, ""),
     };
     let shown = case.outcome.as_ref().filter(|o| e.step == "resolved" && o.at == e.at);
-    let own = (is_answer || e.role == Some(Role::Resident)).then_some(&e.evidence);
+    let own = is_for_residents(e).then_some(&e.evidence);
     let shown = shown.map(|o| &o.evidence).into_iter().chain(own).flatten();
-    // `NAME=URL`, or the URL alone.
-    let shown = shown.map(|r| if ask::is_url(r) { r } else { r.split_once('=').map_or("", |(_, url)| url) });
-    let media = Some(media).filter(|m| !m.is_empty()).or_else(|| shown.into_iter().find(|url| ask::is_url(url)));
+    let media = Some(media).filter(|m| !m.is_empty()).or_else(|| shown.into_iter().find_map(|r| url_of(r)));
     Body::Object(vec![
         ("update_id", Body::text(id_of(&case.id, e))),
         ("service_request_id", Body::text(case.id.clone())),

@@ -1,7 +1,7 @@
 //! What people and other systems ask this node for: cases that open, steps, and what is written of them.
 
 use super::letter::{self, Body, Letter, Pen};
-use super::machine::{self, Opening, Refusal, Stepped};
+use super::machine::{self, Asker, Opening, Refusal, Stepped};
 use super::{Cases, Held, Told, intake};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
@@ -171,7 +171,8 @@ impl Cases {
             let held = self.held.get(id)?;
             (held.case.owner == self.me).then(|| held.case.clone())
         };
-        self.book().act(&held.case, verb, ask, from, &other, now)
+        let opened_it = held.opener(from) == Some(ask.by.as_str());
+        self.book().act(&held.case, verb, ask, Asker { at: from, opened_it }, &other, now)
     }
 
     /// The letter that asks for a case back which is on its way from here. Nothing is stepped: it is
@@ -179,7 +180,7 @@ impl Cases {
     pub(super) fn recall(&self, held: &Held, ask: &Ask, id: String) -> Result<Letter, Refusal> {
         let ask = machine::act::named(ask);
         let case = &held.case;
-        self.book().check(case, Verb::Recall, &ask)?;
+        self.book().check(case, Verb::Recall, &ask, false)?;
         let history = letter::sent(&held.history);
         let body = Body::Recall { case: case.clone(), history, by: ask.by, why: ask.text.unwrap_or_default() };
         Ok(self.letter(id, case.bound_for(), case.urgent, body))

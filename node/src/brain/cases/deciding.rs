@@ -391,8 +391,8 @@ impl Cases {
                     };
                 }
                 let made = self.step(held, *verb, ask, &letter.from, now).or_else(|refusal| {
-                    // Who said it by another program was told that it will be read, and waits for no answer.
-                    let stays = ask.role == Some(Role::Resident) && !machine::is_name(&ask.by);
+                    // Who said it by Open311 was told that it will be read, and waits for no answer.
+                    let stays = ask.role == Some(Role::Resident) && ask.by.starts_with(machine::OPEN311);
                     let said = stays.then(|| self.step(held, Verb::Comment, ask, &letter.from, now).ok());
                     said.flatten().ok_or(refusal)
                 });

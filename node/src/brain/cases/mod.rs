@@ -153,6 +153,12 @@ impl Held {
         self.moved_to.as_ref().or(self.case.place_again.as_ref()).or(self.case.place.as_ref())
     }
 
+    /// Who opened it, if that was at `node`. Tokens are a node's own: elsewhere somebody else may have the same name.
+    pub fn opener(&self, node: &Address) -> Option<&str> {
+        let first = self.history.first().filter(|e| e.step == machine::SUBMITTED)?;
+        (self.case.opened_at == *node).then_some(first.by.as_str())
+    }
+
     /// Is nobody here to know any more whom it is about?
     pub fn is_forgotten(&self) -> bool {
         self.case.forgotten || self.to_forget.is_some()

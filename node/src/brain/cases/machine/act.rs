@@ -1,10 +1,9 @@
 //! A wish, done or refused.
 
 use super::turn::{LIST_MAX, NAME_MAX, TEXT_MAX, Turn, cut, is_same_person, missing};
-use super::{ASSIST, Book, Refusal, Stepped, TIMER, allowed, fits, is_name, roles, watching};
+use super::{ASSIST, Asker, Book, Refusal, Stepped, TIMER, allowed, fits, is_name, is_taken_back, roles, watching};
 use crate::brain::cases::letter::bytes_of;
 use chrono::{DateTime, Utc};
-use citybrain_shared::Address;
 use citybrain_shared::case::{
     Ask, Assist, CLIMB, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb, Verdict,
 };
@@ -25,13 +24,13 @@ impl Book<'_> {
         case: &Case,
         verb: Verb,
         ask: &Ask,
-        from: &Address,
+        asker: Asker<'_>,
         other: &dyn Fn(&str) -> Option<Case>,
         now: DateTime<Utc>,
     ) -> Result<Vec<Stepped>, Refusal> {
         let ask = &named(ask);
-        self.check(case, verb, ask)?;
-        let from = (from != self.me).then(|| from.clone());
+        self.check(case, verb, ask, asker.opened_it)?;
+        let from = (asker.at != self.me).then(|| asker.at.clone());
         let mut turn = Turn::new(self, case, past(verb), &ask.by, ask.role, from.clone(), now);
         turn.entry.text = cut(ask.text.as_deref().unwrap_or_default(), TEXT_MAX);
         if verb != Verb::Resolve {
@@ -250,7 +249,13 @@ impl Book<'_> {
     ///
     /// # Errors
     /// [`Refusal`], naming the steps that are allowed.
-    pub(in crate::brain::cases) fn check(&self, case: &Case, verb: Verb, ask: &Ask) -> Result<(), Refusal> {
+    pub(in crate::brain::cases) fn check(
+        &self,
+        case: &Case,
+        verb: Verb,
+        ask: &Ask,
+        opened_it: bool,
+    ) -> Result<(), Refusal> {
         let list = |verbs: Vec<Verb>| verbs.iter().map(|v| v.as_str()).collect::<Vec<_>>().join(", ");
         is_named(ask)?;
         is_as_seen(case, ask)?;
@@ -267,7 +272,9 @@ impl Book<'_> {
             let detail = format!("`{}` is {} and does not take `{verb}`{why}", case.id, case.standing());
             return Err(Refusal::new("not-now", detail, format!("it takes {}", list(allowed(case)))));
         }
-        may(verb, ask)?;
+        if !(opened_it && is_taken_back(case, verb)) {
+            may(verb, ask)?;
+        }
         use Verb::{Close, Evaluate, Merge, Reject, Verify, Withdraw};
         let ends_it = matches!(verb, Verify | Evaluate | Close | Reject | Merge | Withdraw);
         if ends_it && case.handlers.iter().any(|handler| is_same_person(handler, &ask.by)) {

@@ -33,14 +33,16 @@ use citybrain_shared::config::cases::{Cases as Settings, Category, Missed};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
 pub use turn::TEXT_MAX;
+pub use turn::{APP, OPEN311, RESIDENT, app_of, is_name};
 use turn::{NAME_MAX, Turn};
-pub use turn::{RESIDENT, is_name};
 pub(super) use turn::{cut, shown};
 
 /// Who acts when a limit has passed.
 pub const TIMER: &str = "timer";
 /// Somebody is summoned.
 pub const ASSIST: &str = "assist";
+/// The first line of a history.
+pub const SUBMITTED: &str = "submitted";
 /// A hand-over came to nothing.
 pub const CAME_BACK: &str = "came-back";
 
@@ -57,6 +59,15 @@ pub struct Book<'a> {
     pub calendar: &'a Calendar,
     pub categories: &'a [Category],
     pub settings: &'a Settings,
+}
+
+/// Who asks, beside what he says of himself.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// The node where he asks.
+    pub at: &'a Address,
+    /// He has opened the case, there.
+    pub opened_it: bool,
 }
 
 /// Why a wish is not granted.
@@ -196,6 +207,19 @@ fn roles(verb: Verb) -> &'static [Role] {
     }
 }
 
+/// May a resident ask for it?
+pub fn is_residents(verb: Verb) -> bool {
+    roles(verb).contains(&Role::Resident)
+}
+
+/// May whoever opened the case take it back, though it was for somebody else? A desk that books for a resident must
+/// be able to cancel at his word. Until it is dispatched any worker may end it by `reject`, so that this is no more
+/// power; from then on rates count it, and it is the resident's, or a supervisor's, to withdraw.
+fn is_taken_back(case: &Case, verb: Verb) -> bool {
+    let waits = matches!(case.status, Status::Submitted | Status::Accepted);
+    verb == Verb::Withdraw && waits && case.dispatched.is_none() && case.handlers.is_empty()
+}
+
 impl Book<'_> {
     pub fn category(&self, code: &str) -> Option<&Category> {
         self.categories.iter().find(|c| c.code == code || c.name == code)
@@ -240,7 +264,7 @@ impl Book<'_> {
         }
         case.department = category.map(|c| c.department.clone()).unwrap_or_default();
         case.governance = case.governance.take().or_else(|| category.and_then(|c| c.governance.clone()));
-        let mut turn = Turn::new(self, &case, "submitted", &by, None, None, now);
+        let mut turn = Turn::new(self, &case, SUBMITTED, &by, None, None, now);
         turn.entry.text = note;
         turn.start_clock("response", turn.limit_of(|t| t.response));
         if sos {

@@ -17,6 +17,16 @@ const SHOWN_MAX: usize = 8;
 const SHOWN_CHARS: usize = 300;
 /// Who did it, where a resident did: the name is kept with the telephone number.
 pub const RESIDENT: &str = "resident";
+/// Who did it, where residents did by a program: before the name of that program's token.
+pub const APP: &str = "app:";
+/// The same, where it speaks Open311.
+pub const OPEN311: &str = "open311:";
+
+/// The name of the token of the program by which residents did it.
+pub fn app_of(by: &str) -> Option<&str> {
+    by.strip_prefix(APP).or_else(|| by.strip_prefix(OPEN311))
+}
+
 /// Characters of a person's or a unit's name.
 pub(super) const NAME_MAX: usize = 100;
 /// Summons, dispatchers, handlers, followers of one case, each.

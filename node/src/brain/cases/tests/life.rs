@@ -1,6 +1,7 @@
 //! One case at one node: the machine alone.
 
 use super::*;
+use crate::brain::cases::machine::Asker;
 
 /// One node's machine, without records: `act` until refused.
 struct Desk {
@@ -29,7 +30,8 @@ impl Desk {
     }
 
     fn try_act(&self, verb: Verb, ask: &Ask) -> Result<Vec<Stepped>, Refusal> {
-        self.cases.book().act(&self.case, verb, ask, &a("c/s/m"), &|_| None, self.now)
+        let asker = Asker { at: &a("c/s/m"), opened_it: ask.by == "opener" };
+        self.cases.book().act(&self.case, verb, ask, asker, &|_| None, self.now)
     }
 
     fn error(&self, verb: Verb, ask: Ask) -> &'static str {
@@ -272,6 +274,31 @@ fn nobody_takes_a_case_out_of_the_rates_alone() {
     d.act(Verb::Close, reason(ClosedReason::Refused));
     assert_eq!(count(&d.case, d.now).closed, 1);
     assert!(allowed(&d.case).contains(&Verb::Evaluate) && allowed(&d.case).contains(&Verb::Reopen));
+}
+
+#[test]
+fn whoever_opened_a_case_for_somebody_takes_it_back_until_it_is_dispatched_and_no_other_worker_does() {
+    let withdraw = |by_whom| by(by_whom, Role::Worker);
+    let mut d = Desk::new("L");
+    assert_eq!(d.error(Verb::Withdraw, withdraw("w")), "not-your-role");
+    d.act(Verb::Accept, by("w", Role::Worker));
+    assert!(d.try_act(Verb::Withdraw, &withdraw("opener")).is_ok(), "accepted, and nobody works on it");
+    // No other step for residents is his.
+    for verb in [Verb::Evaluate, Verb::Reopen, Verb::Close, Verb::Verify] {
+        assert!(d.try_act(verb, &by("opener", Role::Worker)).is_err(), "{verb}");
+    }
+    let mut begun = Desk { cases: node("c/s/m"), case: d.case.clone(), now: d.now };
+    d.act(Verb::Withdraw, withdraw("opener"));
+    assert_eq!((d.case.status, d.case.closed_reason), (Status::Withdrawn, Some(ClosedReason::Withdrawn)));
+    begun.act(Verb::Dispatch, by("w", Role::Worker));
+    assert_eq!(begun.error(Verb::Withdraw, withdraw("opener")), "not-your-role");
+    // Returned it is counted all the same.
+    begun.act(Verb::Return, by("h", Role::Worker));
+    assert_eq!(
+        (begun.case.status, begun.error(Verb::Withdraw, withdraw("opener"))),
+        (Status::Accepted, "not-your-role")
+    );
+    begun.act(Verb::Withdraw, by("r", Role::Resident));
 }
 
 #[test]

@@ -42,12 +42,15 @@ fn what_a_resident_says_stands_though_what_was_asked_with_it_cannot_be_done() {
     world.settle();
     assert_eq!(line(&world, "w1"), ("comment", "又坏了"));
     assert_eq!(world.places["c"].cases.get(ID).unwrap().case.status, Status::Closed);
-    // Whoever asks by name waits for the answer, and is told that it was not done.
-    let ask = Ask { text: Some("又坏了".into()), ..by("王大妈", Role::Resident) };
-    assert!(world.ask("c/s/a/n", ID, Verb::Reopen, &ask, "w2"));
-    world.settle();
-    let wishes = &world.places["c/s/a/n"].cases.get(ID).unwrap().wishes;
-    assert!(wishes[0].refused.as_ref().unwrap().contains("could be reopened until"), "{wishes:?}");
+    // Whoever asks by name, or by an app, waits for the answer, and is told that it was not done.
+    for (who, wish) in [("王大妈", "w2"), ("app:citizens", "w3")] {
+        let ask = Ask { text: Some("又坏了".into()), ..by(who, Role::Resident) };
+        assert!(world.ask("c/s/a/n", ID, Verb::Reopen, &ask, wish));
+        world.settle();
+        let wishes = &world.places["c/s/a/n"].cases.get(ID).unwrap().wishes;
+        assert_eq!((wishes.len(), wishes[0].id.as_str()), (1, wish));
+        assert!(wishes[0].refused.as_ref().unwrap().contains("could be reopened until"), "{wishes:?}");
+    }
 }
 
 #[test]
