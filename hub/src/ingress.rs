@@ -68,18 +68,6 @@ struct Defaults<'a> {
     target: Option<&'a str>,
 }
 
-/// Types of events that a node believes because nobody else can write them: its rules', alarms',
-/// cases' and services', who left the tree, warnings by CAP, and what operators did.
-const RESERVED: [&str; 7] = [
-    "city.brain.alarm.",
-    "city.brain.case.",
-    "city.brain.node.",
-    "city.brain.rule.",
-    "city.brain.service.",
-    "city.cap.",
-    crate::operator::TYPE,
-];
-
 /// The rules of one node, from its config.
 #[derive(Debug)]
 pub struct Ingress {
@@ -250,7 +238,7 @@ impl Ingress {
             self.check_receipt(e, json)?;
         } else if e.kind == crate::state::PRESENCE_TYPE {
             return Err(Refusal::new("forbidden", "only a node itself tells of its presence", reason::NOT_AUTHORIZED));
-        } else if RESERVED.iter().any(|prefix| e.kind.starts_with(prefix)) {
+        } else if event::is_reserved(&e.kind) {
             let detail = format!("only a node itself writes events of type `{}`", e.kind);
             return Err(Refusal::new("forbidden", detail, reason::NOT_AUTHORIZED));
         }

@@ -41,6 +41,17 @@ impl Error {
     }
 }
 
+/// How the types of what nodes themselves say begin.
+pub const OWN: &str = "city.brain.";
+/// What `citybrain trace --probe` sends through a door.
+pub const PROBE: &str = "city.brain.probe";
+
+/// A type that nodes believe because only a node can write it: rules', alarms', cases', services', who left the
+/// tree, what operators did, warnings by CAP.
+pub fn is_reserved(kind: &str) -> bool {
+    kind != PROBE && (kind.starts_with(OWN) || kind.starts_with("city.cap."))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     Routine,

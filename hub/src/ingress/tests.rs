@@ -120,6 +120,21 @@ fn a_device_s_own_format_becomes_an_event() {
 }
 
 #[test]
+fn what_begins_as_a_node_s_own_words_is_taken_from_nobody_but_a_probe() {
+    let i = ingress("");
+    for (kind, wanted) in [
+        ("city.brain.case.letter", reason::NOT_AUTHORIZED),
+        ("city.brain.of-tomorrow", reason::NOT_AUTHORIZED),
+        ("city.cap.alert", reason::NOT_AUTHORIZED),
+        ("city.brain.probe", reason::SUCCESS),
+        ("city.brainy", reason::SUCCESS),
+    ] {
+        let event = format!(r#"{{"specversion":"1.0","id":"1","source":"/b","type":"{kind}"}}"#);
+        assert_eq!(i.take(&publish("in/x", event.as_bytes())).reason, wanted, "{kind}");
+    }
+}
+
+#[test]
 fn a_call_for_help_is_urgent_whatever_it_says() {
     let i = ingress("");
     let lane = |kind: &str, more: &str| {

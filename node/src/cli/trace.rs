@@ -62,7 +62,7 @@ impl Trace {
         let health: Answer<view::Health> = node.get("/v1/health", &[])?;
         let source = format!("/{}/probe", health.head.node);
         let event = json!({
-            "specversion": "1.0", "id": id, "source": source, "type": "city.brain.probe",
+            "specversion": "1.0", "id": id, "source": source, "type": citybrain_shared::event::PROBE,
             "priority": "urgent", "reach": "city", "data": {"from": health.head.node},
         });
         let _: Answer<view::Accepted> = node.post("/v1/events", &event)?;

@@ -40,7 +40,7 @@ pub fn opens_case(kind: &str, is_urgent: bool, payload: &[u8]) -> bool {
     }
     // Only what has the word is read at all.
     is_urgent
-        && !kind.starts_with("city.brain.")
+        && !kind.starts_with(crate::event::OWN)
         && payload.windows(5).any(|w| w == b"\"sos\"")
         && serde_json::from_slice::<Event>(payload)
             .is_ok_and(|e| matches!(e.data.sos, serde_json::Value::Bool(true)) || e.data.sos.as_i64() == Some(1))

@@ -4,14 +4,10 @@ use super::rule::Set;
 use citybrain_shared::case;
 use citybrain_shared::config::rules::{Action, Duration, Rule, Severity};
 use citybrain_shared::config::{Config, Places, Problem, closest};
+use citybrain_shared::event::is_reserved;
 use citybrain_shared::{Selector, Tier};
 use std::collections::BTreeSet;
 use std::ops::Range;
-
-/// Is it of those that only the node itself writes, and others believe for that?
-pub fn is_reserved(kind: &str) -> bool {
-    ["city.brain.", "city.cap."].iter().any(|prefix| kind.starts_with(prefix))
-}
 
 /// Every problem with the rules of a file, with its place in the file's text.
 pub fn problems(config: &Config, places: &Places, text: &str) -> Vec<Problem> {

@@ -7,10 +7,10 @@ use super::rule::{Dependency, Rule};
 use super::speak::{FIRED, Said, SaidOf};
 use super::window::{Seen, Summary};
 use super::{Rules, WAITING_BYTES_MAX, WAITING_MAX};
-use citybrain_shared::Pos;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::record::{Direction, Header, Kind};
 use citybrain_shared::view::{self, Alarm, AlarmAsked};
+use citybrain_shared::{Pos, event};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use xxhash_rust::xxh3::xxh3_64;
@@ -72,7 +72,7 @@ impl Rules {
             Kind::Presence if header.origin.is_none() => return self.start(header.committed_us, payload),
             _ => return,
         }
-        if header.name.starts_with("city.brain.") {
+        if header.name.starts_with(event::OWN) {
             self.own_word(pos, header, payload);
             if header.name.starts_with("city.brain.rule.") {
                 return; // a rule on `*` would speak of its own words

@@ -5,7 +5,6 @@
 
 use super::Rules;
 use super::alarms::{self, Identity, Step, id_of};
-use super::check::is_reserved;
 use super::expression::Facts;
 use super::fold::{Ask, HOPS, depends, is_time};
 use super::keys::{Conclusion, Held, What};
@@ -16,6 +15,7 @@ use crate::brain::cases::intake;
 use citybrain_hub::state::State;
 use citybrain_shared::case::{self, Place};
 use citybrain_shared::config::rules::Severity;
+use citybrain_shared::event::is_reserved;
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::view::{self, Alarm, Firing};
 use citybrain_shared::{Lane, Pos, Selector, Tier, limits};
