@@ -650,7 +650,7 @@ fn the_demo_accounts_for_every_event() {
     assert_eq!((seats("booked"), seats("refused")), (Some(2), Some(1)), "{told}");
     let webhooks = &account["webhooks"];
     assert_eq!(webhooks["missing"], 0, "{webhooks}");
-    assert!(["cases", "calls"].iter().all(|key| webhooks[key].as_u64() > Some(0)), "{webhooks}");
+    assert!(["opened", "closed", "calls"].iter().all(|key| webhooks[key].as_u64() > Some(0)), "{webhooks}");
 }
 
 #[test]

@@ -292,11 +292,8 @@ fn a_test_of_rules_says_why_each_has_fired_for_events_a_line_each_from_a_file_an
         .iter()
         .map(|f| (self::text(&f["rule"]), self::text(&f["what"]), self::text(&f["event"]), &f["why"]))
         .collect();
-    let (on, high, off) = (
-        json!({"event.data.smoke": true, "event.subject": "flat-3"}),
-        json!({"event.data.level": 3.2, "event.subject": "g1"}),
-        json!({"event.data.smoke": false, "event.subject": "flat-3"}),
-    );
+    let (on, high, off) =
+        (json!({"event.data.smoke": true}), json!({"event.data.level": 3.2}), json!({"event.data.smoke": false}));
     assert_eq!(
         fired,
         [("smoke", "fired", "s1", &on), ("water", "fired", "", &high), ("smoke", "over", "s2", &off)],

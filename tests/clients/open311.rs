@@ -34,7 +34,7 @@ fn has(package: &str, version: &str) -> bool {
 }
 
 fn tree(with_tokens: bool, open311: &str) -> Tree {
-    let mut tree = Tree::with(&["c"], &HashMap::new(), &format!("[open311]\n{open311}\n{CONFIG}"));
+    let tree = Tree::with(&["c"], &HashMap::new(), &format!("[open311]\n{open311}\n{CONFIG}"));
     if with_tokens {
         tree.edit("c", |text| text.replace("[api]", "[api]\ntokens_file = \"tokens\""));
     }

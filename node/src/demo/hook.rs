@@ -14,8 +14,9 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-/// As the `[[webhook]]` of `config/demo` has them. A call is one of a node's own responders.
-const CASES: [&str; 2] = ["city.brain.case.opened", "city.brain.case.closed"];
+/// As `config/demo/webhook.toml` names them. A node tells calls of its own responders only.
+const OPENED: &str = "city.brain.case.submitted";
+const CLOSED: &str = "city.brain.case.closed";
 const CALL: &str = "city.brain.case.call";
 
 /// How often each event came, by the address of its node, its source and its id.
@@ -68,7 +69,8 @@ async fn take(State(got): State<Arc<Mutex<Got>>>, Path(node): Path<String>, body
 pub struct HookAccount {
     /// Nodes that told something.
     pub nodes: u64,
-    pub cases: u64,
+    pub opened: u64,
+    pub closed: u64,
     pub calls: u64,
     /// What a node has in its log to tell, and the platform does not have.
     pub missing: u64,
@@ -78,7 +80,7 @@ pub struct HookAccount {
 
 impl HookAccount {
     pub fn is_good(&self) -> bool {
-        self.missing == 0 && self.cases > 0 && self.calls > 0
+        self.missing == 0 && [self.opened, self.closed, self.calls].iter().all(|told| *told > 0)
     }
 }
 
@@ -92,12 +94,14 @@ fn account(tree: &Tree, logs: &[Vec<Record>], got: &Got) -> HookAccount {
         let mut tells = false;
         for record in log {
             let (Some(kind), Some(source), Some(id)) = (&record.name, &record.source, &record.id) else { continue };
-            let is_call = kind == CALL && record.origin.as_deref() == Some(here);
-            if !is_call && !CASES.contains(&kind.as_str()) {
-                continue;
-            }
+            let count = match kind.as_str() {
+                OPENED => &mut out.opened,
+                CLOSED => &mut out.closed,
+                CALL if record.origin.as_deref() == Some(here) => &mut out.calls,
+                _ => continue,
+            };
+            *count += 1;
             tells = true;
-            *(if is_call { &mut out.calls } else { &mut out.cases }) += 1;
             match got.get(&(here.to_owned(), source.clone(), id.clone())) {
                 None => out.missing += 1,
                 Some(times) => out.again += u64::from(*times > 1),
@@ -127,18 +131,26 @@ mod tests {
             ..Record::default()
         };
         logs[leaf] = vec![
-            record("1", CASES[0], &here),
+            record("1", OPENED, &here),
+            record("5", CLOSED, &here),
             record("2", CALL, &here),
             // Of another node's responders, and another step: nobody is told.
             record("3", CALL, "chengdu"),
             record("4", "city.brain.case.accepted", &here),
         ];
         let came = |id: &str, times: u64| ((here.clone(), format!("/{here}"), id.to_owned()), times);
-        let all = account(&tree, &logs, &Got::from([came("1", 1), came("2", 2)]));
-        assert_eq!(all, HookAccount { nodes: 1, cases: 1, calls: 1, missing: 0, again: 1 });
+        let all = account(&tree, &logs, &Got::from([came("1", 1), came("2", 2), came("5", 1)]));
+        assert_eq!(all, HookAccount { nodes: 1, opened: 1, closed: 1, calls: 1, missing: 0, again: 1 });
         assert!(all.is_good());
-        let one = account(&tree, &logs, &Got::from([came("1", 1)]));
+        let one = account(&tree, &logs, &Got::from([came("1", 1), came("5", 1)]));
         assert_eq!((one.missing, one.is_good()), (1, false));
         assert!(!HookAccount::default().is_good(), "of nothing it is not shown");
+    }
+
+    #[test]
+    fn what_is_counted_is_what_the_webhooks_of_config_name() {
+        let config: toml::Table = include_str!("../../../config/demo/webhook.toml").parse().unwrap();
+        let named = config["webhook"][0]["types"].as_array().unwrap().iter().filter_map(toml::Value::as_str);
+        assert_eq!(named.collect::<Vec<_>>(), [CALL, OPENED, CLOSED]);
     }
 }

@@ -277,10 +277,12 @@ pub(super) fn account(played: &Played, script: &Script, wall_s: f64) -> String {
     for (name, value) in errands.iter().flat_map(answered) {
         line(name, value);
     }
-    let HookAccount { nodes, cases: told, calls, missing, again } = webhooks;
+    let HookAccount { nodes, opened, closed, calls, missing, again } = webhooks;
     line(
         "webhooks",
-        format!("{told} of cases, {calls} calls for help, of {nodes} nodes: {missing} missing; {again} came again"),
+        format!(
+            "{nodes} nodes told of {opened} openings, {closed} closings, {calls} calls for help: {missing} missing; {again} came again"
+        ),
     );
     if !killed.is_empty() {
         line("killed (-9)", killed.join(", "));
