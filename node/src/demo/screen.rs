@@ -192,10 +192,12 @@ pub fn introduce(script: &Script, has_file: bool, seed: u64) -> String {
 fn rates(total: &Value) -> String {
     let count = |name: &str| total[name].as_u64().unwrap_or(0);
     let answered = count("solved") + count("partly_solved") + count("unsolved");
+    // Whoever says that it is solved need not say more, as by Open311.
+    let judged = count("satisfied") + count("mostly_satisfied") + count("dissatisfied");
     let all = [
         ("response", "response", count("response_kept"), count("response_of")),
         ("solution", "solution", count("solved"), answered),
-        ("satisfaction", "satisfaction", count("satisfied"), answered),
+        ("satisfaction", "satisfaction", count("satisfied"), judged),
     ];
     let text = all.map(|(word, key, n, of)| match total[key].as_f64() {
         Some(rate) => format!("{word} {:.1} % ({n}/{of})", rate * 100.0),
@@ -334,6 +336,14 @@ fn verdict(account: bool, cases: bool, answered: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_rate_is_shown_with_those_who_have_said_something_of_it() {
+        let total = serde_json::json!({ "solution": 0.75, "solved": 3, "unsolved": 1, "satisfaction": 0.5,
+            "satisfied": 1, "dissatisfied": 1 });
+        let shown = rates(&total);
+        assert_eq!(shown, "response not known yet, solution 75.0 % (3/4), satisfaction 50.0 % (1/2)");
+    }
 
     #[test]
     fn the_last_line_says_nothing_is_lost_only_where_the_cases_and_what_was_asked_are_right_too() {
