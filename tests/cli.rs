@@ -635,10 +635,22 @@ fn the_demo_accounts_for_every_event() {
     for key in ["missing", "different", "owners_wrong"] {
         assert_eq!(cases[key], 0, "{key}: {cases}");
     }
-    // Nine appeals, of which three are still worked on and one was not solved.
+    // Nine appeals, of which three are still worked on and one was not solved, and the request by Open311.
     let of = |key: &str| cases["rates"][key].as_u64();
-    assert_eq!((of("dispatched"), of("solved"), of("unsolved")), (Some(9), Some(5), Some(1)), "{cases}");
+    assert_eq!((of("dispatched"), of("solved"), of("unsolved")), (Some(10), Some(6), Some(1)), "{cases}");
     assert!(cases["sos"]["to_city_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{cases}");
+    // What was asked while the first of the killed was away, from below it.
+    let told = &account["errands"];
+    assert_eq!(told["community"], account["killed"][0], "{told}");
+    for key in ["alarm", "open311", "batches"] {
+        assert_eq!((&told[key]["at_nodes"], &told[key]["of_nodes"]), (&json!(4), &json!(4)), "{key}: {told}");
+    }
+    let seats = |key: &str| told["booking"][key].as_u64();
+    assert_eq!((seats("seats"), seats("asked")), (Some(2), Some(3)), "{told}");
+    assert_eq!((seats("booked"), seats("refused")), (Some(2), Some(1)), "{told}");
+    let webhooks = &account["webhooks"];
+    assert_eq!(webhooks["missing"], 0, "{webhooks}");
+    assert!(["opened", "closed", "calls"].iter().all(|key| webhooks[key].as_u64() > Some(0)), "{webhooks}");
 }
 
 #[test]

@@ -1,8 +1,10 @@
-//! MQTT clients that we did not write: Mosquitto's here; Eclipse Paho's and MQTT.js in `foreign`.
+//! Clients that we did not write. Of MQTT: Mosquitto's here; Eclipse Paho's and MQTT.js in `foreign`. Of
+//! Open311: in `open311`.
 
 mod apps;
 mod flows;
 mod foreign;
+mod open311;
 
 use crate::harness::mqtt::{event, publish_all};
 use crate::harness::{Tree, wait_for};

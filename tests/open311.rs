@@ -19,6 +19,8 @@ solution = "4h"
 [[category]]
 code = "LAMP"
 name = "路灯"
+description = "A street lamp that is out, or on by day"
+keywords = ["lamp", "灯"]
 [[category]]
 code = "sos"
 name = "一键求助"
@@ -235,6 +237,8 @@ fn what_a_category_asks_are_attributes_at_every_node_below_and_answers_stay_with
 [[category]]
 code = "TREE"
 name = "行道树"
+description = "街边的树"
+keywords = ["树", "行道树"]
 evidence = ["photo-after"]
 form = [
     { name = "KIND", label = "什么树", required = true, choices = ["银杏", "榕树"] },
@@ -250,6 +254,8 @@ form = [
     let c = Client::of(&tree, "c/s");
     // The street has it from the city.
     wait_for("the category has come down", || (c.get("services.json").json()[0]["metadata"] == true).then_some(()));
+    let service = &c.get("services.json").json()[0];
+    assert_eq!((&service["description"], &service["keywords"]), (&json!("街边的树"), &json!("树,行道树")));
     let list = |key: &str| json!({"key": key, "name": key});
     let attribute = |order: u32, code: &str, datatype: &str, required: bool, description: &str| {
         json!({"variable": true, "code": code, "datatype": datatype, "required": required, "datatype_description": null,
@@ -373,14 +379,14 @@ fn answers_and_errors_are_as_the_specification_writes_them() {
     let c = Client::of(&tree, "c");
     let golden = json!([
         {"service_code": "SJ0102", "service_name": "暴露垃圾", "description": null, "metadata": false, "type": "realtime", "keywords": null, "group": "环卫"},
-        {"service_code": "LAMP", "service_name": "路灯", "description": null, "metadata": false, "type": "realtime", "keywords": null, "group": null},
+        {"service_code": "LAMP", "service_name": "路灯", "description": "A street lamp that is out, or on by day", "metadata": false, "type": "realtime", "keywords": "lamp,灯", "group": null},
     ]);
     assert_eq!(c.get("services.json").json(), golden);
     assert_eq!(c.get("services.json?jurisdiction_id=c").json(), golden);
     assert_eq!(c.get("services.json?jurisdiction_id=510115001").json(), golden);
     assert_eq!(
         c.get("services.xml").text,
-        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<services><service><service_code>SJ0102</service_code><service_name>暴露垃圾</service_name><description/><metadata>false</metadata><type>realtime</type><keywords/><group>环卫</group></service><service><service_code>LAMP</service_code><service_name>路灯</service_name><description/><metadata>false</metadata><type>realtime</type><keywords/><group/></service></services>\n"
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<services><service><service_code>SJ0102</service_code><service_name>暴露垃圾</service_name><description/><metadata>false</metadata><type>realtime</type><keywords/><group>环卫</group></service><service><service_code>LAMP</service_code><service_name>路灯</service_name><description>A street lamp that is out, or on by day</description><metadata>false</metadata><type>realtime</type><keywords>lamp,灯</keywords><group/></service></services>\n"
     );
     assert_eq!(c.get("services").content_type, "text/xml; charset=utf-8", "XML unless JSON is asked for");
     let asked =

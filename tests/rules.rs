@@ -3,10 +3,11 @@
 mod actions;
 
 use crate::harness::mqtt::Client;
-use crate::harness::ran::run;
+use crate::harness::ran::{Ran, run};
 use crate::harness::{Node, Tree, binary, wait_for};
 use serde_json::{Value, json};
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 const LEAF: &str = "c/s/m/n";
 
@@ -246,6 +247,64 @@ fn the_command_line_shows_and_changes_alarms() {
     );
     let (code, rules) = run(&["rule", "list"]);
     assert!(code == Some(0) && rules.contains("water") && rules.contains("for 4s"), "{rules}");
+}
+
+#[test]
+fn a_test_of_rules_says_why_each_has_fired_for_events_a_line_each_from_a_file_and_from_standard_input() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = dir.path().join("node.toml");
+    let rules = RULES.replace("REACH", "city");
+    let node = "[node]\naddress = \"c\"\nname = \"C\"\ndata = \"data\"\n";
+    std::fs::write(&config, format!("{node}{rules}")).expect("it is written");
+    let event = |id: &str, kind: &str, subject: &str, at: u32, data: Value| {
+        json!({"specversion": "1.0", "id": id, "source": "/test", "type": kind, "subject": subject,
+            "time": format!("2026-01-01T00:00:{at:02}Z"), "data": data})
+    };
+    let lines = [
+        event("s1", "city.smoke", "flat-3", 0, json!({"smoke": true})).to_string(),
+        event("w1", "city.water", "g1", 1, json!({"level": 3.2})).to_string(),
+        "no event".into(),
+        event("w2", "city.water", "g1", 10, json!({"level": 3.4})).to_string(),
+        event("s2", "city.smoke", "flat-3", 11, json!({"smoke": false})).to_string(),
+    ];
+    let text = format!("{}\n", lines.join("\n"));
+    let file = dir.path().join("events.ndjson");
+    std::fs::write(&file, &text).expect("it is written");
+    let ask = |events: &str, json: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(["rule", "test", crate::harness::ran::text(&config), "--events", events]).args(json);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        // Whoever reads a file has closed it by then.
+        let _ = stdin.write_all(text.as_bytes());
+        drop(stdin);
+        Ran::from(child.wait_with_output().expect("it ends"))
+    };
+    let file = crate::harness::ran::text(&file);
+    let told = ask(file, &["--json"]);
+    assert_eq!(told.code, 0, "{}", told.err);
+    let json = told.json();
+    assert_eq!((&json["events"], &json["unread"].as_array().map(Vec::len)), (&json!(4), &Some(1)), "{json}");
+    let fired: Vec<(&str, &str, &str, &Value)> = json["fired"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|f| (self::text(&f["rule"]), self::text(&f["what"]), self::text(&f["event"]), &f["why"]))
+        .collect();
+    let (on, high, off) =
+        (json!({"event.data.smoke": true}), json!({"event.data.level": 3.2}), json!({"event.data.smoke": false}));
+    assert_eq!(
+        fired,
+        [("smoke", "fired", "s1", &on), ("water", "fired", "", &high), ("smoke", "over", "s2", &off)],
+        "the second by the time that went by"
+    );
+    // For people, in a column of its own.
+    let table = ask(file, &[]);
+    table.says(0, &["BECAUSE", "event.data.smoke = true", "event.data.level = 3.2", "time went by", "line 3"]);
+    table.says(0, &["4 events, 3 firings"]);
+    let piped = ask("-", &["--json"]).json();
+    assert_eq!((&piped["fired"], &piped["unread"]), (&json["fired"], &json["unread"]));
 }
 
 #[test]

@@ -203,6 +203,30 @@ fn whoever_is_forgotten_is_no_longer_sent_to_a_receiver_that_could_not_take_it()
 }
 
 #[test]
+fn a_call_for_help_reaches_the_receiver_that_names_it_and_no_other() {
+    let (desk, all) = (Receiver::start(), Receiver::start());
+    let other = format!("\n[[webhook]]\nname = \"all\"\nurl = \"{}\"\ntypes = [\"city.brain.case.\"]", all.url);
+    let tree = tree(&desk, &format!("types = [\"city.brain.case.call\"]{other}"));
+    let node = tree.node("c");
+    let press = json!({"sos": true, "title": "7-301", "place": {"text": "7-301"}, "channel": "button", "by": "王大妈",
+        "contact": {"phone": "13900000000"}});
+    let (status, answer) = node.post("/v1/cases", &press);
+    assert_eq!(status, 201, "{answer}");
+    let case = answer["case"]["id"].as_str().expect("an id").to_owned();
+    let call = wait_for("the desk is called", || desk.all().into_iter().next());
+    assert_eq!((&call.body["type"], &call.body["data"]["case"]), (&json!("city.brain.case.call"), &json!(case)));
+    assert_eq!(call.body["data"]["place"]["text"], "7-301", "whoever goes there is told where");
+    assert!(!String::from_utf8_lossy(&call.raw).contains("13900000000"), "and asks the node whom");
+    // What comes behind it in the log has come: the call would have come before.
+    let (status, _) = node.post(&format!("/v1/cases/{case}/accept"), &json!({"by": "Li", "role": "worker"}));
+    assert_eq!(status, 200);
+    let accepted = |got: &Got| got.body["type"] == "city.brain.case.accepted";
+    wait_for("the other is told of the case", || all.all().iter().any(accepted).then_some(()));
+    assert!(all.all().iter().all(|got| got.body["type"] != "city.brain.case.call"), "{:?}", all.all());
+    assert_eq!(desk.ids(), [call.id()], "one call, once");
+}
+
+#[test]
 fn a_receiver_is_asked_first_where_config_says_so_and_gets_no_more_than_it_wants() {
     let receiver = Receiver::start();
     let mut asked = 0;

@@ -67,7 +67,7 @@ fn a_request_finds_its_answer_by_correlation_data_also_when_its_node_is_killed_b
     let mut tree = Tree::new(&["c"]);
     tree.start();
     let port = tree.node("c").mqtt.to_string();
-    let script = super::foreign::script("requests.py");
+    let script = super::foreign::script("exchanges.py");
     let run = |part: &str| {
         let mut command = Command::new("python3");
         command.arg(&script).args([&port, part]).stdout(Stdio::piped());

@@ -133,8 +133,13 @@ impl Api {
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        self.send(path, "application/json", &body.to_string())
+    }
+
+    /// A POST of another kind of body.
+    pub fn send(&self, path: &str, content_type: &str, body: &str) -> Result<Value, Error> {
         let url = format!("{}{path}", self.base);
-        let answer = self.check(&url, self.agent.post(&url).send_json(body))?;
+        let answer = self.check(&url, self.agent.post(&url).header("content-type", content_type).send(body))?;
         self.json(path, answer)
     }
 

@@ -2,10 +2,11 @@
 
 use super::account::{Notice, Published};
 use super::data::Script;
+use super::errands::{Done as Errand, Errands};
 use super::processes::Processes;
 use super::town::{self, Press};
 use super::watch::Watch;
-use super::{DemoArgs, SETTLE_MAX};
+use super::{DemoArgs, SETTLE_MAX, api};
 use crate::mqtt_publisher::{self, Message, Target};
 use citybrain_shared::Tier;
 use citybrain_shared::words::with_causes;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 /// A killed node stays away this long: links notice, publishers queue.
@@ -56,6 +57,7 @@ pub(super) struct Driven {
     pub(super) published: Vec<Published>,
     pub(super) notice: Notice,
     pub(super) sos: Press,
+    pub(super) errands: Option<Errand>,
     /// Cases that a node said it has opened.
     pub(super) opened: BTreeSet<String>,
     pub(super) killed: Vec<usize>,
@@ -76,13 +78,19 @@ pub(super) async fn drive(
     let part = |share: f64| (events as f64 * share).ceil() as u64;
 
     let mut residents = town::Town::new(tree, processes);
-    let opened = tokio::task::spawn_blocking(move || residents.open().map(|press| (residents, press)));
-    let opened = opened.await.into_diagnostic()?;
-    let (residents, sos) = opened.map_err(|e| miette!("a case does not open: {}", with_causes(&e)))?;
-    let opened = residents.cases().chain([&sos.case]).cloned().collect();
+    let open = move || residents.open().map(|press| (residents, press));
+    let (residents, sos) = blocking("a case does not open", open).await?;
+    let mut opened: BTreeSet<String> = residents.cases().chain([&sos.case]).cloned().collect();
     shared.say(format!("sos at {}: known to the city after {} ms; accepted from the street", sos.at, sos.to_city_ms));
 
-    let victims = if args.no_kill { Vec::new() } else { victims(script) };
+    let victims = victims(script);
+    // The community whose neighbourhoods ask for something while it is away.
+    let errands = victims.first().and_then(|community| Errands::new(tree, processes, *community));
+    let errands =
+        blocking("what is free is not known", move || errands.map(|e| Ok((e.free()?, e))).transpose()).await?;
+    let mut errands = errands.map(|(free, errands)| move || errands.run(free));
+    let mut asked = None;
+    let victims = if args.no_kill { Vec::new() } else { victims };
     let mut notice = None;
     let mut killed = Vec::new();
     for (victim, share) in victims.into_iter().zip([0.3, 0.6]) {
@@ -95,6 +103,7 @@ pub(super) async fn drive(
         if notice.is_none() {
             // While one community is away: its neighbourhoods must get it all the same.
             notice = Some(send_notice(script, processes, shared).await?);
+            asked = errands.take().map(tokio::task::spawn_blocking);
         }
         sleep_until(back).await;
         processes.start(victim).map_err(|e| miette!("{}", with_causes(&e)))?;
@@ -103,11 +112,19 @@ pub(super) async fn drive(
     if notice.is_none() {
         published(part(0.3), shared, &mut publishers, processes).await?;
         notice = Some(send_notice(script, processes, shared).await?);
+        asked = errands.take().map(tokio::task::spawn_blocking);
     }
     let mut notice = notice.expect("sent in one of two places");
+    let errands = match asked {
+        Some(asked) => Some(answered("a rule, a service or a request is not as it should be", asked).await?),
+        None => None,
+    };
+    if let Some(done) = &errands {
+        opened.extend(done.cases().cloned());
+        shared.say(done.say());
+    }
     shared.say("communities work on the appeals".into());
-    let worked = tokio::task::spawn_blocking(move || residents.work()).await.into_diagnostic()?;
-    worked.map_err(|e| miette!("a case is not dealt with: {}", with_causes(&e)))?;
+    blocking("a case is not dealt with", move || residents.work()).await?;
 
     published(events, shared, &mut publishers, processes).await?;
     let settle = Instant::now() + SETTLE_MAX;
@@ -147,7 +164,19 @@ pub(super) async fn drive(
     }
     // Every neighbourhood was meant, whatever the city thinks.
     notice.targets = notice.targets.max(tree.of_tier(Tier::Neighbourhood).count() as u64);
-    Ok(Driven { published, notice, sos, opened, killed })
+    Ok(Driven { published, notice, sos, errands, opened, killed })
+}
+
+/// What blocks, on a thread of its own; `trouble` is what its error means.
+pub(super) async fn blocking<T: Send + 'static>(
+    trouble: &str,
+    ask: impl FnOnce() -> Result<T, api::Error> + Send + 'static,
+) -> miette::Result<T> {
+    answered(trouble, tokio::task::spawn_blocking(ask)).await
+}
+
+async fn answered<T>(trouble: &str, asked: JoinHandle<Result<T, api::Error>>) -> miette::Result<T> {
+    asked.await.into_diagnostic()?.map_err(|e| miette!("{trouble}: {}", with_causes(&e)))
 }
 
 /// Until so many events are with their publishers.
@@ -296,7 +325,7 @@ mod tests {
     async fn a_node_that_ends_by_itself_ends_the_wait_for_its_events() {
         let dir = tempfile::tempdir().unwrap();
         let tree = chengdu::tree(15);
-        let mut processes = Processes::new(Path::new("/bin/false"), dir.path(), &tree).unwrap();
+        let mut processes = Processes::new(Path::new("/bin/false"), dir.path(), &tree, None).unwrap();
         let shared = Shared {
             acknowledged: Vec::new(),
             due: Arc::default(),

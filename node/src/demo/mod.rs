@@ -10,6 +10,8 @@
 //! | [`api`] | what is asked of them |
 //! | [`town`] | a press, some appeals, and those who deal with them |
 //! | [`case_account`] | is every case the same at every tier: pure |
+//! | [`errands`] | a rule, the last seats of a service, a request by Open311, batches by HTTP |
+//! | [`hook`] | a platform that is told by webhook |
 //! | [`watch`] | who has what while it goes on |
 //! | [`account`] | who has what at the end: pure |
 //! | `drive` | the day itself: publishing, kills, the notice, and waiting until all has settled |
@@ -25,7 +27,9 @@ pub mod case_account;
 pub mod chengdu;
 pub mod data;
 mod drive;
+pub mod errands;
 pub mod generate;
+pub mod hook;
 pub mod processes;
 mod report;
 pub mod screen;
@@ -42,7 +46,9 @@ use citybrain_shared::Tier;
 use citybrain_shared::view::CasesBrought;
 use citybrain_shared::words::with_causes;
 use data::Script;
-use drive::{Driven, Shared};
+use drive::{Driven, Shared, blocking};
+use errands::Told;
+use hook::{Hook, HookAccount};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use processes::Processes;
 use report::Town;
@@ -117,12 +123,14 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
     eprintln!("{}", screen::introduce(&script, args.input.is_some(), args.seed));
     let dir = folder(args.dir.as_deref())?;
     let exe = std::env::current_exe().into_diagnostic().wrap_err("cannot find this program's own file")?;
-    let mut processes = Processes::new(&exe, &dir, &script.tree).map_err(|e| miette!("{}", with_causes(&e)))?;
+    let hook = Hook::start().await.into_diagnostic().wrap_err("no port for the webhooks' receiver")?;
+    let mut processes =
+        Processes::new(&exe, &dir, &script.tree, Some(hook.url())).map_err(|e| miette!("{}", with_causes(&e)))?;
 
     // One for the whole of it: a signal that comes while the account is written is not lost.
     let mut stop = std::pin::pin!(told_to_stop());
     let played = tokio::select! {
-        played = play(&script, &mut processes, &args) => played,
+        played = play(&script, &mut processes, &hook, &args) => played,
         () = &mut stop => {
             processes.stop().await;
             remove(&dir, args.dir.is_some() || args.keep);
@@ -130,7 +138,7 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
             return Ok(130);
         }
     };
-    let Played { account, town, killed } = match played {
+    let played = match played {
         Ok(played) => played,
         Err(report) => {
             processes.stop().await;
@@ -139,13 +147,13 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
         }
     };
     let wall_s = (began.elapsed().as_secs_f64() * 10.0).round() / 10.0;
-    let is_good = account.is_good() && town.account.is_good();
+    let is_good = played.is_good();
     // What is wrong can only be looked into while the logs are there.
     let stays = args.keep || args.dir.is_some() || !is_good;
     let mut text = if args.json {
-        report::json(&script, &args, (&account, &town), &killed, &processes, stays.then_some(dir.as_path()), wall_s)
+        report::json(&script, &args, &played, &processes, stays.then_some(dir.as_path()), wall_s)
     } else {
-        screen::account(&account, &town, &script, &killed, wall_s)
+        screen::account(&played, &script, wall_s)
     };
     if !args.json {
         text.push_str(&what_next(&args, &script, &processes, &dir, stays));
@@ -161,13 +169,28 @@ pub async fn demo(args: DemoArgs) -> miette::Result<u8> {
     Ok(u8::from(!is_good))
 }
 
+/// What became of it all.
 struct Played {
     account: Account,
     town: Town,
+    /// `None` where no community has a neighbourhood.
+    errands: Option<Told>,
+    webhooks: HookAccount,
     killed: Vec<String>,
 }
 
-async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> miette::Result<Played> {
+impl Played {
+    fn is_good(&self) -> bool {
+        self.account.is_good() && self.town.account.is_good() && self.is_answered()
+    }
+
+    /// Is what was asked of rules, services, Open311 and webhooks as it should be?
+    fn is_answered(&self) -> bool {
+        self.errands.as_ref().is_none_or(Told::is_good) && self.webhooks.is_good()
+    }
+}
+
+async fn play(script: &Script, processes: &mut Processes, hook: &Hook, args: &DemoArgs) -> miette::Result<Played> {
     let tree = &script.tree;
     let mut screen = Screen::default();
     let plain = |e: processes::Error| miette!("{}", with_causes(&e));
@@ -201,7 +224,7 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
         screen.say(&line);
     }
     drop(work);
-    let Driven { published, notice, sos, opened, killed } = driven?;
+    let Driven { published, notice, sos, errands, opened, killed } = driven?;
     drop(watch);
 
     let brought = match &args.input {
@@ -216,8 +239,7 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
     let cases = settled_cases(tree, processes, &expected).await?;
     let city = processes.nodes[0].api.clone();
     let asked = move || Ok((city.get_json("/v1/rates?by=all")?, city.get_json("/v1/case-stats?by=status")?));
-    let told = tokio::task::spawn_blocking(asked).await.into_diagnostic()?;
-    let (mut rates, stats) = told.map_err(|e: api::Error| miette!("the city does not count: {}", with_causes(&e)))?;
+    let (mut rates, stats) = blocking("the city does not count", asked).await?;
     let by_status = stats["rows"].as_array().into_iter().flatten();
     let by_status = by_status.filter_map(|r| Some((r["key"].as_str()?.to_owned(), r["cases"].as_u64()?))).collect();
     let town = Town { sos, brought, account: cases, by_status, rates: rates["total"].take() };
@@ -225,15 +247,26 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
     let mut logs = Vec::new();
     for node in &processes.nodes {
         let api = node.api.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = move || {
             let mut log: Vec<Record> = Vec::new();
             api.records(0, |record| log.push(record)).map(|_| log)
-        });
-        logs.push(
-            read.await.into_diagnostic()?.map_err(|e| miette!("cannot read {}: {}", node.address, with_causes(&e)))?,
-        );
+        };
+        logs.push(blocking(&format!("cannot read {}", node.address), read).await?);
     }
+    let logs = Arc::new(logs);
+    let webhooks = told_by_webhook(hook, tree, &logs).await;
+    let errands = match errands {
+        Some(done) => {
+            let (tree, logs) = (tree.clone(), logs.clone());
+            Some(blocking("what was asked cannot be looked up", move || done.look(&tree, &logs)).await?)
+        }
+        None => None,
+    };
     let mut account = account::account(tree, &published, &logs, &notice, &killed);
+    account.findings.extend(errands.iter().flat_map(Told::wrong));
+    if !webhooks.is_good() {
+        account.findings.push(format!("the webhooks' receiver lacks {} of what nodes had to tell", webhooks.missing));
+    }
     if !town.account.is_good() {
         let wrong = town.account.wrong_in_words();
         account.findings.push(format!("the cases are not the same at every node above their owner: {wrong}"));
@@ -243,7 +276,7 @@ async fn play(script: &Script, processes: &mut Processes, args: &DemoArgs) -> mi
     account.findings.extend(ended);
     screen.say("done");
     let killed = killed.iter().map(|place| tree.places[*place].address.to_string()).collect();
-    Ok(Played { account, town, killed })
+    Ok(Played { account, town, errands, webhooks, killed })
 }
 
 fn moment(script: &Script, watch: &Watch, shared: &Shared) -> Moment {
@@ -278,8 +311,7 @@ async fn settled_cases(tree: &tree::Tree, processes: &Processes, expected: &Expe
     loop {
         let apis: Vec<api::Api> = processes.nodes.iter().map(|n| n.api.clone()).collect();
         let read = move || apis.iter().map(api::Api::cases).collect::<Result<Vec<_>, _>>();
-        let held = tokio::task::spawn_blocking(read).await.into_diagnostic()?;
-        let held = held.map_err(|e| miette!("cannot read a node's cases: {}", with_causes(&e)))?;
+        let held = blocking("cannot read a node's cases", read).await?;
         let account = case_account::account(tree, &held, expected);
         // A step may be on its way while they are read.
         if account.is_good() || Instant::now() > settle {
@@ -288,6 +320,19 @@ async fn settled_cases(tree: &tree::Tree, processes: &Processes, expected: &Expe
         sleep(Duration::from_millis(200)).await;
     }
 }
+
+/// What the receiver was told, once it is all that these logs have, or as it is after a while.
+async fn told_by_webhook(hook: &Hook, tree: &tree::Tree, logs: &[Vec<Record>]) -> HookAccount {
+    let settle = Instant::now() + SETTLE_MAX;
+    loop {
+        let told = hook.account(tree, logs);
+        if told.is_good() || Instant::now() > settle {
+            return told;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
 fn what_next(args: &DemoArgs, script: &Script, processes: &Processes, dir: &Path, stays: bool) -> String {
     let mut lines = vec![String::new()];
     if args.keep {

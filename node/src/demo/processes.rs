@@ -27,6 +27,8 @@ const TEMPLATES: [(Tier, &str); 4] = [
     (Tier::Neighbourhood, include_str!("../../../config/demo/neighbourhood.toml")),
 ];
 
+const WEBHOOK: &str = include_str!("../../../config/demo/webhook.toml");
+
 /// Until every node answers that it is ready, and then until all links are up.
 const READY_MAX: Duration = Duration::from_secs(30);
 /// A node that was told to stop writes its last state within this time, or is killed.
@@ -77,18 +79,21 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Prepares files and ports below `dir`; starts nothing.
+    /// Prepares files and ports below `dir`; starts nothing. `hook` is where
+    /// communities and neighbourhoods tell of cases by webhook, if they do.
     ///
     /// # Errors
     /// [`Error::Write`], [`Error::Ports`].
-    pub fn new(exe: &Path, dir: &Path, tree: &Tree) -> Result<Processes, Error> {
+    pub fn new(exe: &Path, dir: &Path, tree: &Tree, hook: Option<&str>) -> Result<Processes, Error> {
         let write = |path: PathBuf, text: &str| {
             fs::write(&path, text).map_err(|source| Error::Write { path: path.clone(), source })?;
             Ok::<_, Error>(path)
         };
         let mut configs = BTreeMap::new();
         for (tier, text) in TEMPLATES {
-            configs.insert(tier, write(dir.join(format!("{tier}.toml")), text)?);
+            let tells = hook.is_some() && matches!(tier, Tier::Community | Tier::Neighbourhood);
+            let text = format!("{text}{}", if tells { WEBHOOK } else { "" });
+            configs.insert(tier, write(dir.join(format!("{tier}.toml")), &text)?);
         }
         let next_week = (chrono::Utc::now() + chrono::TimeDelta::days(7)).format("%Y-%m-%d").to_string();
         let ports = free_ports(tree.places.len() * 2).map_err(Error::Ports)?;
@@ -104,6 +109,7 @@ impl Processes {
                 format!("MQTT_PORT={mqtt}"),
                 format!("API_PORT={api_port}"),
                 format!("NEXT_WEEK={next_week}"),
+                format!("HOOK={}", hook.unwrap_or_default()),
             ];
             if let Some(parent) = place.parent {
                 variables.push(format!("PARENT=mqtt://127.0.0.1:{}", nodes[parent].mqtt));
@@ -311,7 +317,7 @@ mod tests {
     #[test]
     fn every_node_has_ports_of_its_own_and_the_port_of_its_parent() {
         let dir = tempfile::tempdir().unwrap();
-        let processes = Processes::new(Path::new("citybrain"), dir.path(), &chengdu::tree(15)).unwrap();
+        let processes = Processes::new(Path::new("citybrain"), dir.path(), &chengdu::tree(15), None).unwrap();
         let mut ports: Vec<u16> = processes.nodes.iter().flat_map(|n| [n.mqtt, n.api_port]).collect();
         ports.sort_unstable();
         ports.dedup();
@@ -324,8 +330,8 @@ mod tests {
 
     #[test]
     fn a_template_uses_only_variables_that_are_given() {
-        let given = ["ADDRESS", "NAME", "CODE", "DATA", "MQTT_PORT", "API_PORT", "PARENT", "NEXT_WEEK"];
-        for (tier, text) in TEMPLATES {
+        let given = ["ADDRESS", "NAME", "CODE", "DATA", "MQTT_PORT", "API_PORT", "PARENT", "NEXT_WEEK", "HOOK"];
+        for (tier, text) in TEMPLATES.into_iter().chain([(Tier::Community, WEBHOOK)]) {
             for part in text.split("${").skip(1) {
                 let name = part.split('}').next().unwrap();
                 if name.starts_with("event.") {
@@ -339,7 +345,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_ends_at_once_is_told_with_its_log() {
         let dir = tempfile::tempdir().unwrap();
-        let mut processes = Processes::new(Path::new("/bin/false"), dir.path(), &chengdu::tree(15)).unwrap();
+        let mut processes = Processes::new(Path::new("/bin/false"), dir.path(), &chengdu::tree(15), None).unwrap();
         processes.start(0).unwrap();
         let error = processes.wait_ready().await.unwrap_err();
         assert!(matches!(&error, Error::Ended { address, .. } if address == "chengdu"), "{error}");

@@ -1,11 +1,13 @@
 //! The account for programs: one JSON object.
 
-use super::DemoArgs;
-use super::account::{Account, Committed, Latency};
+use super::account::{Committed, Latency};
 use super::case_account::CaseAccount;
 use super::data::Script;
+use super::errands::Told;
+use super::hook::HookAccount;
 use super::processes::Processes;
 use super::town::Press;
+use super::{DemoArgs, Played};
 use crate::replay::Skipped;
 use citybrain_shared::view::CasesBrought;
 use serde::Serialize;
@@ -33,6 +35,8 @@ struct Report<'a> {
     strayed: u64,
     notice: NoticeReport,
     cases: &'a Town,
+    errands: Option<&'a Told>,
+    webhooks: &'a HookAccount,
     killed: &'a [String],
     latency_ms: Option<Latency>,
     latency_urgent_ms: Option<Latency>,
@@ -83,12 +87,12 @@ struct NodeReport<'a> {
 pub(super) fn json(
     script: &Script,
     args: &DemoArgs,
-    (account, town): (&Account, &Town),
-    killed: &[String],
+    played: &Played,
     processes: &Processes,
     dir: Option<&Path>,
     wall_s: f64,
 ) -> String {
+    let Played { account, town, errands, webhooks, killed } = played;
     let tree = script.tree.places.iter().zip(&processes.nodes).map(|(place, node)| NodeReport {
         address: place.address.as_str(),
         name: &place.name,
@@ -100,7 +104,7 @@ pub(super) fn json(
         schema: "citybrain.demo/1",
         input: &script.input,
         seed: args.input.is_none().then_some(args.seed),
-        ok: account.is_good() && town.account.is_good(),
+        ok: played.is_good(),
         nodes: script.tree.places.len(),
         rows: script.rows,
         published: account.published,
@@ -117,6 +121,8 @@ pub(super) fn json(
             wrong: account.notice_wrong,
         },
         cases: town,
+        errands: errands.as_ref(),
+        webhooks,
         killed,
         latency_ms: account.latency,
         latency_urgent_ms: account.latency_urgent,

@@ -1,9 +1,11 @@
 //! What a demo shows: progress on stderr, the account on stdout.
 
-use super::account::{Account, Latency};
+use super::Played;
+use super::account::Latency;
 use super::case_account::CaseAccount;
 use super::data::Script;
-use super::report::Town;
+use super::errands::{Alarm, Batches, Booked, Filed, Told};
+use super::hook::HookAccount;
 use super::town::Press;
 use citybrain_shared::Tier;
 use citybrain_shared::words::grouped;
@@ -190,10 +192,12 @@ pub fn introduce(script: &Script, has_file: bool, seed: u64) -> String {
 fn rates(total: &Value) -> String {
     let count = |name: &str| total[name].as_u64().unwrap_or(0);
     let answered = count("solved") + count("partly_solved") + count("unsolved");
+    // Whoever says that it is solved need not say more, as by Open311.
+    let judged = count("satisfied") + count("mostly_satisfied") + count("dissatisfied");
     let all = [
         ("response", "response", count("response_kept"), count("response_of")),
         ("solution", "solution", count("solved"), answered),
-        ("satisfaction", "satisfaction", count("satisfied"), answered),
+        ("satisfaction", "satisfaction", count("satisfied"), judged),
     ];
     let text = all.map(|(word, key, n, of)| match total[key].as_f64() {
         Some(rate) => format!("{word} {:.1} % ({n}/{of})", rate * 100.0),
@@ -203,7 +207,8 @@ fn rates(total: &Value) -> String {
 }
 
 /// The account as a table.
-pub fn account(account: &Account, town: &Town, script: &Script, killed: &[String], wall_s: f64) -> String {
+pub(super) fn account(played: &Played, script: &Script, wall_s: f64) -> String {
+    let Played { account, town, errands, webhooks, killed } = played;
     let mut out = String::new();
     let row = |tier: &str, nodes: &str, events: &str, of: &str, cases: &str| {
         format!("{tier:<14}{nodes:>6}{events:>11}{of:>17}{cases:>8}")
@@ -271,6 +276,16 @@ pub fn account(account: &Account, town: &Town, script: &Script, killed: &[String
         line("  brought", format!("{} of {}, to {} nodes; {rest}", grouped(b.opened), b.file, b.nodes.len()));
     }
     line("rates", rates(&town.rates));
+    for (name, value) in errands.iter().flat_map(answered) {
+        line(name, value);
+    }
+    let HookAccount { nodes, opened, closed, calls, missing, again } = webhooks;
+    line(
+        "webhooks",
+        format!(
+            "{nodes} nodes told of {opened} openings, {closed} closings, {calls} calls for help: {missing} missing; {again} came again"
+        ),
+    );
     if !killed.is_empty() {
         line("killed (-9)", killed.join(", "));
     }
@@ -283,15 +298,38 @@ pub fn account(account: &Account, town: &Town, script: &Script, killed: &[String
     for finding in &account.findings {
         let _ = writeln!(out, "  ! {finding}");
     }
-    let _ = writeln!(out, "\n{}", verdict(account, &town.account));
+    let _ = writeln!(out, "\n{}", verdict(account.is_good(), town.account.is_good(), played.is_answered()));
     out
 }
 
-fn verdict(account: &Account, cases: &CaseAccount) -> &'static str {
-    match (account.is_good(), cases.is_good()) {
-        (true, true) => "Nothing lost, nothing doubled, everything in order: compared by id at every node.",
-        (true, false) => "No event was lost or doubled, but the cases are not the same at every node.",
-        (false, _) => "The account does not close.",
+/// What a rule, a service, Open311 and batches by HTTP have come to, a line each.
+fn answered(told: &Told) -> [(&'static str, String); 4] {
+    let Told { at, community, alarm, booking, open311, batches } = told;
+    let Alarm { to_city_ms, cleared_ms, at_nodes, of_nodes } = alarm;
+    let alarm = format!(
+        "of water at {at}: at the city after {to_city_ms:.1} ms, over {cleared_ms:.1} ms after it fell; once at {at_nodes} of {of_nodes} nodes"
+    );
+    let Booked { service, seats, asked, booked, refused } = booking;
+    let booking = format!(
+        "{asked} asked for the {seats} seats of a {service} at {community}: {booked} booked, {refused} refused"
+    );
+    let Filed { case: _, closed_ms, at_nodes, of_nodes } = open311;
+    let open311 = format!(
+        "filed at {at}, closed {closed_ms:.1} ms after the resident's verdict; so at {at_nodes} of {of_nodes} nodes"
+    );
+    let Batches { readings, at_nodes, of_nodes } = batches;
+    let batches = format!("{readings} readings in two, one sent twice: each once at {at_nodes} of {of_nodes} nodes");
+    [("alarm", alarm), ("booking", booking), ("open311", open311), ("batches", batches)]
+}
+
+fn verdict(account: bool, cases: bool, answered: bool) -> &'static str {
+    match (account, cases, answered) {
+        (true, true, true) => "Nothing lost, nothing doubled, everything in order: compared by id at every node.",
+        (true, true, false) => {
+            "No event or case was lost or doubled, but not all that was asked came out as it should."
+        }
+        (true, false, _) => "No event was lost or doubled, but the cases are not the same at every node.",
+        (false, ..) => "The account does not close.",
     }
 }
 
@@ -300,12 +338,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_says_nothing_is_lost_only_where_the_cases_are_right_too() {
-        let (good, right) = (Account::default(), CaseAccount::default());
+    fn each_rate_is_shown_with_those_who_have_said_something_of_it() {
+        let total = serde_json::json!({ "solution": 0.75, "solved": 3, "unsolved": 1, "satisfaction": 0.5,
+            "satisfied": 1, "dissatisfied": 1 });
+        let shown = rates(&total);
+        assert_eq!(shown, "response not known yet, solution 75.0 % (3/4), satisfaction 50.0 % (1/2)");
+    }
+
+    #[test]
+    fn the_last_line_says_nothing_is_lost_only_where_the_cases_and_what_was_asked_are_right_too() {
         let gone = CaseAccount { missing: 2, owners_wrong: 1, ..CaseAccount::default() };
-        assert!(verdict(&good, &right).starts_with("Nothing lost"));
-        assert!(verdict(&good, &gone).contains("the cases are not the same"));
-        assert_eq!(verdict(&Account { missing: 1, ..Account::default() }, &right), "The account does not close.");
+        assert!(verdict(true, true, true).starts_with("Nothing lost"));
+        assert!(verdict(true, true, false).contains("not all that was asked"));
+        assert!(verdict(true, gone.is_good(), true).contains("the cases are not the same"));
+        assert_eq!(verdict(false, true, true), "The account does not close.");
         assert_eq!(gone.wrong_in_words(), "2 missing at a node, 0 otherwise than at their owner, 1 without one owner");
     }
 }

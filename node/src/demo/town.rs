@@ -100,39 +100,54 @@ impl Town {
         for (i, (home, case)) in self.appeals.iter().enumerate() {
             let Home { leaf, community, community_address, .. } = &self.homes[*home];
             let shown = format!("/v1/cases/{case}");
-            until(community, &shown, |c| {
-                c["case"]["owner"] == community_address.as_str() && c["case"]["handing_to"].is_null()
-            })?;
-            let step = |at: &Api, verb: &str, ask: Value| at.post(&format!("{shown}/{verb}"), &ask).map(drop);
-            step(community, "accept", json!({ "by": "小张", "role": "worker" }))?;
-            step(community, "dispatch", json!({ "by": "小张", "role": "worker", "unit": "环卫所" }))?;
-            step(community, "start", json!({ "by": "老赵", "role": "worker", "contacted": true }))?;
+            handle(community, community_address, case)?;
             if i % 3 == 2 {
                 continue;
             }
-            step(community, "resolve", json!({ "by": "老赵", "role": "worker", "text": "已清理" }))?;
+            resolve(community, case, "已清理")?;
             let (solved, satisfied) = if i % 4 == 1 { ("unsolved", "no") } else { ("solved", "yes") };
             let said = json!({ "by": "居民", "role": "resident", "solved": solved, "satisfied": satisfied });
             // Said at the neighbourhood, which holds a copy; it goes to the community.
             until(leaf, &shown, |c| c["case"]["status"] == "resolved")?;
-            step(leaf, "evaluate", said)?;
+            step(leaf, case, "evaluate", said)?;
             until(community, &shown, |c| c["case"]["status"] == "evaluated")?;
-            step(community, "close", json!({ "by": "站长", "role": "supervisor" }))?;
+            close(community, case)?;
         }
         Ok(())
     }
 }
 
-fn ms(since: Instant) -> f64 {
+fn step(at: &Api, case: &str, verb: &str, ask: Value) -> Result<(), Error> {
+    at.post(&format!("/v1/cases/{case}/{verb}"), &ask).map(drop)
+}
+
+/// The community that `case` was handed to takes it, sends somebody, and he begins.
+pub(super) fn handle(community: &Api, address: &str, case: &str) -> Result<(), Error> {
+    let is_there = |c: &Value| c["case"]["owner"] == address && c["case"]["handing_to"].is_null();
+    until(community, &format!("/v1/cases/{case}"), is_there)?;
+    step(community, case, "accept", json!({ "by": "小张", "role": "worker" }))?;
+    step(community, case, "dispatch", json!({ "by": "小张", "role": "worker", "unit": "环卫所" }))?;
+    step(community, case, "start", json!({ "by": "老赵", "role": "worker", "contacted": true }))
+}
+
+pub(super) fn resolve(community: &Api, case: &str, text: &str) -> Result<(), Error> {
+    step(community, case, "resolve", json!({ "by": "老赵", "role": "worker", "text": text }))
+}
+
+pub(super) fn close(community: &Api, case: &str) -> Result<(), Error> {
+    step(community, case, "close", json!({ "by": "站长", "role": "supervisor" }))
+}
+
+pub(super) fn ms(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 10_000.0).round() / 10.0
 }
 
-fn id_of(answer: &Value) -> String {
+pub(super) fn id_of(answer: &Value) -> String {
     answer["case"]["id"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Asks again while nobody answers: a node may just have been killed. Only for what may be said twice.
-fn patiently(ask: impl Fn() -> Result<Value, Error>) -> Result<Value, Error> {
+pub(super) fn patiently(ask: impl Fn() -> Result<Value, Error>) -> Result<Value, Error> {
     let end = Instant::now() + PATIENCE;
     loop {
         match ask() {
@@ -143,7 +158,7 @@ fn patiently(ask: impl Fn() -> Result<Value, Error>) -> Result<Value, Error> {
 }
 
 /// Looks until what is shown fits.
-fn until(api: &Api, path: &str, fits: impl Fn(&Value) -> bool) -> Result<Value, Error> {
+pub(super) fn until(api: &Api, path: &str, fits: impl Fn(&Value) -> bool) -> Result<Value, Error> {
     let end = Instant::now() + PATIENCE;
     loop {
         let told = api.get_json(path);

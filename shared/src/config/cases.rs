@@ -16,6 +16,12 @@ pub struct Category {
     /// Unique; such as `SJ0102`. Events name a category by its code or its name.
     pub code: String,
     pub name: String,
+    /// What it is for, as residents are told it; Open311's description of the service.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// What residents might look for it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keywords: Vec<String>,
     #[serde(default)]
     pub department: String,
     /// The tier that handles it: a case is handed to that ancestor at once. Default: where it enters.

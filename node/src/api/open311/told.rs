@@ -16,10 +16,10 @@ pub fn service(c: &Category) -> Body {
     Body::Object(vec![
         ("service_code", Body::text(c.code.clone())),
         ("service_name", Body::text(c.name.clone())),
-        ("description", Body::Null),
+        ("description", Body::text(c.description.clone())),
         ("metadata", Body::Bool(!c.form.is_empty())),
         ("type", Body::text("realtime")),
-        ("keywords", Body::Null),
+        ("keywords", Body::text(c.keywords.join(","))),
         ("group", Body::text(c.department.clone())),
     ])
 }

@@ -12,6 +12,15 @@ pub const GOVERNANCE: [&str; 4] = ["party", "autonomy", "virtue", "law"];
 /// Things that a category's handlers must show: they go with each of its cases, which must travel.
 const EVIDENCE_MAX: usize = 16;
 
+/// They go down to every node below, with the category.
+const DESCRIPTION_CHARS_MAX: usize = 1_000;
+const KEYWORDS_MAX: usize = 32;
+
+/// Open311 tells them with commas between them.
+fn is_keyword(word: &str) -> bool {
+    (1..=60).contains(&word.chars().count()) && word.trim() == word && !word.contains(',')
+}
+
 /// Can a handler name it, as in `--evidence NAME=URL`?
 fn is_evidence(name: &str) -> bool {
     (1..=60).contains(&name.chars().count()) && name.trim() == name && !name.contains('=')
@@ -37,6 +46,18 @@ pub fn problems(config: &Config, places: &Places) -> Vec<Problem> {
                 let message = format!("`{word}` names category {} already", first + 1);
                 bad(&path(key), message, "codes and names are unique: events name a category by either");
             }
+        }
+        let chars = category.description.chars().count();
+        if chars > DESCRIPTION_CHARS_MAX {
+            let message = format!("the description has {chars} characters; at most {DESCRIPTION_CHARS_MAX} may be");
+            bad(&path("description"), message, "it goes down to every node below with the category");
+        }
+        if category.keywords.len() > KEYWORDS_MAX {
+            let message = format!("{} keywords; at most {KEYWORDS_MAX} may be", category.keywords.len());
+            bad(&path("keywords"), message, "they go down to every node below with the category");
+        }
+        if let Some(word) = category.keywords.iter().find(|w| !is_keyword(w)) {
+            bad(&path("keywords"), format!("`{word}` is no keyword"), "1 to 60 characters without a comma");
         }
         if let Some(word) = &category.governance
             && !GOVERNANCE.contains(&word.as_str())
@@ -134,6 +155,18 @@ mod tests {
         assert_eq!(evidence("\"a=b\""), ["`a=b` is no name of what must be shown"]);
         assert_eq!(evidence("\" \""), ["` ` is no name of what must be shown"]);
         assert_eq!(evidence(&["\"p\""; 17].join(",")), ["17 things must be shown; at most 16 may be"]);
+    }
+
+    #[test]
+    fn what_residents_are_told_of_a_category_is_bounded_and_its_keywords_can_be_told_apart() {
+        let with = |line: &str| found(&format!("[[category]]\ncode = \"A\"\nname = \"a\"\n{line}\n"));
+        assert_eq!(with("description = \"堆在外面的\"\nkeywords = [\"垃圾\", \"大件\"]"), [""; 0]);
+        let long = format!("description = \"{}\"", "字".repeat(1001));
+        assert_eq!(with(&long), ["the description has 1001 characters; at most 1000 may be"]);
+        assert_eq!(with("keywords = [\"a,b\"]"), ["`a,b` is no keyword"]);
+        assert_eq!(with("keywords = [\"\"]"), ["`` is no keyword"]);
+        let many = format!("keywords = [{}]", ["\"k\""; 33].join(","));
+        assert_eq!(with(&many), ["33 keywords; at most 32 may be"]);
     }
 
     #[test]

@@ -77,7 +77,7 @@ async fn press(dir: &Path, backlog: usize) -> miette::Result<Report> {
     for segment in ["street", "community", "neighbourhood"] {
         at = tree.add(at, segment, segment, "");
     }
-    let mut nodes = Processes::new(&exe, dir, &tree).into_diagnostic()?;
+    let mut nodes = Processes::new(&exe, dir, &tree, None).into_diagnostic()?;
     let places = 0..tree.places.len();
     // They know each other before, so that finding their places in the tree is no part of what is measured.
     for node in places.clone() {

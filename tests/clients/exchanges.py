@@ -1,9 +1,9 @@
 """Requests and responses of MQTT 5.0 with Eclipse Paho's library for Python, a part at a time:
 
-requests.py PORT subscribe   who answers subscribes, with a session that lasts, and leaves
-requests.py PORT ask         who asks subscribes for the answers, likewise, asks, and leaves
-requests.py PORT answer      who answers comes back, answers them in another order, and leaves
-requests.py PORT read        who asked comes back, and finds the question of each answer
+exchanges.py PORT subscribe   who answers subscribes, with a session that lasts, and leaves
+exchanges.py PORT ask         who asks subscribes for the answers, likewise, asks, and leaves
+exchanges.py PORT answer      who answers comes back, answers them in another order, and leaves
+exchanges.py PORT read        who asked comes back, and finds the question of each answer
 """
 import sys
 import threading
