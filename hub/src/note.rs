@@ -243,9 +243,19 @@ pub struct DeadLetter {
     pub payload_is_hex: bool,
     /// Its whole size, bytes.
     pub payload_bytes: u64,
-    /// Of what went out and was refused: the record that it was.
+    /// The record here that it is about: of what went out and was refused, or is too large for a link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<Pos>,
+}
+
+/// The reasons of dead letters about links.
+pub mod reason {
+    /// A record does not fit into a message of the peer's.
+    pub const TOO_LARGE_FOR_LINK: &str = "too-large-for-link";
+    /// What a peer sent is no sound record.
+    pub const POISON: &str = "poison";
+    /// What a peer sent does not come from there.
+    pub const FOREIGN: &str = "foreign";
 }
 
 impl DeadLetter {

@@ -7,7 +7,7 @@ use super::{Error, Received};
 use crate::link::admit::admit;
 use crate::link::frames::unpack;
 use crate::link::judge::{self, Verdict};
-use crate::note::{DeadLetter, Note};
+use crate::note::{DeadLetter, Note, reason};
 use crate::state::{State, class};
 use bytes::Bytes;
 use citybrain_shared::limits::{HISTORIES_PER_NODE_MAX, ORIGINS_PER_CHILD_MAX};
@@ -90,7 +90,8 @@ impl Engine {
                         frame.head.after, frame.head.upto
                     );
                     extra.push(
-                        Note::DeadLetter(DeadLetter::new("poison", detail, format!("link:{peer}"), "", &[])).draft(),
+                        Note::DeadLetter(DeadLetter::new(reason::POISON, detail, format!("link:{peer}"), "", &[]))
+                            .draft(),
                     );
                     continue;
                 }
@@ -110,7 +111,8 @@ impl Engine {
                 let detail = format!(
                     "more than {HISTORIES_PER_NODE_MAX} histories of a node, or {ORIGINS_PER_CHILD_MAX} below {peer}, are not kept apart"
                 );
-                let letter = DeadLetter::new("poison", detail, format!("link:{peer}"), record.name, record.payload);
+                let letter =
+                    DeadLetter::new(reason::POISON, detail, format!("link:{peer}"), record.name, record.payload);
                 extra.push(Note::DeadLetter(letter).draft());
                 continue;
             }

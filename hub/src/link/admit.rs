@@ -6,6 +6,7 @@
 //! tiers, so it must be what a node's own door would have taken: an event, under its own type and its
 //! own key, of a node that may speak on this link. The rest is parked, and the lane goes on.
 
+use crate::note::reason;
 use citybrain_shared::limits::PRESENCE_BYTES_MAX;
 use citybrain_shared::record::{Direction, Kind, event_key};
 use citybrain_shared::wire::Carried;
@@ -28,8 +29,8 @@ pub struct Refusal {
 /// # Errors
 /// [`Refusal`]: `foreign` when it is not this peer's to send, `poison` when no node may keep it.
 pub fn admit(peer: &Address, is_parent: bool, origin: Option<&Address>, r: &Carried<'_>) -> Result<(), Refusal> {
-    may_send(peer, is_parent, origin, r).map_err(|detail| Refusal { reason: "foreign", detail })?;
-    is_sound(r).map_err(|detail| Refusal { reason: "poison", detail })
+    may_send(peer, is_parent, origin, r).map_err(|detail| Refusal { reason: reason::FOREIGN, detail })?;
+    is_sound(r).map_err(|detail| Refusal { reason: reason::POISON, detail })
 }
 
 fn may_send(peer: &Address, is_parent: bool, origin: Option<&Address>, r: &Carried<'_>) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use super::handshake::{Session, log_at};
 use super::sender::Send;
 use crate::log::{Error as LogError, Reader};
-use crate::note::{DeadLetter, Note};
+use crate::note::{DeadLetter, Note, reason};
 use citybrain_shared::limits::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX};
 use citybrain_shared::record::{Direction, Header, Origin, TTL_OVER_MS};
 use citybrain_shared::wire::{Epoch, FrameBuilder, FrameHead, Party, UNPACKED_BYTES_MAX};
@@ -309,17 +309,13 @@ impl Press<'_> {
         let message_budget = (self.session.message_bytes_max as usize).saturating_sub(FRAME_OVERHEAD_BYTES);
         if size > message_budget {
             if pos > told_upto {
-                built.parked.push(Note::DeadLetter(DeadLetter::new(
-                    "too-large-for-link",
-                    format!(
-                        "record {pos} does not fit into a message of {} bytes, the most that {} accepts; raise link.message_bytes_max there and send it again",
-                        self.session.message_bytes_max,
-                        self.audience.peer()
-                    ),
-                    format!("link:{}", self.audience.peer()),
-                    h.topic,
-                    payload,
-                )));
+                let (most, peer) = (self.session.message_bytes_max, self.audience.peer());
+                let detail = format!(
+                    "record {pos} does not fit into a message of {most} bytes, the most that {peer} accepts; raise link.message_bytes_max there and send it again"
+                );
+                let via = format!("link:{peer}");
+                let letter = DeadLetter::new(reason::TOO_LARGE_FOR_LINK, detail, via, h.topic, payload);
+                built.parked.push(Note::DeadLetter(DeadLetter { of: Some(pos), ..letter }));
             }
             return true;
         }

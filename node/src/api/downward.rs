@@ -91,9 +91,7 @@ pub(super) async fn compare(
     let (acked, losses, letters) = ctx.hub.state(|s| {
         let acked = s.peers.get(child).map_or([None, None], |p| p.peer_has).map(|c| c.map_or(Pos::ZERO, |c| c.upto));
         let of = |l: &&Loss| l.peer.as_ref().is_none_or(|p| p == child);
-        let letters: Vec<Pos> =
-            s.dead_letters.iter().filter(|(_, r)| *r == "too-large-for-link").map(|(pos, _)| *pos).collect();
-        (acked, s.losses.iter().filter(of).cloned().collect::<Vec<Loss>>(), letters)
+        (acked, s.losses.iter().filter(of).cloned().collect::<Vec<Loss>>(), ledger::letters_too_large(s))
     });
     let (waiting, given): (Vec<&Sent>, Vec<&Sent>) = all.iter().partition(|s| s.pos > acked[s.lane as usize]);
     sums.waiting = waiting.len() as u64;

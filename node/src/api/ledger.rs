@@ -8,7 +8,7 @@ use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
 use citybrain_hub::log::{self, Reader};
-use citybrain_hub::note::{DeadLetter, Note};
+use citybrain_hub::note::{DeadLetter, Note, reason};
 use citybrain_hub::state::{self, Loss, State};
 use citybrain_shared::record::{Direction, Header};
 use citybrain_shared::view::{self, DownSums, Explained, LedgerRow, LinkAudit, Number, Run, Sums};
@@ -169,8 +169,8 @@ fn losses_of(s: &State, parent: &Address) -> Vec<Loss> {
     s.losses.iter().filter(|l| l.peer.as_ref().is_none_or(|p| p == parent)).cloned().collect()
 }
 
-fn letters_too_large(s: &State) -> Vec<Pos> {
-    s.dead_letters.iter().filter(|(_, reason)| **reason == "too-large-for-link").map(|(pos, _)| *pos).collect()
+pub(super) fn letters_too_large(s: &State) -> Vec<Pos> {
+    s.dead_letters.iter().filter(|(_, why)| **why == reason::TOO_LARGE_FOR_LINK).map(|(pos, _)| *pos).collect()
 }
 
 /// Every record behind what the parent has acknowledged that is to climb there; false if there are
@@ -260,8 +260,7 @@ struct Wanted {
 
 /// Positions that were set aside for the parent, as the dead letters say.
 pub(super) fn parked(reader: &Reader, letters: &[Pos], parent: &Address) -> Result<BTreeSet<u64>, log::Error> {
-    let position = |l: DeadLetter| l.detail.strip_prefix("record ")?.split(' ').next()?.parse().ok();
-    Ok(letters_of(reader, letters, parent)?.into_iter().filter_map(position).collect())
+    Ok(letters_of(reader, letters, parent)?.into_iter().filter_map(|l| l.of.map(|pos| pos.0)).collect())
 }
 
 /// Of the dead letters at these positions those that are about the link with `peer`.

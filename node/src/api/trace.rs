@@ -13,7 +13,7 @@ use axum::response::Response;
 use citybrain_hub::link::backlog::{self, Wait};
 use citybrain_hub::link::frames::Audience;
 use citybrain_hub::log::{self, Reader};
-use citybrain_hub::note::Note;
+use citybrain_hub::note::{Note, reason};
 use citybrain_shared::record::{Header, Kind};
 use citybrain_shared::view::{self, Caused, LinkRole, Missing, Onward, TraceHop};
 use citybrain_shared::{Address, Lane, Pos, Selector, Tier, words};
@@ -140,15 +140,15 @@ fn onwards(ctx: &Ctx, links: &[&view::Link], event: &view::Event) -> Vec<Onward>
 fn parked(ctx: &Ctx, peer: &Address, pos: Pos) -> Option<String> {
     let reader = ctx.hub.reader();
     let places: Vec<Pos> = ctx.hub.state(|s| {
-        let fits = s.dead_letters.iter().rev().filter(|(at, reason)| **at > pos && *reason == "too-large-for-link");
+        let fits = s.dead_letters.iter().rev().filter(|(at, why)| **at > pos && *why == reason::TOO_LARGE_FOR_LINK);
         fits.map(|(at, _)| *at).take(LETTERS_MAX).collect()
     });
-    let (via, begin) = (format!("link:{peer}"), format!("record {pos} does not fit"));
+    let via = format!("link:{peer}");
     places.into_iter().find_map(|at| {
         let entry = reader.get(at).ok()??;
         let (_, payload) = Header::decode(&entry.bytes).ok()?;
         let Ok(Note::DeadLetter(letter)) = Note::parse(payload) else { return None };
-        (letter.via == via && letter.detail.starts_with(&begin)).then_some(letter.detail)
+        (letter.via == via && letter.of == Some(pos)).then_some(letter.detail)
     })
 }
 

@@ -12,8 +12,8 @@ use axum::extract::State as From;
 use axum::http::Uri;
 use axum::response::Response;
 use citybrain_hub::door::users::RefusedLogin;
-use citybrain_hub::engine;
-use citybrain_hub::engine::Trouble;
+use citybrain_hub::engine::{self, Trouble};
+use citybrain_hub::note::reason;
 use citybrain_shared::view::{self, LinkRole, Looked, Severity, Symptom};
 use citybrain_shared::{Address, Pos, words};
 use serde::Deserialize;
@@ -28,7 +28,7 @@ const BEHIND_RECORDS: u64 = 1_000;
 /// Nothing heard for so many keep-alives while records wait.
 const SILENT_KEEP_ALIVES: u64 = 3;
 /// Dead letters that are not somebody's input: what a link could not carry or take.
-const OF_LINKS: [&str; 3] = ["too-large-for-link", "poison", "foreign"];
+const OF_LINKS: [&str; 3] = [reason::TOO_LARGE_FOR_LINK, reason::POISON, reason::FOREIGN];
 /// As long, with nothing to wait for: a node in session says at least every four minutes that it is there.
 const SILENT_IDLE_MS: u64 = 600_000;
 const STARTING_S: u64 = 10;
