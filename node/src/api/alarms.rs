@@ -3,7 +3,7 @@
 //! A change is decided on the state of its own commit; where the alarm's node is further down, what
 //! is committed here is the word to it, and the answer says so in `asked`.
 
-use super::guard::Name;
+use super::guard::{Caller, Name};
 use super::input::{Path, Sent, parse, query};
 use super::once::{Made, Repeat};
 use super::ops::Operator;
@@ -13,6 +13,7 @@ use crate::brain::rules::{AskError, LOADED, Wish};
 use axum::extract::State as From;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
+use bytes::Bytes;
 use citybrain_hub::Hub;
 use citybrain_hub::engine;
 use citybrain_shared::config::rules::Severity;
@@ -108,38 +109,64 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: He
     Ok(etag::answer(&ctx, &headers, view::AlarmShown { alarm: known(&ctx, &id)? }))
 }
 
+/// Acknowledges or shelves it.
 pub async fn change(
     From(ctx): From<Arc<Ctx>>,
+    caller: Caller,
     token: Name,
     repeat: Repeat,
     Path((id, action)): Path<(String, String)>,
     Sent(body): Sent,
 ) -> Result<Response, Refusal> {
-    let wanted: view::AlarmAction = parse(&body, "{\"by\":\"Li\"}")?;
+    let wanted = asked_for(&body, &caller, &token)?;
+    let shelf_us = i64::try_from(wanted.for_s.unwrap_or(3600).min(400 * 86_400)).unwrap_or(0) * 1_000_000;
+    match action.as_str() {
+        "ack" => make(&ctx, repeat, &id, wanted.by, |_| Wish::Acknowledge).await,
+        "shelve" => {
+            make(&ctx, repeat, &id, wanted.by, move |now_us| Wish::Shelve { until_us: now_us + shelf_us }).await
+        }
+        _ => Err(Refusal::not_found("an alarm takes ack, clear and shelve", "POST /v1/alarms/ID/ack")),
+    }
+}
+
+/// Ends it, whatever its rule says.
+pub async fn clear(
+    From(ctx): From<Arc<Ctx>>,
+    caller: Caller,
+    token: Name,
+    repeat: Repeat,
+    Path(id): Path<String>,
+    Sent(body): Sent,
+) -> Result<Response, Refusal> {
+    let wanted = asked_for(&body, &caller, &token)?;
+    make(&ctx, repeat, &id, wanted.by, |_| Wish::Clear).await
+}
+
+/// What is asked for, and in whose name.
+fn asked_for(body: &Bytes, caller: &Caller, token: &Name) -> Result<view::AlarmAction, Refusal> {
+    let wanted: view::AlarmAction = parse(body, "{\"by\":\"Li\"}")?;
     if wanted.by.len() > 200 {
         return Err(Refusal::bad("bad-request", "`by` is longer than 200 bytes", "a name is enough"));
     }
+    let said = caller.acts_as(wanted.by)?;
     // Nothing is done in nobody's name: a token has one, if nobody says another.
-    let by = [wanted.by.trim(), token.as_str()].into_iter().find(|by| !by.is_empty()).map(str::to_owned);
+    let by = [said.trim(), token.as_str()].into_iter().find(|by| !by.is_empty()).map(str::to_owned);
     let by = by.ok_or_else(|| Refusal::bad("missing", "`by` is missing: who does it", "`--by NAME`"))?;
-    let for_s = wanted.for_s;
-    let wish = move |now_us: i64| match action.as_str() {
-        "ack" => Some(Wish::Acknowledge),
-        "clear" => Some(Wish::Clear),
-        "shelve" => {
-            let us = i64::try_from(for_s.unwrap_or(3600).min(400 * 86_400)).unwrap_or(0) * 1_000_000;
-            Some(Wish::Shelve { until_us: now_us + us })
-        }
-        _ => None,
-    };
-    if wish(0).is_none() {
-        return Err(Refusal::not_found("an alarm takes ack, clear and shelve", "POST /v1/alarms/ID/ack"));
-    }
-    if let Some(made) = repeat.made(&ctx)? {
-        return Ok(changed(&ctx, known(&ctx, &made.about)?));
+    Ok(view::AlarmAction { by, ..wanted })
+}
+
+async fn make(
+    ctx: &Ctx,
+    repeat: Repeat,
+    id: &str,
+    by: String,
+    wish: impl FnOnce(i64) -> Wish + Send + 'static,
+) -> Result<Response, Refusal> {
+    if let Some(made) = repeat.made(ctx)? {
+        return Ok(changed(ctx, known(ctx, &made.about)?));
     }
     // What it names now: another may begin so later.
-    let alarm = known(&ctx, &id)?;
+    let alarm = known(ctx, id)?;
     let (id, lane) = (alarm.id, if alarm.severity.is_urgent() { Lane::Urgent } else { Lane::Routine });
     let word = repeat.clone();
     let told: Arc<Mutex<Option<Result<Alarm, AskError>>>> = Arc::default();
@@ -149,8 +176,8 @@ pub async fn change(
         .decide(
             lane,
             Box::new(move |state, now_us| {
-                let (Some(brain), Some(wish)) = (Brain::of(state), wish(now_us)) else { return Vec::new() };
-                let (answer, drafts) = match brain.rules.ask(&asked, wish, &by, now_us) {
+                let Some(brain) = Brain::of(state) else { return Vec::new() };
+                let (answer, drafts) = match brain.rules.ask(&asked, wish(now_us), &by, now_us) {
                     Ok((alarm, mut drafts)) => {
                         drafts.extend(word.mark(&Made::known(alarm.id.clone())));
                         (Ok(alarm), drafts)
@@ -165,7 +192,7 @@ pub async fn change(
     engine::wait(ticket).await?;
     let answer = told.lock().take();
     match answer {
-        Some(Ok(alarm)) => Ok(changed(&ctx, alarm)),
+        Some(Ok(alarm)) => Ok(changed(ctx, alarm)),
         Some(Err(AskError::Unknown(_))) | None => Err(unknown(&id)),
         Some(Err(e @ AskError::Nothing { .. })) => {
             let hint = format!("`citybrain alarm show {id}` shows it");
