@@ -167,10 +167,7 @@ impl Cases {
         from: &Address,
         now: DateTime<Utc>,
     ) -> Result<Vec<Stepped>, Refusal> {
-        let other = |id: &str| {
-            let held = self.held.get(id)?;
-            (held.case.owner == self.me).then(|| held.case.clone())
-        };
+        let other = |id: &str| self.held.get(id).map(|held| held.case.clone());
         self.book().act(&held.case, verb, ask, from, &other, now)
     }
 
