@@ -16,6 +16,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use citybrain_hub::Hub;
 use citybrain_hub::engine;
+use citybrain_shared::case::Case;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::prefix::Named;
 use citybrain_shared::record::{Draft, Header, Kind, event_key};
@@ -28,6 +29,8 @@ use std::sync::Arc;
 
 const ALARMS_DEFAULT: usize = 200;
 const ALARMS_MAX: usize = 5000;
+/// Cases that are named beside one alarm: it may have been raised, and opened one, a thousand times.
+const CASES_SHOWN: usize = 5;
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -77,7 +80,8 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
     let limit = wanted.limit.unwrap_or(ALARMS_DEFAULT).clamp(1, ALARMS_MAX);
     let body = ctx.hub.state(|state| {
         let Some(brain) = Brain::of(state) else {
-            return view::Alarms { active: 0, unacknowledged: 0, alarms: Vec::new(), next: None };
+            let (alarms, cases) = (Vec::new(), Vec::new());
+            return view::Alarms { active: 0, unacknowledged: 0, alarms, cases, next: None };
         };
         let table = &brain.rules.alarms;
         let fits = |a: &&Alarm| {
@@ -98,6 +102,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
             active: active().count() as u64,
             unacknowledged: active().filter(|a| !a.acknowledged).count() as u64,
             next: alarms.last().filter(|_| !is_last).map(|a| written(place(a))),
+            cases: alarms.iter().flat_map(|a| beside(brain, &a.id)).collect(),
             alarms: alarms.into_iter().cloned().collect(),
         }
     });
@@ -106,7 +111,24 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
 }
 
 pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
-    Ok(etag::answer(&ctx, &headers, view::AlarmShown { alarm: known(&ctx, &id)? }))
+    Ok(etag::answer(&ctx, &headers, shown(&ctx, known(&ctx, &id)?)))
+}
+
+fn shown(ctx: &Ctx, alarm: Alarm) -> view::AlarmShown {
+    let cases = ctx.hub.state(|state| Brain::of(state).map(|brain| beside(brain, &alarm.id)));
+    view::AlarmShown { cases: cases.unwrap_or_default(), alarm }
+}
+
+/// The newest cases that were opened beside it.
+fn beside(brain: &Brain, alarm: &str) -> Vec<view::AlarmCase> {
+    let told = |case: &Case| view::AlarmCase {
+        alarm: alarm.to_owned(),
+        id: case.id.clone(),
+        status: case.status,
+        owner: case.owner.clone(),
+        opened: case.opened,
+    };
+    brain.cases.beside(alarm).take(CASES_SHOWN).map(told).collect()
 }
 
 /// Acknowledges or shelves it.
@@ -204,7 +226,7 @@ async fn make(
 /// 202: its owner was asked.
 fn changed(ctx: &Ctx, alarm: Alarm) -> Response {
     let status = if alarm.asked.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK };
-    ctx.answer_with(status, view::AlarmShown { alarm })
+    ctx.answer_with(status, shown(ctx, alarm))
 }
 
 /// By the beginning of its id.

@@ -94,6 +94,8 @@ pub struct Stepped {
 pub struct Opening {
     pub id: String,
     pub event: Option<String>,
+    /// The alarm that it is opened beside.
+    pub alarm: Option<String>,
     /// Of an incident: what was pressed, so that it is known again ([`super::intake::button`]).
     pub button: Option<String>,
     pub by: String,
@@ -273,6 +275,7 @@ impl Book<'_> {
             opened: now,
             changed: now,
             event: opening.event,
+            alarm: opening.alarm,
             imported: None,
             button: opening.button,
             urgent: false,
