@@ -197,9 +197,9 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
     let rows: Vec<Value> = told["rows"].as_array().expect("rows").iter().map(of_people).collect();
     assert_eq!(rows, [json!(["c/t", 6, null, null]), json!(["c/s", 18, 20_000, 9.0])]);
     assert_eq!(of_people(&told["total"]), json!(["all", 24, 48_000, 5.0]));
-    let street = rates(tree.node("c/s"), "by=node");
-    assert_eq!(of_people(&street["total"]), json!(["all", 18, 20_000, 9.0]), "its own people, and no node's");
-    assert!(street["rows"].as_array().expect("rows").iter().all(|row| row["people"].is_null()));
+    let told = rates(tree.node("c/s"), "by=node");
+    assert_eq!(of_people(&told["total"]), json!(["all", 18, 20_000, 9.0]), "its own people, and no node's");
+    assert!(told["rows"].as_array().expect("rows").iter().all(|row| row["people"].is_null()));
     are(tree.node("c"), "by=district", &[("武侯区", k.1, k.2), ("温江区", street.0, street.1)]);
     are(
         tree.node("c"),

@@ -69,7 +69,11 @@ fn read(text: &str) -> Result<Place<'_>, Refusal> {
     let mut words = text.splitn(3, '.');
     let place = (|| Some((Severity::parse(words.next()?)?, Reverse(words.next()?.parse().ok()?), words.next()?)))();
     place.ok_or_else(|| {
-        Refusal::bad("bad-query", format!("`{text}` is no place in the list"), "`next` of the page before")
+        Refusal::bad(
+            "bad-query",
+            format!("`{text}` is no place in the list"),
+            "`--after` takes the `next` of the page before",
+        )
     })
 }
 

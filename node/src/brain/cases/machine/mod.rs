@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 pub use turn::TEXT_MAX;
 use turn::{NAME_MAX, Turn};
 pub use turn::{RESIDENT, is_name};
-pub(super) use turn::{cut, shown};
+pub(super) use turn::{cut, shown, two_owners};
 
 /// Who acts when a limit has passed.
 pub const TIMER: &str = "timer";
