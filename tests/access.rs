@@ -212,6 +212,37 @@ fn whom_to_call_is_told_by_the_tokens_role_and_not_by_what_the_caller_says() {
 }
 
 #[test]
+fn a_worker_acknowledges_an_alarm_in_his_own_name_and_a_supervisor_clears_it() {
+    let mut tree = Tree::new(&["c"]);
+    let rule = "[[rule]]\nname = \"smoke\"\non = [\"city.smoke\"]\n[[rule.then]]\nraise = { severity = \"critical\", title = \"烟雾\" }\n";
+    tree.edit("c", |text| format!("{}{rule}", text.replace("[api]\n", "[api]\ntokens_file = \"tokens\"\n")));
+    std::fs::write(tree.dir().join("tokens"), "").expect("it is written");
+    tree.start();
+    let tokens = [("anna", "operator"), ("zhan", "supervisor"), ("li", "worker"), ("mia", "reader")];
+    let [anna, zhan, li, mia] = tokens.map(|(name, role)| a_token(&tree, name, role));
+    let (port, url) = (tree.node("c").mqtt, tree.node("c").url());
+    let smoke = json!({"specversion": "1.0", "id": "1", "source": "/c/k", "type": "city.smoke"});
+    assert!(Client::connect(port, "kitchen", true).publish("in/k", smoke.to_string().as_bytes()));
+    let ask = |token: &str, line: &[&str]| run(&[line, &["--node", &url, "--token-file", token]].concat());
+    let id = wait_for("it is raised", || {
+        let all = ask(&mia, &["alarm", "list", "--json"]).json();
+        Some(all["alarms"][0]["id"].as_str()?.to_owned())
+    });
+    ask(&mia, &["alarm", "ack", &id, "--by", "li"]).says(1, &["`mia` has the role reader", "--role worker"]);
+    ask(&mia, &["alarm", "clear", &id, "--by", "li"]).says(1, &["`mia` has the role reader", "--role supervisor"]);
+    ask(&li, &["alarm", "clear", &id]).says(1, &["`li` has the role worker", "--role supervisor"]);
+    // Whatever he says: who has seen it must be true.
+    ask(&li, &["alarm", "ack", &id, "--by", "anna"]).says(0, &["active, acked", " by li\n"]);
+    ask(&li, &["alarm", "shelve", &id, "--for", "1h"]).says(0, &["active, acked, shelved", " by li\n"]);
+    ask(&zhan, &["alarm", "clear", &id, "--by", "anna"]).says(0, &["cleared", " by zhan\n"]);
+    // An operator speaks for others.
+    let again = smoke.to_string().replace("\"1\"", "\"2\"");
+    assert!(Client::connect(port, "kitchen", true).publish("in/k", again.as_bytes()));
+    wait_for("it is raised again", || (ask(&mia, &["alarm", "list", "--json"]).json()["active"] == 1).then_some(()));
+    ask(&anna, &["alarm", "ack", &id, "--by", "值班长"]).says(0, &["active, acked", " by 值班长\n"]);
+}
+
+#[test]
 fn a_replay_to_a_node_that_does_not_take_it_ends_and_the_same_command_then_plays_all_of_it() {
     let tree = a_guarded_city();
     let url = tree.node("c").url();

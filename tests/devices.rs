@@ -145,6 +145,13 @@ fn home_assistant_hears_how_the_node_is_and_its_button_calls_for_help() {
     wait_for("both are shown", || {
         state(node).filter(|s| s["help_wanted"] == "ON" && s["critical_alarms"] == 1 && s["cases"] == 2)
     });
+    let all = node.get("/v1/cases?urgent=true").expect("cases");
+    let pressed = all["cases"].as_array().expect("a list").iter().find(|c| c["category"] == "sos").expect("the press");
+    let name = config("sos")["device"]["name"].clone();
+    assert_eq!(
+        (&pressed["place"]["text"], &pressed["title"]),
+        (&name, &json!(format!("Home Assistant, {}", name.as_str().expect("a text"))))
+    );
     // Nobody else speaks there.
     let taken = Client::connect(node.mqtt, "liar", true).publish(&state_topic, b"{}");
     assert!(taken, "a 3.1.1 client hears no refusal");

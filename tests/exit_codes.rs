@@ -304,6 +304,8 @@ fn what_a_node_does_not_have_is_code_1_and_what_it_was_badly_asked_is_2() {
         ("events --time-after yesterday", 2),
         ("log-level so=so=so --yes", 2),
         ("rates --under a//b", 2),
+        ("case list --after 20200101-nothing", 2),
+        ("alarm list --after nothing", 2),
         // A terminal would be asked.
         ("send --target c/s", 2),
         ("dlq drop 1", 2),

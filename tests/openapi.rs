@@ -245,6 +245,7 @@ fn brain(leaf: &Asker<'_>) {
     leaf.post(&format!("{at}/ack"), json!({"by": "anna"}), 200);
     leaf.post(&format!("{at}/ack"), json!({"by": "anna"}), 409);
     leaf.post(&format!("{at}/shelve"), json!({"by": "anna", "for_s": 60}), 200);
+    leaf.post(&format!("{at}/clear"), json!({"by": "anna"}), 200);
     leaf.fails("GET", "/v1/alarms/none", 404);
     leaf.fails("GET", "/v1/alarms?severity=bad", 400);
     leaf.fails("POST", &format!("{at}/dance"), 404);
@@ -391,6 +392,7 @@ fn every_example_of_the_document_is_taken_by_a_node() {
     for action in ["ack", "shelve"] {
         send("/v1/alarms/{id}/{action}", &format!("/v1/alarms/{alarm}/{action}"), action, 200);
     }
+    send("/v1/alarms/{id}/clear", &format!("/v1/alarms/{alarm}/clear"), "by a supervisor", 200);
     let sent = sent.borrow();
     let left = examples.iter().filter(|(_, path, _, name, _)| !sent.contains(&(path.clone(), name.clone())));
     assert_eq!(left.map(|(_, path, _, name, _)| format!("{path}: {name}")).collect::<Vec<_>>(), [""; 0]);

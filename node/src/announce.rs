@@ -138,6 +138,8 @@ fn entities(config: &Config) -> BTreeMap<String, String> {
         let press = json!({
             "specversion": "1.0", "type": "city.sos.pressed.v1", "source": format!("/{}/homeassistant", node.address),
             "subject": "homeassistant", "priority": "urgent",
+            // The press has no other place than the box that it is at.
+            "data": {"title": format!("Home Assistant, {name}"), "location": name},
         });
         let more = json!({"command_topic": SOS, "payload_press": press.to_string(), "qos": 1, "icon": "mdi:lifebuoy"});
         put("button", "sos", "Call for help", more);
@@ -203,6 +205,7 @@ mod tests {
             if levels[1] == "button" {
                 let press: Value = serde_json::from_str(v["payload_press"].as_str().unwrap()).unwrap();
                 assert_eq!((&v["command_topic"], &press["type"]), (&json!(SOS), &json!("city.sos.pressed.v1")));
+                assert_eq!(press["data"]["location"], "街");
             } else {
                 assert_eq!(v["state_topic"], "brain/c/s-1/state");
             }

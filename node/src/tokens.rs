@@ -41,9 +41,9 @@ pub enum Role {
     Gateway,
     /// Reads, here and below; never whom to call.
     Reader,
-    /// Opens and handles cases in his own name, and sees whom to call.
+    /// Opens and handles cases in his own name, acknowledges alarms, and sees whom to call.
     Worker,
-    /// Also what supervision may: approves, verifies, evaluates, closes, reopens what others handled.
+    /// Also what supervision may: approves, verifies, evaluates, closes, reopens what others handled; clears alarms.
     Supervisor,
     /// Changes things, too.
     Operator,

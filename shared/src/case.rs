@@ -53,6 +53,9 @@ pub struct Case {
     /// Id of the event that it came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    /// Id of the alarm that it was opened beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported: Option<Imported>,
     /// Of an incident: a hash of what was pressed; the same button pressed again is the same incident.

@@ -69,7 +69,7 @@ fn cases_are_listed_page_by_page_and_what_comes_meanwhile_shifts_nothing() {
     let third = asked(&opened[5]);
     assert_eq!([ids(&first.out), ids(&second.out), ids(&third.out)].concat(), opened);
     assert!(!third.out.contains("shows more"), "{}", third.out);
-    asked("20200101-nothing").says(1, &["names no case of this node", "begin anew"]);
+    asked("20200101-nothing").says(2, &["names no case of this node", "begin anew"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ const CONFIG: &str = r#"
 [[category]]
 code = "SLOW"
 name = "慢"
+department = "市容"
 response = "30d"
 solution = "30d"
 [[category]]
@@ -158,6 +159,128 @@ fn what_is_overdue_reopened_urgent_or_ones_own_is_listed_at_every_tier() {
     let rows: Vec<&str> =
         told.out.lines().filter(|l| l.starts_with("20")).filter_map(|l| l.split(' ').next()).collect();
     assert_eq!(rows, [&known["2"], &known["1"], &quick, &back_twice, &back]);
+}
+
+#[test]
+fn a_summons_a_unit_s_and_a_department_s_cases_are_listed() {
+    let there = "c/s/m2";
+    let mut tree = Tree::with(&[COMMUNITY, there], &HashMap::new(), CONFIG);
+    tree.start();
+    tree.wait_all_known();
+    let (owner, helper) = (tree.node(COMMUNITY), tree.node(there));
+    let [first, second, own, done] = [(); 4].map(|()| open(owner, &json!({})));
+    let quick = open(owner, &json!({"category": "QUICK"}));
+    let accept = |case: &str| step(owner, case, "accept", &json!({"by": "甲"}));
+    let summon = |case: &str, more: Value| {
+        let mut ask = json!({"by": "甲", "text": "要吊车"});
+        more.as_object().expect("an object").iter().for_each(|(name, value)| ask[name] = value.clone());
+        step(owner, case, "assist", &ask)
+    };
+    for case in [&first, &second, &own, &done] {
+        accept(case);
+    }
+    for case in [&first, &second, &done] {
+        summon(case, json!({"unit": "车队", "to": there}));
+    }
+    summon(&own, json!({"unit": "电工"}));
+    step(owner, &own, "dispatch", &json!({"by": "甲", "unit": "环卫所"}));
+    let summoned = |query: &str| listed(helper, &format!("summoned=true{query}"));
+    wait_for("it knows all three", || (summoned("").len() == 3).then_some(()));
+    assert_eq!(listed(helper, "mine=true"), [""; 0], "what it has to help with is not its own");
+    assert_eq!(listed(owner, "summoned=true"), [""; 0], "nobody summons whoever owns it");
+    assert_eq!(listed(tree.node("c/s"), "summoned=true"), [""; 0]);
+    let newest_first = [done.clone(), second.clone(), first.clone()];
+    assert_eq!(summoned(""), newest_first);
+    // Page by page, and by the unit.
+    assert_eq!(summoned("&limit=2"), newest_first[..2]);
+    assert_eq!(summoned(&format!("&limit=2&after={second}")), newest_first[2..]);
+    assert_eq!((summoned("&unit=车队").len(), summoned("&unit=电工").len()), (3, 0));
+    step(owner, &first, "dispatch", &json!({"by": "甲", "unit": "环卫所"}));
+    wait_case(helper, "hears who handles it", |c| c["id"] == first.as_str() && c["unit"] == "环卫所");
+    assert_eq!(summoned("&unit=环卫所"), [""; 0], "that unit is its owner's");
+    // Who has reported, and what is over, waits for nobody.
+    let url = helper.url();
+    run(&["case", "report", &done, "--by", "车队长", "--result", "已吊走", "--node", &url]).says(0, &["reported"]);
+    step(owner, &second, "withdraw", &json!({"by": "r", "role": "resident"}));
+    wait_for("one is left", || (summoned("") == [&*first]).then_some(()));
+    let screen = |node: &Node, line: &[&str]| run(&[line, &["--node", &node.url()]].concat());
+    screen(helper, &["case", "list", "--summoned"]).says(0, &["1 of 1 that fit", &first]);
+    screen(helper, &["case", "list", "--summoned", "--mine"]).says(2, &["cannot be used with"]);
+
+    // Handled by a unit, or waiting for its report; by department.
+    assert_eq!(listed(owner, "unit=环卫所"), [&*own, &*first]);
+    assert_eq!(listed(owner, "unit=电工"), [&*own]);
+    assert_eq!(listed(owner, "unit=车队"), [&*second, &*first], "of the third it has reported");
+    assert_eq!(listed(owner, "unit=车队&status=open"), [&*first]);
+    screen(owner, &["case", "list", "--unit", "环卫所"]).says(0, &["2 of 2 that fit", &own, &first]);
+    assert_eq!(listed(owner, "department=市容"), [&*done, &*own, &*second, &*first]);
+    assert_eq!(listed(owner, "department=市容&limit=1"), [&*done]);
+    screen(owner, &["case", "list", "--department", "市容", "--status", "open"]).says(0, &["3 of 3 that fit"]);
+
+    // A slip of the category is said, and what there is; one that only old cases have is none.
+    screen(owner, &["case", "list", "--category", "QUIKC"]).says(2, &["`QUIKC` is no category", "mean `QUICK`?"]);
+    screen(owner, &["case", "list", "--category", "垃圾分类"]).says(2, &["known here: 慢, 急修"]);
+    screen(owner, &["case", "list", "--category", "急修", "--status", "closed"]).says(0, &["no cases that fit"]);
+    screen(owner, &["case", "list", "--category", "QUICK"]).says(0, &["1 of 1 that fit", &quick]);
+    let old = json!({"source": "/old", "id": "1", "category": "旧类", "status": "closed", "closed": "2018-03-01T00:00:00Z",
+        "opened": "2018-03-01T00:00:00Z", "updated": "2018-03-01T00:00:00Z"});
+    assert_eq!(owner.post("/v1/cases/import", &json!({"cases": [old]})).0, 200);
+    screen(owner, &["case", "list", "--category", "旧类", "--status", "open"]).says(0, &["no cases that fit"]);
+}
+
+#[test]
+fn a_likely_duplicate_is_shown_with_what_decides_and_a_merger_says_whose_the_other_is() {
+    let there = "c/s/m2";
+    let mut tree = Tree::with(&[COMMUNITY, there], &HashMap::new(), CONFIG);
+    tree.start();
+    tree.wait_all_known();
+    let (owner, street) = (tree.node(COMMUNITY), tree.node("c/s"));
+    let at = |node: &Node, title: &str, lat: f64, lon: f64| {
+        open(node, &json!({"title": title, "place": {"text": title, "lat": lat, "lon": lon}}))
+    };
+    let main = at(owner, "三号门", 30.6980, 103.8360);
+    // 0.001 degrees to the north are 111 m; to the east, where it lies, 96 m.
+    let north = at(owner, "三号门北", 30.6990, 103.8360);
+    let east = at(tree.node(there), "三号门东", 30.6980, 103.8370);
+    wait_for("the street has all", || (street.get("/v1/cases")?["fit"] == 3).then_some(()));
+    let shown = street.get(&format!("/v1/cases/{main}")).expect("shown");
+    let of = |s: &Value| json!([s["id"], s["title"], s["category"], s["status"], s["owner"], s["distance_m"]]);
+    let mut similar: Vec<Value> = shown["similar"].as_array().expect("a list").iter().map(of).collect();
+    similar.sort_by_key(|s| s[5].as_u64());
+    let wanted = [
+        json!([east, "三号门东", "慢", "submitted", there, 96]),
+        json!([north, "三号门北", "慢", "submitted", COMMUNITY, 111]),
+    ];
+    assert_eq!(similar, wanted);
+    let opened = shown["similar"][0]["opened"].as_str().expect("a time");
+    assert!(chrono::DateTime::parse_from_rfc3339(opened).is_ok(), "{opened}");
+    let screen = |line: &[&str]| run(&[line, &["--node", &street.url()]].concat());
+    let told = screen(&["case", "show", &main]);
+    told.says(0, &[&format!("similar     {east} submitted, 96 m away, opened ")]);
+    told.says(0, &[&format!(" ago, of {there}: 慢, 三号门东\n"), &format!("{north} submitted, 111 m away")]);
+    assert!(told.out.contains(" ago: 慢, 三号门北\n"), "its own owner's is no news: {}", told.out);
+    // The words alone make a place, too.
+    let words = [(); 2].map(|()| open(owner, &json!({"place": {"text": "五号门"}})));
+    wait_for("the street has both", || (street.get("/v1/cases")?["fit"] == 5).then_some(()));
+    screen(&["case", "show", &words[0]]).says(0, &[&format!("{} submitted, at the same place", words[1])]);
+
+    let merge = |case: &str| screen(&["case", "merge", case, "--into", &main, "--by", "甲"]);
+    merge(&east).says(
+        1,
+        &[
+            &format!("both must be owned by one node: {east} is {there}'s, and {main} is {COMMUNITY}'s"),
+            &format!(
+                "`citybrain case accept {east}`, then `citybrain case dispatch {east} --to {COMMUNITY}` hands it there"
+            ),
+        ],
+    );
+    for line in [vec!["accept", &east], vec!["dispatch", &east, "--to", COMMUNITY]] {
+        screen(&[vec!["case"], line, vec!["--by", "甲"]].concat()).says(0, &[]);
+    }
+    wait_case(street, "is there", |c| c["id"] == east.as_str() && c["owner"] == COMMUNITY && c["handing_to"].is_null());
+    for case in [&east, &north] {
+        merge(case).says(0, &["closed (duplicate)"]);
+    }
 }
 
 #[test]

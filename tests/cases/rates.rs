@@ -146,8 +146,12 @@ fn are(node: &Node, query: &str, wanted: &[(&str, [u64; 12], [f64; 4])]) {
 /// in time, one that was not, and one that may still be.
 fn a_city() -> (Tree, String) {
     let mut tree = Tree::with(&[M, M2, K], &HashMap::new(), CONFIG);
-    for (street, district) in [("c/s", "温江区"), ("c/t", "武侯区")] {
-        tree.edit(street, |text| format!("{text}\n[node.labels]\ndistrict = \"{district}\"\n"));
+    for (node, labels) in [
+        ("c", "population = \"48000\""),
+        ("c/s", "district = \"温江区\"\npopulation = \"20000\""),
+        ("c/t", "district = \"武侯区\""),
+    ] {
+        tree.edit(node, |text| format!("{text}\n[node.labels]\n{labels}\n"));
     }
     tree.start();
     tree.wait_all_known();
@@ -187,6 +191,15 @@ fn each_rate_is_what_a_hand_counts_and_divides_at_every_tier_and_by_whatever_it_
     are(tree.node("c"), "by=child", &[("c/t", k.1, k.2), ("c/s", street.0, street.1)]);
     are(tree.node("c/s"), "by=child", &[m, m2]);
     are(tree.node("c"), "by=all", &[("all", city.0, city.1)]);
+    // By the `population` that each says of itself: 18 from 20,000, 6 from nobody knows how many, 24 from 48,000.
+    let told = rates(tree.node("c"), "by=child");
+    let of_people = |row: &Value| json!([row["key"], row["appeals"], row["people"], row["appeals_per_10000"]]);
+    let rows: Vec<Value> = told["rows"].as_array().expect("rows").iter().map(of_people).collect();
+    assert_eq!(rows, [json!(["c/t", 6, null, null]), json!(["c/s", 18, 20_000, 9.0])]);
+    assert_eq!(of_people(&told["total"]), json!(["all", 24, 48_000, 5.0]));
+    let told = rates(tree.node("c/s"), "by=node");
+    assert_eq!(of_people(&told["total"]), json!(["all", 18, 20_000, 9.0]), "its own people, and no node's");
+    assert!(told["rows"].as_array().expect("rows").iter().all(|row| row["people"].is_null()));
     are(tree.node("c"), "by=district", &[("武侯区", k.1, k.2), ("温江区", street.0, street.1)]);
     are(
         tree.node("c"),

@@ -194,7 +194,7 @@ fn a_case_is_merged_by_hand_and_by_a_program_and_its_followers_end_as_it_does() 
     line(&typed, &main).says(1, &["does not take `merge`"]);
     line(&apart, &apart).says(1, &["a case does not follow itself"]);
     line(&apart, &typed).says(1, &[&format!("`{typed}` is closed (duplicate)"), "both must be open"]);
-    line(&apart, "20200101-nothing").says(1, &["does not own an open case `20200101-nothing`"]);
+    line(&apart, "20200101-nothing").says(1, &["knows no case `20200101-nothing`"]);
     ran(owner, &["case", "show", &main]).says(0, &[&format!("followers   {typed}, {posted}\n")]);
     let joined = same_at(&tree, &[COMMUNITY, "c"], &main);
     assert_eq!(joined["case"]["followers"], json!([typed, posted]));

@@ -2,6 +2,7 @@
 
 use super::{alarms, say, wait_alarm};
 use crate::harness::mqtt::Client;
+use crate::harness::ran::run;
 use crate::harness::{Node, Tree, wait_for};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -186,6 +187,71 @@ case = { category = "漏水", kind = "KIND", title = "${event.subject} 漏水", 
         assert_eq!(tree.node(N).get("/v1/cases").expect("cases")["fit"], 2);
         assert_eq!(times(node, "city.brain.case.call"), 0);
     }
+}
+
+#[test]
+fn an_alarm_and_the_case_that_was_opened_beside_it_show_each_other_as_they_stand() {
+    let own = r#"
+[[rule]]
+name = "smoke"
+on = ["city.smoke"]
+by = "event.subject"
+when = "event.data.smoke == true"
+clear = "event.data.smoke == false"
+[[rule.then]]
+case = { category = "FIRE", kind = "sos", title = "${event.subject} 起烟" }
+[[rule.then]]
+raise = { severity = "critical", title = "烟雾 ${event.subject}" }
+"#;
+    // Opened by a rule that was only told of it, at another node.
+    let told = r#"
+[[rule]]
+name = "inspect"
+on = ["city.brain.alarm.raised"]
+[[rule.then]]
+case = { category = "CHECK", title = "查 ${event.subject}" }
+"#;
+    let mut tree = tree(&[N], N, own);
+    tree.edit(M, |text| format!("{text}{told}"));
+    tree.start();
+    let (node, above) = (tree.node(N), tree.node(M));
+    say(node, "s1", "city.smoke", "7栋", &json!({"smoke": true}));
+    let alarm = super::text(&wait_alarm(node, "is raised", |a| a["name"] == "smoke")["id"]).to_owned();
+    let both = || -> Option<[String; 2]> {
+        let cases = above.get(&format!("/v1/alarms/{alarm}"))?["cases"].as_array()?.clone();
+        let of = |owner: &str| Some(cases.iter().find(|c| c["owner"] == owner)?["id"].as_str()?.to_owned());
+        Some([of(N)?, of(M)?])
+    };
+    let [fire, check] = wait_for("the alarm has both cases", both);
+    let show = |node: &Node, line: &[&str]| run(&[line, &["--node", &node.url()]].concat());
+    for (node, case) in [(node, &fire), (above, &fire), (above, &check)] {
+        let shown = node.get(&format!("/v1/cases/{case}")).expect("shown");
+        assert_eq!((&shown["case"]["alarm"], &shown["alarm"]["active"]), (&json!(alarm), &json!(true)), "{shown}");
+        show(node, &["case", "show", case])
+            .says(0, &[&format!("alarm       {alarm} critical active since "), "not acked: 烟雾 7栋"]);
+        show(node, &["alarm", "show", &alarm]).says(0, &[&format!("case       {case} submitted, of ")]);
+    }
+    show(node, &["alarm", "list"]).says(0, &["CASES", &format!("{fire} submitted")]);
+    // Cleared by its rule: the case says so, and stays open until somebody has looked.
+    say(node, "s2", "city.smoke", "7栋", &json!({"smoke": false}));
+    for node in [node, above] {
+        wait_alarm(node, "is over", |a| a["id"] == alarm.as_str() && a["active"] == false);
+        show(node, &["case", "show", &fire])
+            .says(0, &[&format!("alarm       {alarm} critical cleared "), "by rule:smoke: 烟雾 7栋"]);
+    }
+    let (status, _) = node.post(&format!("/v1/cases/{fire}/withdraw"), &json!({"by": "r", "role": "supervisor"}));
+    assert_eq!(status, 200);
+    show(node, &["alarm", "show", &alarm]).says(0, &[&format!("case       {fire} withdrawn")]);
+    // A node that the alarm does not reach knows its id alone.
+    let stray = json!({"specversion": "1.0", "id": "a1", "source": "/t", "type": "city.appeal",
+        "data": {"category": "CHECK", "title": "t", "alarm": "0123456789abcdef"}});
+    assert!(Client::connect(node.mqtt, "app", true).publish("in/x", stray.to_string().as_bytes()));
+    let case = wait_for("it is opened", || {
+        let all = node.get("/v1/cases")?["cases"].as_array()?.clone();
+        all.into_iter().find(|c| c["title"] == "t")
+    });
+    show(node, &["case", "show", super::text(&case["id"])])
+        .says(0, &["alarm       0123456789abcdef, which is not known here"]);
 }
 
 #[test]

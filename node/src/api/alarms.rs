@@ -3,7 +3,7 @@
 //! A change is decided on the state of its own commit; where the alarm's node is further down, what
 //! is committed here is the word to it, and the answer says so in `asked`.
 
-use super::guard::Name;
+use super::guard::{Caller, Name};
 use super::input::{Path, Sent, parse, query};
 use super::once::{Made, Repeat};
 use super::ops::Operator;
@@ -13,8 +13,10 @@ use crate::brain::rules::{AskError, LOADED, Wish};
 use axum::extract::State as From;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
+use bytes::Bytes;
 use citybrain_hub::Hub;
 use citybrain_hub::engine;
+use citybrain_shared::case::Case;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::prefix::Named;
 use citybrain_shared::record::{Draft, Header, Kind, event_key};
@@ -27,6 +29,8 @@ use std::sync::Arc;
 
 const ALARMS_DEFAULT: usize = 200;
 const ALARMS_MAX: usize = 5000;
+/// Cases that are named beside one alarm: it may have been raised, and opened one, a thousand times.
+const CASES_SHOWN: usize = 5;
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -65,7 +69,11 @@ fn read(text: &str) -> Result<Place<'_>, Refusal> {
     let mut words = text.splitn(3, '.');
     let place = (|| Some((Severity::parse(words.next()?)?, Reverse(words.next()?.parse().ok()?), words.next()?)))();
     place.ok_or_else(|| {
-        Refusal::bad("bad-query", format!("`{text}` is no place in the list"), "`next` of the page before")
+        Refusal::bad(
+            "bad-query",
+            format!("`{text}` is no place in the list"),
+            "`--after` takes the `next` of the page before",
+        )
     })
 }
 
@@ -76,7 +84,8 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
     let limit = wanted.limit.unwrap_or(ALARMS_DEFAULT).clamp(1, ALARMS_MAX);
     let body = ctx.hub.state(|state| {
         let Some(brain) = Brain::of(state) else {
-            return view::Alarms { active: 0, unacknowledged: 0, alarms: Vec::new(), next: None };
+            let (alarms, cases) = (Vec::new(), Vec::new());
+            return view::Alarms { active: 0, unacknowledged: 0, alarms, cases, next: None };
         };
         let table = &brain.rules.alarms;
         let fits = |a: &&Alarm| {
@@ -97,6 +106,7 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
             active: active().count() as u64,
             unacknowledged: active().filter(|a| !a.acknowledged).count() as u64,
             next: alarms.last().filter(|_| !is_last).map(|a| written(place(a))),
+            cases: alarms.iter().flat_map(|a| beside(brain, &a.id)).collect(),
             alarms: alarms.into_iter().cloned().collect(),
         }
     });
@@ -105,41 +115,84 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
 }
 
 pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
-    Ok(etag::answer(&ctx, &headers, view::AlarmShown { alarm: known(&ctx, &id)? }))
+    Ok(etag::answer(&ctx, &headers, shown(&ctx, known(&ctx, &id)?)))
 }
 
+fn shown(ctx: &Ctx, alarm: Alarm) -> view::AlarmShown {
+    let cases = ctx.hub.state(|state| Brain::of(state).map(|brain| beside(brain, &alarm.id)));
+    view::AlarmShown { cases: cases.unwrap_or_default(), alarm }
+}
+
+/// The newest cases that were opened beside it.
+fn beside(brain: &Brain, alarm: &str) -> Vec<view::AlarmCase> {
+    let told = |case: &Case| view::AlarmCase {
+        alarm: alarm.to_owned(),
+        id: case.id.clone(),
+        status: case.status,
+        owner: case.owner.clone(),
+        opened: case.opened,
+    };
+    brain.cases.beside(alarm).take(CASES_SHOWN).map(told).collect()
+}
+
+/// Acknowledges or shelves it.
 pub async fn change(
     From(ctx): From<Arc<Ctx>>,
+    caller: Caller,
     token: Name,
     repeat: Repeat,
     Path((id, action)): Path<(String, String)>,
     Sent(body): Sent,
 ) -> Result<Response, Refusal> {
-    let wanted: view::AlarmAction = parse(&body, "{\"by\":\"Li\"}")?;
+    let wanted = asked_for(&body, &caller, &token)?;
+    let shelf_us = i64::try_from(wanted.for_s.unwrap_or(3600).min(400 * 86_400)).unwrap_or(0) * 1_000_000;
+    match action.as_str() {
+        "ack" => make(&ctx, repeat, &id, wanted.by, |_| Wish::Acknowledge).await,
+        "shelve" => {
+            make(&ctx, repeat, &id, wanted.by, move |now_us| Wish::Shelve { until_us: now_us + shelf_us }).await
+        }
+        _ => Err(Refusal::not_found("an alarm takes ack, clear and shelve", "POST /v1/alarms/ID/ack")),
+    }
+}
+
+/// Ends it, whatever its rule says.
+pub async fn clear(
+    From(ctx): From<Arc<Ctx>>,
+    caller: Caller,
+    token: Name,
+    repeat: Repeat,
+    Path(id): Path<String>,
+    Sent(body): Sent,
+) -> Result<Response, Refusal> {
+    let wanted = asked_for(&body, &caller, &token)?;
+    make(&ctx, repeat, &id, wanted.by, |_| Wish::Clear).await
+}
+
+/// What is asked for, and in whose name.
+fn asked_for(body: &Bytes, caller: &Caller, token: &Name) -> Result<view::AlarmAction, Refusal> {
+    let wanted: view::AlarmAction = parse(body, "{\"by\":\"Li\"}")?;
     if wanted.by.len() > 200 {
         return Err(Refusal::bad("bad-request", "`by` is longer than 200 bytes", "a name is enough"));
     }
+    let said = caller.acts_as(wanted.by)?;
     // Nothing is done in nobody's name: a token has one, if nobody says another.
-    let by = [wanted.by.trim(), token.as_str()].into_iter().find(|by| !by.is_empty()).map(str::to_owned);
+    let by = [said.trim(), token.as_str()].into_iter().find(|by| !by.is_empty()).map(str::to_owned);
     let by = by.ok_or_else(|| Refusal::bad("missing", "`by` is missing: who does it", "`--by NAME`"))?;
-    let for_s = wanted.for_s;
-    let wish = move |now_us: i64| match action.as_str() {
-        "ack" => Some(Wish::Acknowledge),
-        "clear" => Some(Wish::Clear),
-        "shelve" => {
-            let us = i64::try_from(for_s.unwrap_or(3600).min(400 * 86_400)).unwrap_or(0) * 1_000_000;
-            Some(Wish::Shelve { until_us: now_us + us })
-        }
-        _ => None,
-    };
-    if wish(0).is_none() {
-        return Err(Refusal::not_found("an alarm takes ack, clear and shelve", "POST /v1/alarms/ID/ack"));
-    }
-    if let Some(made) = repeat.made(&ctx)? {
-        return Ok(changed(&ctx, known(&ctx, &made.about)?));
+    Ok(view::AlarmAction { by, ..wanted })
+}
+
+async fn make(
+    ctx: &Ctx,
+    repeat: Repeat,
+    id: &str,
+    by: String,
+    wish: impl FnOnce(i64) -> Wish + Send + 'static,
+) -> Result<Response, Refusal> {
+    if let Some(made) = repeat.made(ctx)? {
+        return Ok(changed(ctx, known(ctx, &made.about)?));
     }
     // What it names now: another may begin so later.
-    let alarm = known(&ctx, &id)?;
+    let alarm = known(ctx, id)?;
     let (id, lane) = (alarm.id, if alarm.severity.is_urgent() { Lane::Urgent } else { Lane::Routine });
     let word = repeat.clone();
     let told: Arc<Mutex<Option<Result<Alarm, AskError>>>> = Arc::default();
@@ -149,8 +202,8 @@ pub async fn change(
         .decide(
             lane,
             Box::new(move |state, now_us| {
-                let (Some(brain), Some(wish)) = (Brain::of(state), wish(now_us)) else { return Vec::new() };
-                let (answer, drafts) = match brain.rules.ask(&asked, wish, &by, now_us) {
+                let Some(brain) = Brain::of(state) else { return Vec::new() };
+                let (answer, drafts) = match brain.rules.ask(&asked, wish(now_us), &by, now_us) {
                     Ok((alarm, mut drafts)) => {
                         drafts.extend(word.mark(&Made::known(alarm.id.clone())));
                         (Ok(alarm), drafts)
@@ -165,7 +218,7 @@ pub async fn change(
     engine::wait(ticket).await?;
     let answer = told.lock().take();
     match answer {
-        Some(Ok(alarm)) => Ok(changed(&ctx, alarm)),
+        Some(Ok(alarm)) => Ok(changed(ctx, alarm)),
         Some(Err(AskError::Unknown(_))) | None => Err(unknown(&id)),
         Some(Err(e @ AskError::Nothing { .. })) => {
             let hint = format!("`citybrain alarm show {id}` shows it");
@@ -177,7 +230,7 @@ pub async fn change(
 /// 202: its owner was asked.
 fn changed(ctx: &Ctx, alarm: Alarm) -> Response {
     let status = if alarm.asked.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK };
-    ctx.answer_with(status, view::AlarmShown { alarm })
+    ctx.answer_with(status, shown(ctx, alarm))
 }
 
 /// By the beginning of its id.

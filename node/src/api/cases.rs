@@ -19,7 +19,8 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
 use citybrain_hub::{engine, operator};
-use citybrain_shared::case::{Ask, Case, Place, Role, Status, Verb};
+use citybrain_shared::case::{Ask, Assist, Case, Place, Role, Status, Verb};
+use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::closest;
 use citybrain_shared::record::Draft;
 use citybrain_shared::{Address, Lane, view, words};
@@ -70,6 +71,11 @@ pub struct Wanted {
     /// Closed once, and open again or closed again.
     reopened: bool,
     urgent: bool,
+    /// Open cases of others to which a unit of exactly this node was summoned and has not reported yet.
+    summoned: bool,
+    /// The unit that handles it, or that was summoned to it and has not reported yet.
+    unit: Option<String>,
+    department: Option<String>,
     limit: Option<usize>,
     /// Cases opened before the one with this id.
     after: Option<String>,
@@ -87,6 +93,9 @@ pub async fn list(
     let status: Option<Status> = status.map(str::parse).transpose().map_err(bad_word)?;
     let now = ctx.as_of();
     let me = ctx.config.node.address.clone();
+    let is_units = |a: &Assist| wanted.unit.as_ref().is_none_or(|unit| a.unit == *unit);
+    let is_mine = |a: &Assist| a.node.as_ref() == Some(&me);
+    let is_summoned = |c: &Case| c.owner != me && c.status.is_open() && awaits(c).any(|a| is_mine(a) && is_units(a));
     let fits = |c: &Case| {
         status.is_none_or(|s| c.status == s)
             && (wanted.status.as_deref() != Some("open") || c.status.is_open())
@@ -97,10 +106,14 @@ pub async fn list(
             && (!wanted.overdue || (c.status.is_open() && c.is_overdue(now)))
             && (!wanted.reopened || c.reopened > 0)
             && (!wanted.urgent || c.urgent)
+            && (!wanted.summoned || is_summoned(c))
+            && wanted.unit.as_ref().is_none_or(|unit| c.unit == *unit || awaits(c).any(is_units))
+            && wanted.department.as_ref().is_none_or(|department| c.department == *department)
     };
     let (all, mut open, mut overdue) =
         look(&ctx, |cases| (cases.count() as u64, cases.open_ones().len() as u64, cases.overdue(now)))?;
-    let only_open = wanted.overdue || status.map_or(wanted.status.as_deref() == Some("open"), Status::is_open);
+    let only_open =
+        wanted.overdue || wanted.summoned || status.map_or(wanted.status.as_deref() == Some("open"), Status::is_open);
     // What there is for an app is only found by looking at all.
     let sees_all = !matches!(caller, Caller::App(_));
     if !sees_all {
@@ -148,10 +161,51 @@ pub async fn list(
     if is_any {
         fit = all;
     }
+    if let Some(category) = wanted.category.as_deref().filter(|_| fit == 0) {
+        is_heard_of(&ctx, category).await?;
+    }
     let next = page.last().filter(|_| more).map(|c| c.id.clone());
     let body = view::Cases { cases: page, fit, open, overdue, next: next.clone() };
     let response = etag::answer(&ctx, &headers, body);
     Ok(with_next(response, &uri, next))
+}
+
+/// The summons of a case to which nobody has answered yet.
+fn awaits(case: &Case) -> impl Iterator<Item = &Assist> {
+    case.assists.iter().filter(|a| a.reported.is_none())
+}
+
+/// Is it a category of this node, or of any case here? A list that is empty because of a slip says so.
+async fn is_heard_of(ctx: &Ctx, category: &str) -> Result<(), Refusal> {
+    let known = look(ctx, Cases::categories)?;
+    if known.is_empty() || known.iter().any(|c| c.code == category || c.name == category) {
+        return Ok(());
+    }
+    let mut before = None;
+    loop {
+        let (is_there, last) = look(ctx, |cases| {
+            let slice = || cases.before(before.clone(), false).map(|h| &h.case).take(SLICE);
+            let is_there = slice().any(|c| c.category == category || c.category_name == category);
+            (is_there, slice().nth(SLICE - 1).map(cases::opened))
+        })?;
+        match last {
+            _ if is_there => return Ok(()),
+            Some(last) => before = Some(last),
+            None => break,
+        }
+        tokio::task::yield_now().await;
+    }
+    let detail = format!("`{category}` is no category of this node, nor of any case here");
+    Err(Refusal::bad("bad-query", detail, near_or_all(category, &known)))
+}
+
+/// What was meant by a category that is none, or which there are.
+fn near_or_all(category: &str, known: &[Category]) -> String {
+    let names = known.iter().flat_map(|c| [c.code.as_str(), c.name.as_str()]);
+    match closest(category, names) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known here: {}", known.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// Where in the list that case is.
@@ -161,22 +215,32 @@ fn place_of(ctx: &Ctx, caller: &Caller, id: &str) -> Result<(i64, String), Refus
     let place = look(ctx, |cases| cases.get(id).filter(seen).map(|held| cases::opened(&held.case)))?;
     place.ok_or_else(|| {
         let detail = format!("`after={id}` names no case of this node");
-        Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "bad-request",
-            detail,
-            "give the `next` of the page before, or begin anew",
-        )
+        Refusal::bad("bad-query", detail, "give `--after` the `next` of the page before, or begin anew")
     })
 }
 
 impl Wanted {
     /// Does every case fit?
     fn is_any(&self) -> bool {
-        let Wanted { status, category, kind, owner, mine, overdue, reopened, urgent, limit: _, after: _ } = self;
+        let Wanted {
+            status,
+            category,
+            kind,
+            owner,
+            mine,
+            overdue,
+            reopened,
+            urgent,
+            summoned,
+            unit,
+            department,
+            limit: _,
+            after: _,
+        } = self;
         status.as_deref().is_none_or(|s| s == "all")
-            && (category.is_none() && kind.is_none() && owner.is_none())
-            && !(*mine || *overdue || *reopened || *urgent)
+            && [category, kind, unit, department].iter().all(|text| text.is_none())
+            && owner.is_none()
+            && !(*mine || *overdue || *reopened || *urgent || *summoned)
     }
 }
 
@@ -206,7 +270,7 @@ fn find<'c>(cases: &'c Cases, caller: &Caller, me: &Address, id: &str) -> Result
     })
 }
 
-fn of_held(cases: &Cases, held: &Held, caller: &Caller, asked: Option<Address>, now: DateTime<Utc>) -> view::CaseShown {
+fn of_held(brain: &Brain, held: &Held, caller: &Caller, asked: Option<Address>, now: DateTime<Utc>) -> view::CaseShown {
     let wish = |w: &cases::Wish| view::CaseWish {
         verb: w.verb,
         by: w.by.clone(),
@@ -224,7 +288,22 @@ fn of_held(cases: &Cases, held: &Held, caller: &Caller, asked: Option<Address>, 
         coming: held.coming.clone(),
         forgotten_here: held.to_forget.is_some(),
         contact: held.contact.clone().filter(|_| caller.sees_persons()),
-        similar: cases.similar(&held.case).into_iter().map(|c| c.id.clone()).collect(),
+        similar: brain.cases.similar(&held.case).into_iter().map(|other| similar(&held.case, other)).collect(),
+        alarm: held.case.alarm.as_deref().and_then(|id| brain.rules.alarms.get(id)).cloned(),
+    }
+}
+
+/// What tells whether the other is about the same.
+fn similar(case: &Case, other: &Case) -> view::SimilarCase {
+    let category = if other.category_name.is_empty() { &other.category } else { &other.category_name };
+    view::SimilarCase {
+        id: other.id.clone(),
+        title: other.title.clone(),
+        category: category.clone(),
+        status: other.status,
+        owner: other.owner.clone(),
+        opened: other.opened,
+        distance_m: case.place.as_ref().zip(other.place.as_ref()).and_then(|(a, b)| a.metres_to(b)),
     }
 }
 
@@ -306,13 +385,9 @@ pub(super) async fn open_new(
     repeat: &Repeat,
 ) -> Result<Made, Refusal> {
     let known = look(ctx, Cases::categories)?;
-    let named = |c: &&citybrain_shared::config::cases::Category| c.code == new.category || c.name == new.category;
+    let named = |c: &&Category| c.code == new.category || c.name == new.category;
     if !known.is_empty() && !new.sos && known.iter().find(named).is_none() {
-        let names = || known.iter().flat_map(|c| [c.code.as_str(), c.name.as_str()]);
-        let hint = match closest(&new.category, names()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known here: {}", known.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")),
-        };
+        let hint = near_or_all(&new.category, &known);
         let detail = match new.category.trim() {
             "" => "`category` is missing: what it is about".to_owned(),
             other => format!("`{other}` is no category of this node"),
@@ -345,6 +420,7 @@ pub(super) async fn open_new(
     let opening = move |id| Opening {
         id,
         event: None,
+        alarm: None,
         button: button.clone(),
         by: new.by.clone(),
         sos: new.sos,
@@ -476,9 +552,9 @@ fn shown(
 ) -> Result<(view::CaseShown, HeaderValue), Refusal> {
     let now = ctx.as_of();
     let me = &ctx.config.node.address;
-    let shown = look(ctx, |cases| {
-        let held = find(cases, caller, me, id)?;
-        let shown = of_held(cases, held, caller, asked, now);
+    let shown = look_by(ctx, |brain| {
+        let held = find(&brain.cases, caller, me, id)?;
+        let shown = of_held(brain, held, caller, asked, now);
         Ok::<_, cases::Refusal>(if let Caller::App(_) = caller { resident::shown(held, shown, now) } else { shown })
     })??;
     let tag = etag::tag(&format!("{}-", shown.case.stamp()), &shown);

@@ -1,8 +1,9 @@
 //! Who may pass: the door before every route, where the config names a tokens file.
 //!
 //! What a route needs stands in the [`table`]: health checks pass without a token; a reader may read; a
-//! worker may also open and step cases; a supervisor means more by it; an app does what a resident may, with
-//! the cases that it brought, here and by Open311, which asks for itself; a gateway brings and fetches messages of CAP; whatever else changes something needs an operator.
+//! worker may also open and step cases, and acknowledge and shelve alarms; a supervisor means more by it, and
+//! clears alarms; an app does what a resident may, with the cases that it brought, here and by Open311, which asks
+//! for itself; a gateway brings and fetches messages of CAP; whatever else changes something needs an operator.
 //! A question to a node below is judged here, where it comes in: the nodes of a tree trust those
 //! above them. [`Caller`] is what of cases somebody may see and do.
 
@@ -151,7 +152,7 @@ impl Caller {
     /// He may not act at all.
     pub fn acts_as(&self, said: String) -> Result<String, Refusal> {
         match self {
-            Caller::Reader => Err(forbidden("a reader opens and steps no case", Role::Worker)),
+            Caller::Reader => Err(forbidden("a reader only reads", Role::Worker)),
             Caller::App(name) => Ok(format!("{APP}{name}")),
             Caller::Worker(name) | Caller::Supervisor(name) => Ok(name.clone()),
             Caller::Operator => Ok(said),
@@ -312,6 +313,9 @@ mod tests {
         }
         assert_eq!(needed(&Method::POST, "/v1/casesx"), Some(Role::Operator));
         assert_eq!(needed(&Method::POST, "/v1/cases/import"), Some(Role::Operator), "it writes history");
+        assert_eq!(needed(&Method::POST, "/v1/alarms/1/ack"), Some(Role::Worker));
+        assert_eq!(needed(&Method::POST, "/v1/alarms/1/shelve"), Some(Role::Worker));
+        assert_eq!(needed(&Method::POST, "/v1/alarms/1/clear"), Some(Role::Supervisor));
         assert_eq!(needed(&Method::GET, "/livez"), None);
         assert_eq!(needed(&Method::GET, "/readyz"), None);
         assert_eq!(needed(&Method::GET, "/metrics"), Some(Role::Reader));

@@ -45,6 +45,7 @@ pub fn case(held: &Held) -> Case {
         opened: c.opened,
         changed: c.changed,
         event: None,
+        alarm: None,
         imported: None,
         button: None,
         urgent: c.urgent,
@@ -136,6 +137,7 @@ pub fn shown(held: &Held, shown: CaseShown, now: DateTime<Utc>) -> CaseShown {
         forgotten_here: shown.forgotten_here,
         contact: None,
         similar: Vec::new(),
+        alarm: None,
         history: shown.history.into_iter().filter(is_news).map(line).collect(),
         case,
     }

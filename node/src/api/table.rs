@@ -412,7 +412,7 @@ fn log() -> Vec<Row<Arc<Ctx>>> {
 }
 
 fn brain() -> Vec<Row<Arc<Ctx>>> {
-    use Role::{App, Operator, Worker};
+    use Role::{App, Operator, Supervisor, Worker};
     vec![
         read("/v1/rules", "Rules in force", alarms::rules).gives::<view::Rules>(200),
         read("/v1/alarms", "Alarms of the node and of all below it, worst first", alarms::list)
@@ -421,7 +421,13 @@ fn brain() -> Vec<Row<Arc<Ctx>>> {
             .tagged()
             .paged(),
         read("/v1/alarms/{id}", "An alarm", alarms::show).gives::<view::AlarmShown>(200).tagged().or(&[404]),
-        change(Operator, "/v1/alarms/{id}/{action}", "Acknowledge, clear or shelve an alarm", alarms::change)
+        change(Worker, "/v1/alarms/{id}/{action}", "Acknowledge or shelve an alarm", alarms::change)
+            .takes::<view::AlarmAction>()
+            .gives::<view::AlarmShown>(200)
+            .gives::<view::AlarmShown>(202)
+            .or(&[404, 409]),
+        // Whatever its rule says: that somebody else should stand for.
+        change(Supervisor, "/v1/alarms/{id}/clear", "Clear an alarm", alarms::clear)
             .takes::<view::AlarmAction>()
             .gives::<view::AlarmShown>(200)
             .gives::<view::AlarmShown>(202)

@@ -185,21 +185,28 @@ fn of_letters(ctx: &Ctx) -> Vec<Symptom> {
     });
     let mut found = Vec::new();
     for (reason, n) in OF_LINKS.iter().filter_map(|reason| letters.get_key_value(*reason)) {
-        let sentence = format!("{n} records are set aside at {me} on a link ({reason})");
+        let sentence = format!("set aside at {me} on a link: {} ({reason})", words::counted(*n, "record"));
         let remedy = format!("`citybrain dlq list --reason {reason}` shows them");
         found.push(mine(ctx, "parked", Severity::Slow, sentence, &remedy));
     }
     found.extend(loss.map(|loss| {
-        let sentence = format!("{me} has recorded {lost} positions as lost, the latest because {}", loss.reason);
+        let lost = words::counted(lost, "position");
+        let sentence = format!("{me} has recorded {lost} as lost, the latest because {}", loss.reason);
         mine(ctx, "lost", Severity::Note, sentence, "`citybrain audit` says whose they were")
     }));
-    let inputs = || letters.iter().filter(|(reason, _)| !OF_LINKS.contains(&reason.as_str()));
-    let refused: u64 = inputs().map(|(_, n)| n).sum();
-    found.extend(inputs().max_by_key(|(_, n)| **n).map(|(most, _)| {
-        let sentence = format!("{me} has refused {refused} inputs, most of them as `{most}`");
-        mine(ctx, "refused-input", Severity::Note, sentence, "`citybrain dlq list` shows them")
+    found.extend(refused_inputs(me, &letters).map(|sentence| {
+        mine(ctx, "refused-input", Severity::Note, sentence, "`citybrain dlq list` shows what was refused")
     }));
     found
+}
+
+/// How many there are of each reason, in words.
+fn refused_inputs(me: &Address, letters: &BTreeMap<String, u64>) -> Option<String> {
+    let inputs = || letters.iter().filter(|(reason, _)| !OF_LINKS.contains(&reason.as_str()));
+    let refused = inputs().map(|(_, n)| n).sum();
+    let (most, n) = inputs().max_by_key(|(_, n)| **n)?;
+    let most_of_them = if *n == refused { "" } else { "most of them " };
+    Some(format!("{me} has refused {}, {most_of_them}as `{most}`", words::counted(refused, "input")))
 }
 
 fn stuck(node: &Address, code: &str, sentence: String, remedy: &str) -> Symptom {
@@ -500,6 +507,18 @@ mod tests {
             expired_records: 0,
             round_trip_us: None,
         }
+    }
+
+    #[test]
+    fn one_input_that_was_refused_is_no_plural() {
+        let said = |letters: &[(&str, u64)]| {
+            let letters = letters.iter().map(|(reason, n)| ((*reason).to_owned(), *n)).collect();
+            refused_inputs(&Address::parse("c").unwrap(), &letters)
+        };
+        assert_eq!(said(&[(OF_LINKS[0], 3)]), None);
+        assert_eq!(said(&[("not-json", 1)]).as_deref(), Some("c has refused 1 input, as `not-json`"));
+        let both = said(&[("full", 1), ("not-json", 1_200), (OF_LINKS[0], 3)]);
+        assert_eq!(both.as_deref(), Some("c has refused 1,201 inputs, most of them as `not-json`"));
     }
 
     #[test]

@@ -307,6 +307,15 @@ pub struct Which {
     pub reopened: bool,
     #[arg(long)]
     pub urgent: bool,
+    /// Of others, with a summons 吹哨 to this node that has no report yet: what it has to help with
+    #[arg(long, conflicts_with = "mine")]
+    pub summoned: bool,
+    /// Handled by this unit, or waiting for its report
+    #[arg(long)]
+    pub unit: Option<String>,
+    /// Of this department's categories
+    #[arg(long)]
+    pub department: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -328,8 +337,15 @@ impl Which {
         query.extend(self.category.clone().map(|c| ("category", c)));
         query.extend(self.kind.map(|k| ("kind", k.to_string())));
         query.extend(self.owner.as_ref().map(|o| ("owner", o.to_string())));
-        let flags =
-            [("mine", self.mine), ("overdue", self.overdue), ("reopened", self.reopened), ("urgent", self.urgent)];
+        query.extend(self.unit.clone().map(|u| ("unit", u)));
+        query.extend(self.department.clone().map(|d| ("department", d)));
+        let flags = [
+            ("mine", self.mine),
+            ("overdue", self.overdue),
+            ("reopened", self.reopened),
+            ("urgent", self.urgent),
+            ("summoned", self.summoned),
+        ];
         query.extend(flags.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name, "true".to_owned())));
         query
     }

@@ -202,7 +202,7 @@ impl Screen {
             Output::Links(a) => self.answer(&a, out, node::links)?,
             Output::Events { lines, follow } => self.events(lines, follow, out)?,
             Output::Cases(a) => self.answer(&a, out, |v, s, out| cases::cases(v, &a.head.node, s, out))?,
-            Output::Case(a) => self.answer(&a, out, |v, s, out| cases::case(v, &a.head.node, s, out))?,
+            Output::Case(a) => self.answer(&a, out, |v, s, out| cases::case(v, &a.head.node, a.head.as_of, s, out))?,
             Output::CasesExport(all) if self.json => {
                 for case in &all {
                     serde_json::to_writer(&mut *out, case).map_err(io::Error::from)?;

@@ -319,6 +319,7 @@ mod tests {
             alarms: view::Alarms {
                 active: 1,
                 unacknowledged: 1,
+                cases: Vec::new(),
                 alarms: vec![
                     serde_json::from_value(serde_json::json!({
                         "id": "1", "origin": "chengdu/liucheng/guanghua/shili", "name": "smoke", "key": "",

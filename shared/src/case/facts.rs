@@ -93,6 +93,20 @@ pub struct Place {
     pub lon: Option<f64>,
 }
 
+/// Metres to one degree of latitude.
+const DEGREE_M: f64 = 111_195.0;
+
+impl Place {
+    /// How far the other is from here, where both say where they are in degrees; true to a metre for places
+    /// of one town.
+    pub fn metres_to(&self, other: &Place) -> Option<u64> {
+        let ((lat, lon), (to_lat, to_lon)) = (self.lat.zip(self.lon)?, other.lat.zip(other.lon)?);
+        let north = to_lat - lat;
+        let east = (to_lon - lon) * f64::midpoint(lat, to_lat).to_radians().cos();
+        Some((north.hypot(east) * DEGREE_M).round() as u64)
+    }
+}
+
 /// What a category asked of whoever deals with its cases, when this one was opened: it goes with the case, and no
 /// node asks its own catalogue again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -321,4 +335,20 @@ pub struct Imported {
     pub updated: DateTime<Utc>,
     /// The case's version since then; a higher one means that it is now dealt with here.
     pub version: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distance_is_in_metres_also_far_north_and_none_without_degrees() {
+        let at = |lat, lon| Place { text: String::new(), lat: Some(lat), lon: Some(lon) };
+        // A degree is 111,195 m to the north; to the east half of it, or nearly so, at 60 degrees.
+        assert_eq!(at(30.698, 103.836).metres_to(&at(30.699, 103.836)), Some(111));
+        assert_eq!(at(60.0, 10.0).metres_to(&at(60.0, 10.01)), Some(556));
+        assert_eq!(at(30.0, 103.0).metres_to(&at(30.0003, 103.0004)), Some(51));
+        assert_eq!(at(30.0, 103.0).metres_to(&at(30.0, 103.0)), Some(0));
+        assert_eq!(at(30.0, 103.0).metres_to(&Place { text: "三号门".into(), ..Place::default() }), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! Conditions that hold: alarms of rules, and the rules themselves; warnings that came in by CAP.
 
-use crate::case::Place;
+use crate::case::{Place, Status};
 use crate::config::rules::Severity as AlarmSeverity;
 use crate::{Address, Pos, Tier};
 use chrono::{DateTime, Utc};
@@ -86,6 +86,9 @@ pub struct Alarms {
     pub unacknowledged: u64,
     /// Worst first, then newest first.
     pub alarms: Vec<Alarm>,
+    /// Those that were opened beside one of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cases: Vec<AlarmCase>,
     /// Where the next page goes on: `after=…`; none on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
@@ -95,6 +98,21 @@ pub struct Alarms {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AlarmShown {
     pub alarm: Alarm,
+    /// Those that were opened beside it, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cases: Vec<AlarmCase>,
+}
+
+/// A case that was opened beside an alarm, as the node that is asked has heard of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AlarmCase {
+    /// Id of the alarm.
+    pub alarm: String,
+    pub id: String,
+    pub status: Status,
+    pub owner: Address,
+    pub opened: DateTime<Utc>,
 }
 
 /// `POST /v1/alarms/{id}/ack` and its siblings.

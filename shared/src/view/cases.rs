@@ -1,8 +1,8 @@
 //! Cases and their rates.
 
-use super::GroupBy;
+use super::{Alarm, GroupBy};
 use crate::Address;
-use crate::case::{Case, Coming, Contact, Entry, Kind, Place, Verb, Words};
+use crate::case::{Case, Coming, Contact, Entry, Kind, Place, Status, Verb, Words};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -57,7 +57,27 @@ pub struct CaseShown {
     pub contact: Option<Contact>,
     /// Open cases that may be about the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub similar: Vec<String>,
+    pub similar: Vec<SimilarCase>,
+    /// The alarm that it was opened beside, as it is now, if this node knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<Alarm>,
+}
+
+/// What tells whether another case is about the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SimilarCase {
+    pub id: String,
+    pub title: String,
+    /// Its name, or its code where that has none.
+    pub category: String,
+    pub status: Status,
+    pub owner: Address,
+    pub opened: DateTime<Utc>,
+    /// From the case that is shown; left out where one of the two has no coordinates: then their places are
+    /// called the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distance_m: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -129,6 +129,9 @@ impl Cases {
         machine::act::is_named(ask)?;
         // The owner looks again: it knows of what this copy does not.
         machine::act::is_as_seen(&held.case, ask)?;
+        if let Some(main) = ask.into.as_ref().filter(|_| verb == Verb::Merge).and_then(|id| self.held.get(id)) {
+            self.have_one_owner(&held.case, &main.case)?;
+        }
         if verb == Verb::Accept && held.case.urgent && held.case.status == Status::Submitted {
             machine::act::may(verb, ask)?;
             let (term, version) = held.case.order();
@@ -143,6 +146,15 @@ impl Cases {
         let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
         drafts.extend(Pen { me: &self.me, now }.letter(&letter));
         Ok((id, Told::Sent { to }, drafts))
+    }
+
+    /// An owner may not know of a case beside it. A node above both hears of every step, and can say whose they are.
+    fn have_one_owner(&self, case: &Case, main: &Case) -> Result<(), Refusal> {
+        let is_above = [case.bound_for(), main.bound_for()].iter().all(|owner| self.me.covers(owner));
+        match is_above && main.status.is_open() && case.bound_for() != main.bound_for() {
+            true => Err(machine::two_owners(case, main)),
+            false => Ok(()),
+        }
     }
 
     /// What is short for an id here may be short for another one where the wish is done.
@@ -167,10 +179,7 @@ impl Cases {
         from: &Address,
         now: DateTime<Utc>,
     ) -> Result<Vec<Stepped>, Refusal> {
-        let other = |id: &str| {
-            let held = self.held.get(id)?;
-            (held.case.owner == self.me).then(|| held.case.clone())
-        };
+        let other = |id: &str| self.held.get(id).map(|held| held.case.clone());
         let opened_it = held.opener(from) == Some(ask.by.as_str());
         self.book().act(&held.case, verb, ask, Asker { at: from, opened_it }, &other, now)
     }

@@ -224,6 +224,7 @@ impl Cases {
             self.calls.open = self.calls.open.saturating_sub(call);
             self.calls.unaccepted = self.calls.unaccepted.saturating_sub(unaccepted);
         }
+        let beside = case.alarm.clone().map(|alarm| (alarm, opened.clone()));
         let imported = case.imported.as_ref().map(|there| number_there(&there.source, &there.id));
         if !put {
             if let Some(rest) = rest {
@@ -234,6 +235,9 @@ impl Cases {
             }
             for near in near {
                 self.spots.remove(&near);
+            }
+            if let Some(beside) = &beside {
+                self.beside.remove(beside);
             }
             imported.iter().for_each(|there| drop(self.imported.remove(there)));
             self.changed.remove(&changed);
@@ -258,6 +262,7 @@ impl Cases {
         self.rests.extend(rest);
         self.limits.extend(limit);
         self.spots.extend(near);
+        self.beside.extend(beside);
         self.imported.extend(imported.map(|there| (there, id.to_owned())));
         self.changed.insert(changed);
         self.buttons.extend(button);

@@ -5,6 +5,7 @@
 
 use super::machine::Opening;
 use crate::brain::form;
+use crate::brain::rules::alarms;
 use citybrain_shared::case::{self, APPEAL, Contact, Place};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::event::Envelope;
@@ -59,6 +60,7 @@ pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Opti
     let opening = Opening {
         id: id(day, source, &event),
         event: Some(event),
+        alarm: Some(text("alarm")).filter(|id| alarms::is_id(id)),
         button: sos.then(|| button(source, envelope.subject.as_deref().unwrap_or_default())),
         by: "event".into(),
         sos,

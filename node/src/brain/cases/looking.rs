@@ -186,6 +186,13 @@ impl Cases {
         (there.source == source && there.id == number).then_some(id)
     }
 
+    /// Cases that were opened beside this alarm, the newest first.
+    pub fn beside(&self, alarm: &str) -> impl Iterator<Item = &Case> {
+        let from = (alarm.to_owned(), (i64::MIN, String::new()));
+        let until = (alarm.to_owned(), (i64::MAX, String::new()));
+        self.beside.range(from..until).rev().map(|(_, (_, id))| &self.held[id].case)
+    }
+
     /// Cases that may be about the same: same category, open within a week of each other, and near.
     pub fn similar(&self, case: &Case) -> Vec<&Case> {
         let near = |other: &Case| match (&case.place, &other.place) {

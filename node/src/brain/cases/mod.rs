@@ -286,6 +286,8 @@ pub struct Cases {
     limits: BTreeSet<(i64, String)>,
     calls: Calls,
     open_by_kind: [u64; Kind::ALL.len()],
+    /// Cases by the alarm that they were opened beside, and by when.
+    beside: BTreeSet<(String, (i64, String))>,
     /// Those of other systems, by [`number_there`].
     imported: HashMap<u64, String>,
     /// The newest record's time.
@@ -336,6 +338,7 @@ impl Cases {
             limits: BTreeSet::new(),
             calls: Calls::default(),
             open_by_kind: Default::default(),
+            beside: BTreeSet::new(),
             imported: HashMap::new(),
             now_us: 0,
             latest_us: 0,

@@ -33,6 +33,11 @@ pub fn id_of(owner: &Address, name: &str, key: &str) -> String {
     format!("{:016x}", xxh3_64(format!("{owner}\0{name}\0{key}").as_bytes()))
 }
 
+/// Is it one that [`id_of`] may have made?
+pub fn is_id(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 fn raiser(rule: &str, key: &str) -> u64 {
     xxh3_64(format!("{rule}\0{key}").as_bytes())
 }

@@ -470,6 +470,9 @@ impl<'a> Speaker<'a> {
                 body.insert("category".into(), category.clone().into());
                 body.insert("title".into(), cut(title.text(facts, window)).into());
                 body.insert("channel".into(), format!("rule:{}", rule.name).into());
+                if let Some(id) = self.beside(rule, key, facts, window) {
+                    body.insert("alarm".into(), id.into());
+                }
                 let mut event = self.event(event_type, &self.id(&rule.name), Json::Object(body), hops);
                 event.insert("subject".into(), if key.is_empty() { rule.name.clone() } else { key.to_owned() }.into());
                 if urgent {
@@ -579,6 +582,20 @@ impl<'a> Speaker<'a> {
     ) -> Identity {
         let key = own.map_or_else(|| key.to_owned(), |t| cut(t.text(facts, window)));
         Identity { owner: self.rules.me.clone(), name: alarm.to_owned(), key }
+    }
+
+    /// Id of the alarm that a case of this firing is about: the rule raises it, or was told of it.
+    fn beside(&self, rule: &Rule, key: &str, facts: &Facts, window: Option<&Summary>) -> Option<String> {
+        let raised = rule.then.iter().find_map(|action| match action {
+            Action::Raise { alarm, key: own, .. } => Some(self.identity(alarm, own.as_ref(), key, facts, window)),
+            _ => None,
+        });
+        if let Some(who) = raised {
+            return Some(id_of(&who.owner, &who.name, &who.key));
+        }
+        let kind = facts.json["type"].as_str().unwrap_or_default();
+        let is_told = [alarms::RAISED, alarms::CHANGED, alarms::ACKNOWLEDGED, alarms::CLEARED].contains(&kind);
+        facts.json["data"]["id"].as_str().filter(|_| is_told).map(str::to_owned)
     }
 
     fn step(&mut self, who: &Identity, step: Step, hops: u64) -> Option<&'static str> {

@@ -55,6 +55,7 @@ pub fn opening(
     let opening = Opening {
         id,
         event: None,
+        alarm: None,
         button: None,
         by: wanted.by.clone(),
         sos: false,

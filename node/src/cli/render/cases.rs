@@ -5,7 +5,7 @@ use super::{Screen, clean, grouped, print};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{Case, Clock, Entry};
-use citybrain_shared::view;
+use citybrain_shared::{view, words};
 use std::io::{self, Write};
 
 pub fn cases(v: &view::Cases, me: &str, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -75,7 +75,7 @@ fn due(c: &Case, s: &Screen) -> (String, bool) {
     }
 }
 
-pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
+pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let c = &v.case;
     writeln!(out, "{}  {}{}  {}", c.id, c.standing(), if v.overdue { ", overdue" } else { "" }, clean(&c.title))?;
     let line = |out: &mut dyn Write, word: &str, text: String| writeln!(out, "{word:<12}{}", clean(&text));
@@ -98,6 +98,9 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
             _ => String::new(),
         };
         line(out, word, format!("{}{at}", p.text).trim().to_owned())?;
+    }
+    if let Some(id) = &c.alarm {
+        line(out, "alarm", v.alarm.as_ref().map_or(format!("{id}, which is not known here"), |a| alarm(a, s)))?;
     }
     if !c.form.is_empty() {
         let form: Vec<String> = c.form.iter().map(|(name, answer)| format!("{name}: {answer}")).collect();
@@ -191,14 +194,34 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         line(out, "forgotten", "here, at once; its owner was asked to".into())?;
     }
     wishes(&v.wishes, out)?;
-    if !v.similar.is_empty() {
-        line(out, "similar", v.similar.join(", "))?;
+    for other in &v.similar {
+        line(out, "similar", similar(other, &c.owner, now))?;
     }
     if let Some(to) = &v.asked {
         line(out, "sent", format!("{to} owns it and was asked; its answer will stand here"))?;
     }
     let takes: Vec<&str> = v.allowed.iter().map(|verb| verb.as_str()).collect();
     line(out, "takes", if takes.is_empty() { "nothing until it has been taken".into() } else { takes.join(", ") })
+}
+
+/// The alarm beside a case, as it is now.
+fn alarm(a: &view::Alarm, s: &Screen) -> String {
+    let stands = match (a.cleared_at.filter(|_| !a.active), a.acknowledged_by.as_ref().filter(|_| a.acknowledged)) {
+        (Some(at), _) => {
+            format!("cleared {} by {}", s.zone.short(at), a.cleared_by.as_deref().unwrap_or("?"))
+        }
+        (None, Some(by)) => format!("active since {}, acked by {by}", s.zone.short(a.raised_at)),
+        (None, None) => format!("active since {}, not acked", s.zone.short(a.raised_at)),
+    };
+    format!("{} {} {stands}: {}", a.id, a.severity.as_str(), a.title)
+}
+
+/// What whoever decides on a merger wants to know of the other one.
+fn similar(other: &view::SimilarCase, owner: &Address, now: DateTime<Utc>) -> String {
+    let away = other.distance_m.map_or("at the same place".to_owned(), |m| format!("{} m away", grouped(m)));
+    let age = words::span((now - other.opened).num_milliseconds().unsigned_abs());
+    let of = if other.owner == *owner { String::new() } else { format!(", of {}", other.owner) };
+    format!("{} {}, {away}, opened {age} ago{of}: {}, {}", other.id, other.status, other.category, other.title)
 }
 
 /// Refusals that are shown, the newest, and characters of each: all of them are in `--json`.

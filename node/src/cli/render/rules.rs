@@ -12,10 +12,13 @@ pub fn alarms(v: &view::Alarms, now: DateTime<Utc>, s: &Screen, out: &mut dyn Wr
         let others = if v.active > 0 { format!("; {} are active in all", grouped(v.active)) } else { String::new() };
         return writeln!(out, "no alarms that fit{others}");
     }
-    let mut table = s.table(&["ID", "SEVERITY", "STATE", "RAISED", "TIMES", "ORIGIN", "ALARM", "TITLE"]);
+    let has_cases = !v.cases.is_empty();
+    let mut titles = vec!["ID", "SEVERITY", "STATE", "RAISED", "TIMES", "ORIGIN", "ALARM", "TITLE"];
+    titles.extend(has_cases.then_some("CASES"));
+    let mut table = s.table(&titles);
     for a in &v.alarms {
         let urgent = a.active && a.severity.is_urgent();
-        table.add_row(vec![
+        let mut row = vec![
             Cell::new(&a.id),
             s.mark(
                 a.severity.as_str(),
@@ -28,7 +31,12 @@ pub fn alarms(v: &view::Alarms, now: DateTime<Utc>, s: &Screen, out: &mut dyn Wr
             Cell::new(a.origin.as_str()),
             Cell::new(clean(&named(a))),
             Cell::new(clean(&a.title)),
-        ]);
+        ];
+        if has_cases {
+            let cases = v.cases.iter().filter(|c| c.alarm == a.id).map(|c| format!("{} {}", c.id, c.status));
+            row.push(Cell::new(cases.collect::<Vec<_>>().join(", ")));
+        }
+        table.add_row(row);
     }
     print(&table, out)?;
     let shown = v.alarms.iter().filter(|a| a.active).count() as u64;
@@ -115,6 +123,9 @@ pub fn alarm(v: &view::AlarmShown, now: DateTime<Utc>, s: &Screen, out: &mut dyn
     line(out, "cleared    ", a.cleared_at, &a.cleared_by)?;
     // One that is over says nothing of now.
     line(out, "shelved to ", a.shelved_until.filter(|until| *until > now), &a.shelved_by)?;
+    for c in &v.cases {
+        writeln!(out, "case       {} {}, of {}, opened {}", c.id, c.status, c.owner, s.zone.short(c.opened))?;
+    }
     match &a.asked {
         Some(asked) => writeln!(
             out,

@@ -15,7 +15,7 @@ const CASE_BYTES_MAX: usize = 96 * 1024;
 const MOVING_BYTES_MAX: usize = 512;
 
 impl Book<'_> {
-    /// Does what is asked, if the owner may. `other` finds a second case of this owner, for a merge.
+    /// Does what is asked, if the owner may. `other` finds a second case that is known here, for a merge.
     ///
     /// # Errors
     /// [`Refusal`], naming the steps that are allowed.

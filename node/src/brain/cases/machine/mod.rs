@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 pub use turn::TEXT_MAX;
 pub use turn::{APP, OPEN311, RESIDENT, app_of, is_name};
 use turn::{NAME_MAX, Turn};
-pub(super) use turn::{cut, shown};
+pub(super) use turn::{cut, shown, two_owners};
 
 /// Who acts when a limit has passed.
 pub const TIMER: &str = "timer";
@@ -105,6 +105,8 @@ pub struct Stepped {
 pub struct Opening {
     pub id: String,
     pub event: Option<String>,
+    /// The alarm that it is opened beside.
+    pub alarm: Option<String>,
     /// Of an incident: what was pressed, so that it is known again ([`super::intake::button`]).
     pub button: Option<String>,
     pub by: String,
@@ -297,6 +299,7 @@ impl Book<'_> {
             opened: now,
             changed: now,
             event: opening.event,
+            alarm: opening.alarm,
             imported: None,
             button: opening.button,
             urgent: false,

@@ -440,9 +440,12 @@ impl<'a> Turn<'a> {
     pub(super) fn merge(&mut self, ask: &Ask, other: &dyn Fn(&str) -> Option<Case>) -> Result<Stepped, Refusal> {
         let into = ask.into.as_deref().ok_or_else(|| missing("into", "the case that this one follows"))?;
         let refuse = |detail: String| Refusal::new("no-merge", detail, "both must be open, and owned by one node");
-        let main = other(into).ok_or_else(|| refuse(format!("{} does not own an open case `{into}`", self.book.me)))?;
+        let main = other(into).ok_or_else(|| refuse(format!("{} knows no case `{into}`", self.book.me)))?;
         if main.id == self.case.id {
             return Err(refuse("a case does not follow itself".into()));
+        }
+        if main.status.is_open() && main.bound_for() != self.book.me {
+            return Err(two_owners(&self.case, &main));
         }
         if !main.status.is_open() || main.handing_to.is_some() {
             return Err(refuse(format!("`{into}` is {}", main.standing())));
@@ -461,6 +464,16 @@ impl<'a> Turn<'a> {
         turn.entry.to = Some(self.case.id.clone());
         Ok(turn.done())
     }
+}
+
+/// Only a node that owns both can close the one and tell the other in one step: whose they are, and the way there.
+pub(in crate::brain::cases) fn two_owners(case: &Case, main: &Case) -> Refusal {
+    let (id, owner, there) = (&case.id, case.bound_for(), main.bound_for());
+    let is_new = case.status == Status::Submitted;
+    let accepted = if is_new { format!("`citybrain case accept {id}`, then ") } else { String::new() };
+    let detail = format!("both must be owned by one node: {id} is {owner}'s, and {} is {there}'s", main.id);
+    let hint = format!("{accepted}`citybrain case dispatch {id} --to {there}` hands it there; merge it then");
+    Refusal::new("no-merge", detail, hint)
 }
 
 /// References as a line of history keeps them.
