@@ -372,8 +372,14 @@ impl Cases {
                     return back.map_or_else(|| refused(self.unknown(case)), sent_on);
                 };
                 if let Some(to) = self.sends_on(held, *verb, ask) {
-                    if *to == self.me {
-                        let detail = format!("`{case}` is on its way to {to} and has not been taken yet");
+                    let me = &self.me;
+                    // Where the case has come and waits for the word of those below, its giver knows no more.
+                    let waits_here = || {
+                        let letter = self.waiting.place(&letter::hand_over_id(&held.case));
+                        letter.is_some() || self.waiting.back_of(case).next().is_some()
+                    };
+                    if to == me || held.case.handing_to.as_ref() == Some(me) && waits_here() {
+                        let detail = format!("`{case}` is on its way to {me} and has not been taken yet");
                         return refused(Refusal::new("on-its-way", detail, "ask again in a moment"));
                     }
                     // Where it is not yet it will be behind its giver's word.

@@ -172,11 +172,12 @@ impl Pen<'_> {
         } else {
             ((Direction::Up, top.tier()), "")
         };
-        // Sent on from another node it is another event; its `data` stays the same.
-        let id = if letter.from == *self.me && letter.via.is_none() {
-            letter.id.clone()
-        } else {
-            format!("{}/{}", letter.id, self.me)
+        // Sent on from another node it is another event; its `data` stays the same. A wish that goes after its
+        // case may pass one node several times: under one id it would be taken for known below.
+        let id = match &letter.body {
+            Body::Ask { hops, .. } if *hops > 0 => format!("{}/{}.{hops}", letter.id, self.me),
+            _ if letter.from == *self.me && letter.via.is_none() => letter.id.clone(),
+            _ => format!("{}/{}", letter.id, self.me),
         };
         let lane = lane(letter.urgent);
         Some(self.event(LETTER, &id, letter.body.case(), lane, way, target, json!({}), json!(letter)))
@@ -285,6 +286,11 @@ impl Pen<'_> {
         let header = Header { lane, direction, reach, target, key, ..Header::local(Kind::Event, kind) };
         Draft::new(&header, event.to_string().as_bytes()).expect("its names are short")
     }
+}
+
+/// Of the letter by which this case, as it is there, is handed over.
+pub fn hand_over_id(case: &Case) -> String {
+    format!("{}.{}.{}.hand-over", case.id, case.term, case.version)
 }
 
 impl Letter {
