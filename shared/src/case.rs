@@ -46,6 +46,9 @@ pub struct Case {
     pub handing_to: Option<Address>,
     /// Where it came in.
     pub opened_at: Address,
+    /// The node below that it was filed for there, wherever it has gone since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filed_for: Option<Address>,
     #[serde(deserialize_with = "moment")]
     pub opened: DateTime<Utc>,
     #[serde(deserialize_with = "moment")]

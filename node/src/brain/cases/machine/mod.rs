@@ -270,6 +270,7 @@ impl Book<'_> {
             owner: self.me.clone(),
             handing_to: None,
             opened_at: self.me.clone(),
+            filed_for: opening.bound_for,
             opened: now,
             changed: now,
             event: opening.event,

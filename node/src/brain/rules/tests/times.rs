@@ -175,6 +175,52 @@ then = [{ raise = { title = "busy" } }]
     assert!(looked_again > 0, "a plan that was too early has been seen");
 }
 
+/// The same where it must be calm for a while: by the window's emptying alone, and with events that come now and
+/// then and are too few to keep it on.
+#[test]
+fn an_alarm_over_a_crowded_window_is_over_only_when_it_was_calm_for_long_enough() {
+    let rules = r#"
+[[rule]]
+name = "busy"
+on = ["t"]
+window = { within = "640s" }
+when = "window.count >= 200"
+clear = "window.count < 100"
+calm = "30s"
+then = [{ raise = { title = "busy" } }]
+"#;
+    let calm = 30 * S;
+    for (burst, every) in (1..=9).flat_map(|burst| [(burst, None), (burst, Some(8)), (burst, Some(11))]) {
+        let mut node = Node::new(rules);
+        let mut all = Vec::new();
+        for n in 0..400 {
+            node.wait(if n < 300 { 2 * S } else { S * burst / 100 });
+            node.hear("t", "x", &json!({}));
+            all.push(node.now);
+        }
+        assert!(node.alarm("busy", "").unwrap().active);
+        let (begin, mut busy) = (node.now, node.now);
+        let counted = |all: &[i64], at: i64| all.iter().filter(|t| (at - 640 * S + 1..=at).contains(*t)).count();
+        for second in 1..=1_300 {
+            node.wait(S);
+            if every.is_some_and(|every| second % every == 0) {
+                node.hear("t", "x", &json!({}));
+                all.push(node.now);
+            }
+            // The last moment at which it was not calm, within a second.
+            if counted(&all, node.now) >= 100 {
+                busy = node.now;
+            }
+            let case = format!("burst {burst}, every {every:?}, {} s behind", (node.now - begin) / S);
+            if !node.alarm("busy", "").unwrap().active {
+                assert!(node.now - busy >= calm, "{case}: calm for {} s only", (node.now - busy) / S);
+                break;
+            }
+            assert!(node.now - busy <= calm + 50 * S, "{case}: it is over by now");
+        }
+    }
+}
+
 #[test]
 fn what_holds_over_a_crowded_window_for_long_enough_is_told_in_time() {
     let rules = r#"
