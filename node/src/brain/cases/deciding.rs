@@ -66,8 +66,10 @@ impl Cases {
         let (place, _, words) = machine::said(opening);
         let place = place.filter(|place| Some(place) != held.place_now());
         // Where somebody is now, and whom to call, is news, however often the button was pressed.
-        let most = if place.is_some() || sent.is_some() { 2 * PRESSES_MAX } else { PRESSES_MAX };
-        if held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count() >= most {
+        let is_news = place.as_ref().is_some_and(|place| held.is_elsewhere(place)) || sent.is_some();
+        let most = if is_news { 2 * PRESSES_MAX } else { PRESSES_MAX };
+        let recorded = held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count();
+        if recorded + held.pressed as usize >= most {
             return Some((id, drafts));
         }
         let at = place.as_ref().map_or(String::new(), |p| match (p.text.as_str(), p.lat, p.lon) {
@@ -108,7 +110,7 @@ impl Cases {
     /// Somebody calls for help from another place, and another node has the case: whoever is on duty here
     /// hears of it at once, those there when they do.
     pub(super) fn called_again(&self, held: &Held, ask: &Ask, wish: &str, now: DateTime<Utc>) -> Option<Draft> {
-        let place = ask.place.as_ref().filter(|place| Some(*place) != held.place_now())?;
+        let place = ask.place.as_ref().filter(|place| held.calls_to(place))?;
         let is_wanted = held.case.urgent && held.case.status.is_open();
         is_wanted.then(|| Pen { me: &self.me, now }.call_again(&held.case, place, ask, wish))
     }

@@ -20,7 +20,6 @@ use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::{Address, Inc, Lane, Tier, view};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::Held;
 use super::machine::{Stepped, common};
@@ -222,10 +221,7 @@ impl Pen<'_> {
             None => (UNANSWERED, format!("nobody has accepted it, and {to} has not let it climb since {since}")),
         };
         // Somewhere else they are called for it anew.
-        let moved = held
-            .moved_to
-            .as_ref()
-            .map_or(String::new(), |place| format!(".{:016x}", xxh3_64(json!(place).to_string().as_bytes())));
+        let moved = if held.times_anew > 0 { format!(".{}", held.times_anew) } else { String::new() };
         let id = format!("{}.{}.{}.waits{moved}", case.id, case.term, case.version);
         let more = json!({"why": why, "text": text, "to": to, "term": case.term, "version": case.version});
         self.called(&id, case, held.place_now(), more)
