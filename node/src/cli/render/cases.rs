@@ -134,12 +134,13 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
     if let Some(f) = &c.finding {
         line(out, "verifier", format!("{} ({}): {}", if f.passed { "passed" } else { "failed" }, f.by, f.text))?;
     }
-    if let Some(w) = &c.verdict {
+    for w in c.verdicts() {
         let word = |w: Option<&str>| w.unwrap_or("no answer").to_owned();
         let (solved, satisfied) = (word(w.solved.map(|s| s.as_str())), word(w.satisfied.map(|s| s.as_str())));
         let by = if w.by == "resident" { String::new() } else { format!(" ({})", w.by) };
         let text = if w.text.is_empty() { String::new() } else { format!(": {}", w.text) };
-        line(out, "resident", format!("solved: {solved}, satisfied: {satisfied}{by}{text}"))?;
+        let who = if w.is_residents { "resident" } else { "noted" };
+        line(out, who, format!("solved: {solved}, satisfied: {satisfied}{by}{text}"))?;
     }
     let j = &c.judged_before;
     let said = [
@@ -389,8 +390,8 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
             time(c.closed),
             c.outcome.as_ref().map(|o| o.solved.to_string()).unwrap_or_default(),
             c.finding.as_ref().map(|f| if f.passed { "passed" } else { "failed" }.to_owned()).unwrap_or_default(),
-            c.verdict.as_ref().and_then(|v| v.solved).map(|s| s.to_string()).unwrap_or_default(),
-            c.verdict.as_ref().and_then(|v| v.satisfied).map(|s| s.to_string()).unwrap_or_default(),
+            c.said_solved().map(|s| s.to_string()).unwrap_or_default(),
+            c.said_satisfied().map(|s| s.to_string()).unwrap_or_default(),
             due("response"),
             due("solution"),
             c.was_late().to_string(),

@@ -306,6 +306,7 @@ impl Book<'_> {
             outcome: None,
             finding: None,
             verdict: None,
+            other_verdict: None,
             judged_before: Tally::default(),
             suspended: None,
             extended: None,
