@@ -607,21 +607,31 @@ mod tests {
     }
 
     /// A lamp that the city is told of for that node below it.
-    fn filed_for(to: &str) -> Case {
-        let text = "[node]\naddress = \"c\"\ndata = \"d\"\n[[category]]\ncode = \"LAMP\"\nname = \"路灯\"\n";
-        let cases = Cases::new(&parse(text, &Variables::new()).config.unwrap());
+    fn filed_for(to: &str, tier: &str) -> Case {
+        let text = format!("[node]\naddress = \"c\"\ndata = \"d\"\n[[category]]\ncode = \"LAMP\"\nname = \"路灯\"\n{tier}");
+        let cases = Cases::new(&parse(&text, &Variables::new()).config.unwrap());
         let opening = Opening { id: "1".into(), category: "LAMP".into(), bound_for: Some(a(to)), ..Opening::default() };
         cases.open(opening, Contact::default(), 1_795_140_000_000_000).0
     }
 
     #[test]
     fn a_request_belongs_to_the_part_that_it_was_filed_for_wherever_it_has_gone_since() {
-        let mut case = filed_for("c/s/a");
+        let mut case = filed_for("c/s/a", "");
         assert_eq!(case.bound_for(), &a("c/s/a"));
         // That node has taken it, and passed it on.
         (case.owner, case.handing_to) = (a("c/t"), None);
         let has = |part: &str| Part(Some(a(part))).has(&case);
         assert!(has("c/s/a") && has("c/s") && has("c/t"));
         assert!(!has("c/s/b"));
+    }
+
+    #[test]
+    fn a_request_for_a_node_below_goes_to_the_tier_that_handles_its_category() {
+        for (tier, handles) in [("street", "c/s"), ("community", "c/s/a")] {
+            let case = filed_for("c/s/a/n", &format!("tier = \"{tier}\"\n"));
+            assert_eq!(case.bound_for(), &a(handles), "{tier}");
+            assert!(Part(Some(a("c/s/a/n"))).has(&case), "who filed it finds it there");
+        }
+        assert_eq!(filed_for("c/s", "tier = \"neighbourhood\"\n").bound_for(), &a("c/s"));
     }
 }

@@ -249,7 +249,9 @@ impl Book<'_> {
             }
             turn.entry.calls.push(self.me.clone());
         } else if let Some(to) = bound_for {
-            turn.hand_to(to);
+            // Above that node, if those handle such cases; what is handled below it is that node's to pass on.
+            let handles = category.and_then(|c| c.tier).and_then(|tier| ancestor(&to, tier));
+            turn.hand_to(handles.unwrap_or(to));
         } else if let Some(to) = case.booking.as_ref().map(|b| b.node.clone()) {
             turn.hand_to(to);
         } else if let Some(to) = category.and_then(|c| c.tier).and_then(|tier| ancestor(self.me, tier)) {
