@@ -468,10 +468,10 @@ impl Cases {
     }
 }
 
-/// Does such a wish go after a case that changes hands? For a comment, and for what a resident wants: whoever
-/// says it cannot know that he should say it again.
+/// Does such a wish go after a case that changes hands? For a comment, and for what a resident may want:
+/// whoever says it cannot know that he should say it again.
 fn follows(verb: Verb, ask: &Ask) -> bool {
-    verb == Verb::Comment || ask.role == Some(Role::Resident)
+    verb == Verb::Comment || ask.role == Some(Role::Resident) && machine::roles(verb).contains(&Role::Resident)
 }
 
 /// Another number for the same call for help, beside the one that is known; `None`: it is no other, or there are

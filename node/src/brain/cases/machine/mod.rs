@@ -186,7 +186,7 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
 }
 
 /// The roles that may ask for it.
-fn roles(verb: Verb) -> &'static [Role] {
+pub(super) fn roles(verb: Verb) -> &'static [Role] {
     use Role::{Resident, Supervisor, Worker};
     match verb {
         Verb::Verify | Verb::Close | Verb::Exclude | Verb::Forget => &[Supervisor],
