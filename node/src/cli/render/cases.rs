@@ -91,13 +91,15 @@ pub fn case(v: &view::CaseShown, me: &str, s: &Screen, out: &mut dyn Write) -> i
         let here = if c.version > i.version { "; dealt with here since then" } else { "" };
         line(out, "from", format!("{} of {}, as of {}{here}", i.id, i.source, s.zone.whole(i.updated)))?;
     }
-    for (word, place) in [("where", &c.place), ("now at", &c.place_again)] {
+    let now_at = v.moved_to.as_ref().or(c.place_again.as_ref());
+    for (word, place) in [("where", c.place.as_ref()), ("now at", now_at)] {
         let Some(p) = place else { continue };
+        let heard = if word == "now at" && v.moved_to.is_some() { "; its owner has not answered yet" } else { "" };
         let at = match (p.lat, p.lon) {
             (Some(lat), Some(lon)) => format!(" ({lat}, {lon})"),
             _ => String::new(),
         };
-        line(out, word, format!("{}{at}", p.text).trim().to_owned())?;
+        line(out, word, format!("{}{heard}", format!("{}{at}", p.text).trim()))?;
     }
     if !c.form.is_empty() {
         let form: Vec<String> = c.form.iter().map(|(name, answer)| format!("{name}: {answer}")).collect();
