@@ -608,7 +608,8 @@ mod tests {
 
     /// A lamp that the city is told of for that node below it.
     fn filed_for(to: &str, tier: &str) -> Case {
-        let text = format!("[node]\naddress = \"c\"\ndata = \"d\"\n[[category]]\ncode = \"LAMP\"\nname = \"路灯\"\n{tier}");
+        let text =
+            format!("[node]\naddress = \"c\"\ndata = \"d\"\n[[category]]\ncode = \"LAMP\"\nname = \"路灯\"\n{tier}");
         let cases = Cases::new(&parse(&text, &Variables::new()).config.unwrap());
         let opening = Opening { id: "1".into(), category: "LAMP".into(), bound_for: Some(a(to)), ..Opening::default() };
         cases.open(opening, Contact::default(), 1_795_140_000_000_000).0

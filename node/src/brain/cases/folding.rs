@@ -6,8 +6,8 @@ use super::letters::Posted;
 use super::machine::{self, ASSIST, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
 use super::{
-    AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish, is_hand_over,
-    is_true, number_there, opened, spots,
+    AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
+    is_hand_over, is_true, number_there, opened, spots,
 };
 use citybrain_shared::case::{Ask, Booked, Case, Coming, Entry, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;

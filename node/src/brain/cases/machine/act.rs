@@ -5,9 +5,7 @@ use super::{ASSIST, Book, Refusal, Stepped, TIMER, allowed, fits, is_name, roles
 use crate::brain::cases::letter::bytes_of;
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{
-    Ask, Assist, CLIMB, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb,
-};
+use citybrain_shared::case::{Ask, Assist, CLIMB, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb};
 
 /// Bytes of a case as JSON. With the lines that travel, and with whom to call, it is less than an event may
 /// have ([`citybrain_shared::limits::EVENT_BYTES_MAX`]): so every link takes it.

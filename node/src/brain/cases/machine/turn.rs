@@ -4,8 +4,7 @@ use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Place, Role, Solved, Status, Terms,
-    Verdict,
+    Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Place, Role, Solved, Status, Terms, Verdict,
 };
 use citybrain_shared::config::cases::{Limit, Unit};
 

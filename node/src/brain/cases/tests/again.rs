@@ -242,7 +242,10 @@ fn a_button_that_wanders_while_the_owner_is_dead_calls_a_few_times_and_not_at_ea
     without(&mut world, &dead);
     let before = ["c/s", "c/s/b"].map(|n| calls(&world, n).len());
     let letters = |world: &World| {
-        let own = world.places["c/s/b"].log.iter().filter(|(origin, d)| origin.is_none() && d.header().name == letter::LETTER);
+        let own = world.places["c/s/b"]
+            .log
+            .iter()
+            .filter(|(origin, d)| origin.is_none() && d.header().name == letter::LETTER);
         own.count()
     };
     let sent = letters(&world);
