@@ -135,6 +135,37 @@ fn a_button_pressed_again_and_a_second_call_from_one_place_open_no_second_incide
 }
 
 #[test]
+fn where_a_call_for_help_is_now_is_shown_before_the_owner_of_its_case_has_heard_of_it() {
+    let mut tree = tree(&[LEAF]);
+    tree.kill9(COMMUNITY);
+    let leaf = tree.node(LEAF);
+    let press = |id: &str, place: &str| {
+        let event = json!({"specversion": "1.0", "id": id, "source": "/c/s/m/n/band", "subject": "band-3",
+            "type": "city.sos.pressed.v1", "data": {"location": place}});
+        let mut button = Client::connect(leaf.mqtt, id, true);
+        assert!(button.publish("in/btn", event.to_string().as_bytes()));
+    };
+    press("p1", "7栋大厅");
+    let case = id(&wait_case(leaf, "is opened", |c| c["kind"] == "incident"));
+    step(leaf, &case, "accept", &json!({"by": "甲"}));
+    step(leaf, &case, "dispatch", &json!({"by": "甲", "to": COMMUNITY}));
+    press("p2", "5栋天台");
+    wait_for("the second press is known", || {
+        let shown = leaf.get(&format!("/v1/cases/{case}"))?;
+        (shown["moved_to"] == json!({"text": "5栋天台"})).then_some(())
+    });
+    let (code, out, err) = cli(leaf, &["case", "show", &case]);
+    assert!(code == 0 && out.contains("now at      5栋天台; its owner has not answered yet"), "{out}{err}");
+    tree.start_node(COMMUNITY);
+    wait_for("the owner has heard of it", || {
+        let shown = tree.node(LEAF).get(&format!("/v1/cases/{case}"))?;
+        (shown["moved_to"].is_null() && shown["case"]["place_again"]["text"] == "5栋天台").then_some(())
+    });
+    let (_, out, err) = cli(tree.node(LEAF), &["case", "show", &case]);
+    assert!(out.contains("now at      5栋天台\n"), "{out}{err}");
+}
+
+#[test]
 fn one_press_is_seen_everywhere_climbs_and_is_answered_from_above() {
     let tree = tree(&[LEAF]);
     let (leaf, community, city) = (tree.node(LEAF), tree.node(COMMUNITY), tree.node("c"));

@@ -181,4 +181,19 @@ fn a_request_that_is_filed_at_the_city_for_a_node_below_goes_there_also_if_that_
         let done = tree.node("c").get(&format!("/v1/cases/{below}"))?;
         (done["case"]["owner"] == "c/s/a").then_some(())
     });
+    // That node passes it on: whoever filed it finds it where he filed it, and may say something about it.
+    step(tree.node("c/s/a"), &below, "escalate", &json!({"by": "甲", "text": "要断电", "hand_over": true}));
+    let city = tree.node("c");
+    case(city, &below, "has gone up", |c| c["owner"] == "c/s" && c["handing_to"].is_null());
+    assert_eq!(listed(city, "?jurisdiction_id=c/s/a"), sorted(&[&below, &by_code]));
+    assert!(city.get(&format!("/open311/v2/requests/{below}.json?jurisdiction_id=c/s/a")).is_some());
+    let request = ureq::http::Request::post(format!("{}/open311/v2/servicerequestupdates.json", city.url()));
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let said = format!("service_request_id={below}&jurisdiction_id=c/s/a&description=still");
+    let (status, answer) = city.ask(request, said).expect("an answer");
+    assert_eq!(status, 200, "{answer}");
+    wait_for("its owner has heard that", || {
+        let held = tree.node("c/s").get(&format!("/v1/cases/{below}"))?;
+        held["history"].as_array()?.iter().any(|line| line["text"] == "still").then_some(())
+    });
 }

@@ -46,6 +46,9 @@ pub struct Case {
     pub handing_to: Option<Address>,
     /// Where it came in.
     pub opened_at: Address,
+    /// The node below that it was filed for there, wherever it has gone since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filed_for: Option<Address>,
     #[serde(deserialize_with = "moment")]
     pub opened: DateTime<Utc>,
     #[serde(deserialize_with = "moment")]
@@ -128,8 +131,12 @@ pub struct Case {
     pub outcome: Option<Outcome>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finding: Option<Finding>,
+    /// What was said last in this round, by a resident or by somebody who notes it for him.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// What the other of the two has said in this round; both count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_verdict: Option<Verdict>,
     /// What residents said of it in rounds that are over: a case that is reopened begins another.
     #[serde(default, skip_serializing_if = "Tally::is_empty")]
     pub judged_before: Tally,
@@ -198,6 +205,27 @@ impl Case {
     /// The node whose word it is or will be: the owner, or who it is on its way to.
     pub fn bound_for(&self) -> &Address {
         self.handing_to.as_ref().unwrap_or(&self.owner)
+    }
+
+    /// What a resident says of this round and what others have noted, the newest first.
+    pub fn verdicts(&self) -> impl Iterator<Item = &Verdict> {
+        self.verdict.iter().chain(&self.other_verdict)
+    }
+
+    /// Whether it was solved, as it was said last; `None`: nobody has said so in this round.
+    pub fn said_solved(&self) -> Option<Solved> {
+        self.verdicts().find_map(|v| v.solved)
+    }
+
+    pub fn said_satisfied(&self) -> Option<Satisfied> {
+        self.verdicts().find_map(|v| v.satisfied)
+    }
+
+    /// All that counts of what was said, in this round and before it.
+    pub fn judged(&self) -> Tally {
+        let mut tally = self.judged_before;
+        tally.add(self.verdict.as_ref(), self.other_verdict.as_ref());
+        tally
     }
 
     /// May anybody see it? Somebody's emergency, or appointment, is nobody else's business.

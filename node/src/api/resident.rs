@@ -17,6 +17,8 @@ const WITHHELD: &str = "withheld";
 /// The case itself.
 pub fn case(held: &Held) -> Case {
     let c = held.case.clone();
+    // What somebody else noted is no resident's word.
+    let verdict = c.verdicts().find(|v| v.is_residents).cloned().map(|v| Verdict { by: name(held, v.by), ..v });
     let was_told = |e: &&Entry| is_for_residents(e) || is_own(held, &e.by);
     let place_again =
         c.place_again.filter(|p| held.history.iter().filter(was_told).any(|e| e.place.as_ref() == Some(p)));
@@ -25,8 +27,6 @@ pub fn case(held: &Held) -> Case {
         evidence: o.evidence.into_iter().filter(|e| url_of(e).is_some()).collect(),
         ..o
     });
-    // What somebody else noted is no resident's word.
-    let verdict = c.verdict.filter(|v| v.is_residents).map(|v| Verdict { by: name(held, v.by), ..v });
     let suspended = c.suspended.map(|a| Approved {
         by: WITHHELD.into(),
         approved_by: WITHHELD.into(),
@@ -42,6 +42,7 @@ pub fn case(held: &Held) -> Case {
         owner: c.owner,
         handing_to: c.handing_to,
         opened_at: c.opened_at,
+        filed_for: c.filed_for,
         opened: c.opened,
         changed: c.changed,
         event: None,
@@ -78,6 +79,7 @@ pub fn case(held: &Held) -> Case {
         outcome,
         finding: None,
         verdict,
+        other_verdict: None,
         judged_before: Tally::default(),
         suspended,
         extended: None,
@@ -135,6 +137,7 @@ pub fn shown(held: &Held, shown: CaseShown, now: DateTime<Utc>) -> CaseShown {
         wishes: shown.wishes.into_iter().filter(|w| is_own(held, &w.by)).collect(),
         coming: shown.coming.into_iter().map(|c| Coming { by: WITHHELD.into(), ..c }).collect(),
         forgotten_here: shown.forgotten_here,
+        moved_to: None,
         contact: None,
         similar: Vec::new(),
         alarm: None,

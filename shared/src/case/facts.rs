@@ -216,19 +216,24 @@ impl Tally {
         *self == Tally::default()
     }
 
-    pub fn add(&mut self, verdict: &Verdict) {
+    /// A round: what a resident says, and what somebody else notes, count both where they differ.
+    pub fn add(&mut self, verdict: Option<&Verdict>, other: Option<&Verdict>) {
         let one = |n: &mut u32| *n = n.saturating_add(1);
-        match verdict.solved {
-            Some(Solved::Solved) => one(&mut self.solved),
-            Some(Solved::Partly) => one(&mut self.partly_solved),
-            Some(Solved::Unsolved) => one(&mut self.unsolved),
-            None => {}
+        let said = [verdict, other].map(|v| v.map_or((None, None), |v| (v.solved, v.satisfied)));
+        let [(solved, satisfied), (other_solved, other_satisfied)] = said;
+        for solved in [solved, other_solved.filter(|other| solved != Some(*other))].into_iter().flatten() {
+            match solved {
+                Solved::Solved => one(&mut self.solved),
+                Solved::Partly => one(&mut self.partly_solved),
+                Solved::Unsolved => one(&mut self.unsolved),
+            }
         }
-        match verdict.satisfied {
-            Some(Satisfied::Yes) => one(&mut self.satisfied),
-            Some(Satisfied::Mostly) => one(&mut self.mostly_satisfied),
-            Some(Satisfied::No) => one(&mut self.dissatisfied),
-            None => {}
+        for satisfied in [satisfied, other_satisfied.filter(|other| satisfied != Some(*other))].into_iter().flatten() {
+            match satisfied {
+                Satisfied::Yes => one(&mut self.satisfied),
+                Satisfied::Mostly => one(&mut self.mostly_satisfied),
+                Satisfied::No => one(&mut self.dissatisfied),
+            }
         }
     }
 }

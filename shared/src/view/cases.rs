@@ -49,6 +49,9 @@ pub struct CaseShown {
     /// Who comes to a press whose owner has not answered yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub coming: Vec<Coming>,
+    /// Where a call for help is by now, by a word that its owner has not answered yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<Place>,
     /// Whom to call is forgotten here; the case's owner has not answered yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forgotten_here: bool,

@@ -93,7 +93,8 @@ struct Part(Option<Address>);
 impl Part {
     /// Was it filed there, or is it there by now, or on its way there?
     fn has(&self, case: &Case) -> bool {
-        self.0.as_ref().is_none_or(|part| part.covers(&case.opened_at) || part.covers(case.bound_for()))
+        let filed = case.filed_for.as_ref().unwrap_or(&case.opened_at);
+        self.0.as_ref().is_none_or(|part| part.covers(filed) || part.covers(case.bound_for()))
     }
 }
 
@@ -592,4 +593,46 @@ fn refused(r: Refusal) -> Vec<Wrong> {
     };
     let parts = [r.failure.detail, r.failure.hint];
     vec![wrong(code, parts.into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("; "))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::brain::cases::Opening;
+    use citybrain_shared::case::Contact;
+    use citybrain_shared::config::{Variables, parse};
+
+    fn a(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    /// A lamp that the city is told of for that node below it.
+    fn filed_for(to: &str, tier: &str) -> Case {
+        let text =
+            format!("[node]\naddress = \"c\"\ndata = \"d\"\n[[category]]\ncode = \"LAMP\"\nname = \"路灯\"\n{tier}");
+        let cases = Cases::new(&parse(&text, &Variables::new()).config.unwrap());
+        let opening = Opening { id: "1".into(), category: "LAMP".into(), bound_for: Some(a(to)), ..Opening::default() };
+        cases.open(opening, Contact::default(), 1_795_140_000_000_000).0
+    }
+
+    #[test]
+    fn a_request_belongs_to_the_part_that_it_was_filed_for_wherever_it_has_gone_since() {
+        let mut case = filed_for("c/s/a", "");
+        assert_eq!(case.bound_for(), &a("c/s/a"));
+        // That node has taken it, and passed it on.
+        (case.owner, case.handing_to) = (a("c/t"), None);
+        let has = |part: &str| Part(Some(a(part))).has(&case);
+        assert!(has("c/s/a") && has("c/s") && has("c/t"));
+        assert!(!has("c/s/b"));
+    }
+
+    #[test]
+    fn a_request_for_a_node_below_goes_to_the_tier_that_handles_its_category() {
+        for (tier, handles) in [("street", "c/s"), ("community", "c/s/a")] {
+            let case = filed_for("c/s/a/n", &format!("tier = \"{tier}\"\n"));
+            assert_eq!(case.bound_for(), &a(handles), "{tier}");
+            assert!(Part(Some(a("c/s/a/n"))).has(&case), "who filed it finds it there");
+        }
+        assert_eq!(filed_for("c/s", "tier = \"neighbourhood\"\n").bound_for(), &a("c/s"));
+    }
 }

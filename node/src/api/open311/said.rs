@@ -58,7 +58,7 @@ impl Standing {
             status: case.status,
             may_reopen: allowed(case).contains(&Verb::Reopen) && now <= book.reopen_until(case),
             is_merged: case.is_merged(),
-            is_judged: case.verdict.as_ref().is_some_and(|v| v.solved.is_some()),
+            is_judged: case.said_solved().is_some(),
             is_his: own.is_none_or(|own| guard::is_of_app(held, book.me, own)),
         }
     }

@@ -227,7 +227,7 @@ impl Cases {
         let had = stepped.case.opened_at == *to || known.iter().any(|e| e.node == *to);
         let may_travel = (self.settings.contact_travels || had) && !stepped.case.forgotten;
         let contact = contact.filter(|c| may_travel && !c.is_empty()).cloned();
-        let id = format!("{}.{}.{}.hand-over", stepped.case.id, stepped.case.term, stepped.case.version);
+        let id = letter::hand_over_id(&stepped.case);
         let body = Body::HandOver { case: stepped.case.clone(), history, contact };
         drafts.extend(pen.letter(&self.letter(id, to, stepped.case.urgent, body)));
     }

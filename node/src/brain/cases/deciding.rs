@@ -66,8 +66,10 @@ impl Cases {
         let (place, _, words) = machine::said(opening);
         let place = place.filter(|place| Some(place) != held.place_now());
         // Where somebody is now, and whom to call, is news, however often the button was pressed.
-        let most = if place.is_some() || sent.is_some() { 2 * PRESSES_MAX } else { PRESSES_MAX };
-        if held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count() >= most {
+        let is_news = place.as_ref().is_some_and(|place| held.is_elsewhere(place)) || sent.is_some();
+        let most = if is_news { 2 * PRESSES_MAX } else { PRESSES_MAX };
+        let recorded = held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count();
+        if recorded + held.pressed as usize >= most {
             return Some((id, drafts));
         }
         let at = place.as_ref().map_or(String::new(), |p| match (p.text.as_str(), p.lat, p.lon) {
@@ -108,7 +110,7 @@ impl Cases {
     /// Somebody calls for help from another place, and another node has the case: whoever is on duty here
     /// hears of it at once, those there when they do.
     pub(super) fn called_again(&self, held: &Held, ask: &Ask, wish: &str, now: DateTime<Utc>) -> Option<Draft> {
-        let place = ask.place.as_ref().filter(|place| Some(*place) != held.place_now())?;
+        let place = ask.place.as_ref().filter(|place| held.calls_to(place))?;
         let is_wanted = held.case.urgent && held.case.status.is_open();
         is_wanted.then(|| Pen { me: &self.me, now }.call_again(&held.case, place, ask, wish))
     }
@@ -372,8 +374,14 @@ impl Cases {
                     return back.map_or_else(|| refused(self.unknown(case)), sent_on);
                 };
                 if let Some(to) = self.sends_on(held, *verb, ask) {
-                    if *to == self.me {
-                        let detail = format!("`{case}` is on its way to {to} and has not been taken yet");
+                    let me = &self.me;
+                    // Where the case has come and waits for the word of those below, its giver knows no more.
+                    let waits_here = || {
+                        let letter = self.waiting.place(&letter::hand_over_id(&held.case));
+                        letter.is_some() || self.waiting.back_of(case).next().is_some()
+                    };
+                    if to == me || held.case.handing_to.as_ref() == Some(me) && waits_here() {
+                        let detail = format!("`{case}` is on its way to {me} and has not been taken yet");
                         return refused(Refusal::new("on-its-way", detail, "ask again in a moment"));
                     }
                     // Where it is not yet it will be behind its giver's word.
@@ -460,10 +468,10 @@ impl Cases {
     }
 }
 
-/// Does such a wish go after a case that changes hands? For a comment, and for what a resident wants: whoever
-/// says it cannot know that he should say it again.
+/// Does such a wish go after a case that changes hands? For a comment, and for what a resident may want:
+/// whoever says it cannot know that he should say it again.
 fn follows(verb: Verb, ask: &Ask) -> bool {
-    verb == Verb::Comment || ask.role == Some(Role::Resident)
+    verb == Verb::Comment || ask.role == Some(Role::Resident) && machine::roles(verb).contains(&Role::Resident)
 }
 
 /// Another number for the same call for help, beside the one that is known; `None`: it is no other, or there are

@@ -6,8 +6,8 @@ use super::letters::Posted;
 use super::machine::{self, ASSIST, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
 use super::{
-    CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish, is_hand_over,
-    is_true, number_there, opened, spots,
+    AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
+    is_hand_over, is_true, number_there, opened, spots,
 };
 use citybrain_shared::case::{Ask, Booked, Case, Coming, Entry, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
@@ -59,6 +59,9 @@ impl Cases {
                     coming,
                     to_forget,
                     moved_to,
+                    anew: None,
+                    times_anew: 0,
+                    pressed: 0,
                     wishes,
                 };
                 self.held.insert(id.clone(), held);
@@ -66,6 +69,7 @@ impl Cases {
             Some(held) if case.order() > held.case.order() => {
                 held.moved_to.take_if(|_| case.place_again != held.case.place_again);
                 (held.case, held.heard_us) = (case.clone(), self.now_us);
+                (held.times_anew, held.pressed) = (0, 0);
             }
             Some(_) => {}
         }
@@ -143,8 +147,13 @@ impl Cases {
         }
         self.index(id, false);
         if let Some(held) = self.held.get_mut(id) {
-            held.moved_to = Some(Place { text: cut(&place.text, TEXT_MAX), ..place.clone() });
-            held.called.take_if(|_| !own);
+            let place = Place { text: cut(&place.text, TEXT_MAX), ..place.clone() };
+            if held.calls_to(&place) {
+                held.called.take_if(|_| !own);
+                held.times_anew += 1;
+                held.anew = Some(place.clone());
+            }
+            held.moved_to = Some(place);
             self.dirty.insert((Dirty::Case, id.to_owned()));
         }
         self.index(id, true);
@@ -418,6 +427,13 @@ impl Cases {
                 && let Some(held) = self.held.get_mut(case)
             {
                 let by = if is_resident(&letter.body) { RESIDENT.to_owned() } else { by.clone() };
+                let is_press = |ask: &Ask| ask.text.as_ref().is_some_and(|text| text.starts_with(AGAIN));
+                if let Body::Ask { verb: Verb::Comment, ask, hops: 0, .. } = &letter.body
+                    && is_press(ask)
+                {
+                    held.pressed += 1;
+                    self.dirty.insert((Dirty::Case, case.clone()));
+                }
                 // What the node does by itself is nobody's wish.
                 if by == machine::TIMER {
                     return;

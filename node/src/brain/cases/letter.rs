@@ -20,7 +20,6 @@ use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
 use citybrain_shared::{Address, Inc, Lane, Tier, view};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::Held;
 use super::machine::{Stepped, common};
@@ -172,11 +171,12 @@ impl Pen<'_> {
         } else {
             ((Direction::Up, top.tier()), "")
         };
-        // Sent on from another node it is another event; its `data` stays the same.
-        let id = if letter.from == *self.me && letter.via.is_none() {
-            letter.id.clone()
-        } else {
-            format!("{}/{}", letter.id, self.me)
+        // Sent on from another node it is another event; its `data` stays the same. A wish that goes after its
+        // case may pass one node several times: under one id it would be taken for known below.
+        let id = match &letter.body {
+            Body::Ask { hops, .. } if *hops > 0 => format!("{}/{}.{hops}", letter.id, self.me),
+            _ if letter.from == *self.me && letter.via.is_none() => letter.id.clone(),
+            _ => format!("{}/{}", letter.id, self.me),
         };
         let lane = lane(letter.urgent);
         Some(self.event(LETTER, &id, letter.body.case(), lane, way, target, json!({}), json!(letter)))
@@ -221,10 +221,7 @@ impl Pen<'_> {
             None => (UNANSWERED, format!("nobody has accepted it, and {to} has not let it climb since {since}")),
         };
         // Somewhere else they are called for it anew.
-        let moved = held
-            .moved_to
-            .as_ref()
-            .map_or(String::new(), |place| format!(".{:016x}", xxh3_64(json!(place).to_string().as_bytes())));
+        let moved = if held.times_anew > 0 { format!(".{}", held.times_anew) } else { String::new() };
         let id = format!("{}.{}.{}.waits{moved}", case.id, case.term, case.version);
         let more = json!({"why": why, "text": text, "to": to, "term": case.term, "version": case.version});
         self.called(&id, case, held.place_now(), more)
@@ -285,6 +282,11 @@ impl Pen<'_> {
         let header = Header { lane, direction, reach, target, key, ..Header::local(Kind::Event, kind) };
         Draft::new(&header, event.to_string().as_bytes()).expect("its names are short")
     }
+}
+
+/// Of the letter by which this case, as it is there, is handed over.
+pub fn hand_over_id(case: &Case) -> String {
+    format!("{}.{}.{}.hand-over", case.id, case.term, case.version)
 }
 
 impl Letter {

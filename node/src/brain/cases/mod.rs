@@ -97,6 +97,10 @@ const TOGETHER: usize = 64;
 /// Presses of one button that are recorded on its incident, so that one that is stuck does not push
 /// out what people did; all of them are in the log.
 const PRESSES_MAX: usize = 50;
+/// Calls of this node's responders to another place of one call for help, while its owner says nothing.
+const ANEW_MAX: u32 = 10;
+/// Degrees: some thirty metres, which is what a receiver between houses is wrong by.
+const SAME_SPOT: f64 = 0.000_3;
 /// How the line of history begins that records one.
 const AGAIN: &str = "pressed again";
 /// How far records' time may step back before what waits is counted from then; less than anybody called waits.
@@ -136,6 +140,14 @@ pub struct Held {
     /// Where a call for help is by a word that was seen here, and that the owner has not answered yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<Place>,
+    /// Where responders were called to by such a word last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anew: Option<Place>,
+    /// How often they were since the owner's last step, and how many presses went to it since then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub times_anew: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pressed: u32,
     /// What this node has asked the owner for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wishes: Vec<Wish>,
@@ -159,10 +171,34 @@ impl Held {
         (self.case.opened_at == *node).then_some(first.by.as_str())
     }
 
+    /// Is that somewhere else than it was said to be last?
+    fn is_elsewhere(&self, place: &Place) -> bool {
+        !self.place_now().is_some_and(|known| is_same_spot(known, place))
+    }
+
+    /// Must responders be called to that place? A button that wanders step by step is near where it was said to be
+    /// last, and far from where they were called to. While the owner says nothing they are called a few times only.
+    fn calls_to(&self, place: &Place) -> bool {
+        let called_to = self.anew.as_ref().or(self.case.place.as_ref());
+        let is_far = !called_to.is_some_and(|known| is_same_spot(known, place));
+        let is_news = self.is_elsewhere(place) || is_far && self.place_now() != Some(place);
+        is_news && self.times_anew < ANEW_MAX
+    }
+
     /// Is nobody here to know any more whom it is about?
     pub fn is_forgotten(&self) -> bool {
         self.case.forgotten || self.to_forget.is_some()
     }
+}
+
+fn is_same_spot(a: &Place, b: &Place) -> bool {
+    let near = |a: Option<f64>, b: Option<f64>| a.zip(b).is_some_and(|(a, b)| (a - b).abs() < SAME_SPOT);
+    a == b || a.text == b.text && near(a.lat, b.lat) && near(a.lon, b.lon)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// A step from elsewhere that calls this node.

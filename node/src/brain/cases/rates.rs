@@ -2,7 +2,7 @@
 //!
 //! A case counts once: at the node that owns it, in the period of its first dispatch. Merged, withdrawn,
 //! rejected or excluded, it counts as that and in no rate of the work on it. What residents have said counts
-//! by rounds: a case that is reopened begins another, and the last verdict of each counts; where somebody else
+//! by rounds: a case that is reopened begins another, and his last word of each counts; where somebody else
 //! notes otherwise after a resident has spoken, both count. So no step that one person can make alone takes a
 //! verdict out of the rates: that needs an exclusion, which is counted, too.
 //! Closing 结案率 alone goes by another period: that in which the limit for the solution fell. A clock that is
@@ -200,8 +200,7 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
     c.reopened = u64::from(case.reopened > 0);
     c.appeals = u64::from(case.kind == Kind::Appeal);
     if case.excluded.is_none() {
-        let mut said = case.judged_before;
-        case.verdict.iter().for_each(|verdict| said.add(verdict));
+        let said = case.judged();
         (c.solved, c.partly_solved, c.unsolved) = (said.solved.into(), said.partly_solved.into(), said.unsolved.into());
         (c.satisfied, c.mostly_satisfied, c.dissatisfied) =
             (said.satisfied.into(), said.mostly_satisfied.into(), said.dissatisfied.into());
@@ -211,7 +210,7 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
         return c;
     }
     // Asked, but without an answer, is as if never asked.
-    c.unanswered = u64::from(case.verdict.as_ref().is_none_or(|v| v.solved.is_none()));
+    c.unanswered = u64::from(case.said_solved().is_none());
     c.closed = u64::from(!case.status.is_open());
     c.overdue = u64::from(case.clock("solution").is_some_and(|c| c.missed_before || c.is_over(now)));
     match case.clock("response") {

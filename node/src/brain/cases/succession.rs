@@ -506,7 +506,7 @@ impl Cases {
         if self.held.get(&case.id).is_some_and(|h| h.case.order() > case.order()) {
             return None;
         }
-        let id = format!("{}.{}.{}.hand-over", case.id, case.term, case.version);
+        let id = letter::hand_over_id(case);
         let body = Body::HandOver { case: case.clone(), history: letter::sent(history), contact: None };
         let via = Some(self.me.clone());
         Some(Letter { id, from: case.owner.clone(), via, to, urgent: case.urgent, body })

@@ -352,7 +352,12 @@ impl World {
         true
     }
 
+    /// As the hub does it: what comes down is told from what is in the log by its source and id.
     fn arrive(&mut self, to: &str, flying: Flying) {
+        let (h, log) = (flying.draft.header(), &self.places[to].log);
+        if h.direction == Direction::Down && log.iter().any(|(_, known)| known.header().key == h.key) {
+            return;
+        }
         self.places.get_mut(to).unwrap().crossed.push((to.to_owned(), flying.clone()));
         let origin = flying.origin.clone();
         self.commit(to, vec![flying.draft], Some(&origin));

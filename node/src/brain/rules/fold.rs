@@ -145,6 +145,7 @@ impl Rules {
         self.dirty_keys.insert((index, key.clone()));
         let now = at_us.max(state.last_us);
         state.last_us = now;
+        let faded = has_faded(rule, state, now);
         let mut grew = false;
         let window = rule.window.as_ref().map(|w| {
             let number = value.as_ref().and_then(Json::as_f64).unwrap_or(0.0);
@@ -155,7 +156,7 @@ impl Rules {
         });
         let before = state.due;
         let free = depends(rule, &key, &self.alarms);
-        let step = advance(rule, state, &Met { facts, window: window.as_ref(), grew, held, now, free });
+        let step = advance(rule, state, &Met { facts, window: window.as_ref(), grew, faded, held, now, free });
         let after = state.due;
         self.set_due(index, &key, before, after);
         let rule = &self.set.rules[index as usize];
@@ -365,8 +366,8 @@ impl Rules {
             (_, what @ (What::Held | What::Absent)) => {
                 state.due = again(rule, state, due, said.at_us).map(|at_us| Due { at_us, what });
             }
-            // Events that shared a cell have come since it was planned.
-            (_, What::Over) => state.due = fading(rule, state, said.at_us),
+            // Events that shared a cell have come since it was planned. It may have become calm since then.
+            (_, What::Over) => state.due = fading(rule, state, said.at_us - rule.calm_us),
         }
         let after = state.due;
         self.set_due(index, &said.key, Some(due), after);
@@ -406,6 +407,8 @@ struct Met<'a> {
     window: Option<&'a Summary>,
     /// The window has a cell more than before it.
     grew: bool,
+    /// Before this event the condition was over already, since the moment that was planned.
+    faded: bool,
     held: &'a dyn Fn() -> Held,
     now: i64,
     /// No other alarm keeps the rule from firing.
@@ -413,7 +416,7 @@ struct Met<'a> {
 }
 
 fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, String> {
-    let Met { facts, window, grew, held, now, free } = *met;
+    let Met { facts, window, grew, faded, held, now, free } = *met;
     if let Some(absent) = rule.absent_us {
         let (was_on, first) = (state.on, state.held.take());
         state.on = false;
@@ -433,7 +436,9 @@ fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, Str
         };
         if over && rule.calm_us > 0 {
             let calm = Due { at_us: now + rule.calm_us, what: What::Over };
-            state.due = Some(state.due.filter(|d| d.at_us < calm.at_us).unwrap_or(calm));
+            // It may be calm for a while already: since an event before this, or by the window's emptying.
+            let began = state.due.filter(|d| (faded || state.ended.is_some()) && d.at_us < calm.at_us);
+            state.due = Some(began.unwrap_or(calm));
             state.ended.get_or_insert_with(|| held().kept());
             return Ok(Step::Nothing);
         }
@@ -442,7 +447,9 @@ fn advance(rule: &Rule, state: &mut KeyState, met: &Met<'_>) -> Result<Step, Str
             (state.on, state.severity, state.due) = (false, None, None);
             return Ok(Step::Over(state.held.take()));
         }
-        if grew || was_ending {
+        // What shares a cell has made no plan, and has outlived this one.
+        let is_stale = rule.calm_us > 0 && state.due.is_some_and(|d| d.at_us - rule.calm_us <= now);
+        if grew || was_ending || is_stale {
             state.due = fading(rule, state, now);
         }
         if holds && rule.severity_varies() {
@@ -521,15 +528,26 @@ fn fading(rule: &Rule, state: &KeyState, now: i64) -> Option<Due> {
     Some(Due { at_us: at + rule.calm_us, what: What::Over })
 }
 
+/// Has the window's emptying alone made it calm, as was planned, at a moment that has passed by `now`?
+fn has_faded(rule: &Rule, state: &KeyState, now: i64) -> bool {
+    let planned = state.due.filter(|d| state.on && d.what == What::Over && state.ended.is_none());
+    let since = planned.map(|d| d.at_us - rule.calm_us).filter(|since| rule.calm_us > 0 && *since <= now);
+    let Some((since, clear)) = since.zip(rule.clear.as_ref()) else { return false };
+    asks(rule, state, clear).is_some_and(|is| is(since) == Some(true))
+}
+
 /// When the window's emptying alone makes `asked` true, or false: found by looking ahead, so that no
 /// timer has to ask again and again.
 fn turns(rule: &Rule, state: &KeyState, asked: &Expression, to: bool, now: i64) -> Option<i64> {
-    let (w, held) = (rule.window.as_ref()?, state.held.as_ref()?);
-    if !asked.uses_window {
-        return None;
-    }
+    let (span, asks) = (rule.window.as_ref()?.span, asks(rule, state, asked)?);
     let window = state.window.as_ref()?;
+    window.changes(span, now, LOOK_AHEAD).into_iter().find(|at| asks(*at) == Some(to))
+}
+
+/// What the window makes of `asked` at a moment, for the event that the rule tells of.
+fn asks<'a>(rule: &'a Rule, state: &'a KeyState, asked: &'a Expression) -> Option<impl Fn(i64) -> Option<bool> + 'a> {
+    let (w, held) = (rule.window.as_ref()?, state.held.as_ref()?);
+    let window = state.window.as_ref().filter(|_| asked.uses_window)?;
     let facts = Facts::new(held.event.as_bytes(), &held.origin, held.at_us, &rule.node)?;
-    let is = |at: &i64| asked.truth(&facts, Some(&window.summary(w.span, *at))) == Ok(to);
-    window.changes(w.span, now, LOOK_AHEAD).into_iter().find(is)
+    Some(move |at| asked.truth(&facts, Some(&window.summary(w.span, at))).ok())
 }

@@ -322,7 +322,8 @@ impl<'a> Speaker<'a> {
         self.any = true;
         let Some(held) = &state.held else { return self.lapsed(&rule.name, key, due_us) };
         let w = rule.window.as_ref().zip(state.window.as_ref());
-        let window = w.map(|(w, seen)| seen.summary(w.span, due_us));
+        let window_at = |at_us| w.map(|(w, seen)| seen.summary(w.span, at_us));
+        let window = window_at(due_us);
         let free = depends(rule, key, &self.rules.alarms) && is_time(rule, state, due_us);
         let holds = || {
             let facts = self.facts(held);
@@ -333,10 +334,14 @@ impl<'a> Speaker<'a> {
             let when = rule.when.as_ref().filter(|when| when.uses_window);
             when.zip(self.facts(held)).is_some_and(|(when, facts)| when.truth(&facts, window.as_ref()) == Ok(false))
         };
-        // It was planned for the window's emptying; events that share a cell have come since.
+        // It was planned for the window's emptying; events that share a cell have come since. Where it must be calm
+        // for a while it is so from the beginning of that.
         let goes_on = || {
             let clear = rule.clear.as_ref().filter(|clear| clear.uses_window && state.ended.is_none());
-            clear.zip(self.facts(held)).is_some_and(|(clear, facts)| clear.truth(&facts, window.as_ref()) == Ok(false))
+            clear.zip(self.facts(held)).is_some_and(|(clear, facts)| {
+                let is_on = |at_us| clear.truth(&facts, window_at(at_us).as_ref()) == Ok(false);
+                is_on(due_us) || rule.calm_us > 0 && is_on(due_us - rule.calm_us)
+            })
         };
         let is_long_enough = state.since_us.zip(rule.hold_us).is_none_or(|(since, hold)| due_us >= since + hold);
         let what = match due.what {

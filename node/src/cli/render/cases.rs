@@ -91,13 +91,15 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
         let here = if c.version > i.version { "; dealt with here since then" } else { "" };
         line(out, "from", format!("{} of {}, as of {}{here}", i.id, i.source, s.zone.whole(i.updated)))?;
     }
-    for (word, place) in [("where", &c.place), ("now at", &c.place_again)] {
+    let now_at = v.moved_to.as_ref().or(c.place_again.as_ref());
+    for (word, place) in [("where", c.place.as_ref()), ("now at", now_at)] {
         let Some(p) = place else { continue };
+        let heard = if word == "now at" && v.moved_to.is_some() { "; its owner has not answered yet" } else { "" };
         let at = match (p.lat, p.lon) {
             (Some(lat), Some(lon)) => format!(" ({lat}, {lon})"),
             _ => String::new(),
         };
-        line(out, word, format!("{}{at}", p.text).trim().to_owned())?;
+        line(out, word, format!("{}{heard}", format!("{}{at}", p.text).trim()))?;
     }
     if let Some(id) = &c.alarm {
         line(out, "alarm", v.alarm.as_ref().map_or(format!("{id}, which is not known here"), |a| alarm(a, s)))?;
@@ -137,12 +139,13 @@ pub fn case(v: &view::CaseShown, me: &str, now: DateTime<Utc>, s: &Screen, out: 
     if let Some(f) = &c.finding {
         line(out, "verifier", format!("{} ({}): {}", if f.passed { "passed" } else { "failed" }, f.by, f.text))?;
     }
-    if let Some(w) = &c.verdict {
+    for w in c.verdicts() {
         let word = |w: Option<&str>| w.unwrap_or("no answer").to_owned();
         let (solved, satisfied) = (word(w.solved.map(|s| s.as_str())), word(w.satisfied.map(|s| s.as_str())));
         let by = if w.by == "resident" { String::new() } else { format!(" ({})", w.by) };
         let text = if w.text.is_empty() { String::new() } else { format!(": {}", w.text) };
-        line(out, "resident", format!("solved: {solved}, satisfied: {satisfied}{by}{text}"))?;
+        let who = if w.is_residents { "resident" } else { "noted" };
+        line(out, who, format!("solved: {solved}, satisfied: {satisfied}{by}{text}"))?;
     }
     let j = &c.judged_before;
     let said = [
@@ -412,8 +415,8 @@ pub fn csv(cases: &[Case], out: &mut dyn Write) -> io::Result<()> {
             time(c.closed),
             c.outcome.as_ref().map(|o| o.solved.to_string()).unwrap_or_default(),
             c.finding.as_ref().map(|f| if f.passed { "passed" } else { "failed" }.to_owned()).unwrap_or_default(),
-            c.verdict.as_ref().and_then(|v| v.solved).map(|s| s.to_string()).unwrap_or_default(),
-            c.verdict.as_ref().and_then(|v| v.satisfied).map(|s| s.to_string()).unwrap_or_default(),
+            c.said_solved().map(|s| s.to_string()).unwrap_or_default(),
+            c.said_satisfied().map(|s| s.to_string()).unwrap_or_default(),
             due("response"),
             due("solution"),
             c.was_late().to_string(),

@@ -4,9 +4,7 @@ use super::turn::{LIST_MAX, NAME_MAX, TEXT_MAX, Turn, cut, is_same_person, missi
 use super::{ASSIST, Asker, Book, Refusal, Stepped, TIMER, allowed, fits, is_name, is_taken_back, roles, watching};
 use crate::brain::cases::letter::bytes_of;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{
-    Ask, Assist, CLIMB, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb, Verdict,
-};
+use citybrain_shared::case::{Ask, Assist, CLIMB, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb};
 
 /// Bytes of a case as JSON. With the lines that travel, and with whom to call, it is less than an event may
 /// have ([`citybrain_shared::limits::EVENT_BYTES_MAX`]): so every link takes it.
@@ -88,27 +86,7 @@ impl Book<'_> {
                 if case.verdict.is_some() && ask.solved.is_none() && ask.satisfied.is_none() {
                     return Err(missing("solved", "what is said otherwise now, or `--satisfied`"));
                 }
-                // What is not asked again stays as it was said. Nobody else's word takes a resident's place: where
-                // they differ both count.
-                let is_residents = ask.role == Some(Role::Resident);
-                let is_other = |v: &Verdict| {
-                    ask.solved.is_some_and(|said| v.solved.is_some_and(|known| known != said))
-                        || ask.satisfied.is_some_and(|said| v.satisfied.is_some_and(|known| known != said))
-                };
-                let mut before = case.verdict.as_ref();
-                if let Some(theirs) = before.filter(|v| v.is_residents && !is_residents && is_other(v)) {
-                    turn.case.judged_before.add(theirs);
-                    before = None;
-                }
-                let text = Some(&turn.entry.text).filter(|t| !t.is_empty()).or(before.map(|v| &v.text));
-                turn.case.verdict = Some(Verdict {
-                    by: turn.entry.by.clone(),
-                    is_residents: is_residents || before.is_some_and(|v| v.is_residents),
-                    at: now,
-                    solved: ask.solved.or(before.and_then(|v| v.solved)),
-                    satisfied: ask.satisfied.or(before.and_then(|v| v.satisfied)),
-                    text: text.cloned().unwrap_or_default(),
-                });
+                turn.judge(ask);
                 let word = |w: Option<&str>| w.unwrap_or("no answer").to_owned();
                 turn.entry.to = Some(format!(
                     "solved: {}, satisfied: {}",
@@ -120,7 +98,7 @@ impl Book<'_> {
                 }
             }
             Verb::Close => {
-                let said = case.verdict.as_ref().and_then(|v| v.solved).or(case.outcome.as_ref().map(|o| o.solved));
+                let said = case.said_solved().or(case.outcome.as_ref().map(|o| o.solved));
                 let solved = said == Some(Solved::Solved);
                 let reason = if solved { ClosedReason::Solved } else { ClosedReason::Unsolved };
                 let reason = ask.reason.unwrap_or(reason);

@@ -199,7 +199,7 @@ fn fits(case: &Case, verb: Verb) -> Result<(), &'static str> {
 }
 
 /// The roles that may ask for it.
-fn roles(verb: Verb) -> &'static [Role] {
+pub(super) fn roles(verb: Verb) -> &'static [Role] {
     use Role::{Resident, Supervisor, Worker};
     match verb {
         Verb::Verify | Verb::Close | Verb::Exclude | Verb::Forget => &[Supervisor],
@@ -275,7 +275,9 @@ impl Book<'_> {
             }
             turn.entry.calls.push(self.me.clone());
         } else if let Some(to) = bound_for {
-            turn.hand_to(to);
+            // Above that node, if those handle such cases; what is handled below it is that node's to pass on.
+            let handles = category.and_then(|c| c.tier).and_then(|tier| ancestor(&to, tier));
+            turn.hand_to(handles.unwrap_or(to));
         } else if let Some(to) = case.booking.as_ref().map(|b| b.node.clone()) {
             turn.hand_to(to);
         } else if let Some(to) = category.and_then(|c| c.tier).and_then(|tier| ancestor(self.me, tier)) {
@@ -296,6 +298,7 @@ impl Book<'_> {
             owner: self.me.clone(),
             handing_to: None,
             opened_at: self.me.clone(),
+            filed_for: opening.bound_for,
             opened: now,
             changed: now,
             event: opening.event,
@@ -332,6 +335,7 @@ impl Book<'_> {
             outcome: None,
             finding: None,
             verdict: None,
+            other_verdict: None,
             judged_before: Tally::default(),
             suspended: None,
             extended: None,

@@ -4,7 +4,7 @@ use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Place, Role, Solved, Status, Terms,
+    Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Place, Role, Solved, Status, Terms, Verdict,
 };
 use citybrain_shared::config::cases::{Limit, Unit};
 
@@ -293,9 +293,8 @@ impl<'a> Turn<'a> {
         case.status = status;
         (case.closed, case.closed_reason) = (None, None);
         (case.outcome, case.finding) = (None, None);
-        if let Some(verdict) = case.verdict.take() {
-            case.judged_before.add(&verdict);
-        }
+        case.judged_before = case.judged();
+        (case.verdict, case.other_verdict) = (None, None);
         case.escalated_to = None;
         if status == Status::Accepted {
             self.start_clock("dispatch", self.limit_of(|t| t.dispatch));
@@ -377,6 +376,29 @@ impl<'a> Turn<'a> {
         self.entry.to = Some(solved.to_string());
         self.stop_clock("solution");
         Ok(())
+    }
+
+    /// A word on how it was solved. What is not asked again stays as the same side said it. Nobody else's word takes
+    /// a resident's place; his first takes the place of what others have noted before it.
+    pub(super) fn judge(&mut self, ask: &Ask) {
+        let is_residents = ask.role == Some(Role::Resident);
+        let said = [self.case.verdict.take(), self.case.other_verdict.take()].into_iter().flatten();
+        let (own, others): (Vec<Verdict>, Vec<Verdict>) = said.partition(|v| v.is_residents == is_residents);
+        let (own, mut other) = (own.into_iter().next(), others.into_iter().next());
+        if let Some(noted) = other.as_mut().filter(|_| is_residents && own.is_none()) {
+            noted.solved.take_if(|_| ask.solved.is_some());
+            noted.satisfied.take_if(|_| ask.satisfied.is_some());
+        }
+        let text = Some(self.entry.text.clone()).filter(|text| !text.is_empty());
+        self.case.verdict = Some(Verdict {
+            by: self.entry.by.clone(),
+            is_residents,
+            at: self.now,
+            solved: ask.solved.or(own.as_ref().and_then(|v| v.solved)),
+            satisfied: ask.satisfied.or(own.as_ref().and_then(|v| v.satisfied)),
+            text: text.or(own.map(|v| v.text)).unwrap_or_default(),
+        });
+        self.case.other_verdict = other.filter(|v| v.solved.is_some() || v.satisfied.is_some());
     }
 
     pub(super) fn assist(&mut self, ask: &Ask) -> Result<(), Refusal> {

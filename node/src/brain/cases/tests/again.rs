@@ -14,8 +14,12 @@ fn press(world: &mut World, id: &str, place: &str, phone: &str) {
 }
 
 fn press_at(world: &mut World, node: &str, id: &str, place: &str, phone: &str) {
+    press_from(world, node, id, at(place), phone);
+}
+
+fn press_from(world: &mut World, node: &str, id: &str, place: citybrain_shared::case::Place, phone: &str) {
     let (button, by) = (Some("b".to_owned()), "event".to_owned());
-    let new = Opening { id: id.into(), button, by, sos: true, place: Some(at(place)), ..Opening::default() };
+    let new = Opening { id: id.into(), button, by, sos: true, place: Some(place), ..Opening::default() };
     let phone = Contact { phone: phone.into(), ..Contact::default() };
     let cases = &world.places[node].cases;
     let drafts = match cases.pressed_again(&new, &phone, world.now) {
@@ -226,4 +230,58 @@ fn a_further_press_that_comes_where_nobody_has_heard_of_the_case_yet_comes_again
     world.settle();
     all_know(&world, "c/s/b");
     assert!(world.places["c/s/a"].cases.get(ID).unwrap().wishes.is_empty());
+}
+
+#[test]
+fn a_button_that_wanders_while_the_owner_is_dead_calls_a_few_times_and_not_at_each_press() {
+    let mut world = pressed_and_dispatched_to("c/s/b");
+    give(&mut world, "c/s/b", "c/s/a/n");
+    let dead = ["c/s/a/n"];
+    without(&mut world, &dead);
+    world.now += 30_000_000;
+    without(&mut world, &dead);
+    let before = ["c/s", "c/s/b"].map(|n| calls(&world, n).len());
+    let letters = |world: &World| {
+        let own = world.places["c/s/b"]
+            .log
+            .iter()
+            .filter(|(origin, d)| origin.is_none() && d.header().name == letter::LETTER);
+        own.count()
+    };
+    let sent = letters(&world);
+    // A metre further each time.
+    for i in 0..500 {
+        let place = citybrain_shared::case::Place { lat: Some(30.0 + f64::from(i) * 1e-5), lon: Some(104.0), ..at("") };
+        press_from(&mut world, "c/s/b", &format!("m{i}"), place, "139");
+        without(&mut world, &dead);
+    }
+    let anew = ["c/s", "c/s/b"].map(|n| calls(&world, n).len());
+    let anew = [anew[0] - before[0], anew[1] - before[1]];
+    assert!(anew.iter().all(|n| (2..=10).contains(n)), "where it was ten metres before is no news: {anew:?}");
+    assert!((1..=100).contains(&(letters(&world) - sent)), "{}", letters(&world) - sent);
+    for node in NODES {
+        world.restart(node);
+    }
+}
+
+#[test]
+fn whoever_was_called_often_enough_is_called_anew_once_the_owner_has_answered() {
+    let mut world = pressed_and_dispatched_to("c/s/b");
+    give(&mut world, "c/s/b", "c/s/a/n");
+    let dead = ["c/s/a/n"];
+    without(&mut world, &dead);
+    let before = calls(&world, "c/s/b").len();
+    for i in 0..20 {
+        press(&mut world, &format!("m{i}"), &format!("{i}楼"), "139");
+        without(&mut world, &dead);
+    }
+    let known = calls(&world, "c/s/b").len();
+    assert!((2..=10).contains(&(known - before)), "{}", known - before);
+    world.settle();
+    press(&mut world, "z", "C楼", "139");
+    assert_eq!(calls(&world, "c/s/b").len(), known + 1);
+    world.settle();
+    let held = world.places["c/s/a/n"].cases.get(ID).unwrap();
+    assert_eq!(held.case.place_again, Some(at("C楼")), "each press has come to the owner");
+    assert_eq!(held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count(), 21);
 }

@@ -541,3 +541,12 @@ fn a_letter_that_passes_through_is_known_as_one_where_the_case_never_was() {
     assert_eq!(reading(&world), ["c/s", "c/s/a", "c/s/b", "c/s/a/n"]);
     assert_eq!(passing(&world), ["c/s", "c/s/a"], "giver and taker have it; those between do not");
 }
+
+#[test]
+fn a_resident_who_wants_a_case_called_back_is_told_that_he_may_not() {
+    let mut world = sent_to("c/s/b");
+    let refused = world.places["c/s/a"].cases.ask(CASE, Verb::Recall, &by("王大妈", Role::Resident), "r", START);
+    assert_eq!(refused.unwrap_err().error, "not-your-role");
+    world.settle();
+    assert_eq!(owner(&world), ["c/s/b"]);
+}

@@ -340,6 +340,56 @@ fn what_the_resident_has_said_stays_where_nothing_else_is_said() {
 }
 
 #[test]
+fn of_a_round_the_residents_last_word_counts_beside_what_others_have_noted_since() {
+    let says = |solved, who: Ask| Ask { solved: Some(solved), ..who };
+    let (resident, boss) = (|| by("r", Role::Resident), || by("boss", Role::Supervisor));
+    for (last, counted) in [(Solved::Unsolved, (1, 1)), (Solved::Solved, (1, 0))] {
+        let mut d = Desk::new("L");
+        d.until_resolved();
+        // However often the two take turns, it is one round.
+        for _ in 0..3 {
+            d.act(Verb::Evaluate, says(Solved::Unsolved, resident()));
+            d.act(Verb::Evaluate, says(Solved::Solved, boss()));
+        }
+        d.act(Verb::Evaluate, says(last, resident()));
+        let said = |d: &Desk| (count(&d.case, d.now).solved, count(&d.case, d.now).unsolved);
+        assert_eq!(said(&d), counted);
+        d.act(Verb::Close, boss()).act(Verb::Reopen, resident());
+        assert_eq!(said(&d), counted, "both stay counted with their round");
+    }
+}
+
+#[test]
+fn what_somebody_adds_to_a_residents_word_is_no_word_of_the_residents() {
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    d.act(Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("r", Role::Resident) });
+    d.act(Verb::Evaluate, Ask { satisfied: Some(Satisfied::Yes), ..by("boss", Role::Supervisor) });
+    let noted = d.case.verdict.clone().unwrap();
+    assert_eq!((noted.satisfied, noted.is_residents), (Some(Satisfied::Yes), false));
+    let said = |d: &Desk| {
+        let c = count(&d.case, d.now);
+        [c.solved, c.unanswered, c.satisfied, c.dissatisfied]
+    };
+    assert_eq!(said(&d), [1, 0, 1, 0]);
+    d.act(Verb::Evaluate, Ask { satisfied: Some(Satisfied::No), ..by("r", Role::Resident) });
+    assert_eq!(said(&d), [1, 0, 1, 1], "where they differ both count");
+    d.act(Verb::Close, by("boss", Role::Supervisor));
+    assert_eq!(d.case.closed_reason, Some(ClosedReason::Solved));
+}
+
+#[test]
+fn a_residents_first_word_takes_the_place_of_what_others_noted_before_it() {
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    let noted = Ask { solved: Some(Solved::Solved), satisfied: Some(Satisfied::Yes), ..by("boss", Role::Supervisor) };
+    d.act(Verb::Evaluate, noted);
+    d.act(Verb::Evaluate, Ask { solved: Some(Solved::Unsolved), ..by("r", Role::Resident) });
+    let c = count(&d.case, d.now);
+    assert_eq!([c.solved, c.unsolved, c.satisfied], [0, 1, 1], "what he was not asked stays as it was noted");
+}
+
+#[test]
 fn a_failed_check_is_rework_and_a_return_starts_the_dispatch_clock_again() {
     let mut d = Desk::new("G");
     d.until_resolved().wait_h(1);
@@ -557,7 +607,7 @@ fn nobody_elses_word_takes_a_residents_place_and_what_adds_to_it_is_no_second_on
     assert_eq!(counts(&d), (0, 1, 0, 1, 0));
     for _ in 0..3 {
         d.act(Verb::Evaluate, said(Some(Solved::Solved), Some(Satisfied::Yes), "boss", Role::Supervisor));
-        assert_eq!(counts(&d), (1, 1, 1, 1, 0), "both count, and each once");
+        assert_eq!(counts(&d), (1, 1, 1, 0, 0), "both count, and each once; what he noted himself gives way");
     }
     // She herself may say otherwise, in place of her own word.
     let mut d = Desk::new("L");

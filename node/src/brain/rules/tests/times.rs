@@ -175,6 +175,55 @@ then = [{ raise = { title = "busy" } }]
     assert!(looked_again > 0, "a plan that was too early has been seen");
 }
 
+/// The same where it must be calm for a while: by the window's emptying alone, and where a lone event comes behind
+/// the moment that was planned.
+#[test]
+fn an_alarm_over_a_crowded_window_is_over_only_when_it_was_calm_for_long_enough() {
+    let rules = r#"
+[[rule]]
+name = "busy"
+on = ["t"]
+window = { within = "640s" }
+when = "window.count >= 200"
+clear = "window.count < 100"
+calm = "30s"
+then = [{ raise = { title = "busy" } }]
+"#;
+    let calm = 30 * S;
+    let lone = [None, Some(4), Some(8), Some(12), Some(16), Some(20), Some(24)];
+    for (burst, lone) in (0..48).step_by(3).flat_map(|burst| lone.map(|lone| (burst, lone))) {
+        let mut node = Node::new(rules);
+        let mut all = Vec::new();
+        // Steady at first; the last few in one 64th, behind the plan that its first one made.
+        for n in 0..301 + burst {
+            node.wait(if n < 300 { 2 * S } else { S / 20 });
+            node.hear("t", "x", &json!({}));
+            all.push(node.now);
+        }
+        assert!(node.alarm("busy", "").unwrap().active);
+        let mut busy = node.now;
+        let counted = |all: &[i64], at: i64| all.iter().filter(|t| (at - 640 * S + 1..=at).contains(*t)).count();
+        for second in 1.. {
+            node.wait(S);
+            // All but a hundred are out of the window by then.
+            if lone.is_some_and(|behind| second == 442 + 2 * burst + behind) {
+                node.hear("t", "x", &json!({}));
+                all.push(node.now);
+            }
+            if counted(&all, node.now) >= 100 {
+                busy = node.now;
+            }
+            let calm_for = node.now - busy;
+            if !node.alarm("busy", "").unwrap().active {
+                assert!(calm_for >= calm, "{burst} {lone:?}: calm for {} s only", calm_for / S);
+                break;
+            }
+            // Sixteen moments are looked at ahead, of more than a hundred cells.
+            assert!(calm_for <= calm + 100 * S, "{burst} {lone:?}: it is over by now");
+        }
+    }
+}
+
 #[test]
 fn what_holds_over_a_crowded_window_for_long_enough_is_told_in_time() {
     let rules = r#"

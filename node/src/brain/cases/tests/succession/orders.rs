@@ -444,3 +444,33 @@ fn nobody_below_says_how_a_case_stands_that_never_came_to_him() {
     let held = net.held("c/s/a");
     assert_eq!((held.case.status, held.case.term, held.history.len()), (Status::Accepted, 3, 3));
 }
+
+#[test]
+fn a_wish_that_meets_its_case_waiting_for_the_word_of_those_below_is_refused_at_once() {
+    let mut net = Net::new();
+    net.open("c/s/b", CASE, "L");
+    assert!(net.ask("c/s/b", CASE, Verb::Accept, &by("w", Role::Worker)));
+    net.settle();
+    // The box that it goes to is replaced while it is on the way, and one below that says nothing: it waits.
+    net.cut("c/s/a");
+    assert!(net.give("c/s/b", "c/s/a"));
+    net.settle();
+    net.replace("c/s/a", 0);
+    net.cut.clear();
+    net.cut("c/s/a/n");
+    net.settle();
+    assert!(!net.places["c/s/a"].cases.waiting.is_empty());
+    assert!(net.ask("c/s/b", CASE, Verb::Comment, &by("w", Role::Worker)));
+    net.settle();
+    let wishes = &net.held("c/s/b").wishes;
+    let why = wishes.iter().find_map(|w| w.refused.as_deref()).unwrap_or_default();
+    assert!(why.contains("is on its way to c/s/a and has not been taken yet"), "{wishes:?}");
+    let sent = |from: &str, to: &str| {
+        let sent = net.lines[&(from.to_owned(), to.to_owned())].sent.iter();
+        sent.filter(|r| String::from_utf8_lossy(r.draft.parts().1).contains("\"letter\":\"ask\"")).count()
+    };
+    assert_eq!((sent("c/s", "c/s/a"), sent("c/s", "c/s/b")), (1, 0), "it is not sent to and fro");
+    net.cut.clear();
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+}
