@@ -184,7 +184,7 @@ async fn another_message_under_an_id_that_was_never_released_is_kept() {
         let (mut s, _) = house.connect(version, "s", false, &[]).await;
         for wanted in ["1", "2", "4"] {
             let got = s.got().await;
-            assert_eq!(got.payload, wanted.as_bytes(), "MQTT {version:?}");
+            assert_eq!(got.payload, wanted, "MQTT {version:?}");
             s.ack(kind::PUBACK, got.id).await;
         }
         s.hears_nothing().await;
