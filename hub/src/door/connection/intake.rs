@@ -287,6 +287,7 @@ impl Connection<'_> {
             content_type: p.properties.content_type,
             user_properties: p.properties.user(),
             expiry_s: p.properties.expiry_s,
+            is_will: false,
             door: &door,
         };
         let refusal = self.door.refusal(&self.user, &publish, p.properties.is_text, fits);
