@@ -53,7 +53,9 @@ impl Engine {
             // Those of its own offer are not in the log yet.
             if let Some(pos) = known.or_else(|| self.fresh_keys.get(&key).copied()) {
                 state.count_repeated();
-                extra.splice(..0, retained_again(state, &draft));
+                if let Some(message) = retained_again(state, &draft) {
+                    extra.insert(0, message);
+                }
                 if !extra.is_empty() {
                     self.append(state, extra, now);
                 }

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | here | finding messages, giving them, and which are under way |
 //! | `cursor` | how far the session has come, what is noted of that, and the PUBRELs that wait for it |
+//! | `loose` | packet ids of QoS 2 messages of no record |
 //! | `retained` | retained messages that a new subscription brings |
 
 mod cursor;
+mod loose;
 mod retained;
 
 pub use cursor::{Before, Cursor, Earlier, Resumed};
@@ -18,12 +20,13 @@ use super::super::message::{Give, Item};
 use super::super::packet::{kind, put_ack, reason};
 use super::super::route::{Inbox, Key, Next, OwnFilters, Sub};
 use super::super::share::{Group, Joining, Noting, is_shared};
-use super::super::window::{Window, packet_id};
+use super::super::window::{RECORD_IDS, Window, packet_id};
 use super::super::{Door, now_us};
 use super::{Connection, OUTPUT_BYTES_MAX};
 use crate::state::filter_cost as cost;
 use citybrain_shared::Pos;
 use cursor::Until;
+use loose::Loose;
 use retained::RETAINED_AT_ONCE;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -69,8 +72,9 @@ pub struct Delivery {
     orphans: Vec<u16>,
     retained: VecDeque<RetainedScan>,
     retained_cost: usize,
-    /// For messages of no record.
+    /// For messages of no record and QoS 1.
     next_id: u16,
+    loose: Loose,
     /// The cursor as last offered to the log.
     noted: Cursor,
     /// As last jotted.
@@ -126,6 +130,7 @@ impl Delivery {
             retained: VecDeque::new(),
             retained_cost: 0,
             next_id: 0,
+            loose: Loose::default(),
             acked: false,
             noting: false,
             given: Pos::ZERO,
@@ -134,6 +139,7 @@ impl Delivery {
         for (filter, sub) in shared {
             delivery.join_group(door, client, &filter, sub);
         }
+        delivery.loose = Loose::new(std::mem::take(&mut delivery.resumed.loose_noted));
         for id in std::mem::take(&mut delivery.resumed.loose) {
             let flight = Flight { pos: Pos::ZERO, part: 0, qos: 2, releasing: true, begun: false, share: None };
             delivery.flights.insert(id, flight);
@@ -394,10 +400,10 @@ impl Delivery {
         }
     }
 
-    /// An id for a message of no record.
+    /// An id for a message of no record and QoS 1.
     fn free_id(&mut self) -> u16 {
         loop {
-            self.next_id = if self.next_id == u16::MAX { 1 } else { self.next_id + 1 };
+            self.next_id = if self.next_id == RECORD_IDS { 1 } else { self.next_id + 1 };
             if !self.flights.contains_key(&self.next_id) {
                 return self.next_id;
             }
@@ -431,7 +437,7 @@ impl Connection<'_> {
         if moved {
             self.show_in_flight();
         }
-        moved
+        moved | (self.delivery.waits_for_id() && self.note_cursor(false))
     }
 
     /// Writes PUBRELs that wait for nothing any more.
@@ -452,6 +458,10 @@ impl Connection<'_> {
         }
         let id = match (qos, pos) {
             (0, _) => 0,
+            (2, Pos::ZERO) => match d.take_loose_id(self.durable) {
+                Some(id) => id,
+                None => return false,
+            },
             (_, Pos::ZERO) => d.free_id(),
             _ => packet_id(pos, part),
         };

@@ -330,6 +330,7 @@ pub async fn open<'a>(
         resumed.upto = lost.map_or(s.upto, |(_, last)| last.max(s.upto));
         resumed.beyond = s.beyond.clone();
         resumed.releasing = s.releasing.iter().copied().collect();
+        resumed.loose_noted = s.loose.clone();
         resumed.begun = s.begun.iter().map(|(pos, part, qos)| ((*pos, *part), *qos)).collect();
         match parked.and_then(|p| p.delivered) {
             Some(d) => {
@@ -342,6 +343,7 @@ pub async fn open<'a>(
             }
             None => {
                 resumed.given_upto = s.given;
+                resumed.loose = s.loose.clone();
                 // No more than this can have been under way when a process was killed.
                 resumed.earlier = Earlier { upto: s.unsure, left: IN_FLIGHT_MAX.into() };
             }

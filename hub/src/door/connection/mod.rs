@@ -101,6 +101,7 @@ enum After {
     Acked,
     /// And the note's number.
     GroupAcked(Arc<Group>, u64),
+    LooseIds,
     Asked(Box<filters::Asked>),
 }
 
@@ -435,6 +436,7 @@ impl Connection<'_> {
             match after {
                 After::Acked => self.delivery.cursor_was_noted(written),
                 After::GroupAcked(group, number) => group.was_noted(number, written),
+                After::LooseIds => self.delivery.loose_were_noted(written),
                 After::Asked(asked) => self.was_asked(asked, written),
             }
         }
@@ -582,6 +584,9 @@ impl Connection<'_> {
             if let Some(cursor) = self.delivery.cursor_to_note() {
                 notes.push(cursor.note(client.clone()));
             }
+            if let Some(ids) = self.delivery.loose_at_end() {
+                notes.push(Note::LooseIds { client: client.clone(), ids });
+            }
             // The next connection sends PUBREL at once.
             haste = self.delivery.note_haste();
             let delivered = self.delivery.delivered();
@@ -608,6 +613,14 @@ impl Connection<'_> {
         {
             let offering = self.door.core.note(vec![n.note], n.haste);
             self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone(), n.number)));
+            return true;
+        }
+        if self.durable
+            && self.offers.is_empty()
+            && let Some((ids, haste)) = self.delivery.loose_to_note(idle)
+        {
+            let offering = self.door.core.note(vec![Note::LooseIds { client: self.client.to_string(), ids }], haste);
+            self.offers.push_back(Offer::Note(offering, After::LooseIds));
             return true;
         }
         if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {
