@@ -272,6 +272,8 @@ impl Delivery {
     pub fn subscribe(&mut self, door: &Door, client: &Arc<str>, filter: &str, sub: Sub) {
         if self.filters.insert(filter.to_owned(), sub).is_none() {
             self.filters_cost += cost(filter);
+        } else {
+            self.change_retained(filter, sub);
         }
         if is_shared(filter) {
             self.join_group(door, client, filter, sub);
@@ -308,6 +310,7 @@ impl Delivery {
         let had = self.filters.remove(filter).is_some();
         if had {
             self.filters_cost -= cost(filter);
+            self.drop_retained(filter);
         }
         had
     }
