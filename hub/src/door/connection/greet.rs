@@ -4,7 +4,7 @@ use super::super::access::{Denied, User};
 use super::super::core::look_ahead;
 use super::super::packet::answer::{Granted, Tongue};
 use super::super::packet::control::{Connect, Refusal};
-use super::super::packet::{Fault, Head, Version, kind, reason};
+use super::super::packet::{Fault, Head, LONG, Version, kind, reason};
 use super::super::route::Sub;
 use super::super::seats::Live;
 use super::super::share;
@@ -131,7 +131,12 @@ async fn read_connect(socket: &mut Socket, input: &mut BytesMut) -> Result<Resul
             if input.len() >= head.total_bytes() {
                 let connect = Connect::parse(&input[head.head_bytes..head.total_bytes()]);
                 input.advance(head.total_bytes());
-                return Ok(connect);
+                return Ok(match connect {
+                    Ok(connect) if connect.version == Version::V5 && !head.is_shortest() => {
+                        Err(Refusal::Fault(Version::V5, LONG))
+                    }
+                    as_it_is => as_it_is,
+                });
             }
         }
         input.reserve(CONNECT_BYTES);
