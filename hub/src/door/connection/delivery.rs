@@ -456,7 +456,10 @@ impl Connection<'_> {
         let d = &mut self.delivery;
         let Some(item) = d.ready.front() else { return false };
         let (pos, part, qos) = (item.message.pos, item.message.part, item.qos);
-        if qos > 0 && d.flights.len() >= d.in_flight_max {
+        let shared = item.share.is_some();
+        // The client has it and waits for its PUBREL, which takes no room. [MQTT-3.3.4-10]
+        let is_received = qos == 2 && !shared && d.resumed.releasing.contains(&(pos, part));
+        if qos > 0 && !is_received && d.flights.len() >= d.in_flight_max {
             return false;
         }
         let id = match (qos, pos) {
@@ -472,14 +475,14 @@ impl Connection<'_> {
             return false;
         }
         let Some(item) = d.ready.pop_front() else { return false };
-        let shared = item.share.is_some();
         let r = &mut d.resumed;
         let of_earlier = pos <= r.earlier.upto && r.earlier.left > 0;
         let again = item.again || (!shared && pos > Pos::ZERO && (pos <= r.given_upto || of_earlier));
         if of_earlier && again && qos > 0 && !shared {
             r.earlier.left -= 1;
         }
-        if qos == 2 && !shared && d.resumed.releasing.remove(&(pos, part)) {
+        if is_received {
+            d.resumed.releasing.remove(&(pos, part));
             d.flights.insert(id, Flight { pos, part, qos, releasing: true, begun: false, share: None });
             put_ack(self.tongue.version, kind::PUBREL, id, 0, &mut self.output);
             return true;

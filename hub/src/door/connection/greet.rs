@@ -413,6 +413,7 @@ pub async fn open<'a>(
         durable: hello.expiry_s > 0 || old.is_some(),
         resumed: old.is_some(),
         expiry_s: hello.expiry_s,
+        asked_to_last: hello.connect.expiry_s > 0,
         will: hello.connect.will,
         delivery,
         client,

@@ -235,7 +235,7 @@ impl Connection<'_> {
         }
         let d = Disconnect::parse(body)?;
         if let Some(s) = d.expiry_s {
-            if self.expiry_s == 0 && s > 0 {
+            if !self.asked_to_last && s > 0 {
                 return Err(Fault::protocol("a session that ends with its connection cannot be made to last").into());
             }
             self.expiry_s = s.min(self.door.broker.session_expiry_s_max);

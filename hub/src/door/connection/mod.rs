@@ -166,6 +166,8 @@ struct Connection<'a> {
     /// The session was there before this connection.
     resumed: bool,
     expiry_s: u32,
+    /// Its CONNECT has asked for a session that lasts, whatever it was granted.
+    asked_to_last: bool,
     will: Option<Will>,
     delivery: Delivery,
 }
