@@ -199,7 +199,8 @@ impl Delivery {
             return;
         }
         let mut before = self.filters.clone();
-        for (filter, old) in changed {
+        // One that has changed twice was first what the first of its entries says.
+        for (filter, old) in changed.iter().rev() {
             match old {
                 Some(old) => drop(before.insert(filter.clone(), *old)),
                 None => drop(before.remove(filter)),
