@@ -534,9 +534,18 @@ impl Connection<'_> {
         // A publish directly before the end, with nobody left to hear its answer, counts as well.
         for offer in std::mem::take(&mut self.offers) {
             match offer {
-                Offer::Publishes(offering, _) => drop(offering.await),
+                Offer::Publishes(offering, answers) => {
+                    if let Ok(ticket) = offering.await {
+                        self.held.push(Some(ticket), answers);
+                    }
+                }
                 Offer::Note(offering, _) => drop(offering.await),
             }
+        }
+        // The session's notes overtake what is urgent, or the other way round: the next connection must find the ids
+        // of what it has brought. If the disk stands, so does the note of its leaving.
+        if self.durable {
+            self.held.settle().await;
         }
         if let Some(handing) = self.handing_on.take() {
             handing.await;
