@@ -1,12 +1,13 @@
 //! Who may ask a node over HTTP and change it: tokens, contexts, and changes through the links.
 
 use crate::harness::certs::{Ca, Pair};
-use crate::harness::mqtt::Client;
+use crate::harness::mqtt::{Client, connect_five_packet};
 use crate::harness::ran::{Ran, acts, run, run_with, text, token};
-use crate::harness::{Tree, add_user, binary, wait_for};
+use crate::harness::{Tree, add_user, add_user_as, binary, wait_for};
 use citybrain_shared::view;
 use serde_json::json;
 use std::fs::Permissions;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -639,4 +640,39 @@ fn users_and_tokens_that_are_added_at_once_are_all_in_the_file() {
         all.sort_unstable();
         assert_eq!(found, all, "{}", file.display());
     }
+}
+
+#[test]
+fn a_user_with_another_password_comes_in_by_that_alone_as_whom_it_was() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let users = dir.path().join("users");
+    std::fs::write(&users, "# those below\n").expect("it is written");
+    add_user(&users, "child", "old", Some("c/s"));
+    add_user_as(&users, "clerk", "old", Some("--role=desk"));
+    let role = "[[role]]\nname = \"desk\"\npublish = [\"in/#\"]\n";
+    let access = format!("[access]\nanonymous = false\nusers_file = \"{}\"\n\n{role}\n", users.display());
+    let mut tree = Tree::with(&["c"], &Default::default(), &access);
+    tree.start();
+    let port = tree.node("c").mqtt;
+    let code = |name: &str, password: &str| {
+        let mut client = Client::dial(port)?;
+        client.send(&connect_five_packet(name, Some((name, password)))).ok()?;
+        client.read(Duration::from_secs(5)).map(|connack| connack.body[1])
+    };
+    let listed = || run(&["user", "list", "--json", "--file", text(&users)]).json()["users"].clone();
+    let before = listed();
+    for name in ["child", "clerk"] {
+        assert_eq!(code(name, "old"), Some(0));
+        let mut passwd = Command::new(binary());
+        passwd.args(["user", "passwd", name, "--file", text(&users)]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut passwd = passwd.spawn().expect("it starts");
+        passwd.stdin.take().expect("it is a pipe").write_all(b"new\n").expect("it reads the password");
+        let done = passwd.wait_with_output().expect("it ends");
+        assert!(done.status.success() && done.stdout == format!("changed {name}\n").into_bytes(), "{done:?}");
+        wait_for("the new password counts", || (code(name, "new")? == 0).then_some(()));
+        assert_eq!(code(name, "old"), Some(0x86), "{name}");
+    }
+    assert_eq!(listed(), before, "address and role are as they were");
+    let file = std::fs::read_to_string(&users).expect("it reads");
+    assert!(file.starts_with("# those below\nchild:") && file.lines().count() == 3, "{file}");
 }

@@ -436,3 +436,46 @@ fn a_child_reaches_its_parent_by_tls_with_a_certificate_as_its_account() {
     tree.start_node("c/s");
     tree.wait_all_up(&more);
 }
+
+/// The payloads of a device are constants in its firmware, ids and all.
+#[test]
+fn a_device_that_says_the_same_each_time_is_shown_as_it_is() {
+    let mut tree = Tree::new(&["c"]);
+    tree.start();
+    let port = tree.node("c").mqtt;
+    let mut watcher = Client::connect(port, "watcher", true);
+    watcher.subscribe("in/d/status", 1);
+    let mut events = Client::connect(port, "events", true);
+    events.subscribe("events/city.test", 1);
+    let heard = |c: &mut Client| c.next_message(SOON).expect("a message").payload;
+    let (on, off) = (event("on", false), event("off", false));
+    let mut ids = Vec::new();
+    for round in 0..3 {
+        let mut connect = Vec::new();
+        text(&mut connect, "MQTT");
+        // Clean, with a will of QoS 1, retained.
+        connect.extend_from_slice(&[4, 0x2e, 0, 0]);
+        for part in ["d", "in/d/status", &off] {
+            text(&mut connect, part);
+        }
+        let mut device = Client::dial(port).expect("the door is open");
+        assert_eq!(greet(&mut device, &packet(0x10, &connect)), Some(0));
+        device.send(&publish_packet("in/d/status", 1, true, false, 7, on.as_bytes())).expect("it is sent");
+        assert_eq!(puback(&mut device, "on"), 0);
+        assert_eq!(heard(&mut watcher), on.as_bytes(), "round {round}");
+        let mut late = Client::connect(port, "late", true);
+        late.subscribe("in/d/status", 1);
+        assert_eq!(heard(&mut late), on.as_bytes(), "round {round}");
+        drop(device);
+        assert_eq!(heard(&mut watcher), off.as_bytes(), "round {round}");
+        // One event that it is there, and one for each time that it died.
+        for _ in 0..if round == 0 { 2 } else { 1 } {
+            let event: serde_json::Value = serde_json::from_slice(&heard(&mut events)).expect("JSON");
+            ids.push(event["id"].as_str().expect("an id").to_owned());
+        }
+    }
+    assert!(ids[0] == "on" && !ids[1..].iter().any(|id| id == "on" || id == "off"), "{ids:?}");
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 4);
+}

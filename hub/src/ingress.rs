@@ -213,12 +213,13 @@ impl Ingress {
 
     fn event(&self, json: &[u8], p: Option<&Publish<'_>>, defaults: Defaults<'_>) -> Result<Draft, Refusal> {
         let envelope = Envelope::parse(json)?;
-        if envelope.id.is_some() && !envelope.has_origin {
+        let has_id = envelope.id.is_some() && !p.is_some_and(|p| p.is_will);
+        if has_id && !envelope.has_origin {
             return self.finish(&envelope, json, p, defaults);
         }
         // Without an id it gets one; an `origin` is the node's to say, never the sender's.
         let minted = uuid::Uuid::now_v7().to_string();
-        let set: &[(&str, &str)] = if envelope.id.is_none() { &[("id", &minted)] } else { &[] };
+        let set: &[(&str, &str)] = if has_id { &[] } else { &[("id", &minted)] };
         let anew = event::rewrite(json, set, &["origin"])?;
         let envelope = Envelope::parse(&anew)?;
         self.finish(&envelope, &anew, p, defaults)

@@ -128,6 +128,11 @@ pub enum Note {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         apart: Vec<Apart>,
     },
+    /// Packet ids of QoS 2 messages of no record that the client may be given, and has not completed.
+    LooseIds {
+        client: String,
+        ids: Vec<u16>,
+    },
     /// QoS 2 of a publisher: ids received and not yet released.
     Qos2Held {
         client: String,
@@ -352,6 +357,7 @@ impl Note {
             | Note::DeadLetter(_)
             | Note::SessionOpened { .. }
             | Note::Subscribed { .. }
+            | Note::LooseIds { .. }
             | Note::Qos2Held { .. }
             | Note::WillSet { .. }
             | Note::Made { .. }

@@ -57,6 +57,8 @@ struct Inner {
     held: Option<Vec<Commit>>,
     /// Only the fsync is held back: what is in no haste is written.
     syncs_alone: bool,
+    /// Only what is urgent is held back.
+    urgent_alone: bool,
     unwritable: bool,
     unreadable: bool,
     jots: HashMap<String, Pos>,
@@ -115,9 +117,15 @@ impl Fake {
         self.inner.lock().syncs_alone = true;
     }
 
+    /// From now on nothing urgent is committed, while all else is.
+    pub fn hold_urgent(&self) {
+        self.hold();
+        self.inner.lock().urgent_alone = true;
+    }
+
     pub fn release(&self) {
         let mut inner = self.inner.lock();
-        inner.syncs_alone = false;
+        (inner.syncs_alone, inner.urgent_alone) = (false, false);
         for commit in inner.held.take().unwrap_or_default() {
             commit(&mut inner);
         }
@@ -202,6 +210,7 @@ impl Fake {
             let firsts: Arc<Mutex<Vec<Pos>>> = Arc::default();
             let mut tx = Some(tx);
             let last = groups.len() - 1;
+            let is_urgent = groups.iter().flatten().any(|d| d.header().lane == Lane::Urgent);
             for (n, group) in groups.into_iter().enumerate() {
                 let (firsts, tx) = (firsts.clone(), if n == last { tx.take() } else { None });
                 let commit = move |inner: &mut Inner| {
@@ -216,9 +225,10 @@ impl Fake {
                         Ok(done(std::mem::take(&mut *firsts.lock())))
                     });
                 };
+                let goes_on = inner.urgent_alone && !is_urgent;
                 match &mut inner.held {
-                    Some(held) => held.push(Box::new(commit)),
-                    None => commit(&mut inner),
+                    Some(held) if !goes_on => held.push(Box::new(commit)),
+                    _ => commit(&mut inner),
                 }
             }
             fake.committed.send_replace(inner.last());
@@ -233,6 +243,11 @@ impl Fake {
     pub fn letters(&self) -> Vec<String> {
         let reason = |n| if let Note::DeadLetter(letter) = n { Some(letter.reason) } else { None };
         self.notes().into_iter().filter_map(reason).collect()
+    }
+
+    pub fn events(&self) -> usize {
+        let is_event = |e: &&Entry| Header::decode(&e.bytes).unwrap().0.kind.is_event();
+        self.inner.lock().log.iter().filter(is_event).count()
     }
 
     pub fn has_session(&self, client: &str) -> bool {

@@ -65,6 +65,13 @@ impl Held {
         self.batches.push_back(Batch { ticket, answers });
     }
 
+    /// Waits for all commits, with nobody left to hear the answers.
+    pub async fn settle(&mut self) {
+        for ticket in self.batches.drain(..).filter_map(|batch| batch.ticket) {
+            let _ = ticket.await;
+        }
+    }
+
     /// Writes the answers of the oldest batch if its commit is done. `Ready(Ok(true))`: call again.
     ///
     /// With MQTT 5 a failed commit is answered by a reason code, and the client decides.

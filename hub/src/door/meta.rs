@@ -10,6 +10,7 @@
 //! | rest | the payload as published, where the record's own is another (bit 1) |
 
 use super::packet::publish::Properties;
+use std::borrow::Cow;
 
 /// Header fields have a two-byte length.
 pub const BYTES_MAX: usize = u16::MAX as usize;
@@ -51,6 +52,14 @@ pub fn with_payload(door: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
     Some(all)
 }
 
+/// What [`with_payload`] was given.
+pub fn without_payload(door: &[u8]) -> Cow<'_, [u8]> {
+    let Some(payload) = Meta::decode(door).payload else { return door.into() };
+    let mut plain = door[..door.len() - payload.len()].to_vec();
+    plain[0] &= !2;
+    plain.into()
+}
+
 impl Meta<'_> {
     /// Bytes that are none of ours (a record that did not come by MQTT) say nothing.
     pub fn decode(door: &[u8]) -> Meta<'_> {
@@ -90,7 +99,9 @@ mod tests {
             let properties = Properties::parse(&raw).unwrap();
             let mut door = Vec::new();
             prop_assert!(put(&client, &properties, &mut door));
+            let plain = door.clone();
             if let Some(p) = &payload { door = with_payload(&door, p.as_bytes()).unwrap(); }
+            prop_assert_eq!(&*without_payload(&door), &plain[..]);
             let meta = Meta::decode(&door);
             prop_assert_eq!(meta.client, client.as_bytes());
             prop_assert_eq!(meta.expiry_s, expiry);

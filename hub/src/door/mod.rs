@@ -108,6 +108,9 @@ pub struct Publish<'a> {
     pub user_properties: UserProperties<'a>,
     /// MQTT 5 message expiry, s.
     pub expiry_s: Option<u32>,
+    /// A last will. Its payload is as old as its CONNECT, or written into a device for ever, and tells of what
+    /// happens now: an event that it makes is a new one, whatever id it says.
+    pub is_will: bool,
     /// To be put into [`citybrain_shared::record::Header::door`] as it is. Where the record's
     /// payload is not what was published, [`Publish::door_with_payload`] keeps that for subscribers
     /// of the topic.
@@ -127,6 +130,7 @@ impl<'a> Publish<'a> {
             content_type: None,
             user_properties: UserProperties::default(),
             expiry_s: None,
+            is_will: false,
             door: &[],
         }
     }
@@ -373,6 +377,7 @@ impl Door {
             content_type: properties.content_type,
             user_properties: properties.user(),
             expiry_s: properties.expiry_s,
+            is_will: true,
             door: &door,
         };
         let draft = match self.refusal(user, &publish, properties.is_text, fits) {

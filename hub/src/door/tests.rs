@@ -155,6 +155,11 @@ struct Got {
 
 impl Client {
     async fn send(&mut self, first: u8, body: &[u8]) {
+        assert!(self.send_whole(first, body).await);
+    }
+
+    /// False: the connection ended before all was written.
+    async fn send_whole(&mut self, first: u8, body: &[u8]) -> bool {
         let mut out = vec![first];
         let mut n = body.len();
         loop {
@@ -166,7 +171,7 @@ impl Client {
             }
         }
         out.extend_from_slice(body);
-        self.socket.write_all(&out).await.unwrap();
+        self.socket.write_all(&out).await.is_ok()
     }
 
     /// `None`: the connection is closed.
@@ -227,6 +232,13 @@ impl Client {
         let ack = Ack::parse(self.version, first >> 4, &body).unwrap();
         assert_eq!((first >> 4, ack.id), (kind, id));
         ack.reason
+    }
+
+    /// The next packet is such an acknowledgement; its id.
+    async fn acked_any(&mut self, kind: u8) -> u16 {
+        let (first, body) = self.packet().await.expect("an acknowledgement");
+        assert_eq!(first >> 4, kind, "{body:x?}");
+        Ack::parse(self.version, kind, &body).unwrap().id
     }
 
     async fn publish_acked(&mut self, topic: &str, payload: &[u8], id: u16) {

@@ -2,6 +2,7 @@
 
 use super::worker::Engine;
 use super::{Error, Outcome, Settled, receipts};
+use crate::door::meta::{self, Meta};
 use crate::log;
 use crate::note::{DeadLetter, Note};
 use crate::operator;
@@ -38,13 +39,13 @@ impl Engine {
     }
 
     /// `known`: where the log has it. `extra` is recorded with it, in its group, also when it is a
-    /// duplicate.
+    /// duplicate; of that also what it changes on its topic.
     pub(super) fn decide_offer(
         &mut self,
         state: &mut State,
         draft: Draft,
         known: Option<Pos>,
-        extra: Vec<Draft>,
+        mut extra: Vec<Draft>,
         now: i64,
     ) -> Outcome {
         let key = draft.header().key;
@@ -52,6 +53,9 @@ impl Engine {
             // Those of its own offer are not in the log yet.
             if let Some(pos) = known.or_else(|| self.fresh_keys.get(&key).copied()) {
                 state.count_repeated();
+                if let Some(message) = retained_again(state, &draft) {
+                    extra.insert(0, message);
+                }
                 if !extra.is_empty() {
                     self.append(state, extra, now);
                 }
@@ -125,6 +129,31 @@ impl Engine {
         }
         receipts::automatic(&self.me, header, payload, ttl_ms)
     }
+}
+
+/// An event that is known, published as one to be retained: the plain message that its topic then keeps, and its
+/// subscribers get ([MQTT-3.3.1-5]). `None` where the topic keeps just that already, as after an acknowledgement
+/// that was lost; a message that expires is kept for longer by each time that it is said.
+fn retained_again(state: &State, draft: &Draft) -> Option<Draft> {
+    let (header, payload) = draft.parts();
+    if !header.retain {
+        return None;
+    }
+    let said = Meta::decode(header.door);
+    let payload = said.payload.unwrap_or(payload);
+    let is_kept = state.retained.get(header.topic).is_some_and(|r| {
+        let kept = Meta::decode(&r.door);
+        let is_same = kept.payload.unwrap_or(&r.payload) == payload && kept.forwarded == said.forwarded;
+        is_same && r.qos == header.qos && kept.expiry_s.or(said.expiry_s).is_none()
+    });
+    if is_kept {
+        return None;
+    }
+    let door = meta::without_payload(header.door);
+    let (topic, qos) = (header.topic, header.qos);
+    let message = Header { topic, qos, retain: true, door: &door, ..Header::local(Kind::Message, "") };
+    // What its event's header had room for.
+    Draft::new(&message, payload).ok()
 }
 
 /// What makes room: the event that a child is gone for good, and holds the log no more; what an operator

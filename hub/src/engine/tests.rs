@@ -7,6 +7,9 @@ mod retention;
 mod too_large;
 
 use super::*;
+use crate::door::message::Message;
+use crate::door::packet::publish::Properties;
+use crate::door::{Ingress as _, Publish, meta};
 use crate::ingress::Ingress;
 use crate::state::Presence;
 use citybrain_shared::config::Config;
@@ -42,6 +45,21 @@ impl Node {
             wait(ticket).await
         })
         .unwrap()[0]
+    }
+
+    /// Retained, of QoS 1.
+    fn publish(&self, topic: &str, payload: &[u8]) -> Outcome {
+        let mut door = Vec::new();
+        assert!(meta::put("dev", &Properties::default(), &mut door));
+        let publish = Publish { retain: true, door: &door, ..Publish::plain("dev", topic, payload) };
+        let draft = Ingress::new(&self.config).take(&publish).draft.unwrap();
+        run(async { wait(self.hub.offer(vec![draft]).await?).await }).unwrap()[0]
+    }
+
+    /// What a new subscriber of the topic gets.
+    fn retained(&self, topic: &str) -> Option<String> {
+        let found = |s: &State| s.retained.get(topic).map(|r| Message::retained(topic, r).whole_payload());
+        self.hub.state(found).map(|payload| String::from_utf8(payload).unwrap())
     }
 
     fn note(&self, notes: Vec<Note>) {
@@ -87,6 +105,36 @@ fn an_event_offered_again_is_committed_once_also_after_a_restart() {
     assert_eq!(node.events().len(), 2);
     assert_eq!(node.hub.state(|s| s.me.boot.counter), 2);
     node.close();
+}
+
+/// [MQTT-3.3.1-5]
+#[test]
+fn a_known_event_that_is_published_again_is_what_its_topic_retains_and_no_second_event() {
+    let map = "[[map]]\nfilter = \"in/m/#\"\nformat = \"json\"\nid = \"/seq\"\nvalue = \"/is\"\ntype = \"t\"\n";
+    let mapped = |seq: u8, is: &str| format!(r#"{{"seq":{seq},"is":"{is}"}}"#);
+    for (topic, on, off) in [("in/d", event("on", ""), event("off", "")), ("in/m/d", mapped(1, "on"), mapped(2, "off"))]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::open_with(dir.path(), "c/s", map);
+        let publish = |payload: &str| node.publish(topic, payload.as_bytes());
+        assert!(matches!(publish(&on), Outcome::Committed(_)));
+        assert!(matches!(publish(&off), Outcome::Committed(_)));
+        assert!(matches!(publish(&on), Outcome::Duplicate(_)));
+        assert_eq!(node.retained(topic).as_deref(), Some(&*on));
+        // As after a PUBACK that was lost.
+        let last = node.hub.state(|s| s.applied);
+        assert!(matches!(publish(&on), Outcome::Duplicate(_)));
+        assert_eq!(node.hub.state(|s| s.applied), last);
+        publish("");
+        assert_eq!(node.retained(topic), None);
+        assert!(matches!(publish(&on), Outcome::Duplicate(_)));
+        let events = node.events().len();
+        node.close();
+        let node = Node::open_with(dir.path(), "c/s", map);
+        assert_eq!(node.retained(topic).as_deref(), Some(&*on));
+        assert_eq!((events, node.events().len()), (2, 2));
+        node.close();
+    }
 }
 
 #[test]

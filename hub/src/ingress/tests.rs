@@ -1,5 +1,6 @@
 use super::*;
 use crate::door::Ingress as _;
+use crate::door::meta::Meta;
 use crate::door::packet::publish::Properties;
 use chrono::SecondsFormat;
 use serde_json::Value;
@@ -196,6 +197,25 @@ fn mqtt5_binary_mode_becomes_structured() {
     let p = Publish { content_type: Some("image/png"), user_properties: props, ..publish("in/x", b"\xff\x00\x01\x02") };
     let v: Value = serde_json::from_slice(ingress("").take(&p).draft.unwrap().payload()).unwrap();
     assert_eq!(v["data_base64"], "/wABAg==");
+}
+
+#[test]
+fn the_event_of_a_will_is_a_new_one_whatever_id_it_says() {
+    let map = "[[map]]\nfilter = \"in/m\"\nformat = \"json\"\nid = \"/seq\"\ntype = \"t\"\n";
+    let cloud = r#"{"specversion":"1.0","id":"off","source":"/d","type":"t"}"#;
+    for (topic, payload, id) in [("in/d", cloud, "off"), ("in/m", r#"{"seq":7}"#, "7")] {
+        let of = |is_will: bool| {
+            let p = Publish { is_will, door: &[0; 5], ..publish(topic, payload.as_bytes()) };
+            let draft = ingress(map).take(&p).draft.unwrap();
+            let event: Value = serde_json::from_slice(draft.payload()).unwrap();
+            let said = Meta::decode(draft.header().door).payload.map(<[u8]>::to_vec);
+            (event["id"].as_str().unwrap().to_owned(), draft.header().key, said)
+        };
+        assert_eq!(of(false).0, id);
+        let (one, two) = (of(true), of(true));
+        assert!(one.0 != id && one.0 != two.0 && one.1 != two.1, "{one:?} {two:?}");
+        assert_eq!(one.2.as_deref(), Some(payload.as_bytes()), "on its topic it is as it was given");
+    }
 }
 
 #[test]

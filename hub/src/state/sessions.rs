@@ -56,6 +56,9 @@ pub struct Session {
     /// or not.
     #[serde(default)]
     pub begun: Vec<(Pos, u8, u8)>,
+    /// Packet ids of QoS 2 messages of no record that it may have been given and not completed.
+    #[serde(default)]
+    pub loose: Vec<u16>,
     /// Of a shared subscription: messages of QoS 2 that its cursor has left behind.
     #[serde(default)]
     pub apart: Vec<Apart>,
@@ -156,6 +159,11 @@ impl Sessions {
                 if let Some(s) = self.known(client, dirty) {
                     s.upto = s.upto.max(upto);
                     (s.beyond, s.releasing, s.begun, s.apart) = (beyond, releasing, begun, apart);
+                }
+            }
+            Note::LooseIds { client, ids } => {
+                if let Some(s) = self.known(client, dirty) {
+                    s.loose = ids;
                 }
             }
             Note::Qos2Held { client, id, print } => {

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | here | finding messages, giving them, and which are under way |
 //! | `cursor` | how far the session has come, what is noted of that, and the PUBRELs that wait for it |
+//! | `loose` | packet ids of QoS 2 messages of no record |
 //! | `retained` | retained messages that a new subscription brings |
 
 mod cursor;
+mod loose;
 mod retained;
 
 pub use cursor::{Before, Cursor, Earlier, Resumed};
@@ -18,12 +20,13 @@ use super::super::message::{Give, Item};
 use super::super::packet::{kind, put_ack, reason};
 use super::super::route::{Inbox, Key, Next, OwnFilters, Sub};
 use super::super::share::{Group, Joining, Noting, is_shared};
-use super::super::window::{Window, packet_id};
+use super::super::window::{RECORD_IDS, Window, packet_id};
 use super::super::{Door, now_us};
 use super::{Connection, OUTPUT_BYTES_MAX};
 use crate::state::filter_cost as cost;
 use citybrain_shared::Pos;
 use cursor::Until;
+use loose::Loose;
 use retained::RETAINED_AT_ONCE;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -69,8 +72,9 @@ pub struct Delivery {
     orphans: Vec<u16>,
     retained: VecDeque<RetainedScan>,
     retained_cost: usize,
-    /// For messages of no record.
+    /// For messages of no record and QoS 1.
     next_id: u16,
+    loose: Loose,
     /// The cursor as last offered to the log.
     noted: Cursor,
     /// As last jotted.
@@ -126,6 +130,7 @@ impl Delivery {
             retained: VecDeque::new(),
             retained_cost: 0,
             next_id: 0,
+            loose: Loose::default(),
             acked: false,
             noting: false,
             given: Pos::ZERO,
@@ -134,6 +139,7 @@ impl Delivery {
         for (filter, sub) in shared {
             delivery.join_group(door, client, &filter, sub);
         }
+        delivery.loose = Loose::new(std::mem::take(&mut delivery.resumed.loose_noted));
         for id in std::mem::take(&mut delivery.resumed.loose) {
             let flight = Flight { pos: Pos::ZERO, part: 0, qos: 2, releasing: true, begun: false, share: None };
             delivery.flights.insert(id, flight);
@@ -266,6 +272,8 @@ impl Delivery {
     pub fn subscribe(&mut self, door: &Door, client: &Arc<str>, filter: &str, sub: Sub) {
         if self.filters.insert(filter.to_owned(), sub).is_none() {
             self.filters_cost += cost(filter);
+        } else {
+            self.change_retained(filter, sub);
         }
         if is_shared(filter) {
             self.join_group(door, client, filter, sub);
@@ -302,6 +310,7 @@ impl Delivery {
         let had = self.filters.remove(filter).is_some();
         if had {
             self.filters_cost -= cost(filter);
+            self.drop_retained(filter);
         }
         had
     }
@@ -394,10 +403,10 @@ impl Delivery {
         }
     }
 
-    /// An id for a message of no record.
+    /// An id for a message of no record and QoS 1.
     fn free_id(&mut self) -> u16 {
         loop {
-            self.next_id = if self.next_id == u16::MAX { 1 } else { self.next_id + 1 };
+            self.next_id = if self.next_id == RECORD_IDS { 1 } else { self.next_id + 1 };
             if !self.flights.contains_key(&self.next_id) {
                 return self.next_id;
             }
@@ -431,7 +440,7 @@ impl Connection<'_> {
         if moved {
             self.show_in_flight();
         }
-        moved
+        moved | (self.delivery.waits_for_id() && self.note_cursor(false))
     }
 
     /// Writes PUBRELs that wait for nothing any more.
@@ -447,11 +456,18 @@ impl Connection<'_> {
         let d = &mut self.delivery;
         let Some(item) = d.ready.front() else { return false };
         let (pos, part, qos) = (item.message.pos, item.message.part, item.qos);
-        if qos > 0 && d.flights.len() >= d.in_flight_max {
+        let shared = item.share.is_some();
+        // The client has it and waits for its PUBREL, which takes no room. [MQTT-3.3.4-10]
+        let is_received = qos == 2 && !shared && d.resumed.releasing.contains(&(pos, part));
+        if qos > 0 && !is_received && d.flights.len() >= d.in_flight_max {
             return false;
         }
         let id = match (qos, pos) {
             (0, _) => 0,
+            (2, Pos::ZERO) => match d.take_loose_id(self.durable) {
+                Some(id) => id,
+                None => return false,
+            },
             (_, Pos::ZERO) => d.free_id(),
             _ => packet_id(pos, part),
         };
@@ -459,14 +475,14 @@ impl Connection<'_> {
             return false;
         }
         let Some(item) = d.ready.pop_front() else { return false };
-        let shared = item.share.is_some();
         let r = &mut d.resumed;
         let of_earlier = pos <= r.earlier.upto && r.earlier.left > 0;
         let again = item.again || (!shared && pos > Pos::ZERO && (pos <= r.given_upto || of_earlier));
         if of_earlier && again && qos > 0 && !shared {
             r.earlier.left -= 1;
         }
-        if qos == 2 && !shared && d.resumed.releasing.remove(&(pos, part)) {
+        if is_received {
+            d.resumed.releasing.remove(&(pos, part));
             d.flights.insert(id, Flight { pos, part, qos, releasing: true, begun: false, share: None });
             put_ack(self.tongue.version, kind::PUBREL, id, 0, &mut self.output);
             return true;

@@ -4,7 +4,7 @@ use super::super::access::{Denied, User};
 use super::super::core::look_ahead;
 use super::super::packet::answer::{Granted, Tongue};
 use super::super::packet::control::{Connect, Refusal};
-use super::super::packet::{Fault, Head, Version, kind, reason};
+use super::super::packet::{Fault, Head, LONG, Version, kind, reason};
 use super::super::route::Sub;
 use super::super::seats::Live;
 use super::super::share;
@@ -131,7 +131,12 @@ async fn read_connect(socket: &mut Socket, input: &mut BytesMut) -> Result<Resul
             if input.len() >= head.total_bytes() {
                 let connect = Connect::parse(&input[head.head_bytes..head.total_bytes()]);
                 input.advance(head.total_bytes());
-                return Ok(connect);
+                return Ok(match connect {
+                    Ok(connect) if connect.version == Version::V5 && !head.is_shortest() => {
+                        Err(Refusal::Fault(Version::V5, LONG))
+                    }
+                    as_it_is => as_it_is,
+                });
             }
         }
         input.reserve(CONNECT_BYTES);
@@ -330,6 +335,7 @@ pub async fn open<'a>(
         resumed.upto = lost.map_or(s.upto, |(_, last)| last.max(s.upto));
         resumed.beyond = s.beyond.clone();
         resumed.releasing = s.releasing.iter().copied().collect();
+        resumed.loose_noted = s.loose.clone();
         resumed.begun = s.begun.iter().map(|(pos, part, qos)| ((*pos, *part), *qos)).collect();
         match parked.and_then(|p| p.delivered) {
             Some(d) => {
@@ -342,6 +348,7 @@ pub async fn open<'a>(
             }
             None => {
                 resumed.given_upto = s.given;
+                resumed.loose = s.loose.clone();
                 // No more than this can have been under way when a process was killed.
                 resumed.earlier = Earlier { upto: s.unsure, left: IN_FLIGHT_MAX.into() };
             }
@@ -406,6 +413,7 @@ pub async fn open<'a>(
         durable: hello.expiry_s > 0 || old.is_some(),
         resumed: old.is_some(),
         expiry_s: hello.expiry_s,
+        asked_to_last: hello.connect.expiry_s > 0,
         will: hello.connect.will,
         delivery,
         client,

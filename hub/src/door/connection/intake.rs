@@ -25,6 +25,8 @@ const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Topic aliases that a client may set.
 pub const ALIASES_MAX: u16 = 32;
 
+const NO_TOPIC: Fault = Fault::malformed("a topic that is none");
+
 /// An oversized publish: its first bytes are kept for the dead-letter list, the rest is read and
 /// dropped. Only 3.1.1 gets this: it has no word for "too large", and a client whose connection is
 /// closed would send the same again for ever.
@@ -46,7 +48,10 @@ impl Connection<'_> {
         self.after_held = false;
         let done = loop {
             if self.skip.is_some() {
-                at += self.skip_on(&input[at..]);
+                match self.skip_on(&input[at..]) {
+                    Ok(bytes) => at += bytes,
+                    Err(fault) => break Err(fault.into()),
+                }
                 if self.skip.is_some() {
                     break Ok(());
                 }
@@ -152,13 +157,17 @@ impl Connection<'_> {
             return Ok(());
         }
         let kept = &body[..body.len().min(DEAD_LETTER_BYTES_MAX)];
-        self.refuse_large(head.body_bytes, kept, head.flags);
+        // What else is wrong with it may be behind what is here.
+        let _ = self.refuse_large(head.body_bytes, kept, head.flags);
         Err(End::Fault(too_large))
     }
 
     /// Swallows what belongs to the oversized publish; how much that is.
-    fn skip_on(&mut self, bytes: &[u8]) -> usize {
-        let Some(skip) = &mut self.skip else { return 0 };
+    ///
+    /// # Errors
+    /// All of it is here, and it is malformed besides.
+    fn skip_on(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        let Some(skip) = &mut self.skip else { return Ok(0) };
         let n = skip.left.min(bytes.len());
         // The topic may be 64 KiB; what is kept is enough to have it, its id and some payload.
         let keep = (topic::BYTES_MAX + DEAD_LETTER_BYTES_MAX).saturating_sub(skip.kept.len()).min(n);
@@ -166,19 +175,22 @@ impl Connection<'_> {
         skip.left -= n;
         if skip.left == 0
             && let Some(skip) = self.skip.take()
-            && let Some(id) = self.refuse_large(skip.size, &skip.kept, skip.flags)
+            && let Some(id) = self.refuse_large(skip.size, &skip.kept, skip.flags)?
         {
             let kind = if skip.flags & 4 != 0 { kind::PUBREC } else { kind::PUBACK };
             self.held.take(id);
             self.answers.push(Answer { kind, id, reason: reason::QUOTA, stands: false });
         }
-        n
+        Ok(n)
     }
 
     /// The dead letter of an oversized publish; its packet id, if it has one.
-    fn refuse_large(&mut self, size: usize, start: &[u8], flags: u8) -> Option<u16> {
-        let publish = In::parse(self.tongue.version, flags, start).ok();
-        let (topic, payload, id) = publish.map_or(("", start, 0), |p| (p.topic, p.payload, p.id));
+    ///
+    /// # Errors
+    /// What is wrong with it besides.
+    fn refuse_large(&mut self, size: usize, start: &[u8], flags: u8) -> Result<Option<u16>, Fault> {
+        let publish = In::parse(self.tongue.version, flags, start);
+        let (topic, payload) = publish.as_ref().map_or(("", start), |p| (p.topic, p.payload));
         let limit = self.door.broker.packet_bytes_max;
         let detail =
             format!("the packet has {size} bytes, the front door takes {limit}; send less or raise `packet_bytes_max`");
@@ -186,7 +198,9 @@ impl Connection<'_> {
             crate::note::DeadLetter::new("too-large", detail, format!("mqtt:{}", self.client), topic, payload);
         letter.payload_bytes = (size - (start.len() - payload.len()).min(size)) as u64;
         self.put_draft(Note::DeadLetter(letter).draft());
-        (id > 0).then_some(id)
+        let publish = publish?;
+        topic::check_topic(publish.topic).map_err(|_| NO_TOPIC)?;
+        Ok((publish.id > 0).then_some(publish.id))
     }
 
     fn take_packet(&mut self, head: &Head, body: &[u8]) -> Result<(), End> {
@@ -221,7 +235,7 @@ impl Connection<'_> {
         }
         let d = Disconnect::parse(body)?;
         if let Some(s) = d.expiry_s {
-            if self.expiry_s == 0 && s > 0 {
+            if !self.asked_to_last && s > 0 {
                 return Err(Fault::protocol("a session that ends with its connection cannot be made to last").into());
             }
             self.expiry_s = s.min(self.door.broker.session_expiry_s_max);
@@ -246,7 +260,7 @@ impl Connection<'_> {
         self.batch_bytes += topic.len() + p.payload.len();
         if let Err(why) = topic::check_topic(topic) {
             self.refuse("topic", &format!("the topic is not one: {why}"), topic, p.payload);
-            return Err(Fault::malformed("a topic that is none").into());
+            return Err(NO_TOPIC.into());
         }
         let print = if p.qos == 2 { Note::print_of(topic, p.payload) } else { 0 };
         // A client that came back without its memory counts its ids from the beginning, and never releases
@@ -287,6 +301,7 @@ impl Connection<'_> {
             content_type: p.properties.content_type,
             user_properties: p.properties.user(),
             expiry_s: p.properties.expiry_s,
+            is_will: false,
             door: &door,
         };
         let refusal = self.door.refusal(&self.user, &publish, p.properties.is_text, fits);

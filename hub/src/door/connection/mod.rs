@@ -101,6 +101,7 @@ enum After {
     Acked,
     /// And the note's number.
     GroupAcked(Arc<Group>, u64),
+    LooseIds,
     Asked(Box<filters::Asked>),
 }
 
@@ -165,6 +166,8 @@ struct Connection<'a> {
     /// The session was there before this connection.
     resumed: bool,
     expiry_s: u32,
+    /// Its CONNECT has asked for a session that lasts, whatever it was granted.
+    asked_to_last: bool,
     will: Option<Will>,
     delivery: Delivery,
 }
@@ -435,6 +438,7 @@ impl Connection<'_> {
             match after {
                 After::Acked => self.delivery.cursor_was_noted(written),
                 After::GroupAcked(group, number) => group.was_noted(number, written),
+                After::LooseIds => self.delivery.loose_were_noted(written),
                 After::Asked(asked) => self.was_asked(asked, written),
             }
         }
@@ -530,9 +534,18 @@ impl Connection<'_> {
         // A publish directly before the end, with nobody left to hear its answer, counts as well.
         for offer in std::mem::take(&mut self.offers) {
             match offer {
-                Offer::Publishes(offering, _) => drop(offering.await),
+                Offer::Publishes(offering, answers) => {
+                    if let Ok(ticket) = offering.await {
+                        self.held.push(Some(ticket), answers);
+                    }
+                }
                 Offer::Note(offering, _) => drop(offering.await),
             }
+        }
+        // The session's notes overtake what is urgent, or the other way round: the next connection must find the ids
+        // of what it has brought. If the disk stands, so does the note of its leaving.
+        if self.durable {
+            self.held.settle().await;
         }
         if let Some(handing) = self.handing_on.take() {
             handing.await;
@@ -582,6 +595,9 @@ impl Connection<'_> {
             if let Some(cursor) = self.delivery.cursor_to_note() {
                 notes.push(cursor.note(client.clone()));
             }
+            if let Some(ids) = self.delivery.loose_at_end() {
+                notes.push(Note::LooseIds { client: client.clone(), ids });
+            }
             // The next connection sends PUBREL at once.
             haste = self.delivery.note_haste();
             let delivered = self.delivery.delivered();
@@ -608,6 +624,14 @@ impl Connection<'_> {
         {
             let offering = self.door.core.note(vec![n.note], n.haste);
             self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone(), n.number)));
+            return true;
+        }
+        if self.durable
+            && self.offers.is_empty()
+            && let Some((ids, haste)) = self.delivery.loose_to_note(idle)
+        {
+            let offering = self.door.core.note(vec![Note::LooseIds { client: self.client.to_string(), ids }], haste);
+            self.offers.push_back(Offer::Note(offering, After::LooseIds));
             return true;
         }
         if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {

@@ -11,6 +11,9 @@ use citybrain_shared::Pos;
 /// Of a reason string or a user property's half, bytes. All of ours are far shorter.
 const TEXT_BYTES_MAX: usize = u16::MAX as usize;
 
+/// A CONNACK of MQTT 5 without any property.
+const REFUSAL_BYTES: usize = 5;
+
 /// How one client may be spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tongue {
@@ -86,9 +89,11 @@ impl Tongue {
         }
     }
 
-    /// Writes a CONNACK that refuses, with the code that the version has for the reason.
+    /// Writes a CONNACK that refuses, with the code that the version has for the reason; nothing for a client
+    /// that takes no packet so small.
     pub fn put_refusal(self, reason: u8, why: &str, out: &mut Vec<u8>) {
         match self.version {
+            Version::V5 if self.packet_bytes_max < REFUSAL_BYTES => {}
             Version::V5 => self.put(0x20, &[0, reason], Vec::new(), &Why::text(why), &[], out),
             Version::V4 => {
                 let code = match reason {

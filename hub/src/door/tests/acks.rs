@@ -468,3 +468,31 @@ async fn what_is_urgent_among_other_publishes_is_offered_by_itself_and_acknowled
         house.close().await;
     }
 }
+
+/// The engine takes what is urgent and what is not by turns: nothing says that an urgent publish is in the
+/// log when the notes behind it are.
+#[tokio::test]
+async fn who_takes_a_session_over_knows_the_ids_of_what_was_still_being_committed() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut first = house.client(Version::V5, "c", false).await;
+    fake.hold_urgent();
+    let offers = fake.offers();
+    first.publish("in/sos/x", b"{}", 2, 7, false).await;
+    until("it is offered", || fake.offers() > offers).await;
+    let mut second = house.dial(Version::V5).await;
+    let mut body = b"\0\x04MQTT\x05\0\0\x3c\x05\x11\0\0\0\x64".to_vec();
+    put_text("c", &mut body);
+    second.send(0x10, &body).await;
+    assert_eq!(first.is_closed().await, Some(0x8e));
+    second.hears_nothing().await;
+    fake.release();
+    let (first, connack) = second.packet().await.unwrap();
+    assert_eq!((first, &connack[..2]), (0x20, &[1, 0][..]));
+    second.put(publish::Out { qos: 2, id: 7, dup: true, ..out("in/sos/x", b"{}") }).await;
+    second.acked(kind::PUBREC, 7).await;
+    second.ack(kind::PUBREL, 7).await;
+    second.acked(kind::PUBCOMP, 7).await;
+    assert_eq!(fake.events(), 1);
+    house.close().await;
+}

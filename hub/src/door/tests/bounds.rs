@@ -429,3 +429,96 @@ async fn a_message_that_waits_does_not_keep_the_commit_in_which_it_came() {
     assert!(!of_commit.contains(&ready[0].message.topic_bytes().as_ptr()));
     house.close().await;
 }
+
+/// As many as are fetched at once.
+const FETCHED: usize = 64;
+
+/// More than the buffers of a connection hold, at 4 KiB each.
+const RETAINED: usize = 4000;
+
+/// A client that has asked for so many retained messages and has read ten.
+async fn in_the_midst(house: &House) -> Client {
+    let mut p = house.client(Version::V4, "p", true).await;
+    for n in 0..RETAINED {
+        p.publish(&format!("r/{n}"), &[b'x'; 4096], 0, 0, true).await;
+    }
+    p.publish_acked("end", b"", 1).await;
+    let mut c = house.client(Version::V5, "c", true).await;
+    let mut body = vec![0, 9, 2, 0x0b, 1];
+    put_text("r/#", &mut body);
+    body.push(0);
+    c.send(0x82, &body).await;
+    assert_eq!(c.packet().await.unwrap().0, 0x90);
+    for _ in 0..10 {
+        assert_eq!(c.packet().await.unwrap().0 >> 4, kind::PUBLISH);
+    }
+    c
+}
+
+/// [MQTT-3.10.4-2]
+#[tokio::test]
+async fn who_unsubscribes_gets_no_more_of_the_retained_messages_that_it_had_asked_for() {
+    let house = House::open(&Fake::new()).await;
+    let mut c = in_the_midst(&house).await;
+    let mut body = vec![0, 9, 0];
+    put_text("r/#", &mut body);
+    c.send(0xa2, &body).await;
+    while c.packet().await.unwrap().0 != 0xb0 {}
+    c.send(0xc0, &[]).await;
+    let mut behind = 0;
+    while c.packet().await.unwrap().0 != 0xd0 {
+        behind += 1;
+    }
+    assert!(behind <= FETCHED, "{behind}");
+    c.hears_nothing().await;
+    house.close().await;
+}
+
+/// [MQTT-3.8.4-3]: the subscription is replaced, and what it brings comes once, by the new one.
+#[tokio::test]
+async fn a_subscription_that_is_replaced_brings_its_retained_messages_no_further() {
+    for handling in [0u8, 2] {
+        let house = House::open(&Fake::new()).await;
+        let mut c = in_the_midst(&house).await;
+        let mut body = vec![0, 9, 2, 0x0b, 2];
+        put_text("r/#", &mut body);
+        body.push(handling << 4);
+        c.send(0x82, &body).await;
+        let mut by_old = 10;
+        while c.packet().await.map(|(first, body)| (first, parsed_id(first, &body))) != Some((0x90, None)) {
+            by_old += 1;
+        }
+        c.send(0xc0, &[]).await;
+        let mut by_new = 0;
+        loop {
+            let (first, body) = c.packet().await.unwrap();
+            match parsed_id(first, &body) {
+                Some(1) => by_old += 1,
+                Some(_) => by_new += 1,
+                None => break,
+            }
+        }
+        // Behind the answer to the ping.
+        while by_new + if handling == 0 { 0 } else { by_old } < RETAINED {
+            let (first, body) = c.packet().await.unwrap();
+            match parsed_id(first, &body) {
+                Some(1) => by_old += 1,
+                id => by_new += usize::from(id.is_some()),
+            }
+        }
+        assert!(by_old < RETAINED, "{by_old} and {by_new}");
+        c.hears_nothing().await;
+        house.close().await;
+    }
+}
+
+/// The subscription's identifier of a PUBLISH of MQTT 5 and QoS 0.
+fn parsed_id(first: u8, mut body: &[u8]) -> Option<u8> {
+    if first >> 4 != kind::PUBLISH {
+        return None;
+    }
+    text(&mut body);
+    let [bytes, id, number] = take(&mut body);
+    assert_eq!((bytes, id), (2, 0x0b), "its identifier alone");
+    Some(number)
+}

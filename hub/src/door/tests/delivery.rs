@@ -301,3 +301,38 @@ async fn a_qos_2_message_that_is_too_large_for_the_next_connection_is_released()
         house.close().await;
     }
 }
+
+/// The filter is replaced twice, and what was given before goes on by the first.
+#[tokio::test]
+async fn what_was_given_before_goes_on_as_it_began_though_one_packet_changes_its_filter_twice() {
+    let house = House::open(&Fake::new()).await;
+    let mut s = house.client(Version::V5, "s", false).await;
+    s.subscribe("x", 2).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    let mut given = Vec::new();
+    for id in 1..=3u16 {
+        p.publish("x", b"1", 2, id, false).await;
+        p.acked(kind::PUBREC, id).await;
+        given.push(s.got().await);
+    }
+    drop(s);
+    // One at a time: it has not come to the third when the filter changes.
+    let (mut s, _) = house.connect_with("s", 0, &[0x11, 0, 0, 0, 100, 0x21, 0, 1], &[]).await;
+    assert_eq!(s.got().await.id, given[0].id);
+    let mut body = vec![0, 9, 0];
+    for qos in [1, 0] {
+        put_text("x", &mut body);
+        body.push(qos);
+    }
+    s.send(0x82, &body).await;
+    assert_eq!(s.packet().await.unwrap().0, 0x90);
+    for (n, got) in given.iter().enumerate() {
+        if n > 0 {
+            assert_eq!(s.got().await, Got { dup: true, ..got.clone() });
+        }
+        s.ack(kind::PUBREC, got.id).await;
+        s.acked(kind::PUBREL, got.id).await;
+        s.ack(kind::PUBCOMP, got.id).await;
+    }
+    house.close().await;
+}

@@ -30,6 +30,24 @@ async fn a_length_of_five_bytes_inside_a_packet_is_malformed() {
     house.close().await;
 }
 
+/// [MQTT-1.5.5-1]
+#[tokio::test]
+async fn a_connect_of_5_whose_length_is_not_the_shortest_is_malformed_and_one_of_3_1_1_is_taken() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    for (version, code) in [(Version::V5, 0x81), (Version::V4, 0)] {
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version.level(), 2, 0, 60];
+        body.extend(vec![0; usize::from(version == Version::V5)]);
+        put_text("c", &mut body);
+        let mut c = house.dial(version).await;
+        let long = [&[0x10, body.len() as u8 | 0x80, 0], &body[..]].concat();
+        c.socket.write_all(&long).await.unwrap();
+        let (first, connack) = c.packet().await.unwrap();
+        assert_eq!((first, connack[1]), (0x20, code), "{version:?}");
+    }
+    house.close().await;
+}
+
 /// [MQTT-2.2.1-3]
 #[tokio::test]
 async fn a_packet_that_needs_an_id_has_one() {

@@ -152,3 +152,20 @@ async fn a_will_waits_no_longer_than_its_session_lasts() {
     assert_eq!(heir.got_and_acked().await, "brief");
     house.close().await;
 }
+
+/// 3.14.2.2.2: what counts is what it had asked for.
+#[tokio::test]
+async fn who_has_asked_for_a_session_may_ask_again_at_its_end_though_it_was_granted_none() {
+    let broker = config::Broker { session_expiry_s_max: 0, ..Default::default() };
+    let house = House::with(&Fake::new(), broker, config::Access::default()).await;
+    let mut heir = heir(&house).await;
+    let mut polite = dying(&house, "polite", 100, 0).await;
+    polite.send(0xe0, &[0, 5, 0x11, 0, 0, 0, 100]).await;
+    assert_eq!(polite.is_closed().await, None);
+    let mut rude = dying(&house, "rude", 0, 0).await;
+    rude.send(0xe0, &[0, 5, 0x11, 0, 0, 0, 100]).await;
+    assert_eq!(rude.is_closed().await, Some(0x82));
+    assert_eq!(heir.got_and_acked().await, "rude");
+    heir.hears_nothing().await;
+    house.close().await;
+}

@@ -132,6 +132,33 @@ async fn five_megabytes_are_refused_without_being_kept() {
     house.close().await;
 }
 
+/// [MQTT-4.8.0-1]: as a smaller one does. It is a dead letter all the same.
+#[tokio::test]
+async fn what_is_too_large_and_malformed_ends_a_connection_of_3_1_1() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let named = |topic: &[u8]| [&(topic.len() as u16).to_be_bytes(), topic].concat();
+    let cases = [
+        ("QoS 3", 0x36, [named(b"x"), vec![0, 1]].concat()),
+        ("packet id 0", 0x32, [named(b"x"), vec![0, 0]].concat()),
+        ("a topic that is no UTF-8", 0x30, named(b"\xff")),
+        ("a topic with U+0000", 0x30, named(b"a\0")),
+        ("a topic with a wildcard", 0x32, [named(b"a/#"), vec![0, 1]].concat()),
+        ("no topic", 0x32, [named(b""), vec![0, 1]].concat()),
+    ];
+    for (n, (what, first, start)) in cases.into_iter().enumerate() {
+        let mut c = house.client(Version::V4, "c", true).await;
+        let whole = [start, vec![b'x'; 2_000_000]].concat();
+        let sent = c.send_whole(first, &whole).await;
+        assert!(sent, "{what}: it is read to its end");
+        assert_eq!(c.is_closed().await, None, "{what}");
+        until(what, || fake.letters().len() == n + 1).await;
+    }
+    assert_eq!(fake.letters(), ["too-large"; 6]);
+    assert_eq!(house.door.counters().malformed.get(), 6);
+    house.close().await;
+}
+
 #[tokio::test]
 async fn a_silent_client_is_ended_after_its_keep_alive() {
     let fake = Fake::new();

@@ -252,3 +252,45 @@ async fn a_connect_above_64_kib_is_refused_as_too_large() {
     }
     house.close().await;
 }
+
+/// [MQTT-3.3.4-10]
+#[tokio::test]
+async fn a_session_that_comes_back_and_takes_less_at_once_is_told_what_to_release() {
+    let house = House::open(&Fake::new()).await;
+    let mut s = house.client(Version::V5, "s", false).await;
+    s.subscribe("x", 2).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    let mut given = Vec::new();
+    for id in 1..=3u16 {
+        p.publish("x", b"1", 2, id, false).await;
+        p.acked(kind::PUBREC, id).await;
+        given.push(s.got().await.id);
+    }
+    for id in &given[1..] {
+        s.ack(kind::PUBREC, *id).await;
+        s.acked(kind::PUBREL, *id).await;
+    }
+    drop(s);
+    // The first one takes all the room that there is.
+    let (mut s, _) = house.connect_with("s", 0, &[0x11, 0, 0, 0, 100, 0x21, 0, 1], &[]).await;
+    assert_eq!(s.got().await.id, given[0]);
+    for id in &given[1..] {
+        s.acked(kind::PUBREL, *id).await;
+    }
+    house.close().await;
+}
+
+/// [MQTT-3.1.2-24]
+#[tokio::test]
+async fn a_refusal_that_is_larger_than_the_client_takes_is_not_sent() {
+    let broker = config::Broker { session_expiry_s_max: 10, ..Default::default() };
+    let house = House::with(&Fake::new(), broker, config::Access::default()).await;
+    for n in 1..=5u8 {
+        let mut c = house.dial(Version::V5).await;
+        // Enhanced authentication, which is refused.
+        c.send(0x10, &connect_v5("c", 60, &[0x27, 0, 0, 0, n, 0x15, 0, 1, b'x'])).await;
+        let told = c.packet().await;
+        assert_eq!(told, (n == 5).then(|| (0x20, vec![0, 0x8c, 0])), "{n} bytes");
+    }
+    house.close().await;
+}

@@ -1,6 +1,7 @@
 //! Sessions that outlive connections: what comes back, what is given again, what is gone.
 
 use super::*;
+use std::collections::BTreeSet;
 
 #[tokio::test]
 async fn a_durable_session_gets_what_it_missed_once_and_in_order() {
@@ -534,4 +535,99 @@ async fn a_qos1_message_under_way_is_sent_again_though_its_filter_has_gone_or_ch
         }
         house.close().await;
     }
+}
+
+/// [MQTT-4.3.3-4], [MQTT-4.4.0-1]: whatever ended the node, the client has its id again, and is not given
+/// another message under it before.
+#[tokio::test]
+async fn a_retained_message_of_qos_2_that_was_begun_is_released_by_another_process() {
+    for (version, is_killed) in [(Version::V4, true), (Version::V5, true), (Version::V5, false)] {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut p = house.client(Version::V4, "p", true).await;
+        for topic in ["b/1", "b/2"] {
+            p.publish(topic, b"kept", 2, 1, true).await;
+            p.acked(kind::PUBREC, 1).await;
+            p.ack(kind::PUBREL, 1).await;
+            p.acked(kind::PUBCOMP, 1).await;
+        }
+        let mut c = house.client(version, "c", false).await;
+        c.subscribe("b/#", 2).await;
+        let (one, two) = (c.got().await, c.got().await);
+        assert_eq!((one.qos, two.qos), (2, 2));
+        // One is received, the other is complete.
+        c.ack(kind::PUBREC, one.id).await;
+        c.acked(kind::PUBREL, one.id).await;
+        c.ack(kind::PUBREC, two.id).await;
+        c.acked(kind::PUBREL, two.id).await;
+        c.ack(kind::PUBCOMP, two.id).await;
+        c.pings().await;
+        let fake = if is_killed {
+            house.kill().await;
+            fake.crash(|n| n)
+        } else {
+            drop(c);
+            house.close().await;
+            fake
+        };
+        let house = House::open(&fake).await;
+        let (mut c, connack) = house.connect(version, "c", false, &[]).await;
+        assert_eq!(connack[..2], [1, 0]);
+        let mut p = house.client(Version::V4, "p", true).await;
+        p.publish("a", b"kept", 2, 1, true).await;
+        p.acked(kind::PUBREC, 1).await;
+        // What was complete may be released once more after a kill, and after an end in order is not.
+        let mut released = BTreeSet::from([c.acked_any(kind::PUBREL).await]);
+        if is_killed {
+            released.insert(c.acked_any(kind::PUBREL).await);
+        }
+        assert!(released.contains(&one.id), "{released:?}");
+        // Until it says so, it may take a message under such an id for the one of before.
+        c.subscribe("a", 2).await;
+        let got = c.got().await;
+        assert_eq!((&*got.topic, got.dup), ("a", false));
+        assert!(!released.contains(&got.id), "{released:?} {got:?}");
+        for id in &released {
+            c.ack(kind::PUBCOMP, *id).await;
+        }
+        c.ack(kind::PUBREC, got.id).await;
+        c.acked(kind::PUBREL, got.id).await;
+        c.ack(kind::PUBCOMP, got.id).await;
+        c.leaves().await;
+        until("nothing is open any more", || fake.session("c").unwrap().loose.is_empty()).await;
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_retained_message_of_qos_2_waits_until_the_log_has_its_id() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    for n in 0..100u16 {
+        p.publish(&format!("r/{n}"), b"kept", 2, 1, true).await;
+        p.acked(kind::PUBREC, 1).await;
+        p.ack(kind::PUBREL, 1).await;
+        p.acked(kind::PUBCOMP, 1).await;
+    }
+    let mut c = house.client(Version::V4, "c", false).await;
+    assert_eq!(c.subscribe("none", 2).await, 2);
+    c.subscribe("r/#", 2).await;
+    // As many as there are such ids, and the others as these are completed.
+    let (mut all, mut released) = (BTreeSet::new(), 0);
+    while released < 100 {
+        let (first, body) = c.packet().await.unwrap();
+        if first >> 4 == kind::PUBREL {
+            released += 1;
+            c.ack(kind::PUBCOMP, Ack::parse(Version::V4, kind::PUBREL, &body).unwrap().id).await;
+            continue;
+        }
+        let got = got(Version::V4, first, &body);
+        let noted = fake.session("c").unwrap().loose;
+        assert!(noted.contains(&got.id), "{got:?}, and {noted:?}");
+        assert!(all.insert(got.topic));
+        c.ack(kind::PUBREC, got.id).await;
+    }
+    c.hears_nothing().await;
+    house.close().await;
 }

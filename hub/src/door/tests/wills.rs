@@ -222,8 +222,9 @@ async fn a_will_that_is_late_does_not_come_behind_what_its_client_says_when_it_i
         })
     });
     let back: Vec<_> = back.collect();
-    // Those whose will is not on its way take it along, the others wait. Nothing says when all have come.
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    // Those whose will is not on its way take it along, the others wait: each as far as it comes, once it has
+    // its place.
+    until("all have come", || house.door.seats.connected() == CLIENTS).await;
     fake.release();
     for client in back {
         client.await.unwrap();

@@ -52,6 +52,8 @@ pub struct Resumed {
     /// Ids of QoS 2 messages of no record, which are not sent again: the client must not take another
     /// for one of them.
     pub loose: Vec<u16>,
+    /// Those of them that the log has.
+    pub loose_noted: Vec<u16>,
 }
 
 /// Filters that have changed since, see [`Resumed`].
@@ -74,6 +76,7 @@ impl Resumed {
             begun: HashMap::new(),
             before: None,
             loose: Vec::new(),
+            loose_noted: Vec::new(),
         }
     }
 }
@@ -196,7 +199,8 @@ impl Delivery {
             return;
         }
         let mut before = self.filters.clone();
-        for (filter, old) in changed {
+        // One that has changed twice was first what the first of its entries says.
+        for (filter, old) in changed.iter().rev() {
             match old {
                 Some(old) => drop(before.insert(filter.clone(), *old)),
                 None => drop(before.remove(filter)),
@@ -224,7 +228,7 @@ impl Delivery {
             releasing: self.releasing(),
             begun: self.begun(),
             before: self.resumed.before.clone(),
-            loose: self.flights.iter().filter(|(_, f)| f.qos == 2 && f.pos == Pos::ZERO).map(|(id, _)| *id).collect(),
+            loose: self.loose_ids(),
         }
     }
 

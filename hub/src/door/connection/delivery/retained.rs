@@ -8,7 +8,7 @@ use crate::door::{Door, now_us, route, sys};
 use crate::state::Retained;
 use crate::state::filter_cost as cost;
 use citybrain_shared::{Pos, topic};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 
 /// Retained messages fetched, and topics looked at, under one look into the state.
@@ -67,9 +67,23 @@ impl RetainedScan {
 }
 
 impl Delivery {
+    /// Of one filter the newest subscription counts alone.
     pub fn send_retained(&mut self, scans: Vec<RetainedScan>) {
-        self.retained_cost += scans.iter().map(|s| cost(&s.filter)).sum::<usize>();
-        self.retained.extend(scans);
+        let newest: HashMap<String, usize> = scans.iter().enumerate().map(|(n, s)| (s.filter.clone(), n)).collect();
+        self.retained.retain(|s| !newest.contains_key(&s.filter));
+        self.retained.extend(scans.into_iter().enumerate().filter(|(n, s)| newest[&s.filter] == *n).map(|(_, s)| s));
+        self.retained_cost = self.retained.iter().map(|s| cost(&s.filter)).sum();
+    }
+
+    /// Its subscription is another now: what it still brings comes by that.
+    pub(super) fn change_retained(&mut self, filter: &str, sub: Sub) {
+        self.retained.iter_mut().filter(|s| s.filter == filter).for_each(|s| s.sub = sub);
+    }
+
+    /// Its subscription is over, and brings no more than is fetched already.
+    pub(super) fn drop_retained(&mut self, filter: &str) {
+        self.retained.retain(|s| s.filter != filter);
+        self.retained_cost = self.retained.iter().map(|s| cost(&s.filter)).sum();
     }
 
     /// Fetches some retained messages; false: none are asked for.
