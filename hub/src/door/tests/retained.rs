@@ -25,6 +25,8 @@ struct Reader {
     filters: BTreeMap<&'static str, u8>,
     /// Ids of QoS 2 messages that it has and that were not released.
     open: BTreeSet<u16>,
+    /// Topic and payload of what came with QoS 0: a kill may bring it again, by the QoS of then.
+    lightly: BTreeSet<(String, String)>,
     /// An earlier process has given it messages: some may be given or released again.
     is_back: bool,
 }
@@ -32,7 +34,7 @@ struct Reader {
 impl Reader {
     async fn come(house: &House, version: Version, lasts: bool) -> Reader {
         let wire = house.client(version, "reader", !lasts).await;
-        Reader { wire, filters: BTreeMap::new(), open: BTreeSet::new(), is_back: false }
+        Reader { wire, filters: BTreeMap::new(), open: BTreeSet::new(), lightly: BTreeSet::new(), is_back: false }
     }
 
     /// To a session that lasts.
@@ -48,8 +50,10 @@ impl Reader {
             if first == 0xd0 {
                 return;
             }
-            // What came with QoS 0 since the cursor was last noted.
-            assert!(first >> 4 == kind::PUBLISH && first >> 1 & 3 == 0, "{at}: {first:x} {body:x?}");
+            let got = got(self.wire.version, first, &body);
+            assert!(got.dup || got.qos == 0, "{at}: {got:?}");
+            assert!(self.lightly.contains(&(got.topic, got.payload)), "{at}: {first:x} {body:x?}");
+            self.took(first, &body, at).await;
         }
     }
 
@@ -77,10 +81,14 @@ impl Reader {
     /// The next message, acknowledged.
     async fn message(&mut self, at: &str) -> Got {
         let (first, body) = self.packet(at).await;
+        self.took(first, &body, at).await
+    }
+
+    async fn took(&mut self, first: u8, body: &[u8], at: &str) -> Got {
         assert_eq!(first >> 4, kind::PUBLISH, "{at}: {first:x} {body:x?}");
-        let got = got(self.wire.version, first, &body);
+        let got = got(self.wire.version, first, body);
         match got.qos {
-            0 => {}
+            0 => drop(self.lightly.insert((got.topic.clone(), got.payload.clone()))),
             1 => self.wire.ack(kind::PUBACK, got.id).await,
             _ => {
                 assert!(self.open.insert(got.id), "{at}: {got:?} has the id of one that is not released");
