@@ -84,6 +84,35 @@ fn mosquitto_s_clients_publish_and_subscribe_in_both_versions() {
 }
 
 #[test]
+fn what_is_said_beside_a_payload_of_which_a_map_makes_an_event_reaches_the_subscribers_of_its_topic() {
+    if !mosquitto_is_there() {
+        return;
+    }
+    let map = "[[map]]\nfilter = \"meter/+\"\nformat = \"text\"\n";
+    let mut tree = Tree::with(&["c"], &Default::default(), map);
+    tree.start();
+    let port = tree.node("c").mqtt.to_string();
+    let said = ["-D", "publish", "user-property", "room", "厨房", "-D", "publish", "content-type", "text/plain"];
+    let done = Command::new("mosquitto_pub")
+        .args(["-p", &port, "-V", "5", "-q", "2", "-r", "-t", "meter/1", "-m", " 21.5"])
+        .args(said)
+        .status();
+    assert!(done.expect("mosquitto_pub starts").success());
+    for restarted in [false, true] {
+        if restarted {
+            tree.kill9("c");
+            tree.start_node("c");
+            tree.wait_ready();
+        }
+        let out = Command::new("mosquitto_sub")
+            .args(["-p", &port, "-V", "5", "-q", "2", "-t", "meter/#", "-C", "1", "-W", "20", "-F", "%p|%P|%C"])
+            .output()
+            .expect("mosquitto_sub starts");
+        assert_eq!(String::from_utf8_lossy(&out.stdout), " 21.5|room:厨房|text/plain\n");
+    }
+}
+
+#[test]
 fn retained_messages_and_last_wills_reach_mosquitto_s_client() {
     if !mosquitto_is_there() {
         return;

@@ -35,8 +35,7 @@ impl Load {
     pub fn of(percent: u8) -> Load {
         let of = |n: usize| n * usize::from(percent) / 100;
         Load {
-            // A few below the node's own bound, for the clients of the other loads.
-            connections: of(9_900),
+            connections: of(10_000),
             subscribers: of(1_000),
             fan_out_messages: of(300),
             filters: of(100_000),
@@ -202,7 +201,7 @@ impl Broker {
             Which::Citybrain => {
                 let api = free_port()?;
                 let text = format!(
-                    "[node]\naddress = \"bench\"\ndata = {:?}\n[broker]\nlisten = \"127.0.0.1:{port}\"\n\
+                    "[node]\naddress = \"bench\"\ndata = {:?}\n[broker]\nlisten = \"127.0.0.1:{port}\"\nconnections_max = 10100\n\
                      [api]\nlisten = \"127.0.0.1:{api}\"\n[log]\nlevel = \"error\"\n",
                     format!("{data}/data")
                 );
