@@ -403,6 +403,17 @@ impl Delivery {
         }
     }
 
+    /// The packet id of a message; `None`: there is none now, or what has it is still under way.
+    fn id_for(&mut self, pos: Pos, part: u8, qos: u8, durable: bool) -> Option<u16> {
+        let id = match (qos, pos) {
+            (0, _) => return Some(0),
+            (2, Pos::ZERO) => self.take_loose_id(durable)?,
+            (_, Pos::ZERO) => self.free_id(),
+            _ => packet_id(pos, part),
+        };
+        (!self.flights.contains_key(&id)).then_some(id)
+    }
+
     /// An id for a message of no record and QoS 1.
     fn free_id(&mut self) -> u16 {
         loop {
@@ -462,18 +473,7 @@ impl Connection<'_> {
         if qos > 0 && !is_received && d.flights.len() >= d.in_flight_max {
             return false;
         }
-        let id = match (qos, pos) {
-            (0, _) => 0,
-            (2, Pos::ZERO) => match d.take_loose_id(self.durable) {
-                Some(id) => id,
-                None => return false,
-            },
-            (_, Pos::ZERO) => d.free_id(),
-            _ => packet_id(pos, part),
-        };
-        if qos > 0 && d.flights.contains_key(&id) {
-            return false;
-        }
+        let Some(id) = d.id_for(pos, part, qos, self.durable) else { return false };
         let Some(item) = d.ready.pop_front() else { return false };
         let r = &mut d.resumed;
         let of_earlier = pos <= r.earlier.upto && r.earlier.left > 0;
@@ -481,16 +481,17 @@ impl Connection<'_> {
         if of_earlier && again && qos > 0 && !shared {
             r.earlier.left -= 1;
         }
+        let mut flight = Flight { pos, part, qos, releasing: is_received, begun: false, share: item.share };
         if is_received {
             d.resumed.releasing.remove(&(pos, part));
-            d.flights.insert(id, Flight { pos, part, qos, releasing: true, begun: false, share: None });
+            d.flights.insert(id, flight);
             put_ack(self.tongue.version, kind::PUBREL, id, 0, &mut self.output);
             return true;
         }
         // What was found by the old filters is completed by the next connection too.
-        let mut begun = qos > 0 && !shared && pos > Pos::ZERO && pos <= d.begun_upto;
-        d.acked |= begun;
-        begun |= qos > 0 && !shared && d.resumed.begun.remove(&(pos, part)).is_some();
+        flight.begun = qos > 0 && !shared && pos > Pos::ZERO && pos <= d.begun_upto;
+        d.acked |= flight.begun;
+        flight.begun |= qos > 0 && !shared && d.resumed.begun.remove(&(pos, part)).is_some();
         // What was begun is completed: the client may wait for it, by its id.
         let expired = !(again && qos > 0) && item.message.has_expired(now_us);
         let mut put = |alias| {
@@ -516,21 +517,7 @@ impl Connection<'_> {
         };
         if !was_put {
             if expired { &counters.expired } else { &counters.too_large_for_client }.add(1);
-            if again && qos == 2 {
-                // An earlier connection, which took more, may have brought it: then the client waits for its end, and
-                // would take another message under the same id for a repetition.
-                d.flights.insert(id, Flight { pos, part, qos, releasing: false, begun, share: item.share });
-                if let Some(reason) = d.release(id, &self.client, self.durable) {
-                    put_ack(self.tongue.version, kind::PUBREL, id, reason, &mut self.output);
-                }
-                return true;
-            }
-            if let Some(group) = &item.share {
-                group.settle(&self.client, (pos, part));
-            } else if qos > 0 && pos > Pos::ZERO {
-                d.feed.window.settle(pos);
-                d.acked = true;
-            }
+            self.give_up(id, flight, again);
             return true;
         }
         counters.delivered.add(1);
@@ -541,8 +528,26 @@ impl Connection<'_> {
             counters.redelivered.add(1);
         }
         if qos > 0 {
-            d.flights.insert(id, Flight { pos, part, qos, releasing: false, begun, share: item.share });
+            d.flights.insert(id, flight);
         }
         true
+    }
+
+    /// Settles a message that the client does not get: it is too large for it, or its time is over.
+    fn give_up(&mut self, id: u16, flight: Flight, again: bool) {
+        let d = &mut self.delivery;
+        if again && flight.qos == 2 {
+            // An earlier connection, which took more, may have brought it: then the client waits for its end, and
+            // would take another message under the same id for a repetition.
+            d.flights.insert(id, flight);
+            if let Some(reason) = d.release(id, &self.client, self.durable) {
+                put_ack(self.tongue.version, kind::PUBREL, id, reason, &mut self.output);
+            }
+        } else if let Some(group) = &flight.share {
+            group.settle(&self.client, (flight.pos, flight.part));
+        } else if flight.qos > 0 && flight.pos > Pos::ZERO {
+            d.feed.window.settle(flight.pos);
+            d.acked = true;
+        }
     }
 }
