@@ -43,6 +43,7 @@ impl<K: Copy + Eq, V> Default for Trie<K, V> {
 
 impl<K: Copy + Eq, V> Trie<K, V> {
     /// Values in it.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.len
     }

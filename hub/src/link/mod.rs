@@ -39,19 +39,19 @@ pub mod admit;
 pub mod ask;
 pub mod backlog;
 pub mod downlinks;
-pub mod driver;
+pub(crate) mod driver;
 pub mod frames;
-pub mod handshake;
-pub mod judge;
-pub mod outbound;
-pub mod pace;
+pub(crate) mod handshake;
+pub(crate) mod judge;
+pub(crate) mod outbound;
+pub(crate) mod pace;
 pub mod pipe;
-pub mod sender;
+pub(crate) mod sender;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
-pub mod uplink;
+pub(crate) mod uplink;
 pub mod view;
 
 pub use downlinks::Downlinks;

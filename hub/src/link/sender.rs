@@ -274,11 +274,6 @@ impl Sender {
         self.lines[lane as usize].acked
     }
 
-    /// End of the newest frame that was sent.
-    pub fn sent(&self, lane: Lane) -> Pos {
-        self.lines[lane as usize].base
-    }
-
     /// How far the log was looked through for this peer.
     pub fn looked(&self, lane: Lane) -> Pos {
         self.lines[lane as usize].looked
@@ -288,6 +283,7 @@ impl Sender {
         self.lines[lane as usize].credit
     }
 
+    #[cfg(test)]
     pub fn frames_in_flight(&self, lane: Lane) -> usize {
         self.lines[lane as usize].flight.len()
     }
