@@ -44,7 +44,7 @@ const SESSIONS_PER_CONNECTION: usize = 4;
 const IN_FLIGHT_MAX: u16 = 1024;
 
 /// A client that may come in.
-pub struct Hello {
+pub(super) struct Hello {
     pub connect: Connect,
     pub client: String,
     assigned: bool,
@@ -54,7 +54,7 @@ pub struct Hello {
 }
 
 impl Hello {
-    pub fn is_durable(&self) -> bool {
+    pub(super) fn is_durable(&self) -> bool {
         self.expiry_s > 0
     }
 }
@@ -63,7 +63,7 @@ impl Hello {
 ///
 /// # Errors
 /// Why the client is turned away. It has been told, where the protocol has a word for it.
-pub async fn first_packet(
+pub(super) async fn first_packet(
     door: &Door,
     socket: &mut Socket,
     peer: &Peer,
@@ -102,7 +102,7 @@ pub async fn first_packet(
 }
 
 /// Says why there is no session, and closes.
-pub async fn refuse(door: &Door, socket: &mut Socket, tongue: Tongue, reason: u8, why: &str) {
+pub(super) async fn refuse(door: &Door, socket: &mut Socket, tongue: Tongue, reason: u8, why: &str) {
     let mut words = Vec::new();
     tongue.put_refusal(reason, why, &mut words);
     socket.say_last(&words).await;
@@ -212,7 +212,7 @@ fn granted<'a>(door: &Door, hello: &'a Hello, session_present: bool, lost: Optio
 }
 
 /// 0: none. A 3.1.1 client cannot be told another than its own.
-pub fn keep_alive_s(door: &Door, connect: &Connect) -> u16 {
+pub(super) fn keep_alive_s(door: &Door, connect: &Connect) -> u16 {
     match (connect.version, door.broker.keep_alive_s_max, connect.keep_alive_s) {
         (Version::V4, _, asked) | (_, 0, asked) => asked,
         (_, max, 0) => max,
@@ -227,7 +227,7 @@ fn connack_bytes(door: &Door, hello: &Hello) -> usize {
 }
 
 /// Opens or resumes the session, and answers CONNACK. `None`: that was not possible.
-pub async fn open<'a>(
+pub(super) async fn open<'a>(
     door: &'a Door,
     mut socket: Socket,
     input: BytesMut,

@@ -23,10 +23,10 @@ mod greet;
 mod intake;
 mod pace;
 
-pub use self::aliases::Alias;
+pub(crate) use self::aliases::Alias;
 use self::aliases::Aliases;
 use self::delivery::Delivery;
-pub use self::delivery::{Before, Earlier};
+pub(crate) use self::delivery::{Before, Earlier};
 use self::pace::Pace;
 use super::access::User;
 use super::core::Offering;
@@ -199,7 +199,7 @@ impl Admitted<'_> {
 
 /// Serves one socket until its end. What comes before and after the connection itself has boxes of its
 /// own: a task keeps the room of its largest moment, and most clients are idle for days.
-pub async fn run(door: &Door, socket: Socket, peer: Peer, waiting: Place<'_>) {
+pub(crate) async fn run(door: &Door, socket: Socket, peer: Peer, waiting: Place<'_>) {
     let ip = peer.ip;
     let admitted = Box::pin(admit(door, socket, peer)).await;
     drop(waiting);

@@ -40,7 +40,7 @@ use citybrain_shared::config::Enrol;
 use citybrain_shared::limits::BOOTS_KEPT;
 use citybrain_shared::wire::{self, BootMark, Cursor, Hello, Party, Reason, Refuse, Welcome};
 use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
-pub use history::log_at;
+pub(crate) use history::log_at;
 use history::{At, Fit, History, Shown};
 use std::cell::RefCell;
 use std::cmp::Ordering;
@@ -68,7 +68,7 @@ pub struct Terms {
 
 /// What a parent does with a hello. Notes are committed before anything is sent.
 #[derive(Clone, Debug, PartialEq)]
-pub enum OnHello {
+pub(crate) enum OnHello {
     Welcome {
         notes: Vec<Note>,
         welcome: Box<Welcome>,
@@ -110,7 +110,7 @@ pub struct Session {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum OnWelcome {
+pub(crate) enum OnWelcome {
     /// Commit the notes, then send from `session.starts` on.
     Up { notes: Vec<Note>, session: Session },
     /// It answers an older hello, or does not fit: say hello again.
@@ -120,7 +120,7 @@ pub enum OnWelcome {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum OnRefuse {
+pub(crate) enum OnRefuse {
     /// Commit the new history, then say hello with `minted_for`.
     Mint(Mint),
     /// Say hello again with these positions' hashes.
@@ -135,7 +135,7 @@ pub enum OnRefuse {
 
 /// What a child says in the hello besides what its state says.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Saying {
+pub(crate) struct Saying {
     /// Counts up from 1 within one start.
     pub id: u64,
     pub prove: Vec<Pos>,
@@ -144,7 +144,7 @@ pub struct Saying {
 
 /// The child's hello to `parent`. `peers` are all that it ever spoke with: a parent of former days
 /// says from where a new one has to be served.
-pub fn hello<'a>(
+pub(crate) fn hello<'a>(
     own: &Own<'_>,
     terms: &Terms,
     parent: &Address,
@@ -202,14 +202,14 @@ fn newest(peer: &Peer) -> Pos {
 
 /// What the parent knows about the address besides its state.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// The party of the newest lease was heard within the last keep-alives and said no bye.
     pub alive: bool,
 }
 
 /// The parent's answer. `minted_for`: the history of ours for which we minted within this very
 /// handshake.
-pub fn on_hello(
+pub(crate) fn on_hello(
     own: &Own<'_>,
     terms: &Terms,
     peer: Option<&Peer>,
@@ -423,7 +423,7 @@ fn welcome_notes(
 }
 
 /// The parent's own session with a child that it welcomes.
-pub fn session_of(hello: &Hello, welcome: &Welcome, message_bytes_max: u32, credit: u16) -> Session {
+pub(crate) fn session_of(hello: &Hello, welcome: &Welcome, message_bytes_max: u32, credit: u16) -> Session {
     let none = Cursor { log: welcome.epoch.log, upto: Pos::ZERO, chain: 0 };
     Session {
         party: hello.from,
@@ -505,7 +505,7 @@ fn start_of(own: &Own<'_>, hello: &Hello, lane: Lane) -> Option<Pos> {
 /// The child's part: may this welcome be acted on, and what is to be written first?
 ///
 /// `said` is the newest hello, `awaiting` whether it is unanswered.
-pub fn on_welcome(
+pub(crate) fn on_welcome(
     own: &Own<'_>,
     terms: &Terms,
     parent: &Address,
@@ -584,7 +584,7 @@ pub fn on_welcome(
 }
 
 /// The child's part: what a refusal demands. `said` and `awaiting` as for [`on_welcome`].
-pub fn on_refuse(own: &Own<'_>, said: &Hello, awaiting: bool, refuse: &Refuse) -> OnRefuse {
+pub(crate) fn on_refuse(own: &Own<'_>, said: &Hello, awaiting: bool, refuse: &Refuse) -> OnRefuse {
     let is_late = if awaiting { refuse.answers != said.id } else { refuse.answers != 0 };
     if refuse.to != own.me.boot || is_late {
         return OnRefuse::Ignore;
