@@ -40,8 +40,6 @@ pub(crate) mod counters;
 pub mod crowd;
 pub mod entrance;
 pub(crate) mod expired;
-#[cfg(test)]
-mod fake;
 pub(crate) mod feed;
 pub(crate) mod held;
 pub(crate) mod local;

@@ -33,7 +33,8 @@
 //!
 //! **Known limit.** A node that is restored from backups several times in a row, to before the new
 //! histories that it minted in between, and that meets peers that know different ones of them, may
-//! send a record twice under two names. One restore of each side at any time is proven by simulation.
+//! send a record twice under two names. One restore of each side at any time is proven by simulation
+//! (`tests/simulation.rs`).
 
 pub mod admit;
 pub mod ask;
@@ -47,8 +48,6 @@ pub(crate) mod outbound;
 pub(crate) mod pace;
 pub mod pipe;
 pub(crate) mod sender;
-#[cfg(test)]
-mod simulation;
 #[cfg(test)]
 mod tests;
 pub(crate) mod uplink;

@@ -1,8 +1,8 @@
 //! What the models stand on: a door over an engine in memory that can be held back and killed, the seeds of what
 //! happens, and its story.
 
+use super::fake::Flaw;
 use super::*;
-use crate::door::fake::Flaw;
 
 pub(super) struct Stage {
     pub rng: Rng,

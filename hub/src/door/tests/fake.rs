@@ -1,7 +1,7 @@
 //! An engine in memory: what the door's tests hold back, break and restart.
 
-use super::core::{Core, Offering};
-use super::{Ingress, Publish, Taken};
+use crate::door::core::{Core, Offering};
+use crate::door::{Ingress, Publish, Taken, dead_letter, now_us};
 use crate::engine::{Error, Haste, Offered, Outcome, jots};
 use crate::log::{self, Entry};
 use crate::note::Note;
@@ -101,7 +101,7 @@ impl Fake {
             .filter(|_| !is_power_cut)
             .filter_map(|(client, upto)| jots::note(client, sessions.get(client)?, *upto, last));
         let jotted = jotted.collect();
-        inner.state.start_again(jotted, super::now_us());
+        inner.state.start_again(jotted, now_us());
         let committed = watch::Sender::new(inner.last());
         Fake { inner: self.inner.clone(), committed, alive: Arc::new(AtomicBool::new(true)) }
     }
@@ -273,7 +273,7 @@ impl Inner {
     fn append(&mut self, draft: &Draft) -> Pos {
         let pos = self.last().next();
         let mut draft = draft.clone();
-        draft.stamp(super::now_us(), pos.0);
+        draft.stamp(now_us(), pos.0);
         let entry = Entry { pos, chain: 0, bytes: Bytes::copy_from_slice(draft.bytes()) };
         let (header, payload) = Header::decode(&entry.bytes).unwrap();
         match (header.kind, self.flaw) {
@@ -386,7 +386,7 @@ impl Ingress for Plain {
     fn take(&self, p: &Publish<'_>) -> Taken {
         let event = p.topic.starts_with("in/");
         if event && !p.payload.starts_with(b"{") {
-            let draft = super::dead_letter("not-json", "it is no object", p.client, p.topic, p.payload);
+            let draft = dead_letter("not-json", "it is no object", p.client, p.topic, p.payload);
             return Taken { draft: Some(draft), reason: 0x99 };
         }
         let (kind, name) = if event { (Kind::Event, "t") } else { (Kind::Message, "") };
