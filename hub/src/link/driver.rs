@@ -364,7 +364,7 @@ mod tests {
         for (free, credit) in [(SHARES, 8), (SHARES / 2 - 1, 1), (SHARES, 8)] {
             let waiting = room.clone().try_acquire_many_owned((SHARES - free) as u32).unwrap();
             let (reply, ticket) = tokio::sync::oneshot::channel();
-            reply.send(Ok(Received::Ack(full.clone()))).unwrap();
+            reply.send(Ok(Received::Ack(full))).unwrap();
             answers.send(Pending { child: child.clone(), ticket }).await.ok().unwrap();
             let (_, message, _) = published.recv().await.unwrap();
             let Ok(Message::Ack(ack)) = decode(&message) else { panic!("no acknowledgement") };
