@@ -8,8 +8,6 @@ mod discovery;
 mod making;
 mod mapping;
 #[cfg(test)]
-mod presets;
-#[cfg(test)]
 mod tests;
 
 pub use making::structured;

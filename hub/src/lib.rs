@@ -20,6 +20,8 @@
 //! Deliberately absent: rules, tier policy, HTTP, the CLI. It knows the attributes that route; what it reads of
 //! an event's `data` all the same is listed in ARCHITECTURE.md, "Deliberately absent".
 
+#![warn(unreachable_pub)]
+
 pub mod backup;
 pub mod door;
 pub mod engine;

@@ -10,6 +10,7 @@
 //! | [`topic`] | MQTT topics and filters: rules, matching, and the names of ours |
 //! | [`case`] | a matter that somebody must deal with: its facts, clocks and steps |
 //! | [`config`] | a node's TOML file, typed |
+//! | [`prefix`] | which id is meant by its beginning, as people write them |
 //! | [`ids`] | positions, lanes, incarnations, boots and logs, each a type of its own |
 //! | [`limits`] | bounds that several parts share, each with its unit and its reason |
 //! | [`view`] | answers: what the API and the CLI show |

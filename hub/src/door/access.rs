@@ -11,7 +11,7 @@ use std::time::Duration;
 const USER: &str = "{user}";
 
 #[derive(Debug)]
-pub struct Access {
+pub(crate) struct Access {
     anonymous: bool,
     link_root: String,
     users: Option<Users>,
@@ -31,7 +31,7 @@ struct Patterns {
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     /// Empty: anonymous.
     pub name: Arc<str>,
     /// Its line in the users file, as it was when it came in.
@@ -47,7 +47,7 @@ struct Rights {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
+pub(crate) enum Denied {
     BadUserOrPassword,
     Anonymous,
     /// Wrong so often that nothing is tried any more for a while.
@@ -60,18 +60,18 @@ pub enum Denied {
 
 impl User {
     /// The child node whose account this is.
-    pub fn child(&self) -> Option<&Address> {
+    pub(crate) fn child(&self) -> Option<&Address> {
         self.account.as_ref()?.child.as_ref()
     }
 }
 
 impl Access {
     /// Accounts whose last login was refused less than `within` ago.
-    pub fn refused_logins(&self, within: Duration) -> Vec<RefusedLogin> {
+    pub(crate) fn refused_logins(&self, within: Duration) -> Vec<RefusedLogin> {
         self.users.as_ref().map_or_else(Vec::new, |users| users.refused(within))
     }
 
-    pub fn new(config: &config::Access, roles: &[config::Role], link_root: &str) -> Access {
+    pub(crate) fn new(config: &config::Access, roles: &[config::Role], link_root: &str) -> Access {
         let given = |list: &Option<Vec<String>>| list.clone().unwrap_or_else(|| config.unless_given());
         let everyone = Patterns { publish: given(&config.publish), subscribe: given(&config.subscribe) };
         let role = |r: &config::Role| {
@@ -90,7 +90,7 @@ impl Access {
 
     /// # Errors
     /// Why not.
-    pub async fn admit(&self, peer: &Peer, user: Option<&str>, password: Option<&[u8]>) -> Result<User, Denied> {
+    pub(crate) async fn admit(&self, peer: &Peer, user: Option<&str>, password: Option<&[u8]>) -> Result<User, Denied> {
         if let Some(name) = &peer.certified {
             // Where nobody has an account a name is only a name, and the certificate's is at least proven.
             let is_only_a_name = self.anonymous && self.users.is_none();
@@ -136,7 +136,7 @@ impl Access {
 
     /// Who came in under this name before the node was started again, with the rights of today: none
     /// if the users file no longer knows the name.
-    pub fn formerly(&self, name: &str) -> User {
+    pub(crate) fn formerly(&self, name: &str) -> User {
         let Some(users) = self.users.as_ref().filter(|_| !name.is_empty()) else { return self.user(name, None) };
         match users.account(name) {
             Some(account) => self.user(name, Some(account)),
@@ -145,12 +145,12 @@ impl Access {
     }
 
     /// Grows with every change of the users file.
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.users.as_ref().map_or(0, Users::generation)
     }
 
     /// Is the user's line in the users file still what it was?
-    pub fn is_current(&self, user: &User) -> bool {
+    pub(crate) fn is_current(&self, user: &User) -> bool {
         match (&self.users, &user.account) {
             (Some(users), Some(account)) => users.account(&user.name).as_ref() == Some(account),
             _ => true,
@@ -162,18 +162,18 @@ impl Access {
     /// `events/…` and `cmd/…` carry what is committed, `brain/…` how the node is; nobody may speak there
     /// in its name. `$SYS/…` is the broker's; other topics with `$` need a filter that names it, since
     /// `#` does not cover them.
-    pub fn may_publish(&self, user: &User, topic: &str) -> bool {
+    pub(crate) fn may_publish(&self, user: &User, topic: &str) -> bool {
         !is_ours(topic) && user.rights.publish.iter().any(|p| topic::matches(p, topic))
     }
 
     /// May the user subscribe to this valid filter, which is no link filter?
-    pub fn may_subscribe(&self, user: &User, filter: &str) -> bool {
+    pub(crate) fn may_subscribe(&self, user: &User, filter: &str) -> bool {
         user.rights.subscribe.iter().any(|p| covers(p, filter))
     }
 
     /// May the user publish on this link topic, or subscribe to it? Whose it is must be plain:
     /// wildcards never are.
-    pub fn may_link(&self, user: &User, topic: &str, publishes: bool) -> bool {
+    pub(crate) fn may_link(&self, user: &User, topic: &str, publishes: bool) -> bool {
         let Some((verb, child)) = topic::parse_link(&self.link_root, topic) else { return false };
         let whose = match user.child() {
             Some(own) => *own == child,
@@ -184,7 +184,7 @@ impl Access {
     }
 
     /// Is this a connection on which a child node may speak?
-    pub fn may_be_child(&self, user: &User) -> bool {
+    pub(crate) fn may_be_child(&self, user: &User) -> bool {
         user.child().is_some() || self.anonymous
     }
 }

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use tokio::sync::watch;
 
-pub type Offering<T> = Pin<Box<dyn Future<Output = Result<Ticket<T>, Error>> + Send>>;
+pub(crate) type Offering<T> = Pin<Box<dyn Future<Output = Result<Ticket<T>, Error>> + Send>>;
 
 /// See the methods of the same names of [`Hub`] and [`log::Reader`]; to offer is [`Hub::offer_groups`].
 pub trait Core: Send + Sync {
@@ -66,13 +66,13 @@ impl Core for Hub {
 }
 
 /// Looks at the state and returns what was seen.
-pub fn look<R>(core: &dyn Core, look: impl FnOnce(&State) -> R) -> R {
+pub(crate) fn look<R>(core: &dyn Core, look: impl FnOnce(&State) -> R) -> R {
     looked(look, |once| core.state(once))
 }
 
 /// As [`look`], without waiting for what is being committed: see [`Hub::state_ahead`]. All connections are
 /// on few threads, and one that waited for an fsync would hold up the others.
-pub fn look_ahead<R>(core: &dyn Core, look: impl FnOnce(&State) -> R) -> R {
+pub(crate) fn look_ahead<R>(core: &dyn Core, look: impl FnOnce(&State) -> R) -> R {
     looked(look, |once| core.state_ahead(once))
 }
 
@@ -85,7 +85,7 @@ fn looked<R>(look: impl FnOnce(&State) -> R, at: impl FnOnce(&mut dyn FnMut(&Sta
 }
 
 /// Records after `after`, oldest first; what cannot be read is stepped over and counted.
-pub struct Chunk {
+pub(crate) struct Chunk {
     pub entries: Vec<Entry>,
     /// Everything up to here was read or stepped over.
     pub upto: Pos,
@@ -98,7 +98,7 @@ pub struct Chunk {
 }
 
 /// Reads on from `after`, at most up to `last`, which is durable.
-pub fn read_on(core: &dyn Core, after: Pos, last: Pos, records: usize, bytes: usize) -> Chunk {
+pub(crate) fn read_on(core: &dyn Core, after: Pos, last: Pos, records: usize, bytes: usize) -> Chunk {
     let mut chunk = Chunk { entries: Vec::new(), upto: after, unreadable: 0, trimmed: None, broken: false };
     let first = core.first();
     if first.0 > after.0 + 1 {

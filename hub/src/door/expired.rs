@@ -26,7 +26,7 @@ const JUMP_US: i64 = 2_000_000;
 
 /// Where the next look begins.
 #[derive(Debug, Default)]
-pub struct Expired {
+pub(crate) struct Expired {
     after: Option<String>,
     /// When it was looked last, by both clocks.
     last: Option<(Instant, i64)>,
@@ -35,7 +35,7 @@ pub struct Expired {
 
 impl Expired {
     /// Is the clock to be believed? `now` goes evenly, `now_us` is what it says, µs since 1970. Ask each second.
-    pub fn is_time(&mut self, now: Instant, now_us: i64) -> bool {
+    pub(crate) fn is_time(&mut self, now: Instant, now_us: i64) -> bool {
         let went_evenly = self.last.replace((now, now_us)).is_some_and(|(then, then_us)| {
             let passed = i64::try_from(now.duration_since(then).as_micros()).unwrap_or(i64::MAX);
             (now_us - then_us).abs_diff(passed) <= JUMP_US.unsigned_abs()
@@ -47,7 +47,7 @@ impl Expired {
     }
 
     /// What of the next topics is over at `now_us`, µs since 1970.
-    pub fn next(&mut self, all: &BTreeMap<String, Retained>, now_us: i64) -> Option<Note> {
+    pub(crate) fn next(&mut self, all: &BTreeMap<String, Retained>, now_us: i64) -> Option<Note> {
         let from = self.after.take().map_or(Bound::Unbounded, Bound::Excluded);
         let (mut topics, mut bytes) = (Vec::new(), 0);
         for (n, (topic, r)) in all.range((from, Bound::Unbounded)).enumerate() {

@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::task::Context;
 
 /// Records read from the log at once.
-pub const READ_RECORDS: usize = 64;
+pub(crate) const READ_RECORDS: usize = 64;
 const READ_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
-pub struct Feed {
+pub(crate) struct Feed {
     pub inbox: Arc<Inbox>,
     pub window: Window,
     /// Read from the log, and not yet looked at; up to `log_upto` there is no more than this.
@@ -33,18 +33,18 @@ pub struct Feed {
 
 impl Feed {
     /// Goes on from where `window` stands.
-    pub fn new(inbox: Arc<Inbox>, window: Window) -> Feed {
+    pub(crate) fn new(inbox: Arc<Inbox>, window: Window) -> Feed {
         Feed { inbox, log: VecDeque::new(), log_upto: window.seen(), window, lost: None, broken: false }
     }
 
     /// Records in memory that were not looked at.
-    pub fn fetched(&self) -> usize {
+    pub(crate) fn fetched(&self) -> usize {
         self.log.len()
     }
 
     /// Puts the next record's messages behind `ready`. [`Next::Item`]: a record was looked at, and may
     /// have had none.
-    pub fn poll(&mut self, cx: &mut Context<'_>, ready: &mut VecDeque<Item>) -> Next {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, ready: &mut VecDeque<Item>) -> Next {
         let before = ready.len();
         let next = self.inbox.poll(cx, ready);
         if matches!(next, Next::Item) {
@@ -61,7 +61,7 @@ impl Feed {
 
     /// Looks at one record of the log, from which `items` makes messages, or fetches some. True: there
     /// is no more, and the cursor is live from here on.
-    pub fn read_log(
+    pub(crate) fn read_log(
         &mut self,
         door: &Door,
         ready: &mut VecDeque<Item>,

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 /// One answer to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// PUBACK, PUBREC or PUBCOMP.
     pub kind: u8,
     pub id: u16,
@@ -29,7 +29,7 @@ struct Batch {
 
 /// A connection's held answers, first in, first out.
 #[derive(Debug, Default)]
-pub struct Held {
+pub(crate) struct Held {
     batches: VecDeque<Batch>,
     /// Packet ids of publishes whose answer is held. A client that sends one again before its
     /// answer gets that one answer.
@@ -39,25 +39,25 @@ pub struct Held {
 
 impl Held {
     /// Answers held.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Nothing waits, not even a ticket without answers.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
 
-    pub fn holds(&self, id: u16) -> bool {
+    pub(crate) fn holds(&self, id: u16) -> bool {
         self.ids.contains(&id)
     }
 
     /// Notes that the publish `id` is being taken; its answer comes with the next [`Held::push`].
-    pub fn take(&mut self, id: u16) {
+    pub(crate) fn take(&mut self, id: u16) {
         self.ids.insert(id);
     }
 
-    pub fn push(&mut self, ticket: Option<Ticket<Vec<Outcome>>>, answers: Vec<Answer>) {
+    pub(crate) fn push(&mut self, ticket: Option<Ticket<Vec<Outcome>>>, answers: Vec<Answer>) {
         if ticket.is_none() && answers.is_empty() {
             return;
         }
@@ -66,7 +66,7 @@ impl Held {
     }
 
     /// Waits for all commits, with nobody left to hear the answers.
-    pub async fn settle(&mut self) {
+    pub(crate) async fn settle(&mut self) {
         for ticket in self.batches.drain(..).filter_map(|batch| batch.ticket) {
             let _ = ticket.await;
         }
@@ -78,7 +78,7 @@ impl Held {
     /// With 3.1.1 there is no such answer, nor is there for a PUBREL: the error is returned and the
     /// connection must end without an acknowledgement.
     /// `failed` hears of each answer that says so.
-    pub fn poll(
+    pub(crate) fn poll(
         &mut self,
         tongue: Tongue,
         cx: &mut Context<'_>,

@@ -34,7 +34,7 @@ pub struct LocalMessage {
 }
 
 #[derive(Debug)]
-pub struct Links {
+pub(crate) struct Links {
     root: String,
     driver: Mutex<Option<mpsc::Sender<LocalMessage>>>,
     retained: Mutex<Retained>,
@@ -54,7 +54,7 @@ impl Retained {
 }
 
 /// Handing on was not possible at once.
-pub enum Full {
+pub(crate) enum Full {
     /// Wait for room, then send this.
     Wait(mpsc::Sender<LocalMessage>, LocalMessage),
     /// Nobody listens, or nothing more can be kept: the reason code.
@@ -62,7 +62,7 @@ pub enum Full {
 }
 
 impl Links {
-    pub fn new(root: &str) -> Links {
+    pub(crate) fn new(root: &str) -> Links {
         Links { root: root.to_owned(), driver: Mutex::default(), retained: Mutex::default() }
     }
 
@@ -70,7 +70,7 @@ impl Links {
     ///
     /// # Errors
     /// When it must wait, or is refused.
-    pub fn take(&self, client: &str, topic: &str, payload: Bytes, retain: bool) -> Result<(), Full> {
+    pub(crate) fn take(&self, client: &str, topic: &str, payload: Bytes, retain: bool) -> Result<(), Full> {
         if retain && !self.keep(client, topic, &payload) {
             return Err(Full::Refused(reason::QUOTA));
         }
@@ -79,14 +79,14 @@ impl Links {
     }
 
     /// Tells the driver that a child's connection is gone.
-    pub async fn closed(&self, client: &str, topic: String) {
+    pub(crate) async fn closed(&self, client: &str, topic: String) {
         let message = LocalMessage { topic, payload: Bytes::new(), client: client.to_owned(), closed: true };
         if let Err(Full::Wait(driver, message)) = self.send(message) {
             let _ = driver.send(message).await;
         }
     }
 
-    pub async fn take_patiently(&self, client: &str, topic: &str, payload: Bytes, retain: bool) {
+    pub(crate) async fn take_patiently(&self, client: &str, topic: &str, payload: Bytes, retain: bool) {
         if let Err(Full::Wait(driver, message)) = self.take(client, topic, payload, retain) {
             let _ = driver.send(message).await;
         }
@@ -123,7 +123,7 @@ impl Links {
     }
 
     /// The retained message on a link topic.
-    pub fn retained(&self, topic: &str) -> Option<Bytes> {
+    pub(crate) fn retained(&self, topic: &str) -> Option<Bytes> {
         self.retained.lock().all.get(topic).map(|(payload, _)| payload.clone())
     }
 }

@@ -18,18 +18,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The messages that one record may give, in the order in which they are delivered.
-pub mod part {
+pub(crate) mod part {
     /// On the topic by which it came in here, with the payload as published.
-    pub const AS_PUBLISHED: u8 = 0;
+    pub(crate) const AS_PUBLISHED: u8 = 0;
     /// On `events/TYPE`.
-    pub const EVENT: u8 = 1;
+    pub(crate) const EVENT: u8 = 1;
     /// On `cmd/TYPE`, when this node is meant and it is not too late.
-    pub const COMMAND: u8 = 2;
+    pub(crate) const COMMAND: u8 = 2;
 }
 
 /// Who this node is: what selectors and `origin` are held against.
 #[derive(Debug)]
-pub struct Me {
+pub(crate) struct Me {
     address: Address,
     labels: Labels,
     /// `"origin":"ADDRESS"`
@@ -37,7 +37,7 @@ pub struct Me {
 }
 
 impl Me {
-    pub fn new(node: &config::Node) -> Me {
+    pub(crate) fn new(node: &config::Node) -> Me {
         Me { origin: origin_member(node.address.as_str()), address: node.address.clone(), labels: node.labels.clone() }
     }
 
@@ -53,7 +53,7 @@ fn origin_member(address: &str) -> Bytes {
 
 /// Shared by all its subscribers; its byte fields are slices of the record.
 #[derive(Debug)]
-pub struct Message {
+pub(crate) struct Message {
     /// [`Pos::ZERO`]: live, of no record.
     pub pos: Pos,
     pub part: u8,
@@ -80,18 +80,18 @@ pub struct Message {
 /// Bytes of messages that wait for somebody, each counted once however many wait for it, and of their
 /// places in inboxes.
 #[derive(Clone, Debug, Default)]
-pub struct Waiting(Arc<AtomicUsize>);
+pub(crate) struct Waiting(Arc<AtomicUsize>);
 
 impl Waiting {
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub fn add(&self, bytes: usize) {
+    pub(crate) fn add(&self, bytes: usize) {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub fn sub(&self, bytes: usize) {
+    pub(crate) fn sub(&self, bytes: usize) {
         self.0.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -112,7 +112,7 @@ struct Splice {
 
 /// Calls `found` with the number and the topic of each message that the record gives.
 /// `topic` is scratch.
-pub fn parts<'a>(me: &Me, header: &Header<'a>, topic: &mut String, mut found: impl FnMut(u8, &str)) {
+pub(crate) fn parts<'a>(me: &Me, header: &Header<'a>, topic: &mut String, mut found: impl FnMut(u8, &str)) {
     if !header.topic.is_empty() {
         found(part::AS_PUBLISHED, header.topic);
     }
@@ -132,7 +132,14 @@ pub fn parts<'a>(me: &Me, header: &Header<'a>, topic: &mut String, mut found: im
 
 impl Message {
     /// One of the messages of a record; `header` and `payload` must be decoded from `entry`.
-    pub fn of_record(me: &Me, entry: &Entry, header: &Header<'_>, payload: &[u8], n: u8, topic: &str) -> Message {
+    pub(crate) fn of_record(
+        me: &Me,
+        entry: &Entry,
+        header: &Header<'_>,
+        payload: &[u8],
+        n: u8,
+        topic: &str,
+    ) -> Message {
         let slice = |part: &[u8]| if part.is_empty() { Bytes::new() } else { entry.bytes.slice_ref(part) };
         let meta = Meta::decode(header.door);
         let is_event = n != part::AS_PUBLISHED;
@@ -170,7 +177,7 @@ impl Message {
     }
 
     /// One that is in no log. `meta` as in [`Meta`], of the publisher.
-    pub fn live(topic: &str, meta: &Meta<'_>, payload: Bytes, qos: u8, retain: bool, now_us: i64) -> Message {
+    pub(crate) fn live(topic: &str, meta: &Meta<'_>, payload: Bytes, qos: u8, retain: bool, now_us: i64) -> Message {
         let payload_bytes = payload.len();
         Message {
             pos: Pos::ZERO,
@@ -191,7 +198,7 @@ impl Message {
     }
 
     /// As it waits on its topic for new subscribers.
-    pub fn retained(topic: &str, r: &Retained) -> Message {
+    pub(crate) fn retained(topic: &str, r: &Retained) -> Message {
         let meta = Meta::decode(&r.door);
         let slice = |part: &[u8]| if part.is_empty() { Bytes::new() } else { r.door.slice_ref(part) };
         Message {
@@ -213,31 +220,31 @@ impl Message {
     }
 
     /// To be shared by all for whom it waits.
-    pub fn shared(mut self, waiting: &Waiting) -> Arc<Message> {
+    pub(crate) fn shared(mut self, waiting: &Waiting) -> Arc<Message> {
         waiting.add(self.bytes);
         self.counted = Some(waiting.clone());
         Arc::new(self)
     }
 
-    pub fn topic_bytes(&self) -> &Bytes {
+    pub(crate) fn topic_bytes(&self) -> &Bytes {
         &self.topic
     }
 
-    pub fn topic(&self) -> &str {
+    pub(crate) fn topic(&self) -> &str {
         std::str::from_utf8(&self.topic).unwrap_or_default()
     }
 
     /// Bytes that it keeps in memory, nearly.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub fn has_expired(&self, now_us: i64) -> bool {
+    pub(crate) fn has_expired(&self, now_us: i64) -> bool {
         self.expires_us.is_some_and(|at| at <= now_us)
     }
 
     /// The payload as a subscriber gets it.
-    pub fn whole_payload(&self) -> Vec<u8> {
+    pub(crate) fn whole_payload(&self) -> Vec<u8> {
         match &self.splice {
             None => self.payload.to_vec(),
             Some((at, s)) => {
@@ -248,7 +255,7 @@ impl Message {
     }
 
     /// Appends it as a packet, unless it is larger than `packet_bytes_max`: then false.
-    pub fn put(
+    pub(crate) fn put(
         &self,
         version: Version,
         give: &Give<'_>,
@@ -290,7 +297,7 @@ impl Message {
 }
 
 /// How one subscriber gets a message.
-pub struct Give<'a> {
+pub(crate) struct Give<'a> {
     pub dup: bool,
     pub qos: u8,
     pub retain: bool,
@@ -302,7 +309,7 @@ pub struct Give<'a> {
 
 /// A message on its way to one subscriber.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub(crate) struct Item {
     pub message: Arc<Message>,
     /// The lower of the publisher's and the subscription's.
     pub qos: u8,
@@ -316,12 +323,12 @@ pub struct Item {
 
 impl Item {
     /// Bytes that it keeps in memory, nearly.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.message.bytes() + self.subscription_ids.len() * size_of::<u32>()
     }
 
     /// A retained message for a new subscription.
-    pub fn retained(message: Message, sub: &Sub) -> Item {
+    pub(crate) fn retained(message: Message, sub: &Sub) -> Item {
         let qos = sub.qos().min(message.qos);
         let subscription_ids = sub.id.into_iter().collect();
         Item { message: Arc::new(message), qos, retain: true, subscription_ids, share: None, again: false }
@@ -329,13 +336,13 @@ impl Item {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::super::packet::{Head, publish};
     use super::*;
     use citybrain_shared::LogId;
     use citybrain_shared::record::{Draft, Kind, Origin};
 
-    pub fn me() -> Me {
+    pub(crate) fn me() -> Me {
         Me { address: Address::parse("c/s").unwrap(), labels: Labels::new(), origin: origin_member("c/s") }
     }
 

@@ -13,10 +13,10 @@ use super::packet::publish::Properties;
 use std::borrow::Cow;
 
 /// Header fields have a two-byte length.
-pub const BYTES_MAX: usize = u16::MAX as usize;
+pub(crate) const BYTES_MAX: usize = u16::MAX as usize;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Meta<'a> {
+pub(crate) struct Meta<'a> {
     pub client: &'a [u8],
     pub expiry_s: Option<u32>,
     pub forwarded: &'a [u8],
@@ -25,7 +25,7 @@ pub struct Meta<'a> {
 }
 
 /// Appends to `out` what [`Meta::decode`] reads. Too large for a header: false, `out` is of no use.
-pub fn put(client: &str, properties: &Properties<'_>, out: &mut Vec<u8>) -> bool {
+pub(crate) fn put(client: &str, properties: &Properties<'_>, out: &mut Vec<u8>) -> bool {
     out.push(u8::from(properties.expiry_s.is_some()));
     out.extend_from_slice(&(client.len() as u16).to_be_bytes());
     out.extend_from_slice(client.as_bytes());
@@ -41,7 +41,7 @@ pub fn put(client: &str, properties: &Properties<'_>, out: &mut Vec<u8>) -> bool
 }
 
 /// The same, with the payload as it was published. `None`: too large for a header.
-pub fn with_payload(door: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn with_payload(door: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
     if door.is_empty() || door.len() + payload.len() > BYTES_MAX {
         return None;
     }
@@ -53,7 +53,7 @@ pub fn with_payload(door: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// What [`with_payload`] was given.
-pub fn without_payload(door: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn without_payload(door: &[u8]) -> Cow<'_, [u8]> {
     let Some(payload) = Meta::decode(door).payload else { return door.into() };
     let mut plain = door[..door.len() - payload.len()].to_vec();
     plain[0] &= !2;
@@ -62,7 +62,7 @@ pub fn without_payload(door: &[u8]) -> Cow<'_, [u8]> {
 
 impl Meta<'_> {
     /// Bytes that are none of ours (a record that did not come by MQTT) say nothing.
-    pub fn decode(door: &[u8]) -> Meta<'_> {
+    pub(crate) fn decode(door: &[u8]) -> Meta<'_> {
         decode(door).unwrap_or_default()
     }
 }

@@ -33,33 +33,31 @@
 //! Deliberately absent: enhanced authentication. The door reads nothing of a payload; it
 //! only checks that one which says it is UTF-8 is.
 
-pub mod access;
-pub mod connection;
-pub mod core;
-pub mod counters;
+pub(crate) mod access;
+pub(crate) mod connection;
+pub(crate) mod core;
+pub(crate) mod counters;
 pub mod crowd;
 pub mod entrance;
-pub mod expired;
-#[cfg(test)]
-mod fake;
-pub mod feed;
-pub mod held;
-pub mod local;
-pub mod message;
-pub mod meta;
+pub(crate) mod expired;
+pub(crate) mod feed;
+pub(crate) mod held;
+pub(crate) mod local;
+pub(crate) mod message;
+pub(crate) mod meta;
 pub mod outside;
 pub mod packet;
-pub mod route;
-pub mod seats;
-pub mod share;
-pub mod socket;
-pub mod sys;
+pub(crate) mod route;
+pub(crate) mod seats;
+pub(crate) mod share;
+pub(crate) mod socket;
+pub(crate) mod sys;
 #[cfg(test)]
 mod tests;
-pub mod trie;
+pub(crate) mod trie;
 pub mod users;
-pub mod websocket;
-pub mod window;
+pub(crate) mod websocket;
+pub(crate) mod window;
 
 use self::access::{Access, User};
 use self::core::Core;

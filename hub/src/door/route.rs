@@ -41,14 +41,14 @@ const OWN_BYTES: usize = 64 * 1024;
 /// about a millisecond.
 const CHUNK_RECORDS: usize = 256;
 const CHUNK_BYTES: usize = 256 * 1024;
-pub const CHUNK_DELIVERIES: usize = 4096;
+pub(crate) const CHUNK_DELIVERIES: usize = 4096;
 
 /// Before a log that could not be read is asked again.
 const BROKEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// One filter of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sub {
+pub(crate) struct Sub {
     /// QoS in bits 0-1, no-local 2, retain-as-published 3, retain handling 4-5.
     pub options: u8,
     pub id: Option<u32>,
@@ -58,9 +58,9 @@ pub struct Sub {
 
 impl Sub {
     /// To be made [`Sub::since`]: what is committed when the filter comes into the routes.
-    pub const FROM_NOW: Pos = Pos(u64::MAX);
+    pub(crate) const FROM_NOW: Pos = Pos(u64::MAX);
 
-    pub fn qos(&self) -> u8 {
+    pub(crate) fn qos(&self) -> u8 {
         self.options & 3
     }
 
@@ -68,7 +68,7 @@ impl Sub {
         self.options & 4 != 0
     }
 
-    pub fn retain_as_published(&self) -> bool {
+    pub(crate) fn retain_as_published(&self) -> bool {
         self.options & 8 != 0
     }
 
@@ -80,11 +80,11 @@ impl Sub {
 
 /// Names a connected session in the routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(u32);
+pub(crate) struct Key(u32);
 
 /// What waits for one connected session.
 #[derive(Debug)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     client: Arc<str>,
     queue: Mutex<Queue>,
     /// Of all inboxes together.
@@ -121,7 +121,7 @@ impl Queue {
 
 /// What [`Inbox::poll`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     Item,
     /// Nothing; the task will be woken.
     Pending,
@@ -131,7 +131,7 @@ pub enum Next {
 
 impl Inbox {
     /// Moves the messages of the next record, or the next live message, to the end of `ready`.
-    pub fn poll(&self, cx: &mut Context<'_>, ready: &mut VecDeque<Item>) -> Next {
+    pub(crate) fn poll(&self, cx: &mut Context<'_>, ready: &mut VecDeque<Item>) -> Next {
         let mut q = self.queue.lock();
         let Some(first) = q.items.pop_front() else {
             if !q.live {
@@ -157,31 +157,31 @@ impl Inbox {
     }
 
     /// Messages that wait.
-    pub fn queued(&self) -> usize {
+    pub(crate) fn queued(&self) -> usize {
         self.queue.lock().items.len()
     }
 
     /// The record of the newest of them; 0: none.
-    pub fn newest(&self) -> Pos {
+    pub(crate) fn newest(&self) -> Pos {
         self.queue.lock().items.iter().map(|i| i.message.pos).max().unwrap_or(Pos::ZERO)
     }
 
     /// Gives memory back that a burst has taken.
-    pub fn free_room(&self) {
+    pub(crate) fn free_room(&self) {
         let mut q = self.queue.lock();
         if q.items.is_empty() {
             q.items = VecDeque::new();
         }
     }
 
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.queue.lock().live
     }
 }
 
 /// Who gets what. One per door.
 #[derive(Debug)]
-pub struct Router {
+pub(crate) struct Router {
     me: Arc<Me>,
     counters: Arc<Counters>,
     link_root: String,
@@ -223,7 +223,13 @@ struct FoundSub {
 
 impl Router {
     /// Routes what is committed behind `routed`.
-    pub fn new(me: Arc<Me>, counters: Arc<Counters>, link_root: &str, waiting_bytes_max: usize, routed: Pos) -> Router {
+    pub(crate) fn new(
+        me: Arc<Me>,
+        counters: Arc<Counters>,
+        link_root: &str,
+        waiting_bytes_max: usize,
+        routed: Pos,
+    ) -> Router {
         let routes = Mutex::new(Routes { routed, ..Routes::default() });
         let waiting = Waiting::default();
         Router { me, counters, link_root: link_root.to_owned(), waiting, waiting_bytes_max, routes }
@@ -238,17 +244,17 @@ impl Router {
         }
     }
 
-    pub fn routed(&self) -> Pos {
+    pub(crate) fn routed(&self) -> Pos {
         self.routes.lock().routed
     }
 
     /// Bytes that the filters of connected sessions keep in memory here, nearly.
-    pub fn filter_bytes(&self) -> usize {
+    pub(crate) fn filter_bytes(&self) -> usize {
         self.routes.lock().filter_bytes
     }
 
     /// A session that is not live yet.
-    pub fn join(&self, client: &Arc<str>) -> (Key, Arc<Inbox>) {
+    pub(crate) fn join(&self, client: &Arc<str>) -> (Key, Arc<Inbox>) {
         let inbox = Arc::new(Inbox { client: client.clone(), queue: Mutex::default(), waiting: self.waiting.clone() });
         let mut r = self.routes.lock();
         let key = match r.free.pop() {
@@ -265,7 +271,7 @@ impl Router {
     }
 
     /// The session is gone; its filters must be removed before.
-    pub fn leave(&self, key: Key) {
+    pub(crate) fn leave(&self, key: Key) {
         let mut r = self.routes.lock();
         if let Some(slot) = r.sessions.get_mut(key.0 as usize) {
             *slot = None;
@@ -275,7 +281,12 @@ impl Router {
 
     /// Filters of one session, in one hold of the lock; the caller gives few at a time. What is committed
     /// then is returned, and put into those that are [`Sub::FROM_NOW`]: no later record was routed yet.
-    pub fn subscribe<'a>(&self, key: Key, core: &dyn Core, subs: impl Iterator<Item = (&'a str, &'a mut Sub)>) -> Pos {
+    pub(crate) fn subscribe<'a>(
+        &self,
+        key: Key,
+        core: &dyn Core,
+        subs: impl Iterator<Item = (&'a str, &'a mut Sub)>,
+    ) -> Pos {
         let mut r = self.routes.lock();
         let now = *core.committed().borrow();
         for (filter, sub) in subs {
@@ -290,7 +301,7 @@ impl Router {
         now
     }
 
-    pub fn unsubscribe<'a>(&self, key: Key, filters: impl Iterator<Item = &'a str>) {
+    pub(crate) fn unsubscribe<'a>(&self, key: Key, filters: impl Iterator<Item = &'a str>) {
         let mut r = self.routes.lock();
         for filter in filters {
             let trie = if topic::is_link(&self.link_root, filter) { &mut r.links } else { &mut r.filters };
@@ -301,7 +312,7 @@ impl Router {
     }
 
     /// Makes the session live if it has seen all that was routed.
-    pub fn go_live(&self, inbox: &Inbox, seen: Pos) -> bool {
+    pub(crate) fn go_live(&self, inbox: &Inbox, seen: Pos) -> bool {
         let r = self.routes.lock();
         let live = r.routed <= seen;
         if live {
@@ -311,14 +322,14 @@ impl Router {
     }
 
     /// If the session is live and nothing waits for it: everything up to here was looked at for it.
-    pub fn looked_upto(&self, inbox: &Inbox) -> Option<Pos> {
+    pub(crate) fn looked_upto(&self, inbox: &Inbox) -> Option<Pos> {
         let r = self.routes.lock();
         let q = inbox.queue.lock();
         (q.live && q.items.is_empty()).then_some(r.routed)
     }
 
     /// Hands a message that is in no log to whoever is there now. How many filters it matched.
-    pub fn live(&self, message: Message) -> usize {
+    pub(crate) fn live(&self, message: Message) -> usize {
         let mut r = self.routes.lock();
         let mut found = std::mem::take(&mut r.found);
         let topic = message.topic();
@@ -353,7 +364,7 @@ impl Router {
     }
 
     /// Routes what is committed, until the engine is gone or `stop` says so.
-    pub async fn run(&self, core: &dyn Core, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(&self, core: &dyn Core, mut stop: watch::Receiver<bool>) {
         let mut committed = core.committed();
         loop {
             let last = *committed.borrow_and_update();
@@ -506,14 +517,14 @@ fn merge(found: &[Found], message: Arc<Message>) -> Item {
 
 /// A session's own filters, for reading the log by itself.
 #[derive(Debug, Default)]
-pub struct OwnFilters {
+pub(crate) struct OwnFilters {
     trie: Trie<(), Sub>,
     found: Vec<Found>,
     topic: String,
 }
 
 impl OwnFilters {
-    pub fn new<'a>(subs: impl Iterator<Item = (&'a str, Sub)>) -> OwnFilters {
+    pub(crate) fn new<'a>(subs: impl Iterator<Item = (&'a str, Sub)>) -> OwnFilters {
         let mut own = OwnFilters::default();
         for (filter, sub) in subs {
             own.trie.insert(filter, (), sub);
@@ -521,17 +532,17 @@ impl OwnFilters {
         own
     }
 
-    pub fn insert(&mut self, filter: &str, sub: Sub) {
+    pub(crate) fn insert(&mut self, filter: &str, sub: Sub) {
         self.trie.insert(filter, (), sub);
     }
 
-    pub fn remove(&mut self, filter: &str) {
+    pub(crate) fn remove(&mut self, filter: &str) {
         self.trie.remove(filter, ());
     }
 
     /// The messages of a record for this session, as the router would have found them; besides, the
     /// parts whose exchange has begun, with the QoS that `begun` says, whatever the filters are now.
-    pub fn items(
+    pub(crate) fn items(
         &mut self,
         me: &Me,
         entry: &crate::log::Entry,
@@ -561,6 +572,6 @@ impl OwnFilters {
 }
 
 /// A live message of a publisher on this node.
-pub fn live_message(topic: &str, door: &[u8], payload: Bytes, qos: u8, retain: bool, now_us: i64) -> Message {
+pub(crate) fn live_message(topic: &str, door: &[u8], payload: Bytes, qos: u8, retain: bool, now_us: i64) -> Message {
     Message::live(topic, &Meta::decode(door), payload, qos, retain, now_us)
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 #[derive(Debug, Default)]
-pub struct Seats {
+pub(crate) struct Seats {
     taken: Mutex<HashMap<Arc<str>, Seat>>,
     parked: Mutex<HashMap<Arc<str>, Parked>>,
     /// Of clients that are gone, with the time at which they are due.
@@ -35,7 +35,7 @@ struct Seat {
 
 /// What others may see of a connection, and how they end it.
 #[derive(Debug)]
-pub struct Live {
+pub(crate) struct Live {
     pub user: User,
     pub version: u8,
     pub durable: bool,
@@ -49,7 +49,7 @@ pub struct Live {
 }
 
 impl Live {
-    pub fn new(user: User, version: u8, durable: bool) -> Arc<Live> {
+    pub(crate) fn new(user: User, version: u8, durable: bool) -> Arc<Live> {
         Arc::new(Live {
             user,
             version,
@@ -64,19 +64,19 @@ impl Live {
     }
 
     /// Ends the connection, with a reason for MQTT 5.
-    pub fn kick(&self, reason: u8) {
+    pub(crate) fn kick(&self, reason: u8) {
         self.kicked.store(reason, Ordering::Release);
         if let Some(w) = self.waker.lock().take() {
             w.wake();
         }
     }
 
-    pub fn is_kicked(&self) -> bool {
+    pub(crate) fn is_kicked(&self) -> bool {
         self.kicked.load(Ordering::Acquire) != 0
     }
 
     /// The reason to end, if there is one; else the task will be woken.
-    pub fn poll_kicked(&self, cx: &mut Context<'_>) -> Option<u8> {
+    pub(crate) fn poll_kicked(&self, cx: &mut Context<'_>) -> Option<u8> {
         let mut waker = self.waker.lock();
         match self.kicked.load(Ordering::Acquire) {
             0 => {
@@ -92,7 +92,7 @@ impl Live {
 }
 
 /// A client's place. Dropped by the connection as its last act.
-pub struct Taken<'a> {
+pub(crate) struct Taken<'a> {
     seats: &'a Seats,
     client: Arc<str>,
     live: Arc<Live>,
@@ -111,7 +111,7 @@ impl Drop for Taken<'_> {
 /// What is remembered of a session whose client is away, beside what the log knows. After a
 /// restart there is none of it.
 #[derive(Clone, Debug)]
-pub struct Parked {
+pub(crate) struct Parked {
     /// When it expires.
     until: Instant,
     /// `None`: unknown, an earlier process gave it.
@@ -120,13 +120,13 @@ pub struct Parked {
 
 impl Parked {
     /// Its time is over, though nobody has ended it yet.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.until <= Instant::now()
     }
 }
 
 #[derive(Clone, Debug)]
-pub struct Delivered {
+pub(crate) struct Delivered {
     /// Records up to here were given to the client.
     pub upto: Pos,
     /// See [`super::connection::Earlier`].
@@ -165,7 +165,7 @@ impl Seats {
     /// Takes the client's place, after whoever has it now has left; `reason` is what that one hears.
     /// True if there was one. Of several who wait the newest gets it: the others find themselves
     /// kicked when it is their turn, and must only leave.
-    pub async fn take(&self, client: &Arc<str>, live: &Arc<Live>, reason: u8) -> (Taken<'_>, bool) {
+    pub(crate) async fn take(&self, client: &Arc<str>, live: &Arc<Live>, reason: u8) -> (Taken<'_>, bool) {
         let (gone_tx, gone) = watch::channel(());
         let before = self.taken.lock().insert(client.clone(), Seat { live: live.clone(), gone });
         let seat = Taken { seats: self, client: client.clone(), live: live.clone(), _gone: gone_tx };
@@ -178,22 +178,22 @@ impl Seats {
     }
 
     /// Clients that are here.
-    pub fn connected(&self) -> usize {
+    pub(crate) fn connected(&self) -> usize {
         self.taken.lock().len()
     }
 
-    pub fn kick_if(&self, is_out: impl Fn(&User) -> bool, reason: u8) {
+    pub(crate) fn kick_if(&self, is_out: impl Fn(&User) -> bool, reason: u8) {
         self.taken.lock().values().filter(|s| is_out(&s.live.user)).for_each(|s| s.live.kick(reason));
     }
 
-    pub fn kick_all(&self, reason: u8) {
+    pub(crate) fn kick_all(&self, reason: u8) {
         self.taken.lock().values().for_each(|s| s.live.kick(reason));
     }
 
     /// Sessions of a state that was found at start. Their expiry counts from when their clients left,
     /// which for those that an earlier process's end cut off is this start: they could not come back
     /// before. A clock that was set back keeps a session longer.
-    pub fn park_all(&self, state: &State, now_us: i64) {
+    pub(crate) fn park_all(&self, state: &State, now_us: i64) {
         let now = Instant::now();
         let mut parked = self.parked.lock();
         // A group has no client whose absence could end it.
@@ -204,35 +204,35 @@ impl Seats {
         }
     }
 
-    pub fn park(&self, client: &Arc<str>, expiry_s: u32, delivered: Delivered) {
+    pub(crate) fn park(&self, client: &Arc<str>, expiry_s: u32, delivered: Delivered) {
         let until = Instant::now() + Duration::from_secs(expiry_s.into());
         let parked = Parked { until, delivered: Some(delivered) };
         self.parked.lock().insert(client.clone(), parked);
     }
 
     /// The client could not come back after all.
-    pub fn park_again(&self, client: &Arc<str>, parked: Parked) {
+    pub(crate) fn park_again(&self, client: &Arc<str>, parked: Parked) {
         self.parked.lock().insert(client.clone(), parked);
     }
 
     /// The client is back.
-    pub fn unpark(&self, client: &str) -> Option<Parked> {
+    pub(crate) fn unpark(&self, client: &str) -> Option<Parked> {
         self.parked.lock().remove(client)
     }
 
-    pub fn put_will(&self, client: Arc<str>, delay: Duration, user: User, will: Will) {
+    pub(crate) fn put_will(&self, client: Arc<str>, delay: Duration, user: User, will: Will) {
         self.wills.lock().insert(client, (Instant::now() + delay, user, will));
     }
 
     /// The client is back in time, if there is one. With what was left of its delay.
-    pub fn take_will(&self, client: &str) -> Option<(Duration, User, Will)> {
+    pub(crate) fn take_will(&self, client: &str) -> Option<(Duration, User, Will)> {
         let (due, user, will) = self.wills.lock().remove(client)?;
         Some((due.saturating_duration_since(Instant::now()), user, will))
     }
 
     /// So many of those that are due, of so many bytes together, nearly: at least one. Until
     /// [`Seats::have_ended`] their clients wait.
-    pub fn wills_due(&self, wills_max: usize, bytes_max: usize) -> Vec<(Arc<str>, User, Will)> {
+    pub(crate) fn wills_due(&self, wills_max: usize, bytes_max: usize) -> Vec<(Arc<str>, User, Will)> {
         let now = Instant::now();
         let mut wills = self.wills.lock();
         let (mut taken, mut bytes) = (Vec::new(), 0);
@@ -249,7 +249,7 @@ impl Seats {
 
     /// Sessions whose client has been away for too long; they are forgotten here. Until
     /// [`Seats::have_ended`] their clients wait.
-    pub fn expired(&self) -> Vec<(Arc<str>, Parked)> {
+    pub(crate) fn expired(&self) -> Vec<(Arc<str>, Parked)> {
         let now = Instant::now();
         let mut parked = self.parked.lock();
         parked.extract_if(|_, p| p.until <= now).inspect(|(client, _)| self.begin_to_end(client)).collect()
@@ -260,7 +260,7 @@ impl Seats {
     }
 
     /// What was taken of these clients is in the log, or could not be.
-    pub fn have_ended<'a>(&self, clients: impl Iterator<Item = &'a Arc<str>>) {
+    pub(crate) fn have_ended<'a>(&self, clients: impl Iterator<Item = &'a Arc<str>>) {
         self.ending.send_modify(|all| {
             for client in clients {
                 if let Some(n) = all.get_mut(client) {
@@ -274,12 +274,12 @@ impl Seats {
     }
 
     /// Waits until nothing of the client's is on its way into the log: it would come behind what it does now.
-    pub async fn nothing_ends(&self, client: &str) {
+    pub(crate) async fn nothing_ends(&self, client: &str) {
         // Whoever sends is this.
         let _ = self.ending.subscribe().wait_for(|all| !all.contains_key(client)).await;
     }
 
-    pub fn views(&self, core: &dyn Core, router: &Router) -> Vec<SessionView> {
+    pub(crate) fn views(&self, core: &dyn Core, router: &Router) -> Vec<SessionView> {
         let routed = router.routed();
         let mut views: HashMap<String, SessionView> = look(core, |state| {
             let view = |(client, s): (&String, &crate::state::Session)| {

@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 
 /// First level of the filters, and of the groups' names in the state.
-pub const PREFIX: &str = "$share/";
+pub(crate) const PREFIX: &str = "$share/";
 
 /// Messages that one member may have at a time.
 const HAND_MAX: usize = 128;
@@ -54,7 +54,7 @@ const LOOKED_AT_MAX: usize = 64;
 const OPTIONS: u8 = 2 | 8;
 
 /// The filter of a shared subscription: `None` for any other; `Some(Err)`: a broken one.
-pub fn filter_of(name: &str) -> Option<Result<&str, ()>> {
+pub(crate) fn filter_of(name: &str) -> Option<Result<&str, ()>> {
     let rest = name.strip_prefix(PREFIX)?;
     Some(match rest.split_once('/') {
         Some((group, filter))
@@ -66,13 +66,13 @@ pub fn filter_of(name: &str) -> Option<Result<&str, ()>> {
     })
 }
 
-pub fn is_shared(filter: &str) -> bool {
+pub(crate) fn is_shared(filter: &str) -> bool {
     filter.starts_with(PREFIX)
 }
 
 /// All groups of a door.
 #[derive(Debug, Default)]
-pub struct Shares {
+pub(crate) struct Shares {
     groups: Mutex<HashMap<Arc<str>, Arc<Group>>>,
     /// A session has ended, or left a group: some may be of nobody now.
     changed: AtomicBool,
@@ -81,7 +81,7 @@ pub struct Shares {
 }
 
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     name: Arc<str>,
     key: Key,
     bell: Arc<Bell>,
@@ -147,7 +147,7 @@ struct Exchange {
 }
 
 /// A note to be written, and when; with its number, for [`Group::was_noted`].
-pub struct Noting {
+pub(crate) struct Noting {
     pub number: u64,
     pub note: Note,
     pub haste: Haste,
@@ -175,7 +175,7 @@ struct Member {
 }
 
 /// A client that joins.
-pub struct Joining<'a> {
+pub(crate) struct Joining<'a> {
     pub client: &'a Arc<str>,
     pub sub: Sub,
     pub in_flight_max: usize,
@@ -185,7 +185,7 @@ impl Shares {
     /// Makes the client a member; what it was given before and did not acknowledge comes first, but for
     /// what is `under_way` in this connection. The messages that it has received and is to be told to
     /// release are returned.
-    pub fn join(
+    pub(crate) fn join(
         &self,
         door: &Door,
         name: &str,
@@ -206,7 +206,7 @@ impl Shares {
     }
 
     /// `keep`: it is a durable member, and what it was given waits for it.
-    pub fn leave(&self, door: &Door, group: &Arc<Group>, client: &Arc<str>, keep: bool) {
+    pub(crate) fn leave(&self, door: &Door, group: &Arc<Group>, client: &Arc<str>, keep: bool) {
         let mut groups = self.groups.lock();
         door.counters.abandoned.add(group.leave(client, keep));
         self.changed.store(true, Ordering::Relaxed);
@@ -217,7 +217,7 @@ impl Shares {
     }
 
     /// The client's session is over: what it had goes to others.
-    pub fn session_ended(&self, door: &Door, client: &str) {
+    pub(crate) fn session_ended(&self, door: &Door, client: &str) {
         self.changed.store(true, Ordering::Relaxed);
         for group in self.groups.lock().values() {
             group.forget(door, client);
@@ -225,7 +225,7 @@ impl Shares {
     }
 
     /// Ends groups that no session names any more. Notes to be committed are returned.
-    pub fn sweep(&self, door: &Door) -> Vec<Note> {
+    pub(crate) fn sweep(&self, door: &Door) -> Vec<Note> {
         if !self.changed.swap(false, Ordering::Relaxed) {
             return Vec::new();
         }
@@ -271,7 +271,7 @@ impl Shares {
 
     /// At the start: those that the state has. Before anybody comes, since what was given to a session
     /// that did not outlive the process must not go to a new one of the same client.
-    pub fn open(&self, door: &Door) {
+    pub(crate) fn open(&self, door: &Door) {
         let names = look(&*door.core, |s| s.sessions.keys().filter(|c| is_shared(c)).cloned().collect::<Vec<_>>());
         let groups = names.iter().map(|name| Group::open(door, name));
         self.groups.lock().extend(groups.map(|g| (g.name.clone(), g)));
@@ -281,7 +281,7 @@ impl Shares {
 }
 
 /// What makes a group durable; harmless if it is.
-pub fn open_notes(name: &str) -> Vec<Note> {
+pub(crate) fn open_notes(name: &str) -> Vec<Note> {
     let filter = filter_of(name).and_then(Result::ok).unwrap_or_default();
     Note::open_own(name, 5, &[filter], OPTIONS)
 }
@@ -333,7 +333,7 @@ impl Group {
     }
 
     /// A durable session names it, by the notes of [`open_notes`].
-    pub fn make_durable(&self) {
+    pub(crate) fn make_durable(&self) {
         let mut inner = self.inner.lock();
         inner.durable = true;
         inner.changed |= !inner.apart.is_empty();
@@ -387,7 +387,7 @@ impl Group {
     }
 
     /// What the client was given goes to others, or if it is of QoS 2 to nobody.
-    pub fn forget(&self, door: &Door, client: &str) {
+    pub(crate) fn forget(&self, door: &Door, client: &str) {
         let mut inner = self.inner.lock();
         let given = inner.away.remove(client).unwrap_or_default();
         let abandoned = inner.give_up(client, given);
@@ -397,7 +397,7 @@ impl Group {
     }
 
     /// The next message for this member; `None`: none for now, and the task will be woken.
-    pub fn poll_next(self: &Arc<Self>, door: &Door, client: &Arc<str>, cx: &Context<'_>) -> Option<Item> {
+    pub(crate) fn poll_next(self: &Arc<Self>, door: &Door, client: &Arc<str>, cx: &Context<'_>) -> Option<Item> {
         let mut inner = self.inner.lock();
         let i = inner.members.iter().position(|m| m.client == *client)?;
         if inner.members[i].hand.is_empty() {
@@ -434,7 +434,7 @@ impl Group {
     }
 
     /// What the client was to get next was not written to it, and it is leaving: others may have it.
-    pub fn take_back(&self, client: &str, at: At) {
+    pub(crate) fn take_back(&self, client: &str, at: At) {
         let mut inner = self.inner.lock();
         let member = inner.members.iter_mut().find(|m| *m.client == *client);
         let of_member = member.and_then(|m| m.given.remove(&at));
@@ -444,7 +444,7 @@ impl Group {
     }
 
     /// The client has received a message of QoS 2.
-    pub fn release(&self, client: &Arc<str>, at: At) {
+    pub(crate) fn release(&self, client: &Arc<str>, at: At) {
         let mut inner = self.inner.lock();
         let noted = !inner.durable;
         let Some(x) = inner.apart.get_mut(&at).filter(|x| x.client.as_ref() == Some(client)) else { return };
@@ -455,7 +455,7 @@ impl Group {
     }
 
     /// May the client be told to release it? If not, the task will be woken.
-    pub fn poll_release(&self, at: At, cx: &Context<'_>) -> bool {
+    pub(crate) fn poll_release(&self, at: At, cx: &Context<'_>) -> bool {
         let inner = self.inner.lock();
         let may = inner.apart.get(&at).is_none_or(|x| x.noted);
         if !may {
@@ -465,7 +465,7 @@ impl Group {
     }
 
     /// The client has completed a message.
-    pub fn settle(&self, client: &str, at: At) {
+    pub(crate) fn settle(&self, client: &str, at: At) {
         let mut inner = self.inner.lock();
         let member = inner.members.iter_mut().find(|m| *m.client == *client);
         let of_member = member.is_some_and(|m| m.given.remove(&at).is_some());
@@ -478,7 +478,7 @@ impl Group {
 
     /// How far the group has come, if that is not known to the log and nobody is noting it. `idle`: also
     /// what an earlier note should have said.
-    pub fn to_note(&self, client: &Arc<str>, idle: bool) -> Option<Noting> {
+    pub(crate) fn to_note(&self, client: &Arc<str>, idle: bool) -> Option<Noting> {
         let mut inner = self.inner.lock();
         let is_due = inner.changed || (idle && inner.apart.values().any(|x| !x.noted));
         if !inner.durable || !is_due || inner.noting.is_some() {
@@ -511,7 +511,7 @@ impl Group {
 
     /// The note on its way is written, or could not be. Then the next one says it again, whenever there
     /// is reason for one: at once would be a busy loop while the disk is full.
-    pub fn was_noted(&self, number: u64, written: bool) {
+    pub(crate) fn was_noted(&self, number: u64, written: bool) {
         let mut inner = self.inner.lock();
         let said = inner.noting.take_if(|n| n.number == number).map_or_else(Vec::new, |n| n.said);
         for (at, client, releasing) in said.into_iter().filter(|_| written) {

@@ -13,20 +13,20 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// For the last answers, for the peer to take our last word, and again for it to close as well.
-pub const FAREWELL: Duration = Duration::from_secs(1);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// Plain TCP is known by name, so that it costs no detour and no memory.
-pub enum Socket {
+pub(crate) enum Socket {
     Tcp(TcpStream),
     Wrapped(Box<dyn Duplex>),
 }
 
 /// Who is at the other end, as far as the socket says it.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub(crate) struct Peer {
     pub ip: IpAddr,
     /// The name in a verified client certificate.
     pub certified: Option<Arc<str>>,
@@ -35,7 +35,12 @@ pub struct Peer {
 impl Socket {
     /// Reads at most `want` bytes to the end of `input`; 0: the peer has closed. While there is
     /// nothing to be read an empty `input` holds no memory.
-    pub fn poll_input(&mut self, cx: &mut Context<'_>, input: &mut BytesMut, want: usize) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_input(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &mut BytesMut,
+        want: usize,
+    ) -> Poll<io::Result<usize>> {
         match self {
             Socket::Tcp(socket) => {
                 ready!(socket.poll_read_ready(cx))?;
@@ -46,7 +51,7 @@ impl Socket {
     }
 
     /// Writes the last that is to be written, and closes our half.
-    pub async fn say_last(&mut self, words: &[u8]) {
+    pub(crate) async fn say_last(&mut self, words: &[u8]) {
         let said = async { self.write_all(words).await.and(self.shutdown().await) };
         let _ = timeout(FAREWELL, said).await;
     }
@@ -54,7 +59,7 @@ impl Socket {
     /// Until the peer closes as well, for a moment, what it still sends is read and thrown away. A
     /// socket that is dropped with something unread is reset: the peer's next write fails, and who then
     /// reads no more has not heard why.
-    pub async fn linger(&mut self, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn linger(&mut self, mut stop: watch::Receiver<bool>) {
         let mut thrown_away = vec![0; 4096];
         let closes = async { while self.read(&mut thrown_away).await.is_ok_and(|n| n > 0) {} };
         tokio::select! {
@@ -64,7 +69,7 @@ impl Socket {
     }
 
     /// Writes some of `output`. What is around a plain socket may hold it back until it is flushed.
-    pub fn poll_output(&mut self, cx: &mut Context<'_>, output: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_output(&mut self, cx: &mut Context<'_>, output: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Socket::Tcp(socket) => loop {
                 ready!(socket.poll_write_ready(cx))?;

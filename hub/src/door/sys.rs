@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-pub const PREFIX: &str = "$SYS/";
+pub(crate) const PREFIX: &str = "$SYS/";
 
-pub const PERIOD: Duration = Duration::from_secs(10);
+pub(crate) const PERIOD: Duration = Duration::from_secs(10);
 
 const SPANS: [(&str, f64); 3] = [("1min", 60.0), ("5min", 300.0), ("15min", 900.0)];
 
 #[derive(Debug)]
-pub struct Sys {
+pub(crate) struct Sys {
     opened: Instant,
     load: Mutex<Load>,
 }
@@ -77,7 +77,7 @@ impl Sys {
     }
 
     /// Tells all who subscribed; to be called every [`PERIOD`].
-    pub fn tell(&self, door: &Door) {
+    pub(crate) fn tell(&self, door: &Door) {
         let c = &door.counters;
         let received = c.publishes_qos0.get() + c.publishes_qos1.get() + c.publishes_qos2.get();
         self.load.lock().count(received, c.delivered.get(), PERIOD);
@@ -87,7 +87,7 @@ impl Sys {
     }
 
     /// What a new subscription gets at once, as it would of retained messages.
-    pub fn now(&self, door: &Door, filter: &str, sub: &Sub) -> Vec<Item> {
+    pub(crate) fn now(&self, door: &Door, filter: &str, sub: &Sub) -> Vec<Item> {
         let all = self.values(door).into_iter().filter(|(topic, _)| topic::matches(filter, topic));
         all.map(|(topic, value)| Item::retained(message(&topic, value), sub)).collect()
     }

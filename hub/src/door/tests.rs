@@ -1,13 +1,13 @@
 //! The door over real sockets, with an engine in memory behind it.
 
 use super::core::Core as _;
-use super::fake::{Fake, Plain};
 use super::packet::{Ack, Head, Version, kind, publish, put_ack};
 use super::*;
 use crate::note::Note;
 use bytes::{Buf, Bytes, BytesMut};
 use citybrain_shared::Pos;
 use citybrain_shared::record::{Header, Kind};
+use fake::{Fake, Plain};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -20,6 +20,7 @@ mod bounds;
 mod delivery;
 mod encoding;
 mod exchanges;
+mod fake;
 mod groups;
 mod lifetimes;
 mod links;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 /// Values under (filter, key). The order of matches is unspecified.
 #[derive(Debug)]
-pub struct Trie<K, V> {
+pub(crate) struct Trie<K, V> {
     nodes: Vec<Node<K, V>>,
     /// Indices of `nodes` that are empty and may be used again.
     free: Vec<usize>,
@@ -43,16 +43,17 @@ impl<K: Copy + Eq, V> Default for Trie<K, V> {
 
 impl<K: Copy + Eq, V> Trie<K, V> {
     /// Values in it.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Puts `value` under a valid filter; what `key` had there before is returned.
-    pub fn insert(&mut self, filter: &str, key: K, value: V) -> Option<V> {
+    pub(crate) fn insert(&mut self, filter: &str, key: K, value: V) -> Option<V> {
         let (path, hash) = split(filter);
         let mut at = ROOT;
         for level in levels(path) {
@@ -81,7 +82,7 @@ impl<K: Copy + Eq, V> Trie<K, V> {
         }
     }
 
-    pub fn remove(&mut self, filter: &str, key: K) -> Option<V> {
+    pub(crate) fn remove(&mut self, filter: &str, key: K) -> Option<V> {
         let (path, hash) = split(filter);
         let mut way = Vec::new();
         let mut at = ROOT;
@@ -111,7 +112,7 @@ impl<K: Copy + Eq, V> Trie<K, V> {
     }
 
     /// Calls `found` for each value whose filter matches the valid topic.
-    pub fn matches<'a>(&'a self, topic: &str, mut found: impl FnMut(K, &'a V)) {
+    pub(crate) fn matches<'a>(&'a self, topic: &str, mut found: impl FnMut(K, &'a V)) {
         self.walk(ROOT, Some(topic), topic.starts_with('$'), &mut found);
     }
 
@@ -143,7 +144,7 @@ impl<K: Copy + Eq, V> Trie<K, V> {
 
 /// Levels of a topic or filter that the front door accepts: bounds the recursion and the work of a
 /// match (each `+` doubles the paths).
-pub const LEVELS_MAX: usize = 128;
+pub(crate) const LEVELS_MAX: usize = 128;
 
 /// The filter without its final `#`, and whether it had one.
 fn split(filter: &str) -> (Option<&str>, bool) {

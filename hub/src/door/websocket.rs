@@ -25,7 +25,7 @@ const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// The library reads into a buffer of its own; small, since most clients are idle.
 const READ_BUFFER_BYTES: usize = 4096;
 
-pub struct WebSocket<S> {
+pub(crate) struct WebSocket<S> {
     inner: WebSocketStream<S>,
     /// Of the message that came last.
     rest: Bytes,
@@ -41,7 +41,7 @@ impl<S: Duplex> WebSocket<S> {
     ///
     /// # Errors
     /// What the client did wrong; it has been told.
-    pub async fn accept(socket: S, message_bytes_max: usize, origins: &[String]) -> Result<WebSocket<S>, Error> {
+    pub(crate) async fn accept(socket: S, message_bytes_max: usize, origins: &[String]) -> Result<WebSocket<S>, Error> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(WRITE_BUFFER_BYTES)

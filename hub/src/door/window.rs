@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 
 #[derive(Debug, Default)]
-pub struct Window {
+pub(crate) struct Window {
     /// Everything up to here was looked at: given to the client, or nothing for it.
     seen: Pos,
     /// Given and, from the front on, not all settled; by position.
@@ -26,22 +26,22 @@ struct Open {
 
 impl Window {
     /// Goes on from a cursor.
-    pub fn resume(upto: Pos, beyond: impl IntoIterator<Item = Pos>) -> Window {
+    pub(crate) fn resume(upto: Pos, beyond: impl IntoIterator<Item = Pos>) -> Window {
         let earlier = beyond.into_iter().filter(|p| *p > upto).collect();
         Window { seen: upto, open: VecDeque::new(), earlier }
     }
 
-    pub fn seen(&self) -> Pos {
+    pub(crate) fn seen(&self) -> Pos {
         self.seen
     }
 
     /// Everything up to `pos` was looked at. Going back is not possible, and no error.
-    pub fn see(&mut self, pos: Pos) {
+    pub(crate) fn see(&mut self, pos: Pos) {
         self.seen = self.seen.max(pos);
     }
 
     /// A message of the record at `pos` goes to the client. Positions never decrease.
-    pub fn give(&mut self, pos: Pos) {
+    pub(crate) fn give(&mut self, pos: Pos) {
         self.see(pos);
         match self.open.back_mut() {
             Some(last) if last.pos == pos => last.left += 1,
@@ -51,7 +51,7 @@ impl Window {
 
     /// Was the record at `pos` settled in an earlier life of the session? Then it is not to be given
     /// again. Asked of each record before it is given; positions never decrease.
-    pub fn was_settled(&mut self, pos: Pos) -> bool {
+    pub(crate) fn was_settled(&mut self, pos: Pos) -> bool {
         let was = self.earlier.remove(&pos);
         if was {
             self.see(pos);
@@ -63,7 +63,7 @@ impl Window {
     }
 
     /// One message of the record at `pos` is acknowledged.
-    pub fn settle(&mut self, pos: Pos) {
+    pub(crate) fn settle(&mut self, pos: Pos) {
         if let Ok(i) = self.open.binary_search_by_key(&pos, |o| o.pos) {
             self.open[i].left = self.open[i].left.saturating_sub(1);
         }
@@ -73,18 +73,18 @@ impl Window {
     }
 
     /// Records that were given, from the oldest one that is not settled.
-    pub fn under_way(&self) -> usize {
+    pub(crate) fn under_way(&self) -> usize {
         self.open.len()
     }
 
     /// Everything up to here is settled.
-    pub fn upto(&self) -> Pos {
+    pub(crate) fn upto(&self) -> Pos {
         self.open.front().map_or(self.seen, |o| Pos(o.pos.0 - 1))
     }
 
     /// Settled beyond [`Window::upto`], as far as it matters: positions with nothing for this client
     /// are left out.
-    pub fn beyond(&self) -> Vec<Pos> {
+    pub(crate) fn beyond(&self) -> Vec<Pos> {
         let settled = self.open.iter().filter(|o| o.left == 0).map(|o| o.pos);
         // Those of an earlier life lie behind all that was looked at since.
         settled.chain(self.earlier.range(self.upto().next()..).copied()).collect()
@@ -92,17 +92,17 @@ impl Window {
 }
 
 /// The packet ids of messages of records, from 1 on. An odd number, so that near positions share none.
-pub const RECORD_IDS: u16 = 65_471;
+pub(crate) const RECORD_IDS: u16 = 65_471;
 
 /// Those of QoS 2 messages of no record: as many as are fetched at once.
-pub const LOOSE_IDS: RangeInclusive<u16> = RECORD_IDS + 1..=u16::MAX;
+pub(crate) const LOOSE_IDS: RangeInclusive<u16> = RECORD_IDS + 1..=u16::MAX;
 
 /// The packet id of a message of a record: part 0 to 3 of the record at `pos`.
 ///
 /// Made of the position, so that a message is delivered again under the id that it had, even by
 /// another process after a kill, and no id needs to be stored. Two messages may have the same id;
 /// the later waits until the earlier is acknowledged, which is 16,367 positions apart or more.
-pub fn packet_id(pos: Pos, part: u8) -> u16 {
+pub(crate) fn packet_id(pos: Pos, part: u8) -> u16 {
     let ids = u64::from(RECORD_IDS);
     let n = (pos.0 % ids) * 4 + u64::from(part);
     (n % ids) as u16 + 1

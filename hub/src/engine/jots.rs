@@ -28,7 +28,7 @@ const SLOT_BYTES: usize = 32;
 
 /// The file of jots. Written by every connection, each in its session's slot.
 #[derive(Debug, Default)]
-pub struct Jots {
+pub(crate) struct Jots {
     /// `None`: the folder is only read, or the file could not be made, on a full disk. Then nothing
     /// is jotted.
     file: Option<File>,
@@ -37,7 +37,7 @@ pub struct Jots {
 
 impl Jots {
     /// Opens or makes the file in a node's data folder, for the jots of this boot.
-    pub fn open(dir: &Path, me: &Me) -> Jots {
+    pub(crate) fn open(dir: &Path, me: &Me) -> Jots {
         let file = open(dir)
             .inspect_err(|error| {
                 tracing::warn!(%error, "No jots of what subscribers acknowledge: after a kill some messages are repeated.");
@@ -47,7 +47,7 @@ impl Jots {
     }
 
     /// The client has acknowledged everything up to `upto`, which is durable.
-    pub fn put(&self, client: &str, upto: Pos) {
+    pub(crate) fn put(&self, client: &str, upto: Pos) {
         let Some(file) = &self.file else { return };
         let key = xxh3_64_with_seed(client.as_bytes(), self.seed);
         // A jot that could not be written is one that is not there.
@@ -55,7 +55,7 @@ impl Jots {
     }
 
     /// The notes that the process before this one had no time to make.
-    pub fn left<'a>(
+    pub(crate) fn left<'a>(
         dir: &Path,
         before: &Me,
         last: Pos,
@@ -72,7 +72,7 @@ impl Jots {
 }
 
 /// What the session's cursor becomes by a jot; `None`: it says nothing new, or what cannot be.
-pub fn note(client: &str, s: &Session, upto: Pos, last: Pos) -> Option<Note> {
+pub(crate) fn note(client: &str, s: &Session, upto: Pos, last: Pos) -> Option<Note> {
     (s.upto < upto && upto <= last).then(|| Note::SessionAcked {
         client: client.to_owned(),
         upto,

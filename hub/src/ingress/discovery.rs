@@ -30,7 +30,7 @@ const SOS: [&str; 3] = ["sos", "panic", "emergency"];
 
 /// All announcements that hold.
 #[derive(Debug, Default)]
-pub struct Announced {
+pub(super) struct Announced {
     /// By an announcement's topic: what it was, and the topics of its parts.
     told: BTreeMap<String, (u64, Vec<String>)>,
     /// By topic, in the order of the announcements' topics.
@@ -40,7 +40,7 @@ pub struct Announced {
 
 /// What one topic says of one device.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Part {
+pub(super) struct Part {
     /// The announcement's topic.
     by: String,
     pub topic: String,
@@ -68,7 +68,7 @@ enum What {
 
 /// An event without its identity.
 #[derive(Debug, PartialEq)]
-pub struct Said {
+pub(super) struct Said {
     pub kind: &'static str,
     pub subject: String,
     pub data: Value,
@@ -78,7 +78,7 @@ pub struct Said {
 
 /// An announcement as it was read: its parts, and why others are left out.
 #[derive(Debug, Default, PartialEq)]
-pub struct Read {
+pub(super) struct Read {
     pub parts: Vec<Part>,
     pub left_out: Vec<String>,
 }
@@ -88,7 +88,7 @@ impl Announced {
     ///
     /// # Errors
     /// Why it is none.
-    pub fn tell(
+    pub(super) fn tell(
         &mut self,
         filter: &str,
         topic: &str,
@@ -132,7 +132,7 @@ impl Announced {
     }
 
     /// What a message on an announced topic says; `None`: nothing that was announced.
-    pub fn said(&self, topic: &str, body: &Body<'_>) -> Option<Said> {
+    pub(super) fn said(&self, topic: &str, body: &Body<'_>) -> Option<Said> {
         let mut found = self.parts.get(topic)?.iter().filter_map(|part| Some((part, part.value(body)?))).peekable();
         let (first, _) = found.peek()?;
         let (device, reach) = (first.device.as_str(), first.reach);
@@ -190,7 +190,7 @@ impl Part {
     }
 
     /// For people: where it stands, and what it becomes.
-    pub fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         let at = self.path.iter().map(|path| format!(" at /{}", path.join("/"))).collect::<String>();
         let unit = if self.unit.is_empty() { String::new() } else { format!(" in {}", self.unit) };
         format!("{}: `{}`{at} is `{}`{unit}", self.device, self.topic, self.key)

@@ -6,13 +6,13 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 /// What was published, read at most once, whatever number of entries look at it.
-pub struct Body<'a> {
+pub(super) struct Body<'a> {
     payload: &'a [u8],
     json: OnceCell<Result<Value, serde_json::Error>>,
 }
 
 impl<'a> Body<'a> {
-    pub fn new(payload: &'a [u8]) -> Body<'a> {
+    pub(super) fn new(payload: &'a [u8]) -> Body<'a> {
         Body { payload, json: OnceCell::new() }
     }
 
@@ -21,7 +21,7 @@ impl<'a> Body<'a> {
     ///
     /// # Errors
     /// What it is not, and what it should be.
-    pub fn value(&self, format: Format) -> Result<Cow<'_, Value>, (&'static str, String)> {
+    pub(super) fn value(&self, format: Format) -> Result<Cow<'_, Value>, (&'static str, String)> {
         if format == Format::Text {
             let text = std::str::from_utf8(self.payload).map_err(|_| ("not-text", "UTF-8 text".to_owned()))?.trim();
             let is_integer = text.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit());
@@ -33,7 +33,7 @@ impl<'a> Body<'a> {
     }
 
     /// Is there what the entry's `has` asks for? What does not read has nothing.
-    pub fn has(&self, map: &Map) -> bool {
+    pub(super) fn has(&self, map: &Map) -> bool {
         if map.has.is_empty() {
             return true;
         }
@@ -48,7 +48,7 @@ impl<'a> Body<'a> {
 }
 
 /// Is it surely the number that was written? An integer beyond 64 bits is kept as the nearest of few.
-pub fn is_exact(n: &Number) -> bool {
+pub(super) fn is_exact(n: &Number) -> bool {
     const INTEGERS_UP_TO: f64 = 9_007_199_254_740_992.0; // 2^53
     !n.is_f64() || n.as_f64().is_some_and(|f| f.abs() < INTEGERS_UP_TO)
 }
@@ -70,7 +70,7 @@ fn each<'v>(body: &'v Value, pointer: &str) -> Vec<&'v Value> {
 }
 
 /// The members that a map's `data` names; `None` if there is none of them.
-pub fn data_of<'t>(body: &Value, map: &'t Map, fill: &dyn Fn(&'t str) -> Cow<'t, str>) -> Option<Value> {
+pub(super) fn data_of<'t>(body: &Value, map: &'t Map, fill: &dyn Fn(&'t str) -> Cow<'t, str>) -> Option<Value> {
     let mut data = serde_json::Map::new();
     let unwrapped = |v: &Value| match &map.inner {
         Some(inner) => v.get(inner).unwrap_or(v).clone(),
@@ -98,7 +98,7 @@ fn told<'v>(body: &'v Value, pointer: &str, map: &Map) -> Option<&'v Value> {
 }
 
 /// What the map's `words` say that a word or number stands for; else itself.
-pub fn said(value: Value, map: &Map) -> Value {
+pub(super) fn said(value: Value, map: &Map) -> Value {
     if map.words.is_empty() {
         return value;
     }
@@ -106,7 +106,7 @@ pub fn said(value: Value, map: &Map) -> Value {
 }
 
 /// `{1}`, `{2}`, … are the topic's levels, `{2..}` those from the second on, `{client}` who sent it.
-pub fn template<'a>(text: &'a str, levels: &[&str], client: &str) -> Cow<'a, str> {
+pub(super) fn template<'a>(text: &'a str, levels: &[&str], client: &str) -> Cow<'a, str> {
     if !text.contains('{') {
         return text.into();
     }
@@ -133,7 +133,7 @@ pub fn template<'a>(text: &'a str, levels: &[&str], client: &str) -> Cow<'a, str
     out.into()
 }
 
-pub fn scalar_text(v: &Value) -> Option<String> {
+pub(super) fn scalar_text(v: &Value) -> Option<String> {
     match v {
         Value::String(s) if !s.is_empty() => Some(s.clone()),
         Value::Number(n) => Some(n.to_string()),

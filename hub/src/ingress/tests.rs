@@ -5,6 +5,8 @@ use crate::door::packet::publish::Properties;
 use chrono::SecondsFormat;
 use serde_json::Value;
 
+mod presets;
+
 fn ingress(extra: &str) -> Ingress {
     let text = format!("{extra}\n[node]\naddress = \"c/s\"\ndata = \"d\"\n");
     Ingress::new(&toml::from_str::<Config>(&text).unwrap())

@@ -32,7 +32,7 @@ const FRAME_BYTES_MIN: usize = 4 * 1024;
 const SHARE_BYTES: usize = 1024;
 const SHARES: usize = INTAKE_BYTES_MAX / SHARE_BYTES;
 /// How often a link's row for engineers is renewed, ms.
-pub const SHOW_EVERY_MS: Ms = 250;
+pub(crate) const SHOW_EVERY_MS: Ms = 250;
 
 /// A node that is in session says so at least this often, ms: its peer takes it for dead after ten minutes
 /// of silence and would let a copy of it have its address.
@@ -134,13 +134,13 @@ impl Context {
 }
 
 /// Waits until the node stops.
-pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that whoever could stop us is gone: the same.
     drop(stop.wait_for(|s| *s).await);
 }
 
 /// Random bits for ids and jitter.
-pub fn random_u128() -> u128 {
+pub(crate) fn random_u128() -> u128 {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
     u128::from_le_bytes(bytes)
@@ -149,16 +149,16 @@ pub fn random_u128() -> u128 {
 /// 50 ms, doubled each time up to 5 s; a random half of it, so that a city's streets do not all
 /// come back in the same moment.
 #[derive(Debug, Default)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     tries: u32,
 }
 
 impl Backoff {
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.tries = 0;
     }
 
-    pub fn next_ms(&mut self) -> Ms {
+    pub(crate) fn next_ms(&mut self) -> Ms {
         let ms = (50u64 << self.tries.min(7)).min(5_000);
         self.tries = self.tries.saturating_add(1);
         ms / 2 + (random_u128() as u64) % (ms / 2 + 1)
@@ -167,7 +167,7 @@ impl Backoff {
 
 /// Why a driver's connection ended.
 #[derive(Debug)]
-pub enum End {
+pub(crate) enum End {
     /// The node stops.
     Stop,
     /// The connection is gone; a new one is made.
@@ -175,13 +175,13 @@ pub enum End {
 }
 
 impl End {
-    pub fn again(why: impl std::fmt::Display) -> End {
+    pub(crate) fn again(why: impl std::fmt::Display) -> End {
         End::Again(why.to_string().into())
     }
 }
 
 /// Reads a link message.
-pub fn decode(payload: &[u8]) -> Result<Message<'_>, wire::Error> {
+pub(crate) fn decode(payload: &[u8]) -> Result<Message<'_>, wire::Error> {
     wire::decode(payload, unpack)
 }
 
@@ -257,7 +257,7 @@ async fn answer(
 
 /// Frames on their way to the engine, over one connection. Those of each lane wait for its queue there by
 /// themselves, and so do their answers: neither lane waits for the other, and the driver for none.
-pub struct Intake {
+pub(crate) struct Intake {
     cx: Context,
     ways: [Way; 2],
 }
@@ -279,7 +279,7 @@ struct Came {
 
 impl Intake {
     /// `verb`, `refused`: as for [`answer`]. What is spawned ends with this or with the connection.
-    pub fn new(cx: &Context, outlet: &Outlet, verb: Verb, refused: Option<mpsc::Sender<String>>) -> Intake {
+    pub(crate) fn new(cx: &Context, outlet: &Outlet, verb: Verb, refused: Option<mpsc::Sender<String>>) -> Intake {
         let ways = Lane::ALL.map(|lane| {
             // Bounded by `room`.
             let (frames, came) = mpsc::unbounded_channel();
@@ -297,7 +297,7 @@ impl Intake {
     /// # Errors
     /// [`End::Stop`] when the engine has ended, [`End::Again`] when nobody sends answers any more: the
     /// connection broke, and what it had brought was still queued.
-    pub fn take(&self, peer: &Address, child: &Address, payload: Bytes) -> Result<(), End> {
+    pub(crate) fn take(&self, peer: &Address, child: &Address, payload: Bytes) -> Result<(), End> {
         let lane = wire::lane_of(&payload).unwrap_or(Lane::Routine);
         let way = &self.ways[lane as usize];
         // At once, where the engine has a place: it need not hear of the frame by a task of its own.
@@ -364,7 +364,7 @@ mod tests {
         for (free, credit) in [(SHARES, 8), (SHARES / 2 - 1, 1), (SHARES, 8)] {
             let waiting = room.clone().try_acquire_many_owned((SHARES - free) as u32).unwrap();
             let (reply, ticket) = tokio::sync::oneshot::channel();
-            reply.send(Ok(Received::Ack(full.clone()))).unwrap();
+            reply.send(Ok(Received::Ack(full))).unwrap();
             answers.send(Pending { child: child.clone(), ticket }).await.ok().unwrap();
             let (_, message, _) = published.recv().await.unwrap();
             let Ok(Message::Ack(ack)) = decode(&message) else { panic!("no acknowledgement") };

@@ -7,7 +7,7 @@ use citybrain_shared::wire::{Ack, Cursor, FrameHead, Party, Reason, Refuse};
 
 /// What to do with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Commit its records and [`taken`] as the new cursor, in one group.
     Take,
     /// All of it is here already: acknowledge again.
@@ -27,7 +27,7 @@ pub enum Verdict {
 
 /// `granted` is the session in force with this peer: who, and under which lease. Both survive a
 /// restart (`Note::Granted`), so a receiver that comes back goes on where it was.
-pub fn judge(peer: &Peer, granted: Option<(Party, u64)>, head: &FrameHead) -> Verdict {
+pub(crate) fn judge(peer: &Peer, granted: Option<(Party, u64)>, head: &FrameHead) -> Verdict {
     let Some((party, lease)) = granted else { return Verdict::UnknownSession };
     if head.lease < lease {
         return Verdict::Stale;
@@ -55,18 +55,18 @@ pub fn judge(peer: &Peer, granted: Option<(Party, u64)>, head: &FrameHead) -> Ve
 }
 
 /// The session in force, as the state knows it.
-pub fn granted(peer: &Peer) -> Option<(Party, u64)> {
+pub(crate) fn granted(peer: &Peer) -> Option<(Party, u64)> {
     peer.party.map(|party| (party, peer.lease))
 }
 
 /// The cursor once a frame that was judged [`Verdict::Take`] is committed.
-pub fn taken(head: &FrameHead) -> Cursor {
+pub(crate) fn taken(head: &FrameHead) -> Cursor {
     Cursor { log: head.log, upto: head.upto, chain: head.upto_chain }
 }
 
 /// What goes back to the sender. `peer` is the state after the commit, `me` the receiver, `credit` how many
 /// frames it lets be under way.
-pub fn answer(verdict: Verdict, peer: &Peer, me: Party, credit: u16, head: &FrameHead) -> Received {
+pub(crate) fn answer(verdict: Verdict, peer: &Peer, me: Party, credit: u16, head: &FrameHead) -> Received {
     let ack = |gap| {
         let upto = peer.has[slot(head.lane)].map_or(Pos::ZERO, |c| c.upto);
         Received::Ack(Ack {

@@ -33,25 +33,24 @@
 //!
 //! **Known limit.** A node that is restored from backups several times in a row, to before the new
 //! histories that it minted in between, and that meets peers that know different ones of them, may
-//! send a record twice under two names. One restore of each side at any time is proven by simulation.
+//! send a record twice under two names. One restore of each side at any time is proven by simulation
+//! (`tests/simulation.rs`).
 
 pub mod admit;
 pub mod ask;
 pub mod backlog;
 pub mod downlinks;
-pub mod driver;
+pub(crate) mod driver;
 pub mod frames;
-pub mod handshake;
-pub mod judge;
-pub mod outbound;
-pub mod pace;
+pub(crate) mod handshake;
+pub(crate) mod judge;
+pub(crate) mod outbound;
+pub(crate) mod pace;
 pub mod pipe;
-pub mod sender;
-#[cfg(test)]
-mod simulation;
+pub(crate) mod sender;
 #[cfg(test)]
 mod tests;
-pub mod uplink;
+pub(crate) mod uplink;
 pub mod view;
 
 pub use downlinks::Downlinks;

@@ -18,7 +18,7 @@ const HAS_AFTER_MS: Ms = 200;
 const HAS_ACKS_MAX: u32 = 64;
 
 /// A frame to publish, and what to write down about it.
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     pub message: Vec<u8>,
     pub parked: Vec<Note>,
     pub lane: Lane,
@@ -26,7 +26,7 @@ pub struct Outgoing {
     pub upto: Pos,
 }
 
-pub struct Outbound {
+pub(crate) struct Outbound {
     pub sender: Sender,
     address: Address,
     audience: Audience,
@@ -78,7 +78,7 @@ impl Expired {
 
 impl Outbound {
     /// `address`: this node's.
-    pub fn new(address: Address, terms: Terms, audience: Audience) -> Outbound {
+    pub(crate) fn new(address: Address, terms: Terms, audience: Audience) -> Outbound {
         Outbound {
             sender: Sender::new(terms),
             address,
@@ -98,11 +98,11 @@ impl Outbound {
         }
     }
 
-    pub fn session(&self) -> Option<&Session> {
+    pub(crate) fn session(&self) -> Option<&Session> {
         self.session.as_ref()
     }
 
-    pub fn up(&mut self, session: Session, me: Party, last: Pos) {
+    pub(crate) fn up(&mut self, session: Session, me: Party, last: Pos) {
         Lane::ALL.into_iter().zip(session.starts).for_each(|(lane, start)| self.expired.settle(lane, start.upto));
         self.sender.on_welcome(session.starts.map(|c| c.upto), last, session.credit);
         self.me = me;
@@ -110,7 +110,7 @@ impl Outbound {
         (self.has_changed, self.has_at, self.has_acks) = ([false; 2], None, 0);
     }
 
-    pub fn down(&mut self) {
+    pub(crate) fn down(&mut self) {
         self.sender.on_down();
         self.session = None;
         // What was not noted is only sent again; a timer without a session would be over for ever.
@@ -118,7 +118,7 @@ impl Outbound {
     }
 
     /// An acknowledgement of an older connection, start or lease changes nothing and is counted.
-    pub fn on_ack(&mut self, now: Ms, ack: &Ack) -> Acked {
+    pub(crate) fn on_ack(&mut self, now: Ms, ack: &Ack) -> Acked {
         let is_of_session = self
             .session
             .as_ref()
@@ -141,7 +141,7 @@ impl Outbound {
     ///
     /// # Errors
     /// [`frames::Error`]: end the session.
-    pub fn next(
+    pub(crate) fn next(
         &mut self,
         now: Ms,
         hub: &Hub,
@@ -191,14 +191,14 @@ impl Outbound {
     }
 
     /// What an [`Outgoing`] parked is on disk: it is not parked again.
-    pub fn on_told(&mut self, lane: Lane, upto: Pos) {
+    pub(crate) fn on_told(&mut self, lane: Lane, upto: Pos) {
         let told = &mut self.told_upto[lane as usize];
         *told = upto.max(*told);
     }
 
     /// Adds to `notes` what the peer has, if it is time to note it; where there is no place for it, a while
     /// later: nothing waits for it.
-    pub fn note_due(&mut self, now: Ms, reader: &Reader, notes: Option<&mut Vec<Note>>) {
+    pub(crate) fn note_due(&mut self, now: Ms, reader: &Reader, notes: Option<&mut Vec<Note>>) {
         if self.has_at.is_none_or(|at| at > now) && self.has_acks < HAS_ACKS_MAX {
             return;
         }
@@ -210,7 +210,7 @@ impl Outbound {
 
     /// What the peer has and is not noted, early or not: the node stops, and may be started under another
     /// address, where what is sent again has another origin.
-    pub fn notes(&mut self, reader: &Reader) -> Vec<Note> {
+    pub(crate) fn notes(&mut self, reader: &Reader) -> Vec<Note> {
         let Some(session) = self.session.as_ref() else { return Vec::new() };
         (self.has_at, self.has_acks) = (None, 0);
         let changed = std::mem::take(&mut self.has_changed);
@@ -225,11 +225,11 @@ impl Outbound {
         lanes.filter_map(note).collect()
     }
 
-    pub fn poll_timeout(&self) -> Option<Ms> {
+    pub(crate) fn poll_timeout(&self) -> Option<Ms> {
         [self.sender.poll_timeout(), self.has_at].into_iter().flatten().min()
     }
 
-    pub fn show(&self, view: &mut LinkView) {
+    pub(crate) fn show(&self, view: &mut LinkView) {
         let lane = |lane| LaneView {
             acked_pos: self.sender.acked(lane),
             looked_pos: self.sender.looked(lane),

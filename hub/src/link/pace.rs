@@ -28,7 +28,7 @@ const SLOW: f64 = 8.0;
 const FADING: f64 = 0.1;
 
 #[derive(Clone, Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// Bytes acknowledged so far.
     delivered: u64,
     /// Bytes a ms; `None`: nothing was measured in this session.
@@ -40,7 +40,7 @@ pub struct Pace {
 
 /// What is remembered with a frame under way.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark {
+pub(crate) struct Mark {
     sent_at: Ms,
     delivered: u64,
 }
@@ -53,30 +53,30 @@ impl Default for Pace {
 
 impl Pace {
     /// A session begins.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.start = if self.rate.is_some() { START_BYTES } else { self.start };
         (self.rate, self.way_ms) = (None, f64::MAX);
     }
 
     /// A session ended, or a timer ran out: if nothing has come through, it was too much.
-    pub fn ran_out(&mut self) {
+    pub(crate) fn ran_out(&mut self) {
         match &mut self.rate {
             Some(rate) => *rate /= 2.0,
             None => self.start = (self.start / 2).max(MIN_BYTES),
         }
     }
 
-    pub fn mark(&self, now: Ms) -> Mark {
+    pub(crate) fn mark(&self, now: Ms) -> Mark {
         Mark { sent_at: now, delivered: self.delivered }
     }
 
     /// So many bytes were acknowledged.
-    pub fn delivered(&mut self, bytes: usize) {
+    pub(crate) fn delivered(&mut self, bytes: usize) {
         self.delivered += bytes as u64;
     }
 
     /// A frame that was sent once was acknowledged.
-    pub fn measure(&mut self, now: Ms, mark: Mark) {
+    pub(crate) fn measure(&mut self, now: Ms, mark: Mark) {
         let ms = now.saturating_sub(mark.sent_at).max(1) as f64;
         let rate = (self.delivered - mark.delivered) as f64 / ms;
         self.way_ms = self.way_ms.min(ms);
@@ -84,7 +84,7 @@ impl Pace {
     }
 
     /// Bytes that may be under way on a lane.
-    pub fn window(&self) -> usize {
+    pub(crate) fn window(&self) -> usize {
         match self.rate {
             Some(rate) => ((rate * (self.way_ms + QUEUE_MS)) as usize).clamp(MIN_BYTES, MAX_BYTES),
             None => self.start,
@@ -93,7 +93,7 @@ impl Pace {
 
     /// So long may so many bytes be under way before they are taken for lost, ms. One event may be far
     /// more than the window; sent again, it would only queue behind itself.
-    pub fn patience_ms(&self, bytes: usize) -> Ms {
+    pub(crate) fn patience_ms(&self, bytes: usize) -> Ms {
         match self.rate {
             Some(rate) => (2.0 * bytes as f64 / rate.max(SLOW)) as Ms,
             None => (bytes.saturating_sub(self.start) as f64 / SLOW) as Ms,
@@ -101,7 +101,7 @@ impl Pace {
     }
 
     /// Bytes after which a frame is full: several make a window, so that acknowledgements come often.
-    pub fn frame(&self) -> usize {
+    pub(crate) fn frame(&self) -> usize {
         (self.window() / 4).clamp(MIN_BYTES, FRAME_BYTES_MAX)
     }
 }

@@ -15,21 +15,21 @@ use citybrain_shared::{Lane, Pos};
 use std::collections::VecDeque;
 
 /// Monotonic milliseconds since some start of the caller's.
-pub type Ms = u64;
+pub(crate) type Ms = u64;
 
 /// Longest wait before an unacknowledged frame is sent again, ms.
-pub const RESEND_AFTER_MAX_MS: Ms = 30_000;
+pub(crate) const RESEND_AFTER_MAX_MS: Ms = 30_000;
 
 /// After this many urgent frames in a row, one routine frame goes if there is one.
-pub const URGENT_RUN_MAX: u32 = 8;
+pub(crate) const URGENT_RUN_MAX: u32 = 8;
 
 /// An empty frame moves the peer's cursor over records that are not for it once so many have
 /// gathered. Fewer would keep an idle tree busy with itself: each such frame makes a note at both
 /// ends, which again is a record that is for nobody.
-pub const COVER_RECORDS_MIN: u64 = 1024;
+pub(crate) const COVER_RECORDS_MIN: u64 = 1024;
 
 /// And not more often than this, ms.
-pub const COVER_AFTER_MS: Ms = 1_000;
+pub(crate) const COVER_AFTER_MS: Ms = 1_000;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
@@ -53,7 +53,7 @@ pub struct Send {
 
 /// What an acknowledgement changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acked {
+pub(crate) enum Acked {
     /// The peer has more on disk than before.
     Progress,
     Nothing,
@@ -91,7 +91,7 @@ struct Line {
 }
 
 #[derive(Clone, Debug)]
-pub struct Sender {
+pub(crate) struct Sender {
     terms: Terms,
     lines: [Line; 2],
     last: Pos,
@@ -103,7 +103,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    pub fn new(terms: Terms) -> Sender {
+    pub(crate) fn new(terms: Terms) -> Sender {
         Sender {
             terms,
             lines: Default::default(),
@@ -118,7 +118,7 @@ impl Sender {
 
     /// A session begins: the peer has everything up to `has` (urgent, routine). Whatever was under
     /// way in the session before counts for nothing.
-    pub fn on_welcome(&mut self, has: [Pos; 2], last: Pos, credit: u16) {
+    pub(crate) fn on_welcome(&mut self, has: [Pos; 2], last: Pos, credit: u16) {
         for (line, at) in self.lines.iter_mut().zip(has) {
             *line = Line { acked: at, base: at, looked: at, sent_max: at, credit: credit.max(1), ..Line::default() };
         }
@@ -129,7 +129,7 @@ impl Sender {
     }
 
     /// The session ended; nothing is sent until the next welcome.
-    pub fn on_down(&mut self) {
+    pub(crate) fn on_down(&mut self) {
         if self.up && self.lines.iter().any(|l| !l.flight.is_empty()) {
             self.pace.ran_out();
         }
@@ -141,12 +141,12 @@ impl Sender {
     }
 
     /// The log is durable up to `last`.
-    pub fn on_log_grew(&mut self, last: Pos) {
+    pub(crate) fn on_log_grew(&mut self, last: Pos) {
         self.last = self.last.max(last);
     }
 
     /// A frame left. Call it for each [`Send`] that found records, or had `cover` set.
-    pub fn on_sent(&mut self, now: Ms, lane: Lane, upto: Pos, bytes: usize) {
+    pub(crate) fn on_sent(&mut self, now: Ms, lane: Lane, upto: Pos, bytes: usize) {
         match lane {
             Lane::Urgent => self.urgent_run += 1,
             Lane::Routine => self.urgent_run = 0,
@@ -166,7 +166,7 @@ impl Sender {
     }
 
     /// A [`Send`] found nothing for this peer up to `upto`.
-    pub fn on_skipped(&mut self, now: Ms, lane: Lane, upto: Pos) {
+    pub(crate) fn on_skipped(&mut self, now: Ms, lane: Lane, upto: Pos) {
         let line = &mut self.lines[lane as usize];
         line.looked = line.looked.max(upto);
         if line.looked.0 - line.base.0 >= COVER_RECORDS_MIN {
@@ -175,7 +175,7 @@ impl Sender {
     }
 
     /// The peer has every record up to and including `upto` on disk.
-    pub fn on_ack(&mut self, now: Ms, lane: Lane, upto: Pos, credit: u16, gap: bool) -> Acked {
+    pub(crate) fn on_ack(&mut self, now: Ms, lane: Lane, upto: Pos, credit: u16, gap: bool) -> Acked {
         if !self.up {
             return Acked::Nothing;
         }
@@ -222,7 +222,7 @@ impl Sender {
     }
 
     /// Lets timers run out. True if a lane went back.
-    pub fn on_tick(&mut self, now: Ms) -> bool {
+    pub(crate) fn on_tick(&mut self, now: Ms) -> bool {
         let mut any = false;
         for lane in Lane::ALL {
             let line = &mut self.lines[lane as usize];
@@ -238,7 +238,7 @@ impl Sender {
     }
 
     /// The next frame to build, until the windows are full or the log is looked through.
-    pub fn poll_send(&self, now: Ms) -> Option<Send> {
+    pub(crate) fn poll_send(&self, now: Ms) -> Option<Send> {
         if !self.up {
             return None;
         }
@@ -252,7 +252,7 @@ impl Sender {
     }
 
     /// When [`Sender::on_tick`] or [`Sender::poll_send`] may have something new.
-    pub fn poll_timeout(&self) -> Option<Ms> {
+    pub(crate) fn poll_timeout(&self) -> Option<Ms> {
         if !self.up {
             return None;
         }
@@ -261,47 +261,43 @@ impl Sender {
     }
 
     /// How long something has been under way without any progress, ms.
-    pub fn waiting_ms(&self, now: Ms) -> Ms {
+    pub(crate) fn waiting_ms(&self, now: Ms) -> Ms {
         self.lines.iter().filter_map(|l| l.waiting_since).min().map_or(0, |t| now.saturating_sub(t))
     }
 
     /// So long the line may need for what is under way, ms.
-    pub fn patience_ms(&self) -> Ms {
+    pub(crate) fn patience_ms(&self) -> Ms {
         self.pace.patience_ms(self.lines.iter().flat_map(|l| &l.flight).map(|f| f.bytes).sum())
     }
 
-    pub fn acked(&self, lane: Lane) -> Pos {
+    pub(crate) fn acked(&self, lane: Lane) -> Pos {
         self.lines[lane as usize].acked
     }
 
-    /// End of the newest frame that was sent.
-    pub fn sent(&self, lane: Lane) -> Pos {
-        self.lines[lane as usize].base
-    }
-
     /// How far the log was looked through for this peer.
-    pub fn looked(&self, lane: Lane) -> Pos {
+    pub(crate) fn looked(&self, lane: Lane) -> Pos {
         self.lines[lane as usize].looked
     }
 
-    pub fn credit(&self, lane: Lane) -> u16 {
+    pub(crate) fn credit(&self, lane: Lane) -> u16 {
         self.lines[lane as usize].credit
     }
 
-    pub fn frames_in_flight(&self, lane: Lane) -> usize {
+    #[cfg(test)]
+    pub(crate) fn frames_in_flight(&self, lane: Lane) -> usize {
         self.lines[lane as usize].flight.len()
     }
 
-    pub fn last(&self) -> Pos {
+    pub(crate) fn last(&self) -> Pos {
         self.last
     }
 
-    pub fn rtt_ms(&self) -> Option<f64> {
+    pub(crate) fn rtt_ms(&self) -> Option<f64> {
         self.rtt_ms
     }
 
     /// How often a lane went back and sent again.
-    pub fn resends(&self) -> u64 {
+    pub(crate) fn resends(&self) -> u64 {
         self.resends
     }
 

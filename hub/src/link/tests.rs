@@ -21,6 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
+mod simulation;
+
 /// Carries what the child says to the parent and back, and remembers one retained hello.
 #[derive(Clone, Default)]
 struct Broker(Arc<Mutex<Lines>>);

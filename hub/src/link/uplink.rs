@@ -34,7 +34,7 @@ const PROGRESS_AFTER_MS: Ms = 5_000;
 const CONNECT_WITHIN_MS: u64 = 10_000;
 
 /// Makes a pipe to the parent's broker: client id, will (topic, payload), filters.
-pub type Dial = Box<dyn FnMut(String, (String, Vec<u8>), Vec<String>) -> Pipe + Send>;
+pub(crate) type Dial = Box<dyn FnMut(String, (String, Vec<u8>), Vec<String>) -> Pipe + Send>;
 
 pub struct Uplink {
     cx: Context,

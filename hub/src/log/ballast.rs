@@ -22,7 +22,7 @@ pub fn release(dir: &Path) -> Result<(), Error> {
 }
 
 /// Makes the ballast if it is not there in its full size. Real bytes: a sparse file reserves nothing.
-pub fn create(dir: &Path, bytes: u64) -> Result<(), Error> {
+pub(super) fn create(dir: &Path, bytes: u64) -> Result<(), Error> {
     let path = dir.join(NAME);
     if bytes == 0 || fs::metadata(&path).is_ok_and(|m| m.len() == bytes) {
         return Ok(());

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-pub trait Disk: Send + Sync {
+pub(crate) trait Disk: Send + Sync {
     /// Writes all of `bytes` at `offset`; after an error any part of them may be there.
     fn write(&self, path: &Path, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Writes so many zeros at `offset`; after an error any part of them may be there.
@@ -35,7 +35,7 @@ pub trait Disk: Send + Sync {
 const PAGE_BYTES: u64 = 4096;
 static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
 
-pub struct Real;
+pub(crate) struct Real;
 
 impl Disk for Real {
     fn write(&self, _: &Path, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -48,13 +48,13 @@ impl Disk for Real {
 }
 
 /// Makes names in `dir` (created, renamed, removed files) survive a power cut.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
 /// A disk that fails on order.
 #[cfg(test)]
-pub mod test {
+pub(super) mod test {
     use super::*;
     use parking_lot::Mutex;
     use std::collections::HashMap;
@@ -65,7 +65,7 @@ pub mod test {
     const SECTOR_BYTES: usize = 512;
 
     #[derive(Default)]
-    pub struct Faulty(Mutex<Plan>, Sync);
+    pub(crate) struct Faulty(Mutex<Plan>, Sync);
 
     #[derive(Default)]
     struct Sync {
@@ -87,34 +87,34 @@ pub mod test {
     }
 
     impl Faulty {
-        pub fn set_free(&self, bytes: u64) {
+        pub(crate) fn set_free(&self, bytes: u64) {
             self.0.lock().free_bytes = Some(bytes);
         }
 
         /// The n-th write from now fails half way (0: the next).
-        pub fn fail_write(&self, n: u32, kind: io::ErrorKind) {
+        pub(crate) fn fail_write(&self, n: u32, kind: io::ErrorKind) {
             let mut plan = self.0.lock();
             plan.write_in = Some(n);
             plan.kind = Some(kind);
         }
 
-        pub fn fail_sync(&self, n: u32) {
+        pub(crate) fn fail_sync(&self, n: u32) {
             let mut plan = self.0.lock();
             plan.sync_in = Some(n);
             plan.kind = Some(io::ErrorKind::Other);
         }
 
         /// No sync comes to its end while what is returned is held.
-        pub fn hold_syncs(&self) -> impl Drop + '_ {
+        pub(crate) fn hold_syncs(&self) -> impl Drop + '_ {
             self.1.may.lock()
         }
 
         /// Has one begun since they were held?
-        pub fn is_syncing(&self) -> bool {
+        pub(crate) fn is_syncing(&self) -> bool {
             self.1.is_waiting.load(Ordering::SeqCst)
         }
 
-        pub fn heal(&self) {
+        pub(crate) fn heal(&self) {
             let mut plan = self.0.lock();
             plan.write_in = None;
             plan.sync_in = None;
@@ -122,7 +122,7 @@ pub mod test {
 
         /// Of what was written and not synced some sectors are there, in no order: the n-th if bit
         /// n modulo 64 of `kept` is set.
-        pub fn cut_power(&self, kept: u64) {
+        pub(crate) fn cut_power(&self, kept: u64) {
             for (path, synced) in &self.0.lock().synced {
                 let Ok(written) = std::fs::read(path) else { continue };
                 let mut left = synced.clone();

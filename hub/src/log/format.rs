@@ -8,9 +8,9 @@ const MAGIC: [u8; 8] = *b"cbrainlg";
 const VERSION: u32 = 1;
 
 /// Bytes before the first entry.
-pub const HEAD_BYTES: usize = 32;
+pub(super) const HEAD_BYTES: usize = 32;
 /// Bytes before each record.
-pub const ENTRY_BYTES: usize = 16;
+pub(super) const ENTRY_BYTES: usize = 16;
 /// A record has at least its fixed header, from which lane, key and time are read.
 pub const RECORD_BYTES_MIN: usize = 40;
 /// Above any packet that a door or a link lets in. A length above it can only be damage.
@@ -23,14 +23,14 @@ const BARRIER: u32 = 1 << 30;
 
 /// The head of a segment file: magic (8), version (4), first position (8), chain before it (8), crc32c (4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub(super) struct Head {
     pub first: Pos,
     /// The chain hash at `first - 1`.
     pub before: u64,
 }
 
 impl Head {
-    pub fn encode(&self) -> [u8; HEAD_BYTES] {
+    pub(super) fn encode(&self) -> [u8; HEAD_BYTES] {
         let mut out = [0; HEAD_BYTES];
         out[..8].copy_from_slice(&MAGIC);
         out[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -42,7 +42,7 @@ impl Head {
     }
 
     /// `None`: these are not the first bytes of a segment of this format.
-    pub fn decode(bytes: &[u8]) -> Option<Head> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Head> {
         let head = Head {
             first: Pos(u64::from_le_bytes(bytes.get(12..20)?.try_into().ok()?)),
             before: u64::from_le_bytes(bytes.get(20..28)?.try_into().ok()?),
@@ -52,14 +52,14 @@ impl Head {
 
     /// Goes into every entry's checksum, so that bytes of another segment, or a record that carries
     /// something like an entry in its payload, are never taken for an entry of this one.
-    pub fn salt(&self) -> u32 {
+    pub(super) fn salt(&self) -> u32 {
         crc32c(&self.encode()[..28])
     }
 }
 
 /// What an entry says besides its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tag {
+pub(super) struct Tag {
     /// Bytes of the record.
     pub len: usize,
     pub end: bool,
@@ -67,7 +67,7 @@ pub struct Tag {
     pub chain: u64,
 }
 
-pub enum Parsed {
+pub(super) enum Parsed {
     Good(Tag),
     /// Undecided until so many bytes are there.
     Short(usize),
@@ -79,7 +79,7 @@ pub enum Parsed {
 ///
 /// It depends on content alone, not on segments, groups or commits: two logs have the same hash at
 /// a position if and only if they hold the same records up to there (but for chance, 2^-64).
-pub fn chain(before: u64, pos: Pos, record: &[u8], crc: u32) -> u64 {
+pub(super) fn chain(before: u64, pos: Pos, record: &[u8], crc: u32) -> u64 {
     let mut input = [0; 64];
     input[..8].copy_from_slice(&before.to_le_bytes());
     input[8..16].copy_from_slice(&pos.0.to_le_bytes());
@@ -90,7 +90,7 @@ pub fn chain(before: u64, pos: Pos, record: &[u8], crc: u32) -> u64 {
 }
 
 /// Appends one entry and returns the chain hash at it.
-pub fn put(out: &mut Vec<u8>, salt: u32, before: u64, pos: Pos, record: &[u8], end: bool, barrier: bool) -> u64 {
+pub(super) fn put(out: &mut Vec<u8>, salt: u32, before: u64, pos: Pos, record: &[u8], end: bool, barrier: bool) -> u64 {
     assert!(
         (RECORD_BYTES_MIN..=RECORD_BYTES_MAX).contains(&record.len()),
         "a record of {} bytes is outside {RECORD_BYTES_MIN}..={RECORD_BYTES_MAX}",
@@ -129,12 +129,12 @@ fn tag_of(bytes: &[u8]) -> (Tag, u32) {
 }
 
 /// The tag of an entry that is known to be whole.
-pub fn tag(bytes: &[u8]) -> Tag {
+pub(super) fn tag(bytes: &[u8]) -> Tag {
     tag_of(bytes).0
 }
 
 /// Is there an entry for `pos` at the start of `bytes`?
-pub fn parse(bytes: &[u8], salt: u32, pos: Pos) -> Parsed {
+pub(super) fn parse(bytes: &[u8], salt: u32, pos: Pos) -> Parsed {
     let (tag, word, body) = match open(bytes) {
         Ok(opened) => opened,
         Err(Some(need)) => return Parsed::Short(need),
@@ -146,7 +146,7 @@ pub fn parse(bytes: &[u8], salt: u32, pos: Pos) -> Parsed {
 /// Is there an entry for a position in `from..=upto` at the start of `bytes`? The position is computed
 /// from the checksum, so that a wide range costs no more than a narrow one. By chance any bytes are an
 /// entry of a range with a probability of its length by 2^32.
-pub fn parse_any(bytes: &[u8], salt: u32, from: Pos, upto: Pos) -> Option<(Pos, Tag)> {
+pub(super) fn parse_any(bytes: &[u8], salt: u32, from: Pos, upto: Pos) -> Option<(Pos, Tag)> {
     let (tag, word, body) = open(bytes).ok()?;
     let stored = word_at(bytes, 4);
     // The range is far narrower than 2^32: its ends have all the upper halves that there are in it.
@@ -164,7 +164,7 @@ pub fn parse_any(bytes: &[u8], salt: u32, from: Pos, upto: Pos) -> Option<(Pos, 
 }
 
 /// Do `bytes` begin with an entry for `pos` that follows one whose chain hash is `before`?
-pub fn follows(bytes: &[u8], salt: u32, pos: Pos, before: u64) -> bool {
+pub(super) fn follows(bytes: &[u8], salt: u32, pos: Pos, before: u64) -> bool {
     let Parsed::Good(tag) = parse(bytes, salt, pos) else { return false };
     let record = &bytes[ENTRY_BYTES..ENTRY_BYTES + tag.len];
     tag.chain == chain(before, pos, record, crc32c(record))
@@ -219,7 +219,7 @@ static UNDO: [u32; 256] = {
 };
 
 /// µs since 1970 at which the record was committed.
-pub fn committed_us(record: &[u8]) -> i64 {
+pub(super) fn committed_us(record: &[u8]) -> i64 {
     i64::from_le_bytes(record[12..20].try_into().expect("eight bytes"))
 }
 

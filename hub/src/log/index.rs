@@ -32,7 +32,7 @@ const URGENT_A_PAGE: usize = (PAGE_BYTES - PAGE_HEAD) / 4;
 
 /// Positions that cannot be read: `after + 1 ..= upto`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hole {
+pub(super) struct Hole {
     pub after: Pos,
     pub upto: Pos,
     /// Where the damage begins in the segment file.
@@ -40,7 +40,7 @@ pub struct Hole {
 }
 
 /// The hole that holds `pos`, else the first one behind it.
-pub fn hole_from(holes: &[Hole], pos: Pos) -> Option<Hole> {
+pub(super) fn hole_from(holes: &[Hole], pos: Pos) -> Option<Hole> {
     holes.get(holes.partition_point(|h| h.upto < pos)).copied()
 }
 
@@ -102,7 +102,7 @@ impl Keys {
 
 /// The index of the segment that is being written; bounded by the segment's size.
 #[derive(Default)]
-pub struct Fresh {
+pub(super) struct Fresh {
     pub first: Pos,
     points: Vec<(Pos, u64)>,
     next_point: u64,
@@ -113,7 +113,7 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    pub fn new(first: Pos) -> Fresh {
+    pub(super) fn new(first: Pos) -> Fresh {
         Fresh { first, ..Fresh::default() }
     }
 
@@ -121,7 +121,7 @@ impl Fresh {
         u32::try_from(pos.0 - self.first.0).expect("a segment holds less than 2^32 records")
     }
 
-    pub fn note(&mut self, pos: Pos, offset: u64, bytes: &[u8]) {
+    pub(super) fn note(&mut self, pos: Pos, offset: u64, bytes: &[u8]) {
         if offset >= self.next_point {
             self.points.push((pos, offset));
             self.next_point = offset + SPARSE_BYTES;
@@ -137,27 +137,27 @@ impl Fresh {
         self.newest_us = self.newest_us.max(format::committed_us(bytes));
     }
 
-    pub fn find(&self, key: u64) -> Option<Pos> {
+    pub(super) fn find(&self, key: u64) -> Option<Pos> {
         self.keys.find(key).map(|at| Pos(self.first.0 + u64::from(at)))
     }
 
     /// The nearest known entry at or before `pos`.
-    pub fn point(&self, pos: Pos) -> Option<(Pos, u64)> {
+    pub(super) fn point(&self, pos: Pos) -> Option<(Pos, u64)> {
         self.points[..self.points.partition_point(|p| p.0 <= pos)].last().copied()
     }
 
     /// At most `max` urgent positions from `from` on.
-    pub fn urgent_from(&self, from: Pos, max: usize) -> Vec<Pos> {
+    pub(super) fn urgent_from(&self, from: Pos, max: usize) -> Vec<Pos> {
         let begin = self.urgent.partition_point(|at| self.first.0 + u64::from(*at) < from.0);
         self.urgent[begin..].iter().take(max).map(|at| Pos(self.first.0 + u64::from(*at))).collect()
     }
 
-    pub fn last_urgent(&self) -> Pos {
+    pub(super) fn last_urgent(&self) -> Pos {
         self.urgent.last().map_or(Pos::ZERO, |at| Pos(self.first.0 + u64::from(*at)))
     }
 
     /// Writes the index file.
-    pub fn encode(&self, about: &About, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn encode(&self, about: &About, out: &mut dyn Write) -> io::Result<()> {
         let sorted = self.keys.sorted();
         let key_of = |at: &u32| self.keys.by_position[*at as usize];
         let mut filter = Filter::with_room(sorted.len());
@@ -241,7 +241,7 @@ impl Page {
 
 /// What is known of a sealed segment without its resident part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct About {
+pub(super) struct About {
     pub first: Pos,
     pub last: Pos,
     /// Chain hash at `first - 1` and at `last`.
@@ -257,7 +257,7 @@ pub struct About {
 /// A split-block Bloom filter (8 bits of one 32-byte block a key): one cache line a question, at
 /// about 10 bits a key wrong once in a hundred.
 #[derive(Default)]
-pub struct Filter(Vec<[u32; 8]>);
+pub(super) struct Filter(Vec<[u32; 8]>);
 
 const SALTS: [u32; 8] =
     [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
@@ -285,7 +285,7 @@ impl Filter {
 }
 
 /// The part of an index file that stays in memory.
-pub struct Resident {
+pub(super) struct Resident {
     pub about: About,
     pub holes: Vec<Hole>,
     points: Vec<(u32, u64)>,
@@ -296,7 +296,7 @@ pub struct Resident {
 }
 
 /// The head of the index file at `path`; `None` if it is missing or bad.
-pub fn about(path: &Path) -> Option<About> {
+pub(super) fn about(path: &Path) -> Option<About> {
     let mut head = [0; HEAD_BYTES];
     File::open(path).ok()?.read_exact_at(&mut head, 0).ok()?;
     head_of(&head).map(|(about, ..)| about)
@@ -334,7 +334,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 
 impl Resident {
     /// `None`: the file is missing or bad, and to be rebuilt.
-    pub fn load(path: &Path) -> Option<Resident> {
+    pub(super) fn load(path: &Path) -> Option<Resident> {
         let file = File::open(path).ok()?;
         let mut head = [0; HEAD_BYTES];
         file.read_exact_at(&mut head, 0).ok()?;
@@ -385,7 +385,7 @@ impl Resident {
         Some(resident)
     }
 
-    pub fn may_hold(&self, key: u64) -> bool {
+    pub(super) fn may_hold(&self, key: u64) -> bool {
         self.filter.may_hold(key)
     }
 
@@ -393,7 +393,7 @@ impl Resident {
     ///
     /// # Errors
     /// Also when the page is bad: the file is then to be rebuilt.
-    pub fn find(&self, path: &Path, key: u64) -> io::Result<Option<Pos>> {
+    pub(super) fn find(&self, path: &Path, key: u64) -> io::Result<Option<Pos>> {
         if !self.may_hold(key) {
             return Ok(None);
         }
@@ -419,7 +419,7 @@ impl Resident {
     }
 
     /// The nearest known entry at or before `pos`.
-    pub fn point(&self, pos: Pos) -> Option<(Pos, u64)> {
+    pub(super) fn point(&self, pos: Pos) -> Option<(Pos, u64)> {
         let end = self.points.partition_point(|p| self.about.first.0 + u64::from(p.0) <= pos.0);
         self.points[..end].last().map(|(at, offset)| (Pos(self.about.first.0 + u64::from(*at)), *offset))
     }
@@ -428,7 +428,7 @@ impl Resident {
     ///
     /// # Errors
     /// As [`Resident::find`].
-    pub fn urgent_from(&self, path: &Path, from: Pos, max: usize) -> io::Result<Vec<Pos>> {
+    pub(super) fn urgent_from(&self, path: &Path, from: Pos, max: usize) -> io::Result<Vec<Pos>> {
         let at = u32::try_from(from.0.saturating_sub(self.about.first.0)).unwrap_or(u32::MAX);
         let start = self.urgent.partition_point(|first| *first <= at).saturating_sub(1);
         for page in start..self.urgent.len() {

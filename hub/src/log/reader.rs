@@ -47,12 +47,12 @@ impl Entry {
     }
 }
 
-pub struct Shared {
+pub(super) struct Shared {
     pub inner: RwLock<Inner>,
 }
 
 /// What is durable. The writer holds the lock only to add to it.
-pub struct Inner {
+pub(super) struct Inner {
     pub sealed: Arc<Vec<Arc<Sealed>>>,
     /// Highest position in the sealed segments that is urgent, lost, or in a missing segment.
     pub sealed_special: Pos,
@@ -77,7 +77,7 @@ enum Place {
 }
 
 impl Inner {
-    pub fn first(&self) -> Pos {
+    pub(super) fn first(&self) -> Pos {
         self.sealed.first().map_or(self.head.first, |s| s.about.first)
     }
 
@@ -111,7 +111,7 @@ impl Inner {
 }
 
 /// Entries read so far, and how many more are wanted.
-pub struct Taken {
+pub(super) struct Taken {
     pub entries: Vec<Entry>,
     bytes: usize,
     records_max: usize,
@@ -120,7 +120,7 @@ pub struct Taken {
 
 impl Taken {
     /// False: it is full, and `entry` was not taken or was the last.
-    pub fn push(&mut self, entry: Entry) -> bool {
+    pub(super) fn push(&mut self, entry: Entry) -> bool {
         let len = entry.bytes.len();
         if !self.entries.is_empty() && self.bytes + len > self.bytes_max {
             self.records_max = 0;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const SCAN_BYTES: usize = 1024 * 1024;
 
-pub struct Sealed {
+pub(super) struct Sealed {
     pub about: About,
     pub path: PathBuf,
     index_bytes: AtomicU64,
@@ -33,7 +33,7 @@ enum Index {
 }
 
 /// How to read from one segment.
-pub struct Plan {
+pub(super) struct Plan {
     pub path: PathBuf,
     pub salt: u32,
     /// An entry at or before the wanted position, good when it was indexed.
@@ -48,20 +48,20 @@ pub struct Plan {
 
 impl Plan {
     /// Urgent positions that one plan holds at most.
-    pub const TARGETS: usize = 1024;
+    pub(super) const TARGETS: usize = 1024;
 }
 
-pub fn path_of(dir: &Path, first: Pos) -> PathBuf {
+pub(super) fn path_of(dir: &Path, first: Pos) -> PathBuf {
     dir.join(format!("{:020}.log", first.0))
 }
 
-pub fn index_path(log: &Path) -> PathBuf {
+pub(super) fn index_path(log: &Path) -> PathBuf {
     log.with_extension("idx")
 }
 
 impl Sealed {
     /// Takes over the index of the segment that was just closed.
-    pub fn fresh(path: PathBuf, about: About, fresh: Fresh, read_only: bool) -> Sealed {
+    pub(super) fn fresh(path: PathBuf, about: About, fresh: Fresh, read_only: bool) -> Sealed {
         let index = Mutex::new(Index::Fresh(Arc::new(fresh)));
         Sealed { about, path, index_bytes: AtomicU64::new(0), read_only, index }
     }
@@ -69,7 +69,13 @@ impl Sealed {
     /// Opens a sealed segment by its index alone; rebuilds the index when that does not fit the file.
     /// `next`: the next segment's first position; `before`: the chain hash before the segment, as
     /// far as it is known from the one before.
-    pub fn open(path: PathBuf, first: Pos, next: Pos, before: Option<u64>, read_only: bool) -> Result<Sealed, Error> {
+    pub(super) fn open(
+        path: PathBuf,
+        first: Pos,
+        next: Pos,
+        before: Option<u64>,
+        read_only: bool,
+    ) -> Result<Sealed, Error> {
         let io = |source| Error::Io { path: path.clone(), source };
         let len = fs::metadata(&path).map_err(io)?.len();
         let index = index_path(&path);
@@ -89,7 +95,7 @@ impl Sealed {
 
     /// Writes the index file of a fresh index and keeps only its resident part. A failure costs
     /// memory now and a scan at the next start, nothing else.
-    pub fn write_index(&self) {
+    pub(super) fn write_index(&self) {
         let Index::Fresh(fresh) = self.index.lock().clone() else { return };
         if self.read_only {
             return;
@@ -107,7 +113,7 @@ impl Sealed {
     }
 
     /// Bytes of the index file.
-    pub fn index_bytes(&self) -> u64 {
+    pub(super) fn index_bytes(&self) -> u64 {
         self.index_bytes.load(Relaxed)
     }
 
@@ -158,7 +164,7 @@ impl Sealed {
         unreachable!("the second try returns")
     }
 
-    pub fn find(&self, key: u64) -> Result<Option<Pos>, Error> {
+    pub(super) fn find(&self, key: u64) -> Result<Option<Pos>, Error> {
         // The usual answer is no, by the filter, without a copy of the handle.
         if let Index::Resident(index) = &*self.index.lock()
             && !index.may_hold(key)
@@ -168,7 +174,7 @@ impl Sealed {
         self.ask(|fresh| fresh.find(key), |resident, path| resident.find(path, key))
     }
 
-    pub fn plan(&self, want: Pos, urgent: bool) -> Result<Plan, Error> {
+    pub(super) fn plan(&self, want: Pos, urgent: bool) -> Result<Plan, Error> {
         let head = Head { first: self.about.first, before: self.about.before };
         let (start, hole) = match self.index()? {
             Index::Unloaded => unreachable!("`index` loads"),
@@ -197,13 +203,13 @@ impl Sealed {
     }
 
     /// Reads all of the segment; holes that it finds, known or not.
-    pub fn check(&self) -> Result<Vec<Damage>, Error> {
+    pub(super) fn check(&self) -> Result<Vec<Damage>, Error> {
         let (_, fresh) = scan_sealed(&self.path, self.about.first, self.about.last, Some(self.about.before))?;
         Ok(fresh.holes.iter().map(|hole| Damage::new(&self.path, hole)).collect())
     }
 
     /// Known damage; reads the index only if there is some.
-    pub fn damage(&self) -> Result<Vec<Damage>, Error> {
+    pub(super) fn damage(&self) -> Result<Vec<Damage>, Error> {
         if self.about.lost == 0 {
             return Ok(Vec::new());
         }
@@ -259,7 +265,7 @@ fn scan_sealed(path: &Path, first: Pos, last: Pos, before: Option<u64>) -> Resul
     Ok((about, fresh))
 }
 
-pub struct Scan {
+pub(super) struct Scan {
     pub fresh: Fresh,
     /// Chain hash before the segment.
     pub before: u64,
@@ -284,7 +290,13 @@ pub struct Scan {
 }
 
 /// Scans a segment up to `limit` (its end if `None`). `before` is needed only when its head is bad.
-pub fn scan(path: &Path, first: Pos, before: Option<u64>, upper: Pos, limit: Option<u64>) -> Result<Scan, Error> {
+pub(super) fn scan(
+    path: &Path,
+    first: Pos,
+    before: Option<u64>,
+    upper: Pos,
+    limit: Option<u64>,
+) -> Result<Scan, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     let mut bytes = [0; HEAD_BYTES];

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 const CHUNK_BYTES: usize = 96;
 
 /// One commit: entries one after the other.
-pub struct Chunk {
+pub(super) struct Chunk {
     pub first: Pos,
     pub data: Bytes,
     /// Where each entry begins.
@@ -22,7 +22,7 @@ impl Chunk {
         CHUNK_BYTES + self.data.len() + 4 * self.offsets.len()
     }
 
-    pub fn record(&self, i: usize) -> (format::Tag, &[u8]) {
+    pub(super) fn record(&self, i: usize) -> (format::Tag, &[u8]) {
         let entry = &self.data[self.offsets[i] as usize..];
         let tag = format::tag(entry);
         (tag, &entry[ENTRY_BYTES..ENTRY_BYTES + tag.len])
@@ -35,7 +35,7 @@ impl Chunk {
     }
 }
 
-pub struct Tail {
+pub(super) struct Tail {
     chunks: VecDeque<Chunk>,
     urgent: VecDeque<Pos>,
     bytes: usize,
@@ -43,22 +43,22 @@ pub struct Tail {
 }
 
 impl Tail {
-    pub fn new(bytes_max: usize) -> Tail {
+    pub(super) fn new(bytes_max: usize) -> Tail {
         Tail { chunks: VecDeque::new(), urgent: VecDeque::new(), bytes: 0, bytes_max }
     }
 
     /// Bytes, and urgent positions.
     #[cfg(test)]
-    pub fn held(&self) -> (usize, usize) {
+    pub(super) fn held(&self) -> (usize, usize) {
         (self.bytes, self.urgent.len())
     }
 
     /// The oldest position in memory; beyond every other if there is none.
-    pub fn first(&self) -> Pos {
+    pub(super) fn first(&self) -> Pos {
         self.chunks.front().map_or(Pos(u64::MAX), |c| c.first)
     }
 
-    pub fn push(&mut self, chunk: Chunk) {
+    pub(super) fn push(&mut self, chunk: Chunk) {
         for i in 0..chunk.offsets.len() {
             if record::lane_of(chunk.record(i).1) == Lane::Urgent {
                 self.urgent.push_back(Pos(chunk.first.0 + i as u64));
@@ -77,7 +77,7 @@ impl Tail {
     }
 
     /// Takes from `want` on, which is in memory, until `taken` is full or there is no more.
-    pub fn take(&self, want: Pos, lane: Option<Lane>, taken: &mut Taken) {
+    pub(super) fn take(&self, want: Pos, lane: Option<Lane>, taken: &mut Taken) {
         let chunk_of = |pos: Pos| self.chunks.partition_point(|c| c.first <= pos) - 1;
         if lane == Some(Lane::Urgent) {
             for pos in self.urgent.range(self.urgent.partition_point(|pos| *pos < want)..) {

@@ -21,7 +21,7 @@ const ZEROS_BYTES: usize = 64 * 1024;
 
 const SMALLEST: u64 = (ENTRY_BYTES + RECORD_BYTES_MIN) as u64;
 
-pub struct Walk {
+pub(super) struct Walk {
     file: File,
     salt: u32,
     /// The position that the next entry must have, and where it begins.
@@ -38,7 +38,7 @@ pub struct Walk {
     buffer_at: u64,
 }
 
-pub enum Step {
+pub(super) enum Step {
     Record {
         pos: Pos,
         offset: u64,
@@ -60,7 +60,7 @@ pub enum Step {
 
 impl Walk {
     /// Starts at the entry for `next`, which begins at `offset`. `chunk`: bytes read at a time.
-    pub fn new(
+    pub(super) fn new(
         file: File,
         salt: u32,
         (next, offset): (Pos, u64),
@@ -73,7 +73,7 @@ impl Walk {
         Ok(Walk { file, salt, next, offset, good: offset, limit, upper, chunk, buffer: Bytes::new(), buffer_at: 0 })
     }
 
-    pub fn step(&mut self) -> io::Result<Step> {
+    pub(super) fn step(&mut self) -> io::Result<Step> {
         if self.offset >= self.limit || self.next > self.upper {
             return Ok(Step::End);
         }
@@ -157,7 +157,7 @@ impl Walk {
 
     /// Where what was written ends, once the walk has ended: the last good entry's end, or behind it
     /// the last byte that is not zero.
-    pub fn used(&self) -> io::Result<u64> {
+    pub(super) fn used(&self) -> io::Result<u64> {
         self.zeros_from(self.good)
     }
 

@@ -17,7 +17,7 @@
 mod directives;
 mod peers;
 mod registry;
-pub mod rows;
+pub(crate) mod rows;
 mod runs;
 mod sessions;
 

@@ -61,7 +61,7 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    pub fn create(path: &Path, upto: Pos, rows: u64) -> io::Result<Writing> {
+    pub(super) fn create(path: &Path, upto: Pos, rows: u64) -> io::Result<Writing> {
         let out = BufWriter::with_capacity(64 * 1024, File::create(path)?);
         let mut file = Writing { out, crc: 0, bytes: 0 };
         file.put(&MAGIC)?;
@@ -77,7 +77,7 @@ impl Writing {
         self.out.write_all(part)
     }
 
-    pub fn put_row(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+    pub(super) fn put_row(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         self.put(&(key.len() as u32).to_le_bytes())?;
         self.put(&(value.len() as u32).to_le_bytes())?;
         self.put(key)?;
@@ -85,7 +85,7 @@ impl Writing {
     }
 
     /// Syncs it and returns its size.
-    pub fn finish(mut self) -> io::Result<u64> {
+    pub(super) fn finish(mut self) -> io::Result<u64> {
         self.put(&self.crc.to_le_bytes())?;
         self.out.into_inner().map_err(|error| error.into_error())?.sync_all()?;
         Ok(self.bytes)

@@ -61,7 +61,7 @@ impl Table {
     ///
     /// # Errors
     /// [`Fault`].
-    pub fn open(path: &Path, cache_bytes: u64) -> Result<(Table, Rows), Fault> {
+    pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<(Table, Rows), Fault> {
         let mut tries = 0;
         loop {
             match Table::open_once(path, cache_bytes) {
@@ -89,22 +89,22 @@ impl Table {
     }
 
     /// The newest position that is in the rows.
-    pub fn upto(&self) -> Pos {
+    pub(super) fn upto(&self) -> Pos {
         self.meta.upto
     }
 
     /// How many there are.
-    pub fn rows(&self) -> u64 {
+    pub(super) fn rows(&self) -> u64 {
         self.meta.rows
     }
 
     /// Bytes of all rows with their keys, nearly. sled's file may be many times as large.
-    pub fn row_bytes(&self) -> u64 {
+    pub(super) fn row_bytes(&self) -> u64 {
         self.meta.bytes
     }
 
     /// Bytes of sled's file.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.file.metadata().map_or(0, |m| m.len())
     }
 
@@ -114,7 +114,7 @@ impl Table {
     /// # Errors
     /// [`Error::Io`], [`Error::Failed`]: the rows may be at either position. sled fails from then
     /// on; drop the table and open it again.
-    pub fn write(&mut self, rows: Vec<Row>, upto: Pos) -> Result<(), Error> {
+    pub(super) fn write(&mut self, rows: Vec<Row>, upto: Pos) -> Result<(), Error> {
         let rows: BTreeMap<Vec<u8>, Option<Vec<u8>>> = rows.into_iter().collect();
         let meta = quietly(|| write_rows(&self.db, self.meta, &rows, upto))
             .map_err(|reason| Error::Failed { reason })?
@@ -128,7 +128,7 @@ impl Table {
     ///
     /// # Errors
     /// That of `see`; [`Error::Failed`] when they are damaged.
-    pub fn each_row(&self, see: impl FnMut(&[u8], &[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    pub(super) fn each_row(&self, see: impl FnMut(&[u8], &[u8]) -> Result<(), Error>) -> Result<(), Error> {
         match quietly(|| each_row(&self.db, see)) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(Fault::Error(error))) => Err(error),
@@ -489,11 +489,11 @@ mod tests {
     use std::fs;
 
     impl Table {
-        pub fn keys_below(&self, prefix: &[u8]) -> usize {
+        pub(crate) fn keys_below(&self, prefix: &[u8]) -> usize {
             self.db.scan_prefix(prefix).count()
         }
 
-        pub fn lose_row(&self, key: &[u8]) {
+        pub(crate) fn lose_row(&self, key: &[u8]) {
             self.db.remove(row_key(key)).unwrap();
         }
     }

@@ -10,7 +10,7 @@ const ALIASES_MAX: u16 = 64;
 const TOPIC_BYTES_MIN: usize = 4;
 
 #[derive(Debug, Default)]
-pub struct Aliases {
+pub(super) struct Aliases {
     max: u16,
     by_topic: HashMap<Bytes, u16>,
     /// Topic and last use of each alias, from alias 1 on.
@@ -20,7 +20,7 @@ pub struct Aliases {
 
 /// How a topic goes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alias {
+pub(crate) struct Alias {
     pub alias: u16,
     /// The client knows it; the topic itself is left out.
     pub known: bool,
@@ -28,12 +28,12 @@ pub struct Alias {
 
 impl Aliases {
     /// For a client that takes so many.
-    pub fn new(max: u16) -> Aliases {
+    pub(super) fn new(max: u16) -> Aliases {
         Aliases { max: max.min(ALIASES_MAX), ..Aliases::default() }
     }
 
     /// The alias for the topic of the next message; the one used longest ago may lose its own.
-    pub fn of(&mut self, topic: &Bytes) -> Option<Alias> {
+    pub(super) fn of(&mut self, topic: &Bytes) -> Option<Alias> {
         if self.max == 0 || topic.len() < TOPIC_BYTES_MIN {
             return None;
         }
@@ -58,7 +58,7 @@ impl Aliases {
     }
 
     /// The message that was to make the topic known did not go out.
-    pub fn forget(&mut self, topic: &Bytes) {
+    pub(super) fn forget(&mut self, topic: &Bytes) {
         if let Some(alias) = self.by_topic.remove(topic) {
             // Its place is the next to be used; the empty topic is nobody's.
             self.slots[usize::from(alias) - 1] = (Bytes::new(), 0);

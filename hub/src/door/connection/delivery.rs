@@ -11,8 +11,9 @@ mod cursor;
 mod loose;
 mod retained;
 
-pub use cursor::{Before, Cursor, Earlier, Resumed};
-pub use retained::RetainedScan;
+pub(crate) use cursor::{Before, Earlier};
+pub(super) use cursor::{Cursor, Resumed};
+pub(super) use retained::RetainedScan;
 
 use super::super::counters::Counters;
 use super::super::feed::{Feed, READ_RECORDS};
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 /// Filters added to or taken from the routes under one hold of their lock.
-pub const FILTERS_AT_ONCE: usize = 512;
+pub(super) const FILTERS_AT_ONCE: usize = 512;
 /// Records that the client may acknowledge behind one that it does not: each is named in every note of
 /// the cursor.
 const BEYOND_MAX: usize = 4096;
@@ -52,7 +53,7 @@ struct Flight {
     share: Option<Arc<Group>>,
 }
 
-pub struct Delivery {
+pub(super) struct Delivery {
     key: Key,
     feed: Feed,
     filters: HashMap<String, Sub>,
@@ -92,7 +93,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    pub async fn join(
+    pub(super) async fn join(
         door: &Door,
         client: &Arc<str>,
         filters: HashMap<String, Sub>,
@@ -165,12 +166,12 @@ impl Delivery {
     }
 
     /// The log knows the groups among these filters, and that this session, which lasts, is of them.
-    pub fn groups_are_durable<'a>(&self, filters: impl Iterator<Item = &'a str>) {
+    pub(super) fn groups_are_durable<'a>(&self, filters: impl Iterator<Item = &'a str>) {
         filters.filter_map(|f| self.shares.get(f)).for_each(|g| g.make_durable());
     }
 
     /// `keep`: the session goes on without its client. What is to be noted of its groups is returned.
-    pub async fn leave(&mut self, door: &Door, client: &Arc<str>, keep: bool) -> Vec<(Arc<Group>, Noting)> {
+    pub(super) async fn leave(&mut self, door: &Door, client: &Arc<str>, keep: bool) -> Vec<(Arc<Group>, Noting)> {
         let mut notes = Vec::new();
         let router = &door.router;
         for item in self.ready.iter().filter(|i| !i.again) {
@@ -206,7 +207,7 @@ impl Delivery {
     }
 
     /// Gives memory back that a burst has taken.
-    pub fn free_room(&mut self) {
+    pub(super) fn free_room(&mut self) {
         if self.ready.is_empty() {
             self.ready = VecDeque::new();
         }
@@ -214,11 +215,11 @@ impl Delivery {
     }
 
     /// What retention took while this session was reading on: first and last position, told once.
-    pub fn take_lost(&mut self) -> Option<(Pos, Pos)> {
+    pub(super) fn take_lost(&mut self) -> Option<(Pos, Pos)> {
         self.feed.lost.take()
     }
 
-    pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
         let waited_for = self.pubrels.iter().filter_map(|(_, until)| match until {
             Until::Group(group) => Some(group),
             _ => None,
@@ -226,50 +227,50 @@ impl Delivery {
         self.shares.values().chain(waited_for)
     }
 
-    pub fn key(&self) -> Key {
+    pub(super) fn key(&self) -> Key {
         self.key
     }
 
-    pub fn inbox(&self) -> Arc<Inbox> {
+    pub(super) fn inbox(&self) -> Arc<Inbox> {
         self.feed.inbox.clone()
     }
 
-    pub fn filter(&self, filter: &str) -> Option<Sub> {
+    pub(super) fn filter(&self, filter: &str) -> Option<Sub> {
         self.filters.get(filter).copied()
     }
 
-    pub fn filters(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn filters(&self) -> impl Iterator<Item = &str> {
         self.filters.keys().map(String::as_str)
     }
 
-    pub fn filters_len(&self) -> usize {
+    pub(super) fn filters_len(&self) -> usize {
         self.filters.len()
     }
 
     /// What they cost, see [`cost`].
-    pub fn filters_cost(&self) -> usize {
+    pub(super) fn filters_cost(&self) -> usize {
         self.filters_cost
     }
 
-    pub fn groups_len(&self) -> usize {
+    pub(super) fn groups_len(&self) -> usize {
         self.shares.len()
     }
 
     /// Largest packet that the client takes, bytes.
-    pub fn packet_bytes_max(&self) -> usize {
+    pub(super) fn packet_bytes_max(&self) -> usize {
         self.packet_bytes_max
     }
 
-    pub fn in_flight(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         self.flights.len()
     }
 
     /// In memory for the client, and not written yet, beside what its inbox holds.
-    pub fn fetched(&self) -> usize {
+    pub(super) fn fetched(&self) -> usize {
         self.ready.len() + self.feed.fetched()
     }
 
-    pub fn subscribe(&mut self, door: &Door, client: &Arc<str>, filter: &str, sub: Sub) {
+    pub(super) fn subscribe(&mut self, door: &Door, client: &Arc<str>, filter: &str, sub: Sub) {
         if self.filters.insert(filter.to_owned(), sub).is_none() {
             self.filters_cost += cost(filter);
         } else {
@@ -290,7 +291,7 @@ impl Delivery {
     }
 
     /// Says of a filter that was just subscribed from where on it is.
-    pub fn set_sub(&mut self, filter: &str, sub: Sub) {
+    pub(super) fn set_sub(&mut self, filter: &str, sub: Sub) {
         if let Some(known) = self.filters.get_mut(filter) {
             *known = sub;
         }
@@ -299,7 +300,7 @@ impl Delivery {
         }
     }
 
-    pub fn unsubscribe(&mut self, door: &Door, client: &Arc<str>, filter: &str) -> bool {
+    pub(super) fn unsubscribe(&mut self, door: &Door, client: &Arc<str>, filter: &str) -> bool {
         if let Some(group) = self.shares.remove(filter) {
             // What is under way is still the client's to acknowledge.
             door.shares.leave(door, &group, client, true);
@@ -316,7 +317,7 @@ impl Delivery {
     }
 
     /// Is this what the message under `id` waits for? An id that is not under way takes anything.
-    pub fn takes(&self, kind: u8, id: u16) -> bool {
+    pub(super) fn takes(&self, kind: u8, id: u16) -> bool {
         self.flights.get(&id).is_none_or(|f| match kind {
             kind::PUBACK => f.qos == 1,
             kind::PUBREC => f.qos == 2,
@@ -326,7 +327,7 @@ impl Delivery {
 
     /// The client has completed a message: PUBACK, PUBCOMP, or a PUBREC that refuses. An id that is
     /// not under way means nothing.
-    pub fn complete(&mut self, id: u16, client: &str) {
+    pub(super) fn complete(&mut self, id: u16, client: &str) {
         let Some(flight) = self.flights.remove(&id) else { return };
         // A client that does not wait for its PUBREL needs none.
         if flight.releasing {
@@ -403,6 +404,17 @@ impl Delivery {
         }
     }
 
+    /// The packet id of a message; `None`: there is none now, or what has it is still under way.
+    fn id_for(&mut self, pos: Pos, part: u8, qos: u8, durable: bool) -> Option<u16> {
+        let id = match (qos, pos) {
+            (0, _) => return Some(0),
+            (2, Pos::ZERO) => self.take_loose_id(durable)?,
+            (_, Pos::ZERO) => self.free_id(),
+            _ => packet_id(pos, part),
+        };
+        (!self.flights.contains_key(&id)).then_some(id)
+    }
+
     /// An id for a message of no record and QoS 1.
     fn free_id(&mut self) -> u16 {
         loop {
@@ -462,18 +474,7 @@ impl Connection<'_> {
         if qos > 0 && !is_received && d.flights.len() >= d.in_flight_max {
             return false;
         }
-        let id = match (qos, pos) {
-            (0, _) => 0,
-            (2, Pos::ZERO) => match d.take_loose_id(self.durable) {
-                Some(id) => id,
-                None => return false,
-            },
-            (_, Pos::ZERO) => d.free_id(),
-            _ => packet_id(pos, part),
-        };
-        if qos > 0 && d.flights.contains_key(&id) {
-            return false;
-        }
+        let Some(id) = d.id_for(pos, part, qos, self.durable) else { return false };
         let Some(item) = d.ready.pop_front() else { return false };
         let r = &mut d.resumed;
         let of_earlier = pos <= r.earlier.upto && r.earlier.left > 0;
@@ -481,16 +482,17 @@ impl Connection<'_> {
         if of_earlier && again && qos > 0 && !shared {
             r.earlier.left -= 1;
         }
+        let mut flight = Flight { pos, part, qos, releasing: is_received, begun: false, share: item.share };
         if is_received {
             d.resumed.releasing.remove(&(pos, part));
-            d.flights.insert(id, Flight { pos, part, qos, releasing: true, begun: false, share: None });
+            d.flights.insert(id, flight);
             put_ack(self.tongue.version, kind::PUBREL, id, 0, &mut self.output);
             return true;
         }
         // What was found by the old filters is completed by the next connection too.
-        let mut begun = qos > 0 && !shared && pos > Pos::ZERO && pos <= d.begun_upto;
-        d.acked |= begun;
-        begun |= qos > 0 && !shared && d.resumed.begun.remove(&(pos, part)).is_some();
+        flight.begun = qos > 0 && !shared && pos > Pos::ZERO && pos <= d.begun_upto;
+        d.acked |= flight.begun;
+        flight.begun |= qos > 0 && !shared && d.resumed.begun.remove(&(pos, part)).is_some();
         // What was begun is completed: the client may wait for it, by its id.
         let expired = !(again && qos > 0) && item.message.has_expired(now_us);
         let mut put = |alias| {
@@ -516,21 +518,7 @@ impl Connection<'_> {
         };
         if !was_put {
             if expired { &counters.expired } else { &counters.too_large_for_client }.add(1);
-            if again && qos == 2 {
-                // An earlier connection, which took more, may have brought it: then the client waits for its end, and
-                // would take another message under the same id for a repetition.
-                d.flights.insert(id, Flight { pos, part, qos, releasing: false, begun, share: item.share });
-                if let Some(reason) = d.release(id, &self.client, self.durable) {
-                    put_ack(self.tongue.version, kind::PUBREL, id, reason, &mut self.output);
-                }
-                return true;
-            }
-            if let Some(group) = &item.share {
-                group.settle(&self.client, (pos, part));
-            } else if qos > 0 && pos > Pos::ZERO {
-                d.feed.window.settle(pos);
-                d.acked = true;
-            }
+            self.give_up(id, flight, again);
             return true;
         }
         counters.delivered.add(1);
@@ -541,8 +529,26 @@ impl Connection<'_> {
             counters.redelivered.add(1);
         }
         if qos > 0 {
-            d.flights.insert(id, Flight { pos, part, qos, releasing: false, begun, share: item.share });
+            d.flights.insert(id, flight);
         }
         true
+    }
+
+    /// Settles a message that the client does not get: it is too large for it, or its time is over.
+    fn give_up(&mut self, id: u16, flight: Flight, again: bool) {
+        let d = &mut self.delivery;
+        if again && flight.qos == 2 {
+            // An earlier connection, which took more, may have brought it: then the client waits for its end, and
+            // would take another message under the same id for a repetition.
+            d.flights.insert(id, flight);
+            if let Some(reason) = d.release(id, &self.client, self.durable) {
+                put_ack(self.tongue.version, kind::PUBREL, id, reason, &mut self.output);
+            }
+        } else if let Some(group) = &flight.share {
+            group.settle(&self.client, (flight.pos, flight.part));
+        } else if flight.qos > 0 && flight.pos > Pos::ZERO {
+            d.feed.window.settle(flight.pos);
+            d.acked = true;
+        }
     }
 }

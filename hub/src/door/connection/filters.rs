@@ -22,7 +22,7 @@ use citybrain_shared::topic;
 const SHARED_MAX: usize = 256;
 
 /// Filters that are to come or to go, as far as they have.
-pub struct Asked {
+pub(super) struct Asked {
     what: What,
     /// Of the packet.
     id: u16,

@@ -6,25 +6,24 @@ use super::super::packet::answer::{Granted, Tongue};
 use super::super::packet::control::{Connect, Refusal};
 use super::super::packet::{Fault, Head, LONG, Version, kind, reason};
 use super::super::route::Sub;
-use super::super::seats::Live;
+use super::super::seats::{Delivered, Live};
 use super::super::share;
 use super::super::socket::{Peer, Socket};
 use super::super::users::Refused;
 use super::super::{Door, WILLS_AGAIN_AFTER, settled};
 use super::delivery::{Delivery, Earlier, Resumed};
 use super::intake::ALIASES_MAX;
-use super::{Aliases, Connection, Pace, READ_BYTES_MIN};
+use super::{Connection, Opened};
 use crate::engine::Haste;
 use crate::note::Note;
-use crate::state::Session;
+use crate::state::{Session, Subscription};
 use bytes::{Buf, BytesMut};
 use citybrain_shared::Pos;
 use citybrain_shared::limits::PACKET_BYTES_UNAUTHENTICATED_MAX;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::time::Instant;
 
 /// From the first byte to a whole CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,17 +44,17 @@ const SESSIONS_PER_CONNECTION: usize = 4;
 const IN_FLIGHT_MAX: u16 = 1024;
 
 /// A client that may come in.
-pub struct Hello {
+pub(super) struct Hello {
     pub connect: Connect,
     pub client: String,
     assigned: bool,
     pub user: User,
     /// As granted.
-    expiry_s: u32,
+    pub expiry_s: u32,
 }
 
 impl Hello {
-    pub fn is_durable(&self) -> bool {
+    pub(super) fn is_durable(&self) -> bool {
         self.expiry_s > 0
     }
 }
@@ -64,7 +63,7 @@ impl Hello {
 ///
 /// # Errors
 /// Why the client is turned away. It has been told, where the protocol has a word for it.
-pub async fn first_packet(
+pub(super) async fn first_packet(
     door: &Door,
     socket: &mut Socket,
     peer: &Peer,
@@ -103,7 +102,7 @@ pub async fn first_packet(
 }
 
 /// Says why there is no session, and closes.
-pub async fn refuse(door: &Door, socket: &mut Socket, tongue: Tongue, reason: u8, why: &str) {
+pub(super) async fn refuse(door: &Door, socket: &mut Socket, tongue: Tongue, reason: u8, why: &str) {
     let mut words = Vec::new();
     tongue.put_refusal(reason, why, &mut words);
     socket.say_last(&words).await;
@@ -213,7 +212,7 @@ fn granted<'a>(door: &Door, hello: &'a Hello, session_present: bool, lost: Optio
 }
 
 /// 0: none. A 3.1.1 client cannot be told another than its own.
-fn keep_alive_s(door: &Door, connect: &Connect) -> u16 {
+pub(super) fn keep_alive_s(door: &Door, connect: &Connect) -> u16 {
     match (connect.version, door.broker.keep_alive_s_max, connect.keep_alive_s) {
         (Version::V4, _, asked) | (_, 0, asked) => asked,
         (_, max, 0) => max,
@@ -228,7 +227,7 @@ fn connack_bytes(door: &Door, hello: &Hello) -> usize {
 }
 
 /// Opens or resumes the session, and answers CONNACK. `None`: that was not possible.
-pub async fn open<'a>(
+pub(super) async fn open<'a>(
     door: &'a Door,
     mut socket: Socket,
     input: BytesMut,
@@ -257,24 +256,10 @@ pub async fn open<'a>(
     // Without being parked it is about to be ended, because its time is over.
     let is_kept = parked.as_ref().is_some_and(|p| !p.is_over());
     let old = found.as_ref().filter(|s| !hello.connect.clean && *s.user == *hello.user.name && is_kept);
-    let sessions_max = door.broker.connections_max.saturating_mul(SESSIONS_PER_CONNECTION);
-    // Those of groups and of the node itself are no client's.
-    let of_clients = |c: &&String| !share::is_shared(c) && !crate::state::is_own_session(c);
-    if found.is_none()
-        && hello.is_durable()
-        && sessions >= sessions_max
-        && look_ahead(&*door.core, |s| s.sessions.keys().filter(of_clients).count()) >= sessions_max
-    {
+    if found.is_none() && hello.is_durable() && is_full(door, sessions) {
         refuse(door, &mut socket, tongue, reason::QUOTA, "the node keeps no more sessions").await;
         return None;
     }
-    let opened = |clean| Note::SessionOpened {
-        client: client.to_string(),
-        user: hello.user.name.to_string(),
-        version: tongue.version.level(),
-        expiry_s: hello.expiry_s,
-        clean,
-    };
     let will_before = door.seats.take_will(&client);
     if will_before.is_none() {
         // It may just be on its way: what the client says now comes behind it.
@@ -288,15 +273,7 @@ pub async fn open<'a>(
         }
         before => before,
     };
-    let (note, mut haste) = match (&found, old.is_some(), hello.is_durable()) {
-        (Some(_), true, _) => (Some(opened(false)), Haste::Lazy),
-        (_, false, true) => (Some(opened(true)), Haste::Now),
-        (Some(_), false, false) => {
-            (Some(Note::SessionEnded { client: client.to_string(), why: "clean start".into() }), Haste::Now)
-        }
-        (None, _, false) => (None, Haste::Now),
-        (None, true, true) => unreachable!("what was not found is not resumed"),
-    };
+    let (note, mut haste) = first_note(found.is_some(), old.is_some(), &hello, &client);
     if will.is_some() {
         haste = Haste::Now;
     }
@@ -321,39 +298,10 @@ pub async fn open<'a>(
     if old.is_none() {
         door.shares.session_ended(door, &client);
     }
-    let committed = door.core.committed();
-    let mut resumed = Resumed::new(*committed.borrow());
-    let mut filters = HashMap::new();
-    let mut received_before = HashMap::new();
-    let mut lost = None;
-    if let Some(s) = old {
-        let sub = |s: &crate::state::Subscription| Sub { options: s.options, id: s.id, since: s.since };
-        filters = s.filters.iter().map(|(f, s)| (f.clone(), sub(s))).collect();
-        received_before = s.held.iter().copied().collect();
-        // What retention took from it is over, and it is told.
-        lost = gone(s, door.core.first());
-        resumed.upto = lost.map_or(s.upto, |(_, last)| last.max(s.upto));
-        resumed.beyond = s.beyond.clone();
-        resumed.releasing = s.releasing.iter().copied().collect();
-        resumed.loose_noted = s.loose.clone();
-        resumed.begun = s.begun.iter().map(|(pos, part, qos)| ((*pos, *part), *qos)).collect();
-        match parked.and_then(|p| p.delivered) {
-            Some(d) => {
-                resumed.given_upto = d.upto;
-                resumed.earlier = d.earlier;
-                resumed.releasing = d.releasing;
-                resumed.begun = d.begun;
-                resumed.before = d.before;
-                resumed.loose = d.loose;
-            }
-            None => {
-                resumed.given_upto = s.given;
-                resumed.loose = s.loose.clone();
-                // No more than this can have been under way when a process was killed.
-                resumed.earlier = Earlier { upto: s.unsure, left: IN_FLIGHT_MAX.into() };
-            }
-        }
-    }
+    let Start { filters, received_before, lost, resumed } = match old {
+        Some(s) => resume(s, parked.and_then(|p| p.delivered), door.core.first()),
+        None => Start::new(*door.core.committed().borrow()),
+    };
     if let Some((first, last)) = lost {
         door.counters.unreadable.add(last.0 + 1 - first.0);
         tracing::warn!(client = %client, first = first.0, last = last.0, "Records are gone that a session had not read.");
@@ -361,64 +309,93 @@ pub async fn open<'a>(
     let in_flight_max = hello.connect.receive_maximum.min(IN_FLIGHT_MAX);
     let delivery = Delivery::join(door, &client, filters, resumed, in_flight_max, hello.connect.packet_bytes_max).await;
     *live.inbox.lock() = Some(delivery.inbox());
-
-    let packet_bytes_max = door.packet_bytes_max(&hello.user);
-    let mut output = Vec::new();
-    tongue.put_connack(&granted(door, &hello, old.is_some(), lost), &mut output);
-    let keep_alive = match keep_alive_s(door, &hello.connect) {
-        0 => None,
-        s => Some(Duration::from_millis(u64::from(s) * 1500)),
-    };
-    let first_tick = keep_alive.map_or(super::IDLE_TICK, |k| k.min(super::IDLE_TICK));
-    let now = Instant::now();
-    let mut connection = Connection {
-        door,
-        socket,
-        unflushed: false,
-        tongue,
-        live,
-        user: hello.user,
-        // What came with the CONNECT may be whole packets.
-        leftover: !input.is_empty(),
-        after_held: false,
-        // Else it would hold its memory for as long as the client says nothing.
-        input: if input.is_empty() { BytesMut::new() } else { input },
-        read_bytes: READ_BYTES_MIN,
-        packet_bytes_max,
-        skip: None,
-        heard: now,
-        wrote: now,
-        keep_alive,
-        tick: Box::pin(tokio::time::sleep(first_tick)),
-        aliases: Vec::new(),
-        aliases_out: Aliases::new(hello.connect.topic_alias_maximum),
-        publish_pace: Pace::new(door.broker.client_publishes_per_s_max, now),
-        bytes_pace: Pace::new(door.broker.client_bytes_per_s_max, now),
-        slowed: None,
-        received: received_before.keys().copied().collect(),
-        received_before,
-        held: Default::default(),
-        drafts: Vec::new(),
-        answers: Vec::new(),
-        batch_bytes: 0,
-        deliveries: 0,
-        asked: None,
-        asks_more: false,
-        offers: VecDeque::new(),
-        notes: VecDeque::new(),
-        handing_on: None,
-        link_topic: None,
-        output,
-        written: 0,
-        durable: hello.expiry_s > 0 || old.is_some(),
-        resumed: old.is_some(),
-        expiry_s: hello.expiry_s,
-        asked_to_last: hello.connect.expiry_s > 0,
-        will: hello.connect.will,
-        delivery,
-        client,
-    };
+    let mut connack = Vec::new();
+    tongue.put_connack(&granted(door, &hello, old.is_some(), lost), &mut connack);
+    let opened = Opened { is_resumed: old.is_some(), received_before, delivery, connack };
+    let mut connection = Connection::new(door, socket, input, hello, client, live, opened);
     connection.show_in_flight();
     connection.drop_forbidden();
     Some(connection)
+}
+
+/// Does the node keep as many sessions of clients as it may?
+fn is_full(door: &Door, sessions: usize) -> bool {
+    let sessions_max = door.broker.connections_max.saturating_mul(SESSIONS_PER_CONNECTION);
+    // Those of groups and of the node itself are no client's.
+    let of_clients = |c: &&String| !share::is_shared(c) && !crate::state::is_own_session(c);
+    sessions >= sessions_max
+        && look_ahead(&*door.core, |s| s.sessions.keys().filter(of_clients).count()) >= sessions_max
+}
+
+/// What the log is told of a session that begins, and how soon it must have it. `found`: there is one of that
+/// name.
+fn first_note(found: bool, is_resumed: bool, hello: &Hello, client: &str) -> (Option<Note>, Haste) {
+    let opened = |clean| Note::SessionOpened {
+        client: client.to_owned(),
+        user: hello.user.name.to_string(),
+        version: hello.connect.version.level(),
+        expiry_s: hello.expiry_s,
+        clean,
+    };
+    if is_resumed {
+        (Some(opened(false)), Haste::Lazy)
+    } else if hello.is_durable() {
+        (Some(opened(true)), Haste::Now)
+    } else {
+        let ended = || Note::SessionEnded { client: client.to_owned(), why: "clean start".into() };
+        (found.then(ended), Haste::Now)
+    }
+}
+
+/// With what a session begins.
+struct Start {
+    filters: HashMap<String, Sub>,
+    received_before: HashMap<u16, u32>,
+    /// First and last of the records that it was to get and that are gone.
+    lost: Option<(Pos, Pos)>,
+    resumed: Resumed,
+}
+
+impl Start {
+    /// A new session.
+    fn new(committed: Pos) -> Start {
+        Start { filters: HashMap::new(), received_before: HashMap::new(), lost: None, resumed: Resumed::new(committed) }
+    }
+}
+
+/// A session goes on: with what the log has of it, and what this process still knows of its last connection.
+/// `first` is the oldest record of the log.
+fn resume(s: &Session, delivered: Option<Delivered>, first: Pos) -> Start {
+    let sub = |s: &Subscription| Sub { options: s.options, id: s.id, since: s.since };
+    // What retention took from it is over, and it is told.
+    let lost = gone(s, first);
+    let mut resumed = Resumed {
+        beyond: s.beyond.clone(),
+        releasing: s.releasing.iter().copied().collect(),
+        loose_noted: s.loose.clone(),
+        begun: s.begun.iter().map(|(pos, part, qos)| ((*pos, *part), *qos)).collect(),
+        ..Resumed::new(lost.map_or(s.upto, |(_, last)| last.max(s.upto)))
+    };
+    match delivered {
+        Some(d) => {
+            resumed.given_upto = d.upto;
+            resumed.earlier = d.earlier;
+            resumed.releasing = d.releasing;
+            resumed.begun = d.begun;
+            resumed.before = d.before;
+            resumed.loose = d.loose;
+        }
+        None => {
+            resumed.given_upto = s.given;
+            resumed.loose = s.loose.clone();
+            // No more than this can have been under way when a process was killed.
+            resumed.earlier = Earlier { upto: s.unsure, left: IN_FLIGHT_MAX.into() };
+        }
+    }
+    Start {
+        filters: s.filters.iter().map(|(f, s)| (f.clone(), sub(s))).collect(),
+        received_before: s.held.iter().copied().collect(),
+        lost,
+        resumed,
+    }
 }

@@ -23,14 +23,14 @@ const PACKETS_AT_ONCE: usize = 512;
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// Topic aliases that a client may set.
-pub const ALIASES_MAX: u16 = 32;
+pub(super) const ALIASES_MAX: u16 = 32;
 
 const NO_TOPIC: Fault = Fault::malformed("a topic that is none");
 
 /// An oversized publish: its first bytes are kept for the dead-letter list, the rest is read and
 /// dropped. Only 3.1.1 gets this: it has no word for "too large", and a client whose connection is
 /// closed would send the same again for ever.
-pub struct Skip {
+pub(super) struct Skip {
     left: usize,
     size: usize,
     flags: u8,

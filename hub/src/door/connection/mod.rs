@@ -23,10 +23,10 @@ mod greet;
 mod intake;
 mod pace;
 
-pub use self::aliases::Alias;
+pub(crate) use self::aliases::Alias;
 use self::aliases::Aliases;
 use self::delivery::Delivery;
-pub use self::delivery::{Before, Earlier};
+pub(crate) use self::delivery::{Before, Earlier};
 use self::pace::Pace;
 use super::access::User;
 use super::core::Offering;
@@ -172,6 +172,17 @@ struct Connection<'a> {
     delivery: Delivery,
 }
 
+/// What the session of a connection begins with.
+struct Opened {
+    /// It was there before.
+    is_resumed: bool,
+    /// See [`Connection::received_before`].
+    received_before: HashMap<u16, u32>,
+    delivery: Delivery,
+    /// To be written first.
+    connack: Vec<u8>,
+}
+
 /// A connection with what it occupies.
 struct Admitted<'a> {
     connection: Connection<'a>,
@@ -188,7 +199,7 @@ impl Admitted<'_> {
 
 /// Serves one socket until its end. What comes before and after the connection itself has boxes of its
 /// own: a task keeps the room of its largest moment, and most clients are idle for days.
-pub async fn run(door: &Door, socket: Socket, peer: Peer, waiting: Place<'_>) {
+pub(crate) async fn run(door: &Door, socket: Socket, peer: Peer, waiting: Place<'_>) {
     let ip = peer.ip;
     let admitted = Box::pin(admit(door, socket, peer)).await;
     drop(waiting);
@@ -243,6 +254,73 @@ async fn admit(door: &Door, mut socket: Socket, peer: Peer) -> Option<Box<Admitt
     };
     let connection = greet::open(door, socket, input, hello, client, live).await?;
     Some(Box::new(Admitted { connection, _place: place, _seat: seat }))
+}
+
+impl<'a> Connection<'a> {
+    /// `input`: what came behind the CONNECT.
+    fn new(
+        door: &'a Door,
+        socket: Socket,
+        input: BytesMut,
+        hello: greet::Hello,
+        client: Arc<str>,
+        live: Arc<Live>,
+        opened: Opened,
+    ) -> Connection<'a> {
+        let keep_alive = match greet::keep_alive_s(door, &hello.connect) {
+            0 => None,
+            s => Some(Duration::from_millis(u64::from(s) * 1500)),
+        };
+        let first_tick = keep_alive.map_or(IDLE_TICK, |k| k.min(IDLE_TICK));
+        let now = Instant::now();
+        Connection {
+            door,
+            socket,
+            unflushed: false,
+            tongue: Tongue::of(&hello.connect),
+            client,
+            live,
+            // It may be whole packets.
+            leftover: !input.is_empty(),
+            after_held: false,
+            // Else it would hold its memory for as long as the client says nothing.
+            input: if input.is_empty() { BytesMut::new() } else { input },
+            read_bytes: READ_BYTES_MIN,
+            packet_bytes_max: door.packet_bytes_max(&hello.user),
+            skip: None,
+            heard: now,
+            wrote: now,
+            keep_alive,
+            tick: Box::pin(tokio::time::sleep(first_tick)),
+            aliases: Vec::new(),
+            aliases_out: Aliases::new(hello.connect.topic_alias_maximum),
+            publish_pace: Pace::new(door.broker.client_publishes_per_s_max, now),
+            bytes_pace: Pace::new(door.broker.client_bytes_per_s_max, now),
+            slowed: None,
+            received: opened.received_before.keys().copied().collect(),
+            received_before: opened.received_before,
+            held: Default::default(),
+            drafts: Vec::new(),
+            answers: Vec::new(),
+            batch_bytes: 0,
+            deliveries: 0,
+            asked: None,
+            asks_more: false,
+            offers: VecDeque::new(),
+            notes: VecDeque::new(),
+            handing_on: None,
+            link_topic: None,
+            output: opened.connack,
+            written: 0,
+            durable: hello.is_durable() || opened.is_resumed,
+            resumed: opened.is_resumed,
+            expiry_s: hello.expiry_s,
+            asked_to_last: hello.connect.expiry_s > 0,
+            user: hello.user,
+            will: hello.connect.will,
+            delivery: opened.delivery,
+        }
+    }
 }
 
 impl Connection<'_> {

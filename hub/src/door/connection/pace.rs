@@ -8,25 +8,25 @@ const BURST: Duration = Duration::from_secs(1);
 
 /// A rate; 0: no limit.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     per_s: u64,
     /// When all that was taken would have been due at the rate.
     due: Instant,
 }
 
 impl Pace {
-    pub fn new(per_s: u64, now: Instant) -> Pace {
+    pub(super) fn new(per_s: u64, now: Instant) -> Pace {
         Pace { per_s, due: now }
     }
 
-    pub fn take(&mut self, n: u64, now: Instant) {
+    pub(super) fn take(&mut self, n: u64, now: Instant) {
         if self.per_s > 0 {
             self.due = self.due.max(now) + Duration::from_secs_f64(n as f64 / self.per_s as f64);
         }
     }
 
     /// Nothing more may be taken before this; `None`: now.
-    pub fn wait_until(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn wait_until(&self, now: Instant) -> Option<Instant> {
         let at = self.due.checked_sub(BURST)?;
         (self.per_s > 0 && at > now).then_some(at)
     }

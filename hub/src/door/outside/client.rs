@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Messages of ours that the broker has not acknowledged. At 0.2 ms a round trip 300,000 a second.
-pub const WINDOW: usize = 64;
+pub(super) const WINDOW: usize = 64;
 
 /// Messages of the broker's that the node has not taken; then nothing is read, until it has.
 const INBOX_MAX: usize = 256;
@@ -22,7 +22,7 @@ const REQUESTS_MAX: usize = WINDOW + u16::MAX as usize;
 const END_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub enum Event {
+pub(super) enum Event {
     /// Connected, and subscribed to everything that was asked for.
     Connected,
     Message(Message),
@@ -34,32 +34,32 @@ pub enum Event {
 
 /// A message of the broker's; to be acknowledged by [`Client::acknowledge`].
 #[derive(Debug)]
-pub struct Message(rumqttc::Publish);
+pub(super) struct Message(rumqttc::Publish);
 
 impl Message {
-    pub fn topic(&self) -> &str {
+    pub(super) fn topic(&self) -> &str {
         &self.0.topic
     }
 
-    pub fn payload(&self) -> &Bytes {
+    pub(super) fn payload(&self) -> &Bytes {
         &self.0.payload
     }
 
-    pub fn qos(&self) -> u8 {
+    pub(super) fn qos(&self) -> u8 {
         self.0.qos as u8
     }
 
-    pub fn retain(&self) -> bool {
+    pub(super) fn retain(&self) -> bool {
         self.0.retain
     }
 }
 
 /// The requests' queue has no room, or the connection is gone; its end is told by an event.
 #[derive(Debug)]
-pub struct Busy;
+pub(super) struct Busy;
 
 /// One connection; it ends with its owner.
-pub struct Client {
+pub(super) struct Client {
     client: AsyncClient,
     events: mpsc::Receiver<Event>,
     task: tokio::task::AbortHandle,
@@ -70,7 +70,12 @@ impl Client {
     ///
     /// # Errors
     /// Why the files cannot be used. Those that are being replaced are better the next time.
-    pub fn connect(broker: &Broker, id: &str, filters: Vec<String>, packet_bytes_max: usize) -> Result<Client, String> {
+    pub(super) fn connect(
+        broker: &Broker,
+        id: &str,
+        filters: Vec<String>,
+        packet_bytes_max: usize,
+    ) -> Result<Client, String> {
         let mut options = pipe::options(broker, id.to_owned(), packet_bytes_max)?;
         options.set_clean_session(false);
         options.set_manual_acks(true);
@@ -82,17 +87,17 @@ impl Client {
     }
 
     /// Cancel-safe.
-    pub async fn event(&mut self) -> Event {
+    pub(super) async fn event(&mut self) -> Event {
         self.events.recv().await.unwrap_or_else(|| Event::Ended("the connection was closed".into()))
     }
 
     /// What has come already.
-    pub fn event_now(&mut self) -> Option<Event> {
+    pub(super) fn event_now(&mut self) -> Option<Event> {
         self.events.try_recv().ok()
     }
 
     /// After [`Busy`]: why the connection ended, if it did. Its end stands behind what came before it.
-    pub async fn why_busy(&mut self) -> String {
+    pub(super) async fn why_busy(&mut self) -> String {
         let end = async {
             loop {
                 if let Event::Ended(why) = self.event().await {
@@ -108,13 +113,13 @@ impl Client {
     ///
     /// # Errors
     /// [`Busy`]: it was not taken.
-    pub fn publish(&self, topic: String, payload: Vec<u8>) -> Result<(), Busy> {
+    pub(super) fn publish(&self, topic: String, payload: Vec<u8>) -> Result<(), Busy> {
         self.client.try_publish(topic, QoS::AtLeastOnce, false, payload).map_err(|_| Busy)
     }
 
     /// # Errors
     /// [`Busy`]: the broker will send it again, but only on another connection.
-    pub fn acknowledge(&self, message: &Message) -> Result<(), Busy> {
+    pub(super) fn acknowledge(&self, message: &Message) -> Result<(), Busy> {
         self.client.try_ack(&message.0).map_err(|_| Busy)
     }
 }

@@ -15,7 +15,7 @@ const BATCHES_MAX: usize = 64;
 const BYTES_MAX: usize = limits::ENGINE_QUEUE_BYTES_MAX;
 
 /// First in, first out. `M`: a message.
-pub struct Kept<M> {
+pub(super) struct Kept<M> {
     batches: VecDeque<Batch<M>>,
     bytes: usize,
 }
@@ -35,22 +35,22 @@ enum Offer {
 }
 
 impl<M> Kept<M> {
-    pub fn new() -> Kept<M> {
+    pub(super) fn new() -> Kept<M> {
         Kept { batches: VecDeque::new(), bytes: 0 }
     }
 
     /// May more be put?
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.batches.len() < BATCHES_MAX && self.bytes < BYTES_MAX
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
 
     /// Offers what was made of `messages`. What is urgent waits neither for room with what is not, nor for
     /// what came before.
-    pub fn put(&mut self, core: &dyn Core, drafts: Vec<Offered>, messages: Vec<M>) {
+    pub(super) fn put(&mut self, core: &dyn Core, drafts: Vec<Offered>, messages: Vec<M>) {
         let bytes = drafts.iter().map(Offered::bytes).sum();
         let (urgent, routine): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|d| d.lane() == Lane::Urgent);
         let offers = [urgent, routine].into_iter().filter(|of_lane| !of_lane.is_empty());
@@ -67,7 +67,7 @@ impl<M> Kept<M> {
     ///
     /// # Errors
     /// Something of them is not kept.
-    pub async fn next(&mut self) -> Result<Vec<M>, Error> {
+    pub(super) async fn next(&mut self) -> Result<Vec<M>, Error> {
         poll_fn(|cx| self.poll(cx)).await
     }
 

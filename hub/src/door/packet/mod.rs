@@ -124,24 +124,24 @@ pub mod kind {
 
 /// Identifiers of MQTT 5 properties (section 2.2.2.2), as far as they are read or written here.
 mod property {
-    pub const PAYLOAD_FORMAT: u8 = 0x01;
-    pub const EXPIRY: u8 = 0x02;
-    pub const CONTENT_TYPE: u8 = 0x03;
-    pub const RESPONSE_TOPIC: u8 = 0x08;
-    pub const CORRELATION: u8 = 0x09;
-    pub const SUBSCRIPTION: u8 = 0x0b;
-    pub const SESSION_EXPIRY: u8 = 0x11;
-    pub const AUTH_METHOD: u8 = 0x15;
-    pub const AUTH_DATA: u8 = 0x16;
-    pub const REQUEST_PROBLEM: u8 = 0x17;
-    pub const WILL_DELAY: u8 = 0x18;
-    pub const REQUEST_RESPONSE: u8 = 0x19;
-    pub const REASON_STRING: u8 = 0x1f;
-    pub const RECEIVE_MAXIMUM: u8 = 0x21;
-    pub const ALIAS_MAXIMUM: u8 = 0x22;
-    pub const ALIAS: u8 = 0x23;
-    pub const USER: u8 = 0x26;
-    pub const PACKET_MAXIMUM: u8 = 0x27;
+    pub(super) const PAYLOAD_FORMAT: u8 = 0x01;
+    pub(super) const EXPIRY: u8 = 0x02;
+    pub(super) const CONTENT_TYPE: u8 = 0x03;
+    pub(super) const RESPONSE_TOPIC: u8 = 0x08;
+    pub(super) const CORRELATION: u8 = 0x09;
+    pub(super) const SUBSCRIPTION: u8 = 0x0b;
+    pub(super) const SESSION_EXPIRY: u8 = 0x11;
+    pub(super) const AUTH_METHOD: u8 = 0x15;
+    pub(super) const AUTH_DATA: u8 = 0x16;
+    pub(super) const REQUEST_PROBLEM: u8 = 0x17;
+    pub(super) const WILL_DELAY: u8 = 0x18;
+    pub(super) const REQUEST_RESPONSE: u8 = 0x19;
+    pub(super) const REASON_STRING: u8 = 0x1f;
+    pub(super) const RECEIVE_MAXIMUM: u8 = 0x21;
+    pub(super) const ALIAS_MAXIMUM: u8 = 0x22;
+    pub(super) const ALIAS: u8 = 0x23;
+    pub(super) const USER: u8 = 0x26;
+    pub(super) const PACKET_MAXIMUM: u8 = 0x27;
 }
 
 /// A property that may be there once.

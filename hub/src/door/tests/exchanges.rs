@@ -8,10 +8,10 @@
 //!
 //! A failure prints its seed; `CITYBRAIN_MODEL_SEED=n` runs that one alone.
 
+use super::fake::Flaw;
 use super::groups::{id_of, name};
 use super::stage::{Stage, each_is_noticed, play, seeds};
 use super::*;
-use crate::door::fake::Flaw;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 const NAME: &str = "$share/g/work/+";

@@ -9,9 +9,9 @@
 //!
 //! A failure prints its seed; `CITYBRAIN_MODEL_SEED=n` runs that one alone.
 
+use super::fake::Flaw;
 use super::stage::{Stage, each_is_noticed, play, seeds};
 use super::*;
-use crate::door::fake::Flaw;
 use std::collections::VecDeque;
 
 const NAME: &str = "$share/g/work/+";

@@ -14,9 +14,9 @@
 
 mod party;
 
+use super::fake::Flaw;
 use super::stage::{Rng, Stage, each_is_noticed, play, seeds};
 use super::*;
-use crate::door::fake::Flaw;
 use party::{Flying, Message, Party, Phase, Terms};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 

@@ -1,8 +1,8 @@
 //! What the models stand on: a door over an engine in memory that can be held back and killed, the seeds of what
 //! happens, and its story.
 
+use super::fake::Flaw;
 use super::*;
-use crate::door::fake::Flaw;
 
 pub(super) struct Stage {
     pub rng: Rng,
@@ -17,11 +17,11 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub async fn new(seed: u64, flaw: Option<Flaw>) -> Stage {
+    pub(super) async fn new(seed: u64, flaw: Option<Flaw>) -> Stage {
         Stage::with(seed, flaw, config::Broker::default()).await
     }
 
-    pub async fn with(seed: u64, flaw: Option<Flaw>, broker: config::Broker) -> Stage {
+    pub(super) async fn with(seed: u64, flaw: Option<Flaw>, broker: config::Broker) -> Stage {
         let fake = Fake::with_flaw(flaw);
         let house = Some(House::with(&fake, broker.clone(), config::Access::default()).await);
         // What a flaw has lost will not come, however long one waits.
@@ -29,25 +29,25 @@ impl Stage {
         Stage { rng: Rng(seed), fake, broker, house, held: false, patience, story: Vec::new() }
     }
 
-    pub fn house(&self) -> &House {
+    pub(super) fn house(&self) -> &House {
         self.house.as_ref().expect("it is open between steps")
     }
 
-    pub fn tell(&mut self, what: impl Into<String>) {
+    pub(super) fn tell(&mut self, what: impl Into<String>) {
         self.story.push(what.into());
     }
 
-    pub fn patience(&self) -> Patience {
+    pub(super) fn patience(&self) -> Patience {
         Patience { max: self.patience, since: std::time::Instant::now(), seen: None }
     }
 
-    pub fn hold(&mut self) {
+    pub(super) fn hold(&mut self) {
         self.fake.hold();
         self.held = true;
         self.tell("commits are held back");
     }
 
-    pub fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         if std::mem::take(&mut self.held) {
             self.fake.release();
             self.tell("commits are released");
@@ -55,7 +55,7 @@ impl Stage {
     }
 
     /// Kills the node and starts it again. The door that is gone.
-    pub async fn crash(&mut self) -> Arc<Door> {
+    pub(super) async fn crash(&mut self) -> Arc<Door> {
         let rng = &mut self.rng;
         self.fake = self.fake.crash(|held| rng.below(held + 1));
         self.held = false;
@@ -68,7 +68,7 @@ impl Stage {
     }
 
     /// The last of it; a failure with all that led to it.
-    pub async fn end(self, seed: u64, outcome: Result<(), String>) -> Result<(), String> {
+    pub(super) async fn end(self, seed: u64, outcome: Result<(), String>) -> Result<(), String> {
         self.house.expect("it is open between steps").kill().await;
         let notes: Vec<_> = self.fake.notes().iter().map(|n| format!("{n:?}")).collect();
         outcome.map_err(|e| format!("seed {seed}: {e}\n{}\n{}", self.story.join("\n"), notes.join("\n")))
@@ -84,7 +84,7 @@ pub(super) struct Patience {
 
 impl Patience {
     /// `so_far`: any number that changes with what comes.
-    pub fn is_over(&mut self, so_far: usize) -> bool {
+    pub(super) fn is_over(&mut self, so_far: usize) -> bool {
         if self.seen.replace(so_far) != Some(so_far) {
             self.since = std::time::Instant::now();
         }
@@ -103,7 +103,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
 }

@@ -4,7 +4,7 @@ use citybrain_shared::wire::{Cursor, Epoch};
 use citybrain_shared::{LogId, Pos};
 
 /// The name of the history that holds `pos`: the newest that had begun.
-pub fn log_at(epochs: &[Epoch], pos: Pos) -> LogId {
+pub(crate) fn log_at(epochs: &[Epoch], pos: Pos) -> LogId {
     epochs.iter().rev().find(|e| e.first <= pos).map_or_else(LogId::default, |e| e.log)
 }
 
@@ -42,7 +42,7 @@ pub(super) struct History<'a> {
 
 impl History<'_> {
     /// Where a receiver that stands at `cursor` goes on.
-    pub fn fit(&self, cursor: &Cursor, shown: &impl Fn(Pos) -> Shown) -> Fit {
+    pub(super) fn fit(&self, cursor: &Cursor, shown: &impl Fn(Pos) -> Shown) -> Fit {
         let known = self.epochs.iter().position(|e| e.log == cursor.log);
         // The earliest position that got another name after the receiver's.
         let renamed = match known {
@@ -70,7 +70,7 @@ impl History<'_> {
     }
 
     /// A cursor at `at`, or at the oldest that can be served.
-    pub fn start(&self, at: Option<Pos>, shown: &impl Fn(Pos) -> Shown) -> Fit {
+    pub(super) fn start(&self, at: Option<Pos>, shown: &impl Fn(Pos) -> Shown) -> Fit {
         let oldest = Pos(self.first.0.saturating_sub(1)).min(self.last);
         let upto = at.unwrap_or(oldest).clamp(oldest, self.last.max(oldest));
         let lost_after = at.filter(|a| *a < upto);

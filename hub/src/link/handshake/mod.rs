@@ -39,10 +39,11 @@ use crate::state::{Me, Peer, slot};
 use citybrain_shared::config::Enrol;
 use citybrain_shared::limits::BOOTS_KEPT;
 use citybrain_shared::wire::{self, BootMark, Cursor, Hello, Party, Reason, Refuse, Welcome};
-use citybrain_shared::{Address, Boot, Lane, LogId, Pos};
-pub use history::log_at;
+use citybrain_shared::{Address, Boot, Inc, Lane, LogId, Pos};
+pub(crate) use history::log_at;
 use history::{At, Fit, History, Shown};
 use std::cell::RefCell;
+use std::cmp::Ordering;
 
 /// This node and the facts of its log.
 #[derive(Clone, Copy)]
@@ -67,7 +68,7 @@ pub struct Terms {
 
 /// What a parent does with a hello. Notes are committed before anything is sent.
 #[derive(Clone, Debug, PartialEq)]
-pub enum OnHello {
+pub(crate) enum OnHello {
     Welcome {
         notes: Vec<Note>,
         welcome: Box<Welcome>,
@@ -109,7 +110,7 @@ pub struct Session {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum OnWelcome {
+pub(crate) enum OnWelcome {
     /// Commit the notes, then send from `session.starts` on.
     Up { notes: Vec<Note>, session: Session },
     /// It answers an older hello, or does not fit: say hello again.
@@ -119,7 +120,7 @@ pub enum OnWelcome {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum OnRefuse {
+pub(crate) enum OnRefuse {
     /// Commit the new history, then say hello with `minted_for`.
     Mint(Mint),
     /// Say hello again with these positions' hashes.
@@ -134,7 +135,7 @@ pub enum OnRefuse {
 
 /// What a child says in the hello besides what its state says.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Saying {
+pub(crate) struct Saying {
     /// Counts up from 1 within one start.
     pub id: u64,
     pub prove: Vec<Pos>,
@@ -143,7 +144,7 @@ pub struct Saying {
 
 /// The child's hello to `parent`. `peers` are all that it ever spoke with: a parent of former days
 /// says from where a new one has to be served.
-pub fn hello<'a>(
+pub(crate) fn hello<'a>(
     own: &Own<'_>,
     terms: &Terms,
     parent: &Address,
@@ -201,14 +202,14 @@ fn newest(peer: &Peer) -> Pos {
 
 /// What the parent knows about the address besides its state.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// The party of the newest lease was heard within the last keep-alives and said no bye.
     pub alive: bool,
 }
 
 /// The parent's answer. `minted_for`: the history of ours for which we minted within this very
 /// handshake.
-pub fn on_hello(
+pub(crate) fn on_hello(
     own: &Own<'_>,
     terms: &Terms,
     peer: Option<&Peer>,
@@ -216,21 +217,62 @@ pub fn on_hello(
     minted_for: Option<LogId>,
     hello: &Hello,
 ) -> OnHello {
-    let refuse = |reason, detail: String| {
-        OnHello::Refuse(Box::new(Refuse {
-            answers: hello.id,
-            ..Refuse::new(own.party(), hello.from.boot, reason, detail)
-        }))
+    let same = of_inc(peer, hello.from.inc);
+    if let Some((reason, detail)) = unfit(own, terms, peer, holder, hello) {
+        return OnHello::Refuse(Box::new(own.refuse(hello, reason, detail)));
+    }
+    // What the child may still need of us: our own history is put right before anything is sent.
+    let down = match downward(own, peer, same.is_some(), minted_for, hello) {
+        Ok(down) => down,
+        Err(mint) => return OnHello::Mint(mint),
     };
+    let places = match place(own, same, hello) {
+        Ok(places) => places,
+        Err(refuse) => return OnHello::Refuse(refuse),
+    };
+    let lease = peer.map_or(0, |p| p.lease) + 1;
+    let (notes, has) = welcome_notes(peer, hello, lease, &places, &down);
+    OnHello::Welcome {
+        notes,
+        welcome: Box::new(Welcome {
+            from: own.party(),
+            to: hello.from.boot,
+            address: own.address.clone(),
+            version: version(hello),
+            message_bytes_max: terms.message_bytes_max,
+            lease,
+            epoch: own.me.epoch(),
+            first: own.first,
+            last: own.last,
+            has,
+            credit: terms.credit,
+            answers: hello.id,
+            sends: down,
+            boots: own.me.boots.clone(),
+        }),
+    }
+}
+
+/// What is known of the peer, if it is of this incarnation.
+fn of_inc(peer: Option<&Peer>, inc: Inc) -> Option<&Peer> {
+    peer.filter(|p| p.party.is_some_and(|p| p.inc == inc))
+}
+
+/// The newest that both speak, if there is one.
+fn version(hello: &Hello) -> u8 {
+    hello.version_max.min(wire::VERSION)
+}
+
+/// Why a child gets no session, whatever its log is.
+fn unfit(own: &Own<'_>, terms: &Terms, peer: Option<&Peer>, holder: Holder, hello: &Hello) -> Option<(Reason, String)> {
     if !hello.address.is_child_of(own.address) {
-        return refuse(
+        return Some((
             Reason::WrongParent,
             format!("{} is no child of {}: check the address and the parent's url", hello.address, own.address),
-        );
+        ));
     }
-    let version = hello.version_max.min(wire::VERSION);
-    if version < hello.version_min.max(wire::VERSION_MIN) {
-        return refuse(
+    if version(hello) < hello.version_min.max(wire::VERSION_MIN) {
+        return Some((
             Reason::Version,
             format!(
                 "the child speaks {} to {}, the parent {} to {}: upgrade the older one",
@@ -239,54 +281,60 @@ pub fn on_hello(
                 wire::VERSION_MIN,
                 wire::VERSION
             ),
-        );
+        ));
     }
-    let party = peer.and_then(|p| p.party);
-    if let Some(before) = party.filter(|p| holder.alive && *p != hello.from) {
-        if before.inc != hello.from.inc {
-            return refuse(
-                Reason::Duplicate,
-                format!("another data folder (incarnation {}) holds this address and is alive", before.inc),
-            );
-        }
-        if hello.from.boot.counter < before.boot.counter {
-            return refuse(
-                Reason::Stale,
-                format!(
-                    "start {} of this node is alive; this is start {}",
-                    before.boot.counter, hello.from.boot.counter
-                ),
-            );
-        }
-        if hello.from.boot.counter == before.boot.counter {
-            return refuse(
-                Reason::Duplicate,
-                "a copy of this data folder holds the address and is alive: stop one of them".into(),
-            );
-        }
-    }
-    let is_new_inc = party.is_some_and(|p| p.inc != hello.from.inc);
-    if terms.enrol == Enrol::Manual && party.is_none_or(|p| p.inc != hello.from.inc) {
-        let inc = hello.from.inc;
-        let word = peer.and_then(|p| p.enrolled).filter(|(of, _)| *of == inc).map(|(_, is_admitted)| is_admitted);
-        let detail = match word {
-            Some(true) => None,
-            Some(false) => Some(format!("an operator has refused this box (incarnation {inc})")),
-            None if is_new_inc => Some(format!("the box is new under a known address (incarnation {inc})")),
-            None => Some(format!("the box comes for the first time (incarnation {inc})")),
-        };
-        if let Some(detail) = detail {
-            return refuse(Reason::Unenrolled, detail);
-        }
-    }
-    let same = peer.filter(|p| p.party.is_some_and(|p| p.inc == hello.from.inc));
+    let before = peer.and_then(|p| p.party).filter(|_| holder.alive);
+    before.and_then(|before| taken(before, hello.from)).or_else(|| unenrolled(terms, peer, hello))
+}
 
-    // What the child may still need of us: our own history is put right before anything is sent.
-    let down = match downward(own, peer, same.is_some(), minted_for, hello) {
-        Ok(down) => down,
-        Err(mint) => return OnHello::Mint(mint),
+/// Why `party` does not get the address from the one before, who is alive.
+fn taken(before: Party, party: Party) -> Option<(Reason, String)> {
+    if before == party {
+        return None;
+    }
+    if before.inc != party.inc {
+        return Some((
+            Reason::Duplicate,
+            format!("another data folder (incarnation {}) holds this address and is alive", before.inc),
+        ));
+    }
+    let (start, now) = (before.boot.counter, party.boot.counter);
+    match now.cmp(&start) {
+        Ordering::Less => Some((Reason::Stale, format!("start {start} of this node is alive; this is start {now}"))),
+        Ordering::Equal => Some((
+            Reason::Duplicate,
+            "a copy of this data folder holds the address and is alive: stop one of them".into(),
+        )),
+        Ordering::Greater => None,
+    }
+}
+
+/// Why a box that nobody here knows has to wait for an operator.
+fn unenrolled(terms: &Terms, peer: Option<&Peer>, hello: &Hello) -> Option<(Reason, String)> {
+    let inc = hello.from.inc;
+    if terms.enrol != Enrol::Manual || of_inc(peer, inc).is_some() {
+        return None;
+    }
+    let word = peer.and_then(|p| p.enrolled).filter(|(of, _)| *of == inc).map(|(_, is_admitted)| is_admitted);
+    let detail = match word {
+        Some(true) => return None,
+        Some(false) => format!("an operator has refused this box (incarnation {inc})"),
+        None if peer.is_some_and(|p| p.party.is_some()) => {
+            format!("the box is new under a known address (incarnation {inc})")
+        }
+        None => format!("the box comes for the first time (incarnation {inc})"),
     };
+    Some((Reason::Unenrolled, detail))
+}
 
+/// Where the parent goes on in one lane of the child's log, and what it held there before.
+struct Place {
+    held: Option<Cursor>,
+    at: At,
+}
+
+/// Where the parent goes on in the child's log, by lane; or what the child must do first.
+fn place(own: &Own<'_>, same: Option<&Peer>, hello: &Hello) -> Result<[Place; 2], Box<Refuse>> {
     // All that is looked at is asked for, also what this hello shows: the next one shows only what
     // it is asked for.
     let asked = RefCell::new(Vec::new());
@@ -304,106 +352,78 @@ pub fn on_hello(
         last: hello.last,
         minted_for: hello.minted_for,
     };
-    let mut is_proven = true;
-    let mut fits = [None; 2];
-    for lane in Lane::ALL {
-        let held = same.and_then(|p| p.has[slot(lane)]);
-        let fit = match held {
-            Some(cursor) => sender.fit(&cursor, &shown),
-            None => sender.start(start_of(own, hello, lane), &shown),
-        };
-        match fit {
-            Fit::Prove => is_proven = false,
-            Fit::At(at) => fits[slot(lane)] = Some((held, at)),
-            Fit::Past | Fit::Forked => {
-                let (reason, detail) = if fit == Fit::Past {
-                    (
-                        Reason::Past,
-                        "the parent holds positions that the child has not written: it was restored from a backup",
-                    )
-                } else {
-                    (
-                        Reason::Forked,
-                        "the child's history is not the one that the parent holds: a restored backup or a copied disk",
-                    )
-                };
-                return OnHello::Refuse(Box::new(Refuse {
-                    answers: hello.id,
-                    boots: same.map_or_else(Vec::new, |p| p.boots.clone()),
-                    held: same.map_or([None; 2], |p| p.has),
-                    ..Refuse::new(own.party(), hello.from.boot, reason, detail)
-                }));
-            }
-        }
+    let held = same.map_or([None; 2], |p| p.has);
+    let fits = Lane::ALL.map(|lane| match held[slot(lane)] {
+        Some(cursor) => sender.fit(&cursor, &shown),
+        None => sender.start(start_of(own, hello, lane), &shown),
+    });
+    let other = fits.iter().find_map(|fit| match fit {
+        Fit::Past => Some((
+            Reason::Past,
+            "the parent holds positions that the child has not written: it was restored from a backup",
+        )),
+        Fit::Forked => Some((
+            Reason::Forked,
+            "the child's history is not the one that the parent holds: a restored backup or a copied disk",
+        )),
+        Fit::At(_) | Fit::Prove => None,
+    });
+    if let Some((reason, detail)) = other {
+        let boots = same.map_or_else(Vec::new, |p| p.boots.clone());
+        return Err(Box::new(Refuse { boots, held, ..own.refuse(hello, reason, detail) }));
     }
-    if !is_proven {
+    let ([held_urgent, held_routine], [Fit::At(urgent), Fit::At(routine)]) = (held, fits) else {
         let mut prove = asked.into_inner();
         prove.sort_unstable();
         prove.dedup();
-        return OnHello::Refuse(Box::new(Refuse {
-            answers: hello.id,
-            prove,
-            ..Refuse::new(own.party(), hello.from.boot, Reason::Prove, "show the chain hashes at these positions")
-        }));
-    }
+        let detail = "show the chain hashes at these positions";
+        return Err(Box::new(Refuse { prove, ..own.refuse(hello, Reason::Prove, detail) }));
+    };
+    Ok([Place { held: held_urgent, at: urgent }, Place { held: held_routine, at: routine }])
+}
 
-    let lease = peer.map_or(0, |p| p.lease) + 1;
+/// What is to be committed before the welcome, and the cursors that it tells.
+fn welcome_notes(
+    peer: Option<&Peer>,
+    hello: &Hello,
+    lease: u64,
+    places: &[Place; 2],
+    down: &[Option<Cursor>; 2],
+) -> (Vec<Note>, [Cursor; 2]) {
+    let (child, inc) = (&hello.address, hello.from.inc);
+    let same = of_inc(peer, inc);
+    let is_new_inc = same.is_none() && peer.is_some_and(|p| p.party.is_some());
     let mut notes = Vec::new();
-    grant(&hello.address, hello.from, &hello.boots, same, lease, &mut notes);
-    let mut has = [Cursor { log: hello.epoch.log, upto: Pos::ZERO, chain: 0 }; 2];
-    for lane in Lane::ALL {
-        let Some((held, at)) = fits[slot(lane)] else { continue };
+    grant(child, hello.from, &hello.boots, same, lease, &mut notes);
+    let has = Lane::ALL.map(|lane| {
+        let Place { held, at } = &places[slot(lane)];
         let cursor = Cursor { log: hello.epoch.log, upto: at.upto, chain: at.chain };
-        has[slot(lane)] = cursor;
         if let Some(after) = at.lost_after {
-            notes.push(lost(&hello.address, lane, after, at.upto));
+            notes.push(lost(child, lane, after, at.upto));
         }
-        if held != Some(cursor) {
+        if *held != Some(cursor) {
             let why = match held {
                 Some(c) if c.log != cursor.log => "the child's history has a new name",
                 Some(_) => "the child no longer has what comes next",
                 None if is_new_inc => "the child was reinstalled",
                 None => "the child is new here",
             };
-            notes.push(Note::CursorSet {
-                peer: hello.address.clone(),
-                inc: hello.from.inc,
-                lane,
-                cursor,
-                why: why.into(),
-            });
+            notes.push(Note::CursorSet { peer: child.clone(), inc, lane, cursor, why: why.into() });
         }
-    }
+        cursor
+    });
     for lane in Lane::ALL {
         if same.is_none_or(|p| p.peer_has[slot(lane)] != down[slot(lane)])
             && let Some(cursor) = down[slot(lane)]
         {
-            notes.push(Note::PeerHas { peer: hello.address.clone(), inc: hello.from.inc, lane, cursor });
+            notes.push(Note::PeerHas { peer: child.clone(), inc, lane, cursor });
         }
     }
-    OnHello::Welcome {
-        notes,
-        welcome: Box::new(Welcome {
-            from: own.party(),
-            to: hello.from.boot,
-            address: own.address.clone(),
-            version,
-            message_bytes_max: terms.message_bytes_max,
-            lease,
-            epoch: own.me.epoch(),
-            first: own.first,
-            last: own.last,
-            has,
-            credit: terms.credit,
-            answers: hello.id,
-            sends: down,
-            boots: own.me.boots.clone(),
-        }),
-    }
+    (notes, has)
 }
 
 /// The parent's own session with a child that it welcomes.
-pub fn session_of(hello: &Hello, welcome: &Welcome, message_bytes_max: u32, credit: u16) -> Session {
+pub(crate) fn session_of(hello: &Hello, welcome: &Welcome, message_bytes_max: u32, credit: u16) -> Session {
     let none = Cursor { log: welcome.epoch.log, upto: Pos::ZERO, chain: 0 };
     Session {
         party: hello.from,
@@ -485,7 +505,7 @@ fn start_of(own: &Own<'_>, hello: &Hello, lane: Lane) -> Option<Pos> {
 /// The child's part: may this welcome be acted on, and what is to be written first?
 ///
 /// `said` is the newest hello, `awaiting` whether it is unanswered.
-pub fn on_welcome(
+pub(crate) fn on_welcome(
     own: &Own<'_>,
     terms: &Terms,
     parent: &Address,
@@ -521,7 +541,7 @@ pub fn on_welcome(
         }
     }
     let mut notes = Vec::new();
-    let same = peer.filter(|p| p.party.is_some_and(|p| p.inc == welcome.from.inc));
+    let same = of_inc(peer, welcome.from.inc);
     grant(parent, welcome.from, &welcome.boots, same, welcome.lease, &mut notes);
     for lane in Lane::ALL {
         let Some(sends) = welcome.sends[slot(lane)] else { continue };
@@ -564,7 +584,7 @@ pub fn on_welcome(
 }
 
 /// The child's part: what a refusal demands. `said` and `awaiting` as for [`on_welcome`].
-pub fn on_refuse(own: &Own<'_>, said: &Hello, awaiting: bool, refuse: &Refuse) -> OnRefuse {
+pub(crate) fn on_refuse(own: &Own<'_>, said: &Hello, awaiting: bool, refuse: &Refuse) -> OnRefuse {
     let is_late = if awaiting { refuse.answers != said.id } else { refuse.answers != 0 };
     if refuse.to != own.me.boot || is_late {
         return OnRefuse::Ignore;
@@ -610,6 +630,11 @@ fn lost(peer: &Address, lane: Lane, after: Pos, upto: Pos) -> Note {
 impl Own<'_> {
     pub fn party(&self) -> Party {
         Party { inc: self.me.inc, boot: self.me.boot }
+    }
+
+    /// The answer to a hello that gets no session.
+    fn refuse(&self, hello: &Hello, reason: Reason, detail: impl Into<String>) -> Refuse {
+        Refuse { answers: hello.id, ..Refuse::new(self.party(), hello.from.boot, reason, detail) }
     }
 
     fn shown(&self, at: Pos) -> Option<u64> {

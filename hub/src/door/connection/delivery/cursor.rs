@@ -19,22 +19,22 @@ const IDLE_NOTE_RECORDS: u64 = 4096;
 /// Records up to `upto` may have been given by an earlier process, and at most `left` messages of
 /// them not be marked as repetitions yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Earlier {
+pub(crate) struct Earlier {
     pub upto: Pos,
     pub left: usize,
 }
 
 impl Earlier {
-    pub const NOTHING: Earlier = Earlier { upto: Pos::ZERO, left: 0 };
+    pub(crate) const NOTHING: Earlier = Earlier { upto: Pos::ZERO, left: 0 };
 
     /// Up to here some may have been given; 0: none.
-    pub fn unsure(&self) -> Pos {
+    pub(crate) fn unsure(&self) -> Pos {
         if self.left > 0 { self.upto } else { Pos::ZERO }
     }
 }
 
 /// Where a session begins.
-pub struct Resumed {
+pub(crate) struct Resumed {
     /// Everything up to here is settled, and besides it `beyond`.
     pub upto: Pos,
     pub beyond: Vec<Pos>,
@@ -57,16 +57,16 @@ pub struct Resumed {
 }
 
 /// Filters that have changed since, see [`Resumed`].
-pub type Before = Arc<HashMap<String, Sub>>;
+pub(crate) type Before = Arc<HashMap<String, Sub>>;
 
 impl Resumed {
     /// Records up to here may have been given by an earlier connection.
-    pub fn upto_given(&self) -> Pos {
+    pub(crate) fn upto_given(&self) -> Pos {
         self.given_upto.max(self.earlier.unsure())
     }
 
     /// A new session.
-    pub fn new(upto: Pos) -> Resumed {
+    pub(crate) fn new(upto: Pos) -> Resumed {
         Resumed {
             upto,
             beyond: Vec::new(),
@@ -83,7 +83,7 @@ impl Resumed {
 
 /// How far a session has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     pub(super) upto: Pos,
     pub(super) beyond: Vec<Pos>,
     pub(super) releasing: Vec<(Pos, u8)>,
@@ -91,7 +91,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    pub fn note(self, client: String) -> Note {
+    pub(crate) fn note(self, client: String) -> Note {
         let Cursor { upto, beyond, releasing, begun } = self;
         Note::SessionAcked { client, upto, beyond, releasing, begun, apart: Vec::new() }
     }
@@ -111,7 +111,7 @@ pub(super) enum Until {
 
 impl Delivery {
     /// PUBREC. The reason of the PUBREL to be sent now; `None`: it comes when it may.
-    pub fn release(&mut self, id: u16, client: &Arc<str>, durable: bool) -> Option<u8> {
+    pub(crate) fn release(&mut self, id: u16, client: &Arc<str>, durable: bool) -> Option<u8> {
         let Some(flight) = self.flights.get_mut(&id) else { return Some(reason::ID_NOT_FOUND) };
         let is_known = std::mem::replace(&mut flight.releasing, true);
         // Its PUBREL is on its way: a client that asks again and again adds nothing.
@@ -137,7 +137,7 @@ impl Delivery {
         None
     }
 
-    pub fn releasing(&self) -> HashSet<(Pos, u8)> {
+    pub(crate) fn releasing(&self) -> HashSet<(Pos, u8)> {
         let of_records = self.flights.values().filter(|f| f.releasing && f.pos > Pos::ZERO && f.share.is_none());
         of_records.map(|f| (f.pos, f.part)).chain(self.resumed.releasing.iter().copied()).collect()
     }
@@ -171,7 +171,7 @@ impl Delivery {
 
     /// A filter of QoS 1 or 2 changes or goes: what was given keeps its QoS, by the next connection too.
     /// The cursor that says so; `None`: nothing is under way.
-    pub fn begin(&mut self) -> Option<Cursor> {
+    pub(crate) fn begin(&mut self) -> Option<Cursor> {
         for f in self.flights.values_mut().filter(|f| f.pos > Pos::ZERO && f.share.is_none()) {
             f.begun = true;
         }
@@ -180,7 +180,7 @@ impl Delivery {
     }
 
     /// Filters have changed: what was found by the old ones, and not yet written, goes on as well.
-    pub fn filters_have_changed(&mut self) {
+    pub(crate) fn filters_have_changed(&mut self) {
         self.begun_upto = self.feed.window.seen().max(self.feed.inbox.newest());
         if self.resumed.before.is_some() {
             self.begun_upto = self.begun_upto.max(self.resumed.upto_given());
@@ -188,13 +188,13 @@ impl Delivery {
     }
 
     /// What [`Delivery::keep_filters`] has kept.
-    pub fn kept_filters(&mut self) -> &mut Option<Before> {
+    pub(crate) fn kept_filters(&mut self) -> &mut Option<Before> {
         &mut self.resumed.before
     }
 
     /// Filters change, of which `changed` tells what those were that have changed already: what earlier
     /// connections gave, and this one has not come to, goes on by the old ones.
-    pub fn keep_filters(&mut self, changed: &[(String, Option<Sub>)]) {
+    pub(crate) fn keep_filters(&mut self, changed: &[(String, Option<Sub>)]) {
         if self.resumed.before.is_some() || self.feed.window.seen() >= self.resumed.upto_given() {
             return;
         }
@@ -221,7 +221,7 @@ impl Delivery {
 
     /// What the session's next connection must know. A connection may end before it has come as far
     /// as those before it.
-    pub fn delivered(&self) -> Delivered {
+    pub(crate) fn delivered(&self) -> Delivered {
         Delivered {
             upto: self.given.max(self.resumed.given_upto),
             earlier: self.resumed.earlier,
@@ -233,7 +233,7 @@ impl Delivery {
     }
 
     /// How far the client has acknowledged, where it has come farther since this was asked last.
-    pub fn take_jot(&mut self) -> Option<Pos> {
+    pub(crate) fn take_jot(&mut self) -> Option<Pos> {
         let upto = self.feed.window.upto();
         let is_new = self.acked && upto > self.jotted;
         is_new.then(|| {
@@ -244,7 +244,7 @@ impl Delivery {
 
     /// Is there something to note, and nothing on its way? `idle`: also what moved without the
     /// client's doing.
-    pub fn may_note(&mut self, router: &Router, idle: bool) -> bool {
+    pub(crate) fn may_note(&mut self, router: &Router, idle: bool) -> bool {
         if self.noting {
             return false;
         }
@@ -259,7 +259,7 @@ impl Delivery {
     }
 
     /// The cursor, if it is not what was noted last.
-    pub fn cursor_to_note(&mut self) -> Option<Cursor> {
+    pub(crate) fn cursor_to_note(&mut self) -> Option<Cursor> {
         let cursor = self.cursor();
         self.acked = false;
         if cursor == self.noted && !self.awaits_note() {
@@ -272,13 +272,13 @@ impl Delivery {
     }
 
     /// When the note that is on its way must be on disk.
-    pub fn note_haste(&self) -> Haste {
+    pub(crate) fn note_haste(&self) -> Haste {
         let waits = self.pubrels.iter().any(|(_, until)| matches!(until, Until::Noted));
         if waits { Haste::Now } else { Haste::Lazy }
     }
 
     /// The note is written, or could not be.
-    pub fn cursor_was_noted(&mut self, written: bool) {
+    pub(crate) fn cursor_was_noted(&mut self, written: bool) {
         self.noting = false;
         if !written {
             // The next note, whenever there is reason for one, says it again. Not at once: while the

@@ -11,7 +11,7 @@ use crate::engine::Haste;
 use citybrain_shared::Pos;
 
 #[derive(Debug, Default)]
-pub struct Loose {
+pub(super) struct Loose {
     /// As the log has them: all that are under way, and some that may be used.
     noted: Vec<u16>,
     /// The note that is on its way.
@@ -24,7 +24,7 @@ pub struct Loose {
 }
 
 impl Loose {
-    pub fn new(noted: Vec<u16>) -> Loose {
+    pub(super) fn new(noted: Vec<u16>) -> Loose {
         Loose { noted, ..Loose::default() }
     }
 }
@@ -51,12 +51,12 @@ impl Delivery {
         id
     }
 
-    pub fn waits_for_id(&self) -> bool {
+    pub(crate) fn waits_for_id(&self) -> bool {
         self.loose.waits
     }
 
     /// What is to be noted, if anything, and when it must be on disk; `idle`: also what is over.
-    pub fn loose_to_note(&mut self, idle: bool) -> Option<(Vec<u16>, Haste)> {
+    pub(crate) fn loose_to_note(&mut self, idle: bool) -> Option<(Vec<u16>, Haste)> {
         let Loose { noting: None, waits, failed, .. } = self.loose else { return None };
         let asks = waits && (idle || !failed);
         if !asks && !idle {
@@ -79,7 +79,7 @@ impl Delivery {
     }
 
     /// The note is written, or could not be.
-    pub fn loose_were_noted(&mut self, written: bool) {
+    pub(crate) fn loose_were_noted(&mut self, written: bool) {
         self.loose.failed = !written;
         if let Some(ids) = self.loose.noting.take().filter(|_| written) {
             self.loose.noted = ids;
@@ -87,7 +87,7 @@ impl Delivery {
     }
 
     /// At the connection's end: what the next one releases, where the log may have another word.
-    pub fn loose_at_end(&self) -> Option<Vec<u16>> {
+    pub(crate) fn loose_at_end(&self) -> Option<Vec<u16>> {
         let ids = self.loose_ids();
         (self.loose.noting.is_some() || ids != self.loose.noted).then_some(ids)
     }

@@ -16,7 +16,7 @@ pub(super) const RETAINED_AT_ONCE: usize = 64;
 const RETAINED_LOOKED_AT: usize = 1024;
 
 /// Retained messages that a new subscription still gets.
-pub struct RetainedScan {
+pub(crate) struct RetainedScan {
     filter: String,
     sub: Sub,
     /// Topics up to here are done.
@@ -26,7 +26,7 @@ pub struct RetainedScan {
 }
 
 impl RetainedScan {
-    pub fn new(filter: &str, sub: Sub, upto: Pos) -> RetainedScan {
+    pub(crate) fn new(filter: &str, sub: Sub, upto: Pos) -> RetainedScan {
         RetainedScan { filter: filter.to_owned(), sub, after: None, upto }
     }
 
@@ -68,7 +68,7 @@ impl RetainedScan {
 
 impl Delivery {
     /// Of one filter the newest subscription counts alone.
-    pub fn send_retained(&mut self, scans: Vec<RetainedScan>) {
+    pub(crate) fn send_retained(&mut self, scans: Vec<RetainedScan>) {
         let newest: HashMap<String, usize> = scans.iter().enumerate().map(|(n, s)| (s.filter.clone(), n)).collect();
         self.retained.retain(|s| !newest.contains_key(&s.filter));
         self.retained.extend(scans.into_iter().enumerate().filter(|(n, s)| newest[&s.filter] == *n).map(|(_, s)| s));
@@ -110,7 +110,7 @@ impl Delivery {
     }
 
     /// The same of those whose retained messages are still to be fetched.
-    pub fn retained_cost(&self) -> usize {
+    pub(crate) fn retained_cost(&self) -> usize {
         self.retained_cost
     }
 }

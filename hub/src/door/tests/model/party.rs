@@ -4,7 +4,7 @@
 use super::*;
 
 /// A published message; its number in [`World::messages`] begins its payload.
-pub struct Message {
+pub(super) struct Message {
     /// A client; or that and [`CLIENTS`], for its wills.
     pub source: usize,
     pub topic: &'static str,
@@ -21,11 +21,11 @@ pub struct Message {
 }
 
 impl Message {
-    pub fn new(source: usize, topic: &'static str, qos: u8) -> Message {
+    pub(super) fn new(source: usize, topic: &'static str, qos: u8) -> Message {
         Message { source, topic, qos, is_large: false, expiry_s: None, is_mixed: false, sent: 0, acked: false }
     }
 
-    pub fn payload(&self, n: usize) -> String {
+    pub(super) fn payload(&self, n: usize) -> String {
         if self.is_large { format!("{n} {}", "x".repeat(LARGE_BYTES)) } else { n.to_string() }
     }
 
@@ -48,14 +48,14 @@ type Range = (Option<u8>, Option<u8>);
 
 /// What a filter is granted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Grant {
+pub(super) struct Grant {
     others: Range,
     /// Of the client's own messages: none with No Local.
     own: Range,
 }
 
 impl Grant {
-    pub fn of(options: u8) -> Grant {
+    pub(super) fn of(options: u8) -> Grant {
         let all = (Some(options & 3), Some(options & 3));
         Grant { others: all, own: if options & NO_LOCAL == 0 { all } else { (None, None) } }
     }
@@ -73,7 +73,7 @@ impl Grant {
 
 /// What a session may expect of one message.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Hope {
+pub(super) struct Hope {
     low: Option<u8>,
     high: Option<u8>,
     pub seen: u32,
@@ -88,7 +88,7 @@ pub struct Hope {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(super) enum Phase {
     Down,
     /// CONNECT is sent.
     Coming,
@@ -97,7 +97,7 @@ pub enum Phase {
 
 /// SUBSCRIBE, with each filter's options, or UNSUBSCRIBE.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub(super) struct Asked {
     pub subscribes: bool,
     pub filters: Vec<(&'static str, u8)>,
     /// Of an UNSUBSCRIBE: is the filter there? `None`: nobody knows.
@@ -105,7 +105,7 @@ pub struct Asked {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Flying {
+pub(super) struct Flying {
     pub id: u16,
     pub message: usize,
     /// QoS 2: PUBREC has come.
@@ -114,7 +114,7 @@ pub struct Flying {
 
 /// What a client says in its CONNECT.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub(super) struct Terms {
     pub version: Version,
     pub clean: bool,
     /// The session does not end with the connection.
@@ -128,7 +128,7 @@ pub struct Terms {
 
 impl Terms {
     /// `clean`: it must be.
-    pub fn roll(rng: &mut Rng, clean: bool) -> Terms {
+    pub(super) fn roll(rng: &mut Rng, clean: bool) -> Terms {
         let (version, way) = (BOTH[rng.below(2)], rng.below(8));
         let clean = clean || way < 2;
         let plain = Terms {
@@ -155,7 +155,7 @@ impl Terms {
     }
 
     /// Its will waits as long as the session.
-    pub fn delays_will(&self) -> bool {
+    pub(super) fn delays_will(&self) -> bool {
         self.lasts && self.will_delay_s > 0
     }
 
@@ -164,7 +164,7 @@ impl Terms {
     }
 
     /// The body of a CONNECT. `will`: topic, QoS and payload.
-    pub fn connect(&self, name: &str, will: Option<(&str, u8, &str)>) -> Vec<u8> {
+    pub(super) fn connect(&self, name: &str, will: Option<(&str, u8, &str)>) -> Vec<u8> {
         let flags = u8::from(self.clean) << 1 | will.map_or(0, |(_, qos, _)| 4 | qos << 3);
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', self.version.level(), flags, 0, 60];
         let is_5 = self.version == Version::V5;
@@ -197,7 +197,7 @@ impl Terms {
     }
 }
 
-pub struct Party {
+pub(super) struct Party {
     number: usize,
     pub name: String,
     pub phase: Phase,
@@ -244,7 +244,7 @@ pub struct Party {
 }
 
 impl Party {
-    pub fn new(number: usize) -> Party {
+    pub(super) fn new(number: usize) -> Party {
         Party {
             number,
             name: format!("party-{number}"),
@@ -277,7 +277,7 @@ impl Party {
     }
 
     /// CONNECT is sent.
-    pub fn comes(&mut self, wire: Client, terms: Terms, messages: &[Message]) {
+    pub(super) fn comes(&mut self, wire: Client, terms: Terms, messages: &[Message]) {
         (self.wire, self.phase, self.terms) = (Some(wire), Phase::Coming, terms);
         self.connection += 1;
         self.is_away = false;
@@ -295,7 +295,7 @@ impl Party {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn is_welcome(&mut self, body: &[u8]) -> Result<Vec<usize>, String> {
+    pub(super) fn is_welcome(&mut self, body: &[u8]) -> Result<Vec<usize>, String> {
         let present = body[0] & 1 == 1;
         if body[1] != 0 || present != (self.exists && !self.terms.clean) {
             let (name, is) = (&self.name, if self.exists { "is" } else { "is not" });
@@ -311,7 +311,7 @@ impl Party {
     }
 
     /// The session and everything in it is over.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.filters.clear();
         self.hopes.clear();
         self.newest = [None; 2 * CLIENTS];
@@ -325,7 +325,7 @@ impl Party {
     }
 
     /// The connection is gone, by whoever's doing.
-    pub fn fall(&mut self, is_kill: bool) {
+    pub(super) fn fall(&mut self, is_kill: bool) {
         if self.phase == Phase::Coming {
             // Opened or not: a session that is there is empty, or what it was.
             self.unsure |= self.terms.clean || self.terms.lasts != self.exists;
@@ -353,7 +353,7 @@ impl Party {
     }
 
     /// This message is being sent.
-    pub fn hopes_for(&mut self, n: usize, m: &Message) {
+    pub(super) fn hopes_for(&mut self, n: usize, m: &Message) {
         let matching = || {
             let all = self.filters.iter().filter(|(f, _)| topic::matches(f, m.topic));
             all.map(|(_, g)| g.of_source(m.is_of(self.number)))
@@ -368,7 +368,7 @@ impl Party {
     }
 
     /// SUBSCRIBE or UNSUBSCRIBE is sent.
-    pub fn asks(&mut self, subscribes: bool, filters: Vec<(&'static str, u8)>, messages: &[Message]) {
+    pub(super) fn asks(&mut self, subscribes: bool, filters: Vec<(&'static str, u8)>, messages: &[Message]) {
         self.has_asked = true;
         let mut were_there = Vec::new();
         for (filter, options) in &filters {
@@ -391,7 +391,7 @@ impl Party {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn is_answered(&mut self, first: u8, body: &[u8]) -> Result<(), String> {
+    pub(super) fn is_answered(&mut self, first: u8, body: &[u8]) -> Result<(), String> {
         let heard = format!("{first:x} {body:x?}");
         let Some(asked) = self.asked.take() else {
             return Err(format!("{} asked nothing and heard {heard}", self.name));
@@ -443,7 +443,7 @@ impl Party {
     }
 
     /// So much time has passed that the brief messages have expired.
-    pub fn grows_older(&mut self, messages: &[Message]) {
+    pub(super) fn grows_older(&mut self, messages: &[Message]) {
         for (n, hope) in self.hopes.iter_mut().filter(|(n, _)| messages[**n].is_brief()) {
             hope.low = None;
             hope.is_over |= hope.waits && messages[*n].acked && !messages[*n].is_mixed;
@@ -468,7 +468,7 @@ impl Party {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn gets(&mut self, first: u8, body: &[u8], messages: &[Message]) -> Result<(), String> {
+    pub(super) fn gets(&mut self, first: u8, body: &[u8], messages: &[Message]) -> Result<(), String> {
         let p = parse_publish(self.terms.version, first & 15, body);
         let got = Got { topic: self.topic_of(&p)?, ..got(self.terms.version, first, body) };
         let n = got.payload.split(' ').next().and_then(|n| n.parse::<usize>().ok());
@@ -550,7 +550,7 @@ impl Party {
     ///
     /// # Errors
     /// Nobody asked for it.
-    pub fn releases(&mut self, ack: Ack) -> Result<(), String> {
+    pub(super) fn releases(&mut self, ack: Ack) -> Result<(), String> {
         let was_asked = !self.owed.contains(&(kind::PUBREC, ack.id));
         let is_known = self.received.remove(&ack.id).is_some() || self.released.remove(&ack.id) || self.was_small;
         if ack.reason != 0 || !was_asked || !is_known {
@@ -563,12 +563,12 @@ impl Party {
     }
 
     /// Messages that are to be released.
-    pub fn waits_for_release(&self) -> bool {
+    pub(super) fn waits_for_release(&self) -> bool {
         self.received.keys().any(|id| !self.excused.contains(id))
     }
 
     /// Gives the acknowledgement that it owes longest.
-    pub async fn acknowledges(&mut self) {
+    pub(super) async fn acknowledges(&mut self) {
         if let (Some((kind, id)), Some(wire)) = (self.owed.pop_front(), &mut self.wire) {
             wire.ack(kind, id).await;
             if kind != kind::PUBREC {
@@ -577,7 +577,7 @@ impl Party {
         }
     }
 
-    pub fn must_have(&self, messages: &[Message]) -> Option<usize> {
+    pub(super) fn must_have(&self, messages: &[Message]) -> Option<usize> {
         let missing =
             |(n, h): (&usize, &Hope)| (messages[*n].acked && h.low.is_some_and(|q| q > 0) && h.seen == 0).then_some(*n);
         self.hopes.iter().find_map(missing)

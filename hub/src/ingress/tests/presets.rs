@@ -1,7 +1,7 @@
 //! What devices from a shop send, as their makers' documentation has it, and what becomes of it.
 
-use super::*;
 use crate::door::Ingress as _;
+use crate::ingress::*;
 use citybrain_shared::config::{Variables, parse};
 use serde_json::Value;
 

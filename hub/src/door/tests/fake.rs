@@ -1,7 +1,7 @@
 //! An engine in memory: what the door's tests hold back, break and restart.
 
-use super::core::{Core, Offering};
-use super::{Ingress, Publish, Taken};
+use crate::door::core::{Core, Offering};
+use crate::door::{Ingress, Publish, Taken, dead_letter, now_us};
 use crate::engine::{Error, Haste, Offered, Outcome, jots};
 use crate::log::{self, Entry};
 use crate::note::Note;
@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 /// Everything is in [`Inner`], so that a clone is the same log seen by a new process.
 #[derive(Clone)]
-pub struct Fake {
+pub(super) struct Fake {
     inner: Arc<Mutex<Inner>>,
     committed: watch::Sender<Pos>,
     /// Turns false when the process is killed: whoever still has this handle writes nothing more.
@@ -27,7 +27,7 @@ pub struct Fake {
 
 /// An engine that does not keep what it says: a test that does not notice is worth nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
+pub(super) enum Flaw {
     /// Tickets complete before the commit.
     EarlyTickets,
     /// Cursors are noted and forgotten.
@@ -69,11 +69,11 @@ struct Inner {
 }
 
 impl Fake {
-    pub fn new() -> Fake {
+    pub(super) fn new() -> Fake {
         Fake { inner: Arc::default(), committed: watch::Sender::new(Pos::ZERO), alive: Arc::new(AtomicBool::new(true)) }
     }
 
-    pub fn with_flaw(flaw: Option<Flaw>) -> Fake {
+    pub(super) fn with_flaw(flaw: Option<Flaw>) -> Fake {
         let fake = Fake::new();
         fake.inner.lock().flaw = flaw;
         fake
@@ -82,7 +82,7 @@ impl Fake {
     /// The process is killed: of the commits that were held back the first `keep(their number)` have
     /// reached the disk: each is one group. Are they not all there, it was a power cut, and takes the jots with it.
     /// What is returned is the log as the next process finds it.
-    pub fn crash(&self, keep: impl FnOnce(usize) -> usize) -> Fake {
+    pub(super) fn crash(&self, keep: impl FnOnce(usize) -> usize) -> Fake {
         let mut inner = self.inner.lock();
         self.alive.store(false, Ordering::SeqCst);
         inner.syncs_alone = false;
@@ -101,29 +101,29 @@ impl Fake {
             .filter(|_| !is_power_cut)
             .filter_map(|(client, upto)| jots::note(client, sessions.get(client)?, *upto, last));
         let jotted = jotted.collect();
-        inner.state.start_again(jotted, super::now_us());
+        inner.state.start_again(jotted, now_us());
         let committed = watch::Sender::new(inner.last());
         Fake { inner: self.inner.clone(), committed, alive: Arc::new(AtomicBool::new(true)) }
     }
 
     /// From now on nothing is committed, until [`Fake::release`].
-    pub fn hold(&self) {
+    pub(super) fn hold(&self) {
         self.inner.lock().held.get_or_insert_default();
     }
 
     /// From now on nothing is synced: what is in no haste is told that it is written. A power cut takes it.
-    pub fn hold_syncs(&self) {
+    pub(super) fn hold_syncs(&self) {
         self.hold();
         self.inner.lock().syncs_alone = true;
     }
 
     /// From now on nothing urgent is committed, while all else is.
-    pub fn hold_urgent(&self) {
+    pub(super) fn hold_urgent(&self) {
         self.hold();
         self.inner.lock().urgent_alone = true;
     }
 
-    pub fn release(&self) {
+    pub(super) fn release(&self) {
         let mut inner = self.inner.lock();
         (inner.syncs_alone, inner.urgent_alone) = (false, false);
         for commit in inner.held.take().unwrap_or_default() {
@@ -133,12 +133,12 @@ impl Fake {
     }
 
     /// The engine ends before the door does.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.alive.store(false, Ordering::SeqCst);
     }
 
     /// So much time passes: all that is in the log was committed so much earlier.
-    pub fn age(&self, by: Duration) {
+    pub(super) fn age(&self, by: Duration) {
         for entry in &mut self.inner.lock().log {
             let mut bytes = entry.bytes.to_vec();
             let mut committed_us = [0; 8];
@@ -149,29 +149,29 @@ impl Fake {
         }
     }
 
-    pub fn break_disk(&self, broken: bool) {
+    pub(super) fn break_disk(&self, broken: bool) {
         self.inner.lock().unwritable = broken;
     }
 
-    pub fn break_reads(&self, broken: bool) {
+    pub(super) fn break_reads(&self, broken: bool) {
         self.inner.lock().unreadable = broken;
     }
 
-    pub fn last(&self) -> Pos {
+    pub(super) fn last(&self) -> Pos {
         self.inner.lock().last()
     }
 
     /// Retention takes everything up to `upto`, whoever needs it.
-    pub fn trim(&self, upto: Pos) {
+    pub(super) fn trim(&self, upto: Pos) {
         self.inner.lock().trimmed = upto;
     }
 
-    pub fn offers(&self) -> usize {
+    pub(super) fn offers(&self) -> usize {
         self.inner.lock().offers
     }
 
     /// Puts records in, as a link would.
-    pub fn commit(&self, drafts: Vec<Draft>) {
+    pub(super) fn commit(&self, drafts: Vec<Draft>) {
         let mut inner = self.inner.lock();
         for d in &drafts {
             inner.append(d);
@@ -179,7 +179,7 @@ impl Fake {
         self.committed.send_replace(inner.last());
     }
 
-    pub fn notes(&self) -> Vec<Note> {
+    pub(super) fn notes(&self) -> Vec<Note> {
         let inner = self.inner.lock();
         let notes = inner.log.iter().filter_map(|e| {
             let (header, payload) = Header::decode(&e.bytes).unwrap();
@@ -188,7 +188,7 @@ impl Fake {
         notes.collect()
     }
 
-    pub fn session(&self, client: &str) -> Option<Session> {
+    pub(super) fn session(&self, client: &str) -> Option<Session> {
         self.inner.lock().state.sessions.get(client).cloned()
     }
 
@@ -240,26 +240,26 @@ impl Fake {
 /// What tests see of the state.
 impl Fake {
     /// The reasons of all dead letters.
-    pub fn letters(&self) -> Vec<String> {
+    pub(super) fn letters(&self) -> Vec<String> {
         let reason = |n| if let Note::DeadLetter(letter) = n { Some(letter.reason) } else { None };
         self.notes().into_iter().filter_map(reason).collect()
     }
 
-    pub fn events(&self) -> usize {
+    pub(super) fn events(&self) -> usize {
         let is_event = |e: &&Entry| Header::decode(&e.bytes).unwrap().0.kind.is_event();
         self.inner.lock().log.iter().filter(is_event).count()
     }
 
-    pub fn has_session(&self, client: &str) -> bool {
+    pub(super) fn has_session(&self, client: &str) -> bool {
         self.inner.lock().state.sessions.contains_key(client)
     }
 
-    pub fn expiry_s(&self, client: &str) -> u32 {
+    pub(super) fn expiry_s(&self, client: &str) -> u32 {
         self.inner.lock().state.sessions[client].expiry_s
     }
 
     /// Makes the client have left so much earlier.
-    pub fn left_earlier(&self, client: &str, by: Duration) {
+    pub(super) fn left_earlier(&self, client: &str, by: Duration) {
         let mut inner = self.inner.lock();
         inner.state.sessions.left_earlier(client, by);
     }
@@ -273,7 +273,7 @@ impl Inner {
     fn append(&mut self, draft: &Draft) -> Pos {
         let pos = self.last().next();
         let mut draft = draft.clone();
-        draft.stamp(super::now_us(), pos.0);
+        draft.stamp(now_us(), pos.0);
         let entry = Entry { pos, chain: 0, bytes: Bytes::copy_from_slice(draft.bytes()) };
         let (header, payload) = Header::decode(&entry.bytes).unwrap();
         match (header.kind, self.flaw) {
@@ -380,13 +380,13 @@ fn broken() -> log::Error {
 
 /// Every QoS 1 or 2 publish, and every retained one, is a message; below `in/` it is an event of
 /// the type `t`, unless its payload is no object; below `in/sos/` an urgent one.
-pub struct Plain;
+pub(super) struct Plain;
 
 impl Ingress for Plain {
     fn take(&self, p: &Publish<'_>) -> Taken {
         let event = p.topic.starts_with("in/");
         if event && !p.payload.starts_with(b"{") {
-            let draft = super::dead_letter("not-json", "it is no object", p.client, p.topic, p.payload);
+            let draft = dead_letter("not-json", "it is no object", p.client, p.topic, p.payload);
             return Taken { draft: Some(draft), reason: 0x99 };
         }
         let (kind, name) = if event { (Kind::Event, "t") } else { (Kind::Message, "") };

@@ -4,10 +4,10 @@
 //!
 //! [`run`] returns what is wrong, so that broken machines can be shown to be noticed.
 
-use super::handshake::{self, Holder, OnHello, OnRefuse, OnWelcome, Own, Saying, Session, Terms};
-use super::judge::{self, Verdict};
-use super::sender::{self, Ms, Sender};
 use crate::engine::Received;
+use crate::link::handshake::{self, Holder, OnHello, OnRefuse, OnWelcome, Own, Saying, Session, Terms};
+use crate::link::judge::{self, Verdict};
+use crate::link::sender::{self, Ms, Sender};
 use crate::note::Note;
 use crate::state::{Me, Peer, State, slot};
 use citybrain_shared::config::Enrol;
