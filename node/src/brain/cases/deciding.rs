@@ -6,7 +6,7 @@ use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, intake, is_t
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::State;
-use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb};
+use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb, step};
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::{Address, view};
 
@@ -152,7 +152,10 @@ impl Cases {
         }
         // A limit was missed below, and this node is to take the case: it asks for it now that it knows, so that
         // nobody waits for it where it is dead.
-        if case.offered_to.as_ref() == Some(&self.me) && entry.by == machine::TIMER && entry.step == "escalated" {
+        if case.offered_to.as_ref() == Some(&self.me)
+            && entry.by == machine::TIMER
+            && entry.step == Verb::Escalate.done()
+        {
             let ask = Ask { by: machine::TIMER.into(), role: Some(Role::Worker), hand_over: true, ..Ask::default() };
             let body = Body::Ask { case: case.id.clone(), verb: Verb::Escalate, ask, hops: 0, contact: None };
             let id = format!("{}.{}.{}.take", case.id, case.term, case.version);
@@ -163,7 +166,7 @@ impl Cases {
         to.extend(entry.from.as_ref());
         to.extend(entry.calls.iter());
         // And the one that it did not come to, which may think that it comes.
-        let bound = entry.to.as_deref().filter(|_| entry.step == machine::CAME_BACK).map(Address::parse);
+        let bound = entry.to.as_deref().filter(|_| entry.step == step::CAME_BACK).map(Address::parse);
         let bound = bound.and_then(Result::ok);
         to.extend(bound.as_ref());
         // Whoever was summoned works on it, too, and would else see it open for ever.
@@ -174,7 +177,7 @@ impl Cases {
         let known = self.held.get(&case.id).map(|h| h.history.as_slice()).unwrap_or_default();
         if case.forgotten
             || !case.status.is_open()
-            || ["reopened", machine::following::UNMERGED].contains(&entry.step.as_str())
+            || [Verb::Reopen.done(), step::UNMERGED].contains(&entry.step.as_str())
         {
             to.extend(known.iter().map(|e| &e.node));
         }
@@ -453,7 +456,7 @@ impl Cases {
                     return std::iter::once(done("sent back")).chain(back).collect();
                 }
                 // Taken, and nothing done: what people say of it meanwhile begins no work.
-                let begins = |e: &Entry| e.version > version + 1 && e.step != "comment";
+                let begins = |e: &Entry| e.version > version + 1 && e.step != Verb::Comment.done();
                 let is_begun = newest.term == term || held.history.iter().any(begins);
                 if self.may_step(&case.id) && !is_begun {
                     let mut drafts = Vec::new();

@@ -3,7 +3,7 @@
 use super::calendar::Calendar;
 use super::letter::{Body, Letter, ON_ITS_WAY};
 use super::letters::Posted;
-use super::machine::{self, ASSIST, RESIDENT, TEXT_MAX, cut, is_name, shown};
+use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
 use super::{
     AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
@@ -356,7 +356,7 @@ impl Cases {
         // A press climbs until somebody comes. All else is for whoever is called, whatever was done since; but
         // what the box before this one may have called for.
         let climbs = case.urgent && case.status == Status::Submitted && entry.by == machine::TIMER;
-        let stood = Some(case.status).filter(|_| climbs || is_old && entry.step != ASSIST);
+        let stood = Some(case.status).filter(|_| climbs || is_old && entry.step != Verb::Assist.done());
         self.index(&case.id, false);
         if let Some(held) = self.held.get_mut(&case.id) {
             held.uncalled.push(Uncalled { term: entry.term, version: entry.version, stood, is_old });

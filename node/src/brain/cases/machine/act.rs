@@ -1,10 +1,12 @@
 //! A wish, done or refused.
 
 use super::turn::{LIST_MAX, NAME_MAX, TEXT_MAX, Turn, cut, is_same_person, missing};
-use super::{ASSIST, Asker, Book, Refusal, Stepped, TIMER, allowed, fits, is_name, is_taken_back, roles, watching};
+use super::{Asker, Book, Refusal, Stepped, TIMER, allowed, fits, is_name, is_taken_back, roles, watching};
 use crate::brain::cases::letter::bytes_of;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Ask, Assist, CLIMB, Case, ClosedReason, Finding, Kind, Role, Solved, Status, Verb};
+use citybrain_shared::case::{
+    Ask, Assist, CLIMB, Case, ClosedReason, DISPATCH, Finding, Kind, Role, SOLUTION, Solved, Status, Verb, assist_clock,
+};
 
 /// Bytes of a case as JSON. With the lines that travel, and with whom to call, it is less than an event may
 /// have ([`citybrain_shared::limits::EVENT_BYTES_MAX`]): so every link takes it.
@@ -29,7 +31,7 @@ impl Book<'_> {
         let ask = &named(ask);
         self.check(case, verb, ask, asker.opened_it)?;
         let from = (asker.at != self.me).then(|| asker.at.clone());
-        let mut turn = Turn::new(self, case, past(verb), &ask.by, ask.role, from.clone(), now);
+        let mut turn = Turn::new(self, case, verb.done(), &ask.by, ask.role, from.clone(), now);
         turn.entry.text = cut(ask.text.as_deref().unwrap_or_default(), TEXT_MAX);
         if verb != Verb::Resolve {
             turn.show(&ask.evidence)?;
@@ -44,7 +46,7 @@ impl Book<'_> {
                 turn.case.accepted_by = Some(ask.by.clone());
                 turn.case.accepted_from = Some(from.as_ref().unwrap_or(self.me).clone());
                 turn.stop_clock(CLIMB);
-                turn.start_clock("dispatch", turn.limit_of(|t| t.dispatch));
+                turn.start_clock(DISPATCH, turn.limit_of(|t| t.dispatch));
                 if case.kind == Kind::Incident {
                     turn.case.signed.get_or_insert(now);
                 }
@@ -76,7 +78,7 @@ impl Book<'_> {
                 if !passed {
                     turn.case.status = Status::Handling;
                     turn.case.reworks += 1;
-                    turn.start_clock("solution", turn.limit_of(|t| t.solution));
+                    turn.start_clock(SOLUTION, turn.limit_of(|t| t.solution));
                 }
             }
             Verb::Evaluate => {
@@ -113,9 +115,9 @@ impl Book<'_> {
                 turn.case.status = Status::Accepted;
                 turn.case.unit.clear();
                 turn.case.suspended = None;
-                turn.stop_clock("solution");
-                turn.void_clock("solution");
-                turn.start_clock("dispatch", turn.limit_of(|t| t.dispatch));
+                turn.stop_clock(SOLUTION);
+                turn.void_clock(SOLUTION);
+                turn.start_clock(DISPATCH, turn.limit_of(|t| t.dispatch));
                 // It stays on the list until it has come there: called back, it is returned there again.
                 if let Some(to) = turn.case.dispatched_by.last().cloned() {
                     turn.hand_to(to);
@@ -125,16 +127,16 @@ impl Book<'_> {
                 let approved = turn.approved(ask, "why it must wait")?;
                 turn.case.suspended = Some(approved);
                 turn.case.suspensions += 1;
-                turn.pause_clock("solution");
+                turn.pause_clock(SOLUTION);
             }
             Verb::Resume => {
                 turn.case.suspended = None;
-                turn.resume_clock("solution");
+                turn.resume_clock(SOLUTION);
             }
             Verb::Extend => {
                 let limit = turn.limit(ask)?.ok_or_else(|| missing("limit", "by how much, such as 2wd"))?;
                 let approved = turn.approved(ask, "why it takes longer")?;
-                if !turn.extend_clock("solution", limit) {
+                if !turn.extend_clock(SOLUTION, limit) {
                     return Err(Refusal::new(
                         "no-clock",
                         format!("`{}` has no solution limit that could be extended", case.id),
@@ -153,7 +155,7 @@ impl Book<'_> {
                     a.reported_by = ask.by.clone();
                     a.result = text;
                 }
-                turn.stop_clock(&format!("assist:{id}"));
+                turn.stop_clock(&assist_clock(&id));
                 turn.entry.to = Some(id);
             }
             Verb::Rate => {
@@ -345,33 +347,4 @@ pub(in crate::brain::cases) fn is_as_seen(case: &Case, ask: &Ask) -> Result<(), 
     let seen = cut(&ask.seen.join(" or "), NAME_MAX);
     let detail = format!("`{}` has moved on: it was seen as {seen}, and is {stamp} now", case.id);
     Err(Refusal::new("moved-on", detail, "look at it again, and ask again if it is still wanted"))
-}
-
-fn past(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Accept => "accepted",
-        Verb::Reject => "rejected",
-        Verb::Dispatch => "dispatched",
-        Verb::Start => "started",
-        Verb::Contact => "contacted",
-        Verb::Resolve => "resolved",
-        Verb::Verify => "verified",
-        Verb::Evaluate => "evaluated",
-        Verb::Close => "closed",
-        Verb::Return => "returned",
-        Verb::Suspend => "suspended",
-        Verb::Resume => "resumed",
-        Verb::Extend => "extended",
-        Verb::Assist => ASSIST,
-        Verb::Report => "reported",
-        Verb::Rate => "rated",
-        Verb::Escalate => "escalated",
-        Verb::Reopen => "reopened",
-        Verb::Withdraw => "withdrawn",
-        Verb::Merge => "merged",
-        Verb::Comment => "comment",
-        Verb::Forget => "forgotten",
-        Verb::Exclude => "excluded",
-        Verb::Recall => "recalled",
-    }
 }

@@ -4,7 +4,8 @@ use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Place, Role, Solved, Status, Terms, Verdict,
+    Approved, Ask, Assist, Case, Clock, ClosedReason, DISPATCH, Entry, Outcome, Place, RESPONSE, Role, SOLUTION,
+    Solved, Status, Terms, Verdict, assist_clock, step,
 };
 use citybrain_shared::config::cases::{Limit, Unit};
 
@@ -247,7 +248,7 @@ impl<'a> Turn<'a> {
             self.entry.to.get_or_insert_with(|| "the resident was called".into());
         }
         if self.case.responded().is_some() {
-            self.stop_clock("response");
+            self.stop_clock(RESPONSE);
         }
     }
 
@@ -297,7 +298,7 @@ impl<'a> Turn<'a> {
         (case.verdict, case.other_verdict) = (None, None);
         case.escalated_to = None;
         if status == Status::Accepted {
-            self.start_clock("dispatch", self.limit_of(|t| t.dispatch));
+            self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
         }
     }
 
@@ -317,11 +318,11 @@ impl<'a> Turn<'a> {
         self.case.dispatched.get_or_insert(now);
         self.case.unit = cut(ask.unit.as_deref().unwrap_or_default(), NAME_MAX);
         self.case.suspended = None;
-        self.resume_clock("solution");
-        self.stop_clock("dispatch");
+        self.resume_clock(SOLUTION);
+        self.stop_clock(DISPATCH);
         // A transfer goes on with the clock that runs.
-        if self.case.clock("solution").is_none_or(|c| c.stopped.is_some()) {
-            self.start_clock("solution", self.limit_of(|t| t.solution));
+        if self.case.clock(SOLUTION).is_none_or(|c| c.stopped.is_some()) {
+            self.start_clock(SOLUTION, self.limit_of(|t| t.solution));
         }
         self.entry.to = Some(if self.case.unit.is_empty() { self.book.me.to_string() } else { self.case.unit.clone() });
         let Some(to) = ask.to.as_ref().filter(|to| *to != self.book.me) else { return Ok(()) };
@@ -374,7 +375,7 @@ impl<'a> Turn<'a> {
             evidence: ask.evidence.iter().take(LIST_MAX).map(|e| cut(e, 500)).collect(),
         });
         self.entry.to = Some(solved.to_string());
-        self.stop_clock("solution");
+        self.stop_clock(SOLUTION);
         Ok(())
     }
 
@@ -417,7 +418,7 @@ impl<'a> Turn<'a> {
         }
         let limit = self.limit(ask)?;
         let id = format!("a{}", self.case.assists.len() + 1);
-        self.start_clock(&format!("assist:{id}"), limit);
+        self.start_clock(&assist_clock(&id), limit);
         let unit = cut(&unit, NAME_MAX);
         let node = ask.to.as_ref().map(ToString::to_string).filter(|node| *node != unit);
         let node = node.map_or(String::new(), |node| format!(" ({node})"));
@@ -478,7 +479,7 @@ impl<'a> Turn<'a> {
         self.end(Status::Closed, ClosedReason::Duplicate);
         self.case.merged_into = Some(main.id.clone());
         self.entry.to = Some(main.id.clone());
-        let mut turn = Turn::new(self.book, &main, "joined", &ask.by, ask.role, self.entry.from.clone(), self.now);
+        let mut turn = Turn::new(self.book, &main, step::JOINED, &ask.by, ask.role, self.entry.from.clone(), self.now);
         // One that came back from it may be merged into it again.
         if !turn.case.followers.contains(&self.case.id) {
             turn.case.followers.push(self.case.id.clone());
