@@ -16,11 +16,13 @@
 //! | [`act`] | a wish, done or refused |
 //! | [`following`] | what becomes of a case that was merged into another |
 //! | [`import`] | a case as another system tells of it |
+//! | [`steps`] | what each wish does to the case |
 //! | [`turn`] | one step being made: clocks, and the parts that steps share |
 
 pub(super) mod act;
 pub mod following;
 pub mod import;
+mod steps;
 mod turn;
 
 use super::calendar::Calendar;
@@ -32,10 +34,11 @@ use citybrain_shared::case::{
 use citybrain_shared::config::cases::{Cases as Settings, Category, Missed};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
+pub(super) use steps::two_owners;
 pub use turn::TEXT_MAX;
 pub use turn::{APP, OPEN311, RESIDENT, app_of, is_name};
 use turn::{NAME_MAX, Turn};
-pub(super) use turn::{cut, shown, two_owners};
+pub(super) use turn::{cut, shown};
 
 /// Who acts when a limit has passed.
 pub const TIMER: &str = "timer";
