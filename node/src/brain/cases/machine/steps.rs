@@ -1,4 +1,7 @@
-//! What each wish does to a case: a method of the step that is being made, or why not.
+//! What each wish does to a case, or why not: a method each, of the step that is being made.
+//!
+//! A `now` that is handed in is the node's own clock, which may have been set back; the step's own is never
+//! before the step that was last.
 
 use super::turn::{LIST_MAX, NAME_MAX, Turn, cut, is_same_person, missing};
 use super::{Refusal, Stepped, common, watching};
