@@ -50,6 +50,16 @@ fn crates_import_only_what_lies_below_them() {
 }
 
 #[test]
+fn the_brain_and_the_warnings_format_know_nothing_of_who_asks() {
+    for room in ["node/src/brain", "node/src/cap"] {
+        let files = sources(room);
+        for upper in ["crate::api", "crate::cli"] {
+            assert_eq!(naming(&files, upper), [""; 0], "{room} names {upper}");
+        }
+    }
+}
+
+#[test]
 fn the_language_has_no_clock_no_files_and_no_async() {
     let shared = sources("shared/src");
     for word in ["tokio::", "std::fs", "std::net::Tcp", "SystemTime", "Instant::", "Utc::now"] {

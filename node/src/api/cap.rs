@@ -4,11 +4,12 @@
 use super::input::{Path, Sent, parse};
 use super::intake::{offer, placed, refuse};
 use super::ops::{Operator, operator};
-use super::{Ctx, Refusal, escape, etag, events};
+use super::{Ctx, Refusal, etag, events};
 use crate::brain::Brain;
 use crate::brain::cases::calendar::Calendar;
 use crate::brain::warnings::{Read, Told, source_of};
 use crate::cap::alarms::{Origin, Speaker, updated};
+use crate::cap::write::escape;
 use crate::cap::{BYTES_MAX, CONTENT_TYPE, Message, read, write};
 use axum::extract::State as From;
 use axum::http::{HeaderMap, StatusCode, header};

@@ -73,7 +73,6 @@ pub mod turns;
 mod why;
 
 pub(crate) use events::{FORGOTTEN, WITHHELD};
-pub(crate) use open311::body::escape;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;

@@ -1,7 +1,6 @@
 //! CAP 1.2 as XML, in the order that CAP demands.
 
 use super::{ALERT, Element, Holds, Message, NAMESPACE};
-use crate::api::escape;
 use serde_json::{Map, Value};
 
 /// The message; an element that the table does not know is left out.
@@ -32,6 +31,22 @@ fn parts(within: &Map<String, Value>, table: &[Element], depth: usize, out: &mut
                 _ => {}
             }
             out.push_str(&format!("</{}>\n", element.name));
+        }
+    }
+}
+
+/// What XML 1.0 cannot hold (section 2.2: most control characters) becomes U+FFFD. A carriage return
+/// would be read as a line feed, so it goes as a reference.
+pub fn escape(text: &str, out: &mut String) {
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\r' => out.push_str("&#13;"),
+            '\t' | '\n' => out.push(c),
+            '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
+            c => out.push(c),
         }
     }
 }

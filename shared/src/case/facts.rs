@@ -50,14 +50,31 @@ pub struct Clock {
     pub missed_before: bool,
 }
 
+/// The clock until somebody has signed for a case and called the resident.
+pub const RESPONSE: &str = "response";
+/// The clock until it is dispatched.
+pub const DISPATCH: &str = "dispatch";
+/// The clock until the handler's answer.
+pub const SOLUTION: &str = "solution";
 /// The clock of a press that nobody has accepted.
 pub const CLIMB: &str = "climb";
+/// Before the id of a unit that was summoned.
+const ASSIST: &str = "assist:";
+
+/// The clock of a unit that was summoned.
+pub fn assist_clock(id: &str) -> String {
+    format!("{ASSIST}{id}")
+}
 
 impl Clock {
+    pub fn is_assist(&self) -> bool {
+        self.name.starts_with(ASSIST)
+    }
+
     /// Is it a limit of the case itself? That nobody came to a press at once is none, and a unit that was
     /// summoned has its own.
     pub fn is_limit(&self) -> bool {
-        self.name != CLIMB && !self.name.starts_with("assist:")
+        self.name != CLIMB && !self.is_assist()
     }
 
     pub fn runs(&self) -> bool {

@@ -135,6 +135,69 @@ impl Verb {
     pub fn needs_two(self) -> bool {
         matches!(self, Verb::Suspend | Verb::Extend | Verb::Exclude)
     }
+
+    /// The step of a history in which it was done.
+    pub fn done(self) -> &'static str {
+        match self {
+            Verb::Accept => "accepted",
+            Verb::Reject => "rejected",
+            Verb::Dispatch => "dispatched",
+            Verb::Start => "started",
+            Verb::Contact => "contacted",
+            Verb::Resolve => "resolved",
+            Verb::Verify => "verified",
+            Verb::Evaluate => "evaluated",
+            Verb::Close => "closed",
+            Verb::Return => "returned",
+            Verb::Suspend => "suspended",
+            Verb::Resume => "resumed",
+            Verb::Extend => "extended",
+            Verb::Assist => "assist",
+            Verb::Report => "reported",
+            Verb::Rate => "rated",
+            Verb::Escalate => "escalated",
+            Verb::Reopen => "reopened",
+            Verb::Withdraw => "withdrawn",
+            Verb::Merge => "merged",
+            Verb::Comment => "comment",
+            Verb::Forget => "forgotten",
+            Verb::Exclude => "excluded",
+            Verb::Recall => "recalled",
+        }
+    }
+
+    /// What was done in that step; `None`: it is one of [`step`], or of a later version.
+    pub fn of_done(step: &str) -> Option<Verb> {
+        Verb::ALL.iter().copied().find(|verb| verb.done() == step)
+    }
+}
+
+/// The steps of a history for which nobody asks by a [`Verb`].
+pub mod step {
+    /// The first line of a history.
+    pub const SUBMITTED: &str = "submitted";
+    /// Another system told of it.
+    pub const IMPORTED: &str = "imported";
+    /// Whoever it was handed to has it.
+    pub const TAKEN: &str = "taken";
+    /// A hand-over came to nothing.
+    pub const CAME_BACK: &str = "came-back";
+    /// The box that had it has lost its disk.
+    pub const RECOVERED: &str = "recovered";
+    /// A hand-over of that box is under way once more.
+    pub const SENT_AGAIN: &str = "sent-again";
+    /// What was asked for is given.
+    pub const BOOKED: &str = "booked";
+    /// What it has seats of is at another time.
+    pub const RESCHEDULED: &str = "rescheduled";
+    /// A limit has passed, and nobody above is called.
+    pub const MISSED: &str = "missed";
+    /// Another was merged into it.
+    pub const JOINED: &str = "joined";
+    /// The case that it follows has ended, or is open again.
+    pub const FOLLOWED: &str = "followed";
+    /// It is a case of its own again.
+    pub const UNMERGED: &str = "unmerged";
 }
 
 words! {
@@ -206,6 +269,7 @@ mod tests {
             let json = serde_json::to_string(verb).unwrap();
             assert_eq!(json, format!("\"{verb}\""));
             assert_eq!(verb.as_str().parse::<Verb>().unwrap(), *verb);
+            assert_eq!(Verb::of_done(verb.done()), Some(*verb), "each is done in a step of its own");
         }
         assert_eq!("satisfied".parse::<Satisfied>().unwrap_err(), "`satisfied` is none of yes, mostly, no");
     }

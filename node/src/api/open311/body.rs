@@ -2,6 +2,7 @@
 //! wrapper with an element each in XML and a bare array in JSON; what is empty is an empty element
 //! and `null`.
 
+use crate::cap::write::escape;
 use std::fmt::Write as _;
 
 /// How an answer is written.
@@ -87,22 +88,6 @@ impl Body {
             }
         };
         let _ = write!(out, "</{name}>");
-    }
-}
-
-/// What XML 1.0 cannot hold (section 2.2: most control characters) becomes U+FFFD. A carriage return
-/// would be read as a line feed, so it goes as a reference.
-pub fn escape(text: &str, out: &mut String) {
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '\r' => out.push_str("&#13;"),
-            '\t' | '\n' => out.push(c),
-            '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
     }
 }
 

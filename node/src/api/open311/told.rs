@@ -4,7 +4,7 @@ use super::ask::{self, w3c};
 use super::body::Body;
 use crate::brain::form::Fault;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Case, Entry, Role};
+use citybrain_shared::case::{Case, Entry, Role, SOLUTION, Verb, step};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::services::{Answer as Type, Field};
 
@@ -81,7 +81,7 @@ pub fn request(c: &Case, extended: bool) -> Body {
     };
     let agency = [&c.unit, &c.department].into_iter().find(|t| !t.is_empty()).cloned().unwrap_or_default();
     let name = if c.category_name.is_empty() { &c.category } else { &c.category_name };
-    let expected = c.clock("solution").and_then(|clock| clock.due).map(w3c).unwrap_or_default();
+    let expected = c.clock(SOLUTION).and_then(|clock| clock.due).map(w3c).unwrap_or_default();
     let mut fields = vec![
         ("service_request_id", Body::text(c.id.clone())),
         ("status", Body::text(if c.status.is_open() { "open" } else { "closed" })),
@@ -122,7 +122,10 @@ fn id_of(case: &str, e: &Entry) -> String {
 
 /// Is its text for residents? What is said among those who handle a case stays among them.
 pub fn is_for_residents(e: &Entry) -> bool {
-    let is_answer = matches!(e.step.as_str(), "resolved" | "rejected" | "closed" | "followed" | "unmerged");
+    let is_answer = match Verb::of_done(&e.step) {
+        Some(verb) => matches!(verb, Verb::Resolve | Verb::Reject | Verb::Close),
+        None => [step::FOLLOWED, step::UNMERGED].contains(&e.step.as_str()),
+    };
     is_answer || e.role == Some(Role::Resident)
 }
 
@@ -139,7 +142,7 @@ pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
         Some((words, url)) if ask::is_url(url) => (words, url),
         _ => (text, ""),
     };
-    let shown = case.outcome.as_ref().filter(|o| e.step == "resolved" && o.at == e.at);
+    let shown = case.outcome.as_ref().filter(|o| e.step == Verb::Resolve.done() && o.at == e.at);
     let own = is_for_residents(e).then_some(&e.evidence);
     let shown = shown.map(|o| &o.evidence).into_iter().chain(own).flatten();
     let media = Some(media).filter(|m| !m.is_empty()).or_else(|| shown.into_iter().find_map(|r| url_of(r)));
@@ -155,27 +158,27 @@ pub fn update(case: &Case, e: &Entry, status: &str) -> Body {
 
 /// mySociety's word for a step; `None`: it is no news to a resident.
 pub fn update_status(case: &Case, e: &Entry) -> Option<&'static str> {
-    Some(match e.step.as_str() {
-        "accepted" => "investigating",
-        "rejected" => "not_councils_responsibility",
-        "dispatched" | "started" | "resumed" => "in_progress",
-        "suspended" => "planned",
-        "returned" => "for_triage",
-        "escalated" => "internal_referral",
-        "resolved" => "fixed",
-        "verified" if e.to.as_deref() == Some("failed") => "reopen",
-        "reopened" => "reopen",
-        "withdrawn" => "cancelled",
-        "merged" => "duplicate",
+    Some(match Verb::of_done(&e.step) {
+        Some(Verb::Accept) => "investigating",
+        Some(Verb::Reject) => "not_councils_responsibility",
+        Some(Verb::Dispatch | Verb::Start | Verb::Resume) => "in_progress",
+        Some(Verb::Suspend) => "planned",
+        Some(Verb::Return) => "for_triage",
+        Some(Verb::Escalate) => "internal_referral",
+        Some(Verb::Resolve) => "fixed",
+        Some(Verb::Verify) if e.to.as_deref() == Some("failed") => "reopen",
+        Some(Verb::Reopen) => "reopen",
+        Some(Verb::Withdraw) => "cancelled",
+        Some(Verb::Merge) => "duplicate",
+        Some(Verb::Close) => case.closed_word(),
+        Some(Verb::Comment) if e.role == Some(Role::Resident) => "unchanged",
         // How the case ended that it follows.
-        "followed" => match e.to.as_deref() {
+        None if e.step == step::FOLLOWED => match e.to.as_deref() {
             Some("solved") => "fixed",
             Some(_) => "no_further_action",
             None => "reopen",
         },
-        "unmerged" => "open",
-        "closed" => case.closed_word(),
-        "comment" if e.role == Some(Role::Resident) => "unchanged",
+        None if e.step == step::UNMERGED => "open",
         _ => return None,
     })
 }

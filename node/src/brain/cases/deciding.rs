@@ -6,7 +6,7 @@ use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, intake, is_t
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::State;
-use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb};
+use citybrain_shared::case::{Ask, Case, Contact, Entry, Role, Verb, step};
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::{Address, view};
 
@@ -152,7 +152,10 @@ impl Cases {
         }
         // A limit was missed below, and this node is to take the case: it asks for it now that it knows, so that
         // nobody waits for it where it is dead.
-        if case.offered_to.as_ref() == Some(&self.me) && entry.by == machine::TIMER && entry.step == "escalated" {
+        if case.offered_to.as_ref() == Some(&self.me)
+            && entry.by == machine::TIMER
+            && entry.step == Verb::Escalate.done()
+        {
             let ask = Ask { by: machine::TIMER.into(), role: Some(Role::Worker), hand_over: true, ..Ask::default() };
             let body = Body::Ask { case: case.id.clone(), verb: Verb::Escalate, ask, hops: 0, contact: None };
             let id = format!("{}.{}.{}.take", case.id, case.term, case.version);
@@ -163,7 +166,7 @@ impl Cases {
         to.extend(entry.from.as_ref());
         to.extend(entry.calls.iter());
         // And the one that it did not come to, which may think that it comes.
-        let bound = entry.to.as_deref().filter(|_| entry.step == machine::CAME_BACK).map(Address::parse);
+        let bound = entry.to.as_deref().filter(|_| entry.step == step::CAME_BACK).map(Address::parse);
         let bound = bound.and_then(Result::ok);
         to.extend(bound.as_ref());
         // Whoever was summoned works on it, too, and would else see it open for ever.
@@ -174,7 +177,7 @@ impl Cases {
         let known = self.held.get(&case.id).map(|h| h.history.as_slice()).unwrap_or_default();
         if case.forgotten
             || !case.status.is_open()
-            || ["reopened", machine::following::UNMERGED].contains(&entry.step.as_str())
+            || [Verb::Reopen.done(), step::UNMERGED].contains(&entry.step.as_str())
         {
             to.extend(known.iter().map(|e| &e.node));
         }
@@ -301,170 +304,182 @@ impl Cases {
     /// Everything that a letter in the inbox leads to, and that it is done.
     /// `is_old`: the box that was here before may have answered it.
     pub(super) fn answer(&self, letter: &Letter, is_old: bool, state: &State, now: DateTime<Utc>) -> Vec<Draft> {
-        let pen = Pen { me: &self.me, now };
-        let done = |word: &str| {
-            let data = serde_json::json!({"letter": letter.id, "what": word});
-            pen.local(letter::ANSWERED, &format!("{}.answered", letter.id), letter.body.case(), data)
-        };
+        let done = |what| Pen { me: &self.me, now }.answered(letter, what, None);
         match &letter.body {
-            Body::HandOver { case, .. } if letter.to != self.me => {
-                // It turns here, and waited. What its giver has done since then says that it was answered.
-                if self.held.get(&case.id).is_some_and(|h| h.case.order() > case.order()) {
-                    return vec![done("known")];
-                }
-                std::iter::once(done("sent on")).chain(self.send_down(letter, state, now)).collect()
-            }
-            Body::HandOver { case, .. } => {
-                // What went back is not taken when it comes after all.
-                let newest = self.held.get(&case.id).filter(|h| h.sent_back != Some(case.order())).map(|h| &h.case);
-                // What came late, or again, was taken before.
-                let Some(newest) =
-                    newest.filter(|k| k.order() == case.order() && k.handing_to.as_ref() == Some(&self.me))
-                else {
-                    let mut drafts = vec![done("known")];
-                    // One that is sent again comes from a box that may not have heard what became of it.
-                    if let Some(held) = self.held.get(&case.id).filter(|h| h.case.order() > case.order()) {
-                        drafts.extend(self.copy_to(
-                            &letter.from,
-                            &held.case,
-                            held.history.last(),
-                            &held.history,
-                            None,
-                            now,
-                        ));
-                    }
-                    return drafts;
-                };
-                let book = self.book();
-                let taken = if is_old { book.recover(newest, now) } else { book.take(newest, now) };
-                self.take(&taken, letter, now)
-            }
-            Body::Returned { .. } if !self.believes(letter) => vec![done(letter::NOT_BELIEVED)],
-            Body::Returned { case, history, .. } => match (self.recovered(case, now), self.sent_on(case, history)) {
-                (Some(stepped), _) => self.take(&stepped, letter, now),
-                (None, Some(again)) => std::iter::once(done("sent on")).chain(pen.letter(&again)).collect(),
-                (None, None) => vec![done("known")],
-            },
-            Body::Ask { case, verb, ask, contact, .. } => {
-                let refused = |r: Refusal| {
-                    let body = Body::Refused {
-                        case: case.clone(),
-                        answers: letter.id.clone(),
-                        error: r.error.to_owned(),
-                        detail: if r.hint.is_empty() { r.detail } else { format!("{}; {}", r.detail, r.hint) },
-                    };
-                    let id = format!("{}.refused", letter.id);
-                    let mut drafts = vec![done(r.error)];
-                    drafts.extend(pen.letter(&self.letter(id, &letter.from, letter.urgent, body)));
-                    drafts
-                };
-                if is_old {
-                    let detail = format!("{} has lost its disk, and does not know whether it was done", self.me);
-                    return refused(Refusal::new(
-                        "lost",
-                        detail,
-                        "look at the case, and ask again if it is still wanted",
-                    ));
-                }
-                let sent_on = |again: Letter| std::iter::once(done("sent on")).chain(pen.letter(&again)).collect();
-                let Some(held) = self.held.get(case) else {
-                    // It may have overtaken the case: who sent it here knows who has given that away.
-                    let is_first = follows(*verb, ask) && letter.via.is_none() && letter.from != self.me;
-                    let back = self.sent_after(letter, &letter.from).filter(|_| is_first);
-                    return back.map_or_else(|| refused(self.unknown(case)), sent_on);
-                };
-                if let Some(to) = self.sends_on(held, *verb, ask) {
-                    let me = &self.me;
-                    // Where the case has come and waits for the word of those below, its giver knows no more.
-                    let waits_here = || {
-                        let letter = self.waiting.place(&letter::hand_over_id(&held.case));
-                        letter.is_some() || self.waiting.back_of(case).next().is_some()
-                    };
-                    if to == me || held.case.handing_to.as_ref() == Some(me) && waits_here() {
-                        let detail = format!("`{case}` is on its way to {me} and has not been taken yet");
-                        return refused(Refusal::new("on-its-way", detail, "ask again in a moment"));
-                    }
-                    // Where it is not yet it will be behind its giver's word.
-                    let is_early = to == letter.sender() && held.case.owner != self.me && follows(*verb, ask);
-                    let to = if is_early { &held.case.owner } else { to };
-                    return self.sent_after(letter, to).map_or_else(
-                        || refused(Refusal::new("not-owner", format!("`{case}` is at {to}"), "ask there")),
-                        sent_on,
-                    );
-                }
-                if *verb == Verb::Recall {
-                    return match self.recall(held, ask, format!("{}.recall", letter.id)) {
-                        Err(refusal) => refused(refusal),
-                        Ok(recall) => std::iter::once(done("asked for")).chain(pen.letter(&recall)).collect(),
-                    };
-                }
-                let made = self.step(held, *verb, ask, &letter.from, now).or_else(|refusal| {
-                    // Who said it by Open311 was told that it will be read, and waits for no answer.
-                    let stays = ask.role == Some(Role::Resident) && ask.by.starts_with(machine::OPEN311);
-                    let said = stays.then(|| self.step(held, Verb::Comment, ask, &letter.from, now).ok());
-                    said.flatten().ok_or(refusal)
-                });
-                match made {
-                    Err(refusal) => refused(refusal),
-                    Ok(mut all) => {
-                        if ask.role == Some(Role::Resident) {
-                            all.iter_mut()
-                                .take(1)
-                                .for_each(|first| first.entry.wish = Some(machine::cut(&letter.id, WISH_ID_MAX)));
-                        }
-                        let mut drafts = Vec::new();
-                        for (i, stepped) in all.iter().enumerate() {
-                            let answers = (i == 0).then_some(letter.id.as_str());
-                            self.write(stepped, held.contact.as_ref(), answers, now, &mut drafts);
-                        }
-                        self.keep_name(held, ask, now, &mut drafts);
-                        if let Some(contact) = contact {
-                            let both = held
-                                .contact
-                                .as_ref()
-                                .map_or(Some(contact.clone()), |known| beside(known, contact, now));
-                            both.iter().for_each(|both| self.contact_draft(&held.case, both, now, &mut drafts));
-                        }
-                        drafts
-                    }
-                }
-            }
-            Body::SentBack { case, term, version, why } => {
-                let held = self.held.get(case).filter(|h| h.case.owner == self.me && h.case.handing_to.is_some());
-                let Some(held) = held.filter(|h| h.case.order() == (*term, *version)) else {
-                    return vec![done("known")];
-                };
-                let mut drafts = Vec::new();
-                let bounced = self.book().bounce(&held.case, why, now);
-                self.write(&bounced, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
-                drafts
-            }
-            Body::Recall { case, by, why, .. } => {
-                let Some(held) = self.held.get(&case.id) else { return vec![done("known")] };
-                let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-                let (term, version) = case.order();
-                let newest = &held.case;
-                if newest.order() == (term, version) && newest.handing_to.as_ref() == Some(&self.me) {
-                    // It has not come yet, and will not be taken when it does.
-                    let why = format!("called back by {by}{why}");
-                    let body = Body::SentBack { case: case.id.clone(), term, version, why };
-                    let id = format!("{}.sent-back", letter.id);
-                    let back = pen.letter(&self.letter(id, &case.owner, letter.urgent, body));
-                    return std::iter::once(done("sent back")).chain(back).collect();
-                }
-                // Taken, and nothing done: what people say of it meanwhile begins no work.
-                let begins = |e: &Entry| e.version > version + 1 && e.step != "comment";
-                let is_begun = newest.term == term || held.history.iter().any(begins);
-                if self.may_step(&case.id) && !is_begun {
-                    let mut drafts = Vec::new();
-                    let back = self.book().give_back(newest, &case.owner, by, why.trim_start_matches(": "), now);
-                    self.write(&back, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
-                    return drafts;
-                }
-                vec![done("begun")]
-            }
-            Body::Copy { .. } | Body::Refused { .. } => vec![done("known")],
+            Body::HandOver { case, .. } if letter.to != self.me => self.turned(case, letter, state, now),
+            Body::HandOver { case, .. } => self.taken_over(case, letter, is_old, now),
+            Body::Returned { .. } if !self.believes(letter) => done(letter::NOT_BELIEVED),
+            Body::Returned { case, history, .. } => self.sent_home(case, history, letter, now),
+            Body::Ask { case, .. } if is_old => self.refused(case, self.lost(), letter, now),
+            Body::Ask { case, verb, ask, contact, .. } => self
+                .asked(case, *verb, ask, contact.as_ref(), letter, now)
+                .unwrap_or_else(|refusal| self.refused(case, refusal, letter, now)),
+            Body::SentBack { case, term, version, why } => self.bounced(case, (*term, *version), why, letter, now),
+            Body::Recall { case, by, why, .. } => self.called_back(case, by, why, letter, now),
+            Body::Copy { .. } | Body::Refused { .. } => done("known"),
         }
+    }
+
+    /// A hand-over turns here, and waited. What its giver has done since then says that it was answered.
+    fn turned(&self, case: &Case, letter: &Letter, state: &State, now: DateTime<Utc>) -> Vec<Draft> {
+        let pen = Pen { me: &self.me, now };
+        if self.held.get(&case.id).is_some_and(|h| h.case.order() > case.order()) {
+            return pen.answered(letter, "known", None);
+        }
+        pen.answered(letter, "sent on", self.send_down(letter, state, now))
+    }
+
+    /// A case is handed to this node.
+    fn taken_over(&self, case: &Case, letter: &Letter, is_old: bool, now: DateTime<Utc>) -> Vec<Draft> {
+        // What went back is not taken when it comes after all.
+        let newest = self.held.get(&case.id).filter(|h| h.sent_back != Some(case.order())).map(|h| &h.case);
+        // What came late, or again, was taken before.
+        let Some(newest) = newest.filter(|k| k.order() == case.order() && k.handing_to.as_ref() == Some(&self.me))
+        else {
+            // One that is sent again comes from a box that may not have heard what became of it.
+            let known = self.held.get(&case.id).filter(|h| h.case.order() > case.order());
+            let copy = known.and_then(|h| self.copy_to(&letter.from, &h.case, h.history.last(), &h.history, None, now));
+            return Pen { me: &self.me, now }.answered(letter, "known", copy);
+        };
+        let book = self.book();
+        let taken = if is_old { book.recover(newest, now) } else { book.take(newest, now) };
+        self.take(&taken, letter, now)
+    }
+
+    /// The node above tells of a case of the box that was here before.
+    fn sent_home(&self, case: &Case, history: &[Entry], letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+        let pen = Pen { me: &self.me, now };
+        match (self.recovered(case, now), self.sent_on(case, history)) {
+            (Some(stepped), _) => self.take(&stepped, letter, now),
+            (None, Some(again)) => pen.answered(letter, "sent on", pen.letter(&again)),
+            (None, None) => pen.answered(letter, "known", None),
+        }
+    }
+
+    /// Somebody at another node wants a step.
+    ///
+    /// # Errors
+    /// [`Refusal`], for him to read.
+    fn asked(
+        &self,
+        case: &str,
+        verb: Verb,
+        ask: &Ask,
+        contact: Option<&Contact>,
+        letter: &Letter,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Draft>, Refusal> {
+        let pen = Pen { me: &self.me, now };
+        let sent_on = |again: Letter| pen.answered(letter, "sent on", pen.letter(&again));
+        let Some(held) = self.held.get(case) else {
+            // It may have overtaken the case: who sent it here knows who has given that away.
+            let is_first = follows(verb, ask) && letter.via.is_none() && letter.from != self.me;
+            let back = self.sent_after(letter, &letter.from).filter(|_| is_first);
+            return back.map(sent_on).ok_or_else(|| self.unknown(case));
+        };
+        if let Some(to) = self.sends_on(held, verb, ask) {
+            return self.sent_to_owner(held, to, follows(verb, ask), letter).map(sent_on);
+        }
+        if verb == Verb::Recall {
+            let recall = self.recall(held, ask, format!("{}.recall", letter.id))?;
+            return Ok(pen.answered(letter, "asked for", pen.letter(&recall)));
+        }
+        let mut all = self.step(held, verb, ask, &letter.from, now).or_else(|refusal| {
+            // Who said it by Open311 was told that it will be read, and waits for no answer.
+            let stays = ask.role == Some(Role::Resident) && ask.by.starts_with(machine::OPEN311);
+            let said = stays.then(|| self.step(held, Verb::Comment, ask, &letter.from, now).ok());
+            said.flatten().ok_or(refusal)
+        })?;
+        if let Some(first) = all.first_mut().filter(|_| ask.role == Some(Role::Resident)) {
+            first.entry.wish = Some(machine::cut(&letter.id, WISH_ID_MAX));
+        }
+        let mut drafts = Vec::new();
+        for (i, stepped) in all.iter().enumerate() {
+            let answers = (i == 0).then_some(letter.id.as_str());
+            self.write(stepped, held.contact.as_ref(), answers, now, &mut drafts);
+        }
+        self.keep_name(held, ask, now, &mut drafts);
+        if let Some(contact) = contact {
+            let both = held.contact.as_ref().map_or(Some(contact.clone()), |known| beside(known, contact, now));
+            both.iter().for_each(|both| self.contact_draft(&held.case, both, now, &mut drafts));
+        }
+        Ok(drafts)
+    }
+
+    /// A wish for a case that is, or will be, at `to`.
+    ///
+    /// # Errors
+    /// [`Refusal`]: it goes no further.
+    fn sent_to_owner(&self, held: &Held, to: &Address, follows: bool, letter: &Letter) -> Result<Letter, Refusal> {
+        let (me, case) = (&self.me, &held.case);
+        // Where the case has come and waits for the word of those below, its giver knows no more.
+        let waits_here = || {
+            let letter = self.waiting.place(&letter::hand_over_id(case));
+            letter.is_some() || self.waiting.back_of(&case.id).next().is_some()
+        };
+        if to == me || case.handing_to.as_ref() == Some(me) && waits_here() {
+            let detail = format!("`{}` is on its way to {me} and has not been taken yet", case.id);
+            return Err(Refusal::new("on-its-way", detail, "ask again in a moment"));
+        }
+        // Where it is not yet it will be behind its giver's word.
+        let is_early = to == letter.sender() && case.owner != self.me && follows;
+        let to = if is_early { &case.owner } else { to };
+        let gone = || Refusal::new("not-owner", format!("`{}` is at {to}", case.id), "ask there");
+        self.sent_after(letter, to).ok_or_else(gone)
+    }
+
+    fn lost(&self) -> Refusal {
+        let detail = format!("{} has lost its disk, and does not know whether it was done", self.me);
+        Refusal::new("lost", detail, "look at the case, and ask again if it is still wanted")
+    }
+
+    /// A wish is not granted, and whoever has it is told why.
+    fn refused(&self, case: &str, refusal: Refusal, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+        let Refusal { error, detail, hint } = refusal;
+        let detail = if hint.is_empty() { detail } else { format!("{detail}; {hint}") };
+        let (case, answers) = (case.to_owned(), letter.id.clone());
+        let body = Body::Refused { case, answers, error: error.to_owned(), detail };
+        let told = self.letter(format!("{}.refused", letter.id), &letter.from, letter.urgent, body);
+        let pen = Pen { me: &self.me, now };
+        pen.answered(letter, error, pen.letter(&told))
+    }
+
+    /// A case of this node could not be handed over.
+    fn bounced(&self, case: &str, order: (u32, u32), why: &str, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+        let held = self.held.get(case).filter(|h| h.case.owner == self.me && h.case.handing_to.is_some());
+        let Some(held) = held.filter(|h| h.case.order() == order) else {
+            return Pen { me: &self.me, now }.answered(letter, "known", None);
+        };
+        let mut drafts = Vec::new();
+        let bounced = self.book().bounce(&held.case, why, now);
+        self.write(&bounced, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
+        drafts
+    }
+
+    /// Whoever gave a case here wants it again.
+    fn called_back(&self, case: &Case, by: &str, why: &str, letter: &Letter, now: DateTime<Utc>) -> Vec<Draft> {
+        let pen = Pen { me: &self.me, now };
+        let Some(held) = self.held.get(&case.id) else { return pen.answered(letter, "known", None) };
+        let (term, version) = case.order();
+        let newest = &held.case;
+        if newest.order() == (term, version) && newest.handing_to.as_ref() == Some(&self.me) {
+            // It has not come yet, and will not be taken when it does.
+            let colon = if why.is_empty() { "" } else { ": " };
+            let why = format!("called back by {by}{colon}{why}");
+            let body = Body::SentBack { case: case.id.clone(), term, version, why };
+            let back = self.letter(format!("{}.sent-back", letter.id), &case.owner, letter.urgent, body);
+            return pen.answered(letter, "sent back", pen.letter(&back));
+        }
+        // Taken, and nothing done: what people say of it meanwhile begins no work.
+        let begins = |e: &Entry| e.version > version + 1 && e.step != Verb::Comment.done();
+        let is_begun = newest.term == term || held.history.iter().any(begins);
+        if !self.may_step(&case.id) || is_begun {
+            return pen.answered(letter, "begun", None);
+        }
+        let mut drafts = Vec::new();
+        let back = self.book().give_back(newest, &case.owner, by, why, now);
+        self.write(&back, held.contact.as_ref(), Some(&letter.id), now, &mut drafts);
+        drafts
     }
 }
 

@@ -3,7 +3,7 @@
 use super::calendar::Calendar;
 use super::letter::{Body, Letter, ON_ITS_WAY};
 use super::letters::Posted;
-use super::machine::{self, ASSIST, RESIDENT, TEXT_MAX, cut, is_name, shown};
+use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
 use super::{
     AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
@@ -356,7 +356,7 @@ impl Cases {
         // A press climbs until somebody comes. All else is for whoever is called, whatever was done since; but
         // what the box before this one may have called for.
         let climbs = case.urgent && case.status == Status::Submitted && entry.by == machine::TIMER;
-        let stood = Some(case.status).filter(|_| climbs || is_old && entry.step != ASSIST);
+        let stood = Some(case.status).filter(|_| climbs || is_old && entry.step != Verb::Assist.done());
         self.index(&case.id, false);
         if let Some(held) = self.held.get_mut(&case.id) {
             held.uncalled.push(Uncalled { term: entry.term, version: entry.version, stood, is_old });
@@ -398,6 +398,7 @@ impl Cases {
         }
     }
 
+    /// A letter of this node, for it, or on its way past it.
     pub(super) fn apply_letter(&mut self, pos: Pos, header: &Header<'_>, letter: Letter) {
         let (own, log) = (header.origin.is_none(), header.origin.map(|o| o.log));
         if let Body::Ask { case, verb: Verb::Comment, ask: Ask { place: Some(place), .. }, .. } = &letter.body
@@ -415,68 +416,78 @@ impl Cases {
             self.dirty.insert((Dirty::Case, case.clone()));
         }
         if own && letter.from == self.me && letter.to != self.me {
-            if let Body::Returned { inc, case, .. } = &letter.body {
-                self.apply_sent(&letter.to, *inc, case);
-            }
-            let wished = match &letter.body {
-                Body::Ask { case, verb, ask, .. } => Some((case, *verb, &ask.by)),
-                Body::Recall { case, by, .. } => Some((&case.id, Verb::Recall, by)),
-                _ => None,
-            };
-            if let Some((case, verb, by)) = wished
-                && let Some(held) = self.held.get_mut(case)
-            {
-                let by = if is_resident(&letter.body) { RESIDENT.to_owned() } else { by.clone() };
-                let is_press = |ask: &Ask| ask.text.as_ref().is_some_and(|text| text.starts_with(AGAIN));
-                if let Body::Ask { verb: Verb::Comment, ask, hops: 0, .. } = &letter.body
-                    && is_press(ask)
-                {
-                    held.pressed += 1;
-                    self.dirty.insert((Dirty::Case, case.clone()));
-                }
-                // What the node does by itself is nobody's wish.
-                if by == machine::TIMER {
-                    return;
-                }
-                let wish = Wish { id: letter.id.clone(), verb, by, to: letter.to.clone(), refused: None };
-                // Asked again, the answer to come is the one that counts.
-                held.wishes.retain(|w| w.id != letter.id && (w.verb != verb || w.refused.is_none()));
-                held.wishes.push(wish);
-                let extra = held.wishes.len().saturating_sub(WISHES_MAX);
-                held.wishes.drain(..extra);
-                self.dirty.insert((Dirty::Case, case.clone()));
-            }
+            self.note_sent(&letter);
+        } else if letter.to != self.me {
+            self.apply_passing(pos, header, (letter, log));
+        } else if is_true(header, &letter) {
+            self.apply_received(pos, header, (letter, log));
+        }
+    }
+
+    /// A letter of this node to another.
+    fn note_sent(&mut self, letter: &Letter) {
+        if let Body::Returned { inc, case, .. } = &letter.body {
+            self.apply_sent(&letter.to, *inc, case);
+        }
+        let wished = match &letter.body {
+            Body::Ask { case, verb, ask, .. } => Some((case, *verb, &ask.by)),
+            Body::Recall { case, by, .. } => Some((&case.id, Verb::Recall, by)),
+            _ => None,
+        };
+        let Some((case, verb, by)) = wished else { return };
+        let Some(held) = self.held.get_mut(case) else { return };
+        let by = if is_resident(&letter.body) { RESIDENT.to_owned() } else { by.clone() };
+        let is_press = |ask: &Ask| ask.text.as_ref().is_some_and(|text| text.starts_with(AGAIN));
+        if let Body::Ask { verb: Verb::Comment, ask, hops: 0, .. } = &letter.body
+            && is_press(ask)
+        {
+            held.pressed += 1;
+            self.dirty.insert((Dirty::Case, case.clone()));
+        }
+        // What the node does by itself is nobody's wish.
+        if by == machine::TIMER {
             return;
         }
-        if letter.to != self.me {
-            if self.turns(header, &letter) && self.is_old(header, &letter) && is_hand_over(&letter) {
-                return self.post(pos, (letter, log), true);
-            }
-            // On its way down: those between must know as much as those below.
-            match &letter.body {
-                // Somebody comes, and this node is between him and the press, or above both.
-                Body::Ask { case, verb: Verb::Accept, ask, .. } if is_true(header, &letter) => {
-                    if let Some((term, version)) = self.held.get(case).map(|h| h.case.order()) {
-                        let (at, by) = (view::time_of(header.committed_us), ask.by.clone());
-                        let (node, wish) = (letter.from.clone(), letter.id.clone());
-                        self.note_coming(case, Coming { node, by, at, wish, term, version });
-                    }
-                }
-                Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
-                    self.fold_copy(case, entry, history);
-                }
-                // If it comes to a box that is lost, this node can say what it was to get.
-                Body::HandOver { case, history, .. } if header.direction == Direction::Down && !own => {
-                    self.fold(case, history);
-                }
-                _ => {}
-            }
-            return;
+        let wish = Wish { id: letter.id.clone(), verb, by, to: letter.to.clone(), refused: None };
+        // Asked again, the answer to come is the one that counts.
+        held.wishes.retain(|w| w.id != letter.id && (w.verb != verb || w.refused.is_none()));
+        held.wishes.push(wish);
+        let extra = held.wishes.len().saturating_sub(WISHES_MAX);
+        held.wishes.drain(..extra);
+        self.dirty.insert((Dirty::Case, case.clone()));
+    }
+
+    /// A letter for another node, which comes by here.
+    fn apply_passing(&mut self, pos: Pos, header: &Header<'_>, posted: Posted) {
+        let letter = &posted.0;
+        if self.turns(header, letter) && self.is_old(header, letter) && is_hand_over(letter) {
+            return self.post(pos, posted, true);
         }
-        if !is_true(header, &letter) {
-            return;
+        // On its way down: those between must know as much as those below.
+        match &letter.body {
+            // Somebody comes, and this node is between him and the press, or above both.
+            Body::Ask { case, verb: Verb::Accept, ask, .. } if is_true(header, letter) => {
+                if let Some((term, version)) = self.held.get(case).map(|h| h.case.order()) {
+                    let (at, by) = (view::time_of(header.committed_us), ask.by.clone());
+                    let (node, wish) = (letter.from.clone(), letter.id.clone());
+                    self.note_coming(case, Coming { node, by, at, wish, term, version });
+                }
+            }
+            Body::Copy { case, entry, history, .. } if header.direction == Direction::Down => {
+                self.fold_copy(case, entry, history);
+            }
+            // If it comes to a box that is lost, this node can say what it was to get.
+            Body::HandOver { case, history, .. } if header.direction == Direction::Down && header.origin.is_some() => {
+                self.fold(case, history);
+            }
+            _ => {}
         }
-        let is_old = self.is_old(header, &letter);
+    }
+
+    /// A letter for this node.
+    fn apply_received(&mut self, pos: Pos, header: &Header<'_>, posted: Posted) {
+        let letter = &posted.0;
+        let is_old = self.is_old(header, letter);
         match &letter.body {
             Body::Copy { case, entry, history, answers } => {
                 let is_new = self.held.get(&case.id).is_none_or(|h| !h.history.contains(entry));
@@ -490,9 +501,9 @@ impl Cases {
             }
             Body::HandOver { case, history, .. } | Body::Recall { case, history, .. } => {
                 self.fold(case, history);
-                self.post(pos, (letter, log), is_old);
+                self.post(pos, posted, is_old);
             }
-            Body::Ask { .. } | Body::SentBack { .. } => self.post(pos, (letter, log), is_old),
+            Body::Ask { .. } | Body::SentBack { .. } => self.post(pos, posted, is_old),
             // Whether he knows of it is judged when everybody has spoken.
             Body::Returned { case, .. }
                 if header.direction == Direction::Up
@@ -500,7 +511,7 @@ impl Cases {
                     && !succession::may_return(case, letter.sender()) => {}
             Body::Returned { inc, case, history } => {
                 if self.is_for(*inc) && self.was_here(case) {
-                    self.post(pos, (letter, log), true);
+                    self.post(pos, posted, true);
                 } else if self.is_for(*inc) {
                     self.fold(case, history);
                     self.were_called(&case.id, history);

@@ -182,6 +182,13 @@ impl Pen<'_> {
         Some(self.event(LETTER, &id, letter.body.case(), lane, way, target, json!({}), json!(letter)))
     }
 
+    /// That a letter is done, how, and what goes out with that word.
+    pub fn answered(&self, letter: &Letter, what: &str, next: Option<Draft>) -> Vec<Draft> {
+        let data = json!({"letter": letter.id, "what": what});
+        let done = self.local(ANSWERED, &format!("{}.answered", letter.id), letter.body.case(), data);
+        std::iter::once(done).chain(next).collect()
+    }
+
     /// Calls this node's own responders: on `events/…` and on `cmd/…`.
     pub fn call(&self, case: &Case, entry: &Entry) -> Draft {
         let why = if entry.place.is_some() { AGAIN } else { &entry.step };

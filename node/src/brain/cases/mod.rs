@@ -72,7 +72,7 @@ use asking::kept;
 use booking::Edition;
 use calendar::Calendar;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{CLIMB, Case, Clock, Coming, Contact, Entry, Kind, Place, Seat, Status, Verb};
+use citybrain_shared::case::{CLIMB, Case, Clock, Coming, Contact, Entry, Kind, Place, Seat, Status, Verb, step};
 use citybrain_shared::config::Config;
 use citybrain_shared::config::cases::{Calendar as Days, Cases as Settings, Category};
 use citybrain_shared::config::services::Service;
@@ -167,7 +167,7 @@ impl Held {
 
     /// Who opened it, if that was at `node`. Tokens are a node's own: elsewhere somebody else may have the same name.
     pub fn opener(&self, node: &Address) -> Option<&str> {
-        let first = self.history.first().filter(|e| e.step == machine::SUBMITTED)?;
+        let first = self.history.first().filter(|e| e.step == step::SUBMITTED)?;
         (self.case.opened_at == *node).then_some(first.by.as_str())
     }
 

@@ -14,7 +14,7 @@ use super::Cases;
 use super::counts::{District, key_of};
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use citybrain_shared::Address;
-use citybrain_shared::case::{Case, Clock, Kind, Status};
+use citybrain_shared::case::{Case, Clock, Kind, RESPONSE, SOLUTION, Status};
 use citybrain_shared::config::cases::Cases as Settings;
 use citybrain_shared::view::{GroupBy, PeriodRates, RateCounts, RatePeriod, RateRow};
 use std::collections::{BTreeMap, BTreeSet};
@@ -175,13 +175,13 @@ fn left_out(case: &Case) -> Option<fn(&mut RateCounts) -> &mut u64> {
 
 /// When the limit for its solution has passed, of a case that counts.
 fn due(case: &Case, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let due = case.clock("solution").and_then(Clock::counted_due).filter(|due| *due <= now)?;
+    let due = case.clock(SOLUTION).and_then(Clock::counted_due).filter(|due| *due <= now)?;
     left_out(case).is_none().then_some(due)
 }
 
 /// What a case whose limit has passed adds to the period of that limit.
 fn closing(case: &Case) -> RateCounts {
-    let due = case.clock("solution").and_then(Clock::counted_due);
+    let due = case.clock(SOLUTION).and_then(Clock::counted_due);
     let closed = case.closed.filter(|_| case.status == Status::Closed);
     let in_time = closed.zip(due).is_some_and(|(closed, due)| closed <= due);
     RateCounts {
@@ -212,8 +212,8 @@ pub fn count(case: &Case, now: DateTime<Utc>) -> RateCounts {
     // Asked, but without an answer, is as if never asked.
     c.unanswered = u64::from(case.said_solved().is_none());
     c.closed = u64::from(!case.status.is_open());
-    c.overdue = u64::from(case.clock("solution").is_some_and(|c| c.missed_before || c.is_over(now)));
-    match case.clock("response") {
+    c.overdue = u64::from(case.clock(SOLUTION).is_some_and(|c| c.missed_before || c.is_over(now)));
+    match case.clock(RESPONSE) {
         None => c.response_without_limit = 1,
         Some(clock) => {
             c.response_of = 1;

@@ -21,11 +21,11 @@
 
 use super::letter::{self, Body, Letter, PREFIX, Pen};
 use super::letters::Posted;
-use super::machine::{CAME_BACK, Refusal, Stepped};
+use super::machine::{Refusal, Stepped};
 use super::{Cases, Dirty, Held, TOGETHER};
 use chrono::{DateTime, Utc};
 use citybrain_hub::state::State;
-use citybrain_shared::case::{Case, Entry};
+use citybrain_shared::case::{Case, Entry, step};
 use citybrain_shared::record::{Direction, Draft, Header};
 use citybrain_shared::{Address, Inc, Lane, LogId, Pos, Tier};
 use serde::{Deserialize, Serialize};
@@ -568,7 +568,7 @@ fn concerns(child: &Address, held: &Held) -> bool {
     let handed = case.handing_to.as_ref().filter(|_| held.sent_back != Some(case.order()));
     let now = [Some(&case.owner), Some(&case.opened_at), handed];
     let came_back = |e: &Entry| {
-        let to = e.to.as_deref().filter(|_| e.step == CAME_BACK).and_then(|to| Address::parse(to).ok());
+        let to = e.to.as_deref().filter(|_| e.step == step::CAME_BACK).and_then(|to| Address::parse(to).ok());
         to.is_some_and(|to| child.covers(&to))
     };
     now.into_iter().flatten().any(|a| child.covers(a))

@@ -4,7 +4,7 @@ use super::alarms::{self, id_of};
 use super::expression::{Expression, Facts};
 use super::keys::{Conclusion, Due, Held, Intent, KeyState, What};
 use super::rule::{Dependency, Rule};
-use super::speak::{FIRED, Said, SaidOf};
+use super::said::{FIRED, Said, SaidOf};
 use super::window::{Seen, Summary};
 use super::{Rules, WAITING_BYTES_MAX, WAITING_MAX};
 use citybrain_shared::config::rules::Severity;

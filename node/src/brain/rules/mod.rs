@@ -8,6 +8,8 @@
 //! | [`keys`] | what a rule remembers for each value of its `by` |
 //! | [`fold`] | what follows from a record: the only code that changes anything |
 //! | [`speak`] | conclusions and timers, turned into records |
+//! | [`said`] | the record that says which conclusions are done |
+//! | [`asking`] | what people want done with an alarm, turned into records |
 //! | [`alarms`] | the life of an alarm, and the table of all that are known |
 //! | [`check`] | what is wrong with rules before they run |
 //! | [`cost`] | what a condition may cost whoever runs it for others |
@@ -27,6 +29,7 @@
 //! has a limit beside its constant, gives way oldest first, and counts what gave way.
 
 pub mod alarms;
+mod asking;
 pub mod check;
 mod cost;
 pub mod expression;
@@ -34,13 +37,14 @@ mod fold;
 mod keys;
 pub mod rehearse;
 mod rule;
+mod said;
 mod speak;
 mod template;
 #[cfg(test)]
 mod tests;
 mod window;
 
-pub use speak::{AskError, Wish};
+pub use asking::{AskError, Wish};
 
 use alarms::Table;
 use citybrain_hub::policy::{Policy, Row};

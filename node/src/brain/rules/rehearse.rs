@@ -2,7 +2,7 @@
 //! a node has recorded, when it was committed there, which is what its rules went by.
 
 use super::Rules;
-use super::speak::{FIRED, Said};
+use super::said::{FIRED, Said};
 use chrono::DateTime;
 use citybrain_hub::policy::Policy;
 use citybrain_hub::state::State;

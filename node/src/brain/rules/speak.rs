@@ -5,10 +5,12 @@
 
 use super::Rules;
 use super::alarms::{self, Identity, Step, id_of};
+use super::asking::Wish;
 use super::expression::Facts;
 use super::fold::{Ask, HOPS, depends, is_time};
 use super::keys::{Conclusion, Held, What};
 use super::rule::{Action, Rule, severity};
+use super::said::{FIRED, Said, SaidOf};
 use super::template::Template;
 use super::window::Summary;
 use crate::brain::cases::intake;
@@ -17,14 +19,10 @@ use citybrain_shared::case::{self, Place};
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::event::is_reserved;
 use citybrain_shared::record::{Direction, Draft, Header, Kind, event_key};
-use citybrain_shared::view::{self, Alarm, Firing};
+use citybrain_shared::view::{self, Alarm};
 use citybrain_shared::{Lane, Pos, Selector, Tier, limits};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use std::collections::{BTreeMap, HashSet};
-
-/// Type of the record that says what rules have concluded; stays on its node.
-pub const FIRED: &str = "city.brain.rule.fired";
 
 /// Conclusions in one group, and timers: a few milliseconds of work.
 const SPOKEN_MAX: usize = 256;
@@ -41,87 +39,6 @@ const SAID_ONE_BYTES_MAX: usize = 64 * 1024;
 const TEXT_MAX: usize = 300;
 /// Timers wait this long after a start for the node to have said that it is there.
 const AWAKE_AFTER_US: i64 = 60_000_000;
-
-/// `data` of [`FIRED`].
-#[derive(Serialize, Deserialize)]
-pub struct Said {
-    /// Conclusions from records up to here are done,
-    pub upto: Pos,
-    /// but for so many, the last of those from that record.
-    #[serde(default, skip_serializing_if = "is_none")]
-    pub but: u32,
-    pub fired: Vec<SaidOf>,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
-fn is_none(but: &u32) -> bool {
-    *but == 0
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-pub struct SaidOf {
-    pub rule: String,
-    pub key: String,
-    /// `fired`, `changed`, `over`, `held` back, or `lapsed`: it did not hold for long enough.
-    pub what: String,
-    pub at_us: i64,
-    /// Of a timer: when it was due.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub due_us: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub severity: Option<Severity>,
-    /// The id of the event that did it.
-    #[serde(default)]
-    pub event: String,
-    pub why: BTreeMap<String, Json>,
-    /// What was done, a few words each.
-    #[serde(default)]
-    pub done: Vec<String>,
-    /// What could not be filled in, the first of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-impl From<SaidOf> for Firing {
-    fn from(s: SaidOf) -> Firing {
-        let SaidOf { rule, key, what, at_us, event, why, done, .. } = s;
-        Firing { at: view::time_of(at_us), rule, key, what, event, why, done }
-    }
-}
-
-/// What somebody wants done with an alarm.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Wish {
-    Acknowledge,
-    Clear,
-    Shelve { until_us: i64 },
-}
-
-impl Wish {
-    fn word(&self) -> &'static str {
-        match self {
-            Wish::Acknowledge => "ack",
-            Wish::Clear => "clear",
-            Wish::Shelve { .. } => "shelve",
-        }
-    }
-
-    fn step(self, by: String) -> Step {
-        match self {
-            Wish::Acknowledge => Step::Acknowledge { by },
-            Wish::Clear => Step::Clear { by },
-            Wish::Shelve { until_us } => Step::Shelve { by, until_us },
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AskError {
-    #[error("no alarm `{0}` is known here")]
-    Unknown(String),
-    #[error("alarm `{id}` is {state} already")]
-    Nothing { id: String, state: &'static str },
-}
 
 impl Rules {
     /// Everything that is to be written now: empty when nothing waits.
@@ -186,67 +103,22 @@ impl Rules {
         let first = self.first_asked_us.get_or_init(|| now_us);
         now_us - first >= AWAKE_AFTER_US
     }
-
-    /// The records by which an alarm is acknowledged, cleared or shelved: the change itself where the
-    /// alarm is ours, else a word downward to the node that owns it.
-    ///
-    /// # Errors
-    /// [`AskError`]: there is nothing to do.
-    pub fn ask(&self, id: &str, wish: Wish, by: &str, now_us: i64) -> Result<(Alarm, Vec<Draft>), AskError> {
-        let alarm = self.alarms.get(id).ok_or_else(|| AskError::Unknown(id.to_owned()))?;
-        let who = Identity { owner: alarm.origin.clone(), name: alarm.name.clone(), key: alarm.key.clone() };
-        let word = wish.word();
-        if word != "shelve" && alarm.asked.as_ref().is_some_and(|a| a.action == word) {
-            return Ok((alarm.clone(), Vec::new()));
-        }
-        let until_us = match wish {
-            Wish::Shelve { until_us } => Some(until_us),
-            _ => None,
-        };
-        let state = match wish {
-            Wish::Acknowledge => "acknowledged",
-            Wish::Clear => "cleared",
-            Wish::Shelve { .. } => "off the shelf",
-        };
-        let Some((after, kind)) = alarms::step(Some(alarm), &who, wish.step(by.to_owned()), now_us) else {
-            return Err(AskError::Nothing { id: id.to_owned(), state });
-        };
-        let mut speaker = Speaker::new(self, now_us);
-        if alarm.origin == self.me {
-            speaker.tell(after.clone(), kind, 0);
-            return Ok((after, speaker.drafts));
-        }
-        let asked = view::AlarmAsked { action: word.to_owned(), by: by.to_owned(), at: view::time_of(now_us) };
-        let data = Ask {
-            id: id.to_owned(),
-            name: who.name,
-            key: who.key,
-            action: word.into(),
-            by: by.into(),
-            until_us,
-            raises: Some(alarm.raises),
-            severity: Some(alarm.severity),
-        };
-        let target = alarm.origin.to_string();
-        let data = serde_json::to_value(data).unwrap_or_default();
-        speaker.down(alarms::ASK, "command", &target, None, 0, alarm.severity.is_urgent(), data, 0);
-        Ok((Alarm { asked: Some(asked), ..alarm.clone() }, speaker.drafts))
-    }
 }
 
-struct Speaker<'a> {
+/// One group, as it is put together.
+pub(super) struct Speaker<'a> {
     rules: &'a Rules,
     now: i64,
     /// Alarms as this group leaves them.
     changed: BTreeMap<String, Alarm>,
-    drafts: Vec<Draft>,
+    pub(super) drafts: Vec<Draft>,
     said: Vec<SaidOf>,
     said_bytes: usize,
     any: bool,
 }
 
 impl<'a> Speaker<'a> {
-    fn new(rules: &'a Rules, now: i64) -> Speaker<'a> {
+    pub(super) fn new(rules: &'a Rules, now: i64) -> Speaker<'a> {
         Speaker {
             rules,
             now,
@@ -611,7 +483,7 @@ impl<'a> Speaker<'a> {
     }
 
     /// The event in which the owner says what an alarm is now.
-    fn tell(&mut self, alarm: Alarm, kind: &'static str, hops: u64) {
+    pub(super) fn tell(&mut self, alarm: Alarm, kind: &'static str, hops: u64) {
         let data = serde_json::to_value(&alarm).unwrap_or_default();
         let mut event = self.event(kind, &format!("{}-{}", alarm.id, alarm.rev), data, hops);
         event.insert("subject".into(), if alarm.key.is_empty() { &alarm.name } else { &alarm.key }.as_str().into());
@@ -627,7 +499,7 @@ impl<'a> Speaker<'a> {
     }
 
     #[allow(clippy::too_many_arguments, reason = "one call with all that a directive is made of")]
-    fn down(
+    pub(super) fn down(
         &mut self,
         kind: &str,
         word: &str,

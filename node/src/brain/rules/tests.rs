@@ -6,7 +6,7 @@ mod floods;
 mod times;
 
 use super::alarms::{self, Identity, Step, id_of};
-use super::speak::{FIRED, Said};
+use super::said::{FIRED, Said};
 use super::{Rules, Wish};
 use citybrain_hub::policy::Policy;
 use citybrain_hub::state::State;

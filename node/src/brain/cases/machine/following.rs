@@ -7,13 +7,9 @@
 use super::turn::Turn;
 use super::{Book, Stepped};
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Booked, CLIMB, Case, Ending, Status};
+use citybrain_shared::case::{Booked, CLIMB, Case, Ending, RESPONSE, Status, step};
 
-/// The case that it follows has ended, or is open again.
-pub const FOLLOWED: &str = "followed";
-/// It is a case of its own again.
-pub const UNMERGED: &str = "unmerged";
-/// Who writes that.
+/// Who writes what follows from the case that another follows.
 const BY: &str = "merge";
 
 /// How a case has ended; of one that follows another itself: how that one has.
@@ -34,7 +30,7 @@ impl Book<'_> {
     /// Tells a follower how its leader stands now ([`is_owed_a_word`]).
     pub fn follow(&self, case: &Case, leader: &Case, now: DateTime<Utc>) -> Stepped {
         let ended = ending(leader);
-        let mut turn = Turn::new(self, case, FOLLOWED, BY, None, None, now);
+        let mut turn = Turn::new(self, case, step::FOLLOWED, BY, None, None, now);
         turn.entry.to = ended.map(|e| e.reason.map_or(e.status.to_string(), |reason| reason.to_string()));
         match ended {
             None => turn.entry.text = format!("{}, which it follows, is open again", leader.id),
@@ -47,7 +43,7 @@ impl Book<'_> {
                 turn.entry.text = format!("{}, which it follows, is {}{result}", leader.id, leader.standing());
             }
             Some(_) => {
-                turn.entry.step = UNMERGED.into();
+                turn.entry.step = step::UNMERGED.into();
                 turn.entry.text = format!("{}, which it followed, is {}", leader.id, leader.standing());
                 turn.come_back();
                 return turn.done();
@@ -65,7 +61,7 @@ impl Turn<'_> {
         let was_accepted = self.case.accepted_by.is_some();
         self.begin_again(if was_accepted { Status::Accepted } else { Status::Submitted });
         if self.case.responded().is_none() {
-            self.start_clock("response", self.limit_of(|t| t.response));
+            self.start_clock(RESPONSE, self.limit_of(|t| t.response));
         }
         if self.case.urgent {
             if !was_accepted && self.book.me.parent().is_some() {

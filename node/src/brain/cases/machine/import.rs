@@ -4,7 +4,7 @@ use super::turn::{Turn, cut};
 use super::{Book, PLACE_MAX, Refusal, Stepped, described};
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use citybrain_shared::Tier;
-use citybrain_shared::case::{Case, Clock, Imported, Kind, Place, Terms, Verdict};
+use citybrain_shared::case::{Case, Clock, Imported, Kind, Place, SOLUTION, Terms, Verdict, step};
 use citybrain_shared::view::CaseAccount;
 
 /// The limit of a clock that was not ours to wind.
@@ -51,7 +51,7 @@ impl Book<'_> {
             }
         };
         let mut turn =
-            Turn::new(self, known, "imported", by, None, None, told.updated.max(told.opened).max(known.changed));
+            Turn::new(self, known, step::IMPORTED, by, None, None, told.updated.max(told.opened).max(known.changed));
         let at = turn.now;
         self.describe(&mut turn.case, told);
         let case = &mut turn.case;
@@ -113,7 +113,7 @@ impl Book<'_> {
 
 fn solution(told: &CaseAccount, due: DateTime<Utc>, now: DateTime<Utc>) -> Clock {
     Clock {
-        name: "solution".into(),
+        name: SOLUTION.into(),
         limit: AS_TOLD.into(),
         started: told.opened,
         due: Some(due),

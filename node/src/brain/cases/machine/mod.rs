@@ -16,35 +16,32 @@
 //! | [`act`] | a wish, done or refused |
 //! | [`following`] | what becomes of a case that was merged into another |
 //! | [`import`] | a case as another system tells of it |
+//! | [`steps`] | what each wish does to the case |
 //! | [`turn`] | one step being made: clocks, and the parts that steps share |
 
 pub(super) mod act;
 pub mod following;
 pub mod import;
+mod steps;
 mod turn;
 
 use super::calendar::Calendar;
 use crate::brain::form::Fault;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{
-    Booked, Booking, CLIMB, Case, ClosedReason, Entry, Kind, Place, Role, Status, Tally, Verb,
+    Booked, Booking, CLIMB, Case, Clock, ClosedReason, Entry, Kind, Place, RESPONSE, Role, Status, Tally, Verb, step,
 };
 use citybrain_shared::config::cases::{Cases as Settings, Category, Missed};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
+pub(super) use steps::two_owners;
 pub use turn::TEXT_MAX;
 pub use turn::{APP, OPEN311, RESIDENT, app_of, is_name};
 use turn::{NAME_MAX, Turn};
-pub(super) use turn::{cut, shown, two_owners};
+pub(super) use turn::{cut, shown};
 
 /// Who acts when a limit has passed.
 pub const TIMER: &str = "timer";
-/// Somebody is summoned.
-pub const ASSIST: &str = "assist";
-/// The first line of a history.
-pub const SUBMITTED: &str = "submitted";
-/// A hand-over came to nothing.
-pub const CAME_BACK: &str = "came-back";
 
 /// Characters of a description, as Open311 takes them.
 const DESCRIPTION_MAX: usize = 4_000;
@@ -266,9 +263,9 @@ impl Book<'_> {
         }
         case.department = category.map(|c| c.department.clone()).unwrap_or_default();
         case.governance = case.governance.take().or_else(|| category.and_then(|c| c.governance.clone()));
-        let mut turn = Turn::new(self, &case, SUBMITTED, &by, None, None, now);
+        let mut turn = Turn::new(self, &case, step::SUBMITTED, &by, None, None, now);
         turn.entry.text = note;
-        turn.start_clock("response", turn.limit_of(|t| t.response));
+        turn.start_clock(RESPONSE, turn.limit_of(|t| t.response));
         if sos {
             if self.me.parent().is_some() {
                 turn.start_clock(CLIMB, Some(turn.climb()));
@@ -359,7 +356,7 @@ impl Book<'_> {
 
     /// Takes a case that was handed here; `case` is what came with the hand-over.
     pub fn take(&self, case: &Case, now: DateTime<Utc>) -> Stepped {
-        let mut turn = Turn::new(self, case, "taken", "hand-over", None, Some(case.owner.clone()), now);
+        let mut turn = Turn::new(self, case, step::TAKEN, "hand-over", None, Some(case.owner.clone()), now);
         turn.arrive();
         turn.case.term += 1;
         turn.entry.term = turn.case.term;
@@ -371,7 +368,7 @@ impl Book<'_> {
     /// lost box may have taken it, and written steps of that term that some node holds.
     pub fn recover(&self, case: &Case, now: DateTime<Utc>) -> Stepped {
         let from = (case.owner != *self.me).then(|| case.owner.clone());
-        let mut turn = Turn::new(self, case, "recovered", "succession", None, from, now);
+        let mut turn = Turn::new(self, case, step::RECOVERED, "succession", None, from, now);
         turn.arrive();
         turn.case.term += 2;
         turn.entry.term = turn.case.term;
@@ -381,7 +378,7 @@ impl Book<'_> {
 
     /// Sends a hand-over of the box that was here before again: nobody knows whether it has left.
     pub fn send_again(&self, case: &Case, now: DateTime<Utc>) -> Stepped {
-        let mut turn = Turn::new(self, case, "sent-again", "succession", None, None, now);
+        let mut turn = Turn::new(self, case, step::SENT_AGAIN, "succession", None, None, now);
         turn.entry.to = case.handing_to.as_ref().map(Address::to_string);
         turn.entry.text = "the box that was here has lost its disk".into();
         turn.done()
@@ -389,7 +386,7 @@ impl Book<'_> {
 
     /// Gives back to `to` a case that was taken here and not begun, because its giver wants it again.
     pub fn give_back(&self, case: &Case, to: &Address, by: &str, why: &str, now: DateTime<Utc>) -> Stepped {
-        let mut turn = Turn::new(self, case, "recalled", by, None, Some(to.clone()), now);
+        let mut turn = Turn::new(self, case, Verb::Recall.done(), by, None, Some(to.clone()), now);
         turn.entry.text = why.to_owned();
         turn.hand_to(to.clone());
         turn.done()
@@ -397,7 +394,7 @@ impl Book<'_> {
 
     /// It could not be handed over, and is this node's again; `why` says what was in the way.
     pub fn bounce(&self, case: &Case, why: &str, now: DateTime<Utc>) -> Stepped {
-        let mut turn = Turn::new(self, case, CAME_BACK, "hand-over", None, None, now);
+        let mut turn = Turn::new(self, case, step::CAME_BACK, "hand-over", None, None, now);
         let to = turn.case.handing_to.take();
         // Whoever was to return it would have been this node.
         turn.case.dispatched_by.pop_if(|last| last == self.me);
@@ -408,8 +405,8 @@ impl Book<'_> {
 
     /// The node that offers the service answers a request: the appointment is given, or `why` not.
     pub fn book(&self, case: &Case, why: Option<String>, now: DateTime<Utc>) -> Stepped {
-        let step = if why.is_none() { "booked" } else { "rejected" };
-        let mut turn = Turn::new(self, case, step, "booking", None, None, now);
+        let done = if why.is_none() { step::BOOKED } else { Verb::Reject.done() };
+        let mut turn = Turn::new(self, case, done, "booking", None, None, now);
         let state = if why.is_none() { Booked::Booked } else { Booked::Refused };
         if let Some(booking) = &mut turn.case.booking {
             booking.state = state;
@@ -430,7 +427,7 @@ impl Book<'_> {
         before: &str,
         now: DateTime<Utc>,
     ) -> Stepped {
-        let mut turn = Turn::new(self, case, "rescheduled", "booking", None, None, now);
+        let mut turn = Turn::new(self, case, step::RESCHEDULED, "booking", None, None, now);
         if let Some(booking) = &mut turn.case.booking {
             (booking.at, booking.until) = (Some(at), Some(until).filter(|until| *until != at));
         }
@@ -441,7 +438,7 @@ impl Book<'_> {
 
     /// A clock's time is over.
     pub fn timer(&self, case: &Case, clock: &str, now: DateTime<Utc>) -> Stepped {
-        let mut turn = Turn::new(self, case, "escalated", TIMER, None, None, now);
+        let mut turn = Turn::new(self, case, Verb::Escalate.done(), TIMER, None, None, now);
         let takes = clock != CLIMB && self.settings.missed == Missed::HandOver;
         let watching = watching(case).filter(|_| !takes);
         let above = watching.unwrap_or(&case.owner).parent();
@@ -472,9 +469,9 @@ impl Book<'_> {
             // It is as much the other system's as before.
             imported.version = turn.case.version;
         }
-        if clock.starts_with("assist:") {
+        if turn.case.clock(clock).is_some_and(Clock::is_assist) {
             // Whoever summoned them hears of it; those above are not asked.
-            turn.entry.step = "missed".into();
+            turn.entry.step = step::MISSED.into();
             turn.entry.calls.push(self.me.clone());
             return turn.done();
         }
@@ -486,7 +483,7 @@ impl Book<'_> {
                     turn.case.offered_to = Some(above);
                 }
             }
-            None => turn.entry.step = "missed".into(),
+            None => turn.entry.step = step::MISSED.into(),
         }
         turn.done()
     }

@@ -4,7 +4,7 @@ use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Approved, Ask, Assist, Case, Clock, ClosedReason, Entry, Outcome, Place, Role, Solved, Status, Terms, Verdict,
+    Approved, Ask, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role, Status, Terms,
 };
 use citybrain_shared::config::cases::{Limit, Unit};
 
@@ -247,7 +247,7 @@ impl<'a> Turn<'a> {
             self.entry.to.get_or_insert_with(|| "the resident was called".into());
         }
         if self.case.responded().is_some() {
-            self.stop_clock("response");
+            self.stop_clock(RESPONSE);
         }
     }
 
@@ -297,7 +297,7 @@ impl<'a> Turn<'a> {
         (case.verdict, case.other_verdict) = (None, None);
         case.escalated_to = None;
         if status == Status::Accepted {
-            self.start_clock("dispatch", self.limit_of(|t| t.dispatch));
+            self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
         }
     }
 
@@ -310,192 +310,6 @@ impl<'a> Turn<'a> {
         self.entry.to = Some(reason.to_string());
         self.stop_all();
     }
-
-    pub(super) fn dispatch(&mut self, ask: &Ask) -> Result<(), Refusal> {
-        let now = self.now;
-        self.case.status = Status::Dispatched;
-        self.case.dispatched.get_or_insert(now);
-        self.case.unit = cut(ask.unit.as_deref().unwrap_or_default(), NAME_MAX);
-        self.case.suspended = None;
-        self.resume_clock("solution");
-        self.stop_clock("dispatch");
-        // A transfer goes on with the clock that runs.
-        if self.case.clock("solution").is_none_or(|c| c.stopped.is_some()) {
-            self.start_clock("solution", self.limit_of(|t| t.solution));
-        }
-        self.entry.to = Some(if self.case.unit.is_empty() { self.book.me.to_string() } else { self.case.unit.clone() });
-        let Some(to) = ask.to.as_ref().filter(|to| *to != self.book.me) else { return Ok(()) };
-        if common(self.book.me, to).is_none() {
-            let detail = format!("{to} is in another tree than {}", self.book.me);
-            return Err(Refusal::new(
-                "foreign-node",
-                detail,
-                "a case stays in its city; an address is whole, from the city on",
-            ));
-        }
-        // Of more, the oldest give way: a return goes to the latest.
-        if self.case.dispatched_by.len() >= LIST_MAX {
-            self.case.dispatched_by.remove(0);
-        }
-        self.case.dispatched_by.push(self.book.me.clone());
-        self.hand_to(to.clone());
-        if !self.case.unit.is_empty() {
-            self.entry.to = Some(format!("{to}, {}", self.case.unit));
-        }
-        Ok(())
-    }
-
-    pub(super) fn resolve(&mut self, ask: &Ask) -> Result<(), Refusal> {
-        self.need_text("what was done")?;
-        // Whoever is to believe it must be able to look at it.
-        let shows = |text: &str| {
-            let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-            rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(|c: char| c.is_whitespace() || c.is_control()))
-        };
-        let has =
-            |name: &str| ask.evidence.iter().any(|e| e.split_once('=').is_some_and(|(n, v)| n == name && shows(v)));
-        let needed = self.case.terms.as_ref().map(|t| t.evidence.as_slice()).unwrap_or_default();
-        let lacking: Vec<&str> = needed.iter().map(String::as_str).filter(|n| !has(n)).collect();
-        let solved = ask.solved.unwrap_or(Solved::Solved);
-        if let Some(first) = lacking.first().filter(|_| solved == Solved::Solved) {
-            let detail =
-                format!("{} must show {}, each by an http or https URL", self.case.category_name, lacking.join(", "));
-            return Err(Refusal::new("no-evidence", detail, format!("`--evidence {first}=URL`")));
-        }
-        self.handled()?;
-        self.case.status = Status::Resolved;
-        self.case.offered_to = None;
-        self.case.finding = None;
-        self.case.outcome = Some(Outcome {
-            by: ask.by.clone(),
-            at: self.now,
-            solved,
-            text: self.entry.text.clone(),
-            evidence: ask.evidence.iter().take(LIST_MAX).map(|e| cut(e, 500)).collect(),
-        });
-        self.entry.to = Some(solved.to_string());
-        self.stop_clock("solution");
-        Ok(())
-    }
-
-    /// A word on how it was solved. What is not asked again stays as the same side said it. Nobody else's word takes
-    /// a resident's place; his first takes the place of what others have noted before it.
-    pub(super) fn judge(&mut self, ask: &Ask) {
-        let is_residents = ask.role == Some(Role::Resident);
-        let said = [self.case.verdict.take(), self.case.other_verdict.take()].into_iter().flatten();
-        let (own, others): (Vec<Verdict>, Vec<Verdict>) = said.partition(|v| v.is_residents == is_residents);
-        let (own, mut other) = (own.into_iter().next(), others.into_iter().next());
-        if let Some(noted) = other.as_mut().filter(|_| is_residents && own.is_none()) {
-            noted.solved.take_if(|_| ask.solved.is_some());
-            noted.satisfied.take_if(|_| ask.satisfied.is_some());
-        }
-        let text = Some(self.entry.text.clone()).filter(|text| !text.is_empty());
-        self.case.verdict = Some(Verdict {
-            by: self.entry.by.clone(),
-            is_residents,
-            at: self.now,
-            solved: ask.solved.or(own.as_ref().and_then(|v| v.solved)),
-            satisfied: ask.satisfied.or(own.as_ref().and_then(|v| v.satisfied)),
-            text: text.or(own.map(|v| v.text)).unwrap_or_default(),
-        });
-        self.case.other_verdict = other.filter(|v| v.solved.is_some() || v.satisfied.is_some());
-    }
-
-    pub(super) fn assist(&mut self, ask: &Ask) -> Result<(), Refusal> {
-        self.need_text("what is needed")?;
-        let unit = ask.unit.clone().or_else(|| ask.to.as_ref().map(ToString::to_string));
-        let unit = unit.ok_or_else(|| missing("unit", "who is summoned, or `to`: its node"))?;
-        if ask.to.as_ref().is_some_and(|to| common(self.book.me, to).is_none()) {
-            return Err(Refusal::new(
-                "foreign-node",
-                "that node is in another tree",
-                "a case stays in its city; an address is whole, from the city on",
-            ));
-        }
-        if self.case.assists.len() >= LIST_MAX {
-            return Err(Refusal::new("too-many", format!("{LIST_MAX} units were summoned already"), ""));
-        }
-        let limit = self.limit(ask)?;
-        let id = format!("a{}", self.case.assists.len() + 1);
-        self.start_clock(&format!("assist:{id}"), limit);
-        let unit = cut(&unit, NAME_MAX);
-        let node = ask.to.as_ref().map(ToString::to_string).filter(|node| *node != unit);
-        let node = node.map_or(String::new(), |node| format!(" ({node})"));
-        let until = limit.map_or(String::new(), |limit| format!(", within {limit}"));
-        self.entry.to = Some(format!("{id}: {unit}{node}{until}"));
-        if let Some(node) = &ask.to {
-            if let Some(top) = common(self.book.me, node) {
-                self.case.reach = self.case.reach.min(top.tier());
-            }
-            self.entry.calls.push(node.clone());
-        }
-        self.case.assists.push(Assist {
-            id,
-            unit,
-            node: ask.to.clone(),
-            asked: self.now,
-            by: ask.by.clone(),
-            reason: self.entry.text.clone(),
-            reported: None,
-            reported_by: String::new(),
-            result: String::new(),
-            rating: None,
-        });
-        Ok(())
-    }
-
-    /// Which summons is meant; with only one it need not be said.
-    pub(super) fn assist_of(&self, ask: &Ask) -> Result<String, Refusal> {
-        let known =
-            || self.case.assists.iter().map(|a| format!("{} ({})", a.id, a.unit)).collect::<Vec<_>>().join(", ");
-        match (&ask.assist, self.case.assists.as_slice()) {
-            (Some(id), all) if all.iter().any(|a| a.id == *id) => Ok(id.clone()),
-            (None, [only]) => Ok(only.id.clone()),
-            _ => Err(Refusal::new(
-                "which-assist",
-                "several units were summoned, or not this one",
-                format!("`--assist` one of {}", known()),
-            )),
-        }
-    }
-
-    pub(super) fn merge(&mut self, ask: &Ask, other: &dyn Fn(&str) -> Option<Case>) -> Result<Stepped, Refusal> {
-        let into = ask.into.as_deref().ok_or_else(|| missing("into", "the case that this one follows"))?;
-        let refuse = |detail: String| Refusal::new("no-merge", detail, "both must be open, and owned by one node");
-        let main = other(into).ok_or_else(|| refuse(format!("{} knows no case `{into}`", self.book.me)))?;
-        if main.id == self.case.id {
-            return Err(refuse("a case does not follow itself".into()));
-        }
-        if main.status.is_open() && main.bound_for() != self.book.me {
-            return Err(two_owners(&self.case, &main));
-        }
-        if !main.status.is_open() || main.handing_to.is_some() {
-            return Err(refuse(format!("`{into}` is {}", main.standing())));
-        }
-        if main.followers.len() >= LIST_MAX {
-            return Err(refuse(format!("`{into}` has {LIST_MAX} followers already")));
-        }
-        self.end(Status::Closed, ClosedReason::Duplicate);
-        self.case.merged_into = Some(main.id.clone());
-        self.entry.to = Some(main.id.clone());
-        let mut turn = Turn::new(self.book, &main, "joined", &ask.by, ask.role, self.entry.from.clone(), self.now);
-        // One that came back from it may be merged into it again.
-        if !turn.case.followers.contains(&self.case.id) {
-            turn.case.followers.push(self.case.id.clone());
-        }
-        turn.entry.to = Some(self.case.id.clone());
-        Ok(turn.done())
-    }
-}
-
-/// Only a node that owns both can close the one and tell the other in one step: whose they are, and the way there.
-pub(in crate::brain::cases) fn two_owners(case: &Case, main: &Case) -> Refusal {
-    let (id, owner, there) = (&case.id, case.bound_for(), main.bound_for());
-    let is_new = case.status == Status::Submitted;
-    let accepted = if is_new { format!("`citybrain case accept {id}`, then ") } else { String::new() };
-    let detail = format!("both must be owned by one node: {id} is {owner}'s, and {} is {there}'s", main.id);
-    let hint = format!("{accepted}`citybrain case dispatch {id} --to {there}` hands it there; merge it then");
-    Refusal::new("no-merge", detail, hint)
 }
 
 /// References as a line of history keeps them.

@@ -1,0 +1,412 @@
+//! What each wish does to a case, or why not: a method each, of the step that is being made.
+//!
+//! A `now` that is handed in is the node's own clock, which may have been set back; the step's own is never
+//! before the step that was last.
+
+use super::turn::{LIST_MAX, NAME_MAX, Turn, cut, is_same_person, missing};
+use super::{Refusal, Stepped, common, watching};
+use chrono::{DateTime, Utc};
+use citybrain_shared::case::{
+    Ask, Assist, CLIMB, Case, ClosedReason, DISPATCH, Finding, Kind, Outcome, Role, SOLUTION, Solved, Status, Verdict,
+    assist_clock, step,
+};
+
+impl Turn<'_> {
+    pub(super) fn accept(&mut self, ask: &Ask, now: DateTime<Utc>) {
+        self.case.status = Status::Accepted;
+        self.case.accepted_by = Some(ask.by.clone());
+        self.case.accepted_from = Some(self.entry.from.as_ref().unwrap_or(self.book.me).clone());
+        self.stop_clock(CLIMB);
+        self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
+        if self.case.kind == Kind::Incident {
+            self.case.signed.get_or_insert(now);
+        }
+        self.responded(ask.contacted);
+    }
+
+    pub(super) fn reject(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        self.need_text("why it is rejected")?;
+        let reason = ask.reason.unwrap_or(ClosedReason::NotOurs);
+        one_of(reason, &[ClosedReason::NotOurs, ClosedReason::Refused, ClosedReason::Emergency])?;
+        self.end(Status::Rejected, reason);
+        Ok(())
+    }
+
+    pub(super) fn dispatch(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        let now = self.now;
+        self.case.status = Status::Dispatched;
+        self.case.dispatched.get_or_insert(now);
+        self.case.unit = cut(ask.unit.as_deref().unwrap_or_default(), NAME_MAX);
+        self.case.suspended = None;
+        self.resume_clock(SOLUTION);
+        self.stop_clock(DISPATCH);
+        // A transfer goes on with the clock that runs.
+        if self.case.clock(SOLUTION).is_none_or(|c| c.stopped.is_some()) {
+            self.start_clock(SOLUTION, self.limit_of(|t| t.solution));
+        }
+        self.entry.to = Some(if self.case.unit.is_empty() { self.book.me.to_string() } else { self.case.unit.clone() });
+        let Some(to) = ask.to.as_ref().filter(|to| *to != self.book.me) else { return Ok(()) };
+        if common(self.book.me, to).is_none() {
+            let detail = format!("{to} is in another tree than {}", self.book.me);
+            return Err(Refusal::new(
+                "foreign-node",
+                detail,
+                "a case stays in its city; an address is whole, from the city on",
+            ));
+        }
+        // Of more, the oldest give way: a return goes to the latest.
+        if self.case.dispatched_by.len() >= LIST_MAX {
+            self.case.dispatched_by.remove(0);
+        }
+        self.case.dispatched_by.push(self.book.me.clone());
+        self.hand_to(to.clone());
+        if !self.case.unit.is_empty() {
+            self.entry.to = Some(format!("{to}, {}", self.case.unit));
+        }
+        Ok(())
+    }
+
+    pub(super) fn start(&mut self, ask: &Ask, now: DateTime<Utc>) -> Result<(), Refusal> {
+        self.case.status = Status::Handling;
+        self.case.signed.get_or_insert(now);
+        self.handled()?;
+        self.responded(ask.contacted);
+        Ok(())
+    }
+
+    pub(super) fn resolve(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        self.need_text("what was done")?;
+        // Whoever is to believe it must be able to look at it.
+        let shows = |text: &str| {
+            let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+            rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(|c: char| c.is_whitespace() || c.is_control()))
+        };
+        let has =
+            |name: &str| ask.evidence.iter().any(|e| e.split_once('=').is_some_and(|(n, v)| n == name && shows(v)));
+        let needed = self.case.terms.as_ref().map(|t| t.evidence.as_slice()).unwrap_or_default();
+        let lacking: Vec<&str> = needed.iter().map(String::as_str).filter(|n| !has(n)).collect();
+        let solved = ask.solved.unwrap_or(Solved::Solved);
+        if let Some(first) = lacking.first().filter(|_| solved == Solved::Solved) {
+            let detail =
+                format!("{} must show {}, each by an http or https URL", self.case.category_name, lacking.join(", "));
+            return Err(Refusal::new("no-evidence", detail, format!("`--evidence {first}=URL`")));
+        }
+        self.handled()?;
+        self.case.status = Status::Resolved;
+        self.case.offered_to = None;
+        self.case.finding = None;
+        self.case.outcome = Some(Outcome {
+            by: ask.by.clone(),
+            at: self.now,
+            solved,
+            text: self.entry.text.clone(),
+            evidence: ask.evidence.iter().take(LIST_MAX).map(|e| cut(e, 500)).collect(),
+        });
+        self.entry.to = Some(solved.to_string());
+        self.stop_clock(SOLUTION);
+        Ok(())
+    }
+
+    pub(super) fn verify(&mut self, ask: &Ask, now: DateTime<Utc>) -> Result<(), Refusal> {
+        let passed = ask.passed.ok_or_else(|| missing("passed", "whether the check passed"))?;
+        if !passed {
+            self.need_text("what the check found")?;
+        }
+        self.case.finding = Some(Finding { by: ask.by.clone(), at: now, passed, text: self.entry.text.clone() });
+        self.entry.to = Some(if passed { "passed" } else { "failed" }.into());
+        if !passed {
+            self.case.status = Status::Handling;
+            self.case.reworks += 1;
+            self.start_clock(SOLUTION, self.limit_of(|t| t.solution));
+        }
+        Ok(())
+    }
+
+    pub(super) fn evaluate(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        let is_judged = ask.solved.is_some() || ask.satisfied.is_some();
+        if !is_judged && self.entry.text.is_empty() {
+            return Err(missing("solved", "what the resident says, or why nobody could be asked (`--text`)"));
+        }
+        if !is_judged && self.case.verdict.is_some() {
+            return Err(missing("solved", "what is said otherwise now, or `--satisfied`"));
+        }
+        self.judge(ask);
+        let word = |w: Option<&str>| w.unwrap_or("no answer").to_owned();
+        self.entry.to = Some(format!(
+            "solved: {}, satisfied: {}",
+            word(ask.solved.map(Solved::as_str)),
+            word(ask.satisfied.map(|s| s.as_str()))
+        ));
+        if self.case.status == Status::Resolved {
+            self.case.status = Status::Evaluated;
+        }
+        Ok(())
+    }
+
+    /// A word on how it was solved. What is not asked again stays as the same side said it. Nobody else's word takes
+    /// a resident's place; his first takes the place of what others have noted before it.
+    fn judge(&mut self, ask: &Ask) {
+        let is_residents = ask.role == Some(Role::Resident);
+        let said = [self.case.verdict.take(), self.case.other_verdict.take()].into_iter().flatten();
+        let (own, others): (Vec<Verdict>, Vec<Verdict>) = said.partition(|v| v.is_residents == is_residents);
+        let (own, mut other) = (own.into_iter().next(), others.into_iter().next());
+        if let Some(noted) = other.as_mut().filter(|_| is_residents && own.is_none()) {
+            noted.solved.take_if(|_| ask.solved.is_some());
+            noted.satisfied.take_if(|_| ask.satisfied.is_some());
+        }
+        let text = Some(self.entry.text.clone()).filter(|text| !text.is_empty());
+        self.case.verdict = Some(Verdict {
+            by: self.entry.by.clone(),
+            is_residents,
+            at: self.now,
+            solved: ask.solved.or(own.as_ref().and_then(|v| v.solved)),
+            satisfied: ask.satisfied.or(own.as_ref().and_then(|v| v.satisfied)),
+            text: text.or(own.map(|v| v.text)).unwrap_or_default(),
+        });
+        self.case.other_verdict = other.filter(|v| v.solved.is_some() || v.satisfied.is_some());
+    }
+
+    pub(super) fn close(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        let said = self.case.said_solved().or(self.case.outcome.as_ref().map(|o| o.solved));
+        let solved = said == Some(Solved::Solved);
+        let reason = if solved { ClosedReason::Solved } else { ClosedReason::Unsolved };
+        let reason = ask.reason.unwrap_or(reason);
+        // What follows another is merged, what a resident takes back is withdrawn.
+        use ClosedReason as R;
+        one_of(reason, &[R::Solved, R::Unsolved, R::NotOurs, R::Refused])?;
+        self.end(Status::Closed, reason);
+        Ok(())
+    }
+
+    pub(super) fn sent_back(&mut self) -> Result<(), Refusal> {
+        self.need_text("why it is returned")?;
+        self.case.returns += 1;
+        self.case.status = Status::Accepted;
+        self.case.unit.clear();
+        self.case.suspended = None;
+        self.stop_clock(SOLUTION);
+        self.void_clock(SOLUTION);
+        self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
+        // It stays on the list until it has come there: called back, it is returned there again.
+        if let Some(to) = self.case.dispatched_by.last().cloned() {
+            self.hand_to(to);
+        }
+        Ok(())
+    }
+
+    pub(super) fn suspend(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        let approved = self.approved(ask, "why it must wait")?;
+        self.case.suspended = Some(approved);
+        self.case.suspensions += 1;
+        self.pause_clock(SOLUTION);
+        Ok(())
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.case.suspended = None;
+        self.resume_clock(SOLUTION);
+    }
+
+    pub(super) fn extend(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        let limit = self.limit(ask)?.ok_or_else(|| missing("limit", "by how much, such as 2wd"))?;
+        let approved = self.approved(ask, "why it takes longer")?;
+        if !self.extend_clock(SOLUTION, limit) {
+            return Err(Refusal::new(
+                "no-clock",
+                format!("`{}` has no solution limit that could be extended", self.case.id),
+                "limits stand in `[[category]]` of the node's config",
+            ));
+        }
+        self.case.extended = Some(approved);
+        Ok(())
+    }
+
+    pub(super) fn assist(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        self.need_text("what is needed")?;
+        let unit = ask.unit.clone().or_else(|| ask.to.as_ref().map(ToString::to_string));
+        let unit = unit.ok_or_else(|| missing("unit", "who is summoned, or `to`: its node"))?;
+        if ask.to.as_ref().is_some_and(|to| common(self.book.me, to).is_none()) {
+            return Err(Refusal::new(
+                "foreign-node",
+                "that node is in another tree",
+                "a case stays in its city; an address is whole, from the city on",
+            ));
+        }
+        if self.case.assists.len() >= LIST_MAX {
+            return Err(Refusal::new("too-many", format!("{LIST_MAX} units were summoned already"), ""));
+        }
+        let limit = self.limit(ask)?;
+        let id = format!("a{}", self.case.assists.len() + 1);
+        self.start_clock(&assist_clock(&id), limit);
+        let unit = cut(&unit, NAME_MAX);
+        let node = ask.to.as_ref().map(ToString::to_string).filter(|node| *node != unit);
+        let node = node.map_or(String::new(), |node| format!(" ({node})"));
+        let until = limit.map_or(String::new(), |limit| format!(", within {limit}"));
+        self.entry.to = Some(format!("{id}: {unit}{node}{until}"));
+        if let Some(node) = &ask.to {
+            if let Some(top) = common(self.book.me, node) {
+                self.case.reach = self.case.reach.min(top.tier());
+            }
+            self.entry.calls.push(node.clone());
+        }
+        self.case.assists.push(Assist {
+            id,
+            unit,
+            node: ask.to.clone(),
+            asked: self.now,
+            by: ask.by.clone(),
+            reason: self.entry.text.clone(),
+            reported: None,
+            reported_by: String::new(),
+            result: String::new(),
+            rating: None,
+        });
+        Ok(())
+    }
+
+    pub(super) fn report(&mut self, ask: &Ask, now: DateTime<Utc>) -> Result<(), Refusal> {
+        self.need_text("what was done")?;
+        let id = self.assist_of(ask)?;
+        if let Some(a) = self.case.assists.iter_mut().find(|a| a.id == id) {
+            a.reported.get_or_insert(now);
+            a.reported_by = ask.by.clone();
+            a.result = self.entry.text.clone();
+        }
+        self.stop_clock(&assist_clock(&id));
+        self.entry.to = Some(id);
+        Ok(())
+    }
+
+    pub(super) fn rate(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        let rating = ask.rating.ok_or_else(|| missing("rating", "1 (bad) to 5 (good)"))?;
+        if !(1..=5).contains(&rating) {
+            let detail = format!("{rating} is no rating: 1 (bad) to 5 (good)");
+            return Err(Refusal::new("bad-request", detail, "such as `--rating 4`"));
+        }
+        let id = self.assist_of(ask)?;
+        if let Some(a) = self.case.assists.iter_mut().find(|a| a.id == id) {
+            may_rate(a, ask)?;
+            a.rating = Some(rating);
+        }
+        self.entry.to = Some(format!("{id}: {rating} of 5"));
+        Ok(())
+    }
+
+    /// Which summons is meant; with only one it need not be said.
+    fn assist_of(&self, ask: &Ask) -> Result<String, Refusal> {
+        let known =
+            || self.case.assists.iter().map(|a| format!("{} ({})", a.id, a.unit)).collect::<Vec<_>>().join(", ");
+        match (&ask.assist, self.case.assists.as_slice()) {
+            (Some(id), all) if all.iter().any(|a| a.id == *id) => Ok(id.clone()),
+            (None, [only]) => Ok(only.id.clone()),
+            _ => Err(Refusal::new(
+                "which-assist",
+                "several units were summoned, or not this one",
+                format!("`--assist` one of {}", known()),
+            )),
+        }
+    }
+
+    pub(super) fn take_over(&mut self) -> Result<(), Refusal> {
+        let taker = self.case.offered_to.take().filter(|to| self.entry.from.as_ref() == Some(to));
+        let Some(taker) = taker else {
+            let detail = format!("`{}` is not offered any more", self.case.id);
+            return Err(Refusal::new("not-now", detail, "it was dealt with, or taken, since the limit passed"));
+        };
+        self.entry.text = "a limit has passed, and it takes over".into();
+        self.hand_to(taker);
+        Ok(())
+    }
+
+    pub(super) fn escalate_by(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        self.need_text("why it is escalated")?;
+        // Whoever takes it is the next one above its owner, however far up it is watched already.
+        let from = watching(&self.case).filter(|_| !ask.hand_over).unwrap_or(&self.case.owner);
+        let Some(above) = from.parent() else {
+            return Err(Refusal::new("nobody-above", format!("`{}` is at the top already", self.case.id), ""));
+        };
+        self.escalate(above.clone());
+        if ask.hand_over {
+            self.hand_to(above);
+        }
+        Ok(())
+    }
+
+    pub(super) fn reopen(&mut self, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<(), Refusal> {
+        self.need_text("why it is reopened")?;
+        if now > until {
+            return Err(Refusal::new(
+                "too-late",
+                format!("`{}` could be reopened until {}", self.case.id, citybrain_shared::view::rfc3339(until)),
+                "open a new case: `citybrain case new`",
+            ));
+        }
+        self.case.reopened += 1;
+        self.begin_again(Status::Accepted);
+        Ok(())
+    }
+
+    pub(super) fn merge(&mut self, ask: &Ask, other: &dyn Fn(&str) -> Option<Case>) -> Result<Stepped, Refusal> {
+        let into = ask.into.as_deref().ok_or_else(|| missing("into", "the case that this one follows"))?;
+        let refuse = |detail: String| Refusal::new("no-merge", detail, "both must be open, and owned by one node");
+        let main = other(into).ok_or_else(|| refuse(format!("{} knows no case `{into}`", self.book.me)))?;
+        if main.id == self.case.id {
+            return Err(refuse("a case does not follow itself".into()));
+        }
+        if main.status.is_open() && main.bound_for() != self.book.me {
+            return Err(two_owners(&self.case, &main));
+        }
+        if !main.status.is_open() || main.handing_to.is_some() {
+            return Err(refuse(format!("`{into}` is {}", main.standing())));
+        }
+        if main.followers.len() >= LIST_MAX {
+            return Err(refuse(format!("`{into}` has {LIST_MAX} followers already")));
+        }
+        self.end(Status::Closed, ClosedReason::Duplicate);
+        self.case.merged_into = Some(main.id.clone());
+        self.entry.to = Some(main.id.clone());
+        let mut turn = Turn::new(self.book, &main, step::JOINED, &ask.by, ask.role, self.entry.from.clone(), self.now);
+        // One that came back from it may be merged into it again.
+        if !turn.case.followers.contains(&self.case.id) {
+            turn.case.followers.push(self.case.id.clone());
+        }
+        turn.entry.to = Some(self.case.id.clone());
+        Ok(turn.done())
+    }
+
+    pub(super) fn exclude(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        self.case.excluded = Some(self.approved(ask, "why it is not counted")?);
+        Ok(())
+    }
+}
+
+fn one_of(reason: ClosedReason, all: &[ClosedReason]) -> Result<(), Refusal> {
+    if all.contains(&reason) {
+        return Ok(());
+    }
+    let list = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let hint = "`merge` says that it follows another, `withdraw` that it is no longer wanted";
+    Err(Refusal::new("bad-request", format!("`{reason}` is no reason here: one of {list}"), hint))
+}
+
+/// The one who summoned a unit rates it; or whoever supervises him, but never the unit itself.
+fn may_rate(assist: &Assist, ask: &Ask) -> Result<(), Refusal> {
+    if is_same_person(&assist.by, &ask.by) || assist.by.is_empty() {
+        return Ok(());
+    }
+    if ask.role == Some(Role::Supervisor) && !is_same_person(&assist.reported_by, &ask.by) {
+        return Ok(());
+    }
+    let detail = format!("{} was summoned by {}, who rates it; {} may not", assist.unit, assist.by, ask.by);
+    Err(Refusal::new("not-the-caller", detail, "`--by` whoever summoned it; or a supervisor does it"))
+}
+
+/// Only a node that owns both can close the one and tell the other in one step: whose they are, and the way there.
+pub(in crate::brain::cases) fn two_owners(case: &Case, main: &Case) -> Refusal {
+    let (id, owner, there) = (&case.id, case.bound_for(), main.bound_for());
+    let is_new = case.status == Status::Submitted;
+    let accepted = if is_new { format!("`citybrain case accept {id}`, then ") } else { String::new() };
+    let detail = format!("both must be owned by one node: {id} is {owner}'s, and {} is {there}'s", main.id);
+    let hint = format!("{accepted}`citybrain case dispatch {id} --to {there}` hands it there; merge it then");
+    Refusal::new("no-merge", detail, hint)
+}

@@ -1,0 +1,90 @@
+//! What people want done with an alarm, turned into records.
+
+use super::Rules;
+use super::alarms::{self, Identity, Step};
+use super::fold::Ask;
+use super::speak::Speaker;
+use citybrain_shared::record::Draft;
+use citybrain_shared::view::{self, Alarm};
+
+/// What somebody wants done with an alarm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wish {
+    Acknowledge,
+    Clear,
+    Shelve { until_us: i64 },
+}
+
+impl Wish {
+    fn word(&self) -> &'static str {
+        match self {
+            Wish::Acknowledge => "ack",
+            Wish::Clear => "clear",
+            Wish::Shelve { .. } => "shelve",
+        }
+    }
+
+    pub(super) fn step(self, by: String) -> Step {
+        match self {
+            Wish::Acknowledge => Step::Acknowledge { by },
+            Wish::Clear => Step::Clear { by },
+            Wish::Shelve { until_us } => Step::Shelve { by, until_us },
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    #[error("no alarm `{0}` is known here")]
+    Unknown(String),
+    #[error("alarm `{id}` is {state} already")]
+    Nothing { id: String, state: &'static str },
+}
+
+impl Rules {
+    /// The records by which an alarm is acknowledged, cleared or shelved: the change itself where the
+    /// alarm is ours, else a word downward to the node that owns it.
+    ///
+    /// # Errors
+    /// [`AskError`]: there is nothing to do.
+    pub fn ask(&self, id: &str, wish: Wish, by: &str, now_us: i64) -> Result<(Alarm, Vec<Draft>), AskError> {
+        let alarm = self.alarms.get(id).ok_or_else(|| AskError::Unknown(id.to_owned()))?;
+        let who = Identity { owner: alarm.origin.clone(), name: alarm.name.clone(), key: alarm.key.clone() };
+        let word = wish.word();
+        if word != "shelve" && alarm.asked.as_ref().is_some_and(|a| a.action == word) {
+            return Ok((alarm.clone(), Vec::new()));
+        }
+        let until_us = match wish {
+            Wish::Shelve { until_us } => Some(until_us),
+            _ => None,
+        };
+        let state = match wish {
+            Wish::Acknowledge => "acknowledged",
+            Wish::Clear => "cleared",
+            Wish::Shelve { .. } => "off the shelf",
+        };
+        let Some((after, kind)) = alarms::step(Some(alarm), &who, wish.step(by.to_owned()), now_us) else {
+            return Err(AskError::Nothing { id: id.to_owned(), state });
+        };
+        let mut speaker = Speaker::new(self, now_us);
+        if alarm.origin == self.me {
+            speaker.tell(after.clone(), kind, 0);
+            return Ok((after, speaker.drafts));
+        }
+        let asked = view::AlarmAsked { action: word.to_owned(), by: by.to_owned(), at: view::time_of(now_us) };
+        let data = Ask {
+            id: id.to_owned(),
+            name: who.name,
+            key: who.key,
+            action: word.into(),
+            by: by.into(),
+            until_us,
+            raises: Some(alarm.raises),
+            severity: Some(alarm.severity),
+        };
+        let target = alarm.origin.to_string();
+        let data = serde_json::to_value(data).unwrap_or_default();
+        speaker.down(alarms::ASK, "command", &target, None, 0, alarm.severity.is_urgent(), data, 0);
+        Ok((Alarm { asked: Some(asked), ..alarm.clone() }, speaker.drafts))
+    }
+}
