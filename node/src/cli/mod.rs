@@ -397,6 +397,19 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_says_what_it_is() {
+        fn silent(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+            let path = format!("{path} {}", command.get_name());
+            let without = command.get_arguments().filter(|arg| arg.get_help().is_none() && !arg.is_hide_set());
+            found.extend(without.map(|arg| format!("{path} {}", arg.get_id())));
+            command.get_subcommands().for_each(|below| silent(below, &path, found));
+        }
+        let mut found = Vec::new();
+        silent(&Cli::command(), "", &mut found);
+        assert!(found.is_empty(), "{found:#?}");
+    }
+
+    #[test]
     fn common_flags_stand_before_or_behind_the_command() {
         assert!(parse("citybrain --json status").unwrap().json);
         let cli = parse("citybrain status --json --data-dir /d").unwrap();

@@ -10,7 +10,7 @@ use citybrain_hub::log::{self, Damage, Reader};
 use citybrain_hub::operator::{self, Act};
 use citybrain_hub::{portable, store};
 use citybrain_shared::record::Header;
-use citybrain_shared::words::with_causes;
+use citybrain_shared::words::{counted, with_causes};
 use citybrain_shared::{Pos, view};
 use clap::Subcommand;
 use std::io::{self, IsTerminal};
@@ -27,15 +27,20 @@ pub enum Store {
         dir: PathBuf,
     },
     /// How much there is, and how old
-    Stats { dir: PathBuf },
+    Stats {
+        /// The `data` folder of a node's config
+        dir: PathBuf,
+    },
     /// Have the next start make the state anew, from the newest good snapshot and the log
     Rebuild {
+        /// The `data` folder of a node's config
         dir: PathBuf,
         #[command(flatten)]
         yes: Yes,
     },
     /// A backup: the whole log and the snapshots, into a new folder; the node may run meanwhile
     Snapshot {
+        /// The `data` folder of a node's config
         dir: PathBuf,
         /// The folder to make, such as /backup/node-2026-07-01
         target: PathBuf,
@@ -46,6 +51,7 @@ pub enum Store {
   citybrain store export /var/lib/citybrain/city - | wc -l          to standard output
 It holds all that the log does, also whom to call.")]
     Export {
+        /// The `data` folder of a node's config
         dir: PathBuf,
         /// A file to make, or `-`; zstd if its name ends in .zst
         file: PathBuf,
@@ -66,6 +72,7 @@ The node that starts on it begins a new history, as after `restore`.")]
     Restore {
         /// A folder that `store snapshot` made
         backup: PathBuf,
+        /// The `data` folder that it becomes
         dir: PathBuf,
         #[command(flatten)]
         yes: Yes,
@@ -255,8 +262,11 @@ fn rebuild(dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail> {
         v.snapshots.into_iter().find(|(pos, rows)| rows.is_ok() && *pos <= reader.last()).map(|(pos, _)| pos)
     });
     let from = match good {
-        Some(pos) => format!("the snapshot at {pos} and the {} records behind it", reader.last().0 - pos.0),
-        None => format!("all {} records of the log: there is no good snapshot", reader.last().0 + 1 - reader.first().0),
+        Some(pos) => format!("the snapshot at {pos} and {} behind it", counted(reader.last().0 - pos.0, "record")),
+        None => {
+            let all = counted(reader.last().0 + 1 - reader.first().0, "record");
+            format!("the whole log ({all}): there is no good snapshot")
+        }
     };
     yes.confirm(&format!(
         "Moves {} aside (as state.damaged-N). The next start makes it anew from {from}.\nThe log is not touched.",
@@ -333,7 +343,7 @@ fn export(dir: &Path, file: &Path) -> Result<Output, Fail> {
     ];
     Ok(changed(view::StoreChange {
         dir: file.display().to_string(),
-        done: format!("{} records exported", done.records),
+        done: format!("{} exported", counted(done.records, "record")),
         notes,
         first_pos: done.head.first,
         last_pos: done.head.last,
@@ -379,7 +389,7 @@ fn import(file: &Path, dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail>
     leave(dir, "store import", &detail, &mut notes);
     Ok(view::StoreChange {
         dir: shown.to_string(),
-        done: format!("{} records imported", done.records),
+        done: format!("{} imported", counted(done.records, "record")),
         notes,
         first_pos: done.head.first,
         last_pos: done.head.last,

@@ -182,7 +182,7 @@ fn retired(v: &view::Retired, _: &Screen, out: &mut dyn Write) -> io::Result<()>
     let with = if below == 0 { String::new() } else { format!(", with {below} below it,") };
     writeln!(out, "{}{with} is out of the tree; what was kept for it may go", clean(v.address.as_str()))?;
     if v.open_cases > 0 {
-        writeln!(out, "{} open cases are owned there, and nobody steps them now", v.open_cases)?;
+        writeln!(out, "owned there, and stepped by nobody now: {}", counted(v.open_cases, "open case"))?;
     }
     Ok(())
 }
@@ -334,7 +334,7 @@ fn verify(v: &view::StoreVerify, s: &Screen, out: &mut dyn Write) -> io::Result<
     let lost: u64 = v.damage.iter().map(|d| d.last_pos.0 + 1 - d.first_pos.0).sum();
     let log = match lost {
         0 => format!("{} in {}, every one good", counted(v.records, "record"), counted(v.segments, "segment")),
-        n => format!("{} records cannot be read; the others are good", grouped(n)),
+        n => format!("{} cannot be read; the others are good", counted(n, "record")),
     };
     row("log", log, lost > 0);
     if v.torn_bytes > 0 {
