@@ -10,6 +10,7 @@ use citybrain_hub::log::{self, Damage, Reader};
 use citybrain_hub::operator::{self, Act};
 use citybrain_hub::{portable, store};
 use citybrain_shared::record::Header;
+use citybrain_shared::view::{SnapshotVerdict, StoreState};
 use citybrain_shared::words::{counted, with_causes};
 use citybrain_shared::{Pos, view};
 use clap::Subcommand;
@@ -207,44 +208,18 @@ fn verify(dir: &Path) -> Result<view::StoreVerify, Fail> {
         }
     });
     let damages = all.map_err(|e| failed(&e))?;
-    let mut ok = damages.is_empty();
-    let (mut state, mut snapshots) = ("not read: a node is running on it".to_owned(), Vec::new());
-    if !dir.join("state").exists() {
-        state = "not there: the next start makes it from snapshot and log".into();
-    } else if !in_use {
-        match store::verify(dir, CACHE_BYTES) {
-            Ok(verdict) => {
-                state = match verdict.state {
-                    Ok((rows, upto)) if upto > reader.last() => {
-                        ok = false;
-                        let lost = reader.last().next();
-                        format!("{rows} rows, good, but up to {upto}: the log has lost records {lost} to {upto}")
-                    }
-                    // Every start writes rows, so sled went back to before the first; it does not say so.
-                    Ok((0, _)) if reader.last() > Pos::ZERO => {
-                        ok = false;
-                        "damaged: it is empty, although the log is not".to_owned()
-                    }
-                    Ok((rows, upto)) => format!("{rows} rows, good, up to position {upto}"),
-                    Err(why) => {
-                        ok = false;
-                        format!("damaged: {why}")
-                    }
-                };
-                for (pos, rows) in verdict.snapshots {
-                    ok &= rows.is_ok();
-                    snapshots.push(match rows {
-                        Ok(rows) => format!("{pos}: {rows} rows, good"),
-                        Err(why) => format!("{pos}: damaged: {why}"),
-                    });
-                }
-            }
-            Err(e) => return Err(failed(&e)),
-        }
-    }
+    let (state, snapshots) = if !dir.join("state").exists() {
+        (StoreState::Missing, Vec::new())
+    } else if in_use {
+        (StoreState::Unread, Vec::new())
+    } else {
+        let verdict = store::verify(dir, CACHE_BYTES).map_err(|e| failed(&e))?;
+        let snapshots = verdict.snapshots.into_iter().map(|(pos, rows)| snapshot_verdict(pos, rows)).collect();
+        (state_verdict(verdict.state, reader.last()), snapshots)
+    };
     Ok(view::StoreVerify {
         dir: dir.display().to_string(),
-        ok,
+        ok: damages.is_empty() && state.is_good() && snapshots.iter().all(SnapshotVerdict::is_good),
         records: found.records,
         segments: segments(dir).0,
         torn_bytes: if in_use { 0 } else { found.cut_bytes },
@@ -252,6 +227,23 @@ fn verify(dir: &Path) -> Result<view::StoreVerify, Fail> {
         state,
         snapshots,
     })
+}
+
+/// What its rows, and the position that they stand for, mean beside a log that ends at `last`.
+fn state_verdict(read: Result<(u64, Pos), String>, last: Pos) -> StoreState {
+    match read {
+        Ok((rows, upto_pos)) if upto_pos > last => StoreState::Ahead { rows, upto_pos, lost_from_pos: last.next() },
+        Ok((0, _)) if last > Pos::ZERO => StoreState::Empty,
+        Ok((rows, upto_pos)) => StoreState::Good { rows, upto_pos },
+        Err(why) => StoreState::Damaged { why },
+    }
+}
+
+fn snapshot_verdict(pos: Pos, read: Result<u64, String>) -> SnapshotVerdict {
+    match read {
+        Ok(rows) => SnapshotVerdict { pos, rows: Some(rows), damage: None },
+        Err(why) => SnapshotVerdict { pos, rows: None, damage: Some(why) },
+    }
 }
 
 fn rebuild(dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail> {
@@ -265,7 +257,7 @@ fn rebuild(dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail> {
         Some(pos) => format!("the snapshot at {pos} and {} behind it", counted(reader.last().0 - pos.0, "record")),
         None => {
             let all = counted(reader.last().0 + 1 - reader.first().0, "record");
-            format!("the whole log ({all}): there is no good snapshot")
+            format!("all of the log ({all}): there is no good snapshot")
         }
     };
     yes.confirm(&format!(
