@@ -5,7 +5,7 @@ use super::context::{self, Place};
 use super::offline::{Folder, no_rights};
 use super::render::Many;
 use super::{Fail, Output};
-use crate::https::Trust;
+use crate::https::{self, Trust};
 use crate::tokens::{TOKEN_HINT, token_in};
 use citybrain_hub::tls::Pair;
 use citybrain_shared::view::{self, Answer, ApiFile, Failure, View};
@@ -95,7 +95,7 @@ impl Direct {
     }
 }
 
-fn selector(text: &str) -> Result<String, String> {
+pub(super) fn selector(text: &str) -> Result<String, String> {
     Selector::parse(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
 }
 
@@ -490,10 +490,9 @@ impl Node {
 
     fn unreachable(&self, error: &ureq::Error) -> Fail {
         let hint = match error {
-            // rustls' words come as those of an I/O error.
-            _ if error.to_string().contains("certificate") => {
-                "`--ca FILE` says whose certificates to trust; `citybrain doctor` there looks at the node's".to_owned()
-            }
+            e if https::is_untrusted(e) => "`--ca FILE` says whose certificates to trust, `--cert FILE` which one is \
+                                            shown; `citybrain doctor` there looks at the node's"
+                .to_owned(),
             // Nobody listens.
             ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => self.hint.clone(),
             // What a server of TLS does when somebody speaks plainly; and a broker.
