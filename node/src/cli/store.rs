@@ -443,6 +443,18 @@ mod tests {
     }
 
     #[test]
+    fn a_state_is_good_only_if_the_log_has_all_that_it_stands_for() {
+        let of = |rows, upto, last| state_verdict(Ok((rows, Pos(upto))), Pos(last));
+        assert_eq!(of(9, 177, 177), StoreState::Good { rows: 9, upto_pos: Pos(177) });
+        assert_eq!(of(0, 0, 0), StoreState::Good { rows: 0, upto_pos: Pos(0) });
+        assert_eq!(of(9, 178, 170), StoreState::Ahead { rows: 9, upto_pos: Pos(178), lost_from_pos: Pos(171) });
+        assert_eq!(of(0, 0, 1), StoreState::Empty);
+        assert!(of(9, 177, 180).is_good() && !of(9, 178, 170).is_good() && !of(0, 0, 1).is_good());
+        assert!(!state_verdict(Err("no sled".into()), Pos(1)).is_good());
+        assert!(snapshot_verdict(Pos(5), Ok(3)).is_good() && !snapshot_verdict(Pos(5), Err("torn".into())).is_good());
+    }
+
+    #[test]
     fn a_folder_that_may_not_be_read_is_not_one_that_is_missing() {
         let dir = tempfile::tempdir().unwrap();
         let missing = is_data_folder(dir.path()).unwrap_err();
