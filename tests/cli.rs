@@ -2,39 +2,12 @@
 //! nothing to say.
 
 use crate::harness::mqtt::{Client, event, publish_all};
+use crate::harness::ran::Ran;
 use crate::harness::{Tree, binary, free_port, wait_for};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl From<Output> for Ran {
-    fn from(done: Output) -> Ran {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it prints UTF-8");
-        Ran { code: done.status.code().expect("it ends by itself"), out: text(&done.stdout), err: text(&done.stderr) }
-    }
-}
-
-impl Ran {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {} {}", self.out, self.err))
-    }
-
-    /// Ended with `code`, and every one of `words` is in what it printed.
-    fn says(&self, what: &str, code: i32, words: &[&str]) {
-        assert_eq!(self.code, code, "{what}\n{}\n{}", self.out, self.err);
-        for word in words {
-            let there = self.out.contains(word) || self.err.contains(word);
-            assert!(there, "`{what}` does not say `{word}`\n{}\n{}", self.out, self.err);
-        }
-    }
-}
 
 fn citybrain() -> Command {
     let mut command = Command::new(binary());
@@ -93,7 +66,7 @@ fn check_takes_a_good_tree() {
     let tree = Tree::new(&["c/s1/m", "c/s2"]);
     let files: Vec<&Path> = tree.nodes.values().map(|n| n.config.as_path()).collect();
     let table = citybrain().arg("check").args(&files).output().map(Ran::from).expect("it starts");
-    table.says("check", 0, &["ADDRESS", "c/s1/m", "ok"]);
+    table.says(0, &["ADDRESS", "c/s1/m", "ok"]);
     let json = citybrain().args(["check", "--json"]).args(&files).output().map(Ran::from).expect("it starts").json();
     assert_eq!((json["schema"].as_str(), json["ok"].as_bool()), (Some("citybrain.check/1"), Some(true)));
     assert_eq!(json["files"].as_array().map(Vec::len), Some(4));
@@ -109,7 +82,6 @@ fn check_names_every_error_with_its_line_and_the_key_probably_meant() {
     );
     let ran = run(&[Path::new("check"), &bad]);
     ran.says(
-        "check",
         2,
         &[
             "C/上海",
@@ -125,8 +97,8 @@ fn check_names_every_error_with_its_line_and_the_key_probably_meant() {
     let problems = json.json()["files"][0]["problems"].as_array().expect("a list").clone();
     assert!(problems.len() >= 5, "{problems:?}");
     // A start refuses the same file in the same way.
-    run(&[Path::new("run"), Path::new("--config"), &bad]).says("run", 2, &["did you mean `resend_after_ms`?"]);
-    run(&["check", "/nowhere/at/all.toml"]).says("check", 2, &["/nowhere/at/all.toml"]);
+    run(&[Path::new("run"), Path::new("--config"), &bad]).says(2, &["did you mean `resend_after_ms`?"]);
+    run(&["check", "/nowhere/at/all.toml"]).says(2, &["/nowhere/at/all.toml"]);
 }
 
 #[test]
@@ -137,7 +109,7 @@ fn check_finds_two_nodes_of_a_tree_on_one_port() {
     let taken = format!("127.0.0.1:{}", city.api);
     std::fs::write(&street.config, text.replace(&format!("127.0.0.1:{}", street.api), &taken)).expect("it is written");
     let ran = run(&[Path::new("check"), &city.config, &street.config]);
-    ran.says("check", 2, &[&format!("`{taken}` is `api.listen` in"), "already"]);
+    ran.says(2, &[&format!("`{taken}` is `api.listen` in"), "already"]);
 }
 
 // ---- questions ---------------------------------------------------------------------------------
@@ -157,7 +129,7 @@ fn a_node_in_which_nothing_happened_says_so() {
     ] {
         let mut args = words(line);
         args.extend(["--node", &url]);
-        run(&args).says(line, 0, &[said, "c, its own record, as of"]);
+        run(&args).says(0, &[said, "c, its own record, as of"]);
     }
     let events = run(&["events", "--json", "--node", &url]);
     assert_eq!((events.code, events.out.as_str()), (0, ""), "a stream without events has no line");
@@ -221,8 +193,8 @@ fn every_question_has_a_table_and_one_json_object_that_says_whose_and_of_when() 
         let mut args = words(line);
         args.extend(["--node", &url]);
         let table = run(&args);
-        table.says(line, 0, &said);
-        table.says(line, 0, &["c, its own record, as of"]);
+        table.says(0, &said);
+        table.says(0, &["c, its own record, as of"]);
         assert!(!table.out.contains('\x1b'), "{line}: no escape reaches the screen\n{}", table.out);
         assert_eq!(table.err, "", "{line}");
         args.push("--json");
@@ -234,7 +206,7 @@ fn every_question_has_a_table_and_one_json_object_that_says_whose_and_of_when() 
         assert!(is_time && as_of.ends_with('Z') && as_of.len() <= "2026-01-01T00:00:00.000Z".len(), "{line}: {as_of}");
     }
 
-    run(&["events", "--node", &url]).says("events", 0, &["POS", "city.test", "c/s/m", "urgent", "街灯不亮"]);
+    run(&["events", "--node", &url]).says(0, &["POS", "city.test", "c/s/m", "urgent", "街灯不亮"]);
     let lines = run(&["events", "--json", "--priority", "urgent", "--type", "city.test", "--node", &url]);
     let lines: Vec<Value> = lines.out.lines().map(|l| serde_json::from_str(l).expect("a line is JSON")).collect();
     assert_eq!(lines.len(), 1);
@@ -243,7 +215,7 @@ fn every_question_has_a_table_and_one_json_object_that_says_whose_and_of_when() 
     // The same by the data folder, and of a node below through the links.
     let street = tree.node("c/s");
     let by_folder = run(&[Path::new("status"), Path::new("--data-dir"), &street.data]);
-    by_folder.says("status --data-dir", 0, &["节点 c_s", "to c: up"]);
+    by_folder.says(0, &["节点 c_s", "to c: up"]);
     let below = run(&["status", "--node", &url, "--at", "c/s/m", "--json"]);
     assert_eq!((below.code, &below.json()["node"]), (0, &json!("c/s/m")), "{}", below.err);
 }
@@ -265,10 +237,10 @@ fn exit_codes_tell_no_from_wrong_usage_from_nobody_there() {
     ] {
         let mut args = words(line);
         args.extend(["--node", &street]);
-        run(&args).says(line, code, &[said]);
+        run(&args).says(code, &[said]);
     }
-    run(&["stauts"]).says("stauts", 2, &["status"]);
-    run(&["status", "--node", "ftp://x"]).says("status", 2, &["no http:// or https:// address"]);
+    run(&["stauts"]).says(2, &["status"]);
+    run(&["status", "--node", "ftp://x"]).says(2, &["no http:// or https:// address"]);
 
     let nobody = format!("http://127.0.0.1:{}", free_port());
     for line in ["status", "tree", "links", "events", "show x", "dlq list", "directives list", "send --target c --yes"]
@@ -276,7 +248,7 @@ fn exit_codes_tell_no_from_wrong_usage_from_nobody_there() {
         let mut args = words(line);
         args.extend(["--node", &nobody]);
         let ran = run(&args);
-        ran.says(line, 3, &["cannot reach the node at", "hint: ", "citybrain run --config"]);
+        ran.says(3, &["cannot reach the node at", "hint: ", "citybrain run --config"]);
         assert_eq!(ran.out, "", "{line}: no answer, no output");
         args.push("--json");
         let failure: Value = serde_json::from_str(&run(&args).err).expect("stderr is one JSON object");
@@ -284,7 +256,7 @@ fn exit_codes_tell_no_from_wrong_usage_from_nobody_there() {
     }
     let empty = tempfile::tempdir().expect("a temporary folder");
     let ran = run(&[Path::new("status"), Path::new("--data-dir"), empty.path()]);
-    ran.says("status --data-dir", 3, &["no node runs on", "hint: "]);
+    ran.says(3, &["no node runs on", "hint: "]);
 }
 
 #[test]
@@ -295,26 +267,26 @@ fn a_stopped_node_is_unreachable_by_its_folder_and_says_so() {
     let status = || run(&[Path::new("status"), Path::new("--data-dir"), &data]);
     assert_eq!(status().code, 0);
     tree.stop_node("c");
-    status().says("status of a stopped node", 3, &["no node runs on"]);
+    status().says(3, &["no node runs on"]);
     tree.start_node("c");
     tree.wait_ready();
     assert_eq!(status().code, 0);
     tree.kill9("c");
     // The kill left the note of where it was.
-    status().says("status of a killed node", 3, &["cannot reach the node at", "may have ended"]);
+    status().says(3, &["cannot reach the node at", "may have ended"]);
 }
 
 #[test]
 fn what_needs_no_node_works_without_one() {
-    run(&["version"]).says("version", 0, &["citybrain", "link protocol"]);
+    run(&["version"]).says(0, &["citybrain", "link protocol"]);
     assert_eq!(run(&["version", "--json"]).json()["schema"], "citybrain.version/1");
-    run(&["--version"]).says("--version", 0, &["citybrain"]);
+    run(&["--version"]).says(0, &["citybrain"]);
     for shell in ["bash", "zsh", "fish"] {
-        run(&["completions", shell]).says(shell, 0, &["directives", "replay"]);
+        run(&["completions", shell]).says(0, &["directives", "replay"]);
     }
-    run(&["completions", "nutshell"]).says("nutshell", 2, &["bash"]);
-    run(&["--help"]).says("--help", 0, &["status", "replay", "demo"]);
-    run::<&str>(&[]).says("nothing", 2, &["Usage"]);
+    run(&["completions", "nutshell"]).says(2, &["bash"]);
+    run(&["--help"]).says(0, &["status", "replay", "demo"]);
+    run::<&str>(&[]).says(2, &["Usage"]);
 }
 
 #[test]
@@ -450,7 +422,7 @@ fn a_question_that_is_watched_is_asked_again_until_nobody_reads_and_only_if_it_r
     drop(lines);
     assert!(child.wait().expect("it ends").success());
     let changes = run(&["log-level", "debug", "--yes", "--watch", "--node", &url]);
-    changes.says("a change", 2, &["only commands that read", "`top` is a live screen"]);
+    changes.says(2, &["only commands that read", "`top` is a live screen"]);
 }
 
 #[test]
@@ -501,7 +473,7 @@ fn no_table_is_wider_than_its_terminal_and_without_one_a_row_is_one_line() {
     assert_eq!(tree.node(long).post("/v1/events", &event).0, 202);
     let city = tree.node("chengdu").url();
     wait_for("the city has it", || run(&["show", "1", "--node", &city]).code.eq(&0).then_some(()));
-    run(&["send", "--target", "chengdu/**", "--yes", "--node", &city]).says("send", 0, &["on disk"]);
+    run(&["send", "--target", "chengdu/**", "--yes", "--node", &city]).says(0, &["on disk"]);
     let of = |command: &str, columns: &str| {
         let line = format!("stty cols {columns} rows 24; {} {command} --node {city}", binary());
         let done = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output().ok()?;
@@ -685,5 +657,5 @@ fn the_bench_of_the_front_door_measures_every_load() {
     assert_eq!(report["mosquitto"].is_null(), report["ratios"].is_null());
     // For people it is a table, as of other commands.
     let done = citybrain().args(["bench", "--events", "200"]).output().expect("it runs");
-    Ran::from(done).says("bench", 0, &["200 of 400 bytes", "committed", "/s", "taken by a parent"]);
+    Ran::from(done).says(0, &["200 of 400 bytes", "committed", "/s", "taken by a parent"]);
 }

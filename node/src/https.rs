@@ -69,6 +69,11 @@ impl Trust {
     }
 }
 
+/// Would the same certificates fail again, whenever it is tried? ureq hands on what rustls says inside an I/O error.
+pub fn is_untrusted(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Io(e) if tls::is_final(e))
+}
+
 /// A web address without what stands behind or before its host: that may be a secret of who gave it, as a
 /// token in a query is.
 pub fn without_path(url: &str) -> String {

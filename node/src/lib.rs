@@ -14,7 +14,6 @@
 //! | [`logging`] | the process's log output: its level, its last lines |
 //! | [`doctor`] | what is wrong with a node or its host, and what to do |
 //! | [`tokens`] | who may ask a node over HTTP |
-//! | [`top`] | a live screen of a node and its tree |
 //! | [`demo`] | a whole city of real processes, broken and counted |
 //! | [`bring`] | cases of another system, brought into a tree |
 //! | [`replay`] | plays a file of rows into a running node |
@@ -46,5 +45,4 @@ pub mod replace;
 pub mod replay;
 pub mod run;
 pub mod tokens;
-pub mod top;
 pub mod webhook;

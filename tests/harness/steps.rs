@@ -123,9 +123,9 @@ const MASKS: [(&str, &str); 10] = [
     // How long an import took, at the end of its line.
     (r"nodes that got some: [0-9]+; ([0-9.]+ s)$", "TOOK"),
     // How long the cases of a row of `case stats` took that were opened and closed within this run.
-    (r" ((?: +(?:[0-9]+m )?[0-9]+s){4})$", "TOOK"),
+    (r" ((?: +(?:[0-9]+ m )?[0-9.]+ s){4})$", "TOOK"),
     // How long a limit of an old case has been over: `supervision`.
-    (r" (?:response|solution) +([0-9]+d [0-9]+h|[0-9]+[ms]) ", "OVER"),
+    (r" (?:response|solution) +([0-9]+ [dhm] [0-9]+ [hms]|[0-9.]+ s) ", "OVER"),
 ];
 
 /// Names that a run makes up: a case's, an alarm's.

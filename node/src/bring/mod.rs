@@ -87,9 +87,8 @@ impl Import {
     /// The file or its mapping does not read; the node is not reached, or does not let import.
     pub fn bring(self) -> Result<Answer<CasesBrought>, Fail> {
         let plain = |report: miette::Report| {
-            let causes: Vec<String> = report.chain().map(ToString::to_string).collect();
             let hint = report.help().map_or_else(String::new, |h| h.to_string());
-            Fail::usage(causes.join(": "), hint)
+            Fail::usage(with_causes(report.as_ref()), hint)
         };
         let (rows, mapping) =
             replay::open(&self.file, self.mapping.as_deref(), self.utc_offset.as_deref()).map_err(plain)?;

@@ -45,11 +45,13 @@ pub struct List {
     /// Only of this node and below
     #[arg(long, value_parser = Address::parse)]
     pub address: Option<Address>,
+    /// Only those of this name
     #[arg(long)]
     pub name: Option<String>,
     /// Also those that are on the shelf
     #[arg(long)]
     pub shelved: bool,
+    /// At most this many
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub limit: usize,
     /// Goes on behind the page that named this as its next

@@ -107,6 +107,7 @@ pub enum Case {
     Suspend {
         #[command(flatten)]
         step: Step,
+        /// Who approved it: somebody else than who asks
         #[arg(long, value_name = "NAME")]
         approved_by: Option<String>,
     },
@@ -119,6 +120,7 @@ pub enum Case {
         /// How much: `2wd`, `4wh`, `24h`
         #[arg(long)]
         limit: Option<String>,
+        /// Who approved it: somebody else than who asks
         #[arg(long, value_name = "NAME")]
         approved_by: Option<String>,
     },
@@ -126,6 +128,7 @@ pub enum Case {
     Assist {
         #[command(flatten)]
         step: Step,
+        /// The unit that is summoned
         #[arg(long)]
         unit: Option<String>,
         /// The unit's node: its responders are called
@@ -149,6 +152,7 @@ pub enum Case {
     Rate {
         #[command(flatten)]
         step: Step,
+        /// Which summons, if there are several
         #[arg(long, value_name = "ID")]
         assist: Option<String>,
         /// 1 (bad) to 5 (good)
@@ -159,6 +163,7 @@ pub enum Case {
     Escalate {
         #[command(flatten)]
         step: Step,
+        /// The tier above takes the case
         #[arg(long)]
         hand_over: bool,
     },
@@ -170,6 +175,7 @@ pub enum Case {
     Merge {
         #[command(flatten)]
         step: Step,
+        /// The case that it follows from now on
         #[arg(long, value_name = "ID")]
         into: Option<String>,
     },
@@ -186,6 +192,7 @@ pub enum Case {
     Exclude {
         #[command(flatten)]
         step: Step,
+        /// Who approved it: somebody else than who asks
         #[arg(long, value_name = "NAME")]
         approved_by: Option<String>,
     },
@@ -246,8 +253,10 @@ pub struct New {
     /// Code or name, as in the node's `[[category]]`
     #[arg(long, default_value = "", hide_default_value = true)]
     pub category: String,
+    /// What it is about, in a few words
     #[arg(long, default_value = "", hide_default_value = true)]
     pub title: String,
+    /// All that there is to say of it
     #[arg(long, default_value = "", hide_default_value = true)]
     pub description: String,
     /// Where, in words
@@ -278,6 +287,7 @@ pub struct New {
     /// Yours: asked twice with the same one, it opens one case
     #[arg(long)]
     pub key: Option<String>,
+    /// Who opens it [default: the user of this shell]
     #[arg(long, env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
     #[command(flatten)]
@@ -292,6 +302,7 @@ pub struct Which {
     /// Code or name
     #[arg(long)]
     pub category: Option<String>,
+    /// appeal, service, incident
     #[arg(long)]
     pub kind: Option<Kind>,
     /// Owned by this node or one below it
@@ -300,11 +311,13 @@ pub struct Which {
     /// Owned by the node itself: what it has to do
     #[arg(long)]
     pub mine: bool,
+    /// Open, and past a limit
     #[arg(long)]
     pub overdue: bool,
     /// Closed once, and open again or closed again
     #[arg(long)]
     pub reopened: bool,
+    /// Only urgent ones
     #[arg(long)]
     pub urgent: bool,
     /// Of others, with a summons 吹哨 to this node that has no report yet: what it has to help with
@@ -322,6 +335,7 @@ pub struct Which {
 pub struct List {
     #[command(flatten)]
     pub which: Which,
+    /// At most this many
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub limit: usize,
     /// Go on behind this id

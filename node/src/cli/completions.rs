@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 
 #[derive(Debug, Args)]
 pub struct Completions {
+    /// The shell that will read it
     pub shell: Shell,
 }
 

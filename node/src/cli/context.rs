@@ -21,6 +21,7 @@ use std::{fs, io};
 pub enum Context {
     /// Give a node a name; the first one is used at once
     Add {
+        /// What it is called from now on
         name: String,
         /// The node's API, such as https://10.0.0.5:8080
         url: String,
@@ -38,11 +39,15 @@ pub enum Context {
         key_file: Option<PathBuf>,
     },
     /// Ask this node from now on, where a command names no other
-    Use { name: String },
+    Use {
+        /// As `context list` shows it
+        name: String,
+    },
     /// All, and which one is used
     List,
     /// Forget one
     Remove {
+        /// As `context list` shows it
         name: String,
         #[command(flatten)]
         yes: Yes,

@@ -51,6 +51,7 @@ pub struct Fits {
     /// names does not fit
     #[arg(long = "where", value_name = "CEL", value_parser = condition)]
     pub condition: Option<String>,
+    /// Only this priority
     #[arg(long)]
     pub priority: Option<Priority>,
     /// Committed here at this time or later: `2026-07-01T08:00:00Z`, or how long ago: `15m`

@@ -310,9 +310,6 @@ impl Replay {
         sent?;
         ended.map_err(|why| {
             let hint = match &self.state {
-                _ if why.contains("certificate") => "`--sink-ca FILE` names who signs the sink's certificate, \
-                                                     which must name that address"
-                    .to_owned(),
                 Some(_) => "the same command goes on behind what was acknowledged".to_owned(),
                 None => format!("`--after {}` goes on behind what was acknowledged", told.upto_pos),
             };

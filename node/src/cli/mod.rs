@@ -67,6 +67,7 @@ use chrono::Utc;
 use citybrain_shared::config::Variables;
 use citybrain_shared::view::{self, Answer};
 use citybrain_shared::wire;
+use citybrain_shared::words::with_causes;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -364,10 +365,9 @@ fn played(work: impl Future<Output = miette::Result<u8>>) -> Result<Output, Fail
     match runtime.block_on(work) {
         Ok(code) => Ok(Output::Code(code)),
         Err(report) => {
-            let causes: Vec<String> = report.chain().map(ToString::to_string).collect();
             let hint = report.help().map_or_else(|| "`--help` shows the flags".to_owned(), |h| h.to_string());
             let code = report.code().map_or_else(String::new, |code| code.to_string());
-            let detail = causes.join(": ");
+            let detail = with_causes(report.as_ref());
             Err(match code.as_str() {
                 crate::replay::USAGE => Fail::usage(detail, hint),
                 crate::replay::UNREACHABLE => Fail::unreachable(detail, hint),
@@ -394,6 +394,19 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_says_what_it_is() {
+        fn silent(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+            let path = format!("{path} {}", command.get_name());
+            let without = command.get_arguments().filter(|arg| arg.get_help().is_none() && !arg.is_hide_set());
+            found.extend(without.map(|arg| format!("{path} {}", arg.get_id())));
+            command.get_subcommands().for_each(|below| silent(below, &path, found));
+        }
+        let mut found = Vec::new();
+        silent(&Cli::command(), "", &mut found);
+        assert!(found.is_empty(), "{found:#?}");
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Rule {
 fn rows(config: &Config, file: &Path, mapping: Option<&Path>) -> Result<Output, Fail> {
     let (mut rows, mapping) = replay::open(file, mapping, None).map_err(|report| {
         let hint = report.help().map_or_else(String::new, |h| h.to_string());
-        Fail::usage(report.chain().map(ToString::to_string).collect::<Vec<_>>().join(": "), hint)
+        Fail::usage(with_causes(report.as_ref()), hint)
     })?;
     let mut broken = None;
     let lines = std::iter::from_fn(|| match rows.next_row() {

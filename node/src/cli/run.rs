@@ -2,6 +2,7 @@
 
 use super::{Fail, Output, Set};
 use crate::config;
+use citybrain_shared::words::with_causes;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -27,12 +28,11 @@ impl Run {
 impl Fail {
     /// A start that failed, with the whole chain of causes.
     fn from_report(report: &miette::Report, config: &std::path::Path) -> Fail {
-        let causes: Vec<String> = report.chain().map(ToString::to_string).collect();
         let hint = match report.help() {
             Some(help) => help.to_string(),
             None => format!("`citybrain doctor --config {}` looks at all that a start needs", config.display()),
         };
-        let detail = causes.join(": ");
+        let detail = with_causes(report.as_ref());
         match report.code().map(|code| code.to_string()).as_deref() {
             Some(crate::run::BUSY) => {
                 let hint = "stop the one that has it, or wait for its end: this may be tried again as it is";

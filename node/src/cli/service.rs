@@ -31,6 +31,7 @@ pub enum Service {
     Show {
         /// Code or name
         service: String,
+        /// Whose, where several nodes have one of that name
         #[arg(long, value_name = "ADDRESS", value_parser = Address::parse)]
         of: Option<Address>,
         #[command(flatten)]
@@ -59,6 +60,7 @@ pub struct Request {
     /// An answer to what it asks; may be repeated
     #[arg(long, value_name = "NAME=ANSWER", value_parser = super::variable)]
     pub form: Vec<(String, String)>,
+    /// What else the node that offers it should know
     #[arg(long, default_value = "", hide_default_value = true)]
     pub text: String,
     /// Where, in words
@@ -71,6 +73,7 @@ pub struct Request {
     /// Yours: asked twice with the same one, it opens one case
     #[arg(long)]
     pub key: Option<String>,
+    /// Who asks [default: the user of this shell]
     #[arg(long, env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
     #[command(flatten)]

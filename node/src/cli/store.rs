@@ -10,7 +10,8 @@ use citybrain_hub::log::{self, Damage, Reader};
 use citybrain_hub::operator::{self, Act};
 use citybrain_hub::{portable, store};
 use citybrain_shared::record::Header;
-use citybrain_shared::words::with_causes;
+use citybrain_shared::view::{SnapshotVerdict, StoreState};
+use citybrain_shared::words::{counted, with_causes};
 use citybrain_shared::{Pos, view};
 use clap::Subcommand;
 use std::io::{self, IsTerminal};
@@ -27,15 +28,20 @@ pub enum Store {
         dir: PathBuf,
     },
     /// How much there is, and how old
-    Stats { dir: PathBuf },
+    Stats {
+        /// The `data` folder of a node's config
+        dir: PathBuf,
+    },
     /// Have the next start make the state anew, from the newest good snapshot and the log
     Rebuild {
+        /// The `data` folder of a node's config
         dir: PathBuf,
         #[command(flatten)]
         yes: Yes,
     },
     /// A backup: the whole log and the snapshots, into a new folder; the node may run meanwhile
     Snapshot {
+        /// The `data` folder of a node's config
         dir: PathBuf,
         /// The folder to make, such as /backup/node-2026-07-01
         target: PathBuf,
@@ -46,6 +52,7 @@ pub enum Store {
   citybrain store export /var/lib/citybrain/city - | wc -l          to standard output
 It holds all that the log does, also whom to call.")]
     Export {
+        /// The `data` folder of a node's config
         dir: PathBuf,
         /// A file to make, or `-`; zstd if its name ends in .zst
         file: PathBuf,
@@ -66,6 +73,7 @@ The node that starts on it begins a new history, as after `restore`.")]
     Restore {
         /// A folder that `store snapshot` made
         backup: PathBuf,
+        /// The `data` folder that it becomes
         dir: PathBuf,
         #[command(flatten)]
         yes: Yes,
@@ -200,44 +208,18 @@ fn verify(dir: &Path) -> Result<view::StoreVerify, Fail> {
         }
     });
     let damages = all.map_err(|e| failed(&e))?;
-    let mut ok = damages.is_empty();
-    let (mut state, mut snapshots) = ("not read: a node is running on it".to_owned(), Vec::new());
-    if !dir.join("state").exists() {
-        state = "not there: the next start makes it from snapshot and log".into();
-    } else if !in_use {
-        match store::verify(dir, CACHE_BYTES) {
-            Ok(verdict) => {
-                state = match verdict.state {
-                    Ok((rows, upto)) if upto > reader.last() => {
-                        ok = false;
-                        let lost = reader.last().next();
-                        format!("{rows} rows, good, but up to {upto}: the log has lost records {lost} to {upto}")
-                    }
-                    // Every start writes rows, so sled went back to before the first; it does not say so.
-                    Ok((0, _)) if reader.last() > Pos::ZERO => {
-                        ok = false;
-                        "damaged: it is empty, although the log is not".to_owned()
-                    }
-                    Ok((rows, upto)) => format!("{rows} rows, good, up to position {upto}"),
-                    Err(why) => {
-                        ok = false;
-                        format!("damaged: {why}")
-                    }
-                };
-                for (pos, rows) in verdict.snapshots {
-                    ok &= rows.is_ok();
-                    snapshots.push(match rows {
-                        Ok(rows) => format!("{pos}: {rows} rows, good"),
-                        Err(why) => format!("{pos}: damaged: {why}"),
-                    });
-                }
-            }
-            Err(e) => return Err(failed(&e)),
-        }
-    }
+    let (state, snapshots) = if !dir.join("state").exists() {
+        (StoreState::Missing, Vec::new())
+    } else if in_use {
+        (StoreState::Unread, Vec::new())
+    } else {
+        let verdict = store::verify(dir, CACHE_BYTES).map_err(|e| failed(&e))?;
+        let snapshots = verdict.snapshots.into_iter().map(|(pos, rows)| snapshot_verdict(pos, rows)).collect();
+        (state_verdict(verdict.state, reader.last()), snapshots)
+    };
     Ok(view::StoreVerify {
         dir: dir.display().to_string(),
-        ok,
+        ok: damages.is_empty() && state.is_good() && snapshots.iter().all(SnapshotVerdict::is_good),
         records: found.records,
         segments: segments(dir).0,
         torn_bytes: if in_use { 0 } else { found.cut_bytes },
@@ -245,6 +227,23 @@ fn verify(dir: &Path) -> Result<view::StoreVerify, Fail> {
         state,
         snapshots,
     })
+}
+
+/// What its rows, and the position that they stand for, mean beside a log that ends at `last`.
+fn state_verdict(read: Result<(u64, Pos), String>, last: Pos) -> StoreState {
+    match read {
+        Ok((rows, upto_pos)) if upto_pos > last => StoreState::Ahead { rows, upto_pos, lost_from_pos: last.next() },
+        Ok((0, _)) if last > Pos::ZERO => StoreState::Empty,
+        Ok((rows, upto_pos)) => StoreState::Good { rows, upto_pos },
+        Err(why) => StoreState::Damaged { why },
+    }
+}
+
+fn snapshot_verdict(pos: Pos, read: Result<u64, String>) -> SnapshotVerdict {
+    match read {
+        Ok(rows) => SnapshotVerdict { pos, rows: Some(rows), damage: None },
+        Err(why) => SnapshotVerdict { pos, rows: None, damage: Some(why) },
+    }
 }
 
 fn rebuild(dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail> {
@@ -255,8 +254,11 @@ fn rebuild(dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail> {
         v.snapshots.into_iter().find(|(pos, rows)| rows.is_ok() && *pos <= reader.last()).map(|(pos, _)| pos)
     });
     let from = match good {
-        Some(pos) => format!("the snapshot at {pos} and the {} records behind it", reader.last().0 - pos.0),
-        None => format!("all {} records of the log: there is no good snapshot", reader.last().0 + 1 - reader.first().0),
+        Some(pos) => format!("the snapshot at {pos} and {} behind it", counted(reader.last().0 - pos.0, "record")),
+        None => {
+            let all = counted(reader.last().0 + 1 - reader.first().0, "record");
+            format!("all of the log ({all}): there is no good snapshot")
+        }
     };
     yes.confirm(&format!(
         "Moves {} aside (as state.damaged-N). The next start makes it anew from {from}.\nThe log is not touched.",
@@ -333,7 +335,7 @@ fn export(dir: &Path, file: &Path) -> Result<Output, Fail> {
     ];
     Ok(changed(view::StoreChange {
         dir: file.display().to_string(),
-        done: format!("{} records exported", done.records),
+        done: format!("{} exported", counted(done.records, "record")),
         notes,
         first_pos: done.head.first,
         last_pos: done.head.last,
@@ -379,7 +381,7 @@ fn import(file: &Path, dir: &Path, yes: &Yes) -> Result<view::StoreChange, Fail>
     leave(dir, "store import", &detail, &mut notes);
     Ok(view::StoreChange {
         dir: shown.to_string(),
-        done: format!("{} records imported", done.records),
+        done: format!("{} imported", counted(done.records, "record")),
         notes,
         first_pos: done.head.first,
         last_pos: done.head.last,
@@ -438,6 +440,18 @@ mod tests {
         assert!(is_of_target(&full) && !is_of_target(&io::Error::from(io::ErrorKind::NotFound)));
         let fail = unwritten(Path::new("/backup/x"), &full);
         assert!(fail.failure.detail.contains("/backup/x") && !fail.failure.hint.contains("verify"), "{fail:?}");
+    }
+
+    #[test]
+    fn a_state_is_good_only_if_the_log_has_all_that_it_stands_for() {
+        let of = |rows, upto, last| state_verdict(Ok((rows, Pos(upto))), Pos(last));
+        assert_eq!(of(9, 177, 177), StoreState::Good { rows: 9, upto_pos: Pos(177) });
+        assert_eq!(of(0, 0, 0), StoreState::Good { rows: 0, upto_pos: Pos(0) });
+        assert_eq!(of(9, 178, 170), StoreState::Ahead { rows: 9, upto_pos: Pos(178), lost_from_pos: Pos(171) });
+        assert_eq!(of(0, 0, 1), StoreState::Empty);
+        assert!(of(9, 177, 180).is_good() && !of(9, 178, 170).is_good() && !of(0, 0, 1).is_good());
+        assert!(!state_verdict(Err("no sled".into()), Pos(1)).is_good());
+        assert!(snapshot_verdict(Pos(5), Ok(3)).is_good() && !snapshot_verdict(Pos(5), Err("torn".into())).is_good());
     }
 
     #[test]

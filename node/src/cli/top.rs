@@ -1,9 +1,19 @@
-//! `citybrain top`
+//! `citybrain top`: a live screen of a node and its tree.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | `picture` | what is known: two answers of the node make rates; pure |
+//! | `draw` | a picture onto a screen of any size; pure |
+//! | `screen` | the terminal and its keys |
+
+mod draw;
+mod picture;
+mod screen;
 
 use super::{At, Fail, Output};
-use crate::top::{self, picture::Answers};
 use citybrain_shared::{Address, view};
 use clap::Args;
+use picture::Answers;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -49,7 +59,7 @@ impl Top {
             let tail = lines.filter_map(|l| serde_json::from_str(&l.ok()?).ok()).collect();
             Ok(Answers { node: status.head.node, status: status.body, tree: tree.body.nodes, alarms, tail })
         };
-        top::run(move || ask().map_err(|f| f.failure.detail))
+        screen::run(move || ask().map_err(|f| f.failure.detail))
             .map_err(|e| Fail::no("terminal", format!("the terminal cannot be used: {e}"), "`citybrain status`"))?;
         Ok(Output::Nothing)
     }

@@ -36,6 +36,7 @@ pub enum User {
     },
     /// Users: name, child node's address, roles, and by what they come in
     List {
+        /// The node's `access.users_file`
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
     },
@@ -50,6 +51,7 @@ pub enum User {
 
 #[derive(Debug, Args)]
 pub struct Who {
+    /// The user's name, as in a CONNECT
     pub name: String,
     /// The node's `access.users_file`; a running node sees a change at once
     #[arg(long, value_name = "FILE")]

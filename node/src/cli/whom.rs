@@ -8,6 +8,7 @@ pub struct Whom {
     /// Whom to call
     #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
+    /// That person's telephone number
     #[arg(long, default_value = "", hide_default_value = true)]
     phone: String,
     /// Where that person lives, if not there
@@ -23,9 +24,10 @@ impl Whom {
 
 #[derive(Debug, Args)]
 pub struct Coordinates {
-    /// WGS84
+    /// Degrees north, WGS84
     #[arg(long, allow_hyphen_values = true, requires = "lon")]
     lat: Option<f64>,
+    /// Degrees east, WGS84
     #[arg(long, allow_hyphen_values = true, requires = "lat")]
     lon: Option<f64>,
 }

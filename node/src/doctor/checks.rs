@@ -12,6 +12,7 @@ mod tests;
 
 use super::Facts;
 use citybrain_shared::view::{Doctor, Finding, Verdict};
+use citybrain_shared::words::counted;
 
 type Check = fn(&Facts) -> Answer;
 
@@ -101,7 +102,7 @@ fn more(facts: &Facts) -> Vec<Finding> {
         add(
             "lost-records",
             Bad,
-            format!("{} records are recorded as lost", node.lost),
+            format!("recorded as lost: {}", counted(node.lost, "record")),
             "`citybrain audit` says at which link and how many, the node's log output when; nothing brings them back from here",
         );
     }

@@ -295,9 +295,8 @@ pub const UNREACHABLE: &str = "unreachable";
 
 /// Whatever it is, it is for whoever typed the command to put right.
 pub fn usage(report: miette::Report) -> miette::Report {
-    let causes: Vec<String> = report.chain().map(ToString::to_string).collect();
     let help = report.help().map_or_else(|| "`--help` shows the flags".to_owned(), |h| h.to_string());
-    miette!(code = USAGE, help = help, "{}", causes.join(": "))
+    miette!(code = USAGE, help = help, "{}", with_causes(report.as_ref()))
 }
 
 /// Opens the file and finds its mapping; `None` for a file of CloudEvents.

@@ -1,6 +1,6 @@
 //! The ways into a node: MQTT and HTTP, behind one pair of channels.
 
-use crate::https::Trust;
+use crate::https::{self, Trust};
 use crate::mqtt_publisher::{self, Message};
 use citybrain_hub::tls::Pair;
 use citybrain_shared::words;
@@ -45,7 +45,7 @@ impl Error {
             }
             Error::Refuses { status: 300..=399, .. } => format!("name the address that it points to; {rest}"),
             Error::Refuses { .. } => format!("name a place that takes CloudEvents by POST; {rest}"),
-            // rustls' words come as those of an I/O error.
+            // Of a broker the reason has rustls' words.
             e if matches!(e, Error::Untrusted { .. }) || e.to_string().contains("certificate") => {
                 format!("`{ca} FILE` names who signs the node's certificate, which must name that address")
             }
@@ -159,7 +159,7 @@ fn post(
                     _ => return Ok(Err(line)),
                 }
             }
-            Err(e) if e.to_string().contains("peer certificate") => {
+            Err(e) if https::is_untrusted(&e) => {
                 return Err(Error::Untrusted { url: url.to_owned(), reason: e.to_string() });
             }
             Err(e) => e.to_string(),

@@ -77,9 +77,57 @@ pub struct StoreVerify {
     pub segments: u64,
     pub torn_bytes: u64,
     pub damage: Vec<StoreDamage>,
-    /// One word or sentence each.
-    pub state: String,
-    pub snapshots: Vec<String>,
+    pub state: StoreState,
+    /// Newest first.
+    pub snapshots: Vec<SnapshotVerdict>,
+}
+
+/// What became of the state in a data folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum StoreState {
+    /// A node runs on it.
+    Unread,
+    /// The next start makes it.
+    Missing,
+    Good {
+        rows: u64,
+        upto_pos: Pos,
+    },
+    /// It stands for more than the log has: the log has lost its end, from `lost_from_pos` on.
+    Ahead {
+        rows: u64,
+        upto_pos: Pos,
+        lost_from_pos: Pos,
+    },
+    /// No rows, although there are records, and every start writes rows: sled went back to before the first.
+    Empty,
+    Damaged {
+        why: String,
+    },
+}
+
+impl StoreState {
+    /// Is nothing wrong, as far as was looked?
+    pub fn is_good(&self) -> bool {
+        matches!(self, StoreState::Unread | StoreState::Missing | StoreState::Good { .. })
+    }
+}
+
+/// A snapshot, read to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotVerdict {
+    pub pos: Pos,
+    /// `None`: they do not read.
+    pub rows: Option<u64>,
+    /// What is wrong with it.
+    pub damage: Option<String>,
+}
+
+impl SnapshotVerdict {
+    pub fn is_good(&self) -> bool {
+        self.damage.is_none()
+    }
 }
 
 /// What `store rebuild|snapshot|restore` did.

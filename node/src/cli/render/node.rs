@@ -12,10 +12,9 @@ pub(super) fn version(v: &view::Version, _: &Screen, out: &mut dyn Write) -> io:
 pub(super) fn check(v: &view::Check, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
     let mut table = s.table(&["FILE", "ADDRESS", "BROKER", "API", "PARENT", "RESULT"]);
     for f in &v.files {
-        let result = match f.problems.len() {
+        let result = match f.problems.len() as u64 {
             0 => s.state("ok"),
-            1 => s.mark("1 problem", true, Color::Red),
-            n => s.mark(&format!("{n} problems"), true, Color::Red),
+            n => s.mark(&counted(n, "problem"), true, Color::Red),
         };
         let address = f.address.as_ref().map_or("-", |a| a.as_str());
         table.add_row(vec![
@@ -65,21 +64,21 @@ pub(super) fn status(head: &Head, v: &view::Status, s: &Screen, out: &mut dyn Wr
             grouped(c.urgent)
         )),
     );
-    row("repeated", Cell::new(format!("{} records came again and were dropped", grouped(c.duplicates))));
+    row("repeated", Cell::new(format!("{} dropped that came again", counted(c.duplicates, "record"))));
     if c.lost > 0 {
-        row("lost", s.mark(&format!("{} records", grouped(c.lost)), true, Color::Red));
+        row("lost", s.mark(&counted(c.lost, "record"), true, Color::Red));
     }
     let d = &v.door;
     let door = match d.connections_max {
         // Of a stopped node.
-        0 => format!("{}, {} sessions", clean(&d.kind), grouped(d.sessions)),
+        0 => format!("{}, {}", clean(&d.kind), counted(d.sessions, "session")),
         max => format!(
-            "{} {}: {} of {} connections, {} sessions",
+            "{} {}: {} of {}, {}",
             clean(&d.kind),
             clean(&d.address),
             grouped(d.connections),
-            grouped(max),
-            grouped(d.sessions)
+            counted(max, "connection"),
+            counted(d.sessions, "session")
         ),
     };
     row("door", Cell::new(door));
@@ -160,7 +159,7 @@ pub(super) fn links(v: &view::Links, s: &Screen, out: &mut dyn Write) -> io::Res
     for l in &v.links {
         let down = l.down_ms.map(|ms| format!("{} for {}", l.state, span(ms)));
         let expired = (l.expired_records > 0)
-            .then(|| format!("{} records were not sent, their time was over", grouped(l.expired_records)));
+            .then(|| format!("{} not sent: their time was over", counted(l.expired_records, "record")));
         let told: Vec<_> = l.why.as_ref().map(|w| clean(w)).into_iter().chain(down).chain(expired).collect();
         if !told.is_empty() {
             writeln!(out, "{}: {}", l.peer, told.join("; "))?;

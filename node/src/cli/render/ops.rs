@@ -2,7 +2,7 @@
 
 use super::table::{Cell, Color};
 use super::{Screen, ago, clean, counted, grouped, print, right};
-use citybrain_shared::view::{self, Answer, Verdict};
+use citybrain_shared::view::{self, Answer, StoreState, Verdict};
 use citybrain_shared::words::{bytes, span};
 use std::io::{self, Write};
 
@@ -182,7 +182,7 @@ fn retired(v: &view::Retired, _: &Screen, out: &mut dyn Write) -> io::Result<()>
     let with = if below == 0 { String::new() } else { format!(", with {below} below it,") };
     writeln!(out, "{}{with} is out of the tree; what was kept for it may go", clean(v.address.as_str()))?;
     if v.open_cases > 0 {
-        writeln!(out, "{} open cases are owned there, and nobody steps them now", v.open_cases)?;
+        writeln!(out, "owned there, and stepped by nobody now: {}", counted(v.open_cases, "open case"))?;
     }
     Ok(())
 }
@@ -334,15 +334,19 @@ fn verify(v: &view::StoreVerify, s: &Screen, out: &mut dyn Write) -> io::Result<
     let lost: u64 = v.damage.iter().map(|d| d.last_pos.0 + 1 - d.first_pos.0).sum();
     let log = match lost {
         0 => format!("{} in {}, every one good", counted(v.records, "record"), counted(v.segments, "segment")),
-        n => format!("{} records cannot be read; the others are good", grouped(n)),
+        n => format!("{} cannot be read; the others are good", counted(n, "record")),
     };
     row("log", log, lost > 0);
     if v.torn_bytes > 0 {
         row("torn", torn(v.torn_bytes), false);
     }
-    row("state", v.state.clone(), v.state.contains("damaged") || v.state.contains("but up to"));
+    row("state", state(&v.state), !v.state.is_good());
     for one in &v.snapshots {
-        row("snapshot", one.clone(), one.contains("damaged"));
+        let verdict = match (&one.damage, one.rows) {
+            (Some(why), _) => format!("damaged: {}", clean(why)),
+            (None, rows) => format!("{}, good", counted(rows.unwrap_or(0), "row")),
+        };
+        row("snapshot", format!("position {}: {verdict}", grouped(one.pos.0)), !one.is_good());
     }
     print(&table, out)?;
     damages(&v.damage, out)?;
@@ -350,7 +354,7 @@ fn verify(v: &view::StoreVerify, s: &Screen, out: &mut dyn Write) -> io::Result<
         return writeln!(out, "{} is good", v.dir);
     }
     writeln!(out, "{} is damaged", v.dir)?;
-    if v.state.contains("but up to") {
+    if let StoreState::Ahead { .. } = v.state {
         writeln!(
             out,
             "what it lost had been acknowledged; what had climbed is above; a backup: `citybrain store restore BACKUP {}`",
@@ -360,6 +364,24 @@ fn verify(v: &view::StoreVerify, s: &Screen, out: &mut dyn Write) -> io::Result<
         writeln!(out, "a start reads past it and says so; a backup: `citybrain store restore BACKUP {}`", v.dir)
     } else {
         writeln!(out, "a start repairs it from snapshot and log; by hand: `citybrain store rebuild {}`", v.dir)
+    }
+}
+
+fn state(of: &StoreState) -> String {
+    match of {
+        StoreState::Unread => "not read: a node is running on it".into(),
+        StoreState::Missing => "not there: the next start makes it from snapshot and log".into(),
+        StoreState::Good { rows, upto_pos } => {
+            format!("{}, good, up to position {}", counted(*rows, "row"), grouped(upto_pos.0))
+        }
+        StoreState::Ahead { rows, upto_pos, lost_from_pos } => format!(
+            "{}, good, but up to {upto}: the log has lost records {} to {upto}",
+            counted(*rows, "row"),
+            grouped(lost_from_pos.0),
+            upto = grouped(upto_pos.0),
+        ),
+        StoreState::Empty => "damaged: it is empty, although the log is not".into(),
+        StoreState::Damaged { why } => format!("damaged: {}", clean(why)),
     }
 }
 

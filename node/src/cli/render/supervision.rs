@@ -2,8 +2,8 @@
 
 use super::cases::named;
 use super::table::{Cell, Color};
-use super::{Screen, clean, grouped, print, right};
-use chrono::{DateTime, TimeDelta, Utc};
+use super::{Screen, clean, grouped, print, right, span};
+use chrono::{DateTime, Utc};
 use citybrain_shared::case::Case;
 use citybrain_shared::view;
 use std::io::{self, Write};
@@ -30,7 +30,7 @@ pub fn stats(v: &view::CaseStats, s: &Screen, out: &mut dyn Write) -> io::Result
         let mut row = vec![Cell::new(clean(&r.key))];
         let counts = [r.cases, r.open, r.closed, r.rejected, r.withdrawn, r.overdue, r.in_time, r.late, r.reopened];
         row.extend(counts.map(|n| right(grouped(n))));
-        let took = r.took.map(|t| [t.p50_s, t.p90_s, t.p99_s, t.max_s].map(span));
+        let took = r.took.map(|t| [t.p50_s, t.p90_s, t.p99_s, t.max_s].map(|s| span(s.unsigned_abs() * 1000)));
         row.extend(took.unwrap_or_else(|| ["-"; 4].map(str::to_owned)).map(right));
         table.add_row(row);
     }
@@ -41,17 +41,6 @@ pub fn stats(v: &view::CaseStats, s: &Screen, out: &mut dyn Write) -> io::Result
         grouped(v.total.with_limit),
         grouped(v.total.cases)
     )
-}
-
-/// Seconds, in the two largest units that fit.
-fn span(seconds: i64) -> String {
-    let t = TimeDelta::seconds(seconds);
-    match (t.num_days(), t.num_hours() % 24, t.num_minutes() % 60, seconds % 60) {
-        (0, 0, 0, s) => format!("{s}s"),
-        (0, 0, m, s) => format!("{m}m {s}s"),
-        (0, h, m, _) => format!("{h}h {m}m"),
-        (d, h, ..) => format!("{}d {h}h", grouped(d.unsigned_abs())),
-    }
 }
 
 pub fn supervision(v: &view::Supervision, s: &Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -111,8 +100,9 @@ fn list(cases: &[Case], now: DateTime<Utc>, s: &Screen, out: &mut dyn Write) -> 
     let mut table = s.table(&["CASE", "STANDS", "CATEGORY", "OWNER", "LIMIT", "OVER BY", "TITLE"]);
     for c in cases {
         let due = c.due().filter(|(_, at)| *at < now);
-        let (limit, over) =
-            due.map_or(("-".into(), "-".into()), |(k, at)| (k.name.clone(), span((now - at).num_seconds())));
+        let (limit, over) = due.map_or(("-".into(), "-".into()), |(k, at)| {
+            (k.name.clone(), span((now - at).num_milliseconds().unsigned_abs()))
+        });
         table.add_row(vec![
             s.mark(&c.id, c.urgent, Color::Red),
             Cell::new(clean(&c.standing())),

@@ -196,7 +196,7 @@ process   citybrain 0.1.0, pid 7, up 1 h 5 m, start 3 of incarnation 01234567
 data      /d
 log       positions 1 to 1,234,567
 events    1,000 began here, 0 from below, 0 from above; 0 urgent
-repeated  0 records came again and were dropped
+repeated  0 records dropped that came again
 lost      2 records
 door      embedded 127.0.0.1:1884: 12 of 10,000 connections, 0 sessions
 links     to chengdu: up; 0 of 1 children up

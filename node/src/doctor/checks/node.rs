@@ -4,7 +4,7 @@ use super::{Answer, ok, say};
 use crate::doctor::Facts;
 use crate::doctor::facts::Node;
 use citybrain_shared::view::Verdict::{Bad, Note, Warn};
-use citybrain_shared::words::{bytes, span};
+use citybrain_shared::words::{bytes, counted, span};
 
 pub(super) fn node_ready(f: &Facts) -> Answer {
     let Some(node) = &f.node else {
@@ -123,7 +123,7 @@ pub(super) fn state_rebuilt(f: &Facts) -> Answer {
 pub(super) fn snapshot_age(f: &Facts) -> Answer {
     let node = f.node.as_ref()?;
     let behind = node.last_pos.0.saturating_sub(node.snapshot_pos.0);
-    let found = format!("the newest snapshot is {behind} records old");
+    let found = format!("the newest snapshot is {} old", counted(behind, "record"));
     if f.config.snapshot_records > 0 && behind > 2 * f.config.snapshot_records {
         return say(
             Warn,
@@ -136,7 +136,7 @@ pub(super) fn snapshot_age(f: &Facts) -> Answer {
 
 pub(super) fn log_size(f: &Facts) -> Answer {
     let node = f.node.as_ref()?;
-    let found = format!("{} in {} segments", bytes(node.log_bytes), node.log_segments);
+    let found = format!("{} in {}", bytes(node.log_bytes), counted(node.log_segments, "segment"));
     if node.log_bytes <= f.config.log_bytes_max {
         return ok(found);
     }
@@ -163,7 +163,7 @@ pub(super) fn link_to_parent(f: &Facts) -> Answer {
     };
     let why = link.why.as_ref().map_or(String::new(), |w| format!(": {w}"));
     match (link.state.as_str(), link.heard_ms_ago) {
-        ("up", _) => ok(format!("{} is up, {} records to send", link.peer, link.unsent)),
+        ("up", _) => ok(format!("{} is up, {} to send", link.peer, counted(link.unsent, "record"))),
         ("refused", _) => {
             say(Bad, format!("{} refuses{why}", link.peer), "what the reason says; events are kept here until then")
         }
@@ -174,7 +174,7 @@ pub(super) fn link_to_parent(f: &Facts) -> Answer {
         ),
         (state, Some(ms)) => say(
             Warn,
-            format!("{} was last heard {} s ago, {state}{why}", link.peer, ms / 1000),
+            format!("{} was last heard {} ago, {state}{why}", link.peer, span(ms)),
             "its network, and whether it runs; events are kept here until then",
         ),
     }

@@ -1,19 +1,9 @@
-//! A live screen of a node and its tree.
-//!
-//! | module | what it owns |
-//! |---|---|
-//! | [`picture`] | what is known: two answers of the node make rates; pure |
-//! | [`draw`] | a picture onto a screen of any size; pure |
-//!
-//! Here is what touches a terminal and a node. The node is asked in a thread of its own, so that
-//! keys are heard while it does not answer. The terminal is put back as it was on any way out, a
-//! panic among them.
+//! What touches the terminal. The node is asked in a thread of its own, so that keys are heard while it does
+//! not answer. The terminal is put back as it was on any way out, a panic among them.
 
-pub mod draw;
-pub mod picture;
-
+use super::draw;
+use super::picture::{Answers, Picture};
 use crate::cli::render::Zone;
-use picture::{Answers, Picture};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};

@@ -7,7 +7,7 @@ use super::picture::{Answers, Picture};
 use crate::cli::render::Zone;
 use citybrain_shared::config::rules::Severity;
 use citybrain_shared::view::{Alarm, LinkRole};
-use citybrain_shared::words::clean;
+use citybrain_shared::words::{clean, counted, span};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -63,7 +63,7 @@ fn title(p: &Picture) -> Line<'_> {
         Span::styled(format!(" {} ", a.node), Style::new().add_modifier(Modifier::BOLD)),
         Span::raw(clean(&s.name)),
         Span::styled(format!("  {word}"), Style::new().fg(color)),
-        Span::raw(format!("{why}  up {}  position {}", span(s.uptime_s), s.log.last_pos.0)),
+        Span::raw(format!("{why}  up {}  position {}", span(s.uptime_s * 1000), s.log.last_pos.0)),
     ])
 }
 
@@ -108,7 +108,7 @@ fn tree(p: &Picture, a: &Answers, frame: &mut Frame, area: Rect) {
             let heard = n
                 .last_heard_ms_ago
                 .filter(|_| n.state != "known" && !is_well)
-                .map_or(String::new(), |ms| format!(" {}", span(ms / 1000)));
+                .map_or(String::new(), |ms| format!(" {}", span(ms)));
             Line::from(vec![
                 Span::raw("  ".repeat(depth)),
                 Span::styled(sign, Style::new().fg(color)),
@@ -120,7 +120,7 @@ fn tree(p: &Picture, a: &Answers, frame: &mut Frame, area: Rect) {
             ])
         })
         .collect();
-    let name = format!(" tree: {} nodes ", a.tree.len());
+    let name = format!(" tree: {} ", counted(a.tree.len() as u64, "node"));
     frame.render_widget(
         Paragraph::new(lines).block(Block::new().borders(Borders::TOP).border_style(dim()).title(name)),
         area,
@@ -213,15 +213,6 @@ fn tail(a: &Answers, zone: Zone, frame: &mut Frame, area: Rect) {
         })
         .collect();
     frame.render_widget(Paragraph::new(lines).block(block(" newest events ")), area);
-}
-
-fn span(s: u64) -> String {
-    match s {
-        0..60 => format!("{s}s"),
-        60..3600 => format!("{}m{}s", s / 60, s % 60),
-        3600..86_400 => format!("{}h{}m", s / 3600, s % 3600 / 60),
-        _ => format!("{}d{}h", s / 86_400, s % 86_400 / 3600),
-    }
 }
 
 #[cfg(test)]
