@@ -80,6 +80,8 @@ pub(super) struct Delivery {
     noted: Cursor,
     /// As last jotted.
     jotted: Pos,
+    /// Something of a record was written with QoS 0 since it was jotted.
+    given_lightly: bool,
     /// PUBRELs to be sent, in the order of their PUBRECs: one that waits holds up those behind it.
     pubrels: VecDeque<(u16, Until)>,
     /// The client has acknowledged something since.
@@ -125,6 +127,7 @@ impl Delivery {
             ready: VecDeque::new(),
             noted: Cursor { upto: resumed.upto, ..Cursor::default() },
             jotted: resumed.upto,
+            given_lightly: false,
             pubrels: VecDeque::new(),
             resumed,
             orphans: Vec::new(),
@@ -522,6 +525,7 @@ impl Connection<'_> {
             return true;
         }
         counters.delivered.add(1);
+        d.given_lightly |= qos == 0 && pos > Pos::ZERO && !shared;
         if !shared {
             d.given = d.given.max(pos);
         }

@@ -370,6 +370,8 @@ impl Connection<'_> {
         if self.deliver(cx) {
             *moved = true;
         }
+        // What goes with QoS 0 is over before it is on the wire: it comes at most once.
+        self.jot();
         if let Some((first, last)) = self.delivery.take_lost() {
             return Err(End::Lost(first, last));
         }
@@ -689,14 +691,18 @@ impl Connection<'_> {
         }
     }
 
-    /// Notes how far the client has acknowledged; `idle`: also how far there was nothing for it.
-    /// True: there is an offer to be polled.
-    fn note_cursor(&mut self, idle: bool) -> bool {
+    fn jot(&mut self) {
         if self.durable
             && let Some(upto) = self.delivery.take_jot()
         {
             self.door.core.jot(&self.client, upto);
         }
+    }
+
+    /// Notes how far the client has acknowledged; `idle`: also how far there was nothing for it.
+    /// True: there is an offer to be polled.
+    fn note_cursor(&mut self, idle: bool) -> bool {
+        self.jot();
         if self.offers.is_empty()
             && let Some((group, n)) = self.delivery.groups().find_map(|g| Some((g, g.to_note(&self.client, idle)?)))
         {

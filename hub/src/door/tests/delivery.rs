@@ -302,6 +302,29 @@ async fn a_qos_2_message_that_is_too_large_for_the_next_connection_is_released()
     }
 }
 
+#[tokio::test]
+async fn what_came_with_qos_0_to_a_session_that_lasts_does_not_come_again_after_a_kill() {
+    for version in BOTH {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut s = house.client(version, "s", false).await;
+        s.subscribe("x", 0).await;
+        let mut p = house.client(version, "p", true).await;
+        for payload in ["1", "2"] {
+            p.publish_acked("x", payload.as_bytes(), 1).await;
+            assert_eq!(s.got().await.payload, payload);
+        }
+        house.kill().await;
+        let house = House::open(&fake.crash(|n| n)).await;
+        let mut s = house.client(version, "s", false).await;
+        let mut p = house.client(version, "p", true).await;
+        p.publish_acked("x", b"3", 1).await;
+        assert_eq!(s.got().await.payload, "3", "MQTT {version:?}");
+        s.hears_nothing().await;
+        house.close().await;
+    }
+}
+
 /// The filter is replaced twice, and what was given before goes on by the first.
 #[tokio::test]
 async fn what_was_given_before_goes_on_as_it_began_though_one_packet_changes_its_filter_twice() {

@@ -232,10 +232,12 @@ impl Delivery {
         }
     }
 
-    /// How far the client has acknowledged, where it has come farther since this was asked last.
+    /// How far the client has acknowledged, or was given something with QoS 0, where it has come farther since this
+    /// was asked last.
     pub(crate) fn take_jot(&mut self) -> Option<Pos> {
         let upto = self.feed.window.upto();
-        let is_new = self.acked && upto > self.jotted;
+        let is_over = std::mem::take(&mut self.given_lightly) || self.acked;
+        let is_new = is_over && upto > self.jotted;
         is_new.then(|| {
             self.jotted = upto;
             upto
