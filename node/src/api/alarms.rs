@@ -106,7 +106,8 @@ pub async fn list(From(ctx): From<Arc<Ctx>>, uri: Uri, headers: HeaderMap) -> Re
             active: active().count() as u64,
             unacknowledged: active().filter(|a| !a.acknowledged).count() as u64,
             next: alarms.last().filter(|_| !is_last).map(|a| written(place(a))),
-            cases: alarms.iter().flat_map(|a| beside(brain, &a.id)).collect(),
+            // No more than alarms: a page that is too long for a link is made shorter by its longest list.
+            cases: alarms.iter().flat_map(|a| beside(brain, &a.id, 1)).collect(),
             alarms: alarms.into_iter().cloned().collect(),
         }
     });
@@ -119,12 +120,12 @@ pub async fn show(From(ctx): From<Arc<Ctx>>, Path(id): Path<String>, headers: He
 }
 
 fn shown(ctx: &Ctx, alarm: Alarm) -> view::AlarmShown {
-    let cases = ctx.hub.state(|state| Brain::of(state).map(|brain| beside(brain, &alarm.id)));
+    let cases = ctx.hub.state(|state| Brain::of(state).map(|brain| beside(brain, &alarm.id, CASES_SHOWN)));
     view::AlarmShown { cases: cases.unwrap_or_default(), alarm }
 }
 
 /// The newest cases that were opened beside it.
-fn beside(brain: &Brain, alarm: &str) -> Vec<view::AlarmCase> {
+fn beside(brain: &Brain, alarm: &str, most: usize) -> Vec<view::AlarmCase> {
     let told = |case: &Case| view::AlarmCase {
         alarm: alarm.to_owned(),
         id: case.id.clone(),
@@ -132,7 +133,7 @@ fn beside(brain: &Brain, alarm: &str) -> Vec<view::AlarmCase> {
         owner: case.owner.clone(),
         opened: case.opened,
     };
-    brain.cases.beside(alarm).take(CASES_SHOWN).map(told).collect()
+    brain.cases.beside(alarm).take(most).map(told).collect()
 }
 
 /// Acknowledges or shelves it.

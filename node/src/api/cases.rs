@@ -26,6 +26,7 @@ use citybrain_shared::record::Draft;
 use citybrain_shared::{Address, Lane, view, words};
 use parking_lot::Mutex;
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 const CASES_DEFAULT: usize = 100;
@@ -127,24 +128,25 @@ pub async fn list(
         let last = look(&ctx, |cases| {
             let (mut seen, mut last) = (0, None);
             for held in cases.before(before.take(), only_open).take(SLICE) {
-                let case = &held.case;
-                (seen, last) = (seen + 1, Some(case));
+                (seen, last) = (seen + 1, Some(&held.case));
                 if !caller.sees(held, &me) {
                     continue;
                 }
+                // What an app is not shown is not asked for either.
+                let case = if sees_all { Cow::Borrowed(&held.case) } else { Cow::Owned(resident::case(held)) };
                 if !sees_all && case.status.is_open() {
                     open += 1;
                     overdue += u64::from(case.is_overdue(now));
                 }
-                if !fits(case) {
+                if !fits(&case) {
                     continue;
                 }
                 fit += 1;
-                if after.as_ref().is_some_and(|after| cases::opened(case) >= *after) {
+                if after.as_ref().is_some_and(|after| cases::opened(&case) >= *after) {
                     continue;
                 }
                 if page.len() < limit {
-                    page.push(if sees_all { case.clone() } else { resident::case(held) });
+                    page.push(case.into_owned());
                 } else {
                     more = true;
                     if is_any {
@@ -162,7 +164,7 @@ pub async fn list(
         fit = all;
     }
     if let Some(category) = wanted.category.as_deref().filter(|_| fit == 0) {
-        is_heard_of(&ctx, category).await?;
+        is_heard_of(&ctx, &caller, category).await?;
     }
     let next = page.last().filter(|_| more).map(|c| c.id.clone());
     let body = view::Cases { cases: page, fit, open, overdue, next: next.clone() };
@@ -176,7 +178,8 @@ fn awaits(case: &Case) -> impl Iterator<Item = &Assist> {
 }
 
 /// Is it a category of this node, or of any case here? A list that is empty because of a slip says so.
-async fn is_heard_of(ctx: &Ctx, category: &str) -> Result<(), Refusal> {
+async fn is_heard_of(ctx: &Ctx, caller: &Caller, category: &str) -> Result<(), Refusal> {
+    let me = &ctx.config.node.address;
     let known = look(ctx, Cases::categories)?;
     if known.is_empty() || known.iter().any(|c| c.code == category || c.name == category) {
         return Ok(());
@@ -184,9 +187,10 @@ async fn is_heard_of(ctx: &Ctx, category: &str) -> Result<(), Refusal> {
     let mut before = None;
     loop {
         let (is_there, last) = look(ctx, |cases| {
-            let slice = || cases.before(before.clone(), false).map(|h| &h.case).take(SLICE);
-            let is_there = slice().any(|c| c.category == category || c.category_name == category);
-            (is_there, slice().nth(SLICE - 1).map(cases::opened))
+            let slice = || cases.before(before.clone(), false).take(SLICE);
+            let is_of = |c: &Case| c.category == category || c.category_name == category;
+            let is_there = slice().any(|held| is_of(&held.case) && caller.sees(held, me));
+            (is_there, slice().nth(SLICE - 1).map(|held| cases::opened(&held.case)))
         })?;
         match last {
             _ if is_there => return Ok(()),

@@ -12,7 +12,7 @@ use citybrain_hub::engine::{self, Haste};
 use citybrain_hub::note::Note;
 use citybrain_shared::config::Enrol;
 use citybrain_shared::view::{self, EnrolledChild};
-use citybrain_shared::{Address, Inc};
+use citybrain_shared::{Address, Inc, words};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,8 +86,10 @@ pub async fn retire(From(ctx): From<Arc<Ctx>>, who: Operator, Sent(body): Sent) 
         return Err(Refusal::not_found(format!("{address} is not in the tree of {own}"), hint));
     }
     if open_cases > 0 && !even_with_cases {
-        let detail =
-            format!("{open_cases} open cases are owned at or below {address}: nobody could step them any more");
+        let detail = format!(
+            "at or below {address} are the owners of {}: nobody could step them any more",
+            words::counted(open_cases, "open case")
+        );
         let hint = "start a box under its address, which is given them back, and dispatch them; or say so: \
                     `--even-with-cases`";
         return Err(Refusal::new(StatusCode::CONFLICT, "owns-cases", detail, hint));

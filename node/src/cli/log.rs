@@ -460,7 +460,9 @@ impl Flow {
             self.take(word, told);
         }
         let ended = match runtime.block_on(self.task) {
-            Ok(sender) => sender.map_err(|e| format!("{e} ({})", e.hint("--sink-token-file", "--sink-ca"))),
+            Ok(sender) => {
+                sender.map_err(|e| format!("{e} ({})", e.hint("--sink-token-file", "--sink-ca", "--sink-cert")))
+            }
             Err(e) => Err(e.to_string()),
         };
         (Pos(self.settled.upto()), ended)

@@ -362,7 +362,10 @@ impl Command {
 fn played(work: impl Future<Output = miette::Result<u8>>) -> Result<Output, Fail> {
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|e| Fail::no("start", format!("cannot start the runtime: {e}"), "try again"))?;
-    match runtime.block_on(work) {
+    let done = runtime.block_on(work);
+    // What still waits for a node's answer on a thread of its own waits for nobody any more.
+    runtime.shutdown_background();
+    match done {
         Ok(code) => Ok(Output::Code(code)),
         Err(report) => {
             let hint = report.help().map_or_else(|| "`--help` shows the flags".to_owned(), |h| h.to_string());

@@ -144,6 +144,10 @@ impl Processes {
         for variable in &node.variables {
             command.arg("--set").arg(variable);
         }
+        // Their webhooks tell this process, which is reached by no proxy.
+        for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"] {
+            command.env_remove(name).env_remove(name.to_lowercase());
+        }
         command
             .env(STOP_WITH_STDIN, "1")
             // Ctrl-C is for the demo; it stops the nodes itself, in its order.

@@ -325,9 +325,7 @@ fn answered(told: &Told) -> [(&'static str, String); 4] {
 fn verdict(account: bool, cases: bool, answered: bool) -> &'static str {
     match (account, cases, answered) {
         (true, true, true) => "Nothing lost, nothing doubled, everything in order: compared by id at every node.",
-        (true, true, false) => {
-            "No event or case was lost or doubled, but not all that was asked came out as it should."
-        }
+        (true, true, false) => "The account closes, but not all that was asked came out as it should: see above.",
         (true, false, _) => "No event was lost or doubled, but the cases are not the same at every node.",
         (false, ..) => "The account does not close.",
     }

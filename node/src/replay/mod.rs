@@ -204,7 +204,7 @@ pub async fn replay(args: ReplayArgs) -> miette::Result<u8> {
     let sent = (&mut task).await.into_diagnostic()?;
     if let Err(e) = sent {
         report.print(args.json);
-        let help = e.hint("--token-file", "--ca");
+        let help = e.hint("--token-file", "--ca", "--cert");
         return Err(miette!(code = UNREACHABLE, help = help, "{}", with_causes(&e)));
     }
     report.finished =

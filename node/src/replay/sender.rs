@@ -36,8 +36,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// What is to be done, where the flags `token` and `ca` name files.
-    pub fn hint(&self, token: &str, ca: &str) -> String {
+    /// What is to be done, where the flags `token`, `ca` and `cert` name files.
+    pub fn hint(&self, token: &str, ca: &str, cert: &str) -> String {
         let rest = "the same command then goes on";
         match self {
             Error::Refuses { status: 401 | 403, .. } => {
@@ -47,7 +47,9 @@ impl Error {
             Error::Refuses { .. } => format!("name a place that takes CloudEvents by POST; {rest}"),
             // Of a broker the reason has rustls' words.
             e if matches!(e, Error::Untrusted { .. }) || e.to_string().contains("certificate") => {
-                format!("`{ca} FILE` names who signs the node's certificate, which must name that address")
+                format!(
+                    "`{ca} FILE` names who signs the node's certificate, which must name that address; `{cert} FILE` shows ours, where it asks for one"
+                )
             }
             _ => format!("start it, or name another; {rest}"),
         }

@@ -86,7 +86,7 @@ pub struct Alarms {
     pub unacknowledged: u64,
     /// Worst first, then newest first.
     pub alarms: Vec<Alarm>,
-    /// Those that were opened beside one of these.
+    /// Of each of these the newest case that was opened beside it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cases: Vec<AlarmCase>,
     /// Where the next page goes on: `after=…`; none on the last one.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 views! {
     StoreStats = "citybrain.store-stats/1",
-    StoreVerify = "citybrain.store-verify/1",
+    StoreVerify = "citybrain.store-verify/2",
     StoreChange = "citybrain.store-change/1",
     LogReplayed = "citybrain.log-replayed/1",
     Check = "citybrain.check/1",

@@ -264,9 +264,9 @@ impl Connection<'_> {
         }
         let print = if p.qos == 2 { Note::print_of(topic, p.payload) } else { 0 };
         // A client that came back without its memory counts its ids from the beginning, and never releases
-        // those of before. What it says for the first time under one of them is another message; some
-        // clients repeat without DUP, but then the same.
-        if !p.dup && self.received_before.get(&p.id).is_some_and(|before| p.qos == 2 && *before != print) {
+        // those of before. What it says under one of them is a repetition only if it is the same, whatever
+        // DUP says: some clients repeat without it, and a new message has it if its first sending broke off.
+        if self.received_before.get(&p.id).is_some_and(|before| p.qos == 2 && *before != print) {
             self.received_before.remove(&p.id);
             self.received.remove(&p.id);
         }

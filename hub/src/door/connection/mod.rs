@@ -667,7 +667,7 @@ impl Connection<'_> {
 
     async fn leave_session(&mut self) {
         let client = self.client.to_string();
-        let (mut notes, mut haste) = (Vec::new(), Haste::Lazy);
+        let (mut notes, mut haste, mut loose) = (Vec::new(), Haste::Lazy, None);
         if self.expiry_s == 0 {
             self.door.shares.session_ended(self.door, &self.client);
             notes.push(Note::SessionEnded { client, why: "its client left and asked for no more".into() });
@@ -675,9 +675,7 @@ impl Connection<'_> {
             if let Some(cursor) = self.delivery.cursor_to_note() {
                 notes.push(cursor.note(client.clone()));
             }
-            if let Some(ids) = self.delivery.loose_at_end() {
-                notes.push(Note::LooseIds { client: client.clone(), ids });
-            }
+            loose = self.delivery.loose_at_end().map(|ids| Note::LooseIds { client: client.clone(), ids });
             // The next connection sends PUBREL at once.
             haste = self.delivery.note_haste();
             let delivered = self.delivery.delivered();
@@ -688,6 +686,10 @@ impl Connection<'_> {
         // Written, though perhaps not yet synced, before the next connection may take the session.
         if let Err(error) = settled(self.door.core.note(notes, haste).await).await {
             tracing::warn!(client = %self.client, %error, "A session's end could not be noted.");
+        }
+        // By itself, since a disk that is nearly full takes the others: without it some ids are released in vain.
+        if let Some(note) = loose {
+            let _ = settled(self.door.core.note(vec![note], Haste::Lazy).await).await;
         }
     }
 
@@ -710,15 +712,26 @@ impl Connection<'_> {
             self.offers.push_back(Offer::Note(offering, After::GroupAcked(group.clone(), n.number)));
             return true;
         }
-        if self.durable
-            && self.offers.is_empty()
-            && let Some((ids, haste)) = self.delivery.loose_to_note(idle)
-        {
-            let offering = self.door.core.note(vec![Note::LooseIds { client: self.client.to_string(), ids }], haste);
-            self.offers.push_back(Offer::Note(offering, After::LooseIds));
-            return true;
+        if !self.durable || !self.offers.is_empty() {
+            return false;
         }
-        if !self.durable || !self.offers.is_empty() || !self.delivery.may_note(&self.door.router, idle) {
+        // Of ids that are over it is enough to tell when there is nothing else: the disk may take the cursor alone.
+        if idle {
+            self.note_acked(true) || self.note_loose(true)
+        } else {
+            self.note_loose(false) || self.note_acked(false)
+        }
+    }
+
+    fn note_loose(&mut self, idle: bool) -> bool {
+        let Some((ids, haste)) = self.delivery.loose_to_note(idle) else { return false };
+        let offering = self.door.core.note(vec![Note::LooseIds { client: self.client.to_string(), ids }], haste);
+        self.offers.push_back(Offer::Note(offering, After::LooseIds));
+        true
+    }
+
+    fn note_acked(&mut self, idle: bool) -> bool {
+        if !self.delivery.may_note(&self.door.router, idle) {
             return false;
         }
         let Some(cursor) = self.delivery.cursor_to_note() else { return false };

@@ -171,18 +171,20 @@ async fn another_message_under_an_id_that_was_never_released_is_kept() {
         house.close().await;
         let house = House::open(&fake).await;
         let (mut p, _) = house.connect(version, "p", false, &[]).await;
-        // The second is known as well as the first was, and what is called a repetition is one.
+        // The second is known as well as the first was. A third's first sending has broken off.
         p.publish("x", b"2", 2, 5, false).await;
         p.acked(kind::PUBREC, 5).await;
         p.put(publish::Out { qos: 2, id: 5, dup: true, ..out("x", b"3") }).await;
         p.acked(kind::PUBREC, 5).await;
+        p.ack(kind::PUBREL, 5).await;
+        p.acked(kind::PUBCOMP, 5).await;
         p.publish("x", b"4", 2, 5, false).await;
         p.acked(kind::PUBREC, 5).await;
         p.ack(kind::PUBREL, 5).await;
         p.acked(kind::PUBCOMP, 5).await;
         assert!(fake.session("p").unwrap().held.is_empty());
         let (mut s, _) = house.connect(version, "s", false, &[]).await;
-        for wanted in ["1", "2", "4"] {
+        for wanted in ["1", "2", "3", "4"] {
             let got = s.got().await;
             assert_eq!(got.payload, wanted, "MQTT {version:?}");
             s.ack(kind::PUBACK, got.id).await;

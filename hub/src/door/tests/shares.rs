@@ -288,7 +288,7 @@ async fn a_group_s_message_names_the_member_s_own_subscription() {
     house.close().await;
 }
 
-/// [MQTT-2.2.1-4]: two records that lie 65,535 apart have the same id.
+/// [MQTT-2.2.1-4]: two records that lie 65,471 apart have the same id.
 #[tokio::test]
 async fn a_group_s_message_does_not_come_under_the_id_of_one_of_an_earlier_connection_that_is_not_released() {
     use crate::door::window::packet_id;

@@ -517,13 +517,14 @@ impl Cases {
                     self.were_called(&case.id, history);
                 }
             }
-            Body::Refused { case, answers, detail, .. } => {
+            Body::Refused { case, answers, detail, error } => {
                 self.comes_not(case, answers);
                 if let Some(held) = self.held.get_mut(case)
                     && let Some(wish) = held.wishes.iter_mut().find(|w| w.id == *answers)
                 {
                     wish.refused = Some(detail.clone());
-                    held.moved_to.take_if(|_| wish.verb == Verb::Comment);
+                    // Where somebody calls from now is true though the owner cannot hear it yet.
+                    held.moved_to.take_if(|_| wish.verb == Verb::Comment && error != "on-its-way");
                     self.dirty.insert((Dirty::Case, case.clone()));
                 }
             }

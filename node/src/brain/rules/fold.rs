@@ -366,8 +366,9 @@ impl Rules {
             (_, what @ (What::Held | What::Absent)) => {
                 state.due = again(rule, state, due, said.at_us).map(|at_us| Due { at_us, what });
             }
-            // Events that shared a cell have come since it was planned. It may have become calm since then.
-            (_, What::Over) => state.due = fading(rule, state, said.at_us - rule.calm_us),
+            // Events that shared a cell have come since it was planned. It may have become calm since then, however
+            // late that was looked at.
+            (_, What::Over) => state.due = fading(rule, state, due.at_us - rule.calm_us),
         }
         let after = state.due;
         self.set_due(index, &said.key, Some(due), after);

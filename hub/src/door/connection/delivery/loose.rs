@@ -45,8 +45,11 @@ impl Delivery {
     /// An id for the next. `None`: it must wait, for the log or for one that is completed.
     pub(super) fn take_loose_id(&mut self, durable: bool) -> Option<u16> {
         let is_free = |id: &u16| !self.flights.contains_key(id);
-        let id =
-            if durable { self.loose.noted.iter().copied().find(is_free) } else { LOOSE_IDS.into_iter().find(is_free) };
+        let noted = self.loose.noted.iter().copied().find(is_free).filter(|_| durable);
+        // Where the disk takes no note, all that is behind this message does not wait for it: a kill just then may
+        // leave that one id open at the client.
+        let any = || LOOSE_IDS.into_iter().find(is_free).filter(|_| !durable || self.loose.failed);
+        let id = noted.or_else(any);
         self.loose.waits = id.is_none();
         id
     }

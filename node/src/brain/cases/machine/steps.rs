@@ -150,9 +150,10 @@ impl Turn<'_> {
         let said = [self.case.verdict.take(), self.case.other_verdict.take()].into_iter().flatten();
         let (own, others): (Vec<Verdict>, Vec<Verdict>) = said.partition(|v| v.is_residents == is_residents);
         let (own, mut other) = (own.into_iter().next(), others.into_iter().next());
-        if let Some(noted) = other.as_mut().filter(|_| is_residents && own.is_none()) {
-            noted.solved.take_if(|_| ask.solved.is_some());
-            noted.satisfied.take_if(|_| ask.satisfied.is_some());
+        // His first word on a question is the answer to it, whatever was noted before.
+        if let Some(noted) = other.as_mut().filter(|_| is_residents) {
+            noted.solved.take_if(|_| ask.solved.is_some() && own.as_ref().is_none_or(|v| v.solved.is_none()));
+            noted.satisfied.take_if(|_| ask.satisfied.is_some() && own.as_ref().is_none_or(|v| v.satisfied.is_none()));
         }
         let text = Some(self.entry.text.clone()).filter(|text| !text.is_empty());
         self.case.verdict = Some(Verdict {
@@ -407,6 +408,11 @@ pub(in crate::brain::cases) fn two_owners(case: &Case, main: &Case) -> Refusal {
     let is_new = case.status == Status::Submitted;
     let accepted = if is_new { format!("`citybrain case accept {id}`, then ") } else { String::new() };
     let detail = format!("both must be owned by one node: {id} is {owner}'s, and {} is {there}'s", main.id);
-    let hint = format!("{accepted}`citybrain case dispatch {id} --to {there}` hands it there; merge it then");
+    let moves = matches!(case.status, Status::Submitted | Status::Accepted | Status::Dispatched | Status::Handling);
+    let hint = if moves {
+        format!("{accepted}`citybrain case dispatch {id} --to {there}` hands it there; merge it then")
+    } else {
+        format!("it is {} and stays where it is", case.standing())
+    };
     Refusal::new("no-merge", detail, hint)
 }
