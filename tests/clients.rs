@@ -88,7 +88,7 @@ fn what_is_said_beside_a_payload_of_which_a_map_makes_an_event_reaches_the_subsc
     if !mosquitto_is_there() {
         return;
     }
-    let map = "[[map]]\nfilter = \"meter/+\"\nformat = \"text\"\n";
+    let map = "[[map]]\nfilter = \"meter/+\"\nformat = \"text\"\ntype = \"city.meter\"\n";
     let mut tree = Tree::with(&["c"], &Default::default(), map);
     tree.start();
     let port = tree.node("c").mqtt.to_string();

@@ -150,8 +150,9 @@ impl Turn<'_> {
         let said = [self.case.verdict.take(), self.case.other_verdict.take()].into_iter().flatten();
         let (own, others): (Vec<Verdict>, Vec<Verdict>) = said.partition(|v| v.is_residents == is_residents);
         let (own, mut other) = (own.into_iter().next(), others.into_iter().next());
-        // His first word on a question is the answer to it, whatever was noted before.
-        if let Some(noted) = other.as_mut().filter(|_| is_residents) {
+        // Also where he has spoken of the other question meanwhile.
+        let is_before = |noted: &&mut Verdict| own.as_ref().is_none_or(|own| noted.at < own.at);
+        if let Some(noted) = other.as_mut().filter(|_| is_residents).filter(is_before) {
             noted.solved.take_if(|_| ask.solved.is_some() && own.as_ref().is_none_or(|v| v.solved.is_none()));
             noted.satisfied.take_if(|_| ask.satisfied.is_some() && own.as_ref().is_none_or(|v| v.satisfied.is_none()));
         }

@@ -387,6 +387,14 @@ fn a_residents_first_word_takes_the_place_of_what_others_noted_before_it() {
     d.act(Verb::Evaluate, Ask { solved: Some(Solved::Unsolved), ..by("r", Role::Resident) });
     let c = count(&d.case, d.now);
     assert_eq!([c.solved, c.unsolved, c.satisfied], [0, 1, 1], "what he was not asked stays as it was noted");
+    // Also where he spoke of the other question in between.
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    d.act(Verb::Evaluate, Ask { solved: Some(Solved::Solved), ..by("boss", Role::Supervisor) });
+    d.wait_h(1).act(Verb::Evaluate, Ask { satisfied: Some(Satisfied::No), ..by("r", Role::Resident) });
+    d.wait_h(1).act(Verb::Evaluate, Ask { solved: Some(Solved::Unsolved), ..by("r", Role::Resident) });
+    let c = count(&d.case, d.now);
+    assert_eq!([c.solved, c.unsolved, c.dissatisfied], [0, 1, 1]);
 }
 
 #[test]

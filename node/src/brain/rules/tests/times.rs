@@ -225,6 +225,28 @@ then = [{ raise = { title = "busy" } }]
 }
 
 #[test]
+fn an_alarm_over_a_crowded_window_ends_though_nobody_looks_when_it_is_time() {
+    for calm in ["", "calm = \"30s\""] {
+        let rules = format!(
+            "[[rule]]\nname = \"busy\"\non = [\"t\"]\nwindow = {{ within = \"640s\" }}\nwhen = \"window.count >= 200\"\n\
+             clear = \"window.count < 100\"\n{calm}\nthen = [{{ raise = {{ title = \"busy\" }} }}]\n"
+        );
+        // All in one cell, behind the plan that its first one made; and then the node stands still.
+        for burst_ms in [1, 5, 20] {
+            let mut node = Node::new(&rules);
+            for _ in 0..250 {
+                node.wait(burst_ms * 1000);
+                node.hear("t", "x", &json!({}));
+            }
+            assert!(node.alarm("busy", "").unwrap().active);
+            node.now += 3_600 * S;
+            node.settle();
+            assert!(!node.alarm("busy", "").unwrap().active, "{burst_ms} ms, {calm}");
+        }
+    }
+}
+
+#[test]
 fn what_holds_over_a_crowded_window_for_long_enough_is_told_in_time() {
     let rules = r#"
 [[rule]]
