@@ -29,6 +29,11 @@ const CIVICBOT: &str = "0.4.0";
 
 /// Is the package there, in that version?
 fn has(package: &str, version: &str) -> bool {
+    let without = std::env::var("CITYBRAIN_WITHOUT").unwrap_or_default();
+    if without.split(' ').any(|name| name == package) {
+        crate::harness::impossible(&format!("{package} could not be installed"));
+        return false;
+    }
     let asked = format!("from importlib.metadata import version as v; assert v('{package}') == '{version}'");
     is_there("python3", &["-c", &asked], &format!("pip install {package}=={version}"))
 }
