@@ -314,7 +314,6 @@ impl Delivery {
         let had = self.filters.remove(filter).is_some();
         if had {
             self.filters_cost -= cost(filter);
-            self.drop_retained(filter);
         }
         had
     }

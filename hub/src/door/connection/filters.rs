@@ -122,6 +122,10 @@ impl Connection<'_> {
         } else if self.durable && matches!(asked.what, What::Subscribe(_)) {
             self.delivery.groups_are_durable(asked.before.iter().map(|(f, _)| f.as_str()));
         }
+        // What was put back goes on, and so does what it still brings.
+        if !matches!(asked.what, What::Subscribe(_)) {
+            asked.before.iter().for_each(|(filter, _)| self.delivery.drop_retained(filter));
+        }
         asked.before.clear();
         if asked.left.len() > 0 {
             self.asked = Some(asked);

@@ -437,13 +437,13 @@ const FETCHED: usize = 64;
 const RETAINED: usize = 4000;
 
 /// A client that has asked for so many retained messages and has read ten.
-async fn in_the_midst(house: &House) -> Client {
+async fn in_the_midst(house: &House, clean: bool) -> Client {
     let mut p = house.client(Version::V4, "p", true).await;
     for n in 0..RETAINED {
         p.publish(&format!("r/{n}"), &[b'x'; 4096], 0, 0, true).await;
     }
     p.publish_acked("end", b"", 1).await;
-    let mut c = house.client(Version::V5, "c", true).await;
+    let mut c = house.client(Version::V5, "c", clean).await;
     let mut body = vec![0, 9, 2, 0x0b, 1];
     put_text("r/#", &mut body);
     body.push(0);
@@ -459,7 +459,7 @@ async fn in_the_midst(house: &House) -> Client {
 #[tokio::test]
 async fn who_unsubscribes_gets_no_more_of_the_retained_messages_that_it_had_asked_for() {
     let house = House::open(&Fake::new()).await;
-    let mut c = in_the_midst(&house).await;
+    let mut c = in_the_midst(&house, true).await;
     let mut body = vec![0, 9, 0];
     put_text("r/#", &mut body);
     c.send(0xa2, &body).await;
@@ -474,12 +474,38 @@ async fn who_unsubscribes_gets_no_more_of_the_retained_messages_that_it_had_aske
     house.close().await;
 }
 
+#[tokio::test]
+async fn who_cannot_unsubscribe_gets_the_rest_of_the_retained_messages() {
+    let fake = Fake::new();
+    let house = House::open(&fake).await;
+    let mut c = in_the_midst(&house, false).await;
+    fake.break_disk(true);
+    let mut body = vec![0, 9, 0];
+    put_text("r/#", &mut body);
+    c.send(0xa2, &body).await;
+    let mut came = 10;
+    let refused = loop {
+        match c.packet().await.unwrap() {
+            (0xb0, body) => break body,
+            _ => came += 1,
+        }
+    };
+    assert_eq!(refused.last(), Some(&reason::IMPLEMENTATION), "it stands");
+    fake.break_disk(false);
+    while came < RETAINED {
+        assert_eq!(c.packet().await.unwrap().0 >> 4, kind::PUBLISH);
+        came += 1;
+    }
+    c.hears_nothing().await;
+    house.close().await;
+}
+
 /// [MQTT-3.8.4-3]: the subscription is replaced, and what it brings comes once, by the new one.
 #[tokio::test]
 async fn a_subscription_that_is_replaced_brings_its_retained_messages_no_further() {
     for handling in [0u8, 2] {
         let house = House::open(&Fake::new()).await;
-        let mut c = in_the_midst(&house).await;
+        let mut c = in_the_midst(&house, true).await;
         let mut body = vec![0, 9, 2, 0x0b, 2];
         put_text("r/#", &mut body);
         body.push(handling << 4);

@@ -81,7 +81,7 @@ impl Delivery {
     }
 
     /// Its subscription is over, and brings no more than is fetched already.
-    pub(super) fn drop_retained(&mut self, filter: &str) {
+    pub(crate) fn drop_retained(&mut self, filter: &str) {
         self.retained.retain(|s| s.filter != filter);
         self.retained_cost = self.retained.iter().map(|s| cost(&s.filter)).sum();
     }
