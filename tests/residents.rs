@@ -1,7 +1,7 @@
 //! A citizens' app with a token of the role `app`: what a resident may do, with what that app brought, at one node.
 
 use crate::harness::ran::{run, text};
-use crate::harness::{Node, Tree, wait_for};
+use crate::harness::{Node, OPERA, Tree, wait_for};
 use citybrain_shared::view;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -12,22 +12,11 @@ code = "LAMP"
 name = "路灯"
 solution = "2h"
 form = [{ name = "pole" }, { name = "door", personal = true }]
-[[service]]
-code = "opera"
-name = "川剧"
-starts = "2099-12-05 09:00"
-places = 1
-form = [{ name = "health", personal = true }]
-[[scene]]
-code = "silver"
-name = "银发乐园"
-geometry = { type = "Point", coordinates = [103.83, 30.69] }
-services = ["opera"]
 "#;
 
 /// A city and a street in it, each with a tokens file of its own.
 fn a_city_of_tokens() -> Tree {
-    let mut tree = Tree::with(&["c/s"], &HashMap::new(), CONFIG);
+    let mut tree = Tree::with(&["c/s"], &HashMap::new(), &format!("{CONFIG}{OPERA}"));
     for address in ["c", "c/s"] {
         let file = tokens_of(address);
         tree.edit(address, |text| text.replace("[api]\n", &format!("[api]\ntokens_file = \"{file}\"\n")));

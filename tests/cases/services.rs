@@ -2,26 +2,13 @@
 
 use super::{COMMUNITY, LEAF, cli, id, step, wait_case};
 use crate::harness::ran::{Ran, run};
-use crate::harness::{Node, Tree, wait_for};
+use crate::harness::{Node, OPERA, Tree, wait_for};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
 #[test]
 fn a_service_is_inherited_requested_below_and_its_last_seat_given_once() {
-    let config = r#"
-[[service]]
-code = "opera"
-name = "川剧"
-starts = "2099-12-05 09:00"
-places = 1
-form = [{ name = "health", personal = true }]
-[[scene]]
-code = "silver"
-name = "银发乐园"
-geometry = { type = "Point", coordinates = [103.83, 30.69] }
-services = ["opera"]
-"#;
-    let mut tree = Tree::with(&[LEAF], &HashMap::new(), config);
+    let mut tree = Tree::with(&[LEAF], &HashMap::new(), OPERA);
     tree.start();
     let leaf = tree.node(LEAF);
     let offered = wait_for("the leaf has inherited from all three above", || {

@@ -25,6 +25,21 @@ pub use rustix::process::Signal;
 /// How long anything may take that normally takes under a second; a machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A service with one place, which asks something personal, and the scene that it is of.
+pub const OPERA: &str = r#"
+[[service]]
+code = "opera"
+name = "川剧"
+starts = "2099-12-05 09:00"
+places = 1
+form = [{ name = "health", personal = true }]
+[[scene]]
+code = "silver"
+name = "银发乐园"
+geometry = { type = "Point", coordinates = [103.83, 30.69] }
+services = ["opera"]
+"#;
+
 pub fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_citybrain")
 }

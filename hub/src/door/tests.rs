@@ -390,4 +390,19 @@ fn reason_string(body: &[u8], at: usize) -> Option<String> {
     Some(String::from_utf8(text).unwrap())
 }
 
+/// A session of MQTT 5 that lasts, and three messages of QoS 2 on `x` that it has got, one behind the other, and
+/// not answered.
+async fn given_three(house: &House) -> (Client, Vec<Got>) {
+    let mut s = house.client(Version::V5, "s", false).await;
+    s.subscribe("x", 2).await;
+    let mut p = house.client(Version::V4, "p", true).await;
+    let mut given = Vec::new();
+    for id in 1..=3u16 {
+        p.publish("x", id.to_string().as_bytes(), 2, id, false).await;
+        p.acked(kind::PUBREC, id).await;
+        given.push(s.got().await);
+    }
+    (s, given)
+}
+
 const BOTH: [Version; 2] = [Version::V4, Version::V5];

@@ -298,8 +298,12 @@ impl Queue {
     }
 
     async fn room(&self, bytes: usize) -> Result<Room, Error> {
-        let share = bytes.min(self.bytes_max).div_ceil(ROOM_BYTES) as u32;
-        self.room.clone().acquire_many_owned(share).await.map_err(|_| Error::Stopping)
+        self.room.clone().acquire_many_owned(self.share(bytes)).await.map_err(|_| Error::Stopping)
+    }
+
+    /// In [`ROOM_BYTES`].
+    fn share(&self, bytes: usize) -> u32 {
+        bytes.min(self.bytes_max).div_ceil(ROOM_BYTES) as u32
     }
 
     async fn send(&self, job: Job) -> Result<(), Error> {
@@ -308,13 +312,17 @@ impl Queue {
 
     /// A place for a request of so many bytes, if there is one now.
     fn place(&self, bytes: usize) -> Result<Option<(mpsc::Permit<'_, Job>, Room)>, Error> {
-        let share = bytes.min(self.bytes_max).div_ceil(ROOM_BYTES) as u32;
-        let Ok(room) = self.room.clone().try_acquire_many_owned(share) else { return Ok(None) };
-        match self.jobs.try_reserve() {
-            Ok(place) => Ok(Some((place, room))),
-            Err(mpsc::error::TrySendError::Full(())) => Ok(None),
-            Err(mpsc::error::TrySendError::Closed(())) => Err(Error::Stopping),
-        }
+        let Ok(room) = self.room.clone().try_acquire_many_owned(self.share(bytes)) else { return Ok(None) };
+        Ok(place_in(&self.jobs)?.map(|place| (place, room)))
+    }
+}
+
+/// A place in a queue, if there is one now.
+fn place_in(jobs: &mpsc::Sender<Job>) -> Result<Option<mpsc::Permit<'_, Job>>, Error> {
+    match jobs.try_reserve() {
+        Ok(place) => Ok(Some(place)),
+        Err(mpsc::error::TrySendError::Full(())) => Ok(None),
+        Err(mpsc::error::TrySendError::Closed(())) => Err(Error::Stopping),
     }
 }
 
@@ -462,11 +470,7 @@ impl Hub {
     /// # Errors
     /// [`Error::Stopping`]
     pub fn place(&self) -> Result<Option<Place<'_>>, Error> {
-        match self.queues.lazy.try_reserve() {
-            Ok(place) => Ok(Some(Place(place))),
-            Err(mpsc::error::TrySendError::Full(())) => Ok(None),
-            Err(mpsc::error::TrySendError::Closed(())) => Err(Error::Stopping),
-        }
+        Ok(place_in(&self.queues.lazy)?.map(Place))
     }
 
     /// Decides on the state as it is at its turn, and commits what is decided as one group: for steps

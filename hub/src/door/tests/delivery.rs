@@ -199,15 +199,7 @@ async fn what_earlier_connections_gave_goes_on_as_it_began_though_its_filter_cha
         let (restarts, asked) = (n % 2 > 0, [None, Some(0), Some(1)][n / 2]);
         let fake = Fake::new();
         let house = House::open(&fake).await;
-        let mut s = house.client(Version::V5, "s", false).await;
-        s.subscribe("x", 2).await;
-        let mut p = house.client(Version::V4, "p", true).await;
-        let mut given = Vec::new();
-        for id in 1..=3u16 {
-            p.publish("x", id.to_string().as_bytes(), 2, id, false).await;
-            p.acked(kind::PUBREC, id).await;
-            given.push(s.got().await);
-        }
+        let (s, given) = given_three(&house).await;
         drop(s);
         let house = if restarts {
             house.kill().await;
@@ -329,15 +321,7 @@ async fn what_came_with_qos_0_to_a_session_that_lasts_does_not_come_again_after_
 #[tokio::test]
 async fn what_was_given_before_goes_on_as_it_began_though_one_packet_changes_its_filter_twice() {
     let house = House::open(&Fake::new()).await;
-    let mut s = house.client(Version::V5, "s", false).await;
-    s.subscribe("x", 2).await;
-    let mut p = house.client(Version::V4, "p", true).await;
-    let mut given = Vec::new();
-    for id in 1..=3u16 {
-        p.publish("x", b"1", 2, id, false).await;
-        p.acked(kind::PUBREC, id).await;
-        given.push(s.got().await);
-    }
+    let (s, given) = given_three(&house).await;
     drop(s);
     // One at a time: it has not come to the third when the filter changes.
     let (mut s, _) = house.connect_with("s", 0, &[0x11, 0, 0, 0, 100, 0x21, 0, 1], &[]).await;

@@ -257,25 +257,17 @@ async fn a_connect_above_64_kib_is_refused_as_too_large() {
 #[tokio::test]
 async fn a_session_that_comes_back_and_takes_less_at_once_is_told_what_to_release() {
     let house = House::open(&Fake::new()).await;
-    let mut s = house.client(Version::V5, "s", false).await;
-    s.subscribe("x", 2).await;
-    let mut p = house.client(Version::V4, "p", true).await;
-    let mut given = Vec::new();
-    for id in 1..=3u16 {
-        p.publish("x", b"1", 2, id, false).await;
-        p.acked(kind::PUBREC, id).await;
-        given.push(s.got().await.id);
-    }
-    for id in &given[1..] {
-        s.ack(kind::PUBREC, *id).await;
-        s.acked(kind::PUBREL, *id).await;
+    let (mut s, given) = given_three(&house).await;
+    for got in &given[1..] {
+        s.ack(kind::PUBREC, got.id).await;
+        s.acked(kind::PUBREL, got.id).await;
     }
     drop(s);
     // The first one takes all the room that there is.
     let (mut s, _) = house.connect_with("s", 0, &[0x11, 0, 0, 0, 100, 0x21, 0, 1], &[]).await;
-    assert_eq!(s.got().await.id, given[0]);
-    for id in &given[1..] {
-        s.acked(kind::PUBREL, *id).await;
+    assert_eq!(s.got().await.id, given[0].id);
+    for got in &given[1..] {
+        s.acked(kind::PUBREL, got.id).await;
     }
     house.close().await;
 }
