@@ -1,7 +1,7 @@
 //! What the front door needs of the rest of the hub. Behind a trait, so that its tests can hold
 //! back a commit, or let it fail.
 
-use crate::engine::{Error, Haste, Hub, Offered, Outcome, Ticket};
+use crate::engine::{Error, Haste, Hub, Offered, Outcome, Ticket, Trouble};
 use crate::log::{self, Entry};
 use crate::note::Note;
 use crate::state::State;
@@ -21,6 +21,8 @@ pub trait Core: Send + Sync {
     fn read(&self, after: Pos, records: usize, bytes: usize) -> Result<Vec<Entry>, log::Error>;
     fn get(&self, pos: Pos) -> Result<Option<Entry>, log::Error>;
     fn committed(&self) -> watch::Receiver<Pos>;
+    /// Does it take only what lets its log go, for want of room?
+    fn is_short(&self) -> bool;
     fn state(&self, look: &mut dyn FnMut(&State));
     fn state_ahead(&self, look: &mut dyn FnMut(&State));
 }
@@ -54,6 +56,10 @@ impl Core for Hub {
 
     fn committed(&self) -> watch::Receiver<Pos> {
         Hub::committed(self)
+    }
+
+    fn is_short(&self) -> bool {
+        matches!(self.trouble(), Some(Trouble::Short(_)))
     }
 
     fn state(&self, look: &mut dyn FnMut(&State)) {

@@ -66,6 +66,11 @@ impl Offered {
         record::lane_of(self.draft.bytes())
     }
 
+    /// Is it taken on a disk with little room, too?
+    pub(crate) fn lets_log_go(&self) -> bool {
+        self.with.is_none() && deciding::lets_log_go(&self.draft)
+    }
+
     pub fn bytes(&self) -> usize {
         self.draft.bytes().len() + self.with.as_ref().map_or(0, |d| d.bytes().len())
     }

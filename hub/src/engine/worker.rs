@@ -1,6 +1,6 @@
 //! The engine's thread: takes what is queued, decides, appends, syncs, tells.
 
-use super::deciding::{lets_log_go, park_if_unfit, stamp};
+use super::deciding::{park_if_unfit, stamp};
 use super::upkeep::{Lent, Space};
 use super::{
     Change, Error, Haste, Job, Offered, Outcome, Received, Settled, Shared, Trouble, Waiting, all_fit, history_of, open,
@@ -249,7 +249,7 @@ impl Engine {
             && self.space < Space::Spent
             && match job {
                 Job::Note { let_go, .. } => *let_go || self.space == Space::Short,
-                Job::Offer { offered, .. } => offered.iter().all(|o| o.with.is_none() && lets_log_go(&o.draft)),
+                Job::Offer { offered, .. } => offered.iter().all(Offered::lets_log_go),
                 _ => false,
             }
     }

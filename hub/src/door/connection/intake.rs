@@ -115,10 +115,15 @@ impl Connection<'_> {
             || self.batch_bytes >= BATCH_BYTES_MAX
     }
 
-    /// Puts a draft to those that are offered next. What is urgent does not wait with what is not.
+    /// Puts a draft to those that are offered next. What is urgent does not wait with what is not; and what a
+    /// node without room takes is not refused with what it does not.
     pub(super) fn put_draft(&mut self, draft: Draft) {
         let offered = Offered::from(draft);
-        if self.drafts.last().is_some_and(|d| d.lane() != offered.lane()) {
+        let core = &self.door.core;
+        let is_apart = |last: &Offered| {
+            last.lane() != offered.lane() || core.is_short() && last.lets_log_go() != offered.lets_log_go()
+        };
+        if self.drafts.last().is_some_and(is_apart) {
             self.offer_batch();
         }
         self.drafts.push(offered);

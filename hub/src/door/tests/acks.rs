@@ -57,6 +57,28 @@ async fn a_failed_commit_is_a_reason_code_or_the_end_but_never_success() {
 }
 
 #[tokio::test]
+async fn on_a_disk_without_room_an_exchange_is_completed_though_something_new_came_with_it() {
+    for version in [Version::V4, Version::V5] {
+        let fake = Fake::new();
+        let house = House::open(&fake).await;
+        let mut p = house.client(version, "p", false).await;
+        p.publish("x", b"1", 2, 5, false).await;
+        p.acked(kind::PUBREC, 5).await;
+        fake.fill_disk(true);
+        let mut both = Vec::new();
+        put_ack(version, kind::PUBREL, 5, 0, &mut both);
+        publish::Out { qos: 1, id: 6, ..super::out("x", b"2") }.put(version, &mut both);
+        p.socket.write_all(&both).await.unwrap();
+        assert_eq!(p.acked(kind::PUBCOMP, 5).await, 0);
+        match version {
+            Version::V4 => assert_eq!(p.packet().await, None),
+            Version::V5 => assert_eq!(p.acked(kind::PUBACK, 6).await, 0x83),
+        }
+        house.close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_cursor_that_cannot_be_noted_is_tried_again_with_the_next_acknowledgement_and_not_before() {
     let fake = Fake::new();
     let house = House::open(&fake).await;

@@ -60,6 +60,8 @@ struct Inner {
     /// Only what is urgent is held back.
     urgent_alone: bool,
     unwritable: bool,
+    /// Its disk has no room for what is new.
+    short: bool,
     unreadable: bool,
     jots: HashMap<String, Pos>,
     /// Retention took everything up to here.
@@ -151,6 +153,10 @@ impl Fake {
 
     pub(super) fn break_disk(&self, broken: bool) {
         self.inner.lock().unwritable = broken;
+    }
+
+    pub(super) fn fill_disk(&self, full: bool) {
+        self.inner.lock().short = full;
     }
 
     pub(super) fn break_reads(&self, broken: bool) {
@@ -325,6 +331,11 @@ impl Core for Fake {
     /// Where some are urgent and some are not: they would wait for each other.
     fn offer(&self, offered: Vec<Offered>) -> Offering<Vec<Outcome>> {
         assert!(offered.windows(2).all(|two| two[0].lane() == two[1].lane()), "both lanes in one offer");
+        if self.is_short() && !offered.iter().all(Offered::lets_log_go) {
+            let (tx, rx) = oneshot::channel();
+            let _ = tx.send(Err(Error::Unwritable("the test says so".into())));
+            return Box::pin(async { Ok(rx) });
+        }
         let groups = offered.into_iter().map(|o| std::iter::once(o.draft).chain(o.with).collect()).collect();
         self.submit(groups, false, |all| all.into_iter().map(Outcome::Committed).collect())
     }
@@ -338,6 +349,10 @@ impl Core for Fake {
         if self.alive.load(Ordering::SeqCst) {
             inner.jots.insert(client.to_owned(), upto);
         }
+    }
+
+    fn is_short(&self) -> bool {
+        self.inner.lock().short
     }
 
     fn first(&self) -> Pos {
