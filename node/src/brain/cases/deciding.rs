@@ -310,7 +310,10 @@ impl Cases {
             Body::HandOver { case, .. } => self.taken_over(case, letter, is_old, now),
             Body::Returned { .. } if !self.believes(letter) => done(letter::NOT_BELIEVED),
             Body::Returned { case, history, .. } => self.sent_home(case, history, letter, now),
-            Body::Ask { case, .. } if is_old => self.refused(case, self.lost(), letter, now),
+            // What follows its case says in its history whether it was done.
+            Body::Ask { case, verb, ask, .. } if is_old && !follows(*verb, ask) => {
+                self.refused(case, self.lost(), letter, now)
+            }
             Body::Ask { case, verb, ask, contact, .. } => self
                 .asked(case, *verb, ask, contact.as_ref(), letter, now)
                 .unwrap_or_else(|refusal| self.refused(case, refusal, letter, now)),
@@ -377,6 +380,14 @@ impl Cases {
             let back = self.sent_after(letter, &letter.from).filter(|_| is_first);
             return back.map(sent_on).ok_or_else(|| self.unknown(case));
         };
+        let wish = machine::cut(&letter.id, WISH_ID_MAX);
+        if let Some(done) = held.history.iter().find(|e| e.wish.as_deref() == Some(&wish)) {
+            // It comes again, to another box than the one that did it.
+            let (case, history) = (held.case.clone(), letter::sent(&held.history));
+            let body = Body::Copy { case, entry: done.clone(), history, answers: Some(letter.id.clone()) };
+            let told = self.letter(format!("{}.done", letter.id), &letter.from, letter.urgent, body);
+            return Ok(pen.answered(letter, "known", pen.letter(&told)));
+        }
         if let Some(to) = self.sends_on(held, verb, ask) {
             return self.sent_to_owner(held, to, follows(verb, ask), letter).map(sent_on);
         }
@@ -390,8 +401,8 @@ impl Cases {
             let said = stays.then(|| self.step(held, Verb::Comment, ask, &letter.from, now).ok());
             said.flatten().ok_or(refusal)
         })?;
-        if let Some(first) = all.first_mut().filter(|_| ask.role == Some(Role::Resident)) {
-            first.entry.wish = Some(machine::cut(&letter.id, WISH_ID_MAX));
+        if let Some(first) = all.first_mut().filter(|_| follows(verb, ask)) {
+            first.entry.wish = Some(wish);
         }
         let mut drafts = Vec::new();
         for (i, stepped) in all.iter().enumerate() {
@@ -413,11 +424,7 @@ impl Cases {
     fn sent_to_owner(&self, held: &Held, to: &Address, follows: bool, letter: &Letter) -> Result<Letter, Refusal> {
         let (me, case) = (&self.me, &held.case);
         // Where the case has come and waits for the word of those below, its giver knows no more.
-        let waits_here = || {
-            let letter = self.waiting.place(&letter::hand_over_id(case));
-            letter.is_some() || self.waiting.back_of(&case.id).next().is_some()
-        };
-        if to == me || case.handing_to.as_ref() == Some(me) && waits_here() {
+        if to == me || case.handing_to.as_ref() == Some(me) && self.waits_here(case) {
             let detail = format!("`{}` is on its way to {me} and has not been taken yet", case.id);
             return Err(Refusal::new("on-its-way", detail, "ask again in a moment"));
         }
@@ -426,6 +433,23 @@ impl Cases {
         let to = if is_early { &case.owner } else { to };
         let gone = || Refusal::new("not-owner", format!("`{}` is at {to}", case.id), "ask there");
         self.sent_after(letter, to).ok_or_else(gone)
+    }
+
+    /// Has that case come to this box, in place of another, and waits for the word of those below?
+    fn waits_here(&self, case: &Case) -> bool {
+        let letter = self.waiting.place(&letter::hand_over_id(case));
+        letter.is_some() || self.waiting.back_of(&case.id).next().is_some()
+    }
+
+    /// Is it a wish that follows its case, of which this box, in place of another, cannot say yet whether it is
+    /// here? It waits with it.
+    pub(super) fn must_wait(&self, letter: &Letter) -> bool {
+        let Body::Ask { case, verb, ask, .. } = &letter.body else { return false };
+        follows(*verb, ask)
+            && match self.held.get(case) {
+                None => !self.is_settled() || self.waiting.back_of(case).next().is_some(),
+                Some(held) => *held.case.bound_for() == self.me && self.waits_here(&held.case),
+            }
     }
 
     fn lost(&self) -> Refusal {

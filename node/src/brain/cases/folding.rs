@@ -503,7 +503,11 @@ impl Cases {
                 self.fold(case, history);
                 self.post(pos, posted, is_old);
             }
-            Body::Ask { .. } | Body::SentBack { .. } => self.post(pos, posted, is_old),
+            Body::Ask { .. } => {
+                let waits = is_old || self.must_wait(letter);
+                self.post(pos, posted, waits);
+            }
+            Body::SentBack { .. } => self.post(pos, posted, is_old),
             // Whether he knows of it is judged when everybody has spoken.
             Body::Returned { case, .. }
                 if header.direction == Direction::Up
@@ -551,7 +555,20 @@ impl Cases {
 
     pub(super) fn post(&mut self, pos: Pos, posted: Posted, waits: bool) {
         let (kind, letters) = if waits { (Dirty::Waiting, &mut self.waiting) } else { (Dirty::Inbox, &mut self.inbox) };
+        let case = posted.0.body.case().to_owned();
         letters.insert(pos.0, posted);
         self.dirty.insert((kind, format!("{:020}", pos.0)));
+        if !waits {
+            return;
+        }
+        // A wish that came just before its case waits with it.
+        let is_such = |letter: &Letter| letter.body.case() == case && self.must_wait(letter);
+        let such: Vec<u64> = self.inbox.iter().filter(|(_, (l, _))| is_such(l)).map(|(pos, _)| pos).collect();
+        for pos in such {
+            if let Some(posted) = self.inbox.remove(pos) {
+                self.waiting.insert(pos, posted);
+                self.dirty.extend([Dirty::Waiting, Dirty::Inbox].map(|kind| (kind, format!("{pos:020}"))));
+            }
+        }
     }
 }

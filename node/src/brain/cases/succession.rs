@@ -189,7 +189,10 @@ impl Cases {
             return Vec::new();
         }
         let cases = self.waiting.brought_back(TOGETHER);
-        if cases.is_empty() { self.waiting.values().take(TOGETHER).collect() } else { cases }
+        if !cases.is_empty() {
+            return cases;
+        }
+        self.waiting.values().filter(|letter| !self.must_wait(letter)).take(TOGETHER).collect()
     }
 
     /// Were the letters that wait answered by nobody, because nobody was here?
@@ -408,7 +411,8 @@ impl Cases {
     fn believe(&mut self, node: &Address, log: LogId, lane: Lane) {
         let theirs = |(letter, from): &Posted| {
             let is_new = !matches!(letter.body, Body::Returned { .. } | Body::Recall { .. });
-            is_new && letter.sender() == node && *from == Some(log) && letter::lane(letter.urgent) == lane
+            let is_theirs = letter.sender() == node && *from == Some(log) && letter::lane(letter.urgent) == lane;
+            is_new && is_theirs && !self.must_wait(letter)
         };
         let theirs: Vec<u64> = self.waiting.iter().filter(|(_, posted)| theirs(posted)).map(|(pos, _)| pos).collect();
         for pos in theirs {

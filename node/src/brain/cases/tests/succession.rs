@@ -361,7 +361,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     /// Whatever is lost: never two owners; in the end one of each case that the city knows, the same
-    /// copy at all above it, and the same counts at every tier.
+    /// copy at all above it, the same counts at every tier, and no wish done twice.
     #[test]
     fn a_case_has_one_owner_also_where_disks_are_lost(acts in acts()) {
         let mut net = Net::new();
@@ -370,6 +370,12 @@ proptest! {
         for n in TREE {
             let cases = &net.places[n].cases;
             prop_assert!(cases.is_settled() && cases.waiting.is_empty() && cases.inbox.is_empty(), "{}: {:?} {:?} {:?} {:?} owes {:?}", n, cases.succession, cases.awaited(), cases.waiting, cases.inbox, a(n).parent().map(|p| &net.places[p.as_str()].cases.owed));
+        }
+        for (n, place) in &net.places {
+            for held in place.cases.held.values() {
+                let done: Vec<&String> = held.history.iter().filter_map(|e| e.wish.as_ref()).collect();
+                prop_assert_eq!(done.iter().collect::<HashSet<_>>().len(), done.len(), "{}: {:?}", n, done);
+            }
         }
         agree(&TREE, &|n| &net.places[n].cases)?;
         rates_add_up(&TREE, &|n| &net.places[n].cases)?;

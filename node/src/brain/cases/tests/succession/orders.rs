@@ -445,13 +445,12 @@ fn nobody_below_says_how_a_case_stands_that_never_came_to_him() {
     assert_eq!((held.case.status, held.case.term, held.history.len()), (Status::Accepted, 3, 3));
 }
 
-#[test]
-fn a_wish_that_meets_its_case_waiting_for_the_word_of_those_below_is_refused_at_once() {
+/// A case on its way to a box that was replaced meanwhile and waits there for the word of one below.
+fn waiting_for_one_below() -> Net {
     let mut net = Net::new();
     net.open("c/s/b", CASE, "L");
     assert!(net.ask("c/s/b", CASE, Verb::Accept, &by("w", Role::Worker)));
     net.settle();
-    // The box that it goes to is replaced while it is on the way, and one below that says nothing: it waits.
     net.cut("c/s/a");
     assert!(net.give("c/s/b", "c/s/a"));
     net.settle();
@@ -460,17 +459,66 @@ fn a_wish_that_meets_its_case_waiting_for_the_word_of_those_below_is_refused_at_
     net.cut("c/s/a/n");
     net.settle();
     assert!(!net.places["c/s/a"].cases.waiting.is_empty());
-    assert!(net.ask("c/s/b", CASE, Verb::Comment, &by("w", Role::Worker)));
+    net
+}
+
+fn wishes_sent(net: &Net, from: &str, to: &str) -> usize {
+    let sent = net.lines[&(from.to_owned(), to.to_owned())].sent.iter();
+    sent.filter(|r| String::from_utf8_lossy(r.draft.parts().1).contains("\"letter\":\"ask\"")).count()
+}
+
+#[test]
+fn what_residents_want_of_a_case_that_waits_for_the_word_of_those_below_is_done_once_it_is_there() {
+    let mut net = waiting_for_one_below();
+    let said = |text: &str| Ask { text: Some(text.into()), ..by("r", Role::Resident) };
+    assert!(net.ask("c/s/b", CASE, Verb::Comment, &said("还在漏")));
+    assert!(net.ask("c", CASE, Verb::Comment, &said("很急")));
     net.settle();
-    let wishes = &net.held("c/s/b").wishes;
-    let why = wishes.iter().find_map(|w| w.refused.as_deref()).unwrap_or_default();
-    assert!(why.contains("is on its way to c/s/a and has not been taken yet"), "{wishes:?}");
-    let sent = |from: &str, to: &str| {
-        let sent = net.lines[&(from.to_owned(), to.to_owned())].sent.iter();
-        sent.filter(|r| String::from_utf8_lossy(r.draft.parts().1).contains("\"letter\":\"ask\"")).count()
-    };
-    assert_eq!((sent("c/s", "c/s/a"), sent("c/s", "c/s/b")), (1, 0), "it is not sent to and fro");
+    assert_eq!(wishes_sent(&net, "c/s", "c/s/b"), 0, "they are not sent to and fro");
+    net.restart("c/s/a");
+    net.settle();
+    assert!(net.held("c/s/b").wishes.iter().all(|w| w.refused.is_none()));
     net.cut.clear();
     net.settle();
     assert_eq!(net.owners(CASE), ["c/s/a"]);
+    for at in ["c", "c/s/a", "c/s/b"] {
+        let held = net.held(at);
+        let words: Vec<&str> = held.history.iter().map(|e| e.text.as_str()).filter(|t| !t.is_empty()).collect();
+        assert!(words.contains(&"还在漏") && words.contains(&"很急"), "{at}: {words:?}");
+        assert!(held.wishes.is_empty(), "{at}: {:?}", held.wishes);
+    }
+}
+
+#[test]
+fn what_others_want_of_a_case_that_waits_for_the_word_of_those_below_is_refused_at_once() {
+    let mut net = waiting_for_one_below();
+    assert!(net.ask("c", CASE, Verb::Escalate, &by("w", Role::Worker)));
+    net.settle();
+    let wishes = &net.held("c").wishes;
+    let why = wishes.iter().find_map(|w| w.refused.as_deref()).unwrap_or_default();
+    assert!(why.contains("is on its way to c/s/a and has not been taken yet"), "{wishes:?}");
+    assert_eq!((wishes_sent(&net, "c/s", "c/s/a"), wishes_sent(&net, "c/s", "c/s/b")), (1, 0));
+    net.cut.clear();
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+}
+
+#[test]
+fn what_residents_wanted_of_a_lost_box_is_done_by_the_one_in_its_place_and_once() {
+    let said = |text: &str| Ask { text: Some(text.into()), ..by("r", Role::Resident) };
+    let texts = |net: &Net, text: &str| net.held("c").history.iter().filter(|e| e.text == text).count();
+    let mut net = accepted();
+    assert!(net.ask("c", CASE, Verb::Comment, &said("还在漏")));
+    net.settle();
+    assert_eq!(texts(&net, "还在漏"), 1);
+    // The second is in the lost disk's log, and its answer nowhere.
+    assert!(net.ask("c", CASE, Verb::Comment, &said("很急")));
+    for key in [("c", "c/s"), ("c/s", "c/s/a")] {
+        while net.carry(&(key.0.to_owned(), key.1.to_owned()), Lane::Routine) {}
+    }
+    net.replace("c/s/a", usize::MAX);
+    net.settle();
+    assert_eq!(net.owners(CASE), ["c/s/a"]);
+    assert_eq!((texts(&net, "还在漏"), texts(&net, "很急")), (1, 1));
+    assert!(net.held("c").wishes.is_empty(), "{:?}", net.held("c").wishes);
 }
