@@ -99,7 +99,7 @@ impl Cases {
         let now = view::time_of(now_us);
         let held = self.find(id)?;
         let id = held.case.id.clone();
-        let ask = &machine::act::named(&self.with_whole_ids(ask)?);
+        let ask = &held.in_a_role(verb, machine::act::named(&self.with_whole_ids(ask)?));
         let mut drafts = Vec::new();
         let is_here = self.may_step(&id);
         if verb == Verb::Forget && !is_here {
@@ -250,6 +250,27 @@ impl Cases {
         if ask.role == Some(Role::Resident) && machine::is_name(&ask.by) && known.name.is_empty() {
             self.contact_draft(&held.case, &Contact { name: ask.by.trim().to_owned(), ..known }, now, drafts);
         }
+    }
+}
+
+impl Held {
+    /// A wish whose maker did not say in which role he speaks. What residents may want is a resident's word only if he
+    /// is the one to call, or nobody is and the case knows him for nothing else: then he is no name, either, for he
+    /// may be somebody else after all. Anybody else speaks for the supervision.
+    fn in_a_role(&self, verb: Verb, ask: Ask) -> Ask {
+        let usual = verb.usual_role();
+        if ask.role.is_some() || usual != Role::Resident {
+            return Ask { role: Some(ask.role.unwrap_or(usual)), ..ask };
+        }
+        let is_he = |name: &str| machine::is_same_person(name, &ask.by);
+        if self.contact.as_ref().is_some_and(|contact| is_he(&contact.name)) || !machine::is_name(&ask.by) {
+            return Ask { role: Some(Role::Resident), ..ask };
+        }
+        let works_on_it = self.history.iter().any(|e| is_he(&e.by)) || self.case.handlers.iter().any(|by| is_he(by));
+        if self.case.has_contact || self.contact.is_some() || works_on_it {
+            return Ask { role: Some(Role::Supervisor), ..ask };
+        }
+        Ask { role: Some(Role::Resident), by: machine::RESIDENT.into(), ..ask }
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) use steps::two_owners;
 pub use turn::TEXT_MAX;
 pub use turn::{APP, OPEN311, RESIDENT, app_of, is_name};
 use turn::{NAME_MAX, Turn};
-pub(super) use turn::{cut, shown};
+pub(super) use turn::{cut, is_same_person, shown};
 
 /// Who acts when a limit has passed.
 pub const TIMER: &str = "timer";

@@ -324,7 +324,7 @@ pub fn is_name(by: &str) -> bool {
 
 /// Are these two ways to write one name? Capitals, blanks and the wide letters of Chinese keyboards make no
 /// other person.
-pub(super) fn is_same_person(a: &str, b: &str) -> bool {
+pub(in crate::brain::cases) fn is_same_person(a: &str, b: &str) -> bool {
     let plain = |c: char| match c {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(c as u32 - 0xfee0).unwrap_or(c),
         c => c,
