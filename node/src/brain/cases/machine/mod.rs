@@ -7,7 +7,7 @@
 //! them: the one has written that it gave the case away before the other can learn of it.
 //!
 //! **Who handles may not close**: whoever started or resolved a case may neither verify, evaluate,
-//! nor close it.
+//! nor close it; nor may the unit for which he did, or whoever reported for a unit that was summoned.
 
 //!
 //! | module | what it owns |

@@ -226,17 +226,20 @@ impl<'a> Turn<'a> {
         ask.limit.as_deref().map(Limit::parse).transpose().map_err(|e| Refusal::new("bad-limit", e, "such as `2wd`"))
     }
 
-    /// Whoever handles is remembered: one who could not be must not handle, or he could close it.
+    /// Whoever handles is remembered, and the unit for which he does: one who could not be must not handle, or he
+    /// could close it.
     pub(super) fn handled(&mut self) -> Result<(), Refusal> {
-        let by = self.entry.by.clone();
-        if self.case.handlers.iter().any(|known| is_same_person(known, &by)) {
-            return Ok(());
+        for name in [self.entry.by.clone(), self.case.unit.clone()] {
+            let is_known = self.case.handlers.iter().any(|known| is_same_person(known, &name));
+            if name.is_empty() || is_known {
+                continue;
+            }
+            if self.case.handlers.len() >= LIST_MAX {
+                let detail = format!("{LIST_MAX} people and units have handled it already");
+                return Err(Refusal::new("too-many", detail, "one of them must go on: `case show` names them"));
+            }
+            self.case.handlers.push(name);
         }
-        if self.case.handlers.len() >= LIST_MAX {
-            let detail = format!("{LIST_MAX} people have handled it already");
-            return Err(Refusal::new("too-many", detail, "one of them must go on: `case show` names them"));
-        }
-        self.case.handlers.push(by);
         Ok(())
     }
 
