@@ -19,9 +19,7 @@ impl Cases {
     pub fn open(&self, mut opening: Opening, contact: Contact, now_us: i64) -> (Case, Vec<Draft>) {
         let now = view::time_of(now_us);
         let contact = kept(&contact);
-        if !contact.name.is_empty() && contact.name.trim() == opening.by.trim() {
-            opening.by = machine::RESIDENT.into();
-        }
+        opening.by = who(opening.by, &contact);
         let stepped = self.book().open(opening, now);
         let mut drafts = Vec::new();
         self.write(&stepped, Some(&contact), None, now, &mut drafts);
@@ -272,6 +270,12 @@ impl Held {
         }
         Ask { role: Some(Role::Resident), by: machine::RESIDENT.into(), ..ask }
     }
+}
+
+/// Who opens it, or presses again, as others may read it: whoever is the one to call is named nowhere else.
+pub(super) fn who(by: String, contact: &Contact) -> String {
+    let is_he = !contact.name.trim().is_empty() && machine::is_same_person(&contact.name, &by);
+    if is_he { machine::RESIDENT.into() } else { by }
 }
 
 /// Of whom to call, what is kept.

@@ -2,7 +2,7 @@
 
 use super::letter::{self, Body, Letter, Pen, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
-use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, intake, is_true, kept};
+use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, intake, is_true, kept, who};
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::State;
@@ -43,15 +43,18 @@ impl Cases {
     pub fn pressed_again(&self, opening: &Opening, contact: &Contact, now_us: i64) -> Option<(String, Vec<Draft>)> {
         let button = opening.button.as_ref()?;
         let open = self.buttons.range((button.clone(), String::new())..).take_while(|(b, _)| b == button);
-        let held =
-            open.filter_map(|(_, id)| self.held.get(id)).find(|held| self.is_same_matter(held, opening, contact))?;
+        // Where the person is forgotten no number is kept any more: whoever calls with one calls for himself.
+        let may_be = |held: &&Held| contact.is_empty() || !held.is_forgotten();
+        let held = open
+            .filter_map(|(_, id)| self.held.get(id))
+            .find(|held| may_be(held) && self.is_same_matter(held, opening, contact))?;
         let now = view::time_of(now_us);
         let id = held.case.id.clone();
         let mut drafts = Vec::new();
         // Who else has the case has, or gets, whom to call.
         let (may_step, travels) = (self.may_step(&id), self.settings.contact_travels);
         let stays = may_step || !travels;
-        let news = Some(contact).filter(|c| !held.is_forgotten() && !c.is_empty());
+        let news = Some(contact).filter(|c| !c.is_empty());
         let sent = news.filter(|_| !stays).cloned();
         match &held.contact {
             None => {
@@ -63,7 +66,8 @@ impl Cases {
                 both.iter().for_each(|both| self.contact_draft(&held.case, both, now, &mut drafts));
             }
         }
-        let (place, _, words) = machine::said(opening);
+        let (place, title, words) = machine::said(opening);
+        let title = Some(title).filter(|title| *title != held.case.title && title != intake::SOS_TITLE);
         let place = place.filter(|place| Some(place) != held.place_now());
         // Where somebody is now, and whom to call, is news, however often the button was pressed.
         let is_news = place.as_ref().is_some_and(|place| held.is_elsewhere(place)) || sent.is_some();
@@ -76,10 +80,11 @@ impl Cases {
             ("", Some(lat), Some(lon)) => format!(" at {lat}, {lon}"),
             (text, ..) => format!(" at {text}"),
         });
-        let said = [format!("{AGAIN}{at}"), words].into_iter().filter(|t| !t.is_empty());
+        let said = [format!("{AGAIN}{at}"), title.unwrap_or_default(), words].into_iter().filter(|t| !t.is_empty());
         let text = said.collect::<Vec<_>>().join(": ");
-        let role = if machine::is_name(&opening.by) { Role::Worker } else { Role::Resident };
-        let ask = Ask { by: opening.by.clone(), role: Some(role), text: Some(text), place, ..Ask::default() };
+        let by = who(opening.by.clone(), &kept(contact));
+        let role = if machine::is_name(&by) { Role::Worker } else { Role::Resident };
+        let ask = Ask { by, role: Some(role), text: Some(text), place, ..Ask::default() };
         if may_step {
             for mut stepped in self.step(held, Verb::Comment, &ask, &self.me, now).unwrap_or_default() {
                 stepped.because.clone_from(&opening.event);

@@ -66,7 +66,7 @@ pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Opti
         sos,
         kind: text("kind").parse().ok(),
         category: text("category"),
-        title: if title.is_empty() && sos { "SOS".into() } else { title },
+        title: if title.is_empty() && sos { SOS_TITLE.into() } else { title },
         description: said.into_iter().find(|said| !said.trim().is_empty()).unwrap_or_default(),
         place: place(&data),
         form: given(&data["form"]),
@@ -113,6 +113,9 @@ pub fn button(source: &str, subject: &str) -> String {
     let hash = xxh3_128(format!("{source}\0{subject}").as_bytes());
     format!("{}{hash:032x}", if subject.is_empty() { SOURCE_ONLY } else { "" })
 }
+
+/// What a call for help is called that says nothing of itself.
+pub const SOS_TITLE: &str = "SOS";
 
 /// How a [`button`] without a subject begins.
 pub const SOURCE_ONLY: &str = "source:";

@@ -68,7 +68,7 @@ pub use looking::opened;
 pub use machine::{Opening, Refusal};
 pub use succession::Awaited;
 
-use asking::kept;
+use asking::{kept, who};
 use booking::Edition;
 use calendar::Calendar;
 use chrono::{DateTime, Utc};
