@@ -67,7 +67,10 @@ impl Cases {
             }
         }
         let (place, title, words) = machine::said(opening);
-        let title = Some(title).filter(|title| *title != held.case.title && title != intake::SOS_TITLE);
+        // Only what it says beside what is known, or stands there anyway.
+        let is_place = |title: &String| place.as_ref().is_some_and(|place| place.text == *title);
+        let is_news = |title: &String| *title != held.case.title && title != intake::SOS_TITLE && !is_place(title);
+        let title = Some(title).filter(is_news);
         let place = place.filter(|place| Some(place) != held.place_now());
         // Where somebody is now, and whom to call, is news, however often the button was pressed.
         let is_news = place.as_ref().is_some_and(|place| held.is_elsewhere(place)) || sent.is_some();

@@ -204,6 +204,7 @@ impl Cases {
         };
         let fits = |other: &&Case| {
             other.id != case.id
+                && case.merged_into.as_ref() != Some(&other.id)
                 && other.category == case.category
                 && (other.opened - case.opened).num_days().abs() <= 7
                 && near(other)

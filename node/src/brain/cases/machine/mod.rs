@@ -388,6 +388,9 @@ impl Book<'_> {
     pub fn give_back(&self, case: &Case, to: &Address, by: &str, why: &str, now: DateTime<Utc>) -> Stepped {
         let mut turn = Turn::new(self, case, Verb::Recall.done(), by, None, Some(to.clone()), now);
         turn.entry.text = why.to_owned();
+        if case.dispatched_by.last() == Some(to) {
+            turn.undispatch();
+        }
         turn.hand_to(to.clone());
         turn.done()
     }
@@ -397,7 +400,9 @@ impl Book<'_> {
         let mut turn = Turn::new(self, case, step::CAME_BACK, "hand-over", None, None, now);
         let to = turn.case.handing_to.take();
         // Whoever was to return it would have been this node.
-        turn.case.dispatched_by.pop_if(|last| last == self.me);
+        if turn.case.dispatched_by.pop_if(|last| last == self.me).is_some() {
+            turn.undispatch();
+        }
         turn.entry.to = to.map(|to| to.to_string());
         turn.entry.text = why.to_owned();
         turn.done()
@@ -483,7 +488,10 @@ impl Book<'_> {
                     turn.case.offered_to = Some(above);
                 }
             }
-            None => turn.entry.step = step::MISSED.into(),
+            None => {
+                turn.entry.step = step::MISSED.into();
+                turn.entry.calls.push(self.me.clone());
+            }
         }
         turn.done()
     }

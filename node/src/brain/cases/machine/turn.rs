@@ -4,7 +4,7 @@ use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Approved, Ask, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role, Status, Terms,
+    Approved, Ask, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role, SOLUTION, Status, Terms,
 };
 use citybrain_shared::config::cases::{Limit, Unit};
 
@@ -252,6 +252,16 @@ impl<'a> Turn<'a> {
         if self.case.responded().is_some() {
             self.stop_clock(RESPONSE);
         }
+    }
+
+    /// It waits for its dispatch again, and whoever it was dispatched to has nothing to do with it any more.
+    pub(super) fn undispatch(&mut self) {
+        self.case.status = Status::Accepted;
+        self.case.unit.clear();
+        self.case.suspended = None;
+        self.stop_clock(SOLUTION);
+        self.void_clock(SOLUTION);
+        self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
     }
 
     /// It is this node's now. Whoever was to return it here has done so.
