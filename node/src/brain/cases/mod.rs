@@ -454,6 +454,11 @@ impl Cases {
     }
 }
 
+/// Is help for it still to come, or there? Once it has gone, the same button calls for it again.
+fn awaits_help(case: &Case) -> bool {
+    matches!(case.status, Status::Submitted | Status::Accepted | Status::Dispatched | Status::Handling)
+}
+
 /// Does a letter say truly where it comes from? Nobody gives away, or wants back, what is another's. On
 /// its way down the parent vouches for it.
 fn is_true(header: &Header<'_>, letter: &Letter) -> bool {

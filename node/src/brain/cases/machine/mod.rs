@@ -26,6 +26,7 @@ mod steps;
 mod turn;
 
 use super::calendar::Calendar;
+use super::looking::SOS;
 use crate::brain::form::Fault;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{
@@ -226,7 +227,7 @@ impl Book<'_> {
 
     /// Which category it names, and what is known of that.
     fn code<'o>(&self, opening: &'o Opening) -> (&'o str, Option<&Category>) {
-        let code = if opening.category.is_empty() && opening.sos { "sos" } else { &opening.category };
+        let code = if opening.category.is_empty() && opening.sos { SOS } else { &opening.category };
         (code, self.category(code))
     }
 
