@@ -512,3 +512,35 @@ fn a_step_asked_for_above_waits_for_the_answer_of_the_node_whose_case_it_is() {
     let (code, out, err) = at_city(&["close", "--by", "丙", "--wait", "0s"]);
     assert!(code == 0 && out.contains("owns it and was asked"), "{code} {out} {err}");
 }
+
+#[test]
+fn a_call_for_help_by_http_is_taken_with_what_can_be_read_of_it_and_known_again_by_its_place() {
+    let tree = tree(&[COMMUNITY]);
+    let node = tree.node(COMMUNITY);
+    let press = |said: Value| {
+        let (status, answer) = node.post("/v1/cases", &said);
+        assert!([200, 201].contains(&status), "{status} {answer}");
+        (status == 201, answer["case"]["id"].as_str().expect("a case").to_owned())
+    };
+    let at = |lat: f64, lon: f64| json!({"sos": true, "by": "a", "place": {"lat": lat, "lon": lon}});
+    let (is_new, first) = press(at(30.69801, 103.83601));
+    assert!(is_new);
+    assert_eq!(press(at(30.69802, 103.83602)), (false, first.clone()), "a receiver is wrong by a metre");
+    assert!(press(at(30.69901, 103.83601)).0);
+    let shown = |id: &str| node.get(&format!("/v1/cases/{id}")).expect("it is shown");
+    // What is wrong beside it keeps no call away.
+    let odd = json!({"sos": true, "phone": 13_900_000_000_u64, "place": "9栋", "battery": 12});
+    let (is_new, odd) = press(odd);
+    let odd = shown(&odd);
+    assert!(is_new && odd["case"]["place"]["text"] == "9栋" && odd["contact"]["phone"] == "13900000000", "{odd}");
+    let (is_new, far) = press(json!({"sos": true, "by": "a", "place": {"text": "8栋", "lat": 200, "lon": 1}}));
+    assert!(is_new && shown(&far)["case"]["place"] == json!({"text": "8栋"}));
+    // The category says it as well, by code or name.
+    for (i, category) in ["sos", "一键求助"].into_iter().enumerate() {
+        let said = json!({"category": category, "title": "摔倒", "by": "a", "place": {"text": format!("{i}栋")}});
+        let case = shown(&press(said).1);
+        assert_eq!((&case["case"]["kind"], &case["case"]["urgent"]), (&json!("incident"), &json!(true)), "{case}");
+    }
+    let (status, _) = node.post("/v1/cases", &json!({"category": "暴露垃圾", "title": "t", "by": "a", "battery": 1}));
+    assert_eq!(status, 400, "what is no call is refused as before");
+}

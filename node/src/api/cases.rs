@@ -13,6 +13,7 @@ use crate::brain::Brain;
 use crate::brain::cases::machine::{self, allowed};
 use crate::brain::cases::{self, Cases, Held, Opening, Told, intake, letter};
 use crate::brain::form;
+use axum::body::Bytes;
 use axum::extract::State as From;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
@@ -26,6 +27,7 @@ use citybrain_shared::record::Draft;
 use citybrain_shared::{Address, Lane, view, words};
 use parking_lot::Mutex;
 use serde::Deserialize;
+use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -282,7 +284,7 @@ fn of_held(brain: &Brain, held: &Held, caller: &Caller, asked: Option<Address>, 
         refused: w.refused.clone(),
     };
     view::CaseShown {
-        case: held.case.clone(),
+        case: Case { followers: brain.cases.followers(&held.case), ..held.case.clone() },
         history: held.history.clone(),
         overdue: held.case.is_overdue(now),
         words: held.case.words(),
@@ -321,7 +323,8 @@ pub async fn open(
     repeat: Repeat,
     Sent(body): Sent,
 ) -> Result<Response, Refusal> {
-    let mut new: view::CaseNew = parse(&body, "{\"category\":\"路灯\",\"title\":\"…\",\"by\":\"…\"}")?;
+    let read = parse(&body, "{\"category\":\"路灯\",\"title\":\"…\",\"by\":\"…\"}");
+    let mut new: view::CaseNew = read.or_else(|refusal| as_press(&ctx, &body).ok_or(refusal))?;
     new.by = caller.acts_as(new.by)?;
     new.key = new.key.map(|key| name.own(key));
     let made = match repeat.made(&ctx)? {
@@ -331,12 +334,48 @@ pub async fn open(
     answer_made(&ctx, &caller, made)
 }
 
+/// A call for help that is written otherwise than it should be: what can be read of it.
+fn as_press(ctx: &Ctx, body: &Bytes) -> Option<view::CaseNew> {
+    let said: Value = serde_json::from_slice(body).ok()?;
+    let text = |name: &str| intake::word(&said[name]).unwrap_or_default();
+    let is_call = said["sos"] == true || look(ctx, |cases| cases.is_call(&text("category"))).ok()?;
+    is_call.then(|| view::CaseNew {
+        category: text("category"),
+        title: text("title"),
+        description: text("description"),
+        place: intake::place(&said),
+        sos: true,
+        channel: text("channel"),
+        contact: intake::contact(&said, false),
+        by: text("by"),
+        key: intake::word(&said["key"]),
+        ..view::CaseNew::default()
+    })
+}
+
+/// Of a call for help nothing that is wrong beside it keeps it away: what cannot be is left out.
+fn without_faults(new: view::CaseNew) -> view::CaseNew {
+    let is_there = new.place.as_ref().is_none_or(Place::is_one);
+    let place = new.place.map(|place| if is_there { place } else { Place { lat: None, lon: None, ..place } });
+    let media = new.media.into_iter().filter(|url| is_on_the_web(url)).take(MEDIA_MAX).collect();
+    let by = if new.by.trim().is_empty() { "api".to_owned() } else { new.by };
+    view::CaseNew { place, media, by, ..new }
+}
+
 pub(super) fn on_earth(place: &Place) -> Result<(), Refusal> {
     if place.is_one() {
         return Ok(());
     }
     let detail = "`lat` is -90 to 90 and `lon` -180 to 180 degrees, both or neither";
     Err(Refusal::bad("bad-place", detail, "such as 30.698 and 103.8368"))
+}
+
+/// What a call for help from there is known again by: its words, or degrees to some ten metres.
+fn spot(place: &Place) -> String {
+    match (place.text.trim(), place.lat, place.lon) {
+        ("", Some(lat), Some(lon)) => format!("{lat:.4}, {lon:.4}"),
+        (text, ..) => text.to_owned(),
+    }
 }
 
 /// Something that a browser may be led to: no `javascript:`, and nothing that splits into two.
@@ -389,7 +428,8 @@ pub(super) async fn open_new(
     bound_for: Option<Address>,
     repeat: &Repeat,
 ) -> Result<Made, Refusal> {
-    let known = look(ctx, Cases::categories)?;
+    let (known, is_call) = look(ctx, |cases| (cases.categories(), new.sos || cases.is_call(&new.category)))?;
+    let new = if is_call { without_faults(view::CaseNew { sos: true, ..new }) } else { new };
     let named = |c: &&Category| c.code == new.category || c.name == new.category;
     if !known.is_empty() && !new.sos && known.iter().find(named).is_none() {
         let hint = near_or_all(&new.category, &known);
@@ -416,10 +456,10 @@ pub(super) async fn open_new(
     }
     let source = format!("/{}/cases", ctx.address());
     let key = new.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    let place = new.place.as_ref().map_or("", |p| p.text.trim());
+    let place = new.place.as_ref().map(spot).unwrap_or_default();
     // Who presses through an app is shown what it brought: it joins no press of somebody else's.
     let pressed = if new.by.starts_with(machine::APP) { format!("{source} {}", new.by) } else { source.clone() };
-    let button = (new.sos && !place.is_empty()).then(|| intake::button(&pressed, place));
+    let button = (new.sos && !place.is_empty()).then(|| intake::button(&pressed, &place));
     let channel = if new.channel.is_empty() { "api".into() } else { new.channel.clone() };
     let lane = letter::lane(new.sos);
     let opening = move |id| Opening {

@@ -179,10 +179,8 @@ impl Caller {
                 }
                 Ok(Ask { by, role: Some(case::Role::Worker), ..ask })
             }
-            Caller::Reader | Caller::Operator => {
-                let role = ask.role.unwrap_or_else(|| verb.usual_role());
-                Ok(Ask { by, role: Some(role), ..ask })
-            }
+            // Whose word it is where no role is said, the case tells.
+            Caller::Reader | Caller::Operator => Ok(Ask { by, ..ask }),
         }
     }
 

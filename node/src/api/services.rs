@@ -5,6 +5,7 @@ use super::guard::{Caller, Name};
 use super::input::{Path, Sent, parse, query};
 use super::once::{Made, Repeat};
 use super::{Ctx, Refusal, etag};
+use crate::brain::cases::machine;
 use crate::brain::services::request;
 use axum::extract::State as From;
 use axum::http::{HeaderMap, Uri, header};
@@ -106,10 +107,13 @@ pub async fn request(
             Err(new) => new,
         };
         let (node, service) = brain.services.find(&code, wanted.of.as_ref())?;
-        let (opening, mut contact) = request::opening(node, service, &wanted, id, calendar, now)?;
-        // Nobody's token: whoever asks for a service is who gets it.
-        if caller_speaks_for_others && contact.name.is_empty() {
-            contact.name.clone_from(&opening.by);
+        let (mut opening, mut contact) = request::opening(node, service, &wanted, id, calendar, now)?;
+        // Nobody's token: whoever asks for a service is who gets it, and his name is kept with the number alone.
+        if caller_speaks_for_others {
+            if contact.name.is_empty() {
+                contact.name.clone_from(&opening.by);
+            }
+            opening.by = machine::RESIDENT.into();
         }
         brain.cases.has_room(opening.sos)?;
         let (case, drafts) = brain.cases.open(opening, contact, now_us);

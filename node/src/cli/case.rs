@@ -236,7 +236,7 @@ pub struct Step {
     /// Who does it [default: the user of this shell]
     #[arg(long, env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
-    /// As what: resident, worker, supervisor [default: what the token is; an operator's: the first that may]
+    /// As what: resident, worker, supervisor [default: what the token is; an operator's: whoever may, the resident if it is his name]
     #[arg(long)]
     pub role: Option<Role>,
     /// A reason, a result, a comment

@@ -1,6 +1,6 @@
 //! What others call it: digital urban management (GB/T 30428), the 12345 hotline, Open311 and mySociety.
 
-use super::{Case, ClosedReason, Status};
+use super::{Case, ClosedReason, Solved, Status};
 use serde::{Deserialize, Serialize};
 
 /// What others call it that a case stands where it does.
@@ -35,8 +35,11 @@ impl Case {
             // Above they watch, and here it is being done: the resident hears the latter.
             Status::Handling if self.is_watched() => (4, "任务处理", "督办", "in_progress"),
             Status::Handling => (4, "任务处理", "办理", "in_progress"),
-            Status::Resolved => (5, "处理反馈", "答复", "fixed"),
-            Status::Evaluated => (6, "核实结案", "回访", "fixed"),
+            Status::Resolved if self.finding.as_ref().is_some_and(|f| f.passed) => {
+                (6, "核实结案", "答复", self.done_word())
+            }
+            Status::Resolved => (5, "处理反馈", "答复", self.done_word()),
+            Status::Evaluated => (6, "核实结案", "回访", self.done_word()),
             Status::Closed => (7, "综合评价", "办结", self.closed_word()),
             Status::Rejected if self.closed_reason == Some(ClosedReason::Emergency) => {
                 (0, "不予立案", "转紧急", "not_councils_responsibility")
@@ -47,6 +50,13 @@ impl Case {
         let open311 = if self.status.is_open() { "open" } else { "closed" };
         let own = str::to_owned;
         Words { step, urban: own(urban), hotline: own(hotline), open311: own(open311), update: own(update) }
+    }
+
+    /// mySociety's word for one that is answered and not closed yet: `fixed` is for what is, by all who know.
+    fn done_word(&self) -> &'static str {
+        let is_answered = self.outcome.as_ref().is_some_and(|o| o.solved == Solved::Solved);
+        let is_denied = self.verdicts().any(|v| v.is_residents && v.solved == Some(Solved::Unsolved));
+        if is_answered && !is_denied { "fixed" } else { "in_progress" }
     }
 
     /// mySociety's word for why it was closed.

@@ -4,7 +4,7 @@ use super::ask::{self, w3c};
 use super::body::Body;
 use crate::brain::form::Fault;
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Case, Entry, Role, SOLUTION, Verb, step};
+use citybrain_shared::case::{Case, Entry, Role, SOLUTION, Solved, Verb, step};
 use citybrain_shared::config::cases::Category;
 use citybrain_shared::config::services::{Answer as Type, Field};
 
@@ -165,7 +165,8 @@ pub fn update_status(case: &Case, e: &Entry) -> Option<&'static str> {
         Some(Verb::Suspend) => "planned",
         Some(Verb::Return) => "for_triage",
         Some(Verb::Escalate) => "internal_referral",
-        Some(Verb::Resolve) => "fixed",
+        Some(Verb::Resolve) if e.to.as_deref() == Some(Solved::Solved.as_str()) => "fixed",
+        Some(Verb::Resolve) => "in_progress",
         Some(Verb::Verify) if e.to.as_deref() == Some("failed") => "reopen",
         Some(Verb::Reopen) => "reopen",
         Some(Verb::Withdraw) => "cancelled",

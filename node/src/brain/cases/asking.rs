@@ -19,9 +19,7 @@ impl Cases {
     pub fn open(&self, mut opening: Opening, contact: Contact, now_us: i64) -> (Case, Vec<Draft>) {
         let now = view::time_of(now_us);
         let contact = kept(&contact);
-        if !contact.name.is_empty() && contact.name.trim() == opening.by.trim() {
-            opening.by = machine::RESIDENT.into();
-        }
+        opening.by = who(opening.by, &contact);
         let stepped = self.book().open(opening, now);
         let mut drafts = Vec::new();
         self.write(&stepped, Some(&contact), None, now, &mut drafts);
@@ -99,7 +97,7 @@ impl Cases {
         let now = view::time_of(now_us);
         let held = self.find(id)?;
         let id = held.case.id.clone();
-        let ask = &machine::act::named(&self.with_whole_ids(ask)?);
+        let ask = &held.in_a_role(verb, machine::act::named(&self.with_whole_ids(ask)?));
         let mut drafts = Vec::new();
         let is_here = self.may_step(&id);
         if verb == Verb::Forget && !is_here {
@@ -141,7 +139,7 @@ impl Cases {
         }
         // Whoever gave it away asks for it back, and nobody else can.
         let to = if verb == Verb::Recall { &held.case.owner } else { next.unwrap_or(held.case.bound_for()) }.clone();
-        drafts.extend(self.called_again(held, ask, wish, now));
+        drafts.extend(self.called_again(held, ask, wish, false, now));
         let body = Body::Ask { case: id.clone(), verb, ask: ask.clone(), hops: 0, contact: None };
         let letter = self.letter(wish.to_owned(), &to, held.case.urgent, body);
         drafts.extend(Pen { me: &self.me, now }.letter(&letter));
@@ -251,6 +249,33 @@ impl Cases {
             self.contact_draft(&held.case, &Contact { name: ask.by.trim().to_owned(), ..known }, now, drafts);
         }
     }
+}
+
+impl Held {
+    /// A wish whose maker did not say in which role he speaks. What residents may want is a resident's word only if he
+    /// is the one to call, or nobody is and the case knows him for nothing else: then he is no name, either, for he
+    /// may be somebody else after all. Anybody else speaks for the supervision.
+    fn in_a_role(&self, verb: Verb, ask: Ask) -> Ask {
+        let usual = verb.usual_role();
+        if ask.role.is_some() || usual != Role::Resident {
+            return Ask { role: Some(ask.role.unwrap_or(usual)), ..ask };
+        }
+        let is_he = |name: &str| machine::is_same_person(name, &ask.by);
+        if self.contact.as_ref().is_some_and(|contact| is_he(&contact.name)) || !machine::is_name(&ask.by) {
+            return Ask { role: Some(Role::Resident), ..ask };
+        }
+        let works_on_it = self.history.iter().any(|e| is_he(&e.by)) || self.case.handlers.iter().any(|by| is_he(by));
+        if self.case.has_contact || self.contact.is_some() || works_on_it {
+            return Ask { role: Some(Role::Supervisor), ..ask };
+        }
+        Ask { role: Some(Role::Resident), by: machine::RESIDENT.into(), ..ask }
+    }
+}
+
+/// Who opens it, or presses again, as others may read it: whoever is the one to call is named nowhere else.
+pub(super) fn who(by: String, contact: &Contact) -> String {
+    let is_he = !contact.name.trim().is_empty() && machine::is_same_person(&contact.name, &by);
+    if is_he { machine::RESIDENT.into() } else { by }
 }
 
 /// Of whom to call, what is kept.

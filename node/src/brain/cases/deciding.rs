@@ -2,7 +2,9 @@
 
 use super::letter::{self, Body, Letter, Pen, Step};
 use super::machine::{self, Opening, Refusal, Stepped, common};
-use super::{AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, intake, is_hand_over, is_true, kept};
+use super::{
+    AGAIN, Cases, HOPS_MAX, Held, PRESSES_MAX, WISH_ID_MAX, awaits_help, intake, is_hand_over, is_true, kept, who,
+};
 use chrono::{DateTime, Utc};
 use citybrain_hub::note::{DeadLetter, Note};
 use citybrain_hub::state::State;
@@ -16,7 +18,7 @@ const NUMBERS_MAX: usize = 8;
 impl Cases {
     pub(super) fn opened_by(&self, header: &Header<'_>, payload: &[u8], now_us: i64) -> Vec<Draft> {
         let now = view::time_of(now_us);
-        let read = intake::read(header, payload, self.calendar.day(now));
+        let read = intake::read(header, payload, self.calendar.day(now), &|category| self.is_call(category));
         let Some((mut opening, mut contact)) = read else { return Vec::new() };
         if self.held.contains_key(&opening.id) {
             return Vec::new();
@@ -43,15 +45,18 @@ impl Cases {
     pub fn pressed_again(&self, opening: &Opening, contact: &Contact, now_us: i64) -> Option<(String, Vec<Draft>)> {
         let button = opening.button.as_ref()?;
         let open = self.buttons.range((button.clone(), String::new())..).take_while(|(b, _)| b == button);
-        let held =
-            open.filter_map(|(_, id)| self.held.get(id)).find(|held| self.is_same_matter(held, opening, contact))?;
+        // Where the person is forgotten no number is kept any more: whoever calls with one calls for himself.
+        let may_be = |held: &&Held| contact.is_empty() || !held.is_forgotten();
+        let held = open
+            .filter_map(|(_, id)| self.held.get(id))
+            .find(|held| may_be(held) && self.is_same_matter(held, opening, contact))?;
         let now = view::time_of(now_us);
         let id = held.case.id.clone();
         let mut drafts = Vec::new();
         // Who else has the case has, or gets, whom to call.
         let (may_step, travels) = (self.may_step(&id), self.settings.contact_travels);
         let stays = may_step || !travels;
-        let news = Some(contact).filter(|c| !held.is_forgotten() && !c.is_empty());
+        let news = Some(contact).filter(|c| !c.is_empty());
         let sent = news.filter(|_| !stays).cloned();
         match &held.contact {
             None => {
@@ -63,7 +68,11 @@ impl Cases {
                 both.iter().for_each(|both| self.contact_draft(&held.case, both, now, &mut drafts));
             }
         }
-        let (place, _, words) = machine::said(opening);
+        let (place, title, words) = machine::said(opening);
+        // Only what it says beside what is known, or stands there anyway.
+        let is_place = |title: &String| place.as_ref().is_some_and(|place| place.text == *title);
+        let is_news = |title: &String| *title != held.case.title && title != intake::SOS_TITLE && !is_place(title);
+        let title = Some(title).filter(is_news);
         let place = place.filter(|place| Some(place) != held.place_now());
         // Where somebody is now, and whom to call, is news, however often the button was pressed.
         let is_news = place.as_ref().is_some_and(|place| held.is_elsewhere(place)) || sent.is_some();
@@ -76,10 +85,11 @@ impl Cases {
             ("", Some(lat), Some(lon)) => format!(" at {lat}, {lon}"),
             (text, ..) => format!(" at {text}"),
         });
-        let said = [format!("{AGAIN}{at}"), words].into_iter().filter(|t| !t.is_empty());
+        let said = [format!("{AGAIN}{at}"), title.unwrap_or_default(), words].into_iter().filter(|t| !t.is_empty());
         let text = said.collect::<Vec<_>>().join(": ");
-        let role = if machine::is_name(&opening.by) { Role::Worker } else { Role::Resident };
-        let ask = Ask { by: opening.by.clone(), role: Some(role), text: Some(text), place, ..Ask::default() };
+        let by = who(opening.by.clone(), &kept(contact));
+        let role = if machine::is_name(&by) { Role::Worker } else { Role::Resident };
+        let ask = Ask { by, role: Some(role), text: Some(text), place, ..Ask::default() };
         if may_step {
             for mut stepped in self.step(held, Verb::Comment, &ask, &self.me, now).unwrap_or_default() {
                 stepped.because.clone_from(&opening.event);
@@ -87,8 +97,8 @@ impl Cases {
             }
         } else {
             let to = self.sends_on(held, Verb::Comment, &ask).unwrap_or(held.case.bound_for());
-            let wish = format!("{id}.press.{}", opening.id);
-            drafts.extend(self.called_again(held, &ask, &wish, now));
+            let wish = format!("{id}{}{}", letter::PRESS, opening.id);
+            drafts.extend(self.called_again(held, &ask, &wish, held.pressed == 0, now));
             let body = Body::Ask { case: id.clone(), verb: Verb::Comment, ask, hops: 0, contact: sent };
             drafts.extend(Pen { me: &self.me, now }.letter(&self.letter(wish, to, held.case.urgent, body)));
         }
@@ -107,12 +117,54 @@ impl Cases {
         Some(if follows && is_on_its_way { &case.owner } else { case.bound_for() })
     }
 
-    /// Somebody calls for help from another place, and another node has the case: whoever is on duty here
-    /// hears of it at once, those there when they do.
-    pub(super) fn called_again(&self, held: &Held, ask: &Ask, wish: &str, now: DateTime<Utc>) -> Option<Draft> {
-        let place = ask.place.as_ref().filter(|place| held.calls_to(place))?;
-        let is_wanted = held.case.urgent && held.case.status.is_open();
+    /// Somebody calls for help again, and another node has the case: whoever is on duty here hears of it at once,
+    /// those there when they do. From another place always; from the same one at the first press since the owner's
+    /// last word (`is_first`), for nobody here knows what has become of it there.
+    pub(super) fn called_again(
+        &self,
+        held: &Held,
+        ask: &Ask,
+        wish: &str,
+        is_first: bool,
+        now: DateTime<Utc>,
+    ) -> Option<Draft> {
+        let elsewhere = ask.place.as_ref().filter(|place| held.calls_to(place));
+        let is_wanted = held.case.urgent && held.case.status.is_open() && (elsewhere.is_some() || is_first);
+        let place = elsewhere.or(held.place_now());
         is_wanted.then(|| Pen { me: &self.me, now }.call_again(&held.case, place, ask, wish))
+    }
+
+    /// The owner says that the case was over before somebody pressed again here: that is an incident of its own, or
+    /// belongs to the one that another such press has opened.
+    fn pressed_anew(
+        &self,
+        case: &str,
+        wish: &str,
+        said: &Ask,
+        contact: Option<&Contact>,
+        now: DateTime<Utc>,
+    ) -> Option<Vec<Draft>> {
+        let held = self.held.get(case).filter(|held| held.case.opened_at == self.me)?;
+        let (_, id) = wish.split_once(letter::PRESS).filter(|(_, id)| !self.held.contains_key(*id))?;
+        let contact = contact.or(held.contact.as_ref()).cloned().unwrap_or_default();
+        let known = held.case.clone();
+        let opening = Opening {
+            id: id.to_owned(),
+            button: known.button,
+            by: said.by.clone(),
+            sos: true,
+            category: known.category,
+            title: known.title,
+            description: said.text.clone().unwrap_or_default(),
+            place: said.place.clone().or_else(|| held.place_now().cloned()),
+            channel: known.channel,
+            governance: known.governance,
+            has_contact: !contact.is_empty(),
+            ..Opening::default()
+        };
+        let now_us = now.timestamp_micros();
+        let joined = self.pressed_again(&opening, &contact, now_us).filter(|(other, _)| other != case);
+        Some(joined.map_or_else(|| self.open(opening, contact, now_us).1, |(_, drafts)| drafts))
     }
 
     /// A button with a name of its own is one matter while its incident is open; behind a source
@@ -322,6 +374,10 @@ impl Cases {
             }
             Body::SentBack { case, term, version, why } => self.bounced(case, (*term, *version), why, letter, now),
             Body::Recall { case, by, why, .. } => self.called_back(case, by, why, letter, now),
+            Body::Refused { case, answers, said: Some(said), contact, .. } => {
+                let opened = self.pressed_anew(case, answers, said, contact.as_ref(), now);
+                opened.into_iter().flatten().chain(done("known")).collect()
+            }
             Body::Copy { .. } | Body::Refused { .. } => done("known"),
         }
     }
@@ -393,6 +449,10 @@ impl Cases {
         }
         if let Some(to) = self.sends_on(held, verb, ask) {
             return self.sent_to_owner(held, to, follows(verb, ask), letter).map(sent_on);
+        }
+        if letter.id.contains(letter::PRESS) && !awaits_help(&held.case) {
+            let detail = format!("`{}` was {} by then: whoever pressed calls anew", held.case.id, held.case.standing());
+            return Err(Refusal::new(letter::OVER, detail, ""));
         }
         if verb == Verb::Recall {
             let recall = self.recall(held, ask, format!("{}.recall", letter.id))?;
@@ -470,7 +530,11 @@ impl Cases {
         let Refusal { error, detail, hint } = refusal;
         let detail = if hint.is_empty() { detail } else { format!("{detail}; {hint}") };
         let (case, answers) = (case.to_owned(), letter.id.clone());
-        let body = Body::Refused { case, answers, error: error.to_owned(), detail };
+        let (said, contact) = match &letter.body {
+            Body::Ask { ask, contact, .. } if error == letter::OVER => (Some(Box::new(ask.clone())), contact.clone()),
+            _ => (None, None),
+        };
+        let body = Body::Refused { case, answers, error: error.to_owned(), detail, said, contact };
         let told = self.letter(format!("{}.refused", letter.id), &letter.from, letter.urgent, body);
         let pen = Pen { me: &self.me, now };
         pen.answered(letter, error, pen.letter(&told))

@@ -1,13 +1,13 @@
 //! Records folded into what this node holds: the only way to change it.
 
 use super::calendar::Calendar;
-use super::letter::{Body, Letter, ON_ITS_WAY};
+use super::letter::{self, Body, Letter, ON_ITS_WAY};
 use super::letters::Posted;
 use super::machine::{self, RESIDENT, TEXT_MAX, cut, is_name, shown};
 use super::succession;
 use super::{
     AGAIN, CASES_MAX, COMING_MAX, Cases, Dirty, HISTORY_MAX, Held, Uncalled, WISH_ID_MAX, WISHES_MAX, Wish,
-    is_hand_over, is_true, number_there, opened, spots,
+    awaits_help, is_hand_over, is_true, number_there, opened, spots,
 };
 use citybrain_shared::case::{Ask, Booked, Case, Coming, Entry, Place, Role, Status, Verb};
 use citybrain_shared::config::cases::Category;
@@ -201,10 +201,7 @@ impl Cases {
             timers.filter_map(|c| Some((self.due_us(held, c)?, id.to_owned(), c.name.clone()))).collect();
         let waits = Some((self.too_long(held), id.to_owned(), ON_ITS_WAY.to_owned()));
         let waits = waits.filter(|_| self.watches(held) && held.called != Some(case.order()));
-        // Once help was there and has gone, the same button calls for it again.
-        let awaits_help =
-            matches!(case.status, Status::Submitted | Status::Accepted | Status::Dispatched | Status::Handling);
-        let button = case.button.clone().filter(|_| case.opened_at == self.me && awaits_help);
+        let button = case.button.clone().filter(|_| case.opened_at == self.me && awaits_help(case));
         let button = button.map(|b| (b, id.to_owned()));
         let over = (case.closed.unwrap_or(case.changed).timestamp_micros(), id.to_owned());
         // Once given, a seat is taken, whoever has the case by now, until it is given back.
@@ -549,7 +546,8 @@ impl Cases {
                     self.were_called(&case.id, history);
                 }
             }
-            Body::Refused { case, answers, detail, error } => {
+            Body::Refused { case, answers, detail, error, .. } => {
+                let is_over = error == letter::OVER;
                 self.comes_not(case, answers);
                 if let Some(held) = self.held.get_mut(case)
                     && let Some(wish) = held.wishes.iter_mut().find(|w| w.id == *answers)
@@ -558,6 +556,10 @@ impl Cases {
                     // Where somebody calls from now is true though the owner cannot hear it yet.
                     held.moved_to.take_if(|_| wish.verb == Verb::Comment && error != "on-its-way");
                     self.dirty.insert((Dirty::Case, case.clone()));
+                }
+                // Whoever pressed calls for help all the same.
+                if is_over {
+                    self.post(pos, posted, false);
                 }
             }
         }

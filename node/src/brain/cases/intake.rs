@@ -39,8 +39,13 @@ fn opens_case(header: &Header<'_>, payload: &[u8]) -> bool {
 }
 
 /// What an event says of a new case, and who can be called. Its answers are not looked at yet:
-/// [`answered`].
-pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Option<(Opening, Contact)> {
+/// [`answered`]. `is_call`: is such a category one of calls for help?
+pub fn read(
+    header: &Header<'_>,
+    payload: &[u8],
+    day: chrono::NaiveDate,
+    is_call: &dyn Fn(&str) -> bool,
+) -> Option<(Opening, Contact)> {
     let envelope = Envelope::parse(payload).ok()?;
     let event = envelope.id.clone()?.into_owned();
     let data = super::letter::data::<Value>(payload).unwrap_or(Value::Null);
@@ -56,7 +61,7 @@ pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Opti
     } else {
         text("title")
     };
-    let sos = !is_appeal;
+    let sos = !is_appeal || is_call(&text("category"));
     let opening = Opening {
         id: id(day, source, &event),
         event: Some(event),
@@ -66,7 +71,7 @@ pub fn read(header: &Header<'_>, payload: &[u8], day: chrono::NaiveDate) -> Opti
         sos,
         kind: text("kind").parse().ok(),
         category: text("category"),
-        title: if title.is_empty() && sos { "SOS".into() } else { title },
+        title: if title.is_empty() && sos { SOS_TITLE.into() } else { title },
         description: said.into_iter().find(|said| !said.trim().is_empty()).unwrap_or_default(),
         place: place(&data),
         form: given(&data["form"]),
@@ -114,6 +119,9 @@ pub fn button(source: &str, subject: &str) -> String {
     format!("{}{hash:032x}", if subject.is_empty() { SOURCE_ONLY } else { "" })
 }
 
+/// What a call for help is called that says nothing of itself.
+pub const SOS_TITLE: &str = "SOS";
+
 /// How a [`button`] without a subject begins.
 pub const SOURCE_ONLY: &str = "source:";
 
@@ -129,24 +137,35 @@ fn given(form: &Value) -> BTreeMap<String, String> {
 }
 
 /// A name at the top of the data is a device's, where no resident speaks.
-fn contact(data: &Value, is_appeal: bool) -> Contact {
+pub fn contact(data: &Value, is_appeal: bool) -> Contact {
     let at = |name: &str| {
-        let nested = data["contact"][name].as_str().or_else(|| data["reporter"][name].as_str());
-        let flat = if is_appeal || name == "phone" { data[name].as_str() } else { None };
-        words::beginning(nested.or(flat).unwrap_or_default(), 200).into()
+        let nested = word(&data["contact"][name]).or_else(|| word(&data["reporter"][name]));
+        let flat = if is_appeal || name == "phone" { word(&data[name]) } else { None };
+        words::beginning(&nested.or(flat).unwrap_or_default(), 200).into()
     };
     Contact { name: at("name"), phone: at("phone"), address: at("address"), ..Contact::default() }
 }
 
+/// A text, or a number as one: a telephone's, or a door's.
+pub fn word(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(n) => Some(n.to_string()),
+        _ => None,
+    }
+}
+
+/// Where it is, in whatever shape it says so.
 pub fn place(data: &Value) -> Option<Place> {
-    let location = &data["location"];
-    let number = |names: [&str; 2]| names.iter().find_map(|n| location[*n].as_f64().or_else(|| data[*n].as_f64()));
-    let text = location.as_str().or_else(|| location["text"].as_str()).or_else(|| location["address"].as_str());
+    let location = if data["location"].is_null() { &data["place"] } else { &data["location"] };
+    let degrees = |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+    let number = |names: [&str; 2]| names.iter().find_map(|n| degrees(&location[*n]).or_else(|| degrees(&data[*n])));
+    let text = word(location).or_else(|| word(&location["text"])).or_else(|| word(&location["address"]));
     // A device that knows no better says 0/0, half of it, or something beyond the poles; the words count then.
     let says = |at: &(f64, f64)| case::is_on_earth(at.0, at.1) && *at != (0.0, 0.0);
     let at = number(["lat", "latitude"]).zip(number(["lon", "long"])).filter(says);
     let place = Place {
-        text: words::beginning(text.unwrap_or_default(), 300).into(),
+        text: words::beginning(&text.unwrap_or_default(), 300).into(),
         lat: at.map(|at| at.0),
         lon: at.map(|at| at.1),
     };
@@ -161,7 +180,24 @@ mod tests {
     fn of(kind: &str, data: &Value) -> (Opening, Contact) {
         let event = json!({"specversion": "1.0", "id": "1", "source": "/app", "type": kind, "data": data}).to_string();
         let header = Header::local(Kind::Event, kind);
-        read(&header, event.as_bytes(), chrono::NaiveDate::MIN).unwrap()
+        read(&header, event.as_bytes(), chrono::NaiveDate::MIN, &|category| category == "sos").unwrap()
+    }
+
+    #[test]
+    fn numbers_are_taken_for_the_texts_that_they_stand_for() {
+        let (pressed, contact) = of("city.sos", &json!({"phone": 13_900_000_000_u64, "place": "9栋"}));
+        assert_eq!((contact.phone.as_str(), pressed.place.unwrap().text.as_str()), ("13900000000", "9栋"));
+        let (pressed, contact) = of("city.sos", &json!({"contact": {"phone": 110}, "location": {"text": 9}}));
+        assert_eq!((contact.phone.as_str(), pressed.place.unwrap().text.as_str()), ("110", "9"));
+        let at = of("city.sos", &json!({"location": {"lat": "30.7", "lon": "103.8"}})).0.place.unwrap();
+        assert_eq!((at.lat, at.lon), (Some(30.7), Some(103.8)));
+    }
+
+    #[test]
+    fn an_appeal_of_the_category_of_calls_is_one() {
+        let (call, contact) = of(APPEAL, &json!({"category": "sos", "name": "王女士"}));
+        assert!(call.sos && call.button.is_some() && call.title == SOS_TITLE && contact.name == "王女士");
+        assert!(!of(APPEAL, &json!({"category": "L"})).0.sos);
     }
 
     #[test]

@@ -137,8 +137,23 @@ pub enum Body {
     /// What the parent knows of a case of the box that was here before the one that has asked.
     Returned { inc: Inc, case: Case, history: Vec<Entry> },
     /// It was not done.
-    Refused { case: String, answers: String, error: String, detail: String },
+    Refused {
+        case: String,
+        answers: String,
+        error: String,
+        detail: String,
+        /// Of a press that came when help had gone ([`OVER`]): what was said, for a new incident.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        said: Option<Box<Ask>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        contact: Option<Contact>,
+    },
 }
+
+/// Why a further press is refused whose case was over by then.
+pub const OVER: &str = "over";
+/// In the id of a further press's letter, before the id that a new incident would have.
+pub const PRESS: &str = ".press.";
 
 /// Writes events of one node at one moment.
 pub struct Pen<'a> {
@@ -198,9 +213,9 @@ impl Pen<'_> {
     }
 
     /// The same, because this `wish` says that the call for help is at that place now; another node has the case.
-    pub fn call_again(&self, case: &Case, place: &Place, ask: &Ask, wish: &str) -> Draft {
+    pub fn call_again(&self, case: &Case, place: Option<&Place>, ask: &Ask, wish: &str) -> Draft {
         let more = json!({"why": AGAIN, "text": ask.text, "to": case.bound_for()});
-        self.called(&format!("{wish}.call"), case, Some(place), more)
+        self.called(&format!("{wish}.call"), case, place, more)
     }
 
     fn called(&self, id: &str, case: &Case, place: Option<&Place>, more: Value) -> Draft {

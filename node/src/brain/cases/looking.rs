@@ -15,6 +15,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// The code of the category that calls for help have.
+pub(super) const SOS: &str = "sos";
 /// Degrees that lie between two cases of the same matter at most: about 200 m.
 const NEAR: f64 = 0.002;
 
@@ -36,6 +38,12 @@ impl Cases {
     /// What cases may be about here: the node's own categories, then those of the nodes above it.
     pub fn categories(&self) -> Arc<Vec<Category>> {
         self.categories.clone()
+    }
+
+    /// Is whatever is of that category, by its code or its name here, a call for help?
+    pub fn is_call(&self, category: &str) -> bool {
+        let known = self.categories.iter().find(|c| c.code == category || c.name == category);
+        known.map_or(category, |c| &c.code) == SOS
     }
 
     pub fn get(&self, id: &str) -> Option<&Held> {
@@ -204,6 +212,7 @@ impl Cases {
         };
         let fits = |other: &&Case| {
             other.id != case.id
+                && case.merged_into.as_ref() != Some(&other.id)
                 && other.category == case.category
                 && (other.opened - case.opened).num_days().abs() <= 7
                 && near(other)
@@ -220,6 +229,12 @@ impl Cases {
         found.dedup_by_key(|c| &c.id);
         found.truncate(10);
         found
+    }
+
+    /// The cases that follow it, without those that came back from it, as far as is known here.
+    pub fn followers(&self, case: &Case) -> Vec<String> {
+        let follows = |id: &&String| self.get(id).is_none_or(|held| held.case.merged_into.as_ref() == Some(&case.id));
+        case.followers.iter().filter(follows).cloned().collect()
     }
 
     /// How many open cases are over a limit?

@@ -68,7 +68,7 @@ pub use looking::opened;
 pub use machine::{Opening, Refusal};
 pub use succession::Awaited;
 
-use asking::kept;
+use asking::{kept, who};
 use booking::Edition;
 use calendar::Calendar;
 use chrono::{DateTime, Utc};
@@ -455,6 +455,11 @@ impl Cases {
             self.dirty.insert((Dirty::Case, id));
         }
     }
+}
+
+/// Is help for it still to come, or there? Once it has gone, the same button calls for it again.
+fn awaits_help(case: &Case) -> bool {
+    matches!(case.status, Status::Submitted | Status::Accepted | Status::Dispatched | Status::Handling)
 }
 
 /// Does a letter say truly where it comes from? Nobody gives away, or wants back, what is another's. On

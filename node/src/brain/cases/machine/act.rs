@@ -105,12 +105,19 @@ impl Book<'_> {
         }
         use Verb::{Close, Evaluate, Merge, Reject, Verify, Withdraw};
         let ends_it = matches!(verb, Verify | Evaluate | Close | Reject | Merge | Withdraw);
-        if ends_it && case.handlers.iter().any(|handler| is_same_person(handler, &ask.by)) {
+        if ends_it && handlers(case).any(|handler| is_same_person(handler, &ask.by)) {
             let detail = format!("{} has handled `{}`: who handles may not {verb}", ask.by, case.id);
             return Err(Refusal::new("handler", detail, "somebody else must: `--by NAME`"));
         }
         Ok(())
     }
+}
+
+/// Who has handled it, or does: people, their units, and those who reported what a summoned unit did.
+fn handlers(case: &Case) -> impl Iterator<Item = &str> {
+    let reported = case.assists.iter().map(|a| &a.reported_by);
+    let all = case.handlers.iter().chain([&case.unit]).chain(reported);
+    all.map(String::as_str).filter(|name| !name.is_empty())
 }
 
 /// # Errors

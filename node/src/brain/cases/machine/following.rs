@@ -69,9 +69,11 @@ impl Turn<'_> {
             }
             self.entry.calls.push(self.book.me.clone());
         }
-        // Its seat was given back; whether there is one left is asked anew.
+        // Its seat was given back; whether there is one left is asked anew, of the node that knows.
         if let Some(booking) = self.case.booking.as_mut().filter(|b| b.state == Booked::Booked) {
             booking.state = Booked::Asked;
+            let to = booking.node.clone();
+            self.hand_to(to);
         }
     }
 }

@@ -7,7 +7,7 @@
 //! them: the one has written that it gave the case away before the other can learn of it.
 //!
 //! **Who handles may not close**: whoever started or resolved a case may neither verify, evaluate,
-//! nor close it.
+//! nor close it; nor may the unit for which he did, or whoever reported for a unit that was summoned.
 
 //!
 //! | module | what it owns |
@@ -26,6 +26,7 @@ mod steps;
 mod turn;
 
 use super::calendar::Calendar;
+use super::looking::SOS;
 use crate::brain::form::Fault;
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::case::{
@@ -38,7 +39,7 @@ pub(super) use steps::two_owners;
 pub use turn::TEXT_MAX;
 pub use turn::{APP, OPEN311, RESIDENT, app_of, is_name};
 use turn::{NAME_MAX, Turn};
-pub(super) use turn::{cut, shown};
+pub(super) use turn::{cut, is_same_person, shown};
 
 /// Who acts when a limit has passed.
 pub const TIMER: &str = "timer";
@@ -226,7 +227,7 @@ impl Book<'_> {
 
     /// Which category it names, and what is known of that.
     fn code<'o>(&self, opening: &'o Opening) -> (&'o str, Option<&Category>) {
-        let code = if opening.category.is_empty() && opening.sos { "sos" } else { &opening.category };
+        let code = if opening.category.is_empty() && opening.sos { SOS } else { &opening.category };
         (code, self.category(code))
     }
 
@@ -388,6 +389,9 @@ impl Book<'_> {
     pub fn give_back(&self, case: &Case, to: &Address, by: &str, why: &str, now: DateTime<Utc>) -> Stepped {
         let mut turn = Turn::new(self, case, Verb::Recall.done(), by, None, Some(to.clone()), now);
         turn.entry.text = why.to_owned();
+        if case.dispatched_by.last() == Some(to) {
+            turn.undispatch();
+        }
         turn.hand_to(to.clone());
         turn.done()
     }
@@ -397,7 +401,9 @@ impl Book<'_> {
         let mut turn = Turn::new(self, case, step::CAME_BACK, "hand-over", None, None, now);
         let to = turn.case.handing_to.take();
         // Whoever was to return it would have been this node.
-        turn.case.dispatched_by.pop_if(|last| last == self.me);
+        if turn.case.dispatched_by.pop_if(|last| last == self.me).is_some() {
+            turn.undispatch();
+        }
         turn.entry.to = to.map(|to| to.to_string());
         turn.entry.text = why.to_owned();
         turn.done()
@@ -483,7 +489,10 @@ impl Book<'_> {
                     turn.case.offered_to = Some(above);
                 }
             }
-            None => turn.entry.step = step::MISSED.into(),
+            None => {
+                turn.entry.step = step::MISSED.into();
+                turn.entry.calls.push(self.me.clone());
+            }
         }
         turn.done()
     }

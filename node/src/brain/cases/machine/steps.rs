@@ -3,9 +3,10 @@
 //! A `now` that is handed in is the node's own clock, which may have been set back; the step's own is never
 //! before the step that was last.
 
-use super::turn::{LIST_MAX, NAME_MAX, Turn, cut, is_same_person, missing};
+use super::turn::{LIST_MAX, NAME_MAX, Turn, cut, is_same_person, missing, shown};
 use super::{Refusal, Stepped, common, watching};
 use chrono::{DateTime, Utc};
+use citybrain_shared::Address;
 use citybrain_shared::case::{
     Ask, Assist, CLIMB, Case, ClosedReason, DISPATCH, Finding, Kind, Outcome, Role, SOLUTION, Solved, Status, Verdict,
     assist_clock, step,
@@ -102,6 +103,8 @@ impl Turn<'_> {
             text: self.entry.text.clone(),
             evidence: ask.evidence.iter().take(LIST_MAX).map(|e| cut(e, 500)).collect(),
         });
+        // The answer goes if the case begins again; what showed it stays in the history.
+        self.entry.evidence = shown(&ask.evidence);
         self.entry.to = Some(solved.to_string());
         self.stop_clock(SOLUTION);
         Ok(())
@@ -183,12 +186,7 @@ impl Turn<'_> {
     pub(super) fn sent_back(&mut self) -> Result<(), Refusal> {
         self.need_text("why it is returned")?;
         self.case.returns += 1;
-        self.case.status = Status::Accepted;
-        self.case.unit.clear();
-        self.case.suspended = None;
-        self.stop_clock(SOLUTION);
-        self.void_clock(SOLUTION);
-        self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
+        self.undispatch();
         // It stays on the list until it has come there: called back, it is returned there again.
         if let Some(to) = self.case.dispatched_by.last().cloned() {
             self.hand_to(to);
@@ -270,6 +268,7 @@ impl Turn<'_> {
         self.need_text("what was done")?;
         let id = self.assist_of(ask)?;
         if let Some(a) = self.case.assists.iter_mut().find(|a| a.id == id) {
+            may_report(a, self.entry.from.as_ref())?;
             a.reported.get_or_insert(now);
             a.reported_by = ask.by.clone();
             a.result = self.entry.text.clone();
@@ -391,8 +390,27 @@ fn one_of(reason: ClosedReason, all: &[ClosedReason]) -> Result<(), Refusal> {
     Err(Refusal::new("bad-request", format!("`{reason}` is no reason here: one of {list}"), hint))
 }
 
-/// The one who summoned a unit rates it; or whoever supervises him, but never the unit itself.
+/// What a unit did is said at its own node, or where the case is, and not by others for it.
+fn may_report(assist: &Assist, from: Option<&Address>) -> Result<(), Refusal> {
+    let Some(from) = from.filter(|from| assist.node.as_ref() != Some(from)) else { return Ok(()) };
+    let detail = format!("{} ({}) was not summoned to {from}", assist.id, assist.unit);
+    let hint = match &assist.node {
+        Some(node) => format!("at {node}, or at the node whose case it is"),
+        None => "at the node whose case it is".to_owned(),
+    };
+    Err(Refusal::new("not-summoned", detail, hint))
+}
+
+/// The one who summoned a unit rates it, once, when it has reported; or whoever supervises him, but never the unit
+/// itself.
 fn may_rate(assist: &Assist, ask: &Ask) -> Result<(), Refusal> {
+    let not_now = |detail: String, hint: &str| Err(Refusal::new("not-now", detail, hint));
+    if assist.reported.is_none() {
+        return not_now(format!("{} ({}) has not reported", assist.id, assist.unit), "rate it when it has: `report`");
+    }
+    if let Some(rating) = assist.rating {
+        return not_now(format!("{} ({}) was rated {rating} of 5 already", assist.id, assist.unit), "once is all");
+    }
     if is_same_person(&assist.by, &ask.by) || assist.by.is_empty() {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use super::{Book, Refusal, Stepped, common};
 use chrono::{DateTime, TimeDelta, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Approved, Ask, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role, Status, Terms,
+    Approved, Ask, Case, Clock, ClosedReason, DISPATCH, Entry, Place, RESPONSE, Role, SOLUTION, Status, Terms,
 };
 use citybrain_shared::config::cases::{Limit, Unit};
 
@@ -226,17 +226,20 @@ impl<'a> Turn<'a> {
         ask.limit.as_deref().map(Limit::parse).transpose().map_err(|e| Refusal::new("bad-limit", e, "such as `2wd`"))
     }
 
-    /// Whoever handles is remembered: one who could not be must not handle, or he could close it.
+    /// Whoever handles is remembered, and the unit for which he does: one who could not be must not handle, or he
+    /// could close it.
     pub(super) fn handled(&mut self) -> Result<(), Refusal> {
-        let by = self.entry.by.clone();
-        if self.case.handlers.iter().any(|known| is_same_person(known, &by)) {
-            return Ok(());
+        for name in [self.entry.by.clone(), self.case.unit.clone()] {
+            let is_known = self.case.handlers.iter().any(|known| is_same_person(known, &name));
+            if name.is_empty() || is_known {
+                continue;
+            }
+            if self.case.handlers.len() >= LIST_MAX {
+                let detail = format!("{LIST_MAX} people and units have handled it already");
+                return Err(Refusal::new("too-many", detail, "one of them must go on: `case show` names them"));
+            }
+            self.case.handlers.push(name);
         }
-        if self.case.handlers.len() >= LIST_MAX {
-            let detail = format!("{LIST_MAX} people have handled it already");
-            return Err(Refusal::new("too-many", detail, "one of them must go on: `case show` names them"));
-        }
-        self.case.handlers.push(by);
         Ok(())
     }
 
@@ -249,6 +252,16 @@ impl<'a> Turn<'a> {
         if self.case.responded().is_some() {
             self.stop_clock(RESPONSE);
         }
+    }
+
+    /// It waits for its dispatch again, and whoever it was dispatched to has nothing to do with it any more.
+    pub(super) fn undispatch(&mut self) {
+        self.case.status = Status::Accepted;
+        self.case.unit.clear();
+        self.case.suspended = None;
+        self.stop_clock(SOLUTION);
+        self.void_clock(SOLUTION);
+        self.start_clock(DISPATCH, self.limit_of(|t| t.dispatch));
     }
 
     /// It is this node's now. Whoever was to return it here has done so.
@@ -324,7 +337,7 @@ pub fn is_name(by: &str) -> bool {
 
 /// Are these two ways to write one name? Capitals, blanks and the wide letters of Chinese keyboards make no
 /// other person.
-pub(super) fn is_same_person(a: &str, b: &str) -> bool {
+pub(in crate::brain::cases) fn is_same_person(a: &str, b: &str) -> bool {
     let plain = |c: char| match c {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(c as u32 - 0xfee0).unwrap_or(c),
         c => c,

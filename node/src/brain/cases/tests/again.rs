@@ -285,3 +285,41 @@ fn whoever_was_called_often_enough_is_called_anew_once_the_owner_has_answered() 
     assert_eq!(held.case.place_again, Some(at("C楼")), "each press has come to the owner");
     assert_eq!(held.history.iter().filter(|e| e.text.starts_with(AGAIN)).count(), 21);
 }
+
+#[test]
+fn a_press_where_nobody_has_heard_that_help_has_gone_is_an_incident_of_its_own() {
+    let mut world = pressed_and_dispatched_to("c/s/a");
+    for verb in [Verb::Start, Verb::Resolve] {
+        assert!(world.ask("c/s/a", ID, verb, &by("w", Role::Worker), ""));
+    }
+    let (cut, place) = (["c/s/b"], at("A楼"));
+    without(&mut world, &cut);
+    let before = calls(&world, "c/s/b").len();
+    press(&mut world, "2", "A楼", "138");
+    assert_eq!(calls(&world, "c/s/b")[before..], [of("again", "A楼")], "those who are near, at once");
+    press(&mut world, "3", "A楼", "138");
+    assert_eq!(calls(&world, "c/s/b").len(), before + 1, "and once");
+    without(&mut world, &cut);
+    world.restart("c/s/b");
+    world.settle();
+    let held = |at: &str, id: &str| world.places[at].cases.get(id);
+    for at in ["c", "c/s", "c/s/b"] {
+        let new = held(at, "2").unwrap();
+        assert_eq!(
+            (new.case.owner.as_str(), new.case.urgent, new.case.place.clone()),
+            ("c/s/b", true, Some(place.clone()))
+        );
+        let again = new.history.iter().filter(|e| e.text.starts_with(AGAIN)).count();
+        assert_eq!((again, held(at, "3").is_none()), (1, true), "the second press is of the same incident, at {at}");
+        assert_eq!(held(at, ID).unwrap().history.last().unwrap().step, "resolved");
+    }
+    assert_eq!(held("c/s/b", "2").unwrap().contact.as_ref().unwrap().phone, "138");
+    assert_eq!(calls(&world, "c/s/b").iter().filter(|call| call.0 == "submitted").count(), 2);
+    // The refusal comes again: it is known.
+    let again: Vec<Flying> = world.places["c/s/b"].crossed.iter().map(|(_, f)| f.clone()).collect();
+    for flying in again {
+        world.arrive("c/s/b", flying);
+    }
+    world.settle();
+    assert_eq!(world.places["c/s/b"].cases.count(), 2);
+}

@@ -225,3 +225,18 @@ fn what_a_lost_box_gets_back_fits_into_a_letter() {
     assert!(letter::sent(&lines(&texts)).is_empty());
     assert_eq!(letter::sent(&lines(&texts[..3])).len(), 3);
 }
+
+#[test]
+fn what_is_said_to_be_of_the_category_of_calls_is_a_call_for_help() {
+    let mut cases = node("c/s/a");
+    for id in ["1", "2"] {
+        heard(&mut cases, "city.appeal", id, json!({"category": "sos", "phone": 13_900_000_000_u64}));
+    }
+    assert_eq!(cases.calls_for_help().open, 1, "it is one button");
+    let held = cases.iter().next().unwrap();
+    assert_eq!((held.case.kind, held.contact.as_ref().unwrap().phone.as_str()), (Kind::Incident, "13900000000"));
+    // By the name that it has here, too.
+    let text = "[node]\naddress = \"c\"\ndata = \"d\"\n[[category]]\ncode = \"sos\"\nname = \"一键求助\"\n";
+    let named = Cases::new(&parse(text, &Variables::new()).config.unwrap());
+    assert!(named.is_call("一键求助") && named.is_call("sos") && !named.is_call("路灯"));
+}

@@ -46,6 +46,8 @@ fn followers_of_a_case_that_nobody_deals_with_are_work_again() {
         let (step, text) = last(&world, "c", "p");
         assert!(step == "unmerged" && text.starts_with("r, which it followed, is "), "{text}");
         assert_eq!(owners_of(world.places.iter().map(|(n, p)| (n.as_str(), &p.cases)), "p"), [AT]);
+        let followers = |id: &str| world.places["c"].cases.followers(&case(&world, "c", id).case);
+        assert_eq!((followers("r"), followers("p")), (vec![], vec!["q".to_owned()]));
         // What follows it follows it still, until it ends itself.
         let q = &case(&world, "c", "q").case;
         assert_eq!((q.status, q.merged_into.as_deref()), (Status::Closed, Some("p")));
@@ -173,4 +175,44 @@ fn what_became_of_somebodys_emergency_is_told_to_none_of_its_public_followers() 
         assert_eq!((step, text.contains("已送医")), ("followed", word), "{private}: {text}");
         assert!(text.starts_with("p, which it follows, is closed (solved)"), "{text}");
     }
+}
+
+#[test]
+fn a_booking_that_followed_away_from_its_provider_is_asked_for_there_again() {
+    let mut world = World::new();
+    let booking = Booking {
+        node: a("c/s"),
+        service: "S".into(),
+        name: "理发".into(),
+        at: Some("2026-12-05T01:00:00Z".parse().unwrap()),
+        until: None,
+        seat: Seat::Visitor,
+        seats: 1,
+        form: BTreeMap::new(),
+        state: Booked::Asked,
+    };
+    world.open("c/s", Opening { booking: Some(booking), ..opening("q", "S") }, Contact::default());
+    assert!(world.ask("c/s", "q", Verb::Accept, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s", "q", Verb::Dispatch, &Ask { to: Some(a(AT)), ..by("w", Role::Worker) }, ""));
+    world.settle();
+    open(&mut world, &["p"], "L");
+    merge(&mut world, "q", "p");
+    assert!(world.ask(AT, "p", Verb::Withdraw, &by("r", Role::Resident), ""));
+    world.settle();
+    let q = &case(&world, "c/s", "q").case;
+    assert_eq!((q.owner.as_str(), q.booking.as_ref().unwrap().state), ("c/s", Booked::Booked));
+}
+
+#[test]
+fn a_case_that_is_itself_merged_is_not_said_to_be_like_its_leader() {
+    let mut world = World::new();
+    let place = citybrain_shared::case::Place { text: "三号门".into(), ..Default::default() };
+    for id in ["20261120-p", "20261120-q"] {
+        world.open(AT, Opening { place: Some(place.clone()), ..opening(id, "L") }, Contact::default());
+        assert!(world.ask(AT, id, Verb::Accept, &by("w", Role::Worker), ""));
+    }
+    let similar = |world: &World, id: &str| world.places[AT].cases.similar(&case(world, AT, id).case).len();
+    assert_eq!((similar(&world, "20261120-p"), similar(&world, "20261120-q")), (1, 1));
+    merge(&mut world, "20261120-q", "20261120-p");
+    assert_eq!((similar(&world, "20261120-p"), similar(&world, "20261120-q")), (0, 0));
 }

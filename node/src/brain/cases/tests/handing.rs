@@ -60,7 +60,7 @@ fn a_case_that_nobody_has_begun_comes_back_when_it_is_called_back() {
     assert_eq!(last, ["taken", "recalled", "taken"], "it was taken there, and given back");
     assert!(held(&world, "c/s/a").wishes.is_empty() && held(&world, "c/s/a").case.dispatched_by.is_empty());
     assert!(!recall(&mut world, "c/s/a"), "it is here");
-    assert!(world.ask("c/s/a", CASE, Verb::Start, &by("w", Role::Worker), ""));
+    assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &by("w", Role::Worker), ""));
 }
 
 #[test]
@@ -549,4 +549,25 @@ fn a_resident_who_wants_a_case_called_back_is_told_that_he_may_not() {
     assert_eq!(refused.unwrap_err().error, "not-your-role");
     world.settle();
     assert_eq!(owner(&world), ["c/s/b"]);
+}
+
+#[test]
+fn what_comes_back_from_a_unit_that_never_had_it_waits_for_its_dispatch_again() {
+    let to = |node: &str| Ask { to: Some(a(node)), unit: Some("环卫所".into()), ..by("w", Role::Worker) };
+    for is_recalled in [false, true] {
+        let mut world = World { has_registry: true, ..World::new() };
+        world.open("c/s/a", opening(CASE, "G"), Contact::default());
+        assert!(world.ask("c/s/a", CASE, Verb::Accept, &by("w", Role::Worker), "1"));
+        assert!(world.ask("c/s/a", CASE, Verb::Dispatch, &to(if is_recalled { "c/s/b" } else { "c/s/x" }), "2"));
+        if is_recalled {
+            assert!(recall(&mut world, "c/s/a"));
+        }
+        world.settle();
+        assert_eq!(owner(&world), ["c/s/a"]);
+        let case = &held(&world, "c/s/a").case;
+        assert_eq!((case.status, case.unit.as_str(), case.returns), (Status::Accepted, "", 0), "{is_recalled}");
+        let (dispatch, solution) = (case.clock("dispatch").unwrap(), case.clock("solution").unwrap());
+        assert!(dispatch.runs() && solution.stopped.is_some() && solution.due.is_none(), "{:?}", case.clocks);
+        assert!(allowed(case).contains(&Verb::Dispatch));
+    }
 }

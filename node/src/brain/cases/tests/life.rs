@@ -444,7 +444,7 @@ fn summons_have_clocks_and_ratings_of_their_own() {
     for (who, role) in [("x", Role::Worker), ("somebody", Role::Worker), ("x", Role::Supervisor)] {
         assert_eq!(d.error(Verb::Rate, rate(who, role)), "not-the-caller", "{who} did not summon it");
     }
-    d.act(Verb::Rate, rate("boss", Role::Supervisor)).act(Verb::Rate, rate("w", Role::Worker));
+    d.act(Verb::Rate, rate("boss", Role::Supervisor));
     assert_eq!(d.case.assists[1].rating, Some(4));
 }
 
@@ -623,4 +623,93 @@ fn nobody_elses_word_takes_a_residents_place_and_what_adds_to_it_is_no_second_on
     d.act(Verb::Evaluate, said(Some(Solved::Unsolved), None, "r", Role::Resident));
     d.act(Verb::Evaluate, said(Some(Solved::Solved), None, "r", Role::Resident));
     assert_eq!(counts(&d), (1, 0, 0, 0, 0));
+}
+
+#[test]
+fn neither_the_unit_that_handles_nor_a_summoned_one_that_reported_may_verify_or_close() {
+    let mut d = Desk::new("L");
+    let unit = |name: &str| Ask { unit: Some(name.into()), ..by("w", Role::Worker) };
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, unit("绿化所"));
+    d.act(Verb::Start, by("老钱", Role::Worker)).act(Verb::Dispatch, unit("环卫所"));
+    d.act(Verb::Assist, unit("消防")).act(Verb::Report, by("消防队长", Role::Worker));
+    d.act(Verb::Start, by("老赵", Role::Worker)).act(Verb::Resolve, by("老赵", Role::Worker));
+    for who in ["环卫所", "绿化所", "消防队长", "老钱", "老赵"] {
+        let ask = Ask { passed: Some(true), ..by(who, Role::Supervisor) };
+        assert_eq!(d.try_act(Verb::Verify, &ask).err().map(|e| e.error), Some("handler"), "{who}");
+    }
+    d.act(Verb::Verify, Ask { passed: Some(true), ..by("boss", Role::Supervisor) });
+    assert_eq!(d.error(Verb::Close, by("环卫所", Role::Supervisor)), "handler");
+}
+
+#[test]
+fn a_limit_that_is_missed_where_nobody_is_above_calls_those_of_the_node_itself() {
+    let cases = node("c");
+    let book = cases.book();
+    let case = book.open(opening("1", "L"), view::time_of(START)).case;
+    let missed = book.timer(&case, "solution", view::time_of(START)).entry;
+    assert_eq!((missed.step.as_str(), missed.calls), ("missed", vec![a("c")]));
+}
+
+#[test]
+fn fixed_is_told_only_where_neither_handler_nor_resident_says_that_it_is_not() {
+    let mut d = Desk::new("L");
+    let word = |d: &Desk| d.case.words().update;
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    d.act(Verb::Start, by("h", Role::Worker));
+    d.act(Verb::Resolve, Ask { solved: Some(Solved::Unsolved), ..by("h", Role::Worker) });
+    assert_eq!(word(&d), "in_progress");
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    assert_eq!((word(&d), d.case.words().step), ("fixed".into(), 5));
+    d.act(Verb::Verify, Ask { passed: Some(true), ..by("boss", Role::Supervisor) });
+    assert_eq!((word(&d), d.case.words().step, d.case.words().urban), ("fixed".into(), 6, "核实结案".into()));
+    d.act(Verb::Evaluate, Ask { solved: Some(Solved::Unsolved), ..by("r", Role::Resident) });
+    assert_eq!((d.case.status, word(&d).as_str()), (Status::Evaluated, "in_progress"));
+    // What somebody else notes is no word of the resident's.
+    let mut d = Desk::new("L");
+    d.until_resolved();
+    d.act(Verb::Evaluate, Ask { solved: Some(Solved::Unsolved), ..by("boss", Role::Supervisor) });
+    assert_eq!(word(&d), "fixed");
+}
+
+#[test]
+fn what_a_handler_has_shown_stays_in_history_when_the_case_begins_again() {
+    let mut d = Desk::new("L");
+    d.act(Verb::Accept, by("w", Role::Worker)).act(Verb::Dispatch, by("w", Role::Worker));
+    d.act(Verb::Start, by("h", Role::Worker));
+    let shown = vec!["photo-after=https://p.example/1".to_owned()];
+    let done = d.try_act(Verb::Resolve, &Ask { evidence: shown.clone(), ..by("h", Role::Worker) }).unwrap();
+    assert_eq!(done[0].entry.evidence, shown);
+    // More than a line has room for is taken, and stays with the answer.
+    let many: Vec<String> = (0..20).map(|i| format!("https://p.example/{i}")).collect();
+    let done = d.try_act(Verb::Resolve, &Ask { evidence: many.clone(), ..by("h", Role::Worker) }).unwrap();
+    assert_eq!((done[0].case.outcome.as_ref().unwrap().evidence.len(), &done[0].entry.evidence[..]), (20, &many[..8]));
+}
+
+#[test]
+fn a_summoned_unit_is_rated_once_and_after_it_has_reported() {
+    let mut d = Desk::new("L");
+    d.act(Verb::Accept, by("w", Role::Worker));
+    d.act(Verb::Assist, Ask { unit: Some("消防".into()), ..by("w", Role::Worker) });
+    let rate = || Ask { rating: Some(4), ..by("w", Role::Worker) };
+    assert_eq!(d.try_act(Verb::Rate, &rate()).err().map(|e| e.error), Some("not-now"), "nobody has reported");
+    d.act(Verb::Report, by("x", Role::Worker)).act(Verb::Rate, rate());
+    assert_eq!(d.try_act(Verb::Rate, &rate()).err().map(|e| e.error), Some("not-now"), "it is rated");
+}
+
+#[test]
+fn nobody_reports_for_a_unit_from_a_node_that_was_not_summoned() {
+    let mut d = Desk::new("L");
+    d.act(Verb::Accept, by("w", Role::Worker));
+    let assist = |unit: &str, to: Option<&str>| Ask { unit: Some(unit.into()), to: to.map(a), ..by("w", Role::Worker) };
+    d.act(Verb::Assist, assist("消防", Some("c/s/n"))).act(Verb::Assist, assist("车队", None));
+    let report = |at: &str, id: &str| {
+        let ask = Ask { assist: Some(id.into()), ..by("x", Role::Worker) };
+        let asker = Asker { at: &a(at), opened_it: false };
+        d.cases.book().act(&d.case, Verb::Report, &ask, asker, &|_| None, d.now).err().map(|e| e.error)
+    };
+    assert_eq!([report("c/s/n", "a1"), report("c/s/m", "a1"), report("c/s/m", "a2")], [None; 3]);
+    for (at, id) in [("c/s/x", "a1"), ("c/s/x", "a2"), ("c/s/n", "a2")] {
+        assert_eq!(report(at, id), Some("not-summoned"), "{at} for {id}");
+    }
 }

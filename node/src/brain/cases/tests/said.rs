@@ -70,3 +70,48 @@ fn what_a_resident_says_follows_a_case_that_changes_hands() {
     let case = &world.places["c"].cases.get(ID).unwrap().case;
     assert_eq!((case.owner.as_str(), case.status), ("c/s/b", Status::Withdrawn));
 }
+
+/// A case of `c/s/a` by that contact, which is resolved.
+fn resolved(contact: Contact) -> World {
+    let mut world = World::new();
+    let new = Opening { has_contact: !contact.is_empty(), by: "前台".into(), ..opening(ID, "L") };
+    world.open("c/s/a", new, contact);
+    for (verb, who) in [(Verb::Accept, "李队"), (Verb::Dispatch, "站长"), (Verb::Start, "h"), (Verb::Resolve, "h")]
+    {
+        assert!(world.ask("c/s/a", ID, verb, &by(who, Role::Worker), ""), "{verb}");
+    }
+    world.settle();
+    world
+}
+
+#[test]
+fn whoever_says_no_role_speaks_as_the_resident_only_if_he_is_the_one_to_call_or_a_stranger() {
+    let named = || Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
+    let cases = [
+        (named(), "王大妈", "resident", true),
+        (named(), "李队", "李队", false),
+        (Contact::default(), "王大妈", "resident", true),
+        (Contact::default(), "李队", "李队", false),
+        (Contact::default(), "站长", "站长", false),
+        (Contact::default(), "前台", "前台", false),
+    ];
+    for (contact, who, shown, is_residents) in cases {
+        let mut world = resolved(contact.clone());
+        let ask = Ask { role: None, solved: Some(Solved::Solved), ..by(who, Role::Worker) };
+        assert!(world.ask("c/s/a", ID, Verb::Evaluate, &ask, ""), "{who}");
+        world.settle();
+        let held = world.places["c/s/a"].cases.get(ID).unwrap();
+        let verdict = held.case.verdict.as_ref().unwrap();
+        assert_eq!((verdict.by.as_str(), verdict.is_residents), (shown, is_residents), "{who} of {contact:?}");
+        assert_eq!(held.history.last().unwrap().by, shown);
+        assert_eq!(held.contact.clone().unwrap_or_default(), contact, "nobody else is to be called");
+    }
+}
+
+#[test]
+fn a_resident_whose_role_was_said_is_whom_to_call() {
+    let mut world = resolved(Contact::default());
+    assert!(world.ask("c/s/a", ID, Verb::Evaluate, &by("王大妈", Role::Resident), ""));
+    world.settle();
+    assert_eq!(world.places["c/s/a"].cases.get(ID).unwrap().contact.as_ref().unwrap().name, "王大妈");
+}

@@ -500,3 +500,57 @@ fn categories_of_the_nodes_above_count_where_nothing_nearer_does() {
     }
     assert_eq!(again.categories(), below.categories());
 }
+
+#[test]
+fn after_the_person_is_forgotten_a_press_with_a_number_is_another_incident() {
+    let mut world = World::new();
+    let phone = |phone: &str| Contact { phone: phone.into(), ..Contact::default() };
+    press(&mut world, "1", "b", Opening { has_contact: true, ..Opening::default() }, &phone("139"));
+    assert!(world.ask("c/s/a/n", "1", Verb::Forget, &by("boss", Role::Supervisor), ""));
+    world.settle();
+    assert_eq!(press(&mut world, "2", "b", Opening::default(), &Contact::default()), ("1".into(), false));
+    assert_eq!(press(&mut world, "3", "b", Opening::default(), &phone("138")), ("3".into(), true));
+    assert_eq!(world.places["c/s/a/n"].cases.get("3").unwrap().contact, Some(phone("138")));
+    assert_eq!(press(&mut world, "4", "b", Opening::default(), &phone("138")), ("3".into(), false));
+}
+
+#[test]
+fn a_resident_who_presses_again_is_no_name_in_the_history() {
+    let mut world = World::new();
+    let own = Contact { name: "王大妈".into(), phone: "139".into(), ..Contact::default() };
+    for (id, by) in [("1", "event"), ("2", "王大妈"), ("3", " 王大妈")] {
+        let new = Opening { id: id.into(), button: Some("b".into()), sos: true, by: by.into(), ..Opening::default() };
+        let cases = &world.places["c/s/a/n"].cases;
+        let drafts = match cases.pressed_again(&new, &own, world.now) {
+            Some((_, drafts)) => drafts,
+            None => cases.open(Opening { has_contact: true, ..new }, own.clone(), world.now).1,
+        };
+        world.commit("c/s/a/n", drafts, None);
+        world.settle();
+    }
+    for at in ["c/s/a/n", "c"] {
+        let said: Vec<(&str, Option<Role>)> =
+            world.places[at].cases.get("1").unwrap().history.iter().skip(1).map(|e| (e.by.as_str(), e.role)).collect();
+        assert_eq!(said, [("resident", Some(Role::Resident)); 2], "{at}");
+    }
+}
+
+#[test]
+fn what_a_further_press_is_called_is_kept_where_it_says_more() {
+    let mut world = World::new();
+    let none = Contact::default();
+    let says = |title: &str, description: &str| Opening {
+        title: title.into(),
+        description: description.into(),
+        ..Opening::default()
+    };
+    press(&mut world, "1", "b", says("SOS", ""), &none);
+    for (id, says, line) in [
+        ("2", says("SOS", ""), "pressed again"),
+        ("3", says("老人摔倒", "在厨房"), "pressed again: 老人摔倒: 在厨房"),
+        ("4", says("着火了", ""), "pressed again: 着火了"),
+    ] {
+        assert_eq!(press(&mut world, id, "b", says, &none), ("1".into(), false));
+        assert_eq!(world.places["c"].cases.get("1").unwrap().history.last().unwrap().text, line);
+    }
+}
