@@ -167,6 +167,9 @@ pub struct Case {
     pub reopened: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged_into: Option<String>,
+    /// On its way to the owner of that one, to be merged into it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merging: Option<String>,
     /// How the case ended that this one follows, as its history last said; `None`: that one is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader_ended: Option<Ending>,
@@ -280,7 +283,8 @@ impl Case {
         let mut text = self.status.to_string();
         let mut beside = Vec::new();
         if let Some(to) = &self.handing_to {
-            beside.push(format!("on its way to {to}"));
+            let why = self.merging.as_ref().map_or(String::new(), |main| format!(", to be merged into {main}"));
+            beside.push(format!("on its way to {to}{why}"));
         }
         if self.suspended.is_some() {
             beside.push("suspended".into());

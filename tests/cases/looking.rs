@@ -229,7 +229,7 @@ fn a_summons_a_unit_s_and_a_department_s_cases_are_listed() {
 }
 
 #[test]
-fn a_likely_duplicate_is_shown_with_what_decides_and_a_merger_says_whose_the_other_is() {
+fn a_likely_duplicate_is_shown_with_what_decides_and_merged_whosesoever_it_is() {
     let there = "c/s/m2";
     let mut tree = Tree::with(&[COMMUNITY, there], &HashMap::new(), CONFIG);
     tree.start();
@@ -265,22 +265,18 @@ fn a_likely_duplicate_is_shown_with_what_decides_and_a_merger_says_whose_the_oth
     screen(&["case", "show", &words[0]]).says(0, &[&format!("{} submitted, at the same place", words[1])]);
 
     let merge = |case: &str| screen(&["case", "merge", case, "--into", &main, "--by", "甲"]);
-    merge(&east).says(
-        1,
-        &[
-            &format!("both must be owned by one node: {east} is {there}'s, and {main} is {COMMUNITY}'s"),
-            &format!(
-                "`citybrain case accept {east}`, then `citybrain case dispatch {east} --to {COMMUNITY}` hands it there"
-            ),
-        ],
-    );
-    for line in [vec!["accept", &east], vec!["dispatch", &east, "--to", COMMUNITY]] {
-        screen(&[vec!["case"], line, vec!["--by", "甲"]].concat()).says(0, &[]);
+    merge(&north).says(0, &["closed (duplicate)"]);
+    // Another node's goes to the owner of the one that it is to follow, and nobody has dispatched it.
+    let told = merge(&east);
+    told.says(0, &[]);
+    let is_merged = |c: &Value| c["id"] == east.as_str() && c["merged_into"] == main.as_str();
+    for node in [street, tree.node(there), owner] {
+        let merged = wait_case(node, "is merged", is_merged);
+        assert_eq!((&merged["owner"], &merged["status"]), (&json!(COMMUNITY), &json!("closed")), "{merged}");
+        assert_eq!(merged["dispatched"], Value::Null);
     }
-    wait_case(street, "is there", |c| c["id"] == east.as_str() && c["owner"] == COMMUNITY && c["handing_to"].is_null());
-    for case in [&east, &north] {
-        merge(case).says(0, &["closed (duplicate)"]);
-    }
+    let followers = owner.get(&format!("/v1/cases/{main}")).expect("shown")["case"]["followers"].clone();
+    assert_eq!(followers, json!([north, east]));
 }
 
 #[test]

@@ -93,6 +93,7 @@ pub fn case(held: &Held) -> Case {
         reworks: 0,
         reopened: c.reopened,
         merged_into: None,
+        merging: None,
         leader_ended: c.leader_ended,
         followers: Vec::new(),
         booking: c.booking,

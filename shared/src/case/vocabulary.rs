@@ -192,6 +192,10 @@ pub mod step {
     pub const RESCHEDULED: &str = "rescheduled";
     /// A limit has passed, and nobody above is called.
     pub const MISSED: &str = "missed";
+    /// It goes to the owner of another, to be merged into that one.
+    pub const MERGING: &str = "merging";
+    /// That one could not take it.
+    pub const NOT_MERGED: &str = "not-merged";
     /// Another was merged into it.
     pub const JOINED: &str = "joined";
     /// The case that it follows has ended, or is open again.

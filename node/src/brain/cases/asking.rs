@@ -127,9 +127,6 @@ impl Cases {
         machine::act::is_named(ask)?;
         // The owner looks again: it knows of what this copy does not.
         machine::act::is_as_seen(&held.case, ask)?;
-        if let Some(main) = ask.into.as_ref().filter(|_| verb == Verb::Merge).and_then(|id| self.held.get(id)) {
-            self.have_one_owner(&held.case, &main.case)?;
-        }
         if verb == Verb::Accept && held.case.urgent && held.case.status == Status::Submitted {
             machine::act::may(verb, ask)?;
             let (term, version) = held.case.order();
@@ -146,21 +143,16 @@ impl Cases {
         Ok((id, Told::Sent { to }, drafts))
     }
 
-    /// An owner may not know of a case beside it. A node above both hears of every step, and can say whose they are.
-    fn have_one_owner(&self, case: &Case, main: &Case) -> Result<(), Refusal> {
-        let is_above = [case.bound_for(), main.bound_for()].iter().all(|owner| self.me.covers(owner));
-        match is_above && main.status.is_open() && case.bound_for() != main.bound_for() {
-            true => Err(machine::two_owners(case, main)),
-            false => Ok(()),
-        }
-    }
-
-    /// What is short for an id here may be short for another one where the wish is done.
+    /// What is short for an id here may be short for another one where the wish is done; and who owns the one may not
+    /// know of the other, beside it, nor whose that is.
     pub(super) fn with_whole_ids(&self, ask: &Ask) -> Result<Ask, Refusal> {
         let mut ask = ask.clone();
         if let Some(into) = &mut ask.into {
             match self.find(into) {
-                Ok(held) => into.clone_from(&held.case.id),
+                Ok(held) => {
+                    into.clone_from(&held.case.id);
+                    ask.to = Some(held.case.bound_for().clone());
+                }
                 Err(refusal) if refusal.error == "ambiguous" => return Err(refusal),
                 // Whoever owns the one may know of the other.
                 Err(_) => {}

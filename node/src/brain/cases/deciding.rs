@@ -347,7 +347,13 @@ impl Cases {
         if let Some(contact) = came.filter(|_| needed) {
             self.contact_draft(case, contact, now, &mut drafts);
         }
-        if let Some(answer) = self.booked(case, now) {
+        if let Some(main) = &case.merging {
+            let main = self.held.get(main).map(|held| &held.case);
+            history.push(taken.entry.clone());
+            for step in self.book().merge_here(case, main, taken.entry.from.as_ref(), now) {
+                self.write_after(&history, &step, came, None, now, &mut drafts);
+            }
+        } else if let Some(answer) = self.booked(case, now) {
             self.write(&answer, None, None, now, &mut drafts);
         }
         drafts

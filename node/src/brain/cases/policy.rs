@@ -79,6 +79,8 @@ impl Policy for Cases {
                 break;
             }
             let into = match &letter.body {
+                Body::HandOver { case: Case { merging: Some(main), .. }, .. }
+                | Body::Returned { case: Case { merging: Some(main), .. }, .. } => Some(main.as_str()),
                 Body::Ask { ask: Ask { into: Some(into), .. }, .. } => self.find(into).ok().map(|h| h.case.id.as_str()),
                 _ => None,
             };

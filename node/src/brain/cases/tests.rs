@@ -195,6 +195,7 @@ fn agree<'n>(nodes: &[&'n str], cases_of: &dyn Fn(&str) -> &'n Cases) -> Result<
         let owners = owners_of(nodes.iter().map(|n| (*n, cases_of(n))), id);
         prop_assert_eq!(owners.len(), 1, "{} is owned by {:?}: {:#?}", id, owners, held);
         let theirs = cases_of(owners[0]).get(id).unwrap();
+        prop_assert_eq!(&theirs.case.merging, &None, "{} has come, or come back", id);
         let mut at = Some(a(owners[0]));
         while let Some(n) = at {
             prop_assert_eq!(&cases_of(n.as_str()).get(id).unwrap().case, &theirs.case, "at {}", n);

@@ -60,7 +60,7 @@ impl Book<'_> {
             Verb::Escalate => turn.escalate_by(ask)?,
             Verb::Reopen => turn.reopen(now, self.reopen_until(case))?,
             Verb::Withdraw => turn.end(Status::Withdrawn, ClosedReason::Withdrawn),
-            Verb::Merge => joined = Some(turn.merge(ask, other)?),
+            Verb::Merge => joined = turn.merge(ask, other)?,
             // A picture says it, too.
             Verb::Comment if !turn.entry.evidence.is_empty() => {}
             Verb::Comment => turn.need_text("what you want to say")?,

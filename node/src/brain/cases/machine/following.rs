@@ -4,10 +4,11 @@
 //! matter (withdrawn, rejected, refused), this one is a case of its own again: somebody else reported it,
 //! and nobody has taken that back.
 
-use super::turn::Turn;
-use super::{Book, Stepped};
+use super::turn::{LIST_MAX, Turn, missing};
+use super::{Book, Refusal, Stepped};
 use chrono::{DateTime, Utc};
-use citybrain_shared::case::{Booked, CLIMB, Case, Ending, RESPONSE, Status, step};
+use citybrain_shared::Address;
+use citybrain_shared::case::{Ask, Booked, CLIMB, Case, ClosedReason, Ending, RESPONSE, Role, Status, Verb, step};
 
 /// Who writes what follows from the case that another follows.
 const BY: &str = "merge";
@@ -27,6 +28,54 @@ pub fn is_owed_a_word(case: &Case, leader: &Case) -> bool {
 }
 
 impl Book<'_> {
+    /// May another case be merged into `main`, which is `id`, at this node?
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    fn mergeable<'m>(&self, id: &str, main: Option<&'m Case>) -> Result<&'m Case, (String, String)> {
+        let me = self.me;
+        let unknown = || {
+            let above =
+                me.parent().map_or(String::new(), |above| format!("a node above both knows it: ask at {above}"));
+            (format!("{me} knows no case `{id}`"), above)
+        };
+        let main = main.ok_or_else(unknown)?;
+        if !main.status.is_open() || main.owner != *me || main.handing_to.is_some() {
+            let whose = if main.owner == *me { String::new() } else { format!(", at {}", main.owner) };
+            return Err((format!("`{}` is {}{whose}", main.id, main.standing()), "both must be open".into()));
+        }
+        if main.followers.len() >= LIST_MAX {
+            return Err((format!("`{}` has {LIST_MAX} followers already", main.id), String::new()));
+        }
+        Ok(main)
+    }
+
+    /// A case has come to be merged into `main`, from `giver`. If that cannot be it goes back to where it came from.
+    pub fn merge_here(
+        &self,
+        case: &Case,
+        main: Option<&Case>,
+        giver: Option<&Address>,
+        now: DateTime<Utc>,
+    ) -> Vec<Stepped> {
+        let Some(id) = &case.merging else { return Vec::new() };
+        let main = self.mergeable(id, main);
+        let done = if main.is_ok() { Verb::Merge.done() } else { step::NOT_MERGED };
+        let mut turn = Turn::new(self, case, done, BY, None, None, now);
+        turn.case.merging = None;
+        match main {
+            Ok(main) => {
+                let joined = turn.joins(main, BY, None);
+                vec![turn.done(), joined]
+            }
+            Err((why, _)) => {
+                turn.entry.text = why;
+                giver.cloned().into_iter().for_each(|giver| turn.hand_to(giver));
+                vec![turn.done()]
+            }
+        }
+    }
+
     /// Tells a follower how its leader stands now ([`is_owed_a_word`]).
     pub fn follow(&self, case: &Case, leader: &Case, now: DateTime<Utc>) -> Stepped {
         let ended = ending(leader);
@@ -55,6 +104,49 @@ impl Book<'_> {
 }
 
 impl Turn<'_> {
+    /// At the owner of both the one is closed and the other told in one group. Elsewhere the case goes to the other
+    /// one's owner first, for nobody else can do that: [`Book::merge_here`].
+    pub(super) fn merge(
+        &mut self,
+        ask: &Ask,
+        other: &dyn Fn(&str) -> Option<Case>,
+    ) -> Result<Option<Stepped>, Refusal> {
+        let into = ask.into.as_deref().ok_or_else(|| missing("into", "the case that this one follows"))?;
+        let (me, main) = (self.book.me, other(into));
+        if main.as_ref().is_some_and(|main| main.id == self.case.id) || into == self.case.id {
+            return Err(Refusal::new("no-merge", "a case does not follow itself", ""));
+        }
+        let there = main.as_ref().filter(|main| main.status.is_open()).map(Case::bound_for);
+        let there = there.or(ask.to.as_ref().filter(|_| main.is_none())).filter(|there| *there != me);
+        if let Some(there) = there {
+            let id = main.as_ref().map_or(into, |main| &main.id);
+            self.entry.step = step::MERGING.into();
+            self.entry.text = format!("to be merged into {id} there");
+            self.case.merging = Some(id.to_owned());
+            self.hand_to(there.clone());
+            return Ok(None);
+        }
+        let main = self
+            .book
+            .mergeable(into, main.as_ref())
+            .map_err(|(detail, hint)| Refusal::new("no-merge", detail, hint))?;
+        Ok(Some(self.joins(main, &ask.by, ask.role)))
+    }
+
+    /// This case ends, and `main` is told so.
+    fn joins(&mut self, main: &Case, by: &str, role: Option<Role>) -> Stepped {
+        self.end(Status::Closed, ClosedReason::Duplicate);
+        self.case.merged_into = Some(main.id.clone());
+        self.entry.to = Some(main.id.clone());
+        let mut turn = Turn::new(self.book, main, step::JOINED, by, role, self.entry.from.clone(), self.now);
+        // One that came back from it may be merged into it again.
+        if !turn.case.followers.contains(&self.case.id) {
+            turn.case.followers.push(self.case.id.clone());
+        }
+        turn.entry.to = Some(self.case.id.clone());
+        turn.done()
+    }
+
     /// What it had come to before it was merged is not known any more, but for whether it was accepted.
     fn come_back(&mut self) {
         (self.case.merged_into, self.case.leader_ended) = (None, None);

@@ -35,7 +35,6 @@ use citybrain_shared::case::{
 use citybrain_shared::config::cases::{Cases as Settings, Category, Missed};
 use citybrain_shared::{Address, Tier};
 use std::collections::BTreeMap;
-pub(super) use steps::two_owners;
 pub use turn::TEXT_MAX;
 pub use turn::{APP, OPEN311, RESIDENT, app_of, is_name};
 use turn::{NAME_MAX, Turn};
@@ -347,6 +346,7 @@ impl Book<'_> {
             reworks: 0,
             reopened: 0,
             merged_into: None,
+            merging: None,
             leader_ended: None,
             followers: Vec::new(),
             booking: opening.booking,
@@ -392,6 +392,7 @@ impl Book<'_> {
         if case.dispatched_by.last() == Some(to) {
             turn.undispatch();
         }
+        turn.case.merging = None;
         turn.hand_to(to.clone());
         turn.done()
     }
@@ -400,6 +401,7 @@ impl Book<'_> {
     pub fn bounce(&self, case: &Case, why: &str, now: DateTime<Utc>) -> Stepped {
         let mut turn = Turn::new(self, case, step::CAME_BACK, "hand-over", None, None, now);
         let to = turn.case.handing_to.take();
+        turn.case.merging = None;
         // Whoever was to return it would have been this node.
         if turn.case.dispatched_by.pop_if(|last| last == self.me).is_some() {
             turn.undispatch();

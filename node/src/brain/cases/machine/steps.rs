@@ -4,12 +4,12 @@
 //! before the step that was last.
 
 use super::turn::{LIST_MAX, NAME_MAX, Turn, cut, is_same_person, missing, shown};
-use super::{Refusal, Stepped, common, watching};
+use super::{Refusal, common, watching};
 use chrono::{DateTime, Utc};
 use citybrain_shared::Address;
 use citybrain_shared::case::{
-    Ask, Assist, CLIMB, Case, ClosedReason, DISPATCH, Finding, Kind, Outcome, Role, SOLUTION, Solved, Status, Verdict,
-    assist_clock, step,
+    Ask, Assist, CLIMB, ClosedReason, DISPATCH, Finding, Kind, Outcome, Role, SOLUTION, Solved, Status, Verdict,
+    assist_clock,
 };
 
 impl Turn<'_> {
@@ -347,34 +347,6 @@ impl Turn<'_> {
         Ok(())
     }
 
-    pub(super) fn merge(&mut self, ask: &Ask, other: &dyn Fn(&str) -> Option<Case>) -> Result<Stepped, Refusal> {
-        let into = ask.into.as_deref().ok_or_else(|| missing("into", "the case that this one follows"))?;
-        let refuse = |detail: String| Refusal::new("no-merge", detail, "both must be open, and owned by one node");
-        let main = other(into).ok_or_else(|| refuse(format!("{} knows no case `{into}`", self.book.me)))?;
-        if main.id == self.case.id {
-            return Err(refuse("a case does not follow itself".into()));
-        }
-        if main.status.is_open() && main.bound_for() != self.book.me {
-            return Err(two_owners(&self.case, &main));
-        }
-        if !main.status.is_open() || main.handing_to.is_some() {
-            return Err(refuse(format!("`{into}` is {}", main.standing())));
-        }
-        if main.followers.len() >= LIST_MAX {
-            return Err(refuse(format!("`{into}` has {LIST_MAX} followers already")));
-        }
-        self.end(Status::Closed, ClosedReason::Duplicate);
-        self.case.merged_into = Some(main.id.clone());
-        self.entry.to = Some(main.id.clone());
-        let mut turn = Turn::new(self.book, &main, step::JOINED, &ask.by, ask.role, self.entry.from.clone(), self.now);
-        // One that came back from it may be merged into it again.
-        if !turn.case.followers.contains(&self.case.id) {
-            turn.case.followers.push(self.case.id.clone());
-        }
-        turn.entry.to = Some(self.case.id.clone());
-        Ok(turn.done())
-    }
-
     pub(super) fn exclude(&mut self, ask: &Ask) -> Result<(), Refusal> {
         self.case.excluded = Some(self.approved(ask, "why it is not counted")?);
         Ok(())
@@ -419,19 +391,4 @@ fn may_rate(assist: &Assist, ask: &Ask) -> Result<(), Refusal> {
     }
     let detail = format!("{} was summoned by {}, who rates it; {} may not", assist.unit, assist.by, ask.by);
     Err(Refusal::new("not-the-caller", detail, "`--by` whoever summoned it; or a supervisor does it"))
-}
-
-/// Only a node that owns both can close the one and tell the other in one step: whose they are, and the way there.
-pub(in crate::brain::cases) fn two_owners(case: &Case, main: &Case) -> Refusal {
-    let (id, owner, there) = (&case.id, case.bound_for(), main.bound_for());
-    let is_new = case.status == Status::Submitted;
-    let accepted = if is_new { format!("`citybrain case accept {id}`, then ") } else { String::new() };
-    let detail = format!("both must be owned by one node: {id} is {owner}'s, and {} is {there}'s", main.id);
-    let moves = matches!(case.status, Status::Submitted | Status::Accepted | Status::Dispatched | Status::Handling);
-    let hint = if moves {
-        format!("{accepted}`citybrain case dispatch {id} --to {there}` hands it there; merge it then")
-    } else {
-        format!("it is {} and stays where it is", case.standing())
-    };
-    Refusal::new("no-merge", detail, hint)
 }

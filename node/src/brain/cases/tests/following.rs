@@ -216,3 +216,64 @@ fn a_case_that_is_itself_merged_is_not_said_to_be_like_its_leader() {
     merge(&mut world, "20261120-q", "20261120-p");
     assert_eq!((similar(&world, "20261120-p"), similar(&world, "20261120-q")), (0, 0));
 }
+
+#[test]
+fn a_duplicate_of_another_node_s_case_goes_there_and_follows_it() {
+    let mut world = World::new();
+    open(&mut world, &["p"], "L");
+    let (_, drafts) = world.places["c/s/b"].cases.open(opening("q", "L"), Contact::default(), START);
+    world.commit("c/s/b", drafts, None);
+    world.settle();
+    // Where nobody has heard of the other, it is said who has.
+    let into = |id: &str| Ask { into: Some(id.into()), ..by("w", Role::Worker) };
+    let refused = world.places["c/s/b"].cases.ask("q", Verb::Merge, &into("p"), "w0", START).unwrap_err();
+    assert_eq!(refused.detail, "c/s/b knows no case `p`");
+    assert_eq!(refused.hint, "a node above both knows it: ask at c/s");
+    assert!(world.ask("c", "q", Verb::Merge, &into("p"), "w1"));
+    world.settle();
+    for n in ["c", "c/s", AT, "c/s/b"] {
+        let q = &case(&world, n, "q").case;
+        assert_eq!((q.status, q.merged_into.as_deref(), &q.merging), (Status::Closed, Some("p"), &None), "{n}");
+        assert_eq!((&q.owner, &q.dispatched, q.followers.len()), (&a(AT), &None, 0), "{n}");
+    }
+    let steps: Vec<&str> = case(&world, "c", "q").history.iter().map(|e| e.step.as_str()).collect();
+    assert_eq!(steps, ["submitted", "merging", "taken", "merged"]);
+    assert_eq!(case(&world, "c", "p").case.followers, ["q"]);
+    assert!(case(&world, "c", "q").wishes.is_empty());
+    // It hears how the other ends, as any that follows.
+    assert!(world.ask(AT, "p", Verb::Reject, &by("boss", Role::Supervisor), ""));
+    world.settle();
+    assert_eq!((last(&world, "c/s/b", "q").0, case(&world, "c/s/b", "q").case.status), ("unmerged", Status::Submitted));
+}
+
+#[test]
+fn a_duplicate_goes_home_if_what_it_was_to_follow_is_over_or_gone_when_it_comes() {
+    let into = |id: &str| Ask { into: Some(id.into()), ..by("w", Role::Worker) };
+    // Over.
+    let mut world = World::new();
+    open(&mut world, &["p"], "L");
+    let (_, drafts) = world.places["c/s/b"].cases.open(opening("q", "L"), Contact::default(), START);
+    world.commit("c/s/b", drafts, None);
+    world.settle();
+    assert!(world.ask("c", "q", Verb::Merge, &into("p"), "w1"));
+    assert!(world.ask(AT, "p", Verb::Withdraw, &by("r", Role::Resident), ""));
+    world.settle();
+    let q = &case(&world, "c", "q").case;
+    assert_eq!((q.status, &q.owner, &q.merging), (Status::Submitted, &a("c/s/b"), &None));
+    let told = case(&world, "c", "q").history.iter().find(|e| e.step == "not-merged").map(|e| e.text.as_str());
+    assert_eq!(told, Some("`p` is withdrawn"));
+    // Each into the other at once: they pass each other on the way, and each is where it was.
+    let mut world = World::new();
+    open(&mut world, &["p"], "L");
+    let (_, drafts) = world.places["c/s/b"].cases.open(opening("q", "L"), Contact::default(), START);
+    world.commit("c/s/b", drafts, None);
+    world.settle();
+    let to = |to: &str, id: &str| Ask { to: Some(a(to)), ..into(id) };
+    assert!(world.ask("c/s/b", "q", Verb::Merge, &to(AT, "p"), ""));
+    assert!(world.ask(AT, "p", Verb::Merge, &to("c/s/b", "q"), ""));
+    world.settle();
+    for (id, at) in [("p", AT), ("q", "c/s/b")] {
+        let held = &case(&world, "c", id).case;
+        assert_eq!((held.status.is_open(), &held.owner, &held.merged_into), (true, &a(at), &None), "{id}");
+    }
+}
