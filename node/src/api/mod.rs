@@ -21,7 +21,7 @@
 //! | [`ledger`], [`runs`] | what a child holds that must climb, as runs of numbers |
 //! | [`input`], [`guard`], [`origin`], [`listen`] | how requests are read, who and whose pages may pass, where they come in |
 //! | [`asyncapi`], [`describe`] | the MQTT topics and the routes, described |
-//! | [`etag`], [`once`] | what is known already, what was asked before |
+//! | [`commit`], [`once`], [`etag`] | the wait for the disk, what was asked before, what is known already |
 //! | [`turns`] | what those who ask may hold at a time |
 //!
 //! Answers are `citybrain_shared::view` values; an error is a [`Failure`] with a fitting status.
@@ -34,6 +34,7 @@ mod audit;
 mod binding;
 mod cap;
 mod cases;
+mod commit;
 mod counts;
 mod dead_letters;
 #[cfg(test)]

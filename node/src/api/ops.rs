@@ -1,5 +1,6 @@
 //! For whoever keeps the node running: its log level, config, version, and what `doctor` needs.
 
+use super::commit::{self, Late};
 use super::input::{Sent, parse};
 use super::listen::Peer;
 use super::{Ctx, Refusal, now};
@@ -12,7 +13,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
 use citybrain_hub::door::users::RefusedLogin;
-use citybrain_hub::engine::{self, Facts};
+use citybrain_hub::engine::Facts;
 use citybrain_hub::link::view::LinkView;
 use citybrain_hub::operator::{self as record, Act};
 use citybrain_shared::config::Config;
@@ -97,9 +98,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
 
 /// Records what an operator did, and waits until that is on disk.
 pub(super) async fn operator(ctx: &Ctx, who: &Operator, what: &str, detail: &str) -> Result<(), Refusal> {
-    let ticket = ctx.hub.offer(vec![record::draft(&ctx.config.node.address, &who.act(what, detail))]).await?;
-    engine::wait(ticket).await?;
-    Ok(())
+    let act = record::draft(&ctx.config.node.address, &who.act(what, detail));
+    let late = Late { what: "the record of it", hint: "try again: done twice it changes nothing more" };
+    commit::offered(ctx, vec![act], late).await.map(drop)
 }
 
 pub async fn log_level(From(ctx): From<Arc<Ctx>>) -> Result<Response, Refusal> {

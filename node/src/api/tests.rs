@@ -1,13 +1,14 @@
 //! The routes over a real engine, asked by the CLI's own client.
 
 use super::{Ctx, router};
+use crate::brain::Brain;
 use crate::cli::{Direct, Fail};
 use bytes::Bytes;
 use citybrain_hub::engine;
 use citybrain_hub::ingress::Ingress;
 use citybrain_hub::note::DeadLetter;
 use citybrain_hub::state::Presence;
-use citybrain_shared::config::{Variables, parse};
+use citybrain_shared::config::{Config, Variables, parse};
 use citybrain_shared::record::{Draft, Header, Kind};
 use citybrain_shared::view::{self, Answer};
 use citybrain_shared::{Address, Pos};
@@ -15,6 +16,29 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+
+mod late;
+
+/// A node that has a log, and neither links nor a door.
+fn ctx(config: Config, hub: &citybrain_hub::Hub, stop: watch::Receiver<bool>) -> Ctx {
+    let ingress = Ingress::new(&config);
+    Ctx {
+        hub: hub.clone(),
+        config,
+        links: Arc::new(Vec::new),
+        door: Arc::new(view::Door::default),
+        ready: Arc::new(|| view::Ready { ready: true, reasons: vec![] }),
+        accept: Arc::new(move |json: &Bytes, via: &str| {
+            ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
+        }),
+        operations: super::ops::Sources::default(),
+        downlinks: None,
+        offline: None,
+        started: Instant::now(),
+        turns: Default::default(),
+        stop,
+    }
+}
 
 struct Served {
     hub: citybrain_hub::Hub,
@@ -42,24 +66,8 @@ impl Served {
             version: "0".into(),
         };
         let presence = engine::presence(&about, hub.state(|s| s.me.boot));
-        let ingress = Ingress::new(&config);
         let (stop, stopped) = watch::channel(false);
-        let ctx = Ctx {
-            hub: hub.clone(),
-            config,
-            links: Arc::new(Vec::new),
-            door: Arc::new(view::Door::default),
-            ready: Arc::new(|| view::Ready { ready: true, reasons: vec![] }),
-            accept: Arc::new(move |json: &Bytes, via: &str| {
-                ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
-            }),
-            operations: super::ops::Sources::default(),
-            downlinks: None,
-            offline: None,
-            started: Instant::now(),
-            turns: Default::default(),
-            stop: stopped,
-        };
+        let ctx = ctx(config, &hub, stopped);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         // As a start does: only then does the state know whose directives it counts.
         let ticket = runtime.block_on(hub.offer(vec![presence])).unwrap();
