@@ -106,7 +106,7 @@ async fn resend(ctx: &Ctx, letter: &view::DeadLetter, name: &str) -> Result<(), 
         ("cut", detail)
     })?;
     let sent = ctx.turns.send(move || post.again(&payload)).await;
-    let sent = sent.unwrap_or_else(|busy| Err(busy.failure.detail));
+    let sent = sent.unwrap_or_else(|busy| Err(busy.to_string()));
     sent.map_err(|why| ("refused", format!("still refused: {why}")))
 }
 

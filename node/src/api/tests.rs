@@ -1,8 +1,9 @@
 //! The routes over a real engine, asked by the CLI's own client.
 
-use super::{Ctx, router};
+use super::router;
 use crate::brain::Brain;
 use crate::cli::{Direct, Fail};
+use crate::ctx::Ctx;
 use bytes::Bytes;
 use citybrain_hub::engine;
 use citybrain_hub::ingress::Ingress;
@@ -31,7 +32,7 @@ fn ctx(config: Config, hub: &citybrain_hub::Hub, stop: watch::Receiver<bool>) ->
         accept: Arc::new(move |json: &Bytes, via: &str| {
             ingress.accept(json).map_err(|r| DeadLetter::new(r.reason, r.detail, via, "", json))
         }),
-        operations: super::ops::Sources::default(),
+        operations: crate::ctx::Sources::default(),
         downlinks: None,
         offline: None,
         started: Instant::now(),
@@ -292,6 +293,13 @@ fn records_come_in_order_without_a_gap_and_fast() {
     eprintln!("50,000 records in {:?}", began.elapsed());
     let after = [("after", last.to_string())];
     assert_eq!(served.at.node().unwrap().lines("/v1/records", &after).unwrap().count(), 0);
+}
+
+#[test]
+fn who_has_no_turn_is_told_to_come_again() {
+    let refusal = super::Refusal::from(crate::turns::Error::Busy("streams"));
+    assert_eq!((refusal.status.as_u16(), refusal.failure.error.as_str()), (503, "busy"));
+    assert!(refusal.failure.detail.contains("other streams"), "{}", refusal.failure.detail);
 }
 
 fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
