@@ -12,6 +12,7 @@
 //! | [`check`] | all that a start would find wrong, without starting |
 //! | [`announce`] | Home Assistant hears how the node is |
 //! | [`api`] | HTTP: health, metrics, the JSON API |
+//! | [`ask`] | the API's client |
 //! | [`https`] | whom a client of HTTPS trusts |
 //! | [`logging`] | the process's log output: its level, its last lines |
 //! | [`doctor`] | what is wrong with a node or its host, and what to do |
@@ -30,6 +31,7 @@
 
 pub mod announce;
 pub mod api;
+pub mod ask;
 pub mod brain;
 pub mod bring;
 pub mod cap;

@@ -1,8 +1,8 @@
 //! The routes over a real engine, asked by the CLI's own client.
 
 use super::router;
+use crate::ask::{Direct, Fail};
 use crate::brain::Brain;
-use crate::cli::{Direct, Fail};
 use crate::ctx::Ctx;
 use bytes::Bytes;
 use citybrain_hub::engine;

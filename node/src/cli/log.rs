@@ -6,11 +6,11 @@
 //! position up to which all were settled; what goes twice because of that has the same `source` and
 //! `id`. Whom to call goes to nobody who has not named its type, as with webhooks.
 
-use super::ask::{At, Lines, Node};
 use super::events::Fits;
 use super::render::{Ops, replayed};
-use super::{Fail, Output, own, position};
+use super::{At, Fail, Lines, Output, own, position};
 use crate::api::{FORGOTTEN, WITHHELD};
+use crate::ask::Node;
 use crate::https::Trust;
 use crate::mqtt_publisher::{self, Message, Target};
 use crate::replace::{Rights, replace};

@@ -37,8 +37,8 @@ pub mod town;
 pub mod tree;
 pub mod watch;
 
+use crate::ask::{Direct, Through};
 use crate::bring::Import;
-use crate::cli::{Direct, Through};
 use crate::replay::told_to_stop;
 use account::{Account, Record};
 use case_account::{CaseAccount, Expected};

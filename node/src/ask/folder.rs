@@ -2,7 +2,7 @@
 //! process. Nothing is written there.
 
 use super::Fail;
-use super::ask::Got;
+use super::node::Got;
 use crate::api;
 use crate::api::guard::Caller;
 use crate::brain::Brain;
