@@ -32,6 +32,7 @@ mod doctor;
 mod enrol;
 mod events;
 mod examples;
+mod kept;
 mod links;
 mod log;
 mod log_level;
