@@ -5,7 +5,8 @@
 //! as many events as the backlog is to have. Then all start, and while they catch up somebody
 //! presses again and again at the neighbourhood. All are on this machine, so one clock tells both ends.
 
-use super::door::{Client, tenths};
+use super::client::Client;
+use super::door::tenths;
 use crate::cli::render::Measured;
 use crate::demo::processes::Processes;
 use crate::demo::tree::Tree;
