@@ -68,19 +68,6 @@ fn the_language_has_no_clock_no_files_and_no_async() {
 }
 
 #[test]
-fn no_page_keeps_the_marks_of_a_merge() {
-    let mut pages: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|p| root().join(p)).into();
-    let docs = std::fs::read_dir(root().join("docs")).expect("there are pages");
-    pages
-        .extend(docs.map(|entry| entry.expect("an entry").path()).filter(|p| p.extension().is_some_and(|e| e == "md")));
-    for page in pages {
-        let text = std::fs::read_to_string(&page).expect("a page is UTF-8");
-        let mark = text.lines().position(|l| l.starts_with("<<<<<<< ") || l.starts_with(">>>>>>> "));
-        assert_eq!(mark, None, "{}", page.display());
-    }
-}
-
-#[test]
 fn sled_and_rumqttc_are_named_where_they_are_owned() {
     let mut all = sources("hub/src");
     all.extend(sources("node/src"));
