@@ -60,6 +60,20 @@ fn the_brain_and_the_warnings_format_know_nothing_of_who_asks() {
 }
 
 #[test]
+fn the_command_line_is_nobodys_library_and_whoever_tells_of_a_node_needs_no_api() {
+    let mut all = sources("node/src");
+    all.retain(|(name, _)| !name.starts_with("node/src/cli"));
+    assert_eq!(naming(&all, "crate::cli"), [""; 0], "the client of the API is `ask`");
+    all.retain(|(name, _)| {
+        ["ctx", "turns", "codes", "files", "announce", "doctor", "webhook"]
+            .iter()
+            .any(|room| name.starts_with(&format!("node/src/{room}")))
+    });
+    assert!(all.len() >= 7, "{}", all.len());
+    assert_eq!(naming(&all, "crate::api"), [""; 0]);
+}
+
+#[test]
 fn the_language_has_no_clock_no_files_and_no_async() {
     let shared = sources("shared/src");
     for word in ["tokio::", "std::fs", "std::net::Tcp", "SystemTime", "Instant::", "Utc::now"] {
