@@ -213,7 +213,7 @@ mod tests {
             put_subscribe(version, 7, ["a/+", "b"].into_iter(), 1, &mut out);
             let (head, subscribe) = body(&out);
             let subscribe = Subscribe::parse(version, subscribe).unwrap();
-            assert_eq!((head.kind, subscribe.id, subscribe.filters.len()), (kind::SUBSCRIBE, 7, 2));
+            assert_eq!((head.kind, subscribe.id, subscribe.entries.len()), (kind::SUBSCRIBE, 7, 2));
 
             let mut out = Vec::new();
             publish(9, "a", b"xy").put(version, &mut out);
