@@ -404,8 +404,11 @@ fn as_text(written: &str) -> String {
     format!("{}{written}", if is_formula { "'" } else { "" })
 }
 
+/// Its name, and what stands in it.
+type Column = (&'static str, fn(&Case) -> String);
+
 /// The columns of a spreadsheet, and what stands in them. What somebody has written is [`as_text`].
-const COLUMNS: [(&str, fn(&Case) -> String); 33] = [
+const COLUMNS: [Column; 33] = [
     ("id", |c| c.id.clone()),
     ("kind", |c| c.kind.to_string()),
     ("status", |c| c.status.to_string()),
